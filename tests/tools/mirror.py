@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Copy the collection to the folder where Ansible's tools look for it.
+
+Ansible's tools want a collection at ``ansible_collections/<namespace>/<name>``. A symbolic link there is not enough:
+ansible-test then finds no files and reports success. So this makes a real copy of what git would carry
+(tracked files, and new ones that are not ignored) and keeps it up to date:
+
+* files that are gone here go there, so a deleted module is not tested any longer;
+* files that did not change are left alone, so their times stay and tools' caches stay valid;
+* the copy is a git repository of its own, because ansible-test asks git for its list of files, and inside the ignored
+  ``.build/`` the outer repository would answer "none".
+
+Prints the path of the copy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / ".build"
+
+
+def listed(root: Path) -> list[str]:
+    """Return the paths that git would carry, relative to *root*; those deleted in the working tree are left out."""
+    out = subprocess.run(
+        ["git", "-C", str(root), "ls-files", "-z", "-co", "--exclude-standard", "--deduplicate"],
+        check=True,
+        stdout=subprocess.PIPE,
+    ).stdout
+    names = sorted(os.fsdecode(name) for name in out.split(b"\0") if name)
+    return [name for name in names if os.path.lexists(root / name)]
+
+
+def is_same(source: Path, target: Path) -> bool:
+    """Tell whether *target* already is the copy of *source*: same kind, mode, size and modification time."""
+    if not os.path.lexists(target):
+        return False
+    a, b = source.lstat(), target.lstat()
+    if source.is_symlink() or target.is_symlink():
+        return source.is_symlink() and target.is_symlink() and os.readlink(source) == os.readlink(target)
+    return (a.st_mode, a.st_size, a.st_mtime_ns) == (b.st_mode, b.st_size, b.st_mtime_ns)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, link or folder."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def sync(root: Path, target: Path, names: list[str]) -> tuple[int, int]:
+    """Make *target* hold exactly *names* from *root*; return (copied, removed)."""
+    keep_files = {target / name for name in names}
+    keep_dirs = {parent for path in keep_files for parent in path.parents}
+    removed = 0
+    for here, dirs, files in os.walk(target):
+        folder = Path(here)
+        if folder == target:
+            # The copy's own repository, and what ansible-test leaves behind.
+            dirs[:] = [name for name in dirs if name != ".git"]
+        if folder == target / "tests":
+            dirs[:] = [name for name in dirs if name != "output"]
+        for name in list(dirs):
+            path = folder / name
+            if path not in keep_dirs and path not in keep_files:
+                remove(path)
+                dirs.remove(name)
+                removed += 1
+        for name in files:
+            path = folder / name
+            if path not in keep_files:
+                remove(path)
+                removed += 1
+    copied = 0
+    for name in names:
+        source, copy = root / name, target / name
+        if is_same(source, copy):
+            continue
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(copy):
+            remove(copy)
+        shutil.copy2(source, copy, follow_symlinks=False)
+        copied += 1
+    return copied, removed
+
+
+def make(base: Path, root: Path = ROOT) -> Path:
+    """Bring the copy under *base* up to date and return its path."""
+    target = base / "ansible_collections" / "vgpu" / "kvm"
+    target.mkdir(parents=True, exist_ok=True)
+    names = listed(root)
+    if "galaxy.yml" not in names:
+        raise SystemExit(f"{root} is not the collection: git does not list galaxy.yml there")
+    sync(root, target, names)
+    if not (target / ".git").is_dir():
+        subprocess.run(["git", "init", "-q", str(target)], check=True)
+    return target
+
+
+def main() -> int:
+    """Run as a program."""
+    parser = argparse.ArgumentParser(description="Copy the collection to where Ansible's tools look for it.")
+    parser.add_argument("base", nargs="?", type=Path, default=BUILD / "collections", help="folder that holds ansible_collections/")
+    print(make(parser.parse_args().base.resolve()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
