@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# Everything needs only this file: each target first makes .build/venv and installs missing packages.
+
+PYTHON := .build/venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test lint bootstrap clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: ## build a virtual GPU host, take it from bare to running vGPUs, and say how to look at it
+	@tests/tools/bootstrap demo
+	@$(PYTHON) tests/demo/demo.py up
+
+demo-down: ## stop and remove the demo's host
+	@tests/tools/bootstrap demo
+	@$(PYTHON) tests/demo/demo.py down
+
+test: ## run every test; SESSIONS="lint docs" runs only those
+	@tests/tools/bootstrap test
+	@$(PYTHON) tests/tools/run_tests.py $(SESSIONS)
+
+lint: ## run the linters alone
+	@tests/tools/bootstrap test
+	@$(PYTHON) tests/tools/run_tests.py lint docs
+
+clean: ## stop this clone's twins and remove what was built here (caches stay)
+	@for state in .build/twin/*/; do \
+	  if [ -d "$$state" ]; then tests/twin/twin down "$$(basename "$$state")"; fi; \
+	done
+	rm -rf .build

@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The parts of `make test`, one nox session each.
+
+A session runs all of its steps, also after a failure, writes what each step counted to ``.build/results/SESSION.jsonl``
+and fails at the end if a step failed. Environments lie in ``.build/venvs``, are shared by sessions with the same tools and are
+filled again only when ``requirements/`` changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import nox
+from nox.command import CommandFailed
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "tests" / "tools"))
+
+import mirror  # noqa: E402  (a script of this repository, found through the line above)
+import pythons  # noqa: E402
+
+BUILD = ROOT / ".build"
+RESULTS = BUILD / "results"
+VENVS = BUILD / "venvs"
+REQUIREMENTS = ROOT / "requirements"
+
+# ansible-core release: Python releases of the controller it is tested with, the first one found is taken.
+CORES = {"2.19": ("3.11", "3.12", "3.13"), "2.18": ("3.11", "3.12", "3.13"), "2.21": ("3.13",)}
+# The oldest Python of a managed host, and the ansible-core release that checks our code against it.
+OLDEST_TARGET = "3.8"
+OLDEST_TARGET_CORE = "2.18"
+
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = True
+nox.needs_version = ">=2024.10.9"
+
+
+class Steps:
+    """Runs the steps of one session and counts what they found."""
+
+    def __init__(self, session: nox.Session) -> None:
+        """Start with an empty result file."""
+        self.session = session
+        self.failed: list[str] = []
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        self.file = RESULTS / f"{session.name}.jsonl"
+        self.file.write_text("", encoding="utf-8")
+
+    def record(self, step: str, passed: int = 0, failed: int = 0, skipped: int = 0, not_run: str = "") -> None:
+        """Add one line to the result file."""
+        line = {"step": step, "passed": passed, "failed": failed, "skipped": skipped, "not_run": not_run}
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if failed:
+            self.failed.append(step)
+
+    def run(self, step: str, *command: str, junit: Path | None = None, **options: object) -> None:
+        """Run *command* as one step; with *junit* (file or folder of JUnit reports) count its tests instead."""
+        for old in reports(junit):
+            old.unlink()
+        self.session.log(f"step: {step}")
+        try:
+            self.session.run(*command, **options)
+            good = True
+        except CommandFailed:
+            good = False
+        if junit is None:
+            self.record(step, passed=int(good), failed=int(not good))
+            return
+        passed, failed, skipped = count(reports(junit))
+        if good and not passed:
+            self.session.warn(f"{step}: no test ran, which counts as a failure")
+            good = False
+        self.record(step, passed, failed or int(not good), skipped)
+
+    def not_run(self, step: str, reason: str) -> None:
+        """Say that *step* cannot run on this machine: an error where CI=true, a line in the summary elsewhere."""
+        self.session.warn(f"{step}: not run: {reason}")
+        self.record(step, failed=int(os.environ.get("CI", "").lower() == "true"), not_run=reason)
+
+    def finish(self) -> None:
+        """End the session, as a failure if a step failed."""
+        if self.failed:
+            self.session.error("failed: " + ", ".join(self.failed))
+
+
+def reports(path: Path | None) -> list[Path]:
+    """Return the JUnit files at *path*."""
+    if path is None or not path.exists():
+        return []
+    return sorted(path.glob("*.xml")) if path.is_dir() else [path]
+
+
+def count(files: Iterable[Path]) -> tuple[int, int, int]:
+    """Return (passed, failed, skipped) over the test cases of JUnit *files*."""
+    passed = failed = skipped = 0
+    for file in files:
+        for case in ElementTree.parse(file).getroot().iter("testcase"):
+            if case.find("failure") is not None or case.find("error") is not None:
+                failed += 1
+            elif case.find("skipped") is not None:
+                skipped += 1
+            else:
+                passed += 1
+    return passed, failed, skipped
+
+
+def install(session: nox.Session, *names: str) -> None:
+    """Fill the session's environment from ``requirements/NAME.txt``, unless it already is."""
+    digest = hashlib.sha256()
+    for file in sorted(REQUIREMENTS.glob("*.txt")):
+        digest.update(file.read_bytes())
+    wanted = digest.hexdigest() + " " + " ".join(names)
+    stamp = Path(session.virtualenv.location) / "installed.txt"
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return
+    arguments = [word for name in names for word in ("-r", str(REQUIREMENTS / f"{name}.txt"))]
+    session.install("--disable-pip-version-check", *arguments)
+    stamp.write_text(wanted, encoding="utf-8")
+
+
+def collection(session: nox.Session) -> Path:
+    """Bring the copy of the collection up to date, make Ansible find it, and return its path."""
+    path = mirror.make(BUILD / "collections")
+    session.env["ANSIBLE_COLLECTIONS_PATH"] = str(BUILD / "collections")
+    session.env["ANSIBLE_HOME"] = str(BUILD / "ansible-home")
+    return path
+
+
+def session_of(name: str, venv: str, releases: tuple[str, ...] = ("3.11", "3.12", "3.13")) -> Callable[[Callable], None]:
+    """Register a session *name* in the environment *venv*, or one that says which Python is missing."""
+
+    def register(function: Callable[[nox.Session, Steps], None]) -> None:
+        python = pythons.find(releases)
+
+        def body(session: nox.Session) -> None:
+            steps = Steps(session)
+            if python:
+                function(session, steps)
+            else:
+                steps.not_run(name, f"no Python {' or '.join(releases)} found")
+            steps.finish()
+
+        body.__doc__ = function.__doc__
+        if python:
+            nox.session(name=name, python=str(python), venv_location=str(VENVS / venv))(body)
+        else:
+            nox.session(name=name, python=False)(body)
+
+    return register
+
+
+@session_of("lint", "lint")
+def lint(session: nox.Session, steps: Steps) -> None:
+    """Check YAML, roles, playbooks, changelog fragments, licences and the rules of this project."""
+    install(session, "lint")
+    with session.chdir(collection(session)):
+        steps.run("yamllint", "yamllint", "--strict", ".")
+        steps.run("ansible-lint", "ansible-lint", "--offline", "--strict", "--profile", "production")
+        steps.run("changelog", "antsibull-changelog", "lint")
+        steps.run("licences", "reuse", "lint", "--lines")
+        steps.run("project rules", "python", "tests/tools/project_rules.py")
+        steps.run("role READMEs", "python", "tests/tools/role_readmes.py", "--check")
+
+
+@session_of("docs", "docs")
+def docs(session: nox.Session, steps: Steps) -> None:
+    """Check the documentation of modules and roles."""
+    install(session, "docs")
+    with session.chdir(collection(session)):
+        steps.run(
+            "antsibull-docs",
+            *("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs", "all", "--disallow-unknown-collection-refs"),
+            *("--check-extra-docs-refs", "."),
+        )
+
+
+def ansible_test(session: nox.Session, core: str) -> tuple[Path, dict[str, str], str]:
+    """Prepare for ansible-test; return the collection's copy, the environment, and this Python's release."""
+    install(session, f"core-{core}")
+    path = collection(session)
+    python = str(Path(session.bin) / "python")
+    home = subprocess.run(
+        [python, str(ROOT / "tests" / "tools" / "seed_ansible_test.py"), python], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.strip()
+    release = subprocess.run(
+        [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.strip()
+    return path, {"HOME": home}, release
+
+
+def register_core(core: str, releases: tuple[str, ...]) -> None:
+    """Register the sessions of one ansible-core release."""
+
+    @session_of(f"sanity-{core}", f"core-{core}", releases)
+    def sanity(session: nox.Session, steps: Steps) -> None:
+        """Run all sanity tests of this ansible-core."""
+        path, env, release = ansible_test(session, core)
+        output = path / "tests" / "output" / "junit"
+        with session.chdir(path):
+            steps.run(
+                f"sanity {core}",
+                *("ansible-test", "sanity", "--python", release, "--requirements", "--junit", "--color", "no"),
+                junit=output,
+                env=env,
+            )
+            if core != OLDEST_TARGET_CORE:
+                return
+            step = f"sanity {core}, managed host with Python {OLDEST_TARGET}"
+            target = pythons.find((OLDEST_TARGET,))
+            if not target:
+                steps.not_run(step, f"no Python {OLDEST_TARGET} found")
+                return
+            # ansible-test looks for the interpreter on PATH; a version manager's stand-in there may refuse to start it.
+            folder = BUILD / "pythons"
+            folder.mkdir(parents=True, exist_ok=True)
+            link = folder / f"python{OLDEST_TARGET}"
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+            path_value = os.pathsep.join([str(session.bin), str(folder), os.environ["PATH"]])
+            steps.run(
+                step,
+                *("ansible-test", "sanity", "--python", OLDEST_TARGET, "--requirements", "--junit", "--color", "no"),
+                *("--test", "compile", "--test", "import"),
+                junit=output,
+                env={**env, "PATH": path_value},
+            )
+
+    @session_of(f"units-{core}", f"core-{core}", releases)
+    def units(session: nox.Session, steps: Steps) -> None:
+        """Run the unit and property tests as Ansible does."""
+        path, env, release = ansible_test(session, core)
+        with session.chdir(path):
+            steps.run(
+                f"units {core}",
+                *("ansible-test", "units", "--python", release, "--requirements", "--color", "no", "-v"),
+                junit=path / "tests" / "output" / "junit",
+                env=env,
+            )
+
+
+for _core, _releases in CORES.items():
+    register_core(_core, _releases)
+
+
+def pytest(session: nox.Session, steps: Steps, step: str, *arguments: str, runner: tuple[str, ...] = ("python", "-m", "pytest")) -> None:
+    """Run plain pytest as one step that counts its tests."""
+    report = RESULTS / f"{session.name}-{step.replace(' ', '-')}.xml"
+    options = ("-p", "no:cacheprovider", "-ra", f"--junitxml={report}")
+    steps.run(step, *runner, *options, *arguments, *session.posargs, junit=report)
+
+
+@session_of("engine", "test")
+def engine(session: nox.Session, steps: Steps) -> None:
+    """Run the unit and property tests with plain pytest and say what they covered."""
+    install(session, "test")
+    path = collection(session)
+    session.env["PYTHONPATH"] = str(BUILD / "collections")
+    session.env["COVERAGE_FILE"] = str(BUILD / "coverage")
+    with session.chdir(path):
+        runner = ("coverage", "run", "--branch", "--source", "plugins", "-m", "pytest")
+        pytest(session, steps, "engine", "tests/unit", runner=runner)
+        session.run("coverage", "report", "--skip-covered", success_codes=[0, 1])
+
+
+@session_of("twin_unit", "test")
+def twin_unit(session: nox.Session, steps: Steps) -> None:
+    """Test the twin's launcher and its driver bundle; no machine is booted."""
+    install(session, "test")
+    for folder in ("tests/twin/tests", "tests/twin/bundle/tests", "tests/tools/tests"):
+        pytest(session, steps, folder, folder, "-m", "not booted")
+
+
+@session_of("system", "test")
+def system(session: nox.Session, steps: Steps) -> None:
+    """Test the modules and playbooks against a booted twin."""
+    install(session, "test")
+    collection(session)
+    steps.run("twin build", "tests/twin/twin", "build", external=True)
+    if not steps.failed:
+        pytest(session, steps, "system", "tests/system")
+
+
+@session_of("molecule", "test")
+def molecule(session: nox.Session, steps: Steps) -> None:
+    """Take a whole twin through its life: create, check, converge, idempotence, power cut, verify, destroy."""
+    install(session, "test")
+    collection(session)
+    steps.run("twin build", "tests/twin/twin", "build", external=True)
+    if steps.failed:
+        return
+    with session.chdir(ROOT / "extensions"):
+        scenarios = sorted(file.parent.name for file in (ROOT / "extensions" / "molecule").glob("*/molecule.yml"))
+        if not scenarios:
+            steps.record("molecule: no scenario in extensions/molecule", failed=1)
+        for scenario in scenarios:
+            steps.run(f"molecule {scenario}", "molecule", "test", "--scenario-name", scenario)
+
+
+@session_of("demo", "test")
+def demo(session: nox.Session, steps: Steps) -> None:
+    """Bring the demo up as a newcomer would, and down again."""
+    install(session, "test")
+    collection(session)
+    steps.run("demo up", "python", "tests/demo/demo.py", "up")
+    steps.run("demo down", "python", "tests/demo/demo.py", "down")

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Run all nox sessions and count what they found. This is `make test`.
+
+Every session runs, also after another one failed. Each line is shown as it comes, with the time since the start. At the end
+comes a table of the sessions, then what failed and what could not run, and the last line is ``N passed, N failed``: all tests
+of pytest, all sanity tests, and one for each linter. Exit status 1 if anything failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / ".build" / "results"
+# Quick ones first, so that a slip shows early; those that boot machines last.
+SESSIONS = (
+    *("lint", "docs", "engine", "twin_unit"),
+    *("sanity-2.19", "units-2.19", "sanity-2.18", "units-2.18", "sanity-2.21", "units-2.21"),
+    *("system", "molecule"),
+)
+
+
+@dataclass
+class Outcome:
+    """What one session did."""
+
+    name: str
+    seconds: float = 0.0
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    failures: list[str] = field(default_factory=list)
+    not_run: list[str] = field(default_factory=list)
+
+
+def collect(name: str, status: int, seconds: float, lines: list[str]) -> Outcome:
+    """Sum up a session from the *lines* of its result file and its exit *status*."""
+    outcome = Outcome(name, seconds)
+    for line in lines:
+        step = json.loads(line)
+        outcome.passed += step["passed"]
+        outcome.failed += step["failed"]
+        outcome.skipped += step["skipped"]
+        if step["failed"]:
+            outcome.failures.append(f"{step['step']}: {step['failed']} failed")
+        if step["not_run"]:
+            outcome.not_run.append(f"{step['step']}: not run: {step['not_run']}")
+    if status and not outcome.failed:
+        outcome.failed = 1
+        outcome.failures.append(f"{name}: ended with status {status} outside of its tests")
+    if not status and not outcome.passed and not outcome.not_run:
+        outcome.failed += 1
+        outcome.failures.append(f"{name}: no test ran")
+    return outcome
+
+
+def clock(seconds: float) -> str:
+    """Return *seconds* as minutes and seconds."""
+    return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"
+
+
+def run_session(name: str, start: float) -> Outcome:
+    """Run one session, showing its output, and return what it did."""
+    result = RESULTS / f"{name}.jsonl"
+    result.unlink(missing_ok=True)
+    begin = time.monotonic()
+    command = [sys.executable, "-m", "nox", "--no-stop-on-first-error", "-f", str(ROOT / "noxfile.py"), "-s", name]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+        for line in process.stdout or ():
+            print(f"{clock(time.monotonic() - start)} {name} | {line.rstrip()}", flush=True)
+    lines = result.read_text(encoding="utf-8").splitlines() if result.exists() else []
+    return collect(name, process.returncode, time.monotonic() - begin, lines)
+
+
+def summary(outcomes: list[Outcome]) -> list[str]:
+    """Return the closing lines."""
+    lines = ["", f"{'session':<14}{'time':>7}{'passed':>8}{'failed':>8}{'skipped':>9}"]
+    lines += [f"{o.name:<14}{clock(o.seconds):>7}{o.passed:>8}{o.failed:>8}{o.skipped:>9}" for o in outcomes]
+    lines.append("")
+    for outcome in outcomes:
+        lines += [f"FAILED {text}" for text in outcome.failures]
+    for outcome in outcomes:
+        lines += [f"NOTE   {text}" for text in outcome.not_run]
+    lines.append(f"{sum(o.passed for o in outcomes)} passed, {sum(o.failed for o in outcomes)} failed")
+    return lines
+
+
+def main() -> int:
+    """Run as a program."""
+    parser = argparse.ArgumentParser(description="Run the tests of the collection.")
+    parser.add_argument("sessions", nargs="*", metavar="SESSION", help=f"sessions to run (default: {' '.join(SESSIONS)})")
+    names = parser.parse_args().sessions or list(SESSIONS)
+    start = time.monotonic()
+    outcomes = [run_session(name, start) for name in names]
+    print("\n".join(summary(outcomes)), flush=True)
+    return 1 if any(outcome.failed for outcome in outcomes) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
