@@ -1,0 +1,229 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Make the driver bundle that the twin serves, in the layout of NVIDIA's.
+
+    build_bundle.py OUTDIR --module nvidia.ko[,nvidia_vgpu_vfio.ko] --kernel-version KVER --source DIR
+
+writes OUTDIR/NVIDIA-GRID-Linux-KVM-<host>-<linux guest>-<windows guest>.zip and prints its path.
+The same inputs give the same bytes.  Needs makeself and dpkg-deb.  Exit status 1 with a
+sentence when an input or a tool is missing.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+HOST_VERSION = "550.163.02"
+GUEST_VERSION = "550.163.01"
+WINDOWS_VERSION = "553.74"
+FLAVOUR = "vgpu-kvm"
+PACKAGE = f"nvidia-vgpu-ubuntu-{HOST_VERSION.partition('.')[0]}"
+BUNDLE = f"NVIDIA-GRID-Linux-KVM-{HOST_VERSION}-{GUEST_VERSION}-{WINDOWS_VERSION}"
+RUN = f"NVIDIA-Linux-x86_64-{HOST_VERSION}-{FLAVOUR}"
+
+# One moment for every file in it, so that a second build has the same checksum.
+STAMP = 1744675200
+DATE = "Tue Apr 15 00:00:00 UTC 2025"
+ZIP_DATE = (2025, 4, 15, 0, 0, 0)
+
+HERE = Path(__file__).resolve().parent
+HOST = HERE / "host"
+
+# mode, source below host/, path on the machine
+FILES = (
+    ("0755", "tools/nvidia-smi", "/usr/bin/nvidia-smi"),
+    ("0755", "tools/nvidia-vgpud", "/usr/bin/nvidia-vgpud"),
+    ("0755", "tools/nvidia-vgpu-mgr", "/usr/bin/nvidia-vgpu-mgr"),
+    ("0755", "tools/sriov-manage", "/usr/lib/nvidia/sriov-manage"),
+    ("0644", "share/vgpuConfig.xml", "/usr/share/nvidia/vgpu/vgpuConfig.xml"),
+    ("0644", "units/nvidia-vgpud.service", "/usr/lib/systemd/system/nvidia-vgpud.service"),
+    ("0644", "units/nvidia-vgpu-mgr.service", "/usr/lib/systemd/system/nvidia-vgpu-mgr.service"),
+)
+# Where a distribution's package says that the driver is its business, not the installer's.
+ALTERNATE = "/usr/lib/nvidia/alternate-install-present"
+SOURCE_SUFFIXES = (".c", ".h", ".S", ".mk")
+SOURCE_NAMES = ("Makefile", "Kbuild")
+
+
+class Problem(Exception):
+    """An input or a tool that is missing, as a sentence."""
+
+
+def write(path: Path, text: str | bytes, mode: int = 0o644) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    path.chmod(mode)
+
+
+def fill(path: Path, **values: str) -> str:
+    """The text of a file with its @NAME@ replaced."""
+    text = path.read_text(encoding="utf-8")
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", value)
+    return text
+
+
+def freeze(tree: Path) -> None:
+    """Give everything below tree one modification time and no group or other write bit."""
+    for path in sorted(tree.rglob("*"), reverse=True):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o755)
+        os.utime(path, (STAMP, STAMP), follow_symlinks=False)
+    tree.chmod(0o755)
+    os.utime(tree, (STAMP, STAMP))
+
+
+def call(*command: str | Path, **extra: str) -> None:
+    done = subprocess.run(
+        [str(c) for c in command], check=False, text=True, capture_output=True,
+        env={**os.environ, "LC_ALL": "C", "TZ": "UTC", "SOURCE_DATE_EPOCH": str(STAMP), **extra},
+    )
+    if done.returncode:
+        raise Problem(f"{command[0]} failed ({done.returncode}):\n{done.stdout}{done.stderr}")
+
+
+def source_files(source: Path) -> list[Path]:
+    """What is needed to build the modules: no build products, no hidden files."""
+    return sorted(
+        p for p in source.rglob("*")
+        if p.is_file() and (p.suffix in SOURCE_SUFFIXES or p.name in SOURCE_NAMES)
+        and not p.name.endswith(".mod.c") and not any(part.startswith(".") for part in p.relative_to(source).parts)
+    )
+
+
+def dkms_conf(modules: list[str]) -> str:
+    built = "\n".join(
+        f'BUILT_MODULE_NAME[{i}]="{name}"\nDEST_MODULE_LOCATION[{i}]="/kernel/drivers/video"' for i, name in enumerate(modules)
+    )
+    return fill(HOST / "installer/dkms.conf.in", VERSION=HOST_VERSION, BUILT=built)
+
+
+def copy_source(source: Path, modules: list[str], target: Path) -> None:
+    for path in source_files(source):
+        write(target / path.relative_to(source), path.read_bytes())
+    write(target / "dkms.conf", dkms_conf(modules))
+
+
+def tool(name: str) -> str:
+    return fill(HOST / name, VERSION=HOST_VERSION)
+
+
+def stage_run(tree: Path, modules: list[Path], kernel: str, source: Path) -> None:
+    """What is inside the .run: the installer, MANIFEST and what it names, module source, prebuilt modules."""
+    names = [m.stem for m in modules]
+    installer = fill(HOST / "installer/nvidia-installer", VERSION=HOST_VERSION, FLAVOUR=FLAVOUR, MODULES=" ".join(names))
+    write(tree / "nvidia-installer", installer, 0o755)
+    manifest = ["0755 nvidia-installer /usr/bin/nvidia-installer"]
+    for mode, name, path in FILES:
+        write(tree / name, tool(name), int(mode, 8))
+        manifest.append(f"{mode} {name} {path}")
+    write(tree / "MANIFEST", "\n".join(manifest) + "\n")
+    write(tree / "LICENSE", licence())
+    copy_source(source, names, tree / "kernel")
+    for module in modules:
+        write(tree / "prebuilt" / kernel / module.name, module.read_bytes())
+
+
+def make_run(target: Path, work: Path, modules: list[Path], kernel: str, source: Path) -> None:
+    tree = work / RUN
+    stage_run(tree, modules, kernel, source)
+    freeze(tree)
+    call(
+        "makeself", "--quiet", "--nox11", "--nomd5", "--nocrc", "--sha256", "--gzip", "--complevel", "9n",
+        "--tar-extra", f"--mtime=@{STAMP} --owner=0 --group=0 --numeric-owner",
+        "--packaging-date", DATE, "--header", HOST / "installer/makeself-header.sh",
+        tree, target, f"NVIDIA vGPU host driver for Linux KVM {HOST_VERSION}", "nvidia-installer", TMPDIR=str(work),
+    )
+    target.chmod(0o755)
+
+
+def make_deb(target: Path, work: Path, modules: list[Path], kernel: str, source: Path) -> None:
+    tree = work / "deb"
+    values = {"VERSION": HOST_VERSION, "KERNEL": kernel, "PACKAGE": PACKAGE}
+    for mode, name, path in FILES:
+        write(tree / path.lstrip("/"), tool(name), int(mode, 8))
+    write(tree / ALTERNATE.lstrip("/"), f"{PACKAGE}\n")
+    write(tree / f"usr/share/doc/{PACKAGE}/copyright", licence())
+    copy_source(source, [m.stem for m in modules], tree / f"usr/src/nvidia-{HOST_VERSION}")
+    for module in modules:
+        write(tree / f"lib/modules/{kernel}/kernel/drivers/video" / module.name, module.read_bytes())
+    write(tree / "DEBIAN/control", fill(HOST / "deb/control.in", **values))
+    for script in ("preinst", "postinst", "prerm", "postrm"):
+        write(tree / "DEBIAN" / script, fill(HOST / f"deb/{script}.in", **values), 0o755)
+    freeze(tree)
+    call("dpkg-deb", "--build", "--root-owner-group", "-Zgzip", "-z9", tree, target)
+
+
+def licence() -> str:
+    return (HERE / "LICENSE.txt").read_text(encoding="utf-8")
+
+
+def readme(kernel: str) -> str:
+    return fill(HERE / "README.txt.in", BUNDLE=BUNDLE, RUN=RUN, PACKAGE=PACKAGE, VERSION=HOST_VERSION, KERNEL=kernel)
+
+
+def make_zip(target: Path, tree: Path) -> None:
+    part = target.with_suffix(".zip.part")
+    with zipfile.ZipFile(part, "w") as archive:
+        for path in sorted(p for p in tree.rglob("*") if p.is_file()):
+            info = zipfile.ZipInfo(path.relative_to(tree).as_posix(), ZIP_DATE)
+            info.create_system = 3
+            info.external_attr = (0o100000 | (path.stat().st_mode & 0o777)) << 16
+            # .run and .deb are compressed already.
+            info.compress_type = zipfile.ZIP_STORED if path.suffix in (".run", ".deb") else zipfile.ZIP_DEFLATED
+            archive.writestr(info, path.read_bytes())
+    part.replace(target)
+
+
+def build(outdir: Path, modules: list[Path], kernel: str, source: Path) -> Path:
+    """Make the bundle in outdir; returns the zip's path.  Raises Problem."""
+    for name in ("makeself", "dpkg-deb"):
+        if not shutil.which(name):
+            raise Problem(f"{name} is not installed.")
+    for module in modules:
+        if not module.is_file() or module.suffix != ".ko":
+            raise Problem(f"{module} is not a kernel module.")
+    if "nvidia" not in (m.stem for m in modules):
+        raise Problem("There is no nvidia.ko among the modules.")
+    if not (source / "Makefile").is_file():
+        raise Problem(f"{source} has no Makefile: it is not the modules' source folder.")
+    outdir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="vgpu-bundle-") as name:
+        work = Path(name)
+        tree = work / "bundle"
+        host = tree / "Host_Drivers"
+        host.mkdir(parents=True)
+        make_run(host / f"{RUN}.run", work, modules, kernel, source)
+        make_deb(host / f"{PACKAGE}_{HOST_VERSION}_amd64.deb", work, modules, kernel, source)
+        write(tree / "Guest_Drivers/README.txt", f"Guest drivers ({GUEST_VERSION}, {WINDOWS_VERSION}) are not part of this bundle.\n")
+        write(tree / "LICENSE.txt", licence())
+        write(tree / "README.txt", readme(kernel))
+        target = outdir / f"{BUNDLE}.zip"
+        make_zip(target, tree)
+    return target
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Make the driver bundle that the twin serves.")
+    parser.add_argument("outdir", type=Path)
+    parser.add_argument("--module", required=True, help="compiled modules, comma separated, in the order to load them")
+    parser.add_argument("--kernel-version", required=True, help="the kernel that the modules are for")
+    parser.add_argument("--source", required=True, type=Path, help="folder with the modules' source and Makefile")
+    args = parser.parse_args(argv)
+    try:
+        print(build(args.outdir, [Path(m) for m in args.module.split(",")], args.kernel_version, args.source))
+    except Problem as problem:
+        print(f"build_bundle: {problem}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
