@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation that several modules share."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options and attributes."""
+
+    DOCUMENTATION = r"""
+options:
+  sysfs_root:
+    description:
+      - Folder below which the host's C(/sys), C(/proc), C(/dev) and C(/etc) are found.
+      - For a container that has the host's root mounted, for example at V(/host), and for tests.
+        Programs such as C(sriov-manage) are always those of the running system.
+    type: str
+    default: /
+attributes:
+  check_mode:
+    description: Can run in check mode and tell what it would do, without doing it.
+    support: full
+  diff_mode:
+    description: Returns what changes, or would change, in diff mode.
+    support: full
+  platform:
+    description: Where the module runs.
+    platforms: linux
+    support: full
+"""
+
+    LOCK = r"""
+options:
+  lock_timeout:
+    description:
+      - Seconds to wait for another program of this collection that changes the host's vGPUs at the same time
+        (another playbook, C(nvidia-vgpu restore)). After that the module fails and names it.
+    type: int
+    default: 300
+"""
+
+    ASSUME = r"""
+options:
+  assume:
+    description:
+      - What an earlier step of the same run would have brought; counts in check mode only.
+        With it a check of a bare host plans on instead of failing at what is not there yet.
+      - V(driver) is the loaded vGPU host driver with the GPUs bound to it, V(iommu) an active IOMMU, V(vfs) enabled VFs.
+    type: list
+    elements: str
+    choices: [driver, iommu, vfs]
+    default: []
+"""
+
+    GPUS = r"""
+options:
+  gpus:
+    description:
+      - The GPUs (PFs) that are meant, each as V(all) (every GPU that supports vGPU), a PCI address in any
+        spelling (V(0000:e8:00.0), V(e8:00.0), V(00000000:E8:00.0)), V(GPU-<uuid>) or a model such as V(A40).
+    type: list
+    elements: str
+    default: [all]
+"""
+
+    MDEVCTL = r"""
+options:
+  mdevctl:
+    description:
+      - Whether mdevctl definitions (C(manual)) are kept for the vGPUs, so that mdevctl and libvirt show them.
+      - V(auto) does so where mdevctl is installed.
+    type: str
+    choices: [auto, "true", "false"]
+    default: auto
+"""
+
+    FORCE = r"""
+options:
+  force_remove:
+    description:
+      - UUIDs of vGPUs that may be removed although a process has them open. The kernel removes such a vGPU only
+        when that process lets go of it, so the VM loses its GPU or the module fails after O(timeout).
+    type: list
+    elements: str
+    default: []
+"""

@@ -1,0 +1,19 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the engine needs of its surroundings, in one replaceable piece."""
+
+from __future__ import annotations
+
+from .sysfs import Sysfs
+from .tools.command import run
+from .waiting import Clock
+
+
+class Context:
+    """The host as the engine sees it: kernel files, commands, a clock, ordinary files below root."""
+
+    def __init__(self, root="/", sysfs=None, command=run, clock=None):
+        self.root = root.rstrip("/")
+        self.sysfs = sysfs or Sysfs(root)
+        self.command = command
+        self.clock = clock or Clock()

@@ -1,0 +1,161 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Why a GPU offers no vGPU types, told once for all modules (the failures operators meet)."""
+
+from __future__ import annotations
+
+from .errors import Trouble
+from .inventory import unsupported
+
+
+def driver_trouble(driver):
+    """What is wrong with the host's driver as a whole, or None."""
+    if driver.flavour == "ordinary":
+        return Trouble(
+            "NVIDIA's ordinary data-centre driver %s is installed; it has no vGPU manager"
+            % (driver.on_disk or driver.loaded),
+            wanted="the vGPU host driver (NVIDIA-Linux-x86_64-<version>-vgpu-kvm.run) alone",
+            remedy="Set vgpu_driver_replace_ordinary: true to have it replaced, or uninstall it by hand.",
+            code="driver_ordinary",
+        )
+    if driver.flavour == "none":
+        return Trouble(
+            "NVIDIA's vGPU host driver is not installed",
+            remedy="Install it (role host_driver, variable vgpu_driver_bundle).",
+            code="driver_missing",
+        )
+    if driver.on_disk is None:
+        return Trouble(
+            "the host driver %s is loaded, but there is no nvidia module on disk for this kernel"
+            % driver.loaded,
+            remedy="Install the driver for the running kernel (DKMS does so at each kernel update).",
+            code="driver_module_missing",
+        )
+    if driver.loaded is None:
+        return Trouble(
+            "the host driver %s is installed but not loaded" % driver.on_disk,
+            remedy="Load it ('modprobe nvidia') or reboot; a module that does not load is explained in dmesg.",
+            code="driver_not_loaded",
+        )
+    return None
+
+
+def no_vfs_yet(gpu, state):
+    """Why VFs can't be had on this GPU now: driver, IOMMU, firmware. A list of troubles."""
+    if not gpu.supported:
+        return [unsupported(gpu)]
+    if not gpu.alive:
+        return [
+            Trouble(
+                "the GPU does not answer any more: it fell off the bus",
+                device=gpu.address,
+                remedy="Power-cycle the host; if it comes back, look at power, risers and dmesg (Xid 79).",
+                code="gpu_off_bus",
+            )
+        ]
+    wrong = driver_trouble(state.driver)
+    if wrong:
+        return [wrong]
+    troubles = []
+    if not gpu.iommu_group:
+        troubles.append(iommu_trouble(gpu, state))
+    if gpu.driver not in (None, "nvidia", "pci-pf-stub"):
+        troubles.append(
+            Trouble(
+                "the GPU is bound to %s" % gpu.driver,
+                device=gpu.address,
+                wanted="nvidia",
+                remedy="Release it (role gpu_release or module nvidia_pci_driver).",
+                code="gpu_on_other_driver",
+            )
+        )
+    return troubles
+
+
+def iommu_trouble(gpu, state):
+    """The GPU has no IOMMU group: flags missing, or the firmware has it off."""
+    if state.iommu_active:
+        found, remedy = (
+            "the IOMMU is on, but this GPU has no IOMMU group",
+            "Look at the firmware's IOMMU settings (DMAR/IVRS) and dmesg.",
+        )
+    elif any(word in state.cmdline for word in ("intel_iommu=on", "amd_iommu=on", "iommu=pt")):
+        found, remedy = (
+            "the kernel's flags ask for the IOMMU (%s), but it is not there"
+            % " ".join(word for word in state.cmdline if "iommu" in word),
+            "Turn on VT-d or AMD-Vi in the firmware; a later iommu=off flag wins over an earlier on.",
+        )
+    else:
+        found, remedy = (
+            "the IOMMU is off (/sys/class/iommu is empty)",
+            "Turn it on: role iommu, then reboot (Intel: intel_iommu=on iommu=pt; AMD: iommu=pt).",
+        )
+    return Trouble(found, device=gpu.address, remedy=remedy, code="iommu_off")
+
+
+def no_types(gpu, state):
+    """Why a GPU offers no vGPU types. A list of troubles, never empty."""
+    troubles = no_vfs_yet(gpu, state)
+    if troubles:
+        return troubles
+    if gpu.sriov and not gpu.vfs:
+        return [
+            Trouble(
+                "its VFs are off (sriov_numvfs is 0)",
+                device=gpu.address,
+                wanted="%d VFs" % gpu.total_vfs,
+                remedy="Turn them on (role sriov or module nvidia_sriov).",
+                code="vfs_off",
+            )
+        ]
+    if not gpu.total_vfs and gpu.model and gpu.model.sriov:
+        return [sriov_off(gpu)]
+    drivers = sorted({vf.driver or "no driver" for vf in gpu.vfs}) or [gpu.driver or "no driver"]
+    return [
+        Trouble(
+            "neither mdev_supported_types nor nvidia/current_vgpu_type is there (bound to %s)"
+            % ", ".join(drivers),
+            device=gpu.vfs[0].address if gpu.vfs else gpu.address,
+            wanted="vGPU types on %s" % ("each VF" if gpu.vfs else "the GPU"),
+            remedy="Look at 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg; "
+            "a GPU with a display must be switched with NVIDIA's displaymodeselector first.",
+            code="no_types",
+        )
+    ]
+
+
+def sriov_off(gpu):
+    """A GPU of an SR-IOV model that shows no SR-IOV capability."""
+    return Trouble(
+        "the GPU (%s) shows no SR-IOV capability" % gpu.name,
+        device=gpu.address,
+        wanted="sriov_totalvfs in sysfs",
+        remedy="Turn on SR-IOV, ARI and above-4G decoding in the firmware.",
+        code="sriov_off",
+    )
+
+
+def vendor_vfio(gpu):
+    """The host has the framework that this release recognises but does not drive."""
+    return Trouble(
+        "this host has the vendor-specific VFIO framework (nvidia/current_vgpu_type), not mdev",
+        device=gpu.address,
+        wanted="mdev_supported_types",
+        remedy="This release of vgpu.kvm creates vGPUs on mdev hosts only "
+        "(kernels of Ubuntu 22.04, Debian 12, RHEL 8 and 9).",
+        code="vendor_vfio",
+    )
+
+
+def in_use(device, holders, doing, override=None):
+    """A device that must not be touched because somebody uses it."""
+    remedy = "Stop it first"
+    if override:
+        remedy += ", or name the device in %s" % override
+    return Trouble(
+        "it is in use by %s" % ", ".join(map(str, holders)),
+        device=device,
+        wanted="nobody using it, for %s" % doing,
+        remedy=remedy + ".",
+        code="in_use",
+    )

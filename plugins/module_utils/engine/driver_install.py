@@ -1,0 +1,189 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""NVIDIA's .run installer: when it must run, with which arguments, and whether it did its work."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from . import diagnosis, files, host
+from .errors import Trouble, raise_if_any, trouble
+from .steps import Step, execute
+
+LOG = "/var/log/nvidia-installer.log"
+UNINSTALL = "/usr/bin/nvidia-uninstall"
+_VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
+
+
+class Wish:
+    """What the user wants of the driver. version None: that of the package."""
+
+    def __init__(self, present, version, src, dkms, load, disable_nouveau, module_type, replace_ordinary, extra, tmpdir):
+        self.present = present
+        self.version = version
+        self.src = src
+        self.dkms = dkms
+        self.load = load
+        self.disable_nouveau = disable_nouveau
+        self.module_type = module_type
+        self.replace_ordinary = replace_ordinary
+        self.extra = extra
+        self.tmpdir = tmpdir
+
+
+def version_in(name):
+    """The driver's version in a package's file name (…-550.163.02-vgpu-kvm.run), or None."""
+    match = _VERSION.search(os.path.basename(name or ""))
+    return match.group(1) if match else None
+
+
+def _number(version):
+    return [int(part) for part in version.split(".")]
+
+
+def wanted_module_type(inventory):
+    """open or proprietary after the host's GPUs; a host that mixes both has no right answer."""
+    kinds = {}
+    for gpu in inventory.gpus:
+        if gpu.model:
+            kinds.setdefault(gpu.model.module_type, []).append("%s (%s)" % (gpu.address, gpu.name))
+    if len(kinds) > 1:
+        raise trouble(
+            "this host mixes GPUs that need the open kernel module (%s) with GPUs that need the proprietary one (%s)"
+            % (", ".join(kinds["open"]), ", ".join(kinds["proprietary"])),
+            remedy="One driver can't serve both: take one kind out, or set module_type by hand.",
+            code="mixed_flavours",
+        )
+    return next(iter(kinds), None)
+
+
+def plan(inventory, driver, wish, check_mode=False, src_exists=True):
+    """Steps to the wished driver; raises EngineError when it must not or can't be done."""
+    version = wish.version or version_in(wish.src)
+    if not wish.present:
+        return _plan_absent(inventory, driver)
+    if not version:
+        raise trouble(
+            "no version is given, and %r does not name one" % (wish.src or ""),
+            wanted="version, such as 550.163.02",
+            code="no_version",
+        )
+    if driver.on_disk == version and driver.flavour == "vgpu":
+        return []
+    troubles = []
+    if driver.flavour == "ordinary" and not wish.replace_ordinary:
+        troubles.append(diagnosis.driver_trouble(driver))
+    if not check_mode and not src_exists:
+        troubles.append(
+            Trouble(
+                "the driver's package is not there",
+                device=wish.src or "src",
+                wanted="NVIDIA-Linux-x86_64-%s-vgpu-kvm.run on the managed host" % version,
+                code="package_missing",
+            )
+        )
+    named = version_in(wish.src)
+    if wish.src and named and named != version:
+        troubles.append(Trouble("the package is of version %s" % named, device=wish.src, wanted=version, code="wrong_version"))
+    if driver.loaded:
+        troubles += _users(inventory, "replacing the driver %s" % driver.loaded)
+    raise_if_any(troubles)
+    steps = []
+    if driver.flavour == "ordinary":
+        steps.append(Step("uninstall", None, None, "uninstall the ordinary driver %s" % driver.on_disk))
+    was = " in place of %s" % driver.on_disk if driver.on_disk else ""
+    steps.append(
+        Step("install", None, None, "install the vGPU host driver %s%s" % (version, was), version=version)
+    )
+    return steps
+
+
+def _plan_absent(inventory, driver):
+    if driver.flavour == "none":
+        return []
+    raise_if_any(_users(inventory, "uninstalling the driver"))
+    return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded))]
+
+
+def _users(inventory, doing):
+    troubles = []
+    for gpu in inventory.gpus:
+        for vgpu in gpu.vgpus:
+            if vgpu.holders:
+                troubles.append(diagnosis.in_use("%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent), vgpu.holders, doing))
+    return troubles
+
+
+def arguments(wish, version, module_type):
+    """The installer's command line. --skip-module-load exists since 550."""
+    argv = ["--silent"]
+    if wish.dkms:
+        argv.append("--dkms")
+    if wish.disable_nouveau:
+        argv.append("--disable-nouveau")
+    if not wish.load:
+        # nouveau may still be loaded: the reboot that follows ends it.
+        argv.append("--no-nouveau-check")
+        if _number(version)[0] >= 550:
+            argv += ["--skip-module-load", "--skip-module-unload"]
+    if module_type and _number(version)[0] >= 560:
+        argv.append("--kernel-module-type=%s" % module_type)
+    if wish.tmpdir:
+        argv.append("--tmpdir=%s" % wish.tmpdir)
+    return argv + list(wish.extra)
+
+
+def apply(ctx, steps, wish, module_type, timeout):
+    """Runs the installer and verifies the version on disk."""
+
+    def perform(step):
+        if step.kind == "uninstall":
+            _uninstall(ctx, timeout)
+        else:
+            _install(ctx, wish, step.args["version"], module_type, timeout)
+
+    return execute(steps, perform)
+
+
+def log_tail(ctx, lines=15):
+    """The last lines of the installer's log."""
+    text = files.read_text(ctx.root, LOG) or ""
+    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
+
+
+def _install(ctx, wish, version, module_type, timeout):
+    answer = ctx.command(["sh", wish.src] + arguments(wish, version, module_type), timeout)
+    driver = host.read_driver(ctx)
+    if answer.rc == 0 and driver.on_disk == version and driver.flavour == "vgpu":
+        return
+    if answer.timed_out:
+        found = "the installer did not end within %d s and was stopped" % timeout
+    elif answer.rc:
+        found = "the installer ended with rc %d" % answer.rc
+    else:
+        found = "the installer reported success, but the driver on disk is %s (%s)" % (driver.on_disk or "none", driver.flavour)
+    raise trouble(
+        "%s: %s\nLast lines of %s:\n%s" % (found, answer.tail(8), LOG, log_tail(ctx)),
+        device=wish.src,
+        wanted="driver %s on disk" % version,
+        remedy="Mend what the log names (compiler, headers of the running kernel, nouveau, space), then run again",
+        code="install_failed",
+    )
+
+
+def _uninstall(ctx, timeout):
+    if not os.path.exists(ctx.root + UNINSTALL):
+        raise trouble(
+            "there is no %s, so the driver came by another way" % UNINSTALL,
+            remedy="Remove its packages with apt or dnf, then run again.",
+            code="no_uninstaller",
+        )
+    answer = ctx.command([UNINSTALL, "--silent"], timeout)
+    driver = host.read_driver(ctx)
+    if answer.rc or driver.on_disk:
+        raise trouble(
+            "uninstalling ended with rc %d, and the driver on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8)),
+            remedy="Look into %s." % LOG,
+            code="uninstall_failed",
+        )

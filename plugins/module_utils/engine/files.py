@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ordinary files: read, and replaced whole so that a crash leaves the old or the new one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+from .errors import trouble
+
+
+def read_text(root, path):
+    """A file's text, or None when there is none."""
+    try:
+        with open(root + path, encoding="utf-8", errors="surrogateescape") as handle:
+            return handle.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as exc:
+        raise trouble("it can't be read: %s" % exc.strerror, device=path) from exc
+
+
+def names(root, folder, ending=""):
+    """Paths of a folder's files with that ending, sorted; none when it isn't there."""
+    try:
+        return [
+            "%s/%s" % (folder, name)
+            for name in sorted(os.listdir(root + folder))
+            if name.endswith(ending)
+        ]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def write_atomic(root, path, text, mode=0o644):
+    """Writes beside the file, syncs, renames, syncs the folder. Keeps an old file's owner and mode."""
+    folder = os.path.dirname(root + path)
+    temporary = None
+    try:
+        os.makedirs(folder, exist_ok=True)
+        number, temporary = tempfile.mkstemp(dir=folder, prefix=".vgpu-")
+        with os.fdopen(number, "w", encoding="utf-8", errors="surrogateescape") as handle:
+            handle.write(text)
+            handle.flush()
+            if os.path.exists(root + path):
+                old = os.stat(root + path)
+                os.fchown(handle.fileno(), old.st_uid, old.st_gid)
+                os.fchmod(handle.fileno(), old.st_mode & 0o7777)
+            else:
+                os.fchmod(handle.fileno(), mode)
+            os.fsync(handle.fileno())
+        os.rename(temporary, root + path)
+        temporary = None
+        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    except OSError as exc:
+        raise trouble(
+            "it can't be written: %s" % exc.strerror,
+            device=path,
+            remedy="The old file is untouched. Free space or mend the file system, then run again.",
+        ) from exc
+    finally:
+        if temporary and os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def remove(root, path):
+    """Removes a file; one that is gone already is fine."""
+    try:
+        os.unlink(root + path)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise trouble("it can't be removed: %s" % exc.strerror, device=path) from exc

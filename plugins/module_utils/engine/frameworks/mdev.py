@@ -1,0 +1,176 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vGPUs as mediated devices: the kernel's mdev core (Documentation/driver-api/vfio-mediated-device.rst).
+
+A type's folder is called <driver>-<id>, after the driver that the parent sat under when it was
+registered (nvidia-558, vfio-pci-558): types are taken by the file ``name`` or the number, never by
+prefix, and paths are looked up anew each time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from .. import vgpu_types
+from ..errors import trouble
+from ..model import Vgpu
+from ..sysfs import SysfsError
+from ..waiting import until
+
+PCI = "/sys/bus/pci/devices"
+DEVICES = "/sys/bus/mdev/devices"
+
+# nvidia-vgpu-mgr takes up to 10 s after a VM stops before the VF is free again.
+LINGER = 12
+
+
+class Mdev:
+    """The mdev framework on one host."""
+
+    name = "mdev"
+
+    def __init__(self, ctx):
+        self.ctx = ctx
+        self.sysfs = ctx.sysfs
+
+    def _types_folder(self, parent):
+        return "%s/%s/mdev_supported_types" % (PCI, parent)
+
+    def _type_folder(self, parent, type_id):
+        for name in self.sysfs.list(self._types_folder(parent)):
+            if name.rsplit("-", 1)[-1] == type_id:
+                return "%s/%s" % (self._types_folder(parent), name)
+        return None
+
+    def types(self, parent):
+        """The types that a parent offers, by number."""
+        found = []
+        for name in self.sysfs.list(self._types_folder(parent)):
+            folder = "%s/%s" % (self._types_folder(parent), name)
+            title = self.sysfs.read_or(folder + "/name")
+            if title:
+                found.append(
+                    vgpu_types.from_mdev(
+                        name.rsplit("-", 1)[-1],
+                        title.strip(),
+                        self.sysfs.read_or(folder + "/description", ""),
+                    )
+                )
+        return sorted(found, key=lambda one: int(one.id) if one.id.isdigit() else 0)
+
+    def available(self, parent, type_id):
+        """How many more of the type the parent takes now; 0 when it doesn't offer it."""
+        folder = self._type_folder(parent, type_id)
+        return self.sysfs.read_int(folder + "/available_instances", 0) if folder else 0
+
+    def instances(self, open_files=None):
+        """All mdevs of the host whose parent is a PCI device, with who holds them."""
+        found = []
+        for uuid in self.sysfs.list(DEVICES):
+            device = "%s/%s" % (DEVICES, uuid)
+            parent = os.path.basename(os.path.dirname(self.sysfs.resolve(device)))
+            type_folder = self.sysfs.target(device + "/mdev_type")
+            title = self.sysfs.read_or(device + "/mdev_type/name")
+            if not type_folder or not title:
+                continue  # it went away while we looked
+            found.append(
+                Vgpu(
+                    uuid,
+                    parent,
+                    None,
+                    type_folder.rsplit("-", 1)[-1],
+                    vgpu_types.short_name(title),
+                    open_files.of_device(device) if open_files else (),
+                )
+            )
+        return found
+
+    def exists(self, uuid):
+        """Whether an mdev of that UUID exists on this host, whoever made it."""
+        return self.sysfs.exists("%s/%s" % (DEVICES, uuid))
+
+    def complaint(self, uuid, parent, type_name):
+        """What is wrong with a vGPU that should be there, or None."""
+        device = "%s/%s" % (DEVICES, uuid)
+        if not self.sysfs.exists(device):
+            return "the vGPU is not there"
+        where = os.path.basename(os.path.dirname(self.sysfs.resolve(device)))
+        if where != parent:
+            return "the vGPU is on %s" % where
+        title = self.sysfs.read_or(device + "/mdev_type/name", "")
+        if vgpu_types.short_name(title) != type_name:
+            return "the vGPU is of type %s" % (title or "unknown")
+        return None
+
+    def create(self, parent, type_id, type_name, uuid, timeout):
+        """Makes the vGPU and waits until it is there, of that type, on that parent."""
+        self._await_room(parent, type_id, type_name)
+        folder = self._type_folder(parent, type_id)
+        try:
+            self.sysfs.write(folder + "/create", uuid)
+        except SysfsError as exc:
+            raise trouble(
+                "creating %s as %s failed: %s" % (type_name, uuid, exc.troubles[0].found),
+                device=parent,
+                remedy=_CREATE_REMEDY.get(exc.number, "Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'."),
+                code="create_failed",
+            ) from exc
+
+        wrong = []
+
+        def there():
+            wrong[:] = [self.complaint(uuid, parent, type_name)]
+            return wrong == [None]
+
+        if not until(self.ctx.clock, there, timeout):
+            raise trouble(
+                "the driver took the request for %s as %s, but after %d s %s"
+                % (type_name, uuid, timeout, wrong[0]),
+                device=parent,
+                remedy="Look into dmesg and 'journalctl -u nvidia-vgpu-mgr', then run again.",
+                code="create_lied",
+            )
+
+    def _await_room(self, parent, type_id, type_name):
+        room = until(self.ctx.clock, lambda: self.available(parent, type_id) > 0, LINGER)
+        if room:
+            return
+        if not self._type_folder(parent, type_id):
+            found = "it does not offer the type %s now" % type_name
+        else:
+            found = "available_instances of %s is 0" % type_name
+        raise trouble(
+            found,
+            device=parent,
+            wanted="room for one %s" % type_name,
+            remedy="The VF is in use, the GPU is full, or it holds vGPUs of another framebuffer size: "
+            "look with 'nvidia-vgpu status'",
+            code="no_room",
+        )
+
+    def remove(self, uuid, timeout):
+        """Removes the vGPU and waits until it is gone. Gone already is success."""
+        device = "%s/%s" % (DEVICES, uuid)
+        try:
+            self.sysfs.write(device + "/remove", "1")
+        except SysfsError as exc:
+            # EINVAL/ENODEV: the driver removes it by itself at this moment (after a VM's end).
+            if exc.number not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
+                raise
+        if not until(self.ctx.clock, lambda: not self.exists(uuid), timeout):
+            raise trouble(
+                "the vGPU is still there %d s after its removal was asked for" % timeout,
+                device=uuid,
+                remedy="Look who holds it ('nvidia-vgpu status'), stop that VM, then run again.",
+                code="remove_failed",
+            )
+
+
+_CREATE_REMEDY = {
+    errno.EEXIST: "Another device has this UUID: give another one, or remove that device.",
+    errno.ENOSPC: "Another vGPU took the room in between: look with 'nvidia-vgpu status', then run again.",
+    errno.ENODEV: "The VF is going away: something turns VFs off or rebinds them at this moment. "
+    "Find it (cloud agent, driverctl), then run again.",
+    errno.EINVAL: "The driver does not take this UUID or type here: look into dmesg.",
+}

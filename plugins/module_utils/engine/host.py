@@ -1,0 +1,118 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is installed and running: kernel, IOMMU, NVIDIA's driver, Secure Boot, boot loader."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from .files import read_text
+
+_EFI = "/sys/firmware/efi/efivars"
+_SECURE_BOOT = _EFI + "/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+_LOADER = _EFI + "/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+
+
+class Driver:
+    """NVIDIA's driver. flavour: vgpu (the host driver), ordinary (no vGPU manager) or none."""
+
+    def __init__(self, loaded, on_disk, flavour, nouveau_loaded):
+        self.loaded = loaded
+        self.on_disk = on_disk
+        self.flavour = flavour
+        self.nouveau_loaded = nouveau_loaded
+
+    def as_dict(self):
+        """For a module's result."""
+        return dict(self.__dict__)
+
+
+class HostState:
+    """The host apart from its GPUs. secure_boot is None when the firmware has no such thing."""
+
+    def __init__(self):
+        self.kernel = None
+        self.machine_id = None
+        self.cpu_vendor = None
+        self.cmdline = []
+        self.iommu_units = []
+        self.secure_boot = None
+        self.bootloader = None
+        self.initramfs_tool = None
+        self.driver = None
+
+    @property
+    def iommu_active(self):
+        """Whether the kernel drives an IOMMU: /sys/class/iommu, never the kernel's log."""
+        return bool(self.iommu_units)
+
+
+def read(ctx, timeout=30):
+    """Reads the host's state."""
+    sysfs = ctx.sysfs
+    state = HostState()
+    state.kernel = sysfs.read_or("/proc/sys/kernel/osrelease")
+    state.machine_id = (read_text(ctx.root, "/etc/machine-id") or "").strip() or None
+    match = re.search(
+        r"^vendor_id\s*:\s*(\S+)", sysfs.read_or("/proc/cpuinfo", ""), re.MULTILINE
+    )
+    state.cpu_vendor = match.group(1) if match else None
+    state.cmdline = sysfs.read_or("/proc/cmdline", "").split()
+    state.iommu_units = sysfs.list("/sys/class/iommu")
+    state.secure_boot = _secure_boot(sysfs)
+    state.bootloader = _bootloader(ctx)
+    state.initramfs_tool = _initramfs_tool(ctx)
+    state.driver = read_driver(ctx, timeout)
+    return state
+
+
+def read_driver(ctx, timeout=30):
+    """Versions loaded and on disk, and which of NVIDIA's drivers it is."""
+    loaded = ctx.sysfs.read_or("/sys/module/nvidia/version")
+    answer = ctx.command(["modinfo", "-F", "version", "nvidia"], timeout)
+    on_disk = answer.out.strip() if answer.rc == 0 else None
+    has_manager = any(
+        os.path.exists(ctx.root + path)
+        for path in ("/usr/bin/nvidia-vgpu-mgr", "/usr/bin/nvidia-vgpud")
+    )
+    flavour = "none"
+    if loaded or on_disk:
+        flavour = "vgpu" if has_manager else "ordinary"
+    return Driver(
+        loaded, on_disk or None, flavour, ctx.sysfs.exists("/sys/module/nouveau")
+    )
+
+
+def _secure_boot(sysfs):
+    if not sysfs.exists("/sys/firmware/efi"):
+        return None
+    if not sysfs.exists(_SECURE_BOOT):
+        return None
+    return sysfs.read_bytes(_SECURE_BOOT)[-1:] == b"\x01"
+
+
+def _bootloader(ctx):
+    if os.path.exists(ctx.root + "/run/ostree-booted"):
+        return "ostree"
+    if ctx.sysfs.exists(_LOADER):
+        name = ctx.sysfs.read_bytes(_LOADER)[4:].decode("utf-16-le", "ignore")
+        if "systemd-boot" in name:
+            return "systemd-boot"
+    return "grub" if os.path.exists(ctx.root + "/etc/default/grub") else "unknown"
+
+
+def _initramfs_tool(ctx):
+    for tool in ("update-initramfs", "dracut"):
+        for folder in ("/usr/sbin", "/usr/bin", "/sbin"):
+            if os.path.exists("%s%s/%s" % (ctx.root, folder, tool)):
+                return tool
+    return "none"
+
+
+def missing_flags(state, flags):
+    """Flags that the running kernel does not have in force: the last of one name wins."""
+    last = {}
+    for word in state.cmdline:
+        last[word.split("=", 1)[0]] = word
+    return [flag for flag in flags if last.get(flag.split("=", 1)[0]) != flag]

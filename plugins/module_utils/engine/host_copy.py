@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine's copy on the host: files, unit and command, so that a boot needs no controller."""
+
+from __future__ import annotations
+
+import os
+
+from . import files
+from .steps import Step
+
+FOLDER = "/usr/local/lib/nvidia-vgpu"
+PACKAGE = FOLDER + "/nvidia_vgpu_engine"
+COMMAND = "/usr/local/sbin/nvidia-vgpu"
+UNIT = "/etc/systemd/system/nvidia-vgpu-restore.service"
+
+_COMMAND_TEXT = """#!%(interpreter)s
+# Written by vgpu.kvm. Shows this host's vGPUs and brings the stored ones back.
+import sys
+
+sys.path.insert(0, "%(folder)s")
+sys.dont_write_bytecode = True
+
+from nvidia_vgpu_engine.cli import main
+
+sys.exit(main())
+"""
+
+_UNIT_TEXT = """# Written by vgpu.kvm.
+[Unit]
+Description=Restore NVIDIA VFs and vGPUs
+Documentation=file:%(store)s
+After=nvidia-vgpud.service nvidia-vgpu-mgr.service systemd-modules-load.service systemd-udev-settle.service
+Wants=nvidia-vgpud.service nvidia-vgpu-mgr.service
+Before=%(before)s
+ConditionPathExists=%(store)s
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=%(command)s restore
+TimeoutStartSec=15min
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+# What hands vGPUs to VMs, and cloud agents that take free VFs for themselves.
+BEFORE = (
+    "libvirtd.service",
+    "virtqemud.service",
+    "virtnodedevd.service",
+    "libvirt-guests.service",
+    "pve-guests.service",
+    "nova-compute.service",
+    "openstack-nova-compute.service",
+    "kubelet.service",
+    "k3s.service",
+    "k3s-agent.service",
+    "rke2-server.service",
+    "rke2-agent.service",
+)
+
+
+def wanted_files(sources, before, interpreter):
+    """Text and mode of each file by path. sources: the engine's modules by relative path."""
+    wanted = {"%s/%s" % (PACKAGE, name): (text, 0o644) for name, text in sources.items()}
+    wanted[COMMAND] = (_COMMAND_TEXT % {"interpreter": interpreter, "folder": FOLDER}, 0o755)
+    units = list(BEFORE) + [unit for unit in before if unit not in BEFORE]
+    wanted[UNIT] = (
+        _UNIT_TEXT % {"store": "/etc/nvidia-vgpu/layout.json", "command": COMMAND, "before": " ".join(units)},
+        0o644,
+    )
+    return wanted
+
+
+def present(root):
+    """Paths of ours that lie on the host."""
+    found = []
+    for folder in (PACKAGE, PACKAGE + "/tools", PACKAGE + "/frameworks"):
+        found += files.names(root, folder, ".py")
+    return found + [path for path in (COMMAND, UNIT) if os.path.exists(root + path)]
+
+
+def plan(root, wanted):
+    """Steps from what lies there to the wanted files; an empty wish removes all."""
+    steps = []
+    for path in sorted(wanted):
+        text, mode = wanted[path]
+        if files.read_text(root, path) != text:
+            steps.append(Step("write", None, path, "write it", content=text, mode=mode))
+    for path in present(root):
+        if path not in wanted:
+            steps.append(Step("delete", None, path, "remove it"))
+    return steps
+
+
+def apply(root, steps):
+    """Writes and removes the files."""
+    for step in steps:
+        if step.kind == "write":
+            files.write_atomic(root, step.device, step.args["content"], step.args["mode"])
+        else:
+            files.remove(root, step.device)
+    if any(step.kind == "delete" for step in steps):
+        for folder in (PACKAGE + "/tools", PACKAGE + "/frameworks", PACKAGE, FOLDER):
+            if os.path.isdir(root + folder) and not os.listdir(root + folder):
+                os.rmdir(root + folder)

@@ -1,0 +1,187 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads all GPUs of a host: the one reader behind every plan."""
+
+from __future__ import annotations
+
+import re
+
+from . import address, catalog, frameworks
+from .errors import Trouble
+from .frameworks.mdev import Mdev
+from .holders import OpenFiles
+from .model import Gpu, Vf
+from .sysfs import SysfsError
+
+PCI = "/sys/bus/pci/devices"
+PROC = "/proc/driver/nvidia/gpus"
+
+
+class Inventory:
+    """The GPUs of a host, in order of address, and every mdev, of whatever parent."""
+
+    def __init__(self, gpus, mdevs, open_files):
+        self.gpus = gpus
+        self.mdevs = mdevs
+        self.open_files = open_files
+
+    def gpu(self, pf):
+        """The GPU at an address, or None."""
+        for one in self.gpus:
+            if one.address == pf:
+                return one
+        return None
+
+    def select(self, selectors):
+        """GPUs that the selectors name, in order of address.
+
+        A selector is ``all`` (every GPU that supports vGPU), an address in any spelling,
+        GPU-<uuid> or a model's name. Returns (gpus, troubles).
+        """
+        chosen, troubles = set(), []
+        for word in selectors:
+            found, wrong = self._one(str(word).strip())
+            chosen |= {gpu.address for gpu in found}
+            troubles += wrong
+        return [gpu for gpu in self.gpus if gpu.address in chosen], troubles
+
+    def _one(self, word):
+        if word.lower() == "all":
+            found = [gpu for gpu in self.gpus if gpu.supported]
+        elif address.is_address(word):
+            found = [gpu for gpu in self.gpus if gpu.address == address.parse(word)]
+        elif address.is_gpu_uuid(word):
+            found = [gpu for gpu in self.gpus if (gpu.uuid or "").lower() == word.lower()]
+        else:
+            found = [gpu for gpu in self.gpus if catalog.same_model(gpu.name, word)]
+        if not found:
+            return [], [self._unknown(word)]
+        return found, [unsupported(gpu) for gpu in found if not gpu.supported]
+
+    def _unknown(self, word):
+        have = ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in self.gpus)
+        remedy = None
+        if address.is_gpu_uuid(word) and not any(gpu.uuid for gpu in self.gpus):
+            remedy = "UUIDs are known only while the driver is loaded: name the GPU by its address."
+        return Trouble(
+            "no GPU answers to %r; this host has %s" % (word, have or "no NVIDIA GPU"),
+            wanted="all, an address such as 0000:e8:00.0, GPU-<uuid> or a model",
+            remedy=remedy,
+            code="unknown_gpu",
+        )
+
+
+def unsupported(gpu):
+    """The trouble of a GPU that NVIDIA doesn't support for vGPU."""
+    return Trouble(
+        "this GPU (%s) does not support vGPU" % gpu.name,
+        device=gpu.address,
+        remedy="Leave it out of 'gpus' and of the layout.",
+        code="gpu_unsupported",
+    )
+
+
+def read(ctx, with_types=True):
+    """Reads the whole host. with_types: also the types' names (22 of an A40, three files each)."""
+    sysfs = ctx.sysfs
+    open_files = OpenFiles(sysfs)
+    mdevs = Mdev(ctx).instances(open_files)
+    by_parent = {}
+    for vgpu in mdevs:
+        by_parent.setdefault(vgpu.parent, []).append(vgpu)
+    gpus = []
+    for name in sysfs.list(PCI):
+        folder = "%s/%s" % (PCI, name)
+        if sysfs.read_or(folder + "/vendor", "").lower() != catalog.NVIDIA:
+            continue
+        if not sysfs.read_or(folder + "/class", "").startswith(("0x0300", "0x0302")):
+            continue
+        if sysfs.exists(folder + "/physfn"):
+            continue
+        gpus.append(_read_gpu(ctx, name, by_parent, with_types))
+    return Inventory(gpus, mdevs, open_files)
+
+
+def read_one(ctx, pf, with_vgpus=True):
+    """One GPU alone, for looks between two writes; with_vgpus: also its vGPUs and their holders."""
+    by_parent = {}
+    for vgpu in Mdev(ctx).instances(OpenFiles(ctx.sysfs)) if with_vgpus else ():
+        by_parent.setdefault(vgpu.parent, []).append(vgpu)
+    return _read_gpu(ctx, pf, by_parent, False)
+
+
+def _read_gpu(ctx, name, mdevs_by_parent, with_types):
+    sysfs = ctx.sysfs
+    folder = "%s/%s" % (PCI, name)
+    device = sysfs.read_or(folder + "/device", "").lower()
+    subsystem = sysfs.read_or(folder + "/subsystem_device", "")
+    gpu = Gpu(name, device, subsystem, catalog.lookup(device, subsystem))
+    gpu.driver = sysfs.link(folder + "/driver")
+    override = sysfs.read_or(folder + "/driver_override", "")
+    gpu.driver_override = None if override in ("", "(null)") else override
+    gpu.iommu_group = sysfs.link(folder + "/iommu_group")
+    gpu.iommu_type = sysfs.read_or(folder + "/iommu_group/type")
+    gpu.total_vfs = sysfs.read_int(folder + "/sriov_totalvfs", 0)
+    gpu.num_vfs = sysfs.read_int(folder + "/sriov_numvfs", 0)
+    gpu.vf_device = int(sysfs.read_or(folder + "/sriov_vf_device", "0") or "0", 16)
+    gpu.vf_offset = sysfs.read_int(folder + "/sriov_offset", 0)
+    gpu.vf_stride = sysfs.read_int(folder + "/sriov_stride", 1)
+    gpu.alive = _alive(sysfs, folder)
+    _read_proc(sysfs, gpu)
+    gpu.vfs = _read_vfs(sysfs, folder)
+    parents = [vf.address for vf in gpu.vfs] if gpu.sriov else [name]
+    for parent in parents:
+        found = frameworks.probe(sysfs, parent)
+        if found != "none":
+            gpu.framework = found
+            framework = frameworks.of(ctx, found)
+            if with_types and framework:
+                gpu.types = framework.types(parent)
+            if gpu.types or not with_types or not framework:
+                break
+    index = {vf.address: vf.index for vf in gpu.vfs}
+    for parent in [name] + [vf.address for vf in gpu.vfs]:
+        for vgpu in mdevs_by_parent.get(parent, ()):
+            vgpu.index = index.get(parent)
+            gpu.vgpus.append(vgpu)
+    return gpu
+
+
+def _alive(sysfs, folder):
+    """Whether configuration space answers: a GPU that fell off the bus reads as all ones."""
+    try:
+        return sysfs.read_bytes(folder + "/config", 2) != b"\xff\xff"
+    except SysfsError:
+        return False
+
+
+def _read_proc(sysfs, gpu):
+    """Model, UUID and minor number from /proc/driver/nvidia/gpus/<address>/information."""
+    text = sysfs.read_or("%s/%s/information" % (PROC, gpu.address), "")
+    told = dict(re.findall(r"^([^:\n]+):[ \t]*(.*?)[ \t]*$", text, re.MULTILINE))
+    gpu.product = told.get("Model") or None
+    uuid = told.get("GPU UUID", "")
+    gpu.uuid = uuid if address.is_gpu_uuid(uuid) else None
+    minor = told.get("Device Minor", "")
+    gpu.minor = int(minor) if minor.isdigit() else None
+
+
+def _read_vfs(sysfs, folder):
+    """VFs in order of their number: the links' names sort wrongly as text (virtfn10 before virtfn2)."""
+    vfs = []
+    for link in sysfs.list(folder):
+        match = re.match(r"^virtfn(\d+)$", link)
+        name = sysfs.link("%s/%s" % (folder, link)) if match else None
+        if not name:
+            continue
+        vf_folder = "%s/%s" % (PCI, name)
+        vfs.append(
+            Vf(
+                name,
+                int(match.group(1)),
+                sysfs.link(vf_folder + "/driver"),
+                sysfs.link(vf_folder + "/iommu_group"),
+                frameworks.probe(sysfs, name) != "none",
+            )
+        )
+    return sorted(vfs, key=lambda vf: vf.index)

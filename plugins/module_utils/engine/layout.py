@@ -1,0 +1,139 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The layout as a user writes it: types and counts per GPU. Parsing and choosing; pure."""
+
+from __future__ import annotations
+
+import uuid as uuids
+
+from . import address
+from .errors import EngineError, Trouble, raise_if_any
+
+
+class Wish:
+    """One vGPU that is wanted. uuid and index (VF number) are None where the engine chooses."""
+
+    def __init__(self, type_name, uuid=None, index=None, where="", params=None):
+        self.type = type_name
+        self.uuid = uuid
+        self.index = index
+        self.where = where
+        self.params = params
+
+
+class Entry:
+    """One element of the layout: selectors and the vGPUs for each GPU that they name."""
+
+    def __init__(self, selectors, wishes, where):
+        self.selectors = selectors
+        self.wishes = wishes
+        self.where = where
+
+
+def check_uuid(text, where):
+    """The UUID in the kernel's spelling (36 characters, lower case); raises EngineError if it is none."""
+    word = str(text).strip().lower()
+    try:
+        valid = str(uuids.UUID(word)) == word
+    except ValueError:
+        valid = False
+    if not valid:
+        raise_if_any(
+            [
+                Trouble(
+                    "%r is not a UUID" % text,
+                    device=where,
+                    wanted="36 characters such as 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11",
+                    code="bad_uuid",
+                )
+            ]
+        )
+    return word
+
+
+def parse(layout, name="layout"):
+    """Entries of a layout (a list of {gpu, vgpus}), and the troubles of what is wrong in it."""
+    entries, troubles, seen = [], [], {}
+    for number, item in enumerate(layout):
+        where = "%s[%d]" % (name, number)
+        selectors = item.get("gpu")
+        if not isinstance(selectors, list):
+            selectors = [selectors]
+        if not selectors or not all(selectors):
+            troubles.append(Trouble("it names no GPU", device=where, wanted="gpu: all, an address, GPU-<uuid> or a model"))
+            continue
+        wishes = []
+        for position, vgpu in enumerate(item.get("vgpus") or []):
+            place = "%s.vgpus[%d]" % (where, position)
+            troubles += _parse_vgpu(vgpu, place, wishes, seen)
+        entries.append(Entry([str(word) for word in selectors], wishes, where))
+    return entries, troubles
+
+
+def _parse_vgpu(vgpu, place, wishes, seen):
+    count = vgpu.get("count")
+    count = 1 if count is None else count
+    uuid = vgpu.get("uuid")
+    if not vgpu.get("type"):
+        return [Trouble("no type is given", device=place, wanted="type: a name such as A40-24Q")]
+    if not isinstance(count, int) or count < 0:
+        return [Trouble("count is %r" % count, device=place, wanted="a number from 0")]
+    if not uuid:
+        wishes += [Wish(str(vgpu["type"]), where=place) for dummy in range(count)]
+        return []
+    if count != 1:
+        return [Trouble("a UUID stands with count %d" % count, device=place, wanted="count 1: a UUID names one vGPU")]
+    try:
+        word = check_uuid(uuid, place)
+    except EngineError as exc:
+        return exc.troubles
+    if word in seen:
+        return [Trouble("the UUID %s stands at %s too" % (word, seen[word]), device=place, wanted="each UUID once", code="duplicate_uuid")]
+    seen[word] = place
+    wishes.append(Wish(str(vgpu["type"]), uuid=word, where=place))
+    return []
+
+
+def _rank(word):
+    """How narrowly a selector names a GPU; the narrowest that names it counts."""
+    if address.is_address(word) or address.is_gpu_uuid(word):
+        return 3
+    return 1 if word.lower() == "all" else 2
+
+
+def by_gpu(entries, inventory):
+    """Wishes per GPU address for each GPU that the layout names.
+
+    A GPU named by its address takes the entries with its address only, one named by model those
+    with its model, and ``all`` is for the rest. Entries of the same kind add up.
+    """
+    wishes, rank, troubles = {}, {}, []
+    for entry in entries:
+        for word in entry.selectors:
+            gpus, wrong = inventory.select([word])
+            for one in wrong:
+                one.device = one.device or entry.where
+            troubles += wrong
+            for gpu in gpus:
+                here = _rank(word)
+                if here > rank.get(gpu.address, 0):
+                    wishes[gpu.address], rank[gpu.address] = [], here
+                if here == rank[gpu.address]:
+                    wishes[gpu.address] += [
+                        Wish(one.type, one.uuid, one.index, one.where, one.params)
+                        for one in entry.wishes
+                    ]
+    given = {}
+    for pf in sorted(wishes):
+        for wish in wishes[pf]:
+            if wish.uuid and wish.uuid in given:
+                troubles.append(
+                    Trouble(
+                        "the UUID %s is given to %s and %s" % (wish.uuid, given[wish.uuid], pf),
+                        device=wish.where,
+                        wanted="a UUID for one vGPU on one GPU",
+                        code="duplicate_uuid",
+                    )
+                )
+            given[wish.uuid] = pf
+    return wishes, troubles

@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the engine knows of a host: plain objects without behaviour towards the kernel."""
+
+from __future__ import annotations
+
+
+class Holder:
+    """A process that has a device open. vm: the QEMU guest's name, if it is one."""
+
+    def __init__(self, pid, command, vm=None):
+        self.pid = pid
+        self.command = command
+        self.vm = vm
+
+    def __str__(self):
+        text = "pid %d (%s)" % (self.pid, self.command)
+        return "VM %s, %s" % (self.vm, text) if self.vm else text
+
+    def as_dict(self):
+        """For a module's result."""
+        return {"pid": self.pid, "command": self.command, "vm": self.vm}
+
+
+class Vgpu:
+    """A vGPU that exists. parent: the VF (or PF) it lives on; index: the VF's number, None on a PF."""
+
+    def __init__(self, uuid, parent, index, type_id, type_name, holders=()):
+        self.uuid = uuid
+        self.parent = parent
+        self.index = index
+        self.type_id = type_id
+        self.type = type_name
+        self.holders = list(holders)
+
+    def as_dict(self):
+        """For a module's result."""
+        return {
+            "uuid": self.uuid,
+            "type": self.type,
+            "type_id": self.type_id,
+            "parent": self.parent,
+            "vf_index": self.index,
+            "in_use_by": [holder.as_dict() for holder in self.holders],
+        }
+
+
+class Vf:
+    """A virtual function. offers_types: its framework's files are there, whatever driver it sits under."""
+
+    def __init__(self, address, index, driver, iommu_group, offers_types):
+        self.address = address
+        self.index = index
+        self.driver = driver
+        self.iommu_group = iommu_group
+        self.offers_types = offers_types
+
+    @property
+    def usable(self):
+        """Whether vGPUs can be made on it (now, or as soon as the types are registered)."""
+        return self.offers_types or self.driver == "nvidia"
+
+
+class Gpu:
+    """A PF with all that sysfs and NVIDIA's proc files say about it."""
+
+    def __init__(self, address, device_id, subsystem_id, model):
+        self.address = address
+        self.device_id = device_id
+        self.subsystem_id = subsystem_id
+        self.model = model  # catalog.Model or None
+        self.product = None  # as the driver names it
+        self.uuid = None
+        self.minor = None
+        self.driver = None
+        self.driver_override = None
+        self.iommu_group = None
+        self.iommu_type = None
+        self.alive = True
+        self.total_vfs = 0
+        self.num_vfs = 0
+        self.vf_device = 0
+        self.vf_offset = 0
+        self.vf_stride = 1
+        self.vfs = []
+        self.framework = "none"
+        self.types = []
+        self.vgpus = []
+
+    @property
+    def name(self):
+        """The model's name, or the device id when it isn't in the table."""
+        if self.model:
+            return self.model.name
+        return self.product or "10de:%s" % self.device_id.replace("0x", "")
+
+    @property
+    def sriov(self):
+        """Whether vGPUs live on VFs. A T4 shows the capability with VF device id 0: that isn't it."""
+        return self.total_vfs > 0 and self.vf_device > 0 and not (self.model and not self.model.sriov)
+
+    @property
+    def supported(self):
+        """Known to NVIDIA's vGPU, or seen to offer types."""
+        return bool(self.model or self.types)

@@ -1,0 +1,245 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which kernel driver a PF is bound to: planning and doing.
+
+Release, as the kernel's PCI core wants it: take the id from vfio-pci's list (so that neither
+the PF nor its VFs are taken again), clear driver_override, unbind, then bind.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from . import boot_causes, diagnosis, files
+from .errors import Trouble, raise_if_any
+from .steps import Step, execute
+from .sysfs import SysfsError
+from .waiting import until
+
+PCI = "/sys/bus/pci/devices"
+DRIVERS = "/sys/bus/pci/drivers"
+FOREIGN = ("vfio-pci", "pci-pf-stub")
+
+
+class DriverPlan:
+    """Steps, and what must follow them."""
+
+    def __init__(self):
+        self.steps = []
+        self.edits = []
+        self.causes = []
+        self.warnings = []
+        self.initramfs = False
+        self.bootloader = False
+        self.reboot = []
+
+
+def plan(inventory, state, boot, selectors, driver, edit_boot, assume=()):
+    """What it takes for the GPUs to be on the driver: nvidia, or none (released)."""
+    result = DriverPlan()
+    gpus, troubles = inventory.select(selectors)
+    if driver == "nvidia" and "driver" not in assume:
+        wrong = diagnosis.driver_trouble(state.driver)
+        if wrong and wrong.code != "driver_not_loaded":
+            troubles.append(wrong)
+    if edit_boot:
+        troubles += _plan_boot(result, inventory, boot, gpus)
+    loaded = state.driver.loaded is not None
+    removed = set()
+    for gpu in gpus:
+        if gpu.driver == driver or (driver == "none" and gpu.driver not in FOREIGN + ("nouveau",)):
+            continue
+        if driver == "nvidia" and "driver" in assume:
+            continue  # the boot after the installation binds it
+        if gpu.driver == "nouveau":
+            if driver == "nvidia":
+                troubles.append(_on_nouveau(gpu))
+            else:
+                result.reboot.append("%s is on nouveau, which is left only by a reboot" % gpu.address)
+            continue
+        troubles += _guard(inventory, gpu)
+        if gpu.driver in FOREIGN and (gpu.driver, gpu.device_id) not in removed:
+            removed.add((gpu.driver, gpu.device_id))
+            result.steps.append(_forget_step(gpu))
+        if gpu.driver_override:
+            result.steps.append(
+                Step("clear_override", gpu.address, gpu.address, "clear driver_override (%s)" % gpu.driver_override)
+            )
+        if gpu.driver:
+            result.steps.append(
+                Step("unbind", gpu.address, gpu.address, "unbind from %s" % gpu.driver, driver=gpu.driver)
+            )
+        if driver == "nvidia":
+            if not loaded:
+                loaded = True
+                result.steps.append(Step("modprobe", None, None, "load the module nvidia"))
+            result.steps.append(Step("bind", gpu.address, gpu.address, "bind to nvidia"))
+    raise_if_any(troubles)
+    return result
+
+
+def _plan_boot(result, inventory, boot, gpus):
+    others = [
+        gpu for gpu in inventory.gpus if gpu not in gpus and gpu.driver == "vfio-pci"
+    ]
+    result.causes, result.edits, touched = boot_causes.causes_and_edits(boot, gpus, others)
+    troubles = [
+        Trouble(
+            "%s is on vfio-pci by the same id as the selected GPUs, but is not selected"
+            % ", ".join(touched),
+            wanted="all GPUs of one id released together",
+            remedy="Select them too, or bind those to vfio-pci one by one (driverctl) "
+            "in place of an id for all.",
+            code="shared_id",
+        )
+    ] if touched else []
+    if gpus:
+        nouveau = boot_causes.nouveau_edit(boot)
+        if nouveau:
+            result.edits.append(nouveau)
+    for cause in result.causes:
+        if not cause.editable:
+            result.warnings.append(
+                "%s: '%s' belongs to a package; %s again at the next boot" % (cause.path, cause.line, cause.what)
+            )
+    for edit in result.edits:
+        result.initramfs = result.initramfs or "modprobe.d" in edit.path
+        result.bootloader = result.bootloader or edit.path.startswith(boot_causes.GRUB)
+        text = "remove it" if edit.after is None else "edit it"
+        result.steps.append(
+            Step("edit", None, edit.path, "%s: %s" % (text, "; ".join(edit.why)), edit=edit)
+        )
+    return troubles
+
+
+def _on_nouveau(gpu):
+    return Trouble(
+        "the GPU is bound to nouveau",
+        device=gpu.address,
+        wanted="nvidia",
+        remedy="Keep nouveau from loading (role gpu_release does) and reboot.",
+        code="gpu_on_nouveau",
+    )
+
+
+def _guard(inventory, gpu):
+    if not gpu.alive:
+        return diagnosis.no_vfs_yet(gpu, None)
+    holders = inventory.open_files.of_group(gpu.iommu_group) if gpu.driver == "vfio-pci" else []
+    if holders:
+        return [diagnosis.in_use(gpu.address, holders, "releasing the GPU from vfio-pci")]
+    return []
+
+
+def _forget_step(gpu):
+    number = gpu.device_id.replace("0x", "")
+    return Step(
+        "forget_id",
+        gpu.address,
+        None,
+        "take the id 10de:%s from %s" % (number, gpu.driver),
+        driver=gpu.driver,
+        number=number,
+    )
+
+
+def apply(ctx, result, timeout):
+    """Does the steps and verifies each."""
+    sysfs = ctx.sysfs
+
+    def perform(step):
+        folder = "%s/%s" % (PCI, step.device)
+        if step.kind == "edit":
+            edit = step.args["edit"]
+            if edit.after is None:
+                files.remove(ctx.root, edit.path)
+            else:
+                files.write_atomic(ctx.root, edit.path, edit.after)
+        elif step.kind == "forget_id":
+            forget_id(sysfs, step.args["driver"], step.args["number"])
+        elif step.kind == "clear_override":
+            sysfs.write(folder + "/driver_override", "\n")
+        elif step.kind == "unbind":
+            unbind(ctx, step.device, step.args["driver"], timeout)
+        elif step.kind == "modprobe":
+            modprobe(ctx, timeout)
+        elif step.kind == "bind":
+            bind(ctx, step.device, timeout)
+
+    return execute(result.steps, perform)
+
+
+def forget_id(sysfs, driver, number):
+    """Takes an id from a driver's dynamic list; one that isn't there is fine."""
+    try:
+        sysfs.write("%s/%s/remove_id" % (DRIVERS, driver), "10de %s" % number)
+    except SysfsError as exc:
+        if exc.number not in (errno.ENODEV, errno.ENOENT):
+            raise
+
+
+def unbind(ctx, address, driver, timeout):
+    """Unbinds a device and waits until it is without a driver (or elsewhere)."""
+    try:
+        ctx.sysfs.write("%s/%s/unbind" % (DRIVERS, driver), address)
+    except SysfsError as exc:
+        if exc.number != errno.ENODEV:
+            raise
+    link = "%s/%s/driver" % (PCI, address)
+    if not until(ctx.clock, lambda: ctx.sysfs.link(link) != driver, timeout):
+        raise_if_any(
+            [
+                Trouble(
+                    "it is still bound to %s %d s after the unbind" % (driver, timeout),
+                    device=address,
+                    remedy="A process may hold it: look with 'fuser -v /dev/vfio/*' and dmesg.",
+                    code="unbind_failed",
+                )
+            ]
+        )
+
+
+def bind(ctx, address, timeout):
+    """Binds a device to nvidia and waits until it is."""
+    link = "%s/%s/driver" % (PCI, address)
+
+    def bound():
+        return ctx.sysfs.link(link) == "nvidia"
+
+    if bound():
+        return
+    reason = ""
+    try:
+        ctx.sysfs.write(DRIVERS + "/nvidia/bind", address)
+    except SysfsError as exc:
+        # EBUSY/ENODEV: udev or the module's own probe was faster, or the probe failed; the link tells.
+        reason = " (%s)" % exc.troubles[0].found
+    if not until(ctx.clock, bound, timeout):
+        raise_if_any(
+            [
+                Trouble(
+                    "the driver nvidia does not take it%s; it is bound to %s"
+                    % (reason, ctx.sysfs.link(link) or "no driver"),
+                    device=address,
+                    wanted="nvidia",
+                    remedy="Look into dmesg for NVRM lines: wrong module flavour, GPU off the bus, IOMMU off.",
+                    code="bind_failed",
+                )
+            ]
+        )
+
+
+def modprobe(ctx, timeout):
+    """Loads the module nvidia and verifies that it is loaded."""
+    answer = ctx.command(["modprobe", "nvidia"], timeout)
+    if answer.rc or not ctx.sysfs.exists("/sys/module/nvidia"):
+        raise_if_any(
+            [
+                Trouble(
+                    "the module nvidia can't be loaded: %s" % (answer.tail() or "rc %d" % answer.rc),
+                    remedy="'Key was rejected': sign it for Secure Boot. 'No such device': no GPU is free for it. "
+                    "'Exec format' or 'not found': build it for the running kernel. Look into dmesg.",
+                    code="modprobe_failed",
+                )
+            ]
+        )

@@ -1,0 +1,75 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Brings the stored layout back at boot: VFs, then vGPUs, GPU by GPU.
+
+Nothing is ever removed here. One GPU's failure does not stop the others.
+"""
+
+from __future__ import annotations
+
+from . import apply_layout, host, inventory as reader, plan_layout, pci_driver, sriov, store
+from .errors import EngineError, Trouble
+from .layout import Wish
+from .tools import sriov_manage
+from .waiting import until
+
+
+class Report:
+    """What was done, and the troubles."""
+
+    def __init__(self):
+        self.done = []
+        self.troubles = []
+
+
+def restore(ctx, timeout, settle, say):
+    """Brings everything back; say(text) is told of each step and trouble as it happens."""
+    report = Report()
+    stored = store.read(ctx.root)
+    _await_driver(ctx, stored, timeout)
+    for pf in sorted(stored):
+        try:
+            for step in _restore_gpu(ctx, stored, pf, timeout, settle):
+                report.done.append(str(step))
+                say(str(step))
+        except EngineError as exc:
+            report.troubles += exc.troubles
+            for one in exc.troubles:
+                say("FAILED: %s" % one)
+    return report
+
+
+def _await_driver(ctx, stored, timeout):
+    """Waits until the GPUs are bound to nvidia: udev and nvidia-vgpud may still be at work."""
+
+    def bound():
+        return all(ctx.sysfs.link("%s/%s/driver" % (pci_driver.PCI, pf)) == "nvidia" for pf in stored)
+
+    until(ctx.clock, bound, min(timeout, 30))
+
+
+def _restore_gpu(ctx, stored, pf, timeout, settle):
+    inventory = reader.read(ctx, with_types=False)
+    gpu = inventory.gpu(pf)
+    if gpu is None:
+        raise EngineError(
+            Trouble("the GPU is not there any more", device=pf, remedy="If it was taken out, remove it from the layout.", code="gpu_gone")
+        )
+    state = host.read(ctx)
+    done = []
+    if stored[pf].vfs:
+        plan = sriov.plan(inventory, state, [pf], True, stored[pf].vfs, has_tool=sriov_manage.installed(ctx))
+        done += sriov.apply(ctx, plan, timeout)
+    if not stored[pf].vgpus:
+        return done
+    inventory = apply_layout.await_types(ctx, [pf], timeout)
+    existing = {vgpu.uuid for vgpu in inventory.mdevs}
+    wishes = [
+        Wish(one.type, one.uuid, None if one.uuid in existing else one.index, store.PATH)
+        for one in stored[pf].vgpus
+    ]
+    plan = plan_layout.plan(
+        inventory, state, {pf: wishes}, stored, {}, plan_layout.Options(persist=False)
+    )
+    kept = [step for step in plan.steps if step.gpu == pf and step.kind == "create"]
+    return done + list(apply_layout.apply(ctx, kept, timeout, settle))

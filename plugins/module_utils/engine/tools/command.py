@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Running a program with a deadline."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+
+class Result:
+    """How a program ended. rc 124 and timed_out: it was ended at its deadline; rc 127: it isn't there."""
+
+    def __init__(self, rc, out, timed_out=False):
+        self.rc = rc
+        self.out = out
+        self.timed_out = timed_out
+
+    def tail(self, lines=5):
+        """The last lines of what it printed, on one line."""
+        return " | ".join(
+            [line.strip() for line in self.out.splitlines() if line.strip()][-lines:]
+        )
+
+
+def run(argv, timeout, env=None):
+    """Runs argv (no shell) in its own process group, stdout and stderr together, LC_ALL=C."""
+    surroundings = dict(os.environ, LC_ALL="C", LANGUAGE="C")
+    surroundings["PATH"] = (
+        surroundings.get("PATH", "") + ":/usr/sbin:/usr/bin:/sbin:/bin"
+    ).lstrip(":")
+    surroundings.update(env or {})
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=surroundings,
+            start_new_session=True,
+        )
+    except OSError as exc:
+        return Result(127, "%s: %s" % (argv[0], exc.strerror))
+    try:
+        out = process.communicate(timeout=timeout)[0]
+        return Result(process.returncode, out.decode("utf-8", "replace"))
+    except subprocess.TimeoutExpired:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                break
+            try:
+                out = process.communicate(timeout=5)[0]
+                return Result(124, out.decode("utf-8", "replace"), True)
+            except subprocess.TimeoutExpired:
+                continue
+        # It hangs in the kernel and can't be ended; leave it and say so.
+        return Result(124, "%s does not end, not even by SIGKILL" % argv[0], True)

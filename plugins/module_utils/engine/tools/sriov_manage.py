@@ -1,0 +1,36 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""NVIDIA's /usr/lib/nvidia/sriov-manage: how it is called and how its words are read.
+
+Its exit status proves nothing (one branch returned 0 without VFs), so callers look at sysfs.
+Interrupted midway it leaves the PF without a driver or on pci-pf-stub.
+"""
+
+from __future__ import annotations
+
+import os
+
+PATH = "/usr/lib/nvidia/sriov-manage"
+
+
+class Answer:
+    """What one call said. busy: the unbindLock was refused, which alone is worth a retry."""
+
+    def __init__(self, result):
+        self.rc = result.rc
+        self.timed_out = result.timed_out
+        self.words = result.tail()
+        self.busy = "cannot obtain unbindlock" in result.out.lower()
+
+
+def installed(ctx):
+    """Whether the host driver brought the script."""
+    return os.access(ctx.root + PATH, os.X_OK)
+
+
+def call(ctx, pf, enable, timeout, reset=False):
+    """Enables (or disables) all VFs of one PF."""
+    argv = [PATH, "-e" if enable else "-d", pf]
+    if enable and reset:
+        argv += ["-r", "1"]
+    return Answer(ctx.command(argv, timeout))

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vGPU types: their names, and how a user's word finds one of them.
+
+A name is <GPU>-<framebuffer GiB><series>; series Q, B, A, C. Numeric ids and the driver's
+prefix of a type's folder (nvidia-558, vfio-pci-558) mean nothing across hosts, so types are
+found by name, or by the number at the end.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+_NAME = re.compile(
+    r"^(?P<gpu>.+?)-(?:(?P<slices>[1-7])-)?(?P<gib>\d{1,3})(?P<series>[QBAC])(?P<suffix>ME|NOME|MEALL|GFX)?$",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"^(?:[a-z0-9_-]*-)?(\d+)$", re.IGNORECASE)
+
+
+class VgpuType:
+    """A type as a GPU offers it. framebuffer_mib and max_instances are None when not told."""
+
+    def __init__(self, number, name, framebuffer_mib=None, max_instances=None):
+        self.id = str(number)
+        self.name = name
+        self.short = short_name(name)
+        self.framebuffer_mib = framebuffer_mib or framebuffer_of(name)
+        self.max_instances = max_instances
+
+    def __repr__(self):
+        return "VgpuType(%s, %s)" % (self.id, self.short)
+
+
+def short_name(name):
+    """Last word of a type's name: A40-24Q of NVIDIA A40-24Q (GRID T4-16Q likewise)."""
+    return name.split()[-1] if name.split() else name
+
+
+def framebuffer_of(name):
+    """Framebuffer in MiB as the name says, or None."""
+    match = _NAME.match(short_name(name))
+    return int(match["gib"]) * 1024 if match else None
+
+
+def gpu_word(name):
+    """The GPU's part of a type's short name (A40 of A40-24Q), or None when it is no type name."""
+    match = _NAME.match(short_name(name))
+    return match["gpu"] if match else None
+
+
+def parse_description(text):
+    """mdev's description (num_heads=4, framebuffer=1024M, max_instance=32) as a dict of words."""
+    pairs = [part.split("=", 1) for part in text.replace("\n", ",").split(",") if "=" in part]
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def from_mdev(number, name, description):
+    """A VgpuType from a type folder's files name and description."""
+    told = parse_description(description or "")
+    size = re.match(r"^(\d+)\s*M", told.get("framebuffer", ""))
+    most = told.get("max_instance", "")
+    return VgpuType(
+        number,
+        name,
+        int(size.group(1)) if size else None,
+        int(most) if most.isdigit() else None,
+    )
+
+
+def find(wish, types):
+    """The type that a user's word means: full name, short name, or id with any prefix. None if none."""
+    word = " ".join(str(wish).split()).lower()
+    for one in types:
+        if word in (one.name.lower(), one.short.lower()):
+            return one
+    for one in types:
+        if one.name.lower().endswith(" " + word) or "nvidia " + word == one.name.lower():
+            return one
+    match = _NUMBER.match(word)
+    for one in types if match else ():
+        if one.id == match.group(1):
+            return one
+    return None
+
+
+def nearest(wish, types, count=3):
+    """Short names that look like the wish, nearest first."""
+    words = {one.short.lower(): one.short for one in types}
+    close = difflib.get_close_matches(short_name(str(wish)).lower(), list(words), count, 0.5)
+    return [words[word] for word in close]

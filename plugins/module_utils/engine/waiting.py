@@ -1,0 +1,35 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Waiting: polling with a deadline, on a clock that tests can replace."""
+
+from __future__ import annotations
+
+import time
+
+
+class Clock:
+    """Time in seconds. The pause between two looks at the same state is the only sleep."""
+
+    now = staticmethod(time.monotonic)
+
+    @staticmethod
+    def pause(seconds):
+        """One polling interval."""
+        time.sleep(seconds)  # not a fixed wait: until() looks again after each interval
+
+
+def until(clock, probe, timeout, interval=0.1):
+    """Calls probe until it returns something true or the time is up; returns its last answer."""
+    deadline = clock.now() + timeout
+    while True:
+        answer = probe()
+        left = deadline - clock.now()
+        if answer or left <= 0:
+            return answer
+        clock.pause(min(interval, left))
+        interval = min(interval * 1.5, 1.0)
+
+
+def holds(clock, probe, duration, interval=0.25):
+    """Calls probe until it returns something true (a complaint) or the duration is over."""
+    return until(clock, probe, duration, interval)

@@ -1,0 +1,173 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_driver
+short_description: Install or uninstall NVIDIA's vGPU host driver from its .run package
+description:
+  - Runs NVIDIA's installer only when the version on disk is another one, with a deadline, and verifies the version afterwards.
+    When it fails, the last lines of its log stand in the message.
+  - Refuses to replace a driver while a vGPU is in use, and to replace an ordinary data-centre driver unless told to.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+extends_documentation_fragment:
+  - vgpu.kvm.common
+  - vgpu.kvm.common.lock
+options:
+  state:
+    description: Whether the driver is installed.
+    type: str
+    choices: [present, absent]
+    default: present
+  src:
+    description: NVIDIA's C(….run) on the managed host. Not needed when the wanted version is there already, or in check mode.
+    type: path
+  version:
+    description: The wanted version, such as V(550.163.02). Taken from the name of O(src) when left out.
+    type: str
+  dkms:
+    description: Whether the kernel module is built through DKMS, which builds it again at each kernel update. DKMS, a compiler and the kernel's headers must be there.
+    type: bool
+    default: true
+  load:
+    description: Whether the installer loads the module; V(false) before a reboot.
+    type: bool
+    default: true
+  disable_nouveau:
+    description: Whether the installer keeps nouveau from loading.
+    type: bool
+    default: false
+  module_type:
+    description: The kernel module's flavour. V(auto) takes the one that the host's GPUs need.
+    type: str
+    choices: [auto, open, proprietary]
+    default: auto
+  replace_ordinary:
+    description: Whether an ordinary data-centre driver is uninstalled first.
+    type: bool
+    default: false
+  extra_arguments:
+    description: More arguments for NVIDIA's installer.
+    type: list
+    elements: str
+    default: []
+  tmpdir:
+    description: Folder in which the installer unpacks itself.
+    type: path
+  timeout:
+    description: Seconds for the installer.
+    type: int
+    default: 1800
+"""
+
+EXAMPLES = r"""
+- name: Install the vGPU host driver
+  vgpu.kvm.nvidia_driver:
+    src: /var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
+    version: 550.163.02
+    load: false
+  become: true
+
+- name: Uninstall it
+  vgpu.kvm.nvidia_driver:
+    state: absent
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: always
+  type: list
+  elements: str
+  sample: ["install the vGPU host driver 550.163.02"]
+
+driver:
+  description: The driver after the change.
+  returned: success
+  type: dict
+  sample: {loaded: null, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false}
+reboot_required:
+  description: Whether the driver on disk is not the one that runs.
+  returned: success
+  type: bool
+  sample: true
+"""
+
+import os
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import driver_install, host, inventory
+
+
+def _line(on_disk, flavour):
+    return "driver: %s (%s)\n" % (on_disk or "none", flavour)
+
+
+def work(module, ctx):
+    params = module.params
+    wish = driver_install.Wish(
+        params["state"] == "present",
+        params["version"],
+        params["src"],
+        params["dkms"],
+        params["load"],
+        params["disable_nouveau"],
+        params["module_type"],
+        params["replace_ordinary"],
+        params["extra_arguments"],
+        params["tmpdir"],
+    )
+    found = inventory.read(ctx, with_types=False)
+    before = host.read_driver(ctx)
+    there = bool(params["src"]) and os.path.isfile(params["src"])
+    steps = driver_install.plan(found, before, wish, module.check_mode, there)
+    kind = params["module_type"]
+    if kind == "auto":
+        kind = driver_install.wanted_module_type(found) if wish.present and steps else None
+    after = before
+    if steps and not module.check_mode:
+        driver_install.apply(ctx, steps, wish, kind, params["timeout"])
+        after = host.read_driver(ctx)
+    shown = _line(after.on_disk, after.flavour)
+    if steps and module.check_mode:
+        version = wish.version or driver_install.version_in(wish.src)
+        shown = _line(version, "vgpu") if wish.present else _line(None, "none")
+    return {
+        "changed": bool(steps),
+        "actions": _module.sentences(steps),
+        "diff": {"before": _line(before.on_disk, before.flavour), "after": shown},
+        "driver": after.as_dict(),
+        "reboot_required": bool(after.loaded and after.on_disk != after.loaded),
+    }
+
+
+def main():
+    _module.run(
+        dict(
+            {
+                "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                "src": {"type": "path"},
+                "version": {"type": "str"},
+                "dkms": {"type": "bool", "default": True},
+                "load": {"type": "bool", "default": True},
+                "disable_nouveau": {"type": "bool", "default": False},
+                "module_type": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
+                "replace_ordinary": {"type": "bool", "default": False},
+                "extra_arguments": {"type": "list", "elements": "str", "default": []},
+                "tmpdir": {"type": "path"},
+                "timeout": {"type": "int", "default": 1800},
+            },
+            **_module.LOCK
+        ),
+        work,
+    )
+
+
+if __name__ == "__main__":
+    main()

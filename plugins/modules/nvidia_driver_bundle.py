@@ -1,0 +1,113 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_driver_bundle
+short_description: Take one driver package out of NVIDIA's vGPU bundle
+description:
+  - Finds the host's or the guest's driver package in NVIDIA's zip on the managed host, checks the zip's checksum, and takes that
+    one file out. Names inside the zip never decide where a file is written.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+extends_documentation_fragment:
+  - vgpu.kvm.common
+  - vgpu.kvm.common.lock
+options:
+  src:
+    description: The bundle (C(NVIDIA-GRID-Linux-KVM-….zip)) or a package out of it, on the managed host.
+    type: path
+    required: true
+  dest:
+    description: Folder for the package; made with mode 0700 when it is not there.
+    type: path
+    required: true
+  checksum:
+    description: "The checksum of O(src), as V(sha256:…)."
+    type: str
+  kind:
+    description: Which driver.
+    type: str
+    choices: [host, guest]
+    default: host
+  format:
+    description: Which form of package.
+    type: str
+    choices: [run, deb, rpm]
+    default: run
+"""
+
+EXAMPLES = r"""
+- name: Take the host driver out of the bundle
+  vgpu.kvm.nvidia_driver_bundle:
+    src: /var/cache/nvidia-vgpu/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
+    dest: /var/cache/nvidia-vgpu
+  register: package
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: always
+  type: list
+  elements: str
+  sample: ["/var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: take it out of the bundle"]
+
+path:
+  description: The package on the managed host.
+  returned: success
+  type: str
+  sample: /var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
+version:
+  description: The driver's version, from the package's name.
+  returned: success
+  type: str
+  sample: 550.163.02
+"""
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import bundle
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.steps import Step
+
+
+def work(module, ctx):
+    params = module.params
+    bundle.check(params["src"], params["checksum"])
+    package = bundle.find(params["src"], params["dest"], params["kind"], params["format"])
+    steps = []
+    if not bundle.extracted(package):
+        steps.append(Step("extract", None, package.path, "take it out of the bundle"))
+        if not module.check_mode:
+            bundle.extract(params["src"], package)
+    return {
+        "changed": bool(steps),
+        "actions": _module.sentences(steps),
+        "diff": {"before": "", "after": "".join(step.device + "\n" for step in steps)},
+        "path": package.path,
+        "version": package.version,
+    }
+
+
+def main():
+    _module.run(
+        dict(
+            {
+                "src": {"type": "path", "required": True},
+                "dest": {"type": "path", "required": True},
+                "checksum": {"type": "str"},
+                "kind": {"type": "str", "choices": ["host", "guest"], "default": "host"},
+                "format": {"type": "str", "choices": ["run", "deb", "rpm"], "default": "run"},
+            },
+            **_module.LOCK
+        ),
+        work,
+    )
+
+
+if __name__ == "__main__":
+    main()

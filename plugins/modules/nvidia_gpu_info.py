@@ -1,0 +1,225 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_gpu_info
+short_description: Read all about a host's NVIDIA GPUs and vGPUs
+description:
+  - Reads GPUs, drivers, IOMMU, VFs, vGPU types, vGPUs and who uses them from the kernel's own files, and recognises
+    the failures that operators of NVIDIA vGPU meet.
+  - Changes nothing and needs no C(nvidia-smi).
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+extends_documentation_fragment:
+  - vgpu.kvm.common
+options:
+  iommu_flags:
+    description:
+      - Flags of the kernel's command line that should be in force, for example V(intel_iommu=on) and V(iommu=pt).
+        Those that are missing are told in RV(host.iommu.missing_flags), RV(problems) and RV(reboot_reasons).
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description: Seconds that a program which is asked (C(modinfo)) may take.
+    type: int
+    default: 30
+attributes:
+  check_mode:
+    description: Changes nothing, in check mode as in real mode.
+  diff_mode:
+    description: Has nothing to show.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Read all about the GPUs
+  vgpu.kvm.nvidia_gpu_info:
+    iommu_flags: [intel_iommu=on, iommu=pt]
+  register: info
+  become: true
+
+- name: Stop where vGPUs can't work, with the remedies
+  ansible.builtin.assert:
+    that: info['problems'] | selectattr('severity', 'equalto', 'error') | length == 0
+    fail_msg: "{{ info['problems'] | map(attribute='remedy') | join(' ') }}"
+"""
+
+RETURN = r"""
+host:
+  description:
+    - The host apart from its GPUs.
+  returned: success
+  type: dict
+  contains:
+    kernel: {description: Release of the running kernel., type: str, returned: success, sample: 6.1.0-50-amd64}
+    cpu_vendor: {description: The CPU's own word., type: str, returned: success, sample: GenuineIntel}
+    cmdline: {description: Flags of the running kernel., type: list, elements: str, returned: success, sample: [intel_iommu=on, iommu=pt]}
+    iommu:
+      description: Whether the kernel drives an IOMMU, its units, and which of O(iommu_flags) are not in force.
+      type: dict
+      returned: success
+      sample: {active: true, units: [dmar0], missing_flags: []}
+    secure_boot: {description: Whether Secure Boot is on; null without UEFI., type: bool, returned: success, sample: false}
+    bootloader: {description: "grub, systemd-boot, ostree or unknown.", type: str, returned: success, sample: grub}
+    initramfs_tool: {description: "update-initramfs, dracut or none.", type: str, returned: success, sample: update-initramfs}
+    driver:
+      description: NVIDIA's driver, loaded and on disk. The flavour is vgpu (the host driver), ordinary (without vGPU manager) or none.
+      type: dict
+      returned: success
+      sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false}
+gpus:
+  description: The GPUs, in order of address.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - address: "0000:e8:00.0"
+      device_id: "0x2235"
+      model: A40
+      name: NVIDIA A40
+      architecture: Ampere
+      supported: true
+      uuid: GPU-2a9d5bc8-8dc1-5d6e-b9a0-5f2d8e1c0e8f
+      driver: nvidia
+      driver_override:
+      iommu_group: "31"
+      iommu_type: identity
+      sriov_totalvfs: 32
+      sriov_numvfs: 32
+      framework: mdev
+      vfs: [{address: "0000:e8:00.4", index: 0, driver: nvidia, iommu_group: "40", vgpu: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1}]
+      types: [{id: "575", name: NVIDIA A40-24A, short: A40-24A, framebuffer_mib: 24576, max_instances: 2}]
+      vgpus: [{uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1, type: A40-24A, type_id: "575", parent: "0000:e8:00.4", vf_index: 0, in_use_by: []}]
+boot_causes:
+  description: Lines of configuration files that bind a GPU to vfio-pci at the next boot.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
+in_use:
+  description: VMs and users of vGPUs, which a reboot or a removal would hurt.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{pid: 4711, command: qemu-system-x86, vm: web1}]
+reboot_required:
+  description: Whether the host must reboot before vGPUs can work.
+  returned: success
+  type: bool
+  sample: false
+reboot_reasons:
+  description: Why.
+  returned: success
+  type: list
+  elements: str
+  sample: ["the kernel runs without intel_iommu=on iommu=pt"]
+problems:
+  description: What is wrong, each with its remedy. The severity is error or warning.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - code: vfs_off
+      device: "0000:e8:00.0"
+      found: its VFs are off (sriov_numvfs is 0)
+      wanted: 32 VFs
+      remedy: Turn them on (role sriov or module nvidia_sriov).
+      severity: error
+"""
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, host, inventory, problems
+
+
+def _gpu(gpu):
+    by_parent = {vgpu.parent: vgpu.uuid for vgpu in gpu.vgpus}
+    return {
+        "address": gpu.address,
+        "device_id": gpu.device_id,
+        "model": gpu.model.name if gpu.model else None,
+        "name": gpu.product or gpu.name,
+        "architecture": gpu.model.architecture if gpu.model else None,
+        "supported": gpu.supported,
+        "alive": gpu.alive,
+        "uuid": gpu.uuid,
+        "driver": gpu.driver,
+        "driver_override": gpu.driver_override,
+        "iommu_group": gpu.iommu_group,
+        "iommu_type": gpu.iommu_type,
+        "sriov_totalvfs": gpu.total_vfs,
+        "sriov_numvfs": gpu.num_vfs,
+        "framework": gpu.framework,
+        "vfs": [
+            {
+                "address": vf.address,
+                "index": vf.index,
+                "driver": vf.driver,
+                "iommu_group": vf.iommu_group,
+                "vgpu": by_parent.get(vf.address),
+            }
+            for vf in gpu.vfs
+        ],
+        "types": [
+            {
+                "id": one.id,
+                "name": one.name,
+                "short": one.short,
+                "framebuffer_mib": one.framebuffer_mib,
+                "max_instances": one.max_instances,
+            }
+            for one in gpu.types
+        ],
+        "vgpus": [vgpu.as_dict() for vgpu in gpu.vgpus],
+    }
+
+
+def work(module, ctx):
+    flags = module.params["iommu_flags"]
+    found = inventory.read(ctx)
+    state = host.read(ctx, module.params["timeout"])
+    causes = boot_causes.causes_and_edits(boot_causes.read(ctx.root), [gpu for gpu in found.gpus if gpu.supported])[0]
+    reasons = problems.reboot_reasons(found, state, flags)
+    return {
+        "changed": False,
+        "host": {
+            "kernel": state.kernel,
+            "cpu_vendor": state.cpu_vendor,
+            "cmdline": state.cmdline,
+            "iommu": {
+                "active": state.iommu_active,
+                "units": state.iommu_units,
+                "missing_flags": host.missing_flags(state, flags),
+            },
+            "secure_boot": state.secure_boot,
+            "bootloader": state.bootloader,
+            "initramfs_tool": state.initramfs_tool,
+            "driver": state.driver.as_dict(),
+        },
+        "gpus": [_gpu(gpu) for gpu in found.gpus],
+        "boot_causes": [cause.as_dict() for cause in causes],
+        "in_use": [holder.as_dict() for holder in found.open_files.machines()],
+        "reboot_required": bool(reasons),
+        "reboot_reasons": reasons,
+        "problems": [problem.as_dict() for problem in problems.find(found, state, flags, causes)],
+    }
+
+
+def main():
+    _module.run(
+        {
+            "iommu_flags": {"type": "list", "elements": "str", "default": []},
+            "timeout": {"type": "int", "default": 30},
+        },
+        work,
+        reads_only=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

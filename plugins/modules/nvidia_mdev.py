@@ -1,0 +1,181 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_mdev
+short_description: Create and remove single vGPUs as mediated devices
+description:
+  - Makes sure that mediated devices with a given UUID, parent and type exist, or do not.
+  - For a whole host from types and counts use M(vgpu.kvm.nvidia_vgpu), which also brings vGPUs back after a reboot.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+extends_documentation_fragment:
+  - vgpu.kvm.common
+  - vgpu.kvm.common.lock
+  - vgpu.kvm.common.mdevctl
+  - vgpu.kvm.common.force
+options:
+  uuid:
+    description: UUID of a single device. Without it a device follows from its parent's VF and is the same each time.
+    type: str
+  parent:
+    description:
+      - Address of the VF that holds the device, in any spelling; or of the PF, whose first free VF is taken then.
+    type: str
+  type:
+    description: The type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565), V(vfio-pci-565), V(565)).
+    type: str
+  state:
+    description: Whether the device is there.
+    type: str
+    choices: [present, absent]
+    default: present
+  devices:
+    description: Several devices in one call, in place of the single one above. All are validated before the first is made.
+    type: list
+    elements: dict
+    suboptions:
+      uuid:
+        description: See O(uuid).
+        type: str
+      parent:
+        description: See O(parent).
+        type: str
+      type:
+        description: See O(type).
+        type: str
+      state:
+        description: See O(state).
+        type: str
+        choices: [present, absent]
+        default: present
+  timeout:
+    description: Seconds for each wait.
+    type: int
+    default: 60
+  settle:
+    description: Seconds for which new devices are watched.
+    type: float
+    default: 2
+"""
+
+EXAMPLES = r"""
+- name: One vGPU on a given VF
+  vgpu.kvm.nvidia_mdev:
+    uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11
+    parent: "0000:67:00.4"
+    type: A40-24A
+  become: true
+
+- name: Several at once, one of them by its PF
+  vgpu.kvm.nvidia_mdev:
+    devices:
+      - {uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12, parent: "0000:68:00.4", type: NVIDIA A40-4Q}
+      - {parent: "0000:68:00.0", type: nvidia-560}
+  become: true
+
+- name: Remove one
+  vgpu.kvm.nvidia_mdev:
+    uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11
+    state: absent
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: always
+  type: list
+  elements: str
+  sample: ["0000:67:00.4: create A40-24A (3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11)"]
+
+devices:
+  description: The devices that are present, as they are now or would be.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11, parent: "0000:67:00.4", type: A40-24A}]
+"""
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
+    apply_layout,
+    host,
+    inventory,
+    plan_layout,
+    plan_mdev,
+)
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import mdevctl
+
+
+def _lines(found, steps):
+    rows = {vgpu.uuid: "%s %s %s\n" % (vgpu.parent, vgpu.type, vgpu.uuid) for vgpu in found.mdevs}
+    for step in steps:
+        if step.kind == "remove":
+            rows.pop(step.args["uuid"], None)
+        if step.kind == "create":
+            rows[step.args["uuid"]] = "%s %s %s\n" % (step.device, step.args["type"], step.args["uuid"])
+    return "".join(sorted(rows.values()))
+
+
+def work(module, ctx):
+    params = module.params
+    items = params["devices"]
+    if items is None:
+        items = [{key: params[key] for key in ("uuid", "parent", "type", "state")}]
+    wanted = plan_mdev.parse(items)
+    found = inventory.read(ctx)
+    if not module.check_mode and any(not one.absent for one in wanted):
+        found = apply_layout.await_types(
+            ctx, [gpu.address for gpu in found.gpus if _named(gpu, wanted)], params["timeout"]
+        )
+    options = plan_layout.Options(
+        params["force_remove"], _module.wants_mdevctl(module, mdevctl.binary(ctx))
+    )
+    result = plan_mdev.plan(found, host.read(ctx), wanted, mdevctl.definitions(ctx.root), options)
+    if not module.check_mode:
+        apply_layout.apply(ctx, result.steps, params["timeout"], params["settle"])
+    return {
+        "changed": bool(result.steps),
+        "actions": _module.sentences(result.steps),
+        "diff": {"before": _lines(found, []), "after": _lines(found, result.steps)},
+        "devices": [
+            {"uuid": uuid, "parent": parent, "type": one.short} for uuid, parent, one in result.devices
+        ],
+    }
+
+
+def _named(gpu, wanted):
+    addresses = {gpu.address} | {vf.address for vf in gpu.vfs}
+    return any(one.parent in addresses for one in wanted)
+
+
+def main():
+    device = {
+        "uuid": {"type": "str"},
+        "parent": {"type": "str"},
+        "type": {"type": "str"},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    }
+    _module.run(
+        dict(
+            device,
+            devices={"type": "list", "elements": "dict", "options": device},
+            force_remove={"type": "list", "elements": "str", "default": []},
+            timeout={"type": "int", "default": 60},
+            settle={"type": "float", "default": 2},
+            **dict(_module.LOCK, **_module.MDEVCTL)
+        ),
+        work,
+        mutually_exclusive=[("devices", "uuid"), ("devices", "parent"), ("devices", "type")],
+        required_one_of=[("devices", "uuid", "parent")],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_pci_driver
+short_description: Choose the kernel driver that NVIDIA GPUs are bound to
+description:
+  - Brings GPUs (PFs) from C(vfio-pci), C(pci-pf-stub) or no driver to C(nvidia), or just releases them.
+  - Finds and removes what would bring the old driver back at boot, that is C(ids=) of vfio-pci in C(modprobe.d) and on the kernel's
+    command line, driverctl's overrides, and C(nouveau) where nothing keeps it away.
+  - A GPU that a VM has open is never touched. C(nouveau) is never unbound at run time; only a reboot leaves it.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+extends_documentation_fragment:
+  - vgpu.kvm.common
+  - vgpu.kvm.common.gpus
+  - vgpu.kvm.common.lock
+  - vgpu.kvm.common.assume
+options:
+  driver:
+    description:
+      - V(nvidia) binds the GPUs to NVIDIA's driver and loads it if need be.
+      - V(none) releases them from C(vfio-pci) and C(pci-pf-stub), for a host whose driver is not installed yet.
+    type: str
+    choices: [nvidia, none]
+    default: nvidia
+  boot:
+    description: Whether the files that bring the old driver back at boot are changed too.
+    type: bool
+    default: true
+  timeout:
+    description: Seconds for each wait.
+    type: int
+    default: 60
+"""
+
+EXAMPLES = r"""
+- name: Release all GPUs from vfio-pci, now and for the next boot
+  vgpu.kvm.nvidia_pci_driver:
+    driver: none
+  register: release
+  become: true
+
+- name: Bind one GPU to nvidia and leave configuration files alone
+  vgpu.kvm.nvidia_pci_driver:
+    gpus: ["0000:e8:00.0"]
+    driver: nvidia
+    boot: false
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: always
+  type: list
+  elements: str
+  sample: ["/etc/modprobe.d/vfio.conf: edit it: vfio-pci takes 10de:2235", "0000:e8:00.0: unbind from vfio-pci"]
+
+gpus:
+  description: The selected GPUs with the driver that they were found on.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{address: "0000:e8:00.0", driver_before: vfio-pci}]
+boot_causes:
+  description: Lines that would have brought the old driver back at boot.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
+initramfs_update_needed:
+  description: Whether files changed that the initramfs has a copy of.
+  returned: success
+  type: bool
+  sample: true
+bootloader_update_needed:
+  description: Whether GRUB's settings changed, so that update-grub must run.
+  returned: success
+  type: bool
+  sample: false
+reboot_reasons:
+  description: Why a GPU comes to its driver only by a reboot.
+  returned: success
+  type: list
+  elements: str
+  sample: []
+"""
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, host, inventory, pci_driver
+
+
+def _diff(result, gpus):
+    diffs = [
+        {
+            "before_header": edit.path,
+            "after_header": edit.path,
+            "before": edit.before,
+            "after": edit.after or "",
+        }
+        for edit in result.edits
+    ]
+    moved = {step.device for step in result.steps if step.kind in ("unbind", "bind")}
+    bound = {step.device for step in result.steps if step.kind == "bind"}
+    lines = [(gpu.address, gpu.driver or "no driver") for gpu in gpus if gpu.address in moved]
+    if lines:
+        diffs.append(
+            {
+                "before_header": "driver of each GPU",
+                "after_header": "driver of each GPU",
+                "before": "".join("%s %s\n" % line for line in lines),
+                "after": "".join("%s %s\n" % (one, "nvidia" if one in bound else "no driver") for one, dummy in lines),
+            }
+        )
+    return diffs
+
+
+def work(module, ctx):
+    params = module.params
+    found = inventory.read(ctx, with_types=False)
+    state = host.read(ctx)
+    result = pci_driver.plan(
+        found,
+        state,
+        boot_causes.read(ctx.root),
+        params["gpus"],
+        params["driver"],
+        params["boot"],
+        _module.assumed(module),
+    )
+    if not module.check_mode:
+        pci_driver.apply(ctx, result, params["timeout"])
+    gpus = found.select(params["gpus"])[0]
+    return {
+        "changed": bool(result.steps),
+        "actions": _module.sentences(result.steps),
+        "diff": _diff(result, gpus),
+        "gpus": [{"address": gpu.address, "driver_before": gpu.driver} for gpu in gpus],
+        "boot_causes": [cause.as_dict() for cause in result.causes],
+        "initramfs_update_needed": result.initramfs,
+        "bootloader_update_needed": result.bootloader,
+        "reboot_reasons": result.reboot,
+        "warnings": result.warnings,
+    }
+
+
+def main():
+    _module.run(
+        dict(
+            {
+                "gpus": {"type": "list", "elements": "str", "default": ["all"]},
+                "driver": {"type": "str", "choices": ["nvidia", "none"], "default": "nvidia"},
+                "boot": {"type": "bool", "default": True},
+                "timeout": {"type": "int", "default": 60},
+            },
+            **dict(_module.LOCK, **_module.ASSUME)
+        ),
+        work,
+    )
+
+
+if __name__ == "__main__":
+    main()

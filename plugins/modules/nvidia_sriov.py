@@ -1,0 +1,154 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_sriov
+short_description: Enable or disable the virtual functions of NVIDIA GPUs
+description:
+  - Turns VFs on or off, through NVIDIA's C(sriov-manage) or, where the driver takes it, through C(sriov_numvfs).
+  - Verifies C(sriov_numvfs), each C(virtfn) link and each VF's driver, since the exit status of C(sriov-manage) proves nothing.
+    A PF that was left without a driver or on C(pci-pf-stub) is brought back. A refused unbindLock is retried until O(timeout),
+    then the processes that hold the GPU are named.
+  - VFs are never turned off under a vGPU.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+extends_documentation_fragment:
+  - vgpu.kvm.common
+  - vgpu.kvm.common.gpus
+  - vgpu.kvm.common.lock
+  - vgpu.kvm.common.assume
+options:
+  state:
+    description: Whether the GPUs' VFs are on or off.
+    type: str
+    choices: [enabled, disabled]
+    default: enabled
+  num_vfs:
+    description:
+      - How many VFs; all of the GPU's when left out. C(sriov-manage) knows only all, so a smaller number goes through
+        C(sriov_numvfs), which NVIDIA's driver of most releases refuses.
+    type: int
+  reset:
+    description: Whether C(sriov-manage) resets the GPU before it enables VFs. It resets nothing when the VFs are on.
+    type: bool
+    default: false
+  method:
+    description: How VFs are made. V(auto) takes C(sriov-manage) where it is installed.
+    type: str
+    choices: [auto, sriov_manage, sysfs]
+    default: auto
+  timeout:
+    description: Seconds for each GPU.
+    type: int
+    default: 120
+"""
+
+EXAMPLES = r"""
+- name: Turn on the VFs of all GPUs
+  vgpu.kvm.nvidia_sriov:
+  become: true
+
+- name: Turn off the VFs of one GPU
+  vgpu.kvm.nvidia_sriov:
+    gpus: ["0000:67:00.0"]
+    state: disabled
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: always
+  type: list
+  elements: str
+  sample: ["0000:e8:00.0: enable 32 VFs"]
+
+gpus:
+  description: The selected GPUs with their VFs, after the change.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{address: "0000:e8:00.0", sriov_numvfs: 32, sriov_totalvfs: 32, vfs: ["0000:e8:00.4", "0000:e8:00.5"]}]
+skipped:
+  description: GPUs that have no SR-IOV vGPU, with the reason.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{gpu: "0000:3b:00.0", reason: "T4 has no SR-IOV vGPU: its vGPUs are made on the PF"}]
+"""
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host, inventory, sriov
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import sriov_manage
+
+
+def _lines(result, params, planned):
+    rows = []
+    for gpu in result.gpus:
+        number = gpu.num_vfs
+        if planned:
+            number = (params["num_vfs"] or gpu.total_vfs) if params["state"] == "enabled" else 0
+        rows.append("%s %d VFs\n" % (gpu.address, number))
+    return "".join(rows)
+
+
+def work(module, ctx):
+    params = module.params
+    found = inventory.read(ctx, with_types=False)
+    result = sriov.plan(
+        found,
+        host.read(ctx),
+        params["gpus"],
+        params["state"] == "enabled",
+        params["num_vfs"],
+        params["reset"],
+        params["method"],
+        sriov_manage.installed(ctx),
+        _module.assumed(module),
+    )
+    gpus = result.gpus
+    if result.steps and not module.check_mode:
+        sriov.apply(ctx, result, params["timeout"])
+        after = inventory.read(ctx, with_types=False)
+        gpus = [after.gpu(gpu.address) for gpu in result.gpus]
+    return {
+        "changed": bool(result.steps),
+        "actions": _module.sentences(result.steps),
+        "diff": {"before": _lines(result, params, False), "after": _lines(result, params, bool(result.steps))},
+        "gpus": [
+            {
+                "address": gpu.address,
+                "sriov_numvfs": gpu.num_vfs,
+                "sriov_totalvfs": gpu.total_vfs,
+                "vfs": [vf.address for vf in gpu.vfs],
+            }
+            for gpu in gpus
+        ],
+        "skipped": result.skipped,
+    }
+
+
+def main():
+    _module.run(
+        dict(
+            {
+                "gpus": {"type": "list", "elements": "str", "default": ["all"]},
+                "state": {"type": "str", "choices": ["enabled", "disabled"], "default": "enabled"},
+                "num_vfs": {"type": "int"},
+                "reset": {"type": "bool", "default": False},
+                "method": {"type": "str", "choices": ["auto", "sriov_manage", "sysfs"], "default": "auto"},
+                "timeout": {"type": "int", "default": 120},
+            },
+            **dict(_module.LOCK, **_module.ASSUME)
+        ),
+        work,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_vgpu
+short_description: Bring a host's vGPUs to a layout
+description:
+  - Takes the vGPUs that each GPU should hold, as types and counts, chooses VFs for them, and makes and removes what is needed.
+  - vGPUs that match stay as they are. Surplus vGPUs of the listed GPUs are removed, unless a process has them open.
+    On GPUs that the layout does not name, vGPUs that this module made are removed and those of others stay, with a warning.
+  - The whole request is validated before the first write. Each vGPU is verified, and looked at again for O(settle) seconds.
+  - A vGPU's UUID follows from the machine, the PF and the VF's number, so that it is the same whenever it is made again.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+extends_documentation_fragment:
+  - vgpu.kvm.common
+  - vgpu.kvm.common.lock
+  - vgpu.kvm.common.assume
+  - vgpu.kvm.common.mdevctl
+  - vgpu.kvm.common.force
+options:
+  layout:
+    description:
+      - What each GPU should hold. A GPU that is named by its address or UUID takes only the entries that do so,
+        one that is named by model those with its model, and V(all) is for the rest. Entries of the same kind add up.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      gpu:
+        description:
+          - The GPU or GPUs as V(all), a PCI address in any spelling, V(GPU-<uuid>) or a model such as V(A40).
+        type: list
+        elements: str
+        required: true
+      vgpus:
+        description: The vGPUs for each of them. An empty list empties the GPU.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          type:
+            description: The type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565)).
+            type: str
+            required: true
+          count:
+            description: How many.
+            type: int
+            default: 1
+          uuid:
+            description: A UUID of your own, for one vGPU.
+            type: str
+  persist:
+    description:
+      - Whether the layout is stored in C(/etc/nvidia-vgpu/layout.json), from where C(nvidia-vgpu-restore.service) brings it
+        back at boot. See M(vgpu.kvm.nvidia_vgpu_restore).
+    type: bool
+    default: true
+  timeout:
+    description: Seconds for each wait (types after VFs, a vGPU to come or to go).
+    type: int
+    default: 60
+  settle:
+    description: Seconds for which new vGPUs are watched, since a cloud agent may take their VFs away.
+    type: float
+    default: 2
+"""
+
+EXAMPLES = r"""
+- name: Two large vGPUs on each GPU
+  vgpu.kvm.nvidia_vgpu:
+    layout:
+      - gpu: all
+        vgpus: [{type: A40-24Q, count: 2}]
+  become: true
+
+- name: Different GPUs, different types
+  vgpu.kvm.nvidia_vgpu:
+    layout:
+      - gpu: "0000:e8:00.0"
+        vgpus: [{type: A40-24A, count: 2}]
+      - gpu: "0000:e7:00.0"
+        vgpus: [{type: A40-1B, count: 32}]
+      - gpu: ["0000:e5:00.0"]
+        vgpus: []
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: always
+  type: list
+  elements: str
+  sample: ["store the layout for the boot", "0000:e8:00.4: create A40-24A (7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1)"]
+
+vgpus:
+  description: The vGPUs of the listed GPUs as they are now, or would be.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{gpu: "0000:e8:00.0", vf: "0000:e8:00.4", vf_index: 0, type: A40-24A, uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1}]
+not_done:
+  description: Steps that were not done, when the module failed midway.
+  returned: failure
+  type: list
+  elements: str
+  sample: []
+"""
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
+    apply_layout,
+    host,
+    inventory,
+    layout,
+    plan_layout,
+    store,
+)
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import mdevctl
+
+
+def _vgpus(result):
+    return [
+        {
+            "gpu": pf,
+            "vf": one.slot.parent,
+            "vf_index": one.slot.index,
+            "type": one.type.short,
+            "uuid": one.uuid,
+        }
+        for pf in sorted(result.placed)
+        for one in result.placed[pf]
+    ]
+
+
+def work(module, ctx):
+    params = module.params
+    entries, troubles = layout.parse(params["layout"])
+    found = inventory.read(ctx)
+    wishes, wrong = layout.by_gpu(entries, found)
+    troubles += wrong
+    if not module.check_mode and not troubles:
+        found = apply_layout.await_types(ctx, [pf for pf in wishes if wishes[pf]], params["timeout"])
+    state = host.read(ctx)
+    options = plan_layout.Options(
+        params["force_remove"],
+        _module.wants_mdevctl(module, mdevctl.binary(ctx)),
+        params["persist"],
+        _module.assumed(module),
+    )
+    stored = store.read(ctx.root)
+    result = plan_layout.plan(
+        found, state, wishes, stored, mdevctl.definitions(ctx.root), options, troubles
+    )
+    if not module.check_mode:
+        apply_layout.apply(ctx, result.steps, params["timeout"], params["settle"])
+    return {
+        "changed": bool(result.steps),
+        "actions": _module.sentences(result.steps),
+        "diff": {"before": plan_layout.lines(found), "after": plan_layout.lines(found, result)},
+        "vgpus": _vgpus(result),
+        "warnings": result.warnings,
+    }
+
+
+def main():
+    _module.run(
+        dict(
+            {
+                "layout": {
+                    "type": "list",
+                    "elements": "dict",
+                    "required": True,
+                    "options": {
+                        "gpu": {"type": "list", "elements": "str", "required": True},
+                        "vgpus": {
+                            "type": "list",
+                            "elements": "dict",
+                            "default": [],
+                            "options": {
+                                "type": {"type": "str", "required": True},
+                                "count": {"type": "int", "default": 1},
+                                "uuid": {"type": "str"},
+                            },
+                        },
+                    },
+                },
+                "force_remove": {"type": "list", "elements": "str", "default": []},
+                "persist": {"type": "bool", "default": True},
+                "timeout": {"type": "int", "default": 60},
+                "settle": {"type": "float", "default": 2},
+            },
+            **dict(_module.LOCK, **dict(_module.ASSUME, **_module.MDEVCTL))
+        ),
+        work,
+    )
+
+
+if __name__ == "__main__":
+    main()

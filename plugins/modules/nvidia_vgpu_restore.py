@@ -1,0 +1,112 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_vgpu_restore
+short_description: Install what brings vGPUs back at boot
+description:
+  - VFs and vGPUs do not survive a reboot. This module puts a copy of the collection's engine on the host, with the unit
+    C(nvidia-vgpu-restore.service), which makes the vGPUs stored by M(vgpu.kvm.nvidia_vgpu) after NVIDIA's services and
+    before libvirt and cloud agents, and the command C(nvidia-vgpu) (C(status), C(restore)).
+  - It writes files only. Enable the unit with M(ansible.builtin.systemd_service).
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+extends_documentation_fragment:
+  - vgpu.kvm.common
+  - vgpu.kvm.common.lock
+options:
+  state:
+    description: Whether the files are there.
+    type: str
+    choices: [present, absent]
+    default: present
+  before:
+    description: More units that must start after the vGPUs are back, such as a cloud's agent. libvirt, nova and kubelet are known.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Install the restore unit
+  vgpu.kvm.nvidia_vgpu_restore:
+    before: [my-agent.service]
+  become: true
+
+- name: Enable it
+  ansible.builtin.systemd_service:
+    name: nvidia-vgpu-restore.service
+    enabled: true
+    daemon_reload: true
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: always
+  type: list
+  elements: str
+  sample: ["/usr/local/sbin/nvidia-vgpu: write it"]
+"""
+
+import sys
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, host_copy
+
+PREFIX = cli.__name__.rsplit(".", 1)[0]
+
+
+def _sources():
+    """The engine's own modules, as they run here: by relative path."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if name != PREFIX and not name.startswith(PREFIX + "."):
+            continue
+        relative = name[len(PREFIX) + 1:].replace(".", "/")
+        if hasattr(module, "__path__"):
+            relative = (relative + "/__init__").lstrip("/")
+        text = module.__spec__.loader.get_source(name)
+        found[relative + ".py"] = text if text is not None else ""
+    return found
+
+
+def work(module, ctx):
+    wanted = {}
+    if module.params["state"] == "present":
+        wanted = host_copy.wanted_files(_sources(), module.params["before"], sys.executable)
+    steps = host_copy.plan(ctx.root, wanted)
+    if not module.check_mode:
+        host_copy.apply(ctx.root, steps)
+    paths = [step.device for step in steps]
+    return {
+        "changed": bool(steps),
+        "actions": _module.sentences(steps),
+        "diff": {
+            "before": "".join(path + "\n" for path in paths if path in host_copy.present(ctx.root) and module.check_mode),
+            "after": "".join(step.device + "\n" for step in steps if step.kind == "write"),
+        },
+    }
+
+
+def main():
+    _module.run(
+        dict(
+            {
+                "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                "before": {"type": "list", "elements": "str", "default": []},
+            },
+            **_module.LOCK
+        ),
+        work,
+    )
+
+
+if __name__ == "__main__":
+    main()
