@@ -14,7 +14,7 @@ BUNDLE = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(BUNDLE), str(BUNDLE / "tests")]
 
 import build_bundle  # noqa: E402  (the folder is no package)
-from bundle_support import KERNEL  # noqa: E402
+from bundle_support import KERNEL, FakeHost, run  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +65,17 @@ def machine(tmp_path):
     for path in (f"lib/modules/{KERNEL}", "usr/bin", "etc", "var/log", "sys/module"):
         (root / path).mkdir(parents=True)
     return root
+
+
+@pytest.fixture(scope="session")
+def tools(dot_run, tmp_path_factory):
+    """Folder with the programs as they are installed, from the .run itself."""
+    top = tmp_path_factory.mktemp("tools") / "unpacked"
+    assert run("sh", dot_run, "-x", "--target", top).returncode == 0
+    return top / "tools"
+
+
+@pytest.fixture
+def host(tmp_path):
+    """A host with two A40 on nvidia, the first one with two VFs."""
+    return FakeHost(tmp_path / "host")

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""nvidia-smi on a tree of plain files (NVIDIA_ROOT)."""
+from __future__ import annotations
+
+import re
+import shutil
+
+import build_bundle
+import pytest
+from bundle_support import put, run
+
+UUID = "3f6e0c1e-7f0e-4f8e-9a43-1f0f6c6d7a01"
+CSV = "--format=csv,noheader"
+
+
+@pytest.fixture
+def smi(tools, host):
+    """Run nvidia-smi on the host; returns the CompletedProcess."""
+    put(host.root, "usr/share/nvidia/vgpu/vgpuConfig.xml", (tools.parent / "share/vgpuConfig.xml").read_text())
+
+    def go(*options):
+        return run("python3", "-ISE", tools / "nvidia-smi", *options, NVIDIA_ROOT=host.root)
+    return go
+
+
+def test_list(smi):
+    done = smi("-L")
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "GPU 0: NVIDIA A40 (UUID: GPU-00000000-2222-3333-4444-555555555555)",
+        "GPU 1: NVIDIA A40 (UUID: GPU-00000001-2222-3333-4444-555555555555)",
+    ]
+
+
+def test_query_gpu(smi):
+    done = smi("--query-gpu=index,pci.bus_id,mig.mode.current,memory.total,count", "--format=csv")
+    assert done.stdout.splitlines() == [
+        "index, pci.bus_id, mig.mode.current, memory.total [MiB], count",
+        "0, 00000000:67:00.0, [N/A], 46068 MiB, 2",
+        "1, 00000000:E8:00.0, [N/A], 46068 MiB, 2",
+    ]
+    done = smi("--query-gpu=memory.total,driver_version,pci.device_id", "--format=csv,noheader,nounits", "-i", "1")
+    assert done.stdout == "46068, 550.163.02, 0x223510DE\n"
+
+
+@pytest.mark.parametrize("wanted", ["1", "0000:e8:00.0", "00000000:E8:00.0", "e8:00.0", "0:e8:0.0", "GPU-00000001-2222-3333-4444-555555555555"])
+def test_a_gpu_by_any_name(smi, wanted):
+    done = smi("-i", wanted, "--query-gpu=index", CSV)
+    assert (done.returncode, done.stdout) == (0, "1\n")
+
+
+@pytest.mark.parametrize("options, rc, words", [
+    (["--query-gpu=index,bogus", CSV], 2, 'Field "bogus" is not a valid field to query.'),
+    (["--query-gpu=index"], 2, "--format"),
+    (["--query-gpu=index", "--format=csv,pretty"], 2, "pretty"),
+    (["--nonsense"], 2, "--nonsense"),
+    (["-i", "9", "-L"], 6, "No devices were found"),
+    (["vgpu", "-i", "0000:01:00.0"], 6, "No devices were found"),
+    (["vgpu", "-shm", "1"], 3, "Not Supported"),
+])
+def test_refusals(smi, options, rc, words):
+    done = smi(*options)
+    assert done.returncode == rc
+    assert words in done.stdout
+
+
+def test_without_driver(smi, host):
+    shutil.rmtree(host.root / "sys/module/nvidia")
+    done = smi()
+    assert done.returncode == 9
+    assert done.stdout.startswith("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.")
+
+
+def test_other_driver_version(smi, host):
+    put(host.root, "sys/module/nvidia/version", "535.104.06\n")
+    done = smi()
+    assert done.returncode == 18
+    assert "Driver/library version mismatch" in done.stdout
+
+
+def test_no_gpu_bound(smi, host):
+    shutil.rmtree(host.root / "proc/driver/nvidia/gpus")
+    done = smi()
+    assert (done.returncode, done.stdout) == (6, "No devices were found\n")
+
+
+def test_gpu_that_refuses_to_open(smi, host):
+    (host.root / "dev/nvidia1").unlink()
+    (host.root / "dev/nvidia1").mkdir()
+    done = smi("-L")
+    assert done.returncode == 15
+    assert "GPU1: 00000000:E8:00.0" in done.stdout
+
+
+def test_summary_is_a_straight_table(smi, host):
+    host.vgpu(UUID, "0000:67:00.4")
+    host.process(4711, "/dev/vfio/42", "/usr/bin/qemu-system-x86_64", "-name", "guest=web,debug-threads=on")
+    done = smi()
+    lines = done.stdout.splitlines()
+    assert {len(line) for line in lines[1:] if line.strip()} == {91}
+    assert sum("NVIDIA A40" in line for line in lines) == 2
+    assert re.search(r"\|    0   N/A  N/A       4711    C\+G   vgpu +2048MiB \|", done.stdout)
+    assert "2048MiB /  46068MiB" in done.stdout
+
+
+def test_query_tells_the_virtualization_mode(smi):
+    done = smi("-q", "-i", "0")
+    assert done.returncode == 0
+    lines = [re.sub(r" +", " ", line) for line in done.stdout.splitlines()]
+    at = lines.index(" GPU Virtualization Mode")
+    assert lines[at + 1:at + 3] == [" Virtualization Mode : Host VGPU", " Host VGPU Mode : SR-IOV"]
+    assert "Attached GPUs : 2" in lines
+    assert "    GPU Virtualization Mode\n        Virtualization Mode                            : Host VGPU\n" in done.stdout
+
+
+def test_vgpu_query_lists_only_running_ones(smi, host):
+    host.vgpu(UUID, "0000:67:00.4", params="frame_rate_limiter=0")
+    assert "Active vGPUs                          : 0" in smi("vgpu", "-q", "-i", "0").stdout
+    host.process(4711, "/dev/vfio/42", "/usr/bin/qemu-system-x86_64", "-name", "guest=web,debug-threads=on",
+                 "-uuid", "aaaaaaaa-0000-4000-8000-000000000001")
+    done = smi("vgpu", "-q")
+    text = re.sub(r" +", " ", done.stdout)
+    for line in ("Active vGPUs : 1", "VM UUID : aaaaaaaa-0000-4000-8000-000000000001", "VM Name : web", "vGPU Name : NVIDIA A40-2Q",
+                 "vGPU Type : 558", f"MDEV UUID : {UUID}", "Total : 2048 MiB", "Frame Rate Limit : N/A"):
+        assert f" {line}\n" in text
+    assert text.count("Active vGPUs : 0") == 1
+
+
+def test_vgpu_table(smi, host):
+    host.vgpu(UUID, "0000:67:00.4")
+    host.process(4711, "/dev/vfio/42", "sleep")
+    done = smi("vgpu")
+    assert {len(line) for line in done.stdout.splitlines()[1:]} == {79}
+    assert "NVIDIA A40-2Q" in done.stdout
+    assert "4711" in done.stdout
+
+
+def test_vgpu_of_the_vendor_framework(smi, host):
+    for vf in ("0000:67:00.4", "0000:67:00.5"):
+        shutil.rmtree(host.root / "sys/bus/pci/devices" / vf / "mdev_supported_types")
+        (host.root / "sys/bus/pci/drivers/nvidia" / vf).symlink_to(f"../../devices/{vf}")
+        put(host.root, f"sys/bus/pci/devices/{vf}/nvidia/current_vgpu_type", "558\n" if vf.endswith("4") else "0\n")
+        put(host.root, f"sys/bus/pci/devices/{vf}/nvidia/creatable_vgpu_types", "" if vf.endswith("4") else "ID    : vGPU Name\n558   : NVIDIA A40-2Q\n")
+        (host.root / f"sys/bus/pci/devices/{vf}/iommu_group").symlink_to(f"../../groups/{vf[-1]}")
+    host.process(99, "/dev/vfio/4", "/usr/bin/qemu-system-x86_64")
+    text = re.sub(r" +", " ", smi("vgpu", "-q", "-i", "0").stdout)
+    assert " Active vGPUs : 1\n" in text
+    assert " vGPU Name : NVIDIA A40-2Q\n" in text
+    assert " MDEV UUID : N/A\n" in text
+    assert smi("vgpu", "-c", "-i", "0").stdout == "GPU 00000000:67:00.0\n    NVIDIA A40-2Q\n\n"
+
+
+def test_supported_and_creatable_types(smi):
+    done = smi("vgpu", "-s", "-i", "1")
+    lines = done.stdout.split("\n")
+    assert lines[0] == "GPU 00000000:E8:00.0"
+    assert len([line for line in lines if line.startswith("    NVIDIA A40-")]) == 22
+    assert smi("vgpu", "-c", "-i", "0").stdout == "GPU 00000000:67:00.0\n    NVIDIA A40-2Q\n\n"
+    assert smi("vgpu", "-c", "-i", "1").stdout == "GPU 00000000:E8:00.0\n\n"
+
+
+def test_type_details(smi):
+    text = smi("vgpu", "-s", "-v", "-i", "0").stdout
+    first = text.split("    vGPU Type ID")[4]
+    assert first.startswith("                          : 0x22e\n        Name                              : NVIDIA A40-2Q\n")
+    assert "        Max Instances                     : 24\n" in first
+    assert "        FB Memory                         : 2048 MiB\n" in first
+    assert "        Maximum Y Resolution              : 4320\n" in first
+
+
+def test_program_and_package_have_one_version(tools):
+    assert f'VERSION = "{build_bundle.HOST_VERSION}"' in (tools / "nvidia-smi").read_text()
