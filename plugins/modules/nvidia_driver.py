@@ -31,7 +31,9 @@ options:
     description: The wanted version, such as V(550.163.02). Taken from the name of O(src) when left out.
     type: str
   dkms:
-    description: Whether the kernel module is built through DKMS, which builds it again at each kernel update. DKMS, a compiler and the kernel's headers must be there.
+    description:
+      - Whether the kernel module is built through DKMS, which builds it again at each kernel update.
+      - DKMS, a compiler and the kernel's headers must be there.
     type: bool
     default: true
   load:

@@ -21,7 +21,7 @@ options:
   iommu_flags:
     description:
       - Flags of the kernel's command line that should be in force, for example V(intel_iommu=on) and V(iommu=pt).
-        Those that are missing are told in RV(host.iommu.missing_flags), RV(problems) and RV(reboot_reasons).
+        Those that are missing are told in RV(host), RV(problems) and RV(reboot_reasons).
     type: list
     elements: str
     default: []

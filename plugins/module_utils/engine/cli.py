@@ -32,15 +32,16 @@ def main(argv=None):
             return _status(ctx, args.json)
         return _restore(ctx, args)
     except EngineError as exc:
-        print("nvidia-vgpu: %s" % exc, file=sys.stderr)
+        sys.stderr.write("nvidia-vgpu: %s\n" % exc)
         return 1
     except PermissionError as exc:
-        print("nvidia-vgpu: %s: it must run as root" % exc, file=sys.stderr)
+        sys.stderr.write("nvidia-vgpu: %s: it must run as root\n" % exc)
         return 1
 
 
 def _say(text):
-    print(text, flush=True)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()  # the journal shows each step when it happens
 
 
 def _restore(ctx, args):

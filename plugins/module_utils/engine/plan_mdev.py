@@ -264,5 +264,3 @@ def _check_gpus(inventory, existing, removals, creations):
                 )
             )
     return troubles
-
-

@@ -110,7 +110,8 @@ def _gpu(gpu, state):
     if gpu.model and gpu.model.sriov and not gpu.total_vfs:
         found.append(Problem(diagnosis.sriov_off(gpu)))
     if gpu.num_vfs and len(gpu.vfs) < gpu.num_vfs:
-        found.append(Problem(Trouble("sriov_numvfs is %d, but %d VFs are there" % (gpu.num_vfs, len(gpu.vfs)), device=gpu.address, remedy="Look into dmesg.", code="vfs_fewer")))
+        text = "sriov_numvfs is %d, but %d VFs are there" % (gpu.num_vfs, len(gpu.vfs))
+        found.append(Problem(Trouble(text, device=gpu.address, remedy="Look into dmesg.", code="vfs_fewer")))
     unusable = [vf for vf in gpu.vfs if not vf.usable]
     if unusable:
         found.append(

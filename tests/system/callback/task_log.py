@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Callback for tests: one JSON line for each result of a task on a host, in $TASK_LOG."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = r"""
+name: task_log
+type: aggregate
+short_description: JSON lines of task results, for the tests of vgpu.kvm
+description: Writes one JSON line for each task result to the file that the environment variable TASK_LOG names.
+"""
+
+# Actions that run on the controller and cost the managed host nothing.
+LOCAL_ACTIONS = {"debug", "assert", "fail", "set_fact", "set_stats", "include_role", "include_tasks", "import_role", "import_tasks", "meta", "add_host", "group_by"}
+
+
+class CallbackModule(CallbackBase):
+    """Writes the log."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "task_log"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def _write(self, result, outcome):
+        task = getattr(result, "task", None) or result._task
+        host = getattr(result, "host", None) or result._host
+        content = getattr(result, "result", None) or result._result
+        action = task.action.split(".")[-1]
+        delegated = bool(task.delegate_to) and str(task.delegate_to) != host.get_name()
+        line = {
+            "task": task.get_name(),
+            "action": action,
+            "host": host.get_name(),
+            "outcome": outcome,
+            "remote": outcome != "skipped" and action not in LOCAL_ACTIONS and not delegated,
+            "result": content,
+        }
+        with open(os.environ["TASK_LOG"], "a", encoding="utf-8") as log:
+            log.write(json.dumps(line, default=str) + "\n")
+
+    def v2_runner_on_ok(self, result):
+        self._write(result, "ok")
+
+    def v2_runner_on_failed(self, result, ignore_errors=False):
+        self._write(result, "failed")
+
+    def v2_runner_on_skipped(self, result):
+        self._write(result, "skipped")
+
+    def v2_runner_on_unreachable(self, result):
+        self._write(result, "unreachable")

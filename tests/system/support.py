@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A booted twin in the hands of a test: its launcher, ssh, and Ansible against it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCHER = ROOT / "tests" / "twin" / "twin"
+COLLECTIONS = ROOT / ".build" / "collections"
+
+
+def launcher(*arguments: str, check: bool = True, timeout: int = 900) -> str:
+    """Call the twin's launcher and return what it prints."""
+    done = subprocess.run(
+        [str(LAUNCHER), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=timeout, check=False
+    )
+    if check and done.returncode:
+        raise RuntimeError(f"twin {' '.join(arguments)} ended with {done.returncode}: {done.stdout}")
+    return done.stdout
+
+
+class Run:
+    """An Ansible run: its exit status, what it printed, and the results of its tasks."""
+
+    def __init__(self, rc: int, out: str, lines: list[dict]) -> None:
+        self.rc = rc
+        self.out = out
+        self.lines = lines
+
+    @property
+    def changed(self) -> list[str]:
+        """Names of the tasks that reported a change."""
+        return [line["task"] for line in self.lines if line["result"].get("changed") and line["outcome"] == "ok"]
+
+    @property
+    def remote_tasks(self) -> list[str]:
+        """Names of the tasks that ran on the managed host."""
+        return [line["task"] for line in self.lines if line["remote"]]
+
+    def actions(self, module: str) -> list[str]:
+        """What the results of a module say was done (or would be), in tasks that are not plans alone."""
+        return [text for line in self.lines if line["action"] == module and line["result"].get("changed") for text in line["result"].get("actions", [])]
+
+    @property
+    def failure(self) -> str:
+        """The last failed task's message."""
+        failed = [line["result"].get("msg", "") for line in self.lines if line["outcome"] == "failed"]
+        return str(failed[-1]) if failed else ""
+
+
+class Twin:
+    """One twin by name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.folder = Path(tempfile.mkdtemp(prefix=f"vgpu-{name}-"))
+        self.inventory = self.folder / "inventory.yml"
+
+    def up(self, *options: str) -> None:
+        """Boot it, fresh."""
+        launcher("down", self.name, check=False)
+        launcher("up", self.name, *options)
+        self.inventory.write_text(launcher("inventory", self.name), encoding="utf-8")
+
+    def down(self) -> None:
+        """Stop it and remove what it left."""
+        launcher("down", self.name, check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def sh(self, command: str, check: bool = True) -> str:
+        """Run a shell line as root on the machine and return what it prints."""
+        done = subprocess.run(
+            [str(LAUNCHER), "ssh", self.name, f"sudo bash -c {json.dumps(command).replace('$', chr(92) + '$')}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"on {self.name}: {command}\nended with {done.returncode}: {done.stdout}")
+        return done.stdout.strip()
+
+    def environment(self, log: Path) -> dict[str, str]:
+        """The environment of an Ansible run that no setting of the user's reaches."""
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+        return dict(
+            kept,
+            ANSIBLE_CONFIG=str(ROOT / "tests" / "system" / "ansible.cfg"),
+            ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS),
+            ANSIBLE_CALLBACK_PLUGINS=str(ROOT / "tests" / "system" / "callback"),
+            ANSIBLE_CALLBACKS_ENABLED="task_log",
+            ANSIBLE_LOAD_CALLBACK_PLUGINS="1",
+            ANSIBLE_HOME=str(ROOT / ".build" / "ansible-home"),
+            TASK_LOG=str(log),
+        )
+
+    def _ansible(self, argv: list[str]) -> Run:
+        log = self.folder / "tasks.jsonl"
+        log.write_text("", encoding="utf-8")
+        program = Path(sys.executable).parent / argv[0]
+        done = subprocess.run(
+            [str(program), *argv[1:]],
+            env=self.environment(log),
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=1500,
+            check=False,
+        )
+        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        return Run(done.returncode, done.stdout, lines)
+
+    def module(self, module: str, check: bool = False, **arguments: object) -> dict:
+        """Run one module of the collection as root; return its result (with failed: true if it failed)."""
+        argv = ["ansible", "-i", str(self.inventory), "all", "--become", "-m", f"vgpu.kvm.{module}", "-a", json.dumps(arguments)]
+        run = self._ansible(argv + (["--check"] if check else []))
+        assert run.lines, run.out
+        return dict(run.lines[-1]["result"], failed=run.lines[-1]["outcome"] != "ok")
+
+    def playbook(self, name: str, variables: dict, *options: str) -> Run:
+        """Run a playbook with extra variables."""
+        extra = self.folder / "vars.json"
+        extra.write_text(json.dumps(variables), encoding="utf-8")
+        return self._ansible(["ansible-playbook", "-i", str(self.inventory), name, "-e", f"@{extra}", *options])
+
+    def mdevs(self) -> dict[str, tuple[str, str]]:
+        """The vGPUs as the kernel has them: (parent, type name) by UUID."""
+        text = self.sh(
+            "cd /sys/bus/mdev/devices 2>/dev/null && for u in *; do [ -e $u ] || continue; "
+            "p=$(readlink -f $u); p=${p%/*}; echo $u ${p##*/} $(cat $u/mdev_type/name); done; true"
+        )
+        rows = [line.split() for line in text.splitlines() if line.strip()]
+        return {row[0]: (row[1], row[-1]) for row in rows}
