@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Twins for the system tests: a quick one that is set back before each test."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from support import Twin, launcher  # noqa: E402  (found through the line above)
+
+GPU = "0000:e8:00.0"
+OTHER_GPU = "0000:e7:00.0"
+
+
+@pytest.fixture(scope="session")
+def quick_machine() -> Iterator[Twin]:
+    """A quick twin with two GPUs and their VFs on, with a snapshot before and after the VFs."""
+    twin = Twin("system-quick")
+    try:
+        twin.up("--tier", "quick", "--gpus", "2")
+        launcher("snapshot", twin.name, "no-vfs")
+        result = twin.module("nvidia_sriov")
+        assert result["changed"] and not result["failed"], result
+        launcher("snapshot", twin.name, "vfs")
+        yield twin
+    finally:
+        if not os.environ.get("VGPU_KEEP_TWINS"):
+            twin.down()
+
+
+@pytest.fixture
+def bare(quick_machine: Twin) -> Twin:
+    """The quick twin before its VFs were turned on."""
+    launcher("restore", quick_machine.name, "no-vfs")
+    return quick_machine
+
+
+@pytest.fixture
+def host(quick_machine: Twin) -> Twin:
+    """The quick twin with all VFs on and no vGPU."""
+    launcher("restore", quick_machine.name, "vfs")
+    return quick_machine
+
+
+class Client:
+    """A process on the machine that holds files open, as a VM holds its vGPU."""
+
+    def __init__(self, twin: Twin, path: str) -> None:
+        self.twin = twin
+        twin.sh(f"exec 9<>{path}; (exec -a pretend-vm sleep 900) >/dev/null 2>&1 </dev/null & echo $! > /run/client.pid")
+        self.pid = int(twin.sh("cat /run/client.pid"))
+
+    def end(self) -> None:
+        """End it."""
+        self.twin.sh(f"kill {self.pid}")
+
+
+@pytest.fixture
+def hold() -> type[Client]:
+    """Opens a file on a twin and keeps it open."""
+    return Client
+
+
+def vfio_group(twin: Twin, uuid: str) -> str:
+    """The VFIO group's file of a vGPU."""
+    return "/dev/vfio/" + twin.sh(f"basename $(readlink /sys/bus/mdev/devices/{uuid}/iommu_group)")
+
+
+def pretty(result: dict) -> str:
+    """A result for an assertion's message."""
+    return json.dumps(result, indent=1, default=str)

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""nvidia_gpu_info and nvidia_sriov on a booted kernel."""
+
+from __future__ import annotations
+
+from conftest import GPU, OTHER_GPU, pretty
+
+
+def numvfs(twin, pf=GPU):
+    return int(twin.sh(f"cat /sys/bus/pci/devices/{pf}/sriov_numvfs"))
+
+
+def driver(twin, address=GPU):
+    return twin.sh(f"basename $(readlink /sys/bus/pci/devices/{address}/driver || echo none)")
+
+
+def test_info_tells_what_the_kernel_has(host):
+    result = host.module("nvidia_gpu_info", iommu_flags=["intel_iommu=on", "iommu=pt"])
+    assert not result["failed"], pretty(result)
+    assert [gpu["address"] for gpu in result["gpus"]] == [OTHER_GPU, GPU]
+    gpu = result["gpus"][1]
+    assert (gpu["model"], gpu["driver"], gpu["framework"], gpu["sriov_numvfs"]) == ("A40", "nvidia", "mdev", 32)
+    assert [vf["index"] for vf in gpu["vfs"]] == list(range(32))
+    assert gpu["vfs"][0]["address"] == "0000:e8:00.4"
+    assert gpu["vfs"][31]["address"] == "0000:e8:04.3"
+    assert {one["short"]: one["max_instances"] for one in gpu["types"]}["A40-4Q"] == 12
+    assert gpu["uuid"].startswith("GPU-")
+    assert result["host"]["iommu"] == {"active": True, "units": result["host"]["iommu"]["units"], "missing_flags": []}
+    assert not [one for one in result["problems"] if one["severity"] == "error"], pretty(result["problems"])
+
+
+def test_vfs_on_and_off(bare):
+    check = bare.module("nvidia_sriov", check=True)
+    assert check["changed"] and numvfs(bare) == 0
+    first = bare.module("nvidia_sriov")
+    assert first["actions"] == check["actions"] == [f"{OTHER_GPU}: enable 32 VFs", f"{GPU}: enable 32 VFs"]
+    assert numvfs(bare) == 32 and driver(bare) == "nvidia"
+    assert bare.sh(f"ls -d /sys/bus/pci/devices/{GPU}/virtfn*/mdev_supported_types | wc -l") == "32"
+    second = bare.module("nvidia_sriov")
+    assert not second["changed"] and second["actions"] == []
+    off = bare.module("nvidia_sriov", gpus=[GPU], state="disabled")
+    assert off["changed"] and not off["failed"], pretty(off)
+    assert (numvfs(bare), numvfs(bare, OTHER_GPU), driver(bare)) == (0, 32, "nvidia")
+
+
+def test_fewer_vfs_are_refused_with_the_reason(bare):
+    result = bare.module("nvidia_sriov", gpus=["e8:00.0"], num_vfs=99)
+    assert result["failed"] and "the GPU has 32" in result["msg"], pretty(result)
+
+
+def test_success_without_vfs_is_not_believed(bare):
+    bare.sh("mkdir -p /etc/nvidia; echo sriov_manage=noop > /etc/nvidia/twin-faults")
+    result = bare.module("nvidia_sriov", gpus=[GPU], timeout=5)
+    assert result["failed"] and "0 of 32 VFs are there" in result["msg"], pretty(result)
+    assert not result["changed"]
+
+
+def test_a_pf_left_on_the_stub_comes_back(bare):
+    bare.sh("mkdir -p /etc/nvidia; echo sriov_manage=stub > /etc/nvidia/twin-faults")
+    result = bare.module("nvidia_sriov", gpus=[GPU], timeout=8)
+    assert result["failed"], pretty(result)
+    assert driver(bare) == "nvidia"
+    bare.sh("rm /etc/nvidia/twin-faults")
+    assert not bare.module("nvidia_sriov", gpus=[GPU])["failed"]
+    assert numvfs(bare) == 32
+
+
+def test_a_driverless_pf_is_repaired_first(bare):
+    bare.sh(f"echo {GPU} > /sys/bus/pci/drivers/nvidia/unbind")
+    result = bare.module("nvidia_sriov", gpus=[GPU])
+    assert not result["failed"], pretty(result)
+    assert result["actions"][0].startswith(f"{GPU}: bind the stranded PF to nvidia")
+    assert (numvfs(bare), driver(bare)) == (32, "nvidia")
+
+
+def test_a_refused_unbind_lock_names_the_holder(bare, hold):
+    minor = bare.sh(f"sed -n 's/^Device Minor:[[:space:]]*//p' /proc/driver/nvidia/gpus/{GPU}/information")
+    client = hold(bare, f"/dev/nvidia{minor}")
+    result = bare.module("nvidia_sriov", gpus=[GPU], timeout=4)
+    assert result["failed"] and "unbindLock" in result["msg"], pretty(result)
+    assert f"pid {client.pid}" in result["msg"] and "pretend-vm" in result["msg"]
+    assert (numvfs(bare), driver(bare)) == (0, "nvidia")
+    client.end()
+    assert not bare.module("nvidia_sriov", gpus=[GPU])["failed"]
+
+
+def test_vfs_are_not_turned_off_under_vgpus(host):
+    host.module("nvidia_mdev", parent="0000:e8:00.4", type="A40-24A", uuid="3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
+    result = host.module("nvidia_sriov", state="disabled")
+    assert result["failed"] and "would be destroyed" in result["msg"], pretty(result)
+    assert (numvfs(host), numvfs(host, OTHER_GPU)) == (32, 32)
+
+
+def test_a_gpu_off_the_bus_stops_only_itself(bare):
+    index = bare.sh("tr ',' '\\n' < /sys/module/twin_hw/parameters/bus | grep -n -x $((0xe8)) | cut -d: -f1")
+    bare.sh(f"echo $((1 << ({index} - 1))) > /sys/module/twin_hw/parameters/fault_dead")
+    result = bare.module("nvidia_sriov")
+    assert result["failed"] and "fell off the bus" in result["msg"] and GPU in result["msg"], pretty(result)
