@@ -111,6 +111,18 @@ def copy_source(source: Path, modules: list[str], target: Path) -> None:
     write(target / "dkms.conf", dkms_conf(modules))
 
 
+def stripped(modules: list[Path], folder: Path) -> list[Path]:
+    """Copies of the modules without debug information: a twelfth of the size, and an emulated machine reads them."""
+    copies = []
+    for module in modules:
+        copy = folder / module.name
+        write(copy, module.read_bytes())
+        if copy.read_bytes().startswith(b"\x7fELF") and shutil.which("strip"):
+            call("strip", "--strip-debug", "--enable-deterministic-archives", copy)
+        copies.append(copy)
+    return copies
+
+
 def tool(name: str) -> str:
     return fill(HOST / name, VERSION=HOST_VERSION)
 
@@ -200,6 +212,7 @@ def build(outdir: Path, modules: list[Path], kernel: str, source: Path) -> Path:
         tree = work / "bundle"
         host = tree / "Host_Drivers"
         host.mkdir(parents=True)
+        modules = stripped(modules, work / "modules")
         make_run(host / f"{RUN}.run", work, modules, kernel, source)
         make_deb(host / f"{PACKAGE}_{HOST_VERSION}_amd64.deb", work, modules, kernel, source)
         write(tree / "Guest_Drivers/README.txt", f"Guest drivers ({GUEST_VERSION}, {WINDOWS_VERSION}) are not part of this bundle.\n")
