@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,7 @@ class Twin:
         self.name = name
         self.folder = Path(tempfile.mkdtemp(prefix=f"vgpu-{name}-"))
         self.inventory = self.folder / "inventory.yml"
+        self.tasks_of_a_hundred: list[str] = []
 
     def up(self, *options: str) -> None:
         """Boot it, fresh."""
@@ -78,7 +80,7 @@ class Twin:
     def sh(self, command: str, check: bool = True) -> str:
         """Run a shell line as root on the machine and return what it prints."""
         done = subprocess.run(
-            [str(LAUNCHER), "ssh", self.name, f"sudo bash -c {json.dumps(command).replace('$', chr(92) + '$')}"],
+            [str(LAUNCHER), "ssh", self.name, f"sudo bash -c {shlex.quote(command)}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

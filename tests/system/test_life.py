@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The whole life of a host under vgpu.kvm.site, on a twin that boots through GRUB. The tests build on each other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import pytest
+from conftest import pretty, vfio_group
+from support import Run, Twin, launcher
+
+SITE = "vgpu.kvm.site"
+MAX_TASKS = 30
+
+# What the machine would boot with and what runs: nothing of it may change under --check.
+FINGERPRINT = (
+    "find /etc /boot /usr/local /usr/lib/nvidia /lib/modules -xdev -type f -not -path '/etc/.pwd.lock' -exec sha256sum {} + | sort -k2; "
+    "for d in /sys/bus/pci/devices/*; do echo $d $(readlink $d/driver) $(cat $d/driver_override $d/sriov_numvfs 2>/dev/null); done; "
+    "lsmod | cut -d' ' -f1 | sort; ls /sys/bus/mdev/devices /sys/kernel/iommu_groups 2>/dev/null"
+)
+
+
+def hundred() -> list[dict]:
+    """A layout of 100 vGPUs on four GPUs; the others are empty."""
+    wishes = {"e8": ("A40-24A", 2), "e7": ("A40-1B", 32), "e6": ("A40-1Q", 32), "e5": ("A40-1A", 32), "6b": ("A40-24Q", 2)}
+    return [{"gpu": "all", "vgpus": []}] + [
+        {"gpu": f"0000:{bus}:00.0", "vgpus": [{"type": name, "count": count}]} for bus, (name, count) in wishes.items()
+    ]
+
+
+@pytest.fixture(scope="module")
+def life() -> Iterator[Twin]:
+    """A full twin in its start state: IOMMU off, no driver, GPUs meant for vfio-pci."""
+    twin = Twin("system-life")
+    try:
+        twin.up("--tier", "full")
+        yield twin
+    finally:
+        twin.down()
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict:
+    """What a user's inventory would say."""
+    bundle = launcher("bundle").strip().splitlines()[-1]
+    with open(bundle, "rb") as handle:
+        digest = hashlib.sha256(handle.read()).hexdigest()
+    return {
+        "vgpu_driver_bundle": bundle,
+        "vgpu_driver_checksum": f"sha256:{digest}",
+        # The bundle has a module for the twin's kernel; test_dkms compiles one.
+        "vgpu_driver_dkms": False,
+        "vgpu_layout": hundred(),
+    }
+
+
+def site(life: Twin, variables: dict, *options: str, **changes: object) -> Run:
+    """Run the site playbook."""
+    return life.playbook(SITE, dict(variables, **changes), *options)
+
+
+def boots(life: Twin) -> int:
+    """How often the machine was booted, by its journal."""
+    return int(life.sh("journalctl --list-boots --no-pager | grep -cE '^ *-?[0-9]+ '"))
+
+
+def test_wrong_bundles_are_refused_before_anything_changes(life, variables):
+    before = life.sh(FINGERPRINT)
+    missing = site(life, variables, vgpu_driver_bundle="/nowhere/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip")
+    assert missing.rc and "/nowhere/" in missing.failure, missing.out
+    wrong = site(
+        life,
+        variables,
+        vgpu_driver_checksum="sha256:" + "0" * 64,
+        vgpu_layout=[{"gpu": "0000:e8:00.0", "vgpus": [{"type": "A41-24A"}, {"type": "A40-24A", "uuid": "nonsense"}]}],
+    )
+    assert wrong.rc
+    for text in ("0000000000", "A41-24A", "nonsense"):
+        assert text in wrong.failure, wrong.failure
+    assert life.sh(FINGERPRINT) == before
+
+
+def test_check_on_a_virgin_host_tells_and_changes_nothing(life, variables):
+    before = life.sh(FINGERPRINT)
+    run = site(life, variables, "--check", "--diff")
+    assert run.rc == 0, run.out
+    for text in ("intel_iommu=on iommu=pt", "550.163.02", "0000:e8:00.0 32 VFs", "0000:e8:00.4 A40-24A", "vfio-pci"):
+        assert text in run.out, f"{text!r} is not in the diff:\n{run.out}"
+    assert life.sh(FINGERPRINT) == before
+
+
+def test_site_brings_all_up_with_one_reboot(life, variables):
+    assert boots(life) == 1
+    run = site(life, variables)
+    assert run.rc == 0, run.out[-6000:]
+    assert boots(life) == 2
+    assert len(life.mdevs()) == 100
+
+
+def test_second_run_changes_nothing(life, variables):
+    run = site(life, variables)
+    assert run.rc == 0 and run.changed == [], run.out[-6000:]
+    assert boots(life) == 2
+    assert len(run.remote_tasks) <= MAX_TASKS, run.remote_tasks
+    life.tasks_of_a_hundred = run.remote_tasks
+
+
+def test_a_power_cut_brings_the_same_vgpus_back(life):
+    before = life.mdevs()
+    launcher("power-cut", life.name)
+    life.sh("for i in $(seq 120); do systemctl is-active -q nvidia-vgpu-restore && break; sleep 1; done; systemctl is-active nvidia-vgpu-restore")
+    assert boots(life) == 3
+    assert life.mdevs() == before
+    unit = life.sh("systemctl show -p Before,After nvidia-vgpu-restore")
+    after = [line for line in unit.splitlines() if line.startswith("After=")][0]
+    assert "libvirtd.service" in unit and "nvidia-vgpu-mgr.service" in after and "libvirtd" not in after
+
+
+def test_vgpus_in_use_stop_removal_and_reboot(life, variables, hold):
+    before = life.mdevs()
+    used = sorted(uuid for uuid, (parent, dummy) in before.items() if parent == "0000:e8:00.4")[0]
+    client = hold(life, vfio_group(life, used))
+    fingerprint = life.sh(FINGERPRINT)
+    run = site(
+        life,
+        variables,
+        vgpu_layout=[{"gpu": "0000:e8:00.0", "vgpus": []}, {"gpu": "0000:e7:00.0", "vgpus": [{"type": "A40-5B"}]}],
+        vgpu_iommu_flags=["intel_iommu=on", "iommu=pt", "pcie_aspm=off"],
+    )
+    assert run.rc, run.out[-3000:]
+    for text in (used, f"pid {client.pid}", "pretend-vm", "vgpu_force_remove", "vgpu_reboot", "A40-5B"):
+        assert text in run.failure, run.failure
+    assert life.mdevs() == before and life.sh(FINGERPRINT) == fingerprint and boots(life) == 3
+    client.end()
+
+
+def test_a_changed_layout_takes_only_the_needed_steps(life, variables):
+    before = life.mdevs()
+    # one more cannot be: 6b is full; another type on e8, one less on e7, e6 and e5 emptied
+    wish = [
+        {"gpu": "0000:e8:00.0", "vgpus": [{"type": "A40-24Q", "count": 1}]},
+        {"gpu": "0000:e7:00.0", "vgpus": []},
+        {"gpu": ["0000:e6:00.0", "0000:e5:00.0", "0000:6b:00.0"], "vgpus": []},
+    ]
+    check = site(life, variables, "--check", "--diff", vgpu_layout=wish)
+    assert check.rc == 0, check.out[-3000:]
+    real = site(life, variables, vgpu_layout=wish)
+    assert real.rc == 0, real.out[-3000:]
+    assert real.actions("nvidia_vgpu") == check.actions("nvidia_vgpu")
+    assert list(life.mdevs().values()) == [("0000:e8:00.4", "A40-24Q")]
+    removed = [text for text in real.actions("nvidia_vgpu") if ": remove " in text]
+    assert len(removed) == len(before), pretty({"removed": removed})
+
+
+def test_the_number_of_tasks_does_not_grow_with_vgpus(life, variables):
+    run = site(life, variables, vgpu_layout=[{"gpu": "0000:e8:00.0", "vgpus": [{"type": "A40-24Q", "count": 1}]}])
+    assert run.rc == 0 and run.changed == [], run.out[-3000:]
+    assert run.remote_tasks == life.tasks_of_a_hundred
