@@ -1,0 +1,85 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# assemble.sh TREE OUT HERE PUBKEY TWIN_HW_KO KVER FS_UUID
+#   TREE: Debian root tree, changed in place     OUT: gets what differs between twins (kernel, initrds, grub.cfg, GRUB core)
+#   HERE: this folder                            FS_UUID: the UUID that the root file system will have
+# Runs as root in a mount namespace of its own (unshare -m).
+set -euo pipefail
+tree=$1 out=$2 here=$3 pubkey=$4 twin_hw=$5 kver=$6 uuid=$7
+umask 022
+in_tree() { chroot "$tree" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
+
+cp -r --no-preserve=ownership "$here/rootfs/." "$tree/"
+chmod 440 "$tree/etc/sudoers.d/ansible"
+install -D -m 644 "$twin_hw" "$tree/lib/modules/$kver/extra/twin_hw.ko"
+in_tree depmod "$kver"
+
+echo kvmhost > "$tree/etc/hostname"
+printf '127.0.0.1 localhost kvmhost\n' > "$tree/etc/hosts"
+printf 'nameserver 10.0.2.3\n' > "$tree/etc/resolv.conf"
+printf 'UUID=%s / ext4 defaults,noatime 0 1\n' "$uuid" > "$tree/etc/fstab"
+tr -d - < /proc/sys/kernel/random/uuid > "$tree/etc/machine-id"
+rm -f "$tree"/etc/ssh/ssh_host_*_key*
+in_tree ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
+in_tree useradd -m -s /bin/bash -p '*' ansible
+install -d -m 700 "$tree/home/ansible/.ssh" "$tree/root/.ssh"
+install -m 600 "$pubkey" "$tree/home/ansible/.ssh/authorized_keys"
+in_tree chown -R ansible: /home/ansible/.ssh
+in_tree systemctl -q enable systemd-networkd ssh
+in_tree systemctl -q mask systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer \
+    e2scrub_all.timer e2scrub_reap.service fstrim.timer dpkg-db-backup.timer systemd-random-seed.service \
+    getty@tty1.service serial-getty@ttyS0.service systemd-hwdb-update.service systemd-pstore.service \
+    systemd-update-utmp.service systemd-update-utmp-runlevel.service grub-common.service \
+    sys-kernel-debug.mount sys-kernel-tracing.mount dev-hugepages.mount dev-mqueue.mount \
+    keyboard-setup.service console-setup.service systemd-binfmt.service logrotate.timer
+rm -rf "$tree"/usr/share/doc/* "$tree"/usr/share/man/* "$tree"/var/cache/apt/*.bin
+
+# --- initrd per start state: it carries the modprobe.d of that state
+mount -t proc proc "$tree/proc"
+for start in bare nouveau vfio-pci; do
+    cp -r --no-preserve=ownership "$here/start/$start/." "$tree/"
+    in_tree update-initramfs -c -k "$kver" > /dev/null
+    install -D -m 644 "$tree/boot/initrd.img-$kver" "$out/start/$start/initrd"
+    (cd "$here/start/$start" && find . -type f) | while read -r f; do rm "$tree/$f"; done
+done
+install -m 644 "$tree/boot/vmlinuz-$kver" "$out/vmlinuz"
+
+# --- grub.cfg per IOMMU, made by the real grub-mkconfig.  There is no disk yet, so grub-probe's answers are given.
+cat > "$tree/tmp/grub-probe" <<P
+#!/bin/sh
+for a; do case \$a in --target=*) t=\${a#--target=};; -t) shift; esac; done
+case \$t in
+    device) echo /dev/vda2;; disk) echo /dev/vda;; fs) echo ext2;; fs_uuid) echo $uuid;; partmap) echo gpt;;
+    drive) echo '(hd0,gpt2)';; compatibility_hint) echo hd0,gpt2;; bios_hints) echo hd0,gpt2;;
+    hints_string) echo '--hint-bios=hd0,gpt2 --hint-efi=hd0,gpt2 --hint-baremetal=ahci0,gpt2';;
+    abstraction|cryptodisk_uuid|partuuid|fs_label) ;;
+    *) echo "grub-probe: \$*" >&2; exit 1;;
+esac
+P
+chmod 755 "$tree/tmp/grub-probe"
+mount --bind "$tree/tmp/grub-probe" "$tree/usr/sbin/grub-probe"
+mkdir -p "$tree/dev/disk/by-uuid" && touch "$tree/dev/disk/by-uuid/$uuid"
+variant() {  # NAME EARLY_INITRD CMDLINE
+    sed -e "s|@CMDLINE@|$3|" -e "s|@EARLY@|$2|" "$here/grub.in" > "$tree/etc/default/grub"
+    in_tree grub-mkconfig -o /boot/grub/grub.cfg 2> "$out/grub-mkconfig.log" || { cat "$out/grub-mkconfig.log" >&2; exit 1; }
+    install -D -m 644 "$tree/etc/default/grub" "$out/grub/$1/grub"
+    install -D -m 444 "$tree/boot/grub/grub.cfg" "$out/grub/$1/grub.cfg"
+}
+cp "$out"/twin-acpi-*.cpio "$tree/boot/"
+variant intel-on twin-acpi-intel.cpio ""
+variant intel-off twin-acpi-intel.cpio " intel_iommu=off"
+variant amd-on twin-acpi-amd.cpio ""
+variant amd-off twin-acpi-amd.cpio " amd_iommu=off"
+variant none "" ""
+
+# --- GRUB's own files, as grub-install lays them out; the boot sectors are written with the disk
+mkdir -p "$tree/boot/grub/i386-pc"
+cp "$tree"/usr/lib/grub/i386-pc/*.mod "$tree"/usr/lib/grub/i386-pc/*.lst "$tree/boot/grub/i386-pc/"
+in_tree grub-mkimage -O i386-pc -p '(hd0,gpt2)/boot/grub' -o /tmp/core.img biosdisk part_gpt ext2
+in_tree grub-editenv /boot/grub/grubenv create
+cp "$tree/tmp/core.img" "$tree/usr/lib/grub/i386-pc/boot.img" "$out/"
+printf '(hd0) /dev/vda\n' > "$tree/boot/grub/device.map"
+
+umount "$tree/usr/sbin/grub-probe" "$tree/proc"
+rm -rf "$tree"/tmp/* "$tree/dev/disk"

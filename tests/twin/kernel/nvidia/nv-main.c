@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+// SPDX-FileCopyrightText: The vgpu.kvm authors
+/*
+ * nvidia - a driver of that name with the interfaces of NVIDIA's vGPU host driver, on the
+ * kernel's real PCI, mdev and VFIO cores.  There is no GPU behind it.
+ *
+ * Modelled from public sources (the published kernel interface layer, vendor documentation,
+ * field logs); nothing of NVIDIA's is in it.
+ */
+#include <linux/module.h>
+#include "nv.h"
+
+DEFINE_MUTEX(nv_lock);
+LIST_HEAD(nv_gpus);
+LIST_HEAD(nv_vfs);
+
+char *nv_registry_dwords = "";
+module_param_named(NVreg_RegistryDwords, nv_registry_dwords, charp, 0444);
+MODULE_PARM_DESC(NVreg_RegistryDwords, "shown in /proc/driver/nvidia/params, as with NVIDIA's driver; no effect");
+
+/* personalities */
+int nv_sriov_sysfs;
+module_param_named(sriov_sysfs, nv_sriov_sysfs, int, 0444);
+MODULE_PARM_DESC(sriov_sysfs, "0: no .sriov_configure, as the published driver, VFs come through pci-pf-stub; 1: accepts sriov_numvfs");
+int nv_vendor_vfio;
+module_param_named(vendor_vfio, nv_vendor_vfio, int, 0444);
+MODULE_PARM_DESC(vendor_vfio, "1: VFs carry nvidia/creatable_vgpu_types and current_vgpu_type in place of mdev");
+int nv_heterogeneous;
+module_param_named(heterogeneous, nv_heterogeneous, int, 0644);
+MODULE_PARM_DESC(heterogeneous, "1: vGPUs of different framebuffer sizes may share a GPU");
+int nv_foreign_parents;
+module_param_named(foreign_parents, nv_foreign_parents, int, 0644);
+MODULE_PARM_DESC(foreign_parents, "1: VFs that sit under another driver become mdev parents too, so that vfio-pci-575 directories occur");
+
+/* faults that concern both frameworks */
+int nv_fault_create;
+module_param_named(fault_create, nv_fault_create, int, 0644);
+MODULE_PARM_DESC(fault_create, "errno of each create, e.g. 5 for EIO");
+int nv_fault_create_silent;
+module_param_named(fault_create_silent, nv_fault_create_silent, int, 0644);
+MODULE_PARM_DESC(fault_create_silent, "1: create reports success, no vGPU appears");
+
+static int __init nv_init(void)
+{
+	int rc = nv_procfs_init();
+
+	if (rc)
+		return rc;
+	rc = nv_chardev_init();
+	if (rc)
+		goto procfs;
+	rc = nv_mdev_init();
+	if (rc)
+		goto chardev;
+	rc = nv_foreign_init();
+	if (rc)
+		goto mdev;
+	if (nv_sriov_sysfs)
+		nv_driver.sriov_configure = nv_sriov_configure;
+	rc = pci_register_driver(&nv_driver);
+	if (rc)
+		goto foreign;
+	pr_info("NVRM: loading NVIDIA UNIX x86_64 Kernel Module  " NV_VERSION "\n");
+	return 0;
+foreign:
+	nv_foreign_exit();
+mdev:
+	nv_mdev_exit();
+chardev:
+	nv_chardev_exit();
+procfs:
+	nv_procfs_exit();
+	return rc;
+}
+
+static void __exit nv_exit(void)
+{
+	pci_unregister_driver(&nv_driver);
+	nv_foreign_exit();
+	nv_mdev_exit();
+	nv_chardev_exit();
+	nv_procfs_exit();
+	nv_gpus_free();
+}
+module_init(nv_init);
+module_exit(nv_exit);
+MODULE_LICENSE("GPL");	/* the mdev and VFIO cores export to GPL modules only */
+MODULE_VERSION(NV_VERSION);
+MODULE_ALIAS("nvidia_vgpu_vfio");
+MODULE_DESCRIPTION("Interfaces of the NVIDIA vGPU host driver, without a GPU");

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+// SPDX-FileCopyrightText: The vgpu.kvm authors
+/* The mdev framework: each VF of a bound GPU is a parent, each vGPU a VFIO device without a GPU behind it. */
+#include <linux/delay.h>
+#include <linux/kprobes.h>
+#include <linux/module.h>
+#include <linux/vfio.h>
+#include "nv.h"
+
+static int fault_types_ms;
+module_param(fault_types_ms, int, 0644);
+MODULE_PARM_DESC(fault_types_ms, "mdev_supported_types appears this long after the VFs (ms)");
+static int fault_vanish_ms;
+module_param(fault_vanish_ms, int, 0644);
+MODULE_PARM_DESC(fault_vanish_ms, "a created device disappears after this long (ms)");
+static int fault_remove_ms;
+module_param(fault_remove_ms, int, 0644);
+MODULE_PARM_DESC(fault_remove_ms, "removal of a device blocks this long (ms)");
+
+struct vgpu {
+	struct vfio_device vdev;
+	struct nv_vf *vf;
+	char params[256];
+};
+
+static struct nv_vf *vf_of(struct mdev_type *mt)
+{
+	return container_of(mt->parent, struct nv_vf, parent);
+}
+
+static const struct nv_type *type_of(struct mdev_type *mt)
+{
+	return &vf_of(mt)->gpu->model->types[mt - vf_of(mt)->type];
+}
+
+static int vgpu_init(struct vfio_device *vdev)
+{
+	return 0;
+}
+
+static void vgpu_release(struct vfio_device *vdev)
+{
+	vfio_free_device(vdev);
+}
+
+static int vgpu_open(struct vfio_device *vdev)
+{
+	struct nv_vf *v = container_of(vdev, struct vgpu, vdev)->vf;
+	int rc = nv_gpu_get(v->gpu);
+
+	if (!rc)
+		v->open++;
+	return rc;
+}
+
+static void vgpu_close(struct vfio_device *vdev)
+{
+	struct nv_vf *v = container_of(vdev, struct vgpu, vdev)->vf;
+
+	v->open--;
+	nv_gpu_put(v->gpu);
+}
+
+static long vgpu_ioctl(struct vfio_device *vdev, unsigned int cmd, unsigned long arg)
+{
+	struct vfio_device_info info = {
+		.argsz = sizeof(info), .flags = VFIO_DEVICE_FLAGS_PCI,
+		.num_regions = VFIO_PCI_NUM_REGIONS, .num_irqs = VFIO_PCI_NUM_IRQS,
+	};
+
+	if (cmd != VFIO_DEVICE_GET_INFO)
+		return -ENOTTY;		/* no guest can use it: there is no GPU */
+	return copy_to_user((void __user *)arg, &info, offsetofend(struct vfio_device_info, num_irqs)) ? -EFAULT : 0;
+}
+
+static const struct vfio_device_ops vgpu_ops = {
+	.name = "nvidia-vgpu-vfio", .init = vgpu_init, .release = vgpu_release,
+	.open_device = vgpu_open, .close_device = vgpu_close, .ioctl = vgpu_ioctl,
+};
+
+static int vgpu_probe(struct mdev_device *mdev)
+{
+	struct nv_vf *v = vf_of(mdev->type);
+	struct vgpu *u;
+	int rc;
+
+	if (nv_fault_create)
+		return -abs(nv_fault_create);
+	rc = nv_claim(v, type_of(mdev->type), dev_name(&mdev->dev));
+	if (rc)
+		return rc;
+	u = vfio_alloc_device(vgpu, vdev, &mdev->dev, &vgpu_ops);
+	if (IS_ERR(u)) {
+		nv_unclaim(v);
+		return PTR_ERR(u);
+	}
+	u->vf = v;
+	rc = vfio_register_emulated_iommu_dev(&u->vdev);
+	if (rc) {
+		vfio_put_device(&u->vdev);
+		nv_unclaim(v);
+		return rc;
+	}
+	dev_set_drvdata(&mdev->dev, u);
+	if (fault_vanish_ms)
+		schedule_delayed_work(&v->vanish, msecs_to_jiffies(fault_vanish_ms));
+	return 0;
+}
+
+static void vgpu_remove(struct mdev_device *mdev)
+{
+	struct vgpu *u = dev_get_drvdata(&mdev->dev);
+	struct nv_vf *v = u->vf;
+
+	if (fault_remove_ms)
+		msleep(fault_remove_ms);
+	vfio_unregister_group_dev(&u->vdev);	/* waits until no process has it open */
+	vfio_put_device(&u->vdev);
+	nv_unclaim(v);
+}
+
+static unsigned int vgpu_available(struct mdev_type *mt)
+{
+	struct nv_vf *v = vf_of(mt);
+	unsigned int n;
+
+	mutex_lock(&v->gpu->lock);
+	n = !v->cur && nv_fits(v->gpu, type_of(mt));
+	mutex_unlock(&v->gpu->lock);
+	return n;
+}
+
+static ssize_t vgpu_description(struct mdev_type *mt, char *buf)
+{
+	const struct nv_type *t = type_of(mt);
+
+	return sysfs_emit(buf, "num_heads=%d, frl_config=%d, framebuffer=%dM, max_resolution=%s, max_instance=%d\n",
+			  t->heads, t->frl, t->fb_gib * 1024, t->res, t->max);
+}
+
+static ssize_t vgpu_params_show(struct device *dev, struct device_attribute *a, char *buf)
+{
+	struct vgpu *u = dev_get_drvdata(dev);
+
+	return sysfs_emit(buf, "%s\n", u->params);
+}
+
+static ssize_t vgpu_params_store(struct device *dev, struct device_attribute *a, const char *buf, size_t n)
+{
+	struct vgpu *u = dev_get_drvdata(dev);
+
+	if (n >= sizeof(u->params))
+		return -EINVAL;
+	strscpy(u->params, skip_spaces(buf), sizeof(u->params));	/* a space clears */
+	strim(u->params);
+	return n;
+}
+static DEVICE_ATTR_RW(vgpu_params);
+
+static ssize_t vm_name_show(struct device *dev, struct device_attribute *a, char *buf)
+{
+	return sysfs_emit(buf, "\n");
+}
+static DEVICE_ATTR_RO(vm_name);
+
+static struct attribute *vgpu_attrs[] = { &dev_attr_vgpu_params.attr, &dev_attr_vm_name.attr, NULL };
+static const struct attribute_group vgpu_group = { .name = "nvidia", .attrs = vgpu_attrs };
+static const struct attribute_group *vgpu_groups[] = { &vgpu_group, NULL };
+
+static struct mdev_driver vgpu_driver = {
+	.device_api = VFIO_DEVICE_API_PCI_STRING, .probe = vgpu_probe, .remove = vgpu_remove,
+	.get_available = vgpu_available, .show_description = vgpu_description,
+	.driver = { .name = "nvidia-vgpu-vfio", .owner = THIS_MODULE, .mod_name = KBUILD_MODNAME, .dev_groups = vgpu_groups },
+};
+
+static void register_parent(struct nv_vf *v)	/* nv_lock held */
+{
+	int i, n = v->gpu->model->ntypes;
+
+	if (nv_vendor_vfio || !n || v->registered || !v->gpu->bound)
+		return;
+	for (i = 0; i < n; i++) {
+		/* a second registration needs pristine kobjects */
+		memset(&v->type[i], 0, sizeof(v->type[i]));
+		v->type[i].sysfs_name = v->gpu->model->types[i].id;
+		v->type[i].pretty_name = v->gpu->model->types[i].name;
+		v->types[i] = &v->type[i];
+	}
+	v->registered = !mdev_register_parent(&v->parent, &v->pdev->dev, &vgpu_driver, v->types, n);
+}
+
+void nv_mdev_unregister(struct nv_vf *v)
+{
+	if (v->registered)
+		mdev_unregister_parent(&v->parent);
+	v->registered = false;
+}
+
+static void reg_work(struct work_struct *w)
+{
+	struct nv_vf *v = container_of(w, struct nv_vf, reg.work);
+
+	mutex_lock(&nv_lock);
+	register_parent(v);
+	mutex_unlock(&nv_lock);
+}
+
+/* What the field has seen: the parent is registered anew, and its children are gone. */
+static void vanish_work(struct work_struct *w)
+{
+	struct nv_vf *v = container_of(w, struct nv_vf, vanish.work);
+
+	mutex_lock(&nv_lock);
+	if (v->registered) {
+		nv_mdev_unregister(v);
+		register_parent(v);
+	}
+	mutex_unlock(&nv_lock);
+}
+
+void nv_mdev_prepare(struct nv_vf *v)
+{
+	INIT_DELAYED_WORK(&v->reg, reg_work);
+	INIT_DELAYED_WORK(&v->vanish, vanish_work);
+}
+
+void nv_mdev_want(struct nv_vf *v)
+{
+	if (fault_types_ms)
+		schedule_delayed_work(&v->reg, msecs_to_jiffies(fault_types_ms));
+	else
+		register_parent(v);
+}
+
+/* A create that lies: skip mdev_device_create() and report success. */
+static int __kprobes silent_create(struct kprobe *p, struct pt_regs *regs)
+{
+	if (!nv_fault_create_silent)
+		return 0;
+	regs->ax = 0;
+	regs->ip = *(unsigned long *)regs->sp;	/* return straight to the caller */
+	regs->sp += sizeof(long);
+	return 1;
+}
+static struct kprobe silent = { .symbol_name = "mdev_device_create", .pre_handler = silent_create };
+
+int nv_mdev_init(void)
+{
+	int rc = mdev_register_driver(&vgpu_driver);
+
+	if (rc)
+		return rc;
+	if (register_kprobe(&silent)) {
+		pr_warn("nvidia: no kprobe on mdev_device_create, fault_create_silent does nothing\n");
+		silent.symbol_name = NULL;
+	}
+	return 0;
+}
+
+void nv_mdev_exit(void)
+{
+	if (silent.symbol_name)
+		unregister_kprobe(&silent);
+	mdev_unregister_driver(&vgpu_driver);
+}

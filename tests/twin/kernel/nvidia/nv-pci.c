@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0
+// SPDX-FileCopyrightText: The vgpu.kvm authors
+/* The PCI driver "nvidia": PFs, VFs, and how VFs come into being. */
+#include <linux/delay.h>
+#include <linux/iommu.h>
+#include <linux/module.h>
+#include "nv.h"
+
+static int fault_probe;
+module_param(fault_probe, int, 0644);
+MODULE_PARM_DESC(fault_probe, "errno of the probe of each PF");
+static int fault_sriov;
+module_param(fault_sriov, int, 0644);
+MODULE_PARM_DESC(fault_sriov, "with sriov_sysfs=1: errno of a write to sriov_numvfs");
+static int fault_sriov_fewer;
+module_param(fault_sriov_fewer, int, 0644);
+MODULE_PARM_DESC(fault_sriov_fewer, "with sriov_sysfs=1: this many VFs fewer than asked");
+static int fault_sriov_ms;
+module_param(fault_sriov_ms, int, 0644);
+MODULE_PARM_DESC(fault_sriov_ms, "with sriov_sysfs=1: the write to sriov_numvfs blocks this long (ms)");
+static int fault_sriov_async_ms;
+module_param(fault_sriov_async_ms, int, 0644);
+MODULE_PARM_DESC(fault_sriov_async_ms, "with sriov_sysfs=1: the write returns at once, the VFs appear this much later (ms)");
+
+/* A VF comes under the driver's care; one that is known already gets its types back. */
+struct nv_vf *nv_vf_add(struct pci_dev *pdev, bool foreign)
+{
+	struct nv_vf *v;
+
+	mutex_lock(&nv_lock);
+	list_for_each_entry(v, &nv_vfs, node)
+		if (v->pdev == pdev)
+			goto known;
+	v = kzalloc(sizeof(*v), GFP_KERNEL);
+	if (!v) {
+		mutex_unlock(&nv_lock);
+		return NULL;
+	}
+	v->pdev = pdev;
+	v->foreign = foreign;
+	v->gpu = nv_gpu_of(pci_physfn(pdev));
+	nv_mdev_prepare(v);
+	list_add_tail(&v->node, &nv_vfs);
+known:
+	nv_mdev_want(v);
+	mutex_unlock(&nv_lock);
+	return v;
+}
+
+void nv_vf_del(struct nv_vf *v)
+{
+	cancel_delayed_work_sync(&v->reg);
+	cancel_delayed_work_sync(&v->vanish);
+	mutex_lock(&nv_lock);
+	nv_mdev_unregister(v);
+	list_del(&v->node);
+	mutex_unlock(&nv_lock);
+	nv_unclaim(v);
+	kfree(v);
+}
+
+static int vf_probe(struct pci_dev *pdev)
+{
+	struct iommu_group *group = iommu_group_get(&pdev->dev);
+	struct nv_vf *v;
+	int rc;
+
+	if (!group) {
+		pr_err("NVRM: Aborting probe for VF %s since IOMMU is not present on the system.\n", pci_name(pdev));
+		return -1;
+	}
+	iommu_group_put(group);
+	v = nv_vf_add(pdev, false);
+	if (!v)
+		return -ENOMEM;
+	pci_set_drvdata(pdev, v);
+	rc = nv_vendor_vfio ? device_add_group(&pdev->dev, &nv_vendor_group) : 0;
+	if (rc)
+		nv_vf_del(v);
+	return rc;
+}
+
+static void vf_remove(struct pci_dev *pdev)
+{
+	if (nv_vendor_vfio)
+		device_remove_group(&pdev->dev, &nv_vendor_group);
+	nv_vf_del(pci_get_drvdata(pdev));
+}
+
+static int pf_probe(struct pci_dev *pdev)
+{
+	struct nv_gpu *g;
+	struct nv_vf *v;
+	u32 id;
+	int rc;
+
+	if (fault_probe)
+		return -abs(fault_probe);
+	pci_read_config_dword(pdev, PCI_VENDOR_ID, &id);
+	if (id == ~0U) {
+		pr_err("NVRM: The NVIDIA GPU %s has fallen off the bus and is not responding to commands.\n", pci_name(pdev));
+		return -ENODEV;
+	}
+	rc = pci_enable_device(pdev);
+	if (rc)
+		return rc;
+	mutex_lock(&nv_lock);
+	g = nv_gpu_of(pdev);
+	g->pdev = pdev;
+	g->bound = true;
+	pci_set_drvdata(pdev, g);
+	list_for_each_entry(v, &nv_vfs, node)	/* VFs that came through pci-pf-stub */
+		if (v->gpu == g)
+			nv_mdev_want(v);
+	mutex_unlock(&nv_lock);
+	nv_procfs_add(g);
+	nv_chardev_add(g);
+	nv_foreign_scan(pdev);
+	return 0;
+}
+
+static void pf_remove(struct pci_dev *pdev)
+{
+	struct nv_gpu *g = pci_get_drvdata(pdev);
+	struct nv_vf *v;
+
+	cancel_delayed_work(&g->enable);
+	nv_gpu_drain(g);
+	nv_chardev_del(g);
+	nv_procfs_del(g);
+	mutex_lock(&nv_lock);
+	list_for_each_entry(v, &nv_vfs, node)
+		if (v->gpu == g)
+			nv_mdev_unregister(v);
+	mutex_unlock(&nv_lock);
+	pci_disable_device(pdev);
+}
+
+static int nv_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	return pdev->is_virtfn ? vf_probe(pdev) : pf_probe(pdev);
+}
+
+static void nv_remove(struct pci_dev *pdev)
+{
+	if (pdev->is_virtfn)
+		vf_remove(pdev);
+	else
+		pf_remove(pdev);
+}
+
+/* sriov_sysfs=1 only; without it the PCI core itself refuses, as with NVIDIA's driver */
+int nv_sriov_configure(struct pci_dev *pdev, int n)
+{
+	struct nv_gpu *g = pci_get_drvdata(pdev);
+	int rc;
+
+	if (fault_sriov)
+		return -abs(fault_sriov);
+	if (fault_sriov_ms)
+		msleep(fault_sriov_ms);
+	if (!n) {
+		if (g->count) {
+			pci_err(pdev, "NVRM: %d vGPU(s) in use, VFs stay enabled\n", g->count);
+			return -EBUSY;
+		}
+		pci_disable_sriov(pdev);
+		return 0;
+	}
+	n -= min(n - 1, fault_sriov_fewer);
+	if (fault_sriov_async_ms) {
+		g->enable_n = n;
+		schedule_delayed_work(&g->enable, msecs_to_jiffies(fault_sriov_async_ms));
+		return n;
+	}
+	rc = pci_enable_sriov(pdev, n);
+	return rc ?: n;
+}
+
+static const struct pci_device_id nv_ids[] = {
+	{ PCI_DEVICE(PCI_VENDOR_ID_NVIDIA, PCI_ANY_ID), .class = PCI_CLASS_DISPLAY_3D << 8, .class_mask = ~0 },
+	{ PCI_DEVICE(PCI_VENDOR_ID_NVIDIA, PCI_ANY_ID), .class = PCI_CLASS_DISPLAY_VGA << 8, .class_mask = ~0 },
+	{ }
+};
+MODULE_DEVICE_TABLE(pci, nv_ids);
+
+struct pci_driver nv_driver = {
+	.name = "nvidia", .id_table = nv_ids, .probe = nv_probe, .remove = nv_remove,
+};

@@ -1,0 +1,437 @@
+// SPDX-License-Identifier: GPL-2.0
+// SPDX-FileCopyrightText: The vgpu.kvm authors
+/*
+ * twin_hw - NVIDIA data-centre GPUs without hardware, for the real Linux PCI core.
+ *
+ * GPUs sit behind emulated root ports of synthetic root complexes (own pci_ops over a
+ * configuration space in memory), one root complex for each high nibble of the GPUs'
+ * bus numbers: e5..e8 hang off root bus e0.  The buses live in the machine's own PCI
+ * segment, so that the (emulated) IOMMU's driver gives them IOMMU groups.  Everything
+ * above configuration space is the stock kernel: enumeration, SR-IOV, sysfs, driver
+ * binding, IOMMU groups, vfio-pci, pci-pf-stub.
+ *
+ * Settings come as module parameters, or from the machine as SMBIOS OEM strings
+ * "twin_hw.NAME=VALUE" (qemu -smbios type=11,value=...), which win: so one disk image
+ * serves machines with different hardware.
+ */
+#include <linux/dmi.h>
+#include <linux/kprobes.h>
+#include <linux/module.h>
+#include <linux/pci.h>
+#include <linux/slab.h>
+#include <linux/vmalloc.h>
+
+#define MAX_GPUS	16
+#define MAX_VFS		64
+#define CFG		4096
+#define CAP_PM		0x60
+#define CAP_EXP		0x78
+#define ECAP_VSEC	0x100		/* chain head */
+#define ECAP_SRIOV	0xbcc		/* where the A40 has it */
+#define ECAP_ARI	0xc14
+#define BUSES		16		/* of one root complex */
+#define MMIO_BASE	0x8000000000ULL
+#define MMIO_32		SZ_64M		/* per GPU; appears below 4 GiB on the bus */
+
+static int gpus = 8;
+module_param(gpus, int, 0444);
+MODULE_PARM_DESC(gpus, "number of GPUs: the last ones of bus=");
+static uint bus[MAX_GPUS] = { 0x67, 0x68, 0x6a, 0x6b, 0xe5, 0xe6, 0xe7, 0xe8 };
+static int nbus = 8;
+module_param_array(bus, uint, &nbus, 0444);
+MODULE_PARM_DESC(bus, "bus number of each GPU, ascending; not a multiple of 16");
+static int device = 0x2235, vf_device, subsystem = 0x145a;	/* A40 */
+module_param(device, int, 0444);
+MODULE_PARM_DESC(device, "PCI device id of the PF");
+module_param(vf_device, int, 0444);
+MODULE_PARM_DESC(vf_device, "PCI device id of the VFs (0: the PF's)");
+module_param(subsystem, int, 0444);
+MODULE_PARM_DESC(subsystem, "PCI subsystem id");
+static int totalvfs = 32, vf_offset = 4, vf_stride = 1;
+module_param(totalvfs, int, 0444);
+MODULE_PARM_DESC(totalvfs, "TotalVFs of each GPU");
+module_param(vf_offset, int, 0444);
+MODULE_PARM_DESC(vf_offset, "routing id of the first VF, counted from the PF");
+module_param(vf_stride, int, 0444);
+MODULE_PARM_DESC(vf_stride, "distance of VFs");
+static int sriov = 1;
+module_param(sriov, int, 0444);
+MODULE_PARM_DESC(sriov, "0: no SR-IOV capability, as when the firmware has it off");
+static int vf_bar1_mb = 2;
+module_param(vf_bar1_mb, int, 0444);
+MODULE_PARM_DESC(vf_bar1_mb, "size of the VFs' BAR1; 8192: not enough MMIO, ENOMEM on sriov_numvfs");
+static int mmio_mb = 8192;
+module_param(mmio_mb, int, 0444);
+MODULE_PARM_DESC(mmio_mb, "64-bit MMIO window per GPU");
+
+/* Faults, writable at run time.  "GPU n" counts from 0 in the order of the addresses. */
+static int fault_dead;
+module_param(fault_dead, int, 0644);
+MODULE_PARM_DESC(fault_dead, "bit n: GPU n has fallen off the bus, all its configuration space reads ff");
+static int fault_numvfs;
+module_param(fault_numvfs, int, 0644);
+MODULE_PARM_DESC(fault_numvfs, "bit n: enabling VFs of GPU n fails with EIO, under any driver");
+static int fault_vf_fewer;
+module_param(fault_vf_fewer, int, 0644);
+MODULE_PARM_DESC(fault_vf_fewer, "this many VFs fewer than asked come up, under any driver; the write to sriov_numvfs succeeds");
+
+struct fn { u8 cfg[CFG], wm[CFG]; };	/* value and write mask */
+struct gpu {
+	int idx;
+	u8 bus;
+	struct fn pf, *vf, port;
+};
+struct complex {
+	struct pci_sysdata sd;		/* must be first: x86 takes bus->sysdata for it */
+	u8 first;			/* root bus */
+	struct pci_bus *root;
+	struct resource mem32, mem64, busn;
+	struct gpu *gpu[BUSES];		/* index: low nibble of its bus */
+};
+static struct complex *complexes[256 / BUSES];
+
+static void put(struct fn *f, int off, int len, u32 v, u32 wm)
+{
+	int i;
+
+	for (i = 0; i < len; i++) {
+		f->cfg[off + i] = v >> (8 * i);
+		f->wm[off + i] = wm >> (8 * i);
+	}
+}
+
+static u32 get(struct fn *f, int off, int len)
+{
+	u32 v = 0;
+
+	memcpy(&v, f->cfg + off, len);
+	return v;
+}
+
+static void bar32(struct fn *f, int off, u32 size, u32 flags)
+{
+	put(f, off, 4, flags, ~(size - 1));
+}
+
+static void bar64(struct fn *f, int off, u64 size, u32 flags)
+{
+	u64 m = ~(size - 1);
+
+	put(f, off, 4, flags | PCI_BASE_ADDRESS_MEM_TYPE_64, m);
+	put(f, off + 4, 4, 0, m >> 32);
+}
+
+static void init_common(struct fn *f)
+{
+	put(f, PCI_COMMAND, 2, 0, 0x0547);
+	put(f, PCI_STATUS, 2, PCI_STATUS_CAP_LIST, 0);
+	put(f, PCI_CLASS_REVISION, 4, 0x030200a1, 0);
+	put(f, PCI_CACHE_LINE_SIZE, 1, 0, 0xff);
+	put(f, PCI_SUBSYSTEM_VENDOR_ID, 4, PCI_VENDOR_ID_NVIDIA | subsystem << 16, 0);
+	put(f, PCI_CAPABILITY_LIST, 1, CAP_PM, 0);
+	put(f, PCI_INTERRUPT_LINE, 1, 0, 0xff);
+	put(f, CAP_PM, 4, PCI_CAP_ID_PM | CAP_EXP << 8 | 0x0003 << 16, 0);
+	put(f, CAP_PM + 4, 2, PCI_PM_CTRL_NO_SOFT_RESET, PCI_PM_CTRL_STATE_MASK);
+	put(f, CAP_EXP, 4, PCI_CAP_ID_EXP | (2 | PCI_EXP_TYPE_ENDPOINT << 4) << 16, 0);
+	put(f, CAP_EXP + PCI_EXP_DEVCAP, 4, 0x1 | PCI_EXP_DEVCAP_RBER | PCI_EXP_DEVCAP_FLR, 0);
+	put(f, CAP_EXP + PCI_EXP_DEVCTL, 2, 0x2810, 0x7fff);		/* BCR_FLR is ignored */
+	put(f, CAP_EXP + PCI_EXP_LNKCAP, 4, 0x00000104, 0);		/* 16 GT/s x16 */
+	put(f, CAP_EXP + PCI_EXP_LNKCTL, 2, 0, 0x0fff);
+	put(f, CAP_EXP + PCI_EXP_LNKSTA, 2, 0x1104, 0);
+	put(f, CAP_EXP + PCI_EXP_DEVCTL2, 2, 0, 0xffff);
+	put(f, CAP_EXP + PCI_EXP_LNKCTL2, 2, 4, 0xffff);
+	put(f, ECAP_VSEC, 4, PCI_EXT_CAP_ID_VNDR | 1 << 16 | ECAP_ARI << 20, 0);
+	put(f, ECAP_VSEC + 4, 4, 0x0100001, 0);
+	put(f, ECAP_ARI, 4, PCI_EXT_CAP_ID_ARI | 1 << 16, 0);
+}
+
+static void init_gpu(struct gpu *g)
+{
+	struct fn *p = &g->pf;
+	int i, s = ECAP_SRIOV;
+
+	init_common(p);
+	put(p, PCI_VENDOR_ID, 4, PCI_VENDOR_ID_NVIDIA | device << 16, 0);
+	bar32(p, PCI_BASE_ADDRESS_0, SZ_16M, 0);
+	bar64(p, PCI_BASE_ADDRESS_1, SZ_256M, PCI_BASE_ADDRESS_MEM_PREFETCH);
+	bar64(p, PCI_BASE_ADDRESS_3, SZ_32M, PCI_BASE_ADDRESS_MEM_PREFETCH);
+	if (!sriov)
+		return;
+	put(p, ECAP_VSEC, 4, PCI_EXT_CAP_ID_VNDR | 1 << 16 | ECAP_SRIOV << 20, 0);
+	put(p, s, 4, PCI_EXT_CAP_ID_SRIOV | 1 << 16 | ECAP_ARI << 20, 0);
+	put(p, s + PCI_SRIOV_CTRL, 2, 0, 0x001f);
+	put(p, s + PCI_SRIOV_INITIAL_VF, 2, totalvfs, 0);
+	put(p, s + PCI_SRIOV_TOTAL_VF, 2, totalvfs, 0);
+	put(p, s + PCI_SRIOV_NUM_VF, 2, 0, 0xffff);
+	put(p, s + PCI_SRIOV_VF_OFFSET, 2, vf_offset, 0);
+	put(p, s + PCI_SRIOV_VF_STRIDE, 2, vf_stride, 0);
+	put(p, s + PCI_SRIOV_VF_DID, 2, vf_device ?: device, 0);
+	put(p, s + PCI_SRIOV_SUP_PGSIZE, 4, 0x553, 0);
+	put(p, s + PCI_SRIOV_SYS_PGSIZE, 4, 1, ~0);
+	bar32(p, s + PCI_SRIOV_BAR, SZ_256K, 0);
+	bar64(p, s + PCI_SRIOV_BAR + 4, (u64)vf_bar1_mb << 20, PCI_BASE_ADDRESS_MEM_PREFETCH);
+	bar64(p, s + PCI_SRIOV_BAR + 12, SZ_1M, PCI_BASE_ADDRESS_MEM_PREFETCH);
+	for (i = 0; i < totalvfs; i++) {
+		init_common(&g->vf[i]);
+		put(&g->vf[i], PCI_VENDOR_ID, 4, ~0, 0);	/* VFs answer ffff:ffff, says the SR-IOV specification */
+	}
+}
+
+static void init_port(struct fn *p, u8 prim, u8 sec)
+{
+	put(p, PCI_VENDOR_ID, 4, PCI_VENDOR_ID_INTEL | 0x347a << 16, 0);
+	put(p, PCI_COMMAND, 2, 0, 0x0547);
+	put(p, PCI_STATUS, 2, PCI_STATUS_CAP_LIST, 0);
+	put(p, PCI_CLASS_REVISION, 4, PCI_CLASS_BRIDGE_PCI << 16, 0);
+	put(p, PCI_CACHE_LINE_SIZE, 1, 0, 0xff);
+	put(p, PCI_HEADER_TYPE, 1, PCI_HEADER_TYPE_BRIDGE, 0);
+	put(p, PCI_PRIMARY_BUS, 4, prim | sec << 8 | sec << 16, 0x00ffffff);
+	put(p, PCI_MEMORY_BASE, 4, 0x0000fff0, 0xfff0fff0);
+	put(p, PCI_PREF_MEMORY_BASE, 4, 0x0001fff1, 0xfff0fff0);
+	put(p, PCI_PREF_BASE_UPPER32, 4, 0, ~0);
+	put(p, PCI_PREF_LIMIT_UPPER32, 4, 0, ~0);
+	put(p, PCI_CAPABILITY_LIST, 1, CAP_EXP, 0);
+	put(p, PCI_BRIDGE_CONTROL, 2, 0, 0x005f);
+	put(p, CAP_EXP, 4, PCI_CAP_ID_EXP | (2 | PCI_EXP_TYPE_ROOT_PORT << 4) << 16, 0);
+	put(p, CAP_EXP + PCI_EXP_DEVCAP, 4, 0x2 | PCI_EXP_DEVCAP_RBER, 0);
+	put(p, CAP_EXP + PCI_EXP_DEVCTL, 2, 0x2810, 0x7fff);
+	put(p, CAP_EXP + PCI_EXP_LNKCAP, 4, 0x00000104, 0);
+	put(p, CAP_EXP + PCI_EXP_LNKCTL, 2, 0, 0x0fff);
+	put(p, CAP_EXP + PCI_EXP_LNKSTA, 2, 0x1104, 0);
+	put(p, CAP_EXP + PCI_EXP_DEVCAP2, 4, PCI_EXP_DEVCAP2_ARI, 0);
+	put(p, CAP_EXP + PCI_EXP_DEVCTL2, 2, 0, 0xffff);
+	put(p, 0x100, 4, PCI_EXT_CAP_ID_ACS | 1 << 16, 0);
+	put(p, 0x104, 2, PCI_ACS_SV | PCI_ACS_RR | PCI_ACS_CR | PCI_ACS_UF, 0);
+	put(p, 0x106, 2, 0, PCI_ACS_SV | PCI_ACS_RR | PCI_ACS_CR | PCI_ACS_UF);
+}
+
+/* Which function answers to bus/devfn?  NULL: master abort. */
+static struct fn *route(struct pci_bus *b, unsigned int devfn)
+{
+	struct complex *c = b->sysdata;
+	struct gpu *g;
+	int n;
+
+	if (b->number == c->first) {	/* the port of bus e5 is e0:05.0 */
+		g = PCI_FUNC(devfn) || PCI_SLOT(devfn) >= BUSES ? NULL : c->gpu[PCI_SLOT(devfn)];
+		return g ? &g->port : NULL;
+	}
+	g = c->gpu[b->number - c->first];
+	if (!g || fault_dead & BIT(g->idx))
+		return NULL;
+	if (!devfn)
+		return &g->pf;
+	if (!sriov || !(get(&g->pf, ECAP_SRIOV + PCI_SRIOV_CTRL, 2) & PCI_SRIOV_CTRL_VFE))
+		return NULL;
+	n = devfn - vf_offset;
+	if (n < 0 || n % vf_stride)
+		return NULL;
+	n /= vf_stride;
+	return n < totalvfs && n < get(&g->pf, ECAP_SRIOV + PCI_SRIOV_NUM_VF, 2) ? &g->vf[n] : NULL;
+}
+
+static int cfg_read(struct pci_bus *b, unsigned int devfn, int where, int size, u32 *val)
+{
+	struct complex *c = b->sysdata;
+	struct fn *f = route(b, devfn);
+
+	*val = ~0;
+	if (!f)
+		return PCIBIOS_DEVICE_NOT_FOUND;
+	*val = get(f, where, size);
+	/* The kernel refuses to enable VFs when InitialVFs is more than TotalVFs. */
+	if (fault_numvfs && b->number != c->first && !devfn && sriov && where == ECAP_SRIOV + PCI_SRIOV_INITIAL_VF &&
+	    fault_numvfs & BIT(c->gpu[b->number - c->first]->idx))
+		*val = totalvfs + 1;
+	return PCIBIOS_SUCCESSFUL;
+}
+
+static int cfg_write(struct pci_bus *b, unsigned int devfn, int where, int size, u32 val)
+{
+	struct fn *f = route(b, devfn);
+	int i;
+
+	if (!f)
+		return PCIBIOS_DEVICE_NOT_FOUND;
+	for (i = 0; i < size; i++) {
+		u8 m = f->wm[where + i];
+
+		f->cfg[where + i] = (f->cfg[where + i] & ~m) | ((val >> (8 * i)) & m);
+	}
+	return PCIBIOS_SUCCESSFUL;
+}
+
+static struct pci_ops twin_ops = { .read = cfg_read, .write = cfg_write };
+
+/* sriov_enable(dev, nr): asks for fewer, while the caller believes in what it asked for */
+static int __kprobes fewer_vfs(struct kprobe *p, struct pt_regs *regs)
+{
+	struct pci_dev *pf = (struct pci_dev *)regs->di;
+
+	if (fault_vf_fewer > 0 && pf->bus->ops == &twin_ops)
+		regs->si = max_t(int, 1, (int)regs->si - fault_vf_fewer);
+	return 0;
+}
+static struct kprobe fewer = { .symbol_name = "sriov_enable", .pre_handler = fewer_vfs };
+
+static struct complex *complex_of(u8 b)
+{
+	struct complex *c = complexes[b / BUSES];
+	u64 each = (u64)mmio_mb << 20, base;
+
+	if (c)
+		return c;
+	c = vzalloc(sizeof(*c));
+	if (!c)
+		return NULL;
+	c->first = b / BUSES * BUSES;
+	c->sd.node = NUMA_NO_NODE;
+	c->busn = (struct resource){ .start = c->first, .end = c->first + BUSES - 1, .flags = IORESOURCE_BUS, .name = "twin bus" };
+	base = MMIO_BASE + c->first * each;
+	/* CPU address - offset = bus address below 4 GiB, for the 32-bit BARs */
+	c->mem32 = (struct resource){ .start = base, .end = base + (u64)BUSES * MMIO_32 - 1, .flags = IORESOURCE_MEM, .name = "twin MMIO" };
+	c->mem64 = (struct resource){ .start = base + (u64)BUSES * MMIO_32, .end = base + BUSES * each - 1,
+		.flags = IORESOURCE_MEM | IORESOURCE_MEM_64 | IORESOURCE_PREFETCH, .name = "twin MMIO 64" };
+	complexes[b / BUSES] = c;
+	return c;
+}
+
+static int add_gpu(int idx, u8 b)
+{
+	struct complex *c = complex_of(b);
+	struct gpu *g = vzalloc(sizeof(*g));
+
+	if (!c || !g || !(g->vf = vzalloc(array_size(sizeof(*g->vf), totalvfs)))) {
+		vfree(g);
+		return -ENOMEM;
+	}
+	g->idx = idx;
+	g->bus = b;
+	init_gpu(g);
+	init_port(&g->port, c->first, b);
+	c->gpu[b - c->first] = g;
+	return 0;
+}
+
+static int add_complex(struct complex *c)
+{
+	LIST_HEAD(res);
+
+	if (insert_resource(&iomem_resource, &c->mem32) || insert_resource(&iomem_resource, &c->mem64))
+		pr_warn("twin_hw: MMIO window %pR is in use\n", &c->mem32);
+	pci_add_resource_offset(&res, &c->mem32, c->mem32.start - 0x40000000);
+	pci_add_resource(&res, &c->mem64);
+	pci_add_resource(&res, &c->busn);
+	pci_lock_rescan_remove();
+	c->root = pci_create_root_bus(NULL, c->first, &twin_ops, c, &res);
+	if (!c->root) {
+		pci_unlock_rescan_remove();
+		pci_free_resource_list(&res);
+		return -ENODEV;
+	}
+	pci_scan_child_bus(c->root);
+	pci_bus_size_bridges(c->root);
+	pci_bus_assign_resources(c->root);
+	pci_bus_add_devices(c->root);
+	pci_unlock_rescan_remove();
+	return 0;
+}
+
+static void del_complex(struct complex *c)
+{
+	struct pci_dev *pf;
+	int i;
+
+	if (c->root) {
+		pci_lock_rescan_remove();
+		for (i = 0; i < BUSES; i++) {
+			pf = c->gpu[i] ? pci_get_domain_bus_and_slot(0, c->gpu[i]->bus, 0) : NULL;
+			if (pf && pci_num_vf(pf))
+				pci_disable_sriov(pf);		/* VFs must go before their PF */
+			pci_dev_put(pf);
+		}
+		pci_stop_root_bus(c->root);
+		pci_remove_root_bus(c->root);
+		pci_unlock_rescan_remove();
+	}
+	if (c->mem32.parent)
+		remove_resource(&c->mem32);
+	if (c->mem64.parent)
+		remove_resource(&c->mem64);
+	for (i = 0; i < BUSES; i++)
+		if (c->gpu[i]) {
+			vfree(c->gpu[i]->vf);
+			vfree(c->gpu[i]);
+		}
+	vfree(c);
+}
+
+static void twin_exit(void)
+{
+	int i;
+
+	if (fewer.symbol_name)
+		unregister_kprobe(&fewer);
+	for (i = 0; i < ARRAY_SIZE(complexes); i++)
+		if (complexes[i])
+			del_complex(complexes[i]);
+}
+
+/* SMBIOS OEM strings "twin_hw.NAME=VALUE" */
+static const struct { const char *name; int *value; } settings[] = {
+	{ "gpus", &gpus }, { "device", &device }, { "vf_device", &vf_device }, { "subsystem", &subsystem },
+	{ "totalvfs", &totalvfs }, { "vf_offset", &vf_offset }, { "vf_stride", &vf_stride }, { "sriov", &sriov },
+	{ "vf_bar1_mb", &vf_bar1_mb }, { "mmio_mb", &mmio_mb },
+};
+
+static int __init read_machine(void)
+{
+	const struct dmi_device *d = NULL;
+	const char *s, *value;
+	int i;
+
+	while ((d = dmi_find_device(DMI_DEV_TYPE_OEM_STRING, NULL, d))) {
+		if (strncmp(d->name, "twin_hw.", 8))
+			continue;
+		s = d->name + 8;
+		value = strchr(s, '=');
+		for (i = 0; value && i < ARRAY_SIZE(settings); i++)
+			if (strlen(settings[i].name) == value - s && !strncmp(s, settings[i].name, value - s))
+				break;
+		if (!value || i == ARRAY_SIZE(settings) || kstrtoint(value + 1, 0, settings[i].value)) {
+			pr_err("twin_hw: the machine's setting \"%s\" is not understood\n", d->name);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static int __init twin_init(void)
+{
+	int i, rc = read_machine();
+
+	if (rc)
+		return rc;
+	if (gpus < 1 || gpus > nbus || totalvfs < 1 || totalvfs > MAX_VFS || vf_offset < 1 || vf_stride < 1 ||
+	    vf_offset + vf_stride * (totalvfs - 1) > 255 || mmio_mb < 128) {
+		pr_err("twin_hw: gpus, totalvfs, vf_offset, vf_stride or mmio_mb out of range\n");
+		return -EINVAL;
+	}
+	for (i = nbus - gpus; i < nbus && !rc; i++)
+		rc = bus[i] > 255 || !(bus[i] % BUSES) ? -EINVAL : add_gpu(i - (nbus - gpus), bus[i]);
+	if (rc || register_kprobe(&fewer)) {
+		if (!rc)
+			pr_warn("twin_hw: no kprobe on sriov_enable, fault_vf_fewer does nothing\n");
+		fewer.symbol_name = NULL;
+	}
+	for (i = 0; i < ARRAY_SIZE(complexes) && !rc; i++)
+		if (complexes[i])
+			rc = add_complex(complexes[i]);
+	if (rc)
+		twin_exit();
+	return rc;
+}
+module_init(twin_init);
+module_exit(twin_exit);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("NVIDIA GPUs without hardware, on synthetic PCI root complexes");

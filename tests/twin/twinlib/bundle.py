@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The driver bundle: made by bundle/build_bundle.py from our kernel module, kept in the cache."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from . import cache, paths
+from .image import Build
+from .progress import TwinError, say
+from .run import as_root, run
+from . import disk
+
+BUILDER = paths.BUNDLE / "build_bundle.py"
+
+
+def path(built: Build) -> Path:
+    """The zip; made if it is not there."""
+    if not BUILDER.is_file():
+        raise TwinError(f"No driver bundle: {BUILDER.relative_to(paths.REPO)} is not there.")
+
+    def make(folder: Path) -> None:
+        run([
+            sys.executable, str(BUILDER), str(folder), "--module", str(built.modules / "nvidia.ko"),
+            "--kernel-version", built.kernel_version, "--source", str(paths.KERNEL / "nvidia"),
+        ])
+        _only_zip(folder)
+
+    key = cache.digest([paths.BUNDLE, paths.KERNEL / "nvidia", built.modules / "nvidia.ko"], built.kernel_version)
+    return _only_zip(cache.product("bundle", key, make, "driver bundle"))
+
+
+def _only_zip(folder: Path) -> Path:
+    found = sorted(folder.glob("*.zip"))
+    if len(found) != 1:
+        raise TwinError(f"{BUILDER.name} should leave one zip, it left: {' '.join(p.name for p in found) or 'none'}")
+    return found[0]
+
+
+def quick_disk(built: Build) -> Path:
+    """The disk of quick twins: the image with the bundle's .run installed, in a chroot."""
+    archive = path(built)
+
+    def make(folder: Path) -> None:
+        root = folder / "root"
+        uuid = (built.image / "fs-uuid").read_text(encoding="utf-8")
+        run(as_root(["cp", "-a", "--reflink=auto", str(built.image / "root"), str(root)]))
+        run(as_root(["unshare", "-m", "bash", str(paths.IMAGE / "install-driver.sh"), str(root), str(archive), built.kernel_version]))
+        say("quick tier: disk")
+        disk.create(root, folder / "disk.raw", uuid, built.image / "boot.img", built.image / "core.img")
+        run(as_root(["chown", f"{os.getuid()}:{os.getgid()}", str(folder / "disk.raw")]))
+        run(as_root(["rm", "-rf", "--one-file-system", str(root)]))
+
+    key = cache.digest([archive, paths.IMAGE / "install-driver.sh"], str(built.image), str(disk.SIZE_GIB))
+    return cache.product("quick", key, make, "quick tier: the driver installed from the bundle") / "disk.raw"

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+from . import bundle, cache, disk, faults, host_packages, image, inventory, qemu, snapshots, ssh, state
+from .progress import TwinError, say
+
+GPUS = 8
+
+
+def _build(args: argparse.Namespace) -> int:
+    host_packages.ensure()
+    built = image.build()
+    image.variant_disk(built, "vfio-pci", "intel", False)
+    say(f"bundle: {bundle.path(built)}")
+    if args.quick:
+        bundle.quick_disk(built)
+    say("built")
+    return 0
+
+
+def _up(args: argparse.Namespace) -> int:
+    name = state.check_name(args.name)
+    known = {m.name: m for m in state.every()}
+    if name in known:
+        machine = known[name]
+        if machine.pid():
+            raise TwinError(f"'{name}' is up already. To begin anew: tests/twin/twin down {name}")
+        say(f"{name}: starting again, with its disk as it was left (twin down {name} first to begin anew)")
+    else:
+        machine = _create(args, name)
+    qemu.start(machine)
+    qemu.wait_until_up(machine)
+    if args.snapshot:
+        snapshots.save(machine, args.snapshot)
+    return 0
+
+
+def _create(args: argparse.Namespace, name: str) -> state.Machine:
+    host_packages.ensure()
+    built = image.build()
+    machine = state.Machine(
+        name=name, tier=args.tier, gpus=args.gpus, iommu=args.iommu, start=args.start, boot_iommu=args.boot_iommu == "on",
+        port=0, accel=qemu.accel(), memory_mib=args.memory, cpus=args.cpus, hardware=args.hw, key=str(image.ssh_key()),
+    )
+    if args.tier == "quick":
+        base = bundle.quick_disk(built)
+        machine.kernel = str(built.image / "vmlinuz")
+        machine.initrd = str(_quick_initrd(built, args.iommu))
+    else:
+        base = image.variant_disk(built, args.start, args.iommu, machine.boot_iommu)
+    state.claim(machine)
+    machine.disk.unlink(missing_ok=True)
+    disk.overlay(base, machine.disk)
+    return machine
+
+
+def _quick_initrd(built: image.Build, iommu: str):
+    """The quick tier's initramfs behind the ACPI table of its IOMMU."""
+    parts = [built.image / f"twin-acpi-{iommu}.cpio"] if iommu != "none" else []
+    parts.append(built.image / "quick.cpio")
+
+    def make(folder) -> None:
+        (folder / "initrd").write_bytes(b"".join(part.read_bytes() for part in parts))
+
+    key = cache.digest(parts)
+    return cache.product(f"quick-initrd-{iommu}", key, make, f"quick tier: initramfs for IOMMU {iommu}") / "initrd"
+
+
+def _ssh(args: argparse.Namespace) -> int:
+    machine = state.load(args.name)
+    terminal = [] if args.command or not sys.stdin.isatty() else ["-t"]
+    argv = ssh.argv(machine)
+    return subprocess.run([argv[0], *terminal, *argv[1:], *([" ".join(args.command)] if args.command else [])], check=False).returncode
+
+
+def _inventory(args: argparse.Namespace) -> int:
+    print(inventory.text(state.load(args.name)), end="")
+    return 0
+
+
+def _snapshot(args: argparse.Namespace) -> int:
+    snapshots.save(state.load(args.name), args.tag)
+    return 0
+
+
+def _restore(args: argparse.Namespace) -> int:
+    snapshots.restore(state.load(args.name), args.tag)
+    return 0
+
+
+def _fault(args: argparse.Namespace) -> int:
+    machine = state.load(args.name)
+    print(faults.write(machine, args.assignments) if args.assignments else faults.listing(machine), end="")
+    return 0
+
+
+def _power_cut(args: argparse.Namespace) -> int:
+    machine = state.load(args.name)
+    if machine.pid():
+        qemu.reset(machine)
+        ssh.forget_connections(machine)
+        say(f"{machine.name}: power cut")
+    else:
+        qemu.start(machine)
+    qemu.wait_until_up(machine)
+    return 0
+
+
+def _down(args: argparse.Namespace) -> int:
+    machine = state.load(args.name)
+    qemu.stop(machine)
+    ssh.forget_connections(machine)
+    if not args.keep:
+        cache.remove(machine.folder)
+    say(f"{machine.name}: down" + (", its disk is kept" if args.keep else ", its disk is gone"))
+    return 0
+
+
+def _list(_args: argparse.Namespace) -> int:
+    for m in state.every():
+        pid = m.pid()
+        tags = ",".join(snapshots.tags(m)) or "-"
+        print(f"{m.name}\t{'up pid ' + str(pid) if pid else 'down'}\tport {m.port}\t{m.tier}\t{m.gpus} GPUs\tiommu {m.iommu}"
+              f"\tstart {m.start}\tsnapshots {tags}")
+    return 0
+
+
+def _bundle(_args: argparse.Namespace) -> int:
+    host_packages.ensure()
+    print(bundle.path(image.build()))
+    return 0
+
+
+def _gpus(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= GPUS:
+        raise argparse.ArgumentTypeError(f"1 to {GPUS}")
+    return int(text)
+
+
+def _hardware(text: str) -> str:
+    key, _, value = text.partition("=")
+    if not key.isidentifier() or not value:
+        raise argparse.ArgumentTypeError("KEY=NUMBER, see the table in tests/twin/README.md")
+    return text
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    top = argparse.ArgumentParser(prog="twin", description="Throw-away machines with emulated NVIDIA GPUs; see tests/twin/README.md")
+    commands = top.add_subparsers(dest="command_name", required=True, metavar="COMMAND")
+
+    def add(name, function, text, with_name=True):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(function=function)
+        if with_name:
+            command.add_argument("name", metavar="NAME")
+        return command
+
+    command = add("build", _build, "build image, kernel modules and driver bundle, as far as they are not in the cache", False)
+    command.add_argument("--quick", action="store_true", help="also the disk of the quick tier")
+    command = add("up", _up, "create and start a machine, or start one that is down; wait for ssh")
+    command.add_argument("--tier", choices=("full", "quick"), default="full", help="quick: no GRUB, no systemd, driver installed, IOMMU on")
+    command.add_argument("--gpus", type=_gpus, default=GPUS, help="1 to 8: the last ones of 67 68 6a 6b e5 e6 e7 e8")
+    command.add_argument("--iommu", choices=image.IOMMUS, default="intel")
+    command.add_argument("--start", choices=image.STARTS, default="vfio-pci", help="what the host is set up for (full tier)")
+    command.add_argument("--boot-iommu", choices=("on", "off"), default="off", help="whether the first boot has the IOMMU on (full tier)")
+    command.add_argument("--snapshot", metavar="TAG", help="take this snapshot once it is up")
+    command.add_argument("--hw", action="append", default=[], type=_hardware, metavar="KEY=NUMBER", help="a setting of the hardware, e.g. sriov=0")
+    command.add_argument("--memory", type=int, default=2048, help="MiB")
+    command.add_argument("--cpus", type=int, default=2)
+    command = add("ssh", _ssh, "run a command in the machine, as user ansible (may sudo); without one, a shell")
+    command.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
+    add("inventory", _inventory, "print an Ansible inventory")
+    for name, function, text in (
+        ("snapshot", _snapshot, "keep the machine's whole state"), ("restore", _restore, "go back to a snapshot"),
+    ):
+        add(name, function, text).add_argument("tag", metavar="TAG")
+    command = add("fault", _fault, "set faults (KEY=NUMBER, KEY= resets); without one, list them")
+    command.add_argument("assignments", nargs="*", metavar="KEY=NUMBER")
+    add("power-cut", _power_cut, "cut the power, give it back, wait for ssh")
+    add("down", _down, "end a machine and delete its disk").add_argument("--keep", action="store_true", help="keep the disk")
+    add("list", _list, "list this checkout's machines", False)
+    add("bundle", _bundle, "print the path of the driver bundle", False)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; return its exit status. What users can act on is one message, never a traceback."""
+    args = parser().parse_args(argv)
+    host_packages.extend_path()
+    try:
+        return args.function(args)
+    except TwinError as error:
+        print(f"twin: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("twin: interrupted", file=sys.stderr)
+        return 130

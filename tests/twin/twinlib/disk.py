@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Disk images without loop devices or mounts: GPT, GRUB's boot sectors, ext4 from a tree, files changed in place."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+from .run import as_root, run
+
+SECTOR = 512
+SIZE_GIB = 4
+BIOS_START, BIOS_SECTORS = 2048, 2048
+ROOT_START = BIOS_START + BIOS_SECTORS
+
+
+def boot_sector(boot_img: bytes, mbr: bytes, core_start: int) -> bytes:
+    """GRUB's boot.img with the address of its core, around the disk's partition table. As grub-install does."""
+    sector = bytearray(boot_img[:SECTOR])
+    sector[0x1B8:SECTOR] = mbr[0x1B8:SECTOR]
+    struct.pack_into("<Q", sector, 0x5C, core_start)
+    sector[0x66:0x68] = b"\x90\x90"  # believe the BIOS about the boot drive, as grub-install does for hard disks
+    return bytes(sector)
+
+
+def core_with_blocklist(core: bytes, start: int) -> bytes:
+    """GRUB's core image, whose first sector says where the rest lies."""
+    raw = bytearray(core + b"\0" * (-len(core) % SECTOR))
+    struct.pack_into("<QHH", raw, SECTOR - 12, start + 1, len(raw) // SECTOR - 1, 0x820)
+    return bytes(raw)
+
+
+def create(tree: Path, disk: Path, uuid: str, boot_img: Path, core_img: Path) -> None:
+    """A bootable raw disk (sparse) with the tree as its ext4 root file system."""
+    with open(disk, "wb") as handle:
+        handle.truncate(SIZE_GIB << 30)
+    table = (
+        f"label: gpt\nstart={BIOS_START}, size={BIOS_SECTORS}, type=21686148-6449-6E6F-744E-656564454649\n"
+        f"start={ROOT_START}, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4\n"
+    )
+    script = disk.with_suffix(".sfdisk")
+    script.write_text(table, encoding="utf-8")
+    run(["sh", "-c", 'sfdisk -q "$1" < "$2"', "sh", str(disk), str(script)])
+    script.unlink()
+    partitions = json.loads(run(["sfdisk", "-J", str(disk)]))["partitiontable"]["partitions"]
+    with open(disk, "r+b") as handle:
+        mbr = handle.read(SECTOR)
+        handle.seek(0)
+        handle.write(boot_sector(boot_img.read_bytes(), mbr, BIOS_START))
+        handle.seek(BIOS_START * SECTOR)
+        handle.write(core_with_blocklist(core_img.read_bytes(), BIOS_START))
+    run(as_root([
+        "mke2fs", "-q", "-F", "-t", "ext4", "-U", uuid, "-L", "root", "-O", "^metadata_csum_seed,^orphan_file",
+        "-E", f"offset={ROOT_START * SECTOR},lazy_itable_init=0,lazy_journal_init=0,nodiscard", "-m", "0",
+        "-d", str(tree), str(disk), f"{partitions[1]['size'] // 2}k",
+    ]))
+
+
+def copy(source: Path, target: Path) -> None:
+    """A sparse copy, by reference where the file system can."""
+    run(["cp", "--reflink=auto", "--sparse=always", str(source), str(target)])
+
+
+def write_files(disk: Path, files: dict[str, Path]) -> None:
+    """Put files into the root file system of a disk that no machine uses; owner root, mode of the source."""
+    commands: list[str] = []
+    folders: set[str] = set()
+    for target, source in sorted(files.items()):
+        parent = target.rsplit("/", 1)[0]
+        if parent not in folders:
+            folders.add(parent)
+            commands.append(f"mkdir {parent}")  # complains when it exists; checked by the dump below
+        mode = 0o100000 | (source.stat().st_mode & 0o777)
+        commands += [f"rm {target}", f"write {source} {target}"]
+        commands += [f"sif {target} mode 0{mode:o}", f"sif {target} uid 0", f"sif {target} gid 0"]
+    script = disk.with_suffix(".debugfs")
+    script.write_text("\n".join(commands) + "\n", encoding="utf-8")
+    where = f"{disk}?offset={ROOT_START * SECTOR}"
+    run(["debugfs", "-w", "-f", str(script), where])
+    script.unlink()
+    for target, source in files.items():
+        probe = disk.with_suffix(".probe")
+        run(["debugfs", "-R", f"dump {target} {probe}", where])
+        same = probe.exists() and probe.read_bytes() == source.read_bytes()
+        if probe.exists():
+            probe.unlink()
+        if not same:
+            raise OSError(f"debugfs did not write {target} into {disk}")
+
+
+def overlay(base: Path, disk: Path) -> None:
+    """A qcow2 disk that keeps only what differs from the raw base."""
+    run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(base), str(disk)])
+
+
+def available() -> bool:
+    """Whether the tools are there (for tests)."""
+    return all(shutil.which(tool) for tool in ("sfdisk", "mke2fs", "debugfs"))

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Faults are module parameters in the machine: of the hardware (twin_hw) or of the driver (nvidia)."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from . import ssh
+from .progress import TwinError
+from .state import Machine
+
+MODULES = ("twin_hw", "nvidia")
+
+
+def parse(assignment: str) -> tuple[str, str]:
+    """KEY=VALUE; an empty value means 0, the value without a fault."""
+    match = re.fullmatch(r"([a-z][a-z0-9_]*)=(-?(?:0x)?[0-9a-fA-F]*)", assignment)
+    if not match:
+        raise TwinError(f"'{assignment}' is no KEY=NUMBER, as in fault_create=5 (an empty number resets).")
+    return match.group(1), match.group(2) or "0"
+
+
+def listing(machine: Machine) -> str:
+    """One line for each fault: module, name, value, meaning."""
+    script = (
+        "for m in " + " ".join(MODULES) + "; do d=/sys/module/$m/parameters; [ -d $d ] || "
+        '{ echo "$m: not loaded"; continue; }; /sbin/modinfo -F parm $m | sort | while IFS=: read -r p text; do '
+        '[ -w $d/$p ] && echo "$m $p=$(cat $d/$p) $text"; done; done'
+    )
+    return ssh.output(machine, "sudo sh -c " + shlex.quote(script))
+
+
+def write(machine: Machine, assignments: list[str]) -> str:
+    """Set parameters; each is read back."""
+    pairs = [parse(a) for a in assignments]
+    script = "".join(
+        f"for m in {' '.join(MODULES)}; do f=/sys/module/$m/parameters/{key}; [ -w $f ] && break; done\n"
+        f'[ -w $f ] || {{ echo "no parameter {key} that can be written in {" or ".join(MODULES)}"'
+        " '(is the module loaded?)' >&2; exit 1; }\n"
+        f"echo {value} > $f && echo $m {key}=$(cat $f) || exit 1\n"
+        for key, value in pairs
+    )
+    return ssh.output(machine, "sudo sh -c " + shlex.quote(script))

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The programs that the twin needs on the machine that runs it; what is missing is installed through apt."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from .progress import TwinError, say
+from .run import as_root, run
+
+PROGRAMS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "mmdebstrap": "mmdebstrap",
+    "sfdisk": "fdisk",
+    "mke2fs": "e2fsprogs",
+    "debugfs": "e2fsprogs",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "unshare": "util-linux",
+}
+SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+
+def extend_path() -> None:
+    """Users of Debian have no sbin in PATH, yet mke2fs and sfdisk live there."""
+    have = os.environ.get("PATH", "").split(":")
+    os.environ["PATH"] = ":".join(have + [p for p in SBIN if p not in have])
+
+
+def missing() -> list[str]:
+    """Debian packages of the programs that are not there."""
+    return sorted({package for program, package in PROGRAMS.items() if not shutil.which(program)})
+
+
+def ensure() -> None:
+    """Install what is missing, and nothing else."""
+    packages = missing()
+    if not packages:
+        return
+    if not shutil.which("apt-get"):
+        raise TwinError(f"These packages are missing and this machine has no apt-get: {' '.join(packages)}")
+    say(f"installing on this machine: {' '.join(packages)}")
+    environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
+    run(as_root([*environment, "apt-get", "-q", "update"]))
+    run(as_root([*environment, "apt-get", "-q", "-y", "--no-install-recommends", "install", *packages]))
+    left = missing()
+    if left:
+        raise TwinError(f"Still missing after apt-get install: {' '.join(left)}")

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Build steps: root tree → kernel modules → bundle → images. Each is a product of the cache."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+import uuid as uuids
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import acpi, cache, disk, paths, quick
+from .progress import TwinError, say
+from .run import as_root, run
+
+STARTS = ("bare", "vfio-pci", "nouveau")
+IOMMUS = ("intel", "amd", "none")
+SUITE = "bookworm"
+TREE_OPTIONS = (
+    "--variant=minbase", '--aptopt=Apt::Install-Recommends "false"', "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--dpkgopt=path-exclude=/usr/share/info/*",
+)
+
+
+@dataclass(frozen=True)
+class Build:
+    """What `build` leaves."""
+
+    tree: Path
+    modules: Path
+    image: Path
+    kernel_version: str
+
+    @property
+    def base_disk(self) -> Path:
+        """Bootable raw disk; the files of a start state and an IOMMU still have to go into it."""
+        return self.image / "base.raw"
+
+
+def ssh_key() -> Path:
+    """The key pair for all twins of this user; made on first use."""
+    key = paths.cache() / "keys" / "id_ed25519"
+    with cache.lock(paths.cache() / "keys.lock"):
+        if not key.exists():
+            key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "twin", "-f", str(key)])
+    return key
+
+
+def apt_sources() -> list[Path]:
+    """The apt sources for the twin: TWIN_APT_SOURCES (paths with : between), or those of this machine."""
+    given = os.environ.get("TWIN_APT_SOURCES")
+    if given:
+        files = [Path(p) for p in given.split(":")]
+        absent = [str(f) for f in files if not f.is_file()]
+        if absent:
+            raise TwinError(f"TWIN_APT_SOURCES names files that are not there: {' '.join(absent)}")
+        return files
+    release = platform.freedesktop_os_release()
+    if release.get("VERSION_CODENAME") != SUITE:
+        raise TwinError(
+            f"The twin is a Debian 12 machine and this one is {release.get('PRETTY_NAME')}: "
+            "set TWIN_APT_SOURCES to a sources.list of Debian 12."
+        )
+    candidates = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
+    files = [f for f in candidates if f.suffix in (".list", ".sources") and f.is_file() and _is_debian(f)]
+    if not files:
+        raise TwinError("No apt sources of Debian found in /etc/apt: set TWIN_APT_SOURCES to a sources.list of Debian 12.")
+    return files
+
+
+def _is_debian(source: Path) -> bool:
+    """Whether a sources file is about Debian itself; others (of tools) have no place in the twin."""
+    lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
+    return any(SUITE in line and not line.startswith("#") for line in lines if "main" in line or line.startswith("Suites:"))
+
+
+def packages() -> list[str]:
+    """What goes into the root tree."""
+    lines = (paths.IMAGE / "packages.txt").read_text(encoding="utf-8").split("\n")
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _make_tree(folder: Path) -> None:
+    sources = apt_sources()
+    run(as_root([
+        "mmdebstrap", "--mode=auto", *TREE_OPTIONS, "--include=" + ",".join(packages()), SUITE, str(folder / "root"),
+        *[str(s) for s in sources],
+    ]), env={**os.environ, "TMPDIR": "/tmp"})
+    (folder / "sources").write_text("\n".join(map(str, sources)), encoding="utf-8")
+
+
+def build_tree() -> Path:
+    """Debian's root tree with kernel, headers and compiler."""
+    key = cache.digest(apt_sources(), *packages(), *TREE_OPTIONS, SUITE)
+    return cache.product("tree", key, _make_tree, "root tree of Debian 12 by mmdebstrap (two minutes)") / "root"
+
+
+def kernel_version(tree: Path) -> str:
+    """The one kernel in the tree."""
+    found = [p.name for p in (tree / "lib" / "modules").iterdir() if (p / "kernel").is_dir()]
+    if len(found) != 1:
+        raise TwinError(f"Expected one kernel in {tree}/lib/modules, found: {' '.join(found) or 'none'}")
+    return found[0]
+
+
+def build_modules(tree: Path) -> Path:
+    """twin_hw.ko and nvidia.ko, compiled by the tree's own compiler against its own headers."""
+    version = kernel_version(tree)
+
+    def make(folder: Path) -> None:
+        work = "root/twin-modules"
+        inside = tree / work
+        cleaned = ["rm", "-rf", str(inside)]
+        with tempfile.TemporaryDirectory() as staging:
+            source = Path(staging) / "kernel"
+            shutil.copytree(paths.KERNEL, source, ignore=shutil.ignore_patterns("*.ko", "*.o", "*.mod*", ".*", "Module*"))
+            run(as_root(cleaned))
+            run(as_root(["cp", "-r", str(source), str(inside)]))
+        run(as_root(["chroot", str(tree), "make", "-s", "-C", f"/{work}", f"KERNEL_UNAME={version}"]))
+        run(as_root(["chroot", str(tree), "sh", "-c", f"strip --strip-debug /{work}/*.ko /{work}/nvidia/*.ko"]))
+        for module in ("twin_hw.ko", "nvidia/nvidia.ko"):
+            run(as_root(["install", "-m", "644", "-o", str(os.getuid()), str(inside / module), str(folder)]))
+        run(as_root(cleaned))
+
+    key = cache.digest([paths.KERNEL], str(tree), version)
+    return cache.product("modules", key, make, f"kernel modules for {version}")
+
+
+def build_image(tree: Path, modules: Path) -> Path:
+    """The base disk, and what differs between start states and IOMMUs."""
+    key_file = ssh_key().with_suffix(".pub")
+    version = kernel_version(tree)
+    firmware = {iommu: acpi.early_initrd(iommu) for iommu in ("intel", "amd")}
+
+    def make(folder: Path) -> None:
+        root = folder / "root"
+        fs_uuid = str(uuids.uuid4())
+        run(as_root(["cp", "-a", "--reflink=auto", str(tree), str(root)]))
+        for iommu, data in firmware.items():
+            (folder / f"twin-acpi-{iommu}.cpio").write_bytes(data)
+        say("image: users, initrds, grub.cfg")
+        run(as_root([
+            "unshare", "-m", "bash", str(paths.IMAGE / "assemble.sh"), str(root), str(folder), str(paths.IMAGE),
+            str(key_file), str(modules / "twin_hw.ko"), version, fs_uuid,
+        ]))
+        run(as_root(["chown", "-R", f"{os.getuid()}:{os.getgid()}", *[str(p) for p in folder.iterdir() if p != root]]))
+        (folder / "quick.cpio").write_bytes(quick.initramfs(root, version))
+        (folder / "fs-uuid").write_text(fs_uuid, encoding="utf-8")
+        say("image: disk")
+        disk.create(root, folder / "base.raw", fs_uuid, folder / "boot.img", folder / "core.img")
+
+    key = cache.digest(
+        [paths.IMAGE, modules / "twin_hw.ko", key_file], str(tree), quick.INIT, str(disk.SIZE_GIB),
+        *[data.hex() for data in firmware.values()],
+    )
+    return cache.product("image", key, make, "image")
+
+
+def build() -> Build:
+    """Everything but the bundle."""
+    tree = build_tree()
+    modules = build_modules(tree)
+    return Build(tree, modules, build_image(tree, modules), kernel_version(tree))
+
+
+def variant_disk(built: Build, start: str, iommu: str, boot_iommu: bool) -> Path:
+    """The disk of a full twin in a start state, as a backing file."""
+    grub = built.image / "grub" / (iommu if iommu == "none" else f"{iommu}-{'on' if boot_iommu else 'off'}")
+    state = paths.IMAGE / "start" / start
+
+    def make(folder: Path) -> None:
+        files = {f"/{p.relative_to(state)}": p for p in state.rglob("*") if p.is_file()}
+        files["/etc/default/grub"] = grub / "grub"
+        files["/boot/grub/grub.cfg"] = grub / "grub.cfg"
+        files[f"/boot/initrd.img-{built.kernel_version}"] = built.image / "start" / start / "initrd"
+        disk.copy(built.base_disk, folder / "disk.raw")
+        disk.write_files(folder / "disk.raw", files)
+
+    key = cache.digest([state], str(built.image), start, grub.name)
+    return cache.product(f"disk-{start}-{grub.name}", key, make, f"disk: start {start}, IOMMU {grub.name}") / "disk.raw"

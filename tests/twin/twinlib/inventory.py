@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""An Ansible inventory for a machine."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from . import ssh
+from .state import Machine
+
+
+def text(machine: Machine) -> str:
+    """YAML. JSON strings are YAML strings, so no YAML library is needed."""
+    shared = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", f"ControlPath={machine.control_path}"]
+    values = {
+        "ansible_host": "127.0.0.1",
+        "ansible_port": machine.port,
+        "ansible_user": ssh.USER,
+        "ansible_ssh_private_key_file": machine.key,
+        "ansible_ssh_args": shlex.join(shared),
+        "ansible_ssh_common_args": shlex.join(ssh.option_arguments()),
+        "ansible_python_interpreter": "/usr/bin/python3",
+        "ansible_ssh_pipelining": True,
+    }
+    lines = ["---", "all:", "  hosts:", f"    {machine.name}:"]
+    lines += [f"      {key}: {json.dumps(value)}" for key, value in values.items()]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""QEMU's human monitor: snapshots, reset, quit."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from .progress import TwinError
+from .state import Machine
+
+PROMPT = b"(qemu) "
+
+
+def command(machine: Machine, line: str, timeout: float = 180) -> str:
+    """Give one command; return what the monitor answered."""
+    # Through the folder's descriptor, because socket addresses have at most 107 characters.
+    folder = os.open(machine.folder, os.O_PATH)
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(timeout)
+            client.connect(f"/proc/self/fd/{folder}/monitor.sock")
+            _until_prompt(client)
+            client.sendall(line.encode() + b"\n")
+            answer = _until_prompt(client)
+    except OSError as error:
+        raise TwinError(f"QEMU of '{machine.name}' does not answer ({error}). Is it up? tests/twin/twin list") from error
+    finally:
+        os.close(folder)
+    return answer.split("\n", 1)[-1].strip()
+
+
+def _until_prompt(client: socket.socket) -> str:
+    raw = b""
+    while not raw.endswith(PROMPT):
+        piece = client.recv(65536)
+        if not piece:
+            break
+        raw += piece
+    return raw.decode(errors="replace").replace("\r", "").removesuffix(PROMPT.decode())

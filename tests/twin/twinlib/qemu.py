@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""QEMU: the command line of a machine, starting and ending it."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import os
+import signal
+import time
+
+from . import cache, monitor, paths, ssh
+from .progress import TwinError, say
+from .run import run
+from .state import Machine
+
+KVM_GET_API_VERSION = 0xAE00
+KVM_CREATE_VM = 0xAE01
+QUICK_CMDLINE = "console=ttyS0 quiet mitigations=off net.ifnames=0 panic=5 root=/dev/vda2"
+IOMMU_ON = {"intel": " intel_iommu=on iommu=pt", "amd": " iommu=pt", "none": ""}
+# The IOMMU comes first: AMD's takes the first free slot, 00:01.0, which acpi.py names.
+IOMMU_DEVICE = {"intel": ["-device", "intel-iommu,intremap=on"], "amd": ["-device", "amd-iommu,intremap=on"], "none": []}
+
+
+@functools.lru_cache(maxsize=None)
+def accel() -> str:
+    """`kvm` where a KVM machine can really be made, `tcg` (software emulation) elsewhere."""
+    try:
+        handle = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return "tcg"
+    try:
+        if fcntl.ioctl(handle, KVM_GET_API_VERSION) != 12:
+            return "tcg"
+        os.close(fcntl.ioctl(handle, KVM_CREATE_VM, 0))
+        return "kvm"
+    except OSError:
+        return "tcg"
+    finally:
+        os.close(handle)
+
+
+def command_line(machine: Machine, load_tag: str = "") -> list[str]:
+    """The whole QEMU command; paths are relative to the machine's folder."""
+    argv = ["qemu-system-x86_64", "-name", f"guest=twin-{machine.name},process=twin-{machine.name}"]
+    if machine.accel == "kvm":
+        argv += ["-accel", "kvm", "-cpu", "host"]
+    else:
+        argv += ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    argv += [
+        "-machine", "q35" + (",kernel-irqchip=split" if machine.accel == "kvm" else ""),
+        "-smp", str(machine.cpus), "-m", str(machine.memory_mib), "-nodefaults", "-display", "none", "-vga", "none",
+        "-daemonize", "-pidfile", "qemu.pid", "-monitor", "unix:monitor.sock,server,nowait", "-serial", "file:serial.log",
+    ]
+    argv += IOMMU_DEVICE[machine.iommu]
+    argv += [
+        "-drive", "file=disk.qcow2,if=none,id=disk,cache=unsafe,discard=unmap",
+        "-device", "virtio-blk-pci,drive=disk,addr=0x4",
+        "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{machine.port}-:22",
+        "-device", "virtio-net-pci,netdev=net,romfile=,addr=0x5", "-device", "virtio-rng-pci,addr=0x6",
+    ]
+    for setting in [f"gpus={machine.gpus}", *machine.hardware]:
+        argv += ["-smbios", f"type=11,value=twin_hw.{setting}"]
+    if machine.tier == "quick":
+        cmdline = QUICK_CMDLINE + IOMMU_ON[machine.iommu]
+        argv += ["-kernel", machine.kernel, "-initrd", machine.initrd, "-append", cmdline]
+    return argv + (["-loadvm", load_tag] if load_tag else [])
+
+
+def start(machine: Machine, load_tag: str = "") -> None:
+    """Start QEMU; it goes on in the background."""
+    if machine.pid():
+        raise TwinError(f"'{machine.name}' runs already.")
+    with cache.lock(paths.machines() / "start.lock"):
+        run(command_line(machine, load_tag), cwd=machine.folder)
+
+
+def reset(machine: Machine) -> None:
+    """As when the power fails and comes back: nothing is shut down, all that was only in memory is lost."""
+    monitor.command(machine, "system_reset")
+
+
+def stop(machine: Machine) -> None:
+    """End QEMU (not the system in it)."""
+    pid = machine.pid()
+    if not pid:
+        return
+    for sig, seconds in ((signal.SIGTERM, 10), (signal.SIGKILL, 5)):
+        try:
+            os.kill(pid, sig)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + seconds
+        while machine.pid() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if not machine.pid():
+            return
+    raise TwinError(f"QEMU of '{machine.name}' (pid {pid}) does not end.")
+
+
+def wait_until_up(machine: Machine) -> None:
+    """Wait for ssh; in the quick tier also for the driver."""
+    ready = "test -e /run/twin-driver-loaded" if machine.tier == "quick" else "true"
+    took = ssh.wait(machine, command=ready)
+    say(f"{machine.name}: ssh on port {machine.port} after {took:.1f} s ({machine.tier} tier, {machine.accel})")

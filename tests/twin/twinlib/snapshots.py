@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Snapshots of a machine: memory, devices and disk together, inside its own disk file."""
+
+from __future__ import annotations
+
+import re
+
+from . import monitor, qemu, ssh
+from .progress import TwinError, say
+from .run import run
+from .state import Machine
+
+
+def check_tag(tag: str) -> str:
+    """Tags are words."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.-]*", tag):
+        raise TwinError(f"'{tag}' is no name for a snapshot: a letter, then letters, digits, '_', '.' or '-'.")
+    return tag
+
+
+def tags(machine: Machine) -> list[str]:
+    """The snapshots that the disk holds."""
+    listing = run(["qemu-img", "snapshot", "-U", "-l", str(machine.disk)])
+    return [parts[1] for parts in (line.split() for line in listing.splitlines()) if parts and parts[0].isdigit()]
+
+
+def save(machine: Machine, tag: str) -> None:
+    """Keep the running machine's whole state; one of the same name is replaced."""
+    answer = monitor.command(machine, f"savevm {check_tag(tag)}")
+    if answer:
+        raise TwinError(f"No snapshot of '{machine.name}': {answer}")
+    say(f"{machine.name}: snapshot {tag}")
+
+
+def restore(machine: Machine, tag: str) -> None:
+    """Go back to a snapshot; a machine that is down is started there."""
+    if machine.pid():
+        answer = monitor.command(machine, f"loadvm {check_tag(tag)}")
+        if answer:
+            raise TwinError(f"'{machine.name}' did not go back to {tag}: {answer}")
+        ssh.forget_connections(machine)
+    else:
+        have = tags(machine)
+        if check_tag(tag) not in have:
+            raise TwinError(f"'{machine.name}' has no snapshot {tag} (it has: {', '.join(have) or 'none'}).")
+        qemu.start(machine, tag)
+    qemu.wait_until_up(machine)
