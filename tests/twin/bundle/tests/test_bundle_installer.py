@@ -223,7 +223,7 @@ def test_missing_build_tools_are_all_named(install, machine, tmp_path):
     before = tree(machine)
     bin_dir = tmp_path / "bin"
     bin_dir.mkdir()
-    for name in ("bash", "sh", "tail", "gzip", "tar", "sha256sum", "stat", "mktemp", "mkdir", "rm", "cp", "mv", "chmod", "ln", "dirname",
+    for name in ("bash", "sh", "tail", "gzip", "tar", "sha256sum", "stat", "mktemp", "mkdir", "rm", "cp", "mv", "chmod", "install", "ln", "dirname",
                  "uname", "rmdir", "readlink", "find", "nproc"):
         (bin_dir / name).symlink_to(f"/usr/bin/{name}")
     done = install("--dkms", kernel="6.6.6", PATH=bin_dir)

@@ -127,6 +127,18 @@ def test_vgpu_query_lists_only_running_ones(smi, host):
     assert text.count("Active vGPUs : 0") == 1
 
 
+def test_driver_says_that_nothing_is_open(smi, host):
+    """A group that is open without its device is no running vGPU."""
+    host.vgpu(UUID, "0000:67:00.4")
+    host.process(4711, "/dev/vfio/42", "sleep")
+    for bdf in (host.FIRST, host.SECOND):
+        put(host.root, f"proc/driver/nvidia/gpus/{bdf}/vgpus")
+    listing = put(host.root, f"proc/driver/nvidia/gpus/{host.FIRST}/vgpus", f"0000:67:00.4 {UUID} 558 0\n")
+    assert "Active vGPUs                          : 0" in smi("vgpu", "-q", "-i", "0").stdout
+    listing.write_text(f"0000:67:00.4 {UUID} 558 1\n")
+    assert "Active vGPUs                          : 1" in smi("vgpu", "-q", "-i", "0").stdout
+
+
 def test_vgpu_table(smi, host):
     host.vgpu(UUID, "0000:67:00.4")
     host.process(4711, "/dev/vfio/42", "sleep")
