@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Fixtures of all unit tests."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
+
+# The same examples in each run and no time limit for one of them: a slow machine must not fail a run.
+settings.register_profile("ci", derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("ci")
+
+
+@pytest.fixture
+def make_host(tmp_path):
+    """Builds fake hosts, each in a folder of its own."""
+    made = []
+
+    def make(**arguments):
+        folder = tmp_path / ("host%d" % len(made))
+        folder.mkdir()
+        made.append(Host(folder, **arguments))
+        return made[-1]
+
+    return make
+
+
+@pytest.fixture
+def host(make_host):
+    """A host with one A40 whose VFs are on."""
+    return make_host().vfs_on()

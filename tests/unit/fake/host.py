@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A fake host: the fake kernel, ordinary files in a folder, the programs that the engine calls, and virtual time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from unittest import mock
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import files
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import trouble
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.sysfs import SysfsError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+
+from .clock import Clock
+from .kernel import Kernel
+from .models import A40
+from .tree import TreeSysfs
+
+MACHINE_ID = "4c0f0e6f8a5d4a0f9f1f0d8f7c1b2a39"
+PCI = "/sys/bus/pci/devices/"
+DRIVERS = "/sys/bus/pci/drivers/"
+
+
+class Died(BaseException):
+    """The process is killed at this point: nothing after it happens."""
+
+
+class Host:
+    """root: an empty folder. gpus: (address, model) each, bound to nvidia.
+
+    Each change of the host (a write to a kernel's file, an ordinary file replaced, a definition of mdevctl) has a number;
+    fail_at lets that one fail with EIO, die_at kills the process in its place.
+    """
+
+    def __init__(self, root, gpus=(("0000:e8:00.0", A40),), driver="nvidia", mdevctl=False):
+        self.root = str(root)
+        self.clock = Clock()
+        self.kernel = Kernel(self.clock)
+        self.faults = self.kernel.faults
+        self.sysfs = TreeSysfs(self.kernel.top, self._count)
+        self.writes = []
+        self.calls = []
+        self.fail_at = None
+        self.die_at = None
+        self.on_disk = "550.163.02"
+        for address, model in gpus:
+            self.kernel.add_gpu(address, model, driver)
+        self.put("/etc/machine-id", MACHINE_ID + "\n")
+        self.put("/etc/default/grub", 'GRUB_CMDLINE_LINUX=""\n')
+        self.put("/usr/bin/nvidia-vgpu-mgr", "")
+        self.put("/usr/sbin/update-initramfs", "")
+        self.put("/usr/lib/nvidia/sriov-manage", "", 0o755)
+        self.put("/etc/modprobe.d/nouveau.conf", "blacklist nouveau\n")
+        if mdevctl:
+            self.put("/usr/sbin/mdevctl", "", 0o755)
+        self.ctx = Context(self.root, self.sysfs, self.command, self.clock)
+
+    # --- ordinary files
+
+    def put(self, path, content, mode=0o644):
+        """Writes a file below the root."""
+        os.makedirs(os.path.dirname(self.root + path), exist_ok=True)
+        with open(self.root + path, "w", encoding="utf-8") as handle:
+            handle.write(content)
+        os.chmod(self.root + path, mode)
+
+    def get(self, path):
+        """A file's text, or None."""
+        return files.read_text(self.root, path)
+
+    # --- short cuts
+
+    def pf(self, address=None):
+        """A GPU of the kernel; the first without an address."""
+        return self.kernel.devices[address] if address else self.kernel.pfs()[0]
+
+    def vfs_on(self):
+        """VFs of all GPUs that have them are on, as after a good sriov-manage."""
+        for pf in self.kernel.pfs():
+            if pf.model.vfs and pf.model.vf_device:
+                pf.set_vfs(pf.model.vfs)
+        return self
+
+    def add(self, parent, short, uuid):
+        """A vGPU made by somebody else."""
+        device = self.kernel.devices[parent]
+        found = [one for one in device.gpu.model.types if one.short == short]
+        self.kernel.create(device, found[0], uuid)
+
+    def vgpus(self):
+        """All vGPUs: (uuid, parent, type), sorted."""
+        return sorted(one.facts() for one in self.kernel.mdevs.values())
+
+    def reboot(self):
+        """VFs and vGPUs are gone, as are processes; the files stay."""
+        self.kernel.processes.clear()
+        for pf in self.kernel.pfs():
+            pf.set_vfs(0)
+            self.kernel.unregister(pf)
+            pf.driver, pf.override = None, None
+        self.kernel.load(self.on_disk)
+
+    # --- failures
+
+    def _count(self, path, value):
+        self.writes.append((path, value))
+        if len(self.writes) == self.die_at:
+            raise Died()
+        if len(self.writes) == self.fail_at:
+            raise OSError(errno.EIO, path)
+
+    @contextlib.contextmanager
+    def counting_files(self):
+        """Within it the engine's writes of ordinary files count, fail and die as the others do. They skip fsync."""
+
+        def counted(real):
+            def write(root, path, *args):
+                try:
+                    self._count(path, "file")
+                except OSError as exc:
+                    raise trouble("it can't be written: %s" % exc.strerror, device=path) from exc
+                return real(root, path, *args)
+
+            return write
+
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(mock.patch.object(files, "write_atomic", counted(files.write_atomic)))
+            stack.enter_context(mock.patch.object(files, "remove", counted(files.remove)))
+            stack.enter_context(mock.patch.object(os, "fsync", lambda number: None))
+            yield
+
+    # --- programs
+
+    def command(self, argv, timeout, env=None):
+        """Stands for tools.command.run."""
+        self.calls.append(list(argv))
+        name = os.path.basename(argv[0])
+        return {
+            "modinfo": self._modinfo,
+            "modprobe": self._modprobe,
+            "sriov-manage": self._sriov_manage,
+            "mdevctl": self._mdevctl,
+            "sh": self._installer,
+            "nvidia-uninstall": self._uninstall,
+        }[name](list(argv[1:]), timeout)
+
+    def _modinfo(self, argv, timeout):
+        if self.on_disk is None:
+            return Result(1, "modinfo: ERROR: Module nvidia not found.\n")
+        return Result(0, self.on_disk + "\n")
+
+    def _modprobe(self, argv, timeout):
+        if self.on_disk is None:
+            return Result(1, "modprobe: FATAL: Module nvidia not found in directory /lib/modules/6.1.0-50-amd64\n")
+        self.kernel.load(self.on_disk)
+        return Result(0, "")
+
+    def _installer(self, argv, timeout):
+        self.on_disk = argv[0].rsplit("x86_64-", 1)[1].split("-")[0]
+        self.put("/usr/bin/nvidia-vgpu-mgr", "")
+        return Result(0, "")
+
+    def _uninstall(self, argv, timeout):
+        self.on_disk = None
+        return Result(0, "")
+
+    def _mdevctl(self, argv, timeout):
+        options = dict(zip(argv[1::2], argv[2::2]))
+        path = "/etc/mdevctl.d/%s/%s" % (options["-p"], options["-u"])
+        try:
+            self._count(path, argv[0])
+        except OSError as exc:
+            return Result(1, "mdevctl: %s\n" % exc)
+        if argv[0] == "define":
+            if self.get(path) is not None:
+                return Result(1, "Cowardly refusing to overwrite existing config %s\n" % path)
+            self.put(path, json.dumps({"mdev_type": options["-t"], "start": "manual", "attrs": []}))
+        elif self.get(path) is None:
+            return Result(1, "Config for %s does not exist, define it first?\n" % options["-u"])
+        else:
+            os.unlink(self.root + path)
+        return Result(0, "")
+
+    def _sriov_manage(self, argv, timeout):
+        """As NVIDIA's script: unbindLock, PF to pci-pf-stub, sriov_numvfs, PF back. Nothing is undone on the way."""
+        faults, address = self.faults, argv[1]
+        pf = self.kernel.devices[address]
+        if faults.no_vfs:
+            faults.no_vfs -= 1
+            return Result(0, "Enabling VFs on %s\n" % address)
+        if argv[0] == "-e" and pf.vfs:
+            return Result(0, "%s already has VFs enabled.\n" % address)
+        said = "%s VFs on %s\n" % ("Enabling" if argv[0] == "-e" else "Disabling", address)
+        if not self._unbind_lock(pf):
+            return Result(1, said + "Cannot obtain unbindLock for %s\n" % address)
+        strand = faults.stranded.pop(0) if faults.stranded else None
+        try:
+            self.sysfs.write(DRIVERS + "nvidia/unbind", address)
+            if strand == "driverless":
+                return Result(1, said + "awk: cannot open pci-pf-stub/new_id (File exists)\n")
+            number = "10de %s" % pf.device[2:]
+            self.sysfs.write(DRIVERS + "pci-pf-stub/new_id", number)
+            self.sysfs.write(DRIVERS + "pci-pf-stub/remove_id", number)
+            if strand == "stub":
+                return Result(1, said + "awk: cannot close (No such device)\n")
+            try:
+                self.sysfs.write(PCI + address + "/sriov_numvfs", str(pf.model.vfs if argv[0] == "-e" else 0))
+                rc = 0
+            except SysfsError as exc:
+                said, rc = said + "%s\n" % exc, 1
+            self.sysfs.write(DRIVERS + "pci-pf-stub/unbind", address)
+            self.sysfs.write(DRIVERS + "nvidia/bind", address)
+        except SysfsError as exc:
+            return Result(1, said + "%s\n" % exc)
+        return Result(rc, said)
+
+    def _unbind_lock(self, pf):
+        if pf.driver != "nvidia":
+            return False
+        if self.faults.lock_taken is not None and self.clock.now() < self.faults.lock_taken:
+            return False
+        if self.faults.lock_busy:
+            self.faults.lock_busy -= 1
+            return False
+        node = "/dev/nvidia%d" % pf.number
+        return not any(node in one.paths for one in self.kernel.processes.values())

@@ -1,0 +1,526 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The kernel of a fake host: PCI devices, drivers, SR-IOV and mediated devices, with write hooks.
+
+What a write does is modelled on the kernel's PCI and mdev cores and on NVIDIA's host driver: VFs come through pci-pf-stub
+alone, one vGPU a VF, one framebuffer size a GPU, and taking a VF or its driver away destroys its vGPU.
+"""
+
+from __future__ import annotations
+
+import errno
+import uuid as uuids
+
+from .tree import Dir, File, Link, text
+
+PCI_DRIVERS = ("nvidia", "vfio-pci", "pci-pf-stub", "nouveau")
+
+
+class Faults:
+    """What goes wrong. Counts say how many times; None and 0: never."""
+
+    def __init__(self):
+        self.lock_busy = 0  # sriov-manage can't have the unbindLock
+        self.lock_taken = None  # seconds since boot until which the lock is refused
+        self.no_vfs = 0  # sriov-manage ends with 0 and did nothing
+        self.stranded = []  # one for each next call: "driverless" or "stub"
+        self.fewer_vfs = 0  # so many VFs less than asked for
+        self.numvfs_errno = None
+        self.vf_driver = "nvidia"  # what takes a new VF
+        self.vf_prefix = None  # with a VF on another driver: it offers types under that name all the same
+        self.vfs_delay = 0  # seconds until VFs are bound
+        self.types_delay = 0  # seconds until a parent offers its types
+        self.create_errno = []  # one for each next create
+        self.create_lies = 0
+        self.vanish_after = 0  # seconds after which the next created vGPU is gone
+        self.remove_linger = 0  # seconds that a removal takes effect late
+        self.bind_errno = []  # one for each next bind to nvidia
+
+
+class Device:
+    """A PCI function; a VF when pf is set."""
+
+    def __init__(self, kernel, address, device, group, pf=None, index=None):
+        self.kernel = kernel
+        self.address = address
+        self.device = device
+        self.group = group
+        self.pf = pf
+        self.index = index
+        self.driver = None
+        self.override = None
+        self.prefix = None  # of its types' folders, while it is an mdev parent
+        self.gone = False
+        self.folder = self._folder()
+
+    @property
+    def gpu(self):
+        """The PF."""
+        return self.pf or self
+
+    @property
+    def path(self):
+        """Canonical folder."""
+        return "/sys/devices/pci%s/%s" % (self.gpu.address[:7], self.address)
+
+    def mdevs(self):
+        """The mediated devices on it."""
+        return [one for one in self.kernel.mdevs.values() if one.parent is self]
+
+    def _folder(self):
+        def driver_link():
+            return "../../../bus/pci/drivers/%s" % self.driver if self.driver else None
+
+        def group_link():
+            return "../../../kernel/iommu_groups/%s" % self.group if self.group else None
+
+        def set_override(value):
+            self.override = value.strip() or None
+
+        entries = {
+            "vendor": File(text("0x10de\n")),
+            "device": File(text(self.device + "\n")),
+            "class": File(text("0x030200\n")),
+            "config": File(lambda: b"\xff" * 64 if self.gpu.off_bus else b"\xde\x10" + b"\0" * 62),
+            "driver": Link(driver_link),
+            "iommu_group": Link(group_link),
+            "driver_override": File(lambda: (self.override or "(null)") + "\n", set_override),
+            "mdev_supported_types": Dir(find=self._type_folder, names=self._type_names, when=lambda: self.prefix is not None),
+        }
+        if self.pf:
+            entries["physfn"] = Link(lambda: "../%s" % self.pf.address)
+        return Dir(entries, find=self._find_mdev, names=lambda: [one.uuid for one in self.mdevs()])
+
+    def _find_mdev(self, name):
+        one = self.kernel.mdevs.get(name)
+        return one.folder if one and one.parent is self else None
+
+    def _type_names(self):
+        return ["%s-%s" % (self.prefix, one.id) for one in self.gpu.model.types]
+
+    def _type_folder(self, name):
+        prefix, dummy, number = name.rpartition("-")
+        if prefix != self.prefix:
+            return None
+        for one in self.gpu.model.types:
+            if one.id == number:
+                return Dir(
+                    {
+                        "name": File(text(one.name + "\n")),
+                        "description": File(text(one.description + "\n")),
+                        "device_api": File(text("vfio-pci\n")),
+                        "available_instances": File(lambda: "%d\n" % self.kernel.available(self, one)),
+                        "create": File(None, lambda value: self.kernel.create(self, one, value)),
+                    }
+                )
+        return None
+
+
+class Pf(Device):
+    """A GPU."""
+
+    def __init__(self, kernel, address, model, group, number):
+        self.model = model
+        self.off_bus = False
+        self.number = number
+        self.uuid = "GPU-%s" % uuids.uuid5(uuids.NAMESPACE_OID, address)
+        self.vfs = []
+        super().__init__(kernel, address, model.device, group)
+        self.folder.entries["subsystem_device"] = File(text(model.subsystem + "\n"))
+        if model.vfs:
+            self.folder.entries.update(
+                {
+                    "sriov_totalvfs": File(text("%d\n" % model.vfs)),
+                    "sriov_numvfs": File(lambda: "%d\n" % len(self.vfs), self._set_numvfs),
+                    "sriov_vf_device": File(text("%s\n" % (model.vf_device or "0").replace("0x", ""))),
+                    "sriov_offset": File(text("%d\n" % model.offset)),
+                    "sriov_stride": File(text("1\n")),
+                }
+            )
+        for index in range(model.vfs):
+            self.folder.entries["virtfn%d" % index] = Link(self._vf_link(index))
+
+    def _vf_link(self, index):
+        def target():
+            return "../%s" % self.vfs[index].address if index < len(self.vfs) else None
+
+        return target
+
+    def _vf_address(self, index):
+        domain, bus, rest = self.address.split(":")
+        slot, function = rest.split(".")
+        number = (int(bus, 16) << 8 | int(slot, 16) << 3 | int(function, 16)) + self.model.offset + index
+        return "%s:%02x:%02x.%x" % (domain, number >> 8, number >> 3 & 31, number & 7)
+
+    def _set_numvfs(self, value):
+        faults = self.kernel.faults
+        try:
+            wanted = int(value, 0)
+        except ValueError as exc:
+            raise OSError(errno.EINVAL, value) from exc
+        if wanted > self.model.vfs:
+            raise OSError(errno.ERANGE, value)
+        if wanted == len(self.vfs):
+            return
+        if self.driver != "pci-pf-stub" and not (self.driver == "nvidia" and self.kernel.sysfs_sriov):
+            raise OSError(errno.ENOENT, value)
+        if faults.numvfs_errno:
+            raise OSError(faults.numvfs_errno, value)
+        if wanted and self.vfs:
+            raise OSError(errno.EBUSY, value)
+        self.set_vfs(wanted - min(wanted, faults.fewer_vfs))
+
+    def set_vfs(self, wanted):
+        """Makes the VFs there, or takes them all away."""
+        kernel = self.kernel
+        for one in self.vfs:
+            kernel.unregister(one)
+            one.driver, one.gone = None, True
+            kernel.devices.pop(one.address)
+        self.vfs = []
+        for index in range(wanted):
+            vf = Device(kernel, self._vf_address(index), "0x%04x" % int(self.model.vf_device, 16), kernel.new_group(), self, index)
+            self.vfs.append(vf)
+            kernel.devices[vf.address] = vf
+        for vf in self.vfs:
+            kernel.clock.after(kernel.faults.vfs_delay, lambda vf=vf: kernel.probe_vf(vf))
+
+
+class Mdev:
+    """A vGPU."""
+
+    def __init__(self, kernel, uuid, parent, vgpu_type, group):
+        self.uuid = uuid
+        self.parent = parent
+        self.type = vgpu_type
+        self.group = group
+        self.folder = Dir(
+            {
+                "mdev_type": Link(lambda: "../mdev_supported_types/%s-%s" % (parent.prefix, vgpu_type.id)),
+                "iommu_group": Link(lambda: "../../../../kernel/iommu_groups/%s" % group),
+                "remove": File(None, lambda value: kernel.remove(self)),
+            }
+        )
+
+    def facts(self):
+        """What must stay of a vGPU that is to stay."""
+        return (self.uuid, self.parent.address, self.type.short)
+
+
+class Process:
+    """A process with the devices that it has open."""
+
+    def __init__(self, pid, comm, argv, paths):
+        self.pid = pid
+        self.comm = comm
+        self.argv = argv
+        self.paths = list(paths)
+        self.folder = Dir(
+            {
+                "comm": File(text(comm + "\n")),
+                "cmdline": File(text("".join(word + "\0" for word in argv))),
+                "fd": Dir(find=self._fd, names=lambda: [str(number) for number in range(len(self.paths))]),
+            }
+        )
+
+    def _fd(self, name):
+        if name.isdigit() and int(name) < len(self.paths):
+            return Link(lambda: self.paths[int(name)])
+        return None
+
+
+class Kernel:
+    """State of the kernel and the tree that shows it."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.faults = Faults()
+        self.devices = {}
+        self.mdevs = {}
+        self.processes = {}
+        self.loaded = {"nvidia": "550.163.02"}
+        self.iommu_on = True
+        self.sysfs_sriov = False
+        self.cmdline = "BOOT_IMAGE=/vmlinuz root=/dev/sda1 intel_iommu=on iommu=pt"
+        self.secure_boot = None
+        self.loader = None
+        self.driver_ids = {name: set() for name in PCI_DRIVERS}
+        self.harm = []  # what was done to somebody who was using it
+        self._groups = 10
+        self.top = self._tree()
+
+    def new_group(self):
+        """The next IOMMU group, or None while the IOMMU is off."""
+        self._groups += 1
+        return str(self._groups) if self.iommu_on else None
+
+    def add_gpu(self, address, model, driver="nvidia"):
+        """Plugs a GPU in."""
+        pf = Pf(self, address, model, self.new_group(), len(self.pfs()))
+        self.devices[address] = pf
+        pf.driver = driver
+        self._register(pf)
+        return pf
+
+    def pfs(self):
+        """The GPUs in order of address."""
+        return [one for dummy, one in sorted(self.devices.items()) if not one.pf]
+
+    def users(self, group):
+        """Processes that have a VFIO group open."""
+        return [one for one in self.processes.values() if "/dev/vfio/%s" % group in one.paths]
+
+    def add_process(self, pid, comm, argv, paths):
+        """Starts a process."""
+        self.processes[pid] = Process(pid, comm, argv, paths)
+
+    def use(self, uuid, pid=4711, name="web1"):
+        """A VM opens a vGPU."""
+        self.add_process(
+            pid,
+            "qemu-system-x86",
+            ["/usr/bin/qemu-system-x86_64", "-name", "guest=%s,debug-threads=on" % name],
+            ["/dev/null", "/dev/kvm", "/dev/vfio/vfio", "/dev/vfio/%s" % self.mdevs[uuid].group],
+        )
+
+    # --- mediated devices
+
+    def _register(self, device):
+        """The driver offers a device's types, if it is one that holds vGPUs."""
+        gpu = device.gpu
+        if device.prefix or device.gone or gpu.driver != "nvidia" or not gpu.model.types:
+            return
+        if gpu.model.vf_device and gpu.model.vfs and not device.pf:
+            return  # its VFs hold the vGPUs
+        if device.driver == "nvidia":
+            device.prefix = "nvidia"
+        elif self.faults.vf_prefix and device.driver == self.faults.vf_prefix:
+            device.prefix = device.driver
+
+    def _register_late(self, device):
+        self.clock.after(self.faults.types_delay, lambda: self._register(device))
+
+    def unregister(self, device):
+        """Takes a parent's types away; its vGPUs go with it."""
+        for one in device.mdevs():
+            self._destroy(one, "taking away its parent")
+        device.prefix = None
+
+    def _destroy(self, mdev, doing):
+        if self.users(mdev.group):
+            self.harm.append("%s destroyed %s, which is in use" % (doing, mdev.uuid))
+        self.mdevs.pop(mdev.uuid, None)
+
+    def available(self, device, vgpu_type):
+        """available_instances: more of the type that fit on this parent."""
+        gpu = device.gpu
+        here = [one for one in self.mdevs.values() if one.parent.gpu is gpu]
+        if any(one.type.gib != vgpu_type.gib for one in here):
+            return 0
+        room = min(gpu.model.gib // vgpu_type.gib, vgpu_type.most) - len(here)
+        if device.pf:
+            return int(room > 0 and not device.mdevs())
+        return max(room, 0)
+
+    def create(self, device, vgpu_type, value):
+        """A write to a type's ``create``."""
+        word = value.rstrip("\n")
+        try:
+            good = len(word) == 36 and bool(uuids.UUID(word))
+        except ValueError:
+            good = False
+        if not good:
+            raise OSError(errno.EINVAL, value)
+        if word in self.mdevs:
+            raise OSError(errno.EEXIST, value)
+        if self.faults.create_errno:
+            raise OSError(self.faults.create_errno.pop(0), value)
+        if not self.available(device, vgpu_type):
+            raise OSError(errno.ENOSPC, value)
+        if self.faults.create_lies:
+            self.faults.create_lies -= 1
+            return
+        one = Mdev(self, word, device, vgpu_type, self.new_group())
+        self.mdevs[word] = one
+        if self.faults.vanish_after:
+            self.clock.after(self.faults.vanish_after, lambda: self.mdevs.pop(word, None))
+            self.faults.vanish_after = 0
+
+    def remove(self, mdev):
+        """A write to ``remove``. The real kernel blocks while somebody has the device open."""
+        if self.users(mdev.group):
+            self.harm.append("remove was written for %s, which is in use" % mdev.uuid)
+        self.clock.after(self.faults.remove_linger, lambda: self.mdevs.pop(mdev.uuid, None))
+
+    # --- drivers
+
+    def probe_vf(self, vf):
+        """A new VF meets the drivers."""
+        if vf.gone or vf.driver:
+            return
+        wanted = self.faults.vf_driver
+        if wanted == "nvidia" and (not vf.group or "nvidia" not in self.loaded):
+            return  # Aborting probe for VF: no IOMMU
+        vf.driver = wanted
+        self._register_late(vf)
+
+    def bind(self, name, device):
+        """Binds, as a write to a driver's bind."""
+        if device.driver:
+            raise OSError(errno.EBUSY, device.address)
+        if device.override not in (None, name):
+            raise OSError(errno.ENODEV, device.address)
+        if name in ("vfio-pci", "pci-pf-stub") and device.override != name and device.device not in self.driver_ids[name]:
+            raise OSError(errno.ENODEV, device.address)
+        if name == "nvidia":
+            if self.faults.bind_errno:
+                raise OSError(self.faults.bind_errno.pop(0), device.address)
+            if device.pf and not device.group:
+                raise OSError(errno.EPERM, device.address)
+        device.driver = name
+        for one in [device] + (device.vfs if not device.pf else []):
+            self._register_late(one)
+
+    def unbind(self, name, device):
+        """Unbinds, as a write to a driver's unbind."""
+        if device.driver != name:
+            raise OSError(errno.ENODEV, device.address)
+        if self.users(device.group):
+            self.harm.append("%s was unbound while it was in use" % device.address)
+        for one in [device] + (device.vfs if not device.pf else []):
+            self.unregister(one)
+        device.driver = None
+
+    def new_id(self, name, value):
+        """Adds an id; the driver takes every device of it that has none."""
+        number = "0x" + value.split()[1]
+        if number in self.driver_ids[name]:
+            raise OSError(errno.EEXIST, value)
+        self.driver_ids[name].add(number)
+        for device in list(self.devices.values()):
+            if device.device == number and not device.driver and device.override in (None, name):
+                device.driver = name
+
+    def remove_id(self, name, value):
+        """Takes an id away."""
+        number = "0x" + value.split()[1]
+        if number not in self.driver_ids[name]:
+            raise OSError(errno.ENODEV, value)
+        self.driver_ids[name].remove(number)
+
+    def load(self, version):
+        """Loads the module nvidia: it takes the GPUs that have no driver."""
+        self.loaded["nvidia"] = version
+        for device in self.pfs():
+            if not device.driver and device.override in (None, "nvidia"):
+                self.bind("nvidia", device)
+
+    # --- the tree
+
+    def _device(self, address):
+        if address not in self.devices:
+            raise OSError(errno.ENODEV, address)
+        return self.devices[address]
+
+    def _driver_folder(self, name):
+        def there():
+            return name not in ("nvidia", "nouveau") or name in self.loaded
+
+        return Dir(
+            {
+                "bind": File(None, lambda value: self.bind(name, self._device(value.strip()))),
+                "unbind": File(None, lambda value: self.unbind(name, self._device(value.strip()))),
+                "new_id": File(None, lambda value: self.new_id(name, value)),
+                "remove_id": File(None, lambda value: self.remove_id(name, value)),
+            },
+            when=there,
+        )
+
+    def _information(self, pf):
+        return "Model: \t\t %s\nIRQ:   \t\t 35\nGPU UUID: \t %s\nBus Location: \t %s\nDevice Minor: \t %d\n" % (
+            pf.model.title,
+            pf.uuid,
+            pf.address,
+            pf.number,
+        )
+
+    def _find_proc_gpu(self, name):
+        pf = self.devices.get(name)
+        if not pf or pf.pf or pf.driver != "nvidia":
+            return None
+        return Dir({"information": File(lambda: self._information(pf))})
+
+    def _find_bus_device(self, name):
+        device = self.devices.get(name)
+        return Link(lambda: "../../.." + device.path[4:]) if device else None
+
+    def _find_root(self, name):
+        if not any("pci" + one.address[:7] == name for one in self.pfs()):
+            return None
+        return Dir(find=lambda address: self.devices[address].folder if address in self.devices else None)
+
+    def _find_group(self, name):
+        return Dir({"type": File(text("identity\n"))}) if self.iommu_on else None
+
+    def _find_mdev(self, name):
+        one = self.mdevs.get(name)
+        return Link(lambda: "../../.." + one.parent.path[4:] + "/" + one.uuid) if one else None
+
+    def _find_process(self, name):
+        return self.processes[int(name)].folder if name.isdigit() and int(name) in self.processes else None
+
+    def _efi(self):
+        return Dir(
+            {
+                "efivars": Dir(
+                    {
+                        "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c": File(
+                            lambda: b"\6\0\0\0" + (b"\1" if self.secure_boot else b"\0"), when=lambda: self.secure_boot is not None
+                        ),
+                        "LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f": File(
+                            lambda: b"\6\0\0\0" + self.loader.encode("utf-16-le"), when=lambda: self.loader is not None
+                        ),
+                    }
+                )
+            },
+            when=lambda: self.secure_boot is not None or self.loader is not None,
+        )
+
+    def _tree(self):
+        pci = Dir(
+            {
+                "devices": Dir(find=self._find_bus_device, names=lambda: list(self.devices)),
+                "drivers": Dir({name: self._driver_folder(name) for name in PCI_DRIVERS}),
+            }
+        )
+        sys = Dir(
+            {
+                "bus": Dir(
+                    {
+                        "pci": pci,
+                        "mdev": Dir({"devices": Dir(find=self._find_mdev, names=lambda: list(self.mdevs))}),
+                    }
+                ),
+                "devices": Dir(find=self._find_root),
+                "kernel": Dir({"iommu_groups": Dir(find=self._find_group)}),
+                "class": Dir({"iommu": Dir(names=lambda: ["dmar0", "dmar1"] if self.iommu_on else [])}),
+                "module": Dir(
+                    {
+                        "nvidia": Dir({"version": File(lambda: self.loaded["nvidia"] + "\n")}, when=lambda: "nvidia" in self.loaded),
+                        "nouveau": Dir(when=lambda: "nouveau" in self.loaded),
+                    }
+                ),
+                "firmware": Dir({"efi": self._efi()}),
+            }
+        )
+        proc = Dir(
+            {
+                "cmdline": File(lambda: self.cmdline + "\n"),
+                "cpuinfo": File(text("processor\t: 0\nvendor_id\t: GenuineIntel\n")),
+                "sys": Dir({"kernel": Dir({"osrelease": File(text("6.1.0-50-amd64\n"))})}),
+                "driver": Dir({"nvidia": Dir({"gpus": Dir(find=self._find_proc_gpu)})}),
+            },
+            find=self._find_process,
+            names=lambda: [str(pid) for pid in self.processes],
+        )
+        return Dir({"sys": sys, "proc": proc})

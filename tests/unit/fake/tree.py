@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A tree of files whose content is computed when it is read and whose writes run code, as in sysfs."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.sysfs import Sysfs, SysfsError
+
+
+class File:
+    """An attribute. read() gives text or bytes, write(text) does what the kernel would; both raise OSError."""
+
+    def __init__(self, read=None, write=None, when=None):
+        self.read = read
+        self.write = write
+        self.when = when
+
+
+class Link:
+    """A symbolic link. target() is its text, or None when there is no link now."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def when(self):
+        """Whether the link is there."""
+        return self.target() is not None
+
+
+class Dir:
+    """A folder of fixed entries (each may be absent at times) and of more that find(name) and names() know."""
+
+    def __init__(self, entries=None, when=None, find=None, names=None):
+        self.entries = entries or {}
+        self.when = when
+        self._find = find
+        self._names = names
+
+    def get(self, name):
+        """The entry of that name if it is there now."""
+        node = self.entries.get(name)
+        if node is None and self._find:
+            node = self._find(name)
+        if node is None or (node.when and not node.when()):
+            return None
+        return node
+
+    def names(self):
+        """Names of what is there now."""
+        found = [name for name, node in self.entries.items() if not node.when or node.when()]
+        return sorted(found + list(self._names() if self._names else ()))
+
+
+def text(value):
+    """A read() for a fixed text."""
+    return lambda: value
+
+
+class TreeSysfs(Sysfs):
+    """The engine's door to the kernel, opened on a tree. before_write(path, value) may raise OSError."""
+
+    def __init__(self, top, before_write):
+        super().__init__("/")
+        self._top = top
+        self._before_write = before_write
+
+    def _walk(self, path, follow=True):
+        """(node, canonical path); OSError when it isn't there."""
+        nodes, names = [self._top], []
+        todo = [part for part in reversed(path.split("/")) if part]
+        hops = 0
+        while todo:
+            name = todo.pop()
+            if name == ".":
+                continue
+            if name == "..":
+                if names:
+                    nodes.pop()
+                    names.pop()
+                continue
+            if not isinstance(nodes[-1], Dir):
+                raise OSError(errno.ENOTDIR, path)
+            node = nodes[-1].get(name)
+            if node is None:
+                raise OSError(errno.ENOENT, path)
+            if isinstance(node, Link) and (todo or follow):
+                hops += 1
+                if hops > 40:
+                    raise OSError(errno.ELOOP, path)
+                target = node.target()
+                if target.startswith("/"):
+                    nodes, names = [self._top], []
+                todo += [part for part in reversed(target.split("/")) if part]
+                continue
+            nodes.append(node)
+            names.append(name)
+        return nodes[-1], "/" + "/".join(names)
+
+    def read_bytes(self, path, size=-1):
+        try:
+            node = self._walk(path)[0]
+            if isinstance(node, Dir):
+                raise OSError(errno.EISDIR, path)
+            if not node.read:
+                raise OSError(errno.EACCES, path)
+            content = node.read()
+        except OSError as exc:
+            raise SysfsError(path, exc.errno) from exc
+        content = content if isinstance(content, bytes) else content.encode()
+        return content if size < 0 else content[:size]
+
+    def write(self, path, value):
+        try:
+            self._before_write(path, value)
+            node = self._walk(path)[0]
+            if not isinstance(node, File) or not node.write:
+                raise OSError(errno.EACCES, path)
+            node.write(value)
+        except SysfsError:
+            raise
+        except OSError as exc:
+            raise SysfsError(path, exc.errno, value) from exc
+
+    def exists(self, path):
+        try:
+            self._walk(path)
+            return True
+        except OSError:
+            return False
+
+    def list(self, path):
+        try:
+            node = self._walk(path)[0]
+        except OSError:
+            return []
+        return node.names() if isinstance(node, Dir) else []
+
+    def target(self, path):
+        try:
+            node = self._walk(path, follow=False)[0]
+        except OSError:
+            return None
+        return node.target() if isinstance(node, Link) else None
+
+    def link(self, path):
+        target = self.target(path)
+        return os.path.basename(target) if target else None
+
+    def resolve(self, path):
+        try:
+            return self._walk(path)[1]
+        except OSError:
+            return path

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""What holds for every host and every layout, whatever fails on the way."""
+
+from __future__ import annotations
+
+import tempfile
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import restore
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died, Host
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import SMALL_A40, T4
+
+A40S = ("0000:e7:00.0", "0000:e8:00.0")
+T4_ADDRESS = "0000:3b:00.0"
+UUIDS = ["3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a%02x" % number for number in range(8)]
+
+
+class Scenario:
+    """A host in some state, and the layout that is wanted on it. Builds the same host each time."""
+
+    def __init__(self, gpus, mdevctl, before, foreign, used, layout):
+        self.gpus = gpus
+        self.mdevctl = mdevctl
+        self.before = before
+        self.foreign = foreign
+        self.used = used
+        self.layout = layout
+
+    def __repr__(self):
+        return "Scenario(%s)" % ", ".join("%s=%r" % item for item in sorted(vars(self).items()))
+
+    def build(self, folder):
+        """The host before the layout is brought to it."""
+        models = [(pf, T4 if pf == T4_ADDRESS else SMALL_A40) for pf in self.gpus]
+        host = Host(folder, gpus=models, mdevctl=self.mdevctl).vfs_on()
+        if self.before is not None:
+            call(nvidia_vgpu, host, layout=self.before, settle=0)
+        for parent, short, uuid in self.foreign:
+            try:
+                host.add(parent, short, uuid)
+            except OSError:
+                event("a foreign vGPU found no room")
+        mine = host.vgpus()
+        for number in self.used:
+            if number < len(mine):
+                host.kernel.use(mine[number][0], 4000 + number, "vm%d" % number)
+        host.writes.clear()
+        return host
+
+    def used_by(self, host):
+        """Facts of the vGPUs that a VM has open."""
+        return [one.facts() for one in host.kernel.mdevs.values() if host.kernel.users(one.group)]
+
+
+def vgpus_for(pf):
+    """vgpus of one GPU: mostly of one size, so that most layouts are possible."""
+    if pf == T4_ADDRESS:
+        names, most = st.sampled_from(["T4-4Q", "T4-8Q"]), 4
+    else:
+        names, most = st.sampled_from(["A40-8Q", "A40-8A", "NVIDIA A40-8Q", "nvidia-562", "A40-24Q", "A40-48A"]), 7
+    counted = st.fixed_dictionaries({"type": names, "count": st.integers(0, most)})
+    named = st.fixed_dictionaries({"type": names, "uuid": st.sampled_from(UUIDS)})
+    same = st.sampled_from(["A40-8Q", "A40-8A"] if pf != T4_ADDRESS else ["T4-4Q"])
+    small = st.lists(
+        st.fixed_dictionaries({"type": same, "count": st.integers(0, 3)})
+        | st.fixed_dictionaries({"type": same, "uuid": st.sampled_from(UUIDS)}),
+        max_size=3,
+    )
+    return small | st.lists(counted | named, max_size=2)
+
+
+@st.composite
+def layouts(draw, gpus):
+    """A layout that names some of the GPUs."""
+    chosen = draw(st.lists(st.sampled_from(gpus), unique=True))
+    return [{"gpu": [pf], "vgpus": draw(vgpus_for(pf))} for pf in chosen]
+
+
+@st.composite
+def scenarios(draw, foreign=True, used=True):
+    """Hosts with what earlier runs and other people left, and a new layout."""
+    gpus = draw(st.sampled_from([A40S[:1], A40S, (T4_ADDRESS, A40S[0])]))
+    others = st.tuples(st.sampled_from([pf[:11] + "4" for pf in A40S if pf in gpus]), st.sampled_from(["A40-8Q", "A40-24Q"]), st.sampled_from(UUIDS))
+    return Scenario(
+        gpus,
+        draw(st.booleans()),
+        draw(st.none() | layouts(gpus)),
+        draw(st.lists(others, max_size=1)) if foreign else [],
+        draw(st.sets(st.integers(0, 4), max_size=2)) if used else (),
+        draw(layouts(gpus)),
+    )
+
+
+def bring(host, layout, check=False):
+    """Runs the module."""
+    return call(nvidia_vgpu, host, check=check, layout=layout, settle=0.5)
+
+
+@given(scenarios())
+@settings(max_examples=120)
+def test_check_tells_what_real_does_and_a_second_run_does_nothing(scenario):
+    with tempfile.TemporaryDirectory() as folder:
+        host = scenario.build(folder)
+        before, used = host.vgpus(), scenario.used_by(host)
+        check = bring(host, scenario.layout, check=True)
+        assert check.writes == 0 and host.vgpus() == before
+        real = bring(host, scenario.layout)
+        assert real.failed == check.failed
+        event("refused" if real.failed else "changed" if real["changed"] else "unchanged")
+        if real.failed:
+            # Refused whole, with the same words, before the first write.
+            assert real.msg == check.msg and real.writes == 0 and host.vgpus() == before
+        else:
+            for key in ("changed", "actions", "diff", "vgpus"):
+                assert real[key] == check[key], key
+            assert real["changed"] == bool(real["actions"]) and (real.writes > 0) == real["changed"]
+            listed = [(one["uuid"], one["vf"], one["type"]) for one in real["vgpus"]]
+            assert set(listed) <= set(host.vgpus())
+            named = {entry["gpu"][0] for entry in scenario.layout}
+            assert sorted(listed) == sorted(one for one in host.vgpus() if host.kernel.devices[one[1]].gpu.address in named)
+            again = bring(host, scenario.layout).ok
+            assert again["actions"] == [] and again.writes == 0 and not again["changed"]
+            assert again["vgpus"] == real["vgpus"]
+            assert again["diff"]["before"] == again["diff"]["after"] == real["diff"]["after"]
+        assert host.kernel.harm == []
+        assert set(used) <= set(host.vgpus()), "a vGPU in use went or changed"
+
+
+def wanted_count(scenario, pf):
+    """How many vGPUs the layout wants on a GPU."""
+    return sum(vgpu.get("count", 1) for entry in scenario.layout if entry["gpu"] == [pf] for vgpu in entry["vgpus"])
+
+
+@given(scenarios(foreign=False, used=False))
+@settings(max_examples=60)
+def test_the_layout_is_what_is_there_afterwards(scenario):
+    with tempfile.TemporaryDirectory() as folder:
+        host = scenario.build(folder)
+        if bring(host, scenario.layout).failed:
+            event("refused")
+            return
+        for pf in scenario.gpus:
+            here = [one for one in host.vgpus() if host.kernel.devices[one[1]].gpu.address == pf]
+            assert len(here) == wanted_count(scenario, pf)
+            for entry in scenario.layout:
+                for vgpu in entry["vgpus"] if entry["gpu"] == [pf] else ():
+                    if "uuid" in vgpu:
+                        assert vgpu["uuid"] in [one[0] for one in here]
+
+
+@pytest.mark.parametrize("how", ["fail_at", "die_at"])
+@given(scenario=scenarios())
+@settings(max_examples=25)
+def test_a_failure_at_any_write_is_mended_by_the_next_run(how, scenario):
+    with tempfile.TemporaryDirectory() as folder:
+        clean = scenario.build(folder)
+        before = clean.vgpus()
+        outcome = bring(clean, scenario.layout)
+        if outcome.failed or not outcome.writes:
+            event("nothing to do")
+            return
+        goal = clean.vgpus()
+        staying = set(before) & set(goal)
+    for number in range(1, outcome.writes + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            host = scenario.build(folder)
+            assert host.vgpus() == before
+            setattr(host, how, number)
+            try:
+                broken = bring(host, scenario.layout)
+                assert how == "fail_at"
+                if broken.failed:
+                    assert broken["changed"] == bool(broken["actions"])
+                    assert broken["not_done"], "a failure names what was not done"
+            except Died:
+                assert how == "die_at"
+            setattr(host, how, None)
+            assert staying <= set(host.vgpus()), "a vGPU that was to stay was lost"
+            bring(host, scenario.layout).ok
+            assert host.vgpus() == goal
+            assert bring(host, scenario.layout).ok["actions"] == []
+            assert host.kernel.harm == []
+
+
+@given(scenario=scenarios(foreign=False, used=False))
+@settings(max_examples=25)
+def test_a_reboot_at_any_write_and_the_restore_lead_to_the_layout(scenario):
+    with tempfile.TemporaryDirectory() as folder:
+        clean = scenario.build(folder)
+        outcome = bring(clean, scenario.layout)
+        if outcome.failed or not outcome.writes:
+            event("nothing to do")
+            return
+        goal = clean.vgpus()
+    for number in range(1, outcome.writes + 2):
+        with tempfile.TemporaryDirectory() as folder:
+            host = scenario.build(folder)
+            host.die_at = number
+            try:
+                bring(host, scenario.layout)
+            except Died:
+                event("power cut")
+            host.die_at = None
+            host.reboot()
+            with host.counting_files():
+                report = restore.restore(host.ctx, 120, 0.5, lambda words: None)
+            assert not report.troubles
+            if "store the layout for the boot" in outcome["actions"] and number > 1:
+                assert host.vgpus() == goal, "the boot brings the new layout back"
+            bring(host, scenario.layout).ok
+            assert host.vgpus() == goal
+            assert bring(host, scenario.layout).ok["actions"] == []
+
+
+@given(scenario=scenarios(used=False), fault=st.sampled_from(["fail_at", "die_at"]), number=st.integers(1, 40))
+@settings(max_examples=60)
+def test_a_restore_that_is_broken_off_is_finished_by_the_next(scenario, fault, number):
+    with tempfile.TemporaryDirectory() as folder:
+        host = scenario.build(folder)
+        if bring(host, scenario.layout).failed:
+            event("refused")
+            return
+        stored = [one for one in host.vgpus() if one[0] in (host.get("/etc/nvidia-vgpu/layout.json") or "")]
+        host.reboot()
+        host.writes.clear()
+        setattr(host, fault, number)
+        with host.counting_files():
+            try:
+                restore.restore(host.ctx, 60, 0.5, lambda words: None)
+            except Died:
+                event("killed")
+            setattr(host, fault, None)
+            report = restore.restore(host.ctx, 60, 0.5, lambda words: None)
+            assert not report.troubles
+            assert host.vgpus() == stored
+            assert restore.restore(host.ctx, 60, 0.5, lambda words: None).done == []
