@@ -114,7 +114,10 @@ def test_temporary_files_go_where_told_and_away(dot_run, tmp_path):
 
 def test_dkms_conf_is_what_dkms_reads(unpacked, dot_run, tmp_path):
     run("sh", dot_run, "-x", "--target", tmp_path / "t")
-    script = 'kernelver=K; kernel_source_dir=D; . "$1"; echo "$PACKAGE_NAME $PACKAGE_VERSION $AUTOINSTALL ${BUILT_MODULE_NAME[*]} ${DEST_MODULE_LOCATION[1]}"; echo "${MAKE[0]}"'
+    script = (
+        'kernelver=K; kernel_source_dir=D; . "$1"; '
+        'echo "$PACKAGE_NAME $PACKAGE_VERSION $AUTOINSTALL ${BUILT_MODULE_NAME[*]} ${DEST_MODULE_LOCATION[1]}"; echo "${MAKE[0]}"'
+    )
     done = run("bash", "-c", script, "-", tmp_path / "t/kernel/dkms.conf")
     assert done.stdout.splitlines() == [
         "nvidia 550.163.02 yes nvidia nvidia_vgpu_vfio /kernel/drivers/video", "make KDIR=D KERNEL_UNAME=K"]
