@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The demo: a bare host with eight A40s becomes a vGPU host, while one watches.
+
+``up`` builds what is missing, boots the machine ``demo``, runs the playbook ``vgpu.kvm.site`` against it as a user
+would, and ends with a table of what the machine itself shows. ``down`` takes the machine away again. Both may be
+repeated: ``up`` on a machine that is up runs the playbook once more, which then changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = ROOT / "tests" / "demo"
+WORK = ROOT / ".build" / "demo"
+TWIN = ROOT / "tests" / "twin" / "twin"
+COLLECTIONS = ROOT / ".build" / "collections"
+NAME = "demo"
+START = time.monotonic()
+
+# Runs on the machine and reads only the kernel's files: "gpu <address> <driver> <VFs>" and
+# "vgpu <GPU> <VF> <type> <UUID>" lines, in order of the GPUs and of the VFs' numbers.
+READER = r"""
+cd /sys/bus/pci/devices
+for gpu in *; do
+  [ "$(cat $gpu/vendor)" = 0x10de ] || continue
+  [ -e $gpu/physfn ] && continue
+  driver=$(readlink $gpu/driver); driver=${driver##*/}
+  echo gpu $gpu ${driver:-none} $(cat $gpu/sriov_numvfs)
+  for number in $(seq 0 $(($(cat $gpu/sriov_numvfs) - 1))); do
+    vf=$(readlink $gpu/virtfn$number); vf=${vf##*/}
+    for mdev in $vf/????????-????-????-????-????????????; do
+      [ -e $mdev/mdev_type/name ] && read -r name < $mdev/mdev_type/name && echo vgpu $gpu $vf ${name##* } ${mdev##*/}
+    done
+  done
+done
+:
+"""
+
+
+class DemoError(Exception):
+    """Something went wrong that the user is told in one message."""
+
+
+@dataclass
+class Vgpu:
+    """A vGPU as the machine shows it."""
+
+    vf: str
+    type: str
+    uuid: str
+
+
+@dataclass
+class Gpu:
+    """A GPU as the machine shows it."""
+
+    address: str
+    driver: str
+    vfs: int
+    vgpus: list[Vgpu]
+
+
+def elapsed() -> str:
+    """Minutes and seconds since the demo began."""
+    seconds = int(time.monotonic() - START)
+    return f"{seconds // 60}:{seconds % 60:02d}"
+
+
+def say(text: str) -> None:
+    """Tell what happens now."""
+    print(f"\n== [{elapsed()}] {text}", flush=True)
+
+
+def environment() -> dict[str, str]:
+    """The environment for Ansible: this one, without settings of the user's own Ansible."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTHONPATH"))}
+    kept.update(
+        ANSIBLE_CONFIG=str(HERE / "ansible.cfg"),
+        ANSIBLE_HOME=str(WORK / "ansible"),
+        ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS),
+        PYTHONUNBUFFERED="1",
+    )
+    if sys.stdout.isatty():
+        kept["ANSIBLE_FORCE_COLOR"] = "1"
+    # Ansible stops where the locale is not UTF-8.
+    if "UTF-8" not in kept.get("LC_ALL", kept.get("LANG", "")).upper().replace("UTF8", "UTF-8"):
+        kept["LC_ALL"] = "C.UTF-8"
+    return kept
+
+
+def run(what: str, *command: str | Path, env: dict[str, str] | None = None) -> None:
+    """Run a command with its output on the screen; a failure ends the demo."""
+    code = subprocess.run([str(word) for word in command], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, check=False).returncode
+    if code:
+        raise DemoError(f"{what} failed (exit status {code}); what it said stands above.")
+
+
+def ask(what: str, *command: str | Path) -> str:
+    """Run a command and return its output; a failure ends the demo."""
+    done = subprocess.run(
+        [str(word) for word in command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        raise DemoError(f"{what} failed (exit status {done.returncode}); what it said stands above.")
+    return done.stdout
+
+
+def checksum(path: Path) -> str:
+    """The file's SHA-256, as the collection wants it."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def ansible_playbook() -> Path:
+    """The ansible-playbook beside this Python."""
+    path = Path(sys.executable).parent / "ansible-playbook"
+    if not path.exists():
+        raise DemoError(f"There is no {path}. Start the demo with 'make demo', which installs it.")
+    return path
+
+
+def inventory() -> tuple[Path, Path]:
+    """Write inventory and the bundle's variables for the machine that is up; return their paths."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    hosts = WORK / "hosts.yml"
+    hosts.write_text(ask("Asking how the machine is reached", TWIN, "inventory", NAME), encoding="utf-8")
+    answer = ask("Asking for the driver's bundle", TWIN, "bundle").split("\n")
+    bundle = Path([line for line in answer if line.strip()][-1])
+    variables = WORK / "bundle.json"
+    variables.write_text(
+        json.dumps({"vgpu_driver_bundle": str(bundle), "vgpu_driver_checksum": checksum(bundle)}, indent=2) + "\n",
+        encoding="utf-8",
+    )
+    # Ansible reads group_vars from beside an inventory.
+    link = WORK / "group_vars"
+    if not link.is_symlink():
+        link.symlink_to(HERE / "group_vars")
+    return hosts, variables
+
+
+def parse(text: str) -> list[Gpu]:
+    """The GPUs in what READER prints."""
+    gpus: dict[str, Gpu] = {}
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["gpu"]:
+            gpus[words[1]] = Gpu(words[1], words[2], int(words[3]), [])
+        elif words[:1] == ["vgpu"]:
+            gpus[words[1]].vgpus.append(Vgpu(*words[2:]))
+    return list(gpus.values())
+
+
+def table(gpus: list[Gpu]) -> str:
+    """One block a GPU: address, driver, VFs, and its vGPUs with VF, type and UUID."""
+    lines = [f"{'GPU':14}{'driver':9}{'VFs':>4}  {'vGPUs':>5}   {'VF':14}{'type':10}UUID"]
+    for gpu in gpus:
+        head = f"{gpu.address:14}{gpu.driver:9}{gpu.vfs:4}  {len(gpu.vgpus):5}   "
+        if not gpu.vgpus:
+            lines.append(head + "-")
+        for number, one in enumerate(gpu.vgpus):
+            lines.append((head if number == 0 else " " * len(head)) + f"{one.vf:14}{one.type:10}{one.uuid}")
+    lines.append(
+        f"{len(gpus)} GPUs, {sum(gpu.vfs for gpu in gpus)} VFs, {sum(len(gpu.vgpus) for gpu in gpus)} vGPUs"
+    )
+    return "\n".join(lines)
+
+
+def up() -> None:
+    """Bring the demo up."""
+    playbook = ansible_playbook()
+    say("Building what is not in the cache: image, kernel modules, driver bundle")
+    run("Building", TWIN, "build")
+    say(f"Booting the machine '{NAME}': a bare host with eight A40s, IOMMU off, no driver, GPUs meant for vfio-pci")
+    run("Booting", TWIN, "up", NAME)
+    hosts, variables = inventory()
+    run("Copying the collection", sys.executable, ROOT / "tests" / "tools" / "mirror.py")
+    say("Running the playbook vgpu.kvm.site over ssh, as the user 'ansible' with sudo; the host reboots once")
+    run("The playbook", playbook, "vgpu.kvm.site", "-i", hosts, "-e", f"@{variables}", env=environment())
+    say("What the machine itself shows now")
+    gpus = parse(ask("Reading the machine", TWIN, "ssh", NAME, READER))
+    if not gpus:
+        raise DemoError("The machine shows no GPU.")
+    print(table(gpus))
+    twin = TWIN.relative_to(ROOT)
+    say("Done. Log in and look:")
+    print(f"""\
+  {twin} ssh {NAME}                             a shell on the machine; sudo needs no password
+  {twin} ssh {NAME} sudo nvidia-vgpu status     its GPUs and vGPUs
+  {twin} ssh {NAME} nvidia-smi vgpu             the same, as NVIDIA's tool tells it
+  {twin} power-cut {NAME}                       cut the power; after the boot the same vGPUs are there again
+  make demo                                        run the playbook once more: it changes nothing
+  make demo-down                                   take the machine away
+""", end="")
+
+
+def down() -> None:
+    """Take the demo's machine away."""
+    say(f"Taking the machine '{NAME}' away")
+    run("Ending the machine", TWIN, "down", NAME)
+
+
+def main(arguments: list[str]) -> int:
+    """Run as a program."""
+    parser = argparse.ArgumentParser(description="A bare host with eight A40s becomes a vGPU host, while one watches.")
+    parser.add_argument("command", choices=["up", "down"])
+    command = {"up": up, "down": down}[parser.parse_args(arguments).command]
+    try:
+        command()
+    except DemoError as error:
+        print(f"\nThe demo stopped after {elapsed()}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\nStopped after {elapsed()}. 'make demo' goes on, 'make demo-down' cleans up.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
