@@ -99,6 +99,8 @@ class Host:
     def reboot(self):
         """VFs and vGPUs are gone, as are processes; the files stay."""
         self.kernel.processes.clear()
+        for ids in self.kernel.driver_ids.values():
+            ids.clear()
         for pf in self.kernel.pfs():
             pf.set_vfs(0)
             self.kernel.unregister(pf)

@@ -52,6 +52,11 @@ class Device:
         self.prefix = None  # of its types' folders, while it is an mdev parent
         self.gone = False
         self.folder = self._folder()
+        names = self.path.strip("/").split("/")
+        nodes = [kernel.top]
+        for name in names[:-1]:
+            nodes.append(nodes[-1].get(name) or kernel.root_folder())
+        self.place = (nodes + [self.folder], names)
 
     @property
     def gpu(self):
@@ -138,13 +143,13 @@ class Pf(Device):
                 }
             )
         for index in range(model.vfs):
-            self.folder.entries["virtfn%d" % index] = Link(self._vf_link(index))
+            self.folder.entries["virtfn%d" % index] = self._vf_link(index)
 
     def _vf_link(self, index):
         def target():
             return "../%s" % self.vfs[index].address if index < len(self.vfs) else None
 
-        return target
+        return Link(target, lambda: self.vfs[index].place)
 
     def _vf_address(self, index):
         domain, bus, rest = self.address.split(":")
@@ -452,11 +457,15 @@ class Kernel:
 
     def _find_bus_device(self, name):
         device = self.devices.get(name)
-        return Link(lambda: "../../.." + device.path[4:]) if device else None
+        return Link(lambda: "../../.." + device.path[4:], lambda: device.place) if device else None
 
     def _find_root(self, name):
         if not any("pci" + one.address[:7] == name for one in self.pfs()):
             return None
+        return self.root_folder()
+
+    def root_folder(self):
+        """A root bus, with the devices below it."""
         return Dir(find=lambda address: self.devices[address].folder if address in self.devices else None)
 
     def _find_group(self, name):

@@ -48,8 +48,10 @@ def _a40():
 
 
 A40 = FakeModel("0x2235", "NVIDIA A40", 48, 32, _a40())
-# An A40 with fewer VFs keeps tests of many runs short; nothing in the engine may know 32.
-SMALL_A40 = FakeModel("0x2235", "NVIDIA A40", 48, 6, _a40())
+# An A40 with fewer VFs and types keeps tests of many runs short; nothing in the engine may know 32.
+SMALL_A40 = FakeModel(
+    "0x2235", "NVIDIA A40", 48, 6, [one for one in A40.types if one.short in ("A40-8Q", "A40-8A", "A40-24Q", "A40-48A")]
+)
 T4 = FakeModel(
     "0x1eb8",
     "Tesla T4",

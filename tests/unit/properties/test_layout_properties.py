@@ -11,7 +11,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import restore
-from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died, Host
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import SMALL_A40, T4
@@ -213,6 +213,7 @@ def test_a_reboot_at_any_write_and_the_restore_lead_to_the_layout(scenario):
             assert not report.troubles
             if "store the layout for the boot" in outcome["actions"] and number > 1:
                 assert host.vgpus() == goal, "the boot brings the new layout back"
+            call(nvidia_sriov, host).ok
             bring(host, scenario.layout).ok
             assert host.vgpus() == goal
             assert bring(host, scenario.layout).ok["actions"] == []
