@@ -300,8 +300,9 @@ class _GpuPlanner:
             if not uuid:
                 uuid = stable_uuid(self.state.machine_id, self.gpu.address, slot.index, uuids_in_use)
             uuids_in_use.add(uuid)
-            self.placed.append(Placed(slot, vgpu_type, uuid))
-        self.placed.sort(key=lambda one: (one.slot.index is None, one.slot.index, one.uuid))
+            # On a PF the number only made the UUID: once the vGPU is there, nothing tells it any more.
+            self.placed.append(Placed(slot if self.gpu.sriov else Slot(slot.parent, None), vgpu_type, uuid))
+        self.placed.sort(key=lambda one: (one.slot.index or 0, one.uuid))
         return troubles
 
 

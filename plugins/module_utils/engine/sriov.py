@@ -219,6 +219,8 @@ def repair(ctx, pf, timeout):
     driver = ctx.sysfs.link(folder + "/driver")
     if ctx.sysfs.read_or(folder + "/driver_override", "(null)") not in ("", "(null)"):
         ctx.sysfs.write(folder + "/driver_override", "\n")
+    # An id left in the stub's list makes each later call of the script fail with "File exists".
+    pci_driver.forget_id(ctx.sysfs, "pci-pf-stub", ctx.sysfs.read(folder + "/device").replace("0x", ""))
     if driver == "pci-pf-stub":
         pci_driver.unbind(ctx, pf, driver, timeout)
         driver = None
