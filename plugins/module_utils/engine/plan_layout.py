@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid as uuids
 
-from . import address, diagnosis, store, vgpu_types
+from . import address, diagnosis, plan_definitions, store, vgpu_types
 from .errors import Trouble, raise_if_any
 from .steps import Step
 
@@ -386,7 +386,7 @@ def _steps(result, inventory, stored, definitions, options):
         for one in stored[gpu.address].vgpus if options.mdevctl and gpu.address in stored else ():
             # Ours from before, not there any more, but still defined.
             if one.uuid in definitions and one.uuid not in wanted | going:
-                result.steps.append(_undefine(gpu, definitions[one.uuid]))
+                result.steps.append(plan_definitions.undefine(gpu.address, definitions[one.uuid]))
         for owner, vgpu in result.removed:
             if owner is not gpu:
                 continue
@@ -401,7 +401,7 @@ def _steps(result, inventory, stored, definitions, options):
                 )
             )
             if options.mdevctl and vgpu.uuid in definitions:
-                result.steps.append(_undefine(gpu, definitions[vgpu.uuid]))
+                result.steps.append(plan_definitions.undefine(gpu.address, definitions[vgpu.uuid]))
         for one in result.placed.get(gpu.address, ()):
             if one.vgpu is None:
                 result.steps.append(
@@ -416,39 +416,9 @@ def _steps(result, inventory, stored, definitions, options):
                     )
                 )
             if options.mdevctl:
-                result.steps += _define(gpu, one, definitions.get(one.uuid))
-
-
-def _undefine(gpu, definition):
-    return Step(
-        "undefine",
-        gpu.address,
-        definition.parent,
-        "undefine %s in mdevctl" % definition.uuid,
-        uuid=definition.uuid,
-    )
-
-
-def _define(gpu, placed, definition):
-    """mdevctl's definition as it should be: this parent, this type, started by us alone."""
-    if definition:
-        same = (
-            definition.parent == placed.slot.parent
-            and definition.start == "manual"
-            and (definition.mdev_type.rsplit("-", 1)[-1] == placed.type.id)
-        )
-        if same:
-            return []
-    steps = [_undefine(gpu, definition)] if definition else []
-    return steps + [
-        Step(
-            "define",
-            gpu.address,
-            placed.slot.parent,
-            "define %s in mdevctl (manual)" % placed.uuid,
-            uuid=placed.uuid,
-        )
-    ]
+                result.steps += plan_definitions.define(
+                    gpu.address, one.uuid, one.slot.parent, one.type.id, definitions.get(one.uuid)
+                )
 
 
 def lines(inventory, result=None):

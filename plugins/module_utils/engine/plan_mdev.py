@@ -4,12 +4,11 @@
 
 from __future__ import annotations
 
-from . import address, diagnosis, vgpu_types
+from . import address, diagnosis, plan_definitions, vgpu_types
 from .errors import EngineError, Trouble, raise_if_any
 from .layout import check_uuid
 from .plan_layout import Options, stable_uuid
 from .steps import Step
-from .tools.mdevctl import Definition
 
 
 class Device:
@@ -92,32 +91,14 @@ def plan(inventory, state, wanted, definitions, options=None):
         )
     for device in wanted:
         if device.absent and options.mdevctl and device.uuid in definitions:
-            result.steps.append(_undefine(definitions[device.uuid]))
+            result.steps.append(plan_definitions.undefine(definitions[device.uuid].parent, definitions[device.uuid]))
     for gpu, parent, vgpu_type, uuid in creations:
         result.steps.append(
             Step("create", gpu.address, parent, "create %s (%s)" % (vgpu_type.short, uuid), uuid=uuid, type_id=vgpu_type.id, type=vgpu_type.short)
         )
     for uuid, parent, vgpu_type in result.devices if options.mdevctl else ():
-        definition = definitions.get(uuid)
-        if not _same(definition, parent, vgpu_type):
-            if definition:
-                result.steps.append(_undefine(definition))
-            result.steps.append(
-                Step("define", parent, parent, "define %s in mdevctl (manual)" % uuid, uuid=uuid)
-            )
+        result.steps += plan_definitions.define(parent, uuid, parent, vgpu_type.id, definitions.get(uuid))
     return result
-
-
-def _same(definition, parent, vgpu_type):
-    return isinstance(definition, Definition) and (
-        definition.parent,
-        definition.start,
-        definition.mdev_type.rsplit("-", 1)[-1],
-    ) == (parent, "manual", vgpu_type.id)
-
-
-def _undefine(definition):
-    return Step("undefine", definition.parent, definition.parent, "undefine %s in mdevctl" % definition.uuid, uuid=definition.uuid)
 
 
 def _plan_removal(device, existing, busy, options, removals):
