@@ -312,9 +312,8 @@ def _unlisted(inventory, wishes, stored, options, result):
     for gpu in inventory.gpus:
         if gpu.address in wishes:
             continue
-        ours = {one.uuid for one in stored[gpu.address].vgpus} if gpu.address in stored else set()
         for vgpu in gpu.vgpus:
-            if vgpu.uuid not in ours:
+            if gpu.address not in stored or not stored[gpu.address].owns(vgpu.uuid):
                 result.warnings.append(
                     "%s: the vGPU %s (%s) was not made by vgpu.kvm and its GPU is not in the layout; it stays"
                     % (vgpu.parent, vgpu.uuid, vgpu.type)
@@ -374,14 +373,21 @@ def stored_state(result, inventory, stored):
 
 def _steps(result, inventory, stored, definitions, options):
     """The store first: from then on a crash is finished by the boot or the next run."""
-    text = store.dumps(stored_state(result, inventory, stored))
-    if options.persist and text != store.dumps(list(stored.values())):
+    state = stored_state(result, inventory, stored)
+    for gpu in state:
+        # What is gone by now is forgotten, but not worth a write of its own.
+        gpu.former = stored[gpu.address].former if gpu.address in stored else []
+    unchanged = store.dumps(state) == store.dumps(list(stored.values()))
+    going = {vgpu.uuid for dummy, vgpu in result.removed}
+    for gpu in state:
+        gpu.former = [uuid for uuid in going if gpu.address in stored and stored[gpu.address].owns(uuid)]
+    text = store.dumps(state)
+    if options.persist and not unchanged:
         result.store_text = text
         result.steps.append(
             Step("store", None, store.PATH, "store the layout for the boot", content=text)
         )
     wanted = {one.uuid for many in result.placed.values() for one in many}
-    going = {vgpu.uuid for dummy, vgpu in result.removed}
     for gpu in inventory.gpus:
         for one in stored[gpu.address].vgpus if options.mdevctl and gpu.address in stored else ():
             # Ours from before, not there any more, but still defined.

@@ -231,12 +231,12 @@ def repair(ctx, pf, timeout):
 
 
 def _settled(ctx, pf, wanted, timeout):
-    """Waits until all VFs are there and usable; returns the last look."""
+    """Waits until all VFs are there and usable; returns the last look. A stranded PF won't come back by itself."""
     last = []
 
     def look():
         last[:] = [reader.read_one(ctx, pf, with_vgpus=False)]
-        return complete(last[0], wanted)
+        return complete(last[0], wanted) or last[0].driver in STRANDED
 
     until(ctx.clock, look, timeout)
     return last[0]

@@ -28,12 +28,21 @@ class StoredVgpu:
 
 
 class StoredGpu:
-    """A GPU as it should be after a boot. vfs: how many, 0 for none."""
+    """A GPU as it should be after a boot. vfs: how many, 0 for none.
 
-    def __init__(self, address, vfs, vgpus):
+    former: UUIDs of ours that were to be removed when the file was written. A run that was broken off
+    before it removed them is finished by the next one, which would take them for somebody else's.
+    """
+
+    def __init__(self, address, vfs, vgpus, former=()):
         self.address = address
         self.vfs = vfs
         self.vgpus = vgpus
+        self.former = list(former)
+
+    def owns(self, uuid):
+        """Whether the vGPU is one that we made here."""
+        return uuid in self.former or uuid in [one.uuid for one in self.vgpus]
 
 
 def loads(text):
@@ -52,6 +61,7 @@ def loads(text):
                     StoredVgpu(one["uuid"], one["parent"], one["vf_index"], one["type"])
                     for one in gpu["vgpus"]
                 ],
+                gpu.get("former", []),
             )
             for gpu in content["gpus"]
         }
@@ -70,14 +80,17 @@ def dumps(gpus):
         "comment": "Written by vgpu.kvm; nvidia-vgpu-restore.service makes these vGPUs at boot.",
         "version": VERSION,
         "gpus": [
-            {
-                "address": gpu.address,
-                "vfs": gpu.vfs,
-                "vgpus": [
-                    {"uuid": one.uuid, "parent": one.parent, "vf_index": one.index, "type": one.type}
-                    for one in gpu.vgpus
-                ],
-            }
+            dict(
+                {
+                    "address": gpu.address,
+                    "vfs": gpu.vfs,
+                    "vgpus": [
+                        {"uuid": one.uuid, "parent": one.parent, "vf_index": one.index, "type": one.type}
+                        for one in gpu.vgpus
+                    ],
+                },
+                **({"former": sorted(gpu.former)} if gpu.former else {})
+            )
             for gpu in sorted(gpus, key=lambda gpu: gpu.address)
         ],
     }
