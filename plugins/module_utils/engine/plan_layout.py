@@ -313,7 +313,7 @@ def _unlisted(inventory, wishes, stored, options, result):
         if gpu.address in wishes:
             continue
         for vgpu in gpu.vgpus:
-            if gpu.address not in stored or not stored[gpu.address].owns(vgpu.uuid):
+            if gpu.address not in stored or vgpu.uuid not in stored[gpu.address].uuids:
                 result.warnings.append(
                     "%s: the vGPU %s (%s) was not made by vgpu.kvm and its GPU is not in the layout; it stays"
                     % (vgpu.parent, vgpu.uuid, vgpu.type)
@@ -380,7 +380,7 @@ def _steps(result, inventory, stored, definitions, options):
     unchanged = store.dumps(state) == store.dumps(list(stored.values()))
     going = {vgpu.uuid for dummy, vgpu in result.removed}
     for gpu in state:
-        gpu.former = [uuid for uuid in going if gpu.address in stored and stored[gpu.address].owns(uuid)]
+        gpu.former = [uuid for uuid in going if gpu.address in stored and uuid in stored[gpu.address].uuids]
     text = store.dumps(state)
     if options.persist and not unchanged:
         result.store_text = text
@@ -389,10 +389,10 @@ def _steps(result, inventory, stored, definitions, options):
         )
     wanted = {one.uuid for many in result.placed.values() for one in many}
     for gpu in inventory.gpus:
-        for one in stored[gpu.address].vgpus if options.mdevctl and gpu.address in stored else ():
+        for uuid in stored[gpu.address].uuids if options.mdevctl and gpu.address in stored else ():
             # Ours from before, not there any more, but still defined.
-            if one.uuid in definitions and one.uuid not in wanted | going:
-                result.steps.append(plan_definitions.undefine(gpu.address, definitions[one.uuid]))
+            if uuid in definitions and uuid not in wanted | going:
+                result.steps.append(plan_definitions.undefine(gpu.address, definitions[uuid]))
         for owner, vgpu in result.removed:
             if owner is not gpu:
                 continue

@@ -40,9 +40,10 @@ class StoredGpu:
         self.vgpus = vgpus
         self.former = list(former)
 
-    def owns(self, uuid):
-        """Whether the vGPU is one that we made here."""
-        return uuid in self.former or uuid in [one.uuid for one in self.vgpus]
+    @property
+    def uuids(self):
+        """UUIDs of vGPUs that we made here."""
+        return [one.uuid for one in self.vgpus] + self.former
 
 
 def loads(text):
