@@ -11,6 +11,7 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import mdevctl
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died, Host
@@ -97,6 +98,11 @@ def scenarios(draw, foreign=True, used=True):
     )
 
 
+def defined(host):
+    """mdevctl's definitions, by UUID."""
+    return {uuid: (one.parent, one.mdev_type, one.start) for uuid, one in mdevctl.definitions(host.root).items()}
+
+
 def bring(host, layout, check=False):
     """Runs the module."""
     return call(nvidia_vgpu, host, check=check, layout=layout, settle=0.5)
@@ -127,6 +133,8 @@ def test_check_tells_what_real_does_and_a_second_run_does_nothing(scenario):
             again = bring(host, scenario.layout).ok
             assert again["actions"] == [] and again.writes == 0 and not again["changed"]
             assert again["vgpus"] == real["vgpus"]
+            if scenario.mdevctl:
+                assert {uuid: place[0] for uuid, place in defined(host).items()} == {one["uuid"]: one["vf"] for one in real["vgpus"]}
             assert again["diff"]["before"] == again["diff"]["after"] == real["diff"]["after"]
         assert host.kernel.harm == []
         assert set(used) <= set(host.vgpus()), "a vGPU in use went or changed"
@@ -156,14 +164,14 @@ def test_the_layout_is_what_is_there_afterwards(scenario):
 
 @pytest.mark.parametrize("how", ["fail_at", "die_at"])
 @given(scenario=scenarios())
-@settings(max_examples=25)
+@settings(max_examples=50)
 def test_a_failure_at_any_write_is_mended_by_the_next_run(how, scenario):
     with tempfile.TemporaryDirectory() as folder:
         clean = scenario.build(folder)
         before = clean.vgpus()
         outcome = bring(clean, scenario.layout)
         assume(not outcome.failed and outcome.writes)
-        goal = clean.vgpus()
+        goal, definitions = clean.vgpus(), defined(clean)
         staying = set(before) & set(goal)
     for number in range(1, outcome.writes + 1):
         with tempfile.TemporaryDirectory() as folder:
@@ -181,7 +189,7 @@ def test_a_failure_at_any_write_is_mended_by_the_next_run(how, scenario):
             setattr(host, how, None)
             assert staying <= set(host.vgpus()), "a vGPU that was to stay was lost"
             bring(host, scenario.layout).ok
-            assert host.vgpus() == goal
+            assert host.vgpus() == goal and defined(host) == definitions
             assert bring(host, scenario.layout).ok["actions"] == []
             assert host.kernel.harm == []
 
