@@ -59,8 +59,8 @@ module_param(sriov, int, 0444);
 MODULE_PARM_DESC(sriov, "0: no SR-IOV capability, as when the firmware has it off");
 static int vf_bar1_mb = 2;
 module_param(vf_bar1_mb, int, 0444);
-MODULE_PARM_DESC(vf_bar1_mb, "size of the VFs' BAR1; 8192: not enough MMIO, ENOMEM on sriov_numvfs");
-static int mmio_mb = 8192;
+MODULE_PARM_DESC(vf_bar1_mb, "size of the VFs' BAR1; 4096: not enough MMIO, ENOMEM on sriov_numvfs");
+static int mmio_mb = 4096;
 module_param(mmio_mb, int, 0444);
 MODULE_PARM_DESC(mmio_mb, "64-bit MMIO window per GPU");
 
@@ -89,6 +89,7 @@ struct complex {
 	struct gpu *gpu[BUSES];		/* index: low nibble of its bus */
 };
 static struct complex *complexes[256 / BUSES];
+static int windows;			/* MMIO windows given out: they lie side by side, below 1 TiB */
 
 static void put(struct fn *f, int off, int len, u32 v, u32 wm)
 {
@@ -287,7 +288,7 @@ static struct complex *complex_of(u8 b)
 	c->first = b / BUSES * BUSES;
 	c->sd.node = NUMA_NO_NODE;
 	c->busn = (struct resource){ .start = c->first, .end = c->first + BUSES - 1, .flags = IORESOURCE_BUS, .name = "twin bus" };
-	base = MMIO_BASE + c->first * each;
+	base = MMIO_BASE + windows++ * BUSES * each;
 	/* CPU address - offset = bus address below 4 GiB, for the 32-bit BARs */
 	c->mem32 = (struct resource){ .start = base, .end = base + (u64)BUSES * MMIO_32 - 1, .flags = IORESOURCE_MEM, .name = "twin MMIO" };
 	c->mem64 = (struct resource){ .start = base + (u64)BUSES * MMIO_32, .end = base + BUSES * each - 1,

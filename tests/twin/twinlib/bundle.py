@@ -8,11 +8,10 @@ import os
 import sys
 from pathlib import Path
 
-from . import cache, paths
+from . import cache, disk, paths
 from .image import Build
 from .progress import TwinError, say
 from .run import as_root, run
-from . import disk
 
 BUILDER = paths.BUNDLE / "build_bundle.py"
 
@@ -29,7 +28,8 @@ def path(built: Build) -> Path:
         ])
         _only_zip(folder)
 
-    key = cache.digest([paths.BUNDLE, paths.KERNEL / "nvidia", built.modules / "nvidia.ko"], built.kernel_version)
+    sources = [p for p in paths.BUNDLE.iterdir() if p.name not in ("tests", "__pycache__")]
+    key = cache.digest([*sorted(sources), paths.KERNEL / "nvidia", built.modules / "nvidia.ko"], built.kernel_version)
     return _only_zip(cache.product("bundle", key, make, "driver bundle"))
 
 

@@ -8,7 +8,7 @@ import argparse
 import subprocess
 import sys
 
-from . import bundle, cache, disk, faults, host_packages, image, inventory, qemu, snapshots, ssh, state
+from . import accel, bundle, cache, disk, faults, host_packages, image, inventory, qemu, snapshots, ssh, state
 from .progress import TwinError, say
 
 GPUS = 8
@@ -47,7 +47,7 @@ def _create(args: argparse.Namespace, name: str) -> state.Machine:
     built = image.build()
     machine = state.Machine(
         name=name, tier=args.tier, gpus=args.gpus, iommu=args.iommu, start=args.start, boot_iommu=args.boot_iommu == "on",
-        port=0, accel=qemu.accel(), memory_mib=args.memory, cpus=args.cpus, hardware=args.hw, key=str(image.ssh_key()),
+        port=0, accel=accel.find(), memory_mib=args.memory, cpus=args.cpus, hardware=args.hw, key=str(image.ssh_key()),
     )
     if args.tier == "quick":
         base = bundle.quick_disk(built)

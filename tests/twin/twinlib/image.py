@@ -155,7 +155,7 @@ def build_image(tree: Path, modules: Path) -> Path:
         disk.create(root, folder / "base.raw", fs_uuid, folder / "boot.img", folder / "core.img")
 
     key = cache.digest(
-        [paths.IMAGE, modules / "twin_hw.ko", key_file], str(tree), quick.INIT, str(disk.SIZE_GIB),
+        [paths.IMAGE, modules / "twin_hw.ko", key_file], str(tree), quick.INIT, *quick.MODULES, *quick.PROGRAMS, str(disk.SIZE_GIB),
         *[data.hex() for data in firmware.values()],
     )
     return cache.product("image", key, make, "image")

@@ -4,50 +4,25 @@
 
 from __future__ import annotations
 
-import fcntl
-import functools
 import os
 import signal
 import time
 
-from . import cache, monitor, paths, ssh
+from . import accel, cache, monitor, paths, ssh
 from .progress import TwinError, say
 from .run import run
 from .state import Machine
 
-KVM_GET_API_VERSION = 0xAE00
-KVM_CREATE_VM = 0xAE01
 QUICK_CMDLINE = "console=ttyS0 quiet mitigations=off net.ifnames=0 panic=5 root=/dev/vda2"
 IOMMU_ON = {"intel": " intel_iommu=on iommu=pt", "amd": " iommu=pt", "none": ""}
 # The IOMMU comes first: AMD's takes the first free slot, 00:01.0, which acpi.py names.
 IOMMU_DEVICE = {"intel": ["-device", "intel-iommu,intremap=on"], "amd": ["-device", "amd-iommu,intremap=on"], "none": []}
 
 
-@functools.lru_cache(maxsize=None)
-def accel() -> str:
-    """`kvm` where a KVM machine can really be made, `tcg` (software emulation) elsewhere."""
-    try:
-        handle = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return "tcg"
-    try:
-        if fcntl.ioctl(handle, KVM_GET_API_VERSION) != 12:
-            return "tcg"
-        os.close(fcntl.ioctl(handle, KVM_CREATE_VM, 0))
-        return "kvm"
-    except OSError:
-        return "tcg"
-    finally:
-        os.close(handle)
-
-
 def command_line(machine: Machine, load_tag: str = "") -> list[str]:
     """The whole QEMU command; paths are relative to the machine's folder."""
-    argv = ["qemu-system-x86_64", "-name", f"guest=twin-{machine.name},process=twin-{machine.name}"]
-    if machine.accel == "kvm":
-        argv += ["-accel", "kvm", "-cpu", "host"]
-    else:
-        argv += ["-accel", "tcg,thread=multi", "-cpu", "max"]
+    argv = ["qemu-system-x86_64", "-name", f"guest=twin-{machine.name},debug-threads=off"]
+    argv += ["-accel", {"kvm": "kvm", "tcg": "tcg,thread=multi"}[machine.accel], "-cpu", accel.CPU[machine.accel]]
     argv += [
         "-machine", "q35" + (",kernel-irqchip=split" if machine.accel == "kvm" else ""),
         "-smp", str(machine.cpus), "-m", str(machine.memory_mib), "-nodefaults", "-display", "none", "-vga", "none",

@@ -10,7 +10,8 @@ from pathlib import Path
 from .cpio import Archive
 from .progress import TwinError
 
-MODULES = ("virtio_pci", "virtio_blk", "ext4", "virtio_net", "virtio_rng", "twin_hw")
+# crc32c_generic: ext4 asks for it by alias when it mounts, so modules.dep does not name it.
+MODULES = ("virtio_pci", "virtio_blk", "crc32c_generic", "ext4", "virtio_net", "virtio_rng", "twin_hw")
 PROGRAMS = ("sh", "mount", "insmod", "run-init", "sleep")
 INIT = """#!/bin/sh
 export PATH=/bin

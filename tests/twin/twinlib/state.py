@@ -71,7 +71,7 @@ class Machine:
             command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except (OSError, ValueError):
             return 0
-        return pid if f"twin-{self.name}".encode() in command.split(b"\0") else 0
+        return pid if f"guest=twin-{self.name},".encode() in command else 0  # pids are used again
 
     def save(self) -> None:
         """Write machine.json."""
