@@ -126,7 +126,8 @@ class Twin:
 
     def module(self, module: str, check: bool = False, **arguments: object) -> dict:
         """Run one module of the collection as root; return its result (with failed: true if it failed)."""
-        argv = ["ansible", "-i", str(self.inventory), "all", "--become", "-m", f"vgpu.kvm.{module}", "-a", json.dumps(arguments)]
+        argv = ["ansible", "-i", str(self.inventory), "all", "--become", "-m", f"vgpu.kvm.{module}"]
+        argv += ["-a", json.dumps(arguments)] if arguments else []
         run = self._ansible(argv + (["--check"] if check else []))
         assert run.lines, run.out
         return dict(run.lines[-1]["result"], failed=run.lines[-1]["outcome"] != "ok")
