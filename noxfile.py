@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import nox
 from nox.command import CommandFailed
@@ -38,18 +39,18 @@ CORES = {"2.19": ("3.11", "3.12", "3.13"), "2.18": ("3.11", "3.12", "3.13"), "2.
 OLDEST_TARGET = "3.8"
 OLDEST_TARGET_CORE = "2.18"
 
-nox.options.default_venv_backend = "venv"
-nox.options.reuse_venv = "yes"
-nox.options.error_on_missing_interpreters = True
+nox.options.stop_on_first_error = False
 nox.needs_version = ">=2024.10.9"
 
 
 class Steps:
     """Runs the steps of one session and counts what they found."""
 
-    def __init__(self, session: nox.Session) -> None:
-        """Start with an empty result file."""
+    def __init__(self, session: nox.Session, python: str, venv: Path) -> None:
+        """Start with an empty result file; the steps run in the environment *venv*, made with *python*."""
         self.session = session
+        self.python = python
+        self.venv = venv
         self.failed: list[str] = []
         RESULTS.mkdir(parents=True, exist_ok=True)
         self.file = RESULTS / f"{session.name}.jsonl"
@@ -67,9 +68,11 @@ class Steps:
         """Run *command* as one step; with *junit* (file or folder of JUnit reports) count its tests instead."""
         for old in reports(junit):
             old.unlink()
+        program = self.venv / "bin" / command[0]
+        command = (str(program) if program.exists() else command[0], *command[1:])
         self.session.log(f"step: {step}")
         try:
-            self.session.run(*command, **options)
+            self.session.run(*command, external=True, **options)
             good = True
         except CommandFailed:
             good = False
@@ -114,18 +117,21 @@ def count(files: Iterable[Path]) -> tuple[int, int, int]:
     return passed, failed, skipped
 
 
-def install(session: nox.Session, *names: str) -> None:
-    """Fill the session's environment from ``requirements/NAME.txt``, unless it already is."""
-    digest = hashlib.sha256()
+def install(session: nox.Session, steps: Steps, *names: str) -> None:
+    """Make the session's environment from ``requirements/NAME.txt``, unless it is there, and put it first on PATH."""
+    digest = hashlib.sha256(str(steps.python).encode())
     for file in sorted(REQUIREMENTS.glob("*.txt")):
         digest.update(file.read_bytes())
+    stamp = steps.venv / "installed.txt"
     wanted = digest.hexdigest() + " " + " ".join(names)
-    stamp = Path(session.virtualenv.location) / "installed.txt"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
-        return
-    arguments = [word for name in names for word in ("-r", str(REQUIREMENTS / f"{name}.txt"))]
-    session.install("--disable-pip-version-check", *arguments)
-    stamp.write_text(wanted, encoding="utf-8")
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+        session.run(steps.python, "-m", "venv", "--clear", str(steps.venv), external=True)
+        arguments = [word for name in names for word in ("-r", str(REQUIREMENTS / f"{name}.txt"))]
+        pip = (str(steps.venv / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check")
+        session.run(*pip, "install", *arguments, external=True)
+        stamp.write_text(wanted, encoding="utf-8")
+    session.env["PATH"] = os.pathsep.join([str(steps.venv / "bin"), os.environ["PATH"]])
+    session.env["VIRTUAL_ENV"] = str(steps.venv)
 
 
 def collection(session: nox.Session) -> Path:
@@ -143,7 +149,7 @@ def session_of(name: str, venv: str, releases: tuple[str, ...] = ("3.11", "3.12"
         python = pythons.find(releases)
 
         def body(session: nox.Session) -> None:
-            steps = Steps(session)
+            steps = Steps(session, python or "", VENVS / venv)
             if python:
                 function(session, steps)
             else:
@@ -151,10 +157,8 @@ def session_of(name: str, venv: str, releases: tuple[str, ...] = ("3.11", "3.12"
             steps.finish()
 
         body.__doc__ = function.__doc__
-        if python:
-            nox.session(name=name, python=str(python), venv_location=str(VENVS / venv))(body)
-        else:
-            nox.session(name=name, python=False)(body)
+        # nox would give each session an environment of its own; sessions with the same tools share one here.
+        nox.session(name=name, python=False)(body)
 
     return register
 
@@ -162,12 +166,14 @@ def session_of(name: str, venv: str, releases: tuple[str, ...] = ("3.11", "3.12"
 @session_of("lint", "lint")
 def lint(session: nox.Session, steps: Steps) -> None:
     """Check YAML, roles, playbooks, changelog fragments, licences and the rules of this project."""
-    install(session, "lint")
+    install(session, steps, "lint")
     with session.chdir(collection(session)):
         steps.run("yamllint", "yamllint", "--strict", ".")
         steps.run("ansible-lint", "ansible-lint", "--offline", "--strict", "--profile", "production")
         steps.run("changelog", "antsibull-changelog", "lint")
+    with session.chdir(ROOT):
         steps.run("licences", "reuse", "lint", "--lines")
+    with session.chdir(BUILD / "collections" / "ansible_collections" / "vgpu" / "kvm"):
         steps.run("project rules", "python", "tests/tools/project_rules.py")
         steps.run("role READMEs", "python", "tests/tools/role_readmes.py", "--check")
 
@@ -175,7 +181,7 @@ def lint(session: nox.Session, steps: Steps) -> None:
 @session_of("docs", "docs")
 def docs(session: nox.Session, steps: Steps) -> None:
     """Check the documentation of modules and roles."""
-    install(session, "docs")
+    install(session, steps, "docs")
     with session.chdir(collection(session)):
         steps.run(
             "antsibull-docs",
@@ -184,11 +190,11 @@ def docs(session: nox.Session, steps: Steps) -> None:
         )
 
 
-def ansible_test(session: nox.Session, core: str) -> tuple[Path, dict[str, str], str]:
+def ansible_test(session: nox.Session, steps: Steps, core: str) -> tuple[Path, dict[str, str], str]:
     """Prepare for ansible-test; return the collection's copy, the environment, and this Python's release."""
-    install(session, f"core-{core}")
+    install(session, steps, f"core-{core}")
     path = collection(session)
-    python = str(Path(session.bin) / "python")
+    python = str(steps.venv / "bin" / "python")
     home = subprocess.run(
         [python, str(ROOT / "tests" / "tools" / "seed_ansible_test.py"), python], check=True, stdout=subprocess.PIPE, text=True
     ).stdout.strip()
@@ -204,7 +210,7 @@ def register_core(core: str, releases: tuple[str, ...]) -> None:
     @session_of(f"sanity-{core}", f"core-{core}", releases)
     def sanity(session: nox.Session, steps: Steps) -> None:
         """Run all sanity tests of this ansible-core."""
-        path, env, release = ansible_test(session, core)
+        path, env, release = ansible_test(session, steps, core)
         output = path / "tests" / "output" / "junit"
         with session.chdir(path):
             steps.run(
@@ -226,7 +232,7 @@ def register_core(core: str, releases: tuple[str, ...]) -> None:
             link = folder / f"python{OLDEST_TARGET}"
             link.unlink(missing_ok=True)
             link.symlink_to(target)
-            path_value = os.pathsep.join([str(session.bin), str(folder), os.environ["PATH"]])
+            path_value = os.pathsep.join([str(steps.venv / "bin"), str(folder), os.environ["PATH"]])
             steps.run(
                 step,
                 *("ansible-test", "sanity", "--python", OLDEST_TARGET, "--requirements", "--junit", "--color", "no"),
@@ -238,7 +244,7 @@ def register_core(core: str, releases: tuple[str, ...]) -> None:
     @session_of(f"units-{core}", f"core-{core}", releases)
     def units(session: nox.Session, steps: Steps) -> None:
         """Run the unit and property tests as Ansible does."""
-        path, env, release = ansible_test(session, core)
+        path, env, release = ansible_test(session, steps, core)
         with session.chdir(path):
             steps.run(
                 f"units {core}",
@@ -254,7 +260,7 @@ for _core, _releases in CORES.items():
 
 def pytest(session: nox.Session, steps: Steps, step: str, *arguments: str, runner: tuple[str, ...] = ("python", "-m", "pytest")) -> None:
     """Run plain pytest as one step that counts its tests."""
-    report = RESULTS / f"{session.name}-{step.replace(' ', '-')}.xml"
+    report = RESULTS / f"{session.name}-{re.sub(r'[^a-z0-9.]+', '-', step)}.xml"
     options = ("-p", "no:cacheprovider", "-ra", f"--junitxml={report}")
     steps.run(step, *runner, *options, *arguments, *session.posargs, junit=report)
 
@@ -262,20 +268,20 @@ def pytest(session: nox.Session, steps: Steps, step: str, *arguments: str, runne
 @session_of("engine", "test")
 def engine(session: nox.Session, steps: Steps) -> None:
     """Run the unit and property tests with plain pytest and say what they covered."""
-    install(session, "test")
+    install(session, steps, "test")
     path = collection(session)
     session.env["PYTHONPATH"] = str(BUILD / "collections")
     session.env["COVERAGE_FILE"] = str(BUILD / "coverage")
     with session.chdir(path):
         runner = ("coverage", "run", "--branch", "--source", "plugins", "-m", "pytest")
         pytest(session, steps, "engine", "tests/unit", runner=runner)
-        session.run("coverage", "report", "--skip-covered", success_codes=[0, 1])
+        session.run(str(steps.venv / "bin" / "coverage"), "report", "--skip-covered", external=True, success_codes=[0, 1])
 
 
 @session_of("twin_unit", "test")
 def twin_unit(session: nox.Session, steps: Steps) -> None:
     """Test the twin's launcher and its driver bundle; no machine is booted."""
-    install(session, "test")
+    install(session, steps, "test")
     for folder in ("tests/twin/tests", "tests/twin/bundle/tests", "tests/tools/tests"):
         pytest(session, steps, folder, folder, "-m", "not booted")
 
@@ -283,9 +289,9 @@ def twin_unit(session: nox.Session, steps: Steps) -> None:
 @session_of("system", "test")
 def system(session: nox.Session, steps: Steps) -> None:
     """Test the modules and playbooks against a booted twin."""
-    install(session, "test")
+    install(session, steps, "test")
     collection(session)
-    steps.run("twin build", "tests/twin/twin", "build", external=True)
+    steps.run("twin build", "tests/twin/twin", "build")
     if not steps.failed:
         pytest(session, steps, "system", "tests/system")
 
@@ -293,9 +299,9 @@ def system(session: nox.Session, steps: Steps) -> None:
 @session_of("molecule", "test")
 def molecule(session: nox.Session, steps: Steps) -> None:
     """Take a whole twin through its life: create, check, converge, idempotence, power cut, verify, destroy."""
-    install(session, "test")
+    install(session, steps, "test")
     collection(session)
-    steps.run("twin build", "tests/twin/twin", "build", external=True)
+    steps.run("twin build", "tests/twin/twin", "build")
     if steps.failed:
         return
     with session.chdir(ROOT / "extensions"):
@@ -309,7 +315,7 @@ def molecule(session: nox.Session, steps: Steps) -> None:
 @session_of("demo", "test")
 def demo(session: nox.Session, steps: Steps) -> None:
     """Bring the demo up as a newcomer would, and down again."""
-    install(session, "test")
+    install(session, steps, "test")
     collection(session)
     steps.run("demo up", "python", "tests/demo/demo.py", "up")
     steps.run("demo down", "python", "tests/demo/demo.py", "down")

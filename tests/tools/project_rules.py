@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Rules of this project that no linter knows. Prints every breach as path:line: text; exit status 1 if there is one.
+
+1. What users get (plugins, roles, playbooks) does not know of the twin that it is tested on.
+2. No ``except:`` and no ``except Exception:`` there: an error that was not foreseen must be seen.
+3. Nobody sleeps for a fixed time: only the engine's polling (waiting.py) calls sleep, and no task pauses.
+4. No shell: ``ansible.builtin.shell`` and ``shell=True`` are out.
+5. Roles read ``ansible_facts['x']``, never injected facts, and no task ignores its errors.
+6. Nothing is left half done: no to-do marks. Every Python file has postponed annotations.
+7. No paths of a developer's machine and no package registry's host name.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ("plugins/", "roles/", "playbooks/")
+POLLING = "plugins/module_utils/engine/waiting.py"
+
+# (where, what it must not match, what to say)
+MACHINE = re.compile(r"(?<![\w./~$}-])/wor" + r"k/|/root/\.py" + r"env|files\.python" + r"hosted\.org|\bpypi\." + r"org\b")
+TEXT_RULES = (
+    (SHIPPED, re.compile(r"\btwins?\b|twin[-_]", re.IGNORECASE), "names the twin; nothing that users get may know of it"),
+    (("",), re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b"), "to-do mark; finish it or describe the limit"),
+    (("",), MACHINE, "names a machine's path or a registry's host"),
+)
+YAML_RULES = (
+    (re.compile(r"^\s*(-\s+)?ansible\.builtin\.(shell|pause)\s*:"), "shell and pause are out: use a module, poll with a deadline"),
+    (re.compile(r"^\s*ignore_errors\s*:"), "ignore_errors hides failures: use failed_when"),
+    (
+        re.compile(r"\bansible_(distribution|os_family|kernel|pkg_mgr|processor|architecture|hostname|fqdn|virtualization|system|python)\w*\b(?!\s*:)"),
+        "injected fact: write ansible_facts['x']",
+    ),
+)
+
+
+def listed() -> list[str]:
+    """Return the paths that git would carry."""
+    out = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z", "-co", "--exclude-standard"], check=True, stdout=subprocess.PIPE).stdout
+    return sorted(name for name in out.decode().split("\0") if name and (ROOT / name).is_file())
+
+
+def python_breaches(name: str, text: str) -> list[tuple[int, str]]:
+    """Return (line, text) for each breach that takes a parser to see."""
+    found = []
+    tree = ast.parse(text, filename=name)
+    shipped = name.startswith(SHIPPED)
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    code = [node for node in tree.body if not isinstance(node, ast.Expr)]
+    if code and not any(alias.name == "annotations" for node in imports for alias in node.names):
+        found.append((1, "lacks: from __future__ import annotations"))
+    for node in ast.walk(tree):
+        if shipped and isinstance(node, ast.ExceptHandler):
+            names = [None] if node.type is None else [item for item in ast.walk(node.type) if isinstance(item, ast.Name)]
+            if any(item is None or item.id in ("Exception", "BaseException") for item in names):
+                found.append((node.lineno, "catches everything: name the errors that are expected"))
+        if shipped and isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called == "sleep" and name != POLLING:
+                found.append((node.lineno, "sleeps: poll with a deadline (engine/waiting.py)"))
+            for keyword in node.keywords:
+                if keyword.arg in ("shell", "use_unsafe_shell") and getattr(keyword.value, "value", True) is not False:
+                    found.append((node.lineno, "runs a shell: pass a list of arguments"))
+    return found
+
+
+def breaches(name: str, text: str) -> list[tuple[int, str]]:
+    """Return (line, text) for each rule that the file *name* with this *text* breaks."""
+    found = []
+    lines = text.splitlines()
+    for where, pattern, message in TEXT_RULES:
+        if name.startswith(where):
+            found += [(number, message) for number, line in enumerate(lines, 1) if pattern.search(line)]
+    if name.startswith(("roles/", "playbooks/")) and name.endswith((".yml", ".yaml")):
+        for pattern, message in YAML_RULES:
+            found += [(number, message) for number, line in enumerate(lines, 1) if pattern.search(line.split(" #")[0])]
+    if name.endswith(".py"):
+        found += python_breaches(name, text)
+    return sorted(found)
+
+
+def main() -> int:
+    """Run as a program."""
+    bad = files = 0
+    for name in listed():
+        try:
+            text = (ROOT / name).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        files += 1
+        for line, message in breaches(name, text):
+            print(f"{name}:{line}: {message}")
+            bad += 1
+    print(f"{bad} breaches in {files} files")
+    return 1 if bad or not files else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

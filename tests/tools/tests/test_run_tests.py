@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The summary must not turn a failure, or nothing at all, into a success."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import run_tests  # noqa: E402
+
+
+def line(**values: object) -> str:
+    """Return one line of a result file."""
+    return json.dumps({"step": "s", "passed": 0, "failed": 0, "skipped": 0, "not_run": "", **values})
+
+
+def test_sums_steps() -> None:
+    """Steps add up."""
+    outcome = run_tests.collect("x", 0, 1.0, [line(passed=3), line(passed=2, skipped=1)])
+    assert (outcome.passed, outcome.failed, outcome.skipped) == (5, 0, 1)
+
+
+def test_status_without_counted_failure_is_a_failure() -> None:
+    """A session that dies outside of its tests counts as one failure."""
+    assert run_tests.collect("x", 1, 1.0, [line(passed=3)]).failed == 1
+
+
+def test_nothing_run_is_a_failure() -> None:
+    """A session that tested nothing is no success."""
+    assert run_tests.collect("x", 0, 1.0, []).failed == 1
+
+
+def test_missing_interpreter_is_a_note() -> None:
+    """What cannot run here is named and does not fail, unless the session says so."""
+    outcome = run_tests.collect("x", 0, 1.0, [line(not_run="no Python 3.13 found")])
+    assert outcome.failed == 0
+    assert outcome.not_run == ["s: not run: no Python 3.13 found"]
+
+
+def test_last_line_is_the_plain_summary() -> None:
+    """CI reads the last line."""
+    lines = run_tests.summary([run_tests.collect("x", 0, 1.0, [line(passed=3)]), run_tests.collect("y", 1, 1.0, [line(failed=2)])])
+    assert lines[-1] == "3 passed, 2 failed"
+    assert "FAILED s: 2 failed" in lines
