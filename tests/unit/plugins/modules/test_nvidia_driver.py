@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Installing the driver and taking it out of its bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import zipfile
+from collections import namedtuple
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import driver_install
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_driver_bundle
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S
+
+RUN = "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run"
+UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
+
+
+def bare(host):
+    """A host without any driver of NVIDIA's."""
+    host.on_disk = None
+    host.kernel.loaded.clear()
+    os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
+    for pf in host.kernel.pfs():
+        pf.driver = None
+    return host
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A driver package on the host."""
+    path = tmp_path / RUN
+    path.write_text("")
+    return str(path)
+
+
+# --- nvidia_driver
+
+
+def test_installed_once(make_host, package):
+    host = bare(make_host())
+    check = call(nvidia_driver, host, check=True, src=package).ok
+    assert not [argv for argv in host.calls if argv[0] == "sh"]
+    real = call(nvidia_driver, host, src=package, load=False).ok
+    assert real["actions"] == check["actions"] == ["install the vGPU host driver 550.163.02"] and real["diff"] == check["diff"]
+    (argv,) = [argv for argv in host.calls if argv[0] == "sh"]
+    assert argv == ["sh", package, "--silent", "--dkms", "--no-nouveau-check", "--skip-module-load", "--skip-module-unload"]
+    assert real["driver"] == {"loaded": None, "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False}
+    again = call(nvidia_driver, host, src=package).ok
+    assert not again["changed"] and again["diff"]["before"] == again["diff"]["after"]
+
+
+def wish(**changes):
+    """Wishes with the module's defaults."""
+    values = {
+        "present": True, "version": None, "src": None, "dkms": True, "load": True, "disable_nouveau": False,
+        "module_type": "auto", "replace_ordinary": False, "extra": [], "tmpdir": None,
+    }
+    values.update(changes)
+    return driver_install.Wish(**values)
+
+
+def test_arguments_of_the_installer():
+    assert driver_install.arguments(wish(), "550.163.02", None) == ["--silent", "--dkms"]
+    old = driver_install.arguments(wish(load=False, dkms=False), "535.161.05", "proprietary")
+    assert old == ["--silent", "--no-nouveau-check"], "--skip-module-load came with 550"
+    new = driver_install.arguments(wish(disable_nouveau=True, tmpdir="/var/tmp", extra=["--no-systemd"]), "580.65.05", "open")
+    assert new == ["--silent", "--dkms", "--disable-nouveau", "--kernel-module-type=open", "--tmpdir=/var/tmp", "--no-systemd"]
+
+
+def test_version_in_a_name():
+    assert driver_install.version_in(RUN) == "550.163.02"
+    assert driver_install.version_in("/x/550.1/nvidia-vgpu-ubuntu-580_580.95.02_amd64.deb") == "580.95.02"
+    assert driver_install.version_in("NVIDIA-vGPU-rhel-9.4-550.163.02.x86_64.rpm") == "550.163.02"
+    assert driver_install.version_in("NVIDIA.run") is None and driver_install.version_in(None) is None
+
+
+def test_what_must_not_be_is_told_at_once(make_host, tmp_path):
+    host = make_host().vfs_on()
+    host.add("0000:e8:00.4", "A40-8Q", UUID)
+    host.kernel.use(UUID)
+    outcome = call(nvidia_driver, host, src=str(tmp_path / "NVIDIA-Linux-x86_64-570.86.01-vgpu-kvm.run"), version="580.65.05")
+    assert sorted(outcome.codes) == ["in_use", "package_missing", "wrong_version"] and "VM web1" in outcome.msg
+    assert host.on_disk == "550.163.02"
+    assert call(nvidia_driver, host, state="absent").codes == ["in_use"]
+    assert call(nvidia_driver, host, src="/x/NVIDIA.run").codes == ["no_version"]
+
+
+def test_an_ordinary_driver_is_replaced_only_when_told(make_host, package):
+    host = bare(make_host())
+    host.on_disk = "550.163.01"
+    outcome = call(nvidia_driver, host, src=package)
+    assert outcome.codes == ["driver_ordinary"] and "550.163.01" in outcome.msg and "replace_ordinary" in outcome.msg
+    outcome = call(nvidia_driver, host, src=package, replace_ordinary=True)
+    assert outcome.codes == ["no_uninstaller"] and outcome["not_done"][1].startswith("install")
+    host.put("/usr/bin/nvidia-uninstall", "", 0o755)
+    outcome = call(nvidia_driver, host, src=package, replace_ordinary=True).ok
+    assert outcome["actions"] == ["uninstall the ordinary driver 550.163.01", "install the vGPU host driver 550.163.02 in place of 550.163.01"]
+    assert host.on_disk == "550.163.02"
+
+
+def test_uninstalled(make_host):
+    host = make_host()
+    host.put("/usr/bin/nvidia-uninstall", "", 0o755)
+    assert call(nvidia_driver, host, state="absent").ok["actions"] == ["uninstall the driver 550.163.02"]
+    assert host.on_disk is None
+    bare_host = bare(make_host())
+    assert not call(nvidia_driver, bare_host, state="absent").ok["changed"]
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (Result(1, "ERROR: Unable to build the kernel module\n"), ["rc 1", "Unable to build"]),
+        (Result(124, "building\n", True), ["did not end within 1800 s", "building"]),
+        (Result(0, "done\n"), ["reported success", "driver on disk is none"]),
+    ],
+)
+def test_a_failed_installation_shows_the_log(make_host, package, answer, words):
+    host = bare(make_host())
+    host.put("/var/log/nvidia-installer.log", "begin\n\ncc: not found\n")
+    real = host.command
+    host.ctx.command = lambda argv, timeout, env=None: answer if argv[0] == "sh" else real(argv, timeout, env)
+    outcome = call(nvidia_driver, host, src=package)
+    assert outcome.codes == ["install_failed"]
+    for word in words + ["cc: not found", "/var/log/nvidia-installer.log"]:
+        assert word in outcome.msg
+
+
+def test_the_flavour_follows_the_gpus(make_host, tmp_path):
+    new = tmp_path / "NVIDIA-Linux-x86_64-580.65.05-vgpu-kvm.run"
+    new.write_text("")
+    host = bare(make_host(gpus=[("0000:e8:00.0", L40S)]))
+    call(nvidia_driver, host, src=str(new)).ok
+    assert "--kernel-module-type=open" in [argv for argv in host.calls if argv[0] == "sh"][0]
+    host = bare(make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", L40S)]))
+    outcome = call(nvidia_driver, host, src=str(new))
+    assert outcome.codes == ["mixed_flavours"] and "0000:e7:00.0 (A40)" in outcome.msg and "0000:e8:00.0 (L40S)" in outcome.msg
+    call(nvidia_driver, host, src=str(new), module_type="open").ok
+
+
+# --- nvidia_driver_bundle
+
+HOST_MEMBER = "Host_Drivers/" + RUN
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """Builds zips: members by name."""
+
+    def build(members, name="NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"):
+        path = str(tmp_path / name)
+        with zipfile.ZipFile(path, "w") as handle:
+            for member, content in members.items():
+                handle.writestr(member, content)
+        return path
+
+    return build
+
+
+GOOD = {
+    HOST_MEMBER: "host driver",
+    "Host_Drivers/nvidia-vgpu-ubuntu-550_550.163.02_amd64.deb": "deb",
+    "Guest_Drivers/NVIDIA-Linux-x86_64-550.163.01-grid.run": "guest driver",
+    "Guest_Drivers/nvidia-linux-grid-550_550.163.01_amd64.deb": "guest deb",
+    "Guest_Drivers/nvidia-linux-grid-550-550.163.01-1.x86_64.rpm": "guest rpm",
+    "Signing_Keys/readme.txt": "",
+}
+
+
+def test_a_package_is_taken_out_once(make_host, bundle, tmp_path):
+    host, src, dest = make_host(), bundle(GOOD), str(tmp_path / "out")
+    digest = hashlib.sha256(open(src, "rb").read()).hexdigest()
+    check = call(nvidia_driver_bundle, host, check=True, src=src, dest=dest, checksum="sha256:" + digest.upper()).ok
+    assert not os.path.exists(dest)
+    real = call(nvidia_driver_bundle, host, src=src, dest=dest, checksum="sha256:" + digest).ok
+    assert (real["path"], real["version"], real["actions"], real["diff"]) == (dest + "/" + RUN, "550.163.02", check["actions"], check["diff"])
+    assert open(real["path"]).read() == "host driver" and os.listdir(dest) == [RUN]
+    assert stat.S_IMODE(os.stat(dest).st_mode) == 0o700 and stat.S_IMODE(os.stat(real["path"]).st_mode) == 0o600
+    assert not call(nvidia_driver_bundle, host, src=src, dest=dest).ok["changed"]
+
+
+@pytest.mark.parametrize(
+    "kind, form, name",
+    [
+        ("guest", "run", "NVIDIA-Linux-x86_64-550.163.01-grid.run"),
+        ("guest", "deb", "nvidia-linux-grid-550_550.163.01_amd64.deb"),
+        ("guest", "rpm", "nvidia-linux-grid-550-550.163.01-1.x86_64.rpm"),
+        ("host", "deb", "nvidia-vgpu-ubuntu-550_550.163.02_amd64.deb"),
+    ],
+)
+def test_each_package(make_host, bundle, tmp_path, kind, form, name):
+    outcome = call(nvidia_driver_bundle, make_host(), src=bundle(GOOD), dest=str(tmp_path / "out"), kind=kind, format=form).ok
+    assert outcome["path"].endswith("/" + name)
+
+
+def test_ai_enterprise_names_its_package_otherwise(make_host, bundle, tmp_path):
+    src = bundle({"Host_Drivers/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm-aie.run": "x"}, "NVIDIA-AI-Enterprise-Linux-KVM-1.zip")
+    assert call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out")).ok["version"] == "550.163.02"
+
+
+def test_a_path_in_the_zip_decides_nothing(make_host, bundle, tmp_path):
+    src = bundle({"../../../../tmp/evil/../" + RUN: "x"})
+    outcome = call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "a" / "out")).ok
+    assert outcome["path"] == str(tmp_path / "a" / "out" / RUN)
+    found = [os.path.join(folder, name) for folder, dummy, names in os.walk(str(tmp_path)) for name in names if name.endswith(".run")]
+    assert found == [outcome["path"]]
+
+
+def test_a_package_by_itself_needs_no_bundle(make_host, package, tmp_path):
+    outcome = call(nvidia_driver_bundle, make_host(), src=package, dest=str(tmp_path / "out")).ok
+    assert outcome["path"] == package and not outcome["changed"]
+
+
+@pytest.mark.parametrize(
+    "members, code, words",
+    [
+        ({"Guest_Drivers/NVIDIA-Linux-x86_64-550.163.01-grid.run": ""}, "package_not_found", ["no run packages", "grid.run", "*-vgpu-kvm*.run"]),
+        ({HOST_MEMBER: "", "Old/NVIDIA-Linux-x86_64-535.1.02-vgpu-kvm.run": ""}, "package_not_found", ["2 run packages", "535.1.02"]),
+    ],
+)
+def test_a_bundle_without_the_one_package(make_host, bundle, tmp_path, members, code, words):
+    outcome = call(nvidia_driver_bundle, make_host(), src=bundle(members), dest=str(tmp_path / "out"))
+    assert outcome.codes == [code]
+    for word in words:
+        assert word in outcome.msg
+
+
+def test_damaged_and_missing_bundles(make_host, bundle, tmp_path):
+    host, src, dest = make_host(), bundle(GOOD), str(tmp_path / "out")
+    outcome = call(nvidia_driver_bundle, host, src=src, dest=dest, checksum="sha256:" + "0" * 64)
+    assert outcome.codes == ["wrong_checksum"] and "0" * 64 in outcome.msg and src in outcome.msg
+    assert call(nvidia_driver_bundle, host, src=src, dest=dest, checksum="md5:12").codes == ["bad_checksum"]
+    assert call(nvidia_driver_bundle, host, src=src + "x", dest=dest).codes == ["bundle_missing"]
+    broken = str(tmp_path / "broken.zip")
+    with open(broken, "wb") as handle:
+        handle.write(open(src, "rb").read()[:40])
+    assert call(nvidia_driver_bundle, host, src=broken, dest=dest).codes == ["bad_zip"]
+    other = tmp_path / "other.run"
+    other.write_text("")
+    assert call(nvidia_driver_bundle, host, src=str(other), dest=dest).codes == ["wrong_package"]
+
+
+def test_no_space_is_told_before_the_write(make_host, bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("usage", "total used free")(1 << 30, 1 << 30, 1 << 20))
+    outcome = call(nvidia_driver_bundle, make_host(), src=bundle(GOOD), dest=str(tmp_path / "out"))
+    assert outcome.codes == ["no_space"] and "1 MiB are free" in outcome.msg and os.listdir(str(tmp_path / "out")) == []
+
+
+def test_a_write_that_fails_leaves_nothing(make_host, bundle, tmp_path, monkeypatch):
+    def full(*dummy):
+        raise OSError(28, "No space left on device")
+
+    src = bundle(GOOD)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    outcome = call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out"))
+    assert outcome.codes == ["extract_failed"] and "No space left" in outcome.msg and os.listdir(str(tmp_path / "out")) == []
+
+
+def test_a_half_written_package_is_taken_out_again(make_host, bundle, tmp_path):
+    host, src, dest = make_host(), bundle(GOOD), tmp_path / "out"
+    dest.mkdir()
+    (dest / RUN).write_text("half")
+    assert call(nvidia_driver_bundle, host, src=src, dest=str(dest)).ok["changed"]
+    assert (dest / RUN).read_text() == "host driver"

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""What is read of a host, and the problems that are recognised."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, GEFORCE, T4
+
+UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
+PF = "0000:e8:00.0"
+
+
+def problems(host, **arguments):
+    """Problems by code; each names what was found and, apart from facts, what to do."""
+    outcome = call(nvidia_gpu_info, host, **arguments).ok
+    assert outcome.writes == 0 and not outcome["changed"]
+    for one in outcome["problems"]:
+        assert one["found"] and one["severity"] in ("error", "warning")
+        assert one["remedy"] or one["severity"] == "warning"
+    return {one["code"]: one for one in outcome["problems"]}
+
+
+def test_a_good_host_has_no_problems(make_host):
+    host = make_host(gpus=[(PF, A40), ("0000:3b:00.0", T4)]).vfs_on()
+    assert problems(host, iommu_flags=["intel_iommu=on", "iommu=pt"]) == {}
+
+
+def test_all_about_a_host(host):
+    host.add("0000:e8:00.4", "A40-8Q", UUID)
+    host.kernel.use(UUID)
+    outcome = call(nvidia_gpu_info, host).ok
+    told = outcome["host"]
+    assert told["kernel"] == "6.1.0-50-amd64" and told["cpu_vendor"] == "GenuineIntel" and "iommu=pt" in told["cmdline"]
+    assert told["iommu"] == {"active": True, "units": ["dmar0", "dmar1"], "missing_flags": []}
+    assert (told["bootloader"], told["initramfs_tool"], told["secure_boot"]) == ("grub", "update-initramfs", None)
+    assert told["driver"] == {"loaded": "550.163.02", "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False}
+    (gpu,) = outcome["gpus"]
+    assert gpu["vfs"][0]["vgpu"] == UUID and gpu["vfs"][1]["vgpu"] is None and len(gpu["types"]) == 22
+    assert gpu["vgpus"][0]["in_use_by"] == outcome["in_use"] == [{"pid": 4711, "command": "qemu-system-x86", "vm": "web1"}]
+    assert outcome["reboot_required"] is False and outcome["reboot_reasons"] == []
+
+
+def test_a_host_without_gpus(make_host):
+    assert set(problems(make_host(gpus=[]))) == {"no_gpu"}
+
+
+def test_missing_flags_and_reboot(make_host):
+    host = make_host()
+    host.kernel.cmdline = "intel_iommu=on iommu=pt intel_iommu=off"
+    found = problems(host, iommu_flags=["intel_iommu=on", "iommu=pt"])
+    assert "intel_iommu=on" in found["iommu_flags_missing"]["found"] and "iommu=pt" not in found["iommu_flags_missing"]["found"]
+    outcome = call(nvidia_gpu_info, host, iommu_flags=["intel_iommu=on"]).ok
+    assert outcome["reboot_required"] and outcome["reboot_reasons"] == ["the kernel runs without intel_iommu=on"]
+
+
+def test_the_iommu_is_off(make_host):
+    host = make_host()
+    host.kernel.iommu_on, host.pf().group = False, None
+    assert "intel_iommu=on" in problems(host)["iommu_off"]["found"] and "VT-d" in problems(host)["iommu_off"]["remedy"]
+    host.kernel.cmdline = ""
+    assert "role iommu" in problems(host)["iommu_off"]["remedy"]
+    host.kernel.iommu_on = True
+    assert "no IOMMU group" in problems(host)["iommu_off"]["found"]
+
+
+def test_the_driver_is_wrong_in_each_way(make_host):
+    host = make_host()
+    host.on_disk = "570.1.02"
+    assert "550.163.02 is loaded, 570.1.02 is on disk" in problems(host)["driver_mismatch"]["found"]
+    assert call(nvidia_gpu_info, host).ok["reboot_reasons"] == ["the driver 550.163.02 is loaded, 570.1.02 is on disk"]
+    host.on_disk = None
+    assert "DKMS" in problems(host)["driver_module_missing"]["remedy"]
+    host.on_disk = "550.163.02"
+    host.kernel.loaded.clear()
+    assert "modprobe nvidia" in problems(host)["driver_not_loaded"]["remedy"]
+    os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
+    assert "no vGPU manager" in problems(host)["driver_ordinary"]["found"]
+    host.on_disk = None
+    assert "host_driver" in problems(host)["driver_missing"]["remedy"]
+
+
+def test_a_gpu_on_each_wrong_driver(make_host):
+    for driver, code in (("vfio-pci", "gpu_on_vfio"), ("nouveau", "gpu_on_nouveau"), ("pci-pf-stub", "gpu_on_stub"), (None, "gpu_unbound")):
+        host = make_host(driver=driver)
+        found = problems(host)
+        assert found[code]["device"] == PF and (driver or "no driver") in found[code]["found"]
+    host = make_host(driver="nouveau")
+    host.kernel.loaded["nouveau"] = ""
+    assert "nouveau_loaded" in problems(host)
+    assert call(nvidia_gpu_info, host).ok["reboot_reasons"] == [PF + " on nouveau"]
+
+
+def test_vfs_that_are_not_usable(make_host):
+    host = make_host()
+    host.faults.vf_driver = "vfio-pci"
+    host.vfs_on()
+    found = problems(host)["vfs_unbound"]
+    assert "32 VFs" in found["found"] and "0000:e8:00.4 on vfio-pci" in found["found"]
+    host = make_host()
+    host.faults.types_delay = 100
+    host.vfs_on()
+    assert "nvidia-vgpud" in problems(host)["no_types"]["remedy"]
+
+
+def test_fewer_vfs_than_the_kernel_says(host):
+    host.pf().folder.entries["virtfn5"].when = lambda: False
+    assert "sriov_numvfs is 32, but 31 VFs" in problems(host)["vfs_fewer"]["found"]
+
+
+def test_the_firmware_hides_sriov(make_host):
+    host = make_host()
+    for name in ("sriov_totalvfs", "sriov_numvfs", "sriov_vf_device"):
+        host.pf().folder.entries.pop(name)
+    assert "above-4G" in problems(host)["sriov_off"]["remedy"]
+
+
+def test_a_gpu_off_the_bus_and_unsupported_ones(make_host):
+    host = make_host(gpus=[(PF, A40), ("0000:01:00.0", GEFORCE)])
+    host.pf(PF).off_bus = True
+    found = problems(host)
+    assert set(found) == {"gpu_off_bus", "gpu_unsupported"} and found["gpu_unsupported"]["severity"] == "warning"
+
+
+def test_a_gpu_that_is_not_in_the_table_but_offers_types_is_used(make_host):
+    from ansible_collections.vgpu.kvm.tests.unit.fake.models import FakeModel
+
+    host = make_host(gpus=[(PF, FakeModel("0x2fff", "NVIDIA Z99", 48, 4, A40.types))]).vfs_on()
+    assert set(problems(host)) == {"gpu_unknown"}
+    assert call(nvidia_gpu_info, host).ok["gpus"][0]["name"] == "NVIDIA Z99"
+
+
+def test_secure_boot_and_boot_loaders(make_host):
+    host = make_host()
+    host.kernel.secure_boot = True
+    host.kernel.loader = "systemd-boot 255"
+    assert {"secure_boot", "bootloader"} <= set(problems(host))
+    host.kernel.secure_boot, host.kernel.loader = False, "GRUB 2.06"
+    assert problems(host) == {} and call(nvidia_gpu_info, host).ok["host"]["secure_boot"] is False
+    host.put("/run/ostree-booted", "")
+    assert "ostree" in problems(host)["bootloader"]["found"]
+    os.unlink(host.root + "/etc/default/grub")
+    os.unlink(host.root + "/run/ostree-booted")
+    assert call(nvidia_gpu_info, host).ok["host"]["bootloader"] == "unknown"
+
+
+def test_boot_causes_are_told_with_file_and_line(make_host):
+    host = make_host(driver="vfio-pci")
+    host.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235\n")
+    found = problems(host)["boot_cause"]
+    assert found["device"] == "/etc/modprobe.d/vfio.conf" and "10de:2235" in found["found"] and found["severity"] == "warning"
+
+
+def test_users_of_a_gpu_are_told_with_their_words(make_host):
+    host = make_host(driver="vfio-pci")
+    host.kernel.add_process(5, "vfio-client", [], ["/dev/vfio/%s" % host.pf().group])
+    host.kernel.add_process(6, "sh", ["/bin/sh", "-c", "x" * 100], ["/dev/kvm"])
+    host.kernel.add_process(7, "bash", ["bash"], ["/dev/null"])
+    assert call(nvidia_gpu_info, host).ok["in_use"] == [
+        {"pid": 5, "command": "vfio-client", "vm": None},
+        {"pid": 6, "command": ("/bin/sh -c " + "x" * 100)[:60], "vm": None},
+    ]

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Single mediated devices on a fake host."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mdev
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
+
+PF = "0000:e8:00.0"
+VF = "0000:e8:00.4"
+ONE = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
+TWO = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12"
+
+
+def test_one_device_made_kept_and_removed(make_host):
+    host = make_host(mdevctl=True).vfs_on()
+    check = call(nvidia_mdev, host, check=True, uuid=ONE.upper(), parent="e8:00.4", type="NVIDIA A40-24A").ok
+    real = call(nvidia_mdev, host, uuid=ONE.upper(), parent="e8:00.4", type="NVIDIA A40-24A").ok
+    assert check.writes == 0 and real["actions"] == check["actions"] and real["diff"] == check["diff"]
+    assert host.vgpus() == [(ONE, VF, "A40-24A")] and real["devices"] == [{"uuid": ONE, "parent": VF, "type": "A40-24A"}]
+    assert host.get("/etc/mdevctl.d/%s/%s" % (VF, ONE))
+    assert not call(nvidia_mdev, host, uuid=ONE, parent=VF, type="nvidia-575").ok["changed"]
+    assert call(nvidia_mdev, host, uuid=ONE, state="absent").ok["changed"]
+    assert host.vgpus() == [] and host.get("/etc/mdevctl.d/%s/%s" % (VF, ONE)) is None
+    assert not call(nvidia_mdev, host, uuid=ONE, state="absent").ok["changed"]
+
+
+def test_several_by_vf_and_by_pf_do_not_collide(host):
+    devices = [{"parent": PF, "type": "A40-8Q"}, {"parent": VF, "type": "A40-8Q", "uuid": ONE}, {"parent": PF, "type": "nvidia-562"}]
+    real = call(nvidia_mdev, host, devices=devices).ok
+    assert sorted(parent for dummy, parent, dummy2 in host.vgpus()) == [VF, "0000:e8:00.5", "0000:e8:00.6"]
+    assert sorted((one["uuid"], one["parent"], one["type"]) for one in real["devices"]) == host.vgpus()
+    assert not call(nvidia_mdev, host, devices=devices).ok["changed"]
+
+
+def test_swap_in_one_call(host):
+    host.add(VF, "A40-24Q", ONE)
+    call(nvidia_mdev, host, devices=[{"uuid": ONE, "state": "absent"}, {"uuid": TWO, "parent": VF, "type": "A40-8Q"}]).ok
+    assert host.vgpus() == [(TWO, VF, "A40-8Q")]
+
+
+def test_a_t4_takes_several_on_its_pf(make_host):
+    host = make_host(gpus=[("0000:3b:00.0", T4)])
+    devices = [{"parent": "3b:00.0", "type": "T4-8Q"}, {"parent": "3b:00.0", "type": "T4-8Q"}]
+    call(nvidia_mdev, host, devices=devices).ok
+    assert [(parent, name) for dummy, parent, name in host.vgpus()] == [("0000:3b:00.0", "T4-8Q")] * 2
+    assert not call(nvidia_mdev, host, devices=devices).ok["changed"]
+    assert call(nvidia_mdev, host, devices=devices + devices[:1]).codes == ["too_many"]
+
+
+@pytest.mark.parametrize(
+    "devices, code, words",
+    [
+        ([{"parent": VF, "type": "A40-8Q", "uuid": "nonsense"}], "bad_uuid", ["devices[0]", "'nonsense'"]),
+        ([{"parent": "nowhere", "type": "A40-8Q"}], "bad_address", ["devices[0]", "'nowhere'"]),
+        ([{"parent": "0000:99:00.0", "type": "A40-8Q"}], "unknown_parent", ["0000:99:00.0", "0000:e8:00.0 (32 VFs)"]),
+        ([{"parent": VF, "type": "A40-9Q"}], "unknown_type", ["A40-9Q", "A40-8Q"]),
+        ([{"parent": VF, "type": "A40-8Q"}, {"parent": VF, "type": "A40-8Q"}], "vf_busy", [VF, "holds"]),
+        ([{"parent": VF, "type": "A40-8Q", "uuid": TWO}, {"parent": VF, "type": "A40-8Q"}], "vf_busy", [VF, TWO]),
+        ([{"parent": "0000:e8:00.5", "type": "A40-8Q"}, {"parent": "0000:e8:00.6", "type": "A40-24Q"}], "two_sizes", ["A40-24Q", "A40-8Q"]),
+        ([{"parent": PF, "type": "A40-24Q"}] * 3, "too_many", ["3 vGPUs of A40-24Q", "at most 2"]),
+        ([{"uuid": TWO, "parent": VF, "type": "A40-8Q"}] * 2, "duplicate_uuid", [TWO, "devices[0]"]),
+        ([{"state": "absent", "parent": VF}], "error", ["no uuid"]),
+        ([{"parent": VF}], "error", ["parent or type is missing"]),
+    ],
+)
+def test_what_is_wrong_is_told_before_any_write(host, devices, code, words):
+    outcome = call(nvidia_mdev, host, devices=devices)
+    assert code in outcome.codes and outcome.writes == 0 and host.vgpus() == []
+    for word in words:
+        assert word in outcome.msg
+
+
+def test_a_busy_vf_and_a_uuid_elsewhere(host):
+    host.add(VF, "A40-8Q", ONE)
+    outcome = call(nvidia_mdev, host, uuid=TWO, parent=VF, type="A40-8Q")
+    assert outcome.codes == ["vf_busy"] and ONE in outcome.msg
+    outcome = call(nvidia_mdev, host, uuid=ONE, parent="0000:e8:00.5", type="A40-8Q")
+    assert outcome.codes == ["uuid_elsewhere"] and VF in outcome.msg
+    outcome = call(nvidia_mdev, host, uuid=ONE, parent="0000:e8:00.5", state="absent")
+    assert outcome.codes == ["uuid_elsewhere"]
+    outcome = call(nvidia_mdev, host, uuid=ONE, parent=VF, type="A40-8A")
+    assert outcome.codes == ["uuid_elsewhere"] and host.vgpus() == [(ONE, VF, "A40-8Q")]
+
+
+def test_a_device_in_use_is_kept_unless_forced(host):
+    host.add(VF, "A40-8Q", ONE)
+    host.kernel.use(ONE)
+    outcome = call(nvidia_mdev, host, uuid=ONE, state="absent")
+    assert outcome.codes == ["in_use"] and "VM web1" in outcome.msg and "force_remove" in outcome.msg and outcome.writes == 0
+    assert call(nvidia_mdev, host, check=True, uuid=ONE, state="absent", force_remove=[ONE]).ok["changed"]
+
+
+def test_only_what_is_named_is_touched(make_host):
+    host = make_host(gpus=[("0000:e7:00.0", A40), (PF, A40)]).vfs_on()
+    host.add("0000:e7:00.4", "A40-24Q", TWO)
+    call(nvidia_mdev, host, uuid=ONE, parent=VF, type="A40-8Q").ok
+    assert host.vgpus() == [(ONE, VF, "A40-8Q"), (TWO, "0000:e7:00.4", "A40-24Q")]
+
+
+def test_nothing_to_do_is_refused(host):
+    assert "one of the following is required" in call(nvidia_mdev, host, type="A40-8Q").msg
+    assert "mutually exclusive" in call(nvidia_mdev, host, uuid=ONE, devices=[]).msg
