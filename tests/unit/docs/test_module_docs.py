@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""What the modules' documentation says is what the modules take and give."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import zipfile
+from unittest import mock
+
+import pytest
+import yaml
+from ansible.module_utils import basic
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
+
+PREFIX = "vgpu.kvm."
+MODULES = (
+    "nvidia_driver",
+    "nvidia_driver_bundle",
+    "nvidia_gpu_info",
+    "nvidia_mdev",
+    "nvidia_pci_driver",
+    "nvidia_sriov",
+    "nvidia_vgpu",
+    "nvidia_vgpu_restore",
+)
+# What Ansible itself documents, and what only a failure returns.
+COMMON = {"changed", "diff"}
+
+
+def module(name):
+    """The module's code."""
+    return importlib.import_module("ansible_collections.vgpu.kvm.plugins.modules." + name)
+
+
+def fragments(names):
+    """Options and attributes of doc fragments, merged."""
+    from ansible_collections.vgpu.kvm.plugins.doc_fragments.common import ModuleDocFragment
+
+    options = {}
+    for name in names:
+        part = (name.replace(PREFIX, "").split(".") + ["documentation"])[1].upper()
+        options.update(yaml.safe_load(getattr(ModuleDocFragment, part)).get("options") or {})
+    return options
+
+
+def documented(name):
+    """Options of a module with those of its fragments."""
+    text = yaml.safe_load(module(name).DOCUMENTATION)
+    return dict(fragments(text.get("extends_documentation_fragment", [])), **(text.get("options") or {}))
+
+
+class _Built(Exception):
+    """The module has built its AnsibleModule."""
+
+
+def spec(name):
+    """The arguments with which the module builds AnsibleModule."""
+    seen = {}
+
+    def build(self, **arguments):
+        seen.update(arguments)
+        raise _Built()
+
+    with mock.patch.object(basic.AnsibleModule, "__init__", build), contextlib.suppress(_Built):
+        module(name).main()
+    assert seen["supports_check_mode"]
+    return seen
+
+
+def examples():
+    """(module, arguments, name of the task) of every task of this collection in every module's EXAMPLES."""
+    for name in MODULES:
+        for task in yaml.safe_load(module(name).EXAMPLES):
+            for key in task:
+                if key.startswith(PREFIX):
+                    yield pytest.param(key.replace(PREFIX, ""), task[key] or {}, id="%s: %s" % (name, task["name"]))
+
+
+def test_all_modules_are_tested():
+    import pkgutil
+
+    from ansible_collections.vgpu.kvm.plugins import modules
+
+    assert sorted(one.name for one in pkgutil.iter_modules(modules.__path__)) == sorted(MODULES)
+
+
+def compare(options, arguments, where):
+    """Documentation and argument spec, option by option."""
+    assert sorted(options) == sorted(arguments), where
+    for name, option in options.items():
+        argument = arguments[name]
+        place = "%s.%s" % (where, name)
+        assert option["description"], place
+        for key in ("type", "elements", "choices", "default"):
+            assert option.get(key) == argument.get(key), "%s: %s" % (place, key)
+        assert bool(option.get("required")) == bool(argument.get("required")), place
+        compare(option.get("suboptions") or {}, argument.get("options") or {}, place)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_options_are_those_of_the_argument_spec(name):
+    compare(documented(name), spec(name)["argument_spec"], name)
+
+
+@pytest.mark.parametrize("name, arguments", list(examples()))
+def test_examples_are_accepted(name, arguments):
+    wanted = spec(name)
+    rules = {key: wanted.get(key) for key in ("mutually_exclusive", "required_one_of", "required_if", "required_together", "required_by")}
+    checked = ArgumentSpecValidator(wanted["argument_spec"], **rules).validate(arguments)
+    assert checked.error_messages == []
+
+
+def keys(name):
+    """Return values that a success has, by name."""
+    told = yaml.safe_load(module(name).RETURN)
+    return {key for key, value in told.items() if value["returned"] in ("always", "success")}
+
+
+@pytest.fixture
+def outcome(make_host, tmp_path):
+    """Runs one module where it has something to do, in check mode or really."""
+
+    def run(name, check):
+        host = make_host(gpus=[("0000:e8:00.0", A40)], driver="vfio-pci" if name == "nvidia_pci_driver" else "nvidia")
+        if name in ("nvidia_vgpu", "nvidia_mdev", "nvidia_gpu_info"):
+            host.vfs_on()
+        if name == "nvidia_gpu_info":
+            host.add("0000:e8:00.4", "A40-8Q", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
+        package = tmp_path / "NVIDIA-Linux-x86_64-570.86.01-vgpu-kvm.run"
+        package.write_text("")
+        bundle = tmp_path / "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"
+        with zipfile.ZipFile(str(bundle), "w") as handle:
+            handle.writestr("Host_Drivers/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "x")
+        arguments = {
+            "nvidia_driver": {"src": str(package)},
+            "nvidia_driver_bundle": {"src": str(bundle), "dest": str(tmp_path / "dest")},
+            "nvidia_mdev": {"parent": "0000:e8:00.4", "type": "A40-8Q"},
+            "nvidia_vgpu": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A40-8Q"}]}]},
+        }
+        return call(module(name), host, check=check, **arguments.get(name, {})).ok
+
+    return run
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("name", MODULES)
+def test_what_is_returned_is_documented(outcome, name, check):
+    result = outcome(name, check).result
+    assert set(result) - COMMON == keys(name)
+    assert result["changed"] == (name != "nvidia_gpu_info")
+    assert ("diff" in result) == (name != "nvidia_gpu_info")
+
+
+TYPES = {"list": list, "dict": dict, "str": str, "bool": bool}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_return_values_have_the_documented_type(outcome, name):
+    result = outcome(name, False).result
+    for key, value in yaml.safe_load(module(name).RETURN).items():
+        if "contains" not in value:
+            assert isinstance(value["sample"], TYPES[value["type"]]), key
+        if key in result:
+            assert isinstance(result[key], TYPES[value["type"]]), key
+            json.dumps(result[key])
+
+
+def same_keys(sample, real, where):
+    """The sample shows each key that a dictionary has, at each depth where both have something."""
+    if isinstance(sample, list) and isinstance(real, list):
+        for one in real[:1]:
+            if sample:
+                same_keys(sample[0], one, where + "[]")
+    elif isinstance(sample, dict) and isinstance(real, dict):
+        assert set(sample) == set(real), where
+        for key in sample:
+            same_keys(sample[key], real[key], "%s.%s" % (where, key))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_samples_show_the_keys_that_are_there(outcome, name):
+    result = outcome(name, False).result
+    for key, value in yaml.safe_load(module(name).RETURN).items():
+        if key not in result:
+            continue
+        if "contains" in value:
+            assert set(value["contains"]) == set(result[key]), key
+            for inner, told in value["contains"].items():
+                same_keys(told.get("sample"), result[key][inner], "%s.%s" % (key, inner))
+        else:
+            same_keys(value.get("sample"), result[key], key)
+
+
+@pytest.mark.parametrize("name", ["nvidia_vgpu"])
+def test_a_failure_midway_returns_what_is_documented(host, name):
+    host.faults.create_errno = [5]
+    result = call(module(name), host, layout=[{"gpu": ["all"], "vgpus": [{"type": "A40-8Q", "count": 2}]}]).result
+    assert result["not_done"] and result["actions"] == ["/etc/nvidia-vgpu/layout.json: store the layout for the boot"]
+    assert set(yaml.safe_load(module(name).RETURN)) >= {"not_done", "actions"}
+    assert set(result) == {"msg", "changed", "actions", "not_done", "troubles"}
