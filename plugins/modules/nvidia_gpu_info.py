@@ -85,6 +85,7 @@ gpus:
       name: NVIDIA A40
       architecture: Ampere
       supported: true
+      alive: true
       uuid: GPU-2a9d5bc8-8dc1-5d6e-b9a0-5f2d8e1c0e8f
       driver: nvidia
       driver_override:
