@@ -73,7 +73,8 @@ def _sources():
         if hasattr(module, "__path__"):
             relative = (relative + "/__init__").lstrip("/")
         text = module.__spec__.loader.get_source(name)
-        found[relative + ".py"] = text if text is not None else ""
+        # Ansible's own loader of collections gives bytes where a zip's gives text.
+        found[relative + ".py"] = text.decode("utf-8") if isinstance(text, bytes) else text or ""
     return found
 
 
