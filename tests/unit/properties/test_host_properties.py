@@ -49,7 +49,7 @@ def complete(host):
     stranded=st.lists(st.sampled_from([None, "driverless", "stub"]), max_size=4),
     busy=st.integers(0, 3),
 )
-@settings(max_examples=80)
+@settings(max_examples=60)
 def test_vfs_come_on_or_the_failure_is_told_and_no_pf_stays_stranded(drivers, vfs, vf_drivers, stranded, busy):
     with tempfile.TemporaryDirectory() as folder:
         host = build(folder, drivers, vfs, vf_drivers)
@@ -71,7 +71,7 @@ def test_vfs_come_on_or_the_failure_is_told_and_no_pf_stays_stranded(drivers, vf
 
 @pytest.mark.parametrize("how", ["fail_at", "die_at"])
 @given(drivers=st.lists(DRIVERS, min_size=1, max_size=2), vfs=st.sets(st.integers(0, 1)), state=st.sampled_from(["enabled", "disabled"]))
-@settings(max_examples=15)
+@settings(max_examples=12)
 def test_vfs_after_a_failure_at_any_write(how, drivers, vfs, state):
     def good(host):
         return complete(host) if state == "enabled" else not any(pf.vfs for pf in host.kernel.pfs())
@@ -117,7 +117,7 @@ def on_vfio(folder, overrides, ids, loaded):
     loaded=st.booleans(),
     driver=st.sampled_from(["nvidia", "none"]),
 )
-@settings(max_examples=15)
+@settings(max_examples=12)
 def test_releasing_gpus_after_a_failure_at_any_write(how, overrides, ids, loaded, driver):
     def good(host):
         files = host.get("/etc/modprobe.d/vfio.conf"), host.get("/etc/default/grub")

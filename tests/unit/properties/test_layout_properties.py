@@ -109,7 +109,7 @@ def bring(host, layout, check=False):
 
 
 @given(scenarios())
-@settings(max_examples=120)
+@settings(max_examples=100)
 def test_check_tells_what_real_does_and_a_second_run_does_nothing(scenario):
     with tempfile.TemporaryDirectory() as folder:
         host = scenario.build(folder)
@@ -146,7 +146,7 @@ def wanted_count(scenario, pf):
 
 
 @given(scenarios(foreign=False, used=False))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_the_layout_is_what_is_there_afterwards(scenario):
     with tempfile.TemporaryDirectory() as folder:
         host = scenario.build(folder)
@@ -164,7 +164,7 @@ def test_the_layout_is_what_is_there_afterwards(scenario):
 
 @pytest.mark.parametrize("how", ["fail_at", "die_at"])
 @given(scenario=scenarios())
-@settings(max_examples=50)
+@settings(max_examples=30)
 def test_a_failure_at_any_write_is_mended_by_the_next_run(how, scenario):
     with tempfile.TemporaryDirectory() as folder:
         clean = scenario.build(folder)
@@ -195,7 +195,7 @@ def test_a_failure_at_any_write_is_mended_by_the_next_run(how, scenario):
 
 
 @given(scenario=scenarios(foreign=False, used=False))
-@settings(max_examples=25)
+@settings(max_examples=15)
 def test_a_reboot_at_any_write_and_the_restore_lead_to_the_layout(scenario):
     with tempfile.TemporaryDirectory() as folder:
         clean = scenario.build(folder)
@@ -224,7 +224,7 @@ def test_a_reboot_at_any_write_and_the_restore_lead_to_the_layout(scenario):
 
 
 @given(scenario=scenarios(used=False), fault=st.sampled_from(["fail_at", "die_at"]), number=st.integers(0, 60))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_a_restore_that_is_broken_off_is_finished_by_the_next(scenario, fault, number):
     def restored(host):
         with host.counting_files():

@@ -144,7 +144,8 @@ def is_a40(word):
 
 def ids_in(text):
     """All ids of live lines."""
-    return [word for line in text.splitlines() if not line.lstrip().startswith("#") for found in re.findall(r"ids=([^ \"']+)", line) for word in found.split(",")]
+    live = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return [word for found in re.findall(r"ids=([^ \"'\n]+)", live) for word in found.split(",")]
 
 
 @pytest.mark.parametrize("path, lines", [(CONF, LINES), (GRUB, GRUB_LINES)])

@@ -87,7 +87,9 @@ def test_the_store_comes_back_as_it_went():
     assert again["0000:e8:00.0"].uuids == [UUID, "x"] and again["0000:3b:00.0"].vgpus[0].index is None
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "7", '{"version": 2, "gpus": []}', '{"version": 1}', '{"version": 1, "gpus": [{}]}', '{"version": 1, "gpus": [3]}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "7", '{"version": 2, "gpus": []}', '{"version": 1}', '{"version": 1, "gpus": [{}]}', '{"version": 1, "gpus": [3]}']
+)
 def test_a_store_that_is_none_is_told(text):
     with pytest.raises(EngineError) as caught:
         store.loads(text)
