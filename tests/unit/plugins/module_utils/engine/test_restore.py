@@ -87,6 +87,14 @@ def test_nothing_is_ever_removed(stored):
     assert [path for path, dummy in stored.writes if path.endswith("/remove")] == []
 
 
+def test_a_vf_that_offers_no_types_any_more_is_told(stored):
+    stored.vfs_on()
+    stored.kernel.unregister(stored.pf("0000:e7:00.0").vfs[0])
+    report, dummy = run(stored)
+    assert [one.code for one in report.troubles] == ["no_slot"] and "VF 0 is not there or not free" in str(report.troubles[0])
+    assert [one for one in stored.vgpus() if "e8" in one[1]] == [one for one in stored.goal if "e8" in one[1]]
+
+
 def test_a_t4_comes_back(make_host):
     host = make_host(gpus=[("0000:3b:00.0", T4)])
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "T4-4Q", "count": 3}]}]).ok
