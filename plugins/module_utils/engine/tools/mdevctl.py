@@ -41,6 +41,8 @@ def definitions(root):
     found = {}
     for folder in files.names(root, FOLDER):
         for path in files.names(root, folder):
+            if not os.path.isfile(root + path):
+                continue  # scripts.d holds folders of call-out scripts
             try:
                 content = json.loads(files.read_text(root, path) or "")
                 found[os.path.basename(path)] = Definition(
