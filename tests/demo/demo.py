@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -28,23 +29,29 @@ COLLECTIONS = ROOT / ".build" / "collections"
 NAME = "demo"
 START = time.monotonic()
 
-# Runs on the machine and reads only the kernel's files: "gpu <address> <driver> <VFs>" and
-# "vgpu <GPU> <VF> <type> <UUID>" lines, in order of the GPUs and of the VFs' numbers.
+# Runs on the machine and reads only the kernel's files; one process, since each costs much under emulation.
 READER = r"""
-cd /sys/bus/pci/devices
-for gpu in *; do
-  [ "$(cat $gpu/vendor)" = 0x10de ] || continue
-  [ -e $gpu/physfn ] && continue
-  driver=$(readlink $gpu/driver); driver=${driver##*/}
-  echo gpu $gpu ${driver:-none} $(cat $gpu/sriov_numvfs)
-  for number in $(seq 0 $(($(cat $gpu/sriov_numvfs) - 1))); do
-    vf=$(readlink $gpu/virtfn$number); vf=${vf##*/}
-    for mdev in $vf/????????-????-????-????-????????????; do
-      [ -e $mdev/mdev_type/name ] && read -r name < $mdev/mdev_type/name && echo vgpu $gpu $vf ${name##* } ${mdev##*/}
-    done
-  done
-done
-:
+import json, os
+PCI = "/sys/bus/pci/devices/"
+def read(path):
+    with open(path) as file:
+        return file.read().strip()
+def name(link):
+    return os.path.basename(os.path.realpath(link)) if os.path.exists(link) else None
+found = []
+for gpu in sorted(os.listdir(PCI)):
+    if read(PCI + gpu + "/vendor") != "0x10de" or os.path.exists(PCI + gpu + "/physfn"):
+        continue
+    links = [one[6:] for one in os.listdir(PCI + gpu) if one.startswith("virtfn")]
+    vfs = [name(PCI + gpu + "/virtfn" + number) for number in sorted(links, key=int)]
+    vgpus = []
+    for vf in vfs:
+        for uuid in os.listdir(PCI + vf):
+            kind = PCI + vf + "/" + uuid + "/mdev_type/name"
+            if os.path.exists(kind):
+                vgpus.append({"vf": vf, "type": read(kind).split()[-1], "uuid": uuid})
+    found.append({"address": gpu, "driver": name(PCI + gpu + "/driver") or "none", "vfs": len(vfs), "vgpus": vgpus})
+print(json.dumps(found))
 """
 
 
@@ -154,14 +161,9 @@ def inventory() -> tuple[Path, Path]:
 
 def parse(text: str) -> list[Gpu]:
     """The GPUs in what READER prints."""
-    gpus: dict[str, Gpu] = {}
-    for line in text.splitlines():
-        words = line.split()
-        if words[:1] == ["gpu"]:
-            gpus[words[1]] = Gpu(words[1], words[2], int(words[3]), [])
-        elif words[:1] == ["vgpu"]:
-            gpus[words[1]].vgpus.append(Vgpu(*words[2:]))
-    return list(gpus.values())
+    return [
+        Gpu(one["address"], one["driver"], one["vfs"], [Vgpu(**vgpu) for vgpu in one["vgpus"]]) for one in json.loads(text)
+    ]
 
 
 def table(gpus: list[Gpu]) -> str:
@@ -191,7 +193,7 @@ def up() -> None:
     say("Running the playbook vgpu.kvm.site over ssh, as the user 'ansible' with sudo; the host reboots once")
     run("The playbook", playbook, "vgpu.kvm.site", "-i", hosts, "-e", f"@{variables}", env=environment())
     say("What the machine itself shows now")
-    gpus = parse(ask("Reading the machine", TWIN, "ssh", NAME, READER))
+    gpus = parse(ask("Reading the machine", TWIN, "ssh", NAME, f"python3 -c {shlex.quote(READER)}"))
     if not gpus:
         raise DemoError("The machine shows no GPU.")
     print(table(gpus))
