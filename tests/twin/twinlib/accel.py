@@ -16,7 +16,11 @@ from pathlib import Path
 from . import paths
 from .progress import say
 
-CPU = {"kvm": "host", "tcg": "max"}
+CPU = {
+    "kvm": "host",
+    # No AVX, no SMAP: what the guest does not use, the emulation need not do. A quarter less work than with `max`.
+    "tcg": "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt",
+}
 EXIT_STATUS = 33  # isa-debug-exit: (0x10 << 1) | 1
 RESET_CODE = b"\xb0\x10\xe6\xf4\xf4"  # mov al,10h; out f4h,al; hlt
 FIRMWARE = b"\xf4" * (65536 - 16) + RESET_CODE.ljust(16, b"\xf4")  # a processor starts 16 bytes below the end

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The launcher's parts that need no machine."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from twinlib import accel, acpi, cache, cli, cpio, disk, faults, inventory, paths, qemu, quick, snapshots, state
+from twinlib.progress import TwinError
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "REPO", tmp_path)
+    return state.Machine(
+        name="t1", tier="full", gpus=3, iommu="intel", start="bare", boot_iommu=False, port=0, accel="tcg",
+        memory_mib=1024, cpus=1, hardware=["sriov=0"], key="/keys/id",
+    )
+
+
+@pytest.mark.parametrize("table", [acpi.dmar(), acpi.ivrs()])
+def test_acpi_tables_have_right_length_and_checksum(table):
+    assert struct.unpack_from("<I", table, 4)[0] == len(table)
+    assert sum(table) & 255 == 0
+    assert struct.unpack_from("<I", table, 24)[0] > 1, "QEMU's own revision would win"
+
+
+def test_dmar_covers_all_pci_devices():
+    kind, length, flags, _reserved, segment, base = struct.unpack_from("<HHBBHQ", acpi.dmar(), 48)
+    assert (kind, flags & 1, segment, base) == (0, 1, 0, 0xFED90000)
+    assert 48 + length == len(acpi.dmar())
+
+
+def test_ivrs_covers_all_devices():
+    table = acpi.ivrs()
+    assert struct.unpack_from("<H", table, 50)[0] == len(table) - 48
+    assert table[72] == 1, "DEV_ALL"
+
+
+def test_cpio_is_read_by_cpio(tmp_path):
+    archive = cpio.Archive()
+    archive.file("a/b/file", b"content", 0o755)
+    archive.file("a/other", b"")
+    (tmp_path / "x.cpio").write_bytes(archive.data())
+    listed = subprocess.run(
+        ["python3", "-c", LIST_NEWC, str(tmp_path / "x.cpio")], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert listed == ["a", "a/b", "a/b/file", "a/other", "TRAILER!!!"]
+    assert len(archive.data()) % 512 == 0
+
+
+# An independent reader, by the format's description.
+LIST_NEWC = """
+import sys
+raw = open(sys.argv[1], 'rb').read(); at = 0
+while raw[at:at + 6] == b'070701':
+    size, name = int(raw[at + 54:at + 62], 16), int(raw[at + 94:at + 102], 16)
+    print(raw[at + 110:at + 109 + name].decode())
+    at += 110 + name; at += -at % 4; at += size; at += -at % 4
+"""
+
+
+def test_modules_load_after_what_they_need():
+    dep = "kernel/a.ko: kernel/b.ko kernel/c.ko\nkernel/b.ko: kernel/c.ko\nkernel/c.ko:\nkernel/x-y.ko:\n"
+    assert quick.load_order(dep, ("a", "x_y", "builtin")) == ["kernel/c.ko", "kernel/b.ko", "kernel/a.ko", "kernel/x-y.ko"]
+
+
+def test_grub_sectors():
+    core = disk.core_with_blocklist(b"\1" * 1500, 2048)
+    assert len(core) == 1536 and struct.unpack_from("<QHH", core, 500) == (2049, 2, 0x820)
+    sector = disk.boot_sector(b"\2" * 512, b"\3" * 512, 2048)
+    assert struct.unpack_from("<Q", sector, 0x5C)[0] == 2048 and sector[0x1B8:] == b"\3" * 72
+
+
+def test_digest_changes_with_content_name_and_mode(tmp_path):
+    one = tmp_path / "one"
+    one.write_text("x")
+    seen = {cache.digest([tmp_path])}
+    one.write_text("y")
+    seen.add(cache.digest([tmp_path]))
+    one.chmod(0o755)
+    seen.add(cache.digest([tmp_path]))
+    one.rename(tmp_path / "two")
+    seen.add(cache.digest([tmp_path]))
+    seen.add(cache.digest([tmp_path], "text"))
+    assert len(seen) == 5
+
+
+def test_product_is_made_once_and_never_half(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    calls = []
+
+    def fail(_folder: Path) -> None:
+        raise TwinError("no")
+
+    def make(folder: Path) -> None:
+        calls.append(folder)
+        (folder / "file").write_text("made")
+
+    with pytest.raises(TwinError):
+        cache.product("p", "k", fail, "p")
+    assert not (paths.cache() / "p-k").exists()
+    assert (cache.product("p", "k", make, "p") / "file").read_text() == "made"
+    cache.product("p", "k", make, "p")
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("text,wanted", [("fault_create=5", ("fault_create", "5")), ("fault_dead=", ("fault_dead", "0")), ("a=-1", ("a", "-1"))])
+def test_fault_assignment(text, wanted):
+    assert faults.parse(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["fault", "a=b;c", "a=1 2", "A=1", "=1", "a=$(x)"])
+def test_bad_fault_assignment(text):
+    with pytest.raises(TwinError):
+        faults.parse(text)
+
+
+@pytest.mark.parametrize("name", ["", "UP", "a/b", "-a", "a-", "..", "a" * 40])
+def test_bad_names(name):
+    with pytest.raises(TwinError):
+        state.check_name(name)
+
+
+def test_bad_tags():
+    assert snapshots.check_tag("ready-1") == "ready-1"
+    with pytest.raises(TwinError):
+        snapshots.check_tag("1; quit")
+
+
+def test_two_machines_get_two_ports_and_remember_them(machine):
+    state.claim(machine)
+    other = state.Machine(**{**vars(machine), "name": "t2", "port": 0})
+    state.claim(other)
+    assert machine.port and other.port and machine.port != other.port
+    assert [(m.name, m.port) for m in state.every()] == [("t1", machine.port), ("t2", other.port)]
+    assert not machine.pid()
+
+
+def test_unknown_machine_is_named_with_the_known_ones(machine):
+    state.claim(machine)
+    with pytest.raises(TwinError, match="no twin 'nope'.*t1"):
+        state.load("nope")
+
+
+def test_command_line_has_hardware_iommu_and_port(machine):
+    machine.port = 4242
+    line = " ".join(qemu.command_line(machine))
+    assert "twin_hw.gpus=3" in line and "twin_hw.sriov=0" in line and "tcp:127.0.0.1:4242-:22" in line
+    assert "intel-iommu" in line and "-kernel" not in line and "-loadvm" not in line
+    machine.tier, machine.iommu = "quick", "amd"
+    line = " ".join(qemu.command_line(machine, "ready"))
+    assert "amd-iommu" in line and "iommu=pt" in line and "intel_iommu" not in line and line.endswith("-loadvm ready")
+
+
+def test_inventory(machine):
+    yaml = pytest.importorskip("yaml")
+    machine.port = 4242
+    host = yaml.safe_load(inventory.text(machine))["all"]["hosts"]["t1"]
+    assert (host["ansible_host"], host["ansible_port"], host["ansible_user"]) == ("127.0.0.1", 4242, "ansible")
+    assert "UserKnownHostsFile=/dev/null" in host["ansible_ssh_common_args"]
+    assert json.dumps(host)  # plain values only
+
+
+def test_errors_are_one_line_and_status_1(machine, capsys):
+    assert cli.main(["ssh", "nope", "true"]) == 1
+    assert capsys.readouterr().err.startswith("twin: There is no twin 'nope'")
+
+
+@pytest.mark.skipif(not Path("/usr/bin/qemu-system-x86_64").exists(), reason="needs QEMU")
+def test_kvm_probe_sees_a_guest_that_runs(tmp_path):
+    firmware = tmp_path / "firmware.bin"
+    firmware.write_bytes(accel.FIRMWARE)
+    done = subprocess.run(accel.probe("tcg", str(firmware)), timeout=30, check=False)
+    assert done.returncode == accel.EXIT_STATUS
