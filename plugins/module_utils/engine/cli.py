@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 
 from . import boot_causes, host, inventory as reader, problems, restore, store
@@ -26,6 +27,7 @@ def main(argv=None):
     again.add_argument("--timeout", type=int, default=120, help="seconds for each wait (default: %(default)s)")
     again.add_argument("--settle", type=float, default=2, help="seconds that vGPUs are watched (default: %(default)s)")
     args = parser.parse_args(argv)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "nvidia-vgpu status | head" ends quietly
     ctx = Context()
     try:
         if args.command == "status":
