@@ -9,6 +9,7 @@ filled again only when ``requirements/`` changed.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -124,12 +125,15 @@ def install(session: nox.Session, steps: Steps, *names: str) -> None:
         digest.update(file.read_bytes())
     stamp = steps.venv / "installed.txt"
     wanted = digest.hexdigest() + " " + " ".join(names)
-    if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
-        session.run(steps.python, "-m", "venv", "--clear", str(steps.venv), external=True)
-        arguments = [word for name in names for word in ("-r", str(REQUIREMENTS / f"{name}.txt"))]
-        pip = (str(steps.venv / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check")
-        session.run(*pip, "install", *arguments, external=True)
-        stamp.write_text(wanted, encoding="utf-8")
+    VENVS.mkdir(parents=True, exist_ok=True)
+    with open(f"{steps.venv}.lock", "w", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # sessions run side by side
+        if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+            session.run(steps.python, "-m", "venv", "--clear", str(steps.venv), external=True)
+            arguments = [word for name in names for word in ("-r", str(REQUIREMENTS / f"{name}.txt"))]
+            pip = (str(steps.venv / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check")
+            session.run(*pip, "install", *arguments, external=True)
+            stamp.write_text(wanted, encoding="utf-8")
     session.env["PATH"] = os.pathsep.join([str(steps.venv / "bin"), os.environ["PATH"]])
     session.env["VIRTUAL_ENV"] = str(steps.venv)
 

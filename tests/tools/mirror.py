@@ -17,6 +17,7 @@ Prints the path of the copy.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import subprocess
@@ -99,9 +100,11 @@ def make(base: Path, root: Path = ROOT) -> Path:
     names = listed(root)
     if "galaxy.yml" not in names:
         raise SystemExit(f"{root} is not the collection: git does not list galaxy.yml there")
-    sync(root, target, names)
-    if not (target / ".git").is_dir():
-        subprocess.run(["git", "init", "-q", str(target)], check=True)
+    with open(base / "mirror.lock", "w", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)  # sessions run side by side
+        sync(root, target, names)
+        if not (target / ".git").is_dir():
+            subprocess.run(["git", "init", "-q", str(target)], check=True)
     return target
 
 
