@@ -232,17 +232,27 @@ void nv_mdev_want(struct nv_vf *v)
 		register_parent(v);
 }
 
-/* A create that lies: skip mdev_device_create() and report success. */
+/*
+ * A create that lies: mdev_device_create() is replaced by a function that does nothing.
+ * The post_handler, though empty, tells ftrace that this probe changes the instruction pointer.
+ */
+static notrace noinline int create_nothing(void)
+{
+	return 0;
+}
+
 static int __kprobes silent_create(struct kprobe *p, struct pt_regs *regs)
 {
 	if (!nv_fault_create_silent)
 		return 0;
-	regs->ax = 0;
-	regs->ip = *(unsigned long *)regs->sp;	/* return straight to the caller */
-	regs->sp += sizeof(long);
+	regs->ip = (unsigned long)create_nothing;
 	return 1;
 }
-static struct kprobe silent = { .symbol_name = "mdev_device_create", .pre_handler = silent_create };
+
+static void __kprobes silent_done(struct kprobe *p, struct pt_regs *regs, unsigned long flags)
+{
+}
+static struct kprobe silent = { .symbol_name = "mdev_device_create", .pre_handler = silent_create, .post_handler = silent_done };
 
 int nv_mdev_init(void)
 {
