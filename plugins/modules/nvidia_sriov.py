@@ -74,7 +74,7 @@ gpus:
   type: list
   elements: dict
   sample: [{address: "0000:e8:00.0", sriov_numvfs: 32, sriov_totalvfs: 32, vfs: ["0000:e8:00.4", "0000:e8:00.5"]}]
-skipped:
+without_sriov:
   description: GPUs that have no SR-IOV vGPU, with the reason.
   returned: success
   type: list
@@ -129,7 +129,7 @@ def work(module, ctx):
             }
             for gpu in gpus
         ],
-        "skipped": result.skipped,
+        "without_sriov": result.skipped,
     }
 
 
