@@ -3,8 +3,8 @@
 """Run all nox sessions and count what they found. This is `make test`.
 
 Every session runs, also after another one failed; those that boot machines run beside the others. Each line is shown as it
-comes, with the time since the start. At the end comes a table of the sessions, then what failed and what could not run, and the last line is ``N passed, N failed``: all tests
-of pytest, all sanity tests, and one for each linter. Exit status 1 if anything failed.
+comes, with the time since the start. At the end comes a table of the sessions, then what failed and what could not run,
+and the last line is ``N passed, N failed``: all tests of pytest, all sanity tests, and one for each linter. Exit status 1 if anything failed.
 """
 
 from __future__ import annotations
