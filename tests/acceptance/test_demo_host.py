@@ -51,7 +51,7 @@ def seen(host):
     assert answer.rc == 0, answer.stderr
     found = collections.defaultdict(list)
     for line in answer.stdout.splitlines():
-        key, _, rest = line.partition(": ")
+        key, _unused, rest = line.partition(": ")
         found[key].append(rest.strip())
     return found
 

@@ -380,7 +380,7 @@ def _steps(result, inventory, stored, definitions, options):
     unchanged = store.dumps(state) == store.dumps(list(stored.values()))
     going = {vgpu.uuid for dummy, vgpu in result.removed}
     for gpu in state:
-        gpu.former = [uuid for uuid in going if gpu.address in stored and uuid in stored[gpu.address].uuids]
+        gpu.former = [uuid for uuid in sorted(going) if gpu.address in stored and uuid in stored[gpu.address].uuids]
     text = store.dumps(state)
     if options.persist and not unchanged:
         result.store_text = text
@@ -406,7 +406,8 @@ def _steps(result, inventory, stored, definitions, options):
                     forced=bool(vgpu.holders),
                 )
             )
-            if options.mdevctl and vgpu.uuid in definitions:
+            # A UUID that comes again, as another type, is defined anew below.
+            if options.mdevctl and vgpu.uuid in definitions and vgpu.uuid not in wanted:
                 result.steps.append(plan_definitions.undefine(gpu.address, definitions[vgpu.uuid]))
         for one in result.placed.get(gpu.address, ()):
             if one.vgpu is None:

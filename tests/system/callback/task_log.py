@@ -17,7 +17,9 @@ description: Writes one JSON line for each task result to the file that the envi
 """
 
 # Actions that run on the controller and cost the managed host nothing.
-LOCAL_ACTIONS = {"debug", "assert", "fail", "set_fact", "set_stats", "include_role", "include_tasks", "import_role", "import_tasks", "meta", "add_host", "group_by"}
+LOCAL_ACTIONS = {"debug", "assert", "fail", "set_fact", "set_stats", "meta", "validate_argument_spec"} | {
+    "include_role", "include_tasks", "import_role", "import_tasks", "add_host", "group_by",
+}
 
 
 class CallbackModule(CallbackBase):

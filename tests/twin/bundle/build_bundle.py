@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Make the driver bundle that the twin serves, in the layout of NVIDIA's.
@@ -150,7 +149,7 @@ def make_run(target: Path, work: Path, modules: list[Path], kernel: str, source:
     call(
         "makeself", "--quiet", "--nox11", "--nomd5", "--nocrc", "--sha256", "--gzip", "--complevel", "9n",
         "--tar-extra", f"--mtime=@{STAMP} --owner=0 --group=0 --numeric-owner",
-        "--packaging-date", DATE, "--header", HOST / "installer/makeself-header.sh",
+        "--packaging-date", DATE, "--header", HOST / "installer/makeself-header.in",
         tree, target, f"NVIDIA vGPU host driver for Linux KVM {HOST_VERSION}", "nvidia-installer", TMPDIR=str(work),
     )
     target.chmod(0o755)

@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # assemble.sh TREE OUT HERE PUBKEY TWIN_HW_KO KVER FS_UUID

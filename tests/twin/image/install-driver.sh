@@ -1,4 +1,4 @@
-#!/bin/bash
+#!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # install-driver.sh TREE BUNDLE.zip KVER: run the bundle's host installer in the tree, without loading the module.

@@ -105,9 +105,11 @@ def test_life_cycle_three_times_is_clean(twin):
 def test_types_availability_and_limits(twin):
     out = sh(twin, r"""
         vfs 32; ls $T | wc -l; cat $T/nvidia-575/{name,description,available_instances,device_api}; ls $T/nvidia-575
-        new 558; for i in 555 558 560; do cat $T/nvidia-$i/available_instances; cat /sys/class/mdev_bus/0000:e8:00.5/mdev_supported_types/nvidia-$i/available_instances; done
+        new 558; for i in 555 558 560; do cat $T/nvidia-$i/available_instances
+        cat /sys/class/mdev_bus/0000:e8:00.5/mdev_supported_types/nvidia-$i/available_instances; done
         for n in 5 6 7; do uuidgen > /sys/class/mdev_bus/0000:e8:00.$n/mdev_supported_types/nvidia-558/create; done
-        for d in 01 02 03; do for n in 0 1 2 3 4 5 6 7; do uuidgen > /sys/class/mdev_bus/0000:e8:$d.$n/mdev_supported_types/nvidia-558/create || break 2; done; done
+        for d in 01 02 03; do for n in 0 1 2 3 4 5 6 7
+        do uuidgen > /sys/class/mdev_bus/0000:e8:$d.$n/mdev_supported_types/nvidia-558/create || break 2; done; done
         mdevs; cat /proc/driver/nvidia/gpus/$B/vgpus | wc -l
         m=$(ls /sys/bus/mdev/devices | head -1); cd /sys/bus/mdev/devices/$m; echo ' frame_rate_limiter=0' > nvidia/vgpu_params; cat nvidia/vgpu_params
         echo ' ' > nvidia/vgpu_params; cat nvidia/vgpu_params; cat mdev_type/name; uuidgen > $T/nvidia-558/create; vfs 0; mdevs""")
@@ -137,7 +139,8 @@ def test_faults_of_vfs(twin):
     out = sh(twin, r"""
         hwfault fault_numvfs 2; vfs 32; cat $P/sriov_numvfs; hwfault fault_numvfs 0
         hwfault fault_vf_fewer 3; vfs 32 && echo said-yes; cat $P/sriov_numvfs; ls $P | grep -c virtfn; vfs 0; hwfault fault_vf_fewer 0
-        nvfault fault_types_ms 1500; vfs 32; ls /sys/class/mdev_bus 2>/dev/null | wc -l; sleep 2.5; ls /sys/class/mdev_bus | wc -l; nvfault fault_types_ms 0; vfs 0""")
+        nvfault fault_types_ms 1500; vfs 32; ls /sys/class/mdev_bus 2>/dev/null | wc -l; sleep 2.5; ls /sys/class/mdev_bus | wc -l
+        nvfault fault_types_ms 0; vfs 0""")
     assert "Input/output error" in out[0]
     assert out[1:] == ["0", "said-yes", "29", "29", "0", "32"]
 
@@ -153,11 +156,14 @@ def test_types_of_vfs_under_vfio_pci(twin):
     out = sh(twin, r"""
         dmesg -C; nvfault foreign_parents 1; modprobe vfio-pci; modprobe pci-pf-stub
         echo $B > $D/nvidia/unbind; echo pci-pf-stub > $P/driver_override; echo $B > $D/pci-pf-stub/bind; echo 0 > $P/sriov_drivers_autoprobe
-        echo 4 > $P/sriov_numvfs; for i in 0 1 2 3; do v=$(basename $(readlink $P/virtfn$i)); echo vfio-pci > $P/virtfn$i/driver_override; echo $v > /sys/bus/pci/drivers_probe; done
+        echo 4 > $P/sriov_numvfs; for i in 0 1 2 3; do v=$(basename $(readlink $P/virtfn$i)); echo vfio-pci > $P/virtfn$i/driver_override
+        echo $v > /sys/bus/pci/drivers_probe; done
         drv $P/virtfn0; echo > $P/driver_override; echo $B > $D/pci-pf-stub/unbind; echo $B > $D/nvidia/bind
-        ls $T | grep -c '^vfio-pci-5'; uuidgen > $T/vfio-pci-575/create; mdevs; cat /sys/bus/mdev/devices/*/mdev_type/name; readlink /sys/bus/mdev/devices/*/mdev_type | sed 's/.*\///'
+        ls $T | grep -c '^vfio-pci-5'; uuidgen > $T/vfio-pci-575/create; mdevs; cat /sys/bus/mdev/devices/*/mdev_type/name
+        readlink /sys/bus/mdev/devices/*/mdev_type | sed 's/.*\///'
         echo $V > $D/vfio-pci/unbind; mdevs; ls /sys/class/mdev_bus | wc -l; echo $V > $D/vfio-pci/bind; ls /sys/class/mdev_bus | wc -l
-        nvfault foreign_parents 0; echo 1 > $P/sriov_drivers_autoprobe; vfs 0; ls /sys/class/mdev_bus 2>/dev/null | wc -l; dmesg | grep -cE 'WARN|BUG|Call Trace'""")
+        nvfault foreign_parents 0; echo 1 > $P/sriov_drivers_autoprobe; vfs 0; ls /sys/class/mdev_bus 2>/dev/null | wc -l
+        dmesg | grep -cE 'WARN|BUG|Call Trace'""")
     assert out == ["vfio-pci", "22", "1", "NVIDIA A40-24A", "vfio-pci-575", "0", "3", "4", "0", "0"]
 
 
@@ -174,7 +180,8 @@ def test_an_open_vgpu_blocks_the_unbind_lock(twin):
     out = sh(twin, "cat > /tmp/open.py <<'PY'" + OPEN_VGPU + "PY\n" + r"""
         vfs 32; modprobe vfio_iommu_type1; new 558; u=$(ls /sys/bus/mdev/devices); python3 /tmp/open.py $u > /tmp/opened & p=$!
         for i in $(seq 100); do grep -q open /tmp/opened && break; sleep 0.1; done; cat /tmp/opened
-        cut -d' ' -f1,3,4 /proc/driver/nvidia/gpus/$B/vgpus; echo 1 > $L; cat $L; kill $p; wait $p 2>/dev/null; echo 1 > $L; cat $L; echo 0 > $L; vfs 0; mdevs""")
+        cut -d' ' -f1,3,4 /proc/driver/nvidia/gpus/$B/vgpus; echo 1 > $L; cat $L; kill $p; wait $p 2>/dev/null; echo 1 > $L; cat $L; echo 0 > $L
+        vfs 0; mdevs""")
     assert out == ["open", "0000:e8:00.4 558 1", "0", "1", "0"]
 
 
@@ -182,7 +189,8 @@ def test_vendor_vfio_personality(twin):
     out = sh(twin, r"""
         rmmod nvidia && modprobe nvidia vendor_vfio=1; vfs 32; ls /sys/class/mdev_bus 2>/dev/null | wc -l; cd $P/virtfn0/nvidia
         head -2 creatable_vgpu_types; cat gpu_instance_id; echo 558 > current_vgpu_type; cat current_vgpu_type gpu_instance_id; wc -l < creatable_vgpu_types
-        echo 999 > ../../0000:e8:00.5/nvidia/current_vgpu_type; echo 0 > current_vgpu_type; cat current_vgpu_type; cd /; vfs 0; rmmod nvidia; modprobe nvidia; drv $P""")
+        echo 999 > ../../0000:e8:00.5/nvidia/current_vgpu_type; echo 0 > current_vgpu_type; cat current_vgpu_type; cd /; vfs 0; rmmod nvidia
+        modprobe nvidia; drv $P""")
     assert out[:3] == ["0", "ID    : vGPU Name", "555   : NVIDIA A40-1B"]
     assert "No such device or address" in out[3] and out[4:7] == ["558", "0", "1"]
     assert "Invalid argument" in out[7] and out[8:] == ["0", "nvidia"]

@@ -145,7 +145,7 @@ def _gpus(text: str) -> int:
 
 
 def _hardware(text: str) -> str:
-    key, _, value = text.partition("=")
+    key, _unused, value = text.partition("=")
     if not key.isidentifier() or not value:
         raise argparse.ArgumentTypeError("KEY=NUMBER, see the table in tests/twin/README.md")
     return text

@@ -36,7 +36,7 @@ def load_order(modules_dep: str, wanted: tuple[str, ...]) -> list[str]:
     needs: dict[str, list[str]] = {}
     path_of: dict[str, str] = {}
     for line in modules_dep.splitlines():
-        path, _, rest = line.partition(":")
+        path, _unused, rest = line.partition(":")
         needs[path] = rest.split()
         path_of[path.rsplit("/", 1)[-1].split(".")[0].replace("-", "_")] = path
     order: list[str] = []
