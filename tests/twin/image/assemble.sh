@@ -29,7 +29,7 @@ in_tree chown -R ansible: /home/ansible/.ssh
 in_tree systemctl -q enable twin-network.service ssh.service
 # What a throw-away machine does not need; under software emulation each of these costs a second or more.
 in_tree systemctl -q mask systemd-networkd.service systemd-networkd.socket systemd-networkd-wait-online.service \
-    systemd-network-generator.service systemd-logind.service systemd-resolved.service systemd-timesyncd.service \
+    systemd-network-generator.service systemd-resolved.service systemd-timesyncd.service \
     apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer dpkg-db-backup.timer \
     logrotate.timer systemd-random-seed.service systemd-hwdb-update.service systemd-pstore.service \
     systemd-update-utmp.service systemd-update-utmp-runlevel.service systemd-binfmt.service systemd-sysusers.service \
@@ -38,6 +38,8 @@ in_tree systemctl -q mask systemd-networkd.service systemd-networkd.socket syste
     modprobe@dm_mod.service modprobe@loop.service modprobe@efi_pstore.service sys-fs-fuse-connections.mount \
     sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount dev-hugepages.mount dev-mqueue.mount \
     proc-sys-fs-binfmt_misc.automount
+# logind is not started at boot, but D-Bus starts it when "systemctl reboot" asks for it.
+rm -f "$tree/usr/lib/systemd/system/multi-user.target.wants/systemd-logind.service"
 rm -rf "$tree"/usr/share/doc/* "$tree"/usr/share/man/* "$tree"/var/cache/apt/*.bin
 
 # --- initrd per start state: it carries the modprobe.d of that state
