@@ -297,7 +297,17 @@ def system(session: nox.Session, steps: Steps) -> None:
     collection(session)
     steps.run("twin build", "tests/twin/twin", "build")
     if not steps.failed:
-        pytest(session, steps, "system", "tests/system")
+        pytest(session, steps, "system", "tests/system", "-m", "not life")
+
+
+@session_of("life", "test")
+def life(session: nox.Session, steps: Steps) -> None:
+    """Take a twin through a host's whole life: refusals, check, one reboot, power cut, vGPUs in use, another layout. About 25 minutes."""
+    install(session, steps, "test")
+    collection(session)
+    steps.run("twin build", "tests/twin/twin", "build")
+    if not steps.failed:
+        pytest(session, steps, "life", "tests/system", "-m", "life")
 
 
 @session_of("molecule", "test")

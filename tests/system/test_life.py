@@ -11,6 +11,8 @@ import pytest
 from conftest import pretty, vfio_group
 from support import Run, Twin, launcher
 
+pytestmark = pytest.mark.life
+
 SITE = "vgpu.kvm.site"
 MAX_TASKS = 30
 
