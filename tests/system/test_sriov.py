@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from conftest import GPU, OTHER_GPU, pretty
+from support import launcher
 
 
 def numvfs(twin, pf=GPU):
@@ -93,7 +94,6 @@ def test_vfs_are_not_turned_off_under_vgpus(host):
 
 
 def test_a_gpu_off_the_bus_stops_only_itself(bare):
-    index = bare.sh("tr ',' '\\n' < /sys/module/twin_hw/parameters/bus | grep -n -x $((0xe8)) | cut -d: -f1")
-    bare.sh(f"echo $((1 << ({index} - 1))) > /sys/module/twin_hw/parameters/fault_dead")
+    launcher("fault", bare.name, "fault_dead=2")  # bit 1: the second of its two GPUs
     result = bare.module("nvidia_sriov")
     assert result["failed"] and "fell off the bus" in result["msg"] and GPU in result["msg"], pretty(result)
