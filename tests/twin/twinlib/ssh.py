@@ -57,8 +57,8 @@ def _banner(port: int) -> bool:
         return False
 
 
-def wait(machine: Machine, limit: float = 300, command: str = "true") -> float:
-    """Poll until `command` succeeds over ssh; return the seconds it took."""
+def wait(machine: Machine, limit: float = 600, command: str = "true") -> float:
+    """Poll until `command` succeeds over ssh; return the seconds it took. The limit is for a busy machine without KVM."""
     begin = time.monotonic()
     told = begin
     while True:
