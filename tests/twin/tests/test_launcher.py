@@ -142,6 +142,12 @@ def test_two_machines_get_two_ports_and_remember_them(machine):
     assert not machine.pid()
 
 
+def test_machine_without_a_disk_yet_has_no_snapshots(machine, capsys):
+    state.claim(machine)
+    assert cli.main(["list"]) == 0
+    assert "snapshots -" in capsys.readouterr().out
+
+
 def test_unknown_machine_is_named_with_the_known_ones(machine):
     state.claim(machine)
     with pytest.raises(TwinError, match="no twin 'nope'.*t1"):

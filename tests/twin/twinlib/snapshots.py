@@ -20,7 +20,9 @@ def check_tag(tag: str) -> str:
 
 
 def tags(machine: Machine) -> list[str]:
-    """The snapshots that the disk holds."""
+    """The snapshots that the disk holds; none while another command is still making it."""
+    if not machine.disk.exists():
+        return []
     listing = run(["qemu-img", "snapshot", "-U", "-l", str(machine.disk)])
     return [parts[1] for parts in (line.split() for line in listing.splitlines()) if parts and parts[0].isdigit()]
 
