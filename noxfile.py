@@ -297,6 +297,7 @@ def system(session: nox.Session, steps: Steps) -> None:
     collection(session)
     steps.run("twin build", "tests/twin/twin", "build")
     if not steps.failed:
+        pytest(session, steps, "the twin itself", "tests/twin/tests", "-m", "booted")
         pytest(session, steps, "system", "tests/system", "-m", "not life")
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from twinlib import ssh, state
 
+pytestmark = pytest.mark.booted
+
 TWIN = str(Path(__file__).resolve().parent.parent / "twin")
 NAME = "selftest"
 
