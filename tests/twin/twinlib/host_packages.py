@@ -17,6 +17,8 @@ PROGRAMS = {
     "sfdisk": "fdisk",
     "mke2fs": "e2fsprogs",
     "debugfs": "e2fsprogs",
+    "makeself": "makeself",
+    "dpkg-deb": "dpkg",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "unshare": "util-linux",
