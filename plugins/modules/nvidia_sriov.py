@@ -69,11 +69,11 @@ actions:
   sample: ["0000:e8:00.0: enable 32 VFs"]
 
 gpus:
-  description: The selected GPUs with their VFs, after the change.
+  description: The selected GPUs with their VFs, after the change. Their framework is V(none) where the VFs offer no types yet.
   returned: success
   type: list
   elements: dict
-  sample: [{address: "0000:e8:00.0", sriov_numvfs: 32, sriov_totalvfs: 32, vfs: ["0000:e8:00.4", "0000:e8:00.5"]}]
+  sample: [{address: "0000:e8:00.0", sriov_numvfs: 32, sriov_totalvfs: 32, framework: mdev, vfs: ["0000:e8:00.4", "0000:e8:00.5"]}]
 without_sriov:
   description: GPUs that have no SR-IOV vGPU, with the reason.
   returned: success
@@ -114,8 +114,7 @@ def work(module, ctx):
     gpus = result.gpus
     if result.steps and not module.check_mode:
         sriov.apply(ctx, result, params["timeout"])
-        after = inventory.read(ctx, with_types=False)
-        gpus = [after.gpu(gpu.address) for gpu in result.gpus]
+        gpus = sriov.after(ctx, result.gpus)
     return {
         "changed": bool(result.steps),
         "actions": _module.sentences(result.steps),
@@ -125,6 +124,7 @@ def work(module, ctx):
                 "address": gpu.address,
                 "sriov_numvfs": gpu.num_vfs,
                 "sriov_totalvfs": gpu.total_vfs,
+                "framework": gpu.framework,
                 "vfs": [vf.address for vf in gpu.vfs],
             }
             for gpu in gpus

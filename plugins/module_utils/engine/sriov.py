@@ -213,6 +213,19 @@ def apply(ctx, result, timeout):
     return execute(result.steps, perform)
 
 
+def after(ctx, gpus, patience=5):
+    """The GPUs as they are now; new VFs are given a moment (seconds) to show their framework, since types come after VFs."""
+    last = []
+
+    def look():
+        found = reader.read(ctx, with_types=False)
+        last[:] = [found.gpu(gpu.address) for gpu in gpus]
+        return all(gpu.framework != "none" for gpu in last if gpu.num_vfs)
+
+    until(ctx.clock, look, patience)
+    return last
+
+
 def repair(ctx, pf, timeout):
     """Brings a PF that was left without a driver or on pci-pf-stub back to nvidia."""
     folder = "%s/%s" % (PCI, pf)
