@@ -61,10 +61,12 @@ host:
     cpu_vendor: {description: The CPU's own word., type: str, returned: success, sample: GenuineIntel}
     cmdline: {description: Flags of the running kernel., type: list, elements: str, returned: success, sample: [intel_iommu=on, iommu=pt]}
     iommu:
-      description: Whether the kernel drives an IOMMU, its units, and which of O(iommu_flags) are not in force.
+      description:
+        - Whether the kernel drives an IOMMU, its units, and which of O(iommu_flags) are not in force.
+        - The kind is V(intel) or V(amd) after the firmware's tables (DMAR, IVRS); null where the firmware tells of none.
       type: dict
       returned: success
-      sample: {active: true, units: [dmar0], missing_flags: []}
+      sample: {active: true, kind: intel, units: [dmar0], missing_flags: []}
     secure_boot: {description: Whether Secure Boot is on; null without UEFI., type: bool, returned: success, sample: false}
     bootloader: {description: "grub, systemd-boot, ostree or unknown.", type: str, returned: success, sample: grub}
     initramfs_tool: {description: "update-initramfs, dracut or none.", type: str, returned: success, sample: update-initramfs}
@@ -194,6 +196,7 @@ def work(module, ctx):
             "cmdline": state.cmdline,
             "iommu": {
                 "active": state.iommu_active,
+                "kind": state.iommu_kind,
                 "units": state.iommu_units,
                 "missing_flags": host.missing_flags(state, flags),
             },

@@ -36,6 +36,7 @@ class HostState:
         self.machine_id = None
         self.cpu_vendor = None
         self.cmdline = []
+        self.iommu_kind = None
         self.iommu_units = []
         self.secure_boot = None
         self.bootloader = None
@@ -59,6 +60,7 @@ def read(ctx, timeout=30):
     )
     state.cpu_vendor = match.group(1) if match else None
     state.cmdline = sysfs.read_or("/proc/cmdline", "").split()
+    state.iommu_kind = _iommu_kind(sysfs)
     state.iommu_units = sysfs.list("/sys/class/iommu")
     state.secure_boot = _secure_boot(sysfs)
     state.bootloader = _bootloader(ctx)
@@ -82,6 +84,14 @@ def read_driver(ctx, timeout=30):
     return Driver(
         loaded, on_disk or None, flavour, ctx.sysfs.exists("/sys/module/nouveau")
     )
+
+
+def _iommu_kind(sysfs):
+    """intel or amd after the ACPI table that the firmware shows; the CPU's maker does not tell."""
+    for table, kind in (("DMAR", "intel"), ("IVRS", "amd")):
+        if sysfs.exists("/sys/firmware/acpi/tables/" + table):
+            return kind
+    return None
 
 
 def _secure_boot(sysfs):

@@ -519,7 +519,7 @@ class Kernel:
                         "nouveau": Dir(when=lambda: "nouveau" in self.loaded),
                     }
                 ),
-                "firmware": Dir({"efi": self._efi()}),
+                "firmware": Dir({"efi": self._efi(), "acpi": Dir({"tables": Dir({"DMAR": File(text(""))})})}),
             }
         )
         proc = Dir(

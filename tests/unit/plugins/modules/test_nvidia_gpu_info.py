@@ -35,7 +35,7 @@ def test_all_about_a_host(host):
     outcome = call(nvidia_gpu_info, host).ok
     told = outcome["host"]
     assert told["kernel"] == "6.1.0-50-amd64" and told["cpu_vendor"] == "GenuineIntel" and "iommu=pt" in told["cmdline"]
-    assert told["iommu"] == {"active": True, "units": ["dmar0", "dmar1"], "missing_flags": []}
+    assert told["iommu"] == {"active": True, "kind": "intel", "units": ["dmar0", "dmar1"], "missing_flags": []}
     assert (told["bootloader"], told["initramfs_tool"], told["secure_boot"]) == ("grub", "update-initramfs", None)
     assert told["driver"] == {"loaded": "550.163.02", "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False}
     (gpu,) = outcome["gpus"]
