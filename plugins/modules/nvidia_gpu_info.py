@@ -75,6 +75,17 @@ host:
       type: dict
       returned: success
       sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false}
+    services:
+      description:
+        - The services that vGPUs live on, as systemd has them. C(nvidia-vgpud) is a one-shot, V(inactive) with result V(success)
+          is its healthy state.
+        - Empty where systemd does not run.
+      type: dict
+      returned: success
+      sample:
+        nvidia-vgpud: {load: loaded, active: inactive, result: success, enabled: enabled}
+        nvidia-vgpu-mgr: {load: loaded, active: active, result: success, enabled: enabled}
+        nvidia-vgpu-restore: {load: loaded, active: active, result: success, enabled: enabled}
 gpus:
   description: The GPUs, in order of address.
   returned: success
@@ -137,7 +148,7 @@ problems:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, host, inventory, problems
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, host, inventory, problems, services
 
 
 def _gpu(gpu):
@@ -204,6 +215,7 @@ def work(module, ctx):
             "bootloader": state.bootloader,
             "initramfs_tool": state.initramfs_tool,
             "driver": state.driver.as_dict(),
+            "services": services.read(ctx, module.params["timeout"]),
         },
         "gpus": [_gpu(gpu) for gpu in found.gpus],
         "boot_causes": [cause.as_dict() for cause in causes],

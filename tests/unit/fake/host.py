@@ -145,6 +145,7 @@ class Host:
         return {
             "modinfo": self._modinfo,
             "modprobe": self._modprobe,
+            "systemctl": self._systemctl,
             "sriov-manage": self._sriov_manage,
             "mdevctl": self._mdevctl,
             "sh": self._installer,
@@ -155,6 +156,10 @@ class Host:
         if self.on_disk is None:
             return Result(1, "modinfo: ERROR: Module nvidia not found.\n")
         return Result(0, self.on_disk + "\n")
+
+    def _systemctl(self, argv, timeout):
+        blocks = ["Id=%s\nLoadState=not-found\nActiveState=inactive\nResult=success\nUnitFileState=" % one for one in argv if one.endswith(".service")]
+        return Result(0, "\n\n".join(blocks) + "\n")
 
     def _modprobe(self, argv, timeout):
         if self.on_disk is None:
