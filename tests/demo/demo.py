@@ -180,13 +180,21 @@ def table(gpus: list[Gpu]) -> str:
     return "\n".join(lines)
 
 
+def is_up() -> bool:
+    """Whether the machine runs."""
+    return any(line.split("\t")[:1] == [NAME] and "\tup " in line for line in ask("Listing the machines", TWIN, "list").splitlines())
+
+
 def up() -> None:
     """Bring the demo up."""
     playbook = ansible_playbook()
     say("Building what is not in the cache: image, kernel modules, driver bundle")
     run("Building", TWIN, "build")
-    say(f"Booting the machine '{NAME}': a bare host with eight A40s, IOMMU off, no driver, GPUs meant for vfio-pci")
-    run("Booting", TWIN, "up", NAME)
+    if is_up():
+        say(f"The machine '{NAME}' is up already, as it was left")
+    else:
+        say(f"Booting the machine '{NAME}': a bare host with eight A40s, IOMMU off, no driver, GPUs meant for vfio-pci")
+        run("Booting", TWIN, "up", NAME)
     hosts, variables = inventory()
     run("Copying the collection", sys.executable, ROOT / "tests" / "tools" / "mirror.py")
     say("Running the playbook vgpu.kvm.site over ssh, as the user 'ansible' with sudo; the host reboots once")
@@ -210,6 +218,9 @@ def up() -> None:
 
 def down() -> None:
     """Take the demo's machine away."""
+    if not any(line.split("\t")[0] == NAME for line in ask("Listing the machines", TWIN, "list").splitlines()):
+        say(f"There is no machine '{NAME}': nothing to take away")
+        return
     say(f"Taking the machine '{NAME}' away")
     run("Ending the machine", TWIN, "down", NAME)
 
