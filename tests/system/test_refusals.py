@@ -63,10 +63,10 @@ def test_a_uuid_that_exists_elsewhere(host):
     refused(host, UUID, "exists already", "0000:e7:00.4", layout=[one("A40-24A", uuid=UUID)])
 
 
-def test_a_host_with_the_ordinary_driver(host):
+def test_a_host_with_the_ordinary_driver(bare):
     """It has no vGPU manager; that is how it is told from the vGPU host driver."""
-    host.sh("rm /usr/bin/nvidia-vgpu-mgr /usr/bin/nvidia-vgpud")
-    refused(host, "ordinary", "550.163.02", layout=[one("A40-24A")])
+    bare.sh("rm /usr/bin/nvidia-vgpu-mgr /usr/bin/nvidia-vgpud")
+    refused(bare, "ordinary", "550.163.02", layout=[one("A40-24A")])
 
 
 def test_a_host_without_the_driver(bare):
