@@ -98,6 +98,13 @@ def test_vgpu_layout_ladder(host):
     after = host.mdevs()
     assert len([1 for uuid in after if uuid in first and after[uuid][1] == "A40-24A"]) == 1
     assert [name for dummy, name in after.values()].count("A40-1Q") == 32
+    # one more: one step, and nothing else moves
+    more = layout(("A40-24A", 2)) + layout(("A40-1Q", 32), gpu=OTHER_GPU)
+    check = host.module("nvidia_vgpu", check=True, layout=more)
+    real = host.module("nvidia_vgpu", layout=more)
+    created = [text for text in real["actions"] if ": create " in text]
+    assert real["actions"] == check["actions"] and len(created) == 1 and created[0].startswith("0000:e8:"), pretty(real)
+    assert {uuid: place for uuid, place in host.mdevs().items() if uuid in after} == after
     emptied = host.module("nvidia_vgpu", layout=layout(("A40-24A", 1)) + layout(gpu=OTHER_GPU))
     assert not emptied["failed"] and len(host.mdevs()) == 1
     assert len(host.sh("mdevctl list -d").splitlines()) == 1
