@@ -18,7 +18,7 @@ ASSUME = {
         "type": "list",
         "elements": "str",
         "default": [],
-        "choices": ["driver", "iommu", "vfs"],
+        "choices": ["driver", "iommu", "vfs", "mig"],
     }
 }
 MDEVCTL = {

@@ -11,7 +11,8 @@ short_description: Read all about a host's NVIDIA GPUs and vGPUs
 description:
   - Reads GPUs, drivers, IOMMU, VFs, vGPU types, vGPUs and who uses them from the kernel's own files, and recognises
     the failures that operators of NVIDIA vGPU meet.
-  - Changes nothing and needs no C(nvidia-smi).
+  - Changes nothing. Asks C(nvidia-smi) only where sysfs does not tell - for GPUs that can be partitioned by MIG, and for type names on
+    hosts with the vendor-specific VFIO framework.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 0.1.0
@@ -74,7 +75,10 @@ host:
       returned: success
       sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false}
 gpus:
-  description: The GPUs, in order of address.
+  description:
+    - The GPUs, in order of address. The framework is mdev, vendor_vfio, or none. A vGPU on vendor_vfio has no uuid, and the key vgpu of its
+      VF shows its type. The key mig is null where the driver tells nothing of it; otherwise it has the modes current and pending (null on a
+      GPU without MIG), the names of the profiles, and the GPU instances.
   returned: success
   type: list
   elements: dict
@@ -94,9 +98,11 @@ gpus:
       sriov_totalvfs: 32
       sriov_numvfs: 32
       framework: mdev
+      mig:
+      mig_slices: 0
       vfs: [{address: "0000:e8:00.4", index: 0, driver: nvidia, iommu_group: "40", vgpu: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1}]
       types: [{id: "575", name: NVIDIA A40-24A, short: A40-24A, framebuffer_mib: 24576, max_instances: 2}]
-      vgpus: [{uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1, type: A40-24A, type_id: "575", parent: "0000:e8:00.4", vf_index: 0, in_use_by: []}]
+      vgpus: [{uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1, type: A40-24A, type_id: "575", parent: "0000:e8:00.4", vf_index: 0, params: "", gpu_instance: , in_use_by: []}]
 boot_causes:
   description: Lines of configuration files that bind a GPU to vfio-pci at the next boot.
   returned: success
@@ -139,7 +145,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes
 
 
 def _gpu(gpu):
-    by_parent = {vgpu.parent: vgpu.uuid for vgpu in gpu.vgpus}
+    by_parent = {vgpu.parent: vgpu.uuid or vgpu.type for vgpu in gpu.vgpus}
     return {
         "address": gpu.address,
         "device_id": gpu.device_id,
@@ -156,6 +162,8 @@ def _gpu(gpu):
         "sriov_totalvfs": gpu.total_vfs,
         "sriov_numvfs": gpu.num_vfs,
         "framework": gpu.framework,
+        "mig": gpu.mig.as_dict() if gpu.mig else None,
+        "mig_slices": gpu.model.mig_slices if gpu.model else 0,
         "vfs": [
             {
                 "address": vf.address,

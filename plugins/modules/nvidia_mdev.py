@@ -117,7 +117,7 @@ def _lines(found, steps):
     rows = {vgpu.uuid: "%s %s %s\n" % (vgpu.parent, vgpu.type, vgpu.uuid) for vgpu in found.mdevs}
     for step in steps:
         if step.kind == "remove":
-            rows.pop(step.args["uuid"], None)
+            rows.pop(step.args["key"], None)
         if step.kind == "create":
             rows[step.args["uuid"]] = "%s %s %s\n" % (step.device, step.args["type"], step.args["uuid"])
     return "".join(sorted(rows.values()))

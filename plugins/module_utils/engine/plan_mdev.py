@@ -87,7 +87,7 @@ def plan(inventory, state, wanted, definitions, options=None):
     raise_if_any(troubles)
     for vgpu in removals:
         result.steps.append(
-            Step("remove", vgpu.parent, vgpu.parent, "remove %s (%s)" % (vgpu.type, vgpu.uuid), uuid=vgpu.uuid, forced=bool(vgpu.holders))
+            Step("remove", vgpu.parent, vgpu.parent, "remove %s (%s)" % (vgpu.type, vgpu.uuid), key=vgpu.uuid, forced=bool(vgpu.holders))
         )
     for device in wanted:
         if device.absent and options.mdevctl and device.uuid in definitions:
@@ -145,9 +145,7 @@ def _plan_device(device, inventory, state, existing, busy, taken, named, creatio
             )
         ]
     if gpu.framework == "vendor_vfio":
-        trouble = diagnosis.vendor_vfio(gpu)
-        trouble.remedy = "Use nvidia_vgpu, which is made for more than one framework."
-        return [trouble]
+        return [diagnosis.vendor_vfio(gpu)]
     if not gpu.types:
         return diagnosis.no_types(gpu, state)
     vgpu_type = vgpu_types.find(device.type, gpu.types)
