@@ -213,27 +213,7 @@ def main():
     _module.run(
         dict(
             {
-                "layout": {
-                    "type": "list",
-                    "elements": "dict",
-                    "required": True,
-                    "options": {
-                        "gpu": {"type": "list", "elements": "str", "required": True},
-                        "vgpus": {
-                            "type": "list",
-                            "elements": "dict",
-                            "default": [],
-                            "options": {
-                                "type": {"type": "str", "required": True},
-                                "count": {"type": "int", "default": 1},
-                                "uuid": {"type": "str"},
-                                "vgpu_params": {"type": "str"},
-                            },
-                        },
-                        "mixed_sizes": {"type": "bool", "default": False},
-                        "mig": {"type": "list", "elements": "str"},
-                    },
-                },
+                "layout": dict(_module.LAYOUT, required=True),
                 "force_remove": {"type": "list", "elements": "str", "default": []},
                 "persist": {"type": "bool", "default": True},
                 "timeout": {"type": "int", "default": 60},

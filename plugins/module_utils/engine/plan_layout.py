@@ -284,8 +284,18 @@ class _GpuPlanner:
             found, troubles = plan_mig.needed(gpu, types, profiles)
         if troubles:
             return troubles
-        staying = [(one.vgpu, one.type) for one in self.placed if one.vgpu]
-        self.instances, troubles = plan_mig.plan_instances(gpu, found, staying, profiles, predicted)
+        staying = [one for one in self.placed if one.vgpu]
+        self.instances, troubles = plan_mig.plan_instances(gpu, found, [(one.vgpu, one.type) for one in staying], profiles, predicted)
+        idle = [one for one in staying if not one.vgpu.holders]
+        if idle and [one for one in troubles if one.code == "mig_no_room"]:
+            # Their GPU instances are in the way: vGPUs that nobody uses are made again in others.
+            busy = [(one.vgpu, one.type) for one in staying if one not in idle]
+            instances, wrong = plan_mig.plan_instances(gpu, found, busy, profiles, predicted)
+            if not wrong:
+                self.instances, troubles = instances, []
+                self.surplus += [one.vgpu for one in idle]
+                for one in idle:
+                    one.vgpu = None
         self.mig = sorted(one.name for one in found)
         self.warnings += self.instances.warnings
         return troubles

@@ -168,14 +168,26 @@ class Instances:
 
 
 def plan_instances(gpu, wanted, staying, profiles, predicted=False):
-    """Instances to the wanted profiles, and troubles. staying: vGPUs that live on, with their VgpuTypes: (vgpu, type)."""
+    """Instances to the wanted profiles, and troubles. staying: vGPUs that live on, with their VgpuTypes: (vgpu, type).
+
+    What matches is kept; where the rest then finds no place, what no vGPU lives in is made anew elsewhere.
+    """
+    result, troubles = _plan_instances(gpu, wanted, staying, profiles, predicted, False)
+    if [one for one in troubles if one.code == "mig_no_room"]:
+        again, wrong = _plan_instances(gpu, wanted, staying, profiles, predicted, True)
+        if not wrong:
+            return again, wrong
+    return result, troubles
+
+
+def _plan_instances(gpu, wanted, staying, profiles, predicted, only_held):
     result, troubles = Instances(), []
     existing = [] if predicted or not gpu.mig else list(gpu.mig.instances)
     held = {vgpu.gi: vgpu for vgpu, dummy in staying if vgpu.gi is not None}
     unknown = [vgpu_type for vgpu, vgpu_type in staying if vgpu.gi is None and vgpu_type is not None]
     left = sorted(existing, key=lambda one: (one.id not in held, one.id))
     for profile in wanted:
-        match = next((one for one in left if one.profile == profile.name), None)
+        match = next((one for one in left if one.profile == profile.name and (one.id in held or not only_held)), None)
         if match:
             left.remove(match)
             if not match.compute:
@@ -309,7 +321,6 @@ def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), tr
         if predicted and "driver" not in assume:
             troubles += diagnosis.no_vfs_yet(gpu, state) or [diagnosis.mig_unknown(gpu)]
             continue
-        before = len(troubles)
         mode = bool(gpu.mig and gpu.mig.current)
         names = [one.profile for one in gpu.mig.instances] if gpu.mig else []
         if wish.mode is not None and (predicted or wish.mode != gpu.mig.current or wish.mode != gpu.mig.pending):
@@ -317,10 +328,8 @@ def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), tr
                 troubles += _plan_mode(result, inventory, gpu, wish.mode, cycle_vfs, has_tool)
                 mode, names = wish.mode, []
         if wish.instances is not None:
-            more = _plan_given(result, gpu, wish, mode, predicted, assume)
+            names, more = _plan_given(result, gpu, wish, mode, predicted, assume)
             troubles += more
-            if len(troubles) == before:
-                names = sorted(wish.instances)
         result.after[pf] = (mode, sorted(names))
     raise_if_any(troubles)
     return result
@@ -350,10 +359,11 @@ def _plan_mode(result, inventory, gpu, enabled, cycle_vfs, has_tool):
 
 
 def _plan_given(result, gpu, wish, mode, predicted, assume):
+    """(names of the profiles to come, troubles)."""
     if not wish.instances and not mode:
-        return []
+        return [], []
     if not mode:
-        return [
+        return [], [
             Trouble(
                 "GPU instances are asked for, but MIG mode is off",
                 device=gpu.address,
@@ -364,7 +374,7 @@ def _plan_given(result, gpu, wish, mode, predicted, assume):
         ]
     changing = any(step.kind == "mig_mode" and step.gpu == gpu.address for step in result.steps)
     if (not gpu.num_vfs or changing) and wish.instances and gpu.sriov and "vfs" not in assume:
-        return [
+        return [], [
             Trouble(
                 "GPU instances are asked for before the VFs are on; turning those on would take the instances away",
                 device=gpu.address,
@@ -378,12 +388,12 @@ def _plan_given(result, gpu, wish, mode, predicted, assume):
         profiles = predicted_profiles({plain_profile(word) for word in wish.instances})
     found, troubles = given(gpu, wish.instances, (), profiles)
     if troubles:
-        return troubles
+        return [], troubles
     staying = [(vgpu, next((one for one in gpu.types if one.short == vgpu.type), None)) for vgpu in gpu.vgpus]
     instances, troubles = plan_instances(gpu, found, staying, profiles, predicted or changing)
     result.steps += steps(gpu, instances)
     result.warnings += instances.warnings
-    return troubles
+    return [one.name for one in found], troubles
 
 
 def lines(gpus, after=None):
