@@ -467,17 +467,26 @@ class _GpuPlanner:
         def rank(vgpu):
             return (not vgpu.holders, vgpu.key not in stored, vgpu.index if vgpu.index is not None else 0, vgpu.key)
 
-        # Those that say something of their parameters first, so that they find a vGPU that has them already.
-        for wish, vgpu_type in sorted(chosen, key=lambda pair: not pair[0].params):
-            if wish.uuid or (wish.index is not None and not self.uuids):
+        # First those that find a vGPU with their parameters, then the others.
+        for exact, (wish, vgpu_type) in [(True, pair) for pair in chosen] + [(False, pair) for pair in chosen]:
+            if (wish, vgpu_type) not in chosen or wish.uuid or (wish.index is not None and not self.uuids):
                 continue
             same = [
                 vgpu for vgpu in left
                 if vgpu.type == vgpu_type.short and vgpu.uuid not in self.explicit
             ]
+            if exact:
+                same = [vgpu for vgpu in same if self._intended_params(vgpu) == (wish.params or "")]
             if same:
-                keep(wish, vgpu_type, min(same, key=lambda vgpu: ((vgpu.params or "") != (wish.params or ""), rank(vgpu))))
+                keep(wish, vgpu_type, min(same, key=rank))
         self.surplus = left
+
+    def _intended_params(self, vgpu):
+        """Parameters that a vGPU was made for: a run that broke off may not have set them."""
+        for one in self.stored:
+            if one.key == vgpu.key:
+                return one.params
+        return plain_params(vgpu.params or "")
 
     def _params(self, wish, key):
         """vgpu_params that a vGPU shall have: as wished; none where only we had set some; None to leave them."""
@@ -512,15 +521,13 @@ class _GpuPlanner:
         # Wishes with a place of their own first, so that no other takes it. Larger before smaller: they need more room in one piece.
         order = sorted(chosen, key=lambda pair: (pair[0].index is None, pair[0].uuid is None, -(pair[1].framebuffer_mib or 0)))
         for wish, vgpu_type in order:
-            remembered = next(
-                (
-                    one
-                    for one in stored
-                    if one.type == vgpu_type.short
-                    and (one.index is None or one.index in [slot.index for slot in free])
-                ),
-                None,
-            )
+            fitting = [
+                one
+                for one in stored
+                if one.type == vgpu_type.short
+                and (one.index is None or one.index in [slot.index for slot in free])
+            ]
+            remembered = next((one for one in fitting if one.params == (wish.params or "")), next(iter(fitting), None))
             index = wish.index
             if index is None and not wish.uuid and remembered:
                 index = remembered.index

@@ -159,3 +159,11 @@ RTXPRO6000 = FakeModel(
     profiles=_RTX_MIG,
     mixed=True,
 )
+# Fewer VFs keep tests of many runs short.
+SMALL_A100 = FakeModel(
+    "0x20f1", "NVIDIA A100-PCIE-40GB", 40, 8, [one for one in A100.types if one.profile or one.short in ("A100-10C", "A100-20C")],
+    profiles=_A100_MIG, mig_needs_reset=True,
+)
+SMALL_H100 = FakeModel(
+    "0x2331", "NVIDIA H100 PCIe", 80, 8, [one for one in H100.types if one.profile or one.short in ("H100-20C", "H100-40C")], profiles=_H100_MIG
+)
