@@ -70,10 +70,12 @@ host:
     bootloader: {description: "grub, systemd-boot, ostree or unknown.", type: str, returned: success, sample: grub}
     initramfs_tool: {description: "update-initramfs, dracut or none.", type: str, returned: success, sample: update-initramfs}
     driver:
-      description: NVIDIA's driver, loaded and on disk. The flavour is vgpu (the host driver), ordinary (without vGPU manager) or none.
+      description: >-
+        NVIDIA's driver, loaded and on disk. The flavour is vgpu (the host driver), ordinary (without vGPU manager) or none.
+        The scheduler of time-sliced vGPUs is best_effort, equal_share, fixed_share or other; null when the driver does not tell.
       type: dict
       returned: success
-      sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false}
+      sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: equal_share}
 gpus:
   description:
     - The GPUs, in order of address. The framework is mdev, vendor_vfio, or none. A vGPU on vendor_vfio has no uuid, and the key vgpu of its

@@ -330,6 +330,7 @@ class Kernel:
         self.loaded = {"nvidia": "550.163.02"}
         self.iommu_on = True
         self.sysfs_sriov = False
+        self.registry = ""
         self.vendor_vfio = False
         self.short_list = False  # the other format of creatable_vgpu_types
         self.cdevs = False  # VMs open /dev/vfio/devices/vfioN instead of a group
@@ -580,6 +581,9 @@ class Kernel:
             pf.number,
         )
 
+    def _params(self):
+        return 'RmMsg: ""\nRegistryDwords: "%s"\n' % self.registry
+
     def _find_proc_gpu(self, name):
         pf = self.devices.get(name)
         if not pf or pf.pf or pf.driver != "nvidia":
@@ -660,7 +664,7 @@ class Kernel:
                 "cmdline": File(lambda: self.cmdline + "\n"),
                 "cpuinfo": File(text("processor\t: 0\nvendor_id\t: GenuineIntel\n")),
                 "sys": Dir({"kernel": Dir({"osrelease": File(lambda: self.release + "\n")})}),
-                "driver": Dir({"nvidia": Dir({"gpus": Dir(find=self._find_proc_gpu)})}),
+                "driver": Dir({"nvidia": Dir({"params": File(self._params, when=lambda: "nvidia" in self.loaded), "gpus": Dir(find=self._find_proc_gpu)})}),
             },
             find=self._find_process,
             names=lambda: [str(pid) for pid in self.processes],
