@@ -104,7 +104,15 @@ gpus:
       mig_slices: 0
       vfs: [{address: "0000:e8:00.4", index: 0, driver: nvidia, iommu_group: "40", vgpu: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1}]
       types: [{id: "575", name: NVIDIA A40-24A, short: A40-24A, framebuffer_mib: 24576, max_instances: 2}]
-      vgpus: [{uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1, type: A40-24A, type_id: "575", parent: "0000:e8:00.4", vf_index: 0, params: "", gpu_instance: , in_use_by: []}]
+      vgpus:
+        - uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1
+          type: A40-24A
+          type_id: "575"
+          parent: "0000:e8:00.4"
+          vf_index: 0
+          params: ""
+          gpu_instance:
+          in_use_by: []
 boot_causes:
   description: Lines of configuration files that bind a GPU to vfio-pci at the next boot.
   returned: success

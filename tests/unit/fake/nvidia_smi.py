@@ -202,7 +202,8 @@ class Program:
                     if compute:
                         rows += "|%4d %6d       MIG %-14s %5d %9d          0:%d     |\n" % (number[pf], one.id, one.profile.name, 0, ci, one.profile.slices)
                     else:
-                        rows += "|%4d  MIG %-18s %3d %8d %10d:%d     |\n" % (number[pf], one.profile.name, one.profile.id, one.id, one.start, one.profile.memory)
+                        place_of = (one.start, one.profile.memory)
+                        rows += "|%4d  MIG %-18s %3d %8d %10d:%d     |\n" % ((number[pf], one.profile.name, one.profile.id, one.id) + place_of)
                     rows += "+-------------------------------------------------------+\n"
         if not rows:
             return Result(6, "No %s instances found: Not Found\n" % ("compute" if compute else "GPU"))
