@@ -93,7 +93,7 @@ def _count(ctx, pf, timeout):
 
 def _create(ctx, step, timeout):
     pf, names = step.device, step.args["names"]
-    listed = [profile for profile in _profiles(ctx, pf, timeout)]
+    listed = _profiles(ctx, pf, timeout)
     numbers = []
     for name in names:
         profile = find_profile(name, listed)

@@ -119,6 +119,16 @@ def no_types(gpu, state):
         ]
     if not gpu.total_vfs and gpu.model and gpu.model.sriov:
         return [sriov_off(gpu)]
+    if gpu.framework != "none":
+        return [
+            Trouble(
+                "its VFs list no vGPU types, and nvidia-smi tells none",
+                device=gpu.address,
+                wanted="types in nvidia/creatable_vgpu_types of a VF, or in 'nvidia-smi vgpu -s -v'",
+                remedy="Look at 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg.",
+                code="no_types",
+            )
+        ]
     drivers = sorted({vf.driver or "no driver" for vf in gpu.vfs}) or [gpu.driver or "no driver"]
     return [
         Trouble(

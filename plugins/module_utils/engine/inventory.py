@@ -104,12 +104,24 @@ def read(ctx, with_types=True, with_mig=None):
         read_mig(ctx, gpus)
     if with_types:
         _complete_types(ctx, gpus)
+    _check_gi(ctx, gpus)
+    return Inventory(gpus, vgpus, open_files)
+
+
+def _check_gi(ctx, gpus):
+    """Leaves vGPUs only those GPU instances that there are; the driver shows some number without MIG too.
+
+    A mediated device does not tell its GPU instance; nvidia-smi does for those that VMs use.
+    """
+    asked = None
     for gpu in gpus:
         instances = [one.id for one in gpu.mig.instances] if gpu.mig and gpu.mig.current else []
         for vgpu in gpu.vgpus:
+            if instances and vgpu.gi is None and vgpu.holders:
+                asked = nvidia_smi.running(ctx) if asked is None else asked
+                vgpu.gi = asked.get(vgpu.uuid)
             if vgpu.gi not in instances:
-                vgpu.gi = None  # without MIG the driver shows some number all the same
-    return Inventory(gpus, vgpus, open_files)
+                vgpu.gi = None
 
 
 def read_one(ctx, pf, with_vgpus=True):

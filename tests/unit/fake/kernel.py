@@ -56,6 +56,7 @@ class Device:
         self.override = None
         self.prefix = None  # of its types' folders, while it is an mdev parent
         self.gone = False
+        self.params = ""  # vgpu_params are the VF's on the vendor-specific framework
         self.folder = self._folder()
         names = self.path.strip("/").split("/")
         nodes = [kernel.top]
@@ -126,17 +127,16 @@ class Device:
             return read
 
         def write_params(value):
+            self.params = value.strip()
             if mine():
-                mine().params = value.strip()
-            else:
-                self.params = value.strip()
+                mine().params = self.params
 
         return Dir(
             {
                 "creatable_vgpu_types": File(creatable),
                 "current_vgpu_type": File(lambda: "%s\n" % (mine().type.id if mine() else 0), lambda value: self.kernel.set_type(self, value)),
                 "vgpu_params": File(
-                    lambda: (mine().params if mine() else "") + "\n", write_params, when=lambda: not self.kernel.faults.params_unknown
+                    lambda: self.params + "\n", write_params, when=lambda: not self.kernel.faults.params_unknown
                 ),
                 "gpu_instance_id": File(of_type("gpu_instance_id")),
                 "placement_id": File(of_type("placement_id")),
@@ -281,7 +281,6 @@ class Mdev:
                 "nvidia": Dir(
                     {
                         "vgpu_params": File(lambda: self.params + "\n", self.set_params, when=lambda: not kernel.faults.params_unknown),
-                        "gpu_instance_id": File(lambda: "%d\n" % (self.gi.id if self.gi else 0)),
                     }
                 ),
             }
@@ -479,6 +478,7 @@ class Kernel:
             return
         gi = self._free_instances(device.gpu, vgpu_type)[0] if device.gpu.mig else None
         self.mdevs[word] = Mdev(self, word, device, vgpu_type, group, gi)
+        self.mdevs[word].params = device.params
         if self.faults.vanish_after:
             self.clock.after(self.faults.vanish_after, lambda: self.mdevs.pop(word, None))
             self.faults.vanish_after = 0

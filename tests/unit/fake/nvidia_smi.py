@@ -129,6 +129,8 @@ class Program:
     def _vgpu(self, options, chosen):
         if "-shm" in options:
             return self._set_mixed(chosen[0], options["-shm"] == "1")
+        if "-q" in options:
+            return Result(0, "".join(self._running(pf) for pf in chosen))
         if self.kernel.faults.no_smi_types:
             return Result(0, "No supported devices in vGPU mode\n")
         text = ""
@@ -147,6 +149,20 @@ class Program:
                 text += "    vGPU Type ID                          : %s\n" % hex(int(one.id))
                 text += "".join("        %-34s: %s\n" % row for row in rows)
         return Result(0, text)
+
+    def _running(self, pf):
+        text = "GPU %s\n" % self._long(pf)
+        for one in self.kernel.mdevs.values():
+            if one.parent.gpu is pf and self.kernel.used(one):
+                rows = (
+                    ("VM Name", "web1"),
+                    ("vGPU Name", one.type.name),
+                    ("MDEV UUID", "N/A" if one.parent.vendor else one.uuid),
+                    ("GPU Instance ID", one.gi.id if one.gi else "N/A"),
+                )
+                text += "    vGPU ID                               : 3251634213\n"
+                text += "".join("        %-34s: %s\n" % row for row in rows)
+        return text
 
     def _set_mixed(self, pf, enabled):
         failed = self._counted("shm %s" % enabled)

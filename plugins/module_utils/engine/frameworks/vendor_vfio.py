@@ -249,6 +249,12 @@ class VendorVfio:
                 remedy="Look who holds it ('nvidia-vgpu status'), stop that VM, then run again.",
                 code="remove_failed",
             )
+        if self.params(parent):
+            # They are the VF's, not the vGPU's: the next one must not find them.
+            try:
+                self.set_params(parent, "")
+            except SysfsError:
+                pass  # a driver that takes none without a type has dropped them
 
     def remove_forced(self, parent, timeout):
         """The driver refuses as long as the user holds it: asked again until it lets go."""

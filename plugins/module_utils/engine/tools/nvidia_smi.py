@@ -154,6 +154,21 @@ def parse_types(text):
     return found
 
 
+def parse_running(text):
+    """{UUID of a mediated device: id of its GPU instance} of the vGPUs that VMs use, from vgpu -q."""
+    found, uuid = {}, None
+    for line in text.splitlines():
+        key, dummy, value = line.partition(":")
+        key, value = " ".join(key.split()).lower(), value.strip()
+        if key == "vgpu id":
+            uuid = None
+        elif key == "mdev uuid":
+            uuid = value.lower() if len(value) == 36 else None
+        elif key == "gpu instance id" and uuid and value.isdigit():
+            found[uuid] = int(value)
+    return found
+
+
 def _number(word):
     try:
         return int(word, 0)
@@ -207,6 +222,11 @@ def compute_instances(ctx, timeout=60, pf=None):
 def types(ctx, timeout=60):
     """All supported vGPU types by GPU address, whatever can be created now."""
     return parse_types(call(ctx, ["vgpu", "-s", "-v"], timeout).out)
+
+
+def running(ctx, timeout=60):
+    """As parse_running."""
+    return parse_running(call(ctx, ["vgpu", "-q"], timeout).out)
 
 
 def mixed(ctx, pf, timeout=60):

@@ -316,7 +316,10 @@ def test_status_and_info_tell_of_mig(monkeypatch, capsys, make_host):
     call(nvidia_vgpu, host, layout=layout).ok
     (gpu,) = call(nvidia_gpu_info, host).ok["gpus"]
     assert gpu["mig"]["current"] is True and gpu["mig"]["instances"] == [{"id": 1, "profile": "1g.5gb", "compute_instances": [0]}]
-    assert gpu["vgpus"][0]["gpu_instance"] == 1 and gpu["mig_slices"] == 7
+    assert gpu["vgpus"][0]["gpu_instance"] is None and gpu["mig_slices"] == 7
+    host.kernel.use(host.vgpus()[0][0])
+    (gpu,) = call(nvidia_gpu_info, host).ok["gpus"]
+    assert gpu["vgpus"][0]["gpu_instance"] == 1, "nvidia-smi tells it of what runs"
     monkeypatch.setattr(cli, "Context", lambda: host.ctx)
     assert cli.main(["status"]) == 0
     assert "MIG on: 1g.5gb (1)" in capsys.readouterr().out

@@ -86,6 +86,11 @@ def test_supported_types():
     assert nvidia_smi.parse_types("No supported devices in vGPU mode\n") == {}
 
 
+def test_running_vgpus():
+    assert nvidia_smi.parse_running(sample("running.txt")) == {"7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1": 3}
+    assert nvidia_smi.parse_running("No supported devices in vGPU mode\n") == {}
+
+
 @pytest.mark.parametrize("name, told", [("h100-q.txt", (False, False)), ("l40s-q.txt", (True, True)), ("h100-host-q.txt", (False, False))])
 def test_mixed_sizes(name, told):
     assert nvidia_smi.parse_mixed(sample(name)) == told
