@@ -10,7 +10,8 @@ module: nvidia_mdev
 short_description: Create and remove single vGPUs as mediated devices
 description:
   - Makes sure that mediated devices with a given UUID, parent and type exist, or do not.
-  - For a whole host from types and counts use M(vgpu.kvm.nvidia_vgpu), which also brings vGPUs back after a reboot.
+  - For a whole host from types and counts use M(vgpu.kvm.nvidia_vgpu), which also brings vGPUs back after a reboot, and
+    which alone makes vGPUs on hosts with the vendor-specific VFIO framework, where VFs hold no mediated devices.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 0.1.0

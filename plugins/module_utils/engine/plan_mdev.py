@@ -221,6 +221,8 @@ def _check_gpus(inventory, existing, removals, creations):
             continue
         by_short = {one.short: one for one in gpu.types}
         stay = [by_short[vgpu.type] for vgpu in gpu.vgpus if vgpu.uuid not in going and vgpu.type in by_short]
+        if all(one.slices for one in new + stay):
+            continue  # each in a GPU instance of its own, which the driver counts
         sizes = sorted({(one.framebuffer_mib, one.short) for one in new + stay})
         if len({size for size, dummy in sizes}) > 1:
             troubles.append(
@@ -228,6 +230,7 @@ def _check_gpus(inventory, existing, removals, creations):
                     "vGPUs of different framebuffer sizes would share the GPU: %s" % ", ".join(name for dummy, name in sizes),
                     device=gpu.address,
                     wanted="one framebuffer size per GPU",
+                    remedy="Module nvidia_vgpu knows mixed_sizes: true, for GPUs that support that.",
                     code="two_sizes",
                 )
             )

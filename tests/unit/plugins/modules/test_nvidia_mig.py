@@ -202,7 +202,10 @@ def test_types_bring_their_gpu_instances(make_host, model, vendor, types, profil
     prepare(host, layout)
     check = call(nvidia_vgpu, host, check=True, layout=layout).ok
     real = call(nvidia_vgpu, host, layout=layout).ok
-    assert check["actions"] == real["actions"] and check["vgpus"] == real["vgpus"]
+    assert check["actions"] == real["actions"] and check["vgpus"] == real["vgpus"] and check["diff"] == real["diff"]
+    assert PF + " GPU instances: " + " ".join(profiles) in real["diff"]["after"] and "instances" not in real["diff"]["before"]
+    again = call(nvidia_vgpu, host, layout=layout).ok
+    assert again["diff"]["before"] == again["diff"]["after"] == real["diff"]["after"]
     assert names(host) == profiles and kinds(host) == sorted(name.split()[-1] for name in types)
     assert not call(nvidia_vgpu, host, layout=layout).ok["changed"] and not call(nvidia_mig, host, layout=layout).ok["changed"]
     if not vendor:

@@ -250,6 +250,7 @@ def test_mixed_sizes_on_one_gpu(make_host, model, vendor):
     check = call(nvidia_vgpu, host, check=True, layout=mixed(word)).ok
     real = call(nvidia_vgpu, host, layout=mixed(word)).ok
     assert check["actions"] == real["actions"] and PF + ": turn mixed-size mode on" in real["actions"]
+    assert check["diff"] == real["diff"] and PF + " mixed sizes\n" in real["diff"]["after"] and "mixed" not in real["diff"]["before"]
     made = [text for text in real["actions"] if "create" in text]
     assert ["24Q" in made[0], "12Q" in made[1], "8Q" in made[2]] == [True] * 3, "larger first"
     assert not call(nvidia_vgpu, host, layout=mixed(word)).ok["changed"]
@@ -300,6 +301,7 @@ def test_vgpu_params_are_set_kept_changed_and_cleared(make_host, model, vendor):
         return sorted(one.params for one in host.kernel.mdevs.values())
 
     real = call(nvidia_vgpu, host, layout=layout("frame_rate_limiter=0, disable_vnc=1")).ok
+    assert real["diff"]["after"].count(" frame_rate_limiter=0,disable_vnc=1\n") == 1
     assert present() == ["", "frame_rate_limiter=0,disable_vnc=1"] and len([text for text in real["actions"] if "vgpu_params" in text]) == 1
     assert not call(nvidia_vgpu, host, layout=layout("frame_rate_limiter=0,disable_vnc=1")).ok["changed"]
     goal = host.vgpus()

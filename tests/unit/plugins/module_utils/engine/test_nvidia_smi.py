@@ -77,6 +77,14 @@ def test_placements():
     assert nvidia_smi.parse_placements(sample("lgipp.txt")) == {19: ([0, 1, 2, 3, 4, 5, 6], 1), 14: ([0, 2, 4], 2), 9: ([0, 4], 4), 0: ([0], 8)}
 
 
+def test_placements_of_an_h100_are_those_of_our_model():
+    from ansible_collections.vgpu.kvm.tests.unit.fake import nvidia_smi as fake
+
+    told = nvidia_smi.parse_placements(sample("h100-lgipp.txt"))
+    ours = {one.id: (fake.starts(models.H100, one), one.memory) for one in models.H100.profiles}
+    assert len(told) == 5 and told == {number: ours[number] for number in told}
+
+
 def test_supported_types():
     found = nvidia_smi.parse_types(sample("types.txt"))
     assert sorted(found) == ["0000:8c:00.0", "0000:e8:00.0"]
