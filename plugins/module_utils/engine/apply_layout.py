@@ -10,7 +10,7 @@ from .holders import OpenFiles
 from .layout import plain_params
 from .steps import ApplyError, execute
 from .sysfs import SysfsError
-from .tools import mdevctl
+from .tools import mdevctl, nvidia_smi
 from .waiting import holds, until
 
 
@@ -38,10 +38,10 @@ def _types_there(ctx, gpu):
     framework = frameworks.of(ctx, gpu.framework)
     if framework is None:
         return False
-    if gpu.has_mig and not framework.uuids:
-        # In MIG mode a GPU without GPU instances lists nothing: the files alone must be there.
-        return all(vf.offers_types for vf in gpu.vfs)
-    return framework.ready([vf.address for vf in gpu.vfs])
+    if framework.ready([vf.address for vf in gpu.vfs]):
+        return True
+    # In MIG mode a GPU without GPU instances lists nothing, however long one waits.
+    return gpu.has_mig and all(vf.offers_types for vf in gpu.vfs) and nvidia_smi.mode(ctx, gpu.address)[0] is True
 
 
 def apply(ctx, steps, timeout, settle):

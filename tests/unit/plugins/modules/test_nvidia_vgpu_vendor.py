@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, inventory, restore, store
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mdev, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S, RTXPRO6000, T4
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, H100, L40S, RTXPRO6000, T4
 
 PF = "0000:e8:00.0"
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
@@ -321,3 +321,11 @@ def test_a_driver_without_vgpu_params_says_so(host):
     host.faults.params_unknown = True
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q", "vgpu_params": "x=1"}]}])
     assert outcome.codes == ["params_failed"] and "spelling" in outcome.msg
+
+
+def test_types_of_a_time_sliced_gpu_with_mig_are_waited_for_too(make_host):
+    host = make_host(gpus=[(PF, H100)], vendor_vfio=True)
+    host.faults.types_delay = 30
+    host.vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "H100-20C", "count": 4}]}]).ok
+    assert len(host.vgpus()) == 4
