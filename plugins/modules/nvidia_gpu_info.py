@@ -78,9 +78,10 @@ host:
       sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: equal_share}
 gpus:
   description:
-    - The GPUs, in order of address. The framework is mdev, vendor_vfio, or none. A vGPU on vendor_vfio has no uuid, and the key vgpu of its
-      VF shows its type. The key mig is null where the driver tells nothing of it; otherwise it has the modes current and pending (null on a
-      GPU without MIG), the names of the profiles, and the GPU instances.
+    - The GPUs, in order of address. The framework is mdev, vendor_vfio, or none; types_ready is whether the driver has told its VFs (or PF)
+      their types. A vGPU on vendor_vfio has no uuid, and the key vgpu of its VF shows its type.
+    - The key mig is null where the driver tells nothing of it; otherwise it has the modes current and pending (null on a GPU without MIG),
+      the names of the profiles, and the GPU instances. What a GPU instance is for a vGPU is told on VFs, and for mediated devices in use.
   returned: success
   type: list
   elements: dict
@@ -100,6 +101,7 @@ gpus:
       sriov_totalvfs: 32
       sriov_numvfs: 32
       framework: mdev
+      types_ready: true
       mig:
       mig_slices: 0
       vfs: [{address: "0000:e8:00.4", index: 0, driver: nvidia, iommu_group: "40", vgpu: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1}]
@@ -172,6 +174,7 @@ def _gpu(gpu):
         "sriov_totalvfs": gpu.total_vfs,
         "sriov_numvfs": gpu.num_vfs,
         "framework": gpu.framework,
+        "types_ready": gpu.types_ready,
         "mig": gpu.mig.as_dict() if gpu.mig else None,
         "mig_slices": gpu.model.mig_slices if gpu.model else 0,
         "vfs": [

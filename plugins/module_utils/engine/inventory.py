@@ -103,6 +103,9 @@ def read(ctx, with_types=True, with_mig=None):
     if with_types if with_mig is None else with_mig:
         read_mig(ctx, gpus)
     if with_types:
+        for gpu in gpus:
+            # In MIG mode a GPU without GPU instances lists nothing.
+            gpu.types_ready = bool(gpu.types or gpu.vgpus or (gpu.framework != "none" and gpu.mig and gpu.mig.current))
         _complete_types(ctx, gpus)
     _check_gi(ctx, gpus)
     return Inventory(gpus, vgpus, open_files)

@@ -136,6 +136,7 @@ class Gpu:
         self.mig = None
         self.mixed = None  # mixed-size mode: (supported, on), read only where it matters
         self.types = []
+        self.types_ready = False  # whether its parents have been told types, read with the types
         self.vgpus = []
 
     @property

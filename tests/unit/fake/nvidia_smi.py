@@ -214,13 +214,12 @@ class Program:
         rows = ""
         for pf in chosen:
             for one in pf.instances:
-                for ci in one.compute if compute else [None]:
-                    if compute:
-                        rows += "|%4d %6d       MIG %-14s %5d %9d          0:%d     |\n" % (number[pf], one.id, one.profile.name, 0, ci, one.profile.slices)
-                    else:
-                        place_of = (one.start, one.profile.memory)
-                        rows += "|%4d  MIG %-18s %3d %8d %10d:%d     |\n" % ((number[pf], one.profile.name, one.profile.id, one.id) + place_of)
-                    rows += "+-------------------------------------------------------+\n"
+                name = one.profile.name
+                for ci in one.compute if compute else ():
+                    rows += "|%4d %6d       MIG %-14s %5d %9d          0:%d     |\n" % (number[pf], one.id, name, 0, ci, one.profile.slices)
+                if not compute:
+                    rows += "|%4d  MIG %-18s %3d %8d %10d:%d     |\n" % (number[pf], name, one.profile.id, one.id, one.start, one.profile.memory)
+                rows += "+-------------------------------------------------------+\n" if rows else ""
         if not rows:
             return Result(6, "No %s instances found: Not Found\n" % ("compute" if compute else "GPU"))
         return Result(0, rows)

@@ -10,7 +10,7 @@ import json
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, inventory, restore, store
-from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mdev, nvidia_sriov, nvidia_vgpu
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_mdev, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, H100, L40S, RTXPRO6000, T4
 
@@ -329,3 +329,15 @@ def test_types_of_a_time_sliced_gpu_with_mig_are_waited_for_too(make_host):
     host.vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "H100-20C", "count": 4}]}]).ok
     assert len(host.vgpus()) == 4
+
+
+def test_info_tells_whether_the_vfs_have_been_told_their_types(make_host):
+    host = make_host(gpus=[(PF, L40S)], vendor_vfio=True)
+    host.faults.types_delay = 30
+    host.vfs_on()
+    (gpu,) = call(nvidia_gpu_info, host).ok["gpus"]
+    assert gpu["framework"] == "vendor_vfio" and not gpu["types_ready"] and gpu["types"]
+    host.clock.pause(31)
+    assert call(nvidia_gpu_info, host).ok["gpus"][0]["types_ready"]
+    call(nvidia_vgpu, host, layout=TWO).ok
+    assert call(nvidia_gpu_info, host).ok["gpus"][0]["types_ready"], "a full GPU lists nothing"
