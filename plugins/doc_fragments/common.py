@@ -46,10 +46,11 @@ options:
     description:
       - What an earlier step of the same run would have brought; counts in check mode only.
         With it a check of a bare host plans on instead of failing at what is not there yet.
-      - V(driver) is the loaded vGPU host driver with the GPUs bound to it, V(iommu) an active IOMMU, V(vfs) enabled VFs.
+      - V(driver) is the loaded vGPU host driver with the GPUs bound to it, V(iommu) an active IOMMU, V(vfs) enabled VFs,
+        V(mig) the MIG mode that a layout needs.
     type: list
     elements: str
-    choices: [driver, iommu, vfs]
+    choices: [driver, iommu, vfs, mig]
     default: []
 """
 
@@ -79,7 +80,7 @@ options:
 options:
   force_remove:
     description:
-      - UUIDs of vGPUs that may be removed although a process has them open. The kernel removes such a vGPU only
+      - UUIDs of vGPUs (where they have none, addresses of their VFs) that may be removed although a process has them open. Such a vGPU goes only
         when that process lets go of it, so the VM loses its GPU or the module fails after O(timeout).
     type: list
     elements: str

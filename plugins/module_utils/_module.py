@@ -18,8 +18,28 @@ ASSUME = {
         "type": "list",
         "elements": "str",
         "default": [],
-        "choices": ["driver", "iommu", "vfs"],
+        "choices": ["driver", "iommu", "vfs", "mig"],
     }
+}
+LAYOUT = {
+    "type": "list",
+    "elements": "dict",
+    "options": {
+        "gpu": {"type": "list", "elements": "str", "required": True},
+        "vgpus": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "type": {"type": "str", "required": True},
+                "count": {"type": "int", "default": 1},
+                "uuid": {"type": "str"},
+                "vgpu_params": {"type": "str"},
+            },
+        },
+        "mixed_sizes": {"type": "bool", "default": False},
+        "mig": {"type": "list", "elements": "str"},
+    },
 }
 MDEVCTL = {
     "mdevctl": {"type": "str", "default": "auto", "choices": ["auto", "true", "false"]}

@@ -93,7 +93,7 @@ driver:
   description: The driver after the change.
   returned: success
   type: dict
-  sample: {loaded: null, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false}
+  sample: {loaded: null, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: null}
 reboot_required:
   description: Whether the driver on disk is not the one that runs.
   returned: success

@@ -11,7 +11,8 @@ short_description: Read all about a host's NVIDIA GPUs and vGPUs
 description:
   - Reads GPUs, drivers, IOMMU, VFs, vGPU types, vGPUs and who uses them from the kernel's own files, and recognises
     the failures that operators of NVIDIA vGPU meet.
-  - Changes nothing and needs no C(nvidia-smi).
+  - Changes nothing. Asks C(nvidia-smi) only where sysfs does not tell - for GPUs that can be partitioned by MIG, and for type names on
+    hosts with the vendor-specific VFIO framework.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 0.1.0
@@ -71,10 +72,12 @@ host:
     bootloader: {description: "grub, systemd-boot, ostree or unknown.", type: str, returned: success, sample: grub}
     initramfs_tool: {description: "update-initramfs, dracut or none.", type: str, returned: success, sample: update-initramfs}
     driver:
-      description: NVIDIA's driver, loaded and on disk. The flavour is vgpu (the host driver), ordinary (without vGPU manager) or none.
+      description: >-
+        NVIDIA's driver, loaded and on disk. The flavour is vgpu (the host driver), ordinary (without vGPU manager) or none.
+        The scheduler of time-sliced vGPUs is best_effort, equal_share, fixed_share or other; null when the driver does not tell.
       type: dict
       returned: success
-      sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false}
+      sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: equal_share}
     services:
       description:
         - The services that vGPUs live on, as systemd has them. C(nvidia-vgpud) is a one-shot, V(inactive) with result V(success)
@@ -87,7 +90,11 @@ host:
         nvidia-vgpu-mgr: {load: loaded, active: active, result: success, enabled: enabled}
         nvidia-vgpu-restore: {load: loaded, active: active, result: success, enabled: enabled}
 gpus:
-  description: The GPUs, in order of address.
+  description:
+    - The GPUs, in order of address. The framework is mdev, vendor_vfio, or none; types_ready is whether the driver has told its VFs (or PF)
+      their types. A vGPU on vendor_vfio has no uuid, and the key vgpu of its VF shows its type.
+    - The key mig is null where the driver tells nothing of it; otherwise it has the modes current and pending (null on a GPU without MIG),
+      the names of the profiles, and the GPU instances. What a GPU instance is for a vGPU is told on VFs, and for mediated devices in use.
   returned: success
   type: list
   elements: dict
@@ -107,9 +114,20 @@ gpus:
       sriov_totalvfs: 32
       sriov_numvfs: 32
       framework: mdev
+      types_ready: true
+      mig:
+      mig_slices: 0
       vfs: [{address: "0000:e8:00.4", index: 0, driver: nvidia, iommu_group: "40", vgpu: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1}]
       types: [{id: "575", name: NVIDIA A40-24A, short: A40-24A, framebuffer_mib: 24576, max_instances: 2}]
-      vgpus: [{uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1, type: A40-24A, type_id: "575", parent: "0000:e8:00.4", vf_index: 0, in_use_by: []}]
+      vgpus:
+        - uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1
+          type: A40-24A
+          type_id: "575"
+          parent: "0000:e8:00.4"
+          vf_index: 0
+          params: ""
+          gpu_instance:
+          in_use_by: []
 boot_causes:
   description: Lines of configuration files that bind a GPU to vfio-pci at the next boot.
   returned: success
@@ -152,7 +170,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes
 
 
 def _gpu(gpu):
-    by_parent = {vgpu.parent: vgpu.uuid for vgpu in gpu.vgpus}
+    by_parent = {vgpu.parent: vgpu.uuid or vgpu.type for vgpu in gpu.vgpus}
     return {
         "address": gpu.address,
         "device_id": gpu.device_id,
@@ -169,6 +187,9 @@ def _gpu(gpu):
         "sriov_totalvfs": gpu.total_vfs,
         "sriov_numvfs": gpu.num_vfs,
         "framework": gpu.framework,
+        "types_ready": gpu.types_ready,
+        "mig": gpu.mig.as_dict() if gpu.mig else None,
+        "mig_slices": gpu.model.mig_slices if gpu.model else 0,
         "vfs": [
             {
                 "address": vf.address,

@@ -10,7 +10,8 @@ module: nvidia_mdev
 short_description: Create and remove single vGPUs as mediated devices
 description:
   - Makes sure that mediated devices with a given UUID, parent and type exist, or do not.
-  - For a whole host from types and counts use M(vgpu.kvm.nvidia_vgpu), which also brings vGPUs back after a reboot.
+  - For a whole host from types and counts use M(vgpu.kvm.nvidia_vgpu), which also brings vGPUs back after a reboot, and
+    which alone makes vGPUs on hosts with the vendor-specific VFIO framework, where VFs hold no mediated devices.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 0.1.0
@@ -117,7 +118,7 @@ def _lines(found, steps):
     rows = {vgpu.uuid: "%s %s %s\n" % (vgpu.parent, vgpu.type, vgpu.uuid) for vgpu in found.mdevs}
     for step in steps:
         if step.kind == "remove":
-            rows.pop(step.args["uuid"], None)
+            rows.pop(step.args["key"], None)
         if step.kind == "create":
             rows[step.args["uuid"]] = "%s %s %s\n" % (step.device, step.args["type"], step.args["uuid"])
     return "".join(sorted(rows.values()))

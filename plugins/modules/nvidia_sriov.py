@@ -69,11 +69,17 @@ actions:
   sample: ["0000:e8:00.0: enable 32 VFs"]
 
 gpus:
-  description: The selected GPUs with their VFs, after the change. Their framework is V(none) where the VFs offer no types yet.
+  description: The selected GPUs with their VFs, after the change.
   returned: success
   type: list
   elements: dict
-  sample: [{address: "0000:e8:00.0", sriov_numvfs: 32, sriov_totalvfs: 32, framework: mdev, vfs: ["0000:e8:00.4", "0000:e8:00.5"]}]
+  sample: [{address: "0000:e8:00.0", sriov_numvfs: 32, sriov_totalvfs: 32, vfs: ["0000:e8:00.4", "0000:e8:00.5"]}]
+without_types:
+  description: GPUs whose new VFs offer no vGPU types yet. Some releases of the driver want C(nvidia-vgpud) to run once more.
+  returned: when VFs were turned on
+  type: list
+  elements: str
+  sample: []
 without_sriov:
   description: GPUs that have no SR-IOV vGPU, with the reason.
   returned: success
@@ -112,9 +118,11 @@ def work(module, ctx):
         _module.assumed(module),
     )
     gpus = result.gpus
+    told = {}
     if result.steps and not module.check_mode:
         sriov.apply(ctx, result, params["timeout"])
         gpus = sriov.after(ctx, result.gpus)
+        told["without_types"] = sriov.without_types(gpus)
     return {
         "changed": bool(result.steps),
         "actions": _module.sentences(result.steps),
@@ -124,12 +132,12 @@ def work(module, ctx):
                 "address": gpu.address,
                 "sriov_numvfs": gpu.num_vfs,
                 "sriov_totalvfs": gpu.total_vfs,
-                "framework": gpu.framework,
                 "vfs": [vf.address for vf in gpu.vfs],
             }
             for gpu in gpus
         ],
         "without_sriov": result.skipped,
+        **told,
     }
 
 

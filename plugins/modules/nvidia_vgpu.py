@@ -14,6 +14,10 @@ description:
     On GPUs that the layout does not name, vGPUs that this module made are removed and those of others stay, with a warning.
   - The whole request is validated before the first write. Each vGPU is verified, and looked at again for O(settle) seconds.
   - A vGPU's UUID follows from the machine, the PF and the VF's number, so that it is the same whenever it is made again.
+  - Works on both of NVIDIA's frameworks. On hosts with the vendor-specific VFIO framework (kernels from 6.8 on) a VF itself becomes the vGPU,
+    so there are no UUIDs; VMs get it by the VF's PCI address.
+  - Types with a number of slices (V(A100-1-5C)) live in GPU instances of MIG. The needed ones are made, larger first, and unneeded ones of the
+    listed GPUs destroyed. The GPU must be in MIG mode before its VFs are made, see M(vgpu.kvm.nvidia_mig).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 0.1.0
@@ -53,8 +57,24 @@ options:
             type: int
             default: 1
           uuid:
-            description: A UUID of your own, for one vGPU.
+            description: A UUID of your own, for one vGPU. Only on hosts whose vGPUs are mediated devices.
             type: str
+          vgpu_params:
+            description:
+              - NVIDIA's parameters of the vGPU as a list with commas, such as V(frame_rate_limiter=0,disable_vnc=1). An empty text clears them;
+                left out, they stay as they are, or are cleared where this module had set them.
+            type: str
+      mixed_sizes:
+        description:
+          - Whether vGPUs of different framebuffer sizes may share the GPU. The mode is set before the first vGPU, so turning it on makes unused
+            vGPUs anew. It is set again at boot.
+        type: bool
+        default: false
+      mig:
+        description:
+          - GPU instances of MIG by profile name, such as V(3g.20gb), each as often as it is wanted. Left out, they follow from the types.
+        type: list
+        elements: str
   persist:
     description:
       - Whether the layout is stored in C(/etc/nvidia-vgpu/layout.json), from where C(nvidia-vgpu-restore.service) brings it
@@ -89,6 +109,24 @@ EXAMPLES = r"""
       - gpu: ["0000:e5:00.0"]
         vgpus: []
   become: true
+
+- name: GPUs in MIG mode, one with the GPU instances that the types need, one with given ones
+  vgpu.kvm.nvidia_vgpu:
+    layout:
+      - gpu: "0000:17:00.0"
+        vgpus: [{type: A100-3-20C}, {type: A100-1-5C, count: 4}]
+      - gpu: "0000:65:00.0"
+        mig: [3g.20gb, 3g.20gb]
+        vgpus: [{type: A100-3-20C, count: 2}]
+  become: true
+
+- name: Several framebuffer sizes on one GPU, and no limit of the frame rate for one of them
+  vgpu.kvm.nvidia_vgpu:
+    layout:
+      - gpu: "0000:e8:00.0"
+        mixed_sizes: true
+        vgpus: [{type: A40-24Q, vgpu_params: frame_rate_limiter=0}, {type: A40-12Q}, {type: A40-8Q}]
+  become: true
 """
 
 RETURN = r"""
@@ -100,7 +138,7 @@ actions:
   sample: ["store the layout for the boot", "0000:e8:00.4: create A40-24A (7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1)"]
 
 vgpus:
-  description: The vGPUs of the listed GPUs as they are now, or would be.
+  description: The vGPUs of the listed GPUs as they are now, or would be. The uuid is null on the vendor-specific VFIO framework.
   returned: success
   type: list
   elements: dict
@@ -148,13 +186,15 @@ def work(module, ctx):
     if not module.check_mode and not troubles:
         found = apply_layout.await_types(ctx, [pf for pf in wishes if wishes[pf]], params["timeout"])
     state = host.read(ctx)
+    stored = store.read(ctx.root)
+    sizes = [pf for pf in wishes if wishes[pf].mixed or (pf in stored and stored[pf].mixed)]
+    inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])
     options = plan_layout.Options(
         params["force_remove"],
         _module.wants_mdevctl(module, mdevctl.binary(ctx)),
         params["persist"],
         _module.assumed(module),
     )
-    stored = store.read(ctx.root)
     result = plan_layout.plan(
         found, state, wishes, stored, mdevctl.definitions(ctx.root), options, troubles
     )
@@ -173,24 +213,7 @@ def main():
     _module.run(
         dict(
             {
-                "layout": {
-                    "type": "list",
-                    "elements": "dict",
-                    "required": True,
-                    "options": {
-                        "gpu": {"type": "list", "elements": "str", "required": True},
-                        "vgpus": {
-                            "type": "list",
-                            "elements": "dict",
-                            "default": [],
-                            "options": {
-                                "type": {"type": "str", "required": True},
-                                "count": {"type": "int", "default": 1},
-                                "uuid": {"type": "str"},
-                            },
-                        },
-                    },
-                },
+                "layout": dict(_module.LAYOUT, required=True),
                 "force_remove": {"type": "list", "elements": "str", "default": []},
                 "persist": {"type": "bool", "default": True},
                 "timeout": {"type": "int", "default": 60},

@@ -9,9 +9,9 @@ DOCUMENTATION = r"""
 module: nvidia_vgpu_restore
 short_description: Install what brings vGPUs back at boot
 description:
-  - VFs and vGPUs do not survive a reboot. This module puts a copy of the collection's engine on the host, with the unit
-    C(nvidia-vgpu-restore.service), which makes the vGPUs stored by M(vgpu.kvm.nvidia_vgpu) after NVIDIA's services and
-    before libvirt and cloud agents, and the command C(nvidia-vgpu) (C(status), C(restore)).
+  - VFs and vGPUs do not survive a reboot, nor do GPU instances of MIG, mixed-size mode and, on some GPUs, MIG mode. This module puts a copy of
+    the collection's engine on the host, with the unit C(nvidia-vgpu-restore.service), which brings back what M(vgpu.kvm.nvidia_vgpu) stored,
+    after NVIDIA's services and before libvirt and cloud agents, and the command C(nvidia-vgpu) (C(status), C(restore)).
   - It writes files only. Enable the unit with M(ansible.builtin.systemd_service).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)

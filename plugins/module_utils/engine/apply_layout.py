@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import os
-
-from . import diagnosis, files, inventory as reader, vgpu_types
+from . import apply_mig, diagnosis, files, frameworks, inventory as reader
 from .errors import EngineError, Trouble, trouble
-from .frameworks.mdev import DEVICES, Mdev
 from .holders import OpenFiles
+from .layout import plain_params
 from .steps import ApplyError, execute
-from .tools import mdevctl
+from .sysfs import SysfsError
+from .tools import mdevctl, nvidia_smi
 from .waiting import holds, until
 
 
@@ -26,7 +25,7 @@ def await_types(ctx, addresses, timeout):
     def ready():
         last[:] = [reader.read(ctx, with_types=False)]
         return all(
-            not gpu.vfs or gpu.driver != "nvidia" or all(vf.offers_types for vf in gpu.vfs)
+            not gpu.vfs or gpu.driver != "nvidia" or _types_there(ctx, gpu)
             for gpu in last[0].gpus
             if gpu.address in addresses
         )
@@ -35,11 +34,21 @@ def await_types(ctx, addresses, timeout):
     return reader.read(ctx)
 
 
+def _types_there(ctx, gpu):
+    framework = frameworks.of(ctx, gpu.framework)
+    if framework is None:
+        return False
+    if framework.ready([vf.address for vf in gpu.vfs]):
+        return True
+    # In MIG mode a GPU without GPU instances lists nothing, however long one waits.
+    return gpu.has_mig and all(vf.offers_types for vf in gpu.vfs) and nvidia_smi.mode(ctx, gpu.address)[0] is True
+
+
 def apply(ctx, steps, timeout, settle):
     """Runs the steps, then watches for settle seconds that nothing made now vanishes."""
-    framework = Mdev(ctx)
 
     def perform(step):
+        framework = frameworks.at(ctx, step.device) if step.kind in ("remove", "create", "params", "define") else None
         if step.kind == "store":
             files.write_atomic(ctx.root, step.device, step.args["content"], 0o644)
         elif step.kind == "remove":
@@ -51,7 +60,11 @@ def apply(ctx, steps, timeout, settle):
         elif step.kind == "undefine":
             mdevctl.undefine(ctx, step.args["uuid"], step.device)
         elif step.kind == "define":
-            mdevctl.define(ctx, step.args["uuid"], step.device, _mdev_type(ctx, step.args["uuid"]))
+            mdevctl.define(ctx, step.args["uuid"], step.device, framework.definition_type(step.args["uuid"]))
+        elif step.kind == "params":
+            _set_params(framework, step)
+        elif step.kind in apply_mig.KINDS:
+            apply_mig.perform(ctx, step, timeout)
 
     failed = None
     try:
@@ -59,7 +72,7 @@ def apply(ctx, steps, timeout, settle):
     except ApplyError as exc:
         failed, done = exc, exc.done
     created = [step for step in done if step.kind == "create"]
-    vanished = _watch(ctx, framework, created, settle)
+    vanished = _watch(ctx, created, settle)
     if vanished or failed:
         raise ApplyError(
             (failed.troubles if failed else []) + [text for dummy, text in vanished],
@@ -71,7 +84,7 @@ def apply(ctx, steps, timeout, settle):
 
 def _type_id(framework, step):
     """The type's number as the parent has it now."""
-    found = vgpu_types.find(step.args["type"], framework.types(step.device))
+    found = framework.find_id(step.device, step.args["type"], step.args["type_id"])
     if not found:
         raise trouble(
             "the type %s is not offered here now" % step.args["type"],
@@ -79,64 +92,58 @@ def _type_id(framework, step):
             remedy="Something turned the VF off or took it: look with 'nvidia-vgpu status'.",
             code="type_gone",
         )
-    return found.id
-
-
-def _mdev_type(ctx, uuid):
-    """The type folder's name of a device that exists: what mdevctl writes down."""
-    return os.path.basename(ctx.sysfs.target("%s/%s/mdev_type" % (DEVICES, uuid)) or "")
+    return found
 
 
 def _remove(ctx, framework, step, timeout):
-    uuid = step.args["uuid"]
-    device = "%s/%s" % (DEVICES, uuid)
-    if not step.args["forced"]:
-        # Somebody may have taken it since the plan was made.
-        holders = OpenFiles(ctx.sysfs).of_device(device)
-        if holders:
-            raise EngineError(diagnosis.in_use(uuid, holders, "removing it", "force_remove"))
-        framework.remove(uuid, timeout)
+    key = step.args["key"]
+    if step.args["forced"]:
+        framework.remove_forced(key, timeout)
         return
-    _remove_forced(ctx, framework, uuid, timeout)
+    # Somebody may have taken it since the plan was made.
+    holders = framework.holders(OpenFiles(ctx.sysfs), key)
+    if holders:
+        raise EngineError(diagnosis.in_use(key, holders, "removing it", "force_remove"))
+    framework.remove(key, timeout)
 
 
-def _remove_forced(ctx, framework, uuid, timeout):
-    """The kernel blocks the write until the user lets go: a child writes, we look with a deadline."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            ctx.sysfs.write("%s/%s/remove" % (DEVICES, uuid), "1")
-            status = 0
-        finally:
-            os._exit(status)
-    gone = until(ctx.clock, lambda: not framework.exists(uuid), timeout)
-    os.waitpid(child, 0 if gone else os.WNOHANG)
-    if not gone:
+def _set_params(framework, step):
+    key, text = step.args["key"], step.args["params"]
+    try:
+        framework.set_params(key, text)
+    except SysfsError as exc:
         raise trouble(
-            "its user does not let go of it; the kernel removes it as soon as that process ends",
-            device=uuid,
-            remedy="End the process (see 'nvidia-vgpu status'), then run again.",
-            code="remove_pending",
+            "setting vgpu_params to %r failed: %s" % (text, exc.troubles[0].found),
+            device=step.device,
+            remedy="Look at the spelling (such as frame_rate_limiter=0,disable_vnc=1); a driver may not know all of them.",
+            code="params_failed",
+        ) from exc
+    if plain_params(framework.params(key) or "") != text:
+        raise trouble(
+            "the driver took vgpu_params %r, but shows %r" % (text, framework.params(key)),
+            device=step.device,
+            remedy="Look into dmesg.",
+            code="params_failed",
         )
 
 
-def _watch(ctx, framework, created, settle):
+def _watch(ctx, created, settle):
     """Steps whose vGPU is gone or other than wanted within the time, with the trouble."""
     if not created:
         return []
+    framework_of = {step: frameworks.at(ctx, step.device) for step in created}
 
     def look():
         found = []
         for step in created:
-            wrong = framework.complaint(step.args["uuid"], step.device, step.args["type"])
+            wrong = framework_of[step].complaint(step.args["uuid"], step.device, step.args["type_id"], step.args["type"])
             if wrong:
                 found.append(
                     (
                         step,
                         Trouble(
-                            "%s (%s) was made, but shortly after %s"
-                            % (step.args["type"], step.args["uuid"], wrong),
+                            "%s%s was made, but shortly after %s"
+                            % (step.args["type"], " (%s)" % step.args["uuid"] if step.args["uuid"] else "", wrong),
                             device=step.device,
                             remedy="Something takes the VF away: a cloud agent that binds VFs to vfio-pci, "
                             "driverctl, or the driver itself (dmesg, 'journalctl -u nvidia-vgpu-mgr').",

@@ -53,8 +53,12 @@ def _restore(ctx, args):
     return 1 if report.troubles else 0
 
 
+def _word(enabled):
+    return "on" if enabled else "off"
+
+
 def _status(ctx, as_json):
-    inventory = reader.read(ctx, with_types=False)
+    inventory = reader.read(ctx, with_types=False, with_mig=True)
     state = host.read(ctx)
     found = problems.find(inventory, state, (), boot_causes.causes_and_edits(boot_causes.read(ctx.root), inventory.gpus)[0])
     if as_json:
@@ -68,6 +72,8 @@ def _status(ctx, as_json):
                             "model": gpu.name,
                             "driver": gpu.driver,
                             "vfs": gpu.num_vfs,
+                            "framework": gpu.framework,
+                            "mig": gpu.mig.as_dict() if gpu.mig else None,
                             "vgpus": [vgpu.as_dict() for vgpu in gpu.vgpus],
                         }
                         for gpu in inventory.gpus
@@ -85,9 +91,13 @@ def _status(ctx, as_json):
             "\n%s  %s  driver %s  VFs %d of %d  framework %s"
             % (gpu.address, gpu.name, gpu.driver or "none", gpu.num_vfs, gpu.total_vfs, gpu.framework)
         )
-        for vgpu in sorted(gpu.vgpus, key=lambda one: (one.index or 0, one.uuid)):
+        if gpu.mig and gpu.mig.current is not None:
+            told = ", ".join("%s (%d)" % (one.profile, one.id) for one in gpu.mig.instances)
+            pending = " (pending: %s)" % _word(gpu.mig.pending) if gpu.mig.pending != gpu.mig.current else ""
+            _say("  MIG %s%s%s" % (_word(gpu.mig.current), pending, ": " + told if told else ""))
+        for vgpu in sorted(gpu.vgpus, key=lambda one: (one.index or 0, one.key)):
             holders = ", ".join(map(str, vgpu.holders))
-            _say("  %s  %-10s %s%s" % (vgpu.parent, vgpu.type, vgpu.uuid, "  in use by %s" % holders if holders else ""))
+            _say("  %s  %-10s %s%s" % (vgpu.parent, vgpu.type, vgpu.uuid or "", "  in use by %s" % holders if holders else ""))
     for problem in found:
         _say("\n%s: %s" % (problem.severity.upper(), problem.trouble))
     return 0

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from .errors import Trouble
-from .inventory import unsupported
 
 
 def driver_trouble(driver):
@@ -38,6 +37,16 @@ def driver_trouble(driver):
             code="driver_not_loaded",
         )
     return None
+
+
+def unsupported(gpu):
+    """The trouble of a GPU that NVIDIA doesn't support for vGPU."""
+    return Trouble(
+        "this GPU (%s) does not support vGPU" % gpu.name,
+        device=gpu.address,
+        remedy="Leave it out of 'gpus' and of the layout.",
+        code="gpu_unsupported",
+    )
 
 
 def no_vfs_yet(gpu, state):
@@ -110,6 +119,16 @@ def no_types(gpu, state):
         ]
     if not gpu.total_vfs and gpu.model and gpu.model.sriov:
         return [sriov_off(gpu)]
+    if gpu.framework != "none":
+        return [
+            Trouble(
+                "its VFs list no vGPU types, and nvidia-smi tells none",
+                device=gpu.address,
+                wanted="types in nvidia/creatable_vgpu_types of a VF, or in 'nvidia-smi vgpu -s -v'",
+                remedy="Look at 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg.",
+                code="no_types",
+            )
+        ]
     drivers = sorted({vf.driver or "no driver" for vf in gpu.vfs}) or [gpu.driver or "no driver"]
     return [
         Trouble(
@@ -136,14 +155,35 @@ def sriov_off(gpu):
 
 
 def vendor_vfio(gpu):
-    """The host has the framework that this release recognises but does not drive."""
+    """A mediated device is asked for where there are none."""
     return Trouble(
-        "this host has the vendor-specific VFIO framework (nvidia/current_vgpu_type), not mdev",
+        "this host has no mediated devices: the GPU is on the vendor-specific VFIO framework, where a VF itself becomes a vGPU",
         device=gpu.address,
         wanted="mdev_supported_types",
-        remedy="This release of vgpu.kvm creates vGPUs on mdev hosts only "
-        "(kernels of Ubuntu 22.04, Debian 12, RHEL 8 and 9).",
+        remedy="Use the module nvidia_vgpu, which makes vGPUs on either framework.",
         code="vendor_vfio",
+    )
+
+
+def no_mig(gpu, others, asked):
+    """MIG is asked of a GPU that has none. others: addresses of this host's GPUs that have it."""
+    return Trouble(
+        "%s, but the GPU (%s) has no MIG" % (asked, gpu.name),
+        device=gpu.address,
+        wanted="a GPU with MIG; on this host: %s" % (", ".join(others) or "none"),
+        remedy="Take time-sliced types here (without a number of slices, such as %s-4Q)." % (gpu.model.prefix if gpu.model else "A40"),
+        code="mig_unsupported",
+    )
+
+
+def mig_unknown(gpu):
+    """nvidia-smi, which alone knows of MIG, gave no answer about a GPU that should have it."""
+    return Trouble(
+        "nvidia-smi does not tell this GPU's MIG mode (driver of the GPU: %s)" % (gpu.driver or "none"),
+        device=gpu.address,
+        wanted="an answer to 'nvidia-smi --query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending --format=csv'",
+        remedy="Run that by hand, and look at dmesg.",
+        code="mig_unknown",
     )
 
 

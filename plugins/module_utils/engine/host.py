@@ -9,19 +9,25 @@ import re
 
 from .files import read_text
 
+_PARAMS = "/proc/driver/nvidia/params"
+_SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}
 _EFI = "/sys/firmware/efi/efivars"
 _SECURE_BOOT = _EFI + "/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _LOADER = _EFI + "/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
 
 class Driver:
-    """NVIDIA's driver. flavour: vgpu (the host driver), ordinary (no vGPU manager) or none."""
+    """NVIDIA's driver. flavour: vgpu (the host driver), ordinary (no vGPU manager) or none.
 
-    def __init__(self, loaded, on_disk, flavour, nouveau_loaded):
+    scheduler: of time-sliced vGPUs, as the loaded module was told; None when it isn't told.
+    """
+
+    def __init__(self, loaded, on_disk, flavour, nouveau_loaded, scheduler=None):
         self.loaded = loaded
         self.on_disk = on_disk
         self.flavour = flavour
         self.nouveau_loaded = nouveau_loaded
+        self.scheduler = scheduler
 
     def as_dict(self):
         """For a module's result."""
@@ -82,7 +88,7 @@ def read_driver(ctx, timeout=30):
     if loaded or on_disk:
         flavour = "vgpu" if has_manager else "ordinary"
     return Driver(
-        loaded, on_disk or None, flavour, ctx.sysfs.exists("/sys/module/nouveau")
+        loaded, on_disk or None, flavour, ctx.sysfs.exists("/sys/module/nouveau"), _scheduler(ctx.sysfs)
     )
 
 
@@ -92,6 +98,15 @@ def _iommu_kind(sysfs):
         if sysfs.exists("/sys/firmware/acpi/tables/" + table):
             return kind
     return None
+
+
+def _scheduler(sysfs):
+    """The policy in RmPVMRL of the loaded module's registry keys; best effort is what there is without one."""
+    match = re.search(r"^RegistryDwords:\s*\"?(.*?)\"?\s*$", sysfs.read_or(_PARAMS, ""), re.MULTILINE)
+    if not match:
+        return None
+    key = re.search(r"\bRmPVMRL=(0x[0-9a-f]+|\d+)", match.group(1), re.IGNORECASE)
+    return _SCHEDULERS.get(int(key.group(1), 0) & 0xFF, "other") if key else "best_effort"
 
 
 def _secure_boot(sysfs):

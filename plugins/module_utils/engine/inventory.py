@@ -7,23 +7,30 @@ from __future__ import annotations
 import re
 
 from . import address, catalog, frameworks
+from .diagnosis import unsupported
 from .errors import Trouble
-from .frameworks.mdev import Mdev
 from .holders import OpenFiles
-from .model import Gpu, Vf
+from .model import Gpu, Mig, Vf
 from .sysfs import SysfsError
+from .tools import nvidia_smi
+from .vgpu_types import merge
 
 PCI = "/sys/bus/pci/devices"
 PROC = "/proc/driver/nvidia/gpus"
 
 
 class Inventory:
-    """The GPUs of a host, in order of address, and every mdev, of whatever parent."""
+    """The GPUs of a host, in order of address, and every vGPU, of whatever parent."""
 
-    def __init__(self, gpus, mdevs, open_files):
+    def __init__(self, gpus, vgpus, open_files):
         self.gpus = gpus
-        self.mdevs = mdevs
+        self.vgpus = vgpus
         self.open_files = open_files
+
+    @property
+    def mdevs(self):
+        """The vGPUs that have a UUID."""
+        return [vgpu for vgpu in self.vgpus if vgpu.uuid]
 
     def gpu(self, pf):
         """The GPU at an address, or None."""
@@ -71,23 +78,17 @@ class Inventory:
         )
 
 
-def unsupported(gpu):
-    """The trouble of a GPU that NVIDIA doesn't support for vGPU."""
-    return Trouble(
-        "this GPU (%s) does not support vGPU" % gpu.name,
-        device=gpu.address,
-        remedy="Leave it out of 'gpus' and of the layout.",
-        code="gpu_unsupported",
-    )
+def read(ctx, with_types=True, with_mig=None):
+    """Reads the whole host.
 
-
-def read(ctx, with_types=True):
-    """Reads the whole host. with_types: also the types' names (22 of an A40, three files each)."""
+    with_types: also the types' names (22 of an A40, three files each). with_mig: also what nvidia-smi
+    alone can tell, on hosts where that matters (by default with the types).
+    """
     sysfs = ctx.sysfs
     open_files = OpenFiles(sysfs)
-    mdevs = Mdev(ctx).instances(open_files)
+    vgpus = frameworks.instances(ctx, open_files)
     by_parent = {}
-    for vgpu in mdevs:
+    for vgpu in vgpus:
         by_parent.setdefault(vgpu.parent, []).append(vgpu)
     gpus = []
     for name in sysfs.list(PCI):
@@ -99,18 +100,83 @@ def read(ctx, with_types=True):
         if sysfs.exists(folder + "/physfn"):
             continue
         gpus.append(_read_gpu(ctx, name, by_parent, with_types))
-    return Inventory(gpus, mdevs, open_files)
+    if with_types if with_mig is None else with_mig:
+        read_mig(ctx, gpus)
+    if with_types:
+        for gpu in gpus:
+            # In MIG mode a GPU without GPU instances lists nothing.
+            gpu.types_ready = bool(gpu.types or gpu.vgpus or (gpu.framework != "none" and gpu.mig and gpu.mig.current))
+        _complete_types(ctx, gpus)
+    _check_gi(ctx, gpus)
+    return Inventory(gpus, vgpus, open_files)
+
+
+def _check_gi(ctx, gpus):
+    """Leaves vGPUs only those GPU instances that there are; the driver shows some number without MIG too.
+
+    A mediated device does not tell its GPU instance; nvidia-smi does for those that VMs use.
+    """
+    asked = None
+    for gpu in gpus:
+        instances = [one.id for one in gpu.mig.instances] if gpu.mig and gpu.mig.current else []
+        for vgpu in gpu.vgpus:
+            if instances and vgpu.gi is None and vgpu.holders:
+                asked = nvidia_smi.running(ctx) if asked is None else asked
+                vgpu.gi = asked.get(vgpu.uuid)
+            if vgpu.gi not in instances:
+                vgpu.gi = None
 
 
 def read_one(ctx, pf, with_vgpus=True):
     """One GPU alone, for looks between two writes; with_vgpus: also its vGPUs and their holders."""
     by_parent = {}
-    for vgpu in Mdev(ctx).instances(OpenFiles(ctx.sysfs)) if with_vgpus else ():
+    for vgpu in frameworks.instances(ctx, OpenFiles(ctx.sysfs)) if with_vgpus else ():
         by_parent.setdefault(vgpu.parent, []).append(vgpu)
     return _read_gpu(ctx, pf, by_parent, False)
 
 
-def _read_gpu(ctx, name, mdevs_by_parent, with_types):
+def read_mig(ctx, gpus):
+    """MIG's state of those GPUs that can have it and that the driver drives; asks nothing on other hosts."""
+    capable = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.model and gpu.model.mig_slices]
+    told = nvidia_smi.modes(ctx) if capable else None
+    if not told:
+        return
+    by_number = {}
+    for number, (pf, current, pending) in enumerate(told):
+        for gpu in capable:
+            if gpu.address == pf:
+                gpu.mig = Mig(current, pending)
+                by_number[number] = gpu.mig
+    for number, profile in nvidia_smi.profiles(ctx):
+        if number in by_number:
+            by_number[number].profiles.append(profile)
+    if not any(mig.current for mig in by_number.values()):
+        return
+    for number, instance in nvidia_smi.instances(ctx):
+        if number in by_number:
+            by_number[number].instances.append(instance)
+    for number, gi, compute in nvidia_smi.compute_instances(ctx):
+        for instance in by_number[number].instances if number in by_number else ():
+            if instance.id == gi:
+                instance.compute.append(compute)
+
+
+def read_mixed(ctx, gpus):
+    """Mixed-size mode of some GPUs."""
+    for gpu in gpus:
+        if gpu.driver == "nvidia":
+            gpu.mixed = nvidia_smi.mixed(ctx, gpu.address)
+
+
+def _complete_types(ctx, gpus):
+    """Types that no VF lists now, with limits that only nvidia-smi tells."""
+    wanting = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.framework != "none" and (not gpu.uuids or gpu.mig)]
+    supported = nvidia_smi.types(ctx) if wanting else {}
+    for gpu in wanting:
+        gpu.types = merge(gpu.types, supported.get(gpu.address, ()))
+
+
+def _read_gpu(ctx, name, vgpus_by_parent, with_types):
     sysfs = ctx.sysfs
     folder = "%s/%s" % (PCI, name)
     device = sysfs.read_or(folder + "/device", "").lower()
@@ -130,18 +196,16 @@ def _read_gpu(ctx, name, mdevs_by_parent, with_types):
     _read_proc(sysfs, gpu)
     gpu.vfs = _read_vfs(sysfs, folder)
     parents = [vf.address for vf in gpu.vfs] if gpu.sriov else [name]
-    for parent in parents:
-        found = frameworks.probe(sysfs, parent)
-        if found != "none":
-            gpu.framework = found
-            framework = frameworks.of(ctx, found)
-            if with_types and framework:
-                gpu.types = framework.types(parent)
-            if gpu.types or not with_types or not framework:
-                break
+    shown = [(parent, frameworks.probe(sysfs, parent)) for parent in parents]
+    gpu.framework = next((found for dummy, found in shown if found != "none"), "none")
+    framework = frameworks.of(ctx, gpu.framework)
+    if framework:
+        gpu.uuids = framework.uuids
+        if with_types:
+            gpu.types = framework.survey([parent for parent, found in shown if found == gpu.framework])
     index = {vf.address: vf.index for vf in gpu.vfs}
     for parent in [name] + [vf.address for vf in gpu.vfs]:
-        for vgpu in mdevs_by_parent.get(parent, ()):
+        for vgpu in vgpus_by_parent.get(parent, ()):
             vgpu.index = index.get(parent)
             gpu.vgpus.append(vgpu)
     return gpu

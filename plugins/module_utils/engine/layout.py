@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import uuid as uuids
 
-from . import address
+from . import address, vgpu_types
 from .errors import EngineError, Trouble, raise_if_any
 
 
 class Wish:
-    """One vGPU that is wanted. uuid and index (VF number) are None where the engine chooses."""
+    """One vGPU that is wanted. uuid and index (VF number) are None where the engine chooses.
+
+    params: its vgpu_params, None where the user says nothing of them.
+    """
 
     def __init__(self, type_name, uuid=None, index=None, where="", params=None):
         self.type = type_name
@@ -21,13 +24,29 @@ class Wish:
         self.params = params
 
 
-class Entry:
-    """One element of the layout: selectors and the vGPUs for each GPU that they name."""
+class Wishes(list):
+    """All wishes of one GPU. mixed: mixed-size mode; mig: profiles of GPU instances, None where they follow from the types."""
 
-    def __init__(self, selectors, wishes, where):
+    def __init__(self, wishes=(), mixed=False, mig=None):
+        super().__init__(wishes)
+        self.mixed = mixed
+        self.mig = mig
+
+    @property
+    def needs_mig(self):
+        """Whether the GPU must be in MIG mode."""
+        return self.mig is not None or any(vgpu_types.slices_of(wish.type) for wish in self)
+
+
+class Entry:
+    """One element of the layout: selectors and what is wanted of each GPU that they name."""
+
+    def __init__(self, selectors, wishes, where, mixed=False, mig=None):
         self.selectors = selectors
         self.wishes = wishes
         self.where = where
+        self.mixed = mixed
+        self.mig = mig
 
 
 def check_uuid(text, where):
@@ -52,7 +71,7 @@ def check_uuid(text, where):
 
 
 def parse(layout, name="layout"):
-    """Entries of a layout (a list of {gpu, vgpus}), and the troubles of what is wrong in it."""
+    """Entries of a layout (a list of {gpu, vgpus, mixed_sizes, mig}), and the troubles of what is wrong in it."""
     entries, troubles, seen = [], [], {}
     for number, item in enumerate(layout):
         where = "%s[%d]" % (name, number)
@@ -66,7 +85,10 @@ def parse(layout, name="layout"):
         for position, vgpu in enumerate(item.get("vgpus") or []):
             place = "%s.vgpus[%d]" % (where, position)
             troubles += _parse_vgpu(vgpu, place, wishes, seen)
-        entries.append(Entry([str(word) for word in selectors], wishes, where))
+        mig = item.get("mig")
+        entries.append(
+            Entry([str(word) for word in selectors], wishes, where, bool(item.get("mixed_sizes")), None if mig is None else list(mig))
+        )
     return entries, troubles
 
 
@@ -74,12 +96,13 @@ def _parse_vgpu(vgpu, place, wishes, seen):
     count = vgpu.get("count")
     count = 1 if count is None else count
     uuid = vgpu.get("uuid")
+    params = plain_params(vgpu.get("vgpu_params"))
     if not vgpu.get("type"):
         return [Trouble("no type is given", device=place, wanted="type: a name such as A40-24Q")]
     if not isinstance(count, int) or count < 0:
         return [Trouble("count is %r" % count, device=place, wanted="a number from 0")]
     if not uuid:
-        wishes += [Wish(str(vgpu["type"]), where=place) for dummy in range(count)]
+        wishes += [Wish(str(vgpu["type"]), where=place, params=params) for dummy in range(count)]
         return []
     if count != 1:
         return [Trouble("a UUID stands with count %d" % count, device=place, wanted="count 1: a UUID names one vGPU")]
@@ -90,8 +113,15 @@ def _parse_vgpu(vgpu, place, wishes, seen):
     if word in seen:
         return [Trouble("the UUID %s stands at %s too" % (word, seen[word]), device=place, wanted="each UUID once", code="duplicate_uuid")]
     seen[word] = place
-    wishes.append(Wish(str(vgpu["type"]), uuid=word, where=place))
+    wishes.append(Wish(str(vgpu["type"]), uuid=word, where=place, params=params))
     return []
+
+
+def plain_params(text):
+    """vgpu_params (frame_rate_limiter=0, disable_vnc=1) without spaces, as they are compared; None stays None."""
+    if text is None:
+        return None
+    return ",".join(part.strip() for part in str(text).split(",") if part.strip())
 
 
 def _rank(word):
@@ -117,12 +147,16 @@ def by_gpu(entries, inventory):
             for gpu in gpus:
                 here = _rank(word)
                 if here > rank.get(gpu.address, 0):
-                    wishes[gpu.address], rank[gpu.address] = [], here
+                    wishes[gpu.address], rank[gpu.address] = Wishes(), here
                 if here == rank[gpu.address]:
-                    wishes[gpu.address] += [
+                    mine = wishes[gpu.address]
+                    mine += [
                         Wish(one.type, one.uuid, one.index, one.where, one.params)
                         for one in entry.wishes
                     ]
+                    mine.mixed = mine.mixed or entry.mixed
+                    if entry.mig is not None:
+                        mine.mig = (mine.mig or []) + entry.mig
     given = {}
     for pf in sorted(wishes):
         for wish in wishes[pf]:

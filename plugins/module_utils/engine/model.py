@@ -23,15 +23,26 @@ class Holder:
 
 
 class Vgpu:
-    """A vGPU that exists. parent: the VF (or PF) it lives on; index: the VF's number, None on a PF."""
+    """A vGPU that exists. parent: the VF (or PF) it lives on; index: the VF's number, None on a PF.
 
-    def __init__(self, uuid, parent, index, type_id, type_name, holders=()):
+    uuid is None where the framework knows none: there the VF is the vGPU. params: its vgpu_params;
+    gi: the GPU instance of MIG that it lives in; both None when not told.
+    """
+
+    def __init__(self, uuid, parent, index, type_id, type_name, holders=(), params=None, gi=None):
         self.uuid = uuid
         self.parent = parent
         self.index = index
         self.type_id = type_id
         self.type = type_name
         self.holders = list(holders)
+        self.params = params
+        self.gi = gi
+
+    @property
+    def key(self):
+        """What tells it from others, on any framework."""
+        return self.uuid or self.parent
 
     def as_dict(self):
         """For a module's result."""
@@ -41,6 +52,8 @@ class Vgpu:
             "type_id": self.type_id,
             "parent": self.parent,
             "vf_index": self.index,
+            "params": self.params or "",
+            "gpu_instance": self.gi,
             "in_use_by": [holder.as_dict() for holder in self.holders],
         }
 
@@ -59,6 +72,41 @@ class Vf:
     def usable(self):
         """Whether vGPUs can be made on it (now, or as soon as the types are registered)."""
         return self.offers_types or self.driver == "nvidia"
+
+
+class GpuInstance:
+    """A GPU instance of MIG. start and size: its place in memory slices; compute: ids of its compute instances."""
+
+    def __init__(self, number, profile, profile_id, start=None, size=None):
+        self.id = number
+        self.profile = profile
+        self.profile_id = profile_id
+        self.start = start
+        self.size = size
+        self.compute = []
+
+    def as_dict(self):
+        """For a module's result."""
+        return {"id": self.id, "profile": self.profile, "compute_instances": list(self.compute)}
+
+
+class Mig:
+    """MIG as the driver tells it. current and pending are None on a GPU without MIG."""
+
+    def __init__(self, current, pending):
+        self.current = current
+        self.pending = pending
+        self.profiles = []
+        self.instances = []
+
+    def as_dict(self):
+        """For a module's result."""
+        return {
+            "current": self.current,
+            "pending": self.pending,
+            "profiles": [one.name for one in self.profiles],
+            "instances": [one.as_dict() for one in self.instances],
+        }
 
 
 class Gpu:
@@ -84,7 +132,11 @@ class Gpu:
         self.vf_stride = 1
         self.vfs = []
         self.framework = "none"
+        self.uuids = True  # whether its vGPUs have UUIDs, as the framework says
+        self.mig = None
+        self.mixed = None  # mixed-size mode: (supported, on), read only where it matters
         self.types = []
+        self.types_ready = False  # whether its parents have been told types, read with the types
         self.vgpus = []
 
     @property
@@ -98,6 +150,13 @@ class Gpu:
     def sriov(self):
         """Whether vGPUs live on VFs. A T4 shows the capability with VF device id 0: that isn't it."""
         return self.total_vfs > 0 and self.vf_device > 0 and not (self.model and not self.model.sriov)
+
+    @property
+    def has_mig(self):
+        """Whether the GPU can be partitioned, as the driver says or else as the table does."""
+        if self.mig is not None:
+            return self.mig.current is not None
+        return bool(self.model and self.model.mig_slices)
 
     @property
     def supported(self):

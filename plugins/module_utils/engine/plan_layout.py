@@ -4,15 +4,17 @@
 
 What matches is kept; only surplus is removed, and never what somebody uses; free VFs are taken in
 order of their number; a UUID follows from machine, PF and VF number, so that it is the same
-whenever that vGPU is made again.
+whenever that vGPU is made again. On a framework without UUIDs the VF is what stays the same.
+GPU instances of MIG and mixed-size mode come between what goes and what comes.
 """
 
 from __future__ import annotations
 
 import uuid as uuids
 
-from . import address, diagnosis, plan_definitions, store, vgpu_types
+from . import address, diagnosis, frameworks, plan_definitions, plan_mig, store, vgpu_types
 from .errors import Trouble, raise_if_any
+from .layout import Wishes, plain_params
 from .steps import Step
 
 # Any fixed UUID serves; it separates our names from other people's.
@@ -28,13 +30,24 @@ class Slot:
 
 
 class Placed:
-    """A vGPU with its place. vgpu: the existing one, or None when it is to be made."""
+    """A vGPU with its place. vgpu: the existing one, or None when it is to be made. params: None to leave them."""
 
-    def __init__(self, slot, vgpu_type, uuid, vgpu=None):
+    def __init__(self, slot, vgpu_type, uuid, vgpu=None, params=None):
         self.slot = slot
         self.type = vgpu_type
         self.uuid = uuid
         self.vgpu = vgpu
+        self.params = params
+
+    @property
+    def key(self):
+        """As Vgpu.key."""
+        return self.uuid or self.slot.parent
+
+    @property
+    def name(self):
+        """For people: the UUID, which the VF stands beside, or nothing more."""
+        return " (%s)" % self.uuid if self.uuid else ""
 
 
 class LayoutPlan:
@@ -45,17 +58,22 @@ class LayoutPlan:
         self.placed = {}
         self.warnings = []
         self.removed = []
+        self.instances = {}
+        self.mig = {}
+        self.mixed = {}
         self.store_text = None
 
 
 class Options:
-    """force_remove: UUIDs that may go although in use. mdevctl: whether definitions are kept.
+    """force_remove: keys of vGPUs that may go although in use. mdevctl: whether definitions are kept.
 
     persist: whether the layout is stored for the boot. assume: see the module's option.
     """
 
     def __init__(self, force_remove=(), mdevctl=False, persist=True, assume=()):
-        self.force_remove = [str(one).lower() for one in force_remove]
+        self.force_remove = [
+            address.parse(one) if address.is_address(one) else str(one).lower() for one in force_remove
+        ]
         self.mdevctl = mdevctl
         self.persist = persist
         self.assume = assume
@@ -84,10 +102,12 @@ def plan(inventory, state, wishes, stored, definitions, options, troubles=()):
     explicit = {wish.uuid for many in wishes.values() for wish in many if wish.uuid}
     for pf in sorted(wishes):
         gpu = inventory.gpu(pf)
-        one = _GpuPlanner(gpu, state, stored.get(pf), taken, explicit, options)
-        troubles += one.plan(wishes[pf])
+        one = _GpuPlanner(inventory, gpu, state, stored.get(pf), taken, explicit, options)
+        troubles += one.plan(wishes[pf] if isinstance(wishes[pf], Wishes) else Wishes(wishes[pf]))
         result.placed[pf] = one.placed
         result.removed += [(gpu, vgpu) for vgpu in one.surplus]
+        result.instances[pf], result.mig[pf], result.mixed[pf] = one.instances, one.mig, one.mixed
+        result.warnings += one.warnings
     troubles += _unlisted(inventory, wishes, stored, options, result)
     troubles += _foreign_uuids(wishes, inventory, result)
     raise_if_any(troubles)
@@ -98,9 +118,11 @@ def plan(inventory, state, wishes, stored, definitions, options, troubles=()):
 class _GpuPlanner:
     """The plan of one GPU."""
 
-    def __init__(self, gpu, state, stored, taken, explicit, options):
+    def __init__(self, inventory, gpu, state, stored, taken, explicit, options):
+        self.inventory = inventory
         self.gpu = gpu
         self.state = state
+        self.stored_gpu = stored
         self.stored = stored.vgpus if stored else []
         self.taken = taken
         self.explicit = explicit
@@ -108,27 +130,183 @@ class _GpuPlanner:
         self.placed = []
         self.surplus = []
         self.types = list(gpu.types)
+        self.uuids = gpu.uuids
+        self.instances = None  # what becomes of the GPU instances; None: they are not our matter
+        self.mig = None  # names of the profiles to be stored
+        self.mixed = None  # (mode that is wanted, whether a step brings it)
+        self.warnings = []
 
     def plan(self, wishes):
-        """Fills placed and surplus; returns troubles."""
+        """Fills placed, surplus and what becomes of GPU instances and mixed-size mode; returns troubles."""
         gpu = self.gpu
-        if not wishes:
+        ours = self.stored_gpu is not None and self.stored_gpu.mig is not None
+        if not wishes and wishes.mig is None:
             self.surplus = list(gpu.vgpus)
-            return self._guard_surplus()
+            troubles = self._guard_surplus()
+            if ours and gpu.mig and gpu.mig.current:
+                self.instances, more = plan_mig.plan_instances(gpu, [], [], gpu.mig.profiles)
+                troubles += more
+            self.mig = [] if ours else None  # until the next layout, so that a run that broke off is finished
+            return troubles
         predicted = gpu.framework == "none" and "vfs" in self.options.assume
-        if gpu.framework == "vendor_vfio":
-            return [diagnosis.vendor_vfio(gpu)]
-        if not predicted and not gpu.types:
+        if predicted and gpu.sriov:
+            self.uuids = frameworks.likely_uuids(self.state.kernel)
+        if not predicted and not gpu.types and wishes:
             return diagnosis.no_types(gpu, self.state)
+        troubles = self._check_mode(wishes)
+        if troubles:
+            return troubles
         chosen, troubles = self._choose_types(wishes, predicted)
+        troubles += self._check_uuids(wishes, predicted)
+        troubles += [
+            Trouble(
+                "the type %r (%s) is %s, which lives in a GPU instance of MIG" % (wish.type, wish.where, one.short),
+                device=self.gpu.address,
+                wanted="its name, which tells so",
+                code="unknown_type",
+            )
+            for wish, one in chosen
+            if one.slices and not vgpu_types.slices_of(wish.type)
+        ]
         if troubles:
             return troubles
-        troubles = self._check_sizes(chosen) + self._check_room(chosen, predicted)
+        self.mixed = (wishes.mixed, False)
+        troubles = self._check_sizes(chosen, wishes) or self._check_room(chosen, predicted, wishes.mixed)
         if troubles:
             return troubles
-        self._match(chosen)
-        troubles = self._guard_surplus()
-        return troubles + self._place(chosen, predicted)
+        troubles = self._set_mixed(wishes, predicted)
+        if not self.mixed[1]:
+            self._match(chosen)
+        else:
+            self.surplus = list(gpu.vgpus)
+        troubles += self._guard_surplus()
+        troubles += self._place(chosen, predicted)
+        return troubles + self._guard_params() + self._plan_instances(wishes)
+
+    def _check_mode(self, wishes):
+        """MIG mode as the types need it; it is set before the VFs, so not here."""
+        gpu, needs = self.gpu, wishes.needs_mig
+        sliced = [wish for wish in wishes if vgpu_types.slices_of(wish.type)]
+        shared = [wish for wish in wishes if vgpu_types.gpu_word(wish.type) and not vgpu_types.slices_of(wish.type)]
+        others = [one.address for one in self.inventory.gpus if one.has_mig]
+        if needs and not gpu.has_mig:
+            asked = "%s needs MIG" % sliced[0].type if sliced else "GPU instances are asked for (mig)"
+            return [diagnosis.no_mig(gpu, others, asked)]
+        if needs and shared:
+            return [
+                Trouble(
+                    "a GPU is in MIG mode or time-sliced, not both: %s and %s are asked for"
+                    % (sliced[0].type if sliced else "GPU instances (mig)", shared[0].type),
+                    device=gpu.address,
+                    wanted="types with a number of slices only, or types without only",
+                    remedy="Put one kind on another GPU.",
+                    code="mig_and_time_sliced",
+                )
+            ]
+        if "mig" in self.options.assume:
+            return []
+        if needs and gpu.mig is None:
+            return diagnosis.no_vfs_yet(gpu, self.state) or [diagnosis.mig_unknown(gpu)]
+        on = bool(gpu.mig and gpu.mig.current)
+        if needs != on and (needs or shared):
+            return [
+                Trouble(
+                    "MIG mode is %s, but %s needs it %s"
+                    % ("on" if on else "off", (sliced or shared)[0].type if sliced or shared else "mig", "on" if needs else "off"),
+                    device=gpu.address,
+                    wanted="MIG mode %s" % ("on" if needs else "off"),
+                    remedy="Role mig sets it before the VFs are made; by hand: VFs off, module nvidia_mig, VFs on.",
+                    code="mig_mode",
+                )
+            ]
+        return []
+
+    def _check_uuids(self, wishes, predicted):
+        if self.uuids or predicted:
+            return []
+        return [
+            Trouble(
+                "a UUID is given (%s), but on this host vGPUs have none: a VF itself becomes the vGPU" % wish.uuid,
+                device=wish.where or self.gpu.address,
+                wanted="type and count only",
+                remedy="Leave uuid out; VMs get the vGPU by its VF's PCI address.",
+                code="uuid_not_here",
+            )
+            for wish in wishes
+            if wish.uuid
+        ]
+
+    def _set_mixed(self, wishes, predicted):
+        """Whether mixed-size mode must be turned on or off; only an empty GPU takes that."""
+        gpu = self.gpu
+        was_ours = bool(self.stored_gpu and self.stored_gpu.mixed)
+        if not wishes.mixed and not was_ours:
+            return []
+        supported, on = gpu.mixed or (False, False)
+        if wishes.mixed and predicted and gpu.mixed is None:
+            self.mixed = (True, True)
+            return []
+        if wishes.mixed and not supported:
+            return [
+                Trouble(
+                    "mixed_sizes is asked for, but this GPU (%s) does not support it with this driver" % gpu.name,
+                    device=gpu.address,
+                    wanted="'Heterogeneous Time-Slice Sizes: Supported' in 'nvidia-smi -q'",
+                    remedy="Take one framebuffer size per GPU, without mixed_sizes.",
+                    code="mixed_unsupported",
+                )
+            ]
+        if wishes.mixed and not on:
+            busy = [vgpu for vgpu in gpu.vgpus if vgpu.holders and vgpu.key not in self.options.force_remove]
+            self.mixed = (True, True)
+            return [diagnosis.in_use(vgpu.key, vgpu.holders, "turning mixed-size mode on, which takes an empty GPU") for vgpu in busy]
+        if not wishes.mixed and on and not gpu.vgpus:
+            self.mixed = (False, True)
+        elif not wishes.mixed and on:
+            self.warnings.append("%s: mixed-size mode stays on until the GPU is empty or the host reboots" % gpu.address)
+        return []
+
+    def _plan_instances(self, wishes):
+        """GPU instances for the types; troubles where they don't fit."""
+        if not wishes.needs_mig:
+            return []
+        gpu = self.gpu
+        predicted = not (gpu.mig and gpu.mig.current)
+        profiles = gpu.mig.profiles if gpu.mig else []
+        types = [one.type for one in self.placed]
+        if not profiles:
+            words = {plan_mig.plain_profile(word) for word in wishes.mig or ()}
+            words |= {"%dg.%dgb" % (one.slices, (one.framebuffer_mib or 1024) // 1024) for one in types}
+            profiles = plan_mig.predicted_profiles(words)
+        if wishes.mig is not None:
+            found, troubles = plan_mig.given(gpu, wishes.mig, types, profiles)
+        else:
+            found, troubles = plan_mig.needed(gpu, types, profiles)
+        if troubles:
+            return troubles
+        staying = [one for one in self.placed if one.vgpu]
+        self.instances, troubles = plan_mig.plan_instances(gpu, found, [(one.vgpu, one.type) for one in staying], profiles, predicted)
+        idle = [one for one in staying if not one.vgpu.holders]
+        if idle and [one for one in troubles if one.code == "mig_no_room"]:
+            # Their GPU instances are in the way: vGPUs that nobody uses are made again in others.
+            busy = [(one.vgpu, one.type) for one in staying if one not in idle]
+            instances, wrong = plan_mig.plan_instances(gpu, found, busy, profiles, predicted)
+            if not wrong:
+                self.instances, troubles = instances, []
+                self.surplus += [one.vgpu for one in idle]
+                for one in idle:
+                    one.vgpu = None
+        self.mig = sorted(one.name for one in found)
+        self.warnings += self.instances.warnings
+        return troubles
+
+    def _guard_params(self):
+        """A running VM has read its parameters: they are changed only while nobody uses the vGPU."""
+        return [
+            diagnosis.in_use(one.key, one.vgpu.holders, "changing its vgpu_params")
+            for one in self.placed
+            if one.vgpu and one.vgpu.holders and changes_params(one)
+        ]
 
     def _choose_types(self, wishes, predicted):
         chosen, troubles = [], []
@@ -138,6 +316,12 @@ class _GpuPlanner:
                 chosen.append((wish, found))
                 continue
             near = vgpu_types.nearest(wish.type, self.types)
+            series = sorted({one.series for one in self.types if one.series})
+            remedy = None
+            if series and vgpu_types.series_of(wish.type) not in series + [None]:
+                remedy = "This driver offers the series %s on this GPU." % ", ".join(series)
+                if vgpu_types.series_of(wish.type) == "C":
+                    remedy += " Series C comes with NVIDIA AI Enterprise's vGPU manager."
             have = ", ".join(near) if near else ", ".join(one.short for one in self.types)
             if predicted and self.gpu.model:
                 have = "names such as %s-4Q" % self.gpu.model.prefix
@@ -146,6 +330,7 @@ class _GpuPlanner:
                     "the type %r (%s) is not offered by this GPU (%s)" % (wish.type, wish.where, self.gpu.name),
                     device=self.gpu.address,
                     wanted=("one of: " if not near else "nearest: ") + have,
+                    remedy=remedy,
                     code="unknown_type",
                 )
             )
@@ -155,13 +340,18 @@ class _GpuPlanner:
         """The type that a name means before the driver is there to list its own."""
         word = vgpu_types.gpu_word(wish.type)
         model = self.gpu.model
-        if word is None or (model and not vgpu_types.short_name(wish.type).lower().startswith(model.prefix.lower() + "-")):
+        if word is None or (model and not _names_model(word, model)):
             return None
         size = vgpu_types.framebuffer_of(wish.type)
+        slices = vgpu_types.slices_of(wish.type)
         most = model.framebuffer_gib * 1024 // size if model and size else None
+        if model and slices:
+            most = model.mig_slices // slices
         return vgpu_types.VgpuType("", vgpu_types.short_name(wish.type), size, most or None)
 
-    def _check_sizes(self, chosen):
+    def _check_sizes(self, chosen, wishes):
+        if wishes.mixed or wishes.needs_mig:
+            return []
         sizes = {}
         for dummy, one in chosen:
             sizes.setdefault(one.framebuffer_mib, one.short)
@@ -173,15 +363,28 @@ class _GpuPlanner:
                 % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),
                 device=self.gpu.address,
                 wanted="one framebuffer size per GPU",
-                remedy="Put the sizes on different GPUs.",
+                remedy="Put the sizes on different GPUs, or set mixed_sizes: true for this GPU if it supports that.",
                 code="two_sizes",
             )
         ]
 
-    def _check_room(self, chosen, predicted):
-        """Limits in vGPUs: the type's max_instance and the number of VFs."""
+    def _most(self, vgpu_type):
+        """How many of a type fit; by the framebuffer's size where the driver doesn't say."""
+        if vgpu_type.max_instances:
+            return vgpu_type.max_instances
+        model = self.gpu.model
+        if not model or not vgpu_type.framebuffer_mib:
+            return None
+        if vgpu_type.slices and model.mig_slices:
+            return model.mig_slices // vgpu_type.slices
+        return model.framebuffer_gib * 1024 // vgpu_type.framebuffer_mib or None
+
+    def _check_room(self, chosen, predicted, mixed):
+        """Limits in vGPUs: each type's max_instance, the number of VFs, and in mixed-size mode the framebuffer."""
         slots = len(self._slots(predicted))
-        most = min([one.max_instances for dummy, one in chosen if one.max_instances] or [len(chosen)])
+        if mixed or any(one.slices for dummy, one in chosen):
+            return self._check_shares(chosen, slots, mixed)
+        most = min([self._most(one) for dummy, one in chosen if self._most(one)] or [len(chosen)])
         if len(chosen) <= min(slots, most):
             return []
         name = chosen[0][1].short
@@ -192,14 +395,41 @@ class _GpuPlanner:
                 why += ": each takes %d MiB of framebuffer" % size
         else:
             why = "the GPU has %d usable VFs, one for each vGPU" % slots
-        return [
-            Trouble(
-                "%d vGPUs of %s are asked for" % (len(chosen), name),
-                device=self.gpu.address,
-                wanted="at most %d, because %s" % (min(slots, most), why),
-                code="too_many",
+        return [self._too_many(len(chosen), name, min(slots, most), why)]
+
+    def _check_shares(self, chosen, slots, mixed):
+        """Limits where types of different sizes share a GPU."""
+        troubles, counts = [], {}
+        for dummy, one in chosen:
+            counts.setdefault(one.short, [one, 0])[1] += 1
+        for vgpu_type, count in counts.values():
+            most = self._most(vgpu_type)
+            if most and count > most:
+                troubles.append(self._too_many(count, vgpu_type.short, most, "max_instance of %s is %d" % (vgpu_type.short, most)))
+        if len(chosen) > slots:
+            troubles.append(self._too_many(len(chosen), "all types", slots, "the GPU has %d usable VFs, one for each vGPU" % slots))
+        whole = max([one.framebuffer_mib or 0 for one in self.types if not one.slices] or [0])
+        whole = whole or (self.gpu.model.framebuffer_gib * 1024 if self.gpu.model else 0)
+        asked = sum(one.framebuffer_mib or 0 for dummy, one in chosen)
+        if mixed and not troubles and whole and asked > whole:
+            troubles.append(
+                Trouble(
+                    "the vGPUs take %d MiB of framebuffer in all" % asked,
+                    device=self.gpu.address,
+                    wanted="at most %d MiB, the whole GPU" % whole,
+                    remedy="Take fewer or smaller vGPUs.",
+                    code="too_many",
+                )
             )
-        ]
+        return troubles
+
+    def _too_many(self, count, name, most, why):
+        return Trouble(
+            "%d vGPUs of %s are asked for" % (count, name),
+            device=self.gpu.address,
+            wanted="at most %d, because %s" % (most, why),
+            code="too_many",
+        )
 
     def _slots(self, predicted=False):
         gpu = self.gpu
@@ -216,43 +446,64 @@ class _GpuPlanner:
     def _match(self, chosen):
         """Existing vGPUs for wishes: by UUID, then by place in the store, then by type."""
         left = list(self.gpu.vgpus)
-        stored = [one.uuid for one in self.stored]
+        stored = [one.key for one in self.stored]
 
         def keep(wish, vgpu_type, vgpu):
             left.remove(vgpu)
             chosen.remove((wish, vgpu_type))
-            self.placed.append(Placed(Slot(vgpu.parent, vgpu.index), vgpu_type, vgpu.uuid, vgpu))
+            self.placed.append(Placed(Slot(vgpu.parent, vgpu.index), vgpu_type, vgpu.uuid, vgpu, self._params(wish, vgpu.key)))
+
+        def is_it(wish, vgpu):
+            if self.uuids:
+                return wish.uuid == vgpu.uuid and wish.index in (None, vgpu.index)
+            return wish.index is not None and wish.index == vgpu.index
 
         for wish, vgpu_type in list(chosen):
             for vgpu in left:
-                if wish.uuid == vgpu.uuid and vgpu.type == vgpu_type.short and wish.index in (None, vgpu.index):
+                if is_it(wish, vgpu) and vgpu.type == vgpu_type.short:
                     keep(wish, vgpu_type, vgpu)
                     break
 
         def rank(vgpu):
-            return (not vgpu.holders, vgpu.uuid not in stored, vgpu.index if vgpu.index is not None else 0, vgpu.uuid)
+            return (not vgpu.holders, vgpu.key not in stored, vgpu.index if vgpu.index is not None else 0, vgpu.key)
 
-        for wish, vgpu_type in list(chosen):
-            if wish.uuid:
+        # First those that find a vGPU with their parameters, then the others.
+        for exact, (wish, vgpu_type) in [(True, pair) for pair in chosen] + [(False, pair) for pair in chosen]:
+            if (wish, vgpu_type) not in chosen or wish.uuid or (wish.index is not None and not self.uuids):
                 continue
             same = [
                 vgpu for vgpu in left
                 if vgpu.type == vgpu_type.short and vgpu.uuid not in self.explicit
             ]
+            if exact:
+                same = [vgpu for vgpu in same if self._intended_params(vgpu) == (wish.params or "")]
             if same:
                 keep(wish, vgpu_type, min(same, key=rank))
         self.surplus = left
 
+    def _intended_params(self, vgpu):
+        """Parameters that a vGPU was made for: a run that broke off may not have set them."""
+        for one in self.stored:
+            if one.key == vgpu.key:
+                return one.params
+        return plain_params(vgpu.params or "")
+
+    def _params(self, wish, key):
+        """vgpu_params that a vGPU shall have: as wished; none where only we had set some; None to leave them."""
+        if wish.params is not None:
+            return wish.params
+        return "" if any(one.key == key and one.params for one in self.stored) else None
+
     def _guard_surplus(self):
         return [
             diagnosis.in_use(
-                "%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent),
+                _title(vgpu),
                 vgpu.holders,
                 "removing it",
                 "force_remove (role variable vgpu_force_remove)",
             )
             for vgpu in self.surplus
-            if vgpu.holders and vgpu.uuid not in self.options.force_remove
+            if vgpu.holders and vgpu.key not in self.options.force_remove
         ]
 
     def _place(self, chosen, predicted):
@@ -264,20 +515,19 @@ class _GpuPlanner:
             busy = set(range(len(self.placed)))
         free = [slot for slot in slots if slot.index not in busy]
         uuids_in_use = set(self.taken) - {vgpu.uuid for vgpu in self.surplus}
-        uuids_in_use |= {one.uuid for one in self.placed} | self.explicit
-        stored = [one for one in self.stored if one.uuid not in uuids_in_use]
+        uuids_in_use |= {one.key for one in self.placed} | self.explicit
+        stored = [one for one in self.stored if one.key not in uuids_in_use]
         troubles = []
-        # Wishes with a place of their own first, so that no other takes it.
-        for wish, vgpu_type in sorted(chosen, key=lambda pair: (pair[0].index is None, pair[0].uuid is None)):
-            remembered = next(
-                (
-                    one
-                    for one in stored
-                    if one.type == vgpu_type.short
-                    and (one.index is None or one.index in [slot.index for slot in free])
-                ),
-                None,
-            )
+        # Wishes with a place of their own first, so that no other takes it. Larger before smaller: they need more room in one piece.
+        order = sorted(chosen, key=lambda pair: (pair[0].index is None, pair[0].uuid is None, -(pair[1].framebuffer_mib or 0)))
+        for wish, vgpu_type in order:
+            fitting = [
+                one
+                for one in stored
+                if one.type == vgpu_type.short
+                and (one.index is None or one.index in [slot.index for slot in free])
+            ]
+            remembered = next((one for one in fitting if one.params == (wish.params or "")), next(iter(fitting), None))
             index = wish.index
             if index is None and not wish.uuid and remembered:
                 index = remembered.index
@@ -297,13 +547,36 @@ class _GpuPlanner:
             if not uuid and remembered and remembered.index in (None, slot.index):
                 uuid = remembered.uuid
                 stored.remove(remembered)
-            if not uuid:
+            if self.uuids and not uuid:
                 uuid = stable_uuid(self.state.machine_id, self.gpu.address, slot.index, uuids_in_use)
-            uuids_in_use.add(uuid)
+            if not self.uuids:
+                uuid = None
+            uuids_in_use.add(uuid or slot.parent)
             # On a PF the number only made the UUID: once the vGPU is there, nothing tells it any more.
-            self.placed.append(Placed(slot if self.gpu.sriov else Slot(slot.parent, None), vgpu_type, uuid))
-        self.placed.sort(key=lambda one: (one.slot.index or 0, one.uuid))
+            self.placed.append(
+                Placed(slot if self.gpu.sriov else Slot(slot.parent, None), vgpu_type, uuid, None, wish.params or None)
+            )
+        self.placed.sort(key=lambda one: (one.slot.index or 0, one.key))
         return troubles
+
+
+def _names_model(word, model):
+    """Whether the first word of a type's name is that of the model; cards with MIG add letters for their form (H100XM)."""
+    word, prefix = word.lower(), model.prefix.lower()
+    rest = word[len(prefix):]
+    return word.startswith(prefix) and (not rest or (model.mig_slices > 0 and rest.isalpha()))
+
+
+def _title(vgpu):
+    return "%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent) if vgpu.uuid else "%s (%s)" % (vgpu.parent, vgpu.type)
+
+
+def changes_params(placed):
+    """Whether a placed vGPU's parameters are other than they should be."""
+    if placed.params is None:
+        return False
+    present = plain_params(placed.vgpu.params or "") if placed.vgpu else ""
+    return present != placed.params
 
 
 def _unlisted(inventory, wishes, stored, options, result):
@@ -313,24 +586,30 @@ def _unlisted(inventory, wishes, stored, options, result):
         if gpu.address in wishes:
             continue
         for vgpu in gpu.vgpus:
-            if gpu.address not in stored or vgpu.uuid not in stored[gpu.address].uuids:
+            if gpu.address not in stored or vgpu.key not in stored[gpu.address].keys:
                 result.warnings.append(
-                    "%s: the vGPU %s (%s) was not made by vgpu.kvm and its GPU is not in the layout; it stays"
-                    % (vgpu.parent, vgpu.uuid, vgpu.type)
+                    "%s: the vGPU %s(%s) was not made by vgpu.kvm and its GPU is not in the layout; it stays"
+                    % (vgpu.parent, vgpu.uuid + " " if vgpu.uuid else "", vgpu.type)
                 )
                 continue
-            if vgpu.holders and vgpu.uuid not in options.force_remove:
+            if vgpu.holders and vgpu.key not in options.force_remove:
                 troubles.append(
-                    diagnosis.in_use(vgpu.uuid, vgpu.holders, "removing it", "force_remove (role variable vgpu_force_remove)")
+                    diagnosis.in_use(vgpu.key, vgpu.holders, "removing it", "force_remove (role variable vgpu_force_remove)")
                 )
             result.removed.append((gpu, vgpu))
+        if gpu.address in stored and stored[gpu.address].mig is not None and gpu.mig and gpu.mig.current:
+            going = [vgpu for owner, vgpu in result.removed if owner is gpu]
+            staying = [(vgpu, vgpu_types.find(vgpu.type, gpu.types)) for vgpu in gpu.vgpus if vgpu not in going]
+            if not staying:  # somebody else's vGPUs keep their GPU instances
+                result.instances[gpu.address] = plan_mig.plan_instances(gpu, [], [], gpu.mig.profiles)[0]
+            result.mig[gpu.address] = []
     return troubles
 
 
 def _foreign_uuids(wishes, inventory, result):
     """UUIDs that the user gives and that exist elsewhere on the host."""
     going = {vgpu.uuid for dummy, vgpu in result.removed}
-    kept = {one.uuid for many in result.placed.values() for one in many if one.vgpu}
+    kept = {one.uuid for many in result.placed.values() for one in many if one.vgpu and one.uuid}
     where = {vgpu.uuid: vgpu for vgpu in inventory.mdevs}
     troubles = []
     for pf in sorted(wishes):
@@ -362,10 +641,12 @@ def stored_state(result, inventory, stored):
                 count if gpu.sriov else 0,
                 [
                     store.StoredVgpu(
-                        one.uuid, one.slot.parent, one.slot.index if gpu.sriov else None, one.type.short
+                        one.uuid, one.slot.parent, one.slot.index if gpu.sriov else None, one.type.short, one.params or ""
                     )
                     for one in placed or ()
                 ],
+                mig=result.mig.get(gpu.address),
+                mixed=(result.mixed.get(gpu.address) or (False, False))[0],
             )
         )
     return gpus
@@ -378,21 +659,21 @@ def _steps(result, inventory, stored, definitions, options):
         # What is gone by now is forgotten, but not worth a write of its own.
         gpu.former = stored[gpu.address].former if gpu.address in stored else []
     unchanged = store.dumps(state) == store.dumps(list(stored.values()))
-    going = {vgpu.uuid for dummy, vgpu in result.removed}
+    going = {vgpu.key for dummy, vgpu in result.removed}
     for gpu in state:
-        gpu.former = [uuid for uuid in sorted(going) if gpu.address in stored and uuid in stored[gpu.address].uuids]
+        gpu.former = [key for key in sorted(going) if gpu.address in stored and key in stored[gpu.address].keys]
     text = store.dumps(state)
     if options.persist and not unchanged:
         result.store_text = text
         result.steps.append(
             Step("store", None, store.PATH, "store the layout for the boot", content=text)
         )
-    wanted = {one.uuid for many in result.placed.values() for one in many}
+    wanted = {one.uuid for many in result.placed.values() for one in many if one.uuid}
     for gpu in inventory.gpus:
-        for uuid in stored[gpu.address].uuids if options.mdevctl and gpu.address in stored else ():
+        for key in stored[gpu.address].keys if options.mdevctl and gpu.address in stored else ():
             # Ours from before, not there any more, but still defined.
-            if uuid in definitions and uuid not in wanted | going:
-                result.steps.append(plan_definitions.undefine(gpu.address, definitions[uuid]))
+            if key in definitions and key not in wanted | going:
+                result.steps.append(plan_definitions.undefine(gpu.address, definitions[key]))
         for owner, vgpu in result.removed:
             if owner is not gpu:
                 continue
@@ -401,46 +682,85 @@ def _steps(result, inventory, stored, definitions, options):
                     "remove",
                     gpu.address,
                     vgpu.parent,
-                    "remove %s (%s)" % (vgpu.type, vgpu.uuid),
-                    uuid=vgpu.uuid,
+                    "remove %s%s" % (vgpu.type, " (%s)" % vgpu.uuid if vgpu.uuid else ""),
+                    key=vgpu.key,
                     forced=bool(vgpu.holders),
                 )
             )
             # A UUID that comes again, as another type, is defined anew below.
             if options.mdevctl and vgpu.uuid in definitions and vgpu.uuid not in wanted:
                 result.steps.append(plan_definitions.undefine(gpu.address, definitions[vgpu.uuid]))
-        for one in result.placed.get(gpu.address, ()):
-            if one.vgpu is None:
-                result.steps.append(
-                    Step(
-                        "create",
-                        gpu.address,
-                        one.slot.parent,
-                        "create %s (%s)" % (one.type.short, one.uuid),
-                        uuid=one.uuid,
-                        type_id=one.type.id,
-                        type=one.type.short,
-                    )
-                )
-            if options.mdevctl:
-                result.steps += plan_definitions.define(
-                    gpu.address, one.uuid, one.slot.parent, one.type.id, definitions.get(one.uuid)
-                )
+        if result.instances.get(gpu.address):
+            result.steps += plan_mig.steps(gpu, result.instances[gpu.address])
+        mixed = result.mixed.get(gpu.address)
+        if mixed and mixed[1]:
+            text = "turn mixed-size mode %s" % ("on" if mixed[0] else "off")
+            result.steps.append(Step("mixed", gpu.address, gpu.address, text, enabled=mixed[0]))
+        placed = result.placed.get(gpu.address, [])
+        if mixed and mixed[0]:
+            placed = sorted(placed, key=lambda one: -(one.type.framebuffer_mib or 0))
+        for one in placed:
+            _steps_of(result, gpu, one, definitions, options)
+
+
+def _steps_of(result, gpu, one, definitions, options):
+    """Steps of one placed vGPU."""
+    if one.vgpu is None:
+        result.steps.append(
+            Step(
+                "create",
+                gpu.address,
+                one.slot.parent,
+                "create %s%s" % (one.type.short, one.name),
+                uuid=one.uuid,
+                type_id=one.type.id,
+                type=one.type.short,
+            )
+        )
+    if changes_params(one):
+        text = "set its vgpu_params to %r" % one.params if one.params else "clear its vgpu_params"
+        result.steps.append(Step("params", gpu.address, one.slot.parent, text, key=one.key, params=one.params))
+    if options.mdevctl and one.uuid:
+        result.steps += plan_definitions.define(gpu.address, one.uuid, one.slot.parent, one.type.id, definitions.get(one.uuid))
 
 
 def lines(inventory, result=None):
-    """The host's vGPUs as text, one a line, for a diff; with a plan: as they will be."""
+    """The host's vGPUs as text, one a line, for a diff; with a plan: as they will be. GPU instances and mixed-size mode likewise."""
     rows = []
     for gpu in inventory.gpus:
-        current = [(vgpu.index, vgpu.parent, vgpu.type, vgpu.uuid) for vgpu in gpu.vgpus]
+        rows += _gpu_lines(gpu, result)
+        current = [(vgpu.index, vgpu.parent, vgpu.type, vgpu.key, plain_params(vgpu.params or "")) for vgpu in gpu.vgpus]
         if result is not None and gpu.address in result.placed:
             current = [
-                (one.slot.index, one.slot.parent, one.type.short, one.uuid)
+                (one.slot.index, one.slot.parent, one.type.short, one.key, _params_to_come(one))
                 for one in result.placed[gpu.address]
             ]
         elif result is not None:
-            going = [vgpu.uuid for owner, vgpu in result.removed if owner is gpu]
+            going = [vgpu.key for owner, vgpu in result.removed if owner is gpu]
             current = [row for row in current if row[3] not in going]
-        for dummy, parent, type_name, uuid in sorted(current, key=lambda row: (row[0] or 0, row[3])):
-            rows.append("%s %s %s" % (parent, type_name, uuid))
+        for dummy, parent, type_name, key, params in sorted(current, key=lambda row: (row[0] or 0, row[3])):
+            name = "" if key == parent else " " + key
+            rows.append("%s %s%s%s" % (parent, type_name, name, " " + params if params else ""))
     return "".join(row + "\n" for row in rows)
+
+
+def _params_to_come(placed):
+    if placed.params is not None:
+        return placed.params
+    return plain_params(placed.vgpu.params or "") if placed.vgpu else ""
+
+
+def _gpu_lines(gpu, result):
+    names = [one.profile for one in gpu.mig.instances] if gpu.mig and gpu.mig.current else []
+    mixed = bool(gpu.mixed and gpu.mixed[1])
+    if result is not None:
+        change = result.instances.get(gpu.address)
+        if change:
+            going = [one.id for one in change.destroy]
+            names = [one.profile for one in (gpu.mig.instances if gpu.mig else ()) if one.id not in going]
+            names += [one.name for one in change.create]
+        planned = result.mixed.get(gpu.address)
+        if planned and planned[1]:
+            mixed = planned[0]
+    rows = ["%s GPU instances: %s" % (gpu.address, " ".join(sorted(names)))] if names else []
+    return rows + (["%s mixed sizes" % gpu.address] if mixed else [])

@@ -87,7 +87,7 @@ def plan(inventory, state, wanted, definitions, options=None):
     raise_if_any(troubles)
     for vgpu in removals:
         result.steps.append(
-            Step("remove", vgpu.parent, vgpu.parent, "remove %s (%s)" % (vgpu.type, vgpu.uuid), uuid=vgpu.uuid, forced=bool(vgpu.holders))
+            Step("remove", vgpu.parent, vgpu.parent, "remove %s (%s)" % (vgpu.type, vgpu.uuid), key=vgpu.uuid, forced=bool(vgpu.holders))
         )
     for device in wanted:
         if device.absent and options.mdevctl and device.uuid in definitions:
@@ -145,9 +145,7 @@ def _plan_device(device, inventory, state, existing, busy, taken, named, creatio
             )
         ]
     if gpu.framework == "vendor_vfio":
-        trouble = diagnosis.vendor_vfio(gpu)
-        trouble.remedy = "Use nvidia_vgpu, which is made for more than one framework."
-        return [trouble]
+        return [diagnosis.vendor_vfio(gpu)]
     if not gpu.types:
         return diagnosis.no_types(gpu, state)
     vgpu_type = vgpu_types.find(device.type, gpu.types)
@@ -223,6 +221,8 @@ def _check_gpus(inventory, existing, removals, creations):
             continue
         by_short = {one.short: one for one in gpu.types}
         stay = [by_short[vgpu.type] for vgpu in gpu.vgpus if vgpu.uuid not in going and vgpu.type in by_short]
+        if all(one.slices for one in new + stay):
+            continue  # each in a GPU instance of its own, which the driver counts
         sizes = sorted({(one.framebuffer_mib, one.short) for one in new + stay})
         if len({size for size, dummy in sizes}) > 1:
             troubles.append(
@@ -230,6 +230,7 @@ def _check_gpus(inventory, existing, removals, creations):
                     "vGPUs of different framebuffer sizes would share the GPU: %s" % ", ".join(name for dummy, name in sizes),
                     device=gpu.address,
                     wanted="one framebuffer size per GPU",
+                    remedy="Module nvidia_vgpu knows mixed_sizes: true, for GPUs that support that.",
                     code="two_sizes",
                 )
             )

@@ -124,6 +124,18 @@ def _gpu(gpu, state):
                 )
             )
         )
+    if gpu.mig and gpu.mig.current != gpu.mig.pending:
+        found.append(
+            Problem(
+                Trouble(
+                    "MIG mode is %s and waits to be %s" % tuple("on" if word else "off" for word in (gpu.mig.current, gpu.mig.pending)),
+                    device=gpu.address,
+                    remedy="Stop what uses the GPU and run role mig again, or reboot.",
+                    code="mig_pending",
+                ),
+                "warning",
+            )
+        )
     if gpu.vfs and gpu.driver == "nvidia" and not unusable and gpu.framework == "none":
         found.append(Problem(diagnosis.no_types(gpu, state)[0]))
     return found

@@ -1,17 +1,21 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings the stored layout back at boot: VFs, then vGPUs, GPU by GPU.
+"""Brings the stored layout back at boot: MIG mode, VFs, GPU instances and mixed-size mode, vGPUs, GPU by GPU.
 
 Nothing is ever removed here. One GPU's failure does not stop the others.
 """
 
 from __future__ import annotations
 
-from . import apply_layout, host, inventory as reader, plan_layout, pci_driver, sriov, store
+from . import apply_layout, apply_mig, host, inventory as reader, plan_layout, plan_mig, pci_driver, sriov, store
 from .errors import EngineError, Trouble
-from .layout import Wish
+from .layout import Wish, Wishes
 from .tools import sriov_manage
 from .waiting import until
+
+
+# Steps that take nothing away.
+BRINGS = ("create", "params", "mig_create", "mig_compute", "mixed")
 
 
 class Report:
@@ -57,19 +61,33 @@ def _restore_gpu(ctx, stored, pf, timeout, settle):
         )
     state = host.read(ctx)
     done = []
-    if stored[pf].vfs:
-        plan = sriov.plan(inventory, state, [pf], True, stored[pf].vfs, has_tool=sriov_manage.installed(ctx))
+    wanted = stored[pf]
+    if wanted.mig:
+        # Ampere keeps the mode over a reboot, Hopper and later may lose it.
+        reader.read_mig(ctx, [gpu])
+        plan = plan_mig.plan(inventory, state, {pf: plan_mig.Wanted(True)})
+        done += apply_mig.apply(ctx, plan.steps, timeout)
+        if plan.steps:
+            inventory = reader.read(ctx, with_types=False)
+    if wanted.vfs:
+        plan = sriov.plan(inventory, state, [pf], True, wanted.vfs, has_tool=sriov_manage.installed(ctx))
         done += sriov.apply(ctx, plan, timeout)
-    if not stored[pf].vgpus:
+    if not wanted.vgpus and not wanted.mig:
         return done
     inventory = apply_layout.await_types(ctx, [pf], timeout)
+    if wanted.mixed:
+        reader.read_mixed(ctx, [inventory.gpu(pf)])
     existing = {vgpu.uuid for vgpu in inventory.mdevs}
-    wishes = [
-        Wish(one.type, one.uuid, None if one.uuid in existing else one.index, store.PATH)
-        for one in stored[pf].vgpus
-    ]
+    wishes = Wishes(
+        [
+            Wish(one.type, one.uuid, None if one.uuid in existing else one.index, store.PATH, one.params or None)
+            for one in wanted.vgpus
+        ],
+        wanted.mixed,
+        wanted.mig or None,
+    )
     plan = plan_layout.plan(
         inventory, state, {pf: wishes}, stored, {}, plan_layout.Options(persist=False)
     )
-    kept = [step for step in plan.steps if step.gpu == pf and step.kind == "create"]
+    kept = [step for step in plan.steps if step.gpu == pf and step.kind in BRINGS]
     return done + list(apply_layout.apply(ctx, kept, timeout, settle))

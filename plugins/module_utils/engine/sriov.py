@@ -103,7 +103,7 @@ def _plan_on(result, gpu, state, wanted, reset, method, has_tool, assume):
     if gpu.driver in STRANDED and "driver" not in assume:
         result.steps.append(_repair_step(gpu))
     if gpu.num_vfs and gpu.num_vfs != wanted:
-        guard = _vgpu_guard(gpu, "changing the number of VFs")
+        guard = vgpu_guard(gpu, "changing the number of VFs")
         troubles += guard
         result.steps.append(_off_step(gpu, _method(gpu, 0, method, has_tool)))
     if gpu.num_vfs != wanted:
@@ -134,7 +134,7 @@ def _vf_in_use(gpu, vf):
     if mine:
         return [
             Trouble(
-                "the VF is bound to %s and holds the vGPU %s" % (vf.driver or "no driver", mine[0].uuid),
+                "the VF is bound to %s and holds the vGPU %s" % (vf.driver or "no driver", mine[0].key),
                 device=vf.address,
                 wanted="nvidia",
                 remedy="Remove that vGPU first.",
@@ -166,20 +166,25 @@ def _repair_step(gpu):
     )
 
 
+def off_step(gpu, has_tool):
+    """The step that turns a GPU's VFs off, for those who must do something without VFs."""
+    return _off_step(gpu, _method(gpu, 0, "auto", has_tool))
+
+
 def _off_step(gpu, how):
     return Step("disable", gpu.address, gpu.address, "disable its %d VFs" % gpu.num_vfs, how=how)
 
 
-def _vgpu_guard(gpu, doing):
-    """Turning VFs off destroys their vGPUs: never as a side effect."""
+def vgpu_guard(gpu, doing):
+    """Troubles where a GPU holds vGPUs. Turning VFs off destroys their vGPUs: never as a side effect."""
     troubles = []
     for vgpu in gpu.vgpus:
         if vgpu.holders:
-            troubles.append(diagnosis.in_use(vgpu.uuid, vgpu.holders, doing))
+            troubles.append(diagnosis.in_use(vgpu.key, vgpu.holders, doing))
         else:
             troubles.append(
                 Trouble(
-                    "the vGPU %s (%s) lives on %s and would be destroyed" % (vgpu.uuid, vgpu.type, vgpu.parent),
+                    "the vGPU %s (%s) lives on %s and would be destroyed" % (vgpu.key, vgpu.type, vgpu.parent),
                     device=gpu.address,
                     wanted="no vGPU on the GPU, for %s" % doing,
                     remedy="Remove its vGPUs first (an empty list for this GPU in the layout).",
@@ -192,7 +197,7 @@ def _vgpu_guard(gpu, doing):
 def _plan_off(result, gpu, method, has_tool):
     if not gpu.num_vfs:
         return []
-    troubles = _vgpu_guard(gpu, "disabling its VFs")
+    troubles = vgpu_guard(gpu, "disabling its VFs")
     result.steps.append(_off_step(gpu, _method(gpu, 0, method, has_tool)))
     return troubles
 
@@ -206,7 +211,7 @@ def apply(ctx, result, timeout):
         elif step.kind == "enable":
             _enable(ctx, step, timeout)
         elif step.kind == "disable":
-            _disable(ctx, step, timeout)
+            disable(ctx, step, timeout)
         elif step.kind == "bind_vf":
             _bind_vf(ctx, step, timeout)
 
@@ -214,16 +219,21 @@ def apply(ctx, result, timeout):
 
 
 def after(ctx, gpus, patience=5):
-    """The GPUs as they are now; new VFs are given a moment (seconds) to show their framework, since types come after VFs."""
+    """The GPUs as they are now; new VFs are given a moment (seconds) to offer their types, which come after the VFs."""
     last = []
 
     def look():
-        found = reader.read(ctx, with_types=False)
+        found = reader.read(ctx)
         last[:] = [found.gpu(gpu.address) for gpu in gpus]
-        return all(gpu.framework != "none" for gpu in last if gpu.num_vfs)
+        return not without_types(last)
 
     until(ctx.clock, look, patience)
     return last
+
+
+def without_types(gpus):
+    """Addresses of the GPUs whose VFs are on and offer no types."""
+    return [gpu.address for gpu in gpus if gpu.num_vfs and not gpu.types_ready]
 
 
 def repair(ctx, pf, timeout):
@@ -333,10 +343,11 @@ def _enable_failed(ctx, gpu, wanted, words, busy, timeout):
     )
 
 
-def _disable(ctx, step, timeout):
+def disable(ctx, step, timeout):
+    """Turns the VFs off, unless a vGPU came since the plan was made."""
     pf = step.device
     gpu = reader.read_one(ctx, pf)
-    raise_if_any(_vgpu_guard(gpu, "disabling its VFs"))
+    raise_if_any(vgpu_guard(gpu, "disabling its VFs"))
     deadline = ctx.clock.now() + timeout
     words = ""
     while True:

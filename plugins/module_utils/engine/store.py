@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The wished vGPUs of this host, kept for the boot: /etc/nvidia-vgpu/layout.json.
 
-Each vGPU stands with the VF's number, type and UUID, so that a boot, and a rerun, bring back the
-same UUIDs on the same VFs.
+Each vGPU stands with the VF's number, type and UUID (none where the framework knows none), so that a
+boot, and a rerun, bring back the same vGPUs on the same VFs. A GPU that needs it stands with its GPU
+instances of MIG and with mixed-size mode, which a reboot takes away too.
 """
 
 from __future__ import annotations
@@ -18,32 +19,57 @@ VERSION = 1
 
 
 class StoredVgpu:
-    """One wished vGPU."""
+    """One wished vGPU. params: its vgpu_params, empty for none."""
 
-    def __init__(self, uuid, parent, index, type_name):
+    def __init__(self, uuid, parent, index, type_name, params=""):
         self.uuid = uuid
         self.parent = parent
         self.index = index
         self.type = type_name
+        self.params = params
+
+    @property
+    def key(self):
+        """As Vgpu.key."""
+        return self.uuid or self.parent
+
+    def as_dict(self):
+        """For the file; what most vGPUs don't have is left out."""
+        told = {"uuid": self.uuid, "parent": self.parent, "vf_index": self.index, "type": self.type}
+        return dict(told, params=self.params) if self.params else told
 
 
 class StoredGpu:
     """A GPU as it should be after a boot. vfs: how many, 0 for none.
 
-    former: UUIDs of ours that were to be removed when the file was written. A run that was broken off
+    mig: names of the profiles of its GPU instances, None where MIG is not our matter. mixed: mixed-size mode.
+    former: keys of vGPUs of ours that were to be removed when the file was written. A run that was broken off
     before it removed them is finished by the next one, which would take them for somebody else's.
     """
 
-    def __init__(self, address, vfs, vgpus, former=()):
+    def __init__(self, address, vfs, vgpus, former=(), mig=None, mixed=False):
         self.address = address
         self.vfs = vfs
         self.vgpus = vgpus
         self.former = list(former)
+        self.mig = mig
+        self.mixed = mixed
 
     @property
-    def uuids(self):
-        """UUIDs of vGPUs that we made here."""
-        return [one.uuid for one in self.vgpus] + self.former
+    def keys(self):
+        """Keys of vGPUs that we made here."""
+        return [one.key for one in self.vgpus] + self.former
+
+    def as_dict(self):
+        """For the file."""
+        told = {"address": self.address, "vfs": self.vfs, "vgpus": [one.as_dict() for one in self.vgpus]}
+        if self.mig is not None:
+            told["mig"] = list(self.mig)
+        if self.mixed:
+            told["mixed_sizes"] = True
+        if self.former:
+            told["former"] = sorted(self.former)
+        return told
 
 
 def loads(text):
@@ -59,10 +85,12 @@ def loads(text):
                 gpu["address"],
                 gpu["vfs"],
                 [
-                    StoredVgpu(one["uuid"], one["parent"], one["vf_index"], one["type"])
+                    StoredVgpu(one["uuid"], one["parent"], one["vf_index"], one["type"], one.get("params", ""))
                     for one in gpu["vgpus"]
                 ],
                 gpu.get("former", []),
+                gpu.get("mig"),
+                gpu.get("mixed_sizes", False),
             )
             for gpu in content["gpus"]
         }
@@ -80,20 +108,7 @@ def dumps(gpus):
     content = {
         "comment": "Written by vgpu.kvm; nvidia-vgpu-restore.service makes these vGPUs at boot.",
         "version": VERSION,
-        "gpus": [
-            dict(
-                {
-                    "address": gpu.address,
-                    "vfs": gpu.vfs,
-                    "vgpus": [
-                        {"uuid": one.uuid, "parent": one.parent, "vf_index": one.index, "type": one.type}
-                        for one in gpu.vgpus
-                    ],
-                },
-                **({"former": sorted(gpu.former)} if gpu.former else {})
-            )
-            for gpu in sorted(gpus, key=lambda gpu: gpu.address)
-        ],
+        "gpus": [gpu.as_dict() for gpu in sorted(gpus, key=lambda gpu: gpu.address)],
     }
     return json.dumps(content, indent=1) + "\n"
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """vGPU types: their names, and how a user's word finds one of them.
 
-A name is <GPU>-<framebuffer GiB><series>; series Q, B, A, C. Numeric ids and the driver's
+A name is <GPU>-<framebuffer GiB><series>; series Q, B, A, C. With a number of slices before the
+framebuffer (A100-1-5C) the type lives in a GPU instance of MIG. Numeric ids and the driver's
 prefix of a type's folder (nvidia-558, vfio-pci-558) mean nothing across hosts, so types are
 found by name, or by the number at the end.
 """
@@ -20,14 +21,36 @@ _NUMBER = re.compile(r"^(?:[a-z0-9_-]*-)?(\d+)$", re.IGNORECASE)
 
 
 class VgpuType:
-    """A type as a GPU offers it. framebuffer_mib and max_instances are None when not told."""
+    """A type as a GPU offers it. framebuffer_mib and max_instances are None when not told.
 
-    def __init__(self, number, name, framebuffer_mib=None, max_instances=None):
+    gi_profile: id of the GPU instance profile that it needs, per_gi: how many of it share one GPU
+    instance; None when not told.
+    """
+
+    def __init__(self, number, name, framebuffer_mib=None, max_instances=None, gi_profile=None, per_gi=None):
         self.id = str(number)
         self.name = name
         self.short = short_name(name)
         self.framebuffer_mib = framebuffer_mib or framebuffer_of(name)
         self.max_instances = max_instances
+        self.gi_profile = gi_profile
+        self.per_gi = per_gi
+
+    @property
+    def slices(self):
+        """Slices of the GPU instance that it lives in; None for a time-sliced type."""
+        return slices_of(self.name)
+
+    @property
+    def series(self):
+        """Q, B, A or C, or None."""
+        return series_of(self.name)
+
+    @property
+    def suffix(self):
+        """What the name says of media engines and graphics: ME, NOME, MEALL, GFX or nothing."""
+        match = _NAME.match(self.short)
+        return (match["suffix"] or "").upper() if match else ""
 
     def __repr__(self):
         return "VgpuType(%s, %s)" % (self.id, self.short)
@@ -42,6 +65,18 @@ def framebuffer_of(name):
     """Framebuffer in MiB as the name says, or None."""
     match = _NAME.match(short_name(name))
     return int(match["gib"]) * 1024 if match else None
+
+
+def slices_of(name):
+    """Slices of the GPU instance that a type of this name lives in (1 of A100-1-5C), or None."""
+    match = _NAME.match(short_name(name))
+    return int(match["slices"]) if match and match["slices"] else None
+
+
+def series_of(name):
+    """The series of a type's name (Q of A40-24Q), or None."""
+    match = _NAME.match(short_name(name))
+    return match["series"].upper() if match else None
 
 
 def gpu_word(name):
@@ -83,6 +118,20 @@ def find(wish, types):
         if one.id == match.group(1):
             return one
     return None
+
+
+def merge(types, others):
+    """types, with what others know besides: missing types, limits, GPU instance profiles. By number."""
+    by_id = {one.id: one for one in types}
+    for other in others:
+        mine = by_id.get(other.id)
+        if mine is None:
+            by_id[other.id] = other
+        elif mine.short == other.short:
+            mine.max_instances = mine.max_instances or other.max_instances
+            mine.gi_profile = other.gi_profile if mine.gi_profile is None else mine.gi_profile
+            mine.per_gi = other.per_gi if mine.per_gi is None else mine.per_gi
+    return sorted(by_id.values(), key=lambda one: int(one.id) if one.id.isdigit() else 0)
 
 
 def nearest(wish, types, count=3):

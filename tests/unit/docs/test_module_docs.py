@@ -16,7 +16,7 @@ from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100
 
 PREFIX = "vgpu.kvm."
 MODULES = (
@@ -24,6 +24,7 @@ MODULES = (
     "nvidia_driver_bundle",
     "nvidia_gpu_info",
     "nvidia_mdev",
+    "nvidia_mig",
     "nvidia_pci_driver",
     "nvidia_sriov",
     "nvidia_vgpu",
@@ -127,7 +128,7 @@ def outcome(make_host, tmp_path):
     """Runs one module where it has something to do, in check mode or really."""
 
     def run(name, check):
-        host = make_host(gpus=[("0000:e8:00.0", A40)], driver="vfio-pci" if name == "nvidia_pci_driver" else "nvidia")
+        host = make_host(gpus=[("0000:e8:00.0", A100 if name == "nvidia_mig" else A40)], driver="vfio-pci" if name == "nvidia_pci_driver" else "nvidia")
         if name in ("nvidia_vgpu", "nvidia_mdev", "nvidia_gpu_info"):
             host.vfs_on()
         if name == "nvidia_gpu_info":
@@ -141,6 +142,7 @@ def outcome(make_host, tmp_path):
             "nvidia_driver": {"src": str(package)},
             "nvidia_driver_bundle": {"src": str(bundle), "dest": str(tmp_path / "dest")},
             "nvidia_mdev": {"parent": "0000:e8:00.4", "type": "A40-8Q"},
+            "nvidia_mig": {"mode": "enabled"},
             "nvidia_vgpu": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A40-8Q"}]}]},
         }
         return call(module(name), host, check=check, **arguments.get(name, {})).ok

@@ -16,6 +16,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import trou
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.sysfs import SysfsError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
 
+from . import nvidia_smi
 from .clock import Clock
 from .kernel import Kernel
 from .models import A40
@@ -37,10 +38,13 @@ class Host:
     fail_at lets that one fail with EIO, die_at kills the process in its place.
     """
 
-    def __init__(self, root, gpus=(("0000:e8:00.0", A40),), driver="nvidia", mdevctl=False):
+    def __init__(self, root, gpus=(("0000:e8:00.0", A40),), driver="nvidia", mdevctl=False, vendor_vfio=False):
         self.root = str(root)
         self.clock = Clock()
         self.kernel = Kernel(self.clock)
+        self.kernel.vendor_vfio = vendor_vfio
+        if vendor_vfio:
+            self.kernel.release = "6.8.0-51-generic"
         self.faults = self.kernel.faults
         self.sysfs = TreeSysfs(self.kernel.top, self._count)
         self.writes = []
@@ -56,6 +60,7 @@ class Host:
         self.put("/usr/sbin/update-initramfs", "")
         self.put("/usr/lib/nvidia/sriov-manage", "", 0o755)
         self.put("/etc/modprobe.d/nouveau.conf", "blacklist nouveau\n")
+        self.put("/usr/bin/nvidia-smi", "", 0o755)
         if mdevctl:
             self.put("/usr/sbin/mdevctl", "", 0o755)
         self.ctx = Context(self.root, self.sysfs, self.command, self.clock)
@@ -87,9 +92,12 @@ class Host:
         return self
 
     def add(self, parent, short, uuid):
-        """A vGPU made by somebody else."""
+        """A vGPU made by somebody else; the UUID is for mdev only."""
         device = self.kernel.devices[parent]
         found = [one for one in device.gpu.model.types if one.short == short]
+        if device.vendor:
+            self.kernel.set_type(device, found[0].id)
+            return
         self.kernel.create(device, found[0], uuid)
 
     def vgpus(self):
@@ -102,6 +110,7 @@ class Host:
         for ids in self.kernel.driver_ids.values():
             ids.clear()
         for pf in self.kernel.pfs():
+            pf.mig = pf.mig_pending = pf.mig_pending and pf.model.mig_needs_reset
             pf.set_vfs(0)
             self.kernel.unregister(pf)
             pf.driver, pf.override = None, None
@@ -148,6 +157,7 @@ class Host:
             "systemctl": self._systemctl,
             "sriov-manage": self._sriov_manage,
             "mdevctl": self._mdevctl,
+            "nvidia-smi": nvidia_smi.Program(self).run,
             "sh": self._installer,
             "nvidia-uninstall": self._uninstall,
         }[name](list(argv[1:]), timeout)

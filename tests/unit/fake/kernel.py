@@ -3,7 +3,8 @@
 """The kernel of a fake host: PCI devices, drivers, SR-IOV and mediated devices, with write hooks.
 
 What a write does is modelled on the kernel's PCI and mdev cores and on NVIDIA's host driver: VFs come through pci-pf-stub
-alone, one vGPU a VF, one framebuffer size a GPU, and taking a VF or its driver away destroys its vGPU.
+alone, one vGPU a VF, one framebuffer size a GPU, and taking a VF or its driver away destroys its vGPU. With vendor_vfio VFs
+have NVIDIA's own attributes instead of mdev's. In MIG mode each vGPU takes a GPU instance of its type's profile.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ class Faults:
         self.vanish_after = 0  # seconds after which the next created vGPU is gone
         self.remove_linger = 0  # seconds that a removal takes effect late
         self.bind_errno = []  # one for each next bind to nvidia
+        self.params_unknown = False  # the driver has no vgpu_params
+        self.mig_create_fails = 0  # nvidia-smi mig -cgi makes the first instance only
+        self.mig_reset_fails = False
+        self.no_smi_types = False  # nvidia-smi vgpu -s -v says nothing
 
 
 class Device:
@@ -51,6 +56,7 @@ class Device:
         self.override = None
         self.prefix = None  # of its types' folders, while it is an mdev parent
         self.gone = False
+        self.params = ""  # vgpu_params are the VF's on the vendor-specific framework
         self.folder = self._folder()
         names = self.path.strip("/").split("/")
         nodes = [kernel.top]
@@ -90,15 +96,62 @@ class Device:
             "driver": Link(driver_link),
             "iommu_group": Link(group_link),
             "driver_override": File(lambda: (self.override or "(null)") + "\n", set_override),
-            "mdev_supported_types": Dir(find=self._type_folder, names=self._type_names, when=lambda: self.prefix is not None),
+            "mdev_supported_types": Dir(find=self._type_folder, names=self._type_names, when=lambda: self.prefix is not None and not self.vendor),
         }
         if self.pf:
             entries["physfn"] = Link(lambda: "../%s" % self.pf.address)
-        return Dir(entries, find=self._find_mdev, names=lambda: [one.uuid for one in self.mdevs()])
+            entries["nvidia"] = self._vendor_folder()
+            entries["vfio-dev"] = Dir(names=lambda: ["vfio%d" % self.index], when=lambda: self.vendor and self.kernel.cdevs and bool(self.mdevs()))
+        return Dir(entries, find=self._find_mdev, names=lambda: [one.uuid for one in self.mdevs() if not self.vendor])
+
+    @property
+    def vendor(self):
+        """Whether it is a VF on the vendor-specific VFIO framework."""
+        return self.kernel.vendor_vfio and self.pf is not None
+
+    def _vendor_folder(self):
+        def mine():
+            return next(iter(self.mdevs()), None)
+
+        def creatable():
+            if self.kernel.short_list:
+                return "".join("%s %s\n" % (one.name, one.id) for one in self._creatable())
+            return "ID    : vGPU Name\n" + "".join("%-6s: %s\n" % (one.id, one.name) for one in self._creatable())
+
+        def of_type(name):
+            def read():
+                if not mine():
+                    raise OSError(errno.ENXIO, name)
+                return "%d\n" % (mine().gi.id if mine().gi and name == "gpu_instance_id" else 0)
+
+            return read
+
+        def write_params(value):
+            self.params = value.strip()
+            if mine():
+                mine().params = self.params
+
+        return Dir(
+            {
+                "creatable_vgpu_types": File(creatable),
+                "current_vgpu_type": File(lambda: "%s\n" % (mine().type.id if mine() else 0), lambda value: self.kernel.set_type(self, value)),
+                "vgpu_params": File(
+                    lambda: self.params + "\n", write_params, when=lambda: not self.kernel.faults.params_unknown
+                ),
+                "gpu_instance_id": File(of_type("gpu_instance_id")),
+                "placement_id": File(of_type("placement_id")),
+            },
+            when=lambda: self.vendor and self.driver == "nvidia",
+        )
+
+    def _creatable(self):
+        if self.mdevs() or not self.prefix:
+            return []
+        return [one for one in self.gpu.model.types if self.kernel.available(self, one)]
 
     def _find_mdev(self, name):
         one = self.kernel.mdevs.get(name)
-        return one.folder if one and one.parent is self else None
+        return one.folder if one and one.parent is self and not self.vendor else None
 
     def _type_names(self):
         return ["%s-%s" % (self.prefix, one.id) for one in self.gpu.model.types]
@@ -130,6 +183,9 @@ class Pf(Device):
         self.number = number
         self.uuid = "GPU-%s" % uuids.uuid5(uuids.NAMESPACE_OID, address)
         self.vfs = []
+        self.mig = self.mig_pending = False
+        self.instances = []
+        self.mixed = False
         super().__init__(kernel, address, model.device, group)
         self.folder.entries["subsystem_device"] = File(text(model.subsystem + "\n"))
         if model.vfs:
@@ -176,8 +232,9 @@ class Pf(Device):
         self.set_vfs(wanted - min(wanted, faults.fewer_vfs))
 
     def set_vfs(self, wanted):
-        """Makes the VFs there, or takes them all away."""
+        """Makes the VFs there, or takes them all away. GPU instances and mixed-size mode go either way."""
         kernel = self.kernel
+        self.instances, self.mixed = [], False
         for one in self.vfs:
             kernel.unregister(one)
             one.driver, one.gone = None, True
@@ -191,10 +248,27 @@ class Pf(Device):
             kernel.clock.after(kernel.faults.vfs_delay, lambda vf=vf: kernel.probe_vf(vf))
 
 
-class Mdev:
-    """A vGPU."""
+class GpuInstance:
+    """A GPU instance with the ids of its compute instances."""
 
-    def __init__(self, kernel, uuid, parent, vgpu_type, group):
+    def __init__(self, number, profile, start):
+        self.id = number
+        self.profile = profile
+        self.start = start
+        self.compute = [0]
+
+    @property
+    def slots(self):
+        """The memory slices that it takes."""
+        return set(range(self.start, self.start + self.profile.memory))
+
+
+class Mdev:
+    """A vGPU; on the vendor-specific VFIO framework its VF's address stands for the UUID."""
+
+    def __init__(self, kernel, uuid, parent, vgpu_type, group, gi=None):
+        self.gi = gi
+        self.params = ""
         self.uuid = uuid
         self.parent = parent
         self.type = vgpu_type
@@ -204,8 +278,17 @@ class Mdev:
                 "mdev_type": Link(lambda: "../mdev_supported_types/%s-%s" % (parent.prefix, vgpu_type.id)),
                 "iommu_group": Link(lambda: "../../../../kernel/iommu_groups/%s" % group),
                 "remove": File(None, lambda value: kernel.remove(self)),
+                "nvidia": Dir(
+                    {
+                        "vgpu_params": File(lambda: self.params + "\n", self.set_params, when=lambda: not kernel.faults.params_unknown),
+                    }
+                ),
             }
         )
+
+    def set_params(self, value):
+        """A write to vgpu_params."""
+        self.params = value.strip()
 
     def facts(self):
         """What must stay of a vGPU that is to stay."""
@@ -246,6 +329,11 @@ class Kernel:
         self.loaded = {"nvidia": "550.163.02"}
         self.iommu_on = True
         self.sysfs_sriov = False
+        self.registry = ""
+        self.vendor_vfio = False
+        self.short_list = False  # the other format of creatable_vgpu_types
+        self.cdevs = False  # VMs open /dev/vfio/devices/vfioN instead of a group
+        self.release = "6.1.0-50-amd64"
         self.cmdline = "BOOT_IMAGE=/vmlinuz root=/dev/sda1 intel_iommu=on iommu=pt"
         self.secure_boot = None
         self.loader = None
@@ -279,13 +367,20 @@ class Kernel:
         """Starts a process."""
         self.processes[pid] = Process(pid, comm, argv, paths)
 
+    def used(self, mdev):
+        """Whether somebody has a vGPU open."""
+        cdev = "/dev/vfio/devices/vfio%s" % mdev.parent.index
+        return bool(self.users(mdev.group)) or (self.cdevs and any(cdev in one.paths for one in self.processes.values()))
+
     def use(self, uuid, pid=4711, name="web1"):
         """A VM opens a vGPU."""
+        one = self.mdevs[uuid]
+        node = "/dev/vfio/devices/vfio%d" % one.parent.index if self.cdevs else "/dev/vfio/%s" % one.group
         self.add_process(
             pid,
             "qemu-system-x86",
             ["/usr/bin/qemu-system-x86_64", "-name", "guest=%s,debug-threads=on" % name],
-            ["/dev/null", "/dev/kvm", "/dev/vfio/vfio", "/dev/vfio/%s" % self.mdevs[uuid].group],
+            ["/dev/null", "/dev/kvm", "/dev/vfio/vfio", node],
         )
 
     # --- mediated devices
@@ -312,7 +407,7 @@ class Kernel:
         device.prefix = None
 
     def _destroy(self, mdev, doing):
-        if self.users(mdev.group):
+        if self.used(mdev):
             self.harm.append("%s destroyed %s, which is in use" % (doing, mdev.uuid))
         self.mdevs.pop(mdev.uuid, None)
 
@@ -320,12 +415,45 @@ class Kernel:
         """available_instances: more of the type that fit on this parent."""
         gpu = device.gpu
         here = [one for one in self.mdevs.values() if one.parent.gpu is gpu]
-        if any(one.type.gib != vgpu_type.gib for one in here):
+        if gpu.mig != (vgpu_type.profile is not None):
             return 0
-        room = min(gpu.model.gib // vgpu_type.gib, vgpu_type.most) - len(here)
+        if gpu.mig:
+            room = len(self._free_instances(gpu, vgpu_type))
+        elif gpu.mixed:
+            room = (gpu.model.gib - sum(one.type.gib for one in here)) // vgpu_type.gib
+        elif any(one.type.gib != vgpu_type.gib for one in here):
+            return 0
+        else:
+            room = min(gpu.model.gib // vgpu_type.gib, vgpu_type.most) - len(here)
         if device.pf:
             return int(room > 0 and not device.mdevs())
         return max(room, 0)
+
+    def _free_instances(self, gpu, vgpu_type):
+        taken = [one.gi for one in self.mdevs.values() if one.parent.gpu is gpu]
+        return [one for one in gpu.instances if one.profile is vgpu_type.profile and one.compute and one not in taken]
+
+    def set_type(self, device, value):
+        """A write to current_vgpu_type."""
+        present = device.mdevs()
+        word = value.strip()
+        if word == "0":
+            if present and self.used(present[0]):
+                raise OSError(errno.EPERM, value)
+            for one in present:
+                self.clock.after(self.faults.remove_linger, lambda one=one: self.mdevs.pop(one.uuid, None))
+            return
+        if self.faults.create_errno:
+            raise OSError(self.faults.create_errno.pop(0), value)
+        if present:
+            self.harm.append("a type was written to %s, which has one" % device.address)
+            raise OSError(errno.EPERM, value)
+        found = [one for one in device.gpu.model.types if one.id == word]
+        if not found:
+            raise OSError(errno.EINVAL, value)
+        if not self.available(device, found[0]):
+            raise OSError(errno.EIO if device.gpu.mig else errno.ENOSPC, value)
+        self._make(device, found[0], device.address, device.group)
 
     def create(self, device, vgpu_type, value):
         """A write to a type's ``create``."""
@@ -342,18 +470,22 @@ class Kernel:
             raise OSError(self.faults.create_errno.pop(0), value)
         if not self.available(device, vgpu_type):
             raise OSError(errno.ENOSPC, value)
+        self._make(device, vgpu_type, word, self.new_group())
+
+    def _make(self, device, vgpu_type, word, group):
         if self.faults.create_lies:
             self.faults.create_lies -= 1
             return
-        one = Mdev(self, word, device, vgpu_type, self.new_group())
-        self.mdevs[word] = one
+        gi = self._free_instances(device.gpu, vgpu_type)[0] if device.gpu.mig else None
+        self.mdevs[word] = Mdev(self, word, device, vgpu_type, group, gi)
+        self.mdevs[word].params = device.params
         if self.faults.vanish_after:
             self.clock.after(self.faults.vanish_after, lambda: self.mdevs.pop(word, None))
             self.faults.vanish_after = 0
 
     def remove(self, mdev):
         """A write to ``remove``. The real kernel blocks while somebody has the device open."""
-        if self.users(mdev.group):
+        if self.used(mdev):
             self.harm.append("remove was written for %s, which is in use" % mdev.uuid)
         self.clock.after(self.faults.remove_linger, lambda: self.mdevs.pop(mdev.uuid, None))
 
@@ -449,6 +581,9 @@ class Kernel:
             pf.number,
         )
 
+    def _params(self):
+        return 'RmMsg: ""\nRegistryDwords: "%s"\n' % self.registry
+
     def _find_proc_gpu(self, name):
         pf = self.devices.get(name)
         if not pf or pf.pf or pf.driver != "nvidia":
@@ -473,6 +608,8 @@ class Kernel:
 
     def _find_mdev(self, name):
         one = self.mdevs.get(name)
+        if one and one.parent.vendor:
+            return None
         return Link(lambda: "../../.." + one.parent.path[4:] + "/" + one.uuid) if one else None
 
     def _find_process(self, name):
@@ -507,7 +644,7 @@ class Kernel:
                 "bus": Dir(
                     {
                         "pci": pci,
-                        "mdev": Dir({"devices": Dir(find=self._find_mdev, names=lambda: list(self.mdevs))}),
+                        "mdev": Dir({"devices": Dir(find=self._find_mdev, names=lambda: [key for key, one in self.mdevs.items() if not one.parent.vendor])}),
                     }
                 ),
                 "devices": Dir(find=self._find_root),
@@ -526,8 +663,8 @@ class Kernel:
             {
                 "cmdline": File(lambda: self.cmdline + "\n"),
                 "cpuinfo": File(text("processor\t: 0\nvendor_id\t: GenuineIntel\n")),
-                "sys": Dir({"kernel": Dir({"osrelease": File(text("6.1.0-50-amd64\n"))})}),
-                "driver": Dir({"nvidia": Dir({"gpus": Dir(find=self._find_proc_gpu)})}),
+                "sys": Dir({"kernel": Dir({"osrelease": File(lambda: self.release + "\n")})}),
+                "driver": Dir({"nvidia": Dir({"params": File(self._params, when=lambda: "nvidia" in self.loaded), "gpus": Dir(find=self._find_proc_gpu)})}),
             },
             find=self._find_process,
             names=lambda: [str(pid) for pid in self.processes],

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 
 class FakeType:
-    """A vGPU type as the driver has it."""
+    """A vGPU type as the driver has it. profile: the GPU instance profile that it lives in, None for a time-sliced type."""
 
-    def __init__(self, number, name, gib, most, heads=4):
+    def __init__(self, number, name, gib, most, heads=4, profile=None):
+        self.profile = profile
         self.id = str(number)
         self.name = name
         self.gib = gib
@@ -25,10 +26,30 @@ class FakeType:
         return self.name.split()[-1]
 
 
-class FakeModel:
-    """device: PCI device id. gib: framebuffer. vfs: sriov_totalvfs. vf_device: 0 where SR-IOV is an empty shell."""
+class FakeProfile:
+    """A GPU instance profile: compute and memory slices, GiB as nvidia-smi prints them, how many fit alone."""
 
-    def __init__(self, device, title, gib, vfs, types, vf_device=None, offset=4, subsystem="0x145a"):
+    def __init__(self, name, number, slices, memory, gib, total):
+        self.name = name
+        self.id = number
+        self.slices = slices
+        self.memory = memory
+        self.gib = gib
+        self.total = total
+
+
+class FakeModel:
+    """device: PCI device id. gib: framebuffer. vfs: sriov_totalvfs. vf_device: 0 where SR-IOV is an empty shell.
+
+    profiles: of MIG; mig_needs_reset: as on Ampere, which then keeps the mode. mixed: knows mixed-size mode.
+    """
+
+    def __init__(
+        self, device, title, gib, vfs, types, vf_device=None, offset=4, subsystem="0x145a", profiles=(), mig_needs_reset=False, mixed=False
+    ):
+        self.profiles = list(profiles)
+        self.mig_needs_reset = mig_needs_reset
+        self.mixed = mixed
         self.device = device
         self.title = title
         self.gib = gib
@@ -47,10 +68,26 @@ def _a40():
     return [FakeType(number, "NVIDIA A40-" + name, size, min(48 // size, 32)) for number, name, size in names]
 
 
-A40 = FakeModel("0x2235", "NVIDIA A40", 48, 32, _a40())
+def _types(first, word, whole, sizes, series="Q", most=32):
+    return [
+        FakeType(first + number, "NVIDIA %s-%d%s" % (word, size, series), size, min(whole // size, most)) for number, size in enumerate(sizes)
+    ]
+
+
+def _mig_types(first, word, profiles, series="C"):
+    """One type for each profile, as large as the profile's name says."""
+    found = []
+    for number, one in enumerate(profiles):
+        gib = int(one.name.split(".")[1].split("gb")[0])
+        suffix = {"+me": "ME", "+gfx": "GFX"}.get(one.name[one.name.index("gb") + 2:], "")
+        found.append(FakeType(first + number, "NVIDIA %s-%d-%d%s%s" % (word, one.slices, gib, series, suffix), gib, one.total, profile=one))
+    return found
+
+
+A40 = FakeModel("0x2235", "NVIDIA A40", 48, 32, _a40(), mixed=True)
 # An A40 with fewer VFs and types keeps tests of many runs short; nothing in the engine may know 32.
 SMALL_A40 = FakeModel(
-    "0x2235", "NVIDIA A40", 48, 6, [one for one in A40.types if one.short in ("A40-8Q", "A40-8A", "A40-24Q", "A40-48A")]
+    "0x2235", "NVIDIA A40", 48, 6, [one for one in A40.types if one.short in ("A40-8Q", "A40-8A", "A40-24Q", "A40-48A")], mixed=True
 )
 T4 = FakeModel(
     "0x1eb8",
@@ -61,4 +98,72 @@ T4 = FakeModel(
     vf_device=0,
 )
 GEFORCE = FakeModel("0x2504", "NVIDIA GeForce RTX 3060", 12, 0, [])
-L40S = FakeModel("0x26b9", "NVIDIA L40S", 48, 32, [FakeType(1145, "NVIDIA L40S-1B", 1, 32), FakeType(1155, "NVIDIA L40S-24Q", 24, 2)])
+V100 = FakeModel("0x1db6", "Tesla V100-PCIE-32GB", 32, 0, _types(180, "V100D", 32, (4, 8, 16, 32)))
+P40 = FakeModel("0x1b38", "Tesla P40", 24, 0, _types(46, "P40", 24, (1, 2, 4, 8, 24)))
+A2 = FakeModel("0x25b6", "NVIDIA A2", 16, 16, _types(745, "A2", 16, (1, 2, 4, 8, 16)), subsystem="0x157e", mixed=True)
+L40S = FakeModel(
+    "0x26b9", "NVIDIA L40S", 48, 32, [FakeType(1145, "NVIDIA L40S-1B", 1, 32)] + _types(1149, "L40S", 48, (4, 8, 12, 16, 24, 48)), mixed=True
+)
+SMALL_L40S = FakeModel(
+    "0x26b9", "NVIDIA L40S", 48, 6, [one for one in L40S.types if one.short in ("L40S-8Q", "L40S-12Q", "L40S-24Q", "L40S-48Q")], mixed=True
+)
+_A30_MIG = [
+    FakeProfile("1g.6gb", 14, 1, 1, 5.81, 4),
+    FakeProfile("1g.6gb+me", 21, 1, 1, 5.81, 1),
+    FakeProfile("2g.12gb", 5, 2, 2, 11.69, 2),
+    FakeProfile("4g.24gb", 0, 4, 4, 23.44, 1),
+]
+A30 = FakeModel(
+    "0x20b7", "NVIDIA A30", 24, 16, _types(689, "A30", 24, (4, 6, 8, 12, 24), "C") + _mig_types(697, "A30", _A30_MIG),
+    profiles=_A30_MIG, mig_needs_reset=True,
+)
+_A100_MIG = [
+    FakeProfile("1g.5gb", 19, 1, 1, 4.75, 7),
+    FakeProfile("1g.5gb+me", 20, 1, 1, 4.75, 1),
+    FakeProfile("2g.10gb", 14, 2, 2, 9.75, 3),
+    FakeProfile("3g.20gb", 9, 3, 4, 19.62, 2),
+    FakeProfile("4g.20gb", 5, 4, 4, 19.62, 1),
+    FakeProfile("7g.40gb", 0, 7, 8, 39.38, 1),
+]
+A100 = FakeModel(
+    "0x20f1", "NVIDIA A100-PCIE-40GB", 40, 16, _types(468, "A100", 40, (4, 5, 8, 10, 20, 40), "C") + _mig_types(474, "A100", _A100_MIG),
+    profiles=_A100_MIG, mig_needs_reset=True,
+)
+_H100_MIG = [
+    FakeProfile("1g.10gb", 19, 1, 1, 9.75, 7),
+    FakeProfile("1g.10gb+me", 20, 1, 1, 9.75, 1),
+    FakeProfile("1g.20gb", 15, 1, 2, 19.62, 4),
+    FakeProfile("2g.20gb", 14, 2, 2, 19.62, 3),
+    FakeProfile("3g.40gb", 9, 3, 4, 39.5, 2),
+    FakeProfile("4g.40gb", 5, 4, 4, 39.5, 1),
+    FakeProfile("7g.80gb", 0, 7, 8, 79.25, 1),
+]
+H100 = FakeModel(
+    "0x2331", "NVIDIA H100 PCIe", 80, 16, _types(821, "H100", 80, (4, 5, 8, 10, 16, 20, 40, 80), "C") + _mig_types(835, "H100", _H100_MIG),
+    profiles=_H100_MIG,
+)
+_RTX_MIG = [
+    FakeProfile("1g.24gb", 14, 1, 1, 23.62, 4),
+    FakeProfile("1g.24gb+gfx", 47, 1, 1, 23.62, 4),
+    FakeProfile("2g.48gb", 5, 2, 2, 47.38, 2),
+    FakeProfile("4g.96gb", 0, 4, 4, 95.0, 1),
+]
+# First VF at .2; a type's name has more words than its last.
+RTXPRO6000 = FakeModel(
+    "0x2bb5",
+    "NVIDIA RTX PRO 6000 Blackwell Server Edition",
+    96,
+    24,
+    _types(1519, "RTX Pro 6000 Blackwell DC", 96, (2, 3, 4, 24, 48, 96)) + _mig_types(1546, "RTX Pro 6000 Blackwell DC", _RTX_MIG, "Q"),
+    offset=2,
+    profiles=_RTX_MIG,
+    mixed=True,
+)
+# Fewer VFs keep tests of many runs short.
+SMALL_A100 = FakeModel(
+    "0x20f1", "NVIDIA A100-PCIE-40GB", 40, 8, [one for one in A100.types if one.profile or one.short in ("A100-10C", "A100-20C")],
+    profiles=_A100_MIG, mig_needs_reset=True,
+)
+SMALL_H100 = FakeModel(
+    "0x2331", "NVIDIA H100 PCIe", 80, 8, [one for one in H100.types if one.profile or one.short in ("H100-20C", "H100-40C")], profiles=_H100_MIG
+)

@@ -29,10 +29,16 @@ class Mdev:
     """The mdev framework on one host."""
 
     name = "mdev"
+    uuids = True
 
     def __init__(self, ctx):
         self.ctx = ctx
         self.sysfs = ctx.sysfs
+
+    @staticmethod
+    def offered(sysfs, parent):
+        """Whether the VF (or PF) shows the framework."""
+        return sysfs.exists("%s/%s/mdev_supported_types" % (PCI, parent))
 
     def _types_folder(self, parent):
         return "%s/%s/mdev_supported_types" % (PCI, parent)
@@ -59,6 +65,23 @@ class Mdev:
                 )
         return sorted(found, key=lambda one: int(one.id) if one.id.isdigit() else 0)
 
+    def survey(self, parents):
+        """The types of a GPU: any parent that offers some lists them all."""
+        for parent in parents:
+            found = self.types(parent)
+            if found:
+                return found
+        return []
+
+    def ready(self, parents):
+        """Whether all parents offer their types."""
+        return all(self.offered(self.sysfs, parent) for parent in parents)
+
+    def find_id(self, parent, type_name, known):
+        """The type's number as the parent has it now, or None. known: as it was when the plan was made."""
+        found = vgpu_types.find(type_name, self.types(parent))
+        return found.id if found else None
+
     def available(self, parent, type_id):
         """How many more of the type the parent takes now; 0 when it doesn't offer it."""
         folder = self._type_folder(parent, type_id)
@@ -81,16 +104,22 @@ class Mdev:
                     None,
                     type_folder.rsplit("-", 1)[-1],
                     vgpu_types.short_name(title),
-                    open_files.of_device(device) if open_files else (),
+                    self.holders(open_files, uuid) if open_files else (),
+                    self.params(uuid),
+                    self.sysfs.read_int(device + "/nvidia/gpu_instance_id"),
                 )
             )
         return found
+
+    def holders(self, open_files, uuid):
+        """Who has the vGPU open."""
+        return open_files.of_device("%s/%s" % (DEVICES, uuid))
 
     def exists(self, uuid):
         """Whether an mdev of that UUID exists on this host, whoever made it."""
         return self.sysfs.exists("%s/%s" % (DEVICES, uuid))
 
-    def complaint(self, uuid, parent, type_name):
+    def complaint(self, uuid, parent, type_id, type_name):
         """What is wrong with a vGPU that should be there, or None."""
         device = "%s/%s" % (DEVICES, uuid)
         if not self.sysfs.exists(device):
@@ -120,7 +149,7 @@ class Mdev:
         wrong = []
 
         def there():
-            wrong[:] = [self.complaint(uuid, parent, type_name)]
+            wrong[:] = [self.complaint(uuid, parent, type_id, type_name)]
             return wrong == [None]
 
         if not until(self.ctx.clock, there, timeout):
@@ -165,6 +194,39 @@ class Mdev:
                 remedy="Look who holds it ('nvidia-vgpu status'), stop that VM, then run again.",
                 code="remove_failed",
             )
+
+    def remove_forced(self, uuid, timeout):
+        """The kernel blocks the write until the user lets go: a child writes, we look with a deadline."""
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                self.sysfs.write("%s/%s/remove" % (DEVICES, uuid), "1")
+                status = 0
+            finally:
+                os._exit(status)
+        gone = until(self.ctx.clock, lambda: not self.exists(uuid), timeout)
+        os.waitpid(child, 0 if gone else os.WNOHANG)
+        if not gone:
+            raise trouble(
+                "its user does not let go of it; the kernel removes it as soon as that process ends",
+                device=uuid,
+                remedy="End the process (see 'nvidia-vgpu status'), then run again.",
+                code="remove_pending",
+            )
+
+    def params(self, uuid):
+        """Its vgpu_params, or None when the driver doesn't tell."""
+        text = self.sysfs.read_or("%s/%s/nvidia/vgpu_params" % (DEVICES, uuid))
+        return None if text is None else text.strip()
+
+    def set_params(self, uuid, text):
+        """Writes its vgpu_params; a space clears them."""
+        self.sysfs.write("%s/%s/nvidia/vgpu_params" % (DEVICES, uuid), text or " ")
+
+    def definition_type(self, uuid):
+        """The type folder's name of a device that exists: what mdevctl writes down."""
+        return os.path.basename(self.sysfs.target("%s/%s/mdev_type" % (DEVICES, uuid)) or "")
 
 
 _CREATE_REMEDY = {

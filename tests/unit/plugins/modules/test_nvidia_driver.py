@@ -52,7 +52,7 @@ def test_installed_once(make_host, package):
     assert real["actions"] == check["actions"] == ["install the vGPU host driver 550.163.02"] and real["diff"] == check["diff"]
     (argv,) = [argv for argv in host.calls if argv[0] == "sh"]
     assert argv == ["sh", package, "--silent", "--dkms", "--no-nouveau-check", "--skip-module-load", "--skip-module-unload"]
-    assert real["driver"] == {"loaded": None, "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False}
+    assert real["driver"] == {"loaded": None, "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False, "scheduler": None}
     again = call(nvidia_driver, host, src=package).ok
     assert not again["changed"] and again["diff"]["before"] == again["diff"]["after"]
 

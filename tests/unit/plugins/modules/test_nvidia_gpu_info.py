@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, GEFORCE, T4
@@ -37,7 +39,7 @@ def test_all_about_a_host(host):
     assert told["kernel"] == "6.1.0-50-amd64" and told["cpu_vendor"] == "GenuineIntel" and "iommu=pt" in told["cmdline"]
     assert told["iommu"] == {"active": True, "kind": "intel", "units": ["dmar0", "dmar1"], "missing_flags": []}
     assert (told["bootloader"], told["initramfs_tool"], told["secure_boot"]) == ("grub", "update-initramfs", None)
-    assert told["driver"] == {"loaded": "550.163.02", "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False}
+    assert told["driver"] == {"loaded": "550.163.02", "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False, "scheduler": "best_effort"}
     (gpu,) = outcome["gpus"]
     assert gpu["vfs"][0]["vgpu"] == UUID and gpu["vfs"][1]["vgpu"] is None and len(gpu["types"]) == 22
     assert gpu["vgpus"][0]["in_use_by"] == outcome["in_use"] == [{"pid": 4711, "command": "qemu-system-x86", "vm": "web1"}]
@@ -163,3 +165,12 @@ def test_users_of_a_gpu_are_told_with_their_words(make_host):
         {"pid": 5, "command": "vfio-client", "vm": None},
         {"pid": 6, "command": ("/bin/sh -c " + "x" * 100)[:60], "vm": None},
     ]
+
+
+@pytest.mark.parametrize(
+    "registry, scheduler",
+    [("", "best_effort"), ("RmPVMRL=0x01", "equal_share"), ("RmX=1;RmPVMRL=0x11", "fixed_share"), ("RmPVMRL=0", "best_effort"), ("RmPVMRL=0x7", "other")],
+)
+def test_the_scheduler_of_the_loaded_module(host, registry, scheduler):
+    host.kernel.registry = registry
+    assert call(nvidia_gpu_info, host).ok["host"]["driver"]["scheduler"] == scheduler

@@ -10,7 +10,6 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine import store
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, SMALL_A40, T4
-from ansible_collections.vgpu.kvm.tests.unit.fake.tree import Dir, File, text
 
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 TWO = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
@@ -295,12 +294,3 @@ def test_a_layout_without_gpus_changes_nothing(make_host):
     host = make_host(gpus=[("0000:e8:00.0", SMALL_A40)]).vfs_on()
     outcome = call(nvidia_vgpu, host, layout=[], persist=False).ok
     assert outcome["vgpus"] == [] and not outcome["changed"]
-
-
-def test_a_host_with_the_other_framework_is_told_so(make_host):
-    host = make_host().vfs_on()
-    for vf in host.pf().vfs:
-        host.kernel.unregister(vf)
-        vf.folder.entries["nvidia"] = Dir({"current_vgpu_type": File(text("0\n"))})
-    outcome = call(nvidia_vgpu, host, layout=TWO)
-    assert outcome.codes == ["vendor_vfio"] and "mdev hosts only" in outcome.msg and outcome.writes == 0

@@ -84,7 +84,7 @@ def test_the_store_comes_back_as_it_went():
     text = store.dumps(gpus)
     again = store.loads(text)
     assert store.dumps(list(again.values())) == text and sorted(again) == ["0000:3b:00.0", "0000:e8:00.0"]
-    assert again["0000:e8:00.0"].uuids == [UUID, "x"] and again["0000:3b:00.0"].vgpus[0].index is None
+    assert again["0000:e8:00.0"].keys == [UUID, "x"] and again["0000:3b:00.0"].vgpus[0].index is None
 
 
 @pytest.mark.parametrize(

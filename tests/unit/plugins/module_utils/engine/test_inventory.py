@@ -32,6 +32,8 @@ def test_an_a40_is_read_whole(host):
         "type_id": "565",
         "parent": "0000:e8:00.5",
         "vf_index": 1,
+        "params": "",
+        "gpu_instance": None,
         "in_use_by": [{"pid": 4711, "command": "qemu-system-x86", "vm": "web1"}],
     }
 
@@ -65,16 +67,17 @@ def test_a_t4_holds_its_vgpus_on_the_pf(make_host):
     assert [(one.uuid, one.index, one.parent) for one in gpu.vgpus] == [(UUID, None, "0000:3b:00.0")]
 
 
-def test_vendor_vfio_is_recognised(make_host):
-    from ansible_collections.vgpu.kvm.tests.unit.fake.tree import Dir, File, text
-
-    host = make_host(gpus=[("0000:e8:00.0", L40S)])
-    host.vfs_on()
-    for vf in host.pf().vfs:
-        host.kernel.unregister(vf)
-        vf.folder.entries["nvidia"] = Dir({"current_vgpu_type": File(text("0\n"))})
-    (gpu,) = inventory.read(host.ctx).gpus
-    assert gpu.framework == "vendor_vfio" and gpu.types == []
+def test_vendor_vfio_is_read_whole(make_host):
+    host = make_host(gpus=[("0000:e8:00.0", L40S)], vendor_vfio=True).vfs_on()
+    host.add("0000:e8:00.5", "L40S-24Q", None)
+    host.kernel.use("0000:e8:00.5")
+    found = inventory.read(host.ctx)
+    (gpu,) = found.gpus
+    assert gpu.framework == "vendor_vfio" and not gpu.uuids and found.mdevs == []
+    assert sorted(one.short for one in gpu.types) == sorted(one.short for one in L40S.types), "nvidia-smi tells what no VF lists now"
+    (vgpu,) = gpu.vgpus
+    assert (vgpu.key, vgpu.uuid, vgpu.parent, vgpu.index, vgpu.type) == ("0000:e8:00.5", None, "0000:e8:00.5", 1, "L40S-24Q")
+    assert [one.vm for one in vgpu.holders] == ["web1"]
 
 
 def test_a_gpu_off_the_bus_and_one_that_nobody_supports(make_host):
@@ -133,7 +136,7 @@ def test_what_is_wrong_with_a_vgpu_is_told(host):
     host.add("0000:e8:00.4", "A40-1Q", UUID)
     found = inventory.read(host.ctx)
     assert [one.uuid for one in found.mdevs] == [UUID]
-    assert mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.4", "A40-1Q") is None
-    assert "on 0000:e8:00.4" in mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.5", "A40-1Q")
-    assert "type NVIDIA A40-1Q" in mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.4", "A40-2Q")
-    assert "not there" in mdev.Mdev(host.ctx).complaint(UUID.replace("3f", "4f"), "0000:e8:00.4", "A40-2Q")
+    assert mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.4", "557", "A40-1Q") is None
+    assert "on 0000:e8:00.4" in mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.5", "557", "A40-1Q")
+    assert "type NVIDIA A40-1Q" in mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.4", "558", "A40-2Q")
+    assert "not there" in mdev.Mdev(host.ctx).complaint(UUID.replace("3f", "4f"), "0000:e8:00.4", "558", "A40-2Q")

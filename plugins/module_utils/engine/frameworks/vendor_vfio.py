@@ -1,0 +1,296 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vGPUs on the vendor-specific VFIO framework: a VF becomes a vGPU when its type's number is written to it.
+
+``nvidia/current_vgpu_type`` holds that number, 0 for none; ``nvidia/creatable_vgpu_types`` lists what the
+VF could become now. There is no UUID: the VF is the vGPU. A VF that is one lists nothing, so its type's
+name comes from another VF's list, from nvidia-smi, or from what we stored.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+
+from .. import diagnosis, store, vgpu_types
+from ..errors import EngineError, trouble
+from ..holders import OpenFiles
+from ..model import Vgpu
+from ..sysfs import SysfsError
+from ..tools import nvidia_smi
+from ..waiting import until
+from .mdev import LINGER
+
+PCI = "/sys/bus/pci/devices"
+
+
+def parse_creatable(text):
+    """VgpuTypes of creatable_vgpu_types, which has one of two formats.
+
+    ``1145  : NVIDIA L40S-1B`` below a header (``ID    : vGPU Name``), or ``NVIDIA A40-1Q 557``.
+    """
+    found = []
+    for line in text.splitlines():
+        match = re.match(r"^\s*(\d+)\s*:\s*(\S.*?)\s*$", line)
+        if match:
+            found.append(vgpu_types.VgpuType(match.group(1), match.group(2)))
+            continue
+        match = re.match(r"^\s*(\S.*?\S)\s+(\d+)\s*$", line)
+        if match and vgpu_types.gpu_word(match.group(1)):
+            found.append(vgpu_types.VgpuType(match.group(2), match.group(1)))
+    return found
+
+
+class VendorVfio:
+    """The framework on one host; the interface is that of mdev.Mdev."""
+
+    name = "vendor_vfio"
+    uuids = False
+
+    def __init__(self, ctx):
+        self.ctx = ctx
+        self.sysfs = ctx.sysfs
+
+    @staticmethod
+    def offered(sysfs, parent):
+        """Whether the VF shows the framework."""
+        return sysfs.exists("%s/%s/nvidia/current_vgpu_type" % (PCI, parent))
+
+    def _file(self, parent, name):
+        return "%s/%s/nvidia/%s" % (PCI, parent, name)
+
+    def _current(self, parent):
+        """The number of the VF's type; 0 for none, None when the VF isn't there."""
+        return self.sysfs.read_int(self._file(parent, "current_vgpu_type"))
+
+    def types(self, parent):
+        """The types that the VF could become now."""
+        return parse_creatable(self.sysfs.read_or(self._file(parent, "creatable_vgpu_types"), "") or "")
+
+    def survey(self, parents):
+        """All types that a GPU's VFs list between them. VFs that are vGPUs, and full GPUs, list nothing."""
+        found = {}
+        for parent in parents:
+            for one in self.types(parent):
+                found.setdefault(one.id, one)
+        return vgpu_types.merge(found.values(), ())
+
+    def ready(self, parents):
+        """Whether the driver has told the VFs their types; a GPU that holds a vGPU has."""
+        if not all(self.offered(self.sysfs, parent) for parent in parents):
+            return False
+        return any(self._current(parent) or self.types(parent) for parent in parents)
+
+    def find_id(self, parent, type_name, known):
+        """The type's number as the VF has it now; as known where the VF lists nothing at this moment."""
+        found = vgpu_types.find(type_name, self.types(parent))
+        return found.id if found else known if self.offered(self.sysfs, parent) else None
+
+    def available(self, parent, type_id):
+        """1 when the VF takes the type now."""
+        return int(any(one.id == type_id for one in self.types(parent)))
+
+    def instances(self, open_files=None):
+        """All VFs of the host that are vGPUs, with who holds them."""
+        found, unnamed = [], []
+        for parent in self.sysfs.list(PCI):
+            number = self._current(parent)
+            if not number:
+                continue
+            vgpu = Vgpu(
+                None,
+                parent,
+                None,
+                str(number),
+                "",
+                self.holders(open_files, parent) if open_files else (),
+                self.params(parent),
+                self.sysfs.read_int(self._file(parent, "gpu_instance_id")),
+            )
+            found.append(vgpu)
+            unnamed.append(vgpu)
+        self._name(unnamed)
+        return found
+
+    def _name(self, vgpus):
+        """Gives the vGPUs their types' names: siblings' lists, nvidia-smi, what we stored, or the number."""
+        siblings = {}
+        for vgpu in vgpus:
+            pf = self._pf(vgpu.parent)
+            if pf not in siblings:
+                siblings[pf] = {one.id: one for one in self.survey(self._vfs(pf))}
+            if vgpu.type_id in siblings[pf]:
+                vgpu.type = siblings[pf][vgpu.type_id].short
+        left = [vgpu for vgpu in vgpus if not vgpu.type]
+        supported = nvidia_smi.types(self.ctx) if left else {}
+        for vgpu in left:
+            for one in supported.get(self._pf(vgpu.parent), ()):
+                if one.id == vgpu.type_id:
+                    vgpu.type = one.short
+        left = [vgpu for vgpu in left if not vgpu.type]
+        stored = self._stored() if left else {}
+        for vgpu in left:
+            vgpu.type = stored.get(vgpu.parent) or "type %s" % vgpu.type_id
+
+    def _stored(self):
+        try:
+            return {one.parent: one.type for gpu in store.read(self.ctx.root).values() for one in gpu.vgpus}
+        except EngineError:
+            return {}  # who reads the store for its own sake tells
+
+    def _pf(self, parent):
+        return self.sysfs.link("%s/%s/physfn" % (PCI, parent)) or parent
+
+    def _vfs(self, pf):
+        folder = "%s/%s" % (PCI, pf)
+        links = [name for name in self.sysfs.list(folder) if name.startswith("virtfn")]
+        return [name for name in (self.sysfs.link("%s/%s" % (folder, link)) for link in links) if name]
+
+    def holders(self, open_files, parent):
+        """Who has the vGPU open."""
+        return open_files.of_device("%s/%s" % (PCI, parent))
+
+    def exists(self, parent):
+        """Whether the VF is a vGPU."""
+        return bool(self._current(parent))
+
+    def complaint(self, uuid, parent, type_id, type_name):
+        """What is wrong with a vGPU that should be there, or None."""
+        number = self._current(parent)
+        if number is None:
+            return "the VF is not there, or not bound to nvidia"
+        if not number:
+            return "the vGPU is not there"
+        if str(number) != type_id:
+            return "the vGPU is of type %s" % number
+        return None
+
+    def create(self, parent, type_id, type_name, uuid, timeout):
+        """Makes the VF a vGPU of the type and waits until it is one."""
+        number = self._current(parent)
+        if number:
+            raise trouble(
+                "the VF holds a vGPU already (type %d)" % number,
+                device=parent,
+                wanted="a free VF for %s" % type_name,
+                remedy="Look with 'nvidia-vgpu status'; a type is changed by way of none (0) only.",
+                code="vf_busy",
+            )
+        self._await_room(parent, type_id, type_name)
+        try:
+            self.sysfs.write(self._file(parent, "current_vgpu_type"), type_id)
+        except SysfsError as exc:
+            raise trouble(
+                "making it %s failed: %s" % (type_name, exc.troubles[0].found),
+                device=parent,
+                remedy=_CREATE_REMEDY.get(exc.number, "Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'."),
+                code="create_failed",
+            ) from exc
+        wrong = []
+
+        def there():
+            wrong[:] = [self.complaint(uuid, parent, type_id, type_name)]
+            return wrong == [None]
+
+        if not until(self.ctx.clock, there, timeout):
+            raise trouble(
+                "the driver took the request for %s, but after %d s %s" % (type_name, timeout, wrong[0]),
+                device=parent,
+                remedy="Look into dmesg and 'journalctl -u nvidia-vgpu-mgr', then run again.",
+                code="create_lied",
+            )
+
+    def _await_room(self, parent, type_id, type_name):
+        if until(self.ctx.clock, lambda: self.available(parent, type_id) > 0, LINGER):
+            return
+        listed = ", ".join(one.short for one in self.types(parent))
+        raise trouble(
+            "it does not list %s as creatable now (%s)" % (type_name, "listed: " + listed if listed else "its list is empty"),
+            device=parent,
+            wanted="room for one %s" % type_name,
+            remedy="The GPU is full, holds vGPUs of another framebuffer size (mixed_sizes: true allows several), "
+            "or is in MIG mode without a free GPU instance: look with 'nvidia-vgpu status'",
+            code="no_room",
+        )
+
+    def _write_none(self, parent):
+        """Writes 0; False while the driver refuses because somebody uses it."""
+        try:
+            self.sysfs.write(self._file(parent, "current_vgpu_type"), "0")
+        except SysfsError as exc:
+            if exc.number in (errno.EPERM, errno.EBUSY):
+                return False
+            if exc.number not in (errno.ENOENT, errno.ENODEV):
+                raise
+        return True
+
+    def remove(self, parent, timeout):
+        """Makes the VF no vGPU and waits until it is none. None already is success."""
+        if not self.exists(parent):
+            return
+        # After a VM's end the driver needs up to 10 s before it lets go.
+        if not until(self.ctx.clock, lambda: self._write_none(parent), min(timeout, LINGER)):
+            holders = self.holders(OpenFiles(self.sysfs), parent)
+            if holders:
+                raise EngineError(diagnosis.in_use(parent, holders, "removing it", "force_remove"))
+            raise trouble(
+                "the driver refuses to take the vGPU away (EPERM): a VM uses it",
+                device=parent,
+                remedy="Stop the VM that has this VF, then run again.",
+                code="in_use",
+            )
+        self._await_none(parent, timeout)
+
+    def _await_none(self, parent, timeout):
+        if not until(self.ctx.clock, lambda: not self.exists(parent), timeout):
+            raise trouble(
+                "the vGPU is still there %d s after its removal was asked for" % timeout,
+                device=parent,
+                remedy="Look who holds it ('nvidia-vgpu status'), stop that VM, then run again.",
+                code="remove_failed",
+            )
+        if self.params(parent):
+            # They are the VF's, not the vGPU's: the next one must not find them.
+            try:
+                self.set_params(parent, "")
+            except SysfsError:
+                pass  # a driver that takes none without a type has dropped them
+
+    def remove_forced(self, parent, timeout):
+        """The driver refuses as long as the user holds it: asked again until it lets go."""
+        if not until(self.ctx.clock, lambda: self._write_none(parent), timeout):
+            raise trouble(
+                "its user does not let go of it; this framework never removes a vGPU under a VM",
+                device=parent,
+                remedy="End the process (see 'nvidia-vgpu status'), then run again.",
+                code="remove_pending",
+            )
+        self._await_none(parent, timeout)
+
+    def params(self, parent):
+        """Its vgpu_params, or None when the driver doesn't tell."""
+        text = self.sysfs.read_or(self._file(parent, "vgpu_params"))
+        return None if text is None else text.strip()
+
+    def set_params(self, parent, text):
+        """Writes its vgpu_params; a space clears them."""
+        self.sysfs.write(self._file(parent, "vgpu_params"), text or " ")
+
+    def definition_type(self, parent):
+        """mdevctl knows no such vGPUs."""
+        return None
+
+
+_CREATE_REMEDY = {
+    errno.EPERM: "The driver refuses a change of the type: a VM uses the VF, or it has a type already. "
+    "Stop that VM, or look with 'nvidia-vgpu status'.",
+    errno.EIO: "If dmesg says 'Failed to add vgpu create request: 0x38', no free GPU instance of MIG fits this type: "
+    "make one (vgpu_layout does so by itself, or module nvidia_mig), or take a type that fits.",
+    errno.ENXIO: "The VF does not answer: cycle the VFs of this GPU (module nvidia_sriov, disabled and enabled again).",
+    errno.ENOSPC: "The GPU is full: take fewer or smaller vGPUs, or another GPU.",
+    errno.EINVAL: "The driver does not take this type here: look at nvidia/creatable_vgpu_types of this VF and into dmesg.",
+    errno.ENODEV: "The VF is going away: something turns VFs off or rebinds them at this moment. "
+    "Find it (cloud agent, driverctl), then run again.",
+    errno.ENOENT: "The VF is not bound to nvidia any more: a VF that vfio-pci took works again only after its GPU's VFs are cycled "
+    "(module nvidia_sriov).",
+}

@@ -1,0 +1,272 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""nvidia-smi: what sysfs does not tell (MIG, mixed sizes, the names of types that no VF offers now).
+
+Its tables are for people: columns move between releases, names are short or have ``MIG`` before
+them. So rows are found by what stands in them, never by position, and what it did is always
+looked at again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from .. import address
+from ..model import GpuInstance
+from ..vgpu_types import VgpuType
+
+_PLACES = ("/usr/bin/nvidia-smi", "/usr/sbin/nvidia-smi", "/usr/local/bin/nvidia-smi")
+# A profile's name: 1g.5gb, 1g.10gb+me, 1g.24gb-me, 1g.24gb+me.all; tables put MIG before it.
+_PROFILE = r"(?:MIG\s+)?(\d+g\.\d+gb[^\s|]*)"
+_LGIP = re.compile(r"^\W*(\d+)\s+%s\s+(\d+)\s+(\d+)\s*/\s*(\d+)\s+([\d.]+)" % _PROFILE, re.MULTILINE)
+_LGI = re.compile(r"^\W*(\d+)\s+%s\s+(\d+)\s+(\d+)(?:\s+(\d+):(\d+))?[\s|]*$" % _PROFILE, re.MULTILINE)
+_LGIPP = re.compile(r"^\s*GPU\s+\d+\s+Profile\s+ID\s+(\d+)\s+Placements?\s*:\s*\{([\d,\s]+)\}\s*:\s*(\d+)", re.IGNORECASE | re.MULTILINE)
+_LCI = re.compile(r"^\W*(\d+)\s+(\d+)\s+(?:MIG\s+)?((?:\d+c\.)?\d+g\.\d+gb[^\s|]*)\s+(\d+)\s+(\d+)", re.MULTILINE)
+
+
+class Profile:
+    """A GPU instance profile. slices: of compute; memory in GiB as the name says; suffix as in +me."""
+
+    def __init__(self, name, number, free=None, total=None, memory=None):
+        self.name = name
+        self.id = number
+        self.free = free
+        self.total = total
+        self.memory = memory
+        match = re.match(r"^(\d+)g\.(\d+)gb(.*)$", name)
+        self.slices = int(match.group(1))
+        self.gib = int(match.group(2))
+        self.suffix = match.group(3)
+
+    def __repr__(self):
+        return "Profile(%s)" % self.name
+
+
+def binary(ctx):
+    """Where nvidia-smi is, or None."""
+    for path in _PLACES:
+        if os.access(ctx.root + path, os.X_OK):
+            return path
+    return None
+
+
+def call(ctx, arguments, timeout=60):
+    """Runs it; rc 127 when it isn't there."""
+    return ctx.command([binary(ctx) or "nvidia-smi"] + list(arguments), timeout)
+
+
+def plain_profile(word):
+    """A profile's name as -cgi takes it: without MIG, in lower case."""
+    text = " ".join(str(word).split()).lower()
+    return text[4:] if text.startswith("mig ") else text
+
+
+# --- reading
+
+
+def _switch(word):
+    """Enabled, Disabled, or (for [N/A] and what else there is) None."""
+    return {"enabled": True, "disabled": False}.get(word.strip().strip("[]").lower())
+
+
+def parse_modes(text):
+    """(address, current, pending) in the order of nvidia-smi's own numbers of GPUs."""
+    found = []
+    for line in text.splitlines():
+        words = [word.strip() for word in line.split(",")]
+        if len(words) == 3 and address.is_address(words[0]):
+            found.append((address.parse(words[0]), _switch(words[1]), _switch(words[2])))
+    return found
+
+
+def parse_profiles(text):
+    """(number of the GPU, Profile) for each row of mig -lgip."""
+    return [
+        (int(gpu), Profile(plain_profile(name), int(number), int(free), int(total), float(memory)))
+        for gpu, name, number, free, total, memory in _LGIP.findall(text)
+    ]
+
+
+def parse_placements(text):
+    """{profile id: (possible starts, size)} of mig -lgipp of one GPU."""
+    return {
+        int(number): ([int(start) for start in starts.replace(" ", "").split(",") if start], int(size))
+        for number, starts, size in _LGIPP.findall(text)
+    }
+
+
+def parse_instances(text):
+    """(number of the GPU, GpuInstance) for each row of mig -lgi."""
+    return [
+        (
+            int(gpu),
+            GpuInstance(
+                int(number), plain_profile(name), int(profile), int(start) if start else None, int(size) if size else None
+            ),
+        )
+        for gpu, name, profile, number, start, size in _LGI.findall(text)
+    ]
+
+
+def parse_compute(text):
+    """(number of the GPU, GPU instance, compute instance) for each row of mig -lci."""
+    return [(int(gpu), int(instance), int(number)) for gpu, instance, dummy, dummy2, number in _LCI.findall(text)]
+
+
+def parse_types(text):
+    """VgpuTypes by GPU address, from vgpu -s -v."""
+    found, gpu, told = {}, None, {}
+
+    def flush():
+        name = told.get("name")
+        if gpu and name and told.get("id"):
+            number = int(told["id"], 0)
+            size = re.match(r"^(\d+)\s*M", told.get("fb memory", ""))
+            found.setdefault(gpu, []).append(
+                VgpuType(
+                    number,
+                    name,
+                    int(size.group(1)) if size else None,
+                    _number(told.get("max instances")),
+                    _number(told.get("gpu instance profile id")),
+                    _number(told.get("max instances per gi")),
+                )
+            )
+        told.clear()
+
+    for line in text.splitlines():
+        head = re.match(r"^GPU\s+(\S+)\s*$", line)
+        if head and address.is_address(head.group(1)):
+            flush()
+            gpu = address.parse(head.group(1))
+            continue
+        key, colon, value = line.partition(":")
+        if not colon:
+            continue
+        key, value = " ".join(key.split()).lower(), value.strip()
+        if key == "vgpu type id":
+            flush()
+            told["id"] = value if re.match(r"^(0x[0-9a-f]+|\d+)$", value, re.IGNORECASE) else ""
+        else:
+            told.setdefault(key, value)
+    flush()
+    return found
+
+
+def parse_running(text):
+    """{UUID of a mediated device: id of its GPU instance} of the vGPUs that VMs use, from vgpu -q."""
+    found, uuid = {}, None
+    for line in text.splitlines():
+        key, dummy, value = line.partition(":")
+        key, value = " ".join(key.split()).lower(), value.strip()
+        if key == "vgpu id":
+            uuid = None
+        elif key == "mdev uuid":
+            uuid = value.lower() if len(value) == 36 else None
+        elif key == "gpu instance id" and uuid and value.isdigit():
+            found[uuid] = int(value)
+    return found
+
+
+def _number(word):
+    try:
+        return int(word, 0)
+    except (TypeError, ValueError):
+        return None
+
+
+def parse_mixed(text):
+    """(supported, on) of mixed-size mode, from -q of one GPU. The spelling differs between releases."""
+    sizes = re.search(r"^\s*heterogen\w*\s+time-?\s?slice\s+sizes\s*:\s*(.*?)\s*$", text, re.IGNORECASE | re.MULTILINE)
+    mode = re.search(r"^\s*(?:vgpu\s+heterogen\w*\s+mode|heterogen\w*\s+multi-?vgpu)\s*:\s*(.*?)\s*$", text, re.IGNORECASE | re.MULTILINE)
+    supported = bool(sizes and sizes.group(1).lower() == "supported")
+    enabled = bool(mode and _switch(mode.group(1)))
+    return supported or enabled, enabled
+
+
+def modes(ctx, timeout=60):
+    """As parse_modes, of all GPUs; None when nvidia-smi gave no answer."""
+    answer = call(ctx, ["--query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending", "--format=csv,noheader"], timeout)
+    return parse_modes(answer.out) if answer.rc == 0 else None
+
+
+def mode(ctx, pf, timeout=60):
+    """(current, pending) of one GPU; (None, None) when it isn't told."""
+    for one, current, pending in modes(ctx, timeout) or ():
+        if one == pf:
+            return current, pending
+    return None, None
+
+
+def profiles(ctx, timeout=60):
+    """As parse_profiles. A host without MIG answers in words, with whatever exit status."""
+    return parse_profiles(call(ctx, ["mig", "-lgip"], timeout).out)
+
+
+def instances(ctx, timeout=60, pf=None):
+    """As parse_instances; none is told by words and a status other than 0."""
+    return parse_instances(call(ctx, ["mig"] + (["-i", pf] if pf else []) + ["-lgi"], timeout).out)
+
+
+def placements(ctx, pf, timeout=60):
+    """As parse_placements."""
+    return parse_placements(call(ctx, ["mig", "-i", pf, "-lgipp"], timeout).out)
+
+
+def compute_instances(ctx, timeout=60, pf=None):
+    """As parse_compute."""
+    return parse_compute(call(ctx, ["mig"] + (["-i", pf] if pf else []) + ["-lci"], timeout).out)
+
+
+def types(ctx, timeout=60):
+    """All supported vGPU types by GPU address, whatever can be created now."""
+    return parse_types(call(ctx, ["vgpu", "-s", "-v"], timeout).out)
+
+
+def running(ctx, timeout=60):
+    """As parse_running."""
+    return parse_running(call(ctx, ["vgpu", "-q"], timeout).out)
+
+
+def mixed(ctx, pf, timeout=60):
+    """As parse_mixed."""
+    return parse_mixed(call(ctx, ["-q", "-i", pf], timeout).out)
+
+
+# --- doing
+
+
+def set_mode(ctx, pf, enabled, timeout=120):
+    """MIG mode on or off. On Ampere nvidia-smi tries the reset that it needs by itself."""
+    return call(ctx, ["-i", pf, "-mig", "1" if enabled else "0"], timeout)
+
+
+def reset(ctx, pf, timeout=120):
+    """Resets a GPU: the caller has made sure that nobody uses it."""
+    return call(ctx, ["--gpu-reset", "-i", pf], timeout)
+
+
+def create_instances(ctx, pf, numbers, timeout=120):
+    """GPU instances by profile id (or id:start), each with its default compute instance."""
+    return call(ctx, ["mig", "-i", pf, "-cgi", ",".join(map(str, numbers)), "-C"], timeout)
+
+
+def create_compute(ctx, pf, instance, timeout=120):
+    """The default compute instance of a GPU instance that has none."""
+    return call(ctx, ["mig", "-i", pf, "-gi", str(instance), "-cci"], timeout)
+
+
+def destroy_compute(ctx, pf, instance, timeout=120):
+    """All compute instances of a GPU instance."""
+    return call(ctx, ["mig", "-i", pf, "-gi", str(instance), "-dci"], timeout)
+
+
+def destroy_instance(ctx, pf, instance, timeout=120):
+    """A GPU instance without compute instances."""
+    return call(ctx, ["mig", "-i", pf, "-gi", str(instance), "-dgi"], timeout)
+
+
+def set_mixed(ctx, pf, enabled, timeout=60):
+    """Mixed-size mode on or off; the driver refuses while the GPU holds a vGPU."""
+    return call(ctx, ["vgpu", "-shm", "1" if enabled else "0", "-i", pf], timeout)

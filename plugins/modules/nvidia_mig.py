@@ -1,0 +1,207 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_mig
+short_description: Set MIG mode and GPU instances of NVIDIA GPUs
+description:
+  - Turns MIG mode on or off, and brings GPU instances (each with its default compute instance) to a list of profiles.
+  - MIG mode must be set before VFs are turned on, and GPU instances come after that, since turning VFs on takes them away. With O(layout)
+    this module sets the mode alone, as the types need it; M(vgpu.kvm.nvidia_vgpu) makes the GPU instances that its types need.
+  - GPUs of the Ampere generation need a reset for the mode to take effect, and keep it over reboots; later ones need none and may lose it,
+    so that C(nvidia-vgpu-restore.service) sets it at boot. A GPU that a process or a vGPU uses is never reset.
+  - The whole request is validated before the first change, and what C(nvidia-smi) did is verified.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+extends_documentation_fragment:
+  - vgpu.kvm.common
+  - vgpu.kvm.common.gpus
+  - vgpu.kvm.common.lock
+  - vgpu.kvm.common.assume
+options:
+  mode:
+    description: Whether the GPUs of O(gpus) are in MIG mode. Left out, the mode stays.
+    type: str
+    choices: [enabled, disabled]
+  instances:
+    description:
+      - GPU instances that each GPU of O(gpus) should have, by profile name (V(1g.5gb)) or number, each as often as it is wanted.
+        Those that match are kept; others are destroyed, unless a vGPU lives in them. Left out, they stay.
+    type: list
+    elements: str
+  layout:
+    description:
+      - In place of the options above, a layout as that of M(vgpu.kvm.nvidia_vgpu). GPUs whose types have a number of slices (V(A100-1-5C)), or
+        that have C(mig), are brought into MIG mode, and those with other types out of it. GPUs that it does not name, and those for which
+        it wants no vGPUs, stay as they are.
+    type: list
+    elements: dict
+    suboptions:
+      gpu:
+        description: As in M(vgpu.kvm.nvidia_vgpu).
+        type: list
+        elements: str
+        required: true
+      vgpus:
+        description: As in M(vgpu.kvm.nvidia_vgpu).
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          type:
+            description: As in M(vgpu.kvm.nvidia_vgpu).
+            type: str
+            required: true
+          count:
+            description: As in M(vgpu.kvm.nvidia_vgpu).
+            type: int
+            default: 1
+          uuid:
+            description: As in M(vgpu.kvm.nvidia_vgpu).
+            type: str
+          vgpu_params:
+            description: As in M(vgpu.kvm.nvidia_vgpu).
+            type: str
+      mixed_sizes:
+        description: As in M(vgpu.kvm.nvidia_vgpu).
+        type: bool
+        default: false
+      mig:
+        description: As in M(vgpu.kvm.nvidia_vgpu).
+        type: list
+        elements: str
+  cycle_vfs:
+    description:
+      - Whether VFs that are on are turned off for a change of the mode; turn them on again with M(vgpu.kvm.nvidia_sriov).
+        Otherwise such a change is refused. It is refused in any case while the GPU holds a vGPU.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds for each step.
+    type: int
+    default: 120
+"""
+
+EXAMPLES = r"""
+- name: MIG mode first
+  vgpu.kvm.nvidia_mig:
+    gpus: ["0000:17:00.0"]
+    mode: enabled
+  become: true
+
+- name: Then the VFs
+  vgpu.kvm.nvidia_sriov:
+    gpus: ["0000:17:00.0"]
+  become: true
+
+- name: Then the GPU instances
+  vgpu.kvm.nvidia_mig:
+    gpus: ["0000:17:00.0"]
+    instances: [3g.20gb, 1g.5gb, 1g.5gb]
+  become: true
+
+- name: The mode of each GPU as a layout needs it
+  vgpu.kvm.nvidia_mig:
+    layout:
+      - gpu: A100
+        vgpus: [{type: A100-1-5C, count: 7}]
+    cycle_vfs: true
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: always
+  type: list
+  elements: str
+  sample: ["0000:17:00.0: turn MIG mode on"]
+gpus:
+  description: The GPUs that this was about, as they are now, or would be. The mode is whether MIG is on.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{address: "0000:17:00.0", mode: true, instances: [1g.5gb, 1g.5gb, 3g.20gb]}]
+without_mig:
+  description: GPUs that have no MIG, with the reason.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{gpu: "0000:e8:00.0", reason: A40 has no MIG}]
+not_done:
+  description: Steps that were not done, when the module failed midway.
+  returned: failure
+  type: list
+  elements: str
+  sample: []
+"""
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import apply_mig, host, inventory, layout, plan_mig
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import sriov_manage
+
+
+def _wanted(params, found):
+    """Wanted by GPU address, GPUs left out, and troubles."""
+    if params["layout"] is not None:
+        entries, troubles = layout.parse(params["layout"])
+        wishes, wrong = layout.by_gpu(entries, found)
+        return plan_mig.from_layout(wishes, found), [], troubles + wrong
+    wanted, skipped, troubles = {}, [], []
+    mode = {"enabled": True, "disabled": False}.get(params["mode"])
+    for word in params["gpus"]:
+        gpus, wrong = found.select([word])
+        troubles += wrong
+        for gpu in gpus:
+            if word.strip().lower() == "all" and not gpu.has_mig:
+                skipped.append({"gpu": gpu.address, "reason": "%s has no MIG" % gpu.name})
+            else:
+                wanted[gpu.address] = plan_mig.Wanted(mode, params["instances"])
+    return wanted, skipped, troubles
+
+
+def work(module, ctx):
+    params = module.params
+    found = inventory.read(ctx)
+    wanted, skipped, troubles = _wanted(params, found)
+    result = plan_mig.plan(
+        found, host.read(ctx), wanted, params["cycle_vfs"], sriov_manage.installed(ctx), _module.assumed(module), troubles
+    )
+    if not module.check_mode:
+        apply_mig.apply(ctx, result.steps, params["timeout"])
+    return {
+        "changed": bool(result.steps),
+        "actions": _module.sentences(result.steps),
+        "diff": {"before": plan_mig.lines(result.gpus), "after": plan_mig.lines(result.gpus, result.after)},
+        "gpus": [{"address": pf, "mode": result.after[pf][0], "instances": result.after[pf][1]} for pf in sorted(result.after)],
+        "without_mig": skipped + result.skipped,
+        "warnings": result.warnings,
+    }
+
+
+def main():
+    _module.run(
+        dict(
+            {
+                "gpus": {"type": "list", "elements": "str", "default": ["all"]},
+                "mode": {"type": "str", "choices": ["enabled", "disabled"]},
+                "instances": {"type": "list", "elements": "str"},
+                "layout": _module.LAYOUT,
+                "cycle_vfs": {"type": "bool", "default": False},
+                "timeout": {"type": "int", "default": 120},
+            },
+            **dict(_module.LOCK, **_module.ASSUME)
+        ),
+        work,
+        mutually_exclusive=[("layout", "mode"), ("layout", "instances")],
+        required_one_of=[("layout", "mode", "instances")],
+    )
+
+
+if __name__ == "__main__":
+    main()
