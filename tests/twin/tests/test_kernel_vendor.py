@@ -21,7 +21,8 @@ def twin():
 
 def test_frameworks(twin):
     out = sh(twin, L40S + r"""
-        uname -r | cut -d. -f1,2; cat /sys/module/nvidia/parameters/vendor_vfio; for b in e6 e7 e8; do vfs $b; basename $(readlink $D/0000:$b:00.0/virtfn0); done
+        uname -r | cut -d. -f1,2; cat /sys/module/nvidia/parameters/vendor_vfio
+        for b in e6 e7 e8; do vfs $b; basename $(readlink $D/0000:$b:00.0/virtfn0); done
         ls /sys/class/mdev_bus; basename $(readlink $P/virtfn0/driver); cat $P/virtfn0/iommu_group/type; ls $V | xargs
         T=/sys/class/mdev_bus/0000:e5:00.0/mdev_supported_types; uuidgen > $T/nvidia-230/create; cat $T/nvidia-230/available_instances
         hold $(ls /sys/bus/mdev/devices); release; echo 1 > /sys/bus/mdev/devices/*/remove; mdevs""")
@@ -34,7 +35,8 @@ def test_frameworks(twin):
 
 def test_life_of_a_type(twin):
     out = sh(twin, L40S + r"""
-        cat $V/gpu_instance_id $V/placement_id; echo 1148 > $V/current_vgpu_type; cat $V/{current_vgpu_type,gpu_instance_id,placement_id,creatable_vgpu_types}
+        cat $V/gpu_instance_id $V/placement_id; echo 1148 > $V/current_vgpu_type
+        cat $V/{current_vgpu_type,gpu_instance_id,placement_id,creatable_vgpu_types}
         cat $W/creatable_vgpu_types; echo 1149 > $V/current_vgpu_type; echo 1149 > $W/current_vgpu_type; echo 99 > $W/current_vgpu_type; cat $W/current_vgpu_type
         nvfault creatable_format 1; cat $V/creatable_vgpu_types $W/creatable_vgpu_types; nvfault creatable_format 0
         echo frame_rate_limiter=0 > $V/vgpu_params; cat $V/vgpu_params; echo 0 > $V/current_vgpu_type; wc -l < $W/creatable_vgpu_types""")

@@ -202,8 +202,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--start", choices=image.STARTS, default="vfio-pci", help="what the host is set up for (full tier)")
     command.add_argument("--boot-iommu", choices=("on", "off"), default="off", help="whether the first boot has the IOMMU on (full tier)")
     command.add_argument("--snapshot", metavar="TAG", help="take this snapshot once it is up")
-    command.add_argument("--hw", action="append", default=[], type=_hardware, metavar="KEY=NUMBER", help="a setting of the hardware, e.g. sriov=0; 2.sriov=0: of GPU 2")
-    command.add_argument("--driver", action="append", default=[], type=_hardware, metavar="KEY=NUMBER", help="a setting of the driver: creatable_format=1")
+    for option, text in (("--hw", "a setting of the hardware, e.g. sriov=0; 2.sriov=0: of GPU 2"), ("--driver", "a setting of the driver: creatable_format=1")):
+        command.add_argument(option, action="append", default=[], type=_hardware, metavar="KEY=NUMBER", help=text)
     command.add_argument("--memory", type=int, default=2048, help="MiB")
     command.add_argument("--cpus", type=int, default=2)
     command = add("ssh", _ssh, "run a command in the machine, as user ansible (may sudo); without one, a shell")

@@ -148,7 +148,8 @@ def c_source() -> str:
         for p in m.profiles:
             units = ", ".join(map(str, p.units))
             starts = ", ".join(map(str, p.starts))
-            lines.append(f'\t{{ {p.id}, "{p.name}", "{p.gib}", {{ {units} }}, {p.memory_slices}, {p.compute_slices}, {p.most}, {len(p.starts)}, {{ {starts} }} }},')
+            numbers = f"{{ {units} }}, {p.memory_slices}, {p.compute_slices}, {p.most}, {len(p.starts)}, {{ {starts} }}"
+            lines.append(f'\t{{ {p.id}, "{p.name}", "{p.gib}", {numbers} }},')
         lines += ["};", ""]
     lines.append("const struct nv_model nv_models[] = {")
     for m in models:
