@@ -37,7 +37,8 @@ def test_life_of_a_type(twin):
     out = sh(twin, L40S + r"""
         cat $V/gpu_instance_id $V/placement_id; echo 1148 > $V/current_vgpu_type
         cat $V/{current_vgpu_type,gpu_instance_id,placement_id,creatable_vgpu_types}
-        cat $W/creatable_vgpu_types; echo 1149 > $V/current_vgpu_type; echo 1149 > $W/current_vgpu_type; echo 99 > $W/current_vgpu_type; cat $W/current_vgpu_type
+        cat $W/creatable_vgpu_types; echo 1149 > $V/current_vgpu_type; echo 1149 > $W/current_vgpu_type; echo 99 > $W/current_vgpu_type
+        cat $W/current_vgpu_type
         nvfault creatable_format 1; cat $V/creatable_vgpu_types $W/creatable_vgpu_types; nvfault creatable_format 0
         echo frame_rate_limiter=0 > $V/vgpu_params; cat $V/vgpu_params; echo 0 > $V/current_vgpu_type; wc -l < $W/creatable_vgpu_types""")
     assert all("No such device or address" in line for line in out[:2])
