@@ -63,11 +63,13 @@ def test_types_do_not_survive_sriov_manage(twin):
 
 def test_mig_of_an_h100_takes_effect_at_once(twin):
     out = sh(twin, r"""
-        V=$D/0000:e7:00.4/nvidia; smi -mig 1 -i 2 | head -1; no_vfs e7; smi -mig 1 -i 2; vfs e7; wc -l < $V/creatable_vgpu_types
+        V=$D/0000:e7:00.4/nvidia; smi -mig 1 -i 2 | head -1; no_vfs e7
+        exec 5< /dev/nvidia2; smi -mig 1 -i 2 | head -1; exec 5<&-; smi -mig 1 -i 2; vfs e7; wc -l < $V/creatable_vgpu_types
         echo 1093 > $V/current_vgpu_type; dmesg | tail -1 | grep -o 'NVRM.*'; cat $V/current_vgpu_type; nvidia-smi mig -i 2 -cgi 9,19 -C | grep -c GPU
         cat $V/creatable_vgpu_types; echo 1097 > $V/current_vgpu_type; cat $V/gpu_instance_id; cat $D/0000:e7:00.5/nvidia/creatable_vgpu_types
         smi mig -i 2 -cgi 9 | tail -2; smi mig -i 2 -dgi | tail -1; no_vfs e7; vfs e7; cat $V/current_vgpu_type; smi mig -lgi; ls /var/lib/nvidia/twin-inforom
         no_vfs e7; rmmod nvidia; modprobe nvidia; nvidia-smi -i 2 --query-gpu=mig.mode.current --format=csv,noheader""")
+    assert out.pop(1) == "Warning: MIG mode is in pending enable state for GPU 00000000:E7:00.0:In use by another client"
     assert out[:5] == ["Unable to enable MIG Mode for GPU 00000000:E7:00.0: In use by another client", "Enabled MIG Mode for GPU 00000000:E7:00.0",
                        "All done.", "rc 0", "1"]
     assert "Input/output error" in out[5] and out[6:9] == ["NVRM: Failed to add vgpu create request: 0x38", "0", "4"]

@@ -255,7 +255,7 @@ static int set_mode(struct nv_gpu *g, bool on)
 	if (busy(g) || !list_empty(&g->gis))
 		return -EBUSY;
 	g->mig_pending = on;
-	if (!g->model->mig_needs_reset || (mig_auto_reset && !g->usage)) {
+	if (!g->usage && (!g->model->mig_needs_reset || mig_auto_reset)) {
 		nv_mig_wipe(g);
 		g->mig = on;
 	}
@@ -323,6 +323,7 @@ void nv_mig_show(struct seq_file *s, struct nv_gpu *g)
 
 	seq_printf(s, "memory %d\nwatts %d\narchitecture %s\nvbios %s\nsriov_vgpu %d\n", m->memory_mib, m->watts, m->architecture, m->vbios, m->sriov_vgpu);
 	mutex_lock(&g->lock);
+	seq_printf(s, "usage %d\n", g->usage);
 	seq_printf(s, "mixed %d %d\n", m->mixed_sizes && !g->mig, nv_mixed(g));
 	seq_printf(s, "mig %d %d %d %d\n", m->nprofiles > 0, g->mig, g->mig_pending, m->mig_needs_reset);
 	for (p = m->profiles; p < m->profiles + m->nprofiles; p++) {
