@@ -4,6 +4,8 @@
 
     build_bundle.py OUTDIR --module nvidia.ko[,nvidia_vgpu_vfio.ko] --kernel-version KVER --source DIR
 
+(--module and --kernel-version again for each further kernel that it brings prebuilt modules for)
+
 writes OUTDIR/NVIDIA-GRID-Linux-KVM-<host>-<linux guest>-<windows guest>.zip and prints its path.
 The same inputs give the same bytes.  Needs makeself and dpkg-deb.  Exit status 1 with a
 sentence when an input or a tool is missing.
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Dict, List
 
 HOST_VERSION = "550.163.02"
 GUEST_VERSION = "550.163.01"
@@ -34,6 +37,11 @@ ZIP_DATE = (2025, 4, 15, 0, 0, 0)
 
 HERE = Path(__file__).resolve().parent
 HOST = HERE / "host"
+sys.path.insert(0, str(HERE.parent))
+
+from twinlib import models as gpu_models  # noqa: E402  (the folder is no package)
+
+VGPU_CONFIG = "share/vgpuConfig.xml"  # made from the twin's models
 
 # mode, source below host/, path on the machine
 FILES = (
@@ -41,12 +49,13 @@ FILES = (
     ("0755", "tools/nvidia-vgpud", "/usr/bin/nvidia-vgpud"),
     ("0755", "tools/nvidia-vgpu-mgr", "/usr/bin/nvidia-vgpu-mgr"),
     ("0755", "tools/sriov-manage", "/usr/lib/nvidia/sriov-manage"),
-    ("0644", "share/vgpuConfig.xml", "/usr/share/nvidia/vgpu/vgpuConfig.xml"),
+    ("0644", VGPU_CONFIG, "/usr/share/nvidia/vgpu/vgpuConfig.xml"),
     ("0644", "units/nvidia-vgpud.service", "/usr/lib/systemd/system/nvidia-vgpud.service"),
     ("0644", "units/nvidia-vgpu-mgr.service", "/usr/lib/systemd/system/nvidia-vgpu-mgr.service"),
 )
 # Where a distribution's package says that the driver is its business, not the installer's.
 ALTERNATE = "/usr/lib/nvidia/alternate-install-present"
+Prebuilt = Dict[str, List[Path]]  # by kernel
 SOURCE_SUFFIXES = (".c", ".h", ".S", ".mk")
 SOURCE_NAMES = ("Makefile", "Kbuild")
 
@@ -123,12 +132,17 @@ def stripped(modules: list[Path], folder: Path) -> list[Path]:
 
 
 def tool(name: str) -> str:
-    return fill(HOST / name, VERSION=HOST_VERSION)
+    return gpu_models.vgpu_config() if name == VGPU_CONFIG else fill(HOST / name, VERSION=HOST_VERSION)
 
 
-def stage_run(tree: Path, modules: list[Path], kernel: str, source: Path) -> None:
+def names_of(prebuilt: Prebuilt) -> list[str]:
+    """The modules, in the order to load them; the same for each kernel."""
+    return [m.stem for m in next(iter(prebuilt.values()))]
+
+
+def stage_run(tree: Path, prebuilt: Prebuilt, source: Path) -> None:
     """What is inside the .run: the installer, MANIFEST and what it names, module source, prebuilt modules."""
-    names = [m.stem for m in modules]
+    names = names_of(prebuilt)
     installer = fill(HOST / "installer/nvidia-installer", VERSION=HOST_VERSION, FLAVOUR=FLAVOUR, MODULES=" ".join(names))
     write(tree / "nvidia-installer", installer, 0o755)
     manifest = ["0755 nvidia-installer /usr/bin/nvidia-installer"]
@@ -138,13 +152,14 @@ def stage_run(tree: Path, modules: list[Path], kernel: str, source: Path) -> Non
     write(tree / "MANIFEST", "\n".join(manifest) + "\n")
     write(tree / "LICENSE", licence())
     copy_source(source, names, tree / "kernel")
-    for module in modules:
-        write(tree / "prebuilt" / kernel / module.name, module.read_bytes())
+    for kernel, modules in prebuilt.items():
+        for module in modules:
+            write(tree / "prebuilt" / kernel / module.name, module.read_bytes())
 
 
-def make_run(target: Path, work: Path, modules: list[Path], kernel: str, source: Path) -> None:
+def make_run(target: Path, work: Path, prebuilt: Prebuilt, source: Path) -> None:
     tree = work / RUN
-    stage_run(tree, modules, kernel, source)
+    stage_run(tree, prebuilt, source)
     freeze(tree)
     call(
         "makeself", "--quiet", "--nox11", "--nomd5", "--nocrc", "--sha256", "--gzip", "--complevel", "9n",
@@ -155,16 +170,17 @@ def make_run(target: Path, work: Path, modules: list[Path], kernel: str, source:
     target.chmod(0o755)
 
 
-def make_deb(target: Path, work: Path, modules: list[Path], kernel: str, source: Path) -> None:
+def make_deb(target: Path, work: Path, prebuilt: Prebuilt, source: Path) -> None:
     tree = work / "deb"
-    values = {"VERSION": HOST_VERSION, "KERNEL": kernel, "PACKAGE": PACKAGE}
+    values = {"VERSION": HOST_VERSION, "KERNELS": " ".join(prebuilt), "PACKAGE": PACKAGE}
     for mode, name, path in FILES:
         write(tree / path.lstrip("/"), tool(name), int(mode, 8))
     write(tree / ALTERNATE.lstrip("/"), f"{PACKAGE}\n")
     write(tree / f"usr/share/doc/{PACKAGE}/copyright", licence())
-    copy_source(source, [m.stem for m in modules], tree / f"usr/src/nvidia-{HOST_VERSION}")
-    for module in modules:
-        write(tree / f"lib/modules/{kernel}/kernel/drivers/video" / module.name, module.read_bytes())
+    copy_source(source, names_of(prebuilt), tree / f"usr/src/nvidia-{HOST_VERSION}")
+    for kernel, modules in prebuilt.items():
+        for module in modules:
+            write(tree / f"lib/modules/{kernel}/kernel/drivers/video" / module.name, module.read_bytes())
     write(tree / "DEBIAN/control", fill(HOST / "deb/control.in", **values))
     for script in ("preinst", "postinst", "prerm", "postrm"):
         write(tree / "DEBIAN" / script, fill(HOST / f"deb/{script}.in", **values), 0o755)
@@ -176,8 +192,8 @@ def licence() -> str:
     return (HERE / "LICENSE.txt").read_text(encoding="utf-8")
 
 
-def readme(kernel: str) -> str:
-    return fill(HERE / "README.txt.in", BUNDLE=BUNDLE, RUN=RUN, PACKAGE=PACKAGE, VERSION=HOST_VERSION, KERNEL=kernel)
+def readme(kernels: str) -> str:
+    return fill(HERE / "README.txt.in", BUNDLE=BUNDLE, RUN=RUN, PACKAGE=PACKAGE, VERSION=HOST_VERSION, KERNEL=kernels)
 
 
 def make_zip(target: Path, tree: Path) -> None:
@@ -193,15 +209,15 @@ def make_zip(target: Path, tree: Path) -> None:
     part.replace(target)
 
 
-def build(outdir: Path, modules: list[Path], kernel: str, source: Path) -> Path:
+def build(outdir: Path, prebuilt: Prebuilt, source: Path) -> Path:
     """Make the bundle in outdir; returns the zip's path.  Raises Problem."""
     for name in ("makeself", "dpkg-deb"):
         if not shutil.which(name):
             raise Problem(f"{name} is not installed.")
-    for module in modules:
+    for module in (m for modules in prebuilt.values() for m in modules):
         if not module.is_file() or module.suffix != ".ko":
             raise Problem(f"{module} is not a kernel module.")
-    if "nvidia" not in (m.stem for m in modules):
+    if not all("nvidia" in (m.stem for m in modules) for modules in prebuilt.values()):
         raise Problem("There is no nvidia.ko among the modules.")
     if not (source / "Makefile").is_file():
         raise Problem(f"{source} has no Makefile: it is not the modules' source folder.")
@@ -211,12 +227,12 @@ def build(outdir: Path, modules: list[Path], kernel: str, source: Path) -> Path:
         tree = work / "bundle"
         host = tree / "Host_Drivers"
         host.mkdir(parents=True)
-        modules = stripped(modules, work / "modules")
-        make_run(host / f"{RUN}.run", work, modules, kernel, source)
-        make_deb(host / f"{PACKAGE}_{HOST_VERSION}_amd64.deb", work, modules, kernel, source)
+        small = {kernel: stripped(modules, work / "modules" / kernel) for kernel, modules in prebuilt.items()}
+        make_run(host / f"{RUN}.run", work, small, source)
+        make_deb(host / f"{PACKAGE}_{HOST_VERSION}_amd64.deb", work, small, source)
         write(tree / "Guest_Drivers/README.txt", f"Guest drivers ({GUEST_VERSION}, {WINDOWS_VERSION}) are not part of this bundle.\n")
         write(tree / "LICENSE.txt", licence())
-        write(tree / "README.txt", readme(kernel))
+        write(tree / "README.txt", readme(", ".join(prebuilt)))
         target = outdir / f"{BUNDLE}.zip"
         make_zip(target, tree)
     return target
@@ -225,12 +241,15 @@ def build(outdir: Path, modules: list[Path], kernel: str, source: Path) -> Path:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Make the driver bundle that the twin serves.")
     parser.add_argument("outdir", type=Path)
-    parser.add_argument("--module", required=True, help="compiled modules, comma separated, in the order to load them")
-    parser.add_argument("--kernel-version", required=True, help="the kernel that the modules are for")
+    parser.add_argument("--module", required=True, action="append", help="compiled modules, comma separated, in the order to load them")
+    parser.add_argument("--kernel-version", required=True, action="append", help="the kernel that the modules are for")
     parser.add_argument("--source", required=True, type=Path, help="folder with the modules' source and Makefile")
     args = parser.parse_args(argv)
     try:
-        print(build(args.outdir, [Path(m) for m in args.module.split(",")], args.kernel_version, args.source))
+        if len(args.module) != len(args.kernel_version):
+            raise Problem("Each --module needs its --kernel-version.")
+        prebuilt = {kernel: [Path(m) for m in names.split(",")] for kernel, names in zip(args.kernel_version, args.module)}
+        print(build(args.outdir, prebuilt, args.source))
     except Problem as problem:
         print(f"build_bundle: {problem}", file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@
  *
  * Settings come as module parameters, or from the machine as SMBIOS OEM strings
  * "twin_hw.NAME=VALUE" (qemu -smbios type=11,value=...), which win: so one disk image
- * serves machines with different hardware.
+ * serves machines with different hardware.  "twin_hw.N.NAME=VALUE" is for GPU N alone.
  */
 #include <linux/dmi.h>
 #include <linux/kprobes.h>
@@ -40,25 +40,28 @@ static uint bus[MAX_GPUS] = { 0x67, 0x68, 0x6a, 0x6b, 0xe5, 0xe6, 0xe7, 0xe8 };
 static int nbus = 8;
 module_param_array(bus, uint, &nbus, 0444);
 MODULE_PARM_DESC(bus, "bus number of each GPU, ascending; not a multiple of 16");
-static int device = 0x2235, vf_device, subsystem = 0x145a;	/* A40 */
-module_param(device, int, 0444);
+/* What may differ between GPUs; the parameters are for all of them. */
+struct hw {
+	int device, vf_device, subsystem, totalvfs, vf_offset, vf_stride, sriov, vf_bar1_mb;
+};
+static struct hw all = {	/* A40 */
+	.device = 0x2235, .vf_device = -1, .subsystem = 0x145a, .totalvfs = 32, .vf_offset = 4, .vf_stride = 1, .sriov = 1, .vf_bar1_mb = 2,
+};
+module_param_named(device, all.device, int, 0444);
 MODULE_PARM_DESC(device, "PCI device id of the PF");
-module_param(vf_device, int, 0444);
-MODULE_PARM_DESC(vf_device, "PCI device id of the VFs (0: the PF's)");
-module_param(subsystem, int, 0444);
+module_param_named(vf_device, all.vf_device, int, 0444);
+MODULE_PARM_DESC(vf_device, "PCI device id of the VFs (-1: the PF's)");
+module_param_named(subsystem, all.subsystem, int, 0444);
 MODULE_PARM_DESC(subsystem, "PCI subsystem id");
-static int totalvfs = 32, vf_offset = 4, vf_stride = 1;
-module_param(totalvfs, int, 0444);
+module_param_named(totalvfs, all.totalvfs, int, 0444);
 MODULE_PARM_DESC(totalvfs, "TotalVFs of each GPU");
-module_param(vf_offset, int, 0444);
+module_param_named(vf_offset, all.vf_offset, int, 0444);
 MODULE_PARM_DESC(vf_offset, "routing id of the first VF, counted from the PF");
-module_param(vf_stride, int, 0444);
+module_param_named(vf_stride, all.vf_stride, int, 0444);
 MODULE_PARM_DESC(vf_stride, "distance of VFs");
-static int sriov = 1;
-module_param(sriov, int, 0444);
+module_param_named(sriov, all.sriov, int, 0444);
 MODULE_PARM_DESC(sriov, "0: no SR-IOV capability, as when the firmware has it off");
-static int vf_bar1_mb = 2;
-module_param(vf_bar1_mb, int, 0444);
+module_param_named(vf_bar1_mb, all.vf_bar1_mb, int, 0444);
 MODULE_PARM_DESC(vf_bar1_mb, "size of the VFs' BAR1; 4096: not enough MMIO, ENOMEM on sriov_numvfs");
 static int mmio_mb = 4096;
 module_param(mmio_mb, int, 0444);
@@ -79,6 +82,7 @@ struct fn { u8 cfg[CFG], wm[CFG]; };	/* value and write mask */
 struct gpu {
 	int idx;
 	u8 bus;
+	struct hw hw;
 	struct fn pf, *vf, port;
 };
 struct complex {
@@ -122,13 +126,13 @@ static void bar64(struct fn *f, int off, u64 size, u32 flags)
 	put(f, off + 4, 4, 0, m >> 32);
 }
 
-static void init_common(struct fn *f)
+static void init_common(struct fn *f, const struct hw *hw)
 {
 	put(f, PCI_COMMAND, 2, 0, 0x0547);
 	put(f, PCI_STATUS, 2, PCI_STATUS_CAP_LIST, 0);
 	put(f, PCI_CLASS_REVISION, 4, 0x030200a1, 0);
 	put(f, PCI_CACHE_LINE_SIZE, 1, 0, 0xff);
-	put(f, PCI_SUBSYSTEM_VENDOR_ID, 4, PCI_VENDOR_ID_NVIDIA | subsystem << 16, 0);
+	put(f, PCI_SUBSYSTEM_VENDOR_ID, 4, PCI_VENDOR_ID_NVIDIA | hw->subsystem << 16, 0);
 	put(f, PCI_CAPABILITY_LIST, 1, CAP_PM, 0);
 	put(f, PCI_INTERRUPT_LINE, 1, 0, 0xff);
 	put(f, CAP_PM, 4, PCI_CAP_ID_PM | CAP_EXP << 8 | 0x0003 << 16, 0);
@@ -148,32 +152,33 @@ static void init_common(struct fn *f)
 
 static void init_gpu(struct gpu *g)
 {
+	const struct hw *hw = &g->hw;
 	struct fn *p = &g->pf;
 	int i, s = ECAP_SRIOV;
 
-	init_common(p);
-	put(p, PCI_VENDOR_ID, 4, PCI_VENDOR_ID_NVIDIA | device << 16, 0);
+	init_common(p, hw);
+	put(p, PCI_VENDOR_ID, 4, PCI_VENDOR_ID_NVIDIA | hw->device << 16, 0);
 	bar32(p, PCI_BASE_ADDRESS_0, SZ_16M, 0);
 	bar64(p, PCI_BASE_ADDRESS_1, SZ_256M, PCI_BASE_ADDRESS_MEM_PREFETCH);
 	bar64(p, PCI_BASE_ADDRESS_3, SZ_32M, PCI_BASE_ADDRESS_MEM_PREFETCH);
-	if (!sriov)
+	if (!hw->sriov)
 		return;
 	put(p, ECAP_VSEC, 4, PCI_EXT_CAP_ID_VNDR | 1 << 16 | ECAP_SRIOV << 20, 0);
 	put(p, s, 4, PCI_EXT_CAP_ID_SRIOV | 1 << 16 | ECAP_ARI << 20, 0);
 	put(p, s + PCI_SRIOV_CTRL, 2, 0, 0x001f);
-	put(p, s + PCI_SRIOV_INITIAL_VF, 2, totalvfs, 0);
-	put(p, s + PCI_SRIOV_TOTAL_VF, 2, totalvfs, 0);
+	put(p, s + PCI_SRIOV_INITIAL_VF, 2, hw->totalvfs, 0);
+	put(p, s + PCI_SRIOV_TOTAL_VF, 2, hw->totalvfs, 0);
 	put(p, s + PCI_SRIOV_NUM_VF, 2, 0, 0xffff);
-	put(p, s + PCI_SRIOV_VF_OFFSET, 2, vf_offset, 0);
-	put(p, s + PCI_SRIOV_VF_STRIDE, 2, vf_stride, 0);
-	put(p, s + PCI_SRIOV_VF_DID, 2, vf_device ?: device, 0);
+	put(p, s + PCI_SRIOV_VF_OFFSET, 2, hw->vf_offset, 0);
+	put(p, s + PCI_SRIOV_VF_STRIDE, 2, hw->vf_stride, 0);
+	put(p, s + PCI_SRIOV_VF_DID, 2, hw->vf_device < 0 ? hw->device : hw->vf_device, 0);
 	put(p, s + PCI_SRIOV_SUP_PGSIZE, 4, 0x553, 0);
 	put(p, s + PCI_SRIOV_SYS_PGSIZE, 4, 1, ~0);
 	bar32(p, s + PCI_SRIOV_BAR, SZ_256K, 0);
-	bar64(p, s + PCI_SRIOV_BAR + 4, (u64)vf_bar1_mb << 20, PCI_BASE_ADDRESS_MEM_PREFETCH);
+	bar64(p, s + PCI_SRIOV_BAR + 4, (u64)hw->vf_bar1_mb << 20, PCI_BASE_ADDRESS_MEM_PREFETCH);
 	bar64(p, s + PCI_SRIOV_BAR + 12, SZ_1M, PCI_BASE_ADDRESS_MEM_PREFETCH);
-	for (i = 0; i < totalvfs; i++) {
-		init_common(&g->vf[i]);
+	for (i = 0; i < hw->totalvfs; i++) {
+		init_common(&g->vf[i], hw);
 		put(&g->vf[i], PCI_VENDOR_ID, 4, ~0, 0);	/* VFs answer ffff:ffff, says the SR-IOV specification */
 	}
 }
@@ -222,28 +227,31 @@ static struct fn *route(struct pci_bus *b, unsigned int devfn)
 		return NULL;
 	if (!devfn)
 		return &g->pf;
-	if (!sriov || !(get(&g->pf, ECAP_SRIOV + PCI_SRIOV_CTRL, 2) & PCI_SRIOV_CTRL_VFE))
+	if (!g->hw.sriov || !(get(&g->pf, ECAP_SRIOV + PCI_SRIOV_CTRL, 2) & PCI_SRIOV_CTRL_VFE))
 		return NULL;
-	n = devfn - vf_offset;
-	if (n < 0 || n % vf_stride)
+	n = devfn - g->hw.vf_offset;
+	if (n < 0 || n % g->hw.vf_stride)
 		return NULL;
-	n /= vf_stride;
-	return n < totalvfs && n < get(&g->pf, ECAP_SRIOV + PCI_SRIOV_NUM_VF, 2) ? &g->vf[n] : NULL;
+	n /= g->hw.vf_stride;
+	return n < g->hw.totalvfs && n < get(&g->pf, ECAP_SRIOV + PCI_SRIOV_NUM_VF, 2) ? &g->vf[n] : NULL;
 }
 
 static int cfg_read(struct pci_bus *b, unsigned int devfn, int where, int size, u32 *val)
 {
 	struct complex *c = b->sysdata;
 	struct fn *f = route(b, devfn);
+	struct gpu *g;
 
 	*val = ~0;
 	if (!f)
 		return PCIBIOS_DEVICE_NOT_FOUND;
 	*val = get(f, where, size);
+	if (!fault_numvfs || b->number == c->first || devfn || where != ECAP_SRIOV + PCI_SRIOV_INITIAL_VF)
+		return PCIBIOS_SUCCESSFUL;
 	/* The kernel refuses to enable VFs when InitialVFs is more than TotalVFs. */
-	if (fault_numvfs && b->number != c->first && !devfn && sriov && where == ECAP_SRIOV + PCI_SRIOV_INITIAL_VF &&
-	    fault_numvfs & BIT(c->gpu[b->number - c->first]->idx))
-		*val = totalvfs + 1;
+	g = c->gpu[b->number - c->first];
+	if (g->hw.sriov && fault_numvfs & BIT(g->idx))
+		*val = g->hw.totalvfs + 1;
 	return PCIBIOS_SUCCESSFUL;
 }
 
@@ -297,17 +305,24 @@ static struct complex *complex_of(u8 b)
 	return c;
 }
 
-static int add_gpu(int idx, u8 b)
+static bool hw_valid(const struct hw *hw)
+{
+	return hw->totalvfs >= 1 && hw->totalvfs <= MAX_VFS && hw->vf_offset >= 1 && hw->vf_stride >= 1 &&
+	       hw->vf_offset + hw->vf_stride * (hw->totalvfs - 1) <= 255;
+}
+
+static int add_gpu(int idx, u8 b, const struct hw *hw)
 {
 	struct complex *c = complex_of(b);
 	struct gpu *g = vzalloc(sizeof(*g));
 
-	if (!c || !g || !(g->vf = vzalloc(array_size(sizeof(*g->vf), totalvfs)))) {
+	if (!c || !g || !(g->vf = vzalloc(array_size(sizeof(*g->vf), hw->totalvfs)))) {
 		vfree(g);
 		return -ENOMEM;
 	}
 	g->idx = idx;
 	g->bus = b;
+	g->hw = *hw;
 	init_gpu(g);
 	init_port(&g->port, c->first, b);
 	c->gpu[b - c->first] = g;
@@ -378,48 +393,82 @@ static void twin_exit(void)
 			del_complex(complexes[i]);
 }
 
-/* SMBIOS OEM strings "twin_hw.NAME=VALUE" */
-static const struct { const char *name; int *value; } settings[] = {
-	{ "gpus", &gpus }, { "device", &device }, { "vf_device", &vf_device }, { "subsystem", &subsystem },
-	{ "totalvfs", &totalvfs }, { "vf_offset", &vf_offset }, { "vf_stride", &vf_stride }, { "sriov", &sriov },
-	{ "vf_bar1_mb", &vf_bar1_mb }, { "mmio_mb", &mmio_mb },
+/* SMBIOS OEM strings "twin_hw.NAME=VALUE" and "twin_hw.N.NAME=VALUE" */
+static const struct { const char *name; size_t offset; } hw_settings[] __initconst = {
+#define HW(member) { #member, offsetof(struct hw, member) }
+	HW(device), HW(vf_device), HW(subsystem), HW(totalvfs), HW(vf_offset), HW(vf_stride), HW(sriov), HW(vf_bar1_mb),
 };
 
-static int __init read_machine(void)
+static int __init set(struct hw *hw, const char *name, size_t len, int value)
 {
-	const struct dmi_device *d = NULL;
-	const char *s, *value;
 	int i;
 
-	while ((d = dmi_find_device(DMI_DEV_TYPE_OEM_STRING, NULL, d))) {
-		if (strncmp(d->name, "twin_hw.", 8))
-			continue;
-		s = d->name + 8;
-		value = strchr(s, '=');
-		for (i = 0; value && i < ARRAY_SIZE(settings); i++)
-			if (strlen(settings[i].name) == value - s && !strncmp(s, settings[i].name, value - s))
-				break;
-		if (!value || i == ARRAY_SIZE(settings) || kstrtoint(value + 1, 0, settings[i].value)) {
+	for (i = 0; i < ARRAY_SIZE(hw_settings); i++)
+		if (strlen(hw_settings[i].name) == len && !strncmp(name, hw_settings[i].name, len)) {
+			*(int *)((void *)hw + hw_settings[i].offset) = value;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+/* @each: the settings of single GPUs in a second pass, over those of all GPUs */
+static int __init read_setting(const char *s, struct hw *hw, bool each)
+{
+	const char *value = strchr(s, '='), *dot = strchr(s, '.');
+	int v, n = 0;
+
+	if (!value || kstrtoint(value + 1, 0, &v))
+		return -EINVAL;
+	if (dot && dot < value) {
+		if (sscanf(s, "%d.", &n) != 1 || n < 0 || n >= MAX_GPUS)
+			return -EINVAL;
+		return each ? set(&hw[n], dot + 1, value - dot - 1, v) : 0;
+	}
+	if (each)
+		return 0;
+	if (!strncmp(s, "gpus=", 5)) {
+		gpus = v;
+		return 0;
+	}
+	if (!strncmp(s, "mmio_mb=", 8)) {
+		mmio_mb = v;
+		return 0;
+	}
+	return set(&all, s, value - s, v);
+}
+
+static int __init read_machine(struct hw *hw, bool each)
+{
+	const struct dmi_device *d = NULL;
+
+	while ((d = dmi_find_device(DMI_DEV_TYPE_OEM_STRING, NULL, d)))
+		if (!strncmp(d->name, "twin_hw.", 8) && read_setting(d->name + 8, hw, each)) {
 			pr_err("twin_hw: the machine's setting \"%s\" is not understood\n", d->name);
 			return -EINVAL;
 		}
-	}
 	return 0;
 }
 
 static int __init twin_init(void)
 {
-	int i, rc = read_machine();
+	struct hw hw[MAX_GPUS];
+	int i, rc = read_machine(hw, false);
 
+	for (i = 0; i < MAX_GPUS; i++)
+		hw[i] = all;
+	rc = rc ?: read_machine(hw, true);
 	if (rc)
 		return rc;
-	if (gpus < 1 || gpus > nbus || totalvfs < 1 || totalvfs > MAX_VFS || vf_offset < 1 || vf_stride < 1 ||
-	    vf_offset + vf_stride * (totalvfs - 1) > 255 || mmio_mb < 128) {
+	if (gpus < 1 || gpus > nbus || mmio_mb < 128)
+		rc = -EINVAL;
+	for (i = 0; i < gpus && !rc; i++)
+		rc = hw_valid(&hw[i]) ? 0 : -EINVAL;
+	if (rc) {
 		pr_err("twin_hw: gpus, totalvfs, vf_offset, vf_stride or mmio_mb out of range\n");
-		return -EINVAL;
+		return rc;
 	}
 	for (i = nbus - gpus; i < nbus && !rc; i++)
-		rc = bus[i] > 255 || !(bus[i] % BUSES) ? -EINVAL : add_gpu(i - (nbus - gpus), bus[i]);
+		rc = bus[i] > 255 || !(bus[i] % BUSES) ? -EINVAL : add_gpu(i - (nbus - gpus), bus[i], &hw[i - (nbus - gpus)]);
 	if (rc || register_kprobe(&fewer)) {
 		if (!rc)
 			pr_warn("twin_hw: no kprobe on sriov_enable, fault_vf_fewer does nothing\n");

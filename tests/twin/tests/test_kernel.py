@@ -5,14 +5,13 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
+import machines
 import pytest
-from twinlib import ssh, state
+from machines import OPEN_VGPU, TWIN
 
 pytestmark = pytest.mark.booted
 
-TWIN = str(Path(__file__).resolve().parent.parent / "twin")
 NAME = "selftest"
 
 # Shell words that the cases share. The stub dance is what sriov-manage does, without its messages.
@@ -35,18 +34,13 @@ exec 2>&1
 
 @pytest.fixture(scope="module")
 def twin():
-    subprocess.run([TWIN, "down", NAME], check=False, capture_output=True)
-    subprocess.run([TWIN, "up", NAME, "--tier", "quick", "--gpus", "2", "--snapshot", "clean"], check=True)
-    yield state.load(NAME)
-    subprocess.run([TWIN, "down", NAME], check=True)
+    yield machines.up(NAME, "--gpus", "2", "--snapshot", "clean")
+    machines.down(NAME)
 
 
 def sh(machine, script, timeout=60):
-    """Run as root after the prelude; the words of what it printed."""
-    done = subprocess.run(
-        [*ssh.argv(machine), "sudo bash -s"], input=PRELUDE + script, capture_output=True, text=True, timeout=timeout, check=False
-    )
-    return done.stdout.split("\n")[:-1]
+    """Run as root after the prelude; the lines of what it printed."""
+    return machines.sh(machine, script, timeout, PRELUDE)
 
 
 def test_machine_and_proc(twin):
@@ -167,15 +161,6 @@ def test_types_of_vfs_under_vfio_pci(twin):
         nvfault foreign_parents 0; echo 1 > $P/sriov_drivers_autoprobe; vfs 0; ls /sys/class/mdev_bus 2>/dev/null | wc -l
         dmesg | grep -cE 'WARN|BUG|Call Trace'""")
     assert out == ["vfio-pci", "22", "1", "NVIDIA A40-24A", "vfio-pci-575", "0", "3", "4", "0", "0"]
-
-
-OPEN_VGPU = r"""
-import fcntl, os, struct, sys, time
-u = sys.argv[1]; g = os.path.basename(os.readlink(f"/sys/bus/mdev/devices/{u}/iommu_group"))
-c = os.open("/dev/vfio/vfio", os.O_RDWR); f = os.open("/dev/vfio/" + g, os.O_RDWR)
-fcntl.ioctl(f, 0x3B68, struct.pack("i", c)); fcntl.ioctl(c, 0x3B66, 1); fcntl.ioctl(f, 0x3B6A, bytearray(u.encode() + b"\0"))
-print("open", flush=True); time.sleep(60)
-"""
 
 
 def test_an_open_vgpu_blocks_the_unbind_lock(twin):

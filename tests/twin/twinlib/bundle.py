@@ -8,12 +8,19 @@ import os
 import sys
 from pathlib import Path
 
-from . import cache, disk, paths
+from . import cache, disk, image, models, paths
 from .image import Build
 from .progress import TwinError, say
 from .run import as_root, run
 
 BUILDER = paths.BUNDLE / "build_bundle.py"
+
+
+def builds(built: Build) -> list[Build]:
+    """The builds whose modules the bundle of a machine carries: of Debian 12 alone, or of all systems, so that Debian 12 needs no other."""
+    if built.system.name == "debian12":
+        return [built]
+    return [built if s.name == built.system.name else image.modules_only(s) for s in image.SYSTEMS.values()]
 
 
 def path(built: Build) -> Path:
@@ -22,14 +29,16 @@ def path(built: Build) -> Path:
         raise TwinError(f"No driver bundle: {BUILDER.relative_to(paths.REPO)} is not there.")
 
     def make(folder: Path) -> None:
-        run([
-            sys.executable, str(BUILDER), str(folder), "--module", str(built.modules / "nvidia.ko"),
-            "--kernel-version", built.kernel_version, "--source", str(paths.KERNEL / "nvidia"),
-        ])
+        prebuilt = [word for b in every for word in ("--module", str(b.modules / "nvidia.ko"), "--kernel-version", b.kernel_version)]
+        run([sys.executable, str(BUILDER), str(folder), *prebuilt, "--source", str(built.modules / "nvidia")])
         _only_zip(folder)
 
+    every = builds(built)
     sources = [p for p in paths.BUNDLE.iterdir() if p.name not in ("tests", "__pycache__")]
-    key = cache.digest([*sorted(sources), paths.KERNEL / "nvidia", built.modules / "nvidia.ko"], built.kernel_version)
+    key = cache.digest(
+        [*sorted(sources), built.modules / "nvidia", *[b.modules / "nvidia.ko" for b in every]],
+        *[b.kernel_version for b in every], models.vgpu_config(),
+    )
     return _only_zip(cache.product("bundle", key, make, "driver bundle"))
 
 

@@ -8,7 +8,7 @@ import argparse
 import subprocess
 import sys
 
-from . import accel, bundle, cache, disk, faults, host_packages, image, inventory, qemu, snapshots, ssh, state
+from . import accel, bundle, cache, disk, faults, host_packages, image, inventory, models, qemu, snapshots, ssh, state
 from .progress import TwinError, say
 
 GPUS = 8
@@ -16,7 +16,7 @@ GPUS = 8
 
 def _build(args: argparse.Namespace) -> int:
     host_packages.ensure()
-    built = image.build()
+    built = image.build(image.SYSTEMS[args.system])
     image.variant_disk(built, "vfio-pci", "intel", False)
     say(f"bundle: {bundle.path(built)}")
     if args.quick:
@@ -43,22 +43,38 @@ def _up(args: argparse.Namespace) -> int:
 
 
 def _create(args: argparse.Namespace, name: str) -> state.Machine:
+    chosen = _models(args)
     host_packages.ensure()
-    built = image.build()
+    built = image.build(image.SYSTEMS[args.system])
+    framework = [] if args.framework is None else [f"vendor_vfio={int(args.framework == 'vendor_vfio')}"]
     machine = state.Machine(
-        name=name, tier=args.tier, gpus=args.gpus, iommu=args.iommu, start=args.start, boot_iommu=args.boot_iommu == "on",
+        name=name, tier=args.tier, gpus=len(chosen), iommu=args.iommu, start=args.start, boot_iommu=args.boot_iommu == "on",
         port=0, accel=accel.find(), memory_mib=args.memory, cpus=args.cpus, hardware=args.hw, key=str(image.ssh_key()),
+        system=args.system, models=chosen, driver=[*framework, *args.driver],
     )
     if args.tier == "quick":
         base = bundle.quick_disk(built)
         machine.kernel = str(built.image / "vmlinuz")
         machine.initrd = str(_quick_initrd(built, args.iommu))
     else:
-        base = image.variant_disk(built, args.start, args.iommu, machine.boot_iommu)
+        base = image.variant_disk(built, args.start, args.iommu, machine.boot_iommu, chosen)
     state.claim(machine)
     machine.disk.unlink(missing_ok=True)
     disk.overlay(base, machine.disk)
     return machine
+
+
+def _models(args: argparse.Namespace) -> list[str]:
+    """The model of each GPU. One name is for all of them; a list says how many there are."""
+    try:
+        chosen = models.parse(args.model, GPUS)
+    except models.BadModel as error:
+        raise TwinError(str(error)) from error
+    if args.model in models.names():
+        return chosen * (args.gpus or GPUS)
+    if args.gpus not in (None, len(chosen)):
+        raise TwinError(f"--model {args.model} are {len(chosen)} GPUs, --gpus says {args.gpus}: leave --gpus out.")
+    return chosen
 
 
 def _quick_initrd(built: image.Build, iommu: str):
@@ -127,14 +143,20 @@ def _list(_args: argparse.Namespace) -> int:
     for m in state.every():
         pid = m.pid()
         tags = ",".join(snapshots.tags(m)) or "-"
-        print(f"{m.name}\t{'up pid ' + str(pid) if pid else 'down'}\tport {m.port}\t{m.tier}\t{m.gpus} GPUs\tiommu {m.iommu}"
+        print(f"{m.name}\t{'up pid ' + str(pid) if pid else 'down'}\tport {m.port}\t{m.tier}\t{m.system}\t{_summary(m)}\tiommu {m.iommu}"
               f"\tstart {m.start}\tsnapshots {tags}")
     return 0
 
 
-def _bundle(_args: argparse.Namespace) -> int:
+def _summary(machine: state.Machine) -> str:
+    """8 x a40, or 1 x t4, 2 x a40"""
+    every = machine.models or ["a40"] * machine.gpus
+    return ", ".join(f"{every.count(name)} x {name}" for name in dict.fromkeys(every))
+
+
+def _bundle(args: argparse.Namespace) -> int:
     host_packages.ensure()
-    print(bundle.path(image.build()))
+    print(bundle.path(image.build(image.SYSTEMS[args.system])))
     return 0
 
 
@@ -146,7 +168,8 @@ def _gpus(text: str) -> int:
 
 def _hardware(text: str) -> str:
     key, _unused, value = text.partition("=")
-    if not key.isidentifier() or not value:
+    number, dot, name = key.rpartition(".")
+    if not name.isidentifier() or not value or (dot and not number.isdigit()):
         raise argparse.ArgumentTypeError("KEY=NUMBER, see the table in tests/twin/README.md")
     return text
 
@@ -163,16 +186,24 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("name", metavar="NAME")
         return command
 
+    def systems(command):
+        command.add_argument("--os", dest="system", choices=list(image.SYSTEMS), default="debian12")
+
     command = add("build", _build, "build image, kernel modules and driver bundle, as far as they are not in the cache", False)
+    systems(command)
     command.add_argument("--quick", action="store_true", help="also the disk of the quick tier")
     command = add("up", _up, "create and start a machine, or start one that is down; wait for ssh")
+    systems(command)
     command.add_argument("--tier", choices=("full", "quick"), default="full", help="quick: no GRUB, no systemd, driver installed, IOMMU on")
-    command.add_argument("--gpus", type=_gpus, default=GPUS, help="1 to 8: the last ones of 67 68 6a 6b e5 e6 e7 e8")
+    command.add_argument("--gpus", type=_gpus, help="1 to 8 (default: 8): the last ones of 67 68 6a 6b e5 e6 e7 e8")
+    command.add_argument("--model", default="a40", metavar="MODEL[*NUMBER][,…]", help="of all GPUs, or of each: t4,a40,a100 or a40*4,t4")
+    command.add_argument("--framework", choices=("mdev", "vendor_vfio"), help="of GPUs with SR-IOV vGPU (default: as the kernel has it)")
     command.add_argument("--iommu", choices=image.IOMMUS, default="intel")
     command.add_argument("--start", choices=image.STARTS, default="vfio-pci", help="what the host is set up for (full tier)")
     command.add_argument("--boot-iommu", choices=("on", "off"), default="off", help="whether the first boot has the IOMMU on (full tier)")
     command.add_argument("--snapshot", metavar="TAG", help="take this snapshot once it is up")
-    command.add_argument("--hw", action="append", default=[], type=_hardware, metavar="KEY=NUMBER", help="a setting of the hardware, e.g. sriov=0")
+    for option, text in (("--hw", "a setting of the hardware, e.g. sriov=0; 2.sriov=0: of GPU 2"), ("--driver", "a setting of the driver: creatable_format=1")):
+        command.add_argument(option, action="append", default=[], type=_hardware, metavar="KEY=NUMBER", help=text)
     command.add_argument("--memory", type=int, default=2048, help="MiB")
     command.add_argument("--cpus", type=int, default=2)
     command = add("ssh", _ssh, "run a command in the machine, as user ansible (may sudo); without one, a shell")
@@ -187,7 +218,7 @@ def parser() -> argparse.ArgumentParser:
     add("power-cut", _power_cut, "cut the power, give it back, wait for ssh")
     add("down", _down, "end a machine and delete its disk").add_argument("--keep", action="store_true", help="keep the disk")
     add("list", _list, "list this checkout's machines", False)
-    add("bundle", _bundle, "print the path of the driver bundle", False)
+    systems(add("bundle", _bundle, "print the path of the driver bundle (debian13: with modules for Debian 12, too)", False))
     return top
 
 

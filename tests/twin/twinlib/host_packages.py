@@ -22,6 +22,7 @@ PROGRAMS = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "unshare": "util-linux",
+    "unxz": "xz-utils",
 }
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 

@@ -11,14 +11,15 @@ import tempfile
 import uuid as uuids
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Sequence
 
-from . import acpi, cache, disk, paths, quick
+from . import acpi, cache, disk, models, paths, quick
 from .progress import TwinError, say
 from .run import as_root, run
 
 STARTS = ("bare", "vfio-pci", "nouveau")
 IOMMUS = ("intel", "amd", "none")
-SUITE = "bookworm"
+A40 = "10de:2235"  # what the start state vfio-pci names
 TREE_OPTIONS = (
     "--variant=minbase", '--aptopt=Apt::Install-Recommends "false"', "--dpkgopt=path-exclude=/usr/share/man/*",
     "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/locale/*",
@@ -36,9 +37,22 @@ TREE_OPTIONS += tuple(f"--dpkgopt=path-exclude=/lib/modules/*/kernel/{folder}/*"
 
 
 @dataclass(frozen=True)
+class System:
+    """A Debian that machines can have."""
+
+    name: str
+    suite: str
+    title: str
+
+
+SYSTEMS = {s.name: s for s in (System("debian12", "bookworm", "Debian 12"), System("debian13", "trixie", "Debian 13"))}
+
+
+@dataclass(frozen=True)
 class Build:
     """What `build` leaves."""
 
+    system: System
     tree: Path
     modules: Path
     image: Path
@@ -60,8 +74,24 @@ def ssh_key() -> Path:
     return key
 
 
-def apt_sources() -> list[Path]:
-    """The apt sources for the twin: TWIN_APT_SOURCES (paths with : between), or those of this machine."""
+def apt_sources(system: System) -> list[Path]:
+    """The apt sources for a system: TWIN_APT_SOURCES (paths with : between), or those of this machine; with its suite, if they are of another."""
+    files = _own_sources()
+    text = "\n".join(f.read_text(encoding="utf-8") for f in files)
+    if system.suite in text:
+        return files
+    found = [s.suite for s in SYSTEMS.values() if s.suite in text]
+    if not found:
+        raise TwinError(f"The apt sources {' '.join(map(str, files))} name none of: {' '.join(s.suite for s in SYSTEMS.values())}")
+    folder = paths.cache() / f"sources-{system.suite}"
+    folder.mkdir(parents=True, exist_ok=True)
+    changed = [folder / f.name for f in files]
+    for source, target in zip(files, changed):
+        target.write_text(source.read_text(encoding="utf-8").replace(found[0], system.suite), encoding="utf-8")
+    return changed
+
+
+def _own_sources() -> list[Path]:
     given = os.environ.get("TWIN_APT_SOURCES")
     if given:
         files = [Path(p) for p in given.split(":")]
@@ -70,22 +100,23 @@ def apt_sources() -> list[Path]:
             raise TwinError(f"TWIN_APT_SOURCES names files that are not there: {' '.join(absent)}")
         return files
     release = platform.freedesktop_os_release()
-    if release.get("VERSION_CODENAME") != SUITE:
+    suite = release.get("VERSION_CODENAME", "")
+    if suite not in {s.suite for s in SYSTEMS.values()}:
         raise TwinError(
-            f"The twin is a Debian 12 machine and this one is {release.get('PRETTY_NAME')}: "
+            f"The twin is a Debian machine and this one is {release.get('PRETTY_NAME')}: "
             "set TWIN_APT_SOURCES to a sources.list of Debian 12."
         )
     candidates = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
-    files = [f for f in candidates if f.suffix in (".list", ".sources") and f.is_file() and _is_debian(f)]
+    files = [f for f in candidates if f.suffix in (".list", ".sources") and f.is_file() and _is_debian(f, suite)]
     if not files:
         raise TwinError("No apt sources of Debian found in /etc/apt: set TWIN_APT_SOURCES to a sources.list of Debian 12.")
     return files
 
 
-def _is_debian(source: Path) -> bool:
+def _is_debian(source: Path, suite: str) -> bool:
     """Whether a sources file is about Debian itself; others (of tools) have no place in the twin."""
     lines = [line.strip() for line in source.read_text(encoding="utf-8").splitlines()]
-    return any(SUITE in line and not line.startswith("#") for line in lines if "main" in line or line.startswith("Suites:"))
+    return any(suite in line and not line.startswith("#") for line in lines if "main" in line or line.startswith("Suites:"))
 
 
 def packages() -> list[str]:
@@ -94,19 +125,20 @@ def packages() -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _make_tree(folder: Path) -> None:
-    sources = apt_sources()
+def _make_tree(folder: Path, system: System) -> None:
+    sources = apt_sources(system)
     run(as_root([
-        "mmdebstrap", "--mode=auto", *TREE_OPTIONS, "--include=" + ",".join(packages()), SUITE, str(folder / "root"),
+        "mmdebstrap", "--mode=auto", *TREE_OPTIONS, "--include=" + ",".join(packages()), system.suite, str(folder / "root"),
         *[str(s) for s in sources],
     ]), env={**os.environ, "TMPDIR": "/tmp"})
     (folder / "sources").write_text("\n".join(map(str, sources)), encoding="utf-8")
 
 
-def build_tree() -> Path:
+def build_tree(system: System) -> Path:
     """Debian's root tree with kernel, headers and compiler."""
-    key = cache.digest(apt_sources(), *packages(), *TREE_OPTIONS, SUITE)
-    return cache.product("tree", key, _make_tree, "root tree of Debian 12 by mmdebstrap (two minutes)") / "root"
+    key = cache.digest(apt_sources(system), *packages(), *TREE_OPTIONS, system.suite)
+    what = f"root tree of {system.title} by mmdebstrap (two minutes)"
+    return cache.product("tree", key, lambda folder: _make_tree(folder, system), what) / "root"
 
 
 def kernel_version(tree: Path) -> str:
@@ -128,6 +160,8 @@ def build_modules(tree: Path) -> Path:
         with tempfile.TemporaryDirectory() as staging:
             source = Path(staging) / "kernel"
             shutil.copytree(paths.KERNEL, source, ignore=shutil.ignore_patterns("*.ko", "*.o", "*.mod*", ".*", "Module*"))
+            (source / "nvidia" / "nv-models.c").write_text(models.c_source(), encoding="utf-8")
+            shutil.copytree(source / "nvidia", folder / "nvidia")
             run(as_root(cleaned))
             run(as_root(["cp", "-r", str(source), str(inside)]))
         run(as_root(["chroot", str(tree), "make", "-s", "-C", f"/{work}", f"KERNEL_UNAME={version}"]))
@@ -136,7 +170,7 @@ def build_modules(tree: Path) -> Path:
             run(as_root(["install", "-m", "644", "-o", str(os.getuid()), str(inside / module), str(folder)]))
         run(as_root(cleaned))
 
-    key = cache.digest([paths.KERNEL], str(tree), version)
+    key = cache.digest([paths.KERNEL], str(tree), version, models.c_source())
     return cache.product("modules", key, make, f"kernel modules for {version}")
 
 
@@ -170,15 +204,22 @@ def build_image(tree: Path, modules: Path) -> Path:
     return cache.product("image", key, make, "image")
 
 
-def build() -> Build:
+def build(system: System) -> Build:
     """Everything but the bundle."""
-    tree = build_tree()
+    tree = build_tree(system)
     modules = build_modules(tree)
-    return Build(tree, modules, build_image(tree, modules), kernel_version(tree))
+    return Build(system, tree, modules, build_image(tree, modules), kernel_version(tree))
 
 
-def variant_disk(built: Build, start: str, iommu: str, boot_iommu: bool) -> Path:
-    """The disk of a full twin in a start state, as a backing file."""
+def modules_only(system: System) -> Build:
+    """What a bundle needs of a system."""
+    tree = build_tree(system)
+    return Build(system, tree, build_modules(tree), Path(), kernel_version(tree))
+
+
+def variant_disk(built: Build, start: str, iommu: str, boot_iommu: bool, gpu_models: Sequence[str] = ("a40",)) -> Path:
+    """The disk of a full twin in a start state, as a backing file. Where vfio-pci takes the GPUs, it takes those of these models."""
+    ids = ",".join(f"10de:{models.load(m).number('device'):04x}" for m in sorted(set(gpu_models)))
     grub = built.image / "grub" / (iommu if iommu == "none" else f"{iommu}-{'on' if boot_iommu else 'off'}")
     state = paths.IMAGE / "start" / start
 
@@ -187,8 +228,12 @@ def variant_disk(built: Build, start: str, iommu: str, boot_iommu: bool) -> Path
         files["/etc/default/grub"] = grub / "grub"
         files["/boot/grub/grub.cfg"] = grub / "grub.cfg"
         files[f"/boot/initrd.img-{built.kernel_version}"] = built.image / "start" / start / "initrd"
+        for target, source in files.items():
+            if A40 != ids and target.startswith("/etc/modprobe.d/") and A40 in source.read_text(encoding="utf-8"):
+                files[target] = folder / source.name
+                files[target].write_text(source.read_text(encoding="utf-8").replace(A40, ids), encoding="utf-8")
         disk.copy(built.base_disk, folder / "disk.raw")
         disk.write_files(folder / "disk.raw", files)
 
-    key = cache.digest([state], str(built.image), start, grub.name)
+    key = cache.digest([state], str(built.image), start, grub.name, *([ids] if start == "vfio-pci" and ids != A40 else []))
     return cache.product(f"disk-{start}-{grub.name}", key, make, f"disk: start {start}, IOMMU {grub.name}") / "disk.raw"

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 
-from . import accel, cache, monitor, paths, ssh
+from . import accel, cache, models, monitor, paths, ssh
 from .progress import TwinError, say
 from .run import run
 from .state import Machine
@@ -35,12 +35,21 @@ def command_line(machine: Machine, load_tag: str = "") -> list[str]:
         "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{machine.port}-:22",
         "-device", "virtio-net-pci,netdev=net,romfile=,addr=0x5", "-device", "virtio-rng-pci,addr=0x6",
     ]
-    for setting in [f"gpus={machine.gpus}", *machine.hardware]:
-        argv += ["-smbios", f"type=11,value=twin_hw.{setting}"]
+    for setting in [*_hardware(machine), *[f"nvidia.{setting}" for setting in machine.driver]]:
+        argv += ["-smbios", f"type=11,value={setting}"]
     if machine.tier == "quick":
         cmdline = QUICK_CMDLINE + IOMMU_ON[machine.iommu]
         argv += ["-kernel", machine.kernel, "-initrd", machine.initrd, "-append", cmdline]
     return argv + (["-loadvm", load_tag] if load_tag else [])
+
+
+def _hardware(machine: Machine) -> list[str]:
+    """Settings of twin_hw: number of GPUs, how each model differs from an A40, what the user asked for."""
+    base = models.load("a40").hardware()
+    settings = [f"gpus={machine.gpus}"]
+    for number, name in enumerate(machine.models):
+        settings += [f"{number}.{key}={value}" for key, value in models.load(name).hardware().items() if value != base[key] and name != "a40"]
+    return [f"twin_hw.{setting}" for setting in [*settings, *machine.hardware]]
 
 
 def start(machine: Machine, load_tag: str = "") -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import gzip
+import lzma
 from pathlib import Path
 
 from .cpio import Archive
@@ -48,6 +49,16 @@ def load_order(modules_dep: str, wanted: tuple[str, ...]) -> list[str]:
     return order
 
 
+def _plain(path: str) -> str:
+    return Path(path).name.removesuffix(".xz")
+
+
+def uncompressed(module: Path) -> bytes:
+    """A module as klibc's insmod takes it; Debian 13 has them compressed."""
+    data = module.read_bytes()
+    return lzma.decompress(data) if module.suffix == ".xz" else data
+
+
 def initramfs(root: Path, version: str) -> bytes:
     """A compressed archive made from files of the root tree (the shell and tools are Debian's klibc)."""
     archive = Archive()
@@ -57,13 +68,14 @@ def initramfs(root: Path, version: str) -> bytes:
     klibc = sorted((root / "usr/lib").glob("klibc-*.so"))
     if not klibc:
         raise TwinError(f"No klibc in {root}/usr/lib: the image needs initramfs-tools.")
-    archive.file(f"lib/{klibc[0].name}", klibc[0].read_bytes(), 0o755)
+    for folder in ("lib", "usr/lib"):  # the programs of Debian 12 and of Debian 13 look for it there
+        archive.file(f"{folder}/{klibc[0].name}", klibc[0].read_bytes(), 0o755)
     for program in PROGRAMS:
         archive.file(f"bin/{program}", (root / "usr/lib/klibc/bin" / program).read_bytes(), 0o755)
     base = root / "lib/modules" / version
     order = load_order((base / "modules.dep").read_text(encoding="utf-8"), MODULES)
     for path in order:
-        archive.file(f"modules/{Path(path).name}", (base / path).read_bytes())
-    archive.file("modules/list", "".join(Path(p).name + "\n" for p in order).encode())
+        archive.file(f"modules/{_plain(path)}", uncompressed(base / path))
+    archive.file("modules/list", "".join(_plain(p) + "\n" for p in order).encode())
     archive.file("init", INIT.encode(), 0o755)
     return gzip.compress(archive.data(), 1)

@@ -10,7 +10,7 @@ import os
 import re
 import socket
 import tempfile
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from . import cache, paths
@@ -35,6 +35,9 @@ class Machine:
     kernel: str = ""  # quick tier: files of the direct boot
     initrd: str = ""
     key: str = ""
+    system: str = "debian12"
+    models: list[str] = field(default_factory=list)  # of each GPU; none: all A40
+    driver: list[str] = field(default_factory=list)  # settings of the driver, KEY=NUMBER
 
     @property
     def folder(self) -> Path:
@@ -94,7 +97,7 @@ def load(name: str) -> Machine:
         known = ", ".join(m.name for m in every()) or "none"
         raise TwinError(f"There is no twin '{name}' (known: {known}). Start one: tests/twin/twin up {name}")
     data = json.loads(path.read_text(encoding="utf-8"))
-    return Machine(**{f.name: data[f.name] for f in fields(Machine)})
+    return Machine(**{f.name: data[f.name] for f in fields(Machine) if f.name in data})
 
 
 def every() -> list[Machine]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 
 KERNEL = "6.1.0-99-amd64"
+A40 = "memory 46068\nwatts 300\narchitecture Ampere\nvbios 94.02.5C.00.03\nsriov_vgpu 1\nmixed 1 0\nmig 0 0 0 0\n"
 
 
 def run(*command, cwd=None, **env):
@@ -53,6 +54,7 @@ class FakeHost:
             put(root, f"proc/driver/nvidia/gpus/{bdf}/information",
                 f"Model: \t\t NVIDIA A40\nIRQ:   \t\t 24\nGPU UUID: \t GPU-0000000{minor}-2222-3333-4444-555555555555\n"
                 f"Video BIOS: \t 94.02.5c.00.03\nBus Location: \t {bdf}\nDevice Minor: \t {minor}\n")
+            put(root, f"proc/driver/nvidia/gpus/{bdf}/twin", A40)
             self.device(bdf, driver="nvidia", sriov_totalvfs="32\n", sriov_numvfs="0\n")
         for number, vf in enumerate(("0000:67:00.4", "0000:67:00.5")):
             self.device(vf, driver="nvidia")

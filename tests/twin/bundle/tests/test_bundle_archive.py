@@ -32,7 +32,7 @@ def test_layout_and_name(bundle):
 def test_same_inputs_same_bytes_and_quick(tmp_path, bundle, inputs):
     modules, source = inputs
     started = time.monotonic()
-    again = build_bundle.build(tmp_path, modules, KERNEL, source)
+    again = build_bundle.build(tmp_path, {KERNEL: modules}, source)
     assert time.monotonic() - started < 10
     assert digest(again) == digest(bundle)
 
@@ -41,7 +41,7 @@ def test_other_module_other_bytes(tmp_path, bundle, inputs):
     modules, source = inputs
     other = tmp_path / "nvidia.ko"
     other.write_bytes(b"another")
-    again = build_bundle.build(tmp_path / "out", [other, modules[1]], KERNEL, source)
+    again = build_bundle.build(tmp_path / "out", {KERNEL: [other, modules[1]]}, source)
     assert digest(again) != digest(bundle)
 
 

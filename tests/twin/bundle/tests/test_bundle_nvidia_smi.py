@@ -57,7 +57,12 @@ def test_a_gpu_by_any_name(smi, wanted):
     (["--nonsense"], 2, "--nonsense"),
     (["-i", "9", "-L"], 6, "No devices were found"),
     (["vgpu", "-i", "0000:01:00.0"], 6, "No devices were found"),
-    (["vgpu", "-shm", "1"], 3, "Not Supported"),
+    (["vgpu", "-shm", "2"], 2, '"2"'),
+    (["-mig", "2", "-i", "0"], 2, '"2"'),
+    (["mig", "-lgip"], 6, "No MIG-supported devices found."),
+    (["mig", "-lgi"], 6, "No MIG-enabled devices found."),
+    (["mig", "-cgi", "9"], 6, "No MIG-enabled devices found."),
+    (["mig", "--nonsense"], 2, "--nonsense"),
 ])
 def test_refusals(smi, options, rc, words):
     done = smi(*options)
@@ -183,3 +188,117 @@ def test_type_details(smi):
 
 def test_program_and_package_have_one_version(tools):
     assert f'VERSION = "{build_bundle.HOST_VERSION}"' in (tools / "nvidia-smi").read_text()
+
+
+# ------------------------------------------------------------------------------- MIG
+H100 = """memory 81559
+watts 350
+architecture Hopper
+vbios 96.00.74.00.01
+sriov_vgpu 1
+mixed 0 0
+mig 1 1 1 0
+profile 19 3 7 9.75 16 1 1 0 1 0 1 1 0,1,2,3,4,5,6 MIG 1g.10gb
+profile 20 1 1 9.75 16 1 1 0 1 1 1 1 0,1,2,3,4,5,6 MIG 1g.10gb+me
+profile 9 0 2 39.50 60 3 3 0 3 0 4 3 0,4 MIG 3g.40gb
+profile 0 0 1 79.25 132 8 7 0 7 1 8 7 0 MIG 7g.80gb
+gi 2 9 4 4
+gi 7 19 0 1
+ci 2 0 0 0 1
+ci 2 1 1 1 2
+ci 7 0 0 0 1
+"""
+
+
+def h100(host, text=H100):
+    put(host.root, f"proc/driver/nvidia/gpus/{host.SECOND}/twin", text)
+
+
+def test_instance_profiles_are_laid_out_as_the_real_program_does(smi, host):
+    h100(host, H100.replace("profile 19 3 7", "profile 19 7 7").replace("profile 9 0 2", "profile 9 2 2").replace("profile 0 0 1", "profile 0 1 1"))
+    done = smi("mig", "-lgip")
+    assert done.returncode == 0
+    lines = done.stdout.replace("|   1  MIG", "|   0  MIG").splitlines()
+    assert lines[:8] == [
+        "+-------------------------------------------------------------------------------+",
+        "| GPU instance profiles:                                                        |",
+        "| GPU   Name               ID    Instances   Memory     P2P    SM    DEC   ENC  |",
+        "|                                Free/Total   GiB              CE    JPEG  OFA  |",
+        "|===============================================================================|",
+        "|   0  MIG 1g.10gb         19     7/7        9.75       No     16     1     0   |",
+        "|                                                               1     1     0   |",
+        "+-------------------------------------------------------------------------------+",
+    ]
+    assert "|   0  MIG 1g.10gb+me      20     1/1        9.75       No     16     1     0   |" in lines
+    assert "|   0  MIG 3g.40gb          9     2/2        39.50      No     60     3     0   |" in lines
+    assert "|   0  MIG 7g.80gb          0     1/1        79.25      No     132    7     0   |" in lines
+    assert "|                                                               8     7     1   |" in lines
+
+
+def test_placements(smi, host):
+    h100(host)
+    assert smi("mig", "-lgipp", "-i", "1").stdout.splitlines()[::3] == [
+        "GPU  1 Profile ID 19 Placements: {0,1,2,3,4,5,6}:1", "GPU  1 Profile ID  0 Placement : {0}:8",
+    ]
+
+
+def test_instances(smi, host):
+    h100(host)
+    done = smi("mig", "-lgi")
+    assert {len(line) for line in done.stdout.splitlines()} == {59}
+    assert [line.split()[1:7] for line in done.stdout.splitlines() if "MIG" in line] == [
+        ["1", "MIG", "3g.40gb", "9", "2", "4:4"], ["1", "MIG", "1g.10gb", "19", "7", "0:1"],
+    ]
+    done = smi("mig", "-lci", "-gi", "2")
+    assert {len(line) for line in done.stdout.splitlines()} == {72}
+    assert [line.split()[3:8] for line in done.stdout.splitlines() if "MIG" in line] == [
+        ["MIG", "1c.3g.40gb", "0", "0", "0:1"], ["MIG", "2c.3g.40gb", "1", "1", "1:2"],
+    ]
+    done = smi("mig", "-lcip", "-gi", "7")
+    assert {len(line) for line in done.stdout.splitlines()} == {88}
+    assert [line.split()[3:7] for line in done.stdout.splitlines() if "MIG" in line] == [["MIG", "1g.10gb", "0*", "0/1"]]
+
+
+def test_no_instances(smi, host):
+    h100(host, "".join(line + "\n" for line in H100.splitlines() if not line.startswith(("gi", "ci"))))
+    for option, what in (("-lgi", "GPU"), ("-dgi", "GPU"), ("-lci", "compute"), ("-dci", "compute")):
+        done = smi("mig", option)
+        assert (done.returncode, done.stdout) == (6, f"No {what} instances found: Not Found\n")
+
+
+def test_mode_is_queried_and_a_pending_change_is_marked(smi, host):
+    h100(host, H100.replace("mig 1 1 1 0", "mig 1 0 1 1"))
+    assert smi("--query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending", CSV).stdout.splitlines() == [
+        "00000000:67:00.0, [N/A], [N/A]", "00000000:E8:00.0, Disabled, Enabled",
+    ]
+    assert "Disabled* |" in smi().stdout
+    text = re.sub(r" +", " ", smi("-q", "-i", "1").stdout)
+    assert " MIG Mode\n Current : Disabled\n Pending : Enabled\n" in text
+
+
+def test_devices_are_listed_under_their_gpu(smi, host):
+    h100(host)
+    lines = smi("-L").stdout.splitlines()
+    assert [line.split("(")[0] for line in lines[2:]] == ["  MIG 1c.3g.40gb  Device  0: ", "  MIG 2c.3g.40gb  Device  1: ", "  MIG 1g.10gb     Device  2: "]
+
+
+def test_mixed_sizes_are_told(smi, host):
+    text = re.sub(r" +", " ", smi("-q", "-i", "0").stdout)
+    assert " Heterogeneous Time-Slice Sizes : Supported\n" in text and " vGPU Heterogeneous Mode : Disabled\n" in text
+    h100(host)
+    text = re.sub(r" +", " ", smi("-q", "-i", "1").stdout)
+    assert " Heterogeneous Time-Slice Sizes : N/A\n" in text and " vGPU Heterogeneous Mode : N/A\n" in text
+
+
+def test_creatable_types_in_the_other_format(smi, host):
+    for vf, text in (("0000:67:00.4", ""), ("0000:67:00.5", "NVIDIA A40-1Q 557\nNVIDIA A40-2Q 558\n")):
+        shutil.rmtree(host.root / "sys/bus/pci/devices" / vf / "mdev_supported_types")
+        put(host.root, f"sys/bus/pci/devices/{vf}/nvidia/creatable_vgpu_types", text)
+    assert smi("vgpu", "-c", "-i", "0").stdout == "GPU 00000000:67:00.0\n    NVIDIA A40-1Q\n    NVIDIA A40-2Q\n\n"
+
+
+def test_type_of_a_gpu_instance_names_its_profile(smi, host):
+    put(host.root, f"sys/bus/pci/devices/{host.SECOND}/device", "0x2bb5\n")
+    text = smi("vgpu", "-s", "-v", "-i", "1").stdout
+    block = next(b for b in text.split("    vGPU Type ID") if "DC-1-12Q\n" in b)
+    assert "        GPU Instance Profile ID           : 47\n" in block and "        Max Instances Per GI              : 2\n" in block

@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 #include <linux/module.h>
 #include "nv.h"
+#include "nv-compat.h"
 
 #define NV_MAJOR	195
 #define NV_CTL_MINOR	255
@@ -15,7 +16,7 @@ MODULE_PARM_DESC(fault_unbind_lock, "bit n: the unbindLock of the GPU with devic
 
 static struct class *nv_class;
 
-static void enable_work(struct work_struct *w)
+static void enable_vfs(struct work_struct *w)
 {
 	struct nv_gpu *g = container_of(w, struct nv_gpu, enable.work);
 
@@ -40,9 +41,11 @@ struct nv_gpu *nv_gpu_of(struct pci_dev *pf)
 	g = kzalloc(sizeof(*g), GFP_KERNEL | __GFP_NOFAIL);
 	strscpy(g->bdf, pci_name(pf), sizeof(g->bdf));
 	g->minor = minor;
-	g->model = nv_model_of(pf->device);
+	g->model = nv_model_of(pf);
 	mutex_init(&g->lock);
-	INIT_DELAYED_WORK(&g->enable, enable_work);
+	INIT_LIST_HEAD(&g->vgpus);
+	nv_mig_init(g);
+	INIT_DELAYED_WORK(&g->enable, enable_vfs);
 	list_add_tail(&g->node, &nv_gpus);
 	return g;
 }
@@ -53,6 +56,7 @@ void nv_gpus_free(void)
 
 	list_for_each_entry_safe(g, n, &nv_gpus, node) {
 		cancel_delayed_work_sync(&g->enable);
+		nv_mig_wipe(g);
 		kfree(g);
 	}
 }
@@ -151,7 +155,7 @@ static int node_release(struct inode *inode, struct file *f)
 
 static const struct file_operations node_ops = { .owner = THIS_MODULE, .open = node_open, .release = node_release };
 
-static char *node_mode(struct device *dev, umode_t *mode)
+static char *node_mode(NV_DEVNODE_CONST struct device *dev, umode_t *mode)
 {
 	if (mode)
 		*mode = 0666;
@@ -164,7 +168,7 @@ int nv_chardev_init(void)
 
 	if (rc)
 		return rc;
-	nv_class = class_create(THIS_MODULE, "nvidia");
+	nv_class = nv_class_create("nvidia");
 	if (IS_ERR(nv_class)) {
 		unregister_chrdev(NV_MAJOR, "nvidia");
 		return PTR_ERR(nv_class);

@@ -7,7 +7,9 @@
  * Modelled from public sources (the published kernel interface layer, vendor documentation,
  * field logs); nothing of NVIDIA's is in it.
  */
+#include <linux/dmi.h>
 #include <linux/module.h>
+#include <linux/version.h>
 #include "nv.h"
 
 DEFINE_MUTEX(nv_lock);
@@ -22,12 +24,15 @@ MODULE_PARM_DESC(NVreg_RegistryDwords, "shown in /proc/driver/nvidia/params, as 
 int nv_sriov_sysfs;
 module_param_named(sriov_sysfs, nv_sriov_sysfs, int, 0444);
 MODULE_PARM_DESC(sriov_sysfs, "0: no .sriov_configure, as the published driver, VFs come through pci-pf-stub; 1: accepts sriov_numvfs");
-int nv_vendor_vfio;
+int nv_vendor_vfio = -1;
 module_param_named(vendor_vfio, nv_vendor_vfio, int, 0444);
-MODULE_PARM_DESC(vendor_vfio, "1: VFs carry nvidia/creatable_vgpu_types and current_vgpu_type in place of mdev");
+MODULE_PARM_DESC(vendor_vfio, "1: VFs carry nvidia/creatable_vgpu_types and current_vgpu_type in place of mdev; -1: from kernel 6.8 on");
+int nv_creatable_format;
+module_param_named(creatable_format, nv_creatable_format, int, 0644);
+MODULE_PARM_DESC(creatable_format, "lines of creatable_vgpu_types: 0 '557   : NVIDIA A40-1Q' under a header, 1 'NVIDIA A40-1Q 557'");
 int nv_heterogeneous;
 module_param_named(heterogeneous, nv_heterogeneous, int, 0644);
-MODULE_PARM_DESC(heterogeneous, "1: vGPUs of different framebuffer sizes may share a GPU");
+MODULE_PARM_DESC(heterogeneous, "1: mixed-size mode on all GPUs that have it, whatever nvidia-smi vgpu -shm says");
 int nv_foreign_parents;
 module_param_named(foreign_parents, nv_foreign_parents, int, 0644);
 MODULE_PARM_DESC(foreign_parents, "1: VFs that sit under another driver become mdev parents too, so that vfio-pci-575 directories occur");
@@ -40,9 +45,29 @@ int nv_fault_create_silent;
 module_param_named(fault_create_silent, nv_fault_create_silent, int, 0644);
 MODULE_PARM_DESC(fault_create_silent, "1: create reports success, no vGPU appears");
 
+/* SMBIOS OEM strings "nvidia.NAME=NUMBER": what the machine is to be, unless a module parameter says otherwise. */
+static int __init read_machine(void)
+{
+	const struct dmi_device *d = NULL;
+	int vendor = LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0);
+
+	while ((d = dmi_find_device(DMI_DEV_TYPE_OEM_STRING, NULL, d))) {
+		if (strncmp(d->name, "nvidia.", 7))
+			continue;
+		if (sscanf(d->name, "nvidia.vendor_vfio=%d", &vendor) != 1 &&
+		    sscanf(d->name, "nvidia.creatable_format=%d", &nv_creatable_format) != 1) {
+			pr_err("nvidia: the machine's setting \"%s\" is not understood\n", d->name);
+			return -EINVAL;
+		}
+	}
+	if (nv_vendor_vfio < 0)
+		nv_vendor_vfio = vendor;
+	return 0;
+}
+
 static int __init nv_init(void)
 {
-	int rc = nv_procfs_init();
+	int rc = read_machine() ?: nv_procfs_init();
 
 	if (rc)
 		return rc;

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
-/* The mdev framework: each VF of a bound GPU is a parent, each vGPU a VFIO device without a GPU behind it. */
+/*
+ * The mdev framework: each VF of a bound GPU is a parent (the PF, where there is no SR-IOV vGPU), each vGPU a VFIO
+ * device without a GPU behind it.
+ */
 #include <linux/delay.h>
 #include <linux/kprobes.h>
 #include <linux/module.h>
 #include <linux/vfio.h>
 #include "nv.h"
+#include "nv-compat.h"
 
 static int fault_types_ms;
 module_param(fault_types_ms, int, 0644);
@@ -19,7 +23,7 @@ MODULE_PARM_DESC(fault_remove_ms, "removal of a device blocks this long (ms)");
 
 struct vgpu {
 	struct vfio_device vdev;
-	struct nv_vf *vf;
+	struct nv_vgpu own;
 	char params[256];
 };
 
@@ -38,44 +42,27 @@ static int vgpu_init(struct vfio_device *vdev)
 	return 0;
 }
 
-static void vgpu_release(struct vfio_device *vdev)
-{
-	vfio_free_device(vdev);
-}
-
 static int vgpu_open(struct vfio_device *vdev)
 {
-	struct nv_vf *v = container_of(vdev, struct vgpu, vdev)->vf;
-	int rc = nv_gpu_get(v->gpu);
+	struct vgpu *u = container_of(vdev, struct vgpu, vdev);
+	int rc = nv_gpu_get(u->own.vf->gpu);
 
 	if (!rc)
-		v->open++;
+		u->own.open++;
 	return rc;
 }
 
 static void vgpu_close(struct vfio_device *vdev)
 {
-	struct nv_vf *v = container_of(vdev, struct vgpu, vdev)->vf;
+	struct vgpu *u = container_of(vdev, struct vgpu, vdev);
 
-	v->open--;
-	nv_gpu_put(v->gpu);
-}
-
-static long vgpu_ioctl(struct vfio_device *vdev, unsigned int cmd, unsigned long arg)
-{
-	struct vfio_device_info info = {
-		.argsz = sizeof(info), .flags = VFIO_DEVICE_FLAGS_PCI,
-		.num_regions = VFIO_PCI_NUM_REGIONS, .num_irqs = VFIO_PCI_NUM_IRQS,
-	};
-
-	if (cmd != VFIO_DEVICE_GET_INFO)
-		return -ENOTTY;		/* no guest can use it: there is no GPU */
-	return copy_to_user((void __user *)arg, &info, offsetofend(struct vfio_device_info, num_irqs)) ? -EFAULT : 0;
+	u->own.open--;
+	nv_gpu_put(u->own.vf->gpu);
 }
 
 static const struct vfio_device_ops vgpu_ops = {
-	.name = "nvidia-vgpu-vfio", .init = vgpu_init, .release = vgpu_release,
-	.open_device = vgpu_open, .close_device = vgpu_close, .ioctl = vgpu_ioctl,
+	.name = "nvidia-vgpu-vfio", .init = vgpu_init, .open_device = vgpu_open, .close_device = vgpu_close, .ioctl = nv_vfio_ioctl,
+	NV_VFIO_EMULATED,
 };
 
 static int vgpu_probe(struct mdev_device *mdev)
@@ -86,37 +73,35 @@ static int vgpu_probe(struct mdev_device *mdev)
 
 	if (nv_fault_create)
 		return -abs(nv_fault_create);
-	rc = nv_claim(v, type_of(mdev->type), dev_name(&mdev->dev));
-	if (rc)
-		return rc;
 	u = vfio_alloc_device(vgpu, vdev, &mdev->dev, &vgpu_ops);
-	if (IS_ERR(u)) {
-		nv_unclaim(v);
+	if (IS_ERR(u))
 		return PTR_ERR(u);
-	}
-	u->vf = v;
+	rc = nv_claim(&u->own, v, type_of(mdev->type), dev_name(&mdev->dev));
+	if (rc)
+		goto put;
 	rc = vfio_register_emulated_iommu_dev(&u->vdev);
-	if (rc) {
-		vfio_put_device(&u->vdev);
-		nv_unclaim(v);
-		return rc;
-	}
+	if (rc)
+		goto unclaim;
 	dev_set_drvdata(&mdev->dev, u);
 	if (fault_vanish_ms)
 		schedule_delayed_work(&v->vanish, msecs_to_jiffies(fault_vanish_ms));
 	return 0;
+unclaim:
+	nv_unclaim(&u->own);
+put:
+	vfio_put_device(&u->vdev);
+	return rc;
 }
 
 static void vgpu_remove(struct mdev_device *mdev)
 {
 	struct vgpu *u = dev_get_drvdata(&mdev->dev);
-	struct nv_vf *v = u->vf;
 
 	if (fault_remove_ms)
 		msleep(fault_remove_ms);
 	vfio_unregister_group_dev(&u->vdev);	/* waits until no process has it open */
+	nv_unclaim(&u->own);
 	vfio_put_device(&u->vdev);
-	nv_unclaim(v);
 }
 
 static unsigned int vgpu_available(struct mdev_type *mt)
@@ -125,7 +110,7 @@ static unsigned int vgpu_available(struct mdev_type *mt)
 	unsigned int n;
 
 	mutex_lock(&v->gpu->lock);
-	n = !v->cur && nv_fits(v->gpu, type_of(mt));
+	n = nv_room(v, type_of(mt));
 	mutex_unlock(&v->gpu->lock);
 	return n;
 }
@@ -135,7 +120,7 @@ static ssize_t vgpu_description(struct mdev_type *mt, char *buf)
 	const struct nv_type *t = type_of(mt);
 
 	return sysfs_emit(buf, "num_heads=%d, frl_config=%d, framebuffer=%dM, max_resolution=%s, max_instance=%d\n",
-			  t->heads, t->frl, t->fb_gib * 1024, t->res, t->max);
+			  t->heads, t->frl, t->fb_mib, t->res, t->max);
 }
 
 static ssize_t vgpu_params_show(struct device *dev, struct device_attribute *a, char *buf)
@@ -177,7 +162,7 @@ static void register_parent(struct nv_vf *v)	/* nv_lock held */
 {
 	int i, n = v->gpu->model->ntypes;
 
-	if (nv_vendor_vfio || !n || v->registered || !v->gpu->bound)
+	if (v->vendor || !n || v->registered || !v->gpu->bound)
 		return;
 	for (i = 0; i < n; i++) {
 		/* a second registration needs pristine kobjects */

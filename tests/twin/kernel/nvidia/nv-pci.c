@@ -39,6 +39,7 @@ struct nv_vf *nv_vf_add(struct pci_dev *pdev, bool foreign)
 	v->pdev = pdev;
 	v->foreign = foreign;
 	v->gpu = nv_gpu_of(pci_physfn(pdev));
+	v->vendor = nv_vendor_vfio && v->gpu->model->sriov_vgpu;
 	nv_mdev_prepare(v);
 	list_add_tail(&v->node, &nv_vfs);
 known:
@@ -55,16 +56,19 @@ void nv_vf_del(struct nv_vf *v)
 	nv_mdev_unregister(v);
 	list_del(&v->node);
 	mutex_unlock(&nv_lock);
-	nv_unclaim(v);
+	nv_unclaim(&v->own);
 	kfree(v);
 }
 
 static int vf_probe(struct pci_dev *pdev)
 {
-	struct iommu_group *group = iommu_group_get(&pdev->dev);
+	struct iommu_group *group;
 	struct nv_vf *v;
 	int rc;
 
+	if (!nv_model_of(pci_physfn(pdev))->sriov_vgpu && nv_model_of(pci_physfn(pdev))->ntypes)
+		return -ENODEV;
+	group = iommu_group_get(&pdev->dev);
 	if (!group) {
 		pr_err("NVRM: Aborting probe for VF %s since IOMMU is not present on the system.\n", pci_name(pdev));
 		return -1;
@@ -74,7 +78,7 @@ static int vf_probe(struct pci_dev *pdev)
 	if (!v)
 		return -ENOMEM;
 	pci_set_drvdata(pdev, v);
-	rc = nv_vendor_vfio ? device_add_group(&pdev->dev, &nv_vendor_group) : 0;
+	rc = v->vendor ? nv_vendor_add(v) : 0;
 	if (rc)
 		nv_vf_del(v);
 	return rc;
@@ -82,9 +86,11 @@ static int vf_probe(struct pci_dev *pdev)
 
 static void vf_remove(struct pci_dev *pdev)
 {
-	if (nv_vendor_vfio)
-		device_remove_group(&pdev->dev, &nv_vendor_group);
-	nv_vf_del(pci_get_drvdata(pdev));
+	struct nv_vf *v = pci_get_drvdata(pdev);
+
+	if (v->vendor)
+		nv_vendor_del(v);
+	nv_vf_del(v);
 }
 
 static int pf_probe(struct pci_dev *pdev)
@@ -113,16 +119,26 @@ static int pf_probe(struct pci_dev *pdev)
 		if (v->gpu == g)
 			nv_mdev_want(v);
 	mutex_unlock(&nv_lock);
+	if (!g->model->sriov_vgpu && g->model->ntypes)
+		nv_vf_add(pdev, false);		/* vGPUs are made on the PF itself */
 	nv_procfs_add(g);
 	nv_chardev_add(g);
 	nv_foreign_scan(pdev);
 	return 0;
 }
 
+/* Leaving the driver, as for sriov-manage, costs the GPU its instances and its mixed-size mode. */
+static void wipe(struct nv_gpu *g)
+{
+	mutex_lock(&g->lock);
+	nv_mig_wipe(g);
+	mutex_unlock(&g->lock);
+}
+
 static void pf_remove(struct pci_dev *pdev)
 {
 	struct nv_gpu *g = pci_get_drvdata(pdev);
-	struct nv_vf *v;
+	struct nv_vf *v, *own = NULL;
 
 	cancel_delayed_work(&g->enable);
 	nv_gpu_drain(g);
@@ -130,9 +146,16 @@ static void pf_remove(struct pci_dev *pdev)
 	nv_procfs_del(g);
 	mutex_lock(&nv_lock);
 	list_for_each_entry(v, &nv_vfs, node)
-		if (v->gpu == g)
+		if (v->gpu == g) {
 			nv_mdev_unregister(v);
+			nv_unclaim(&v->own);
+			if (v->pdev == pdev)
+				own = v;
+		}
 	mutex_unlock(&nv_lock);
+	if (own)
+		nv_vf_del(own);
+	wipe(g);
 	pci_disable_device(pdev);
 }
 
@@ -160,11 +183,12 @@ int nv_sriov_configure(struct pci_dev *pdev, int n)
 	if (fault_sriov_ms)
 		msleep(fault_sriov_ms);
 	if (!n) {
-		if (g->count) {
-			pci_err(pdev, "NVRM: %d vGPU(s) in use, VFs stay enabled\n", g->count);
+		if (!list_empty(&g->vgpus)) {
+			pci_err(pdev, "NVRM: vGPUs are in use, VFs stay enabled\n");
 			return -EBUSY;
 		}
 		pci_disable_sriov(pdev);
+		wipe(g);
 		return 0;
 	}
 	n -= min(n - 1, fault_sriov_fewer);
@@ -186,4 +210,5 @@ MODULE_DEVICE_TABLE(pci, nv_ids);
 
 struct pci_driver nv_driver = {
 	.name = "nvidia", .id_table = nv_ids, .probe = nv_probe, .remove = nv_remove,
+	.driver_managed_dma = true,	/* as VFIO demands of the drivers of what it hands out */
 };

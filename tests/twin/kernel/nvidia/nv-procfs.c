@@ -2,10 +2,11 @@
 // SPDX-FileCopyrightText: The vgpu.kvm authors
 /*
  * /proc/driver/nvidia: version, params, gpus/<address>/{information,unbindLock} as NVIDIA's
- * driver has them, and gpus/<address>/vgpus, which is ours: the driver's own view for our
- * nvidia-smi, where NVIDIA's asks through ioctls.
+ * driver has them, and gpus/<address>/{vgpus,twin}, which are ours: the driver's own view
+ * for our nvidia-smi, where NVIDIA's asks through ioctls.
  */
 #include <linux/crc32.h>
+#include <linux/ctype.h>
 #include <linux/proc_fs.h>
 #include <linux/seq_file.h>
 #include <linux/uaccess.h>
@@ -37,13 +38,17 @@ void nv_gpu_uuid(struct nv_gpu *g, char *buf, size_t n)
 static int information_show(struct seq_file *s, void *unused)
 {
 	struct nv_gpu *g = s->private;
-	char uuid[48];
+	char uuid[48], lower[24];
+	int i;
 
 	nv_gpu_uuid(g, uuid, sizeof(uuid));
 	seq_printf(s, "Model: \t\t %s\n", g->model->name);
 	seq_printf(s, "IRQ:   \t\t %d\n", g->pdev->irq);
 	seq_printf(s, "GPU UUID: \t %s\n", uuid);
-	seq_puts(s, "Video BIOS: \t 94.02.5c.00.03\n");
+	for (i = 0; i < sizeof(lower) - 1 && g->model->vbios[i]; i++)
+		lower[i] = tolower(g->model->vbios[i]);
+	lower[i] = 0;
+	seq_printf(s, "Video BIOS: \t %s\n", lower);
 	seq_puts(s, "Bus Type: \t PCIe\n");
 	seq_puts(s, "DMA Size: \t 47 bits\n");
 	seq_puts(s, "DMA Mask: \t 0x7fffffffffff\n");
@@ -54,21 +59,47 @@ static int information_show(struct seq_file *s, void *unused)
 	return 0;
 }
 
-/* "<VF> <uuid, or - for vendor-specific VFIO> <type id> <open count>" for each vGPU */
+/* "<function> <uuid, or - for vendor-specific VFIO> <type id> <open count>" for each vGPU */
 static int vgpus_show(struct seq_file *s, void *unused)
 {
 	struct nv_gpu *g = s->private;
-	struct nv_vf *v;
+	struct nv_vgpu *u;
 
-	mutex_lock(&nv_lock);
 	mutex_lock(&g->lock);
-	list_for_each_entry(v, &nv_vfs, node)
-		if (v->gpu == g && v->cur)
-			seq_printf(s, "%s %s %s %d\n", pci_name(v->pdev), v->uuid, v->cur->id, v->open);
+	list_for_each_entry(u, &g->vgpus, node)
+		seq_printf(s, "%s %s %s %d\n", pci_name(u->vf->pdev), u->uuid, u->type->id, u->open);
 	mutex_unlock(&g->lock);
-	mutex_unlock(&nv_lock);
 	return 0;
 }
+
+static int twin_show(struct seq_file *s, void *unused)
+{
+	nv_mig_show(s, s->private);
+	return 0;
+}
+
+static int twin_open(struct inode *inode, struct file *f)
+{
+	return single_open(f, twin_show, pde_data(inode));
+}
+
+static ssize_t twin_write(struct file *f, const char __user *ubuf, size_t n, loff_t *pos)
+{
+	char line[64];
+	int rc;
+
+	if (n >= sizeof(line))
+		return -EINVAL;
+	if (copy_from_user(line, ubuf, n))
+		return -EFAULT;
+	line[n] = 0;
+	rc = nv_mig_command(pde_data(file_inode(f)), line);
+	return rc ?: n;
+}
+
+static const struct proc_ops twin_ops = {
+	.proc_open = twin_open, .proc_read = seq_read, .proc_lseek = seq_lseek, .proc_write = twin_write, .proc_release = single_release,
+};
 
 /* The write is remembered in the open file and takes effect when that is closed. */
 enum { ASKED_NOTHING, ASKED_UNLOCK, ASKED_LOCK };
@@ -130,6 +161,7 @@ void nv_procfs_add(struct nv_gpu *g)
 		return;
 	proc_create_single_data("information", 0444, g->proc, information_show, g);
 	proc_create_single_data("vgpus", 0444, g->proc, vgpus_show, g);
+	proc_create_data("twin", 0644, g->proc, &twin_ops, g);
 	proc_create_data("unbindLock", 0644, g->proc, &unbind_lock_ops, g);
 }
 

@@ -1,74 +1,126 @@
 // SPDX-License-Identifier: GPL-2.0
 // SPDX-FileCopyrightText: The vgpu.kvm authors
-/* vGPU types of each GPU model, and the rules of what still fits on a GPU. */
+/* The rules of which vGPU still fits on a GPU.  The tables of types are in nv-models.c. */
 #include "nv.h"
 
-#define T(i, n, fb, h, f, r, m) { #i, "NVIDIA A40-" n, fb, h, f, r, m }
-static const struct nv_type a40[] = {
-	T(555, "1B", 1, 4, 45, "5120x2880", 32), T(556, "2B", 2, 4, 45, "5120x2880", 24),
-	T(557, "1Q", 1, 4, 60, "5120x2880", 32), T(558, "2Q", 2, 4, 60, "7680x4320", 24),
-	T(559, "3Q", 3, 4, 60, "7680x4320", 16), T(560, "4Q", 4, 4, 60, "7680x4320", 12),
-	T(561, "6Q", 6, 4, 60, "7680x4320", 8), T(562, "8Q", 8, 4, 60, "7680x4320", 6),
-	T(563, "12Q", 12, 4, 60, "7680x4320", 4), T(564, "16Q", 16, 4, 60, "7680x4320", 3),
-	T(565, "24Q", 24, 4, 60, "7680x4320", 2), T(566, "48Q", 48, 4, 60, "7680x4320", 1),
-	T(567, "1A", 1, 1, 60, "1280x1024", 32), T(568, "2A", 2, 1, 60, "1280x1024", 24),
-	T(569, "3A", 3, 1, 60, "1280x1024", 16), T(570, "4A", 4, 1, 60, "1280x1024", 12),
-	T(571, "6A", 6, 1, 60, "1280x1024", 8), T(572, "8A", 8, 1, 60, "1280x1024", 6),
-	T(573, "12A", 12, 1, 60, "1280x1024", 4), T(574, "16A", 16, 1, 60, "1280x1024", 3),
-	T(575, "24A", 24, 1, 60, "1280x1024", 2), T(576, "48A", 48, 1, 60, "1280x1024", 1),
-};
-
-static const struct nv_model models[] = {
-	{ 0x2235, "NVIDIA A40", 48, a40, ARRAY_SIZE(a40) },
-	{ 0, "NVIDIA Graphics Device", 16, NULL, 0 },	/* any other: no vGPU */
-};
-
-const struct nv_model *nv_model_of(u16 device)
+const struct nv_model *nv_model_of(struct pci_dev *pf)
 {
-	const struct nv_model *m = models;
+	const struct nv_model *m = nv_models;
 
-	while (m->device && m->device != device)
+	while (m->device && (m->device != pf->device || (m->subsystem && m->subsystem != pf->subsystem_device)))
 		m++;
 	return m;
 }
 
-bool nv_fits(struct nv_gpu *g, const struct nv_type *t)
+bool nv_mixed(struct nv_gpu *g)
 {
-	if (g->count >= t->max || g->used + t->fb_gib > g->model->fb_gib)
-		return false;
-	return nv_heterogeneous || !g->count || g->size == t->fb_gib;
+	return g->model->mixed_sizes && !g->mig && (g->mixed || nv_heterogeneous);
 }
 
-int nv_claim(struct nv_vf *v, const struct nv_type *t, const char *uuid)
+/* The first free stretch of the framebuffer; @room: how many of that size all stretches take. */
+static int first_stretch(struct nv_gpu *g, int size, int *room)
+{
+	int at = 0, first = -1, next;
+	struct nv_vgpu *u, *nearest;
+
+	*room = 0;
+	do {
+		nearest = NULL;
+		list_for_each_entry(u, &g->vgpus, node)
+			if (!u->gi && u->start >= at && (!nearest || u->start < nearest->start))
+				nearest = u;
+		next = nearest ? nearest->start : g->model->fb_mib;
+		if (next - at >= size && first < 0)
+			first = at;
+		*room += (next - at) / size;
+		if (nearest)
+			at = nearest->start + nearest->type->fb_mib;
+	} while (nearest);
+	return first;
+}
+
+/* How many more of the type; and where the next one goes. */
+static int find_place(struct nv_gpu *g, const struct nv_type *t, struct nv_gi **gi, int *start)
+{
+	int room, same = 0, all = 0;
+	struct nv_vgpu *u;
+	bool other = false;
+
+	list_for_each_entry(u, &g->vgpus, node) {
+		all++;
+		same += u->type == t;
+		other |= u->type->fb_mib != t->fb_mib;
+	}
+	*gi = NULL;
+	*start = 0;
+	if ((t->profile >= 0) != g->mig)
+		return 0;
+	if (g->mig)
+		*gi = nv_gi_for(g, t, &room);
+	else if (other && !nv_mixed(g))
+		return 0;
+	else
+		*start = first_stretch(g, t->fb_mib, &room);
+	return max(0, min(room, t->max - (g->mig || nv_mixed(g) ? same : all)));
+}
+
+static int on_function(struct nv_vf *v)
+{
+	struct nv_vgpu *u;
+	int n = 0;
+
+	list_for_each_entry(u, &v->gpu->vgpus, node)
+		n += u->vf == v;
+	return n;
+}
+
+int nv_room(struct nv_vf *v, const struct nv_type *t)
+{
+	struct nv_gi *gi;
+	int start, n;
+
+	if (v->pdev->is_virtfn && on_function(v))
+		return 0;
+	n = find_place(v->gpu, t, &gi, &start);
+	return v->pdev->is_virtfn ? min(n, 1) : n;
+}
+
+int nv_claim(struct nv_vgpu *u, struct nv_vf *v, const struct nv_type *t, const char *uuid)
 {
 	struct nv_gpu *g = v->gpu;
-	int rc = 0;
+	int rc = 0, room;
 
 	if (!nv_gpu_alive(g))
 		return -EIO;
 	mutex_lock(&g->lock);
-	if (v->cur || !nv_fits(g, t)) {
+	if ((t->profile >= 0) != g->mig || (g->mig && !nv_gi_for(g, t, &room))) {
+		pr_err("NVRM: Failed to add vgpu create request: 0x38\n");	/* no GPU instance for it */
+		rc = -EIO;
+	} else if (!nv_room(v, t)) {
 		rc = -ENOSPC;
 	} else {
-		v->cur = t;
-		strscpy(v->uuid, uuid, sizeof(v->uuid));
-		g->used += t->fb_gib;
-		g->size = t->fb_gib;
-		g->count++;
+		find_place(g, t, &u->gi, &u->start);
+		u->vf = v;
+		u->type = t;
+		u->open = 0;
+		strscpy(u->uuid, uuid, sizeof(u->uuid));
+		list_add_tail(&u->node, &g->vgpus);
 	}
 	mutex_unlock(&g->lock);
 	return rc;
 }
 
-void nv_unclaim(struct nv_vf *v)
+void nv_unclaim(struct nv_vgpu *u)
 {
-	struct nv_gpu *g = v->gpu;
+	struct nv_gpu *g;
 
+	if (!u->vf)
+		return;
+	g = u->vf->gpu;
 	mutex_lock(&g->lock);
-	if (v->cur) {
-		g->used -= v->cur->fb_gib;
-		g->count--;
-		v->cur = NULL;
-	}
+	if (u->type)
+		list_del(&u->node);
+	u->type = NULL;
+	u->gi = NULL;
 	mutex_unlock(&g->lock);
 }

@@ -13,24 +13,56 @@
 #include <linux/mdev.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
+#include <linux/seq_file.h>
+#include <linux/vfio.h>
 #include <linux/workqueue.h>
 
 #define NV_VERSION	"550.163.02"
-#define NV_MAX_TYPES	32
+#define NV_MAX_TYPES	48
+#define NV_MAX_SLICES	8
 
 struct nv_type {
 	const char *id, *name;
-	u8 fb_gib, heads, frl;
+	int fb_mib;
+	u8 heads, frl;
 	const char *res;
-	u8 max;			/* vGPUs of this type on one GPU */
+	int max;		/* vGPUs of this type on one GPU */
+	int profile;		/* of the GPU instance that it needs; -1: time-sliced */
+	int per_gi;
+};
+
+struct nv_profile {		/* of a GPU instance */
+	int id;
+	const char *name, *gib;
+	int units[6];		/* SM, CE, DEC, ENC, JPEG, OFA */
+	int memory_slices, compute_slices, max;
+	int nstarts, starts[NV_MAX_SLICES];
 };
 
 struct nv_model {
-	u16 device;		/* PCI id of the PF */
+	u16 device;		/* PCI id of the PF; 0: any other, no vGPU */
+	u16 subsystem;		/* 0: any */
 	const char *name;
-	u8 fb_gib;
+	int fb_mib;		/* what vGPUs share */
+	int memory_mib, watts;	/* what nvidia-smi shows */
+	const char *architecture, *vbios;
+	bool sriov_vgpu;	/* false: vGPUs are mdevs of the PF */
+	bool mixed_sizes;
 	const struct nv_type *types;
 	int ntypes;
+	const struct nv_profile *profiles;
+	int nprofiles;		/* 0: no MIG */
+	bool mig_needs_reset;
+	int memory_slices, compute_slices;
+};
+
+struct nv_gi {			/* a GPU instance */
+	struct list_head node;
+	int id;
+	const struct nv_profile *profile;
+	int start;
+	u8 ci[NV_MAX_SLICES];	/* compute slices of the compute instance with that id; 0: there is none */
+	u8 ci_start[NV_MAX_SLICES];
 };
 
 struct nv_gpu {			/* one per PF address ever seen; lives until the module goes */
@@ -43,32 +75,44 @@ struct nv_gpu {			/* one per PF address ever seen; lives until the module goes *
 	struct mutex lock;	/* everything below */
 	int usage;		/* open device nodes and open vGPUs */
 	bool unbind_locked;
-	int used, count, size;	/* GiB in use, vGPUs, their common size in equal-size mode */
+	struct list_head vgpus, gis;
+	bool mig, mig_pending, mixed;
 	struct proc_dir_entry *proc;
 	struct delayed_work enable;	/* fault_sriov_async_ms */
 	int enable_n;
 };
 
-struct nv_vf {
+struct nv_vgpu {		/* type: NULL while it is none */
+	struct list_head node;
+	struct nv_vf *vf;
+	const struct nv_type *type;
+	struct nv_gi *gi;
+	int start;		/* MiB of the GPU's framebuffer; of the GPU instance's, if it has one */
+	char uuid[40];
+	int open;
+};
+
+struct nv_vf {			/* a function that has vGPUs: a VF, or a PF without SR-IOV vGPU */
 	struct list_head node;
 	struct pci_dev *pdev;
 	struct nv_gpu *gpu;
 	bool foreign;		/* bound to another driver than this one */
 	bool registered;
-	const struct nv_type *cur;	/* the one vGPU of this VF */
-	char uuid[40];
-	int open;
-	char params[256];	/* vendor-specific VFIO only */
 	struct mdev_parent parent;
 	struct mdev_type type[NV_MAX_TYPES], *types[NV_MAX_TYPES];
 	struct delayed_work reg, vanish;
+	/* vendor-specific VFIO only */
+	bool vendor;
+	struct nv_vgpu own;
+	char params[256];
+	struct nv_vf_vfio *vfio;
 };
 
 extern struct mutex nv_lock;	/* the lists, and (un)registration of mdev parents */
 extern struct list_head nv_gpus, nv_vfs;
 
 /* nv-main.c: parameters that several parts read */
-extern int nv_sriov_sysfs, nv_vendor_vfio, nv_heterogeneous, nv_foreign_parents;
+extern int nv_sriov_sysfs, nv_vendor_vfio, nv_heterogeneous, nv_foreign_parents, nv_creatable_format;
 extern int nv_fault_create, nv_fault_create_silent;
 extern char *nv_registry_dwords;
 
@@ -85,11 +129,22 @@ void nv_chardev_add(struct nv_gpu *g);
 void nv_chardev_del(struct nv_gpu *g);
 void nv_gpus_free(void);
 
+/* nv-models.c, made from tests/twin/models */
+extern const struct nv_model nv_models[];
+
 /* nv-types.c */
-const struct nv_model *nv_model_of(u16 device);
-bool nv_fits(struct nv_gpu *g, const struct nv_type *t);	/* gpu->lock held */
-int nv_claim(struct nv_vf *v, const struct nv_type *t, const char *uuid);
-void nv_unclaim(struct nv_vf *v);
+const struct nv_model *nv_model_of(struct pci_dev *pf);
+int nv_room(struct nv_vf *v, const struct nv_type *t);	/* gpu->lock held */
+bool nv_mixed(struct nv_gpu *g);
+int nv_claim(struct nv_vgpu *u, struct nv_vf *v, const struct nv_type *t, const char *uuid);
+void nv_unclaim(struct nv_vgpu *u);
+
+/* nv-mig.c */
+void nv_mig_init(struct nv_gpu *g);
+void nv_mig_wipe(struct nv_gpu *g);		/* gpu->lock held */
+struct nv_gi *nv_gi_for(struct nv_gpu *g, const struct nv_type *t, int *room);	/* gpu->lock held */
+void nv_mig_show(struct seq_file *s, struct nv_gpu *g);
+int nv_mig_command(struct nv_gpu *g, char *line);
 
 /* nv-mdev.c */
 int nv_mdev_init(void);
@@ -110,7 +165,9 @@ void nv_foreign_exit(void);
 void nv_foreign_scan(struct pci_dev *pf);
 
 /* nv-vendor-vfio.c */
-extern const struct attribute_group nv_vendor_group;
+int nv_vendor_add(struct nv_vf *v);
+void nv_vendor_del(struct nv_vf *v);
+long nv_vfio_ioctl(struct vfio_device *vdev, unsigned int cmd, unsigned long arg);
 
 /* nv-procfs.c */
 int nv_procfs_init(void);

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Helpers of the tests that boot machines."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from twinlib import ssh, state
+
+TWIN = str(Path(__file__).resolve().parent.parent / "twin")
+
+# Opens a vGPU as a virtual machine does: container, group, device. Argument: an mdev's UUID or a VF's address.
+OPEN_VGPU = r"""
+import fcntl, os, struct, sys, time
+u = sys.argv[1]; bus = "pci" if u.count(":") else "mdev"; g = os.path.basename(os.readlink(f"/sys/bus/{bus}/devices/{u}/iommu_group"))
+c = os.open("/dev/vfio/vfio", os.O_RDWR); f = os.open("/dev/vfio/" + g, os.O_RDWR)
+fcntl.ioctl(f, 0x3B68, struct.pack("i", c)); fcntl.ioctl(c, 0x3B66, 1); fcntl.ioctl(f, 0x3B6A, bytearray(u.encode() + b"\0"))
+print("open", flush=True); time.sleep(60)
+"""
+
+# Shell words that the cases share.
+PRELUDE = r"""
+set -u
+D=/sys/bus/pci/devices
+smi() { nvidia-smi "$@"; echo "rc $?"; }
+vfs() { /usr/lib/nvidia/sriov-manage -e 0000:$1:00.0 > /dev/null; }
+no_vfs() { /usr/lib/nvidia/sriov-manage -d 0000:$1:00.0 > /dev/null; }
+mdevs() { ls /sys/bus/mdev/devices | wc -l; }
+nvfault() { echo $2 > /sys/module/nvidia/parameters/$1; }
+hold() {
+  modprobe vfio_iommu_type1; rm -f /tmp/opened; python3 /tmp/open.py $1 > /tmp/opened 2>&1 & held=$!
+  for i in $(seq 100); do [ -s /tmp/opened ] && break; sleep 0.1; done; tail -1 /tmp/opened
+}
+release() { kill $held; wait $held 2> /dev/null; }
+cat > /tmp/open.py <<'PY'
+""" + OPEN_VGPU + """PY
+exec 2>&1
+"""
+
+
+def up(name, *options):
+    """A quick twin of that name, made anew."""
+    subprocess.run([TWIN, "down", name], check=False, capture_output=True)
+    subprocess.run([TWIN, "up", name, "--tier", "quick", *options], check=True)
+    return state.load(name)
+
+
+def down(name):
+    """End it."""
+    subprocess.run([TWIN, "down", name], check=True)
+
+
+def sh(machine, script, timeout=120, prelude=PRELUDE):
+    """Run as root after the prelude; the lines of what it printed."""
+    done = subprocess.run(
+        [*ssh.argv(machine), "sudo bash -s"], input=prelude + script, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    return done.stdout.split("\n")[:-1]
