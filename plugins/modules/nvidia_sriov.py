@@ -75,8 +75,8 @@ gpus:
   elements: dict
   sample: [{address: "0000:e8:00.0", sriov_numvfs: 32, sriov_totalvfs: 32, vfs: ["0000:e8:00.4", "0000:e8:00.5"]}]
 without_types:
-  description: GPUs whose new VFs offer no vGPU types yet. Some releases of the driver want C(nvidia-vgpud) to run once more.
-  returned: when VFs were turned on
+  description: GPUs whose VFs were turned on now and offer no vGPU types yet. Some releases of the driver want C(nvidia-vgpud) to run once more.
+  returned: success
   type: list
   elements: str
   sample: []
@@ -118,11 +118,11 @@ def work(module, ctx):
         _module.assumed(module),
     )
     gpus = result.gpus
-    told = {}
+    without_types = []
     if result.steps and not module.check_mode:
         sriov.apply(ctx, result, params["timeout"])
         gpus = sriov.after(ctx, result.gpus)
-        told["without_types"] = sriov.without_types(gpus)
+        without_types = sriov.without_types(gpus)
     return {
         "changed": bool(result.steps),
         "actions": _module.sentences(result.steps),
@@ -137,7 +137,7 @@ def work(module, ctx):
             for gpu in gpus
         ],
         "without_sriov": result.skipped,
-        **told,
+        "without_types": without_types,
     }
 
 

@@ -29,7 +29,7 @@ exec chroot "$layers/root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HO
 
 @pytest.fixture(scope="module")
 def built():
-    return image.build()
+    return image.build(image.SYSTEMS["debian12"])
 
 
 @pytest.fixture
