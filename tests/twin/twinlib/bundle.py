@@ -80,4 +80,4 @@ def ready_disk(built: Build, iommu: str) -> Path:
             f"/boot/initrd.img-{built.kernel_version}": built.image / "start" / "bare" / "initrd",
         })
 
-    return cache.product(f"disk-ready-{iommu}", cache.digest(str(base), grub.name), make, f"disk: start ready, IOMMU {iommu}") / "disk.raw"
+    return cache.product(f"disk-ready-{iommu}", cache.digest([], str(base), grub.name), make, f"disk: start ready, IOMMU {iommu}") / "disk.raw"
