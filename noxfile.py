@@ -311,20 +311,27 @@ def life(session: nox.Session, steps: Steps) -> None:
         pytest(session, steps, "life", "tests/system", "-m", "life")
 
 
+def molecule_scenario(session: nox.Session, steps: Steps, scenario: str, *systems: str) -> None:
+    """Run one scenario, after building the machines of the *systems* that it boots."""
+    install(session, steps, "test")
+    collection(session)
+    for system in systems:
+        steps.run(f"twin build {system}", "tests/twin/twin", "build", "--quick", "--os", system)
+    if not steps.failed:
+        with session.chdir(ROOT / "extensions"):
+            steps.run(f"molecule {scenario}", "molecule", "test", "--scenario-name", scenario)
+
+
 @session_of("molecule", "test")
 def molecule(session: nox.Session, steps: Steps) -> None:
     """Take a whole twin through its life: create, check, converge, idempotence, power cut, verify, destroy."""
-    install(session, steps, "test")
-    collection(session)
-    steps.run("twin build", "tests/twin/twin", "build")
-    if steps.failed:
-        return
-    with session.chdir(ROOT / "extensions"):
-        scenarios = sorted(file.parent.name for file in (ROOT / "extensions" / "molecule").glob("*/molecule.yml"))
-        if not scenarios:
-            steps.record("molecule: no scenario in extensions/molecule", failed=1)
-        for scenario in scenarios:
-            steps.run(f"molecule {scenario}", "molecule", "test", "--scenario-name", scenario)
+    molecule_scenario(session, steps, "default", "debian12")
+
+
+@session_of("fleet", "test")
+def fleet(session: nox.Session, steps: Steps) -> None:
+    """One layout on hosts of both frameworks, with and without MIG, and on one that mixes GPUs; power cut, other layout, none."""
+    molecule_scenario(session, steps, "fleet", "debian12", "debian13")
 
 
 @session_of("demo", "test")

@@ -39,6 +39,8 @@ options:
       gpu:
         description:
           - The GPU or GPUs as V(all), a PCI address in any spelling, V(GPU-<uuid>) or a model such as V(A40).
+          - A known model that this host has none of is passed over, so that hosts with different GPUs can share one layout.
+            If nothing of the layout is for this host, that is an error.
         type: list
         elements: str
         required: true

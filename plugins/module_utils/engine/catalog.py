@@ -97,6 +97,11 @@ def model_names():
     return sorted({model.name for model in _MODELS.values()})
 
 
+def is_model(word):
+    """Whether a selector is the name of a model in the table, in any spelling."""
+    return any(same_model(name, word) for name in model_names())
+
+
 def same_model(name, other):
     """Whether two spellings name one model: NVIDIA A40, A40, rtx a6000, RTXA6000."""
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import uuid as uuids
 
-from . import address, vgpu_types
+from . import address, catalog, vgpu_types
 from .errors import EngineError, Trouble, raise_if_any
 
 
@@ -135,12 +135,16 @@ def by_gpu(entries, inventory):
     """Wishes per GPU address for each GPU that the layout names.
 
     A GPU named by its address takes the entries with its address only, one named by model those
-    with its model, and ``all`` is for the rest. Entries of the same kind add up.
+    with its model, and ``all`` is for the rest. Entries of the same kind add up. A model of the
+    table that this host has none of is left out, so that hosts with different GPUs can share a layout.
     """
-    wishes, rank, troubles = {}, {}, []
+    wishes, rank, troubles, absent = {}, {}, [], []
     for entry in entries:
         for word in entry.selectors:
             gpus, wrong = inventory.select([word])
+            if not gpus and _rank(word) == 2 and catalog.is_model(word):
+                absent.append(word)
+                continue
             for one in wrong:
                 one.device = one.device or entry.where
             troubles += wrong
@@ -157,6 +161,15 @@ def by_gpu(entries, inventory):
                     mine.mixed = mine.mixed or entry.mixed
                     if entry.mig is not None:
                         mine.mig = (mine.mig or []) + entry.mig
+    if absent and not wishes and not troubles:
+        troubles.append(
+            Trouble(
+                "the layout is for %s, and none of these is in this host, which has %s"
+                % (", ".join(absent), ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in inventory.gpus) or "no NVIDIA GPU"),
+                wanted="an entry for a GPU of this host",
+                code="unknown_gpu",
+            )
+        )
     given = {}
     for pf in sorted(wishes):
         for wish in wishes[pf]:

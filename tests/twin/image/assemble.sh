@@ -84,6 +84,9 @@ variant intel-off twin-acpi-intel.cpio " intel_iommu=off"
 variant amd-on twin-acpi-amd.cpio ""
 variant amd-off twin-acpi-amd.cpio " amd_iommu=off"
 variant none "" ""
+# a host whose IOMMU was turned on before: start state "ready"
+variant intel-pt twin-acpi-intel.cpio " intel_iommu=on iommu=pt"
+variant amd-pt twin-acpi-amd.cpio " iommu=pt"
 
 # --- GRUB's own files, as grub-install lays them out; the boot sectors are written with the disk
 mkdir -p "$tree/boot/grub/i386-pc"

@@ -65,3 +65,19 @@ def quick_disk(built: Build) -> Path:
 
     key = cache.digest([archive, paths.IMAGE / "install-driver.sh"], str(built.image), str(disk.SIZE_GIB))
     return cache.product("quick", key, make, "quick tier: the driver installed from the bundle") / "disk.raw"
+
+
+def ready_disk(built: Build, iommu: str) -> Path:
+    """The disk of a full twin that has the driver installed and the IOMMU on, as after the reboot of a first run."""
+    base = quick_disk(built)
+    grub = built.image / "grub" / (iommu if iommu == "none" else f"{iommu}-pt")
+
+    def make(folder: Path) -> None:
+        disk.copy(base, folder / "disk.raw")
+        disk.write_files(folder / "disk.raw", {
+            "/etc/default/grub": grub / "grub",
+            "/boot/grub/grub.cfg": grub / "grub.cfg",
+            f"/boot/initrd.img-{built.kernel_version}": built.image / "start" / "bare" / "initrd",
+        })
+
+    return cache.product(f"disk-ready-{iommu}", cache.digest(str(base), grub.name), make, f"disk: start ready, IOMMU {iommu}") / "disk.raw"

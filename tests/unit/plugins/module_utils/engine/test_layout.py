@@ -152,3 +152,16 @@ def test_predicted_places_are_those_that_come(make_host):
     real = planned(bare, [{"gpu": PF, "vgpus": [{"type": "A40-1Q", "count": 32}]}])
     assert [(one.slot.parent, one.uuid) for one in predicted.placed[PF]] == [(one.slot.parent, one.uuid) for one in real.placed[PF]]
     assert predicted.store_text == real.store_text
+
+
+def test_a_layout_is_shared_by_hosts_with_other_gpus(make_host):
+    shared = [{"gpu": ["L40S", "NVIDIA H100"], "vgpus": [{"type": "L40S-24Q"}]}, {"gpu": "A40", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
+    mine = planned(make_host().vfs_on(), shared)
+    assert [one.type.short for one in mine.placed[PF]] == ["A40-24Q", "A40-24Q"]
+    with pytest.raises(EngineError, match="the layout is for L40S, NVIDIA H100, and none of these is in this host, which has %s" % PF):
+        planned(make_host().vfs_on(), shared[:1])
+
+
+def test_a_model_that_nobody_knows_is_a_slip(make_host):
+    with pytest.raises(EngineError, match="no GPU answers to 'A400'"):
+        planned(make_host().vfs_on(), [{"gpu": "A400", "vgpus": []}, {"gpu": "A40", "vgpus": []}])
