@@ -7,7 +7,7 @@ from __future__ import annotations
 from ansible.module_utils.basic import AnsibleModule
 
 from .engine.context import Context
-from .engine.errors import EngineError, trouble
+from .engine.errors import EngineError, Trouble, trouble
 from .engine.lock import HostLock
 from .engine.steps import ApplyError
 
@@ -72,7 +72,8 @@ def run(argument_spec, work, reads_only=False, **kwargs):
     except EngineError as exc:
         module.fail_json(msg=str(exc), troubles=[one.as_dict() for one in exc.troubles])
     except PermissionError as exc:
-        module.fail_json(msg="%s. This module must run as root: set become: true." % exc)
+        wrong = Trouble(str(exc), remedy="This module must run as root: set become: true.", code="not_root")
+        module.fail_json(msg=str(wrong), troubles=[wrong.as_dict()])
     for text in result.pop("warnings", []):
         module.warn(text)
     module.exit_json(**result)

@@ -84,11 +84,10 @@ EXAMPLES = r"""
 RETURN = r"""
 actions:
   description: What was done, or would be done in check mode, in order.
-  returned: always
+  returned: success, failure midway
   type: list
   elements: str
   sample: ["install the vGPU host driver 550.163.02"]
-
 driver:
   description: The driver after the change.
   returned: success
@@ -99,6 +98,28 @@ reboot_required:
   returned: success
   type: bool
   sample: true
+not_done:
+  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  returned: failure midway
+  type: list
+  elements: str
+  sample:
+    - "uninstall the ordinary driver 550.163.01"
+    - "install the vGPU host driver 550.163.02 in place of 550.163.01"
+troubles:
+  description:
+    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
+      there is not always a remedy or something else that was wanted.
+    - Left out where Ansible itself refuses the options.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: no_uninstaller
+      device:
+      found: there is no /usr/bin/nvidia-uninstall, so the driver came by another way
+      wanted:
+      remedy: Remove its packages with apt or dnf, then run again.
 """
 
 import os

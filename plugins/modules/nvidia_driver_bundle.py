@@ -53,11 +53,10 @@ EXAMPLES = r"""
 RETURN = r"""
 actions:
   description: What was done, or would be done in check mode, in order.
-  returned: always
+  returned: success
   type: list
   elements: str
   sample: ["/var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: take it out of the bundle"]
-
 path:
   description: The package on the managed host.
   returned: success
@@ -68,6 +67,20 @@ version:
   returned: success
   type: str
   sample: 550.163.02
+troubles:
+  description:
+    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
+      there is not always a remedy or something else that was wanted.
+    - Left out where Ansible itself refuses the options.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: bundle_missing
+      device: /srv/nvidia/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
+      found: the bundle is not there
+      wanted: NVIDIA's zip, or a package out of it
+      remedy:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module

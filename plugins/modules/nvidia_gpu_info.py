@@ -163,6 +163,20 @@ problems:
       wanted: 32 VFs
       remedy: Turn them on (role sriov or module nvidia_sriov).
       severity: error
+troubles:
+  description:
+    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
+      there is not always a remedy or something else that was wanted.
+    - Left out where Ansible itself refuses the options.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: error
+      device: /etc/modprobe.d/local.conf
+      found: "it can't be read: Is a directory"
+      wanted:
+      remedy:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module

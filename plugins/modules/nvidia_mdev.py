@@ -90,17 +90,39 @@ EXAMPLES = r"""
 RETURN = r"""
 actions:
   description: What was done, or would be done in check mode, in order.
-  returned: always
+  returned: success, failure midway
   type: list
   elements: str
   sample: ["0000:67:00.4: create A40-24A (3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11)"]
-
 devices:
   description: The devices that are present, as they are now or would be.
   returned: success
   type: list
   elements: dict
   sample: [{uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11, parent: "0000:67:00.4", type: A40-24A}]
+not_done:
+  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  returned: failure midway
+  type: list
+  elements: str
+  sample:
+    - "0000:e8:00.4: create A40-8Q (b22f6b64-45e1-5c2c-b6e6-003412502047)"
+troubles:
+  description:
+    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
+      there is not always a remedy or something else that was wanted.
+    - Left out where Ansible itself refuses the options.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: create_failed
+      device: "0000:e8:00.4"
+      found: >-
+        creating A40-8Q as b22f6b64-45e1-5c2c-b6e6-003412502047 failed: writing 'b22f6b64-45e1-5c2c-b6e6-003412502047' to it failed with EIO:
+        the driver failed; 'dmesg' has its own words
+      wanted:
+      remedy: Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module

@@ -117,7 +117,7 @@ EXAMPLES = r"""
 RETURN = r"""
 actions:
   description: What was done, or would be done in check mode, in order.
-  returned: always
+  returned: success, failure midway
   type: list
   elements: str
   sample: ["0000:17:00.0: turn MIG mode on"]
@@ -134,11 +134,28 @@ without_mig:
   elements: dict
   sample: [{gpu: "0000:e8:00.0", reason: A40 has no MIG}]
 not_done:
-  description: Steps that were not done, when the module failed midway.
-  returned: failure
+  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  returned: failure midway
   type: list
   elements: str
-  sample: []
+  sample:
+    - "0000:e8:00.0: turn MIG mode on"
+troubles:
+  description:
+    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
+      there is not always a remedy or something else that was wanted.
+    - Left out where Ansible itself refuses the options.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: mig_pending
+      device: "0000:e8:00.0"
+      found: >-
+        MIG mode is to be on, but that waits for a reset of the GPU
+        (nvidia-smi said: Resetting GPU 00000000:E8:00.0 is not supported.)
+      wanted:
+      remedy: "Stop what uses the GPU and run again, or reboot: this GPU keeps the mode over a reboot."
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module

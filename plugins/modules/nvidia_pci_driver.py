@@ -57,11 +57,10 @@ EXAMPLES = r"""
 RETURN = r"""
 actions:
   description: What was done, or would be done in check mode, in order.
-  returned: always
+  returned: success, failure midway
   type: list
   elements: str
   sample: ["/etc/modprobe.d/vfio.conf: edit it: vfio-pci takes 10de:2235", "0000:e8:00.0: unbind from vfio-pci"]
-
 gpus:
   description: The selected GPUs with the driver that they were found on.
   returned: success
@@ -90,6 +89,29 @@ reboot_reasons:
   type: list
   elements: str
   sample: []
+not_done:
+  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  returned: failure midway
+  type: list
+  elements: str
+  sample:
+    - "0000:e8:00.0: bind to nvidia"
+troubles:
+  description:
+    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
+      there is not always a remedy or something else that was wanted.
+    - Left out where Ansible itself refuses the options.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: bind_failed
+      device: "0000:e8:00.0"
+      found: >-
+        the driver nvidia does not take it (writing '0000:e8:00.0' to it failed with ENODEV:
+        the device is gone or is going away); it is bound to no driver
+      wanted: nvidia
+      remedy: "Look into dmesg for NVRM lines: wrong module flavour, GPU off the bus, IOMMU off."
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module

@@ -63,11 +63,10 @@ EXAMPLES = r"""
 RETURN = r"""
 actions:
   description: What was done, or would be done in check mode, in order.
-  returned: always
+  returned: success, failure midway
   type: list
   elements: str
   sample: ["0000:e8:00.0: enable 32 VFs"]
-
 gpus:
   description: The selected GPUs with their VFs, after the change.
   returned: success
@@ -86,6 +85,27 @@ without_sriov:
   type: list
   elements: dict
   sample: [{gpu: "0000:3b:00.0", reason: "T4 has no SR-IOV vGPU: its vGPUs are made on the PF"}]
+not_done:
+  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  returned: failure midway
+  type: list
+  elements: str
+  sample:
+    - "0000:e8:00.0: enable 32 VFs"
+troubles:
+  description:
+    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
+      there is not always a remedy or something else that was wanted.
+    - Left out where Ansible itself refuses the options.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: unbind_lock
+      device: "0000:e8:00.0"
+      found: the GPU's unbindLock was not granted for 20 s; it is open in pid 812 (/usr/bin/nv-hostengine -n)
+      wanted:
+      remedy: Stop what uses the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module

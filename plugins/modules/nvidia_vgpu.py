@@ -134,11 +134,10 @@ EXAMPLES = r"""
 RETURN = r"""
 actions:
   description: What was done, or would be done in check mode, in order.
-  returned: always
+  returned: success, failure midway
   type: list
   elements: str
   sample: ["store the layout for the boot", "0000:e8:00.4: create A40-24A (7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1)"]
-
 vgpus:
   description: The vGPUs of the listed GPUs as they are now, or would be. The uuid is null on the vendor-specific VFIO framework.
   returned: success
@@ -146,11 +145,29 @@ vgpus:
   elements: dict
   sample: [{gpu: "0000:e8:00.0", vf: "0000:e8:00.4", vf_index: 0, type: A40-24A, uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1}]
 not_done:
-  description: Steps that were not done, when the module failed midway.
-  returned: failure
+  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  returned: failure midway
   type: list
   elements: str
-  sample: []
+  sample:
+    - "0000:e8:00.4: create A40-8Q (b22f6b64-45e1-5c2c-b6e6-003412502047)"
+    - "0000:e8:00.5: create A40-8Q (10db416a-6ee4-5b39-a309-171158b9575b)"
+troubles:
+  description:
+    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
+      there is not always a remedy or something else that was wanted.
+    - Left out where Ansible itself refuses the options.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: create_failed
+      device: "0000:e8:00.4"
+      found: >-
+        creating A40-8Q as b22f6b64-45e1-5c2c-b6e6-003412502047 failed: writing 'b22f6b64-45e1-5c2c-b6e6-003412502047' to it failed with EIO:
+        the driver failed; 'dmesg' has its own words
+      wanted:
+      remedy: Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module

@@ -49,10 +49,31 @@ EXAMPLES = r"""
 RETURN = r"""
 actions:
   description: What was done, or would be done in check mode, in order.
-  returned: always
+  returned: success, failure midway
   type: list
   elements: str
   sample: ["/usr/local/sbin/nvidia-vgpu: write it"]
+not_done:
+  description: The files that were not written or removed, where the module failed after its plan was made. RV(actions) then has only what was done.
+  returned: failure midway
+  type: list
+  elements: str
+  sample:
+    - "/usr/local/sbin/nvidia-vgpu: write it"
+troubles:
+  description:
+    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
+      there is not always a remedy or something else that was wanted.
+    - Left out where Ansible itself refuses the options.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: error
+      device: /usr/local/sbin/nvidia-vgpu
+      found: "it can't be written: No space left on device"
+      wanted:
+      remedy: The old file is untouched. Free space or mend the file system, then run again.
 """
 
 import sys

@@ -149,7 +149,8 @@ def sriov_off(gpu):
         "the GPU (%s) shows no SR-IOV capability" % gpu.name,
         device=gpu.address,
         wanted="sriov_totalvfs in sysfs",
-        remedy="Turn on SR-IOV, ARI and above-4G decoding in the firmware.",
+        remedy="Turn on SR-IOV, ARI and above-4G decoding in the firmware. "
+        "If this machine is itself a VM with a passed-through GPU: vGPUs are made on the bare host, not here.",
         code="sriov_off",
     )
 

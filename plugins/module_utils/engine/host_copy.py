@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from . import files
-from .steps import Step
+from .steps import Step, execute
 
 FOLDER = "/usr/local/lib/nvidia-vgpu"
 PACKAGE = FOLDER + "/nvidia_vgpu_engine"
@@ -97,11 +97,14 @@ def plan(root, wanted):
 
 def apply(root, steps):
     """Writes and removes the files."""
-    for step in steps:
+
+    def perform(step):
         if step.kind == "write":
             files.write_atomic(root, step.device, step.args["content"], step.args["mode"])
         else:
             files.remove(root, step.device)
+
+    execute(steps, perform)
     if any(step.kind == "delete" for step in steps):
         for folder in (PACKAGE + "/tools", PACKAGE + "/frameworks", PACKAGE, FOLDER):
             if os.path.isdir(root + folder) and not os.listdir(root + folder):

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
+import os
 import zipfile
 from unittest import mock
 
@@ -15,6 +17,7 @@ import yaml
 from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100
 
@@ -30,8 +33,21 @@ MODULES = (
     "nvidia_vgpu",
     "nvidia_vgpu_restore",
 )
-# What Ansible itself documents, and what only a failure returns.
+# Those whose work has steps, so that a failure may come after some of them.
+STEPPING = (
+    "nvidia_driver",
+    "nvidia_mdev",
+    "nvidia_mig",
+    "nvidia_pci_driver",
+    "nvidia_sriov",
+    "nvidia_vgpu",
+    "nvidia_vgpu_restore",
+)
+# What Ansible itself documents: of a success, of a failure.
 COMMON = {"changed", "diff"}
+UNTOLD = {"changed", "msg"}
+RUN = "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run"
+BUNDLE = "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"
 
 
 def module(name):
@@ -120,7 +136,7 @@ def test_examples_are_accepted(name, arguments):
 def keys(name):
     """Return values that a success has, by name."""
     told = yaml.safe_load(module(name).RETURN)
-    return {key for key, value in told.items() if value["returned"] in ("always", "success")}
+    return {key for key, value in told.items() if "success" in value["returned"].split(", ")}
 
 
 @pytest.fixture
@@ -199,10 +215,120 @@ def test_samples_show_the_keys_that_are_there(outcome, name):
             same_keys(value.get("sample"), result[key], key)
 
 
-@pytest.mark.parametrize("name", ["nvidia_vgpu"])
-def test_a_failure_midway_returns_what_is_documented(host, name):
-    host.faults.create_errno = [5]
-    result = call(module(name), host, layout=[{"gpu": ["all"], "vgpus": [{"type": "A40-8Q", "count": 2}]}]).result
-    assert result["not_done"] and result["actions"] == ["/etc/nvidia-vgpu/layout.json: store the layout for the boot"]
-    assert set(yaml.safe_load(module(name).RETURN)) >= {"not_done", "actions"}
-    assert set(result) == {"msg", "changed", "actions", "not_done", "troubles"}
+# --- failures
+
+
+@pytest.fixture
+def early(make_host, tmp_path):
+    """Runs one module where it fails before its first step."""
+
+    def run(name):
+        host = make_host(gpus=[("0000:e8:00.0", A40)])
+        if name in ("nvidia_driver", "nvidia_pci_driver", "nvidia_sriov"):
+            host.kernel.loaded.clear()
+            host.on_disk = None
+            os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
+        if name == "nvidia_gpu_info":
+            os.mkdir(host.root + "/etc/modprobe.d/local.conf")
+        if name == "nvidia_vgpu_restore":
+            with _module.HostLock(host.ctx):
+                return call(module(name), host, lock_timeout=1)
+        arguments = {
+            "nvidia_driver": {"src": str(tmp_path / RUN)},
+            "nvidia_driver_bundle": {"src": str(tmp_path / BUNDLE), "dest": str(tmp_path / "dest")},
+            "nvidia_mdev": {"parent": "0000:e8:00.4", "type": "A40-8Q"},
+            "nvidia_mig": {"gpus": ["0000:e8:00.0"], "mode": "enabled"},
+            "nvidia_vgpu": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A40-8Q"}]}], "timeout": 1},
+        }
+        return call(module(name), host, **arguments.get(name, {}))
+
+    return run
+
+
+@pytest.fixture
+def midway(make_host, tmp_path):
+    """Runs one module where a step of it fails."""
+
+    def run(name):
+        host = make_host(gpus=[("0000:e8:00.0", A100 if name == "nvidia_mig" else A40)], driver="vfio-pci" if name == "nvidia_pci_driver" else "nvidia")
+        if name in ("nvidia_vgpu", "nvidia_mdev"):
+            host.vfs_on()
+            host.faults.create_errno = [errno.EIO]
+        host.faults.mig_reset_fails = True
+        if name == "nvidia_pci_driver":
+            host.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235\n")
+            host.faults.bind_errno = [errno.ENODEV]
+        if name == "nvidia_sriov":
+            host.kernel.add_process(812, "dcgm", ["/usr/bin/nv-hostengine", "-n"], ["/dev/nvidia0"])
+        if name == "nvidia_vgpu_restore":
+            host.fail_at = 3
+        if name == "nvidia_driver":
+            os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
+            host.on_disk = "550.163.01"
+        package = tmp_path / RUN
+        package.write_text("")
+        arguments = {
+            "nvidia_driver": {"src": str(package), "replace_ordinary": True},
+            "nvidia_mdev": {"parent": "0000:e8:00.4", "type": "A40-8Q"},
+            "nvidia_mig": {"mode": "enabled"},
+            "nvidia_sriov": {"timeout": 20},
+            "nvidia_vgpu": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A40-8Q", "count": 2}]}]},
+        }
+        return call(module(name), host, **arguments.get(name, {}))
+
+    return run
+
+
+def agrees(told, result, *when):
+    """A failure returns the keys that are documented for it, and the samples show what is in them."""
+    assert set(result) - UNTOLD == {key for key, value in told.items() if set(when) & set(value["returned"].split(", "))}
+    for key in set(result) - UNTOLD:
+        assert told[key]["sample"], key
+        assert isinstance(result[key], TYPES[told[key]["type"]]), key
+        same_keys(told[key]["sample"], result[key], key)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_failure_before_the_first_step_returns_what_is_documented(early, name):
+    outcome = early(name)
+    assert outcome.failed and outcome["troubles"] and outcome.writes == 0
+    agrees(yaml.safe_load(module(name).RETURN), outcome.result, "failure")
+
+
+@pytest.mark.parametrize("name", STEPPING)
+def test_a_failure_midway_returns_what_is_documented(midway, name):
+    result = midway(name).result
+    assert result["troubles"] and result["not_done"] and result["changed"] == bool(result["actions"])
+    agrees(yaml.safe_load(module(name).RETURN), result, "failure", "failure midway")
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - set(STEPPING)))
+def test_a_module_of_one_step_promises_no_steps(name):
+    assert not [value for value in yaml.safe_load(module(name).RETURN).values() if "midway" in value["returned"]]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_sample_of_what_is_wrong_is_one_of_a_real_run(early, midway, name):
+    outcome = midway(name) if name in STEPPING else early(name)
+    samples = yaml.safe_load(module(name).RETURN)["troubles"]["sample"]
+    assert [one["code"] for one in samples] == outcome.codes
+
+
+def test_a_user_without_rights_is_told_as_any_other_trouble(host):
+    def refused():
+        raise PermissionError(errno.EACCES, "Permission denied", "/run/nvidia-vgpu.lock")
+
+    with mock.patch.object(_module.HostLock, "__enter__", lambda self: refused()):
+        outcome = call(module("nvidia_sriov"), host)
+    assert outcome.codes == ["not_root"] and "set become: true." in outcome.msg
+    agrees(yaml.safe_load(module("nvidia_sriov").RETURN), outcome.result, "failure")
+
+
+def test_a_failures_undocumented_key_or_empty_sample_is_found():
+    told = {"troubles": {"returned": "failure", "type": "list", "sample": [{"code": "error"}]}}
+    agrees(told, {"msg": "", "troubles": [{"code": "x"}]}, "failure")
+    for result in ({"msg": "", "troubles": [], "more": 1}, {"msg": ""}, {"msg": "", "troubles": [{"code": "x", "device": None}]}):
+        with pytest.raises(AssertionError):
+            agrees(told, result, "failure")
+    with pytest.raises(AssertionError):
+        agrees({"troubles": dict(told["troubles"], sample=[])}, {"troubles": []}, "failure")

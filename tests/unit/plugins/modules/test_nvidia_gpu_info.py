@@ -117,7 +117,8 @@ def test_the_firmware_hides_sriov(make_host):
     host = make_host()
     for name in ("sriov_totalvfs", "sriov_numvfs", "sriov_vf_device"):
         host.pf().folder.entries.pop(name)
-    assert "above-4G" in problems(host)["sriov_off"]["remedy"]
+    remedy = problems(host)["sriov_off"]["remedy"]
+    assert "above-4G" in remedy and "itself a VM" in remedy
 
 
 def test_a_gpu_off_the_bus_and_unsupported_ones(make_host):
