@@ -290,34 +290,44 @@ def twin_unit(session: nox.Session, steps: Steps) -> None:
         pytest(session, steps, folder, folder, "-m", "not booted")
 
 
+def build_twins(steps: Steps, *systems: str) -> bool:
+    """Build the machines of the *systems*; return whether all is well so far."""
+    for system in systems:
+        steps.run(f"twin build {system}", "tests/twin/twin", "build", "--quick", "--os", system)
+    return not steps.failed
+
+
+@session_of("twin", "test")
+def twin(session: nox.Session, steps: Steps) -> None:
+    """Test the twin itself: its kernel modules on booted machines, its bundle on the root tree."""
+    install(session, steps, "test")
+    if build_twins(steps, "debian12", "debian13"):
+        pytest(session, steps, "the twin itself", "tests/twin/tests", "-m", "booted")
+
+
 @session_of("system", "test")
 def system(session: nox.Session, steps: Steps) -> None:
-    """Test the modules and playbooks against a booted twin."""
+    """Test the modules against a booted twin."""
     install(session, steps, "test")
     collection(session)
-    steps.run("twin build", "tests/twin/twin", "build")
-    if not steps.failed:
-        pytest(session, steps, "the twin itself", "tests/twin/tests", "-m", "booted")
+    if build_twins(steps, "debian12"):
         pytest(session, steps, "system", "tests/system", "-m", "not life")
 
 
 @session_of("life", "test")
 def life(session: nox.Session, steps: Steps) -> None:
-    """Take a twin through a host's whole life: refusals, check, one reboot, power cut, vGPUs in use, another layout. About 25 minutes."""
+    """Take a twin through a host's whole life: refusals, check, one reboot, power cut, vGPUs in use, another layout."""
     install(session, steps, "test")
     collection(session)
-    steps.run("twin build", "tests/twin/twin", "build")
-    if not steps.failed:
+    if build_twins(steps, "debian12"):
         pytest(session, steps, "life", "tests/system", "-m", "life")
 
 
 def molecule_scenario(session: nox.Session, steps: Steps, scenario: str, *systems: str) -> None:
-    """Run one scenario, after building the machines of the *systems* that it boots."""
+    """Run one scenario on machines of the *systems*."""
     install(session, steps, "test")
     collection(session)
-    for system in systems:
-        steps.run(f"twin build {system}", "tests/twin/twin", "build", "--quick", "--os", system)
-    if not steps.failed:
+    if build_twins(steps, *systems):
         with session.chdir(ROOT / "extensions"):
             steps.run(f"molecule {scenario}", "molecule", "test", "--scenario-name", scenario)
 

@@ -20,14 +20,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / ".build" / "results"
-# Two lanes run side by side. The first needs no machine, quick ones first, so that a slip shows early; the second boots
-# machines, which keep one core busy under emulation.
+# Two lanes run side by side, one for each core. The first needs no machine until its end, quick ones first, so that a slip shows
+# early; the second boots machines, each of which keeps one core busy under emulation. "fleet" boots five and is left to be named.
 LANES = (
     (
         *("lint", "docs", "engine", "twin_unit"),
-        *("sanity-2.19", "units-2.19", "sanity-2.18", "units-2.18", "sanity-2.21", "units-2.21"),
+        *("sanity-2.19", "units-2.19", "sanity-2.18", "units-2.18", "sanity-2.21", "units-2.21", "twin"),
     ),
-    ("system", "molecule"),
+    ("system", "molecule", "life"),
 )
 SESSIONS = tuple(name for lane in LANES for name in lane)
 
