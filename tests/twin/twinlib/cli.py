@@ -201,7 +201,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--model", default="a40", metavar="MODEL[*NUMBER][,…]", help="of all GPUs, or of each: t4,a40,a100 or a40*4,t4")
     command.add_argument("--framework", choices=("mdev", "vendor_vfio"), help="of GPUs with SR-IOV vGPU (default: as the kernel has it)")
     command.add_argument("--iommu", choices=image.IOMMUS, default="intel")
-    command.add_argument("--start", choices=(*image.STARTS, "ready"), default="vfio-pci", help="what the host is set up for (full tier); ready: driver installed, IOMMU on")
+    command.add_argument(
+        "--start", choices=(*image.STARTS, "ready"), default="vfio-pci",
+        help="what the host is set up for (full tier); ready: driver installed, IOMMU on",
+    )
     command.add_argument("--boot-iommu", choices=("on", "off"), default="off", help="whether the first boot has the IOMMU on (full tier)")
     command.add_argument("--snapshot", metavar="TAG", help="take this snapshot once it is up")
     for option, text in (("--hw", "a setting of the hardware, e.g. sriov=0; 2.sriov=0: of GPU 2"), ("--driver", "a setting of the driver: creatable_format=1")):
