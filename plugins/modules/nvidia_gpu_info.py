@@ -81,14 +81,14 @@ host:
     services:
       description:
         - The services that vGPUs live on, as systemd has them. C(nvidia-vgpud) is a one-shot, V(inactive) with result V(success)
-          is its healthy state.
+          is its healthy state; started tells whether it was started since the boot.
         - Empty where systemd does not run.
       type: dict
       returned: success
       sample:
-        nvidia-vgpud: {load: loaded, active: inactive, result: success, enabled: enabled}
-        nvidia-vgpu-mgr: {load: loaded, active: active, result: success, enabled: enabled}
-        nvidia-vgpu-restore: {load: loaded, active: active, result: success, enabled: enabled}
+        nvidia-vgpud: {load: loaded, active: inactive, result: success, enabled: enabled, started: true}
+        nvidia-vgpu-mgr: {load: loaded, active: active, result: success, enabled: enabled, started: true}
+        nvidia-vgpu-restore: {load: loaded, active: active, result: success, enabled: enabled, started: true}
 gpus:
   description:
     - The GPUs, in order of address. The framework is mdev, vendor_vfio, or none; types_ready is whether the driver has told its VFs (or PF)

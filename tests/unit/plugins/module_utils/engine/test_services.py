@@ -14,18 +14,21 @@ Id=nvidia-vgpud.service
 LoadState=loaded
 ActiveState=inactive
 UnitFileState=enabled
+InactiveExitTimestampMonotonic=20171002
 
 Result=exit-code
 Id=nvidia-vgpu-mgr.service
 LoadState=loaded
 ActiveState=failed
 UnitFileState=disabled
+InactiveExitTimestampMonotonic=20171003
 
 Result=success
 Id=nvidia-vgpu-restore.service
 LoadState=not-found
 ActiveState=inactive
 UnitFileState=
+InactiveExitTimestampMonotonic=0
 """
 
 
@@ -45,9 +48,9 @@ class Answering:
 def test_each_unit_has_its_own_words():
     host = Answering(0, SHOWN)
     assert services.read(host) == {
-        "nvidia-vgpud": {"load": "loaded", "active": "inactive", "result": "success", "enabled": "enabled"},
-        "nvidia-vgpu-mgr": {"load": "loaded", "active": "failed", "result": "exit-code", "enabled": "disabled"},
-        "nvidia-vgpu-restore": {"load": "not-found", "active": "inactive", "result": "success", "enabled": ""},
+        "nvidia-vgpud": {"load": "loaded", "active": "inactive", "result": "success", "enabled": "enabled", "started": True},
+        "nvidia-vgpu-mgr": {"load": "loaded", "active": "failed", "result": "exit-code", "enabled": "disabled", "started": True},
+        "nvidia-vgpu-restore": {"load": "not-found", "active": "inactive", "result": "success", "enabled": "", "started": False},
     }
     assert len(host.asked) == 1 and set(services.UNITS) == {word[:-8] for word in host.asked[0] if word.endswith(".service")}
 
@@ -59,4 +62,4 @@ def test_without_systemd_nothing_is_known():
 
 def test_odd_output_is_no_crash():
     assert services.parse("") == {}
-    assert services.parse("=\n\nId=\n\nId=x.service\nnonsense\n") == {"x": {"load": "", "active": "", "result": "", "enabled": ""}}
+    assert services.parse("=\n\nId=\n\nId=x.service\nnonsense\n") == {"x": {"load": "", "active": "", "result": "", "enabled": "", "started": False}}
