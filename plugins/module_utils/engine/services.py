@@ -12,7 +12,8 @@ _STARTED = "InactiveExitTimestampMonotonic"
 def read(ctx, timeout=30):
     """Properties of each unit by its name: load, active, result and enabled, in systemd's own words.
 
-    started: whether it was started since the boot, which tells a one-shot that has ended from one that never ran. A unit that is not there has load ``not-found``. Without a running systemd the answer is empty.
+    started: whether it was started since the boot, which tells a one-shot that has ended from one that never ran.
+    A unit that is not there has load ``not-found``. Without a running systemd the answer is empty.
     """
     answer = ctx.command(
         ["systemctl", "show", "--no-pager", "--property=Id," + ",".join([*_PROPERTIES, _STARTED])] + [unit + ".service" for unit in UNITS], timeout
