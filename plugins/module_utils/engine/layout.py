@@ -170,6 +170,17 @@ def by_gpu(entries, inventory):
                 code="unknown_gpu",
             )
         )
+    left = ["%s (%s)" % (gpu.address, gpu.name) for gpu in inventory.gpus if gpu.supported and gpu.address not in wishes]
+    if absent and wishes and left:
+        # One model written for another would otherwise empty the GPUs that were meant.
+        troubles.append(
+            Trouble(
+                "the layout is for %s too, which this host has not, and says nothing of %s" % (", ".join(absent), ", ".join(left)),
+                wanted="an entry for each GPU of this host",
+                remedy="Put the model right, or add an entry with an empty list of vgpus for these GPUs (gpu: all is for the rest).",
+                code="gpu_not_in_layout",
+            )
+        )
     given = {}
     for pf in sorted(wishes):
         for wish in wishes[pf]:
