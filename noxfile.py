@@ -57,9 +57,11 @@ class Steps:
         self.file = RESULTS / f"{session.name}.jsonl"
         self.file.write_text("", encoding="utf-8")
 
-    def record(self, step: str, passed: int = 0, failed: int = 0, skipped: int = 0, not_run: str = "") -> None:
-        """Add one line to the result file."""
-        line = {"step": step, "passed": passed, "failed": failed, "skipped": skipped, "not_run": not_run}
+    def record(
+        self, step: str, passed: int = 0, failed: int = 0, skipped: int = 0, not_run: str = "", failures: Iterable[str] = ()
+    ) -> None:
+        """Add one line to the result file; *failures* names the tests that failed."""
+        line = {"step": step, "passed": passed, "failed": failed, "skipped": skipped, "not_run": not_run, "failures": list(failures)}
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if failed:
@@ -80,11 +82,11 @@ class Steps:
         if junit is None:
             self.record(step, passed=int(good), failed=int(not good))
             return
-        passed, failed, skipped = count(reports(junit))
+        passed, failures, skipped = count(reports(junit))
         if good and not passed:
             self.session.warn(f"{step}: no test ran, which counts as a failure")
             good = False
-        self.record(step, passed, failed or int(not good), skipped)
+        self.record(step, passed, len(failures) or int(not good), skipped, failures=failures)
 
     def not_run(self, step: str, reason: str) -> None:
         """Say that *step* cannot run on this machine: an error where CI=true, a line in the summary elsewhere."""
@@ -104,13 +106,16 @@ def reports(path: Path | None) -> list[Path]:
     return sorted(path.glob("*.xml")) if path.is_dir() else [path]
 
 
-def count(files: Iterable[Path]) -> tuple[int, int, int]:
-    """Return (passed, failed, skipped) over the test cases of JUnit *files*."""
-    passed = failed = skipped = 0
+def count(files: Iterable[Path]) -> tuple[int, list[str], int]:
+    """Return (passed, names and messages of those that failed, skipped) over the test cases of JUnit *files*."""
+    passed = skipped = 0
+    failed = []
     for file in files:
         for case in ElementTree.parse(file).getroot().iter("testcase"):
-            if case.find("failure") is not None or case.find("error") is not None:
-                failed += 1
+            wrong = [found for found in (case.find("failure"), case.find("error")) if found is not None]
+            if wrong:
+                message = " ".join((wrong[0].get("message") or wrong[0].text or "").split())
+                failed.append(f"{case.get('classname', '')}::{case.get('name', '')}: {message[:400]}")
             elif case.find("skipped") is not None:
                 skipped += 1
             else:

@@ -58,6 +58,11 @@ host:
   returned: success
   type: dict
   contains:
+    distribution:
+      description: What os-release(5) says. The family is V(debian), V(redhat) or V(other).
+      type: dict
+      returned: success
+      sample: {id: debian, version: "12", name: Debian GNU/Linux 12 (bookworm), family: debian}
     kernel: {description: Release of the running kernel., type: str, returned: success, sample: 6.1.0-50-amd64}
     cpu_vendor: {description: The CPU's own word., type: str, returned: success, sample: GenuineIntel}
     cmdline: {description: Flags of the running kernel., type: list, elements: str, returned: success, sample: [intel_iommu=on, iommu=pt]}
@@ -237,6 +242,7 @@ def work(module, ctx):
     return {
         "changed": False,
         "host": {
+            "distribution": state.distribution.as_dict(),
             "kernel": state.kernel,
             "cpu_vendor": state.cpu_vendor,
             "cmdline": state.cmdline,

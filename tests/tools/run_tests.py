@@ -3,8 +3,8 @@
 """Run all nox sessions and count what they found. This is `make test`.
 
 Every session runs, also after another one failed; those that boot machines run beside the others. Each line is shown as it
-comes, with the time since the start. At the end comes a table of the sessions, then what failed and what could not run,
-and the last line is ``N passed, N failed``: all tests of pytest, all sanity tests, and one for each linter. Exit status 1 if anything failed.
+comes, with the time since the start. At the end comes a table of the sessions, then what failed (the names of tests, or what
+was printed last where there are none) and what could not run, and the last line is ``N passed, N failed``: all tests of pytest, all sanity tests, and one for each linter. Exit status 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import json
 import subprocess
 import sys
 import time
+from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +23,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / ".build" / "results"
 # Two lanes run side by side, one for each core. The first needs no machine until its end, quick ones first, so that a slip shows
-# early; the second boots machines, each of which keeps one core busy under emulation. "fleet" boots five and is left to be named.
+# early; an emulated machine keeps one core busy. "fleet" boots five machines and is left to be named.
 LANES = (
     (
         *("lint", "docs", "engine", "twin_unit"),
-        *("sanity-2.19", "units-2.19", "sanity-2.18", "units-2.18", "sanity-2.21", "units-2.21", "twin"),
+        *("sanity-2.19", "units-2.19", "sanity-2.18", "units-2.18", "sanity-2.21", "units-2.21", "twin", "life"),
     ),
-    ("system", "molecule", "life"),
+    ("system", "molecule"),
 )
 SESSIONS = tuple(name for lane in LANES for name in lane)
 
@@ -45,9 +47,10 @@ class Outcome:
     not_run: list[str] = field(default_factory=list)
 
 
-def collect(name: str, status: int, seconds: float, lines: list[str]) -> Outcome:
-    """Sum up a session from the *lines* of its result file and its exit *status*."""
+def collect(name: str, status: int, seconds: float, lines: list[str], said: Iterable[str] = ()) -> Outcome:
+    """Sum up a session from the *lines* of its result file, its exit *status*, and what it *said* last."""
     outcome = Outcome(name, seconds)
+    unnamed = False
     for line in lines:
         step = json.loads(line)
         outcome.passed += step["passed"]
@@ -55,14 +58,19 @@ def collect(name: str, status: int, seconds: float, lines: list[str]) -> Outcome
         outcome.skipped += step["skipped"]
         if step["failed"]:
             outcome.failures.append(f"{step['step']}: {step['failed']} failed")
+            outcome.failures += [f"  {text}" for text in step["failures"]]
+            unnamed = unnamed or not step["failures"]
         if step["not_run"]:
             outcome.not_run.append(f"{step['step']}: not run: {step['not_run']}")
     if status and not outcome.failed:
         outcome.failed = 1
         outcome.failures.append(f"{name}: ended with status {status} outside of its tests")
+        unnamed = True
     if not status and not outcome.passed and not outcome.not_run:
         outcome.failed += 1
         outcome.failures.append(f"{name}: no test ran")
+    if unnamed:
+        outcome.failures += [f"  {name} | {text}" for text in said]
     return outcome
 
 
@@ -77,11 +85,14 @@ def run_session(name: str, start: float) -> Outcome:
     result.unlink(missing_ok=True)
     begin = time.monotonic()
     command = [sys.executable, "-m", "nox", "--no-stop-on-first-error", "-f", str(ROOT / "noxfile.py"), "-s", name]
+    said: deque[str] = deque(maxlen=12)
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
         for line in process.stdout or ():
             print(f"{clock(time.monotonic() - start)} {name} | {line.rstrip()}", flush=True)
+            if line.strip():
+                said.append(line.rstrip())
     lines = result.read_text(encoding="utf-8").splitlines() if result.exists() else []
-    return collect(name, process.returncode, time.monotonic() - begin, lines)
+    return collect(name, process.returncode, time.monotonic() - begin, lines, said)
 
 
 def summary(outcomes: list[Outcome]) -> list[str]:
@@ -90,7 +101,7 @@ def summary(outcomes: list[Outcome]) -> list[str]:
     lines += [f"{o.name:<14}{clock(o.seconds):>7}{o.passed:>8}{o.failed:>8}{o.skipped:>9}" for o in outcomes]
     lines.append("")
     for outcome in outcomes:
-        lines += [f"FAILED {text}" for text in outcome.failures]
+        lines += [text if text.startswith(" ") else f"FAILED {text}" for text in outcome.failures]
     for outcome in outcomes:
         lines += [f"NOTE   {text}" for text in outcome.not_run]
     lines.append(f"{sum(o.passed for o in outcomes)} passed, {sum(o.failed for o in outcomes)} failed")

@@ -1,12 +1,13 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is installed and running: kernel, IOMMU, NVIDIA's driver, Secure Boot, boot loader."""
+"""What is installed and running: distribution, kernel, IOMMU, NVIDIA's driver, Secure Boot, boot loader."""
 
 from __future__ import annotations
 
 import os
 import re
 
+from . import distribution
 from .files import read_text
 
 _PARAMS = "/proc/driver/nvidia/params"
@@ -38,6 +39,7 @@ class HostState:
     """The host apart from its GPUs. secure_boot is None when the firmware has no such thing."""
 
     def __init__(self):
+        self.distribution = None
         self.kernel = None
         self.machine_id = None
         self.cpu_vendor = None
@@ -59,6 +61,7 @@ def read(ctx, timeout=30):
     """Reads the host's state."""
     sysfs = ctx.sysfs
     state = HostState()
+    state.distribution = distribution.read(ctx)
     state.kernel = sysfs.read_or("/proc/sys/kernel/osrelease")
     state.machine_id = (read_text(ctx.root, "/etc/machine-id") or "").strip() or None
     match = re.search(

@@ -15,7 +15,7 @@ import run_tests  # noqa: E402
 
 def line(**values: object) -> str:
     """Return one line of a result file."""
-    return json.dumps({"step": "s", "passed": 0, "failed": 0, "skipped": 0, "not_run": "", **values})
+    return json.dumps({"step": "s", "passed": 0, "failed": 0, "skipped": 0, "not_run": "", "failures": [], **values})
 
 
 def test_sums_steps() -> None:
@@ -39,6 +39,15 @@ def test_missing_interpreter_is_a_note() -> None:
     outcome = run_tests.collect("x", 0, 1.0, [line(not_run="no Python 3.13 found")])
     assert outcome.failed == 0
     assert outcome.not_run == ["s: not run: no Python 3.13 found"]
+
+
+def test_failures_are_named() -> None:
+    """Names of tests where there are any, else what the session said last."""
+    named = run_tests.collect("x", 1, 1.0, [line(failed=1, failures=["a::b: assert 1 == 2"])], ["noise"])
+    assert named.failures == ["s: 1 failed", "  a::b: assert 1 == 2"]
+    unnamed = run_tests.collect("x", 1, 1.0, [line(failed=1)], ["task X", "fatal: no"])
+    assert unnamed.failures == ["s: 1 failed", "  x | task X", "  x | fatal: no"]
+    assert "FAILED s: 1 failed" in run_tests.summary([named]) and "  a::b: assert 1 == 2" in run_tests.summary([named])
 
 
 def test_last_line_is_the_plain_summary() -> None:

@@ -21,9 +21,10 @@ echo kvmhost > "$tree/etc/hostname"
 printf '127.0.0.1 localhost kvmhost\n' > "$tree/etc/hosts"
 printf 'nameserver 10.0.2.3\n' > "$tree/etc/resolv.conf"
 printf 'UUID=%s / ext4 defaults,noatime 0 0\n' "$uuid" > "$tree/etc/fstab"    # no fsck: a throw-away disk
-# Hooks and menu entries for what this machine has not; each costs seconds in update-initramfs and update-grub.
-chmod -x "$tree"/usr/share/initramfs-tools/hooks/{dmsetup,thermal,resume,keymap} \
-    "$tree"/etc/grub.d/{20_linux_xen,30_os-prober,30_uefi-firmware}
+# Hooks and menu entries for what this machine has not; each costs seconds in update-initramfs and update-grub. Without udev in
+# the initramfs the root file system is named by its device (grub.in): what is needed to mount it is in initramfs-tools/modules.
+(cd "$tree/usr/share/initramfs-tools" && chmod -x hooks/{dmsetup,thermal,resume,keymap,fsck,udev} scripts/{init-top,init-bottom}/udev)
+chmod -x "$tree"/etc/grub.d/{20_linux_xen,30_os-prober,30_uefi-firmware}
 tr -d - < /proc/sys/kernel/random/uuid > "$tree/etc/machine-id"
 rm -f "$tree"/etc/ssh/ssh_host_*_key*
 in_tree ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key

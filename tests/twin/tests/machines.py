@@ -17,11 +17,17 @@ import fcntl, os, struct, sys, time
 u = sys.argv[1]; bus = "pci" if u.count(":") else "mdev"; g = os.path.basename(os.readlink(f"/sys/bus/{bus}/devices/{u}/iommu_group"))
 c = os.open("/dev/vfio/vfio", os.O_RDWR); f = os.open("/dev/vfio/" + g, os.O_RDWR)
 fcntl.ioctl(f, 0x3B68, struct.pack("i", c)); fcntl.ioctl(c, 0x3B66, 1); fcntl.ioctl(f, 0x3B6A, bytearray(u.encode() + b"\0"))
-print("open", flush=True); time.sleep(60)
+print("open", flush=True); time.sleep(900)
+"""
+
+# becomes VALUE COMMAND...: waits until the command prints that value, then prints what it prints now. A busy machine is slow, so
+# no case may count on how long something takes.
+BECOMES = r"""
+becomes() { want=$1; shift; for i in $(seq 300); do [ "$("$@" 2> /dev/null)" = "$want" ] && break; sleep 0.2; done; "$@"; }
 """
 
 # Shell words that the cases share.
-PRELUDE = r"""
+PRELUDE = BECOMES + r"""
 set -u
 D=/sys/bus/pci/devices
 smi() { nvidia-smi "$@"; echo "rc $?"; }
@@ -31,7 +37,7 @@ mdevs() { ls /sys/bus/mdev/devices | wc -l; }
 nvfault() { echo $2 > /sys/module/nvidia/parameters/$1; }
 hold() {
   modprobe vfio_iommu_type1; rm -f /tmp/opened; python3 /tmp/open.py $1 > /tmp/opened 2>&1 & held=$!
-  for i in $(seq 100); do [ -s /tmp/opened ] && break; sleep 0.1; done; tail -1 /tmp/opened
+  becomes 1 grep -c . /tmp/opened > /dev/null; tail -1 /tmp/opened
 }
 release() { kill $held; wait $held 2> /dev/null; }
 cat > /tmp/open.py <<'PY'
@@ -52,7 +58,7 @@ def down(name):
     subprocess.run([TWIN, "down", name], check=True)
 
 
-def sh(machine, script, timeout=120, prelude=PRELUDE):
+def sh(machine, script, timeout=300, prelude=PRELUDE):
     """Run as root after the prelude; the lines of what it printed."""
     done = subprocess.run(
         [*ssh.argv(machine), "sudo bash -s"], input=prelude + script, capture_output=True, text=True, timeout=timeout, check=False

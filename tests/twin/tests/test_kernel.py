@@ -8,14 +8,14 @@ import subprocess
 
 import machines
 import pytest
-from machines import OPEN_VGPU, TWIN
+from machines import BECOMES, OPEN_VGPU, TWIN
 
 pytestmark = pytest.mark.booted
 
 NAME = "selftest"
 
 # Shell words that the cases share. The stub dance is what sriov-manage does, without its messages.
-PRELUDE = r"""
+PRELUDE = BECOMES + r"""
 set -u
 B=0000:e8:00.0; P=/sys/bus/pci/devices/$B; V=0000:e8:00.4; D=/sys/bus/pci/drivers
 T=/sys/class/mdev_bus/$V/mdev_supported_types; L=/proc/driver/nvidia/gpus/$B/unbindLock
@@ -26,6 +26,7 @@ vfs() {
 }
 new() { uuidgen > $T/nvidia-$1/create; }
 mdevs() { ls /sys/bus/mdev/devices | wc -l; }
+parents() { ls /sys/class/mdev_bus 2> /dev/null | wc -l; }
 hwfault() { echo $2 > /sys/module/twin_hw/parameters/$1; }
 nvfault() { echo $2 > /sys/module/nvidia/parameters/$1; }
 exec 2>&1
@@ -38,7 +39,7 @@ def twin():
     machines.down(NAME)
 
 
-def sh(machine, script, timeout=60):
+def sh(machine, script, timeout=300):
     """Run as root after the prelude; the lines of what it printed."""
     return machines.sh(machine, script, timeout, PRELUDE)
 
@@ -75,11 +76,13 @@ def test_unbind_lock(twin):
 
 def test_unbind_waits_for_the_last_user(twin):
     out = sh(twin, r"""
-        rm -f /tmp/unbound; sleep 60 < /dev/nvidia1 & s=$!; (echo $B > $D/nvidia/unbind; touch /tmp/unbound) & u=$!
-        sleep 1; ls /tmp/unbound; kill $s; wait $u; ls /tmp/unbound
-        dmesg | grep -c 'remove device 0000:e8:00.0 with non-zero usage'; drv $P; echo $B > $D/nvidia/bind; drv $P""")
-    assert "No such file" in out[0], "unbound while a process had the GPU open"
-    assert out[1:] == ["/tmp/unbound", "1", "none", "nvidia"]
+        rm -f /tmp/unbound; refusals() { dmesg | grep -c 'remove device 0000:e8:00.0 with non-zero usage'; }
+        sleep 900 < /dev/nvidia1 & s=$!; becomes /dev/nvidia1 readlink /proc/$s/fd/0
+        (echo $B > $D/nvidia/unbind; touch /tmp/unbound) & u=$!; becomes 1 refusals
+        ls /tmp/unbound; kill $s; wait $u; ls /tmp/unbound; drv $P; echo $B > $D/nvidia/bind; drv $P""")
+    assert out[:2] == ["/dev/nvidia1", "1"]
+    assert "No such file" in out[2], "unbound while a process had the GPU open"
+    assert out[3:] == ["/tmp/unbound", "none", "nvidia"]
 
 
 def test_life_cycle_three_times_is_clean(twin):
@@ -124,7 +127,7 @@ def test_faults_of_create(twin):
         vfs 32
         nvfault fault_create 5; new 558; mdevs; nvfault fault_create 0
         nvfault fault_create_silent 1; new 558 && echo said-yes; mdevs; nvfault fault_create_silent 0
-        nvfault fault_vanish_ms 500; new 558; mdevs; sleep 1.5; mdevs; nvfault fault_vanish_ms 0; cat $T/nvidia-558/available_instances
+        nvfault fault_vanish_ms 5000; new 558; mdevs; becomes 0 mdevs; nvfault fault_vanish_ms 0; cat $T/nvidia-558/available_instances
         nvfault fault_remove_ms 700; new 558; s=$(date +%s%N); echo 1 > /sys/bus/mdev/devices/*/remove
         [ $(($(date +%s%N) - s)) -gt 690000000 ] && echo slow; nvfault fault_remove_ms 0; mdevs; vfs 0""")
     assert "Input/output error" in out[0]
@@ -135,7 +138,7 @@ def test_faults_of_vfs(twin):
     out = sh(twin, r"""
         hwfault fault_numvfs 2; vfs 32; cat $P/sriov_numvfs; hwfault fault_numvfs 0
         hwfault fault_vf_fewer 3; vfs 32 && echo said-yes; cat $P/sriov_numvfs; ls $P | grep -c virtfn; vfs 0; hwfault fault_vf_fewer 0
-        nvfault fault_types_ms 1500; vfs 32; ls /sys/class/mdev_bus 2>/dev/null | wc -l; sleep 2.5; ls /sys/class/mdev_bus | wc -l
+        nvfault fault_types_ms 9000; vfs 32; parents; becomes 32 parents
         nvfault fault_types_ms 0; vfs 0""")
     assert "Input/output error" in out[0]
     assert out[1:] == ["0", "said-yes", "29", "29", "0", "32"]
@@ -166,7 +169,7 @@ def test_types_of_vfs_under_vfio_pci(twin):
 def test_an_open_vgpu_blocks_the_unbind_lock(twin):
     out = sh(twin, "cat > /tmp/open.py <<'PY'" + OPEN_VGPU + "PY\n" + r"""
         vfs 32; modprobe vfio_iommu_type1; new 558; u=$(ls /sys/bus/mdev/devices); python3 /tmp/open.py $u > /tmp/opened & p=$!
-        for i in $(seq 100); do grep -q open /tmp/opened && break; sleep 0.1; done; cat /tmp/opened
+        becomes open cat /tmp/opened
         cut -d' ' -f1,3,4 /proc/driver/nvidia/gpus/$B/vgpus; echo 1 > $L; cat $L; kill $p; wait $p 2>/dev/null; echo 1 > $L; cat $L; echo 0 > $L
         vfs 0; mdevs""")
     assert out == ["open", "0000:e8:00.4 558 1", "0", "1", "0"]

@@ -87,7 +87,7 @@ def test_mig_mode_of_an_a100_takes_effect_by_a_reset_and_survives_a_power_cut(tw
 def test_mig_backed_mdevs(twin):
     out = sh(twin, r"""
         vfs e8; T() { echo /sys/class/mdev_bus/0000:e8:00.$1/mdev_supported_types/nvidia-$2; }
-        cat $(T 4 468)/available_instances $(T 4 474)/available_instances; uuidgen > $(T 4 474)/create; dmesg | tail -2 | grep -o 'NVRM.*'
+        cat $(T 4 468)/available_instances $(T 4 474)/available_instances; uuidgen > $(T 4 474)/create; dmesg | grep -o 'NVRM: Failed to add.*' | tail -1
         nvidia-smi mig -i 2 -cgi 9,14,19 -C | wc -l; for t in 474 475 476 478; do cat $(T 4 $t)/available_instances; done
         uuidgen > $(T 4 476)/create; for t in 474 475 476 478; do cat $(T 5 $t)/available_instances; done; uuidgen > $(T 5 474)/create; mdevs
         smi mig -i 2 -dci | tail -2; hold $(ls /sys/bus/mdev/devices/ | head -1); nvidia-smi vgpu -q -i 2 | grep 'GPU Instance ID' | tr -s ' '; release
