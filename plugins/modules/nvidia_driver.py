@@ -125,7 +125,7 @@ troubles:
 import os
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import driver_install, host, inventory
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import driver_install, guards, host, inventory
 
 
 def _line(on_disk, flavour):
@@ -150,6 +150,8 @@ def work(module, ctx):
     before = host.read_driver(ctx)
     there = bool(params["src"]) and os.path.isfile(params["src"])
     steps = driver_install.plan(found, before, wish, module.check_mode, there)
+    if steps and before.loaded and guards.ask_driver(ctx, found, [vgpu.key for vgpu in found.vgpus]):
+        steps = driver_install.plan(found, before, wish, module.check_mode, there)
     kind = params["module_type"]
     if kind == "auto":
         kind = driver_install.wanted_module_type(found) if wish.present and steps else None

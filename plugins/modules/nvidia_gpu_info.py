@@ -26,6 +26,14 @@ options:
     type: list
     elements: str
     default: []
+  may_disturb:
+    description:
+      - What an interruption such as a reboot may hit although it is in use - addresses of GPUs and VFs in any spelling, UUIDs of vGPUs, names of VMs.
+        It only decides what is left out of RV(in_the_way).
+    type: list
+    elements: str
+    default: []
+    version_added: 0.1.0
   timeout:
     description: Seconds that a program which is asked (C(modinfo)) may take.
     type: int
@@ -133,6 +141,7 @@ gpus:
           params: ""
           gpu_instance:
           in_use_by: []
+      in_use_by: []
 boot_causes:
   description: Lines of configuration files that bind a GPU to vfio-pci at the next boot.
   returned: success
@@ -140,11 +149,25 @@ boot_causes:
   elements: dict
   sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
 in_use:
-  description: VMs and users of vGPUs, which a reboot or a removal would hurt.
+  description:
+    - VMs and users of vGPUs or whole GPUs, which a reboot or a removal would hurt, with the devices that each has through VFIO
+      (addresses, and UUIDs of mediated devices).
   returned: success
   type: list
   elements: dict
-  sample: [{pid: 4711, command: qemu-system-x86, vm: web1}]
+  sample: [{pid: 4711, command: qemu-system-x86, vm: web1, devices: ["0000:e8:00.4"]}]
+in_the_way:
+  description: Those of RV(in_use) that O(may_disturb) does not cover, by the VM's name or by all devices that the process has.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{pid: 4711, command: qemu-system-x86, vm: web1, devices: ["0000:e8:00.4"]}]
+libvirt_domains:
+  description: libvirt's VMs that have devices of the host, also those that do not run, as libvirt's own files tell.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{name: web1, running: false, devices: [{device: "0000:e8:00.4", managed: false}]}]
 reboot_required:
   description: Whether the host must reboot before vGPUs can work.
   returned: success
@@ -185,7 +208,7 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, host, inventory, problems, services
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, guards, host, inventory, problems, services
 
 
 def _gpu(gpu):
@@ -230,7 +253,12 @@ def _gpu(gpu):
             for one in gpu.types
         ],
         "vgpus": [vgpu.as_dict() for vgpu in gpu.vgpus],
+        "in_use_by": [holder.as_dict() for holder in gpu.holders],
     }
+
+
+def _user(holder, devices):
+    return dict(holder.as_dict(), devices=devices)
 
 
 def work(module, ctx):
@@ -239,6 +267,8 @@ def work(module, ctx):
     state = host.read(ctx, module.params["timeout"])
     causes = boot_causes.causes_and_edits(boot_causes.read(ctx.root), [gpu for gpu in found.gpus if gpu.supported])[0]
     reasons = problems.reboot_reasons(found, state, flags)
+    users = found.users()
+    wanted = guards.Wanted(ctx.root)
     return {
         "changed": False,
         "host": {
@@ -260,10 +290,13 @@ def work(module, ctx):
         },
         "gpus": [_gpu(gpu) for gpu in found.gpus],
         "boot_causes": [cause.as_dict() for cause in causes],
-        "in_use": [holder.as_dict() for holder in found.open_files.machines()],
+        "in_use": [_user(*one) for one in users],
+        "in_the_way": [_user(*one) for one in guards.in_the_way(users, module.params["may_disturb"])],
+        "libvirt_domains": [one.as_dict() for one in wanted.domains],
         "reboot_required": bool(reasons),
         "reboot_reasons": reasons,
-        "problems": [problem.as_dict() for problem in problems.find(found, state, flags, causes)],
+        "problems": [problem.as_dict() for problem in problems.find(found, state, flags, causes, wanted.domains)],
+        "warnings": wanted.unreadable,
     }
 
 
@@ -271,6 +304,7 @@ def main():
     _module.run(
         {
             "iommu_flags": {"type": "list", "elements": "str", "default": []},
+            "may_disturb": {"type": "list", "elements": "str", "default": []},
             "timeout": {"type": "int", "default": 30},
         },
         work,

@@ -128,6 +128,7 @@ troubles:
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
     apply_layout,
+    guards,
     host,
     inventory,
     plan_layout,
@@ -160,7 +161,10 @@ def work(module, ctx):
     options = plan_layout.Options(
         params["force_remove"], _module.wants_mdevctl(module, mdevctl.binary(ctx))
     )
-    result = plan_mdev.plan(found, host.read(ctx), wanted, mdevctl.definitions(ctx.root), options)
+    state, definitions = host.read(ctx), mdevctl.definitions(ctx.root)
+    result = plan_mdev.plan(found, state, wanted, definitions, options)
+    if guards.ask_driver(ctx, found, guards.removed(result.steps)):
+        result = plan_mdev.plan(found, state, wanted, definitions, options)
     if not module.check_mode:
         apply_layout.apply(ctx, result.steps, params["timeout"], params["settle"])
     return {
@@ -170,6 +174,7 @@ def work(module, ctx):
         "devices": [
             {"uuid": uuid, "parent": parent, "type": one.short} for uuid, parent, one in result.devices
         ],
+        "warnings": guards.domain_warnings(ctx, guards.removed(result.steps), "the vGPU goes"),
     }
 
 

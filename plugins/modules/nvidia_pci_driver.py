@@ -115,7 +115,7 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, host, inventory, pci_driver
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, guards, host, inventory, pci_driver
 
 
 def _diff(result, gpus):
@@ -159,6 +159,7 @@ def work(module, ctx):
     if not module.check_mode:
         pci_driver.apply(ctx, result, params["timeout"])
     gpus = found.select(params["gpus"])[0]
+    moved = [step.device for step in result.steps if step.kind == "unbind"]
     return {
         "changed": bool(result.steps),
         "actions": _module.sentences(result.steps),
@@ -168,7 +169,7 @@ def work(module, ctx):
         "initramfs_update_needed": result.initramfs,
         "bootloader_update_needed": result.bootloader,
         "reboot_reasons": result.reboot,
-        "warnings": result.warnings,
+        "warnings": result.warnings + guards.domain_warnings(ctx, moved, "it is taken from passthrough"),
     }
 
 

@@ -109,7 +109,7 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host, inventory, sriov
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import guards, host, inventory, sriov
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import sriov_manage
 
 
@@ -158,7 +158,15 @@ def work(module, ctx):
         ],
         "without_sriov": result.skipped,
         "without_types": without_types,
+        "warnings": guards.domain_warnings(ctx, _going(result), "the VF goes"),
     }
+
+
+def _going(result):
+    """Addresses of the VFs that are turned off and not on again."""
+    back = {step.device for step in result.steps if step.kind == "enable"}
+    off = {step.device for step in result.steps if step.kind == "disable"} - back
+    return [vf.address for gpu in result.gpus if gpu.address in off for vf in gpu.vfs]
 
 
 def main():

@@ -173,6 +173,7 @@ troubles:
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
     apply_layout,
+    guards,
     host,
     inventory,
     layout,
@@ -214,9 +215,14 @@ def work(module, ctx):
         params["persist"],
         _module.assumed(module),
     )
-    result = plan_layout.plan(
-        found, state, wishes, stored, mdevctl.definitions(ctx.root), options, troubles
-    )
+    definitions = mdevctl.definitions(ctx.root)
+
+    def plan():
+        return plan_layout.plan(found, state, wishes, stored, definitions, options, troubles)
+
+    result = plan()
+    if guards.ask_driver(ctx, found, guards.removed(result.steps)):
+        result = plan()  # what nvidia-smi calls in use is refused, or kept
     if not module.check_mode:
         apply_layout.apply(ctx, result.steps, params["timeout"], params["settle"])
     return {
@@ -224,7 +230,7 @@ def work(module, ctx):
         "actions": _module.sentences(result.steps),
         "diff": {"before": plan_layout.lines(found), "after": plan_layout.lines(found, result)},
         "vgpus": _vgpus(result),
-        "warnings": result.warnings,
+        "warnings": result.warnings + guards.domain_warnings(ctx, guards.removed(result.steps), "the vGPU goes"),
     }
 
 

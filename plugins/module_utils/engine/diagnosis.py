@@ -68,7 +68,9 @@ def no_vfs_yet(gpu, state):
     troubles = []
     if not gpu.iommu_group:
         troubles.append(iommu_trouble(gpu, state))
-    if gpu.driver not in (None, "nvidia", "pci-pf-stub"):
+    if gpu.holders:
+        troubles.append(passed_through(gpu))
+    elif gpu.driver not in (None, "nvidia", "pci-pf-stub"):
         troubles.append(
             Trouble(
                 "the GPU is bound to %s" % gpu.driver,
@@ -188,11 +190,23 @@ def mig_unknown(gpu):
     )
 
 
-def in_use(device, holders, doing, override=None):
-    """A device that must not be touched because somebody uses it."""
+def passed_through(gpu):
+    """A VM has the whole GPU."""
+    return in_use(
+        gpu.address,
+        gpu.holders,
+        "releasing the GPU from %s" % (gpu.driver or "its VM"),
+        instead="leave this GPU out: of 'gpus' (role variable vgpu_gpus) and of the layout",
+    )
+
+
+def in_use(device, holders, doing, override=None, instead=None):
+    """A device that must not be touched because somebody uses it. override: the option that allows it, for named devices alone."""
     remedy = "Stop it first"
     if override:
         remedy += ", or name the device in %s" % override
+    if instead:
+        remedy += ", or %s" % instead
     return Trouble(
         "it is in use by %s" % ", ".join(map(str, holders)),
         device=device,

@@ -107,11 +107,17 @@ def _plan_absent(inventory, driver):
 
 
 def _users(inventory, doing):
+    """What of the driver's is in use. A whole GPU that a VM has is on vfio-pci: the driver's coming and going does not reach it."""
     troubles = []
     for gpu in inventory.gpus:
+        if gpu.holders and gpu.driver == "nvidia":
+            troubles.append(diagnosis.in_use(gpu.address, gpu.holders, doing))
+        parents = [vgpu.parent for vgpu in gpu.vgpus]
+        troubles += [diagnosis.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders and vf.address not in parents]
         for vgpu in gpu.vgpus:
             if vgpu.holders:
-                troubles.append(diagnosis.in_use("%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent), vgpu.holders, doing))
+                name = "%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent) if vgpu.uuid else "%s (%s)" % (vgpu.parent, vgpu.type)
+                troubles.append(diagnosis.in_use(name, vgpu.holders, doing))
     return troubles
 
 

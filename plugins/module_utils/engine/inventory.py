@@ -32,6 +32,10 @@ class Inventory:
         """The vGPUs that have a UUID."""
         return [vgpu for vgpu in self.vgpus if vgpu.uuid]
 
+    def users(self):
+        """Processes that run VMs, each with what it has of VFIO: [(Holder, [PCI address or UUID])]."""
+        return [(holder, self.open_files.devices_of(holder.pid)) for holder in self.open_files.machines()]
+
     def gpu(self, pf):
         """The GPU at an address, or None."""
         for one in self.gpus:
@@ -99,7 +103,7 @@ def read(ctx, with_types=True, with_mig=None):
             continue
         if sysfs.exists(folder + "/physfn"):
             continue
-        gpus.append(_read_gpu(ctx, name, by_parent, with_types))
+        gpus.append(_read_gpu(ctx, name, by_parent, with_types, open_files))
     if with_types if with_mig is None else with_mig:
         read_mig(ctx, gpus)
     if with_types:
@@ -130,9 +134,10 @@ def _check_gi(ctx, gpus):
 def read_one(ctx, pf, with_vgpus=True):
     """One GPU alone, for looks between two writes; with_vgpus: also its vGPUs and their holders."""
     by_parent = {}
-    for vgpu in frameworks.instances(ctx, OpenFiles(ctx.sysfs)) if with_vgpus else ():
+    open_files = OpenFiles(ctx.sysfs) if with_vgpus else None
+    for vgpu in frameworks.instances(ctx, open_files) if with_vgpus else ():
         by_parent.setdefault(vgpu.parent, []).append(vgpu)
-    return _read_gpu(ctx, pf, by_parent, False)
+    return _read_gpu(ctx, pf, by_parent, False, open_files)
 
 
 def read_mig(ctx, gpus):
@@ -176,8 +181,9 @@ def _complete_types(ctx, gpus):
         gpu.types = merge(gpu.types, supported.get(gpu.address, ()))
 
 
-def _read_gpu(ctx, name, vgpus_by_parent, with_types):
+def _read_gpu(ctx, name, vgpus_by_parent, with_types, open_files):
     sysfs = ctx.sysfs
+    watched = open_files if open_files and open_files.vfio else None  # most hosts need no look at each VF
     folder = "%s/%s" % (PCI, name)
     device = sysfs.read_or(folder + "/device", "").lower()
     subsystem = sysfs.read_or(folder + "/subsystem_device", "")
@@ -194,7 +200,8 @@ def _read_gpu(ctx, name, vgpus_by_parent, with_types):
     gpu.vf_stride = sysfs.read_int(folder + "/sriov_stride", 1)
     gpu.alive = _alive(sysfs, folder)
     _read_proc(sysfs, gpu)
-    gpu.vfs = _read_vfs(sysfs, folder)
+    gpu.holders = watched.of_device(folder) if watched else []
+    gpu.vfs = _read_vfs(sysfs, folder, watched)
     parents = [vf.address for vf in gpu.vfs] if gpu.sriov else [name]
     shown = [(parent, frameworks.probe(sysfs, parent)) for parent in parents]
     gpu.framework = next((found for dummy, found in shown if found != "none"), "none")
@@ -230,7 +237,7 @@ def _read_proc(sysfs, gpu):
     gpu.minor = int(minor) if minor.isdigit() else None
 
 
-def _read_vfs(sysfs, folder):
+def _read_vfs(sysfs, folder, watched):
     """VFs in order of their number: the links' names sort wrongly as text (virtfn10 before virtfn2)."""
     vfs = []
     for link in sysfs.list(folder):
@@ -246,6 +253,7 @@ def _read_vfs(sysfs, folder):
                 sysfs.link(vf_folder + "/driver"),
                 sysfs.link(vf_folder + "/iommu_group"),
                 frameworks.probe(sysfs, name) != "none",
+                watched.of_device(vf_folder) if watched else (),
             )
         )
     return sorted(vfs, key=lambda vf: vf.index)

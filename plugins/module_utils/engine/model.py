@@ -6,7 +6,10 @@ from __future__ import annotations
 
 
 class Holder:
-    """A process that has a device open. vm: the QEMU guest's name, if it is one."""
+    """A process that has a device open. vm: the QEMU guest's name, if it is one.
+
+    pid is None where not /proc tells of it, but a program: that is the command.
+    """
 
     def __init__(self, pid, command, vm=None):
         self.pid = pid
@@ -14,6 +17,8 @@ class Holder:
         self.vm = vm
 
     def __str__(self):
+        if self.pid is None:
+            return "%s, as '%s' tells" % ("VM %s" % self.vm if self.vm else "a VM", self.command)
         text = "pid %d (%s)" % (self.pid, self.command)
         return "VM %s, %s" % (self.vm, text) if self.vm else text
 
@@ -59,14 +64,18 @@ class Vgpu:
 
 
 class Vf:
-    """A virtual function. offers_types: its framework's files are there, whatever driver it sits under."""
+    """A virtual function. offers_types: its framework's files are there, whatever driver it sits under.
 
-    def __init__(self, address, index, driver, iommu_group, offers_types):
+    holders: who has it open through VFIO.
+    """
+
+    def __init__(self, address, index, driver, iommu_group, offers_types, holders=()):
         self.address = address
         self.index = index
         self.driver = driver
         self.iommu_group = iommu_group
         self.offers_types = offers_types
+        self.holders = list(holders)
 
     @property
     def usable(self):
@@ -125,6 +134,7 @@ class Gpu:
         self.iommu_group = None
         self.iommu_type = None
         self.alive = True
+        self.holders = []  # who has the whole GPU open through VFIO
         self.total_vfs = 0
         self.num_vfs = 0
         self.vf_device = 0

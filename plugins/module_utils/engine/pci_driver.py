@@ -12,6 +12,7 @@ import errno
 
 from . import boot_causes, diagnosis, files
 from .errors import Trouble, raise_if_any
+from .holders import OpenFiles
 from .steps import Step, execute
 from .sysfs import SysfsError
 from .waiting import until
@@ -57,7 +58,7 @@ def plan(inventory, state, boot, selectors, driver, edit_boot, assume=()):
             else:
                 result.reboot.append("%s is on nouveau, which is left only by a reboot" % gpu.address)
             continue
-        troubles += _guard(inventory, gpu)
+        troubles += _guard(gpu)
         if gpu.driver in FOREIGN and (gpu.driver, gpu.device_id) not in removed:
             removed.add((gpu.driver, gpu.device_id))
             result.steps.append(_forget_step(gpu))
@@ -122,13 +123,15 @@ def _on_nouveau(gpu):
     )
 
 
-def _guard(inventory, gpu):
+def _guard(gpu):
     if not gpu.alive:
         return diagnosis.no_vfs_yet(gpu, None)
-    holders = inventory.open_files.of_group(gpu.iommu_group) if gpu.driver == "vfio-pci" else []
-    if holders:
-        return [diagnosis.in_use(gpu.address, holders, "releasing the GPU from vfio-pci")]
-    return []
+    if gpu.holders:
+        return [diagnosis.passed_through(gpu)]
+    # VFs stay when the PF changes its driver, but the new driver resets the GPU.
+    doing = "taking the GPU from %s" % (gpu.driver or "no driver")
+    troubles = [diagnosis.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders]
+    return troubles + [diagnosis.in_use(one.key, one.holders, doing) for one in gpu.vgpus if one.holders and one.uuid]
 
 
 def _forget_step(gpu):
@@ -160,6 +163,10 @@ def apply(ctx, result, timeout):
         elif step.kind == "clear_override":
             sysfs.write(folder + "/driver_override", "\n")
         elif step.kind == "unbind":
+            # The kernel would wait in the unbind until a VM that came since the plan was made lets go.
+            holders = OpenFiles(sysfs).of_device(folder)
+            if holders:
+                raise_if_any([diagnosis.in_use(step.device, holders, "unbinding it from %s" % step.args["driver"])])
             unbind(ctx, step.device, step.args["driver"], timeout)
         elif step.kind == "modprobe":
             modprobe(ctx, timeout)

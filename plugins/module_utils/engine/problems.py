@@ -20,7 +20,7 @@ class Problem:
         return dict(self.trouble.as_dict(), severity=self.severity)
 
 
-def find(inventory, state, flags=(), causes=()):
+def find(inventory, state, flags=(), causes=(), domains=()):
     """All problems of a host, the host's own first."""
     found = []
     if not inventory.gpus:
@@ -35,7 +35,27 @@ def find(inventory, state, flags=(), causes=()):
                 "warning",
             )
         )
-    return found
+    return found + _managed(inventory, domains)
+
+
+def _managed(inventory, domains):
+    """VFs of the vendor-specific framework that libvirt would take from nvidia: the vGPU is gone then, and the VM does not start."""
+    ours = {vf.address for gpu in inventory.gpus if gpu.framework == "vendor_vfio" for vf in gpu.vfs}
+    return [
+        Problem(
+            Trouble(
+                "libvirt's VM %s has this VF with managed='yes', which would bind it to vfio-pci" % domain.name,
+                device=key,
+                wanted="managed='no'",
+                remedy="Change it by 'virsh edit %s'." % domain.name,
+                code="libvirt_managed",
+            ),
+            "warning",
+        )
+        for domain in domains
+        for key in sorted(domain.devices)
+        if key in ours and domain.devices[key]
+    ]
 
 
 def _host(state, flags):

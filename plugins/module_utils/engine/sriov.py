@@ -131,6 +131,8 @@ def _plan_on(result, gpu, state, wanted, reset, method, has_tool, assume):
 
 def _vf_in_use(gpu, vf):
     mine = [vgpu for vgpu in gpu.vgpus if vgpu.parent == vf.address]
+    if vf.holders:
+        return [diagnosis.in_use(vf.address, vf.holders, "binding the VF to nvidia")]
     if mine:
         return [
             Trouble(
@@ -176,8 +178,9 @@ def _off_step(gpu, how):
 
 
 def vgpu_guard(gpu, doing):
-    """Troubles where a GPU holds vGPUs. Turning VFs off destroys their vGPUs: never as a side effect."""
-    troubles = []
+    """Troubles where a GPU holds vGPUs, or a VM a VF. Turning VFs off destroys their vGPUs: never as a side effect."""
+    parents = [vgpu.parent for vgpu in gpu.vgpus]
+    troubles = [diagnosis.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders and vf.address not in parents]
     for vgpu in gpu.vgpus:
         if vgpu.holders:
             troubles.append(diagnosis.in_use(vgpu.key, vgpu.holders, doing))
@@ -197,7 +200,7 @@ def vgpu_guard(gpu, doing):
 def _plan_off(result, gpu, method, has_tool):
     if not gpu.num_vfs:
         return []
-    troubles = vgpu_guard(gpu, "disabling its VFs")
+    troubles = vgpu_guard(gpu, "disabling its VFs") + ([diagnosis.passed_through(gpu)] if gpu.holders else [])
     result.steps.append(_off_step(gpu, _method(gpu, 0, method, has_tool)))
     return troubles
 

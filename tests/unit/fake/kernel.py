@@ -604,7 +604,19 @@ class Kernel:
         return Dir(find=lambda address: self.devices[address].folder if address in self.devices else None)
 
     def _find_group(self, name):
-        return Dir({"type": File(text("identity\n"))}) if self.iommu_on else None
+        def members():
+            return [key for key, one in self.devices.items() if one.group == name] + [
+                key for key, one in self.mdevs.items() if one.group == name and not one.parent.vendor
+            ]
+
+        return Dir({"type": File(text("identity\n")), "devices": Dir(names=members)}) if self.iommu_on else None
+
+    def _find_cdev(self, name):
+        """/sys/class/vfio-dev: the device behind a character device of a VF's vGPU."""
+        for one in self.mdevs.values():
+            if self.cdevs and one.parent.vendor and name == "vfio%d" % one.parent.index:
+                return Dir({"device": Link(lambda: "../../../../%s" % one.parent.address)})
+        return None
 
     def _find_mdev(self, name):
         one = self.mdevs.get(name)
@@ -649,7 +661,7 @@ class Kernel:
                 ),
                 "devices": Dir(find=self._find_root),
                 "kernel": Dir({"iommu_groups": Dir(find=self._find_group)}),
-                "class": Dir({"iommu": Dir(names=lambda: ["dmar0", "dmar1"] if self.iommu_on else [])}),
+                "class": Dir({"iommu": Dir(names=lambda: ["dmar0", "dmar1"] if self.iommu_on else []), "vfio-dev": Dir(find=self._find_cdev)}),
                 "module": Dir(
                     {
                         "nvidia": Dir({"version": File(lambda: self.loaded["nvidia"] + "\n")}, when=lambda: "nvidia" in self.loaded),

@@ -14,7 +14,7 @@ import re
 
 from .. import address
 from ..model import GpuInstance
-from ..vgpu_types import VgpuType
+from ..vgpu_types import VgpuType, short_name
 
 _PLACES = ("/usr/bin/nvidia-smi", "/usr/sbin/nvidia-smi", "/usr/local/bin/nvidia-smi")
 # A profile's name: 1g.5gb, 1g.10gb+me, 1g.24gb-me, 1g.24gb+me.all; tables put MIG before it.
@@ -169,6 +169,39 @@ def parse_running(text):
     return found
 
 
+class Active:
+    """A vGPU that a VM uses, as vgpu -q tells it. type: short name; uuid of its mediated device and vm: None when not told."""
+
+    def __init__(self, gpu):
+        self.gpu = gpu
+        self.type = None
+        self.uuid = None
+        self.vm = None
+
+
+def parse_active(text):
+    """The Active vGPUs of vgpu -q."""
+    found, gpu = [], None
+    for line in text.splitlines():
+        head = re.match(r"^GPU\s+(\S+)\s*$", line)
+        if head and address.is_address(head.group(1)):
+            gpu = address.parse(head.group(1))
+            continue
+        key, dummy, value = line.partition(":")
+        key, value = " ".join(key.split()).lower(), value.strip()
+        if key == "vgpu id" and gpu:
+            found.append(Active(gpu))
+        elif not found:
+            continue
+        elif key == "mdev uuid" and len(value) == 36:
+            found[-1].uuid = value.lower()
+        elif key == "vm name" and value not in ("", "N/A"):
+            found[-1].vm = value
+        elif key == "vgpu name":
+            found[-1].type = short_name(value)
+    return found
+
+
 def _number(word):
     try:
         return int(word, 0)
@@ -227,6 +260,11 @@ def types(ctx, timeout=60):
 def running(ctx, timeout=60):
     """As parse_running."""
     return parse_running(call(ctx, ["vgpu", "-q"], timeout).out)
+
+
+def active(ctx, timeout=60):
+    """As parse_active."""
+    return parse_active(call(ctx, ["vgpu", "-q"], timeout).out)
 
 
 def mixed(ctx, pf, timeout=60):

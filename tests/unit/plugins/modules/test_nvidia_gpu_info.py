@@ -42,7 +42,8 @@ def test_all_about_a_host(host):
     assert told["driver"] == {"loaded": "550.163.02", "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False, "scheduler": "best_effort"}
     (gpu,) = outcome["gpus"]
     assert gpu["vfs"][0]["vgpu"] == UUID and gpu["vfs"][1]["vgpu"] is None and len(gpu["types"]) == 22
-    assert gpu["vgpus"][0]["in_use_by"] == outcome["in_use"] == [{"pid": 4711, "command": "qemu-system-x86", "vm": "web1"}]
+    user = {"pid": 4711, "command": "qemu-system-x86", "vm": "web1"}
+    assert gpu["vgpus"][0]["in_use_by"] == [user] and outcome["in_use"] == [dict(user, devices=[UUID])]
     assert outcome["reboot_required"] is False and outcome["reboot_reasons"] == []
 
 
@@ -163,8 +164,8 @@ def test_users_of_a_gpu_are_told_with_their_words(make_host):
     host.kernel.add_process(6, "sh", ["/bin/sh", "-c", "x" * 100], ["/dev/kvm"])
     host.kernel.add_process(7, "bash", ["bash"], ["/dev/null"])
     assert call(nvidia_gpu_info, host).ok["in_use"] == [
-        {"pid": 5, "command": "vfio-client", "vm": None},
-        {"pid": 6, "command": ("/bin/sh -c " + "x" * 100)[:60], "vm": None},
+        {"pid": 5, "command": "vfio-client", "vm": None, "devices": [PF]},
+        {"pid": 6, "command": ("/bin/sh -c " + "x" * 100)[:60], "vm": None, "devices": []},
     ]
 
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 import errno
 import json
 
+from unittest import mock
+
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, inventory, restore, store
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import nvidia_smi
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_mdev, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, H100, L40S, RTXPRO6000, T4
@@ -82,7 +85,8 @@ def test_an_eperm_of_a_race_is_a_sentence(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     used = host.kernel.used
     host.kernel.used = lambda mdev: True
-    outcome = call(nvidia_vgpu, host, layout=EMPTY)
+    with mock.patch.object(nvidia_smi, "active", lambda ctx: []):  # it told of none when the plan was made
+        outcome = call(nvidia_vgpu, host, layout=EMPTY)
     assert outcome.codes == ["in_use"] and "EPERM" in outcome.msg and "Stop the VM" in outcome.msg
     host.kernel.used = used
 
