@@ -356,3 +356,14 @@ def demo(session: nox.Session, steps: Steps) -> None:
     collection(session)
     steps.run("demo up", "python", "tests/demo/demo.py", "up")
     steps.run("demo down", "python", "tests/demo/demo.py", "down")
+
+
+@session_of("fuzz", "test")
+def fuzz(session: nox.Session, steps: Steps) -> None:
+    """Hand 100,000 bad inputs to parsers, modules' options and hosts' files; VGPU_FUZZ tries another number, VGPU_FUZZ_SEED others."""
+    install(session, steps, "test")
+    path = collection(session)
+    session.env["PYTHONPATH"] = str(BUILD / "collections")
+    session.env["VGPU_FUZZ"] = os.environ.get("VGPU_FUZZ") or "100000"
+    with session.chdir(path):
+        pytest(session, steps, "fuzz", "tests/unit/fuzz")

@@ -7,10 +7,11 @@ from __future__ import annotations
 from ansible.module_utils.basic import AnsibleModule
 
 from .engine.context import Context
-from .engine.errors import EngineError, Trouble, trouble
+from .engine.errors import EngineError, Trouble, raise_if_any, trouble
 from .engine.lock import HostLock
 from .engine.steps import ApplyError
 
+DAY = 86400
 ROOT = {"sysfs_root": {"type": "str", "default": "/"}}
 LOCK = {"lock_timeout": {"type": "int", "default": 300}}
 ASSUME = {
@@ -51,11 +52,10 @@ def run(argument_spec, work, reads_only=False, **kwargs):
 
     A module that writes holds the host's lock from the first read to the last write.
     """
-    module = AnsibleModule(
-        argument_spec=dict(argument_spec, **ROOT), supports_check_mode=True, **kwargs
-    )
+    module = _build(dict(argument_spec, **ROOT), **kwargs)
     ctx = Context(module.params["sysfs_root"])
     try:
+        raise_if_any(_wrong_texts(module.params) + _wrong_times(module.params))
         if reads_only or module.check_mode:
             result = work(module, ctx)
         else:
@@ -77,6 +77,42 @@ def run(argument_spec, work, reads_only=False, **kwargs):
     for text in result.pop("warnings", []):
         module.warn(text)
     module.exit_json(**result)
+
+
+def _build(spec, **kwargs):
+    try:
+        return AnsibleModule(argument_spec=spec, supports_check_mode=True, **kwargs)
+    except OverflowError:
+        # Ansible's own check of whole numbers does not reckon with one without end (.inf in YAML).
+        plain = AnsibleModule(argument_spec={name: {"type": "raw"} for name in spec}, supports_check_mode=True)
+        numbers = sorted(name for name in spec if spec[name]["type"] == "int" and plain.params[name] is not None)
+        given = ", ".join("%s: %r" % (name, plain.params[name]) for name in numbers)
+        wrong = Trouble("a number without end stands where a whole one belongs (%s)" % given, wanted="whole numbers", code="bad_number")
+        plain.fail_json(msg=str(wrong), troubles=[wrong.as_dict()])
+
+
+def _wrong_times(params):
+    """Times that no wait could have: below 0, longer than a day, or none at all (nan)."""
+    return [
+        Trouble("%s is %s" % (name, params[name]), device=name, wanted="seconds, from 0 to %d" % DAY, code="bad_time")
+        for name in ("timeout", "settle", "lock_timeout")
+        if params.get(name) is not None and not 0 <= params[name] <= DAY
+    ]
+
+
+def _wrong_texts(value, where=""):
+    """Texts that no file, program or path could take: with NUL in them, or not to be encoded."""
+    if isinstance(value, dict):
+        return [one for key in value for one in _wrong_texts(value[key], "%s.%s" % (where, key) if where else str(key))]
+    if isinstance(value, list):
+        return [one for number, item in enumerate(value) for one in _wrong_texts(item, "%s[%d]" % (where, number))]
+    if not isinstance(value, str):
+        return []
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return [Trouble("%s is no text" % ascii(value[:60]), device=where, wanted="text in UTF-8", code="bad_text")]
+    return [Trouble("it has a NUL in it", device=where, wanted="text", code="bad_text")] if "\0" in value else []
 
 
 def assumed(module):

@@ -11,10 +11,15 @@ import fnmatch
 import hashlib
 import os
 import shutil
+import struct
 import zipfile
+import zlib
 
 from .driver_install import version_in
 from .errors import trouble
+
+# What zipfile raises for a damaged archive: beside its own error those of its parts, and of what it can't unpack.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, LookupError, RuntimeError, OverflowError)
 
 _PATTERNS = {
     ("host", "run"): ("*-vgpu-kvm*.run",),
@@ -78,7 +83,7 @@ def find(src, dest, kind, form):
     try:
         with zipfile.ZipFile(src) as bundle:
             members = [info for info in bundle.infolist() if not info.is_dir()]
-    except (zipfile.BadZipFile, OSError) as exc:
+    except ZIP_ERRORS as exc:
         raise trouble("it is no readable zip: %s" % exc, device=src, remedy="Fetch it again.", code="bad_zip") from exc
     found = [
         info for info in members if any(fnmatch.fnmatch(os.path.basename(info.filename), pattern) for pattern in patterns)
@@ -90,6 +95,13 @@ def find(src, dest, kind, form):
             device=src,
             wanted="exactly one %s" % " or ".join(patterns),
             code="package_not_found",
+        )
+    if found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise trouble(
+            "%s is packed by a method (%d) that is none of NVIDIA's" % (found[0].filename, found[0].compress_type),
+            device=src,
+            remedy="The file is damaged or another one: fetch it again from NVIDIA's portal.",
+            code="bad_zip",
         )
     name = os.path.basename(found[0].filename)
     return Package(os.path.join(dest, name), version_in(name), found[0].filename, found[0].file_size)
@@ -123,7 +135,7 @@ def extract(src, package):
                 os.fsync(target.fileno())
         os.chmod(temporary, 0o600)
         os.rename(temporary, package.path)
-    except (OSError, zipfile.BadZipFile) as exc:
+    except ZIP_ERRORS as exc:
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise trouble("taking %s out failed: %s" % (package.member, exc), device=src, code="extract_failed") from exc

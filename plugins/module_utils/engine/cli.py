@@ -91,6 +91,8 @@ def _status(ctx, as_json):
             "\n%s  %s  driver %s  VFs %d of %d  framework %s"
             % (gpu.address, gpu.name, gpu.driver or "none", gpu.num_vfs, gpu.total_vfs, gpu.framework)
         )
+        if gpu.holders:
+            _say("  the whole GPU is in use by %s" % ", ".join(map(str, gpu.holders)))
         if gpu.mig and gpu.mig.current is not None:
             told = ", ".join("%s (%d)" % (one.profile, one.id) for one in gpu.mig.instances)
             pending = " (pending: %s)" % _word(gpu.mig.pending) if gpu.mig.pending != gpu.mig.current else ""

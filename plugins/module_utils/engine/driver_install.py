@@ -9,6 +9,7 @@ import re
 
 from . import diagnosis, files, host
 from .errors import Trouble, raise_if_any, trouble
+from .layout import shown
 from .steps import Step, execute
 
 LOG = "/var/log/nvidia-installer.log"
@@ -69,6 +70,8 @@ def plan(inventory, driver, wish, check_mode=False, src_exists=True):
             wanted="version, such as 550.163.02",
             code="no_version",
         )
+    if not re.match(r"^[0-9]{1,4}(\.[0-9]{1,4}){1,3}$", version):
+        raise trouble("%s is no version of a driver" % shown(version), device="version", wanted="numbers with points, such as 550.163.02", code="bad_version")
     if driver.on_disk == version and driver.flavour == "vgpu":
         return []
     troubles = []

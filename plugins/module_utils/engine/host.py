@@ -9,6 +9,7 @@ import re
 
 from . import distribution
 from .files import read_text
+from .reading import number
 
 _PARAMS = "/proc/driver/nvidia/params"
 _SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}
@@ -108,8 +109,11 @@ def _scheduler(sysfs):
     match = re.search(r"^RegistryDwords:\s*\"?(.*?)\"?\s*$", sysfs.read_or(_PARAMS, ""), re.MULTILINE)
     if not match:
         return None
-    key = re.search(r"\bRmPVMRL=(0x[0-9a-f]+|\d+)", match.group(1), re.IGNORECASE)
-    return _SCHEDULERS.get(int(key.group(1), 0) & 0xFF, "other") if key else "best_effort"
+    key = re.search(r"\bRmPVMRL=([^;\"]*)", match.group(1), re.IGNORECASE)
+    if not key:
+        return "best_effort"
+    value = number(key.group(1))
+    return "other" if value is None else _SCHEDULERS.get(value & 0xFF, "other")
 
 
 def _secure_boot(sysfs):

@@ -5,10 +5,15 @@
 from __future__ import annotations
 
 import os
+import re
 
 from . import files
+from .errors import Trouble, raise_if_any
+from .layout import shown
 from .steps import Step, execute
 
+# What a line of the unit may name: anything else would write lines of its own.
+_UNIT = re.compile(r"^[A-Za-z0-9:_.@\\-]{1,200}\.(service|socket|target|mount|device|timer|path|slice|scope|swap|automount)\Z")
 FOLDER = "/usr/local/lib/nvidia-vgpu"
 PACKAGE = FOLDER + "/nvidia_vgpu_engine"
 COMMAND = "/usr/local/sbin/nvidia-vgpu"
@@ -64,6 +69,16 @@ BEFORE = (
 
 def wanted_files(sources, before, interpreter):
     """Text and mode of each file by path. sources: the engine's modules by relative path."""
+    raise_if_any(
+        Trouble(
+            "%s is no unit of systemd" % shown(unit),
+            device="before[%d]" % number,
+            wanted="a name such as my-agent.service",
+            code="bad_unit",
+        )
+        for number, unit in enumerate(before)
+        if not _UNIT.match(unit)
+    )
     wanted = {"%s/%s" % (PACKAGE, name): (text, 0o644) for name, text in sources.items()}
     wanted[COMMAND] = (_COMMAND_TEXT % {"interpreter": interpreter, "folder": FOLDER}, 0o755)
     units = list(BEFORE) + [unit for unit in before if unit not in BEFORE]

@@ -11,6 +11,7 @@ from .diagnosis import unsupported
 from .errors import Trouble
 from .holders import OpenFiles
 from .model import Gpu, Mig, Vf
+from .reading import number
 from .sysfs import SysfsError
 from .tools import nvidia_smi
 from .vgpu_types import merge
@@ -193,11 +194,11 @@ def _read_gpu(ctx, name, vgpus_by_parent, with_types, open_files):
     gpu.driver_override = None if override in ("", "(null)") else override
     gpu.iommu_group = sysfs.link(folder + "/iommu_group")
     gpu.iommu_type = sysfs.read_or(folder + "/iommu_group/type")
-    gpu.total_vfs = sysfs.read_int(folder + "/sriov_totalvfs", 0)
-    gpu.num_vfs = sysfs.read_int(folder + "/sriov_numvfs", 0)
-    gpu.vf_device = int(sysfs.read_or(folder + "/sriov_vf_device", "0") or "0", 16)
-    gpu.vf_offset = sysfs.read_int(folder + "/sriov_offset", 0)
-    gpu.vf_stride = sysfs.read_int(folder + "/sriov_stride", 1)
+    gpu.total_vfs = _small(sysfs, folder + "/sriov_totalvfs")
+    gpu.num_vfs = _small(sysfs, folder + "/sriov_numvfs")
+    gpu.vf_device = number("0x" + sysfs.read_or(folder + "/sriov_vf_device", "0"), 0)
+    gpu.vf_offset = _small(sysfs, folder + "/sriov_offset")
+    gpu.vf_stride = _small(sysfs, folder + "/sriov_stride", 1)
     gpu.alive = _alive(sysfs, folder)
     _read_proc(sysfs, gpu)
     gpu.holders = watched.of_device(folder) if watched else []
@@ -218,6 +219,12 @@ def _read_gpu(ctx, name, vgpus_by_parent, with_types, open_files):
     return gpu
 
 
+def _small(sysfs, path, default=0):
+    """A number of SR-IOV's, which has 16 bits; the default for anything else."""
+    found = number(sysfs.read_or(path), default)
+    return found if found <= 0xFFFF else default
+
+
 def _alive(sysfs, folder):
     """Whether configuration space answers: a GPU that fell off the bus reads as all ones."""
     try:
@@ -234,14 +241,14 @@ def _read_proc(sysfs, gpu):
     uuid = told.get("GPU UUID", "")
     gpu.uuid = uuid if address.is_gpu_uuid(uuid) else None
     minor = told.get("Device Minor", "")
-    gpu.minor = int(minor) if minor.isdigit() else None
+    gpu.minor = number(minor)
 
 
 def _read_vfs(sysfs, folder, watched):
     """VFs in order of their number: the links' names sort wrongly as text (virtfn10 before virtfn2)."""
     vfs = []
     for link in sysfs.list(folder):
-        match = re.match(r"^virtfn(\d+)$", link)
+        match = re.match(r"^virtfn([0-9]{1,5})$", link)
         name = sysfs.link("%s/%s" % (folder, link)) if match else None
         if not name:
             continue

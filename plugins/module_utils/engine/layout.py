@@ -4,10 +4,15 @@
 
 from __future__ import annotations
 
+import re
 import uuid as uuids
 
 from . import address, catalog, vgpu_types
 from .errors import EngineError, Trouble, raise_if_any
+
+
+# More than any GPU holds; a slip of some zeros must not fill the memory.
+MOST = 1024
 
 
 class Wish:
@@ -60,7 +65,7 @@ def check_uuid(text, where):
         raise_if_any(
             [
                 Trouble(
-                    "%r is not a UUID" % text,
+                    "%s is not a UUID" % shown(text),
                     device=where,
                     wanted="36 characters such as 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11",
                     code="bad_uuid",
@@ -73,34 +78,59 @@ def check_uuid(text, where):
 def parse(layout, name="layout"):
     """Entries of a layout (a list of {gpu, vgpus, mixed_sizes, mig}), and the troubles of what is wrong in it."""
     entries, troubles, seen = [], [], {}
+    if not isinstance(layout, list):
+        return [], [_wrong_shape(layout, name, "a list of entries, each with gpu and vgpus")]
     for number, item in enumerate(layout):
         where = "%s[%d]" % (name, number)
+        if not isinstance(item, dict):
+            troubles.append(_wrong_shape(item, where, "an entry with gpu and vgpus"))
+            continue
         selectors = item.get("gpu")
         if not isinstance(selectors, list):
             selectors = [selectors]
-        if not selectors or not all(selectors):
+        if not selectors or not all(selectors) or any(isinstance(word, (list, dict)) for word in selectors):
             troubles.append(Trouble("it names no GPU", device=where, wanted="gpu: all, an address, GPU-<uuid> or a model"))
             continue
+        vgpus, mig = item.get("vgpus") or [], item.get("mig")
+        if not isinstance(vgpus, list):
+            troubles.append(_wrong_shape(vgpus, where + ".vgpus", "a list of vGPUs, such as [{type: A40-24Q}]"))
+            continue
+        if mig is not None and not (isinstance(mig, list) and all(isinstance(word, str) for word in mig)):
+            troubles.append(_wrong_shape(mig, where + ".mig", "a list of profiles, such as [3g.20gb]"))
+            continue
         wishes = []
-        for position, vgpu in enumerate(item.get("vgpus") or []):
+        for position, vgpu in enumerate(vgpus):
             place = "%s.vgpus[%d]" % (where, position)
             troubles += _parse_vgpu(vgpu, place, wishes, seen)
-        mig = item.get("mig")
         entries.append(
             Entry([str(word) for word in selectors], wishes, where, bool(item.get("mixed_sizes")), None if mig is None else list(mig))
         )
     return entries, troubles
 
 
+def _wrong_shape(value, where, wanted):
+    return Trouble("it is %s" % shown(value), device=where, wanted=wanted, code="wrong_shape")
+
+
+def shown(value, most=60):
+    """A value as people recognise it in a message: no longer than a line."""
+    text = repr(value)
+    return text if len(text) <= most else text[:most] + "…"
+
+
 def _parse_vgpu(vgpu, place, wishes, seen):
+    if not isinstance(vgpu, dict):
+        return [_wrong_shape(vgpu, place, "a vGPU, such as {type: A40-24Q}")]
     count = vgpu.get("count")
     count = 1 if count is None else count
     uuid = vgpu.get("uuid")
     params = plain_params(vgpu.get("vgpu_params"))
+    if params and not re.match(r"^[\x20-\x7e]+$", params):
+        return [Trouble("vgpu_params are %s" % shown(params), device=place, wanted="letters, digits and signs on one line", code="bad_params")]
     if not vgpu.get("type"):
         return [Trouble("no type is given", device=place, wanted="type: a name such as A40-24Q")]
-    if not isinstance(count, int) or count < 0:
-        return [Trouble("count is %r" % count, device=place, wanted="a number from 0")]
+    if not isinstance(count, int) or not 0 <= count <= MOST:
+        return [Trouble("count is %s" % shown(count), device=place, wanted="a number from 0 to %d" % MOST)]
     if not uuid:
         wishes += [Wish(str(vgpu["type"]), where=place, params=params) for dummy in range(count)]
         return []

@@ -594,7 +594,7 @@ def _unlisted(inventory, wishes, stored, options, result):
                 continue
             if vgpu.holders and vgpu.key not in options.force_remove:
                 troubles.append(
-                    diagnosis.in_use(vgpu.key, vgpu.holders, "removing it", "force_remove (role variable vgpu_force_remove)")
+                    diagnosis.in_use(_title(vgpu), vgpu.holders, "removing it", "force_remove (role variable vgpu_force_remove)")
                 )
             result.removed.append((gpu, vgpu))
         if gpu.address in stored and stored[gpu.address].mig is not None and gpu.mig and gpu.mig.current:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from . import diagnosis, sriov
 from .errors import Trouble, raise_if_any
 from .steps import Step
-from .tools.nvidia_smi import Profile, plain_profile
+from .tools.nvidia_smi import Profile, is_profile, plain_profile
 
 # What a type's suffix says of its GPU instance, as NVIDIA spells it in the profile's name.
 _SUFFIX = {"": ("",), "ME": ("+me",), "NOME": ("-me", ""), "MEALL": ("+me.all",), "GFX": ("+gfx",)}
@@ -25,8 +25,8 @@ _HARMLESS = ("nvidia-persiste",)
 
 
 def predicted_profiles(needs):
-    """Profiles by the names that types and users give, where no driver lists them yet."""
-    return [Profile(name, 0) for name in sorted(needs)]
+    """Profiles by the names that types and users give, where no driver lists them yet; what is no profile's name is left out."""
+    return [Profile(name, 0) for name in sorted(needs) if is_profile(name)]
 
 
 def find_profile(word, profiles):

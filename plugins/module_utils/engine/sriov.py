@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from . import diagnosis, inventory as reader, pci_driver
 from .errors import Trouble, raise_if_any, trouble
+from .layout import shown
 from .steps import Step, execute
 from .tools import sriov_manage
 from .waiting import until
@@ -32,6 +33,10 @@ def plan(inventory, state, selectors, enabled, num_vfs=None, reset=False, method
     """What it takes for the selected GPUs to have their VFs on (all, or num_vfs) or off."""
     result = SriovPlan()
     gpus, troubles = inventory.select(selectors)
+    if num_vfs is not None and num_vfs < 1:
+        remedy = "Set state: disabled to turn VFs off; leave num_vfs out for all VFs."
+        troubles.append(Trouble("num_vfs is %s" % shown(num_vfs), device="num_vfs", wanted="a number from 1", remedy=remedy, code="bad_num_vfs"))
+        gpus = []
     for gpu in gpus:
         reason = _not_for(gpu)
         if reason:

@@ -72,6 +72,46 @@ class StoredGpu:
         return told
 
 
+def _is(value, kind):
+    """The value, which must be of the kind; a truth value is no number."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError("%.40r is no %s" % (value, getattr(kind, "__name__", "text or null")))
+    return value
+
+
+def _words(value):
+    return [_is(word, str) for word in _is(value, list)]
+
+
+def _number(value):
+    if not 0 <= _is(value, int) <= 0xFFFF:
+        raise ValueError("%.40r is no number of VFs" % value)
+    return value
+
+
+def _gpu(told):
+    mig = _is(told, dict).get("mig")
+    return StoredGpu(
+        _is(told["address"], str),
+        _number(told["vfs"]),
+        [_vgpu(one) for one in _is(told["vgpus"], list)],
+        _words(told.get("former", [])),
+        None if mig is None else _words(mig),
+        _is(told.get("mixed_sizes", False), bool),
+    )
+
+
+def _vgpu(told):
+    index, text = _is(told, dict)["vf_index"], (str, type(None))
+    return StoredVgpu(
+        _is(told["uuid"], text),
+        _is(told["parent"], str),
+        None if index is None else _number(index),
+        _is(told["type"], str),
+        _is(told.get("params", ""), str),
+    )
+
+
 def loads(text):
     """StoredGpus by address from the file's text; none for no text."""
     if not text:
@@ -80,23 +120,10 @@ def loads(text):
         content = json.loads(text)
         if content["version"] != VERSION:
             raise ValueError("version %r" % content["version"])
-        return {
-            gpu["address"]: StoredGpu(
-                gpu["address"],
-                gpu["vfs"],
-                [
-                    StoredVgpu(one["uuid"], one["parent"], one["vf_index"], one["type"], one.get("params", ""))
-                    for one in gpu["vgpus"]
-                ],
-                gpu.get("former", []),
-                gpu.get("mig"),
-                gpu.get("mixed_sizes", False),
-            )
-            for gpu in content["gpus"]
-        }
-    except (ValueError, KeyError, TypeError) as exc:
+        return {gpu.address: gpu for gpu in map(_gpu, _is(content["gpus"], list))}
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise trouble(
-            "it is not a layout of version %d: %s" % (VERSION, exc),
+            "it is not a layout of version %d: %s %s" % (VERSION, type(exc).__name__, exc),
             device=PATH,
             remedy="Move the file away and run the playbook again; the vGPUs that exist are kept.",
             code="bad_store",

@@ -13,8 +13,10 @@ from __future__ import annotations
 import difflib
 import re
 
+from . import reading
+
 _NAME = re.compile(
-    r"^(?P<gpu>.+?)-(?:(?P<slices>[1-7])-)?(?P<gib>\d{1,3})(?P<series>[QBAC])(?P<suffix>ME|NOME|MEALL|GFX)?$",
+    r"^(?P<gpu>.+?)-(?:(?P<slices>[1-7])-)?(?P<gib>[0-9]{1,3})(?P<series>[QBAC])(?P<suffix>ME|NOME|MEALL|GFX)?$",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"^(?:[a-z0-9_-]*-)?(\d+)$", re.IGNORECASE)
@@ -94,14 +96,18 @@ def parse_description(text):
 def from_mdev(number, name, description):
     """A VgpuType from a type folder's files name and description."""
     told = parse_description(description or "")
-    size = re.match(r"^(\d+)\s*M", told.get("framebuffer", ""))
-    most = told.get("max_instance", "")
-    return VgpuType(
-        number,
-        name,
-        int(size.group(1)) if size else None,
-        int(most) if most.isdigit() else None,
-    )
+    return VgpuType(number, name, mebibytes(told.get("framebuffer")), reading.number(told.get("max_instance")))
+
+
+def mebibytes(text):
+    """The number in 1024M or 24576 MiB, or None."""
+    size = re.match(r"^([0-9]{1,9})\s*M", text or "")
+    return int(size.group(1)) if size else None
+
+
+def by_number(types):
+    """Types in the order of their numbers; those without one first."""
+    return sorted(types, key=lambda one: reading.number(one.id, 0))
 
 
 def find(wish, types):
@@ -131,7 +137,7 @@ def merge(types, others):
             mine.max_instances = mine.max_instances or other.max_instances
             mine.gi_profile = other.gi_profile if mine.gi_profile is None else mine.gi_profile
             mine.per_gi = other.per_gi if mine.per_gi is None else mine.per_gi
-    return sorted(by_id.values(), key=lambda one: int(one.id) if one.id.isdigit() else 0)
+    return by_number(by_id.values())
 
 
 def nearest(wish, types, count=3):

@@ -48,5 +48,5 @@ def likely_uuids(kernel):
     NVIDIA's driver has no mdev for VFs on kernels from 6.8 on; the kernels of the distributions that it
     supports lie well apart (6.1 and before, 6.8 and later). Once there are VFs they are asked.
     """
-    numbers = re.match(r"^(\d+)\.(\d+)", kernel or "")
+    numbers = re.match(r"^([0-9]{1,4})\.([0-9]{1,4})", kernel or "")
     return not numbers or (int(numbers.group(1)), int(numbers.group(2))) < (6, 8)

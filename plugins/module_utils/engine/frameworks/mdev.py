@@ -63,7 +63,7 @@ class Mdev:
                         self.sysfs.read_or(folder + "/description", ""),
                     )
                 )
-        return sorted(found, key=lambda one: int(one.id) if one.id.isdigit() else 0)
+        return vgpu_types.by_number(found)
 
     def survey(self, parents):
         """The types of a GPU: any parent that offers some lists them all."""

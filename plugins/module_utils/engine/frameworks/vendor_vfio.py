@@ -31,11 +31,11 @@ def parse_creatable(text):
     """
     found = []
     for line in text.splitlines():
-        match = re.match(r"^\s*(\d+)\s*:\s*(\S.*?)\s*$", line)
+        match = re.match(r"^\s*([0-9]{1,9})\s*:\s*(\S.*?)\s*$", line)
         if match:
             found.append(vgpu_types.VgpuType(match.group(1), match.group(2)))
             continue
-        match = re.match(r"^\s*(\S.*?\S)\s+(\d+)\s*$", line)
+        match = re.match(r"^\s*(\S.*?\S)\s+([0-9]{1,9})\s*$", line)
         if match and vgpu_types.gpu_word(match.group(1)):
             found.append(vgpu_types.VgpuType(match.group(2), match.group(1)))
     return found

@@ -45,14 +45,12 @@ def definitions(root):
                 continue  # scripts.d holds folders of call-out scripts
             try:
                 content = json.loads(files.read_text(root, path) or "")
-                found[os.path.basename(path)] = Definition(
-                    os.path.basename(path),
-                    os.path.basename(folder),
-                    content["mdev_type"],
-                    content["start"],
-                )
-            except (ValueError, KeyError, TypeError):
+                kind, start = content["mdev_type"], content["start"]
+            except (ValueError, KeyError, TypeError, RecursionError):
                 continue
+            if isinstance(kind, str) and isinstance(start, str):
+                uuid = os.path.basename(path)
+                found[uuid] = Definition(uuid, os.path.basename(folder), kind, start)
     return found
 
 

@@ -12,17 +12,22 @@ from __future__ import annotations
 import os
 import re
 
-from .. import address
+from .. import address, reading
 from ..model import GpuInstance
-from ..vgpu_types import VgpuType, short_name
+from ..vgpu_types import VgpuType, mebibytes, short_name
 
 _PLACES = ("/usr/bin/nvidia-smi", "/usr/sbin/nvidia-smi", "/usr/local/bin/nvidia-smi")
-# A profile's name: 1g.5gb, 1g.10gb+me, 1g.24gb-me, 1g.24gb+me.all; tables put MIG before it.
-_PROFILE = r"(?:MIG\s+)?(\d+g\.\d+gb[^\s|]*)"
-_LGIP = re.compile(r"^\W*(\d+)\s+%s\s+(\d+)\s+(\d+)\s*/\s*(\d+)\s+([\d.]+)" % _PROFILE, re.MULTILINE)
-_LGI = re.compile(r"^\W*(\d+)\s+%s\s+(\d+)\s+(\d+)(?:\s+(\d+):(\d+))?[\s|]*$" % _PROFILE, re.MULTILINE)
-_LGIPP = re.compile(r"^\s*GPU\s+\d+\s+Profile\s+ID\s+(\d+)\s+Placements?\s*:\s*\{([\d,\s]+)\}\s*:\s*(\d+)", re.IGNORECASE | re.MULTILINE)
-_LCI = re.compile(r"^\W*(\d+)\s+(\d+)\s+(?:MIG\s+)?((?:\d+c\.)?\d+g\.\d+gb[^\s|]*)\s+(\d+)\s+(\d+)", re.MULTILINE)
+# A profile's name: 1g.5gb, 1g.10gb+me, 1g.24gb-me, 1g.24gb+me.all; tables put MIG before it. Numbers are short: a longer
+# one is no row of ours, and what is reckoned from it would not end.
+_NAME = r"([0-9]{1,2})g\.([0-9]{1,4})gb([^\s|]*)"
+_PROFILE = r"(?:MIG\s+)?([0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)"
+_N = r"([0-9]{1,5})"
+_LGIP = re.compile(r"^\W*%s\s+%s\s+%s\s+%s\s*/\s*%s\s+([0-9]{1,5}(?:\.[0-9]+)?)(?![0-9.])" % (_N, _PROFILE, _N, _N, _N), re.MULTILINE)
+_LGI = re.compile(r"^\W*%s\s+%s\s+%s\s+%s(?:\s+([0-9]{1,3}):([0-9]{1,3}))?[\s|]*$" % (_N, _PROFILE, _N, _N), re.MULTILINE)
+_LGIPP = re.compile(
+    r"^\s*GPU\s+[0-9]+\s+Profile\s+ID\s+%s\s+Placements?\s*:\s*\{([0-9,\s]+)\}\s*:\s*([0-9]{1,3})(?![0-9])" % _N, re.IGNORECASE | re.MULTILINE
+)
+_LCI = re.compile(r"^\W*%s\s+%s\s+(?:MIG\s+)?((?:[0-9]{1,2}c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)\s+%s\s+%s(?![0-9])" % (_N, _N, _N, _N), re.MULTILINE)
 
 
 class Profile:
@@ -34,7 +39,7 @@ class Profile:
         self.free = free
         self.total = total
         self.memory = memory
-        match = re.match(r"^(\d+)g\.(\d+)gb(.*)$", name)
+        match = re.match(_NAME, name)
         self.slices = int(match.group(1))
         self.gib = int(match.group(2))
         self.suffix = match.group(3)
@@ -60,6 +65,11 @@ def plain_profile(word):
     """A profile's name as -cgi takes it: without MIG, in lower case."""
     text = " ".join(str(word).split()).lower()
     return text[4:] if text.startswith("mig ") else text
+
+
+def is_profile(word):
+    """Whether the word is a profile's name, such as 1g.5gb."""
+    return bool(re.match(_NAME + "$", word))
 
 
 # --- reading
@@ -91,7 +101,7 @@ def parse_profiles(text):
 def parse_placements(text):
     """{profile id: (possible starts, size)} of mig -lgipp of one GPU."""
     return {
-        int(number): ([int(start) for start in starts.replace(" ", "").split(",") if start], int(size))
+        int(number): ([int(start) for start in re.findall(r"\b[0-9]{1,3}\b", starts)], int(size))
         for number, starts, size in _LGIPP.findall(text)
     }
 
@@ -121,16 +131,14 @@ def parse_types(text):
     def flush():
         name = told.get("name")
         if gpu and name and told.get("id"):
-            number = int(told["id"], 0)
-            size = re.match(r"^(\d+)\s*M", told.get("fb memory", ""))
             found.setdefault(gpu, []).append(
                 VgpuType(
-                    number,
+                    reading.number(told["id"]),
                     name,
-                    int(size.group(1)) if size else None,
-                    _number(told.get("max instances")),
-                    _number(told.get("gpu instance profile id")),
-                    _number(told.get("max instances per gi")),
+                    mebibytes(told.get("fb memory")),
+                    reading.number(told.get("max instances")),
+                    reading.number(told.get("gpu instance profile id")),
+                    reading.number(told.get("max instances per gi")),
                 )
             )
         told.clear()
@@ -147,7 +155,7 @@ def parse_types(text):
         key, value = " ".join(key.split()).lower(), value.strip()
         if key == "vgpu type id":
             flush()
-            told["id"] = value if re.match(r"^(0x[0-9a-f]+|\d+)$", value, re.IGNORECASE) else ""
+            told["id"] = value if reading.number(value) is not None else ""
         else:
             told.setdefault(key, value)
     flush()
@@ -164,8 +172,8 @@ def parse_running(text):
             uuid = None
         elif key == "mdev uuid":
             uuid = value.lower() if len(value) == 36 else None
-        elif key == "gpu instance id" and uuid and value.isdigit():
-            found[uuid] = int(value)
+        elif key == "gpu instance id" and uuid and reading.number(value) is not None:
+            found[uuid] = reading.number(value)
     return found
 
 
@@ -200,13 +208,6 @@ def parse_active(text):
         elif key == "vgpu name":
             found[-1].type = short_name(value)
     return found
-
-
-def _number(word):
-    try:
-        return int(word, 0)
-    except (TypeError, ValueError):
-        return None
 
 
 def parse_mixed(text):

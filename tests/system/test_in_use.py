@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A VM with a whole GPU and a VM with a vGPU live through every playbook of the collection. The tests build on each other.
+
+The VMs are processes that have their device open through VFIO, as QEMU has it: container, group and device.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+import pytest
+from conftest import GPU, OTHER_GPU, pretty
+from support import ROOT, Twin
+
+pytestmark = [pytest.mark.life, pytest.mark.in_use]
+
+PLAYBOOKS = sorted(f"vgpu.kvm.{path.stem}" for path in (ROOT / "playbooks").glob("*.yml"))
+VF = "0000:e8:00.4"
+
+# Opens a device as QEMU does and answers each SIGUSR1 with a line, after asking the device.
+GUEST = """
+import fcntl, os, signal, struct, sys
+name, group, answer = sys.argv[1:4]
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+container = os.open("/dev/vfio/vfio", os.O_RDWR)
+group = os.open(group, os.O_RDWR)
+fcntl.ioctl(group, 0x3B68, struct.pack("i", container))
+fcntl.ioctl(container, 0x3B66, 1)
+device = fcntl.ioctl(group, 0x3B6A, bytearray(name.encode() + bytes(1)))
+while True:
+    info = bytearray(struct.pack("IIIIII", 24, 0, 0, 0, 0, 0))
+    fcntl.ioctl(device, 0x3B6B, info)
+    with open(answer, "w") as file:
+        file.write("%d regions" % struct.unpack("IIIIII", info)[2])
+    signal.sigwait({signal.SIGUSR1})
+"""
+
+
+class Guest:
+    """A "VM" on the twin: libvirt's name for it, and the device that it has."""
+
+    def __init__(self, twin: Twin, name: str, device: str, folder: str) -> None:
+        self.twin = twin
+        self.name = name
+        self.answer = f"/run/{name}.answer"
+        group = twin.sh(f"basename $(readlink {folder}/iommu_group)")
+        words = ["/usr/bin/python3", "-c", GUEST, device, f"/dev/vfio/{group}", self.answer, "-name", f"guest={name},debug-threads=on"]
+        twin.sh(f"modprobe vfio_iommu_type1; setsid {shlex.join(words)} > /run/{name}.log 2>&1 < /dev/null & echo $! > /run/{name}.pid")
+        self.pid = int(twin.sh(f"cat /run/{name}.pid"))
+        self.must_answer()
+
+    def must_answer(self) -> None:
+        """It lives, and its device answers it. It has answered once when it has opened the device."""
+        text = self.twin.sh(
+            f"for i in $(seq 100); do [ -s {self.answer} ] && break; kill -0 {self.pid} || break; sleep 0.1; done; "
+            f"cat {self.answer} /run/{self.name}.log; rm -f {self.answer}; kill -USR1 {self.pid}",
+            check=False,
+        )
+        assert "regions" in text, f"{self.name}: {text}"
+
+
+@pytest.fixture(scope="module", params=["mdev"])
+def twin(request) -> Iterator[Twin]:
+    """A host as after a first run's reboot; one of its two GPUs belongs to a VM as a whole."""
+    machine = Twin("system-in-use")
+    try:
+        machine.up("--tier", "full", "--start", "ready", "--gpus", "2")
+        machine.sh(
+            f"modprobe vfio-pci; cd /sys/bus/pci/devices/{OTHER_GPU}; echo vfio-pci > driver_override; "
+            f"echo {OTHER_GPU} > driver/unbind; echo {OTHER_GPU} > /sys/bus/pci/drivers_probe"
+        )
+        machine.guests = [Guest(machine, "whole", OTHER_GPU, f"/sys/bus/pci/devices/{OTHER_GPU}")]
+        yield machine
+    finally:
+        machine.down()
+
+
+def play(twin: Twin, playbook: str, layout: list, *options: str, **variables: object):
+    """Run a playbook for the GPU that has vGPUs, unless told otherwise."""
+    return twin.playbook(playbook, dict({"vgpu_gpus": [GPU], "vgpu_layout": layout}, **variables), *options)
+
+
+def all_live(twin: Twin) -> None:
+    """Every VM answers, and the whole GPU is where its VM wants it."""
+    for guest in twin.guests:
+        guest.must_answer()
+    assert twin.sh(f"basename $(readlink /sys/bus/pci/devices/{OTHER_GPU}/driver)") == "vfio-pci"
+
+
+def vgpus(*pairs: tuple[str, int]) -> list[dict]:
+    """A layout of the GPU that has vGPUs."""
+    return [{"gpu": GPU, "vgpus": [{"type": name, "count": count} for name, count in pairs]}]
+
+
+def test_the_host_is_brought_up_beside_a_vm_with_a_whole_gpu(twin):
+    run = play(twin, "vgpu.kvm.site", vgpus(("A40-24Q", 2)))
+    assert run.rc == 0, run.out[-4000:]
+    (used,) = [uuid for uuid, (parent, dummy) in twin.mdevs().items() if parent == VF]
+    twin.guests.append(Guest(twin, "sliced", used, f"/sys/bus/mdev/devices/{used}"))
+    all_live(twin)
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_an_empty_layout_for_all_gpus_is_refused_with_both(twin, playbook):
+    whole, sliced = twin.guests
+    before = twin.mdevs()
+    run = play(twin, playbook, [], vgpu_gpus=["all"])
+    assert run.rc and "nothing was changed" in run.failure, run.out[-3000:]
+    for text in (OTHER_GPU, f"VM whole, pid {whole.pid}", VF, f"VM sliced, pid {sliced.pid}", "vgpu_force_remove", "vgpu_gpus"):
+        assert text in run.failure, run.failure
+    assert run.changed == [] and twin.mdevs() == before
+    all_live(twin)
+
+
+def test_a_changed_layout_goes_around_what_is_in_use(twin):
+    before = twin.mdevs()
+    run = play(twin, "vgpu.kvm.host", vgpus(("A40-24Q", 1), ("A40-24A", 1)))
+    assert run.rc == 0, run.out[-4000:]
+    kept = {uuid: place for uuid, place in twin.mdevs().items() if uuid in before}
+    assert list(kept.values()) == [(VF, "A40-24Q")] and len(twin.mdevs()) == 2, pretty(twin.mdevs())
+    all_live(twin)
+
+
+def test_a_reboot_takes_each_vms_name(twin):
+    flags = ["intel_iommu=on", "iommu=pt", "pcie_aspm=off"]
+    run = play(
+        twin, "vgpu.kvm.host", vgpus(("A40-24Q", 1), ("A40-24A", 1)),
+        vgpu_iommu_flags=flags, vgpu_reboot="always_when_needed", vgpu_reboot_in_use=["whole"],
+    )
+    assert run.rc and "VM sliced, pid" in run.failure and "VM whole" not in run.failure, run.failure
+    assert "vgpu_reboot_in_use" in run.failure and run.changed == []
+    all_live(twin)

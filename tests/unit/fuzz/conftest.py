@@ -1,0 +1,28 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Says how many inputs were tried, and fails a run that was to try more."""
+
+from __future__ import annotations
+
+from ansible_collections.vgpu.kvm.tests.unit.fuzz import inputs
+
+
+def _missing():
+    return inputs.TOTAL - inputs.COUNT.all if inputs.ASKED else 0
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """The number that was asked for is a promise."""
+    if _missing() > 0 and exitstatus == 0:
+        session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The count, with what repeats it."""
+    if not inputs.COUNT.all:
+        return
+    for name, number in sorted(inputs.COUNT.by_test.items()):
+        terminalreporter.write_line("fuzz: %7d inputs for %s" % (number, name))
+    terminalreporter.write_line("fuzz: %7d inputs in all (VGPU_FUZZ=%d VGPU_FUZZ_SEED=%d)" % (inputs.COUNT.all, inputs.TOTAL, inputs.SEED))
+    if _missing() > 0:
+        terminalreporter.write_line("fuzz: FAILED, %d inputs too few" % _missing())

@@ -1,0 +1,305 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every parser of the engine takes any text: it gives what it can use, or refuses in words; never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
+    address,
+    boot_causes,
+    bundle,
+    driver_install,
+    frameworks,
+    host,
+    layout,
+    plan_mig,
+    services,
+    store,
+    vgpu_types,
+)
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import vendor_vfio
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.holders import vm_name
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.model import Gpu
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import libvirt, mdevctl, nvidia_smi
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A100
+from ansible_collections.vgpu.kvm.tests.unit.fuzz import inputs
+
+ADDRESSES = ["0000:e8:00.0", "00000000:E8:00.0", "0:e8:0.0", "e8:00.4", "GPU-4c1d6f0e-7a54-4c7e-9b0d-0c7d2f6f3a11", "A40"]
+STORE = store.dumps(
+    [
+        store.StoredGpu("0000:e8:00.0", 32, [store.StoredVgpu("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11", "0000:e8:00.4", 0, "A40-24Q", "a=1")], ["x"]),
+        store.StoredGpu("0000:17:00.0", 16, [store.StoredVgpu(None, "0000:17:00.4", 0, "A100-1-5C")], mig=["1g.5gb"], mixed=True),
+    ]
+)
+DOMAIN = (
+    "<domain type='kvm'><name>web</name><devices><hostdev type='mdev'><source><address uuid='3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11'/></source>"
+    "</hostdev><hostdev type='pci' managed='yes'><source><address domain='0x0000' bus='0xe8' slot='0x00' function='0x4'/></source></hostdev>"
+    "</devices></domain>"
+)
+SHOW = "Id=nvidia-vgpud.service\nLoadState=loaded\nActiveState=inactive\nResult=success\nInactiveExitTimestampMonotonic=77\n\nId=x.service\n"
+GRUB = 'GRUB_DEFAULT=0\nGRUB_CMDLINE_LINUX="quiet vfio-pci.ids=10de:2235,8086:1572"\nGRUB_CMDLINE_LINUX_DEFAULT=\'vfio_pci.ids=0x10de:0x2235\'\n'
+MODPROBE = "# mine\noptions vfio-pci ids=10de:2235:10de:145a,8086:1572 disable_vga=1\nblacklist nouveau\ninstall nouveau /bin/false\n"
+PACKAGES = ["NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip", "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "nvidia-vgpu-ubuntu-550_550.163.02_amd64.deb"]
+NAMES = ["NVIDIA A40-24Q", "GRID T4-16Q", "A100-1-5CME", "nvidia-558", "vfio-pci-575", "575", "NVIDIA RTX Pro 6000 Blackwell DC-1-24QGFX"]
+GPU = Gpu("0000:e8:00.0", "0x2235", "0x145a", None)
+
+
+def boot_texts(text):
+    """Files that bind GPUs at boot, whatever stands in them; the files without it have no such line any more."""
+    boot = boot_causes.BootFiles({"/etc/modprobe.d/a.conf": text}, {boot_causes.GRUB: text}, {"/etc/driverctl.d/0000:e8:00.0": text})
+    dummy, edits, dummy2 = boot_causes.causes_and_edits(boot, [GPU], [GPU])
+    after = {edit.path: edit.after for edit in edits}
+    again = boot_causes.BootFiles(
+        {"/etc/modprobe.d/a.conf": after.get("/etc/modprobe.d/a.conf", text)}, {boot_causes.GRUB: after.get(boot_causes.GRUB, text)}, {}
+    )
+    assert boot_causes.causes_and_edits(again, [GPU])[1] == []
+    boot_causes.nouveau_edit(boot)
+
+
+def type_names(text):
+    """All that is read out of a type's name."""
+    one = vgpu_types.VgpuType(text, text)
+    for told in (one.slices, one.series, one.suffix, vgpu_types.gpu_word(text), vgpu_types.parse_description(text)):
+        repr(told)
+    known = [vgpu_types.VgpuType(number, "NVIDIA A40-%dQ" % number) for number in (1, 24)]
+    vgpu_types.find(text, known + [one])
+    vgpu_types.nearest(text, known)
+    vgpu_types.merge([one] + known, [one])
+    vgpu_types.from_mdev(text, "NVIDIA A40-24Q", text)
+
+
+def profiles(text):
+    """Profiles, and what is reckoned from them."""
+    found = [one for dummy, one in nvidia_smi.parse_profiles(text)]
+    plan_mig.fits(found, [], found[:8])
+    plan_mig.find_profile(text, found)
+    plan_mig.predicted_profiles({nvidia_smi.plain_profile(text)})
+    for one in A100.types:
+        plan_mig.profile_for(vgpu_types.VgpuType(one.id, one.name), found)
+
+
+def placements(text):
+    """Placements as they are used: as numbers from 0."""
+    for starts, size in nvidia_smi.parse_placements(text).values():
+        assert all(0 <= start < 1000 for start in starts) and 0 <= size < 1000
+
+
+def creatable(text):
+    """Types of a VF, merged and shown."""
+    vgpu_types.merge(vendor_vfio.parse_creatable(text), [])
+
+
+def spelling(text):
+    """An address in any spelling is the same one again when it is read in ours."""
+    if address.is_address(text):
+        assert address.parse(address.parse(text)) == address.parse(text)
+    address.is_gpu_uuid(text)
+    address.parse(text)
+
+
+def stored(text):
+    """A store that is taken is written again as the same."""
+    once = store.dumps(store.loads(text).values())
+    assert store.dumps(store.loads(once).values()) == once
+
+
+def domain(text):
+    """libvirt's XML; ValueError is its word for what is none."""
+    try:
+        libvirt.parse(text)
+    except ValueError:
+        pass
+
+
+class Words:
+    """A host that answers every question with the text."""
+
+    root = ""
+
+    def __init__(self, text):
+        self.text = text
+        self.sysfs = self
+
+    def read_or(self, path, default=None):
+        """Every file."""
+        return self.text
+
+    def exists(self, path):
+        """Every file is there."""
+        return True
+
+    def list(self, path):
+        """Names of no folder."""
+        return []
+
+    def read_bytes(self, path, size=-1):
+        """Every file, as bytes."""
+        return self.text.encode("utf-8", "surrogatepass")
+
+    def command(self, argv, timeout):
+        """Every program."""
+        return self
+
+    rc = 0
+
+    @property
+    def out(self):
+        """What the program printed."""
+        return self.text
+
+
+def host_texts(text):
+    """The command line, the driver's parameters, Secure Boot, the CPU: all of the host apart from its GPUs."""
+    state = host.read(Words(text))
+    host.missing_flags(state, ["intel_iommu=on", "iommu=pt", "flag", text])
+    frameworks.likely_uuids(text)
+
+
+# name: (what is called with the text, good texts)
+PARSERS = {
+    "nvidia-smi: modes": (nvidia_smi.parse_modes, [inputs.sample("modes.txt")]),
+    "nvidia-smi: mig -lgip": (profiles, inputs.samples("lgip.txt") + ["1g.5gb+me", "MIG 3g.20gb"]),
+    "nvidia-smi: mig -lgipp": (placements, inputs.samples("lgipp.txt")),
+    "nvidia-smi: mig -lgi": (nvidia_smi.parse_instances, [inputs.sample("lgi-%s.txt" % one) for one in ("narrow", "wide", "spare")]),
+    "nvidia-smi: mig -lci": (nvidia_smi.parse_compute, inputs.samples("lci.txt", "lci-old.txt")),
+    "nvidia-smi: vgpu -s -v": (nvidia_smi.parse_types, [inputs.sample("types.txt")]),
+    "nvidia-smi: vgpu -q": (nvidia_smi.parse_running, [inputs.sample("running.txt")]),
+    "nvidia-smi: vgpu -q, active": (nvidia_smi.parse_active, [inputs.sample("running.txt")]),
+    "nvidia-smi: -q": (nvidia_smi.parse_mixed, inputs.samples("-q.txt")),
+    "creatable_vgpu_types": (creatable, inputs.samples("creatable-table.txt", "creatable-short.txt", "creatable-empty.txt")),
+    "types' names and descriptions": (type_names, NAMES + ["num_heads=4, frl_config=45, framebuffer=1024M, max_resolution=5120x2880, max_instance=32"]),
+    "addresses": (spelling, ADDRESSES),
+    "UUIDs": (lambda text: layout.check_uuid(text, "layout[0]"), ["3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"]),
+    "vgpu_params": (layout.plain_params, ["frame_rate_limiter=0, disable_vnc=1", "enable_uvm=1"]),
+    "layout.json": (stored, [STORE]),
+    "systemctl show": (services.parse, [SHOW]),
+    "modprobe.d, GRUB, driverctl": (boot_texts, [GRUB, MODPROBE, "vfio-pci\n"]),
+    "cmdline, /proc, modinfo": (
+        host_texts,
+        ["BOOT_IMAGE=/vmlinuz root=/dev/sda1 intel_iommu=on iommu=pt", 'RegistryDwords: "RmPVMRL=0x01"\n', "vendor_id\t: GenuineIntel\n", "6.8.0-51-generic", "550.163.02\n"],
+    ),
+    "package names": (driver_install.version_in, PACKAGES),
+    "libvirt's XML": (domain, [DOMAIN, "<domstatus state='running'>%s</domstatus>" % DOMAIN]),
+    "QEMU's arguments": (lambda text: vm_name(text.split("\0")), ["qemu\0-name\0guest=web1,debug-threads=on\0", "qemu\0-name\0web1\0"]),
+}
+
+
+@pytest.mark.parametrize("name", sorted(PARSERS))
+def test_changed_samples(name):
+    work, seeds = PARSERS[name]
+    rng = inputs.generator(name)
+    for seed in seeds:
+        inputs.tolerated(name, work, seed)
+    for dummy in range(inputs.share(36)):
+        text = inputs.mutated(rng, seeds)
+        try:
+            inputs.tolerated(name, work, text)
+        except Exception as exc:
+            raise AssertionError("%s of %r" % (type(exc).__name__, text)) from exc
+
+
+@given(name=st.sampled_from(sorted(PARSERS)), text=st.text(max_size=80))
+@settings(max_examples=inputs.share(20))
+def test_any_text(name, text):
+    inputs.tolerated("any text", PARSERS[name][0], text)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["A40-24Q", "0000:e8:00.0", "all"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def shaped(**keys):
+    """Dictionaries with some of the keys, of good or any values."""
+    return st.fixed_dictionaries({}, optional={key: value | VALUES for key, value in keys.items()}) | VALUES
+
+
+LAYOUTS = st.lists(
+    shaped(
+        gpu=st.lists(st.text(max_size=8), max_size=2),
+        vgpus=st.lists(shaped(type=st.text(max_size=8), count=st.integers(), uuid=st.text(max_size=8), vgpu_params=st.text(max_size=8)), max_size=3),
+        mixed_sizes=st.booleans(),
+        mig=st.lists(st.text(max_size=8), max_size=2),
+    ),
+    max_size=3,
+)
+
+
+@given(LAYOUTS | VALUES)
+@settings(max_examples=inputs.share(20))
+def test_any_layout(content):
+    entries, troubles = inputs.tolerated("layouts", layout.parse, content)
+    assert sum(len(entry.wishes) for entry in entries) < 10000
+    for one in troubles:
+        assert str(one.device).startswith("layout"), "it does not name the place: %s" % one
+    for entry in entries:
+        assert all(isinstance(word, str) for word in entry.selectors)
+        assert entry.mig is None or all(isinstance(word, str) for word in entry.mig)
+
+
+STORES = shaped(
+    version=st.just(1),
+    gpus=st.lists(
+        shaped(
+            address=st.just("0000:e8:00.0"),
+            vfs=st.integers(),
+            vgpus=st.lists(shaped(uuid=st.text(), parent=st.text(), vf_index=st.integers(), type=st.text(), params=st.text()), max_size=2),
+            mig=st.lists(st.text(max_size=8), max_size=2),
+            former=st.lists(st.text(max_size=8), max_size=2),
+            mixed_sizes=st.booleans(),
+        ),
+        max_size=2,
+    ),
+)
+
+
+@given(STORES)
+@settings(max_examples=inputs.share(20))
+def test_any_store(content):
+    inputs.tolerated("stores", stored, json.dumps(content))
+
+
+@given(st.dictionaries(st.sampled_from(["mdev_type", "start", "attrs"]), VALUES, max_size=3) | VALUES | st.text(max_size=20))
+@settings(max_examples=inputs.share(10))
+def test_any_definition_of_mdevctl(tmp_path_factory, content):
+    root = tmp_path_factory.getbasetemp() / "mdevctl"
+    folder = root / "etc" / "mdevctl.d" / "0000:e8:00.4"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11").write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    for one in inputs.tolerated("definitions of mdevctl", mdevctl.definitions, str(root)).values():
+        assert isinstance(one.mdev_type, str) and isinstance(one.start, str)
+
+
+def test_changed_bundles(tmp_path):
+    """A zip with changed bytes: it is refused, or its one package taken out whole."""
+    rng = inputs.generator("bundles")
+    good = tmp_path / "good.zip"
+    with zipfile.ZipFile(good, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("Host_Drivers/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", b"x" * 2000)
+        archive.writestr("../../README.txt", b"y")
+    content = good.read_bytes()
+    path, dest = str(tmp_path / "bad.zip"), tmp_path / "dest"
+
+    def work():
+        package = bundle.find(path, str(dest), "host", "run")
+        assert os.path.dirname(package.path) == str(dest)
+        bundle.extract(path, package)
+
+    for dummy in range(inputs.share(10)):
+        changed = bytearray(content)
+        for dummy2 in range(rng.choice((1, 2, 8))):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        with open(path, "wb") as handle:
+            handle.write(changed[: rng.choice((len(changed), rng.randrange(len(changed))))])
+        inputs.tolerated("bundles", work)
+    assert {one.name for one in tmp_path.iterdir()} <= {"good.zip", "bad.zip", "dest"}
