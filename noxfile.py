@@ -316,7 +316,7 @@ def system(session: nox.Session, steps: Steps) -> None:
     install(session, steps, "test")
     collection(session)
     if build_twins(steps, "debian12"):
-        pytest(session, steps, "system", "tests/system", "-m", "not life")
+        pytest(session, steps, "system", "tests/system", "-m", "not life and not in_use")
 
 
 @session_of("life", "test")
@@ -367,3 +367,12 @@ def fuzz(session: nox.Session, steps: Steps) -> None:
     session.env["VGPU_FUZZ"] = os.environ.get("VGPU_FUZZ") or "100000"
     with session.chdir(path):
         pytest(session, steps, "fuzz", "tests/unit/fuzz")
+
+
+@session_of("in_use", "test")
+def in_use(session: nox.Session, steps: Steps) -> None:
+    """VMs with a whole GPU and with a vGPU live through every playbook, on both frameworks. Session life has the first of the two."""
+    install(session, steps, "test")
+    collection(session)
+    if build_twins(steps, "debian12", "debian13"):
+        pytest(session, steps, "in use", "tests/system", "-m", "in_use")

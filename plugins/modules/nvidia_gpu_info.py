@@ -33,7 +33,6 @@ options:
     type: list
     elements: str
     default: []
-    version_added: 0.1.0
   timeout:
     description: Seconds that a program which is asked (C(modinfo)) may take.
     type: int

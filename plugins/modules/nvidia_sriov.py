@@ -13,7 +13,7 @@ description:
   - Verifies C(sriov_numvfs), each C(virtfn) link and each VF's driver, since the exit status of C(sriov-manage) proves nothing.
     A PF that was left without a driver or on C(pci-pf-stub) is brought back. A refused unbindLock is retried until O(timeout),
     then the processes that hold the GPU are named.
-  - VFs are never turned off under a vGPU.
+  - VFs are never turned off under a vGPU, nor while a VM has one of them or the whole GPU.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 0.1.0
@@ -30,7 +30,7 @@ options:
     default: enabled
   num_vfs:
     description:
-      - How many VFs; all of the GPU's when left out. C(sriov-manage) knows only all, so a smaller number goes through
+      - How many VFs, at least 1; all of the GPU's when left out. C(sriov-manage) knows only all, so a smaller number goes through
         C(sriov_numvfs), which NVIDIA's driver of most releases refuses.
     type: int
   reset:

@@ -11,11 +11,14 @@ import shlex
 from collections.abc import Iterator
 
 import pytest
-from conftest import GPU, OTHER_GPU, pretty
+from conftest import GPU, OTHER_GPU
 from support import ROOT, Twin
 
-pytestmark = [pytest.mark.life, pytest.mark.in_use]
-
+# One framework is part of a host's life in each run; the other one takes a machine of its own.
+FRAMEWORKS = [
+    pytest.param("mdev", marks=[pytest.mark.life, pytest.mark.in_use]),
+    pytest.param("vendor_vfio", marks=pytest.mark.in_use),
+]
 PLAYBOOKS = sorted(f"vgpu.kvm.{path.stem}" for path in (ROOT / "playbooks").glob("*.yml"))
 VF = "0000:e8:00.4"
 
@@ -61,12 +64,13 @@ class Guest:
         assert "regions" in text, f"{self.name}: {text}"
 
 
-@pytest.fixture(scope="module", params=["mdev"])
+@pytest.fixture(scope="module", params=FRAMEWORKS)
 def twin(request) -> Iterator[Twin]:
     """A host as after a first run's reboot; one of its two GPUs belongs to a VM as a whole."""
     machine = Twin("system-in-use")
     try:
-        machine.up("--tier", "full", "--start", "ready", "--gpus", "2")
+        system = "debian12" if request.param == "mdev" else "debian13"
+        machine.up("--tier", "full", "--start", "ready", "--gpus", "2", "--os", system, "--framework", request.param)
         machine.sh(
             f"modprobe vfio-pci; cd /sys/bus/pci/devices/{OTHER_GPU}; echo vfio-pci > driver_override; "
             f"echo {OTHER_GPU} > driver/unbind; echo {OTHER_GPU} > /sys/bus/pci/drivers_probe"
@@ -89,6 +93,14 @@ def all_live(twin: Twin) -> None:
     assert twin.sh(f"basename $(readlink /sys/bus/pci/devices/{OTHER_GPU}/driver)") == "vfio-pci"
 
 
+def made(twin: Twin) -> dict[str, str]:
+    """The vGPUs as the kernel has them: by VF, their UUID, or their type's number where they have none."""
+    text = twin.sh("cd /sys/bus/pci/devices; for f in */nvidia/current_vgpu_type; do [ -e $f ] && echo ${f%%/*} $(cat $f); done; true")
+    there = dict(line.split() for line in text.splitlines())
+    there.update({parent: uuid for uuid, (parent, dummy) in twin.mdevs().items()})
+    return {parent: key for parent, key in there.items() if key != "0"}
+
+
 def vgpus(*pairs: tuple[str, int]) -> list[dict]:
     """A layout of the GPU that has vGPUs."""
     return [{"gpu": GPU, "vgpus": [{"type": name, "count": count} for name, count in pairs]}]
@@ -97,29 +109,31 @@ def vgpus(*pairs: tuple[str, int]) -> list[dict]:
 def test_the_host_is_brought_up_beside_a_vm_with_a_whole_gpu(twin):
     run = play(twin, "vgpu.kvm.site", vgpus(("A40-24Q", 2)))
     assert run.rc == 0, run.out[-4000:]
-    (used,) = [uuid for uuid, (parent, dummy) in twin.mdevs().items() if parent == VF]
-    twin.guests.append(Guest(twin, "sliced", used, f"/sys/bus/mdev/devices/{used}"))
+    used = made(twin)[VF]
+    device, folder = (used, f"/sys/bus/mdev/devices/{used}") if "-" in used else (VF, f"/sys/bus/pci/devices/{VF}")
+    twin.guests.append(Guest(twin, "sliced", device, folder))
     all_live(twin)
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_an_empty_layout_for_all_gpus_is_refused_with_both(twin, playbook):
     whole, sliced = twin.guests
-    before = twin.mdevs()
+    before = made(twin)
     run = play(twin, playbook, [], vgpu_gpus=["all"])
     assert run.rc and "nothing was changed" in run.failure, run.out[-3000:]
     for text in (OTHER_GPU, f"VM whole, pid {whole.pid}", VF, f"VM sliced, pid {sliced.pid}", "vgpu_force_remove", "vgpu_gpus"):
         assert text in run.failure, run.failure
-    assert run.changed == [] and twin.mdevs() == before
+    assert run.changed == [] and made(twin) == before
     all_live(twin)
 
 
 def test_a_changed_layout_goes_around_what_is_in_use(twin):
-    before = twin.mdevs()
+    before = made(twin)
     run = play(twin, "vgpu.kvm.host", vgpus(("A40-24Q", 1), ("A40-24A", 1)))
     assert run.rc == 0, run.out[-4000:]
-    kept = {uuid: place for uuid, place in twin.mdevs().items() if uuid in before}
-    assert list(kept.values()) == [(VF, "A40-24Q")] and len(twin.mdevs()) == 2, pretty(twin.mdevs())
+    after = made(twin)
+    assert len(after) == 2 and after[VF] == before[VF], (before, after)
+    assert [text.split()[2] for text in run.actions("nvidia_vgpu") if ": create " in text] == ["A40-24A"], run.actions("nvidia_vgpu")
     all_live(twin)
 
 
