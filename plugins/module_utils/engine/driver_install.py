@@ -8,8 +8,7 @@ import os
 import re
 
 from . import diagnosis, files, host
-from .errors import Trouble, raise_if_any, trouble
-from .layout import shown
+from .errors import Trouble, raise_if_any, shown, trouble
 from .steps import Step, execute
 
 LOG = "/var/log/nvidia-installer.log"

@@ -63,6 +63,12 @@ class EngineError(Exception):
         return "\n".join(lines)
 
 
+def shown(value, most=60):
+    """A value as people recognise it in a message: no longer than a line."""
+    text = repr(value)
+    return text if len(text) <= most else text[:most] + "…"
+
+
 def trouble(found, device=None, wanted=None, remedy=None, code="error"):
     """An EngineError with one trouble, to be raised."""
     return EngineError(Trouble(found, device, wanted, remedy, code))

@@ -8,8 +8,7 @@ import os
 import re
 
 from . import files
-from .errors import Trouble, raise_if_any
-from .layout import shown
+from .errors import Trouble, raise_if_any, shown
 from .steps import Step, execute
 
 # What a line of the unit may name: anything else would write lines of its own.

@@ -8,7 +8,7 @@ import re
 import uuid as uuids
 
 from . import address, catalog, vgpu_types
-from .errors import EngineError, Trouble, raise_if_any
+from .errors import EngineError, Trouble, raise_if_any, shown
 
 
 # More than any GPU holds; a slip of some zeros must not fill the memory.
@@ -110,12 +110,6 @@ def parse(layout, name="layout"):
 
 def _wrong_shape(value, where, wanted):
     return Trouble("it is %s" % shown(value), device=where, wanted=wanted, code="wrong_shape")
-
-
-def shown(value, most=60):
-    """A value as people recognise it in a message: no longer than a line."""
-    text = repr(value)
-    return text if len(text) <= most else text[:most] + "…"
 
 
 def _parse_vgpu(vgpu, place, wishes, seen):

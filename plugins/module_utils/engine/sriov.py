@@ -10,8 +10,7 @@ by looking at sriov_numvfs, each virtfn link and each VF's driver.
 from __future__ import annotations
 
 from . import diagnosis, inventory as reader, pci_driver
-from .errors import Trouble, raise_if_any, trouble
-from .layout import shown
+from .errors import Trouble, raise_if_any, shown, trouble
 from .steps import Step, execute
 from .tools import sriov_manage
 from .waiting import until

@@ -16,6 +16,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
     address,
     boot_causes,
     bundle,
+    distribution,
     driver_install,
     frameworks,
     host,
@@ -185,6 +186,10 @@ PARSERS = {
     "cmdline, /proc, modinfo": (
         host_texts,
         ["BOOT_IMAGE=/vmlinuz root=/dev/sda1 intel_iommu=on iommu=pt", 'RegistryDwords: "RmPVMRL=0x01"\n', "vendor_id\t: GenuineIntel\n", "6.8.0-51-generic", "550.163.02\n"],
+    ),
+    "os-release": (
+        lambda text: distribution.Distribution(distribution.parse(text)).as_dict(),
+        ['PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n', "ID='rocky'\nID_LIKE=\"rhel centos fedora\"\n# x\n"],
     ),
     "package names": (driver_install.version_in, PACKAGES),
     "libvirt's XML": (domain, [DOMAIN, "<domstatus state='running'>%s</domstatus>" % DOMAIN]),

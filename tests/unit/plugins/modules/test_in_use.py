@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import guards, pci_driver
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, guards, pci_driver
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.holders import vm_name
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.model import Holder
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import nvidia_smi
@@ -235,3 +235,10 @@ def test_the_fake_tells_as_the_real_program(host):
     text = program.Program(host).run(["vgpu", "-q"], 5).out
     (one,) = nvidia_smi.parse_active(text)
     assert (one.gpu, one.type, one.uuid, one.vm) == (PF, "A40-24Q", UUID, "web1")
+
+
+def test_status_tells_of_a_whole_gpu(make_host, monkeypatch, capsys):
+    host = passed_through(make_host)
+    monkeypatch.setattr(cli, "Context", lambda: host.ctx)
+    cli.main(["status"])
+    assert "the whole GPU is in use by VM db, pid 77" in capsys.readouterr().out
