@@ -43,7 +43,6 @@ TEXTS = [
 NUMBERS = [-1, 0, 1, 2, 7, 32, 65536, 2**31, 2**63, 10**30, -(10**30), 1.5, "nan", "inf", "-inf", "1e400", "7", "²", ""]
 
 
-
 def spec_of(module):
     """The module's argument spec, as it gives it to Ansible."""
     told = {}

@@ -48,7 +48,11 @@ DOMAIN = (
 SHOW = "Id=nvidia-vgpud.service\nLoadState=loaded\nActiveState=inactive\nResult=success\nInactiveExitTimestampMonotonic=77\n\nId=x.service\n"
 GRUB = 'GRUB_DEFAULT=0\nGRUB_CMDLINE_LINUX="quiet vfio-pci.ids=10de:2235,8086:1572"\nGRUB_CMDLINE_LINUX_DEFAULT=\'vfio_pci.ids=0x10de:0x2235\'\n'
 MODPROBE = "# mine\noptions vfio-pci ids=10de:2235:10de:145a,8086:1572 disable_vga=1\nblacklist nouveau\ninstall nouveau /bin/false\n"
-PACKAGES = ["NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip", "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "nvidia-vgpu-ubuntu-550_550.163.02_amd64.deb"]
+PACKAGES = [
+    "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip",
+    "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run",
+    "nvidia-vgpu-ubuntu-550_550.163.02_amd64.deb",
+]
 NAMES = ["NVIDIA A40-24Q", "GRID T4-16Q", "A100-1-5CME", "nvidia-558", "vfio-pci-575", "575", "NVIDIA RTX Pro 6000 Blackwell DC-1-24QGFX"]
 GPU = Gpu("0000:e8:00.0", "0x2235", "0x145a", None)
 
@@ -185,7 +189,13 @@ PARSERS = {
     "modprobe.d, GRUB, driverctl": (boot_texts, [GRUB, MODPROBE, "vfio-pci\n"]),
     "cmdline, /proc, modinfo": (
         host_texts,
-        ["BOOT_IMAGE=/vmlinuz root=/dev/sda1 intel_iommu=on iommu=pt", 'RegistryDwords: "RmPVMRL=0x01"\n', "vendor_id\t: GenuineIntel\n", "6.8.0-51-generic", "550.163.02\n"],
+        [
+            "BOOT_IMAGE=/vmlinuz root=/dev/sda1 intel_iommu=on iommu=pt",
+            'RegistryDwords: "RmPVMRL=0x01"\n',
+            "vendor_id\t: GenuineIntel\n",
+            "6.8.0-51-generic",
+            "550.163.02\n",
+        ],
     ),
     "os-release": (
         lambda text: distribution.Distribution(distribution.parse(text)).as_dict(),
