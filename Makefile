@@ -5,10 +5,10 @@
 PYTHON := .build/venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test lint bootstrap clean
+.PHONY: help demo demo-down test test-faults lint bootstrap clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: ## build a virtual GPU host, take it from bare to running vGPUs, and say how to look at it
 	@tests/tools/bootstrap demo
@@ -21,6 +21,10 @@ demo-down: ## stop and remove the demo's host
 test: ## run every test; SESSIONS="lint docs" runs only those
 	@tests/tools/bootstrap test
 	@$(PYTHON) tests/tools/run_tests.py $(SESSIONS)
+
+test-faults: ## make every fault of the fault matrix on a virtual host, and print what came of it
+	@tests/tools/bootstrap test
+	@$(PYTHON) tests/tools/run_tests.py faults
 
 lint: ## run the linters alone
 	@tests/tools/bootstrap test

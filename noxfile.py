@@ -184,6 +184,7 @@ def lint(session: nox.Session, steps: Steps) -> None:
         steps.run("licences", "reuse", "lint", "--lines")
     with session.chdir(BUILD / "collections" / "ansible_collections" / "vgpu" / "kvm"):
         steps.run("project rules", "python", "tests/tools/project_rules.py")
+        steps.run("docs/faults.md", "python", "tests/tools/fault_page.py", "--check")
         steps.run("role READMEs", "python", "tests/tools/role_readmes.py", "--check")
 
 
@@ -317,6 +318,29 @@ def system(session: nox.Session, steps: Steps) -> None:
     collection(session)
     if build_twins(steps, "debian12"):
         pytest(session, steps, "system", "tests/system", "-m", "not life and not in_use")
+
+
+def fault_matrix(session: nox.Session, steps: Steps, *options: str) -> None:
+    """Make faults on booted twins; the record of what came of them starts anew."""
+    install(session, steps, "test")
+    collection(session)
+    record = BUILD / "faults" / "results.json"
+    record.unlink(missing_ok=True)
+    if build_twins(steps, "debian12"):
+        pytest(session, steps, "faults", "tests/faults", *options)
+
+
+@session_of("faults", "test")
+def faults(session: nox.Session, steps: Steps) -> None:
+    """Make every fault of the matrix, print it, and compare docs/faults.md with what came of it."""
+    fault_matrix(session, steps)
+    steps.run("docs/faults.md is this run", "python", "tests/tools/fault_page.py", "--check", "--run", str(BUILD / "faults" / "results.json"))
+
+
+@session_of("faults-short", "test")
+def faults_short(session: nox.Session, steps: Steps) -> None:
+    """Make the faults of the matrix that every test run has room for."""
+    fault_matrix(session, steps, "-m", "short")
 
 
 @session_of("life", "test")

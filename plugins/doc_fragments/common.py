@@ -54,6 +54,19 @@ options:
     default: []
 """
 
+    LOST = r"""
+options:
+  lost_gpus:
+    description:
+      - What becomes of the run where a GPU that is meant fell off the bus (its configuration space reads as all ones). The other GPUs are
+        done in either case.
+      - V(fail) fails at the end, naming the lost ones. V(warn) warns of them, for playbooks that go on and look at the end, as the role
+        P(vgpu.kvm.host#role) does.
+    type: str
+    choices: [fail, warn]
+    default: fail
+"""
+
     GPUS = r"""
 options:
   gpus:

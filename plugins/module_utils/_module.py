@@ -9,7 +9,8 @@ from ansible.module_utils.basic import AnsibleModule
 from .engine.context import Context
 from .engine.errors import EngineError, Trouble, raise_if_any, trouble
 from .engine.lock import HostLock
-from .engine.steps import ApplyError
+from .engine.lost import WORDS as LOST_WORDS
+from .engine.steps import LOST as LOST_STEP, ApplyError
 
 DAY = 86400
 ROOT = {"sysfs_root": {"type": "str", "default": "/"}}
@@ -42,6 +43,7 @@ LAYOUT = {
         "mig": {"type": "list", "elements": "str"},
     },
 }
+LOST = {"lost_gpus": {"type": "str", "default": LOST_WORDS[0], "choices": list(LOST_WORDS)}}
 MDEVCTL = {
     "mdevctl": {"type": "str", "default": "auto", "choices": ["auto", "true", "false"]}
 }
@@ -108,6 +110,18 @@ def _wrong_texts(value, where=""):
         return [one for number, item in enumerate(value) for one in _wrong_texts(item, "%s[%d]" % (where, number))]
     wrong = isinstance(value, str) and "\0" in value
     return [Trouble("it has a NUL in it", device=where, wanted="text", code="bad_text")] if wrong else []
+
+
+def refuse_lost(module, steps):
+    """Check mode fails where the run itself would fail at its end: on GPUs that fell off the bus."""
+    gone = [step for step in steps if step.kind == LOST_STEP]
+    if gone and module.check_mode:
+        raise ApplyError([step.args["trouble"] for step in gone], [], steps)
+
+
+def lost(result):
+    """What a module returns of the GPUs that its plan passed over."""
+    return {"lost_gpus": result.lost} if result.lost else {}
 
 
 def assumed(module):

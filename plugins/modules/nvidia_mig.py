@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - vgpu.kvm.common.gpus
   - vgpu.kvm.common.lock
   - vgpu.kvm.common.assume
+  - vgpu.kvm.common.lost
 options:
   mode:
     description: Whether the GPUs of O(gpus) are in MIG mode. Left out, the mode stays.
@@ -127,6 +128,12 @@ gpus:
   type: list
   elements: dict
   sample: [{address: "0000:17:00.0", mode: true, instances: [1g.5gb, 1g.5gb, 3g.20gb]}]
+lost_gpus:
+  description: Addresses of the GPUs that were meant, but fell off the bus; they were passed over.
+  returned: where there are such, with O(lost_gpus=warn)
+  type: list
+  elements: str
+  sample: ["0000:e8:00.0"]
 without_mig:
   description: GPUs that have no MIG, with the reason.
   returned: success
@@ -187,18 +194,23 @@ def work(module, ctx):
     found = inventory.read(ctx)
     wanted, skipped, troubles = _wanted(params, found)
     result = plan_mig.plan(
-        found, host.read(ctx), wanted, params["cycle_vfs"], sriov_manage.installed(ctx), _module.assumed(module), troubles
+        found, host.read(ctx), wanted, params["cycle_vfs"], sriov_manage.installed(ctx), _module.assumed(module), troubles,
+        params["lost_gpus"],
     )
+    _module.refuse_lost(module, result.steps)
     if not module.check_mode:
         apply_mig.apply(ctx, result.steps, params["timeout"])
-    return {
-        "changed": bool(result.steps),
-        "actions": _module.sentences(result.steps),
-        "diff": {"before": plan_mig.lines(result.gpus), "after": plan_mig.lines(result.gpus, result.after)},
-        "gpus": [{"address": pf, "mode": result.after[pf][0], "instances": result.after[pf][1]} for pf in sorted(result.after)],
-        "without_mig": skipped + result.skipped,
-        "warnings": result.warnings,
-    }
+    return dict(
+        {
+            "changed": bool(result.steps),
+            "actions": _module.sentences(result.steps),
+            "diff": {"before": plan_mig.lines(result.gpus), "after": plan_mig.lines(result.gpus, result.after)},
+            "gpus": [{"address": pf, "mode": result.after[pf][0], "instances": result.after[pf][1]} for pf in sorted(result.after)],
+            "without_mig": skipped + result.skipped,
+            "warnings": result.warnings,
+        },
+        **_module.lost(result)
+    )
 
 
 def main():
@@ -212,7 +224,7 @@ def main():
                 "cycle_vfs": {"type": "bool", "default": False},
                 "timeout": {"type": "int", "default": 120},
             },
-            **dict(_module.LOCK, **_module.ASSUME)
+            **dict(_module.LOCK, **dict(_module.ASSUME, **_module.LOST))
         ),
         work,
         mutually_exclusive=[("layout", "mode"), ("layout", "instances")],

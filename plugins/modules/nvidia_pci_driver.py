@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - vgpu.kvm.common.gpus
   - vgpu.kvm.common.lock
   - vgpu.kvm.common.assume
+  - vgpu.kvm.common.lost
 options:
   driver:
     description:
@@ -74,15 +75,23 @@ boot_causes:
   elements: dict
   sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
 initramfs_update_needed:
-  description: Whether files changed that the initramfs has a copy of.
+  description:
+    - Whether files changed that the initramfs has a copy of. It stays true in later runs until an initramfs is made that is newer than
+      the change, so that a rebuild that failed is not forgotten.
   returned: success
   type: bool
   sample: true
 bootloader_update_needed:
-  description: Whether GRUB's settings changed, so that update-grub must run.
+  description: Whether GRUB's settings changed, so that update-grub must run. It stays true until GRUB's configuration is newer than the change.
   returned: success
   type: bool
   sample: false
+lost_gpus:
+  description: Addresses of the GPUs that were meant, but fell off the bus; they were passed over.
+  returned: where there are such, with O(lost_gpus=warn)
+  type: list
+  elements: str
+  sample: ["0000:e8:00.0"]
 reboot_reasons:
   description: Why a GPU comes to its driver only by a reboot.
   returned: success
@@ -155,22 +164,27 @@ def work(module, ctx):
         params["driver"],
         params["boot"],
         _module.assumed(module),
+        params["lost_gpus"],
     )
+    _module.refuse_lost(module, result.steps)
     if not module.check_mode:
         pci_driver.apply(ctx, result, params["timeout"])
     gpus = found.select(params["gpus"])[0]
     moved = [step.device for step in result.steps if step.kind == "unbind"]
-    return {
-        "changed": bool(result.steps),
-        "actions": _module.sentences(result.steps),
-        "diff": _diff(result, gpus),
-        "gpus": [{"address": gpu.address, "driver_before": gpu.driver} for gpu in gpus],
-        "boot_causes": [cause.as_dict() for cause in result.causes],
-        "initramfs_update_needed": result.initramfs,
-        "bootloader_update_needed": result.bootloader,
-        "reboot_reasons": result.reboot,
-        "warnings": result.warnings + guards.domain_warnings(ctx, moved, "it is taken from passthrough"),
-    }
+    return dict(
+        {
+            "changed": bool(result.steps),
+            "actions": _module.sentences(result.steps),
+            "diff": _diff(result, gpus),
+            "gpus": [{"address": gpu.address, "driver_before": gpu.driver} for gpu in gpus],
+            "boot_causes": [cause.as_dict() for cause in result.causes],
+            "initramfs_update_needed": result.initramfs,
+            "bootloader_update_needed": result.bootloader,
+            "reboot_reasons": result.reboot,
+            "warnings": result.warnings + guards.domain_warnings(ctx, moved, "it is taken from passthrough"),
+        },
+        **_module.lost(result)
+    )
 
 
 def main():
@@ -182,7 +196,7 @@ def main():
                 "boot": {"type": "bool", "default": True},
                 "timeout": {"type": "int", "default": 60},
             },
-            **dict(_module.LOCK, **_module.ASSUME)
+            **dict(_module.LOCK, **dict(_module.ASSUME, **_module.LOST))
         ),
         work,
     )

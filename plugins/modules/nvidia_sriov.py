@@ -22,6 +22,7 @@ extends_documentation_fragment:
   - vgpu.kvm.common.gpus
   - vgpu.kvm.common.lock
   - vgpu.kvm.common.assume
+  - vgpu.kvm.common.lost
 options:
   state:
     description: Whether the GPUs' VFs are on or off.
@@ -73,6 +74,12 @@ gpus:
   type: list
   elements: dict
   sample: [{address: "0000:e8:00.0", sriov_numvfs: 32, sriov_totalvfs: 32, vfs: ["0000:e8:00.4", "0000:e8:00.5"]}]
+lost_gpus:
+  description: Addresses of the GPUs that were meant, but fell off the bus; they were passed over.
+  returned: where there are such, with O(lost_gpus=warn)
+  type: list
+  elements: str
+  sample: ["0000:e8:00.0"]
 without_types:
   description: GPUs whose VFs were turned on now and offer no vGPU types yet. Some releases of the driver want C(nvidia-vgpud) to run once more.
   returned: success
@@ -136,18 +143,21 @@ def work(module, ctx):
         params["method"],
         sriov_manage.installed(ctx),
         _module.assumed(module),
+        params["lost_gpus"],
     )
+    _module.refuse_lost(module, result.steps)
     gpus = result.gpus
     without_types = []
     if result.steps and not module.check_mode:
         sriov.apply(ctx, result, params["timeout"])
         gpus = sriov.after(ctx, result.gpus)
         without_types = sriov.without_types(gpus)
-    return {
-        "changed": bool(result.steps),
-        "actions": _module.sentences(result.steps),
-        "diff": {"before": _lines(result, params, False), "after": _lines(result, params, bool(result.steps))},
-        "gpus": [
+    return dict(
+        {
+            "changed": bool(result.steps),
+            "actions": _module.sentences(result.steps),
+            "diff": {"before": _lines(result, params, False), "after": _lines(result, params, bool(result.steps))},
+            "gpus": [
             {
                 "address": gpu.address,
                 "sriov_numvfs": gpu.num_vfs,
@@ -156,10 +166,12 @@ def work(module, ctx):
             }
             for gpu in gpus
         ],
-        "without_sriov": result.skipped,
-        "without_types": without_types,
-        "warnings": guards.domain_warnings(ctx, _going(result), "the VF goes"),
-    }
+            "without_sriov": result.skipped,
+            "without_types": without_types,
+            "warnings": result.warnings + guards.domain_warnings(ctx, _going(result), "the VF goes"),
+        },
+        **_module.lost(result)
+    )
 
 
 def _going(result):
@@ -180,7 +192,7 @@ def main():
                 "method": {"type": "str", "choices": ["auto", "sriov_manage", "sysfs"], "default": "auto"},
                 "timeout": {"type": "int", "default": 120},
             },
-            **dict(_module.LOCK, **_module.ASSUME)
+            **dict(_module.LOCK, **dict(_module.ASSUME, **_module.LOST))
         ),
         work,
     )

@@ -27,6 +27,7 @@ extends_documentation_fragment:
   - vgpu.kvm.common.assume
   - vgpu.kvm.common.mdevctl
   - vgpu.kvm.common.force
+  - vgpu.kvm.common.lost
 options:
   layout:
     description:
@@ -138,6 +139,12 @@ actions:
   type: list
   elements: str
   sample: ["store the layout for the boot", "0000:e8:00.4: create A40-24A (7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1)"]
+lost_gpus:
+  description: Addresses of the GPUs that were meant, but fell off the bus; they were passed over.
+  returned: where there are such, with O(lost_gpus=warn)
+  type: list
+  elements: str
+  sample: ["0000:e8:00.0"]
 vgpus:
   description: The vGPUs of the listed GPUs as they are now, or would be. The uuid is null on the vendor-specific VFIO framework.
   returned: success
@@ -214,6 +221,7 @@ def work(module, ctx):
         _module.wants_mdevctl(module, mdevctl.binary(ctx)),
         params["persist"],
         _module.assumed(module),
+        params["lost_gpus"],
     )
     definitions = mdevctl.definitions(ctx.root)
 
@@ -223,15 +231,19 @@ def work(module, ctx):
     result = plan()
     if guards.ask_driver(ctx, found, guards.removed(result.steps)):
         result = plan()  # what nvidia-smi calls in use is refused, or kept
+    _module.refuse_lost(module, result.steps)
     if not module.check_mode:
         apply_layout.apply(ctx, result.steps, params["timeout"], params["settle"])
-    return {
-        "changed": bool(result.steps),
-        "actions": _module.sentences(result.steps),
-        "diff": {"before": plan_layout.lines(found), "after": plan_layout.lines(found, result)},
-        "vgpus": _vgpus(result),
-        "warnings": result.warnings + guards.domain_warnings(ctx, guards.removed(result.steps), "the vGPU goes"),
-    }
+    return dict(
+        {
+            "changed": bool(result.steps),
+            "actions": _module.sentences(result.steps),
+            "diff": {"before": plan_layout.lines(found), "after": plan_layout.lines(found, result)},
+            "vgpus": _vgpus(result),
+            "warnings": result.warnings + guards.domain_warnings(ctx, guards.removed(result.steps), "the vGPU goes"),
+        },
+        **_module.lost(result)
+    )
 
 
 def main():
@@ -244,7 +256,7 @@ def main():
                 "timeout": {"type": "int", "default": 60},
                 "settle": {"type": "float", "default": 2},
             },
-            **dict(_module.LOCK, **dict(_module.ASSUME, **_module.MDEVCTL))
+            **dict(_module.LOCK, **dict(_module.ASSUME, **dict(_module.LOST, **_module.MDEVCTL)))
         ),
         work,
     )

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from conftest import GPU, OTHER_GPU, pretty
-from support import launcher
 
 
 def numvfs(twin, pf=GPU):
@@ -51,40 +50,8 @@ def test_fewer_vfs_are_refused_with_the_reason(bare):
     assert result["failed"] and "the GPU has 32" in result["msg"], pretty(result)
 
 
-def test_success_without_vfs_is_not_believed(bare):
-    bare.sh("mkdir -p /etc/nvidia; echo sriov_manage=noop > /etc/nvidia/twin-faults")
-    result = bare.module("nvidia_sriov", gpus=[GPU], timeout=5)
-    assert result["failed"] and "0 of 32 VFs are there" in result["msg"], pretty(result)
-    assert not result["changed"]
 
 
-def test_a_pf_left_on_the_stub_comes_back(bare):
-    bare.sh("mkdir -p /etc/nvidia; echo sriov_manage=stub > /etc/nvidia/twin-faults")
-    result = bare.module("nvidia_sriov", gpus=[GPU], timeout=8)
-    assert result["failed"], pretty(result)
-    assert driver(bare) == "nvidia"
-    bare.sh("rm /etc/nvidia/twin-faults")
-    assert not bare.module("nvidia_sriov", gpus=[GPU])["failed"]
-    assert numvfs(bare) == 32
-
-
-def test_a_driverless_pf_is_repaired_first(bare):
-    bare.sh(f"echo {GPU} > /sys/bus/pci/drivers/nvidia/unbind")
-    result = bare.module("nvidia_sriov", gpus=[GPU])
-    assert not result["failed"], pretty(result)
-    assert result["actions"][0].startswith(f"{GPU}: bind the stranded PF to nvidia")
-    assert (numvfs(bare), driver(bare)) == (32, "nvidia")
-
-
-def test_a_refused_unbind_lock_names_the_holder(bare, hold):
-    minor = bare.sh(f"sed -n 's/^Device Minor:[[:space:]]*//p' /proc/driver/nvidia/gpus/{GPU}/information")
-    client = hold(bare, f"/dev/nvidia{minor}")
-    result = bare.module("nvidia_sriov", gpus=[GPU], timeout=4)
-    assert result["failed"] and "unbindLock" in result["msg"], pretty(result)
-    assert f"pid {client.pid}" in result["msg"] and "pretend-vm" in result["msg"]
-    assert (numvfs(bare), driver(bare)) == (0, "nvidia")
-    client.end()
-    assert not bare.module("nvidia_sriov", gpus=[GPU])["failed"]
 
 
 def test_vfs_are_not_turned_off_under_vgpus(host):
@@ -92,9 +59,3 @@ def test_vfs_are_not_turned_off_under_vgpus(host):
     result = host.module("nvidia_sriov", state="disabled")
     assert result["failed"] and "would be destroyed" in result["msg"], pretty(result)
     assert (numvfs(host), numvfs(host, OTHER_GPU)) == (32, 32)
-
-
-def test_a_gpu_off_the_bus_stops_only_itself(bare):
-    launcher("fault", bare.name, "fault_dead=2")  # bit 1: the second of its two GPUs
-    result = bare.module("nvidia_sriov")
-    assert result["failed"] and "fell off the bus" in result["msg"] and GPU in result["msg"], pretty(result)

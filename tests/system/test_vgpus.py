@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import pytest
 from conftest import GPU, OTHER_GPU, pretty, vfio_group
-from support import launcher
 
 ONE = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 TWO = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12"
@@ -57,23 +55,6 @@ def test_mdev_tells_all_that_is_wrong_and_changes_nothing(host):
         assert text in result["msg"], pretty(result)
     assert host.mdevs() == before
 
-
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        ("fault_create=-5", "EIO"),
-        ("fault_create=-28", "ENOSPC"),
-        ("fault_create_silent=1", "the vGPU is not there"),
-        ("fault_vanish_ms=500", "shortly after"),
-    ],
-)
-def test_a_create_that_fails_or_lies_is_caught(host, fault, words):
-    launcher("fault", host.name, fault)
-    result = host.module("nvidia_mdev", uuid=ONE, parent="0000:e8:00.4", type="A40-24A", timeout=3)
-    assert result["failed"] and words in result["msg"] and "0000:e8:00.4" in result["msg"], pretty(result)
-    launcher("fault", host.name, fault.split("=")[0] + "=0")
-    again = host.module("nvidia_mdev", uuid=ONE, parent="0000:e8:00.4", type="A40-24A")
-    assert not again["failed"] and ONE in host.mdevs(), pretty(again)
 
 
 def test_vgpu_layout_ladder(host):

@@ -145,6 +145,7 @@ def _watch(ctx, created, settle):
                             "%s%s was made, but shortly after %s"
                             % (step.args["type"], " (%s)" % step.args["uuid"] if step.args["uuid"] else "", wrong),
                             device=step.device,
+                            wanted="a vGPU %s that stays" % step.args["type"],
                             remedy="Something takes the VF away: a cloud agent that binds VFs to vfio-pci, "
                             "driverctl, or the driver itself (dmesg, 'journalctl -u nvidia-vgpu-mgr').",
                             code="vanished",

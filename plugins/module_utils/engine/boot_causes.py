@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from . import files
+from . import due, files
 
 MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
 GRUB = "/etc/default/grub"
@@ -27,12 +27,13 @@ _IDS = re.compile(r"(?P<before>^|[\s\"'])(?P<key>(?:vfio[-_]pci\.)?ids=)(?P<ids>
 
 
 class BootFiles:
-    """The texts of the files that decide which driver takes a GPU at boot."""
+    """The texts of the files that decide which driver takes a GPU at boot, and what an earlier edit of them still waits for."""
 
-    def __init__(self, modprobe, grub, driverctl):
+    def __init__(self, modprobe, grub, driverctl, waiting=()):
         self.modprobe = modprobe
         self.grub = grub
         self.driverctl = driverctl
+        self.waiting = waiting
 
 
 class FileEdit:
@@ -73,7 +74,7 @@ def read(root):
     driverctl = {
         path: files.read_text(root, path) or "" for path in files.names(root, DRIVERCTL)
     }
-    return BootFiles(modprobe, grub, driverctl)
+    return BootFiles(modprobe, grub, driverctl, due.read(root))
 
 
 def _matches(word, gpu):

@@ -84,7 +84,9 @@ def find(src, dest, kind, form):
         with zipfile.ZipFile(src) as bundle:
             members = [info for info in bundle.infolist() if not info.is_dir()]
     except ZIP_ERRORS as exc:
-        raise trouble("it is no readable zip: %s" % exc, device=src, remedy="Fetch it again.", code="bad_zip") from exc
+        raise trouble(
+            "it is no readable zip: %s" % exc, device=src, wanted="the whole zip of NVIDIA's bundle", remedy="Fetch it again.", code="bad_zip"
+        ) from exc
     found = [
         info for info in members if any(fnmatch.fnmatch(os.path.basename(info.filename), pattern) for pattern in patterns)
     ]

@@ -17,3 +17,5 @@ class Context:
         self.sysfs = sysfs or Sysfs(root)
         self.command = command
         self.clock = clock or Clock()
+        # Why nvidia-smi is not asked any more in this run (it hung once), as a clause.
+        self.smi_silent = None

@@ -17,6 +17,14 @@ def driver_trouble(driver):
             remedy="Set vgpu_driver_replace_ordinary: true to have it replaced, or uninstall it by hand.",
             code="driver_ordinary",
         )
+    if driver.flavour == "none" and driver.has_manager:
+        return Trouble(
+            "there is no module nvidia for the running kernel, although the vGPU manager is installed (as after a kernel update)",
+            device="the module nvidia",
+            wanted="the vGPU host driver for this kernel",
+            remedy="Install the driver again (role host_driver does); with DKMS it is built at each kernel update.",
+            code="driver_missing",
+        )
     if driver.flavour == "none":
         return Trouble(
             "NVIDIA's vGPU host driver is not installed",
@@ -27,12 +35,16 @@ def driver_trouble(driver):
         return Trouble(
             "the host driver %s is loaded, but there is no nvidia module on disk for this kernel"
             % driver.loaded,
+            device="the module nvidia",
+            wanted="a module for the running kernel",
             remedy="Install the driver for the running kernel (DKMS does so at each kernel update).",
             code="driver_module_missing",
         )
     if driver.loaded is None:
         return Trouble(
             "the host driver %s is installed but not loaded" % driver.on_disk,
+            device="the module nvidia",
+            wanted="the loaded module",
             remedy="Load it ('modprobe nvidia') or reboot; a module that does not load is explained in dmesg.",
             code="driver_not_loaded",
         )
@@ -49,19 +61,23 @@ def unsupported(gpu):
     )
 
 
+def off_bus(gpu):
+    """The trouble of a GPU whose configuration space reads as all ones."""
+    return Trouble(
+        "the GPU does not answer any more: it fell off the bus",
+        device=gpu.address,
+        wanted="an answer from its configuration space",
+        remedy="Power-cycle the host (a warm reboot may not do); if that brings it back, look at power, risers and dmesg (Xid 79).",
+        code="gpu_off_bus",
+    )
+
+
 def no_vfs_yet(gpu, state):
     """Why VFs can't be had on this GPU now: driver, IOMMU, firmware. A list of troubles."""
     if not gpu.supported:
         return [unsupported(gpu)]
     if not gpu.alive:
-        return [
-            Trouble(
-                "the GPU does not answer any more: it fell off the bus",
-                device=gpu.address,
-                remedy="Power-cycle the host; if it comes back, look at power, risers and dmesg (Xid 79).",
-                code="gpu_off_bus",
-            )
-        ]
+        return [off_bus(gpu)]
     wrong = driver_trouble(state.driver)
     if wrong:
         return [wrong]
@@ -101,7 +117,7 @@ def iommu_trouble(gpu, state):
             "the IOMMU is off (/sys/class/iommu is empty)",
             "Turn it on: role iommu, then reboot (Intel: intel_iommu=on iommu=pt; AMD: iommu=pt).",
         )
-    return Trouble(found, device=gpu.address, remedy=remedy, code="iommu_off")
+    return Trouble(found, device=gpu.address, wanted="an IOMMU group for the GPU", remedy=remedy, code="iommu_off")
 
 
 def no_types(gpu, state):
@@ -181,11 +197,15 @@ def no_mig(gpu, others, asked):
 
 def mig_unknown(gpu):
     """nvidia-smi, which alone knows of MIG, gave no answer about a GPU that should have it."""
+    found = "its MIG mode is not known: %s" % (gpu.mig_silence or "nvidia-smi does not tell it (driver of the GPU: %s)" % (gpu.driver or "none"))
+    remedy = "Run that by hand, and look at dmesg (NVRM, Xid)."
+    if gpu.mig_silence and "not there" in gpu.mig_silence:
+        remedy = "The host driver brings it: install that again (role host_driver)."
     return Trouble(
-        "nvidia-smi does not tell this GPU's MIG mode (driver of the GPU: %s)" % (gpu.driver or "none"),
+        found,
         device=gpu.address,
         wanted="an answer to 'nvidia-smi --query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending --format=csv'",
-        remedy="Run that by hand, and look at dmesg.",
+        remedy=remedy,
         code="mig_unknown",
     )
 

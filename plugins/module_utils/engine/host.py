@@ -22,18 +22,20 @@ class Driver:
     """NVIDIA's driver. flavour: vgpu (the host driver), ordinary (no vGPU manager) or none.
 
     scheduler: of time-sliced vGPUs, as the loaded module was told; None when it isn't told.
+    has_manager: whether the vGPU manager's programs are there, also where no module is.
     """
 
-    def __init__(self, loaded, on_disk, flavour, nouveau_loaded, scheduler=None):
+    def __init__(self, loaded, on_disk, flavour, nouveau_loaded, scheduler=None, has_manager=False):
         self.loaded = loaded
         self.on_disk = on_disk
         self.flavour = flavour
         self.nouveau_loaded = nouveau_loaded
         self.scheduler = scheduler
+        self.has_manager = has_manager
 
     def as_dict(self):
         """For a module's result."""
-        return dict(self.__dict__)
+        return {name: value for name, value in self.__dict__.items() if name != "has_manager"}
 
 
 class HostState:
@@ -92,7 +94,7 @@ def read_driver(ctx, timeout=30):
     if loaded or on_disk:
         flavour = "vgpu" if has_manager else "ordinary"
     return Driver(
-        loaded, on_disk or None, flavour, ctx.sysfs.exists("/sys/module/nouveau"), _scheduler(ctx.sysfs)
+        loaded, on_disk or None, flavour, ctx.sysfs.exists("/sys/module/nouveau"), _scheduler(ctx.sysfs), has_manager
     )
 
 

@@ -146,6 +146,8 @@ def read_mig(ctx, gpus):
     capable = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.model and gpu.model.mig_slices]
     told = nvidia_smi.modes(ctx) if capable else None
     if not told:
+        for gpu in capable:
+            gpu.mig_silence = nvidia_smi.silence(ctx)
         return
     by_number = {}
     for number, (pf, current, pending) in enumerate(told):

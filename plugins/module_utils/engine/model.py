@@ -135,6 +135,7 @@ class Gpu:
         self.iommu_type = None
         self.alive = True
         self.holders = []  # who has the whole GPU open through VFIO
+        self.mig_silence = None  # why nvidia-smi tells nothing, where it is the reason that mig is unknown
         self.total_vfs = 0
         self.num_vfs = 0
         self.vf_device = 0

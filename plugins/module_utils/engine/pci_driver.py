@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 
-from . import boot_causes, diagnosis, files
+from . import boot_causes, diagnosis, due, files, lost
 from .errors import Trouble, raise_if_any
 from .holders import OpenFiles
 from .steps import Step, execute
@@ -30,13 +30,14 @@ class DriverPlan:
         self.edits = []
         self.causes = []
         self.warnings = []
+        self.lost = []
         self.initramfs = False
         self.bootloader = False
         self.reboot = []
 
 
-def plan(inventory, state, boot, selectors, driver, edit_boot, assume=()):
-    """What it takes for the GPUs to be on the driver: nvidia, or none (released)."""
+def plan(inventory, state, boot, selectors, driver, edit_boot, assume=(), lost_gpus="fail"):
+    """What it takes for the GPUs to be on the driver: nvidia, or none (released). lost_gpus: see lost.WORDS."""
     result = DriverPlan()
     gpus, troubles = inventory.select(selectors)
     if driver == "nvidia" and "driver" not in assume:
@@ -58,6 +59,8 @@ def plan(inventory, state, boot, selectors, driver, edit_boot, assume=()):
             else:
                 result.reboot.append("%s is on nouveau, which is left only by a reboot" % gpu.address)
             continue
+        if lost.passed_over(result, gpu, "bring it to nvidia" if driver == "nvidia" else "release it from %s" % gpu.driver, lost_gpus):
+            continue
         troubles += _guard(gpu)
         if gpu.driver in FOREIGN and (gpu.driver, gpu.device_id) not in removed:
             removed.add((gpu.driver, gpu.device_id))
@@ -75,7 +78,7 @@ def plan(inventory, state, boot, selectors, driver, edit_boot, assume=()):
                 loaded = True
                 result.steps.append(Step("modprobe", None, None, "load the module nvidia"))
             result.steps.append(Step("bind", gpu.address, gpu.address, "bind to nvidia"))
-    raise_if_any(troubles)
+    raise_if_any(lost.refusal(troubles, result.steps))
     return result
 
 
@@ -103,14 +106,26 @@ def _plan_boot(result, inventory, boot, gpus):
             result.warnings.append(
                 "%s: '%s' belongs to a package; %s again at the next boot" % (cause.path, cause.line, cause.what)
             )
+    for kind, what in ((due.INITRAMFS, "initramfs"), (due.BOOTLOADER, "boot loader's configuration")):
+        if kind in boot.waiting:
+            result.steps.append(Step("rebuild", None, None, "make the %s anew, which an earlier run left undone" % what))
+    result.initramfs = due.INITRAMFS in boot.waiting
+    result.bootloader = due.BOOTLOADER in boot.waiting
     for edit in result.edits:
-        result.initramfs = result.initramfs or "modprobe.d" in edit.path
-        result.bootloader = result.bootloader or edit.path.startswith(boot_causes.GRUB)
+        result.initramfs = result.initramfs or _rebuilds(edit.path) == due.INITRAMFS
+        result.bootloader = result.bootloader or _rebuilds(edit.path) == due.BOOTLOADER
         text = "remove it" if edit.after is None else "edit it"
         result.steps.append(
             Step("edit", None, edit.path, "%s: %s" % (text, "; ".join(edit.why)), edit=edit)
         )
     return troubles
+
+
+def _rebuilds(path):
+    """What must be made anew after an edit of a boot file, or None."""
+    if path.startswith(boot_causes.GRUB):
+        return due.BOOTLOADER
+    return due.INITRAMFS if "modprobe.d" in path else None
 
 
 def _on_nouveau(gpu):
@@ -124,8 +139,6 @@ def _on_nouveau(gpu):
 
 
 def _guard(gpu):
-    if not gpu.alive:
-        return diagnosis.no_vfs_yet(gpu, None)
     if gpu.holders:
         return [diagnosis.passed_through(gpu)]
     # VFs stay when the PF changes its driver, but the new driver resets the GPU.
@@ -154,6 +167,9 @@ def apply(ctx, result, timeout):
         folder = "%s/%s" % (PCI, step.device)
         if step.kind == "edit":
             edit = step.args["edit"]
+            kind = _rebuilds(edit.path)
+            if kind:
+                due.mark(ctx.root, kind)
             if edit.after is None:
                 files.remove(ctx.root, edit.path)
             else:
@@ -199,6 +215,7 @@ def unbind(ctx, address, driver, timeout):
                 Trouble(
                     "it is still bound to %s %d s after the unbind" % (driver, timeout),
                     device=address,
+                    wanted="no driver",
                     remedy="A process may hold it: look with 'fuser -v /dev/vfio/*' and dmesg.",
                     code="unbind_failed",
                 )
@@ -243,7 +260,9 @@ def modprobe(ctx, timeout):
         raise_if_any(
             [
                 Trouble(
-                    "the module nvidia can't be loaded: %s" % (answer.tail() or "rc %d" % answer.rc),
+                    "it can't be loaded: %s" % (answer.tail() or "rc %d" % answer.rc),
+                    device="the module nvidia",
+                    wanted="load the module nvidia",
                     remedy="'Key was rejected': sign it for Secure Boot. 'No such device': no GPU is free for it. "
                     "'Exec format' or 'not found': build it for the running kernel. Look into dmesg.",
                     code="modprobe_failed",

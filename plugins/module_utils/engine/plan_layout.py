@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import uuid as uuids
 
-from . import address, diagnosis, frameworks, plan_definitions, plan_mig, store, vgpu_types
+from . import address, diagnosis, frameworks, lost, plan_definitions, plan_mig, store, vgpu_types
 from .errors import Trouble, raise_if_any
 from .layout import Wishes, plain_params
 from .steps import Step
@@ -56,6 +56,7 @@ class LayoutPlan:
     def __init__(self):
         self.steps = []
         self.placed = {}
+        self.lost = []
         self.warnings = []
         self.removed = []
         self.instances = {}
@@ -67,16 +68,17 @@ class LayoutPlan:
 class Options:
     """force_remove: keys of vGPUs that may go although in use. mdevctl: whether definitions are kept.
 
-    persist: whether the layout is stored for the boot. assume: see the module's option.
+    persist: whether the layout is stored for the boot. assume: see the module's option. lost_gpus: see lost.WORDS.
     """
 
-    def __init__(self, force_remove=(), mdevctl=False, persist=True, assume=()):
+    def __init__(self, force_remove=(), mdevctl=False, persist=True, assume=(), lost_gpus="fail"):
         self.force_remove = [
             address.parse(one) if address.is_address(one) else str(one).lower() for one in force_remove
         ]
         self.mdevctl = mdevctl
         self.persist = persist
         self.assume = assume
+        self.lost_gpus = lost_gpus
 
 
 def stable_uuid(machine_id, pf, index, taken):
@@ -102,6 +104,8 @@ def plan(inventory, state, wishes, stored, definitions, options, troubles=()):
     explicit = {wish.uuid for many in wishes.values() for wish in many if wish.uuid}
     for pf in sorted(wishes):
         gpu = inventory.gpu(pf)
+        if lost.passed_over(result, gpu, "bring its vGPUs to the layout", options.lost_gpus):
+            continue
         one = _GpuPlanner(inventory, gpu, state, stored.get(pf), taken, explicit, options)
         troubles += one.plan(wishes[pf] if isinstance(wishes[pf], Wishes) else Wishes(wishes[pf]))
         result.placed[pf] = one.placed
@@ -110,7 +114,7 @@ def plan(inventory, state, wishes, stored, definitions, options, troubles=()):
         result.warnings += one.warnings
     troubles += _unlisted(inventory, wishes, stored, options, result)
     troubles += _foreign_uuids(wishes, inventory, result)
-    raise_if_any(troubles)
+    raise_if_any(lost.refusal(troubles, result.steps))
     _steps(result, inventory, stored, definitions, options)
     return result
 
@@ -583,7 +587,7 @@ def _unlisted(inventory, wishes, stored, options, result):
     """vGPUs of GPUs that the layout does not name: ours go, others' stay."""
     troubles = []
     for gpu in inventory.gpus:
-        if gpu.address in wishes:
+        if gpu.address in wishes or not gpu.alive:
             continue
         for vgpu in gpu.vgpus:
             if gpu.address not in stored or vgpu.key not in stored[gpu.address].keys:
@@ -632,6 +636,10 @@ def stored_state(result, inventory, stored):
     gpus = []
     for gpu in inventory.gpus:
         placed = result.placed.get(gpu.address)
+        if not gpu.alive:
+            # What it had is what it gets again, should it come back.
+            gpus += [stored[gpu.address]] if gpu.address in stored else []
+            continue
         if placed is None and not gpu.num_vfs and gpu.address not in stored:
             continue
         count = gpu.num_vfs or (gpu.total_vfs if gpu.sriov else 0)
@@ -660,7 +668,7 @@ def _steps(result, inventory, stored, definitions, options):
         gpu.former = stored[gpu.address].former if gpu.address in stored else []
     unchanged = store.dumps(state) == store.dumps(list(stored.values()))
     going = {vgpu.key for dummy, vgpu in result.removed}
-    for gpu in state:
+    for gpu in [one for one in state if inventory.gpu(one.address).alive]:
         gpu.former = [key for key in sorted(going) if gpu.address in stored and key in stored[gpu.address].keys]
     text = store.dumps(state)
     if options.persist and not unchanged:
@@ -670,7 +678,7 @@ def _steps(result, inventory, stored, definitions, options):
         )
     wanted = {one.uuid for many in result.placed.values() for one in many if one.uuid}
     for gpu in inventory.gpus:
-        for key in stored[gpu.address].keys if options.mdevctl and gpu.address in stored else ():
+        for key in stored[gpu.address].keys if options.mdevctl and gpu.alive and gpu.address in stored else ():
             # Ours from before, not there any more, but still defined.
             if key in definitions and key not in wanted | going:
                 result.steps.append(plan_definitions.undefine(gpu.address, definitions[key]))

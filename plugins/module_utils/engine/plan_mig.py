@@ -10,7 +10,7 @@ starts at a multiple of m, and its compute slices end within the GPU's.
 
 from __future__ import annotations
 
-from . import diagnosis, sriov
+from . import diagnosis, lost, sriov
 from .errors import Trouble, raise_if_any
 from .steps import Step
 from .tools.nvidia_smi import Profile, is_profile, plain_profile
@@ -288,6 +288,7 @@ class MigPlan:
         self.after = {}
         self.skipped = []
         self.warnings = []
+        self.lost = []
         self.gpus = []
 
 
@@ -303,8 +304,8 @@ def from_layout(wishes, inventory):
     return wanted
 
 
-def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), troubles=()):
-    """The plan for Wanted by GPU address; raises EngineError with all that is wrong."""
+def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), troubles=(), lost_gpus="fail"):
+    """The plan for Wanted by GPU address; raises EngineError with all that is wrong. lost_gpus: see lost.WORDS."""
     result = MigPlan()
     troubles = list(troubles)
     others = [gpu.address for gpu in inventory.gpus if gpu.has_mig]
@@ -315,6 +316,8 @@ def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), tr
                 troubles.append(diagnosis.no_mig(gpu, others, "MIG is asked for"))
             else:
                 result.skipped.append({"gpu": pf, "reason": "%s has no MIG" % gpu.name})
+            continue
+        if lost.passed_over(result, gpu, "set its MIG mode", lost_gpus):
             continue
         result.gpus.append(gpu)
         predicted = gpu.mig is None
@@ -331,7 +334,7 @@ def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), tr
             names, more = _plan_given(result, gpu, wish, mode, predicted, assume)
             troubles += more
         result.after[pf] = (mode, sorted(names))
-    raise_if_any(troubles)
+    raise_if_any(lost.refusal(troubles, result.steps))
     return result
 
 

@@ -7,7 +7,7 @@ Nothing is ever removed here. One GPU's failure does not stop the others.
 
 from __future__ import annotations
 
-from . import apply_layout, apply_mig, host, inventory as reader, plan_layout, plan_mig, pci_driver, sriov, store
+from . import apply_layout, apply_mig, diagnosis, host, inventory as reader, plan_layout, plan_mig, pci_driver, sriov, store
 from .errors import EngineError, Trouble
 from .layout import Wish, Wishes
 from .tools import sriov_manage
@@ -59,6 +59,8 @@ def _restore_gpu(ctx, stored, pf, timeout, settle):
         raise EngineError(
             Trouble("the GPU is not there any more", device=pf, remedy="If it was taken out, remove it from the layout.", code="gpu_gone")
         )
+    if not gpu.alive:
+        raise EngineError(diagnosis.off_bus(gpu))
     state = host.read(ctx)
     done = []
     wanted = stored[pf]
@@ -71,7 +73,7 @@ def _restore_gpu(ctx, stored, pf, timeout, settle):
             inventory = reader.read(ctx, with_types=False)
     if wanted.vfs:
         plan = sriov.plan(inventory, state, [pf], True, wanted.vfs, has_tool=sriov_manage.installed(ctx))
-        done += sriov.apply(ctx, plan, timeout)
+        done += sriov.apply(ctx, plan, timeout, 0)  # agents start after this; vGPUs are watched below
     if not wanted.vgpus and not wanted.mig:
         return done
     inventory = apply_layout.await_types(ctx, [pf], timeout)

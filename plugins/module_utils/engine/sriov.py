@@ -9,14 +9,21 @@ by looking at sriov_numvfs, each virtfn link and each VF's driver.
 
 from __future__ import annotations
 
-from . import diagnosis, inventory as reader, pci_driver
-from .errors import Trouble, raise_if_any, shown, trouble
-from .steps import Step, execute
+import errno
+
+from . import diagnosis, inventory as reader, lost, pci_driver
+from .errors import EngineError, Trouble, raise_if_any, shown, trouble
+from .steps import ApplyError, Step, execute
+from .sysfs import SysfsError
 from .tools import sriov_manage
-from .waiting import until
+from .waiting import holds, until
 
 PCI = "/sys/bus/pci/devices"
 STRANDED = (None, "pci-pf-stub")
+
+# Seconds that VFs may come after the request for them has ended, and that they are watched once they are there, together.
+LATE = 60
+SETTLE = 1.5
 
 
 class SriovPlan:
@@ -24,12 +31,14 @@ class SriovPlan:
 
     def __init__(self):
         self.steps = []
+        self.warnings = []
+        self.lost = []
         self.skipped = []
         self.gpus = []
 
 
-def plan(inventory, state, selectors, enabled, num_vfs=None, reset=False, method="auto", has_tool=True, assume=()):
-    """What it takes for the selected GPUs to have their VFs on (all, or num_vfs) or off."""
+def plan(inventory, state, selectors, enabled, num_vfs=None, reset=False, method="auto", has_tool=True, assume=(), lost_gpus="fail"):
+    """What it takes for the selected GPUs to have their VFs on (all, or num_vfs) or off. lost_gpus: see lost.WORDS."""
     result = SriovPlan()
     gpus, troubles = inventory.select(selectors)
     if num_vfs is not None and num_vfs < 1:
@@ -41,6 +50,8 @@ def plan(inventory, state, selectors, enabled, num_vfs=None, reset=False, method
         if reason:
             result.skipped.append({"gpu": gpu.address, "reason": reason})
             continue
+        if lost.passed_over(result, gpu, "enable its VFs" if enabled else "disable its VFs", lost_gpus):
+            continue
         result.gpus.append(gpu)
         if not enabled:
             troubles += _plan_off(result, gpu, method, has_tool)
@@ -50,7 +61,7 @@ def plan(inventory, state, selectors, enabled, num_vfs=None, reset=False, method
             troubles += _plan_on(
                 result, gpu, state, num_vfs or gpu.total_vfs, reset, method, has_tool, assume
             )
-    raise_if_any(troubles)
+    raise_if_any(lost.refusal(troubles, result.steps))
     return result
 
 
@@ -209,8 +220,8 @@ def _plan_off(result, gpu, method, has_tool):
     return troubles
 
 
-def apply(ctx, result, timeout):
-    """Does the steps, retries where only that helps, and verifies."""
+def apply(ctx, result, timeout, settle=SETTLE):
+    """Does the steps, retries where only that helps, verifies, and watches for settle seconds that nobody takes the VFs."""
 
     def perform(step):
         if step.kind == "repair":
@@ -222,7 +233,50 @@ def apply(ctx, result, timeout):
         elif step.kind == "bind_vf":
             _bind_vf(ctx, step, timeout)
 
-    return execute(result.steps, perform)
+    failed = None
+    try:
+        done = execute(result.steps, perform)
+    except ApplyError as exc:
+        failed, done = exc, exc.done
+    taken = _watch(ctx, [step for step in done if step.kind in ("enable", "bind_vf")], settle)
+    if taken or failed:
+        undone = [step for step in done if step.gpu in taken and step.kind in ("enable", "bind_vf")]
+        raise ApplyError(
+            (failed.troubles if failed else []) + list(taken.values()),
+            [step for step in done if step not in undone],
+            undone + (failed.not_done if failed else []),
+        )
+    return done
+
+
+def _watch(ctx, steps, settle):
+    """Troubles, by GPU, where VFs that were brought to nvidia do not stay there: an agent takes them."""
+    wanted = {}
+    for step in steps:
+        wanted.setdefault(step.gpu, set()).update([] if step.kind == "enable" else [step.device])
+
+    def look():
+        found = {}
+        for pf in wanted:
+            gpu = reader.read_one(ctx, pf, with_vgpus=False)
+            gone = [vf for vf in gpu.vfs if not vf.usable and (not wanted[pf] or vf.address in wanted[pf])]
+            if gone:
+                found[pf] = _taken(gpu, gone, len(wanted[pf]) or gpu.num_vfs)
+        return found
+
+    return holds(ctx.clock, look, settle) if wanted else {}
+
+
+def _taken(gpu, vfs, number, said=""):
+    return Trouble(
+        "%d of its VFs are not bound to nvidia: %s%s"
+        % (len(vfs), ", ".join("%s on %s" % (vf.address, vf.driver or "no driver") for vf in vfs[:3]), said),
+        device=gpu.address,
+        wanted="%d VFs on nvidia" % number,
+        remedy="Look into dmesg. 'Aborting probe for VF' means that the IOMMU is off; "
+        "vfio-pci means that a cloud agent, driverctl or an id of vfio-pci took them.",
+        code="vfs_unbound",
+    )
 
 
 def after(ctx, gpus, patience=5):
@@ -288,13 +342,13 @@ def _enable(ctx, step, timeout):
     while True:
         left = max(1, deadline - ctx.clock.now())
         if step.args["how"] == "sysfs":
-            ctx.sysfs.write("%s/%s/sriov_numvfs" % (PCI, pf), str(wanted))
+            _write_numvfs(ctx, pf, wanted)
             busy = False
         else:
             answer = sriov_manage.call(ctx, pf, True, left, step.args["reset"])
             words, busy = answer.words, answer.busy
         # VFs bind after the script has ended: a short look while a retry is still possible.
-        gpu = _settled(ctx, pf, wanted, 0.2 if busy else min(left, 30))
+        gpu = _settled(ctx, pf, wanted, 0.2 if busy else min(max(1, deadline - ctx.clock.now()), LATE))
         if complete(gpu, wanted):
             return
         out_of_time = ctx.clock.now() >= deadline
@@ -313,6 +367,27 @@ def _enable(ctx, step, timeout):
         raise _enable_failed(ctx, gpu, wanted, words, busy, timeout)
 
 
+def _write_numvfs(ctx, pf, number):
+    path = "%s/%s/sriov_numvfs" % (PCI, pf)
+    try:
+        ctx.sysfs.write(path, str(number))
+    except SysfsError as exc:
+        raise trouble(
+            "%s: %s" % (path, exc.troubles[0].found),
+            device=pf,
+            wanted="%d VFs" % number,
+            remedy=_NUMVFS_REMEDY.get(exc.number, "Look into dmesg, and what the firmware gives this GPU."),
+            code="numvfs_failed",
+        ) from exc
+
+
+_NUMVFS_REMEDY = {
+    errno.ENOENT: "This driver takes no sriov_numvfs while it is bound: set method: sriov_manage (or auto, without num_vfs).",
+    errno.ENOMEM: "Turn on SR-IOV, ARI and above-4G decoding in the firmware, and give PCI more memory there (MMIO above 4G).",
+    errno.EBUSY: "Turn its VFs off first (state: disabled).",
+}
+
+
 def _enable_failed(ctx, gpu, wanted, words, busy, timeout):
     said = " (sriov-manage said: %s)" % words if words else ""
     if busy:
@@ -320,6 +395,7 @@ def _enable_failed(ctx, gpu, wanted, words, busy, timeout):
         return trouble(
             "the GPU's unbindLock was not granted for %d s; it is open in %s" % (timeout, holders or "a process that has ended since"),
             device=gpu.address,
+            wanted="nobody having the GPU open while its VFs are turned on",
             remedy="Stop what uses the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again.",
             code="unbind_lock",
         )
@@ -327,20 +403,14 @@ def _enable_failed(ctx, gpu, wanted, words, busy, timeout):
         return trouble(
             "%d of %d VFs are there, sriov_numvfs is %d%s" % (len(gpu.vfs), wanted, gpu.num_vfs, said),
             device=gpu.address,
+            wanted="%d VFs on nvidia" % wanted,
             remedy="Look into dmesg. The firmware needs SR-IOV, ARI and above-4G decoding; "
             "sriov-manage needs lspci and the module pci-pf-stub (Ubuntu: linux-modules-extra).",
             code="vfs_fewer",
         )
     bad = [vf for vf in gpu.vfs if not vf.usable]
     if bad:
-        return trouble(
-            "%d of its VFs are not bound to nvidia: %s%s"
-            % (len(bad), ", ".join("%s on %s" % (vf.address, vf.driver or "no driver") for vf in bad[:3]), said),
-            device=gpu.address,
-            remedy="Look into dmesg. 'Aborting probe for VF' means that the IOMMU is off; "
-            "vfio-pci means that a cloud agent, driverctl or an id of vfio-pci took them.",
-            code="vfs_unbound",
-        )
+        return EngineError(_taken(gpu, bad, wanted, said))
     return trouble(
         "the VFs are there, but the GPU is bound to %s%s" % (gpu.driver or "no driver", said),
         device=gpu.address,
@@ -360,7 +430,7 @@ def disable(ctx, step, timeout):
     while True:
         left = max(1, deadline - ctx.clock.now())
         if step.args["how"] == "sysfs":
-            ctx.sysfs.write("%s/%s/sriov_numvfs" % (PCI, pf), "0")
+            _write_numvfs(ctx, pf, 0)
             busy = False
         else:
             answer = sriov_manage.call(ctx, pf, False, left)

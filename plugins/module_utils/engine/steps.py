@@ -4,7 +4,13 @@
 
 from __future__ import annotations
 
-from .errors import EngineError
+import errno
+
+from .errors import EngineError, Trouble
+
+
+# The kind of a step that can't be done because its GPU fell off the bus.
+LOST = "lost"
 
 
 class Step:
@@ -52,12 +58,34 @@ def execute(steps, perform):
             not_done.append(step)
             continue
         try:
+            if step.kind == LOST:
+                raise EngineError(step.args["trouble"])
             perform(step)
             done.append(step)
-        except EngineError as exc:
-            troubles += exc.troubles
+        except (EngineError, OSError) as exc:
+            troubles += [_whole(step, one) for one in (exc.troubles if isinstance(exc, EngineError) else [_system_trouble(step, exc)])]
             failed.add(step.gpu)
             not_done.append(step)
     if troubles:
         raise ApplyError(troubles, done, not_done)
     return done
+
+
+def _whole(step, trouble):
+    """A trouble with all of its four parts: what the place that met it did not know, the step tells."""
+    trouble.device = trouble.device or step.device or "this host"
+    trouble.wanted = trouble.wanted or "to %s" % step.text
+    trouble.remedy = trouble.remedy or "Put that right (dmesg may say more), then run again."
+    return trouble
+
+
+def _system_trouble(step, exc):
+    """What the system refused midway: the steps before it were done, and must be told with it."""
+    remedy = "Free space, processes or memory as the system says, then run again."
+    if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        remedy = "Run this as root (become: true); if it was, a read-only file system or a security module (dmesg) stands in the way."
+    return Trouble(
+        "the system refused it: %s%s" % (exc.strerror or exc, " (%s)" % exc.filename if exc.filename else ""),
+        remedy=remedy,
+        code="system_refused",
+    )

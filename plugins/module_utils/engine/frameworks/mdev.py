@@ -142,6 +142,7 @@ class Mdev:
             raise trouble(
                 "creating %s as %s failed: %s" % (type_name, uuid, exc.troubles[0].found),
                 device=parent,
+                wanted="a vGPU %s there" % type_name,
                 remedy=_CREATE_REMEDY.get(exc.number, "Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'."),
                 code="create_failed",
             ) from exc
@@ -157,6 +158,7 @@ class Mdev:
                 "the driver took the request for %s as %s, but after %d s %s"
                 % (type_name, uuid, timeout, wrong[0]),
                 device=parent,
+                wanted="a vGPU %s there" % type_name,
                 remedy="Look into dmesg and 'journalctl -u nvidia-vgpu-mgr', then run again.",
                 code="create_lied",
             )

@@ -183,6 +183,7 @@ class VendorVfio:
             raise trouble(
                 "making it %s failed: %s" % (type_name, exc.troubles[0].found),
                 device=parent,
+                wanted="a vGPU %s there" % type_name,
                 remedy=_CREATE_REMEDY.get(exc.number, "Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'."),
                 code="create_failed",
             ) from exc
@@ -196,6 +197,7 @@ class VendorVfio:
             raise trouble(
                 "the driver took the request for %s, but after %d s %s" % (type_name, timeout, wrong[0]),
                 device=parent,
+                wanted="a vGPU %s there" % type_name,
                 remedy="Look into dmesg and 'journalctl -u nvidia-vgpu-mgr', then run again.",
                 code="create_lied",
             )

@@ -15,6 +15,7 @@ import re
 from .. import address, reading
 from ..model import GpuInstance
 from ..vgpu_types import VgpuType, mebibytes, short_name
+from .command import Result
 
 _PLACES = ("/usr/bin/nvidia-smi", "/usr/sbin/nvidia-smi", "/usr/local/bin/nvidia-smi")
 # A profile's name: 1g.5gb, 1g.10gb+me, 1g.24gb-me, 1g.24gb+me.all; tables put MIG before it. Numbers are short: a longer
@@ -57,8 +58,20 @@ def binary(ctx):
 
 
 def call(ctx, arguments, timeout=60):
-    """Runs it; rc 127 when it isn't there."""
-    return ctx.command([binary(ctx) or "nvidia-smi"] + list(arguments), timeout)
+    """Runs it; rc 127 when it isn't there, 124 when it did not end. One that hangs is not called again in this run."""
+    if ctx.smi_silent:
+        return Result(124, "", True)
+    answer = ctx.command([binary(ctx) or "nvidia-smi"] + list(arguments), timeout)
+    if answer.timed_out:
+        ctx.smi_silent = "nvidia-smi did not end within %d s and was stopped" % timeout
+    return answer
+
+
+def silence(ctx):
+    """Why nvidia-smi tells nothing at all, as a clause; None when it does."""
+    if ctx.smi_silent:
+        return ctx.smi_silent
+    return None if binary(ctx) else "nvidia-smi is not there (looked in %s)" % ", ".join(_PLACES)
 
 
 def plain_profile(word):

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, restore, store
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_mig, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A30, A40, A100, H100, RTXPRO6000, T4
@@ -333,3 +335,24 @@ def test_hosts_without_mig_and_with_mdev_ask_nvidia_smi_nothing(make_host):
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
     call(nvidia_gpu_info, host).ok
     assert not [argv for argv in host.calls if "nvidia-smi" in argv[0]]
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_an_nvidia_smi_that_hangs_or_is_missing_is_told(make_host, hangs):
+    host = make_host(gpus=[(PF, A100)])
+    real, asked = host.command, []
+
+    def command(argv, timeout, env=None):
+        if not argv[0].endswith("nvidia-smi"):
+            return real(argv, timeout, env)
+        asked.append(argv)
+        return Result(124, "", True) if hangs else Result(127, "no such file")
+
+    host.ctx.command = command
+    if not hangs:
+        os.unlink(host.root + "/usr/bin/nvidia-smi")
+    outcome = call(nvidia_mig, host, gpus=[PF], mode="enabled")
+    assert outcome.codes == ["mig_unknown"] and outcome.writes == 0
+    assert ("did not end within 60 s" if hangs else "is not there") in outcome.msg
+    if hangs:
+        assert len(asked) == 1  # a second look would cost another minute, and tell no more

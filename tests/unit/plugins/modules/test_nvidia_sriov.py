@@ -242,3 +242,21 @@ def test_several_gpus_fail_alone(make_host):
     outcome = call(nvidia_sriov, host, timeout=3)
     assert outcome.codes == ["unbind_lock"] and "0000:e7:00.0" in outcome.msg
     assert outcome["actions"] == [PF + ": enable 32 VFs"] and enabled(host) and outcome["changed"]
+
+
+def test_vfs_that_an_agent_takes_are_told(make_host):
+    host = make_host()
+    real, last = host.clock.pause, []
+
+    def pause(seconds):
+        real(seconds)
+        if len(host.pf().vfs) == 32 and not last:
+            last.append(host.pf().vfs[3])
+            host.kernel.unbind("nvidia", last[0])
+
+    host.clock.pause = pause
+    outcome = call(nvidia_sriov, host)
+    assert outcome.codes == ["vfs_unbound"] and outcome["actions"] == [] and outcome["not_done"] == [PF + ": enable 32 VFs"]
+    assert last[0].address in outcome.msg and "cloud agent" in outcome.msg
+    again = call(nvidia_sriov, host).ok
+    assert again["changed"] and not call(nvidia_sriov, host).ok["changed"]

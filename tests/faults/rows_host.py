@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Faults of the host around the GPUs: disks, boot loader, driver, firmware, tools."""
+
+from __future__ import annotations
+
+from bundles import BUNDLE, PREPARE
+from matrix import GPU, NAME, Fault, Module, Role
+
+# A file system without a free byte over a folder, with what was in it.
+_FULL = (
+    "mkdir -p {0}; mkdir -p /run/full; cp -a {0}/. /run/full/; mount -t tmpfs -o size={1} tmpfs {0}; cp -a /run/full/. {0}/; "
+    "head -c 100000000 /dev/zero > {0}/filler 2>/dev/null; [ $(df --output=avail {0} | tail -1) = 0 ]"
+)
+
+
+def _instead(path: str, script: str) -> tuple[str, ...]:
+    """A program that fails, in place of another."""
+    return (f"printf '#!/bin/sh\\n{script}\\n' > /run/instead; chmod 755 /run/instead; mount --bind /run/instead {path}",)
+
+
+_FLAGS = ["intel_iommu=on", "iommu=pt", "pcie_aspm=off"]
+_GRUB = "grep -c pcie_aspm=off /boot/grub/grub.cfg | sed 's/^0$/the old grub.cfg/; s/^[1-9].*/the new grub.cfg/'; ls /etc/default/grub.d/90-vgpu* 2>/dev/null; true"
+_DRIVER = "v=$(modinfo -F version nvidia 2>/dev/null); echo driver on disk: ${v:-none}; [ -e /usr/bin/nvidia-vgpu-mgr ] && echo with vGPU manager || echo no vGPU manager"
+_INSTALL = {"host_driver_bundle": str(BUNDLE), "host_driver_dkms": False, "host_driver_extra_arguments": ["--no-systemd"]}
+
+
+def _installer(key: str, text: str, make: tuple[str, ...], lift: tuple[str, ...], found: tuple[str, ...], **more: object) -> Fault:
+    """A fault of the host driver's installation."""
+    parts = {"device": "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "wanted": "driver 550.163.02 on disk", "remedy": "then run again"}
+    parts.update(more)
+    return Fault(f"installer-{key}", text, "no-driver", Role("host_driver", _INSTALL), make, lift, found=found, left=_DRIVER, **parts)
+
+
+ROWS = [
+    Fault(
+        "iommu-firmware",
+        "the kernel's flags ask for the IOMMU, the firmware has it off",
+        "no-iommu",
+        Module("nvidia_sriov", {"gpus": [GPU]}),
+        (),
+        lifted_on="bare",
+        found=("the kernel's flags ask for the IOMMU", "it is not there"),
+        wanted="an IOMMU group",
+        remedy="VT-d or AMD-Vi in the firmware",
+    ),
+    Fault(
+        "one-gpu-of-eight-off-the-bus",
+        "one GPU of eight fell off the bus",
+        "eight",
+        Module("nvidia_sriov"),
+        ("twin: fault_dead=128",),
+        ("twin: fault_dead=0",),
+        found=("fell off the bus",),
+        wanted="an answer",
+        remedy="Power-cycle the host",
+        done=("0000:67:00.0: enable 32 VFs", "0000:e7:00.0: enable 32 VFs"),
+        not_done=(f"{GPU}: enable its VFs",),
+        left="for g in 67 68 6a 6b e5 e6 e7 e8; do echo $g: $(cat /sys/bus/pci/devices/0000:$g:00.0/sriov_numvfs) VFs; done",
+    ),
+    Fault(
+        "gpu-off-the-bus-vgpus",
+        "a GPU of the layout fell off the bus",
+        "vfs",
+        Module("nvidia_vgpu", {"layout": [{"gpu": GPU, "vgpus": [{"type": "A40-24Q", "count": 2}]}], "timeout": 5}),
+        ("twin: fault_dead=2",),
+        ("twin: fault_dead=0",),
+        found=("fell off the bus",),
+        wanted="an answer",
+        remedy="Power-cycle the host",
+        not_done=("bring its vGPUs to the layout",),
+        short=True,
+    ),
+    Fault(
+        "vendor-eperm",
+        "current_vgpu_type gives EPERM",
+        "vendor",
+        Module("nvidia_vgpu", {"layout": [{"gpu": GPU, "vgpus": [{"type": "A40-24Q"}]}], "timeout": 5}),
+        ("twin: fault_create=1",),
+        ("twin: fault_create=0",),
+        device="0000:e8:00.4",
+        found=("failed with EPERM",),
+        wanted="a vGPU A40-24Q there",
+        remedy="Stop that VM",
+        not_done=("create A40-24Q",),
+    ),
+    Fault(
+        "vendor-eio",
+        "current_vgpu_type gives EIO (0x38 in the kernel's log: no GPU instance)",
+        "vendor",
+        Module("nvidia_vgpu", {"layout": [{"gpu": GPU, "vgpus": [{"type": "A40-24Q"}]}], "timeout": 5}),
+        ("twin: fault_create=5",),
+        ("twin: fault_create=0",),
+        device="0000:e8:00.4",
+        found=("failed with EIO",),
+        wanted="a vGPU A40-24Q there",
+        remedy="0x38",
+        not_done=("create A40-24Q",),
+    ),
+    Fault(
+        "nvidia-smi-hangs",
+        "nvidia-smi hangs",
+        "mig",
+        Module("nvidia_mig", {"gpus": [GPU], "mode": "enabled", "timeout": 20}),
+        _instead("/usr/bin/nvidia-smi", "exec sleep 1000"),
+        ("umount /usr/bin/nvidia-smi",),
+        found=("nvidia-smi did not end within 60 s and was stopped",),
+        wanted="an answer to 'nvidia-smi",
+        remedy="Run that by hand",
+    ),
+    Fault(
+        "nvidia-smi-missing",
+        "nvidia-smi is missing",
+        "mig",
+        Module("nvidia_mig", {"gpus": [GPU], "mode": "enabled", "timeout": 20}),
+        ("mv /usr/bin/nvidia-smi /root/",),
+        ("mv /root/nvidia-smi /usr/bin/",),
+        found=("nvidia-smi is not there",),
+        wanted="an answer to 'nvidia-smi",
+        remedy="role host_driver",
+    ),
+    Fault(
+        "etc-full",
+        "no space is left at /etc, for the stored layout",
+        "vfs",
+        Module("nvidia_vgpu", {"layout": [{"gpu": GPU, "vgpus": [{"type": "A40-24Q", "count": 2}]}], "timeout": 5}),
+        (_FULL.format("/etc/nvidia-vgpu", "16k"),),
+        ("umount /etc/nvidia-vgpu",),
+        device="/etc/nvidia-vgpu/layout.json",
+        found=("No space left on device",),
+        wanted="store the layout for the boot",
+        remedy="Free space",
+        not_done=("store the layout", "create A40-24Q"),
+        short=True,
+    ),
+    Fault(
+        "boot-full",
+        "no space is left at /boot, for grub.cfg",
+        "plain",
+        Role("iommu", {"iommu_flags": _FLAGS}),
+        (_FULL.format("/boot/grub", "16m"),),
+        ("umount /boot/grub",),
+        device=NAME,
+        found=("update-grub failed", "No space left on device"),
+        wanted="one made of the settings that were written",
+        remedy="run this again: it is repeated",
+        left=_GRUB,
+    ),
+    Fault(
+        "update-grub-fails",
+        "update-grub fails",
+        "plain",
+        Role("iommu", {"iommu_flags": _FLAGS}),
+        _instead("/usr/sbin/update-grub", "echo grub-probe: error: cannot find a device for / >&2; exit 1"),
+        ("umount /usr/sbin/update-grub",),
+        device=NAME,
+        found=("update-grub failed", "cannot find a device"),
+        wanted="one made of the settings that were written",
+        remedy="run this again: it is repeated",
+        left=_GRUB,
+    ),
+    Fault(
+        "update-initramfs-fails",
+        "update-initramfs fails",
+        "plain",
+        Role("gpu_release", {"gpu_release_gpus": [GPU, "0000:e7:00.0"]}),
+        (
+            # A small one is made in seconds where a whole one takes minutes; nothing boots from it here.
+            "echo MODULES=list > /etc/initramfs-tools/conf.d/zz-small; : > /etc/initramfs-tools/modules",
+            "echo options vfio-pci ids=10de:2235 > /etc/modprobe.d/vfio.conf",
+            *_instead("/usr/sbin/update-initramfs", "echo update-initramfs: failed for /boot/initrd.img with 1. >&2; exit 1"),
+        ),
+        ("umount /usr/sbin/update-initramfs",),
+        device=NAME,
+        found=("the initramfs could not be rebuilt", "failed for /boot/initrd.img with 1"),
+        wanted="'update-initramfs -u -k all' ends well",
+        remedy="run this again: it is repeated",
+        done=("/etc/modprobe.d/vfio.conf",),
+        left="[ -n \"$(find /boot -name 'initrd.img*' -newer /etc/modprobe.d/vfio.conf)\" ] && echo a new initramfs || echo the old initramfs; cat /etc/modprobe.d/vfio.conf",
+    ),
+    Fault(
+        "module-for-another-kernel",
+        "the module nvidia was built for another kernel",
+        "plain",
+        Module("nvidia_pci_driver", {"gpus": [GPU], "boot": False}),
+        (
+            "modprobe -r nvidia; m=$(modinfo -n nvidia); cp $m /root/nvidia.ko; sed -i 's/mod_unload modversions/mod_unlobd modversions/' $m; depmod",
+        ),
+        ("cp /root/nvidia.ko $(modinfo -n nvidia); depmod",),
+        device="the module nvidia",
+        found=("can't be loaded", "Exec format error"),
+        wanted="load the module nvidia",
+        remedy="build it for the running kernel",
+        not_done=("load the module nvidia", "bind to nvidia"),
+    ),
+    Fault(
+        "no-module-for-this-kernel",
+        "the kernel was updated, and there is no module nvidia for it",
+        "plain",
+        Module("nvidia_sriov", {"gpus": [GPU], "timeout": 60}),
+        ("modprobe -r nvidia; mv $(modinfo -n nvidia) /root/nvidia.ko; depmod",),
+        ("mv /root/nvidia.ko /lib/modules/$(uname -r)/kernel/drivers/video/; depmod; modprobe nvidia",),
+        device="the module nvidia",
+        found=("no module nvidia for the running kernel",),
+        wanted="the vGPU host driver",
+        remedy="role host_driver",
+    ),
+    Fault(
+        "secure-boot",
+        "Secure Boot is on, and the driver is still to be installed",
+        "no-driver",
+        Role("host_driver", _INSTALL),
+        (
+            "mkdir /run/acpi; mount --bind /sys/firmware/acpi /run/acpi; mount -t tmpfs tmpfs /sys/firmware",
+            "mkdir -p /sys/firmware/acpi /sys/firmware/efi/efivars; mount --bind /run/acpi /sys/firmware/acpi",
+            "printf '\\006\\000\\000\\000\\001' > /sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c",
+        ),
+        ("umount /sys/firmware/acpi /sys/firmware",),
+        device=NAME,
+        found=("Secure Boot is on",),
+        wanted="key",
+        remedy="turn Secure Boot off in the firmware",
+        left=_DRIVER,
+    ),
+    _installer(
+        "bundle-truncated",
+        "the bundle on the controller is cut short",
+        ("here: truncate -s 100000 %s" % BUNDLE,),
+        ("here: " + PREPARE,),
+        ("it is no readable zip",),
+        device=BUNDLE.name,
+        wanted="the whole zip of NVIDIA's bundle",
+        remedy="Fetch it again",
+    ),
+    _installer(
+        "truncated",
+        "the .run in the bundle is cut short",
+        ("here: " + PREPARE + " --cut-run",),
+        ("here: " + PREPARE,),
+        ("ended with rc",),
+    ),
+    _installer(
+        "fails-halfway",
+        "the .run fails halfway: no space for the module",
+        (_FULL.format("/lib/modules/$(uname -r)/kernel/drivers/video", "1m"),),
+        ("umount /lib/modules/$(uname -r)/kernel/drivers/video",),
+        ("ended with rc", "No space left on device"),
+    ),
+    _installer(
+        "killed",
+        "the .run is killed",
+        (
+            "(exec -a pretend-oom bash -c 'until p=$(pgrep -f [n]vidia-installer); do sleep 0.05; done; sleep 0.3; kill -9 $(pgrep -f [n]vidia-installer)') "
+            ">/dev/null 2>&1 </dev/null & echo $! > /run/fault.pid",
+        ),
+        (),
+        ("the installer",),
+    ),
+]

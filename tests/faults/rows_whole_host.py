@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Faults that only a whole host can have, with systemd and a boot through GRUB."""
+
+from __future__ import annotations
+
+from matrix import GPU, NAME, OTHER_GPU, Fault, Role
+
+_LAYOUT = {"vgpu_layout": [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 1}]}]}
+_SERVICES = "for u in nvidia-vgpud nvidia-vgpu-mgr; do echo $u is $(systemctl is-enabled $u), $(systemctl show -p Result --value $u); done"
+
+ROWS = [
+    Fault(
+        "vgpud-not-run-yet",
+        "nvidia-vgpud has not run since the boot, and is not enabled",
+        "ready",
+        Role("services"),
+        ("systemctl disable nvidia-vgpud", "twin-power-cut"),
+        heals=True,
+        left=_SERVICES,
+    ),
+    Fault(
+        "vgpu-mgr-crashes",
+        "nvidia-vgpu-mgr crashes whenever it is started",
+        "ready",
+        Role("verify", {"verify_restore": False}),
+        (
+            f"for g in {OTHER_GPU} {GPU}; do /usr/lib/nvidia/sriov-manage -e $g; done",
+            "printf '#!/bin/sh\\necho cannot allocate >&2; exit 3\\n' > /run/instead; chmod 755 /run/instead; "
+            "mount --bind /run/instead /usr/bin/nvidia-vgpu-mgr; systemctl restart nvidia-vgpu-mgr; "
+            "for i in $(seq 100); do systemctl is-failed -q nvidia-vgpu-mgr && break; sleep 0.2; done",
+        ),
+        ("umount /usr/bin/nvidia-vgpu-mgr; systemctl reset-failed nvidia-vgpu-mgr; systemctl start nvidia-vgpu-mgr",),
+        device="nvidia-vgpu-mgr.service",
+        found=("nvidia-vgpu-mgr.service is failed",),
+        wanted="not active",
+        remedy="journalctl -u nvidia-vgpu-mgr",
+        unchanged=True,
+        left=_SERVICES,
+    ),
+    Fault(
+        "gpu-off-the-bus-host",
+        "one GPU fell off the bus before a run of the whole role host",
+        "ready",
+        Role("host", _LAYOUT),
+        ("twin: fault_dead=2",),
+        ("twin: fault_dead=0",),
+        found=("fell off the bus",),
+        wanted="an answer from its configuration space",
+        remedy="Power-cycle the host",
+        done=(),
+        left=f"for g in {OTHER_GPU} {GPU}; do echo $g: $(cat /sys/bus/pci/devices/$g/sriov_numvfs) VFs; done; ls /sys/bus/mdev/devices | wc -l | sed 's/$/ vGPUs/'",
+    ),
+    Fault(
+        "reboot-does-not-come-back",
+        "the host does not come back from its reboot in time",
+        "ready",
+        Role("host", dict(_LAYOUT, vgpu_reboot_timeout=5, vgpu_iommu_flags=["intel_iommu=on", "iommu=pt", "pcie_aspm=off"])),
+        (),
+        settled="grep -q pcie_aspm=off /proc/cmdline",
+        device=NAME,
+        found=("is not back 5 s after its reboot",),
+        wanted="an answer over ssh",
+        remedy="run this again: it goes on from here",
+        left="grep -o pcie_aspm=off /proc/cmdline; ls /sys/bus/mdev/devices 2>/dev/null | wc -l | sed 's/$/ vGPUs/'",
+    ),
+]

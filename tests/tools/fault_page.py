@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Makes docs/faults.md of the fault matrix and of what a run of it recorded.
+
+``fault_page.py`` writes the page; ``--check`` fails if it is not what it would write; ``--run FILE`` takes the record of a run in
+place of the one in the repository (with ``--check``: does the page show that run?); ``--take FILE`` makes it the repository's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "faults"))
+
+from matrix import Fault  # noqa: E402  (found through the line above)
+from table import STAGES  # noqa: E402
+
+RECORD = ROOT / "tests" / "faults" / "results.json"
+PAGE = ROOT / "docs" / "faults.md"
+
+HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
+<!-- SPDX-FileCopyrightText: The vgpu.kvm authors -->
+<!-- Made by tests/tools/fault_page.py of tests/faults/; edit those. -->
+# Faults, and what you see of them
+
+Each row was made for real on a booted [twin](twin.md): a stock kernel with an emulated GPU, whose behaviour is modelled from public
+sources. The table is made of the tests and of what they recorded; `make test-faults` repeats all of it.
+
+Every row that fails ends as failed, with a message that has device, what was found, what was wanted and what to do, and with what was
+done and what was not. Meanwhile somebody else's vGPU runs on another GPU, wherever the machine has a second one, and must not notice.
+Then the fault is lifted, and the same module or role runs twice more: *changed, then nothing* means that the first of these runs
+put all right and the second found nothing to do. In messages `<UUID>`, `<n>`, `<kernel>` and `…` stand for what differs from run to run.
+"""
+
+
+def cell(text: str) -> str:
+    """A text as a table's cell."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def line(row: Fault, record: dict[str, str] | None) -> str:
+    """One row of the page."""
+    if record is None:
+        return f"| {cell(row.fault)} | {row.run} | *no run is recorded yet* | | |"
+    seen = cell(record["seen"]) or "nothing: it is waited for, or put right, in the same run"
+    state = f"{cell(record['done'])} **State:** {cell(record['left'])}"
+    return f"| {cell(row.fault)} | {row.run} | {seen} | {state} | {cell(record['rerun'])} |"
+
+
+def page(records: dict[str, dict[str, str]]) -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for stage, rows in STAGES.items():
+        parts.append(f"## {stage}\n")
+        parts.append("| fault | run | message | done, and the state left | run again without the fault |")
+        parts.append("|---|---|---|---|---|")
+        parts += [line(row, records.get(row.key)) for row in rows]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def main(argv: list[str]) -> int:
+    """Write or check the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--take", type=Path)
+    options = parser.parse_args(argv)
+    if options.take:
+        shutil.copyfile(options.take, RECORD)
+    source = options.run or RECORD
+    records = json.loads(source.read_text(encoding="utf-8"))
+    missing = [row.key for rows in STAGES.values() for row in rows if row.key not in records]
+    if missing:
+        print(f"{source}: no record of {', '.join(missing)}: 'make test-faults' makes one")
+    if missing and options.run:
+        return 1
+    wanted = page(records)
+    if not options.check:
+        PAGE.write_text(wanted, encoding="utf-8")
+        return 0
+    found = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    if found == wanted:
+        return 0
+    sys.stdout.writelines(difflib.unified_diff(found.splitlines(True), wanted.splitlines(True), "docs/faults.md", str(source)))
+    print("docs/faults.md is not what the matrix came to: tests/tools/fault_page.py --take .build/faults/results.json")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A GPU that fell off the bus: the others are done, then it is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import restore, store
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig, nvidia_pci_driver, nvidia_sriov, nvidia_vgpu
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100
+
+GOOD, LOST = "0000:e7:00.0", "0000:e8:00.0"
+LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
+
+
+@pytest.fixture
+def pair(make_host):
+    """Two A40, the second of them lost as soon as a test says so."""
+    return make_host(gpus=[(GOOD, A40), (LOST, A40)])
+
+
+def lose(host):
+    """The second GPU falls off the bus."""
+    host.pf(LOST).off_bus = True
+    return host
+
+
+@pytest.mark.parametrize("module", [nvidia_sriov, nvidia_vgpu, nvidia_pci_driver])
+def test_the_others_are_done_and_the_lost_one_is_named(pair, make_host, module):
+    host = lose(pair if module is not nvidia_pci_driver else make_host(gpus=[(GOOD, A40), (LOST, A40)], driver="vfio-pci"))
+    if module is nvidia_vgpu:
+        host.vfs_on()
+    arguments = {"layout": LAYOUT} if module is nvidia_vgpu else {}
+    outcome = call(module, host, **arguments)
+    assert outcome.codes == ["gpu_off_bus"] and outcome["changed"] and "Xid 79" in outcome.msg
+    assert [text for text in outcome["actions"] if GOOD[:7] in text] and not [text for text in outcome["actions"] if LOST[:7] in text]
+    assert [text for text in outcome["not_done"] if text.startswith(LOST)] == outcome["not_done"]
+    again = call(module, host, **arguments)
+    assert again.codes == ["gpu_off_bus"] and not again["changed"] and again.writes == 0
+
+
+def test_check_mode_fails_likewise_and_writes_nothing(pair):
+    outcome = call(nvidia_sriov, lose(pair), check=True)
+    assert outcome.codes == ["gpu_off_bus"] and not outcome["changed"] and outcome.writes == 0
+    assert outcome["not_done"] == [GOOD + ": enable 32 VFs", LOST + ": enable its VFs"]
+
+
+def test_a_playbook_that_looks_at_the_end_is_warned(pair):
+    outcome = call(nvidia_sriov, lose(pair), lost_gpus="warn").ok
+    assert outcome["lost_gpus"] == [LOST] and [text for text in outcome.warnings if LOST in text and "fell off the bus" in text]
+    assert outcome["actions"] == [GOOD + ": enable 32 VFs"]
+    again = call(nvidia_sriov, pair, lost_gpus="warn").ok
+    assert not again["changed"] and again["lost_gpus"] == [LOST]
+
+
+def test_a_refusal_tells_of_the_lost_one_too(pair):
+    pair.pf(GOOD).driver = "vfio-pci"
+    assert sorted(call(nvidia_sriov, lose(pair)).codes) == ["gpu_off_bus", "gpu_on_other_driver"]
+
+
+def test_what_it_had_stays_stored_and_comes_back(pair):
+    pair.vfs_on()
+    call(nvidia_vgpu, pair, layout=LAYOUT).ok
+    before = pair.vgpus()
+    stored = json.loads(pair.get(store.PATH))
+    lose(pair)
+    other = [{"gpu": GOOD, "vgpus": []}]
+    call(nvidia_vgpu, pair, layout=other).ok
+    kept = {gpu["address"]: gpu["vgpus"] for gpu in json.loads(pair.get(store.PATH))["gpus"]}
+    assert kept[LOST] == [gpu["vgpus"] for gpu in stored["gpus"] if gpu["address"] == LOST][0] and kept[GOOD] == []
+    assert [one for one in before if one[1].startswith(LOST[:7])] == pair.vgpus()
+    pair.pf(LOST).off_bus = False
+    call(nvidia_vgpu, pair, layout=LAYOUT).ok
+    assert pair.vgpus() == before
+
+
+def test_the_restore_at_boot_names_it_and_brings_the_others(pair):
+    pair.vfs_on()
+    call(nvidia_vgpu, pair, layout=LAYOUT).ok
+    before = [one for one in pair.vgpus() if one[1].startswith(GOOD[:7])]
+    pair.reboot()
+    report = restore.restore(lose(pair).ctx, 60, 0, lambda text: None)
+    assert [one.code for one in report.troubles] == ["gpu_off_bus"] and pair.vgpus() == before
+
+
+def test_mig_mode_of_the_others(make_host):
+    host = lose(make_host(gpus=[(GOOD, A100), (LOST, A100)]))
+    outcome = call(nvidia_mig, host, mode="enabled")
+    assert outcome.codes == ["gpu_off_bus"] and outcome["actions"] == [GOOD + ": turn MIG mode on"] and host.pf(GOOD).mig
