@@ -61,6 +61,18 @@ options:
   tmpdir:
     description: Folder in which the installer unpacks itself.
     type: path
+  required_space:
+    description: MiB that must be free in O(tmpdir), or where it will be made, before anything is done.
+    type: int
+    default: 0
+  signing_key:
+    description:
+      - Private key on the managed host that the kernel modules are signed with, for Secure Boot. None but its owner may read it.
+      - Only its path is handed to other programs. Afterwards the module's signature is verified.
+    type: path
+  signing_certificate:
+    description: The certificate of O(signing_key), in DER form. With Secure Boot on it must be one that the machine trusts.
+    type: path
   timeout:
     description: Seconds for the installer.
     type: int
@@ -73,6 +85,13 @@ EXAMPLES = r"""
     src: /var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
     version: 550.163.02
     load: false
+  become: true
+
+- name: Install it on a host with Secure Boot
+  vgpu.kvm.nvidia_driver:
+    src: /var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
+    signing_key: /root/mok/MOK.priv
+    signing_certificate: /root/mok/MOK.der
   become: true
 
 - name: Uninstall it
@@ -145,13 +164,17 @@ def work(module, ctx):
         params["replace_ordinary"],
         params["extra_arguments"],
         params["tmpdir"],
+        params["signing_key"],
+        params["signing_certificate"],
     )
     found = inventory.read(ctx, with_types=False)
-    before = host.read_driver(ctx)
+    state = host.read(ctx)
+    before = state.driver
     there = bool(params["src"]) and os.path.isfile(params["src"])
-    steps = driver_install.plan(found, before, wish, module.check_mode, there)
+    against = driver_install.standing_against(state, wish, params["required_space"], module.check_mode)
+    steps = driver_install.plan(found, before, wish, module.check_mode, there, against)
     if steps and before.loaded and guards.ask_driver(ctx, found, [vgpu.key for vgpu in found.vgpus]):
-        steps = driver_install.plan(found, before, wish, module.check_mode, there)
+        steps = driver_install.plan(found, before, wish, module.check_mode, there, against)
     kind = params["module_type"]
     if kind == "auto":
         kind = driver_install.wanted_module_type(found) if wish.present and steps else None
@@ -186,11 +209,15 @@ def main():
                 "replace_ordinary": {"type": "bool", "default": False},
                 "extra_arguments": {"type": "list", "elements": "str", "default": []},
                 "tmpdir": {"type": "path"},
+                "required_space": {"type": "int", "default": 0},
+                "signing_key": {"type": "path", "no_log": False},
+                "signing_certificate": {"type": "path"},
                 "timeout": {"type": "int", "default": 1800},
             },
             **_module.LOCK
         ),
         work,
+        required_together=[("signing_key", "signing_certificate")],
     )
 
 

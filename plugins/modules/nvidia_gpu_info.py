@@ -81,6 +81,14 @@ host:
       returned: success
       sample: {active: true, kind: intel, units: [dmar0], missing_flags: []}
     secure_boot: {description: Whether Secure Boot is on; null without UEFI., type: bool, returned: success, sample: false}
+    enrolled_certificates:
+      description:
+        - Fingerprints (SHA-256 of the DER form) of the certificates that firmware and shim trust, where Secure Boot is on.
+      type: list
+      elements: str
+      returned: success
+      sample: [9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08]
+    os_family: {description: "debian, redhat or other, after /etc/os-release.", type: str, returned: success, sample: debian}
     bootloader: {description: "grub, systemd-boot, ostree or unknown.", type: str, returned: success, sample: grub}
     initramfs_tool: {description: "update-initramfs, dracut or none.", type: str, returned: success, sample: update-initramfs}
     driver:
@@ -282,6 +290,8 @@ def work(module, ctx):
                 "missing_flags": host.missing_flags(state, flags),
             },
             "secure_boot": state.secure_boot,
+            "enrolled_certificates": state.enrolled_certificates,
+            "os_family": state.os_family,
             "bootloader": state.bootloader,
             "initramfs_tool": state.initramfs_tool,
             "driver": state.driver.as_dict(),

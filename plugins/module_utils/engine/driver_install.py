@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 
-from . import diagnosis, files, host
+from . import diagnosis, files, host, secure_boot
 from .errors import Trouble, raise_if_any, shown, trouble
 from .steps import Step, execute
 
@@ -19,7 +20,9 @@ _VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
 class Wish:
     """What the user wants of the driver. version None: that of the package."""
 
-    def __init__(self, present, version, src, dkms, load, disable_nouveau, module_type, replace_ordinary, extra, tmpdir):
+    def __init__(
+        self, present, version, src, dkms, load, disable_nouveau, module_type, replace_ordinary, extra, tmpdir, signing_key=None, signing_certificate=None
+    ):
         self.present = present
         self.version = version
         self.src = src
@@ -30,6 +33,13 @@ class Wish:
         self.replace_ordinary = replace_ordinary
         self.extra = extra
         self.tmpdir = tmpdir
+        self.signing_key = signing_key
+        self.signing_certificate = signing_certificate
+
+    @property
+    def signs(self):
+        """Whether the installer is given a key."""
+        return bool(self.signing_key) or any(word.startswith("--module-signing-secret-key") for word in self.extra)
 
 
 def version_in(name):
@@ -58,8 +68,35 @@ def wanted_module_type(inventory):
     return next(iter(kinds), None)
 
 
-def plan(inventory, driver, wish, check_mode=False, src_exists=True):
-    """Steps to the wished driver; raises EngineError when it must not or can't be done."""
+def standing_against(state, wish, space=0, check_mode=False):
+    """What the host's files and its firmware have against an installation. space: MiB that must be free in the wish's tmpdir.
+
+    In check mode the key may be brought by an earlier step of the same run.
+    """
+    troubles = []
+    if state.secure_boot and not wish.signs:
+        troubles.append(Trouble("Secure Boot is on: the kernel would not load the driver's modules", remedy=secure_boot.STEPS, code="secure_boot"))
+    paths = (wish.signing_key, wish.signing_certificate)
+    if all(paths) and not (check_mode and not all(map(os.path.exists, paths))):
+        troubles += secure_boot.key_troubles(state, *paths)
+    folder = os.path.abspath(wish.tmpdir or "/tmp")
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    free = shutil.disk_usage(folder).free >> 20
+    if free < space:
+        troubles.append(
+            Trouble(
+                "%d MiB are free, the bundle and the driver in it take %d MiB" % (free, space),
+                device=wish.tmpdir or "/tmp",
+                remedy="Free space, or choose another folder.",
+                code="no_space",
+            )
+        )
+    return troubles
+
+
+def plan(inventory, driver, wish, check_mode=False, src_exists=True, against=()):
+    """Steps to the wished driver; raises EngineError when it must not or can't be done. against: troubles of an installation that were found elsewhere."""
     version = wish.version or version_in(wish.src)
     if not wish.present:
         return _plan_absent(inventory, driver)
@@ -73,7 +110,7 @@ def plan(inventory, driver, wish, check_mode=False, src_exists=True):
         raise trouble("%s is no version of a driver" % shown(version), device="version", wanted="numbers with points, such as 550.163.02", code="bad_version")
     if driver.on_disk == version and driver.flavour == "vgpu":
         return []
-    troubles = []
+    troubles = list(against)
     if driver.flavour == "ordinary" and not wish.replace_ordinary:
         troubles.append(diagnosis.driver_trouble(driver))
     if not check_mode and not src_exists:
@@ -139,6 +176,9 @@ def arguments(wish, version, module_type):
         argv.append("--kernel-module-type=%s" % module_type)
     if wish.tmpdir:
         argv.append("--tmpdir=%s" % wish.tmpdir)
+    if wish.signing_key:
+        # The paths alone: what a program is started with can be read by everybody.
+        argv += ["--module-signing-secret-key=%s" % wish.signing_key, "--module-signing-public-key=%s" % wish.signing_certificate]
     return argv + list(wish.extra)
 
 
@@ -164,6 +204,8 @@ def _install(ctx, wish, version, module_type, timeout):
     answer = ctx.command(["sh", wish.src] + arguments(wish, version, module_type), timeout)
     driver = host.read_driver(ctx)
     if answer.rc == 0 and driver.on_disk == version and driver.flavour == "vgpu":
+        wrong = secure_boot.signature_trouble(ctx, wish.signing_certificate) if wish.signing_key else None
+        raise_if_any([wrong] if wrong else [])
         return
     if answer.timed_out:
         found = "the installer did not end within %d s and was stopped" % timeout

@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 
 from .errors import trouble
+
+_LABEL = "security.selinux"
 
 
 def read_text(root, path):
@@ -34,7 +37,7 @@ def names(root, folder, ending=""):
 
 
 def write_atomic(root, path, text, mode=0o644):
-    """Writes beside the file, syncs, renames, syncs the folder. Keeps an old file's owner and mode."""
+    """Writes beside the file, syncs, renames, syncs the folder. Keeps an old file's owner, mode and SELinux label."""
     folder = os.path.dirname(root + path)
     temporary = None
     try:
@@ -47,6 +50,7 @@ def write_atomic(root, path, text, mode=0o644):
                 old = os.stat(root + path)
                 os.fchown(handle.fileno(), old.st_uid, old.st_gid)
                 os.fchmod(handle.fileno(), old.st_mode & 0o7777)
+                _keep_label(root + path, handle.fileno())
             else:
                 os.fchmod(handle.fileno(), mode)
             os.fsync(handle.fileno())
@@ -66,6 +70,17 @@ def write_atomic(root, path, text, mode=0o644):
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def _keep_label(path, number):
+    """Gives the new file the old one's SELinux label. A file that was not there has its folder's, as the kernel gives it."""
+    try:
+        label = os.getxattr(path, _LABEL)
+    except OSError as exc:
+        if exc.errno in (errno.ENODATA, errno.EOPNOTSUPP):
+            return
+        raise
+    os.setxattr(number, _LABEL, label)
 
 
 def remove(root, path):

@@ -7,15 +7,13 @@ from __future__ import annotations
 import os
 import re
 
-from . import distribution
+from . import distribution, platforms, secure_boot
 from .files import read_text
 from .reading import number
 
 _PARAMS = "/proc/driver/nvidia/params"
 _SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}
-_EFI = "/sys/firmware/efi/efivars"
-_SECURE_BOOT = _EFI + "/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-_LOADER = _EFI + "/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+_LOADER = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
 
 class Driver:
@@ -39,7 +37,7 @@ class Driver:
 
 
 class HostState:
-    """The host apart from its GPUs. secure_boot is None when the firmware has no such thing."""
+    """The host apart from its GPUs. secure_boot is None when the firmware has no such thing. unsupported: why nothing can be done here."""
 
     def __init__(self):
         self.distribution = None
@@ -50,6 +48,9 @@ class HostState:
         self.iommu_kind = None
         self.iommu_units = []
         self.secure_boot = None
+        self.enrolled_certificates = []
+        self.os_family = None
+        self.unsupported = []
         self.bootloader = None
         self.initramfs_tool = None
         self.driver = None
@@ -74,7 +75,10 @@ def read(ctx, timeout=30):
     state.cmdline = sysfs.read_or("/proc/cmdline", "").split()
     state.iommu_kind = _iommu_kind(sysfs)
     state.iommu_units = sysfs.list("/sys/class/iommu")
-    state.secure_boot = _secure_boot(sysfs)
+    state.secure_boot = secure_boot.read(sysfs)
+    state.enrolled_certificates = secure_boot.enrolled(sysfs) if state.secure_boot else []
+    state.os_family = platforms.os_family(ctx)
+    state.unsupported = platforms.unsupported(ctx)
     state.bootloader = _bootloader(ctx)
     state.initramfs_tool = _initramfs_tool(ctx)
     state.driver = read_driver(ctx, timeout)
@@ -116,14 +120,6 @@ def _scheduler(sysfs):
         return "best_effort"
     value = number(key.group(1))
     return "other" if value is None else _SCHEDULERS.get(value & 0xFF, "other")
-
-
-def _secure_boot(sysfs):
-    if not sysfs.exists("/sys/firmware/efi"):
-        return None
-    if not sysfs.exists(_SECURE_BOOT):
-        return None
-    return sysfs.read_bytes(_SECURE_BOOT)[-1:] == b"\x01"
 
 
 def _bootloader(ctx):

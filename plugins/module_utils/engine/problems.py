@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from . import diagnosis, host
+from . import diagnosis, host, secure_boot
 from .errors import Trouble
 
 
@@ -22,7 +22,7 @@ class Problem:
 
 def find(inventory, state, flags=(), causes=(), domains=()):
     """All problems of a host, the host's own first."""
-    found = []
+    found = [Problem(Trouble("%s: unsupported" % what, remedy=remedy, code="host_unsupported")) for what, remedy in state.unsupported]
     if not inventory.gpus:
         found.append(Problem(Trouble("there is no NVIDIA GPU on this host", remedy="Look at 'lspci -d 10de:'.", code="no_gpu")))
     found += _host(state, flags)
@@ -88,7 +88,7 @@ def _host(state, flags):
             Problem(
                 Trouble(
                     "Secure Boot is on: the kernel loads only signed modules",
-                    remedy="Sign the driver's modules with an enrolled key, or turn Secure Boot off.",
+                    remedy=secure_boot.STEPS,
                     code="secure_boot",
                 ),
                 "warning",

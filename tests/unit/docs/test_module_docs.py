@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import importlib
+import io
 import json
 import os
+import urllib.error
 import zipfile
 from unittest import mock
 
@@ -25,6 +28,7 @@ PREFIX = "vgpu.kvm."
 MODULES = (
     "nvidia_driver",
     "nvidia_driver_bundle",
+    "nvidia_driver_download",
     "nvidia_gpu_info",
     "nvidia_mdev",
     "nvidia_mig",
@@ -139,8 +143,21 @@ def keys(name):
     return {key for key, value in told.items() if "success" in value["returned"].split(", ")}
 
 
+LINK = {"url": "https://downloads.example.com/x.zip?autho=1", "checksum": "sha256:" + hashlib.sha256(b"zip").hexdigest()}
+
+
+def answering(url, **kwargs):
+    """A server that has the file."""
+    return mock.Mock(wraps=io.BytesIO(b"zip"), status=200, headers={"Content-Length": "3"}, geturl=lambda: url)
+
+
+def refusing(url, **kwargs):
+    """A server whose links have expired."""
+    raise urllib.error.HTTPError(url, 403, "Forbidden", {}, io.BytesIO())
+
+
 @pytest.fixture
-def outcome(make_host, tmp_path):
+def outcome(make_host, tmp_path, monkeypatch):
     """Runs one module where it has something to do, in check mode or really."""
 
     def run(name, check):
@@ -157,10 +174,12 @@ def outcome(make_host, tmp_path):
         arguments = {
             "nvidia_driver": {"src": str(package)},
             "nvidia_driver_bundle": {"src": str(bundle), "dest": str(tmp_path / "dest")},
+            "nvidia_driver_download": dict(LINK, dest=str(tmp_path / "dest" / BUNDLE)),
             "nvidia_mdev": {"parent": "0000:e8:00.4", "type": "A40-8Q"},
             "nvidia_mig": {"mode": "enabled"},
             "nvidia_vgpu": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A40-8Q"}]}]},
         }
+        monkeypatch.setattr(module("nvidia_driver_download"), "open_url", answering)
         return call(module(name), host, check=check, **arguments.get(name, {})).ok
 
     return run
@@ -219,7 +238,7 @@ def test_samples_show_the_keys_that_are_there(outcome, name):
 
 
 @pytest.fixture
-def early(make_host, tmp_path):
+def early(make_host, tmp_path, monkeypatch):
     """Runs one module where it fails before its first step."""
 
     def run(name):
@@ -236,10 +255,12 @@ def early(make_host, tmp_path):
         arguments = {
             "nvidia_driver": {"src": str(tmp_path / RUN)},
             "nvidia_driver_bundle": {"src": str(tmp_path / BUNDLE), "dest": str(tmp_path / "dest")},
+            "nvidia_driver_download": dict(LINK, dest=str(tmp_path / "dest" / BUNDLE)),
             "nvidia_mdev": {"parent": "0000:e8:00.4", "type": "A40-8Q"},
             "nvidia_mig": {"gpus": ["0000:e8:00.0"], "mode": "enabled"},
             "nvidia_vgpu": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A40-8Q"}]}], "timeout": 1},
         }
+        monkeypatch.setattr(module("nvidia_driver_download"), "open_url", refusing)
         return call(module(name), host, **arguments.get(name, {}))
 
     return run

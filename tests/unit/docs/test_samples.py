@@ -72,4 +72,5 @@ def test_the_problems_read_as_the_modules_tell_them_now(make_host):
         host.pf().folder.entries.pop(name)
     os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
     host.on_disk = "580.159.04"
+    host.put("/run/systemd/container", "docker\n")
     assert call(nvidia_gpu_info, host).ok["problems"] == sample("nvidia_gpu_info")["problems"]

@@ -52,6 +52,7 @@ class Host:
         self.fail_at = None
         self.die_at = None
         self.on_disk = "550.163.02"
+        self.signed_by = ("", "")  # serial number and name of the key that signed the module nvidia
         for address, model in gpus:
             self.kernel.add_gpu(address, model, driver)
         self.put("/etc/machine-id", MACHINE_ID + "\n")
@@ -165,7 +166,8 @@ class Host:
     def _modinfo(self, argv, timeout):
         if self.on_disk is None:
             return Result(1, "modinfo: ERROR: Module nvidia not found.\n")
-        return Result(0, self.on_disk + "\n")
+        told = {"version": self.on_disk, "sig_key": self.signed_by[0], "signer": self.signed_by[1]}
+        return Result(0, told[argv[1]] + "\n")
 
     def _systemctl(self, argv, timeout):
         blocks = ["Id=%s\nLoadState=not-found\nActiveState=inactive\nResult=success\nUnitFileState=" % one for one in argv if one.endswith(".service")]

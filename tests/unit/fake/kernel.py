@@ -336,6 +336,8 @@ class Kernel:
         self.release = "6.1.0-50-amd64"
         self.cmdline = "BOOT_IMAGE=/vmlinuz root=/dev/sda1 intel_iommu=on iommu=pt"
         self.secure_boot = None
+        self.efivars = {}  # more variables of the firmware: bytes by name
+        self.xen = None  # /proc/xen/capabilities
         self.loader = None
         self.driver_ids = {name: set() for name in PCI_DRIVERS}
         self.harm = []  # what was done to somebody who was using it
@@ -638,7 +640,9 @@ class Kernel:
                         "LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f": File(
                             lambda: b"\6\0\0\0" + self.loader.encode("utf-16-le"), when=lambda: self.loader is not None
                         ),
-                    }
+                    },
+                    find=lambda name: File(text(self.efivars[name])) if name in self.efivars else None,
+                    names=lambda: list(self.efivars),
                 )
             },
             when=lambda: self.secure_boot is not None or self.loader is not None,
@@ -676,6 +680,7 @@ class Kernel:
                 "cmdline": File(lambda: self.cmdline + "\n"),
                 "cpuinfo": File(text("processor\t: 0\nvendor_id\t: GenuineIntel\n")),
                 "sys": Dir({"kernel": Dir({"osrelease": File(lambda: self.release + "\n")})}),
+                "xen": Dir({"capabilities": File(lambda: self.xen)}, when=lambda: self.xen is not None),
                 "driver": Dir({"nvidia": Dir({"params": File(self._params, when=lambda: "nvidia" in self.loaded), "gpus": Dir(find=self._find_proc_gpu)})}),
             },
             find=self._find_process,

@@ -270,3 +270,62 @@ def test_a_half_written_package_is_taken_out_again(make_host, bundle, tmp_path):
     (dest / RUN).write_text("half")
     assert call(nvidia_driver_bundle, host, src=src, dest=str(dest)).ok["changed"]
     assert (dest / RUN).read_text() == "host driver"
+
+
+def test_a_package_of_the_same_size_but_another_content_is_taken_out_again(make_host, bundle, tmp_path):
+    host, src, dest = make_host(), bundle(GOOD), tmp_path / "out"
+    dest.mkdir()
+    (dest / RUN).write_text("HOST DRIVER")
+    assert call(nvidia_driver_bundle, host, src=src, dest=str(dest)).ok["changed"]
+    assert (dest / RUN).read_text() == "host driver"
+
+
+def strange(name=HOST_MEMBER, content=b"x", mode=0o100644, flags=0, method=zipfile.ZIP_DEFLATED):
+    """A zip with one member that NVIDIA would not make."""
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    info.compress_type = method
+    info.flag_bits = flags
+    return info, content
+
+
+@pytest.mark.parametrize(
+    "member, words",
+    [
+        (strange(mode=0o120777, content=b"/etc/shadow"), "a link or a device"),
+        (strange(mode=0o020644), "a link or a device"),
+        (strange(content=bytes(200 << 20)), "grow from 0 to 200 MiB"),
+        (strange(name="Host_Drivers/$(reboot)-vgpu-kvm.run"), "characters"),
+        (strange(name="Host_Drivers/x\n-vgpu-kvm.run"), "characters"),
+        (strange(name="Host_Drivers/-vgpu-kvm.run"), "characters"),
+        (strange(method=zipfile.ZIP_BZIP2), "compressed in a way"),
+    ],
+)
+def test_a_zip_that_is_a_trap_is_not_unpacked(make_host, tmp_path, member, words):
+    src = str(tmp_path / "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip")
+    with zipfile.ZipFile(src, "w") as handle:
+        handle.writestr(*member)
+    outcome = call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out"))
+    assert outcome.codes == ["unsafe_zip"] and words in outcome.msg and "\n" not in outcome.msg
+    assert not os.path.exists(str(tmp_path / "out"))
+
+
+def test_an_encrypted_zip_is_told(make_host, bundle, tmp_path):
+    src = bundle(GOOD)
+    data = bytearray(open(src, "rb").read())
+    for sign, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.find(sign)
+        data[at + offset] |= 1
+    with open(src, "wb") as handle:
+        handle.write(data)
+    outcome = call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out"))
+    assert outcome.codes == ["unsafe_zip"] and "encrypted" in outcome.msg
+
+
+def test_a_link_in_the_way_of_the_package_is_replaced_and_not_followed(make_host, bundle, tmp_path):
+    dest, victim = tmp_path / "out", tmp_path / "victim"
+    dest.mkdir()
+    victim.write_text("host driver")
+    (dest / RUN).symlink_to(victim)
+    path = call(nvidia_driver_bundle, make_host(), src=bundle(GOOD), dest=str(dest)).ok["path"]
+    assert not os.path.islink(path) and victim.read_text() == "host driver"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -49,6 +50,22 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         files.write_atomic(root, "/f", "new")
     assert "No space left" in str(caught.value) and "/f" in str(caught.value) and "untouched" in str(caught.value)
     assert os.listdir(root) == ["f"] and files.read_text(root, "/f") == "old"
+
+
+def test_a_replaced_file_keeps_its_selinux_label(tmp_path, monkeypatch):
+    root, labels = str(tmp_path), []
+
+    def label(path, name):
+        if path.endswith("/grub"):
+            return b"system_u:object_r:bootloader_etc_t:s0"
+        raise OSError(errno.ENODATA, "No data available")
+
+    monkeypatch.setattr(os, "getxattr", label)
+    monkeypatch.setattr(os, "setxattr", lambda number, name, value: labels.append((name, value)))
+    for dummy in range(2):
+        files.write_atomic(root, "/etc/default/grub", "x")
+        files.write_atomic(root, "/etc/other", "x")
+    assert labels == [("security.selinux", b"system_u:object_r:bootloader_etc_t:s0")]
 
 
 def test_bytes_that_are_no_text_survive(tmp_path):

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Downloading the bundle: resumed, checked, owner-only, and never telling the link."""
+
+from __future__ import annotations
+
+import email.message
+import hashlib
+import http.client
+import io
+import os
+import shutil
+import ssl
+import stat
+import urllib.error
+from collections import namedtuple
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver_download
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+
+MARK = "SECRETMARK-7d1f"
+NAME = "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"
+URL = "https://user:%s-a@files.example.com/x/%s?autho=%s-b#%s-c" % (MARK, NAME, MARK, MARK)
+CONTENT = bytes(range(256)) * 20480  # 5 MiB
+SUM = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
+IDLE = namedtuple("usage", "total used free")(1 << 40, 0, 1 << 40)
+
+
+class Response(io.BytesIO):
+    """An answer. cut: the body ends after so many bytes."""
+
+    def __init__(self, status, body, headers, url=URL, cut=None):
+        super().__init__(body if cut is None else body[:cut])
+        self.status = status
+        self.url = url
+        self.headers = email.message.Message()
+        for key, value in headers.items():
+            self.headers[key] = value
+
+    def geturl(self):
+        """Where redirects led."""
+        return self.url
+
+
+class Server:
+    """Stands for open_url. script: what happens to the first requests, an exception or changes of the answer; then all is well."""
+
+    def __init__(self, content=CONTENT, script=()):
+        self.content = content
+        self.script = list(script)
+        self.ranges = []
+
+    def __call__(self, url, headers, timeout, ca_path, decompress, force):
+        assert url == URL and decompress is False
+        self.ranges.append(headers.get("Range"))
+        step = self.script.pop(0) if self.script else {}
+        if isinstance(step, Exception):
+            raise step
+        start = int(headers["Range"][6:-1]) if "Range" in headers and not step.get("whole") else 0
+        if start >= len(self.content):
+            raise status(416)
+        told = {"Content-Length": str(len(self.content) - start)}
+        if start:
+            told["Content-Range"] = "bytes %d-%d/%d" % (start, len(self.content) - 1, len(self.content))
+        told.update(step.get("headers", {}))
+        return Response(206 if start else 200, self.content[start:], told, step.get("url", URL), step.get("cut"))
+
+
+def status(code):
+    """An answer that is an error, as urllib raises it: with the link in it."""
+    return urllib.error.HTTPError(URL, code, "no %s" % URL, email.message.Message(), io.BytesIO(URL.encode()))
+
+
+@pytest.fixture
+def fetch(make_host, tmp_path, monkeypatch):
+    """Runs the module against a server."""
+
+    def run(server, check=False, **changes):
+        monkeypatch.setattr(nvidia_driver_download, "open_url", server)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: changes.pop("free", None) or IDLE)
+        arguments = dict({"url": URL, "dest": str(tmp_path / "cache" / NAME), "checksum": SUM}, **changes)
+        arguments.pop("free", None)
+        outcome = call(nvidia_driver_download, make_host(), check=check, **arguments)
+        assert MARK not in repr(outcome.result) and MARK not in repr(outcome.warnings)
+        return outcome
+
+    return run
+
+
+def lies(tmp_path):
+    """What the cache has: sizes by name."""
+    folder = tmp_path / "cache"
+    return {one.name: one.stat().st_size for one in folder.iterdir()} if folder.exists() else {}
+
+
+def test_downloaded_once_for_its_owner_alone(fetch, tmp_path):
+    server = Server()
+    check = fetch(server, check=True).ok
+    assert lies(tmp_path) == {}
+    real = fetch(server).ok
+    assert real["actions"] == check["actions"] == [real["path"] + ": download it, 5 MiB"] and real["diff"] == check["diff"]
+    assert open(real["path"], "rb").read() == CONTENT and lies(tmp_path) == {NAME: len(CONTENT)}
+    assert stat.S_IMODE(os.stat(real["path"]).st_mode) == 0o600 and stat.S_IMODE(os.stat(str(tmp_path / "cache")).st_mode) == 0o700
+    asked = len(server.ranges)
+    assert not fetch(server).ok["changed"] and len(server.ranges) == asked
+
+
+def test_a_connection_that_breaks_is_resumed(fetch, tmp_path):
+    server = Server(script=[{"cut": 1 << 20}, urllib.error.URLError(ConnectionResetError(104, "reset")), {"cut": 1}, status(503)])
+    assert fetch(server).ok["changed"]
+    assert server.ranges == [None, "bytes=1048576-", "bytes=1048576-", "bytes=1048577-", "bytes=1048577-"]
+    assert lies(tmp_path) == {NAME: len(CONTENT)}
+
+
+def test_a_later_run_goes_on_where_the_first_broke_off(fetch, tmp_path):
+    outcome = fetch(Server(script=[{"cut": 2 << 20}] + [status(503)] * 500), timeout=30)
+    assert outcome.codes == ["download_failed"] and "503 (Service Unavailable)" in outcome.msg and "2 MiB that were fetched are kept" in outcome.msg
+    (part,) = lies(tmp_path)
+    assert part.endswith(".part") and stat.S_IMODE(os.stat(str(tmp_path / "cache" / part)).st_mode) == 0o600
+    server = Server()
+    fetch(server).ok
+    assert server.ranges == ["bytes=2097152-"] and lies(tmp_path) == {NAME: len(CONTENT)}
+
+
+@pytest.mark.parametrize("left, ranges", [(CONTENT, ["bytes=%d-" % len(CONTENT)]), (b"other" * 9, ["bytes=45-", None]), (CONTENT + b"x", [None] * 2)])
+def test_what_an_earlier_run_left_is_whole_or_wrong(fetch, tmp_path, left, ranges):
+    fetch(Server(script=[{"cut": 1 << 20}] + [status(503)] * 500), timeout=30)
+    (part,) = lies(tmp_path)
+    (tmp_path / "cache" / part).write_bytes(left)
+    server = Server()
+    fetch(server).ok
+    assert server.ranges[-1] == ranges[-1] and len(server.ranges) == len(ranges) and lies(tmp_path) == {NAME: len(CONTENT)}
+
+
+def test_a_server_without_ranges_begins_anew(fetch, tmp_path):
+    server = Server(script=[{"cut": 1 << 20}, {"whole": True}])
+    fetch(server).ok
+    assert server.ranges == [None, "bytes=1048576-"] and lies(tmp_path) == {NAME: len(CONTENT)}
+
+
+def test_another_part_than_asked_for_is_not_taken(fetch):
+    server = Server(script=[{"cut": 1 << 20}, {"headers": {"Content-Range": "bytes 7-8/9"}}])
+    fetch(server).ok
+    assert server.ranges == [None, "bytes=1048576-", "bytes=1048576-"]
+
+
+def test_another_files_part_is_removed(fetch, tmp_path):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / (NAME + ".0123456789ab.part")).write_text("old")
+    fetch(Server()).ok
+    assert lies(tmp_path) == {NAME: len(CONTENT)}
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(
+    "step, code, words",
+    [
+        (status(403), "link_expired", ["files.example.com answered 403 (Forbidden)", "signed link has expired", "Get a new one"]),
+        (status(410), "link_expired", ["410 (Gone)", "signed link has expired"]),
+        (status(404), "download_failed", ["404 (Not Found)"]),
+        (urllib.error.URLError(ssl.SSLCertVerificationError(1, "self-signed %s" % MARK)), "download_failed", ["certificate of the server files.example.com"]),
+        (urllib.error.URLError(OSError(-2, "Name or service not known")), "download_failed", ["Name or service not known", "proxy"]),
+        (http.client.InvalidURL(URL), "download_failed", ["InvalidURL"]),
+        ({"url": "http://files.example.com/?x=%s" % MARK}, "download_failed", ["without TLS"]),
+    ],
+)
+def test_why_a_link_gives_nothing(fetch, tmp_path, step, code, words, check):
+    outcome = fetch(Server(script=[step] * 900), check=check, timeout=20)
+    assert outcome.codes == [code] and NAME in outcome.msg and lies(tmp_path) == {}
+    for word in words:
+        assert word in outcome.msg
+
+
+def test_wrong_options_are_told_before_the_server_is_asked(fetch, tmp_path):
+    server = Server()
+    assert fetch(server, url=URL.replace("https", "http")).codes == ["no_tls"]
+    assert fetch(server, checksum="md5:12").codes == ["bad_checksum"]
+    assert fetch(server, ca_path=str(tmp_path / "ca.pem")).codes == ["ca_missing"]
+    assert server.ranges == [] and lies(tmp_path) == {}
+
+
+def test_another_file_behind_the_link_is_not_kept(fetch, tmp_path):
+    outcome = fetch(Server(), checksum="sha256:" + "0" * 64)
+    assert outcome.codes == ["wrong_checksum"] and SUM in outcome.msg and lies(tmp_path) == {}
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_no_space_is_told_before_the_first_byte(fetch, tmp_path, check):
+    outcome = fetch(Server(), check=check, free=namedtuple("usage", "free")(40 << 20))
+    assert outcome.codes == ["no_space"] and "40 MiB are free" in outcome.msg and "74 MiB" in outcome.msg
+    assert lies(tmp_path) == {}
+
+
+def test_a_file_system_that_fills_up_is_given_back_its_space(fetch, tmp_path, monkeypatch):
+    def full(self, size):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Response, "read", full)
+    monkeypatch.setattr(nvidia_driver_download.download, "_blocks", lambda response: iter([response.read(1)]))
+    outcome = fetch(Server())
+    assert "No space left" in outcome.msg and lies(tmp_path) == {}
+
+
+def test_a_link_of_others_in_the_way_is_not_followed(fetch, tmp_path):
+    fetch(Server(script=[{"cut": 1 << 20}] + [status(503)] * 500), timeout=30)
+    (part,) = lies(tmp_path)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "cache" / part).unlink()
+    (tmp_path / "cache" / part).symlink_to(victim)
+    outcome = fetch(Server())
+    assert outcome.failed and victim.read_text() == "precious"
+
+
+def test_two_at_once_do_not_spoil_each_others(fetch, tmp_path):
+    import fcntl
+
+    fetch(Server(script=[{"cut": 1 << 20}] + [status(503)] * 500), timeout=30)
+    (part,) = lies(tmp_path)
+    with open(str(tmp_path / "cache" / part), "rb+") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        assert fetch(Server()).codes == ["download_running"]
+        assert lies(tmp_path) == {part: 1 << 20}
+    fetch(Server()).ok
