@@ -65,6 +65,7 @@ class Twin:
         self.folder = Path(tempfile.mkdtemp(prefix=f"vgpu-{name}-"))
         self.inventory = self.folder / "inventory.yml"
         self.tasks_of_a_hundred: list[str] = []
+        self.settings: dict[str, str] = {}  # more of Ansible's environment
 
     def up(self, *options: str) -> None:
         """Boot it, fresh."""
@@ -104,6 +105,7 @@ class Twin:
             ANSIBLE_LOAD_CALLBACK_PLUGINS="1",
             ANSIBLE_HOME=str(ROOT / ".build" / "ansible-home"),
             TASK_LOG=str(log),
+            **self.settings,
         )
 
     def _ansible(self, argv: list[str]) -> Run:

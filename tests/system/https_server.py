@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A server for one file behind a signed link: with ranges, with links that have expired, with connections that break off."""
+
+from __future__ import annotations
+
+import http.server
+import ssl
+import threading
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+
+class SignedFile:
+    """Serves the file over TLS on a port of its own, to links with the right token alone."""
+
+    def __init__(self, file: Path, chain: Path, token: str) -> None:
+        self.content = file.read_bytes()
+        self.token = token
+        self.break_at = 0  # bytes of the next answer; 0: all
+        self.requests: list[tuple[int, str | None]] = []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.answer(self)
+
+            def log_message(self, *arguments: object) -> None:
+                """Links are secrets here too."""
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(chain)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.port = self.server.server_address[1]
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+
+    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        """Answer one request."""
+        wanted = request.headers.get("Range")
+        good = parse_qs(urlsplit(request.path).query).get("autho") == [self.token]
+        status = (206 if wanted else 200) if good else 403
+        self.requests.append((status, wanted))
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and good else 0
+        body = self.content[start:] if good else b"expired"
+        request.send_response(status)
+        request.send_header("Content-Length", str(len(body)))
+        if status == 206:
+            request.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
+        request.end_headers()
+        cut, self.break_at = (self.break_at, 0) if good else (0, self.break_at)
+        request.close_connection = True
+        try:
+            request.wfile.write(body[:cut] if cut else body)
+        except OSError:
+            return  # the other side has hung up, as it does where it only wants to know whether the link is good
+
+    def close(self) -> None:
+        """Stop serving."""
+        self.server.shutdown()
+        self.server.server_close()

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Looks for marked secrets wherever a run may have left or shown them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+from support import Twin
+
+SEEN = "/root/seen-by-all"
+# On the machine, while the run lasts: every command line, and files of the cache that others than their owner may read.
+WATCHER = f"""
+import os, time
+seen, open_files = set(), set()
+while not os.path.exists({SEEN!r} + ".end"):
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open("/proc/%s/cmdline" % name, "rb") as handle:
+                    line = handle.read().replace(b"\\0", b" ")
+            except OSError:
+                continue
+            if line not in seen:
+                seen.add(line)
+                with open({SEEN!r}, "ab") as handle:
+                    handle.write(line + b"\\n")
+    for folder, dummy, names in os.walk("/var/cache/nvidia-vgpu"):
+        for path in [folder] + [os.path.join(folder, one) for one in names]:
+            try:
+                mode = os.stat(path).st_mode
+            except OSError:
+                continue
+            if path not in open_files:
+                open_files.add(path)
+                with open({SEEN!r}, "ab") as handle:
+                    handle.write(("FILE %s %o\\n" % (path, mode & 0o777)).encode())
+    time.sleep(0.05)
+"""
+# Where a secret could lie on the machine afterwards.
+PLACES = "/etc /run /var /tmp /home /root /usr/local /usr/src /usr/lib/nvidia /boot/grub /dev/shm"
+
+
+class Watch:
+    """From start to end it notes all command lines, there and here."""
+
+    def __init__(self, twin: Twin) -> None:
+        self.twin = twin
+        self.here: set[bytes] = set()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch_here, daemon=True)
+
+    def __enter__(self) -> Watch:
+        self.twin.sh(f"rm -f {SEEN}*; cat > /root/watcher.py <<'END'\n{WATCHER}\nEND\n(setsid python3 /root/watcher.py >/dev/null 2>&1 </dev/null &)")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self.twin.sh(f"touch {SEEN}.end")
+
+    def _watch_here(self) -> None:
+        while not self._done.wait(0.1):
+            for name in os.listdir("/proc"):
+                if not name.isdigit():
+                    continue
+                try:
+                    self.here.add(Path("/proc", name, "cmdline").read_bytes())
+                except OSError:
+                    continue
+
+    def there(self) -> str:
+        """What was seen on the machine, one line each."""
+        return self.twin.sh(f"cat {SEEN}")
+
+
+def on_machine(twin: Twin, marks: list[str]) -> str:
+    """Files, and lines of the journal, that have a mark; empty if none has."""
+    # sudo logs the search, and a pattern with its last letter in brackets does not match itself.
+    patterns = " ".join(f"-e '{mark[:-1]}[{mark[-1]}]'" for mark in marks)
+    return twin.sh(f"grep -rla {patterns} {PLACES} 2>/dev/null; journalctl --no-pager -a -o verbose | grep -a {patterns}; true")
+
+
+def in_folders(folders: list[Path], marks: list[str]) -> list[str]:
+    """Files below the folders that have a mark."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return [str(path) for path in files if any(mark.encode() in path.read_bytes() for mark in marks)]

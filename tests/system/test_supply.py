@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The driver's way to the host: signed link, Secure Boot, a user with few rights. What is secret is seen nowhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import certificates
+import pytest
+import secret_marks
+from https_server import SignedFile
+from support import COLLECTIONS, Run, Twin, launcher
+
+MARK = "SECRETMARK"
+TOKEN = f"{MARK}-of-the-link"
+CONTROLLER = "10.0.2.2"  # as the machine sees this one
+STATE = "find /etc /boot /var/cache /var/lib -xdev -type f -not -path '*/.pwd.lock' -exec cksum {} + | sort -k3; lsmod | cut -d' ' -f1 | sort"
+# A BIOS machine shows no variables of a firmware. These are what a kernel with EFI shows; the rest of the folder stays.
+EFI = """
+mkdir -p /mnt/acpi && mount --bind /sys/firmware/acpi /mnt/acpi && mount -t tmpfs none /sys/firmware &&
+mkdir -p /sys/firmware/acpi /sys/firmware/efi/efivars && mount --bind /mnt/acpi /sys/firmware/acpi && cd /sys/firmware/efi/efivars &&
+printf '\\006\\000\\000\\000\\001' > SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
+"""
+TRUSTED = "/sys/firmware/efi/efivars/MokListRT-605dab50-e046-4300-abb6-3dd810dd8b23"
+
+
+class Supply:
+    """A bare machine, a server with the bundle, and keys."""
+
+    def __init__(self, twin: Twin) -> None:
+        self.twin = twin
+        self.files = twin.folder / "files"
+        self.files.mkdir()
+        self.cache = twin.folder / "facts"
+        bundle = Path(launcher("bundle").strip().splitlines()[-1])
+        authority, chain = certificates.server(self.files, CONTROLLER)
+        self.key, self.certificate = certificates.owner_key(self.files, "owner", f"{MARK}-of-the-key")
+        self.other_key, self.other_certificate = certificates.owner_key(self.files, "stranger", f"{MARK}-of-another-key")
+        lines = [line for line in self.key.read_text(encoding="ascii").splitlines()[3:] if line.isalnum()] or [re.findall(r"\w{20,}", self.key.read_text())[-1]]
+        self.marks = [MARK, lines[0]]
+        self.server = SignedFile(bundle, chain, TOKEN)
+        self.role = self.files / "driver.yml"
+        self.role.write_text("- hosts: all\n  gather_facts: false\n  roles: [vgpu.kvm.host_driver]\n", encoding="utf-8")
+        self.variables = {
+            "vgpu_driver_bundle": self.link(TOKEN, bundle.name),
+            "vgpu_driver_checksum": certificates.digest(bundle),
+            "vgpu_driver_ca_path": "/etc/ssl/mirror.pem",
+            # The bundle has a module for the machine's kernel; a compiler under emulation takes minutes.
+            "vgpu_driver_dkms": False,
+            "vgpu_driver_mok_key": str(self.key),
+            "vgpu_driver_mok_certificate": str(self.certificate),
+            "vgpu_layout": [{"gpu": "all", "vgpus": [{"type": "A40-24A", "count": 2}]}],
+        }
+        twin.settings = {
+            "ANSIBLE_CACHE_PLUGIN": "jsonfile",
+            "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(self.cache),
+            "ANSIBLE_LOG_PATH": str(twin.folder / "ansible.log"),
+        }
+        self.put("/etc/ssl/mirror.pem", authority.read_bytes())
+        twin.sh(EFI)
+        self.put(TRUSTED, certificates.firmware_list(self.certificate))
+
+    def link(self, token: str, name: str) -> str:
+        """A signed link."""
+        return f"https://{CONTROLLER}:{self.server.port}/bundles/{name}?autho={token}"
+
+    def put(self, path: str, content: bytes) -> None:
+        """Write a file of the machine."""
+        escaped = "".join(f"\\x{byte:02x}" for byte in content)
+        self.twin.sh(f"printf '{escaped}' > {path}")
+
+    def run(self, playbook: str, *options: str, **changes: object) -> Run:
+        """Run a playbook as talkative as can be, and see to it that what is secret is not in what was said."""
+        run = self.twin.playbook(playbook, dict(self.variables, **changes), "-vvv", "--diff", *options)
+        assert MARK not in run.out, [line for line in run.out.splitlines() if MARK in line]
+        return run
+
+
+@pytest.fixture(scope="module")
+def supply() -> Iterator[Supply]:
+    """A machine that boots through GRUB, with one GPU and no driver."""
+    twin = Twin("system-supply")
+    try:
+        twin.up("--tier", "full", "--gpus", "1")
+        one = Supply(twin)
+        yield one
+        one.server.close()
+    finally:
+        twin.down()
+
+
+def test_what_stands_against_a_link_is_all_told_at_once_and_nothing_is_changed(supply):
+    before = supply.twin.sh(STATE)
+    changes = {"vgpu_driver_checksum": "", "vgpu_driver_mok_certificate": str(supply.other_certificate), "vgpu_driver_dkms": True}
+    run = supply.run(str(supply.role), **changes)
+    for words in ("vgpu_driver_checksum is not set", "none that the machine trusts", "mokutil --import", "DKMS signs"):
+        assert words in run.failure, run.failure
+    assert supply.server.requests == [], "a link without a checksum is not even asked for"
+
+    changes = {"vgpu_driver_bundle": supply.link(f"{MARK}-expired", "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip")}
+    run = supply.run(str(supply.role), "--check", vgpu_driver_mok_key="", vgpu_driver_mok_certificate="", **changes)
+    for words in ("answered 403 (Forbidden)", "signed link has expired", "Secure Boot is on", "openssl req"):
+        assert words in run.failure, run.failure
+    assert supply.twin.sh(STATE) == before
+
+
+def test_a_server_that_nobody_vouches_for_gives_nothing(supply):
+    result = supply.twin.module(
+        "nvidia_driver_download",
+        url=supply.variables["vgpu_driver_bundle"], checksum=supply.variables["vgpu_driver_checksum"], dest="/var/cache/nvidia-vgpu/x.zip",
+    )
+    assert result["failed"] and f"the certificate of the server {CONTROLLER} is not accepted" in result["msg"], result
+    assert MARK not in str(result) and supply.twin.sh("ls /var/cache/nvidia-vgpu 2>/dev/null; true") == ""
+
+
+def test_a_user_with_few_rights_is_told_what_sudo_refused(supply):
+    supply.twin.sh(
+        "useradd -m limited && cp -r /home/ansible/.ssh /home/limited/ && chown -R limited /home/limited/.ssh && "
+        "echo 'limited ALL=(ALL) NOPASSWD: /usr/bin/systemctl' > /etc/sudoers.d/limited"
+    )
+    before = supply.twin.sh(STATE)
+    run = supply.run("vgpu.kvm.site", ansible_user="limited")
+    assert run.rc and "The user limited can't run Ansible's modules as root (sudo)" in run.failure, run.out[-3000:]
+    assert "nothing was changed" in run.failure and "Missing sudo password" in run.failure, run.failure
+    assert supply.twin.sh(STATE) == before
+    supply.twin.sh("rm /etc/sudoers.d/limited && userdel -r limited 2>/dev/null; true")
+
+
+def test_a_check_of_the_whole_site_shows_no_secret(supply):
+    run = supply.run("vgpu.kvm.site", "--check")
+    assert run.rc == 0 and "550.163.02" in run.out, run.out[-3000:]
+    assert secret_marks.on_machine(supply.twin, supply.marks) == ""
+
+
+def test_a_key_that_does_not_fit_is_taken_away_again(supply):
+    """The installation fails when the key is on the host already."""
+    run = supply.run(str(supply.role), vgpu_driver_mok_key=str(supply.other_key), vgpu_driver_load=False)
+    assert run.rc and "cannot be signed" in run.failure, run.out[-3000:]
+    assert secret_marks.on_machine(supply.twin, supply.marks) == ""
+
+
+def test_a_resumed_download_and_a_signed_module_leave_no_trace_of_the_secrets(supply):
+    twin = supply.twin
+    twin.sh("rm -rf /var/cache/nvidia-vgpu")
+    supply.server.requests.clear()
+    with secret_marks.Watch(twin) as watch:
+        # The first answer is to the question whether the link is good; of the second a part arrives.
+        supply.server.break_at = 90000
+        run = supply.run(str(supply.role), host_driver_load=False)
+    assert run.rc == 0, run.out[-4000:]
+    resumed = [wanted for dummy, wanted in supply.server.requests if wanted]
+    assert resumed and all(re.fullmatch(r"bytes=[1-9]\d*-", wanted) for wanted in resumed), supply.server.requests
+    assert twin.sh("modinfo -F version nvidia; modinfo -F signer nvidia").split() == ["550.163.02", "owner"]
+
+    seen = watch.there()
+    assert "module-signing-secret-key=/var/cache/nvidia-vgpu/signing/mok.key" in seen, "the watcher saw the installer"
+    modes = dict(re.findall(r"^FILE (\S+) (\d+)$", seen, re.MULTILINE))
+    assert any(path.endswith("/mok.key") for path in modes) and any(path.endswith(".part") or path.endswith(".zip") for path in modes), modes
+    assert modes["/var/cache/nvidia-vgpu"] == "700" and modes["/var/cache/nvidia-vgpu/signing"] == "700"
+    assert {mode for path, mode in modes.items() if path.endswith((".key", ".part", ".zip", ".run"))} <= {"600"}, modes
+    for mark in supply.marks:
+        assert mark not in seen and not any(mark.encode() in line for line in watch.here), "a command line has it"
+
+    assert secret_marks.on_machine(twin, supply.marks) == ""
+    places = [supply.cache, COLLECTIONS.parent / "ansible-home"]
+    assert secret_marks.in_folders(places, supply.marks) == []
+    for name in ("ansible.log", "tasks.jsonl"):
+        text = (twin.folder / name).read_text(encoding="utf-8")
+        assert text and not any(mark in text for mark in supply.marks), name
+
+
+def test_the_search_for_secrets_finds_one(supply):
+    """A test that looks for nothing would pass too."""
+    supply.twin.sh("printf 'SECRET%s' MARK-planted > /var/tmp/planted; printf 'SECRET%s' MARK-said | logger")
+    found = secret_marks.on_machine(supply.twin, supply.marks)
+    assert "/var/tmp/planted" in found and "MARK-said" in found
+    supply.twin.sh("rm /var/tmp/planted")
