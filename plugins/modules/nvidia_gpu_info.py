@@ -88,7 +88,6 @@ host:
       elements: str
       returned: success
       sample: [9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08]
-    os_family: {description: "debian, redhat or other, after /etc/os-release.", type: str, returned: success, sample: debian}
     bootloader: {description: "grub, systemd-boot, ostree or unknown.", type: str, returned: success, sample: grub}
     initramfs_tool: {description: "update-initramfs, dracut or none.", type: str, returned: success, sample: update-initramfs}
     driver:
@@ -291,7 +290,6 @@ def work(module, ctx):
             },
             "secure_boot": state.secure_boot,
             "enrolled_certificates": state.enrolled_certificates,
-            "os_family": state.os_family,
             "bootloader": state.bootloader,
             "initramfs_tool": state.initramfs_tool,
             "driver": state.driver.as_dict(),

@@ -49,7 +49,6 @@ class HostState:
         self.iommu_units = []
         self.secure_boot = None
         self.enrolled_certificates = []
-        self.os_family = None
         self.unsupported = []
         self.bootloader = None
         self.initramfs_tool = None
@@ -77,7 +76,6 @@ def read(ctx, timeout=30):
     state.iommu_units = sysfs.list("/sys/class/iommu")
     state.secure_boot = secure_boot.read(sysfs)
     state.enrolled_certificates = secure_boot.enrolled(sysfs) if state.secure_boot else []
-    state.os_family = platforms.os_family(ctx)
     state.unsupported = platforms.unsupported(ctx)
     state.bootloader = _bootloader(ctx)
     state.initramfs_tool = _initramfs_tool(ctx)

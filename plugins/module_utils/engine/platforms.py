@@ -5,26 +5,11 @@
 from __future__ import annotations
 
 import os
-import re
 
 from .files import read_text
 
-_FAMILIES = {
-    "debian": ("debian", "ubuntu"),
-    "redhat": ("rhel", "fedora", "centos"),
-}
 # What marks the inside of a container: systemd's word for it (in the file), podman's mark, docker's.
 _CONTAINER = (("/run/systemd/container", None), ("/run/.containerenv", "podman"), ("/.dockerenv", "docker"))
-
-
-def os_family(ctx):
-    """debian, redhat or other after /etc/os-release."""
-    text = read_text(ctx.root, "/etc/os-release") or read_text(ctx.root, "/usr/lib/os-release") or ""
-    names = " ".join(re.findall(r"^ID(?:_LIKE)?=[\"']?(.*?)[\"']?\s*$", text, re.MULTILINE)).split()
-    for family, members in _FAMILIES.items():
-        if set(names) & set(members):
-            return family
-    return "other"
 
 
 def unsupported(ctx):

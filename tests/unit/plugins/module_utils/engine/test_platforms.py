@@ -9,28 +9,8 @@ from collections import namedtuple
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import platforms
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
-
-
-@pytest.mark.parametrize(
-    "text, family",
-    [
-        ("ID=debian\n", "debian"),
-        ("NAME=x\nID=linuxmint\nID_LIKE=\"ubuntu debian\"\n", "debian"),
-        ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", "redhat"),
-        ("ID=fedora\n", "redhat"),
-        ("ID=sles\nID_LIKE=suse\n", "other"),
-        ("VERSION_ID=debian\n", "other"),
-        (None, "other"),
-    ],
-)
-def test_the_family_of_a_distribution(make_host, text, family):
-    host = make_host()
-    if text:
-        host.put("/etc/os-release", text)
-    assert platforms.os_family(host.ctx) == family
 
 
 def unsupported(host):
