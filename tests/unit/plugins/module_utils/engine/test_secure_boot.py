@@ -74,7 +74,8 @@ def test_the_serial_number(der, number):
 def test_what_the_machine_trusts_is_told(make_host):
     host = make_host()
     host.kernel.secure_boot = True
-    host.kernel.efivars = {DB: ATTRIBUTES + signatures(X509, OTHER), MOK: ATTRIBUTES + signatures(X509, MINE), "dbx-" + DB[3:]: ATTRIBUTES + signatures(X509, THIRD)}
+    lists = {DB: OTHER, MOK: MINE, "dbx-" + DB[3:]: THIRD}
+    host.kernel.efivars = {name: ATTRIBUTES + signatures(X509, one) for name, one in lists.items()}
     assert call(nvidia_gpu_info, host).ok["host"]["enrolled_certificates"] == sorted([digest(MINE), digest(OTHER)])
     host.kernel.secure_boot = False
     assert call(nvidia_gpu_info, host).ok["host"]["enrolled_certificates"] == []
