@@ -123,7 +123,7 @@ def find(src, dest, kind, form):
 
 def _check_member(src, info):
     """Raises EngineError for what NVIDIA does not pack: such a zip is not unpacked at all."""
-    wrong = None
+    wrong, code = None, "unsafe_zip"
     if not _NAME.match(os.path.basename(info.filename)):
         wrong = "the name of a package has characters that are not of file names"
     elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
@@ -131,7 +131,7 @@ def _check_member(src, info):
     elif info.flag_bits & 1:
         wrong = "the package is encrypted"
     elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        wrong = "the package is compressed in a way that not every Python knows"
+        wrong, code = "the package is packed by a method (%d) that is none of NVIDIA's" % info.compress_type, "bad_zip"
     elif info.file_size > max(_SMALL, info.compress_size * _RATIO):
         wrong = "the package would grow from %d to %d MiB" % (info.compress_size >> 20, info.file_size >> 20)
     if wrong:
@@ -139,8 +139,8 @@ def _check_member(src, info):
             "%s (%r)" % (wrong, info.filename[:200]),
             device=src,
             wanted="an ordinary zip, as NVIDIA makes them",
-            remedy="Fetch it again from NVIDIA's portal, and do not trust this file.",
-            code="unsafe_zip",
+            remedy="The file is damaged or a trap: fetch it again from NVIDIA's portal.",
+            code=code,
         )
 
 
