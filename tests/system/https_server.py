@@ -17,7 +17,7 @@ class SignedFile:
     def __init__(self, file: Path, chain: Path, token: str) -> None:
         self.content = file.read_bytes()
         self.token = token
-        self.break_at = 0  # bytes of the next answer; 0: all
+        self.breaks: list[int] = []  # bytes of the next answers; 0: all
         self.requests: list[tuple[int, str | None]] = []
         outer = self
 
@@ -49,7 +49,7 @@ class SignedFile:
         if status == 206:
             request.send_header("Content-Range", f"bytes {start}-{len(self.content) - 1}/{len(self.content)}")
         request.end_headers()
-        cut, self.break_at = (self.break_at, 0) if good else (0, self.break_at)
+        cut = self.breaks.pop(0) if good and self.breaks else 0
         request.close_connection = True
         try:
             request.wfile.write(body[:cut] if cut else body)

@@ -148,7 +148,7 @@ def test_a_resumed_download_and_a_signed_module_leave_no_trace_of_the_secrets(su
     supply.server.requests.clear()
     with secret_marks.Watch(twin) as watch:
         # The first answer is to the question whether the link is good; of the second a part arrives.
-        supply.server.break_at = 90000
+        supply.server.breaks = [0, 90000]
         run = supply.run(str(supply.role), host_driver_load=False)
     assert run.rc == 0, run.out[-4000:]
     resumed = [wanted for dummy, wanted in supply.server.requests if wanted]
