@@ -9,6 +9,11 @@ from rows_vfs import AGENT, TORN
 
 _UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 _VF = "0000:e8:00.4"
+# What nvidia_sriov does with VFs that somebody took, so that the module of the row can go on.
+_BACK = (
+    f"for v in /sys/bus/pci/devices/{GPU}/virtfn*; do b=$(basename $(readlink $v)); echo > $v/driver_override; "
+    "case $(readlink $v/driver) in */vfio-pci) echo $b > $v/driver/unbind; echo $b > /sys/bus/pci/drivers/nvidia/bind;; esac; done"
+)
 
 
 def _layout(count: int = 1, timeout: int = 5, **more: object) -> Module:
@@ -67,10 +72,10 @@ ROWS = [
         "vfs",
         _layout(2, 5),
         (AGENT, f"for i in $(seq 100); do [ $(ls -d /sys/bus/pci/drivers/vfio-pci/0000:* 2>/dev/null | wc -l) -ge 32 ] && break; sleep 0.1; done"),
-        ("kill $(cat /run/fault.pid)",),
+        ("kill $(cat /run/fault.pid)", _BACK),
         device=_VF,
-        found=("vfio-pci",),
-        wanted="nvidia",
+        found=("bound to vfio-pci",),
+        wanted="vGPU types on each VF",
         remedy="a cloud agent",
         left=TORN,
     ),

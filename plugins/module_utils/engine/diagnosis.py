@@ -148,14 +148,23 @@ def no_types(gpu, state):
             )
         ]
     drivers = sorted({vf.driver or "no driver" for vf in gpu.vfs}) or [gpu.driver or "no driver"]
+    if [vf for vf in gpu.vfs if vf.driver == "vfio-pci"]:
+        remedy = (
+            "Stop what took them (a cloud agent, driverctl, an id of vfio-pci), "
+            "then bring them back to nvidia (role sriov or module nvidia_sriov)."
+        )
+    else:
+        remedy = (
+            "Look at 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg; "
+            "a GPU with a display must be switched with NVIDIA's displaymodeselector first."
+        )
     return [
         Trouble(
             "neither mdev_supported_types nor nvidia/current_vgpu_type is there (bound to %s)"
             % ", ".join(drivers),
             device=gpu.vfs[0].address if gpu.vfs else gpu.address,
             wanted="vGPU types on %s" % ("each VF" if gpu.vfs else "the GPU"),
-            remedy="Look at 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg; "
-            "a GPU with a display must be switched with NVIDIA's displaymodeselector first.",
+            remedy=remedy,
             code="no_types",
         )
     ]
