@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 
-from . import diagnosis, files, host
+from . import diagnosis, files, host, unfinished
 from .errors import Trouble, raise_if_any, shown, trouble
 from .steps import Step, execute
 
@@ -95,6 +95,8 @@ def plan(inventory, driver, wish, check_mode=False, src_exists=True):
     if driver.flavour == "ordinary":
         steps.append(Step("uninstall", None, None, "uninstall the ordinary driver %s" % driver.on_disk))
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
+    if driver.unfinished:
+        was += " (an earlier installation was broken off)"
     steps.append(
         Step("install", None, None, "install the vGPU host driver %s%s" % (version, was), version=version)
     )
@@ -102,10 +104,10 @@ def plan(inventory, driver, wish, check_mode=False, src_exists=True):
 
 
 def _plan_absent(inventory, driver):
-    if driver.flavour == "none":
+    if driver.flavour == "none" and not driver.unfinished:
         return []
     raise_if_any(_users(inventory, "uninstalling the driver"))
-    return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded))]
+    return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded or "whose installation was broken off"))]
 
 
 def _users(inventory, doing):
@@ -161,9 +163,11 @@ def log_tail(ctx, lines=15):
 
 
 def _install(ctx, wish, version, module_type, timeout):
-    answer = ctx.command(["sh", wish.src] + arguments(wish, version, module_type), timeout)
-    driver = host.read_driver(ctx)
+    unfinished.begin(ctx.root, unfinished.DRIVER)
+    answer = ctx.command(["sh", wish.src] + arguments(wish, version, module_type), timeout, keeps_lock=True)
+    driver = host.read_driver(ctx, trusting=True)
     if answer.rc == 0 and driver.on_disk == version and driver.flavour == "vgpu":
+        unfinished.end(ctx, unfinished.DRIVER)
         return
     if answer.timed_out:
         found = "the installer did not end within %d s and was stopped" % timeout
@@ -187,11 +191,12 @@ def _uninstall(ctx, timeout):
             remedy="Remove its packages with apt or dnf, then run again.",
             code="no_uninstaller",
         )
-    answer = ctx.command([UNINSTALL, "--silent"], timeout)
-    driver = host.read_driver(ctx)
+    answer = ctx.command([UNINSTALL, "--silent"], timeout, keeps_lock=True)
+    driver = host.read_driver(ctx, trusting=True)
     if answer.rc or driver.on_disk:
         raise trouble(
             "uninstalling ended with rc %d, and the driver on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8)),
             remedy="Look into %s." % LOG,
             code="uninstall_failed",
         )
+    unfinished.end(ctx, unfinished.DRIVER)
