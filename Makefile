@@ -5,7 +5,7 @@
 PYTHON := .build/venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-faults lint bootstrap clean
+.PHONY: help demo demo-down test test-faults test-crash lint bootstrap clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -25,6 +25,10 @@ test: ## run every test; SESSIONS="lint docs" runs only those
 test-faults: ## make every fault of the fault matrix on a virtual host, and print what came of it
 	@tests/tools/bootstrap test
 	@$(PYTHON) tests/tools/run_tests.py faults
+
+test-crash: ## kill modules at their writes and cut the power, hundreds of times (hours without KVM)
+	@tests/tools/bootstrap test
+	@$(PYTHON) tests/tools/run_tests.py crash
 
 lint: ## run the linters alone
 	@tests/tools/bootstrap test

@@ -400,3 +400,21 @@ def in_use(session: nox.Session, steps: Steps) -> None:
     collection(session)
     if build_twins(steps, "debian12", "debian13"):
         pytest(session, steps, "in use", "tests/system", "-m", "in_use")
+
+
+@session_of("crash", "test")
+def crash(session: nox.Session, steps: Steps) -> None:
+    """Kill modules in front of their writes and cut the power, as often as docs/crash-safety.md says; takes hours without KVM."""
+    install(session, steps, "test")
+    collection(session)
+    if build_twins(steps, "debian12"):
+        pytest(session, steps, "crash", "tests/crash", "--kills", "206", "--cuts", "50", "--site-cuts", "10")
+
+
+@session_of("crash-short", "test")
+def crash_short(session: nox.Session, steps: Steps) -> None:
+    """A slice of the session crash: some kills of the two modules that matter most, one power cut, all about the lock."""
+    install(session, steps, "test")
+    collection(session)
+    if build_twins(steps, "debian12"):
+        pytest(session, steps, "crash, a slice", "tests/crash", "-m", "not long")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
+from .engine import leftovers
 from .engine.context import Context
 from .engine.errors import EngineError, Trouble, raise_if_any, trouble
 from .engine.lock import HostLock
@@ -61,7 +62,8 @@ def run(argument_spec, work, reads_only=False, **kwargs):
         if reads_only or module.check_mode:
             result = work(module, ctx)
         else:
-            with HostLock(ctx, module.params["lock_timeout"]):
+            with HostLock(ctx, module.params["lock_timeout"], name="module %s" % module._name):
+                leftovers.clean(ctx.root)
                 result = work(module, ctx)
     except ApplyError as exc:
         module.fail_json(

@@ -94,6 +94,7 @@ host:
       description: >-
         NVIDIA's driver, loaded and on disk. The flavour is vgpu (the host driver), ordinary (without vGPU manager) or none.
         The scheduler of time-sliced vGPUs is best_effort, equal_share, fixed_share or other; null when the driver does not tell.
+        None is on disk while an installation by M(vgpu.kvm.nvidia_driver) is not finished, or was broken off: any of its files may be damaged.
       type: dict
       returned: success
       sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: equal_share}

@@ -9,7 +9,7 @@ import json
 import signal
 import sys
 
-from . import boot_causes, host, inventory as reader, problems, restore, store
+from . import boot_causes, host, inventory as reader, leftovers, problems, restore, store
 from .context import Context
 from .errors import EngineError
 from .lock import HostLock
@@ -47,7 +47,8 @@ def _say(text):
 
 
 def _restore(ctx, args):
-    with HostLock(ctx, args.timeout):
+    with HostLock(ctx, args.timeout, name="nvidia-vgpu restore"):
+        leftovers.clean(ctx.root)
         report = restore.restore(ctx, args.timeout, args.settle, _say)
     _say("nvidia-vgpu: %d steps done, %d failed" % (len(report.done), len(report.troubles)))
     return 1 if report.troubles else 0

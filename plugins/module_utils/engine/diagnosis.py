@@ -17,6 +17,12 @@ def driver_trouble(driver):
             remedy="Set vgpu_driver_replace_ordinary: true to have it replaced, or uninstall it by hand.",
             code="driver_ordinary",
         )
+    if driver.unfinished:
+        return Trouble(
+            "an installation of NVIDIA's driver was broken off, so that any of its files may be damaged",
+            remedy="Run the playbook again: role host_driver (module nvidia_driver) installs it anew.",
+            code="driver_unfinished",
+        )
     if driver.flavour == "none" and driver.has_manager:
         return Trouble(
             "there is no module nvidia for the running kernel, although the vGPU manager is installed (as after a kernel update)",

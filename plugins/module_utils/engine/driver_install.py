@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 
-from . import diagnosis, files, host, secure_boot
+from . import diagnosis, files, host, secure_boot, unfinished
 from .errors import Trouble, raise_if_any, shown, trouble
 from .steps import Step, execute
 
@@ -132,6 +132,8 @@ def plan(inventory, driver, wish, check_mode=False, src_exists=True, against=())
     if driver.flavour == "ordinary":
         steps.append(Step("uninstall", None, None, "uninstall the ordinary driver %s" % driver.on_disk))
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
+    if driver.unfinished:
+        was += " (an earlier installation was broken off)"
     steps.append(
         Step("install", None, None, "install the vGPU host driver %s%s" % (version, was), version=version)
     )
@@ -139,10 +141,10 @@ def plan(inventory, driver, wish, check_mode=False, src_exists=True, against=())
 
 
 def _plan_absent(inventory, driver):
-    if driver.flavour == "none":
+    if driver.flavour == "none" and not driver.unfinished:
         return []
     raise_if_any(_users(inventory, "uninstalling the driver"))
-    return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded))]
+    return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded or "whose installation was broken off"))]
 
 
 def _users(inventory, doing):
@@ -201,11 +203,13 @@ def log_tail(ctx, lines=15):
 
 
 def _install(ctx, wish, version, module_type, timeout):
-    answer = ctx.command(["sh", wish.src] + arguments(wish, version, module_type), timeout)
-    driver = host.read_driver(ctx)
+    unfinished.begin(ctx.root, unfinished.DRIVER)
+    answer = ctx.command(["sh", wish.src] + arguments(wish, version, module_type), timeout, keeps_lock=True)
+    driver = host.read_driver(ctx, trusting=True)
     if answer.rc == 0 and driver.on_disk == version and driver.flavour == "vgpu":
         wrong = secure_boot.signature_trouble(ctx, wish.signing_certificate) if wish.signing_key else None
         raise_if_any([wrong] if wrong else [])
+        unfinished.end(ctx, unfinished.DRIVER)
         return
     if answer.timed_out:
         found = "the installer did not end within %d s and was stopped" % timeout
@@ -229,11 +233,12 @@ def _uninstall(ctx, timeout):
             remedy="Remove its packages with apt or dnf, then run again.",
             code="no_uninstaller",
         )
-    answer = ctx.command([UNINSTALL, "--silent"], timeout)
-    driver = host.read_driver(ctx)
+    answer = ctx.command([UNINSTALL, "--silent"], timeout, keeps_lock=True)
+    driver = host.read_driver(ctx, trusting=True)
     if answer.rc or driver.on_disk:
         raise trouble(
             "uninstalling ended with rc %d, and the driver on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8)),
             remedy="Look into %s." % LOG,
             code="uninstall_failed",
         )
+    unfinished.end(ctx, unfinished.DRIVER)

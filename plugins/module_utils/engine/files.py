@@ -11,6 +11,7 @@ import tempfile
 from .errors import trouble
 
 _LABEL = "security.selinux"
+TEMPORARY = ".vgpu-"
 
 
 def read_text(root, path):
@@ -41,8 +42,8 @@ def write_atomic(root, path, text, mode=0o644):
     folder = os.path.dirname(root + path)
     temporary = None
     try:
-        os.makedirs(folder, exist_ok=True)
-        number, temporary = tempfile.mkstemp(dir=folder, prefix=".vgpu-")
+        _make_folders(folder)
+        number, temporary = tempfile.mkstemp(dir=folder, prefix=TEMPORARY)
         with os.fdopen(number, "w", encoding="utf-8", errors="surrogateescape") as handle:
             handle.write(text)
             handle.flush()
@@ -56,11 +57,7 @@ def write_atomic(root, path, text, mode=0o644):
             os.fsync(handle.fileno())
         os.rename(temporary, root + path)
         temporary = None
-        directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        _sync_folder(folder)
     except OSError as exc:
         raise trouble(
             "it can't be written: %s" % exc.strerror,
@@ -83,10 +80,39 @@ def _keep_label(path, number):
     os.setxattr(number, _LABEL, label)
 
 
+def _sync_folder(folder):
+    """Makes a folder's entries last."""
+    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _make_folders(folder):
+    """Folders that are missing, each made to last."""
+    missing = []
+    while folder and not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for one in reversed(missing):
+        os.makedirs(one, exist_ok=True)
+        _sync_folder(os.path.dirname(one))
+
+
+def sweep(root, folders):
+    """Removes what a killed write_atomic left there. Only for who holds the host's lock: another's may be in use."""
+    for folder in folders:
+        for path in names(root, folder):
+            if os.path.basename(path).startswith(TEMPORARY) and os.path.isfile(root + path):
+                remove(root, path)
+
+
 def remove(root, path):
-    """Removes a file; one that is gone already is fine."""
+    """Removes a file for good; one that is gone already is fine."""
     try:
         os.unlink(root + path)
+        _sync_folder(os.path.dirname(root + path))
     except FileNotFoundError:
         return
     except OSError as exc:

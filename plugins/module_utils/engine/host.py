@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 
-from . import distribution, platforms, secure_boot
+from . import distribution, platforms, secure_boot, unfinished
 from .files import read_text
 from .reading import number
 
@@ -21,19 +21,21 @@ class Driver:
 
     scheduler: of time-sliced vGPUs, as the loaded module was told; None when it isn't told.
     has_manager: whether the vGPU manager's programs are there, also where no module is.
+    unfinished: an installation of ours was broken off, so that any file of it may be half there; then none is on disk.
     """
 
-    def __init__(self, loaded, on_disk, flavour, nouveau_loaded, scheduler=None, has_manager=False):
+    def __init__(self, loaded, on_disk, flavour, nouveau_loaded, scheduler=None, has_manager=False, unfinished=False):
         self.loaded = loaded
         self.on_disk = on_disk
         self.flavour = flavour
         self.nouveau_loaded = nouveau_loaded
         self.scheduler = scheduler
         self.has_manager = has_manager
+        self.unfinished = unfinished
 
     def as_dict(self):
         """For a module's result."""
-        return {name: value for name, value in self.__dict__.items() if name != "has_manager"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("has_manager", "unfinished")}
 
 
 class HostState:
@@ -83,11 +85,12 @@ def read(ctx, timeout=30):
     return state
 
 
-def read_driver(ctx, timeout=30):
-    """Versions loaded and on disk, and which of NVIDIA's drivers it is."""
+def read_driver(ctx, timeout=30, trusting=False):
+    """Versions loaded and on disk, and which of NVIDIA's drivers it is. trusting: also of an unfinished installation."""
     loaded = ctx.sysfs.read_or("/sys/module/nvidia/version")
     answer = ctx.command(["modinfo", "-F", "version", "nvidia"], timeout)
-    on_disk = answer.out.strip() if answer.rc == 0 else None
+    broken_off = unfinished.is_open(ctx.root, unfinished.DRIVER)
+    on_disk = answer.out.strip() if answer.rc == 0 and (trusting or not broken_off) else None
     has_manager = any(
         os.path.exists(ctx.root + path)
         for path in ("/usr/bin/nvidia-vgpu-mgr", "/usr/bin/nvidia-vgpud")
@@ -96,7 +99,13 @@ def read_driver(ctx, timeout=30):
     if loaded or on_disk:
         flavour = "vgpu" if has_manager else "ordinary"
     return Driver(
-        loaded, on_disk or None, flavour, ctx.sysfs.exists("/sys/module/nouveau"), _scheduler(ctx.sysfs), has_manager
+        loaded,
+        on_disk or None,
+        flavour,
+        ctx.sysfs.exists("/sys/module/nouveau"),
+        _scheduler(ctx.sysfs),
+        has_manager,
+        broken_off,
     )
 
 

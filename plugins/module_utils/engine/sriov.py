@@ -54,7 +54,7 @@ def plan(inventory, state, selectors, enabled, num_vfs=None, reset=False, method
             continue
         result.gpus.append(gpu)
         if not enabled:
-            troubles += _plan_off(result, gpu, method, has_tool)
+            troubles += _plan_off(result, gpu, state, method, has_tool)
         elif not gpu.total_vfs:
             troubles.append(diagnosis.sriov_off(gpu))
         else:
@@ -212,8 +212,11 @@ def vgpu_guard(gpu, doing):
     return troubles
 
 
-def _plan_off(result, gpu, method, has_tool):
+def _plan_off(result, gpu, state, method, has_tool):
     if not gpu.num_vfs:
+        # A run that was killed midway; a GPU that is kept from nvidia on purpose has an override, or the driver is not loaded.
+        if gpu.driver == "pci-pf-stub" or (gpu.driver is None and not gpu.driver_override and state.driver.loaded):
+            result.steps.append(_repair_step(gpu))
         return []
     troubles = vgpu_guard(gpu, "disabling its VFs") + ([diagnosis.passed_through(gpu)] if gpu.holders else [])
     result.steps.append(_off_step(gpu, _method(gpu, 0, method, has_tool)))

@@ -53,6 +53,7 @@ class Host:
         self.die_at = None
         self.on_disk = "550.163.02"
         self.signed_by = ("", "")  # serial number and name of the key that signed the module nvidia
+        self.sync_rc = 0
         for address, model in gpus:
             self.kernel.add_gpu(address, model, driver)
         self.put("/etc/machine-id", MACHINE_ID + "\n")
@@ -148,13 +149,14 @@ class Host:
 
     # --- programs
 
-    def command(self, argv, timeout, env=None):
+    def command(self, argv, timeout, env=None, keeps_lock=False):
         """Stands for tools.command.run."""
         self.calls.append(list(argv))
         name = os.path.basename(argv[0])
         return {
             "modinfo": self._modinfo,
             "modprobe": self._modprobe,
+            "sync": lambda argv, timeout: Result(self.sync_rc, "sync: error syncing: Input/output error\n" if self.sync_rc else ""),
             "systemctl": self._systemctl,
             "sriov-manage": self._sriov_manage,
             "mdevctl": self._mdevctl,

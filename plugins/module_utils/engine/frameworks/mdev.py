@@ -203,6 +203,8 @@ class Mdev:
         if child == 0:
             status = 1
             try:
+                # The write may last for days; the host's lock must not.
+                os.closerange(3, 1024)
                 self.sysfs.write("%s/%s/remove" % (DEVICES, uuid), "1")
                 status = 0
             finally:

@@ -8,6 +8,9 @@ import os
 import signal
 import subprocess
 
+# The host's lock, which programs that change the host keep open: one that outlives us keeps others out.
+INHERITED = set()
+
 
 class Result:
     """How a program ended. rc 124 and timed_out: it was ended at its deadline; rc 127: it isn't there."""
@@ -24,8 +27,12 @@ class Result:
         )
 
 
-def run(argv, timeout, env=None):
-    """Runs argv (no shell) in its own process group, stdout and stderr together, LC_ALL=C."""
+def run(argv, timeout, env=None, keeps_lock=False):
+    """Runs argv (no shell) in its own process group, stdout and stderr together, LC_ALL=C.
+
+    keeps_lock: whether the host stays locked as long as it works, also when we are killed. Not for programs that look only:
+    one that hangs in the kernel would lock the host for nothing.
+    """
     surroundings = dict(os.environ, LC_ALL="C", LANGUAGE="C")
     surroundings["PATH"] = (
         surroundings.get("PATH", "") + ":/usr/sbin:/usr/bin:/sbin:/bin"
@@ -40,6 +47,7 @@ def run(argv, timeout, env=None):
             stderr=subprocess.STDOUT,
             env=surroundings,
             start_new_session=True,
+            pass_fds=sorted(INHERITED) if keeps_lock else (),
         )
     except OSError as exc:
         return Result(127, "%s: %s" % (argv[0], exc.strerror))

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 from .. import files
 from ..errors import trouble
 
 FOLDER = "/etc/mdevctl.d"
+_UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 _PLACES = ("/usr/sbin/mdevctl", "/usr/bin/mdevctl", "/sbin/mdevctl")
 
 
@@ -27,7 +29,7 @@ def binary(ctx):
 
 
 class Definition:
-    """A definition: start is auto or manual."""
+    """A definition: start is auto or manual. mdev_type None: its file is damaged, and mdevctl passes over it."""
 
     def __init__(self, uuid, parent, mdev_type, start):
         self.uuid = uuid
@@ -37,20 +39,27 @@ class Definition:
 
 
 def definitions(root):
-    """All definitions, by UUID. A file that mdevctl itself would reject is passed over."""
+    """All definitions, by UUID. One in a file that mdevctl would reject has no type.
+
+    mdevctl writes without a sync: a power cut may leave an empty file.
+    """
     found = {}
     for folder in files.names(root, FOLDER):
         for path in files.names(root, folder):
             if not os.path.isfile(root + path):
                 continue  # scripts.d holds folders of call-out scripts
+            name, parent = os.path.basename(path), os.path.basename(folder)
+            if not _UUID.match(name):
+                continue
             try:
                 content = json.loads(files.read_text(root, path) or "")
                 kind, start = content["mdev_type"], content["start"]
             except (ValueError, KeyError, TypeError, RecursionError):
-                continue
+                kind = start = None
             if isinstance(kind, str) and isinstance(start, str):
-                uuid = os.path.basename(path)
-                found[uuid] = Definition(uuid, os.path.basename(folder), kind, start)
+                found[name] = Definition(name, parent, kind, start)
+            else:
+                found.setdefault(name, Definition(name, parent, None, None))
     return found
 
 
@@ -60,7 +69,11 @@ def define(ctx, uuid, parent, mdev_type, timeout=30):
 
 
 def undefine(ctx, uuid, parent, timeout=30):
-    """Removes a definition; the running device stays."""
+    """Removes a definition; the running device stays. A damaged one is a file that mdevctl does not see."""
+    found = definitions(ctx.root).get(uuid)
+    if found and found.mdev_type is None:
+        files.remove(ctx.root, "%s/%s/%s" % (FOLDER, found.parent, uuid))
+        return
     _call(ctx, ["undefine", "-u", uuid, "-p", parent], uuid, timeout)
 
 

@@ -33,4 +33,4 @@ def call(ctx, pf, enable, timeout, reset=False):
     argv = [PATH, "-e" if enable else "-d", pf]
     if enable and reset:
         argv += ["-r", "1"]
-    return Answer(ctx.command(argv, timeout))
+    return Answer(ctx.command(argv, timeout, keeps_lock=True))

@@ -127,7 +127,7 @@ def test_a_failed_installation_shows_the_log(make_host, package, answer, words):
     host = bare(make_host())
     host.put("/var/log/nvidia-installer.log", "begin\n\ncc: not found\n")
     real = host.command
-    host.ctx.command = lambda argv, timeout, env=None: answer if argv[0] == "sh" else real(argv, timeout, env)
+    host.ctx.command = lambda argv, timeout, env=None, keeps_lock=False: answer if argv[0] == "sh" else real(argv, timeout, env)
     outcome = call(nvidia_driver, host, src=package)
     assert outcome.codes == ["install_failed"]
     for word in words + ["cc: not found", "/var/log/nvidia-installer.log"]:

@@ -116,7 +116,7 @@ def test_no_answer_of_nvidia_smi_is_told(make_host):
     host = make_host(gpus=[(PF, A100)])
     real = host.ctx.command
 
-    def command(argv, timeout, env=None):
+    def command(argv, timeout, env=None, keeps_lock=False):
         answer = real(argv, timeout, env)
         answer.rc = 127 if "nvidia-smi" in argv[0] else answer.rc
         return answer

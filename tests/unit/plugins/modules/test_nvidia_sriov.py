@@ -179,7 +179,7 @@ def test_off_and_never_under_a_vgpu(host):
 def test_a_vgpu_that_comes_between_plan_and_disabling_is_seen(host):
     real = host.command
 
-    def command(argv, timeout, env=None):
+    def command(argv, timeout, env=None, keeps_lock=False):
         if argv[0] == "modinfo":
             host.add("0000:e8:00.4", "A40-8Q", UUID)
         return real(argv, timeout, env)

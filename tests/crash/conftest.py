@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Twins for the crash tests, how many kills and power cuts, and the count of those that were survived."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from harness import VFS, Remote, Twin  # noqa: E402  (found through the line above)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How much is broken."""
+    group = parser.getgroup("crash")
+    group.addoption("--kills", type=int, default=14, help="SIGKILLs altogether (default: %(default)s)")
+    group.addoption("--cuts", type=int, default=1, help="power cuts of a quick twin (default: %(default)s)")
+    group.addoption("--site-cuts", type=int, default=0, help="power cuts of full runs of site (default: %(default)s)")
+    group.addoption("--seed", type=int, default=None, help="of the random moments (default: another one each time)")
+
+
+class Tally:
+    """What was survived so far."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.counts: dict[str, int] = {}
+
+    def add(self, what: str) -> None:
+        """One more."""
+        self.counts[what] = self.counts.get(what, 0) + 1
+        print(f"{time.strftime('%H:%M:%S')} {self.counts[what]} {what}", flush=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The seed stands in each report, so that a failure can be repeated."""
+    seed = config.getoption("--seed")
+    config.tally = Tally(random.randrange(10**6) if seed is None else seed)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """The seed first of all."""
+    return f"crash tests: --seed {config.tally.seed}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What was survived."""
+    terminalreporter.section(f"survived (--seed {config.tally.seed})")
+    for what, count in sorted(config.tally.counts.items()):
+        terminalreporter.line(f"{count:5} {what}")
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Tally:
+    """The count."""
+    return request.config.tally
+
+
+@pytest.fixture
+def chance(tally: Tally, request: pytest.FixtureRequest) -> random.Random:
+    """Random numbers of this test: the same with the same seed, whatever runs beside it."""
+    return random.Random(f"{tally.seed} {request.node.name}")
+
+
+@pytest.fixture(scope="session")
+def machine() -> Iterator[Twin]:
+    """The only quick twin; a test that wants another one boots it anew."""
+    twin = Twin("crash-quick")
+    try:
+        yield twin
+    finally:
+        if not os.environ.get("VGPU_KEEP_TWINS"):
+            twin.down()
+
+
+class Lab:
+    """The quick twin with one framework or the other, booted when it is first asked for."""
+
+    def __init__(self, twin: Twin) -> None:
+        self.twin = twin
+        self.framework = ""
+        self.remote: Remote | None = None
+
+    def of(self, framework: str) -> Remote:
+        """The server on a twin with the framework."""
+        if self.framework != framework or self.remote is None:
+            self.close()
+            self.twin.up("--tier", "quick", "--gpus", "2", "--hw", f"totalvfs={VFS}", "--framework", framework)
+            self.framework = framework
+            self.remote = Remote(self.twin)
+        return self.remote
+
+    def close(self) -> None:
+        """End the server."""
+        if self.remote:
+            self.remote.close()
+            self.remote = None
+
+
+@pytest.fixture(scope="session")
+def lab(machine: Twin) -> Iterator[Lab]:
+    """Where modules are killed."""
+    made = Lab(machine)
+    yield made
+    made.close()

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The controller's ssh processes to a twin, to be killed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from harness import ROOT
+
+sys.path.insert(0, str(ROOT / "tests" / "twin"))
+
+from twinlib import state  # noqa: E402  (found through the line above)
+
+
+def connections(name: str) -> list[int]:
+    """Pids of ssh to the twin: those with its port, and the shared connection, which goes by its socket's name."""
+    machine = state.load(name)
+    port, shared = str(machine.port), str(machine.control_path).split("%C", maxsplit=1)[0]
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+        except OSError:
+            continue
+        program = words[0].split(":")[0].rsplit("/", 1)[-1]
+        if program == "ssh" and (any(port in word for word in words[1:]) or shared in words[0]):
+            found.append(int(folder.name))
+    return found

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The collection's modules on a twin, run one after another by one process there, and killed where a test says."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import ansible
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "system"))
+
+from support import COLLECTIONS, LAUNCHER, Twin  # noqa: E402  (found through the line above)
+
+__all__ = ["GPU", "OTHER", "VFS", "Remote", "State", "Twin", "read_state"]
+
+FOLDER = "/opt/crash-test"
+GPU, OTHER = "0000:e8:00.0", "0000:e7:00.0"
+# Of each GPU: a quarter of what an A40 has, since each look at a host takes the longer the more there are.
+VFS = 8
+
+
+class State:
+    """A host as read at one moment."""
+
+    def __init__(self, told: dict) -> None:
+        self.vgpus: dict[str, tuple[str, str]] = {key: (value[0], value[1]) for key, value in told["vgpus"].items()}
+        self.gpus: dict[str, tuple[str, int]] = {key: (value[0], value[1]) for key, value in told["gpus"].items()}
+        self.files: dict[str, str] = told["files"]
+        self.left: list[str] = told["left"]
+
+    def stored(self) -> dict[str, tuple[str, str]]:
+        """The vGPUs that the boot would bring back, as `vgpus`."""
+        text = self.files.get("/etc/nvidia-vgpu/layout.json")
+        gpus = json.loads(text)["gpus"] if text is not None else []
+        return {one["uuid"] or one["parent"]: (one["parent"], one["type"]) for gpu in gpus for one in gpu["vgpus"]}
+
+    def definitions(self) -> dict[str, tuple[str, str]]:
+        """mdevctl's definitions: parent and number of the type by UUID."""
+        found = {}
+        for path, text in self.files.items():
+            if path.startswith("/etc/mdevctl.d/"):
+                parent, uuid = path.split("/")[-2:]
+                found[uuid] = (parent, json.loads(text)["mdev_type"])
+        return found
+
+
+def _archive() -> bytes:
+    """What the process on the host needs: Ansible's module code, the collection's plugins, our server."""
+    top = Path(ansible.__file__).parent
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name in ("__init__.py", "_vendor", "release.py", "module_utils"):
+            archive.add(top / name, f"ansible/{name}", filter=_source)
+        # The mirror links to the files of the working tree.
+        archive.dereference = True
+        archive.add(COLLECTIONS / "ansible_collections" / "vgpu" / "kvm" / "plugins", "ansible_collections/vgpu/kvm/plugins", filter=_source)
+        for path in sorted((Path(__file__).parent / "on_host").glob("*.py")):
+            archive.add(path, path.name)
+    return buffer.getvalue()
+
+
+def _source(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    return None if "__pycache__" in entry.name else entry
+
+
+class Remote:
+    """The server on a twin. Ends with close(), or when the machine loses its power."""
+
+    def __init__(self, twin: Twin) -> None:
+        self.twin = twin
+        argv = [str(LAUNCHER), "ssh", twin.name]
+        subprocess.run(
+            [*argv, f"sudo sh -c 'mkdir -p {FOLDER} && tar -xzf - -C {FOLDER} && sync'"], input=_archive(), check=True, timeout=300, stdout=subprocess.DEVNULL
+        )
+        self.argv = [*argv, f"sudo python3 {FOLDER}/server.py {FOLDER}"]
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def again(self) -> None:
+        """Start the server anew, after a boot."""
+        self.close()
+        self.process = self._start()
+
+    def close(self) -> None:
+        """End the server."""
+        self.process.kill()
+        self.process.wait()
+
+    def send(self, request: dict) -> None:
+        """Ask, without waiting for the answer."""
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> dict:
+        """The answer to what was sent."""
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line, "the host does not answer any more"
+        return json.loads(line)
+
+    def ask(self, request: dict) -> dict:
+        """Ask and wait for the answer."""
+        self.send(request)
+        return self.answer()
+
+    def module(self, name: str, **arguments: object) -> dict:
+        """Run a module to its end; it must be good. Returns its result."""
+        answer = self.ask({"module": name, "arguments": arguments})
+        result = answer.get("result") or {}
+        assert answer["status"] == 0 and not result.get("failed"), f"{name} {arguments}: {answer['output'][-3000:]}"
+        return result
+
+    def shell(self, command: str) -> str:
+        """Run a shell line; it must be good."""
+        answer = self.ask({"shell": command})
+        assert answer["status"] == 0, f"{command}: {answer['output']}"
+        return answer["output"]
+
+
+def read_state(remote: Remote) -> State:
+    """Read the host."""
+    return State(remote.ask({"state": True}))

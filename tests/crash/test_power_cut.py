@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The power fails while a module or the restore runs: what was not on the disk is lost, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import power
+import pytest
+from harness import Remote, State, read_state
+from scenarios import BARE, NO_VFS, NO_VGPUS, ONE, TWO, VFS_ON
+from ways import MARKS, THEIRS, go, places, same
+
+
+def require_whole(states: list[State], after: State) -> None:
+    """Each of our files is as in one of the states. mdevctl's own may be damaged: they are mended by the rerun."""
+    for path, text in after.files.items():
+        if not path.startswith((THEIRS, MARKS)):
+            assert text in [state.files.get(path) for state in states], f"{path} is half there: {text!r}"
+    for path in set(states[0].files) & set(states[1].files):
+        assert path in after.files, f"{path} is lost"
+    assert after.stored() in [state.stored() for state in states]
+
+
+@pytest.mark.booted
+def test_power_cuts_while_modules_run(lab, chance, tally, request):
+    remote: Remote = lab.of("mdev")
+    for way in (BARE, VFS_ON, ("nvidia_vgpu_restore", {}), ONE):
+        go(remote, way)
+    states, took = [], []
+    for way in (TWO, ONE):
+        begin = time.monotonic()
+        go(remote, way)
+        took.append(time.monotonic() - begin)
+        states.append(read_state(remote))
+    remote.shell("sync")
+    wish = 1
+    for number in range(request.config.getoption("--cuts")):
+        restoring = number % 4 == 3
+        if restoring:
+            remote.shell(f"{NO_VGPUS}; {NO_VFS}")
+            wanted: dict = {"command": ["restore", "--settle", "0.1"]}
+        else:
+            wish = 1 - wish
+            wanted = {"module": (TWO, ONE)[wish][0], "arguments": (TWO, ONE)[wish][1]}
+        moment = chance.uniform(0, 4 if restoring else max(took) * 1.2)
+        remote.send(wanted)
+        time.sleep(moment)  # the moment of the cut, which is what is tested
+        power.cut(lab.twin.name)
+        power.wait_until_up(lab.twin.name)
+        remote.again()
+        after = read_state(remote)
+        said = f"cut {number}: {moment:.2f} s after {json.dumps(wanted)} began"
+        try:
+            require_whole(states, after)
+            assert after.vgpus == {}, "vGPUs over a boot?"
+            answer = remote.ask({"command": ["restore", "--settle", "0.1"]})
+            assert answer["status"] == 0, answer["output"]
+            assert places(read_state(remote).vgpus) == places(after.stored()), "the boot brought something else"
+            go(remote, (TWO, ONE)[wish])
+            now = read_state(remote)
+            assert same(now, states[wish]), f"the rerun did not get there: {now.vgpus} {now.gpus}, not {states[wish].vgpus}"
+            assert not now.left, f"left lying about: {now.left}"
+            if number % 3 == 0:
+                again = go(remote, (TWO, ONE)[wish])
+                assert not again["changed"], again["actions"]
+        except AssertionError as exc:
+            raise AssertionError(f"{said}\n{exc}") from exc
+        tally.add("power cuts while a module or the restore ran")
