@@ -4,7 +4,8 @@
 
 Every session runs, also after another one failed; those that boot machines run beside the others. Each line is shown as it
 comes, with the time since the start. At the end comes a table of the sessions, then what failed (the names of tests, or what
-was printed last where there are none) and what could not run, and the last line is ``N passed, N failed``: all tests of pytest, all sanity tests, and one for each linter. Exit status 1 if anything failed.
+was printed last where there are none) and what could not run, and the last line is ``N passed, N failed``: all tests of pytest,
+all sanity tests, and one for each linter. Exit status 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / ".build" / "results"
 # Two lanes run side by side, one for each core. The first needs no machine until its end, quick ones first, so that a slip shows
-# early; an emulated machine keeps one core busy. "fleet" boots five machines and is left to be named.
+# early; an emulated machine keeps one core busy. What takes much longer is left to be named: fleet, in_use, faults, crash.
 LANES = (
     (
-        *("lint", "docs", "engine", "twin_unit"),
+        *("lint", "docs", "engine", "twin_unit", "fuzz"),
         *("sanity-2.19", "units-2.19", "sanity-2.18", "units-2.18", "sanity-2.21", "units-2.21", "twin", "life"),
     ),
-    ("system", "molecule"),
+    ("system", "molecule", "faults-short", "crash-short"),
 )
 SESSIONS = tuple(name for lane in LANES for name in lane)
 

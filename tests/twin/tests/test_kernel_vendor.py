@@ -65,7 +65,8 @@ def test_mig_of_an_h100_takes_effect_at_once(twin):
     out = sh(twin, r"""
         V=$D/0000:e7:00.4/nvidia; smi -mig 1 -i 2 | head -1; no_vfs e7
         exec 5< /dev/nvidia2; smi -mig 1 -i 2 | head -1; exec 5<&-; smi -mig 1 -i 2; vfs e7; wc -l < $V/creatable_vgpu_types
-        echo 1093 > $V/current_vgpu_type; dmesg | grep -o 'NVRM: Failed to add.*' | tail -1; cat $V/current_vgpu_type; nvidia-smi mig -i 2 -cgi 9,19 -C | grep -c GPU
+        echo 1093 > $V/current_vgpu_type; dmesg | grep -o 'NVRM: Failed to add.*' | tail -1; cat $V/current_vgpu_type
+        nvidia-smi mig -i 2 -cgi 9,19 -C | grep -c GPU
         cat $V/creatable_vgpu_types; echo 1097 > $V/current_vgpu_type; cat $V/gpu_instance_id; cat $D/0000:e7:00.5/nvidia/creatable_vgpu_types
         smi mig -i 2 -cgi 9 | tail -2; smi mig -i 2 -dgi | tail -1; no_vfs e7; vfs e7; cat $V/current_vgpu_type; smi mig -lgi; ls /var/lib/nvidia/twin-inforom
         no_vfs e7; rmmod nvidia; modprobe nvidia; nvidia-smi -i 2 --query-gpu=mig.mode.current --format=csv,noheader""")
