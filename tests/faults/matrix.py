@@ -40,8 +40,8 @@ class Fault:
     """One row.
 
     key names it. machine is the start (see machines.py). make and lift are shell lines that root runs on the machine, or
-    ``twin: KEY=NUMBER`` for the twin's own faults, or ``here: COMMAND`` on the controller. device, found, wanted and remedy must stand in the message, whatever the kernel
-    or a tool adds; found may be several. done and not_done: words of the actions that were, or were not, done.
+    ``twin: KEY=NUMBER`` for the twin's own faults, or ``here: COMMAND`` on the controller. device, found, wanted and remedy must
+    stand in the message, whatever the kernel or a tool adds; found may be several. done and not_done: words of the actions that were, or were not, done.
 
     heals: it is put right, or waited for, in the same run, which must succeed. unchanged: nothing is left to be done once the fault
     is lifted. short: it belongs to the part that every test run has. left: a shell line of its own that tells the state left.

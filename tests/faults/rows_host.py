@@ -20,8 +20,14 @@ def _instead(path: str, script: str) -> tuple[str, ...]:
 
 
 _FLAGS = ["intel_iommu=on", "iommu=pt", "pcie_aspm=off"]
-_GRUB = "grep -c pcie_aspm=off /boot/grub/grub.cfg | sed 's/^0$/the old grub.cfg/; s/^[1-9].*/the new grub.cfg/'; ls /etc/default/grub.d/90-vgpu* 2>/dev/null; true"
-_DRIVER = "v=$(modinfo -F version nvidia 2>/dev/null); echo driver on disk: ${v:-none}; [ -e /usr/bin/nvidia-vgpu-mgr ] && echo with vGPU manager || echo no vGPU manager"
+_GRUB = (
+    "grep -c pcie_aspm=off /boot/grub/grub.cfg | sed 's/^0$/the old grub.cfg/; s/^[1-9].*/the new grub.cfg/'; "
+    "ls /etc/default/grub.d/90-vgpu* 2>/dev/null; true"
+)
+_DRIVER = (
+    "v=$(modinfo -F version nvidia 2>/dev/null); echo driver on disk: ${v:-none}; "
+    "[ -e /usr/bin/nvidia-vgpu-mgr ] && echo with vGPU manager || echo no vGPU manager"
+)
 _INSTALL = {"host_driver_bundle": str(BUNDLE), "host_driver_dkms": False, "host_driver_extra_arguments": ["--no-systemd"]}
 
 
@@ -176,7 +182,8 @@ ROWS = [
         wanted="'update-initramfs -u -k all' ends well",
         remedy="run this again: it is repeated",
         done=("/etc/modprobe.d/vfio.conf",),
-        left="[ -n \"$(find /boot -name 'initrd.img*' -newer /etc/modprobe.d/vfio.conf)\" ] && echo a new initramfs || echo the old initramfs; cat /etc/modprobe.d/vfio.conf",
+        left="[ -n \"$(find /boot -name 'initrd.img*' -newer /etc/modprobe.d/vfio.conf)\" ] && echo a new initramfs || echo the old initramfs; "
+        "cat /etc/modprobe.d/vfio.conf",
     ),
     Fault(
         "module-for-another-kernel",

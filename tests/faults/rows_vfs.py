@@ -23,7 +23,10 @@ AGENT = (
     "echo $b > /sys/bus/pci/drivers_probe;; esac; done; sleep 0.1; done') >/dev/null 2>&1 </dev/null & echo $! > /run/fault.pid"
 ) % GPU
 
-TORN = f"echo the GPU is on $(basename $(readlink /sys/bus/pci/devices/{GPU}/driver)); echo $(ls -d /sys/bus/pci/devices/{GPU}/virtfn* | wc -l) VFs, between nvidia and the agent"
+TORN = (
+    f"echo the GPU is on $(basename $(readlink /sys/bus/pci/devices/{GPU}/driver)); "
+    f"echo $(ls -d /sys/bus/pci/devices/{GPU}/virtfn* | wc -l) VFs, between nvidia and the agent"
+)
 
 
 def _enable(timeout: int = 8, **more: object) -> Module:

@@ -49,7 +49,8 @@ ROWS = [
         wanted="an answer from its configuration space",
         remedy="Power-cycle the host",
         done=(),
-        left=f"for g in {OTHER_GPU} {GPU}; do echo $g: $(cat /sys/bus/pci/devices/$g/sriov_numvfs) VFs; done; ls /sys/bus/mdev/devices | wc -l | sed 's/$/ vGPUs/'",
+        left=f"for g in {OTHER_GPU} {GPU}; do echo $g: $(cat /sys/bus/pci/devices/$g/sriov_numvfs) VFs; done; "
+        "ls /sys/bus/mdev/devices | wc -l | sed 's/$/ vGPUs/'",
     ),
     Fault(
         "reboot-does-not-come-back",
