@@ -158,14 +158,14 @@ def work(module, ctx):
             "actions": _module.sentences(result.steps),
             "diff": {"before": _lines(result, params, False), "after": _lines(result, params, bool(result.steps))},
             "gpus": [
-            {
-                "address": gpu.address,
-                "sriov_numvfs": gpu.num_vfs,
-                "sriov_totalvfs": gpu.total_vfs,
-                "vfs": [vf.address for vf in gpu.vfs],
-            }
-            for gpu in gpus
-        ],
+                {
+                    "address": gpu.address,
+                    "sriov_numvfs": gpu.num_vfs,
+                    "sriov_totalvfs": gpu.total_vfs,
+                    "vfs": [vf.address for vf in gpu.vfs],
+                }
+                for gpu in gpus
+            ],
             "without_sriov": result.skipped,
             "without_types": without_types,
             "warnings": result.warnings + guards.domain_warnings(ctx, _going(result), "the VF goes"),

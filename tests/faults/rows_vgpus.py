@@ -71,7 +71,7 @@ ROWS = [
         "a cloud agent binds the VFs to vfio-pci while vGPUs are made",
         "vfs",
         _layout(2, 5),
-        (AGENT, f"for i in $(seq 100); do [ $(ls -d /sys/bus/pci/drivers/vfio-pci/0000:* 2>/dev/null | wc -l) -ge 32 ] && break; sleep 0.1; done"),
+        (AGENT, "for i in $(seq 100); do [ $(ls -d /sys/bus/pci/drivers/vfio-pci/0000:* 2>/dev/null | wc -l) -ge 32 ] && break; sleep 0.1; done"),
         ("kill $(cat /run/fault.pid)", _BACK),
         device=_VF,
         found=("bound to vfio-pci",),

@@ -50,10 +50,6 @@ def test_fewer_vfs_are_refused_with_the_reason(bare):
     assert result["failed"] and "the GPU has 32" in result["msg"], pretty(result)
 
 
-
-
-
-
 def test_vfs_are_not_turned_off_under_vgpus(host):
     host.module("nvidia_mdev", parent="0000:e8:00.4", type="A40-24A", uuid="3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
     result = host.module("nvidia_sriov", state="disabled")

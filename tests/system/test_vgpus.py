@@ -56,7 +56,6 @@ def test_mdev_tells_all_that_is_wrong_and_changes_nothing(host):
     assert host.mdevs() == before
 
 
-
 def test_vgpu_layout_ladder(host):
     wish = layout(("A40-24A", 2)) + layout(("A40-1B", 32), gpu=OTHER_GPU)
     check = host.module("nvidia_vgpu", check=True, layout=wish)

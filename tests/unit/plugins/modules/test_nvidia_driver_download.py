@@ -44,6 +44,11 @@ class Response(io.BytesIO):
         return self.url
 
 
+def fail(exc):
+    """Raises it."""
+    raise exc
+
+
 class Server:
     """Stands for open_url. script: what happens to the first requests, an exception or changes of the answer; then all is well."""
 
@@ -57,7 +62,7 @@ class Server:
         self.ranges.append(headers.get("Range"))
         step = self.script.pop(0) if self.script else {}
         if isinstance(step, Exception):
-            raise step
+            fail(step)
         start = int(headers["Range"][6:-1]) if "Range" in headers and not step.get("whole") else 0
         if start >= len(self.content):
             raise status(416)
