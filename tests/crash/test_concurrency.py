@@ -126,6 +126,7 @@ def test_what_a_killed_module_left_at_work_is_waited_for(two):
     go(remote, ("nvidia_sriov", {"state": "disabled"}))
     number = next(n for n, point in enumerate(points, 1) if point.endswith("sriov_numvfs") and point.startswith("write"))
     remote.send({"module": "nvidia_sriov", "kill_at": number, "whole_tree": False})
+    other.shell("for i in $(seq 600); do grep -q FLOCK /proc/locks && break; sleep 0.05; done")  # else the other one may be first
     other.send({"module": "nvidia_sriov"})
     assert remote.answer()["killed"]
     assert other.answer()["status"] == 0
