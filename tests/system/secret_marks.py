@@ -5,38 +5,44 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from pathlib import Path
 
 from support import Twin
 
 SEEN = "/root/seen-by-all"
-# On the machine, while the run lasts: every command line, and files of the cache that others than their owner may read.
+CACHE = "/var/cache/nvidia-vgpu"
+# On the machine, while the run lasts: every command line, every file of the cache, and which of them others than root could have opened.
+# A file's folder is looked at after the file: it is narrowed before a file comes into it, and never widened.
 WATCHER = f"""
 import os, time
-seen, open_files = set(), set()
+seen = set()
+
+def note(line):
+    if line not in seen:
+        seen.add(line)
+        with open({SEEN!r}, "ab") as handle:
+            handle.write(line + b"\\n")
+
+def for_others(path):
+    return os.stat(path).st_mode & 0o077
+
 while not os.path.exists({SEEN!r} + ".end"):
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 with open("/proc/%s/cmdline" % name, "rb") as handle:
-                    line = handle.read().replace(b"\\0", b" ")
+                    note(handle.read().replace(b"\\0", b" "))
             except OSError:
                 continue
-            if line not in seen:
-                seen.add(line)
-                with open({SEEN!r}, "ab") as handle:
-                    handle.write(line + b"\\n")
-    for folder, dummy, names in os.walk("/var/cache/nvidia-vgpu"):
-        for path in [folder] + [os.path.join(folder, one) for one in names]:
+    for folder, dummy, names in os.walk({CACHE!r}):
+        for path in [os.path.join(folder, one) for one in names]:
             try:
-                mode = os.stat(path).st_mode
+                is_open = for_others(path) and for_others(folder) and for_others({CACHE!r})
             except OSError:
                 continue
-            if path not in open_files:
-                open_files.add(path)
-                with open({SEEN!r}, "ab") as handle:
-                    handle.write(("FILE %s %o\\n" % (path, mode & 0o777)).encode())
+            note(("%s %s" % ("OPEN" if is_open else "FILE", path)).encode())
     time.sleep(0.05)
 """
 # Where a secret could lie on the machine afterwards.
@@ -75,6 +81,10 @@ class Watch:
     def there(self) -> str:
         """What was seen on the machine, one line each."""
         return self.twin.sh(f"cat {SEEN}")
+
+    def files(self, kind: str) -> list[str]:
+        """Files of the cache: "FILE" for those that only root could open, "OPEN" for the others."""
+        return re.findall(rf"^{kind} (\S+)$", self.there(), re.MULTILINE)
 
 
 def on_machine(twin: Twin, marks: list[str]) -> str:
