@@ -44,7 +44,7 @@ ROWS = [
         "the kernel's flags ask for the IOMMU, the firmware has it off",
         "no-iommu",
         Module("nvidia_sriov", {"gpus": [GPU]}),
-        (),
+        ("sed 's/$/ intel_iommu=on iommu=pt/' /proc/cmdline > /run/cmdline; mount --bind /run/cmdline /proc/cmdline",),
         lifted_on="bare",
         found=("the kernel's flags ask for the IOMMU", "it is not there"),
         wanted="an IOMMU group",

@@ -8,6 +8,8 @@ from matrix import GPU, NAME, OTHER_GPU, Fault, Role
 
 _LAYOUT = {"vgpu_layout": [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 1}]}]}
 _SERVICES = "for u in nvidia-vgpud nvidia-vgpu-mgr; do echo $u is $(systemctl is-enabled $u), $(systemctl show -p Result --value $u); done"
+# sshd does not answer for a while after a boot.
+_SLOW = "/etc/systemd/system/ssh.service.d"
 
 ROWS = [
     Fault(
@@ -15,7 +17,7 @@ ROWS = [
         "nvidia-vgpud has not run since the boot, and is not enabled",
         "ready",
         Role("services"),
-        ("systemctl disable nvidia-vgpud", "twin-power-cut"),
+        ("systemctl disable nvidia-vgpud; sync", "twin-power-cut"),
         heals=True,
         left=_SERVICES,
     ),
@@ -57,7 +59,8 @@ ROWS = [
         "the host does not come back from its reboot in time",
         "ready",
         Role("host", dict(_LAYOUT, vgpu_reboot_timeout=5, vgpu_iommu_flags=["intel_iommu=on", "iommu=pt", "pcie_aspm=off"])),
-        (),
+        (f"mkdir -p {_SLOW}; printf '[Service]\\nTimeoutStartSec=infinity\\nExecStartPre=/bin/sleep 90\\n' > {_SLOW}/slow.conf",),
+        (f"rm -r {_SLOW}; systemctl daemon-reload",),
         settled="grep -q pcie_aspm=off /proc/cmdline",
         device=NAME,
         found=("is not back 5 s after its reboot",),

@@ -80,6 +80,23 @@ def _keep_label(path, number):
     os.setxattr(number, _LABEL, label)
 
 
+def sync(root, path):
+    """Brings what another program wrote there, or removed, to the disk: the file if there is one, and the names in its folder and in the one above."""
+    try:
+        number = os.open(root + path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        pass
+    else:
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+    folder = os.path.dirname(root + path)
+    for one in (folder, os.path.dirname(folder)):
+        if os.path.isdir(one):
+            _sync_folder(one)
+
+
 def _sync_folder(folder):
     """Makes a folder's entries last."""
     directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -41,7 +41,7 @@ class Definition:
 def definitions(root):
     """All definitions, by UUID. One in a file that mdevctl would reject has no type.
 
-    mdevctl writes without a sync: a power cut may leave an empty file.
+    mdevctl writes without a sync of its own: a power cut at that moment may leave an empty file.
     """
     found = {}
     for folder in files.names(root, FOLDER):
@@ -64,8 +64,9 @@ def definitions(root):
 
 
 def define(ctx, uuid, parent, mdev_type, timeout=30):
-    """Writes a manual definition."""
+    """Writes a manual definition, to the disk."""
     _call(ctx, ["define", "-u", uuid, "-p", parent, "-t", mdev_type], uuid, timeout)
+    _sync(ctx, parent, uuid)
 
 
 def undefine(ctx, uuid, parent, timeout=30):
@@ -75,6 +76,18 @@ def undefine(ctx, uuid, parent, timeout=30):
         files.remove(ctx.root, "%s/%s/%s" % (FOLDER, found.parent, uuid))
         return
     _call(ctx, ["undefine", "-u", uuid, "-p", parent], uuid, timeout)
+    _sync(ctx, parent, uuid)
+
+
+def _sync(ctx, parent, uuid):
+    """mdevctl leaves it to the system when its writes reach the disk: a power cut some seconds later would lose the definition."""
+    path = "%s/%s/%s" % (FOLDER, parent, uuid)
+    try:
+        files.sync(ctx.root, path)
+    except OSError as exc:
+        raise trouble(
+            "the definition can't be brought to the disk: %s" % exc.strerror, device=path, remedy="Look at the disk, then run again.", code="not_synced"
+        ) from exc
 
 
 def _call(ctx, arguments, uuid, timeout):
