@@ -2,8 +2,7 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Cutting a twin's power at a moment, without the time that starting a command takes.
 
-QEMU is ended and started again: what the system in it had not yet written is lost. Not by a reset, as `twin power-cut` does:
-a machine of the quick tier does not boot after one.
+QEMU is ended and started again: what the system in it had not yet written is lost.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import power
 import pytest
 from harness import Remote, State, read_state
 from scenarios import BARE, NO_VFS, NO_VGPUS, ONE, TWO, VFS_ON
-from ways import MARKS, THEIRS, go, places, same
+from ways import MARKS, THEIRS, go, lost, places, same
 
 
 def require_whole(states: list[State], after: State) -> None:
@@ -19,8 +19,7 @@ def require_whole(states: list[State], after: State) -> None:
     for path, text in after.files.items():
         if not path.startswith((THEIRS, MARKS)):
             assert text in [state.files.get(path) for state in states], f"{path} is half there: {text!r}"
-    for path in set(states[0].files) & set(states[1].files):
-        assert path in after.files, f"{path} is lost"
+    assert not lost((states[0], states[1]), after)
     assert after.stored() in [state.stored() for state in states]
 
 

@@ -10,7 +10,7 @@ import random
 import pytest
 from harness import Remote, State, read_state
 from scenarios import NO_VFS, NO_VGPUS, SCENARIOS, Scenario
-from ways import MARKS, THEIRS, Way, go, places, same
+from ways import MARKS, THEIRS, Way, go, lost, places, same
 
 
 def require_whole(before: State, goal: State, after: State) -> None:
@@ -18,11 +18,7 @@ def require_whole(before: State, goal: State, after: State) -> None:
     for path, text in after.files.items():
         if not path.startswith((THEIRS, MARKS)):
             assert text in (before.files.get(path), goal.files.get(path)), f"{path} is half there: {text!r}"
-    # A definition that changes is taken away and made again by mdevctl; the vGPU does not hang on it, and the rerun makes it.
-    for path in set(before.files) & set(goal.files):
-        if path.startswith(THEIRS) and before.files[path] != goal.files[path]:
-            continue
-        assert path in after.files, f"{path} is lost"
+    assert not lost((before, goal), after)
     for key in set(before.vgpus) & set(goal.vgpus):
         if before.vgpus[key] == goal.vgpus[key]:
             assert after.vgpus.get(key) == before.vgpus[key], f"the vGPU {key} is lost"

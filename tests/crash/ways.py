@@ -37,3 +37,10 @@ def same(one: State, other: State) -> bool:
 def places(vgpus: dict[str, tuple[str, str]]) -> dict[str, str]:
     """The parent by key: in vendor VFIO the kernel tells a type's number, the layout its name."""
     return {key: parent for key, (parent, dummy) in vgpus.items()}
+
+
+def lost(states: tuple[State, State], after: State) -> list[str]:
+    """Files that both states have and the third has not. A definition that mdevctl was to change is missing between its `undefine` and `define`."""
+    both = set(states[0].files) & set(states[1].files)
+    changing = {path for path in both if path.startswith(THEIRS) and states[0].files[path] != states[1].files[path]}
+    return sorted(both - changing - set(after.files))

@@ -197,3 +197,10 @@ def test_restore_brings_the_clean_machine_back(twin):
     sh(twin, "vfs 4; echo dirty > /home/ansible/mark")
     subprocess.run([TWIN, "restore", NAME, "clean"], check=True)
     assert sh(twin, "cat $P/sriov_numvfs; ls /home/ansible") == ["0"]
+
+
+def test_a_restored_machine_boots_after_a_power_cut(twin):
+    boot = sh(twin, "cat /proc/sys/kernel/random/boot_id")
+    subprocess.run([TWIN, "power-cut", NAME], check=True)
+    assert sh(twin, "cat /proc/sys/kernel/random/boot_id") != boot
+    assert sh(twin, "cat $P/sriov_numvfs") == ["0"]

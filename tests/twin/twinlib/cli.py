@@ -122,7 +122,7 @@ def _fault(args: argparse.Namespace) -> int:
 def _power_cut(args: argparse.Namespace) -> int:
     machine = state.load(args.name)
     if machine.pid():
-        qemu.reset(machine)
+        qemu.cut_power(machine)
         ssh.forget_connections(machine)
         say(f"{machine.name}: power cut")
     else:
