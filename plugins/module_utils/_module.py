@@ -99,7 +99,7 @@ def _wrong_times(params):
     """Times that no wait could have: below 0, longer than a day, or none at all (nan)."""
     return [
         Trouble("%s is %s" % (name, params[name]), device=name, wanted="seconds, from 0 to %d" % DAY, code="bad_time")
-        for name in ("timeout", "settle", "lock_timeout")
+        for name in ("timeout", "settle", "lock_timeout", "wait")
         if params.get(name) is not None and not 0 <= params[name] <= DAY
     ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_driver
-short_description: Install or uninstall NVIDIA's vGPU host driver from its .run package
+short_description: Install or uninstall NVIDIA's vGPU driver of a host or a guest from its .run package
 description:
   - Runs NVIDIA's installer only when the version on disk is another one, with a deadline, and verifies the version afterwards.
     When it fails, the last lines of its log stand in the message.
@@ -24,6 +24,17 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  kind:
+    description:
+      - Which driver. V(host) is the one with the vGPU manager (C(…-vgpu-kvm.run)), V(guest) the one of VMs that have a vGPU (C(…-grid.run)).
+      - A guest's driver is refused on a host, and a host's package in a guest.
+    type: str
+    choices: [host, guest]
+    default: host
+  allow_downgrade:
+    description: Whether an older version may take the place of a newer one of the same kind.
+    type: bool
+    default: true
   src:
     description: NVIDIA's C(….run) on the managed host. Not needed when the wanted version is there already, or in check mode.
     type: path
@@ -92,6 +103,13 @@ EXAMPLES = r"""
     src: /var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
     signing_key: /root/mok/MOK.priv
     signing_certificate: /root/mok/MOK.der
+  become: true
+
+- name: Install the guest driver in a VM
+  vgpu.kvm.nvidia_driver:
+    kind: guest
+    src: /var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.01-grid.run
+    allow_downgrade: false
   become: true
 
 - name: Uninstall it
@@ -166,6 +184,8 @@ def work(module, ctx):
         params["tmpdir"],
         params["signing_key"],
         params["signing_certificate"],
+        params["kind"],
+        params["allow_downgrade"],
     )
     found = inventory.read(ctx, with_types=False)
     state = host.read(ctx)
@@ -185,7 +205,7 @@ def work(module, ctx):
     shown = _line(after.on_disk, after.flavour)
     if steps and module.check_mode:
         version = wish.version or driver_install.version_in(wish.src)
-        shown = _line(version, "vgpu") if wish.present else _line(None, "none")
+        shown = _line(version, wish.flavour) if wish.present else _line(None, "none")
     return {
         "changed": bool(steps),
         "actions": _module.sentences(steps),
@@ -200,6 +220,8 @@ def main():
         dict(
             {
                 "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                "kind": {"type": "str", "choices": ["host", "guest"], "default": "host"},
+                "allow_downgrade": {"type": "bool", "default": True},
                 "src": {"type": "path"},
                 "version": {"type": "str"},
                 "dkms": {"type": "bool", "default": True},

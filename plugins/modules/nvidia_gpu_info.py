@@ -92,7 +92,7 @@ host:
     initramfs_tool: {description: "update-initramfs, dracut or none.", type: str, returned: success, sample: update-initramfs}
     driver:
       description: >-
-        NVIDIA's driver, loaded and on disk. The flavour is vgpu (the host driver), ordinary (without vGPU manager) or none.
+        NVIDIA's driver, loaded and on disk. The flavour is vgpu (the host driver), guest (the driver of VMs), ordinary (neither) or none.
         The scheduler of time-sliced vGPUs is best_effort, equal_share, fixed_share or other; null when the driver does not tell.
         None is on disk while an installation by M(vgpu.kvm.nvidia_driver) is not finished, or was broken off: any of its files may be damaged.
       type: dict

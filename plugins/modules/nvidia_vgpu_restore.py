@@ -88,8 +88,8 @@ def _sources():
     """The engine's own modules, as they run here: by relative path."""
     found = {}
     for name, module in list(sys.modules.items()):
-        if name != PREFIX and not name.startswith(PREFIX + "."):
-            continue
+        if name != PREFIX and not name.startswith(PREFIX + ".") or name.startswith(PREFIX + ".guest"):
+            continue  # what is of VMs has nothing to do on a host
         relative = name[len(PREFIX) + 1:].replace(".", "/")
         if hasattr(module, "__path__"):
             relative = (relative + "/__init__").lstrip("/")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
+from ansible_collections.vgpu.kvm.tests.unit.fake.guest import Guest
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
 
 # The same examples in each run and no time limit for one of them: a slow machine must not fail a run.
@@ -32,3 +33,9 @@ def make_host(tmp_path):
 def host(make_host):
     """A host with one A40 whose VFs are on."""
     return make_host().vfs_on()
+
+
+@pytest.fixture
+def guest(tmp_path):
+    """A VM with an A40-24Q and the guest driver, not yet licensed."""
+    return Guest(tmp_path)

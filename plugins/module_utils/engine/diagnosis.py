@@ -17,6 +17,13 @@ def driver_trouble(driver):
             remedy="Set vgpu_driver_replace_ordinary: true to have it replaced, or uninstall it by hand.",
             code="driver_ordinary",
         )
+    if driver.flavour == "guest":
+        return Trouble(
+            "the vGPU guest driver %s is installed; it belongs into VMs and has no vGPU manager" % (driver.on_disk or driver.loaded),
+            wanted="the vGPU host driver (NVIDIA-Linux-x86_64-<version>-vgpu-kvm.run) alone",
+            remedy="Set vgpu_driver_replace_ordinary: true to have it replaced, or uninstall it by hand.",
+            code="driver_of_guest",
+        )
     if driver.unfinished:
         return Trouble(
             "an installation of NVIDIA's driver was broken off, so that any of its files may be damaged",

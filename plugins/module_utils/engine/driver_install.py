@@ -14,6 +14,13 @@ from .steps import Step, execute
 
 LOG = "/var/log/nvidia-installer.log"
 UNINSTALL = "/usr/bin/nvidia-uninstall"
+# What tells the packages apart, how people call the driver, and the flavour that it gives the machine.
+_KINDS = {
+    "host": ("-vgpu-kvm", "the vGPU host driver", "vgpu"),
+    "guest": ("-grid", "the vGPU guest driver", "guest"),
+}
+# The guest driver's own daemons, which begin anew with it.
+_OWN = ("nvidia-gridd", "nvidia-persistenced")
 _VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
 
 
@@ -21,7 +28,21 @@ class Wish:
     """What the user wants of the driver. version None: that of the package."""
 
     def __init__(
-        self, present, version, src, dkms, load, disable_nouveau, module_type, replace_ordinary, extra, tmpdir, signing_key=None, signing_certificate=None
+        self,
+        present,
+        version,
+        src,
+        dkms,
+        load,
+        disable_nouveau,
+        module_type,
+        replace_ordinary,
+        extra,
+        tmpdir,
+        signing_key=None,
+        signing_certificate=None,
+        kind="host",
+        allow_downgrade=True,
     ):
         self.present = present
         self.version = version
@@ -35,6 +56,13 @@ class Wish:
         self.tmpdir = tmpdir
         self.signing_key = signing_key
         self.signing_certificate = signing_certificate
+        self.kind = kind
+        self.allow_downgrade = allow_downgrade
+
+    @property
+    def flavour(self):
+        """What the machine's driver is when the wish is fulfilled."""
+        return _KINDS[self.kind][2]
 
     @property
     def signs(self):
@@ -108,17 +136,15 @@ def plan(inventory, driver, wish, check_mode=False, src_exists=True, against=())
         )
     if not re.match(r"^[0-9]{1,4}(\.[0-9]{1,4}){1,3}$", version):
         raise trouble("%s is no version of a driver" % shown(version), device="version", wanted="numbers with points, such as 550.163.02", code="bad_version")
-    if driver.on_disk == version and driver.flavour == "vgpu":
+    if driver.on_disk == version and driver.flavour == wish.flavour:
         return []
-    troubles = list(against)
-    if driver.flavour == "ordinary" and not wish.replace_ordinary:
-        troubles.append(diagnosis.driver_trouble(driver))
+    troubles = list(against) + _wrong_place(inventory, driver, wish) + _wrong_step(driver, version, wish)
     if not check_mode and not src_exists:
         troubles.append(
             Trouble(
                 "the driver's package is not there",
                 device=wish.src or "src",
-                wanted="NVIDIA-Linux-x86_64-%s-vgpu-kvm.run on the managed host" % version,
+                wanted="NVIDIA-Linux-x86_64-%s%s.run on the managed host" % (version, _KINDS[wish.kind][0]),
                 code="package_missing",
             )
         )
@@ -126,25 +152,101 @@ def plan(inventory, driver, wish, check_mode=False, src_exists=True, against=())
     if wish.src and named and named != version:
         troubles.append(Trouble("the package is of version %s" % named, device=wish.src, wanted=version, code="wrong_version"))
     if driver.loaded:
-        troubles += _users(inventory, "replacing the driver %s" % driver.loaded)
+        doing = "replacing the driver %s" % driver.loaded
+        troubles += _guest_users(inventory, doing) if wish.kind == "guest" else _users(inventory, doing)
     raise_if_any(troubles)
     steps = []
-    if driver.flavour == "ordinary":
-        steps.append(Step("uninstall", None, None, "uninstall the ordinary driver %s" % driver.on_disk))
+    if driver.flavour not in ("none", wish.flavour):
+        steps.append(Step("uninstall", None, None, "uninstall the %s driver %s" % (driver.flavour, driver.on_disk)))
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
     if driver.unfinished:
         was += " (an earlier installation was broken off)"
     steps.append(
-        Step("install", None, None, "install the vGPU host driver %s%s" % (version, was), version=version)
+        Step("install", None, None, "install %s %s%s" % (_KINDS[wish.kind][1], version, was), version=version)
     )
     return steps
+
+
+def _wrong_place(inventory, driver, wish):
+    """A host's driver in a VM, a guest's on a host; the package's name tells, and the machine."""
+    troubles = []
+    name = os.path.basename(wish.src or "")
+    for kind, (mark, what, dummy) in sorted(_KINDS.items()):
+        if kind != wish.kind and mark in name:
+            troubles.append(
+                Trouble(
+                    "this is the package of %s" % what,
+                    device=wish.src,
+                    wanted="that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (_KINDS[wish.kind][1], _KINDS[wish.kind][0]),
+                    remedy="NVIDIA's bundle has both, in Host_Drivers and Guest_Drivers.",
+                    code="wrong_kind",
+                )
+            )
+    if wish.kind == "guest":
+        troubles += guest_place(inventory, driver)
+    return troubles
+
+
+def guest_place(inventory, driver):
+    """Why this machine is none for a guest's driver."""
+    hosts = [gpu.address for gpu in inventory.gpus if gpu.total_vfs or gpu.vgpus]
+    if hosts or driver.has_manager:
+        found = "this is a host: %s" % ("%s can have VFs or has vGPUs" % hosts[0] if hosts else "NVIDIA's vGPU manager is installed")
+        return [
+            Trouble(
+                found,
+                device=hosts[0] if hosts else "driver",
+                wanted="a VM with a vGPU",
+                remedy="The guest driver belongs into VMs. A host takes role host; a host's driver in a VM must be uninstalled first (nvidia-uninstall).",
+                code="not_a_guest",
+            )
+        ]
+    return []
+
+
+def _wrong_step(driver, version, wish):
+    """Another driver in the way, or a newer one."""
+    if driver.flavour in ("ordinary", "guest") and driver.flavour != wish.flavour and not wish.replace_ordinary:
+        if wish.kind == "host":
+            return [diagnosis.driver_trouble(driver)]
+        return [
+            Trouble(
+                "NVIDIA's ordinary driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded),
+                device="driver",
+                wanted="the vGPU guest driver (NVIDIA-Linux-x86_64-<version>-grid.run) alone",
+                remedy="Set guest_driver_replace_ordinary: true to have it replaced, or uninstall it by hand.",
+                code="driver_ordinary",
+            )
+        ]
+    if driver.flavour == wish.flavour and driver.on_disk and not wish.allow_downgrade and _number(version) < _number(driver.on_disk):
+        return [
+            Trouble(
+                "the driver %s is installed, which is newer than %s" % (driver.on_disk, version),
+                device="driver",
+                wanted=version,
+                remedy="An older one is installed only where that is allowed (allow_downgrade; in roles guest_driver_allow_downgrade: true).",
+                code="downgrade",
+            )
+        ]
+    return []
 
 
 def _plan_absent(inventory, driver):
     if driver.flavour == "none" and not driver.unfinished:
         return []
-    raise_if_any(_users(inventory, "uninstalling the driver"))
+    doing = "uninstalling the driver"
+    raise_if_any(_guest_users(inventory, doing) if driver.flavour == "guest" else _users(inventory, doing))
     return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded or "whose installation was broken off"))]
+
+
+def _guest_users(inventory, doing):
+    """Programs in a VM that have its vGPU open, apart from the driver's own."""
+    troubles = []
+    for gpu in inventory.gpus:
+        holders = [one for one in inventory.open_files.of_gpu(gpu.minor) if os.path.basename(one.command.split(" ")[0]) not in _OWN]
+        if holders:
+            troubles.append(diagnosis.in_use(gpu.address, holders, doing))
+    return troubles
 
 
 def _users(inventory, doing):
@@ -206,7 +308,7 @@ def _install(ctx, wish, version, module_type, timeout):
     unfinished.begin(ctx.root, unfinished.DRIVER)
     answer = ctx.command(["sh", wish.src] + arguments(wish, version, module_type), timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
-    if answer.rc == 0 and driver.on_disk == version and driver.flavour == "vgpu":
+    if answer.rc == 0 and driver.on_disk == version and driver.flavour == wish.flavour:
         wrong = secure_boot.signature_trouble(ctx, wish.signing_certificate) if wish.signing_key else None
         raise_if_any([wrong] if wrong else [])
         unfinished.end(ctx, unfinished.DRIVER)

@@ -17,7 +17,7 @@ _LOADER = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb
 
 
 class Driver:
-    """NVIDIA's driver. flavour: vgpu (the host driver), ordinary (no vGPU manager) or none.
+    """NVIDIA's driver. flavour: vgpu (the host driver), guest (of a VM with a vGPU), ordinary (neither vGPU manager nor licensing) or none.
 
     scheduler: of time-sliced vGPUs, as the loaded module was told; None when it isn't told.
     has_manager: whether the vGPU manager's programs are there, also where no module is.
@@ -97,7 +97,8 @@ def read_driver(ctx, timeout=30, trusting=False):
     )
     flavour = "none"
     if loaded or on_disk:
-        flavour = "vgpu" if has_manager else "ordinary"
+        is_guest = os.path.exists(ctx.root + "/usr/bin/nvidia-gridd")
+        flavour = "vgpu" if has_manager else "guest" if is_guest else "ordinary"
     return Driver(
         loaded,
         on_disk or None,

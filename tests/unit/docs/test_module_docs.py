@@ -21,6 +21,7 @@ from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.tests.unit.fake import guest as fake_guest
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100
 
@@ -30,6 +31,9 @@ MODULES = (
     "nvidia_driver_bundle",
     "nvidia_driver_download",
     "nvidia_gpu_info",
+    "nvidia_grid_license",
+    "nvidia_grid_license_info",
+    "nvidia_guest_info",
     "nvidia_mdev",
     "nvidia_mig",
     "nvidia_pci_driver",
@@ -37,9 +41,12 @@ MODULES = (
     "nvidia_vgpu",
     "nvidia_vgpu_restore",
 )
+GUESTS = ("nvidia_grid_license", "nvidia_grid_license_info", "nvidia_guest_info")
+READING = ("nvidia_gpu_info", "nvidia_grid_license_info", "nvidia_guest_info")
 # Those whose work has steps, so that a failure may come after some of them.
 STEPPING = (
     "nvidia_driver",
+    "nvidia_grid_license",
     "nvidia_mdev",
     "nvidia_mig",
     "nvidia_pci_driver",
@@ -161,6 +168,9 @@ def outcome(make_host, tmp_path, monkeypatch):
     """Runs one module where it has something to do, in check mode or really."""
 
     def run(name, check):
+        if name in GUESTS:
+            given = {"nvidia_grid_license": {"token": fake_guest.token()}}
+            return call(module(name), fake_guest.Guest(tmp_path), check=check, **given.get(name, {})).ok
         host = make_host(gpus=[("0000:e8:00.0", A100 if name == "nvidia_mig" else A40)], driver="vfio-pci" if name == "nvidia_pci_driver" else "nvidia")
         if name in ("nvidia_vgpu", "nvidia_mdev", "nvidia_gpu_info"):
             host.vfs_on()
@@ -190,11 +200,12 @@ def outcome(make_host, tmp_path, monkeypatch):
 def test_what_is_returned_is_documented(outcome, name, check):
     result = outcome(name, check).result
     assert set(result) - COMMON == keys(name)
-    assert result["changed"] == (name != "nvidia_gpu_info")
-    assert ("diff" in result) == (name != "nvidia_gpu_info")
+    assert result["changed"] == (name not in READING)
+    assert ("diff" in result) == (name not in READING)
 
 
-TYPES = {"list": list, "dict": dict, "str": str, "bool": bool}
+# Null where there is none, as the description says.
+TYPES = {"list": list, "dict": dict, "str": (str, type(None)), "bool": bool}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -242,6 +253,14 @@ def early(make_host, tmp_path, monkeypatch):
     """Runs one module where it fails before its first step."""
 
     def run(name):
+        if name in GUESTS:
+            vm = fake_guest.Guest(tmp_path)
+            vm.journal.append("Failed to acquire license from license.example.com (Error: connection timed out)")
+            vm.put(fake_guest.FOLDER + "/client_configuration_token_x.tok", fake_guest.token(), 0o744)
+            if name == "nvidia_guest_info":
+                os.mkdir(vm.root + "/etc/os-release")
+            given = {"nvidia_grid_license": {"token": "nonsense"}, "nvidia_grid_license_info": {"required": True}}
+            return call(module(name), vm, **given.get(name, {}))
         host = make_host(gpus=[("0000:e8:00.0", A40)])
         if name in ("nvidia_driver", "nvidia_pci_driver", "nvidia_sriov"):
             host.kernel.loaded.clear()
@@ -271,6 +290,10 @@ def midway(make_host, tmp_path):
     """Runs one module where a step of it fails."""
 
     def run(name):
+        if name in GUESTS:
+            vm = fake_guest.Guest(tmp_path)
+            vm.fail_at = 2
+            return call(module(name), vm, token=fake_guest.token())
         host = make_host(gpus=[("0000:e8:00.0", A100 if name == "nvidia_mig" else A40)], driver="vfio-pci" if name == "nvidia_pci_driver" else "nvidia")
         if name in ("nvidia_vgpu", "nvidia_mdev"):
             host.vfs_on()

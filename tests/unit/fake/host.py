@@ -183,11 +183,14 @@ class Host:
 
     def _installer(self, argv, timeout):
         self.on_disk = argv[0].rsplit("x86_64-", 1)[1].split("-")[0]
-        self.put("/usr/bin/nvidia-vgpu-mgr", "")
+        self.put("/usr/bin/nvidia-gridd" if "-grid" in argv[0] else "/usr/bin/nvidia-vgpu-mgr", "")
         return Result(0, "")
 
     def _uninstall(self, argv, timeout):
         self.on_disk = None
+        for name in ("nvidia-vgpu-mgr", "nvidia-gridd"):
+            if os.path.exists(self.root + "/usr/bin/" + name):
+                os.unlink(self.root + "/usr/bin/" + name)
         return Result(0, "")
 
     def _mdevctl(self, argv, timeout):

@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a guest's driver fits the host's.
+
+NVIDIA's rules: the same branch; a host of the next branch with a guest of the one before; from release 19 on also a host of a long-term
+branch with a guest of the long-term branch before. A guest that is newer than its host is never supported.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import Trouble, shown
+
+# Driver branch: vGPU software release. Long-term branches are those that NVIDIA supports for three years.
+RELEASES = {450: 11, 460: 12, 470: 13, 510: 14, 525: 15, 535: 16, 550: 17, 570: 18, 580: 19, 595: 20}
+LONG_TERM = (450, 470, 535, 580)
+_FIRST_WITH_LONG_TERM_RULE = 19
+
+
+def branch(version):
+    """The branch of a driver's version (550 of 550.163.02), or None if it is no version."""
+    match = re.match(r"([0-9]{3})(?:\.[0-9]{1,4}){1,3}$", str(version or ""))
+    return int(match.group(1)) if match else None
+
+
+def fitting(host_branch):
+    """Branches of guests that a host of this branch serves, the best first. A branch that is not known serves its own, as far as is known."""
+    known = sorted(RELEASES)
+    fit = [host_branch]
+    if host_branch in RELEASES:
+        older = [one for one in known if one < host_branch]
+        fit += older[-1:]
+        if host_branch in LONG_TERM and RELEASES[host_branch] >= _FIRST_WITH_LONG_TERM_RULE:
+            fit += [one for one in LONG_TERM if one < host_branch][-1:]
+    return sorted(set(fit), reverse=True)
+
+
+def named(number):
+    """A branch as people know it: 550 (vGPU 17)."""
+    return "%d (vGPU %d)" % (number, RELEASES[number]) if number in RELEASES else str(number)
+
+
+def trouble_of(host_version, guest_version):
+    """What is wrong with this pair, or None.
+
+    A host of a branch that is not in the table is asked for no more than that the guest is not newer: releases come faster than tables.
+    """
+    host, guest = branch(host_version), branch(guest_version)
+    for what, version, number in (("host", host_version, host), ("guest", guest_version, guest)):
+        if number is None:
+            return Trouble(
+                "%s is no version of a driver" % shown(version), device="the %s's driver" % what, wanted="such as 550.163.01", code="bad_version"
+            )
+    fit = fitting(host)
+    if guest in fit or (host not in RELEASES and guest < host):
+        return None
+    why = "is newer than the host's" if guest > host else "is too old for the host's"
+    return Trouble(
+        "the guest driver %s %s %s" % (guest_version, why, host_version),
+        device="driver",
+        wanted="a guest driver of branch %s" % " or ".join(named(one) for one in fit),
+        remedy="Take the guest driver out of the host's own bundle, which always fits; or bring the host to the newer branch first.",
+        code="branches_differ",
+    )

@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""/etc/nvidia/gridd.conf: some keys are ours, all else stays as it is, byte for byte."""
+
+from __future__ import annotations
+
+import re
+
+PATH = "/etc/nvidia/gridd.conf"
+TEMPLATE = "/etc/nvidia/gridd.conf.template"
+TOKENS = "/etc/nvidia/ClientConfigToken"
+# What NVIDIA's documentation calls them, and the number that stands in the file.
+FEATURES = {"unlicensed": "0", "vgpu": "1", "vws": "2", "compute": "4"}
+# The product that a licence of the feature is for, in words that nvidia-smi and the journal use.
+PRODUCTS = {"vws": ("RTX Virtual Workstation", "Quadro Virtual Data Center Workstation"), "compute": ("Virtual Compute Server", "AI Enterprise", "vGPU for Compute")}
+_SET = re.compile(r"^[ \t]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*?)[ \t]*$")
+_COMMENTED = re.compile(r"^[ \t]*#[ \t]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=")
+
+
+def values(text):
+    """What is set, by key. Of a key that is set twice the last one counts."""
+    return {match.group(1): match.group(2) for match in map(_SET.match, text.splitlines()) if match}
+
+
+def render(text, wanted):
+    """The text with these keys set, or (None) not set. A key that is right already keeps its line as it is."""
+    lines = text.splitlines(keepends=True)
+    for key, value in wanted.items():
+        lines = _with(lines, key, value)
+    return "".join(lines)
+
+
+def _with(lines, key, value):
+    places = [number for number, line in enumerate(lines) if _key(line) == key]
+    if value is None:
+        return [line for number, line in enumerate(lines) if number not in places]
+    if len(places) == 1 and _SET.match(lines[places[0]].rstrip("\r\n")).group(2) == value:
+        return lines
+    new = "%s=%s\n" % (key, value)
+    if places:
+        return [new if number == places[0] else line for number, line in enumerate(lines) if number == places[0] or number not in places]
+    for number, line in enumerate(lines):
+        match = _COMMENTED.match(line)
+        if match and match.group(1) == key:
+            ended = line if line.endswith("\n") else line + "\n"
+            return lines[:number] + [ended, new] + lines[number + 1:]
+    if lines and not lines[-1].endswith("\n"):
+        lines = lines[:-1] + [lines[-1] + "\n"]
+    return lines + [new]
+
+
+def _key(line):
+    match = _SET.match(line.rstrip("\r\n"))
+    return match.group(1) if match else None

@@ -1,0 +1,159 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guest's licence: what nvidia-smi says of it, and why there is none after the journal of nvidia-gridd."""
+
+from __future__ import annotations
+
+import datetime
+import re
+
+from ..errors import Trouble
+
+UNIT = "nvidia-gridd.service"
+_GPU = re.compile(r"^GPU\s+([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f])\s*$")
+_ROW = re.compile(r"^([ \t]*)([^:]*[^:\s])\s*:(?:\s(.*))?$")
+_SECTION = re.compile(r"^([ \t]*)(\S.*?)\s*$")
+# GRID Licensed Product until release 11, vGPU Software Licensed Product since.
+_LICENSED_PRODUCT = re.compile(r"(vGPU Software|GRID) Licensed Product$", re.IGNORECASE)
+_EXPIRY = re.compile(r"Expiry\s*:\s*([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})\s+([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})\s*(?:GMT|UTC)?")
+# What may be a token, or a part of one: never quoted.
+_SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
+
+
+class Gpu:
+    """A GPU as nvidia-smi -q shows it in a guest. framebuffer_mib: None where it is not told."""
+
+    def __init__(self, address):
+        self.address = address
+        self.name = None
+        self.virtualization = None
+        self.framebuffer_mib = None
+        self.product = None
+        self.status = None
+
+
+class State:
+    """A licence status. licensed: whether there is a licence. restricted: whether the GPU is throttled, None where that is not told.
+
+    expiry: ISO 8601, None for a licence without one.
+    """
+
+    def __init__(self, licensed, restricted, expiry):
+        self.licensed = licensed
+        self.restricted = restricted
+        self.expiry = expiry
+
+
+def state(status):
+    """The meaning of a status. "Unlicensed (…)" has "licensed" in it: only the word's beginning counts."""
+    text = (status or "").strip()
+    if re.match(r"Licensed\b", text):
+        return State(True, False, _expiry(text))
+    match = re.match(r"Unlicensed\b\s*(?:\((\w+)\))?", text)
+    word = match.group(1).lower() if match and match.group(1) else None
+    return State(False, {"restricted": True, "unrestricted": False}.get(word), None)
+
+
+def _expiry(text):
+    match = _EXPIRY.search(text)
+    if not match:
+        return None
+    try:
+        return datetime.datetime(*[int(part) for part in match.groups()]).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except ValueError:
+        return None
+
+
+def parse(text):
+    """The GPUs of nvidia-smi -q. Sections are told by their indentation, so that rows of the same name are not mixed up."""
+    found, path = [], []
+    for line in text.splitlines():
+        match = _GPU.match(line)
+        if match:
+            found.append(Gpu(match.group(1)))
+            path = []
+            continue
+        if not found or not line.strip():
+            continue
+        row = _ROW.match(line)
+        part = row or _SECTION.match(line)
+        depth = len(part.group(1).expandtabs())
+        path = [one for one in path if one[0] < depth]
+        if not row:
+            path.append((depth, part.group(2)))
+            continue
+        _take(found[-1], [name for dummy, name in path], row.group(2), (row.group(3) or "").strip())
+    return found
+
+
+def _take(gpu, path, name, value):
+    section = path[-1] if path else ""
+    if _LICENSED_PRODUCT.search(section):
+        if name == "Product Name":
+            gpu.product = value
+        elif name == "License Status":
+            gpu.status = value
+    elif not path and name == "Product Name":
+        gpu.name = value
+    elif section == "GPU Virtualization Mode" and name == "Virtualization Mode":
+        gpu.virtualization = value
+    elif section == "FB Memory Usage" and name == "Total":
+        match = re.match(r"([0-9]{1,9}) MiB$", value)
+        gpu.framebuffer_mib = int(match.group(1)) if match else None
+
+
+# --- why there is no licence
+
+_TIME = "Set up time synchronisation (chrony or systemd-timesyncd) and restart nvidia-gridd: licensing needs a clock that is right."
+# In the order of how much a line tells; the first that matches any line of the last try counts before the later ones.
+_SIGNS = (
+    ("wrong_feature", r"invalid feature type", "the feature that FeatureType asks for is none that this vGPU can have",
+     "Set vgpu_license_feature to what the vGPU's type needs (vgpu for all types of vGPU), or leave it out."),
+    ("clock_skew", r"clock|system time|time (?:skew|difference|drift)|not yet valid|windback", "the clocks of guest and licence server differ", _TIME),
+    ("token_expired", r"token.*(?:expired|no longer valid)|expired.*token", "the client configuration token has expired",
+     "Generate a new one on the licence server and give that as vgpu_license_token."),
+    ("token_missing", r"(?:unable|failed|cannot|could not|can't).*(?:find|open|read|load).*token|token.*(?:not found|missing)",
+     "nvidia-gridd finds no token that it can read", "Give the client configuration token as vgpu_license_token."),
+    ("trust_store", r"trusted? store|certificate|\bssl\b|\btls\b", "the licence server's answer is not trusted",
+     "Is the token of this very server (a new instance needs new tokens), and does a proxy stand between? Generate a new token and give that."),
+    ("server_unreachable",
+     r"time[d ]?\s?out|could(?:n't| not) (?:resolve|connect)|connection (?:refused|reset)|no route|unreachable|did not respond|failed to connect|name or service",
+     "the licence server can't be reached", "Look at name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort)."),
+    ("refused", r"insufficient|not available|no licen[sc]es?\b|all licen[sc]es|denied|rejected|not (?:enough|entitled)|no (?:free )?pool",
+     "the licence server has no licence for this VM", "Look on the server at free licences of the product, and at who holds them."),
+)
+_ACQUIRED = re.compile(r"licen[sc]e (?:acquired|renewed) successfully", re.IGNORECASE)
+_FAILED = re.compile(r"failed to acquire licen[sc]e", re.IGNORECASE)
+_BEGIN = re.compile(r"^(?:Started|Starting) |\bstarted \(\d+\)", re.IGNORECASE)
+
+
+def plain(line):
+    """A line of the journal that may be shown: without what could be of a token, and no longer than a line."""
+    text = " ".join(_SECRET.sub("…", line).split())
+    return text if len(text) <= 200 else text[:200] + "…"
+
+
+def reason(lines):
+    """Why the last try gave no licence, as a Trouble; None where the journal has no sign of a failure.
+
+    lines: messages of nvidia-gridd, oldest first. What was before the daemon's last start or the last licence is another story.
+    """
+    begin = 0
+    for number, line in enumerate(lines):
+        if _ACQUIRED.search(line) or _BEGIN.search(line):
+            begin = number + 1
+    last = lines[begin:]
+    for code, pattern, found, remedy in _SIGNS:
+        said = [line for line in last if re.search(pattern, line, re.IGNORECASE)]
+        if said:
+            return Trouble("%s; its journal says: %s" % (found, plain(said[-1])), device=UNIT, wanted="a licence", remedy=remedy, code=code)
+    said = [line for line in last if _FAILED.search(line)]
+    if said:
+        return Trouble(
+            "no licence was given; its journal says: %s" % plain(said[-1]),
+            device=UNIT,
+            wanted="a licence",
+            remedy="Look at 'journalctl -u nvidia-gridd', and at the licence server's own log.",
+            code="not_acquired",
+        )
+    return None

@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The client configuration token: what can be told of it without its key, and never the token itself.
+
+It is a JSON web token (RFC 7519): three parts of base64url with points between them; the second has the claims.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+import json
+import re
+
+from ..errors import Trouble
+
+MOST = 1 << 20  # bytes; NVIDIA's have a few thousand
+_PART = re.compile(r"^[A-Za-z0-9_-]+={0,2}$")
+_REMEDY = "Generate a new one on the licence server (NVIDIA License System, 'Generate client config token') and give that."
+# A clock may be off by this much (seconds) before a token counts as of the future.
+SLACK = 300
+
+
+class Claims:
+    """Times in seconds since 1970, None where the token does not tell. problem: why it is no token, as a clause, or None."""
+
+    def __init__(self, issued=None, not_before=None, expires=None, problem=None):
+        self.issued = issued
+        self.not_before = not_before
+        self.expires = expires
+        self.problem = problem
+
+
+def iso(seconds):
+    """A time as ISO 8601 in UTC; None for none, and for one that no calendar has."""
+    if seconds is None:
+        return None
+    try:
+        return datetime.datetime.fromtimestamp(int(seconds), datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
+def _decoded(part):
+    try:
+        found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode("utf-8"))
+    except (binascii.Error, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _time(claims, name):
+    value = claims.get(name)
+    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and iso(_whole(value)) else None
+
+
+def _whole(value):
+    try:
+        return int(value)
+    except (OverflowError, ValueError):
+        return None
+
+
+def read(text):
+    """The claims of a token. Its signature is the licence server's business."""
+    parts = text.strip().split(".")
+    if not text.strip():
+        return Claims(problem="it is empty")
+    if len(text) > MOST:
+        return Claims(problem="it has more than %d bytes" % MOST)
+    if len(parts) != 3:
+        return Claims(problem="it has %s with points between them, not three" % ("one part" if len(parts) == 1 else "%d parts" % len(parts)))
+    if not all(_PART.match(part) for part in parts):
+        return Claims(problem="it has characters that no token has (it may be cut, wrapped or still encrypted)")
+    header, claims = _decoded(parts[0]), _decoded(parts[1])
+    if header is None or claims is None:
+        return Claims(problem="its %s can't be decoded (it may be cut)" % ("header" if header is None else "claims"))
+    return Claims(_time(claims, "iat"), _time(claims, "nbf"), _time(claims, "exp"))
+
+
+def troubles(text, now, device):
+    """What is wrong with a token at this time. now: seconds since 1970."""
+    found = read(text)
+    if found.problem:
+        return [Trouble(found.problem, device=device, wanted="a client configuration token, unchanged", remedy=_REMEDY, code="token_malformed")]
+    if found.expires is not None and found.expires <= now:
+        return [
+            Trouble(
+                "it expired at %s, and this machine's clock says %s" % (iso(found.expires), iso(now)),
+                device=device,
+                wanted="a token that is valid now",
+                remedy=_REMEDY + " If the clock is wrong, put it right.",
+                code="token_expired",
+            )
+        ]
+    begins = max([one for one in (found.not_before, found.issued) if one is not None], default=None)
+    if begins is not None and begins > now + SLACK:
+        return [
+            Trouble(
+                "it is valid from %s on, and this machine's clock says %s" % (iso(begins), iso(now)),
+                device=device,
+                wanted="a clock that is right",
+                remedy="Set up time synchronisation (chrony or systemd-timesyncd): licensing needs it.",
+                code="clock_skew",
+            )
+        ]
+    return []

@@ -1,0 +1,175 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_guest_info
+short_description: Read all about the vGPU of a VM and its driver
+description:
+  - Reads, in the VM, its NVIDIA devices, the driver, and what the driver says of the vGPU, and tells what is wrong - no vGPU, another type than was
+    meant, a driver that does not fit the host's, missing headers, nouveau, Secure Boot. Changes nothing.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+extends_documentation_fragment:
+  - vgpu.kvm.common
+options:
+  vgpu_type:
+    description: The type that the VM should have, as on the host, such as V(A40-24Q). It is known when the driver runs.
+    type: str
+  host_version:
+    description:
+      - Version of the driver on the VM's host, such as V(550.163.02). With it the guest's is checked for NVIDIA's rules - the same branch, or the one
+        before the host's; from release 19 on also the long-term branch before the host's.
+    type: str
+  driver_version:
+    description: The guest's version to check; what is installed when left out.
+    type: str
+  builds:
+    description: Whether a module is to be built, so that the running kernel's headers must be there.
+    type: bool
+    default: false
+  signs:
+    description: Whether the module is signed with a key that the machine trusts, so that Secure Boot may be on.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds that a program which is asked (C(modinfo), C(nvidia-smi)) may take.
+    type: int
+    default: 60
+attributes:
+  check_mode:
+    description: Changes nothing, in check mode as in real mode.
+  diff_mode:
+    description: Has nothing to show.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Read the vGPU
+  vgpu.kvm.nvidia_guest_info:
+    vgpu_type: A40-24Q
+    host_version: 550.163.02
+  become: true
+  register: vm
+
+- name: Stop where something stands against it
+  ansible.builtin.assert:
+    that: vm['problems'] | length == 0
+    fail_msg: "{{ vm['problems'] }}"
+"""
+
+RETURN = r"""
+guest:
+  description:
+    - The VM apart from its GPUs. Kernel, distribution, driver, Secure Boot and initramfs_tool are those of M(vgpu.kvm.nvidia_gpu_info).
+    - The driver's flavour is V(guest) where NVIDIA's guest driver is there.
+  returned: success
+  type: dict
+  sample:
+    distribution: {id: debian, version: "12", name: Debian GNU/Linux 12 (bookworm), family: debian}
+    kernel: 6.1.0-50-amd64
+    headers: true
+    secure_boot:
+    initramfs_tool: update-initramfs
+    driver: {loaded: 550.163.01, on_disk: 550.163.01, flavour: guest, nouveau_loaded: false, scheduler: null}
+gpus:
+  description: The VM's NVIDIA GPUs in order of address. Name, type, virtualization and framebuffer_mib are null where the driver does not tell.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - address: "0000:02:00.0"
+      device_id: "0x2235"
+      subsystem_id: "0x14d9"
+      driver: nvidia
+      name: NVIDIA A40-24Q
+      type: A40-24Q
+      virtualization: VGPU
+      framebuffer_mib: 24576
+      in_use_by: []
+reboot_required:
+  description: Whether the driver on disk is another one than the loaded one, or nouveau has the vGPU.
+  returned: success
+  type: bool
+  sample: false
+problems:
+  description: What is wrong, each with its remedy.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - code: no_vgpu
+      device: PCI bus
+      found: this VM has no NVIDIA GPU, so no vGPU either
+      wanted: a vGPU (a display function of vendor 10de)
+      remedy: Attach a vGPU to the VM on its host, then start the VM again; 'lspci -d 10de:' shows it.
+      severity: error
+troubles:
+  description:
+    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
+      there is not always a remedy or something else that was wanted.
+    - Left out where Ansible itself refuses the options.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: error
+      device: /etc/nvidia/gridd.conf
+      found: "it can't be read: Is a directory"
+      wanted:
+      remedy:
+"""
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host, inventory
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import vm
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import nvidia_smi
+
+
+def work(module, ctx):
+    params = module.params
+    found = inventory.read(ctx, with_types=False)
+    state = host.read(ctx, params["timeout"])
+    told = vm.ask(ctx, found, state.driver, params["timeout"])
+    gpus = vm.gpus(ctx, found, told)
+    has_headers = vm.headers(ctx, state.kernel)
+    expected = vm.Expected(params["vgpu_type"], params["host_version"], params["driver_version"], params["builds"], params["signs"])
+    silence = nvidia_smi.silence(ctx) if state.driver.loaded and not told else None
+    driver = state.driver
+    return {
+        "changed": False,
+        "guest": {
+            "distribution": state.distribution.as_dict(),
+            "kernel": state.kernel,
+            "headers": has_headers,
+            "secure_boot": state.secure_boot,
+            "initramfs_tool": state.initramfs_tool,
+            "driver": driver.as_dict(),
+        },
+        "gpus": gpus,
+        "reboot_required": bool(driver.on_disk and (driver.loaded != driver.on_disk and driver.loaded or any(gpu["driver"] == "nouveau" for gpu in gpus))),
+        "problems": [problem.as_dict() for problem in vm.problems(found, state, gpus, silence, has_headers, expected)],
+    }
+
+
+def main():
+    _module.run(
+        {
+            "vgpu_type": {"type": "str"},
+            "host_version": {"type": "str"},
+            "driver_version": {"type": "str"},
+            "builds": {"type": "bool", "default": False},
+            "signs": {"type": "bool", "default": False},
+            "timeout": {"type": "int", "default": 60},
+        },
+        work,
+        reads_only=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Which guest drivers a host's driver serves."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches
+
+
+@pytest.mark.parametrize(
+    "host, guest",
+    [
+        ("550.163.02", "550.163.01"),  # one bundle
+        ("550.163.02", "550.54.14"),  # the same branch
+        ("550.163.02", "535.161.07"),  # the branch before
+        ("570.86.01", "550.163.01"),
+        ("580.65.05", "535.161.07"),  # long-term on long-term, from 19 on
+        ("610.10", "595.58.03"),  # a branch that is newer than the table
+        ("610.10", "610.20"),
+    ],
+)
+def test_fits(host, guest):
+    assert branches.trouble_of(host, guest) is None
+
+
+@pytest.mark.parametrize(
+    "host, guest, words",
+    [
+        ("550.163.02", "570.86.01", ["is newer than the host's 550.163.02", "550 (vGPU 17) or 535 (vGPU 16)"]),
+        ("570.86.01", "535.161.07", ["is too old", "570 (vGPU 18) or 550 (vGPU 17)"]),
+        ("580.65.05", "525.60", ["580 (vGPU 19) or 570 (vGPU 18) or 535 (vGPU 16)"]),
+        ("595.58.03", "535.161.07", ["595 (vGPU 20) or 580 (vGPU 19)"]),
+        ("610.10", "620.10", ["is newer", "branch 610"]),
+    ],
+)
+def test_does_not_fit(host, guest, words):
+    one = branches.trouble_of(host, guest)
+    assert one.code == "branches_differ" and all(word in str(one) for word in words), one
+
+
+@pytest.mark.parametrize("version", ["latest", "", None, "550", "550.x", "550.163.02; id", "\n550.163.02"])
+def test_no_version(version):
+    assert branches.trouble_of(version, "550.163.01").code == "bad_version"
+    assert branches.trouble_of("550.163.01", version).code == "bad_version"

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""nvidia-smi's words for a licence, and the journal's for its lack."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import license as licensing
+from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER, token
+
+RECORD = {"name": "NVIDIA A40-24Q", "product": "NVIDIA RTX Virtual Workstation", "status": "Licensed (Expiry: 2025-3-19 7:29:4 GMT)", "mib": 24576}
+
+
+@pytest.mark.parametrize(
+    "status, licensed, restricted, expiry",
+    [
+        ("Licensed", True, False, None),
+        ("Licensed (Expiry: 2025-3-19 7:29:4 GMT)", True, False, "2025-03-19T07:29:04Z"),
+        ("Licensed (Expiry: N/A)", True, False, None),
+        ("Licensed (Expiry: 2025-13-45 7:29:4 GMT)", True, False, None),
+        ("Unlicensed (Unrestricted)", False, False, None),
+        ("Unlicensed (Restricted)", False, True, None),
+        ("Unlicensed", False, None, None),
+        ("N/A", False, None, None),
+        ("", False, None, None),
+        (None, False, None, None),
+        ("Not Licensed", False, None, None),
+    ],
+)
+def test_states(status, licensed, restricted, expiry):
+    state = licensing.state(status)
+    assert (state.licensed, state.restricted, state.expiry) == (licensed, restricted, expiry)
+
+
+def test_names_are_told_by_their_section():
+    (gpu,) = licensing.parse(ANSWER % RECORD)
+    assert (gpu.address, gpu.name, gpu.virtualization, gpu.framebuffer_mib) == ("00000000:02:00.0", "NVIDIA A40-24Q", "VGPU", 24576)
+    assert (gpu.product, gpu.status) == (RECORD["product"], RECORD["status"])
+
+
+def test_the_older_section_and_several_gpus():
+    text = (ANSWER % RECORD).replace("vGPU Software Licensed", "GRID Licensed")
+    two = text + text[text.index("GPU 0000"):].replace("02:00.0", "03:00.0").replace("Licensed (Exp", "Unlicensed (Exp")
+    assert [licensing.state(gpu.status).licensed for gpu in licensing.parse(two)] == [True, False]
+
+
+def test_a_gpu_without_the_section_has_no_status():
+    head, dummy, tail = (ANSWER % RECORD).partition("    vGPU Software Licensed Product\n")
+    (gpu,) = licensing.parse(head + tail.split("\n", 2)[2])
+    assert gpu.status is None and gpu.framebuffer_mib == 24576
+
+
+@pytest.mark.parametrize(
+    "line, code",
+    [
+        ("Failed to update local trusted store - Maximum buffer size exceeded", "trust_store"),
+        ("Failed to acquire license from dls.example.com (Error: SSL peer certificate was not OK)", "trust_store"),
+        ("Failed to acquire license from 10.0.2.2 (Info: NVIDIA RTX Virtual Workstation - Error: Connection timed out)", "server_unreachable"),
+        ("Failed to acquire license from dls.example.com (Error: Could not resolve host: dls.example.com)", "server_unreachable"),
+        ("Failed to acquire license from 10.0.2.2 (Error: Connection refused)", "server_unreachable"),
+        ("Failed to acquire license from 10.0.2.2 (Error: Insufficient license pool count)", "refused"),
+        ("Invalid feature type requested", "wrong_feature"),
+        ("Failed to validate client configuration token: token has expired", "token_expired"),
+        ("Unable to read client configuration token", "token_missing"),
+        ("Detected system clock windback", "clock_skew"),
+        ("Failed to acquire license from 10.0.2.2", "not_acquired"),
+    ],
+)
+def test_reasons(line, code):
+    one = licensing.reason(["Started (912)", line])
+    assert one.code == code and line[:30] in str(one) and one.remedy and one.wanted
+
+
+def test_what_was_before_the_last_licence_or_start_is_another_story():
+    failed = "Failed to acquire license from 10.0.2.2 (Error: Connection refused)"
+    assert licensing.reason([failed, "License acquired successfully. (Info: 10.0.2.2, NVIDIA RTX Virtual Workstation; Expiry: 2026-11-26 7:29:4 GMT)"]) is None
+    assert licensing.reason([failed, "Started nvidia-gridd.service - NVIDIA Grid Daemon."]) is None
+    assert licensing.reason([]) is None
+
+
+def test_a_token_in_the_journal_is_not_repeated():
+    secret = token()
+    one = licensing.reason(["Failed to acquire license from 10.0.2.2, token %s refused" % secret])
+    assert all(part not in str(one) for part in secret.split(".")[:2]) and "…" in str(one)

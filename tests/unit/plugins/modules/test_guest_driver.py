@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The driver of a VM: what is there, what fits, what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_gpu_info, nvidia_guest_info
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ADDRESS, Guest, host_gpu
+
+GUEST_RUN = "NVIDIA-Linux-x86_64-550.163.01-grid.run"
+
+
+@pytest.fixture
+def package(tmp_path):
+    """The guest driver's package in the VM."""
+    path = tmp_path / GUEST_RUN
+    path.write_text("")
+    return str(path)
+
+
+def codes(found):
+    """Codes of the problems."""
+    return [one["code"] for one in found["problems"]]
+
+
+# --- nvidia_guest_info
+
+
+def test_a_guest_that_is_well(guest):
+    found = call(nvidia_guest_info, guest, vgpu_type="NVIDIA A40-24Q", host_version="550.163.02").ok
+    assert codes(found) == [] and not found["reboot_required"]
+    (gpu,) = found["gpus"]
+    assert (gpu["type"], gpu["framebuffer_mib"], gpu["virtualization"], gpu["subsystem_id"]) == ("A40-24Q", 24576, "VGPU", "0x14d9")
+    assert found["guest"]["driver"]["flavour"] == "guest"
+
+
+def test_no_vgpu(tmp_path):
+    found = call(nvidia_guest_info, Guest(tmp_path, gpus=()).without_driver()).ok
+    assert codes(found) == ["no_vgpu"] and found["gpus"] == []
+
+
+def test_what_the_driver_says_against_what_was_meant(guest):
+    guest.mib = 12288
+    assert codes(call(nvidia_guest_info, guest, vgpu_type="A40-12Q").ok) == ["wrong_type", "wrong_framebuffer"]
+    assert codes(call(nvidia_guest_info, guest, host_version="535.161.05").ok) == ["branches_differ", "wrong_framebuffer"]
+    guest.smi_rc = 9
+    assert codes(call(nvidia_guest_info, guest).ok) == ["not_shown"]
+
+
+def test_before_the_driver(guest):
+    guest.without_driver()
+    assert codes(call(nvidia_guest_info, guest, builds=True).ok) == ["headers_missing"]
+    guest.kernel.pfs()[0].driver = "nouveau"
+    found = call(nvidia_guest_info, guest, driver_version="570.86.01", host_version="550.163.02").ok
+    assert codes(found) == ["nouveau_in_use", "branches_differ"]
+
+
+def test_a_host_is_no_guest(tmp_path):
+    found = call(nvidia_guest_info, host_gpu(tmp_path)).ok
+    assert "not_a_guest" in codes(found)
+
+
+# --- nvidia_driver
+
+
+def test_the_guest_driver_is_installed_once(guest, package):
+    guest.without_driver()
+    check = call(nvidia_driver, guest, check=True, kind="guest", src=package).ok
+    real = call(nvidia_driver, guest, kind="guest", src=package).ok
+    assert real["actions"] == check["actions"] == ["install the vGPU guest driver 550.163.01"] and real["diff"] == check["diff"]
+    assert real["driver"]["flavour"] == "guest"
+    assert not call(nvidia_driver, guest, kind="guest", src=package).ok["changed"]
+
+
+def test_a_downgrade_only_where_it_is_allowed(guest, package):
+    guest.on_disk = "570.86.01"
+    outcome = call(nvidia_driver, guest, kind="guest", src=package, allow_downgrade=False)
+    assert outcome.codes == ["downgrade"] and "570.86.01" in outcome.msg and "550.163.01" in outcome.msg
+    assert call(nvidia_driver, guest, kind="guest", src=package).ok["changed"]
+
+
+def test_the_wrong_package_and_the_wrong_place(guest, make_host, package, tmp_path):
+    host_package = package.replace("550.163.01-grid", "550.163.02-vgpu-kvm")
+    outcome = call(nvidia_driver, guest, check=True, kind="guest", src=host_package)
+    assert outcome.codes == ["wrong_kind"] and "vgpu-kvm" in outcome.msg and "-grid.run" in outcome.msg
+    host = make_host()
+    outcome = call(nvidia_driver, host, kind="guest", src=package)
+    assert outcome.codes == ["not_a_guest"] and "0000:e8:00.0" in outcome.msg
+    host.on_disk = "535.1.1"
+    assert call(nvidia_driver, host, kind="host", src=package).codes == ["wrong_kind"]
+
+
+def test_a_guest_driver_on_a_host_is_told_and_replaced_on_demand(make_host, tmp_path):
+    host = make_host()
+    host._uninstall([], 1)
+    host.put("/usr/bin/nvidia-gridd", "")
+    host.put("/usr/bin/nvidia-uninstall", "")
+    host.on_disk = "550.163.01"
+    assert "driver_of_guest" in [one["code"] for one in call(nvidia_gpu_info, host).ok["problems"]]
+    package = tmp_path / "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run"
+    package.write_text("")
+    assert call(nvidia_driver, host, src=str(package)).codes == ["driver_of_guest"]
+    real = call(nvidia_driver, host, src=str(package), replace_ordinary=True).ok
+    assert real["actions"][0] == "uninstall the guest driver 550.163.01"
+
+
+def test_who_uses_the_vgpu_is_asked_and_named(guest, tmp_path):
+    newer = tmp_path / "NVIDIA-Linux-x86_64-550.200.01-grid.run"
+    newer.write_text("")
+    guest.kernel.add_process(900, "nvidia-gridd", ["/usr/bin/nvidia-gridd"], ["/dev/nvidiactl", "/dev/nvidia0"])
+    assert call(nvidia_driver, guest, check=True, kind="guest", src=str(newer)).ok["changed"]
+    guest.kernel.add_process(4711, "python3", ["python3", "train.py"], ["/dev/nvidia0"])
+    outcome = call(nvidia_driver, guest, kind="guest", src=str(newer))
+    assert ADDRESS in outcome.msg and "pid 4711 (python3 train.py)" in outcome.msg

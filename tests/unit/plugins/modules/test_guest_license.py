@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A guest's licence: setting it up, waiting for it, telling why there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_grid_license, nvidia_grid_license_info
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.guest import FOLDER, token
+
+CONF = "/etc/nvidia/gridd.conf"
+TOKEN = FOLDER + "/client_configuration_token_vgpu_kvm.tok"
+TEMPLATE = "# License server\n#ServerAddress=\n# Feature\nFeatureType=0\n"
+LICENSED = "Licensed (Expiry: 2026-11-26 7:29:4 GMT)"
+
+
+def mode(guest, path):
+    """Permission bits of a path in the guest."""
+    return stat.S_IMODE(os.stat(guest.root + path).st_mode)
+
+
+# --- nvidia_grid_license
+
+
+def test_set_up_once(guest):
+    guest.put("/etc/nvidia/gridd.conf.template", TEMPLATE)
+    secret = token()
+    check = call(nvidia_grid_license, guest, check=True, token=secret, feature="vgpu").ok
+    real = call(nvidia_grid_license, guest, token=secret, feature="vgpu").ok
+    assert check.writes == 0 and real["actions"] == check["actions"] and real["diff"] == check["diff"]
+    assert guest.get(CONF) == "# License server\n#ServerAddress=\n# Feature\nFeatureType=1\nEnableUI=FALSE\n" == real["diff"]["after"]
+    assert guest.get(TOKEN) == secret + "\n" and (mode(guest, TOKEN), mode(guest, FOLDER)) == (0o744, 0o700)
+    assert real["token_expires"] == "2036-01-01T00:00:00Z"
+    assert not any(part in json.dumps(real.result) for part in secret.split(".")[:2])
+    assert not call(nvidia_grid_license, guest, token=secret, feature="vgpu").ok["changed"]
+
+
+def test_another_token_and_a_wrong_mode_are_put_right(guest):
+    call(nvidia_grid_license, guest, token=token()).ok
+    os.chmod(guest.root + TOKEN, 0o644)
+    assert call(nvidia_grid_license, guest, token=token()).ok["actions"] == [TOKEN + ": give it the mode that NVIDIA documents (0744, was 0644)"]
+    os.chmod(guest.root + FOLDER, 0o755)
+    assert call(nvidia_grid_license, guest, token=token(expires=2082758401)).ok["actions"] == [
+        FOLDER + ": let root alone in (mode 0700, was 0755)",
+        TOKEN + ": replace the token by another one",
+    ]
+    assert not call(nvidia_grid_license, guest, token=token(expires=2082758401)).ok["changed"]
+
+
+def test_a_link_in_the_tokens_place_is_not_followed(guest):
+    os.makedirs(guest.root + FOLDER)
+    guest.put("/home/user/mine", "precious\n")
+    os.symlink(guest.root + "/home/user/mine", guest.root + TOKEN)
+    call(nvidia_grid_license, guest, token=token()).ok
+    assert guest.get("/home/user/mine") == "precious\n" and not os.path.islink(guest.root + TOKEN)
+
+
+def test_a_users_own_settings_stay_and_absent_takes_ours_away(guest):
+    guest.put(CONF, "Mine=1\nServerAddress=old.example.com\nServerPort=7070\nLicenseInterval=1440\n")
+    call(nvidia_grid_license, guest, token=token(), feature="vws").ok
+    assert guest.get(CONF) == "Mine=1\nLicenseInterval=1440\nFeatureType=2\nEnableUI=FALSE\n"
+    real = call(nvidia_grid_license, guest, state="absent").ok
+    assert real["changed"] and guest.get(CONF) == "Mine=1\nLicenseInterval=1440\nEnableUI=FALSE\n" and guest.get(TOKEN) is None
+    assert not call(nvidia_grid_license, guest, state="absent").ok["changed"]
+
+
+def test_the_older_server(guest):
+    call(nvidia_grid_license, guest, server="10.0.2.2", server_port=7071, backup_server="b.example.com", interval=10, enable_ui=True).ok
+    assert guest.get(CONF) == "ServerAddress=10.0.2.2\nServerPort=7071\nBackupServerAddress=b.example.com\nEnableUI=TRUE\nLicenseInterval=10\n"
+
+
+def test_another_folder_is_named_and_another_name_replaces_ours(guest):
+    call(nvidia_grid_license, guest, token=token()).ok
+    call(nvidia_grid_license, guest, token=token(), token_name="client_configuration_token_11-25-2026.tok").ok
+    assert os.listdir(guest.root + FOLDER) == ["client_configuration_token_11-25-2026.tok"]
+    call(nvidia_grid_license, guest, token=token(), token_path="/srv/token").ok
+    assert "ClientConfigTokenPath=/srv/token\n" in guest.get(CONF)
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(
+    "arguments, codes",
+    [
+        ({}, ["token_or_server"]),
+        ({"token": token(), "server": "a.example.com"}, ["token_or_server"]),
+        ({"token": token(expires=1000000000)}, ["token_expired"]),
+        ({"token": "nonsense"}, ["token_malformed"]),
+        ({"token": token(begins=4102444800, expires=4102444900)}, ["clock_skew"]),
+        ({"token": token(), "token_name": "token.tok"}, ["bad_name"]),
+        ({"token": token(), "token_name": "client_configuration_token_../../x.tok"}, ["bad_name"]),
+        ({"token": token(), "token_path": "/srv/../etc"}, ["bad_path"]),
+        ({"server": "a b", "server_port": 70000, "interval": 0}, ["bad_server", "bad_number", "bad_number"]),
+        ({"token": token(), "backup_server": "b.example.com"}, ["bad_server"]),
+    ],
+)
+def test_refused_before_anything_is_written(guest, arguments, codes, check):
+    outcome = call(nvidia_grid_license, guest, check=check, **arguments)
+    assert outcome.codes == codes and outcome.writes == 0 and not os.path.exists(guest.root + FOLDER)
+
+
+def test_somebody_elses_token_is_told_and_kept(guest):
+    guest.put(FOLDER + "/client_configuration_token_theirs.tok", "x")
+    outcome = call(nvidia_grid_license, guest, token=token())
+    assert outcome.codes == ["other_token"] and "client_configuration_token_theirs.tok" in outcome.msg and outcome.writes == 0
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_failure_midway_says_what_was_done(guest, number):
+    guest.fail_at = number
+    outcome = call(nvidia_grid_license, guest, token=token())
+    assert len(outcome["not_done"]) == 3 - number and len(outcome["actions"]) == number
+    guest.fail_at = None
+    assert call(nvidia_grid_license, guest, token=token()).ok["changed"]
+    assert not call(nvidia_grid_license, guest, token=token()).ok["changed"]
+
+
+# --- nvidia_grid_license_info
+
+
+def licensed_soon(guest, looks=3):
+    """Licensed after some looks."""
+    guest.status = ["Unlicensed (Unrestricted)"] * looks + [LICENSED]
+    return guest
+
+
+def test_licensed(guest):
+    guest.status = [LICENSED]
+    guest.put(CONF, "FeatureType=2\n")
+    found = call(nvidia_grid_license_info, guest).ok
+    assert found["licensed"] and found["reasons"] == [] and found["feature"] == "vws"
+    (gpu,) = found["gpus"]
+    assert (gpu["expiry"], gpu["restricted"], gpu["product"]) == ("2026-11-26T07:29:04Z", False, "NVIDIA RTX Virtual Workstation")
+
+
+def test_waits_with_a_deadline(guest):
+    assert call(nvidia_grid_license_info, licensed_soon(guest), wait=60).ok["licensed"]
+    guest.status = ["Unlicensed (Unrestricted)"]
+    begin = guest.clock.now()
+    assert not call(nvidia_grid_license_info, guest, wait=60).ok["licensed"]
+    assert 59 <= guest.clock.now() - begin <= 62
+    assert not call(nvidia_grid_license_info, licensed_soon(guest)).ok["licensed"], "it looks once without wait"
+
+
+@pytest.mark.parametrize("status", ["Unlicensed (Unrestricted)", "Unlicensed (Restricted)", "Unlicensed", "N/A"])
+def test_unlicensed_is_never_taken_for_licensed(guest, status):
+    guest.status = [status]
+    call(nvidia_grid_license, guest, token=token()).ok
+    found = call(nvidia_grid_license_info, guest).ok
+    assert not found["licensed"] and [one["code"] for one in found["reasons"]] == ["unknown"]
+    assert call(nvidia_grid_license_info, guest, required=True).codes == ["unknown"]
+
+
+def test_why_not(guest):
+    def codes():
+        return [one["code"] for one in call(nvidia_grid_license_info, guest).ok["reasons"]]
+
+    assert codes() == ["token_missing"]
+    call(nvidia_grid_license, guest, token=token()).ok
+    guest.journal.append("Failed to acquire license from 10.0.2.2 (Error: Connection refused)")
+    assert codes() == ["server_unreachable"]
+    os.chmod(guest.root + TOKEN, 0o644)
+    assert codes() == ["token_mode", "server_unreachable"]
+    guest.daemon.update(ActiveState="failed", Result="exit-code")
+    assert codes() == ["token_mode", "daemon_not_running"]
+    guest.put(TOKEN, token(expires=int(time.time()) - 5), 0o744)
+    assert codes() == ["token_expired", "daemon_not_running"]
+    guest.put(CONF, "FeatureType=vgpu\n")
+    assert codes() == ["token_expired", "wrong_feature", "daemon_not_running"]
+    guest.smi_rc = 9
+    assert codes() == ["smi_silent"]
+
+
+def test_another_product_is_no_success(guest):
+    guest.status, guest.product = [LICENSED], "NVIDIA Virtual PC"
+    found = call(nvidia_grid_license_info, guest, product="Virtual Workstation").ok
+    assert not found["licensed"] and found["reasons"][0]["code"] == "wrong_product"
+    assert call(nvidia_grid_license_info, guest, product="virtual pc").ok["licensed"]
