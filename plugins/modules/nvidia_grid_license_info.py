@@ -20,7 +20,7 @@ extends_documentation_fragment:
   - vgpu.kvm.common
 options:
   wait:
-    description: Seconds to wait for a licence; V(0) looks once.
+    description: Seconds to wait for a licence, an hour at most; V(0) looks once.
     type: int
     default: 0
   required:
@@ -113,9 +113,12 @@ import time
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import files
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import Trouble, raise_if_any
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import Trouble, raise_if_any, trouble
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import gridd_conf, license_look
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import license as licensing
+
+
+MOST = 3600
 
 
 def _gpu(gpu):
@@ -148,6 +151,8 @@ def _other_product(look, wanted):
 
 def work(module, ctx):
     params = module.params
+    if params["wait"] > MOST:
+        raise trouble("it is %d" % params["wait"], device="wait", wanted="seconds, from 0 to %d" % MOST, code="bad_time")
     look = license_look.waited(ctx, params["wait"], params["timeout"])
     found = [] if look.licensed else license_look.reasons(ctx, look, time.time(), params["timeout"])
     if look.licensed and params["product"]:

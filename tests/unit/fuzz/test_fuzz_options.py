@@ -14,6 +14,9 @@ from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_driver,
     nvidia_driver_bundle,
     nvidia_gpu_info,
+    nvidia_grid_license,
+    nvidia_grid_license_info,
+    nvidia_guest_info,
     nvidia_mdev,
     nvidia_mig,
     nvidia_pci_driver,
@@ -22,6 +25,7 @@ from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_vgpu_restore,
 )
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.guest import token
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import SMALL_A40, SMALL_A100
 from ansible_collections.vgpu.kvm.tests.unit.fuzz import inputs
 
@@ -29,6 +33,9 @@ MODULES = {
     "nvidia_driver": nvidia_driver,
     "nvidia_driver_bundle": nvidia_driver_bundle,
     "nvidia_gpu_info": nvidia_gpu_info,
+    "nvidia_grid_license": nvidia_grid_license,
+    "nvidia_grid_license_info": nvidia_grid_license_info,
+    "nvidia_guest_info": nvidia_guest_info,
     "nvidia_mdev": nvidia_mdev,
     "nvidia_mig": nvidia_mig,
     "nvidia_pci_driver": nvidia_pci_driver,
@@ -36,7 +43,9 @@ MODULES = {
     "nvidia_vgpu": nvidia_vgpu,
     "nvidia_vgpu_restore": nvidia_vgpu_restore,
 }
+GUESTS = ("nvidia_grid_license", "nvidia_grid_license_info", "nvidia_guest_info")
 TEXTS = [
+    token(), "client_configuration_token_x.tok", "license.example.com", "Virtual Workstation",
     "all", "A40", "0000:e8:00.0", "e8:00.4", "00000000:17:00.0", "A40-8Q", "A100-1-5C", "nvidia-562", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11",
     "1g.5gb", "3g.20gb", "19", "frame_rate_limiter=0,disable_vnc=1", "550.163.02", "my-agent.service", "intel_iommu=on", "sha256:" + "0" * 64, "/nowhere/x.zip",
 ]
@@ -109,12 +118,15 @@ def state(root):
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
-def test_any_options(make_host, name):
+def test_any_options(make_host, guest, name):
     module, spec = MODULES[name], spec_of(MODULES[name])
     assert "sysfs_root" in spec
     rng = inputs.generator(name)
-    host = make_host(gpus=[("0000:17:00.0", SMALL_A100), ("0000:e8:00.0", SMALL_A40)]).vfs_on()
-    host.add("0000:e8:00.4", "A40-8Q", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12")
+    if name in GUESTS:
+        host = guest
+    else:
+        host = make_host(gpus=[("0000:17:00.0", SMALL_A100), ("0000:e8:00.0", SMALL_A40)]).vfs_on()
+        host.add("0000:e8:00.4", "A40-8Q", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12")
     before, files = host.vgpus(), state(host.root)
     refused = 0
     for dummy in range(inputs.share(12)):

@@ -27,9 +27,13 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
     vgpu_types,
 )
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import vendor_vfio
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches, gridd_conf, token
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import license as licensing
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.holders import vm_name
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.model import Gpu
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import libvirt, mdevctl, nvidia_smi
+from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER
+from ansible_collections.vgpu.kvm.tests.unit.fake.guest import token as good_token
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A100
 from ansible_collections.vgpu.kvm.tests.unit.fuzz import inputs
 
@@ -40,6 +44,8 @@ STORE = store.dumps(
         store.StoredGpu("0000:17:00.0", 16, [store.StoredVgpu(None, "0000:17:00.4", 0, "A100-1-5C")], mig=["1g.5gb"], mixed=True),
     ]
 )
+GOOD_TOKEN = good_token()
+JOURNAL = ["Failed to acquire license from 10.0.2.2 (Error: Connection refused)\nStarted (9)\nInvalid feature type requested\n%s\n" % GOOD_TOKEN]
 DOMAIN = (
     "<domain type='kvm'><name>web</name><devices><hostdev type='mdev'><source><address uuid='3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11'/></source>"
     "</hostdev><hostdev type='pci' managed='yes'><source><address domain='0x0000' bus='0xe8' slot='0x00' function='0x4'/></source></hostdev>"
@@ -124,6 +130,30 @@ def domain(text):
         pass
 
 
+def licence(text):
+    """nvidia-smi -q of a guest, a status, the daemon's journal: what is told is short and has no token in it."""
+    for gpu in licensing.parse(text):
+        licensing.state(gpu.status)
+    licensing.state(text)
+    one = licensing.reason(text.splitlines())
+    assert one is None or (len(str(one)) < 1000 and GOOD_TOKEN.split(".")[1] not in str(one))
+
+
+def tokens(text):
+    """A token is good or has a trouble, which does not repeat it."""
+    for one in token.troubles(text, 1764000000, "the token"):
+        assert len(str(one)) < 600
+        inputs.must_help([one])
+
+
+def conf(text):
+    """What is set is set, and a second time nothing changes."""
+    wanted = {"FeatureType": "1", "ServerAddress": None}
+    once = gridd_conf.render(text, wanted)
+    assert gridd_conf.values(once).get("FeatureType") == "1" and "ServerAddress" not in gridd_conf.values(once)
+    assert gridd_conf.render(once, wanted) == once
+
+
 class Words:
     """A host that answers every question with the text."""
 
@@ -201,6 +231,10 @@ PARSERS = {
         lambda text: distribution.Distribution(distribution.parse(text)).as_dict(),
         ['PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n', "ID='rocky'\nID_LIKE=\"rhel centos fedora\"\n# x\n"],
     ),
+    "a guest's licence": (licence, [ANSWER % {"name": "NVIDIA A40-24Q", "product": "x", "status": "Licensed (Expiry: 2025-3-19 7:29:4 GMT)", "mib": 1}] + JOURNAL),
+    "tokens": (tokens, [GOOD_TOKEN]),
+    "gridd.conf": (conf, ["# x\n#FeatureType=\nFeatureType=0\nServerAddress = a\n", "FeatureType=1"]),
+    "versions of a host and a guest": (lambda text: branches.trouble_of(text, "550.163.01"), ["550.163.02", "610.1"]),
     "package names": (driver_install.version_in, PACKAGES),
     "libvirt's XML": (domain, [DOMAIN, "<domstatus state='running'>%s</domstatus>" % DOMAIN]),
     "QEMU's arguments": (lambda text: vm_name(text.split("\0")), ["qemu\0-name\0guest=web1,debug-threads=on\0", "qemu\0-name\0web1\0"]),
