@@ -2,9 +2,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Make the driver bundle that the twin serves, in the layout of NVIDIA's.
 
-    build_bundle.py OUTDIR --module nvidia.ko[,nvidia_vgpu_vfio.ko] --kernel-version KVER --source DIR
+    build_bundle.py OUTDIR --module nvidia.ko[,…] --kernel-version KVER --source DIR
+                    [--guest-module nvidia.ko --guest-source DIR]
 
-(--module and --kernel-version again for each further kernel that it brings prebuilt modules for)
+(--module, --guest-module and --kernel-version again for each further kernel that it brings prebuilt modules for)
 
 writes OUTDIR/NVIDIA-GRID-Linux-KVM-<host>-<linux guest>-<windows guest>.zip and prints its path.
 The same inputs give the same bytes.  Needs makeself and dpkg-deb.  Exit status 1 with a
@@ -22,37 +23,28 @@ import zipfile
 from pathlib import Path
 from typing import Dict, List
 
-HOST_VERSION = "550.163.02"
-GUEST_VERSION = "550.163.01"
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent))
+
+import editions  # noqa: E402  (the folder is no package)
+from editions import Edition  # noqa: E402
+
 WINDOWS_VERSION = "553.74"
-FLAVOUR = "vgpu-kvm"
-PACKAGE = f"nvidia-vgpu-ubuntu-{HOST_VERSION.partition('.')[0]}"
-BUNDLE = f"NVIDIA-GRID-Linux-KVM-{HOST_VERSION}-{GUEST_VERSION}-{WINDOWS_VERSION}"
-RUN = f"NVIDIA-Linux-x86_64-{HOST_VERSION}-{FLAVOUR}"
+HOST_VERSION = editions.HOST.version
+PACKAGE = editions.HOST.package
+RUN = editions.HOST.run
+BUNDLE = f"NVIDIA-GRID-Linux-KVM-{HOST_VERSION}-{editions.GUEST.version}-{WINDOWS_VERSION}"
 
 # One moment for every file in it, so that a second build has the same checksum.
 STAMP = 1744675200
 DATE = "Tue Apr 15 00:00:00 UTC 2025"
 ZIP_DATE = (2025, 4, 15, 0, 0, 0)
 
-HERE = Path(__file__).resolve().parent
 HOST = HERE / "host"
-sys.path.insert(0, str(HERE.parent))
+INSTALLER = HERE / "installer"
+DEB = HERE / "deb"
 
-from twinlib import models as gpu_models  # noqa: E402  (the folder is no package)
-
-VGPU_CONFIG = "share/vgpuConfig.xml"  # made from the twin's models
-
-# mode, source below host/, path on the machine
-FILES = (
-    ("0755", "tools/nvidia-smi", "/usr/bin/nvidia-smi"),
-    ("0755", "tools/nvidia-vgpud", "/usr/bin/nvidia-vgpud"),
-    ("0755", "tools/nvidia-vgpu-mgr", "/usr/bin/nvidia-vgpu-mgr"),
-    ("0755", "tools/sriov-manage", "/usr/lib/nvidia/sriov-manage"),
-    ("0644", VGPU_CONFIG, "/usr/share/nvidia/vgpu/vgpuConfig.xml"),
-    ("0644", "units/nvidia-vgpud.service", "/usr/lib/systemd/system/nvidia-vgpud.service"),
-    ("0644", "units/nvidia-vgpu-mgr.service", "/usr/lib/systemd/system/nvidia-vgpu-mgr.service"),
-)
 # Where a distribution's package says that the driver is its business, not the installer's.
 ALTERNATE = "/usr/lib/nvidia/alternate-install-present"
 Prebuilt = Dict[str, List[Path]]  # by kernel
@@ -106,17 +98,17 @@ def source_files(source: Path) -> list[Path]:
     )
 
 
-def dkms_conf(modules: list[str]) -> str:
+def dkms_conf(edition: Edition, modules: list[str]) -> str:
     built = "\n".join(
         f'BUILT_MODULE_NAME[{i}]="{name}"\nDEST_MODULE_LOCATION[{i}]="/kernel/drivers/video"' for i, name in enumerate(modules)
     )
-    return fill(HOST / "installer/dkms.conf.in", VERSION=HOST_VERSION, BUILT=built)
+    return fill(INSTALLER / "dkms.conf.in", VERSION=edition.version, BUILT=built)
 
 
-def copy_source(source: Path, modules: list[str], target: Path) -> None:
+def copy_source(edition: Edition, source: Path, modules: list[str], target: Path) -> None:
     for path in source_files(source):
         write(target / path.relative_to(source), path.read_bytes())
-    write(target / "dkms.conf", dkms_conf(modules))
+    write(target / "dkms.conf", dkms_conf(edition, modules))
 
 
 def stripped(modules: list[Path], folder: Path) -> list[Path]:
@@ -131,59 +123,61 @@ def stripped(modules: list[Path], folder: Path) -> list[Path]:
     return copies
 
 
-def tool(name: str) -> str:
-    return gpu_models.vgpu_config() if name == VGPU_CONFIG else fill(HOST / name, VERSION=HOST_VERSION)
-
-
 def names_of(prebuilt: Prebuilt) -> list[str]:
     """The modules, in the order to load them; the same for each kernel."""
     return [m.stem for m in next(iter(prebuilt.values()))]
 
 
-def stage_run(tree: Path, prebuilt: Prebuilt, source: Path) -> None:
+def stage_run(edition: Edition, tree: Path, prebuilt: Prebuilt, source: Path) -> None:
     """What is inside the .run: the installer, MANIFEST and what it names, module source, prebuilt modules."""
     names = names_of(prebuilt)
-    installer = fill(HOST / "installer/nvidia-installer", VERSION=HOST_VERSION, FLAVOUR=FLAVOUR, MODULES=" ".join(names))
+    installer = fill(
+        INSTALLER / "nvidia-installer", VERSION=edition.version, FLAVOUR=edition.flavour, MODULES=" ".join(names), TITLE=edition.title,
+        UNITS=" ".join(edition.units), START=str(int(edition.starts)),
+    )
     write(tree / "nvidia-installer", installer, 0o755)
     manifest = ["0755 nvidia-installer /usr/bin/nvidia-installer"]
-    for mode, name, path in FILES:
-        write(tree / name, tool(name), int(mode, 8))
+    for mode, name, path in edition.files:
+        write(tree / name, edition.text(name), int(mode, 8))
         manifest.append(f"{mode} {name} {path}")
     write(tree / "MANIFEST", "\n".join(manifest) + "\n")
     write(tree / "LICENSE", licence())
-    copy_source(source, names, tree / "kernel")
+    copy_source(edition, source, names, tree / "kernel")
     for kernel, modules in prebuilt.items():
         for module in modules:
             write(tree / "prebuilt" / kernel / module.name, module.read_bytes())
 
 
-def make_run(target: Path, work: Path, prebuilt: Prebuilt, source: Path) -> None:
-    tree = work / RUN
-    stage_run(tree, prebuilt, source)
+def make_run(edition: Edition, target: Path, work: Path, prebuilt: Prebuilt, source: Path) -> None:
+    tree = work / edition.run
+    stage_run(edition, tree, prebuilt, source)
     freeze(tree)
     call(
         "makeself", "--quiet", "--nox11", "--nomd5", "--nocrc", "--sha256", "--gzip", "--complevel", "9n",
         "--tar-extra", f"--mtime=@{STAMP} --owner=0 --group=0 --numeric-owner",
-        "--packaging-date", DATE, "--header", HOST / "installer/makeself-header.in",
-        tree, target, f"NVIDIA vGPU host driver for Linux KVM {HOST_VERSION}", "nvidia-installer", TMPDIR=str(work),
+        "--packaging-date", DATE, "--header", INSTALLER / "makeself-header.in",
+        tree, target, f"NVIDIA {edition.title} {edition.version}", "nvidia-installer", TMPDIR=str(work),
     )
     target.chmod(0o755)
 
 
-def make_deb(target: Path, work: Path, prebuilt: Prebuilt, source: Path) -> None:
-    tree = work / "deb"
-    values = {"VERSION": HOST_VERSION, "KERNELS": " ".join(prebuilt), "PACKAGE": PACKAGE}
-    for mode, name, path in FILES:
-        write(tree / path.lstrip("/"), tool(name), int(mode, 8))
-    write(tree / ALTERNATE.lstrip("/"), f"{PACKAGE}\n")
-    write(tree / f"usr/share/doc/{PACKAGE}/copyright", licence())
-    copy_source(source, names_of(prebuilt), tree / f"usr/src/nvidia-{HOST_VERSION}")
+def make_deb(edition: Edition, target: Path, work: Path, prebuilt: Prebuilt, source: Path) -> None:
+    tree = work / f"deb-{edition.kind}"
+    values = {
+        "VERSION": edition.version, "KERNELS": " ".join(prebuilt), "PACKAGE": edition.package, "TITLE": edition.title, "DEPENDS": edition.depends,
+        "UNITS": " ".join(f"{unit}.service" for unit in edition.units), "START": str(int(edition.starts)),
+    }
+    for mode, name, path in edition.files:
+        write(tree / path.lstrip("/"), edition.text(name), int(mode, 8))
+    write(tree / ALTERNATE.lstrip("/"), f"{edition.package}\n")
+    write(tree / f"usr/share/doc/{edition.package}/copyright", licence())
+    copy_source(edition, source, names_of(prebuilt), tree / f"usr/src/nvidia-{edition.version}")
     for kernel, modules in prebuilt.items():
         for module in modules:
             write(tree / f"lib/modules/{kernel}/kernel/drivers/video" / module.name, module.read_bytes())
-    write(tree / "DEBIAN/control", fill(HOST / "deb/control.in", **values))
+    write(tree / "DEBIAN/control", fill(DEB / "control.in", **values))
     for script in ("preinst", "postinst", "prerm", "postrm"):
-        write(tree / "DEBIAN" / script, fill(HOST / f"deb/{script}.in", **values), 0o755)
+        write(tree / "DEBIAN" / script, fill(DEB / f"{script}.in", **values), 0o755)
     freeze(tree)
     call("dpkg-deb", "--build", "--root-owner-group", "-Zgzip", "-z9", tree, target)
 
@@ -209,11 +203,16 @@ def make_zip(target: Path, tree: Path) -> None:
     part.replace(target)
 
 
-def build(outdir: Path, prebuilt: Prebuilt, source: Path) -> Path:
-    """Make the bundle in outdir; returns the zip's path.  Raises Problem."""
-    for name in ("makeself", "dpkg-deb"):
-        if not shutil.which(name):
-            raise Problem(f"{name} is not installed.")
+def make_packages(edition: Edition, folder: Path, work: Path, prebuilt: Prebuilt, source: Path) -> None:
+    """The .run and the .deb of one side."""
+    folder.mkdir(parents=True, exist_ok=True)
+    small = {kernel: stripped(modules, work / f"modules-{edition.kind}" / kernel) for kernel, modules in prebuilt.items()}
+    make_run(edition, folder / f"{edition.run}.run", work, small, source)
+    make_deb(edition, folder / f"{edition.package}_{edition.version}_amd64.deb", work, small, source)
+
+
+def check(prebuilt: Prebuilt, source: Path) -> None:
+    """Raises Problem for modules or a source that are none."""
     for module in (m for modules in prebuilt.values() for m in modules):
         if not module.is_file() or module.suffix != ".ko":
             raise Problem(f"{module} is not a kernel module.")
@@ -221,16 +220,24 @@ def build(outdir: Path, prebuilt: Prebuilt, source: Path) -> Path:
         raise Problem("There is no nvidia.ko among the modules.")
     if not (source / "Makefile").is_file():
         raise Problem(f"{source} has no Makefile: it is not the modules' source folder.")
+
+
+def build(outdir: Path, prebuilt: Prebuilt, source: Path, guest: tuple[Prebuilt, Path] | None = None) -> Path:
+    """Make the bundle in outdir; returns the zip's path.  guest: modules and source of the guest driver.  Raises Problem."""
+    for name in ("makeself", "dpkg-deb"):
+        if not shutil.which(name):
+            raise Problem(f"{name} is not installed.")
+    check(prebuilt, source)
+    if guest:
+        check(*guest)
     outdir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="vgpu-bundle-") as name:
         work = Path(name)
         tree = work / "bundle"
-        host = tree / "Host_Drivers"
-        host.mkdir(parents=True)
-        small = {kernel: stripped(modules, work / "modules" / kernel) for kernel, modules in prebuilt.items()}
-        make_run(host / f"{RUN}.run", work, small, source)
-        make_deb(host / f"{PACKAGE}_{HOST_VERSION}_amd64.deb", work, small, source)
-        write(tree / "Guest_Drivers/README.txt", f"Guest drivers ({GUEST_VERSION}, {WINDOWS_VERSION}) are not part of this bundle.\n")
+        make_packages(editions.HOST, tree / "Host_Drivers", work, prebuilt, source)
+        if guest:
+            make_packages(editions.GUEST, tree / "Guest_Drivers", work, *guest)
+        write(tree / "Guest_Drivers/README.txt", f"A guest driver for Windows ({WINDOWS_VERSION}) is not part of this bundle.\n")
         write(tree / "LICENSE.txt", licence())
         write(tree / "README.txt", readme(", ".join(prebuilt)))
         target = outdir / f"{BUNDLE}.zip"
@@ -244,12 +251,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--module", required=True, action="append", help="compiled modules, comma separated, in the order to load them")
     parser.add_argument("--kernel-version", required=True, action="append", help="the kernel that the modules are for")
     parser.add_argument("--source", required=True, type=Path, help="folder with the modules' source and Makefile")
+    parser.add_argument("--guest-module", action="append", default=[], help="the guest driver's module, once for each --kernel-version")
+    parser.add_argument("--guest-source", type=Path, help="folder with its source and Makefile")
     args = parser.parse_args(argv)
     try:
         if len(args.module) != len(args.kernel_version):
             raise Problem("Each --module needs its --kernel-version.")
         prebuilt = {kernel: [Path(m) for m in names.split(",")] for kernel, names in zip(args.kernel_version, args.module)}
-        print(build(args.outdir, prebuilt, args.source))
+        guest = None
+        if args.guest_source:
+            if len(args.guest_module) != len(args.kernel_version):
+                raise Problem("Each --guest-module needs its --kernel-version.")
+            guest = {kernel: [Path(module)] for kernel, module in zip(args.kernel_version, args.guest_module)}, args.guest_source
+        print(build(args.outdir, prebuilt, args.source, guest))
     except Problem as problem:
         print(f"build_bundle: {problem}", file=sys.stderr)
         return 1

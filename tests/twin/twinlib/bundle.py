@@ -30,14 +30,19 @@ def path(built: Build) -> Path:
 
     def make(folder: Path) -> None:
         prebuilt = [word for b in every for word in ("--module", str(b.modules / "nvidia.ko"), "--kernel-version", b.kernel_version)]
-        run([sys.executable, str(BUILDER), str(folder), *prebuilt, "--source", str(built.modules / "nvidia")])
+        guest = [word for one in guests for word in ("--guest-module", str(one / "nvidia.ko"))]
+        run([
+            sys.executable, str(BUILDER), str(folder), *prebuilt, "--source", str(built.modules / "nvidia"),
+            *guest, "--guest-source", str(guests[0] / "nvidia"),
+        ])
         _only_zip(folder)
 
     every = builds(built)
+    guests = [image.build_guest_module(b.tree) for b in every]
     sources = [p for p in paths.BUNDLE.iterdir() if p.name not in ("tests", "__pycache__")]
     key = cache.digest(
-        [*sorted(sources), built.modules / "nvidia", *[b.modules / "nvidia.ko" for b in every]],
-        *[b.kernel_version for b in every], models.vgpu_config(),
+        [*sorted(sources), built.modules / "nvidia", *[b.modules / "nvidia.ko" for b in every], *guests],
+        *[b.kernel_version for b in every], models.vgpu_config(), models.guest_types(),
     )
     return _only_zip(cache.product("bundle", key, make, "driver bundle"))
 

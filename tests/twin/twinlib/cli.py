@@ -8,7 +8,7 @@ import argparse
 import subprocess
 import sys
 
-from . import accel, bundle, cache, disk, faults, host_packages, image, inventory, models, qemu, snapshots, ssh, state
+from . import accel, bundle, cache, disk, faults, guest, host_packages, image, inventory, models, qemu, snapshots, ssh, state
 from .progress import TwinError, say
 
 GPUS = 8
@@ -43,13 +43,15 @@ def _up(args: argparse.Namespace) -> int:
 
 
 def _create(args: argparse.Namespace, name: str) -> state.Machine:
+    if args.guest:
+        guest.settle(args)
     chosen = _models(args)
     host_packages.ensure()
     built = image.build(image.SYSTEMS[args.system])
     framework = [] if args.framework is None else [f"vendor_vfio={int(args.framework == 'vendor_vfio')}"]
     machine = state.Machine(
         name=name, tier=args.tier, gpus=len(chosen), iommu=args.iommu, start=args.start, boot_iommu=args.boot_iommu == "on",
-        port=0, accel=accel.find(), memory_mib=args.memory, cpus=args.cpus, hardware=args.hw, key=str(image.ssh_key()),
+        port=0, accel=accel.find(), memory_mib=args.memory, cpus=args.cpus, hardware=args.hw, key=str(image.ssh_key()), guest=args.guest or "",
         system=args.system, models=chosen, driver=[*framework, *args.driver],
     )
     if args.tier == "quick":
@@ -151,7 +153,9 @@ def _list(_args: argparse.Namespace) -> int:
 
 
 def _summary(machine: state.Machine) -> str:
-    """8 x a40, or 1 x t4, 2 x a40"""
+    """8 x a40, or 1 x t4, 2 x a40; a guest of A40-24Q"""
+    if machine.guest:
+        return f"guest of {machine.guest}"
     every = machine.models or ["a40"] * machine.gpus
     return ", ".join(f"{every.count(name)} x {name}" for name in dict.fromkeys(every))
 
@@ -199,6 +203,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--tier", choices=("full", "quick"), default="full", help="quick: no GRUB, no systemd, driver installed, IOMMU on")
     command.add_argument("--gpus", type=_gpus, help="1 to 8 (default: 8): the last ones of 67 68 6a 6b e5 e6 e7 e8")
     command.add_argument("--model", default="a40", metavar="MODEL[*NUMBER][,…]", help="of all GPUs, or of each: t4,a40,a100 or a40*4,t4")
+    command.add_argument("--guest", metavar="TYPE", help="a VM with a vGPU of this type (A40-24Q), or none, in place of a host")
     command.add_argument("--framework", choices=("mdev", "vendor_vfio"), help="of GPUs with SR-IOV vGPU (default: as the kernel has it)")
     command.add_argument("--iommu", choices=image.IOMMUS, default="intel")
     command.add_argument(

@@ -154,24 +154,46 @@ def build_modules(tree: Path) -> Path:
     version = kernel_version(tree)
 
     def make(folder: Path) -> None:
-        work = "root/twin-modules"
-        inside = tree / work
-        cleaned = ["rm", "-rf", str(inside)]
         with tempfile.TemporaryDirectory() as staging:
-            source = Path(staging) / "kernel"
-            shutil.copytree(paths.KERNEL, source, ignore=shutil.ignore_patterns("*.ko", "*.o", "*.mod*", ".*", "Module*"))
+            source = _sources(paths.KERNEL, Path(staging))
             (source / "nvidia" / "nv-models.c").write_text(models.c_source(), encoding="utf-8")
             shutil.copytree(source / "nvidia", folder / "nvidia")
-            run(as_root(cleaned))
-            run(as_root(["cp", "-r", str(source), str(inside)]))
-        run(as_root(["chroot", str(tree), "make", "-s", "-C", f"/{work}", f"KERNEL_UNAME={version}"]))
-        run(as_root(["chroot", str(tree), "sh", "-c", f"strip --strip-debug /{work}/*.ko /{work}/nvidia/*.ko"]))
-        for module in ("twin_hw.ko", "nvidia/nvidia.ko"):
-            run(as_root(["install", "-m", "644", "-o", str(os.getuid()), str(inside / module), str(folder)]))
-        run(as_root(cleaned))
+            _compile(tree, version, source, folder, "twin_hw.ko", "nvidia/nvidia.ko")
 
     key = cache.digest([paths.KERNEL], str(tree), version, models.c_source())
     return cache.product("modules", key, make, f"kernel modules for {version}")
+
+
+def build_guest_module(tree: Path) -> Path:
+    """nvidia.ko of the guest driver, with its source beside it."""
+    version = kernel_version(tree)
+
+    def make(folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as staging:
+            source = _sources(paths.KERNEL_GUEST, Path(staging))
+            shutil.copytree(source, folder / "nvidia")
+            _compile(tree, version, source, folder, "nvidia.ko")
+
+    return cache.product("guest-module", cache.digest([paths.KERNEL_GUEST], str(tree), version), make, f"guest's kernel module for {version}")
+
+
+def _sources(folder: Path, staging: Path) -> Path:
+    """A copy without what a build leaves."""
+    return Path(shutil.copytree(folder, staging / "kernel", ignore=shutil.ignore_patterns("*.ko", "*.o", "*.mod*", ".*", "Module*")))
+
+
+def _compile(tree: Path, version: str, source: Path, target: Path, *modules: str) -> None:
+    """Builds in the tree and takes the modules out of it."""
+    work = "root/twin-modules"
+    inside = tree / work
+    cleaned = ["rm", "-rf", str(inside)]
+    run(as_root(cleaned))
+    run(as_root(["cp", "-r", str(source), str(inside)]))
+    run(as_root(["chroot", str(tree), "make", "-s", "-C", f"/{work}", f"KERNEL_UNAME={version}"]))
+    run(as_root(["chroot", str(tree), "strip", "--strip-debug", *[f"/{work}/{module}" for module in modules]]))
+    for module in modules:
+        run(as_root(["install", "-m", "644", "-o", str(os.getuid()), str(inside / module), str(target)]))
+    run(as_root(cleaned))
 
 
 def build_image(tree: Path, modules: Path) -> Path:

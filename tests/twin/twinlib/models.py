@@ -174,6 +174,30 @@ def c_source() -> str:
     return "\n".join(lines)
 
 
+def guest_subsystem(vgpu_type: Type) -> int:
+    """The subsystem id that a guest sees of a type; NVIDIA's own are in no public table, so these are made of the type's id."""
+    return 0x1000 + vgpu_type.id
+
+
+def find_type(name: str) -> tuple[Model, Type]:
+    """The model and type of a vGPU type's short name, such as A40-24Q."""
+    for key in names():
+        model = load(key)
+        for one in model.types:
+            if one.name.split()[-1] == name:
+                return model, one
+    raise BadModel(f"There is no vGPU type '{name}' (such as A40-24Q).")
+
+
+def guest_types() -> str:
+    """guest-types: device id, subsystem id, MiB and name of each type, for the tools in a guest."""
+    lines = [f"# {SPDX[0]}GPL-3.0-or-later", f"# {SPDX[1]}"]
+    for key in names():
+        model = load(key)
+        lines += [f"{model.gpu['device']} {guest_subsystem(t):#06x} {t.framebuffer} {t.name}" for t in model.types]
+    return "\n".join([*lines, ""])
+
+
 def vgpu_config() -> str:
     """vgpuConfig.xml: the types that nvidia-vgpud and nvidia-smi know, each element on a line of its own (nvidia-vgpud is a shell script)."""
     models = [load(key) for key in names()]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 KERNEL = HERE / "kernel"
+KERNEL_GUEST = HERE / "kernel_guest"
 IMAGE = HERE / "image"
 BUNDLE = HERE / "bundle"
 REPO = HERE.parent.parent

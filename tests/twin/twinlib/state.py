@@ -38,6 +38,7 @@ class Machine:
     system: str = "debian12"
     models: list[str] = field(default_factory=list)  # of each GPU; none: all A40
     driver: list[str] = field(default_factory=list)  # settings of the driver, KEY=NUMBER
+    guest: str = ""  # a VM: the type of its vGPU, or "none"
 
     @property
     def folder(self) -> Path:

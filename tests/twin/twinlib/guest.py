@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A machine as the guest of a vGPU: one function with the GPU's device id, the type's subsystem id and no SR-IOV; no IOMMU, no driver."""
+
+from __future__ import annotations
+
+import argparse
+
+from . import models
+from .progress import TwinError
+
+NONE = "none"  # a VM without a vGPU
+
+
+def settle(args: argparse.Namespace) -> None:
+    """The options of `up` that a guest stands for."""
+    if args.tier != "full":
+        raise TwinError("A guest has the full tier: its driver is to be installed, and comes back after a reboot.")
+    if args.start == "ready":
+        raise TwinError("A guest starts without a driver: --start nouveau (default) or bare.")
+    if args.start == "vfio-pci":
+        args.start = "nouveau"
+    args.iommu = "none"
+    args.gpus = 1
+    if args.guest == NONE:
+        args.hw = [*args.hw, "gpus=0"]  # twin_hw refuses to make none, and so there is none
+        return
+    try:
+        model, vgpu_type = models.find_type(args.guest)
+    except models.BadModel as error:
+        raise TwinError(str(error)) from error
+    args.model = model.key
+    args.hw = [*args.hw, "sriov=0", f"subsystem={models.guest_subsystem(vgpu_type)}"]
