@@ -143,8 +143,8 @@ def test_deb(unpacked, tmp_path):
 def test_shell_scripts_are_clean():
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not installed")
-    host = build_bundle.HERE
-    scripts = [host / "installer/nvidia-installer", *(host / "tools" / n for n in ("sriov-manage", "nvidia-vgpud", "nvidia-vgpu-mgr")),
-               *(host / "deb").glob("p*.in")]
+    top = build_bundle.HERE
+    scripts = [top / "installer/nvidia-installer", *(top / "host/tools" / n for n in ("sriov-manage", "nvidia-vgpud", "nvidia-vgpu-mgr")),
+               *(top / "deb").glob("p*.in")]
     done = run("shellcheck", "--severity=style", "--exclude=SC2043", *scripts)
     assert done.returncode == 0, done.stdout
