@@ -317,7 +317,7 @@ def system(session: nox.Session, steps: Steps) -> None:
     install(session, steps, "test")
     collection(session)
     if build_twins(steps, "debian12"):
-        pytest(session, steps, "system", "tests/system", "-m", "not life and not in_use")
+        pytest(session, steps, "system", "tests/system", "-m", "not life and not in_use and not guest")
 
 
 def fault_matrix(session: nox.Session, steps: Steps, *options: str) -> None:
@@ -371,6 +371,21 @@ def molecule(session: nox.Session, steps: Steps) -> None:
 def fleet(session: nox.Session, steps: Steps) -> None:
     """One layout on hosts of both frameworks, with and without MIG, and on one that mixes GPUs; power cut, other layout, none."""
     molecule_scenario(session, steps, "fleet", "debian12", "debian13")
+
+
+@session_of("guest", "test")
+def guest(session: nox.Session, steps: Steps) -> None:
+    """A VM with a vGPU: what is refused, the driver, each state of the licence, a host and its guest in one run of site."""
+    install(session, steps, "test")
+    collection(session)
+    if build_twins(steps, "debian12"):
+        pytest(session, steps, "guest", "tests/system", "-m", "guest")
+
+
+@session_of("guest-molecule", "test")
+def guest_molecule(session: nox.Session, steps: Steps) -> None:
+    """VMs of Debian 12 (.run) and Debian 13 (.deb): check, converge, idempotence, reboot, verify."""
+    molecule_scenario(session, steps, "guest", "debian12", "debian13")
 
 
 @session_of("demo", "test")

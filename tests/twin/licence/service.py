@@ -3,7 +3,7 @@
 """The licence service of the tests: grants, refuses, is slow, has a certificate that nobody trusts; and it makes tokens for itself.
 
 It exists for tests of what a user's own token does; it speaks to the twin's nvidia-gridd alone, and nothing of NVIDIA's protocol is in it.
-As a program it serves until it is ended: ``service.py FOLDER [--port N]`` writes token and port there and reads its mode from FOLDER/mode.
+As a program it serves until it is ended: ``service.py FOLDER [--port N]`` writes token, pid and, last, port there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import base64
 import http.server
 import json
+import os
 import secrets
 import ssl
 import subprocess
@@ -115,6 +116,7 @@ def main(argv: list[str]) -> int:
     token = options.folder / "client_configuration_token.tok"
     token.touch(mode=0o600)
     token.write_text(service.token() + "\n", encoding="ascii")
+    (options.folder / "pid").write_text(f"{os.getpid()}\n", encoding="ascii")
     (options.folder / "port").write_text(f"{service.port}\n", encoding="ascii")
     threading.Event().wait()
     return 0

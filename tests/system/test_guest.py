@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A VM with a vGPU, from bare to licensed: what is refused beforehand, the driver, each state of the licence, and the token that nobody sees."""
+
+from __future__ import annotations
+
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import secret_marks
+from support import COLLECTIONS, ROOT, Run, Twin, launcher
+
+sys.path.insert(0, str(ROOT / "tests" / "twin" / "licence"))
+
+import service as licences  # noqa: E402  (found through the line above)
+
+pytestmark = pytest.mark.guest
+
+STATE = "find /etc /boot /var/lib /lib/modules -xdev -type f -not -path '*/.pwd.lock' -exec cksum {} + | sort -k3; lsmod | cut -d' ' -f1 | sort"
+CONF = "/etc/nvidia/gridd.conf"
+
+
+class Guest:
+    """A VM, its licence service, and the variables of a user."""
+
+    def __init__(self, twin: Twin) -> None:
+        self.twin = twin
+        self.service = licences.Service(twin.folder / "service")
+        self.bundle = Path(launcher("bundle").strip().splitlines()[-1])
+        self.secret = self.service.token()
+        self.variables = {
+            "vgpu_driver_bundle": str(self.bundle),
+            # The package has a module for the machine's kernel; a compiler under emulation takes minutes.
+            "vgpu_guest_driver_dkms": False,
+            "vgpu_guest_type": "A40-24Q",
+            "vgpu_host_version": "550.163.02",
+            "vgpu_license_token": self.secret,
+        }
+        text = twin.inventory.read_text(encoding="utf-8")
+        twin.inventory.write_text(text + f"  children:\n    vgpu_guests:\n      hosts:\n        {twin.name}:\n", encoding="utf-8")
+
+    def run(self, *options: str, **changes: object) -> Run:
+        """Run the guests' playbook; a variable that is None is left out."""
+        variables = {name: value for name, value in dict(self.variables, **changes).items() if value is not None}
+        return self.twin.playbook("vgpu.kvm.guest", variables, *options)
+
+    def file(self, name: str, text: str, mode: int = 0o600) -> str:
+        """A file on the controller."""
+        path = self.twin.folder / name
+        path.touch(mode=0o600)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(mode)
+        return str(path)
+
+    def package(self, ending: str) -> str:
+        """A package out of the bundle."""
+        with zipfile.ZipFile(self.bundle) as archive:
+            (member,) = [one for one in archive.namelist() if one.endswith(ending)]
+            return archive.extract(member, self.twin.folder)
+
+    def license(self, **arguments: object) -> dict:
+        """Set the licensing up and let the daemon begin anew; what the licence is then, after a wait that ends early."""
+        made = self.twin.module("nvidia_grid_license", **arguments)
+        assert not made["failed"], made
+        self.twin.sh("systemctl restart nvidia-gridd")
+        return self.twin.module("nvidia_grid_license_info", wait=25)
+
+
+@pytest.fixture(scope="module")
+def guest() -> Iterator[Guest]:
+    """A VM of an A40-24Q without a driver."""
+    twin = Twin("system-guest")
+    try:
+        twin.up("--guest", "A40-24Q", "--memory", "1024")
+        one = Guest(twin)
+        yield one
+        one.service.close()
+    finally:
+        twin.down()
+
+
+def test_all_that_stands_against_it_is_told_at_once_and_nothing_is_changed(guest):
+    before = guest.twin.sh(STATE)
+    run = guest.run(vgpu_host_version="535.161.05", vgpu_license_token=guest.service.token(expires=time.time() - 60))
+    for words in ("550.163.01 is newer than the host's 535.161.05", "535 (vGPU 16)", "the token: it expired at", "nothing was changed"):
+        assert words in run.failure, run.failure
+    run = guest.run(vgpu_driver_bundle=guest.package("-vgpu-kvm.run"), vgpu_license_token=guest.secret[:200])
+    for words in ("is the package of the vGPU host driver", "Guest_Drivers", "the token: it has 2 parts"):
+        assert words in run.failure, run.failure
+    readable = guest.file("token.tok", guest.secret, 0o644)
+    run = guest.run("--check", vgpu_license_token=None, vgpu_license_token_file=readable)
+    assert "may be read by others than its owner (mode 0644)" in run.failure and "chmod 600" in run.failure, run.failure
+    run = guest.run("--check", vgpu_license_feature="everything")
+    assert run.rc and "everything" in run.failure and "vws" in run.failure, run.failure
+    assert guest.twin.sh(STATE) == before
+
+
+def test_a_check_of_a_bare_vm_tells_what_would_be_done(guest):
+    before = guest.twin.sh(STATE)
+    run = guest.run("--check", "--diff")
+    assert run.rc == 0, run.out[-3000:]
+    assert "install the vGPU guest driver 550.163.01" in run.actions("nvidia_driver") and guest.secret not in run.out
+    assert guest.twin.sh(STATE) == before
+
+
+def test_from_bare_to_licensed_and_nobody_sees_the_token(guest):
+    twin = guest.twin
+    twin.settings = {"ANSIBLE_LOG_PATH": str(twin.folder / "ansible.log")}
+    with secret_marks.Watch(twin) as watch:
+        run = guest.run("-vvv", "--diff")
+    assert run.rc == 0, run.out[-4000:]
+    info = twin.module("nvidia_guest_info", vgpu_type="A40-24Q")
+    assert info["problems"] == [] and info["gpus"][0]["framebuffer_mib"] == 24576
+    again = guest.run()
+    assert again.rc == 0 and again.changed == [], again.changed
+
+    marks = [guest.secret.split(".")[1][:60], guest.secret.split(".")[2]]
+    seen = watch.there()
+    for mark in marks:
+        assert mark not in run.out and mark not in seen and not any(mark.encode() in line for line in watch.here)
+        for name in ("ansible.log", "tasks.jsonl"):
+            assert mark not in (twin.folder / name).read_text(encoding="utf-8"), name
+    assert secret_marks.on_machine(twin, marks).split() == ["/etc/nvidia/ClientConfigToken/client_configuration_token_vgpu_kvm.tok"]
+    assert secret_marks.in_folders([COLLECTIONS.parent / "ansible-home"], marks) == []
+    assert twin.sh("stat -c '%a %U' /etc/nvidia/ClientConfigToken; stat -c %a /etc/nvidia/ClientConfigToken/*").split() == ["700", "root", "744"]
+    twin.settings = {}
+
+
+def test_another_programs_use_of_the_vgpu_stops_an_upgrade(guest):
+    guest.twin.sh("exec 9<>/dev/nvidia0; (exec -a train sleep 600) >/dev/null 2>&1 </dev/null & echo $! > /run/train.pid")
+    result = guest.twin.module("nvidia_driver", check=True, kind="guest", version="550.200.01")
+    assert result["failed"] and "0000:e8:00.0" in result["msg"] and "train" in result["msg"], result
+    guest.twin.sh("kill $(cat /run/train.pid)")
+    result = guest.twin.module("nvidia_driver", check=True, kind="guest", version="535.161.07", allow_downgrade=False)
+    assert "the driver 550.163.01 is installed, which is newer than 535.161.07" in result["msg"], result
+
+
+def test_each_state_of_the_licence_is_told_apart(guest):
+    service, twin = guest.service, guest.twin
+    twin.sh("printf 'again=2\\ntimeout=3\\ngrace=6\\n' > /etc/nvidia/twin-gridd")
+
+    def reasons(**arguments: object) -> list[str]:
+        found = guest.license(**arguments)
+        assert not found["licensed"] and found["gpus"][0]["status"].startswith("Unlicensed"), found
+        return [one["code"] for one in found["reasons"]]
+
+    service.mode = "refuse"
+    assert reasons(token=guest.secret) == ["refused"]
+    assert twin.module("nvidia_grid_license_info")["gpus"][0]["restricted"] is True
+    service.mode = "slow"
+    assert reasons(token=guest.secret) == ["server_unreachable"]
+    service.mode = "grant"
+    assert reasons(token=service.token(port=1)) == ["server_unreachable"]
+    assert reasons(token=service.token(trusted=False)) == ["trust_store"]
+    assert reasons(token=guest.secret, feature="compute") == ["wrong_feature"]
+
+    found = guest.license(token=guest.secret, feature="vws")
+    assert found["licensed"] and found["feature"] == "vws" and found["gpus"][0]["expiry"] > time.strftime("%Y-%m-%dT"), found
+    assert twin.module("nvidia_grid_license_info", product="Virtual PC")["reasons"][0]["code"] == "wrong_product"
+
+    twin.sh("chmod 644 /etc/nvidia/ClientConfigToken/*; systemctl stop nvidia-gridd")
+    found = twin.module("nvidia_grid_license_info", required=True)
+    assert [one["code"] for one in found["troubles"]] == ["token_mode", "daemon_not_running"], found
+    twin.sh("rm /etc/nvidia/ClientConfigToken/*; systemctl start nvidia-gridd")
+    found = twin.module("nvidia_grid_license_info", wait=1, required=True)
+    assert [one["code"] for one in found["troubles"]] == ["token_missing"], found
+
+
+def test_a_deadline_holds_and_its_end_names_the_reason(guest):
+    guest.service.mode = "refuse"
+    begin = time.monotonic()
+    run = guest.run(guest_license_timeout=10)
+    assert run.rc and licences.REFUSAL in run.failure and "free licences" in run.failure, run.failure
+    assert time.monotonic() - begin < 240
+    guest.service.mode = "grant"
+
+
+def test_users_settings_stay_and_the_daemon_is_let_alone(guest):
+    twin = guest.twin
+    twin.sh(f"printf '# mine\\nMyKey = 7\\n' >> {CONF}")
+    assert guest.run().rc == 0
+    before = twin.sh("systemctl show -p ActiveEnterTimestampMonotonic nvidia-gridd")
+    again = guest.run()
+    assert again.rc == 0 and again.changed == [], again.changed
+    assert "# mine\nMyKey = 7" in twin.sh(f"cat {CONF}")
+    assert twin.sh("systemctl show -p ActiveEnterTimestampMonotonic nvidia-gridd") == before
+    removed = twin.module("nvidia_grid_license", state="absent")
+    assert removed["changed"] and "MyKey = 7" in twin.sh(f"cat {CONF}") and twin.sh("ls /etc/nvidia/ClientConfigToken") == ""
+
+
+def test_a_vm_without_a_vgpu_is_told_so():
+    twin = Twin("system-no-vgpu")
+    try:
+        twin.up("--guest", "none", "--memory", "1024")
+        one = Guest(twin)
+        run = one.run()
+        assert "this VM has no NVIDIA GPU, so no vGPU either" in run.failure and "Attach a vGPU to the VM on its host" in run.failure, run.failure
+        one.service.close()
+    finally:
+        twin.down()

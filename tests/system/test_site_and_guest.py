@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""One run of site for a host and a guest in the same inventory: the guest's driver is held against what the host has just been given."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from support import ROOT, Twin, launcher
+
+sys.path.insert(0, str(ROOT / "tests" / "twin" / "licence"))
+
+import service as licences  # noqa: E402  (found through the line above)
+
+pytestmark = pytest.mark.guest
+
+
+@pytest.fixture(scope="module")
+def host_and_guest() -> Iterator[tuple[Twin, Twin, dict]]:
+    """A bare host with one GPU, a bare VM, and the variables of both; the host's inventory has the VM in it."""
+    host, guest = Twin("site-host"), Twin("site-guest")
+    service = licences.Service(guest.folder / "service")
+    try:
+        host.up("--gpus", "1")
+        guest.up("--guest", "A40-24Q", "--memory", "1024")
+        both = {twin.name: yaml.safe_load(twin.inventory.read_text(encoding="utf-8"))["all"]["hosts"][twin.name] for twin in (host, guest)}
+        groups = {"vgpu_hosts": {"hosts": {host.name: {}}}, "vgpu_guests": {"hosts": {guest.name: {"vgpu_guest_host": host.name}}}}
+        host.inventory.write_text(yaml.safe_dump({"all": {"hosts": both, "children": groups}}), encoding="utf-8")
+        variables = {
+            "vgpu_driver_bundle": str(Path(launcher("bundle").strip().splitlines()[-1])),
+            "vgpu_driver_dkms": False,
+            "vgpu_guest_driver_dkms": False,
+            "vgpu_layout": [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}],
+            "vgpu_license_token": service.token(),
+        }
+        yield host, guest, variables
+    finally:
+        service.close()
+        guest.down()
+        host.down()
+
+
+def test_one_run_brings_both_and_a_second_changes_nothing(host_and_guest):
+    host, guest, variables = host_and_guest
+    run = host.playbook("vgpu.kvm.site", variables)
+    assert run.rc == 0, run.out[-4000:]
+    assert sorted(name for dummy, name in host.mdevs().values()) == ["A40-24Q"] * 2
+    assert "Licensed (Expiry" in guest.sh("nvidia-smi -q")
+    assert "is not known" not in run.out, "the host's version was known"
+    again = host.playbook("vgpu.kvm.site", variables)
+    assert again.rc == 0 and again.changed == [], again.changed
+
+
+def test_a_guest_that_is_newer_than_its_host_is_refused(host_and_guest):
+    host, dummy, variables = host_and_guest
+    refused = host.playbook("vgpu.kvm.guest", dict(variables, vgpu_host_version="535.161.05"))
+    assert "550.163.01 is newer than the host's 535.161.05" in refused.failure, refused.failure
