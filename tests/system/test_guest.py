@@ -99,6 +99,18 @@ def test_all_that_stands_against_it_is_told_at_once_and_nothing_is_changed(guest
     assert guest.twin.sh(STATE) == before
 
 
+def test_missing_headers_are_named(guest):
+    """The package sources have them no more, as after some updates of the kernel."""
+    kernel = guest.twin.sh("uname -r")
+    guest.twin.sh(
+        f"dpkg --remove --force-depends linux-headers-{kernel} linux-headers-amd64 >/dev/null; "
+        "mkdir /root/apt; mv /etc/apt/sources.list* /var/lib/apt/lists /root/apt; mkdir /var/lib/apt/lists"
+    )
+    run = guest.run(vgpu_guest_driver_dkms=True)
+    assert f"linux-headers-{kernel}" in run.failure and "update the kernel and reboot first" in run.failure, run.failure
+    assert "No driver was installed" in run.failure and guest.twin.sh("ls /usr/bin/nvidia-smi 2>/dev/null; true") == ""
+
+
 def test_a_check_of_a_bare_vm_tells_what_would_be_done(guest):
     before = guest.twin.sh(STATE)
     run = guest.run("--check", "--diff")
