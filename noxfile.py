@@ -423,7 +423,7 @@ def crash(session: nox.Session, steps: Steps) -> None:
     install(session, steps, "test")
     collection(session)
     if build_twins(steps, "debian12"):
-        pytest(session, steps, "crash", "tests/crash", "--kills", "206", "--cuts", "50", "--site-cuts", "10")
+        pytest(session, steps, "crash", "tests/crash", "--kills", "240", "--cuts", "50", "--site-cuts", "10")
 
 
 @session_of("crash-short", "test")

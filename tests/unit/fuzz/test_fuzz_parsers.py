@@ -231,7 +231,10 @@ PARSERS = {
         lambda text: distribution.Distribution(distribution.parse(text)).as_dict(),
         ['PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n', "ID='rocky'\nID_LIKE=\"rhel centos fedora\"\n# x\n"],
     ),
-    "a guest's licence": (licence, [ANSWER % {"name": "NVIDIA A40-24Q", "product": "x", "status": "Licensed (Expiry: 2025-3-19 7:29:4 GMT)", "mib": 1}] + JOURNAL),
+    "a guest's licence": (
+        licence,
+        [ANSWER % {"name": "NVIDIA A40-24Q", "product": "x", "status": "Licensed (Expiry: 2025-3-19 7:29:4 GMT)", "mib": 1}] + JOURNAL,
+    ),
     "tokens": (tokens, [GOOD_TOKEN]),
     "gridd.conf": (conf, ["# x\n#FeatureType=\nFeatureType=0\nServerAddress = a\n", "FeatureType=1"]),
     "versions of a host and a guest": (lambda text: branches.trouble_of(text, "550.163.01"), ["550.163.02", "610.1"]),

@@ -11,8 +11,6 @@ TEMPLATE = "/etc/nvidia/gridd.conf.template"
 TOKENS = "/etc/nvidia/ClientConfigToken"
 # What NVIDIA's documentation calls them, and the number that stands in the file.
 FEATURES = {"unlicensed": "0", "vgpu": "1", "vws": "2", "compute": "4"}
-# The product that a licence of the feature is for, in words that nvidia-smi and the journal use.
-PRODUCTS = {"vws": ("RTX Virtual Workstation", "Quadro Virtual Data Center Workstation"), "compute": ("Virtual Compute Server", "AI Enterprise", "vGPU for Compute")}
 _SET = re.compile(r"^[ \t]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*?)[ \t]*$")
 _COMMENTED = re.compile(r"^[ \t]*#[ \t]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=")
 

@@ -117,8 +117,10 @@ _SIGNS = (
     ("trust_store", r"trusted? store|certificate|\bssl\b|\btls\b", "the licence server's answer is not trusted",
      "Is the token of this very server (a new instance needs new tokens), and does a proxy stand between? Generate a new token and give that."),
     ("server_unreachable",
-     r"time[d ]?\s?out|could(?:n't| not) (?:resolve|connect)|connection (?:refused|reset)|no route|unreachable|did not respond|failed to connect|name or service",
-     "the licence server can't be reached", "Look at name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort)."),
+     r"time[d ]?\s?out|could(?:n't| not) (?:resolve|connect)|connection (?:refused|reset)|no route|unreachable|did not respond|failed to connect"
+     r"|name or service",
+     "the licence server can't be reached",
+     "Look at name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort)."),
     ("refused", r"insufficient|not available|no licen[sc]es?\b|all licen[sc]es|denied|rejected|not (?:enough|entitled)|no (?:free )?pool",
      "the licence server has no licence for this VM", "Look on the server at free licences of the product, and at who holds them."),
 )

@@ -79,7 +79,9 @@ def reasons(ctx, look, now, timeout=30):
     if look.silence:
         return [_silent(look.silence)]
     if not look.gpus:
-        return [Trouble("nvidia-smi shows no GPU", device="nvidia-smi", wanted="a vGPU", remedy="Is there a vGPU in this VM? 'lspci -d 10de:'.", code="no_vgpu")]
+        return [
+            Trouble("nvidia-smi shows no GPU", device="nvidia-smi", wanted="a vGPU", remedy="Is there a vGPU in this VM? 'lspci -d 10de:'.", code="no_vgpu")
+        ]
     if not look.licensable:
         return [
             Trouble(

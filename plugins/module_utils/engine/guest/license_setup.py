@@ -110,10 +110,17 @@ def _check(wish, now):
         found += token.troubles(wish.text, now, "the token")
     if not NAME.match(wish.name):
         found.append(
-            Trouble("%r is no name that nvidia-gridd looks for" % wish.name[:60], device="token_name", wanted="client_configuration_token_….tok", code="bad_name")
+            Trouble(
+                "%r is no name that nvidia-gridd looks for" % wish.name[:60],
+                device="token_name",
+                wanted="client_configuration_token_….tok",
+                code="bad_name",
+            )
         )
     if not wish.folder.startswith("/") or "\n" in wish.folder or ".." in wish.folder.split("/"):
-        found.append(Trouble("%r is no absolute path" % wish.folder[:60], device="token_path", wanted="a folder, such as %s" % gridd_conf.TOKENS, code="bad_path"))
+        found.append(
+            Trouble("%r is no absolute path" % wish.folder[:60], device="token_path", wanted="a folder, such as %s" % gridd_conf.TOKENS, code="bad_path")
+        )
     for name, value in (("server", wish.server), ("backup_server", wish.backup)):
         if value and not _HOST.match(value):
             found.append(Trouble("%r is no name or address of a server" % value[:60], device=name, wanted="such as license.example.com", code="bad_server"))
@@ -198,7 +205,7 @@ def apply(ctx, made, wish):
         else:
             files.write_atomic(ctx.root, step.device, step.args["content"])
             if files.read_text(ctx.root, step.device) != step.args["content"]:
-                raise trouble("it is not what was written", device=step.device, remedy="Another program changes it at the same time: end that.", code="not_kept")
+                raise _not_kept(step.device)
 
     return execute(made.steps, perform)
 
@@ -210,4 +217,8 @@ def _write_token(ctx, wish):
     files.write_atomic(ctx.root, wish.path, wish.text.strip() + "\n", TOKEN_MODE)
     os.chmod(ctx.root + wish.path, TOKEN_MODE)
     if _mode(ctx, wish.path) != TOKEN_MODE or (files.read_text(ctx.root, wish.path) or "").strip() != wish.text.strip():
-        raise trouble("it is not what was written", device=wish.path, remedy="Another program changes it at the same time: end that.", code="not_kept")
+        raise _not_kept(wish.path)
+
+
+def _not_kept(path):
+    return trouble("it is not what was written", device=path, remedy="Another program changes it at the same time: end that.", code="not_kept")

@@ -13,6 +13,7 @@ from ..tools import nvidia_smi
 from ..vgpu_types import framebuffer_of, short_name
 from . import branches, license as licensing
 
+
 class Expected:
     """What the operator says that there should be; None: nothing. vgpu_type: as the host calls it. host_version: of the host's driver."""
 
@@ -96,7 +97,9 @@ def _driver(state, inventory, has_headers, expected):
             )
         )
     if state.secure_boot and not expected.signs:
-        found.append(Trouble("Secure Boot is on: the kernel would not load the driver's module", device="firmware", remedy=secure_boot.STEPS, code="secure_boot"))
+        found.append(
+            Trouble("Secure Boot is on: the kernel would not load the driver's module", device="firmware", remedy=secure_boot.STEPS, code="secure_boot")
+        )
     for gpu in inventory.gpus:
         if gpu.driver == "nouveau":
             found.append(
