@@ -50,7 +50,7 @@ def _create(args: argparse.Namespace, name: str) -> state.Machine:
     built = image.build(image.SYSTEMS[args.system])
     framework = [] if args.framework is None else [f"vendor_vfio={int(args.framework == 'vendor_vfio')}"]
     machine = state.Machine(
-        name=name, tier=args.tier, gpus=len(chosen), iommu=args.iommu, start=args.start, boot_iommu=args.boot_iommu == "on",
+        name=name, tier=args.tier, gpus=0 if args.guest == guest.NONE else len(chosen), iommu=args.iommu, start=args.start, boot_iommu=args.boot_iommu == "on",
         port=0, accel=accel.find(), memory_mib=args.memory, cpus=args.cpus, hardware=args.hw, key=str(image.ssh_key()), guest=args.guest or "",
         system=args.system, models=chosen, driver=[*framework, *args.driver],
     )

@@ -23,7 +23,6 @@ def settle(args: argparse.Namespace) -> None:
     args.iommu = "none"
     args.gpus = 1
     if args.guest == NONE:
-        args.hw = [*args.hw, "gpus=0"]  # twin_hw refuses to make none, and so there is none
         return
     try:
         model, vgpu_type = models.find_type(args.guest)
