@@ -42,7 +42,7 @@ def inputs(tmp_path_factory):
 def bundle(tmp_path_factory, inputs):
     """Path of a built zip."""
     modules, source = inputs
-    return build_bundle.build(tmp_path_factory.mktemp("out"), {KERNEL: modules}, source)
+    return build_bundle.build(tmp_path_factory.mktemp("out"), {KERNEL: modules}, source, ({KERNEL: modules[:1]}, source))
 
 
 @pytest.fixture(scope="session")
