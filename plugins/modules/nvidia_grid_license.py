@@ -23,7 +23,8 @@ options:
   state:
     description:
       - V(present) sets the licensing up.
-      - V(absent) removes the token that this module wrote and its settings, so that no licence is asked for.
+      - V(absent) removes the token that this module wrote, and the settings of feature, servers and token, so that no licence is asked for.
+        C(EnableUI) and C(LicenseInterval) stay as they are.
     type: str
     choices: [present, absent]
     default: present
@@ -140,6 +141,8 @@ def work(module, ctx):
         params["interval"],
         params["enable_ui"],
     )
+    if not module.check_mode:
+        license_setup.clean(ctx, wish)
     made = license_setup.plan(ctx, wish, time.time())
     if made.steps and not module.check_mode:
         license_setup.apply(ctx, made, wish)

@@ -127,7 +127,7 @@ def plan(inventory, driver, wish, check_mode=False, src_exists=True, against=())
     """Steps to the wished driver; raises EngineError when it must not or can't be done. against: troubles of an installation that were found elsewhere."""
     version = wish.version or version_in(wish.src)
     if not wish.present:
-        return _plan_absent(inventory, driver)
+        return _plan_absent(inventory, driver, wish)
     if not version:
         raise trouble(
             "no version is given, and %r does not name one" % (wish.src or ""),
@@ -231,7 +231,9 @@ def _wrong_step(driver, version, wish):
     return []
 
 
-def _plan_absent(inventory, driver):
+def _plan_absent(inventory, driver, wish):
+    if wish.kind == "guest" and driver.flavour == "vgpu":
+        raise_if_any(guest_place(inventory, driver))
     if driver.flavour == "none" and not driver.unfinished:
         return []
     doing = "uninstalling the driver"

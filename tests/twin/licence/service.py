@@ -23,7 +23,7 @@ from pathlib import Path
 
 # Where machines of QEMU's user network find this one.
 ADDRESS = "10.0.2.2"
-MODES = ("grant", "refuse", "slow", "expire")
+MODES = ("grant", "refuse", "slow", "expire", "forever")
 REFUSAL = "Insufficient license pool count for the requested product"
 
 
@@ -91,7 +91,8 @@ class Service:
                 if service.mode == "refuse":
                     self._answer(403, {"error": REFUSAL})
                 else:
-                    self._answer(200, {"expires": int(time.time()) + (3 if service.mode == "expire" else service.lasts)})
+                    lasts = {"expire": 3, "forever": None}.get(service.mode, service.lasts)
+                    self._answer(200, {"expires": lasts and int(time.time()) + lasts})
 
             def _answer(self, status: int, content: dict) -> None:
                 body = json.dumps(content).encode()

@@ -17,12 +17,12 @@ _COMMENTED = re.compile(r"^[ \t]*#[ \t]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=")
 
 def values(text):
     """What is set, by key. Of a key that is set twice the last one counts."""
-    return {match.group(1): match.group(2) for match in map(_SET.match, text.splitlines()) if match}
+    return {match.group(1): match.group(2) for match in map(_SET.match, text.split("\n")) if match}
 
 
 def render(text, wanted):
     """The text with these keys set, or (None) not set. A key that is right already keeps its line as it is."""
-    lines = text.splitlines(keepends=True)
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)  # no other character ends a line, as splitlines() has it
     for key, value in wanted.items():
         lines = _with(lines, key, value)
     return "".join(lines)

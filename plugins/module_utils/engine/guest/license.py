@@ -105,12 +105,14 @@ def _take(gpu, path, name, value):
 # --- why there is no licence
 
 _TIME = "Set up time synchronisation (chrony or systemd-timesyncd) and restart nvidia-gridd: licensing needs a clock that is right."
-# In the order of how much a line tells; the first that matches any line of the last try counts before the later ones.
+# In the order of how much they tell: of several that one line shows, the first counts.
 _SIGNS = (
     ("wrong_feature", r"invalid feature type", "the feature that FeatureType asks for is none that this vGPU can have",
      "Set vgpu_license_feature to what the vGPU's type needs (vgpu for all types of vGPU), or leave it out."),
     ("clock_skew", r"clock|system time|time (?:skew|difference|drift)|not yet valid|windback", "the clocks of guest and licence server differ", _TIME),
     ("token_expired", r"token.*(?:expired|no longer valid)|expired.*token", "the client configuration token has expired",
+     "Generate a new one on the licence server and give that as vgpu_license_token."),
+    ("token_malformed", r"decode signature|malformed.*token|token.*malformed", "the client configuration token is not understood",
      "Generate a new one on the licence server and give that as vgpu_license_token."),
     ("token_missing", r"(?:unable|failed|cannot|could not|can't).*(?:find|open|read|load).*token|token.*(?:not found|missing)",
      "nvidia-gridd finds no token that it can read", "Give the client configuration token as vgpu_license_token."),
@@ -126,6 +128,8 @@ _SIGNS = (
 )
 _ACQUIRED = re.compile(r"licen[sc]e (?:acquired|renewed) successfully", re.IGNORECASE)
 _FAILED = re.compile(r"failed to acquire licen[sc]e", re.IGNORECASE)
+# The server's name is no sign: it may be tls.example.com.
+_SERVER = re.compile(r"(?<=\bfrom )\S+", re.IGNORECASE)
 _BEGIN = re.compile(r"^(?:Started|Starting) |\bstarted \(\d+\)", re.IGNORECASE)
 
 
@@ -138,24 +142,25 @@ def plain(line):
 def reason(lines):
     """Why the last try gave no licence, as a Trouble; None where the journal has no sign of a failure.
 
-    lines: messages of nvidia-gridd, oldest first. What was before the daemon's last start or the last licence is another story.
+    lines: messages of nvidia-gridd, oldest first. What was before the daemon's last start, the last licence or the try before the last one
+    is another story. Of several signs the newest counts.
     """
     begin = 0
     for number, line in enumerate(lines):
         if _ACQUIRED.search(line) or _BEGIN.search(line):
             begin = number + 1
-    last = lines[begin:]
-    for code, pattern, found, remedy in _SIGNS:
-        said = [line for line in last if re.search(pattern, line, re.IGNORECASE)]
-        if said:
-            return Trouble("%s; its journal says: %s" % (found, plain(said[-1])), device=UNIT, wanted="a licence", remedy=remedy, code=code)
-    said = [line for line in last if _FAILED.search(line)]
-    if said:
-        return Trouble(
-            "no licence was given; its journal says: %s" % plain(said[-1]),
-            device=UNIT,
-            wanted="a licence",
-            remedy="Look at 'journalctl -u nvidia-gridd', and at the licence server's own log.",
-            code="not_acquired",
-        )
-    return None
+    failed = [number for number in range(begin, len(lines)) if _FAILED.search(lines[number])]
+    last = lines[failed[-2] + 1 if len(failed) > 1 else begin:]
+    for line in reversed(last):
+        for code, pattern, found, remedy in _SIGNS:
+            if re.search(pattern, _SERVER.sub("", line), re.IGNORECASE):
+                return Trouble("%s; its journal says: %s" % (found, plain(line)), device=UNIT, wanted="a licence", remedy=remedy, code=code)
+    if not failed:
+        return None
+    return Trouble(
+        "no licence was given; its journal says: %s" % plain(lines[failed[-1]]),
+        device=UNIT,
+        wanted="a licence",
+        remedy="Look at 'journalctl -u nvidia-gridd', and at the licence server's own log.",
+        code="not_acquired",
+    )

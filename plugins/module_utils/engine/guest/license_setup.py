@@ -19,10 +19,10 @@ from . import gridd_conf, token
 # NVIDIA documents this mode for the file. Others can't get at it: they can't enter the folder.
 TOKEN_MODE = 0o744
 FOLDER_MODE = 0o700
-NAME = re.compile(r"^client_configuration_token_[A-Za-z0-9._-]{1,100}\.tok$")
+NAME = re.compile(r"^client_configuration_token_[A-Za-z0-9._-]{1,100}\.tok\Z")
 _OURS = "client_configuration_token_vgpu_kvm.tok"
 DEFAULT_NAME = _OURS
-_HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.:_-]{0,252}[A-Za-z0-9])?$")
+_HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.:_-]{0,252}[A-Za-z0-9])?\Z")
 
 
 class Wish:
@@ -93,10 +93,8 @@ def _wanted(wish):
 
 def _check(wish, now):
     """All that is wrong with the wish itself."""
-    if not wish.present:
-        return []
     found = []
-    if bool(wish.text) == bool(wish.server):
+    if wish.present and bool(wish.text) == bool(wish.server):
         found.append(
             Trouble(
                 "both a token and a server are given" if wish.text else "neither a token nor a server is given",
@@ -106,7 +104,7 @@ def _check(wish, now):
                 code="token_or_server",
             )
         )
-    if wish.text:
+    if wish.present and wish.text:
         found += token.troubles(wish.text, now, "the token")
     if not NAME.match(wish.name):
         found.append(
@@ -140,7 +138,7 @@ def plan(ctx, wish, now):
     if base is None:
         base = (files.read_text(ctx.root, gridd_conf.TEMPLATE) or "") if wish.present else ""
     after = gridd_conf.render(base, _wanted(wish))
-    steps = _token_steps(ctx, wish)
+    steps = _token_steps(ctx, wish) + _moved(ctx, wish, before)
     if after != (before or "") or (before is None and wish.present):
         steps.append(Step("conf", None, gridd_conf.PATH, "write it" if before is None else "change it", content=after))
     else:
@@ -148,11 +146,22 @@ def plan(ctx, wish, now):
     return Plan(steps, before or "", after, token.read(wish.text) if wish.present and wish.text else None)
 
 
+def _moved(ctx, wish, conf):
+    """A token under our names in the folder that gridd.conf names until now: a secret that nobody needs there any more."""
+    old = gridd_conf.values(conf or "").get("ClientConfigTokenPath", "").rstrip("/")
+    if not old.startswith("/") or old == wish.folder:
+        old = gridd_conf.TOKENS if wish.folder != gridd_conf.TOKENS else None
+    if old is None:
+        return []
+    paths = sorted({"%s/%s" % (old, name) for name in (wish.name, DEFAULT_NAME)})
+    return [Step("drop", None, path, "remove the token that was put there before") for path in paths if os.path.lexists(ctx.root + path)]
+
+
 def _token_steps(ctx, wish):
     """Folder, token, and the token that an earlier run put elsewhere under our name. Others' tokens are told, not touched."""
     ours = "%s/%s" % (wish.folder, DEFAULT_NAME)
     if not (wish.present and wish.text):
-        return [Step("drop", None, ours, "remove the token")] if os.path.lexists(ctx.root + ours) else []
+        return [Step("drop", None, path, "remove the token") for path in sorted({ours, wish.path}) if os.path.lexists(ctx.root + path)]
     steps, there = [], _mode(ctx, wish.folder)
     others = sorted(path for path in files.names(ctx.root, wish.folder, ".tok") if path not in (wish.path, ours))
     if others:
@@ -163,6 +172,16 @@ def _token_steps(ctx, wish):
             remedy="Remove it, or name it in token_name (guest_license_token_name) to have it replaced.",
             code="other_token",
         )
+    if there not in (None, FOLDER_MODE):
+        strangers = [os.path.basename(path) for path in files.names(ctx.root, wish.folder) if not path.endswith(".tok")]
+        if strangers and wish.folder != gridd_conf.TOKENS:
+            raise trouble(
+                "it has other things in it (%s)" % ", ".join(strangers[:5]),
+                device=wish.folder,
+                wanted="a folder for tokens alone, which others can't enter",
+                remedy="Name another folder in token_path (guest_license_token_path), or leave it out.",
+                code="folder_shared",
+            )
     if there is None:
         steps.append(Step("folder", None, wish.folder, "make it, for root alone"))
     elif there != FOLDER_MODE:
@@ -189,6 +208,11 @@ def _mode(ctx, path):
         return stat.S_IMODE(os.lstat(ctx.root + path).st_mode)
     except OSError:
         return None
+
+
+def clean(ctx, wish):
+    """Removes what a killed run left half-written: it may be a copy of the token."""
+    files.sweep(ctx.root, [wish.folder, os.path.dirname(gridd_conf.PATH)])
 
 
 def apply(ctx, made, wish):

@@ -16,7 +16,7 @@ import re
 from ..errors import Trouble
 
 MOST = 1 << 20  # bytes; NVIDIA's have a few thousand
-_PART = re.compile(r"^[A-Za-z0-9_-]+={0,2}$")
+_PART = re.compile(r"^[A-Za-z0-9_-]+={0,2}\Z")
 _REMEDY = "Generate a new one on the licence server (NVIDIA License System, 'Generate client config token') and give that."
 # A clock may be off by this much (seconds) before a token counts as of the future.
 SLACK = 300

@@ -14,6 +14,9 @@ from ..vgpu_types import framebuffer_of, short_name
 from . import branches, license as licensing
 
 
+_NOUVEAU = "Role guest keeps nouveau from loading and reboots, unless vgpu_reboot is never; by hand: blacklist it, rebuild the initramfs, reboot."
+
+
 class Expected:
     """What the operator says that there should be; None: nothing. vgpu_type: as the host calls it. host_version: of the host's driver."""
 
@@ -107,10 +110,12 @@ def _driver(state, inventory, has_headers, expected):
                     "nouveau drives it",
                     device=gpu.address,
                     wanted="the vGPU guest driver",
-                    remedy="Role guest_driver keeps nouveau from loading; then a reboot is needed.",
+                    remedy=_NOUVEAU,
                     code="nouveau_in_use",
                 )
             )
+    if driver.nouveau_loaded and not any(one.code == "nouveau_in_use" for one in found):
+        found.append(Trouble("the module nouveau is loaded", device="the kernel", wanted="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use"))
     if driver.unfinished:
         found.append(diagnosis.driver_trouble(driver))
     return found

@@ -93,6 +93,13 @@ def test_the_wrong_package_and_the_wrong_place(guest, make_host, package, tmp_pa
     assert call(nvidia_driver, host, kind="host", src=package).codes == ["wrong_kind"]
 
 
+def test_a_hosts_driver_is_not_taken_for_a_guests(make_host):
+    host = make_host()
+    host.put("/usr/bin/nvidia-uninstall", "")
+    outcome = call(nvidia_driver, host, kind="guest", state="absent")
+    assert outcome.codes == ["not_a_guest"] and host.on_disk == "550.163.02"
+
+
 def test_a_guest_driver_on_a_host_is_told_and_replaced_on_demand(make_host, tmp_path):
     host = make_host()
     host._uninstall([], 1)

@@ -84,6 +84,26 @@ def test_another_folder_is_named_and_another_name_replaces_ours(guest):
     assert "ClientConfigTokenPath=/srv/token\n" in guest.get(CONF)
 
 
+def test_a_folder_of_others_is_not_closed_and_no_token_is_left_behind(guest):
+    guest.put("/srv/shared/readme", "x")
+    os.chmod(guest.root + "/srv/shared", 0o755)
+    outcome = call(nvidia_grid_license, guest, token=token(), token_path="/srv/shared")
+    assert outcome.codes == ["folder_shared"] and "readme" in outcome.msg and outcome.writes == 0 and mode(guest, "/srv/shared") == 0o755
+    named = "client_configuration_token_mine.tok"
+    call(nvidia_grid_license, guest, token=token(), token_name=named).ok
+    assert call(nvidia_grid_license, guest, state="absent", token_name=named).ok["changed"]
+    assert os.listdir(guest.root + FOLDER) == []
+    call(nvidia_grid_license, guest, token=token(), token_name=named).ok
+    call(nvidia_grid_license, guest, server="a.example.com", token_name=named).ok
+    assert os.listdir(guest.root + FOLDER) == []
+    assert call(nvidia_grid_license, guest, state="absent", token_name="../x").codes == ["bad_name"]
+    assert call(nvidia_grid_license, guest, server="a.example.com\n").codes == ["bad_server"]
+    call(nvidia_grid_license, guest, token=token(), token_path="/srv/token").ok
+    assert os.listdir(guest.root + "/srv/token") and not os.listdir(guest.root + FOLDER)
+    call(nvidia_grid_license, guest, token=token()).ok
+    assert not os.listdir(guest.root + "/srv/token") and os.listdir(guest.root + FOLDER)
+
+
 @pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize(
     "arguments, codes",

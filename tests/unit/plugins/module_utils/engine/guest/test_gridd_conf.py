@@ -35,6 +35,7 @@ def test_a_right_line_keeps_its_spelling_and_a_second_one_goes():
     assert render("FeatureType=2\nX=1\nFeatureType=1\n", {"FeatureType": None}) == "X=1\n"
     assert render("", {"FeatureType": "1"}) == "FeatureType=1\n"
     assert render("X=1", {"FeatureType": "1"}) == "X=1\nFeatureType=1\n"
+    assert render("# a\x0cFeatureType=2\n", {"FeatureType": None}) == "# a\x0cFeatureType=2\n"
 
 
 KEYS = st.sampled_from(["FeatureType", "ServerAddress", "EnableUI", "LicenseInterval"])
@@ -55,6 +56,6 @@ def test_a_second_time_changes_nothing_and_other_lines_stay(lines, wanted):
     assert render(once, wanted) == once
     told = values(once)
     assert {key: told.get(key) for key in wanted} == wanted
-    others = [line for line in text.splitlines() if not any(line.strip().startswith(key) for key in wanted)]
-    left = [line for line in once.splitlines() if not any(line.strip().startswith(key) for key in wanted)]
-    assert left == others
+    others = [line for line in text.split("\n") if not any(line.strip().startswith(key) for key in wanted)]
+    left = [line for line in once.split("\n") if not any(line.strip().startswith(key) for key in wanted)]
+    assert [line for line in left if line] == [line for line in others if line]

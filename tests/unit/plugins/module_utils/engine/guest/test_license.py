@@ -62,6 +62,7 @@ def test_a_gpu_without_the_section_has_no_status():
         ("Failed to acquire license from 10.0.2.2 (Error: Insufficient license pool count)", "refused"),
         ("Invalid feature type requested", "wrong_feature"),
         ("Failed to validate client configuration token: token has expired", "token_expired"),
+        ("Failed to decode signature from token received", "token_malformed"),
         ("Unable to read client configuration token", "token_missing"),
         ("Detected system clock windback", "clock_skew"),
         ("Failed to acquire license from 10.0.2.2", "not_acquired"),
@@ -77,6 +78,31 @@ def test_what_was_before_the_last_licence_or_start_is_another_story():
     assert licensing.reason([failed, "License acquired successfully. (Info: 10.0.2.2, NVIDIA RTX Virtual Workstation; Expiry: 2026-11-26 7:29:4 GMT)"]) is None
     assert licensing.reason([failed, "Started nvidia-gridd.service - NVIDIA Grid Daemon."]) is None
     assert licensing.reason([]) is None
+
+
+@pytest.mark.parametrize("name", ["tls.example.com", "certificates.example.com", "clock.example.com", "timeout.example.com"])
+def test_a_servers_name_is_no_sign(name):
+    assert licensing.reason(["Failed to acquire license from %s (Error: Insufficient license pool)" % name]).code == "refused"
+
+
+def test_of_several_tries_the_last_one_counts():
+    refused = "Failed to acquire license from 10.0.2.2 (Error: Insufficient license pool count)"
+    timeout = "Failed to acquire license from 10.0.2.2 (Error: Connection timed out)"
+    trust = "Failed to update local trusted store - certificate verify failed"
+    generic = "Failed to acquire license from 10.0.2.2"
+    feature = "Invalid feature type requested"
+    expired = "Failed to validate client configuration token: token has expired"
+    for lines, code in (
+        ([timeout, refused], "refused"),
+        ([refused, timeout], "server_unreachable"),
+        ([trust, generic, timeout], "server_unreachable"),
+        ([timeout, trust, generic], "trust_store"),
+        ([expired, refused], "refused"),
+        ([timeout, feature], "wrong_feature"),
+        ([feature, timeout], "server_unreachable"),
+        ([timeout, timeout, generic], "not_acquired"),
+    ):
+        assert licensing.reason(["Started (912)"] + lines).code == code, lines
 
 
 def test_a_token_in_the_journal_is_not_repeated():
