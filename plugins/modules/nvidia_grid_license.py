@@ -141,9 +141,10 @@ def work(module, ctx):
         params["interval"],
         params["enable_ui"],
     )
+    license_setup.check(wish, time.time())
     if not module.check_mode:
         license_setup.clean(ctx, wish)
-    made = license_setup.plan(ctx, wish, time.time())
+    made = license_setup.plan(ctx, wish)
     if made.steps and not module.check_mode:
         license_setup.apply(ctx, made, wish)
     return {

@@ -64,7 +64,7 @@ def token_files(ctx):
     conf = gridd_conf.values(files.read_text(ctx.root, gridd_conf.PATH) or "")
     folder = conf.get("ClientConfigTokenPath") or gridd_conf.TOKENS
     found = []
-    for path in files.names(ctx.root, folder.rstrip("/"), ".tok"):
+    for path in files.names(ctx.root, folder.rstrip("/"), ".tok") if license_setup.is_path(folder) else ():
         try:
             mode = os.lstat(ctx.root + path).st_mode
         except OSError:

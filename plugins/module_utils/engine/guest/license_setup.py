@@ -91,8 +91,18 @@ def _wanted(wish):
     return wanted
 
 
-def _check(wish, now):
-    """All that is wrong with the wish itself."""
+def is_path(folder):
+    """Whether it is an absolute path that a file system can have."""
+    parts = folder.split("/")
+    return folder.startswith("/") and "\n" not in folder and ".." not in parts and len(folder) < 3000 and all(len(part.encode("utf-8")) < 256 for part in parts)
+
+
+def check(wish, now):
+    """Raises EngineError with all that is wrong with the wish itself. now: seconds since 1970."""
+    raise_if_any(_wrong(wish, now))
+
+
+def _wrong(wish, now):
     found = []
     if wish.present and bool(wish.text) == bool(wish.server):
         found.append(
@@ -115,7 +125,7 @@ def _check(wish, now):
                 code="bad_name",
             )
         )
-    if not wish.folder.startswith("/") or "\n" in wish.folder or ".." in wish.folder.split("/"):
+    if not is_path(wish.folder):
         found.append(
             Trouble("%r is no absolute path" % wish.folder[:60], device="token_path", wanted="a folder, such as %s" % gridd_conf.TOKENS, code="bad_path")
         )
@@ -130,9 +140,8 @@ def _check(wish, now):
     return found
 
 
-def plan(ctx, wish, now):
-    """What is to be done; raises EngineError with all that is wrong before the first write. now: seconds since 1970."""
-    raise_if_any(_check(wish, now))
+def plan(ctx, wish):
+    """What is to be done for a wish that check() has passed; raises EngineError with what stands against it before the first write."""
     before = files.read_text(ctx.root, gridd_conf.PATH)
     base = before
     if base is None:
@@ -154,7 +163,7 @@ def _moved(ctx, wish, conf):
     if old is None:
         return []
     paths = sorted({"%s/%s" % (old, name) for name in (wish.name, DEFAULT_NAME)})
-    return [Step("drop", None, path, "remove the token that was put there before") for path in paths if os.path.lexists(ctx.root + path)]
+    return [Step("drop", None, path, "remove the token that was put there before") for path in paths if is_path(old) and os.path.lexists(ctx.root + path)]
 
 
 def _token_steps(ctx, wish):

@@ -116,6 +116,8 @@ def test_a_folder_of_others_is_not_closed_and_no_token_is_left_behind(guest):
         ({"token": token(), "token_name": "token.tok"}, ["bad_name"]),
         ({"token": token(), "token_name": "client_configuration_token_../../x.tok"}, ["bad_name"]),
         ({"token": token(), "token_path": "/srv/../etc"}, ["bad_path"]),
+        ({"token": token(), "token_path": "/srv/" + "x" * 300}, ["bad_path"]),
+        ({"token": token(), "token_path": "/srv/x" * 1000}, ["bad_path"]),
         ({"server": "a b", "server_port": 70000, "interval": 0}, ["bad_server", "bad_number", "bad_number"]),
         ({"token": token(), "backup_server": "b.example.com"}, ["bad_server"]),
     ],
@@ -195,6 +197,12 @@ def test_why_not(guest):
     assert codes() == ["token_expired", "wrong_feature", "daemon_not_running"]
     guest.smi_rc = 9
     assert codes() == ["smi_silent"]
+
+
+def test_a_folder_that_can_not_be_has_no_token(guest):
+    guest.put(CONF, "ClientConfigTokenPath=/" + "x" * 5000 + "\n")
+    assert [one["code"] for one in call(nvidia_grid_license_info, guest).ok["reasons"]] == ["token_missing"]
+    assert call(nvidia_grid_license, guest, token=token()).ok["changed"]
 
 
 def test_another_product_is_no_success(guest):
