@@ -109,28 +109,35 @@ _TIME = "Set up time synchronisation (chrony or systemd-timesyncd) and restart n
 _SIGNS = (
     ("wrong_feature", r"invalid feature type", "the feature that FeatureType asks for is none that this vGPU can have",
      "Set vgpu_license_feature to what the vGPU's type needs (vgpu for all types of vGPU), or leave it out."),
-    ("clock_skew", r"clock|system time|time (?:skew|difference|drift)|not yet valid|windback", "the clocks of guest and licence server differ", _TIME),
+    ("clock_skew",
+     r"clock|system time|time (?:skew|difference|drift)|not yet valid|windback|allowed time to process",
+     "the clocks of guest and licence server differ", _TIME),
     ("token_expired", r"token.*(?:expired|no longer valid)|expired.*token", "the client configuration token has expired",
      "Generate a new one on the licence server and give that as vgpu_license_token."),
-    ("token_malformed", r"decode signature|malformed.*token|token.*malformed", "the client configuration token is not understood",
+    ("token_malformed",
+     r"decode signature|read configurations from.*token|malformed.*token|token.*malformed",
+     "the client configuration token is not understood",
      "Generate a new one on the licence server and give that as vgpu_license_token."),
-    ("token_missing", r"(?:unable|failed|cannot|could not|can't).*(?:find|open|read|load).*token|token.*(?:not found|missing)",
+    ("token_missing", r"(?:unable|failed|cannot|could not|can't).*(?:find|fetch|open|read|load).*token|token.*(?:not found|missing)",
      "nvidia-gridd finds no token that it can read", "Give the client configuration token as vgpu_license_token."),
     ("trust_store", r"trusted? store|certificate|\bssl\b|\btls\b", "the licence server's answer is not trusted",
      "Is the token of this very server (a new instance needs new tokens), and does a proxy stand between? Generate a new token and give that."),
     ("server_unreachable",
      r"time[d ]?\s?out|could(?:n't| not) (?:resolve|connect)|connection (?:refused|reset)|no route|unreachable|did not respond|failed to connect"
-     r"|name or service",
+     r"|name or service|network communication failure",
      "the licence server can't be reached",
      "Look at name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort)."),
     ("refused", r"insufficient|not available|no licen[sc]es?\b|all licen[sc]es|denied|rejected|not (?:enough|entitled)|no (?:free )?pool",
      "the licence server has no licence for this VM", "Look on the server at free licences of the product, and at who holds them."),
 )
 _ACQUIRED = re.compile(r"licen[sc]e (?:acquired|renewed) successfully", re.IGNORECASE)
-_FAILED = re.compile(r"failed to acquire licen[sc]e", re.IGNORECASE)
+# Some releases name the product: Failed to acquire NVIDIA GRID Virtual Workstation license.
+_FAILED = re.compile(r"failed to acquire (?:[^(]{1,80} )?licen[sc]e", re.IGNORECASE)
 # The server's name is no sign: it may be tls.example.com.
 _SERVER = re.compile(r"(?<=\bfrom )\S+", re.IGNORECASE)
-_BEGIN = re.compile(r"^(?:Started|Starting) |\bstarted \(\d+\)", re.IGNORECASE)
+_BEGIN = re.compile(r"^Starting |\bstarted \(\d+\)", re.IGNORECASE)
+# systemd's word that it is up, which may come after the daemon's first lines: it begins nothing that has begun already.
+_UP = re.compile(r"^Started ")
 
 
 def plain(line):
@@ -139,16 +146,26 @@ def plain(line):
     return text if len(text) <= 200 else text[:200] + "…"
 
 
+def _begin(lines):
+    """The first line after the last start of the daemon, or after the last licence."""
+    begin, starting = 0, False
+    for number, line in enumerate(lines):
+        if _BEGIN.search(line):
+            begin, starting = number + 1, True
+        elif _ACQUIRED.search(line):
+            begin = number + 1
+        elif _UP.search(line):
+            begin, starting = begin if starting else number + 1, False
+    return begin
+
+
 def reason(lines):
     """Why the last try gave no licence, as a Trouble; None where the journal has no sign of a failure.
 
     lines: messages of nvidia-gridd, oldest first. What was before the daemon's last start, the last licence or the try before the last one
     is another story. Of several signs the newest counts.
     """
-    begin = 0
-    for number, line in enumerate(lines):
-        if _ACQUIRED.search(line) or _BEGIN.search(line):
-            begin = number + 1
+    begin = _begin(lines)
     failed = [number for number in range(begin, len(lines)) if _FAILED.search(lines[number])]
     last = lines[failed[-2] + 1 if len(failed) > 1 else begin:]
     for line in reversed(last):

@@ -14,6 +14,8 @@ from ..waiting import until
 from . import gridd_conf, license as licensing, license_setup, token
 
 _LINES = 300  # of the journal; what is older tells of another try
+# What ends the daemon: without a token it has nothing to go on with. Of all else it tries again.
+_FATAL = ("token_malformed", "token_missing", "token_expired")
 
 
 class Look:
@@ -127,13 +129,12 @@ def reasons(ctx, look, now, timeout=30):
                 code="wrong_feature",
             )
         )
-    daemon = _daemon(ctx, timeout)
-    if daemon:
-        return found + [daemon]
-    said = _journal(ctx, timeout)
-    why = licensing.reason(said)
-    if why and why.code not in [one.code for one in found]:
+    daemon, failed = _daemon(ctx, timeout)
+    why = licensing.reason(_journal(ctx, timeout)) if failed or not daemon else None
+    if why and why.code not in [one.code for one in found] and (not daemon or why.code in _FATAL):
         found.append(why)
+    if daemon:
+        found.append(daemon)
     return found or [
         Trouble(
             "nvidia-gridd runs, and its journal does not say why there is no licence",
@@ -156,19 +157,20 @@ def _silent(silence):
 
 
 def _daemon(ctx, timeout):
-    """The trouble of a daemon that does not run."""
+    """The trouble of a daemon that does not run, or None, and whether it failed."""
     answer = ctx.command(["systemctl", "show", "--no-pager", "--property=LoadState,ActiveState,SubState,Result", licensing.UNIT], timeout)
     told = dict(line.split("=", 1) for line in answer.out.splitlines() if "=" in line)
     if answer.rc or told.get("ActiveState") in ("active", "activating", "reloading"):
-        return None
+        return None, False
     missing = told.get("LoadState") == "not-found"
-    return Trouble(
+    found = Trouble(
         "there is no such service" if missing else "it is %s (%s)" % (told.get("ActiveState", "not told"), told.get("Result", "not told")),
         device=licensing.UNIT,
         wanted="a running nvidia-gridd",
         remedy="Install NVIDIA's guest driver." if missing else "Start it ('systemctl start nvidia-gridd'); why it ended: 'journalctl -u nvidia-gridd'.",
         code="daemon_not_running",
     )
+    return found, told.get("ActiveState") == "failed"
 
 
 def _journal(ctx, timeout):

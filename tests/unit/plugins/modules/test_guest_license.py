@@ -210,3 +210,13 @@ def test_another_product_is_no_success(guest):
     found = call(nvidia_grid_license_info, guest, product="Virtual Workstation").ok
     assert not found["licensed"] and found["reasons"][0]["code"] == "wrong_product"
     assert call(nvidia_grid_license_info, guest, product="virtual pc").ok["licensed"]
+
+
+def test_a_daemon_that_ended_tells_why_before_that_it_ended(guest):
+    guest.put(CONF, "FeatureType=1\n")
+    guest.put(TOKEN, token(), 0o744)
+    guest.daemon.update(ActiveState="failed", Result="exit-code")
+    guest.journal += ["NLS initialized", "Failed to decode signature from token received", "Shutdown (912)"]
+    assert call(nvidia_grid_license_info, guest, required=True).codes == ["token_malformed", "daemon_not_running"]
+    guest.daemon.update(ActiveState="inactive", Result="success")
+    assert call(nvidia_grid_license_info, guest, required=True).codes == ["daemon_not_running"]

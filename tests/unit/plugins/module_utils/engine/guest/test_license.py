@@ -65,6 +65,15 @@ def test_a_gpu_without_the_section_has_no_status():
         ("Failed to decode signature from token received", "token_malformed"),
         ("Unable to read client configuration token", "token_missing"),
         ("Detected system clock windback", "clock_skew"),
+        ("Failed to acquire license from 10.0.2.2 (Info: NVIDIA RTX Virtual Workstation - Error: Clock windback has been detected)", "clock_skew"),
+        (
+            "Failed to acquire license from 10.0.2.2 (Info: NVIDIA RTX Virtual Workstation - Error: The allowed time to process response has expired)",
+            "clock_skew",
+        ),
+        ("Failed to acquire license from 10.0.2.2 (Info: NVIDIA RTX Virtual Workstation - Error: No pool features found for : this)", "refused"),
+        ("Failed to acquire license from 10.0.2.2 (Error: Generic network communication failure)", "server_unreachable"),
+        ("Unable to fetch the client configuration token file", "token_missing"),
+        ("Failed to acquire NVIDIA GRID Virtual Workstation license.", "not_acquired"),
         ("Failed to acquire license from 10.0.2.2", "not_acquired"),
     ],
 )
@@ -103,6 +112,22 @@ def test_of_several_tries_the_last_one_counts():
         ([timeout, timeout, generic], "not_acquired"),
     ):
         assert licensing.reason(["Started (912)"] + lines).code == code, lines
+
+
+def test_a_token_that_is_not_understood_is_not_a_missing_one():
+    lines = ["Started NVIDIA Grid Daemon.", "vGPU Software package (0)", "NLS initialized", "Failed to decode signature from token received"]
+    lines += ["Failed to read configurations from client configuration token (Error: unknown)", "Failed to setup cloud License Manager: 3", "Shutdown (912)"]
+    assert licensing.reason(lines).code == "token_malformed"
+
+
+def test_what_the_daemon_says_before_systemd_calls_it_started_counts():
+    old = "Failed to acquire license from 10.0.2.2 (Error: Connection refused)"
+    begin, missing = "Starting NVIDIA Grid Daemon...", "Unable to fetch the client configuration token file"
+    up = "Started nvidia-gridd.service - NVIDIA Grid Daemon."
+    assert licensing.reason([old, begin, "Started (912)", missing, up]).code == "token_missing"
+    assert licensing.reason([old, begin, missing, up, "NLS initialized"]).code == "token_missing"
+    assert licensing.reason([missing, up, begin, "Started (913)", up, "NLS initialized"]) is None
+    assert licensing.reason([begin, "Started (912)", up, missing, up]) is None
 
 
 def test_a_token_in_the_journal_is_not_repeated():
