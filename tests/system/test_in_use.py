@@ -19,7 +19,8 @@ FRAMEWORKS = [
     pytest.param("mdev", marks=[pytest.mark.life, pytest.mark.in_use]),
     pytest.param("vendor_vfio", marks=pytest.mark.in_use),
 ]
-PLAYBOOKS = sorted(f"vgpu.kvm.{path.stem}" for path in (ROOT / "playbooks").glob("*.yml"))
+GUESTS_ALONE = "vgpu.kvm.guest"
+PLAYBOOKS = sorted({f"vgpu.kvm.{path.stem}" for path in (ROOT / "playbooks").glob("*.yml")} - {GUESTS_ALONE})
 VF = "0000:e8:00.4"
 
 # Opens a device as QEMU does and answers each SIGUSR1 with a line, after asking the device.
@@ -124,6 +125,14 @@ def test_an_empty_layout_for_all_gpus_is_refused_with_both(twin, playbook):
     for text in (OTHER_GPU, f"VM whole, pid {whole.pid}", VF, f"VM sliced, pid {sliced.pid}", "vgpu_force_remove", "vgpu_gpus"):
         assert text in run.failure, run.failure
     assert run.changed == [] and made(twin) == before
+    all_live(twin)
+
+
+def test_the_guests_playbook_does_nothing_on_a_host(twin):
+    before = made(twin)
+    run = play(twin, GUESTS_ALONE, [], vgpu_gpus=["all"])
+    assert run.rc == 0 and run.remote_tasks == [], run.out[-3000:]
+    assert made(twin) == before
     all_live(twin)
 
 
