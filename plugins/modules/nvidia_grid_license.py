@@ -12,7 +12,7 @@ description:
   - Puts the client configuration token of NVIDIA's licence server into place and sets what belongs to it in C(/etc/nvidia/gridd.conf).
     Other settings, comments and their order stay as they are.
   - A token that is cut, malformed or expired is refused before anything is written. The token is in no message, no diff, no log, no command line.
-  - Does not restart C(nvidia-gridd); do so when this module reports a change.
+  - Does not restart C(nvidia-gridd); do so when RV(restart_needed) is true.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 0.1.0
@@ -78,12 +78,12 @@ EXAMPLES = r"""
   become: true
   register: licensing
 
-- name: Let the daemon see it
+- name: Let the daemon see it, also where an earlier run ended before its restart
   ansible.builtin.systemd_service:
     name: nvidia-gridd
     state: restarted
   become: true
-  when: licensing is changed
+  when: licensing['restart_needed']
 """
 
 RETURN = r"""
@@ -99,6 +99,13 @@ not_done:
   type: list
   elements: str
   sample: ["/etc/nvidia/gridd.conf: change it"]
+restart_needed:
+  description:
+    - Whether C(nvidia-gridd) has to be restarted (or started) to see token and settings as they are now - something was changed, or would be in check
+      mode, or the running daemon is older than the files.
+  returned: success
+  type: bool
+  sample: true
 token_expires:
   description: When the token ends (ISO 8601, UTC); null for one without an end, and without a token.
   returned: success
@@ -123,7 +130,7 @@ troubles:
 import time
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import gridd_conf, license_setup, token
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import daemon, gridd_conf, license_setup, token
 
 
 def work(module, ctx):
@@ -151,6 +158,7 @@ def work(module, ctx):
         "changed": bool(made.steps),
         "actions": _module.sentences(made.steps),
         "diff": {"before": made.before, "after": made.after, "before_header": gridd_conf.PATH, "after_header": gridd_conf.PATH},
+        "restart_needed": bool(made.steps) or daemon.has_not_seen(ctx, daemon.look(ctx), [gridd_conf.PATH, wish.path]),
         "token_expires": token.iso(made.claims.expires) if made.claims else None,
     }
 

@@ -81,6 +81,20 @@ gpus:
       licensed: true
       restricted: false
       expiry: "2026-11-26T07:29:04Z"
+tokens:
+  description: The tokens in the folder that C(gridd.conf) names. When each ends is null for one without an end and for one that can't be read.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - path: /etc/nvidia/ClientConfigToken/client_configuration_token_vgpu_kvm.tok
+      mode: "0744"
+      expires: "2035-11-22T07:29:04Z"
+clock_synchronized:
+  description: Whether systemd knows the clock to be synchronised, which licences need; null where it does not tell. A clock that is not is warned of.
+  returned: success
+  type: bool
+  sample: true
 feature:
   description: The feature that C(/etc/nvidia/gridd.conf) asks for by name; null where it is left to the vGPU's type.
   returned: success
@@ -114,11 +128,15 @@ import time
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import files
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import Trouble, raise_if_any, trouble
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import gridd_conf, license_look
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import gridd_conf, license_look, token
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import license as licensing
 
 
 MOST = 3600
+UNSYNCHRONIZED = (
+    "The clock of this VM is not synchronised (timedatectl): licences and tokens have times, and a wrong clock makes them invalid. Set up chrony or "
+    "systemd-timesyncd."
+)
 
 
 def _gpu(gpu):
@@ -132,6 +150,13 @@ def _gpu(gpu):
         "restricted": state.restricted,
         "expiry": state.expiry,
     }
+
+
+def _tokens(ctx):
+    found = []
+    for path, mode, text in license_look.token_files(ctx)[1]:
+        found.append({"path": path, "mode": "%04o" % mode, "expires": token.iso(token.read(text).expires)})
+    return found
 
 
 def _other_product(look, wanted):
@@ -159,12 +184,16 @@ def work(module, ctx):
         found = _other_product(look, params["product"])
     if params["required"]:
         raise_if_any(found)
+    synchronized = license_look.clock_synchronized(ctx, params["timeout"])
     feature = gridd_conf.values(files.read_text(ctx.root, gridd_conf.PATH) or "").get("FeatureType")
     names = {number: name for name, number in gridd_conf.FEATURES.items()}
     return {
         "changed": False,
         "licensed": not found,
         "gpus": [_gpu(gpu) for gpu in look.gpus],
+        "tokens": _tokens(ctx),
+        "clock_synchronized": synchronized,
+        "warnings": [UNSYNCHRONIZED] if synchronized is False else [],
         "feature": names.get(feature),
         "reasons": [one.as_dict() for one in found],
     }

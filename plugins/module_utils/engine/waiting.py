@@ -11,6 +11,7 @@ class Clock:
     """Time in seconds. The pause between two looks at the same state is the only sleep."""
 
     now = staticmethod(time.monotonic)
+    wall = staticmethod(time.time)  # of day, which people and network time may set
 
     @staticmethod
     def pause(seconds):

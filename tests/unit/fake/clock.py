@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import heapq
+import time
 
 
 class Clock:
-    """Has the two methods of the engine's clock, and ``after`` for events of the future."""
+    """Has the methods of the engine's clock, and ``after`` for events of the future."""
 
     def __init__(self):
         self._time = 1000.0
@@ -18,6 +19,11 @@ class Clock:
     def now(self):
         """Seconds, from an origin without meaning."""
         return self._time
+
+    @staticmethod
+    def wall():
+        """Seconds since 1970: the real ones, because a fake host's files have real times."""
+        return time.time()
 
     def pause(self, seconds):
         """Lets time pass and runs the events that fall due, in order."""

@@ -72,6 +72,7 @@ class Guest(Host):
         self.product = "NVIDIA RTX Virtual Workstation"
         self.status = ["Unlicensed (Unrestricted)"]
         self.mib = 24576
+        self.synchronized = "yes"
         self.daemon = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "Result": "success"}
         self.journal = ["Started nvidia-gridd.service - NVIDIA Grid Daemon.", "Started (912)"]
         self.smi_rc = 0
@@ -85,6 +86,9 @@ class Guest(Host):
         if name == "journalctl":
             self.calls.append(list(argv))
             return Result(0, "\n".join(self.journal) + "\n")
+        if name == "timedatectl":
+            self.calls.append(list(argv))
+            return Result(0, self.synchronized + "\n")
         if name == "systemctl" and argv[-1] == "nvidia-gridd.service":
             self.calls.append(list(argv))
             return Result(0, "".join("%s=%s\n" % one for one in self.daemon.items()))

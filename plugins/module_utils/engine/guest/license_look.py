@@ -11,7 +11,7 @@ from .. import address, files
 from ..errors import Trouble
 from ..tools import nvidia_smi
 from ..waiting import until
-from . import gridd_conf, license as licensing, license_setup, token
+from . import daemon as daemons, gridd_conf, license as licensing, license_setup, token
 
 _LINES = 300  # of the journal; what is older tells of another try
 # What ends the daemon: without a token it has nothing to go on with. Of all else it tries again.
@@ -158,19 +158,24 @@ def _silent(silence):
 
 def _daemon(ctx, timeout):
     """The trouble of a daemon that does not run, or None, and whether it failed."""
-    answer = ctx.command(["systemctl", "show", "--no-pager", "--property=LoadState,ActiveState,SubState,Result", licensing.UNIT], timeout)
-    told = dict(line.split("=", 1) for line in answer.out.splitlines() if "=" in line)
-    if answer.rc or told.get("ActiveState") in ("active", "activating", "reloading"):
+    told = daemons.look(ctx, timeout)
+    if told.runs:
         return None, False
-    missing = told.get("LoadState") == "not-found"
+    missing = told.loaded == "not-found"
     found = Trouble(
-        "there is no such service" if missing else "it is %s (%s)" % (told.get("ActiveState", "not told"), told.get("Result", "not told")),
+        "there is no such service" if missing else "it is %s (%s)" % (told.state, told.result or "not told"),
         device=licensing.UNIT,
         wanted="a running nvidia-gridd",
         remedy="Install NVIDIA's guest driver." if missing else "Start it ('systemctl start nvidia-gridd'); why it ended: 'journalctl -u nvidia-gridd'.",
         code="daemon_not_running",
     )
-    return found, told.get("ActiveState") == "failed"
+    return found, told.state == "failed"
+
+
+def clock_synchronized(ctx, timeout=30):
+    """Whether systemd knows the clock to be synchronised; None where it does not tell."""
+    answer = ctx.command(["timedatectl", "show", "--property=NTPSynchronized", "--value"], timeout)
+    return {"yes": True, "no": False}.get(answer.out.strip()) if answer.rc == 0 else None
 
 
 def _journal(ctx, timeout):

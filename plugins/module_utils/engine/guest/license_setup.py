@@ -171,6 +171,7 @@ def _token_steps(ctx, wish):
     ours = "%s/%s" % (wish.folder, DEFAULT_NAME)
     if not (wish.present and wish.text):
         return [Step("drop", None, path, "remove the token") for path in sorted({ours, wish.path}) if os.path.lexists(ctx.root + path)]
+    _require_folder(ctx, wish.folder)
     steps, there = [], _mode(ctx, wish.folder)
     others = sorted(path for path in files.names(ctx.root, wish.folder, ".tok") if path not in (wish.path, ours))
     if others:
@@ -181,7 +182,8 @@ def _token_steps(ctx, wish):
             remedy="Remove it, or name it in token_name (guest_license_token_name) to have it replaced.",
             code="other_token",
         )
-    if there not in (None, FOLDER_MODE):
+    owner = _owner(ctx, wish.folder)
+    if there not in (None, FOLDER_MODE) or owner is not None:
         strangers = [os.path.basename(path) for path in files.names(ctx.root, wish.folder) if not path.endswith(".tok")]
         if strangers and wish.folder != gridd_conf.TOKENS:
             raise trouble(
@@ -193,6 +195,8 @@ def _token_steps(ctx, wish):
             )
     if there is None:
         steps.append(Step("folder", None, wish.folder, "make it, for root alone"))
+    elif owner is not None:
+        steps.append(Step("folder", None, wish.folder, "make it root's, for root alone (it was the user's with the number %d)" % owner))
     elif there != FOLDER_MODE:
         steps.append(Step("folder", None, wish.folder, "let root alone in (mode %04o, was %04o)" % (FOLDER_MODE, there)))
     same = files.read_text(ctx.root, wish.path) if _is_file(ctx, wish.path) else None
@@ -203,6 +207,32 @@ def _token_steps(ctx, wish):
     if wish.path != ours and os.path.lexists(ctx.root + ours):
         steps.append(Step("drop", None, ours, "remove the token that was put there before"))
     return steps
+
+
+def _require_folder(ctx, path):
+    """A link would have the token go where somebody else decides."""
+    if os.path.islink(ctx.root + path):
+        found = "it is a link (to %s)" % os.readlink(ctx.root + path)
+    elif os.path.lexists(ctx.root + path) and not os.path.isdir(ctx.root + path):
+        found = "it is no folder"
+    else:
+        return
+    raise trouble(
+        found,
+        device=path,
+        wanted="a folder for tokens alone, which others can't enter",
+        remedy="Name the folder itself in token_path (guest_license_token_path), or remove what is there.",
+        code="bad_folder",
+    )
+
+
+def _owner(ctx, path):
+    """The user's number that a folder belongs to, where that is not the one who runs this."""
+    try:
+        owner = os.lstat(ctx.root + path).st_uid
+    except OSError:
+        return None
+    return None if owner == os.geteuid() else owner
 
 
 def _is_file(ctx, path):
@@ -230,6 +260,8 @@ def apply(ctx, made, wish):
     def perform(step):
         if step.kind == "folder":
             os.makedirs(ctx.root + step.device, mode=FOLDER_MODE, exist_ok=True)
+            if _owner(ctx, step.device) is not None:
+                os.chown(ctx.root + step.device, os.geteuid(), os.getegid())
             os.chmod(ctx.root + step.device, FOLDER_MODE)
         elif step.kind == "token":
             _write_token(ctx, wish)

@@ -18,13 +18,34 @@ DEFINED = "/etc/libvirt/qemu"
 RUNNING = "/run/libvirt/qemu"
 
 
-class Domain:
-    """A domain. devices: for each PCI address or UUID (in sysfs' spelling) whether libvirt manages it (managed='yes')."""
+class Hostdev:
+    """A device of the host in a VM. kind: mdev or pci; key: UUID or PCI address in sysfs' spelling. display, ramfb: as the XML has them, None if it has not."""
 
-    def __init__(self, name, running, devices):
+    def __init__(self, kind, key, managed=False, display=None, ramfb=None):
+        self.kind = kind
+        self.key = key
+        self.managed = managed
+        self.display = display
+        self.ramfb = ramfb
+
+
+class Domain:
+    """A VM. defined and live: its devices as it is defined and as it runs, None where it is not; devices: managed or not, of both, by key."""
+
+    def __init__(self, name, defined=None, live=None):
         self.name = name
-        self.running = running
-        self.devices = devices
+        self.defined = defined
+        self.live = live
+
+    @property
+    def running(self):
+        """Whether it runs."""
+        return self.live is not None
+
+    @property
+    def devices(self):
+        """For each PCI address or UUID whether libvirt manages it (managed='yes'), what was plugged in since the start last."""
+        return {one.key: one.managed for one in (self.defined or []) + (self.live or [])}
 
     def __str__(self):
         return "%s (%s)" % (self.name, "running" if self.running else "not running")
@@ -39,7 +60,7 @@ class Domain:
 
 
 def parse(text):
-    """(name, devices) of a domain's XML, as defined or as it runs; raises ValueError where it is none."""
+    """(name, hostdevs) of a domain's XML, as defined or as it runs; raises ValueError where it is none."""
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as exc:
@@ -47,12 +68,16 @@ def parse(text):
     domain = root if root.tag == "domain" else root.find("domain")
     if domain is None:
         raise ValueError("it has no <domain>")
-    devices = {}
+    devices = []
     for one in domain.iterfind("devices/hostdev"):
         key = _device(one.get("type"), one.find("source/address"))
         if key:
-            devices[key] = one.get("managed") == "yes"
+            devices.append(Hostdev(one.get("type"), key, one.get("managed") == "yes", _switch(one.get("display")), _switch(one.get("ramfb"))))
     return (domain.findtext("name") or "").strip(), devices
+
+
+def _switch(word):
+    return {"on": True, "off": False}.get(word)
 
 
 def _device(kind, place):
@@ -73,6 +98,12 @@ def _device(kind, place):
 
 def domains(root):
     """All domains that have devices, by name, and warnings of files that are no domain's."""
+    found, warnings = all_domains(root)
+    return [one for one in found if one.devices], warnings
+
+
+def all_domains(root):
+    """All domains, by name, and warnings of files that are no domain's."""
     found, warnings = {}, []
     for folder in (DEFINED, RUNNING):
         for path in files.names(root, folder, ".xml"):
@@ -84,7 +115,9 @@ def domains(root):
                 warnings.append("%s: it can't be read as libvirt's XML of a VM (%s), so the devices of that VM are not known" % (path, exc))
                 continue
             name = name or os.path.basename(path)[: -len(".xml")]
-            one = found.setdefault(name, Domain(name, False, {}))
-            one.running = one.running or folder == RUNNING
-            one.devices.update(devices)
-    return [found[name] for name in sorted(found) if found[name].devices], warnings
+            one = found.setdefault(name, Domain(name))
+            if folder == RUNNING:
+                one.live = devices
+            else:
+                one.defined = devices
+    return [found[name] for name in sorted(found)], warnings

@@ -143,6 +143,50 @@ def test_a_failure_midway_says_what_was_done(guest, number):
     assert not call(nvidia_grid_license, guest, token=token()).ok["changed"]
 
 
+def test_a_folder_that_is_a_link_or_somebody_elses(guest, monkeypatch):
+    os.makedirs(guest.root + "/etc/nvidia")
+    os.makedirs(guest.root + "/srv/theirs")
+    os.symlink(guest.root + "/srv/theirs", guest.root + FOLDER)
+    outcome = call(nvidia_grid_license, guest, token=token())
+    assert outcome.codes == ["bad_folder"] and "/srv/theirs" in outcome.msg and outcome.writes == 0 and not os.listdir(guest.root + "/srv/theirs")
+    os.unlink(guest.root + FOLDER)
+    guest.put(FOLDER, "a file")
+    assert call(nvidia_grid_license, guest, token=token()).codes == ["bad_folder"]
+    os.unlink(guest.root + FOLDER)
+
+    os.makedirs(guest.root + FOLDER, mode=0o700)
+    owners = []
+    theirs = os.lstat(guest.root + FOLDER).st_uid
+    monkeypatch.setattr(os, "geteuid", lambda: theirs + 1)
+    monkeypatch.setattr(os, "chown", lambda path, user, group: owners.append((path, user)))
+    check = call(nvidia_grid_license, guest, check=True, token=token()).ok
+    assert "make it root's" in check["actions"][0] and not owners
+    assert call(nvidia_grid_license, guest, token=token()).ok["actions"] == check["actions"]
+    assert owners[0] == (guest.root + FOLDER, theirs + 1)
+
+
+def test_a_restart_that_a_killed_run_left_out_is_asked_for_until_it_is_done(guest):
+    def needed(**more):
+        found = call(nvidia_grid_license, guest, token=token(), **more).ok
+        return found["changed"], found["restart_needed"]
+
+    guest.daemon["InactiveExitTimestampMonotonic"] = "900000000"  # 100 s ago on the fake's clock
+    assert needed(check=True) == (True, True)
+    assert needed() == (True, True)
+    assert needed() == (False, True), "the run ended here, before its restart"
+    guest.daemon["InactiveExitTimestampMonotonic"] = "1000000000"
+    for path in (CONF, TOKEN):
+        os.utime(guest.root + path, (time.time() - 5, time.time() - 5))
+    assert needed() == (False, False)
+    os.utime(guest.root + CONF, (time.time() + 5000, time.time() + 5000))
+    assert needed() == (False, False), "the clock was set back since"
+    os.utime(guest.root + CONF)
+    guest.clock.pause(3)
+    assert needed() == (False, True), "somebody edited the file"
+    guest.daemon["ActiveState"] = "inactive"
+    assert needed() == (False, False), "it is started anyway, not restarted"
+
+
 # --- nvidia_grid_license_info
 
 
@@ -159,6 +203,18 @@ def test_licensed(guest):
     assert found["licensed"] and found["reasons"] == [] and found["feature"] == "vws"
     (gpu,) = found["gpus"]
     assert (gpu["expiry"], gpu["restricted"], gpu["product"]) == ("2026-11-26T07:29:04Z", False, "NVIDIA RTX Virtual Workstation")
+
+
+def test_tokens_and_the_clock_are_told(guest):
+    call(nvidia_grid_license, guest, token=token()).ok
+    found = call(nvidia_grid_license_info, guest).ok
+    assert found["tokens"] == [{"path": TOKEN, "mode": "0744", "expires": "2036-01-01T00:00:00Z"}]
+    assert found["clock_synchronized"] is True and found.warnings == []
+    guest.synchronized = "no"
+    found = call(nvidia_grid_license_info, guest).ok
+    assert found["clock_synchronized"] is False and "not synchronised" in found.warnings[0]
+    guest.synchronized = "what"
+    assert call(nvidia_grid_license_info, guest).ok["clock_synchronized"] is None
 
 
 def test_waits_with_a_deadline(guest):

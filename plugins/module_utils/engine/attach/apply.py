@@ -1,0 +1,36 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Does the steps through virsh, and looks into libvirt's files whether each took."""
+
+from __future__ import annotations
+
+from ..errors import trouble
+from ..steps import execute
+from ..tools import libvirt
+from ..waiting import until
+from . import virsh
+
+
+def apply(ctx, uri, steps, timeout):
+    """The steps in order; a VM's failure stops that VM only."""
+
+    def perform(step):
+        hostdev, live = step.args["hostdev"], step.args["live"]
+        virsh.change(ctx, uri, step.kind, step.device, hostdev, live)
+        wanted = step.kind == "attach-device"
+
+        def took():
+            (domain,) = [one for one in libvirt.all_domains(ctx.root)[0] if one.name == step.device] or [None]
+            devices = domain and (domain.live if live else domain.defined)
+            return devices is not None and (hostdev.key in [one.key for one in devices]) == wanted
+
+        # A running guest lets go of a device when it pleases.
+        if not until(ctx.clock, took, timeout):
+            raise trouble(
+                "%s is %s it %d s after virsh said so" % (hostdev.key, "not in" if wanted else "still in", timeout),
+                device=step.device,
+                remedy="The guest has to let go of it: shut it down." if live and not wanted else "Look at 'virsh dumpxml %s'." % step.device,
+                code="not_kept",
+            )
+
+    return execute([step for step in steps if step.kind != "assume"], perform)

@@ -1,0 +1,233 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_vgpu_attach
+short_description: Give vGPUs to libvirt's VMs
+description:
+  - Makes the definitions of VMs have the vGPUs that they are to have, on either framework - mediated devices by UUID
+    (C(<hostdev type='mdev'>)), vendor-specific VFIO by the VF (C(<hostdev type='pci' managed='no'>)).
+  - What a VM has and still wants, it keeps. A vGPU that another VM has, as defined or as it runs, or that a process has open, is never given away.
+  - A running VM sees a change at its next start, unless O(live) is set.
+  - The host needs C(virsh). libvirt's own files are read, and only C(virsh) writes.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+extends_documentation_fragment:
+  - vgpu.kvm.common
+  - vgpu.kvm.common.lock
+options:
+  domains:
+    description: VMs by name, each with the vGPUs that it is to have. Other VMs are not touched.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: The VM's name, as C(virsh list --all) shows it. It must be defined.
+        type: str
+        required: true
+      vgpus:
+        description: Its vGPUs. An empty list takes all from it, if O(exclusive).
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          type:
+            description: Any free vGPU of this type, by full or short name (V(A40-24Q)). One that the VM has already is kept.
+            type: str
+          count:
+            description: How many of that type, 1 when left out.
+            type: int
+          gpu:
+            description: Only of this GPU - address in any spelling, C(GPU-<uuid>) or model.
+            type: str
+          uuid:
+            description: This very mediated device.
+            type: str
+          vf:
+            description: The vGPU on this VF (or PF, without SR-IOV), by its address in any spelling.
+            type: str
+          display:
+            description: Whether libvirt shows the vGPU's display to its viewers (mediated devices only). What is defined stays when left out.
+            type: bool
+          ramfb:
+            description: Whether that display shows boot messages, too. Needs O(domains[].vgpus[].display).
+            type: bool
+  exclusive:
+    description: Whether other vGPUs of these VMs are detached, also those whose mediated device is nowhere on the host any more.
+    type: bool
+    default: true
+  live:
+    description:
+      - Whether a VM that runs gets its vGPUs now and, with O(exclusive), loses others now. A guest that does not let go of one makes the module
+        fail after O(timeout).
+    type: bool
+    default: false
+  connect:
+    description: libvirt's URI.
+    type: str
+    default: qemu:///system
+  timeout:
+    description: Seconds until a change must be seen.
+    type: int
+    default: 30
+  assume:
+    description:
+      - What an earlier step of the same run would have brought; counts in check mode only. With V(vgpus) a vGPU that is not there is taken for
+        one that is still to come.
+    type: list
+    elements: str
+    choices: [vgpus]
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Any free vGPU of a type for each VM
+  vgpu.kvm.nvidia_vgpu_attach:
+    domains:
+      - {name: web1, vgpus: [{type: A40-24Q}]}
+      - {name: web2, vgpus: [{type: A40-24Q, gpu: "0000:67:00.0"}]}
+  become: true
+
+- name: A certain one, with a display
+  vgpu.kvm.nvidia_vgpu_attach:
+    domains:
+      - name: desktop
+        vgpus:
+          - {uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11, display: true, ramfb: true}
+  become: true
+
+- name: Take them all from a VM
+  vgpu.kvm.nvidia_vgpu_attach:
+    domains: [{name: web1, vgpus: []}]
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: success, failure midway
+  type: list
+  elements: str
+  sample: ["web1: attach 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1 (A40-24Q)"]
+not_done:
+  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  returned: failure midway
+  type: list
+  elements: str
+  sample: ["web2: attach 0b4b7a5e-98a4-5f7c-8d0f-1d0c5d7a2e11 (A40-24Q)"]
+attached:
+  description: Which VM has which vGPU then. The device is the UUID of a mediated device, or the VF's address.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{vm: web1, device: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1, type: A40-24Q}]
+troubles:
+  description:
+    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
+      there is not always a remedy or something else that was wanted.
+    - Left out where Ansible itself refuses the options.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: none_free
+      device: domains[0].vgpus[0]
+      found: "none of the 2 A40-24Q is free for web3: 0000:e8:00.4 (web1), 0000:e8:00.5 (web2)"
+      wanted: a free A40-24Q
+      remedy: Make more of them (vgpu_layout), or take one from another VM.
+"""
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import inventory as reader
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.attach import apply, plan, virsh, wish
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import trouble
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import libvirt
+
+
+VGPU = {
+    "type": {"type": "str"},
+    "count": {"type": "int"},
+    "gpu": {"type": "str"},
+    "uuid": {"type": "str"},
+    "vf": {"type": "str"},
+    "display": {"type": "bool"},
+    "ramfb": {"type": "bool"},
+}
+DOMAIN = {
+    "name": {"type": "str", "required": True},
+    "vgpus": {"type": "list", "elements": "dict", "default": [], "options": VGPU},
+}
+
+
+def _lines(domains, names):
+    """What the VMs have, one device a line, for the diff."""
+    return "".join(
+        "%s: %s%s\n" % (one.name, device.key, " (managed='yes')" if device.managed else "")
+        for one in domains
+        if one.name in names
+        for device in sorted(one.defined or [], key=lambda device: device.key)
+    )
+
+
+def _after(domains, steps, names):
+    lines = set(_lines(domains, names).splitlines(True))
+    for step in steps:
+        hostdev = step.args.get("hostdev")
+        if hostdev is None or step.args["live"]:
+            continue
+        lines -= {line for line in lines if line.startswith("%s: %s" % (step.device, hostdev.key))}
+        if step.kind == "attach-device":
+            lines.add("%s: %s\n" % (step.device, hostdev.key))
+    return "".join(sorted(lines))
+
+
+def work(module, ctx):
+    params = module.params
+    wishes = wish.parse(params["domains"])
+    if not params["connect"].startswith("qemu:///"):
+        raise trouble(
+            "%r is not libvirt of this host" % params["connect"][:80], device="connect", wanted="qemu:///system or another qemu:/// URI", code="bad_connect"
+        )
+    if wishes:
+        virsh.names(ctx, params["connect"])
+    domains, unreadable = libvirt.all_domains(ctx.root)
+    options = plan.Options(params["exclusive"], params["live"], module.check_mode and "vgpus" in params["assume"])
+    made = plan.plan(reader.read(ctx, with_types=False), domains, wishes, options)
+    if made.steps and not module.check_mode:
+        apply.apply(ctx, params["connect"], made.steps, params["timeout"])
+    names = [one.name for one in wishes]
+    before = "".join(sorted(_lines(domains, names).splitlines(True)))
+    return {
+        "changed": bool(made.steps),
+        "actions": _module.sentences(made.steps),
+        "attached": [{"vm": name, "device": key, "type": type_name} for name, key, type_name in made.attached],
+        "diff": {"before": before, "after": _after(domains, made.steps, names), "before_header": "vGPUs of VMs", "after_header": "vGPUs of VMs"},
+        "warnings": made.warnings + unreadable,
+    }
+
+
+def main():
+    _module.run(
+        dict(
+            {
+                "domains": {"type": "list", "elements": "dict", "required": True, "options": DOMAIN},
+                "exclusive": {"type": "bool", "default": True},
+                "live": {"type": "bool", "default": False},
+                "connect": {"type": "str", "default": "qemu:///system"},
+                "timeout": {"type": "int", "default": 30},
+                "assume": {"type": "list", "elements": "str", "default": [], "choices": ["vgpus"]},
+            },
+            **_module.LOCK
+        ),
+        work,
+    )
+
+
+if __name__ == "__main__":
+    main()
