@@ -33,6 +33,12 @@ options:
     type: list
     elements: str
     default: []
+  health:
+    description:
+      - Whether RV(problems) also tells what is not as it was made - vGPUs and VFs that are stored for this host and missing, services that do not run
+        or would not start at the next boot, VMs that want a vGPU that is not there or that another VM has.
+    type: bool
+    default: false
   timeout:
     description: Seconds that a program which is asked (C(modinfo)) may take.
     type: int
@@ -123,6 +129,7 @@ gpus:
       device_id: "0x2235"
       model: A40
       name: NVIDIA A40
+      framebuffer_mib: 49152
       architecture: Ampere
       supported: true
       alive: true
@@ -215,7 +222,23 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, guards, host, inventory, problems, services
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
+    boot_causes,
+    guards,
+    health,
+    host,
+    inventory,
+    problems,
+    services,
+    store,
+)
+
+
+def _framebuffer(gpu):
+    """As the model has it; of an unknown one as its largest type; null where neither is known."""
+    if gpu.model:
+        return gpu.model.framebuffer_gib * 1024
+    return max((one.framebuffer_mib or 0 for one in gpu.types), default=0) or None
 
 
 def _gpu(gpu):
@@ -225,6 +248,7 @@ def _gpu(gpu):
         "device_id": gpu.device_id,
         "model": gpu.model.name if gpu.model else None,
         "name": gpu.product or gpu.name,
+        "framebuffer_mib": _framebuffer(gpu),
         "architecture": gpu.model.architecture if gpu.model else None,
         "supported": gpu.supported,
         "alive": gpu.alive,
@@ -276,6 +300,10 @@ def work(module, ctx):
     reasons = problems.reboot_reasons(found, state, flags)
     users = found.users()
     wanted = guards.Wanted(ctx.root)
+    told = services.read(ctx, module.params["timeout"])
+    wrong = problems.find(found, state, flags, causes, wanted.domains)
+    if module.params["health"]:
+        wrong += health.find(found, store.read(ctx.root), told, wanted.domains)
     return {
         "changed": False,
         "host": {
@@ -294,7 +322,7 @@ def work(module, ctx):
             "bootloader": state.bootloader,
             "initramfs_tool": state.initramfs_tool,
             "driver": state.driver.as_dict(),
-            "services": services.read(ctx, module.params["timeout"]),
+            "services": told,
         },
         "gpus": [_gpu(gpu) for gpu in found.gpus],
         "boot_causes": [cause.as_dict() for cause in causes],
@@ -303,7 +331,7 @@ def work(module, ctx):
         "libvirt_domains": [one.as_dict() for one in wanted.domains],
         "reboot_required": bool(reasons),
         "reboot_reasons": reasons,
-        "problems": [problem.as_dict() for problem in problems.find(found, state, flags, causes, wanted.domains)],
+        "problems": [problem.as_dict() for problem in wrong],
         "warnings": wanted.unreadable,
     }
 
@@ -313,6 +341,7 @@ def main():
         {
             "iommu_flags": {"type": "list", "elements": "str", "default": []},
             "may_disturb": {"type": "list", "elements": "str", "default": []},
+            "health": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 30},
         },
         work,

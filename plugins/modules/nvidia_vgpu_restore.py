@@ -11,7 +11,8 @@ short_description: Install what brings vGPUs back at boot
 description:
   - VFs and vGPUs do not survive a reboot, nor do GPU instances of MIG, mixed-size mode and, on some GPUs, MIG mode. This module puts a copy of
     the collection's engine on the host, with the unit C(nvidia-vgpu-restore.service), which brings back what M(vgpu.kvm.nvidia_vgpu) stored,
-    after NVIDIA's services and before libvirt and cloud agents, and the command C(nvidia-vgpu) (C(status), C(restore)).
+    after NVIDIA's services and before libvirt and cloud agents, and the command C(nvidia-vgpu) (C(status), C(doctor), C(metrics),
+    C(restore)).
   - It writes files only. Enable the unit with M(ansible.builtin.systemd_service).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -82,14 +83,16 @@ from ansible_collections.vgpu.kvm.plugins.module_utils import _module
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, host_copy
 
 PREFIX = cli.__name__.rsplit(".", 1)[0]
+# Parts that the command on the host does not need: they are of VMs, of libvirt, of clouds.
+ELSEWHERE = tuple("%s.%s" % (PREFIX, name) for name in ("attach", "cloud", "guest"))
 
 
 def _sources():
     """The engine's own modules, as they run here: by relative path."""
     found = {}
     for name, module in list(sys.modules.items()):
-        if name != PREFIX and not name.startswith(PREFIX + ".") or name.startswith(PREFIX + ".guest"):
-            continue  # what is of VMs has nothing to do on a host
+        if name != PREFIX and not name.startswith(PREFIX + ".") or name.startswith(ELSEWHERE):
+            continue
         relative = name[len(PREFIX) + 1:].replace(".", "/")
         if hasattr(module, "__path__"):
             relative = (relative + "/__init__").lstrip("/")

@@ -88,10 +88,15 @@ def wanted_files(sources, before, interpreter):
     return wanted
 
 
+def folders(root):
+    """Folders of the engine's copy that are there, each before those in it."""
+    return sorted(path[len(root):] for path, dummy, dummy in os.walk(root + PACKAGE))
+
+
 def present(root):
     """Paths of ours that lie on the host."""
     found = []
-    for folder in (PACKAGE, PACKAGE + "/tools", PACKAGE + "/frameworks"):
+    for folder in folders(root):
         found += files.names(root, folder, ".py")
     return found + [path for path in (COMMAND, UNIT) if os.path.exists(root + path)]
 
@@ -120,6 +125,6 @@ def apply(root, steps):
 
     execute(steps, perform)
     if any(step.kind == "delete" for step in steps):
-        for folder in (PACKAGE + "/tools", PACKAGE + "/frameworks", PACKAGE, FOLDER):
+        for folder in [*reversed(folders(root)), FOLDER]:
             if os.path.isdir(root + folder) and not os.listdir(root + folder):
                 os.rmdir(root + folder)

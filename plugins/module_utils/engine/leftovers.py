@@ -17,12 +17,9 @@ FOLDERS = (
     boot_causes.DRIVERCTL,
     os.path.dirname(host_copy.UNIT),
     os.path.dirname(host_copy.COMMAND),
-    host_copy.PACKAGE,
-    host_copy.PACKAGE + "/tools",
-    host_copy.PACKAGE + "/frameworks",
 )
 
 
 def clean(root):
     """Removes half-written files of ours. They were never read by anybody: that is no change of the host."""
-    files.sweep(root, FOLDERS)
+    files.sweep(root, [*FOLDERS, *host_copy.folders(root)])
