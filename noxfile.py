@@ -317,7 +317,7 @@ def system(session: nox.Session, steps: Steps) -> None:
     install(session, steps, "test")
     collection(session)
     if build_twins(steps, "debian12"):
-        pytest(session, steps, "system", "tests/system", "-m", "not life and not in_use and not guest")
+        pytest(session, steps, "system", "tests/system", "-m", "not life and not in_use and not guest and not operations")
 
 
 def fault_matrix(session: nox.Session, steps: Steps, *options: str) -> None:
@@ -380,6 +380,15 @@ def guest(session: nox.Session, steps: Steps) -> None:
     collection(session)
     if build_twins(steps, "debian12"):
         pytest(session, steps, "guest", "tests/system", "-m", "guest")
+
+
+@session_of("operations", "test")
+def operations(session: nox.Session, steps: Steps) -> None:
+    """A fleet of three upgraded, one of which goes wrong; a host from bare to vGPUs and back, file by file."""
+    install(session, steps, "test")
+    collection(session)
+    if build_twins(steps, "debian12"):
+        pytest(session, steps, "operations", "tests/system", "-m", "operations")
 
 
 @session_of("guest-molecule", "test")

@@ -104,6 +104,13 @@ host:
       type: dict
       returned: success
       sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: equal_share}
+    next_kernel:
+      description:
+        - The kernel that the next boot starts, with the version of its module C(nvidia), null if it has none. The release is null where GRUB's default
+          is not the usual one (the newest kernel, or the saved entry on Red Hat's family).
+      type: dict
+      returned: success
+      sample: {release: 6.1.0-51-amd64, driver: 550.163.02}
     services:
       description:
         - The services that vGPUs live on, as systemd has them. C(nvidia-vgpud) is a one-shot, V(inactive) with result V(success)
@@ -322,6 +329,7 @@ def work(module, ctx):
             "bootloader": state.bootloader,
             "initramfs_tool": state.initramfs_tool,
             "driver": state.driver.as_dict(),
+            "next_kernel": state.next_kernel.as_dict(),
             "services": told,
         },
         "gpus": [_gpu(gpu) for gpu in found.gpus],

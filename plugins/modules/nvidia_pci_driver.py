@@ -27,8 +27,10 @@ options:
     description:
       - V(nvidia) binds the GPUs to NVIDIA's driver and loads it if need be.
       - V(none) releases them from C(vfio-pci) and C(pci-pf-stub), for a host whose driver is not installed yet.
+      - V(original) puts the boot files back as they were before this module first edited them, so that the next boot binds the GPUs as it once did.
+        A file that was changed since is left alone, with a warning. The GPUs stay where they are.
     type: str
-    choices: [nvidia, none]
+    choices: [nvidia, none, original]
     default: nvidia
   boot:
     description: Whether the files that bring the old driver back at boot are changed too.
@@ -45,6 +47,11 @@ EXAMPLES = r"""
   vgpu.kvm.nvidia_pci_driver:
     driver: none
   register: release
+  become: true
+
+- name: Have the boot files as they were once
+  vgpu.kvm.nvidia_pci_driver:
+    driver: original
   become: true
 
 - name: Bind one GPU to nvidia and leave configuration files alone
@@ -124,7 +131,8 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, guards, host, inventory, pci_driver
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, guards, host, inventory, originals, pci_driver
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import trouble
 
 
 def _diff(result, gpus):
@@ -132,7 +140,7 @@ def _diff(result, gpus):
         {
             "before_header": edit.path,
             "after_header": edit.path,
-            "before": edit.before,
+            "before": edit.before or "",
             "after": edit.after or "",
         }
         for edit in result.edits
@@ -152,20 +160,28 @@ def _diff(result, gpus):
     return diffs
 
 
-def work(module, ctx):
-    params = module.params
-    found = inventory.read(ctx, with_types=False)
-    state = host.read(ctx)
-    result = pci_driver.plan(
+def _plan(module, ctx, found):
+    params, boot = module.params, boot_causes.read(ctx.root)
+    if params["driver"] == "original":
+        if not params["boot"]:
+            raise trouble("driver is original, and boot is false", device="boot", wanted="boot: true: it is about boot files alone", code="bad_boot")
+        return pci_driver.plan_back(boot, *originals.back(ctx.root))
+    return pci_driver.plan(
         found,
-        state,
-        boot_causes.read(ctx.root),
+        host.read(ctx),
+        boot,
         params["gpus"],
         params["driver"],
         params["boot"],
         _module.assumed(module),
         params["lost_gpus"],
     )
+
+
+def work(module, ctx):
+    params = module.params
+    found = inventory.read(ctx, with_types=False)
+    result = _plan(module, ctx, found)
     _module.refuse_lost(module, result.steps)
     if not module.check_mode:
         pci_driver.apply(ctx, result, params["timeout"])
@@ -192,7 +208,7 @@ def main():
         dict(
             {
                 "gpus": {"type": "list", "elements": "str", "default": ["all"]},
-                "driver": {"type": "str", "choices": ["nvidia", "none"], "default": "nvidia"},
+                "driver": {"type": "str", "choices": ["nvidia", "none", "original"], "default": "nvidia"},
                 "boot": {"type": "bool", "default": True},
                 "timeout": {"type": "int", "default": 60},
             },

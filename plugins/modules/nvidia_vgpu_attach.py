@@ -136,11 +136,11 @@ troubles:
   type: list
   elements: dict
   sample:
-    - code: none_free
-      device: domains[0].vgpus[0]
-      found: "none of the 2 A40-24Q is free for web3: 0000:e8:00.4 (web1), 0000:e8:00.5 (web2)"
-      wanted: a free A40-24Q
-      remedy: Make more of them (vgpu_layout), or take one from another VM.
+    - code: not_kept
+      device: web1
+      found: "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 is not in it 30 s after virsh said so"
+      wanted: to attach 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 (A40-8Q)
+      remedy: Look at 'virsh dumpxml web1'.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 import sys
 import time
 import zipfile
@@ -14,9 +16,10 @@ import pytest
 import secret_marks
 from support import COLLECTIONS, ROOT, Run, Twin, launcher
 
-sys.path.insert(0, str(ROOT / "tests" / "twin" / "licence"))
+sys.path[:0] = [str(ROOT / "tests" / "twin" / "licence"), str(ROOT / "tests" / "twin" / "bundle")]
 
-import service as licences  # noqa: E402  (found through the line above)
+import build_bundle  # noqa: E402  (found through the line above)
+import service as licences  # noqa: E402
 
 pytestmark = pytest.mark.guest
 
@@ -62,6 +65,23 @@ class Guest:
             (member,) = [one for one in archive.namelist() if one.endswith(ending)]
             return archive.extract(member, self.twin.folder)
 
+    def newer_package(self, version: str) -> str:
+        """The guest driver's .run of another version, whose module is built in the VM."""
+        source = self.twin.folder / "source"
+        shutil.copytree(ROOT / "tests" / "twin" / "kernel_guest", source)
+        header = source / "version.h"
+        header.write_text(header.read_text(encoding="utf-8").replace("550.163.01", version), encoding="utf-8")
+        edition = dataclasses.replace(build_bundle.editions.GUEST, version=version)
+        target = self.twin.folder / f"{edition.run}.run"
+        build_bundle.make_run(edition, target, self.twin.folder, {"none": [self._any_module()]}, source)
+        return str(target)
+
+    def _any_module(self) -> Path:
+        """A module for a kernel that no machine has; a package has at least one."""
+        path = self.twin.folder / "nvidia.ko"
+        path.write_bytes(b"none")
+        return path
+
     def license(self, **arguments: object) -> dict:
         """Set the licensing up and let the daemon begin anew; what the licence is then, after a wait that ends early."""
         made = self.twin.module("nvidia_grid_license", **arguments)
@@ -97,18 +117,6 @@ def test_all_that_stands_against_it_is_told_at_once_and_nothing_is_changed(guest
     run = guest.run("--check", vgpu_license_feature="everything")
     assert run.rc and "everything" in run.failure and "vws" in run.failure, run.failure
     assert guest.twin.sh(STATE) == before
-
-
-def test_missing_headers_are_named(guest):
-    """The package sources have them no more, as after some updates of the kernel."""
-    kernel = guest.twin.sh("uname -r")
-    guest.twin.sh(
-        f"dpkg --remove --force-depends linux-headers-{kernel} linux-headers-amd64 >/dev/null; "
-        "mkdir /root/apt; mv /etc/apt/sources.list* /var/lib/apt/lists /root/apt; mkdir /var/lib/apt/lists"
-    )
-    run = guest.run(vgpu_guest_driver_dkms=True)
-    assert f"linux-headers-{kernel}" in run.failure and "update the kernel and reboot first" in run.failure, run.failure
-    assert "No driver was installed" in run.failure and guest.twin.sh("ls /usr/bin/nvidia-smi 2>/dev/null; true") == ""
 
 
 def test_a_check_of_a_bare_vm_tells_what_would_be_done(guest):
@@ -220,6 +228,44 @@ def test_users_settings_stay_and_the_daemon_is_let_alone(guest):
     assert twin.sh("systemctl show -p ActiveEnterTimestampMonotonic nvidia-gridd") == before
     removed = twin.module("nvidia_grid_license", state="absent")
     assert removed["changed"] and "MyKey = 7" in twin.sh(f"cat {CONF}") and twin.sh("ls /etc/nvidia/ClientConfigToken") == ""
+
+
+def test_an_upgrade_is_finished_by_a_reboot_and_a_removal_leaves_nothing(guest):
+    newer = guest.newer_package("550.200.01")
+    boot = guest.twin.sh("cat /proc/sys/kernel/random/boot_id")
+    stopped = guest.run(vgpu_driver_bundle=newer, vgpu_reboot="never")
+    assert stopped.rc == 0 and "reboot it yourself" in stopped.out, stopped.out[-3000:]
+    assert guest.twin.sh("modinfo -F version nvidia; cat /sys/module/nvidia/version").split() == ["550.200.01", "550.163.01"]
+    run = guest.run(vgpu_driver_bundle=newer)
+    assert run.rc == 0, run.out[-3000:]
+    assert guest.twin.sh("cat /sys/module/nvidia/version") == "550.200.01" and guest.twin.sh("cat /proc/sys/kernel/random/boot_id") != boot
+    refused = guest.run(guest_driver_version="550.163.01")
+    assert "the driver 550.200.01 is installed, which is newer than 550.163.01" in refused.failure, refused.failure
+    removed = guest.twin.module("nvidia_driver", kind="guest", state="absent")
+    assert removed["changed"] and removed["driver"]["on_disk"] is None, removed
+    assert guest.twin.sh("ls /usr/bin/nvidia-gridd /usr/bin/nvidia-smi 2>/dev/null; true") == ""
+
+
+def test_a_loaded_nouveau_gives_way_by_a_reboot(guest):
+    guest.twin.sh("rm -f /etc/modprobe.d/nvidia-installer-disable-nouveau.conf; modprobe nouveau")
+    refused = guest.run(vgpu_reboot="never")
+    assert "the module nouveau is loaded" in refused.failure and "unless vgpu_reboot is never" in refused.failure, refused.failure
+    run = guest.run()
+    assert run.rc == 0, run.out[-3000:]
+    assert guest.twin.sh("lsmod | grep -c nouveau; true") == "0" and "Licensed" in guest.twin.sh("nvidia-smi -q")
+
+
+def test_missing_headers_are_named(guest):
+    """The package sources have them no more, as after some updates of the kernel."""
+    assert not guest.twin.module("nvidia_driver", kind="guest", state="absent")["failed"]
+    kernel = guest.twin.sh("uname -r")
+    guest.twin.sh(
+        f"dpkg --remove --force-depends linux-headers-{kernel} linux-headers-amd64 >/dev/null; "
+        "mkdir /root/apt; mv /etc/apt/sources.list* /var/lib/apt/lists /root/apt; mkdir /var/lib/apt/lists"
+    )
+    run = guest.run(vgpu_guest_driver_dkms=True)
+    assert f"linux-headers-{kernel}" in run.failure and "update the kernel and reboot first" in run.failure, run.failure
+    assert "No driver was installed" in run.failure and guest.twin.sh("ls /usr/bin/nvidia-smi 2>/dev/null; true") == ""
 
 
 def test_a_vm_without_a_vgpu_is_told_so():

@@ -48,6 +48,12 @@ def _gpu(inventory, stored):
     found = []
     if stored.mig is not None and gpu.mig and gpu.mig.current is False:
         found.append(_problem("MIG is off", gpu.address, "MIG on, as it was made", _AGAIN, "mig_lost"))
+    elif stored.mig and gpu.mig and gpu.mig.current:
+        have = [one.profile for one in gpu.mig.instances]
+        gone = [profile for profile in sorted(set(stored.mig)) if have.count(profile) < stored.mig.count(profile)]
+        if gone:
+            text = "it has GPU instances %s" % _listed(sorted(have)) if have else "it has no GPU instances"
+            found.append(_problem(text, gpu.address, "%s, as they were made" % ", ".join(sorted(stored.mig)), _AGAIN, "mig_instances_missing"))
     if gpu.num_vfs < stored.vfs:
         holders = [str(holder) for holder in inventory.open_files.of_gpu(gpu.minor)]
         held = " They can't be turned on while the GPU's node is open: %s." % _listed(holders) if holders and not gpu.num_vfs else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 
-from . import distribution, platforms, secure_boot, unfinished
+from . import distribution, next_kernel, platforms, secure_boot, unfinished
 from .files import read_text
 from .reading import number
 
@@ -55,6 +55,7 @@ class HostState:
         self.bootloader = None
         self.initramfs_tool = None
         self.driver = None
+        self.next_kernel = next_kernel.NextKernel()
 
     @property
     def iommu_active(self):
@@ -82,6 +83,7 @@ def read(ctx, timeout=30):
     state.bootloader = _bootloader(ctx)
     state.initramfs_tool = _initramfs_tool(ctx)
     state.driver = read_driver(ctx, timeout)
+    state.next_kernel = next_kernel.read(ctx, state.kernel, state.driver.on_disk, timeout)
     return state
 
 

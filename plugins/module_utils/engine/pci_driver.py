@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 
-from . import boot_causes, diagnosis, due, files, lost
+from . import boot_causes, diagnosis, due, files, lost, originals
 from .errors import Trouble, raise_if_any
 from .holders import OpenFiles
 from .steps import Step, execute
@@ -82,6 +82,15 @@ def plan(inventory, state, boot, selectors, driver, edit_boot, assume=(), lost_g
     return result
 
 
+def plan_back(boot, edits, warnings):
+    """What it takes to have the boot files as they were before their first edit. edits, warnings: of originals.back."""
+    result = DriverPlan()
+    result.warnings += warnings
+    result.edits = edits
+    _plan_edits(result, boot, back=True)
+    return result
+
+
 def _plan_boot(result, inventory, boot, gpus):
     others = [
         gpu for gpu in inventory.gpus if gpu not in gpus and gpu.driver == "vfio-pci"
@@ -106,6 +115,12 @@ def _plan_boot(result, inventory, boot, gpus):
             result.warnings.append(
                 "%s: '%s' belongs to a package; %s again at the next boot" % (cause.path, cause.line, cause.what)
             )
+    _plan_edits(result, boot)
+    return troubles
+
+
+def _plan_edits(result, boot, back=False):
+    """Steps for the edits, and what must be made anew after them or after those of an earlier run. back: they put the originals back."""
     for kind, what in ((due.INITRAMFS, "initramfs"), (due.BOOTLOADER, "boot loader's configuration")):
         if kind in boot.waiting:
             result.steps.append(Step("rebuild", None, None, "make the %s anew, which an earlier run left undone" % what))
@@ -116,9 +131,8 @@ def _plan_boot(result, inventory, boot, gpus):
         result.bootloader = result.bootloader or _rebuilds(edit.path) == due.BOOTLOADER
         text = "remove it" if edit.after is None else "edit it"
         result.steps.append(
-            Step("edit", None, edit.path, "%s: %s" % (text, "; ".join(edit.why)), edit=edit)
+            Step("edit", None, edit.path, "; ".join(edit.why) if back else "%s: %s" % (text, "; ".join(edit.why)), edit=edit, back=back)
         )
-    return troubles
 
 
 def _rebuilds(path):
@@ -170,10 +184,14 @@ def apply(ctx, result, timeout):
             kind = _rebuilds(edit.path)
             if kind:
                 due.mark(ctx.root, kind)
+            if not step.args.get("back"):
+                originals.keep(ctx.root, edit.path, edit.after)
             if edit.after is None:
                 files.remove(ctx.root, edit.path)
             else:
                 files.write_atomic(ctx.root, edit.path, edit.after)
+            if step.args.get("back"):
+                originals.forget(ctx.root, edit.path)
         elif step.kind == "forget_id":
             forget_id(sysfs, step.args["driver"], step.args["number"])
         elif step.kind == "clear_override":

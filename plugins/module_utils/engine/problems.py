@@ -73,6 +73,22 @@ def _host(state, flags):
                 )
             )
         )
+    coming = state.next_kernel
+    if state.driver.on_disk and coming.release not in (None, state.kernel) and coming.driver != state.driver.on_disk:
+        lacks = "whose module nvidia is %s" % coming.driver if coming.driver else "for which there is no module nvidia"
+        found.append(
+            Problem(
+                Trouble(
+                    "the next boot starts this kernel, %s" % lacks,
+                    device="kernel %s" % coming.release,
+                    wanted="the module nvidia %s for it, too" % state.driver.on_disk,
+                    remedy="Install its headers and run 'dkms autoinstall -k %s'; without DKMS install the driver for it, "
+                    "or boot the running kernel by default." % coming.release,
+                    code="next_kernel_without_driver",
+                ),
+                "warning",
+            )
+        )
     if state.driver.nouveau_loaded:
         found.append(Problem(Trouble("nouveau is loaded", remedy="Role gpu_release keeps it away; then reboot.", code="nouveau_loaded"), "warning"))
     missing = host.missing_flags(state, flags)

@@ -151,12 +151,17 @@ def stage_run(edition: Edition, tree: Path, prebuilt: Prebuilt, source: Path) ->
 def make_run(edition: Edition, target: Path, work: Path, prebuilt: Prebuilt, source: Path) -> None:
     tree = work / edition.run
     stage_run(edition, tree, prebuilt, source)
+    pack_run(tree, target, work, f"NVIDIA {edition.title} {edition.version}")
+
+
+def pack_run(tree: Path, target: Path, work: Path, label: str) -> None:
+    """A .run of what is in tree, byte for byte the same for the same tree."""
     freeze(tree)
     call(
         "makeself", "--quiet", "--nox11", "--nomd5", "--nocrc", "--sha256", "--gzip", "--complevel", "9n",
         "--tar-extra", f"--mtime=@{STAMP} --owner=0 --group=0 --numeric-owner",
         "--packaging-date", DATE, "--header", INSTALLER / "makeself-header.in",
-        tree, target, f"NVIDIA {edition.title} {edition.version}", "nvidia-installer", TMPDIR=str(work),
+        tree, target, label, "nvidia-installer", TMPDIR=str(work),
     )
     target.chmod(0o755)
 

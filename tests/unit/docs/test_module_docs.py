@@ -24,9 +24,11 @@ from ansible_collections.vgpu.kvm.plugins.module_utils import _module
 from ansible_collections.vgpu.kvm.tests.unit.fake import guest as fake_guest
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100
+from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt
 
 PREFIX = "vgpu.kvm."
 MODULES = (
+    "nvidia_cloudpods_config",
     "nvidia_driver",
     "nvidia_driver_bundle",
     "nvidia_driver_download",
@@ -39,12 +41,16 @@ MODULES = (
     "nvidia_pci_driver",
     "nvidia_sriov",
     "nvidia_vgpu",
+    "nvidia_vgpu_attach",
+    "nvidia_vgpu_cloud_info",
     "nvidia_vgpu_restore",
 )
+CLOUDS = ("nvidia_cloudpods_config", "nvidia_vgpu_cloud_info")
 GUESTS = ("nvidia_grid_license", "nvidia_grid_license_info", "nvidia_guest_info")
-READING = ("nvidia_gpu_info", "nvidia_grid_license_info", "nvidia_guest_info")
+READING = ("nvidia_gpu_info", "nvidia_grid_license_info", "nvidia_guest_info", "nvidia_vgpu_cloud_info")
 # Those whose work has steps, so that a failure may come after some of them.
 STEPPING = (
+    "nvidia_cloudpods_config",
     "nvidia_driver",
     "nvidia_grid_license",
     "nvidia_mdev",
@@ -52,6 +58,7 @@ STEPPING = (
     "nvidia_pci_driver",
     "nvidia_sriov",
     "nvidia_vgpu",
+    "nvidia_vgpu_attach",
     "nvidia_vgpu_restore",
 )
 # What Ansible itself documents: of a success, of a failure.
@@ -172,10 +179,12 @@ def outcome(make_host, tmp_path, monkeypatch):
             given = {"nvidia_grid_license": {"token": fake_guest.token()}}
             return call(module(name), fake_guest.Guest(tmp_path), check=check, **given.get(name, {})).ok
         host = make_host(gpus=[("0000:e8:00.0", A100 if name == "nvidia_mig" else A40)], driver="vfio-pci" if name == "nvidia_pci_driver" else "nvidia")
-        if name in ("nvidia_vgpu", "nvidia_mdev", "nvidia_gpu_info"):
+        if name in ("nvidia_vgpu", "nvidia_mdev", "nvidia_gpu_info", "nvidia_vgpu_attach", *CLOUDS):
             host.vfs_on()
-        if name == "nvidia_gpu_info":
+        if name in ("nvidia_gpu_info", "nvidia_vgpu_attach", *CLOUDS):
             host.add("0000:e8:00.4", "A40-8Q", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
+            host.put("/etc/yunion/host.conf", "a: 1\n")
+            Libvirt(host).define("web1")
         package = tmp_path / "NVIDIA-Linux-x86_64-570.86.01-vgpu-kvm.run"
         package.write_text("")
         bundle = tmp_path / "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"
@@ -188,6 +197,7 @@ def outcome(make_host, tmp_path, monkeypatch):
             "nvidia_mdev": {"parent": "0000:e8:00.4", "type": "A40-8Q"},
             "nvidia_mig": {"mode": "enabled"},
             "nvidia_vgpu": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A40-8Q"}]}]},
+            "nvidia_vgpu_attach": {"domains": [{"name": "web1", "vgpus": [{"type": "A40-8Q"}]}]},
         }
         monkeypatch.setattr(module("nvidia_driver_download"), "open_url", answering)
         return call(module(name), host, check=check, **arguments.get(name, {})).ok
@@ -205,7 +215,7 @@ def test_what_is_returned_is_documented(outcome, name, check):
 
 
 # Null where there is none, as the description says.
-TYPES = {"list": list, "dict": dict, "str": (str, type(None)), "bool": bool}
+TYPES = {"list": list, "dict": dict, "str": (str, type(None)), "bool": bool, "int": int}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -262,6 +272,7 @@ def early(make_host, tmp_path, monkeypatch):
             given = {"nvidia_grid_license": {"token": "nonsense"}, "nvidia_grid_license_info": {"required": True}}
             return call(module(name), vm, **given.get(name, {}))
         host = make_host(gpus=[("0000:e8:00.0", A40)])
+        Libvirt(host)
         if name in ("nvidia_driver", "nvidia_pci_driver", "nvidia_sriov"):
             host.kernel.loaded.clear()
             host.on_disk = None
@@ -272,12 +283,14 @@ def early(make_host, tmp_path, monkeypatch):
             with _module.HostLock(host.ctx):
                 return call(module(name), host, lock_timeout=1)
         arguments = {
+            "nvidia_vgpu_cloud_info": {"gpus": ["A16"]},
             "nvidia_driver": {"src": str(tmp_path / RUN)},
             "nvidia_driver_bundle": {"src": str(tmp_path / BUNDLE), "dest": str(tmp_path / "dest")},
             "nvidia_driver_download": dict(LINK, dest=str(tmp_path / "dest" / BUNDLE)),
             "nvidia_mdev": {"parent": "0000:e8:00.4", "type": "A40-8Q"},
             "nvidia_mig": {"gpus": ["0000:e8:00.0"], "mode": "enabled"},
             "nvidia_vgpu": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A40-8Q"}]}], "timeout": 1},
+            "nvidia_vgpu_attach": {"domains": [{"name": "web1"}]},
         }
         monkeypatch.setattr(module("nvidia_driver_download"), "open_url", refusing)
         return call(module(name), host, **arguments.get(name, {}))
@@ -295,6 +308,13 @@ def midway(make_host, tmp_path):
             vm.fail_at = 2
             return call(module(name), vm, token=fake_guest.token())
         host = make_host(gpus=[("0000:e8:00.0", A100 if name == "nvidia_mig" else A40)], driver="vfio-pci" if name == "nvidia_pci_driver" else "nvidia")
+        if name == "nvidia_cloudpods_config":
+            host.vfs_on().add("0000:e8:00.4", "A40-8Q", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
+            host.put("/etc/yunion/host.conf", "a: 1\n")
+            host.fail_at = 2
+        if name == "nvidia_vgpu_attach":
+            host.vfs_on().add("0000:e8:00.4", "A40-8Q", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
+            Libvirt(host).define("web1").lies = True
         if name in ("nvidia_vgpu", "nvidia_mdev"):
             host.vfs_on()
             host.faults.create_errno = [errno.EIO]
@@ -315,6 +335,7 @@ def midway(make_host, tmp_path):
             "nvidia_driver": {"src": str(package), "replace_ordinary": True},
             "nvidia_mdev": {"parent": "0000:e8:00.4", "type": "A40-8Q"},
             "nvidia_mig": {"mode": "enabled"},
+            "nvidia_vgpu_attach": {"domains": [{"name": "web1", "vgpus": [{"type": "A40-8Q"}]}], "timeout": 1},
             "nvidia_sriov": {"timeout": 20},
             "nvidia_vgpu": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A40-8Q", "count": 2}]}]},
         }

@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import Trouble
 from ansible_collections.vgpu.kvm.plugins.modules import (
+    nvidia_cloudpods_config,
     nvidia_driver,
     nvidia_driver_bundle,
     nvidia_gpu_info,
@@ -22,6 +23,7 @@ from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_pci_driver,
     nvidia_sriov,
     nvidia_vgpu,
+    nvidia_vgpu_cloud_info,
     nvidia_vgpu_restore,
 )
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
@@ -30,6 +32,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.models import SMALL_A40, SMALL
 from ansible_collections.vgpu.kvm.tests.unit.fuzz import inputs
 
 MODULES = {
+    "nvidia_cloudpods_config": nvidia_cloudpods_config,
     "nvidia_driver": nvidia_driver,
     "nvidia_driver_bundle": nvidia_driver_bundle,
     "nvidia_gpu_info": nvidia_gpu_info,
@@ -41,6 +44,7 @@ MODULES = {
     "nvidia_pci_driver": nvidia_pci_driver,
     "nvidia_sriov": nvidia_sriov,
     "nvidia_vgpu": nvidia_vgpu,
+    "nvidia_vgpu_cloud_info": nvidia_vgpu_cloud_info,
     "nvidia_vgpu_restore": nvidia_vgpu_restore,
 }
 GUESTS = ("nvidia_grid_license", "nvidia_grid_license_info", "nvidia_guest_info")

@@ -157,9 +157,8 @@ def _not_his(host, domain, wish, key, taken, options):
         if options.assume:
             return []
         what = "there is no vGPU %s" % key if wish.uuid else "there is no vGPU on %s" % wish.vf
-        return [
-            Trouble(what, device=wish.where, wanted="a vGPU of this host", remedy="'nvidia-vgpu status' lists them; vgpu_layout makes them.", code="no_such_vgpu")
-        ]
+        remedy = "'nvidia-vgpu status' lists them; vgpu_layout makes them."
+        return [Trouble(what, device=wish.where, wanted="a vGPU of this host", remedy=remedy, code="no_such_vgpu")]
     if taken.get(key, domain.name) != domain.name:
         return [
             Trouble(

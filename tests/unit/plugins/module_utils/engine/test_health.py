@@ -76,6 +76,9 @@ def test_mig_that_a_boot_took_away(make_host):
     host.pf().mig = host.pf().mig_pending = True
     host.vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A100-1-5C"}]}]).ok
+    assert "mig_instances_missing" not in found(host)[0]
+    host.pf().instances.clear()
+    assert "mig_instances_missing" in found(host)[0]
     host.pf().mig = host.pf().mig_pending = False
     assert "mig_lost" in found(host)[0]
 

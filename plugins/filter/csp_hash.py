@@ -1,0 +1,55 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: csp_hash
+short_description: Hash of a text as a Content Security Policy has it
+description:
+  - Gives the source expression under which a browser runs an inline script or style of exactly this text, and no other.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+options:
+  _input:
+    description: What stands between the tags.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the policy of a page with one script
+  ansible.builtin.debug:
+    msg: "default-src 'none'; script-src {{ script | vgpu.kvm.csp_hash }}"
+  vars:
+    script: document.title = "vGPUs"
+"""
+
+RETURN = r"""
+_value:
+  description: The expression, in its quotes.
+  type: str
+  sample: "'sha256-RFWPLDbv2BY+rCkDzsE+0fr8ylGr2R2faWMhq4lfEQc='"
+"""
+
+import base64
+import hashlib
+
+from ansible.errors import AnsibleFilterError
+
+
+def csp_hash(text):
+    """The source expression of an inline script or style."""
+    if not isinstance(text, str):
+        raise AnsibleFilterError("csp_hash was given a %s; wanted: the text between the tags." % type(text).__name__)
+    return "'sha256-%s'" % base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+class FilterModule:
+    """The filter."""
+
+    def filters(self):
+        """By name."""
+        return {"csp_hash": csp_hash}

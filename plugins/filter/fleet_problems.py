@@ -1,0 +1,81 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: fleet_problems
+short_description: What is wrong in a fleet of vGPU hosts and guests
+description:
+  - Takes what tasks registered on each host and gives a verdict - a row a host with its state and problems, counts by state, problems by code, and
+    a table of text.
+  - A host that was not reached, or whose reading failed, is a row that says why.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+positional: drifts, licenses, guests
+options:
+  _input:
+    description:
+      - By host's name, what a task registered that read it - M(vgpu.kvm.nvidia_gpu_info), or M(vgpu.kvm.nvidia_guest_info) for a guest. An empty value
+        is a host that was not read.
+    type: dict
+    required: true
+  drifts:
+    description: By host's name, what M(vgpu.kvm.nvidia_vgpu) gave in check mode, where it ran.
+    type: dict
+    default: {}
+  licenses:
+    description: By guest's name, what M(vgpu.kvm.nvidia_grid_license_info) gave, where it ran.
+    type: dict
+    default: {}
+  guests:
+    description: Names of those that are guests.
+    type: list
+    elements: str
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Show what is wrong
+  ansible.builtin.debug:
+    msg: "{{ ({inventory_hostname: info} | vgpu.kvm.fleet_problems)['table'] }}"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - RV(_value) has the C(hosts), gravest first, each with its name, kind (V(host) or V(guest)), state (V(ok), V(warning), V(error), V(unread) or
+      V(unreachable)), numbers and problems; the C(counts) by state; the C(codes); the C(table) as lines; and the C(summary), a sentence.
+  type: dict
+  sample:
+    hosts:
+      - {name: gpu-7, kind: host, state: ok, gpus: 8, vgpus: 16, in_use: 3, problems: []}
+    counts: {error: 0, unread: 0, unreachable: 0, warning: 0, ok: 1}
+    codes: []
+    summary: "1 host: 1 well."
+"""
+
+from collections.abc import Mapping
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.vgpu.kvm.plugins.plugin_utils.validate import table, verdict
+
+
+def fleet_problems(reads, drifts=None, licenses=None, guests=()):
+    """The verdict over a fleet."""
+    for value in (reads, drifts or {}, licenses or {}):
+        if not isinstance(value, Mapping):
+            raise AnsibleFilterError("fleet_problems was given a %s; wanted: a dict by host's name." % type(value).__name__)
+    found = verdict.fleet(reads, drifts or {}, licenses or {}, guests)
+    return dict(found, table=table.lines(found), summary=table.summary(found))
+
+
+class FilterModule:
+    """The filter."""
+
+    def filters(self):
+        """By name."""
+        return {"fleet_problems": fleet_problems}

@@ -1,0 +1,75 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: fleet_report
+short_description: Rows and sums of a fleet's vGPU report
+description:
+  - Takes what M(vgpu.kvm.nvidia_gpu_info) returned on each host and gives what a page about the fleet shows - hosts with their problems, GPUs
+    whose framebuffer is divided into vGPUs, VFs, and sums.
+  - A host that was not reached, or whose reading failed, is a row that says why.
+  - Texts are given as they were read; escape them where they are shown.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+options:
+  _input:
+    description:
+      - By host's name, what the task that read the host registered. An empty value is a host that was not read.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Say how much of the fleet's framebuffer is taken
+  ansible.builtin.debug:
+    msg: "{{ fleet['summary']['used'] }} of {{ fleet['summary']['total'] }}"
+  vars:
+    fleet: "{{ {inventory_hostname: info} | vgpu.kvm.fleet_report }}"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - RV(_value) has the V(hosts), gravest first; the V(summary); all V(sizes) of segments in MiB; and V(most_gpus), the number of GPUs of the host
+      that has most.
+    - A host has its name, state (V(ok), V(warning), V(error), V(unread) or V(unreachable)), the state in words, facts, why it must reboot, problems
+      and GPUs. A GPU has segments, which together are its framebuffer.
+  type: dict
+  sample:
+    hosts:
+      - name: gpu-7
+        state: ok
+        gpus:
+          - address: "0000:e8:00.0"
+            segments:
+              - {kind: used, mib: 24576, label: A40-24Q, details: "VM web1 · 24 GiB · VF 0000:e8:00.4", room: always}
+              - {kind: free, mib: 24576, label: 24 GiB free, details: "", room: always}
+    summary: {hosts: 1, gpus: 1, vgpus: 1, used: 24 GiB, total: 48 GiB}
+"""
+
+from collections.abc import Mapping
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.vgpu.kvm.plugins.plugin_utils.report import fleet
+
+
+def fleet_report(results):
+    """Rows and sums of a fleet."""
+    if not isinstance(results, Mapping):
+        raise AnsibleFilterError(
+            "fleet_report was given a %s; wanted: a dict of what nvidia_gpu_info returned, by host's name." % type(results).__name__
+        )
+    return fleet.page(results)
+
+
+class FilterModule:
+    """The filter."""
+
+    def filters(self):
+        """By name."""
+        return {"fleet_report": fleet_report}

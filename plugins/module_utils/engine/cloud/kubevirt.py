@@ -1,0 +1,70 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What KubeVirt must be told: permittedHostDevices of its custom resource.
+
+Mediated devices are selected by the full name of their type, VFs by vendor and product: all VFs of a model look alike to it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from .offered import NVIDIA
+
+_INDENT = " " * 6
+
+
+class Rendered:
+    """mediated and pci: data, as KubeVirt spells it; warnings: what they can't express."""
+
+    def __init__(self, mediated, pci, warnings):
+        self.mediated = mediated
+        self.pci = pci
+        self.warnings = warnings
+
+    def as_dict(self):
+        """For a module's result."""
+        return {"mediatedDevices": self.mediated, "pciHostDevices": self.pci}
+
+    @property
+    def text(self):
+        """A patch of the KubeVirt custom resource in YAML; empty where there is nothing to say."""
+        if not self.mediated and not self.pci:
+            return ""
+        lines = ["spec:", "  configuration:", "    permittedHostDevices:"]
+        for name, devices in sorted(self.as_dict().items()):
+            if devices:
+                lines.append(_INDENT + name + ":")
+            for device in devices:
+                keys = ["%s: %s" % (key, json.dumps(device[key])) for key in device]
+                lines += [_INDENT + "- " + keys[0]] + [_INDENT + "  " + key for key in keys[1:]]
+        return "\n".join(lines) + "\n"
+
+
+def resource_name(prefix, name):
+    """A resource's name as Kubernetes allows it: <prefix>/NVIDIA_A40-24Q."""
+    return "%s/%s" % (prefix, re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-")[:63].rstrip("_.-"))
+
+
+def render(offered, prefix, external):
+    """Rendered for vGPUs. prefix: of the resources' names. external: another device plugin than KubeVirt's own hands them out."""
+    more = {"externalResourceProvider": True} if external else {}
+    mediated, products = {}, {}
+    for one in offered:
+        if one.mdev_type is not None:
+            mediated[one.type_name] = dict({"mdevNameSelector": one.type_name, "resourceName": resource_name(prefix, one.type_name)}, **more)
+        else:
+            products.setdefault(one.product, []).append(one)
+    pci, warnings = [], []
+    for product, ones in products.items():
+        types = sorted({one.type_name for one in ones})
+        name = types[0] if len(types) == 1 else "%s vGPU" % ones[0].gpu.name
+        selector = "%s:%s" % (NVIDIA.upper(), product.upper())
+        pci.append(dict({"pciVendorSelector": selector, "resourceName": resource_name(prefix, name)}, **more))
+        if len(types) > 1:
+            warnings.append(
+                "KubeVirt: VFs with the id %s are vGPUs of several types (%s), which KubeVirt can't tell apart: a VM gets any of them. "
+                "Give the GPUs of one model vGPUs of one type." % (selector, ", ".join(types))
+            )
+    return Rendered(list(mediated.values()), pci, warnings)

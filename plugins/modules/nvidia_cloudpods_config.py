@@ -1,0 +1,180 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_cloudpods_config
+short_description: Tell Cloudpods' host agent which GPUs have vGPUs
+description:
+  - Sets the key C(nvidia_vgpu_pfs) of C(/etc/yunion/host.conf) to the PF and every VF of the GPUs, in Cloudpods' spelling (C(e8:00.4)), in order
+    of PF and of the VF's number, as the kernel has them. The agent takes every NVIDIA function that is not listed there to C(vfio-pci), which
+    destroys its vGPU.
+  - Every other byte of the file stays as it is - comments, anchors, keys of others, line ends. Comments between the addresses go when the list
+    changes. A diff shows the lines of this key alone, as the file may hold passwords.
+  - Refuses, with all reasons at once, GPUs on the vendor-specific VFIO framework and outside PCI domain 0000, which Cloudpods can't use; a file that
+    is not sound YAML, that has a key twice or more than one document; and to take a GPU out of the list whose vGPUs a VM uses.
+  - Does not restart the agent. It reads the file at its start alone, so restart it when RV(restart_due) is true, then call this module with
+    O(restarted=true). The role P(vgpu.kvm.cloudpods#role) does all of it.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+requirements:
+  - PyYAML on the managed host (C(python3-yaml), on the Red Hat family C(python3-pyyaml))
+extends_documentation_fragment:
+  - vgpu.kvm.common
+  - vgpu.kvm.common.lock
+options:
+  state:
+    description:
+      - V(present) sets the key.
+      - V(absent) takes it out.
+    type: str
+    choices: [present, absent]
+    default: present
+  gpus:
+    description:
+      - The GPUs whose functions are listed; those of others are taken out. V(all) means every GPU that supports vGPU and has VFs, or mediated
+        device types on its PF. Otherwise a PCI address in any spelling, V(GPU-<uuid>), or a model such as V(A40).
+    type: list
+    elements: str
+    default: [all]
+  require_vgpus:
+    description:
+      - Refuse while vGPUs of the host's layout are missing on these GPUs, or while there is none at all. The agent looks for them once, at its start.
+    type: bool
+    default: true
+  restarted:
+    description:
+      - The agent was restarted since the last change of the file, so RV(restart_due) becomes false. Has no effect where the file has to be changed.
+    type: bool
+    default: false
+  path:
+    description: The agent's configuration file. A link is followed and stays.
+    type: path
+    default: /etc/yunion/host.conf
+"""
+
+EXAMPLES = r"""
+- name: List the GPUs with vGPUs
+  vgpu.kvm.nvidia_cloudpods_config:
+  become: true
+  register: config
+
+- name: Restart the agent
+  ansible.builtin.command:
+    argv: [kubectl, -n, onecloud, rollout, restart, ds, default-host]
+  become: true
+  changed_when: true
+  when: config['restart_due']
+
+- name: Note that it was restarted
+  vgpu.kvm.nvidia_cloudpods_config:
+    restarted: true
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: success, failure midway
+  type: list
+  elements: str
+  sample:
+    - "/var/lib/nvidia-vgpu/cloudpods-restart-due: note that Cloudpods' agent must be restarted"
+    - "/etc/yunion/host.conf: set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0"
+addresses:
+  description: The addresses in the file, in Cloudpods' spelling; none with O(state=absent).
+  returned: success
+  type: list
+  elements: str
+  sample: ["e8:00.0", "e8:00.4", "e8:00.5"]
+gpus:
+  description: The GPUs whose functions are listed, in the kernel's spelling.
+  returned: success
+  type: list
+  elements: str
+  sample: ["0000:e8:00.0"]
+vgpus:
+  description: How many vGPUs there are on these GPUs.
+  returned: success
+  type: int
+  sample: 2
+restart_due:
+  description:
+    - Whether the agent must be restarted, now or since an earlier run that did not come to it. It is kept in C(/var/lib/nvidia-vgpu).
+  returned: success
+  type: bool
+  sample: true
+not_done:
+  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  returned: failure midway
+  type: list
+  elements: str
+  sample: ["/etc/yunion/host.conf: set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0"]
+troubles:
+  description:
+    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
+      there is not always a remedy or something else that was wanted.
+    - Left out where Ansible itself refuses the options.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: error
+      device: /etc/yunion/host.conf
+      found: "it can't be written: Input/output error"
+      wanted: to set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0
+      remedy: The old file is untouched. Free space or mend the file system, then run again.
+"""
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud import cloudpods
+
+
+def work(module, ctx):
+    params = module.params
+    wish = cloudpods.Wish(params["state"] == "present", params["path"], params["gpus"], params["require_vgpus"], params["restarted"])
+    if not module.check_mode:
+        cloudpods.clean(ctx, wish)
+    made = cloudpods.plan(ctx, wish)
+    if made.steps and not module.check_mode:
+        cloudpods.apply(ctx, made)
+    title = "%s (%s)" % (made.path, cloudpods.KEY)
+    return {
+        "changed": bool(made.steps),
+        "actions": _module.sentences(made.steps),
+        "diff": {
+            "before": made.edit.before if made.edit else "",
+            "after": made.edit.after if made.edit else "",
+            "before_header": title,
+            "after_header": title,
+        },
+        "addresses": made.addresses,
+        "gpus": [gpu.address for gpu in made.gpus],
+        "vgpus": sum(len(gpu.vgpus) for gpu in made.gpus),
+        "restart_due": made.due,
+        "warnings": made.warnings,
+    }
+
+
+def main():
+    _module.run(
+        dict(
+            {
+                "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                "gpus": {"type": "list", "elements": "str", "default": ["all"]},
+                "require_vgpus": {"type": "bool", "default": True},
+                "restarted": {"type": "bool", "default": False},
+                "path": {"type": "path", "default": cloudpods.PATH},
+            },
+            **_module.LOCK
+        ),
+        work,
+    )
+
+
+if __name__ == "__main__":
+    main()

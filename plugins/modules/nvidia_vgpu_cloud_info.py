@@ -1,0 +1,191 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_vgpu_cloud_info
+short_description: Say what OpenStack nova and KubeVirt must be told of a host's vGPUs
+description:
+  - Reads the vGPUs that there are on a host, on either framework, and renders the parts of C(nova.conf) and of KubeVirt's custom resource that hand
+    them to VMs, as data and as text.
+  - Changes nothing; where the parts go is for the tool that deploys the cloud. See the page on clouds of the collection's documentation.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+extends_documentation_fragment:
+  - vgpu.kvm.common
+  - vgpu.kvm.common.gpus
+options:
+  nova_resource_classes:
+    description:
+      - Give each type a custom resource class (V(CUSTOM_A40_24Q)) in Placement, as C(mdev_class) or C(resource_class). Flavors need it to tell
+        types apart on hosts that have several. Without it nova's own class, C(VGPU), stands for all mediated devices.
+    type: bool
+    default: false
+  kubevirt_prefix:
+    description: What stands before the slash in the names of KubeVirt's resources.
+    type: str
+    default: nvidia.com
+  kubevirt_external:
+    description:
+      - Whether another device plugin than KubeVirt's own hands the vGPUs out, such as that of NVIDIA's GPU operator (C(externalResourceProvider)).
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Changes nothing, in check mode as in real mode.
+  diff_mode:
+    description: Has nothing to show.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Ask what the clouds must be told
+  vgpu.kvm.nvidia_vgpu_cloud_info:
+    nova_resource_classes: true
+  become: true
+  register: cloud
+
+- name: Give it to nova-compute
+  ansible.builtin.copy:
+    content: "{{ cloud['nova_conf'] }}"
+    dest: /etc/nova/nova.conf.d/50-vgpu.conf
+    mode: "0644"
+  become: true
+  when: cloud['nova_conf'] != ''
+"""
+
+RETURN = r"""
+vgpus:
+  description:
+    - The vGPUs, in order of GPU and VF. The parent is the VF's address (the PF's on GPUs without SR-IOV vGPU); on the vendor-specific VFIO
+      framework uuid and mdev_type are null.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1
+      parent: "0000:e8:00.4"
+      gpu: "0000:e8:00.0"
+      type: NVIDIA A40-24Q
+      mdev_type: nvidia-565
+nova:
+  description:
+    - Options of C(nova.conf) as data. For mediated devices each type with the addresses on which its vGPUs are and their number; for the
+      vendor-specific VFIO framework one device_spec for each VF that is a vGPU. The class is null without O(nova_resource_classes).
+  returned: success
+  type: dict
+  sample:
+    mdev_types:
+      - type: nvidia-565
+        name: NVIDIA A40-24Q
+        device_addresses: ["0000:e8:00.4", "0000:e8:00.5"]
+        max_instances: 2
+        mdev_class:
+    device_specs: []
+nova_conf:
+  description: The same as sections of C(nova.conf); empty where there are no vGPUs.
+  returned: success
+  type: str
+  sample: |
+    [devices]
+    enabled_mdev_types = nvidia-565
+
+    [mdev_nvidia-565]
+    # NVIDIA A40-24Q
+    device_addresses = 0000:e8:00.4,0000:e8:00.5
+    max_instances = 2
+kubevirt:
+  description: C(permittedHostDevices) of the KubeVirt custom resource as data.
+  returned: success
+  type: dict
+  sample:
+    mediatedDevices: [{mdevNameSelector: NVIDIA A40-24Q, resourceName: nvidia.com/NVIDIA_A40-24Q}]
+    pciHostDevices: []
+kubevirt_yaml:
+  description: The same as a patch of the KubeVirt custom resource; empty where there are no vGPUs.
+  returned: success
+  type: str
+  sample: |
+    spec:
+      configuration:
+        permittedHostDevices:
+          mediatedDevices:
+          - mdevNameSelector: "NVIDIA A40-24Q"
+            resourceName: "nvidia.com/NVIDIA_A40-24Q"
+troubles:
+  description:
+    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
+      there is not always a remedy or something else that was wanted.
+    - Left out where Ansible itself refuses the options.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: unknown_gpu
+      device:
+      found: "no GPU answers to 'A16'; this host has 0000:e8:00.0 (A40)"
+      wanted: all, an address such as 0000:e8:00.0, GPU-<uuid> or a model
+      remedy:
+"""
+
+import re
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import inventory
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud import kubevirt, nova, offered
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import Trouble, raise_if_any, shown
+
+# A DNS subdomain, as Kubernetes wants it.
+_PREFIX = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
+
+
+def _wrong_prefix(prefix):
+    if _PREFIX.match(prefix) and len(prefix) <= 253:
+        return []
+    found = "%s is no prefix of a Kubernetes resource" % shown(prefix)
+    return [Trouble(found, device="kubevirt_prefix", wanted="a DNS name such as nvidia.com", code="bad_prefix")]
+
+
+def _vgpu(one):
+    return {"uuid": one.uuid, "parent": one.parent, "gpu": one.gpu.address, "type": one.type_name, "mdev_type": one.mdev_type}
+
+
+def work(module, ctx):
+    params = module.params
+    found = inventory.read(ctx, with_mig=False)
+    gpus, troubles = found.select(params["gpus"])
+    raise_if_any(troubles + _wrong_prefix(params["kubevirt_prefix"]))
+    vgpus = offered.read(ctx, gpus)
+    for_nova = nova.render(vgpus, params["nova_resource_classes"])
+    for_kubevirt = kubevirt.render(vgpus, params["kubevirt_prefix"], params["kubevirt_external"])
+    none = [] if vgpus else ["There are no vGPUs on %s: nova and KubeVirt have nothing to be told." % ", ".join(gpu.address for gpu in gpus)]
+    return {
+        "changed": False,
+        "vgpus": [_vgpu(one) for one in vgpus],
+        "nova": for_nova.as_dict(),
+        "nova_conf": for_nova.text,
+        "kubevirt": for_kubevirt.as_dict(),
+        "kubevirt_yaml": for_kubevirt.text,
+        "warnings": none + for_nova.warnings + for_kubevirt.warnings,
+    }
+
+
+def main():
+    _module.run(
+        {
+            "gpus": {"type": "list", "elements": "str", "default": ["all"]},
+            "nova_resource_classes": {"type": "bool", "default": False},
+            "kubevirt_prefix": {"type": "str", "default": "nvidia.com"},
+            "kubevirt_external": {"type": "bool", "default": False},
+        },
+        work,
+        reads_only=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A GPU's framebuffer as a row of segments, to scale.
+
+A segment has its kind (used: a VM runs on it; idle: a vGPU nobody uses; slice: a GPU instance without a vGPU; whole: the
+GPU is a VM's; free; off: nothing can be made of it now), its size in MiB, a label, details, and the room for the label.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import vgpu_types
+
+from . import reading, words
+
+# Where a line ends, it ends in front of the dot.
+SEPARATOR = " ·\u00a0"
+_PROFILE = re.compile(r"^(?P<slices>[0-9]{1,2})g\.(?P<gib>[0-9]{1,4})gb", re.IGNORECASE)
+# Pixels of a character of a label and around it, and of a bar on a phone and on a screen: a label that would not fit is not shown.
+_CHARACTER, _AROUND, _PHONE, _SCREEN = 6.6, 10, 330, 600
+
+
+class Bar:
+    """segments: all of them. used: MiB that are taken. unsized: types of vGPUs whose size nobody tells, which can't be drawn."""
+
+    def __init__(self, total):
+        self.total = total
+        self.used = 0
+        self.segments = []
+        self.unsized = []
+
+    def add(self, kind, mib, label, details):
+        """Appends a segment."""
+        self.segments.append({"kind": kind, "mib": mib, "label": label, "details": SEPARATOR.join(part for part in details if part)})
+        if kind in ("used", "idle", "whole"):
+            self.used += mib
+
+    def close(self, kind, details):
+        """Gives the rest to a last segment; returns the bar. Without a known total the segments are all there is."""
+        drawn = sum(one["mib"] for one in self.segments)
+        if self.total > drawn:
+            word = "free" if kind == "free" else "not usable"
+            self.add(kind, self.total - drawn, "%s %s" % (words.size(self.total - drawn), word), details)
+        self.total = max(self.total, drawn)
+        for one in self.segments:
+            one["room"] = _room(one["mib"] / self.total if self.total else 0, one["label"])
+        return self
+
+
+def _room(share, label):
+    needed = len(label) * _CHARACTER + _AROUND
+    if share * _PHONE >= needed:
+        return "always"
+    return "wide" if share * _SCREEN >= needed else "never"
+
+
+def divide(gpu, total, blocked):
+    """The Bar of a GPU as nvidia_gpu_info has it. total: MiB, 0 if not known. blocked: why no vGPU can be made on it, or empty."""
+    bar = Bar(total)
+    whole = words.users(gpu.get("in_use_by"))
+    if whole and total:
+        bar.add("whole", total, "whole GPU", ["given to %s" % whole])
+        return bar.close("off", [])
+    vgpus = reading.mappings(gpu.get("vgpus"))
+    mig = reading.mapping(gpu.get("mig"))
+    if mig.get("current") is True:
+        _instances(bar, gpu, vgpus, reading.mappings(mig.get("instances")))
+        return bar.close("off" if blocked else "free", [blocked or "in no GPU instance"])
+    for one in vgpus:
+        _vgpu(bar, gpu, one)
+    return bar.close("off" if blocked else "free", [blocked])
+
+
+def mebibytes(gpu, vgpu):
+    """A vGPU's framebuffer: as its type tells, else as the type's name does; 0 when neither does."""
+    for one in reading.mappings(gpu.get("types")):
+        if reading.text(one.get("id")) == reading.text(vgpu.get("type_id")):
+            told = reading.number(one.get("framebuffer_mib"))
+            if told:
+                return told
+    return vgpu_types.framebuffer_of(reading.text(vgpu.get("type"))) or 0
+
+
+def _vgpu(bar, gpu, vgpu, mib=0, where=""):
+    name = reading.text(vgpu.get("type")) or "unknown type"
+    mib = mib or mebibytes(gpu, vgpu)
+    if not mib:
+        bar.unsized.append(name)
+        return
+    who = words.users(vgpu.get("in_use_by"))
+    parent, uuid = reading.text(vgpu.get("parent")), reading.text(vgpu.get("uuid"))
+    on = ("GPU " if parent == reading.text(gpu.get("address")) else "VF ") + parent if parent else ""
+    bar.add("used" if who else "idle", mib, name, [who or "not in use", words.size(mib), where, on, uuid])
+
+
+def _instances(bar, gpu, vgpus, instances):
+    """GPU instances with the vGPUs that live in them.
+
+    Where the driver tells the instance of a vGPU, that counts; a vGPU of which it does not tell gets one of its size that
+    has none yet, since one MIG-backed vGPU lives in one.
+    """
+    waiting = list(vgpus)
+    pairs = []
+    for instance in instances:
+        told = [one for one in waiting if one.get("gpu_instance") is not None and one.get("gpu_instance") == instance.get("id")]
+        waiting = [one for one in waiting if one not in told]
+        pairs.append((instance, told))
+    for instance, inside in pairs:
+        match = _PROFILE.match(reading.text(instance.get("profile")))
+        if not inside and match:
+            fitting = [
+                one
+                for one in waiting
+                if one.get("gpu_instance") is None
+                and vgpu_types.slices_of(reading.text(one.get("type"))) == int(match["slices"])
+                and mebibytes(gpu, one) == int(match["gib"]) * 1024
+            ]
+            inside += fitting[:1]
+            waiting = [one for one in waiting if one not in fitting[:1]]
+    for instance, inside in pairs:
+        profile = reading.text(instance.get("profile")) or "unknown profile"
+        where = "GPU instance %s (%s)" % (reading.text(instance.get("id")), profile)
+        match = _PROFILE.match(profile)
+        mib = int(match["gib"]) * 1024 if match else 0
+        for one in inside:
+            _vgpu(bar, gpu, one, mib if len(inside) == 1 else 0, where)
+        if not inside and mib:
+            bar.add("slice", mib, profile, ["no vGPU", words.size(mib), where])
+        elif not inside:
+            bar.unsized.append(profile)
+    for one in waiting:
+        _vgpu(bar, gpu, one)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A fleet of three gets a newer driver, one host after the other; one of them goes wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from support import ROOT, Run, Twin, launcher
+
+sys.path.insert(0, str(ROOT / "tests" / "twin" / "bundle"))
+
+import other_version  # noqa: E402  (found through the line above)
+
+pytestmark = pytest.mark.operations
+
+OLD, NEW = "550.144.02", "550.163.02"
+LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
+FAULT = "/etc/modprobe.d/zz-fault.conf"
+
+
+class Fleet:
+    """Three hosts in one inventory, in the order in which they are upgraded."""
+
+    def __init__(self, twins: list[Twin]) -> None:
+        self.twins = twins
+        self.first = twins[0]
+        hosts = {twin.name: yaml.safe_load(twin.inventory.read_text(encoding="utf-8"))["all"]["hosts"][twin.name] for twin in twins}
+        self.first.inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}), encoding="utf-8")
+        self.variables = {"vgpu_driver_dkms": False, "vgpu_layout": LAYOUT}
+
+    def run(self, name: str, *options: str, **variables: object) -> Run:
+        """A playbook over all of them."""
+        return self.first.playbook(f"vgpu.kvm.{name}", dict(self.variables, **variables), *options)
+
+    def versions(self) -> list[str]:
+        """What each has loaded."""
+        return [twin.sh("cat /sys/module/nvidia/version") for twin in self.twins]
+
+    def boots(self) -> list[str]:
+        """The boot that each is in."""
+        return [twin.sh("cat /proc/sys/kernel/random/boot_id") for twin in self.twins]
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory) -> Iterator[Fleet]:
+    """Three hosts with the older driver and two vGPUs each."""
+    twins = [Twin(f"upgrade-{number}") for number in (1, 2, 3)]
+    try:
+        for twin in twins:
+            twin.up("--start", "ready", "--gpus", "1", "--memory", "1024")
+        one = Fleet(twins)
+        bundle = launcher("bundle").strip().splitlines()[-1]
+        older = other_version.host_run(Path(bundle), OLD, tmp_path_factory.mktemp("older"))
+        made = one.run("host", vgpu_driver_bundle=str(older))
+        assert made.rc == 0 and one.versions() == [OLD] * 3, made.out[-4000:]
+        one.variables["vgpu_driver_bundle"] = bundle
+        yield one
+    finally:
+        for twin in twins:
+            twin.down()
+
+
+def test_the_first_bad_host_stops_it_and_a_rerun_finishes(fleet, tmp_path):
+    _one, two, _three = fleet.twins
+    before, boots = [twin.mdevs() for twin in fleet.twins], fleet.boots()
+    check = fleet.run("upgrade", "--check")
+    assert check.rc == 0 and fleet.versions() == [OLD] * 3 and fleet.boots() == boots, check.out[-3000:]
+
+    two.sh(f"echo options nvidia fault_create=5 > {FAULT}")
+    stopped = fleet.run("upgrade")
+    assert stopped.rc, stopped.out[-3000:]
+    assert fleet.versions() == [NEW, NEW, OLD] and [fleet.boots()[number] == boots[number] for number in range(3)] == [False, False, True]
+    assert [twin.mdevs() == vgpus for twin, vgpus in zip(fleet.twins, before)] == [True, False, True], "those that are well have the same vGPUs"
+    assert two.name in stopped.failure and "A40-24Q" in stopped.failure, stopped.failure
+
+    verdict, page = tmp_path / "verdict.json", tmp_path / "report.html"
+    seen = fleet.run("validate", vgpu_validate_json=str(verdict))
+    assert seen.rc, "it tells by its exit status"
+    states = {row["name"]: (row["state"], [one["code"] for one in row["problems"]]) for row in json.loads(verdict.read_text(encoding="utf-8"))["hosts"]}
+    assert states[two.name][0] == "error" and "vgpus_missing" in states[two.name][1], states
+    assert states["upgrade-1"][0] == states["upgrade-3"][0] == "ok", states
+    assert fleet.run("report", report_path=str(page)).rc == 0
+    text = page.read_text(encoding="utf-8")
+    assert all(twin.name in text for twin in fleet.twins) and NEW in text and OLD in text
+
+    two.sh(f"rm {FAULT}; echo 0 > /sys/module/nvidia/parameters/fault_create")
+    done = fleet.run("upgrade")
+    assert done.rc == 0 and fleet.versions() == [NEW] * 3, done.out[-4000:]
+    assert [twin.mdevs() for twin in fleet.twins] == before and fleet.boots()[0] != boots[0]
+    again = fleet.run("upgrade")
+    assert again.rc == 0 and again.changed == [], again.changed
+
+
+def test_a_host_in_use_is_drained_or_refused(fleet):
+    one = fleet.first
+    group = one.sh("basename $(readlink $(ls -d /sys/bus/mdev/devices/* | head -1)/iommu_group)")
+    one.sh(f"exec 9<>/dev/vfio/{group}; (exec -a pretend-vm sleep 900) >/dev/null 2>&1 </dev/null & echo $! > /run/client.pid")
+    refused = fleet.run("upgrade", "--limit", one.name)
+    assert refused.rc and "pretend-vm" in refused.failure and "vgpu_upgrade_drain" in refused.failure, refused.failure
+    drain, undrain = one.folder / "drain.yml", one.folder / "undrain.yml"
+    drain.write_text("- ansible.builtin.shell: kill $(cat /run/client.pid)\n  become: true\n", encoding="utf-8")
+    undrain.write_text("- ansible.builtin.command: touch /run/undrained\n  become: true\n", encoding="utf-8")
+    done = fleet.run("upgrade", "--limit", one.name, vgpu_upgrade_drain=str(drain), vgpu_upgrade_undrain=str(undrain), upgrade_drain_timeout=60)
+    assert done.rc == 0 and one.sh("ls /run/undrained") == "/run/undrained", done.out[-3000:]
+
+
+def test_a_kernel_update_without_the_driver_is_not_booted(fleet, tmp_path):
+    one = fleet.first
+    boot = fleet.boots()[0]
+    one.sh("mkdir -p /lib/modules/9.9.0-1-amd64 && cp /boot/vmlinuz-$(uname -r) /boot/vmlinuz-9.9.0-1-amd64")
+    older = other_version.host_run(Path(fleet.variables["vgpu_driver_bundle"]), OLD, tmp_path)
+    refused = fleet.run("host", "--limit", one.name, vgpu_driver_bundle=str(older))
+    for words in ("starts the kernel 9.9.0-1-amd64", "no module nvidia", "dkms autoinstall"):
+        assert words in refused.failure, refused.failure
+    assert fleet.boots()[0] == boot
+    one.sh("rm -r /lib/modules/9.9.0-1-amd64 /boot/vmlinuz-9.9.0-1-amd64")

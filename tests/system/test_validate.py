@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""vgpu.kvm.validate and nvidia-vgpu doctor on a booted host: what is wrong is told, by a table, by JSON, by the exit status."""
+
+from __future__ import annotations
+
+import json
+
+from conftest import GPU, OTHER_GPU, pretty
+
+LAYOUT = [{"gpu": GPU, "vgpus": [{"type": "A40-24Q", "count": 2}]}]
+NOBODY = "nobody:\n  hosts:\n    gone:\n      ansible_host: 127.0.0.1\n      ansible_port: 1\n"
+
+
+def validate(host, **variables):
+    """Runs the playbook; (Run, the verdict as a dict)."""
+    path = host.folder / "verdict.json"
+    path.unlink(missing_ok=True)
+    run = host.playbook("vgpu.kvm.validate", dict(variables, vgpu_validate_json=str(path)))
+    return run, json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_healthy_host_a_lost_layout_and_one_that_is_not_there(host):
+    assert not host.module("nvidia_vgpu", layout=LAYOUT)["failed"]
+    before = host.sh("find /etc /var/lib /usr/local -xdev -type f -exec cksum {} + | sort -k3")
+    run, verdict = validate(host, vgpu_layout=LAYOUT)
+    assert run.rc == 0 and run.changed == [], run.out[-3000:]
+    (row,) = verdict["hosts"]
+    assert (row["state"], row["gpus"], row["vgpus"], row["problems"]) == ("ok", 2, 2, []), pretty(verdict)
+
+    run, verdict = validate(host, vgpu_layout=LAYOUT + [{"gpu": OTHER_GPU, "vgpus": [{"type": "A40-8Q"}]}])
+    assert run.rc == 0 and verdict["hosts"][0]["problems"][0]["code"] == "layout_drift", "a warning does not fail the run"
+    assert host.sh("find /etc /var/lib /usr/local -xdev -type f -exec cksum {} + | sort -k3") == before
+
+    host.sh("for u in /sys/bus/mdev/devices/*; do echo 1 > $u/remove; done")
+    text = host.inventory.read_text(encoding="utf-8")
+    host.inventory.write_text(text + NOBODY, encoding="utf-8")
+    try:
+        run, verdict = validate(host, vgpu_layout=LAYOUT)
+    finally:
+        host.inventory.write_text(text, encoding="utf-8")
+    assert run.rc != 0 and "2 hosts: 1 with errors, 1 unreachable." in run.failure, run.out[-3000:]
+    states = {one["name"]: (one["state"], [problem["code"] for problem in one["problems"]]) for one in verdict["hosts"]}
+    assert states == {host.name: ("error", ["vgpus_missing"]), "gone": ("unreachable", ["unreachable"])}, pretty(verdict)
+    assert "2 of its 2 vGPUs are missing (A40-24Q on 0000:e8:00.4" in run.out and "do: 'nvidia-vgpu restore' makes them again" in run.out
+
+
+def test_the_doctor_on_the_host_says_the_same_and_a_restore_heals(host):
+    assert not host.module("nvidia_vgpu", layout=LAYOUT)["failed"] and not host.module("nvidia_vgpu_restore")["failed"]
+    assert json.loads(host.sh("nvidia-vgpu doctor --json")) == {"healthy": True, "problems": []}
+    host.sh("for u in /sys/bus/mdev/devices/*; do echo 1 > $u/remove; done")
+    told = host.sh("nvidia-vgpu doctor; echo status $?")
+    assert f"ERROR  {GPU}  [vgpus_missing]" in told and told.endswith("status 1"), told
+    host.sh("nvidia-vgpu restore --settle 1")
+    assert host.sh("nvidia-vgpu doctor").endswith("0 errors, 0 warnings.")
+    text = host.sh("mkdir -p /run/collector && nvidia-vgpu metrics --output /run/collector/nvidia_vgpu.prom && cat /run/collector/nvidia_vgpu.prom")
+    for line in (f'nvidia_vgpu_present{{gpu="{GPU}",type="A40-24Q"}} 2', "nvidia_vgpu_restore_failures 0", f'nvidia_vgpu_vfs{{gpu="{OTHER_GPU}"}} 32'):
+        assert line in text, text

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Make a host driver's .run of another version out of a bundle, for tests of upgrades.
+
+    other_version.py BUNDLE.zip VERSION OUTDIR
+
+prints the path of OUTDIR/NVIDIA-Linux-x86_64-VERSION-vgpu-kvm.run. All that tells the version, the compiled modules too, tells the other one; so it
+must be as long as the bundle's (550.144.02 for 550.163.02). Nothing else differs.
+"""
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import build_bundle  # noqa: E402  (the folder is no package)
+from build_bundle import Problem  # noqa: E402
+
+
+def host_run(bundle: Path, version: str, outdir: Path) -> Path:
+    """The .run of that version; raises Problem."""
+    old = build_bundle.HOST_VERSION
+    if len(version) != len(old) or version == old:
+        raise Problem(f"{version} must be another version than {old}, and as long.")
+    target = outdir / f"{build_bundle.RUN.replace(old, version)}.run"
+    with tempfile.TemporaryDirectory(prefix="vgpu-bundle-") as name:
+        work = Path(name)
+        with zipfile.ZipFile(bundle) as archive:
+            found = [one for one in archive.namelist() if one.endswith(f"/{build_bundle.RUN}.run")]
+            if len(found) != 1:
+                raise Problem(f"{bundle} has no {build_bundle.RUN}.run.")
+            archive.extract(found[0], work)
+        tree = work / target.stem
+        unpack = ["sh", str(work / found[0]), "--extract-only", "--target", str(tree)]
+        subprocess.run(unpack, check=True, stdout=subprocess.DEVNULL, env={"PATH": "/usr/bin:/bin"})
+        for path in (p for p in tree.rglob("*") if p.is_file()):
+            mode = path.stat().st_mode
+            path.write_bytes(path.read_bytes().replace(old.encode(), version.encode()))
+            path.chmod(mode)
+        outdir.mkdir(parents=True, exist_ok=True)
+        build_bundle.pack_run(tree, target, work, f"NVIDIA vGPU host driver for Linux KVM {version}")
+    return target
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit(__doc__)
+    try:
+        print(host_run(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
+    except Problem as problem:
+        sys.exit(f"other_version: {problem}")

@@ -1,0 +1,107 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verdict over a fleet: states, what follows from drift and licences, hosts that say nothing, and the table."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from hypothesis import given, strategies
+
+from ansible_collections.vgpu.kvm.plugins.filter.fleet_problems import fleet_problems
+
+PF = "0000:e8:00.0"
+BAD = {"code": "vfs_missing", "device": PF, "found": "its VFs are off", "wanted": "32 VFs", "remedy": "Turn them on.", "severity": "error"}
+MILD = dict(BAD, code="boot_cause", severity="warning")
+
+
+def read(*problems, vgpus=2, users=1):
+    """What nvidia_gpu_info gives of a host with one GPU."""
+    there = [{"uuid": str(number), "in_use_by": [{"pid": 1}] if number < users else []} for number in range(vgpus)]
+    return {"changed": False, "gpus": [{"address": PF, "vgpus": there, "in_use_by": []}], "problems": list(problems)}
+
+
+def test_states_and_their_order():
+    found = fleet_problems(
+        {
+            "gpu-10": read(),
+            "gpu-9": read(),
+            "mild": read(MILD),
+            "bad": read(MILD, BAD),
+            "gone": {"unreachable": True, "msg": "Failed to connect to the host via ssh: no route"},
+            "broken": {"failed": True, "msg": "it must run as root", "rc": 1},
+            "given-up": {},
+        }
+    )
+    assert [(one["name"], one["state"]) for one in found["hosts"]] == [
+        ("bad", "error"),
+        ("broken", "unread"),
+        ("given-up", "unread"),
+        ("gone", "unreachable"),
+        ("mild", "warning"),
+        ("gpu-9", "ok"),
+        ("gpu-10", "ok"),
+    ]
+    assert found["counts"] == {"error": 1, "unread": 2, "unreachable": 1, "warning": 1, "ok": 2}
+    assert found["codes"][0] == {"code": "not_read", "severity": "error", "hosts": 2}
+    assert found["summary"] == "7 hosts: 1 with errors, 2 not read, 1 unreachable, 1 with warnings, 2 well."
+    json.dumps(found)
+
+
+def test_the_table():
+    table = fleet_problems({"bad": read(BAD), "well": read(), "gone": {"unreachable": True, "msg": "no route\nto host"}})["table"]
+    assert table[0].split() == ["HOST", "STATE", "GPUS", "VGPUS", "IN", "USE"]
+    assert table[1].split() == ["bad", "error", "1", "2", "1"]
+    assert table[2:4] == ["    error vfs_missing: %s: its VFs are off (wanted: 32 VFs)" % PF, "      do: Turn them on."]
+    assert table[4].split() == ["gone", "unreachable", "-", "-", "-"] and "no route to host" in table[5]
+    assert table[-1] == "3 hosts: 1 with errors, 1 unreachable, 1 well." and not any("\n" in line for line in table)
+    assert fleet_problems({})["table"] == ["HOST  STATE  GPUS  VGPUS  IN USE", "0 hosts: none."]
+
+
+def test_drift_from_the_layout():
+    drift = {"a": {"actions": ["step %d" % number for number in range(7)]}, "b": {"actions": []}, "c": {"skipped": True}}
+    drift["d"] = {"failed": True, "msg": "x", "troubles": [dict(BAD, code="unknown_type")]}
+    drift["e"] = {"failed": True, "msg": "MODULE FAILURE"}
+    found = {one["name"]: one for one in fleet_problems({name: read() for name in "abcde"}, drift)["hosts"]}
+    assert {name: [one["code"] for one in found[name]["problems"]] for name in found} == {
+        "a": ["layout_drift"],
+        "b": [],
+        "c": [],
+        "d": ["unknown_type"],
+        "e": ["layout_refused"],
+    }
+    assert found["a"]["state"] == "warning" and "step 4 and 2 more" in found["a"]["problems"][0]["found"]
+    assert found["d"]["state"] == found["e"]["state"] == "error"
+
+
+def test_guests():
+    guest = {"gpus": [{"address": PF, "in_use_by": []}], "problems": []}
+    why = {"code": "refused", "device": "nvidia-gridd.service", "found": "the server refuses", "wanted": "a licence", "remedy": "Ask for more."}
+    licenses = {"a": {"licensed": True, "reasons": []}, "b": {"licensed": False, "reasons": [why]}, "c": {"failed": True, "msg": "no"}}
+    found = {one["name"]: one for one in fleet_problems({name: guest for name in "abcd"}, {}, licenses, ["a", "b", "c", "d"])["hosts"]}
+    assert [found[name]["state"] for name in "abcd"] == ["ok", "error", "error", "ok"]
+    assert found["b"]["problems"][0]["code"] == "refused" and found["c"]["problems"][0]["code"] == "license_unread"
+    assert found["a"]["kind"] == "guest" and found["a"]["vgpus"] == 1
+
+
+@pytest.mark.parametrize("value", [None, [], "x", 7])
+def test_what_is_no_dict(value):
+    with pytest.raises(AnsibleFilterError, match="wanted: a dict"):
+        fleet_problems(value)
+
+
+ANYTHING = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.text(max_size=5),
+    lambda inner: strategies.lists(inner, max_size=3)
+    | strategies.dictionaries(strategies.sampled_from(["gpus", "problems", "vgpus", "code", "device", "found", "msg", "actions", "failed"]), inner),
+    max_leaves=12,
+)
+
+
+@given(strategies.dictionaries(strategies.text(max_size=5), ANYTHING), ANYTHING)
+def test_whatever_was_registered_there_is_a_row_for_each_host(reads, drift):
+    found = fleet_problems(reads, {name: drift for name in reads}, {name: drift for name in reads}, list(reads)[:1])
+    assert sorted(one["name"] for one in found["hosts"]) == sorted(name.strip() for name in reads) and sum(found["counts"].values()) == len(reads)
+    json.dumps(found)

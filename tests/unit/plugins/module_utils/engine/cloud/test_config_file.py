@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Another program's file: its bytes, links to it, and who else changes it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud import config_file
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import EngineError
+
+PATH = "/etc/yunion/host.conf"
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A host's root with /etc/yunion in it."""
+    (tmp_path / "etc" / "yunion").mkdir(parents=True)
+    return str(tmp_path)
+
+
+def code(work, *arguments):
+    """The code of the one trouble that the work raises."""
+    with pytest.raises(EngineError) as caught:
+        work(*arguments)
+    (trouble,) = caught.value.troubles
+    return trouble.code
+
+
+@pytest.mark.parametrize("target", ["/opt/yunion/host.conf", "../../opt/yunion/host.conf", "./.././../opt//yunion/host.conf"])
+def test_links_are_followed_as_the_host_sees_them(root, target):
+    os.makedirs(root + "/opt/real")
+    os.symlink("/opt/real", root + "/opt/yunion")
+    os.symlink(target, root + PATH)
+    assert config_file.real_path(root, PATH) == "/opt/real/host.conf"
+    assert config_file.real_path(root, "/etc/none/../yunion/./x") == "/etc/yunion/x"
+
+
+def test_a_link_to_itself_is_told(root):
+    os.symlink("host.conf", root + PATH)
+    assert code(config_file.real_path, root, PATH) == "bad_link"
+
+
+def test_line_ends_stay_and_odd_files_are_refused(root):
+    assert config_file.read(root, PATH) is None and config_file.read(root, PATH + "/below") is None
+    with open(root + PATH, "wb") as handle:
+        handle.write(b"a: 1\r\nb: 2\rc: \xc3\xa9\n")
+    text = config_file.read(root, PATH)
+    assert text == "a: 1\r\nb: 2\rc: é\n"
+    config_file.replace(root, PATH, text, text + "d: 1\r\n")
+    with open(root + PATH, "rb") as handle:
+        assert handle.read() == b"a: 1\r\nb: 2\rc: \xc3\xa9\nd: 1\r\n"
+    with open(root + PATH, "wb") as handle:
+        handle.write(b"a: \xff\n")
+    assert code(config_file.read, root, PATH) == "bad_encoding"
+    assert code(config_file.read, root, "/etc/yunion") == "no_file"
+    os.mkfifo(root + "/etc/pipe")
+    assert code(config_file.read, root, "/etc/pipe") == "no_file"
+
+
+def test_nobody_elses_change_is_lost(root, monkeypatch):
+    with open(root + PATH, "wb") as handle:
+        handle.write(b"b: 1\n")
+    assert code(config_file.replace, root, PATH, "a: 1\n", "a: 2\n") == "changed_meanwhile"
+    with open(root + PATH, "rb") as handle:
+        assert handle.read() == b"b: 1\n"
+    monkeypatch.setattr(config_file.files, "write_atomic", lambda *arguments: None)
+    assert code(config_file.replace, root, PATH, "b: 1\n", "a: 2\n") == "not_kept"
