@@ -204,9 +204,14 @@ def up() -> None:
     if not gpus:
         raise DemoError("The machine shows no GPU.")
     print(table(gpus))
+    say("The same as a page")
+    page = WORK / "report.html"
+    run("The report", playbook, "vgpu.kvm.report", "-i", hosts, "-e", f"report_path={page}", env=environment())
     twin = TWIN.relative_to(ROOT)
     say("Done. Log in and look:")
     print(f"""\
+  {page}
+                                                   the fleet's report: open it in a browser
   {twin} ssh {NAME}                             a shell on the machine; sudo needs no password
   {twin} ssh {NAME} sudo nvidia-vgpu status     its GPUs and vGPUs
   {twin} ssh {NAME} nvidia-smi vgpu             the same, as NVIDIA's tool tells it

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
 import sys
 import time
 import zipfile
@@ -18,7 +16,7 @@ from support import COLLECTIONS, ROOT, Run, Twin, launcher
 
 sys.path[:0] = [str(ROOT / "tests" / "twin" / "licence"), str(ROOT / "tests" / "twin" / "bundle")]
 
-import build_bundle  # noqa: E402  (found through the line above)
+import other_version  # noqa: E402  (found through the line above)
 import service as licences  # noqa: E402
 
 pytestmark = pytest.mark.guest
@@ -66,21 +64,8 @@ class Guest:
             return archive.extract(member, self.twin.folder)
 
     def newer_package(self, version: str) -> str:
-        """The guest driver's .run of another version, whose module is built in the VM."""
-        source = self.twin.folder / "source"
-        shutil.copytree(ROOT / "tests" / "twin" / "kernel_guest", source)
-        header = source / "version.h"
-        header.write_text(header.read_text(encoding="utf-8").replace("550.163.01", version), encoding="utf-8")
-        edition = dataclasses.replace(build_bundle.editions.GUEST, version=version)
-        target = self.twin.folder / f"{edition.run}.run"
-        build_bundle.make_run(edition, target, self.twin.folder, {"none": [self._any_module()]}, source)
-        return str(target)
-
-    def _any_module(self) -> Path:
-        """A module for a kernel that no machine has; a package has at least one."""
-        path = self.twin.folder / "nvidia.ko"
-        path.write_bytes(b"none")
-        return path
+        """The guest driver's .run of another version."""
+        return str(other_version.make(self.bundle, "guest", version, self.twin.folder))
 
     def license(self, **arguments: object) -> dict:
         """Set the licensing up and let the daemon begin anew; what the licence is then, after a wait that ends early."""

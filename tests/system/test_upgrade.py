@@ -56,7 +56,7 @@ def fleet(tmp_path_factory) -> Iterator[Fleet]:
             twin.up("--start", "ready", "--gpus", "1", "--memory", "1024")
         one = Fleet(twins)
         bundle = launcher("bundle").strip().splitlines()[-1]
-        older = other_version.host_run(Path(bundle), OLD, tmp_path_factory.mktemp("older"))
+        older = other_version.make(Path(bundle), "host", OLD, tmp_path_factory.mktemp("older"))
         made = one.run("host", vgpu_driver_bundle=str(older))
         assert made.rc == 0 and one.versions() == [OLD] * 3, made.out[-4000:]
         one.variables["vgpu_driver_bundle"] = bundle
@@ -114,7 +114,7 @@ def test_a_kernel_update_without_the_driver_is_not_booted(fleet, tmp_path):
     one = fleet.first
     boot = fleet.boots()[0]
     one.sh("mkdir -p /lib/modules/9.9.0-1-amd64 && cp /boot/vmlinuz-$(uname -r) /boot/vmlinuz-9.9.0-1-amd64")
-    older = other_version.host_run(Path(fleet.variables["vgpu_driver_bundle"]), OLD, tmp_path)
+    older = other_version.make(Path(fleet.variables["vgpu_driver_bundle"]), "host", OLD, tmp_path)
     refused = fleet.run("host", "--limit", one.name, vgpu_driver_bundle=str(older))
     for words in ("starts the kernel 9.9.0-1-amd64", "no module nvidia", "dkms autoinstall"):
         assert words in refused.failure, refused.failure

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Make a host driver's .run of another version out of a bundle, for tests of upgrades.
+"""Make a driver's .run of another version out of a bundle, for tests of upgrades.
 
-    other_version.py BUNDLE.zip VERSION OUTDIR
+    other_version.py BUNDLE.zip host|guest VERSION OUTDIR
 
-prints the path of OUTDIR/NVIDIA-Linux-x86_64-VERSION-vgpu-kvm.run. All that tells the version, the compiled modules too, tells the other one; so it
+prints the path of OUTDIR/NVIDIA-Linux-x86_64-VERSION-vgpu-kvm.run (…-grid.run). All that tells the version, the compiled modules too, tells the other one; so it
 must be as long as the bundle's (550.144.02 for 550.163.02). Nothing else differs.
 """
 from __future__ import annotations
@@ -19,21 +19,26 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import build_bundle  # noqa: E402  (the folder is no package)
+import editions  # noqa: E402
 from build_bundle import Problem  # noqa: E402
 
 
-def host_run(bundle: Path, version: str, outdir: Path) -> Path:
+EDITIONS = {"host": editions.HOST, "guest": editions.GUEST}
+
+
+def make(bundle: Path, kind: str, version: str, outdir: Path) -> Path:
     """The .run of that version; raises Problem."""
-    old = build_bundle.HOST_VERSION
+    edition = EDITIONS[kind]
+    old = edition.version
     if len(version) != len(old) or version == old:
         raise Problem(f"{version} must be another version than {old}, and as long.")
-    target = outdir / f"{build_bundle.RUN.replace(old, version)}.run"
+    target = outdir / f"{edition.run.replace(old, version)}.run"
     with tempfile.TemporaryDirectory(prefix="vgpu-bundle-") as name:
         work = Path(name)
         with zipfile.ZipFile(bundle) as archive:
-            found = [one for one in archive.namelist() if one.endswith(f"/{build_bundle.RUN}.run")]
+            found = [one for one in archive.namelist() if one.endswith(f"/{edition.run}.run")]
             if len(found) != 1:
-                raise Problem(f"{bundle} has no {build_bundle.RUN}.run.")
+                raise Problem(f"{bundle} has no {edition.run}.run.")
             archive.extract(found[0], work)
         tree = work / target.stem
         unpack = ["sh", str(work / found[0]), "--extract-only", "--target", str(tree)]
@@ -43,14 +48,14 @@ def host_run(bundle: Path, version: str, outdir: Path) -> Path:
             path.write_bytes(path.read_bytes().replace(old.encode(), version.encode()))
             path.chmod(mode)
         outdir.mkdir(parents=True, exist_ok=True)
-        build_bundle.pack_run(tree, target, work, f"NVIDIA vGPU host driver for Linux KVM {version}")
+        build_bundle.pack_run(tree, target, work, f"NVIDIA {edition.title} {version}")
     return target
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
+    if len(sys.argv) != 5 or sys.argv[2] not in EDITIONS:
         sys.exit(__doc__)
     try:
-        print(host_run(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
+        print(make(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4])))
     except Problem as problem:
         sys.exit(f"other_version: {problem}")

@@ -46,6 +46,11 @@ in_tree systemctl -q mask systemd-networkd.service systemd-networkd.socket syste
     proc-sys-fs-binfmt_misc.automount
 # logind is not started at boot, but D-Bus starts it when "systemctl reboot" asks for it.
 rm -f "$tree/usr/lib/systemd/system/multi-user.target.wants/systemd-logind.service"
+# --with libvirt: its sockets are there from boot on, and the first client starts it.
+if [ -e "$tree/usr/sbin/libvirtd" ]; then
+    in_tree systemctl -q disable libvirtd.service libvirt-guests.service
+    in_tree systemctl -q enable libvirtd.socket libvirtd-ro.socket virtlogd.socket
+fi
 rm -rf "$tree"/usr/share/doc/* "$tree"/usr/share/man/* "$tree"/var/cache/apt/*.bin
 
 # --- initrd per start state: it carries the modprobe.d of that state

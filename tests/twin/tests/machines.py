@@ -15,8 +15,11 @@ TWIN = str(Path(__file__).resolve().parent.parent / "twin")
 OPEN_VGPU = r"""
 import fcntl, os, struct, sys, time
 u = sys.argv[1]; bus = "pci" if u.count(":") else "mdev"; g = os.path.basename(os.readlink(f"/sys/bus/{bus}/devices/{u}/iommu_group"))
-c = os.open("/dev/vfio/vfio", os.O_RDWR); f = os.open("/dev/vfio/" + g, os.O_RDWR)
-fcntl.ioctl(f, 0x3B68, struct.pack("i", c)); fcntl.ioctl(c, 0x3B66, 1); fcntl.ioctl(f, 0x3B6A, bytearray(u.encode() + b"\0"))
+try:
+    c = os.open("/dev/vfio/vfio", os.O_RDWR); f = os.open("/dev/vfio/" + g, os.O_RDWR)
+    fcntl.ioctl(f, 0x3B68, struct.pack("i", c)); fcntl.ioctl(c, 0x3B66, 1); fcntl.ioctl(f, 0x3B6A, bytearray(u.encode() + b"\0"))
+except OSError as error:
+    print(error.strerror, flush=True); sys.exit(1)  # one line, as for success: whoever reads it sees all or nothing
 print("open", flush=True); time.sleep(900)
 """
 

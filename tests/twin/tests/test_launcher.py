@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from twinlib import accel, acpi, cache, cli, cpio, disk, faults, inventory, paths, qemu, quick, snapshots, state
+from twinlib import accel, acpi, cache, cli, cpio, disk, faults, image, inventory, paths, qemu, quick, snapshots, state
 from twinlib.progress import TwinError
 
 
@@ -146,6 +146,35 @@ def test_machine_without_a_disk_yet_has_no_snapshots(machine, capsys):
     state.claim(machine)
     assert cli.main(["list"]) == 0
     assert "snapshots -" in capsys.readouterr().out
+
+
+def test_extras_add_packages_and_are_shown(machine, capsys):
+    plain, full = image.packages(), image.packages(["libvirt"])
+    assert full[:len(plain)] == plain and {"qemu-system-x86", "libvirt-daemon-system"} <= set(full) - set(plain)
+    machine.extras = ["libvirt"]
+    state.claim(machine)
+    assert cli.main(["list"]) == 0 and "with libvirt" in capsys.readouterr().out
+    assert state.load("t1").extras == ["libvirt"]
+
+
+def test_unknown_extras_are_refused_with_the_known_ones(capsys):
+    with pytest.raises(SystemExit):
+        cli.parser().parse_args(["up", "t1", "--with", "xen"])
+    assert "libvirt" in capsys.readouterr().err
+
+
+def test_modules_and_bundle_are_of_the_tree_without_extras(tmp_path, monkeypatch):
+    trees = {(): tmp_path / "plain", ("libvirt",): tmp_path / "full"}
+    for tree in trees.values():
+        (tree / "lib" / "modules" / "6.1.0-1" / "kernel").mkdir(parents=True)
+    monkeypatch.setattr(image, "build_tree", lambda system, extras=(): trees[tuple(extras)])
+    monkeypatch.setattr(image, "build_modules", lambda tree: tree / "modules")
+    monkeypatch.setattr(image, "build_image", lambda tree, modules: tree / "image")
+    built = image.build(image.SYSTEMS["debian12"], ["libvirt", "libvirt"])
+    assert (built.tree, built.modules, built.image) == (trees[()], trees[()] / "modules", trees[("libvirt",)] / "image")
+    (trees[("libvirt",)] / "lib/modules/6.1.0-1").rename(trees[("libvirt",)] / "lib/modules/6.1.0-2")
+    with pytest.raises(TwinError, match="6.1.0-2.*6.1.0-1"):
+        image.build(image.SYSTEMS["debian12"], ["libvirt"])
 
 
 def test_unknown_machine_is_named_with_the_known_ones(machine):

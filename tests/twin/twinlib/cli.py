@@ -16,7 +16,7 @@ GPUS = 8
 
 def _build(args: argparse.Namespace) -> int:
     host_packages.ensure()
-    built = image.build(image.SYSTEMS[args.system])
+    built = image.build(image.SYSTEMS[args.system], args.extras)
     image.variant_disk(built, "vfio-pci", "intel", False)
     say(f"bundle: {bundle.path(built)}")
     if args.quick:
@@ -47,12 +47,12 @@ def _create(args: argparse.Namespace, name: str) -> state.Machine:
         guest.settle(args)
     chosen = _models(args)
     host_packages.ensure()
-    built = image.build(image.SYSTEMS[args.system])
+    built = image.build(image.SYSTEMS[args.system], args.extras)
     framework = [] if args.framework is None else [f"vendor_vfio={int(args.framework == 'vendor_vfio')}"]
     machine = state.Machine(
         name=name, tier=args.tier, gpus=0 if args.guest == guest.NONE else len(chosen), iommu=args.iommu, start=args.start, boot_iommu=args.boot_iommu == "on",
         port=0, accel=accel.find(), memory_mib=args.memory, cpus=args.cpus, hardware=args.hw, key=str(image.ssh_key()), guest=args.guest or "",
-        system=args.system, models=chosen, driver=[*framework, *args.driver],
+        system=args.system, models=chosen, driver=[*framework, *args.driver], extras=args.extras,
     )
     if args.tier == "quick":
         base = bundle.quick_disk(built)
@@ -157,7 +157,7 @@ def _summary(machine: state.Machine) -> str:
     if machine.guest:
         return f"guest of {machine.guest}"
     every = machine.models or ["a40"] * machine.gpus
-    return ", ".join(f"{every.count(name)} x {name}" for name in dict.fromkeys(every))
+    return ", ".join(f"{every.count(name)} x {name}" for name in dict.fromkeys(every)) + "".join(f", with {extra}" for extra in machine.extras)
 
 
 def _bundle(args: argparse.Namespace) -> int:
@@ -195,11 +195,16 @@ def parser() -> argparse.ArgumentParser:
     def systems(command):
         command.add_argument("--os", dest="system", choices=list(image.SYSTEMS), default="debian12")
 
+    def extras(command):
+        command.add_argument("--with", dest="extras", action="append", default=[], choices=image.EXTRAS, help="more packages: libvirt and QEMU")
+
     command = add("build", _build, "build image, kernel modules and driver bundle, as far as they are not in the cache", False)
     systems(command)
+    extras(command)
     command.add_argument("--quick", action="store_true", help="also the disk of the quick tier")
     command = add("up", _up, "create and start a machine, or start one that is down; wait for ssh")
     systems(command)
+    extras(command)
     command.add_argument("--tier", choices=("full", "quick"), default="full", help="quick: no GRUB, no systemd, driver installed, IOMMU on")
     command.add_argument("--gpus", type=_gpus, help="1 to 8 (default: 8): the last ones of 67 68 6a 6b e5 e6 e7 e8")
     command.add_argument("--model", default="a40", metavar="MODEL[*NUMBER][,…]", help="of all GPUs, or of each: t4,a40,a100 or a40*4,t4")

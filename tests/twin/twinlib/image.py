@@ -19,6 +19,7 @@ from .run import as_root, run
 
 STARTS = ("bare", "vfio-pci", "nouveau")
 IOMMUS = ("intel", "amd", "none")
+EXTRAS = tuple(sorted(f.stem for f in (paths.IMAGE / "with").glob("*.txt")))  # what `--with` adds
 A40 = "10de:2235"  # what the start state vfio-pci names
 TREE_OPTIONS = (
     "--variant=minbase", '--aptopt=Apt::Install-Recommends "false"', "--dpkgopt=path-exclude=/usr/share/man/*",
@@ -34,6 +35,8 @@ NO_MODULES = (
     "fs/ceph", "fs/nfs", "fs/smb",
 )
 TREE_OPTIONS += tuple(f"--dpkgopt=path-exclude=/lib/modules/*/kernel/{folder}/*" for folder in NO_MODULES)
+# nouveau does not load without these.
+TREE_OPTIONS += tuple(f"--dpkgopt=path-include=/lib/modules/*/kernel/drivers/media/{which}" for which in ("cec/*", "rc/rc-core.ko*"))
 
 
 @dataclass(frozen=True)
@@ -119,26 +122,27 @@ def _is_debian(source: Path, suite: str) -> bool:
     return any(suite in line and not line.startswith("#") for line in lines if "main" in line or line.startswith("Suites:"))
 
 
-def packages() -> list[str]:
+def packages(extras: Sequence[str] = ()) -> list[str]:
     """What goes into the root tree."""
-    lines = (paths.IMAGE / "packages.txt").read_text(encoding="utf-8").split("\n")
+    files = [paths.IMAGE / "packages.txt", *[paths.IMAGE / "with" / f"{extra}.txt" for extra in extras]]
+    lines = "\n".join(f.read_text(encoding="utf-8") for f in files).split("\n")
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _make_tree(folder: Path, system: System) -> None:
+def _make_tree(folder: Path, system: System, extras: Sequence[str]) -> None:
     sources = apt_sources(system)
     run(as_root([
-        "mmdebstrap", "--mode=auto", *TREE_OPTIONS, "--include=" + ",".join(packages()), system.suite, str(folder / "root"),
+        "mmdebstrap", "--mode=auto", *TREE_OPTIONS, "--include=" + ",".join(packages(extras)), system.suite, str(folder / "root"),
         *[str(s) for s in sources],
     ]), env={**os.environ, "TMPDIR": "/tmp"})
     (folder / "sources").write_text("\n".join(map(str, sources)), encoding="utf-8")
 
 
-def build_tree(system: System) -> Path:
+def build_tree(system: System, extras: Sequence[str] = ()) -> Path:
     """Debian's root tree with kernel, headers and compiler."""
-    key = cache.digest(apt_sources(system), *packages(), *TREE_OPTIONS, system.suite)
-    what = f"root tree of {system.title} by mmdebstrap (two minutes)"
-    return cache.product("tree", key, lambda folder: _make_tree(folder, system), what) / "root"
+    key = cache.digest(apt_sources(system), *packages(extras), *TREE_OPTIONS, system.suite)
+    what = f"root tree of {system.title}{''.join(f' with {extra}' for extra in extras)} by mmdebstrap (two minutes)"
+    return cache.product("tree", key, lambda folder: _make_tree(folder, system, extras), what) / "root"
 
 
 def kernel_version(tree: Path) -> str:
@@ -226,11 +230,15 @@ def build_image(tree: Path, modules: Path) -> Path:
     return cache.product("image", key, make, "image")
 
 
-def build(system: System) -> Build:
-    """Everything but the bundle."""
+def build(system: System, extras: Sequence[str] = ()) -> Build:
+    """Everything but the bundle. Modules are built in the tree without extras: so machines with and without them share the bundle."""
+    extras = sorted(set(extras))
     tree = build_tree(system)
     modules = build_modules(tree)
-    return Build(system, tree, modules, build_image(tree, modules), kernel_version(tree))
+    full = build_tree(system, extras)
+    if kernel_version(full) != kernel_version(tree):
+        raise TwinError(f"{full} has kernel {kernel_version(full)} and {tree} has {kernel_version(tree)}: delete the older one, it is built again.")
+    return Build(system, tree, modules, build_image(full, modules), kernel_version(tree))
 
 
 def modules_only(system: System) -> Build:

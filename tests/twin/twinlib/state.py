@@ -39,6 +39,7 @@ class Machine:
     models: list[str] = field(default_factory=list)  # of each GPU; none: all A40
     driver: list[str] = field(default_factory=list)  # settings of the driver, KEY=NUMBER
     guest: str = ""  # a VM: the type of its vGPU, or "none"
+    extras: list[str] = field(default_factory=list)  # what --with added
 
     @property
     def folder(self) -> Path:

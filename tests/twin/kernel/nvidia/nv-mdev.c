@@ -22,7 +22,7 @@ module_param(fault_remove_ms, int, 0644);
 MODULE_PARM_DESC(fault_remove_ms, "removal of a device blocks this long (ms)");
 
 struct vgpu {
-	struct vfio_device vdev;
+	struct nv_vgpu_pci pci;
 	struct nv_vgpu own;
 	char params[256];
 };
@@ -37,31 +37,28 @@ static const struct nv_type *type_of(struct mdev_type *mt)
 	return &vf_of(mt)->gpu->model->types[mt - vf_of(mt)->type];
 }
 
-static int vgpu_init(struct vfio_device *vdev)
-{
-	return 0;
-}
-
 static int vgpu_open(struct vfio_device *vdev)
 {
-	struct vgpu *u = container_of(vdev, struct vgpu, vdev);
+	struct vgpu *u = container_of(vdev, struct vgpu, pci.vdev);
 	int rc = nv_gpu_get(u->own.vf->gpu);
 
-	if (!rc)
-		u->own.open++;
-	return rc;
+	if (rc)
+		return rc;
+	nv_vgpu_pci_start(&u->pci, u->own.vf, u->own.type);
+	u->own.open++;
+	return 0;
 }
 
 static void vgpu_close(struct vfio_device *vdev)
 {
-	struct vgpu *u = container_of(vdev, struct vgpu, vdev);
+	struct vgpu *u = container_of(vdev, struct vgpu, pci.vdev);
 
 	u->own.open--;
 	nv_gpu_put(u->own.vf->gpu);
 }
 
 static const struct vfio_device_ops vgpu_ops = {
-	.name = "nvidia-vgpu-vfio", .init = vgpu_init, .open_device = vgpu_open, .close_device = vgpu_close, .ioctl = nv_vfio_ioctl,
+	.name = "nvidia-vgpu-vfio", .open_device = vgpu_open, .close_device = vgpu_close, NV_VGPU_PCI_OPS,
 	NV_VFIO_EMULATED,
 };
 
@@ -73,13 +70,13 @@ static int vgpu_probe(struct mdev_device *mdev)
 
 	if (nv_fault_create)
 		return -abs(nv_fault_create);
-	u = vfio_alloc_device(vgpu, vdev, &mdev->dev, &vgpu_ops);
+	u = vfio_alloc_device(vgpu, pci.vdev, &mdev->dev, &vgpu_ops);
 	if (IS_ERR(u))
 		return PTR_ERR(u);
 	rc = nv_claim(&u->own, v, type_of(mdev->type), dev_name(&mdev->dev));
 	if (rc)
 		goto put;
-	rc = vfio_register_emulated_iommu_dev(&u->vdev);
+	rc = vfio_register_emulated_iommu_dev(&u->pci.vdev);
 	if (rc)
 		goto unclaim;
 	dev_set_drvdata(&mdev->dev, u);
@@ -89,7 +86,7 @@ static int vgpu_probe(struct mdev_device *mdev)
 unclaim:
 	nv_unclaim(&u->own);
 put:
-	vfio_put_device(&u->vdev);
+	vfio_put_device(&u->pci.vdev);
 	return rc;
 }
 
@@ -99,9 +96,9 @@ static void vgpu_remove(struct mdev_device *mdev)
 
 	if (fault_remove_ms)
 		msleep(fault_remove_ms);
-	vfio_unregister_group_dev(&u->vdev);	/* waits until no process has it open */
+	vfio_unregister_group_dev(&u->pci.vdev);	/* waits until no process has it open */
 	nv_unclaim(&u->own);
-	vfio_put_device(&u->vdev);
+	vfio_put_device(&u->pci.vdev);
 }
 
 static unsigned int vgpu_available(struct mdev_type *mt)

@@ -4,44 +4,29 @@
  * The vendor-specific VFIO framework: attributes in <VF>/nvidia/, and the VF itself is the
  * VFIO device, registered by this driver, so that a process can hold it open.
  */
-#include <linux/uaccess.h>
 #include "nv.h"
 #include "nv-compat.h"
 
 struct nv_vf_vfio {
-	struct vfio_device vdev;
+	struct nv_vgpu_pci pci;
 	struct nv_vf *vf;
 };
 
-long nv_vfio_ioctl(struct vfio_device *vdev, unsigned int cmd, unsigned long arg)
-{
-	struct vfio_device_info info = {
-		.argsz = sizeof(info), .flags = VFIO_DEVICE_FLAGS_PCI,
-		.num_regions = VFIO_PCI_NUM_REGIONS, .num_irqs = VFIO_PCI_NUM_IRQS,
-	};
-
-	if (cmd != VFIO_DEVICE_GET_INFO)
-		return -ENOTTY;		/* no guest can use it: there is no GPU */
-	return copy_to_user((void __user *)arg, &info, offsetofend(struct vfio_device_info, num_irqs)) ? -EFAULT : 0;
-}
-
-static int vf_init(struct vfio_device *vdev)
-{
-	return 0;
-}
-
 static int vf_open(struct vfio_device *vdev)
 {
-	struct nv_vf *v = container_of(vdev, struct nv_vf_vfio, vdev)->vf;
+	struct nv_vf_vfio *d = container_of(vdev, struct nv_vf_vfio, pci.vdev);
+	struct nv_vf *v = d->vf;
 	int rc = nv_gpu_get(v->gpu);
 
 	if (rc)
 		return rc;
 	mutex_lock(&v->gpu->lock);
-	if (v->own.type)
+	if (v->own.type) {
+		nv_vgpu_pci_start(&d->pci, v, v->own.type);
 		v->own.open++;
-	else
+	} else {
 		rc = -ENODEV;		/* a VF without a vGPU type */
+	}
 	mutex_unlock(&v->gpu->lock);
 	if (rc)
 		nv_gpu_put(v->gpu);
@@ -50,7 +35,7 @@ static int vf_open(struct vfio_device *vdev)
 
 static void vf_close(struct vfio_device *vdev)
 {
-	struct nv_vf *v = container_of(vdev, struct nv_vf_vfio, vdev)->vf;
+	struct nv_vf *v = container_of(vdev, struct nv_vf_vfio, pci.vdev)->vf;
 
 	mutex_lock(&v->gpu->lock);
 	v->own.open--;
@@ -59,7 +44,7 @@ static void vf_close(struct vfio_device *vdev)
 }
 
 static const struct vfio_device_ops vf_ops = {
-	.name = "nvidia-vgpu-vfio", .init = vf_init, .open_device = vf_open, .close_device = vf_close, .ioctl = nv_vfio_ioctl,
+	.name = "nvidia-vgpu-vfio", .open_device = vf_open, .close_device = vf_close, NV_VGPU_PCI_OPS,
 	NV_VFIO_PHYSICAL,
 };
 
@@ -182,28 +167,28 @@ static const struct attribute_group vf_group = { .name = "nvidia", .attrs = vf_a
 
 int nv_vendor_add(struct nv_vf *v)
 {
-	struct nv_vf_vfio *d = vfio_alloc_device(nv_vf_vfio, vdev, &v->pdev->dev, &vf_ops);
+	struct nv_vf_vfio *d = vfio_alloc_device(nv_vf_vfio, pci.vdev, &v->pdev->dev, &vf_ops);
 	int rc;
 
 	if (IS_ERR(d))
 		return PTR_ERR(d);
 	d->vf = v;
-	rc = vfio_register_group_dev(&d->vdev);
+	rc = vfio_register_group_dev(&d->pci.vdev);
 	if (rc)
 		goto put;
 	v->vfio = d;
 	rc = device_add_group(&v->pdev->dev, &vf_group);
 	if (!rc)
 		return 0;
-	vfio_unregister_group_dev(&d->vdev);
+	vfio_unregister_group_dev(&d->pci.vdev);
 put:
-	vfio_put_device(&d->vdev);
+	vfio_put_device(&d->pci.vdev);
 	return rc;
 }
 
 void nv_vendor_del(struct nv_vf *v)
 {
 	device_remove_group(&v->pdev->dev, &vf_group);
-	vfio_unregister_group_dev(&v->vfio->vdev);	/* waits until no process has it open */
-	vfio_put_device(&v->vfio->vdev);
+	vfio_unregister_group_dev(&v->vfio->pci.vdev);	/* waits until no process has it open */
+	vfio_put_device(&v->vfio->pci.vdev);
 }

@@ -108,6 +108,13 @@ struct nv_vf {			/* a function that has vGPUs: a VF, or a PF without SR-IOV vGPU
 	struct nv_vf_vfio *vfio;
 };
 
+struct nv_vgpu_pci {		/* a vGPU as the PCI function that a VM opens */
+	struct vfio_device vdev;	/* must be first, says VFIO */
+	struct mutex lock;	/* cfg */
+	u16 device, subsystem;
+	u8 cfg[PCI_CFG_SPACE_SIZE], wm[PCI_CFG_SPACE_SIZE];	/* value and write mask */
+};
+
 extern struct mutex nv_lock;	/* the lists, and (un)registration of mdev parents */
 extern struct list_head nv_gpus, nv_vfs;
 
@@ -167,7 +174,14 @@ void nv_foreign_scan(struct pci_dev *pf);
 /* nv-vendor-vfio.c */
 int nv_vendor_add(struct nv_vf *v);
 void nv_vendor_del(struct nv_vf *v);
-long nv_vfio_ioctl(struct vfio_device *vdev, unsigned int cmd, unsigned long arg);
+
+/* nv-vgpu-pci.c */
+int nv_vgpu_pci_init(struct vfio_device *vdev);
+void nv_vgpu_pci_start(struct nv_vgpu_pci *p, struct nv_vf *v, const struct nv_type *t);
+ssize_t nv_vgpu_pci_read(struct vfio_device *vdev, char __user *buf, size_t count, loff_t *pos);
+ssize_t nv_vgpu_pci_write(struct vfio_device *vdev, const char __user *buf, size_t count, loff_t *pos);
+long nv_vgpu_pci_ioctl(struct vfio_device *vdev, unsigned int cmd, unsigned long arg);
+#define NV_VGPU_PCI_OPS .init = nv_vgpu_pci_init, .read = nv_vgpu_pci_read, .write = nv_vgpu_pci_write, .ioctl = nv_vgpu_pci_ioctl
 
 /* nv-procfs.c */
 int nv_procfs_init(void);
