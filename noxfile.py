@@ -308,7 +308,7 @@ def twin(session: nox.Session, steps: Steps) -> None:
     """Test the twin itself: its kernel modules on booted machines, its bundle on the root tree."""
     install(session, steps, "test")
     if build_twins(steps, "debian12", "debian13"):
-        pytest(session, steps, "the twin itself", "tests/twin/tests", "-m", "booted")
+        pytest(session, steps, "the twin itself", "tests/twin/tests", "-m", "booted and not libvirt")
 
 
 @session_of("system", "test")
@@ -317,7 +317,7 @@ def system(session: nox.Session, steps: Steps) -> None:
     install(session, steps, "test")
     collection(session)
     if build_twins(steps, "debian12"):
-        pytest(session, steps, "system", "tests/system", "-m", "not life and not in_use and not guest and not operations")
+        pytest(session, steps, "system", "tests/system", "-m", "not life and not in_use and not guest and not operations and not libvirt")
 
 
 def fault_matrix(session: nox.Session, steps: Steps, *options: str) -> None:
@@ -380,6 +380,26 @@ def guest(session: nox.Session, steps: Steps) -> None:
     collection(session)
     if build_twins(steps, "debian12"):
         pytest(session, steps, "guest", "tests/system", "-m", "guest")
+
+
+@session_of("libvirt", "test")
+def libvirt(session: nox.Session, steps: Steps) -> None:
+    """vGPUs in VMs of a real libvirt and QEMU, on both frameworks: the twin itself, and the module that hands them over."""
+    install(session, steps, "test")
+    collection(session)
+    pytest(session, steps, "the twin itself", "tests/twin/tests", "-m", "libvirt")
+    pytest(session, steps, "attach", "tests/system", "-m", "libvirt")
+
+
+@session_of("report", "report")
+def report(session: nox.Session, steps: Steps) -> None:
+    """The fleet's page in a real browser, for a few hosts and for a thousand; metrics before Prometheus' own linter."""
+    install(session, steps, "report")
+    path = collection(session)
+    session.env["PYTHONPATH"] = str(BUILD / "collections")
+    pytest(session, steps, "report", "tests/report")
+    with session.chdir(path):
+        pytest(session, steps, "metrics", "tests/metrics")
 
 
 @session_of("operations", "test")

@@ -47,10 +47,10 @@ options:
       - What an earlier step of the same run would have brought; counts in check mode only.
         With it a check of a bare host plans on instead of failing at what is not there yet.
       - V(driver) is the loaded vGPU host driver with the GPUs bound to it, V(iommu) an active IOMMU, V(vfs) enabled VFs,
-        V(mig) the MIG mode that a layout needs.
+        V(mig) the MIG mode that a layout needs; V(no_vgpus) that the vGPUs are gone, for VFs that are turned off.
     type: list
     elements: str
-    choices: [driver, iommu, vfs, mig]
+    choices: [driver, iommu, vfs, mig, no_vgpus]
     default: []
 """
 

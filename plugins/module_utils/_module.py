@@ -21,7 +21,7 @@ ASSUME = {
         "type": "list",
         "elements": "str",
         "default": [],
-        "choices": ["driver", "iommu", "vfs", "mig"],
+        "choices": ["driver", "iommu", "vfs", "mig", "no_vgpus"],
     }
 }
 LAYOUT = {
@@ -141,6 +141,14 @@ def wants_mdevctl(module, binary):
             code="mdevctl_missing",
         )
     return binary is not None and word != "false"
+
+
+class Request:
+    """Options and check mode of a stage, for a module that plans several. Its params are filled up with the defaults of the stage's SPEC."""
+
+    def __init__(self, spec, params, check_mode=True):
+        self.params = dict({name: option.get("default") for name, option in spec.items()}, **params)
+        self.check_mode = check_mode
 
 
 def sentences(steps):

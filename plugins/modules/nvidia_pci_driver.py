@@ -131,91 +131,11 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, guards, host, inventory, originals, pci_driver
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import trouble
-
-
-def _diff(result, gpus):
-    diffs = [
-        {
-            "before_header": edit.path,
-            "after_header": edit.path,
-            "before": edit.before or "",
-            "after": edit.after or "",
-        }
-        for edit in result.edits
-    ]
-    moved = {step.device for step in result.steps if step.kind in ("unbind", "bind")}
-    bound = {step.device for step in result.steps if step.kind == "bind"}
-    lines = [(gpu.address, gpu.driver or "no driver") for gpu in gpus if gpu.address in moved]
-    if lines:
-        diffs.append(
-            {
-                "before_header": "driver of each GPU",
-                "after_header": "driver of each GPU",
-                "before": "".join("%s %s\n" % line for line in lines),
-                "after": "".join("%s %s\n" % (one, "nvidia" if one in bound else "no driver") for one, dummy in lines),
-            }
-        )
-    return diffs
-
-
-def _plan(module, ctx, found):
-    params, boot = module.params, boot_causes.read(ctx.root)
-    if params["driver"] == "original":
-        if not params["boot"]:
-            raise trouble("driver is original, and boot is false", device="boot", wanted="boot: true: it is about boot files alone", code="bad_boot")
-        return pci_driver.plan_back(boot, *originals.back(ctx.root))
-    return pci_driver.plan(
-        found,
-        host.read(ctx),
-        boot,
-        params["gpus"],
-        params["driver"],
-        params["boot"],
-        _module.assumed(module),
-        params["lost_gpus"],
-    )
-
-
-def work(module, ctx):
-    params = module.params
-    found = inventory.read(ctx, with_types=False)
-    result = _plan(module, ctx, found)
-    _module.refuse_lost(module, result.steps)
-    if not module.check_mode:
-        pci_driver.apply(ctx, result, params["timeout"])
-    gpus = found.select(params["gpus"])[0]
-    moved = [step.device for step in result.steps if step.kind == "unbind"]
-    return dict(
-        {
-            "changed": bool(result.steps),
-            "actions": _module.sentences(result.steps),
-            "diff": _diff(result, gpus),
-            "gpus": [{"address": gpu.address, "driver_before": gpu.driver} for gpu in gpus],
-            "boot_causes": [cause.as_dict() for cause in result.causes],
-            "initramfs_update_needed": result.initramfs,
-            "bootloader_update_needed": result.bootloader,
-            "reboot_reasons": result.reboot,
-            "warnings": result.warnings + guards.domain_warnings(ctx, moved, "it is taken from passthrough"),
-        },
-        **_module.lost(result)
-    )
+from ansible_collections.vgpu.kvm.plugins.module_utils.stages import pci_driver
 
 
 def main():
-    _module.run(
-        dict(
-            {
-                "gpus": {"type": "list", "elements": "str", "default": ["all"]},
-                "driver": {"type": "str", "choices": ["nvidia", "none", "original"], "default": "nvidia"},
-                "boot": {"type": "bool", "default": True},
-                "timeout": {"type": "int", "default": 60},
-            },
-            **dict(_module.LOCK, **dict(_module.ASSUME, **_module.LOST))
-        ),
-        work,
-    )
+    _module.run(pci_driver.SPEC, pci_driver.work)
 
 
 if __name__ == "__main__":

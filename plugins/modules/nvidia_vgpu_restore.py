@@ -77,60 +77,12 @@ troubles:
       remedy: The old file is untouched. Free space or mend the file system, then run again.
 """
 
-import sys
-
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, host_copy
-
-PREFIX = cli.__name__.rsplit(".", 1)[0]
-# Parts that the command on the host does not need: they are of VMs, of libvirt, of clouds.
-ELSEWHERE = tuple("%s.%s" % (PREFIX, name) for name in ("attach", "cloud", "guest"))
-
-
-def _sources():
-    """The engine's own modules, as they run here: by relative path."""
-    found = {}
-    for name, module in list(sys.modules.items()):
-        if name != PREFIX and not name.startswith(PREFIX + ".") or name.startswith(ELSEWHERE):
-            continue
-        relative = name[len(PREFIX) + 1:].replace(".", "/")
-        if hasattr(module, "__path__"):
-            relative = (relative + "/__init__").lstrip("/")
-        text = module.__spec__.loader.get_source(name)
-        # Ansible's own loader of collections gives bytes where a zip's gives text.
-        found[relative + ".py"] = text.decode("utf-8") if isinstance(text, bytes) else text or ""
-    return found
-
-
-def work(module, ctx):
-    wanted = {}
-    if module.params["state"] == "present":
-        wanted = host_copy.wanted_files(_sources(), module.params["before"], sys.executable)
-    steps = host_copy.plan(ctx.root, wanted)
-    if not module.check_mode:
-        host_copy.apply(ctx.root, steps)
-    paths = [step.device for step in steps]
-    return {
-        "changed": bool(steps),
-        "actions": _module.sentences(steps),
-        "diff": {
-            "before": "".join(path + "\n" for path in paths if path in host_copy.present(ctx.root) and module.check_mode),
-            "after": "".join(step.device + "\n" for step in steps if step.kind == "write"),
-        },
-    }
+from ansible_collections.vgpu.kvm.plugins.module_utils.stages import restore
 
 
 def main():
-    _module.run(
-        dict(
-            {
-                "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-                "before": {"type": "list", "elements": "str", "default": []},
-            },
-            **_module.LOCK
-        ),
-        work,
-    )
+    _module.run(restore.SPEC, restore.work)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from conftest import pretty
 from support import Twin
 
-pytestmark = pytest.mark.operations
+pytestmark = pytest.mark.libvirt
 
 DOMAIN = """<domain type='qemu'><name>{name}</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='q35'>hvm</type></os>

@@ -52,11 +52,32 @@ def variables() -> dict:
     }
 
 
+def metrics_by_a_timer(host):
+    """Role metrics: refused without the collector's folder; then written again and again, readable for node_exporter."""
+    play = host.folder / "metrics.yml"
+    play.write_text("- hosts: all\n  gather_facts: false\n  roles:\n    - vgpu.kvm.metrics\n", encoding="utf-8")
+    refused = host.playbook(str(play), {})
+    assert refused.rc and "prometheus-node-exporter" in refused.failure, refused.failure
+    host.sh("mkdir -p /var/lib/prometheus/node-exporter")
+    check = host.playbook(str(play), {"metrics_interval": "5s"}, "--check")
+    assert check.rc == 0 and "not-found" in host.sh("systemctl show -p LoadState nvidia-vgpu-metrics.timer"), check.out[-3000:]
+    done = host.playbook(str(play), {"metrics_interval": "5s"})
+    assert done.rc == 0, done.out[-3000:]
+    again = host.playbook(str(play), {"metrics_interval": "5s"})
+    assert again.rc == 0 and again.changed == [], again.changed
+    path = "/var/lib/prometheus/node-exporter/nvidia_vgpu.prom"
+    wait = f"for i in $(seq 60); do [ -n \"$(find {path} -newer /run/asked 2>/dev/null)\" ] && break; sleep 1; done"
+    text = host.sh(f"touch /run/asked; {wait}; stat -c %a {path}; cat {path}")
+    assert text.startswith("644") and 'nvidia_vgpu_present{gpu="0000:e8:00.0",type="A40-24Q"} 2' in text, text
+    assert "nvidia_vgpu_problems{" not in text, text
+
+
 def test_there_and_back(host, variables):
     before, state = host.sh(FILES), host.sh(STATE)
     run = host.playbook("vgpu.kvm.host", variables)
     assert run.rc == 0 and len(host.mdevs()) == 4, run.out[-4000:]
 
+    metrics_by_a_timer(host)
     refused = host.playbook("vgpu.kvm.teardown", variables)
     assert refused.rc and "-e vgpu_teardown=true" in refused.failure and len(host.mdevs()) == 4
     group = host.sh("basename $(readlink $(ls -d /sys/bus/mdev/devices/* | head -1)/iommu_group)")
@@ -71,6 +92,7 @@ def test_there_and_back(host, variables):
 
     run = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown=True))
     assert run.rc == 0, run.out[-4000:]
+    assert host.sh("ls /var/lib/prometheus/node-exporter") == "", "the metrics went, too"
     after = host.sh(FILES)
     # (a changed file has two lines that differ)
     differing = sorted({line.split()[-1] if line[0] != "/" else line.split()[0] for line in set(before.splitlines()) ^ set(after.splitlines())})

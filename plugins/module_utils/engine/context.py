@@ -17,5 +17,7 @@ class Context:
         self.sysfs = sysfs or Sysfs(root)
         self.command = command
         self.clock = clock or Clock()
+        # Readings that count for the whole of a module which changes nothing, by name; None: each reading is a new one.
+        self.memo = None
         # Why nvidia-smi is not asked any more in this run (it hung once), as a clause.
         self.smi_silent = None

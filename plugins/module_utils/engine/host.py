@@ -65,6 +65,14 @@ class HostState:
 
 def read(ctx, timeout=30):
     """Reads the host's state."""
+    if ctx.memo is not None:
+        if "host" not in ctx.memo:
+            ctx.memo["host"] = _read(ctx, timeout)
+        return ctx.memo["host"]
+    return _read(ctx, timeout)
+
+
+def _read(ctx, timeout):
     sysfs = ctx.sysfs
     state = HostState()
     state.distribution = distribution.read(ctx)

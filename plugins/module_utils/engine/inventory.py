@@ -89,6 +89,14 @@ def read(ctx, with_types=True, with_mig=None):
     with_types: also the types' names (22 of an A40, three files each). with_mig: also what nvidia-smi
     alone can tell, on hosts where that matters (by default with the types).
     """
+    if ctx.memo is not None:
+        if "inventory" not in ctx.memo:
+            ctx.memo["inventory"] = _read(ctx, True, None)  # what has the types serves those who do not want them, too
+        return ctx.memo["inventory"]
+    return _read(ctx, with_types, with_mig)
+
+
+def _read(ctx, with_types, with_mig):
     sysfs = ctx.sysfs
     open_files = OpenFiles(sysfs)
     vgpus = frameworks.instances(ctx, open_files)

@@ -328,7 +328,7 @@ def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), tr
         names = [one.profile for one in gpu.mig.instances] if gpu.mig else []
         if wish.mode is not None and (predicted or wish.mode != gpu.mig.current or wish.mode != gpu.mig.pending):
             if not predicted or wish.mode:
-                troubles += _plan_mode(result, inventory, gpu, wish.mode, cycle_vfs, has_tool)
+                troubles += _plan_mode(result, inventory, gpu, wish.mode, cycle_vfs, has_tool, assume)
                 mode, names = wish.mode, []
         if wish.instances is not None:
             names, more = _plan_given(result, gpu, wish, mode, predicted, assume)
@@ -338,9 +338,9 @@ def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), tr
     return result
 
 
-def _plan_mode(result, inventory, gpu, enabled, cycle_vfs, has_tool):
+def _plan_mode(result, inventory, gpu, enabled, cycle_vfs, has_tool, assume):
     word = "on" if enabled else "off"
-    troubles = sriov.vgpu_guard(gpu, "turning MIG mode %s" % word)
+    troubles = sriov.vgpu_guard(gpu, "turning MIG mode %s" % word, assume)
     holders = [one for one in inventory.open_files.of_gpu(gpu.minor) if not one.command.split("/")[-1].startswith(_HARMLESS)]
     if holders:
         # On Ampere the mode takes a reset, which would end what they do; later GPUs refuse while they are there.

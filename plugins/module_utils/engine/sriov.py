@@ -54,7 +54,7 @@ def plan(inventory, state, selectors, enabled, num_vfs=None, reset=False, method
             continue
         result.gpus.append(gpu)
         if not enabled:
-            troubles += _plan_off(result, gpu, state, method, has_tool)
+            troubles += _plan_off(result, gpu, state, method, has_tool, assume)
         elif not gpu.total_vfs:
             troubles.append(diagnosis.sriov_off(gpu))
         else:
@@ -192,14 +192,14 @@ def _off_step(gpu, how):
     return Step("disable", gpu.address, gpu.address, "disable its %d VFs" % gpu.num_vfs, how=how)
 
 
-def vgpu_guard(gpu, doing):
+def vgpu_guard(gpu, doing, assume=()):
     """Troubles where a GPU holds vGPUs, or a VM a VF. Turning VFs off destroys their vGPUs: never as a side effect."""
     parents = [vgpu.parent for vgpu in gpu.vgpus]
     troubles = [diagnosis.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders and vf.address not in parents]
     for vgpu in gpu.vgpus:
         if vgpu.holders:
             troubles.append(diagnosis.in_use(vgpu.key, vgpu.holders, doing))
-        else:
+        elif "no_vgpus" not in assume:
             troubles.append(
                 Trouble(
                     "the vGPU %s (%s) lives on %s and would be destroyed" % (vgpu.key, vgpu.type, vgpu.parent),
@@ -212,13 +212,13 @@ def vgpu_guard(gpu, doing):
     return troubles
 
 
-def _plan_off(result, gpu, state, method, has_tool):
+def _plan_off(result, gpu, state, method, has_tool, assume):
     if not gpu.num_vfs:
         # A run that was killed midway; a GPU that is kept from nvidia on purpose has an override, or the driver is not loaded.
         if gpu.driver == "pci-pf-stub" or (gpu.driver is None and not gpu.driver_override and state.driver.loaded):
             result.steps.append(_repair_step(gpu))
         return []
-    troubles = vgpu_guard(gpu, "disabling its VFs") + ([diagnosis.passed_through(gpu)] if gpu.holders else [])
+    troubles = vgpu_guard(gpu, "disabling its VFs", assume) + ([diagnosis.passed_through(gpu)] if gpu.holders else [])
     result.steps.append(_off_step(gpu, _method(gpu, 0, method, has_tool)))
     return troubles
 

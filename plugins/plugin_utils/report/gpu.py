@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import catalog, vgpu_types
 
-from . import bar, reading, words
+from . import reading, segments, words
 
 
 def row(gpu, problems):
@@ -16,7 +16,7 @@ def row(gpu, problems):
     name = reading.text(gpu.get("model")) or reading.text(gpu.get("name")) or reading.text(gpu.get("device_id")) or "unknown GPU"
     total = framebuffer(gpu, model)
     blocked = why_blocked(gpu, model)
-    divided = bar.divide(gpu, total, blocked)
+    divided = segments.divide(gpu, total, blocked)
     vgpus = reading.mappings(gpu.get("vgpus"))
     running = len([one for one in vgpus if words.users(one.get("in_use_by"))])
     whole = bool(words.users(gpu.get("in_use_by")))

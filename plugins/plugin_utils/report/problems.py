@@ -59,9 +59,8 @@ def unreachable(result):
 
 def missing():
     """A host of which there is no result."""
-    return [
-        _own("not_read", "the host was not read in this run: Ansible had given it up before", "Look at the run's output above, and run the report alone.")
-    ]
+    found = "the host was not read in this run: Ansible had given it up before"
+    return [_own("not_read", found, "Look at the run's output above, and run the report alone.")]
 
 
 def _own(code, found, remedy):

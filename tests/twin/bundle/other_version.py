@@ -4,8 +4,8 @@
 
     other_version.py BUNDLE.zip host|guest VERSION OUTDIR
 
-prints the path of OUTDIR/NVIDIA-Linux-x86_64-VERSION-vgpu-kvm.run (…-grid.run). All that tells the version, the compiled modules too, tells the other one; so it
-must be as long as the bundle's (550.144.02 for 550.163.02). Nothing else differs.
+prints the path of OUTDIR/NVIDIA-Linux-x86_64-VERSION-vgpu-kvm.run (…-grid.run). All that tells the version, the compiled modules too, tells the
+other one; so it must be as long as the bundle's (550.144.02 for 550.163.02). Nothing else differs.
 """
 from __future__ import annotations
 

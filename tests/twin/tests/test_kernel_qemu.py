@@ -8,7 +8,7 @@ import pytest
 from machines import down, sh, up
 from twinlib import models
 
-pytestmark = pytest.mark.booted
+pytestmark = [pytest.mark.booted, pytest.mark.libvirt]
 
 VF = "0000:e8:00.4"
 DOMAIN = """<domain type='qemu'><name>vm1</name><memory unit='MiB'>32</memory><vcpu>1</vcpu>

@@ -36,6 +36,7 @@ MODULES = (
     "nvidia_grid_license",
     "nvidia_grid_license_info",
     "nvidia_guest_info",
+    "nvidia_host_plan",
     "nvidia_mdev",
     "nvidia_mig",
     "nvidia_pci_driver",
@@ -47,7 +48,7 @@ MODULES = (
 )
 CLOUDS = ("nvidia_cloudpods_config", "nvidia_vgpu_cloud_info")
 GUESTS = ("nvidia_grid_license", "nvidia_grid_license_info", "nvidia_guest_info")
-READING = ("nvidia_gpu_info", "nvidia_grid_license_info", "nvidia_guest_info", "nvidia_vgpu_cloud_info")
+READING = ("nvidia_gpu_info", "nvidia_grid_license_info", "nvidia_guest_info", "nvidia_host_plan", "nvidia_vgpu_cloud_info")
 # Those whose work has steps, so that a failure may come after some of them.
 STEPPING = (
     "nvidia_cloudpods_config",
@@ -178,7 +179,10 @@ def outcome(make_host, tmp_path, monkeypatch):
         if name in GUESTS:
             given = {"nvidia_grid_license": {"token": fake_guest.token()}}
             return call(module(name), fake_guest.Guest(tmp_path), check=check, **given.get(name, {})).ok
-        host = make_host(gpus=[("0000:e8:00.0", A100 if name == "nvidia_mig" else A40)], driver="vfio-pci" if name == "nvidia_pci_driver" else "nvidia")
+        model = A100 if name in ("nvidia_mig", "nvidia_host_plan") else A40
+        host = make_host(gpus=[("0000:e8:00.0", model)], driver="vfio-pci" if name == "nvidia_pci_driver" else "nvidia")
+        if name == "nvidia_host_plan":
+            Libvirt(host).define("web1")
         if name in ("nvidia_vgpu", "nvidia_mdev", "nvidia_gpu_info", "nvidia_vgpu_attach", *CLOUDS):
             host.vfs_on()
         if name in ("nvidia_gpu_info", "nvidia_vgpu_attach", *CLOUDS):
@@ -198,6 +202,7 @@ def outcome(make_host, tmp_path, monkeypatch):
             "nvidia_mig": {"mode": "enabled"},
             "nvidia_vgpu": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A40-8Q"}]}]},
             "nvidia_vgpu_attach": {"domains": [{"name": "web1", "vgpus": [{"type": "A40-8Q"}]}]},
+            "nvidia_host_plan": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A100-1-5C"}]}], "domains": [{"name": "web1"}]},
         }
         monkeypatch.setattr(module("nvidia_driver_download"), "open_url", answering)
         return call(module(name), host, check=check, **arguments.get(name, {})).ok
@@ -277,7 +282,7 @@ def early(make_host, tmp_path, monkeypatch):
             host.kernel.loaded.clear()
             host.on_disk = None
             os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
-        if name == "nvidia_gpu_info":
+        if name in ("nvidia_gpu_info", "nvidia_host_plan"):
             os.mkdir(host.root + "/etc/modprobe.d/local.conf")
         if name == "nvidia_vgpu_restore":
             with _module.HostLock(host.ctx):

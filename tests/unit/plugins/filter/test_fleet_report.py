@@ -135,7 +135,7 @@ def test_no_hosts_at_all():
 def test_hostile_texts_stay_as_they_are():
     evil = "<script>alert(1)</script>{{ 7 * 7 }}"
     result = {
-        "gpus": [{"address": evil, "name": evil, "driver": evil, "types": [{"id": "1", "framebuffer_mib": 1024, "max_instances": 2, "short": evil}]}],
+        "gpus": [{"address": evil, "name": evil, "driver": evil, "types": [dict(id="1", framebuffer_mib=1024, max_instances=2, short=evil)]}],
         "problems": [{"code": evil, "found": evil, "remedy": evil, "device": evil, "severity": evil}],
         "host": {"kernel": evil},
     }

@@ -260,3 +260,12 @@ def test_vfs_that_an_agent_takes_are_told(make_host):
     assert last[0].address in outcome.msg and "cloud agent" in outcome.msg
     again = call(nvidia_sriov, host).ok
     assert again["changed"] and not call(nvidia_sriov, host).ok["changed"]
+
+
+def test_a_check_of_a_teardown_takes_the_vgpus_for_gone(host):
+    host.add("0000:e8:00.4", "A40-8Q", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
+    found = call(nvidia_sriov, host, check=True, state="disabled", assume=["no_vgpus"]).ok
+    assert found["actions"] == ["0000:e8:00.0: disable its 32 VFs"] and found.writes == 0
+    assert call(nvidia_sriov, host, state="disabled", assume=["no_vgpus"]).codes == ["has_vgpus"], "it counts in check mode alone"
+    host.kernel.use("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
+    assert call(nvidia_sriov, host, check=True, state="disabled", assume=["no_vgpus"]).codes == ["in_use"]

@@ -18,7 +18,7 @@ from . import reading, words
 SEPARATOR = " ·\u00a0"
 _PROFILE = re.compile(r"^(?P<slices>[0-9]{1,2})g\.(?P<gib>[0-9]{1,4})gb", re.IGNORECASE)
 # Pixels of a character of a label and around it, and of a bar on a phone and on a screen: a label that would not fit is not shown.
-_CHARACTER, _AROUND, _PHONE, _SCREEN = 6.6, 10, 330, 600
+_CHARACTER, _AROUND, _PHONE, _SCREEN = 6.6, 20, 330, 580
 
 
 class Bar:
@@ -57,19 +57,19 @@ def _room(share, label):
 
 def divide(gpu, total, blocked):
     """The Bar of a GPU as nvidia_gpu_info has it. total: MiB, 0 if not known. blocked: why no vGPU can be made on it, or empty."""
-    bar = Bar(total)
+    strip = Bar(total)
     whole = words.users(gpu.get("in_use_by"))
     if whole and total:
-        bar.add("whole", total, "whole GPU", ["given to %s" % whole])
-        return bar.close("off", [])
+        strip.add("whole", total, "whole GPU", ["given to %s" % whole])
+        return strip.close("off", [])
     vgpus = reading.mappings(gpu.get("vgpus"))
     mig = reading.mapping(gpu.get("mig"))
     if mig.get("current") is True:
-        _instances(bar, gpu, vgpus, reading.mappings(mig.get("instances")))
-        return bar.close("off" if blocked else "free", [blocked or "in no GPU instance"])
+        _instances(strip, gpu, vgpus, reading.mappings(mig.get("instances")))
+        return strip.close("off" if blocked else "free", [blocked or "in no GPU instance"])
     for one in vgpus:
-        _vgpu(bar, gpu, one)
-    return bar.close("off" if blocked else "free", [blocked])
+        _vgpu(strip, gpu, one)
+    return strip.close("off" if blocked else "free", [blocked])
 
 
 def mebibytes(gpu, vgpu):
@@ -82,19 +82,19 @@ def mebibytes(gpu, vgpu):
     return vgpu_types.framebuffer_of(reading.text(vgpu.get("type"))) or 0
 
 
-def _vgpu(bar, gpu, vgpu, mib=0, where=""):
+def _vgpu(strip, gpu, vgpu, mib=0, where=""):
     name = reading.text(vgpu.get("type")) or "unknown type"
     mib = mib or mebibytes(gpu, vgpu)
     if not mib:
-        bar.unsized.append(name)
+        strip.unsized.append(name)
         return
     who = words.users(vgpu.get("in_use_by"))
     parent, uuid = reading.text(vgpu.get("parent")), reading.text(vgpu.get("uuid"))
     on = ("GPU " if parent == reading.text(gpu.get("address")) else "VF ") + parent if parent else ""
-    bar.add("used" if who else "idle", mib, name, [who or "not in use", words.size(mib), where, on, uuid])
+    strip.add("used" if who else "idle", mib, name, [who or "not in use", words.size(mib), where, on, uuid])
 
 
-def _instances(bar, gpu, vgpus, instances):
+def _instances(strip, gpu, vgpus, instances):
     """GPU instances with the vGPUs that live in them.
 
     Where the driver tells the instance of a vGPU, that counts; a vGPU of which it does not tell gets one of its size that
@@ -124,10 +124,10 @@ def _instances(bar, gpu, vgpus, instances):
         match = _PROFILE.match(profile)
         mib = int(match["gib"]) * 1024 if match else 0
         for one in inside:
-            _vgpu(bar, gpu, one, mib if len(inside) == 1 else 0, where)
+            _vgpu(strip, gpu, one, mib if len(inside) == 1 else 0, where)
         if not inside and mib:
-            bar.add("slice", mib, profile, ["no vGPU", words.size(mib), where])
+            strip.add("slice", mib, profile, ["no vGPU", words.size(mib), where])
         elif not inside:
-            bar.unsized.append(profile)
+            strip.unsized.append(profile)
     for one in waiting:
-        _vgpu(bar, gpu, one)
+        _vgpu(strip, gpu, one)

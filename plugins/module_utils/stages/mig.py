@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""MIG mode and GPU instances, from options to the result."""
+
+from __future__ import annotations
+
+from .. import _module
+from ..engine import apply_mig, host, inventory, layout, plan_mig
+from ..engine.tools import sriov_manage
+
+
+def _wanted(params, found):
+    """Wanted by GPU address, GPUs left out, and troubles."""
+    if params["layout"] is not None:
+        entries, troubles = layout.parse(params["layout"])
+        wishes, wrong = layout.by_gpu(entries, found)
+        return plan_mig.from_layout(wishes, found), [], troubles + wrong
+    wanted, skipped, troubles = {}, [], []
+    mode = {"enabled": True, "disabled": False}.get(params["mode"])
+    for word in params["gpus"]:
+        gpus, wrong = found.select([word])
+        troubles += wrong
+        for gpu in gpus:
+            if word.strip().lower() == "all" and not gpu.has_mig:
+                skipped.append({"gpu": gpu.address, "reason": "%s has no MIG" % gpu.name})
+            else:
+                wanted[gpu.address] = plan_mig.Wanted(mode, params["instances"])
+    return wanted, skipped, troubles
+
+
+def work(request, ctx):
+    params = request.params
+    found = inventory.read(ctx)
+    wanted, skipped, troubles = _wanted(params, found)
+    result = plan_mig.plan(
+        found, host.read(ctx), wanted, params["cycle_vfs"], sriov_manage.installed(ctx), _module.assumed(request), troubles,
+        params["lost_gpus"],
+    )
+    _module.refuse_lost(request, result.steps)
+    if not request.check_mode:
+        apply_mig.apply(ctx, result.steps, params["timeout"])
+    return dict(
+        {
+            "changed": bool(result.steps),
+            "actions": _module.sentences(result.steps),
+            "diff": {"before": plan_mig.lines(result.gpus), "after": plan_mig.lines(result.gpus, result.after)},
+            "gpus": [{"address": pf, "mode": result.after[pf][0], "instances": result.after[pf][1]} for pf in sorted(result.after)],
+            "without_mig": skipped + result.skipped,
+            "warnings": result.warnings,
+        },
+        **_module.lost(result)
+    )
+
+
+SPEC = dict(
+    {
+        "gpus": {"type": "list", "elements": "str", "default": ["all"]},
+        "mode": {"type": "str", "choices": ["enabled", "disabled"]},
+        "instances": {"type": "list", "elements": "str"},
+        "layout": _module.LAYOUT,
+        "cycle_vfs": {"type": "bool", "default": False},
+        "timeout": {"type": "int", "default": 120},
+    },
+    **dict(_module.LOCK, **dict(_module.ASSUME, **_module.LOST))
+)

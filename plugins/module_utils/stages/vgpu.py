@@ -1,0 +1,85 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The vGPUs of a layout, from options to the result."""
+
+from __future__ import annotations
+
+from .. import _module
+from ..engine import (
+    apply_layout,
+    guards,
+    host,
+    inventory,
+    layout,
+    plan_layout,
+    store,
+)
+from ..engine.tools import mdevctl
+
+
+def _vgpus(result):
+    return [
+        {
+            "gpu": pf,
+            "vf": one.slot.parent,
+            "vf_index": one.slot.index,
+            "type": one.type.short,
+            "uuid": one.uuid,
+        }
+        for pf in sorted(result.placed)
+        for one in result.placed[pf]
+    ]
+
+
+def work(request, ctx):
+    params = request.params
+    entries, troubles = layout.parse(params["layout"])
+    found = inventory.read(ctx)
+    wishes, wrong = layout.by_gpu(entries, found)
+    troubles += wrong
+    if not request.check_mode and not troubles:
+        found = apply_layout.await_types(ctx, [pf for pf in wishes if wishes[pf]], params["timeout"])
+    state = host.read(ctx)
+    stored = store.read(ctx.root)
+    sizes = [pf for pf in wishes if wishes[pf].mixed or (pf in stored and stored[pf].mixed)]
+    inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])
+    options = plan_layout.Options(
+        params["force_remove"],
+        _module.wants_mdevctl(request, mdevctl.binary(ctx)),
+        params["persist"],
+        _module.assumed(request),
+        params["lost_gpus"],
+    )
+    definitions = mdevctl.definitions(ctx.root)
+
+    def plan():
+        return plan_layout.plan(found, state, wishes, stored, definitions, options, troubles)
+
+    result = plan()
+    if guards.ask_driver(ctx, found, guards.removed(result.steps)):
+        result = plan()  # what nvidia-smi calls in use is refused, or kept
+    _module.refuse_lost(request, result.steps)
+    if not request.check_mode:
+        apply_layout.apply(ctx, result.steps, params["timeout"], params["settle"])
+    return dict(
+        {
+            "changed": bool(result.steps),
+            "actions": _module.sentences(result.steps),
+            "diff": {"before": plan_layout.lines(found), "after": plan_layout.lines(found, result)},
+            "vgpus": _vgpus(result),
+            "warnings": result.warnings + guards.domain_warnings(ctx, guards.removed(result.steps), "the vGPU goes"),
+        },
+        **_module.lost(result)
+    )
+
+
+SPEC = dict(
+    {
+        "layout": dict(_module.LAYOUT, required=True),
+        "force_remove": {"type": "list", "elements": "str", "default": []},
+        "persist": {"type": "bool", "default": True},
+        "timeout": {"type": "int", "default": 60},
+        "settle": {"type": "float", "default": 2},
+    },
+    **dict(_module.LOCK, **dict(_module.ASSUME, **dict(_module.LOST, **_module.MDEVCTL)))
+)

@@ -1,0 +1,236 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_host_plan
+short_description: Plan all stages of a vGPU host after one reading of it
+description:
+  - Reads a host once, and plans what M(vgpu.kvm.nvidia_pci_driver), M(vgpu.kvm.nvidia_mig), M(vgpu.kvm.nvidia_sriov), M(vgpu.kvm.nvidia_vgpu),
+    M(vgpu.kvm.nvidia_vgpu_attach) and M(vgpu.kvm.nvidia_vgpu_restore) would do, each as if the stages before it had been done (O(ahead)). Changes nothing.
+  - What one of them would refuse is in its plan, and does not fail this module. Role preflight tells all refusals in one message, and role host
+    enters only stages that have something to do.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+version_added: 0.1.0
+extends_documentation_fragment:
+  - vgpu.kvm.common
+  - vgpu.kvm.common.gpus
+  - vgpu.kvm.common.mdevctl
+  - vgpu.kvm.common.force
+  - vgpu.kvm.common.lost
+options:
+  num_vfs:
+    description: VFs of each GPU; left out, all that it has.
+    type: int
+  layout:
+    description:
+      - What each GPU should hold; left out, neither vGPUs nor MIG mode are planned. A GPU that is named by its address or UUID takes only the entries that do so,
+        one that is named by model those with its model, and V(all) is for the rest. Entries of the same kind add up.
+    type: list
+    elements: dict
+    suboptions:
+      gpu:
+        description:
+          - The GPU or GPUs as V(all), a PCI address in any spelling, V(GPU-<uuid>) or a model such as V(A40).
+          - A known model that this host has none of is passed over, so that hosts with different GPUs can share one layout.
+            If nothing of the layout is for this host, that is an error.
+        type: list
+        elements: str
+        required: true
+      vgpus:
+        description: The vGPUs for each of them. An empty list empties the GPU.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          type:
+            description: The type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565)).
+            type: str
+            required: true
+          count:
+            description: How many.
+            type: int
+            default: 1
+          uuid:
+            description: A UUID of your own, for one vGPU. Only on hosts whose vGPUs are mediated devices.
+            type: str
+          vgpu_params:
+            description:
+              - NVIDIA's parameters of the vGPU as a list with commas, such as V(frame_rate_limiter=0,disable_vnc=1). An empty text clears them;
+                left out, they stay as they are, or are cleared where this module had set them.
+            type: str
+      mixed_sizes:
+        description:
+          - Whether vGPUs of different framebuffer sizes may share the GPU. The mode is set before the first vGPU, so turning it on makes unused
+            vGPUs anew. It is set again at boot.
+        type: bool
+        default: false
+      mig:
+        description:
+          - GPU instances of MIG by profile name, such as V(3g.20gb), each as often as it is wanted. Left out, they follow from the types.
+        type: list
+        elements: str
+  domains:
+    description: VMs by name, each with the vGPUs that it is to have. Other VMs are not touched.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The VM's name, as C(virsh list --all) shows it. It must be defined.
+        type: str
+        required: true
+      vgpus:
+        description: Its vGPUs. An empty list takes all from it, if O(domains_exclusive).
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          type:
+            description: Any free vGPU of this type, by full or short name (V(A40-24Q)). One that the VM has already is kept.
+            type: str
+          count:
+            description: How many of that type, 1 when left out.
+            type: int
+          gpu:
+            description: Only of this GPU - address in any spelling, C(GPU-<uuid>) or model.
+            type: str
+          uuid:
+            description: This very mediated device.
+            type: str
+          vf:
+            description: The vGPU on this VF (or PF, without SR-IOV), by its address in any spelling.
+            type: str
+          display:
+            description: Whether libvirt shows the vGPU's display to its viewers (mediated devices only). What is defined stays when left out.
+            type: bool
+          ramfb:
+            description: Whether that display shows boot messages, too. Needs O(domains[].vgpus[].display).
+            type: bool
+  domains_exclusive:
+    description: As O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive).
+    type: bool
+    default: true
+  domains_live:
+    description: As O(vgpu.kvm.nvidia_vgpu_attach#module:live).
+    type: bool
+    default: false
+  connect:
+    description: libvirt's URI.
+    type: str
+    default: qemu:///system
+  restore:
+    description: Whether the layout is stored for the boot, and the restore unit there.
+    type: bool
+    default: true
+  restore_before:
+    description: As O(vgpu.kvm.nvidia_vgpu_restore#module:before).
+    type: list
+    elements: str
+    default: []
+  iommu_flags:
+    description: As O(vgpu.kvm.nvidia_gpu_info#module:iommu_flags).
+    type: list
+    elements: str
+    default: []
+  may_disturb:
+    description: As O(vgpu.kvm.nvidia_gpu_info#module:may_disturb).
+    type: list
+    elements: str
+    default: []
+  ahead:
+    description: Whether each stage is planned as if those before it had been done; if not, as the host is.
+    type: bool
+    default: true
+  warn:
+    description: Whether the plans' warnings are shown.
+    type: bool
+    default: true
+  timeout:
+    description: Seconds that a program which is asked (C(modinfo)) may take.
+    type: int
+    default: 30
+attributes:
+  check_mode:
+    description: Changes nothing, in check mode as in real mode.
+  diff_mode:
+    description: Has nothing to show.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Plan all stages
+  vgpu.kvm.nvidia_host_plan:
+    layout:
+      - {gpu: all, vgpus: [{type: A40-24Q, count: 2}]}
+  become: true
+  register: host_plan
+
+- name: Say what is to be done
+  ansible.builtin.debug:
+    msg: "{{ host_plan['plans'] | dict2items | map(attribute='value.actions', default=[]) | flatten }}"
+  when: not host_plan['settled']
+"""
+
+RETURN = r"""
+info:
+  description: All about the host and its GPUs, as M(vgpu.kvm.nvidia_gpu_info) returns it.
+  returned: success
+  type: dict
+  contains:
+    host: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:host).", type: dict, returned: success}
+    gpus: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:gpus).", type: list, elements: dict, returned: success}
+    boot_causes: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:boot_causes).", type: list, elements: dict, returned: success}
+    in_use: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:in_use).", type: list, elements: dict, returned: success}
+    in_the_way: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:in_the_way).", type: list, elements: dict, returned: success}
+    libvirt_domains: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:libvirt_domains).", type: list, elements: dict, returned: success}
+    reboot_required: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:reboot_required).", type: bool, returned: success}
+    reboot_reasons: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:reboot_reasons).", type: list, elements: str, returned: success}
+    problems: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:problems).", type: list, elements: dict, returned: success}
+plans:
+  description:
+    - By stage what its module would return in check mode, as far as roles need it. A refusal has failed, msg and troubles in place of actions.
+  returned: success
+  type: dict
+  contains:
+    release: {description: Of M(vgpu.kvm.nvidia_pci_driver) with driver none., type: dict, returned: success}
+    mig: {description: Of M(vgpu.kvm.nvidia_mig)., type: dict, returned: with O(layout) where a GPU knows MIG}
+    sriov: {description: Of M(vgpu.kvm.nvidia_sriov)., type: dict, returned: success}
+    vgpus: {description: Of M(vgpu.kvm.nvidia_vgpu)., type: dict, returned: with O(layout)}
+    attach: {description: Of M(vgpu.kvm.nvidia_vgpu_attach)., type: dict, returned: where O(domains) has some}
+    restore: {description: Of M(vgpu.kvm.nvidia_vgpu_restore)., type: dict, returned: success}
+settled:
+  description: Whether no stage has anything to do, or to refuse.
+  returned: success
+  type: bool
+  sample: false
+troubles:
+  description:
+    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
+      there is not always a remedy or something else that was wanted.
+    - Left out where Ansible itself refuses the options.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: error
+      device: /etc/modprobe.d/local.conf
+      found: "it can't be read: Is a directory"
+      wanted:
+      remedy:
+"""
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.stages import host_plan
+
+
+def main():
+    _module.run(host_plan.SPEC, host_plan.work, reads_only=True)
+
+
+if __name__ == "__main__":
+    main()

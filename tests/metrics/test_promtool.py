@@ -1,0 +1,59 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `nvidia-vgpu metrics` writes, before Prometheus' own linter."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import last_restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.commands import look, metrics
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
+
+
+@pytest.fixture(scope="module")
+def promtool(tmp_path_factory) -> str:
+    """The linter: the machine's, or that of Debian's package, which is unpacked and not installed."""
+    found = shutil.which("promtool")
+    if found:
+        return found
+    folder = tmp_path_factory.mktemp("prometheus")
+    subprocess.run(["apt-get", "-q", "download", "prometheus"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    (package,) = folder.glob("prometheus_*.deb")
+    subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "tree")], check=True)
+    return str(folder / "tree" / "usr" / "bin" / "promtool")
+
+
+def lint(promtool: str, text: str) -> str:
+    """What the linter finds; empty if nothing."""
+    done = subprocess.run([promtool, "check", "metrics"], input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.stdout + ("" if done.returncode == 0 else "ended with %d" % done.returncode)
+
+
+def texts(folder: Path):
+    """Metrics of hosts that are well, in use, broken, and without GPUs."""
+    good = Host(folder / "good", gpus=[("0000:3b:00.0", T4), ("0000:e8:00.0", A40)]).vfs_on()
+    call(nvidia_vgpu, good, layout=[{"gpu": "A40", "vgpus": [{"type": "A40-24Q"}]}, {"gpu": "T4", "vgpus": [{"type": "T4-4Q"}]}]).ok
+    good.kernel.use(good.vgpus()[0][0])
+    broken = Host(folder / "broken", driver="vfio-pci")
+    broken.pf().off_bus = True
+    for host in (good, broken, Host(folder / "empty", gpus=[])):
+        yield metrics.render(look.read(host.ctx), last_restore.Record(1764129600, 2.5, 3, 1), 1764129700)
+
+
+def test_it_has_nothing_to_say(promtool, tmp_path):
+    for name in ("good", "broken", "empty"):
+        (tmp_path / name).mkdir()
+    for text in texts(tmp_path):
+        assert "nvidia_vgpu_driver_info" in text and lint(promtool, text) == ""
+
+
+def test_it_would_say_something(promtool):
+    assert "counter metrics should have" in lint(promtool, "# HELP x X.\n# TYPE x counter\nx 1\n")

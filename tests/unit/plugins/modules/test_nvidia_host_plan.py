@@ -1,0 +1,124 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One reading plans all stages: what each module's own check mode says, and that the engine's copy is the same from either module."""
+
+from __future__ import annotations
+
+import ast
+import os
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import stages
+from ansible_collections.vgpu.kvm.plugins.module_utils.stages import restore
+from ansible_collections.vgpu.kvm.plugins.modules import (
+    nvidia_gpu_info,
+    nvidia_host_plan,
+    nvidia_mig,
+    nvidia_pci_driver,
+    nvidia_sriov,
+    nvidia_vgpu,
+    nvidia_vgpu_attach,
+    nvidia_vgpu_restore,
+)
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100, T4
+from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt
+
+LAYOUT = [{"gpu": "A40", "vgpus": [{"type": "A40-24Q", "count": 2}]}, {"gpu": "A100", "vgpus": [{"type": "A100-1-5C"}]}]
+DOMAINS = [{"name": "web1", "vgpus": [{"type": "A40-24Q"}]}]
+
+
+def mixed(make_host, driver):
+    """A host with an A40, an A100 and a T4."""
+    host = make_host(gpus=[("0000:17:00.0", A100), ("0000:3b:00.0", T4), ("0000:e8:00.0", A40)], driver=driver)
+    Libvirt(host).define("web1")
+    return host
+
+
+@pytest.mark.parametrize("driver", ["nvidia", "vfio-pci", None])
+def test_the_plans_are_those_of_the_modules(make_host, driver):
+    host = mixed(make_host, driver)
+    found = call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS).ok
+    assert found.writes == 0 and not found["changed"] and not found["settled"]
+    alone = {
+        "release": (nvidia_pci_driver, {"driver": "none"}),
+        "mig": (nvidia_mig, {"layout": LAYOUT, "cycle_vfs": True, "assume": ["driver", "iommu", "vfs"]}),
+        "sriov": (nvidia_sriov, {"assume": ["driver", "iommu"]}),
+        "vgpus": (nvidia_vgpu, {"layout": LAYOUT, "assume": ["driver", "iommu", "vfs", "mig"]}),
+        "attach": (nvidia_vgpu_attach, {"domains": DOMAINS, "assume": ["vgpus"]}),
+        "restore": (nvidia_vgpu_restore, {}),
+    }
+    assert set(found["plans"]) == set(alone)
+    for name, (module, arguments) in alone.items():
+        outcome = call(module, host, check=True, **arguments)
+        plan = found["plans"][name]
+        assert plan.get("actions") == outcome.result.get("actions") and plan.get("msg") == outcome.result.get("msg"), name
+    assert found["info"] == {key: value for key, value in call(nvidia_gpu_info, host).ok.result.items() if key != "changed"}
+
+
+def test_settled_when_all_is_done(make_host):
+    host = mixed(make_host, "nvidia")
+    for module, arguments in (
+        (nvidia_pci_driver, {"driver": "none"}),
+        (nvidia_mig, {"layout": LAYOUT}),
+        (nvidia_sriov, {}),
+        (nvidia_vgpu, {"layout": LAYOUT}),
+        (nvidia_vgpu_restore, {}),
+        (nvidia_vgpu_attach, {"domains": DOMAINS}),
+    ):
+        call(module, host, **arguments).ok
+    assert call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS, ahead=False).ok["settled"]
+    for drift, stage in (
+        (lambda: host.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235\n"), "release"),
+        (lambda: host.put("/usr/local/lib/nvidia-vgpu/nvidia_vgpu_engine/sysfs.py", ""), "restore"),
+        (lambda: host.put("/etc/nvidia-vgpu/layout.json", ""), "vgpus"),
+        (lambda: Libvirt(host).define("web1"), "attach"),
+        (lambda: host.kernel.remove(next(iter(host.kernel.mdevs.values()))), "vgpus"),
+        (lambda: host.pf("0000:e8:00.0").set_vfs(0), "sriov"),
+    ):
+        drift()
+        found = call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS).ok
+        assert not found["settled"] and (found["plans"][stage].get("actions") or found["plans"][stage].get("failed")), stage
+
+
+def test_a_refusal_is_in_its_plan(make_host):
+    host = mixed(make_host, "nvidia")
+    found = call(nvidia_host_plan, host, layout=[{"gpu": "A40", "vgpus": [{"type": "A41-24Q"}]}], domains=[{"name": "nobody"}], gpus=["0000:99:00.0"]).ok
+    assert {name for name, plan in found["plans"].items() if plan.get("failed")} == {"release", "sriov", "vgpus", "attach"}
+    assert "A41-24Q" in found["plans"]["vgpus"]["msg"] and found["plans"]["attach"]["troubles"][0]["code"] == "unknown_vm"
+    assert set(call(nvidia_host_plan, host).ok["plans"]) == {"release", "sriov", "restore"}, "what is not asked for is not planned"
+
+
+# --- the engine's copy
+
+
+def imported(path, package):
+    """Names of modules of the engine and the stages that a file imports, itself and through others."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(stages.__file__)))
+    seen, waiting = set(), [(path, package)]
+    while waiting:
+        file, parts = waiting.pop()
+        with open(file, encoding="utf-8") as handle:
+            tree = ast.parse(handle.read())
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.ImportFrom) or not node.level:
+                continue
+            base = parts[: len(parts) - node.level + 1] + (node.module.split(".") if node.module else [])
+            for one in [base] + [base + [alias.name] for alias in node.names]:
+                where = os.path.join(root, *one)
+                for found, inner in ((where + ".py", one[:-1]), (os.path.join(where, "__init__.py"), one)):
+                    if os.path.isfile(found) and found not in seen:
+                        seen.add(found)
+                        waiting.append((found, inner))
+    engine = os.path.join(root, "engine")
+    elsewhere = tuple(os.path.join(engine, name.rsplit(".", 1)[1]) + os.sep for name in restore.ELSEWHERE)
+    return {os.path.relpath(one, engine) for one in seen if one.startswith(engine + os.sep) and not one.startswith(elsewhere)}
+
+
+def test_both_modules_bring_the_same_files_of_the_engine():
+    """What is copied to a host is what was imported; the plan of it must not differ from the deed."""
+    folder = os.path.dirname(os.path.abspath(stages.__file__))
+    copied = imported(os.path.join(folder, "restore.py"), ["stages"])
+    assert "cli.py" in copied and "tools/mdevctl.py" in copied
+    assert imported(os.path.join(folder, "host_plan.py"), ["stages"]) == copied
