@@ -106,3 +106,23 @@ def test_there_and_back(host, variables):
 def test_the_host_can_be_brought_up_again(host, variables):
     run = host.playbook("vgpu.kvm.host", variables)
     assert run.rc == 0 and len(host.mdevs()) == 4, run.out[-4000:]
+
+
+def test_a_second_run_is_one_look_and_each_drift_is_found(host, variables):
+    wished = dict(variables, vgpu_scheduler="")
+    settled = host.playbook("vgpu.kvm.host", wished)
+    assert settled.rc == 0 and settled.changed == [] and len(settled.remote_tasks) <= 2, settled.remote_tasks
+    vgpus = host.mdevs()
+    for drift, look, wanted in (
+        ("systemctl stop nvidia-vgpu-mgr", "systemctl is-active nvidia-vgpu-mgr", "active"),
+        ("systemctl disable -q nvidia-vgpu-mgr", "systemctl is-enabled nvidia-vgpu-mgr", "enabled"),
+        ("systemctl disable -q nvidia-vgpu-restore", "systemctl is-enabled nvidia-vgpu-restore", "enabled"),
+        ("rm /usr/local/lib/nvidia-vgpu/nvidia_vgpu_engine/sysfs.py", "nvidia-vgpu status >/dev/null && echo well", "well"),
+        ("rm /etc/nvidia-vgpu/layout.json", "nvidia-vgpu doctor >/dev/null && echo well", "well"),
+        ("echo 1 > $(ls -d /sys/bus/mdev/devices/* | head -1)/remove", "ls /sys/bus/mdev/devices | wc -l", "4"),
+        ("echo options vfio-pci ids=10de:2235 > /etc/modprobe.d/again.conf", "grep -c ids /etc/modprobe.d/again.conf || true", "0"),
+    ):
+        host.sh(drift)
+        run = host.playbook("vgpu.kvm.host", wished)
+        assert run.rc == 0 and run.changed and host.sh(look) == wanted, (drift, run.changed, run.out[-2000:])
+        assert host.mdevs() == vgpus, drift

@@ -26,7 +26,7 @@ def main(argv=None):
             return doctor.run(ctx, _say, args.json)
         if args.command == "metrics":
             return metrics.run(ctx, _say, args.output)
-        return restore.run(ctx, _say, args.timeout, args.settle)
+        return restore.run(ctx, _say, args.timeout, args.settle, args.json)
     except EngineError as exc:
         sys.stderr.write("nvidia-vgpu: %s\n" % exc)
         return 1
@@ -45,6 +45,7 @@ def _parser():
     counted = commands.add_parser("metrics", help="for Prometheus, as text")
     counted.add_argument("--output", metavar="FILE", help="a file *.prom of node_exporter's textfile collector; without it they are printed")
     again = commands.add_parser("restore", help="make VFs and vGPUs as stored in %s" % store.PATH)
+    again.add_argument("--json", action="store_true", help="for machines, at the end")
     again.add_argument("--timeout", type=int, default=120, help="seconds for each wait (default: %(default)s)")
     again.add_argument("--settle", type=float, default=2, help="seconds that vGPUs are watched (default: %(default)s)")
     return parser

@@ -4,17 +4,27 @@
 
 from __future__ import annotations
 
+import json
+
 from .. import last_restore, leftovers, restore
 from ..lock import HostLock
 
 
-def run(ctx, say, timeout, settle):
-    """Brings back what is stored. Exit status 0, or 1 if something failed."""
+def run(ctx, say, timeout, settle, as_json=False):
+    """Brings back what is stored. Exit status 0, or 1 if something failed. as_json: all is told at the end, for machines."""
     with HostLock(ctx, timeout, name="nvidia-vgpu restore"):
         leftovers.clean(ctx.root)
         begun = ctx.clock.now()
-        report = restore.restore(ctx, timeout, settle, say)
+        report = restore.restore(ctx, timeout, settle, _silent if as_json else say)
         took = ctx.clock.now() - begun
         last_restore.write(ctx.root, last_restore.Record(int(ctx.clock.wall()), took, len(report.done), len(report.troubles)))
+    if as_json:
+        told = {"actions": report.done, "troubles": [one.as_dict() for one in report.troubles], "seconds": round(took, 3)}
+        say(json.dumps(told, indent=1))
+        return 1 if report.troubles else 0
     say("nvidia-vgpu: %d steps done, %d failed, in %.1f s" % (len(report.done), len(report.troubles), took))
     return 1 if report.troubles else 0
+
+
+def _silent(text):
+    """Nothing is said while it happens."""

@@ -125,6 +125,16 @@ def test_restore_says_what_it_does(monkeypatch, capsys, stored):
     assert "0000:e7:00.0: enable 32 VFs" in out and "6 steps done, 0 failed" in out and stored.vgpus() == stored.goal
 
 
+def test_restore_for_machines(monkeypatch, capsys, stored):
+    assert command(monkeypatch, stored, "restore", "--settle", "1", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "0000:e7:00.0: enable 32 VFs" in told["actions"] and told["troubles"] == [] and told["seconds"] > 0
+    stored.reboot()
+    stored.faults.no_vfs = 99
+    assert command(monkeypatch, stored, "restore", "--timeout", "10", "--json") == 1
+    assert json.loads(capsys.readouterr().out)["troubles"][0]["code"]
+
+
 def test_restore_fails_with_the_troubles(monkeypatch, capsys, stored):
     stored.faults.no_vfs = 99
     assert command(monkeypatch, stored, "restore", "--timeout", "10") == 1
