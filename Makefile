@@ -5,7 +5,7 @@
 PYTHON := .build/venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-faults test-crash lint bootstrap clean
+.PHONY: help demo demo-down unit test test-faults test-crash lint bootstrap clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -17,6 +17,14 @@ demo: ## build a virtual GPU host, take it from bare to running vGPUs, and say h
 demo-down: ## stop and remove the demo's host
 	@tests/tools/bootstrap demo
 	@$(PYTHON) tests/demo/demo.py down
+
+TESTS ?= tests/unit/plugins/modules
+
+unit: ## run the unit tests of the modules, or those of TESTS=
+	@tests/tools/bootstrap demo
+	@$(PYTHON) tests/tools/mirror.py >/dev/null
+	@cd .build/collections/ansible_collections/vgpu/kvm && \
+	  PYTHONPATH="$(CURDIR)/.build/collections" "$(CURDIR)/$(PYTHON)" -m pytest -q -p no:cacheprovider $(TESTS)
 
 test: ## run every test; SESSIONS="lint docs" runs only those
 	@tests/tools/bootstrap test

@@ -186,6 +186,7 @@ def lint(session: nox.Session, steps: Steps) -> None:
         steps.run("project rules", "python", "tests/tools/project_rules.py")
         steps.run("docs/faults.md", "python", "tests/tools/fault_page.py", "--check")
         steps.run("role READMEs", "python", "tests/tools/role_readmes.py", "--check")
+        steps.run("docs/troubleshooting.md", "python", "tests/tools/troubleshooting_page.py", "--check")
 
 
 @session_of("docs", "docs")
@@ -198,6 +199,20 @@ def docs(session: nox.Session, steps: Steps) -> None:
             *("antsibull-docs", "lint-collection-docs", "--plugin-docs", "--validate-collection-refs", "all", "--disallow-unknown-collection-refs"),
             *("--check-extra-docs-refs", "."),
         )
+
+
+@session_of("site", "site")
+def site(session: nox.Session, steps: Steps) -> None:
+    """Build the documentation site; warnings and links that lead nowhere are errors."""
+    install(session, steps, "site")
+    steps.run("documentation site", "python", "docs/site/build.py")
+
+
+@session_of("release", "release")
+def release(session: nox.Session, steps: Steps) -> None:
+    """Build the artifact and the list of the tools' pins, look into it, install and use it, ask galaxy-importer."""
+    install(session, steps, "release")
+    pytest(session, steps, "release", "tests/release")
 
 
 def ansible_test(session: nox.Session, steps: Steps, core: str) -> tuple[Path, dict[str, str], str]:

@@ -106,11 +106,11 @@ host:
       sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: equal_share}
     next_kernel:
       description:
-        - The kernel that the next boot starts, with the version of its module C(nvidia), null if it has none. The release is null where GRUB's default
-          is not the usual one (the newest kernel, or the saved entry on Red Hat's family).
+        - The kernel that the next boot starts, with its flags and the version of its module C(nvidia), null if it has none. The release is null where
+          GRUB's default is not the usual one (the newest kernel, or the saved entry on Red Hat's family), the flags are null where they are not told.
       type: dict
       returned: success
-      sample: {release: 6.1.0-51-amd64, driver: 550.163.02}
+      sample: {release: 6.1.0-51-amd64, driver: 550.163.02, cmdline: [quiet, intel_iommu=on, iommu=pt]}
     services:
       description:
         - The services that vGPUs live on, as systemd has them. C(nvidia-vgpud) is a one-shot, V(inactive) with result V(success)

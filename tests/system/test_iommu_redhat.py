@@ -36,7 +36,7 @@ PLAY = """
         name: vgpu.kvm.iommu
       vars:
         iommu_flags: [intel_iommu=on, iommu=pt, made.by=us]
-        iommu_info: "{{ info | combine({'host': {'distribution': {'family': 'redhat', 'name': 'RHEL'}}}, recursive=true) }}"
+        iommu_info: "{{ info | combine({'host': {'distribution': {'family': 'redhat', 'name': 'RHEL'}, 'next_kernel': {'cmdline': none}}}, recursive=true) }}"
 """
 FILES = {
     "/etc/default/grub": 'GRUB_TIMEOUT=1\nGRUB_CMDLINE_LINUX="quiet crashkernel=1G"\n',

@@ -122,8 +122,8 @@ What each fault of a run looks like, and what is left after it, is in [Faults](f
 # What the messages of a code can't say here, because a run puts their words together.
 NOTES = {
     "error": "Messages that have no code of their own.",
-    "host_unsupported": "A container, a host of ostree, the dom0 of Xen, or a machine that is not x86_64. Use another host, or the container's own host.",
-    "kernel_…": "The kernel refused a read or a write; the code ends with the error's name, such as `kernel_eio`. The kernel's log (`dmesg`) tells more.",
+    "host_unsupported": "A container, a host of ostree, the dom0 of Xen, or a machine that is not x86_64. Use another host.",
+    "kernel_…": "The kernel refused a read or a write; the code ends with the error's name, such as `kernel_eio`. `dmesg` tells more.",
     "link_expired": "NVIDIA's links end after some hours: get a new one from the licensing portal. What was fetched is kept.",
     "wrong_shape": "A value in the layout is of another kind than it should be, such as a word where a list belongs.",
 }

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Builds the documentation site into .build/docs-site; nothing is fetched.
+
+The sources are put together in ``.build/docs-site/source``: the pages of docs/ with their links turned to the site's pages, and what
+antsibull-docs writes of modules, roles and filters. Sphinx makes HTML of them, with every warning an error. Then each link of the HTML that stays
+within the site is followed, to its page and its anchor; links that leave the site are only listed, in ``external-links.txt``.
+
+Needs the tools of requirements/site.txt beside this Python. The exit status is 1 if anything was found.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = ROOT / "docs" / "site"
+SITE = ROOT / ".build" / "docs-site"
+COLLECTIONS = ROOT / ".build" / "collections"
+REFERENCE = "collections/vgpu/kvm"
+
+# Pages that lie elsewhere in the repository: path there, name on the site.
+ELSEWHERE = {"tests/twin/README.md": "twin-machine.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
+
+_LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
+_ROLE = re.compile(r"roles/([a-z_]+)/README\.md")
+
+
+def repository() -> str:
+    """Where the sources are shown, for files that are no pages."""
+    return yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["repository"] + "/blob/main/"
+
+
+def turned(path: str, anchor: str, page: Path) -> str:
+    """The site's link for a link to *path* on *page* of the repository. Raises ValueError if there is no such file."""
+    target = Path(os.path.normpath(page.parent / path))
+    if not target.exists():
+        raise ValueError(f"{page.relative_to(ROOT)}: the link {path} leads nowhere")
+    name = target.relative_to(ROOT).as_posix()
+    role = _ROLE.fullmatch(name)
+    if role:
+        return f"{REFERENCE}/{role.group(1)}_role.rst"
+    if name == "docs/index.md":
+        return "index.md" + anchor
+    if target.suffix == ".md" and target.parent == ROOT / "docs":
+        return target.name + anchor
+    if name in ELSEWHERE:
+        return ELSEWHERE[name] + anchor
+    return repository() + name + anchor
+
+
+def text_of(page: Path) -> str:
+    """A page with its links turned to the site's."""
+    return _LINK.sub(lambda match: turned(match.group(1), match.group(2) or "", page), page.read_text(encoding="utf-8"))
+
+
+def assemble(source: Path) -> None:
+    """Put the pages together."""
+    shutil.rmtree(SITE, ignore_errors=True)
+    source.mkdir(parents=True)
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        name = "_contents.md" if page.name == "index.md" else page.name
+        (source / name).write_text(text_of(page), encoding="utf-8")
+    for path, name in ELSEWHERE.items():
+        (source / name).write_text(text_of(ROOT / path), encoding="utf-8")
+    shutil.copy(HERE / "index.md", source / "index.md")
+
+
+def run(*command: str, **environment: str) -> bool:
+    """Run a tool beside this Python; tell whether it was content."""
+    folder = Path(sys.executable).parent
+    path = os.pathsep.join([str(folder), os.environ["PATH"]])  # antsibull-docs looks for ansible there
+    env = {**os.environ, "PATH": path, **environment}
+    return subprocess.run([str(folder / command[0]), *command[1:]], cwd=ROOT, env=env, check=False).returncode == 0
+
+
+def reference(source: Path) -> bool:
+    """Let antsibull-docs write the pages of modules, roles and filters."""
+    subprocess.run([sys.executable, str(ROOT / "tests" / "tools" / "mirror.py")], check=True, stdout=subprocess.DEVNULL)
+    return run(
+        *("antsibull-docs", "collection", "--use-current", "--no-indexes", "--fail-on-error", "--dest-dir", str(source), "vgpu.kvm"),
+        ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS),
+        ANSIBLE_HOME=str(ROOT / ".build" / "ansible-home"),
+    )
+
+
+class Links(HTMLParser):
+    """The links and the anchors of one page."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        super().__init__()
+        self.targets: list[str] = []
+        self.anchors: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take href, src, id and name."""
+        for key, value in attrs:
+            if value and key in ("href", "src"):
+                self.targets.append(value)
+            elif value and key in ("id", "name"):
+                self.anchors.add(value)
+
+
+def check_links(html: Path) -> tuple[list[str], set[str]]:
+    """(links that lead nowhere, as sentences; links that leave the site)."""
+    pages = {}
+    for path in sorted(html.rglob("*.html")):
+        pages[path.resolve()] = Links()
+        pages[path.resolve()].feed(path.read_text(encoding="utf-8"))
+    broken, external = [], set()
+    for path, page in pages.items():
+        for link in page.targets:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                external.add(link)
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not target.is_file():
+                broken.append(f"{path.relative_to(html.resolve())}: {link}: no such page")
+            elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
+                broken.append(f"{path.relative_to(html.resolve())}: {link}: no such anchor")
+    return broken, external
+
+
+def main() -> int:
+    """Run as a program."""
+    source, html = SITE / "source", SITE / "html"
+    try:
+        assemble(source)
+    except ValueError as exc:
+        print(exc)
+        return 1
+    if not reference(source):
+        return 1
+    if not run("sphinx-build", "-b", "html", "-W", "--keep-going", "-n", "-q", "-c", str(HERE), "-d", str(SITE / "doctrees"), str(source), str(html)):
+        return 1
+    broken, external = check_links(html)
+    (SITE / "external-links.txt").write_text("".join(f"{link}\n" for link in sorted(external)), encoding="utf-8")
+    print("".join(f"{line}\n" for line in broken), end="")
+    print(f"{html}: {len(list(html.rglob('*.html')))} pages, {len(broken)} broken links, {len(external)} links that leave the site")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

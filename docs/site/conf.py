@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Sphinx' settings. The sources are put together by build.py beside this file; docs/*.md stay as they are."""
+
+from __future__ import annotations
+
+project = "vgpu.kvm"
+author = "The vgpu.kvm authors"
+project_copyright = author
+language = "en"
+
+extensions = ["myst_parser", "sphinx_antsibull_ext"]
+exclude_patterns = ["_*"]
+
+# Links to headings, as a forge makes them: docs/secrets.md#secure-boot.
+myst_heading_anchors = 3
+suppress_warnings = ["myst.header"]
+
+html_theme = "furo"
+html_title = "vgpu.kvm"
+html_copy_source = False
+html_show_sourcelink = False
+html_show_sphinx = False
+html_theme_options = {"navigation_with_keys": True}
+pygments_style = "ansible"
+
+# antsibull-docs refers to pages of Ansible's own documentation, which an offline build does not have.
+nitpick_ignore_regex = [
+    ("std:ref", r"(ansible_configuration_settings|common_return_values|list_of_collections|ansible_collections\.ansible\..*|.*_keyword)"),
+
+]

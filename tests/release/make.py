@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Makes what a release publishes, in .build/release: the artifact, of what git would carry, and the list of the tools' pins (CycloneDX).
+
+Needs the tools of requirements/release.txt beside this Python. Prints the paths.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RELEASE = ROOT / ".build" / "release"
+sys.path.insert(0, str(ROOT / "tests" / "tools"))
+
+import mirror  # noqa: E402  (found through the line above)
+
+_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s#;]+)", re.MULTILINE)
+
+
+def tool(name: str) -> str:
+    """A program beside this Python."""
+    return str(Path(sys.executable).parent / name)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment for Ansible's tools: this one, without settings of the user's own Ansible, and with what lies beside this Python."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**kept, "PATH": path, "LC_ALL": "C.UTF-8", **more}
+
+
+def artifact(folder: Path) -> Path:
+    """Build the artifact into *folder*, from a copy that has what git would carry and nothing else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("vgpu-kvm-*.tar.gz"):
+        old.unlink()
+    with tempfile.TemporaryDirectory() as base:
+        copy = mirror.make(Path(base))
+        command = [tool("ansible-galaxy"), "collection", "build", "--output-path", str(folder)]
+        subprocess.run(command, cwd=copy, check=True, stdout=subprocess.DEVNULL, env=environment(ANSIBLE_HOME=base))
+    (made,) = folder.glob("vgpu-kvm-*.tar.gz")
+    return made
+
+
+def pins() -> list[tuple[str, str]]:
+    """(name, version) of each tool that requirements/ pins."""
+    files = [ROOT / "requirements" / "constraints.txt", *sorted((ROOT / "requirements").glob("core-*.txt"))]
+    return sorted({pin for file in files for pin in _PIN.findall(file.read_text(encoding="utf-8"))})
+
+
+def sbom(folder: Path) -> Path:
+    """Write the pins as CycloneDX JSON into *folder*; the same pins give the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = folder / "sbom.cdx.json"
+    text = "".join(f"{name}=={version}\n" for name, version in pins())
+    command = [tool("cyclonedx-py"), "requirements", "--output-reproducible", "--output-format", "JSON", "--output-file", str(made), "-"]
+    subprocess.run(command, input=text, text=True, check=True)
+    return made
+
+
+if __name__ == "__main__":
+    print(artifact(RELEASE))
+    print(sbom(RELEASE))

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The artifact that is published: what is in it, that it can be installed without a network and used, and what Galaxy would say of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tarfile
+
+import make
+import mirror
+import pytest
+import yaml
+
+GALAXY = yaml.safe_load((make.ROOT / "galaxy.yml").read_text(encoding="utf-8"))
+# What users get. A new name here is a decision.
+TOP = {
+    *("MANIFEST.json", "FILES.json", "README.md", "CHANGELOG.md", "COPYING", "LICENSES"),
+    *("changelogs", "docs", "meta", "playbooks", "plugins", "roles"),
+}
+MAY = {"CONTRIBUTING.md", "SECURITY.md", "awx", "execution-environment.yml"}
+WHOLE = ("plugins/", "roles/", "playbooks/", "meta/")
+UNWANTED = re.compile(
+    r"(^|/)(\.[^/]+|__pycache__|tests|extensions|molecule|fragments|site)(/|$)|\.(py[co]|k?o|img|qcow2|iso|zip|gz|run|deb|rpm|tok|key|pem|der|priv)$"
+)
+IMPORTER = "[galaxy-importer]\nRUN_ANSIBLE_TEST=False\nRUN_ANSIBLE_LINT=False\nRUN_ANSIBLE_DOC=True\nCHECK_REQUIRED_TAGS=True\n"
+LARGEST = 256 * 1024  # bytes of one file
+MOST = 1024 * 1024  # bytes of the artifact
+
+
+@pytest.fixture(scope="session")
+def artifact():
+    """The artifact, freshly built where a release takes it from."""
+    return make.artifact(make.RELEASE)
+
+
+@pytest.fixture(scope="session")
+def members(artifact):
+    """Its files by name."""
+    with tarfile.open(artifact) as tar:
+        return {one.name: one for one in tar.getmembers() if not one.isdir()}
+
+
+@pytest.fixture(scope="session")
+def installed(artifact, tmp_path_factory):
+    """An empty path with the artifact installed into it, and nothing else."""
+    folder = tmp_path_factory.mktemp("collections")
+    home = str(tmp_path_factory.mktemp("home"))
+    env = make.environment(ANSIBLE_HOME=home, HOME=home, ANSIBLE_COLLECTIONS_PATH=str(folder))
+    command = [make.tool("ansible-galaxy"), "collection", "install", "--offline", str(artifact), "-p", str(folder)]
+    subprocess.run(command, check=True, env=env, stdout=subprocess.DEVNULL, cwd=home)
+
+    def run(program, *arguments):
+        """Run a program of Ansible's there; return what it prints."""
+        command = [make.tool(program), *arguments]
+        done = subprocess.run(command, env=env, cwd=home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    run.folder = folder
+    return run
+
+
+def names(folder):
+    """Names of the modules, roles or playbooks in a folder of the repository."""
+    return sorted("vgpu.kvm." + path.stem for path in (make.ROOT / folder).iterdir() if path.is_dir() or path.suffix in (".py", ".yml"))
+
+
+# --- what is in it
+
+
+def test_the_top_is_what_users_get(members):
+    found = {name.split("/")[0] for name in members}
+    assert TOP - found == set() and found - TOP - MAY == set()
+
+
+def test_nothing_is_in_it_that_git_has_not_and_all_that_users_need(members):
+    listed = set(mirror.listed(make.ROOT))
+    assert sorted(set(members) - listed - {"MANIFEST.json", "FILES.json"}) == []
+    assert sorted(name for name in listed if name.startswith(WHOLE) and name not in members) == []
+
+
+def test_no_cache_no_image_no_secret_no_test(members):
+    assert sorted(name for name in members if UNWANTED.search(name)) == []
+    assert sorted(name for name, one in members.items() if not one.isreg()) == []
+
+
+@pytest.mark.parametrize("name", [".gitignore", "tests/x.py", "docs/a.pyc", "roles/a/files/b.qcow2", "a/secret.tok", "extensions/molecule/x.yml"])
+def test_what_is_unwanted_is_found(name):
+    assert UNWANTED.search(name)
+
+
+def test_it_is_small(artifact, members):
+    assert sorted((name, one.size) for name, one in members.items() if one.size > LARGEST) == []
+    assert artifact.stat().st_size < MOST
+
+
+def test_its_licences_are_those_it_names(artifact):
+    with tarfile.open(artifact) as tar:
+        files = {one.name: tar.extractfile(one).read().decode("utf-8") for one in tar.getmembers() if one.isreg()}
+    tags = {tag for text in files.values() for tag in re.findall(r"SPDX-License-" r"Identifier: ([A-Za-z0-9.-]+)", text)}
+    texts = {name.split("/")[1].rsplit(".", 1)[0] for name in files if name.startswith("LICENSES/")}
+    assert tags == texts == set(GALAXY["license"])
+
+
+def test_the_version_has_its_notes(members, artifact):
+    with tarfile.open(artifact) as tar:
+        changes = yaml.safe_load(tar.extractfile("changelogs/changelog.yaml").read())
+    assert GALAXY["version"] in changes["releases"]
+    assert artifact.name == "vgpu-kvm-%s.tar.gz" % GALAXY["version"]
+
+
+# --- used from where it was installed
+
+
+def test_modules_are_documented(installed):
+    listed = [line.split()[0] for line in installed("ansible-doc", "-t", "module", "-l", "vgpu.kvm").splitlines() if line.startswith("vgpu.kvm.")]
+    assert sorted(listed) == names("plugins/modules")
+    assert "EXAMPLES:" in installed("ansible-doc", "vgpu.kvm.nvidia_vgpu")
+
+
+def test_roles_are_documented(installed):
+    text = installed("ansible-doc", "-t", "role", "-l", "vgpu.kvm")
+    assert sorted(set(re.findall(r"^vgpu\.kvm\.[a-z_]+", text, re.MULTILINE))) == names("roles")
+
+
+@pytest.mark.parametrize("playbook", names("playbooks"))
+def test_playbooks_are_sound(installed, playbook, tmp_path):
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text("vgpu_hosts: {hosts: {gpu01: {vgpu_layout: []}}}\nvgpu_guests: {hosts: {web1: }}\n", encoding="utf-8")
+    text = installed("ansible-playbook", "--syntax-check", "-i", str(inventory), playbook)
+    assert "[WARNING]" not in text and "DEPRECAT" not in text, text
+
+
+def test_the_engine_runs_from_there(installed):
+    """What a host gets at boot is of these files alone."""
+    code = "from nvidia_vgpu_engine import cli; cli.main(['--help'])"
+    engine = installed.folder / "ansible_collections/vgpu/kvm/plugins/module_utils/engine"
+    link = installed.folder / "nvidia_vgpu_engine"
+    link.symlink_to(engine)
+    done = subprocess.run([sys.executable, "-I", "-B", "-c", "import sys; sys.path.insert(0, %r); %s" % (str(installed.folder), code)], check=False)
+    link.unlink()
+    assert done.returncode == 0
+
+
+# --- what Galaxy would say
+
+
+def test_galaxy_importer_takes_it(artifact, tmp_path):
+    """Without ansible-lint: that has a session of its own, and the importer gives it two minutes, which a busy machine exceeds."""
+    config = tmp_path / "importer.cfg"
+    config.write_text(IMPORTER, encoding="utf-8")
+    env = make.environment(GALAXY_IMPORTER_CONFIG=str(config), HOME=str(tmp_path))
+    command = [sys.executable, "-m", "galaxy_importer.main", str(artifact)]
+    done = subprocess.run(command, cwd=tmp_path, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "Importer processing completed successfully" in done.stdout
+    assert [line for line in done.stdout.splitlines() if re.match(r"(WARNING|ERROR)\b", line)] == []
+    result = json.loads((tmp_path / "importer_result.json").read_text(encoding="utf-8"))
+    found = {one["name"] for one in result["contents"] if one["content_type"] == "module"}
+    assert sorted("vgpu.kvm." + name for name in found) == names("plugins/modules")
+
+
+# --- the tools' pins
+
+
+def test_the_sbom_has_each_pin(tmp_path):
+    text = json.loads(make.sbom(make.RELEASE).read_text(encoding="utf-8"))
+    assert text["bomFormat"] == "CycloneDX"
+    assert len(make.pins()) > 10
+    assert sorted((one["name"], one["version"]) for one in text["components"]) == make.pins()
+    assert all(one["purl"].startswith("pkg:pypi/") for one in text["components"])
+    again = make.sbom(tmp_path)
+    assert again.read_bytes() == (make.RELEASE / "sbom.cdx.json").read_bytes()
