@@ -417,6 +417,24 @@ def report(session: nox.Session, steps: Steps) -> None:
         pytest(session, steps, "metrics", "tests/metrics")
 
 
+@session_of("awx", "awx")
+def awx(session: nox.Session, steps: Steps) -> None:
+    """Apply awx/ to a small AWX of our own, twice; surveys against the roles; the execution environment's definition."""
+    install(session, steps, "awx")
+    with session.chdir(collection(session)):
+        steps.run("ansible-lint with awx.awx", "ansible-lint", "--offline", "--strict", "--profile", "production", "awx/apply.yml")
+    pytest(session, steps, "awx", "tests/awx")
+
+
+@session_of("runner", "awx")
+def runner(session: nox.Session, steps: Steps) -> None:
+    """Jobs by ansible-runner, the engine inside AWX, against a booted host."""
+    install(session, steps, "awx")
+    collection(session)
+    if build_twins(steps, "debian12"):
+        pytest(session, steps, "runner", "tests/runner")
+
+
 @session_of("operations", "test")
 def operations(session: nox.Session, steps: Steps) -> None:
     """A fleet of three upgraded, one of which goes wrong; a host from bare to vGPUs and back, file by file."""

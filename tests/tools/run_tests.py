@@ -25,10 +25,10 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / ".build" / "results"
 # Two lanes run side by side, one for each core. The first needs no machine until its end, quick ones first, so that a slip shows
 # early; an emulated machine keeps one core busy. What takes much longer, or kills at random moments, is left to be named:
-# fleet, in_use, faults, crash, crash-short.
+# awx, runner, libvirt, operations, guest, guest-molecule, fleet, in_use, faults, crash, crash-short.
 LANES = (
     (
-        *("lint", "docs", "engine", "twin_unit", "fuzz"),
+        *("lint", "docs", "site", "engine", "twin_unit", "fuzz", "release", "report"),
         *("sanity-2.19", "units-2.19", "sanity-2.18", "units-2.18", "sanity-2.21", "units-2.21", "twin", "life"),
     ),
     ("system", "molecule", "faults-short"),

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""What AWX refuses beyond missing and wrong references: surveys, credential types, credentials and nodes that make no sense."""
+
+from __future__ import annotations
+
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
+
+QUESTIONS = {"text": str, "textarea": str, "password": str, "multiplechoice": str, "multiselect": (str, list), "integer": int, "float": float}
+# Fields of the credential types that AWX brings, as far as they are needed here: name and whether it is secret.
+MACHINE = {
+    "fields": [
+        {"id": "username", "type": "string", "label": "Username"},
+        {"id": "password", "type": "string", "label": "Password", "secret": True},
+        {"id": "ssh_key_data", "type": "string", "label": "SSH Private Key", "secret": True, "multiline": True, "format": "ssh_private_key"},
+        {"id": "become_method", "type": "string", "label": "Privilege Escalation Method"},
+    ]
+}
+# A node's wish and the switch of its template that allows it.
+PROMPTS = {name: f"ask_{name}_on_launch" for name in ("job_type", "diff_mode", "limit", "forks", "inventory", "scm_branch", "verbosity", "timeout")}
+
+
+class Refused(Exception):
+    """AWX answers 400 with this."""
+
+    def __init__(self, **said: object) -> None:
+        super().__init__(str(said))
+        self.said = said
+
+
+def survey(spec: dict) -> None:
+    """Refuse a survey that AWX would refuse."""
+    for name, kind in (("name", str), ("description", str), ("spec", list)):
+        if not isinstance(spec.get(name), kind):
+            raise Refused(error=f"Field '{name}' is missing from survey spec, or of another type.")
+    if not spec["spec"]:
+        raise Refused(error="'spec' doesn't contain any items.")
+    seen = set()
+    for number, item in enumerate(spec["spec"]):
+        where = f"survey question {number}"
+        for name, kind in (("type", str), ("question_name", str), ("variable", str), ("required", bool)):
+            if not isinstance(item.get(name), kind):
+                raise Refused(error=f"'{name}' missing from {where}, or of another type.")
+        if item["variable"] in seen:
+            raise Refused(error=f"'variable' '{item['variable']}' duplicated in {where}.")
+        seen.add(item["variable"])
+        if item["type"] not in QUESTIONS:
+            raise Refused(error=f"'{item['type']}' in {where} is not an allowed question type.")
+        if item.get("default", "") != "" and (not isinstance(item["default"], QUESTIONS[item["type"]]) or isinstance(item["default"], bool)):
+            raise Refused(error=f"Default value {item['default']} in {where} expected to be {item['type']}.")
+        if any(not isinstance(item.get(limit, 0), int) for limit in ("min", "max")):
+            raise Refused(error=f"The limits in {where} expected to be integer.")
+        if item["type"] in ("multiplechoice", "multiselect"):
+            if not item.get("choices"):
+                raise Refused(error=f"{where} of type {item['type']} must specify choices.")
+            defaults = item.get("default", [])
+            if any(one not in item["choices"] for one in (defaults.splitlines() if isinstance(defaults, str) else defaults)):
+                raise Refused(error="Default choice must be answered from the choices listed.")
+
+
+def credential_type(item: dict) -> None:
+    """Refuse fields and injectors that do not fit; give fields without a type AWX' own."""
+    names = set()
+    for field in item["inputs"].get("fields", []):
+        if field.get("id") in names | {"tower", None}:
+            raise Refused(inputs=[f"field IDs must be unique and not reserved ({field.get('id')})"])
+        names.add(field["id"])
+        field.setdefault("type", "string")
+        if field["type"] not in ("string", "boolean") or (field["type"] != "string" and {"secret", "multiline", "choices"} & set(field)):
+            raise Refused(inputs=[f"not allowed for {field['type']} type ({field['id']})"])
+    if not set(item["inputs"].get("required", [])) <= names:
+        raise Refused(inputs=["required names a field that is not there"])
+    if not set(item["injectors"]) <= {"file", "env", "extra_vars"}:
+        raise Refused(injectors=["unknown kind of injector"])
+    known: dict = dict.fromkeys(names, "EXAMPLE")
+    if "template" in item["injectors"].get("file", {}):
+        known["tower"] = {"filename": "EXAMPLE"}
+    for kind, entries in item["injectors"].items():
+        for name, template in entries.items():
+            if kind == "env" and name.startswith("ANSIBLE_"):
+                raise Refused(injectors=[f"Environment variable {name} is not allowed"])
+            try:
+                SandboxedEnvironment(undefined=StrictUndefined).from_string(template).render(known)
+            except TemplateError as error:
+                raise Refused(injectors=[f"{name} uses an undefined field ({error})"]) from error
+
+
+def credential(inputs: dict, kind: dict) -> None:
+    """Refuse inputs that the credential's type does not know, or lacks."""
+    known = {field["id"] for field in kind["inputs"].get("fields", [])}
+    if not set(inputs) <= known:
+        raise Refused(inputs={name: ["Additional properties are not allowed"] for name in set(inputs) - known})
+    missing = [name for name in kind["inputs"].get("required", []) if not inputs.get(name)]
+    if missing:
+        raise Refused(inputs={name: ["required for this type of credential"] for name in missing})
+
+
+def node(item: dict, template: dict | None, questions: list[dict]) -> None:
+    """Refuse what a node wishes and its template does not ask at launch."""
+    if template is None:
+        return
+    for name, switch in PROMPTS.items():
+        if item[name] not in (None, "") and not template.get(switch):
+            raise Refused(**{name: ["Field is not configured to prompt on launch."]})
+    asked = {one["variable"]: one for one in questions}
+    for name, value in item["extra_data"].items():
+        if name not in asked and not template.get("ask_variables_on_launch"):
+            raise Refused(extra_data=[f"Variables {name} are not allowed on launch."])
+        if "choices" in asked.get(name, {}) and value not in asked[name]["choices"]:
+            raise Refused(variables_needed_to_start=[f"Value {value} for '{name}' expected to be one of {asked[name]['choices']}."])
