@@ -28,8 +28,9 @@ options:
     type: int
   layout:
     description:
-      - What each GPU should hold; left out, neither vGPUs nor MIG mode are planned. A GPU that is named by its address or UUID takes only the entries that do so,
-        one that is named by model those with its model, and V(all) is for the rest. Entries of the same kind add up.
+      - What each GPU should hold; left out, neither vGPUs nor MIG mode are planned.
+      - A GPU that is named by its address or UUID takes only the entries that do so, one that is named by model those with its model, and V(all) is
+        for the rest. Entries of the same kind add up.
     type: list
     elements: dict
     suboptions:

@@ -158,6 +158,7 @@ class Words:
     """A host that answers every question with the text."""
 
     root = ""
+    memo = None
 
     def __init__(self, text):
         self.text = text

@@ -80,13 +80,13 @@ def test_red_hats_entries(host, modules):
 
 
 GRUB_CFG = """menuentry 'Debian GNU/Linux' --class debian {
-	linux	/boot/vmlinuz-6.1.0-51-amd64 root=UUID=1 ro  quiet intel_iommu=on
-	initrd	/boot/initrd.img-6.1.0-51-amd64
+\tlinux\t/boot/vmlinuz-6.1.0-51-amd64 root=UUID=1 ro  quiet intel_iommu=on
+\tinitrd\t/boot/initrd.img-6.1.0-51-amd64
 }
 submenu 'Advanced options' {
-	menuentry 'older' {
-		linux	/boot/vmlinuz-6.1.0-50-amd64 root=UUID=1 ro single
-	}
+\tmenuentry 'older' {
+\t\tlinux\t/boot/vmlinuz-6.1.0-50-amd64 root=UUID=1 ro single
+\t}
 }
 """
 
