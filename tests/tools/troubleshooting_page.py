@@ -36,7 +36,7 @@ WIDTH = 150
 STAGES = {
     "Before anything else": (
         "Who runs it, where, and one at a time.",
-        ("module_utils/_module.py", "lock.py", "files.py", "steps.py", "sysfs.py", "plugin_utils/report/problems.py"),
+        ("module_utils/_module.py", "lock.py", "files.py", "steps.py", "sysfs.py", "plugin_utils/readings/problems.py"),
         ("bad_time", "host_unsupported", "no_gpu", "gpu_unsupported", "gpu_unknown", "gpu_off_bus"),
     ),
     "The layout": (

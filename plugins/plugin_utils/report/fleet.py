@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from . import host, reading, words
+from ansible_collections.vgpu.kvm.plugins.plugin_utils.readings import reading, words
+
+from . import host
 
 
 def page(results):

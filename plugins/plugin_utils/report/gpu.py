@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import catalog, vgpu_types
+from ansible_collections.vgpu.kvm.plugins.plugin_utils.readings import reading, words
 
-from . import reading, segments, words
+from . import segments
 
 
 def row(gpu, problems):

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from . import gpu, problems, reading, words
+from ansible_collections.vgpu.kvm.plugins.plugin_utils.readings import problems, reading, words
+
+from . import gpu
 
 # The states in the order of how soon somebody should look.
 STATES = ("error", "unread", "unreachable", "warning", "ok")

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.vgpu.kvm.plugins.plugin_utils.report import problems, reading, words
+from ansible_collections.vgpu.kvm.plugins.plugin_utils.readings import problems, reading, words
 
 # In the order of how soon somebody should look.
 STATES = ("error", "unread", "unreachable", "warning", "ok")
