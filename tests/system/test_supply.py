@@ -136,8 +136,8 @@ def test_a_check_of_the_whole_site_shows_no_secret(supply):
 
 
 def test_a_key_that_does_not_fit_is_taken_away_again(supply):
-    """The installation fails when the key is on the host already."""
-    run = supply.run(str(supply.role), vgpu_driver_mok_key=str(supply.other_key), vgpu_driver_load=False)
+    """The installation fails when the key is on the host already. (nouveau has the GPU until the reboot: nothing is loaded.)"""
+    run = supply.run(str(supply.role), vgpu_driver_mok_key=str(supply.other_key), host_driver_load=False)
     assert run.rc and "cannot be signed" in run.failure, run.out[-3000:]
     assert secret_marks.on_machine(supply.twin, supply.marks) == ""
 
