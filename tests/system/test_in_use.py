@@ -20,7 +20,10 @@ FRAMEWORKS = [
     pytest.param("vendor_vfio", marks=pytest.mark.in_use),
 ]
 GUESTS_ALONE = "vgpu.kvm.guest"
-PLAYBOOKS = sorted({f"vgpu.kvm.{path.stem}" for path in (ROOT / "playbooks").glob("*.yml")} - {GUESTS_ALONE})
+LAYOUT = ["vgpu.kvm.host", "vgpu.kvm.site"]  # bring the layout
+WHOLE = ["vgpu.kvm.teardown", "vgpu.kvm.upgrade"]  # are for hosts that nobody uses
+READING = ["vgpu.kvm.report", "vgpu.kvm.validate"]
+AGENT = "vgpu.kvm.cloudpods"
 VF = "0000:e8:00.4"
 
 # Opens a device as QEMU does and answers each SIGUSR1 with a line, after asking the device.
@@ -116,7 +119,12 @@ def test_the_host_is_brought_up_beside_a_vm_with_a_whole_gpu(twin):
     all_live(twin)
 
 
-@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_every_playbook_is_tried():
+    there = {f"vgpu.kvm.{path.stem}" for path in (ROOT / "playbooks").glob("*.yml")}
+    assert there == {GUESTS_ALONE, AGENT, *LAYOUT, *WHOLE, *READING}, "put a new one where it belongs"
+
+
+@pytest.mark.parametrize("playbook", LAYOUT)
 def test_an_empty_layout_for_all_gpus_is_refused_with_both(twin, playbook):
     whole, sliced = twin.guests
     before = made(twin)
@@ -125,6 +133,27 @@ def test_an_empty_layout_for_all_gpus_is_refused_with_both(twin, playbook):
     for text in (OTHER_GPU, f"VM whole, pid {whole.pid}", VF, f"VM sliced, pid {sliced.pid}", "vgpu_force_remove", "vgpu_gpus"):
         assert text in run.failure, run.failure
     assert run.changed == [] and made(twin) == before
+    all_live(twin)
+
+
+@pytest.mark.parametrize("playbook", WHOLE)
+def test_what_wants_the_whole_host_is_refused_with_both(twin, playbook):
+    whole, sliced = twin.guests
+    before = made(twin)
+    run = play(twin, playbook, [], vgpu_gpus=["all"], vgpu_teardown=True)
+    assert run.rc and "nothing was changed" in run.failure, run.out[-3000:]
+    for text in (f"VM whole, pid {whole.pid}", OTHER_GPU, f"VM sliced, pid {sliced.pid}"):
+        assert text in run.failure, run.failure
+    assert run.changed == [] and made(twin) == before
+    all_live(twin)
+
+
+@pytest.mark.parametrize("playbook", [*READING, AGENT])
+def test_what_reads_or_has_nothing_to_do_here_changes_nothing(twin, playbook):
+    before = made(twin)
+    run = play(twin, playbook, vgpus(("A40-24Q", 2)))
+    assert run.remote_tasks and [line["task"] for line in run.lines if line["remote"] and line["result"].get("changed")] == [], run.out[-3000:]
+    assert made(twin) == before
     all_live(twin)
 
 
