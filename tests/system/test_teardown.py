@@ -90,8 +90,12 @@ def test_there_and_back(host, variables):
     check = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown=True), "--check", "--diff")
     assert check.rc == 0 and host.sh(FILES) == grown and len(host.mdevs()) == 4, check.out[-4000:]
 
+    boot = host.sh("cat /proc/sys/kernel/random/boot_id")
+    left = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown=True, vgpu_reboot="never"))
+    assert left.rc == 0 and "reboot it yourself" in left.out and host.sh("cat /proc/sys/kernel/random/boot_id") == boot, left.out[-4000:]
+    # As after a run that was broken off before its end: this one has only the reboot to do.
     run = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown=True))
-    assert run.rc == 0, run.out[-4000:]
+    assert run.rc == 0 and len(run.changed) == 1 and host.sh("cat /proc/sys/kernel/random/boot_id") != boot, (run.changed, run.out[-4000:])
     assert host.sh("ls /var/lib/prometheus/node-exporter") == "", "the metrics went, too"
     after = host.sh(FILES)
     # (a changed file has two lines that differ)

@@ -56,7 +56,7 @@ def work(request, ctx):
             "%r is not libvirt of this host" % params["connect"][:80], device="connect", wanted="qemu:///system or another qemu:/// URI", code="bad_connect"
         )
     if wishes:
-        virsh.names(ctx, params["connect"])
+        virsh.require_answer(ctx, params["connect"])
     domains, unreadable = libvirt.all_domains(ctx.root)
     options = plan.Options(params["exclusive"], params["live"], request.check_mode and "vgpus" in params["assume"])
     made = plan.plan(reader.read(ctx, with_types=False), domains, wishes, options)

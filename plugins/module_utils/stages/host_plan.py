@@ -10,10 +10,8 @@ from . import attach, gpu_info, mig, pci_driver, restore, sriov, vgpu
 
 # What an earlier stage of the same run will have brought, where it is not there yet.
 _BEFORE = {"sriov": ["driver", "iommu"], "mig": ["driver", "iommu", "vfs"], "vgpus": ["driver", "iommu", "vfs", "mig"]}
-_KEPT = (
-    *("actions", "gpus", "warnings", "boot_causes", "reboot_reasons", "initramfs_update_needed", "bootloader_update_needed"),
-    *("without_types", "without_sriov", "lost_gpus"),
-)
+# What roles need; the rest is in info.
+_KEPT = ("actions", "gpus", "without_sriov", "lost_gpus", "warnings")
 
 
 def _planned(stage, params, ctx):

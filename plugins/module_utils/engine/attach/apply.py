@@ -16,6 +16,8 @@ def apply(ctx, uri, steps, timeout):
 
     def perform(step):
         hostdev, live = step.args["hostdev"], step.args["live"]
+        if step.kind == "attach-device":
+            _require_free(ctx, step.device, hostdev.key)
         virsh.change(ctx, uri, step.kind, step.device, hostdev, live)
         wanted = step.kind == "attach-device"
 
@@ -34,3 +36,16 @@ def apply(ctx, uri, steps, timeout):
             )
 
     return execute([step for step in steps if step.kind != "assume"], perform)
+
+
+def _require_free(ctx, name, key):
+    """libvirt itself lets two VMs have a device in their definitions: somebody may have given it away since the plan was made."""
+    others = [one.name for one in libvirt.all_domains(ctx.root)[0] if one.name != name and key in one.devices]
+    if others:
+        raise trouble(
+            "the VM %s has got it meanwhile" % ", ".join(others),
+            device=key,
+            wanted="a vGPU for %s that no other VM has" % name,
+            remedy="Run again: another one is taken, if there is one.",
+            code="changed_meanwhile",
+        )

@@ -33,8 +33,8 @@ def hostdev_xml(hostdev):
     return ElementTree.tostring(element, encoding="unicode")
 
 
-def names(ctx, uri, timeout=60):
-    """Names of all VMs that libvirt knows; raises EngineError where it does not answer."""
+def require_answer(ctx, uri, timeout=60):
+    """Raises EngineError where libvirt does not answer."""
     answer = ctx.command(_CONNECT + [uri, "list", "--all", "--name"], timeout)
     if answer.rc == 127:
         raise trouble(
@@ -51,7 +51,6 @@ def names(ctx, uri, timeout=60):
             remedy="Look at 'systemctl status libvirtd virtqemud', and at connect (libvirt_attach_connect).",
             code="libvirt_silent",
         )
-    return [line.strip() for line in answer.out.splitlines() if line.strip()]
 
 
 def change(ctx, uri, verb, name, hostdev, live, timeout=120):

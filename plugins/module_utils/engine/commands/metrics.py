@@ -52,7 +52,7 @@ def run(ctx, say, output):
         )
     if not output.endswith(".prom"):
         raise trouble("node_exporter reads only *.prom", device=output, wanted="a name such as nvidia_vgpu.prom", code="bad_name")
-    # It has nothing that is worth a sync, and a reader never sees half of it: write_atomic renames.
+    # Renamed into place: a reader never sees half of it.
     files.write_atomic(ctx.root, output, text)
     return 0
 

@@ -202,6 +202,22 @@ def test_a_failure_of_one_vm_leaves_the_others(mdevs, number):
     assert virsh.has("web1") == [ONE] and virsh.has("web2") == [TWO]
 
 
+def test_a_vgpu_that_another_vm_got_meanwhile_is_not_given_twice(mdevs, monkeypatch):
+    virsh = Libvirt(mdevs).define("web1").define("web2")
+    real = plan.plan
+
+    def late(*arguments):
+        made = real(*arguments)
+        virsh.define("web2", MDEV % ONE)
+        return made
+
+    monkeypatch.setattr(plan, "plan", late)
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-24Q"})])
+    assert outcome.codes == ["changed_meanwhile"] and "web2 has got it" in outcome.msg and virsh.has("web1") == []
+    monkeypatch.setattr(plan, "plan", real)
+    assert call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-24Q"})]).ok["attached"][0]["device"] == TWO
+
+
 KEYS = strategies.sampled_from([ONE, TWO, THREE])
 WISH = strategies.one_of(
     strategies.builds(lambda key: {"uuid": key}, KEYS),
