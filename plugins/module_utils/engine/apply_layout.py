@@ -44,8 +44,30 @@ def _types_there(ctx, gpu):
     return gpu.has_mig and all(vf.offers_types for vf in gpu.vfs) and nvidia_smi.mode(ctx, gpu.address)[0] is True
 
 
+# What the driver does for several GPUs at a time; the rest is nvidia-smi's.
+_SIDE_BY_SIDE = ("remove", "create", "params", "define", "undefine", "store")
+
+
+def _side_by_side(ctx, steps):
+    """Whether GPUs can be worked on at the same time. A forced removal waits in a child process, which threads and forks do not mix with."""
+    return ctx.side_by_side and all(step.kind in _SIDE_BY_SIDE and not step.args.get("forced") for step in steps)
+
+
 def apply(ctx, steps, timeout, settle):
     """Runs the steps, then watches for settle seconds that nothing made now vanishes."""
+    return watch(ctx, bring(ctx, steps, timeout), settle)
+
+
+class Brought:
+    """What bring did: done are the steps, failed is the ApplyError that tells of the others, or None."""
+
+    def __init__(self, done, failed):
+        self.done = done
+        self.failed = failed
+
+
+def bring(ctx, steps, timeout):
+    """Runs the steps and verifies each; what fails is told in the result. GPUs are worked on at the same time where that can be."""
 
     def perform(step):
         framework = frameworks.at(ctx, step.device) if step.kind in ("remove", "create", "params", "define") else None
@@ -68,18 +90,30 @@ def apply(ctx, steps, timeout, settle):
 
     failed = None
     try:
-        done = execute(steps, perform)
+        done = execute(steps, perform, _side_by_side(ctx, steps))
     except ApplyError as exc:
         failed, done = exc, exc.done
-    created = [step for step in done if step.kind == "create"]
-    vanished = _watch(ctx, created, settle)
-    if vanished or failed:
-        raise ApplyError(
-            (failed.troubles if failed else []) + [text for dummy, text in vanished],
-            [step for step in done if step not in [one for one, dummy in vanished]],
-            (failed.not_done if failed else []) + [one for one, dummy in vanished],
-        )
-    return done
+    defined = [step for step in done if step.kind == "define"]
+    unseen = mdevctl.unseen(ctx, [(step.args["uuid"], step.device) for step in defined]) if defined else {}
+    return _less(Brought(done, failed), [(step, unseen[step.args["uuid"]]) for step in defined if step.args["uuid"] in unseen])
+
+
+def _less(brought, undone):
+    """The same without those steps that turned out not to have been done: [(step, trouble)]."""
+    if not undone:
+        return brought
+    failed = brought.failed
+    steps = [step for step, dummy in undone]
+    done = [step for step in brought.done if step not in steps]
+    return Brought(done, ApplyError((failed.troubles if failed else []) + [text for dummy, text in undone], done, (failed.not_done if failed else []) + steps))
+
+
+def watch(ctx, brought, settle):
+    """Watches for settle seconds that the new vGPUs stay; returns the steps that were done, or raises what failed."""
+    result = _less(brought, _watch(ctx, [step for step in brought.done if step.kind == "create"], settle))
+    if result.failed:
+        raise result.failed
+    return result.done
 
 
 def _type_id(framework, step):

@@ -19,5 +19,7 @@ class Context:
         self.clock = clock or Clock()
         # Readings that count for the whole of a module which changes nothing, by name; None: each reading is a new one.
         self.memo = None
+        # Whether GPUs that do not need each other are worked on at the same time. A fake host, which has no locks of its own, says no.
+        self.side_by_side = True
         # Why nvidia-smi is not asked any more in this run (it hung once), as a clause.
         self.smi_silent = None

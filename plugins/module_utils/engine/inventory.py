@@ -106,11 +106,10 @@ def _read(ctx, with_types, with_mig):
     gpus = []
     for name in sysfs.list(PCI):
         folder = "%s/%s" % (PCI, name)
-        if sysfs.read_or(folder + "/vendor", "").lower() != catalog.NVIDIA:
+        # The cheapest question first: a host may have hundreds of VFs.
+        if sysfs.exists(folder + "/physfn") or sysfs.read_or(folder + "/vendor", "").lower() != catalog.NVIDIA:
             continue
         if not sysfs.read_or(folder + "/class", "").startswith(("0x0300", "0x0302")):
-            continue
-        if sysfs.exists(folder + "/physfn"):
             continue
         gpus.append(_read_gpu(ctx, name, by_parent, with_types, open_files))
     if with_types if with_mig is None else with_mig:
@@ -213,8 +212,7 @@ def _read_gpu(ctx, name, vgpus_by_parent, with_types, open_files):
     _read_proc(sysfs, gpu)
     gpu.holders = watched.of_device(folder) if watched else []
     gpu.vfs = _read_vfs(sysfs, folder, watched)
-    parents = [vf.address for vf in gpu.vfs] if gpu.sriov else [name]
-    shown = [(parent, frameworks.probe(sysfs, parent)) for parent in parents]
+    shown = [(vf.address, vf.framework) for vf in gpu.vfs] if gpu.sriov else [(name, frameworks.probe(sysfs, name))]
     gpu.framework = next((found for dummy, found in shown if found != "none"), "none")
     framework = frameworks.of(ctx, gpu.framework)
     if framework:
@@ -269,7 +267,7 @@ def _read_vfs(sysfs, folder, watched):
                 int(match.group(1)),
                 sysfs.link(vf_folder + "/driver"),
                 sysfs.link(vf_folder + "/iommu_group"),
-                frameworks.probe(sysfs, name) != "none",
+                frameworks.probe(sysfs, name),
                 watched.of_device(vf_folder) if watched else (),
             )
         )

@@ -64,18 +64,23 @@ class Vgpu:
 
 
 class Vf:
-    """A virtual function. offers_types: its framework's files are there, whatever driver it sits under.
+    """A virtual function. framework: the one whose files it shows, whatever driver it sits under, or none.
 
     holders: who has it open through VFIO.
     """
 
-    def __init__(self, address, index, driver, iommu_group, offers_types, holders=()):
+    def __init__(self, address, index, driver, iommu_group, framework, holders=()):
         self.address = address
         self.index = index
         self.driver = driver
         self.iommu_group = iommu_group
-        self.offers_types = offers_types
+        self.framework = framework
         self.holders = list(holders)
+
+    @property
+    def offers_types(self):
+        """Whether the files of a framework are there."""
+        return self.framework != "none"
 
     @property
     def usable(self):

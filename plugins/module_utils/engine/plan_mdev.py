@@ -87,17 +87,17 @@ def plan(inventory, state, wanted, definitions, options=None):
     raise_if_any(troubles)
     for vgpu in removals:
         result.steps.append(
-            Step("remove", vgpu.parent, vgpu.parent, "remove %s (%s)" % (vgpu.type, vgpu.uuid), key=vgpu.uuid, forced=bool(vgpu.holders))
+            Step("remove", _gpu_of(inventory, vgpu.parent), vgpu.parent, "remove %s (%s)" % (vgpu.type, vgpu.uuid), key=vgpu.uuid, forced=bool(vgpu.holders))
         )
     for device in wanted:
         if device.absent and options.mdevctl and device.uuid in definitions:
-            result.steps.append(plan_definitions.undefine(definitions[device.uuid].parent, definitions[device.uuid]))
+            result.steps.append(plan_definitions.undefine(_gpu_of(inventory, definitions[device.uuid].parent), definitions[device.uuid]))
     for gpu, parent, vgpu_type, uuid in creations:
         result.steps.append(
             Step("create", gpu.address, parent, "create %s (%s)" % (vgpu_type.short, uuid), uuid=uuid, type_id=vgpu_type.id, type=vgpu_type.short)
         )
     for uuid, parent, vgpu_type in result.devices if options.mdevctl else ():
-        result.steps += plan_definitions.define(parent, uuid, parent, vgpu_type.id, definitions.get(uuid))
+        result.steps += plan_definitions.define(_gpu_of(inventory, parent), uuid, parent, vgpu_type.id, definitions.get(uuid))
     return result
 
 
@@ -129,6 +129,12 @@ def _owner(inventory, parent):
         if parent in [vf.address for vf in gpu.vfs]:
             return gpu, False
     return None, False
+
+
+def _gpu_of(inventory, parent):
+    """Address of the GPU that steps at a parent belong to; the parent itself where it is of no GPU that is there."""
+    gpu = _owner(inventory, parent)[0]
+    return gpu.address if gpu else parent
 
 
 def _plan_device(device, inventory, state, existing, busy, taken, named, creations, result):

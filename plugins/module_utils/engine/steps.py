@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 
 from .errors import EngineError, Trouble
 
@@ -50,25 +51,84 @@ class ApplyError(EngineError):
         return text + "\nRun again when the cause is gone: what is done stays."
 
 
-def execute(steps, perform):
-    """Runs perform(step) in order. A GPU's failure stops that GPU only; the host's stops all."""
-    done, not_done, troubles, failed = [], [], [], set()
-    for step in steps:
-        if step.gpu in failed or None in failed:
-            not_done.append(step)
-            continue
+class _Outcome:
+    """How the steps went, each by its place in the plan; the places keep the plan's order, whoever came first."""
+
+    def __init__(self):
+        self.done = {}
+        self.not_done = {}
+        self.troubles = {}
+        self.failed = set()  # GPUs; None for the host
+
+    def do(self, place, step, perform):
+        """Does one step, or leaves it out where one before it failed."""
+        if step.gpu in self.failed or None in self.failed:
+            self.not_done[place] = step
+            return
         try:
             if step.kind == LOST:
                 raise EngineError(step.args["trouble"])
             perform(step)
-            done.append(step)
+            self.done[place] = step
         except (EngineError, OSError) as exc:
-            troubles += [_whole(step, one) for one in (exc.troubles if isinstance(exc, EngineError) else [_system_trouble(step, exc)])]
-            failed.add(step.gpu)
-            not_done.append(step)
-    if troubles:
-        raise ApplyError(troubles, done, not_done)
+            self.troubles[place] = [_whole(step, one) for one in (exc.troubles if isinstance(exc, EngineError) else [_system_trouble(step, exc)])]
+            self.failed.add(step.gpu)
+            self.not_done[place] = step
+
+
+def execute(steps, perform, side_by_side=False):
+    """Runs perform(step) in order. A GPU's failure stops that GPU only; the host's stops all.
+
+    side_by_side: each GPU's steps run in a thread of their own, between steps of the host. For what the kernel
+    does for GPUs at the same time, and for a perform that shares nothing between them.
+    """
+    outcome = _Outcome()
+    numbered = list(enumerate(steps))
+    if side_by_side:
+        _in_threads(numbered, perform, outcome)
+    else:
+        for place, step in numbered:
+            outcome.do(place, step, perform)
+    done, not_done = ([found[place] for place in sorted(found)] for found in (outcome.done, outcome.not_done))
+    if outcome.troubles:
+        raise ApplyError([one for place in sorted(outcome.troubles) for one in outcome.troubles[place]], done, not_done)
     return done
+
+
+def _in_threads(numbered, perform, outcome):
+    """The host's steps where they stand, those of the GPUs between them in threads."""
+    lanes = {}
+    for place, step in numbered:
+        if step.gpu is None:
+            _run_lanes(lanes, perform, outcome)
+            lanes = {}
+            outcome.do(place, step, perform)
+        else:
+            lanes.setdefault(step.gpu, []).append((place, step))
+    _run_lanes(lanes, perform, outcome)
+
+
+def _run_lanes(lanes, perform, outcome):
+    crashes = []
+
+    def run(lane):
+        try:
+            for place, step in lane:
+                outcome.do(place, step, perform)
+        except BaseException as exc:  # a fault of ours; it must not vanish with its thread
+            crashes.append(exc)
+
+    if len(lanes) == 1:
+        for place, step in next(iter(lanes.values())):
+            outcome.do(place, step, perform)
+        return
+    threads = [threading.Thread(target=run, args=(lane,)) for lane in lanes.values()]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    if crashes:
+        raise crashes[0]
 
 
 def _whole(step, trouble):

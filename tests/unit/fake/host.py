@@ -66,6 +66,7 @@ class Host:
         if mdevctl:
             self.put("/usr/sbin/mdevctl", "", 0o755)
         self.ctx = Context(self.root, self.sysfs, self.command, self.clock)
+        self.ctx.side_by_side = False  # the fake kernel has no locks; a test of its own says yes
 
     # --- ordinary files
 
@@ -195,21 +196,19 @@ class Host:
         return Result(0, "")
 
     def _mdevctl(self, argv, timeout):
-        options = dict(zip(argv[1::2], argv[2::2]))
-        path = "/etc/mdevctl.d/%s/%s" % (options["-p"], options["-u"])
-        try:
-            self._count(path, argv[0])
-        except OSError as exc:
-            return Result(1, "mdevctl: %s\n" % exc)
-        if argv[0] == "define":
-            if self.get(path) is not None:
-                return Result(1, "Cowardly refusing to overwrite existing config %s\n" % path)
-            self.put(path, json.dumps({"mdev_type": options["-t"], "start": "manual", "attrs": []}))
-        elif self.get(path) is None:
-            return Result(1, "Config for %s does not exist, define it first?\n" % options["-u"])
-        else:
-            os.unlink(self.root + path)
-        return Result(0, "")
+        """mdevctl list --defined --dumpjson: what its folder holds. A file that is other JSON than a definition ends it."""
+        told = {}
+        folder = self.root + "/etc/mdevctl.d"
+        for parent in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+            for uuid in sorted(os.listdir("%s/%s" % (folder, parent))) if ":" in parent else ():
+                try:
+                    content = json.loads(self.get("/etc/mdevctl.d/%s/%s" % (parent, uuid)))
+                except ValueError:
+                    continue
+                if not isinstance(content, dict):
+                    return Result(1, "Error: invalid json\n")
+                told.setdefault(parent, []).append({uuid: content})
+        return Result(0, json.dumps([{parent: told[parent]} for parent in told]))
 
     def _sriov_manage(self, argv, timeout):
         """As NVIDIA's script: unbindLock, PF to pci-pf-stub, sriov_numvfs, PF back. Nothing is undone on the way."""

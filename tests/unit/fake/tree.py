@@ -107,16 +107,13 @@ class TreeSysfs(Sysfs):
             names.append(name)
         return nodes[-1], "/" + "/".join(names)
 
-    def read_bytes(self, path, size=-1):
-        try:
-            node = self._walk(path)[0]
-            if isinstance(node, Dir):
-                raise OSError(errno.EISDIR, path)
-            if not node.read:
-                raise OSError(errno.EACCES, path)
-            content = node.read()
-        except OSError as exc:
-            raise SysfsError(path, exc.errno) from exc
+    def _bytes(self, path, size=-1):
+        node = self._walk(path)[0]
+        if isinstance(node, Dir):
+            raise OSError(errno.EISDIR, path)
+        if not node.read:
+            raise OSError(errno.EACCES, path)
+        content = node.read()
         content = content if isinstance(content, bytes) else content.encode()
         return content if size < 0 else content[:size]
 
@@ -156,9 +153,3 @@ class TreeSysfs(Sysfs):
     def link(self, path):
         target = self.target(path)
         return os.path.basename(target) if target else None
-
-    def resolve(self, path):
-        try:
-            return self._walk(path)[1]
-        except OSError:
-            return path

@@ -79,6 +79,10 @@ class Mdev:
 
     def find_id(self, parent, type_name, known):
         """The type's number as the parent has it now, or None. known: as it was when the plan was made."""
+        folder = self._type_folder(parent, known)
+        title = self.sysfs.read_or(folder + "/name") if folder else None
+        if title and vgpu_types.short_name(title) == type_name:
+            return known  # most parents number their types as the one that was asked for the plan
         found = vgpu_types.find(type_name, self.types(parent))
         return found.id if found else None
 
@@ -92,7 +96,7 @@ class Mdev:
         found = []
         for uuid in self.sysfs.list(DEVICES):
             device = "%s/%s" % (DEVICES, uuid)
-            parent = os.path.basename(os.path.dirname(self.sysfs.resolve(device)))
+            parent = self._parent(device)
             type_folder = self.sysfs.target(device + "/mdev_type")
             title = self.sysfs.read_or(device + "/mdev_type/name")
             if not type_folder or not title:
@@ -111,6 +115,10 @@ class Mdev:
             )
         return found
 
+    def _parent(self, device):
+        """Where a device is: the folder that its link leads into (../../../devices/pci0000:e0/.../<parent>/<uuid>)."""
+        return os.path.basename(os.path.dirname(self.sysfs.target(device) or ""))
+
     def holders(self, open_files, uuid):
         """Who has the vGPU open."""
         return open_files.of_device("%s/%s" % (DEVICES, uuid))
@@ -124,7 +132,7 @@ class Mdev:
         device = "%s/%s" % (DEVICES, uuid)
         if not self.sysfs.exists(device):
             return "the vGPU is not there"
-        where = os.path.basename(os.path.dirname(self.sysfs.resolve(device)))
+        where = self._parent(device)
         if where != parent:
             return "the vGPU is on %s" % where
         title = self.sysfs.read_or(device + "/mdev_type/name", "")

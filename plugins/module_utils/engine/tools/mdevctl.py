@@ -3,7 +3,9 @@
 """mdevctl: definitions, so that mdevctl and libvirt show the vGPUs that we make.
 
 Definitions are ``manual``: mdevctl's own autostart fires as soon as VFs appear, and on Debian 12
-not at all. Reading parses /etc/mdevctl.d (one look for all); writing is left to mdevctl.
+not at all. A definition is a file of JSON, /etc/mdevctl.d/<parent>/<uuid>. They are read and written in one
+go, because mdevctl wants a process for each (a tenth of a second under emulation) and leaves it to the
+system when its writes reach the disk; then mdevctl itself is asked once whether it sees them as they are meant.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 import re
 
 from .. import files
-from ..errors import trouble
+from ..errors import Trouble
 
 FOLDER = "/etc/mdevctl.d"
 _UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
@@ -63,39 +65,56 @@ def definitions(root):
     return found
 
 
-def define(ctx, uuid, parent, mdev_type, timeout=30):
-    """Writes a manual definition, to the disk."""
-    _call(ctx, ["define", "-u", uuid, "-p", parent, "-t", mdev_type], uuid, timeout)
-    _sync(ctx, parent, uuid)
+def define(ctx, uuid, parent, mdev_type):
+    """Writes a manual definition as mdevctl does, to the disk."""
+    content = {"mdev_type": mdev_type, "start": "manual", "attrs": []}
+    files.write_atomic(ctx.root, _path(parent, uuid), json.dumps(content, indent=2) + "\n")
 
 
-def undefine(ctx, uuid, parent, timeout=30):
-    """Removes a definition; the running device stays. A damaged one is a file that mdevctl does not see."""
-    found = definitions(ctx.root).get(uuid)
-    if found and found.mdev_type is None:
-        files.remove(ctx.root, "%s/%s/%s" % (FOLDER, found.parent, uuid))
-        return
-    _call(ctx, ["undefine", "-u", uuid, "-p", parent], uuid, timeout)
-    _sync(ctx, parent, uuid)
+def undefine(ctx, uuid, parent):
+    """Removes a definition; the running device stays."""
+    files.remove(ctx.root, _path(parent, uuid))
 
 
-def _sync(ctx, parent, uuid):
-    """mdevctl leaves it to the system when its writes reach the disk: a power cut some seconds later would lose the definition."""
-    path = "%s/%s/%s" % (FOLDER, parent, uuid)
+def _path(parent, uuid):
+    return "%s/%s/%s" % (FOLDER, parent, uuid)
+
+
+def unseen(ctx, wanted, timeout=30):
+    """Troubles by UUID, for those of (uuid, parent) that mdevctl does not see as we wrote them down. One call for all.
+
+    One file of somebody else's that holds other JSON than a definition makes the whole list fail; then our own
+    reading of the files counts.
+    """
+    answer = ctx.command([binary(ctx), "list", "--defined", "--dumpjson"], timeout)
+    ours = definitions(ctx.root)
+    seen = _told(answer.out) if not answer.rc else {(one.parent, one.uuid): (one.mdev_type, one.start) for one in ours.values()}
+    troubles = {}
+    for uuid, parent in wanted:
+        mine = ours.get(uuid)
+        if mine is None or mine.mdev_type is None or seen.get((parent, uuid)) != (mine.mdev_type, mine.start):
+            troubles[uuid] = Trouble(
+                "mdevctl does not show its definition",
+                device=uuid,
+                wanted="a definition in %s" % _path(parent, uuid),
+                remedy="Look with 'mdevctl list -d', or set mdevctl: false to do without definitions.",
+                code="mdevctl_failed",
+            )
+    return troubles
+
+
+def _told(text):
+    """What mdevctl's JSON says: (mdev_type, start) by (parent, uuid). Lines before it are warnings."""
+    start = re.search(r"^\[", text, re.MULTILINE)
     try:
-        files.sync(ctx.root, path)
-    except OSError as exc:
-        raise trouble(
-            "the definition can't be brought to the disk: %s" % exc.strerror, device=path, remedy="Look at the disk, then run again.", code="not_synced"
-        ) from exc
-
-
-def _call(ctx, arguments, uuid, timeout):
-    answer = ctx.command([binary(ctx)] + arguments, timeout)
-    if answer.rc:
-        raise trouble(
-            "mdevctl %s failed: %s" % (arguments[0], answer.tail() or "rc %d" % answer.rc),
-            device=uuid,
-            remedy="Look with 'mdevctl list -d', or set mdevctl: false to do without definitions.",
-            code="mdevctl_failed",
-        )
+        blocks = json.JSONDecoder().raw_decode(text, start.start())[0] if start else []
+    except (ValueError, RecursionError):
+        return {}
+    found = {}
+    for block in blocks:
+        for parent, devices in block.items() if isinstance(block, dict) else ():
+            for device in devices if isinstance(devices, list) else ():
+                for uuid, told in device.items() if isinstance(device, dict) else ():
+                    if isinstance(told, dict):
+                        found[(parent, uuid)] = (told.get("mdev_type"), told.get("start"))
+    return found

@@ -224,7 +224,7 @@ def test_sysfs_below_a_root(tmp_path):
     assert sysfs.read_bytes("/sys/d/n", 2) == b"0x"
     assert sysfs.list("/sys/d") == ["empty", "n"] and sysfs.list("/none") == []
     assert sysfs.link("/sys/l") == "d" == sysfs.target("/sys/l") and sysfs.link("/sys/d") is None
-    assert sysfs.resolve("/sys/l/n") == "/sys/d/n" and sysfs.exists("/sys/l/n") and not sysfs.exists("/sys/x")
+    assert sysfs.exists("/sys/l/n") and not sysfs.exists("/sys/x")
     sysfs.write("/sys/d/n", "9")
     assert sysfs.read("/sys/d/n").startswith("9")
 

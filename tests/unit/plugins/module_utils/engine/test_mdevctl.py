@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What mdevctl wrote is on the disk before the next step."""
+"""Definitions are written as mdevctl writes them, are on the disk before the next step, and mdevctl is asked once whether it sees them."""
 
 from __future__ import annotations
 
-import errno
+import json
 import os
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import files
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import mdevctl
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
 
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
+OTHER = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12"
 VF = "0000:e8:00.4"
 FOLDER = "/etc/mdevctl.d/" + VF
+# What mdevctl 1.2.0 of Debian 12 wrote for "define -u UUID -p VF -t nvidia-558".
+WRITTEN = '{\n  "mdev_type": "nvidia-558",\n  "start": "manual",\n  "attrs": []\n}\n'
 
 
 @pytest.fixture
@@ -33,39 +34,79 @@ def synced(monkeypatch):
     return seen
 
 
-def _context(root, work):
-    (root / "usr/sbin").mkdir(parents=True)
-    (root / "usr/sbin/mdevctl").write_text("")
-    (root / "usr/sbin/mdevctl").chmod(0o755)
+@pytest.fixture
+def calls():
+    """What was called, and what it answers."""
+    return {"argv": [], "answer": Result(0, "[]")}
+
+
+@pytest.fixture
+def ctx(tmp_path, calls):
+    """A host that has mdevctl."""
+    (tmp_path / "usr/sbin").mkdir(parents=True)
+    (tmp_path / "usr/sbin/mdevctl").write_text("")
+    (tmp_path / "usr/sbin/mdevctl").chmod(0o755)
 
     def command(argv, timeout):
-        work(argv)
-        return Result(0, "")
+        calls["argv"].append(argv)
+        return calls["answer"]
 
-    return Context(str(root), command=command)
+    return Context(str(tmp_path), command=command)
 
 
-def test_a_definition_and_its_name_are_synced(tmp_path, synced):
-    ctx = _context(tmp_path, lambda argv: files.write_atomic(str(tmp_path), "%s/%s" % (FOLDER, UUID), "{}"))
+def test_a_definition_is_what_mdevctl_writes_and_is_synced(ctx, tmp_path, synced, calls):
     mdevctl.define(ctx, UUID, VF, "nvidia-558")
-    base = str(tmp_path) + FOLDER
-    assert synced[-3:] == ["%s/%s" % (base, UUID), base, os.path.dirname(base)]
+    path = tmp_path / FOLDER[1:] / UUID
+    assert path.read_text() == WRITTEN and path.stat().st_mode & 0o777 == 0o644
+    assert synced[-1] == str(tmp_path) + FOLDER and not calls["argv"]
 
 
-def test_a_removal_is_synced_too(tmp_path, synced):
-    (tmp_path / FOLDER[1:]).mkdir(parents=True)
-    mdevctl.undefine(_context(tmp_path, lambda argv: None), UUID, VF)
-    base = str(tmp_path) + FOLDER
-    assert synced == [base, os.path.dirname(base)]
+def test_a_removal_is_synced_too(ctx, tmp_path, synced):
+    mdevctl.define(ctx, UUID, VF, "nvidia-558")
+    del synced[:]
+    mdevctl.undefine(ctx, UUID, VF)
+    assert synced == [str(tmp_path) + FOLDER] and not mdevctl.definitions(ctx.root)
+    mdevctl.undefine(ctx, UUID, VF)  # gone already
 
 
-def test_a_disk_that_fails_is_told(tmp_path, monkeypatch):
-    ctx = _context(tmp_path, lambda argv: files.write_atomic(str(tmp_path), "%s/%s" % (FOLDER, UUID), "{}"))
+def test_mdevctl_is_asked_once_for_all(ctx, calls):
+    for uuid in (UUID, OTHER):
+        mdevctl.define(ctx, uuid, VF, "nvidia-558")
+    told = {"mdev_type": "nvidia-558", "start": "manual", "attrs": []}
+    calls["answer"] = Result(0, json.dumps([{VF: [{UUID: told}, {OTHER: told}]}]))
+    assert mdevctl.unseen(ctx, [(UUID, VF), (OTHER, VF)]) == {}
+    assert calls["argv"] == [["/usr/sbin/mdevctl", "list", "--defined", "--dumpjson"]]
 
-    def broken(root, path):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(files, "sync", broken)
-    with pytest.raises(EngineError) as caught:
-        mdevctl.define(ctx, UUID, VF, "nvidia-558")
-    assert caught.value.troubles[0].code == "not_synced" and "%s/%s" % (FOLDER, UUID) in str(caught.value)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Result(0, ""),
+        Result(0, "[1"),
+        Result(0, "nonsense"),
+        Result(0, "[]"),
+        Result(0, json.dumps({"0000:e8:00.4": "x"})),
+        Result(0, json.dumps([{VF: [{UUID: {"mdev_type": "nvidia-559", "start": "manual"}}]}])),
+        Result(0, json.dumps([{VF: [{UUID: {"mdev_type": "nvidia-558", "start": "auto"}}]}])),
+        Result(0, json.dumps([{"0000:e8:00.5": [{UUID: {"mdev_type": "nvidia-558", "start": "manual"}}]}])),
+    ],
+)
+def test_a_definition_that_mdevctl_does_not_see_as_meant_is_told(ctx, calls, answer):
+    mdevctl.define(ctx, UUID, VF, "nvidia-558")
+    calls["answer"] = answer
+    found = mdevctl.unseen(ctx, [(UUID, VF)])[UUID]
+    assert found.code == "mdevctl_failed" and found.device == UUID and FOLDER in found.wanted
+
+
+def test_a_strangers_damaged_file_that_stops_mdevctls_list_is_no_failure_of_ours(ctx, calls):
+    mdevctl.define(ctx, UUID, VF, "nvidia-558")
+    calls["answer"] = Result(1, "Error: invalid json")
+    assert mdevctl.unseen(ctx, [(UUID, VF)]) == {}
+    assert mdevctl.unseen(ctx, [(OTHER, VF)])[OTHER].code == "mdevctl_failed"
+
+
+def test_warnings_before_the_list_are_no_part_of_it(ctx, calls):
+    mdevctl.define(ctx, UUID, VF, "nvidia-558")
+    told = [{VF: [{UUID: {"mdev_type": "nvidia-558", "start": "manual", "attrs": []}}]}]
+    calls["answer"] = Result(0, "WARN: [x] can't read\n" + json.dumps(told, indent=1) + "\n")
+    assert mdevctl.unseen(ctx, [(UUID, VF)]) == {}
