@@ -15,14 +15,14 @@ import sys
 import time
 from pathlib import Path
 
-from machines import ROOT, conditions, load, say
+from machines import ROOT, Bench, conditions, load, say
 from rows import Section, as_data, broken, verdicts
 from settings import Settings
 from tables import report
 
 OUTPUT = ROOT / ".build" / "bench"
-# Each has measure(settings), which returns a list of sections.
-PARTS = ("modules", "site", "boot")
+# Modules beside this one, by the name of the part ("site" is a module of Python's own). Each has measure(bench), which returns a list of sections (rows.py).
+PARTS = {"modules": "single_module", "site": "whole_host", "boot": "boot"}
 
 
 def write(told: dict, sections: list[Section], folder: Path) -> str:
@@ -52,12 +52,16 @@ def main(argv: list[str]) -> int:
     told = conditions()
     sections: list[Section] = []
     begun = time.monotonic()
-    for name in options.parts or PARTS:
-        say(f"part {name}")
-        sections += importlib.import_module(name).measure(settings, told)
-        told["load after"] = f"{load():.2f}"
-        told["took"] = f"{(time.monotonic() - begun) / 60:.0f} minutes"
-        write(told, sections, options.output)
+    bench = Bench(settings, told)
+    try:
+        for name in options.parts or PARTS:
+            say(f"part {name}")
+            sections += importlib.import_module(PARTS[name]).measure(bench)
+            told["load after"] = f"{load():.2f}"
+            told["took"] = f"{(time.monotonic() - begun) / 60:.0f} minutes"
+            write(told, sections, options.output)
+    finally:
+        bench.end()
     print(write(told, sections, options.output))
     bad = broken(sections)
     asked = [one for one in verdicts(sections) if one.verdict]

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tests" / "system"))
 
+from settings import Settings  # noqa: E402  (beside this file)
 from support import LAUNCHER, Run, Twin, launcher  # noqa: E402  (found through the line above)
 
 TOOLS = "/root/bench/on_host"  # where the programs of on_host/ lie on the machine
@@ -35,13 +36,16 @@ class Host(Twin):
         self.options = options
         self.wall = 0.0  # seconds that the last run of Ansible took, from the program's start to its end
 
-    def boot(self, told: dict) -> None:
-        """Boots it, fresh, with our programs. told: the conditions, which learn what it is."""
+    def boot(self) -> None:
+        """Boots it, fresh, with our programs."""
         say(f"{self.name}: booting ({' '.join(self.options)})")
         self.up(*self.options)
         self.give_tools()
+
+    def about(self) -> str:
+        """What it is, for the conditions."""
         emulated = {"kvm": "on KVM", "tcg": "software emulation"}[accelerator(self.name)]
-        told["host"] = f"a twin ({emulated}), {self.sh('nproc')} processors, kernel {self.sh('uname -r')}, {self.sh('/usr/bin/python3 --version')}"
+        return f"a twin ({emulated}), {self.sh('nproc')} processors, kernel {self.sh('uname -r')}, {self.sh('/usr/bin/python3 --version')}"
 
     def give_tools(self) -> None:
         """Copies on_host/ to it."""
@@ -93,21 +97,67 @@ class Host(Twin):
             raise RuntimeError(f"site failed on {self.name}:\n{run.out[-6000:]}")
         return run
 
-    def reboot(self) -> None:
-        """Shuts it down, as a host is shut down, and boots it again from its disk."""
-        say(f"{self.name}: rebooting")
-        before = self.sh("cat /proc/sys/kernel/random/boot_id")
-        self.sh("systemctl reboot", check=False)
-        deadline = time.monotonic() + 900
-        while time.monotonic() < deadline:
-            done = subprocess.run(
-                [str(LAUNCHER), "ssh", self.name, "cat /proc/sys/kernel/random/boot_id"],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=120, check=False,
-            )
-            if not done.returncode and done.stdout.strip() not in ("", before):
-                return
-            time.sleep(1)
-        raise RuntimeError(f"{self.name} is not back after its reboot")
+    def off(self) -> None:
+        """Shuts it down, as a host is shut down. Its disk stays."""
+        say(f"{self.name}: shutting down")
+        self.sh("sync; systemctl poweroff", check=False)
+        deadline = time.monotonic() + 300
+        while f"{self.name}\tup" in launcher("list"):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} does not shut down")
+            time.sleep(0.5)
+
+    def on(self) -> None:
+        """Boots it again from its disk."""
+        say(f"{self.name}: booting from its disk")
+        launcher("up", self.name)
+
+
+class Bench:
+    """What the parts share: settings, conditions, and the machines, of which one at most is up."""
+
+    def __init__(self, settings: Settings, told: dict) -> None:
+        self.settings = settings
+        self.conditions = told
+        self._hosts: dict[str, Host] = {}
+        self._up = ""
+
+    def host(self, name: str, *options: str) -> tuple[Host, bool]:
+        """The machine of that name, up, and whether it is a fresh one. Another one that is up is shut down first."""
+        if self._up and self._up != name:
+            self._hosts[self._up].off()
+            self._up = ""
+        fresh = name not in self._hosts
+        if fresh:
+            self._hosts[name] = Host(name, *options)
+            self._hosts[name].boot()
+            self.conditions["host"] = self._hosts[name].about()
+        elif not self._up:
+            self._hosts[name].on()
+        self._up = name
+        return self._hosts[name], fresh
+
+    def has(self, name: str) -> bool:
+        """Whether there is a machine of that name, up or down."""
+        return name in self._hosts
+
+    def rebooted(self, name: str) -> Host:
+        """Shuts the machine of that name down if it is up, boots it from its disk, and returns it."""
+        if self._up == name:
+            self._hosts[name].off()
+            self._up = ""
+        return self.host(name)[0]
+
+    def drop(self, name: str) -> None:
+        """The machine of that name is not needed any more."""
+        self._hosts.pop(name).down()
+        if self._up == name:
+            self._up = ""
+
+    def end(self) -> None:
+        """Removes all machines."""
+        for name in list(self._hosts):
+            self.drop(name)
 
 
 def layout(counts: dict[str, int], kind: str) -> list[dict]:

@@ -30,7 +30,8 @@ def times(value: float) -> str:
     return f"{value:.0f}×" if value >= 20 else f"{value:.1f}×" if value >= 2 else f"{value:.2f}×"
 
 
-def _table(head: list[str], lines: list[list[str]]) -> list[str]:
+def write_table(head: list[str], lines: list[list[str]]) -> list[str]:
+    """A Markdown table."""
     cells = [head, ["---"] * len(head), *lines]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells]
 
@@ -40,7 +41,7 @@ def rows_table(section: Section) -> list[str]:
     lines = []
     for row in section.rows:
         lines.append([row.what + (f" ({row.note})" if row.note else ""), number(row.median, row.unit), spread(row), str(len(row.values))])
-    return _table(["measured", "median", "from … to", "runs"], lines)
+    return write_table(["measured", "median", "from … to", "runs"], lines)
 
 
 def ratios_table(sections: list[Section], section: Section) -> list[str]:
@@ -55,12 +56,12 @@ def ratios_table(sections: list[Section], section: Section) -> list[str]:
             value = times(came.value) if ratio.below else number(came.value, rows[ratio.above].unit)
         verdict = came.verdict if ratio.limit or came.value is None else ""
         lines.append([ratio.what, value, ratio.limit, f"**{verdict}**" if verdict == "not held" else verdict])
-    return _table(["compared", "found", "wanted", ""], lines)
+    return write_table(["compared", "found", "wanted", ""], lines)
 
 
 def profile_table(lines: list[list]) -> list[str]:
     """A profile: (what, number, unit)."""
-    return _table(["where", "time or number"], [[str(what), number(value, unit)] for what, value, unit in lines])
+    return write_table(["where", "time or number"], [[str(what), number(value, unit)] for what, value, unit in lines])
 
 
 def conditions_list(conditions: dict) -> list[str]:

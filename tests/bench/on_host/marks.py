@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Runs a module's payload as Ansible would, in this process, and says where its time went. Nothing of the module is changed.
+"""Runs a module's payload as Ansible would, or another Python program, in this process, and says where its time went. Nothing of the module is changed.
 
 ``marks.py PAYLOAD times``: JSON of seconds since this program's start, when AnsibleModule was begun, was there, was told the result.
 ``marks.py PAYLOAD profile``: the profile, threads and all, as JSON: [[function, calls, own seconds, seconds with all that it called], …].
-What the payload prints goes to stderr.
+Words after that are arguments of the program. What it prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def run(path, profile=None):
     """Runs the payload; its exit is the end of the run."""
     with open(path, encoding="utf-8") as file:
         code = compile(file.read(), path, "exec")
-    sys.argv = [path]
+    sys.argv = [path, *sys.argv[3:]]
     # The payload takes this program's folder off the path, as it does with its own.
     names = {"__name__": "__main__", "__file__": __file__}
     try:
@@ -95,7 +95,7 @@ def profiled(path):
 
 def main():
     """Runs as a program."""
-    path, what = sys.argv[1:]
+    path, what = sys.argv[1:3]
     with contextlib.redirect_stdout(sys.stderr):
         if what == "times":
             watch_ansible_module()

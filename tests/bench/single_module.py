@@ -11,11 +11,10 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from machines import TOOLS, Host, layout, say, seconds
+from machines import TOOLS, Bench, Host, layout, say, seconds
 from rows import Ratio, Row, Section
 from settings import BUSES, KIND, Settings, spread
 
-NAME = "modules"
 ABOUT = (
     "One machine, quick tier, eight A40 with all their VFs on; vGPUs of one type, the same number on each GPU. "
     "*Task* is what the controller waits for, over ssh with pipelining, within a running play. "
@@ -189,27 +188,25 @@ def profile(host: Host, size: int, section: Section) -> None:
         ]
 
 
-def measure(settings: Settings, told: dict) -> list[Section]:
-    """All rows of this part. told: the conditions, which learn of the machine."""
+def measure(bench: Bench) -> list[Section]:
+    """All rows of this part."""
+    settings = bench.settings
     largest = max(settings.sizes)
     section = Section("A module on one host", about=ABOUT)
-    host = Host("bench-quick", "--tier", "quick", "--gpus", "8")
-    try:
-        host.boot(told)
-        if host.module("nvidia_sriov")["failed"]:
-            raise RuntimeError("the VFs can not be turned on")
-        wanted = {"ping": ("ansible.builtin.ping", {})}
-        for size in settings.sizes:
-            wanted[f"vgpu-{size}"] = (MODULE, {"layout": layout(spread(size), KIND)})
-        wanted[f"bare-{largest}"] = (MODULE, dict(BARE, layout=layout(spread(largest), KIND)))
-        say("keeping payloads")
-        take_payloads(host, wanted)
-        section.rows += controller_rows(host, settings)
-        section.rows += host_rows(host, settings)
-        section.rows += mdevctl_rows(host, settings)
-        profile(host, largest, section)
-    finally:
-        host.down()
+    host, dummy = bench.host("bench-quick", "--tier", "quick", "--gpus", "8")
+    if host.module("nvidia_sriov")["failed"]:
+        raise RuntimeError("the VFs can not be turned on")
+    wanted: dict[str, tuple[str, dict]] = {"ping": ("ansible.builtin.ping", {})}
+    for size in settings.sizes:
+        wanted[f"vgpu-{size}"] = (MODULE, {"layout": layout(spread(size), KIND)})
+    wanted[f"bare-{largest}"] = (MODULE, dict(BARE, layout=layout(spread(largest), KIND)))
+    say("keeping payloads")
+    take_payloads(host, wanted)
+    section.rows += controller_rows(host, settings)
+    section.rows += host_rows(host, settings)
+    section.rows += mdevctl_rows(host, settings)
+    profile(host, largest, section)
+    bench.drop(host.name)
     say("weighing payloads")
     section.rows += payload_sizes()
     define, start = (statistics.median(row.values) for row in section.rows if row.key in ("mdevctl-define", "mdevctl-start"))
