@@ -79,9 +79,9 @@ def profile_restore(host: Host, section: Section, words: str) -> None:
     for pf in host.sh("ls -d /sys/bus/pci/drivers/nvidia/*/sriov_numvfs | cut -d/ -f7").splitlines():
         host.sh(f"/usr/lib/nvidia/sriov-manage -d {pf}")
     told = json.loads(host.sh(f"python3 {TOOLS}/marks.py /usr/local/sbin/nvidia-vgpu profile restore 2>/dev/null"))
-    ours = [line for line in told if "nvidia_vgpu_engine/" in line[0] and "<module>" not in line[0]]
+    ours = [line for line in told if line[0].startswith("engine/") and "<module>" not in line[0]]
     section.profiles[f"`nvidia-vgpu restore`, {words}, no VFs before: our functions, with all that they call (under the profiler, all threads)"] = [
-        [f"`{where.rsplit('nvidia_vgpu_engine/', 1)[-1]}`, {calls} calls", cumulative, "s"] for where, calls, dummy, cumulative in ours[:15]
+        [f"`{where}`, {calls} calls", cumulative, "s"] for where, calls, dummy, cumulative in ours[:15]
     ]
 
 

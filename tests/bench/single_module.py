@@ -21,7 +21,9 @@ ABOUT = (
     "*Own time* is measured on the host, from the start of the Python process that reads the module's payload from its input, as ssh hands it over, "
     "to its end: Python's start and all imports are in it. *Bare loop* is a bash script that writes to sysfs and starts no process per device; it looks "
     "at each vGPU whether it is there with the type wanted, as the module does. *With all that the module keeps* means also a definition for mdevctl for each, "
-    "a list of them, synced to the disk, one look at what mdevctl sees, and two seconds of watching that none vanishes: what the module does when the role calls it."
+    "a list of them, synced to the disk, one look at what mdevctl sees, and two seconds of watching that none vanishes: what the module does when the role calls it. "
+    "*On a virgin host* Python compiles the whole payload; where the role has installed what restores vGPUs at boot, its engine comes compiled from there: a host "
+    "where nothing changes has it always, one that gets its first vGPUs never."
 )
 # What leaves out all that a bare loop over sysfs has no part in.
 BARE = {"persist": False, "mdevctl": "false", "settle": 0}
@@ -31,6 +33,7 @@ WEIGHED = (
     "vgpu.kvm.nvidia_vgpu", "vgpu.kvm.nvidia_vgpu_restore", "ansible.builtin.ping", "ansible.builtin.systemd_service",
 )
 MODULE = "vgpu.kvm.nvidia_vgpu"
+RESTORE = "vgpu.kvm.nvidia_vgpu_restore"
 
 
 def wish(counts: dict[str, int]) -> str:
@@ -88,6 +91,7 @@ def controller_rows(host: Host, settings: Settings) -> list[Row]:
             tasks += [
                 {"name": "clear", "ansible.builtin.command": f"bash {TOOLS}/clear.sh"},
                 {"name": "apply", MODULE: arguments},
+                {"name": "restore", RESTORE: {}},
                 {"name": "ping", "ansible.builtin.ping": {}},
                 {"name": "no-op", MODULE: arguments},
                 {"name": "ping", "ansible.builtin.ping": {}},
@@ -98,7 +102,7 @@ def controller_rows(host: Host, settings: Settings) -> list[Row]:
                 raise RuntimeError(f"{line['task']} of {size} vGPUs: changed is {line['result']['changed']}")
         pings += seconds(run, "ping")
         rows += [
-            Row(f"task-apply-{size}", f"`nvidia_vgpu`, {size} vGPUs: task that makes them", seconds(run, "apply")),
+            Row(f"task-apply-{size}", f"`nvidia_vgpu`, {size} vGPUs: task that makes them, on a virgin host", seconds(run, "apply")),
             Row(f"task-noop-{size}", f"`nvidia_vgpu`, {size} vGPUs: task that changes nothing", seconds(run, "no-op")),
         ]
     return [Row("task-ping", "`ping`: task", pings), *rows]
@@ -113,26 +117,33 @@ def host_rows(host: Host, settings: Settings) -> list[Row]:
         loop = wish(spread(size))
         repeats = settings.repeats if size in (min(settings.sizes), largest) or settings.full else 1
         lines = [("-", own("ping")), ("-", f"bash {TOOLS}/clear.sh")]
+        clear, kept = ("-", f"bash {TOOLS}/clear.sh"), ("-", f"KEEP_COPY=1 bash {TOOLS}/clear.sh")
         for dummy in range(repeats):
             lines += [("python", "/usr/bin/python3 -c pass"), ("ping", own("ping"))]
-            lines += [("loop-create", f"bash {TOOLS}/create.sh {loop}"), ("loop-check", f"bash {TOOLS}/check.sh {loop}"), ("-", f"bash {TOOLS}/clear.sh")]
-            lines += [("loop-all", f"DEFINE=1 SETTLE=2 bash {TOOLS}/create.sh {loop}"), ("-", f"bash {TOOLS}/clear.sh")]
+            lines += [("loop-create", f"bash {TOOLS}/create.sh {loop}"), ("loop-check", f"bash {TOOLS}/check.sh {loop}"), clear]
+            lines += [("loop-all", f"DEFINE=1 SETTLE=2 bash {TOOLS}/create.sh {loop}"), clear]
+            lines += [("apply", own(f"vgpu-{size}")), ("-", own("restore")), ("noop", own(f"vgpu-{size}")), ("-", f"bash {TOOLS}/check.sh {loop}")]
             if size == largest:
-                lines += [("bare-apply", own(f"bare-{size}")), ("bare-noop", own(f"bare-{size}")), ("-", f"bash {TOOLS}/clear.sh")]
-            lines += [("apply", own(f"vgpu-{size}")), ("noop", own(f"vgpu-{size}")), ("-", f"bash {TOOLS}/check.sh {loop}"), ("-", f"bash {TOOLS}/clear.sh")]
+                lines += [kept, ("apply-copy", own(f"vgpu-{size}"))]
+                lines += [kept, ("bare-apply-copy", own(f"bare-{size}")), ("bare-noop", own(f"bare-{size}"))]
+                lines += [clear, ("bare-apply", own(f"bare-{size}"))]
+            lines += [clear]
         found = host.series(lines)
+        own_time = f"{size} vGPUs, `nvidia_vgpu`, own time"
         words = {
-            "loop-create": "bare loop: create and look at each",
-            "loop-check": "bare loop: check alone",
-            "loop-all": "bare loop: with all that the module keeps",
-            "bare-apply": "`nvidia_vgpu`, sysfs alone: own time, makes them",
-            "bare-noop": "`nvidia_vgpu`, sysfs alone: own time, changes nothing",
-            "apply": "`nvidia_vgpu` as the role calls it: own time, makes them",
-            "noop": "`nvidia_vgpu` as the role calls it: own time, changes nothing",
+            "loop-create": f"{size} vGPUs, bare loop: create and look at each",
+            "loop-check": f"{size} vGPUs, bare loop: check alone",
+            "loop-all": f"{size} vGPUs, bare loop: with all that the module keeps",
+            "bare-apply": f"{own_time}, sysfs alone: makes them, on a virgin host",
+            "bare-apply-copy": f"{own_time}, sysfs alone: makes them, on one that had vGPUs before",
+            "bare-noop": f"{own_time}, sysfs alone: changes nothing",
+            "apply": f"{own_time}, as the role calls it: makes them, on a virgin host",
+            "apply-copy": f"{own_time}, as the role calls it: makes them, on one that had vGPUs before",
+            "noop": f"{own_time}, as the role calls it: changes nothing",
         }
         if size == largest:
             rows += [Row("own-python", "Python that does nothing", found["python"]), Row("own-ping", "`ping`: own time", found["ping"])]
-        rows += [Row(f"{label}-{size}", f"{size} vGPUs, {words[label]}", found[label]) for label in words if label in found]
+        rows += [Row(f"{label}-{size}", words[label], found[label]) for label in words if label in found]
     return rows
 
 
@@ -160,16 +171,15 @@ def mdevctl_rows(host: Host, settings: Settings) -> list[Row]:
 
 
 def profile(host: Host, size: int, section: Section) -> None:
-    """Where the time of the module goes, as the role calls it."""
+    """Where the time of the module goes, as the role calls it: when it makes all on a virgin host, and when it changes nothing."""
     say(f"profile of nvidia_vgpu, {size} vGPUs")
-    host.sh(f"bash {TOOLS}/clear.sh")
-    for title in ("makes them", "changes nothing"):
-        if title == "makes them":
-            marks = json.loads(host.sh(f"python3 {TOOLS}/marks.py /root/bench/vgpu-{size}.py times 2>/dev/null"))
-            host.sh(f"bash {TOOLS}/clear.sh")
-        told = json.loads(host.sh(f"python3 {TOOLS}/marks.py /root/bench/vgpu-{size}.py profile 2>/dev/null"))
-        if title == "changes nothing":
-            marks = json.loads(host.sh(f"python3 {TOOLS}/marks.py /root/bench/vgpu-{size}.py times 2>/dev/null"))
+    clear = f"bash {TOOLS}/clear.sh"
+    for title, before in (("makes them, on a virgin host", clear), ("changes nothing", own("restore"))):
+        told = {}
+        for what in ("times", "profile"):
+            host.sh(f"{before} >/dev/null")
+            told[what] = json.loads(host.sh(f"python3 {TOOLS}/marks.py /root/bench/vgpu-{size}.py {what} 2>/dev/null"))
+        marks, functions = told["times"], told["profile"]
         name = f"`nvidia_vgpu`, {size} vGPUs, {title}"
         section.profiles[f"{name}: phases"] = [
             ["Python is up, all is imported", marks["made"], "s"],
@@ -177,12 +187,11 @@ def profile(host: Host, size: int, section: Section) -> None:
             ["the work: read, plan, write, verify", marks["worked"] - marks["options"], "s"],
             ["the result is written", marks["ended"] - marks["worked"], "s"],
         ]
-        # The callers' names say more than the callee's: what our own functions took with all that they called.
-        ours = [line for line in told if line[0].startswith(("module_utils/", "modules/")) and "<module>" not in line[0]]
+        ours = [line for line in functions if line[0].startswith(("engine/", "modules/", "module_utils/")) and "<module>" not in line[0]]
         section.profiles[f"{name}: our functions, with all that they call (under the profiler, all threads)"] = [
             [f"`{where}`, {calls} calls", cumulative, "s"] for where, calls, dummy, cumulative in ours[:15]
         ]
-        alone = sorted(told, key=lambda line: -line[2])
+        alone = sorted(functions, key=lambda line: -line[2])
         section.profiles[f"{name}: time in a function itself (under the profiler, all threads)"] = [
             [f"`{where}`, {calls} calls", itself, "s"] for where, calls, itself, dummy in alone[:12]
         ]
@@ -196,7 +205,7 @@ def measure(bench: Bench) -> list[Section]:
     host, dummy = bench.host("bench-quick", "--tier", "quick", "--gpus", "8")
     if host.module("nvidia_sriov")["failed"]:
         raise RuntimeError("the VFs can not be turned on")
-    wanted: dict[str, tuple[str, dict]] = {"ping": ("ansible.builtin.ping", {})}
+    wanted: dict[str, tuple[str, dict]] = {"ping": ("ansible.builtin.ping", {}), "restore": (RESTORE, {})}
     for size in settings.sizes:
         wanted[f"vgpu-{size}"] = (MODULE, {"layout": layout(spread(size), KIND)})
     wanted[f"bare-{largest}"] = (MODULE, dict(BARE, layout=layout(spread(largest), KIND)))
@@ -212,8 +221,9 @@ def measure(bench: Bench) -> list[Section]:
     define, start = (statistics.median(row.values) for row in section.rows if row.key in ("mdevctl-define", "mdevctl-start"))
     section.rows.append(Row("mdevctl-all", f"mdevctl, {largest} devices", [largest * (define + start)], note="reckoned from the medians of one device"))
     section.ratios = [
-        Ratio(f"makes {largest}, sysfs alone: own time / bare loop", f"bare-apply-{largest}", f"loop-create-{largest}", at_most=1.5),
-        Ratio(f"makes {largest}, as the role calls it: own time / bare loop that keeps as much", f"apply-{largest}", f"loop-all-{largest}", at_most=1.5),
+        Ratio(f"makes {largest}, sysfs alone: own time / bare loop", f"bare-apply-copy-{largest}", f"loop-create-{largest}", at_most=1.5),
+        Ratio(f"makes {largest}, sysfs alone, on a virgin host: own time / bare loop", f"bare-apply-{largest}", f"loop-create-{largest}"),
+        Ratio(f"makes {largest}, as the role calls it, on a virgin host: own time / bare loop that keeps as much", f"apply-{largest}", f"loop-all-{largest}", at_most=1.5),
         Ratio(f"changes nothing of {largest}: task / `ping`", f"task-noop-{largest}", "task-ping", at_most=1.2),
         Ratio("changes nothing of 2: task / `ping`", "task-noop-2", "task-ping"),
         Ratio(f"changes nothing of {largest}: own time / own time of `ping`", f"noop-{largest}", "own-ping"),
@@ -221,4 +231,3 @@ def measure(bench: Bench) -> list[Section]:
         Ratio(f"task that makes {largest} / task that makes 2", f"task-apply-{largest}", "task-apply-2"),
     ]
     return [section]
-

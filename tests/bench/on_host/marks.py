@@ -70,6 +70,13 @@ def run(path, profile=None):
             raise
 
 
+def short(file):
+    """A file's path as people know it; the engine's, from wherever it came, begin with engine/."""
+    if "/nvidia_vgpu_engine/" in file:
+        return "engine/" + file.split("/nvidia_vgpu_engine/")[1]
+    return file.split(".zip/")[-1].replace("ansible_collections/vgpu/kvm/plugins/", "").replace("module_utils/engine/", "engine/")
+
+
 def profiled(path):
     """The profile of this thread and of those that it starts."""
     others = []
@@ -88,7 +95,7 @@ def profiled(path):
         found.add(one)
     lines = []
     for (file, line, name), (calls, dummy, own, cumulative, dummy) in found.stats.items():
-        where = file.split(".zip/")[-1].replace("ansible_collections/vgpu/kvm/plugins/", "")
+        where = short(file)
         lines.append(["%s:%s" % (where, name) if line else name, calls, round(own, 4), round(cumulative, 4)])
     return sorted(lines, key=lambda one: -one[3])
 
@@ -107,4 +114,5 @@ def main():
     print(json.dumps(told))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import boot  # noqa: E402
 import whole_host  # noqa: E402
 from machines import layout, seconds  # noqa: E402
+from on_host import marks  # noqa: E402
 from support import Run  # noqa: E402
 
 ONE, TWO = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12"
@@ -64,3 +65,16 @@ def test_a_layout_empties_the_gpus_that_it_does_not_name():
     assert layout({"0000:e8:00.0": 2}, "A40-3Q") == [
         {"gpu": "all", "vgpus": []}, {"gpu": "0000:e8:00.0", "vgpus": [{"type": "A40-3Q", "count": 2}]},
     ]
+
+
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [
+        ("/tmp/ansible_x/ansible_vgpu_payload.zip/ansible_collections/vgpu/kvm/plugins/module_utils/engine/inventory.py", "engine/inventory.py"),
+        ("/usr/local/lib/nvidia-vgpu/nvidia_vgpu_engine/frameworks/mdev.py", "engine/frameworks/mdev.py"),
+        ("/tmp/x.zip/ansible_collections/vgpu/kvm/plugins/module_utils/stages/vgpu.py", "module_utils/stages/vgpu.py"),
+        ("/tmp/x.zip/ansible/module_utils/basic.py", "ansible/module_utils/basic.py"),
+    ],
+)
+def test_the_engine_has_one_name_wherever_it_came_from(file, shown):
+    assert marks.short(file) == shown
