@@ -84,7 +84,7 @@ def controller_rows(host: Host, settings: Settings) -> list[Row]:
     pings: list[float] = []
     for size in settings.sizes:
         say(f"tasks over ssh: {size} vGPUs")
-        repeats = settings.repeats if size in (min(settings.sizes), max(settings.sizes)) or settings.full else 1
+        repeats = settings.repeats if size == max(settings.sizes) or settings.full else 1
         arguments = {"layout": layout(spread(size), KIND)}
         tasks: list[dict] = [{"name": "warm", "ansible.builtin.ping": {}}]
         for dummy in range(repeats):
@@ -115,7 +115,7 @@ def host_rows(host: Host, settings: Settings) -> list[Row]:
     for size in settings.sizes:
         say(f"own times on the host: {size} vGPUs")
         loop = wish(spread(size))
-        repeats = settings.repeats if size in (min(settings.sizes), largest) or settings.full else 1
+        repeats = settings.repeats if size == largest or settings.full else 1
         lines = [("-", own("ping")), ("-", f"bash {TOOLS}/clear.sh")]
         clear, kept = ("-", f"bash {TOOLS}/clear.sh"), ("-", f"KEEP_COPY=1 bash {TOOLS}/clear.sh")
         for dummy in range(repeats):
