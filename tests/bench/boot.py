@@ -85,8 +85,17 @@ def profile_restore(host: Host, section: Section, words: str) -> None:
     ]
 
 
-def one_boot(host: Host, count: int, words: str, key: str, section: Section) -> None:
-    """Reads what this boot came to."""
+ROWS = {
+    "after": "the driver ready to the last vGPU present, by the journal",
+    "said": "the driver ready to the last vGPU present, by the unit's own line",
+    "unit": "the unit's start to the last vGPU present",
+    "start": "the kernel's start to the last vGPU present",
+    "wait": "the driver ready to the unit's start",
+}
+
+
+def one_boot(host: Host, count: int) -> tuple[dict[str, float], list[list]]:
+    """What this boot came to: seconds by the keys of ROWS, and the unit's lines."""
     await_unit(host)
     uuids = set(host.mdevs())
     if len(uuids) != count:
@@ -94,33 +103,34 @@ def one_boot(host: Host, count: int, words: str, key: str, section: Section) -> 
     loaded, came = kernel_moments(journal(host, "-k"), uuids)
     told = moment(host, "nvidia-vgpud.service", "ExecMainExitTimestamp")
     begun = moment(host, UNIT, "ExecMainStartTimestamp")
+    if not told or not begun:
+        raise RuntimeError(f"systemd on {host.name} does not tell when nvidia-vgpud ended ({told}) and {UNIT} began ({begun})")
     ready = max(loaded, told)
     lines = journal(host, f"_SYSTEMD_UNIT={UNIT}")
-    section.rows += [
-        Row(f"boot-after-{key}", f"{words}: the driver ready to the last vGPU present, by the journal", [came[-1] - ready]),
-        Row(f"boot-unit-{key}", f"{words}: the unit's start to the last vGPU present", [came[-1] - begun]),
-        Row(f"boot-start-{key}", f"{words}: the kernel's start to the last vGPU present", [came[-1]]),
-        Row(f"boot-wait-{key}", f"{words}: the driver ready to the unit's start", [begun - ready]),
-    ]
-    said = [SAID.search(text) for dummy, text in lines]
-    for found in filter(None, said):
-        if int(found.group(1)) != count:
-            raise RuntimeError(f"the unit tells of {found.group(1)} vGPUs, {count} are there")
-        section.rows.append(Row(f"boot-said-{key}", f"{words}: the driver ready to the last vGPU present, by the unit's own line", [float(found.group(2))]))
-    section.profiles[f"boot, {words}: lines of the unit, and what each came after"] = timeline(lines, begun)
+    said = [found.groups() for found in (SAID.search(text) for dummy, text in lines) if found]
+    if [int(number) for number, dummy in said] != [count]:
+        raise RuntimeError(f"the unit tells of {said}, {count} vGPUs are there")
+    found = {"after": came[-1] - ready, "said": float(said[0][1]), "unit": came[-1] - begun, "start": came[-1], "wait": begun - ready}
+    return found, timeline(lines, begun)
 
 
 def measure(bench: Bench) -> list[Section]:
     """All rows of this part."""
     section = Section("The boot", about=ABOUT)
-    for place, gpus, count, key in ((PLACE_EIGHT, EIGHT, BOOTED, "8"), (PLACE_TWO, TWO, LARGE, "2")):
+    several = min(bench.settings.repeats, 3 if bench.settings.full else 2)
+    for place, gpus, count, key, runs in ((PLACE_EIGHT, EIGHT, BOOTED, "8", 1), (PLACE_TWO, TWO, LARGE, "2", several)):
         words = f"{count} vGPUs on {len(gpus)} GPUs with 32 VFs each"
         if not bench.has(place[0]):
             host, dummy = bench.host(*place)
             first_run(host, variables(count, gpus))
-        say(f"boot with {words}")
-        host = bench.rebooted(place[0])
-        one_boot(host, count, words, key, section)
+        boots = []
+        for dummy in range(runs):
+            say(f"boot with {words}")
+            host = bench.rebooted(place[0])
+            boots.append(one_boot(host, count))
+        for name, text in ROWS.items():
+            section.rows.append(Row(f"boot-{name}-{key}", f"{words}: {text}", [found[name] for found, dummy in boots]))
+        section.profiles[f"boot, {words}: lines of the unit, and what each came after"] = boots[-1][1]
         profile_restore(host, section, words)
         bench.drop(host.name)
     section.ratios = [
