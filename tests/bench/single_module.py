@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import statistics
@@ -170,6 +171,31 @@ def mdevctl_rows(host: Host, settings: Settings) -> list[Row]:
     ]
 
 
+def imports(told: str) -> list[list]:
+    """Where the imports' time goes, from what `python3 -X importtime` writes: whose modules they are, how many, without what they import themselves."""
+    spent: dict[str, list[float]] = {"ours": [], "Ansible": [], "Python": []}
+    for line in told.splitlines():
+        found = re.match(r"import time: +(\d+) \| +\d+ \| +(\S+)$", line)
+        if found:
+            name = found.group(2)
+            whose = "ours" if name.startswith("ansible_collections.vgpu") else "Ansible" if name.split(".")[0] in ("ansible", "ansible_collections") else "Python"
+            spent[whose].append(int(found.group(1)) / 1e6)
+    return [[f"{len(times)} of our modules" if whose == "ours" else f"{len(times)} modules of {whose}", sum(times), "s"] for whose, times in spent.items()]
+
+
+def import_profiles(host: Host, size: int, section: Section) -> None:
+    """What the imports of a task take: without the copy of the engine, and with it, and those of `ping`."""
+    say("imports of nvidia_vgpu")
+    line = "/usr/bin/python3 -X importtime < /root/bench/{}.py 2>&1 >/dev/null"
+    host.sh(f"bash {TOOLS}/clear.sh")
+    host.sh(own(f"vgpu-{size}"))
+    section.profiles["`nvidia_vgpu`: imports on a virgin host (under -X importtime)"] = imports(host.sh(line.format(f"vgpu-{size}")))
+    host.sh(own("restore"))
+    section.profiles["`nvidia_vgpu`: imports on a settled host (under -X importtime)"] = imports(host.sh(line.format(f"vgpu-{size}")))
+    section.profiles["`ping`: imports (under -X importtime)"] = imports(host.sh(line.format("ping")))
+    host.sh(f"bash {TOOLS}/clear.sh")
+
+
 def profile(host: Host, size: int, section: Section) -> None:
     """Where the time of the module goes, as the role calls it: when it makes all on a virgin host, and when it changes nothing."""
     say(f"profile of nvidia_vgpu, {size} vGPUs")
@@ -215,6 +241,7 @@ def measure(bench: Bench) -> list[Section]:
     section.rows += host_rows(host, settings)
     section.rows += mdevctl_rows(host, settings)
     profile(host, largest, section)
+    import_profiles(host, largest, section)
     bench.drop(host.name)
     say("weighing payloads")
     section.rows += payload_sizes()

@@ -12,6 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import boot  # noqa: E402
+import single_module  # noqa: E402
 import whole_host  # noqa: E402
 from machines import layout, seconds  # noqa: E402
 from on_host import marks  # noqa: E402
@@ -40,6 +41,20 @@ def test_the_units_own_line_is_understood():
 def test_lines_of_the_unit_become_steps():
     log = [(11.0, "0000:e8:00.0: enable 32 VFs"), (11.5, "0000:e8:00.4: create a vGPU"), (12.5, "0000:e8:00.5: create a vGPU")]
     assert boot.timeline(log, 10.0) == [["0000:e8:00.0: enable 32 VFs", 1.0, "s"], ["create vGPUs (2 lines)", 1.5, "s"]]
+
+
+def test_imports_are_summed_by_whose_they_are():
+    told = (
+        "import time: self [us] | cumulative | imported package\n"
+        "import time:       200 |        200 |   _io\n"
+        "import time:      1000 |       3000 |     ansible.module_utils.basic\n"
+        "import time:      2000 |       2000 | ansible_collections.vgpu.kvm.plugins.module_utils.engine.sysfs\n"
+        "import time:      4000 |       4000 | ansible_collections.vgpu.kvm.plugins.module_utils.engine.host\n"
+        "import time:       300 |        300 | ansible_collections\n"
+    )
+    found = single_module.imports(told)
+    assert [line[0] for line in found] == ["2 of our modules", "2 modules of Ansible", "1 modules of Python"]
+    assert [round(line[1], 6) for line in found] == [0.006, 0.0013, 0.0002]
 
 
 def test_what_each_further_vgpu_took():
