@@ -66,6 +66,7 @@ class Twin:
         self.inventory = self.folder / "inventory.yml"
         self.tasks_of_a_hundred: list[str] = []
         self.settings: dict[str, str] = {}  # more of Ansible's environment
+        self.programs = Path(sys.executable).parent  # Ansible's
 
     def up(self, *options: str) -> None:
         """Boot it, fresh."""
@@ -111,9 +112,8 @@ class Twin:
     def _ansible(self, argv: list[str]) -> Run:
         log = self.folder / "tasks.jsonl"
         log.write_text("", encoding="utf-8")
-        program = Path(sys.executable).parent / argv[0]
         done = subprocess.run(
-            [str(program), *argv[1:]],
+            [str(self.programs / argv[0]), *argv[1:]],
             env=self.environment(log),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
