@@ -14,18 +14,14 @@ description:
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 0.1.0
-positional: drifts, licenses, guests
+positional: licenses, guests
 options:
   _input:
     description:
-      - By host's name, what a task registered that read it - M(vgpu.kvm.nvidia_gpu_info), or M(vgpu.kvm.nvidia_guest_info) for a guest. An empty value
-        is a host that was not read.
+      - By host's name, what a task registered that read it - M(vgpu.kvm.nvidia_host_plan), whose plan of the layout counts, too, or
+        M(vgpu.kvm.nvidia_gpu_info), or M(vgpu.kvm.nvidia_guest_info) for a guest. An empty value is a host that was not read.
     type: dict
     required: true
-  drifts:
-    description: By host's name, what M(vgpu.kvm.nvidia_vgpu) gave in check mode, where it ran.
-    type: dict
-    default: {}
   licenses:
     description: By guest's name, what M(vgpu.kvm.nvidia_grid_license_info) gave, where it ran.
     type: dict
@@ -64,12 +60,12 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.vgpu.kvm.plugins.plugin_utils.validate import table, verdict
 
 
-def fleet_problems(reads, drifts=None, licenses=None, guests=()):
+def fleet_problems(reads, licenses=None, guests=()):
     """The verdict over a fleet."""
-    for value in (reads, drifts or {}, licenses or {}):
+    for value in (reads, licenses or {}):
         if not isinstance(value, Mapping):
             raise AnsibleFilterError("fleet_problems was given a %s; wanted: a dict by host's name." % type(value).__name__)
-    found = verdict.fleet(reads, drifts or {}, licenses or {}, guests)
+    found = verdict.fleet(reads, licenses or {}, guests)
     return dict(found, table=table.lines(found), summary=table.summary(found))
 
 

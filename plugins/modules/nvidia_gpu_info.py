@@ -39,6 +39,19 @@ options:
         or would not start at the next boot, VMs that want a vGPU that is not there or that another VM has.
     type: bool
     default: false
+  detail:
+    description:
+      - How much of the GPUs is listed. V(all) lists VFs, types and vGPUs; V(vgpus) lists vGPUs, and neither VFs nor types; V(counts) none of them, and of
+        RV(in_use), RV(in_the_way) and RV(libvirt_domains) the first 10.
+      - What is left out is counted (C(vfs_there), C(vfs_used), C(vgpu_counts), RV(in_use_count)). A fleet's controller holds the result of
+        each host, which with V(counts) does not grow with the number of VFs, vGPUs and VMs.
+    type: str
+    choices: [all, vgpus, counts]
+    default: all
+  most_problems:
+    description: How many problems of one code RV(problems) holds, 0 for all; RV(problems_left_out) has the number of others.
+    type: int
+    default: 0
   timeout:
     description: Seconds that a program which is asked (C(modinfo)) may take.
     type: int
@@ -128,6 +141,8 @@ gpus:
       their types. A vGPU on vendor_vfio has no uuid, and the key vgpu of its VF shows its type.
     - The key mig is null where the driver tells nothing of it; otherwise it has the modes current and pending (null on a GPU without MIG),
       the names of the profiles, and the GPU instances. What a GPU instance is for a vGPU is told on VFs, and for mediated devices in use.
+    - C(vfs_there) are the VFs that are on, C(vfs_used) those of them with a vGPU, C(vgpu_counts) vGPUs by type. The lists C(vfs), C(types) and C(vgpus)
+      are there as far as O(detail) says.
   returned: success
   type: list
   elements: dict
@@ -147,10 +162,13 @@ gpus:
       iommu_type: identity
       sriov_totalvfs: 32
       sriov_numvfs: 32
+      vfs_there: 32
+      vfs_used: 1
       framework: mdev
       types_ready: true
       mig:
       mig_slices: 0
+      vgpu_counts: [{type: A40-24A, vgpus: 1, in_use: 0}]
       vfs: [{address: "0000:e8:00.4", index: 0, driver: nvidia, iommu_group: "40", vgpu: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1}]
       types: [{id: "575", name: NVIDIA A40-24A, short: A40-24A, framebuffer_mib: 24576, max_instances: 2}]
       vgpus:
@@ -162,6 +180,7 @@ gpus:
           params: ""
           gpu_instance:
           in_use_by: []
+          framebuffer_mib: 24576
       in_use_by: []
 boot_causes:
   description: Lines of configuration files that bind a GPU to vfio-pci at the next boot.
@@ -177,18 +196,33 @@ in_use:
   type: list
   elements: dict
   sample: [{pid: 4711, command: qemu-system-x86, vm: web1, devices: ["0000:e8:00.4"]}]
+in_use_count:
+  description: The length of RV(in_use), and of what was left out of it.
+  returned: success
+  type: int
+  sample: 1
 in_the_way:
   description: Those of RV(in_use) that O(may_disturb) does not cover, by the VM's name or by all devices that the process has.
   returned: success
   type: list
   elements: dict
   sample: [{pid: 4711, command: qemu-system-x86, vm: web1, devices: ["0000:e8:00.4"]}]
+in_the_way_count:
+  description: The length of RV(in_the_way), and of what was left out of it.
+  returned: success
+  type: int
+  sample: 1
 libvirt_domains:
   description: libvirt's VMs that have devices of the host, also those that do not run, as libvirt's own files tell.
   returned: success
   type: list
   elements: dict
   sample: [{name: web1, running: false, devices: [{device: "0000:e8:00.4", managed: false}]}]
+libvirt_domains_count:
+  description: The length of RV(libvirt_domains), and of what was left out of it.
+  returned: success
+  type: int
+  sample: 1
 reboot_required:
   description: Whether the host must reboot before vGPUs can work.
   returned: success
@@ -201,7 +235,8 @@ reboot_reasons:
   elements: str
   sample: ["the kernel runs without intel_iommu=on iommu=pt"]
 problems:
-  description: What is wrong, each with its remedy. The severity is error or warning.
+  description:
+    - What is wrong, each with its remedy. The severity is error or warning. Where the device is a GPU, one of its VFs or of its vGPUs, C(gpu) is the GPU's address.
   returned: success
   type: list
   elements: dict
@@ -212,6 +247,12 @@ problems:
       wanted: 32 VFs
       remedy: Turn them on (role sriov or module nvidia_sriov).
       severity: error
+      gpu: "0000:e8:00.0"
+problems_left_out:
+  description: By code, how many problems are not in RV(problems), because O(most_problems) of that code are.
+  returned: success
+  type: dict
+  sample: {}
 troubles:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;

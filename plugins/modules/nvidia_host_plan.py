@@ -111,6 +111,22 @@ options:
     description: Seconds that a program which is asked (C(modinfo)) may take.
     type: int
     default: 30
+  health:
+    description: As O(vgpu.kvm.nvidia_gpu_info#module:health).
+    type: bool
+    default: false
+  detail:
+    description:
+      - How much RV(info) and RV(plans) hold. With V(all) everything is listed. With V(counts) the result does not grow with the number of VFs and vGPUs of
+        a host - RV(info) is as O(vgpu.kvm.nvidia_gpu_info#module:detail) says, a plan has its first 20 actions, or the first 20 things that it refuses.
+      - V(vgpus) lists vGPUs and users, and is as V(counts) in RV(plans).
+    type: str
+    choices: [all, vgpus, counts]
+    default: counts
+  most_problems:
+    description: As O(vgpu.kvm.nvidia_gpu_info#module:most_problems).
+    type: int
+    default: 0
 attributes:
   check_mode:
     description: Changes nothing, in check mode as in real mode.
@@ -145,12 +161,17 @@ info:
     in_use: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:in_use).", type: list, elements: dict, returned: success}
     in_the_way: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:in_the_way).", type: list, elements: dict, returned: success}
     libvirt_domains: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:libvirt_domains).", type: list, elements: dict, returned: success}
+    in_use_count: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:in_use_count).", type: int, returned: success}
+    in_the_way_count: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:in_the_way_count).", type: int, returned: success}
+    libvirt_domains_count: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:libvirt_domains_count).", type: int, returned: success}
     reboot_required: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:reboot_required).", type: bool, returned: success}
     reboot_reasons: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:reboot_reasons).", type: list, elements: str, returned: success}
     problems: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:problems).", type: list, elements: dict, returned: success}
+    problems_left_out: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:problems_left_out).", type: dict, returned: success}
 plans:
   description:
     - By stage what its module would return in check mode, as far as roles need it. A refusal has failed, msg and troubles in place of actions.
+    - Where O(detail) left some out, actions_left_out or troubles_left_out is their number.
   returned: success
   type: dict
   contains:

@@ -12,15 +12,35 @@ from . import attach, gpu_info, mig, pci_driver, restore, sriov, vgpu
 _BEFORE = {"sriov": ["driver", "iommu"], "mig": ["driver", "iommu", "vfs"], "vgpus": ["driver", "iommu", "vfs", "mig"]}
 # What roles need; the rest is in info.
 _KEPT = ("actions", "gpus", "without_sriov", "lost_gpus", "warnings")
+# Options of the reading.
+_READING = ("may_disturb", "iommu_flags", "timeout", "health", "detail", "most_problems")
+# Of a stage's actions, and of what it refuses, where a host's lists are not wanted.
+_MOST = 20
 
 
-def _planned(stage, params, ctx):
-    """A stage's result in check mode, or its refusal, as a task that ran it would have."""
+def _refusal(troubles, most):
+    """A plan that is a refusal, with the first troubles; all of them without most."""
+    told = troubles[:most]
+    found = {"failed": True, "msg": str(EngineError(told)), "troubles": [one.as_dict() for one in told]}
+    if len(troubles) > len(told):
+        found["troubles_left_out"] = len(troubles) - len(told)
+        found["msg"] += "\nand %d more problems of this kind." % found["troubles_left_out"]
+    return found
+
+
+def _planned(stage, params, ctx, whole):
+    """A stage's result in check mode, or its refusal, as a task that ran it would have. whole: with all that it lists."""
     try:
         result = stage.work(_module.Request(stage.SPEC, params), ctx)
     except EngineError as exc:
-        return {"failed": True, "msg": str(exc), "troubles": [one.as_dict() for one in exc.troubles]}
-    return {key: result[key] for key in _KEPT if key in result}
+        return _refusal(exc.troubles, None if whole else _MOST)
+    plan = {key: result[key] for key in _KEPT if key in result}
+    if not whole:
+        if len(plan["actions"]) > _MOST:
+            plan.update(actions=plan["actions"][:_MOST], actions_left_out=len(plan["actions"]) - _MOST)
+        if "gpus" in plan:
+            plan["gpus"] = [{key: gpu[key] for key in gpu if key != "vfs"} for gpu in plan["gpus"]]
+    return plan
 
 
 def _stages(params, info):
@@ -51,9 +71,10 @@ def work(request, ctx):
 
 
 def _work(params, ctx):
-    info = gpu_info.work(_module.Request(gpu_info.SPEC, {name: params[name] for name in ("may_disturb", "iommu_flags", "timeout")}), ctx)
+    whole = params["detail"] == gpu_info.ALL
+    info = gpu_info.work(_module.Request(gpu_info.SPEC, {name: params[name] for name in _READING}), ctx)
     warnings = info.pop("warnings")
-    plans = {name: _planned(stage, options, ctx) for name, stage, options in _stages(params, info)}
+    plans = {name: _planned(stage, options, ctx, whole) for name, stage, options in _stages(params, info)}
     for plan in plans.values():
         warnings += [text for text in plan.pop("warnings", []) if text not in warnings]
     info.pop("changed")
@@ -78,6 +99,9 @@ SPEC = dict(
         "ahead": {"type": "bool", "default": True},
         "warn": {"type": "bool", "default": True},
         "timeout": {"type": "int", "default": 30},
+        "health": gpu_info.SPEC["health"],
+        "detail": dict(gpu_info.SPEC["detail"], default=gpu_info.COUNTS),
+        "most_problems": gpu_info.SPEC["most_problems"],
     },
     **dict(_module.LOST, **_module.MDEVCTL)
 )

@@ -9,23 +9,20 @@ from . import reading, words
 
 def of_result(told, whole=()):
     """Rows of a result's problems, errors first. whole: GPUs that VMs have through passthrough; those are on vfio-pci rightly."""
-    rows = []
+    rows = {}
     for one in reading.mappings(told):
         if one.get("code") == "gpu_on_vfio" and one.get("device") in whole:
             continue
         severity = "warning" if one.get("severity") == "warning" else "error"
         key = tuple([severity] + [reading.text(one.get(name)) for name in ("code", "found", "wanted", "remedy")])
         device = reading.text(one.get("device"))
-        same = [row for row in rows if row["key"] == key]
-        if not same:
-            same = [dict(zip(("severity", "code", "found", "wanted", "remedy"), key), key=key, devices=[])]
-            rows += same
-        if device and device not in same[0]["devices"]:
-            same[0]["devices"].append(device)
-    for row in rows:
+        row = rows.setdefault(key, dict(zip(("severity", "code", "found", "wanted", "remedy"), key), devices=[], gpus=[]))
+        for value, values in ((device, row["devices"]), (reading.text(one.get("gpu")), row["gpus"])):
+            if value and value not in values:
+                values.append(value)
+    for row in rows.values():
         row["code"] = row["code"] or "error"
-        del row["key"]
-    return sorted(rows, key=lambda row: row["severity"])
+    return sorted(rows.values(), key=lambda row: row["severity"])
 
 
 def unread(result):
@@ -64,4 +61,4 @@ def missing():
 
 
 def _own(code, found, remedy):
-    return {"severity": "error", "code": code, "found": found, "wanted": "", "remedy": remedy, "devices": []}
+    return {"severity": "error", "code": code, "found": found, "wanted": "", "remedy": remedy, "devices": [], "gpus": []}

@@ -22,6 +22,7 @@ def row(gpu, problems):
     running = len([one for one in vgpus if words.users(one.get("in_use_by"))])
     whole = bool(words.users(gpu.get("in_use_by")))
     devices = {address} | {reading.text(one.get("address")) for one in reading.mappings(gpu.get("vfs"))}
+    mine = [one["severity"] for one in problems if address in one["gpus"] or devices & set(one["devices"])]
     found = {
         "address": address,
         "name": name,
@@ -35,7 +36,7 @@ def row(gpu, problems):
         "whole": whole,
         "vfs": None if whole else vfs(gpu, model, bool(blocked)),
         "notes": _notes(divided, blocked),
-        "level": _level([one["severity"] for one in problems if devices & set(one["devices"])]),
+        "level": _level(mine),
     }
     found["alt"] = _alt(found)
     return found
@@ -50,7 +51,7 @@ def framebuffer(gpu, model):
         for one in reading.mappings(gpu.get("types"))
         if vgpu_types.slices_of(reading.text(one.get("short"))) is None
     ]
-    return max(shares, default=0)
+    return max(shares, default=reading.number(gpu.get("framebuffer_mib")))
 
 
 def why_blocked(gpu, model):
@@ -62,7 +63,7 @@ def why_blocked(gpu, model):
     driver = reading.text(gpu.get("driver"))
     if driver != "nvidia":
         return "bound to %s" % (driver or "no driver")
-    if has_vfs(gpu, model) and not reading.mappings(gpu.get("vfs")):
+    if has_vfs(gpu, model) and not vfs_there(gpu)[0]:
         return "no SR-IOV" if not reading.number(gpu.get("sriov_totalvfs")) else "its VFs are off"
     if gpu.get("framework") == "none" or gpu.get("types_ready") is False:
         return "the driver lists no vGPU types"
@@ -81,17 +82,24 @@ def vfs(gpu, model, blocked=False):
     """
     if not has_vfs(gpu, model):
         return None
-    there = reading.mappings(gpu.get("vfs"))
-    used = len([one for one in there if one.get("vgpu")])
-    free = 0 if blocked else len(there) - used
-    total = max(reading.number(gpu.get("sriov_totalvfs")), len(there))
+    there, used = vfs_there(gpu)
+    free = 0 if blocked else there - used
+    total = max(reading.number(gpu.get("sriov_totalvfs")), there)
     if there:
-        text = "%d of %d used, %s" % (used, len(there), "rest not usable" if blocked else "%d free" % free)
-        if len(there) < total:
-            text += ", %d off" % (total - len(there))
+        text = "%d of %d used, %s" % (used, there, "rest not usable" if blocked else "%d free" % free)
+        if there < total:
+            text += ", %d off" % (total - there)
     else:
         text = "all %d off" % total if total else "none: no SR-IOV"
-    return {"total": total, "on": len(there), "used": used, "free": free, "text": text}
+    return {"total": total, "on": there, "used": used, "free": free, "text": text}
+
+
+def vfs_there(gpu):
+    """(VFs that are on, those of them with a vGPU), as they were counted on the host, or as they are listed."""
+    if "vfs_there" in gpu:
+        return reading.number(gpu["vfs_there"]), reading.number(gpu.get("vfs_used"))
+    listed = reading.mappings(gpu.get("vfs"))
+    return len(listed), len([one for one in listed if one.get("vgpu")])
 
 
 def _kind(gpu):

@@ -72,7 +72,9 @@ def divide(gpu, total, blocked):
 
 
 def mebibytes(gpu, vgpu):
-    """A vGPU's framebuffer: as its type tells, else as the type's name does; 0 when neither does."""
+    """A vGPU's framebuffer: as it was told with it, else as its type tells, or as the type's name does; 0 when none does."""
+    if reading.number(vgpu.get("framebuffer_mib")):
+        return reading.number(vgpu["framebuffer_mib"])
     for one in reading.mappings(gpu.get("types")):
         if reading.text(one.get("id")) == reading.text(vgpu.get("type_id")):
             told = reading.number(one.get("framebuffer_mib"))

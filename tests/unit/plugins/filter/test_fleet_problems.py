@@ -60,27 +60,57 @@ def test_the_table():
     assert fleet_problems({})["table"] == ["HOST  STATE  GPUS  VGPUS  IN USE", "0 hosts: none."]
 
 
+def planned(plan, *problems):
+    """What nvidia_host_plan gives of the same host."""
+    return {"changed": False, "info": read(*problems), "plans": {"vgpus": plan} if plan is not None else {}, "settled": False}
+
+
 def test_drift_from_the_layout():
-    drift = {"a": {"actions": ["step %d" % number for number in range(7)]}, "b": {"actions": []}, "c": {"skipped": True}}
-    drift["d"] = {"failed": True, "msg": "x", "troubles": [dict(BAD, code="unknown_type")]}
-    drift["e"] = {"failed": True, "msg": "MODULE FAILURE"}
-    found = {one["name"]: one for one in fleet_problems({name: read() for name in "abcde"}, drift)["hosts"]}
+    reads = {"a": planned({"actions": ["step %d" % number for number in range(7)]}), "b": planned({"actions": []}), "c": planned(None)}
+    reads["d"] = planned({"failed": True, "msg": "x", "troubles": [dict(BAD, code="unknown_type")], "troubles_left_out": 4})
+    reads["e"] = planned({"failed": True, "msg": "MODULE FAILURE"})
+    reads["f"] = planned({"actions": ["step %d" % number for number in range(20)], "actions_left_out": 108})
+    found = {one["name"]: one for one in fleet_problems(reads)["hosts"]}
     assert {name: [one["code"] for one in found[name]["problems"]] for name in found} == {
         "a": ["layout_drift"],
         "b": [],
         "c": [],
-        "d": ["unknown_type"],
+        "d": ["unknown_type", "layout_refused"],
         "e": ["layout_refused"],
+        "f": ["layout_drift"],
     }
     assert found["a"]["state"] == "warning" and "step 4 and 2 more" in found["a"]["problems"][0]["found"]
+    assert "step 4 and 123 more" in found["f"]["problems"][0]["found"] and "4 more" in found["d"]["problems"][1]["found"]
     assert found["d"]["state"] == found["e"]["state"] == "error"
+
+
+def test_what_follows_from_an_error_is_not_told():
+    found = fleet_problems({"bad": planned({"actions": ["step"]}, BAD), "mild": planned({"actions": ["step"]}, MILD)})["hosts"]
+    assert [[one["code"] for one in host["problems"]] for host in found] == [["vfs_missing"], ["boot_cause", "layout_drift"]]
+
+
+def test_a_host_that_counted_is_as_one_that_listed():
+    listed, counted = planned(None, BAD), planned(None, BAD)
+    gpu = counted["info"]["gpus"][0]
+    gpu.pop("vgpus")
+    gpu["vgpu_counts"] = [{"type": "A40-24Q", "vgpus": 1, "in_use": 0}, {"type": "A40-12Q", "vgpus": 1, "in_use": 1}]
+    rows = [fleet_problems({"a": one})["hosts"] for one in (listed, counted, listed["info"], counted["info"])]
+    assert all(one == rows[0] for one in rows) and (rows[0][0]["vgpus"], rows[0][0]["in_use"]) == (2, 1)
+
+
+def test_problems_that_the_host_did_not_list():
+    info = dict(read(MILD, BAD), problems_left_out={"vfs_missing": 3, "boot_cause": 1})
+    found = fleet_problems({"a": info})
+    rows = found["hosts"][0]["problems"]
+    assert [(one["severity"], one["code"]) for one in rows] == [("error", "vfs_missing")] * 2 + [("warning", "boot_cause")] * 2
+    assert "3 more of this kind" in "".join(found["table"]) and found["hosts"][0]["state"] == "error"
 
 
 def test_guests():
     guest = {"gpus": [{"address": PF, "in_use_by": []}], "problems": []}
     why = {"code": "refused", "device": "nvidia-gridd.service", "found": "the server refuses", "wanted": "a licence", "remedy": "Ask for more."}
     licenses = {"a": {"licensed": True, "reasons": []}, "b": {"licensed": False, "reasons": [why]}, "c": {"failed": True, "msg": "no"}}
-    found = {one["name"]: one for one in fleet_problems({name: guest for name in "abcd"}, {}, licenses, ["a", "b", "c", "d"])["hosts"]}
+    found = {one["name"]: one for one in fleet_problems({name: guest for name in "abcd"}, licenses, ["a", "b", "c", "d"])["hosts"]}
     assert [found[name]["state"] for name in "abcd"] == ["ok", "error", "error", "ok"]
     assert found["b"]["problems"][0]["code"] == "refused" and found["c"]["problems"][0]["code"] == "license_unread"
     assert found["a"]["kind"] == "guest" and found["a"]["vgpus"] == 1
@@ -95,13 +125,13 @@ def test_what_is_no_dict(value):
 ANYTHING = strategies.recursive(
     strategies.none() | strategies.booleans() | strategies.integers() | strategies.text(max_size=5),
     lambda inner: strategies.lists(inner, max_size=3)
-    | strategies.dictionaries(strategies.sampled_from(["gpus", "problems", "vgpus", "code", "device", "found", "msg", "actions", "failed"]), inner),
+    | strategies.dictionaries(strategies.sampled_from(["gpus", "problems", "vgpus", "vgpu_counts", "problems_left_out", "info", "plans", "code", "device", "found", "msg", "actions", "failed"]), inner),
     max_leaves=12,
 )
 
 
 @given(strategies.dictionaries(strategies.text(max_size=5), ANYTHING), ANYTHING)
-def test_whatever_was_registered_there_is_a_row_for_each_host(reads, drift):
-    found = fleet_problems(reads, {name: drift for name in reads}, {name: drift for name in reads}, list(reads)[:1])
+def test_whatever_was_registered_there_is_a_row_for_each_host(reads, other):
+    found = fleet_problems(reads, {name: other for name in reads}, list(reads)[:1])
     assert sorted(one["name"] for one in found["hosts"]) == sorted(name.strip() for name in reads) and sum(found["counts"].values()) == len(reads)
     json.dumps(found)

@@ -39,7 +39,7 @@ def mixed(make_host, driver):
 @pytest.mark.parametrize("driver", ["nvidia", "vfio-pci", None])
 def test_the_plans_are_those_of_the_modules(make_host, driver):
     host = mixed(make_host, driver)
-    found = call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS).ok
+    found = call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS, detail="all").ok
     assert found.writes == 0 and not found["changed"] and not found["settled"]
     alone = {
         "release": (nvidia_pci_driver, {"driver": "none"}),
@@ -54,7 +54,8 @@ def test_the_plans_are_those_of_the_modules(make_host, driver):
         outcome = call(module, host, check=True, **arguments)
         plan = found["plans"][name]
         assert plan.get("actions") == outcome.result.get("actions") and plan.get("msg") == outcome.result.get("msg"), name
-    assert found["info"] == {key: value for key, value in call(nvidia_gpu_info, host).ok.result.items() if key != "changed"}
+    for detail, plan in (("all", found), ("counts", call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS).ok)):
+        assert plan["info"] == {key: value for key, value in call(nvidia_gpu_info, host, detail=detail).ok.result.items() if key != "changed"}
 
 
 def test_settled_when_all_is_done(make_host):
