@@ -36,8 +36,11 @@ REQUIREMENTS = ROOT / "requirements"
 
 # ansible-core release: Python releases of the controller it is tested with, the first one found is taken.
 CORES = {"2.19": ("3.11", "3.12", "3.13"), "2.18": ("3.11", "3.12", "3.13"), "2.21": ("3.13",)}
-# The oldest Python of a managed host, and the ansible-core release that checks our code against it.
-OLDEST_TARGET = "3.8"
+NEWEST_CORE = "2.21"
+# Pythons of managed hosts, of which the oldest must be there, and the ansible-core release that checks our code against them. 3.13 is that of the
+# controller of core 2.21, whose sanity tests do the same with it.
+TARGETS = ("3.8", "3.9", "3.10", "3.11", "3.12")
+OLDEST_TARGET = TARGETS[0]
 OLDEST_TARGET_CORE = "2.18"
 
 nox.options.stop_on_first_error = False
@@ -123,22 +126,27 @@ def count(files: Iterable[Path]) -> tuple[int, list[str], int]:
     return passed, failed, skipped
 
 
-def install(session: nox.Session, steps: Steps, *names: str) -> None:
-    """Make the session's environment from ``requirements/NAME.txt``, unless it is there, and put it first on PATH."""
-    digest = hashlib.sha256(str(steps.python).encode())
+def environment(session: nox.Session, python: str, venv: Path, *names: str) -> None:
+    """Make the environment *venv* with *python* from ``requirements/NAME.txt``, unless it is there."""
+    digest = hashlib.sha256(str(python).encode())
     for file in sorted(REQUIREMENTS.glob("*.txt")):
         digest.update(file.read_bytes())
-    stamp = steps.venv / "installed.txt"
+    stamp = venv / "installed.txt"
     wanted = digest.hexdigest() + " " + " ".join(names)
     VENVS.mkdir(parents=True, exist_ok=True)
-    with open(f"{steps.venv}.lock", "w", encoding="utf-8") as handle:
+    with open(f"{venv}.lock", "w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)  # sessions run side by side
         if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
-            session.run(steps.python, "-m", "venv", "--clear", str(steps.venv), external=True)
+            session.run(python, "-m", "venv", "--clear", str(venv), external=True)
             arguments = [word for name in names for word in ("-r", str(REQUIREMENTS / f"{name}.txt"))]
-            pip = (str(steps.venv / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check")
+            pip = (str(venv / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check")
             session.run(*pip, "install", *arguments, external=True)
             stamp.write_text(wanted, encoding="utf-8")
+
+
+def install(session: nox.Session, steps: Steps, *names: str) -> None:
+    """Make the session's environment and put it first on PATH."""
+    environment(session, steps.python, steps.venv, *names)
     session.env["PATH"] = os.pathsep.join([str(steps.venv / "bin"), os.environ["PATH"]])
     session.env["VIRTUAL_ENV"] = str(steps.venv)
 
@@ -212,7 +220,29 @@ def site(session: nox.Session, steps: Steps) -> None:
 def release(session: nox.Session, steps: Steps) -> None:
     """Build the artifact and the list of the tools' pins, look into it, install and use it, ask galaxy-importer."""
     install(session, steps, "release")
-    pytest(session, steps, "release", "tests/release")
+    pytest(session, steps, "release", "tests/release", "-m", "not booted and not newest")
+    if newest_core(session, steps):
+        pytest(session, steps, "newest core", "tests/release", "-m", "newest and not booted")
+
+
+@session_of("release-twin", "release")
+def release_twin(session: nox.Session, steps: Steps) -> None:
+    """Install the artifact into an empty path and take a bare host to vGPUs by it and the newest ansible-core, and by nothing else."""
+    install(session, steps, "release")
+    if newest_core(session, steps) and build_twins(steps, "debian12"):
+        pytest(session, steps, "site from the artifact", "tests/release", "-m", "booted")
+
+
+def newest_core(session: nox.Session, steps: Steps) -> bool:
+    """Tell the tests where the programs of the newest ansible-core are, in the environment of its other sessions; False where none can be."""
+    python = pythons.find(CORES[NEWEST_CORE])
+    if not python:
+        steps.not_run(f"newest core {NEWEST_CORE}", f"no Python {' or '.join(CORES[NEWEST_CORE])} found")
+        return False
+    venv = VENVS / f"core-{NEWEST_CORE}"
+    environment(session, python, venv, f"core-{NEWEST_CORE}")
+    session.env["VGPU_NEWEST_CORE"] = str(venv / "bin")
+    return True
 
 
 def ansible_test(session: nox.Session, steps: Steps, core: str) -> tuple[Path, dict[str, str], str]:
@@ -246,25 +276,30 @@ def register_core(core: str, releases: tuple[str, ...]) -> None:
             )
             if core != OLDEST_TARGET_CORE:
                 return
-            step = f"sanity {core}, managed host with Python {OLDEST_TARGET}"
-            target = pythons.find((OLDEST_TARGET,))
-            if not target:
-                steps.not_run(step, f"no Python {OLDEST_TARGET} found")
+            found = {target: pythons.find((target,)) for target in TARGETS}
+            if not found[OLDEST_TARGET]:
+                steps.not_run(f"sanity {core}, managed host with Python {OLDEST_TARGET}", f"no Python {OLDEST_TARGET} found")
                 return
-            # ansible-test looks for the interpreter on PATH; a version manager's stand-in there may refuse to start it.
+            missing = [target for target in TARGETS if not found[target]]
+            if missing:
+                session.warn(f"managed hosts with Python {', '.join(missing)}: not looked at, none found")
+            # ansible-test looks for the interpreters on PATH; a version manager's stand-in there may refuse to start them.
             folder = BUILD / "pythons"
             folder.mkdir(parents=True, exist_ok=True)
-            link = folder / f"python{OLDEST_TARGET}"
-            link.unlink(missing_ok=True)
-            link.symlink_to(target)
+            for target, path in found.items():
+                link = folder / f"python{target}"
+                link.unlink(missing_ok=True)
+                if path:
+                    link.symlink_to(path)
             path_value = os.pathsep.join([str(steps.venv / "bin"), str(folder), os.environ["PATH"]])
-            steps.run(
-                step,
-                *("ansible-test", "sanity", "--python", OLDEST_TARGET, "--requirements", "--junit", "--color", "no"),
-                *("--test", "compile", "--test", "import"),
-                junit=output,
-                env={**env, "PATH": path_value},
-            )
+            for target in [target for target in TARGETS if found[target] and target != release]:
+                steps.run(
+                    f"sanity {core}, managed host with Python {target}",
+                    *("ansible-test", "sanity", "--python", target, "--requirements", "--junit", "--color", "no"),
+                    *("--test", "compile", "--test", "import"),
+                    junit=output,
+                    env={**env, "PATH": path_value},
+                )
 
     @session_of(f"units-{core}", f"core-{core}", releases)
     def units(session: nox.Session, steps: Steps) -> None:

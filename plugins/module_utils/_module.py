@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
+from . import _payload  # first: it says where the engine's modules come from  # pylint: disable=unused-import
 from .engine import leftovers
 from .engine.context import Context
 from .engine.errors import EngineError, Trouble, raise_if_any, trouble

@@ -156,7 +156,7 @@ def work(module, ctx):
     found = inventory.read(ctx)
     if not module.check_mode and any(not one.absent for one in wanted):
         found = apply_layout.await_types(
-            ctx, [gpu.address for gpu in found.gpus if _named(gpu, wanted)], params["timeout"]
+            ctx, found, [gpu.address for gpu in found.gpus if _named(gpu, wanted)], params["timeout"]
         )
     options = plan_layout.Options(
         params["force_remove"], _module.wants_mdevctl(module, mdevctl.binary(ctx))

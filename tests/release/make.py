@@ -54,6 +54,11 @@ def pins() -> list[tuple[str, str]]:
     return sorted({pin for file in files for pin in _PIN.findall(file.read_text(encoding="utf-8"))})
 
 
+def names(folder: str) -> list[str]:
+    """Names of the modules, roles or playbooks in a *folder* of the repository."""
+    return sorted("vgpu.kvm." + path.stem for path in (ROOT / folder).iterdir() if path.is_dir() or path.suffix in (".py", ".yml"))
+
+
 def sbom(folder: Path) -> Path:
     """Write the pins as CycloneDX JSON into *folder*; the same pins give the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -32,41 +32,10 @@ MOST = 1024 * 1024  # bytes of the artifact
 
 
 @pytest.fixture(scope="session")
-def artifact():
-    """The artifact, freshly built where a release takes it from."""
-    return make.artifact(make.RELEASE)
-
-
-@pytest.fixture(scope="session")
 def members(artifact):
     """Its files by name."""
     with tarfile.open(artifact) as tar:
         return {one.name: one for one in tar.getmembers() if not one.isdir()}
-
-
-@pytest.fixture(scope="session")
-def installed(artifact, tmp_path_factory):
-    """An empty path with the artifact installed into it, and nothing else."""
-    folder = tmp_path_factory.mktemp("collections")
-    home = str(tmp_path_factory.mktemp("home"))
-    env = make.environment(ANSIBLE_HOME=home, HOME=home, ANSIBLE_COLLECTIONS_PATH=str(folder))
-    command = [make.tool("ansible-galaxy"), "collection", "install", "--offline", str(artifact), "-p", str(folder)]
-    subprocess.run(command, check=True, env=env, stdout=subprocess.DEVNULL, cwd=home)
-
-    def run(program, *arguments):
-        """Run a program of Ansible's there; return what it prints."""
-        command = [make.tool(program), *arguments]
-        done = subprocess.run(command, env=env, cwd=home, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout + done.stderr
-
-    run.folder = folder
-    return run
-
-
-def names(folder):
-    """Names of the modules, roles or playbooks in a folder of the repository."""
-    return sorted("vgpu.kvm." + path.stem for path in (make.ROOT / folder).iterdir() if path.is_dir() or path.suffix in (".py", ".yml"))
 
 
 # --- what is in it
@@ -118,16 +87,16 @@ def test_the_version_has_its_notes(members, artifact):
 
 def test_modules_are_documented(installed):
     listed = [line.split()[0] for line in installed("ansible-doc", "-t", "module", "-l", "vgpu.kvm").splitlines() if line.startswith("vgpu.kvm.")]
-    assert sorted(listed) == names("plugins/modules")
+    assert sorted(listed) == make.names("plugins/modules")
     assert "EXAMPLES:" in installed("ansible-doc", "vgpu.kvm.nvidia_vgpu")
 
 
 def test_roles_are_documented(installed):
     text = installed("ansible-doc", "-t", "role", "-l", "vgpu.kvm")
-    assert sorted(set(re.findall(r"^vgpu\.kvm\.[a-z_]+", text, re.MULTILINE))) == names("roles")
+    assert sorted(set(re.findall(r"^vgpu\.kvm\.[a-z_]+", text, re.MULTILINE))) == make.names("roles")
 
 
-@pytest.mark.parametrize("playbook", names("playbooks"))
+@pytest.mark.parametrize("playbook", make.names("playbooks"))
 def test_playbooks_are_sound(installed, playbook, tmp_path):
     inventory = tmp_path / "hosts.yml"
     inventory.write_text("vgpu_hosts: {hosts: {gpu01: {vgpu_layout: []}}}\nvgpu_guests: {hosts: {web1: }}\n", encoding="utf-8")
@@ -138,10 +107,10 @@ def test_playbooks_are_sound(installed, playbook, tmp_path):
 def test_the_engine_runs_from_there(installed):
     """What a host gets at boot is of these files alone."""
     code = "from nvidia_vgpu_engine import cli; cli.main(['--help'])"
-    engine = installed.folder / "ansible_collections/vgpu/kvm/plugins/module_utils/engine"
-    link = installed.folder / "nvidia_vgpu_engine"
+    engine = installed.path / "ansible_collections/vgpu/kvm/plugins/module_utils/engine"
+    link = installed.path / "nvidia_vgpu_engine"
     link.symlink_to(engine)
-    done = subprocess.run([sys.executable, "-I", "-B", "-c", "import sys; sys.path.insert(0, %r); %s" % (str(installed.folder), code)], check=False)
+    done = subprocess.run([sys.executable, "-I", "-B", "-c", "import sys; sys.path.insert(0, %r); %s" % (str(installed.path), code)], check=False)
     link.unlink()
     assert done.returncode == 0
 
@@ -161,7 +130,7 @@ def test_galaxy_importer_takes_it(artifact, tmp_path):
     assert [line for line in done.stdout.splitlines() if re.match(r"(WARNING|ERROR)\b", line)] == []
     result = json.loads((tmp_path / "importer_result.json").read_text(encoding="utf-8"))
     found = {one["name"] for one in result["contents"] if one["content_type"] == "module"}
-    assert sorted("vgpu.kvm." + name for name in found) == names("plugins/modules")
+    assert sorted("vgpu.kvm." + name for name in found) == make.names("plugins/modules")
 
 
 # --- the tools' pins

@@ -66,6 +66,7 @@ class Twin:
         self.inventory = self.folder / "inventory.yml"
         self.tasks_of_a_hundred: list[str] = []
         self.settings: dict[str, str] = {}  # more of Ansible's environment
+        self.programs = Path(sys.executable).parent  # Ansible's
 
     def up(self, *options: str) -> None:
         """Boot it, fresh."""
@@ -96,24 +97,22 @@ class Twin:
     def environment(self, log: Path) -> dict[str, str]:
         """The environment of an Ansible run that no setting of the user's reaches."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        return dict(
-            kept,
-            ANSIBLE_CONFIG=str(ROOT / "tests" / "system" / "ansible.cfg"),
-            ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS),
-            ANSIBLE_CALLBACK_PLUGINS=str(ROOT / "tests" / "system" / "callback"),
-            ANSIBLE_CALLBACKS_ENABLED="task_log",
-            ANSIBLE_LOAD_CALLBACK_PLUGINS="1",
-            ANSIBLE_HOME=str(ROOT / ".build" / "ansible-home"),
-            TASK_LOG=str(log),
-            **self.settings,
-        )
+        own = {
+            "ANSIBLE_CONFIG": str(ROOT / "tests" / "system" / "ansible.cfg"),
+            "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS),
+            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests" / "system" / "callback"),
+            "ANSIBLE_CALLBACKS_ENABLED": "task_log",
+            "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
+            "ANSIBLE_HOME": str(ROOT / ".build" / "ansible-home"),
+            "TASK_LOG": str(log),
+        }
+        return {**kept, **own, **self.settings}
 
     def _ansible(self, argv: list[str]) -> Run:
         log = self.folder / "tasks.jsonl"
         log.write_text("", encoding="utf-8")
-        program = Path(sys.executable).parent / argv[0]
         done = subprocess.run(
-            [str(program), *argv[1:]],
+            [str(self.programs / argv[0]), *argv[1:]],
             env=self.environment(log),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,

@@ -77,7 +77,7 @@ STAGES = {
     ),
     "Bringing them back at boot": (
         "Module `nvidia_vgpu_restore`, the unit `nvidia-vgpu-restore.service`.",
-        ("store.py", "restore.py", "host_copy.py", "last_restore.py"),
+        ("store.py", "restore.py", "host_copy.py", "compiled.py", "last_restore.py"),
         ("restore_not_enabled", "restore_failed"),
     ),
     "VMs of libvirt's": (

@@ -14,27 +14,26 @@ from .tools import mdevctl, nvidia_smi
 from .waiting import holds, until
 
 
-def await_types(ctx, addresses, timeout):
+def await_types(ctx, found, addresses, timeout):
     """Waits until each of the GPUs that have VFs on offers its types on all of them; returns the inventory.
 
     Types come after the VFs (nvidia-vgpud tells the driver); what is missing at the deadline is
-    for the plan to complain about.
+    for the plan to complain about. found: the inventory as it was read, which is returned where it has all.
     """
-    last = []
 
-    def ready():
-        last[:] = [reader.read(ctx, with_types=False)]
-        return all(
-            not gpu.vfs or gpu.driver != "nvidia" or _types_there(ctx, gpu)
-            for gpu in last[0].gpus
-            if gpu.address in addresses
-        )
+    def there(inventory):
+        return all(types_there(ctx, gpu) for gpu in inventory.gpus if gpu.address in addresses)
 
-    until(ctx.clock, ready, timeout)
+    if there(found):
+        return found
+    until(ctx.clock, lambda: there(reader.read(ctx, with_types=False)), timeout)
     return reader.read(ctx)
 
 
-def _types_there(ctx, gpu):
+def types_there(ctx, gpu):
+    """Whether a GPU offers its types on all of its VFs, or has none on which it could."""
+    if not gpu.vfs or gpu.driver != "nvidia":
+        return True
     framework = frameworks.of(ctx, gpu.framework)
     if framework is None:
         return False
@@ -94,8 +93,17 @@ def bring(ctx, steps, timeout):
     except ApplyError as exc:
         failed, done = exc, exc.done
     defined = [step for step in done if step.kind == "define"]
-    unseen = mdevctl.unseen(ctx, [(step.args["uuid"], step.device) for step in defined]) if defined else {}
-    return _less(Brought(done, failed), [(step, unseen[step.args["uuid"]]) for step in defined if step.args["uuid"] in unseen])
+    return _less(Brought(done, failed), _undefined(ctx, defined) if defined else [])
+
+
+def _undefined(ctx, defined):
+    """Definitions that are not on the disk, or that mdevctl does not see: [(step, trouble)]."""
+    try:
+        mdevctl.settle(ctx)
+    except EngineError as exc:
+        return [(step, exc.troubles[0]) for step in defined]
+    unseen = mdevctl.unseen(ctx, [(step.args["uuid"], step.device) for step in defined])
+    return [(step, unseen[step.args["uuid"]]) for step in defined if step.args["uuid"] in unseen]
 
 
 def _less(brought, undone):

@@ -37,12 +37,15 @@ def names(root, folder, ending=""):
         return []
 
 
-def write_atomic(root, path, text, mode=0o644):
-    """Writes beside the file, syncs, renames, syncs the folder. Keeps an old file's owner, mode and SELinux label."""
+def write_atomic(root, path, text, mode=0o644, lasting=True):
+    """Writes beside the file, syncs, renames, syncs the folder. Keeps an old file's owner, mode and SELinux label.
+
+    lasting: False where the caller brings many files to the disk at once, afterwards (bring_to_disk).
+    """
     folder = os.path.dirname(root + path)
     temporary = None
     try:
-        _make_folders(folder)
+        _make_folders(folder, lasting)
         number, temporary = tempfile.mkstemp(dir=folder, prefix=TEMPORARY)
         with os.fdopen(number, "w", encoding="utf-8", errors="surrogateescape") as handle:
             handle.write(text)
@@ -54,10 +57,12 @@ def write_atomic(root, path, text, mode=0o644):
                 _keep_label(root + path, handle.fileno())
             else:
                 os.fchmod(handle.fileno(), mode)
-            os.fsync(handle.fileno())
+            if lasting:
+                os.fsync(handle.fileno())
         os.rename(temporary, root + path)
         temporary = None
-        _sync_folder(folder)
+        if lasting:
+            _sync_folder(folder)
     except OSError as exc:
         raise trouble(
             "it can't be written: %s" % exc.strerror,
@@ -106,7 +111,22 @@ def _sync_folder(folder):
         os.close(directory)
 
 
-def _make_folders(folder):
+def bring_to_disk(ctx, folders, device, timeout=300):
+    """Brings the file systems of those folders to the disk: many files at once, and what other programs wrote. device: for the message.
+
+    Not all file systems of the host, as os.sync() does: one that hangs must not make us hang.
+    """
+    answer = ctx.command(["sync", "-f"] + [ctx.root + folder for folder in folders], timeout)
+    if answer.rc:
+        raise trouble(
+            "what was written could not be brought to the disk: %s" % (answer.tail() or "rc %d" % answer.rc),
+            device=device,
+            remedy="Look into dmesg for errors of the disk, then run again.",
+            code="not_synced",
+        )
+
+
+def _make_folders(folder, lasting):
     """Folders that are missing, each made to last."""
     missing = []
     while folder and not os.path.isdir(folder):
@@ -114,7 +134,8 @@ def _make_folders(folder):
         folder = os.path.dirname(folder)
     for one in reversed(missing):
         os.makedirs(one, exist_ok=True)
-        _sync_folder(os.path.dirname(one))
+        if lasting:
+            _sync_folder(os.path.dirname(one))
 
 
 def sweep(root, folders):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 
-from . import files
+from . import compiled, files
 from .errors import Trouble, raise_if_any, shown
 from .steps import Step, execute
 
@@ -111,7 +111,14 @@ def plan(root, wanted):
     for path in present(root):
         if path not in wanted:
             steps.append(Step("delete", None, path, "remove it"))
+    modules = _modules(wanted)
+    if any(step.device in modules for step in steps) or not compiled.complete(root, modules, folders(root)):
+        steps.append(Step("compile", None, PACKAGE, "compile it" if modules else "remove what was compiled of it", modules=modules))
     return steps
+
+
+def _modules(wanted):
+    return sorted(path for path in wanted if path.startswith(PACKAGE + "/"))
 
 
 def apply(root, steps):
@@ -120,11 +127,13 @@ def apply(root, steps):
     def perform(step):
         if step.kind == "write":
             files.write_atomic(root, step.device, step.args["content"], step.args["mode"])
+        elif step.kind == "compile":
+            compiled.make(root, step.args["modules"], folders(root))
         else:
             files.remove(root, step.device)
 
     execute(steps, perform)
-    if any(step.kind == "delete" for step in steps):
+    if any(step.kind != "write" for step in steps):
         for folder in [*reversed(folders(root)), FOLDER]:
             if os.path.isdir(root + folder) and not os.listdir(root + folder):
                 os.rmdir(root + folder)

@@ -103,7 +103,7 @@ def _read(ctx, with_types, with_mig):
     by_parent = {}
     for vgpu in vgpus:
         by_parent.setdefault(vgpu.parent, []).append(vgpu)
-    gpus = []
+    gpus, known = [], {} if with_types else None
     for name in sysfs.list(PCI):
         folder = "%s/%s" % (PCI, name)
         # The cheapest question first: a host may have hundreds of VFs.
@@ -111,7 +111,7 @@ def _read(ctx, with_types, with_mig):
             continue
         if not sysfs.read_or(folder + "/class", "").startswith(("0x0300", "0x0302")):
             continue
-        gpus.append(_read_gpu(ctx, name, by_parent, with_types, open_files))
+        gpus.append(_read_gpu(ctx, name, by_parent, open_files, known))
     if with_types if with_mig is None else with_mig:
         read_mig(ctx, gpus)
     if with_types:
@@ -145,7 +145,7 @@ def read_one(ctx, pf, with_vgpus=True):
     open_files = OpenFiles(ctx.sysfs) if with_vgpus else None
     for vgpu in frameworks.instances(ctx, open_files) if with_vgpus else ():
         by_parent.setdefault(vgpu.parent, []).append(vgpu)
-    return _read_gpu(ctx, pf, by_parent, False, open_files)
+    return _read_gpu(ctx, pf, by_parent, open_files)
 
 
 def read_mig(ctx, gpus):
@@ -191,7 +191,8 @@ def _complete_types(ctx, gpus):
         gpu.types = merge(gpu.types, supported.get(gpu.address, ()))
 
 
-def _read_gpu(ctx, name, vgpus_by_parent, with_types, open_files):
+def _read_gpu(ctx, name, vgpus_by_parent, open_files, known=None):
+    """One GPU. known: with the types, and those that this reading knows already (see Mdev.survey); None: without."""
     sysfs = ctx.sysfs
     watched = open_files if open_files and open_files.vfio else None  # most hosts need no look at each VF
     folder = "%s/%s" % (PCI, name)
@@ -217,8 +218,8 @@ def _read_gpu(ctx, name, vgpus_by_parent, with_types, open_files):
     framework = frameworks.of(ctx, gpu.framework)
     if framework:
         gpu.uuids = framework.uuids
-        if with_types:
-            gpu.types = framework.survey([parent for parent, found in shown if found == gpu.framework])
+        if known is not None:
+            gpu.types = framework.survey([parent for parent, found in shown if found == gpu.framework], (device, subsystem), known)
     index = {vf.address: vf.index for vf in gpu.vfs}
     for parent in [name] + [vf.address for vf in gpu.vfs]:
         for vgpu in vgpus_by_parent.get(parent, ()):

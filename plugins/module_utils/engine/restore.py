@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings the stored layout back at boot: MIG mode, VFs, GPU instances and mixed-size mode, vGPUs, GPU by GPU.
+"""Brings the stored layout back at boot: MIG mode and VFs GPU by GPU, then GPU instances, mixed-size mode and vGPUs.
 
-Nothing is ever removed here. One GPU's failure does not stop the others.
+sriov-manage takes one GPU at a time: it writes the id of the model into pci-pf-stub, which takes an id only once.
+vGPUs are made on all GPUs at the same time, each as soon as it offers its types. Nothing is ever removed here.
+One GPU's failure does not stop the others.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from . import apply_layout, apply_mig, diagnosis, host, inventory as reader, plan_layout, plan_mig, pci_driver, sriov, store
 from .errors import EngineError, Trouble
 from .layout import Wish, Wishes
+from .steps import ApplyError
 from .tools import sriov_manage
 from .waiting import until
 
@@ -19,41 +22,77 @@ BRINGS = ("create", "params", "mig_create", "mig_compute", "mixed")
 
 
 class Report:
-    """What was done, and the troubles."""
+    """What was done, and the troubles; say(text) is told of each as it happens.
 
-    def __init__(self):
+    vgpus: how many of the stored ones are there. after: seconds from the driver being ready to the last of them.
+    """
+
+    def __init__(self, say):
         self.done = []
         self.troubles = []
+        self.vgpus = 0
+        self.after = 0.0
+        self._say = say
+
+    def did(self, steps):
+        """Notes steps that were done."""
+        for step in steps:
+            self.done.append(str(step))
+            self._say(str(step))
+
+    def failed(self, exc):
+        """Notes an EngineError; of an ApplyError also what was done before it."""
+        self.did(exc.done if isinstance(exc, ApplyError) else ())
+        self.troubles += exc.troubles
+        for one in exc.troubles:
+            self._say("FAILED: %s" % one)
 
 
 def restore(ctx, timeout, settle, say):
-    """Brings everything back; say(text) is told of each step and trouble as it happens."""
-    report = Report()
+    """Brings everything back; returns the Report. timeout: seconds for each wait; settle: seconds that vGPUs are watched."""
+    report = Report(say)
     stored = store.read(ctx.root)
     _await_driver(ctx, stored, timeout)
+    ready = ctx.clock.now()
+    inventory, state = reader.read(ctx, with_types=False), host.read(ctx)
+    waiting = []
     for pf in sorted(stored):
         try:
-            for step in _restore_gpu(ctx, stored, pf, timeout, settle):
-                report.done.append(str(step))
-                say(str(step))
+            report.did(_bring_gpu(ctx, inventory, state, stored[pf], pf, timeout))
         except EngineError as exc:
-            report.troubles += exc.troubles
-            for one in exc.troubles:
-                say("FAILED: %s" % one)
+            report.failed(exc)
+            continue
+        if stored[pf].vgpus or stored[pf].mig:
+            waiting.append(pf)
+    made = []
+
+    def all_made():
+        seen = reader.read(ctx, with_types=False)
+        come = [pf for pf in waiting if seen.gpu(pf) is None or apply_layout.types_there(ctx, seen.gpu(pf))]
+        if come:
+            made.extend(_bring_vgpus(ctx, state, stored, come, timeout, report))
+            waiting[:] = [pf for pf in waiting if pf not in come]
+        return not waiting
+
+    if waiting and not until(ctx.clock, all_made, timeout):
+        made += _bring_vgpus(ctx, state, stored, list(waiting), timeout, report)  # what is missing the plan tells
+    report.after = ctx.clock.now() - ready
+    _watch(ctx, made, settle, report)
     return report
 
 
 def _await_driver(ctx, stored, timeout):
-    """Waits until the GPUs are bound to nvidia: udev and nvidia-vgpud may still be at work."""
+    """Waits until the GPUs are bound to nvidia: udev and nvidia-vgpud may still be at work. One that is not there won't come."""
 
     def bound():
-        return all(ctx.sysfs.link("%s/%s/driver" % (pci_driver.PCI, pf)) == "nvidia" for pf in stored)
+        places = ["%s/%s" % (pci_driver.PCI, pf) for pf in stored]
+        return all(ctx.sysfs.link(place + "/driver") == "nvidia" for place in places if ctx.sysfs.exists(place))
 
     until(ctx.clock, bound, min(timeout, 30))
 
 
-def _restore_gpu(ctx, stored, pf, timeout, settle):
-    inventory = reader.read(ctx, with_types=False)
+def _bring_gpu(ctx, inventory, state, wanted, pf, timeout):
+    """MIG mode and VFs of one GPU; returns the steps."""
     gpu = inventory.gpu(pf)
     if gpu is None:
         raise EngineError(
@@ -61,9 +100,7 @@ def _restore_gpu(ctx, stored, pf, timeout, settle):
         )
     if not gpu.alive:
         raise EngineError(diagnosis.off_bus(gpu))
-    state = host.read(ctx)
     done = []
-    wanted = stored[pf]
     if wanted.mig:
         # Ampere keeps the mode over a reboot, Hopper and later may lose it.
         reader.read_mig(ctx, [gpu])
@@ -74,12 +111,36 @@ def _restore_gpu(ctx, stored, pf, timeout, settle):
     if wanted.vfs:
         plan = sriov.plan(inventory, state, [pf], True, wanted.vfs, has_tool=sriov_manage.installed(ctx))
         done += sriov.apply(ctx, plan, timeout, 0)  # agents start after this; vGPUs are watched below
-    if not wanted.vgpus and not wanted.mig:
-        return done
-    inventory = apply_layout.await_types(ctx, [pf], timeout)
-    if wanted.mixed:
-        reader.read_mixed(ctx, [inventory.gpu(pf)])
+    return done
+
+
+def _bring_vgpus(ctx, state, stored, pfs, timeout, report):
+    """GPU instances, mixed-size mode and vGPUs of some GPUs; returns the steps that made vGPUs."""
+    inventory = reader.read(ctx)
     existing = {vgpu.uuid for vgpu in inventory.mdevs}
+    steps = []
+    for pf in pfs:
+        try:
+            planned = _plan_gpu(ctx, inventory, state, stored, pf, existing)
+        except EngineError as exc:
+            report.failed(exc)
+            continue
+        steps += planned
+        report.vgpus += len(stored[pf].vgpus)
+    brought = apply_layout.bring(ctx, steps, timeout)
+    if brought.failed:
+        report.failed(brought.failed)
+        report.vgpus -= len([step for step in brought.failed.not_done if step.kind == "create"])
+    else:
+        report.did(brought.done)
+    return [step for step in brought.done if step.kind == "create"]
+
+
+def _plan_gpu(ctx, inventory, state, stored, pf, existing):
+    """The steps that bring one GPU's vGPUs; existing: UUIDs of those that are there."""
+    wanted = stored[pf]
+    if wanted.mixed and inventory.gpu(pf):
+        reader.read_mixed(ctx, [inventory.gpu(pf)])
     wishes = Wishes(
         [
             Wish(one.type, one.uuid, None if one.uuid in existing else one.index, store.PATH, one.params or None)
@@ -88,8 +149,16 @@ def _restore_gpu(ctx, stored, pf, timeout, settle):
         wanted.mixed,
         wanted.mig or None,
     )
-    plan = plan_layout.plan(
-        inventory, state, {pf: wishes}, stored, {}, plan_layout.Options(persist=False)
-    )
-    kept = [step for step in plan.steps if step.gpu == pf and step.kind in BRINGS]
-    return done + list(apply_layout.apply(ctx, kept, timeout, settle))
+    plan = plan_layout.plan(inventory, state, {pf: wishes}, stored, {}, plan_layout.Options(persist=False))
+    return [step for step in plan.steps if step.gpu == pf and step.kind in BRINGS]
+
+
+def _watch(ctx, made, settle, report):
+    """Watches the new vGPUs; those that vanish were not done."""
+    try:
+        apply_layout.watch(ctx, apply_layout.Brought(made, None), settle)
+    except ApplyError as exc:
+        report.vgpus -= len(exc.not_done)
+        gone = [str(step) for step in exc.not_done]
+        report.done[:] = [text for text in report.done if text not in gone]
+        report.failed(EngineError(exc.troubles))

@@ -99,12 +99,13 @@ class Sysfs:
             return default
 
     def read_int(self, path, default=None):
-        """A number in any base that Python's int knows, or the default."""
+        """A number of at most 64 bits in any base that Python's int knows, or the default: the kernel has no others."""
         text = self.read_or(path)
         try:
-            return int(text, 0)
+            found = int(text, 0)
         except (TypeError, ValueError):
             return default
+        return found if -(1 << 63) <= found < 1 << 64 else default
 
     def write(self, path, value):
         """Writes in one write(2); an error of write or close raises SysfsError."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 
 from . import files
-from .errors import trouble
 
 FOLDER = "/var/lib/nvidia-vgpu"
 DRIVER = FOLDER + "/driver-installation"
@@ -27,16 +26,7 @@ def begin(root, mark):
 
 def end(ctx, mark, timeout=300):
     """Brings what was written to the disk, then says that it is done."""
-    places = [ctx.root + place for place in _PLACES if os.path.isdir(ctx.root + place)]
-    # Not all file systems of the host, as os.sync() does: one that hangs must not make us hang.
-    answer = ctx.command(["sync", "-f"] + places, timeout)
-    if answer.rc:
-        raise trouble(
-            "what was written could not be brought to the disk: %s" % (answer.tail() or "rc %d" % answer.rc),
-            device=mark,
-            remedy="Look into dmesg for errors of the disk, then run again.",
-            code="not_synced",
-        )
+    files.bring_to_disk(ctx, [place for place in _PLACES if os.path.isdir(ctx.root + place)], mark, timeout)
     files.remove(ctx.root, mark)
 
 

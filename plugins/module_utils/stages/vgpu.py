@@ -38,7 +38,7 @@ def work(request, ctx):
     wishes, wrong = layout.by_gpu(entries, found)
     troubles += wrong
     if not request.check_mode and not troubles:
-        found = apply_layout.await_types(ctx, [pf for pf in wishes if wishes[pf]], params["timeout"])
+        found = apply_layout.await_types(ctx, found, [pf for pf in wishes if wishes[pf]], params["timeout"])
     state = host.read(ctx)
     stored = store.read(ctx.root)
     sizes = [pf for pf in wishes if wishes[pf].mixed or (pf in stored and stored[pf].mixed)]

@@ -133,12 +133,12 @@ class Host:
         """Within it the engine's writes of ordinary files count, fail and die as the others do. They skip fsync."""
 
         def counted(real):
-            def write(root, path, *args):
+            def write(root, path, *args, **options):
                 try:
                     self._count(path, "file")
                 except OSError as exc:
                     raise trouble("it can't be written: %s" % exc.strerror, device=path) from exc
-                return real(root, path, *args)
+                return real(root, path, *args, **options)
 
             return write
 

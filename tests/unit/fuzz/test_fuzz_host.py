@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
@@ -69,12 +71,16 @@ class Liar:
         seeds = [truth.decode("utf-8", "replace") if isinstance(truth, bytes) else "", *inputs.WORDS[:20]]
         return inputs.mutated(self._rng, seeds).encode("utf-8", "surrogatepass")
 
-    def read_bytes(self, path, size=-1):
+    def _bytes(self, path, size=-1):
         """As Sysfs."""
         said = self._lie("read", path, lambda: self._read(path), lambda: self._false_read(path))
         if isinstance(said, int):
-            raise SysfsError(path, said)
+            raise OSError(said, os.strerror(said), path)
         return said if size < 0 else said[:size]
+
+    def read_bytes(self, path, size=-1):
+        """As Sysfs."""
+        return type(self._real).read_bytes(self, path, size)
 
     def read(self, path):
         """As Sysfs."""

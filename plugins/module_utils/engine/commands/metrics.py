@@ -32,6 +32,8 @@ HELP = (
     ("restore_timestamp_seconds", "When vGPUs were last restored (at boot, or by hand)."),
     ("restore_duration_seconds", "How long that took."),
     ("restore_failures", "What failed at that."),
+    ("restore_vgpus", "Stored vGPUs that were there in the end."),
+    ("restore_vgpus_after_seconds", "Seconds from the driver being ready to the last of them."),
     ("metrics_timestamp_seconds", "When this was written."),
 )
 
@@ -82,6 +84,9 @@ def render(seen, restored, now):
         add("restore_timestamp_seconds", restored.when)
         add("restore_duration_seconds", round(restored.seconds, 3))
         add("restore_failures", restored.failures)
+        if restored.after is not None:
+            add("restore_vgpus", restored.vgpus)
+            add("restore_vgpus_after_seconds", round(restored.after, 3))
     add("metrics_timestamp_seconds", int(now))
     return "".join(_family(name, text, values[name]) for name, text in HELP if values[name])
 

@@ -17,11 +17,14 @@ def run(ctx, say, timeout, settle, as_json=False):
         begun = ctx.clock.now()
         report = restore.restore(ctx, timeout, settle, _silent if as_json else say)
         took = ctx.clock.now() - begun
-        last_restore.write(ctx.root, last_restore.Record(int(ctx.clock.wall()), took, len(report.done), len(report.troubles)))
+        record = last_restore.Record(int(ctx.clock.wall()), took, len(report.done), len(report.troubles), report.vgpus, report.after)
+        last_restore.write(ctx.root, record)
     if as_json:
         told = {"actions": report.done, "troubles": [one.as_dict() for one in report.troubles], "seconds": round(took, 3)}
+        told.update(vgpus=report.vgpus, vgpus_after=round(report.after, 3))
         say(json.dumps(told, indent=1))
         return 1 if report.troubles else 0
+    say("nvidia-vgpu: %d of the stored vGPUs there, %.1f s after the driver was ready" % (report.vgpus, report.after))
     say("nvidia-vgpu: %d steps done, %d failed, in %.1f s" % (len(report.done), len(report.troubles), took))
     return 1 if report.troubles else 0
 

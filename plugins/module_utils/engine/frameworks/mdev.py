@@ -44,6 +44,7 @@ class Mdev:
         return "%s/%s/mdev_supported_types" % (PCI, parent)
 
     def _type_folder(self, parent, type_id):
+        """A type's folder as the parent has it now, or None."""
         for name in self.sysfs.list(self._types_folder(parent)):
             if name.rsplit("-", 1)[-1] == type_id:
                 return "%s/%s" % (self._types_folder(parent), name)
@@ -51,8 +52,11 @@ class Mdev:
 
     def types(self, parent):
         """The types that a parent offers, by number."""
+        return self._types(parent, self.sysfs.list(self._types_folder(parent)))
+
+    def _types(self, parent, names):
         found = []
-        for name in self.sysfs.list(self._types_folder(parent)):
+        for name in names:
             folder = "%s/%s" % (self._types_folder(parent), name)
             title = self.sysfs.read_or(folder + "/name")
             if title:
@@ -65,12 +69,19 @@ class Mdev:
                 )
         return vgpu_types.by_number(found)
 
-    def survey(self, parents):
-        """The types of a GPU: any parent that offers some lists them all."""
+    def survey(self, parents, board, known):
+        """The types of a GPU: any parent that offers some lists them all.
+
+        known: what earlier surveys of the same reading found, by board (its PCI ids) and the folders' names. Boards of one kind
+        under one driver have the same types, so that their files are read once.
+        """
         for parent in parents:
-            found = self.types(parent)
-            if found:
-                return found
+            names = self.sysfs.list(self._types_folder(parent))
+            key = (self.name, board, tuple(names))
+            if key not in known:
+                known[key] = self._types(parent, names)
+            if known[key]:
+                return list(known[key])
         return []
 
     def ready(self, parents):
@@ -85,11 +96,6 @@ class Mdev:
             return known  # most parents number their types as the one that was asked for the plan
         found = vgpu_types.find(type_name, self.types(parent))
         return found.id if found else None
-
-    def available(self, parent, type_id):
-        """How many more of the type the parent takes now; 0 when it doesn't offer it."""
-        folder = self._type_folder(parent, type_id)
-        return self.sysfs.read_int(folder + "/available_instances", 0) if folder else 0
 
     def instances(self, open_files=None):
         """All mdevs of the host whose parent is a PCI device, with who holds them."""
@@ -142,8 +148,7 @@ class Mdev:
 
     def create(self, parent, type_id, type_name, uuid, timeout):
         """Makes the vGPU and waits until it is there, of that type, on that parent."""
-        self._await_room(parent, type_id, type_name)
-        folder = self._type_folder(parent, type_id)
+        folder = self._await_room(parent, type_id, type_name)
         try:
             self.sysfs.write(folder + "/create", uuid)
         except SysfsError as exc:
@@ -172,10 +177,16 @@ class Mdev:
             )
 
     def _await_room(self, parent, type_id, type_name):
-        room = until(self.ctx.clock, lambda: self.available(parent, type_id) > 0, LINGER)
-        if room:
-            return
-        if not self._type_folder(parent, type_id):
+        """Waits until the parent takes one more of the type; returns the type's folder."""
+        last = []
+
+        def room():
+            last[:] = [self._type_folder(parent, type_id)]
+            return last[0] and self.sysfs.read_int(last[0] + "/available_instances", 0) > 0
+
+        if until(self.ctx.clock, room, LINGER):
+            return last[0]
+        if not last[0]:
             found = "it does not offer the type %s now" % type_name
         else:
             found = "available_instances of %s is 0" % type_name

@@ -67,8 +67,8 @@ class VendorVfio:
         """The types that the VF could become now."""
         return parse_creatable(self.sysfs.read_or(self._file(parent, "creatable_vgpu_types"), "") or "")
 
-    def survey(self, parents):
-        """All types that a GPU's VFs list between them. VFs that are vGPUs, and full GPUs, list nothing."""
+    def survey(self, parents, board=None, known=None):
+        """All types that a GPU's VFs list between them. VFs that are vGPUs, and full GPUs, list nothing, so that no GPU stands for another."""
         found = {}
         for parent in parents:
             for one in self.types(parent):

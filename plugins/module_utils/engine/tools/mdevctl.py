@@ -5,7 +5,7 @@
 Definitions are ``manual``: mdevctl's own autostart fires as soon as VFs appear, and on Debian 12
 not at all. A definition is a file of JSON, /etc/mdevctl.d/<parent>/<uuid>. They are read and written in one
 go, because mdevctl wants a process for each (a tenth of a second under emulation) and leaves it to the
-system when its writes reach the disk; then mdevctl itself is asked once whether it sees them as they are meant.
+system when its writes reach the disk. Then mdevctl itself is asked once whether it sees them as they are meant.
 """
 
 from __future__ import annotations
@@ -66,9 +66,14 @@ def definitions(root):
 
 
 def define(ctx, uuid, parent, mdev_type):
-    """Writes a manual definition as mdevctl does, to the disk."""
+    """Writes a manual definition as mdevctl does. settle brings all to the disk."""
     content = {"mdev_type": mdev_type, "start": "manual", "attrs": []}
-    files.write_atomic(ctx.root, _path(parent, uuid), json.dumps(content, indent=2) + "\n")
+    files.write_atomic(ctx.root, _path(parent, uuid), json.dumps(content, indent=2) + "\n", lasting=False)
+
+
+def settle(ctx):
+    """Brings what was defined to the disk. A file that a power cut left without content until then is written anew by the next run."""
+    files.bring_to_disk(ctx, [FOLDER], FOLDER)
 
 
 def undefine(ctx, uuid, parent):

@@ -221,6 +221,9 @@ def test_sysfs_below_a_root(tmp_path):
     sysfs = Sysfs(str(tmp_path) + "/")
     assert sysfs.read("/sys/d/n") == "0x20" and sysfs.read_int("/sys/d/n") == 32
     assert sysfs.read_int("/sys/d/empty", 7) == 7 == sysfs.read_int("/sys/none", 7) and sysfs.read_or("/sys/none") is None
+    (tmp_path / "sys/d/huge").write_text("0x" + "f" * 5000)
+    assert sysfs.read_int("/sys/d/huge", 7) == 7
+    (tmp_path / "sys/d/huge").unlink()
     assert sysfs.read_bytes("/sys/d/n", 2) == b"0x"
     assert sysfs.list("/sys/d") == ["empty", "n"] and sysfs.list("/none") == []
     assert sysfs.link("/sys/l") == "d" == sysfs.target("/sys/l") and sysfs.link("/sys/d") is None

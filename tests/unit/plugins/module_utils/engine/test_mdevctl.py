@@ -10,6 +10,7 @@ import os
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import mdevctl
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
 
@@ -58,7 +59,16 @@ def test_a_definition_is_what_mdevctl_writes_and_is_synced(ctx, tmp_path, synced
     mdevctl.define(ctx, UUID, VF, "nvidia-558")
     path = tmp_path / FOLDER[1:] / UUID
     assert path.read_text() == WRITTEN and path.stat().st_mode & 0o777 == 0o644
-    assert synced[-1] == str(tmp_path) + FOLDER and not calls["argv"]
+    assert not calls["argv"] and not synced
+    mdevctl.settle(ctx)
+    assert calls["argv"] == [["sync", "-f", str(tmp_path) + "/etc/mdevctl.d"]]
+
+
+def test_a_disk_that_fails_is_told(ctx, calls):
+    calls["answer"] = Result(1, "sync: error syncing: Input/output error")
+    with pytest.raises(EngineError) as caught:
+        mdevctl.settle(ctx)
+    assert caught.value.troubles[0].code == "not_synced" and "/etc/mdevctl.d" in str(caught.value) and "Input/output" in str(caught.value)
 
 
 def test_a_removal_is_synced_too(ctx, tmp_path, synced):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import stat
 import subprocess
 import sys
@@ -61,8 +62,38 @@ def test_one_gpu_failing_does_not_stop_the_other(stored):
 
 def test_a_gpu_that_is_gone_is_told(stored):
     stored.kernel.devices.pop("0000:e7:00.0")
+    begun = stored.clock.now()
     report, dummy = run(stored)
     assert [one.code for one in report.troubles] == ["gpu_gone"] and len(stored.vgpus()) == 2
+    assert stored.clock.now() - begun < 10, "a GPU that is not there is not waited for"
+
+
+def test_how_soon_the_vgpus_were_there_is_told(stored):
+    stored.faults.types_delay = 20
+    report, dummy = run(stored)
+    assert report.vgpus == 4 and 20 <= report.after < 25
+    again, dummy = run(stored)
+    assert again.vgpus == 4 and again.after < 1
+
+
+def test_a_gpu_without_types_does_not_hold_up_the_others(stored):
+    stored.vfs_on()
+    for vf in stored.pf("0000:e7:00.0").vfs:
+        stored.kernel.unregister(vf)
+    seen = []
+    create = stored.kernel.create
+    stored.kernel.create = lambda *args: (seen.append(stored.clock.now()), create(*args))[1]
+    begun = stored.clock.now()
+    report, dummy = run(stored, timeout=60)
+    assert len(seen) == 2 and max(seen) - begun < 5 and report.vgpus == 2
+    assert {one.device[:7] for one in report.troubles} == {"0000:e7"}
+
+
+def test_vgpus_that_vanish_are_no_restored_ones(stored):
+    stored.faults.vanish_after = 0.5
+    report, said = run(stored)
+    assert [one.code for one in report.troubles] == ["vanished"] and report.vgpus == 3 and len(report.done) == 5
+    assert said[-1].startswith("FAILED: ")
 
 
 def test_a_driver_that_comes_late_is_waited_for(stored):
@@ -122,13 +153,14 @@ def command(monkeypatch, host, *words):
 def test_restore_says_what_it_does(monkeypatch, capsys, stored):
     assert command(monkeypatch, stored, "restore", "--settle", "1") == 0
     out = capsys.readouterr().out
+    assert "4 of the stored vGPUs there, " in out and "after the driver was ready" in out
     assert "0000:e7:00.0: enable 32 VFs" in out and "6 steps done, 0 failed" in out and stored.vgpus() == stored.goal
 
 
 def test_restore_for_machines(monkeypatch, capsys, stored):
     assert command(monkeypatch, stored, "restore", "--settle", "1", "--json") == 0
     told = json.loads(capsys.readouterr().out)
-    assert "0000:e7:00.0: enable 32 VFs" in told["actions"] and told["troubles"] == [] and told["seconds"] > 0
+    assert "0000:e7:00.0: enable 32 VFs" in told["actions"] and told["troubles"] == [] and told["seconds"] > told["vgpus_after"] >= 0 and told["vgpus"] == 4
     stored.reboot()
     stored.faults.no_vfs = 99
     assert command(monkeypatch, stored, "restore", "--timeout", "10", "--json") == 1
@@ -204,7 +236,35 @@ def test_an_old_copy_is_brought_up_to_date(make_host):
     host.put(host_copy.PACKAGE + "/left_over.py", "")
     host.put(host_copy.PACKAGE + "/sysfs.py", "old")
     outcome = call(nvidia_vgpu_restore, host).ok
-    assert sorted(outcome["actions"]) == [host_copy.PACKAGE + "/left_over.py: remove it", host_copy.PACKAGE + "/sysfs.py: write it"]
+    assert sorted(outcome["actions"]) == [host_copy.PACKAGE + "/left_over.py: remove it", host_copy.PACKAGE + "/sysfs.py: write it", host_copy.PACKAGE + ": compile it"]
+    assert not call(nvidia_vgpu_restore, host).ok["changed"]
+
+
+def compiled_files(host):
+    """Paths of the compiled files below the copy."""
+    found = [os.path.join(folder, name) for folder, dummy, names in os.walk(host.root + host_copy.PACKAGE) for name in names]
+    return sorted(path for path in found if path.endswith(".pyc"))
+
+
+@pytest.mark.parametrize("damage", ["gone", "short", "other Python", "of an edited source", "no source"])
+def test_the_compiled_form_is_kept_as_the_sources_are(make_host, damage):
+    host = make_host()
+    call(nvidia_vgpu_restore, host).ok
+    before = compiled_files(host)
+    sources = host_copy.present(host.root)
+    assert len(before) == len([path for path in sources if path.endswith(".py")]) and all("/__pycache__/" in path for path in before)
+    path = [one for one in before if "/sysfs." in one][0]
+    whole = pathlib.Path(path).read_bytes()
+    if damage == "gone":
+        os.unlink(path)
+    elif damage == "no source":
+        pathlib.Path(path).with_name("left_over.cpython-311.pyc").write_bytes(whole)
+    else:
+        pathlib.Path(path).write_bytes({"short": whole[:7], "other Python": b"xxxx" + whole[4:], "of an edited source": whole[:8] + bytes(8) + whole[16:]}[damage])
+    assert call(nvidia_vgpu_restore, host, check=True).ok["actions"] == [host_copy.PACKAGE + ": compile it"]
+    assert call(nvidia_vgpu_restore, host).ok["actions"] == [host_copy.PACKAGE + ": compile it"]
+    assert compiled_files(host) == before and pathlib.Path(path).read_bytes() == whole
+    assert not call(nvidia_vgpu_restore, host).ok["changed"]
 
 
 def test_the_copy_goes_without_a_trace(make_host):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 
 import pytest
 
@@ -39,3 +40,59 @@ def test_a_slip_of_ours_is_no_trouble_of_the_host():
 
     with pytest.raises(KeyError):
         execute(STEPS, perform)
+
+
+# --- side by side
+
+GPUS = ("g1", "g2", "g3")
+PLAN = [Step("host", None, None, "first")]
+PLAN += [Step("make", gpu, gpu, "make %d on %s" % (number, gpu)) for number in range(4) for gpu in GPUS]
+PLAN += [Step("host", None, None, "between"), Step("make", "g1", "g1", "last on g1"), Step("make", "g2", "g2", "last on g2")]
+
+
+def test_gpus_are_worked_on_at_the_same_time_and_each_in_its_order():
+    """Each of the three waits for the other two in its first step: one after the other they would never meet."""
+    meeting, seen = threading.Barrier(len(GPUS), timeout=30), []
+
+    def perform(step):
+        if step.text.startswith("make 0"):
+            meeting.wait()
+        seen.append(str(step))
+
+    assert [str(step) for step in execute(PLAN, perform, side_by_side=True)] == [str(step) for step in PLAN], "told in the plan's order"
+    for gpu in (*GPUS, "first", "between"):
+        of_one = [str(step) for step in PLAN if gpu in str(step)]
+        assert [text for text in seen if gpu in text] == of_one
+    assert seen[0] == "first" and len(seen[: seen.index("between")]) == 1 + 4 * len(GPUS), "the host's steps stand between"
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_a_gpus_failure_stops_it_alone(side_by_side):
+    def perform(step):
+        if str(step) == "g2: make 1 on g2":
+            raise trouble("it is broken")
+
+    with pytest.raises(ApplyError) as caught:
+        execute(PLAN, perform, side_by_side)
+    assert [str(step) for step in caught.value.not_done] == ["g2: make %d on g2" % number for number in (1, 2, 3)] + ["g2: last on g2"]
+    assert len(caught.value.done) == len(PLAN) - 4 and len(caught.value.troubles) == 1
+
+
+@pytest.mark.parametrize("side_by_side", [False, True])
+def test_the_hosts_failure_stops_all(side_by_side):
+    def perform(step):
+        if step.text == "between":
+            raise trouble("it is broken")
+
+    with pytest.raises(ApplyError) as caught:
+        execute(PLAN, perform, side_by_side)
+    assert [str(step) for step in caught.value.not_done] == ["between", "g1: last on g1", "g2: last on g2"]
+
+
+def test_a_slip_of_ours_in_one_of_the_threads_comes_out():
+    def perform(step):
+        if step.gpu == "g3":
+            raise KeyError("slip")
+
+    with pytest.raises(KeyError):
+        execute(PLAN, perform, side_by_side=True)

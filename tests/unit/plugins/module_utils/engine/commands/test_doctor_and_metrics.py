@@ -96,6 +96,7 @@ def test_metrics_after_a_reboot_and_a_restore(made, command):
     assert command(made, "restore", "--settle", "1")[0] == 0
     found = metrics(command(made, "metrics")[1])
     assert found["nvidia_vgpu_present", kind] == 2 and found["nvidia_vgpu_restore_failures", ""] == 0
+    assert found["nvidia_vgpu_restore_vgpus", ""] == 2 and found["nvidia_vgpu_restore_vgpus_after_seconds", ""] >= 0
     assert found["nvidia_vgpu_restore_duration_seconds", ""] > 0 and found["nvidia_vgpu_restore_timestamp_seconds", ""] > 1e9
     made.put(last_restore.PATH, "{")
     assert ("nvidia_vgpu_restore_failures", "") not in metrics(command(made, "metrics")[1])

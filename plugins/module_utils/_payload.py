@@ -1,0 +1,95 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Takes the engine's modules from the host's own copy, compiled, where that is byte for byte what came with this module.
+
+Ansible sends a module as a zip of sources, which Python compiles anew for each task: most of the time of a task that
+changes nothing. A host whose vGPUs come back at boot has the same sources, and their compiled form, on its disk.
+What differs in one byte, or is not there, comes from the zip: the copy never decides what runs.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import zipfile
+import zlib
+
+from . import engine
+
+# As engine.host_copy writes it; that module would have to be compiled for this constant (a test holds both the same).
+COPY = "/usr/local/lib/nvidia-vgpu/nvidia_vgpu_engine"
+_ENDING = ".zip/"
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Runs exactly the bytes that were compared, and writes nothing to the host."""
+
+    def __init__(self, name, path, source):
+        super().__init__(name, path)
+        self._source = source
+
+    def get_data(self, path):
+        """The source as it was compared; a compiled form from the disk, which Python holds against that source."""
+        return self._source if path == self.path else super().get_data(path)
+
+    def set_data(self, path, data, _mode=0o666):
+        """Python would keep what it had to compile: never, a module that looks changes nothing."""
+
+    def path_stats(self, path):
+        """Its size; no time, so that only a compiled form that is held against the source itself counts."""
+        return {"mtime": 0, "size": len(self._source)}
+
+
+class _Finder:
+    """Finds the modules that were found to be the same: path and source by full name."""
+
+    def __init__(self, same):
+        self._same = same
+
+    def find_spec(self, name, path=None, target=None):
+        """Part of Python's import."""
+        if name not in self._same:
+            return None
+        file, source = self._same[name]
+        return importlib.util.spec_from_file_location(name, file, loader=_Loader(name, file, source))
+
+
+def same_modules(archive, inside, package, copy):
+    """Path and source, by full name, of the modules in the archive's folder *inside* that the copy has byte for byte.
+
+    A package's own __init__.py comes from the archive, always: Python looks for its modules beside it.
+    """
+    found = {}
+    with zipfile.ZipFile(archive) as payload:
+        members = [one for one in payload.infolist() if one.filename.startswith(inside + "/") and one.filename.endswith(".py")]
+    for one in members:
+        relative = one.filename[len(inside) + 1:]
+        if os.path.basename(relative) == "__init__.py":
+            continue
+        path = "%s/%s" % (copy, relative)
+        try:
+            with open(path, "rb") as handle:
+                source = handle.read()
+        except OSError:
+            continue
+        if len(source) == one.file_size and zlib.crc32(source) == one.CRC:
+            found["%s.%s" % (package, relative[: -len(".py")].replace("/", "."))] = (path, source)
+    return found
+
+
+def prefer_copy(package, folder, copy=COPY):
+    """Lets the package's modules come from the copy, where *folder* (the package's place) lies in a zip; returns how many do."""
+    archive, ending, inside = folder.partition(_ENDING)
+    if not ending or not os.path.isdir(copy):
+        return 0
+    try:
+        same = same_modules(archive + _ENDING[:-1], inside, package, copy)
+    except (OSError, zipfile.BadZipFile):
+        return 0  # the zip can be imported from all the same
+    sys.meta_path.insert(0, _Finder(same))
+    return len(same)
+
+
+prefer_copy(engine.__name__, engine.__path__[0])

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""What a user has who was given the artifact alone, and the newest ansible-core: a bare host becomes a vGPU host by it.
+
+The tests build on each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import make
+import pytest
+from installed import Installed
+
+sys.path.insert(0, str(make.ROOT / "tests" / "system"))
+
+from support import Run, Twin, launcher  # noqa: E402  (found through the line above)
+
+pytestmark = [pytest.mark.newest, pytest.mark.booted]
+
+GPU = "0000:e8:00.0"
+LAYOUT = [{"gpu": "all", "vgpus": []}, {"gpu": GPU, "vgpus": [{"type": "A40-24Q", "count": 2}]}]
+
+
+@pytest.fixture(scope="module")
+def host(newest: Installed) -> Iterator[Twin]:
+    """A bare full twin: IOMMU off, no driver. Ansible finds the installed collection and no other."""
+    twin = Twin("release-site")
+    twin.programs = newest.programs
+    twin.settings.update(ANSIBLE_COLLECTIONS_PATH=str(newest.path), ANSIBLE_DEPRECATION_WARNINGS="true")
+    try:
+        twin.up("--tier", "full", "--gpus", "2")
+        yield twin
+    finally:
+        twin.down()
+
+
+@pytest.fixture(scope="module")
+def variables() -> dict:
+    """What the five-minute page asks a user for, and the checksum."""
+    bundle = launcher("bundle").strip().splitlines()[-1]
+    digest = hashlib.sha256(Path(bundle).read_bytes()).hexdigest()
+    # The bundle has a module for the twin's kernel; a compiler under emulation takes minutes.
+    return {"vgpu_driver_bundle": bundle, "vgpu_driver_checksum": f"sha256:{digest}", "vgpu_driver_dkms": False, "vgpu_layout": LAYOUT}
+
+
+def succeeded(run: Run) -> None:
+    """The run went well, and nothing in it is deprecated."""
+    assert run.rc == 0, run.out[-4000:]
+    assert "DEPRECATION" not in run.out, run.out
+
+
+def boot(host: Twin) -> str:
+    """What the kernel calls this boot."""
+    return host.sh("cat /proc/sys/kernel/random/boot_id")
+
+
+def test_only_the_installed_collection_is_used(host: Twin, newest: Installed) -> None:
+    succeeded(host.playbook("vgpu.kvm.site", {}, "--list-tasks"))
+    host.settings["ANSIBLE_COLLECTIONS_PATH"] = str(newest.home)
+    try:
+        without = host.playbook("vgpu.kvm.site", {}, "--list-tasks")
+    finally:
+        host.settings["ANSIBLE_COLLECTIONS_PATH"] = str(newest.path)
+    assert without.rc != 0 and "could not be found" in without.out, without.out
+
+
+def test_a_bare_host_gets_its_vgpus(host: Twin, variables: dict) -> None:
+    before = boot(host)
+    succeeded(host.playbook("vgpu.kvm.site", variables))
+    assert sorted(host.mdevs().values()) == [("0000:e8:00.4", "A40-24Q"), ("0000:e8:00.5", "A40-24Q")]
+    assert boot(host) != before
+
+
+def test_the_second_run_changes_nothing(host: Twin, variables: dict) -> None:
+    before = host.mdevs(), boot(host)
+    run = host.playbook("vgpu.kvm.site", variables)
+    succeeded(run)
+    assert run.changed == [] and len(run.remote_tasks) <= 8
+    assert (host.mdevs(), boot(host)) == before
