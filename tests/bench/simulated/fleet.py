@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Runs of vgpu.kvm.validate and vgpu.kvm.report over a simulated fleet, timed and checked.
+
+A host is *real* where its module runs, over a local connection, on a tree of files; it is *recorded* where the controller does all that it
+does, and the answer is a file. Two of a hundred can't be reached.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+COLLECTIONS = ROOT / ".build" / "collections"
+# Kinds of a hundred hosts.
+MIX = {"healthy-16": 80, "healthy-128": 10, "rebooted": 5, "without_vfs": 3, "unreachable": 2}
+STATES = {"rebooted": "error", "without_vfs": "error", "unreachable": "unreachable"}  # all others are well
+MODES = ("validate", "report")
+
+
+@dataclass
+class Done:
+    """A run. wall: seconds; cpu: seconds of all its processes, those of simulated hosts too; rss: MiB of its largest process."""
+
+    mode: str
+    hosts: int
+    wall: float
+    cpu: float
+    rss: float
+
+
+def make(folder: Path, python: str = sys.executable) -> dict[str, dict]:
+    """The kinds of hosts, made in *folder*, once."""
+    told = folder / "kinds.json"
+    if not told.exists():
+        env = dict(os.environ, PYTHONPATH=str(COLLECTIONS))
+        done = subprocess.run([python, str(HERE / "hosts.py"), str(folder)], env=env, check=True, stdout=subprocess.PIPE, text=True)
+        told.write_text(done.stdout, encoding="utf-8")
+    return json.loads(told.read_text(encoding="utf-8"))
+
+
+def names(hosts: int, mix: dict[str, int]) -> dict[str, str]:
+    """By host's name its kind. The kinds are spread over the fleet, and the same each time."""
+    turns = [kind for dummy, kind in sorted(((place + 0.5) / share, kind) for kind, share in mix.items() for place in range(share))]
+    return {"gpu-%05d" % number: turns[number % len(turns)] for number in range(hosts)}
+
+
+def inventory(kinds: dict[str, dict], fleet: dict[str, str], mode: str, real: bool) -> dict:
+    """Ansible's inventory of the hosts, by group."""
+    groups = {}
+    for kind in sorted(set(fleet.values())):
+        there = {"ansible_become": False, "ansible_python_interpreter": "/usr/bin/python3"}
+        if kind == "unreachable":
+            there.update(ansible_connection="recorded", recorded_answer="", simulated_root="/nonexistent", simulated_path="/nonexistent")
+        else:
+            there.update(simulated_root=kinds[kind]["root"], simulated_path="%s:/usr/bin:/bin" % (HERE / "bin"))
+            there.update({"vgpu_layout": kinds[kind]["layout"]})
+            there.update({"ansible_connection": "local"} if real else {"ansible_connection": "recorded", "recorded_answer": kinds[kind]["answers"][mode]})
+        groups["kind_" + kind.replace("-", "_")] = {"hosts": {name: {} for name, one in fleet.items() if one == kind}, "vars": there}
+    return {"vgpu_hosts": {"children": groups}}
+
+
+def run(
+    folder: Path, mode: str, hosts: int, mix: dict[str, int] | None = None, real: bool = False, program: str = "", forks: int = 10, strategy: str = "linear"
+) -> Done:
+    """Runs the playbook over so many hosts, and looks whether it says of each what is so."""
+    kinds, fleet = make(folder), names(hosts, mix or MIX)
+    path, out = folder / "inventory.json", folder / ("verdict.json" if mode == "validate" else "page.html")
+    path.write_text(json.dumps(inventory(kinds, fleet, mode, real)), encoding="utf-8")
+    out.unlink(missing_ok=True)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))}
+    env.update(
+        ANSIBLE_CONFIG=str(ROOT / "tests/system/ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS), ANSIBLE_CONNECTION_PLUGINS=str(HERE / "connection"),
+        ANSIBLE_HOME=str(folder / "home"), ANSIBLE_PIPELINING="true", ANSIBLE_STRATEGY=strategy, LC_ALL="C.UTF-8",
+    )
+    variables = {"vgpu_validate_json": str(out), "vgpu_validate_fail_on": "never"} if mode == "validate" else {"report_path": str(out)}
+    program = program or str(Path(sys.executable).parent / "ansible-playbook")
+    words = [program, "-i", str(path), "-f", str(forks), "-e", json.dumps(variables), str(HERE / f"{mode}.yml")]
+    with open(folder / "output.txt", "w+b") as output:
+        begun = time.monotonic()
+        # The program's own account of its children: that of this process would have those of earlier runs, too.
+        process = subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        dummy, status, usage = os.wait4(process.pid, 0)
+        wall = time.monotonic() - begun
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            output.seek(0)
+            raise RuntimeError("%s ended with %d:\n%s" % (" ".join(words), process.returncode, output.read().decode(errors="replace")[-4000:]))
+    check(out, mode, fleet)
+    return Done(mode, hosts, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def check(out: Path, mode: str, fleet: dict[str, str]) -> None:
+    """Whether the run told of each host what is so: a quick answer that is wrong is none."""
+    text = out.read_text(encoding="utf-8")
+    if mode == "report":
+        if text.count("<article") != len(fleet):
+            raise RuntimeError("the page has %d hosts of %d" % (text.count("<article"), len(fleet)))
+        return
+    wanted = {name: STATES.get(kind, "ok") for name, kind in fleet.items()}
+    found = {one["name"]: one["state"] for one in json.loads(text)["hosts"]}
+    wrong = sorted(name for name in set(wanted) | set(found) if wanted.get(name) != found.get(name))
+    if wrong:
+        one = wrong[0]
+        raise RuntimeError("%d hosts are told wrongly, such as %s (%s): %s, wanted %s" % (len(wrong), one, fleet.get(one), found.get(one), wanted.get(one)))

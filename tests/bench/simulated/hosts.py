@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A simulated fleet: hosts with eight GPUs each, as trees of files that the real modules read, and as what they print of them.
+
+The fake kernel of the unit tests makes the hosts; its sysfs and proc are written out as files. The collection must be found by Python.
+
+As a program: hosts.py FOLDER makes the kinds there and prints what they are as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_host_plan, nvidia_vgpu, nvidia_vgpu_restore
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
+from ansible_collections.vgpu.kvm.tests.unit.fake.tree import Dir, Link
+from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt
+
+BIN = Path(__file__).resolve().parent / "bin"
+ADDRESSES = ["0000:%02x:00.0" % bus for bus in (0x17, 0x2A, 0x3D, 0x63, 0x9A, 0xAB, 0xBD, 0xE3)]
+TYPE = "A40-1Q"
+# As the roles validate and report read a host.
+VALIDATE = {"health": True, "most_problems": 8, "lost_gpus": "warn", "ahead": False, "warn": False}
+REPORT = {"detail": "vgpus"}
+HOSTDEV = "<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='%s'/></source></hostdev>"
+
+
+def layout(vgpus: int) -> list[dict]:
+    """So many vGPUs, spread over the GPUs."""
+    counts = [vgpus // 8 + (place < vgpus % 8) for place in range(8)]
+    return [{"gpu": [pf], "vgpus": [{"type": TYPE, "count": count}] if count else []} for pf, count in zip(ADDRESSES, counts)]
+
+
+def healthy(folder: Path, vgpus: int) -> Host:
+    """All is as it was made; a VM of libvirt's runs on each vGPU."""
+    folder.mkdir(parents=True)
+    host = Host(folder, gpus=[(pf, A40) for pf in ADDRESSES])
+    host.put("/etc/os-release", 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID_LIKE=debian\n')
+    host.vfs_on()
+    call(nvidia_vgpu, host, layout=layout(vgpus)).ok
+    call(nvidia_vgpu_restore, host).ok
+    virsh = Libvirt(host)
+    for place, uuid in enumerate(sorted(host.kernel.mdevs)):
+        virsh.define("vm-%03d" % place, HOSTDEV % uuid, running=True)
+        host.kernel.use(uuid, pid=4000 + place, name="vm-%03d" % place)
+    return host
+
+
+def rebooted(folder: Path, vgpus: int) -> Host:
+    """The VFs came back after a reboot, the vGPUs did not."""
+    host = healthy(folder, vgpus)
+    host.kernel.processes.clear()
+    for one in list(host.kernel.mdevs.values()):
+        host.kernel.remove(one)
+    return host
+
+
+def without_vfs(folder: Path, vgpus: int) -> Host:
+    """VFs are off on all GPUs."""
+    host = healthy(folder, vgpus)
+    host.kernel.processes.clear()
+    for pf in host.kernel.pfs():
+        pf.set_vfs(0)
+    return host
+
+
+def unlisted(host: Host) -> list[str]:
+    """Folders that the fake kernel finds by their names, and does not list."""
+    kernel = host.kernel
+    found = [device.path for device in kernel.devices.values()]
+    found += ["%s/%s" % (one.parent.path, uuid) for uuid, one in kernel.mdevs.items()]
+    groups = {one.group for one in list(kernel.devices.values()) + list(kernel.mdevs.values()) if one.group}
+    found += ["/sys/kernel/iommu_groups/%s" % group for group in groups]
+    return found + ["/proc/driver/nvidia/gpus/%s" % pf.address for pf in kernel.pfs()]
+
+
+def write(node: object, path: Path) -> None:
+    """Writes a part of the fake kernel's tree as files; what it would not let be read is left out."""
+    if isinstance(node, Link):
+        if not path.is_symlink():
+            path.symlink_to(node.target())
+    elif isinstance(node, Dir):
+        path.mkdir(parents=True, exist_ok=True)
+        for name in node.names():
+            write(node.get(name) or Dir(), path / name)
+    elif node.read:
+        try:
+            content = node.read()
+        except OSError:
+            return
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def write_out(host: Host) -> None:
+    """Puts the fake kernel's files beside the host's ordinary ones."""
+    write(host.kernel.top, Path(host.root))
+    for path in unlisted(host):
+        write(host.sysfs._walk(path)[0], Path(host.root + path))
+
+
+class Tree:
+    """A host that is files only, read by the engine's own door to the kernel and with the programs on PATH, as a host of calls.call."""
+
+    counting_files = staticmethod(contextlib.nullcontext)
+
+    def __init__(self, root: str) -> None:
+        self.ctx = Context(root)
+        self.writes: list = []
+
+
+def kind(folder: Path, host: Host, vgpus: int) -> dict:
+    """A kind of host: its tree, its layout, and the files with what the modules print of it."""
+    write_out(host)
+    tree = Tree(host.root)
+    said = {"validate": call(nvidia_host_plan, tree, layout=layout(vgpus), **VALIDATE).ok, "report": call(nvidia_gpu_info, tree, **REPORT).ok}
+    for name, outcome in said.items():
+        (folder / f"{name}.json").write_text(json.dumps(outcome.result), encoding="utf-8")
+    return {
+        "layout": layout(vgpus),
+        "root": host.root,
+        "problems": sorted({one["code"] for one in said["validate"]["info"]["problems"]}),
+        "answers": {name: str(folder / f"{name}.json") for name in said},
+    }
+
+
+def kinds(folder: Path) -> dict[str, dict]:
+    """All kinds, by name."""
+    made = {f"healthy-{number}": (healthy, number) for number in (1, 16, 64, 128, 256)}
+    made.update(rebooted=(rebooted, 16), without_vfs=(without_vfs, 16))
+    found = {}
+    for name, (make, vgpus) in made.items():
+        place = folder / name
+        found[name] = kind(place, make(place / "root", vgpus), vgpus)
+    return found
+
+
+if __name__ == "__main__":
+    os.environ["PATH"] = f"{BIN}:{os.environ['PATH']}"
+    json.dump(kinds(Path(sys.argv[1])), sys.stdout)
