@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Takes the engine's modules from the host's own copy, compiled, where that is byte for byte what came with this module.
+"""Takes the engine's modules from the host's own copy, compiled, where that is what came with this module (size and CRC-32).
 
 Ansible sends a module as a zip of sources, which Python compiles anew for each task: most of the time of a task that
 changes nothing. A host whose vGPUs come back at boot has the same sources, and their compiled form, on its disk.
-What differs in one byte, or is not there, comes from the zip: the copy never decides what runs.
+What differs, or is not there, comes from the zip: the copy never decides what runs.
 """
 
 from __future__ import annotations
