@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Verdict and report over a fleet take four times as many calls for four times as many hosts. Calls are counted: a busy machine changes no number."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.filter.fleet_problems import fleet_problems
+from ansible_collections.vgpu.kvm.plugins.filter.fleet_report import fleet_report
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_host_plan, nvidia_vgpu
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+
+
+def calls(work, *arguments):
+    """How many functions the work calls, Python's own ones included: each look into a list is one, where it has to compare."""
+    count = [0]
+
+    def seen(dummy_frame, event, dummy_argument):
+        count[0] += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    sys.setprofile(seen)
+    try:
+        work(*arguments)
+    finally:
+        sys.setprofile(before)
+    return count[0]
+
+
+def fleet(result, number):
+    """Hosts that are well, hosts with a problem of their own each, and some that say nothing."""
+    found = {}
+    for place in range(number):
+        found["gpu-%04d" % place] = dict(result)
+        if place % 4 == 1:
+            bad = [{"code": "code_%d" % place, "device": None, "found": "bad", "wanted": None, "remedy": None, "severity": "error"}]
+            info = result.get("info", result)
+            found["gpu-%04d" % place] = dict(result, info=dict(info, problems=bad)) if "info" in result else dict(result, problems=bad)
+        elif place % 10 == 2:
+            found["gpu-%04d" % place] = {"unreachable": True, "msg": "no route"}
+    return found
+
+
+@pytest.mark.parametrize("work, module", [(fleet_problems, nvidia_host_plan), (fleet_report, nvidia_gpu_info)])
+def test_the_work_grows_as_the_fleet(make_host, work, module):
+    host = make_host().vfs_on()
+    layout = [{"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 3}]}]
+    call(nvidia_vgpu, host, layout=layout).ok
+    result = call(module, host, **({"layout": layout} if module is nvidia_host_plan else {"detail": "vgpus"})).ok.result
+    small, large = (calls(work, fleet(result, number)) for number in (100, 400))
+    assert small > 1000 and large <= 4 * 1.1 * small, (small, large)
+
+
+def test_what_is_not_linear_is_seen():
+    def quadratic(names):
+        return [name for name in names if len([one for one in names if one.startswith(name)]) == 1]
+
+    small, large = (calls(quadratic, ["gpu-%04d" % place for place in range(number)]) for number in (100, 400))
+    assert large > 4 * 1.5 * small
