@@ -5,7 +5,7 @@
 PYTHON := .build/venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down unit test test-faults test-crash lint bootstrap clean
+.PHONY: help demo demo-down unit test test-faults test-crash bench lint bootstrap clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -37,6 +37,10 @@ test-faults: ## make every fault of the fault matrix on a virtual host, and prin
 test-crash: ## kill modules at their writes and cut the power, hundreds of times (hours without KVM)
 	@tests/tools/bootstrap test
 	@$(PYTHON) tests/tools/run_tests.py crash
+
+bench: ## measure how long things take, against the floor and against others; BENCH="--full" measures more
+	@tests/tools/bootstrap test
+	@BENCH="$(BENCH)" $(PYTHON) tests/tools/run_tests.py bench
 
 lint: ## run the linters alone
 	@tests/tools/bootstrap test

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -340,9 +341,9 @@ def engine(session: nox.Session, steps: Steps) -> None:
 
 @session_of("twin_unit", "test")
 def twin_unit(session: nox.Session, steps: Steps) -> None:
-    """Test the twin's launcher and its driver bundle; no machine is booted."""
+    """Test the twin's launcher, its driver bundle, and what the bench reckons with; no machine is booted."""
     install(session, steps, "test")
-    for folder in ("tests/twin/tests", "tests/twin/bundle/tests", "tests/tools/tests"):
+    for folder in ("tests/twin/tests", "tests/twin/bundle/tests", "tests/tools/tests", "tests/bench/tests"):
         pytest(session, steps, folder, folder, "-m", "not booted")
 
 
@@ -530,3 +531,12 @@ def crash_short(session: nox.Session, steps: Steps) -> None:
     collection(session)
     if build_twins(steps, "debian12"):
         pytest(session, steps, "crash, a slice", "tests/crash", "-m", "not long")
+
+
+@session_of("bench", "test")
+def bench(session: nox.Session, steps: Steps) -> None:
+    """Measure how long things take, against the floor and against what is used today; BENCH="--full" and others are its options."""
+    install(session, steps, "test")
+    collection(session)
+    if build_twins(steps, "debian12"):
+        steps.run("bench", "python", "tests/bench/bench.py", *shlex.split(os.environ.get("BENCH", "")))

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import errno
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from .errors import EngineError, Trouble
 
@@ -109,26 +109,17 @@ def _in_threads(numbered, perform, outcome):
 
 
 def _run_lanes(lanes, perform, outcome):
-    crashes = []
-
     def run(lane):
-        try:
-            for place, step in lane:
-                outcome.do(place, step, perform)
-        except BaseException as exc:  # a fault of ours; it must not vanish with its thread
-            crashes.append(exc)
-
-    if len(lanes) == 1:
-        for place, step in next(iter(lanes.values())):
+        for place, step in lane:
             outcome.do(place, step, perform)
+
+    if len(lanes) < 2:
+        for lane in lanes.values():
+            run(lane)
         return
-    threads = [threading.Thread(target=run, args=(lane,)) for lane in lanes.values()]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    if crashes:
-        raise crashes[0]
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        for one in [pool.submit(run, lane) for lane in lanes.values()]:
+            one.result()  # a fault of ours comes out here
 
 
 def _whole(step, trouble):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 from ansible.plugins.callback import CallbackBase
 
@@ -14,6 +15,7 @@ name: task_log
 type: aggregate
 short_description: JSON lines of task results, for the tests of vgpu.kvm
 description: Writes one JSON line for each task result to the file that the environment variable TASK_LOG names.
+  begun and ended are seconds of one clock.
 """
 
 # Actions that run on the controller and cost the managed host nothing.
@@ -30,7 +32,15 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "task_log"
     CALLBACK_NEEDS_ENABLED = True
 
+    def __init__(self):
+        super().__init__()
+        self._begun = {}
+
+    def v2_runner_on_start(self, host, task):
+        self._begun[host.get_name(), task._uuid] = time.monotonic()
+
     def _write(self, result, outcome):
+        ended = time.monotonic()
         task = getattr(result, "task", None) or result._task
         host = getattr(result, "host", None) or result._host
         content = getattr(result, "result", None) or result._result
@@ -42,6 +52,8 @@ class CallbackModule(CallbackBase):
             "host": host.get_name(),
             "outcome": outcome,
             "remote": outcome != "skipped" and action not in LOCAL_ACTIONS and not delegated,
+            "begun": self._begun.pop((host.get_name(), task._uuid), ended),
+            "ended": ended,
             "result": content,
         }
         with open(os.environ["TASK_LOG"], "a", encoding="utf-8") as log:

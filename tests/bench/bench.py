@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Measures how long the collection takes, against the floor and against what is used today. This is `make bench`.
+
+Writes .build/bench/results.json (all values, medians, verdicts, what it was measured on) and .build/bench/results.md, and prints the latter.
+Exit status 1 when something that must hold does not; --report-only leaves that to the reader.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from pathlib import Path
+
+from machines import ROOT, Bench, conditions, load, say
+from rows import Section, as_data, broken, verdicts
+from settings import Settings
+from tables import report
+
+OUTPUT = ROOT / ".build" / "bench"
+# Modules beside this one, by the name of the part ("site" is a module of Python's own). Each has measure(bench), which returns a list of sections (rows.py).
+PARTS = {"modules": "single_module", "site": "whole_host", "boot": "boot"}
+
+
+def write(told: dict, sections: list[Section], folder: Path) -> str:
+    """Leaves what was measured so far, and returns it as text."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "results.json").write_text(json.dumps({"conditions": told, "sections": as_data(sections)}, indent=1) + "\n", encoding="utf-8")
+    text = report(told, sections)
+    (folder / "results.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def main(argv: list[str]) -> int:
+    """Run as a program."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure (default: {' '.join(PARTS)})")
+    parser.add_argument("--full", action="store_true", help="measure what is reckoned otherwise; an hour and more without KVM")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each thing, of which the median counts (default: %(default)s)")
+    parser.add_argument("--report-only", action="store_true", help="exit status 0 also where something does not hold")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="where the results are written (default: .build/bench)")
+    options = parser.parse_args(argv)
+    unknown = [name for name in options.parts if name not in PARTS]
+    if unknown:
+        parser.error(f"no such part: {' '.join(unknown)}")
+    if options.repeats < 1:
+        parser.error("--repeats is a number from 1")
+    settings = Settings(options.repeats, options.full)
+    told = conditions()
+    sections: list[Section] = []
+    begun = time.monotonic()
+    bench = Bench(settings, told)
+    try:
+        for name in options.parts or PARTS:
+            say(f"part {name}")
+            sections += importlib.import_module(PARTS[name]).measure(bench)
+            told["load after"] = f"{load():.2f}"
+            told["took"] = f"{(time.monotonic() - begun) / 60:.0f} minutes"
+            write(told, sections, options.output)
+    finally:
+        bench.end()
+    print(write(told, sections, options.output))
+    bad = broken(sections)
+    asked = [one for one in verdicts(sections) if one.verdict]
+    for one in bad:
+        print(f"NOT HELD: {one.ratio.what}: {one.value:.2f}, wanted {one.ratio.limit}")
+    print(f"{len(asked)} asked, {len(bad)} not held")
+    return 1 if bad and not options.report_only else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""vGPUs that come back at boot: what the restore unit says, and what the kernel's log and the journal say of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+
+from machines import TOOLS, Bench, Host, say
+from rows import Ratio, Row, Section
+from whole_host import BOOTED, EIGHT, LARGE, PLACE_EIGHT, PLACE_TWO, TWO, first_run, variables
+
+UNIT = "nvidia-vgpu-restore.service"
+ABOUT = (
+    "The same machines, shut down and booted again. *The driver is ready* when `nvidia-vgpud` has told it the vGPU types and ended, or when the kernel module "
+    "has bound all GPUs, whichever is later; *present* is the kernel's line about a vGPU's IOMMU group. Both are read from the journal, apart from what the unit says itself."
+)
+SAID = re.compile(r"(\d+) of the stored vGPUs there, ([\d.]+) s after the driver was ready")
+
+
+def journal(host: Host, *selection: str) -> list[tuple[float, str]]:
+    """Lines of this boot: seconds since the kernel's start, and text."""
+    told = host.sh(f"journalctl -b -q -o json --output-fields=MESSAGE --no-pager {' '.join(selection)}")
+    lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+    return [(int(line["__MONOTONIC_TIMESTAMP"]) / 1e6, str(line.get("MESSAGE"))) for line in lines]
+
+
+def moment(host: Host, unit: str, which: str) -> float:
+    """When a unit came to a state, in seconds since the kernel's start."""
+    return int(host.sh(f"systemctl show --value -p {which}Monotonic {unit}") or 0) / 1e6
+
+
+def kernel_moments(lines: list[tuple[float, str]], uuids: set[str]) -> tuple[float, list[float]]:
+    """From the kernel's log: when the driver was loaded, and when each of the vGPUs came."""
+    loaded = [when for when, text in lines if "NVRM: loading" in text]
+    came = {}
+    for when, text in lines:
+        found = re.search(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}): Adding to iommu group", text)
+        if found and found.group(1) in uuids:
+            came[found.group(1)] = when
+    if not loaded or set(came) != uuids:
+        raise RuntimeError(f"the kernel's log tells of {len(came)} of {len(uuids)} vGPUs, and {len(loaded)} times of the driver")
+    return loaded[-1], sorted(came.values())
+
+
+def await_unit(host: Host) -> None:
+    """Waits until the unit has done its work."""
+    deadline = time.monotonic() + 600
+    while time.monotonic() < deadline:
+        state = host.sh(f"systemctl show --value -p ActiveState {UNIT}")
+        if state == "active":
+            return
+        if state == "failed":
+            raise RuntimeError(f"{UNIT} failed:\n" + host.sh(f"journalctl -b --no-pager -u {UNIT} | tail -n 60"))
+        time.sleep(1)
+    raise RuntimeError(f"{UNIT} is {state} after ten minutes")
+
+
+def timeline(lines: list[tuple[float, str]], begun: float) -> list[list]:
+    """The unit's own lines, as steps: what each came to after the one before."""
+    steps = []
+    before = begun
+    groups: dict[str, list[float]] = {}
+    for when, text in lines:
+        kind = re.sub(r"^\S+: ", "", text)
+        kind = "create vGPUs" if kind.startswith("create ") else text
+        groups.setdefault(kind, []).append(when - before)
+        before = when
+    for kind, spans in groups.items():
+        steps.append([kind + (f" ({len(spans)} lines)" if len(spans) > 1 else ""), sum(spans), "s"])
+    return steps
+
+
+def profile_restore(host: Host, section: Section, words: str) -> None:
+    """The restore command under the profiler, once all VFs are off."""
+    host.sh("for one in /sys/bus/mdev/devices/*/remove; do echo 1 > $one; done")
+    for pf in host.sh("ls -d /sys/bus/pci/drivers/nvidia/*/sriov_numvfs | cut -d/ -f7").splitlines():
+        host.sh(f"/usr/lib/nvidia/sriov-manage -d {pf}")
+    told = json.loads(host.sh(f"python3 {TOOLS}/marks.py /usr/local/sbin/nvidia-vgpu profile restore 2>/dev/null"))
+    ours = [line for line in told if line[0].startswith("engine/") and "<module>" not in line[0]]
+    section.profiles[f"`nvidia-vgpu restore`, {words}, no VFs before: our functions, with all that they call (under the profiler, all threads)"] = [
+        [f"`{where}`, {calls} calls", cumulative, "s"] for where, calls, dummy, cumulative in ours[:15]
+    ]
+
+
+ROWS = {
+    "after": "the driver ready to the last vGPU present, by the journal",
+    "said": "the driver ready to the last vGPU present, by the unit's own line",
+    "unit": "the unit's start to the last vGPU present",
+    "start": "the kernel's start to the last vGPU present",
+    "wait": "the driver ready to the unit's start",
+}
+
+
+def one_boot(host: Host, count: int) -> tuple[dict[str, float], list[list]]:
+    """What this boot came to: seconds by the keys of ROWS, and the unit's lines."""
+    await_unit(host)
+    uuids = set(host.mdevs())
+    if len(uuids) != count:
+        raise RuntimeError(f"{len(uuids)} vGPUs are there after the boot, {count} were wanted")
+    loaded, came = kernel_moments(journal(host, "-k"), uuids)
+    told = moment(host, "nvidia-vgpud.service", "ExecMainExitTimestamp")
+    begun = moment(host, UNIT, "ExecMainStartTimestamp")
+    if not told or not begun:
+        raise RuntimeError(f"systemd on {host.name} does not tell when nvidia-vgpud ended ({told}) and {UNIT} began ({begun})")
+    ready = max(loaded, told)
+    lines = journal(host, f"_SYSTEMD_UNIT={UNIT}")
+    said = [found.groups() for found in (SAID.search(text) for dummy, text in lines) if found]
+    if [int(number) for number, dummy in said] != [count]:
+        raise RuntimeError(f"the unit tells of {said}, {count} vGPUs are there")
+    found = {"after": came[-1] - ready, "said": float(said[0][1]), "unit": came[-1] - begun, "start": came[-1], "wait": begun - ready}
+    return found, timeline(lines, begun)
+
+
+def measure(bench: Bench) -> list[Section]:
+    """All rows of this part."""
+    section = Section("The boot", about=ABOUT)
+    several = min(bench.settings.repeats, 3 if bench.settings.full else 2)
+    for place, gpus, count, key, runs in ((PLACE_EIGHT, EIGHT, BOOTED, "8", 1), (PLACE_TWO, TWO, LARGE, "2", several)):
+        words = f"{count} vGPUs on {len(gpus)} GPUs with 32 VFs each"
+        if not bench.has(place[0]):
+            host, dummy = bench.host(*place)
+            first_run(host, variables(count, gpus))
+        boots = []
+        for dummy in range(runs):
+            say(f"boot with {words}")
+            host = bench.rebooted(place[0])
+            boots.append(one_boot(host, count))
+        for name, text in ROWS.items():
+            section.rows.append(Row(f"boot-{name}-{key}", f"{words}: {text}", [found[name] for found, dummy in boots]))
+        section.profiles[f"boot, {words}: lines of the unit, and what each came after"] = boots[-1][1]
+        profile_restore(host, section, words)
+        bench.drop(host.name)
+    section.ratios = [
+        Ratio(f"{LARGE} vGPUs present after the driver is ready, by the unit's own line", "boot-said-2", at_most=10),
+        Ratio(f"{LARGE} vGPUs present after the driver is ready, by the journal", "boot-after-2", at_most=10),
+        Ratio(f"{BOOTED} vGPUs on 8 GPUs present after the driver is ready, by the journal", "boot-after-8"),
+    ]
+    return [section]

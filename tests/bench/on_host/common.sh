@@ -1,0 +1,28 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+#
+# For the bare loops, which start no process per device. Arguments of a script: TYPE PF=COUNT..., as in A40-3Q 0000:67:00.0=16.
+set -euo pipefail
+shopt -s nullglob
+DEVICES=/sys/bus/pci/devices
+MDEVS=/sys/bus/mdev/devices
+
+die() { printf '%s\n' "$*" >&2; exit 1; }
+
+# Set VFS to the VFs of the GPU $1, in the kernel's order.
+vfs_of() {
+    local number
+    VFS=()
+    for ((number = 0; ; number++)); do
+        [[ -e $DEVICES/$1/virtfn$number ]] || break
+        VFS+=("$DEVICES/$1/virtfn$number")
+    done
+    ((number)) || die "$1 has no VFs"
+}
+
+# Whether the folder $1 of a VF holds a vGPU $2 of the type $TYPE.
+is_there() {
+    local name
+    [[ -e $MDEVS/$2 && -d $1/$2 ]] && read -r name < "$1/$2/mdev_type/name" && [[ ${name#NVIDIA } == "$TYPE" ]]
+}

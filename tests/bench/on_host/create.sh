@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+#
+# The floor: vGPUs made by a bare loop over sysfs, each looked at once it is made. With DEFINE=1 also what the module leaves beside
+# them: a definition for mdevctl each, a list of them, all synced, and one look at what mdevctl sees. With SETTLE=N all are
+# looked at again and again for N seconds, as the module watches that none vanishes.
+# Usage: [DEFINE=1] [SETTLE=2] create.sh TYPE PF=COUNT...
+# shellcheck source=SCRIPTDIR/common.sh
+. "${0%/*}/common.sh"
+TYPE=$1
+shift
+made=()
+
+for wish in "$@"; do
+    vfs_of "${wish%=*}"
+    type_folder=""
+    for folder in "${VFS[0]}"/mdev_supported_types/*; do
+        read -r name < "$folder/name"
+        [[ ${name#NVIDIA } == "$TYPE" ]] && type_folder=${folder##*/}
+    done
+    [[ -n $type_folder ]] || die "$TYPE is not offered on ${wish%=*}"
+    for ((number = 0; number < ${wish#*=}; number++)); do
+        vf=${VFS[number]}
+        read -r uuid < /proc/sys/kernel/random/uuid
+        printf '%s' "$uuid" > "$vf/mdev_supported_types/$type_folder/create"
+        is_there "$vf" "$uuid" || die "$uuid is not there"
+        made+=("$vf $uuid $type_folder")
+    done
+done
+
+if [[ ${DEFINE:-0} == 1 ]]; then
+    folders=()
+    for one in "${made[@]}"; do
+        read -r vf uuid type_folder <<< "$one"
+        while IFS='=' read -r key address; do
+            [[ $key == PCI_SLOT_NAME ]] && break
+        done < "$vf/uevent"
+        folders+=("/etc/mdevctl.d/$address")
+    done
+    mkdir -p "${folders[@]}" /etc/nvidia-vgpu
+    for ((number = 0; number < ${#made[@]}; number++)); do
+        read -r vf uuid type_folder <<< "${made[number]}"
+        printf '{\n  "mdev_type": "%s",\n  "start": "manual",\n  "attrs": []\n}\n' "$type_folder" > "${folders[number]}/$uuid"
+    done
+    printf '%s\n' "${made[@]}" > /etc/nvidia-vgpu/list
+    sync -f /etc
+    seen=$(mdevctl list --defined)
+    for one in "${made[@]}"; do
+        read -r vf uuid type_folder <<< "$one"
+        [[ $seen == *"$uuid"* ]] || die "mdevctl does not see $uuid"
+    done
+fi
+
+if [[ ${SETTLE:-0} != 0 ]]; then
+    end=$((${EPOCHREALTIME//[^0-9]/} + SETTLE * 1000000))
+    while ((${EPOCHREALTIME//[^0-9]/} < end)); do
+        for one in "${made[@]}"; do
+            read -r vf uuid type_folder <<< "$one"
+            is_there "$vf" "$uuid" || die "$uuid vanished"
+        done
+        sleep 0.5
+    done
+fi

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""What a bench comes to: rows of measured values, ratios between their medians, verdicts. Pure: nothing is measured here."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict, dataclass, field
+
+HELD = "held"
+NOT_HELD = "not held"
+NOT_MEASURED = "not measured"
+
+
+@dataclass
+class Row:
+    """One thing that was measured.
+
+    key: unique in the whole bench, for ratios. what: for people. values: as measured, in order. unit: s, bytes, tasks, MiB.
+    note: what a reader must know, such as that it is reckoned and not measured.
+    """
+
+    key: str
+    what: str
+    values: list[float]
+    unit: str = "s"
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        """The median of the values."""
+        return statistics.median(self.values)
+
+
+@dataclass
+class Ratio:
+    """What is asked of the medians of two rows: above / below. Without below, of the row itself.
+
+    at_most and at_least are limits; with neither it is told and not judged.
+    """
+
+    what: str
+    above: str
+    below: str = ""
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def limit(self) -> str:
+        """The limit, as people write it."""
+        sign = "×" if self.below else ""
+        parts = [f"≤ {self.at_most:g}{sign}" if self.at_most is not None else "", f"≥ {self.at_least:g}{sign}" if self.at_least is not None else ""]
+        return ", ".join(part for part in parts if part)
+
+
+@dataclass
+class Section:
+    """Rows that belong together. profiles: by title, lines of (what, number, unit), the largest first; texts: longer ones, by title."""
+
+    title: str
+    rows: list[Row] = field(default_factory=list)
+    ratios: list[Ratio] = field(default_factory=list)
+    profiles: dict[str, list[list]] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+    about: str = ""
+
+
+@dataclass
+class Verdict:
+    """What came of a ratio. value: None where a row was not measured."""
+
+    ratio: Ratio
+    value: float | None
+    verdict: str
+
+
+def judge(ratio: Ratio, rows: dict[str, Row]) -> Verdict:
+    """Compares the medians of rows, by key."""
+    above, below = rows.get(ratio.above), rows.get(ratio.below)
+    if above is None or (ratio.below and below is None):
+        return Verdict(ratio, None, NOT_MEASURED)
+    if below is not None and not below.median:
+        return Verdict(ratio, None, NOT_MEASURED)
+    value = above.median / below.median if below is not None else above.median
+    if not ratio.limit:
+        return Verdict(ratio, value, "")
+    held = (ratio.at_most is None or value <= ratio.at_most) and (ratio.at_least is None or value >= ratio.at_least)
+    return Verdict(ratio, value, HELD if held else NOT_HELD)
+
+
+def by_key(sections: list[Section]) -> dict[str, Row]:
+    """All rows. Two of the same key are a fault of the bench."""
+    found: dict[str, Row] = {}
+    for section in sections:
+        for row in section.rows:
+            if row.key in found:
+                raise ValueError(f"two rows are called {row.key}")
+            if not row.values:
+                raise ValueError(f"the row {row.key} has no value")
+            found[row.key] = row
+    return found
+
+
+def verdicts(sections: list[Section]) -> list[Verdict]:
+    """What came of all ratios."""
+    rows = by_key(sections)
+    return [judge(ratio, rows) for section in sections for ratio in section.ratios]
+
+
+def broken(sections: list[Section]) -> list[Verdict]:
+    """Those that were measured and do not hold."""
+    return [one for one in verdicts(sections) if one.verdict == NOT_HELD]
+
+
+def as_data(sections: list[Section]) -> list[dict]:
+    """For results.json: as they are, with medians and verdicts added for those who read the file."""
+    rows = by_key(sections)
+    data = []
+    for section in sections:
+        told = asdict(section)
+        for row, values in zip(section.rows, told["rows"]):
+            values["median"] = row.median
+        for ratio, values in zip(section.ratios, told["ratios"]):
+            came = judge(ratio, rows)
+            values.update(value=came.value, verdict=came.verdict)
+        data.append(told)
+    return data
+
+
+def from_data(data: list[dict]) -> list[Section]:
+    """What as_data wrote."""
+    sections = []
+    for told in data:
+        rows = [Row(**{key: one[key] for key in ("key", "what", "values", "unit", "note")}) for one in told["rows"]]
+        ratios = [Ratio(**{key: one[key] for key in ("what", "above", "below", "at_most", "at_least")}) for one in told["ratios"]]
+        sections.append(Section(told["title"], rows, ratios, told["profiles"], told["texts"], told["about"]))
+    return sections

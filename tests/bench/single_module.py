@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Single modules on a quick machine with eight GPUs: against a bare `ping`, a bare loop over sysfs, and mdevctl."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import statistics
+import tempfile
+from pathlib import Path
+
+from machines import TOOLS, Bench, Host, layout, say, seconds
+from rows import Ratio, Row, Section
+from settings import BUSES, KIND, Settings, spread
+
+ABOUT = (
+    "One machine, quick tier, eight A40 with all their VFs on; vGPUs of one type, the same number on each GPU. "
+    "*Task* is what the controller waits for, over ssh with pipelining, within a running play. "
+    "*Own time* is measured on the host, from the start of the Python process that reads the module's payload from its input, as ssh hands it over, "
+    "to its end: Python's start and all imports are in it. *Bare loop* is a bash script that writes to sysfs and starts no process per device; it looks "
+    "at each vGPU whether it is there with the type wanted, as the module does. *With all that the module keeps* means also a definition for mdevctl for each, "
+    "a list of them, synced to the disk, one look at what mdevctl sees, and two seconds of watching that none vanishes: what the module does when the role calls it. "
+    "*On a virgin host* Python compiles the whole payload; where the role has installed what restores vGPUs at boot, its engine comes compiled from there: a host "
+    "where nothing changes has it always, one that gets its first vGPUs never."
+)
+# What leaves out all that a bare loop over sysfs has no part in.
+BARE = {"persist": False, "mdevctl": "false", "settle": 0}
+# Modules whose payload is weighed: those that a run of site sends to a host that is settled, or not.
+WEIGHED = (
+    "vgpu.kvm.nvidia_host_plan", "vgpu.kvm.nvidia_gpu_info", "vgpu.kvm.nvidia_pci_driver", "vgpu.kvm.nvidia_mig", "vgpu.kvm.nvidia_sriov",
+    "vgpu.kvm.nvidia_vgpu", "vgpu.kvm.nvidia_vgpu_restore", "ansible.builtin.ping", "ansible.builtin.systemd_service",
+)
+MODULE = "vgpu.kvm.nvidia_vgpu"
+RESTORE = "vgpu.kvm.nvidia_vgpu_restore"
+
+
+def wish(counts: dict[str, int]) -> str:
+    """The arguments of the loops."""
+    return " ".join([KIND, *[f"{pf}={count}" for pf, count in counts.items()]])
+
+
+def take_payloads(host: Host, wanted: dict[str, tuple[str, dict]]) -> None:
+    """Has Ansible leave the payload of each (module, arguments) on the host and keeps it there as /root/bench/NAME.py."""
+    host.settings["ANSIBLE_KEEP_REMOTE_FILES"] = "1"
+    host.sh("rm -rf ~ansible/.ansible/tmp")
+    host.tasks([{"name": name, module: arguments} for name, (module, arguments) in wanted.items()])
+    del host.settings["ANSIBLE_KEEP_REMOTE_FILES"]
+    found = host.sh("find ~ansible/.ansible/tmp -name 'AnsiballZ_*.py' -printf '%T@ %p\\n' | sort -n | cut -d' ' -f2").splitlines()
+    if len(found) != len(wanted):
+        raise RuntimeError(f"{len(wanted)} payloads were to be kept on {host.name}, there are: {found}")
+    for name, path in zip(wanted, found):
+        host.sh(f"cp {shlex.quote(path)} /root/bench/{name}.py")
+
+
+def own(name: str) -> str:
+    """The shell line that runs a payload as Ansible has it run."""
+    return f"/usr/bin/python3 < /root/bench/{name}.py"
+
+
+def payload_sizes() -> list[Row]:
+    """Bytes that are sent for a task of each module, before its arguments; measured without a host."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        host = Host("nowhere")
+        host.settings.update(ANSIBLE_KEEP_REMOTE_FILES="1", ANSIBLE_REMOTE_TMP=folder)
+        host.inventory.write_text("localhost ansible_connection=local\n", encoding="utf-8")
+        for module in WEIGHED:
+            # Without arguments, and in check mode: what matters is what is sent.
+            host._ansible(["ansible", "-i", str(host.inventory), "localhost", "--check", "-m", module])
+            name = module.split(".")[-1]
+            found = list(Path(folder).rglob(f"AnsiballZ_{name}.py"))
+            if len(found) != 1:
+                raise RuntimeError(f"no payload of {module} in {folder}: {found}")
+            rows.append(Row(f"payload-{name}", f"payload of `{name}`", [found[0].stat().st_size], "bytes"))
+        shutil.rmtree(host.folder)
+    return rows
+
+
+def controller_rows(host: Host, settings: Settings) -> list[Row]:
+    """The whole task on the controller: ping, apply, no-op, interleaved, so that a slower minute is slower for all."""
+    rows = []
+    pings: list[float] = []
+    for size in settings.sizes:
+        say(f"tasks over ssh: {size} vGPUs")
+        repeats = settings.repeats if size == max(settings.sizes) or settings.full else 1
+        arguments = {"layout": layout(spread(size), KIND)}
+        tasks: list[dict] = [{"name": "warm", "ansible.builtin.ping": {}}]
+        for dummy in range(repeats):
+            tasks += [
+                {"name": "clear", "ansible.builtin.command": f"bash {TOOLS}/clear.sh"},
+                {"name": "apply", MODULE: arguments},
+                {"name": "restore", RESTORE: {}},
+                {"name": "ping", "ansible.builtin.ping": {}},
+                {"name": "no-op", MODULE: arguments},
+                {"name": "ping", "ansible.builtin.ping": {}},
+            ]
+        run = host.tasks(tasks)
+        for line in run.lines:
+            if line["task"] in ("apply", "no-op") and bool(line["result"]["changed"]) != (line["task"] == "apply"):
+                raise RuntimeError(f"{line['task']} of {size} vGPUs: changed is {line['result']['changed']}")
+        pings += seconds(run, "ping")
+        rows += [
+            Row(f"task-apply-{size}", f"`nvidia_vgpu`, {size} vGPUs: task that makes them, on a virgin host", seconds(run, "apply")),
+            Row(f"task-noop-{size}", f"`nvidia_vgpu`, {size} vGPUs: task that changes nothing", seconds(run, "no-op")),
+        ]
+    return [Row("task-ping", "`ping`: task", pings), *rows]
+
+
+def host_rows(host: Host, settings: Settings) -> list[Row]:
+    """The module's own time on the host, and the bare loops', in one series."""
+    rows = []
+    largest = max(settings.sizes)
+    for size in settings.sizes:
+        say(f"own times on the host: {size} vGPUs")
+        loop = wish(spread(size))
+        repeats = settings.repeats if size == largest or settings.full else 1
+        lines = [("-", own("ping")), ("-", f"bash {TOOLS}/clear.sh")]
+        clear, kept = ("-", f"bash {TOOLS}/clear.sh"), ("-", f"KEEP_COPY=1 bash {TOOLS}/clear.sh")
+        for dummy in range(repeats):
+            lines += [("python", "/usr/bin/python3 -c pass"), ("ping", own("ping"))]
+            lines += [("loop-create", f"bash {TOOLS}/create.sh {loop}"), ("loop-check", f"bash {TOOLS}/check.sh {loop}"), clear]
+            lines += [("loop-all", f"DEFINE=1 SETTLE=2 bash {TOOLS}/create.sh {loop}"), clear]
+            lines += [("apply", own(f"vgpu-{size}")), ("-", own("restore")), ("noop", own(f"vgpu-{size}")), ("-", f"bash {TOOLS}/check.sh {loop}")]
+            if size == largest:
+                lines += [kept, ("apply-copy", own(f"vgpu-{size}"))]
+                lines += [kept, ("bare-apply-copy", own(f"bare-{size}")), ("bare-noop", own(f"bare-{size}"))]
+                lines += [clear, ("bare-apply", own(f"bare-{size}"))]
+            lines += [clear]
+        found = host.series(lines)
+        own_time = f"{size} vGPUs, `nvidia_vgpu`, own time"
+        words = {
+            "loop-create": f"{size} vGPUs, bare loop: create and look at each",
+            "loop-check": f"{size} vGPUs, bare loop: check alone",
+            "loop-all": f"{size} vGPUs, bare loop: with all that the module keeps",
+            "bare-apply": f"{own_time}, sysfs alone: makes them, on a virgin host",
+            "bare-apply-copy": f"{own_time}, sysfs alone: makes them, on one that had vGPUs before",
+            "bare-noop": f"{own_time}, sysfs alone: changes nothing",
+            "apply": f"{own_time}, as the role calls it: makes them, on a virgin host",
+            "apply-copy": f"{own_time}, as the role calls it: makes them, on one that had vGPUs before",
+            "noop": f"{own_time}, as the role calls it: changes nothing",
+        }
+        if size == largest:
+            rows += [Row("own-python", "Python that does nothing", found["python"]), Row("own-ping", "`ping`: own time", found["ping"])]
+        rows += [Row(f"{label}-{size}", words[label], found[label]) for label in words if label in found]
+    return rows
+
+
+def mdevctl_rows(host: Host, settings: Settings) -> list[Row]:
+    """mdevctl, a process for each device and step."""
+    count = settings.mdevctl_devices
+    say(f"mdevctl, {count} devices one by one")
+    pf = f"0000:{BUSES[-1]}:00.0"
+    kind = host.sh(f"grep -lx 'NVIDIA {KIND}' /sys/bus/pci/devices/{pf}/virtfn0/mdev_supported_types/*/name").split("/")[-2]
+    lines = [("-", f"bash {TOOLS}/clear.sh"), ("-", "mdevctl list")]
+    for number in range(count):
+        vf = host.sh(f"basename $(readlink -f /sys/bus/pci/devices/{pf}/virtfn{number})")
+        uuid = f"00000000-0000-4000-8000-{number:012d}"
+        lines += [
+            ("define", f"mdevctl define --uuid {uuid} --parent {vf} --type {kind}"),
+            ("start", f"mdevctl start --uuid {uuid}"),
+            ("again", f"mdevctl start --uuid {uuid} || true"),
+        ]
+    found = host.series([*lines, ("-", f"bash {TOOLS}/clear.sh")])
+    return [
+        Row("mdevctl-define", "`mdevctl define`, each device", found["define"]),
+        Row("mdevctl-start", "`mdevctl start`, each device", found["start"]),
+        Row("mdevctl-again", "`mdevctl start` where it runs already, each device", found["again"]),
+    ]
+
+
+def imports(told: str) -> list[list]:
+    """Where the imports' time goes, from what `python3 -X importtime` writes: whose modules they are, how many, without what they import themselves."""
+    spent: dict[str, list[float]] = {"ours": [], "Ansible": [], "Python": []}
+    for line in told.splitlines():
+        found = re.match(r"import time: +(\d+) \| +\d+ \| +(\S+)$", line)
+        if found:
+            name = found.group(2)
+            whose = "ours" if name.startswith("ansible_collections.vgpu") else "Ansible" if name.split(".")[0] in ("ansible", "ansible_collections") else "Python"
+            spent[whose].append(int(found.group(1)) / 1e6)
+    return [[f"{len(times)} of our modules" if whose == "ours" else f"{len(times)} modules of {whose}", sum(times), "s"] for whose, times in spent.items()]
+
+
+def import_profiles(host: Host, size: int, section: Section) -> None:
+    """What the imports of a task take: without the copy of the engine, and with it, and those of `ping`."""
+    say("imports of nvidia_vgpu")
+    line = "/usr/bin/python3 -X importtime < /root/bench/{}.py 2>&1 >/dev/null"
+    host.sh(f"bash {TOOLS}/clear.sh")
+    host.sh(own(f"vgpu-{size}"))
+    section.profiles["`nvidia_vgpu`: imports on a virgin host (under -X importtime)"] = imports(host.sh(line.format(f"vgpu-{size}")))
+    host.sh(own("restore"))
+    section.profiles["`nvidia_vgpu`: imports on a settled host (under -X importtime)"] = imports(host.sh(line.format(f"vgpu-{size}")))
+    section.profiles["`ping`: imports (under -X importtime)"] = imports(host.sh(line.format("ping")))
+    host.sh(f"bash {TOOLS}/clear.sh")
+
+
+def profile(host: Host, size: int, section: Section) -> None:
+    """Where the time of the module goes, as the role calls it: when it makes all on a virgin host, and when it changes nothing."""
+    say(f"profile of nvidia_vgpu, {size} vGPUs")
+    clear = f"bash {TOOLS}/clear.sh"
+    for title, before in (("makes them, on a virgin host", clear), ("changes nothing", own("restore"))):
+        told = {}
+        for what in ("times", "profile"):
+            host.sh(f"{before} >/dev/null")
+            told[what] = json.loads(host.sh(f"python3 {TOOLS}/marks.py /root/bench/vgpu-{size}.py {what} 2>/dev/null"))
+        marks, functions = told["times"], told["profile"]
+        name = f"`nvidia_vgpu`, {size} vGPUs, {title}"
+        section.profiles[f"{name}: phases"] = [
+            ["Python is up, all is imported", marks["made"], "s"],
+            ["options read and checked by Ansible", marks["options"] - marks["made"], "s"],
+            ["the work: read, plan, write, verify", marks["worked"] - marks["options"], "s"],
+            ["the result is written", marks["ended"] - marks["worked"], "s"],
+        ]
+        ours = [line for line in functions if line[0].startswith(("engine/", "modules/", "module_utils/")) and "<module>" not in line[0]]
+        section.profiles[f"{name}: our functions, with all that they call (under the profiler, all threads)"] = [
+            [f"`{where}`, {calls} calls", cumulative, "s"] for where, calls, dummy, cumulative in ours[:15]
+        ]
+        alone = sorted(functions, key=lambda line: -line[2])
+        section.profiles[f"{name}: time in a function itself (under the profiler, all threads)"] = [
+            [f"`{where}`, {calls} calls", itself, "s"] for where, calls, itself, dummy in alone[:12]
+        ]
+
+
+def measure(bench: Bench) -> list[Section]:
+    """All rows of this part."""
+    settings = bench.settings
+    largest = max(settings.sizes)
+    section = Section("A module on one host", about=ABOUT)
+    host, dummy = bench.host("bench-quick", "--tier", "quick", "--gpus", "8")
+    if host.module("nvidia_sriov")["failed"]:
+        raise RuntimeError("the VFs can not be turned on")
+    wanted: dict[str, tuple[str, dict]] = {"ping": ("ansible.builtin.ping", {}), "restore": (RESTORE, {})}
+    for size in settings.sizes:
+        wanted[f"vgpu-{size}"] = (MODULE, {"layout": layout(spread(size), KIND)})
+    wanted[f"bare-{largest}"] = (MODULE, dict(BARE, layout=layout(spread(largest), KIND)))
+    say("keeping payloads")
+    take_payloads(host, wanted)
+    section.rows += controller_rows(host, settings)
+    section.rows += host_rows(host, settings)
+    section.rows += mdevctl_rows(host, settings)
+    profile(host, largest, section)
+    import_profiles(host, largest, section)
+    bench.drop(host.name)
+    say("weighing payloads")
+    section.rows += payload_sizes()
+    define, start = (statistics.median(row.values) for row in section.rows if row.key in ("mdevctl-define", "mdevctl-start"))
+    section.rows.append(Row("mdevctl-all", f"mdevctl, {largest} devices", [largest * (define + start)], note="reckoned from the medians of one device"))
+    section.ratios = [
+        Ratio(f"makes {largest}, sysfs alone: own time / bare loop", f"bare-apply-copy-{largest}", f"loop-create-{largest}", at_most=1.5),
+        Ratio(f"makes {largest}, sysfs alone, on a virgin host: own time / bare loop", f"bare-apply-{largest}", f"loop-create-{largest}"),
+        Ratio(f"makes {largest}, as the role calls it, on a virgin host: own time / bare loop that keeps as much", f"apply-{largest}", f"loop-all-{largest}", at_most=1.5),
+        Ratio(f"changes nothing of {largest}: task / `ping`", f"task-noop-{largest}", "task-ping", at_most=1.2),
+        Ratio("changes nothing of 2: task / `ping`", "task-noop-2", "task-ping"),
+        Ratio(f"changes nothing of {largest}: own time / own time of `ping`", f"noop-{largest}", "own-ping"),
+        Ratio(f"{largest} with mdevctl, define and start / own time of the module that makes them", "mdevctl-all", f"apply-{largest}"),
+        Ratio(f"task that makes {largest} / task that makes 2", f"task-apply-{largest}", "task-apply-2"),
+    ]
+    return [section]

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""What a bench came to, as Markdown."""
+
+from __future__ import annotations
+
+from rows import Row, Section, by_key, judge
+
+
+def number(value: float, unit: str) -> str:
+    """A value with its unit, in as many digits as mean something."""
+    if unit == "s":
+        return f"{value:.0f} s" if value >= 100 else f"{value:.1f} s" if value >= 10 else f"{value:.2f} s"
+    if unit == "bytes":
+        return f"{value / 1024:.0f} KiB" if value >= 10240 else f"{value:.0f} bytes"
+    if unit == "MiB":
+        return f"{value:.0f} MiB"
+    return f"{value:g}" + (f" {unit}" if unit else "")
+
+
+def spread(row: Row) -> str:
+    """The least and the most of a row's values; nothing where there is only one."""
+    if len(row.values) < 2:
+        return ""
+    return f"{number(min(row.values), row.unit)} … {number(max(row.values), row.unit)}"
+
+
+def times(value: float) -> str:
+    """A ratio."""
+    return f"{value:.0f}×" if value >= 20 else f"{value:.1f}×" if value >= 2 else f"{value:.2f}×"
+
+
+def write_table(head: list[str], lines: list[list[str]]) -> list[str]:
+    """A Markdown table."""
+    cells = [head, ["---"] * len(head), *lines]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells]
+
+
+def rows_table(section: Section) -> list[str]:
+    """Medians of a section's rows."""
+    lines = []
+    for row in section.rows:
+        lines.append([row.what + (f" ({row.note})" if row.note else ""), number(row.median, row.unit), spread(row), str(len(row.values))])
+    return write_table(["measured", "median", "from … to", "runs"], lines)
+
+
+def ratios_table(sections: list[Section], section: Section) -> list[str]:
+    """A section's ratios; their rows may be those of other sections."""
+    rows = by_key(sections)
+    lines = []
+    for ratio in section.ratios:
+        came = judge(ratio, rows)
+        if came.value is None:
+            value = "—"
+        else:
+            value = times(came.value) if ratio.below else number(came.value, rows[ratio.above].unit)
+        verdict = came.verdict if ratio.limit or came.value is None else ""
+        lines.append([ratio.what, value, ratio.limit, f"**{verdict}**" if verdict == "not held" else verdict])
+    return write_table(["compared", "found", "wanted", ""], lines)
+
+
+def profile_table(lines: list[list]) -> list[str]:
+    """A profile: (what, number, unit)."""
+    return write_table(["where", "time or number"], [[str(what), number(value, unit)] for what, value, unit in lines])
+
+
+def conditions_list(conditions: dict) -> list[str]:
+    """On what it was measured."""
+    return [f"* {key}: {value}" for key, value in conditions.items()]
+
+
+def section_text(sections: list[Section], section: Section, level: int = 2) -> list[str]:
+    """One section without its profiles."""
+    text = ["#" * level + " " + section.title, ""]
+    if section.about:
+        text += [section.about, ""]
+    if section.rows:
+        text += [*rows_table(section), ""]
+    if section.ratios:
+        text += [*ratios_table(sections, section), ""]
+    return text
+
+
+def profiles_text(section: Section, level: int = 3) -> list[str]:
+    """A section's profiles."""
+    text = []
+    for title, lines in section.profiles.items():
+        text += ["#" * level + " " + title, "", *profile_table(lines), ""]
+    return text
+
+
+def report(conditions: dict, sections: list[Section]) -> str:
+    """All of it."""
+    text = [*conditions_list(conditions), ""]
+    for section in sections:
+        text += section_text(sections, section)
+        text += profiles_text(section)
+    return "\n".join(text)
