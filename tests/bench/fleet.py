@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Times vgpu.kvm.validate and vgpu.kvm.report over a simulated fleet: over its hosts, and over the vGPUs of a host. Boots no machine.
+
+With --real the modules run, each in a process of its own, on trees of files; without, their answers are files, and the controller's part alone is measured.
+The collection must lie in .build/collections (tests/tools/mirror.py). Prints a line for each run, and writes them as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "simulated"))
+
+import runs as simulated  # noqa: E402  (simulated/runs.py)
+
+
+def numbers(text: str) -> list[int]:
+    """10,100 as a list."""
+    return [int(word) for word in text.split(",") if word]
+
+
+def main(argv: list[str]) -> int:
+    """Run as a program."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hosts", type=numbers, default=[10, 100, 1000], help="sizes of the fleet (default: 10,100,1000)")
+    parser.add_argument("--vgpus", type=numbers, default=[], help="instead of the usual mix: all hosts well, with so many vGPUs each (1, 16, 64, 128 or 256)")
+    parser.add_argument("--modes", nargs="+", choices=simulated.MODES, default=list(simulated.MODES))
+    parser.add_argument("--ansible", action="append", default=[], help="an ansible-playbook (default: that of this Python's environment); may be repeated")
+    parser.add_argument("--real", action="store_true", help="run the modules")
+    parser.add_argument("--forks", type=int, default=10)
+    parser.add_argument("--strategy", default="linear")
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="where all runs are written")
+    options = parser.parse_args(argv)
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for program in options.ansible or [""]:
+            for mode in options.modes:
+                for vgpus in options.vgpus or [None]:
+                    mix = None if vgpus is None else {"healthy-%d" % vgpus: 1}
+                    for hosts in options.hosts:
+                        for dummy in range(options.repeats):
+                            done = simulated.run(Path(folder), mode, hosts, mix, options.real, program, options.forks, options.strategy)
+                            found.append(dict(asdict(done), vgpus=vgpus, ansible=program, real=options.real, forks=options.forks, strategy=options.strategy))
+                            words = (mode, hosts, "" if vgpus is None else " of %d vGPUs" % vgpus, done.wall, done.cpu, done.rss)
+                            print("%s, %d hosts%s: %.1f s, %.1f s of processors, largest process %.0f MiB" % words, flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
