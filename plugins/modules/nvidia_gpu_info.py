@@ -236,7 +236,8 @@ reboot_reasons:
   sample: ["the kernel runs without intel_iommu=on iommu=pt"]
 problems:
   description:
-    - What is wrong, each with its remedy. The severity is error or warning. Where the device is a GPU, one of its VFs or of its vGPUs, C(gpu) is the GPU's address.
+    - What is wrong, each with its remedy. The severity is error or warning.
+    - Where the device is a GPU, one of its VFs or of its vGPUs, C(gpu) is the GPU's address.
   returned: success
   type: list
   elements: dict

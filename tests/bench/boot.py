@@ -15,7 +15,8 @@ from whole_host import BOOTED, EIGHT, LARGE, PLACE_EIGHT, PLACE_TWO, TWO, first_
 UNIT = "nvidia-vgpu-restore.service"
 ABOUT = (
     "The same machines, shut down and booted again. *The driver is ready* when `nvidia-vgpud` has told it the vGPU types and ended, or when the kernel module "
-    "has bound all GPUs, whichever is later; *present* is the kernel's line about a vGPU's IOMMU group. Both are read from the journal, apart from what the unit says itself."
+    "has bound all GPUs, whichever is later; *present* is the kernel's line about a vGPU's IOMMU group. "
+    "Both are read from the journal, apart from what the unit says itself."
 )
 SAID = re.compile(r"(\d+) of the stored vGPUs there, ([\d.]+) s after the driver was ready")
 

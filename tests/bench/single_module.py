@@ -22,8 +22,10 @@ ABOUT = (
     "*Own time* is measured on the host, from the start of the Python process that reads the module's payload from its input, as ssh hands it over, "
     "to its end: Python's start and all imports are in it. *Bare loop* is a bash script that writes to sysfs and starts no process per device; it looks "
     "at each vGPU whether it is there with the type wanted, as the module does. *With all that the module keeps* means also a definition for mdevctl for each, "
-    "a list of them, synced to the disk, one look at what mdevctl sees, and two seconds of watching that none vanishes: what the module does when the role calls it. "
-    "*On a virgin host* Python compiles the whole payload; where the role has installed what restores vGPUs at boot, its engine comes compiled from there: a host "
+    "a list of them, synced to the disk, one look at what mdevctl sees, "
+    "and two seconds of watching that none vanishes: what the module does when the role calls it. "
+    "*On a virgin host* Python compiles the whole payload; where the role has installed what restores vGPUs at boot, "
+    "its engine comes compiled from there: a host "
     "where nothing changes has it always, one that gets its first vGPUs never."
 )
 # What leaves out all that a bare loop over sysfs has no part in.
@@ -178,7 +180,8 @@ def imports(told: str) -> list[list]:
         found = re.match(r"import time: +(\d+) \| +\d+ \| +(\S+)$", line)
         if found:
             name = found.group(2)
-            whose = "ours" if name.startswith("ansible_collections.vgpu") else "Ansible" if name.split(".")[0] in ("ansible", "ansible_collections") else "Python"
+            ansibles = name.split(".")[0] in ("ansible", "ansible_collections")
+            whose = "ours" if name.startswith("ansible_collections.vgpu") else "Ansible" if ansibles else "Python"
             spent[whose].append(int(found.group(1)) / 1e6)
     return [[f"{len(times)} of our modules" if whose == "ours" else f"{len(times)} modules of {whose}", sum(times), "s"] for whose, times in spent.items()]
 
@@ -250,7 +253,12 @@ def measure(bench: Bench) -> list[Section]:
     section.ratios = [
         Ratio(f"makes {largest}, sysfs alone: own time / bare loop", f"bare-apply-copy-{largest}", f"loop-create-{largest}", at_most=1.5),
         Ratio(f"makes {largest}, sysfs alone, on a virgin host: own time / bare loop", f"bare-apply-{largest}", f"loop-create-{largest}"),
-        Ratio(f"makes {largest}, as the role calls it, on a virgin host: own time / bare loop that keeps as much", f"apply-{largest}", f"loop-all-{largest}", at_most=1.5),
+        Ratio(
+            f"makes {largest}, as the role calls it, on a virgin host: own time / bare loop that keeps as much",
+            f"apply-{largest}",
+            f"loop-all-{largest}",
+            at_most=1.5,
+        ),
         Ratio(f"changes nothing of {largest}: task / `ping`", f"task-noop-{largest}", "task-ping", at_most=1.2),
         Ratio("changes nothing of 2: task / `ping`", "task-noop-2", "task-ping"),
         Ratio(f"changes nothing of {largest}: own time / own time of `ping`", f"noop-{largest}", "own-ping"),

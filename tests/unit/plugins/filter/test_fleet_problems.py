@@ -125,7 +125,12 @@ def test_what_is_no_dict(value):
 ANYTHING = strategies.recursive(
     strategies.none() | strategies.booleans() | strategies.integers() | strategies.text(max_size=5),
     lambda inner: strategies.lists(inner, max_size=3)
-    | strategies.dictionaries(strategies.sampled_from(["gpus", "problems", "vgpus", "vgpu_counts", "problems_left_out", "info", "plans", "code", "device", "found", "msg", "actions", "failed"]), inner),
+    | strategies.dictionaries(
+        strategies.sampled_from(
+            ["gpus", "problems", "vgpus", "vgpu_counts", "problems_left_out", "info", "plans", "code", "device", "found", "msg", "actions", "failed"]
+        ),
+        inner,
+    ),
     max_leaves=12,
 )
 
