@@ -72,7 +72,7 @@ def payload_sizes() -> list[Row]:
         for module in WEIGHED:
             # Without arguments, and in check mode: what matters is what is sent.
             host._ansible(["ansible", "-i", str(host.inventory), "localhost", "--check", "-m", module])
-            name = module.split(".")[-1]
+            name = module.rsplit(".", maxsplit=1)[-1]
             found = list(Path(folder).rglob(f"AnsiballZ_{name}.py"))
             if len(found) != 1:
                 raise RuntimeError(f"no payload of {module} in {folder}: {found}")

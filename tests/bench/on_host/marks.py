@@ -53,18 +53,15 @@ def watch_ansible_module():
     builtins.__import__ = watched
 
 
-def run(path, profile=None):
-    """Runs the payload; its exit is the end of the run."""
+def run(path, execute=exec):
+    """Runs the payload; its exit is the end of the run. execute(code, globals, locals): another way to run it, such as a profile's."""
     with open(path, encoding="utf-8") as file:
         code = compile(file.read(), path, "exec")
     sys.argv = [path, *sys.argv[3:]]
     # The payload takes this program's folder off the path, as it does with its own.
     names = {"__name__": "__main__", "__file__": __file__}
     try:
-        if profile:
-            profile.runctx(code, names, names)
-        else:
-            exec(code, names)
+        execute(code, names, names)
     except SystemExit as exc:
         if exc.code:
             raise
@@ -89,7 +86,7 @@ def profiled(path):
 
     threading.Thread.run = watched
     main = cProfile.Profile()
-    run(path, main)
+    run(path, main.runctx)
     found = pstats.Stats(main)
     for one in others:
         found.add(one)
