@@ -63,7 +63,7 @@ def run(path, execute=exec):
     try:
         execute(code, names, names)
     except SystemExit as exc:
-        if exc.code:
+        if exc.code not in (None, 0):
             raise
 
 
