@@ -57,6 +57,7 @@ options:
     LOST = r"""
 options:
   lost_gpus:
+    version_added: 1.0.0
     description:
       - What becomes of the run where a GPU that is meant fell off the bus (its configuration space reads as all ones). The other GPUs are
         done in either case.

@@ -13,7 +13,7 @@ description:
   - A host that was not reached, or whose reading failed, is a row that says why.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
+version_added: 1.0.0
 positional: licenses, guests
 options:
   _input:

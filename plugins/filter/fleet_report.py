@@ -14,7 +14,7 @@ description:
   - Texts are given as they were read; escape them where they are shown.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
+version_added: 1.0.0
 options:
   _input:
     description:

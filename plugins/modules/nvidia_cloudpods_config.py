@@ -20,7 +20,7 @@ description:
     O(restarted=true). The role P(vgpu.kvm.cloudpods#role) does all of it.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
+version_added: 1.0.0
 requirements:
   - PyYAML on the managed host (C(python3-yaml), on the Red Hat family C(python3-pyyaml))
 extends_documentation_fragment:

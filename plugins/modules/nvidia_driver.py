@@ -25,6 +25,7 @@ options:
     choices: [present, absent]
     default: present
   kind:
+    version_added: 1.0.0
     description:
       - Which driver. V(host) is the one with the vGPU manager (C(…-vgpu-kvm.run)), V(guest) the one of VMs that have a vGPU (C(…-grid.run)).
       - A guest's driver is refused on a host, and a host's package in a guest.
@@ -32,6 +33,7 @@ options:
     choices: [host, guest]
     default: host
   allow_downgrade:
+    version_added: 1.0.0
     description: Whether an older version may take the place of a newer one of the same kind.
     type: bool
     default: true
@@ -73,15 +75,18 @@ options:
     description: Folder in which the installer unpacks itself.
     type: path
   required_space:
+    version_added: 1.0.0
     description: MiB that must be free in O(tmpdir), or where it will be made, before anything is done.
     type: int
     default: 0
   signing_key:
+    version_added: 1.0.0
     description:
       - Private key on the managed host that the kernel modules are signed with, for Secure Boot. None but its owner may read it.
       - Only its path is handed to other programs. Afterwards the module's signature is verified.
     type: path
   signing_certificate:
+    version_added: 1.0.0
     description: The certificate of O(signing_key), in DER form. With Secure Boot on it must be one that the machine trusts.
     type: path
   timeout:

@@ -15,7 +15,7 @@ description:
   - The link may be signed. It is in no message, no log, and no other program's command line.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
+version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common
 options:

@@ -27,6 +27,7 @@ options:
     elements: str
     default: []
   may_disturb:
+    version_added: 1.0.0
     description:
       - What an interruption such as a reboot may hit although it is in use - addresses of GPUs and VFs in any spelling, UUIDs of vGPUs, names of VMs.
         It only decides what is left out of RV(in_the_way).
@@ -34,12 +35,14 @@ options:
     elements: str
     default: []
   health:
+    version_added: 1.0.0
     description:
       - Whether RV(problems) also tells what is not as it was made - vGPUs and VFs that are stored for this host and missing, services that do not run
         or would not start at the next boot, VMs that want a vGPU that is not there or that another VM has.
     type: bool
     default: false
   detail:
+    version_added: 1.0.0
     description:
       - How much of the GPUs is listed. V(all) lists VFs, types and vGPUs; V(vgpus) lists vGPUs, and neither VFs nor types; V(counts) none of them, and of
         RV(in_use), RV(in_the_way) and RV(libvirt_domains) the first 10.
@@ -49,6 +52,7 @@ options:
     choices: [all, vgpus, counts]
     default: all
   most_problems:
+    version_added: 1.0.0
     description: How many problems of one code RV(problems) holds, 0 for all; RV(problems_left_out) has the number of others.
     type: int
     default: 0

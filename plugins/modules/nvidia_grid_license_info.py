@@ -15,7 +15,7 @@ description:
   - The token is in no message and no result.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
+version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common
 options:

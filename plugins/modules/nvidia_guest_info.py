@@ -13,7 +13,7 @@ description:
     meant, a driver that does not fit the host's, missing headers, nouveau, Secure Boot. Changes nothing.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
+version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common
 options:

@@ -15,7 +15,7 @@ description:
     enters only stages that have something to do.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
+version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.gpus

@@ -63,17 +63,20 @@ options:
             description: A UUID of your own, for one vGPU. Only on hosts whose vGPUs are mediated devices.
             type: str
           vgpu_params:
+            version_added: 1.0.0
             description:
               - NVIDIA's parameters of the vGPU as a list with commas, such as V(frame_rate_limiter=0,disable_vnc=1). An empty text clears them;
                 left out, they stay as they are, or are cleared where this module had set them.
             type: str
       mixed_sizes:
+        version_added: 1.0.0
         description:
           - Whether vGPUs of different framebuffer sizes may share the GPU. The mode is set before the first vGPU, so turning it on makes unused
             vGPUs anew. It is set again at boot.
         type: bool
         default: false
       mig:
+        version_added: 1.0.0
         description:
           - GPU instances of MIG by profile name, such as V(3g.20gb), each as often as it is wanted. Left out, they follow from the types.
         type: list

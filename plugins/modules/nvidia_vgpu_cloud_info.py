@@ -14,7 +14,7 @@ description:
   - Changes nothing; where the parts go is for the tool that deploys the cloud. See the page on clouds of the collection's documentation.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
+version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.gpus
