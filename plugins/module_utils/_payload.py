@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import os
+import stat
 import sys
 import zipfile
 import zlib
@@ -79,10 +80,20 @@ def same_modules(archive, inside, package, copy):
     return found
 
 
+def _ours_alone(folder):
+    """Whether a folder is there and only root (or who runs this) can put files into it: a compiled form is held against its source
+    by a hash that it carries itself, and Debian lets the group staff write beside the folder."""
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid in (0, os.geteuid()) and not found.st_mode & 0o022
+
+
 def prefer_copy(package, folder, copy=COPY):
     """Lets the package's modules come from the copy, where *folder* (the package's place) lies in a zip; returns how many do."""
     archive, ending, inside = folder.partition(_ENDING)
-    if not ending or not os.path.isdir(copy):
+    if not ending or not _ours_alone(copy):
         return 0
     try:
         same = same_modules(archive + _ENDING[:-1], inside, package, copy)

@@ -27,6 +27,7 @@ def payload(tmp_path, monkeypatch):
     for relative, text in SOURCES.items():
         (copy / relative).parent.mkdir(parents=True, exist_ok=True)
         (copy / relative).write_text(text)
+    copy.chmod(0o755)
     archive = tmp_path / "ansible_x_payload.zip"
     with zipfile.ZipFile(archive, "w") as made:
         for relative, text in SOURCES.items():
@@ -112,3 +113,25 @@ def test_a_host_without_a_copy_and_a_module_without_a_zip(payload, tmp_path):
     assert _payload.prefer_copy("x", "/usr/lib/python3/x", str(copy)) == 0
     assert _payload.prefer_copy("x", str(tmp_path / "none.zip/x"), str(copy)) == 0
     assert sys.meta_path == before
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+def test_a_copy_that_others_can_write_to_is_passed_over(payload, mode):
+    package, copy = payload
+    copy.chmod(mode)
+    assert _prefer(package, copy) == 0 and ".zip/" in _load(package, "one").__file__
+
+
+def test_a_copy_of_somebody_else_or_behind_a_link_is_passed_over(payload, tmp_path, monkeypatch):
+    package, copy = payload
+    (tmp_path / "link").symlink_to(copy)
+    assert _prefer(package, tmp_path / "link") == 0
+    real = os.lstat
+
+    def of_another(path):
+        found = list(real(path))
+        found[4] = 12345
+        return os.stat_result(found)
+
+    monkeypatch.setattr(os, "lstat", of_another)
+    assert _prefer(package, copy) == 0
