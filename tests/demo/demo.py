@@ -215,7 +215,9 @@ def up() -> None:
   {twin} ssh {NAME}                             a shell on the machine; sudo needs no password
   {twin} ssh {NAME} sudo nvidia-vgpu status     its GPUs and vGPUs
   {twin} ssh {NAME} nvidia-smi vgpu             the same, as NVIDIA's tool tells it
-  {twin} power-cut {NAME}                       cut the power; after the boot the same vGPUs are there again
+  {twin} power-cut {NAME}                       cut the power; after the boot the same vGPUs are there again,
+  {twin} ssh {NAME} sudo systemctl start nvidia-vgpu-restore
+                                                   once this unit that makes them has come to its end
   make demo                                        run the playbook once more: it changes nothing
   make demo-down                                   take the machine away
 """, end="")
