@@ -44,21 +44,28 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 
 class _Finder:
-    """Finds the modules that were found to be the same: path and source by full name."""
+    """Finds those of the package's modules that the copy has byte for byte; each is compared when it is imported."""
 
-    def __init__(self, same):
-        self._same = same
+    def __init__(self, sent):
+        self._sent = sent
 
     def find_spec(self, name, path=None, target=None):
         """Part of Python's import."""
-        if name not in self._same:
+        if name not in self._sent:
             return None
-        file, source = self._same[name]
+        file, size, crc = self._sent[name]
+        try:
+            with open(file, "rb") as handle:
+                source = handle.read()
+        except OSError:
+            return None
+        if len(source) != size or zlib.crc32(source) != crc:
+            return None
         return importlib.util.spec_from_file_location(name, file, loader=_Loader(name, file, source))
 
 
-def same_modules(archive, inside, package, copy):
-    """Path and source, by full name, of the modules in the archive's folder *inside* that the copy has byte for byte.
+def modules_sent(archive, inside, package, copy):
+    """By full name, of the modules in the archive's folder *inside*: where the copy would have it, its size, its CRC-32.
 
     A package's own __init__.py comes from the archive, always: Python looks for its modules beside it.
     """
@@ -67,16 +74,9 @@ def same_modules(archive, inside, package, copy):
         members = [one for one in payload.infolist() if one.filename.startswith(inside + "/") and one.filename.endswith(".py")]
     for one in members:
         relative = one.filename[len(inside) + 1:]
-        if os.path.basename(relative) == "__init__.py":
-            continue
-        path = "%s/%s" % (copy, relative)
-        try:
-            with open(path, "rb") as handle:
-                source = handle.read()
-        except OSError:
-            continue
-        if len(source) == one.file_size and zlib.crc32(source) == one.CRC:
-            found["%s.%s" % (package, relative[: -len(".py")].replace("/", "."))] = (path, source)
+        if os.path.basename(relative) != "__init__.py":
+            name = "%s.%s" % (package, relative[: -len(".py")].replace("/", "."))
+            found[name] = ("%s/%s" % (copy, relative), one.file_size, one.CRC)
     return found
 
 
@@ -91,16 +91,16 @@ def _ours_alone(folder):
 
 
 def prefer_copy(package, folder, copy=COPY):
-    """Lets the package's modules come from the copy, where *folder* (the package's place) lies in a zip; returns how many do."""
+    """Lets the package's modules come from the copy, where *folder* (the package's place) lies in a zip; returns whether they may."""
     archive, ending, inside = folder.partition(_ENDING)
     if not ending or not _ours_alone(copy):
-        return 0
+        return False
     try:
-        same = same_modules(archive + _ENDING[:-1], inside, package, copy)
+        sent = modules_sent(archive + _ENDING[:-1], inside, package, copy)
     except (OSError, zipfile.BadZipFile):
-        return 0  # the zip can be imported from all the same
-    sys.meta_path.insert(0, _Finder(same))
-    return len(same)
+        return False  # the zip can be imported from all the same
+    sys.meta_path.insert(0, _Finder(sent))
+    return True
 
 
 prefer_copy(engine.__name__, engine.__path__[0])

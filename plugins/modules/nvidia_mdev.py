@@ -133,6 +133,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
     inventory,
     plan_layout,
     plan_mdev,
+    types_ready,
 )
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import mdevctl
 
@@ -155,7 +156,7 @@ def work(module, ctx):
     wanted = plan_mdev.parse(items)
     found = inventory.read(ctx)
     if not module.check_mode and any(not one.absent for one in wanted):
-        found = apply_layout.await_types(
+        found = types_ready.await_types(
             ctx, found, [gpu.address for gpu in found.gpus if _named(gpu, wanted)], params["timeout"]
         )
     options = plan_layout.Options(

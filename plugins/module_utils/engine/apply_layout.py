@@ -4,43 +4,14 @@
 
 from __future__ import annotations
 
-from . import apply_mig, diagnosis, files, frameworks, inventory as reader
+from . import apply_mig, diagnosis, files, frameworks
 from .errors import EngineError, Trouble, trouble
 from .holders import OpenFiles
 from .layout import plain_params
 from .steps import ApplyError, execute
 from .sysfs import SysfsError
-from .tools import mdevctl, nvidia_smi
-from .waiting import holds, until
-
-
-def await_types(ctx, found, addresses, timeout):
-    """Waits until each of the GPUs that have VFs on offers its types on all of them; returns the inventory.
-
-    Types come after the VFs (nvidia-vgpud tells the driver); what is missing at the deadline is
-    for the plan to complain about. found: the inventory as it was read, which is returned where it has all.
-    """
-
-    def there(inventory):
-        return all(types_there(ctx, gpu) for gpu in inventory.gpus if gpu.address in addresses)
-
-    if there(found):
-        return found
-    until(ctx.clock, lambda: there(reader.read(ctx, with_types=False)), timeout)
-    return reader.read(ctx)
-
-
-def types_there(ctx, gpu):
-    """Whether a GPU offers its types on all of its VFs, or has none on which it could."""
-    if not gpu.vfs or gpu.driver != "nvidia":
-        return True
-    framework = frameworks.of(ctx, gpu.framework)
-    if framework is None:
-        return False
-    if framework.ready([vf.address for vf in gpu.vfs]):
-        return True
-    # In MIG mode a GPU without GPU instances lists nothing, however long one waits.
-    return gpu.has_mig and all(vf.offers_types for vf in gpu.vfs) and nvidia_smi.mode(ctx, gpu.address)[0] is True
+from .tools import mdevctl
+from .waiting import holds
 
 
 # What the driver does for several GPUs at a time; the rest is nvidia-smi's.
@@ -58,15 +29,18 @@ def apply(ctx, steps, timeout, settle):
 
 
 class Brought:
-    """What bring did: done are the steps, failed is the ApplyError that tells of the others, or None."""
+    """What bring did: done are the steps, failed is the ApplyError that tells of the others, or None. at: when the last vGPU was made."""
 
-    def __init__(self, done, failed):
+    def __init__(self, done, failed, at):
         self.done = done
         self.failed = failed
+        self.at = at
 
 
 def bring(ctx, steps, timeout):
     """Runs the steps and verifies each; what fails is told in the result. GPUs are worked on at the same time where that can be."""
+
+    at = [ctx.clock.now()]
 
     def perform(step):
         framework = frameworks.at(ctx, step.device) if step.kind in ("remove", "create", "params", "define") else None
@@ -78,6 +52,7 @@ def bring(ctx, steps, timeout):
             framework.create(
                 step.device, _type_id(framework, step), step.args["type"], step.args["uuid"], timeout
             )
+            at[0] = ctx.clock.now()
         elif step.kind == "undefine":
             mdevctl.undefine(ctx, step.args["uuid"], step.device)
         elif step.kind == "define":
@@ -93,7 +68,7 @@ def bring(ctx, steps, timeout):
     except ApplyError as exc:
         failed, done = exc, exc.done
     defined = [step for step in done if step.kind == "define"]
-    return _less(Brought(done, failed), _undefined(ctx, defined) if defined else [])
+    return _less(Brought(done, failed, at[0]), _undefined(ctx, defined) if defined else [])
 
 
 def _undefined(ctx, defined):
@@ -113,12 +88,14 @@ def _less(brought, undone):
     failed = brought.failed
     steps = [step for step, dummy in undone]
     done = [step for step in brought.done if step not in steps]
-    return Brought(done, ApplyError((failed.troubles if failed else []) + [text for dummy, text in undone], done, (failed.not_done if failed else []) + steps))
+    troubles = (failed.troubles if failed else []) + [text for dummy, text in undone]
+    return Brought(done, ApplyError(troubles, done, (failed.not_done if failed else []) + steps), brought.at)
 
 
 def watch(ctx, brought, settle):
-    """Watches for settle seconds that the new vGPUs stay; returns the steps that were done, or raises what failed."""
-    result = _less(brought, _watch(ctx, [step for step in brought.done if step.kind == "create"], settle))
+    """Watches that the new vGPUs stay, until they are settle seconds old; returns the steps that were done, or raises what failed."""
+    left = settle - (ctx.clock.now() - brought.at)  # definitions were written meanwhile
+    result = _less(brought, _watch(ctx, [step for step in brought.done if step.kind == "create"], left))
     if result.failed:
         raise result.failed
     return result.done

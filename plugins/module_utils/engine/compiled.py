@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import py_compile
 import sys
 
 from . import files
@@ -64,6 +63,8 @@ def make(root, sources, folders):
 
 def _compile(root, source):
     """One file, on the disk before it gets its name: Python would trip over half of it."""
+    import py_compile  # here: it is needed once on a host
+
     folder, name = os.path.split(root + _path(source))
     temporary = "%s/%s%s" % (folder, files.TEMPORARY, name)
     py_compile.compile(root + source, temporary, source, True, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)

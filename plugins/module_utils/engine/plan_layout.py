@@ -10,15 +10,13 @@ GPU instances of MIG and mixed-size mode come between what goes and what comes.
 
 from __future__ import annotations
 
-import uuid as uuids
-
 from . import address, diagnosis, frameworks, lost, plan_definitions, plan_mig, store, vgpu_types
 from .errors import Trouble, raise_if_any
 from .layout import Wishes, plain_params
 from .steps import Step
 
 # Any fixed UUID serves; it separates our names from other people's.
-NAMESPACE = uuids.UUID("6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11")
+NAMESPACE = "6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11"
 
 
 class Slot:
@@ -83,10 +81,12 @@ class Options:
 
 def stable_uuid(machine_id, pf, index, taken):
     """UUIDv5 of machine, PF and VF number; the next in line when that one is taken."""
+    import uuid as uuids  # here: a run that makes nothing does without it
+
     salt = 0
     while True:
         name = "%s/%s/%s" % (machine_id, pf, index) + ("/%d" % salt if salt else "")
-        word = str(uuids.uuid5(NAMESPACE, name))
+        word = str(uuids.uuid5(uuids.UUID(NAMESPACE), name))
         if word not in taken:
             return word
         salt += 1
@@ -128,6 +128,7 @@ class _GpuPlanner:
         self.state = state
         self.stored_gpu = stored
         self.stored = stored.vgpus if stored else []
+        self.stored_params = {one.key: one.params for one in self.stored}
         self.taken = taken
         self.explicit = explicit
         self.options = options
@@ -487,16 +488,15 @@ class _GpuPlanner:
 
     def _intended_params(self, vgpu):
         """Parameters that a vGPU was made for: a run that broke off may not have set them."""
-        for one in self.stored:
-            if one.key == vgpu.key:
-                return one.params
+        if vgpu.key in self.stored_params:
+            return self.stored_params[vgpu.key]
         return plain_params(vgpu.params or "")
 
     def _params(self, wish, key):
         """vgpu_params that a vGPU shall have: as wished; none where only we had set some; None to leave them."""
         if wish.params is not None:
             return wish.params
-        return "" if any(one.key == key and one.params for one in self.stored) else None
+        return "" if self.stored_params.get(key) else None
 
     def _guard_surplus(self):
         return [
@@ -666,16 +666,13 @@ def _steps(result, inventory, stored, definitions, options):
     for gpu in state:
         # What is gone by now is forgotten, but not worth a write of its own.
         gpu.former = stored[gpu.address].former if gpu.address in stored else []
-    unchanged = store.dumps(state) == store.dumps(list(stored.values()))
+    unchanged = store.content(state) == store.content(stored.values())
     going = {vgpu.key for dummy, vgpu in result.removed}
     for gpu in [one for one in state if inventory.gpu(one.address).alive]:
         gpu.former = [key for key in sorted(going) if gpu.address in stored and key in stored[gpu.address].keys]
-    text = store.dumps(state)
     if options.persist and not unchanged:
-        result.store_text = text
-        result.steps.append(
-            Step("store", None, store.PATH, "store the layout for the boot", content=text)
-        )
+        result.store_text = store.dumps(state)
+        result.steps.append(Step("store", None, store.PATH, "store the layout for the boot", content=result.store_text))
     wanted = {one.uuid for many in result.placed.values() for one in many if one.uuid}
     for gpu in inventory.gpus:
         for key in stored[gpu.address].keys if options.mdevctl and gpu.alive and gpu.address in stored else ():

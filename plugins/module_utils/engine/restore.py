@@ -9,7 +9,7 @@ One GPU's failure does not stop the others.
 
 from __future__ import annotations
 
-from . import apply_layout, apply_mig, diagnosis, host, inventory as reader, plan_layout, plan_mig, pci_driver, sriov, store
+from . import apply_layout, apply_mig, diagnosis, host, inventory as reader, plan_layout, plan_mig, pci_driver, sriov, store, types_ready
 from .errors import EngineError, Trouble
 from .layout import Wish, Wishes
 from .steps import ApplyError
@@ -68,7 +68,7 @@ def restore(ctx, timeout, settle, say):
 
     def all_made():
         seen = reader.read(ctx, with_types=False)
-        come = [pf for pf in waiting if seen.gpu(pf) is None or apply_layout.types_there(ctx, seen.gpu(pf))]
+        come = [pf for pf in waiting if seen.gpu(pf) is None or types_ready.types_there(ctx, seen.gpu(pf))]
         if come:
             made.extend(_bring_vgpus(ctx, state, stored, come, timeout, report))
             waiting[:] = [pf for pf in waiting if pf not in come]
@@ -156,7 +156,7 @@ def _plan_gpu(ctx, inventory, state, stored, pf, existing):
 def _watch(ctx, made, settle, report):
     """Watches the new vGPUs; those that vanish were not done."""
     try:
-        apply_layout.watch(ctx, apply_layout.Brought(made, None), settle)
+        apply_layout.watch(ctx, apply_layout.Brought(made, None, ctx.clock.now()), settle)
     except ApplyError as exc:
         report.vgpus -= len(exc.not_done)
         gone = [str(step) for step in exc.not_done]

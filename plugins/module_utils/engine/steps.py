@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import errno
-from concurrent.futures import ThreadPoolExecutor
 
 from .errors import EngineError, Trouble
 
@@ -117,6 +116,8 @@ def _run_lanes(lanes, perform, outcome):
         for lane in lanes.values():
             run(lane)
         return
+    from concurrent.futures import ThreadPoolExecutor  # here: a run that changes nothing does without it
+
     with ThreadPoolExecutor(len(lanes)) as pool:
         for one in [pool.submit(run, lane) for lane in lanes.values()]:
             one.result()  # a fault of ours comes out here

@@ -117,10 +117,10 @@ def loads(text):
     if not text:
         return {}
     try:
-        content = json.loads(text)
-        if content["version"] != VERSION:
-            raise ValueError("version %r" % content["version"])
-        return {gpu.address: gpu for gpu in map(_gpu, _is(content["gpus"], list))}
+        told = json.loads(text)
+        if told["version"] != VERSION:
+            raise ValueError("version %r" % told["version"])
+        return {gpu.address: gpu for gpu in map(_gpu, _is(told["gpus"], list))}
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise trouble(
             "it is not a layout of version %d: %s %s" % (VERSION, type(exc).__name__, exc),
@@ -130,14 +130,18 @@ def loads(text):
         ) from exc
 
 
-def dumps(gpus):
-    """The file's text."""
-    content = {
+def content(gpus):
+    """What the file says, as data: equal for what is equal."""
+    return {
         "comment": "Written by vgpu.kvm; nvidia-vgpu-restore.service makes these vGPUs at boot.",
         "version": VERSION,
         "gpus": [gpu.as_dict() for gpu in sorted(gpus, key=lambda gpu: gpu.address)],
     }
-    return json.dumps(content, indent=1) + "\n"
+
+
+def dumps(gpus):
+    """The file's text."""
+    return json.dumps(content(gpus), indent=1) + "\n"
 
 
 def read(root):

@@ -5,15 +5,7 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import (
-    apply_layout,
-    guards,
-    host,
-    inventory,
-    layout,
-    plan_layout,
-    store,
-)
+from ..engine import guards, host, inventory, layout, plan_layout, store, types_ready
 from ..engine.tools import mdevctl
 
 
@@ -31,6 +23,12 @@ def _vgpus(result):
     ]
 
 
+def _all_offer(found, wishes):
+    """Whether the GPUs that get vGPUs offer them, so that no plan has to say what of the host is in the way."""
+    wanted = [found.gpu(pf) for pf in wishes if wishes[pf] or wishes[pf].needs_mig]
+    return all(gpu.types and (gpu.mig or not wishes[gpu.address].needs_mig) for gpu in wanted)
+
+
 def work(request, ctx):
     params = request.params
     entries, troubles = layout.parse(params["layout"])
@@ -38,8 +36,8 @@ def work(request, ctx):
     wishes, wrong = layout.by_gpu(entries, found)
     troubles += wrong
     if not request.check_mode and not troubles:
-        found = apply_layout.await_types(ctx, found, [pf for pf in wishes if wishes[pf]], params["timeout"])
-    state = host.read(ctx)
+        found = types_ready.await_types(ctx, found, [pf for pf in wishes if wishes[pf]], params["timeout"])
+    state = host.identity(ctx) if _all_offer(found, wishes) else host.read(ctx)
     stored = store.read(ctx.root)
     sizes = [pf for pf in wishes if wishes[pf].mixed or (pf in stored and stored[pf].mixed)]
     inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])
@@ -59,7 +57,9 @@ def work(request, ctx):
     if guards.ask_driver(ctx, found, guards.removed(result.steps)):
         result = plan()  # what nvidia-smi calls in use is refused, or kept
     _module.refuse_lost(request, result.steps)
-    if not request.check_mode:
+    if result.steps and not request.check_mode:
+        from ..engine import apply_layout  # here: a run that changes nothing needs none of what writes
+
         apply_layout.apply(ctx, result.steps, params["timeout"], params["settle"])
     return dict(
         {

@@ -9,7 +9,6 @@ what was plugged in since.
 from __future__ import annotations
 
 import os
-from xml.etree import ElementTree
 
 from .. import address, files
 from ..errors import EngineError
@@ -61,6 +60,8 @@ class Domain:
 
 def parse(text):
     """(name, hostdevs) of a domain's XML, as defined or as it runs; raises ValueError where it is none."""
+    from xml.etree import ElementTree  # here: many hosts have no domain that is worth a look
+
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as exc:

@@ -23,12 +23,11 @@ _PLACES = ("/usr/bin/nvidia-smi", "/usr/sbin/nvidia-smi", "/usr/local/bin/nvidia
 _NAME = r"([0-9]{1,2})g\.([0-9]{1,4})gb([^\s|]*)"
 _PROFILE = r"(?:MIG\s+)?([0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)"
 _N = r"([0-9]{1,5})"
-_LGIP = re.compile(r"^\W*%s\s+%s\s+%s\s+%s\s*/\s*%s\s+([0-9]{1,5}(?:\.[0-9]+)?)(?![0-9.])" % (_N, _PROFILE, _N, _N, _N), re.MULTILINE)
-_LGI = re.compile(r"^\W*%s\s+%s\s+%s\s+%s(?:\s+([0-9]{1,3}):([0-9]{1,3}))?[\s|]*$" % (_N, _PROFILE, _N, _N), re.MULTILINE)
-_LGIPP = re.compile(
-    r"^\s*GPU\s+[0-9]+\s+Profile\s+ID\s+%s\s+Placements?\s*:\s*\{([0-9,\s]+)\}\s*:\s*([0-9]{1,3})(?![0-9])" % _N, re.IGNORECASE | re.MULTILINE
-)
-_LCI = re.compile(r"^\W*%s\s+%s\s+(?:MIG\s+)?((?:[0-9]{1,2}c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)\s+%s\s+%s(?![0-9])" % (_N, _N, _N, _N), re.MULTILINE)
+# Not compiled here: most hosts are never asked, and compiling them takes longer than all else of this file.
+_LGIP = r"^\W*%s\s+%s\s+%s\s+%s\s*/\s*%s\s+([0-9]{1,5}(?:\.[0-9]+)?)(?![0-9.])" % (_N, _PROFILE, _N, _N, _N)
+_LGI = r"^\W*%s\s+%s\s+%s\s+%s(?:\s+([0-9]{1,3}):([0-9]{1,3}))?[\s|]*$" % (_N, _PROFILE, _N, _N)
+_LGIPP = r"(?i)^\s*GPU\s+[0-9]+\s+Profile\s+ID\s+%s\s+Placements?\s*:\s*\{([0-9,\s]+)\}\s*:\s*([0-9]{1,3})(?![0-9])" % _N
+_LCI = r"^\W*%s\s+%s\s+(?:MIG\s+)?((?:[0-9]{1,2}c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)\s+%s\s+%s(?![0-9])" % (_N, _N, _N, _N)
 
 
 class Profile:
@@ -107,7 +106,7 @@ def parse_profiles(text):
     """(number of the GPU, Profile) for each row of mig -lgip."""
     return [
         (int(gpu), Profile(plain_profile(name), int(number), int(free), int(total), float(memory)))
-        for gpu, name, number, free, total, memory in _LGIP.findall(text)
+        for gpu, name, number, free, total, memory in re.findall(_LGIP, text, re.MULTILINE)
     ]
 
 
@@ -115,7 +114,7 @@ def parse_placements(text):
     """{profile id: (possible starts, size)} of mig -lgipp of one GPU."""
     return {
         int(number): ([int(start) for start in re.findall(r"\b[0-9]{1,3}\b", starts)], int(size))
-        for number, starts, size in _LGIPP.findall(text)
+        for number, starts, size in re.findall(_LGIPP, text, re.MULTILINE)
     }
 
 
@@ -128,13 +127,13 @@ def parse_instances(text):
                 int(number), plain_profile(name), int(profile), int(start) if start else None, int(size) if size else None
             ),
         )
-        for gpu, name, profile, number, start, size in _LGI.findall(text)
+        for gpu, name, profile, number, start, size in re.findall(_LGI, text, re.MULTILINE)
     ]
 
 
 def parse_compute(text):
     """(number of the GPU, GPU instance, compute instance) for each row of mig -lci."""
-    return [(int(gpu), int(instance), int(number)) for gpu, instance, dummy, dummy2, number in _LCI.findall(text)]
+    return [(int(gpu), int(instance), int(number)) for gpu, instance, dummy, dummy2, number in re.findall(_LCI, text, re.MULTILINE)]
 
 
 def parse_types(text):
