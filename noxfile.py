@@ -328,14 +328,24 @@ def pytest(session: nox.Session, steps: Steps, step: str, *arguments: str, runne
 
 @session_of("engine", "test")
 def engine(session: nox.Session, steps: Steps) -> None:
-    """Run the unit and property tests with plain pytest and say what they covered."""
+    """Run the unit and property tests with plain pytest."""
+    install(session, steps, "test")
+    path = collection(session)
+    session.env["PYTHONPATH"] = str(BUILD / "collections")
+    with session.chdir(path):
+        pytest(session, steps, "engine", "tests/unit")
+
+
+@session_of("coverage", "test")
+def coverage(session: nox.Session, steps: Steps) -> None:
+    """Run the unit and property tests once more, and say what they covered; branches cost as much time again."""
     install(session, steps, "test")
     path = collection(session)
     session.env["PYTHONPATH"] = str(BUILD / "collections")
     session.env["COVERAGE_FILE"] = str(BUILD / "coverage")
     with session.chdir(path):
         runner = ("coverage", "run", "--branch", "--source", "plugins", "-m", "pytest")
-        pytest(session, steps, "engine", "tests/unit", runner=runner)
+        pytest(session, steps, "coverage", "tests/unit", runner=runner)
         session.run(str(steps.venv / "bin" / "coverage"), "report", "--skip-covered", external=True, success_codes=[0, 1])
 
 
@@ -368,7 +378,16 @@ def system(session: nox.Session, steps: Steps) -> None:
     install(session, steps, "test")
     collection(session)
     if build_twins(steps, "debian12"):
-        pytest(session, steps, "system", "tests/system", "-m", "not life and not in_use and not guest and not operations and not libvirt")
+        pytest(session, steps, "system", "tests/system", "-m", "not life and not in_use and not guest and not operations and not libvirt and not long")
+
+
+@session_of("system-long", "test")
+def system_long(session: nox.Session, steps: Steps) -> None:
+    """What session system has no room for: where drivers come from, a check of the whole site and its secrets, Red Hat's boot loader."""
+    install(session, steps, "test")
+    collection(session)
+    if build_twins(steps, "debian12"):
+        pytest(session, steps, "system, the long ones", "tests/system", "-m", "long")
 
 
 def fault_matrix(session: nox.Session, steps: Steps, *options: str) -> None:
@@ -508,7 +527,7 @@ def fuzz(session: nox.Session, steps: Steps) -> None:
 
 @session_of("in_use", "test")
 def in_use(session: nox.Session, steps: Steps) -> None:
-    """VMs with a whole GPU and with a vGPU live through every playbook, on both frameworks. Session life has the first of the two."""
+    """VMs with a whole GPU and with a vGPU live through every playbook, on both frameworks."""
     install(session, steps, "test")
     collection(session)
     if build_twins(steps, "debian12", "debian13"):

@@ -14,11 +14,7 @@ import pytest
 from conftest import GPU, OTHER_GPU
 from support import ROOT, Twin
 
-# One framework is part of a host's life in each run; the other one takes a machine of its own.
-FRAMEWORKS = [
-    pytest.param("mdev", marks=[pytest.mark.life, pytest.mark.in_use]),
-    pytest.param("vendor_vfio", marks=pytest.mark.in_use),
-]
+FRAMEWORKS = ["mdev", "vendor_vfio"]
 GUESTS_ALONE = "vgpu.kvm.guest"
 LAYOUT = ["vgpu.kvm.host", "vgpu.kvm.site"]  # bring the layout
 WHOLE = ["vgpu.kvm.teardown", "vgpu.kvm.upgrade"]  # are for hosts that nobody uses
@@ -68,7 +64,7 @@ class Guest:
         assert "regions" in text, f"{self.name}: {text}"
 
 
-@pytest.fixture(scope="module", params=FRAMEWORKS)
+@pytest.fixture(scope="module", params=[pytest.param(one, marks=pytest.mark.in_use) for one in FRAMEWORKS])
 def twin(request) -> Iterator[Twin]:
     """A host as after a first run's reboot; one of its two GPUs belongs to a VM as a whole."""
     machine = Twin("system-in-use")

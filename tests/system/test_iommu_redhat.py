@@ -4,6 +4,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 GRUBBY = r"""#!/bin/sh
 # Knows two boot entries; their flags are in /run/entries, one a line.
 add= remove=

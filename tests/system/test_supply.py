@@ -14,6 +14,8 @@ import secret_marks
 from https_server import SignedFile
 from support import COLLECTIONS, Run, Twin, launcher
 
+pytestmark = pytest.mark.long
+
 MARK = "SECRETMARK"
 TOKEN = f"{MARK}-of-the-link"
 CONTROLLER = "10.0.2.2"  # as the machine sees this one

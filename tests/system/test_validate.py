@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from conftest import GPU, OTHER_GPU, pretty
 
 LAYOUT = [{"gpu": GPU, "vgpus": [{"type": "A40-24Q", "count": 2}]}]
@@ -45,6 +46,7 @@ def test_a_healthy_host_a_lost_layout_and_one_that_is_not_there(host):
     assert "2 of its 2 vGPUs are missing (A40-24Q on 0000:e8:00.4" in run.out and "do: 'nvidia-vgpu restore' makes them again" in run.out
 
 
+@pytest.mark.long
 def test_the_doctor_on_the_host_says_the_same_and_a_restore_heals(host):
     assert not host.module("nvidia_vgpu", layout=LAYOUT)["failed"] and not host.module("nvidia_vgpu_restore")["failed"]
     assert json.loads(host.sh("nvidia-vgpu doctor --json")) == {"healthy": True, "problems": []}

@@ -25,12 +25,12 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / ".build" / "results"
 # Two lanes run side by side, one for each core. The first needs no machine until its end, quick ones first, so that a slip shows
 # early; an emulated machine keeps one core busy. What takes much longer, or kills at random moments, is left to be named:
-# awx, runner, release-twin, libvirt, operations, guest, guest-molecule, fleet, in_use, faults, crash, crash-short; and bench, which wants
-# the machine for itself.
+# system-long, awx, runner, release-twin, libvirt, operations, guest, guest-molecule, fleet, in_use, faults, crash, crash-short; coverage
+# and units-2.19, which are session engine once more; and bench, which wants the machine for itself.
 LANES = (
     (
         *("lint", "docs", "site", "engine", "twin_unit", "fuzz", "release", "report"),
-        *("sanity-2.19", "units-2.19", "sanity-2.18", "units-2.18", "sanity-2.21", "units-2.21", "twin", "life"),
+        *("sanity-2.19", "sanity-2.18", "units-2.18", "sanity-2.21", "units-2.21", "twin", "life"),
     ),
     ("system", "molecule", "faults-short"),
 )

@@ -34,14 +34,14 @@ def work(request, ctx):
     if request.params["state"] == "present":
         wanted = host_copy.wanted_files(_sources(), request.params["before"], sys.executable)
     steps = host_copy.plan(ctx.root, wanted)
+    there = host_copy.present(ctx.root) if steps and request.check_mode else ()
     if not request.check_mode:
         host_copy.apply(ctx.root, steps)
-    paths = [step.device for step in steps]
     return {
         "changed": bool(steps),
         "actions": _module.sentences(steps),
         "diff": {
-            "before": "".join(path + "\n" for path in paths if path in host_copy.present(ctx.root) and request.check_mode),
+            "before": "".join(step.device + "\n" for step in steps if step.device in there),
             "after": "".join(step.device + "\n" for step in steps if step.kind == "write"),
         },
     }
