@@ -32,6 +32,11 @@ class Settings:
         """Numbers of vGPUs on two GPUs that are made by tasks for each VF."""
         return (4, 32) if self.full else (4,)
 
+    @property
+    def fleet_hosts(self) -> tuple[int, ...]:
+        """Sizes of the simulated fleet."""
+        return (10, 100, 1000)
+
 
 def spread(count: int, gpus: tuple[str, ...] = BUSES) -> dict[str, int]:
     """So many vGPUs, on as many of the GPUs as there are, the same number on each."""

@@ -11,5 +11,7 @@ for one in /sys/bus/mdev/devices/*/remove; do
 done
 rm -rf /etc/mdevctl.d/[0-9a-f]* /etc/nvidia-vgpu
 [[ ${KEEP_COPY:-0} == 1 ]] || rm -rf /usr/local/lib/nvidia-vgpu /usr/local/sbin/nvidia-vgpu /etc/systemd/system/nvidia-vgpu-restore.service
+# udev works on for seconds after a hundred devices went: what is measured next would share the processors with it.
+udevadm settle --timeout=120
 left=(/sys/bus/mdev/devices/*)
 [[ ${#left[@]} == 0 ]]

@@ -52,11 +52,11 @@ def names(hosts: int, mix: dict[str, int]) -> dict[str, str]:
     return {"gpu-%05d" % number: turns[number % len(turns)] for number in range(hosts)}
 
 
-def inventory(kinds: dict[str, dict], fleet: dict[str, str], mode: str, real: bool) -> dict:
-    """Ansible's inventory of the hosts, by group."""
+def inventory(kinds: dict[str, dict], fleet: dict[str, str], mode: str, real: bool, seconds: float = 0) -> dict:
+    """Ansible's inventory of the hosts, by group. seconds: what a recorded host takes for its answer."""
     groups = {}
     for kind in sorted(set(fleet.values())):
-        there = {"ansible_become": False, "ansible_python_interpreter": "/usr/bin/python3"}
+        there = {"ansible_become": False, "ansible_python_interpreter": "/usr/bin/python3", "recorded_seconds": seconds}
         if kind == "unreachable":
             there.update(ansible_connection="recorded", recorded_answer="", simulated_root="/nonexistent", simulated_path="/nonexistent")
         else:
@@ -68,12 +68,13 @@ def inventory(kinds: dict[str, dict], fleet: dict[str, str], mode: str, real: bo
 
 
 def run(
-    folder: Path, mode: str, hosts: int, mix: dict[str, int] | None = None, real: bool = False, program: str = "", forks: int = 10, strategy: str = "linear"
+    folder: Path, mode: str, hosts: int, mix: dict[str, int] | None = None, real: bool = False, program: str = "", forks: int = 10, strategy: str = "linear",
+    seconds: float = 0,
 ) -> Done:
     """Runs the playbook over so many hosts, and looks whether it says of each what is so."""
     kinds, fleet = make(folder), names(hosts, mix or MIX)
     path, out = folder / "inventory.json", folder / ("verdict.json" if mode == "validate" else "page.html")
-    path.write_text(json.dumps(inventory(kinds, fleet, mode, real)), encoding="utf-8")
+    path.write_text(json.dumps(inventory(kinds, fleet, mode, real, seconds)), encoding="utf-8")
     out.unlink(missing_ok=True)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))}
     env.update(

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import time
+
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.connection import ConnectionBase
 
@@ -22,6 +24,12 @@ options:
     vars:
       - name: recorded_answer
     default: ""
+  seconds:
+    description: How long the host takes for its answer, as a real one would.
+    type: float
+    vars:
+      - name: recorded_seconds
+    default: 0
 """
 
 
@@ -41,6 +49,7 @@ class Connection(ConnectionBase):
             raise AnsibleConnectionFailure("ssh: connect to host %s port 22: No route to host" % self._play_context.remote_addr)
         if not in_data:
             raise AnsibleConnectionFailure("only modules have an answer, over pipelining: %r has none" % cmd)
+        time.sleep(self.get_option("seconds"))
         with open(self.get_option("answer"), "rb") as handle:
             return 0, handle.read(), b""
 
