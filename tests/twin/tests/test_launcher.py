@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from twinlib import accel, acpi, cache, cli, cpio, disk, faults, image, inventory, paths, qemu, quick, snapshots, state
+from twinlib import accel, acpi, cache, cli, cpio, disk, faults, image, inventory, paths, qemu, quick, snapshots, ssh, state
 from twinlib.progress import TwinError
 
 
@@ -200,6 +200,14 @@ def test_inventory(machine):
     assert (host["ansible_host"], host["ansible_port"], host["ansible_user"]) == ("127.0.0.1", 4242, "ansible")
     assert "UserKnownHostsFile=/dev/null" in host["ansible_ssh_common_args"]
     assert json.dumps(host)  # plain values only
+
+
+def test_a_panic_is_told_at_once(machine, monkeypatch):
+    monkeypatch.setattr(state.Machine, "pid", lambda self: 1)
+    machine.folder.mkdir(parents=True)
+    machine.serial_log.write_text("[ 0.2] Kernel panic - not syncing: timer\n[ 0.3] ---[ end Kernel panic - not syncing: timer ]---\n", encoding="utf-8")
+    with pytest.raises(TwinError, match="'t1' panicked"):
+        ssh.wait(machine, 30)
 
 
 def test_errors_are_one_line_and_status_1(machine, capsys):

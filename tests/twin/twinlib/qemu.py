@@ -16,8 +16,9 @@ from .state import Machine
 # An emulated machine that has to wait for its turn is no fault of its kernel's: the watchdogs would fill the log with traces.
 # norandmaps: programs at the same addresses each time, whose code QEMU then translates once and not for each process; pages with
 # many translations also made GRUB take minutes where it wrote to them after a reboot.
+# no_timer_check: a kernel that finds its timer late at boot, as on a busy machine, panics ("timer doesn't work through Interrupt-remapped IO-APIC").
 PATIENT = "nosoftlockup rcupdate.rcu_cpu_stall_suppress=1 workqueue.watchdog_thresh=0"
-QUICK_CMDLINE = f"console=ttyS0 quiet mitigations=off clocksource=tsc tsc=reliable norandmaps {PATIENT} net.ifnames=0 panic=5 root=/dev/vda2"
+QUICK_CMDLINE = f"console=ttyS0 quiet mitigations=off clocksource=tsc tsc=reliable no_timer_check norandmaps {PATIENT} net.ifnames=0 panic=5 root=/dev/vda2"
 IOMMU_ON = {"intel": " intel_iommu=on iommu=pt", "amd": " iommu=pt", "none": ""}
 # The IOMMU comes first: AMD's takes the first free slot, 00:01.0, which acpi.py names.
 IOMMU_DEVICE = {"intel": ["-device", "intel-iommu,intremap=on"], "amd": ["-device", "amd-iommu,intremap=on"], "none": []}

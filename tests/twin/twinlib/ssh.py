@@ -64,6 +64,8 @@ def wait(machine: Machine, limit: float = 600, command: str = "true") -> float:
     while True:
         if not machine.pid():
             raise TwinError(f"QEMU of '{machine.name}' has ended. The end of its console:\n{console_tail(machine)}")
+        if "end Kernel panic" in console_tail(machine, 2):
+            raise TwinError(f"The kernel of '{machine.name}' panicked and stays so. The end of its console:\n{console_tail(machine)}")
         if _banner(machine.port):
             try:
                 output(machine, command, 60)
