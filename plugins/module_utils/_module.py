@@ -127,6 +127,11 @@ def lost(result):
     return {"lost_gpus": result.lost} if result.lost else {}
 
 
+def diff(module, texts):
+    """What a module returns for --diff. texts() gives what there was and what there will be; it is called only if somebody asked."""
+    return {"diff": dict(zip(("before", "after"), texts()))} if getattr(module, "_diff", False) else {}
+
+
 def assumed(module):
     """The option assume, which counts in check mode only."""
     return module.params["assume"] if module.check_mode else []

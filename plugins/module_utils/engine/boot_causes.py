@@ -11,11 +11,8 @@ from __future__ import annotations
 import re
 
 from . import due, files
+from .places import DRIVERCTL, GRUB, GRUB_FOLDER, MODPROBE
 
-MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
-GRUB = "/etc/default/grub"
-GRUB_FOLDER = "/etc/default/grub.d"
-DRIVERCTL = "/etc/driverctl.d"
 NOUVEAU_FILE = "/etc/modprobe.d/nvidia-vgpu-nouveau.conf"
 NOUVEAU_TEXT = """# Written by vgpu.kvm: NVIDIA's driver can't be loaded beside nouveau.
 blacklist nouveau

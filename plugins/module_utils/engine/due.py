@@ -12,8 +12,8 @@ import os
 import re
 
 from . import files
+from .places import STATE as FOLDER
 
-FOLDER = "/var/lib/nvidia-vgpu"
 INITRAMFS = "initramfs"
 BOOTLOADER = "bootloader"
 _LOADER_FILES = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")

@@ -25,6 +25,20 @@ def read_text(root, path):
         raise trouble("it can't be read: %s" % exc.strerror, device=path) from exc
 
 
+def read_bytes(root, path):
+    """A file's content, or None when there is none, or a folder in its place. For the many small ones: text takes Python four times as long."""
+    try:
+        number = os.open(root + path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return b"".join(iter(lambda: os.read(number, 1 << 16), b""))
+        finally:
+            os.close(number)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as exc:
+        raise trouble("it can't be read: %s" % exc.strerror, device=path) from exc
+
+
 def names(root, folder, ending=""):
     """Paths of a folder's files with that ending, sorted; none when it isn't there."""
     try:
@@ -35,6 +49,11 @@ def names(root, folder, ending=""):
         ]
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def folders(root, top):
+    """A folder and all that are in it, each before those in it; none when it isn't there."""
+    return sorted(path[len(root):] for path, dummy, dummy in os.walk(root + top))
 
 
 def write_atomic(root, path, text, mode=0o644, lasting=True):

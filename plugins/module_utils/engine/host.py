@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 
-from . import distribution, next_kernel, platforms, secure_boot, unfinished
+from . import distribution, host_identity, next_kernel, platforms, secure_boot, unfinished
 from .files import read_text
 from .reading import number
 
@@ -72,25 +72,12 @@ def read(ctx, timeout=30):
     return _read(ctx, timeout)
 
 
-def identity(ctx):
-    """The host's state with kernel and machine id alone: what a plan of vGPUs takes where nothing is in the way. No program is started."""
-    if ctx.memo is not None:
-        return read(ctx)
-    state = HostState()
-    _identify(ctx, state)
-    return state
-
-
-def _identify(ctx, state):
-    state.kernel = ctx.sysfs.read_or("/proc/sys/kernel/osrelease")
-    state.machine_id = (read_text(ctx.root, "/etc/machine-id") or "").strip() or None
-
-
 def _read(ctx, timeout):
     sysfs = ctx.sysfs
     state = HostState()
     state.distribution = distribution.read(ctx)
-    _identify(ctx, state)
+    identity = host_identity.read(ctx)
+    state.kernel, state.machine_id = identity.kernel, identity.machine_id
     match = re.search(
         r"^vendor_id\s*:\s*(\S+)", sysfs.read_or("/proc/cpuinfo", ""), re.MULTILINE
     )

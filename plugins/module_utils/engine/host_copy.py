@@ -9,14 +9,11 @@ import re
 
 from . import compiled, files
 from .errors import Trouble, raise_if_any, shown
+from .places import COMMAND, COPY as FOLDER, PACKAGE, STORE, UNIT
 from .steps import Step, execute
 
 # What a line of the unit may name: anything else would write lines of its own.
 _UNIT = re.compile(r"^[A-Za-z0-9:_.@\\-]{1,200}\.(service|socket|target|mount|device|timer|path|slice|scope|swap|automount)\Z")
-FOLDER = "/usr/local/lib/nvidia-vgpu"
-PACKAGE = FOLDER + "/nvidia_vgpu_engine"
-COMMAND = "/usr/local/sbin/nvidia-vgpu"
-UNIT = "/etc/systemd/system/nvidia-vgpu-restore.service"
 
 _COMMAND_TEXT = """#!%(interpreter)s
 # Written by vgpu.kvm. Shows this host's vGPUs and brings the stored ones back.
@@ -82,7 +79,7 @@ def wanted_files(sources, before, interpreter):
     wanted[COMMAND] = (_COMMAND_TEXT % {"interpreter": interpreter, "folder": FOLDER}, 0o755)
     units = list(BEFORE) + [unit for unit in before if unit not in BEFORE]
     wanted[UNIT] = (
-        _UNIT_TEXT % {"store": "/etc/nvidia-vgpu/layout.json", "command": COMMAND, "before": " ".join(units)},
+        _UNIT_TEXT % {"store": STORE, "command": COMMAND, "before": " ".join(units)},
         0o644,
     )
     return wanted
@@ -90,7 +87,7 @@ def wanted_files(sources, before, interpreter):
 
 def folders(root):
     """Folders of the engine's copy that are there, each before those in it."""
-    return sorted(path[len(root):] for path, dummy, dummy in os.walk(root + PACKAGE))
+    return files.folders(root, PACKAGE)
 
 
 def present(root):

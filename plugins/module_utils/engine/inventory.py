@@ -257,7 +257,7 @@ def _read_vfs(sysfs, folder, watched):
     """VFs in order of their number: the links' names sort wrongly as text (virtfn10 before virtfn2)."""
     vfs = []
     for link in sysfs.list(folder):
-        match = re.match(r"^virtfn([0-9]{1,5})$", link)
+        match = re.match(r"^virtfn([0-9]{1,5})$", link) if link.startswith("virtfn") else None
         name = sysfs.link("%s/%s" % (folder, link)) if match else None
         if not name:
             continue

@@ -8,8 +8,9 @@ import json
 
 from . import files
 from .errors import EngineError
+from .places import STATE
 
-PATH = "/var/lib/nvidia-vgpu/last-restore.json"
+PATH = STATE + "/last-restore.json"
 
 
 class Record:

@@ -6,20 +6,20 @@ from __future__ import annotations
 
 import os
 
-from . import boot_causes, files, host_copy, store, unfinished
+from . import files, places
 
 FOLDERS = (
-    os.path.dirname(store.PATH),
-    unfinished.FOLDER,
-    boot_causes.MODPROBE[0],
-    os.path.dirname(boot_causes.GRUB),
-    boot_causes.GRUB_FOLDER,
-    boot_causes.DRIVERCTL,
-    os.path.dirname(host_copy.UNIT),
-    os.path.dirname(host_copy.COMMAND),
+    os.path.dirname(places.STORE),
+    places.STATE,
+    places.MODPROBE[0],
+    os.path.dirname(places.GRUB),
+    places.GRUB_FOLDER,
+    places.DRIVERCTL,
+    os.path.dirname(places.UNIT),
+    os.path.dirname(places.COMMAND),
 )
 
 
 def clean(root):
     """Removes half-written files of ours. They were never read by anybody: that is no change of the host."""
-    files.sweep(root, [*FOLDERS, *host_copy.folders(root)])
+    files.sweep(root, [*FOLDERS, *files.folders(root, places.PACKAGE)])

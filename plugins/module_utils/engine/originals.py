@@ -12,8 +12,9 @@ import json
 
 from . import files
 from .boot_causes import FileEdit
+from .places import STATE
 
-PATH = "/var/lib/nvidia-vgpu/originals.json"
+PATH = STATE + "/originals.json"
 VERSION = 1
 
 

@@ -314,9 +314,11 @@ class _GpuPlanner:
         ]
 
     def _choose_types(self, wishes, predicted):
-        chosen, troubles = [], []
+        chosen, troubles, known = [], [], {}
         for wish in wishes:
-            found = self._predict(wish) if predicted else vgpu_types.find(wish.type, self.types)
+            if wish.type not in known:
+                known[wish.type] = self._predict(wish) if predicted else vgpu_types.find(wish.type, self.types)
+            found = known[wish.type]
             if found:
                 chosen.append((wish, found))
                 continue
@@ -463,7 +465,7 @@ class _GpuPlanner:
                 return wish.uuid == vgpu.uuid and wish.index in (None, vgpu.index)
             return wish.index is not None and wish.index == vgpu.index
 
-        for wish, vgpu_type in list(chosen):
+        for wish, vgpu_type in [pair for pair in chosen if pair[0].uuid or pair[0].index is not None]:
             for vgpu in left:
                 if is_it(wish, vgpu) and vgpu.type == vgpu_type.short:
                     keep(wish, vgpu_type, vgpu)
@@ -472,18 +474,18 @@ class _GpuPlanner:
         def rank(vgpu):
             return (not vgpu.holders, vgpu.key not in stored, vgpu.index if vgpu.index is not None else 0, vgpu.key)
 
+        ranked = sorted(left, key=rank)
         # First those that find a vGPU with their parameters, then the others.
         for exact, (wish, vgpu_type) in [(True, pair) for pair in chosen] + [(False, pair) for pair in chosen]:
             if (wish, vgpu_type) not in chosen or wish.uuid or (wish.index is not None and not self.uuids):
                 continue
-            same = [
-                vgpu for vgpu in left
-                if vgpu.type == vgpu_type.short and vgpu.uuid not in self.explicit
-            ]
-            if exact:
-                same = [vgpu for vgpu in same if self._intended_params(vgpu) == (wish.params or "")]
-            if same:
-                keep(wish, vgpu_type, min(same, key=rank))
+            for vgpu in ranked:
+                if vgpu.type != vgpu_type.short or vgpu.uuid in self.explicit:
+                    continue
+                if not exact or self._intended_params(vgpu) == (wish.params or ""):
+                    ranked.remove(vgpu)
+                    keep(wish, vgpu_type, vgpu)
+                    break
         self.surplus = left
 
     def _intended_params(self, vgpu):

@@ -10,7 +10,7 @@ starts at a multiple of m, and its compute slices end within the GPU's.
 
 from __future__ import annotations
 
-from . import diagnosis, lost, sriov
+from . import diagnosis, lost
 from .errors import Trouble, raise_if_any
 from .steps import Step
 from .tools.nvidia_smi import Profile, is_profile, plain_profile
@@ -339,6 +339,8 @@ def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), tr
 
 
 def _plan_mode(result, inventory, gpu, enabled, cycle_vfs, has_tool, assume):
+    from . import sriov  # here: only who changes the mode needs it
+
     word = "on" if enabled else "off"
     troubles = sriov.vgpu_guard(gpu, "turning MIG mode %s" % word, assume)
     holders = [one for one in inventory.open_files.of_gpu(gpu.minor) if not one.command.split("/")[-1].startswith(_HARMLESS)]

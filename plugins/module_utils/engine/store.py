@@ -13,8 +13,8 @@ import json
 
 from . import files
 from .errors import trouble
+from .places import STORE as PATH
 
-PATH = "/etc/nvidia-vgpu/layout.json"
 VERSION = 1
 
 

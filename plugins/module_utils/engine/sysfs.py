@@ -67,7 +67,7 @@ class Sysfs:
 
     def _bytes(self, path, size=-1):
         """As read_bytes, with the plain OSError. Bare calls: a host of 256 VFs has thousands of these files."""
-        number = os.open(self.real(path), os.O_RDONLY | os.O_CLOEXEC)
+        number = os.open(self.root + path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if size >= 0:
                 return os.read(number, size)
@@ -122,7 +122,7 @@ class Sysfs:
 
     def exists(self, path):
         """Whether the path is there."""
-        return os.path.exists(self.real(path))
+        return os.access(self.root + path, os.F_OK)
 
     def list(self, path):
         """Names in a folder, sorted; none when it isn't there."""
@@ -134,7 +134,7 @@ class Sysfs:
     def link(self, path):
         """Last part of a link's target (a driver's or group's name), or None."""
         try:
-            return os.path.basename(os.readlink(self.real(path)))
+            return os.readlink(self.root + path).rpartition("/")[2]
         except OSError:
             return None
 

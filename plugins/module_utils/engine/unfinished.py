@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 
 from . import files
+from .places import STATE as FOLDER
 
-FOLDER = "/var/lib/nvidia-vgpu"
 DRIVER = FOLDER + "/driver-installation"
 
 # Where installers write; each may be a file system of its own.

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import guards, host, inventory, layout, plan_layout, store, types_ready
+from ..engine import guards, host_identity, inventory, layout, plan_layout, store, types_ready
 from ..engine.tools import mdevctl
 
 
@@ -29,6 +29,12 @@ def _all_offer(found, wishes):
     return all(gpu.types and (gpu.mig or not wishes[gpu.address].needs_mig) for gpu in wanted)
 
 
+def _whole_state(ctx):
+    from ..engine import host  # here: what is in the way is looked for only where something is
+
+    return host.read(ctx)
+
+
 def work(request, ctx):
     params = request.params
     entries, troubles = layout.parse(params["layout"])
@@ -37,7 +43,7 @@ def work(request, ctx):
     troubles += wrong
     if not request.check_mode and not troubles:
         found = types_ready.await_types(ctx, found, [pf for pf in wishes if wishes[pf]], params["timeout"])
-    state = host.identity(ctx) if _all_offer(found, wishes) else host.read(ctx)
+    state = host_identity.read(ctx) if _all_offer(found, wishes) else _whole_state(ctx)
     stored = store.read(ctx.root)
     sizes = [pf for pf in wishes if wishes[pf].mixed or (pf in stored and stored[pf].mixed)]
     inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])
@@ -65,11 +71,10 @@ def work(request, ctx):
         {
             "changed": bool(result.steps),
             "actions": _module.sentences(result.steps),
-            "diff": {"before": plan_layout.lines(found), "after": plan_layout.lines(found, result)},
             "vgpus": _vgpus(result),
             "warnings": result.warnings + guards.domain_warnings(ctx, guards.removed(result.steps), "the vGPU goes"),
         },
-        **_module.lost(result)
+        **dict(_module.lost(result), **_module.diff(request, lambda: (plan_layout.lines(found), plan_layout.lines(found, result))))
     )
 
 

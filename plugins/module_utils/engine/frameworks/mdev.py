@@ -100,6 +100,7 @@ class Mdev:
     def instances(self, open_files=None):
         """All mdevs of the host whose parent is a PCI device, with who holds them."""
         found = []
+        watched = open_files if open_files and open_files.vfio else None  # most hosts need no look at each vGPU
         for uuid in self.sysfs.list(DEVICES):
             device = "%s/%s" % (DEVICES, uuid)
             parent = self._parent(device)
@@ -107,6 +108,7 @@ class Mdev:
             title = self.sysfs.read_or(device + "/mdev_type/name")
             if not type_folder or not title:
                 continue  # it went away while we looked
+            tells = self.sysfs.exists(device + "/nvidia")  # older drivers have no such folder
             found.append(
                 Vgpu(
                     uuid,
@@ -114,16 +116,16 @@ class Mdev:
                     None,
                     type_folder.rsplit("-", 1)[-1],
                     vgpu_types.short_name(title),
-                    self.holders(open_files, uuid) if open_files else (),
-                    self.params(uuid),
-                    self.sysfs.read_int(device + "/nvidia/gpu_instance_id"),
+                    self.holders(watched, uuid) if watched else (),
+                    self.params(uuid) if tells else None,
+                    self.sysfs.read_int(device + "/nvidia/gpu_instance_id") if tells else None,
                 )
             )
         return found
 
     def _parent(self, device):
         """Where a device is: the folder that its link leads into (../../../devices/pci0000:e0/.../<parent>/<uuid>)."""
-        return os.path.basename(os.path.dirname(self.sysfs.target(device) or ""))
+        return ("/" + (self.sysfs.target(device) or "")).rsplit("/", 2)[-2]
 
     def holders(self, open_files, uuid):
         """Who has the vGPU open."""

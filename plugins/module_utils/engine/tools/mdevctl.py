@@ -48,13 +48,11 @@ def definitions(root):
     found = {}
     for folder in files.names(root, FOLDER):
         for path in files.names(root, folder):
-            if not os.path.isfile(root + path):
-                continue  # scripts.d holds folders of call-out scripts
             name, parent = os.path.basename(path), os.path.basename(folder)
             if not _UUID.match(name):
-                continue
+                continue  # such as scripts.d, which holds folders of call-out scripts
             try:
-                content = json.loads(files.read_text(root, path) or "")
+                content = json.loads(files.read_bytes(root, path) or b"")
                 kind, start = content["mdev_type"], content["start"]
             except (ValueError, KeyError, TypeError, RecursionError):
                 kind = start = None

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import pathlib
@@ -228,6 +229,41 @@ def test_the_copy_runs_without_ansible(make_host):
     assert done.returncode == 0 and "--json" in done.stdout, done.stderr
     done = subprocess.run([sys.executable, "-I", here, "status", "--json"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0 and "gpus" in json.loads(done.stdout), done.stderr
+
+
+ALONE = """
+import json
+from ansible_collections.vgpu.kvm.plugins.module_utils.stages import restore
+print(json.dumps(restore._sources()))
+"""
+
+
+def imported(name, tree):
+    """The engine's files that one of them imports, wherever in it: relative imports alone lead there."""
+    package = name[: -len("/__init__.py")] if name.endswith("/__init__.py") else os.path.dirname(name)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        parts = [part for part in package.split("/") if part]
+        parts = parts[: len(parts) - (node.level - 1)] + (node.module.split(".") if node.module else [])
+        for alias in node.names:
+            yield "/".join(parts), "/".join([*parts, alias.name])
+
+
+def test_the_copy_has_all_that_its_files_import():
+    """Also what is imported only where it is needed: a boot would be the first to miss it."""
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=60, check=True)
+    sources = json.loads(done.stdout)
+    assert "cli.py" in sources and "frameworks/__init__.py" in sources
+    seen = 0
+    for name, text in sources.items():
+        for module, inside in imported(name, ast.parse(text)):
+            seen += 1
+            assert any(one in sources for one in (module + ".py", inside + ".py", inside + "/__init__.py", module + "/__init__.py")), (name, inside)
+            if module + ".py" not in sources:  # a package: what is imported of it is a module of its own, or a name in it
+                package = sources[(module + "/__init__.py").lstrip("/")]
+                assert inside + ".py" in sources or inside + "/__init__.py" in sources or inside.rpartition("/")[2] in package, (name, inside)
+    assert seen > 100
 
 
 def test_an_old_copy_is_brought_up_to_date(make_host):

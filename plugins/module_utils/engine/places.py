@@ -1,0 +1,20 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where our own files lie, and those of the system that we edit."""
+
+from __future__ import annotations
+
+# The layout for the boot.
+STORE = "/etc/nvidia-vgpu/layout.json"
+# Marks of work that was begun, the originals of edited files, the last restore.
+STATE = "/var/lib/nvidia-vgpu"
+# The engine's copy on the host, its command and its unit.
+COPY = "/usr/local/lib/nvidia-vgpu"
+PACKAGE = COPY + "/nvidia_vgpu_engine"
+COMMAND = "/usr/local/sbin/nvidia-vgpu"
+UNIT = "/etc/systemd/system/nvidia-vgpu-restore.service"
+# What decides which driver takes a GPU at boot.
+MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
+GRUB = "/etc/default/grub"
+GRUB_FOLDER = "/etc/default/grub.d"
+DRIVERCTL = "/etc/driverctl.d"
