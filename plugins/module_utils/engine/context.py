@@ -21,5 +21,7 @@ class Context:
         self.memo = None
         # Whether GPUs that do not need each other are worked on at the same time. A fake host, which has no locks of its own, says no.
         self.side_by_side = True
+        # Names of folders of vGPU types (nvidia-558) by the type's number, as some VF had them.
+        self.type_folders = {}
         # Why nvidia-smi is not asked any more in this run (it hung once), as a clause.
         self.smi_silent = None

@@ -66,18 +66,19 @@ def write_atomic(root, path, text, mode=0o644, lasting=True):
     try:
         _make_folders(folder, lasting)
         number, temporary = tempfile.mkstemp(dir=folder, prefix=TEMPORARY)
-        with os.fdopen(number, "w", encoding="utf-8", errors="surrogateescape") as handle:
-            handle.write(text)
-            handle.flush()
+        try:
+            _write_all(number, text.encode("utf-8", "surrogateescape"))
             if os.path.exists(root + path):
                 old = os.stat(root + path)
-                os.fchown(handle.fileno(), old.st_uid, old.st_gid)
-                os.fchmod(handle.fileno(), old.st_mode & 0o7777)
-                _keep_label(root + path, handle.fileno())
+                os.fchown(number, old.st_uid, old.st_gid)
+                os.fchmod(number, old.st_mode & 0o7777)
+                _keep_label(root + path, number)
             else:
-                os.fchmod(handle.fileno(), mode)
+                os.fchmod(number, mode)
             if lasting:
-                os.fsync(handle.fileno())
+                os.fsync(number)
+        finally:
+            os.close(number)
         os.rename(temporary, root + path)
         temporary = None
         if lasting:
@@ -91,6 +92,12 @@ def write_atomic(root, path, text, mode=0o644, lasting=True):
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def _write_all(number, content):
+    """write(2) until all is written: a full disk may take a part."""
+    while content:
+        content = content[os.write(number, content):]
 
 
 def _keep_label(path, number):

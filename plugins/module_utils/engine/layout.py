@@ -39,7 +39,7 @@ class Wishes(list):
     @property
     def needs_mig(self):
         """Whether the GPU must be in MIG mode."""
-        return self.mig is not None or any(vgpu_types.slices_of(wish.type) for wish in self)
+        return self.mig is not None or any(vgpu_types.slices_of(word) for word in {wish.type for wish in self})
 
 
 class Entry:

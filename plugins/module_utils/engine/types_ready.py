@@ -32,7 +32,7 @@ def types_there(ctx, gpu):
     framework = frameworks.of(ctx, gpu.framework)
     if framework is None:
         return False
-    if framework.ready([vf.address for vf in gpu.vfs]):
+    if framework.ready(gpu.vfs):
         return True
     # In MIG mode a GPU without GPU instances lists nothing, however long one waits.
     return gpu.has_mig and all(vf.offers_types for vf in gpu.vfs) and nvidia_smi.mode(ctx, gpu.address)[0] is True

@@ -10,6 +10,7 @@ found by name, or by the number at the end.
 
 from __future__ import annotations
 
+import functools
 import re
 
 from . import reading
@@ -62,12 +63,14 @@ def short_name(name):
     return name.split()[-1] if name.split() else name
 
 
+@functools.lru_cache(maxsize=512)  # a layout has one name many times
 def framebuffer_of(name):
     """Framebuffer in MiB as the name says, or None."""
     match = _NAME.match(short_name(name))
     return int(match["gib"]) * 1024 if match else None
 
 
+@functools.lru_cache(maxsize=512)  # a layout has one name many times
 def slices_of(name):
     """Slices of the GPU instance that a type of this name lives in (1 of A100-1-5C), or None."""
     match = _NAME.match(short_name(name))
@@ -80,6 +83,7 @@ def series_of(name):
     return match["series"].upper() if match else None
 
 
+@functools.lru_cache(maxsize=512)  # a layout has one name many times
 def gpu_word(name):
     """The GPU's part of a type's short name (A40 of A40-24Q), or None when it is no type name."""
     match = _NAME.match(short_name(name))

@@ -44,10 +44,15 @@ class Mdev:
         return "%s/%s/mdev_supported_types" % (PCI, parent)
 
     def _type_folder(self, parent, type_id):
-        """A type's folder as the parent has it now, or None."""
-        for name in self.sysfs.list(self._types_folder(parent)):
+        """A type's folder as the parent has it now, or None. The name that it had on another parent is tried first."""
+        top = self._types_folder(parent)
+        known = self.ctx.type_folders.get(type_id)
+        if known and self.sysfs.exists("%s/%s" % (top, known)):
+            return "%s/%s" % (top, known)
+        for name in self.sysfs.list(top):
             if name.rsplit("-", 1)[-1] == type_id:
-                return "%s/%s" % (self._types_folder(parent), name)
+                self.ctx.type_folders[type_id] = name
+                return "%s/%s" % (top, name)
         return None
 
     def types(self, parent):
@@ -84,9 +89,9 @@ class Mdev:
                 return list(known[key])
         return []
 
-    def ready(self, parents):
-        """Whether all parents offer their types."""
-        return all(self.offered(self.sysfs, parent) for parent in parents)
+    def ready(self, vfs):
+        """Whether all VFs, as they were just read, offer their types."""
+        return all(vf.framework == self.name for vf in vfs)
 
     def find_id(self, parent, type_name, known):
         """The type's number as the parent has it now, or None. known: as it was when the plan was made."""

@@ -75,11 +75,11 @@ class VendorVfio:
                 found.setdefault(one.id, one)
         return vgpu_types.merge(found.values(), ())
 
-    def ready(self, parents):
-        """Whether the driver has told the VFs their types; a GPU that holds a vGPU has."""
-        if not all(self.offered(self.sysfs, parent) for parent in parents):
+    def ready(self, vfs):
+        """Whether the driver has told the VFs, as they were just read, their types; a GPU that holds a vGPU has."""
+        if not all(vf.framework == self.name for vf in vfs):
             return False
-        return any(self._current(parent) or self.types(parent) for parent in parents)
+        return any(self._current(vf.address) or self.types(vf.address) for vf in vfs)
 
     def find_id(self, parent, type_name, known):
         """The type's number as the VF has it now; as known where the VF lists nothing at this moment."""
@@ -94,7 +94,8 @@ class VendorVfio:
         """All VFs of the host that are vGPUs, with who holds them."""
         found, unnamed = [], []
         for parent in self.sysfs.list(PCI):
-            number = self._current(parent)
+            # On most hosts it is no device's: a look is cheaper than a read that fails.
+            number = self._current(parent) if self.offered(self.sysfs, parent) else 0
             if not number:
                 continue
             vgpu = Vgpu(
