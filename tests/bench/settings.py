@@ -23,6 +23,11 @@ class Settings:
         return (2, 16, 64, 128)
 
     @property
+    def pairs(self) -> int:
+        """More tasks that change nothing, each beside a ping: their ratio is near 1, and an emulated processor's speed varies by a third."""
+        return 2 * self.repeats
+
+    @property
     def mdevctl_devices(self) -> int:
         """Devices that mdevctl is asked to make, one by one."""
         return 16 if self.full else 8

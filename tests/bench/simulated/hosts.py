@@ -4,7 +4,7 @@
 
 The fake kernel of the unit tests makes the hosts; its sysfs and proc are written out as files. The collection must be found by Python.
 
-As a program: hosts.py FOLDER makes the kinds there and prints what they are as JSON.
+As a program: hosts.py FOLDER [--trees] makes the kinds there and prints what they are as JSON.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_host_plan, nvidia_vgpu, nvidia_vgpu_restore
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
@@ -32,6 +34,14 @@ REPORT = {"detail": "vgpus"}
 HOSTDEV = "<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='%s'/></source></hostdev>"
 
 
+class Serving(Host):
+    """A host whose services run, as bin/systemctl says to modules that run on trees."""
+
+    def _systemctl(self, argv, timeout):
+        told = subprocess.run([str(BIN / "systemctl"), *argv], check=True, stdout=subprocess.PIPE, text=True, timeout=timeout)
+        return Result(0, told.stdout)
+
+
 def layout(vgpus: int) -> list[dict]:
     """So many vGPUs, spread over the GPUs."""
     counts = [vgpus // 8 + (place < vgpus % 8) for place in range(8)]
@@ -41,7 +51,7 @@ def layout(vgpus: int) -> list[dict]:
 def healthy(folder: Path, vgpus: int) -> Host:
     """All is as it was made; a VM of libvirt's runs on each vGPU."""
     folder.mkdir(parents=True)
-    host = Host(folder, gpus=[(pf, A40) for pf in ADDRESSES])
+    host = Serving(folder, gpus=[(pf, A40) for pf in ADDRESSES])
     host.put("/etc/os-release", 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID_LIKE=debian\n')
     host.vfs_on()
     call(nvidia_vgpu, host, layout=layout(vgpus)).ok
@@ -115,10 +125,12 @@ class Tree:
         self.writes: list = []
 
 
-def kind(folder: Path, host: Host, vgpus: int) -> dict:
-    """A kind of host: its tree, its layout, and the files with what the modules print of it."""
-    write_out(host)
-    tree = Tree(host.root)
+def kind(folder: Path, host: Host, vgpus: int, trees: bool) -> dict:
+    """A kind of host: its layout, the files with what the modules print of it, and its tree if that is asked for."""
+    tree = host
+    if trees:
+        write_out(host)
+        tree = Tree(host.root)
     said = {"validate": call(nvidia_host_plan, tree, layout=layout(vgpus), **VALIDATE).ok, "report": call(nvidia_gpu_info, tree, **REPORT).ok}
     for name, outcome in said.items():
         (folder / f"{name}.json").write_text(json.dumps(outcome.result), encoding="utf-8")
@@ -130,17 +142,17 @@ def kind(folder: Path, host: Host, vgpus: int) -> dict:
     }
 
 
-def kinds(folder: Path) -> dict[str, dict]:
-    """All kinds, by name."""
+def kinds(folder: Path, trees: bool) -> dict[str, dict]:
+    """All kinds, by name. trees: each as ten thousand files, for modules that run."""
     made = {f"healthy-{number}": (healthy, number) for number in (1, 16, 64, 128, 256)}
     made.update(rebooted=(rebooted, 16), without_vfs=(without_vfs, 16))
     found = {}
     for name, (make, vgpus) in made.items():
         place = folder / name
-        found[name] = kind(place, make(place / "root", vgpus), vgpus)
+        found[name] = kind(place, make(place / "root", vgpus), vgpus, trees)
     return found
 
 
 if __name__ == "__main__":
     os.environ["PATH"] = f"{BIN}:{os.environ['PATH']}"
-    json.dump(kinds(Path(sys.argv[1])), sys.stdout)
+    json.dump(kinds(Path(sys.argv[1]), "--trees" in sys.argv[2:]), sys.stdout)

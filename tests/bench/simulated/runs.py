@@ -36,12 +36,15 @@ class Done:
     rss: float
 
 
-def make(folder: Path, python: str = sys.executable) -> dict[str, dict]:
-    """The kinds of hosts, made in *folder*, once."""
-    told = folder / "kinds.json"
+def make(folder: Path, real: bool, python: str = sys.executable) -> dict[str, dict]:
+    """The kinds of hosts, made in *folder*, once; real: as trees of files, which take minutes to make and to remove on some disks."""
+    place = folder / ("real" if real else "recorded")
+    told = place / "kinds.json"
     if not told.exists():
+        place.mkdir()
         env = dict(os.environ, PYTHONPATH=str(COLLECTIONS))
-        done = subprocess.run([python, str(HERE / "hosts.py"), str(folder)], env=env, check=True, stdout=subprocess.PIPE, text=True)
+        words = [python, str(HERE / "hosts.py"), str(place), *(["--trees"] if real else [])]
+        done = subprocess.run(words, env=env, check=True, stdout=subprocess.PIPE, text=True)
         told.write_text(done.stdout, encoding="utf-8")
     return json.loads(told.read_text(encoding="utf-8"))
 
@@ -72,7 +75,7 @@ def run(
     seconds: float = 0,
 ) -> Done:
     """Runs the playbook over so many hosts, and looks whether it says of each what is so."""
-    kinds, fleet = make(folder), names(hosts, mix or MIX)
+    kinds, fleet = make(folder, real), names(hosts, mix or MIX)
     path, out = folder / "inventory.json", folder / ("verdict.json" if mode == "validate" else "page.html")
     path.write_text(json.dumps(inventory(kinds, fleet, mode, real, seconds)), encoding="utf-8")
     out.unlink(missing_ok=True)
