@@ -194,6 +194,7 @@ def lint(session: nox.Session, steps: Steps) -> None:
     with session.chdir(BUILD / "collections" / "ansible_collections" / "vgpu" / "kvm"):
         steps.run("project rules", "python", "tests/tools/project_rules.py")
         steps.run("docs/faults.md", "python", "tests/tools/fault_page.py", "--check")
+        steps.run("docs/performance.md", "python", "tests/tools/performance_page.py", "--check")
         steps.run("role READMEs", "python", "tests/tools/role_readmes.py", "--check")
         steps.run("docs/troubleshooting.md", "python", "tests/tools/troubleshooting_page.py", "--check")
 

@@ -8,7 +8,6 @@ import os
 import re
 
 from . import distribution, host_identity, next_kernel, platforms, secure_boot, unfinished
-from .files import read_text
 from .reading import number
 
 _PARAMS = "/proc/driver/nvidia/params"
