@@ -9,15 +9,15 @@ place of the one in the repository (with ``--check``: does the page show that ru
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import shutil
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "faults"))
+sys.path[:0] = [str(ROOT / "tests" / "tools"), str(ROOT / "tests" / "faults")]
 
+from made_page import put  # noqa: E402  (found through the line above)
 from matrix import Fault  # noqa: E402  (found through the line above)
 from table import STAGES  # noqa: E402
 
@@ -80,15 +80,8 @@ def main(argv: list[str]) -> int:
     if missing:
         print(f"{source}: no record of {', '.join(missing)}: 'make test-faults' makes one")
     wanted = page(records)
-    if not options.check:
-        PAGE.write_text(wanted, encoding="utf-8")
-        return 0
-    found = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if found == wanted:
-        return 1 if missing else 0
-    sys.stdout.writelines(difflib.unified_diff(found.splitlines(True), wanted.splitlines(True), "docs/faults.md", str(source)))
-    print("docs/faults.md is not what the matrix came to: tests/tools/fault_page.py --take .build/faults/results.json")
-    return 1
+    good = put(PAGE, wanted, options.check, str(source), "is not what the matrix came to: tests/tools/fault_page.py --take .build/faults/results.json")
+    return 1 if not good or options.check and missing else 0
 
 
 if __name__ == "__main__":

@@ -9,15 +9,15 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import shutil
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "bench"))
+sys.path[:0] = [str(ROOT / "tests" / "tools"), str(ROOT / "tests" / "bench")]
 
+from made_page import put  # noqa: E402  (found through the line above)
 from rows import Section, by_key, from_data  # noqa: E402  (found through the line above)
 from tables import conditions_list, number, profiles_text, section_text, times, write_table  # noqa: E402
 
@@ -88,15 +88,8 @@ def main(argv: list[str]) -> int:
     if options.take_before:
         shutil.copyfile(options.take_before, BEFORE)
     wanted = page(*load(RECORD), load(BEFORE) if BEFORE.exists() else None)
-    if not options.check:
-        PAGE.write_text(wanted, encoding="utf-8")
-        return 0
-    found = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if found == wanted:
-        return 0
-    sys.stdout.writelines(difflib.unified_diff(found.splitlines(True), wanted.splitlines(True), "docs/performance.md", "tests/bench/results.json"))
-    print("docs/performance.md is not what was measured: tests/tools/performance_page.py --take .build/bench/results.json")
-    return 1
+    remedy = "is not what was measured: tests/tools/performance_page.py --take .build/bench/results.json"
+    return 0 if put(PAGE, wanted, options.check, "tests/bench/results.json", remedy) else 1
 
 
 if __name__ == "__main__":

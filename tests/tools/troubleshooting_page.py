@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import re
 import sys
 import textwrap
@@ -22,6 +21,10 @@ from pathlib import Path
 from typing import Union
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "tools"))
+
+from made_page import put  # noqa: E402  (found through the line above)
+
 PLUGINS = ROOT / "plugins"
 ENGINE = "module_utils/engine/"
 PAGE = ROOT / "docs" / "troubleshooting.md"
@@ -423,15 +426,7 @@ def main(argv: list[str]) -> int:
     except PageError as exc:
         print(exc)
         return 1
-    if not options.check:
-        PAGE.write_text(wanted, encoding="utf-8")
-        return 0
-    found = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if found == wanted:
-        return 0
-    sys.stdout.writelines(difflib.unified_diff(found.splitlines(True), wanted.splitlines(True), "docs/troubleshooting.md", "the code's messages"))
-    print("docs/troubleshooting.md is not what the code says: run tests/tools/troubleshooting_page.py")
-    return 1
+    return 0 if put(PAGE, wanted, options.check, "the code's messages", "is not what the code says: run tests/tools/troubleshooting_page.py") else 1
 
 
 if __name__ == "__main__":

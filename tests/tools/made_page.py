@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Pages that are made by tools of this folder: written, or compared with what is in the repository."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from pathlib import Path
+
+
+def put(page: Path, wanted: str, check: bool, source: str, remedy: str) -> bool:
+    """Writes the page; with *check* tells instead whether it is as wanted, and prints what differs and the *remedy* where it is not."""
+    if not check:
+        page.write_text(wanted, encoding="utf-8")
+        return True
+    found = page.read_text(encoding="utf-8") if page.exists() else ""
+    if found == wanted:
+        return True
+    sys.stdout.writelines(difflib.unified_diff(found.splitlines(True), wanted.splitlines(True), f"docs/{page.name}", source))
+    print(f"docs/{page.name} {remedy}")
+    return False
