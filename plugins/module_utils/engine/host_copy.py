@@ -39,6 +39,8 @@ ConditionPathExists=%(store)s
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+# VMs wait for it, while udev is busy with hundreds of new VFs.
+Nice=-10
 ExecStart=%(command)s restore
 TimeoutStartSec=15min
 
