@@ -30,11 +30,12 @@ HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 <!-- Made by tests/tools/performance_page.py of tests/bench/results.json; `make bench` measures anew. -->
 # Performance
 
-How long things take, against the least that they could take and against what is done elsewhere. All was measured by `make bench` in one run, on booted
-[twins](twin.md). **Look at the ratios, not at the seconds**: a twin's processors may be emulated by software, and its GPUs are modelled.
-How long NVIDIA's driver takes for a vGPU or for VFs on hardware is not in these numbers.
+How long things take, against the least that they could take and against what is done elsewhere. All was measured by `make bench`, in one run unless the
+list below says otherwise, on booted [twins](twin.md). **Look at the ratios, not at the seconds**: a twin's processors may be emulated by software, and
+their speed varies by a third from one minute to the next; its GPUs are modelled. How long NVIDIA's driver takes for a vGPU or for VFs on hardware is not
+in these numbers.
 
-To measure on your machine: `make bench` (without KVM less than half an hour), `make bench BENCH="--full"` for what is reckoned here and not measured,
+To measure on your machine: `make bench` (45 minutes without KVM), `make bench BENCH="--full"` for what is reckoned here and not measured,
 `make bench BENCH="boot --repeats 5"` for one part. Results lie in `.build/bench`.
 """
 
