@@ -15,17 +15,22 @@ from whole_host import BOOTED, EIGHT, LARGE, PLACE_EIGHT, PLACE_TWO, TWO, first_
 UNIT = "nvidia-vgpu-restore.service"
 ABOUT = (
     "The same machines, shut down and booted again. *The driver is ready* when `nvidia-vgpud` has told it the vGPU types and ended, or when the kernel module "
-    "has bound all GPUs, whichever is later; *present* is the kernel's line about a vGPU's IOMMU group. "
-    "Both are read from the journal, apart from what the unit says itself."
+    "has bound all GPUs, whichever is later; *present* is the kernel's line about a vGPU's IOMMU group, "
+    "by the kernel's clock. Both are read from the journal, apart from what the unit says itself."
 )
 SAID = re.compile(r"(\d+) of the stored vGPUs there, ([\d.]+) s after the driver was ready")
 
 
 def journal(host: Host, *selection: str) -> list[tuple[float, str]]:
     """Lines of this boot: seconds since the kernel's start, and text."""
-    told = host.sh(f"journalctl -b -q -o json --output-fields=MESSAGE --no-pager {' '.join(selection)}")
+    fields = "MESSAGE,_SOURCE_MONOTONIC_TIMESTAMP"
+    return read_journal(host.sh(f"journalctl -b -q -o json --output-fields={fields} --no-pager {' '.join(selection)}"))
+
+
+def read_journal(told: str) -> list[tuple[float, str]]:
+    """The kernel's lines by its own clock: the journal takes them when it comes to it, at boot seconds later. Other lines have no such time."""
     lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
-    return [(int(line["__MONOTONIC_TIMESTAMP"]) / 1e6, str(line.get("MESSAGE"))) for line in lines]
+    return [(int(line.get("_SOURCE_MONOTONIC_TIMESTAMP") or line["__MONOTONIC_TIMESTAMP"]) / 1e6, str(line.get("MESSAGE"))) for line in lines]
 
 
 def moment(host: Host, unit: str, which: str) -> float:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -23,6 +24,13 @@ ONE, TWO = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11", "3f0c2d1e-7a54-4c7e-9b0d-0c7d
 
 def line(task, begun, ended, outcome="ok"):
     return {"task": task, "begun": begun, "ended": ended, "outcome": outcome, "remote": True, "result": {}}
+
+
+def test_the_kernels_lines_have_the_kernels_time():
+    kernel = {"MESSAGE": "NVRM: loading", "__MONOTONIC_TIMESTAMP": "9000000", "_SOURCE_MONOTONIC_TIMESTAMP": "2500000"}
+    unit = {"MESSAGE": "create vGPUs", "__MONOTONIC_TIMESTAMP": "9100000"}
+    told = "-- Boot --\n" + "".join(json.dumps(one) + "\n" for one in (kernel, unit))
+    assert boot.read_journal(told) == [(2.5, "NVRM: loading"), (9.1, "create vGPUs")]
 
 
 def test_the_kernel_tells_when_driver_and_vgpus_came():
