@@ -51,8 +51,11 @@ def definitions(root):
             name, parent = os.path.basename(path), os.path.basename(folder)
             if not _UUID.match(name):
                 continue  # such as scripts.d, which holds folders of call-out scripts
+            text = files.read_bytes(root, path)
+            if text is None:
+                continue  # a folder, or gone while we looked
             try:
-                content = json.loads(files.read_bytes(root, path) or b"")
+                content = json.loads(text)
                 kind, start = content["mdev_type"], content["start"]
             except (ValueError, KeyError, TypeError, RecursionError):
                 kind = start = None
