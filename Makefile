@@ -15,13 +15,13 @@ demo: ## build a virtual GPU host, take it from bare to running vGPUs, and say h
 	@$(PYTHON) tests/demo/demo.py up
 
 demo-down: ## stop and remove the demo's host
-	@tests/tools/bootstrap demo
+	@tests/tools/bootstrap tools
 	@$(PYTHON) tests/demo/demo.py down
 
 TESTS ?= tests/unit/plugins/modules
 
 unit: ## run the unit tests of the modules, or those of TESTS=
-	@tests/tools/bootstrap demo
+	@tests/tools/bootstrap tools
 	@$(PYTHON) tests/tools/mirror.py >/dev/null
 	@cd .build/collections/ansible_collections/vgpu/kvm && \
 	  PYTHONPATH="$(CURDIR)/.build/collections" "$(CURDIR)/$(PYTHON)" -m pytest -q -p no:cacheprovider $(TESTS)

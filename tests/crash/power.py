@@ -13,7 +13,7 @@ from harness import ROOT
 
 sys.path.insert(0, str(ROOT / "tests" / "twin"))
 
-from twinlib import qemu, ssh, state  # noqa: E402  (found through the line above)
+from twinlib import boot, qemu, ssh, state  # noqa: E402  (found through the line above)
 
 
 def cut(name: str) -> None:
@@ -25,5 +25,4 @@ def wait_until_up(name: str) -> None:
     """Give the power back and wait for the boot."""
     machine = state.load(name)
     ssh.forget_connections(machine)
-    qemu.start(machine)
-    qemu.wait_until_up(machine)
+    boot.boot(machine)

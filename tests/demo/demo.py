@@ -10,13 +10,17 @@ repeated: ``up`` on a machine that is up runs the playbook once more, which then
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,9 +111,24 @@ def environment() -> dict[str, str]:
 
 def run(what: str, *command: str | Path, env: dict[str, str] | None = None) -> None:
     """Run a command with its output on the screen; a failure ends the demo."""
-    code = subprocess.run([str(word) for word in command], cwd=ROOT, env=env, stdin=subprocess.DEVNULL, check=False).returncode
+    with subprocess.Popen([str(word) for word in command], cwd=ROOT, env=env, stdin=subprocess.DEVNULL) as process:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            end(process)
+            raise
     if code:
-        raise DemoError(f"{what} failed (exit status {code}); what it said stands above.")
+        raise DemoError(f"{what} failed (exit status {code}); the reason is printed above.")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Let a program end that a terminal's Ctrl-C has reached, too; end it where the signal was for this process alone."""
+    for send, seconds in ((None, 2), (process.terminate, 20), (process.kill, 5)):
+        if send:
+            send()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            return
 
 
 def ask(what: str, *command: str | Path) -> str:
@@ -118,7 +137,7 @@ def ask(what: str, *command: str | Path) -> str:
         [str(word) for word in command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False
     )
     if done.returncode:
-        raise DemoError(f"{what} failed (exit status {done.returncode}); what it said stands above.")
+        raise DemoError(f"{what} failed (exit status {done.returncode}); the reason is printed above.")
     return done.stdout
 
 
@@ -185,8 +204,44 @@ def is_up() -> bool:
     return any(line.split("\t")[:1] == [NAME] and "\tup " in line for line in ask("Listing the machines", TWIN, "list").splitlines())
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Hold the demo's lock; refuse if another demo of this clone holds it."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    with open(WORK / "lock", "a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise DemoError(
+                f"another demo of this clone is running (process {lock.read().strip() or 'unknown'}). Wait until it has ended, or end it."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def stopped_if_interrupted() -> Iterator[None]:
+    """Stop the machine if the demo is interrupted; its disk is kept, and the next demo starts it again."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave the machine running
+        if is_up():
+            subprocess.run([str(TWIN), "down", NAME, "--keep"], cwd=ROOT, stdin=subprocess.DEVNULL, check=False)
+        raise
+
+
 def up() -> None:
     """Bring the demo up."""
+    with contextlib.nullcontext() if is_up() else stopped_if_interrupted():
+        bring_up()
+
+
+def bring_up() -> None:
+    """Build, boot, run the playbook, show what came of it."""
     playbook = ansible_playbook()
     say("Building what is not in the cache: image, kernel modules, driver bundle")
     run("Building", TWIN, "build")
@@ -237,13 +292,16 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="A bare host with eight A40s becomes a vGPU host, while one watches.")
     parser.add_argument("command", choices=["up", "down"])
     command = {"up": up, "down": down}[parser.parse_args(arguments).command]
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     try:
-        command()
+        with alone():
+            command()
     except DemoError as error:
         print(f"\nThe demo stopped after {elapsed()}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\nStopped after {elapsed()}. 'make demo' goes on, 'make demo-down' cleans up.", file=sys.stderr)
+        print(f"\nStopped after {elapsed()}. 'make demo' continues, 'make demo-down' cleans up.", file=sys.stderr)
         return 130
     return 0
 

@@ -6,14 +6,20 @@ Every session runs, also after another one failed; those that boot machines run 
 comes, with the time since the start. At the end comes a table of the sessions, then what failed (the names of tests, or what
 was printed last where there are none) and what could not run, and the last line is ``N passed, N failed``: all tests of pytest,
 all sanity tests, and one for each linter. Exit status 1 if anything failed.
+
+An interruption (Ctrl-C, SIGTERM, SIGHUP) ends the sessions and the machines that they booted.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -23,6 +29,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / ".build" / "results"
+TWIN = ROOT / "tests" / "twin" / "twin"
+INTERRUPTED = threading.Event()
+GRACE = 20  # seconds that interrupted sessions get
 # Two lanes run side by side, one for each core. The first needs no machine until its end, quick ones first, so that a slip shows
 # early; an emulated machine keeps one core busy. What takes much longer, or kills at random moments, is left to be named:
 # system-long, awx, runner, release-twin, libvirt, operations, guest, guest-molecule, fleet, in_use, faults, crash, crash-short; coverage
@@ -82,20 +91,60 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60:02d}:{int(seconds) % 60:02d}"
 
 
-def run_session(name: str, start: float) -> Outcome:
-    """Run one session, showing its output, and return what it did."""
+def command(name: str) -> list[str]:
+    """Return the command that runs a session."""
+    return [sys.executable, "-m", "nox", "--no-stop-on-first-error", "-f", str(ROOT / "noxfile.py"), "-s", name]
+
+
+def run_session(name: str, start: float, running: dict[str, subprocess.Popen[str]]) -> Outcome:
+    """Run one session, showing its output, and return what it did; it is among *running* meanwhile, in a process group of its own."""
     result = RESULTS / f"{name}.jsonl"
     result.unlink(missing_ok=True)
     begin = time.monotonic()
-    command = [sys.executable, "-m", "nox", "--no-stop-on-first-error", "-f", str(ROOT / "noxfile.py"), "-s", name]
     said: deque[str] = deque(maxlen=12)
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as process:
+    with subprocess.Popen(
+        command(name), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True
+    ) as process:
+        running[name] = process
         for line in process.stdout or ():
             print(f"{clock(time.monotonic() - start)} {name} | {line.rstrip()}", flush=True)
             if line.strip():
                 said.append(line.rstrip())
+    del running[name]
     lines = result.read_text(encoding="utf-8").splitlines() if result.exists() else []
     return collect(name, process.returncode, time.monotonic() - begin, lines, said)
+
+
+def run_lane(names: list[str], start: float, running: dict[str, subprocess.Popen[str]]) -> list[Outcome]:
+    """Run sessions one after the other, until an interruption."""
+    return [run_session(name, start, running) for name in names if not INTERRUPTED.is_set()]
+
+
+def end(running: dict[str, subprocess.Popen[str]]) -> None:
+    """Interrupt the sessions that run, with all that they started; kill what is left of them after GRACE."""
+    groups = [process.pid for process in running.values()]
+    deadline = time.monotonic() + GRACE
+    for number in (signal.SIGINT, signal.SIGKILL):
+        for group in groups:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, number)
+        while any(alive(group) for group in groups) and time.monotonic() < deadline:
+            time.sleep(0.2)
+
+
+def alive(group: int) -> bool:
+    """Return whether a process of the group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def machines() -> set[str]:
+    """Return the names of this clone's machines that are up."""
+    listed = subprocess.run([str(TWIN), "list"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=False).stdout
+    return {line.split("\t")[0] for line in listed.splitlines() if "\tup " in line}
 
 
 def summary(outcomes: list[Outcome]) -> list[str]:
@@ -119,9 +168,21 @@ def main() -> int:
     start = time.monotonic()
     lanes = [[name for name in names if name in lane] for lane in LANES]
     lanes[0] += [name for name in names if name not in SESSIONS]
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C
+        signal.signal(number, signal.default_int_handler)
+    up = machines()
+    running: dict[str, subprocess.Popen[str]] = {}
     with ThreadPoolExecutor(len(lanes)) as pool:
-        done = pool.map(lambda lane: [run_session(name, start) for name in lane], lanes)
-    outcomes = [outcome for lane in done for outcome in lane]
+        try:
+            outcomes = [outcome for lane in pool.map(lambda lane: run_lane(lane, start, running), lanes) for outcome in lane]
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not leave machines behind
+            INTERRUPTED.set()
+            print("interrupted: ending sessions and machines", flush=True)
+            end(running)
+            for name in sorted(machines() - up):
+                subprocess.run([str(TWIN), "down", name], stdin=subprocess.DEVNULL, check=False)
+            return 130
     print("\n".join(summary(outcomes)), flush=True)
     return 1 if any(outcome.failed for outcome in outcomes) else 0
 

@@ -5,7 +5,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -55,3 +59,46 @@ def test_last_line_is_the_plain_summary() -> None:
     lines = run_tests.summary([run_tests.collect("x", 0, 1.0, [line(passed=3)]), run_tests.collect("y", 1, 1.0, [line(failed=2)])])
     assert lines[-1] == "3 passed, 2 failed"
     assert "FAILED s: 2 failed" in lines
+
+
+INTERRUPTED = """
+import sys
+sys.path.insert(0, {tools!r})
+import run_tests
+from pathlib import Path
+run_tests.TWIN = Path({folder!r}) / "twin"
+run_tests.RESULTS = Path({folder!r})
+run_tests.GRACE = 3
+run_tests.command = lambda name: ["sh", "-c", "touch {folder}/up-new; trap '' INT; sleep 61 & sleep 62 & echo begun; wait; wait"]
+sys.argv = ["run_tests.py", "lint", "system"]
+sys.exit(run_tests.main())
+"""
+TWIN = """#!/bin/sh
+cd "$(dirname "$0")"
+case $1 in
+    list) echo 'accelerator: any'; for up in up-*; do printf '%s\\tup pid 1\\n' "${up#up-}"; done ;;
+    down) rm "up-$2" ;;
+esac
+"""
+
+
+def test_an_interruption_ends_sessions_and_their_machines(tmp_path: Path) -> None:
+    """No process of a session is left, nor a machine that was not up before; those that were stay."""
+    (tmp_path / "twin").write_text(TWIN)
+    (tmp_path / "twin").chmod(0o755)
+    (tmp_path / "up-old").touch()
+    program = INTERRUPTED.format(tools=str(Path(run_tests.__file__).parent), folder=str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        assert all("begun" in line for line in lines), lines
+        children = subprocess.run(["pgrep", "-P", str(process.pid)], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+        assert len(children) == 2
+        process.send_signal(signal.SIGINT)
+        out = process.stdout.read()
+    assert process.returncode == 130, out
+    deadline = time.monotonic() + 5
+    while any(run_tests.alive(int(group)) for group in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(run_tests.alive(int(group)) for group in children)
+    assert sorted(os.listdir(tmp_path)) == ["twin", "up-old"]

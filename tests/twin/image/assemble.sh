@@ -4,12 +4,15 @@
 # assemble.sh TREE OUT HERE PUBKEY TWIN_HW_KO KVER FS_UUID
 #   TREE: Debian root tree, changed in place     OUT: gets what differs between twins (kernel, initrds, grub.cfg, GRUB core)
 #   HERE: this folder                            FS_UUID: the UUID that the root file system will have
-# Runs as root in a mount namespace of its own (unshare -m).
+# Runs as mounts.sh says.
 set -euo pipefail
 tree=$1 out=$2 here=$3 pubkey=$4 twin_hw=$5 kver=$6 uuid=$7
 umask 022
 in_tree() { chroot "$tree" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
 
+# shellcheck source=tests/twin/image/mounts.sh
+. "$here/mounts.sh"
+mount_in "$tree"
 cp -r --no-preserve=ownership "$here/rootfs/." "$tree/"
 chmod 440 "$tree/etc/sudoers.d/ansible"
 # Debian 13 has its modules compressed: depmod, which reads them all, takes a minute for that under software emulation.
@@ -54,7 +57,6 @@ fi
 rm -rf "$tree"/usr/share/doc/* "$tree"/usr/share/man/* "$tree"/var/cache/apt/*.bin
 
 # --- initrd per start state: it carries the modprobe.d of that state
-mount -t proc proc "$tree/proc"
 for start in bare nouveau vfio-pci; do
     cp -r --no-preserve=ownership "$here/start/$start/." "$tree/"
     in_tree update-initramfs -c -k "$kver" > /dev/null
@@ -102,5 +104,5 @@ in_tree grub-editenv /boot/grub/grubenv create
 cp "$tree/tmp/core.img" "$tree/usr/lib/grub/i386-pc/boot.img" "$out/"
 printf '(hd0) /dev/vda\n' > "$tree/boot/grub/device.map"
 
-umount "$tree/usr/sbin/grub-probe" "$tree/proc"
-rm -rf "$tree"/tmp/* "$tree/dev/disk"
+umount "$tree/usr/sbin/grub-probe"
+rm -rf "$tree"/tmp/*

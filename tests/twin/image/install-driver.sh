@@ -2,14 +2,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # install-driver.sh TREE BUNDLE.zip KVER: run the bundle's host installer in the tree, without loading the module.
-# Runs as root in a mount namespace of its own (unshare -m).
+# Runs as mounts.sh says.
 set -euo pipefail
 tree=$1 bundle=$2 kver=$3
 in_tree() { chroot "$tree" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
 mkdir -p "$tree/root/bundle"
 python3 -m zipfile -e "$bundle" "$tree/root/bundle"
 installer=$(cd "$tree" && find root/bundle -path '*Host_Drivers*' -name '*-vgpu-kvm.run')
-mount -t proc proc "$tree/proc"
+# shellcheck source=tests/twin/image/mounts.sh
+. "$(dirname "$(readlink -f "$0")")/mounts.sh"
+mount_in "$tree"
 mount -t tmpfs tmpfs "$tree/tmp"
 # nouveau is never loaded in the quick tier; the blacklist keeps it so
 printf 'blacklist nouveau\noptions nouveau modeset=0\n' > "$tree/etc/modprobe.d/blacklist-nouveau.conf"
@@ -19,5 +21,5 @@ if ! in_tree sh "/$installer" -s --skip-module-load --kernel-name="$kver" --no-n
 fi
 in_tree depmod "$kver"
 in_tree modinfo -k "$kver" -F version nvidia
-umount "$tree/tmp" "$tree/proc"
+umount "$tree/tmp"
 rm -rf "$tree/root/bundle"

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from twinlib import accel, acpi, cache, cli, cpio, disk, faults, image, inventory, paths, qemu, quick, snapshots, ssh, state
+from twinlib import acpi, cache, cli, cpio, disk, faults, image, inventory, paths, qemu, quick, snapshots, state
 from twinlib.progress import TwinError
 
 
@@ -202,22 +202,6 @@ def test_inventory(machine):
     assert json.dumps(host)  # plain values only
 
 
-def test_a_panic_is_told_at_once(machine, monkeypatch):
-    monkeypatch.setattr(state.Machine, "pid", lambda self: 1)
-    machine.folder.mkdir(parents=True)
-    machine.serial_log.write_text("[ 0.2] Kernel panic - not syncing: timer\n[ 0.3] ---[ end Kernel panic - not syncing: timer ]---\n", encoding="utf-8")
-    with pytest.raises(TwinError, match="'t1' panicked"):
-        ssh.wait(machine, 30)
-
-
 def test_errors_are_one_line_and_status_1(machine, capsys):
     assert cli.main(["ssh", "nope", "true"]) == 1
     assert capsys.readouterr().err.startswith("twin: There is no twin 'nope'")
-
-
-@pytest.mark.skipif(not Path("/usr/bin/qemu-system-x86_64").exists(), reason="needs QEMU")
-def test_kvm_probe_sees_a_guest_that_runs(tmp_path):
-    firmware = tmp_path / "firmware.bin"
-    firmware.write_bytes(accel.FIRMWARE)
-    done = subprocess.run(accel.probe("tcg", str(firmware)), timeout=30, check=False)
-    assert done.returncode == accel.EXIT_STATUS

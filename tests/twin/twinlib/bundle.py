@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from . import cache, disk, image, models, paths
 from .image import Build
 from .progress import TwinError, say
-from .run import as_root, run
+from .run import PRIVATE, as_root, owner, run
 
 BUILDER = paths.BUNDLE / "build_bundle.py"
 
@@ -62,10 +61,10 @@ def quick_disk(built: Build) -> Path:
         root = folder / "root"
         uuid = (built.image / "fs-uuid").read_text(encoding="utf-8")
         run(as_root(["cp", "-a", "--reflink=auto", str(built.image / "root"), str(root)]))
-        run(as_root(["unshare", "-m", "bash", str(paths.IMAGE / "install-driver.sh"), str(root), str(archive), built.kernel_version]))
+        run(as_root([*PRIVATE, "bash", str(paths.IMAGE / "install-driver.sh"), str(root), str(archive), built.kernel_version]))
         say("quick tier: disk")
         disk.create(root, folder / "disk.raw", uuid, built.image / "boot.img", built.image / "core.img")
-        run(as_root(["chown", f"{os.getuid()}:{os.getgid()}", str(folder / "disk.raw")]))
+        run(as_root(["chown", owner(), str(folder / "disk.raw")]))
         run(as_root(["rm", "-rf", "--one-file-system", str(root)]))
 
     key = cache.digest([archive, paths.IMAGE / "install-driver.sh"], str(built.image), str(disk.SIZE_GIB))

@@ -5,16 +5,25 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 
-from . import accel, bundle, cache, disk, faults, guest, host_packages, image, inventory, models, qemu, snapshots, ssh, state
+from . import accel, boot, bundle, cache, disk, faults, guest, host_packages, image, inventory, models, qemu, room, snapshots, ssh, state
 from .progress import TwinError, say
 
 GPUS = 8
+MEMORY_MIB = 2048
+
+
+def _check(args: argparse.Namespace) -> int:
+    room.check(args.memory)
+    host_packages.check()
+    return 0
 
 
 def _build(args: argparse.Namespace) -> int:
+    room.check()
     host_packages.ensure()
     built = image.build(image.SYSTEMS[args.system], args.extras)
     image.variant_disk(built, "vfio-pci", "intel", False)
@@ -28,30 +37,35 @@ def _build(args: argparse.Namespace) -> int:
 def _up(args: argparse.Namespace) -> int:
     name = state.check_name(args.name)
     known = {m.name: m for m in state.every()}
+    if name in known and known[name].pid():
+        raise TwinError(f"'{name}' is up already. To begin anew: tests/twin/twin down {name}")
+    room.check(args.memory)
+    host_packages.ensure()
+    choice = accel.find()
+    say(f"{name}: {choice}")
     if name in known:
         machine = known[name]
-        if machine.pid():
-            raise TwinError(f"'{name}' is up already. To begin anew: tests/twin/twin down {name}")
         say(f"{name}: starting again, with its disk as it was left (twin down {name} first to begin anew)")
+        if not snapshots.tags(machine):  # a snapshot is of one accelerator
+            machine.accel = choice.accelerator
+            machine.save()
     else:
-        machine = _create(args, name)
-    qemu.start(machine)
-    qemu.wait_until_up(machine)
+        machine = _create(args, name, choice.accelerator)
+    boot.boot(machine)
     if args.snapshot:
         snapshots.save(machine, args.snapshot)
     return 0
 
 
-def _create(args: argparse.Namespace, name: str) -> state.Machine:
+def _create(args: argparse.Namespace, name: str, accelerator: str) -> state.Machine:
     if args.guest:
         guest.settle(args)
     chosen = _models(args)
-    host_packages.ensure()
     built = image.build(image.SYSTEMS[args.system], args.extras)
     framework = [] if args.framework is None else [f"vendor_vfio={int(args.framework == 'vendor_vfio')}"]
     machine = state.Machine(
         name=name, tier=args.tier, gpus=0 if args.guest == guest.NONE else len(chosen), iommu=args.iommu, start=args.start, boot_iommu=args.boot_iommu == "on",
-        port=0, accel=accel.find(), memory_mib=args.memory, cpus=args.cpus, hardware=args.hw, key=str(image.ssh_key()), guest=args.guest or "",
+        port=0, accel=accelerator, memory_mib=args.memory, cpus=args.cpus, hardware=args.hw, key=str(image.ssh_key()), guest=args.guest or "",
         system=args.system, models=chosen, driver=[*framework, *args.driver], extras=args.extras,
     )
     if args.tier == "quick":
@@ -123,13 +137,14 @@ def _fault(args: argparse.Namespace) -> int:
 
 def _power_cut(args: argparse.Namespace) -> int:
     machine = state.load(args.name)
-    if machine.pid():
-        qemu.cut_power(machine)
-        ssh.forget_connections(machine)
-        say(f"{machine.name}: power cut")
-    else:
-        qemu.start(machine)
-    qemu.wait_until_up(machine)
+    if not machine.pid():
+        boot.boot(machine)
+        return 0
+    shown = len(boot.console(machine))
+    qemu.cut_power(machine)
+    ssh.forget_connections(machine)
+    say(f"{machine.name}: power cut")
+    boot.wait(machine, since=shown if machine.tier == "full" else 0)  # QEMU begins a new log, a reset does not
     return 0
 
 
@@ -144,10 +159,11 @@ def _down(args: argparse.Namespace) -> int:
 
 
 def _list(_args: argparse.Namespace) -> int:
+    print(accel.describe())
     for m in state.every():
         pid = m.pid()
         tags = ",".join(snapshots.tags(m)) or "-"
-        print(f"{m.name}\t{'up pid ' + str(pid) if pid else 'down'}\tport {m.port}\t{m.tier}\t{m.system}\t{_summary(m)}\tiommu {m.iommu}"
+        print(f"{m.name}\t{'up pid ' + str(pid) if pid else 'down'}\tport {m.port}\t{m.accel}\t{m.tier}\t{m.system}\t{_summary(m)}\tiommu {m.iommu}"
               f"\tstart {m.start}\tsnapshots {tags}")
     return 0
 
@@ -198,6 +214,11 @@ def parser() -> argparse.ArgumentParser:
     def extras(command):
         command.add_argument("--with", dest="extras", action="append", default=[], choices=image.EXTRAS, help="more packages: libvirt and QEMU")
 
+    def memory(command):
+        command.add_argument("--memory", type=int, default=MEMORY_MIB, help=f"MiB (default: {MEMORY_MIB})")
+
+    command = add("check", _check, "check that this machine has packages, disk and memory for a build and a machine; change nothing", False)
+    memory(command)
     command = add("build", _build, "build image, kernel modules and driver bundle, as far as they are not in the cache", False)
     systems(command)
     extras(command)
@@ -219,7 +240,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--snapshot", metavar="TAG", help="take this snapshot once it is up")
     for option, text in (("--hw", "a setting of the hardware, e.g. sriov=0; 2.sriov=0: of GPU 2"), ("--driver", "a setting of the driver: creatable_format=1")):
         command.add_argument(option, action="append", default=[], type=_hardware, metavar="KEY=NUMBER", help=text)
-    command.add_argument("--memory", type=int, default=2048, help="MiB")
+    memory(command)
     command.add_argument("--cpus", type=int, default=2)
     command = add("ssh", _ssh, "run a command in the machine, as user ansible (may sudo); without one, a shell")
     command.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
@@ -241,6 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; return its exit status. What users can act on is one message, never a traceback."""
     args = parser().parse_args(argv)
     host_packages.extend_path()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C
     try:
         return args.function(args)
     except TwinError as error:

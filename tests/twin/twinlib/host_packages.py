@@ -8,7 +8,7 @@ import os
 import shutil
 
 from .progress import TwinError, say
-from .run import as_root, run
+from .run import as_root, may_sudo, run
 
 PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -35,7 +35,19 @@ def extend_path() -> None:
 
 def missing() -> list[str]:
     """Debian packages of the programs that are not there."""
-    return sorted({package for program, package in PROGRAMS.items() if not shutil.which(program)})
+    programs = dict(PROGRAMS)
+    if os.geteuid() != 0 and not may_sudo():
+        programs["newuidmap"] = "uidmap"  # images are built in a user namespace
+    return sorted({package for program, package in programs.items() if not shutil.which(program)})
+
+
+def check() -> None:
+    """Refuse if `ensure` could not install what is missing, or images could not be built."""
+    packages = missing()
+    if packages:
+        _apt_get(packages)
+    else:
+        as_root(["true"])
 
 
 def ensure() -> None:
@@ -43,12 +55,20 @@ def ensure() -> None:
     packages = missing()
     if not packages:
         return
-    if not shutil.which("apt-get"):
-        raise TwinError(f"These packages are missing and this machine has no apt-get: {' '.join(packages)}")
+    apt_get = _apt_get(packages)
     say(f"installing on this machine: {' '.join(packages)}")
-    environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
-    run(as_root([*environment, "apt-get", "-q", "update"]))
-    run(as_root([*environment, "apt-get", "-q", "-y", "--no-install-recommends", "install", *packages]))
+    run([*apt_get, "update"])
+    run([*apt_get, "-y", "--no-install-recommends", "install", *packages])
     left = missing()
     if left:
         raise TwinError(f"Still missing after apt-get install: {' '.join(left)}")
+
+
+def _apt_get(packages: list[str]) -> list[str]:
+    """The command that may install packages."""
+    names = " ".join(packages)
+    if not shutil.which("apt-get"):
+        raise TwinError(f"These packages are missing, and this machine has no apt-get: {names}. Install what has their programs.")
+    if os.geteuid() != 0 and not shutil.which("sudo"):
+        raise TwinError(f"These packages are missing, and this user is not root and has no sudo: {names}. As root: apt-get install {names}")
+    return [*([] if os.geteuid() == 0 else ["sudo"]), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]

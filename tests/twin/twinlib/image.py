@@ -15,7 +15,7 @@ from typing import Sequence
 
 from . import acpi, cache, disk, models, paths, quick
 from .progress import TwinError, say
-from .run import as_root, run
+from .run import PRIVATE, as_root, in_namespace, owner, run
 
 STARTS = ("bare", "vfio-pci", "nouveau")
 IOMMUS = ("intel", "amd", "none")
@@ -131,10 +131,17 @@ def packages(extras: Sequence[str] = ()) -> list[str]:
 
 def _make_tree(folder: Path, system: System, extras: Sequence[str]) -> None:
     sources = apt_sources(system)
-    run(as_root([
-        "mmdebstrap", "--mode=auto", *TREE_OPTIONS, "--include=" + ",".join(packages(extras)), system.suite, str(folder / "root"),
-        *[str(s) for s in sources],
-    ]), env={**os.environ, "TMPDIR": "/tmp"})
+    root, archive = folder / "root", folder / "root.tar"
+    packed = in_namespace()  # mmdebstrap has a user namespace of its own, with other ids
+    mmdebstrap = [
+        "mmdebstrap", "--mode=unshare" if packed else "--mode=root", *TREE_OPTIONS, "--include=" + ",".join(packages(extras)), system.suite,
+        str(archive if packed else root), *[str(s) for s in sources],
+    ]
+    run(mmdebstrap if packed else as_root(mmdebstrap), env={**os.environ, "TMPDIR": "/tmp"})
+    if packed:
+        root.mkdir()
+        run(as_root(["tar", "-xpf", str(archive), "--numeric-owner", "--exclude=./dev/*", "-C", str(root)]))
+        archive.unlink()
     (folder / "sources").write_text("\n".join(map(str, sources)), encoding="utf-8")
 
 
@@ -193,10 +200,12 @@ def _compile(tree: Path, version: str, source: Path, target: Path, *modules: str
     cleaned = ["rm", "-rf", str(inside)]
     run(as_root(cleaned))
     run(as_root(["cp", "-r", str(source), str(inside)]))
-    run(as_root(["chroot", str(tree), "make", "-s", "-C", f"/{work}", f"KERNEL_UNAME={version}"]))
-    run(as_root(["chroot", str(tree), "strip", "--strip-debug", *[f"/{work}/{module}" for module in modules]]))
+    in_tree = [*PRIVATE, str(paths.IMAGE / "in-tree.sh"), str(tree)]
+    run(as_root([*in_tree, "make", "-s", "-C", f"/{work}", f"KERNEL_UNAME={version}"]))
+    run(as_root([*in_tree, "strip", "--strip-debug", *[f"/{work}/{module}" for module in modules]]))
     for module in modules:
-        run(as_root(["install", "-m", "644", "-o", str(os.getuid()), str(inside / module), str(target)]))
+        run(as_root(["install", "-m", "644", str(inside / module), str(target)]))
+        run(as_root(["chown", owner(), str(target / Path(module).name)]))
     run(as_root(cleaned))
 
 
@@ -214,10 +223,10 @@ def build_image(tree: Path, modules: Path) -> Path:
             (folder / f"twin-acpi-{iommu}.cpio").write_bytes(data)
         say("image: users, initrds, grub.cfg")
         run(as_root([
-            "unshare", "-m", "bash", str(paths.IMAGE / "assemble.sh"), str(root), str(folder), str(paths.IMAGE),
+            *PRIVATE, "bash", str(paths.IMAGE / "assemble.sh"), str(root), str(folder), str(paths.IMAGE),
             str(key_file), str(modules / "twin_hw.ko"), version, fs_uuid,
         ]))
-        run(as_root(["chown", "-R", f"{os.getuid()}:{os.getgid()}", *[str(p) for p in folder.iterdir() if p != root]]))
+        run(as_root(["chown", "-R", owner(), *[str(p) for p in folder.iterdir() if p != root]]))
         (folder / "quick.cpio").write_bytes(quick.initramfs(root, version))
         (folder / "fs-uuid").write_text(fs_uuid, encoding="utf-8")
         say("image: disk")

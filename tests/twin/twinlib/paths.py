@@ -16,9 +16,18 @@ REPO = HERE.parent.parent
 
 
 def cache() -> Path:
-    """Folder of everything that can be built again."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "vgpu-kvm" / "twin"
+    """Directory of everything that can be built again; in the checkout where this user's cache directory is not writable."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    if not _writable(base):
+        base = REPO / ".build" / "cache"
+    return base / "vgpu-kvm" / "twin"
+
+
+def _writable(folder: Path) -> bool:
+    """Whether files can be made in the directory, or it in the nearest one above that exists."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return os.access(folder, os.W_OK)
 
 
 def machines() -> Path:

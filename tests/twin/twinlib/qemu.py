@@ -8,8 +8,8 @@ import os
 import signal
 import time
 
-from . import accel, cache, models, monitor, paths, ssh
-from .progress import TwinError, say
+from . import accel, cache, models, monitor, paths
+from .progress import TwinError
 from .run import run
 from .state import Machine
 
@@ -18,7 +18,7 @@ from .state import Machine
 # many translations also made GRUB take minutes where it wrote to them after a reboot.
 # no_timer_check: a kernel that finds its timer late at boot, as on a busy machine, panics ("timer doesn't work through Interrupt-remapped IO-APIC").
 PATIENT = "nosoftlockup rcupdate.rcu_cpu_stall_suppress=1 workqueue.watchdog_thresh=0"
-QUICK_CMDLINE = f"console=ttyS0 quiet mitigations=off clocksource=tsc tsc=reliable no_timer_check norandmaps {PATIENT} net.ifnames=0 panic=5 root=/dev/vda2"
+QUICK_CMDLINE = f"console=ttyS0 quiet loglevel=6 mitigations=off clocksource=tsc tsc=reliable no_timer_check norandmaps {PATIENT} net.ifnames=0 panic=5 root=/dev/vda2"
 IOMMU_ON = {"intel": " intel_iommu=on iommu=pt", "amd": " iommu=pt", "none": ""}
 # The IOMMU comes first: AMD's takes the first free slot, 00:01.0, which acpi.py names.
 IOMMU_DEVICE = {"intel": ["-device", "intel-iommu,intremap=on"], "amd": ["-device", "amd-iommu,intremap=on"], "none": []}
@@ -93,10 +93,3 @@ def stop(machine: Machine) -> None:
         if not machine.pid():
             return
     raise TwinError(f"QEMU of '{machine.name}' (pid {pid}) does not end.")
-
-
-def wait_until_up(machine: Machine) -> None:
-    """Wait for ssh; in the quick tier also for the driver."""
-    ready = "test -e /run/twin-driver-loaded" if machine.tier == "quick" else "true"
-    took = ssh.wait(machine, command=ready)
-    say(f"{machine.name}: ssh on port {machine.port} after {took:.1f} s ({machine.tier} tier, {machine.accel})")

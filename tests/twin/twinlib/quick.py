@@ -19,6 +19,7 @@ export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
+echo "twin: user space" > /dev/console
 while read -r m; do insmod /modules/$m; done < /modules/list
 n=0
 until mount -t ext4 -o ro /dev/vda2 /root; do

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -11,14 +12,47 @@ from typing import Any, Sequence
 
 from .progress import TwinError
 
+# Root in a user namespace: this user is its root, and the ids of /etc/subuid are the others.
+NAMESPACE = ["unshare", "--user", "--map-root-user", "--map-auto"]
+
+# Before a script of image/ that mounts: what it mounts goes with it.
+PRIVATE = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+
+
+@functools.lru_cache(maxsize=None)
+def _succeeds(*argv: str) -> bool:
+    if not shutil.which(argv[0]):
+        return False
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+
+
+def may_sudo() -> bool:
+    """Whether sudo works without a password."""
+    return _succeeds("sudo", "-n", "true")
+
+
+def in_namespace() -> bool:
+    """Whether `as_root` uses a user namespace: for a user who is not root and may not sudo without a password."""
+    return os.geteuid() != 0 and not may_sudo() and _succeeds(*NAMESPACE, "true")
+
 
 def as_root(argv: Sequence[str]) -> list[str]:
-    """The command, through sudo when we are not root."""
+    """The command for building images, as root: really, by sudo, or in a user namespace."""
     if os.geteuid() == 0:
         return list(argv)
-    if not shutil.which("sudo"):
-        raise TwinError(f"{argv[0]} needs root and there is no sudo: run this command as root.")
-    return ["sudo", *argv]
+    if in_namespace():
+        return [*NAMESPACE, *argv]
+    if shutil.which("sudo"):
+        return ["sudo", *argv]
+    raise TwinError(
+        f"'{argv[0]}' needs root: this user is not root, there is no sudo, and '{' '.join(NAMESPACE)} true' fails. Run this command as root, "
+        "or make user namespaces usable: package uidmap, a line for this user in /etc/subuid and /etc/subgid."
+    )
+
+
+def owner() -> str:
+    """USER:GROUP that `as_root` must chown a file to so that it is this user's."""
+    return "0:0" if in_namespace() else f"{os.getuid()}:{os.getgid()}"
 
 
 def run(argv: Sequence[str], **kwargs: Any) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from . import monitor, qemu, ssh
+from . import boot, monitor, qemu, ssh
 from .progress import TwinError, say
 from .run import run
 from .state import Machine
@@ -47,4 +47,4 @@ def restore(machine: Machine, tag: str) -> None:
         if check_tag(tag) not in have:
             raise TwinError(f"'{machine.name}' has no snapshot {tag} (it has: {', '.join(have) or 'none'}).")
         qemu.start(machine, tag)
-    qemu.wait_until_up(machine)
+    boot.wait(machine)

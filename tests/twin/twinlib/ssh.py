@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Getting into a machine over ssh, and waiting until that works."""
+"""Getting into a machine over ssh."""
 
 from __future__ import annotations
 
 import socket
 import subprocess
-import time
 from pathlib import Path
 
-from .progress import TwinError, say
+from .progress import TwinError
 from .state import Machine
 
 USER = "ansible"
@@ -21,6 +20,10 @@ OPTIONS = {
     "ConnectTimeout": "20",
     "ServerAliveInterval": "15",
 }
+
+
+class CommandFailed(TwinError):
+    """A command in a machine failed, or took too long."""
 
 
 def option_arguments() -> list[str]:
@@ -41,13 +44,13 @@ def output(machine: Machine, command: str, timeout: float = 120) -> str:
             errors="replace", timeout=timeout, check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise TwinError(f"'{command}' in '{machine.name}' took longer than {timeout:.0f} s.") from error
+        raise CommandFailed(f"'{command}' in '{machine.name}' took longer than {timeout:.0f} s.") from error
     if done.returncode:
-        raise TwinError(f"'{command}' in '{machine.name}' ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        raise CommandFailed(f"'{command}' in '{machine.name}' ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
-def _banner(port: int) -> bool:
+def banner(port: int) -> bool:
     """Whether sshd answers; cheap, unlike a key exchange under software emulation."""
     try:
         with socket.create_connection(("127.0.0.1", port), 5) as client:
@@ -55,34 +58,6 @@ def _banner(port: int) -> bool:
             return client.recv(4) == b"SSH-"
     except OSError:
         return False
-
-
-def wait(machine: Machine, limit: float = 600, command: str = "true") -> float:
-    """Poll until `command` succeeds over ssh; return the seconds it took. The limit is for a busy machine without KVM."""
-    begin = time.monotonic()
-    told = begin
-    while True:
-        if not machine.pid():
-            raise TwinError(f"QEMU of '{machine.name}' has ended. The end of its console:\n{console_tail(machine)}")
-        if "end Kernel panic" in console_tail(machine, 2):
-            raise TwinError(f"The kernel of '{machine.name}' panicked and stays so. The end of its console:\n{console_tail(machine)}")
-        if _banner(machine.port):
-            try:
-                output(machine, command, 60)
-                return time.monotonic() - begin
-            except TwinError as error:
-                last = str(error)
-        else:
-            last = "sshd does not answer"
-        now = time.monotonic()
-        if now - begin > limit:
-            raise TwinError(
-                f"No ssh to '{machine.name}' within {limit:.0f} s ({last}). The end of its console:\n{console_tail(machine)}"
-            )
-        if now - told > 10:
-            told = now
-            say(f"{machine.name}: waiting for ssh on port {machine.port} ({now - begin:.0f} s of at most {limit:.0f} s)")
-        time.sleep(0.3)
 
 
 def console_tail(machine: Machine, lines: int = 25) -> str:

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""What is refused before anything is built: too little disk or memory, packages that nobody can install, no way to be root."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from twinlib import cli, host_packages, paths, room, run
+from twinlib.progress import TwinError
+
+MEMINFO = "MemTotal: 4000000 kB\nMemAvailable: {} kB\nSwapFree: {} kB\n"
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "REPO", tmp_path / "clone")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(room, "CGROUP", tmp_path / "cgroup")
+    memory(tmp_path, 8000)
+    disk(monkeypatch, 9000)
+    run._succeeds.cache_clear()
+    yield tmp_path
+    run._succeeds.cache_clear()
+
+
+def memory(folder, mib, swap=0):
+    (folder / "meminfo").write_text(MEMINFO.format(mib << 10, swap << 10))
+
+
+def disk(monkeypatch, mib):
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(1 << 40, 0, mib << 20))
+
+
+def test_enough_of_all_is_no_error(host):
+    room.check(2048)
+
+
+def test_disk_and_memory_are_refused_together(host, monkeypatch):
+    disk(monkeypatch, 3000)
+    memory(host, 2500)
+    with pytest.raises(TwinError) as caught:
+        room.check(2048)
+    text = str(caught.value)
+    assert "3000 MiB of disk are free (expected: 3900 MiB for the first build)" in text and "XDG_CACHE_HOME" in text
+    assert "memory: 2500 MiB are free (expected: 2548 MiB for a machine of 2048 MiB)" in text
+
+
+def test_swap_counts_as_memory(host):
+    memory(host, 2000, swap=1000)
+    room.check(2048)
+
+
+def test_a_container_has_no_more_than_its_limit(host):
+    (host / "cgroup").mkdir()
+    (host / "cgroup" / "memory.max").write_text(f"{2500 << 20}\n")
+    (host / "cgroup" / "memory.stat").write_text(f"anon {100 << 20}\nfile 5\n")
+    with pytest.raises(TwinError, match="memory: 2400 MiB are free"):
+        room.check(2048)
+    (host / "cgroup" / "memory.max").write_text("max\n")
+    room.check(2048)
+
+
+def test_what_is_built_needs_less(host, monkeypatch):
+    disk(monkeypatch, 1500)
+    with pytest.raises(TwinError):
+        room.check()
+    (paths.cache() / "image-0123").mkdir(parents=True)
+    room.check()
+
+
+def test_up_and_build_check_before_they_install_or_build(host, monkeypatch, capsys):
+    disk(monkeypatch, 100)
+    monkeypatch.setattr(host_packages, "ensure", lambda: pytest.fail("something was installed"))
+    for command in (["build"], ["up", "t1"], ["check"]):
+        assert cli.main(command) == 1
+        assert "100 MiB of disk are free" in capsys.readouterr().err
+
+
+def test_a_home_that_is_not_writable_gives_a_cache_in_the_checkout(host, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/proc/1/nowhere")
+    monkeypatch.setattr(paths.os, "access", lambda path, _mode: not str(path).startswith("/proc"))
+    assert paths.cache() == paths.REPO / ".build" / "cache" / "vgpu-kvm" / "twin"
+
+
+def programs(folder, monkeypatch, **scripts):
+    """A PATH with these programs alone."""
+    bin_ = folder / "bin"
+    bin_.mkdir()
+    for name, body in scripts.items():
+        (bin_ / name.replace("_", "-")).write_text(f"#!/bin/sh\n{body}\n")
+        (bin_ / name.replace("_", "-")).chmod(0o755)
+    monkeypatch.setenv("PATH", str(bin_))
+
+
+def user(monkeypatch, number):
+    monkeypatch.setattr(run.os, "geteuid", lambda: number)
+    monkeypatch.setattr(run.os, "getuid", lambda: number)
+    monkeypatch.setattr(run.os, "getgid", lambda: number)
+
+
+@pytest.mark.parametrize(
+    "number,scripts,prefix,owner",
+    [
+        (0, {}, [], "0:0"),
+        (1000, {"sudo": "exit 0"}, ["sudo"], "1000:1000"),
+        (1000, {"sudo": "exit 1", "unshare": "exit 0"}, run.NAMESPACE, "0:0"),
+        (1000, {"unshare": "exit 0"}, run.NAMESPACE, "0:0"),
+        (1000, {"sudo": "exit 1", "unshare": "exit 1"}, ["sudo"], "1000:1000"),
+    ],
+    ids=["root", "sudo without a password", "sudo with a password", "no sudo", "sudo with a password, no namespaces"],
+)
+def test_who_is_root(host, monkeypatch, number, scripts, prefix, owner):
+    programs(host, monkeypatch, **scripts)
+    user(monkeypatch, number)
+    assert run.as_root(["cp", "a"]) == [*prefix, "cp", "a"]
+    assert run.owner() == owner
+
+
+def test_nobody_can_be_root(host, monkeypatch):
+    programs(host, monkeypatch, unshare="exit 1")
+    user(monkeypatch, 1000)
+    with pytest.raises(TwinError, match="uidmap.*subuid"):
+        run.as_root(["cp"])
+
+
+def test_packages_that_nobody_can_install(host, monkeypatch):
+    programs(host, monkeypatch, apt_get="exit 1")
+    user(monkeypatch, 1000)
+    with pytest.raises(TwinError, match="not root and has no sudo: .*qemu-system-x86.*uidmap.*As root: apt-get install"):
+        host_packages.check()
+    programs_gone = host / "bin" / "apt-get"
+    programs_gone.unlink()
+    with pytest.raises(TwinError, match="no apt-get"):
+        host_packages.check()

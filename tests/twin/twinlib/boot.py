@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Boots: start a machine, follow its stages until ssh answers, fall back from a KVM that does not get through."""
+
+from __future__ import annotations
+
+import time
+
+from . import accel, paths, qemu, ssh
+from .progress import Status, TwinError, say
+from .state import Machine
+
+# Stages in their order, and what the console shows when they begin. The last begins when sshd answers.
+STAGES = ("firmware", "kernel", "user space", "ssh")
+MARKS = {"kernel": "Linux version", "user space": "twin: user space"}
+# Seconds until a stage begins under emulation, on an idle processor; "ssh": until the machine is up.
+EMULATED = {"full": {"kernel": 10, "user space": 20, "ssh": 70}, "quick": {"kernel": 6, "user space": 12, "ssh": 25}}
+PATIENCE = 4  # a KVM that takes this many times as long as emulation is given up
+LIMIT = 600.0  # seconds for a boot, on a busy machine without KVM
+
+
+class KvmGivenUp(TwinError):
+    """A machine on KVM ended, or takes longer than emulation would."""
+
+
+def boot(machine: Machine) -> None:
+    """Start QEMU and wait until the machine is up. A machine that does not come up on KVM is started again under emulation."""
+    try:
+        _boot(machine)
+        return
+    except KeyboardInterrupt:
+        qemu.stop(machine)
+        raise
+    except KvmGivenUp as error:
+        say(f"{machine.name}: {error}")
+    say(f"{machine.name}: starting again under emulation, which is also the choice until this machine reboots")
+    qemu.stop(machine)
+    accel.remember(accel.Choice("tcg", "a machine on KVM did not come up"))
+    machine.accel = "tcg"
+    machine.save()
+    _boot(machine)
+
+
+def _boot(machine: Machine) -> None:
+    try:
+        qemu.start(machine)
+    except TwinError as error:
+        raise KvmGivenUp(f"QEMU does not start on KVM: {error}") if machine.accel == "kvm" else error
+    wait(machine, fresh=True)
+
+
+def wait(machine: Machine, fresh: bool = False, since: int = 0) -> None:
+    """Poll until ssh answers; in the quick tier also until the driver is loaded.
+
+    `fresh`: QEMU was just started, and a machine on KVM may be given up (KvmGivenUp). `since`: where this boot begins in `console`.
+    """
+    ready = "test -e /run/twin-driver-loaded" if machine.tier == "quick" else "true"
+    begin, status, last = time.monotonic(), Status(), ""
+    usual = EMULATED[machine.tier]["ssh"]
+    while True:
+        stage = reached(console(machine)[since:])
+        taken = time.monotonic() - begin
+        try:
+            _check(machine, stage, taken, fresh)
+            if ssh.banner(machine.port):
+                stage = "ssh"
+                ssh.output(machine, ready, 60)
+                break
+        except KvmGivenUp:
+            status.clear()
+            raise
+        except ssh.CommandFailed as error:
+            last = f" ({error})"
+        if taken > LIMIT:
+            status.clear()
+            raise _failed(machine, f"did not come up within {LIMIT:.0f} s, stage: {stage}{last}")
+        expected = f"usually {usual} s under emulation, longer beside other work" if machine.accel == "tcg" else f"usually less than {usual} s"
+        status.update(f"{machine.name}: booting, {taken:.0f} s, stage: {stage} ({expected})")
+        time.sleep(0.3)
+    status.clear()
+    say(f"{machine.name}: up after {taken:.1f} s, ssh on port {machine.port} ({machine.tier} tier, {accel.NAMES[machine.accel]})")
+
+
+def reached(console: str) -> str:
+    """The stage that a boot is in, by what its console shows."""
+    seen = [stage for stage, mark in MARKS.items() if mark in console]
+    return seen[-1] if seen else STAGES[0]
+
+
+def _check(machine: Machine, stage: str, taken: float, fresh: bool) -> None:
+    """Refuse to wait for what will not come."""
+    on_kvm = fresh and machine.accel == "kvm" and stage != "ssh"
+    if not machine.pid():
+        if on_kvm and stage != "user space":
+            raise KvmGivenUp("QEMU on KVM has ended.")
+        raise _failed(machine, "has ended: QEMU does not run any more")
+    if "end Kernel panic" in console(machine)[-400:]:
+        raise _failed(machine, "has stopped: its kernel panicked")
+    if not on_kvm:
+        return
+    for later in STAGES[STAGES.index(stage) + 1:-1]:
+        limit = PATIENCE * EMULATED[machine.tier][later]
+        if taken > limit:
+            raise KvmGivenUp(f"on KVM it has not reached the stage '{later}' after {limit} s (emulation needs {limit // PATIENCE} s).")
+
+
+def _failed(machine: Machine, what: str) -> TwinError:
+    log = machine.serial_log
+    return TwinError(
+        f"'{machine.name}' {what}.\nThe last lines of its console:\n{ssh.console_tail(machine)}\nThe whole console: {log}\n"
+        f"To try again: 'twin down {machine.name}', then 'twin up {machine.name}' (twin is {paths.HERE / 'twin'}). If the machine that "
+        f"runs it is busy, end other work first; {accel.VARIABLE}=tcg runs machines under emulation."
+    )
+
+
+def console(machine: Machine) -> str:
+    """What the machine wrote on its console since QEMU was started."""
+    try:
+        return machine.serial_log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Disk and memory that a command needs, compared with what is free before anything is built."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from . import paths
+from .progress import TwinError
+
+BUILD_MIB = 3300  # root tree, image, bundle and one disk, in the cache
+DISK_MIB = 800  # one more disk of an image that is built
+MACHINE_MIB = 600  # what a machine's own disk grows to in a demo, beside the collection's copy and logs
+OVERHEAD_MIB = 500  # memory of QEMU itself beside the machine's, and of Ansible
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")  # version 2: the limit of a container
+
+
+def check(memory_mib: int = 0) -> None:
+    """Refuse if a build, or a machine with *memory_mib* MiB, does not fit; all at once."""
+    errors = [*_disk(), *(_memory(memory_mib) if memory_mib else [])]
+    if errors:
+        raise TwinError("\n      ".join(errors))
+
+
+def _disk() -> list[str]:
+    built = any(paths.cache().glob("image-*"))
+    needs = {paths.cache(): DISK_MIB if built else BUILD_MIB, paths.machines(): MACHINE_MIB}
+    where = {path: _existing(path) for path in needs}
+    if where[paths.cache()].stat().st_dev == where[paths.machines()].stat().st_dev:
+        needs = {paths.cache(): sum(needs.values())}
+    errors = []
+    for path, need in needs.items():
+        free = shutil.disk_usage(where[path]).free >> 20
+        if free < need:
+            errors.append(
+                f"{path}: {free} MiB of disk are free (expected: {need} MiB{'' if built else ' for the first build'}). Free some, "
+                "or set XDG_CACHE_HOME to a directory on a larger disk."
+            )
+    return errors
+
+
+def _existing(path: Path) -> Path:
+    """The directory, or the nearest one above that exists."""
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def _memory(machine_mib: int) -> list[str]:
+    need, free = machine_mib + OVERHEAD_MIB, _free_mib()
+    if free >= need:
+        return []
+    return [f"memory: {free} MiB are free (expected: {need} MiB for a machine of {machine_mib} MiB). End other programs, or add memory or swap."]
+
+
+def _free_mib() -> int:
+    """Memory and swap that programs can still have; in a container no more than its limit leaves."""
+    fields = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="utf-8").splitlines())
+    free = sum(int(fields[name].split()[0]) for name in ("MemAvailable", "SwapFree")) >> 10
+    try:
+        limit = int((CGROUP / "memory.max").read_text(encoding="utf-8")) >> 20
+        statistics = dict(line.split() for line in (CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError):  # no limit, or none that shows
+        return free
+    return min(free, limit - (int(statistics["anon"]) >> 20))
