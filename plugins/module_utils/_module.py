@@ -8,11 +8,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from . import _payload  # first: it says where the engine's modules come from  # pylint: disable=unused-import
 from .engine import leftovers
+from .engine.base.errors import EngineError, Trouble, raise_if_any, trouble
+from .engine.base.lost import WORDS as LOST_WORDS
+from .engine.base.steps import LOST as LOST_STEP, ApplyError
 from .engine.context import Context
-from .engine.errors import EngineError, Trouble, raise_if_any, trouble
 from .engine.lock import HostLock
-from .engine.lost import WORDS as LOST_WORDS
-from .engine.steps import LOST as LOST_STEP, ApplyError
 
 DAY = 86400
 ROOT = {"sysfs_root": {"type": "str", "default": "/"}}

@@ -85,7 +85,7 @@ troubles:
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import bundle
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.steps import Step
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.steps import Step
 
 
 def work(module, ctx):

@@ -127,9 +127,8 @@ import time
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import files
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import Trouble, raise_if_any, trouble
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import gridd_conf, license_look, token
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import license as licensing
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Trouble, raise_if_any, trouble
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import gridd_conf, license as licensing, license_look, token
 
 
 MOST = 3600

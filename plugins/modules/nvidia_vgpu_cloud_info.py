@@ -136,8 +136,8 @@ import re
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import inventory
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Trouble, raise_if_any, shown
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud import kubevirt, nova, offered
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import Trouble, raise_if_any, shown
 
 # A DNS subdomain, as Kubernetes wants it.
 _PREFIX = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")

@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
-from . import apply_mig, diagnosis, files, frameworks
-from .errors import EngineError, Trouble, trouble
+from . import apply_mig, files, frameworks
+from .base import refusals
+from .base.clock import holds
+from .base.errors import EngineError, Trouble, trouble
+from .base.steps import ApplyError, execute
 from .holders import OpenFiles
 from .layout import plain_params
-from .steps import ApplyError, execute
 from .sysfs import SysfsError
 from .tools import mdevctl
-from .waiting import holds
 
 
 # What the driver does for several GPUs at a time; the rest is nvidia-smi's.
@@ -122,7 +123,7 @@ def _remove(ctx, framework, step, timeout):
     # Somebody may have taken it since the plan was made.
     holders = framework.holders(OpenFiles(ctx.sysfs), key)
     if holders:
-        raise EngineError(diagnosis.in_use(key, holders, "removing it", "force_remove"))
+        raise EngineError(refusals.in_use(key, holders, "removing it", "force_remove"))
     framework.remove(key, timeout)
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 import re
 
 from . import inventory as reader, sriov
-from .errors import trouble
+from .base.clock import until
+from .base.errors import trouble
+from .base.steps import execute
 from .plan_mig import find_profile
-from .steps import execute
 from .tools import nvidia_smi
-from .waiting import until
 
 KINDS = ("mig_mode", "mig_create", "mig_destroy", "mig_compute", "mixed")
 

@@ -9,9 +9,9 @@ import signal
 import sys
 
 from . import store
+from .base.errors import EngineError
 from .commands import doctor, metrics, restore, status
 from .context import Context
-from .errors import EngineError
 
 
 def main(argv=None):

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
+from .base.clock import Clock
 from .sysfs import Sysfs
 from .tools.command import run
-from .waiting import Clock
 
 
 class Context:

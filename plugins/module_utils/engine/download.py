@@ -16,8 +16,8 @@ import re
 import shutil
 
 from . import bundle
-from .errors import EngineError, trouble
-from .waiting import until
+from .base.clock import until
+from .base.errors import EngineError, trouble
 
 MARGIN = 64 << 20  # what a download must leave free
 _BLOCK = 1 << 20

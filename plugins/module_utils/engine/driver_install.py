@@ -8,9 +8,10 @@ import os
 import re
 import shutil
 
-from . import diagnosis, files, host, secure_boot, unfinished
-from .errors import Trouble, raise_if_any, shown, trouble
-from .steps import Step, execute
+from . import files, host, secure_boot, unfinished
+from .base import refusals
+from .base.errors import Trouble, raise_if_any, shown, trouble
+from .base.steps import Step, execute
 
 LOG = "/var/log/nvidia-installer.log"
 UNINSTALL = "/usr/bin/nvidia-uninstall"
@@ -208,7 +209,7 @@ def _wrong_step(driver, version, wish):
     """Another driver in the way, or a newer one."""
     if driver.flavour in ("ordinary", "guest") and driver.flavour != wish.flavour and not wish.replace_ordinary:
         if wish.kind == "host":
-            return [diagnosis.driver_trouble(driver)]
+            return [refusals.driver_trouble(driver)]
         return [
             Trouble(
                 "NVIDIA's ordinary driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded),
@@ -247,7 +248,7 @@ def _guest_users(inventory, doing):
     for gpu in inventory.gpus:
         holders = [one for one in inventory.open_files.of_gpu(gpu.minor) if os.path.basename(one.command.split(" ")[0]) not in _OWN]
         if holders:
-            troubles.append(diagnosis.in_use(gpu.address, holders, doing))
+            troubles.append(refusals.in_use(gpu.address, holders, doing))
     return troubles
 
 
@@ -256,13 +257,13 @@ def _users(inventory, doing):
     troubles = []
     for gpu in inventory.gpus:
         if gpu.holders and gpu.driver == "nvidia":
-            troubles.append(diagnosis.in_use(gpu.address, gpu.holders, doing))
+            troubles.append(refusals.in_use(gpu.address, gpu.holders, doing))
         parents = [vgpu.parent for vgpu in gpu.vgpus]
-        troubles += [diagnosis.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders and vf.address not in parents]
+        troubles += [refusals.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders and vf.address not in parents]
         for vgpu in gpu.vgpus:
             if vgpu.holders:
                 name = "%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent) if vgpu.uuid else "%s (%s)" % (vgpu.parent, vgpu.type)
-                troubles.append(diagnosis.in_use(name, vgpu.holders, doing))
+                troubles.append(refusals.in_use(name, vgpu.holders, doing))
     return troubles
 
 

@@ -8,7 +8,7 @@ import os
 import re
 
 from . import distribution, host_identity, next_kernel, platforms, secure_boot, unfinished
-from .reading import number
+from .base.numbers import number
 
 _PARAMS = "/proc/driver/nvidia/params"
 _SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}

@@ -8,9 +8,9 @@ import os
 import re
 
 from . import compiled, files
-from .errors import Trouble, raise_if_any, shown
+from .base.errors import Trouble, raise_if_any, shown
+from .base.steps import Step, execute
 from .places import COMMAND, COPY as FOLDER, PACKAGE, STORE, UNIT
-from .steps import Step, execute
 
 # What a line of the unit may name: anything else would write lines of its own.
 _UNIT = re.compile(r"^[A-Za-z0-9:_.@\\-]{1,200}\.(service|socket|target|mount|device|timer|path|slice|scope|swap|automount)\Z")

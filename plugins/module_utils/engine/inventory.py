@@ -7,11 +7,11 @@ from __future__ import annotations
 import re
 
 from . import address, catalog, frameworks
-from .diagnosis import unsupported
-from .errors import Trouble
+from .base.errors import Trouble
+from .base.numbers import number
+from .base.refusals import unsupported
 from .holders import OpenFiles
 from .model import Gpu, Mig, Vf
-from .reading import number
 from .sysfs import SysfsError
 from .tools import nvidia_smi
 from .vgpu_types import merge

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 
 from . import files
-from .errors import EngineError
+from .base.errors import EngineError
 from .places import STATE
 
 PATH = STATE + "/last-restore.json"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from . import address, catalog, vgpu_types
-from .errors import EngineError, Trouble, raise_if_any, shown
+from .base.errors import EngineError, Trouble, raise_if_any, shown
 
 
 # More than any GPU holds; a slip of some zeros must not fill the memory.

@@ -13,9 +13,9 @@ import fcntl
 import os
 import stat
 
-from .errors import trouble
+from .base.clock import until
+from .base.errors import trouble
 from .tools import command
-from .waiting import until
 
 PATH = "/run/nvidia-vgpu.lock"
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import errno
 
-from . import boot_causes, diagnosis, due, files, lost, originals
-from .errors import Trouble, raise_if_any
+from . import boot_causes, due, files, originals
+from .base import lost, refusals
+from .base.clock import until
+from .base.errors import Trouble, raise_if_any
+from .base.steps import Step, execute
 from .holders import OpenFiles
-from .steps import Step, execute
 from .sysfs import SysfsError
-from .waiting import until
 
 PCI = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
@@ -41,7 +42,7 @@ def plan(inventory, state, boot, selectors, driver, edit_boot, assume=(), lost_g
     result = DriverPlan()
     gpus, troubles = inventory.select(selectors)
     if driver == "nvidia" and "driver" not in assume:
-        wrong = diagnosis.driver_trouble(state.driver)
+        wrong = refusals.driver_trouble(state.driver)
         if wrong and wrong.code != "driver_not_loaded":
             troubles.append(wrong)
     if edit_boot:
@@ -154,11 +155,11 @@ def _on_nouveau(gpu):
 
 def _guard(gpu):
     if gpu.holders:
-        return [diagnosis.passed_through(gpu)]
+        return [refusals.passed_through(gpu)]
     # VFs stay when the PF changes its driver, but the new driver resets the GPU.
     doing = "taking the GPU from %s" % (gpu.driver or "no driver")
-    troubles = [diagnosis.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders]
-    return troubles + [diagnosis.in_use(one.key, one.holders, doing) for one in gpu.vgpus if one.holders and one.uuid]
+    troubles = [refusals.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders]
+    return troubles + [refusals.in_use(one.key, one.holders, doing) for one in gpu.vgpus if one.holders and one.uuid]
 
 
 def _forget_step(gpu):
@@ -200,7 +201,7 @@ def apply(ctx, result, timeout):
             # The kernel would wait in the unbind until a VM that came since the plan was made lets go.
             holders = OpenFiles(sysfs).of_device(folder)
             if holders:
-                raise_if_any([diagnosis.in_use(step.device, holders, "unbinding it from %s" % step.args["driver"])])
+                raise_if_any([refusals.in_use(step.device, holders, "unbinding it from %s" % step.args["driver"])])
             unbind(ctx, step.device, step.args["driver"], timeout)
         elif step.kind == "modprobe":
             modprobe(ctx, timeout)

@@ -10,10 +10,11 @@ GPU instances of MIG and mixed-size mode come between what goes and what comes.
 
 from __future__ import annotations
 
-from . import address, diagnosis, frameworks, lost, plan_definitions, plan_mig, store, vgpu_types
-from .errors import Trouble, raise_if_any
+from . import address, frameworks, plan_definitions, plan_mig, store, vgpu_types
+from .base import lost, refusals
+from .base.errors import Trouble, raise_if_any
+from .base.steps import Step
 from .layout import Wishes, plain_params
-from .steps import Step
 
 # Any fixed UUID serves; it separates our names from other people's.
 NAMESPACE = "6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11"
@@ -157,7 +158,7 @@ class _GpuPlanner:
         if predicted and gpu.sriov:
             self.uuids = frameworks.likely_uuids(self.state.kernel)
         if not predicted and not gpu.types and wishes:
-            return diagnosis.no_types(gpu, self.state)
+            return refusals.no_types(gpu, self.state)
         troubles = self._check_mode(wishes)
         if troubles:
             return troubles
@@ -196,7 +197,7 @@ class _GpuPlanner:
         others = [one.address for one in self.inventory.gpus if one.has_mig]
         if needs and not gpu.has_mig:
             asked = "%s needs MIG" % sliced[0].type if sliced else "GPU instances are asked for (mig)"
-            return [diagnosis.no_mig(gpu, others, asked)]
+            return [refusals.no_mig(gpu, others, asked)]
         if needs and shared:
             return [
                 Trouble(
@@ -211,7 +212,7 @@ class _GpuPlanner:
         if "mig" in self.options.assume:
             return []
         if needs and gpu.mig is None:
-            return diagnosis.no_vfs_yet(gpu, self.state) or [diagnosis.mig_unknown(gpu)]
+            return refusals.no_vfs_yet(gpu, self.state) or [refusals.mig_unknown(gpu)]
         on = bool(gpu.mig and gpu.mig.current)
         if needs != on and (needs or shared):
             return [
@@ -264,7 +265,7 @@ class _GpuPlanner:
         if wishes.mixed and not on:
             busy = [vgpu for vgpu in gpu.vgpus if vgpu.holders and vgpu.key not in self.options.force_remove]
             self.mixed = (True, True)
-            return [diagnosis.in_use(vgpu.key, vgpu.holders, "turning mixed-size mode on, which takes an empty GPU") for vgpu in busy]
+            return [refusals.in_use(vgpu.key, vgpu.holders, "turning mixed-size mode on, which takes an empty GPU") for vgpu in busy]
         if not wishes.mixed and on and not gpu.vgpus:
             self.mixed = (False, True)
         elif not wishes.mixed and on:
@@ -308,7 +309,7 @@ class _GpuPlanner:
     def _guard_params(self):
         """A running VM has read its parameters: they are changed only while nobody uses the vGPU."""
         return [
-            diagnosis.in_use(one.key, one.vgpu.holders, "changing its vgpu_params")
+            refusals.in_use(one.key, one.vgpu.holders, "changing its vgpu_params")
             for one in self.placed
             if one.vgpu and one.vgpu.holders and changes_params(one)
         ]
@@ -502,7 +503,7 @@ class _GpuPlanner:
 
     def _guard_surplus(self):
         return [
-            diagnosis.in_use(
+            refusals.in_use(
                 _title(vgpu),
                 vgpu.holders,
                 "removing it",
@@ -600,7 +601,7 @@ def _unlisted(inventory, wishes, stored, options, result):
                 continue
             if vgpu.holders and vgpu.key not in options.force_remove:
                 troubles.append(
-                    diagnosis.in_use(_title(vgpu), vgpu.holders, "removing it", "force_remove (role variable vgpu_force_remove)")
+                    refusals.in_use(_title(vgpu), vgpu.holders, "removing it", "force_remove (role variable vgpu_force_remove)")
                 )
             result.removed.append((gpu, vgpu))
         if gpu.address in stored and stored[gpu.address].mig is not None and gpu.mig and gpu.mig.current:

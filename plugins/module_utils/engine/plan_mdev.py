@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from . import address, diagnosis, plan_definitions, vgpu_types
-from .errors import EngineError, Trouble, raise_if_any
+from . import address, plan_definitions, vgpu_types
+from .base import refusals
+from .base.errors import EngineError, Trouble, raise_if_any
+from .base.steps import Step
 from .layout import check_uuid
 from .plan_layout import Options, stable_uuid
-from .steps import Step
 
 
 class Device:
@@ -115,7 +116,7 @@ def _plan_removal(device, existing, busy, options, removals):
             )
         ]
     if vgpu.holders and vgpu.uuid not in options.force_remove:
-        return [diagnosis.in_use("%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent), vgpu.holders, "removing it", "force_remove")]
+        return [refusals.in_use("%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent), vgpu.holders, "removing it", "force_remove")]
     removals.append(vgpu)
     busy[vgpu.parent].discard(vgpu.uuid)
     return []
@@ -151,9 +152,9 @@ def _plan_device(device, inventory, state, existing, busy, taken, named, creatio
             )
         ]
     if gpu.framework == "vendor_vfio":
-        return [diagnosis.vendor_vfio(gpu)]
+        return [refusals.vendor_vfio(gpu)]
     if not gpu.types:
-        return diagnosis.no_types(gpu, state)
+        return refusals.no_types(gpu, state)
     vgpu_type = vgpu_types.find(device.type, gpu.types)
     if not vgpu_type:
         near = vgpu_types.nearest(device.type, gpu.types) or [one.short for one in gpu.types]

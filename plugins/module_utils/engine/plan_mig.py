@@ -10,9 +10,9 @@ starts at a multiple of m, and its compute slices end within the GPU's.
 
 from __future__ import annotations
 
-from . import diagnosis, lost
-from .errors import Trouble, raise_if_any
-from .steps import Step
+from .base import lost, refusals
+from .base.errors import Trouble, raise_if_any
+from .base.steps import Step
 from .tools.nvidia_smi import Profile, is_profile, plain_profile
 
 # What a type's suffix says of its GPU instance, as NVIDIA spells it in the profile's name.
@@ -313,7 +313,7 @@ def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), tr
         gpu, wish = inventory.gpu(pf), wanted[pf]
         if not gpu.has_mig:
             if wish.mode or wish.instances:
-                troubles.append(diagnosis.no_mig(gpu, others, "MIG is asked for"))
+                troubles.append(refusals.no_mig(gpu, others, "MIG is asked for"))
             else:
                 result.skipped.append({"gpu": pf, "reason": "%s has no MIG" % gpu.name})
             continue
@@ -322,7 +322,7 @@ def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), tr
         result.gpus.append(gpu)
         predicted = gpu.mig is None
         if predicted and "driver" not in assume:
-            troubles += diagnosis.no_vfs_yet(gpu, state) or [diagnosis.mig_unknown(gpu)]
+            troubles += refusals.no_vfs_yet(gpu, state) or [refusals.mig_unknown(gpu)]
             continue
         mode = bool(gpu.mig and gpu.mig.current)
         names = [one.profile for one in gpu.mig.instances] if gpu.mig else []
@@ -346,7 +346,7 @@ def _plan_mode(result, inventory, gpu, enabled, cycle_vfs, has_tool, assume):
     holders = [one for one in inventory.open_files.of_gpu(gpu.minor) if not one.command.split("/")[-1].startswith(_HARMLESS)]
     if holders:
         # On Ampere the mode takes a reset, which would end what they do; later GPUs refuse while they are there.
-        troubles.append(diagnosis.in_use(gpu.address, holders, "turning MIG mode %s" % word))
+        troubles.append(refusals.in_use(gpu.address, holders, "turning MIG mode %s" % word))
     if gpu.num_vfs and not cycle_vfs:
         troubles.append(
             Trouble(

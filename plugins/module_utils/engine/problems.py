@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from . import diagnosis, host, secure_boot
-from .errors import Trouble
+from . import host, secure_boot
+from .base import refusals
+from .base.errors import Trouble
 
 
 class Problem:
@@ -60,7 +61,7 @@ def _managed(inventory, domains):
 
 def _host(state, flags):
     found = []
-    wrong = diagnosis.driver_trouble(state.driver)
+    wrong = refusals.driver_trouble(state.driver)
     if wrong:
         found.append(Problem(wrong))
     elif state.driver.loaded != state.driver.on_disk:
@@ -123,13 +124,13 @@ def _host(state, flags):
 def _gpu(gpu, state):
     found = []
     if not gpu.supported:
-        return [Problem(diagnosis.unsupported(gpu), "warning")]
+        return [Problem(refusals.unsupported(gpu), "warning")]
     if not gpu.alive:
-        return [Problem(diagnosis.no_vfs_yet(gpu, state)[0])]
+        return [Problem(refusals.no_vfs_yet(gpu, state)[0])]
     if not gpu.model:
         found.append(Problem(Trouble("the GPU is not in our table, but offers vGPU types: it is used", device=gpu.address, code="gpu_unknown"), "warning"))
     if not gpu.iommu_group and gpu.sriov:
-        found.append(Problem(diagnosis.iommu_trouble(gpu, state)))
+        found.append(Problem(refusals.iommu_trouble(gpu, state)))
     names = {"vfio-pci": "gpu_on_vfio", "nouveau": "gpu_on_nouveau", "pci-pf-stub": "gpu_on_stub"}
     if gpu.driver != "nvidia":
         found.append(
@@ -144,7 +145,7 @@ def _gpu(gpu, state):
             )
         )
     if gpu.model and gpu.model.sriov and not gpu.total_vfs:
-        found.append(Problem(diagnosis.sriov_off(gpu)))
+        found.append(Problem(refusals.sriov_off(gpu)))
     if gpu.num_vfs and len(gpu.vfs) < gpu.num_vfs:
         text = "sriov_numvfs is %d, but %d VFs are there" % (gpu.num_vfs, len(gpu.vfs))
         found.append(Problem(Trouble(text, device=gpu.address, remedy="Look into dmesg.", code="vfs_fewer")))
@@ -173,7 +174,7 @@ def _gpu(gpu, state):
             )
         )
     if gpu.vfs and gpu.driver == "nvidia" and not unusable and gpu.framework == "none":
-        found.append(Problem(diagnosis.no_types(gpu, state)[0]))
+        found.append(Problem(refusals.no_types(gpu, state)[0]))
     return found
 
 

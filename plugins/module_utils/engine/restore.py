@@ -9,12 +9,13 @@ One GPU's failure does not stop the others.
 
 from __future__ import annotations
 
-from . import apply_layout, apply_mig, diagnosis, host, inventory as reader, plan_layout, plan_mig, pci_driver, sriov, store, types_ready
-from .errors import EngineError, Trouble
+from . import apply_layout, apply_mig, host, inventory as reader, pci_driver, plan_layout, plan_mig, sriov, store, types_ready
+from .base import refusals
+from .base.clock import until
+from .base.errors import EngineError, Trouble
+from .base.steps import ApplyError
 from .layout import Wish, Wishes
-from .steps import ApplyError
 from .tools import sriov_manage
-from .waiting import until
 
 
 # Steps that take nothing away.
@@ -99,7 +100,7 @@ def _bring_gpu(ctx, inventory, state, wanted, pf, timeout):
             Trouble("the GPU is not there any more", device=pf, remedy="If it was taken out, remove it from the layout.", code="gpu_gone")
         )
     if not gpu.alive:
-        raise EngineError(diagnosis.off_bus(gpu))
+        raise EngineError(refusals.off_bus(gpu))
     done = []
     if wanted.mig:
         # Ampere keeps the mode over a reboot, Hopper and later may lose it.

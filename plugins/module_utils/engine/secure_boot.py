@@ -9,7 +9,7 @@ import os
 import stat
 import struct
 
-from .errors import Trouble
+from .base.errors import Trouble
 from .sysfs import SysfsError
 
 _EFI = "/sys/firmware/efi/efivars"

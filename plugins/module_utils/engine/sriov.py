@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import errno
 
-from . import diagnosis, inventory as reader, lost, pci_driver
-from .errors import EngineError, Trouble, raise_if_any, shown, trouble
-from .steps import ApplyError, Step, execute
+from . import inventory as reader, pci_driver
+from .base import lost, refusals
+from .base.clock import holds, until
+from .base.errors import EngineError, Trouble, raise_if_any, shown, trouble
+from .base.steps import ApplyError, Step, execute
 from .sysfs import SysfsError
 from .tools import sriov_manage
-from .waiting import holds, until
 
 PCI = "/sys/bus/pci/devices"
 STRANDED = (None, "pci-pf-stub")
@@ -56,7 +57,7 @@ def plan(inventory, state, selectors, enabled, num_vfs=None, reset=False, method
         if not enabled:
             troubles += _plan_off(result, gpu, state, method, has_tool, assume)
         elif not gpu.total_vfs:
-            troubles.append(diagnosis.sriov_off(gpu))
+            troubles.append(refusals.sriov_off(gpu))
         else:
             troubles += _plan_on(
                 result, gpu, state, num_vfs or gpu.total_vfs, reset, method, has_tool, assume
@@ -147,7 +148,7 @@ def _plan_on(result, gpu, state, wanted, reset, method, has_tool, assume):
 def _vf_in_use(gpu, vf):
     mine = [vgpu for vgpu in gpu.vgpus if vgpu.parent == vf.address]
     if vf.holders:
-        return [diagnosis.in_use(vf.address, vf.holders, "binding the VF to nvidia")]
+        return [refusals.in_use(vf.address, vf.holders, "binding the VF to nvidia")]
     if mine:
         return [
             Trouble(
@@ -168,7 +169,7 @@ def _not_ready(gpu, state, assume):
         ignored += ("gpu_on_other_driver",)
     return [
         one
-        for one in diagnosis.no_vfs_yet(gpu, state)
+        for one in refusals.no_vfs_yet(gpu, state)
         if not (ignored and one.code.startswith(ignored))
     ]
 
@@ -195,10 +196,10 @@ def _off_step(gpu, how):
 def vgpu_guard(gpu, doing, assume=()):
     """Troubles where a GPU holds vGPUs, or a VM a VF. Turning VFs off destroys their vGPUs: never as a side effect."""
     parents = [vgpu.parent for vgpu in gpu.vgpus]
-    troubles = [diagnosis.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders and vf.address not in parents]
+    troubles = [refusals.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders and vf.address not in parents]
     for vgpu in gpu.vgpus:
         if vgpu.holders:
-            troubles.append(diagnosis.in_use(vgpu.key, vgpu.holders, doing))
+            troubles.append(refusals.in_use(vgpu.key, vgpu.holders, doing))
         elif "no_vgpus" not in assume:
             troubles.append(
                 Trouble(
@@ -218,7 +219,7 @@ def _plan_off(result, gpu, state, method, has_tool, assume):
         if gpu.driver == "pci-pf-stub" or (gpu.driver is None and not gpu.driver_override and state.driver.loaded):
             result.steps.append(_repair_step(gpu))
         return []
-    troubles = vgpu_guard(gpu, "disabling its VFs", assume) + ([diagnosis.passed_through(gpu)] if gpu.holders else [])
+    troubles = vgpu_guard(gpu, "disabling its VFs", assume) + ([refusals.passed_through(gpu)] if gpu.holders else [])
     result.steps.append(_off_step(gpu, _method(gpu, 0, method, has_tool)))
     return troubles
 
@@ -464,7 +465,7 @@ def _bind_vf(ctx, step, timeout):
     folder = "%s/%s" % (PCI, step.device)
     holders = reader.OpenFiles(ctx.sysfs).of_device(folder)
     if holders:
-        raise_if_any([diagnosis.in_use(step.device, holders, "binding the VF to nvidia")])
+        raise_if_any([refusals.in_use(step.device, holders, "binding the VF to nvidia")])
     if ctx.sysfs.read_or(folder + "/driver_override", "(null)") not in ("", "(null)"):
         ctx.sysfs.write(folder + "/driver_override", "\n")
     if step.args["driver"]:

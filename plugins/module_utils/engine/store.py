@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 
 from . import files
-from .errors import trouble
+from .base.errors import trouble
 from .places import STORE as PATH
 
 VERSION = 1

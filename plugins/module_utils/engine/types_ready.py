@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from . import frameworks, inventory as reader
+from .base.clock import until
 from .tools import nvidia_smi
-from .waiting import until
 
 
 def await_types(ctx, found, addresses, timeout):

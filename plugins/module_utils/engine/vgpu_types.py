@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import re
 
-from . import reading
+from .base import numbers
 
 _NAME = re.compile(
     r"^(?P<gpu>.+?)-(?:(?P<slices>[1-7])-)?(?P<gib>[0-9]{1,3})(?P<series>[QBAC])(?P<suffix>ME|NOME|MEALL|GFX)?$",
@@ -99,7 +99,7 @@ def parse_description(text):
 def from_mdev(number, name, description):
     """A VgpuType from a type folder's files name and description."""
     told = parse_description(description or "")
-    return VgpuType(number, name, mebibytes(told.get("framebuffer")), reading.number(told.get("max_instance")))
+    return VgpuType(number, name, mebibytes(told.get("framebuffer")), numbers.number(told.get("max_instance")))
 
 
 def mebibytes(text):
@@ -110,7 +110,7 @@ def mebibytes(text):
 
 def by_number(types):
     """Types in the order of their numbers; those without one first."""
-    return sorted(types, key=lambda one: reading.number(one.id, 0))
+    return sorted(types, key=lambda one: numbers.number(one.id, 0))
 
 
 def find(wish, types):

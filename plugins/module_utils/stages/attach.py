@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from .. import _module
 from ..engine import inventory as reader
-from ..engine.errors import trouble
+from ..engine.base.errors import trouble
 from ..engine.tools import libvirt
 
 

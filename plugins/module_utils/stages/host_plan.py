@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine.errors import EngineError
+from ..engine.base.errors import EngineError
 from . import attach, gpu_info, mig, pci_driver, restore, sriov, vgpu
 
 # What an earlier stage of the same run will have brought, where it is not there yet.

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from .. import _module
 from ..engine import boot_causes, guards, host, inventory, originals, pci_driver
-from ..engine.errors import trouble
+from ..engine.base.errors import trouble
 
 
 def _diff(result, gpus):

@@ -11,8 +11,8 @@ import os
 from unittest import mock
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import files
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import trouble
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import trouble
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.sysfs import SysfsError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
 

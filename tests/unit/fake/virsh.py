@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from xml.etree import ElementTree
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import EngineError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import libvirt
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
 

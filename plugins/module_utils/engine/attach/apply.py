@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from ..errors import trouble
-from ..steps import execute
+from ..base.clock import until
+from ..base.errors import trouble
+from ..base.steps import execute
 from ..tools import libvirt
-from ..waiting import until
 from . import virsh
 
 

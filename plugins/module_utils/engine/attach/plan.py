@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from .. import catalog, vgpu_types
 from ..address import is_address, parse as parse_address
-from ..errors import Trouble, raise_if_any
-from ..steps import Step
+from ..base.errors import Trouble, raise_if_any
+from ..base.steps import Step
 from ..tools.libvirt import Hostdev
 
 

@@ -10,7 +10,7 @@ import tempfile
 from xml.etree import ElementTree
 
 from .. import address
-from ..errors import trouble
+from ..base.errors import trouble
 
 _CONNECT = ["virsh", "--connect"]
 

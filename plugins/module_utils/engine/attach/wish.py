@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from .. import address
-from ..errors import EngineError, Trouble, raise_if_any, shown
+from ..base.errors import EngineError, Trouble, raise_if_any, shown
 from ..layout import MOST, check_uuid
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import re
 
-from .. import diagnosis, files, inventory, store, unfinished
-from ..errors import EngineError, Trouble, raise_if_any
-from ..steps import Step, execute
+from .. import files, inventory, store, unfinished
+from ..base import refusals
+from ..base.errors import EngineError, Trouble, raise_if_any
+from ..base.steps import Step, execute
 from . import config_file, yaml_document, yaml_key
 
 PATH = "/etc/yunion/host.conf"
@@ -169,7 +170,7 @@ def _exposed(found, removed):
         holders = {str(holder): holder for vgpu in gpu.vgpus for holder in vgpu.holders}
         if holders and removed.intersection(map(short, functions(gpu))):
             troubles.append(
-                diagnosis.in_use(
+                refusals.in_use(
                     gpu.address,
                     [holders[name] for name in sorted(holders)],
                     "taking it out of %s (the agent would take its VFs to vfio-pci)" % KEY,

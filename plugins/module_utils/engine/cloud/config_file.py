@@ -8,7 +8,7 @@ import os
 import stat
 
 from .. import files
-from ..errors import trouble
+from ..base.errors import trouble
 
 _HOPS = 40
 

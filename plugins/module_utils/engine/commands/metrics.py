@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from .. import files, last_restore
-from ..errors import trouble
+from ..base.errors import trouble
 from ..vgpu_types import framebuffer_of
 from . import look
 

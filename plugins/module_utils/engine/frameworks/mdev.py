@@ -13,10 +13,10 @@ import errno
 import os
 
 from .. import vgpu_types
-from ..errors import trouble
+from ..base.clock import until
+from ..base.errors import trouble
 from ..model import Vgpu
 from ..sysfs import SysfsError
-from ..waiting import until
 
 PCI = "/sys/bus/pci/devices"
 DEVICES = "/sys/bus/mdev/devices"

@@ -12,13 +12,14 @@ from __future__ import annotations
 import errno
 import re
 
-from .. import diagnosis, store, vgpu_types
-from ..errors import EngineError, trouble
+from .. import store, vgpu_types
+from ..base import refusals
+from ..base.clock import until
+from ..base.errors import EngineError, trouble
 from ..holders import OpenFiles
 from ..model import Vgpu
 from ..sysfs import SysfsError
 from ..tools import nvidia_smi
-from ..waiting import until
 from .mdev import LINGER
 
 PCI = "/sys/bus/pci/devices"
@@ -235,7 +236,7 @@ class VendorVfio:
         if not until(self.ctx.clock, lambda: self._write_none(parent), min(timeout, LINGER)):
             holders = self.holders(OpenFiles(self.sysfs), parent)
             if holders:
-                raise EngineError(diagnosis.in_use(parent, holders, "removing it", "force_remove"))
+                raise EngineError(refusals.in_use(parent, holders, "removing it", "force_remove"))
             raise trouble(
                 "the driver refuses to take the vGPU away (EPERM): a VM uses it",
                 device=parent,

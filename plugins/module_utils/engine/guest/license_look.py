@@ -8,9 +8,9 @@ import os
 import stat
 
 from .. import address, files
-from ..errors import Trouble
+from ..base.clock import until
+from ..base.errors import Trouble
 from ..tools import nvidia_smi
-from ..waiting import until
 from . import daemon as daemons, gridd_conf, license as licensing, license_setup, token
 
 _LINES = 300  # of the journal; what is older tells of another try

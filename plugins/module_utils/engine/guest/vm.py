@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import os
 
-from .. import address, diagnosis, driver_install, secure_boot
-from ..errors import Trouble
+from .. import address, driver_install, secure_boot
+from ..base import refusals
+from ..base.errors import Trouble
 from ..problems import Problem
 from ..tools import nvidia_smi
 from ..vgpu_types import framebuffer_of, short_name
@@ -117,7 +118,7 @@ def _driver(state, inventory, has_headers, expected):
     if driver.nouveau_loaded and not any(one.code == "nouveau_in_use" for one in found):
         found.append(Trouble("the module nouveau is loaded", device="the kernel", wanted="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use"))
     if driver.unfinished:
-        found.append(diagnosis.driver_trouble(driver))
+        found.append(refusals.driver_trouble(driver))
     return found
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from .. import address, files
-from ..errors import EngineError
+from ..base.errors import EngineError
 
 DEFINED = "/etc/libvirt/qemu"
 RUNNING = "/run/libvirt/qemu"

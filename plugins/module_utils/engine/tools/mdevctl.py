@@ -15,7 +15,7 @@ import os
 import re
 
 from .. import files
-from ..errors import Trouble
+from ..base.errors import Trouble
 
 FOLDER = "/etc/mdevctl.d"
 _UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)

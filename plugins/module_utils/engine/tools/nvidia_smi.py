@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import re
 
-from .. import address, reading
+from .. import address
+from ..base import numbers as reading
 from ..model import GpuInstance
 from ..vgpu_types import VgpuType, mebibytes, short_name
 from .command import Result

@@ -9,8 +9,8 @@ import zipfile
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_reader
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import inventory, layout, reading, store
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_reader, inventory, layout, store
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import numbers
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import mdevctl, nvidia_smi
 from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_driver,
@@ -115,11 +115,11 @@ def test_definitions_of_other_kinds_are_passed_over(host):
 
 @pytest.mark.parametrize("word", ["²", "-1", "", "0x", "9" * 5000, "1.5", "nan", None])
 def test_what_is_no_number(word):
-    assert reading.number(word) is None and reading.number(word, 3) == 3
+    assert numbers.number(word) is None and numbers.number(word, 3) == 3
 
 
 def test_numbers():
-    assert [reading.number(word) for word in ("0", " 7\n", "010", "0x1F", "0X0a")] == [0, 7, 10, 31, 10]
+    assert [numbers.number(word) for word in ("0", " 7\n", "010", "0x1F", "0X0a")] == [0, 7, 10, 31, 10]
 
 
 def test_kernel_files_that_hold_no_numbers(host):

@@ -13,9 +13,10 @@ import time
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import files, lock, store, waiting
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import files, lock, store
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import clock as waiting
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError, Trouble, raise_if_any, trouble
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import EngineError, Trouble, raise_if_any, trouble
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.sysfs import Sysfs, SysfsError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import command
 from ansible_collections.vgpu.kvm.tests.unit.fake.clock import Clock

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_state
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import inventory, layout, plan_layout, store
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import EngineError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_state, inventory, layout, plan_layout, store
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
 
 ONE = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"

@@ -9,8 +9,8 @@ import os
 
 import pytest
 
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import mdevctl
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
 

@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import trouble
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.steps import ApplyError, Step, execute
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import trouble
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.steps import ApplyError, Step, execute
 
 STEPS = [Step("a", "g1", "d1", "make one"), Step("b", "g1", "d1", "make two"), Step("c", "g2", None, "make three")]
 

@@ -10,9 +10,10 @@ import subprocess
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import diagnosis, files, host as host_reader, leftovers, lock, unfinished
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import files, host as host_reader, leftovers, lock, unfinished
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import refusals
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks.mdev import Mdev
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import command, mdevctl
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_sriov, nvidia_vgpu
@@ -74,7 +75,7 @@ def test_an_installation_that_was_broken_off_is_done_again(host, package):
     driver = host_reader.read_driver(host.ctx)
     assert (driver.on_disk, driver.unfinished) == (None, True) and "unfinished" not in driver.as_dict()
     assert host_reader.read_driver(host.ctx, trusting=True).on_disk == "550.163.02"
-    wrong = diagnosis.driver_trouble(driver)
+    wrong = refusals.driver_trouble(driver)
     assert wrong.code == "driver_unfinished" and "host_driver" in wrong.remedy
     outcome = call(nvidia_driver, host, src=package).ok
     assert outcome["actions"] == ["install the vGPU host driver 550.163.02 (an earlier installation was broken off)"]

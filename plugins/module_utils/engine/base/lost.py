@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from . import diagnosis
+from . import refusals
 from .steps import LOST, Step
 
 # fail: the run fails at its end and names them. warn: they are told in warnings, and somebody else looks at the end.
@@ -15,7 +15,7 @@ def passed_over(result, gpu, doing, word):
     """Whether a GPU is lost and must be left out of a plan (which has steps and warnings); doing: what it will miss."""
     if gpu.alive:
         return False
-    trouble = diagnosis.off_bus(gpu)
+    trouble = refusals.off_bus(gpu)
     result.lost.append(gpu.address)
     if word == "fail":
         result.steps.append(Step(LOST, gpu.address, gpu.address, doing, trouble=trouble))
