@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from . import address
 from .base.clock import until
-from .model import Holder
+from .hardware import address
+from .hardware.gpu import Holder
 from .tools import libvirt, nvidia_smi
 
 # After a VM's end nvidia-vgpu-mgr takes up to 10 s to let go of its vGPU.

@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import re
 
-from . import address, catalog, frameworks
+from . import frameworks
 from .base.errors import Trouble
 from .base.numbers import number
 from .base.refusals import unsupported
+from .hardware import address, catalog
+from .hardware.gpu import Gpu, Mig, Vf
+from .hardware.vgpu_types import merge
 from .holders import OpenFiles
-from .model import Gpu, Mig, Vf
 from .sysfs import SysfsError
 from .tools import nvidia_smi
-from .vgpu_types import merge
 
 PCI = "/sys/bus/pci/devices"
 PROC = "/proc/driver/nvidia/gpus"

@@ -10,10 +10,11 @@ GPU instances of MIG and mixed-size mode come between what goes and what comes.
 
 from __future__ import annotations
 
-from . import address, frameworks, plan_definitions, plan_mig, store, vgpu_types
+from . import frameworks, plan_definitions, plan_mig, store
 from .base import lost, refusals
 from .base.errors import Trouble, raise_if_any
 from .base.steps import Step
+from .hardware import address, vgpu_types
 from .layout import Wishes, plain_params
 
 # Any fixed UUID serves; it separates our names from other people's.

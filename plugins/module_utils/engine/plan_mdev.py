@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from . import address, plan_definitions, vgpu_types
+from . import plan_definitions
 from .base import refusals
 from .base.errors import EngineError, Trouble, raise_if_any
 from .base.steps import Step
+from .hardware import address, vgpu_types
 from .layout import check_uuid
 from .plan_layout import Options, stable_uuid
 

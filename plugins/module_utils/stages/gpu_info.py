@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from ..engine import boot_causes, guards, health, host, inventory, problems, services, store, vgpu_types
+from ..engine import boot_causes, guards, health, host, inventory, problems, services, store
+from ..engine.hardware import vgpu_types
 
 # How much of a host's GPUs is told: the lists of VFs, types and vGPUs; vGPUs alone; neither, and of users the first ones.
 ALL, VGPUS, COUNTS = DETAILS = ("all", "vgpus", "counts")

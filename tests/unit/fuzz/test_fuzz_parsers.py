@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
-    address,
     boot_causes,
     bundle,
     distribution,
@@ -24,13 +23,12 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
     plan_mig,
     services,
     store,
-    vgpu_types,
 )
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import vendor_vfio
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches, gridd_conf, token
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import license as licensing
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches, gridd_conf, license as licensing, token
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import address, vgpu_types
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Gpu
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.holders import vm_name
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.model import Gpu
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import libvirt, mdevctl, nvidia_smi
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import token as good_token

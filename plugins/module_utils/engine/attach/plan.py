@@ -7,10 +7,10 @@ What a VM has and still wants, it keeps; a vGPU that another VM has, defined or 
 
 from __future__ import annotations
 
-from .. import catalog, vgpu_types
-from ..address import is_address, parse as parse_address
 from ..base.errors import Trouble, raise_if_any
 from ..base.steps import Step
+from ..hardware import catalog, vgpu_types
+from ..hardware.address import is_address, parse as parse_address
 from ..tools.libvirt import Hostdev
 
 

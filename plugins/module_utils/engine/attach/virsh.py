@@ -9,8 +9,8 @@ import shutil
 import tempfile
 from xml.etree import ElementTree
 
-from .. import address
 from ..base.errors import trouble
+from ..hardware import address
 
 _CONNECT = ["virsh", "--connect"]
 

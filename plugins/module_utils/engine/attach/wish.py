@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from .. import address
 from ..base.errors import EngineError, Trouble, raise_if_any, shown
+from ..hardware import address
 from ..layout import MOST, check_uuid
 
 

@@ -11,7 +11,7 @@ import os
 
 from .. import files, last_restore
 from ..base.errors import trouble
-from ..vgpu_types import framebuffer_of
+from ..hardware.vgpu_types import framebuffer_of
 from . import look
 
 _MIB = 1024 * 1024

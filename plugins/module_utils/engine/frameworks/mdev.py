@@ -12,10 +12,10 @@ from __future__ import annotations
 import errno
 import os
 
-from .. import vgpu_types
 from ..base.clock import until
 from ..base.errors import trouble
-from ..model import Vgpu
+from ..hardware import vgpu_types
+from ..hardware.gpu import Vgpu
 from ..sysfs import SysfsError
 
 PCI = "/sys/bus/pci/devices"

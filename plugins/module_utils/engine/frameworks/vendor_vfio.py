@@ -12,12 +12,13 @@ from __future__ import annotations
 import errno
 import re
 
-from .. import store, vgpu_types
+from .. import store
 from ..base import refusals
 from ..base.clock import until
 from ..base.errors import EngineError, trouble
+from ..hardware import vgpu_types
+from ..hardware.gpu import Vgpu
 from ..holders import OpenFiles
-from ..model import Vgpu
 from ..sysfs import SysfsError
 from ..tools import nvidia_smi
 from .mdev import LINGER

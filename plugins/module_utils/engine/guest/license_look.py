@@ -7,9 +7,10 @@ from __future__ import annotations
 import os
 import stat
 
-from .. import address, files
+from .. import files
 from ..base.clock import until
 from ..base.errors import Trouble
+from ..hardware import address
 from ..tools import nvidia_smi
 from . import daemon as daemons, gridd_conf, license as licensing, license_setup, token
 

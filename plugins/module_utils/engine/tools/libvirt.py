@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import os
 
-from .. import address, files
+from .. import files
 from ..base.errors import EngineError
+from ..hardware import address
 
 DEFINED = "/etc/libvirt/qemu"
 RUNNING = "/run/libvirt/qemu"

@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import re
 
-from .. import address
 from ..base import numbers as reading
-from ..model import GpuInstance
-from ..vgpu_types import VgpuType, mebibytes, short_name
+from ..hardware import address
+from ..hardware.gpu import GpuInstance
+from ..hardware.vgpu_types import VgpuType, mebibytes, short_name
 from .command import Result
 
 _PLACES = ("/usr/bin/nvidia-smi", "/usr/sbin/nvidia-smi", "/usr/local/bin/nvidia-smi")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import catalog, vgpu_types
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import catalog, vgpu_types
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
 
 TYPES = [vgpu_types.from_mdev(one.id, one.name, one.description) for one in A40.types]

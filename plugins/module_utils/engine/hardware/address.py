@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from .base.errors import trouble
+from ..base.errors import trouble
 
 _ADDRESS = re.compile(
     r"^(?:(?P<domain>[0-9a-f]{1,8}):)?(?P<bus>[0-9a-f]{1,2}):(?P<slot>[0-9a-f]{1,2})\.(?P<function>[0-7])$",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import re
 
-from .base import numbers
+from ..base import numbers
 
 _NAME = re.compile(
     r"^(?P<gpu>.+?)-(?:(?P<slices>[1-7])-)?(?P<gib>[0-9]{1,3})(?P<series>[QBAC])(?P<suffix>ME|NOME|MEALL|GFX)?$",
