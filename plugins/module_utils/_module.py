@@ -11,8 +11,8 @@ from .engine import leftovers
 from .engine.base.errors import EngineError, Trouble, raise_if_any, trouble
 from .engine.base.lost import WORDS as LOST_WORDS
 from .engine.base.steps import LOST as LOST_STEP, ApplyError
-from .engine.context import Context
 from .engine.lock import HostLock
+from .engine.system.context import Context
 
 DAY = 86400
 ROOT = {"sysfs_root": {"type": "str", "default": "/"}}

@@ -126,9 +126,9 @@ troubles:
 import time
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import files
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Trouble, raise_if_any, trouble
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import gridd_conf, license as licensing, license_look, token
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files
 
 
 MOST = 3600

@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
-from . import apply_mig, files, frameworks
+from . import apply_mig, frameworks
 from .base import refusals
 from .base.clock import holds
 from .base.errors import EngineError, Trouble, trouble
 from .base.steps import ApplyError, execute
-from .holders import OpenFiles
 from .layout import plain_params
-from .sysfs import SysfsError
-from .tools import mdevctl
+from .system import files, mdevctl
+from .system.open_files import OpenFiles
+from .system.sysfs import SysfsError
 
 
 # What the driver does for several GPUs at a time; the rest is nvidia-smi's.

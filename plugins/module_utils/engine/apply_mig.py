@@ -11,7 +11,7 @@ from .base.clock import until
 from .base.errors import trouble
 from .base.steps import execute
 from .plan_mig import find_profile
-from .tools import nvidia_smi
+from .system import nvidia_smi
 
 KINDS = ("mig_mode", "mig_create", "mig_destroy", "mig_compute", "mixed")
 

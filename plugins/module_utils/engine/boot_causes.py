@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 
-from . import due, files
+from . import due
 from .places import DRIVERCTL, GRUB, GRUB_FOLDER, MODPROBE
+from .system import files
 
 NOUVEAU_FILE = "/etc/modprobe.d/nvidia-vgpu-nouveau.conf"
 NOUVEAU_TEXT = """# Written by vgpu.kvm: NVIDIA's driver can't be loaded beside nouveau.

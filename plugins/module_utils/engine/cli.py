@@ -11,7 +11,7 @@ import sys
 from . import store
 from .base.errors import EngineError
 from .commands import doctor, metrics, restore, status
-from .context import Context
+from .system.context import Context
 
 
 def main(argv=None):

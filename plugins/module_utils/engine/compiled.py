@@ -12,7 +12,7 @@ import importlib.util
 import os
 import sys
 
-from . import files
+from .system import files
 
 _FOLDER = "__pycache__"
 

@@ -8,10 +8,11 @@ import os
 import re
 import shutil
 
-from . import files, host, secure_boot, unfinished
+from . import host, secure_boot, unfinished
 from .base import refusals
 from .base.errors import Trouble, raise_if_any, shown, trouble
 from .base.steps import Step, execute
+from .system import files
 
 LOG = "/var/log/nvidia-installer.log"
 UNINSTALL = "/usr/bin/nvidia-uninstall"

@@ -7,7 +7,7 @@ from __future__ import annotations
 from .base.clock import until
 from .hardware import address
 from .hardware.gpu import Holder
-from .tools import libvirt, nvidia_smi
+from .system import libvirt_xml, nvidia_smi
 
 # After a VM's end nvidia-vgpu-mgr takes up to 10 s to let go of its vGPU.
 PATIENCE = 12
@@ -62,7 +62,7 @@ class Wanted:
     """Which of libvirt's domains have which device, whether they run or not."""
 
     def __init__(self, root):
-        self.domains, self.unreadable = libvirt.domains(root)
+        self.domains, self.unreadable = libvirt_xml.domains(root)
 
     def warnings(self, keys, doing):
         """A sentence for each of the keys (addresses, UUIDs) that domains which do not run want at their next start."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 import os
 import re
 
-from . import compiled, files
+from . import compiled
 from .base.errors import Trouble, raise_if_any, shown
 from .base.steps import Step, execute
 from .places import COMMAND, COPY as FOLDER, PACKAGE, STORE, UNIT
+from .system import files
 
 # What a line of the unit may name: anything else would write lines of its own.
 _UNIT = re.compile(r"^[A-Za-z0-9:_.@\\-]{1,200}\.(service|socket|target|mount|device|timer|path|slice|scope|swap|automount)\Z")

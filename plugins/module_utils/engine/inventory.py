@@ -13,9 +13,9 @@ from .base.refusals import unsupported
 from .hardware import address, catalog
 from .hardware.gpu import Gpu, Mig, Vf
 from .hardware.vgpu_types import merge
-from .holders import OpenFiles
-from .sysfs import SysfsError
-from .tools import nvidia_smi
+from .system import nvidia_smi
+from .system.open_files import OpenFiles
+from .system.sysfs import SysfsError
 
 PCI = "/sys/bus/pci/devices"
 PROC = "/proc/driver/nvidia/gpus"

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import json
 
-from . import files
 from .base.errors import EngineError
 from .places import STATE
+from .system import files
 
 PATH = STATE + "/last-restore.json"
 

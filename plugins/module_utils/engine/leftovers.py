@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import os
 
-from . import files, places
+from . import places
+from .system import files
 
 FOLDERS = (
     os.path.dirname(places.STORE),

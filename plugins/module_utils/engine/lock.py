@@ -15,7 +15,7 @@ import stat
 
 from .base.clock import until
 from .base.errors import trouble
-from .tools import command
+from .system import command
 
 PATH = "/run/nvidia-vgpu.lock"
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 
-from . import files
 from .boot_causes import FileEdit
 from .places import STATE
+from .system import files
 
 PATH = STATE + "/originals.json"
 VERSION = 1

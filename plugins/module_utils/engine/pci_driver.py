@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import errno
 
-from . import boot_causes, due, files, originals
+from . import boot_causes, due, originals
 from .base import lost, refusals
 from .base.clock import until
 from .base.errors import Trouble, raise_if_any
 from .base.steps import Step, execute
-from .holders import OpenFiles
-from .sysfs import SysfsError
+from .system import files
+from .system.open_files import OpenFiles
+from .system.sysfs import SysfsError
 
 PCI = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"

@@ -13,7 +13,7 @@ from __future__ import annotations
 from .base import lost, refusals
 from .base.errors import Trouble, raise_if_any
 from .base.steps import Step
-from .tools.nvidia_smi import Profile, is_profile, plain_profile
+from .system.nvidia_smi import Profile, is_profile, plain_profile
 
 # What a type's suffix says of its GPU instance, as NVIDIA spells it in the profile's name.
 _SUFFIX = {"": ("",), "ME": ("+me",), "NOME": ("-me", ""), "MEALL": ("+me.all",), "GFX": ("+gfx",)}

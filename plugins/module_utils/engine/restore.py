@@ -15,7 +15,7 @@ from .base.clock import until
 from .base.errors import EngineError, Trouble
 from .base.steps import ApplyError
 from .layout import Wish, Wishes
-from .tools import sriov_manage
+from .system import sriov_manage
 
 
 # Steps that take nothing away.

@@ -16,8 +16,8 @@ from .base import lost, refusals
 from .base.clock import holds, until
 from .base.errors import EngineError, Trouble, raise_if_any, shown, trouble
 from .base.steps import ApplyError, Step, execute
-from .sysfs import SysfsError
-from .tools import sriov_manage
+from .system import sriov_manage
+from .system.sysfs import SysfsError
 
 PCI = "/sys/bus/pci/devices"
 STRANDED = (None, "pci-pf-stub")

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 
-from . import files
 from .base.errors import trouble
 from .places import STORE as PATH
+from .system import files
 
 VERSION = 1
 

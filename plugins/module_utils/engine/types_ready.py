@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from . import frameworks, inventory as reader
 from .base.clock import until
-from .tools import nvidia_smi
+from .system import nvidia_smi
 
 
 def await_types(ctx, found, addresses, timeout):

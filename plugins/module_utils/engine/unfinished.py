@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 
-from . import files
 from .places import STATE as FOLDER
+from .system import files
 
 DRIVER = FOLDER + "/driver-installation"
 

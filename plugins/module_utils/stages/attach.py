@@ -7,7 +7,7 @@ from __future__ import annotations
 from .. import _module
 from ..engine import inventory as reader
 from ..engine.base.errors import trouble
-from ..engine.tools import libvirt
+from ..engine.system import libvirt_xml
 
 
 VGPU = {
@@ -48,7 +48,8 @@ def _after(domains, steps, names):
 
 
 def work(request, ctx):
-    from ..engine.attach import apply, plan, virsh, wish  # here: a host's plan without domains does without them, and a host has no compiled copy
+    from ..engine.attach import apply, plan, wish  # here: a host's plan without domains does without them, and a host has no compiled copy
+    from ..engine.system import virsh  # here: a host's plan without domains does without them, and a host has no compiled copy
 
     params = request.params
     wishes = wish.parse(params["domains"])
@@ -58,7 +59,7 @@ def work(request, ctx):
         )
     if wishes:
         virsh.require_answer(ctx, params["connect"])
-    domains, unreadable = libvirt.all_domains(ctx.root)
+    domains, unreadable = libvirt_xml.all_domains(ctx.root)
     options = plan.Options(params["exclusive"], params["live"], request.check_mode and "vgpus" in params["assume"])
     made = plan.plan(reader.read(ctx, with_types=False), domains, wishes, options)
     if made.steps and not request.check_mode:

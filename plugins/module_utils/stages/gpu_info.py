@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from ..engine import boot_causes, guards, health, host, inventory, problems, services, store
+from ..engine import boot_causes, guards, health, host, inventory, problems, store
 from ..engine.hardware import vgpu_types
+from ..engine.system import systemd
 
 # How much of a host's GPUs is told: the lists of VFs, types and vGPUs; vGPUs alone; neither, and of users the first ones.
 ALL, VGPUS, COUNTS = DETAILS = ("all", "vgpus", "counts")
@@ -117,7 +118,7 @@ def work(request, ctx):
     reasons = problems.reboot_reasons(found, state, flags)
     users = found.users()
     wanted = guards.Wanted(ctx.root)
-    told = services.read(ctx, request.params["timeout"])
+    told = systemd.read(ctx, request.params["timeout"])
     wrong = problems.find(found, state, flags, causes, wanted.domains)
     if request.params["health"]:
         wrong += health.find(found, store.read(ctx.root), told, wanted.domains)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from .. import _module
 from ..engine import apply_mig, host, inventory, layout, plan_mig
-from ..engine.tools import sriov_manage
+from ..engine.system import sriov_manage
 
 
 def _wanted(params, found):

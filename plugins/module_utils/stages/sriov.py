@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from .. import _module
 from ..engine import guards, host, inventory, sriov
-from ..engine.tools import sriov_manage
+from ..engine.system import sriov_manage
 
 
 def _lines(result, params, planned):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from .. import _module
 from ..engine import guards, host_identity, inventory, layout, plan_layout, store, types_ready
-from ..engine.tools import mdevctl
+from ..engine.system import mdevctl
 
 
 def _vgpus(result):

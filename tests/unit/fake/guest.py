@@ -8,7 +8,7 @@ import base64
 import json
 import os
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 
 from .host import Host
 from .models import A40, FakeModel

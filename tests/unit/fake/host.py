@@ -10,11 +10,11 @@ import json
 import os
 from unittest import mock
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import files
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import trouble
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.sysfs import SysfsError
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs import SysfsError
 
 from . import nvidia_smi
 from .clock import Clock

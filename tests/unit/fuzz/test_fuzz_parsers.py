@@ -21,15 +21,14 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
     host,
     layout,
     plan_mig,
-    services,
     store,
 )
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import vendor_vfio
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches, gridd_conf, license as licensing, token
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import address, vgpu_types
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Gpu
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.holders import vm_name
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import libvirt, mdevctl, nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml, mdevctl, nvidia_smi, systemd
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import token as good_token
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A100
@@ -123,7 +122,7 @@ def stored(text):
 def domain(text):
     """libvirt's XML; ValueError is its word for what is none."""
     try:
-        libvirt.parse(text)
+        libvirt_xml.parse(text)
     except ValueError:
         pass
 
@@ -214,7 +213,7 @@ PARSERS = {
     "UUIDs": (lambda text: layout.check_uuid(text, "layout[0]"), ["3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"]),
     "vgpu_params": (layout.plain_params, ["frame_rate_limiter=0, disable_vnc=1", "enable_uvm=1"]),
     "layout.json": (stored, [STORE]),
-    "systemctl show": (services.parse, [SHOW]),
+    "systemctl show": (systemd.parse, [SHOW]),
     "modprobe.d, GRUB, driverctl": (boot_texts, [GRUB, MODPROBE, "vfio-pci\n"]),
     "cmdline, /proc, modinfo": (
         host_texts,

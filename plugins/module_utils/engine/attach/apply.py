@@ -7,8 +7,7 @@ from __future__ import annotations
 from ..base.clock import until
 from ..base.errors import trouble
 from ..base.steps import execute
-from ..tools import libvirt
-from . import virsh
+from ..system import libvirt_xml, virsh
 
 
 def apply(ctx, uri, steps, timeout):
@@ -22,7 +21,7 @@ def apply(ctx, uri, steps, timeout):
         wanted = step.kind == "attach-device"
 
         def took():
-            (domain,) = [one for one in libvirt.all_domains(ctx.root)[0] if one.name == step.device] or [None]
+            (domain,) = [one for one in libvirt_xml.all_domains(ctx.root)[0] if one.name == step.device] or [None]
             devices = domain and (domain.live if live else domain.defined)
             return devices is not None and (hostdev.key in [one.key for one in devices]) == wanted
 
@@ -40,7 +39,7 @@ def apply(ctx, uri, steps, timeout):
 
 def _require_free(ctx, name, key):
     """libvirt itself lets two VMs have a device in their definitions: somebody may have given it away since the plan was made."""
-    others = [one.name for one in libvirt.all_domains(ctx.root)[0] if one.name != name and key in one.devices]
+    others = [one.name for one in libvirt_xml.all_domains(ctx.root)[0] if one.name != name and key in one.devices]
     if others:
         raise trouble(
             "the VM %s has got it meanwhile" % ", ".join(others),

@@ -11,7 +11,7 @@ from ..base.errors import Trouble, raise_if_any
 from ..base.steps import Step
 from ..hardware import catalog, vgpu_types
 from ..hardware.address import is_address, parse as parse_address
-from ..tools.libvirt import Hostdev
+from ..system.libvirt_xml import Hostdev
 
 
 class Options:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import re
 
-from .. import files, inventory, store, unfinished
+from .. import inventory, store, unfinished
 from ..base import refusals
 from ..base.errors import EngineError, Trouble, raise_if_any
 from ..base.steps import Step, execute
+from ..system import files
 from . import config_file, yaml_document, yaml_key
 
 PATH = "/etc/yunion/host.conf"

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 
-from .. import files, last_restore
+from .. import last_restore
 from ..base.errors import trouble
 from ..hardware.vgpu_types import framebuffer_of
+from ..system import files
 from . import look
 
 _MIB = 1024 * 1024

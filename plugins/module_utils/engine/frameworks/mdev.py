@@ -16,7 +16,7 @@ from ..base.clock import until
 from ..base.errors import trouble
 from ..hardware import vgpu_types
 from ..hardware.gpu import Vgpu
-from ..sysfs import SysfsError
+from ..system.sysfs import SysfsError
 
 PCI = "/sys/bus/pci/devices"
 DEVICES = "/sys/bus/mdev/devices"

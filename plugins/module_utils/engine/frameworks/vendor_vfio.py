@@ -18,9 +18,9 @@ from ..base.clock import until
 from ..base.errors import EngineError, trouble
 from ..hardware import vgpu_types
 from ..hardware.gpu import Vgpu
-from ..holders import OpenFiles
-from ..sysfs import SysfsError
-from ..tools import nvidia_smi
+from ..system import nvidia_smi
+from ..system.open_files import OpenFiles
+from ..system.sysfs import SysfsError
 from .mdev import LINGER
 
 PCI = "/sys/bus/pci/devices"

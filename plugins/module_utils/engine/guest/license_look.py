@@ -7,11 +7,10 @@ from __future__ import annotations
 import os
 import stat
 
-from .. import files
 from ..base.clock import until
 from ..base.errors import Trouble
 from ..hardware import address
-from ..tools import nvidia_smi
+from ..system import files, nvidia_smi
 from . import daemon as daemons, gridd_conf, license as licensing, license_setup, token
 
 _LINES = 300  # of the journal; what is older tells of another try

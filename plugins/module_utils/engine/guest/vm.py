@@ -12,7 +12,7 @@ from ..base.errors import Trouble
 from ..hardware import address
 from ..hardware.vgpu_types import framebuffer_of, short_name
 from ..problems import Problem
-from ..tools import nvidia_smi
+from ..system import nvidia_smi
 from . import branches, license as licensing
 
 

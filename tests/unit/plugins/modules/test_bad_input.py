@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_reader, inventory, layout, store
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import numbers
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import mdevctl, nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl, nvidia_smi
 from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_driver,
     nvidia_driver_bundle,

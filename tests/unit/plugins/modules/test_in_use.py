@@ -8,8 +8,8 @@ import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, guards, pci_driver
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Holder
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.holders import vm_name
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_gpu_info, nvidia_mdev, nvidia_pci_driver, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake import nvidia_smi as program
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call

@@ -14,7 +14,7 @@ from collections import namedtuple
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import driver_install
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_driver_bundle
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S

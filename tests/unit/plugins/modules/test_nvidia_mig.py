@@ -10,7 +10,7 @@ import os
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, restore, store
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_mig, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A30, A40, A100, H100, RTXPRO6000, T4

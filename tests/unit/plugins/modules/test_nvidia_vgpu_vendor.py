@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, inventory, restore, store
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_mdev, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, H100, L40S, RTXPRO6000, T4

@@ -13,12 +13,12 @@ import time
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import files, lock, store
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import lock, store
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import clock as waiting
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError, Trouble, raise_if_any, trouble
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.sysfs import Sysfs, SysfsError
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import command
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import command, files
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs import Sysfs, SysfsError
 from ansible_collections.vgpu.kvm.tests.unit.fake.clock import Clock
 
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import health, inventory, store
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import libvirt
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100
@@ -107,6 +107,6 @@ def test_vms(made):
     one = made.vgpus()[0][0]
     gone = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3aff"
     virsh.define("web1", MDEV % one).define("web2", MDEV % one, MDEV % gone, running=True)
-    codes, seen = found(made, domains=libvirt.all_domains(made.root)[0])
+    codes, seen = found(made, domains=libvirt_xml.all_domains(made.root)[0])
     assert codes == ["vm_without_vgpu", "vgpu_in_two_vms"]
     assert seen[0].trouble.device == "VM web2" and gone in seen[0].trouble.found and "web1, web2" in seen[1].trouble.found

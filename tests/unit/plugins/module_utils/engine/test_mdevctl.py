@@ -10,9 +10,9 @@ import os
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import mdevctl
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
 
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 OTHER = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12"

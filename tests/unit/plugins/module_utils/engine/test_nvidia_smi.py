@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import plan_mig
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import likely_uuids, vendor_vfio
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import vgpu_types
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
 from ansible_collections.vgpu.kvm.tests.unit.fake import models
 
 SAMPLES = pathlib.Path(__file__).resolve().parents[3] / "samples"

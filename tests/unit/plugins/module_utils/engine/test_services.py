@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import services
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import systemd
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 
 # As systemd 252 prints it: a one-shot that has ended, a failed service, and one that is not there.
 SHOWN = """\
@@ -47,19 +47,19 @@ class Answering:
 
 def test_each_unit_has_its_own_words():
     host = Answering(0, SHOWN)
-    assert services.read(host) == {
+    assert systemd.read(host) == {
         "nvidia-vgpud": {"load": "loaded", "active": "inactive", "result": "success", "enabled": "enabled", "started": True},
         "nvidia-vgpu-mgr": {"load": "loaded", "active": "failed", "result": "exit-code", "enabled": "disabled", "started": True},
         "nvidia-vgpu-restore": {"load": "not-found", "active": "inactive", "result": "success", "enabled": "", "started": False},
     }
-    assert len(host.asked) == 1 and set(services.UNITS) == {word[:-8] for word in host.asked[0] if word.endswith(".service")}
+    assert len(host.asked) == 1 and set(systemd.UNITS) == {word[:-8] for word in host.asked[0] if word.endswith(".service")}
 
 
 def test_without_systemd_nothing_is_known():
-    assert services.read(Answering(1, "System has not been booted with systemd as init system (PID 1). Can't operate.")) == {}
-    assert services.read(Answering(127, "systemctl: No such file or directory")) == {}
+    assert systemd.read(Answering(1, "System has not been booted with systemd as init system (PID 1). Can't operate.")) == {}
+    assert systemd.read(Answering(127, "systemctl: No such file or directory")) == {}
 
 
 def test_odd_output_is_no_crash():
-    assert services.parse("") == {}
-    assert services.parse("=\n\nId=\n\nId=x.service\nnonsense\n") == {"x": {"load": "", "active": "", "result": "", "enabled": "", "started": False}}
+    assert systemd.parse("") == {}
+    assert systemd.parse("=\n\nId=\n\nId=x.service\nnonsense\n") == {"x": {"load": "", "active": "", "result": "", "enabled": "", "started": False}}

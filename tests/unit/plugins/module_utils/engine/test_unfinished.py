@@ -10,12 +10,12 @@ import subprocess
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import files, host as host_reader, leftovers, lock, unfinished
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_reader, leftovers, lock, unfinished
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import refusals
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks.mdev import Mdev
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import command, mdevctl
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import command, files, mdevctl
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.clock import Clock

@@ -8,7 +8,7 @@ import errno
 import os
 import tempfile
 
-from .base.errors import trouble
+from ..base.errors import trouble
 
 _LABEL = "security.selinux"
 TEMPORARY = ".vgpu-"

@@ -14,8 +14,8 @@ import json
 import os
 import re
 
-from .. import files
 from ..base.errors import Trouble
+from . import files
 
 FOLDER = "/etc/mdevctl.d"
 _UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)

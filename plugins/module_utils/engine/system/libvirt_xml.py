@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 
-from .. import files
 from ..base.errors import EngineError
 from ..hardware import address
+from . import files
 
 DEFINED = "/etc/libvirt/qemu"
 RUNNING = "/run/libvirt/qemu"

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from .base.clock import Clock
+from ..base.clock import Clock
+from .command import run
 from .sysfs import Sysfs
-from .tools.command import run
 
 
 class Context:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from .hardware.gpu import Holder
+from ..hardware.gpu import Holder
 
 _GONE = " (deleted)"  # the node went while the process has it open
 

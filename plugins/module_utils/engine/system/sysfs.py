@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 
-from .base.errors import EngineError, Trouble
+from ..base.errors import EngineError, Trouble
 
 # What an errno from the kernel's PCI, mdev and VFIO files means to an operator.
 _MEANING = {
