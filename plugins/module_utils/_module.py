@@ -7,11 +7,11 @@ from __future__ import annotations
 from ansible.module_utils.basic import AnsibleModule
 
 from . import _payload  # first: it says where the engine's modules come from  # pylint: disable=unused-import
-from .engine import leftovers
 from .engine.base.errors import EngineError, Trouble, raise_if_any, trouble
 from .engine.base.lost import WORDS as LOST_WORDS
 from .engine.base.steps import LOST as LOST_STEP, ApplyError
-from .engine.lock import HostLock
+from .engine.state import leftovers
+from .engine.state.lock import HostLock
 from .engine.system.context import Context
 
 DAY = 86400

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from . import due
-from .places import DRIVERCTL, GRUB, GRUB_FOLDER, MODPROBE
+from .state.paths import DRIVERCTL, GRUB, GRUB_FOLDER, MODPROBE
 from .system import files
 
 NOUVEAU_FILE = "/etc/modprobe.d/nvidia-vgpu-nouveau.conf"

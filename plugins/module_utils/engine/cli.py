@@ -8,9 +8,9 @@ import argparse
 import signal
 import sys
 
-from . import store
 from .base.errors import EngineError
 from .commands import doctor, metrics, restore, status
+from .state import layout_file
 from .system.context import Context
 
 
@@ -44,7 +44,7 @@ def _parser():
     wrong.add_argument("--json", action="store_true", help="for machines")
     counted = commands.add_parser("metrics", help="for Prometheus, as text")
     counted.add_argument("--output", metavar="FILE", help="a file *.prom of node_exporter's textfile collector; without it they are printed")
-    again = commands.add_parser("restore", help="make VFs and vGPUs as stored in %s" % store.PATH)
+    again = commands.add_parser("restore", help="make VFs and vGPUs as stored in %s" % layout_file.PATH)
     again.add_argument("--json", action="store_true", help="for machines, at the end")
     again.add_argument("--timeout", type=int, default=120, help="seconds for each wait (default: %(default)s)")
     again.add_argument("--settle", type=float, default=2, help="seconds that vGPUs are watched (default: %(default)s)")

@@ -8,10 +8,11 @@ import os
 import re
 import shutil
 
-from . import host, secure_boot, unfinished
+from . import host, secure_boot
 from .base import refusals
 from .base.errors import Trouble, raise_if_any, shown, trouble
 from .base.steps import Step, execute
+from .state import install_mark
 from .system import files
 
 LOG = "/var/log/nvidia-installer.log"
@@ -309,13 +310,13 @@ def log_tail(ctx, lines=15):
 
 
 def _install(ctx, wish, version, module_type, timeout):
-    unfinished.begin(ctx.root, unfinished.DRIVER)
+    install_mark.begin(ctx.root, install_mark.DRIVER)
     answer = ctx.command(["sh", wish.src] + arguments(wish, version, module_type), timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc == 0 and driver.on_disk == version and driver.flavour == wish.flavour:
         wrong = secure_boot.signature_trouble(ctx, wish.signing_certificate) if wish.signing_key else None
         raise_if_any([wrong] if wrong else [])
-        unfinished.end(ctx, unfinished.DRIVER)
+        install_mark.end(ctx, install_mark.DRIVER)
         return
     if answer.timed_out:
         found = "the installer did not end within %d s and was stopped" % timeout
@@ -347,4 +348,4 @@ def _uninstall(ctx, timeout):
             remedy="Look into %s." % LOG,
             code="uninstall_failed",
         )
-    unfinished.end(ctx, unfinished.DRIVER)
+    install_mark.end(ctx, install_mark.DRIVER)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 
-from .places import STATE as FOLDER
+from .state.paths import STATE as FOLDER
 from .system import files
 
 INITRAMFS = "initramfs"

@@ -7,8 +7,9 @@ from __future__ import annotations
 import os
 import re
 
-from . import distribution, host_identity, next_kernel, platforms, secure_boot, unfinished
+from . import distribution, host_identity, next_kernel, platforms, secure_boot
 from .base.numbers import number
+from .state import install_mark
 
 _PARAMS = "/proc/driver/nvidia/params"
 _SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}
@@ -98,7 +99,7 @@ def read_driver(ctx, timeout=30, trusting=False):
     """Versions loaded and on disk, and which of NVIDIA's drivers it is. trusting: also of an unfinished installation."""
     loaded = ctx.sysfs.read_or("/sys/module/nvidia/version")
     answer = ctx.command(["modinfo", "-F", "version", "nvidia"], timeout)
-    broken_off = unfinished.is_open(ctx.root, unfinished.DRIVER)
+    broken_off = install_mark.is_open(ctx.root, install_mark.DRIVER)
     on_disk = answer.out.strip() if answer.rc == 0 and (trusting or not broken_off) else None
     has_manager = any(
         os.path.exists(ctx.root + path)

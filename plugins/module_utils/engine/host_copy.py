@@ -10,7 +10,7 @@ import re
 from . import compiled
 from .base.errors import Trouble, raise_if_any, shown
 from .base.steps import Step, execute
-from .places import COMMAND, COPY as FOLDER, PACKAGE, STORE, UNIT
+from .state.paths import COMMAND, COPY as FOLDER, PACKAGE, STORE, UNIT
 from .system import files
 
 # What a line of the unit may name: anything else would write lines of its own.

@@ -11,7 +11,7 @@ import hashlib
 import json
 
 from .boot_causes import FileEdit
-from .places import STATE
+from .state.paths import STATE
 from .system import files
 
 PATH = STATE + "/originals.json"

@@ -10,12 +10,13 @@ GPU instances of MIG and mixed-size mode come between what goes and what comes.
 
 from __future__ import annotations
 
-from . import frameworks, plan_definitions, plan_mig, store
+from . import frameworks, plan_definitions, plan_mig
 from .base import lost, refusals
 from .base.errors import Trouble, raise_if_any
 from .base.steps import Step
 from .hardware import address, vgpu_types
 from .layout import Wishes, plain_params
+from .state import layout_file
 
 # Any fixed UUID serves; it separates our names from other people's.
 NAMESPACE = "6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11"
@@ -648,11 +649,11 @@ def stored_state(result, inventory, stored):
             continue
         count = gpu.num_vfs or (gpu.total_vfs if gpu.sriov else 0)
         gpus.append(
-            store.StoredGpu(
+            layout_file.StoredGpu(
                 gpu.address,
                 count if gpu.sriov else 0,
                 [
-                    store.StoredVgpu(
+                    layout_file.StoredVgpu(
                         one.uuid, one.slot.parent, one.slot.index if gpu.sriov else None, one.type.short, one.params or ""
                     )
                     for one in placed or ()
@@ -670,13 +671,13 @@ def _steps(result, inventory, stored, definitions, options):
     for gpu in state:
         # What is gone by now is forgotten, but not worth a write of its own.
         gpu.former = stored[gpu.address].former if gpu.address in stored else []
-    unchanged = store.content(state) == store.content(stored.values())
+    unchanged = layout_file.content(state) == layout_file.content(stored.values())
     going = {vgpu.key for dummy, vgpu in result.removed}
     for gpu in [one for one in state if inventory.gpu(one.address).alive]:
         gpu.former = [key for key in sorted(going) if gpu.address in stored and key in stored[gpu.address].keys]
     if options.persist and not unchanged:
-        result.store_text = store.dumps(state)
-        result.steps.append(Step("store", None, store.PATH, "store the layout for the boot", content=result.store_text))
+        result.store_text = layout_file.dumps(state)
+        result.steps.append(Step("store", None, layout_file.PATH, "store the layout for the boot", content=result.store_text))
     wanted = {one.uuid for many in result.placed.values() for one in many if one.uuid}
     for gpu in inventory.gpus:
         for key in stored[gpu.address].keys if options.mdevctl and gpu.alive and gpu.address in stored else ():

@@ -9,12 +9,13 @@ One GPU's failure does not stop the others.
 
 from __future__ import annotations
 
-from . import apply_layout, apply_mig, host, inventory as reader, pci_driver, plan_layout, plan_mig, sriov, store, types_ready
+from . import apply_layout, apply_mig, host, inventory as reader, pci_driver, plan_layout, plan_mig, sriov, types_ready
 from .base import refusals
 from .base.clock import until
 from .base.errors import EngineError, Trouble
 from .base.steps import ApplyError
 from .layout import Wish, Wishes
+from .state import layout_file
 from .system import sriov_manage
 
 
@@ -52,7 +53,7 @@ class Report:
 def restore(ctx, timeout, settle, say):
     """Brings everything back; returns the Report. timeout: seconds for each wait; settle: seconds that vGPUs are watched."""
     report = Report(say)
-    stored = store.read(ctx.root)
+    stored = layout_file.read(ctx.root)
     _await_driver(ctx, stored, timeout)
     ready = ctx.clock.now()
     inventory, state = reader.read(ctx, with_types=False), host.read(ctx)
@@ -144,7 +145,7 @@ def _plan_gpu(ctx, inventory, state, stored, pf, existing):
         reader.read_mixed(ctx, [inventory.gpu(pf)])
     wishes = Wishes(
         [
-            Wish(one.type, one.uuid, None if one.uuid in existing else one.index, store.PATH, one.params or None)
+            Wish(one.type, one.uuid, None if one.uuid in existing else one.index, layout_file.PATH, one.params or None)
             for one in wanted.vgpus
         ],
         wanted.mixed,

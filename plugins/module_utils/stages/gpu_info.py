@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from ..engine import boot_causes, guards, health, host, inventory, problems, store
+from ..engine import boot_causes, guards, health, host, inventory, problems
 from ..engine.hardware import vgpu_types
+from ..engine.state import layout_file
 from ..engine.system import systemd
 
 # How much of a host's GPUs is told: the lists of VFs, types and vGPUs; vGPUs alone; neither, and of users the first ones.
@@ -121,7 +122,7 @@ def work(request, ctx):
     told = systemd.read(ctx, request.params["timeout"])
     wrong = problems.find(found, state, flags, causes, wanted.domains)
     if request.params["health"]:
-        wrong += health.find(found, store.read(ctx.root), told, wanted.domains)
+        wrong += health.find(found, layout_file.read(ctx.root), told, wanted.domains)
     rows, left_out = _problems(wrong, _owners(found), request.params["most_problems"])
     result = {
         "changed": False,

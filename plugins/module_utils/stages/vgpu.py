@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import guards, host_identity, inventory, layout, plan_layout, store, types_ready
+from ..engine import guards, host_identity, inventory, layout, plan_layout, types_ready
+from ..engine.state import layout_file
 from ..engine.system import mdevctl
 
 
@@ -44,7 +45,7 @@ def work(request, ctx):
     if not request.check_mode and not troubles:
         found = types_ready.await_types(ctx, found, [pf for pf in wishes if wishes[pf]], params["timeout"])
     state = host_identity.read(ctx) if _all_offer(found, wishes) else _whole_state(ctx)
-    stored = store.read(ctx.root)
+    stored = layout_file.read(ctx.root)
     sizes = [pf for pf in wishes if wishes[pf].mixed or (pf in stored and stored[pf].mixed)]
     inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])
     options = plan_layout.Options(

@@ -21,12 +21,12 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
     host,
     layout,
     plan_mig,
-    store,
 )
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import vendor_vfio
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches, gridd_conf, license as licensing, token
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import address, vgpu_types
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Gpu
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml, mdevctl, nvidia_smi, systemd
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER
@@ -35,10 +35,10 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.models import A100
 from ansible_collections.vgpu.kvm.tests.unit.fuzz import inputs
 
 ADDRESSES = ["0000:e8:00.0", "00000000:E8:00.0", "0:e8:0.0", "e8:00.4", "GPU-4c1d6f0e-7a54-4c7e-9b0d-0c7d2f6f3a11", "A40"]
-STORE = store.dumps(
+STORE = layout_file.dumps(
     [
-        store.StoredGpu("0000:e8:00.0", 32, [store.StoredVgpu("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11", "0000:e8:00.4", 0, "A40-24Q", "a=1")], ["x"]),
-        store.StoredGpu("0000:17:00.0", 16, [store.StoredVgpu(None, "0000:17:00.4", 0, "A100-1-5C")], mig=["1g.5gb"], mixed=True),
+        layout_file.StoredGpu("0000:e8:00.0", 32, [layout_file.StoredVgpu("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11", "0000:e8:00.4", 0, "A40-24Q", "a=1")], ["x"]),
+        layout_file.StoredGpu("0000:17:00.0", 16, [layout_file.StoredVgpu(None, "0000:17:00.4", 0, "A100-1-5C")], mig=["1g.5gb"], mixed=True),
     ]
 )
 GOOD_TOKEN = good_token()
@@ -115,8 +115,8 @@ def spelling(text):
 
 def stored(text):
     """A store that is taken is written again as the same."""
-    once = store.dumps(store.loads(text).values())
-    assert store.dumps(store.loads(once).values()) == once
+    once = layout_file.dumps(layout_file.loads(text).values())
+    assert layout_file.dumps(layout_file.loads(once).values()) == once
 
 
 def domain(text):

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from .. import boot_causes, guards, health, host, inventory as reader, problems, store
+from .. import boot_causes, guards, health, host, inventory as reader, problems
+from ..state import layout_file
 from ..system import systemd
 
 
@@ -26,6 +27,6 @@ def read(ctx, thorough=True):
     causes = boot_causes.causes_and_edits(boot_causes.read(ctx.root), [gpu for gpu in inventory.gpus if gpu.supported])[0]
     if not thorough:
         return Look(inventory, state, {}, {}, problems.find(inventory, state, (), causes))
-    told, stored, domains = systemd.read(ctx), store.read(ctx.root), guards.Wanted(ctx.root).domains
+    told, stored, domains = systemd.read(ctx), layout_file.read(ctx.root), guards.Wanted(ctx.root).domains
     found = problems.find(inventory, state, (), causes, domains) + health.find(inventory, stored, told, domains)
     return Look(inventory, state, told, stored, found)

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import json
 
-from .. import last_restore, leftovers, restore
-from ..lock import HostLock
+from .. import restore
+from ..state import leftovers, restore_record
+from ..state.lock import HostLock
 
 
 def run(ctx, say, timeout, settle, as_json=False):
@@ -17,8 +18,8 @@ def run(ctx, say, timeout, settle, as_json=False):
         begun = ctx.clock.now()
         report = restore.restore(ctx, timeout, settle, _silent if as_json else say)
         took = ctx.clock.now() - begun
-        record = last_restore.Record(int(ctx.clock.wall()), took, len(report.done), len(report.troubles), report.vgpus, report.after)
-        last_restore.write(ctx.root, record)
+        record = restore_record.Record(int(ctx.clock.wall()), took, len(report.done), len(report.troubles), report.vgpus, report.after)
+        restore_record.write(ctx.root, record)
     if as_json:
         told = {"actions": report.done, "troubles": [one.as_dict() for one in report.troubles], "seconds": round(took, 3)}
         told.update(vgpus=report.vgpus, vgpus_after=round(report.after, 3))

@@ -12,12 +12,12 @@ from __future__ import annotations
 import errno
 import re
 
-from .. import store
 from ..base import refusals
 from ..base.clock import until
 from ..base.errors import EngineError, trouble
 from ..hardware import vgpu_types
 from ..hardware.gpu import Vgpu
+from ..state import layout_file
 from ..system import nvidia_smi
 from ..system.open_files import OpenFiles
 from ..system.sysfs import SysfsError
@@ -137,7 +137,7 @@ class VendorVfio:
 
     def _stored(self):
         try:
-            return {one.parent: one.type for gpu in store.read(self.ctx.root).values() for one in gpu.vgpus}
+            return {one.parent: one.type for gpu in layout_file.read(self.ctx.root).values() for one in gpu.vgpus}
         except EngineError:
             return {}  # who reads the store for its own sake tells
 

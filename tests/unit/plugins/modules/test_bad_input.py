@@ -9,8 +9,9 @@ import zipfile
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_reader, inventory, layout, store
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_reader, inventory, layout
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import numbers
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl, nvidia_smi
 from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_driver,
@@ -96,14 +97,14 @@ def test_layouts_of_another_shape(content, where):
     ],
 )
 def test_a_store_of_other_kinds(host, change):
-    host.put(store.PATH, json.dumps({"version": 1, "gpus": [dict({"address": "0000:e8:00.0", "vfs": 32, "vgpus": []}, **change)]}))
+    host.put(layout_file.PATH, json.dumps({"version": 1, "gpus": [dict({"address": "0000:e8:00.0", "vfs": 32, "vgpus": []}, **change)]}))
     outcome = call(nvidia_vgpu, host, layout=ONE)
-    assert outcome.codes == ["bad_store"] and store.PATH in outcome.msg and outcome.writes == 0
+    assert outcome.codes == ["bad_store"] and layout_file.PATH in outcome.msg and outcome.writes == 0
 
 
 @pytest.mark.parametrize("content", ["[" * 100000, '{"version": 1, "gpus": null}', "7"])
 def test_a_store_that_is_none(host, content):
-    host.put(store.PATH, content)
+    host.put(layout_file.PATH, content)
     assert call(nvidia_vgpu, host, layout=ONE).codes == ["bad_store"]
 
 

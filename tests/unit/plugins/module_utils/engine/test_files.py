@@ -13,9 +13,9 @@ import time
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import lock, store
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import clock as waiting
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError, Trouble, raise_if_any, trouble
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file, lock
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import command, files
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs import Sysfs, SysfsError
@@ -96,12 +96,12 @@ def test_what_is_not_there(tmp_path):
 
 def test_the_store_comes_back_as_it_went():
     gpus = [
-        store.StoredGpu("0000:e8:00.0", 32, [store.StoredVgpu(UUID, "0000:e8:00.4", 0, "A40-8Q")], ["x"]),
-        store.StoredGpu("0000:3b:00.0", 0, [store.StoredVgpu(UUID, "0000:3b:00.0", None, "T4-8Q")]),
+        layout_file.StoredGpu("0000:e8:00.0", 32, [layout_file.StoredVgpu(UUID, "0000:e8:00.4", 0, "A40-8Q")], ["x"]),
+        layout_file.StoredGpu("0000:3b:00.0", 0, [layout_file.StoredVgpu(UUID, "0000:3b:00.0", None, "T4-8Q")]),
     ]
-    text = store.dumps(gpus)
-    again = store.loads(text)
-    assert store.dumps(list(again.values())) == text and sorted(again) == ["0000:3b:00.0", "0000:e8:00.0"]
+    text = layout_file.dumps(gpus)
+    again = layout_file.loads(text)
+    assert layout_file.dumps(list(again.values())) == text and sorted(again) == ["0000:3b:00.0", "0000:e8:00.0"]
     assert again["0000:e8:00.0"].keys == [UUID, "x"] and again["0000:3b:00.0"].vgpus[0].index is None
 
 
@@ -110,12 +110,12 @@ def test_the_store_comes_back_as_it_went():
 )
 def test_a_store_that_is_none_is_told(text):
     with pytest.raises(EngineError) as caught:
-        store.loads(text)
-    assert store.PATH in str(caught.value) and "Move the file away" in str(caught.value)
+        layout_file.loads(text)
+    assert layout_file.PATH in str(caught.value) and "Move the file away" in str(caught.value)
 
 
 def test_no_store_is_an_empty_one(tmp_path):
-    assert store.read(str(tmp_path)) == {} == store.loads("")
+    assert layout_file.read(str(tmp_path)) == {} == layout_file.loads("")
 
 
 # --- lock

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import health, inventory, store
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import health, inventory
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
@@ -25,7 +26,7 @@ WELL = {
 
 def found(host, services=(), domains=()):
     """The problems' codes and the problems."""
-    seen = health.find(inventory.read(host.ctx, with_types=False, with_mig=True), store.read(host.root), dict(WELL, **dict(services)), domains)
+    seen = health.find(inventory.read(host.ctx, with_types=False, with_mig=True), layout_file.read(host.root), dict(WELL, **dict(services)), domains)
     return [one.trouble.code for one in seen], seen
 
 
@@ -67,7 +68,7 @@ def test_one_vgpu_is_gone_and_another_has_changed(made):
 
 def test_a_gpu_that_was_taken_out(made, make_host):
     other = make_host(gpus=[("0000:e7:00.0", A40)]).vfs_on()
-    other.put(store.PATH, made.get(store.PATH))
+    other.put(layout_file.PATH, made.get(layout_file.PATH))
     assert found(other)[0] == ["gpu_gone"]
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_state, inventory, layout, plan_layout, store
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_state, inventory, layout, plan_layout
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
 
 ONE = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
@@ -93,7 +94,7 @@ def test_free_vfs_are_taken_in_order_past_those_of_others(host):
 
 
 def test_a_place_in_the_store_is_remembered(host):
-    stored = {PF: store.StoredGpu(PF, 32, [store.StoredVgpu(ONE, "0000:e8:01.2", 6, "A40-8Q")])}
+    stored = {PF: layout_file.StoredGpu(PF, 32, [layout_file.StoredVgpu(ONE, "0000:e8:01.2", 6, "A40-8Q")])}
     result = planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q", "count": 2}]}], stored)
     assert [(one.slot.index, one.uuid) for one in result.placed[PF]][1] == (6, ONE) and result.placed[PF][0].slot.index == 0
 

@@ -14,7 +14,8 @@ import sys
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, host_copy, restore, store
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, host_copy, restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu, nvidia_vgpu_restore
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
@@ -176,10 +177,10 @@ def test_restore_fails_with_the_troubles(monkeypatch, capsys, stored):
 
 
 def test_restore_with_a_bad_store(monkeypatch, capsys, host):
-    host.put(store.PATH, "{")
+    host.put(layout_file.PATH, "{")
     assert command(monkeypatch, host, "restore") == 1
     err = capsys.readouterr().err
-    assert err.startswith("nvidia-vgpu: %s" % store.PATH) and "Traceback" not in err
+    assert err.startswith("nvidia-vgpu: %s" % layout_file.PATH) and "Traceback" not in err
 
 
 def test_status_for_people(monkeypatch, capsys, host):
@@ -218,7 +219,7 @@ def test_the_copy_runs_without_ansible(make_host):
     assert real["actions"] == check["actions"] and host_copy.UNIT + ": write it" in real["actions"]
     assert not call(nvidia_vgpu_restore, host, before=["my-agent.service"]).ok["changed"]
     unit = host.get(host_copy.UNIT)
-    assert "my-agent.service" in unit and "Before=libvirtd.service" in unit and store.PATH in unit
+    assert "my-agent.service" in unit and "Before=libvirtd.service" in unit and layout_file.PATH in unit
     text = host.get(host_copy.COMMAND)
     assert text.startswith("#!%s\n" % sys.executable)
     assert stat.S_IMODE(os.stat(host.root + host_copy.COMMAND).st_mode) == 0o755

@@ -10,10 +10,11 @@ import subprocess
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_reader, leftovers, lock, unfinished
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_reader
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import refusals
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks.mdev import Mdev
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark, leftovers, lock
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import command, files, mdevctl
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_sriov, nvidia_vgpu
@@ -71,7 +72,7 @@ def package(tmp_path):
 
 def test_an_installation_that_was_broken_off_is_done_again(host, package):
     """The module's version is right, but whatever else the installer had to write may be empty."""
-    host.put(unfinished.DRIVER, "")
+    host.put(install_mark.DRIVER, "")
     driver = host_reader.read_driver(host.ctx)
     assert (driver.on_disk, driver.unfinished) == (None, True) and "unfinished" not in driver.as_dict()
     assert host_reader.read_driver(host.ctx, trusting=True).on_disk == "550.163.02"
@@ -79,7 +80,7 @@ def test_an_installation_that_was_broken_off_is_done_again(host, package):
     assert wrong.code == "driver_unfinished" and "host_driver" in wrong.remedy
     outcome = call(nvidia_driver, host, src=package).ok
     assert outcome["actions"] == ["install the vGPU host driver 550.163.02 (an earlier installation was broken off)"]
-    assert host.get(unfinished.DRIVER) is None and outcome["driver"]["on_disk"] == "550.163.02"
+    assert host.get(install_mark.DRIVER) is None and outcome["driver"]["on_disk"] == "550.163.02"
     assert not call(nvidia_driver, host, src=package).ok["changed"]
 
 
@@ -89,7 +90,7 @@ def test_the_mark_is_there_while_the_installer_runs_and_after_it_failed(host, pa
     real = host._installer
 
     def installer(argv, timeout):
-        seen.append(host.get(unfinished.DRIVER) is not None)
+        seen.append(host.get(install_mark.DRIVER) is not None)
         answer = real(argv, timeout)
         if len(seen) == 1:
             answer.rc = 1
@@ -97,15 +98,15 @@ def test_the_mark_is_there_while_the_installer_runs_and_after_it_failed(host, pa
 
     host._installer = installer
     assert call(nvidia_driver, host, src=package).codes == ["install_failed"]
-    assert host.get(unfinished.DRIVER) is not None
+    assert host.get(install_mark.DRIVER) is not None
     assert call(nvidia_driver, host, src=package).ok["changed"]
-    assert seen == [True, True] and host.get(unfinished.DRIVER) is None
+    assert seen == [True, True] and host.get(install_mark.DRIVER) is None
 
 
 def test_an_installation_that_is_not_on_the_disk_is_not_done(host, package):
     host.on_disk, host.sync_rc = None, 1
     outcome = call(nvidia_driver, host, src=package)
-    assert outcome.codes == ["not_synced"] and "Input/output error" in outcome.msg and host.get(unfinished.DRIVER) is not None
+    assert outcome.codes == ["not_synced"] and "Input/output error" in outcome.msg and host.get(install_mark.DRIVER) is not None
     host.sync_rc = 0
     assert call(nvidia_driver, host, src=package).ok["changed"]
 
@@ -113,11 +114,11 @@ def test_an_installation_that_is_not_on_the_disk_is_not_done(host, package):
 def test_a_broken_installation_can_be_uninstalled(host):
     host.on_disk = None
     host.kernel.loaded.clear()
-    host.put(unfinished.DRIVER, "")
+    host.put(install_mark.DRIVER, "")
     host.put("/usr/bin/nvidia-uninstall", "", 0o755)
     outcome = call(nvidia_driver, host, state="absent").ok
     assert outcome["actions"] == ["uninstall the driver whose installation was broken off"]
-    assert host.get(unfinished.DRIVER) is None and not call(nvidia_driver, host, state="absent").ok["changed"]
+    assert host.get(install_mark.DRIVER) is None and not call(nvidia_driver, host, state="absent").ok["changed"]
 
 
 # --- VFs

@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, last_restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import restore_record
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 
@@ -98,7 +99,7 @@ def test_metrics_after_a_reboot_and_a_restore(made, command):
     assert found["nvidia_vgpu_present", kind] == 2 and found["nvidia_vgpu_restore_failures", ""] == 0
     assert found["nvidia_vgpu_restore_vgpus", ""] == 2 and found["nvidia_vgpu_restore_vgpus_after_seconds", ""] >= 0
     assert found["nvidia_vgpu_restore_duration_seconds", ""] > 0 and found["nvidia_vgpu_restore_timestamp_seconds", ""] > 1e9
-    made.put(last_restore.PATH, "{")
+    made.put(restore_record.PATH, "{")
     assert ("nvidia_vgpu_restore_failures", "") not in metrics(command(made, "metrics")[1])
 
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import json
 
-from .base.errors import EngineError
-from .places import STATE
-from .system import files
+from ..base.errors import EngineError
+from ..system import files
+from .paths import STATE
 
 PATH = STATE + "/last-restore.json"
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 
-from .base.errors import trouble
-from .places import STORE as PATH
-from .system import files
+from ..base.errors import trouble
+from ..system import files
+from .paths import STORE as PATH
 
 VERSION = 1
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 
-from .places import STATE as FOLDER
-from .system import files
+from ..system import files
+from .paths import STATE as FOLDER
 
 DRIVER = FOLDER + "/driver-installation"
 

@@ -6,21 +6,21 @@ from __future__ import annotations
 
 import os
 
-from . import places
-from .system import files
+from ..system import files
+from . import paths
 
 FOLDERS = (
-    os.path.dirname(places.STORE),
-    places.STATE,
-    places.MODPROBE[0],
-    os.path.dirname(places.GRUB),
-    places.GRUB_FOLDER,
-    places.DRIVERCTL,
-    os.path.dirname(places.UNIT),
-    os.path.dirname(places.COMMAND),
+    os.path.dirname(paths.STORE),
+    paths.STATE,
+    paths.MODPROBE[0],
+    os.path.dirname(paths.GRUB),
+    paths.GRUB_FOLDER,
+    paths.DRIVERCTL,
+    os.path.dirname(paths.UNIT),
+    os.path.dirname(paths.COMMAND),
 )
 
 
 def clean(root):
     """Removes half-written files of ours. They were never read by anybody: that is no change of the host."""
-    files.sweep(root, [*FOLDERS, *files.folders(root, places.PACKAGE)])
+    files.sweep(root, [*FOLDERS, *files.folders(root, paths.PACKAGE)])

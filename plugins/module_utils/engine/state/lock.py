@@ -13,9 +13,9 @@ import fcntl
 import os
 import stat
 
-from .base.clock import until
-from .base.errors import trouble
-from .system import command
+from ..base.clock import until
+from ..base.errors import trouble
+from ..system import command
 
 PATH = "/run/nvidia-vgpu.lock"
 
