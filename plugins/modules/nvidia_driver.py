@@ -167,7 +167,8 @@ troubles:
 import os
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import driver_install, guards, host, inventory
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import driver_install, guards
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, inventory
 
 
 def _line(on_disk, flavour):

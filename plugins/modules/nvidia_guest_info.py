@@ -125,8 +125,8 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host, inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import vm
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
 
 

@@ -126,7 +126,8 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import apply_layout, guards, host, inventory, plan_layout, plan_mdev, types_ready
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import apply_layout, guards, plan_layout, plan_mdev
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, inventory, types_ready
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl
 
 

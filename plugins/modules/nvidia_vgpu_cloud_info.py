@@ -135,9 +135,9 @@ troubles:
 import re
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Trouble, raise_if_any, shown
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud import kubevirt, nova, offered
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
 
 # A DNS subdomain, as Kubernetes wants it.
 _PREFIX = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import re
 
-from . import inventory as reader, sriov
+from . import sriov
 from .base.clock import until
 from .base.errors import trouble
 from .base.steps import execute
 from .plan_mig import find_profile
+from .read import inventory as reader
 from .system import nvidia_smi
 
 KINDS = ("mig_mode", "mig_create", "mig_destroy", "mig_compute", "mixed")

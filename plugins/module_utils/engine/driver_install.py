@@ -8,10 +8,10 @@ import os
 import re
 import shutil
 
-from . import host, secure_boot
 from .base import refusals
 from .base.errors import Trouble, raise_if_any, shown, trouble
 from .base.steps import Step, execute
+from .read import host, secure_boot
 from .state import install_mark
 from .system import files
 

@@ -9,12 +9,13 @@ One GPU's failure does not stop the others.
 
 from __future__ import annotations
 
-from . import apply_layout, apply_mig, host, inventory as reader, pci_driver, plan_layout, plan_mig, sriov, types_ready
+from . import apply_layout, apply_mig, pci_driver, plan_layout, plan_mig, sriov
 from .base import refusals
 from .base.clock import until
 from .base.errors import EngineError, Trouble
 from .base.steps import ApplyError
 from .layout import Wish, Wishes
+from .read import host, inventory as reader, types_ready
 from .state import layout_file
 from .system import sriov_manage
 

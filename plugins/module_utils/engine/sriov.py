@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import errno
 
-from . import inventory as reader, pci_driver
+from . import pci_driver
 from .base import lost, refusals
 from .base.clock import holds, until
 from .base.errors import EngineError, Trouble, raise_if_any, shown, trouble
 from .base.steps import ApplyError, Step, execute
+from .read import inventory as reader
 from .system import sriov_manage
 from .system.sysfs import SysfsError
 

@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import inventory as reader
 from ..engine.base.errors import trouble
+from ..engine.read import inventory as reader
 from ..engine.system import libvirt_xml
 
 

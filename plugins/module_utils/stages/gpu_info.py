@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from ..engine import boot_causes, guards, health, host, inventory, problems
+from ..engine import boot_causes, guards, health, problems
 from ..engine.hardware import vgpu_types
+from ..engine.read import host, inventory
 from ..engine.state import layout_file
 from ..engine.system import systemd
 

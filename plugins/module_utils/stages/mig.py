@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import apply_mig, host, inventory, layout, plan_mig
+from ..engine import apply_mig, layout, plan_mig
+from ..engine.read import host, inventory
 from ..engine.system import sriov_manage
 
 

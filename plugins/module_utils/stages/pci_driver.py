@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import boot_causes, guards, host, inventory, originals, pci_driver
+from ..engine import boot_causes, guards, originals, pci_driver
 from ..engine.base.errors import trouble
+from ..engine.read import host, inventory
 
 
 def _diff(result, gpus):

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import guards, host, inventory, sriov
+from ..engine import guards, sriov
+from ..engine.read import host, inventory
 from ..engine.system import sriov_manage
 
 

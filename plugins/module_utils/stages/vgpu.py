@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import guards, host_identity, inventory, layout, plan_layout, types_ready
+from ..engine import guards, layout, plan_layout
+from ..engine.read import host_identity, inventory, types_ready
 from ..engine.state import layout_file
 from ..engine.system import mdevctl
 
@@ -31,7 +32,7 @@ def _all_offer(found, wishes):
 
 
 def _whole_state(ctx):
-    from ..engine import host  # here: what is in the way is looked for only where something is
+    from ..engine.read import host  # here: what is in the way is looked for only where something is
 
     return host.read(ctx)
 

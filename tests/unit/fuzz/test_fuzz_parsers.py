@@ -12,20 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
-    boot_causes,
-    bundle,
-    distribution,
-    driver_install,
-    frameworks,
-    host,
-    layout,
-    plan_mig,
-)
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, bundle, driver_install, frameworks, layout, plan_mig
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import vendor_vfio
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches, gridd_conf, license as licensing, token
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import address, vgpu_types
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Gpu
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, platform
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml, mdevctl, nvidia_smi, systemd
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
@@ -226,7 +218,7 @@ PARSERS = {
         ],
     ),
     "os-release": (
-        lambda text: distribution.Distribution(distribution.parse(text)).as_dict(),
+        lambda text: platform.Distribution(platform.parse(text)).as_dict(),
         ['PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n', "ID='rocky'\nID_LIKE=\"rhel centos fedora\"\n# x\n"],
     ),
     "a guest's licence": (

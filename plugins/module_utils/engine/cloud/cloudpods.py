@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import re
 
-from .. import inventory
 from ..base import refusals
 from ..base.errors import EngineError, Trouble, raise_if_any
 from ..base.steps import Step, execute
+from ..read import inventory
 from ..state import install_mark, layout_file
 from ..system import files
 from . import config_file, yaml_document, yaml_key

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from .. import boot_causes, guards, health, host, inventory as reader, problems
+from .. import boot_causes, guards, health, problems
+from ..read import host, inventory as reader
 from ..state import layout_file
 from ..system import systemd
 

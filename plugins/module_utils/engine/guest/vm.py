@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import os
 
-from .. import driver_install, secure_boot
+from .. import driver_install
 from ..base import refusals
 from ..base.errors import Trouble
 from ..hardware import address
 from ..hardware.vgpu_types import framebuffer_of, short_name
 from ..problems import Problem
+from ..read import secure_boot
 from ..system import nvidia_smi
 from . import branches, license as licensing
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.attach import plan, wish
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml as reader
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu_attach
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call

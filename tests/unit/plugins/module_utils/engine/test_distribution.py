@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import distribution
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import platform
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
 
 # As the distributions ship them, shortened to the keys that are read and what stands around them.
@@ -34,15 +34,15 @@ SUSE = 'ID="opensuse-leap"\nID_LIKE="suse opensuse"\nVERSION_ID="15.6"\nPRETTY_N
 def test_of(tmp_path, text, id, version, family):
     host = Host(tmp_path)
     host.put("/etc/os-release", text)
-    found = distribution.read(host.ctx)
+    found = platform.read(host.ctx)
     assert (found.id, found.version, found.family) == (id, version, family)
     assert found.name
 
 
 def test_the_vendors_file_is_read_where_there_is_no_other(tmp_path):
     host = Host(tmp_path)
-    assert distribution.read(host.ctx).as_dict() == {"id": "linux", "version": "", "name": "linux", "family": "other"}
+    assert platform.read(host.ctx).as_dict() == {"id": "linux", "version": "", "name": "linux", "family": "other"}
     host.put("/usr/lib/os-release", ROCKY)
-    assert distribution.read(host.ctx).name == "Rocky Linux 9.4 (Blue Onyx)"
+    assert platform.read(host.ctx).name == "Rocky Linux 9.4 (Blue Onyx)"
     host.put("/etc/os-release", DEBIAN)
-    assert distribution.read(host.ctx).id == "debian"
+    assert platform.read(host.ctx).id == "debian"

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import health, inventory
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import health
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_vgpu

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import inventory
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, GEFORCE, L40S, T4
 
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_state, inventory, layout, plan_layout
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import layout, plan_layout
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host as host_state, inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
 

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import next_kernel
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import next_kernel
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call

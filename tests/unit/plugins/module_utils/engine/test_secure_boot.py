@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import secure_boot
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import secure_boot
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_gpu_info
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 

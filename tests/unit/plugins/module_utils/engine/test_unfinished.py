@@ -10,10 +10,10 @@ import subprocess
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_reader
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import refusals
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks.mdev import Mdev
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host as host_reader
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark, leftovers, lock
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import command, files, mdevctl
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context

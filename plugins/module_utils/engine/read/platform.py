@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shlex
 
-from .system.files import read_text
+from ..system.files import read_text
 
 _FILES = ("/etc/os-release", "/usr/lib/os-release")
 # Words of ID and ID_LIKE, and the family that installs packages and configures GRUB the same way.

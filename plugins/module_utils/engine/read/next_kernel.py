@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 
-from .system import files
+from ..system import files
 
 _GRUB = "/etc/default/grub"
 _ENTRIES = "/boot/loader/entries"

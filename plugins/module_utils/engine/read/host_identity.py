@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from .system.files import read_text
+from ..system.files import read_text
 
 
 class Identity:

@@ -9,8 +9,8 @@ import os
 import stat
 import struct
 
-from .base.errors import Trouble
-from .system.sysfs import SysfsError
+from ..base.errors import Trouble
+from ..system.sysfs import SysfsError
 
 _EFI = "/sys/firmware/efi/efivars"
 _SECURE_BOOT = _EFI + "/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from .system.files import read_text
+from ..system.files import read_text
 
 # What marks the inside of a container: systemd's word for it (in the file), podman's mark, docker's.
 _CONTAINER = (("/run/systemd/container", None), ("/run/.containerenv", "podman"), ("/.dockerenv", "docker"))

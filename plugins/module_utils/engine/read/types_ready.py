@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
-from . import frameworks, inventory as reader
-from .base.clock import until
-from .system import nvidia_smi
+from .. import frameworks
+from ..base.clock import until
+from ..system import nvidia_smi
+from . import inventory as reader
 
 
 def await_types(ctx, found, addresses, timeout):

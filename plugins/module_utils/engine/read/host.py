@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 import re
 
-from . import distribution, host_identity, next_kernel, platforms, secure_boot
-from .base.numbers import number
-from .state import install_mark
+from ..base.numbers import number
+from ..state import install_mark
+from . import host_identity, next_kernel, platform, platforms, secure_boot
 
 _PARAMS = "/proc/driver/nvidia/params"
 _SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}
@@ -75,7 +75,7 @@ def read(ctx, timeout=30):
 def _read(ctx, timeout):
     sysfs = ctx.sysfs
     state = HostState()
-    state.distribution = distribution.read(ctx)
+    state.distribution = platform.read(ctx)
     identity = host_identity.read(ctx)
     state.kernel, state.machine_id = identity.kernel, identity.machine_id
     match = re.search(

@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import re
 
-from . import frameworks
-from .base.errors import Trouble
-from .base.numbers import number
-from .base.refusals import unsupported
-from .hardware import address, catalog
-from .hardware.gpu import Gpu, Mig, Vf
-from .hardware.vgpu_types import merge
-from .system import nvidia_smi
-from .system.open_files import OpenFiles
-from .system.sysfs import SysfsError
+from .. import frameworks
+from ..base.errors import Trouble
+from ..base.numbers import number
+from ..base.refusals import unsupported
+from ..hardware import address, catalog
+from ..hardware.gpu import Gpu, Mig, Vf
+from ..hardware.vgpu_types import merge
+from ..system import nvidia_smi
+from ..system.open_files import OpenFiles
+from ..system.sysfs import SysfsError
 
 PCI = "/sys/bus/pci/devices"
 PROC = "/proc/driver/nvidia/gpus"
