@@ -9,11 +9,12 @@ One GPU's failure does not stop the others.
 
 from __future__ import annotations
 
-from . import apply_layout, apply_mig, pci_driver, plan_layout, plan_mig, sriov
+from . import apply_layout, apply_mig, plan_layout, plan_mig, sriov
 from .base import refusals
 from .base.clock import until
 from .base.errors import EngineError, Trouble
 from .base.steps import ApplyError
+from .binding import plan as binding_plan
 from .layout import Wish, Wishes
 from .read import host, inventory as reader, types_ready
 from .state import layout_file
@@ -88,7 +89,7 @@ def _await_driver(ctx, stored, timeout):
     """Waits until the GPUs are bound to nvidia: udev and nvidia-vgpud may still be at work. One that is not there won't come."""
 
     def bound():
-        places = ["%s/%s" % (pci_driver.PCI, pf) for pf in stored]
+        places = ["%s/%s" % (binding_plan.PCI, pf) for pf in stored]
         return all(ctx.sysfs.link(place + "/driver") == "nvidia" for place in places if ctx.sysfs.exists(place))
 
     until(ctx.clock, bound, min(timeout, 30))

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import errno
 
-from . import pci_driver
 from .base import lost, refusals
 from .base.clock import holds, until
 from .base.errors import EngineError, Trouble, raise_if_any, shown, trouble
 from .base.steps import ApplyError, Step, execute
+from .binding import plan as binding_plan
 from .read import inventory as reader
 from .system import sriov_manage
 from .system.sysfs import SysfsError
@@ -309,14 +309,14 @@ def repair(ctx, pf, timeout):
     if ctx.sysfs.read_or(folder + "/driver_override", "(null)") not in ("", "(null)"):
         ctx.sysfs.write(folder + "/driver_override", "\n")
     # An id left in the stub's list makes each later call of the script fail with "File exists".
-    pci_driver.forget_id(ctx.sysfs, "pci-pf-stub", ctx.sysfs.read(folder + "/device").replace("0x", ""))
+    binding_plan.forget_id(ctx.sysfs, "pci-pf-stub", ctx.sysfs.read(folder + "/device").replace("0x", ""))
     if driver == "pci-pf-stub":
-        pci_driver.unbind(ctx, pf, driver, timeout)
+        binding_plan.unbind(ctx, pf, driver, timeout)
         driver = None
     if driver is None:
         if not ctx.sysfs.exists("/sys/module/nvidia"):
-            pci_driver.modprobe(ctx, timeout)
-        pci_driver.bind(ctx, pf, timeout)
+            binding_plan.modprobe(ctx, timeout)
+        binding_plan.bind(ctx, pf, timeout)
 
 
 def _settled(ctx, pf, wanted, timeout):
@@ -470,5 +470,5 @@ def _bind_vf(ctx, step, timeout):
     if ctx.sysfs.read_or(folder + "/driver_override", "(null)") not in ("", "(null)"):
         ctx.sysfs.write(folder + "/driver_override", "\n")
     if step.args["driver"]:
-        pci_driver.unbind(ctx, step.device, step.args["driver"], timeout)
-    pci_driver.bind(ctx, step.device, timeout)
+        binding_plan.unbind(ctx, step.device, step.args["driver"], timeout)
+    binding_plan.bind(ctx, step.device, timeout)

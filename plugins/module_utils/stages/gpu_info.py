@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from ..engine import boot_causes, guards, health, problems
+from ..engine import guards, health, problems
+from ..engine.binding import boot_files
 from ..engine.hardware import vgpu_types
 from ..engine.read import host, inventory
 from ..engine.state import layout_file
@@ -116,7 +117,7 @@ def work(request, ctx):
     flags, detail = request.params["iommu_flags"], request.params["detail"]
     found = inventory.read(ctx)
     state = host.read(ctx, request.params["timeout"])
-    causes = boot_causes.causes_and_edits(boot_causes.read(ctx.root), [gpu for gpu in found.gpus if gpu.supported])[0]
+    causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in found.gpus if gpu.supported])[0]
     reasons = problems.reboot_reasons(found, state, flags)
     users = found.users()
     wanted = guards.Wanted(ctx.root)

@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import boot_causes, guards, originals, pci_driver
+from ..engine import guards
 from ..engine.base.errors import trouble
+from ..engine.binding import backups, boot_files, plan as binding_plan
 from ..engine.read import host, inventory
 
 
@@ -36,12 +37,12 @@ def _diff(result, gpus):
 
 
 def _plan(request, ctx, found):
-    params, boot = request.params, boot_causes.read(ctx.root)
+    params, boot = request.params, boot_files.read(ctx.root)
     if params["driver"] == "original":
         if not params["boot"]:
             raise trouble("driver is original, and boot is false", device="boot", wanted="boot: true: it is about boot files alone", code="bad_boot")
-        return pci_driver.plan_back(boot, *originals.back(ctx.root))
-    return pci_driver.plan(
+        return binding_plan.plan_back(boot, *backups.back(ctx.root))
+    return binding_plan.plan(
         found,
         host.read(ctx),
         boot,
@@ -59,7 +60,7 @@ def work(request, ctx):
     result = _plan(request, ctx, found)
     _module.refuse_lost(request, result.steps)
     if not request.check_mode:
-        pci_driver.apply(ctx, result, params["timeout"])
+        binding_plan.apply(ctx, result, params["timeout"])
     gpus = found.select(params["gpus"])[0]
     moved = [step.device for step in result.steps if step.kind == "unbind"]
     return dict(

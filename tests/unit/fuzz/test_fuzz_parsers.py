@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, bundle, driver_install, frameworks, layout, plan_mig
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import bundle, driver_install, frameworks, layout, plan_mig
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import boot_files
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import vendor_vfio
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches, gridd_conf, license as licensing, token
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import address, vgpu_types
@@ -54,14 +55,14 @@ GPU = Gpu("0000:e8:00.0", "0x2235", "0x145a", None)
 
 def boot_texts(text):
     """Files that bind GPUs at boot, whatever stands in them; the files without it have no such line any more."""
-    boot = boot_causes.BootFiles({"/etc/modprobe.d/a.conf": text}, {boot_causes.GRUB: text}, {"/etc/driverctl.d/0000:e8:00.0": text})
-    dummy, edits, dummy2 = boot_causes.causes_and_edits(boot, [GPU], [GPU])
+    boot = boot_files.BootFiles({"/etc/modprobe.d/a.conf": text}, {boot_files.GRUB: text}, {"/etc/driverctl.d/0000:e8:00.0": text})
+    dummy, edits, dummy2 = boot_files.causes_and_edits(boot, [GPU], [GPU])
     after = {edit.path: edit.after for edit in edits}
-    again = boot_causes.BootFiles(
-        {"/etc/modprobe.d/a.conf": after.get("/etc/modprobe.d/a.conf", text)}, {boot_causes.GRUB: after.get(boot_causes.GRUB, text)}, {}
+    again = boot_files.BootFiles(
+        {"/etc/modprobe.d/a.conf": after.get("/etc/modprobe.d/a.conf", text)}, {boot_files.GRUB: after.get(boot_files.GRUB, text)}, {}
     )
-    assert boot_causes.causes_and_edits(again, [GPU])[1] == []
-    boot_causes.nouveau_edit(boot)
+    assert boot_files.causes_and_edits(again, [GPU])[1] == []
+    boot_files.nouveau_edit(boot)
 
 
 def type_names(text):

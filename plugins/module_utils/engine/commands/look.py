@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from .. import boot_causes, guards, health, problems
+from .. import guards, health, problems
+from ..binding import boot_files
 from ..read import host, inventory as reader
 from ..state import layout_file
 from ..system import systemd
@@ -25,7 +26,7 @@ def read(ctx, thorough=True):
     """Reads it. thorough: also whether what was set up is there (services, stored vGPUs, VMs)."""
     inventory = reader.read(ctx, with_types=False, with_mig=True)
     state = host.read(ctx)
-    causes = boot_causes.causes_and_edits(boot_causes.read(ctx.root), [gpu for gpu in inventory.gpus if gpu.supported])[0]
+    causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in inventory.gpus if gpu.supported])[0]
     if not thorough:
         return Look(inventory, state, {}, {}, problems.find(inventory, state, (), causes))
     told, stored, domains = systemd.read(ctx), layout_file.read(ctx.root), guards.Wanted(ctx.root).domains

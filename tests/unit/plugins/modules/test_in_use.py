@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, guards, pci_driver
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, guards
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import plan as binding_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Holder
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
@@ -82,7 +83,7 @@ def test_the_driver_below_a_passed_through_gpu_may_be_replaced(make_host, tmp_pa
 def test_a_vm_that_comes_after_the_plan_keeps_its_gpu(make_host):
     host = make_host(driver="vfio-pci")
     host.pf().override = "vfio-pci"
-    real = pci_driver.plan
+    real = binding_plan.plan
 
     def plan(*arguments):
         found = real(*arguments)
@@ -90,7 +91,7 @@ def test_a_vm_that_comes_after_the_plan_keeps_its_gpu(make_host):
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pci_driver, "plan", plan)
+        patch.setattr(binding_plan, "plan", plan)
         outcome = call(nvidia_pci_driver, host)
     assert outcome.codes == ["in_use"] and "VM db, pid 77" in outcome.msg and host.pf().driver == "vfio-pci" and host.kernel.harm == []
 

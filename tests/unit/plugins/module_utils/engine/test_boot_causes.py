@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot_causes import BootFiles
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import boot_files
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding.boot_files import BootFiles
 
 
 class Gpu:
@@ -30,7 +30,7 @@ GRUB = "/etc/default/grub"
 def edited(text, gpus=(A40,), path=CONF):
     """The text after the edit, or the text itself when there is none."""
     boot = BootFiles({path: text}, {}, {}) if "modprobe" in path else BootFiles({}, {path: text}, {})
-    causes, edits, dummy = boot_causes.causes_and_edits(boot, list(gpus))
+    causes, edits, dummy = boot_files.causes_and_edits(boot, list(gpus))
     assert bool(causes) == bool(edits)
     return edits[0].after if edits else text
 
@@ -86,7 +86,7 @@ def test_grub(before, after):
 
 def test_causes_tell_line_and_file():
     boot = BootFiles({CONF: "options vfio-pci ids=10de:2235\n", "/usr/lib/modprobe.d/pkg.conf": "options vfio-pci ids=10de:2235\n"}, {}, {})
-    causes, edits, touched = boot_causes.causes_and_edits(boot, [A40])
+    causes, edits, touched = boot_files.causes_and_edits(boot, [A40])
     assert [one.as_dict() for one in causes][0] == {"path": CONF, "line": "options vfio-pci ids=10de:2235", "what": "vfio-pci takes 10de:2235"}
     assert [(one.path, one.editable) for one in causes] == [(CONF, True), ("/usr/lib/modprobe.d/pkg.conf", False)]
     assert [one.path for one in edits] == [CONF] and touched == []
@@ -94,21 +94,21 @@ def test_causes_tell_line_and_file():
 
 def test_gpus_of_others_that_share_the_id_are_named():
     boot = BootFiles({CONF: "options vfio-pci ids=10de:2235\n"}, {}, {})
-    assert boot_causes.causes_and_edits(boot, [A40], [Gpu(address="0000:e9:00.0"), T4])[2] == ["0000:e9:00.0"]
+    assert boot_files.causes_and_edits(boot, [A40], [Gpu(address="0000:e9:00.0"), T4])[2] == ["0000:e9:00.0"]
 
 
 def test_driverctl():
     boot = BootFiles({}, {}, {"/etc/driverctl.d/0000:e8:00.0": "vfio-pci\n", "/etc/driverctl.d/0000:01:00.0": "vfio-pci\n"})
-    causes, edits, dummy = boot_causes.causes_and_edits(boot, [A40, T4])
+    causes, edits, dummy = boot_files.causes_and_edits(boot, [A40, T4])
     assert [one.what for one in causes] == ["driverctl binds 0000:e8:00.0 to vfio-pci"]
     assert [(one.path, one.after) for one in edits] == [("/etc/driverctl.d/0000:e8:00.0", None)]
 
 
 def test_nouveau_is_kept_away_unless_something_does_so():
-    edit = boot_causes.nouveau_edit(BootFiles({CONF: "# blacklist nouveau\nblacklist nouveaux\n"}, {}, {}))
-    assert edit.path == boot_causes.NOUVEAU_FILE and "blacklist nouveau" in edit.after.splitlines()
-    for text in ("blacklist nouveau\n", "  blacklist   nouveau # mine\n", "install nouveau /bin/false\n", boot_causes.NOUVEAU_TEXT):
-        assert boot_causes.nouveau_edit(BootFiles({CONF: text}, {}, {})) is None
+    edit = boot_files.nouveau_edit(BootFiles({CONF: "# blacklist nouveau\nblacklist nouveaux\n"}, {}, {}))
+    assert edit.path == boot_files.NOUVEAU_FILE and "blacklist nouveau" in edit.after.splitlines()
+    for text in ("blacklist nouveau\n", "  blacklist   nouveau # mine\n", "install nouveau /bin/false\n", boot_files.NOUVEAU_TEXT):
+        assert boot_files.nouveau_edit(BootFiles({CONF: text}, {}, {})) is None
 
 
 def test_files_are_read_from_all_places(host):
@@ -116,10 +116,10 @@ def test_files_are_read_from_all_places(host):
     host.put("/etc/modprobe.d/readme.txt", "options vfio-pci ids=10de:2235\n")
     host.put("/etc/default/grub.d/50-x.cfg", 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX vfio-pci.ids=10de:2235"\n')
     host.put("/etc/driverctl.d/0000:e8:00.0", "vfio-pci\n")
-    boot = boot_causes.read(host.root)
+    boot = boot_files.read(host.root)
     assert sorted(boot.modprobe) == ["/etc/modprobe.d/nouveau.conf", "/run/modprobe.d/a.conf"]
     assert sorted(boot.grub) == ["/etc/default/grub", "/etc/default/grub.d/50-x.cfg"]
-    causes, edits, dummy = boot_causes.causes_and_edits(boot, [A40])
+    causes, edits, dummy = boot_files.causes_and_edits(boot, [A40])
     assert len(causes) == 3 and len(edits) == 2
 
 

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import due
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import rebuilds
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_pci_driver
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 
@@ -30,7 +30,7 @@ def booted(make_host):
 
 def renew(host, path):
     """It is made anew, after all that was written until now."""
-    later = max(os.stat(host.root + due.FOLDER + "/" + name).st_mtime for name in os.listdir(host.root + due.FOLDER)) + 1
+    later = max(os.stat(host.root + rebuilds.FOLDER + "/" + name).st_mtime for name in os.listdir(host.root + rebuilds.FOLDER)) + 1
     os.utime(host.root + path, (later, later))
 
 
@@ -58,15 +58,15 @@ def test_each_kernel_with_modules_counts_and_no_other(booted):
     for name in ("/boot/initrd.img-6.1.0-51-amd64", "/boot/initrd.img-5.10.0-1-amd64", "/boot/initramfs-0-rescue-x.img"):
         booted.put(name, "")
         os.utime(booted.root + name, (1, 1))
-    due.mark(booted.root, due.INITRAMFS)
+    rebuilds.mark(booted.root, rebuilds.INITRAMFS)
     renew(booted, IMAGE)
-    assert due.read(booted.root) == {due.INITRAMFS}
+    assert rebuilds.read(booted.root) == {rebuilds.INITRAMFS}
     renew(booted, "/boot/initrd.img-6.1.0-51-amd64")
-    assert due.read(booted.root) == set()
+    assert rebuilds.read(booted.root) == set()
 
 
 def test_a_host_without_any_that_we_know_is_left_alone(make_host):
     host = make_host()
-    due.mark(host.root, due.INITRAMFS)
-    due.mark(host.root, due.BOOTLOADER)
-    assert due.read(host.root) == set()
+    rebuilds.mark(host.root, rebuilds.INITRAMFS)
+    rebuilds.mark(host.root, rebuilds.BOOTLOADER)
+    assert rebuilds.read(host.root) == set()

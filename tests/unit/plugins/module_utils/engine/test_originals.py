@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import boot_causes, due, originals
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import backups, boot_files, rebuilds
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_pci_driver
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 
@@ -26,7 +26,7 @@ def released(make_host):
         host.put(path, text)
     host.put("/etc/modprobe.d/nouveau.conf", "")
     call(nvidia_pci_driver, host, driver="none").ok
-    assert host.get(VFIO) != TEXTS[VFIO] and host.get(boot_causes.NOUVEAU_FILE)
+    assert host.get(VFIO) != TEXTS[VFIO] and host.get(boot_files.NOUVEAU_FILE)
     return host
 
 
@@ -35,10 +35,10 @@ def test_all_is_put_back_and_nothing_else_happens(released):
     driver = released.pf().driver
     real = call(nvidia_pci_driver, released, driver="original").ok
     assert check.writes == 0 and real["actions"] == check["actions"] and real["diff"] == check["diff"]
-    assert {path: released.get(path) for path in TEXTS} == TEXTS and released.get(boot_causes.NOUVEAU_FILE) is None
-    assert released.get(originals.PATH) is None and released.pf().driver == driver
+    assert {path: released.get(path) for path in TEXTS} == TEXTS and released.get(boot_files.NOUVEAU_FILE) is None
+    assert released.get(backups.PATH) is None and released.pf().driver == driver
     assert real["initramfs_update_needed"] and real["bootloader_update_needed"]
-    assert due.read(released.root) == set(), "the fake host has no initramfs that could be too old"
+    assert rebuilds.read(released.root) == set(), "the fake host has no initramfs that could be too old"
     assert not call(nvidia_pci_driver, released, driver="original").ok["changed"]
 
 
@@ -55,18 +55,18 @@ def test_a_second_edit_keeps_the_first_original_unless_the_file_became_anothers(
     call(nvidia_pci_driver, released, driver="none").ok
     call(nvidia_pci_driver, released, driver="original").ok
     assert released.get(VFIO) == "options vfio-pci ids=10de:2235 # mine\n"
-    originals.keep(released.root, GRUB, "first\n")
+    backups.keep(released.root, GRUB, "first\n")
     released.put(GRUB, "first\n")
-    originals.keep(released.root, GRUB, "second\n")
+    backups.keep(released.root, GRUB, "second\n")
     released.put(GRUB, "second\n")
-    edits, warnings = originals.back(released.root)
+    edits, warnings = backups.back(released.root)
     assert [(edit.path, edit.after) for edit in edits] == [(GRUB, TEXTS[GRUB])] and warnings == []
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "null", '{"version": 9, "files": {}}', '{"version": 1, "files": {"/etc/x": {}}}', '{"version": 1, "files": 7}'])
 def test_a_damaged_record_loses_nothing(host, text):
-    host.put(originals.PATH, text)
-    assert originals.back(host.root) == ([], [])
+    host.put(backups.PATH, text)
+    assert backups.back(host.root) == ([], [])
     assert not call(nvidia_pci_driver, host, driver="original").ok["changed"]
 
 
@@ -81,5 +81,5 @@ def test_a_failure_midway_is_finished_by_the_next_run(released, number):
     released.fail_at = None
     if outcome.failed:
         call(nvidia_pci_driver, released, driver="original").ok
-    assert {path: released.get(path) for path in TEXTS} == TEXTS and released.get(boot_causes.NOUVEAU_FILE) is None
-    assert originals.back(released.root) == ([], [])
+    assert {path: released.get(path) for path in TEXTS} == TEXTS and released.get(boot_files.NOUVEAU_FILE) is None
+    assert backups.back(released.root) == ([], [])

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 
-from .boot_causes import FileEdit
-from .state.paths import STATE
-from .system import files
+from ..state.paths import STATE
+from ..system import files
+from .boot_files import FileEdit
 
 PATH = STATE + "/originals.json"
 VERSION = 1

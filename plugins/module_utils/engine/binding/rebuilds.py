@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import re
 
-from .state.paths import STATE as FOLDER
-from .system import files
+from ..state.paths import STATE as FOLDER
+from ..system import files
 
 INITRAMFS = "initramfs"
 BOOTLOADER = "bootloader"

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 
-from . import due
-from .state.paths import DRIVERCTL, GRUB, GRUB_FOLDER, MODPROBE
-from .system import files
+from ..state.paths import DRIVERCTL, GRUB, GRUB_FOLDER, MODPROBE
+from ..system import files
+from . import rebuilds
 
 NOUVEAU_FILE = "/etc/modprobe.d/nvidia-vgpu-nouveau.conf"
 NOUVEAU_TEXT = """# Written by vgpu.kvm: NVIDIA's driver can't be loaded beside nouveau.
@@ -72,7 +72,7 @@ def read(root):
     driverctl = {
         path: files.read_text(root, path) or "" for path in files.names(root, DRIVERCTL)
     }
-    return BootFiles(modprobe, grub, driverctl, due.read(root))
+    return BootFiles(modprobe, grub, driverctl, rebuilds.read(root))
 
 
 def _matches(word, gpu):

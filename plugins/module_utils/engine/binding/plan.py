@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import errno
 
-from . import boot_causes, due, originals
-from .base import lost, refusals
-from .base.clock import until
-from .base.errors import Trouble, raise_if_any
-from .base.steps import Step, execute
-from .system import files
-from .system.open_files import OpenFiles
-from .system.sysfs import SysfsError
+from ..base import lost, refusals
+from ..base.clock import until
+from ..base.errors import Trouble, raise_if_any
+from ..base.steps import Step, execute
+from ..system import files
+from ..system.open_files import OpenFiles
+from ..system.sysfs import SysfsError
+from . import backups, boot_files, rebuilds
 
 PCI = "/sys/bus/pci/devices"
 DRIVERS = "/sys/bus/pci/drivers"
@@ -97,7 +97,7 @@ def _plan_boot(result, inventory, boot, gpus):
     others = [
         gpu for gpu in inventory.gpus if gpu not in gpus and gpu.driver == "vfio-pci"
     ]
-    result.causes, result.edits, touched = boot_causes.causes_and_edits(boot, gpus, others)
+    result.causes, result.edits, touched = boot_files.causes_and_edits(boot, gpus, others)
     troubles = [
         Trouble(
             "%s is on vfio-pci by the same id as the selected GPUs, but is not selected"
@@ -109,7 +109,7 @@ def _plan_boot(result, inventory, boot, gpus):
         )
     ] if touched else []
     if gpus:
-        nouveau = boot_causes.nouveau_edit(boot)
+        nouveau = boot_files.nouveau_edit(boot)
         if nouveau:
             result.edits.append(nouveau)
     for cause in result.causes:
@@ -123,14 +123,14 @@ def _plan_boot(result, inventory, boot, gpus):
 
 def _plan_edits(result, boot, back=False):
     """Steps for the edits, and what must be made anew after them or after those of an earlier run. back: they put the originals back."""
-    for kind, what in ((due.INITRAMFS, "initramfs"), (due.BOOTLOADER, "boot loader's configuration")):
+    for kind, what in ((rebuilds.INITRAMFS, "initramfs"), (rebuilds.BOOTLOADER, "boot loader's configuration")):
         if kind in boot.waiting:
             result.steps.append(Step("rebuild", None, None, "make the %s anew, which an earlier run left undone" % what))
-    result.initramfs = due.INITRAMFS in boot.waiting
-    result.bootloader = due.BOOTLOADER in boot.waiting
+    result.initramfs = rebuilds.INITRAMFS in boot.waiting
+    result.bootloader = rebuilds.BOOTLOADER in boot.waiting
     for edit in result.edits:
-        result.initramfs = result.initramfs or _rebuilds(edit.path) == due.INITRAMFS
-        result.bootloader = result.bootloader or _rebuilds(edit.path) == due.BOOTLOADER
+        result.initramfs = result.initramfs or _rebuilds(edit.path) == rebuilds.INITRAMFS
+        result.bootloader = result.bootloader or _rebuilds(edit.path) == rebuilds.BOOTLOADER
         text = "remove it" if edit.after is None else "edit it"
         result.steps.append(
             Step("edit", None, edit.path, "; ".join(edit.why) if back else "%s: %s" % (text, "; ".join(edit.why)), edit=edit, back=back)
@@ -139,9 +139,9 @@ def _plan_edits(result, boot, back=False):
 
 def _rebuilds(path):
     """What must be made anew after an edit of a boot file, or None."""
-    if path.startswith(boot_causes.GRUB):
-        return due.BOOTLOADER
-    return due.INITRAMFS if "modprobe.d" in path else None
+    if path.startswith(boot_files.GRUB):
+        return rebuilds.BOOTLOADER
+    return rebuilds.INITRAMFS if "modprobe.d" in path else None
 
 
 def _on_nouveau(gpu):
@@ -185,15 +185,15 @@ def apply(ctx, result, timeout):
             edit = step.args["edit"]
             kind = _rebuilds(edit.path)
             if kind:
-                due.mark(ctx.root, kind)
+                rebuilds.mark(ctx.root, kind)
             if not step.args.get("back"):
-                originals.keep(ctx.root, edit.path, edit.after)
+                backups.keep(ctx.root, edit.path, edit.after)
             if edit.after is None:
                 files.remove(ctx.root, edit.path)
             else:
                 files.write_atomic(ctx.root, edit.path, edit.after)
             if step.args.get("back"):
-                originals.forget(ctx.root, edit.path)
+                backups.forget(ctx.root, edit.path)
         elif step.kind == "forget_id":
             forget_id(sysfs, step.args["driver"], step.args["number"])
         elif step.kind == "clear_override":
