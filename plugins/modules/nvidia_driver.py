@@ -167,7 +167,8 @@ troubles:
 import os
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import driver_install, guards
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import guards
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import plan as driver_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, inventory
 
 
@@ -177,7 +178,7 @@ def _line(on_disk, flavour):
 
 def work(module, ctx):
     params = module.params
-    wish = driver_install.Wish(
+    wish = driver_plan.Wish(
         params["state"] == "present",
         params["version"],
         params["src"],
@@ -197,20 +198,20 @@ def work(module, ctx):
     state = host.read(ctx)
     before = state.driver
     there = bool(params["src"]) and os.path.isfile(params["src"])
-    against = driver_install.standing_against(state, wish, params["required_space"], module.check_mode)
-    steps = driver_install.plan(found, before, wish, module.check_mode, there, against)
+    against = driver_plan.standing_against(state, wish, params["required_space"], module.check_mode)
+    steps = driver_plan.plan(found, before, wish, module.check_mode, there, against)
     if steps and before.loaded and guards.ask_driver(ctx, found, [vgpu.key for vgpu in found.vgpus]):
-        steps = driver_install.plan(found, before, wish, module.check_mode, there, against)
+        steps = driver_plan.plan(found, before, wish, module.check_mode, there, against)
     kind = params["module_type"]
     if kind == "auto":
-        kind = driver_install.wanted_module_type(found) if wish.present and steps else None
+        kind = driver_plan.wanted_module_type(found) if wish.present and steps else None
     after = before
     if steps and not module.check_mode:
-        driver_install.apply(ctx, steps, wish, kind, params["timeout"])
+        driver_plan.apply(ctx, steps, wish, kind, params["timeout"])
         after = host.read_driver(ctx)
     shown = _line(after.on_disk, after.flavour)
     if steps and module.check_mode:
-        version = wish.version or driver_install.version_in(wish.src)
+        version = wish.version or driver_plan.version_in(wish.src)
         shown = _line(version, wish.flavour) if wish.present else _line(None, "none")
     return {
         "changed": bool(steps),

@@ -84,8 +84,8 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import bundle
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.steps import Step
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import bundle
 
 
 def work(module, ctx):

@@ -88,10 +88,10 @@ from ansible.module_utils.urls import ConnectionError as UrlsConnectionError
 from ansible.module_utils.urls import open_url
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import download
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import trouble
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.steps import Step
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.download import LinkError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import download
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver.download import LinkError
 
 # Answers of a server, or of a proxy before it, that may be others a little later.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)

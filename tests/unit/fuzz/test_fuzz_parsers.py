@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import bundle, driver_install, frameworks, layout, plan_mig
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import frameworks, layout, plan_mig
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import boot_files
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import bundle, plan as driver_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import vendor_vfio
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches, gridd_conf, license as licensing, token
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import address, vgpu_types
@@ -229,7 +230,7 @@ PARSERS = {
     "tokens": (tokens, [GOOD_TOKEN]),
     "gridd.conf": (conf, ["# x\n#FeatureType=\nFeatureType=0\nServerAddress = a\n", "FeatureType=1"]),
     "versions of a host and a guest": (lambda text: branches.trouble_of(text, "550.163.01"), ["550.163.02", "610.1"]),
-    "package names": (driver_install.version_in, PACKAGES),
+    "package names": (driver_plan.version_in, PACKAGES),
     "libvirt's XML": (domain, [DOMAIN, "<domstatus state='running'>%s</domstatus>" % DOMAIN]),
     "QEMU's arguments": (lambda text: vm_name(text.split("\0")), ["qemu\0-name\0guest=web1,debug-threads=on\0", "qemu\0-name\0web1\0"]),
 }

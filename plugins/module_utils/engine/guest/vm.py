@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import os
 
-from .. import driver_install
 from ..base import refusals
 from ..base.errors import Trouble
+from ..driver import plan as driver_plan
 from ..hardware import address
 from ..hardware.vgpu_types import framebuffer_of, short_name
 from ..problems import Problem
@@ -79,7 +79,7 @@ def problems(inventory, state, seen, silence, has_headers, expected):
                 code="no_vgpu",
             )
         )
-    found += driver_install.guest_place(inventory, state.driver)
+    found += driver_plan.guest_place(inventory, state.driver)
     found += _driver(state, inventory, has_headers, expected)
     version = expected.driver_version or state.driver.on_disk or state.driver.loaded
     if expected.host_version and version:

@@ -18,8 +18,8 @@ import tempfile
 import zipfile
 import zlib
 
-from .base.errors import trouble
-from .driver_install import version_in
+from ..base.errors import trouble
+from .plan import version_in
 
 # What zipfile raises for a damaged archive: beside its own error those of its parts, and of what it can't unpack.
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, LookupError, RuntimeError, OverflowError)

@@ -8,12 +8,12 @@ import os
 import re
 import shutil
 
-from .base import refusals
-from .base.errors import Trouble, raise_if_any, shown, trouble
-from .base.steps import Step, execute
-from .read import host, secure_boot
-from .state import install_mark
-from .system import files
+from ..base import refusals
+from ..base.errors import Trouble, raise_if_any, shown, trouble
+from ..base.steps import Step, execute
+from ..read import host, secure_boot
+from ..state import install_mark
+from ..system import files
 
 LOG = "/var/log/nvidia-installer.log"
 UNINSTALL = "/usr/bin/nvidia-uninstall"

@@ -15,9 +15,9 @@ import os
 import re
 import shutil
 
+from ..base.clock import until
+from ..base.errors import EngineError, trouble
 from . import bundle
-from .base.clock import until
-from .base.errors import EngineError, trouble
 
 MARGIN = 64 << 20  # what a download must leave free
 _BLOCK = 1 << 20
