@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import re
 
-from . import sriov
 from .base.clock import until
 from .base.errors import trouble
 from .base.steps import execute
 from .plan_mig import find_profile
 from .read import inventory as reader
+from .sriov import plan as sriov_plan
 from .system import nvidia_smi
 
 KINDS = ("mig_mode", "mig_create", "mig_destroy", "mig_compute", "mixed")
@@ -22,7 +22,7 @@ def apply(ctx, steps, timeout):
 
     def step_of(step):
         if step.kind == "disable":
-            sriov.disable(ctx, step, timeout)
+            sriov_plan.disable(ctx, step, timeout)
         else:
             perform(ctx, step, timeout)
 

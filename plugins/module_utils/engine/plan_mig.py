@@ -339,10 +339,10 @@ def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), tr
 
 
 def _plan_mode(result, inventory, gpu, enabled, cycle_vfs, has_tool, assume):
-    from . import sriov  # here: only who changes the mode needs it
+    from .sriov import plan as sriov_plan  # here: only who changes the mode needs it
 
     word = "on" if enabled else "off"
-    troubles = sriov.vgpu_guard(gpu, "turning MIG mode %s" % word, assume)
+    troubles = sriov_plan.vgpu_guard(gpu, "turning MIG mode %s" % word, assume)
     holders = [one for one in inventory.open_files.of_gpu(gpu.minor) if not one.command.split("/")[-1].startswith(_HARMLESS)]
     if holders:
         # On Ampere the mode takes a reset, which would end what they do; later GPUs refuse while they are there.
@@ -358,7 +358,7 @@ def _plan_mode(result, inventory, gpu, enabled, cycle_vfs, has_tool, assume):
             )
         )
     elif gpu.num_vfs:
-        result.steps.append(sriov.off_step(gpu, has_tool))
+        result.steps.append(sriov_plan.off_step(gpu, has_tool))
     result.steps.append(Step("mig_mode", gpu.address, gpu.address, "turn MIG mode %s" % word, enabled=enabled))
     return troubles
 

@@ -9,7 +9,7 @@ One GPU's failure does not stop the others.
 
 from __future__ import annotations
 
-from . import apply_layout, apply_mig, plan_layout, plan_mig, sriov
+from . import apply_layout, apply_mig, plan_layout, plan_mig
 from .base import refusals
 from .base.clock import until
 from .base.errors import EngineError, Trouble
@@ -17,6 +17,7 @@ from .base.steps import ApplyError
 from .binding import plan as binding_plan
 from .layout import Wish, Wishes
 from .read import host, inventory as reader, types_ready
+from .sriov import plan as sriov_plan
 from .state import layout_file
 from .system import sriov_manage
 
@@ -113,8 +114,8 @@ def _bring_gpu(ctx, inventory, state, wanted, pf, timeout):
         if plan.steps:
             inventory = reader.read(ctx, with_types=False)
     if wanted.vfs:
-        plan = sriov.plan(inventory, state, [pf], True, wanted.vfs, has_tool=sriov_manage.installed(ctx))
-        done += sriov.apply(ctx, plan, timeout, 0)  # agents start after this; vGPUs are watched below
+        plan = sriov_plan.plan(inventory, state, [pf], True, wanted.vfs, has_tool=sriov_manage.installed(ctx))
+        done += sriov_plan.apply(ctx, plan, timeout, 0)  # agents start after this; vGPUs are watched below
     return done
 
 

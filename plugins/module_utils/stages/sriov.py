@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import guards, sriov
+from ..engine import guards
 from ..engine.read import host, inventory
+from ..engine.sriov import plan as sriov_plan
 from ..engine.system import sriov_manage
 
 
@@ -23,7 +24,7 @@ def _lines(result, params, planned):
 def work(request, ctx):
     params = request.params
     found = inventory.read(ctx, with_types=False)
-    result = sriov.plan(
+    result = sriov_plan.plan(
         found,
         host.read(ctx),
         params["gpus"],
@@ -39,9 +40,9 @@ def work(request, ctx):
     gpus = result.gpus
     without_types = []
     if result.steps and not request.check_mode:
-        sriov.apply(ctx, result, params["timeout"])
-        gpus = sriov.after(ctx, result.gpus)
-        without_types = sriov.without_types(gpus)
+        sriov_plan.apply(ctx, result, params["timeout"])
+        gpus = sriov_plan.after(ctx, result.gpus)
+        without_types = sriov_plan.without_types(gpus)
     return dict(
         {
             "changed": bool(result.steps),

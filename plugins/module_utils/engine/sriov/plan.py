@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import errno
 
-from .base import lost, refusals
-from .base.clock import holds, until
-from .base.errors import EngineError, Trouble, raise_if_any, shown, trouble
-from .base.steps import ApplyError, Step, execute
-from .binding import plan as binding_plan
-from .read import inventory as reader
-from .system import sriov_manage
-from .system.sysfs import SysfsError
+from ..base import lost, refusals
+from ..base.clock import holds, until
+from ..base.errors import EngineError, Trouble, raise_if_any, shown, trouble
+from ..base.steps import ApplyError, Step, execute
+from ..binding import plan as binding_plan
+from ..read import inventory as reader
+from ..system import sriov_manage
+from ..system.sysfs import SysfsError
 
 PCI = "/sys/bus/pci/devices"
 STRANDED = (None, "pci-pf-stub")
