@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from . import apply_mig, frameworks
+from . import frameworks
 from .base import refusals
 from .base.clock import holds
 from .base.errors import EngineError, Trouble, trouble
 from .base.steps import ApplyError, execute
 from .layout import plain_params
+from .mig import apply as mig_apply
 from .system import files, mdevctl
 from .system.open_files import OpenFiles
 from .system.sysfs import SysfsError
@@ -60,8 +61,8 @@ def bring(ctx, steps, timeout):
             mdevctl.define(ctx, step.args["uuid"], step.device, framework.definition_type(step.args["uuid"]))
         elif step.kind == "params":
             _set_params(framework, step)
-        elif step.kind in apply_mig.KINDS:
-            apply_mig.perform(ctx, step, timeout)
+        elif step.kind in mig_apply.KINDS:
+            mig_apply.perform(ctx, step, timeout)
 
     failed = None
     try:

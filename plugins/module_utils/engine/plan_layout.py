@@ -10,12 +10,13 @@ GPU instances of MIG and mixed-size mode come between what goes and what comes.
 
 from __future__ import annotations
 
-from . import frameworks, plan_definitions, plan_mig
+from . import frameworks, plan_definitions
 from .base import lost, refusals
 from .base.errors import Trouble, raise_if_any
 from .base.steps import Step
 from .hardware import address, vgpu_types
 from .layout import Wishes, plain_params
+from .mig import plan as mig_plan
 from .state import layout_file
 
 # Any fixed UUID serves; it separates our names from other people's.
@@ -152,7 +153,7 @@ class _GpuPlanner:
             self.surplus = list(gpu.vgpus)
             troubles = self._guard_surplus()
             if ours and gpu.mig and gpu.mig.current:
-                self.instances, more = plan_mig.plan_instances(gpu, [], [], gpu.mig.profiles)
+                self.instances, more = mig_plan.plan_instances(gpu, [], [], gpu.mig.profiles)
                 troubles += more
             self.mig = [] if ours else None  # until the next layout, so that a run that broke off is finished
             return troubles
@@ -283,22 +284,22 @@ class _GpuPlanner:
         profiles = gpu.mig.profiles if gpu.mig else []
         types = [one.type for one in self.placed]
         if not profiles:
-            words = {plan_mig.plain_profile(word) for word in wishes.mig or ()}
+            words = {mig_plan.plain_profile(word) for word in wishes.mig or ()}
             words |= {"%dg.%dgb" % (one.slices, (one.framebuffer_mib or 1024) // 1024) for one in types}
-            profiles = plan_mig.predicted_profiles(words)
+            profiles = mig_plan.predicted_profiles(words)
         if wishes.mig is not None:
-            found, troubles = plan_mig.given(gpu, wishes.mig, types, profiles)
+            found, troubles = mig_plan.given(gpu, wishes.mig, types, profiles)
         else:
-            found, troubles = plan_mig.needed(gpu, types, profiles)
+            found, troubles = mig_plan.needed(gpu, types, profiles)
         if troubles:
             return troubles
         staying = [one for one in self.placed if one.vgpu]
-        self.instances, troubles = plan_mig.plan_instances(gpu, found, [(one.vgpu, one.type) for one in staying], profiles, predicted)
+        self.instances, troubles = mig_plan.plan_instances(gpu, found, [(one.vgpu, one.type) for one in staying], profiles, predicted)
         idle = [one for one in staying if not one.vgpu.holders]
         if idle and [one for one in troubles if one.code == "mig_no_room"]:
             # Their GPU instances are in the way: vGPUs that nobody uses are made again in others.
             busy = [(one.vgpu, one.type) for one in staying if one not in idle]
-            instances, wrong = plan_mig.plan_instances(gpu, found, busy, profiles, predicted)
+            instances, wrong = mig_plan.plan_instances(gpu, found, busy, profiles, predicted)
             if not wrong:
                 self.instances, troubles = instances, []
                 self.surplus += [one.vgpu for one in idle]
@@ -610,7 +611,7 @@ def _unlisted(inventory, wishes, stored, options, result):
             going = [vgpu for owner, vgpu in result.removed if owner is gpu]
             staying = [(vgpu, vgpu_types.find(vgpu.type, gpu.types)) for vgpu in gpu.vgpus if vgpu not in going]
             if not staying:  # somebody else's vGPUs keep their GPU instances
-                result.instances[gpu.address] = plan_mig.plan_instances(gpu, [], [], gpu.mig.profiles)[0]
+                result.instances[gpu.address] = mig_plan.plan_instances(gpu, [], [], gpu.mig.profiles)[0]
             result.mig[gpu.address] = []
     return troubles
 
@@ -701,7 +702,7 @@ def _steps(result, inventory, stored, definitions, options):
             if options.mdevctl and vgpu.uuid in definitions and vgpu.uuid not in wanted:
                 result.steps.append(plan_definitions.undefine(gpu.address, definitions[vgpu.uuid]))
         if result.instances.get(gpu.address):
-            result.steps += plan_mig.steps(gpu, result.instances[gpu.address])
+            result.steps += mig_plan.steps(gpu, result.instances[gpu.address])
         mixed = result.mixed.get(gpu.address)
         if mixed and mixed[1]:
             text = "turn mixed-size mode %s" % ("on" if mixed[0] else "off")

@@ -9,13 +9,14 @@ One GPU's failure does not stop the others.
 
 from __future__ import annotations
 
-from . import apply_layout, apply_mig, plan_layout, plan_mig
+from . import apply_layout, plan_layout
 from .base import refusals
 from .base.clock import until
 from .base.errors import EngineError, Trouble
 from .base.steps import ApplyError
 from .binding import plan as binding_plan
 from .layout import Wish, Wishes
+from .mig import apply as mig_apply, plan as mig_plan
 from .read import host, inventory as reader, types_ready
 from .sriov import plan as sriov_plan
 from .state import layout_file
@@ -109,8 +110,8 @@ def _bring_gpu(ctx, inventory, state, wanted, pf, timeout):
     if wanted.mig:
         # Ampere keeps the mode over a reboot, Hopper and later may lose it.
         reader.read_mig(ctx, [gpu])
-        plan = plan_mig.plan(inventory, state, {pf: plan_mig.Wanted(True)})
-        done += apply_mig.apply(ctx, plan.steps, timeout)
+        plan = mig_plan.plan(inventory, state, {pf: mig_plan.Wanted(True)})
+        done += mig_apply.apply(ctx, plan.steps, timeout)
         if plan.steps:
             inventory = reader.read(ctx, with_types=False)
     if wanted.vfs:

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import apply_mig, layout, plan_mig
+from ..engine import layout
+from ..engine.mig import apply as mig_apply, plan as mig_plan
 from ..engine.read import host, inventory
 from ..engine.system import sriov_manage
 
@@ -15,7 +16,7 @@ def _wanted(params, found):
     if params["layout"] is not None:
         entries, troubles = layout.parse(params["layout"])
         wishes, wrong = layout.by_gpu(entries, found)
-        return plan_mig.from_layout(wishes, found), [], troubles + wrong
+        return mig_plan.from_layout(wishes, found), [], troubles + wrong
     wanted, skipped, troubles = {}, [], []
     mode = {"enabled": True, "disabled": False}.get(params["mode"])
     for word in params["gpus"]:
@@ -25,7 +26,7 @@ def _wanted(params, found):
             if word.strip().lower() == "all" and not gpu.has_mig:
                 skipped.append({"gpu": gpu.address, "reason": "%s has no MIG" % gpu.name})
             else:
-                wanted[gpu.address] = plan_mig.Wanted(mode, params["instances"])
+                wanted[gpu.address] = mig_plan.Wanted(mode, params["instances"])
     return wanted, skipped, troubles
 
 
@@ -33,18 +34,18 @@ def work(request, ctx):
     params = request.params
     found = inventory.read(ctx)
     wanted, skipped, troubles = _wanted(params, found)
-    result = plan_mig.plan(
+    result = mig_plan.plan(
         found, host.read(ctx), wanted, params["cycle_vfs"], sriov_manage.installed(ctx), _module.assumed(request), troubles,
         params["lost_gpus"],
     )
     _module.refuse_lost(request, result.steps)
     if not request.check_mode:
-        apply_mig.apply(ctx, result.steps, params["timeout"])
+        mig_apply.apply(ctx, result.steps, params["timeout"])
     return dict(
         {
             "changed": bool(result.steps),
             "actions": _module.sentences(result.steps),
-            "diff": {"before": plan_mig.lines(result.gpus), "after": plan_mig.lines(result.gpus, result.after)},
+            "diff": {"before": mig_plan.lines(result.gpus), "after": mig_plan.lines(result.gpus, result.after)},
             "gpus": [{"address": pf, "mode": result.after[pf][0], "instances": result.after[pf][1]} for pf in sorted(result.after)],
             "without_mig": skipped + result.skipped,
             "warnings": result.warnings,

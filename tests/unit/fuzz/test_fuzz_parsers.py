@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import frameworks, layout, plan_mig
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import frameworks, layout
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import boot_files
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import bundle, plan as driver_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import vendor_vfio
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches, gridd_conf, license as licensing, token
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import address, vgpu_types
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Gpu
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import plan as mig_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, platform
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml, mdevctl, nvidia_smi, systemd
@@ -81,11 +82,11 @@ def type_names(text):
 def profiles(text):
     """Profiles, and what is reckoned from them."""
     found = [one for dummy, one in nvidia_smi.parse_profiles(text)]
-    plan_mig.fits(found, [], found[:8])
-    plan_mig.find_profile(text, found)
-    plan_mig.predicted_profiles({nvidia_smi.plain_profile(text)})
+    mig_plan.fits(found, [], found[:8])
+    mig_plan.find_profile(text, found)
+    mig_plan.predicted_profiles({nvidia_smi.plain_profile(text)})
     for one in A100.types:
-        plan_mig.profile_for(vgpu_types.VgpuType(one.id, one.name), found)
+        mig_plan.profile_for(vgpu_types.VgpuType(one.id, one.name), found)
 
 
 def placements(text):

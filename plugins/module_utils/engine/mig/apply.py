@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import re
 
-from .base.clock import until
-from .base.errors import trouble
-from .base.steps import execute
-from .plan_mig import find_profile
-from .read import inventory as reader
-from .sriov import plan as sriov_plan
-from .system import nvidia_smi
+from ..base.clock import until
+from ..base.errors import trouble
+from ..base.steps import execute
+from ..read import inventory as reader
+from ..sriov import plan as sriov_plan
+from ..system import nvidia_smi
+from .plan import find_profile
 
 KINDS = ("mig_mode", "mig_create", "mig_destroy", "mig_compute", "mixed")
 
