@@ -126,9 +126,10 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import apply_layout, guards, plan_layout, plan_mdev
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import guards
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, inventory, types_ready
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import apply as vgpu_apply, mdev_devices, plan as vgpu_plan
 
 
 def _lines(found, steps):
@@ -146,21 +147,21 @@ def work(module, ctx):
     items = params["devices"]
     if items is None:
         items = [{key: params[key] for key in ("uuid", "parent", "type", "state")}]
-    wanted = plan_mdev.parse(items)
+    wanted = mdev_devices.parse(items)
     found = inventory.read(ctx)
     if not module.check_mode and any(not one.absent for one in wanted):
         found = types_ready.await_types(
             ctx, found, [gpu.address for gpu in found.gpus if _named(gpu, wanted)], params["timeout"]
         )
-    options = plan_layout.Options(
+    options = vgpu_plan.Options(
         params["force_remove"], _module.wants_mdevctl(module, mdevctl.binary(ctx))
     )
     state, definitions = host.read(ctx), mdevctl.definitions(ctx.root)
-    result = plan_mdev.plan(found, state, wanted, definitions, options)
+    result = mdev_devices.plan(found, state, wanted, definitions, options)
     if guards.ask_driver(ctx, found, guards.removed(result.steps)):
-        result = plan_mdev.plan(found, state, wanted, definitions, options)
+        result = mdev_devices.plan(found, state, wanted, definitions, options)
     if not module.check_mode:
-        apply_layout.apply(ctx, result.steps, params["timeout"], params["settle"])
+        vgpu_apply.apply(ctx, result.steps, params["timeout"], params["settle"])
     return {
         "changed": bool(result.steps),
         "actions": _module.sentences(result.steps),

@@ -9,18 +9,18 @@ One GPU's failure does not stop the others.
 
 from __future__ import annotations
 
-from . import apply_layout, plan_layout
 from .base import refusals
 from .base.clock import until
 from .base.errors import EngineError, Trouble
 from .base.steps import ApplyError
 from .binding import plan as binding_plan
-from .layout import Wish, Wishes
 from .mig import apply as mig_apply, plan as mig_plan
 from .read import host, inventory as reader, types_ready
 from .sriov import plan as sriov_plan
 from .state import layout_file
 from .system import sriov_manage
+from .vgpu import apply as vgpu_apply, plan as vgpu_plan
+from .vgpu.layout import Wish, Wishes
 
 
 # Steps that take nothing away.
@@ -133,7 +133,7 @@ def _bring_vgpus(ctx, state, stored, pfs, timeout, report):
             continue
         steps += planned
         report.vgpus += len(stored[pf].vgpus)
-    brought = apply_layout.bring(ctx, steps, timeout)
+    brought = vgpu_apply.bring(ctx, steps, timeout)
     if brought.failed:
         report.failed(brought.failed)
         report.vgpus -= len([step for step in brought.failed.not_done if step.kind == "create"])
@@ -155,14 +155,14 @@ def _plan_gpu(ctx, inventory, state, stored, pf, existing):
         wanted.mixed,
         wanted.mig or None,
     )
-    plan = plan_layout.plan(inventory, state, {pf: wishes}, stored, {}, plan_layout.Options(persist=False))
+    plan = vgpu_plan.plan(inventory, state, {pf: wishes}, stored, {}, vgpu_plan.Options(persist=False))
     return [step for step in plan.steps if step.gpu == pf and step.kind in BRINGS]
 
 
 def _watch(ctx, made, settle, report):
     """Watches the new vGPUs; those that vanish were not done."""
     try:
-        apply_layout.watch(ctx, apply_layout.Brought(made, None, ctx.clock.now()), settle)
+        vgpu_apply.watch(ctx, vgpu_apply.Brought(made, None, ctx.clock.now()), settle)
     except ApplyError as exc:
         report.vgpus -= len(exc.not_done)
         gone = [str(step) for step in exc.not_done]

@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import layout
 from ..engine.mig import apply as mig_apply, plan as mig_plan
 from ..engine.read import host, inventory
 from ..engine.system import sriov_manage
+from ..engine.vgpu import layout
 
 
 def _wanted(params, found):

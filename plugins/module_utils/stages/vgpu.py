@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import guards, layout, plan_layout
+from ..engine import guards
 from ..engine.read import host_identity, inventory, types_ready
 from ..engine.state import layout_file
 from ..engine.system import mdevctl
+from ..engine.vgpu import layout, plan as vgpu_plan
 
 
 def _vgpus(result):
@@ -49,7 +50,7 @@ def work(request, ctx):
     stored = layout_file.read(ctx.root)
     sizes = [pf for pf in wishes if wishes[pf].mixed or (pf in stored and stored[pf].mixed)]
     inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])
-    options = plan_layout.Options(
+    options = vgpu_plan.Options(
         params["force_remove"],
         _module.wants_mdevctl(request, mdevctl.binary(ctx)),
         params["persist"],
@@ -59,16 +60,16 @@ def work(request, ctx):
     definitions = mdevctl.definitions(ctx.root)
 
     def plan():
-        return plan_layout.plan(found, state, wishes, stored, definitions, options, troubles)
+        return vgpu_plan.plan(found, state, wishes, stored, definitions, options, troubles)
 
     result = plan()
     if guards.ask_driver(ctx, found, guards.removed(result.steps)):
         result = plan()  # what nvidia-smi calls in use is refused, or kept
     _module.refuse_lost(request, result.steps)
     if result.steps and not request.check_mode:
-        from ..engine import apply_layout  # here: a run that changes nothing needs none of what writes
+        from ..engine.vgpu import apply as vgpu_apply  # here: a run that changes nothing needs none of what writes
 
-        apply_layout.apply(ctx, result.steps, params["timeout"], params["settle"])
+        vgpu_apply.apply(ctx, result.steps, params["timeout"], params["settle"])
     return dict(
         {
             "changed": bool(result.steps),
@@ -76,7 +77,7 @@ def work(request, ctx):
             "vgpus": _vgpus(result),
             "warnings": result.warnings + guards.domain_warnings(ctx, guards.removed(result.steps), "the vGPU goes"),
         },
-        **dict(_module.lost(result), **_module.diff(request, lambda: (plan_layout.lines(found), plan_layout.lines(found, result))))
+        **dict(_module.lost(result), **_module.diff(request, lambda: (vgpu_plan.lines(found), vgpu_plan.lines(found, result))))
     )
 
 

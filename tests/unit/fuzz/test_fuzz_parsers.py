@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import frameworks, layout
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import frameworks
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import boot_files
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import bundle, plan as driver_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import vendor_vfio
@@ -24,6 +24,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml, mdevctl, nvidia_smi, systemd
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import token as good_token
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A100

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ..base.errors import EngineError, Trouble, raise_if_any, shown
 from ..hardware import address
-from ..layout import MOST, check_uuid
+from ..vgpu.layout import MOST, check_uuid
 
 
 class VgpuWish:

@@ -9,11 +9,11 @@ import zipfile
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import layout
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import numbers
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host as host_reader, inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl, nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout
 from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_driver,
     nvidia_driver_bundle,

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import layout, plan_layout
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host as host_state, inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout, plan as vgpu_plan
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
 
 ONE = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
@@ -22,8 +22,8 @@ def planned(host, entries, stored=None, **options):
     found = inventory.read(host.ctx)
     parsed, troubles = layout.parse(entries)
     wishes, wrong = layout.by_gpu(parsed, found)
-    return plan_layout.plan(
-        found, host_state.read(host.ctx), wishes, stored or {}, {}, plan_layout.Options(**options), troubles + wrong
+    return vgpu_plan.plan(
+        found, host_state.read(host.ctx), wishes, stored or {}, {}, vgpu_plan.Options(**options), troubles + wrong
     )
 
 
@@ -81,9 +81,9 @@ def test_a_given_uuid_that_two_gpus_would_get(make_host):
 
 
 def test_uuids_are_stable_and_differ():
-    first = plan_layout.stable_uuid("m", PF, 0, ())
-    assert first == plan_layout.stable_uuid("m", PF, 0, ())
-    assert len({first, plan_layout.stable_uuid("n", PF, 0, ()), plan_layout.stable_uuid("m", PF, 1, ()), plan_layout.stable_uuid("m", PF, 0, (first,))}) == 4
+    first = vgpu_plan.stable_uuid("m", PF, 0, ())
+    assert first == vgpu_plan.stable_uuid("m", PF, 0, ())
+    assert len({first, vgpu_plan.stable_uuid("n", PF, 0, ()), vgpu_plan.stable_uuid("m", PF, 1, ()), vgpu_plan.stable_uuid("m", PF, 0, (first,))}) == 4
 
 
 def test_free_vfs_are_taken_in_order_past_those_of_others(host):

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from .base.steps import Step
+from ..base.steps import Step
 
 
 def undefine(gpu, definition):

@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from . import plan_definitions
-from .base import refusals
-from .base.errors import EngineError, Trouble, raise_if_any
-from .base.steps import Step
-from .hardware import address, vgpu_types
+from ..base import refusals
+from ..base.errors import EngineError, Trouble, raise_if_any
+from ..base.steps import Step
+from ..hardware import address, vgpu_types
+from . import order
 from .layout import check_uuid
-from .plan_layout import Options, stable_uuid
+from .plan import Options, stable_uuid
 
 
 class Device:
@@ -93,13 +93,13 @@ def plan(inventory, state, wanted, definitions, options=None):
         )
     for device in wanted:
         if device.absent and options.mdevctl and device.uuid in definitions:
-            result.steps.append(plan_definitions.undefine(_gpu_of(inventory, definitions[device.uuid].parent), definitions[device.uuid]))
+            result.steps.append(order.undefine(_gpu_of(inventory, definitions[device.uuid].parent), definitions[device.uuid]))
     for gpu, parent, vgpu_type, uuid in creations:
         result.steps.append(
             Step("create", gpu.address, parent, "create %s (%s)" % (vgpu_type.short, uuid), uuid=uuid, type_id=vgpu_type.id, type=vgpu_type.short)
         )
     for uuid, parent, vgpu_type in result.devices if options.mdevctl else ():
-        result.steps += plan_definitions.define(_gpu_of(inventory, parent), uuid, parent, vgpu_type.id, definitions.get(uuid))
+        result.steps += order.define(_gpu_of(inventory, parent), uuid, parent, vgpu_type.id, definitions.get(uuid))
     return result
 
 

@@ -10,14 +10,15 @@ GPU instances of MIG and mixed-size mode come between what goes and what comes.
 
 from __future__ import annotations
 
-from . import frameworks, plan_definitions
-from .base import lost, refusals
-from .base.errors import Trouble, raise_if_any
-from .base.steps import Step
-from .hardware import address, vgpu_types
+from .. import frameworks
+from ..base import lost, refusals
+from ..base.errors import Trouble, raise_if_any
+from ..base.steps import Step
+from ..hardware import address, vgpu_types
+from ..mig import plan as mig_plan
+from ..state import layout_file
+from . import order as plan_definitions
 from .layout import Wishes, plain_params
-from .mig import plan as mig_plan
-from .state import layout_file
 
 # Any fixed UUID serves; it separates our names from other people's.
 NAMESPACE = "6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11"

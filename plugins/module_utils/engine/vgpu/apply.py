@@ -4,16 +4,16 @@
 
 from __future__ import annotations
 
-from . import frameworks
-from .base import refusals
-from .base.clock import holds
-from .base.errors import EngineError, Trouble, trouble
-from .base.steps import ApplyError, execute
+from .. import frameworks
+from ..base import refusals
+from ..base.clock import holds
+from ..base.errors import EngineError, Trouble, trouble
+from ..base.steps import ApplyError, execute
+from ..mig import apply as mig_apply
+from ..system import files, mdevctl
+from ..system.open_files import OpenFiles
+from ..system.sysfs import SysfsError
 from .layout import plain_params
-from .mig import apply as mig_apply
-from .system import files, mdevctl
-from .system.open_files import OpenFiles
-from .system.sysfs import SysfsError
 
 
 # What the driver does for several GPUs at a time; the rest is nvidia-smi's.

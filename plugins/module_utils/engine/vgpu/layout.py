@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 
-from .base.errors import EngineError, Trouble, raise_if_any, shown
-from .hardware import address, catalog, vgpu_types
+from ..base.errors import EngineError, Trouble, raise_if_any, shown
+from ..hardware import address, catalog, vgpu_types
 
 
 # More than any GPU holds; a slip of some zeros must not fill the memory.
