@@ -127,7 +127,7 @@ import time
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Trouble, raise_if_any, trouble
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import gridd_conf, license as licensing, license_look, token
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import gridd_conf, license as licensing, license_status, token
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files
 
 
@@ -153,7 +153,7 @@ def _gpu(gpu):
 
 def _tokens(ctx):
     found = []
-    for path, mode, text in license_look.token_files(ctx)[1]:
+    for path, mode, text in license_status.token_files(ctx)[1]:
         found.append({"path": path, "mode": "%04o" % mode, "expires": token.iso(token.read(text).expires)})
     return found
 
@@ -177,13 +177,13 @@ def work(module, ctx):
     params = module.params
     if params["wait"] > MOST:
         raise trouble("it is %d" % params["wait"], device="wait", wanted="seconds, from 0 to %d" % MOST, code="bad_time")
-    look = license_look.waited(ctx, params["wait"], params["timeout"])
-    found = [] if look.licensed else license_look.reasons(ctx, look, time.time(), params["timeout"])
+    look = license_status.waited(ctx, params["wait"], params["timeout"])
+    found = [] if look.licensed else license_status.reasons(ctx, look, time.time(), params["timeout"])
     if look.licensed and params["product"]:
         found = _other_product(look, params["product"])
     if params["required"]:
         raise_if_any(found)
-    synchronized = license_look.clock_synchronized(ctx, params["timeout"])
+    synchronized = license_status.clock_synchronized(ctx, params["timeout"])
     feature = gridd_conf.values(files.read_text(ctx.root, gridd_conf.PATH) or "").get("FeatureType")
     names = {number: name for name, number in gridd_conf.FEATURES.items()}
     return {

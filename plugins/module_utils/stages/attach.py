@@ -48,7 +48,7 @@ def _after(domains, steps, names):
 
 
 def work(request, ctx):
-    from ..engine.attach import apply, plan, wish  # here: a host's plan without domains does without them, and a host has no compiled copy
+    from ..engine.libvirt import apply, plan, request as wish  # here: a host's plan without domains does without them, and a host has no compiled copy
     from ..engine.system import virsh  # here: a host's plan without domains does without them, and a host has no compiled copy
 
     params = request.params
