@@ -167,7 +167,7 @@ troubles:
 import os
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import guards
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import in_use
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import plan as driver_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, inventory
 
@@ -200,7 +200,7 @@ def work(module, ctx):
     there = bool(params["src"]) and os.path.isfile(params["src"])
     against = driver_plan.standing_against(state, wish, params["required_space"], module.check_mode)
     steps = driver_plan.plan(found, before, wish, module.check_mode, there, against)
-    if steps and before.loaded and guards.ask_driver(ctx, found, [vgpu.key for vgpu in found.vgpus]):
+    if steps and before.loaded and in_use.ask_driver(ctx, found, [vgpu.key for vgpu in found.vgpus]):
         steps = driver_plan.plan(found, before, wish, module.check_mode, there, against)
     kind = params["module_type"]
     if kind == "auto":

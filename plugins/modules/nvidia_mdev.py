@@ -126,7 +126,7 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import guards
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import in_use
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, inventory, types_ready
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import apply as vgpu_apply, mdev_devices, plan as vgpu_plan
@@ -158,7 +158,7 @@ def work(module, ctx):
     )
     state, definitions = host.read(ctx), mdevctl.definitions(ctx.root)
     result = mdev_devices.plan(found, state, wanted, definitions, options)
-    if guards.ask_driver(ctx, found, guards.removed(result.steps)):
+    if in_use.ask_driver(ctx, found, in_use.removed(result.steps)):
         result = mdev_devices.plan(found, state, wanted, definitions, options)
     if not module.check_mode:
         vgpu_apply.apply(ctx, result.steps, params["timeout"], params["settle"])
@@ -169,7 +169,7 @@ def work(module, ctx):
         "devices": [
             {"uuid": uuid, "parent": parent, "type": one.short} for uuid, parent, one in result.devices
         ],
-        "warnings": guards.domain_warnings(ctx, guards.removed(result.steps), "the vGPU goes"),
+        "warnings": in_use.domain_warnings(ctx, in_use.removed(result.steps), "the vGPU goes"),
     }
 
 

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from ..engine import guards, health, problems
 from ..engine.binding import boot_files
+from ..engine.checks import drift, in_use, problems
 from ..engine.hardware import vgpu_types
 from ..engine.read import host, inventory
 from ..engine.state import layout_file
@@ -120,11 +120,11 @@ def work(request, ctx):
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in found.gpus if gpu.supported])[0]
     reasons = problems.reboot_reasons(found, state, flags)
     users = found.users()
-    wanted = guards.Wanted(ctx.root)
+    wanted = in_use.Wanted(ctx.root)
     told = systemd.read(ctx, request.params["timeout"])
     wrong = problems.find(found, state, flags, causes, wanted.domains)
     if request.params["health"]:
-        wrong += health.find(found, layout_file.read(ctx.root), told, wanted.domains)
+        wrong += drift.find(found, layout_file.read(ctx.root), told, wanted.domains)
     rows, left_out = _problems(wrong, _owners(found), request.params["most_problems"])
     result = {
         "changed": False,
@@ -156,7 +156,7 @@ def work(request, ctx):
         "warnings": wanted.unreadable,
     }
     result.update(_users("in_use", [_user(*one) for one in users], detail))
-    result.update(_users("in_the_way", [_user(*one) for one in guards.in_the_way(users, request.params["may_disturb"])], detail))
+    result.update(_users("in_the_way", [_user(*one) for one in in_use.in_the_way(users, request.params["may_disturb"])], detail))
     result.update(_users("libvirt_domains", [one.as_dict() for one in wanted.domains], detail))
     return result
 

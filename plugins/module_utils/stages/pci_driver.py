@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import guards
 from ..engine.base.errors import trouble
 from ..engine.binding import backups, boot_files, plan as binding_plan
+from ..engine.checks import in_use
 from ..engine.read import host, inventory
 
 
@@ -73,7 +73,7 @@ def work(request, ctx):
             "initramfs_update_needed": result.initramfs,
             "bootloader_update_needed": result.bootloader,
             "reboot_reasons": result.reboot,
-            "warnings": result.warnings + guards.domain_warnings(ctx, moved, "it is taken from passthrough"),
+            "warnings": result.warnings + in_use.domain_warnings(ctx, moved, "it is taken from passthrough"),
         },
         **_module.lost(result)
     )

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import guards
+from ..engine.checks import in_use
 from ..engine.read import host, inventory
 from ..engine.sriov import plan as sriov_plan
 from ..engine.system import sriov_manage
@@ -59,7 +59,7 @@ def work(request, ctx):
             ],
             "without_sriov": result.skipped,
             "without_types": without_types,
-            "warnings": result.warnings + guards.domain_warnings(ctx, _going(result), "the VF goes"),
+            "warnings": result.warnings + in_use.domain_warnings(ctx, _going(result), "the VF goes"),
         },
         **_module.lost(result)
     )

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from .. import _module
-from ..engine import guards
+from ..engine.checks import in_use
 from ..engine.read import host_identity, inventory, types_ready
 from ..engine.state import layout_file
 from ..engine.system import mdevctl
@@ -63,7 +63,7 @@ def work(request, ctx):
         return vgpu_plan.plan(found, state, wishes, stored, definitions, options, troubles)
 
     result = plan()
-    if guards.ask_driver(ctx, found, guards.removed(result.steps)):
+    if in_use.ask_driver(ctx, found, in_use.removed(result.steps)):
         result = plan()  # what nvidia-smi calls in use is refused, or kept
     _module.refuse_lost(request, result.steps)
     if result.steps and not request.check_mode:
@@ -75,7 +75,7 @@ def work(request, ctx):
             "changed": bool(result.steps),
             "actions": _module.sentences(result.steps),
             "vgpus": _vgpus(result),
-            "warnings": result.warnings + guards.domain_warnings(ctx, guards.removed(result.steps), "the vGPU goes"),
+            "warnings": result.warnings + in_use.domain_warnings(ctx, in_use.removed(result.steps), "the vGPU goes"),
         },
         **dict(_module.lost(result), **_module.diff(request, lambda: (vgpu_plan.lines(found), vgpu_plan.lines(found, result))))
     )

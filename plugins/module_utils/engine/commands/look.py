@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from .. import guards, health, problems
 from ..binding import boot_files
+from ..checks import drift, in_use, problems
 from ..read import host, inventory as reader
 from ..state import layout_file
 from ..system import systemd
@@ -29,6 +29,6 @@ def read(ctx, thorough=True):
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in inventory.gpus if gpu.supported])[0]
     if not thorough:
         return Look(inventory, state, {}, {}, problems.find(inventory, state, (), causes))
-    told, stored, domains = systemd.read(ctx), layout_file.read(ctx.root), guards.Wanted(ctx.root).domains
-    found = problems.find(inventory, state, (), causes, domains) + health.find(inventory, stored, told, domains)
+    told, stored, domains = systemd.read(ctx), layout_file.read(ctx.root), in_use.Wanted(ctx.root).domains
+    found = problems.find(inventory, state, (), causes, domains) + drift.find(inventory, stored, told, domains)
     return Look(inventory, state, told, stored, found)

@@ -8,10 +8,10 @@ import os
 
 from ..base import refusals
 from ..base.errors import Trouble
+from ..checks.problems import Problem
 from ..driver import plan as driver_plan
 from ..hardware import address
 from ..hardware.vgpu_types import framebuffer_of, short_name
-from ..problems import Problem
 from ..read import secure_boot
 from ..system import nvidia_smi
 from . import branches, license as licensing

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, guards
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import plan as binding_plan
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import in_use
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Holder
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
@@ -199,9 +200,9 @@ def test_who_may_be_disturbed_is_named_one_by_one(make_host):
 
 def test_a_vm_is_covered_by_all_its_devices_or_by_its_name():
     users = [(Holder(1, "qemu", "a"), ["0000:e8:00.4", UUID]), (Holder(2, "vmm"), [])]
-    assert guards.in_the_way(users, ["e8:00.4"]) == users
-    assert guards.in_the_way(users, ["e8:00.4", UUID.upper()]) == users[1:]
-    assert guards.in_the_way(users, ["a"]) == users[1:]
+    assert in_use.in_the_way(users, ["e8:00.4"]) == users
+    assert in_use.in_the_way(users, ["e8:00.4", UUID.upper()]) == users[1:]
+    assert in_use.in_the_way(users, ["a"]) == users[1:]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from .base.errors import Trouble
+from ..base.errors import Trouble
 from .problems import Problem
 
 _MOST = 5  # devices that one sentence names

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from .base.clock import until
-from .hardware import address
-from .hardware.gpu import Holder
-from .system import libvirt_xml, nvidia_smi
+from ..base.clock import until
+from ..hardware import address
+from ..hardware.gpu import Holder
+from ..system import libvirt_xml, nvidia_smi
 
 # After a VM's end nvidia-vgpu-mgr takes up to 10 s to let go of its vGPU.
 PATIENCE = 12

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from .base import refusals
-from .base.errors import Trouble
-from .read import host, secure_boot
+from ..base import refusals
+from ..base.errors import Trouble
+from ..read import host, secure_boot
 
 
 class Problem:
