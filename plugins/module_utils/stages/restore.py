@@ -7,7 +7,8 @@ from __future__ import annotations
 import sys
 
 from .. import _module
-from ..engine import cli, host_copy
+from ..engine import host_copy
+from ..engine.cli import main as cli
 
 PREFIX = cli.__name__.rsplit(".", 1)[0]
 # Parts that the command on the host does not need: they are of VMs, of libvirt, of clouds.

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import plan as binding_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import in_use
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Holder
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name

@@ -14,7 +14,8 @@ import sys
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, host_copy, restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host_copy, restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu, nvidia_vgpu_restore
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import restore_record
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import json
 
-from . import look
+from . import snapshot
 
 
 def run(ctx, say, as_json):
     """Prints it; always exit status 0."""
-    seen = look.read(ctx, thorough=False)
+    seen = snapshot.read(ctx, thorough=False)
     if as_json:
         say(json.dumps(as_dict(seen), indent=1))
         return 0

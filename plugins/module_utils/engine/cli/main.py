@@ -8,10 +8,10 @@ import argparse
 import signal
 import sys
 
-from .base.errors import EngineError
-from .commands import doctor, metrics, restore, status
-from .state import layout_file
-from .system.context import Context
+from ..base.errors import EngineError
+from ..state import layout_file
+from ..system.context import Context
+from . import doctor, metrics, restore, status
 
 
 def main(argv=None):

@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 import textwrap
 
-from . import look
+from . import snapshot
 
 _WIDTH = 110
 
 
 def run(ctx, say, as_json):
     """Prints it. Exit status 0: all is well, or warnings only; 1: something does not work."""
-    seen = look.read(ctx)
+    seen = snapshot.read(ctx)
     errors = [one for one in seen.found if one.severity == "error"]
     if as_json:
         say(json.dumps({"healthy": not errors, "problems": [one.as_dict() for one in seen.found]}, indent=1))

@@ -13,7 +13,7 @@ from ..base.errors import trouble
 from ..hardware.vgpu_types import framebuffer_of
 from ..state import restore_record
 from ..system import files
-from . import look
+from . import snapshot
 
 _MIB = 1024 * 1024
 HELP = (
@@ -41,7 +41,7 @@ HELP = (
 
 def run(ctx, say, output):
     """Prints the metrics, or replaces the file *output* by them in one step."""
-    text = render(look.read(ctx), restore_record.read(ctx.root), ctx.clock.wall())
+    text = render(snapshot.read(ctx), restore_record.read(ctx.root), ctx.clock.wall())
     if output is None:
         say(text.rstrip("\n"))
         return 0
