@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 
 from .. import _module
-from ..engine import host_copy
+from ..engine.boot import install
 from ..engine.cli import main as cli
 
 PREFIX = cli.__name__.rsplit(".", 1)[0]
@@ -33,11 +33,11 @@ def _sources():
 def work(request, ctx):
     wanted = {}
     if request.params["state"] == "present":
-        wanted = host_copy.wanted_files(_sources(), request.params["before"], sys.executable)
-    steps = host_copy.plan(ctx.root, wanted)
-    there = host_copy.present(ctx.root) if steps and request.check_mode else ()
+        wanted = install.wanted_files(_sources(), request.params["before"], sys.executable)
+    steps = install.plan(ctx.root, wanted)
+    there = install.present(ctx.root) if steps and request.check_mode else ()
     if not request.check_mode:
-        host_copy.apply(ctx.root, steps)
+        install.apply(ctx.root, steps)
     return {
         "changed": bool(steps),
         "actions": _module.sentences(steps),

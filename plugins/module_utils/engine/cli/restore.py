@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 
-from .. import restore
+from ..boot import restore
 from ..state import leftovers, restore_record
 from ..state.lock import HostLock
 

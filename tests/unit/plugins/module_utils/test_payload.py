@@ -14,7 +14,7 @@ import zipfile
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _payload
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host_copy
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import install
 
 SOURCES = {"__init__.py": "", "one.py": "WORD = 'one'\n", "sub/__init__.py": "", "sub/two.py": "from ..one import WORD\nTWO = WORD + ' two'\n"}
 
@@ -50,7 +50,7 @@ def _load(package, name):
 
 
 def test_the_copy_is_where_the_host_has_it():
-    assert _payload.COPY == host_copy.PACKAGE
+    assert _payload.COPY == install.PACKAGE
 
 
 def test_what_is_the_same_comes_from_the_copy(payload):

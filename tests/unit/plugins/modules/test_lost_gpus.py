@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig, nvidia_pci_driver, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call

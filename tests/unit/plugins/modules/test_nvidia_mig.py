@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result

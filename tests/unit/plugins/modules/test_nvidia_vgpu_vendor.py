@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file

@@ -14,7 +14,7 @@ import sys
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host_copy, restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import install, restore
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu, nvidia_vgpu_restore
@@ -217,16 +217,16 @@ def test_the_copy_runs_without_ansible(make_host):
     check = call(nvidia_vgpu_restore, host, check=True, before=["my-agent.service"]).ok
     assert check.writes == 0
     real = call(nvidia_vgpu_restore, host, before=["my-agent.service"]).ok
-    assert real["actions"] == check["actions"] and host_copy.UNIT + ": write it" in real["actions"]
+    assert real["actions"] == check["actions"] and install.UNIT + ": write it" in real["actions"]
     assert not call(nvidia_vgpu_restore, host, before=["my-agent.service"]).ok["changed"]
-    unit = host.get(host_copy.UNIT)
+    unit = host.get(install.UNIT)
     assert "my-agent.service" in unit and "Before=libvirtd.service" in unit and layout_file.PATH in unit
-    text = host.get(host_copy.COMMAND)
+    text = host.get(install.COMMAND)
     assert text.startswith("#!%s\n" % sys.executable)
-    assert stat.S_IMODE(os.stat(host.root + host_copy.COMMAND).st_mode) == 0o755
-    here = host.root + host_copy.COMMAND
+    assert stat.S_IMODE(os.stat(host.root + install.COMMAND).st_mode) == 0o755
+    here = host.root + install.COMMAND
     with open(here, "w") as handle:
-        handle.write(text.replace(host_copy.FOLDER, host.root + host_copy.FOLDER))
+        handle.write(text.replace(install.FOLDER, host.root + install.FOLDER))
     done = subprocess.run([sys.executable, "-I", here, "status", "--help"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0 and "--json" in done.stdout, done.stderr
     done = subprocess.run([sys.executable, "-I", here, "status", "--json"], capture_output=True, text=True, timeout=60, check=False)
@@ -254,7 +254,7 @@ def imported(name, tree):
 
 def test_the_copy_has_all_that_its_files_import():
     """Also what is imported only where it is needed: a boot would be the first to miss it."""
-    root = os.path.abspath(host_copy.__file__).split("/ansible_collections/")[0]
+    root = os.path.abspath(install.__file__).split("/ansible_collections/")[0]
     # A process of its own, where nothing else has been imported.
     env = dict(os.environ, PYTHONPATH=root)
     done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=60, check=True, env=env)
@@ -274,17 +274,17 @@ def test_the_copy_has_all_that_its_files_import():
 def test_an_old_copy_is_brought_up_to_date(make_host):
     host = make_host()
     call(nvidia_vgpu_restore, host).ok
-    host.put(host_copy.PACKAGE + "/left_over.py", "")
-    host.put(host_copy.PACKAGE + "/sysfs.py", "old")
+    host.put(install.PACKAGE + "/left_over.py", "")
+    host.put(install.PACKAGE + "/sysfs.py", "old")
     outcome = call(nvidia_vgpu_restore, host).ok
     wanted = ["/left_over.py: remove it", "/sysfs.py: write it", ": compile it"]
-    assert sorted(outcome["actions"]) == [host_copy.PACKAGE + text for text in wanted]
+    assert sorted(outcome["actions"]) == [install.PACKAGE + text for text in wanted]
     assert not call(nvidia_vgpu_restore, host).ok["changed"]
 
 
 def compiled_files(host):
     """Paths of the compiled files below the copy."""
-    found = [os.path.join(folder, name) for folder, dummy, names in os.walk(host.root + host_copy.PACKAGE) for name in names]
+    found = [os.path.join(folder, name) for folder, dummy, names in os.walk(host.root + install.PACKAGE) for name in names]
     return sorted(path for path in found if path.endswith(".pyc"))
 
 
@@ -293,7 +293,7 @@ def test_the_compiled_form_is_kept_as_the_sources_are(make_host, damage):
     host = make_host()
     call(nvidia_vgpu_restore, host).ok
     before = compiled_files(host)
-    sources = host_copy.present(host.root)
+    sources = install.present(host.root)
     assert len(before) == len([path for path in sources if path.endswith(".py")]) and all("/__pycache__/" in path for path in before)
     path = [one for one in before if "/sysfs." in one][0]
     whole = pathlib.Path(path).read_bytes()
@@ -304,8 +304,8 @@ def test_the_compiled_form_is_kept_as_the_sources_are(make_host, damage):
     else:
         damaged = {"short": whole[:7], "other Python": b"xxxx" + whole[4:], "of an edited source": whole[:8] + bytes(8) + whole[16:]}
         pathlib.Path(path).write_bytes(damaged[damage])
-    assert call(nvidia_vgpu_restore, host, check=True).ok["actions"] == [host_copy.PACKAGE + ": compile it"]
-    assert call(nvidia_vgpu_restore, host).ok["actions"] == [host_copy.PACKAGE + ": compile it"]
+    assert call(nvidia_vgpu_restore, host, check=True).ok["actions"] == [install.PACKAGE + ": compile it"]
+    assert call(nvidia_vgpu_restore, host).ok["actions"] == [install.PACKAGE + ": compile it"]
     assert compiled_files(host) == before and pathlib.Path(path).read_bytes() == whole
     assert not call(nvidia_vgpu_restore, host).ok["changed"]
 
@@ -316,5 +316,5 @@ def test_the_copy_goes_without_a_trace(make_host):
     check = call(nvidia_vgpu_restore, host, check=True, state="absent").ok
     real = call(nvidia_vgpu_restore, host, state="absent").ok
     assert real["actions"] == check["actions"] and real["changed"]
-    assert not os.path.exists(host.root + host_copy.FOLDER) and host.get(host_copy.UNIT) is None and host.get(host_copy.COMMAND) is None
+    assert not os.path.exists(host.root + install.FOLDER) and host.get(install.UNIT) is None and host.get(install.COMMAND) is None
     assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]

@@ -7,11 +7,11 @@ from __future__ import annotations
 import os
 import re
 
-from . import compiled
-from .base.errors import Trouble, raise_if_any, shown
-from .base.steps import Step, execute
-from .state.paths import COMMAND, COPY as FOLDER, PACKAGE, STORE, UNIT
-from .system import files
+from ..base.errors import Trouble, raise_if_any, shown
+from ..base.steps import Step, execute
+from ..state.paths import COMMAND, COPY as FOLDER, PACKAGE, STORE, UNIT
+from ..system import files
+from . import bytecode
 
 # What a line of the unit may name: anything else would write lines of its own.
 _UNIT = re.compile(r"^[A-Za-z0-9:_.@\\-]{1,200}\.(service|socket|target|mount|device|timer|path|slice|scope|swap|automount)\Z")
@@ -112,7 +112,7 @@ def plan(root, wanted):
         if path not in wanted:
             steps.append(Step("delete", None, path, "remove it"))
     modules = _modules(wanted)
-    if any(step.device in modules for step in steps) or not compiled.complete(root, modules, folders(root)):
+    if any(step.device in modules for step in steps) or not bytecode.complete(root, modules, folders(root)):
         steps.append(Step("compile", None, PACKAGE, "compile it" if modules else "remove what was compiled of it", modules=modules))
     return steps
 
@@ -128,7 +128,7 @@ def apply(root, steps):
         if step.kind == "write":
             files.write_atomic(root, step.device, step.args["content"], step.args["mode"])
         elif step.kind == "compile":
-            compiled.make(root, step.args["modules"], folders(root))
+            bytecode.make(root, step.args["modules"], folders(root))
         else:
             files.remove(root, step.device)
 

@@ -9,18 +9,18 @@ One GPU's failure does not stop the others.
 
 from __future__ import annotations
 
-from .base import refusals
-from .base.clock import until
-from .base.errors import EngineError, Trouble
-from .base.steps import ApplyError
-from .binding import plan as binding_plan
-from .mig import apply as mig_apply, plan as mig_plan
-from .read import host, inventory as reader, types_ready
-from .sriov import plan as sriov_plan
-from .state import layout_file
-from .system import sriov_manage
-from .vgpu import apply as vgpu_apply, plan as vgpu_plan
-from .vgpu.layout import Wish, Wishes
+from ..base import refusals
+from ..base.clock import until
+from ..base.errors import EngineError, Trouble
+from ..base.steps import ApplyError
+from ..binding import plan as binding_plan
+from ..mig import apply as mig_apply, plan as mig_plan
+from ..read import host, inventory as reader, types_ready
+from ..sriov import plan as sriov_plan
+from ..state import layout_file
+from ..system import sriov_manage
+from ..vgpu import apply as vgpu_apply, plan as vgpu_plan
+from ..vgpu.layout import Wish, Wishes
 
 
 # Steps that take nothing away.

@@ -12,7 +12,7 @@ import importlib.util
 import os
 import sys
 
-from .system import files
+from ..system import files
 
 _FOLDER = "__pycache__"
 
