@@ -78,11 +78,11 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.stages import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu_restore
 
 
 def main():
-    _module.run(restore.SPEC, restore.work)
+    _module.run(vgpu_restore.SPEC, vgpu_restore.work)
 
 
 if __name__ == "__main__":

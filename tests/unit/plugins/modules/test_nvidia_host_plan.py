@@ -9,8 +9,8 @@ import os
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import stages
-from ansible_collections.vgpu.kvm.plugins.module_utils.stages import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils import module_backends
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu_restore
 from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_gpu_info,
     nvidia_host_plan,
@@ -96,7 +96,7 @@ def test_a_refusal_is_in_its_plan(make_host):
 
 def imported(path, package):
     """Names of modules of the engine and the stages that a file imports, itself and through others."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(stages.__file__)))
+    root = os.path.dirname(os.path.dirname(os.path.abspath(module_backends.__file__)))
     seen, waiting = set(), [(path, package)]
     while waiting:
         file, parts = waiting.pop()
@@ -113,13 +113,13 @@ def imported(path, package):
                         seen.add(found)
                         waiting.append((found, inner))
     engine = os.path.join(root, "engine")
-    elsewhere = tuple(os.path.join(engine, name.rsplit(".", 1)[1]) + os.sep for name in restore.ELSEWHERE)
+    elsewhere = tuple(os.path.join(engine, name.rsplit(".", 1)[1]) + os.sep for name in vgpu_restore.ELSEWHERE)
     return {os.path.relpath(one, engine) for one in seen if one.startswith(engine + os.sep) and not one.startswith(elsewhere)}
 
 
 def test_both_modules_bring_the_same_files_of_the_engine():
     """What is copied to a host is what was imported; the plan of it must not differ from the deed."""
-    folder = os.path.dirname(os.path.abspath(stages.__file__))
+    folder = os.path.dirname(os.path.abspath(module_backends.__file__))
     copied = imported(os.path.join(folder, "restore.py"), ["stages"])
     assert "cli.py" in copied and "tools/mdevctl.py" in copied
     assert imported(os.path.join(folder, "host_plan.py"), ["stages"]) == copied

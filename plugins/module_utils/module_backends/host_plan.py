@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from .. import _module
 from ..engine.base.errors import EngineError
-from . import attach, gpu_info, mig, pci_driver, restore, sriov, vgpu
+from . import gpu_info, mig, pci_driver, sriov, vgpu, vgpu_attach, vgpu_restore
 
 # What an earlier stage of the same run will have brought, where it is not there yet.
 _BEFORE = {"sriov": ["driver", "iommu"], "mig": ["driver", "iommu", "vfs"], "vgpus": ["driver", "iommu", "vfs", "mig"]}
@@ -57,8 +57,8 @@ def _stages(params, info):
         found.append(("vgpus", vgpu, dict(wanted, mdevctl=params["mdevctl"], lost_gpus=lost, assume=before["vgpus"])))
     if params["domains"]:
         wanted = {"domains": params["domains"], "exclusive": params["domains_exclusive"], "live": params["domains_live"]}
-        found.append(("attach", attach, dict(wanted, connect=params["connect"], assume=["vgpus"] if params["ahead"] else [])))
-    found.append(("restore", restore, {"state": "present" if params["restore"] else "absent", "before": params["restore_before"]}))
+        found.append(("attach", vgpu_attach, dict(wanted, connect=params["connect"], assume=["vgpus"] if params["ahead"] else [])))
+    found.append(("restore", vgpu_restore, {"state": "present" if params["restore"] else "absent", "before": params["restore_before"]}))
     return found
 
 
@@ -88,7 +88,7 @@ SPEC = dict(
         "num_vfs": {"type": "int"},
         "layout": _module.LAYOUT,
         "force_remove": {"type": "list", "elements": "str", "default": []},
-        "domains": {"type": "list", "elements": "dict", "default": [], "options": attach.DOMAIN},
+        "domains": {"type": "list", "elements": "dict", "default": [], "options": vgpu_attach.DOMAIN},
         "domains_exclusive": {"type": "bool", "default": True},
         "domains_live": {"type": "bool", "default": False},
         "connect": {"type": "str", "default": "qemu:///system"},
