@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ("plugins/", "roles/", "playbooks/")
-POLLING = "plugins/module_utils/engine/waiting.py"
+POLLING = "plugins/module_utils/engine/base/clock.py"
 
 # (where, what it must not match, what to say)
 MACHINE = re.compile(r"(?<![\w./~$}-])/wor" + r"k/|/root/\.py" + r"env|files\.python" + r"hosted\.org|\bpypi\." + r"org\b")
@@ -63,7 +63,7 @@ def python_breaches(name: str, text: str) -> list[tuple[int, str]]:
         if shipped and isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called == "sleep" and name != POLLING:
-                found.append((node.lineno, "sleeps: poll with a deadline (engine/waiting.py)"))
+                found.append((node.lineno, "sleeps: poll with a deadline (engine/base/clock.py)"))
             for keyword in node.keywords:
                 if keyword.arg in ("shell", "use_unsafe_shell") and getattr(keyword.value, "value", True) is not False:
                     found.append((node.lineno, "runs a shell: pass a list of arguments"))

@@ -56,8 +56,8 @@ def test_imports_are_summed_by_whose_they_are():
         "import time: self [us] | cumulative | imported package\n"
         "import time:       200 |        200 |   _io\n"
         "import time:      1000 |       3000 |     ansible.module_utils.basic\n"
-        "import time:      2000 |       2000 | ansible_collections.vgpu.kvm.plugins.module_utils.engine.sysfs\n"
-        "import time:      4000 |       4000 | ansible_collections.vgpu.kvm.plugins.module_utils.engine.host\n"
+        "import time:      2000 |       2000 | ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs\n"
+        "import time:      4000 |       4000 | ansible_collections.vgpu.kvm.plugins.module_utils.engine.read.host\n"
         "import time:       300 |        300 | ansible_collections\n"
     )
     found = single_module.imports(told)
@@ -93,9 +93,9 @@ def test_a_layout_empties_the_gpus_that_it_does_not_name():
 @pytest.mark.parametrize(
     ("file", "shown"),
     [
-        ("/tmp/ansible_x/ansible_vgpu_payload.zip/ansible_collections/vgpu/kvm/plugins/module_utils/engine/inventory.py", "engine/inventory.py"),
+        ("/tmp/ansible_x/ansible_vgpu_payload.zip/ansible_collections/vgpu/kvm/plugins/module_utils/engine/read/inventory.py", "engine/read/inventory.py"),
         ("/usr/local/lib/nvidia-vgpu/nvidia_vgpu_engine/frameworks/mdev.py", "engine/frameworks/mdev.py"),
-        ("/tmp/x.zip/ansible_collections/vgpu/kvm/plugins/module_utils/stages/vgpu.py", "module_utils/stages/vgpu.py"),
+        ("/tmp/x.zip/ansible_collections/vgpu/kvm/plugins/module_utils/module_backends/vgpu.py", "module_utils/module_backends/vgpu.py"),
         ("/tmp/x.zip/ansible/module_utils/basic.py", "ansible/module_utils/basic.py"),
     ],
 )
