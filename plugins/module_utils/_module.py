@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import _payload  # first: it says where the engine's modules come from  # pylint: disable=unused-import
 from .engine.base.errors import EngineError, Trouble, raise_if_any, trouble
 from .engine.base.lost import WORDS as LOST_WORDS
 from .engine.base.steps import LOST as LOST_STEP, ApplyError

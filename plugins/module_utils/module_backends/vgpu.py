@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from .. import _module
 from ..engine.checks import in_use
-from ..engine.read import host_identity, inventory, types_ready
+from ..engine.read import host, host_identity, inventory, types_ready
 from ..engine.state import layout_file
 from ..engine.system import mdevctl
-from ..engine.vgpu import layout, plan as vgpu_plan
+from ..engine.vgpu import apply as vgpu_apply, layout, plan as vgpu_plan
 
 
 def _vgpus(result):
@@ -32,12 +32,6 @@ def _all_offer(found, wishes):
     return all(gpu.types and (gpu.mig or not wishes[gpu.address].needs_mig) for gpu in wanted)
 
 
-def _whole_state(ctx):
-    from ..engine.read import host  # here: what is in the way is looked for only where something is
-
-    return host.read(ctx)
-
-
 def work(request, ctx):
     params = request.params
     entries, troubles = layout.parse(params["layout"])
@@ -46,7 +40,7 @@ def work(request, ctx):
     troubles += wrong
     if not request.check_mode and not troubles:
         found = types_ready.await_types(ctx, found, [pf for pf in wishes if wishes[pf]], params["timeout"])
-    state = host_identity.read(ctx) if _all_offer(found, wishes) else _whole_state(ctx)
+    state = host_identity.read(ctx) if _all_offer(found, wishes) else host.read(ctx)
     stored = layout_file.read(ctx.root)
     sizes = [pf for pf in wishes if wishes[pf].mixed or (pf in stored and stored[pf].mixed)]
     inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])
@@ -67,8 +61,6 @@ def work(request, ctx):
         result = plan()  # what nvidia-smi calls in use is refused, or kept
     _module.refuse_lost(request, result.steps)
     if result.steps and not request.check_mode:
-        from ..engine.vgpu import apply as vgpu_apply  # here: a run that changes nothing needs none of what writes
-
         vgpu_apply.apply(ctx, result.steps, params["timeout"], params["settle"])
     return dict(
         {

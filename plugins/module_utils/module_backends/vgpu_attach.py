@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from .. import _module
 from ..engine.base.errors import trouble
+from ..engine.libvirt import apply, plan, request as wish
 from ..engine.read import inventory as reader
-from ..engine.system import libvirt_xml
+from ..engine.system import libvirt_xml, virsh
 
 
 VGPU = {
@@ -48,9 +49,6 @@ def _after(domains, steps, names):
 
 
 def work(request, ctx):
-    from ..engine.libvirt import apply, plan, request as wish  # here: a host's plan without domains does without them, and a host has no compiled copy
-    from ..engine.system import virsh  # here: a host's plan without domains does without them, and a host has no compiled copy
-
     params = request.params
     wishes = wish.parse(params["domains"])
     if not params["connect"].startswith("qemu:///"):

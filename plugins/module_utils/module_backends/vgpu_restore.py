@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The engine's copy on the host, from options to the result."""
+"""The command nvidia-vgpu and its unit on the host, from options to the result."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ import sys
 from .. import _module
 from ..engine.boot import install
 from ..engine.cli import main as cli
+from ..engine.system import python
 
-PREFIX = cli.__name__.rsplit(".", 1)[0]
-# Parts that the command on the host does not need: they are of VMs, of libvirt, of clouds.
-ELSEWHERE = tuple("%s.%s" % (PREFIX, name) for name in ("attach", "cloud", "guest"))
+PREFIX = cli.__name__[: -len(".cli.main")]
+# What the command on the host does not need, but nvidia_host_plan imports: both must make the same file.
+ELSEWHERE = ("cloud", "driver", "guest", "libvirt", "system.virsh")
 
 
 def _sources():
     """The engine's own modules, as they run here: by relative path."""
+    elsewhere = tuple("%s.%s." % (PREFIX, name) for name in ELSEWHERE)
     found = {}
     for name, module in list(sys.modules.items()):
-        if name != PREFIX and not name.startswith(PREFIX + ".") or name.startswith(ELSEWHERE):
+        if not (name + ".").startswith(PREFIX + ".") or (name + ".").startswith(elsewhere):
             continue
         relative = name[len(PREFIX) + 1:].replace(".", "/")
         if hasattr(module, "__path__"):
@@ -33,7 +35,7 @@ def _sources():
 def work(request, ctx):
     wanted = {}
     if request.params["state"] == "present":
-        wanted = install.wanted_files(_sources(), request.params["before"], sys.executable)
+        wanted = install.wanted_files(_sources(), request.params["before"], python.interpreter(ctx))
     steps = install.plan(ctx.root, wanted)
     there = install.present(ctx.root) if steps and request.check_mode else ()
     if not request.check_mode:

@@ -331,7 +331,7 @@ def midway(make_host, tmp_path):
         if name == "nvidia_sriov":
             host.kernel.add_process(812, "dcgm", ["/usr/bin/nv-hostengine", "-n"], ["/dev/nvidia0"])
         if name == "nvidia_vgpu_restore":
-            host.fail_at = 3
+            host.fail_at = 2
         if name == "nvidia_driver":
             os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
             host.on_disk = "550.163.01"

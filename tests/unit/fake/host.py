@@ -54,6 +54,7 @@ class Host:
         self.on_disk = "550.163.02"
         self.signed_by = ("", "")  # serial number and name of the key that signed the module nvidia
         self.sync_rc = 0
+        self.python_rc = 0  # whether the system's Python can run the engine
         for address, model in gpus:
             self.kernel.add_gpu(address, model, driver)
         self.put("/etc/machine-id", MACHINE_ID + "\n")
@@ -163,6 +164,7 @@ class Host:
             "mdevctl": self._mdevctl,
             "nvidia-smi": nvidia_smi.Program(self).run,
             "sh": self._installer,
+            "python3": lambda argv, timeout: Result(self.python_rc, ""),
             "virsh": lambda argv, timeout: Result(127, "virsh: No such file or directory\n"),
             "nvidia-uninstall": self._uninstall,
         }[name](list(argv[1:]), timeout)

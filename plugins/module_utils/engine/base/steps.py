@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+from concurrent.futures import ThreadPoolExecutor
 
 from .errors import EngineError, Trouble
 
@@ -116,8 +117,6 @@ def _run_lanes(lanes, perform, outcome):
         for lane in lanes.values():
             run(lane)
         return
-    from concurrent.futures import ThreadPoolExecutor  # here: a run that changes nothing does without it
-
     with ThreadPoolExecutor(len(lanes)) as pool:
         for one in [pool.submit(run, lane) for lane in lanes.values()]:
             one.result()  # a fault of ours comes out here

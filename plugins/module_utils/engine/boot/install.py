@@ -1,32 +1,34 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The engine's copy on the host: files, unit and command, so that a boot needs no controller."""
+"""What a boot needs on the host, so that it needs no controller: the command nvidia-vgpu and its unit.
+
+The command is the engine as one file, a zipapp. It is replaced whole: a run that is killed leaves the old one or the new one.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import zipfile
 
 from ..base.errors import Trouble, raise_if_any, shown
 from ..base.steps import Step, execute
-from ..state.paths import COMMAND, COPY as FOLDER, PACKAGE, STORE, UNIT
+from ..state.paths import COMMAND, OLD_COPY, OLD_PACKAGE, STORE, UNIT
 from ..system import files
-from . import bytecode
 
+# The engine's name in the zipapp.
+PACKAGE = "nvidia_vgpu_engine"
 # What a line of the unit may name: anything else would write lines of its own.
 _UNIT = re.compile(r"^[A-Za-z0-9:_.@\\-]{1,200}\.(service|socket|target|mount|device|timer|path|slice|scope|swap|automount)\Z")
 
-_COMMAND_TEXT = """#!%(interpreter)s
-# Written by vgpu.kvm. Shows this host's vGPUs and brings the stored ones back.
+_MAIN_TEXT = """# Written by vgpu.kvm. Shows this host's vGPUs and brings the stored ones back.
 import sys
 
-sys.path.insert(0, "%(folder)s")
-sys.dont_write_bytecode = True
-
-from nvidia_vgpu_engine.cli import main
+from %s.cli.main import main
 
 sys.exit(main())
-"""
+""" % PACKAGE
 
 _UNIT_TEXT = """# Written by vgpu.kvm.
 [Unit]
@@ -65,9 +67,31 @@ BEFORE = (
     "rke2-agent.service",
 )
 
+# The first time that a zip can hold; a fixed one makes the same file of the same sources.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_MODE = 0o100644 << 16
+
+
+def zipapp(sources, interpreter):
+    """The engine as one file that can be executed. sources: texts of the engine's modules by relative path.
+
+    It is stored, not compressed: the same sources make the same bytes, whatever zlib the host has.
+    """
+    members = {"%s/%s" % (PACKAGE, name): text for name, text in sources.items()}
+    members["__main__.py"] = _MAIN_TEXT
+    content = io.BytesIO()
+    content.write(os.fsencode("#!%s -I\n" % interpreter))
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(members):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.create_system = 3  # Unix, whose modes follow
+            entry.external_attr = _MODE
+            archive.writestr(entry, members[name].encode("utf-8", "surrogateescape"))
+    return content.getvalue()
+
 
 def wanted_files(sources, before, interpreter):
-    """Text and mode of each file by path. sources: the engine's modules by relative path."""
+    """Content and mode of each file by path, in the order in which they are written."""
     raise_if_any(
         Trouble(
             "%s is no unit of systemd" % shown(unit),
@@ -78,47 +102,33 @@ def wanted_files(sources, before, interpreter):
         for number, unit in enumerate(before)
         if not _UNIT.match(unit)
     )
-    wanted = {"%s/%s" % (PACKAGE, name): (text, 0o644) for name, text in sources.items()}
-    wanted[COMMAND] = (_COMMAND_TEXT % {"interpreter": interpreter, "folder": FOLDER}, 0o755)
     units = list(BEFORE) + [unit for unit in before if unit not in BEFORE]
-    wanted[UNIT] = (
-        _UNIT_TEXT % {"store": STORE, "command": COMMAND, "before": " ".join(units)},
-        0o644,
-    )
-    return wanted
-
-
-def folders(root):
-    """Folders of the engine's copy that are there, each before those in it."""
-    return files.folders(root, PACKAGE)
+    unit_text = _UNIT_TEXT % {"store": STORE, "command": COMMAND, "before": " ".join(units)}
+    return {COMMAND: (zipapp(sources, interpreter), 0o755), UNIT: (unit_text.encode("utf-8"), 0o644)}
 
 
 def present(root):
-    """Paths of ours that lie on the host."""
-    found = []
-    for folder in folders(root):
-        found += files.names(root, folder, ".py")
-    return found + [path for path in (COMMAND, UNIT) if os.path.exists(root + path)]
+    """Paths of ours that lie on the host, in the order in which they are removed: what starts another comes first."""
+    found = [path for path in (UNIT, COMMAND) if os.path.lexists(root + path)]
+    return found + [OLD_COPY] if _has_old_copy(root) else found
+
+
+def _has_old_copy(root):
+    """Whether the engine lies there as a directory of files, as an earlier release wrote it, or what a killed run left of that."""
+    folder = root + OLD_COPY
+    return os.path.lexists(root + OLD_PACKAGE) or os.path.isdir(folder) and not os.listdir(folder)
 
 
 def plan(root, wanted):
-    """Steps from what lies there to the wanted files; an empty wish removes all."""
+    """Steps from what lies there to the wanted files; an empty wish removes all. The old copy goes last: the old command needs it."""
     steps = []
-    for path in sorted(wanted):
-        text, mode = wanted[path]
-        if files.read_text(root, path) != text:
-            steps.append(Step("write", None, path, "write it", content=text, mode=mode))
+    for path, (content, mode) in wanted.items():
+        if files.read_bytes(root, path) != content:
+            steps.append(Step("write", None, path, "write it", content=content, mode=mode))
     for path in present(root):
         if path not in wanted:
             steps.append(Step("delete", None, path, "remove it"))
-    modules = _modules(wanted)
-    if any(step.device in modules for step in steps) or not bytecode.complete(root, modules, folders(root)):
-        steps.append(Step("compile", None, PACKAGE, "compile it" if modules else "remove what was compiled of it", modules=modules))
     return steps
-
-
-def _modules(wanted):
-    return sorted(path for path in wanted if path.startswith(PACKAGE + "/"))
 
 
 def apply(root, steps):
@@ -127,13 +137,10 @@ def apply(root, steps):
     def perform(step):
         if step.kind == "write":
             files.write_atomic(root, step.device, step.args["content"], step.args["mode"])
-        elif step.kind == "compile":
-            bytecode.make(root, step.args["modules"], folders(root))
+        elif step.device == OLD_COPY:
+            files.remove_tree(root, OLD_PACKAGE)
+            files.remove_empty(root, OLD_COPY)
         else:
             files.remove(root, step.device)
 
     execute(steps, perform)
-    if any(step.kind != "write" for step in steps):
-        for folder in [*reversed(folders(root)), FOLDER]:
-            if os.path.isdir(root + folder) and not os.listdir(root + folder):
-                os.rmdir(root + folder)

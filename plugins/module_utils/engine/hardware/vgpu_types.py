@@ -10,6 +10,7 @@ found by name, or by the number at the end.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 
@@ -145,8 +146,6 @@ def merge(types, others):
 
 def nearest(wish, types, count=3):
     """Short names that look like the wish, nearest first."""
-    import difflib  # here: only a name that is wrong needs it
-
     words = {one.short.lower(): one.short for one in types}
     close = difflib.get_close_matches(short_name(str(wish)).lower(), list(words), count, 0.5)
     return [words[word] for word in close]

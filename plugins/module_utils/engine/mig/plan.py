@@ -13,6 +13,7 @@ from __future__ import annotations
 from ..base import lost, refusals
 from ..base.errors import Trouble, raise_if_any
 from ..base.steps import Step
+from ..sriov import plan as sriov_plan
 from ..system.nvidia_smi import Profile, is_profile, plain_profile
 
 # What a type's suffix says of its GPU instance, as NVIDIA spells it in the profile's name.
@@ -339,8 +340,6 @@ def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), tr
 
 
 def _plan_mode(result, inventory, gpu, enabled, cycle_vfs, has_tool, assume):
-    from ..sriov import plan as sriov_plan  # here: only who changes the mode needs it
-
     word = "on" if enabled else "off"
     troubles = sriov_plan.vgpu_guard(gpu, "turning MIG mode %s" % word, assume)
     holders = [one for one in inventory.open_files.of_gpu(gpu.minor) if not one.command.split("/")[-1].startswith(_HARMLESS)]

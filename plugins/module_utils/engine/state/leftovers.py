@@ -23,4 +23,4 @@ FOLDERS = (
 
 def clean(root):
     """Removes half-written files of ours. They were never read by anybody: that is no change of the host."""
-    files.sweep(root, [*FOLDERS, *files.folders(root, paths.PACKAGE)])
+    files.sweep(root, FOLDERS)

@@ -8,11 +8,12 @@ from __future__ import annotations
 STORE = "/etc/nvidia-vgpu/layout.json"
 # Marks of work that was begun, the originals of edited files, the last restore.
 STATE = "/var/lib/nvidia-vgpu"
-# The engine's copy on the host, its command and its unit.
-COPY = "/usr/local/lib/nvidia-vgpu"
-PACKAGE = COPY + "/nvidia_vgpu_engine"
+# The command on the host, which is the engine as one file, and its unit.
 COMMAND = "/usr/local/sbin/nvidia-vgpu"
 UNIT = "/etc/systemd/system/nvidia-vgpu-restore.service"
+# Where an earlier release had the engine as a directory of files; the next run removes it.
+OLD_COPY = "/usr/local/lib/nvidia-vgpu"
+OLD_PACKAGE = OLD_COPY + "/nvidia_vgpu_engine"
 # What decides which driver takes a GPU at boot.
 MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
 GRUB = "/etc/default/grub"

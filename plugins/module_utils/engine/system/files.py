@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 
 from ..base.errors import trouble
@@ -51,13 +52,8 @@ def names(root, folder, ending=""):
         return []
 
 
-def folders(root, top):
-    """A folder and all that are in it, each before those in it; none when it isn't there."""
-    return sorted(path[len(root):] for path, dummy, dummy in os.walk(root + top))
-
-
-def write_atomic(root, path, text, mode=0o644, lasting=True):
-    """Writes beside the file, syncs, renames, syncs the folder. Keeps an old file's owner, mode and SELinux label.
+def write_atomic(root, path, content, mode=0o644, lasting=True):
+    """Writes text or bytes beside the file, syncs, renames, syncs the folder. Keeps an old file's owner, mode and SELinux label.
 
     lasting: False where the caller brings many files to the disk at once, afterwards (bring_to_disk).
     """
@@ -67,7 +63,7 @@ def write_atomic(root, path, text, mode=0o644, lasting=True):
         _make_folders(folder, lasting)
         number, temporary = tempfile.mkstemp(dir=folder, prefix=TEMPORARY)
         try:
-            _write_all(number, text.encode("utf-8", "surrogateescape"))
+            _write_all(number, content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
             if os.path.exists(root + path):
                 old = os.stat(root + path)
                 os.fchown(number, old.st_uid, old.st_gid)
@@ -181,3 +177,24 @@ def remove(root, path):
         return
     except OSError as exc:
         raise trouble("it can't be removed: %s" % exc.strerror, device=path) from exc
+
+
+def remove_tree(root, path):
+    """Removes a folder and all that is in it for good; one that is gone already is fine."""
+    try:
+        shutil.rmtree(root + path)
+        _sync_folder(os.path.dirname(root + path))
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise trouble("it can't be removed: %s" % exc.strerror, device=path) from exc
+
+
+def remove_empty(root, path):
+    """Removes a folder for good if nothing is in it."""
+    try:
+        os.rmdir(root + path)
+        _sync_folder(os.path.dirname(root + path))
+    except OSError as exc:
+        if exc.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            raise trouble("it can't be removed: %s" % exc.strerror, device=path) from exc

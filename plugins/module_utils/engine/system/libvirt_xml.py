@@ -9,6 +9,7 @@ what was plugged in since.
 from __future__ import annotations
 
 import os
+from xml.etree import ElementTree
 
 from ..base.errors import EngineError
 from ..hardware import address
@@ -61,8 +62,6 @@ class Domain:
 
 def parse(text):
     """(name, hostdevs) of a domain's XML, as defined or as it runs; raises ValueError where it is none."""
-    from xml.etree import ElementTree  # here: many hosts have no domain that is worth a look
-
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as exc:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import uuid as uuids
 
 from ..base.errors import EngineError, Trouble, raise_if_any, shown
 from ..hardware import address, catalog, vgpu_types
@@ -55,8 +56,6 @@ class Entry:
 
 def check_uuid(text, where):
     """The UUID in the kernel's spelling (36 characters, lower case); raises EngineError if it is none."""
-    import uuid as uuids  # here: most layouts give none
-
     word = str(text).strip().lower()
     try:
         valid = str(uuids.UUID(word)) == word

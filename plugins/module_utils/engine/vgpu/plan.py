@@ -10,6 +10,8 @@ GPU instances of MIG and mixed-size mode come between what goes and what comes.
 
 from __future__ import annotations
 
+import uuid as uuids
+
 from .. import frameworks
 from ..base import lost, refusals
 from ..base.errors import Trouble, raise_if_any
@@ -86,8 +88,6 @@ class Options:
 
 def stable_uuid(machine_id, pf, index, taken):
     """UUIDv5 of machine, PF and VF number; the next in line when that one is taken."""
-    import uuid as uuids  # here: a run that makes nothing does without it
-
     salt = 0
     while True:
         name = "%s/%s/%s" % (machine_id, pf, index) + ("/%d" % salt if salt else "")

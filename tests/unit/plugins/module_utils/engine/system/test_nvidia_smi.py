@@ -14,7 +14,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import plan as
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
 from ansible_collections.vgpu.kvm.tests.unit.fake import models
 
-SAMPLES = pathlib.Path(__file__).resolve().parents[3] / "samples"
+SAMPLES = pathlib.Path(__file__).resolve().parents[4] / "samples"
 
 
 def sample(name):

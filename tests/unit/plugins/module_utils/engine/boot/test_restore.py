@@ -1,23 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The boot: restore, the command nvidia-vgpu, and the files that bring both onto the host."""
+"""The boot: restore, and the command nvidia-vgpu."""
 
 from __future__ import annotations
 
-import ast
 import json
-import os
-import pathlib
-import stat
-import subprocess
-import sys
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import install, restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
-from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu, nvidia_vgpu_restore
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
 
@@ -207,114 +201,3 @@ def test_status_for_machines(monkeypatch, capsys, host):
     told = json.loads(capsys.readouterr().out)
     assert told["driver"]["flavour"] == "vgpu" and told["problems"] == []
     assert sorted((one["uuid"], one["parent"], one["type"]) for one in told["gpus"][0]["vgpus"]) == host.vgpus()
-
-
-# --- the copy on the host
-
-
-def test_the_copy_runs_without_ansible(make_host):
-    host = make_host()
-    check = call(nvidia_vgpu_restore, host, check=True, before=["my-agent.service"]).ok
-    assert check.writes == 0
-    real = call(nvidia_vgpu_restore, host, before=["my-agent.service"]).ok
-    assert real["actions"] == check["actions"] and install.UNIT + ": write it" in real["actions"]
-    assert not call(nvidia_vgpu_restore, host, before=["my-agent.service"]).ok["changed"]
-    unit = host.get(install.UNIT)
-    assert "my-agent.service" in unit and "Before=libvirtd.service" in unit and layout_file.PATH in unit
-    text = host.get(install.COMMAND)
-    assert text.startswith("#!%s\n" % sys.executable)
-    assert stat.S_IMODE(os.stat(host.root + install.COMMAND).st_mode) == 0o755
-    here = host.root + install.COMMAND
-    with open(here, "w") as handle:
-        handle.write(text.replace(install.FOLDER, host.root + install.FOLDER))
-    done = subprocess.run([sys.executable, "-I", here, "status", "--help"], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0 and "--json" in done.stdout, done.stderr
-    done = subprocess.run([sys.executable, "-I", here, "status", "--json"], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0 and "gpus" in json.loads(done.stdout), done.stderr
-
-
-ALONE = """
-import json
-from ansible_collections.vgpu.kvm.plugins.module_utils.stages import restore
-print(json.dumps(restore._sources()))
-"""
-
-
-def imported(name, tree):
-    """The engine's files that one of them imports, wherever in it: relative imports alone lead there."""
-    package = name[: -len("/__init__.py")] if name.endswith("/__init__.py") else os.path.dirname(name)
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.ImportFrom) or not node.level:
-            continue
-        parts = [part for part in package.split("/") if part]
-        parts = parts[: len(parts) - (node.level - 1)] + (node.module.split(".") if node.module else [])
-        for alias in node.names:
-            yield "/".join(parts), "/".join([*parts, alias.name])
-
-
-def test_the_copy_has_all_that_its_files_import():
-    """Also what is imported only where it is needed: a boot would be the first to miss it."""
-    root = os.path.abspath(install.__file__).split("/ansible_collections/")[0]
-    # A process of its own, where nothing else has been imported.
-    env = dict(os.environ, PYTHONPATH=root)
-    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=60, check=True, env=env)
-    sources = json.loads(done.stdout)
-    assert "cli.py" in sources and "frameworks/__init__.py" in sources
-    seen = 0
-    for name, text in sources.items():
-        for module, inside in imported(name, ast.parse(text)):
-            seen += 1
-            assert any(one in sources for one in (module + ".py", inside + ".py", inside + "/__init__.py", module + "/__init__.py")), (name, inside)
-            if module + ".py" not in sources:  # a package: what is imported of it is a module of its own, or a name in it
-                package = sources[(module + "/__init__.py").lstrip("/")]
-                assert inside + ".py" in sources or inside + "/__init__.py" in sources or inside.rpartition("/")[2] in package, (name, inside)
-    assert seen > 100
-
-
-def test_an_old_copy_is_brought_up_to_date(make_host):
-    host = make_host()
-    call(nvidia_vgpu_restore, host).ok
-    host.put(install.PACKAGE + "/left_over.py", "")
-    host.put(install.PACKAGE + "/sysfs.py", "old")
-    outcome = call(nvidia_vgpu_restore, host).ok
-    wanted = ["/left_over.py: remove it", "/sysfs.py: write it", ": compile it"]
-    assert sorted(outcome["actions"]) == [install.PACKAGE + text for text in wanted]
-    assert not call(nvidia_vgpu_restore, host).ok["changed"]
-
-
-def compiled_files(host):
-    """Paths of the compiled files below the copy."""
-    found = [os.path.join(folder, name) for folder, dummy, names in os.walk(host.root + install.PACKAGE) for name in names]
-    return sorted(path for path in found if path.endswith(".pyc"))
-
-
-@pytest.mark.parametrize("damage", ["gone", "short", "other Python", "of an edited source", "no source"])
-def test_the_compiled_form_is_kept_as_the_sources_are(make_host, damage):
-    host = make_host()
-    call(nvidia_vgpu_restore, host).ok
-    before = compiled_files(host)
-    sources = install.present(host.root)
-    assert len(before) == len([path for path in sources if path.endswith(".py")]) and all("/__pycache__/" in path for path in before)
-    path = [one for one in before if "/sysfs." in one][0]
-    whole = pathlib.Path(path).read_bytes()
-    if damage == "gone":
-        os.unlink(path)
-    elif damage == "no source":
-        pathlib.Path(path).with_name("left_over.cpython-311.pyc").write_bytes(whole)
-    else:
-        damaged = {"short": whole[:7], "other Python": b"xxxx" + whole[4:], "of an edited source": whole[:8] + bytes(8) + whole[16:]}
-        pathlib.Path(path).write_bytes(damaged[damage])
-    assert call(nvidia_vgpu_restore, host, check=True).ok["actions"] == [install.PACKAGE + ": compile it"]
-    assert call(nvidia_vgpu_restore, host).ok["actions"] == [install.PACKAGE + ": compile it"]
-    assert compiled_files(host) == before and pathlib.Path(path).read_bytes() == whole
-    assert not call(nvidia_vgpu_restore, host).ok["changed"]
-
-
-def test_the_copy_goes_without_a_trace(make_host):
-    host = make_host()
-    call(nvidia_vgpu_restore, host).ok
-    check = call(nvidia_vgpu_restore, host, check=True, state="absent").ok
-    real = call(nvidia_vgpu_restore, host, state="absent").ok
-    assert real["actions"] == check["actions"] and real["changed"]
-    assert not os.path.exists(host.root + install.FOLDER) and host.get(install.UNIT) is None and host.get(install.COMMAND) is None
-    assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]
