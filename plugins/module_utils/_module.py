@@ -7,10 +7,8 @@ from __future__ import annotations
 from ansible.module_utils.basic import AnsibleModule
 
 from .engine.base.errors import EngineError, Trouble, raise_if_any, trouble
-from .engine.base.lost import WORDS as LOST_WORDS
-from .engine.base.steps import LOST as LOST_STEP, ApplyError
-from .engine.state import leftovers
-from .engine.state.lock import HostLock
+from .engine.base.steps import LOST as LOST_STEP, LOST_WORDS, ApplyError
+from .engine.state.lock import HostLock, clean_leftovers
 from .engine.system.context import Context
 
 DAY = 86400
@@ -63,7 +61,7 @@ def run(argument_spec, work, reads_only=False, **kwargs):
             result = work(module, ctx)
         else:
             with HostLock(ctx, module.params["lock_timeout"], name="module %s" % module._name):
-                leftovers.clean(ctx.root)
+                clean_leftovers(ctx.root)
                 result = work(module, ctx)
     except ApplyError as exc:
         module.fail_json(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from .. import _module
 from ..engine.checks import in_use
-from ..engine.read import host, inventory, types_ready
+from ..engine.read import host, inventory
 from ..engine.system import mdevctl
 from ..engine.vgpu import apply as vgpu_apply, mdev_devices, plan as vgpu_plan
 
@@ -29,7 +29,7 @@ def work(module, ctx):
     wanted = mdev_devices.parse(items)
     found = inventory.read(ctx)
     if not module.check_mode and any(not one.absent for one in wanted):
-        found = types_ready.await_types(
+        found = inventory.await_types(
             ctx, found, [gpu.address for gpu in found.gpus if _named(gpu, wanted)], params["timeout"]
         )
     options = vgpu_plan.Options(

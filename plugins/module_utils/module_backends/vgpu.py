@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from .. import _module
 from ..engine.checks import in_use
-from ..engine.read import host, host_identity, inventory, types_ready
+from ..engine.read import host, inventory
 from ..engine.state import layout_file
 from ..engine.system import mdevctl
 from ..engine.vgpu import apply as vgpu_apply, layout, plan as vgpu_plan
@@ -39,8 +39,8 @@ def work(request, ctx):
     wishes, wrong = layout.by_gpu(entries, found)
     troubles += wrong
     if not request.check_mode and not troubles:
-        found = types_ready.await_types(ctx, found, [pf for pf in wishes if wishes[pf]], params["timeout"])
-    state = host_identity.read(ctx) if _all_offer(found, wishes) else host.read(ctx)
+        found = inventory.await_types(ctx, found, [pf for pf in wishes if wishes[pf]], params["timeout"])
+    state = host.identity(ctx) if _all_offer(found, wishes) else host.read(ctx)
     stored = layout_file.read(ctx.root)
     sizes = [pf for pf in wishes if wishes[pf].mixed or (pf in stored and stored[pf].mixed)]
     inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])

@@ -46,6 +46,18 @@ class Trouble:
         }
 
 
+class Problem:
+    """A trouble with a severity: error (vGPUs can't work) or warning (they will not for long)."""
+
+    def __init__(self, trouble, severity="error"):
+        self.trouble = trouble
+        self.severity = severity
+
+    def as_dict(self):
+        """For a module's result."""
+        return dict(self.trouble.as_dict(), severity=self.severity)
+
+
 class EngineError(Exception):
     """One or more troubles; nothing else ever leaves the engine on purpose."""
 

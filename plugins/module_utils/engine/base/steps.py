@@ -7,11 +7,14 @@ from __future__ import annotations
 import errno
 from concurrent.futures import ThreadPoolExecutor
 
+from . import refusals
 from .errors import EngineError, Trouble
 
 
 # The kind of a step that can't be done because its GPU fell off the bus.
 LOST = "lost"
+# fail: the run fails at its end and names them. warn: they are told in warnings, and somebody else looks at the end.
+LOST_WORDS = ("fail", "warn")
 
 
 class Step:
@@ -140,3 +143,21 @@ def _system_trouble(step, exc):
         remedy=remedy,
         code="system_refused",
     )
+
+
+def passed_over(result, gpu, doing, word):
+    """Whether a GPU is lost and must be left out of a plan (which has steps and warnings); doing: what it will miss."""
+    if gpu.alive:
+        return False
+    wrong = refusals.off_bus(gpu)
+    result.lost.append(gpu.address)
+    if word == "fail":
+        result.steps.append(Step(LOST, gpu.address, gpu.address, doing, trouble=wrong))
+    else:
+        result.warnings.append(str(wrong))
+    return True
+
+
+def refusal(troubles, steps):
+    """The troubles that refuse a plan, with those of lost GPUs, so that all is told at once; none where nothing refuses it."""
+    return troubles + [step.args["trouble"] for step in steps if step.kind == LOST] if troubles else []

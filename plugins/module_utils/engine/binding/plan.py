@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import errno
 
-from ..base import lost, refusals
+from ..base import refusals
 from ..base.clock import until
 from ..base.errors import Trouble, raise_if_any
-from ..base.steps import Step, execute
+from ..base.steps import Step, execute, passed_over, refusal
 from ..system import files
 from ..system.open_files import OpenFiles
 from ..system.sysfs import SysfsError
@@ -39,7 +39,7 @@ class DriverPlan:
 
 
 def plan(inventory, state, boot, selectors, driver, edit_boot, assume=(), lost_gpus="fail"):
-    """What it takes for the GPUs to be on the driver: nvidia, or none (released). lost_gpus: see lost.WORDS."""
+    """What it takes for the GPUs to be on the driver: nvidia, or none (released). lost_gpus: see steps.LOST_WORDS."""
     result = DriverPlan()
     gpus, troubles = inventory.select(selectors)
     if driver == "nvidia" and "driver" not in assume:
@@ -61,7 +61,7 @@ def plan(inventory, state, boot, selectors, driver, edit_boot, assume=(), lost_g
             else:
                 result.reboot.append("%s is on nouveau, which is left only by a reboot" % gpu.address)
             continue
-        if lost.passed_over(result, gpu, "bring it to nvidia" if driver == "nvidia" else "release it from %s" % gpu.driver, lost_gpus):
+        if passed_over(result, gpu, "bring it to nvidia" if driver == "nvidia" else "release it from %s" % gpu.driver, lost_gpus):
             continue
         troubles += _guard(gpu)
         if gpu.driver in FOREIGN and (gpu.driver, gpu.device_id) not in removed:
@@ -80,7 +80,7 @@ def plan(inventory, state, boot, selectors, driver, edit_boot, assume=(), lost_g
                 loaded = True
                 result.steps.append(Step("modprobe", None, None, "load the module nvidia"))
             result.steps.append(Step("bind", gpu.address, gpu.address, "bind to nvidia"))
-    raise_if_any(lost.refusal(troubles, result.steps))
+    raise_if_any(refusal(troubles, result.steps))
     return result
 
 

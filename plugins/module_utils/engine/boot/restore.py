@@ -15,7 +15,7 @@ from ..base.errors import EngineError, Trouble
 from ..base.steps import ApplyError
 from ..binding import plan as binding_plan
 from ..mig import apply as mig_apply, plan as mig_plan
-from ..read import host, inventory as reader, types_ready
+from ..read import host, inventory as reader
 from ..sriov import plan as sriov_plan
 from ..state import layout_file
 from ..system import sriov_manage
@@ -74,7 +74,7 @@ def restore(ctx, timeout, settle, say):
 
     def all_made():
         seen = reader.read(ctx, with_types=False)
-        come = [pf for pf in waiting if seen.gpu(pf) is None or types_ready.types_there(ctx, seen.gpu(pf))]
+        come = [pf for pf in waiting if seen.gpu(pf) is None or reader.types_there(ctx, seen.gpu(pf))]
         if come:
             made.extend(_bring_vgpus(ctx, state, stored, come, timeout, report))
             waiting[:] = [pf for pf in waiting if pf not in come]

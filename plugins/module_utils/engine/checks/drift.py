@@ -7,8 +7,7 @@
 
 from __future__ import annotations
 
-from ..base.errors import Trouble
-from .problems import Problem
+from ..base.errors import Problem, Trouble
 
 _MOST = 5  # devices that one sentence names
 _AGAIN = "'nvidia-vgpu restore' makes them again, as does the playbook; why they were not restored: 'journalctl -u nvidia-vgpu-restore'."

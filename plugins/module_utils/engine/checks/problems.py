@@ -5,20 +5,8 @@
 from __future__ import annotations
 
 from ..base import refusals
-from ..base.errors import Trouble
+from ..base.errors import Problem, Trouble
 from ..read import host, secure_boot
-
-
-class Problem:
-    """A trouble with a severity: error (vGPUs can't work) or warning (they will not for long)."""
-
-    def __init__(self, trouble, severity="error"):
-        self.trouble = trouble
-        self.severity = severity
-
-    def as_dict(self):
-        """For a module's result."""
-        return dict(self.trouble.as_dict(), severity=self.severity)
 
 
 def find(inventory, state, flags=(), causes=(), domains=()):

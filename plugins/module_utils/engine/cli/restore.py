@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 
 from ..boot import restore
-from ..state import leftovers, restore_record
-from ..state.lock import HostLock
+from ..state import restore_record
+from ..state.lock import HostLock, clean_leftovers
 
 
 def run(ctx, say, timeout, settle, as_json=False):
     """Brings back what is stored. Exit status 0, or 1 if something failed. as_json: all is told at the end, for machines."""
     with HostLock(ctx, timeout, name="nvidia-vgpu restore"):
-        leftovers.clean(ctx.root)
+        clean_leftovers(ctx.root)
         begun = ctx.clock.now()
         report = restore.restore(ctx, timeout, settle, _silent if as_json else say)
         took = ctx.clock.now() - begun

@@ -7,8 +7,7 @@ from __future__ import annotations
 import os
 
 from ..base import refusals
-from ..base.errors import Trouble
-from ..checks.problems import Problem
+from ..base.errors import Problem, Trouble
 from ..driver import plan as driver_plan
 from ..hardware import address
 from ..hardware.vgpu_types import framebuffer_of, short_name

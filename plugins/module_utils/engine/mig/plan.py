@@ -10,9 +10,9 @@ starts at a multiple of m, and its compute slices end within the GPU's.
 
 from __future__ import annotations
 
-from ..base import lost, refusals
+from ..base import refusals
 from ..base.errors import Trouble, raise_if_any
-from ..base.steps import Step
+from ..base.steps import Step, passed_over, refusal
 from ..sriov import plan as sriov_plan
 from ..system.nvidia_smi import Profile, is_profile, plain_profile
 
@@ -306,7 +306,7 @@ def from_layout(wishes, inventory):
 
 
 def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), troubles=(), lost_gpus="fail"):
-    """The plan for Wanted by GPU address; raises EngineError with all that is wrong. lost_gpus: see lost.WORDS."""
+    """The plan for Wanted by GPU address; raises EngineError with all that is wrong. lost_gpus: see steps.LOST_WORDS."""
     result = MigPlan()
     troubles = list(troubles)
     others = [gpu.address for gpu in inventory.gpus if gpu.has_mig]
@@ -318,7 +318,7 @@ def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), tr
             else:
                 result.skipped.append({"gpu": pf, "reason": "%s has no MIG" % gpu.name})
             continue
-        if lost.passed_over(result, gpu, "set its MIG mode", lost_gpus):
+        if passed_over(result, gpu, "set its MIG mode", lost_gpus):
             continue
         result.gpus.append(gpu)
         predicted = gpu.mig is None
@@ -335,7 +335,7 @@ def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), tr
             names, more = _plan_given(result, gpu, wish, mode, predicted, assume)
             troubles += more
         result.after[pf] = (mode, sorted(names))
-    raise_if_any(lost.refusal(troubles, result.steps))
+    raise_if_any(refusal(troubles, result.steps))
     return result
 
 

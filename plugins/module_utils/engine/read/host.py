@@ -9,7 +9,8 @@ import re
 
 from ..base.numbers import number
 from ..state import install_mark
-from . import host_identity, next_kernel, platform, platforms, secure_boot
+from ..system.files import read_text
+from . import next_kernel, platform, secure_boot
 
 _PARAMS = "/proc/driver/nvidia/params"
 _SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}
@@ -38,6 +39,14 @@ class Driver:
         return {name: value for name, value in self.__dict__.items() if name not in ("has_manager", "unfinished")}
 
 
+class Identity:
+    """kernel: as uname -r tells; machine_id: of /etc/machine-id. Both None when not told."""
+
+    def __init__(self, kernel, machine_id):
+        self.kernel = kernel
+        self.machine_id = machine_id
+
+
 class HostState:
     """The host apart from its GPUs. secure_boot is None when the firmware has no such thing. unsupported: why nothing can be done here."""
 
@@ -63,6 +72,11 @@ class HostState:
         return bool(self.iommu_units)
 
 
+def identity(ctx):
+    """Which host this is, for a plan of vGPUs where nothing is in the way. No program is started."""
+    return Identity(ctx.sysfs.read_or("/proc/sys/kernel/osrelease"), (read_text(ctx.root, "/etc/machine-id") or "").strip() or None)
+
+
 def read(ctx, timeout=30):
     """Reads the host's state."""
     if ctx.memo is not None:
@@ -76,8 +90,8 @@ def _read(ctx, timeout):
     sysfs = ctx.sysfs
     state = HostState()
     state.distribution = platform.read(ctx)
-    identity = host_identity.read(ctx)
-    state.kernel, state.machine_id = identity.kernel, identity.machine_id
+    known = identity(ctx)
+    state.kernel, state.machine_id = known.kernel, known.machine_id
     match = re.search(
         r"^vendor_id\s*:\s*(\S+)", sysfs.read_or("/proc/cpuinfo", ""), re.MULTILINE
     )
@@ -87,7 +101,7 @@ def _read(ctx, timeout):
     state.iommu_units = sysfs.list("/sys/class/iommu")
     state.secure_boot = secure_boot.read(sysfs)
     state.enrolled_certificates = secure_boot.enrolled(sysfs) if state.secure_boot else []
-    state.unsupported = platforms.unsupported(ctx)
+    state.unsupported = platform.unsupported(ctx)
     state.bootloader = _bootloader(ctx)
     state.initramfs_tool = _initramfs_tool(ctx)
     state.driver = read_driver(ctx, timeout)

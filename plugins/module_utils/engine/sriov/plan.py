@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import errno
 
-from ..base import lost, refusals
+from ..base import refusals
 from ..base.clock import holds, until
 from ..base.errors import EngineError, Trouble, raise_if_any, shown, trouble
-from ..base.steps import ApplyError, Step, execute
+from ..base.steps import ApplyError, Step, execute, passed_over, refusal
 from ..binding import plan as binding_plan
 from ..read import inventory as reader
 from ..system import sriov_manage
@@ -40,7 +40,7 @@ class SriovPlan:
 
 
 def plan(inventory, state, selectors, enabled, num_vfs=None, reset=False, method="auto", has_tool=True, assume=(), lost_gpus="fail"):
-    """What it takes for the selected GPUs to have their VFs on (all, or num_vfs) or off. lost_gpus: see lost.WORDS."""
+    """What it takes for the selected GPUs to have their VFs on (all, or num_vfs) or off. lost_gpus: see steps.LOST_WORDS."""
     result = SriovPlan()
     gpus, troubles = inventory.select(selectors)
     if num_vfs is not None and num_vfs < 1:
@@ -52,7 +52,7 @@ def plan(inventory, state, selectors, enabled, num_vfs=None, reset=False, method
         if reason:
             result.skipped.append({"gpu": gpu.address, "reason": reason})
             continue
-        if lost.passed_over(result, gpu, "enable its VFs" if enabled else "disable its VFs", lost_gpus):
+        if passed_over(result, gpu, "enable its VFs" if enabled else "disable its VFs", lost_gpus):
             continue
         result.gpus.append(gpu)
         if not enabled:
@@ -63,7 +63,7 @@ def plan(inventory, state, selectors, enabled, num_vfs=None, reset=False, method
             troubles += _plan_on(
                 result, gpu, state, num_vfs or gpu.total_vfs, reset, method, has_tool, assume
             )
-    raise_if_any(lost.refusal(troubles, result.steps))
+    raise_if_any(refusal(troubles, result.steps))
     return result
 
 

@@ -15,9 +15,21 @@ import stat
 
 from ..base.clock import until
 from ..base.errors import trouble
-from ..system import command
+from ..system import command, files
+from . import paths
 
 PATH = "/run/nvidia-vgpu.lock"
+# Where a killed run may have left half-written files.
+FOLDERS = (
+    os.path.dirname(paths.STORE),
+    paths.STATE,
+    paths.MODPROBE[0],
+    os.path.dirname(paths.GRUB),
+    paths.GRUB_FOLDER,
+    paths.DRIVERCTL,
+    os.path.dirname(paths.UNIT),
+    os.path.dirname(paths.COMMAND),
+)
 
 
 class HostLock:
@@ -109,3 +121,8 @@ def _no_lock(found):
         remedy="Look who made it, remove it, then run again.",
         code="bad_lock",
     )
+
+
+def clean_leftovers(root):
+    """Removes half-written files of ours. They were never read by anybody: that is no change of the host."""
+    files.sweep(root, FOLDERS)

@@ -13,9 +13,9 @@ from __future__ import annotations
 import uuid as uuids
 
 from .. import frameworks
-from ..base import lost, refusals
+from ..base import refusals
 from ..base.errors import Trouble, raise_if_any
-from ..base.steps import Step
+from ..base.steps import Step, passed_over, refusal
 from ..hardware import address, vgpu_types
 from ..mig import plan as mig_plan
 from ..state import layout_file
@@ -73,7 +73,7 @@ class LayoutPlan:
 class Options:
     """force_remove: keys of vGPUs that may go although in use. mdevctl: whether definitions are kept.
 
-    persist: whether the layout is stored for the boot. assume: see the module's option. lost_gpus: see lost.WORDS.
+    persist: whether the layout is stored for the boot. assume: see the module's option. lost_gpus: see steps.LOST_WORDS.
     """
 
     def __init__(self, force_remove=(), mdevctl=False, persist=True, assume=(), lost_gpus="fail"):
@@ -109,7 +109,7 @@ def plan(inventory, state, wishes, stored, definitions, options, troubles=()):
     explicit = {wish.uuid for many in wishes.values() for wish in many if wish.uuid}
     for pf in sorted(wishes):
         gpu = inventory.gpu(pf)
-        if lost.passed_over(result, gpu, "bring its vGPUs to the layout", options.lost_gpus):
+        if passed_over(result, gpu, "bring its vGPUs to the layout", options.lost_gpus):
             continue
         one = _GpuPlanner(inventory, gpu, state, stored.get(pf), taken, explicit, options)
         troubles += one.plan(wishes[pf] if isinstance(wishes[pf], Wishes) else Wishes(wishes[pf]))
@@ -119,7 +119,7 @@ def plan(inventory, state, wishes, stored, definitions, options, troubles=()):
         result.warnings += one.warnings
     troubles += _unlisted(inventory, wishes, stored, options, result)
     troubles += _foreign_uuids(wishes, inventory, result)
-    raise_if_any(lost.refusal(troubles, result.steps))
+    raise_if_any(refusal(troubles, result.steps))
     _steps(result, inventory, stored, definitions, options)
     return result
 

@@ -20,7 +20,8 @@ import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import install
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file, leftovers
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state.lock import clean_leftovers
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files, python
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu_restore
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
@@ -181,7 +182,7 @@ def test_a_cut_file_beside_is_ignored_and_cleaned(tmp_path):
             handle.write(whole[:size])
         assert install.plan(root, {install.COMMAND: (whole, 0o755)}) == [] and install.present(root) == [install.COMMAND]
         with mock.patch.object(os, "fsync", lambda number: None):
-            leftovers.clean(root)
+            clean_leftovers(root)
         assert os.listdir(folder) == ["nvidia-vgpu"]
     assert run(root + install.COMMAND).stdout == "small\n"
 
@@ -285,7 +286,7 @@ def test_a_kill_at_any_write_of_the_upgrade_leaves_a_restore_that_works(make_hos
         if state not in states:  # the command itself, once for each state
             states.add(state)
             assert run(host.root + install.COMMAND).stdout == {"old": "old\n", "new": "small\n"}[state[0]]
-        leftovers.clean(host.root)
+        clean_leftovers(host.root)
         install.apply(host.root, install.plan(host.root, wanted))
         assert install.plan(host.root, wanted) == [] and not os.path.exists(host.root + install.OLD_COPY)
         assert os.listdir(os.path.dirname(host.root + install.COMMAND)) == ["nvidia-vgpu"]

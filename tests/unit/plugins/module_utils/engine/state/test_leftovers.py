@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import leftovers
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import lock
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_sriov
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
@@ -26,7 +26,7 @@ def test_half_written_files_of_ours_go_and_others_stay(host):
 
 
 def test_nothing_to_clean_on_a_bare_host(tmp_path):
-    leftovers.clean(str(tmp_path))
+    lock.clean_leftovers(str(tmp_path))
     assert os.listdir(str(tmp_path)) == []
 
 
