@@ -46,7 +46,7 @@ STAGES = {
     ),
     "The layout": (
         "What was written in `vgpu_layout`, or handed to a module.",
-        ("hardware/address.py", "read/inventory.py", "vgpu/layout.py", "vgpu/plan.py", "vgpu/mdev_devices.py", "plugin_utils/validate/verdict.py"),
+        ("hardware/address.py", "read/inventory.py", "vgpu/", "plugin_utils/validate/verdict.py"),
         (),
     ),
     "Releasing the GPUs": (
@@ -157,6 +157,7 @@ class Source:
     tree: ast.Module
     constants: dict[str, ast.expr] = field(default_factory=dict)
     functions: dict[str, ast.FunctionDef] = field(default_factory=dict)
+    taken: dict[str, tuple[str, str]] = field(default_factory=dict)  # names from other files of ours: file, name there
 
     @classmethod
     def read(cls, path: Path) -> Source:
@@ -165,6 +166,9 @@ class Source:
         for node in one.tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 one.constants[node.targets[0].id] = node.value
+            if isinstance(node, ast.ImportFrom) and node.level and node.module:
+                file = "/".join([*one.name.split("/")[: -node.level], *node.module.split(".")]) + ".py"
+                one.taken.update({alias.asname or alias.name: (file, alias.name) for alias in node.names})
         one.functions = {node.name: node for node in ast.walk(one.tree) if isinstance(node, ast.FunctionDef)}
         return one
 
@@ -297,6 +301,10 @@ class Reader:
             return [text for value in found if not mentions(value, name) for text in self.texts(source, scope, value, environment)] or [UNKNOWN]
         if name in source.constants:
             return self.texts(source, source.tree, source.constants[name], {})
+        file, there = source.taken.get(name, ("", ""))
+        other = self.sources.get(file)
+        if other and there in other.constants:
+            return self.texts(other, other.tree, other.constants[there], {})
         return [UNKNOWN]
 
 

@@ -8,7 +8,7 @@ import os
 
 from .. import _module
 from ..engine.checks import in_use
-from ..engine.driver import plan as driver_plan
+from ..engine.driver import apply as driver_apply, plan as driver_plan
 from ..engine.read import host, inventory
 
 
@@ -47,7 +47,7 @@ def work(module, ctx):
         kind = driver_plan.wanted_module_type(found) if wish.present and steps else None
     after = before
     if steps and not module.check_mode:
-        driver_plan.apply(ctx, steps, wish, kind, params["timeout"])
+        driver_apply.apply(ctx, steps, wish, kind, params["timeout"])
         after = host.read_driver(ctx)
     shown = _line(after.on_disk, after.flavour)
     if steps and module.check_mode:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from .. import _module
 from ..engine.base.errors import trouble
-from ..engine.binding import backups, boot_files, plan as binding_plan
+from ..engine.binding import apply as binding_apply, backups, boot_files, plan as binding_plan
 from ..engine.checks import in_use
 from ..engine.read import host, inventory
 
@@ -60,7 +60,7 @@ def work(request, ctx):
     result = _plan(request, ctx, found)
     _module.refuse_lost(request, result.steps)
     if not request.check_mode:
-        binding_plan.apply(ctx, result, params["timeout"])
+        binding_apply.apply(ctx, result, params["timeout"])
     gpus = found.select(params["gpus"])[0]
     moved = [step.device for step in result.steps if step.kind == "unbind"]
     return dict(

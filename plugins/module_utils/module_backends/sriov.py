@@ -7,7 +7,7 @@ from __future__ import annotations
 from .. import _module
 from ..engine.checks import in_use
 from ..engine.read import host, inventory
-from ..engine.sriov import plan as sriov_plan
+from ..engine.sriov import apply as sriov_apply, plan as sriov_plan
 from ..engine.system import sriov_manage
 
 
@@ -40,9 +40,9 @@ def work(request, ctx):
     gpus = result.gpus
     without_types = []
     if result.steps and not request.check_mode:
-        sriov_plan.apply(ctx, result, params["timeout"])
-        gpus = sriov_plan.after(ctx, result.gpus)
-        without_types = sriov_plan.without_types(gpus)
+        sriov_apply.apply(ctx, result, params["timeout"])
+        gpus = sriov_apply.after(ctx, result.gpus)
+        without_types = sriov_apply.without_types(gpus)
     return dict(
         {
             "changed": bool(result.steps),

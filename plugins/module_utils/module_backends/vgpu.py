@@ -9,7 +9,7 @@ from ..engine.checks import in_use
 from ..engine.read import host, inventory
 from ..engine.state import layout_file
 from ..engine.system import mdevctl
-from ..engine.vgpu import apply as vgpu_apply, layout, plan as vgpu_plan
+from ..engine.vgpu import apply as vgpu_apply, diff, layout, plan as vgpu_plan
 
 
 def _vgpus(result):
@@ -69,7 +69,7 @@ def work(request, ctx):
             "vgpus": _vgpus(result),
             "warnings": result.warnings + in_use.domain_warnings(ctx, in_use.removed(result.steps), "the vGPU goes"),
         },
-        **dict(_module.lost(result), **_module.diff(request, lambda: (vgpu_plan.lines(found), vgpu_plan.lines(found, result))))
+        **dict(_module.lost(result), **_module.diff(request, lambda: (diff.lines(found), diff.lines(found, result))))
     )
 
 

@@ -13,7 +13,7 @@ from ..engine.system import python
 
 PREFIX = cli.__name__[: -len(".cli.main")]
 # What the command on the host does not need, but nvidia_host_plan imports: both must make the same file.
-ELSEWHERE = ("cloud", "driver", "guest", "libvirt", "system.virsh")
+ELSEWHERE = ("cloud", "guest", "libvirt", "system.virsh", "vgpu.diff")
 
 
 def _sources():

@@ -19,14 +19,13 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches, gridd_conf, license as licensing, token
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import address, vgpu_types
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Gpu
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import plan as mig_plan
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement as mig_placement, profiles as mig_profiles
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, platform
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml, mdevctl, nvidia_smi, systemd
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout
-from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER
-from ansible_collections.vgpu.kvm.tests.unit.fake.guest import token as good_token
+from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER, token as good_token
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A100
 from ansible_collections.vgpu.kvm.tests.unit.fuzz import inputs
 
@@ -83,11 +82,11 @@ def type_names(text):
 def profiles(text):
     """Profiles, and what is reckoned from them."""
     found = [one for dummy, one in nvidia_smi.parse_profiles(text)]
-    mig_plan.fits(found, [], found[:8])
-    mig_plan.find_profile(text, found)
-    mig_plan.predicted_profiles({nvidia_smi.plain_profile(text)})
+    mig_placement.fits(found, [], found[:8])
+    mig_profiles.find_profile(text, found)
+    mig_profiles.predicted_profiles({nvidia_smi.plain_profile(text)})
     for one in A100.types:
-        mig_plan.profile_for(vgpu_types.VgpuType(one.id, one.name), found)
+        mig_profiles.profile_for(vgpu_types.VgpuType(one.id, one.name), found)
 
 
 def placements(text):

@@ -16,7 +16,7 @@ from ..base.steps import ApplyError
 from ..binding import plan as binding_plan
 from ..mig import apply as mig_apply, plan as mig_plan
 from ..read import host, inventory as reader
-from ..sriov import plan as sriov_plan
+from ..sriov import apply as sriov_apply, plan as sriov_plan
 from ..state import layout_file
 from ..system import sriov_manage
 from ..vgpu import apply as vgpu_apply, plan as vgpu_plan
@@ -116,7 +116,7 @@ def _bring_gpu(ctx, inventory, state, wanted, pf, timeout):
             inventory = reader.read(ctx, with_types=False)
     if wanted.vfs:
         plan = sriov_plan.plan(inventory, state, [pf], True, wanted.vfs, has_tool=sriov_manage.installed(ctx))
-        done += sriov_plan.apply(ctx, plan, timeout, 0)  # agents start after this; vGPUs are watched below
+        done += sriov_apply.apply(ctx, plan, timeout, 0)  # agents start after this; vGPUs are watched below
     return done
 
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from ..base import refusals
 from ..base.errors import Problem, Trouble
-from ..read import host, secure_boot
+from ..driver import signing
+from ..read import host
 
 
 def find(inventory, state, flags=(), causes=(), domains=()):
@@ -93,7 +94,7 @@ def _host(state, flags):
             Problem(
                 Trouble(
                     "Secure Boot is on: the kernel loads only signed modules",
-                    remedy=secure_boot.STEPS,
+                    remedy=signing.STEPS,
                     code="secure_boot",
                 ),
                 "warning",

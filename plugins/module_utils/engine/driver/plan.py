@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NVIDIA's .run installer: when it must run, with which arguments, and whether it did its work."""
+"""NVIDIA's .run installer: when it must run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,9 @@ import shutil
 
 from ..base import refusals
 from ..base.errors import Trouble, raise_if_any, shown, trouble
-from ..base.steps import Step, execute
-from ..read import host, secure_boot
-from ..state import install_mark
-from ..system import files
+from ..base.steps import Step
+from .signing import STEPS, key_troubles
 
-LOG = "/var/log/nvidia-installer.log"
-UNINSTALL = "/usr/bin/nvidia-uninstall"
 # What tells the packages apart, how people call the driver, and the flavour that it gives the machine.
 _KINDS = {
     "host": ("-vgpu-kvm", "the vGPU host driver", "vgpu"),
@@ -79,7 +75,7 @@ def version_in(name):
     return match.group(1) if match else None
 
 
-def _number(version):
+def number(version):
     return [int(part) for part in version.split(".")]
 
 
@@ -106,10 +102,10 @@ def standing_against(state, wish, space=0, check_mode=False):
     """
     troubles = []
     if state.secure_boot and not wish.signs:
-        troubles.append(Trouble("Secure Boot is on: the kernel would not load the driver's modules", remedy=secure_boot.STEPS, code="secure_boot"))
+        troubles.append(Trouble("Secure Boot is on: the kernel would not load the driver's modules", remedy=STEPS, code="secure_boot"))
     paths = (wish.signing_key, wish.signing_certificate)
     if all(paths) and not (check_mode and not all(map(os.path.exists, paths))):
-        troubles += secure_boot.key_troubles(state, *paths)
+        troubles += key_troubles(state, *paths)
     folder = os.path.abspath(wish.tmpdir or "/tmp")
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
@@ -221,7 +217,7 @@ def _wrong_step(driver, version, wish):
                 code="driver_ordinary",
             )
         ]
-    if driver.flavour == wish.flavour and driver.on_disk and not wish.allow_downgrade and _number(version) < _number(driver.on_disk):
+    if driver.flavour == wish.flavour and driver.on_disk and not wish.allow_downgrade and number(version) < number(driver.on_disk):
         return [
             Trouble(
                 "the driver %s is installed, which is newer than %s" % (driver.on_disk, version),
@@ -267,85 +263,3 @@ def _users(inventory, doing):
                 name = "%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent) if vgpu.uuid else "%s (%s)" % (vgpu.parent, vgpu.type)
                 troubles.append(refusals.in_use(name, vgpu.holders, doing))
     return troubles
-
-
-def arguments(wish, version, module_type):
-    """The installer's command line. --skip-module-load exists since 550."""
-    argv = ["--silent"]
-    if wish.dkms:
-        argv.append("--dkms")
-    if wish.disable_nouveau:
-        argv.append("--disable-nouveau")
-    if not wish.load:
-        # nouveau may still be loaded: the reboot that follows ends it.
-        argv.append("--no-nouveau-check")
-        if _number(version)[0] >= 550:
-            argv += ["--skip-module-load", "--skip-module-unload"]
-    if module_type and _number(version)[0] >= 560:
-        argv.append("--kernel-module-type=%s" % module_type)
-    if wish.tmpdir:
-        argv.append("--tmpdir=%s" % wish.tmpdir)
-    if wish.signing_key:
-        # The paths alone: what a program is started with can be read by everybody.
-        argv += ["--module-signing-secret-key=%s" % wish.signing_key, "--module-signing-public-key=%s" % wish.signing_certificate]
-    return argv + list(wish.extra)
-
-
-def apply(ctx, steps, wish, module_type, timeout):
-    """Runs the installer and verifies the version on disk."""
-
-    def perform(step):
-        if step.kind == "uninstall":
-            _uninstall(ctx, timeout)
-        else:
-            _install(ctx, wish, step.args["version"], module_type, timeout)
-
-    return execute(steps, perform)
-
-
-def log_tail(ctx, lines=15):
-    """The last lines of the installer's log."""
-    text = files.read_text(ctx.root, LOG) or ""
-    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
-
-
-def _install(ctx, wish, version, module_type, timeout):
-    install_mark.begin(ctx.root, install_mark.DRIVER)
-    answer = ctx.command(["sh", wish.src] + arguments(wish, version, module_type), timeout, keeps_lock=True)
-    driver = host.read_driver(ctx, trusting=True)
-    if answer.rc == 0 and driver.on_disk == version and driver.flavour == wish.flavour:
-        wrong = secure_boot.signature_trouble(ctx, wish.signing_certificate) if wish.signing_key else None
-        raise_if_any([wrong] if wrong else [])
-        install_mark.end(ctx, install_mark.DRIVER)
-        return
-    if answer.timed_out:
-        found = "the installer did not end within %d s and was stopped" % timeout
-    elif answer.rc:
-        found = "the installer ended with rc %d" % answer.rc
-    else:
-        found = "the installer reported success, but the driver on disk is %s (%s)" % (driver.on_disk or "none", driver.flavour)
-    raise trouble(
-        "%s: %s\nLast lines of %s:\n%s" % (found, answer.tail(8), LOG, log_tail(ctx)),
-        device=wish.src,
-        wanted="driver %s on disk" % version,
-        remedy="Mend what the log names (compiler, headers of the running kernel, nouveau, space), then run again",
-        code="install_failed",
-    )
-
-
-def _uninstall(ctx, timeout):
-    if not os.path.exists(ctx.root + UNINSTALL):
-        raise trouble(
-            "there is no %s, so the driver came by another way" % UNINSTALL,
-            remedy="Remove its packages with apt or dnf, then run again.",
-            code="no_uninstaller",
-        )
-    answer = ctx.command([UNINSTALL, "--silent"], timeout, keeps_lock=True)
-    driver = host.read_driver(ctx, trusting=True)
-    if answer.rc or driver.on_disk:
-        raise trouble(
-            "uninstalling ended with rc %d, and the driver on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8)),
-            remedy="Look into %s." % LOG,
-            code="uninstall_failed",
-        )
-    install_mark.end(ctx, install_mark.DRIVER)

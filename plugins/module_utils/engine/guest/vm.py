@@ -8,10 +8,9 @@ import os
 
 from ..base import refusals
 from ..base.errors import Problem, Trouble
-from ..driver import plan as driver_plan
+from ..driver import plan as driver_plan, signing
 from ..hardware import address
 from ..hardware.vgpu_types import framebuffer_of, short_name
-from ..read import secure_boot
 from ..system import nvidia_smi
 from . import branches, license as licensing
 
@@ -103,7 +102,7 @@ def _driver(state, inventory, has_headers, expected):
         )
     if state.secure_boot and not expected.signs:
         found.append(
-            Trouble("Secure Boot is on: the kernel would not load the driver's module", device="firmware", remedy=secure_boot.STEPS, code="secure_boot")
+            Trouble("Secure Boot is on: the kernel would not load the driver's module", device="firmware", remedy=signing.STEPS, code="secure_boot")
         )
     for gpu in inventory.gpus:
         if gpu.driver == "nouveau":

@@ -10,9 +10,9 @@ from ..base.clock import until
 from ..base.errors import trouble
 from ..base.steps import execute
 from ..read import inventory as reader
-from ..sriov import plan as sriov_plan
+from ..sriov import apply as sriov_apply
 from ..system import nvidia_smi
-from .plan import find_profile
+from .profiles import find_profile
 
 KINDS = ("mig_mode", "mig_create", "mig_destroy", "mig_compute", "mixed")
 
@@ -22,7 +22,7 @@ def apply(ctx, steps, timeout):
 
     def step_of(step):
         if step.kind == "disable":
-            sriov_plan.disable(ctx, step, timeout)
+            sriov_apply.disable(ctx, step, timeout)
         else:
             perform(ctx, step, timeout)
 

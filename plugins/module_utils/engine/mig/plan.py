@@ -14,48 +14,12 @@ from ..base import refusals
 from ..base.errors import Trouble, raise_if_any
 from ..base.steps import Step, passed_over, refusal
 from ..sriov import plan as sriov_plan
-from ..system.nvidia_smi import Profile, is_profile, plain_profile
+from ..system.nvidia_smi import plain_profile
+from .placement import fits, plan_instances, steps
+from .profiles import find_profile, predicted_profiles, profile_for, suits
 
-# What a type's suffix says of its GPU instance, as NVIDIA spells it in the profile's name.
-_SUFFIX = {"": ("",), "ME": ("+me",), "NOME": ("-me", ""), "MEALL": ("+me.all",), "GFX": ("+gfx",)}
 # nvidia-smi and the driver live with it: it lets go by itself.
 _HARMLESS = ("nvidia-persiste",)
-
-
-# --- profiles and types
-
-
-def predicted_profiles(needs):
-    """Profiles by the names that types and users give, where no driver lists them yet; what is no profile's name is left out."""
-    return [Profile(name, 0) for name in sorted(needs) if is_profile(name)]
-
-
-def find_profile(word, profiles):
-    """The profile that a user's word means: 1g.5gb, MIG 1g.5gb, or its number."""
-    plain = plain_profile(word)
-    for one in profiles:
-        if plain == one.name or plain == str(one.id):
-            return one
-    return None
-
-
-def _suits(profile, vgpu_type):
-    """Whether a vGPU of the type can live in a GPU instance of the profile."""
-    if vgpu_type.gi_profile is not None and profile.id == vgpu_type.gi_profile:
-        return profile.slices == vgpu_type.slices
-    if profile.slices != vgpu_type.slices or profile.gib * 1024 < (vgpu_type.framebuffer_mib or 0):
-        return False
-    wanted = _SUFFIX.get(vgpu_type.suffix, ("",))
-    if not vgpu_type.suffix and vgpu_type.series in ("Q", "B", "A"):
-        wanted = ("", "+gfx")  # graphics on MIG; [guess] the driver's own word (gi_profile) goes first
-    return profile.suffix in wanted
-
-
-def profile_for(vgpu_type, profiles):
-    """The smallest profile that suits a type: what the driver names, else by slices, memory and suffix. None if none."""
-    suiting = [one for one in profiles if _suits(one, vgpu_type)]
-    named = [one for one in suiting if one.id == vgpu_type.gi_profile]
-    return min(named or suiting, key=lambda one: (one.gib, len(one.suffix), one.id)) if suiting else None
 
 
 def needed(gpu, chosen, profiles):
@@ -103,7 +67,7 @@ def given(gpu, words, chosen, profiles):
     for vgpu_type in sorted(chosen, key=lambda one: -(one.framebuffer_mib or 0)):
         share = max(vgpu_type.per_gi or 1, 1)
         for place in left:
-            if _suits(place[0], vgpu_type) and (place[1] is None or (place[1] == vgpu_type.short and place[2] < share)):
+            if suits(place[0], vgpu_type) and (place[1] is None or (place[1] == vgpu_type.short and place[2] < share)):
                 place[1], place[2] = vgpu_type.short, place[2] + 1
                 break
         else:
@@ -119,155 +83,6 @@ def given(gpu, words, chosen, profiles):
                 )
             )
     return found, troubles
-
-
-# --- placing
-
-
-def _memory_slices(profile, smallest):
-    """How many memory slices a profile takes; powers of two, as all of NVIDIA's are."""
-    ratio = profile.memory / smallest if profile.memory and smallest else float(profile.slices)
-    size = 1
-    while size < ratio * 0.85:
-        size *= 2
-    return size
-
-
-def fits(profiles, occupied, wanted, slices=None):
-    """Whether GPU instances of the wanted profiles find places beside the occupied (start, size, compute slices)."""
-    smallest = min([one.memory for one in profiles if one.memory] or [0])
-    compute = slices or max([one.slices for one in profiles] or [0])
-    memory = 1
-    while memory < compute:
-        memory *= 2
-    todo = sorted(((_memory_slices(one, smallest), one.slices) for one in wanted), reverse=True)
-    if sum(need for dummy, need in todo) + sum(need for dummy, dummy2, need in occupied) > compute:
-        return False
-    used = {slot for start, size, dummy in occupied for slot in range(start, start + size)}
-
-    def place(number, taken):
-        if number == len(todo):
-            return True
-        size, need = todo[number]
-        for start in range(0, memory - size + 1, size):
-            slots = set(range(start, start + size))
-            if start + need <= compute and not slots & taken and place(number + 1, taken | slots):
-                return True
-        return False
-
-    return place(0, used)
-
-
-class Instances:
-    """What becomes of a GPU's GPU instances."""
-
-    def __init__(self):
-        self.create = []
-        self.destroy = []
-        self.without_compute = []
-        self.warnings = []
-
-
-def plan_instances(gpu, wanted, staying, profiles, predicted=False):
-    """Instances to the wanted profiles, and troubles. staying: vGPUs that live on, with their VgpuTypes: (vgpu, type).
-
-    What matches is kept; where the rest then finds no place, what no vGPU lives in is made anew elsewhere.
-    """
-    result, troubles = _plan_instances(gpu, wanted, staying, profiles, predicted, False)
-    if [one for one in troubles if one.code == "mig_no_room"]:
-        again, wrong = _plan_instances(gpu, wanted, staying, profiles, predicted, True)
-        if not wrong:
-            return again, wrong
-    return result, troubles
-
-
-def _plan_instances(gpu, wanted, staying, profiles, predicted, only_held):
-    result, troubles = Instances(), []
-    existing = [] if predicted or not gpu.mig else list(gpu.mig.instances)
-    held = {vgpu.gi: vgpu for vgpu, dummy in staying if vgpu.gi is not None}
-    unknown = [vgpu_type for vgpu, vgpu_type in staying if vgpu.gi is None and vgpu_type is not None]
-    left = sorted(existing, key=lambda one: (one.id not in held, one.id))
-    for profile in wanted:
-        match = next((one for one in left if one.profile == profile.name and (one.id in held or not only_held)), None)
-        if match:
-            left.remove(match)
-            if not match.compute:
-                result.without_compute.append(match)
-        else:
-            result.create.append(profile)
-    for instance in left:
-        profile = find_profile(instance.profile, profiles)
-        maybe = [one for one in unknown if profile and _suits(profile, one)]
-        if instance.id in held:
-            vgpu = held[instance.id]
-            troubles.append(
-                Trouble(
-                    "the GPU instance %d (%s) holds the vGPU %s (%s) and is not among those wanted" % (instance.id, instance.profile, vgpu.key, vgpu.type),
-                    device=gpu.address,
-                    wanted="GPU instances for the vGPUs that stay",
-                    remedy="Add %s to 'mig' of this GPU, or remove the vGPU." % instance.profile,
-                    code="gpu_instance_in_use",
-                )
-            )
-        elif maybe:
-            result.warnings.append(
-                "%s: the GPU instance %d (%s) is not wanted but stays: the driver does not tell whether a vGPU lives in it"
-                % (gpu.address, instance.id, instance.profile)
-            )
-        else:
-            result.destroy.append(instance)
-    result.create.sort(key=lambda one: (-one.slices, -one.gib, one.name))
-    stay = [one for one in existing if one not in result.destroy]
-    smallest = min([one.memory for one in profiles if one.memory] or [0])
-    occupied = [_place_of(one, profiles, smallest) for one in stay if one.start is not None]
-    slices = gpu.model.mig_slices if gpu.model and gpu.model.mig_slices else None
-    if result.create and not fits(profiles, occupied, result.create, slices):
-        whole = max(profiles, key=lambda one: (one.slices, one.gib))
-        troubles.append(
-            Trouble(
-                "the GPU instances %s do not fit%s"
-                % (
-                    ", ".join(one.name for one in result.create),
-                    " beside %s" % ", ".join("%s (instance %d)" % (one.profile, one.id) for one in stay) if stay else " on this GPU (%s)" % gpu.name,
-                ),
-                device=gpu.address,
-                wanted="at most %d slices in all (the whole GPU is %s), larger ones at their own places" % (slices or whole.slices, whole.name),
-                remedy="Take fewer or smaller types, or another GPU.",
-                code="mig_no_room",
-            )
-        )
-    return result, troubles
-
-
-def _place_of(instance, profiles, smallest):
-    """(start, size, compute slices) in the units of fits(); the driver's own units are smaller on some GPUs."""
-    profile = find_profile(instance.profile, profiles)
-    if not profile or not instance.size:
-        size = instance.size or 1
-        return instance.start, size, profile.slices if profile else size
-    size = _memory_slices(profile, smallest)
-    return instance.start * size // instance.size, size, profile.slices
-
-
-def steps(gpu, instances):
-    """Steps of a GPU's Instances, in order: what goes, what is completed, what comes (larger first)."""
-    found = []
-    for one in instances.destroy:
-        found.append(
-            Step("mig_destroy", gpu.address, gpu.address, "destroy the GPU instance %d (%s)" % (one.id, one.profile), instance=one.id)
-        )
-    for one in instances.without_compute:
-        found.append(
-            Step(
-                "mig_compute", gpu.address, gpu.address, "create the compute instance of GPU instance %d (%s)" % (one.id, one.profile), instance=one.id
-            )
-        )
-    if instances.create:
-        names = [one.name for one in instances.create]
-        found.append(
-            Step("mig_create", gpu.address, gpu.address, "create the GPU instances %s" % ", ".join(names), names=names)
-        )
-    return found
 
 
 # --- mode, and the module nvidia_mig

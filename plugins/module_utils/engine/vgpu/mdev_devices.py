@@ -10,7 +10,8 @@ from ..base.steps import Step
 from ..hardware import address, vgpu_types
 from . import order
 from .layout import check_uuid
-from .plan import Options, stable_uuid
+from .placement import stable_uuid
+from .plan import Options
 
 
 class Device:

@@ -13,7 +13,7 @@ from collections import namedtuple
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import plan as driver_plan
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import apply as driver_apply, plan as driver_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_driver_bundle
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
@@ -68,10 +68,10 @@ def wish(**changes):
 
 
 def test_arguments_of_the_installer():
-    assert driver_plan.arguments(wish(), "550.163.02", None) == ["--silent", "--dkms"]
-    old = driver_plan.arguments(wish(load=False, dkms=False), "535.161.05", "proprietary")
+    assert driver_apply.arguments(wish(), "550.163.02", None) == ["--silent", "--dkms"]
+    old = driver_apply.arguments(wish(load=False, dkms=False), "535.161.05", "proprietary")
     assert old == ["--silent", "--no-nouveau-check"], "--skip-module-load came with 550"
-    new = driver_plan.arguments(wish(disable_nouveau=True, tmpdir="/var/tmp", extra=["--no-systemd"]), "580.65.05", "open")
+    new = driver_apply.arguments(wish(disable_nouveau=True, tmpdir="/var/tmp", extra=["--no-systemd"]), "580.65.05", "open")
     assert new == ["--silent", "--dkms", "--disable-nouveau", "--kernel-module-type=open", "--tmpdir=/var/tmp", "--no-systemd"]
 
 

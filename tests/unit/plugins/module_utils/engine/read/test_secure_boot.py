@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver.signing import serial
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import secure_boot
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_gpu_info
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
@@ -63,12 +64,12 @@ def test_certificates_of_all_lists():
 def test_no_variable_is_a_trouble(noise, cut):
     for blob in (noise, signatures(X509, MINE)[:cut] + noise, X509.bytes_le + noise):
         assert all(isinstance(one, bytes) for one in secure_boot.certificates(blob))
-    assert secure_boot.serial(noise) is None or secure_boot.serial(noise).isalnum() or secure_boot.serial(noise) == ""
+    assert serial(noise) is None or serial(noise).isalnum() or serial(noise) == ""
 
 
 @pytest.mark.parametrize("der, number", [(MINE, "AB01"), (certificate("7f02", version=False), "7F02"), (b"-----BEGIN CERTIFICATE-----", None), (b"", None)])
 def test_the_serial_number(der, number):
-    assert secure_boot.serial(der) == number
+    assert serial(der) == number
 
 
 def test_what_the_machine_trusts_is_told(make_host):

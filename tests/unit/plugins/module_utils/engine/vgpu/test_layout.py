@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host as host_state, inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout, plan as vgpu_plan
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout, placement, plan as vgpu_plan
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
 
 ONE = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
@@ -81,9 +81,9 @@ def test_a_given_uuid_that_two_gpus_would_get(make_host):
 
 
 def test_uuids_are_stable_and_differ():
-    first = vgpu_plan.stable_uuid("m", PF, 0, ())
-    assert first == vgpu_plan.stable_uuid("m", PF, 0, ())
-    assert len({first, vgpu_plan.stable_uuid("n", PF, 0, ()), vgpu_plan.stable_uuid("m", PF, 1, ()), vgpu_plan.stable_uuid("m", PF, 0, (first,))}) == 4
+    first = placement.stable_uuid("m", PF, 0, ())
+    assert first == placement.stable_uuid("m", PF, 0, ())
+    assert len({first, placement.stable_uuid("n", PF, 0, ()), placement.stable_uuid("m", PF, 1, ()), placement.stable_uuid("m", PF, 0, (first,))}) == 4
 
 
 def test_free_vfs_are_taken_in_order_past_those_of_others(host):
