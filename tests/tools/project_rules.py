@@ -4,7 +4,7 @@
 
 1. What users get (plugins, roles, playbooks) does not know of the twin that it is tested on.
 2. No ``except:`` and no ``except Exception:`` there: an error that was not foreseen must be seen.
-3. Nobody sleeps for a fixed time: only the engine's polling (waiting.py) calls sleep, and no task pauses.
+3. Nobody sleeps for a fixed time: only the engine's polling (base/clock.py) calls sleep, and no task pauses.
 4. No shell: ``ansible.builtin.shell`` and ``shell=True`` are out.
 5. Roles read ``ansible_facts['x']``, never injected facts, and no task ignores its errors.
 6. Nothing is left half done: no to-do marks. Every Python file has postponed annotations.

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from .. import _module
 from ..engine.base.errors import trouble
-from ..engine.libvirt import apply, plan, request as wish
+from ..engine.libvirt import apply, plan
+from ..engine.libvirt.request import parse
 from ..engine.read import inventory as reader
 from ..engine.system import libvirt_xml, virsh
 
@@ -50,7 +51,7 @@ def _after(domains, steps, names):
 
 def work(request, ctx):
     params = request.params
-    wishes = wish.parse(params["domains"])
+    wishes = parse(params["domains"])
     if not params["connect"].startswith("qemu:///"):
         raise trouble(
             "%r is not libvirt of this host" % params["connect"][:80], device="connect", wanted="qemu:///system or another qemu:/// URI", code="bad_connect"

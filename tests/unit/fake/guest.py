@@ -78,7 +78,7 @@ class Guest(Host):
         self.smi_rc = 0
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Stands for tools.command.run."""
+        """Stands for system.command.run."""
         name = os.path.basename(argv[0])
         if name == "nvidia-smi" and argv[1:] == ["-q"]:
             self.calls.append(list(argv))

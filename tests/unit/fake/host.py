@@ -152,7 +152,7 @@ class Host:
     # --- programs
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Stands for tools.command.run."""
+        """Stands for system.command.run."""
         self.calls.append(list(argv))
         name = os.path.basename(argv[0])
         return {

@@ -79,7 +79,7 @@ def plan(inventory, state, boot, selectors, driver, edit_boot, assume=(), lost_g
 
 
 def plan_back(boot, edits, warnings):
-    """What it takes to have the boot files as they were before their first edit. edits, warnings: of originals.back."""
+    """What it takes to have the boot files as they were before their first edit. edits, warnings: of backups.back."""
     result = DriverPlan()
     result.warnings += warnings
     result.edits = edits

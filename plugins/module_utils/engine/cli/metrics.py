@@ -61,7 +61,7 @@ def run(ctx, say, output):
 
 
 def render(seen, restored, now):
-    """The text. restored: last_restore.Record or None; now: seconds since 1970."""
+    """The text. restored: restore_record.Record or None; now: seconds since 1970."""
     values = {name: [] for name, dummy in HELP}
 
     def add(name, value, **labels):

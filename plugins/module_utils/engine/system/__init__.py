@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Programs that the engine calls: how they are run and how their words are read."""
+"""The doors to the machine: one file for each program or file system that is read, run or changed."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 
-from ..base import numbers as reading
+from ..base.numbers import number
 from ..hardware import address
 from ..hardware.gpu import GpuInstance
 from ..hardware.vgpu_types import VgpuType, mebibytes, short_name
@@ -146,12 +146,12 @@ def parse_types(text):
         if gpu and name and told.get("id"):
             found.setdefault(gpu, []).append(
                 VgpuType(
-                    reading.number(told["id"]),
+                    number(told["id"]),
                     name,
                     mebibytes(told.get("fb memory")),
-                    reading.number(told.get("max instances")),
-                    reading.number(told.get("gpu instance profile id")),
-                    reading.number(told.get("max instances per gi")),
+                    number(told.get("max instances")),
+                    number(told.get("gpu instance profile id")),
+                    number(told.get("max instances per gi")),
                 )
             )
         told.clear()
@@ -168,7 +168,7 @@ def parse_types(text):
         key, value = " ".join(key.split()).lower(), value.strip()
         if key == "vgpu type id":
             flush()
-            told["id"] = value if reading.number(value) is not None else ""
+            told["id"] = value if number(value) is not None else ""
         else:
             told.setdefault(key, value)
     flush()
@@ -185,8 +185,8 @@ def parse_running(text):
             uuid = None
         elif key == "mdev uuid":
             uuid = value.lower() if len(value) == 36 else None
-        elif key == "gpu instance id" and uuid and reading.number(value) is not None:
-            found[uuid] = reading.number(value)
+        elif key == "gpu instance id" and uuid and number(value) is not None:
+            found[uuid] = number(value)
     return found
 
 

@@ -54,7 +54,7 @@ class Options:
 def plan(inventory, state, wishes, stored, definitions, options, troubles=()):
     """The plan for the wishes per GPU (layout.by_gpu); raises EngineError with all that is wrong.
 
-    stored: store.read's answer. definitions: mdevctl's, by UUID. troubles: what reading the layout
+    stored: layout_file.read's answer. definitions: mdevctl's, by UUID. troubles: what reading the layout
     found, so that all is told at once.
     """
     result = LayoutPlan()
