@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import time
 
-from .. import _module
 from ..engine.base.errors import Trouble, raise_if_any, trouble
 from ..engine.guest import gridd_conf, license as licensing, license_status, token
 from ..engine.system import files

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from .. import _module
 from ..engine.guest import vm
 from ..engine.read import host, inventory
 from ..engine.system import nvidia_smi

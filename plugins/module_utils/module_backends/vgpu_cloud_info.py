@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 
-from .. import _module
 from ..engine.base.errors import Trouble, raise_if_any, shown
 from ..engine.cloud import kubevirt, nova, offered
 from ..engine.read import inventory
