@@ -193,6 +193,7 @@ def lint(session: nox.Session, steps: Steps) -> None:
         steps.run("licences", "reuse", "lint", "--lines")
     with session.chdir(BUILD / "collections" / "ansible_collections" / "vgpu" / "kvm"):
         steps.run("project rules", "python", "tests/tools/project_rules.py")
+        steps.run("import graph", "python", "tests/tools/import_graph.py")
         steps.run("docs/faults.md", "python", "tests/tools/fault_page.py", "--check")
         steps.run("docs/performance.md", "python", "tests/tools/performance_page.py", "--check")
         steps.run("role READMEs", "python", "tests/tools/role_readmes.py", "--check")
