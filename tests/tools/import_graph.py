@@ -110,7 +110,8 @@ def resolve(source: Source, node: ast.ImportFrom, sources: dict[str, Source]) ->
         return
     for alias in node.names:
         whole = "/".join([*parts, alias.name])
-        for name, taken in ((whole + ".py", ""), (whole + "/__init__.py", ""), ("/".join(parts) + ".py", alias.name), ("/".join(parts) + "/__init__.py", alias.name)):
+        above = "/".join(parts)
+        for name, taken in ((whole + ".py", ""), (whole + "/__init__.py", ""), (above + ".py", alias.name), (above + "/__init__.py", alias.name)):
             if name in sources:
                 source.imports.append((node.lineno, name, taken))
                 break
@@ -194,7 +195,8 @@ def at_the_top(source: Source) -> list[tuple[int, str]]:
             found.append((node.lineno, "imports after code"))
         guarded = isinstance(node, ast.Try) and isinstance(node.body[0], (ast.Import, ast.ImportFrom))
         main = isinstance(node, ast.If) and isinstance(node.test, ast.Compare) and getattr(node.test.left, "id", "") == "__name__"
-        if isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant) or isinstance(node, (ast.Try, ast.If, ast.For, ast.With)) and not (guarded or main):
+        does = isinstance(node, (ast.Try, ast.If, ast.For, ast.With)) and not (guarded or main)
+        if does or isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
             found.append((node.lineno, "does something when it is imported"))
         body = body or isinstance(node, (ast.FunctionDef, ast.ClassDef))
     return sorted(set(found))

@@ -138,22 +138,27 @@ def test_it_goes_without_a_trace(make_host):
 # --- a file that is cut
 
 
+def disk_with(room):
+    """os.write on a disk that has so many bytes left."""
+    write, left = os.write, [room]
+
+    def cut(number, content):
+        if not left[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done = write(number, content[: left[0]])
+        left[0] -= done
+        return done
+
+    return cut
+
+
 def test_a_cut_file_never_takes_the_place_of_the_whole_one(tmp_path):
     """The disk is full after any byte of the new command."""
     root, old, new = str(tmp_path), install.zipapp({}, "/usr/bin/python3"), install.zipapp(SMALL, "/usr/bin/python3")
     files.write_atomic(root, install.COMMAND, old, 0o755)
-    write = os.write
     for room in range(len(new)):
-        left = [room]
-
-        def cut(number, content, left=left):
-            if not left[0]:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            done = write(number, content[: left[0]])
-            left[0] -= done
-            return done
-
-        with mock.patch.object(os, "write", cut), mock.patch.object(os, "fsync", lambda number: None), pytest.raises(EngineError, match="No space left"):
+        full = mock.patch.object(os, "write", disk_with(room))
+        with full, mock.patch.object(os, "fsync", lambda number: None), pytest.raises(EngineError, match="No space left"):
             install.apply(root, install.plan(root, {install.COMMAND: (new, 0o755)}))
         assert files.read_bytes(root, install.COMMAND) == old
         assert os.listdir(os.path.dirname(root + install.COMMAND)) == ["nvidia-vgpu"]
