@@ -17,7 +17,7 @@ from ..base.steps import Step, execute
 from ..read import inventory
 from ..state import install_mark, layout_file
 from ..system import files
-from . import config_file, yaml_document, yaml_key
+from . import config_file, yaml_key
 
 PATH = "/etc/yunion/host.conf"
 KEY = "nvidia_vgpu_pfs"
@@ -223,8 +223,9 @@ def _file(ctx, wish):
 
 def _edit(text, wanted, path):
     """(Edit or None, addresses in the file now, troubles). wanted: None to take the key out, empty where the addresses are not known."""
-    if yaml_document.yaml is None:
-        return None, [], [yaml_document.library_missing()]
+    missing = yaml_key.library_missing()
+    if missing:
+        return None, [], [missing]
     try:
         now = yaml_key.current(text, KEY, path)
         return yaml_key.edit(text, KEY, wanted, path) if wanted != [] else None, now, []
