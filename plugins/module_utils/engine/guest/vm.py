@@ -77,7 +77,7 @@ def problems(inventory, state, seen, silence, has_headers, expected):
                 code="no_vgpu",
             )
         )
-    found += driver_plan.guest_place(inventory, state.driver)
+    found += driver_plan.not_a_guest(inventory, state.driver)
     found += _driver(state, inventory, has_headers, expected)
     version = expected.driver_version or state.driver.on_disk or state.driver.loaded
     if expected.host_version and version:
