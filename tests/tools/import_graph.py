@@ -53,7 +53,7 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
         ("cloud/offered.py", "names the framework mdev"),
         ("vgpu/mdev_devices.py", "names the framework vendor_vfio"),
         # libvirt's own word for a device of a VM.
-        ("libvirt/plan.py", "names the framework mdev"),
+        ("libvirt/placement.py", "names the framework mdev"),
     }
 )
 
