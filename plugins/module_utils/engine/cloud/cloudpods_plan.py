@@ -62,7 +62,7 @@ class State:
 
 @dataclass(frozen=True)
 class Target:
-    """path: of the file, with what is to be in it. edit: None for none. addresses: the key's; gpus: whose they are. restart: whether one is pending."""
+    """The file and what is to be in it. edit: None for none. addresses: of the key; gpus: whose they are. restart: whether one is pending."""
 
     path: str
     old: Optional[str]
@@ -240,7 +240,7 @@ def plan(state: State, request: Request) -> Plan:
     troubles += [*state.troubles, *wrong, *_exposed(state.inventory, set(now).difference(addresses))]
     raise_if_any(troubles)
     restart = bool(edit) or (state.marked and not request.restarted)
-    target = Target(state.path, state.text, edit, addresses, gpus, restart)
+    target = Target(state.path, state.text, edit, addresses=addresses, gpus=gpus, restart=restart)
     return Plan(target, _steps(state, request, target), _warnings(gpus))
 
 

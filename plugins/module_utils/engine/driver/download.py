@@ -66,7 +66,10 @@ class Target:
 
 
 class _Answer:
-    """An answer with the file or with the rest of it. start: its first byte. total: bytes of the whole file, None if the server does not report them."""
+    """An answer with the file or with the rest of it. start: its first byte.
+
+    total: bytes of the whole file, None if the server does not report them.
+    """
 
     def __init__(self, response: Any, asked: int) -> None:
         self.response = response

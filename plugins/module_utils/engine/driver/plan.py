@@ -38,7 +38,10 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Files:
-    """What an installation needs of the host's files. package: whether it is there; free: MiB in tmpdir; key, certificate: None where none is requested."""
+    """What an installation needs of the host's files. package: whether it is there; free: MiB in tmpdir.
+
+    key, certificate: None where none is requested.
+    """
 
     package: bool
     free: int

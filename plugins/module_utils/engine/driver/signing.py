@@ -18,7 +18,10 @@ STEPS = (
 
 @dataclass(frozen=True)
 class KeyFile:
-    """A file of the host that modules are signed with. shared: others than its owner may read it. fingerprint: SHA-256, None where it was not read."""
+    """A file of the host that modules are signed with. shared: others than its owner may read it.
+
+    fingerprint: SHA-256, None where it was not read.
+    """
 
     path: str
     exists: bool
@@ -36,9 +39,8 @@ def key_troubles(state: HostState, key: KeyFile, certificate: KeyFile) -> List[T
     if troubles:
         return troubles
     if key.shared:
-        troubles.append(
-            Trouble("others than its owner may read the signing key", device=key.path, wanted="mode 0600", remedy="chmod 600 it.", code="signing_key_open")
-        )
+        found = "others than its owner may read the signing key"
+        troubles.append(Trouble(found, device=key.path, wanted="mode 0600", remedy="chmod 600 it.", code="signing_key_open"))
     if state.secure_boot and certificate.fingerprint not in state.enrolled_certificates:
         troubles.append(not_enrolled(certificate.path))
     return troubles

@@ -104,7 +104,8 @@ class Plan:
 def _keys(request: Request) -> Dict[str, Optional[str]]:
     """The keys of gridd.conf that are ours. None: not set."""
     if not request.present:
-        return {key: None for key in ("ServerAddress", "ServerPort", "BackupServerAddress", "BackupServerPort", "ClientConfigTokenPath", "FeatureType")}
+        names = ("ServerAddress", "ServerPort", "BackupServerAddress", "BackupServerPort", "ClientConfigTokenPath", "FeatureType")
+        return dict.fromkeys(names)
     number = {"port": request.port, "backup_port": request.backup_port, "interval": request.interval}
     text = {name: None if value is None else str(value) for name, value in number.items()}
     keys = {
@@ -125,7 +126,8 @@ def _keys(request: Request) -> Dict[str, Optional[str]]:
 def is_path(folder: str) -> bool:
     """Whether it is an absolute path that a file system can have."""
     parts = folder.split("/")
-    return folder.startswith("/") and "\n" not in folder and ".." not in parts and len(folder) < 3000 and all(len(part.encode("utf-8")) < 256 for part in parts)
+    is_clean = folder.startswith("/") and "\n" not in folder and ".." not in parts
+    return is_clean and len(folder) < 3000 and all(len(part.encode("utf-8")) < 256 for part in parts)
 
 
 def check(request: Request, now: float) -> None:
@@ -158,7 +160,12 @@ def _wrong(request: Request, now: float) -> List[Trouble]:
         )
     if not is_path(request.folder):
         found.append(
-            Trouble("%r is no absolute path" % request.folder[:60], device="token_path", wanted="a folder, such as %s" % gridd_conf.TOKENS, code="bad_path")
+            Trouble(
+                "%r is no absolute path" % request.folder[:60],
+                device="token_path",
+                wanted="a folder, such as %s" % gridd_conf.TOKENS,
+                code="bad_path",
+            )
         )
     return found + _wrong_server(request)
 
@@ -168,10 +175,12 @@ def _wrong_server(request: Request) -> List[Trouble]:
     found = []
     for name, value in (("server", request.server), ("backup_server", request.backup)):
         if value and not _HOST.match(value):
-            found.append(Trouble("%r is no name or address of a server" % value[:60], device=name, wanted="such as license.example.com", code="bad_server"))
+            wrong = "%r is no name or address of a server" % value[:60]
+            found.append(Trouble(wrong, device=name, wanted="such as license.example.com", code="bad_server"))
     if request.backup and not request.server:
         found.append(Trouble("a backup server is given without a server", device="backup_server", wanted="server, too", code="bad_server"))
-    for name, number, most in (("server_port", request.port, 65535), ("backup_server_port", request.backup_port, 65535), ("interval", request.interval, 10080)):
+    numbers = (("server_port", request.port, 65535), ("backup_server_port", request.backup_port, 65535), ("interval", request.interval, 10080))
+    for name, number, most in numbers:
         if number is not None and not 1 <= number <= most:
             found.append(Trouble("it is %d" % number, device=name, wanted="1 to %d" % most, code="bad_number"))
     return found

@@ -131,7 +131,8 @@ def _no_status(snapshot: Snapshot) -> Optional[Trouble]:
             code="smi_silent",
         )
     if not snapshot.gpus:
-        return Trouble("nvidia-smi shows no GPU", device="nvidia-smi", wanted="a vGPU", remedy="Is there a vGPU in this VM? 'lspci -d 10de:'.", code="no_vgpu")
+        remedy = "Is there a vGPU in this VM? 'lspci -d 10de:'."
+        return Trouble("nvidia-smi shows no GPU", device="nvidia-smi", wanted="a vGPU", remedy=remedy, code="no_vgpu")
     if not snapshot.licensable:
         return Trouble(
             "nvidia-smi tells of no licensed product",

@@ -20,7 +20,7 @@ def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> List
         hostdev, live = step.args["hostdev"], step.args["live"]
         if step.kind == "attach-device":
             _require_free(ctx, step.device, hostdev.key)
-        virsh.change(ctx, uri, step.kind, step.device, hostdev, live)
+        virsh.change(ctx, uri, step.kind, step.device, hostdev=hostdev, live=live)
         attaches = step.kind == "attach-device"
 
         def is_done() -> bool:
