@@ -24,7 +24,7 @@ def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
     return {
         "changed": bool(steps),
         "actions": _module.sentences(steps),
-        "diff": {"before": "", "after": "".join(step.device + "\n" for step in steps)},
+        "diff": {"before": "", "after": "".join("%s\n" % step.device for step in steps)},
         "path": package.path,
         "version": package.version,
     }

@@ -47,8 +47,8 @@ def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
         "changed": bool(steps),
         "actions": _module.sentences(steps),
         "diff": {
-            "before": "".join(step.device + "\n" for step in steps if step.device in there),
-            "after": "".join(step.device + "\n" for step in steps if step.kind == "write"),
+            "before": "".join("%s\n" % step.device for step in steps if step.device in there),
+            "after": "".join("%s\n" % step.device for step in steps if step.kind == "write"),
         },
     }
 

@@ -224,7 +224,8 @@ def _wrong_step(driver: Driver, version: str, request: Request) -> List[Trouble]
     """Another driver in the way, or a newer one."""
     if driver.flavour in ("ordinary", "guest") and driver.flavour != request.flavour and not request.replace_ordinary:
         if request.kind == "host":
-            return [refusals.driver_trouble(driver)]
+            wrong = refusals.driver_trouble(driver)
+            return [wrong] if wrong else []
         return [
             Trouble(
                 "NVIDIA's ordinary driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded),

@@ -47,7 +47,7 @@ class Found:
     headers: bool
 
 
-def headers(ctx: Context, kernel: str) -> bool:
+def headers(ctx: Context, kernel: Optional[str]) -> bool:
     """Whether the running kernel's headers are there, which a module is built with."""
     return os.path.exists("%s/lib/modules/%s/build/Makefile" % (ctx.root, kernel))
 
@@ -137,9 +137,8 @@ def _driver(vm: Found, expected: Expected) -> List[Trouble]:
             )
     if driver.nouveau_loaded and not any(one.code == "nouveau_in_use" for one in found):
         found.append(Trouble("the module nouveau is loaded", device="the kernel", wanted="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use"))
-    if driver.unfinished:
-        found.append(refusals.driver_trouble(driver))
-    return found
+    wrong = refusals.driver_trouble(driver) if driver.unfinished else None
+    return found + ([wrong] if wrong else [])
 
 
 def _reported(vm: Found, expected: Expected) -> List[Trouble]:

@@ -17,14 +17,14 @@ def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> List
     """The steps in order; a VM's failure stops that VM only."""
 
     def perform(step: Step) -> None:
-        hostdev, live = step.args["hostdev"], step.args["live"]
+        name, hostdev, live = step.device or "", step.args["hostdev"], step.args["live"]
         if step.kind == "attach-device":
-            _require_free(ctx, step.device, hostdev.key)
-        virsh.change(ctx, uri, step.kind, step.device, hostdev=hostdev, live=live)
+            _require_free(ctx, name, hostdev.key)
+        virsh.change(ctx, uri, step.kind, name, hostdev=hostdev, live=live)
         attaches = step.kind == "attach-device"
 
         def is_done() -> bool:
-            domains = [one for one in libvirt_xml.all_domains(ctx.root)[0] if one.name == step.device]
+            domains = [one for one in libvirt_xml.all_domains(ctx.root)[0] if one.name == name]
             devices = (domains[0].live if live else domains[0].defined) if domains else None
             return devices is not None and (hostdev.key in [one.key for one in devices]) == attaches
 
@@ -32,8 +32,8 @@ def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> List
         if not until(ctx.clock, is_done, timeout):
             raise trouble(
                 "%s is %s it %d s after virsh said so" % (hostdev.key, "not in" if attaches else "still in", timeout),
-                device=step.device,
-                remedy="The guest has to let go of it: shut it down." if live and not attaches else "Look at 'virsh dumpxml %s'." % step.device,
+                device=name,
+                remedy="The guest has to let go of it: shut it down." if live and not attaches else "Look at 'virsh dumpxml %s'." % name,
                 code="not_kept",
             )
 

@@ -80,7 +80,7 @@ def index(inventory: Inventory, domains: Sequence[Domain]) -> Host:
     return Host(
         {vgpu.key: (gpu, vgpu) for gpu in inventory.gpus for vgpu in gpu.vgpus},
         {vf.address for gpu in inventory.gpus for vf in gpu.vfs},
-        {vgpu.uuid for vgpu in inventory.mdevs},
+        {vgpu.uuid for vgpu in inventory.mdevs if vgpu.uuid},
         {one.name: one for one in domains},
     )
 
@@ -152,9 +152,9 @@ class Placement:
     def _free(self, vm: str, request: VgpuRequest) -> Optional[str]:
         """The first vGPU, in order of GPU and VF, that the request means and nobody has."""
         order = sorted((gpu.address, vgpu.index or 0, key) for key, (gpu, vgpu) in self.host.vgpus.items())
-        for dummy, dummy, key in order:
+        for key in [one[-1] for one in order]:
             if key not in self.taken and self.host.fits(key, request) and not self.host.other_users(key, vm):
-                return str(key)
+                return key
         return None
 
     def _not_available(self, vm: str, request: VgpuRequest, key: str) -> List[Trouble]:
