@@ -11,6 +11,7 @@ from .. import _module
 from ..engine.base.errors import Trouble, raise_if_any, trouble
 from ..engine.guest import gridd_conf, license as licensing, license_status, token
 from ..engine.system.context import Context
+from ..engine.system.nvidia_smi_output import GuestGpu
 
 MOST = 3600
 UNSYNCHRONIZED = (
@@ -19,7 +20,7 @@ UNSYNCHRONIZED = (
 )
 
 
-def _gpu(gpu: licensing.Gpu) -> Dict[str, Any]:
+def _gpu(gpu: GuestGpu) -> Dict[str, Any]:
     state = licensing.state(gpu.status)
     return {
         "address": gpu.address,

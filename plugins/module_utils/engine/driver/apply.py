@@ -11,7 +11,7 @@ from ..base.errors import raise_if_any, trouble
 from ..base.steps import Step, execute
 from ..read import host
 from ..state import install_mark
-from ..system import files
+from ..system import files, modinfo
 from ..system.context import Context
 from . import signing
 from .plan import Request, number
@@ -86,11 +86,10 @@ def _install(ctx: Context, request: Request, version: str, module_type: Optional
 
 def _check_signature(ctx: Context, certificate: str, timeout: float = 30) -> None:
     """Raises EngineError for a module that this certificate's key has not signed: DKMS, for one, may sign with a key of its own."""
-    key_id = ctx.command(["modinfo", "-F", "sig_key", "nvidia"], timeout)
-    signer = ctx.command(["modinfo", "-F", "signer", "nvidia"], timeout).out.strip()
+    key_id, signer = modinfo.field(ctx, "sig_key", timeout), modinfo.field(ctx, "signer", timeout)
     with open(certificate, "rb") as handle:
         der = handle.read()
-    wrong = signing.signature_trouble(certificate, der, key_id.out if key_id.rc == 0 else "", signer)
+    wrong = signing.signature_trouble(certificate, der, key_id or "", signer or "")
     raise_if_any([wrong] if wrong else [])
 
 

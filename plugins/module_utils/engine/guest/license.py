@@ -1,36 +1,20 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest's license: what nvidia-smi reports, and why there is none according to the journal of nvidia-gridd."""
+"""A guest's license: the meaning of its status, and why there is none according to the journal of nvidia-gridd."""
 
 from __future__ import annotations
 
 import datetime
 import re
 from dataclasses import dataclass
-from typing import List, Optional, Sequence, Tuple
+from typing import Optional, Sequence
 
 from ..base.errors import Trouble
 
 UNIT = "nvidia-gridd.service"
-_GPU = re.compile(r"^GPU\s+([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f])\s*$")
-_ROW = re.compile(r"^([ \t]*)([^:]*[^:\s])\s*:(?:\s(.*))?$")
-# GRID Licensed Product until release 11, vGPU Software Licensed Product since.
-_LICENSED_PRODUCT = re.compile(r"(vGPU Software|GRID) Licensed Product$", re.IGNORECASE)
 _EXPIRY = re.compile(r"Expiry\s*:\s*([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})\s+([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})\s*(?:GMT|UTC)?")
 # What may be a token, or a part of one: never quoted.
 _SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
-
-
-@dataclass
-class Gpu:
-    """A GPU as nvidia-smi -q shows it in a guest. Each is None where nvidia-smi does not report it."""
-
-    address: str
-    name: Optional[str] = None
-    virtualization: Optional[str] = None
-    framebuffer_mib: Optional[int] = None
-    product: Optional[str] = None
-    status: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -64,44 +48,6 @@ def _expiry(text: str) -> Optional[str]:
         return datetime.datetime(year, month, day, hour=hour, minute=minute, second=second).strftime("%Y-%m-%dT%H:%M:%SZ")
     except ValueError:
         return None
-
-
-def parse(text: str) -> List[Gpu]:
-    """The GPUs of nvidia-smi -q. The indentation tells sections with rows of the same name apart."""
-    found: List[Gpu] = []
-    path: List[Tuple[int, str]] = []
-    for line in text.splitlines():
-        match = _GPU.match(line)
-        if match:
-            found.append(Gpu(match.group(1)))
-            path = []
-            continue
-        if not found or not line.strip():
-            continue
-        row = _ROW.match(line)
-        depth = len(line.expandtabs()) - len(line.expandtabs().lstrip(" "))
-        path = [one for one in path if one[0] < depth]
-        if not row:
-            path.append((depth, line.strip()))
-            continue
-        _take(found[-1], [name for dummy, name in path], row.group(2), (row.group(3) or "").strip())
-    return found
-
-
-def _take(gpu: Gpu, path: Sequence[str], name: str, value: str) -> None:
-    section = path[-1] if path else ""
-    if _LICENSED_PRODUCT.search(section):
-        if name == "Product Name":
-            gpu.product = value
-        elif name == "License Status":
-            gpu.status = value
-    elif not path and name == "Product Name":
-        gpu.name = value
-    elif section == "GPU Virtualization Mode" and name == "Virtualization Mode":
-        gpu.virtualization = value
-    elif section == "FB Memory Usage" and name == "Total":
-        match = re.match(r"([0-9]{1,9}) MiB$", value)
-        gpu.framebuffer_mib = int(match.group(1)) if match else None
 
 
 # --- why there is no licence

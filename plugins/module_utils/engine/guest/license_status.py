@@ -11,9 +11,9 @@ from typing import Dict, List, Optional, Tuple
 
 from ..base.clock import until
 from ..base.errors import Trouble
-from ..hardware import address
 from ..system import files, nvidia_smi
 from ..system.context import Context
+from ..system.nvidia_smi_output import GuestGpu
 from . import daemon as daemons, gridd_conf, license as licensing, license_plan, token
 
 _LINES = 300  # of the journal; older ones are of another attempt
@@ -23,13 +23,13 @@ _FATAL = ("token_malformed", "token_missing", "token_expired")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What nvidia-smi reports at one moment. gpus: with addresses in sysfs' spelling. silence: why nvidia-smi reports nothing, or None."""
+    """What nvidia-smi reports at one moment. silence: why nvidia-smi reports nothing, or None."""
 
-    gpus: List[licensing.Gpu]
-    silence: Optional[str] = None
+    gpus: List[GuestGpu]
+    silence: Optional[str]
 
     @property
-    def licensable(self) -> List[licensing.Gpu]:
+    def licensable(self) -> List[GuestGpu]:
         """GPUs that have a license status at all."""
         return [gpu for gpu in self.gpus if gpu.status is not None]
 
@@ -59,15 +59,7 @@ class Tokens:
 
 def read(ctx: Context, timeout: float = 30) -> Snapshot:
     """What nvidia-smi reports now."""
-    answer = nvidia_smi.call(ctx, ["-q"], timeout)
-    if answer.timed_out:
-        return Snapshot([], ctx.smi_silent)
-    if answer.rc:
-        return Snapshot([], nvidia_smi.silence(ctx) or "nvidia-smi ended with rc %d: %s" % (answer.rc, answer.tail(2)))
-    gpus = licensing.parse(answer.out)
-    for gpu in gpus:
-        gpu.address = address.parse(gpu.address)
-    return Snapshot(gpus)
+    return Snapshot(*nvidia_smi.guest_gpus(ctx, timeout))
 
 
 def await_license(ctx: Context, seconds: float, timeout: float = 30) -> Snapshot:

@@ -11,13 +11,13 @@ from typing import Any, Dict, List, Mapping, Optional
 from ..base import refusals
 from ..base.errors import Problem, Trouble
 from ..driver import plan as driver_plan, signing
-from ..hardware import address
 from ..hardware.vgpu_types import framebuffer_of, short_name
 from ..read.host import Driver, HostState
 from ..read.inventory import Inventory
 from ..system import nvidia_smi
 from ..system.context import Context
-from . import branches, license as licensing
+from ..system.nvidia_smi_output import GuestGpu
+from . import branches
 
 _NOUVEAU = "Role guest keeps nouveau from loading and reboots, unless vgpu_reboot is never; by hand: blacklist it, rebuild the initramfs, reboot."
 
@@ -52,15 +52,14 @@ def headers(ctx: Context, kernel: Optional[str]) -> bool:
     return os.path.exists("%s/lib/modules/%s/build/Makefile" % (ctx.root, kernel))
 
 
-def read(ctx: Context, inventory: Inventory, driver: Driver, timeout: float = 60) -> Dict[str, licensing.Gpu]:
+def read(ctx: Context, inventory: Inventory, driver: Driver, timeout: float = 60) -> Dict[str, GuestGpu]:
     """What nvidia-smi reports of the GPUs, by address; nothing without a loaded driver."""
     if not driver.loaded or not inventory.gpus:
         return {}
-    answer = nvidia_smi.call(ctx, ["-q"], timeout)
-    return {address.parse(one.address): one for one in licensing.parse(answer.out) if address.is_address(one.address)} if answer.rc == 0 else {}
+    return {one.address: one for one in nvidia_smi.guest_gpus(ctx, timeout)[0]}
 
 
-def gpus(ctx: Context, inventory: Inventory, reported: Mapping[str, licensing.Gpu]) -> List[Dict[str, Any]]:
+def gpus(ctx: Context, inventory: Inventory, reported: Mapping[str, GuestGpu]) -> List[Dict[str, Any]]:
     """The VM's NVIDIA GPUs, for a module's result."""
     found = []
     for gpu in inventory.gpus:

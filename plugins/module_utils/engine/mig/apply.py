@@ -164,7 +164,7 @@ def _with_places(ctx, pf, numbers, timeout):
 
 def _profiles(ctx, pf, timeout):
     """The profiles of one GPU: asked for it alone, so that the number before each row says nothing."""
-    return [profile for dummy, profile in nvidia_smi.parse_profiles(nvidia_smi.call(ctx, ["mig", "-i", pf, "-lgip"], timeout).out)]
+    return [profile for dummy, profile in nvidia_smi.profiles(ctx, timeout, pf)]
 
 
 def _destroy(ctx, step, timeout):

@@ -14,7 +14,7 @@ from ..base import refusals
 from ..base.errors import Trouble, raise_if_any
 from ..base.steps import Step, passed_over, refusal
 from ..sriov import plan as sriov_plan
-from ..system.nvidia_smi import plain_profile
+from ..hardware.mig_profiles import plain_profile
 from .placement import fits, plan_instances, steps
 from .profiles import find_profile, predicted_profiles, profile_for, suits
 

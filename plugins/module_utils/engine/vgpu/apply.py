@@ -58,7 +58,7 @@ def bring(ctx, steps, timeout):
         elif step.kind == "undefine":
             mdevctl.undefine(ctx, step.args["uuid"], step.device)
         elif step.kind == "define":
-            mdevctl.define(ctx, step.args["uuid"], step.device, framework.definition_type(step.args["uuid"]))
+            mdevctl.define(ctx, step.args["uuid"], step.device, framework.type_directory(step.args["uuid"]))
         elif step.kind == "params":
             _set_params(framework, step)
         elif step.kind in mig_apply.KINDS:
