@@ -30,7 +30,10 @@ ORDER = (
     *("checks", "boot", "cli"),
 )
 # Files that decide what is to be done, and do nothing.
-PLANNERS = ("plan.py", "gpu_plan.py", "fit.py", "placement.py", "profiles.py", "order.py", "diff.py", "layout.py", "request.py", "mdev_devices.py")
+PLANNERS = (
+    *("plan.py", "gpu_plan.py", "fit.py", "placement.py", "profiles.py", "order.py", "diff.py", "layout.py", "request.py", "mdev_devices.py"),
+    *("cloudpods_plan.py", "license_plan.py"),
+)
 # Calls that change the host, or start a program that may.
 WRITES = (
     *("write", "write_atomic", "command", "remove_tree", "remove_empty", "sweep", "bring_to_disk"),
@@ -45,7 +48,7 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
     {
         ("vgpu/mdev_devices.py", "names the framework vendor_vfio"),
         # libvirt's own word for a device of a VM.
-        ("libvirt/plan.py", "names the framework mdev"),
+        ("libvirt/placement.py", "names the framework mdev"),
     }
 )
 

@@ -23,13 +23,6 @@ LINES, FUNCTION, POSITIONAL = 350, 60, 5
 # (file below module_utils, what is too large there).
 STILL: frozenset[tuple[str, str]] = frozenset(
     {
-        ("engine/cloud/cloudpods.py", "calls Plan with more than 5 positional arguments"),
-        ("engine/cloud/cloudpods.py", "calls _steps with more than 5 positional arguments"),
-        ("engine/guest/license_status.py", "function reasons has more than 60 lines"),
-        ("engine/libvirt/apply.py", "calls virsh.change with more than 5 positional arguments"),
-        ("engine/libvirt/plan.py", "calls _bring with more than 5 positional arguments"),
-        ("engine/libvirt/plan.py", "calls _not_his with more than 5 positional arguments"),
-        ("engine/libvirt/plan.py", "calls _take with more than 5 positional arguments"),
         ("engine/mig/placement.py", "calls _plan_instances with more than 5 positional arguments"),
         ("engine/mig/plan.py", "calls _plan_given with more than 5 positional arguments"),
         ("engine/mig/plan.py", "calls _plan_mode with more than 5 positional arguments"),
@@ -40,10 +33,6 @@ STILL: frozenset[tuple[str, str]] = frozenset(
         ("engine/vgpu/mdev_devices.py", "calls _existing_for with more than 5 positional arguments"),
         ("engine/vgpu/mdev_devices.py", "calls _plan_device with more than 5 positional arguments"),
         ("engine/vgpu/plan.py", "calls GpuPlanner with more than 5 positional arguments"),
-        ("module_backends/driver.py", "calls driver_plan.Wish with more than 5 positional arguments"),
-        ("module_backends/driver.py", "calls driver_plan.plan with more than 5 positional arguments"),
-        ("module_backends/grid_license.py", "calls license_setup.Wish with more than 5 positional arguments"),
-        ("module_backends/guest_info.py", "calls vm.problems with more than 5 positional arguments"),
         ("module_backends/mig.py", "calls mig_plan.plan with more than 5 positional arguments"),
         ("module_backends/pci_driver.py", "calls binding_plan.plan with more than 5 positional arguments"),
         ("module_backends/sriov.py", "calls sriov_plan.plan with more than 5 positional arguments"),

@@ -1,33 +1,54 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The vGPUs of a host as a cloud is told of them: each with what names its type and its device there."""
+"""The vGPUs of a host as clouds identify them: each with the names of its type and its device."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import List, Optional, Sequence
+
 from .. import frameworks
 from ..hardware import vgpu_types
+from ..hardware.gpu import Gpu, Vgpu
+from ..system.context import Context
 
 NVIDIA = "10de"
 
 
+@dataclass(frozen=True)
 class Offered:
-    """One vGPU. parent: PCI address of its VF (or PF). type_name: in full (NVIDIA A40-24Q), short: its last word.
+    """One vGPU. type_name: in full (NVIDIA A40-24Q).
 
     mdev_type: the type as the kernel, libvirt and mdevctl call it (nvidia-558), None where there are no mediated devices.
-    product: PCI id of the VF, four digits.
     """
 
-    def __init__(self, gpu, vgpu, type_name, mdev_type):
-        self.gpu = gpu
-        self.uuid = vgpu.uuid
-        self.parent = vgpu.parent
-        self.type_name = type_name
-        self.short = vgpu_types.short_name(type_name)
-        self.mdev_type = mdev_type
-        self.product = "%04x" % gpu.vf_device if gpu.vf_device else gpu.device_id.replace("0x", "")
+    gpu: Gpu
+    vgpu: Vgpu
+    type_name: str
+    mdev_type: Optional[str]
+
+    @property
+    def uuid(self) -> Optional[str]:
+        """None where vGPUs have none."""
+        return self.vgpu.uuid
+
+    @property
+    def parent(self) -> str:
+        """PCI address of the VF, or of the PF."""
+        return self.vgpu.parent
+
+    @property
+    def short(self) -> str:
+        """The last word of the type's name: A40-24Q."""
+        return vgpu_types.short_name(self.type_name)
+
+    @property
+    def product(self) -> str:
+        """PCI id of the VF, four digits."""
+        return "%04x" % self.gpu.vf_device if self.gpu.vf_device else self.gpu.device_id.replace("0x", "")
 
 
-def read(ctx, gpus):
+def read(ctx: Context, gpus: Sequence[Gpu]) -> List[Offered]:
     """The vGPUs of these GPUs, in order of GPU and VF. gpus: read with their types."""
     found = []
     for gpu in gpus:

@@ -1,11 +1,13 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest's license: the meaning of its status, and why there is none after the journal of nvidia-gridd."""
+"""A guest's license: the meaning of its status, and why there is none according to the journal of nvidia-gridd."""
 
 from __future__ import annotations
 
 import datetime
 import re
+from dataclasses import dataclass
+from typing import Optional, Sequence
 
 from ..base.errors import Trouble
 
@@ -15,34 +17,35 @@ _EXPIRY = re.compile(r"Expiry\s*:\s*([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})\s+([0-9
 _SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
 
 
+@dataclass(frozen=True)
 class State:
-    """A licence status. licensed: whether there is a licence. restricted: whether the GPU is throttled, None where that is not told.
+    """A license status. licensed: whether there is a license. restricted: whether the GPU is throttled, None where that is not reported.
 
-    expiry: ISO 8601, None for a licence without one.
+    expiry: ISO 8601, None for a license without one.
     """
 
-    def __init__(self, licensed, restricted, expiry):
-        self.licensed = licensed
-        self.restricted = restricted
-        self.expiry = expiry
+    licensed: bool
+    restricted: Optional[bool]
+    expiry: Optional[str]
 
 
-def state(status):
+def state(status: Optional[str]) -> State:
     """The meaning of a status. "Unlicensed (…)" has "licensed" in it: only the word's beginning counts."""
     text = (status or "").strip()
     if re.match(r"Licensed\b", text):
         return State(True, False, _expiry(text))
     match = re.match(r"Unlicensed\b\s*(?:\((\w+)\))?", text)
     word = match.group(1).lower() if match and match.group(1) else None
-    return State(False, {"restricted": True, "unrestricted": False}.get(word), None)
+    return State(False, {"restricted": True, "unrestricted": False}.get(word or ""), None)
 
 
-def _expiry(text):
+def _expiry(text: str) -> Optional[str]:
     match = _EXPIRY.search(text)
     if not match:
         return None
     try:
-        return datetime.datetime(*[int(part) for part in match.groups()]).strftime("%Y-%m-%dT%H:%M:%SZ")
+        year, month, day, hour, minute, second = map(int, match.groups())
+        return datetime.datetime(year, month, day, hour=hour, minute=minute, second=second).strftime("%Y-%m-%dT%H:%M:%SZ")
     except ValueError:
         return None
 
@@ -50,7 +53,7 @@ def _expiry(text):
 # --- why there is no licence
 
 _TIME = "Set up time synchronisation (chrony or systemd-timesyncd) and restart nvidia-gridd: licensing needs a clock that is right."
-# In the order of how much they tell: of several that one line shows, the first counts.
+# The most specific first: of several in one line, the first counts.
 _SIGNS = (
     ("wrong_feature", r"invalid feature type", "the feature that FeatureType asks for is none that this vGPU can have",
      "Set vgpu_license_feature to what the vGPU's type needs (vgpu for all types of vGPU), or leave it out."),
@@ -85,13 +88,13 @@ _BEGIN = re.compile(r"^Starting |\bstarted \(\d+\)", re.IGNORECASE)
 _UP = re.compile(r"^Started ")
 
 
-def plain(line):
+def plain(line: str) -> str:
     """A line of the journal that may be shown: without what could be of a token, and no longer than a line."""
     text = " ".join(_SECRET.sub("…", line).split())
     return text if len(text) <= 200 else text[:200] + "…"
 
 
-def _begin(lines):
+def _begin(lines: Sequence[str]) -> int:
     """The first line after the last start of the daemon, or after the last licence."""
     begin, starting = 0, False
     for number, line in enumerate(lines):
@@ -104,7 +107,7 @@ def _begin(lines):
     return begin
 
 
-def reason(lines):
+def reason(lines: Sequence[str]) -> Optional[Trouble]:
     """Why the last try gave no licence, as a Trouble; None where the journal has no sign of a failure.
 
     lines: messages of nvidia-gridd, oldest first. What was before the daemon's last start, the last licence or the try before the last one
