@@ -7,7 +7,8 @@ from __future__ import annotations
 from ansible.module_utils.basic import AnsibleModule
 
 from .engine.base.errors import EngineError, Trouble, raise_if_any, trouble
-from .engine.base.steps import LOST as LOST_STEP, LOST_WORDS, ApplyError
+from .engine.base.plan import UNRESPONSIVE_POLICIES
+from .engine.base.steps import ApplyError
 from .engine.state.lock import HostLock, clean_leftovers
 from .engine.system.context import Context
 
@@ -42,7 +43,7 @@ LAYOUT = {
         "mig": {"type": "list", "elements": "str"},
     },
 }
-LOST = {"lost_gpus": {"type": "str", "default": LOST_WORDS[0], "choices": list(LOST_WORDS)}}
+LOST = {"lost_gpus": {"type": "str", "default": UNRESPONSIVE_POLICIES[0], "choices": list(UNRESPONSIVE_POLICIES)}}
 MDEVCTL = {
     "mdevctl": {"type": "str", "default": "auto", "choices": ["auto", "true", "false"]}
 }
@@ -68,7 +69,7 @@ def run(argument_spec, work, reads_only=False, **kwargs):
             msg=str(exc),
             changed=bool(exc.done),
             actions=sentences(exc.done),
-            not_done=sentences(exc.not_done),
+            not_done=sentences(exc.left),
             troubles=[one.as_dict() for one in exc.troubles],
         )
     except EngineError as exc:
@@ -112,16 +113,15 @@ def _wrong_texts(value, where=""):
     return [Trouble("it has a NUL in it", device=where, wanted="text", code="bad_text")] if wrong else []
 
 
-def refuse_lost(module, steps):
-    """Check mode fails where the run itself would fail at its end: on GPUs that fell off the bus."""
-    gone = [step for step in steps if step.kind == LOST_STEP]
-    if gone and module.check_mode:
-        raise ApplyError([step.args["trouble"] for step in gone], [], steps)
+def refuse_unresponsive(request, plan):
+    """Check mode fails if the run itself would fail at its end: on GPUs that fell off the bus."""
+    if request.check_mode:
+        plan.refuse_unresponsive()
 
 
-def lost(result):
-    """What a module returns of the GPUs that its plan passed over."""
-    return {"lost_gpus": result.lost} if result.lost else {}
+def unresponsive(plan):
+    """What a module returns of the GPUs that its plan skips."""
+    return {"lost_gpus": plan.unresponsive} if plan.unresponsive else {}
 
 
 def diff(module, texts):

@@ -30,7 +30,10 @@ ORDER = (
     *("checks", "boot", "cli"),
 )
 # Files that decide what is to be done, and do nothing.
-PLANNERS = ("plan.py", "gpu_plan.py", "fit.py", "placement.py", "profiles.py", "order.py", "diff.py", "layout.py", "request.py", "mdev_devices.py")
+PLANNERS = (
+    *("plan.py", "gpu_plan.py", "target.py", "fit.py", "placement.py", "profiles.py", "order.py", "diff.py", "layout.py", "request.py"),
+    "mdev_devices.py",
+)
 # Calls that change the host, or start a program that may.
 WRITES = (
     *("write", "write_atomic", "command", "remove_tree", "remove_empty", "sweep", "bring_to_disk"),
@@ -48,7 +51,6 @@ ALLOWED: frozenset[tuple[str, str]] = frozenset(
         ("checks/problems.py", "names the framework vendor_vfio"),
         ("cloud/cloudpods.py", "names the framework vendor_vfio"),
         ("cloud/offered.py", "names the framework mdev"),
-        ("vgpu/mdev_devices.py", "names the framework vendor_vfio"),
         # libvirt's own word for a device of a VM.
         ("libvirt/plan.py", "names the framework mdev"),
     }

@@ -20,7 +20,8 @@ from ..sriov import apply as sriov_apply, plan as sriov_plan
 from ..state import layout_file
 from ..system import sriov_manage
 from ..vgpu import apply as vgpu_apply, plan as vgpu_plan
-from ..vgpu.layout import Wish, Wishes
+from ..vgpu.layout import GpuSpec, VgpuSpec
+from ..vgpu.target import Host, Options
 
 
 # Steps that take nothing away.
@@ -97,26 +98,33 @@ def _await_driver(ctx, stored, timeout):
     until(ctx.clock, bound, min(timeout, 30))
 
 
-def _bring_gpu(ctx, inventory, state, wanted, pf, timeout):
-    """MIG mode and VFs of one GPU; returns the steps."""
+def _present(inventory, pf):
+    """The GPU at an address; raises EngineError if there is none."""
     gpu = inventory.gpu(pf)
     if gpu is None:
         raise EngineError(
             Trouble("the GPU is not there any more", device=pf, remedy="If it was taken out, remove it from the layout.", code="gpu_gone")
         )
+    return gpu
+
+
+def _bring_gpu(ctx, inventory, state, wanted, pf, timeout):
+    """MIG mode and VFs of one GPU; returns the steps."""
+    gpu = _present(inventory, pf)
     if not gpu.alive:
         raise EngineError(refusals.off_bus(gpu))
     done = []
     if wanted.mig:
         # Ampere keeps the mode over a reboot, Hopper and later may lose it.
         reader.read_mig(ctx, [gpu])
-        plan = mig_plan.plan(inventory, state, {pf: mig_plan.Wanted(True)})
-        done += mig_apply.apply(ctx, plan.steps, timeout)
-        if plan.steps:
+        host_now = mig_plan.Host(inventory, state, mig_apply.users(inventory))
+        mig = mig_plan.plan(host_now, {pf: mig_plan.Request(True)}, mig_plan.Options())
+        done += mig_apply.apply(ctx, mig, timeout)
+        if mig.steps:
             inventory = reader.read(ctx, with_types=False)
     if wanted.vfs:
-        plan = sriov_plan.plan(inventory, state, [pf], True, wanted.vfs, has_tool=sriov_manage.installed(ctx))
-        done += sriov_apply.apply(ctx, plan, timeout, 0)  # agents start after this; vGPUs are watched below
+        options = sriov_plan.Options(num_vfs=wanted.vfs, has_tool=sriov_manage.installed(ctx))
+        done += sriov_apply.apply(ctx, sriov_plan.plan(inventory, state, [pf], options), timeout, 0)  # agents start after this; vGPUs are watched below
     return done
 
 
@@ -133,7 +141,7 @@ def _bring_vgpus(ctx, state, stored, pfs, timeout, report):
             continue
         steps += planned
         report.vgpus += len(stored[pf].vgpus)
-    brought = vgpu_apply.bring(ctx, steps, timeout)
+    brought = vgpu_apply.run(ctx, steps, timeout)
     if brought.failed:
         report.failed(brought.failed)
         report.vgpus -= len([step for step in brought.failed.not_done if step.kind == "create"])
@@ -145,24 +153,25 @@ def _bring_vgpus(ctx, state, stored, pfs, timeout, report):
 def _plan_gpu(ctx, inventory, state, stored, pf, existing):
     """The steps that bring one GPU's vGPUs; existing: UUIDs of those that are there."""
     wanted = stored[pf]
-    if wanted.mixed and inventory.gpu(pf):
-        reader.read_mixed(ctx, [inventory.gpu(pf)])
-    wishes = Wishes(
+    gpu = _present(inventory, pf)
+    if wanted.mixed:
+        reader.read_mixed(ctx, [gpu])
+    spec = GpuSpec(
         [
-            Wish(one.type, one.uuid, None if one.uuid in existing else one.index, layout_file.PATH, one.params or None)
+            VgpuSpec(one.type, one.uuid, None if one.uuid in existing else one.index, layout_file.PATH, one.params or None)
             for one in wanted.vgpus
         ],
         wanted.mixed,
         wanted.mig or None,
     )
-    plan = vgpu_plan.plan(inventory, state, {pf: wishes}, stored, {}, vgpu_plan.Options(persist=False))
-    return [step for step in plan.steps if step.gpu == pf and step.kind in BRINGS]
+    plan = vgpu_plan.plan(Host(inventory, state, stored), {pf: spec}, Options(persist=False))
+    return [step for step in plan.steps if step.lane == pf and step.kind in BRINGS]
 
 
 def _watch(ctx, made, settle, report):
     """Watches the new vGPUs; those that vanish were not done."""
     try:
-        vgpu_apply.watch(ctx, vgpu_apply.Brought(made, None, ctx.clock.now()), settle)
+        vgpu_apply.watch(ctx, vgpu_apply.Outcome(made, None, ctx.clock.now()), settle)
     except ApplyError as exc:
         report.vgpus -= len(exc.not_done)
         gone = [str(step) for step in exc.not_done]
