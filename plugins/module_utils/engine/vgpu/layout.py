@@ -161,11 +161,13 @@ def duplicate(uuid: str, where: str, first: str) -> Trouble:
 
 
 @overload
-def plain_params(text: None) -> None: ...
+def plain_params(text: None) -> None:
+    ...
 
 
 @overload
-def plain_params(text: object) -> str: ...
+def plain_params(text: object) -> str:
+    ...
 
 
 def plain_params(text: object) -> str | None:
