@@ -28,16 +28,16 @@ def apply(ctx: Context, plan: BindingPlan, timeout: float) -> list[Step]:
 
 def _perform(ctx: Context, step: Step, timeout: float) -> None:
     device = str(step.device)
-    folder = "%s/%s" % (PCI, device)
+    directory = "%s/%s" % (PCI, device)
     if step.kind == "edit":
         _edit(ctx.root, step.args["edit"], step.args["back"])
     elif step.kind == "forget_id":
         forget_id(ctx.sysfs, step.args["driver"], step.args["number"])
     elif step.kind == "clear_override":
-        ctx.sysfs.write(folder + "/driver_override", "\n")
+        ctx.sysfs.write(directory + "/driver_override", "\n")
     elif step.kind == "unbind":
         # The kernel would wait in the unbind until a VM that came since the plan was made lets go.
-        holders = OpenFiles(ctx.sysfs).of_device(folder)
+        holders = OpenFiles(ctx.sysfs).of_device(directory)
         if holders:
             raise_if_any([refusals.in_use(device, holders, "unbinding it from %s" % step.args["driver"])])
         unbind(ctx, device, step.args["driver"], timeout)

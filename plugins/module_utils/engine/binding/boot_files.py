@@ -68,8 +68,8 @@ Edited = Tuple[str, List[Tuple[str, List[str]]]]
 def read(root: str) -> BootFiles:
     """Reads the files."""
     modprobe = {}
-    for folder in MODPROBE:
-        for path in files.names(root, folder, ".conf"):
+    for directory in MODPROBE:
+        for path in files.names(root, directory, ".conf"):
             modprobe[path] = files.read_text(root, path) or ""
     grub = {}
     for path in [GRUB] + files.names(root, GRUB_FOLDER, ".cfg"):

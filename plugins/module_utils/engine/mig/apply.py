@@ -143,7 +143,7 @@ def _create(ctx: Context, step: Step, timeout: float) -> None:
 def _with_starts(ctx: Context, pf: str, numbers: list[int], timeout: float) -> Sequence[int | str]:
     """The profiles' numbers, with a start for each where the driver's own choice would block a later one.
 
-    The driver takes the first place that is free: after 3g at 0 and 2g at 4 a second 2g finds none,
+    The driver takes the first placement that is free: after 3g at 0 and 2g at 4 a second 2g finds none,
     although 3g at 4 leaves room for both. Releases that know no starts are asked for none without need.
     """
     possible = nvidia_smi.placements(ctx, pf, timeout)
@@ -155,7 +155,7 @@ def _with_starts(ctx: Context, pf: str, numbers: list[int], timeout: float) -> S
             return numbers
         occupied |= set(range(one.start, one.start + one.size))
 
-    def place(index: int, taken: set[int], greedy: bool) -> list[int] | None:
+    def start_from(index: int, taken: set[int], greedy: bool) -> list[int] | None:
         if index == len(numbers):
             return []
         starts, size = possible[numbers[index]]
@@ -163,16 +163,16 @@ def _with_starts(ctx: Context, pf: str, numbers: list[int], timeout: float) -> S
             slots = set(range(start, start + size))
             if slots & taken:
                 continue
-            rest = place(index + 1, taken | slots, greedy)
+            rest = start_from(index + 1, taken | slots, greedy)
             if rest is not None:
                 return [start] + rest
             if greedy:
                 return None
         return None
 
-    if place(0, occupied, True) is not None:
+    if start_from(0, occupied, True) is not None:
         return numbers
-    starts = place(0, occupied, False)
+    starts = start_from(0, occupied, False)
     if starts is None:
         return numbers
     return ["%s:%d" % pair for pair in zip(numbers, starts)]

@@ -40,17 +40,17 @@ def fits(profiles: Sequence[Profile], occupied: Sequence[tuple[int, int, int]], 
         return False
     used = {slot for start, size, dummy in occupied for slot in range(start, start + size)}
 
-    def place(number: int, taken: set[int]) -> bool:
+    def fit(number: int, taken: set[int]) -> bool:
         if number == len(todo):
             return True
         size, need = todo[number]
         for start in range(0, memory - size + 1, size):
             slots = set(range(start, start + size))
-            if start + need <= compute and not slots & taken and place(number + 1, taken | slots):
+            if start + need <= compute and not slots & taken and fit(number + 1, taken | slots):
                 return True
         return False
 
-    return place(0, used)
+    return fit(0, used)
 
 
 @dataclass

@@ -41,7 +41,7 @@ def needed(gpu: Gpu, types: Sequence[VgpuType], profiles: Sequence[Profile]) -> 
         if profile is None:
             troubles.append(
                 Trouble(
-                    "no GPU instance profile suits %s (%d slices, %s MiB)" % (vgpu_type.short, vgpu_type.slices, vgpu_type.framebuffer_mib),
+                    "no GPU instance profile suits %s (%d slices, %s MiB)" % (name, vgpu_type.slices or 0, vgpu_type.framebuffer_mib),
                     device=gpu.address,
                     wanted="one of its profiles: %s" % ", ".join(one.name for one in profiles),
                     code="mig_no_profile",

@@ -107,12 +107,12 @@ def without_types(gpus: Sequence[Gpu]) -> list[str]:
 
 def repair(ctx: Context, pf: str, timeout: float) -> None:
     """Binds a PF that was left without a driver or on pci-pf-stub to nvidia again."""
-    folder = "%s/%s" % (PCI, pf)
-    driver = ctx.sysfs.link(folder + "/driver")
-    if ctx.sysfs.read_or(folder + "/driver_override", "(null)") not in ("", "(null)"):
-        ctx.sysfs.write(folder + "/driver_override", "\n")
+    directory = "%s/%s" % (PCI, pf)
+    driver = ctx.sysfs.link(directory + "/driver")
+    if ctx.sysfs.read_or(directory + "/driver_override", "(null)") not in ("", "(null)"):
+        ctx.sysfs.write(directory + "/driver_override", "\n")
     # An id left in the stub's list makes each later call of the script fail with "File exists".
-    binding_apply.forget_id(ctx.sysfs, "pci-pf-stub", ctx.sysfs.read(folder + "/device").replace("0x", ""))
+    binding_apply.forget_id(ctx.sysfs, "pci-pf-stub", ctx.sysfs.read(directory + "/device").replace("0x", ""))
     if driver == "pci-pf-stub":
         binding_apply.unbind(ctx, pf, driver, timeout)
         driver = None
@@ -270,12 +270,12 @@ def disable(ctx: Context, step: Step, timeout: float) -> None:
 def _bind_vf(ctx: Context, step: Step, timeout: float) -> None:
     """Binds a free VF, which another driver took or none has, to nvidia again."""
     address = str(step.device)
-    folder = "%s/%s" % (PCI, address)
-    holders = OpenFiles(ctx.sysfs).of_device(folder)
+    directory = "%s/%s" % (PCI, address)
+    holders = OpenFiles(ctx.sysfs).of_device(directory)
     if holders:
         raise_if_any([refusals.in_use(address, holders, "binding the VF to nvidia")])
-    if ctx.sysfs.read_or(folder + "/driver_override", "(null)") not in ("", "(null)"):
-        ctx.sysfs.write(folder + "/driver_override", "\n")
+    if ctx.sysfs.read_or(directory + "/driver_override", "(null)") not in ("", "(null)"):
+        ctx.sysfs.write(directory + "/driver_override", "\n")
     if step.args["driver"]:
         binding_apply.unbind(ctx, address, step.args["driver"], timeout)
     binding_apply.bind(ctx, address, timeout)

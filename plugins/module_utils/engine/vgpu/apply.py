@@ -97,7 +97,7 @@ def _undefined(ctx: Context, defined: Sequence[Step]) -> list[tuple[Step, Troubl
         mdevctl.settle(ctx)
     except EngineError as exc:
         return [(step, exc.troubles[0]) for step in defined]
-    unseen = mdevctl.unseen(ctx, [(step.args["uuid"], step.device) for step in defined])
+    unseen = mdevctl.unseen(ctx, [(step.args["uuid"], str(step.device)) for step in defined])
     return [(step, unseen[step.args["uuid"]]) for step in defined if step.args["uuid"] in unseen]
 
 
@@ -159,12 +159,12 @@ def _vanished(ctx: Context, created: Sequence[Step], settle: float) -> list[tupl
     """Steps whose vGPU is gone or other than requested within the time, with the trouble."""
     if not created:
         return []
-    framework_of = {step: frameworks.at(ctx, step.device) for step in created}
+    framework_of = {step: frameworks.at(ctx, str(step.device)) for step in created}
 
     def check() -> list[tuple[Step, Trouble]]:
         found = []
         for step in created:
-            wrong = framework_of[step].complaint(step.args["uuid"], step.device, step.args["type_id"], step.args["type"])
+            wrong = framework_of[step].complaint(step.args["uuid"], str(step.device), step.args["type_id"], step.args["type"])
             if wrong:
                 found.append((step, _does_not_stay(step, wrong)))
         return found

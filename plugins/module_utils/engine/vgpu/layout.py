@@ -230,7 +230,8 @@ def _absent_models(absent: Sequence[str], inventory: Inventory, specs: Mapping[s
     if absent and not specs and not wrong:
         troubles.append(
             Trouble(
-                "the layout is for %s, and none of these is in this host, which has %s" % (", ".join(absent), _named(inventory.gpus) or "no NVIDIA GPU"),
+                "the layout is for %s, and none of these is in this host, which has %s"
+                % (", ".join(absent), _named(inventory.gpus) or "no NVIDIA GPU"),
                 wanted="an entry for a GPU of this host",
                 code="unknown_gpu",
             )

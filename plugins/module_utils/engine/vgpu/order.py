@@ -78,8 +78,9 @@ def add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
         for vgpu in planned.removed:
             result.steps.append(remove(gpu.address, vgpu))
             # A UUID that comes again, as another type, is defined again below.
-            if options.mdevctl and vgpu.uuid in host.definitions and vgpu.uuid not in coming:
-                result.steps.append(undefine(gpu.address, host.definitions[vgpu.uuid]))
+            definition = host.definitions.get(vgpu.uuid or "")
+            if options.mdevctl and definition and vgpu.uuid not in coming:
+                result.steps.append(undefine(gpu.address, definition))
         if planned.instances:
             result.steps += mig_placement.steps(gpu, planned.instances)
         if planned.sets_mixed:

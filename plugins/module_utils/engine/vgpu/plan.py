@@ -39,6 +39,7 @@ def plan_listed(host: Host, specs: Mapping[str, GpuSpec], options: Options, trou
 
 def _plan_gpus(host: Host, specs: Mapping[str, GpuSpec], options: Options, troubles: Sequence[Trouble]) -> LayoutPlan:
     result = Plan(Target(), troubles=list(troubles))
+    state = host.state
     taken = [vgpu.uuid for vgpu in host.inventory.mdevs if vgpu.uuid]
     explicit = {one.uuid for spec in specs.values() for one in spec.vgpus if one.uuid}
     for gpu in host.inventory.gpus:
@@ -46,9 +47,9 @@ def _plan_gpus(host: Host, specs: Mapping[str, GpuSpec], options: Options, troub
         if spec is None or result.skips(gpu, "bring its vGPUs to the layout", options.unresponsive):
             continue
         predicted = gpu.framework == "none" and "vfs" in options.assume
-        uuids = likely_uuids(host.state.kernel) if predicted and gpu.sriov else gpu.uuids
+        uuids = likely_uuids(state.kernel) if predicted and gpu.sriov else gpu.uuids
         request = GpuRequest(
-            gpu, spec, host.stored.get(gpu.address), predicted=predicted, uuids=uuids, taken=taken, explicit=explicit, machine_id=host.state.machine_id
+            gpu, spec, host.stored.get(gpu.address), predicted=predicted, uuids=uuids, taken=taken, explicit=explicit, machine_id=state.machine_id
         )
         plan_gpu(result, host, request, options)
     return result
