@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Callable, Sequence, Tuple
+from typing import Any, Callable, Iterable, Sequence, Tuple
 
 from .errors import EngineError, Trouble
 
@@ -102,7 +102,7 @@ class _Outcome:
             self.not_done[number] = step
 
 
-def execute(steps: Sequence[Step], perform: Perform, side_by_side: bool = False) -> list[Step]:
+def execute(steps: Iterable[Step], perform: Perform, side_by_side: bool = False) -> list[Step]:
     """Runs perform(step) in order; returns the steps. A failure stops its lane only, the host's stops all; then ApplyError.
 
     side_by_side: each lane's steps run in a thread of their own, between steps of the host. For what the kernel

@@ -112,7 +112,7 @@ def watch(ctx: Context, outcome: Outcome, settle: float) -> list[Step]:
 
 def _type_id(framework: Any, step: Step) -> str:
     """The type's number as the parent has it now."""
-    found: str | None = framework.find_id(step.device, step.args["type"], step.args["type_id"])
+    found: str | None = framework.find_id(str(step.device), step.args["type"], step.args["type_id"])
     if not found:
         raise trouble(
             "the type %s is not offered here now" % step.args["type"],
