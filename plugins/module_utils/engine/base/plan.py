@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Callable, Generic, Protocol, TypeVar
+from typing import Callable, Generic, TypeVar
 
 from . import refusals
 from .errors import Trouble, raise_if_any
+from .facts import GpuFacts
 from .steps import ApplyError, Step, Unresponsive
 
 # What becomes of GPUs that fell off the bus. fail: the run fails at its end and names them.
@@ -16,13 +17,6 @@ from .steps import ApplyError, Step, Unresponsive
 UNRESPONSIVE_POLICIES = ("fail", "warn")
 
 Target = TypeVar("Target")
-
-
-class _Gpu(Protocol):
-    """What a plan needs of a GPU."""
-
-    address: str
-    alive: bool
 
 
 @dataclass
@@ -52,7 +46,7 @@ class Plan(Generic[Target]):
     unresponsive: list[str] = field(default_factory=list)
     failing: list[Unresponsive] = field(default_factory=list)
 
-    def skips(self, gpu: _Gpu, doing: str, policy: str) -> bool:
+    def skips(self, gpu: GpuFacts, doing: str, policy: str) -> bool:
         """Whether a GPU fell off the bus and is left out. doing: what is not done to it; policy: see UNRESPONSIVE_POLICIES."""
         if gpu.alive:
             return False

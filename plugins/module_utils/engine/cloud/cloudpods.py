@@ -96,7 +96,7 @@ def _chosen(found, selectors):
 def _unfit(gpu):
     """Why Cloudpods can't use this GPU's vGPUs. A list of troubles."""
     troubles = []
-    if gpu.framework == "vendor_vfio":
+    if not gpu.uuids:
         troubles.append(
             Trouble(
                 "its vGPUs are VFs of the vendor-specific VFIO framework, and Cloudpods' agent knows mediated devices alone",

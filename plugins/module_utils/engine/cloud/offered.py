@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ..frameworks.mdev import DEVICES, Mdev
+from .. import frameworks
 from ..hardware import vgpu_types
 
 NVIDIA = "10de"
@@ -29,16 +29,14 @@ class Offered:
 
 def read(ctx, gpus):
     """The vGPUs of these GPUs, in order of GPU and VF. gpus: read with their types."""
-    mdev, found = Mdev(ctx), []
+    found = []
     for gpu in gpus:
         names = {one.id: one.name for one in gpu.types}
         for vgpu in sorted(gpu.vgpus, key=lambda one: (-1 if one.index is None else one.index, one.uuid or "")):
             name = names.get(vgpu.type_id) or vgpu.type
-            if vgpu.uuid is None:
-                found.append(Offered(gpu, vgpu, name, None))
-                continue
-            name = " ".join((ctx.sysfs.read_or("%s/%s/mdev_type/name" % (DEVICES, vgpu.uuid)) or name).split())
-            folder = mdev.definition_type(vgpu.uuid)
-            if folder:  # else it went away while we looked
-                found.append(Offered(gpu, vgpu, name, folder))
+            framework = frameworks.at(ctx, vgpu.parent)
+            name = " ".join((framework.type_title(vgpu.key) or name).split())
+            directory = framework.type_directory(vgpu.key)
+            if directory or not framework.uuids:  # else it was removed in the meantime
+                found.append(Offered(gpu, vgpu, name, directory))
     return found

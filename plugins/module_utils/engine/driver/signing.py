@@ -9,6 +9,7 @@ import os
 import stat
 
 from ..base.errors import Trouble
+from ..system import modinfo
 
 STEPS = (
     "Sign the modules with a key of yours (vgpu_driver_mok_key, vgpu_driver_mok_certificate) that is enrolled "
@@ -50,11 +51,10 @@ def not_enrolled(certificate):
 
 def signature_trouble(ctx, certificate, timeout=30):
     """The trouble of a module nvidia that this certificate's key has not signed, or None. Tools that sign with a key of their own exist: DKMS."""
-    said = ctx.command(["modinfo", "-F", "sig_key", "nvidia"], timeout)
-    signer = ctx.command(["modinfo", "-F", "signer", "nvidia"], timeout).out.strip()
+    key, signer = modinfo.field(ctx, "sig_key", timeout), modinfo.field(ctx, "signer", timeout)
     with open(certificate, "rb") as handle:
         wanted = serial(handle.read())
-    found = "".join(said.out.split()).replace(":", "").lstrip("0").upper() if said.rc == 0 else ""
+    found = "".join((key or "").split()).replace(":", "").lstrip("0").upper()
     if found and (wanted is None or found == wanted):
         return None
     return Trouble(

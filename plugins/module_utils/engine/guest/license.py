@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest's licence: what nvidia-smi says of it, and why there is none after the journal of nvidia-gridd."""
+"""A guest's license: the meaning of its status, and why there is none after the journal of nvidia-gridd."""
 
 from __future__ import annotations
 
@@ -10,26 +10,9 @@ import re
 from ..base.errors import Trouble
 
 UNIT = "nvidia-gridd.service"
-_GPU = re.compile(r"^GPU\s+([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f])\s*$")
-_ROW = re.compile(r"^([ \t]*)([^:]*[^:\s])\s*:(?:\s(.*))?$")
-_SECTION = re.compile(r"^([ \t]*)(\S.*?)\s*$")
-# GRID Licensed Product until release 11, vGPU Software Licensed Product since.
-_LICENSED_PRODUCT = re.compile(r"(vGPU Software|GRID) Licensed Product$", re.IGNORECASE)
 _EXPIRY = re.compile(r"Expiry\s*:\s*([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})\s+([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})\s*(?:GMT|UTC)?")
 # What may be a token, or a part of one: never quoted.
 _SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
-
-
-class Gpu:
-    """A GPU as nvidia-smi -q shows it in a guest. framebuffer_mib: None where it is not told."""
-
-    def __init__(self, address):
-        self.address = address
-        self.name = None
-        self.virtualization = None
-        self.framebuffer_mib = None
-        self.product = None
-        self.status = None
 
 
 class State:
@@ -62,44 +45,6 @@ def _expiry(text):
         return datetime.datetime(*[int(part) for part in match.groups()]).strftime("%Y-%m-%dT%H:%M:%SZ")
     except ValueError:
         return None
-
-
-def parse(text):
-    """The GPUs of nvidia-smi -q. Sections are told by their indentation, so that rows of the same name are not mixed up."""
-    found, path = [], []
-    for line in text.splitlines():
-        match = _GPU.match(line)
-        if match:
-            found.append(Gpu(match.group(1)))
-            path = []
-            continue
-        if not found or not line.strip():
-            continue
-        row = _ROW.match(line)
-        part = row or _SECTION.match(line)
-        depth = len(part.group(1).expandtabs())
-        path = [one for one in path if one[0] < depth]
-        if not row:
-            path.append((depth, part.group(2)))
-            continue
-        _take(found[-1], [name for dummy, name in path], row.group(2), (row.group(3) or "").strip())
-    return found
-
-
-def _take(gpu, path, name, value):
-    section = path[-1] if path else ""
-    if _LICENSED_PRODUCT.search(section):
-        if name == "Product Name":
-            gpu.product = value
-        elif name == "License Status":
-            gpu.status = value
-    elif not path and name == "Product Name":
-        gpu.name = value
-    elif section == "GPU Virtualization Mode" and name == "Virtualization Mode":
-        gpu.virtualization = value
-    elif section == "FB Memory Usage" and name == "Total":
-        match = re.match(r"([0-9]{1,9}) MiB$", value)
-        gpu.framebuffer_mib = int(match.group(1)) if match else None
 
 
 # --- why there is no licence

@@ -9,7 +9,6 @@ import stat
 
 from ..base.clock import until
 from ..base.errors import Trouble
-from ..hardware import address
 from ..system import files, nvidia_smi
 from . import daemon as daemons, gridd_conf, license as licensing, license_setup, token
 
@@ -19,7 +18,7 @@ _FATAL = ("token_malformed", "token_missing", "token_expired")
 
 
 class Look:
-    """One look. gpus: licensing.Gpu with an address in sysfs' spelling. silence: why nvidia-smi says nothing, or None."""
+    """One look. gpus: of nvidia_smi.guest_gpus. silence: why nvidia-smi reports nothing, or None."""
 
     def __init__(self, gpus, silence):
         self.gpus = gpus
@@ -38,15 +37,7 @@ class Look:
 
 def once(ctx, timeout=30):
     """Asks nvidia-smi."""
-    answer = nvidia_smi.call(ctx, ["-q"], timeout)
-    if answer.timed_out:
-        return Look([], ctx.smi_silent)
-    if answer.rc:
-        return Look([], nvidia_smi.silence(ctx) or "nvidia-smi ended with rc %d: %s" % (answer.rc, answer.tail(2)))
-    gpus = licensing.parse(answer.out)
-    for gpu in gpus:
-        gpu.address = address.parse(gpu.address)
-    return Look(gpus, None)
+    return Look(*nvidia_smi.guest_gpus(ctx, timeout))
 
 
 def waited(ctx, seconds, timeout=30):

@@ -9,10 +9,9 @@ import os
 from ..base import refusals
 from ..base.errors import Problem, Trouble
 from ..driver import plan as driver_plan, signing
-from ..hardware import address
 from ..hardware.vgpu_types import framebuffer_of, short_name
 from ..system import nvidia_smi
-from . import branches, license as licensing
+from . import branches
 
 
 _NOUVEAU = "Role guest keeps nouveau from loading and reboots, unless vgpu_reboot is never; by hand: blacklist it, rebuild the initramfs, reboot."
@@ -35,11 +34,10 @@ def headers(ctx, kernel):
 
 
 def ask(ctx, inventory, driver, timeout=60):
-    """What nvidia-smi says of the GPUs, by address; nothing without a loaded driver."""
+    """What nvidia-smi reports of the GPUs, by address; nothing without a loaded driver."""
     if not driver.loaded or not inventory.gpus:
         return {}
-    answer = nvidia_smi.call(ctx, ["-q"], timeout)
-    return {address.parse(one.address): one for one in licensing.parse(answer.out) if address.is_address(one.address)} if answer.rc == 0 else {}
+    return {one.address: one for one in nvidia_smi.guest_gpus(ctx, timeout)[0]}
 
 
 def gpus(ctx, inventory, told):

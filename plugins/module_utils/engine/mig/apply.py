@@ -11,12 +11,12 @@ from ..base.clock import until
 from ..base.errors import trouble
 from ..base.steps import Step, execute
 from ..hardware.gpu import Holder
+from ..hardware.mig_profiles import Profile
 from ..read import inventory as reader
 from ..sriov import apply as sriov_apply
 from ..system import nvidia_smi
 from ..system.command import Result
 from ..system.context import Context
-from ..system.nvidia_smi import Profile
 from ..system.open_files import OpenFiles
 from .plan import MigPlan
 from .profiles import find_profile
@@ -180,7 +180,7 @@ def _with_starts(ctx: Context, pf: str, numbers: list[int], timeout: float) -> S
 
 def _profiles(ctx: Context, pf: str, timeout: float) -> list[Profile]:
     """The profiles of one GPU: asked for it alone, so that the number before each row says nothing."""
-    return [profile for dummy, profile in nvidia_smi.parse_profiles(nvidia_smi.call(ctx, ["mig", "-i", pf, "-lgip"], timeout).out)]
+    return [profile for dummy, profile in nvidia_smi.profiles(ctx, timeout, pf)]
 
 
 def _destroy(ctx: Context, step: Step, timeout: float) -> None:

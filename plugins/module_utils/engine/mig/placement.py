@@ -10,8 +10,8 @@ from typing import Sequence
 from ..base.errors import Trouble
 from ..base.steps import Step
 from ..hardware.gpu import Gpu, GpuInstance, Vgpu
+from ..hardware.mig_profiles import Profile
 from ..hardware.vgpu_types import VgpuType
-from ..system.nvidia_smi import Profile
 from .profiles import find_profile, suits
 
 

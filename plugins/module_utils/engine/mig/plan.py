@@ -18,11 +18,11 @@ from ..base.errors import Trouble
 from ..base.plan import Plan, Skipped
 from ..base.steps import Step
 from ..hardware.gpu import Gpu, Holder
+from ..hardware.mig_profiles import Profile, plain_profile
 from ..hardware.vgpu_types import VgpuType
 from ..read.host import HostState
 from ..read.inventory import Inventory
 from ..sriov import plan as sriov_plan
-from ..system.nvidia_smi import Profile, plain_profile
 from .placement import InstanceRequest, plan_instances, steps
 from .profiles import find_profile, predicted_profiles, profile_for, suits
 

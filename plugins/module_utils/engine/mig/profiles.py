@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import Collection, Sequence
 
+from ..hardware.mig_profiles import Profile, is_profile, plain_profile
 from ..hardware.vgpu_types import VgpuType
-from ..system.nvidia_smi import Profile, is_profile, plain_profile
 
 # What a type's suffix says of its GPU instance, as NVIDIA spells it in the profile's name.
 _SUFFIX = {"": ("",), "ME": ("+me",), "NOME": ("-me", ""), "MEALL": ("+me.all",), "GFX": ("+gfx",)}

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Sequence
 
 from .. import frameworks
 from ..base import refusals
 from ..base.clock import holds
 from ..base.errors import EngineError, Trouble, trouble
 from ..base.steps import ApplyError, Step, execute
+from ..frameworks.framework import Framework
 from ..mig import apply as mig_apply
 from ..system import files, mdevctl
 from ..system.context import Context
@@ -86,7 +87,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
         elif step.kind == "create":
             framework.create(device, _type_id(framework, step), step.args["type"], step.args["uuid"], timeout)
         elif step.kind == "define":
-            mdevctl.define(ctx, step.args["uuid"], device, framework.definition_type(step.args["uuid"]))
+            mdevctl.define(ctx, step.args["uuid"], device, framework.type_directory(step.args["uuid"]))
         else:
             _set_params(framework, step)
 
@@ -110,7 +111,7 @@ def watch(ctx: Context, outcome: Outcome, settle: float) -> list[Step]:
     return result.done
 
 
-def _type_id(framework: Any, step: Step) -> str:
+def _type_id(framework: Framework, step: Step) -> str:
     """The type's number as the parent has it now."""
     found: str | None = framework.find_id(str(step.device), step.args["type"], step.args["type_id"])
     if not found:
@@ -123,7 +124,7 @@ def _type_id(framework: Any, step: Step) -> str:
     return found
 
 
-def _remove(ctx: Context, framework: Any, step: Step, timeout: float) -> None:
+def _remove(ctx: Context, framework: Framework, step: Step, timeout: float) -> None:
     key = step.args["key"]
     if step.args["forced"]:
         framework.remove_forced(key, timeout)
@@ -135,7 +136,7 @@ def _remove(ctx: Context, framework: Any, step: Step, timeout: float) -> None:
     framework.remove(key, timeout)
 
 
-def _set_params(framework: Any, step: Step) -> None:
+def _set_params(framework: Framework, step: Step) -> None:
     key, text = step.args["key"], step.args["params"]
     try:
         framework.set_params(key, text)

@@ -10,9 +10,9 @@ from ..base import refusals
 from ..base.errors import Trouble
 from ..hardware import vgpu_types
 from ..hardware.gpu import Vgpu
+from ..hardware.mig_profiles import plain_profile
 from ..mig import placement as mig_placement, plan as mig_plan, profiles as mig_profiles
 from ..mig.placement import InstanceRequest
-from ..system.nvidia_smi import plain_profile
 from .fit import Chosen, check_names, check_room, check_sizes, choose_types
 from .order import changes_params
 from .placement import Matching, match, place
