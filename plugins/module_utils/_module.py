@@ -9,7 +9,8 @@ from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence
 from ansible.module_utils.basic import AnsibleModule
 
 from .engine.base.errors import EngineError, Trouble, raise_if_any, trouble
-from .engine.base.steps import LOST as LOST_STEP, LOST_WORDS, ApplyError, Step
+from .engine.base.plan import UNRESPONSIVE_POLICIES, Plan
+from .engine.base.steps import ApplyError, Step
 from .engine.state.lock import HostLock, clean_leftovers
 from .engine.system.context import Context
 
@@ -47,7 +48,7 @@ LAYOUT: Spec = {
         "mig": {"type": "list", "elements": "str"},
     },
 }
-LOST: Spec = {"lost_gpus": {"type": "str", "default": LOST_WORDS[0], "choices": list(LOST_WORDS)}}
+LOST: Spec = {"lost_gpus": {"type": "str", "default": UNRESPONSIVE_POLICIES[0], "choices": list(UNRESPONSIVE_POLICIES)}}
 MDEVCTL: Spec = {
     "mdevctl": {"type": "str", "default": "auto", "choices": ["auto", "true", "false"]}
 }
@@ -88,7 +89,7 @@ def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only:
             msg=str(exc),
             changed=bool(exc.done),
             actions=sentences(exc.done),
-            not_done=sentences(exc.not_done),
+            not_done=sentences(exc.left),
             troubles=[one.as_dict() for one in exc.troubles],
         )
     except EngineError as exc:
@@ -132,16 +133,15 @@ def _wrong_texts(value: Any, where: str = "") -> List[Trouble]:
     return [Trouble("it has a NUL in it", device=where, wanted="text", code="bad_text")] if wrong else []
 
 
-def refuse_lost(module: Task, steps: Sequence[Step]) -> None:
-    """Check mode fails where the run itself would fail at its end: on GPUs that fell off the bus."""
-    gone = [step for step in steps if step.kind == LOST_STEP]
-    if gone and module.check_mode:
-        raise ApplyError([step.args["trouble"] for step in gone], [], steps)
+def refuse_unresponsive(request: Task, plan: Plan[Any]) -> None:
+    """Check mode fails if the run itself would fail at its end: on GPUs that fell off the bus."""
+    if request.check_mode:
+        plan.refuse_unresponsive()
 
 
-def lost(result: Any) -> Result:
-    """What a module returns of the GPUs that its plan passed over."""
-    return {"lost_gpus": result.lost} if result.lost else {}
+def unresponsive(plan: Plan[Any]) -> Result:
+    """What a module returns of the GPUs that its plan skips."""
+    return {"lost_gpus": plan.unresponsive} if plan.unresponsive else {}
 
 
 def diff(module: Task, texts: Callable[[], Sequence[str]]) -> Result:
@@ -166,6 +166,6 @@ def wants_mdevctl(module: Task, binary: Optional[str]) -> bool:
     return binary is not None and word != "false"
 
 
-def sentences(steps: Sequence[Step]) -> List[str]:
+def sentences(steps: Sequence[object]) -> List[str]:
     """Steps as people read them."""
     return [str(step) for step in steps]

@@ -31,8 +31,8 @@ ORDER = (
 )
 # Files that decide what is to be done, and do nothing.
 PLANNERS = (
-    *("plan.py", "gpu_plan.py", "fit.py", "placement.py", "profiles.py", "order.py", "diff.py", "layout.py", "request.py", "mdev_devices.py"),
-    *("cloudpods_plan.py", "license_plan.py"),
+    *("plan.py", "gpu_plan.py", "target.py", "fit.py", "placement.py", "profiles.py", "order.py", "diff.py", "layout.py", "request.py"),
+    *("mdev_devices.py", "cloudpods_plan.py", "license_plan.py"),
 )
 # Calls that change the host, or start a program that may.
 WRITES = (
@@ -46,7 +46,6 @@ GUESTS = ("yaml",)
 # (file of the engine, what it does): what breaks a rule today.
 ALLOWED: frozenset[tuple[str, str]] = frozenset(
     {
-        ("vgpu/mdev_devices.py", "names the framework vendor_vfio"),
         # libvirt's own word for a device of a VM.
         ("libvirt/placement.py", "names the framework mdev"),
     }

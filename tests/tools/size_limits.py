@@ -23,20 +23,6 @@ LINES, FUNCTION, POSITIONAL = 350, 60, 5
 # (file below module_utils, what is too large there).
 STILL: frozenset[tuple[str, str]] = frozenset(
     {
-        ("engine/mig/placement.py", "calls _plan_instances with more than 5 positional arguments"),
-        ("engine/mig/plan.py", "calls _plan_given with more than 5 positional arguments"),
-        ("engine/mig/plan.py", "calls _plan_mode with more than 5 positional arguments"),
-        ("engine/sriov/apply.py", "calls _enable_failed with more than 5 positional arguments"),
-        ("engine/sriov/plan.py", "calls _plan_off with more than 5 positional arguments"),
-        ("engine/sriov/plan.py", "calls _plan_on with more than 5 positional arguments"),
-        ("engine/vgpu/layout.py", "function by_gpu has more than 60 lines"),
-        ("engine/vgpu/mdev_devices.py", "calls _existing_for with more than 5 positional arguments"),
-        ("engine/vgpu/mdev_devices.py", "calls _plan_device with more than 5 positional arguments"),
-        ("engine/vgpu/plan.py", "calls GpuPlanner with more than 5 positional arguments"),
-        ("module_backends/mig.py", "calls mig_plan.plan with more than 5 positional arguments"),
-        ("module_backends/pci_driver.py", "calls binding_plan.plan with more than 5 positional arguments"),
-        ("module_backends/sriov.py", "calls sriov_plan.plan with more than 5 positional arguments"),
-        ("module_backends/vgpu.py", "calls vgpu_plan.plan with more than 5 positional arguments"),
     }
 )
 

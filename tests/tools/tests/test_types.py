@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import configparser
 import shutil
 import subprocess
 import sys
@@ -30,17 +29,6 @@ def mypy(folder: Path) -> tuple[int, str]:
     """Exit status and output of mypy, as lint runs it."""
     answer = subprocess.run([sys.executable, "-m", "mypy", "--config-file", str(CONFIG)], cwd=folder, check=False, stdout=subprocess.PIPE, text=True)
     return answer.returncode, answer.stdout
-
-
-def test_what_is_not_typed_yet_stands_in_both_lists() -> None:
-    """And it exists: a directory that is gone, or typed, leaves both."""
-    config = configparser.ConfigParser()
-    config.read(CONFIG, encoding="utf-8")
-    (passed_over,) = [name for name in config.sections() if config[name].get("ignore_errors")] or [""]
-    called = {word.strip() for word in config["mypy"].get("untyped_calls_exclude", "").split(",") if word.strip()}
-    assert {word.replace(".*", "") for word in passed_over.replace("mypy-", "", 1).split(",") if word} == called
-    missing = [name for name in called if not any((ROOT / "plugins" / (name.replace(".", "/") + end)).exists() for end in ("", ".py"))]
-    assert set(missing) <= {"module_utils.engine.base.plan"}
 
 
 def test_planted_breaches_are_found(copy: Path) -> None:

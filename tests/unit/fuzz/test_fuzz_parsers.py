@@ -285,7 +285,7 @@ LAYOUTS = st.lists(
 @settings(max_examples=inputs.share(20))
 def test_any_layout(content):
     entries, troubles = inputs.tolerated("layouts", layout.parse, content)
-    assert sum(len(entry.wishes) for entry in entries) < 10000
+    assert sum(len(entry.vgpus) for entry in entries) < 10000
     for one in troubles:
         assert str(one.device).startswith("layout"), "it does not name the place: %s" % one
     for entry in entries:

@@ -139,11 +139,11 @@ def apply(root: str, steps: Iterable[Step]) -> None:
 
     def perform(step: Step) -> None:
         if step.kind == "write":
-            files.write_atomic(root, step.device, step.args["content"], step.args["mode"])
+            files.write_atomic(root, str(step.device), step.args["content"], step.args["mode"])
         elif step.device == OLD_COPY:
             files.remove_tree(root, OLD_PACKAGE)
             files.remove_empty(root, OLD_COPY)
         else:
-            files.remove(root, step.device)
+            files.remove(root, str(step.device))
 
     execute(steps, perform)

@@ -17,6 +17,7 @@ from ..base.clock import until
 from ..base.errors import EngineError, Trouble
 from ..base.steps import ApplyError, Step
 from ..mig import apply as mig_apply, plan as mig_plan
+from ..hardware.gpu import Gpu
 from ..read import host, inventory as reader
 from ..sriov import apply as sriov_apply, plan as sriov_plan
 from ..state import layout_file
@@ -25,7 +26,8 @@ from ..system import sriov_manage
 from ..system.context import Context
 from ..system.sysfs import PCI
 from ..vgpu import apply as vgpu_apply, plan as vgpu_plan
-from ..vgpu.layout import Wish, Wishes
+from ..vgpu.layout import GpuSpec, VgpuSpec
+from ..vgpu.target import Host, Options
 
 # Steps that remove nothing.
 BRINGS = ("create", "params", "mig_create", "mig_compute", "mixed")
@@ -80,6 +82,16 @@ def _await_driver(ctx: Context, stored: Iterable[str], timeout: float) -> None:
     until(ctx.clock, bound, min(timeout, 30))
 
 
+def _present(inventory: reader.Inventory, pf: str) -> Gpu:
+    """The GPU at an address; raises EngineError if there is none."""
+    gpu = inventory.gpu(pf)
+    if gpu is None:
+        raise EngineError(
+            Trouble("the GPU is not there any more", device=pf, remedy="If it was taken out, remove it from the layout.", code="gpu_gone")
+        )
+    return gpu
+
+
 @dataclass(eq=False)
 class _Run:
     """One restore."""
@@ -106,23 +118,21 @@ class _Run:
 
     def _gpu(self, inventory: reader.Inventory, stored: StoredGpu) -> list[Step]:
         """MIG mode and VFs of one GPU; returns the steps."""
-        pf, gpu = stored.address, inventory.gpu(stored.address)
-        if gpu is None:
-            raise EngineError(
-                Trouble("the GPU is not there any more", device=pf, remedy="If it was taken out, remove it from the layout.", code="gpu_gone")
-            )
+        pf, gpu = stored.address, _present(inventory, stored.address)
         if not gpu.alive:
             raise EngineError(refusals.off_bus(gpu))
         done: list[Step] = []
         if stored.mig:
             # Ampere keeps the mode over a reboot, Hopper and later may lose it.
             reader.read_mig(self.ctx, [gpu])
-            mig = mig_plan.plan(inventory, self.state, {pf: mig_plan.Wanted(True)})
-            done += mig_apply.apply(self.ctx, mig.steps, self.timeout)
+            known = mig_plan.Host(inventory, self.state, mig_apply.users(inventory))
+            mig = mig_plan.plan(known, {pf: mig_plan.Request(True)}, mig_plan.Options())
+            done += mig_apply.apply(self.ctx, mig, self.timeout)
             if mig.steps:
                 inventory = reader.read(self.ctx, with_types=False)
         if stored.vfs:
-            sriov = sriov_plan.plan(inventory, self.state, [pf], True, stored.vfs, has_tool=sriov_manage.installed(self.ctx))
+            options = sriov_plan.Options(num_vfs=stored.vfs, has_tool=sriov_manage.installed(self.ctx))
+            sriov = sriov_plan.plan(inventory, self.state, [pf], options)
             done += sriov_apply.apply(self.ctx, sriov, self.timeout, 0)  # agents start after this; vGPUs are watched below
         return done
 
@@ -155,7 +165,7 @@ class _Run:
                 continue
             steps += planned
             self.report.vgpus += len(self.stored[pf].vgpus)
-        brought = vgpu_apply.bring(self.ctx, steps, self.timeout)
+        brought = vgpu_apply.run(self.ctx, steps, self.timeout)
         if brought.failed:
             self.report.failed(brought.failed)
             self.report.vgpus -= len([step for step in brought.failed.not_done if step.kind == "create"])
@@ -165,26 +175,25 @@ class _Run:
 
     def _plan_gpu(self, inventory: reader.Inventory, stored: StoredGpu) -> list[Step]:
         """The steps that restore one GPU's vGPUs."""
-        pf, gpu = stored.address, inventory.gpu(stored.address)
-        if stored.mixed and gpu:
+        pf, gpu = stored.address, _present(inventory, stored.address)
+        if stored.mixed:
             reader.read_mixed(self.ctx, [gpu])
         existing = {vgpu.uuid for vgpu in inventory.mdevs}
-        wishes = Wishes(
+        spec = GpuSpec(
             [
-                Wish(one.type, one.uuid, None if one.uuid in existing else one.index, layout_file.PATH, one.params or None)
+                VgpuSpec(one.type, one.uuid, None if one.uuid in existing else one.index, layout_file.PATH, one.params or None)
                 for one in stored.vgpus
             ],
             stored.mixed,
             stored.mig or None,
         )
-        options = vgpu_plan.Options(persist=False)
-        plan = vgpu_plan.plan(inventory, self.state, {pf: wishes}, self.stored, definitions={}, options=options)
-        return [step for step in plan.steps if step.gpu == pf and step.kind in BRINGS]
+        plan = vgpu_plan.plan(Host(inventory, self.state, self.stored), {pf: spec}, Options(persist=False))
+        return [step for step in plan.steps if step.lane == pf and step.kind in BRINGS]
 
     def watch(self, created: list[Step], settle: float) -> None:
         """Watches the new vGPUs; those that vanish were not done."""
         try:
-            vgpu_apply.watch(self.ctx, vgpu_apply.Brought(created, None, self.ctx.clock.now()), settle)
+            vgpu_apply.watch(self.ctx, vgpu_apply.Outcome(created, None, self.ctx.clock.now()), settle)
         except ApplyError as exc:
             self.report.vgpus -= len(exc.not_done)
             gone = [str(step) for step in exc.not_done]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import List, Optional, Sequence, Tuple
 
 from ..base.errors import Trouble, raise_if_any
+from ..base.plan import Plan
 from ..base.steps import Step
 from ..read.inventory import Inventory
 from ..system.libvirt_xml import Domain, Hostdev
@@ -22,16 +23,7 @@ class Target:
     attached: List[Tuple[str, str, Optional[str]]] = field(default_factory=list)
 
 
-@dataclass
-class Plan:
-    """Steps in order, and what they result in."""
-
-    target: Target = field(default_factory=Target)
-    steps: List[Step] = field(default_factory=list)
-    warnings: List[str] = field(default_factory=list)
-
-
-def plan(inventory: Inventory, domains: Sequence[Domain], requests: Sequence[DomainRequest], options: Options) -> Plan:
+def plan(inventory: Inventory, domains: Sequence[Domain], requests: Sequence[DomainRequest], options: Options) -> Plan[Target]:
     """The steps; raises EngineError with everything that stands against them."""
     host = index(inventory, domains)
     raise_if_any(_unknown(host, requests))
@@ -80,7 +72,7 @@ class _Planner:
 
     host: Host
     options: Options
-    plan: Plan = field(default_factory=Plan)
+    plan: Plan[Target] = field(default_factory=lambda: Plan(Target()))
 
     def add(self, request: DomainRequest, keys: Sequence[Optional[str]]) -> None:
         """The steps of a VM. keys: of its vGPUs, None for one that is still to come."""

@@ -77,7 +77,7 @@ def test_a_word_that_is_no_profile_before_the_driver_lists_any(make_host):
 )
 def test_layouts_of_another_shape(content, where):
     entries, (wrong,) = layout.parse(content)
-    assert wrong.device == where and not any(entry.wishes for entry in entries)
+    assert wrong.device == where and not any(entry.vgpus for entry in entries)
 
 
 @pytest.mark.parametrize(
