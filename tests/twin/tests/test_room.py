@@ -7,7 +7,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from twinlib import cli, host_packages, paths, room, run
+from twinlib import cache, cli, host_packages, image, paths, room, run
 from twinlib.progress import TwinError
 
 MEMINFO = "MemTotal: 4000000 kB\nMemAvailable: {} kB\nSwapFree: {} kB\n"
@@ -21,9 +21,16 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setattr(room, "CGROUP", tmp_path / "cgroup")
     memory(tmp_path, 8000)
     disk(monkeypatch, 9000)
-    run._succeeds.cache_clear()
+    monkeypatch.setattr(run, "_has_terminal", lambda: False)
+    forget()
     yield tmp_path
+    forget()
+
+
+def forget():
+    """What was found out about sudo and namespaces."""
     run._succeeds.cache_clear()
+    run.can_sudo.cache_clear()
 
 
 def memory(folder, mib, swap=0):
@@ -89,7 +96,9 @@ def test_a_home_that_is_not_writable_gives_a_cache_in_the_checkout(host, monkeyp
 def programs(folder, monkeypatch, **scripts):
     """A PATH with these programs alone."""
     bin_ = folder / "bin"
+    shutil.rmtree(bin_, ignore_errors=True)
     bin_.mkdir()
+    forget()
     for name, body in scripts.items():
         (bin_ / name.replace("_", "-")).write_text(f"#!/bin/sh\n{body}\n")
         (bin_ / name.replace("_", "-")).chmod(0o755)
@@ -102,6 +111,10 @@ def user(monkeypatch, number):
     monkeypatch.setattr(run.os, "getgid", lambda: number)
 
 
+PASSWORD = "test $* = -v"  # a sudo that asks for a password, and gets it
+GIVEN = "test $1 != -k"  # one that got it a minute ago
+
+
 @pytest.mark.parametrize(
     "number,scripts,prefix,owner",
     [
@@ -109,11 +122,17 @@ def user(monkeypatch, number):
         (1000, {"sudo": "exit 0"}, ["sudo"], "1000:1000"),
         (1000, {"sudo": "exit 1", "unshare": "exit 0"}, run.NAMESPACE, "0:0"),
         (1000, {"unshare": "exit 0"}, run.NAMESPACE, "0:0"),
-        (1000, {"sudo": "exit 1", "unshare": "exit 1"}, ["sudo"], "1000:1000"),
+        (1000, {"sudo": PASSWORD, "unshare": "exit 1"}, ["sudo"], "1000:1000"),
+        (1000, {"sudo": GIVEN, "unshare": "exit 0"}, run.NAMESPACE, "0:0"),
+        (1000, {"sudo": GIVEN, "unshare": "exit 1"}, ["sudo"], "1000:1000"),
     ],
-    ids=["root", "sudo without a password", "sudo with a password", "no sudo", "sudo with a password, no namespaces"],
+    ids=[
+        "root", "sudo without a password", "sudo with a password", "no sudo", "sudo with a password, no namespaces",
+        "password given before", "password given before, no namespaces",
+    ],
 )
 def test_who_is_root(host, monkeypatch, number, scripts, prefix, owner):
+    monkeypatch.setattr(run, "_has_terminal", lambda: True)
     programs(host, monkeypatch, **scripts)
     user(monkeypatch, number)
     assert run.as_root(["cp", "a"]) == [*prefix, "cp", "a"]
@@ -121,18 +140,40 @@ def test_who_is_root(host, monkeypatch, number, scripts, prefix, owner):
 
 
 def test_nobody_can_be_root(host, monkeypatch):
-    programs(host, monkeypatch, unshare="exit 1")
-    user(monkeypatch, 1000)
-    with pytest.raises(TwinError, match="uidmap.*subuid"):
-        run.as_root(["cp"])
+    for scripts in ({"unshare": "exit 1"}, {"unshare": "exit 1", "sudo": "exit 1"}, {"unshare": "exit 1", "sudo": PASSWORD}):
+        programs(host, monkeypatch, **scripts)
+        user(monkeypatch, 1000)
+        with pytest.raises(TwinError, match="uidmap.*subuid"):
+            run.as_root(["cp"])
 
 
-def test_packages_that_nobody_can_install(host, monkeypatch):
-    programs(host, monkeypatch, apt_get="exit 1")
+@pytest.mark.parametrize("sudo", [{}, {"sudo": "exit 1"}, {"sudo": PASSWORD}], ids=["none", "no rule for this user", "a password, no terminal"])
+def test_packages_that_nobody_can_install(host, monkeypatch, sudo):
+    programs(host, monkeypatch, apt_get="exit 1", **sudo)
     user(monkeypatch, 1000)
-    with pytest.raises(TwinError, match="not root and has no sudo: .*qemu-system-x86.*uidmap.*As root: apt-get install"):
-        host_packages.check()
+    with pytest.raises(TwinError, match="not root and cannot use sudo: .*python3-venv.*qemu-system-x86.*uidmap.*As root: apt-get install"):
+        host_packages.check(["python3-venv"])
     programs_gone = host / "bin" / "apt-get"
     programs_gone.unlink()
     with pytest.raises(TwinError, match="no apt-get"):
         host_packages.check()
+
+
+def test_a_password_is_asked_for_once_and_before_anything_else(host, monkeypatch):
+    programs(host, monkeypatch, apt_get="exit 1", sudo=f'echo x >> "{host}/asked"; {PASSWORD}')
+    user(monkeypatch, 1000)
+    monkeypatch.setattr(run, "_has_terminal", lambda: True)
+    host_packages.check()
+    host_packages.check()
+    assert (host / "asked").read_text().count("x") == 3, "two questions without a password, one with"
+
+
+def test_a_tree_of_root_is_not_used_in_a_namespace(host, monkeypatch):
+    monkeypatch.setenv("TWIN_APT_SOURCES", str(host / "sources.list"))
+    (host / "sources.list").write_text("deb http://deb.debian.org/debian bookworm main\n")
+    made = []
+    monkeypatch.setattr(cache, "product", lambda _name, key, _make, _what: made.append(key) or host)
+    for inside in (False, True):
+        monkeypatch.setattr(image, "in_namespace", lambda inside=inside: inside)
+        image.build_tree(image.SYSTEMS["debian12"])
+    assert made[0] != made[1]

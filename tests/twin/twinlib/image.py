@@ -147,7 +147,8 @@ def _make_tree(folder: Path, system: System, extras: Sequence[str]) -> None:
 
 def build_tree(system: System, extras: Sequence[str] = ()) -> Path:
     """Debian's root tree with kernel, headers and compiler."""
-    key = cache.digest(apt_sources(system), *packages(extras), *TREE_OPTIONS, system.suite)
+    # A tree of real root's is closed to a user namespace, and the other way round.
+    key = cache.digest(apt_sources(system), *packages(extras), *TREE_OPTIONS, system.suite, *(["namespace"] if in_namespace() else []))
     what = f"root tree of {system.title}{''.join(f' with {extra}' for extra in extras)} by mmdebstrap (two minutes)"
     return cache.product("tree", key, lambda folder: _make_tree(folder, system, extras), what) / "root"
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from typing import Any, Sequence
 
-from .progress import TwinError
+from .progress import TwinError, say
 
 # Root in a user namespace: this user is its root, and the ids of /etc/subuid are the others.
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--map-auto"]
@@ -27,8 +27,28 @@ def _succeeds(*argv: str) -> bool:
 
 
 def may_sudo() -> bool:
-    """Whether sudo works without a password."""
-    return _succeeds("sudo", "-n", "true")
+    """Whether a rule lets this user sudo without a password. One given before does not count: the next command may have to ask again."""
+    return _succeeds("sudo", "-k", "-n", "true")
+
+
+@functools.lru_cache(maxsize=None)
+def can_sudo() -> bool:
+    """Whether sudo works: without a password, or with one that the user is asked for now, if there is a terminal."""
+    if _succeeds("sudo", "-n", "true"):
+        return True
+    if not shutil.which("sudo") or not _has_terminal():
+        return False
+    say("missing packages are installed, or images built, by sudo:")
+    return subprocess.run(["sudo", "-v"], check=False).returncode == 0
+
+
+def _has_terminal() -> bool:
+    """Whether sudo could ask for a password; it does not read stdin."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def in_namespace() -> bool:
@@ -42,10 +62,10 @@ def as_root(argv: Sequence[str]) -> list[str]:
         return list(argv)
     if in_namespace():
         return [*NAMESPACE, *argv]
-    if shutil.which("sudo"):
+    if can_sudo():
         return ["sudo", *argv]
     raise TwinError(
-        f"'{argv[0]}' needs root: this user is not root, there is no sudo, and '{' '.join(NAMESPACE)} true' fails. Run this command as root, "
+        f"'{argv[0]}' needs root: this user is not root and cannot use sudo, and '{' '.join(NAMESPACE)} true' fails. Run this command as root, "
         "or make user namespaces usable: package uidmap, a line for this user in /etc/subuid and /etc/subgid."
     )
 
