@@ -60,13 +60,18 @@ def test_swap_counts_as_memory(host):
     room.check(2048)
 
 
-def test_a_container_has_no_more_than_its_limit(host):
-    (host / "cgroup").mkdir()
-    (host / "cgroup" / "memory.max").write_text(f"{2500 << 20}\n")
-    (host / "cgroup" / "memory.stat").write_text(f"anon {100 << 20}\nfile 5\n")
+@pytest.mark.parametrize(
+    "limit,statistics,used,none",
+    [("memory.max", "memory.stat", "anon", "max"), ("memory/memory.limit_in_bytes", "memory/memory.stat", "total_rss", "9223372036854771712")],
+    ids=["version 2", "version 1"],
+)
+def test_a_container_has_no_more_than_its_limit(host, limit, statistics, used, none):
+    (host / "cgroup" / "memory").mkdir(parents=True)
+    (host / "cgroup" / limit).write_text(f"{2500 << 20}\n")
+    (host / "cgroup" / statistics).write_text(f"{used} {100 << 20}\nfile 5\n")
     with pytest.raises(TwinError, match="memory: 2400 MiB are free"):
         room.check(2048)
-    (host / "cgroup" / "memory.max").write_text("max\n")
+    (host / "cgroup" / limit).write_text(f"{none}\n")
     room.check(2048)
 
 

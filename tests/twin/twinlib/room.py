@@ -15,7 +15,8 @@ DISK_MIB = 800  # one more disk of an image that is built
 MACHINE_MIB = 600  # what a machine's own disk grows to in a demo, beside the collection's copy and logs
 OVERHEAD_MIB = 500  # memory of QEMU itself beside the machine's, and of Ansible
 MEMINFO = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")  # version 2: the limit of a container
+CGROUP = Path("/sys/fs/cgroup")  # the limit of a container
+LIMITS = (("memory.max", "memory.stat", "anon"), ("memory/memory.limit_in_bytes", "memory/memory.stat", "total_rss"))  # version 2, version 1
 
 
 def check(memory_mib: int = 0) -> None:
@@ -60,9 +61,11 @@ def _free_mib() -> int:
     """Memory and swap that programs can still have; in a container no more than its limit leaves."""
     fields = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="utf-8").splitlines())
     free = sum(int(fields[name].split()[0]) for name in ("MemAvailable", "SwapFree")) >> 10
-    try:
-        limit = int((CGROUP / "memory.max").read_text(encoding="utf-8")) >> 20
-        statistics = dict(line.split() for line in (CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines())
-    except (OSError, ValueError):  # no limit, or none that shows
-        return free
-    return min(free, limit - (int(statistics["anon"]) >> 20))
+    for limit, statistics, used in LIMITS:
+        try:
+            left = int((CGROUP / limit).read_text(encoding="utf-8"))
+            left -= int(dict(line.split() for line in (CGROUP / statistics).read_text(encoding="utf-8").splitlines())[used])
+        except (OSError, ValueError, KeyError):  # no limit, or none that shows
+            continue
+        free = min(free, left >> 20)
+    return free
