@@ -17,12 +17,14 @@ MEMORY_MIB = 2048
 
 
 def _check(args: argparse.Namespace) -> int:
+    accel.check()
     room.check(args.memory)
     host_packages.check(args.packages)
     return 0
 
 
 def _build(args: argparse.Namespace) -> int:
+    accel.check()
     room.check()
     host_packages.ensure()
     built = image.build(image.SYSTEMS[args.system], args.extras)
