@@ -74,7 +74,7 @@ def write_files(disk: Path, files: dict[str, Path]) -> None:
             folders.add(parent)
             commands.append(f"mkdir {parent}")  # complains when it exists; checked by the dump below
         mode = 0o100000 | (source.stat().st_mode & 0o777)
-        commands += [f"rm {target}", f"write {source} {target}"]
+        commands += [f"rm {target}", f"write {_quoted(source)} {target}"]
         commands += [f"sif {target} mode 0{mode:o}", f"sif {target} uid 0", f"sif {target} gid 0"]
     script = disk.with_suffix(".debugfs")
     script.write_text("\n".join(commands) + "\n", encoding="utf-8")
@@ -83,12 +83,17 @@ def write_files(disk: Path, files: dict[str, Path]) -> None:
     script.unlink()
     for target, source in files.items():
         probe = disk.with_suffix(".probe")
-        run(["debugfs", "-R", f"dump {target} {probe}", where])
+        run(["debugfs", "-R", f"dump {target} {_quoted(probe)}", where])
         same = probe.exists() and probe.read_bytes() == source.read_bytes()
         if probe.exists():
             probe.unlink()
         if not same:
             raise OSError(f"debugfs did not write {target} into {disk}")
+
+
+def _quoted(path: Path) -> str:
+    """A path of this machine in a command of debugfs."""
+    return '"' + str(path).replace('"', '""') + '"'
 
 
 def overlay(base: Path, disk: Path) -> None:
