@@ -137,7 +137,7 @@ def _make_tree(folder: Path, system: System, extras: Sequence[str]) -> None:
         "mmdebstrap", "--mode=unshare" if packed else "--mode=root", *TREE_OPTIONS, "--include=" + ",".join(packages(extras)), system.suite,
         str(archive if packed else root), *[str(s) for s in sources],
     ]
-    run(mmdebstrap if packed else as_root(mmdebstrap), env={**os.environ, "TMPDIR": "/tmp"})
+    run(mmdebstrap if packed else as_root([*PRIVATE, *mmdebstrap]), env={**os.environ, "TMPDIR": "/tmp"})
     if packed:
         root.mkdir()
         run(as_root(["tar", "-xpf", str(archive), "--numeric-owner", "--exclude=./dev/*", "-C", str(root)]))

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
+import signal
 import subprocess
 from typing import Any, Sequence
 
@@ -15,7 +17,7 @@ from .progress import TwinError, say
 # Root in a user namespace: this user is its root, and the ids of /etc/subuid are the others.
 NAMESPACE = ["unshare", "--user", "--map-root-user", "--map-auto"]
 
-# Before a script of image/ that mounts: what it mounts goes with it.
+# Before a program that mounts or starts others: what it mounts and starts goes with it.
 PRIVATE = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
 
 
@@ -77,11 +79,28 @@ def owner() -> str:
 
 def run(argv: Sequence[str], **kwargs: Any) -> str:
     """Run to the end; return stdout. A failure becomes a TwinError with the last lines of output."""
-    done = subprocess.run(
-        [str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, errors="replace", check=False, **kwargs,
-    )
-    if done.returncode:
-        tail = "\n".join(done.stdout.strip().splitlines()[-25:])
-        raise TwinError(f"{' '.join(map(str, argv[:4]))} … failed with {done.returncode}:\n{tail}")
-    return done.stdout
+    with subprocess.Popen(
+        [str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", **kwargs
+    ) as process:
+        try:
+            output = process.communicate()[0]
+        except KeyboardInterrupt:
+            _end(process)
+            raise
+    if process.returncode:
+        tail = "\n".join(output.strip().splitlines()[-25:])
+        raise TwinError(f"{' '.join(map(str, argv[:4]))} … failed with {process.returncode}:\n{tail}")
+    return output
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Let a program clean up that a terminal's Ctrl-C has reached, too; end it where the signal was for this process alone."""
+    former = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    for send, seconds in ((None, 5), (process.terminate, 10), (process.kill, 5)):
+        with contextlib.suppress(subprocess.TimeoutExpired, PermissionError):
+            if send:
+                send()
+            process.communicate(timeout=seconds)
+            break
+    for number, handler in former.items():
+        signal.signal(number, handler)
