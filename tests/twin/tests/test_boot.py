@@ -152,10 +152,17 @@ def test_each_failed_boot_ends_with_console_log_and_what_to_do(machine, clock, m
     assert str(machine.serial_log) in text and "twin down t1" in text and "TWIN_ACCEL" in text
 
 
-def test_a_panic_ends_the_wait_at_once(machine, clock, monkeypatch):
+@pytest.mark.parametrize(
+    "said,why",
+    [
+        ("Kernel panic - not syncing: timer\n---[ end Kernel panic - not syncing: timer ]---\n", "its kernel panicked"),
+        ("No init found. Try passing init= bootarg.\n(initramfs) ", "its initramfs"),
+    ],
+)
+def test_a_machine_that_stopped_ends_the_wait_at_once(machine, clock, monkeypatch, said, why):
     machine.accel = "tcg"
-    Guest(machine, clock, monkeypatch, {"tcg": [(3, KERNEL + "Kernel panic - not syncing: timer\n---[ end Kernel panic - not syncing: timer ]---\n")]})
-    with pytest.raises(TwinError, match="'t1' has stopped: its kernel panicked"):
+    Guest(machine, clock, monkeypatch, {"tcg": [(3, KERNEL + said)]})
+    with pytest.raises(TwinError, match=f"'t1' has stopped: {why}"):
         boot.boot(machine)
     assert clock.now < 1005
 

@@ -206,6 +206,17 @@ def test_files_are_written_into_a_disk_wherever_it_lies(tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == ["a file", "disk.raw"]
 
 
+@pytest.mark.skipif(not disk.available(), reason="needs e2fsprogs and fdisk")
+def test_a_tree_without_device_nodes_gets_those_that_a_boot_needs(tmp_path):
+    tree, image_file, boot = tmp_path / "root", tmp_path / "base.raw", tmp_path / "boot.img"
+    (tree / "dev").mkdir(parents=True)
+    boot.write_bytes(b"\2" * 512)
+    disk.create(tree, image_file, "00000000-0000-4000-8000-000000000000", boot, boot)
+    where = f"{image_file}?offset={disk.ROOT_START * disk.SECTOR}"
+    node = subprocess.run(["debugfs", "-R", "stat /dev/console", where], check=True, capture_output=True, text=True).stdout
+    assert "Type: character special    Mode:  0600" in node and "Device major/minor number: 05:01" in node
+
+
 @pytest.mark.parametrize("folder,own", [("/srv/clone", True), ("/srv/a clone", False), ("/srv/100%", False), ("/srv/a-very-long-path/to/a/clone", False)])
 def test_ssh_shares_connections_at_a_path_that_it_can_read(machine, monkeypatch, tmp_path, folder, own):
     monkeypatch.setattr(paths, "REPO", Path(folder))

@@ -94,8 +94,11 @@ def _check(machine: Machine, stage: str, taken: float, fresh: bool) -> None:
         if on_kvm and stage != "user space":
             raise KvmGivenUp("QEMU on KVM has ended.")
         raise _failed(machine, "has ended: QEMU does not run any more")
-    if "end Kernel panic" in console(machine)[-400:]:
+    tail = console(machine)[-400:]
+    if "end Kernel panic" in tail:
         raise _failed(machine, "has stopped: its kernel panicked")
+    if "(initramfs) " in tail:
+        raise _failed(machine, "has stopped: its initramfs did not get to the root file system")
     if not on_kvm:
         return
     for later in STAGES[STAGES.index(stage) + 1:-1]:
