@@ -187,6 +187,21 @@ def test_progress_on_a_terminal_is_one_line(machine, clock, monkeypatch, capsys)
     assert all(f"stage: {stage}" in shown for stage in ("firmware", "kernel", "user space"))
 
 
+def test_an_interruption_stops_the_machine_and_leaves_the_line_empty(machine, clock, monkeypatch, capsys):
+    def interrupt(seconds: float) -> None:
+        clock.now += seconds
+        if clock.now > 1010:
+            raise KeyboardInterrupt
+
+    machine.accel = "tcg"
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(boot.time, "sleep", interrupt)
+    guest = Guest(machine, clock, monkeypatch, {"tcg": [(5, KERNEL)]})
+    with pytest.raises(KeyboardInterrupt):
+        boot.boot(machine)
+    assert not guest.running and capsys.readouterr().err.endswith("\r\033[K")
+
+
 @pytest.mark.booted
 @pytest.mark.skipif(not Path("/dev/kvm").exists(), reason="needs /dev/kvm")
 def test_forced_kvm_comes_up(monkeypatch, capfd):
