@@ -152,10 +152,10 @@ def install(session: nox.Session, steps: Steps, *names: str) -> None:
     session.env["VIRTUAL_ENV"] = str(steps.venv)
 
 
-def collection(session: nox.Session) -> Path:
+def collection(session: nox.Session, folder: Path = BUILD / "collections") -> Path:
     """Bring the copy of the collection up to date, make Ansible find it, and return its path."""
-    path = mirror.make(BUILD / "collections")
-    session.env["ANSIBLE_COLLECTIONS_PATH"] = str(BUILD / "collections")
+    path = mirror.make(folder)
+    session.env["ANSIBLE_COLLECTIONS_PATH"] = str(folder)
     session.env["ANSIBLE_HOME"] = str(BUILD / "ansible-home")
     return path
 
@@ -193,6 +193,7 @@ def lint(session: nox.Session, steps: Steps) -> None:
         steps.run("licences", "reuse", "lint", "--lines")
     with session.chdir(BUILD / "collections" / "ansible_collections" / "vgpu" / "kvm"):
         steps.run("project rules", "python", "tests/tools/project_rules.py")
+        steps.run("import graph", "python", "tests/tools/import_graph.py")
         steps.run("docs/faults.md", "python", "tests/tools/fault_page.py", "--check")
         steps.run("docs/performance.md", "python", "tests/tools/performance_page.py", "--check")
         steps.run("role READMEs", "python", "tests/tools/role_readmes.py", "--check")
@@ -250,7 +251,7 @@ def newest_core(session: nox.Session, steps: Steps) -> bool:
 def ansible_test(session: nox.Session, steps: Steps, core: str) -> tuple[Path, dict[str, str], str]:
     """Prepare for ansible-test; return the collection's copy, the environment, and this Python's release."""
     install(session, steps, f"core-{core}")
-    path = collection(session)
+    path = collection(session, BUILD / "ansible-test" / session.name)  # two at once would overwrite each other's reports
     python = str(steps.venv / "bin" / "python")
     home = subprocess.run(
         [python, str(ROOT / "tests" / "tools" / "seed_ansible_test.py"), python], check=True, stdout=subprocess.PIPE, text=True
@@ -315,6 +316,7 @@ def register_core(core: str, releases: tuple[str, ...]) -> None:
                 env=env,
             )
         # Playbooks of this release over hosts that are files: what each says of each host is compared.
+        collection(session)
         steps.run(f"fleet {core}", "python", "tests/bench/fleet.py", "--hosts", "25")
 
 
@@ -418,7 +420,7 @@ def faults_short(session: nox.Session, steps: Steps) -> None:
 
 @session_of("life", "test")
 def life(session: nox.Session, steps: Steps) -> None:
-    """Take a twin through a host's whole life: refusals, check, one reboot, power cut, vGPUs in use, another layout."""
+    """Take a twin through a host's whole life: molecule's scenario step by step, refusals, vGPUs in use, another layout."""
     install(session, steps, "test")
     collection(session)
     if build_twins(steps, "debian12"):
@@ -436,7 +438,7 @@ def molecule_scenario(session: nox.Session, steps: Steps, scenario: str, *system
 
 @session_of("molecule", "test")
 def molecule(session: nox.Session, steps: Steps) -> None:
-    """Take a whole twin through its life: create, check, converge, idempotence, power cut, verify, destroy."""
+    """Run molecule's scenario as one command: create, check, converge, idempotence, power cut, verify, destroy."""
     molecule_scenario(session, steps, "default", "debian12")
 
 

@@ -6,13 +6,10 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from . import _payload  # first: it says where the engine's modules come from  # pylint: disable=unused-import
-from .engine import leftovers
-from .engine.context import Context
-from .engine.errors import EngineError, Trouble, raise_if_any, trouble
-from .engine.lock import HostLock
-from .engine.lost import WORDS as LOST_WORDS
-from .engine.steps import LOST as LOST_STEP, ApplyError
+from .engine.base.errors import EngineError, Trouble, raise_if_any, trouble
+from .engine.base.steps import LOST as LOST_STEP, LOST_WORDS, ApplyError
+from .engine.state.lock import HostLock, clean_leftovers
+from .engine.system.context import Context
 
 DAY = 86400
 ROOT = {"sysfs_root": {"type": "str", "default": "/"}}
@@ -64,7 +61,7 @@ def run(argument_spec, work, reads_only=False, **kwargs):
             result = work(module, ctx)
         else:
             with HostLock(ctx, module.params["lock_timeout"], name="module %s" % module._name):
-                leftovers.clean(ctx.root)
+                clean_leftovers(ctx.root)
                 result = work(module, ctx)
     except ApplyError as exc:
         module.fail_json(

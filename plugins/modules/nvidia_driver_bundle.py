@@ -84,42 +84,11 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import bundle
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.steps import Step
-
-
-def work(module, ctx):
-    params = module.params
-    bundle.check(params["src"], params["checksum"])
-    package = bundle.find(params["src"], params["dest"], params["kind"], params["format"])
-    steps = []
-    if not bundle.extracted(package):
-        steps.append(Step("extract", None, package.path, "take it out of the bundle"))
-        if not module.check_mode:
-            bundle.extract(params["src"], package)
-    return {
-        "changed": bool(steps),
-        "actions": _module.sentences(steps),
-        "diff": {"before": "", "after": "".join(step.device + "\n" for step in steps)},
-        "path": package.path,
-        "version": package.version,
-    }
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import driver_bundle
 
 
 def main():
-    _module.run(
-        dict(
-            {
-                "src": {"type": "path", "required": True},
-                "dest": {"type": "path", "required": True},
-                "checksum": {"type": "str"},
-                "kind": {"type": "str", "choices": ["host", "guest"], "default": "host"},
-                "format": {"type": "str", "choices": ["run", "deb", "rpm"], "default": "run"},
-            },
-            **_module.LOCK
-        ),
-        work,
-    )
+    _module.run(driver_bundle.SPEC, driver_bundle.work)
 
 
 if __name__ == "__main__":

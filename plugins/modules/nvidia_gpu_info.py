@@ -275,7 +275,7 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.stages import gpu_info
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import gpu_info
 
 
 def main():

@@ -125,50 +125,11 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host, inventory
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import vm
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import nvidia_smi
-
-
-def work(module, ctx):
-    params = module.params
-    found = inventory.read(ctx, with_types=False)
-    state = host.read(ctx, params["timeout"])
-    told = vm.ask(ctx, found, state.driver, params["timeout"])
-    gpus = vm.gpus(ctx, found, told)
-    has_headers = vm.headers(ctx, state.kernel)
-    expected = vm.Expected(params["vgpu_type"], params["host_version"], params["driver_version"], params["builds"], params["signs"])
-    silence = nvidia_smi.silence(ctx) if state.driver.loaded and not told else None
-    driver = state.driver
-    return {
-        "changed": False,
-        "guest": {
-            "distribution": state.distribution.as_dict(),
-            "kernel": state.kernel,
-            "headers": has_headers,
-            "secure_boot": state.secure_boot,
-            "initramfs_tool": state.initramfs_tool,
-            "driver": driver.as_dict(),
-        },
-        "gpus": gpus,
-        "reboot_required": bool(driver.on_disk and (driver.loaded != driver.on_disk and driver.loaded or any(gpu["driver"] == "nouveau" for gpu in gpus))),
-        "problems": [problem.as_dict() for problem in vm.problems(found, state, gpus, silence, has_headers, expected)],
-    }
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import guest_info
 
 
 def main():
-    _module.run(
-        {
-            "vgpu_type": {"type": "str"},
-            "host_version": {"type": "str"},
-            "driver_version": {"type": "str"},
-            "builds": {"type": "bool", "default": False},
-            "signs": {"type": "bool", "default": False},
-            "timeout": {"type": "int", "default": 60},
-        },
-        work,
-        reads_only=True,
-    )
+    _module.run(guest_info.SPEC, guest_info.work, reads_only=True)
 
 
 if __name__ == "__main__":

@@ -203,7 +203,7 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.stages import host_plan
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import host_plan
 
 
 def main():

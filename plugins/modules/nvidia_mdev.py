@@ -126,81 +126,13 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
-    apply_layout,
-    guards,
-    host,
-    inventory,
-    plan_layout,
-    plan_mdev,
-    types_ready,
-)
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import mdevctl
-
-
-def _lines(found, steps):
-    rows = {vgpu.uuid: "%s %s %s\n" % (vgpu.parent, vgpu.type, vgpu.uuid) for vgpu in found.mdevs}
-    for step in steps:
-        if step.kind == "remove":
-            rows.pop(step.args["key"], None)
-        if step.kind == "create":
-            rows[step.args["uuid"]] = "%s %s %s\n" % (step.device, step.args["type"], step.args["uuid"])
-    return "".join(sorted(rows.values()))
-
-
-def work(module, ctx):
-    params = module.params
-    items = params["devices"]
-    if items is None:
-        items = [{key: params[key] for key in ("uuid", "parent", "type", "state")}]
-    wanted = plan_mdev.parse(items)
-    found = inventory.read(ctx)
-    if not module.check_mode and any(not one.absent for one in wanted):
-        found = types_ready.await_types(
-            ctx, found, [gpu.address for gpu in found.gpus if _named(gpu, wanted)], params["timeout"]
-        )
-    options = plan_layout.Options(
-        params["force_remove"], _module.wants_mdevctl(module, mdevctl.binary(ctx))
-    )
-    state, definitions = host.read(ctx), mdevctl.definitions(ctx.root)
-    result = plan_mdev.plan(found, state, wanted, definitions, options)
-    if guards.ask_driver(ctx, found, guards.removed(result.steps)):
-        result = plan_mdev.plan(found, state, wanted, definitions, options)
-    if not module.check_mode:
-        apply_layout.apply(ctx, result.steps, params["timeout"], params["settle"])
-    return {
-        "changed": bool(result.steps),
-        "actions": _module.sentences(result.steps),
-        "diff": {"before": _lines(found, []), "after": _lines(found, result.steps)},
-        "devices": [
-            {"uuid": uuid, "parent": parent, "type": one.short} for uuid, parent, one in result.devices
-        ],
-        "warnings": guards.domain_warnings(ctx, guards.removed(result.steps), "the vGPU goes"),
-    }
-
-
-def _named(gpu, wanted):
-    addresses = {gpu.address} | {vf.address for vf in gpu.vfs}
-    return any(one.parent in addresses for one in wanted)
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import mdev
 
 
 def main():
-    device = {
-        "uuid": {"type": "str"},
-        "parent": {"type": "str"},
-        "type": {"type": "str"},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    }
     _module.run(
-        dict(
-            device,
-            devices={"type": "list", "elements": "dict", "options": device},
-            force_remove={"type": "list", "elements": "str", "default": []},
-            timeout={"type": "int", "default": 60},
-            settle={"type": "float", "default": 2},
-            **dict(_module.LOCK, **_module.MDEVCTL)
-        ),
-        work,
+        mdev.SPEC,
+        mdev.work,
         mutually_exclusive=[("devices", "uuid"), ("devices", "parent"), ("devices", "type")],
         required_one_of=[("devices", "uuid", "parent")],
     )

@@ -166,7 +166,7 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.stages import mig
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import mig
 
 
 def main():

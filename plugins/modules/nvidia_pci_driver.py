@@ -131,7 +131,7 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.stages import pci_driver
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import pci_driver
 
 
 def main():

@@ -116,7 +116,7 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.stages import sriov
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import sriov
 
 
 def main():

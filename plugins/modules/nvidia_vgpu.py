@@ -181,7 +181,7 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.stages import vgpu
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu
 
 
 def main():

@@ -144,11 +144,11 @@ troubles:
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.stages import attach
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu_attach
 
 
 def main():
-    _module.run(attach.SPEC, attach.work)
+    _module.run(vgpu_attach.SPEC, vgpu_attach.work)
 
 
 if __name__ == "__main__":

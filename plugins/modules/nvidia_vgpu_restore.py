@@ -9,10 +9,12 @@ DOCUMENTATION = r"""
 module: nvidia_vgpu_restore
 short_description: Install what brings vGPUs back at boot
 description:
-  - VFs and vGPUs do not survive a reboot, nor do GPU instances of MIG, mixed-size mode and, on some GPUs, MIG mode. This module puts a copy of
-    the collection's engine on the host, with the unit C(nvidia-vgpu-restore.service), which brings back what M(vgpu.kvm.nvidia_vgpu) stored,
-    after NVIDIA's services and before libvirt and cloud agents, and the command C(nvidia-vgpu) (C(status), C(doctor), C(metrics),
-    C(restore)).
+  - VFs and vGPUs do not survive a reboot, nor do GPU instances of MIG, mixed-size mode and, on some GPUs, MIG mode. This module installs
+    the command C(nvidia-vgpu) (C(status), C(doctor), C(metrics), C(restore)), which is the collection's engine as one file, and the unit
+    C(nvidia-vgpu-restore.service). The unit restores what M(vgpu.kvm.nvidia_vgpu) stored, after NVIDIA's services and before libvirt and cloud
+    agents.
+  - The command needs Python 3.8 or newer and no other file. It starts with C(/usr/bin/python3) if that is 3.8 or newer, else with the Python that
+    runs the module. It is replaced atomically. What an earlier release left in C(/usr/local/lib/nvidia-vgpu) is removed.
   - It writes files only. Enable the unit with M(ansible.builtin.systemd_service).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -60,7 +62,7 @@ not_done:
   type: list
   elements: str
   sample:
-    - "/usr/local/sbin/nvidia-vgpu: write it"
+    - "/etc/systemd/system/nvidia-vgpu-restore.service: write it"
 troubles:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
@@ -71,18 +73,18 @@ troubles:
   elements: dict
   sample:
     - code: error
-      device: /usr/local/sbin/nvidia-vgpu
+      device: /etc/systemd/system/nvidia-vgpu-restore.service
       found: "it can't be written: No space left on device"
       wanted:
       remedy: The old file is untouched. Free space or mend the file system, then run again.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.stages import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu_restore
 
 
 def main():
-    _module.run(restore.SPEC, restore.work)
+    _module.run(vgpu_restore.SPEC, vgpu_restore.work)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,8 @@ ABOUT = (
     "at each vGPU whether it is there with the type wanted, as the module does. *With all that the module keeps* means also a definition for mdevctl for each, "
     "a list of them, synced to the disk, one look at what mdevctl sees, "
     "and two seconds of watching that none vanishes: what the module does when the role calls it. "
-    "*On a virgin host* Python compiles the whole payload. The role installs what restores vGPUs at boot before it makes them, so that the engine comes "
-    "compiled from there; the rows that do not say *on a virgin host* have it so. What is left then is Python's start and Ansible's own modules, "
-    "which `ping` has, too: *more than `ping`* is the module's own part. Between two lines udev is let finish."
+    "Python compiles the whole payload for each task. Python's start and Ansible's own modules are in `ping`, too: *more than `ping`* is the module's "
+    "own part. Between two lines udev is let finish."
 )
 # What leaves out all that a bare loop over sysfs has no part in.
 BARE = {"persist": False, "mdevctl": "false", "settle": 0}
@@ -35,7 +34,6 @@ WEIGHED = (
     "vgpu.kvm.nvidia_vgpu", "vgpu.kvm.nvidia_vgpu_restore", "ansible.builtin.ping", "ansible.builtin.systemd_service",
 )
 MODULE = "vgpu.kvm.nvidia_vgpu"
-RESTORE = "vgpu.kvm.nvidia_vgpu_restore"
 
 
 def wish(counts: dict[str, int]) -> str:
@@ -93,7 +91,6 @@ def controller_rows(host: Host, settings: Settings) -> list[Row]:
             tasks += [
                 {"name": "clear", "ansible.builtin.command": f"bash {TOOLS}/clear.sh"},
                 {"name": "apply", MODULE: arguments},
-                {"name": "restore", RESTORE: {}},
                 {"name": "settle", "ansible.builtin.command": "udevadm settle"},
                 {"name": "ping", "ansible.builtin.ping": {}},
                 {"name": "no-op", MODULE: arguments},
@@ -107,7 +104,7 @@ def controller_rows(host: Host, settings: Settings) -> list[Row]:
                 raise RuntimeError(f"{line['task']} of {size} vGPUs: changed is {line['result']['changed']}")
         pings += seconds(run, "ping")
         rows += [
-            Row(f"task-apply-{size}", f"`nvidia_vgpu`, {size} vGPUs: task that makes them, on a virgin host", seconds(run, "apply")),
+            Row(f"task-apply-{size}", f"`nvidia_vgpu`, {size} vGPUs: task that makes them", seconds(run, "apply")),
             Row(f"task-noop-{size}", f"`nvidia_vgpu`, {size} vGPUs: task that changes nothing", seconds(run, "no-op")),
         ]
     return [Row("task-ping", "`ping`: task", pings), *rows]
@@ -123,16 +120,14 @@ def host_rows(host: Host, settings: Settings) -> list[Row]:
         repeats = settings.repeats if size == largest or settings.full else 1
         lines = [("-", own("ping")), ("-", f"bash {TOOLS}/clear.sh")]
         settle = ("-", "udevadm settle --timeout=120")  # udev is not what is measured
-        clear, kept = ("-", f"bash {TOOLS}/clear.sh"), ("-", f"KEEP_COPY=1 bash {TOOLS}/clear.sh")
+        clear = ("-", f"bash {TOOLS}/clear.sh")
         for dummy in range(repeats):
             lines += [("python", "/usr/bin/python3 -c pass"), ("ping", own("ping"))]
             lines += [("loop-create", f"bash {TOOLS}/create.sh {loop}"), settle, ("loop-check", f"bash {TOOLS}/check.sh {loop}"), clear]
             lines += [("loop-all", f"DEFINE=1 SETTLE=2 bash {TOOLS}/create.sh {loop}"), clear]
-            lines += [("apply", own(f"vgpu-{size}")), ("-", own("restore")), settle, ("noop", own(f"vgpu-{size}")), ("-", f"bash {TOOLS}/check.sh {loop}")]
+            lines += [("apply", own(f"vgpu-{size}")), settle, ("noop", own(f"vgpu-{size}")), ("-", f"bash {TOOLS}/check.sh {loop}")]
             if size == largest:
-                lines += [kept, ("apply-copy", own(f"vgpu-{size}"))]
-                lines += [kept, ("bare-apply-copy", own(f"bare-{size}")), settle, ("bare-noop", own(f"bare-{size}"))]
-                lines += [clear, ("bare-apply", own(f"bare-{size}"))]
+                lines += [clear, ("bare-apply", own(f"bare-{size}")), settle, ("bare-noop", own(f"bare-{size}"))]
             lines += [clear]
         found = host.series(lines)
         own_time = f"{size} vGPUs, `nvidia_vgpu`, own time"
@@ -140,11 +135,9 @@ def host_rows(host: Host, settings: Settings) -> list[Row]:
             "loop-create": f"{size} vGPUs, bare loop: create and look at each",
             "loop-check": f"{size} vGPUs, bare loop: check alone",
             "loop-all": f"{size} vGPUs, bare loop: with all that the module keeps",
-            "bare-apply": f"{own_time}, sysfs alone: makes them, on a virgin host",
-            "bare-apply-copy": f"{own_time}, sysfs alone: makes them",
+            "bare-apply": f"{own_time}, sysfs alone: makes them",
             "bare-noop": f"{own_time}, sysfs alone: changes nothing",
-            "apply": f"{own_time}, as the role calls it: makes them, on a virgin host",
-            "apply-copy": f"{own_time}, as the role calls it: makes them",
+            "apply": f"{own_time}, as the role calls it: makes them",
             "noop": f"{own_time}, as the role calls it: changes nothing",
         }
         if size == largest:
@@ -190,23 +183,21 @@ def imports(told: str) -> list[list]:
 
 
 def import_profiles(host: Host, size: int, section: Section) -> None:
-    """What the imports of a task take: without the copy of the engine, and with it, and those of `ping`."""
+    """What the imports of a task take, and those of `ping`."""
     say("imports of nvidia_vgpu")
     line = "/usr/bin/python3 -X importtime < /root/bench/{}.py 2>&1 >/dev/null"
     host.sh(f"bash {TOOLS}/clear.sh")
     host.sh(own(f"vgpu-{size}"))
-    section.profiles["`nvidia_vgpu`: imports on a virgin host (under -X importtime)"] = imports(host.sh(line.format(f"vgpu-{size}")))
-    host.sh(own("restore"))
-    section.profiles["`nvidia_vgpu`: imports on a settled host (under -X importtime)"] = imports(host.sh(line.format(f"vgpu-{size}")))
+    section.profiles["`nvidia_vgpu`: imports (under -X importtime)"] = imports(host.sh(line.format(f"vgpu-{size}")))
     section.profiles["`ping`: imports (under -X importtime)"] = imports(host.sh(line.format("ping")))
     host.sh(f"bash {TOOLS}/clear.sh")
 
 
 def profile(host: Host, size: int, section: Section) -> None:
-    """Where the time of the module goes, as the role calls it: when it makes all on a virgin host, and when it changes nothing."""
+    """Where the time of the module goes, as the role calls it: when it makes all, and when it changes nothing."""
     say(f"profile of nvidia_vgpu, {size} vGPUs")
     clear = f"bash {TOOLS}/clear.sh"
-    for title, before in (("makes them, on a virgin host", clear), ("changes nothing", own("restore"))):
+    for title, before in (("makes them", clear), ("changes nothing", own(f"vgpu-{size}"))):
         told = {}
         for what in ("times", "profile"):
             host.sh(f"{before} >/dev/null")
@@ -237,7 +228,7 @@ def measure(bench: Bench) -> list[Section]:
     host, dummy = bench.host("bench-quick", "--tier", "quick", "--gpus", "8")
     if host.module("nvidia_sriov")["failed"]:
         raise RuntimeError("the VFs can not be turned on")
-    wanted: dict[str, tuple[str, dict]] = {"ping": ("ansible.builtin.ping", {}), "restore": (RESTORE, {})}
+    wanted: dict[str, tuple[str, dict]] = {"ping": ("ansible.builtin.ping", {})}
     for size in settings.sizes:
         wanted[f"vgpu-{size}"] = (MODULE, {"layout": layout(spread(size), KIND)})
     wanted[f"bare-{largest}"] = (MODULE, dict(BARE, layout=layout(spread(largest), KIND)))
@@ -253,7 +244,7 @@ def measure(bench: Bench) -> list[Section]:
     section.rows += payload_sizes()
     middle = {row.key: row.median for row in section.rows}
     define, start = middle["mdevctl-define"], middle["mdevctl-start"]
-    for key, words in (("apply-copy", "as the role calls it"), ("bare-apply-copy", "sysfs alone")):
+    for key, words in (("apply", "as the role calls it"), ("bare-apply", "sysfs alone")):
         more = [max(value - middle["own-ping"], 0.0) for row in section.rows if row.key == f"{key}-{largest}" for value in row.values]
         words = f"{largest} vGPUs, `nvidia_vgpu`, {words}: what making them takes more than `ping`"
         section.rows.append(Row(f"{key}-more", words, more, note="without the median of `ping`"))
@@ -261,15 +252,14 @@ def measure(bench: Bench) -> list[Section]:
     section.ratios = [
         Ratio(
             f"makes {largest}, as the role calls it: what it takes more than `ping` / bare loop that keeps as much",
-            "apply-copy-more", f"loop-all-{largest}", at_most=1.5,
+            "apply-more", f"loop-all-{largest}", at_most=1.5,
         ),
-        Ratio(f"makes {largest}, as the role calls it: whole process / bare loop that keeps as much", f"apply-copy-{largest}", f"loop-all-{largest}"),
-        Ratio(f"makes {largest}, on a virgin host: whole process / bare loop that keeps as much", f"apply-{largest}", f"loop-all-{largest}"),
-        Ratio(f"makes {largest}, sysfs alone: what it takes more than `ping` / bare loop", "bare-apply-copy-more", f"loop-create-{largest}"),
+        Ratio(f"makes {largest}, as the role calls it: whole process / bare loop that keeps as much", f"apply-{largest}", f"loop-all-{largest}"),
+        Ratio(f"makes {largest}, sysfs alone: what it takes more than `ping` / bare loop", "bare-apply-more", f"loop-create-{largest}"),
         Ratio(f"changes nothing of {largest}: task / `ping`", f"task-noop-{largest}", "task-ping", at_most=1.2),
         Ratio("changes nothing of 2: task / `ping`", "task-noop-2", "task-ping"),
         Ratio(f"changes nothing of {largest}: own time / own time of `ping`", f"noop-{largest}", "own-ping"),
-        Ratio(f"{largest} with mdevctl, define and start / what the module takes more than `ping`", "mdevctl-all", "apply-copy-more"),
+        Ratio(f"{largest} with mdevctl, define and start / what the module takes more than `ping`", "mdevctl-all", "apply-more"),
         Ratio(f"task that makes {largest} / task that makes 2", f"task-apply-{largest}", "task-apply-2"),
     ]
     return [section]

@@ -116,7 +116,7 @@ def test_playbooks_are_sound(installed, playbook, tmp_path):
 
 def test_the_engine_runs_from_there(installed):
     """What a host gets at boot is of these files alone."""
-    code = "from nvidia_vgpu_engine import cli; cli.main(['--help'])"
+    code = "from nvidia_vgpu_engine.cli.main import main; main(['--help'])"
     engine = installed.path / "ansible_collections/vgpu/kvm/plugins/module_utils/engine"
     link = installed.path / "nvidia_vgpu_engine"
     link.symlink_to(engine)

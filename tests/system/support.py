@@ -64,7 +64,7 @@ class Twin:
         self.name = name
         self.folder = Path(tempfile.mkdtemp(prefix=f"vgpu-{name}-"))
         self.inventory = self.folder / "inventory.yml"
-        self.tasks_of_a_hundred: list[str] = []
+        self.tasks_of_the_second_run: list[str] = []
         self.settings: dict[str, str] = {}  # more of Ansible's environment
         self.programs = Path(sys.executable).parent  # Ansible's
 
@@ -108,13 +108,13 @@ class Twin:
         }
         return {**kept, **own, **self.settings}
 
-    def _ansible(self, argv: list[str]) -> Run:
+    def _ansible(self, argv: list[str], cwd: Path | None = None) -> Run:
         log = self.folder / "tasks.jsonl"
         log.write_text("", encoding="utf-8")
         done = subprocess.run(
             [str(self.programs / argv[0]), *argv[1:]],
             env=self.environment(log),
-            cwd=self.folder,
+            cwd=cwd or self.folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

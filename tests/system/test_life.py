@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The whole life of a host under vgpu.kvm.site, on a twin that boots through GRUB. The tests build on each other."""
+"""The whole life of a host under vgpu.kvm.site, on a twin that boots through GRUB. The tests build on each other.
+
+The first part is the test sequence of molecule's scenario `default`, step by step, with tests of what each step reports.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ import hashlib
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from conftest import pretty, vfio_group
-from support import Run, Twin, launcher
+from support import ROOT, Run, Twin, launcher
 
 pytestmark = pytest.mark.life
 
@@ -25,23 +29,36 @@ FINGERPRINT = (
 )
 
 
-def hundred() -> list[dict]:
-    """A layout of 100 vGPUs on four GPUs; the others are empty."""
-    wishes = {"e8": ("A40-24A", 2), "e7": ("A40-1B", 32), "e6": ("A40-1Q", 32), "e5": ("A40-1A", 32), "6b": ("A40-24Q", 2)}
-    return [{"gpu": "all", "vgpus": []}] + [
-        {"gpu": f"0000:{bus}:00.0", "vgpus": [{"type": name, "count": count}]} for bus, (name, count) in wishes.items()
-    ]
+# The layout of the demo, which molecule's scenario `default` brings up.
+LAYOUT = yaml.safe_load((ROOT / "tests" / "demo" / "group_vars" / "all.yml").read_text(encoding="utf-8"))["vgpu_layout"]
+VGPUS = sum(vgpus.get("count", 1) for line in LAYOUT for vgpus in line["vgpus"])
+
+
+class Life(Twin):
+    """The machine of molecule's scenario `default`: a full twin in its start state, with IOMMU off, no driver, GPUs meant for vfio-pci."""
+
+    def molecule(self, step: str, **environment: str) -> Run:
+        """Run one step of the scenario's test sequence."""
+        self.settings = environment
+        try:
+            return self._ansible(["molecule", step, "--scenario-name", "default"], cwd=ROOT / "extensions")
+        finally:
+            self.settings = {}
 
 
 @pytest.fixture(scope="module")
-def life() -> Iterator[Twin]:
-    """A full twin in its start state: IOMMU off, no driver, GPUs meant for vfio-pci."""
-    twin = Twin("system-life")
+def life() -> Iterator[Life]:
+    """The scenario's machine, created and prepared; destroyed in the end."""
+    life = Life("molecule-default")
     try:
-        twin.up("--tier", "full")
-        yield twin
+        for step in ("destroy", "create", "prepare"):
+            run = life.molecule(step)
+            assert run.rc == 0, run.out
+        life.inventory.write_text(launcher("inventory", life.name), encoding="utf-8")
+        yield life
     finally:
-        twin.down()
+        life.molecule("destroy")
+        life.down()
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +72,7 @@ def variables() -> dict:
         "vgpu_driver_checksum": f"sha256:{digest}",
         # The bundle has a module for the twin's kernel; a compiler under emulation takes minutes.
         "vgpu_driver_dkms": False,
-        "vgpu_layout": hundred(),
+        "vgpu_layout": LAYOUT,
     }
 
 
@@ -85,40 +102,45 @@ def test_wrong_bundles_are_refused_before_anything_changes(life, variables):
     assert life.sh(FINGERPRINT) == before
 
 
-def test_check_on_a_virgin_host_tells_and_changes_nothing(life, variables):
+def test_check_on_a_virgin_host_tells_and_changes_nothing(life):
     before = life.sh(FINGERPRINT)
-    run = site(life, variables, "--check", "--diff")
+    run = life.molecule("check", ANSIBLE_DIFF_ALWAYS="1")
     assert run.rc == 0, run.out
     for text in ("intel_iommu=on iommu=pt", "550.163.02", "0000:e8:00.0 32 VFs", "0000:e8:00.4 A40-24A", "vfio-pci"):
         assert text in run.out, f"{text!r} is not in the diff:\n{run.out}"
     assert life.sh(FINGERPRINT) == before
 
 
-def test_site_brings_all_up_with_one_reboot(life, variables):
+def test_site_brings_all_up_with_one_reboot(life):
     assert boots(life) == 1
-    run = site(life, variables)
+    run = life.molecule("converge")
     assert run.rc == 0, run.out[-6000:]
     assert boots(life) == 2
-    assert len(life.mdevs()) == 100
+    assert len(life.mdevs()) == VGPUS > 70
 
 
-def test_second_run_changes_nothing(life, variables):
-    run = site(life, variables)
+def test_second_run_changes_nothing(life):
+    run = life.molecule("idempotence")
     assert run.rc == 0 and run.changed == [], run.out[-6000:]
     assert boots(life) == 2
     assert len(run.remote_tasks) <= MAX_TASKS, run.remote_tasks
-    life.tasks_of_a_hundred = run.remote_tasks
+    life.tasks_of_the_second_run = run.remote_tasks
 
 
 def test_a_power_cut_brings_the_same_vgpus_back(life):
     before = life.mdevs()
-    launcher("power-cut", life.name)
-    life.sh("for i in $(seq 120); do systemctl is-active -q nvidia-vgpu-restore && break; sleep 1; done; systemctl is-active nvidia-vgpu-restore")
+    run = life.molecule("side-effect")
+    assert run.rc == 0, run.out[-6000:]
     assert boots(life) == 3
     assert life.mdevs() == before
     unit = life.sh("systemctl show -p Before,After nvidia-vgpu-restore")
     after = [line for line in unit.splitlines() if line.startswith("After=")][0]
     assert "libvirtd.service" in unit and "nvidia-vgpu-mgr.service" in after and "libvirtd" not in after
+
+
+def test_the_scenario_is_verified(life):
+    run = life.molecule("verify")
+    assert run.rc == 0, run.out[-6000:]
 
 
 def test_vgpus_in_use_stop_removal_and_reboot(life, variables, hold):
@@ -160,4 +182,4 @@ def test_a_changed_layout_takes_only_the_needed_steps(life, variables):
 def test_the_number_of_tasks_does_not_grow_with_vgpus(life, variables):
     run = site(life, variables, vgpu_layout=[{"gpu": "0000:e8:00.0", "vgpus": [{"type": "A40-24Q", "count": 1}]}])
     assert run.rc == 0 and run.changed == [], run.out[-3000:]
-    assert run.remote_tasks == life.tasks_of_a_hundred
+    assert run.remote_tasks == life.tasks_of_the_second_run

@@ -121,7 +121,7 @@ def test_a_second_run_is_one_look_and_each_drift_is_found(host, variables):
         ("systemctl stop nvidia-vgpu-mgr", "systemctl is-active nvidia-vgpu-mgr", "active"),
         ("systemctl disable -q nvidia-vgpu-mgr", "systemctl is-enabled nvidia-vgpu-mgr", "enabled"),
         ("systemctl disable -q nvidia-vgpu-restore", "systemctl is-enabled nvidia-vgpu-restore", "enabled"),
-        ("rm /usr/local/lib/nvidia-vgpu/nvidia_vgpu_engine/sysfs.py", "nvidia-vgpu status >/dev/null && echo well", "well"),
+        ("truncate -s 9999 /usr/local/sbin/nvidia-vgpu", "nvidia-vgpu status >/dev/null && echo well", "well"),
         ("rm /etc/nvidia-vgpu/layout.json", "nvidia-vgpu doctor >/dev/null && echo well", "well"),
         ("echo 1 > $(ls -d /sys/bus/mdev/devices/* | head -1)/remove", "ls /sys/bus/mdev/devices | wc -l", "4"),
         ("rm /etc/default/grub.d/90-vgpu-iommu.cfg; update-grub 2>/dev/null", "grep -c iommu=pt /boot/grub/grub.cfg | grep -v '^0'", None),

@@ -4,7 +4,7 @@
 
 1. What users get (plugins, roles, playbooks) does not know of the twin that it is tested on.
 2. No ``except:`` and no ``except Exception:`` there: an error that was not foreseen must be seen.
-3. Nobody sleeps for a fixed time: only the engine's polling (waiting.py) calls sleep, and no task pauses.
+3. Nobody sleeps for a fixed time: only the engine's polling (base/clock.py) calls sleep, and no task pauses.
 4. No shell: ``ansible.builtin.shell`` and ``shell=True`` are out.
 5. Roles read ``ansible_facts['x']``, never injected facts, and no task ignores its errors.
 6. Nothing is left half done: no to-do marks. Every Python file has postponed annotations.
@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ("plugins/", "roles/", "playbooks/")
-POLLING = "plugins/module_utils/engine/waiting.py"
+POLLING = "plugins/module_utils/engine/base/clock.py"
 
 # (where, what it must not match, what to say)
 MACHINE = re.compile(r"(?<![\w./~$}-])/wor" + r"k/|/root/\.py" + r"env|files\.python" + r"hosted\.org|\bpypi\." + r"org\b")
@@ -63,7 +63,7 @@ def python_breaches(name: str, text: str) -> list[tuple[int, str]]:
         if shipped and isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called == "sleep" and name != POLLING:
-                found.append((node.lineno, "sleeps: poll with a deadline (engine/waiting.py)"))
+                found.append((node.lineno, "sleeps: poll with a deadline (engine/base/clock.py)"))
             for keyword in node.keywords:
                 if keyword.arg in ("shell", "use_unsafe_shell") and getattr(keyword.value, "value", True) is not False:
                     found.append((node.lineno, "runs a shell: pass a list of arguments"))

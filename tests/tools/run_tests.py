@@ -32,18 +32,16 @@ RESULTS = ROOT / ".build" / "results"
 TWIN = ROOT / "tests" / "twin" / "twin"
 INTERRUPTED = threading.Event()
 GRACE = 20  # seconds that interrupted sessions get
-# Two lanes run side by side, one for each core. The first needs no machine until its end, quick ones first, so that a slip shows
-# early; an emulated machine keeps one core busy. What takes much longer, or kills at random moments, is left to be named:
-# system-long, awx, runner, release-twin, libvirt, operations, guest, guest-molecule, fleet, in_use, faults, crash, crash-short; coverage
-# and units-2.19, which are session engine once more; and bench, which wants the machine for itself.
-LANES = (
-    (
-        *("lint", "docs", "site", "engine", "twin_unit", "fuzz", "release", "report"),
-        *("sanity-2.19", "sanity-2.18", "units-2.18", "sanity-2.21", "units-2.21", "twin", "life"),
-    ),
-    ("system", "molecule", "faults-short"),
+# Two run side by side, one for each core: the next of the list starts when one has ended. The longest is first; the quick ones
+# that need no machine come next, and an error in one of them shows early. What takes much longer, or kills at random moments, is left to be
+# named: system-long, awx, runner, release-twin, libvirt, operations, guest, guest-molecule, fleet, in_use, faults, crash, crash-short;
+# molecule, whose steps are part of session life; coverage and units-2.19, which are session engine once more; and bench, which wants the
+# machine for itself.
+SESSIONS = (
+    *("system", "lint", "docs", "site", "engine", "twin_unit", "fuzz", "release", "report", "life", "sanity-2.19", "twin", "sanity-2.18"),
+    *("units-2.18", "sanity-2.21", "units-2.21", "faults-short"),
 )
-SESSIONS = tuple(name for lane in LANES for name in lane)
+SIDE_BY_SIDE = 2
 
 
 @dataclass
@@ -96,8 +94,13 @@ def command(name: str) -> list[str]:
     return [sys.executable, "-m", "nox", "--no-stop-on-first-error", "-f", str(ROOT / "noxfile.py"), "-s", name]
 
 
-def run_session(name: str, start: float, running: dict[str, subprocess.Popen[str]]) -> Outcome:
-    """Run one session, showing its output, and return what it did; it is among *running* meanwhile, in a process group of its own."""
+def run_session(name: str, start: float, running: dict[str, subprocess.Popen[str]]) -> Outcome | None:
+    """Run one session, showing its output, and return what it did, or None after an interruption.
+
+    Meanwhile the session is among *running*, in a process group of its own.
+    """
+    if INTERRUPTED.is_set():
+        return None
     result = RESULTS / f"{name}.jsonl"
     result.unlink(missing_ok=True)
     begin = time.monotonic()
@@ -113,11 +116,6 @@ def run_session(name: str, start: float, running: dict[str, subprocess.Popen[str
     del running[name]
     lines = result.read_text(encoding="utf-8").splitlines() if result.exists() else []
     return collect(name, process.returncode, time.monotonic() - begin, lines, said)
-
-
-def run_lane(names: list[str], start: float, running: dict[str, subprocess.Popen[str]]) -> list[Outcome]:
-    """Run sessions one after the other, until an interruption."""
-    return [run_session(name, start, running) for name in names if not INTERRUPTED.is_set()]
 
 
 def end(running: dict[str, subprocess.Popen[str]]) -> None:
@@ -166,15 +164,13 @@ def main() -> int:
     parser.add_argument("sessions", nargs="*", metavar="SESSION", help=f"sessions to run (default: {' '.join(SESSIONS)})")
     names = parser.parse_args().sessions or list(SESSIONS)
     start = time.monotonic()
-    lanes = [[name for name in names if name in lane] for lane in LANES]
-    lanes[0] += [name for name in names if name not in SESSIONS]
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C
         signal.signal(number, signal.default_int_handler)
     up = machines()
     running: dict[str, subprocess.Popen[str]] = {}
-    with ThreadPoolExecutor(len(lanes)) as pool:
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         try:
-            outcomes = [outcome for lane in pool.map(lambda lane: run_lane(lane, start, running), lanes) for outcome in lane]
+            outcomes = [outcome for outcome in pool.map(lambda name: run_session(name, start, running), names) if outcome]
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not leave machines behind
             INTERRUPTED.set()

@@ -16,6 +16,7 @@ import ast
 import re
 import sys
 import textwrap
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Union
@@ -35,73 +36,74 @@ UNKNOWN = "…"
 MOST = 8  # readings of one text that are followed
 WIDTH = 150
 
-# Stage: what to say of it, the files whose troubles are its own, and codes of files that several stages share.
+# Stage: what to say of it, the files (or directories, with a slash) whose troubles are its own, and codes of files that several stages share.
+# A file comes before its directory.
 STAGES = {
     "Before anything else": (
         "Who runs it, where, and one at a time.",
-        ("module_utils/_module.py", "lock.py", "files.py", "steps.py", "sysfs.py", "plugin_utils/readings/problems.py"),
+        ("module_utils/_module.py", "state/lock.py", "system/files.py", "base/steps.py", "system/sysfs.py", "plugin_utils/readings/problems.py"),
         ("bad_time", "host_unsupported", "no_gpu", "gpu_unsupported", "gpu_unknown", "gpu_off_bus"),
     ),
     "The layout": (
         "What was written in `vgpu_layout`, or handed to a module.",
-        ("address.py", "inventory.py", "layout.py", "plan_layout.py", "plan_mdev.py", "plugin_utils/validate/verdict.py"),
+        ("hardware/address.py", "read/inventory.py", "vgpu/", "plugin_utils/validate/verdict.py"),
         (),
     ),
     "Releasing the GPUs": (
         "Role `gpu_release`, module `nvidia_pci_driver`.",
-        ("pci_driver.py",),
+        ("binding/",),
         ("bad_boot", "boot_cause", "gpu_on_vfio", "gpu_on_nouveau", "gpu_on_stub", "gpu_on_other_driver", "gpu_unbound", "nouveau_loaded"),
     ),
     "IOMMU and boot loader": ("Role `iommu`.", (), ("iommu_off", "iommu_flags_missing", "bootloader")),
     "The bundle and its way onto the host": (
         "Role `host_driver`, modules `nvidia_driver_bundle` and `nvidia_driver_download`.",
-        ("bundle.py", "download.py"),
+        ("driver/bundle.py", "driver/download.py"),
         ("ca_missing", "no_tls"),
     ),
     "The host driver": (
         "Role `host_driver`, module `nvidia_driver`; Secure Boot.",
-        ("driver_install.py", "secure_boot.py"),
+        ("driver/", "read/secure_boot.py"),
         (
             *("driver_ordinary", "driver_of_guest", "driver_unfinished", "driver_missing", "driver_module_missing", "driver_not_loaded"),
             *("driver_mismatch", "next_kernel_without_driver", "secure_boot"),
         ),
     ),
     "Services": ("Role `services`.", (), ("manager_not_running", "vgpud_failed", "service_not_enabled")),
-    "VFs": ("Role `sriov`, module `nvidia_sriov`.", ("sriov.py",), ("sriov_off", "vfs_off", "vfs_fewer", "vfs_missing", "vfs_unbound")),
+    "VFs": ("Role `sriov`, module `nvidia_sriov`.", ("sriov/",), ("sriov_off", "vfs_off", "vfs_fewer", "vfs_missing", "vfs_unbound")),
     "MIG": (
         "Role `mig`, module `nvidia_mig`.",
-        ("plan_mig.py", "apply_mig.py"),
+        ("mig/",),
         ("mig_unsupported", "mig_unknown", "mig_lost", "mig_instances_missing", "mig_pending"),
     ),
     "vGPUs": (
         "Role `vgpus`, modules `nvidia_vgpu` and `nvidia_mdev`.",
-        ("apply_layout.py", "frameworks/mdev.py", "frameworks/vendor_vfio.py", "tools/mdevctl.py", "unfinished.py"),
+        ("vgpu/apply.py", "frameworks/", "system/mdevctl.py", "state/install_mark.py"),
         ("no_types", "vendor_vfio", "in_use", "gpu_gone", "vgpus_missing", "vgpu_wrong_type"),
     ),
     "Bringing them back at boot": (
         "Module `nvidia_vgpu_restore`, the unit `nvidia-vgpu-restore.service`.",
-        ("store.py", "restore.py", "host_copy.py", "compiled.py", "last_restore.py"),
+        ("boot/", "state/layout_file.py", "state/restore_record.py"),
         ("restore_not_enabled", "restore_failed"),
     ),
     "VMs of libvirt's": (
         "Role `libvirt_attach`, module `nvidia_vgpu_attach`.",
-        ("attach/apply.py", "attach/plan.py", "attach/virsh.py", "attach/wish.py"),
+        ("libvirt/", "system/virsh.py"),
         ("bad_connect", "libvirt_managed", "vgpu_in_two_vms", "vm_without_vgpu"),
     ),
     "Clouds": (
         "Role `cloudpods`, modules `nvidia_cloudpods_config` and `nvidia_vgpu_cloud_info`.",
-        ("cloud/cloudpods.py", "cloud/config_file.py", "cloud/yaml_document.py", "cloud/yaml_key.py"),
+        ("cloud/",),
         ("bad_prefix",),
     ),
     "The guest": (
         "Roles `guest_driver` and `guest_license`, modules `nvidia_guest_info`, `nvidia_grid_license` and `nvidia_grid_license_info`.",
-        ("guest/branches.py", "guest/license.py", "guest/license_look.py", "guest/license_setup.py", "guest/token.py", "guest/vm.py"),
+        ("guest/",),
         ("license_unread", "wrong_product"),
     ),
-    "Metrics": ("Role `metrics`.", ("commands/metrics.py",), ()),
+    "Metrics": ("Role `metrics`.", ("cli/",), ()),
 }
-# Files of no single stage, where each code must be assigned above; the modules' own files are such, too.
-SHARED = ("problems.py", "health.py", "diagnosis.py")
+# Files and directories of no single stage, where each code must be assigned above; the modules' own files are such, too.
+SHARED = ("checks/", "base/refusals.py")
 
 HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 <!-- SPDX-FileCopyrightText: The vgpu.kvm authors -->
@@ -155,6 +157,7 @@ class Source:
     tree: ast.Module
     constants: dict[str, ast.expr] = field(default_factory=dict)
     functions: dict[str, ast.FunctionDef] = field(default_factory=dict)
+    taken: dict[str, tuple[str, str]] = field(default_factory=dict)  # names from other files of ours: file, name there
 
     @classmethod
     def read(cls, path: Path) -> Source:
@@ -163,6 +166,9 @@ class Source:
         for node in one.tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 one.constants[node.targets[0].id] = node.value
+            if isinstance(node, ast.ImportFrom) and node.level and node.module:
+                file = "/".join([*one.name.split("/")[: -node.level], *node.module.split(".")]) + ".py"
+                one.taken.update({alias.asname or alias.name: (file, alias.name) for alias in node.names})
         one.functions = {node.name: node for node in ast.walk(one.tree) if isinstance(node, ast.FunctionDef)}
         return one
 
@@ -295,6 +301,10 @@ class Reader:
             return [text for value in found if not mentions(value, name) for text in self.texts(source, scope, value, environment)] or [UNKNOWN]
         if name in source.constants:
             return self.texts(source, source.tree, source.constants[name], {})
+        file, there = source.taken.get(name, ("", ""))
+        other = self.sources.get(file)
+        if other and there in other.constants:
+            return self.texts(other, other.tree, other.constants[there], {})
         return [UNKNOWN]
 
 
@@ -334,6 +344,11 @@ def filled(text: str, values: list[list[str]]) -> str:
     return re.sub(r"%[-+ 0#]*\d*(?:\.\d+)?[a-zA-Z%]", value, text)
 
 
+def listed(name: str, entries: Collection[str]) -> str:
+    """The entry that is a file's: the file itself, else its directory; empty where there is none."""
+    return next((one for one in (name, name[: name.rfind("/") + 1]) if one and one in entries), "")
+
+
 def collect(folder: Path = PLUGINS) -> dict[str, dict[str, list[Message]]]:
     """By stage and code: the messages. Raises PageError for what no stage has."""
     sources = [Source.read(path) for path in sorted(folder.rglob("*.py"))]
@@ -343,10 +358,10 @@ def collect(folder: Path = PLUGINS) -> dict[str, dict[str, list[Message]]]:
     found: dict[str, dict[str, list[Message]]] = {stage: {} for stage in STAGES}
     lost = []
     for source in sources:
-        if source.name == "errors.py":
+        if source.name == "base/errors.py":
             continue
         for code, message in reader.troubles(source):
-            stage = of_code.get(code) or (None if source.name in SHARED else of_file.get(source.name))
+            stage = of_code.get(code) or (None if listed(source.name, SHARED) else of_file.get(listed(source.name, of_file)))
             if stage is None:
                 lost.append(f"{source.name}: {code}")
                 continue

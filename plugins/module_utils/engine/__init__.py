@@ -6,6 +6,17 @@ It runs in three places: inside the collection's modules, at boot as
 ``nvidia-vgpu-restore.service`` and in unit tests. It needs Python 3.8 and
 nothing but the standard library.
 
-Reading (``inventory``, ``host``, ``holders``), planning (``plan_*``, pure) and
-writing (``apply_*``) are apart. ``sysfs`` is the one door to the kernel's files.
+From the ground up; each directory imports only those before it:
+
+base        errors, refusals, steps, the clock, numbers
+hardware    GPUs, the catalog of models, vGPU types, addresses, as values
+system      the doors to the machine, a file for each program or file system
+state       what is kept on a host: the layout, the lock, marks, records
+frameworks  mdev and vendor-specific VFIO behind one interface
+read        the one reader of GPUs and host
+binding, driver, sriov, mig, vgpu, libvirt, guest, cloud
+            the domains; plan.py decides and writes nothing, apply.py writes
+checks      what is wrong with a host
+boot        the restore at boot, and what installs it
+cli         the command nvidia-vgpu
 """

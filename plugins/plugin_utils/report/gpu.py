@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import catalog, vgpu_types
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import catalog, vgpu_types
 from ansible_collections.vgpu.kvm.plugins.plugin_utils.readings import reading, words
 
 from . import segments

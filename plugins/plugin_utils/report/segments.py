@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import vgpu_types
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import vgpu_types
 from ansible_collections.vgpu.kvm.plugins.plugin_utils.readings import reading, words
 
 # Where a line ends, it ends in front of the dot.

@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 #
-# Back to a host without vGPUs and without anything that tells of any, so that the next run makes all of them anew; also without the
-# copy of the engine that a settled host has, unless KEEP_COPY=1.
+# Back to a host without vGPUs and without anything that tells of any, so that the next run makes all of them again; also without the
+# command and the unit that a settled host has.
 set -euo pipefail
 shopt -s nullglob
 for one in /sys/bus/mdev/devices/*/remove; do
     printf 1 > "$one"
 done
 rm -rf /etc/mdevctl.d/[0-9a-f]* /etc/nvidia-vgpu
-[[ ${KEEP_COPY:-0} == 1 ]] || rm -rf /usr/local/lib/nvidia-vgpu /usr/local/sbin/nvidia-vgpu /etc/systemd/system/nvidia-vgpu-restore.service
+rm -rf /usr/local/lib/nvidia-vgpu /usr/local/sbin/nvidia-vgpu /etc/systemd/system/nvidia-vgpu-restore.service
 # udev works on for seconds after a hundred devices went: what is measured next would share the processors with it.
 udevadm settle --timeout=120
 left=(/sys/bus/mdev/devices/*)

@@ -17,6 +17,7 @@ import pstats
 import sys
 import threading
 import time
+import zipfile
 
 BEGUN = time.monotonic()
 MARKS = {}
@@ -53,10 +54,17 @@ def watch_ansible_module():
     builtins.__import__ = watched
 
 
+def program(path):
+    """The code of a payload, or of a zipapp such as the command nvidia-vgpu."""
+    if zipfile.is_zipfile(path):
+        return compile("import runpy; runpy.run_path(%r, run_name='__main__')" % path, path, "exec")
+    with open(path, encoding="utf-8") as file:
+        return compile(file.read(), path, "exec")
+
+
 def run(path, execute=exec):
     """Runs the payload; its exit is the end of the run. execute(code, globals, locals): another way to run it, such as a profile's."""
-    with open(path, encoding="utf-8") as file:
-        code = compile(file.read(), path, "exec")
+    code = program(path)
     sys.argv = [path, *sys.argv[3:]]
     # The payload takes this program's folder off the path, as it does with its own.
     names = {"__name__": "__main__", "__file__": __file__}

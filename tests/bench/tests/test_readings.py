@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,8 @@ def test_imports_are_summed_by_whose_they_are():
         "import time: self [us] | cumulative | imported package\n"
         "import time:       200 |        200 |   _io\n"
         "import time:      1000 |       3000 |     ansible.module_utils.basic\n"
-        "import time:      2000 |       2000 | ansible_collections.vgpu.kvm.plugins.module_utils.engine.sysfs\n"
-        "import time:      4000 |       4000 | ansible_collections.vgpu.kvm.plugins.module_utils.engine.host\n"
+        "import time:      2000 |       2000 | ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs\n"
+        "import time:      4000 |       4000 | ansible_collections.vgpu.kvm.plugins.module_utils.engine.read.host\n"
         "import time:       300 |        300 | ansible_collections\n"
     )
     found = single_module.imports(told)
@@ -93,11 +94,22 @@ def test_a_layout_empties_the_gpus_that_it_does_not_name():
 @pytest.mark.parametrize(
     ("file", "shown"),
     [
-        ("/tmp/ansible_x/ansible_vgpu_payload.zip/ansible_collections/vgpu/kvm/plugins/module_utils/engine/inventory.py", "engine/inventory.py"),
-        ("/usr/local/lib/nvidia-vgpu/nvidia_vgpu_engine/frameworks/mdev.py", "engine/frameworks/mdev.py"),
-        ("/tmp/x.zip/ansible_collections/vgpu/kvm/plugins/module_utils/stages/vgpu.py", "module_utils/stages/vgpu.py"),
+        ("/tmp/ansible_x/ansible_vgpu_payload.zip/ansible_collections/vgpu/kvm/plugins/module_utils/engine/read/inventory.py", "engine/read/inventory.py"),
+        ("/usr/local/sbin/nvidia-vgpu/nvidia_vgpu_engine/frameworks/mdev.py", "engine/frameworks/mdev.py"),
+        ("/tmp/x.zip/ansible_collections/vgpu/kvm/plugins/module_utils/module_backends/vgpu.py", "module_utils/module_backends/vgpu.py"),
         ("/tmp/x.zip/ansible/module_utils/basic.py", "ansible/module_utils/basic.py"),
     ],
 )
 def test_the_engine_has_one_name_wherever_it_came_from(file, shown):
     assert marks.short(file) == shown
+
+
+def test_a_zipapp_is_run_as_a_program_is(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "nvidia-vgpu"
+    with path.open("wb") as file:
+        file.write(b"#!/usr/bin/python3 -I\n")
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("__main__.py", "import sys\nprint(sys.argv[1:])\n")
+    monkeypatch.setattr(sys, "argv", ["marks.py", str(path), "profile", "restore"])
+    marks.run(str(path))
+    assert capsys.readouterr().out == "['restore']\n"

@@ -23,7 +23,7 @@ sys.dont_write_bytecode = True
 import state  # noqa: E402  (found through the line above)
 import tracer  # noqa: E402  (found through the line above)
 from ansible.module_utils import basic  # noqa: E402
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli  # noqa: E402
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli  # noqa: E402
 
 OUTPUT = f"{tracer.OUTPUT}{os.getpid()}"
 MODULES = "ansible_collections.vgpu.kvm.plugins.modules."

@@ -44,7 +44,7 @@ def test_breach_is_found(name: str, text: str) -> None:
     [
         ("tests/a.md", "the twin\n"),
         ("plugins/modules/a.py", HEAD + "try:\n    pass\nexcept OSError:\n    pass\n"),
-        ("plugins/module_utils/engine/waiting.py", HEAD + "import time\ntime.sleep(3)\n"),
+        ("plugins/module_utils/engine/base/clock.py", HEAD + "import time\ntime.sleep(3)\n"),
         ("plugins/modules/a.py", HEAD + "run('x', shell=False)\n"),
         ("roles/a/tasks/main.yml", "  when: ansible_facts['distribution'] == 'Debian'\n"),
         ("docs/a.md", "between a and b, it works\n"),

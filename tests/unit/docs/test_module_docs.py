@@ -21,6 +21,7 @@ from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import driver_download
 from ansible_collections.vgpu.kvm.tests.unit.fake import guest as fake_guest
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100
@@ -204,7 +205,7 @@ def outcome(make_host, tmp_path, monkeypatch):
             "nvidia_vgpu_attach": {"domains": [{"name": "web1", "vgpus": [{"type": "A40-8Q"}]}]},
             "nvidia_host_plan": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A100-1-5C"}]}], "domains": [{"name": "web1"}]},
         }
-        monkeypatch.setattr(module("nvidia_driver_download"), "open_url", answering)
+        monkeypatch.setattr(driver_download, "open_url", answering)
         return call(module(name), host, check=check, **arguments.get(name, {})).ok
 
     return run
@@ -297,7 +298,7 @@ def early(make_host, tmp_path, monkeypatch):
             "nvidia_vgpu": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A40-8Q"}]}], "timeout": 1},
             "nvidia_vgpu_attach": {"domains": [{"name": "web1"}]},
         }
-        monkeypatch.setattr(module("nvidia_driver_download"), "open_url", refusing)
+        monkeypatch.setattr(driver_download, "open_url", refusing)
         return call(module(name), host, **arguments.get(name, {}))
 
     return run
@@ -330,7 +331,7 @@ def midway(make_host, tmp_path):
         if name == "nvidia_sriov":
             host.kernel.add_process(812, "dcgm", ["/usr/bin/nv-hostengine", "-n"], ["/dev/nvidia0"])
         if name == "nvidia_vgpu_restore":
-            host.fail_at = 3
+            host.fail_at = 2
         if name == "nvidia_driver":
             os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
             host.on_disk = "550.163.01"

@@ -8,7 +8,7 @@ import base64
 import json
 import os
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 
 from .host import Host
 from .models import A40, FakeModel
@@ -78,7 +78,7 @@ class Guest(Host):
         self.smi_rc = 0
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Stands for tools.command.run."""
+        """Stands for system.command.run."""
         name = os.path.basename(argv[0])
         if name == "nvidia-smi" and argv[1:] == ["-q"]:
             self.calls.append(list(argv))

@@ -10,11 +10,11 @@ import json
 import os
 from unittest import mock
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import files
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import trouble
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.sysfs import SysfsError
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import trouble
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs import SysfsError
 
 from . import nvidia_smi
 from .clock import Clock
@@ -54,6 +54,7 @@ class Host:
         self.on_disk = "550.163.02"
         self.signed_by = ("", "")  # serial number and name of the key that signed the module nvidia
         self.sync_rc = 0
+        self.python_rc = 0  # whether the system's Python can run the engine
         for address, model in gpus:
             self.kernel.add_gpu(address, model, driver)
         self.put("/etc/machine-id", MACHINE_ID + "\n")
@@ -151,7 +152,7 @@ class Host:
     # --- programs
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Stands for tools.command.run."""
+        """Stands for system.command.run."""
         self.calls.append(list(argv))
         name = os.path.basename(argv[0])
         return {
@@ -163,6 +164,7 @@ class Host:
             "mdevctl": self._mdevctl,
             "nvidia-smi": nvidia_smi.Program(self).run,
             "sh": self._installer,
+            "python3": lambda argv, timeout: Result(self.python_rc, ""),
             "virsh": lambda argv, timeout: Result(127, "virsh: No such file or directory\n"),
             "nvidia-uninstall": self._uninstall,
         }[name](list(argv[1:]), timeout)

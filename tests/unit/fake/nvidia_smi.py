@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import re
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import address
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import address
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 
 from .kernel import GpuInstance
 

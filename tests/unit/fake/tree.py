@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import os
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.sysfs import Sysfs, SysfsError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs import Sysfs, SysfsError
 
 
 class File:

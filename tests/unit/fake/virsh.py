@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 from xml.etree import ElementTree
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import EngineError
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import libvirt
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 
 DOMAIN = "<domain type='qemu'><name>%s</name><memory unit='MiB'>64</memory><devices><emulator>/usr/bin/qemu</emulator></devices></domain>"
 
@@ -31,22 +31,22 @@ class Libvirt:
         for one in hostdevs:
             element.find("devices").append(ElementTree.fromstring(one))
         text = ElementTree.tostring(element, encoding="unicode")
-        self.host.put("%s/%s.xml" % (libvirt.DEFINED, name), text)
+        self.host.put("%s/%s.xml" % (libvirt_xml.DEFINED, name), text)
         if running:
-            self.host.put("%s/%s.xml" % (libvirt.RUNNING, name), "<domstatus state='running'>%s</domstatus>" % text)
+            self.host.put("%s/%s.xml" % (libvirt_xml.RUNNING, name), "<domstatus state='running'>%s</domstatus>" % text)
         return self
 
     def has(self, name, running=False):
         """Keys of the devices that a VM has."""
-        (one,) = [one for one in libvirt.all_domains(self.host.root)[0] if one.name == name]
+        (one,) = [one for one in libvirt_xml.all_domains(self.host.root)[0] if one.name == name]
         return [device.key for device in (one.live if running else one.defined)]
 
     def element(self, name, number=0):
         """The XML of a device of a VM's definition."""
-        return ElementTree.fromstring(self.host.get("%s/%s.xml" % (libvirt.DEFINED, name))).findall("devices/hostdev")[number]
+        return ElementTree.fromstring(self.host.get("%s/%s.xml" % (libvirt_xml.DEFINED, name))).findall("devices/hostdev")[number]
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
-        """Stands for tools.command.run."""
+        """Stands for system.command.run."""
         if os.path.basename(argv[0]) != "virsh":
             return self._real(argv, timeout, env, keeps_lock)
         self.host.calls.append(list(argv))
@@ -54,7 +54,7 @@ class Libvirt:
             return Result(1, "error: failed to connect to the hypervisor\n")
         verb, rest = argv[3], argv[4:]
         if verb == "list":
-            return Result(0, "".join("%s\n" % one.name for one in libvirt.all_domains(self.host.root)[0]) + "\n")
+            return Result(0, "".join("%s\n" % one.name for one in libvirt_xml.all_domains(self.host.root)[0]) + "\n")
         try:
             self.host._count("%s %s" % (verb, rest[0]), "virsh")
         except (OSError, EngineError):
@@ -64,7 +64,7 @@ class Libvirt:
     def _change(self, verb, name, path, where):
         with open(path, encoding="utf-8") as handle:
             wanted = ElementTree.fromstring(handle.read())
-        file = "%s/%s.xml" % (libvirt.RUNNING if where == "--live" else libvirt.DEFINED, name)
+        file = "%s/%s.xml" % (libvirt_xml.RUNNING if where == "--live" else libvirt_xml.DEFINED, name)
         top = ElementTree.fromstring(self.host.get(file))
         devices = top.find("devices") if top.tag == "domain" else top.find("domain/devices")
         key = wanted.find("source/address").attrib

@@ -12,7 +12,7 @@ import os
 import pathlib
 import random
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import EngineError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 
 TOTAL = int(os.environ.get("VGPU_FUZZ") or 3000)
 SEED = int(os.environ.get("VGPU_FUZZ_SEED") or 0)

@@ -8,9 +8,9 @@ import os
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.context import Context
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.sysfs import SysfsError
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs import SysfsError
 from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_driver,
     nvidia_gpu_info,

@@ -9,7 +9,7 @@ import os
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import Trouble
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Trouble
 from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_cloudpods_config,
     nvidia_driver,

@@ -12,36 +12,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import (
-    address,
-    boot_causes,
-    bundle,
-    distribution,
-    driver_install,
-    frameworks,
-    host,
-    layout,
-    plan_mig,
-    services,
-    store,
-    vgpu_types,
-)
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine import frameworks
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import boot_files
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import bundle, plan as driver_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import vendor_vfio
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches, gridd_conf, token
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import license as licensing
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.holders import vm_name
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.model import Gpu
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import libvirt, mdevctl, nvidia_smi
-from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER
-from ansible_collections.vgpu.kvm.tests.unit.fake.guest import token as good_token
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches, gridd_conf, license as licensing, token
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import address, vgpu_types
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Gpu
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement as mig_placement, profiles as mig_profiles
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, platform
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml, mdevctl, nvidia_smi, systemd
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout
+from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER, token as good_token
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A100
 from ansible_collections.vgpu.kvm.tests.unit.fuzz import inputs
 
 ADDRESSES = ["0000:e8:00.0", "00000000:E8:00.0", "0:e8:0.0", "e8:00.4", "GPU-4c1d6f0e-7a54-4c7e-9b0d-0c7d2f6f3a11", "A40"]
-STORE = store.dumps(
+STORE = layout_file.dumps(
     [
-        store.StoredGpu("0000:e8:00.0", 32, [store.StoredVgpu("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11", "0000:e8:00.4", 0, "A40-24Q", "a=1")], ["x"]),
-        store.StoredGpu("0000:17:00.0", 16, [store.StoredVgpu(None, "0000:17:00.4", 0, "A100-1-5C")], mig=["1g.5gb"], mixed=True),
+        layout_file.StoredGpu("0000:e8:00.0", 32, [layout_file.StoredVgpu("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11", "0000:e8:00.4", 0, "A40-24Q", "a=1")], ["x"]),
+        layout_file.StoredGpu("0000:17:00.0", 16, [layout_file.StoredVgpu(None, "0000:17:00.4", 0, "A100-1-5C")], mig=["1g.5gb"], mixed=True),
     ]
 )
 GOOD_TOKEN = good_token()
@@ -65,14 +57,14 @@ GPU = Gpu("0000:e8:00.0", "0x2235", "0x145a", None)
 
 def boot_texts(text):
     """Files that bind GPUs at boot, whatever stands in them; the files without it have no such line any more."""
-    boot = boot_causes.BootFiles({"/etc/modprobe.d/a.conf": text}, {boot_causes.GRUB: text}, {"/etc/driverctl.d/0000:e8:00.0": text})
-    dummy, edits, dummy2 = boot_causes.causes_and_edits(boot, [GPU], [GPU])
+    boot = boot_files.BootFiles({"/etc/modprobe.d/a.conf": text}, {boot_files.GRUB: text}, {"/etc/driverctl.d/0000:e8:00.0": text})
+    dummy, edits, dummy2 = boot_files.causes_and_edits(boot, [GPU], [GPU])
     after = {edit.path: edit.after for edit in edits}
-    again = boot_causes.BootFiles(
-        {"/etc/modprobe.d/a.conf": after.get("/etc/modprobe.d/a.conf", text)}, {boot_causes.GRUB: after.get(boot_causes.GRUB, text)}, {}
+    again = boot_files.BootFiles(
+        {"/etc/modprobe.d/a.conf": after.get("/etc/modprobe.d/a.conf", text)}, {boot_files.GRUB: after.get(boot_files.GRUB, text)}, {}
     )
-    assert boot_causes.causes_and_edits(again, [GPU])[1] == []
-    boot_causes.nouveau_edit(boot)
+    assert boot_files.causes_and_edits(again, [GPU])[1] == []
+    boot_files.nouveau_edit(boot)
 
 
 def type_names(text):
@@ -90,11 +82,11 @@ def type_names(text):
 def profiles(text):
     """Profiles, and what is reckoned from them."""
     found = [one for dummy, one in nvidia_smi.parse_profiles(text)]
-    plan_mig.fits(found, [], found[:8])
-    plan_mig.find_profile(text, found)
-    plan_mig.predicted_profiles({nvidia_smi.plain_profile(text)})
+    mig_placement.fits(found, [], found[:8])
+    mig_profiles.find_profile(text, found)
+    mig_profiles.predicted_profiles({nvidia_smi.plain_profile(text)})
     for one in A100.types:
-        plan_mig.profile_for(vgpu_types.VgpuType(one.id, one.name), found)
+        mig_profiles.profile_for(vgpu_types.VgpuType(one.id, one.name), found)
 
 
 def placements(text):
@@ -118,14 +110,14 @@ def spelling(text):
 
 def stored(text):
     """A store that is taken is written again as the same."""
-    once = store.dumps(store.loads(text).values())
-    assert store.dumps(store.loads(once).values()) == once
+    once = layout_file.dumps(layout_file.loads(text).values())
+    assert layout_file.dumps(layout_file.loads(once).values()) == once
 
 
 def domain(text):
     """libvirt's XML; ValueError is its word for what is none."""
     try:
-        libvirt.parse(text)
+        libvirt_xml.parse(text)
     except ValueError:
         pass
 
@@ -216,7 +208,7 @@ PARSERS = {
     "UUIDs": (lambda text: layout.check_uuid(text, "layout[0]"), ["3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"]),
     "vgpu_params": (layout.plain_params, ["frame_rate_limiter=0, disable_vnc=1", "enable_uvm=1"]),
     "layout.json": (stored, [STORE]),
-    "systemctl show": (services.parse, [SHOW]),
+    "systemctl show": (systemd.parse, [SHOW]),
     "modprobe.d, GRUB, driverctl": (boot_texts, [GRUB, MODPROBE, "vfio-pci\n"]),
     "cmdline, /proc, modinfo": (
         host_texts,
@@ -229,7 +221,7 @@ PARSERS = {
         ],
     ),
     "os-release": (
-        lambda text: distribution.Distribution(distribution.parse(text)).as_dict(),
+        lambda text: platform.Distribution(platform.parse(text)).as_dict(),
         ['PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n', "ID='rocky'\nID_LIKE=\"rhel centos fedora\"\n# x\n"],
     ),
     "a guest's licence": (
@@ -239,7 +231,7 @@ PARSERS = {
     "tokens": (tokens, [GOOD_TOKEN]),
     "gridd.conf": (conf, ["# x\n#FeatureType=\nFeatureType=0\nServerAddress = a\n", "FeatureType=1"]),
     "versions of a host and a guest": (lambda text: branches.trouble_of(text, "550.163.01"), ["550.163.02", "610.1"]),
-    "package names": (driver_install.version_in, PACKAGES),
+    "package names": (driver_plan.version_in, PACKAGES),
     "libvirt's XML": (domain, [DOMAIN, "<domstatus state='running'>%s</domstatus>" % DOMAIN]),
     "QEMU's arguments": (lambda text: vm_name(text.split("\0")), ["qemu\0-name\0guest=web1,debug-threads=on\0", "qemu\0-name\0web1\0"]),
 }

@@ -11,15 +11,18 @@ from __future__ import annotations
 import os
 import re
 
-from .. import diagnosis, files, inventory, store, unfinished
-from ..errors import EngineError, Trouble, raise_if_any
-from ..steps import Step, execute
+from ..base import refusals
+from ..base.errors import EngineError, Trouble, raise_if_any
+from ..base.steps import Step, execute
+from ..read import inventory
+from ..state import install_mark, layout_file
+from ..system import files
 from . import config_file, yaml_document, yaml_key
 
 PATH = "/etc/yunion/host.conf"
 KEY = "nvidia_vgpu_pfs"
 # Written before the file is changed, removed when the agent was restarted after that.
-MARK = unfinished.FOLDER + "/cloudpods-restart-due"
+MARK = install_mark.FOLDER + "/cloudpods-restart-due"
 _MARK_TEXT = "Written by vgpu.kvm: Cloudpods' host agent was not restarted since its host.conf was changed.\n"
 # What the agent itself accepts; it puts domain 0000 before it.
 _SHORT = re.compile(r"^0000:([0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])\Z")
@@ -131,7 +134,7 @@ def _unfit(gpu):
 def _missing(ctx, gpus):
     """vGPUs that should be there before the agent looks. A list of troubles."""
     try:
-        stored = store.read(ctx.root)
+        stored = layout_file.read(ctx.root)
     except EngineError as exc:
         return exc.troubles
     troubles = []
@@ -169,7 +172,7 @@ def _exposed(found, removed):
         holders = {str(holder): holder for vgpu in gpu.vgpus for holder in vgpu.holders}
         if holders and removed.intersection(map(short, functions(gpu))):
             troubles.append(
-                diagnosis.in_use(
+                refusals.in_use(
                     gpu.address,
                     [holders[name] for name in sorted(holders)],
                     "taking it out of %s (the agent would take its VFs to vfio-pci)" % KEY,

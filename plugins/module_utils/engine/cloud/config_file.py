@@ -7,8 +7,8 @@ from __future__ import annotations
 import os
 import stat
 
-from .. import files
-from ..errors import trouble
+from ..base.errors import trouble
+from ..system import files
 
 _HOPS = 40
 

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from .. import vgpu_types
 from ..frameworks.mdev import DEVICES, Mdev
+from ..hardware import vgpu_types
 
 NVIDIA = "10de"
 

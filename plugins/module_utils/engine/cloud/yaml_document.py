@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from ..errors import trouble
+from ..base.errors import trouble
 
 try:
     import yaml

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from ..errors import EngineError, trouble
+from ..base.errors import EngineError, trouble
 from . import yaml_document
 from .yaml_document import BOM, BREAKS
 

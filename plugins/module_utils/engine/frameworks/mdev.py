@@ -12,11 +12,11 @@ from __future__ import annotations
 import errno
 import os
 
-from .. import vgpu_types
-from ..errors import trouble
-from ..model import Vgpu
-from ..sysfs import SysfsError
-from ..waiting import until
+from ..base.clock import until
+from ..base.errors import trouble
+from ..hardware import vgpu_types
+from ..hardware.gpu import Vgpu
+from ..system.sysfs import SysfsError
 
 PCI = "/sys/bus/pci/devices"
 DEVICES = "/sys/bus/mdev/devices"

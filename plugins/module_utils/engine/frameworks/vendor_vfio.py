@@ -12,13 +12,15 @@ from __future__ import annotations
 import errno
 import re
 
-from .. import diagnosis, store, vgpu_types
-from ..errors import EngineError, trouble
-from ..holders import OpenFiles
-from ..model import Vgpu
-from ..sysfs import SysfsError
-from ..tools import nvidia_smi
-from ..waiting import until
+from ..base import refusals
+from ..base.clock import until
+from ..base.errors import EngineError, trouble
+from ..hardware import vgpu_types
+from ..hardware.gpu import Vgpu
+from ..state import layout_file
+from ..system import nvidia_smi
+from ..system.open_files import OpenFiles
+from ..system.sysfs import SysfsError
 from .mdev import LINGER
 
 PCI = "/sys/bus/pci/devices"
@@ -135,7 +137,7 @@ class VendorVfio:
 
     def _stored(self):
         try:
-            return {one.parent: one.type for gpu in store.read(self.ctx.root).values() for one in gpu.vgpus}
+            return {one.parent: one.type for gpu in layout_file.read(self.ctx.root).values() for one in gpu.vgpus}
         except EngineError:
             return {}  # who reads the store for its own sake tells
 
@@ -235,7 +237,7 @@ class VendorVfio:
         if not until(self.ctx.clock, lambda: self._write_none(parent), min(timeout, LINGER)):
             holders = self.holders(OpenFiles(self.sysfs), parent)
             if holders:
-                raise EngineError(diagnosis.in_use(parent, holders, "removing it", "force_remove"))
+                raise EngineError(refusals.in_use(parent, holders, "removing it", "force_remove"))
             raise trouble(
                 "the driver refuses to take the vGPU away (EPERM): a VM uses it",
                 device=parent,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from ..errors import Trouble, shown
+from ..base.errors import Trouble, shown
 
 # Driver branch: vGPU software release. Long-term branches are those that NVIDIA supports for three years.
 RELEASES = {450: 11, 460: 12, 470: 13, 510: 14, 525: 15, 535: 16, 550: 17, 570: 18, 580: 19, 595: 20}

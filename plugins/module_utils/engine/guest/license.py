@@ -7,7 +7,7 @@ from __future__ import annotations
 import datetime
 import re
 
-from ..errors import Trouble
+from ..base.errors import Trouble
 
 UNIT = "nvidia-gridd.service"
 _GPU = re.compile(r"^GPU\s+([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f])\s*$")

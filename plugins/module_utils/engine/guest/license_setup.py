@@ -11,9 +11,9 @@ import os
 import re
 import stat
 
-from .. import files
-from ..errors import Trouble, raise_if_any, trouble
-from ..steps import Step, execute
+from ..base.errors import Trouble, raise_if_any, trouble
+from ..base.steps import Step, execute
+from ..system import files
 from . import gridd_conf, token
 
 # NVIDIA documents this mode for the file. Others can't get at it: they can't enter the folder.

@@ -13,7 +13,7 @@ import datetime
 import json
 import re
 
-from ..errors import Trouble
+from ..base.errors import Trouble
 
 MOST = 1 << 20  # bytes; NVIDIA's have a few thousand
 _PART = re.compile(r"^[A-Za-z0-9_-]+={0,2}\Z")

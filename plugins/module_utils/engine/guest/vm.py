@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import os
 
-from .. import address, diagnosis, driver_install, secure_boot
-from ..errors import Trouble
-from ..problems import Problem
-from ..tools import nvidia_smi
-from ..vgpu_types import framebuffer_of, short_name
+from ..base import refusals
+from ..base.errors import Problem, Trouble
+from ..driver import plan as driver_plan, signing
+from ..hardware import address
+from ..hardware.vgpu_types import framebuffer_of, short_name
+from ..system import nvidia_smi
 from . import branches, license as licensing
 
 
@@ -76,7 +77,7 @@ def problems(inventory, state, seen, silence, has_headers, expected):
                 code="no_vgpu",
             )
         )
-    found += driver_install.guest_place(inventory, state.driver)
+    found += driver_plan.guest_place(inventory, state.driver)
     found += _driver(state, inventory, has_headers, expected)
     version = expected.driver_version or state.driver.on_disk or state.driver.loaded
     if expected.host_version and version:
@@ -101,7 +102,7 @@ def _driver(state, inventory, has_headers, expected):
         )
     if state.secure_boot and not expected.signs:
         found.append(
-            Trouble("Secure Boot is on: the kernel would not load the driver's module", device="firmware", remedy=secure_boot.STEPS, code="secure_boot")
+            Trouble("Secure Boot is on: the kernel would not load the driver's module", device="firmware", remedy=signing.STEPS, code="secure_boot")
         )
     for gpu in inventory.gpus:
         if gpu.driver == "nouveau":
@@ -117,7 +118,7 @@ def _driver(state, inventory, has_headers, expected):
     if driver.nouveau_loaded and not any(one.code == "nouveau_in_use" for one in found):
         found.append(Trouble("the module nouveau is loaded", device="the kernel", wanted="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use"))
     if driver.unfinished:
-        found.append(diagnosis.driver_trouble(driver))
+        found.append(refusals.driver_trouble(driver))
     return found
 
 

@@ -9,9 +9,11 @@ import zipfile
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import host as host_reader
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import inventory, layout, reading, store
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import mdevctl, nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import numbers
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host as host_reader, inventory
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl, nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout
 from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_driver,
     nvidia_driver_bundle,
@@ -96,14 +98,14 @@ def test_layouts_of_another_shape(content, where):
     ],
 )
 def test_a_store_of_other_kinds(host, change):
-    host.put(store.PATH, json.dumps({"version": 1, "gpus": [dict({"address": "0000:e8:00.0", "vfs": 32, "vgpus": []}, **change)]}))
+    host.put(layout_file.PATH, json.dumps({"version": 1, "gpus": [dict({"address": "0000:e8:00.0", "vfs": 32, "vgpus": []}, **change)]}))
     outcome = call(nvidia_vgpu, host, layout=ONE)
-    assert outcome.codes == ["bad_store"] and store.PATH in outcome.msg and outcome.writes == 0
+    assert outcome.codes == ["bad_store"] and layout_file.PATH in outcome.msg and outcome.writes == 0
 
 
 @pytest.mark.parametrize("content", ["[" * 100000, '{"version": 1, "gpus": null}', "7"])
 def test_a_store_that_is_none(host, content):
-    host.put(store.PATH, content)
+    host.put(layout_file.PATH, content)
     assert call(nvidia_vgpu, host, layout=ONE).codes == ["bad_store"]
 
 
@@ -115,11 +117,11 @@ def test_definitions_of_other_kinds_are_passed_over(host):
 
 @pytest.mark.parametrize("word", ["²", "-1", "", "0x", "9" * 5000, "1.5", "nan", None])
 def test_what_is_no_number(word):
-    assert reading.number(word) is None and reading.number(word, 3) == 3
+    assert numbers.number(word) is None and numbers.number(word, 3) == 3
 
 
 def test_numbers():
-    assert [reading.number(word) for word in ("0", " 7\n", "010", "0x1F", "0X0a")] == [0, 7, 10, 31, 10]
+    assert [numbers.number(word) for word in ("0", " 7\n", "010", "0x1F", "0X0a")] == [0, 7, 10, 31, 10]
 
 
 def test_kernel_files_that_hold_no_numbers(host):

@@ -6,18 +6,13 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, guards, pci_driver
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.holders import vm_name
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.model import Holder
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import nvidia_smi
-from ansible_collections.vgpu.kvm.plugins.modules import (
-    nvidia_driver,
-    nvidia_gpu_info,
-    nvidia_mdev,
-    nvidia_pci_driver,
-    nvidia_sriov,
-    nvidia_vgpu,
-)
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import plan as binding_plan
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import in_use
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Holder
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_gpu_info, nvidia_mdev, nvidia_pci_driver, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake import nvidia_smi as program
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S
@@ -89,7 +84,7 @@ def test_the_driver_below_a_passed_through_gpu_may_be_replaced(make_host, tmp_pa
 def test_a_vm_that_comes_after_the_plan_keeps_its_gpu(make_host):
     host = make_host(driver="vfio-pci")
     host.pf().override = "vfio-pci"
-    real = pci_driver.plan
+    real = binding_plan.plan
 
     def plan(*arguments):
         found = real(*arguments)
@@ -97,7 +92,7 @@ def test_a_vm_that_comes_after_the_plan_keeps_its_gpu(make_host):
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pci_driver, "plan", plan)
+        patch.setattr(binding_plan, "plan", plan)
         outcome = call(nvidia_pci_driver, host)
     assert outcome.codes == ["in_use"] and "VM db, pid 77" in outcome.msg and host.pf().driver == "vfio-pci" and host.kernel.harm == []
 
@@ -205,9 +200,9 @@ def test_who_may_be_disturbed_is_named_one_by_one(make_host):
 
 def test_a_vm_is_covered_by_all_its_devices_or_by_its_name():
     users = [(Holder(1, "qemu", "a"), ["0000:e8:00.4", UUID]), (Holder(2, "vmm"), [])]
-    assert guards.in_the_way(users, ["e8:00.4"]) == users
-    assert guards.in_the_way(users, ["e8:00.4", UUID.upper()]) == users[1:]
-    assert guards.in_the_way(users, ["a"]) == users[1:]
+    assert in_use.in_the_way(users, ["e8:00.4"]) == users
+    assert in_use.in_the_way(users, ["e8:00.4", UUID.upper()]) == users[1:]
+    assert in_use.in_the_way(users, ["a"]) == users[1:]
 
 
 @pytest.mark.parametrize(

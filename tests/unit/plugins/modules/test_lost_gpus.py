@@ -8,7 +8,8 @@ import json
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import restore, store
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig, nvidia_pci_driver, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100
@@ -66,11 +67,11 @@ def test_what_it_had_stays_stored_and_comes_back(pair):
     pair.vfs_on()
     call(nvidia_vgpu, pair, layout=LAYOUT).ok
     before = pair.vgpus()
-    stored = json.loads(pair.get(store.PATH))
+    stored = json.loads(pair.get(layout_file.PATH))
     lose(pair)
     other = [{"gpu": GOOD, "vgpus": []}]
     call(nvidia_vgpu, pair, layout=other).ok
-    kept = {gpu["address"]: gpu["vgpus"] for gpu in json.loads(pair.get(store.PATH))["gpus"]}
+    kept = {gpu["address"]: gpu["vgpus"] for gpu in json.loads(pair.get(layout_file.PATH))["gpus"]}
     assert kept[LOST] == [gpu["vgpus"] for gpu in stored["gpus"] if gpu["address"] == LOST][0] and kept[GOOD] == []
     assert [one for one in before if one[1].startswith(LOST[:7])] == pair.vgpus()
     pair.pf(LOST).off_bus = False

@@ -12,8 +12,8 @@ import stat
 import pytest
 import yaml
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import store
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud import cloudpods, yaml_document
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_cloudpods_config
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died
@@ -166,12 +166,12 @@ def test_other_frameworks_and_domains_are_refused_all_at_once(make_host):
 
 
 def test_vgpus_must_be_there_first(pod):
-    wished = [store.StoredVgpu(UUID, VF, 0, "A40-24Q"), store.StoredVgpu(UUID[:-1] + "2", "0000:e8:00.5", 1, "A40-24Q")]
-    pod.put(store.PATH, store.dumps([store.StoredGpu(PF, 6, wished)]))
+    wished = [layout_file.StoredVgpu(UUID, VF, 0, "A40-24Q"), layout_file.StoredVgpu(UUID[:-1] + "2", "0000:e8:00.5", 1, "A40-24Q")]
+    pod.put(layout_file.PATH, layout_file.dumps([layout_file.StoredGpu(PF, 6, wished)]))
     outcome = call(nvidia_cloudpods_config, pod)
     assert outcome.codes == ["vgpus_missing"] and "1 of the 2 vGPUs" in outcome.msg and "0000:e8:00.5" in outcome.msg
     assert call(nvidia_cloudpods_config, pod, require_vgpus=False).ok["changed"]
-    pod.put(store.PATH, "{}")
+    pod.put(layout_file.PATH, "{}")
     assert call(nvidia_cloudpods_config, pod).codes == ["bad_store"]
 
 

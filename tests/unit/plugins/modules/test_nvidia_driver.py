@@ -13,8 +13,8 @@ from collections import namedtuple
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import driver_install
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import apply as driver_apply, plan as driver_plan
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_driver_bundle
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S
@@ -64,22 +64,22 @@ def wish(**changes):
         "module_type": "auto", "replace_ordinary": False, "extra": [], "tmpdir": None,
     }
     values.update(changes)
-    return driver_install.Wish(**values)
+    return driver_plan.Wish(**values)
 
 
 def test_arguments_of_the_installer():
-    assert driver_install.arguments(wish(), "550.163.02", None) == ["--silent", "--dkms"]
-    old = driver_install.arguments(wish(load=False, dkms=False), "535.161.05", "proprietary")
+    assert driver_apply.arguments(wish(), "550.163.02", None) == ["--silent", "--dkms"]
+    old = driver_apply.arguments(wish(load=False, dkms=False), "535.161.05", "proprietary")
     assert old == ["--silent", "--no-nouveau-check"], "--skip-module-load came with 550"
-    new = driver_install.arguments(wish(disable_nouveau=True, tmpdir="/var/tmp", extra=["--no-systemd"]), "580.65.05", "open")
+    new = driver_apply.arguments(wish(disable_nouveau=True, tmpdir="/var/tmp", extra=["--no-systemd"]), "580.65.05", "open")
     assert new == ["--silent", "--dkms", "--disable-nouveau", "--kernel-module-type=open", "--tmpdir=/var/tmp", "--no-systemd"]
 
 
 def test_version_in_a_name():
-    assert driver_install.version_in(RUN) == "550.163.02"
-    assert driver_install.version_in("/x/550.1/nvidia-vgpu-ubuntu-580_580.95.02_amd64.deb") == "580.95.02"
-    assert driver_install.version_in("NVIDIA-vGPU-rhel-9.4-550.163.02.x86_64.rpm") == "550.163.02"
-    assert driver_install.version_in("NVIDIA.run") is None and driver_install.version_in(None) is None
+    assert driver_plan.version_in(RUN) == "550.163.02"
+    assert driver_plan.version_in("/x/550.1/nvidia-vgpu-ubuntu-580_580.95.02_amd64.deb") == "580.95.02"
+    assert driver_plan.version_in("NVIDIA-vGPU-rhel-9.4-550.163.02.x86_64.rpm") == "550.163.02"
+    assert driver_plan.version_in("NVIDIA.run") is None and driver_plan.version_in(None) is None
 
 
 def test_what_must_not_be_is_told_at_once(make_host, tmp_path):

@@ -17,6 +17,7 @@ from collections import namedtuple
 
 import pytest
 
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import driver_download
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver_download
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 
@@ -83,7 +84,7 @@ def fetch(make_host, tmp_path, monkeypatch):
     """Runs the module against a server."""
 
     def run(server, check=False, **changes):
-        monkeypatch.setattr(nvidia_driver_download, "open_url", server)
+        monkeypatch.setattr(driver_download, "open_url", server)
         monkeypatch.setattr(shutil, "disk_usage", lambda path: changes.pop("free", None) or IDLE)
         arguments = dict({"url": URL, "dest": str(tmp_path / "cache" / NAME), "checksum": SUM}, **changes)
         arguments.pop("free", None)
@@ -203,7 +204,7 @@ def test_a_file_system_that_fills_up_is_given_back_its_space(fetch, tmp_path, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Response, "read", full)
-    monkeypatch.setattr(nvidia_driver_download.download, "_blocks", lambda response: iter([response.read(1)]))
+    monkeypatch.setattr(driver_download.download, "_blocks", lambda response: iter([response.read(1)]))
     outcome = fetch(Server())
     assert "No space left" in outcome.msg and lies(tmp_path) == {}
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One reading plans all stages: what each module's own check mode says, and that the engine's copy is the same from either module."""
+"""One reading plans all stages: what each module's own check mode says, and that the command on the host is the same from either module."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import os
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import stages
-from ansible_collections.vgpu.kvm.plugins.module_utils.stages import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils import module_backends
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu_restore
 from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_gpu_info,
     nvidia_host_plan,
@@ -72,7 +72,7 @@ def test_settled_when_all_is_done(make_host):
     assert call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS, ahead=False).ok["settled"]
     for drift, stage in (
         (lambda: host.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235\n"), "release"),
-        (lambda: host.put("/usr/local/lib/nvidia-vgpu/nvidia_vgpu_engine/sysfs.py", ""), "restore"),
+        (lambda: host.put("/usr/local/sbin/nvidia-vgpu", "", 0o755), "restore"),
         (lambda: host.put("/etc/nvidia-vgpu/layout.json", ""), "vgpus"),
         (lambda: Libvirt(host).define("web1"), "attach"),
         (lambda: host.kernel.remove(next(iter(host.kernel.mdevs.values()))), "vgpus"),
@@ -91,12 +91,12 @@ def test_a_refusal_is_in_its_plan(make_host):
     assert set(call(nvidia_host_plan, host).ok["plans"]) == {"release", "sriov", "restore"}, "what is not asked for is not planned"
 
 
-# --- the engine's copy
+# --- the command on the host
 
 
 def imported(path, package):
-    """Names of modules of the engine and the stages that a file imports, itself and through others."""
-    root = os.path.dirname(os.path.dirname(os.path.abspath(stages.__file__)))
+    """Names of modules of the engine and the backends that a file imports, itself and through others."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(module_backends.__file__)))
     seen, waiting = set(), [(path, package)]
     while waiting:
         file, parts = waiting.pop()
@@ -113,13 +113,14 @@ def imported(path, package):
                         seen.add(found)
                         waiting.append((found, inner))
     engine = os.path.join(root, "engine")
-    elsewhere = tuple(os.path.join(engine, name.rsplit(".", 1)[1]) + os.sep for name in restore.ELSEWHERE)
-    return {os.path.relpath(one, engine) for one in seen if one.startswith(engine + os.sep) and not one.startswith(elsewhere)}
+    found = {os.path.relpath(one, engine) for one in seen if one.startswith(engine + os.sep)}
+    elsewhere = [name.replace(".", "/") for name in vgpu_restore.ELSEWHERE]
+    return {one for one in found if not any(one == name + ".py" or one.startswith(name + "/") for name in elsewhere)}
 
 
 def test_both_modules_bring_the_same_files_of_the_engine():
-    """What is copied to a host is what was imported; the plan of it must not differ from the deed."""
-    folder = os.path.dirname(os.path.abspath(stages.__file__))
-    copied = imported(os.path.join(folder, "restore.py"), ["stages"])
-    assert "cli.py" in copied and "tools/mdevctl.py" in copied
-    assert imported(os.path.join(folder, "host_plan.py"), ["stages"]) == copied
+    """What is brought to a host is what was imported; the plan of it must not differ from the deed."""
+    folder = os.path.dirname(os.path.abspath(module_backends.__file__))
+    copied = imported(os.path.join(folder, "vgpu_restore.py"), ["module_backends"])
+    assert "cli/main.py" in copied and "system/mdevctl.py" in copied
+    assert imported(os.path.join(folder, "host_plan.py"), ["module_backends"]) == copied

@@ -9,8 +9,10 @@ import os
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, restore, store
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_mig, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A30, A40, A100, H100, RTXPRO6000, T4
@@ -244,7 +246,7 @@ def test_given_instances_are_used_and_stored(make_host):
     layout = one("A100-3-20C", mig=["3g.20gb", "3g.20gb"])
     host = prepare(make_host(gpus=[(PF, A100)]), layout)
     call(nvidia_vgpu, host, layout=layout).ok
-    assert names(host) == ["3g.20gb", "3g.20gb"] and json.loads(host.get(store.PATH))["gpus"][0]["mig"] == ["3g.20gb", "3g.20gb"]
+    assert names(host) == ["3g.20gb", "3g.20gb"] and json.loads(host.get(layout_file.PATH))["gpus"][0]["mig"] == ["3g.20gb", "3g.20gb"]
     assert not call(nvidia_vgpu, host, layout=layout).ok["changed"]
     empty = one(mig=["7g.40gb"])
     call(nvidia_vgpu, host, layout=empty).ok

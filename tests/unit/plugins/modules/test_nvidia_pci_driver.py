@@ -117,7 +117,7 @@ def test_a_module_that_does_not_load_is_told(make_host):
     real = host.command
 
     def command(argv, timeout, env=None, keeps_lock=False):
-        from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools.command import Result
+        from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 
         return Result(1, "modprobe: ERROR: Key was rejected by service\n") if argv[0] == "modprobe" else real(argv, timeout, env)
 

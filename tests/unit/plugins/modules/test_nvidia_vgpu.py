@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import store
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, SMALL_A40, T4
@@ -32,7 +32,7 @@ def test_two_vgpus_on_a_gpu(host):
 
 def test_the_store_holds_the_layout(host):
     call(nvidia_vgpu, host, layout=TWO).ok
-    content = json.loads(host.get(store.PATH))
+    content = json.loads(host.get(layout_file.PATH))
     assert content["version"] == 1
     (gpu,) = content["gpus"]
     assert gpu["address"] == "0000:e8:00.0" and gpu["vfs"] == 32
@@ -41,7 +41,7 @@ def test_the_store_holds_the_layout(host):
 
 def test_nothing_is_stored_when_told_so(host):
     call(nvidia_vgpu, host, layout=TWO, persist=False).ok
-    assert host.get(store.PATH) is None and len(host.vgpus()) == 2
+    assert host.get(layout_file.PATH) is None and len(host.vgpus()) == 2
 
 
 def test_all_errors_are_told_at_once_before_any_write(make_host):
@@ -285,9 +285,9 @@ def test_mdevctl_is_left_alone_when_told_so(make_host):
 
 
 def test_a_broken_store_is_told(host):
-    host.put(store.PATH, '{"version": 7}')
+    host.put(layout_file.PATH, '{"version": 7}')
     outcome = call(nvidia_vgpu, host, layout=TWO)
-    assert outcome.codes == ["bad_store"] and store.PATH in outcome.msg and "version 7" in outcome.msg
+    assert outcome.codes == ["bad_store"] and layout_file.PATH in outcome.msg and "version 7" in outcome.msg
 
 
 def test_a_layout_without_gpus_changes_nothing(make_host):

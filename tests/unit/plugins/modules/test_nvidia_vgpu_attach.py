@@ -7,10 +7,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import inventory
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.attach import plan, wish
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import EngineError
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import libvirt as reader
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.libvirt import plan, request
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml as reader
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu_attach
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
@@ -243,7 +243,7 @@ def test_no_vgpu_is_ever_in_two_vms(tmp_path_factory, has, wanted, running, excl
         devices = [reader.Hostdev("mdev", key) for owner, key in has if owner == name]
         domains.append(reader.Domain(name, devices, list(devices) if name in running else None))
     try:
-        wishes = wish.parse([{"name": name, "vgpus": vgpus} for name, vgpus in wanted.items()])
+        wishes = request.parse([{"name": name, "vgpus": vgpus} for name, vgpus in wanted.items()])
         made = plan.plan(inventory.read(host.ctx, with_types=False), domains, wishes, plan.Options(exclusive))
     except EngineError:
         return

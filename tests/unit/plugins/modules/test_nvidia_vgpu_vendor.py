@@ -11,8 +11,11 @@ from unittest import mock
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine import cli, inventory, restore, store
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.tools import nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_mdev, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, H100, L40S, RTXPRO6000, T4
@@ -157,12 +160,12 @@ def test_names_come_from_siblings_then_nvidia_smi_then_the_store(host):
     assert [one.type for one in gpu.vgpus] == ["L40S-24Q"], "a free VF lists types of that size"
     host.faults.no_smi_types = False
     call(nvidia_vgpu, host, layout=TWO).ok
-    host.put(store.PATH, "")
+    host.put(layout_file.PATH, "")
     names = {one.parent: one.type for one in inventory.read(host.ctx).gpus[0].vgpus}
     assert names["0000:e8:00.4"] == "L40S-24Q", "the GPU is full; nvidia-smi knows"
     host.faults.no_smi_types = True
     assert {one.type for one in inventory.read(host.ctx).gpus[0].vgpus} == {"type 1153"}
-    host.put(store.PATH, store.dumps([store.StoredGpu(PF, 32, [store.StoredVgpu(None, "0000:e8:00.4", 0, "L40S-24Q")])]))
+    host.put(layout_file.PATH, layout_file.dumps([layout_file.StoredGpu(PF, 32, [layout_file.StoredVgpu(None, "0000:e8:00.4", 0, "L40S-24Q")])]))
     names = {one.parent: one.type for one in inventory.read(host.ctx).gpus[0].vgpus}
     assert names["0000:e8:00.4"] == "L40S-24Q"
 
@@ -170,7 +173,7 @@ def test_names_come_from_siblings_then_nvidia_smi_then_the_store(host):
 def test_everything_comes_back_after_a_reboot(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     goal = host.vgpus()
-    content = json.loads(host.get(store.PATH))
+    content = json.loads(host.get(layout_file.PATH))
     assert [one["uuid"] for one in content["gpus"][0]["vgpus"]] == [None, None]
     host.reboot()
     assert host.vgpus() == []
@@ -259,7 +262,7 @@ def test_mixed_sizes_on_one_gpu(make_host, model, vendor):
     assert ["24Q" in made[0], "12Q" in made[1], "8Q" in made[2]] == [True] * 3, "larger first"
     assert not call(nvidia_vgpu, host, layout=mixed(word)).ok["changed"]
     goal = host.vgpus()
-    assert json.loads(host.get(store.PATH))["gpus"][0]["mixed_sizes"] is True
+    assert json.loads(host.get(layout_file.PATH))["gpus"][0]["mixed_sizes"] is True
     host.reboot()
     assert restored(host).troubles == [] and host.vgpus() == goal and host.pf().mixed
     assert not call(nvidia_vgpu, host, layout=mixed(word)).ok["changed"]

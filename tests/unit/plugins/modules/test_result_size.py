@@ -9,8 +9,15 @@ import re
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_host_plan, nvidia_mig, nvidia_pci_driver, nvidia_vgpu, nvidia_vgpu_restore
-from ansible_collections.vgpu.kvm.plugins.module_utils.stages.gpu_info import MOST_USERS
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.gpu_info import MOST_USERS
+from ansible_collections.vgpu.kvm.plugins.modules import (
+    nvidia_gpu_info,
+    nvidia_host_plan,
+    nvidia_mig,
+    nvidia_pci_driver,
+    nvidia_vgpu,
+    nvidia_vgpu_restore,
+)
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100
 from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt

@@ -8,8 +8,8 @@ import os
 
 import pytest
 
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud import config_file
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import EngineError
 
 PATH = "/etc/yunion/host.conf"
 

@@ -13,7 +13,7 @@ import yaml
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud import kubevirt, nova
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud.offered import Offered
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.model import Gpu, Vgpu
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Gpu, Vgpu
 
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a1%d"
 

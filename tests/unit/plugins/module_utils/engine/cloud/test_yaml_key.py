@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud import yaml_key
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.errors import EngineError
 
 KEY = "nvidia_vgpu_pfs"
 WANTED = ["67:00.0", "e8:00.4"]

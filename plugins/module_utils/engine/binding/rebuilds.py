@@ -1,0 +1,68 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an edit of boot files still waits for: the initramfs and the boot loader's configuration must be made anew.
+
+A mark is written before the first edit. It counts until what it waits for is newer than it is, so that a rebuild that failed, or
+was never begun, is asked for again, whoever does it in the end.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ..state.paths import STATE as FOLDER
+from ..system import files
+
+INITRAMFS = "initramfs"
+BOOTLOADER = "bootloader"
+_LOADER_FILES = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
+_ENTRIES = "/boot/loader/entries"
+_IMAGE = re.compile(r"^(?:initrd\.img-(?P<debian>.+)|initramfs-(?P<redhat>.+)\.img)$")
+
+
+def _mark(kind):
+    return "%s/%s-due" % (FOLDER, kind)
+
+
+def mark(root, kind):
+    """Notes that a rebuild is due, before what makes it so."""
+    files.write_atomic(root, _mark(kind), "Written by vgpu.kvm: the %s must be made anew. It has been, where that is newer than this file.\n" % kind)
+
+
+def read(root):
+    """The kinds that are due."""
+    return {kind for kind in (INITRAMFS, BOOTLOADER) if _is_due(root, kind)}
+
+
+def _is_due(root, kind):
+    marked = _time(root + _mark(kind))
+    if marked is None:
+        return False
+    made = [_time(root + path) for path in (_images(root) if kind == INITRAMFS else _loader(root))]
+    made = [when for when in made if when is not None]
+    if not made:
+        return False  # none of those that we know: whoever made this host boot has other means
+    return (min(made) if kind == INITRAMFS else max(made)) <= marked
+
+
+def _images(root):
+    """The initramfs of each kernel that has modules; a rescue image is never made anew."""
+    found = []
+    for path in files.names(root, "/boot"):
+        match = _IMAGE.match(os.path.basename(path))
+        kernel = match and (match.group("debian") or match.group("redhat"))
+        if kernel and os.path.isdir("%s/lib/modules/%s" % (root, kernel)):
+            found.append(path)
+    return found
+
+
+def _loader(root):
+    return list(_LOADER_FILES) + files.names(root, _ENTRIES, ".conf")
+
+
+def _time(path):
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None

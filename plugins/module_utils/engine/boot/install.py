@@ -1,0 +1,146 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a boot needs on the host, so that it needs no controller: the command nvidia-vgpu and its unit.
+
+The command is the engine as one file, a zipapp. It is replaced whole: a run that is killed leaves the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import zipfile
+
+from ..base.errors import Trouble, raise_if_any, shown
+from ..base.steps import Step, execute
+from ..state.paths import COMMAND, OLD_COPY, OLD_PACKAGE, STORE, UNIT
+from ..system import files
+
+# The engine's name in the zipapp.
+PACKAGE = "nvidia_vgpu_engine"
+# What a line of the unit may name: anything else would write lines of its own.
+_UNIT = re.compile(r"^[A-Za-z0-9:_.@\\-]{1,200}\.(service|socket|target|mount|device|timer|path|slice|scope|swap|automount)\Z")
+
+_MAIN_TEXT = """# Written by vgpu.kvm. Shows this host's vGPUs and brings the stored ones back.
+import sys
+
+from %s.cli.main import main
+
+sys.exit(main())
+""" % PACKAGE
+
+_UNIT_TEXT = """# Written by vgpu.kvm.
+[Unit]
+Description=Restore NVIDIA VFs and vGPUs
+Documentation=file:%(store)s
+After=nvidia-vgpud.service nvidia-vgpu-mgr.service systemd-modules-load.service systemd-udev-settle.service
+Wants=nvidia-vgpud.service nvidia-vgpu-mgr.service
+Before=%(before)s
+ConditionPathExists=%(store)s
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+# VMs wait for it, while udev is busy with hundreds of new VFs.
+Nice=-10
+ExecStart=%(command)s restore
+TimeoutStartSec=15min
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+# What hands vGPUs to VMs, and cloud agents that take free VFs for themselves.
+BEFORE = (
+    "libvirtd.service",
+    "virtqemud.service",
+    "virtnodedevd.service",
+    "libvirt-guests.service",
+    "pve-guests.service",
+    "nova-compute.service",
+    "openstack-nova-compute.service",
+    "kubelet.service",
+    "k3s.service",
+    "k3s-agent.service",
+    "rke2-server.service",
+    "rke2-agent.service",
+)
+
+# The first time that a zip can hold; a fixed one makes the same file of the same sources.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+_MODE = 0o100644 << 16
+
+
+def zipapp(sources, interpreter):
+    """The engine as one file that can be executed. sources: texts of the engine's modules by relative path.
+
+    It is stored, not compressed: the same sources make the same bytes, whatever zlib the host has.
+    """
+    members = {"%s/%s" % (PACKAGE, name): text for name, text in sources.items()}
+    members["__main__.py"] = _MAIN_TEXT
+    content = io.BytesIO()
+    content.write(os.fsencode("#!%s -I\n" % interpreter))
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(members):
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.create_system = 3  # Unix, whose modes follow
+            entry.external_attr = _MODE
+            archive.writestr(entry, members[name].encode("utf-8", "surrogateescape"))
+    return content.getvalue()
+
+
+def wanted_files(sources, before, interpreter):
+    """Content and mode of each file by path, in the order in which they are written."""
+    raise_if_any(
+        Trouble(
+            "%s is no unit of systemd" % shown(unit),
+            device="before[%d]" % number,
+            wanted="a name such as my-agent.service",
+            code="bad_unit",
+        )
+        for number, unit in enumerate(before)
+        if not _UNIT.match(unit)
+    )
+    units = list(BEFORE) + [unit for unit in before if unit not in BEFORE]
+    unit_text = _UNIT_TEXT % {"store": STORE, "command": COMMAND, "before": " ".join(units)}
+    return {COMMAND: (zipapp(sources, interpreter), 0o755), UNIT: (unit_text.encode("utf-8"), 0o644)}
+
+
+def present(root):
+    """Paths of ours that lie on the host, in the order in which they are removed: what starts another comes first."""
+    found = [path for path in (UNIT, COMMAND) if os.path.lexists(root + path)]
+    return found + [OLD_COPY] if _has_old_copy(root) else found
+
+
+def _has_old_copy(root):
+    """Whether the engine lies there as a directory of files, as an earlier release wrote it, or what a killed run left of that."""
+    folder = root + OLD_COPY
+    return os.path.lexists(root + OLD_PACKAGE) or os.path.isdir(folder) and not os.listdir(folder)
+
+
+def plan(root, wanted):
+    """Steps from what lies there to the wanted files; an empty wish removes all. The old copy goes last: the old command needs it."""
+    steps = []
+    for path, (content, mode) in wanted.items():
+        if files.read_bytes(root, path) != content:
+            steps.append(Step("write", None, path, "write it", content=content, mode=mode))
+    for path in present(root):
+        if path not in wanted:
+            steps.append(Step("delete", None, path, "remove it"))
+    return steps
+
+
+def apply(root, steps):
+    """Writes and removes the files."""
+
+    def perform(step):
+        if step.kind == "write":
+            files.write_atomic(root, step.device, step.args["content"], step.args["mode"])
+        elif step.device == OLD_COPY:
+            files.remove_tree(root, OLD_PACKAGE)
+            files.remove_empty(root, OLD_COPY)
+        else:
+            files.remove(root, step.device)
+
+    execute(steps, perform)

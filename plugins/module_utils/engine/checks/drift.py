@@ -1,0 +1,162 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether what was set up on this host is there: the stored vGPUs, the services that they live on, the VMs that want them.
+
+``problems.find`` tells what a GPU and its driver lack; this tells what is not as it was made. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+from ..base.errors import Problem, Trouble
+
+_MOST = 5  # devices that one sentence names
+_AGAIN = "'nvidia-vgpu restore' makes them again, as does the playbook; why they were not restored: 'journalctl -u nvidia-vgpu-restore'."
+
+
+def find(inventory, stored, services, domains=()):
+    """All that is not as it was made. stored: StoredGpus by address; services: of services.read, empty without systemd; domains: libvirt's."""
+    found = []
+    for pf in sorted(stored):
+        found += _gpu(inventory, stored[pf])
+    found += _services(services, any(one.vgpus or one.vfs for one in stored.values()))
+    return found + _vms(inventory, domains)
+
+
+def _problem(found, device, wanted, remedy, code, severity="error"):
+    return Problem(Trouble(found, device, wanted, remedy, code), severity)
+
+
+def _listed(words):
+    return ", ".join(words[:_MOST]) + (" and %d more" % (len(words) - _MOST) if len(words) > _MOST else "")
+
+
+def _gpu(inventory, stored):
+    gpu = inventory.gpu(stored.address)
+    if gpu is None:
+        return [
+            _problem(
+                "the GPU is not there any more, but vGPUs are stored for it",
+                stored.address,
+                "the GPU",
+                "If it was taken out, remove it from the layout; if not, look at 'lspci -d 10de:' and dmesg.",
+                "gpu_gone",
+            )
+        ]
+    if not gpu.alive:
+        return []  # told already, and all else follows from it
+    found = []
+    if stored.mig is not None and gpu.mig and gpu.mig.current is False:
+        found.append(_problem("MIG is off", gpu.address, "MIG on, as it was made", _AGAIN, "mig_lost"))
+    elif stored.mig and gpu.mig and gpu.mig.current:
+        have = [one.profile for one in gpu.mig.instances]
+        gone = [profile for profile in sorted(set(stored.mig)) if have.count(profile) < stored.mig.count(profile)]
+        if gone:
+            text = "it has GPU instances %s" % _listed(sorted(have)) if have else "it has no GPU instances"
+            found.append(_problem(text, gpu.address, "%s, as they were made" % ", ".join(sorted(stored.mig)), _AGAIN, "mig_instances_missing"))
+    if gpu.num_vfs < stored.vfs:
+        holders = [str(holder) for holder in inventory.open_files.of_gpu(gpu.minor)]
+        held = " They can't be turned on while the GPU's node is open: %s." % _listed(holders) if holders and not gpu.num_vfs else ""
+        text = "it has %d VFs" % gpu.num_vfs if gpu.num_vfs else "its VFs are off"
+        found.append(_problem(text, gpu.address, "%d VFs, as they were made" % stored.vfs, _AGAIN + held, "vfs_missing"))
+    there = {vgpu.key: vgpu for vgpu in gpu.vgpus}
+    missing = [one for one in stored.vgpus if one.key not in there]
+    if missing:
+        found.append(
+            _problem(
+                "%d of its %d vGPUs are missing (%s)" % (len(missing), len(stored.vgpus), _listed(["%s on %s" % (one.type, one.parent) for one in missing])),
+                gpu.address,
+                "all vGPUs of the layout",
+                _AGAIN,
+                "vgpus_missing",
+            )
+        )
+    for one in stored.vgpus:
+        vgpu = there.get(one.key)
+        if vgpu and vgpu.type and vgpu.type != one.type:
+            remedy = "The playbook makes it again, unless a VM uses it."
+            found.append(_problem("the vGPU is a %s" % vgpu.type, one.key, "%s, as it was made" % one.type, remedy, "vgpu_wrong_type"))
+    return found
+
+
+def _services(services, has_stored):
+    if not services:
+        return []
+    found = []
+    manager, setup, restorer = (services.get(name, {}) for name in ("nvidia-vgpu-mgr", "nvidia-vgpud", "nvidia-vgpu-restore"))
+    if manager.get("load") != "not-found" and manager.get("active") != "active":
+        found.append(
+            _problem(
+                "it is %s" % (manager.get("active") or "not told"),
+                "nvidia-vgpu-mgr.service",
+                "active: without it no VM with a vGPU starts",
+                "'systemctl start nvidia-vgpu-mgr'; why it ended: 'journalctl -u nvidia-vgpu-mgr'.",
+                "manager_not_running",
+            )
+        )
+    if setup.get("active") == "failed" or setup.get("result") not in (None, "", "success"):
+        found.append(
+            _problem("it failed (%s)" % setup.get("result"), "nvidia-vgpud.service", "success", "Look at 'journalctl -u nvidia-vgpud'.", "vgpud_failed")
+        )
+    for name, unit in (("nvidia-vgpud", setup), ("nvidia-vgpu-mgr", manager)):
+        if unit.get("load") not in (None, "not-found") and unit.get("enabled") not in ("enabled", "static", "generated"):
+            found.append(
+                _problem(
+                    "it is %s" % (unit.get("enabled") or "not set to start"),
+                    name + ".service",
+                    "enabled",
+                    "'systemctl enable %s', or role services." % name,
+                    "service_not_enabled",
+                    "warning",
+                )
+            )
+    if not has_stored:
+        return found
+    if restorer.get("enabled") != "enabled":
+        found.append(
+            _problem(
+                "it is %s" % (restorer.get("enabled") or "not there"),
+                "nvidia-vgpu-restore.service",
+                "enabled: without it the vGPUs are gone after a reboot",
+                "Role vgpus installs and enables it.",
+                "restore_not_enabled",
+            )
+        )
+    elif restorer.get("active") == "failed":
+        found.append(
+            _problem(
+                "it failed at this boot (%s)" % restorer.get("result"),
+                "nvidia-vgpu-restore.service",
+                "success",
+                "Look at 'journalctl -u nvidia-vgpu-restore'; then 'systemctl restart nvidia-vgpu-restore'.",
+                "restore_failed",
+                "warning",
+            )
+        )
+    return found
+
+
+def _vms(inventory, domains):
+    """vGPUs that two VMs want, and those that VMs want and nobody has made."""
+    found, wanted = [], {}
+    vgpus = {vgpu.key for vgpu in inventory.vgpus}
+    bare = {vf.address for gpu in inventory.gpus if gpu.framework == "vendor_vfio" for vf in gpu.vfs} - vgpus
+    for domain in domains:
+        for device in {one.key: one for one in (domain.defined or []) + (domain.live or [])}.values():
+            wanted.setdefault(device.key, []).append(domain)
+            if device.key in bare or (device.kind == "mdev" and device.key not in vgpus):
+                found.append(
+                    _problem(
+                        "it has %s, which is no vGPU of this host now" % device.key,
+                        "VM %s" % domain.name,
+                        "a vGPU that is there: the VM does not start like this",
+                        "Make the vGPU (vgpu_layout), or give the VM another one (vgpu_domains).",
+                        "vm_without_vgpu",
+                        "warning",
+                    )
+                )
+    for key, owners in sorted(wanted.items()):
+        if len(owners) > 1 and key in vgpus:
+            names = ", ".join(one.name for one in owners)
+            remedy = "Take it from all but one (vgpu_domains, or 'virsh edit')."
+            found.append(_problem("the VMs %s all have it" % names, key, "one VM: only one of them can run", remedy, "vgpu_in_two_vms", "warning"))
+    return found

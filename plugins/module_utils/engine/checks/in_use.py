@@ -1,0 +1,95 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who uses what is about to go, asked beyond /proc: nvidia-smi of vGPUs that run, libvirt of VMs that are to run again."""
+
+from __future__ import annotations
+
+from ..base.clock import until
+from ..hardware import address
+from ..hardware.gpu import Holder
+from ..system import libvirt_xml, nvidia_smi
+
+# After a VM's end nvidia-vgpu-mgr takes up to 10 s to let go of its vGPU.
+PATIENCE = 12
+_SMI = "nvidia-smi vgpu -q"
+
+
+def ask_driver(ctx, inventory, keys):
+    """Gives vGPUs that seem idle the users that nvidia-smi tells of; returns whether one of the keys (Vgpu.key) got some.
+
+    A process may be out of sight of /proc (another PID namespace). What nvidia-smi does not name by UUID counts
+    for all idle vGPUs of that type on that GPU.
+    """
+    idle = [(gpu, vgpu) for gpu in inventory.gpus for vgpu in gpu.vgpus if not vgpu.holders and vgpu.key in keys]
+    if not idle:
+        return False
+    last = {}
+
+    def none():
+        last.clear()
+        last.update(_told(nvidia_smi.active(ctx), inventory, idle))
+        return not last
+
+    until(ctx.clock, none, PATIENCE)
+    for dummy, vgpu in idle:
+        if vgpu.key in last:
+            vgpu.holders = [Holder(None, _SMI, last[vgpu.key])]
+    return bool(last)
+
+
+def _told(active, inventory, idle):
+    """{key: VM's name or None} of the idle vGPUs that nvidia-smi calls active."""
+    found = {}
+    for gpu, vgpu in idle:
+        nameless = [one for one in active if one.gpu == gpu.address and one.type == vgpu.type and not one.uuid]
+        known = [one for one in inventory.gpu(gpu.address).vgpus if one.holders and one.type == vgpu.type]
+        mine = [one for one in active if one.uuid and one.uuid == vgpu.uuid]
+        if not mine and not vgpu.uuid and len(nameless) > len(known):
+            names = {holder.vm for one in known for holder in one.holders}
+            mine = [one for one in nameless if one.vm not in names] or nameless
+        if mine:
+            found[vgpu.key] = mine[0].vm
+    return found
+
+
+def removed(steps):
+    """Keys of the vGPUs that go by these steps and do not come again."""
+    back = {step.args["uuid"] or step.device for step in steps if step.kind == "create"}
+    return [step.args["key"] for step in steps if step.kind == "remove" and step.args["key"] not in back]
+
+
+class Wanted:
+    """Which of libvirt's domains have which device, whether they run or not."""
+
+    def __init__(self, root):
+        self.domains, self.unreadable = libvirt_xml.domains(root)
+
+    def warnings(self, keys, doing):
+        """A sentence for each of the keys (addresses, UUIDs) that domains which do not run want at their next start."""
+        found = []
+        for key in keys:
+            names = [one.name for one in self.domains if key in one.devices and not one.running]
+            if names:
+                found.append(
+                    "%s: %s, but libvirt's VM %s, which is not running, has it: it will not start until its definition is changed"
+                    % (key, doing, ", ".join(names))
+                )
+        return found + (self.unreadable if keys else [])
+
+
+def domain_warnings(ctx, keys, doing):
+    """As Wanted.warnings; libvirt's files are read only if there are keys."""
+    return Wanted(ctx.root).warnings(keys, doing) if keys else []
+
+
+def in_the_way(users, may_disturb):
+    """Those of the users (Holder, devices) that may not be disturbed: neither the VM nor all of its devices are named."""
+    named = {address.parse(word) if address.is_address(word) else word for word in map(str, may_disturb)}
+    plain = {word.lower() for word in named}
+
+    def allowed(holder, devices):
+        if holder.vm is not None and holder.vm in named:
+            return True
+        return bool(devices) and all(device.lower() in plain for device in devices)
+
+    return [(holder, devices) for holder, devices in users if not allowed(holder, devices)]

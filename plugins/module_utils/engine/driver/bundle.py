@@ -1,0 +1,183 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""NVIDIA's bundle: finding the one package in it, and taking it out safely.
+
+Names vary between releases, so packages are found by what they end with, not by a full name.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import re
+import shutil
+import stat
+import struct
+import tempfile
+import zipfile
+import zlib
+
+from ..base.errors import trouble
+from .plan import version_in
+
+# What zipfile raises for a damaged archive: beside its own error those of its parts, and of what it can't unpack.
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, LookupError, RuntimeError, OverflowError)
+
+_PATTERNS = {
+    ("host", "run"): ("*-vgpu-kvm*.run",),
+    ("host", "deb"): ("nvidia-vgpu-*_amd64.deb",),
+    ("host", "rpm"): ("NVIDIA-vGPU-*.x86_64.rpm",),
+    ("guest", "run"): ("*-grid*.run",),
+    ("guest", "deb"): ("nvidia-linux-grid-*_amd64.deb",),
+    ("guest", "rpm"): ("nvidia-linux-grid-*.x86_64.rpm",),
+}
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*$")
+# A package is compressed by itself and shrinks little in the zip; a tenth is far beyond what one does.
+_RATIO = 10
+_SMALL = 64 << 20
+
+
+class Package:
+    """A package in a bundle, or by itself. member is None when it needs no taking out. crc: of the zip, CRC-32."""
+
+    def __init__(self, path, version, member=None, size=0, crc=0):
+        self.path = path
+        self.version = version
+        self.member = member
+        self.size = size
+        self.crc = crc
+
+
+def sha256(path):
+    """Checksum of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        for block in iter(lambda: handle.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def check_form(path, checksum):
+    """Raises EngineError unless the checksum is one that is understood."""
+    if not re.match(r"sha256:[0-9a-fA-F]{64}$", checksum):
+        raise trouble("%r is no checksum" % checksum, device=path, wanted="sha256: and 64 hexadecimal digits", code="bad_checksum")
+
+
+def wrong_checksum(path, found, wanted):
+    """The trouble of a file that is another one."""
+    return trouble(
+        "its checksum is sha256:%s" % found,
+        device=path,
+        wanted="sha256:%s" % wanted,
+        remedy="The file is damaged or another one: fetch it again from NVIDIA's portal.",
+        code="wrong_checksum",
+    )
+
+
+def check(path, checksum):
+    """Raises EngineError unless the file is there and has the checksum (sha256:…)."""
+    if not os.path.isfile(path):
+        raise trouble("the bundle is not there", device=path, wanted="NVIDIA's zip, or a package out of it", code="bundle_missing")
+    if not checksum:
+        return
+    check_form(path, checksum)
+    found, wanted = sha256(path), checksum.partition(":")[2].lower()
+    if found != wanted:
+        raise wrong_checksum(path, found, wanted)
+
+
+def find(src, dest, kind, form):
+    """The package of that kind (host, guest) and form (run, deb, rpm)."""
+    patterns = _PATTERNS[(kind, form)]
+    name = os.path.basename(src)
+    if not name.endswith(".zip"):
+        if any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
+            return Package(src, version_in(name))
+        raise trouble(
+            "this is no %s package of the %s driver" % (form, kind), device=src, wanted="a .zip bundle or %s" % " or ".join(patterns), code="wrong_package"
+        )
+    try:
+        with zipfile.ZipFile(src) as bundle:
+            members = [info for info in bundle.infolist() if not info.is_dir()]
+    except ZIP_ERRORS as exc:
+        raise trouble(
+            "it is no readable zip: %s" % exc, device=src, wanted="the whole zip of NVIDIA's bundle", remedy="Fetch it again.", code="bad_zip"
+        ) from exc
+    found = [
+        info for info in members if any(fnmatch.fnmatch(os.path.basename(info.filename), pattern) for pattern in patterns)
+    ]
+    if len(found) != 1:
+        have = ", ".join(repr(os.path.basename(info.filename))[1:-1] for info in (found or members)[:12])
+        raise trouble(
+            "it holds %s %s packages of the %s driver: %s" % (len(found) or "no", form, kind, have),
+            device=src,
+            wanted="exactly one %s" % " or ".join(patterns),
+            code="package_not_found",
+        )
+    _check_member(src, found[0])
+    name = os.path.basename(found[0].filename)
+    return Package(os.path.join(dest, name), version_in(name), found[0].filename, found[0].file_size, found[0].CRC)
+
+
+def _check_member(src, info):
+    """Raises EngineError for what NVIDIA does not pack: such a zip is not unpacked at all."""
+    wrong, code = None, "unsafe_zip"
+    if not _NAME.match(os.path.basename(info.filename)):
+        wrong = "the name of a package has characters that are not of file names"
+    elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+        wrong = "the package is no file but a link or a device"
+    elif info.flag_bits & 1:
+        wrong = "the package is encrypted"
+    elif info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        wrong, code = "the package is packed by a method (%d) that is none of NVIDIA's" % info.compress_type, "bad_zip"
+    elif info.file_size > max(_SMALL, info.compress_size * _RATIO):
+        wrong = "the package would grow from %d to %d MiB" % (info.compress_size >> 20, info.file_size >> 20)
+    if wrong:
+        raise trouble(
+            "%s (%r)" % (wrong, info.filename[:200]),
+            device=src,
+            wanted="an ordinary zip, as NVIDIA makes them",
+            remedy="The file is damaged or a trap: fetch it again from NVIDIA's portal.",
+            code=code,
+        )
+
+
+def extracted(package):
+    """Whether the package lies there already, whole: the zip's own checksum of it is compared."""
+    if package.member is None:
+        return True
+    if not os.path.isfile(package.path) or os.path.islink(package.path) or os.path.getsize(package.path) != package.size:
+        return False
+    crc = 0
+    with open(package.path, "rb") as handle:
+        for block in iter(lambda: handle.read(1 << 20), b""):
+            crc = zlib.crc32(block, crc)
+    return crc == package.crc
+
+
+def extract(src, package):
+    """Takes the package out, to its own name alone: paths inside the zip decide nothing."""
+    folder = os.path.dirname(package.path)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < package.size + (64 << 20):
+        raise trouble(
+            "%d MiB are free, the package takes %d MiB" % (free >> 20, package.size >> 20),
+            device=folder,
+            remedy="Free space, or choose another folder.",
+            code="no_space",
+        )
+    # A name that nobody can know: in a folder of others' a link might wait under a known one.
+    number, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(package.path) + ".", suffix=".part")
+    try:
+        with os.fdopen(number, "wb") as target, zipfile.ZipFile(src) as bundle, bundle.open(package.member) as source:
+            shutil.copyfileobj(source, target, 1 << 20)
+            target.flush()
+            os.fsync(target.fileno())
+        os.rename(temporary, package.path)
+    except ZIP_ERRORS as exc:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise trouble("taking %s out failed: %s" % (package.member, exc), device=src, code="extract_failed") from exc

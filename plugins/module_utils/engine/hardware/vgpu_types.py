@@ -1,0 +1,151 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vGPU types: their names, and how a user's word finds one of them.
+
+A name is <GPU>-<framebuffer GiB><series>; series Q, B, A, C. With a number of slices before the
+framebuffer (A100-1-5C) the type lives in a GPU instance of MIG. Numeric ids and the driver's
+prefix of a type's folder (nvidia-558, vfio-pci-558) mean nothing across hosts, so types are
+found by name, or by the number at the end.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+
+from ..base import numbers
+
+_NAME = re.compile(
+    r"^(?P<gpu>.+?)-(?:(?P<slices>[1-7])-)?(?P<gib>[0-9]{1,3})(?P<series>[QBAC])(?P<suffix>ME|NOME|MEALL|GFX)?$",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"^(?:[a-z0-9_-]*-)?(\d+)$", re.IGNORECASE)
+
+
+class VgpuType:
+    """A type as a GPU offers it. framebuffer_mib and max_instances are None when not told.
+
+    gi_profile: id of the GPU instance profile that it needs, per_gi: how many of it share one GPU
+    instance; None when not told.
+    """
+
+    def __init__(self, number, name, framebuffer_mib=None, max_instances=None, gi_profile=None, per_gi=None):
+        self.id = str(number)
+        self.name = name
+        self.short = short_name(name)
+        self.framebuffer_mib = framebuffer_mib or framebuffer_of(name)
+        self.max_instances = max_instances
+        self.gi_profile = gi_profile
+        self.per_gi = per_gi
+
+    @property
+    def slices(self):
+        """Slices of the GPU instance that it lives in; None for a time-sliced type."""
+        return slices_of(self.name)
+
+    @property
+    def series(self):
+        """Q, B, A or C, or None."""
+        return series_of(self.name)
+
+    @property
+    def suffix(self):
+        """What the name says of media engines and graphics: ME, NOME, MEALL, GFX or nothing."""
+        match = _NAME.match(self.short)
+        return (match["suffix"] or "").upper() if match else ""
+
+    def __repr__(self):
+        return "VgpuType(%s, %s)" % (self.id, self.short)
+
+
+def short_name(name):
+    """Last word of a type's name: A40-24Q of NVIDIA A40-24Q (GRID T4-16Q likewise)."""
+    return name.split()[-1] if name.split() else name
+
+
+@functools.lru_cache(maxsize=512)  # a layout has one name many times
+def framebuffer_of(name):
+    """Framebuffer in MiB as the name says, or None."""
+    match = _NAME.match(short_name(name))
+    return int(match["gib"]) * 1024 if match else None
+
+
+@functools.lru_cache(maxsize=512)  # a layout has one name many times
+def slices_of(name):
+    """Slices of the GPU instance that a type of this name lives in (1 of A100-1-5C), or None."""
+    match = _NAME.match(short_name(name))
+    return int(match["slices"]) if match and match["slices"] else None
+
+
+def series_of(name):
+    """The series of a type's name (Q of A40-24Q), or None."""
+    match = _NAME.match(short_name(name))
+    return match["series"].upper() if match else None
+
+
+@functools.lru_cache(maxsize=512)  # a layout has one name many times
+def gpu_word(name):
+    """The GPU's part of a type's short name (A40 of A40-24Q), or None when it is no type name."""
+    match = _NAME.match(short_name(name))
+    return match["gpu"] if match else None
+
+
+def parse_description(text):
+    """mdev's description (num_heads=4, framebuffer=1024M, max_instance=32) as a dict of words."""
+    pairs = [part.split("=", 1) for part in text.replace("\n", ",").split(",") if "=" in part]
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def from_mdev(number, name, description):
+    """A VgpuType from a type folder's files name and description."""
+    told = parse_description(description or "")
+    return VgpuType(number, name, mebibytes(told.get("framebuffer")), numbers.number(told.get("max_instance")))
+
+
+def mebibytes(text):
+    """The number in 1024M or 24576 MiB, or None."""
+    size = re.match(r"^([0-9]{1,9})\s*M", text or "")
+    return int(size.group(1)) if size else None
+
+
+def by_number(types):
+    """Types in the order of their numbers; those without one first."""
+    return sorted(types, key=lambda one: numbers.number(one.id, 0))
+
+
+def find(wish, types):
+    """The type that a user's word means: full name, short name, or id with any prefix. None if none."""
+    word = " ".join(str(wish).split()).lower()
+    for one in types:
+        if word in (one.name.lower(), one.short.lower()):
+            return one
+    for one in types:
+        if one.name.lower().endswith(" " + word) or "nvidia " + word == one.name.lower():
+            return one
+    match = _NUMBER.match(word)
+    for one in types if match else ():
+        if one.id == match.group(1):
+            return one
+    return None
+
+
+def merge(types, others):
+    """types, with what others know besides: missing types, limits, GPU instance profiles. By number."""
+    by_id = {one.id: one for one in types}
+    for other in others:
+        mine = by_id.get(other.id)
+        if mine is None:
+            by_id[other.id] = other
+        elif mine.short == other.short:
+            mine.max_instances = mine.max_instances or other.max_instances
+            mine.gi_profile = other.gi_profile if mine.gi_profile is None else mine.gi_profile
+            mine.per_gi = other.per_gi if mine.per_gi is None else mine.per_gi
+    return by_number(by_id.values())
+
+
+def nearest(wish, types, count=3):
+    """Short names that look like the wish, nearest first."""
+    words = {one.short.lower(): one.short for one in types}
+    close = difflib.get_close_matches(short_name(str(wish)).lower(), list(words), count, 0.5)
+    return [words[word] for word in close]

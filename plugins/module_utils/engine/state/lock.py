@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One writer at a time on a host. The lock is flock(2): it dies with its holder.
+
+The programs by which the holder changes the host (sriov-manage, an installer) hold it too: when the holder is killed
+and leaves one of them at work, the next writer waits for that one.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+
+from ..base.clock import until
+from ..base.errors import trouble
+from ..system import command, files
+from . import paths
+
+PATH = "/run/nvidia-vgpu.lock"
+# Where a killed run may have left half-written files.
+FOLDERS = (
+    os.path.dirname(paths.STORE),
+    paths.STATE,
+    paths.MODPROBE[0],
+    os.path.dirname(paths.GRUB),
+    paths.GRUB_FOLDER,
+    paths.DRIVERCTL,
+    os.path.dirname(paths.UNIT),
+    os.path.dirname(paths.COMMAND),
+)
+
+
+class HostLock:
+    """Context manager; waits for another writer until timeout seconds are over.
+
+    name: what the holder is, for those who wait: a process that got its program through a pipe has no telling command line.
+    """
+
+    def __init__(self, ctx, timeout=60, path=PATH, name=""):
+        self.ctx = ctx
+        self.timeout = timeout
+        self.path = ctx.root + path
+        self.name = name
+        self.handle = None
+
+    def _open(self):
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        try:
+            # Nobody's link leads us to write into another file, and a pipe does not make us wait.
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            number = os.open(self.path, flags, 0o600)
+        except PermissionError:
+            raise
+        except OSError as exc:
+            found = "it is a link" if exc.errno == errno.ELOOP else "it can't be opened: %s" % exc.strerror
+            raise _no_lock(found) from exc
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            os.close(number)
+            raise _no_lock("it is no ordinary file")
+        self.handle = os.fdopen(number, "r+", encoding="utf-8", errors="replace")
+
+    def _take(self):
+        try:
+            fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            return False
+
+    def _holders(self):
+        """Who holds the lock, by the kernel's word; not what the file says, whose pid may be another process by now."""
+        sysfs = self.ctx.sysfs
+        mine = os.fstat(self.handle.fileno())
+        lock = "%02x:%02x:%d " % (os.major(mine.st_dev), os.minor(mine.st_dev), mine.st_ino)
+        self.handle.seek(0)
+        written, dummy, name = self.handle.read().strip().partition(" ")
+        found = []
+        for pid in sysfs.list("/proc"):
+            if not pid.isdigit():
+                continue
+            for number in sysfs.list("/proc/%s/fd" % pid):
+                if sysfs.target("/proc/%s/fd/%s" % (pid, number)) != self.path:
+                    continue
+                told = sysfs.read_or("/proc/%s/fdinfo/%s" % (pid, number), "")
+                if "FLOCK" in told and lock in told:
+                    words = (sysfs.read_or("/proc/%s/cmdline" % pid, "") or "").replace("\0", " ").strip()
+                    shown = words or sysfs.read_or("/proc/%s/comm" % pid, "") or "?"
+                    found.append("pid %s (%s%s)" % (pid, "%s: " % name if name and pid == written else "", shown))
+                    break
+        return ", ".join(found) or "a process that can't be seen from here"
+
+    def __enter__(self):
+        self._open()
+        if not until(self.ctx.clock, self._take, self.timeout):
+            holders = self._holders()
+            self.handle.close()
+            raise trouble(
+                "%s is changing this host's vGPUs, for more than %d s by now" % (holders, self.timeout),
+                device=PATH,
+                remedy="Wait until it ends, then run again.",
+                code="locked",
+            )
+        self.handle.seek(0)
+        self.handle.truncate()
+        self.handle.write(("%d %s" % (os.getpid(), self.name)).strip() + "\n")
+        self.handle.flush()
+        command.INHERITED.add(self.handle.fileno())
+        return self
+
+    def __exit__(self, *dummy):
+        command.INHERITED.discard(self.handle.fileno())
+        self.handle.close()
+
+
+def _no_lock(found):
+    return trouble(
+        found,
+        device=PATH,
+        wanted="an ordinary file, which the first writer makes",
+        remedy="Look who made it, remove it, then run again.",
+        code="bad_lock",
+    )
+
+
+def clean_leftovers(root):
+    """Removes half-written files of ours. They were never read by anybody: that is no change of the host."""
+    files.sweep(root, FOLDERS)

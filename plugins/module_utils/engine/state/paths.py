@@ -1,0 +1,21 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where our own files lie, and those of the system that we edit."""
+
+from __future__ import annotations
+
+# The layout for the boot.
+STORE = "/etc/nvidia-vgpu/layout.json"
+# Marks of work that was begun, the originals of edited files, the last restore.
+STATE = "/var/lib/nvidia-vgpu"
+# The command on the host, which is the engine as one file, and its unit.
+COMMAND = "/usr/local/sbin/nvidia-vgpu"
+UNIT = "/etc/systemd/system/nvidia-vgpu-restore.service"
+# Where an earlier release had the engine as a directory of files; the next run removes it.
+OLD_COPY = "/usr/local/lib/nvidia-vgpu"
+OLD_PACKAGE = OLD_COPY + "/nvidia_vgpu_engine"
+# What decides which driver takes a GPU at boot.
+MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
+GRUB = "/etc/default/grub"
+GRUB_FOLDER = "/etc/default/grub.d"
+DRIVERCTL = "/etc/driverctl.d"

@@ -1,0 +1,124 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""libvirt's domains that have devices of the host, running or not: read from its files, so that no libvirt need answer.
+
+``/etc/libvirt/qemu/NAME.xml`` is a domain as it is defined; ``/run/libvirt/qemu/NAME.xml`` is there while it runs, and has
+what was plugged in since.
+"""
+
+from __future__ import annotations
+
+import os
+from xml.etree import ElementTree
+
+from ..base.errors import EngineError
+from ..hardware import address
+from . import files
+
+DEFINED = "/etc/libvirt/qemu"
+RUNNING = "/run/libvirt/qemu"
+
+
+class Hostdev:
+    """A device of the host in a VM. kind: mdev or pci; key: UUID or PCI address in sysfs' spelling. display, ramfb: as the XML has them, None if it has not."""
+
+    def __init__(self, kind, key, managed=False, display=None, ramfb=None):
+        self.kind = kind
+        self.key = key
+        self.managed = managed
+        self.display = display
+        self.ramfb = ramfb
+
+
+class Domain:
+    """A VM. defined and live: its devices as it is defined and as it runs, None where it is not; devices: managed or not, of both, by key."""
+
+    def __init__(self, name, defined=None, live=None):
+        self.name = name
+        self.defined = defined
+        self.live = live
+
+    @property
+    def running(self):
+        """Whether it runs."""
+        return self.live is not None
+
+    @property
+    def devices(self):
+        """For each PCI address or UUID whether libvirt manages it (managed='yes'), what was plugged in since the start last."""
+        return {one.key: one.managed for one in (self.defined or []) + (self.live or [])}
+
+    def __str__(self):
+        return "%s (%s)" % (self.name, "running" if self.running else "not running")
+
+    def as_dict(self):
+        """For a module's result."""
+        return {
+            "name": self.name,
+            "running": self.running,
+            "devices": [{"device": key, "managed": self.devices[key]} for key in sorted(self.devices)],
+        }
+
+
+def parse(text):
+    """(name, hostdevs) of a domain's XML, as defined or as it runs; raises ValueError where it is none."""
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as exc:
+        raise ValueError(str(exc)) from exc
+    domain = root if root.tag == "domain" else root.find("domain")
+    if domain is None:
+        raise ValueError("it has no <domain>")
+    devices = []
+    for one in domain.iterfind("devices/hostdev"):
+        key = _device(one.get("type"), one.find("source/address"))
+        if key:
+            devices.append(Hostdev(one.get("type"), key, one.get("managed") == "yes", _switch(one.get("display")), _switch(one.get("ramfb"))))
+    return (domain.findtext("name") or "").strip(), devices
+
+
+def _switch(word):
+    return {"on": True, "off": False}.get(word)
+
+
+def _device(kind, place):
+    """The key of a <hostdev>: the UUID of a mediated device, or a PCI address; None for other devices."""
+    if place is None:
+        return None
+    if kind == "mdev":
+        return (place.get("uuid") or "").strip().lower() or None
+    if kind != "pci":
+        return None
+    try:
+        parts = [int(place.get(name, "0"), 0) for name in ("domain", "bus", "slot", "function")]
+    except ValueError:
+        return None
+    text = "%x:%x:%x.%x" % tuple(parts)
+    return address.parse(text) if address.is_address(text) else None
+
+
+def domains(root):
+    """All domains that have devices, by name, and warnings of files that are no domain's."""
+    found, warnings = all_domains(root)
+    return [one for one in found if one.devices], warnings
+
+
+def all_domains(root):
+    """All domains, by name, and warnings of files that are no domain's."""
+    found, warnings = {}, []
+    for folder in (DEFINED, RUNNING):
+        for path in files.names(root, folder, ".xml"):
+            if not os.path.isfile(root + path):
+                continue
+            try:
+                name, devices = parse(files.read_text(root, path) or "")
+            except (ValueError, EngineError) as exc:
+                warnings.append("%s: it can't be read as libvirt's XML of a VM (%s), so the devices of that VM are not known" % (path, exc))
+                continue
+            name = name or os.path.basename(path)[: -len(".xml")]
+            one = found.setdefault(name, Domain(name))
+            if folder == RUNNING:
+                one.live = devices
+            else:
+                one.defined = devices
+    return [found[name] for name in sorted(found)], warnings

@@ -1,0 +1,21 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Python that runs the engine on the host without a controller."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+SYSTEM = "/usr/bin/python3"
+_TOO_OLD = "import sys; sys.exit(sys.version_info < (3, 8))"
+
+
+def interpreter(ctx, running=sys.executable, timeout=60):
+    """Path of the system's Python if it can run the engine (3.8 or newer), else of the one that runs this process.
+
+    A virtual environment that Ansible uses may be gone at the next boot; the system's Python is not.
+    """
+    if os.path.realpath(SYSTEM) == os.path.realpath(running):
+        return SYSTEM
+    return running if ctx.command([SYSTEM, "-I", "-c", _TOO_OLD], timeout).rc else SYSTEM

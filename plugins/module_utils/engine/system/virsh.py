@@ -1,0 +1,73 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""virsh: the only writer of libvirt's definitions. The XML of a device is made by a library, never by hand."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from xml.etree import ElementTree
+
+from ..base.errors import trouble
+from ..hardware import address
+
+_CONNECT = ["virsh", "--connect"]
+
+
+def hostdev_xml(hostdev):
+    """A device as libvirt wants it. managed is always no: a managed VF would be taken from nvidia, and its vGPU would be gone."""
+    element = ElementTree.Element("hostdev", {"mode": "subsystem", "type": hostdev.kind, "managed": "no"})
+    source = ElementTree.SubElement(element, "source")
+    if hostdev.kind == "mdev":
+        element.set("model", "vfio-pci")
+        for name, value in (("display", hostdev.display), ("ramfb", hostdev.ramfb)):
+            if value is not None:
+                element.set(name, "on" if value else "off")
+        ElementTree.SubElement(source, "address", {"uuid": hostdev.key})
+    else:
+        domain, bus, rest = address.parse(hostdev.key).split(":")
+        slot, function = rest.split(".")
+        place = {"domain": "0x" + domain, "bus": "0x" + bus, "slot": "0x" + slot, "function": "0x" + function}
+        ElementTree.SubElement(source, "address", place)
+    return ElementTree.tostring(element, encoding="unicode")
+
+
+def require_answer(ctx, uri, timeout=60):
+    """Raises EngineError where libvirt does not answer."""
+    answer = ctx.command(_CONNECT + [uri, "list", "--all", "--name"], timeout)
+    if answer.rc == 127:
+        raise trouble(
+            "virsh is not installed",
+            wanted="libvirt on this host",
+            remedy="Install libvirt-clients (Debian, Ubuntu) or libvirt-client (RHEL) and the libvirt daemon.",
+            code="virsh_missing",
+        )
+    if answer.rc:
+        raise trouble(
+            "virsh did not answer: %s" % (answer.tail(2) or "rc %d" % answer.rc),
+            device=uri,
+            wanted="a running libvirt",
+            remedy="Look at 'systemctl status libvirtd virtqemud', and at connect (libvirt_attach_connect).",
+            code="libvirt_silent",
+        )
+
+
+def change(ctx, uri, verb, name, hostdev, live, timeout=120):
+    """attach-device or detach-device, of the definition or (live) of the running VM."""
+    folder = tempfile.mkdtemp(prefix=".vgpu-")
+    try:
+        path = os.path.join(folder, "hostdev.xml")
+        with open(path, "w", encoding="utf-8") as handle:
+            handle.write(hostdev_xml(hostdev))
+        argv = _CONNECT + [uri, verb, name, path, "--live" if live else "--config"]
+        answer = ctx.command(argv, timeout, keeps_lock=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if answer.rc:
+        raise trouble(
+            "'virsh %s %s' failed for %s: %s" % (verb, name, hostdev.key, answer.tail(3) or "rc %d" % answer.rc),
+            device=name,
+            remedy="Look at the journal of libvirtd (or virtqemud) and, where the VM runs, at /var/log/libvirt/qemu/%s.log." % name,
+            code="virsh_failed",
+        )

@@ -1,0 +1,89 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The download of a vGPU software package, from options to the result."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import ssl
+import urllib.error
+from urllib.parse import urlsplit
+
+from ansible.module_utils.urls import ConnectionError as UrlsConnectionError
+from ansible.module_utils.urls import open_url
+
+from .. import _module
+from ..engine.base.errors import trouble
+from ..engine.base.steps import Step
+from ..engine.driver import download
+from ..engine.driver.download import LinkError
+
+# Answers of a server, or of a proxy before it, that may be others a little later.
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+
+
+def opener(url, ca_path, timeout):
+    """Asks the server; of all that can be said of a failure, what may repeat the link is left out."""
+    server = "the server %s" % (urlsplit(url).hostname or "of the link")
+
+    def ask(headers):
+        try:
+            response = open_url(url, headers=headers, timeout=min(timeout, 60), ca_path=ca_path, decompress=False, force=True)
+        except urllib.error.HTTPError as exc:
+            exc.close()
+            said = "%s answered %d (%s)" % (server, exc.code, http.client.responses.get(exc.code, "unknown"))
+            raise LinkError(said, exc.code, exc.code in _PASSING) from None
+        except urllib.error.URLError as exc:
+            reason = exc.reason
+            if isinstance(reason, ssl.SSLError):
+                why = getattr(reason, "verify_message", None) or getattr(reason, "reason", None) or "TLS failed"
+                raise LinkError("the certificate of %s is not accepted: %s" % (server, why)) from None
+            why = getattr(reason, "strerror", None) or type(reason).__name__
+            raise LinkError("%s can't be reached: %s" % (server, why), again=True) from None
+        except ssl.SSLError:
+            raise LinkError("the certificates in ca_path can't be read") from None
+        except OSError as exc:
+            raise LinkError("%s can't be reached: %s" % (server, exc.strerror or type(exc).__name__), again=True) from None
+        except (http.client.HTTPException, UrlsConnectionError, ValueError) as exc:
+            raise LinkError("%s can't be asked: %s" % (server, type(exc).__name__)) from None
+        if not response.geturl().lower().startswith("https://"):
+            response.close()
+            raise LinkError("%s sends on to a link without TLS" % server)
+        return response
+
+    return ask
+
+
+def work(module, ctx):
+    params = module.params
+    target = download.Target(params["dest"], params["checksum"])
+    if not params["url"].lower().startswith("https://"):
+        raise trouble("the link is without TLS", device=os.path.basename(target.dest), wanted="https://…", code="no_tls")
+    if params["ca_path"] and not os.path.isfile(params["ca_path"]):
+        raise trouble("ca_path is not there", device=params["ca_path"], wanted="certificates (PEM) on the managed host", code="ca_missing")
+    ask = opener(params["url"], params["ca_path"], params["timeout"])
+    steps = []
+    if not target.there():
+        if module.check_mode:
+            size = download.look(ctx.clock, ask, target, params["timeout"])
+        else:
+            download.get(ctx.clock, ask, target, params["timeout"])
+            size = os.path.getsize(target.dest)
+        told = "" if size is None else ", %d MiB" % (size >> 20)
+        steps.append(Step("download", None, target.dest, "download it" + told))
+    return {
+        "changed": bool(steps),
+        "actions": _module.sentences(steps),
+        "diff": {"before": "", "after": "".join(step.device + "\n" for step in steps)},
+        "path": target.dest,
+    }
+
+
+SPEC = {
+    "url": {"type": "str", "required": True, "no_log": True},
+    "dest": {"type": "path", "required": True},
+    "checksum": {"type": "str", "required": True},
+    "ca_path": {"type": "path"},
+    "timeout": {"type": "int", "default": 120},
+}

@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which kernel driver GPUs are bound to, from options to the result."""
+
+from __future__ import annotations
+
+from .. import _module
+from ..engine.base.errors import trouble
+from ..engine.binding import apply as binding_apply, backups, boot_files, plan as binding_plan
+from ..engine.checks import in_use
+from ..engine.read import host, inventory
+
+
+def _diff(result, gpus):
+    diffs = [
+        {
+            "before_header": edit.path,
+            "after_header": edit.path,
+            "before": edit.before or "",
+            "after": edit.after or "",
+        }
+        for edit in result.edits
+    ]
+    moved = {step.device for step in result.steps if step.kind in ("unbind", "bind")}
+    bound = {step.device for step in result.steps if step.kind == "bind"}
+    lines = [(gpu.address, gpu.driver or "no driver") for gpu in gpus if gpu.address in moved]
+    if lines:
+        diffs.append(
+            {
+                "before_header": "driver of each GPU",
+                "after_header": "driver of each GPU",
+                "before": "".join("%s %s\n" % line for line in lines),
+                "after": "".join("%s %s\n" % (one, "nvidia" if one in bound else "no driver") for one, dummy in lines),
+            }
+        )
+    return diffs
+
+
+def _plan(request, ctx, found):
+    params, boot = request.params, boot_files.read(ctx.root)
+    if params["driver"] == "original":
+        if not params["boot"]:
+            raise trouble("driver is original, and boot is false", device="boot", wanted="boot: true: it is about boot files alone", code="bad_boot")
+        return binding_plan.plan_back(boot, *backups.back(ctx.root))
+    return binding_plan.plan(
+        found,
+        host.read(ctx),
+        boot,
+        params["gpus"],
+        params["driver"],
+        params["boot"],
+        _module.assumed(request),
+        params["lost_gpus"],
+    )
+
+
+def work(request, ctx):
+    params = request.params
+    found = inventory.read(ctx, with_types=False)
+    result = _plan(request, ctx, found)
+    _module.refuse_lost(request, result.steps)
+    if not request.check_mode:
+        binding_apply.apply(ctx, result, params["timeout"])
+    gpus = found.select(params["gpus"])[0]
+    moved = [step.device for step in result.steps if step.kind == "unbind"]
+    return dict(
+        {
+            "changed": bool(result.steps),
+            "actions": _module.sentences(result.steps),
+            "diff": _diff(result, gpus),
+            "gpus": [{"address": gpu.address, "driver_before": gpu.driver} for gpu in gpus],
+            "boot_causes": [cause.as_dict() for cause in result.causes],
+            "initramfs_update_needed": result.initramfs,
+            "bootloader_update_needed": result.bootloader,
+            "reboot_reasons": result.reboot,
+            "warnings": result.warnings + in_use.domain_warnings(ctx, moved, "it is taken from passthrough"),
+        },
+        **_module.lost(result)
+    )
+
+
+SPEC = dict(
+    {
+        "gpus": {"type": "list", "elements": "str", "default": ["all"]},
+        "driver": {"type": "str", "choices": ["nvidia", "none", "original"], "default": "nvidia"},
+        "boot": {"type": "bool", "default": True},
+        "timeout": {"type": "int", "default": 60},
+    },
+    **dict(_module.LOCK, **dict(_module.ASSUME, **_module.LOST))
+)

@@ -1,0 +1,53 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What clouds need to know of vGPUs, from options to the result."""
+
+from __future__ import annotations
+
+import re
+
+from ..engine.base.errors import Trouble, raise_if_any, shown
+from ..engine.cloud import kubevirt, nova, offered
+from ..engine.read import inventory
+
+# A DNS subdomain, as Kubernetes wants it.
+_PREFIX = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
+
+
+def _wrong_prefix(prefix):
+    if _PREFIX.match(prefix) and len(prefix) <= 253:
+        return []
+    found = "%s is no prefix of a Kubernetes resource" % shown(prefix)
+    return [Trouble(found, device="kubevirt_prefix", wanted="a DNS name such as nvidia.com", code="bad_prefix")]
+
+
+def _vgpu(one):
+    return {"uuid": one.uuid, "parent": one.parent, "gpu": one.gpu.address, "type": one.type_name, "mdev_type": one.mdev_type}
+
+
+def work(module, ctx):
+    params = module.params
+    found = inventory.read(ctx, with_mig=False)
+    gpus, troubles = found.select(params["gpus"])
+    raise_if_any(troubles + _wrong_prefix(params["kubevirt_prefix"]))
+    vgpus = offered.read(ctx, gpus)
+    for_nova = nova.render(vgpus, params["nova_resource_classes"])
+    for_kubevirt = kubevirt.render(vgpus, params["kubevirt_prefix"], params["kubevirt_external"])
+    none = [] if vgpus else ["There are no vGPUs on %s: nova and KubeVirt have nothing to be told." % ", ".join(gpu.address for gpu in gpus)]
+    return {
+        "changed": False,
+        "vgpus": [_vgpu(one) for one in vgpus],
+        "nova": for_nova.as_dict(),
+        "nova_conf": for_nova.text,
+        "kubevirt": for_kubevirt.as_dict(),
+        "kubevirt_yaml": for_kubevirt.text,
+        "warnings": none + for_nova.warnings + for_kubevirt.warnings,
+    }
+
+
+SPEC = {
+    "gpus": {"type": "list", "elements": "str", "default": ["all"]},
+    "nova_resource_classes": {"type": "bool", "default": False},
+    "kubevirt_prefix": {"type": "str", "default": "nvidia.com"},
+    "kubevirt_external": {"type": "bool", "default": False},
+}

@@ -1,0 +1,59 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command nvidia-vgpu and its unit on the host, from options to the result."""
+
+from __future__ import annotations
+
+import sys
+
+from .. import _module
+from ..engine.boot import install
+from ..engine.cli import main as cli
+from ..engine.system import python
+
+PREFIX = cli.__name__[: -len(".cli.main")]
+# What the command on the host does not need, but nvidia_host_plan imports: both must make the same file.
+ELSEWHERE = ("cloud", "guest", "libvirt", "system.virsh", "vgpu.diff")
+
+
+def _sources():
+    """The engine's own modules, as they run here: by relative path."""
+    elsewhere = tuple("%s.%s." % (PREFIX, name) for name in ELSEWHERE)
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if not (name + ".").startswith(PREFIX + ".") or (name + ".").startswith(elsewhere):
+            continue
+        relative = name[len(PREFIX) + 1:].replace(".", "/")
+        if hasattr(module, "__path__"):
+            relative = (relative + "/__init__").lstrip("/")
+        text = module.__spec__.loader.get_source(name)
+        # Ansible's own loader of collections gives bytes where a zip's gives text.
+        found[relative + ".py"] = text.decode("utf-8") if isinstance(text, bytes) else text or ""
+    return found
+
+
+def work(request, ctx):
+    wanted = {}
+    if request.params["state"] == "present":
+        wanted = install.wanted_files(_sources(), request.params["before"], python.interpreter(ctx))
+    steps = install.plan(ctx.root, wanted)
+    there = install.present(ctx.root) if steps and request.check_mode else ()
+    if not request.check_mode:
+        install.apply(ctx.root, steps)
+    return {
+        "changed": bool(steps),
+        "actions": _module.sentences(steps),
+        "diff": {
+            "before": "".join(step.device + "\n" for step in steps if step.device in there),
+            "after": "".join(step.device + "\n" for step in steps if step.kind == "write"),
+        },
+    }
+
+
+SPEC = dict(
+    {
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "before": {"type": "list", "elements": "str", "default": []},
+    },
+    **_module.LOCK
+)

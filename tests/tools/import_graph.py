@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Rules for the imports of plugins. Prints each breach as path:line: text; exit status 1 if there is one.
+
+1. A directory of the engine imports only itself and those before it in ORDER. The engine imports no Ansible, and none of what is above it.
+2. No file imports itself through others.
+3. A planner imports nothing that writes: no module that does, and no function that does.
+4. Nothing above frameworks/ names a framework: neither its module nor its name as a text.
+5. Imports stand at the top of a file, and a file does nothing when it is imported.
+
+ALLOWED lists what breaks a rule today. An entry that nothing needs any more is a breach itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PLUGINS = ROOT / "plugins"
+ENGINE = "module_utils/engine/"
+ANSIBLES = "ansible_collections.vgpu.kvm.plugins."
+
+# From the ground up.
+ORDER = (
+    *("base", "hardware", "system", "state", "frameworks", "read", "binding", "driver", "sriov", "mig", "vgpu", "libvirt", "guest", "cloud"),
+    *("checks", "boot", "cli"),
+)
+# Files that decide what is to be done, and do nothing.
+PLANNERS = ("plan.py", "gpu_plan.py", "fit.py", "placement.py", "profiles.py", "order.py", "diff.py", "layout.py", "request.py", "mdev_devices.py")
+# Calls that change the host, or start a program that may.
+WRITES = (
+    *("write", "write_atomic", "command", "remove_tree", "remove_empty", "sweep", "bring_to_disk"),
+    *("open", "mkdir", "makedirs", "rename", "replace", "rmdir", "unlink", "truncate"),
+)
+FRAMEWORKS = ("mdev", "vendor_vfio")
+# Modules that are not Python's own and not ours: used where they are installed.
+GUESTS = ("yaml",)
+
+# (file of the engine, what it does): what breaks a rule today.
+ALLOWED: frozenset[tuple[str, str]] = frozenset(
+    {
+        ("checks/drift.py", "names the framework mdev"),
+        ("checks/drift.py", "names the framework vendor_vfio"),
+        ("checks/problems.py", "names the framework vendor_vfio"),
+        ("cloud/cloudpods.py", "names the framework vendor_vfio"),
+        ("cloud/offered.py", "names the framework mdev"),
+        ("vgpu/mdev_devices.py", "names the framework vendor_vfio"),
+        # libvirt's own word for a device of a VM.
+        ("libvirt/plan.py", "names the framework mdev"),
+    }
+)
+
+
+@dataclass
+class Source:
+    """A file of the plugins. imports: (line, file that is imported, name that is taken from it or nothing)."""
+
+    name: str
+    tree: ast.Module
+    imports: list[tuple[int, str, str]] = field(default_factory=list)
+    others: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def room(self) -> str:
+        """The directory of the engine; empty for what lies above the engine."""
+        inside = self.name[len(ENGINE):] if self.name.startswith(ENGINE) else ""
+        return inside.partition("/")[0] if "/" in inside else ""
+
+
+@functools.lru_cache(maxsize=None)
+def parsed(name: str, text: str) -> ast.Module:
+    """The tree of a file; the tests read the same files again and again."""
+    return ast.parse(text, filename=name)
+
+
+@functools.lru_cache(maxsize=None)
+def walk(node: ast.AST) -> tuple[ast.AST, ...]:
+    """All nodes below one, itself first."""
+    return tuple(ast.walk(node))
+
+
+def read(folder: Path) -> dict[str, Source]:
+    """All Python files below *folder* (a copy of plugins/), by path, with their imports resolved."""
+    sources = {}
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder).as_posix()
+        sources[name] = Source(name, parsed(name, path.read_text(encoding="utf-8")))
+    for source in sources.values():
+        for node in walk(source.tree):
+            if isinstance(node, ast.Import):
+                source.others += [(node.lineno, alias.name) for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                resolve(source, node, sources)
+    return sources
+
+
+def resolve(source: Source, node: ast.ImportFrom, sources: dict[str, Source]) -> None:
+    """Note what one import statement imports."""
+    module = node.module or ""
+    if node.level:
+        parts = source.name.split("/")[: -node.level] + (module.split(".") if module else [])
+    elif module.startswith(ANSIBLES):
+        parts = module[len(ANSIBLES):].split(".")
+    else:
+        source.others.append((node.lineno, module))
+        return
+    for alias in node.names:
+        whole = "/".join([*parts, alias.name])
+        above = "/".join(parts)
+        for name, taken in ((whole + ".py", ""), (whole + "/__init__.py", ""), (above + ".py", alias.name), (above + "/__init__.py", alias.name)):
+            if name in sources:
+                source.imports.append((node.lineno, name, taken))
+                break
+
+
+def is_write(node: ast.AST) -> bool:
+    """Whether a node calls what changes the host: a method of that name, or files.remove."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return False
+    owner = node.func.value
+    if isinstance(owner, ast.Name) and owner.id == "files" and node.func.attr == "remove":
+        return True
+    return node.func.attr in WRITES and not isinstance(owner, ast.Constant) and not (node.func.attr == "replace" and len(node.args) > 1)
+
+
+def writes(source: Source, taken: str) -> bool:
+    """Whether a file writes, or what is taken from it: a function or a class, with the functions of the file that it calls."""
+    if not taken:
+        return any(is_write(node) for node in walk(source.tree))
+    own = {node.name: node for node in source.tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    waiting, seen = [taken], set()
+    while waiting:  # it, and what it calls of its own file
+        name = waiting.pop()
+        if name in own and name not in seen:
+            seen.add(name)
+            if any(is_write(node) for node in walk(own[name])):
+                return True
+            waiting += [node.id for node in walk(own[name]) if isinstance(node, ast.Name)]
+    return False
+
+
+def order(source: Source) -> list[tuple[int, str]]:
+    """Imports of the engine that go upwards or outside."""
+    if not source.name.startswith(ENGINE):
+        return []
+    found = [
+        (line, f"imports {name}") for line, name in source.others if name.split(".")[0] not in (*sys.stdlib_module_names, *GUESTS)
+    ]
+    place = ORDER.index(source.room) if source.room in ORDER else -1
+    if source.room not in ORDER and source.room:
+        found.append((1, f"lies in {source.room}, which ORDER does not have"))
+    for line, name, _taken in source.imports:
+        room = name[len(ENGINE):].partition("/")[0] if name.startswith(ENGINE) else ""
+        if room not in ORDER or ORDER.index(room) > place:
+            found.append((line, f"imports {name.replace(ENGINE, '')}, which is above it"))
+    return found
+
+
+def planners(source: Source, sources: dict[str, Source]) -> list[tuple[int, str]]:
+    """What a planner imports that writes."""
+    if not source.room or Path(source.name).name not in PLANNERS:
+        return []
+    found = []
+    for line, name, taken in source.imports:
+        if name.endswith("/apply.py") or writes(sources[name], taken):
+            found.append((line, f"plans, and imports {name.replace(ENGINE, '')}{' ' + taken if taken else ''}, which writes"))
+    return found
+
+
+def frameworks(source: Source) -> list[tuple[int, str]]:
+    """Where a framework is named above them."""
+    if source.room not in ORDER or ORDER.index(source.room) <= ORDER.index("frameworks"):
+        return []
+    modules = [ENGINE + f"frameworks/{name}.py" for name in FRAMEWORKS]
+    found = [(line, f"names the framework {Path(name).stem}") for line, name, _taken in source.imports if name in modules]
+    for node in walk(source.tree):
+        if isinstance(node, ast.Constant) and node.value in FRAMEWORKS:
+            found.append((node.lineno, f"names the framework {node.value}"))
+    return found
+
+
+def at_the_top(source: Source) -> list[tuple[int, str]]:
+    """Imports elsewhere than at the top, and what is done when the file is imported."""
+    found = []
+    for function in walk(source.tree):
+        if isinstance(function, (ast.FunctionDef, ast.ClassDef, ast.Lambda)):
+            found += [(node.lineno, "imports inside a function") for node in walk(function) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    body = False
+    for node in source.tree.body:
+        if isinstance(node, (ast.Import, ast.ImportFrom)) and body:
+            found.append((node.lineno, "imports after code"))
+        guarded = isinstance(node, ast.Try) and isinstance(node.body[0], (ast.Import, ast.ImportFrom))
+        main = isinstance(node, ast.If) and isinstance(node.test, ast.Compare) and getattr(node.test.left, "id", "") == "__name__"
+        does = isinstance(node, (ast.Try, ast.If, ast.For, ast.With)) and not (guarded or main)
+        if does or isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant):
+            found.append((node.lineno, "does something when it is imported"))
+        body = body or isinstance(node, (ast.FunctionDef, ast.ClassDef))
+    return sorted(set(found))
+
+
+def cycles(sources: dict[str, Source]) -> list[tuple[str, int, str]]:
+    """Files that import themselves through others: (file, line, text), one for each ring."""
+    found: list[tuple[str, int, str]] = []
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> None:
+        for line, other, _taken in sources[name].imports:
+            if other in path:
+                ring = [*path[path.index(other):], other]
+                found.append((name, line, "imports itself: " + " -> ".join(one.replace(ENGINE, "") for one in ring)))
+            elif other not in done:
+                visit(other, [*path, other])
+        done.add(name)
+
+    for name in sources:
+        if name not in done:
+            visit(name, [name])
+    return found
+
+
+def breaches(folder: Path = PLUGINS, allowed: frozenset[tuple[str, str]] = ALLOWED) -> list[str]:
+    """Each breach as path:line: text, and each entry of *allowed* that nothing needs."""
+    sources = read(folder)
+    found = cycles(sources)
+    for source in sources.values():
+        for line, text in (*order(source), *planners(source, sources), *frameworks(source), *at_the_top(source)):
+            found.append((source.name, line, text))
+    needed = {(name.replace(ENGINE, ""), text) for name, _line, text in found}
+    lines = [f"plugins/{name}:{line}: {text}" for name, line, text in sorted(set(found)) if (name.replace(ENGINE, ""), text) not in allowed]
+    return lines + [f"{name}: {text}: nothing does any more: take it out of ALLOWED" for name, text in sorted(allowed - needed)]
+
+
+def main() -> int:
+    """Run as a program."""
+    found = breaches()
+    print("\n".join([*found, f"{len(found)} breaches"]))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A rebuild of initramfs or boot loader that did not happen is asked for again, until it did."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import rebuilds
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_pci_driver
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+
+KERNEL = "6.1.0-50-amd64"
+IMAGE = "/boot/initrd.img-" + KERNEL
+GRUB = "/boot/grub/grub.cfg"
+
+
+@pytest.fixture
+def booted(make_host):
+    """A host with a kernel, its initramfs, and GRUB's configuration, all old."""
+    host = make_host()
+    os.makedirs(host.root + "/lib/modules/" + KERNEL)
+    for path in (IMAGE, GRUB):
+        host.put(path, "")
+        os.utime(host.root + path, (1, 1))
+    return host
+
+
+def renew(host, path):
+    """It is made anew, after all that was written until now."""
+    later = max(os.stat(host.root + rebuilds.FOLDER + "/" + name).st_mtime for name in os.listdir(host.root + rebuilds.FOLDER)) + 1
+    os.utime(host.root + path, (later, later))
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "key", "made"),
+    [
+        ("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235\n", "initramfs_update_needed", IMAGE),
+        ("/etc/default/grub", 'GRUB_CMDLINE_LINUX="vfio-pci.ids=10de:2235"\n', "bootloader_update_needed", GRUB),
+    ],
+)
+def test_until_it_is_made_it_is_asked_for(booted, path, text, key, made):
+    assert not call(nvidia_pci_driver, booted).ok[key]
+    booted.put(path, text)
+    assert call(nvidia_pci_driver, booted).ok[key]
+    again = call(nvidia_pci_driver, booted).ok
+    assert again[key] and again["changed"] and "an earlier run left undone" in again["actions"][0]
+    assert not call(nvidia_pci_driver, booted, boot=False).ok["changed"]
+    renew(booted, made)
+    last = call(nvidia_pci_driver, booted).ok
+    assert not last[key] and not last["changed"]
+
+
+def test_each_kernel_with_modules_counts_and_no_other(booted):
+    os.makedirs(booted.root + "/lib/modules/6.1.0-51-amd64")
+    for name in ("/boot/initrd.img-6.1.0-51-amd64", "/boot/initrd.img-5.10.0-1-amd64", "/boot/initramfs-0-rescue-x.img"):
+        booted.put(name, "")
+        os.utime(booted.root + name, (1, 1))
+    rebuilds.mark(booted.root, rebuilds.INITRAMFS)
+    renew(booted, IMAGE)
+    assert rebuilds.read(booted.root) == {rebuilds.INITRAMFS}
+    renew(booted, "/boot/initrd.img-6.1.0-51-amd64")
+    assert rebuilds.read(booted.root) == set()
+
+
+def test_a_host_without_any_that_we_know_is_left_alone(make_host):
+    host = make_host()
+    rebuilds.mark(host.root, rebuilds.INITRAMFS)
+    rebuilds.mark(host.root, rebuilds.BOOTLOADER)
+    assert rebuilds.read(host.root) == set()

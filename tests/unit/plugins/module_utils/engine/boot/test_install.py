@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The command nvidia-vgpu and its unit on a host: one file, replaced whole, also in place of the directory that an earlier release wrote."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import errno
+import io
+import json
+import os
+import stat
+import subprocess
+import sys
+import zipfile
+from unittest import mock
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import install
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state.lock import clean_leftovers
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files, python
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu_restore
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died
+
+SMALL = {"__init__.py": "", "cli/__init__.py": "", "cli/main.py": "def main():\n    print('small')\n    return 0\n"}
+
+
+def run(path, *words):
+    """Runs a command as its first line says, but with this Python."""
+    return subprocess.run([sys.executable, "-I", path, *words], capture_output=True, text=True, timeout=60, check=False)
+
+
+# --- the command is one file
+
+
+def test_the_command_runs_without_ansible(make_host):
+    host = make_host()
+    check = call(nvidia_vgpu_restore, host, check=True, before=["my-agent.service"]).ok
+    assert check.writes == 0
+    real = call(nvidia_vgpu_restore, host, before=["my-agent.service"]).ok
+    assert real["actions"] == check["actions"] == [install.COMMAND + ": write it", install.UNIT + ": write it"]
+    assert not call(nvidia_vgpu_restore, host, before=["my-agent.service"]).ok["changed"]
+    unit = host.get(install.UNIT)
+    assert "my-agent.service" in unit and "Before=libvirtd.service" in unit and layout_file.PATH in unit
+    here = host.root + install.COMMAND
+    assert stat.S_IMODE(os.stat(here).st_mode) == 0o755
+    assert os.listdir(os.path.dirname(here)) == [os.path.basename(here)]
+    done = run(here, "status", "--help")
+    assert done.returncode == 0 and "--json" in done.stdout, done.stderr
+    done = run(here, "status", "--json")
+    assert done.returncode == 0 and "gpus" in json.loads(done.stdout), done.stderr
+
+
+def test_its_first_line_starts_it(tmp_path):
+    files.write_atomic(str(tmp_path), "/nvidia-vgpu", install.zipapp(SMALL, sys.executable), 0o755)
+    done = subprocess.run([str(tmp_path / "nvidia-vgpu")], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "small\n"), done.stderr
+
+
+def test_the_same_sources_make_the_same_file():
+    content = install.zipapp(SMALL, "/usr/bin/python3")
+    assert content == install.zipapp(dict(reversed(list(SMALL.items()))), "/usr/bin/python3")
+    assert content.startswith(b"#!/usr/bin/python3 -I\n")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.namelist() == sorted(archive.namelist()) and len(archive.namelist()) == len(SMALL) + 1
+        assert {one.date_time for one in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert {one.compress_type for one in archive.infolist()} == {zipfile.ZIP_STORED}
+
+
+@pytest.mark.parametrize(("rc", "path"), [(0, python.SYSTEM), (1, "/opt/venv/bin/python"), (127, "/opt/venv/bin/python")])
+def test_the_systems_python_runs_it_where_it_can(host, rc, path):
+    host.python_rc = rc
+    assert python.interpreter(host.ctx, "/opt/venv/bin/python") == path
+    assert host.calls[-1][:2] == [python.SYSTEM, "-I"]
+
+
+def test_a_python_that_is_the_systems_is_not_asked(host, tmp_path, monkeypatch):
+    (tmp_path / "python3.11").write_text("")
+    (tmp_path / "python3").symlink_to("python3.11")
+    monkeypatch.setattr(python, "SYSTEM", str(tmp_path / "python3"))
+    assert python.interpreter(host.ctx, str(tmp_path / "python3.11")) == python.SYSTEM and host.calls == []
+
+
+ALONE = """
+import json
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu_restore
+print(json.dumps(vgpu_restore._sources()))
+"""
+
+
+def imported(name, tree):
+    """The engine's files that one of them imports, wherever in it: relative imports alone lead there."""
+    package = name[: -len("/__init__.py")] if name.endswith("/__init__.py") else os.path.dirname(name)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        parts = [part for part in package.split("/") if part]
+        parts = parts[: len(parts) - (node.level - 1)] + (node.module.split(".") if node.module else [])
+        for alias in node.names:
+            yield "/".join(parts), "/".join([*parts, alias.name])
+
+
+def test_the_command_has_all_that_its_files_import():
+    root = os.path.abspath(install.__file__).split("/ansible_collections/")[0]
+    # A process of its own, where nothing else has been imported.
+    env = dict(os.environ, PYTHONPATH=root)
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=60, check=True, env=env)
+    sources = json.loads(done.stdout)
+    assert "cli/main.py" in sources and "frameworks/__init__.py" in sources
+    seen = 0
+    for name, text in sources.items():
+        assert "import ansible" not in text and "from ansible" not in text, name
+        for module, inside in imported(name, ast.parse(text)):
+            seen += 1
+            assert any(one in sources for one in (module + ".py", inside + ".py", inside + "/__init__.py", module + "/__init__.py")), (name, inside)
+            if module + ".py" not in sources:  # a package: what is imported of it is a module of its own, or a name in it
+                package = sources[(module + "/__init__.py").lstrip("/")]
+                assert inside + ".py" in sources or inside + "/__init__.py" in sources or inside.rpartition("/")[2] in package, (name, inside)
+    assert seen > 100
+
+
+def test_it_goes_without_a_trace(make_host):
+    host = make_host()
+    call(nvidia_vgpu_restore, host).ok
+    old_copy(host)
+    check = call(nvidia_vgpu_restore, host, check=True, state="absent").ok
+    real = call(nvidia_vgpu_restore, host, state="absent").ok
+    assert real["actions"] == check["actions"] == ["%s: remove it" % path for path in (install.UNIT, install.COMMAND, install.OLD_COPY)]
+    assert install.present(host.root) == [] and not os.path.exists(host.root + install.OLD_COPY)
+    assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]
+
+
+# --- a file that is cut
+
+
+def disk_with(room):
+    """os.write on a disk that has so many bytes left."""
+    write, left = os.write, [room]
+
+    def cut(number, content):
+        if not left[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done = write(number, content[: left[0]])
+        left[0] -= done
+        return done
+
+    return cut
+
+
+def test_a_cut_file_never_takes_the_place_of_the_whole_one(tmp_path):
+    """The disk is full after any byte of the new command."""
+    root, old, new = str(tmp_path), install.zipapp({}, "/usr/bin/python3"), install.zipapp(SMALL, "/usr/bin/python3")
+    files.write_atomic(root, install.COMMAND, old, 0o755)
+    for room in range(len(new)):
+        full = mock.patch.object(os, "write", disk_with(room))
+        with full, mock.patch.object(os, "fsync", lambda number: None), pytest.raises(EngineError, match="No space left"):
+            install.apply(root, install.plan(root, {install.COMMAND: (new, 0o755)}))
+        assert files.read_bytes(root, install.COMMAND) == old
+        assert os.listdir(os.path.dirname(root + install.COMMAND)) == ["nvidia-vgpu"]
+
+
+def test_a_cut_file_is_replaced(tmp_path):
+    """Something else cut the command itself: after any byte it is not taken for the whole one."""
+    root, whole = str(tmp_path), install.zipapp(SMALL, "/usr/bin/python3")
+    wanted = {install.COMMAND: (whole, 0o755)}
+    os.makedirs(os.path.dirname(root + install.COMMAND))
+    for size in range(len(whole)):
+        with open(root + install.COMMAND, "wb") as handle:
+            handle.write(whole[:size])
+        assert [str(step) for step in install.plan(root, wanted)] == [install.COMMAND + ": write it"], size
+    install.apply(root, install.plan(root, wanted))
+    assert files.read_bytes(root, install.COMMAND) == whole and install.plan(root, wanted) == []
+
+
+def test_a_cut_file_beside_is_ignored_and_cleaned(tmp_path):
+    """A kill after any byte leaves what was written under another name."""
+    root, whole = str(tmp_path), install.zipapp(SMALL, "/usr/bin/python3")
+    files.write_atomic(root, install.COMMAND, whole, 0o755)
+    folder = os.path.dirname(root + install.COMMAND)
+    for size in range(len(whole)):
+        with open("%s/%sx1y2" % (folder, files.TEMPORARY), "wb") as handle:
+            handle.write(whole[:size])
+        assert install.plan(root, {install.COMMAND: (whole, 0o755)}) == [] and install.present(root) == [install.COMMAND]
+        with mock.patch.object(os, "fsync", lambda number: None):
+            clean_leftovers(root)
+        assert os.listdir(folder) == ["nvidia-vgpu"]
+    assert run(root + install.COMMAND).stdout == "small\n"
+
+
+# --- from the directory of an earlier release
+
+OLD_COMMAND = """#!/usr/bin/python3
+import sys
+
+sys.path.insert(0, "%s")
+sys.dont_write_bytecode = True
+
+from nvidia_vgpu_engine.cli import main
+
+sys.exit(main())
+"""
+OLD_FILES = {
+    "__init__.py": "",
+    "cli.py": "from .commands import restore\n\n\ndef main():\n    return restore.run()\n",
+    "commands/__init__.py": "",
+    "commands/restore.py": "def run():\n    print('old')\n    return 0\n",
+    "__pycache__/cli.cpython-311.pyc": "compiled",
+    "commands/__pycache__/restore.cpython-311.pyc": "compiled",
+}
+
+
+def old_copy(host):
+    """The engine as an earlier release had it on a host."""
+    for name, text in OLD_FILES.items():
+        host.put("%s/%s" % (install.OLD_PACKAGE, name), text)
+
+
+def old_host(make_host):
+    """A host as an earlier release left it."""
+    host = make_host()
+    old_copy(host)
+    host.put(install.COMMAND, OLD_COMMAND % (host.root + install.OLD_COPY), 0o755)
+    host.put(install.UNIT, "[Service]\nExecStart=%s restore\n" % install.COMMAND)
+    assert run(host.root + install.COMMAND).stdout == "old\n"
+    return host
+
+
+class Kill:
+    """Lets this process write a number of times; from then on nothing is written any more, as after SIGKILL."""
+
+    CALLS = ("fchmod", "fchown", "fsync", "mkdir", "open", "rename", "rmdir", "unlink", "write")
+
+    def __init__(self, after):
+        self.left = after
+
+    @contextlib.contextmanager
+    def armed(self):
+        """Within it the writes count."""
+
+        def counted(real):
+            def write(*args, **options):
+                if real is os.open and not args[1] & (os.O_CREAT | os.O_TRUNC):
+                    return opened(*args, **options)
+                self.left -= 1
+                if self.left < 0:
+                    raise Died()
+                return None if real is synced else real(*args, **options)
+
+            return write
+
+        opened, synced = os.open, os.fsync
+        with contextlib.ExitStack() as stack:
+            for name in self.CALLS:
+                real = getattr(os, name)
+                stack.enter_context(mock.patch.object(os, name, counted(real)))
+            yield self
+
+
+def test_an_old_copy_is_replaced(make_host):
+    host = old_host(make_host)
+    check = call(nvidia_vgpu_restore, host, check=True).ok
+    real = call(nvidia_vgpu_restore, host).ok
+    assert real["actions"] == check["actions"]
+    assert real["actions"] == [install.COMMAND + ": write it", install.UNIT + ": write it", install.OLD_COPY + ": remove it"]
+    assert not os.path.exists(host.root + install.OLD_COPY) and run(host.root + install.COMMAND, "status", "--help").returncode == 0
+    assert not call(nvidia_vgpu_restore, host).ok["changed"]
+
+
+def test_what_others_have_there_stays(make_host):
+    host = old_host(make_host)
+    host.put(install.OLD_COPY + "/notes.txt", "mine")
+    call(nvidia_vgpu_restore, host).ok
+    assert os.listdir(host.root + install.OLD_COPY) == ["notes.txt"]
+    assert not call(nvidia_vgpu_restore, host).ok["changed"]
+
+
+def test_a_kill_at_any_write_of_the_upgrade_leaves_a_restore_that_works(make_host):
+    points, wanted, states = 0, install.wanted_files(SMALL, [], "/usr/bin/python3"), set()
+    while True:
+        host = old_host(make_host) if points == 0 else renewed(host)
+        kill = Kill(points)
+        with kill.armed(), contextlib.suppress(Died):
+            install.apply(host.root, install.plan(host.root, wanted))
+        state = (commanded(host, wanted), whole_copy(host))
+        assert state[0] == "new" or state == ("old", True), (points, state)
+        if state not in states:  # the command itself, once for each state
+            states.add(state)
+            assert run(host.root + install.COMMAND).stdout == {"old": "old\n", "new": "small\n"}[state[0]]
+        clean_leftovers(host.root)
+        install.apply(host.root, install.plan(host.root, wanted))
+        assert install.plan(host.root, wanted) == [] and not os.path.exists(host.root + install.OLD_COPY)
+        assert os.listdir(os.path.dirname(host.root + install.COMMAND)) == ["nvidia-vgpu"]
+        assert os.listdir(os.path.dirname(host.root + install.UNIT)) == [os.path.basename(install.UNIT)]
+        if kill.left >= 0:
+            break
+        points += 1
+    assert points > 20 and states == {("old", True), ("new", True), ("new", False)}
+
+
+def renewed(host):
+    """The same host, again as an earlier release left it."""
+    old_copy(host)
+    host.put(install.COMMAND, OLD_COMMAND % (host.root + install.OLD_COPY), 0o755)
+    host.put(install.UNIT, "[Service]\nExecStart=%s restore\n" % install.COMMAND)
+    return host
+
+
+def commanded(host, wanted):
+    """Which command there is, whole: old or new."""
+    content = files.read_bytes(host.root, install.COMMAND)
+    if content == wanted[install.COMMAND][0]:
+        return "new"
+    return "old" if content == (OLD_COMMAND % (host.root + install.OLD_COPY)).encode() else "damaged"
+
+
+def whole_copy(host):
+    """Whether all files of the old copy are there as they were."""
+    return all(host.get("%s/%s" % (install.OLD_PACKAGE, name)) == text for name, text in OLD_FILES.items())

@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is not as it was made: after a reboot without a restore, without services, and VMs that want what is not there."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import drift
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_vgpu
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100
+from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt
+
+PF = "0000:e8:00.0"
+LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
+MDEV = "<hostdev mode='subsystem' type='mdev' managed='no'><source><address uuid='%s'/></source></hostdev>"
+WELL = {
+    "nvidia-vgpud": {"load": "loaded", "active": "inactive", "result": "success", "enabled": "enabled", "started": True},
+    "nvidia-vgpu-mgr": {"load": "loaded", "active": "active", "result": "success", "enabled": "enabled", "started": True},
+    "nvidia-vgpu-restore": {"load": "loaded", "active": "active", "result": "success", "enabled": "enabled", "started": True},
+}
+
+
+def found(host, services=(), domains=()):
+    """The problems' codes and the problems."""
+    seen = drift.find(inventory.read(host.ctx, with_types=False, with_mig=True), layout_file.read(host.root), dict(WELL, **dict(services)), domains)
+    return [one.trouble.code for one in seen], seen
+
+
+@pytest.fixture
+def made(host):
+    """A host with two vGPUs from a layout."""
+    call(nvidia_vgpu, host, layout=LAYOUT).ok
+    return host
+
+
+def test_all_is_well(made):
+    assert found(made)[0] == []
+    told = call(nvidia_gpu_info, made, health=True).ok["problems"]
+    assert [one["code"] for one in told] == ["restore_not_enabled"], "the fake host has no services"
+
+
+def test_after_a_reboot_without_a_restore(made):
+    made.reboot()
+    made.pf().driver = "nvidia"
+    made.kernel.add_process(90, "nv-hostengine", ["nv-hostengine"], ["/dev/nvidia%d" % made.pf().number])
+    codes, seen = found(made)
+    assert codes == ["vfs_missing", "vgpus_missing"]
+    text = " ".join(str(one.trouble) for one in seen)
+    for words in ("its VFs are off (wanted: 32 VFs", "nv-hostengine", "2 of its 2 vGPUs are missing (A40-24Q on 0000:e8:00.4", "nvidia-vgpu restore"):
+        assert words in text, text
+    told = call(nvidia_gpu_info, made, health=True).ok["problems"]
+    assert {"vfs_missing", "vgpus_missing"} <= {one["code"] for one in told}
+    assert not {"vfs_missing"} & {one["code"] for one in call(nvidia_gpu_info, made).ok["problems"]}
+
+
+def test_one_vgpu_is_gone_and_another_has_changed(made):
+    first, second = made.vgpus()
+    for uuid in (first[0], second[0]):
+        made.kernel.remove(made.kernel.mdevs[uuid])
+    made.add(second[1], "A40-8Q", second[0])
+    codes, seen = found(made)
+    assert codes == ["vgpus_missing", "vgpu_wrong_type"] and "1 of its 2" in str(seen[0].trouble) and "A40-8Q" in str(seen[1].trouble)
+
+
+def test_a_gpu_that_was_taken_out(made, make_host):
+    other = make_host(gpus=[("0000:e7:00.0", A40)]).vfs_on()
+    other.put(layout_file.PATH, made.get(layout_file.PATH))
+    assert found(other)[0] == ["gpu_gone"]
+
+
+def test_mig_that_a_boot_took_away(make_host):
+    host = make_host(gpus=[("0000:17:00.0", A100)])
+    host.pf().mig = host.pf().mig_pending = True
+    host.vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A100-1-5C"}]}]).ok
+    assert "mig_instances_missing" not in found(host)[0]
+    host.pf().instances.clear()
+    assert "mig_instances_missing" in found(host)[0]
+    host.pf().mig = host.pf().mig_pending = False
+    assert "mig_lost" in found(host)[0]
+
+
+@pytest.mark.parametrize(
+    ("unit", "changes", "code", "severity"),
+    [
+        ("nvidia-vgpu-mgr", {"active": "failed"}, "manager_not_running", "error"),
+        ("nvidia-vgpu-mgr", {"enabled": "disabled"}, "service_not_enabled", "warning"),
+        ("nvidia-vgpud", {"active": "failed", "result": "exit-code"}, "vgpud_failed", "error"),
+        ("nvidia-vgpu-restore", {"load": "not-found", "enabled": ""}, "restore_not_enabled", "error"),
+        ("nvidia-vgpu-restore", {"active": "failed", "result": "exit-code"}, "restore_failed", "warning"),
+    ],
+)
+def test_services(made, unit, changes, code, severity):
+    codes, seen = found(made, services={unit: dict(WELL[unit], **changes)})
+    assert codes == [code] and seen[0].severity == severity and seen[0].trouble.remedy
+
+
+def test_without_a_layout_nothing_needs_the_restore(host):
+    assert found(host, services={"nvidia-vgpu-restore": {"load": "not-found", "active": "inactive", "result": "success", "enabled": ""}})[0] == []
+
+
+def test_vms(made):
+    virsh = Libvirt(made)
+    one = made.vgpus()[0][0]
+    gone = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3aff"
+    virsh.define("web1", MDEV % one).define("web2", MDEV % one, MDEV % gone, running=True)
+    codes, seen = found(made, domains=libvirt_xml.all_domains(made.root)[0])
+    assert codes == ["vm_without_vgpu", "vgpu_in_two_vms"]
+    assert seen[0].trouble.device == "VM web2" and gone in seen[0].trouble.found and "web1, web2" in seen[1].trouble.found

@@ -1,0 +1,121 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""nvidia-vgpu doctor and metrics: what is wrong in words, and numbers for Prometheus."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import time
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import restore_record
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+
+LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
+SAMPLE = re.compile(r'^(nvidia_vgpu_[a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\]|\\.)*",?)*)\})? ([0-9.e+-]+)$')
+
+
+@pytest.fixture
+def made(host):
+    """A host with two vGPUs, one of them in use."""
+    call(nvidia_vgpu, host, layout=LAYOUT).ok
+    host.kernel.use(host.vgpus()[0][0])
+    return host
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs nvidia-vgpu; (exit status, stdout, stderr)."""
+
+    def run(host, *words):
+        monkeypatch.setattr(cli, "Context", lambda: host.ctx)
+        status = cli.main(list(words))
+        out = capsys.readouterr()
+        return status, out.out, out.err
+
+    return run
+
+
+def metrics(text):
+    """{(name, labels): value}; each family has its help and its type before its samples, and only once."""
+    found, family = {}, None
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            assert line.split(" ")[2] != family and not any(key[0] == line.split(" ")[2] for key in found)
+            family = line.split(" ")[2]
+        elif line.startswith("# TYPE "):
+            assert line == "# TYPE %s gauge" % family
+        else:
+            name, labels, value = SAMPLE.match(line).groups()
+            assert name == family
+            found[name, labels or ""] = float(value)
+    assert text.endswith("\n")
+    return found
+
+
+def test_doctor_of_a_host_without_the_restore(made, command):
+    status, out, dummy = command(made, "doctor", "--json")
+    told = json.loads(out)
+    assert [one["code"] for one in told["problems"]] == ["restore_not_enabled"] and not told["healthy"] and status == 1
+
+
+def test_doctor_tells_what_to_do(made, command):
+    made.reboot()
+    made.pf().driver = "nvidia"
+    status, out, dummy = command(made, "doctor")
+    assert status == 1
+    for words in ("ERROR  0000:e8:00.0  [vfs_missing]", "  found   its VFs are off", "  wanted  32 VFs", "  do      'nvidia-vgpu restore'", "2 of them stored"):
+        assert words in out, out
+    assert all(len(line) <= 110 for line in out.splitlines())
+
+
+def test_metrics(made, command):
+    found = metrics(command(made, "metrics")[1])
+    gpu = 'gpu="0000:e8:00.0"'
+    assert found["nvidia_vgpu_gpu_info", 'driver="nvidia",framework="mdev",%s,model="A40"' % gpu] == 1
+    assert found["nvidia_vgpu_gpu_framebuffer_bytes", gpu] == found["nvidia_vgpu_gpu_framebuffer_assigned_bytes", gpu] == 48 * 1024**3
+    assert (found["nvidia_vgpu_vfs", gpu], found["nvidia_vgpu_vfs_supported", gpu], found["nvidia_vgpu_vfs_used", gpu]) == (32, 32, 2)
+    kind = gpu + ',type="A40-24Q"'
+    assert [found["nvidia_vgpu_" + name, kind] for name in ("wanted", "present", "in_use")] == [2, 2, 1]
+    assert found["nvidia_vgpu_problems", 'code="restore_not_enabled",severity="error"'] == 1
+    assert abs(found["nvidia_vgpu_metrics_timestamp_seconds", ""] - time.time()) < 60
+    assert ("nvidia_vgpu_restore_failures", "") not in found
+
+
+def test_metrics_after_a_reboot_and_a_restore(made, command):
+    made.reboot()
+    made.pf().driver = "nvidia"
+    kind = 'gpu="0000:e8:00.0",type="A40-24Q"'
+    found = metrics(command(made, "metrics")[1])
+    assert (found["nvidia_vgpu_wanted", kind], found["nvidia_vgpu_present", kind]) == (2, 0)
+    assert command(made, "restore", "--settle", "1")[0] == 0
+    found = metrics(command(made, "metrics")[1])
+    assert found["nvidia_vgpu_present", kind] == 2 and found["nvidia_vgpu_restore_failures", ""] == 0
+    assert found["nvidia_vgpu_restore_vgpus", ""] == 2 and found["nvidia_vgpu_restore_vgpus_after_seconds", ""] >= 0
+    assert found["nvidia_vgpu_restore_duration_seconds", ""] > 0 and found["nvidia_vgpu_restore_timestamp_seconds", ""] > 1e9
+    made.put(restore_record.PATH, "{")
+    assert ("nvidia_vgpu_restore_failures", "") not in metrics(command(made, "metrics")[1])
+
+
+def test_metrics_into_a_file(made, command):
+    path = "/var/lib/prometheus/node-exporter/nvidia_vgpu.prom"
+    status, dummy, err = command(made, "metrics", "--output", path)
+    assert status == 1 and "metrics_folder" in err
+    os.makedirs(os.path.dirname(made.root + path))
+    status, dummy, err = command(made, "metrics", "--output", path[:-5])
+    assert status == 1 and "*.prom" in err
+    assert command(made, "metrics", "--output", path) == (0, "", "")
+    assert metrics(made.get(path)) and stat.S_IMODE(os.stat(made.root + path).st_mode) == 0o644
+    assert os.listdir(os.path.dirname(made.root + path)) == ["nvidia_vgpu.prom"]
+
+
+def test_a_gpu_off_the_bus_is_counted(made, command):
+    made.pf().off_bus = True
+    found = metrics(command(made, "metrics")[1])
+    assert found["nvidia_vgpu_gpu_alive", 'gpu="0000:e8:00.0"'] == 0 and found["nvidia_vgpu_problems", 'code="gpu_off_bus",severity="error"'] == 1

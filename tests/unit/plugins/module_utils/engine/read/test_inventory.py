@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Reading GPUs, VFs, types, vGPUs and their holders."""
+
+from __future__ import annotations
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, GEFORCE, L40S, T4
+
+UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
+
+
+def codes(troubles):
+    return [one.code for one in troubles]
+
+
+def test_an_a40_is_read_whole(host):
+    host.add("0000:e8:00.5", "A40-24Q", UUID)
+    host.kernel.use(UUID)
+    gpu = inventory.read(host.ctx).gpu("0000:e8:00.0")
+    assert (gpu.driver, gpu.total_vfs, gpu.num_vfs, gpu.framework) == ("nvidia", 32, 32, "mdev")
+    assert (gpu.name, gpu.product, gpu.minor, gpu.uuid) == ("A40", "NVIDIA A40", 0, host.pf().uuid)
+    assert gpu.iommu_type == "identity" and gpu.driver_override is None
+    assert [(vf.index, vf.address) for vf in gpu.vfs][:3] == [(0, "0000:e8:00.4"), (1, "0000:e8:00.5"), (2, "0000:e8:00.6")]
+    assert gpu.vfs[31].address == "0000:e8:04.3" and gpu.vfs[31].index == 31
+    assert all(vf.usable for vf in gpu.vfs)
+    assert [one.short for one in gpu.types][:2] == ["A40-1B", "A40-2B"] and len(gpu.types) == 22
+    (vgpu,) = gpu.vgpus
+    assert vgpu.as_dict() == {
+        "uuid": UUID,
+        "type": "A40-24Q",
+        "type_id": "565",
+        "parent": "0000:e8:00.5",
+        "vf_index": 1,
+        "params": "",
+        "gpu_instance": None,
+        "in_use_by": [{"pid": 4711, "command": "qemu-system-x86", "vm": "web1"}],
+    }
+
+
+def test_types_are_read_through_the_next_vf_when_the_first_has_none(host):
+    host.kernel.unregister(host.pf().vfs[0])
+    gpu = inventory.read(host.ctx).gpus[0]
+    assert gpu.framework == "mdev" and len(gpu.types) == 22
+    assert not gpu.vfs[0].offers_types and gpu.vfs[0].usable
+
+
+def test_a_vf_on_vfio_pci_counts_as_usable_only_with_types(make_host):
+    host = make_host()
+    host.faults.vf_driver = host.faults.vf_prefix = "vfio-pci"
+    host.vfs_on()
+    gpu = inventory.read(host.ctx).gpus[0]
+    assert {vf.driver for vf in gpu.vfs} == {"vfio-pci"} and all(vf.usable for vf in gpu.vfs)
+    assert [one.id for one in gpu.types][:2] == ["555", "556"]
+    host.faults.vf_prefix = None
+    host.pf().set_vfs(0)
+    host.vfs_on()
+    gpu = inventory.read(host.ctx).gpus[0]
+    assert not any(vf.usable for vf in gpu.vfs) and gpu.framework == "none"
+
+
+def test_a_t4_holds_its_vgpus_on_the_pf(make_host):
+    host = make_host(gpus=[("0000:3b:00.0", T4)])
+    host.add("0000:3b:00.0", "T4-4Q", UUID)
+    (gpu,) = inventory.read(host.ctx).gpus
+    assert not gpu.sriov and gpu.total_vfs == 16 and gpu.framework == "mdev"
+    assert [(one.uuid, one.index, one.parent) for one in gpu.vgpus] == [(UUID, None, "0000:3b:00.0")]
+
+
+def test_vendor_vfio_is_read_whole(make_host):
+    host = make_host(gpus=[("0000:e8:00.0", L40S)], vendor_vfio=True).vfs_on()
+    host.add("0000:e8:00.5", "L40S-24Q", None)
+    host.kernel.use("0000:e8:00.5")
+    found = inventory.read(host.ctx)
+    (gpu,) = found.gpus
+    assert gpu.framework == "vendor_vfio" and not gpu.uuids and found.mdevs == []
+    assert sorted(one.short for one in gpu.types) == sorted(one.short for one in L40S.types), "nvidia-smi tells what no VF lists now"
+    (vgpu,) = gpu.vgpus
+    assert (vgpu.key, vgpu.uuid, vgpu.parent, vgpu.index, vgpu.type) == ("0000:e8:00.5", None, "0000:e8:00.5", 1, "L40S-24Q")
+    assert [one.vm for one in vgpu.holders] == ["web1"]
+
+
+def test_a_gpu_off_the_bus_and_one_that_nobody_supports(make_host):
+    host = make_host(gpus=[("0000:e8:00.0", A40), ("0000:01:00.0", GEFORCE)])
+    host.pf("0000:e8:00.0").off_bus = True
+    found = inventory.read(host.ctx)
+    assert [gpu.address for gpu in found.gpus] == ["0000:01:00.0", "0000:e8:00.0"]
+    assert not found.gpu("0000:e8:00.0").alive and found.gpu("0000:01:00.0").alive
+    assert not found.gpu("0000:01:00.0").supported and found.gpu("0000:01:00.0").name == "NVIDIA GeForce RTX 3060"
+    gpus, troubles = found.select(["all"])
+    assert [gpu.address for gpu in gpus] == ["0000:e8:00.0"] and not troubles
+    gpus, troubles = found.select(["0000:01:00.0"])
+    assert codes(troubles) == ["gpu_unsupported"]
+
+
+def test_selectors(make_host):
+    host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40), ("0000:3b:00.0", T4)])
+    found = inventory.read(host.ctx, with_types=False)
+
+    def chosen(*words):
+        gpus, troubles = found.select(words)
+        assert not troubles
+        return [gpu.address for gpu in gpus]
+
+    assert chosen("all") == ["0000:3b:00.0", "0000:e7:00.0", "0000:e8:00.0"]
+    assert chosen("e8:00.0") == chosen("00000000:E8:00.0") == chosen(" 0:e8:0.0 ") == ["0000:e8:00.0"]
+    assert chosen("NVIDIA A40") == chosen("a40") == ["0000:e7:00.0", "0000:e8:00.0"]
+    assert chosen(host.pf("0000:e7:00.0").uuid.lower().replace("gpu-", "GPU-")) == ["0000:e7:00.0"]
+    assert chosen("T4", "e8:00.0", "0000:e8:00.0") == ["0000:3b:00.0", "0000:e8:00.0"]
+    gpus, troubles = found.select(["0000:99:00.0", "H100"])
+    assert gpus == [] and codes(troubles) == ["unknown_gpu"] * 2
+    assert "'0000:99:00.0'" in str(troubles[0]) and "0000:e8:00.0 (A40)" in str(troubles[0])
+
+
+def test_a_uuid_without_the_driver_says_why_it_is_not_known(make_host):
+    host = make_host(driver=None)
+    uuid = host.pf().uuid
+    dummy, troubles = inventory.read(host.ctx).select([uuid])
+    assert codes(troubles) == ["unknown_gpu"] and "only while the driver is loaded" in str(troubles[0])
+
+
+def test_a_host_without_gpus_says_so(make_host):
+    dummy, troubles = inventory.read(make_host(gpus=[]).ctx).select(["all"])
+    assert "this host has no NVIDIA GPU" in str(troubles[0])
+
+
+def test_read_one_skips_vgpus_when_told(host):
+    host.add("0000:e8:00.4", "A40-1Q", UUID)
+    assert inventory.read_one(host.ctx, "0000:e8:00.0", with_vgpus=False).vgpus == []
+    assert [one.uuid for one in inventory.read_one(host.ctx, "0000:e8:00.0").vgpus] == [UUID]
+
+
+def test_what_is_wrong_with_a_vgpu_is_told(host):
+    from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import mdev
+
+    host.add("0000:e8:00.4", "A40-1Q", UUID)
+    found = inventory.read(host.ctx)
+    assert [one.uuid for one in found.mdevs] == [UUID]
+    assert mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.4", "557", "A40-1Q") is None
+    assert "on 0000:e8:00.4" in mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.5", "557", "A40-1Q")
+    assert "type NVIDIA A40-1Q" in mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.4", "558", "A40-2Q")
+    assert "not there" in mdev.Mdev(host.ctx).complaint(UUID.replace("3f", "4f"), "0000:e8:00.4", "558", "A40-2Q")

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""An installation of the driver that was broken off."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import refusals
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host as host_reader
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+
+RUN = "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run"
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A driver package on the host."""
+    path = tmp_path / RUN
+    path.write_text("")
+    return str(path)
+
+
+def test_an_installation_that_was_broken_off_is_done_again(host, package):
+    """The module's version is right, but whatever else the installer had to write may be empty."""
+    host.put(install_mark.DRIVER, "")
+    driver = host_reader.read_driver(host.ctx)
+    assert (driver.on_disk, driver.unfinished) == (None, True) and "unfinished" not in driver.as_dict()
+    assert host_reader.read_driver(host.ctx, trusting=True).on_disk == "550.163.02"
+    wrong = refusals.driver_trouble(driver)
+    assert wrong.code == "driver_unfinished" and "host_driver" in wrong.remedy
+    outcome = call(nvidia_driver, host, src=package).ok
+    assert outcome["actions"] == ["install the vGPU host driver 550.163.02 (an earlier installation was broken off)"]
+    assert host.get(install_mark.DRIVER) is None and outcome["driver"]["on_disk"] == "550.163.02"
+    assert not call(nvidia_driver, host, src=package).ok["changed"]
+
+
+def test_the_mark_is_there_while_the_installer_runs_and_after_it_failed(host, package):
+    host.on_disk = None
+    seen = []
+    real = host._installer
+
+    def installer(argv, timeout):
+        seen.append(host.get(install_mark.DRIVER) is not None)
+        answer = real(argv, timeout)
+        if len(seen) == 1:
+            answer.rc = 1
+        return answer
+
+    host._installer = installer
+    assert call(nvidia_driver, host, src=package).codes == ["install_failed"]
+    assert host.get(install_mark.DRIVER) is not None
+    assert call(nvidia_driver, host, src=package).ok["changed"]
+    assert seen == [True, True] and host.get(install_mark.DRIVER) is None
+
+
+def test_an_installation_that_is_not_on_the_disk_is_not_done(host, package):
+    host.on_disk, host.sync_rc = None, 1
+    outcome = call(nvidia_driver, host, src=package)
+    assert outcome.codes == ["not_synced"] and "Input/output error" in outcome.msg and host.get(install_mark.DRIVER) is not None
+    host.sync_rc = 0
+    assert call(nvidia_driver, host, src=package).ok["changed"]
+
+
+def test_a_broken_installation_can_be_uninstalled(host):
+    host.on_disk = None
+    host.kernel.loaded.clear()
+    host.put(install_mark.DRIVER, "")
+    host.put("/usr/bin/nvidia-uninstall", "", 0o755)
+    outcome = call(nvidia_driver, host, state="absent").ok
+    assert outcome["actions"] == ["uninstall the driver whose installation was broken off"]
+    assert host.get(install_mark.DRIVER) is None and not call(nvidia_driver, host, state="absent").ok["changed"]

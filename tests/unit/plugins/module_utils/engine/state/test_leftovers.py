@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""What a killed run left is cleaned by the next."""
+
+from __future__ import annotations
+
+import os
+
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import lock
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_sriov
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+
+
+def test_half_written_files_of_ours_go_and_others_stay(host):
+    host.put("/etc/modprobe.d/.vgpu-abc", "half")
+    host.put("/etc/nvidia-vgpu/.vgpu-def", "half")
+    host.put("/etc/modprobe.d/.other", "kept")
+    os.makedirs(host.root + "/etc/default/grub.d/.vgpu-folder")
+    call(nvidia_sriov, host, check=True).ok
+    assert host.get("/etc/modprobe.d/.vgpu-abc") == "half", "check mode writes nothing"
+    call(nvidia_sriov, host).ok
+    assert host.get("/etc/modprobe.d/.vgpu-abc") is None and host.get("/etc/nvidia-vgpu/.vgpu-def") is None
+    assert host.get("/etc/modprobe.d/.other") == "kept" and os.path.isdir(host.root + "/etc/default/grub.d/.vgpu-folder")
+
+
+def test_nothing_to_clean_on_a_bare_host(tmp_path):
+    lock.clean_leftovers(str(tmp_path))
+    assert os.listdir(str(tmp_path)) == []
+
+
+def test_new_folders_and_removals_are_synced(tmp_path, monkeypatch):
+    synced = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda number: (synced.append(os.readlink("/proc/self/fd/%d" % number)), real(number)))
+    files.write_atomic(str(tmp_path), "/a/b/c", "text")
+    root = str(tmp_path)
+    assert synced[:2] == [root, root + "/a"] and synced[-1] == root + "/a/b" and synced[2].startswith(root + "/a/b/" + files.TEMPORARY)
+    del synced[:]
+    files.remove(root, "/a/b/c")
+    assert synced == [root + "/a/b"]

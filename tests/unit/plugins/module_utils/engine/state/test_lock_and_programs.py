@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The lock, and programs that outlive who started them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks.mdev import Mdev
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import lock
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import command
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
+from ansible_collections.vgpu.kvm.tests.unit.fake.clock import Clock
+
+UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
+
+
+def real_lock(tmp_path, **arguments):
+    """A lock on real files, with the real /proc."""
+    ctx = Context("/", clock=Clock())
+    return lock.HostLock(ctx, path=str(tmp_path / "lock"), **arguments)
+
+
+def test_a_program_that_outlives_its_caller_keeps_the_lock_and_is_named(tmp_path):
+    held = real_lock(tmp_path, name="module first")
+    with held:
+        with pytest.raises(EngineError) as caught:
+            real_lock(tmp_path, timeout=1).__enter__()
+        assert "pid %d (module first: " % os.getpid() in str(caught.value)
+        child = subprocess.Popen(["sleep", "600"], pass_fds=sorted(command.INHERITED))
+    assert not command.INHERITED
+    with pytest.raises(EngineError) as caught:
+        real_lock(tmp_path, timeout=1).__enter__()
+    assert "pid %d (sleep 600)" % child.pid in str(caught.value) and "module first" not in str(caught.value)
+    child.kill()
+    child.wait()
+    with real_lock(tmp_path, timeout=1):
+        assert (tmp_path / "lock").read_text() == "%d\n" % os.getpid()
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_programs_that_change_the_host_get_the_lock_and_no_others(tmp_path, keeps):
+    with real_lock(tmp_path):
+        (number,) = command.INHERITED
+        answer = command.run(["readlink", "/proc/self/fd/%d" % number], 10, keeps_lock=keeps)
+    assert answer.out == ("%s\n" % (tmp_path / "lock") if keeps else "")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"), [(lambda path: path.symlink_to("/etc/passwd"), "a link"), (os.mkfifo, "no ordinary file"), (os.mkdir, "can't be opened")]
+)
+def test_what_stands_in_the_place_of_the_lock_is_refused(tmp_path, make, words):
+    make(tmp_path / "lock")
+    with pytest.raises(EngineError) as caught:
+        real_lock(tmp_path).__enter__()
+    assert words in str(caught.value) and caught.value.troubles[0].code == "bad_lock"
+
+
+def test_a_removal_that_waits_for_a_vm_does_not_keep_the_lock(tmp_path):
+    told = tmp_path / "told"
+
+    class Waiting:
+        """The kernel's files; the removal says whether it still has the lock."""
+
+        @staticmethod
+        def exists(path):
+            """Gone as soon as the child has told."""
+            return not told.exists()
+
+        @staticmethod
+        def write(path, value):
+            """In the child."""
+            try:
+                os.fstat(number)
+                told.write_text("open")
+            except OSError:
+                told.write_text("closed")
+
+    with real_lock(tmp_path) as held:
+        number = held.handle.fileno()
+        ctx = Context("/")
+        ctx.sysfs = Waiting
+        Mdev(ctx).remove_forced(UUID, 10)
+    assert told.read_text() == "closed"

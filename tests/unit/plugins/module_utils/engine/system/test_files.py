@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Ordinary files: what they promise when things go wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files
+
+
+def test_a_file_is_replaced_whole_and_keeps_its_mode(tmp_path):
+    root = str(tmp_path)
+    files.write_atomic(root, "/etc/a/b", "one\n", 0o600)
+    assert files.read_text(root, "/etc/a/b") == "one\n"
+    assert stat.S_IMODE((tmp_path / "etc/a/b").stat().st_mode) == 0o600
+    (tmp_path / "etc/a/b").chmod(0o640)
+    files.write_atomic(root, "/etc/a/b", "two\n", 0o600)
+    assert files.read_text(root, "/etc/a/b") == "two\n"
+    assert stat.S_IMODE((tmp_path / "etc/a/b").stat().st_mode) == 0o640
+    assert os.listdir(str(tmp_path / "etc/a")) == ["b"]
+
+
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    root = str(tmp_path)
+    files.write_atomic(root, "/f", "old")
+
+    def full(*dummy):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", full)
+    with pytest.raises(EngineError) as caught:
+        files.write_atomic(root, "/f", "new")
+    assert "No space left" in str(caught.value) and "/f" in str(caught.value) and "untouched" in str(caught.value)
+    assert os.listdir(root) == ["f"] and files.read_text(root, "/f") == "old"
+
+
+def test_a_replaced_file_keeps_its_selinux_label(tmp_path, monkeypatch):
+    root, labels = str(tmp_path), []
+
+    def label(path, name):
+        if path.endswith("/grub"):
+            return b"system_u:object_r:bootloader_etc_t:s0"
+        raise OSError(errno.ENODATA, "No data available")
+
+    monkeypatch.setattr(os, "getxattr", label)
+    monkeypatch.setattr(os, "setxattr", lambda number, name, value: labels.append((name, value)))
+    for dummy in range(2):
+        files.write_atomic(root, "/etc/default/grub", "x")
+        files.write_atomic(root, "/etc/other", "x")
+    assert labels == [("security.selinux", b"system_u:object_r:bootloader_etc_t:s0")]
+
+
+def test_bytes_that_are_no_text_survive(tmp_path):
+    (tmp_path / "f").write_bytes(b"a\xff\n")
+    files.write_atomic(str(tmp_path), "/g", files.read_text(str(tmp_path), "/f"))
+    assert (tmp_path / "g").read_bytes() == b"a\xff\n"
+
+
+def test_what_is_not_there(tmp_path):
+    root = str(tmp_path)
+    assert files.read_text(root, "/none/f") is None and files.names(root, "/none") == []
+    files.remove(root, "/none")
+    (tmp_path / "d").mkdir()
+    with pytest.raises(EngineError) as caught:
+        files.read_text(root, "/d")
+    assert "/d" in str(caught.value)
+    with pytest.raises(EngineError):
+        files.remove(root, "/d")
+    (tmp_path / "d" / "b.conf").write_text("")
+    (tmp_path / "d" / "a.conf").write_text("")
+    (tmp_path / "d" / "c.txt").write_text("")
+    assert files.names(root, "/d", ".conf") == ["/d/a.conf", "/d/b.conf"]

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Definitions are written as mdevctl writes them, are on the disk before the next step, and mdevctl is asked once whether it sees them."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
+
+UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
+OTHER = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12"
+VF = "0000:e8:00.4"
+FOLDER = "/etc/mdevctl.d/" + VF
+# What mdevctl 1.2.0 of Debian 12 wrote for "define -u UUID -p VF -t nvidia-558".
+WRITTEN = '{\n  "mdev_type": "nvidia-558",\n  "start": "manual",\n  "attrs": []\n}\n'
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """Paths that were synced, in order; the sync itself is the real one."""
+    seen, real = [], os.fsync
+
+    def note(number):
+        seen.append(os.readlink("/proc/self/fd/%d" % number))
+        real(number)
+
+    monkeypatch.setattr(os, "fsync", note)
+    return seen
+
+
+@pytest.fixture
+def calls():
+    """What was called, and what it answers."""
+    return {"argv": [], "answer": Result(0, "[]")}
+
+
+@pytest.fixture
+def ctx(tmp_path, calls):
+    """A host that has mdevctl."""
+    (tmp_path / "usr/sbin").mkdir(parents=True)
+    (tmp_path / "usr/sbin/mdevctl").write_text("")
+    (tmp_path / "usr/sbin/mdevctl").chmod(0o755)
+
+    def command(argv, timeout):
+        calls["argv"].append(argv)
+        return calls["answer"]
+
+    return Context(str(tmp_path), command=command)
+
+
+def test_a_definition_is_what_mdevctl_writes_and_is_synced(ctx, tmp_path, synced, calls):
+    mdevctl.define(ctx, UUID, VF, "nvidia-558")
+    path = tmp_path / FOLDER[1:] / UUID
+    assert path.read_text() == WRITTEN and path.stat().st_mode & 0o777 == 0o644
+    assert not calls["argv"] and not synced
+    mdevctl.settle(ctx)
+    assert calls["argv"] == [["sync", "-f", str(tmp_path) + "/etc/mdevctl.d"]]
+
+
+def test_a_disk_that_fails_is_told(ctx, calls):
+    calls["answer"] = Result(1, "sync: error syncing: Input/output error")
+    with pytest.raises(EngineError) as caught:
+        mdevctl.settle(ctx)
+    assert caught.value.troubles[0].code == "not_synced" and "/etc/mdevctl.d" in str(caught.value) and "Input/output" in str(caught.value)
+
+
+def test_a_removal_is_synced_too(ctx, tmp_path, synced):
+    mdevctl.define(ctx, UUID, VF, "nvidia-558")
+    del synced[:]
+    mdevctl.undefine(ctx, UUID, VF)
+    assert synced == [str(tmp_path) + FOLDER] and not mdevctl.definitions(ctx.root)
+    mdevctl.undefine(ctx, UUID, VF)  # gone already
+
+
+def test_mdevctl_is_asked_once_for_all(ctx, calls):
+    for uuid in (UUID, OTHER):
+        mdevctl.define(ctx, uuid, VF, "nvidia-558")
+    told = {"mdev_type": "nvidia-558", "start": "manual", "attrs": []}
+    calls["answer"] = Result(0, json.dumps([{VF: [{UUID: told}, {OTHER: told}]}]))
+    assert mdevctl.unseen(ctx, [(UUID, VF), (OTHER, VF)]) == {}
+    assert calls["argv"] == [["/usr/sbin/mdevctl", "list", "--defined", "--dumpjson"]]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Result(0, ""),
+        Result(0, "[1"),
+        Result(0, "nonsense"),
+        Result(0, "[]"),
+        Result(0, json.dumps({"0000:e8:00.4": "x"})),
+        Result(0, json.dumps([{VF: [{UUID: {"mdev_type": "nvidia-559", "start": "manual"}}]}])),
+        Result(0, json.dumps([{VF: [{UUID: {"mdev_type": "nvidia-558", "start": "auto"}}]}])),
+        Result(0, json.dumps([{"0000:e8:00.5": [{UUID: {"mdev_type": "nvidia-558", "start": "manual"}}]}])),
+    ],
+)
+def test_a_definition_that_mdevctl_does_not_see_as_meant_is_told(ctx, calls, answer):
+    mdevctl.define(ctx, UUID, VF, "nvidia-558")
+    calls["answer"] = answer
+    found = mdevctl.unseen(ctx, [(UUID, VF)])[UUID]
+    assert found.code == "mdevctl_failed" and found.device == UUID and FOLDER in found.wanted
+
+
+def test_a_strangers_damaged_file_that_stops_mdevctls_list_is_no_failure_of_ours(ctx, calls):
+    mdevctl.define(ctx, UUID, VF, "nvidia-558")
+    calls["answer"] = Result(1, "Error: invalid json")
+    assert mdevctl.unseen(ctx, [(UUID, VF)]) == {}
+    assert mdevctl.unseen(ctx, [(OTHER, VF)])[OTHER].code == "mdevctl_failed"
+
+
+def test_warnings_before_the_list_are_no_part_of_it(ctx, calls):
+    mdevctl.define(ctx, UUID, VF, "nvidia-558")
+    told = [{VF: [{UUID: {"mdev_type": "nvidia-558", "start": "manual", "attrs": []}}]}]
+    calls["answer"] = Result(0, "WARN: [x] can't read\n" + json.dumps(told, indent=1) + "\n")
+    assert mdevctl.unseen(ctx, [(UUID, VF)]) == {}

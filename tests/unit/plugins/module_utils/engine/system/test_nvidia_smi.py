@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Every parser of what nvidia-smi and the driver print, against samples of their formats; and the placing of GPU instances."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import likely_uuids, vendor_vfio
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import vgpu_types
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement as mig_placement, profiles as mig_profiles
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
+from ansible_collections.vgpu.kvm.tests.unit.fake import models
+
+SAMPLES = pathlib.Path(__file__).resolve().parents[4] / "samples"
+
+
+def sample(name):
+    """A sample's text."""
+    return (SAMPLES / name).read_text(encoding="utf-8")
+
+
+def test_modes():
+    assert nvidia_smi.parse_modes(sample("modes.txt")) == [
+        ("0000:17:00.0", True, True),
+        ("0000:3b:00.0", None, None),
+        ("0000:65:00.0", False, True),
+        ("10000:e8:00.0", False, False),
+    ]
+    assert nvidia_smi.parse_modes("No devices were found\n") == []
+
+
+def test_profiles_of_an_h100():
+    found = nvidia_smi.parse_profiles(sample("h100-lgip.txt"))
+    assert [(gpu, one.name, one.id, one.free, one.total, one.memory) for gpu, one in found] == [
+        (0, "1g.10gb", 19, 7, 7, 9.75),
+        (0, "1g.10gb+me", 20, 1, 1, 9.75),
+        (0, "1g.20gb", 15, 4, 4, 19.62),
+        (0, "2g.20gb", 14, 3, 3, 19.62),
+        (0, "3g.40gb", 9, 2, 2, 39.5),
+        (0, "4g.40gb", 5, 1, 1, 39.5),
+        (0, "7g.80gb", 0, 1, 1, 79.25),
+    ]
+    assert [(one.slices, one.gib, one.suffix) for dummy, one in found][:2] == [(1, 10, ""), (1, 10, "+me")]
+
+
+def test_profiles_with_all_suffixes():
+    found = [one for dummy, one in nvidia_smi.parse_profiles(sample("blackwell-lgip.txt"))]
+    assert [one.suffix for one in found] == ["", "+me", "+gfx", "+me.all", "-me", ""] and found[0].free == 3
+
+
+@pytest.mark.parametrize(
+    "name, rows",
+    [
+        ("lgi-narrow.txt", [(0, 13, "1g.5gb", 19, 6, 1), (0, 2, "3g.20gb", 9, 0, 4)]),
+        ("lgi-wide.txt", [(1, 4, "1g.24gb+gfx", 47, 3, 3), (2, 0, "7g.80gb", 0, 0, 8)]),
+        ("lgi-spare.txt", [(0, 1, "3g.20gb", 9, 4, 4), (0, 2, "3g.20gb", 9, None, None)]),
+    ],
+)
+def test_gpu_instances(name, rows):
+    found = nvidia_smi.parse_instances(sample(name))
+    assert [(gpu, one.id, one.profile, one.profile_id, one.start, one.size) for gpu, one in found] == rows
+
+
+@pytest.mark.parametrize("text", ["No MIG-enabled devices found.\n", "No GPU instances found: Not Found\n", ""])
+def test_nothing_is_told_by_words(text):
+    assert nvidia_smi.parse_instances(text) == nvidia_smi.parse_compute(text) == nvidia_smi.parse_profiles(text) == []
+
+
+def test_compute_instances():
+    assert nvidia_smi.parse_compute(sample("lci-old.txt")) == [(0, 1, 0), (0, 1, 1)]
+    assert nvidia_smi.parse_compute(sample("lci.txt")) == [(0, 9, 0), (1, 0, 0)]
+
+
+def test_placements():
+    assert nvidia_smi.parse_placements(sample("lgipp.txt")) == {19: ([0, 1, 2, 3, 4, 5, 6], 1), 14: ([0, 2, 4], 2), 9: ([0, 4], 4), 0: ([0], 8)}
+
+
+def test_placements_of_an_h100_are_those_of_our_model():
+    from ansible_collections.vgpu.kvm.tests.unit.fake import nvidia_smi as fake
+
+    told = nvidia_smi.parse_placements(sample("h100-lgipp.txt"))
+    ours = {one.id: (fake.starts(models.H100, one), one.memory) for one in models.H100.profiles}
+    assert len(told) == 5 and told == {number: ours[number] for number in told}
+
+
+def test_supported_types():
+    found = nvidia_smi.parse_types(sample("types.txt"))
+    assert sorted(found) == ["0000:8c:00.0", "0000:e8:00.0"]
+    told = [(one.id, one.short, one.framebuffer_mib, one.max_instances, one.gi_profile, one.per_gi) for one in found["0000:8c:00.0"]]
+    assert told == [("1518", "DC-2B", 2048, 32, None, None), ("1546", "DC-1-2Q", 2048, 48, 47, 12)]
+    assert [(one.id, one.short) for one in found["0000:e8:00.0"]] == [("1145", "L40S-1B")]
+    assert nvidia_smi.parse_types("No supported devices in vGPU mode\n") == {}
+
+
+def test_running_vgpus():
+    assert nvidia_smi.parse_running(sample("running.txt")) == {"7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1": 3}
+    assert nvidia_smi.parse_running("No supported devices in vGPU mode\n") == {}
+
+
+@pytest.mark.parametrize("name, told", [("h100-q.txt", (False, False)), ("l40s-q.txt", (True, True)), ("h100-host-q.txt", (False, False))])
+def test_mixed_sizes(name, told):
+    assert nvidia_smi.parse_mixed(sample(name)) == told
+
+
+def test_mixed_sizes_in_another_spelling():
+    text = "  Heterogenous Time-Slice Sizes : Supported\n  Heterogenous Multi-vGPU : Enabled\n"
+    assert nvidia_smi.parse_mixed(text) == (True, True)
+
+
+def test_creatable_types_in_both_formats():
+    assert [(one.id, one.short, one.slices) for one in vendor_vfio.parse_creatable(sample("creatable-table.txt"))] == [
+        ("1145", "L40S-1B", None),
+        ("1414", "H200X-1-18C", 1),
+        ("1546", "DC-1-24Q", 1),
+    ]
+    assert [(one.id, one.name) for one in vendor_vfio.parse_creatable(sample("creatable-short.txt"))] == [
+        ("557", "NVIDIA A40-1Q"),
+        ("1519", "NVIDIA RTX Pro 6000 Blackwell DC-3Q"),
+    ]
+    assert vendor_vfio.parse_creatable(sample("creatable-empty.txt")) == vendor_vfio.parse_creatable("") == []
+
+
+def test_kernels_with_and_without_mdev():
+    assert likely_uuids("6.1.0-50-amd64") and likely_uuids("5.14.0-503.el9.x86_64") and likely_uuids(None)
+    assert not likely_uuids("6.8.0-51-generic") and not likely_uuids("6.12.0-55.el10.x86_64") and not likely_uuids("7.0.0")
+
+
+@pytest.mark.parametrize(
+    "name, profile",
+    [
+        ("H100-1-10C", "1g.10gb"),
+        ("H100-1-20C", "1g.20gb"),
+        ("H100XM-2-20C", "2g.20gb"),
+        ("H100-3-40C", "3g.40gb"),
+        ("H100-7-80C", "7g.80gb"),
+        ("H100-1-10CME", "1g.10gb+me"),
+        ("H100-1-5C", "1g.10gb"),
+        ("H100-2-40C", None),
+        ("H100-5-40C", None),
+    ],
+)
+def test_the_profile_of_a_type_by_its_name(name, profile):
+    profiles = [one for dummy, one in nvidia_smi.parse_profiles(sample("h100-lgip.txt"))]
+    found = mig_profiles.profile_for(vgpu_types.VgpuType(1, "NVIDIA " + name), profiles)
+    assert (found.name if found else None) == profile
+
+
+def test_the_profile_of_a_type_by_what_the_driver_says():
+    profiles = [one for dummy, one in nvidia_smi.parse_profiles(sample("blackwell-lgip.txt"))]
+    assert mig_profiles.profile_for(vgpu_types.VgpuType(1, "DC-1-24Q", gi_profile=47), profiles).name == "1g.24gb+gfx"
+    assert mig_profiles.profile_for(vgpu_types.VgpuType(1, "DC-1-24QGFX"), profiles).name == "1g.24gb+gfx"
+    assert mig_profiles.profile_for(vgpu_types.VgpuType(1, "DC-1-24QNOME"), profiles).name in ("1g.24gb-me", "1g.24gb")
+    assert mig_profiles.profile_for(vgpu_types.VgpuType(1, "DC-1-24QMEALL"), profiles).name == "1g.24gb+me.all"
+
+
+@pytest.mark.parametrize(
+    "wanted, good",
+    [
+        (["7g.40gb"], True),
+        (["4g.20gb", "3g.20gb"], True),
+        (["4g.20gb", "2g.10gb", "1g.5gb"], True),
+        (["3g.20gb", "3g.20gb"], True),
+        (["3g.20gb", "2g.10gb", "2g.10gb"], True),
+        (["2g.10gb", "2g.10gb", "2g.10gb", "1g.5gb"], True),
+        (["1g.5gb"] * 7, True),
+        (["1g.5gb"] * 8, False),
+        (["4g.20gb", "4g.20gb"], False),
+        (["3g.20gb", "3g.20gb", "1g.5gb"], False),
+        (["2g.10gb"] * 4, False),
+        (["7g.40gb", "1g.5gb"], False),
+    ],
+)
+def test_what_fits_on_an_a100(wanted, good):
+    profiles = [nvidia_smi.Profile(one.name, one.id, one.total, one.total, one.gib) for one in models.A100.profiles]
+    assert mig_placement.fits(profiles, [], [mig_profiles.find_profile(word, profiles) for word in wanted]) is good

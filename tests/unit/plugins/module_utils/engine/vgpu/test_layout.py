@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The layout as users write it, and where vGPUs are placed."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host as host_state, inventory
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout, placement, plan as vgpu_plan
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
+
+ONE = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
+TWO = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12"
+PF = "0000:e8:00.0"
+
+
+def planned(host, entries, stored=None, **options):
+    """The plan for a layout."""
+    found = inventory.read(host.ctx)
+    parsed, troubles = layout.parse(entries)
+    wishes, wrong = layout.by_gpu(parsed, found)
+    return vgpu_plan.plan(
+        found, host_state.read(host.ctx), wishes, stored or {}, {}, vgpu_plan.Options(**options), troubles + wrong
+    )
+
+
+def test_parsing_gives_one_wish_for_each_vgpu():
+    (entry,), troubles = layout.parse([{"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2}, {"type": "A40-8A", "uuid": ONE.upper()}]}])
+    assert troubles == [] and entry.selectors == ["all"]
+    assert [(one.type, one.uuid, one.where) for one in entry.wishes] == [
+        ("A40-8Q", None, "layout[0].vgpus[0]"),
+        ("A40-8Q", None, "layout[0].vgpus[0]"),
+        ("A40-8A", ONE, "layout[0].vgpus[1]"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "item, words",
+    [
+        ({"gpu": None}, "layout[0]: it names no GPU"),
+        ({"gpu": []}, "layout[0]: it names no GPU"),
+        ({"gpu": ["all", ""]}, "layout[0]: it names no GPU"),
+        ({"gpu": "all", "vgpus": [{"count": 1}]}, "layout[0].vgpus[0]: no type is given"),
+        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": -1}]}, "count is -1"),
+        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": "2"}]}, "count is '2'"),
+        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2, "uuid": ONE}]}, "a UUID stands with count 2"),
+        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE[:-1]}]}, "is not a UUID"),
+        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE.replace("-", "")}]}, "is not a UUID"),
+        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE}, {"type": "A40-8Q", "uuid": ONE}]}, "stands at layout[0].vgpus[0] too"),
+    ],
+)
+def test_what_is_wrong_in_a_layout(item, words):
+    troubles = layout.parse([item])[1]
+    assert len(troubles) == 1 and words in str(troubles[0]) and troubles[0].wanted
+
+
+def test_entries_of_one_kind_add_up_and_narrower_ones_win(make_host):
+    host = make_host(gpus=[("0000:e7:00.0", A40), (PF, A40), ("0000:3b:00.0", T4)]).vfs_on()
+    found = inventory.read(host.ctx)
+
+    def types(*entries):
+        wishes, troubles = layout.by_gpu(layout.parse([{"gpu": gpu, "vgpus": [{"type": name}]} for gpu, name in entries])[0], found)
+        assert not troubles
+        return {pf: [one.type for one in many] for pf, many in wishes.items()}
+
+    assert types(("all", "a"), ("all", "b"))[PF] == ["a", "b"]
+    assert types(("all", "a"), (PF, "b"), ("A40", "c")) == {"0000:3b:00.0": ["a"], "0000:e7:00.0": ["c"], PF: ["b"]}
+    assert types((PF, "b"), ("all", "a"), (host.pf(PF).uuid, "c"))[PF] == ["b", "c"]
+    assert types(("T4", "a")) == {"0000:3b:00.0": ["a"]}
+    assert types() == {}
+
+
+def test_a_given_uuid_that_two_gpus_would_get(make_host):
+    host = make_host(gpus=[("0000:e7:00.0", A40), (PF, A40)]).vfs_on()
+    entries = layout.parse([{"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE}]}])[0]
+    dummy, troubles = layout.by_gpu(entries, inventory.read(host.ctx))
+    assert [one.code for one in troubles] == ["duplicate_uuid"] and "0000:e7:00.0 and 0000:e8:00.0" in str(troubles[0])
+
+
+def test_uuids_are_stable_and_differ():
+    first = placement.stable_uuid("m", PF, 0, ())
+    assert first == placement.stable_uuid("m", PF, 0, ())
+    assert len({first, placement.stable_uuid("n", PF, 0, ()), placement.stable_uuid("m", PF, 1, ()), placement.stable_uuid("m", PF, 0, (first,))}) == 4
+
+
+def test_free_vfs_are_taken_in_order_past_those_of_others(host):
+    host.add("0000:e8:00.4", "A40-8Q", ONE)
+    host.add("0000:e8:00.6", "A40-8Q", TWO)
+    result = planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q", "count": 4}]}])
+    assert [(one.slot.index, bool(one.vgpu)) for one in result.placed[PF]] == [(0, True), (1, False), (2, True), (3, False)]
+    assert [step.kind for step in result.steps] == ["store", "create", "create"]
+
+
+def test_a_place_in_the_store_is_remembered(host):
+    stored = {PF: layout_file.StoredGpu(PF, 32, [layout_file.StoredVgpu(ONE, "0000:e8:01.2", 6, "A40-8Q")])}
+    result = planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q", "count": 2}]}], stored)
+    assert [(one.slot.index, one.uuid) for one in result.placed[PF]][1] == (6, ONE) and result.placed[PF][0].slot.index == 0
+
+
+def test_removals_come_before_creations_and_the_store_before_both(host):
+    host.add("0000:e8:00.4", "A40-24Q", ONE)
+    result = planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q", "count": 2}]}])
+    assert [step.kind for step in result.steps] == ["store", "remove", "create", "create"]
+    assert result.placed[PF][0].slot.index == 0, "the VF that gets free is taken"
+
+
+def test_the_used_one_is_kept_when_some_must_go(host):
+    host.add("0000:e8:00.4", "A40-8Q", ONE)
+    host.add("0000:e8:00.9".replace(".9", ".7"), "A40-8Q", TWO)
+    host.kernel.use(TWO)
+    result = planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q"}]}])
+    assert [one.uuid for one in result.placed[PF]] == [TWO]
+
+
+def test_force_removal_is_by_uuid(host):
+    host.add("0000:e8:00.4", "A40-8Q", ONE)
+    host.kernel.use(ONE)
+    with pytest.raises(EngineError):
+        planned(host, [{"gpu": PF, "vgpus": []}], force_remove=[TWO])
+    (store_step, step) = planned(host, [{"gpu": PF, "vgpus": []}], force_remove=[ONE.upper()]).steps
+    assert step.kind == "remove" and step.args["forced"] and store_step.kind == "store"
+
+
+def test_limits_name_what_sets_them(host):
+    with pytest.raises(EngineError) as caught:
+        planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-1Q", "count": 33}]}])
+    assert "at most 32" in str(caught.value)
+    with pytest.raises(EngineError) as caught:
+        planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-2Q", "count": 25}]}])
+    assert "max_instance of A40-2Q is 24" in str(caught.value)
+    host.pf().set_vfs(0)
+    host.pf().set_vfs(3)
+    with pytest.raises(EngineError) as caught:
+        planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-2Q", "count": 4}]}])
+    assert "the GPU has 3 usable VFs" in str(caught.value)
+
+
+def test_two_series_of_one_size_share_a_gpu(host):
+    result = planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q"}, {"type": "A40-8A"}]}])
+    assert sorted(one.type.short for one in result.placed[PF]) == ["A40-8A", "A40-8Q"]
+    with pytest.raises(EngineError) as caught:
+        planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q"}, {"type": "A40-24Q"}]}])
+    assert "A40-8Q (8192 MiB), A40-24Q (24576 MiB)" in str(caught.value)
+
+
+def test_predicted_places_are_those_that_come(make_host):
+    bare = make_host()
+    predicted = planned(bare, [{"gpu": PF, "vgpus": [{"type": "A40-1Q", "count": 32}]}], assume=["vfs"])
+    bare.vfs_on()
+    real = planned(bare, [{"gpu": PF, "vgpus": [{"type": "A40-1Q", "count": 32}]}])
+    assert [(one.slot.parent, one.uuid) for one in predicted.placed[PF]] == [(one.slot.parent, one.uuid) for one in real.placed[PF]]
+    assert predicted.store_text == real.store_text
+
+
+def test_a_layout_is_shared_by_hosts_with_other_gpus(make_host):
+    shared = [{"gpu": ["L40S", "NVIDIA H100"], "vgpus": [{"type": "L40S-24Q"}]}, {"gpu": "A40", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
+    mine = planned(make_host().vfs_on(), shared)
+    assert [one.type.short for one in mine.placed[PF]] == ["A40-24Q", "A40-24Q"]
+    with pytest.raises(EngineError, match="the layout is for L40S, NVIDIA H100, and none of these is in this host, which has %s" % PF):
+        planned(make_host().vfs_on(), shared[:1])
+
+
+def test_a_model_that_nobody_knows_is_a_slip(make_host):
+    with pytest.raises(EngineError, match="no GPU answers to 'A400'"):
+        planned(make_host().vfs_on(), [{"gpu": "A400", "vgpus": []}, {"gpu": "A40", "vgpus": []}])
+
+
+def test_one_model_written_for_another_does_not_empty_the_gpus_that_were_meant(make_host):
+    host = make_host(gpus=((PF, A40), ("0000:3b:00.0", T4))).vfs_on()
+    slip = [{"gpu": "A40", "vgpus": [{"type": "A40-24Q"}]}, {"gpu": "V100", "vgpus": []}]
+    with pytest.raises(EngineError, match="for V100 too, which this host has not, and says nothing of 0000:3b:00.0"):
+        planned(host, slip)
+    assert planned(host, slip + [{"gpu": "all", "vgpus": []}]).placed[PF]
