@@ -55,6 +55,32 @@ def test_disk_and_memory_are_refused_together(host, monkeypatch):
     assert "memory: 2500 MiB are free (expected: 2548 MiB for a machine of 2048 MiB)" in text
 
 
+@pytest.mark.parametrize("inside,device,refused", [(True, 2, True), (True, 1, False), (False, 2, False)])
+def test_a_small_tmp_is_refused_where_mmdebstrap_uses_it(host, monkeypatch, inside, device, refused):
+    monkeypatch.setattr(room, "TEMPORARY", host / "tmp")
+    monkeypatch.setattr(room, "in_namespace", lambda: inside)
+    monkeypatch.setattr(room, "_device", lambda path: device if path == host / "tmp" else 1)
+    sizes = {host / "tmp": 500}
+    (host / "tmp").mkdir()
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1 << 40, 0, sizes.get(path, 9000) << 20))
+    if refused:
+        with pytest.raises(TwinError, match="tmp: 500 MiB of disk are free .expected: 1000 MiB"):
+            room.check()
+    else:
+        room.check()
+
+
+def test_each_disk_is_looked_at(host, monkeypatch):
+    monkeypatch.setattr(room, "_device", lambda path: len(str(path)))
+    monkeypatch.setattr(room, "_existing", lambda path: path)
+    disk(monkeypatch, 500)
+    with pytest.raises(TwinError) as caught:
+        room.check()
+    text = str(caught.value)
+    assert "expected: 3300 MiB for the first build). Free some, or set XDG_CACHE_HOME" in text
+    assert "expected: 600 MiB for the first build). Free some, or clone to a larger disk." in text
+
+
 def test_swap_counts_as_memory(host):
     memory(host, 2000, swap=1000)
     room.check(2048)
