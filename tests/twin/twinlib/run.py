@@ -67,7 +67,7 @@ def as_root(argv: Sequence[str]) -> list[str]:
     if can_sudo():
         return ["sudo", *argv]
     raise TwinError(
-        f"'{argv[0]}' needs root: this user is not root and cannot use sudo, and '{' '.join(NAMESPACE)} true' fails. Run this command as root, "
+        f"Building images needs root: this user is not root and cannot use sudo, and '{' '.join(NAMESPACE)} true' fails. Run this command as root, "
         "or make user namespaces usable: package uidmap, a line for this user in /etc/subuid and /etc/subgid."
     )
 
