@@ -217,7 +217,9 @@ def test_a_tree_without_device_nodes_gets_those_that_a_boot_needs(tmp_path):
     assert "Type: character special    Mode:  0600" in node and "Device major/minor number: 05:01" in node
 
 
-@pytest.mark.parametrize("folder,own", [("/srv/clone", True), ("/srv/a clone", False), ("/srv/100%", False), ("/srv/a-very-long-path/to/a/clone", False)])
+@pytest.mark.parametrize(
+    "folder,own", [("/srv/clone", True), ("/srv/a clone", False), ("/srv/100%", False), ("/srv/a-very-long-path/to/a/clone", False)]
+)
 def test_ssh_shares_connections_at_a_path_that_it_can_read(machine, monkeypatch, tmp_path, folder, own):
     monkeypatch.setattr(paths, "REPO", Path(folder))
     monkeypatch.setattr(state.tempfile, "gettempdir", lambda: str(tmp_path))

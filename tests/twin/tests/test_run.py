@@ -30,7 +30,8 @@ CLEANS_UP = "trap 'sleep 1; touch cleaned; exit 1' {0}; touch begun; while :; do
 ], ids=["terminal", "process alone", "second signal"])
 def test_a_program_may_clean_up(tmp_path: Path, how: str, program: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-B", "-c", PROGRAM, str(Path(run.__file__).parents[1]), program], cwd=tmp_path, start_new_session=True, stderr=subprocess.DEVNULL
+        [sys.executable, "-B", "-c", PROGRAM, str(Path(run.__file__).parents[1]), program], cwd=tmp_path, start_new_session=True,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 20
     while not (tmp_path / "begun").exists():
