@@ -140,6 +140,16 @@ def test_kvm_asked_for_where_there_is_none(host, monkeypatch):
         accel.find()
 
 
+@pytest.mark.parametrize("word,said", [("kvm", "does not exist"), ("hvf", "unknown accelerator")])
+@pytest.mark.parametrize("command", ["check", "build"])
+def test_an_accelerator_that_is_not_there_is_refused_before_anything_is_built(host, monkeypatch, capsys, command, word, said):
+    host.device.unlink()
+    monkeypatch.setenv("TWIN_ACCEL", word)
+    monkeypatch.setattr(cli.room, "check", lambda _memory=0: pytest.fail("too late"))
+    assert cli.main([command]) == 1
+    assert said in capsys.readouterr().err
+
+
 def test_an_unknown_word_is_a_clear_error(host, monkeypatch, capsys):
     monkeypatch.setenv("TWIN_ACCEL", "hvf")
     assert cli.main(["list"]) == 1

@@ -152,10 +152,17 @@ def test_each_failed_boot_ends_with_console_log_and_what_to_do(machine, clock, m
     assert str(machine.serial_log) in text and "twin down t1" in text and "TWIN_ACCEL" in text
 
 
-def test_a_panic_ends_the_wait_at_once(machine, clock, monkeypatch):
+@pytest.mark.parametrize(
+    "said,why",
+    [
+        ("Kernel panic - not syncing: timer\n---[ end Kernel panic - not syncing: timer ]---\n", "its kernel panicked"),
+        ("No init found. Try passing init= bootarg.\n(initramfs) ", "its initramfs"),
+    ],
+)
+def test_a_machine_that_stopped_ends_the_wait_at_once(machine, clock, monkeypatch, said, why):
     machine.accel = "tcg"
-    Guest(machine, clock, monkeypatch, {"tcg": [(3, KERNEL + "Kernel panic - not syncing: timer\n---[ end Kernel panic - not syncing: timer ]---\n")]})
-    with pytest.raises(TwinError, match="'t1' has stopped: its kernel panicked"):
+    Guest(machine, clock, monkeypatch, {"tcg": [(3, KERNEL + said)]})
+    with pytest.raises(TwinError, match=f"'t1' has stopped: {why}"):
         boot.boot(machine)
     assert clock.now < 1005
 
@@ -178,6 +185,21 @@ def test_progress_on_a_terminal_is_one_line(machine, clock, monkeypatch, capsys)
     assert shown.count("\n") == 1 and shown.splitlines()[-1].split("\r\033[K")[-1].endswith("emulation (tcg))")
     assert max(len(part) for part in shown.split("\r\033[K")[:-1]) < 80
     assert all(f"stage: {stage}" in shown for stage in ("firmware", "kernel", "user space"))
+
+
+def test_an_interruption_stops_the_machine_and_leaves_the_line_empty(machine, clock, monkeypatch, capsys):
+    def interrupt(seconds: float) -> None:
+        clock.now += seconds
+        if clock.now > 1010:
+            raise KeyboardInterrupt
+
+    machine.accel = "tcg"
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(boot.time, "sleep", interrupt)
+    guest = Guest(machine, clock, monkeypatch, {"tcg": [(5, KERNEL)]})
+    with pytest.raises(KeyboardInterrupt):
+        boot.boot(machine)
+    assert not guest.running and capsys.readouterr().err.endswith("\r\033[K")
 
 
 @pytest.mark.booted

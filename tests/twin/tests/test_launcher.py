@@ -193,6 +193,39 @@ def test_command_line_has_hardware_iommu_and_port(machine):
     assert "amd-iommu" in line and "iommu=pt" in line and "intel_iommu" not in line and line.endswith("-loadvm ready")
 
 
+@pytest.mark.skipif(not disk.available(), reason="needs e2fsprogs and fdisk")
+def test_files_are_written_into_a_disk_wherever_it_lies(tmp_path):
+    folder = tmp_path / 'a "clone" here'
+    folder.mkdir()
+    image_file, source = folder / "disk.raw", folder / "a file"
+    source.write_text("content")
+    with open(image_file, "wb") as handle:
+        handle.truncate(disk.ROOT_START * disk.SECTOR + (4 << 20))
+    subprocess.run(["mke2fs", "-q", "-F", "-E", f"offset={disk.ROOT_START * disk.SECTOR}", image_file, "4096k"], check=True)
+    disk.write_files(image_file, {"/some/file": source})
+    assert sorted(p.name for p in folder.iterdir()) == ["a file", "disk.raw"]
+
+
+@pytest.mark.skipif(not disk.available(), reason="needs e2fsprogs and fdisk")
+def test_a_tree_without_device_nodes_gets_those_that_a_boot_needs(tmp_path):
+    tree, image_file, boot = tmp_path / "root", tmp_path / "base.raw", tmp_path / "boot.img"
+    (tree / "dev").mkdir(parents=True)
+    boot.write_bytes(b"\2" * 512)
+    disk.create(tree, image_file, "00000000-0000-4000-8000-000000000000", boot, boot)
+    where = f"{image_file}?offset={disk.ROOT_START * disk.SECTOR}"
+    node = subprocess.run(["debugfs", "-R", "stat /dev/console", where], check=True, capture_output=True, text=True).stdout
+    assert "Type: character special    Mode:  0600" in node and "Device major/minor number: 05:01" in node
+
+
+@pytest.mark.parametrize(
+    "folder,own", [("/srv/clone", True), ("/srv/a clone", False), ("/srv/100%", False), ("/srv/a-very-long-path/to/a/clone", False)]
+)
+def test_ssh_shares_connections_at_a_path_that_it_can_read(machine, monkeypatch, tmp_path, folder, own):
+    monkeypatch.setattr(paths, "REPO", Path(folder))
+    monkeypatch.setattr(state.tempfile, "gettempdir", lambda: str(tmp_path))
+    assert str(machine.control_path).startswith(folder if own else str(tmp_path))
+
+
 def test_inventory(machine):
     yaml = pytest.importorskip("yaml")
     machine.port = 4242

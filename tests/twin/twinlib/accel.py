@@ -74,16 +74,21 @@ def requested() -> str:
     return word
 
 
+def check() -> str:
+    """The word in TWIN_ACCEL; refuse one that cannot be followed here."""
+    word = requested()
+    denied = _denied()
+    if word == "kvm" and denied:
+        raise TwinError(f"{VARIABLE}=kvm, but {denied}. Load KVM's module or get access to {DEVICE}, or unset {VARIABLE}.")
+    return word
+
+
 def find() -> Choice:
     """The accelerator for a new machine. Measured once per boot of this machine, QEMU version and KVM module."""
-    word = requested()
-    if word == "tcg":
-        return Choice("tcg", f"{VARIABLE}=tcg")
+    word = check()
+    if word != "auto":
+        return Choice(word, f"{VARIABLE}={word}")
     denied = _denied()
-    if word == "kvm":
-        if denied:
-            raise TwinError(f"{VARIABLE}=kvm, but {denied}. Load KVM's module or get access to {DEVICE}, or unset {VARIABLE}.")
-        return Choice("kvm", f"{VARIABLE}=kvm")
     if denied:
         return Choice("tcg", denied)
     known = _remembered()

@@ -57,27 +57,25 @@ def wait(machine: Machine, fresh: bool = False, since: int = 0) -> None:
     ready = "test -e /run/twin-driver-loaded" if machine.tier == "quick" else "true"
     begin, status, last = time.monotonic(), Status(), ""
     usual = EMULATED[machine.tier]["ssh"]
-    while True:
-        stage = reached(console(machine)[since:])
-        taken = time.monotonic() - begin
-        try:
+    try:
+        while True:
+            stage = reached(console(machine)[since:])
+            taken = time.monotonic() - begin
             _check(machine, stage, taken, fresh)
-            if ssh.banner(machine.port):
-                stage = "ssh"
-                ssh.output(machine, ready, 60)
-                break
-        except KvmGivenUp:
-            status.clear()
-            raise
-        except ssh.CommandFailed as error:
-            last = f" ({error})"
-        if taken > LIMIT:
-            status.clear()
-            raise _failed(machine, f"did not come up within {LIMIT:.0f} s, stage: {stage}{last}")
-        expected = f"usually {usual} s under emulation, longer beside other work" if machine.accel == "tcg" else f"usually less than {usual} s"
-        status.update(f"{machine.name}: booting, {taken:.0f} s, stage: {stage} ({expected})")
-        time.sleep(0.3)
-    status.clear()
+            try:
+                if ssh.banner(machine.port):
+                    stage = "ssh"
+                    ssh.output(machine, ready, 60)
+                    break
+            except ssh.CommandFailed as error:
+                last = f" ({error})"
+            if taken > LIMIT:
+                raise _failed(machine, f"did not come up within {LIMIT:.0f} s, stage: {stage}{last}")
+            expected = f"usually {usual} s under emulation, longer beside other work" if machine.accel == "tcg" else f"usually less than {usual} s"
+            status.update(f"{machine.name}: booting, {taken:.0f} s, stage: {stage} ({expected})")
+            time.sleep(0.3)
+    finally:
+        status.clear()
     say(f"{machine.name}: up after {taken:.1f} s, ssh on port {machine.port} ({machine.tier} tier, {accel.NAMES[machine.accel]})")
 
 
@@ -94,8 +92,11 @@ def _check(machine: Machine, stage: str, taken: float, fresh: bool) -> None:
         if on_kvm and stage != "user space":
             raise KvmGivenUp("QEMU on KVM has ended.")
         raise _failed(machine, "has ended: QEMU does not run any more")
-    if "end Kernel panic" in console(machine)[-400:]:
+    tail = console(machine)[-400:]
+    if "end Kernel panic" in tail:
         raise _failed(machine, "has stopped: its kernel panicked")
+    if "(initramfs) " in tail:
+        raise _failed(machine, "has stopped: its initramfs did not get to the root file system")
     if not on_kvm:
         return
     for later in STAGES[STAGES.index(stage) + 1:-1]:

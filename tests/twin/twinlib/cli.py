@@ -17,12 +17,14 @@ MEMORY_MIB = 2048
 
 
 def _check(args: argparse.Namespace) -> int:
+    accel.check()
     room.check(args.memory)
-    host_packages.check()
+    host_packages.check(args.packages)
     return 0
 
 
 def _build(args: argparse.Namespace) -> int:
+    accel.check()
     room.check()
     host_packages.ensure()
     built = image.build(image.SYSTEMS[args.system], args.extras)
@@ -218,6 +220,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--memory", type=int, default=MEMORY_MIB, help=f"MiB (default: {MEMORY_MIB})")
 
     command = add("check", _check, "check that this machine has packages, disk and memory for a build and a machine; change nothing", False)
+    command.add_argument("--packages", nargs="*", default=[], metavar="PACKAGE", help="packages that are missing, too")
     memory(command)
     command = add("build", _build, "build image, kernel modules and driver bundle, as far as they are not in the cache", False)
     systems(command)

@@ -15,6 +15,7 @@ SECTOR = 512
 SIZE_GIB = 4
 BIOS_START, BIOS_SECTORS = 2048, 2048
 ROOT_START = BIOS_START + BIOS_SECTORS
+NODES = {"console": (5, 1), "null": (1, 3)}  # in /dev; the initramfs opens the console before anything is mounted there
 
 
 def boot_sector(boot_img: bytes, mbr: bytes, core_start: int) -> bytes:
@@ -57,6 +58,9 @@ def create(tree: Path, disk: Path, uuid: str, boot_img: Path, core_img: Path) ->
         "-E", f"offset={ROOT_START * SECTOR},lazy_itable_init=0,lazy_journal_init=0,nodiscard", "-m", "0",
         "-d", str(tree), str(disk), f"{partitions[1]['size'] // 2}k",
     ]))
+    if not (tree / "dev" / "console").exists():  # a user namespace makes no device nodes
+        nodes = [(f"mknod {name} c {major} {minor}", f"sif {name} mode 020600") for name, (major, minor) in NODES.items()]
+        _edit(disk, ["cd /dev", *(line for node in nodes for line in node)])
 
 
 def copy(source: Path, target: Path) -> None:
@@ -74,21 +78,35 @@ def write_files(disk: Path, files: dict[str, Path]) -> None:
             folders.add(parent)
             commands.append(f"mkdir {parent}")  # complains when it exists; checked by the dump below
         mode = 0o100000 | (source.stat().st_mode & 0o777)
-        commands += [f"rm {target}", f"write {source} {target}"]
+        commands += [f"rm {target}", f"write {_quoted(source)} {target}"]
         commands += [f"sif {target} mode 0{mode:o}", f"sif {target} uid 0", f"sif {target} gid 0"]
-    script = disk.with_suffix(".debugfs")
-    script.write_text("\n".join(commands) + "\n", encoding="utf-8")
-    where = f"{disk}?offset={ROOT_START * SECTOR}"
-    run(["debugfs", "-w", "-f", str(script), where])
-    script.unlink()
+    _edit(disk, commands)
     for target, source in files.items():
         probe = disk.with_suffix(".probe")
-        run(["debugfs", "-R", f"dump {target} {probe}", where])
+        run(["debugfs", "-R", f"dump {target} {_quoted(probe)}", _root(disk)])
         same = probe.exists() and probe.read_bytes() == source.read_bytes()
         if probe.exists():
             probe.unlink()
         if not same:
             raise OSError(f"debugfs did not write {target} into {disk}")
+
+
+def _root(disk: Path) -> str:
+    """The root file system, for debugfs."""
+    return f"{disk}?offset={ROOT_START * SECTOR}"
+
+
+def _edit(disk: Path, commands: list[str]) -> None:
+    """Let debugfs change the root file system. It goes on after an error and ends well."""
+    script = disk.with_suffix(".debugfs")
+    script.write_text("\n".join(commands) + "\n", encoding="utf-8")
+    run(["debugfs", "-w", "-f", str(script), _root(disk)])
+    script.unlink()
+
+
+def _quoted(path: Path) -> str:
+    """A path of this machine in a command of debugfs."""
+    return '"' + str(path).replace('"', '""') + '"'
 
 
 def overlay(base: Path, disk: Path) -> None:

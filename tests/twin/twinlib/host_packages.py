@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import Sequence
 
 from .progress import TwinError, say
-from .run import as_root, may_sudo, run
+from .run import as_root, can_sudo, may_sudo, run
 
 PROGRAMS = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -41,9 +42,9 @@ def missing() -> list[str]:
     return sorted({package for program, package in programs.items() if not shutil.which(program)})
 
 
-def check() -> None:
-    """Refuse if `ensure` could not install what is missing, or images could not be built."""
-    packages = missing()
+def check(others: Sequence[str] = ()) -> None:
+    """Refuse if `ensure` could not install what is missing, beside packages that the caller misses, or images could not be built."""
+    packages = sorted({*missing(), *others})
     if packages:
         _apt_get(packages)
     else:
@@ -69,6 +70,6 @@ def _apt_get(packages: list[str]) -> list[str]:
     names = " ".join(packages)
     if not shutil.which("apt-get"):
         raise TwinError(f"These packages are missing, and this machine has no apt-get: {names}. Install what has their programs.")
-    if os.geteuid() != 0 and not shutil.which("sudo"):
-        raise TwinError(f"These packages are missing, and this user is not root and has no sudo: {names}. As root: apt-get install {names}")
+    if os.geteuid() != 0 and not can_sudo():
+        raise TwinError(f"These packages are missing, and this user is not root and cannot use sudo: {names}. As root: apt-get install {names}")
     return [*([] if os.geteuid() == 0 else ["sudo"]), "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q"]

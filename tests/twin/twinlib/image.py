@@ -137,7 +137,7 @@ def _make_tree(folder: Path, system: System, extras: Sequence[str]) -> None:
         "mmdebstrap", "--mode=unshare" if packed else "--mode=root", *TREE_OPTIONS, "--include=" + ",".join(packages(extras)), system.suite,
         str(archive if packed else root), *[str(s) for s in sources],
     ]
-    run(mmdebstrap if packed else as_root(mmdebstrap), env={**os.environ, "TMPDIR": "/tmp"})
+    run(mmdebstrap if packed else as_root([*PRIVATE, *mmdebstrap]), env={**os.environ, "TMPDIR": "/tmp"})
     if packed:
         root.mkdir()
         run(as_root(["tar", "-xpf", str(archive), "--numeric-owner", "--exclude=./dev/*", "-C", str(root)]))
@@ -147,7 +147,8 @@ def _make_tree(folder: Path, system: System, extras: Sequence[str]) -> None:
 
 def build_tree(system: System, extras: Sequence[str] = ()) -> Path:
     """Debian's root tree with kernel, headers and compiler."""
-    key = cache.digest(apt_sources(system), *packages(extras), *TREE_OPTIONS, system.suite)
+    # A tree of real root's is closed to a user namespace, and the other way round.
+    key = cache.digest(apt_sources(system), *packages(extras), *TREE_OPTIONS, system.suite, *(["namespace"] if in_namespace() else []))
     what = f"root tree of {system.title}{''.join(f' with {extra}' for extra in extras)} by mmdebstrap (two minutes)"
     return cache.product("tree", key, lambda folder: _make_tree(folder, system, extras), what) / "root"
 

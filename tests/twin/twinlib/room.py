@@ -9,13 +9,17 @@ from pathlib import Path
 
 from . import paths
 from .progress import TwinError
+from .run import in_namespace
 
 BUILD_MIB = 3300  # root tree, image, bundle and one disk, in the cache
 DISK_MIB = 800  # one more disk of an image that is built
+TREE_MIB = 1000  # what mmdebstrap, in a user namespace, keeps in TEMPORARY meanwhile
 MACHINE_MIB = 600  # what a machine's own disk grows to in a demo, beside the collection's copy and logs
 OVERHEAD_MIB = 500  # memory of QEMU itself beside the machine's, and of Ansible
+TEMPORARY = Path("/tmp")
 MEMINFO = Path("/proc/meminfo")
-CGROUP = Path("/sys/fs/cgroup")  # version 2: the limit of a container
+CGROUP = Path("/sys/fs/cgroup")  # the limit of a container
+LIMITS = (("memory.max", "memory.stat", "anon"), ("memory/memory.limit_in_bytes", "memory/memory.stat", "total_rss"))  # version 2, version 1
 
 
 def check(memory_mib: int = 0) -> None:
@@ -27,19 +31,26 @@ def check(memory_mib: int = 0) -> None:
 
 def _disk() -> list[str]:
     built = any(paths.cache().glob("image-*"))
-    needs = {paths.cache(): DISK_MIB if built else BUILD_MIB, paths.machines(): MACHINE_MIB}
-    where = {path: _existing(path) for path in needs}
-    if where[paths.cache()].stat().st_dev == where[paths.machines()].stat().st_dev:
-        needs = {paths.cache(): sum(needs.values())}
+    cache, machines = _existing(paths.cache()), _existing(paths.machines())
+    needs = {paths.cache(): DISK_MIB if built else BUILD_MIB}
+    if _device(cache) == _device(machines):
+        needs[paths.cache()] += MACHINE_MIB
+    else:
+        needs[paths.machines()] = MACHINE_MIB
+    if not built and in_namespace() and _device(TEMPORARY) not in (_device(cache), _device(machines)):
+        needs[TEMPORARY] = TREE_MIB
+    advice = {paths.cache(): ", or set XDG_CACHE_HOME to a directory on a larger disk", paths.machines(): ", or clone to a larger disk"}
     errors = []
     for path, need in needs.items():
-        free = shutil.disk_usage(where[path]).free >> 20
+        free = shutil.disk_usage(_existing(path)).free >> 20
         if free < need:
-            errors.append(
-                f"{path}: {free} MiB of disk are free (expected: {need} MiB{'' if built else ' for the first build'}). Free some, "
-                "or set XDG_CACHE_HOME to a directory on a larger disk."
-            )
+            first = "" if built else " for the first build"
+            errors.append(f"{path}: {free} MiB of disk are free (expected: {need} MiB{first}). Free some{advice.get(path, '')}.")
     return errors
+
+
+def _device(path: Path) -> int:
+    return path.stat().st_dev
 
 
 def _existing(path: Path) -> Path:
@@ -60,9 +71,11 @@ def _free_mib() -> int:
     """Memory and swap that programs can still have; in a container no more than its limit leaves."""
     fields = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="utf-8").splitlines())
     free = sum(int(fields[name].split()[0]) for name in ("MemAvailable", "SwapFree")) >> 10
-    try:
-        limit = int((CGROUP / "memory.max").read_text(encoding="utf-8")) >> 20
-        statistics = dict(line.split() for line in (CGROUP / "memory.stat").read_text(encoding="utf-8").splitlines())
-    except (OSError, ValueError):  # no limit, or none that shows
-        return free
-    return min(free, limit - (int(statistics["anon"]) >> 20))
+    for limit, statistics, used in LIMITS:
+        try:
+            left = int((CGROUP / limit).read_text(encoding="utf-8"))
+            left -= int(dict(line.split() for line in (CGROUP / statistics).read_text(encoding="utf-8").splitlines())[used])
+        except (OSError, ValueError, KeyError):  # no limit, or none that shows
+            continue
+        free = min(free, left >> 20)
+    return free

@@ -58,9 +58,9 @@ class Machine:
 
     @property
     def control_path(self) -> Path:
-        """Where ssh connections are shared; short, because socket addresses have at most 107 characters."""
+        """Where ssh connections are shared; short, because socket addresses have at most 107 characters, and in plain ones, for ssh's options."""
         path = self.folder / "cm-%C"
-        if len(str(path)) < 40:
+        if re.fullmatch(r"[\w/.-]{1,33}", str(self.folder)):
             return path
         tag = hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
         folder = Path(tempfile.gettempdir()) / f"twin-{os.getuid()}"
