@@ -86,6 +86,8 @@ def _less(brought, undone):
     if not undone:
         return brought
     failed = brought.failed
+    for step, found in undone:
+        found.position = step.position
     steps = [step for step, dummy in undone]
     done = [step for step in brought.done if step not in steps]
     troubles = (failed.troubles if failed else []) + [text for dummy, text in undone]

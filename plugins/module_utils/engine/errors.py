@@ -20,6 +20,7 @@ class Trouble:
         self.wanted = wanted
         self.remedy = remedy
         self.code = code
+        self.position = 0  # of its step in the plan
 
     def __str__(self):
         text = "%s: %s" % (self.device, self.found) if self.device else self.found

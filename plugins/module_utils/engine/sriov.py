@@ -244,6 +244,8 @@ def apply(ctx, result, timeout, settle=SETTLE):
     taken = _watch(ctx, [step for step in done if step.kind in ("enable", "bind_vf")], settle)
     if taken or failed:
         undone = [step for step in done if step.gpu in taken and step.kind in ("enable", "bind_vf")]
+        for step in undone:
+            taken[step.gpu].position = step.position
         raise ApplyError(
             (failed.troubles if failed else []) + list(taken.values()),
             [step for step in done if step not in undone],
@@ -341,7 +343,7 @@ def _enable(ctx, step, timeout):
     pf, wanted = step.device, step.args["wanted"]
     deadline = ctx.clock.now() + timeout
     repairs = 0
-    words = ""
+    words, busy = "", False
     while True:
         left = max(1, deadline - ctx.clock.now())
         if step.args["how"] == "sysfs":
@@ -349,7 +351,8 @@ def _enable(ctx, step, timeout):
             busy = False
         else:
             answer = sriov_manage.call(ctx, pf, True, left, step.args["reset"])
-            words, busy = answer.words, answer.busy
+            # A call that the deadline stopped reports nothing; the answer before it still stands.
+            words, busy = answer.words or words, answer.busy or (busy and answer.timed_out)
         # VFs bind after the script has ended: a short look while a retry is still possible.
         gpu = _settled(ctx, pf, wanted, 0.2 if busy else min(max(1, deadline - ctx.clock.now()), LATE))
         if complete(gpu, wanted):

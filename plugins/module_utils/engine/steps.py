@@ -27,6 +27,7 @@ class Step:
         self.device = device
         self.text = text
         self.args = args
+        self.position = 0  # in the plan; execute sets it
 
     def __str__(self):
         return "%s: %s" % (self.device, self.text) if self.device else self.text
@@ -36,18 +37,22 @@ class Step:
 
 
 class ApplyError(EngineError):
-    """Steps failed. done and not_done tell how far it came."""
+    """Steps failed. done and not_done tell how far it came. Everything is in the plan's order, whatever failed or was noticed first."""
 
     def __init__(self, troubles, done, not_done):
-        self.done = done
-        self.not_done = not_done
-        super().__init__(troubles)
+        self.done = sorted(done, key=_position)
+        self.not_done = sorted(not_done, key=_position)
+        super().__init__(sorted(troubles, key=_position))
 
     def __str__(self):
         text = super().__str__()
         text += "\nDone: %s." % ("; ".join(map(str, self.done)) or "nothing")
         text += "\nNot done: %s." % "; ".join(map(str, self.not_done))
         return text + "\nRun again when the cause is gone: what is done stays."
+
+
+def _position(one):
+    return one.position
 
 
 class _Outcome:
@@ -83,6 +88,8 @@ def execute(steps, perform, side_by_side=False):
     """
     outcome = _Outcome()
     numbered = list(enumerate(steps))
+    for place, step in numbered:
+        step.position = place
     if side_by_side:
         _in_threads(numbered, perform, outcome)
     else:
@@ -128,6 +135,7 @@ def _whole(step, trouble):
     trouble.device = trouble.device or step.device or "this host"
     trouble.wanted = trouble.wanted or "to %s" % step.text
     trouble.remedy = trouble.remedy or "Put that right (dmesg may say more), then run again."
+    trouble.position = step.position
     return trouble
 
 
