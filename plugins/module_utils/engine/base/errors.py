@@ -22,6 +22,7 @@ class Trouble:
     wanted: str | None = None
     remedy: str | None = None
     code: str = "error"
+    position: int = 0  # of its step in the plan
 
     def __str__(self) -> str:
         text = "%s: %s" % (self.device, self.found) if self.device else self.found

@@ -51,6 +51,7 @@ class Plan(Generic[Target]):
         if gpu.alive:
             return False
         problem = refusals.off_bus(gpu)
+        problem.position = len(self.steps)
         self.unresponsive.append(gpu.address)
         if policy == "fail":
             self.failing.append(Unresponsive(gpu.address, doing, problem))

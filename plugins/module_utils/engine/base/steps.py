@@ -18,7 +18,7 @@ class Step:
 
     kind: what the executor does. lane: what the step belongs to (a GPU's address, a VM's name, or None for the host);
     after a failure the steps of other lanes still run. device and text make the sentence that people read.
-    args: what the executor needs.
+    args: what the executor needs. position: in the plan; execute sets it.
     """
 
     kind: str
@@ -26,6 +26,7 @@ class Step:
     device: str | None
     text: str
     args: dict[str, Any]
+    position: int
 
     def __init__(self, kind: str, lane: str | None, device: str | None, text: str, **args: Any) -> None:
         self.kind = kind
@@ -33,6 +34,7 @@ class Step:
         self.device = device
         self.text = text
         self.args = args
+        self.position = 0
 
     def __str__(self) -> str:
         return "%s: %s" % (self.device, self.text) if self.device else self.text
@@ -54,13 +56,16 @@ class Unresponsive:
 
 
 class ApplyError(EngineError):
-    """Steps failed. done and not_done show how far the run came; unresponsive: the GPUs whose plan was left out."""
+    """Steps failed. done and not_done show how far the run came; unresponsive: the GPUs whose plan was left out.
+
+    Everything is in the plan's order, whatever failed or was noticed first.
+    """
 
     def __init__(self, troubles: Sequence[Trouble], done: Sequence[Step], not_done: Sequence[Step], unresponsive: Sequence[Unresponsive] = ()) -> None:
-        self.done = list(done)
-        self.not_done = list(not_done)
+        self.done = sorted(done, key=_position)
+        self.not_done = sorted(not_done, key=_position)
         self.unresponsive = list(unresponsive)
-        super().__init__(troubles)
+        super().__init__(sorted(troubles, key=_position))
 
     @property
     def left(self) -> list[Step | Unresponsive]:
@@ -72,6 +77,10 @@ class ApplyError(EngineError):
         text += "\nDone: %s." % ("; ".join(map(str, self.done)) or "nothing")
         text += "\nNot done: %s." % "; ".join(map(str, self.left))
         return text + "\nRun again when the cause is gone: what is done stays."
+
+
+def _position(one: Step | Trouble) -> int:
+    return one.position
 
 
 Perform = Callable[[Step], None]
@@ -110,6 +119,8 @@ def execute(steps: Iterable[Step], perform: Perform, side_by_side: bool = False)
     """
     outcome = _Outcome()
     numbered = list(enumerate(steps))
+    for number, step in numbered:
+        step.position = number
     if side_by_side:
         _in_threads(numbered, perform, outcome)
     else:
@@ -153,6 +164,7 @@ def _whole(step: Step, trouble: Trouble) -> Trouble:
     trouble.device = trouble.device or step.device or "this host"
     trouble.wanted = trouble.wanted or "to %s" % step.text
     trouble.remedy = trouble.remedy or "Put that right (dmesg may say more), then run again."
+    trouble.position = step.position
     return trouble
 
 

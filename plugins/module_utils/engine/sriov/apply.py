@@ -49,6 +49,8 @@ def _do(ctx: Context, steps: Sequence[Step], timeout: float, settle: float) -> l
     taken = _watch(ctx, [step for step in done if step.kind in ("enable", "bind_vf")], settle)
     if taken or failed:
         undone = [step for step in done if step.lane in taken and step.kind in ("enable", "bind_vf")]
+        for step in undone:
+            taken[str(step.lane)].position = step.position
         raise ApplyError(
             (failed.troubles if failed else []) + list(taken.values()),
             [step for step in done if step not in undone],
@@ -145,7 +147,7 @@ def _enable(ctx: Context, step: Step, timeout: float) -> None:
     pf, number = str(step.device), int(step.args["number"])
     deadline = ctx.clock.now() + timeout
     repairs = 0
-    words = ""
+    words, busy = "", False
     while True:
         left = max(1, deadline - ctx.clock.now())
         if step.args["how"] == "sysfs":
@@ -153,7 +155,8 @@ def _enable(ctx: Context, step: Step, timeout: float) -> None:
             busy = False
         else:
             answer = sriov_manage.call(ctx, pf, True, left, step.args["reset"])
-            words, busy = answer.words, answer.busy
+            # A call that the deadline stopped reports nothing; the answer before it still stands.
+            words, busy = answer.words or words, answer.busy or (busy and answer.timed_out)
         # VFs bind after the script has ended: a short wait while a retry is still possible.
         gpu = _converged(ctx, pf, number, 0.2 if busy else min(max(1, deadline - ctx.clock.now()), LATE))
         if complete(gpu, number):

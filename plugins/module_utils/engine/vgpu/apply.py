@@ -48,6 +48,8 @@ class Outcome:
         """The same without the steps that turned out not to be done."""
         if not undone:
             return self
+        for step, problem in undone:
+            problem.position = step.position
         steps = [step for step, dummy in undone]
         done = [step for step in self.done if step not in steps]
         troubles = (self.failed.troubles if self.failed else []) + [problem for dummy, problem in undone]
