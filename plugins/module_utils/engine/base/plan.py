@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Callable, Generic, TypeVar
 
@@ -51,7 +52,7 @@ class Plan(Generic[Target]):
         if gpu.alive:
             return False
         problem = refusals.off_bus(gpu)
-        problem.position = len(self.steps)
+        problem.position = sys.maxsize  # after everything that has a step
         self.unresponsive.append(gpu.address)
         if policy == "fail":
             self.failing.append(Unresponsive(gpu.address, doing, problem))
