@@ -18,7 +18,7 @@ from ..base.errors import EngineError, Trouble, trouble
 try:
     import yaml
 except ImportError:
-    yaml = None  # type: ignore[assignment]
+    yaml = None
 
 _BOM = "\ufeff"
 _BREAKS = "\r\n\x85\u2028\u2029"  # what ends a line in YAML
