@@ -273,7 +273,7 @@ def bring_up() -> None:
     print(table(gpus))
     say("The same as a page")
     page = WORK / "report.html"
-    run("The report", playbook, "vgpu.kvm.report", "-i", hosts, "-e", f"report_path={page}", env=environment())
+    run("The report", playbook, "vgpu.kvm.report", "-i", hosts, "-e", json.dumps({"report_path": str(page)}), env=environment())
     twin = TWIN.relative_to(ROOT)
     say("Done. Log in and look:")
     print(f"""\

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -37,6 +38,7 @@ PLAYBOOK = """\
 #!/bin/sh
 here=$(dirname "$0")/..
 echo "playbook $1" >> "$here/log"
+printf '%s\n' "$@" >> "$here/arguments"
 echo "$ANSIBLE_REMOTE_TMP" > "$here/remote-tmp"
 [ "$1" != "$(cat "$here/wait-at")" ] || { touch "$here/waiting"; exec sleep 60; }
 """
@@ -88,6 +90,8 @@ def test_from_nothing_to_the_table(tree):
     assert [line for line in (tree / "log").read_text().splitlines() if line.startswith("playbook")] == [
         "playbook vgpu.kvm.site", "playbook vgpu.kvm.report",
     ]
+    page = tree / ".build/demo/report.html"  # in a clone whose path has a space
+    assert json.loads((tree / "arguments").read_text().splitlines()[-1]) == {"report_path": str(page)} and f"  {page}\n" in out
 
 
 def test_ansible_keeps_files_elsewhere_where_home_is_not_writable(tree):
