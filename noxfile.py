@@ -183,7 +183,7 @@ def session_of(name: str, venv: str, releases: tuple[str, ...] = ("3.11", "3.12"
 
 @session_of("lint", "lint")
 def lint(session: nox.Session, steps: Steps) -> None:
-    """Check YAML, roles, playbooks, changelog fragments, licences and the rules of this project."""
+    """Check YAML, roles, playbooks, changelog fragments, licences, types and the rules of this project."""
     install(session, steps, "lint")
     with session.chdir(collection(session)):
         steps.run("yamllint", "yamllint", "--strict", ".")
@@ -191,9 +191,11 @@ def lint(session: nox.Session, steps: Steps) -> None:
         steps.run("changelog", "antsibull-changelog", "lint")
     with session.chdir(ROOT):
         steps.run("licences", "reuse", "lint", "--lines")
+        steps.run("types", "mypy", "--config-file", "tests/tools/mypy.ini")
     with session.chdir(BUILD / "collections" / "ansible_collections" / "vgpu" / "kvm"):
         steps.run("project rules", "python", "tests/tools/project_rules.py")
         steps.run("import graph", "python", "tests/tools/import_graph.py")
+        steps.run("size limits", "python", "tests/tools/size_limits.py")
         steps.run("docs/faults.md", "python", "tests/tools/fault_page.py", "--check")
         steps.run("docs/performance.md", "python", "tests/tools/performance_page.py", "--check")
         steps.run("role READMEs", "python", "tests/tools/role_readmes.py", "--check")

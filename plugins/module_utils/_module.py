@@ -4,17 +4,23 @@
 
 from __future__ import annotations
 
+from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence
+
 from ansible.module_utils.basic import AnsibleModule
 
 from .engine.base.errors import EngineError, Trouble, raise_if_any, trouble
-from .engine.base.steps import LOST as LOST_STEP, LOST_WORDS, ApplyError
+from .engine.base.plan import UNRESPONSIVE_POLICIES, Plan
+from .engine.base.steps import ApplyError, Step
 from .engine.state.lock import HostLock, clean_leftovers
 from .engine.system.context import Context
 
+Result = Dict[str, Any]
+Spec = Dict[str, Any]
+
 DAY = 86400
-ROOT = {"sysfs_root": {"type": "str", "default": "/"}}
-LOCK = {"lock_timeout": {"type": "int", "default": 300}}
-ASSUME = {
+ROOT: Spec = {"sysfs_root": {"type": "str", "default": "/"}}
+LOCK: Spec = {"lock_timeout": {"type": "int", "default": 300}}
+ASSUME: Spec = {
     "assume": {
         "type": "list",
         "elements": "str",
@@ -22,7 +28,7 @@ ASSUME = {
         "choices": ["driver", "iommu", "vfs", "mig", "no_vgpus"],
     }
 }
-LAYOUT = {
+LAYOUT: Spec = {
     "type": "list",
     "elements": "dict",
     "options": {
@@ -42,13 +48,28 @@ LAYOUT = {
         "mig": {"type": "list", "elements": "str"},
     },
 }
-LOST = {"lost_gpus": {"type": "str", "default": LOST_WORDS[0], "choices": list(LOST_WORDS)}}
-MDEVCTL = {
+LOST: Spec = {"lost_gpus": {"type": "str", "default": UNRESPONSIVE_POLICIES[0], "choices": list(UNRESPONSIVE_POLICIES)}}
+MDEVCTL: Spec = {
     "mdevctl": {"type": "str", "default": "auto", "choices": ["auto", "true", "false"]}
 }
 
 
-def run(argument_spec, work, reads_only=False, **kwargs):
+class Task(Protocol):
+    """What a module's work gets of a task: an AnsibleModule, or a Request of a module that plans several."""
+
+    params: Dict[str, Any]
+    check_mode: bool
+
+
+class Request:
+    """Options and check mode of a stage, for a module that plans several. Its params are completed with the defaults of the stage's SPEC."""
+
+    def __init__(self, spec: Spec, params: Dict[str, Any], check_mode: bool = True) -> None:
+        self.params = dict({name: option.get("default") for name, option in spec.items()}, **params)
+        self.check_mode = check_mode
+
+
+def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only: bool = False, **kwargs: Any) -> None:
     """Builds the module, calls work(module, ctx) and ends; an EngineError becomes one msg.
 
     A module that writes holds the host's lock from the first read to the last write.
@@ -68,7 +89,7 @@ def run(argument_spec, work, reads_only=False, **kwargs):
             msg=str(exc),
             changed=bool(exc.done),
             actions=sentences(exc.done),
-            not_done=sentences(exc.not_done),
+            not_done=sentences(exc.left),
             troubles=[one.as_dict() for one in exc.troubles],
         )
     except EngineError as exc:
@@ -81,7 +102,7 @@ def run(argument_spec, work, reads_only=False, **kwargs):
     module.exit_json(**result)
 
 
-def _build(spec, **kwargs):
+def _build(spec: Spec, **kwargs: Any) -> Any:
     try:
         return AnsibleModule(argument_spec=spec, supports_check_mode=True, **kwargs)
     except OverflowError:
@@ -93,7 +114,7 @@ def _build(spec, **kwargs):
         plain.fail_json(msg=str(wrong), troubles=[wrong.as_dict()])
 
 
-def _wrong_times(params):
+def _wrong_times(params: Dict[str, Any]) -> List[Trouble]:
     """Times that no wait could have: below 0, longer than a day, or none at all (nan)."""
     return [
         Trouble("%s is %s" % (name, params[name]), device=name, wanted="seconds, from 0 to %d" % DAY, code="bad_time")
@@ -102,7 +123,7 @@ def _wrong_times(params):
     ]
 
 
-def _wrong_texts(value, where=""):
+def _wrong_texts(value: Any, where: str = "") -> List[Trouble]:
     """Texts that no file, program or path could take: those with NUL in them."""
     if isinstance(value, dict):
         return [one for key in value for one in _wrong_texts(value[key], "%s.%s" % (where, key) if where else str(key))]
@@ -112,29 +133,28 @@ def _wrong_texts(value, where=""):
     return [Trouble("it has a NUL in it", device=where, wanted="text", code="bad_text")] if wrong else []
 
 
-def refuse_lost(module, steps):
-    """Check mode fails where the run itself would fail at its end: on GPUs that fell off the bus."""
-    gone = [step for step in steps if step.kind == LOST_STEP]
-    if gone and module.check_mode:
-        raise ApplyError([step.args["trouble"] for step in gone], [], steps)
+def refuse_unresponsive(request: Task, plan: Plan[Any]) -> None:
+    """Check mode fails if the run itself would fail at its end: on GPUs that fell off the bus."""
+    if request.check_mode:
+        plan.refuse_unresponsive()
 
 
-def lost(result):
-    """What a module returns of the GPUs that its plan passed over."""
-    return {"lost_gpus": result.lost} if result.lost else {}
+def unresponsive(plan: Plan[Any]) -> Result:
+    """What a module returns of the GPUs that its plan skips."""
+    return {"lost_gpus": plan.unresponsive} if plan.unresponsive else {}
 
 
-def diff(module, texts):
+def diff(module: Task, texts: Callable[[], Sequence[str]]) -> Result:
     """What a module returns for --diff. texts() gives what there was and what there will be; it is called only if somebody asked."""
     return {"diff": dict(zip(("before", "after"), texts()))} if getattr(module, "_diff", False) else {}
 
 
-def assumed(module):
+def assumed(module: Task) -> List[str]:
     """The option assume, which counts in check mode only."""
-    return module.params["assume"] if module.check_mode else []
+    return list(module.params["assume"]) if module.check_mode else []
 
 
-def wants_mdevctl(module, binary):
+def wants_mdevctl(module: Task, binary: Optional[str]) -> bool:
     """Whether mdevctl's definitions are kept: auto follows whether it is installed."""
     word = module.params["mdevctl"]
     if word == "true" and not binary:
@@ -146,14 +166,6 @@ def wants_mdevctl(module, binary):
     return binary is not None and word != "false"
 
 
-class Request:
-    """Options and check mode of a stage, for a module that plans several. Its params are filled up with the defaults of the stage's SPEC."""
-
-    def __init__(self, spec, params, check_mode=True):
-        self.params = dict({name: option.get("default") for name, option in spec.items()}, **params)
-        self.check_mode = check_mode
-
-
-def sentences(steps):
+def sentences(steps: Sequence[object]) -> List[str]:
     """Steps as people read them."""
     return [str(step) for step in steps]

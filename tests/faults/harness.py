@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import time
 from collections import Counter
@@ -13,18 +12,10 @@ from pathlib import Path
 
 from machines import Machines, neighbour
 from matrix import GPU, Fault, Module
+from recorded import recorded
 from support import Run, Twin, launcher
 
 PLAY = Path(__file__).resolve().parent / "role.yml"
-# What an operator cannot foresee and a page need not show.
-_VARYING = (
-    (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<UUID>"),
-    (r"\bpid \d+", "pid <n>"),
-    (r"\b\d+\.\d+\.\d+-\d+-amd64", "<kernel>"),
-    (r"/[^\s'\"]*/(?=NVIDIA-(GRID-)?Linux)", "…/"),
-    (r"\nLast lines of (\S+):\n.*?(?= \(wanted: )", " … (the last lines of \\1 follow)"),
-    (r"\b\d+ of its VFs are not bound to nvidia: .*?(?= \(wanted: )", "<n> of its VFs are not bound to nvidia: <VF> on vfio-pci, …"),
-)
 
 
 class Outcome:
@@ -112,13 +103,6 @@ def until_settled(twin: Twin, row: Fault) -> None:
         time.sleep(1)
 
 
-def plain(text: str) -> str:
-    """A message without what differs from run to run."""
-    for pattern, word in _VARYING:
-        text = re.sub(pattern, word, text, flags=re.DOTALL)
-    return text.strip()
-
-
 def take(machines: Machines, row: Fault) -> dict[str, str]:
     """Take the row through its life; return what is to be recorded of it."""
     twin = machines.at(row.machine)
@@ -158,4 +142,4 @@ def take(machines: Machines, row: Fault) -> dict[str, str]:
     assert not third.failed and not third.changed, third
     assert not neighbour(twin)
     record["rerun"] = "nothing left to do" if not second.changed else "changed, then nothing left to do"
-    return {name: plain(text) for name, text in record.items()}
+    return recorded(record)

@@ -13,6 +13,11 @@ GPU = "0000:e8:00.0"
 OTHER_GPU = "0000:e7:00.0"
 
 
+def until(condition: str) -> str:
+    """A shell line that ends once the condition is true; it fails if that takes two minutes."""
+    return f"for i in $(seq 600); do {condition} && exit 0; sleep 0.2; done; exit 1"
+
+
 @dataclasses.dataclass(frozen=True)
 class Module:
     """A module of the collection, run alone as root."""

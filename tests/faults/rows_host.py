@@ -19,6 +19,7 @@ def _instead(path: str, script: str) -> tuple[str, ...]:
     return (f"printf '#!/bin/sh\\n{script}\\n' > /run/instead; chmod 755 /run/instead; mount --bind /run/instead {path}",)
 
 
+_VIDEO = "/lib/modules/$(uname -r)/kernel/drivers/video"
 _FLAGS = ["intel_iommu=on", "iommu=pt", "pcie_aspm=off"]
 _GRUB = (
     "grep -c pcie_aspm=off /boot/grub/grub.cfg | sed 's/^0$/the old grub.cfg/; s/^[1-9].*/the new grub.cfg/'; "
@@ -249,15 +250,17 @@ ROWS = [
     _installer(
         "fails-halfway",
         "the .run fails halfway: no space for the module",
-        (_FULL.format("/lib/modules/$(uname -r)/kernel/drivers/video", "1m"),),
-        ("umount /lib/modules/$(uname -r)/kernel/drivers/video",),
+        (_FULL.format(_VIDEO, "1m"),),
+        (f"umount {_VIDEO}",),
         ("ended with rc", "No space left on device"),
     ),
     _installer(
         "killed",
         "the .run is killed",
         (
-            "(exec -a pretend-oom bash -c 'until p=$(pgrep -f [n]vidia-installer); do sleep 0.05; done; sleep 0.3; kill -9 $(pgrep -f [n]vidia-installer)') "
+            # Into a pipe that nobody reads, the module is never written: all files but the modules are there when the installer dies.
+            f"mkdir -p {_VIDEO}; mkfifo {_VIDEO}/nvidia.ko; (exec -a pretend-oom bash -c 'until [ -e /usr/bin/nvidia-uninstall ] && p=$(pgrep -x cp); "
+            f"do sleep 0.05; done; kill -9 $(pgrep -f [n]vidia-installer) $p; rm -f {_VIDEO}/nvidia.ko') "
             ">/dev/null 2>&1 </dev/null & echo $! > /run/fault.pid",
         ),
         (),

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from matrix import GPU, Fault, Module
+from matrix import GPU, Fault, Module, until
 from rows_vfs import AGENT, TORN
 
 _UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
@@ -71,7 +71,7 @@ ROWS = [
         "a cloud agent binds the VFs to vfio-pci while vGPUs are made",
         "vfs",
         _layout(2, 5),
-        (AGENT, "for i in $(seq 100); do [ $(ls -d /sys/bus/pci/drivers/vfio-pci/0000:* 2>/dev/null | wc -l) -ge 32 ] && break; sleep 0.1; done"),
+        (AGENT, until("[ $(ls -d /sys/bus/pci/drivers/vfio-pci/0000:* 2>/dev/null | wc -l) -ge 32 ]")),
         ("kill $(cat /run/fault.pid)", _BACK),
         device=_VF,
         found=("bound to vfio-pci",),

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from matrix import GPU, NAME, OTHER_GPU, Fault, Role
+from matrix import GPU, NAME, OTHER_GPU, Fault, Role, until
 
 _LAYOUT = {"vgpu_layout": [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 1}]}]}
 _SERVICES = "for u in nvidia-vgpud nvidia-vgpu-mgr; do echo $u is $(systemctl is-enabled $u), $(systemctl show -p Result --value $u); done"
@@ -17,7 +17,12 @@ ROWS = [
         "nvidia-vgpud has not run since the boot, and is not enabled",
         "ready",
         Role("services"),
-        ("systemctl disable nvidia-vgpud; sync", "twin-power-cut"),
+        # ssh answers before the boot ends: without the wait the manager's start depends on timing.
+        (
+            "systemctl disable nvidia-vgpud; sync",
+            "twin-power-cut",
+            until("systemctl is-active -q multi-user.target && systemctl is-active -q nvidia-vgpu-mgr"),
+        ),
         heals=True,
         left=_SERVICES,
     ),
@@ -29,8 +34,8 @@ ROWS = [
         (
             f"for g in {OTHER_GPU} {GPU}; do /usr/lib/nvidia/sriov-manage -e $g; done",
             "printf '#!/bin/sh\\necho cannot allocate >&2; exit 3\\n' > /run/instead; chmod 755 /run/instead; "
-            "mount --bind /run/instead /usr/bin/nvidia-vgpu-mgr; systemctl restart nvidia-vgpu-mgr; "
-            "for i in $(seq 100); do systemctl is-failed -q nvidia-vgpu-mgr && break; sleep 0.2; done",
+            "mount --bind /run/instead /usr/bin/nvidia-vgpu-mgr; systemctl restart nvidia-vgpu-mgr",
+            until("systemctl is-failed -q nvidia-vgpu-mgr"),
         ),
         ("umount /usr/bin/nvidia-vgpu-mgr; systemctl reset-failed nvidia-vgpu-mgr; systemctl start nvidia-vgpu-mgr",),
         device="nvidia-vgpu-mgr.service",

@@ -4,55 +4,54 @@
 
 from __future__ import annotations
 
-import os
+from typing import Any, Dict, Optional
 
 from .. import _module
 from ..engine.checks import in_use
-from ..engine.driver import apply as driver_apply, plan as driver_plan
+from ..engine.driver import apply as driver_apply, plan as driver_plan, read as driver_read
 from ..engine.read import host, inventory
+from ..engine.system.context import Context
+
+# Options that a request has under the same name.
+_SAME = ("version", "src", "dkms", "load", "disable_nouveau", "module_type", "replace_ordinary", "tmpdir", "signing_key", "signing_certificate")
 
 
-def _line(on_disk, flavour):
+def _request(params: Dict[str, Any]) -> driver_plan.Request:
+    return driver_plan.Request(
+        present=params["state"] == "present",
+        extra=params["extra_arguments"],
+        space=params["required_space"],
+        kind=params["kind"],
+        allow_downgrade=params["allow_downgrade"],
+        **{name: params[name] for name in _SAME}
+    )
+
+
+def _line(on_disk: Optional[str], flavour: str) -> str:
     return "driver: %s (%s)\n" % (on_disk or "none", flavour)
 
 
-def work(module, ctx):
-    params = module.params
-    wish = driver_plan.Wish(
-        params["state"] == "present",
-        params["version"],
-        params["src"],
-        params["dkms"],
-        params["load"],
-        params["disable_nouveau"],
-        params["module_type"],
-        params["replace_ordinary"],
-        params["extra_arguments"],
-        params["tmpdir"],
-        params["signing_key"],
-        params["signing_certificate"],
-        params["kind"],
-        params["allow_downgrade"],
-    )
+def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
+    check_mode = request.check_mode
+    desired = _request(request.params)
     found = inventory.read(ctx, with_types=False)
     state = host.read(ctx)
     before = state.driver
-    there = bool(params["src"]) and os.path.isfile(params["src"])
-    against = driver_plan.standing_against(state, wish, params["required_space"], module.check_mode)
-    steps = driver_plan.plan(found, before, wish, module.check_mode, there, against)
+    files = driver_read.read(state, desired)
+    steps = driver_plan.plan(found, state, desired, files, check_mode)
     if steps and before.loaded and in_use.ask_driver(ctx, found, [vgpu.key for vgpu in found.vgpus]):
-        steps = driver_plan.plan(found, before, wish, module.check_mode, there, against)
-    kind = params["module_type"]
-    if kind == "auto":
-        kind = driver_plan.wanted_module_type(found) if wish.present and steps else None
+        steps = driver_plan.plan(found, state, desired, files, check_mode)
     after = before
-    if steps and not module.check_mode:
-        driver_apply.apply(ctx, steps, wish, kind, params["timeout"])
+    module_type: Optional[str] = desired.module_type
+    if module_type == "auto":
+        module_type = driver_plan.module_type(found) if desired.present and steps else None
+    if steps and not check_mode:
+        driver_apply.apply(ctx, steps, desired, module_type, request.params["timeout"])
         after = host.read_driver(ctx)
     shown = _line(after.on_disk, after.flavour)
-    if steps and module.check_mode:
-        version = wish.version or driver_plan.version_in(wish.src)
-        shown = _line(version, wish.flavour) if wish.present else _line(None, "none")
+    if steps and check_mode:
+        version = desired.version or driver_plan.version_in(desired.src)
+        shown = _line(version, desired.flavour) if desired.present else _line(None, "none")
     return {
         "changed": bool(steps),
         "actions": _module.sentences(steps),
@@ -62,7 +61,7 @@ def work(module, ctx):
     }
 
 
-SPEC = dict(
+SPEC: Dict[str, Any] = dict(
     {
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "kind": {"type": "str", "choices": ["host", "guest"], "default": "host"},

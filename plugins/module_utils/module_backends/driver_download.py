@@ -8,6 +8,7 @@ import http.client
 import os
 import ssl
 import urllib.error
+from typing import Any, Dict, Optional
 from urllib.parse import urlsplit
 
 from ansible.module_utils.urls import ConnectionError as UrlsConnectionError
@@ -17,23 +18,24 @@ from .. import _module
 from ..engine.base.errors import trouble
 from ..engine.base.steps import Step
 from ..engine.driver import download
-from ..engine.driver.download import LinkError
+from ..engine.driver.download import LinkError, Opener
+from ..engine.system.context import Context
 
 # Answers of a server, or of a proxy before it, that may be others a little later.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
-def opener(url, ca_path, timeout):
+def opener(url: str, ca_path: Optional[str], timeout: float) -> Opener:
     """Asks the server; of all that can be said of a failure, what may repeat the link is left out."""
     server = "the server %s" % (urlsplit(url).hostname or "of the link")
 
-    def ask(headers):
+    def ask(headers: Dict[str, str]) -> Any:
         try:
             response = open_url(url, headers=headers, timeout=min(timeout, 60), ca_path=ca_path, decompress=False, force=True)
         except urllib.error.HTTPError as exc:
             exc.close()
-            said = "%s answered %d (%s)" % (server, exc.code, http.client.responses.get(exc.code, "unknown"))
-            raise LinkError(said, exc.code, exc.code in _PASSING) from None
+            why = "%s answered %d (%s)" % (server, exc.code, http.client.responses.get(exc.code, "unknown"))
+            raise LinkError(why, exc.code, exc.code in _PASSING) from None
         except urllib.error.URLError as exc:
             reason = exc.reason
             if isinstance(reason, ssl.SSLError):
@@ -55,8 +57,8 @@ def opener(url, ca_path, timeout):
     return ask
 
 
-def work(module, ctx):
-    params = module.params
+def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
+    params = request.params
     target = download.Target(params["dest"], params["checksum"])
     if not params["url"].lower().startswith("https://"):
         raise trouble("the link is without TLS", device=os.path.basename(target.dest), wanted="https://…", code="no_tls")
@@ -65,22 +67,22 @@ def work(module, ctx):
     ask = opener(params["url"], params["ca_path"], params["timeout"])
     steps = []
     if not target.there():
-        if module.check_mode:
-            size = download.look(ctx.clock, ask, target, params["timeout"])
+        if request.check_mode:
+            size = download.size(ctx.clock, ask, target, params["timeout"])
         else:
             download.get(ctx.clock, ask, target, params["timeout"])
             size = os.path.getsize(target.dest)
-        told = "" if size is None else ", %d MiB" % (size >> 20)
-        steps.append(Step("download", None, target.dest, "download it" + told))
+        known = "" if size is None else ", %d MiB" % (size >> 20)
+        steps.append(Step("download", None, target.dest, "download it" + known))
     return {
         "changed": bool(steps),
         "actions": _module.sentences(steps),
-        "diff": {"before": "", "after": "".join(step.device + "\n" for step in steps)},
+        "diff": {"before": "", "after": "".join("%s\n" % step.device for step in steps)},
         "path": target.dest,
     }
 
 
-SPEC = {
+SPEC: Dict[str, Any] = {
     "url": {"type": "str", "required": True, "no_log": True},
     "dest": {"type": "path", "required": True},
     "checksum": {"type": "str", "required": True},

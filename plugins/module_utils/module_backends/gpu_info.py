@@ -4,28 +4,36 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from .. import _module
+from ..engine.base.errors import Problem
 from ..engine.binding import boot_files
 from ..engine.checks import drift, in_use, problems
 from ..engine.hardware import vgpu_types
+from ..engine.hardware.gpu import Gpu, Holder, Vgpu
 from ..engine.read import host, inventory
 from ..engine.state import layout_file
 from ..engine.system import systemd
+from ..engine.system.context import Context
 
-# How much of a host's GPUs is told: the lists of VFs, types and vGPUs; vGPUs alone; neither, and of users the first ones.
+Row = Dict[str, Any]
+
+# How much of a host's GPUs is returned: the lists of VFs, types and vGPUs; vGPUs alone; neither, and of users the first ones.
 ALL, VGPUS, COUNTS = DETAILS = ("all", "vgpus", "counts")
 MOST_USERS = 10
 
 
-def _framebuffer(gpu):
+def _framebuffer(gpu: Gpu) -> Optional[int]:
     """As the model has it; of an unknown one as its largest type; null where neither is known."""
     if gpu.model:
-        return gpu.model.framebuffer_gib * 1024
+        return int(gpu.model.framebuffer_gib) * 1024
     return max((one.framebuffer_mib or 0 for one in gpu.types), default=0) or None
 
 
-def _counts(gpu):
-    """vGPUs by type: how many there are, and how many are in use. Its length is that of the types that are there, however many vGPUs."""
-    rows = {}
+def _counts(gpu: Gpu) -> List[Row]:
+    """vGPUs by type: how many there are, and how many are in use. Its length is the number of types, however many vGPUs there are."""
+    rows: Dict[Optional[str], Row] = {}
     for vgpu in gpu.vgpus:
         row = rows.setdefault(vgpu.type, {"type": vgpu.type, "vgpus": 0, "in_use": 0})
         row["vgpus"] += 1
@@ -33,13 +41,13 @@ def _counts(gpu):
     return [rows[name] for name in sorted(rows, key=str)]
 
 
-def _vgpu(vgpu, sizes):
+def _vgpu(vgpu: Vgpu, sizes: Mapping[str, Optional[int]]) -> Row:
     return dict(vgpu.as_dict(), framebuffer_mib=sizes.get(vgpu.type_id) or vgpu_types.framebuffer_of(vgpu.type or ""))
 
 
-def _lists(gpu, detail):
-    """What grows with the number of VFs, types and vGPUs, as far as it is asked for."""
-    found = {}
+def _lists(gpu: Gpu, detail: str) -> Row:
+    """What grows with the number of VFs, types and vGPUs, as far as it is requested."""
+    found: Row = {}
     if detail != COUNTS:
         sizes = {one.id: one.framebuffer_mib for one in gpu.types}
         found["vgpus"] = [_vgpu(one, sizes) for one in gpu.vgpus]
@@ -56,7 +64,7 @@ def _lists(gpu, detail):
     return found
 
 
-def _gpu(gpu, detail):
+def _gpu(gpu: Gpu, detail: str) -> Row:
     parents = {vgpu.parent for vgpu in gpu.vgpus}
     return dict(
         {
@@ -88,43 +96,44 @@ def _gpu(gpu, detail):
     )
 
 
-def _owners(found):
+def _owners(found: inventory.Inventory) -> Dict[str, str]:
     """Address of the GPU, by that of itself, of its VFs, and by what its vGPUs are known as."""
     return {name: gpu.address for gpu in found.gpus for name in [gpu.address] + [vf.address for vf in gpu.vfs] + [one.key for one in gpu.vgpus]}
 
 
-def _problems(wrong, owners, most):
+def _problems(wrong: Sequence[Problem], owners: Mapping[str, str], most: int) -> Tuple[List[Row], Dict[str, int]]:
     """(rows, by code how many are not among them). most: rows of one code, 0 for all."""
-    rows, seen = [], {}
+    rows: List[Row] = []
+    seen: Dict[str, int] = {}
     for one in wrong:
-        row = dict(one.as_dict(), gpu=owners.get(one.trouble.device))
+        row = dict(one.as_dict(), gpu=owners.get(one.trouble.device or ""))
         seen[row["code"]] = seen.get(row["code"], 0) + 1
         if not most or seen[row["code"]] <= most:
             rows.append(row)
     return rows, {code: seen[code] - most for code in sorted(seen) if most and seen[code] > most}
 
 
-def _user(holder, devices):
+def _user(holder: Holder, devices: List[str]) -> Row:
     return dict(holder.as_dict(), devices=devices)
 
 
-def _users(name, rows, detail):
-    """A list of users and its length; only the first of them where the counts are wanted."""
+def _users(name: str, rows: List[Row], detail: str) -> Row:
+    """A list of users and its length; only the first of them with counts."""
     return {name: rows[:MOST_USERS] if detail == COUNTS else rows, name + "_count": len(rows)}
 
 
-def work(request, ctx):
+def work(request: _module.Task, ctx: Context) -> Row:
     flags, detail = request.params["iommu_flags"], request.params["detail"]
     found = inventory.read(ctx)
     state = host.read(ctx, request.params["timeout"])
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in found.gpus if gpu.supported])[0]
     reasons = problems.reboot_reasons(found, state, flags)
     users = found.users()
-    wanted = in_use.Wanted(ctx.root)
-    told = systemd.read(ctx, request.params["timeout"])
-    wrong = problems.find(found, state, flags, causes, wanted.domains)
+    vms = in_use.Wanted(ctx.root)
+    services = systemd.read(ctx, request.params["timeout"])
+    wrong = problems.find(found, state, flags, causes, vms.domains)
     if request.params["health"]:
-        wrong += drift.find(found, layout_file.read(ctx.root), told, wanted.domains)
+        wrong += drift.find(found, layout_file.read(ctx.root), services, vms.domains)
     rows, left_out = _problems(wrong, _owners(found), request.params["most_problems"])
     result = {
         "changed": False,
@@ -145,7 +154,7 @@ def work(request, ctx):
             "initramfs_tool": state.initramfs_tool,
             "driver": state.driver.as_dict(),
             "next_kernel": state.next_kernel.as_dict(),
-            "services": told,
+            "services": services,
         },
         "gpus": [_gpu(gpu, detail) for gpu in found.gpus],
         "boot_causes": [cause.as_dict() for cause in causes],
@@ -153,15 +162,15 @@ def work(request, ctx):
         "reboot_reasons": reasons,
         "problems": rows,
         "problems_left_out": left_out,
-        "warnings": wanted.unreadable,
+        "warnings": vms.unreadable,
     }
     result.update(_users("in_use", [_user(*one) for one in users], detail))
     result.update(_users("in_the_way", [_user(*one) for one in in_use.in_the_way(users, request.params["may_disturb"])], detail))
-    result.update(_users("libvirt_domains", [one.as_dict() for one in wanted.domains], detail))
+    result.update(_users("libvirt_domains", [one.as_dict() for one in vms.domains], detail))
     return result
 
 
-SPEC = {
+SPEC: Dict[str, Any] = {
     "iommu_flags": {"type": "list", "elements": "str", "default": []},
     "may_disturb": {"type": "list", "elements": "str", "default": []},
     "health": {"type": "bool", "default": False},

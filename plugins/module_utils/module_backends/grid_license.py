@@ -5,46 +5,55 @@
 from __future__ import annotations
 
 import time
+from typing import Any, Dict
 
 from .. import _module
-from ..engine.guest import daemon, gridd_conf, license_setup, token
+from ..engine.guest import daemon, gridd_conf, license_plan, license_setup, token
+from ..engine.system.context import Context
+
+# Names of options, by those of a request's fields.
+_OPTIONS = {
+    "token": "token",
+    "name": "token_name",
+    "feature": "feature",
+    "server": "server",
+    "port": "server_port",
+    "backup": "backup_server",
+    "backup_port": "backup_server_port",
+    "interval": "interval",
+    "interface": "enable_ui",
+}
 
 
-def work(module, ctx):
-    params = module.params
-    wish = license_setup.Wish(
-        params["state"] == "present",
-        params["token"],
-        params["token_name"],
-        params["token_path"],
-        params["feature"],
-        params["server"],
-        params["server_port"],
-        params["backup_server"],
-        params["backup_server_port"],
-        params["interval"],
-        params["enable_ui"],
-    )
-    license_setup.check(wish, time.time())
-    if not module.check_mode:
-        license_setup.clean(ctx, wish)
-    made = license_setup.plan(ctx, wish)
-    if made.steps and not module.check_mode:
-        license_setup.apply(ctx, made, wish)
+def _request(params: Dict[str, Any]) -> license_plan.Request:
+    folder = params["token_path"].rstrip("/") or "/"
+    options = {field: params[option] for field, option in _OPTIONS.items()}
+    return license_plan.Request(present=params["state"] == "present", folder=folder, **options)
+
+
+def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
+    desired = _request(request.params)
+    license_plan.check(desired, time.time())
+    if not request.check_mode:
+        license_setup.clean(ctx, desired)
+    plan = license_plan.plan(license_setup.read(ctx, desired), desired)
+    if plan.steps and not request.check_mode:
+        license_setup.apply(ctx, plan, desired)
+    target = plan.target
     return {
-        "changed": bool(made.steps),
-        "actions": _module.sentences(made.steps),
-        "diff": {"before": made.before, "after": made.after, "before_header": gridd_conf.PATH, "after_header": gridd_conf.PATH},
-        "restart_needed": bool(made.steps) or daemon.has_not_seen(ctx, daemon.look(ctx), [gridd_conf.PATH, wish.path]),
-        "token_expires": token.iso(made.claims.expires) if made.claims else None,
+        "changed": bool(plan.steps),
+        "actions": _module.sentences(plan.steps),
+        "diff": {"before": target.before, "after": target.after, "before_header": gridd_conf.PATH, "after_header": gridd_conf.PATH},
+        "restart_needed": bool(plan.steps) or daemon.has_not_seen(ctx, daemon.read(ctx), [gridd_conf.PATH, desired.path]),
+        "token_expires": token.iso(target.claims.expires) if target.claims else None,
     }
 
 
-SPEC = dict(
+SPEC: Dict[str, Any] = dict(
     {
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "token": {"type": "str", "no_log": True},
-        "token_name": {"type": "str", "default": license_setup.DEFAULT_NAME, "no_log": False},
+        "token_name": {"type": "str", "default": license_plan.DEFAULT_NAME, "no_log": False},
         "token_path": {"type": "path", "default": gridd_conf.TOKENS, "no_log": False},
         "feature": {"type": "str", "choices": ["vgpu", "vws", "compute", "unlicensed"]},
         "server": {"type": "str"},

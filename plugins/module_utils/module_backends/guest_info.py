@@ -4,21 +4,25 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict
+
+from .. import _module
 from ..engine.guest import vm
 from ..engine.read import host, inventory
 from ..engine.system import nvidia_smi
+from ..engine.system.context import Context
 
 
-def work(module, ctx):
-    params = module.params
+def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
+    params = request.params
     found = inventory.read(ctx, with_types=False)
     state = host.read(ctx, params["timeout"])
-    told = vm.ask(ctx, found, state.driver, params["timeout"])
-    gpus = vm.gpus(ctx, found, told)
-    has_headers = vm.headers(ctx, state.kernel)
-    expected = vm.Expected(params["vgpu_type"], params["host_version"], params["driver_version"], params["builds"], params["signs"])
-    silence = nvidia_smi.silence(ctx) if state.driver.loaded and not told else None
     driver = state.driver
+    reported = vm.read(ctx, found, driver, params["timeout"])
+    gpus = vm.gpus(ctx, found, reported)
+    has_headers = vm.headers(ctx, state.kernel)
+    expected = vm.Expected(**{name: params[name] for name in ("vgpu_type", "host_version", "driver_version", "builds", "signs")})
+    silence = nvidia_smi.silence(ctx) if driver.loaded and not reported else None
     return {
         "changed": False,
         "guest": {
@@ -31,11 +35,11 @@ def work(module, ctx):
         },
         "gpus": gpus,
         "reboot_required": bool(driver.on_disk and (driver.loaded != driver.on_disk and driver.loaded or any(gpu["driver"] == "nouveau" for gpu in gpus))),
-        "problems": [problem.as_dict() for problem in vm.problems(found, state, gpus, silence, has_headers, expected)],
+        "problems": [problem.as_dict() for problem in vm.problems(vm.Found(found, state, gpus, silence, has_headers), expected)],
     }
 
 
-SPEC = {
+SPEC: Dict[str, Any] = {
     "vgpu_type": {"type": "str"},
     "host_version": {"type": "str"},
     "driver_version": {"type": "str"},

@@ -4,8 +4,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Dict, List, Optional, Sequence
+
 from .. import _module
-from ..engine.base.errors import EngineError
+from ..engine.base.errors import EngineError, Trouble
+from ..engine.system.context import Context
 from . import gpu_info, mig, pci_driver, sriov, vgpu, vgpu_attach, vgpu_restore
 
 # What an earlier stage of the same run will have brought, where it is not there yet.
@@ -14,24 +19,33 @@ _BEFORE = {"sriov": ["driver", "iommu"], "mig": ["driver", "iommu", "vfs"], "vgp
 _KEPT = ("actions", "gpus", "without_sriov", "lost_gpus", "warnings")
 # Options of the reading.
 _READING = ("may_disturb", "iommu_flags", "timeout", "health", "detail", "most_problems")
-# Of a stage's actions, and of what it refuses, where a host's lists are not wanted.
+# Of a stage's actions and errors, unless a host's lists are requested.
 _MOST = 20
 
 
-def _refusal(troubles, most):
+@dataclass(frozen=True)
+class _Stage:
+    """A module that is planned under this name, and its options."""
+
+    name: str
+    backend: ModuleType
+    options: Dict[str, Any]
+
+
+def _refusal(troubles: Sequence[Trouble], most: Optional[int]) -> Dict[str, Any]:
     """A plan that is a refusal, with the first troubles; all of them without most."""
-    told = troubles[:most]
-    found = {"failed": True, "msg": str(EngineError(told)), "troubles": [one.as_dict() for one in told]}
-    if len(troubles) > len(told):
-        found["troubles_left_out"] = len(troubles) - len(told)
+    first = troubles[:most]
+    found: Dict[str, Any] = {"failed": True, "msg": str(EngineError(first)), "troubles": [one.as_dict() for one in first]}
+    if len(troubles) > len(first):
+        found["troubles_left_out"] = len(troubles) - len(first)
         found["msg"] += "\nand %d more problems of this kind." % found["troubles_left_out"]
     return found
 
 
-def _planned(stage, params, ctx, whole):
+def _planned(stage: _Stage, ctx: Context, whole: bool) -> Dict[str, Any]:
     """A stage's result in check mode, or its refusal, as a task that ran it would have. whole: with all that it lists."""
     try:
-        result = stage.work(_module.Request(stage.SPEC, params), ctx)
+        result = stage.backend.work(_module.Request(stage.backend.SPEC, stage.options), ctx)
     except EngineError as exc:
         return _refusal(exc.troubles, None if whole else _MOST)
     plan = {key: result[key] for key in _KEPT if key in result}
@@ -43,26 +57,26 @@ def _planned(stage, params, ctx, whole):
     return plan
 
 
-def _stages(params, info):
-    """(name, stage, its options) of those that are asked for."""
+def _stages(params: Dict[str, Any], info: Dict[str, Any]) -> List[_Stage]:
+    """The stages that are requested."""
     gpus, lost = params["gpus"], params["lost_gpus"]
     before = _BEFORE if params["ahead"] else dict.fromkeys(_BEFORE, [])
-    found = [("release", pci_driver, {"gpus": gpus, "driver": "none", "lost_gpus": lost})]
+    found = [_Stage("release", pci_driver, {"gpus": gpus, "driver": "none", "lost_gpus": lost})]
     if params["layout"] is not None and any(gpu["mig_slices"] for gpu in info["gpus"]):
         # Options that Ansible does not check here: a layout's entries are filled up by it already.
-        found.append(("mig", mig, {"layout": params["layout"], "cycle_vfs": True, "lost_gpus": lost, "assume": before["mig"]}))
-    found.append(("sriov", sriov, {"gpus": gpus, "num_vfs": params["num_vfs"], "lost_gpus": lost, "assume": before["sriov"]}))
+        found.append(_Stage("mig", mig, {"layout": params["layout"], "cycle_vfs": True, "lost_gpus": lost, "assume": before["mig"]}))
+    found.append(_Stage("sriov", sriov, {"gpus": gpus, "num_vfs": params["num_vfs"], "lost_gpus": lost, "assume": before["sriov"]}))
     if params["layout"] is not None:
-        wanted = {"layout": params["layout"], "force_remove": params["force_remove"], "persist": params["restore"]}
-        found.append(("vgpus", vgpu, dict(wanted, mdevctl=params["mdevctl"], lost_gpus=lost, assume=before["vgpus"])))
+        options = {"layout": params["layout"], "force_remove": params["force_remove"], "persist": params["restore"]}
+        found.append(_Stage("vgpus", vgpu, dict(options, mdevctl=params["mdevctl"], lost_gpus=lost, assume=before["vgpus"])))
     if params["domains"]:
-        wanted = {"domains": params["domains"], "exclusive": params["domains_exclusive"], "live": params["domains_live"]}
-        found.append(("attach", vgpu_attach, dict(wanted, connect=params["connect"], assume=["vgpus"] if params["ahead"] else [])))
-    found.append(("restore", vgpu_restore, {"state": "present" if params["restore"] else "absent", "before": params["restore_before"]}))
+        options = {"domains": params["domains"], "exclusive": params["domains_exclusive"], "live": params["domains_live"]}
+        found.append(_Stage("attach", vgpu_attach, dict(options, connect=params["connect"], assume=["vgpus"] if params["ahead"] else [])))
+    found.append(_Stage("restore", vgpu_restore, {"state": "present" if params["restore"] else "absent", "before": params["restore_before"]}))
     return found
 
 
-def work(request, ctx):
+def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
     ctx.memo = {}  # one reading for all
     try:
         return _work(request.params, ctx)
@@ -70,19 +84,19 @@ def work(request, ctx):
         ctx.memo = None
 
 
-def _work(params, ctx):
+def _work(params: Dict[str, Any], ctx: Context) -> Dict[str, Any]:
     whole = params["detail"] == gpu_info.ALL
     info = gpu_info.work(_module.Request(gpu_info.SPEC, {name: params[name] for name in _READING}), ctx)
     warnings = info.pop("warnings")
-    plans = {name: _planned(stage, options, ctx, whole) for name, stage, options in _stages(params, info)}
+    plans = {stage.name: _planned(stage, ctx, whole) for stage in _stages(params, info)}
     for plan in plans.values():
         warnings += [text for text in plan.pop("warnings", []) if text not in warnings]
     info.pop("changed")
-    settled = all(not plan.get("failed") and not plan["actions"] for plan in plans.values())
-    return {"changed": False, "info": info, "plans": plans, "settled": settled, "warnings": warnings if params["warn"] else []}
+    converged = all(not plan.get("failed") and not plan["actions"] for plan in plans.values())
+    return {"changed": False, "info": info, "plans": plans, "settled": converged, "warnings": warnings if params["warn"] else []}
 
 
-SPEC = dict(
+SPEC: Dict[str, Any] = dict(
     {
         "gpus": {"type": "list", "elements": "str", "default": ["all"]},
         "num_vfs": {"type": "int"},

@@ -4,14 +4,20 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 from .. import _module
+from ..engine.base.steps import Step
 from ..engine.checks import in_use
+from ..engine.hardware.gpu import Gpu
 from ..engine.read import host, inventory
 from ..engine.system import mdevctl
-from ..engine.vgpu import apply as vgpu_apply, mdev_devices, plan as vgpu_plan
+from ..engine.system.context import Context
+from ..engine.vgpu import apply as vgpu_apply, mdev_devices
+from ..engine.vgpu.target import Host, Options
 
 
-def _lines(found, steps):
+def _lines(found: inventory.Inventory, steps: Sequence[Step]) -> str:
     rows = {vgpu.uuid: "%s %s %s\n" % (vgpu.parent, vgpu.type, vgpu.uuid) for vgpu in found.mdevs}
     for step in steps:
         if step.kind == "remove":
@@ -21,40 +27,35 @@ def _lines(found, steps):
     return "".join(sorted(rows.values()))
 
 
-def work(module, ctx):
+def work(module: _module.Task, ctx: Context) -> _module.Result:
     params = module.params
     items = params["devices"]
     if items is None:
         items = [{key: params[key] for key in ("uuid", "parent", "type", "state")}]
-    wanted = mdev_devices.parse(items)
+    devices = mdev_devices.parse(items)
     found = inventory.read(ctx)
-    if not module.check_mode and any(not one.absent for one in wanted):
-        found = inventory.await_types(
-            ctx, found, [gpu.address for gpu in found.gpus if _named(gpu, wanted)], params["timeout"]
-        )
-    options = vgpu_plan.Options(
-        params["force_remove"], _module.wants_mdevctl(module, mdevctl.binary(ctx))
-    )
-    state, definitions = host.read(ctx), mdevctl.definitions(ctx.root)
-    result = mdev_devices.plan(found, state, wanted, definitions, options)
-    if in_use.ask_driver(ctx, found, in_use.removed(result.steps)):
-        result = mdev_devices.plan(found, state, wanted, definitions, options)
+    if not module.check_mode and any(not one.absent for one in devices):
+        found = inventory.await_types(ctx, found, [gpu.address for gpu in found.gpus if _named(gpu, devices)], params["timeout"])
+    wants_mdevctl = _module.wants_mdevctl(module, mdevctl.binary(ctx))
+    options = Options(force_remove=params["force_remove"], mdevctl=wants_mdevctl, persist=False)
+    known = Host(found, host.read(ctx), definitions=mdevctl.definitions(ctx.root))
+    plan = mdev_devices.plan(known, devices, options)
+    if in_use.ask_driver(ctx, found, in_use.removed(plan.steps)):
+        plan = mdev_devices.plan(known, devices, options)
     if not module.check_mode:
-        vgpu_apply.apply(ctx, result.steps, params["timeout"], params["settle"])
+        vgpu_apply.apply(ctx, plan, params["timeout"], params["settle"])
     return {
-        "changed": bool(result.steps),
-        "actions": _module.sentences(result.steps),
-        "diff": {"before": _lines(found, []), "after": _lines(found, result.steps)},
-        "devices": [
-            {"uuid": uuid, "parent": parent, "type": one.short} for uuid, parent, one in result.devices
-        ],
-        "warnings": in_use.domain_warnings(ctx, in_use.removed(result.steps), "the vGPU goes"),
+        "changed": bool(plan.steps),
+        "actions": _module.sentences(plan.steps),
+        "diff": {"before": _lines(found, []), "after": _lines(found, plan.steps)},
+        "devices": [{"uuid": one.uuid, "parent": one.slot.parent, "type": one.type.short} for one in mdev_devices.placed(plan, devices)],
+        "warnings": in_use.domain_warnings(ctx, in_use.removed(plan.steps), "the vGPU goes"),
     }
 
 
-def _named(gpu, wanted):
+def _named(gpu: Gpu, devices: Sequence[mdev_devices.Device]) -> bool:
     addresses = {gpu.address} | {vf.address for vf in gpu.vfs}
-    return any(one.parent in addresses for one in wanted)
+    return any(one.parent in addresses for one in devices)
 
 
 _DEVICE = {

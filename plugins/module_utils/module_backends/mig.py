@@ -4,53 +4,60 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict, List, Tuple
+
 from .. import _module
+from ..engine.base.errors import Trouble
+from ..engine.base.plan import Skipped
 from ..engine.mig import apply as mig_apply, plan as mig_plan
 from ..engine.read import host, inventory
 from ..engine.system import sriov_manage
+from ..engine.system.context import Context
 from ..engine.vgpu import layout
 
 
-def _wanted(params, found):
-    """Wanted by GPU address, GPUs left out, and troubles."""
+def _requests(params: Dict[str, Any], found: inventory.Inventory) -> Tuple[Dict[str, mig_plan.Request], List[Skipped], List[Trouble]]:
+    """Requests by GPU address, GPUs left out, and troubles."""
     if params["layout"] is not None:
         entries, troubles = layout.parse(params["layout"])
-        wishes, wrong = layout.by_gpu(entries, found)
-        return mig_plan.from_layout(wishes, found), [], troubles + wrong
-    wanted, skipped, troubles = {}, [], []
+        specs, wrong = layout.by_gpu(entries, found)
+        return layout.mig_requests(specs, found), [], troubles + wrong
+    requests: Dict[str, mig_plan.Request] = {}
+    skipped: List[Skipped] = []
+    troubles = []
     mode = {"enabled": True, "disabled": False}.get(params["mode"])
     for word in params["gpus"]:
         gpus, wrong = found.select([word])
         troubles += wrong
         for gpu in gpus:
             if word.strip().lower() == "all" and not gpu.has_mig:
-                skipped.append({"gpu": gpu.address, "reason": "%s has no MIG" % gpu.name})
+                skipped.append(Skipped(gpu.address, "%s has no MIG" % gpu.name))
             else:
-                wanted[gpu.address] = mig_plan.Wanted(mode, params["instances"])
-    return wanted, skipped, troubles
+                requests[gpu.address] = mig_plan.Request(mode, params["instances"])
+    return requests, skipped, troubles
 
 
-def work(request, ctx):
+def work(request: _module.Task, ctx: Context) -> _module.Result:
     params = request.params
     found = inventory.read(ctx)
-    wanted, skipped, troubles = _wanted(params, found)
-    result = mig_plan.plan(
-        found, host.read(ctx), wanted, params["cycle_vfs"], sriov_manage.installed(ctx), _module.assumed(request), troubles,
-        params["lost_gpus"],
-    )
-    _module.refuse_lost(request, result.steps)
+    requests, skipped, troubles = _requests(params, found)
+    known = mig_plan.Host(found, host.read(ctx), mig_apply.users(found), sriov_manage.installed(ctx))
+    options = mig_plan.Options(cycle_vfs=params["cycle_vfs"], assume=_module.assumed(request), unresponsive=params["lost_gpus"])
+    plan = mig_plan.plan(known, requests, options, troubles)
+    _module.refuse_unresponsive(request, plan)
     if not request.check_mode:
-        mig_apply.apply(ctx, result.steps, params["timeout"])
+        mig_apply.apply(ctx, plan, params["timeout"])
+    target = plan.target
     return dict(
         {
-            "changed": bool(result.steps),
-            "actions": _module.sentences(result.steps),
-            "diff": {"before": mig_plan.lines(result.gpus), "after": mig_plan.lines(result.gpus, result.after)},
-            "gpus": [{"address": pf, "mode": result.after[pf][0], "instances": result.after[pf][1]} for pf in sorted(result.after)],
-            "without_mig": skipped + result.skipped,
-            "warnings": result.warnings,
+            "changed": bool(plan.steps),
+            "actions": _module.sentences(plan.steps),
+            "diff": {"before": mig_plan.lines(target.gpus), "after": mig_plan.lines(target.gpus, target.after)},
+            "gpus": [{"address": pf, "mode": state.mode, "instances": state.instances} for pf, state in sorted(target.after.items())],
+            "without_mig": [one.as_dict() for one in skipped + target.skipped],
+            "warnings": plan.warnings,
         },
-        **_module.lost(result)
+        **_module.unresponsive(plan)
     )
 
 

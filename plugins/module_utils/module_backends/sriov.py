@@ -4,16 +4,21 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict, List, Sequence
+
 from .. import _module
+from ..engine.base.plan import Plan
 from ..engine.checks import in_use
+from ..engine.hardware.gpu import Gpu
 from ..engine.read import host, inventory
 from ..engine.sriov import apply as sriov_apply, plan as sriov_plan
 from ..engine.system import sriov_manage
+from ..engine.system.context import Context
 
 
-def _lines(result, params, planned):
+def _lines(gpus: Sequence[Gpu], params: Dict[str, Any], planned: bool) -> str:
     rows = []
-    for gpu in result.gpus:
+    for gpu in gpus:
         number = gpu.num_vfs
         if planned:
             number = (params["num_vfs"] or gpu.total_vfs) if params["state"] == "enabled" else 0
@@ -21,33 +26,30 @@ def _lines(result, params, planned):
     return "".join(rows)
 
 
-def work(request, ctx):
+def work(request: _module.Task, ctx: Context) -> _module.Result:
     params = request.params
     found = inventory.read(ctx, with_types=False)
-    result = sriov_plan.plan(
-        found,
-        host.read(ctx),
-        params["gpus"],
-        params["state"] == "enabled",
-        params["num_vfs"],
-        params["reset"],
-        params["method"],
-        sriov_manage.installed(ctx),
-        _module.assumed(request),
-        params["lost_gpus"],
+    options = sriov_plan.Options(
+        enabled=params["state"] == "enabled",
+        num_vfs=params["num_vfs"],
+        reset=params["reset"],
+        method=params["method"],
+        has_tool=sriov_manage.installed(ctx),
+        assume=_module.assumed(request),
+        unresponsive=params["lost_gpus"],
     )
-    _module.refuse_lost(request, result.steps)
-    gpus = result.gpus
+    plan = sriov_plan.plan(found, host.read(ctx), params["gpus"], options)
+    _module.refuse_unresponsive(request, plan)
+    gpus = meant = plan.target.gpus
     without_types = []
-    if result.steps and not request.check_mode:
-        sriov_apply.apply(ctx, result, params["timeout"])
-        gpus = sriov_apply.after(ctx, result.gpus)
+    if not request.check_mode and sriov_apply.apply(ctx, plan, params["timeout"]):
+        gpus = sriov_apply.after(ctx, meant)
         without_types = sriov_apply.without_types(gpus)
     return dict(
         {
-            "changed": bool(result.steps),
-            "actions": _module.sentences(result.steps),
-            "diff": {"before": _lines(result, params, False), "after": _lines(result, params, bool(result.steps))},
+            "changed": bool(plan.steps),
+            "actions": _module.sentences(plan.steps),
+            "diff": {"before": _lines(meant, params, False), "after": _lines(meant, params, bool(plan.steps))},
             "gpus": [
                 {
                     "address": gpu.address,
@@ -57,19 +59,19 @@ def work(request, ctx):
                 }
                 for gpu in gpus
             ],
-            "without_sriov": result.skipped,
+            "without_sriov": [one.as_dict() for one in plan.target.skipped],
             "without_types": without_types,
-            "warnings": result.warnings + in_use.domain_warnings(ctx, _going(result), "the VF goes"),
+            "warnings": plan.warnings + in_use.domain_warnings(ctx, _going(plan), "the VF goes"),
         },
-        **_module.lost(result)
+        **_module.unresponsive(plan)
     )
 
 
-def _going(result):
-    """Addresses of the VFs that are turned off and not on again."""
-    back = {step.device for step in result.steps if step.kind == "enable"}
-    off = {step.device for step in result.steps if step.kind == "disable"} - back
-    return [vf.address for gpu in result.gpus if gpu.address in off for vf in gpu.vfs]
+def _going(plan: Plan[sriov_plan.Target]) -> List[str]:
+    """Addresses of the VFs that are disabled and not enabled again."""
+    back = {step.device for step in plan.steps if step.kind == "enable"}
+    off = {step.device for step in plan.steps if step.kind == "disable"} - back
+    return [vf.address for gpu in plan.target.gpus if gpu.address in off for vf in gpu.vfs]
 
 
 SPEC = dict(

@@ -4,15 +4,20 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict, List, Mapping
+
 from .. import _module
+from ..engine.base.plan import Plan
 from ..engine.checks import in_use
 from ..engine.read import host, inventory
 from ..engine.state import layout_file
 from ..engine.system import mdevctl
+from ..engine.system.context import Context
 from ..engine.vgpu import apply as vgpu_apply, diff, layout, plan as vgpu_plan
+from ..engine.vgpu.target import Host, Options, Target
 
 
-def _vgpus(result):
+def _vgpus(plan: Plan[Target]) -> List[Dict[str, Any]]:
     return [
         {
             "gpu": pf,
@@ -21,55 +26,51 @@ def _vgpus(result):
             "type": one.type.short,
             "uuid": one.uuid,
         }
-        for pf in sorted(result.placed)
-        for one in result.placed[pf]
+        for pf, target in sorted(plan.target.gpus.items())
+        for one in target.placed or ()
     ]
 
 
-def _all_offer(found, wishes):
-    """Whether the GPUs that get vGPUs offer them, so that no plan has to say what of the host is in the way."""
-    wanted = [found.gpu(pf) for pf in wishes if wishes[pf] or wishes[pf].needs_mig]
-    return all(gpu.types and (gpu.mig or not wishes[gpu.address].needs_mig) for gpu in wanted)
+def _all_offer(found: inventory.Inventory, specs: Mapping[str, layout.GpuSpec]) -> bool:
+    """Whether the GPUs that get vGPUs offer them, so that no plan has to report what of the host is in the way."""
+    meant = [(found.gpu(pf), spec) for pf, spec in specs.items() if spec.vgpus or spec.needs_mig]
+    return all(gpu and gpu.types and (gpu.mig or not spec.needs_mig) for gpu, spec in meant)
 
 
-def work(request, ctx):
+def work(request: _module.Task, ctx: Context) -> _module.Result:
     params = request.params
     entries, troubles = layout.parse(params["layout"])
     found = inventory.read(ctx)
-    wishes, wrong = layout.by_gpu(entries, found)
+    specs, wrong = layout.by_gpu(entries, found)
     troubles += wrong
     if not request.check_mode and not troubles:
-        found = inventory.await_types(ctx, found, [pf for pf in wishes if wishes[pf]], params["timeout"])
-    state = host.identity(ctx) if _all_offer(found, wishes) else host.read(ctx)
+        found = inventory.await_types(ctx, found, [pf for pf, spec in specs.items() if spec.vgpus], params["timeout"])
+    state = host.identity(ctx) if _all_offer(found, specs) else host.read(ctx)
     stored = layout_file.read(ctx.root)
-    sizes = [pf for pf in wishes if wishes[pf].mixed or (pf in stored and stored[pf].mixed)]
+    sizes = [pf for pf, spec in specs.items() if spec.mixed or (pf in stored and stored[pf].mixed)]
     inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])
-    options = vgpu_plan.Options(
-        params["force_remove"],
-        _module.wants_mdevctl(request, mdevctl.binary(ctx)),
-        params["persist"],
-        _module.assumed(request),
-        params["lost_gpus"],
+    options = Options(
+        force_remove=params["force_remove"],
+        mdevctl=_module.wants_mdevctl(request, mdevctl.binary(ctx)),
+        persist=params["persist"],
+        assume=_module.assumed(request),
+        unresponsive=params["lost_gpus"],
     )
-    definitions = mdevctl.definitions(ctx.root)
-
-    def plan():
-        return vgpu_plan.plan(found, state, wishes, stored, definitions, options, troubles)
-
-    result = plan()
-    if in_use.ask_driver(ctx, found, in_use.removed(result.steps)):
-        result = plan()  # what nvidia-smi calls in use is refused, or kept
-    _module.refuse_lost(request, result.steps)
-    if result.steps and not request.check_mode:
-        vgpu_apply.apply(ctx, result.steps, params["timeout"], params["settle"])
+    known = Host(found, state, stored, mdevctl.definitions(ctx.root))
+    plan = vgpu_plan.plan(known, specs, options, troubles)
+    if in_use.ask_driver(ctx, found, in_use.removed(plan.steps)):
+        plan = vgpu_plan.plan(known, specs, options, troubles)  # what nvidia-smi calls in use is refused, or kept
+    _module.refuse_unresponsive(request, plan)
+    if not request.check_mode:
+        vgpu_apply.apply(ctx, plan, params["timeout"], params["settle"])
     return dict(
         {
-            "changed": bool(result.steps),
-            "actions": _module.sentences(result.steps),
-            "vgpus": _vgpus(result),
-            "warnings": result.warnings + in_use.domain_warnings(ctx, in_use.removed(result.steps), "the vGPU goes"),
+            "changed": bool(plan.steps),
+            "actions": _module.sentences(plan.steps),
+            "vgpus": _vgpus(plan),
+            "warnings": plan.warnings + in_use.domain_warnings(ctx, in_use.removed(plan.steps), "the vGPU goes"),
         },
-        **dict(_module.lost(result), **_module.diff(request, lambda: (diff.lines(found), diff.lines(found, result))))
+        **dict(_module.unresponsive(plan), **_module.diff(request, lambda: (diff.lines(found), diff.lines(found, plan.target))))
     )
 
 

@@ -4,15 +4,19 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict, Sequence
+
 from .. import _module
 from ..engine.base.errors import trouble
+from ..engine.base.steps import Step
 from ..engine.libvirt import apply, plan
+from ..engine.libvirt.placement import Options
 from ..engine.libvirt.request import parse
 from ..engine.read import inventory as reader
 from ..engine.system import libvirt_xml, virsh
+from ..engine.system.context import Context
 
-
-VGPU = {
+VGPU: Dict[str, Any] = {
     "type": {"type": "str"},
     "count": {"type": "int"},
     "gpu": {"type": "str"},
@@ -21,13 +25,13 @@ VGPU = {
     "display": {"type": "bool"},
     "ramfb": {"type": "bool"},
 }
-DOMAIN = {
+DOMAIN: Dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "vgpus": {"type": "list", "elements": "dict", "default": [], "options": VGPU},
 }
 
 
-def _lines(domains, names):
+def _lines(domains: Sequence[libvirt_xml.Domain], names: Sequence[str]) -> str:
     """What the VMs have, one device a line, for the diff."""
     return "".join(
         "%s: %s%s\n" % (one.name, device.key, " (managed='yes')" if device.managed else "")
@@ -37,7 +41,7 @@ def _lines(domains, names):
     )
 
 
-def _after(domains, steps, names):
+def _after(domains: Sequence[libvirt_xml.Domain], steps: Sequence[Step], names: Sequence[str]) -> str:
     lines = set(_lines(domains, names).splitlines(True))
     for step in steps:
         hostdev = step.args.get("hostdev")
@@ -49,32 +53,32 @@ def _after(domains, steps, names):
     return "".join(sorted(lines))
 
 
-def work(request, ctx):
+def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
     params = request.params
-    wishes = parse(params["domains"])
+    requests = parse(params["domains"])
     if not params["connect"].startswith("qemu:///"):
         raise trouble(
             "%r is not libvirt of this host" % params["connect"][:80], device="connect", wanted="qemu:///system or another qemu:/// URI", code="bad_connect"
         )
-    if wishes:
+    if requests:
         virsh.require_answer(ctx, params["connect"])
     domains, unreadable = libvirt_xml.all_domains(ctx.root)
-    options = plan.Options(params["exclusive"], params["live"], request.check_mode and "vgpus" in params["assume"])
-    made = plan.plan(reader.read(ctx, with_types=False), domains, wishes, options)
+    options = Options(params["exclusive"], params["live"], request.check_mode and "vgpus" in params["assume"])
+    made = plan.plan(reader.read(ctx, with_types=False), domains, requests, options)
     if made.steps and not request.check_mode:
         apply.apply(ctx, params["connect"], made.steps, params["timeout"])
-    names = [one.name for one in wishes]
+    names = [one.name for one in requests]
     before = "".join(sorted(_lines(domains, names).splitlines(True)))
     return {
         "changed": bool(made.steps),
         "actions": _module.sentences(made.steps),
-        "attached": [{"vm": name, "device": key, "type": type_name} for name, key, type_name in made.attached],
+        "attached": [{"vm": name, "device": key, "type": type_name} for name, key, type_name in made.target.attached],
         "diff": {"before": before, "after": _after(domains, made.steps, names), "before_header": "vGPUs of VMs", "after_header": "vGPUs of VMs"},
         "warnings": made.warnings + unreadable,
     }
 
 
-SPEC = dict(
+SPEC: Dict[str, Any] = dict(
     {
         "domains": {"type": "list", "elements": "dict", "required": True, "options": DOMAIN},
         "exclusive": {"type": "bool", "default": True},

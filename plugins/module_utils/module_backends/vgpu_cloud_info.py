@@ -5,28 +5,31 @@
 from __future__ import annotations
 
 import re
+from typing import Any, Dict, List
 
+from .. import _module
 from ..engine.base.errors import Trouble, raise_if_any, shown
 from ..engine.cloud import kubevirt, nova, offered
 from ..engine.read import inventory
+from ..engine.system.context import Context
 
 # A DNS subdomain, as Kubernetes wants it.
 _PREFIX = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
 
 
-def _wrong_prefix(prefix):
+def _wrong_prefix(prefix: str) -> List[Trouble]:
     if _PREFIX.match(prefix) and len(prefix) <= 253:
         return []
     found = "%s is no prefix of a Kubernetes resource" % shown(prefix)
     return [Trouble(found, device="kubevirt_prefix", wanted="a DNS name such as nvidia.com", code="bad_prefix")]
 
 
-def _vgpu(one):
+def _vgpu(one: offered.Offered) -> Dict[str, Any]:
     return {"uuid": one.uuid, "parent": one.parent, "gpu": one.gpu.address, "type": one.type_name, "mdev_type": one.mdev_type}
 
 
-def work(module, ctx):
-    params = module.params
+def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
+    params = request.params
     found = inventory.read(ctx, with_mig=False)
     gpus, troubles = found.select(params["gpus"])
     raise_if_any(troubles + _wrong_prefix(params["kubevirt_prefix"]))
@@ -45,7 +48,7 @@ def work(module, ctx):
     }
 
 
-SPEC = {
+SPEC: Dict[str, Any] = {
     "gpus": {"type": "list", "elements": "str", "default": ["all"]},
     "nova_resource_classes": {"type": "bool", "default": False},
     "kubevirt_prefix": {"type": "str", "default": "nvidia.com"},

@@ -5,18 +5,20 @@
 from __future__ import annotations
 
 import sys
+from typing import Any, Dict, Sequence
 
 from .. import _module
 from ..engine.boot import install
 from ..engine.cli import main as cli
 from ..engine.system import python
+from ..engine.system.context import Context
 
 PREFIX = cli.__name__[: -len(".cli.main")]
 # What the command on the host does not need, but nvidia_host_plan imports: both must make the same file.
 ELSEWHERE = ("cloud", "guest", "libvirt", "system.virsh", "vgpu.diff")
 
 
-def _sources():
+def _sources() -> Dict[str, str]:
     """The engine's own modules, as they run here: by relative path."""
     elsewhere = tuple("%s.%s." % (PREFIX, name) for name in ELSEWHERE)
     found = {}
@@ -26,31 +28,32 @@ def _sources():
         relative = name[len(PREFIX) + 1:].replace(".", "/")
         if hasattr(module, "__path__"):
             relative = (relative + "/__init__").lstrip("/")
-        text = module.__spec__.loader.get_source(name)
+        loader: Any = module.__spec__ and module.__spec__.loader
+        text = loader.get_source(name)
         # Ansible's own loader of collections gives bytes where a zip's gives text.
         found[relative + ".py"] = text.decode("utf-8") if isinstance(text, bytes) else text or ""
     return found
 
 
-def work(request, ctx):
-    wanted = {}
+def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
+    desired: Dict[str, Any] = {}
     if request.params["state"] == "present":
-        wanted = install.wanted_files(_sources(), request.params["before"], python.interpreter(ctx))
-    steps = install.plan(ctx.root, wanted)
-    there = install.present(ctx.root) if steps and request.check_mode else ()
+        desired = install.wanted_files(_sources(), request.params["before"], python.interpreter(ctx))
+    steps = install.plan(ctx.root, desired)
+    there: Sequence[str] = install.present(ctx.root) if steps and request.check_mode else ()
     if not request.check_mode:
         install.apply(ctx.root, steps)
     return {
         "changed": bool(steps),
         "actions": _module.sentences(steps),
         "diff": {
-            "before": "".join(step.device + "\n" for step in steps if step.device in there),
-            "after": "".join(step.device + "\n" for step in steps if step.kind == "write"),
+            "before": "".join("%s\n" % step.device for step in steps if step.device in there),
+            "after": "".join("%s\n" % step.device for step in steps if step.kind == "write"),
         },
     }
 
 
-SPEC = dict(
+SPEC: Dict[str, Any] = dict(
     {
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "before": {"type": "list", "elements": "str", "default": []},

@@ -18,11 +18,12 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import bund
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import vendor_vfio
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches, gridd_conf, license as licensing, token
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import address, vgpu_types
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.mig_profiles import plain_profile
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Gpu
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement as mig_placement, profiles as mig_profiles
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, platform
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml, mdevctl, nvidia_smi, systemd
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml, mdevctl, nvidia_smi_output, systemd
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER, token as good_token
@@ -81,17 +82,17 @@ def type_names(text):
 
 def profiles(text):
     """Profiles, and what is reckoned from them."""
-    found = [one for dummy, one in nvidia_smi.parse_profiles(text)]
+    found = [one for dummy, one in nvidia_smi_output.parse_profiles(text)]
     mig_placement.fits(found, [], found[:8])
     mig_profiles.find_profile(text, found)
-    mig_profiles.predicted_profiles({nvidia_smi.plain_profile(text)})
+    mig_profiles.predicted_profiles({plain_profile(text)})
     for one in A100.types:
         mig_profiles.profile_for(vgpu_types.VgpuType(one.id, one.name), found)
 
 
 def placements(text):
     """Placements as they are used: as numbers from 0."""
-    for starts, size in nvidia_smi.parse_placements(text).values():
+    for starts, size in nvidia_smi_output.parse_placements(text).values():
         assert all(0 <= start < 1000 for start in starts) and 0 <= size < 1000
 
 
@@ -124,7 +125,7 @@ def domain(text):
 
 def licence(text):
     """nvidia-smi -q of a guest, a status, the daemon's journal: what is told is short and has no token in it."""
-    for gpu in licensing.parse(text):
+    for gpu in nvidia_smi_output.parse_guest_gpus(text):
         licensing.state(gpu.status)
     licensing.state(text)
     one = licensing.reason(text.splitlines())
@@ -193,15 +194,15 @@ def host_texts(text):
 
 # name: (what is called with the text, good texts)
 PARSERS = {
-    "nvidia-smi: modes": (nvidia_smi.parse_modes, [inputs.sample("modes.txt")]),
+    "nvidia-smi: modes": (nvidia_smi_output.parse_modes, [inputs.sample("modes.txt")]),
     "nvidia-smi: mig -lgip": (profiles, inputs.samples("lgip.txt") + ["1g.5gb+me", "MIG 3g.20gb"]),
     "nvidia-smi: mig -lgipp": (placements, inputs.samples("lgipp.txt")),
-    "nvidia-smi: mig -lgi": (nvidia_smi.parse_instances, [inputs.sample("lgi-%s.txt" % one) for one in ("narrow", "wide", "spare")]),
-    "nvidia-smi: mig -lci": (nvidia_smi.parse_compute, inputs.samples("lci.txt", "lci-old.txt")),
-    "nvidia-smi: vgpu -s -v": (nvidia_smi.parse_types, [inputs.sample("types.txt")]),
-    "nvidia-smi: vgpu -q": (nvidia_smi.parse_running, [inputs.sample("running.txt")]),
-    "nvidia-smi: vgpu -q, active": (nvidia_smi.parse_active, [inputs.sample("running.txt")]),
-    "nvidia-smi: -q": (nvidia_smi.parse_mixed, inputs.samples("-q.txt")),
+    "nvidia-smi: mig -lgi": (nvidia_smi_output.parse_instances, [inputs.sample("lgi-%s.txt" % one) for one in ("narrow", "wide", "spare")]),
+    "nvidia-smi: mig -lci": (nvidia_smi_output.parse_compute, inputs.samples("lci.txt", "lci-old.txt")),
+    "nvidia-smi: vgpu -s -v": (nvidia_smi_output.parse_types, [inputs.sample("types.txt")]),
+    "nvidia-smi: vgpu -q": (nvidia_smi_output.parse_running, [inputs.sample("running.txt")]),
+    "nvidia-smi: vgpu -q, active": (nvidia_smi_output.parse_active, [inputs.sample("running.txt")]),
+    "nvidia-smi: -q": (nvidia_smi_output.parse_mixed, inputs.samples("-q.txt")),
     "creatable_vgpu_types": (creatable, inputs.samples("creatable-table.txt", "creatable-short.txt", "creatable-empty.txt")),
     "types' names and descriptions": (type_names, NAMES + ["num_heads=4, frl_config=45, framebuffer=1024M, max_resolution=5120x2880, max_instance=32"]),
     "addresses": (spelling, ADDRESSES),
@@ -221,7 +222,7 @@ PARSERS = {
         ],
     ),
     "os-release": (
-        lambda text: platform.Distribution(platform.parse(text)).as_dict(),
+        lambda text: platform.distribution(platform.parse(text)).as_dict(),
         ['PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n', "ID='rocky'\nID_LIKE=\"rhel centos fedora\"\n# x\n"],
     ),
     "a guest's licence": (
@@ -284,7 +285,7 @@ LAYOUTS = st.lists(
 @settings(max_examples=inputs.share(20))
 def test_any_layout(content):
     entries, troubles = inputs.tolerated("layouts", layout.parse, content)
-    assert sum(len(entry.wishes) for entry in entries) < 10000
+    assert sum(len(entry.vgpus) for entry in entries) < 10000
     for one in troubles:
         assert str(one.device).startswith("layout"), "it does not name the place: %s" % one
     for entry in entries:

@@ -5,21 +5,24 @@
 from __future__ import annotations
 
 import time
+from typing import Callable, TypeVar
+
+_T = TypeVar("_T")
 
 
 class Clock:
-    """Time in seconds. The pause between two looks at the same state is the only sleep."""
+    """Time in seconds. The pause between two checks of the same state is the only sleep."""
 
     now = staticmethod(time.monotonic)
     wall = staticmethod(time.time)  # of day, which people and network time may set
 
     @staticmethod
-    def pause(seconds):
+    def pause(seconds: float) -> None:
         """One polling interval."""
-        time.sleep(seconds)  # not a fixed wait: until() looks again after each interval
+        time.sleep(seconds)  # not a fixed wait: until() checks again after each interval
 
 
-def until(clock, probe, timeout, interval=0.1):
+def until(clock: Clock, probe: Callable[[], _T], timeout: float, interval: float = 0.1) -> _T:
     """Calls probe until it returns something true or the time is up; returns its last answer."""
     deadline = clock.now() + timeout
     while True:
@@ -31,6 +34,6 @@ def until(clock, probe, timeout, interval=0.1):
         interval = min(interval * 1.5, 1.0)
 
 
-def holds(clock, probe, duration, interval=0.25):
+def holds(clock: Clock, probe: Callable[[], _T], duration: float, interval: float = 0.25) -> _T:
     """Calls probe until it returns something true (a complaint) or the duration is over."""
     return until(clock, probe, duration, interval)

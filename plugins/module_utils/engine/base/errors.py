@@ -1,27 +1,30 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Errors for people: which device, what was found, what was wanted, what to do."""
+"""Errors for people: which device, what was found, what was expected, what to do."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, Iterable
 
+
+@dataclass(eq=False)
 class Trouble:
     """One thing that is wrong.
 
-    device: address, path or UUID that it is about (None for the whole host).
-    found: what is there, as a clause. wanted: what should be there.
-    remedy: what the operator can do, as a sentence.
+    found: what is there, as a clause. device: address, path or UUID that it is about (None for the whole host).
+    wanted: what should be there. remedy: what the operator can do, as a sentence.
     code: short machine-readable name.
     """
 
-    def __init__(self, found, device=None, wanted=None, remedy=None, code="error"):
-        self.device = device
-        self.found = found
-        self.wanted = wanted
-        self.remedy = remedy
-        self.code = code
+    found: str
+    device: str | None = None
+    wanted: str | None = None
+    remedy: str | None = None
+    code: str = "error"
+    position: int = 0  # of its step in the plan
 
-    def __str__(self):
+    def __str__(self) -> str:
         text = "%s: %s" % (self.device, self.found) if self.device else self.found
         if self.wanted:
             text += " (wanted: %s)" % self.wanted
@@ -32,11 +35,11 @@ class Trouble:
                 text += "."
         return text
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "Trouble(%s)" % self
 
-    def as_dict(self):
-        """The trouble for a module's result."""
+    def as_dict(self) -> dict[str, str | None]:
+        """For a module's result."""
         return {
             "code": self.code,
             "device": self.device,
@@ -46,14 +49,14 @@ class Trouble:
         }
 
 
+@dataclass(eq=False)
 class Problem:
     """A trouble with a severity: error (vGPUs can't work) or warning (they will not for long)."""
 
-    def __init__(self, trouble, severity="error"):
-        self.trouble = trouble
-        self.severity = severity
+    trouble: Trouble
+    severity: str = "error"
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
         return dict(self.trouble.as_dict(), severity=self.severity)
 
@@ -61,13 +64,11 @@ class Problem:
 class EngineError(Exception):
     """One or more troubles; nothing else ever leaves the engine on purpose."""
 
-    def __init__(self, troubles):
-        if isinstance(troubles, Trouble):
-            troubles = [troubles]
-        self.troubles = list(troubles)
+    def __init__(self, troubles: Trouble | Iterable[Trouble]) -> None:
+        self.troubles = [troubles] if isinstance(troubles, Trouble) else list(troubles)
         super().__init__(str(self))
 
-    def __str__(self):
+    def __str__(self) -> str:
         if len(self.troubles) == 1:
             return str(self.troubles[0])
         lines = ["%d problems:" % len(self.troubles)]
@@ -75,20 +76,20 @@ class EngineError(Exception):
         return "\n".join(lines)
 
 
-def shown(value, most=60):
-    """A value as people recognise it in a message: no longer than a line."""
+def shown(value: object, most: int = 60) -> str:
+    """A value as people recognize it in a message: no longer than a line."""
     text = repr(value)
     return text if len(text) <= most else text[:most] + "…"
 
 
-def trouble(found, device=None, wanted=None, remedy=None, code="error"):
+def trouble(found: str, device: str | None = None, wanted: str | None = None, remedy: str | None = None, code: str = "error") -> EngineError:
     """An EngineError with one trouble, to be raised."""
     return EngineError(Trouble(found, device, wanted, remedy, code))
 
 
-def raise_if_any(troubles):
+def raise_if_any(troubles: Iterable[Trouble]) -> None:
     """Raises all troubles at once, without repeating one that several checks found."""
-    seen = []
+    seen: list[Trouble] = []
     for one in troubles:
         if str(one) not in [str(s) for s in seen]:
             seen.append(one)

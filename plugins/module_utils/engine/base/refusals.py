@@ -1,13 +1,16 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Why a GPU offers no vGPU types, told once for all modules (the failures operators meet)."""
+"""Why a GPU offers no vGPU types, in one wording for all modules (the failures operators meet)."""
 
 from __future__ import annotations
 
+from typing import Sequence
+
 from .errors import Trouble
+from .facts import DriverFacts, GpuFacts, HostFacts
 
 
-def driver_trouble(driver):
+def driver_trouble(driver: DriverFacts) -> Trouble | None:
     """What is wrong with the host's driver as a whole, or None."""
     if driver.flavour == "ordinary":
         return Trouble(
@@ -64,7 +67,7 @@ def driver_trouble(driver):
     return None
 
 
-def unsupported(gpu):
+def unsupported(gpu: GpuFacts) -> Trouble:
     """The trouble of a GPU that NVIDIA doesn't support for vGPU."""
     return Trouble(
         "this GPU (%s) does not support vGPU" % gpu.name,
@@ -74,7 +77,7 @@ def unsupported(gpu):
     )
 
 
-def off_bus(gpu):
+def off_bus(gpu: GpuFacts) -> Trouble:
     """The trouble of a GPU whose configuration space reads as all ones."""
     return Trouble(
         "the GPU does not answer any more: it fell off the bus",
@@ -85,7 +88,7 @@ def off_bus(gpu):
     )
 
 
-def no_vfs_yet(gpu, state):
+def no_vfs_yet(gpu: GpuFacts, state: HostFacts) -> list[Trouble]:
     """Why VFs can't be had on this GPU now: driver, IOMMU, firmware. A list of troubles."""
     if not gpu.supported:
         return [unsupported(gpu)]
@@ -112,7 +115,7 @@ def no_vfs_yet(gpu, state):
     return troubles
 
 
-def iommu_trouble(gpu, state):
+def iommu_trouble(gpu: GpuFacts, state: HostFacts) -> Trouble:
     """The GPU has no IOMMU group: flags missing, or the firmware has it off."""
     if state.iommu_active:
         found, remedy = (
@@ -133,7 +136,7 @@ def iommu_trouble(gpu, state):
     return Trouble(found, device=gpu.address, wanted="an IOMMU group for the GPU", remedy=remedy, code="iommu_off")
 
 
-def no_types(gpu, state):
+def no_types(gpu: GpuFacts, state: HostFacts) -> list[Trouble]:
     """Why a GPU offers no vGPU types. A list of troubles, never empty."""
     troubles = no_vfs_yet(gpu, state)
     if troubles:
@@ -183,7 +186,7 @@ def no_types(gpu, state):
     ]
 
 
-def sriov_off(gpu):
+def sriov_off(gpu: GpuFacts) -> Trouble:
     """A GPU of an SR-IOV model that shows no SR-IOV capability."""
     return Trouble(
         "the GPU (%s) shows no SR-IOV capability" % gpu.name,
@@ -195,7 +198,7 @@ def sriov_off(gpu):
     )
 
 
-def vendor_vfio(gpu):
+def vendor_vfio(gpu: GpuFacts) -> Trouble:
     """A mediated device is asked for where there are none."""
     return Trouble(
         "this host has no mediated devices: the GPU is on the vendor-specific VFIO framework, where a VF itself becomes a vGPU",
@@ -206,7 +209,7 @@ def vendor_vfio(gpu):
     )
 
 
-def no_mig(gpu, others, asked):
+def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Trouble:
     """MIG is asked of a GPU that has none. others: addresses of this host's GPUs that have it."""
     return Trouble(
         "%s, but the GPU (%s) has no MIG" % (asked, gpu.name),
@@ -217,7 +220,7 @@ def no_mig(gpu, others, asked):
     )
 
 
-def mig_unknown(gpu):
+def mig_unknown(gpu: GpuFacts) -> Trouble:
     """nvidia-smi, which alone knows of MIG, gave no answer about a GPU that should have it."""
     found = "its MIG mode is not known: %s" % (gpu.mig_silence or "nvidia-smi does not tell it (driver of the GPU: %s)" % (gpu.driver or "none"))
     remedy = "Run that by hand, and look at dmesg (NVRM, Xid)."
@@ -232,7 +235,7 @@ def mig_unknown(gpu):
     )
 
 
-def passed_through(gpu):
+def passed_through(gpu: GpuFacts) -> Trouble:
     """A VM has the whole GPU."""
     return in_use(
         gpu.address,
@@ -242,7 +245,7 @@ def passed_through(gpu):
     )
 
 
-def in_use(device, holders, doing, override=None, instead=None):
+def in_use(device: str, holders: Sequence[object], doing: str, override: str | None = None, instead: str | None = None) -> Trouble:
     """A device that must not be touched because somebody uses it. override: the option that allows it, for named devices alone."""
     remedy = "Stop it first"
     if override:

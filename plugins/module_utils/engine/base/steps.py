@@ -6,115 +6,149 @@ from __future__ import annotations
 
 import errno
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Callable, Iterable, Sequence, Tuple
 
-from . import refusals
 from .errors import EngineError, Trouble
 
 
-# The kind of a step that can't be done because its GPU fell off the bus.
-LOST = "lost"
-# fail: the run fails at its end and names them. warn: they are told in warnings, and somebody else looks at the end.
-LOST_WORDS = ("fail", "warn")
-
-
+@dataclass(init=False, eq=False, repr=False)
 class Step:
     """One write.
 
-    kind: what the executor does. gpu: address of the GPU that it belongs to (None: the host);
-    after a failure the other GPUs' steps still run. device and text make the sentence that
-    people read. args: what the executor needs.
+    kind: what the executor does. lane: what the step belongs to (a GPU's address, a VM's name, or None for the host);
+    after a failure the steps of other lanes still run. device and text make the sentence that people read.
+    args: what the executor needs. position: in the plan; execute sets it.
     """
 
-    def __init__(self, kind, gpu, device, text, **args):
+    kind: str
+    lane: str | None
+    device: str | None
+    text: str
+    args: dict[str, Any]
+    position: int
+
+    def __init__(self, kind: str, lane: str | None, device: str | None, text: str, **args: Any) -> None:
         self.kind = kind
-        self.gpu = gpu
+        self.lane = lane
         self.device = device
         self.text = text
         self.args = args
+        self.position = 0
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "%s: %s" % (self.device, self.text) if self.device else self.text
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "Step(%s, %s)" % (self.kind, self)
 
 
+@dataclass
+class Unresponsive:
+    """A GPU that fell off the bus, so that its plan is left out. text: what is not done to it."""
+
+    address: str
+    text: str
+    problem: Trouble
+
+    def __str__(self) -> str:
+        return "%s: %s" % (self.address, self.text)
+
+
 class ApplyError(EngineError):
-    """Steps failed. done and not_done tell how far it came."""
+    """Steps failed. done and not_done show how far the run came; unresponsive: the GPUs whose plan was left out.
 
-    def __init__(self, troubles, done, not_done):
-        self.done = done
-        self.not_done = not_done
-        super().__init__(troubles)
+    Everything is in the plan's order, whatever failed or was noticed first.
+    """
 
-    def __str__(self):
+    def __init__(self, troubles: Sequence[Trouble], done: Sequence[Step], not_done: Sequence[Step], unresponsive: Sequence[Unresponsive] = ()) -> None:
+        self.done = sorted(done, key=_position)
+        self.not_done = sorted(not_done, key=_position)
+        self.unresponsive = list(unresponsive)
+        super().__init__(sorted(troubles, key=_position))
+
+    @property
+    def left(self) -> list[Step | Unresponsive]:
+        """All that was not done."""
+        return [*self.not_done, *self.unresponsive]
+
+    def __str__(self) -> str:
         text = super().__str__()
         text += "\nDone: %s." % ("; ".join(map(str, self.done)) or "nothing")
-        text += "\nNot done: %s." % "; ".join(map(str, self.not_done))
+        text += "\nNot done: %s." % "; ".join(map(str, self.left))
         return text + "\nRun again when the cause is gone: what is done stays."
 
 
+def _position(one: Step | Trouble) -> int:
+    return one.position
+
+
+Perform = Callable[[Step], None]
+Numbered = Tuple[int, Step]
+
+
+@dataclass
 class _Outcome:
-    """How the steps went, each by its place in the plan; the places keep the plan's order, whoever came first."""
+    """How the steps went, each by its number in the plan, so that results keep the plan's order, whichever lane was faster."""
 
-    def __init__(self):
-        self.done = {}
-        self.not_done = {}
-        self.troubles = {}
-        self.failed = set()  # GPUs; None for the host
+    done: dict[int, Step] = field(default_factory=dict)
+    not_done: dict[int, Step] = field(default_factory=dict)
+    troubles: dict[int, list[Trouble]] = field(default_factory=dict)
+    failed: set[str | None] = field(default_factory=set)  # lanes; None for the host
 
-    def do(self, place, step, perform):
-        """Does one step, or leaves it out where one before it failed."""
-        if step.gpu in self.failed or None in self.failed:
-            self.not_done[place] = step
+    def do(self, number: int, step: Step, perform: Perform) -> None:
+        """Does one step, or leaves it out if one before it failed."""
+        if step.lane in self.failed or None in self.failed:
+            self.not_done[number] = step
             return
         try:
-            if step.kind == LOST:
-                raise EngineError(step.args["trouble"])
             perform(step)
-            self.done[place] = step
+            self.done[number] = step
         except (EngineError, OSError) as exc:
-            self.troubles[place] = [_whole(step, one) for one in (exc.troubles if isinstance(exc, EngineError) else [_system_trouble(step, exc)])]
-            self.failed.add(step.gpu)
-            self.not_done[place] = step
+            found = exc.troubles if isinstance(exc, EngineError) else [_system_trouble(exc)]
+            self.troubles[number] = [_whole(step, one) for one in found]
+            self.failed.add(step.lane)
+            self.not_done[number] = step
 
 
-def execute(steps, perform, side_by_side=False):
-    """Runs perform(step) in order. A GPU's failure stops that GPU only; the host's stops all.
+def execute(steps: Iterable[Step], perform: Perform, side_by_side: bool = False) -> list[Step]:
+    """Runs perform(step) in order; returns the steps. A failure stops its lane only, the host's stops all; then ApplyError.
 
-    side_by_side: each GPU's steps run in a thread of their own, between steps of the host. For what the kernel
+    side_by_side: each lane's steps run in a thread of their own, between steps of the host. For what the kernel
     does for GPUs at the same time, and for a perform that shares nothing between them.
     """
     outcome = _Outcome()
     numbered = list(enumerate(steps))
+    for number, step in numbered:
+        step.position = number
     if side_by_side:
         _in_threads(numbered, perform, outcome)
     else:
-        for place, step in numbered:
-            outcome.do(place, step, perform)
-    done, not_done = ([found[place] for place in sorted(found)] for found in (outcome.done, outcome.not_done))
+        for number, step in numbered:
+            outcome.do(number, step, perform)
+    done, not_done = ([found[number] for number in sorted(found)] for found in (outcome.done, outcome.not_done))
     if outcome.troubles:
-        raise ApplyError([one for place in sorted(outcome.troubles) for one in outcome.troubles[place]], done, not_done)
+        raise ApplyError([one for number in sorted(outcome.troubles) for one in outcome.troubles[number]], done, not_done)
     return done
 
 
-def _in_threads(numbered, perform, outcome):
-    """The host's steps where they stand, those of the GPUs between them in threads."""
-    lanes = {}
-    for place, step in numbered:
-        if step.gpu is None:
+def _in_threads(numbered: Sequence[Numbered], perform: Perform, outcome: _Outcome) -> None:
+    """The host's steps in their order, the lanes between them in threads."""
+    lanes: dict[str, list[Numbered]] = {}
+    for number, step in numbered:
+        if step.lane is None:
             _run_lanes(lanes, perform, outcome)
             lanes = {}
-            outcome.do(place, step, perform)
+            outcome.do(number, step, perform)
         else:
-            lanes.setdefault(step.gpu, []).append((place, step))
+            lanes.setdefault(step.lane, []).append((number, step))
     _run_lanes(lanes, perform, outcome)
 
 
-def _run_lanes(lanes, perform, outcome):
-    def run(lane):
-        for place, step in lane:
-            outcome.do(place, step, perform)
+def _run_lanes(lanes: dict[str, list[Numbered]], perform: Perform, outcome: _Outcome) -> None:
+    def run(lane: Sequence[Numbered]) -> None:
+        for number, step in lane:
+            outcome.do(number, step, perform)
 
     if len(lanes) < 2:
         for lane in lanes.values():
@@ -125,16 +159,17 @@ def _run_lanes(lanes, perform, outcome):
             one.result()  # a fault of ours comes out here
 
 
-def _whole(step, trouble):
-    """A trouble with all of its four parts: what the place that met it did not know, the step tells."""
+def _whole(step: Step, trouble: Trouble) -> Trouble:
+    """A trouble with all of its four parts: what its source did not know, the step adds."""
     trouble.device = trouble.device or step.device or "this host"
     trouble.wanted = trouble.wanted or "to %s" % step.text
     trouble.remedy = trouble.remedy or "Put that right (dmesg may say more), then run again."
+    trouble.position = step.position
     return trouble
 
 
-def _system_trouble(step, exc):
-    """What the system refused midway: the steps before it were done, and must be told with it."""
+def _system_trouble(exc: OSError) -> Trouble:
+    """What the system refused midway: the steps before it were done, and must be reported with it."""
     remedy = "Free space, processes or memory as the system says, then run again."
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "Run this as root (become: true); if it was, a read-only file system or a security module (dmesg) stands in the way."
@@ -143,21 +178,3 @@ def _system_trouble(step, exc):
         remedy=remedy,
         code="system_refused",
     )
-
-
-def passed_over(result, gpu, doing, word):
-    """Whether a GPU is lost and must be left out of a plan (which has steps and warnings); doing: what it will miss."""
-    if gpu.alive:
-        return False
-    wrong = refusals.off_bus(gpu)
-    result.lost.append(gpu.address)
-    if word == "fail":
-        result.steps.append(Step(LOST, gpu.address, gpu.address, doing, trouble=wrong))
-    else:
-        result.warnings.append(str(wrong))
-    return True
-
-
-def refusal(troubles, steps):
-    """The troubles that refuse a plan, with those of lost GPUs, so that all is told at once; none where nothing refuses it."""
-    return troubles + [step.args["trouble"] for step in steps if step.kind == LOST] if troubles else []

@@ -9,55 +9,61 @@ import errno
 from ..base import refusals
 from ..base.clock import until
 from ..base.errors import Trouble, raise_if_any
-from ..base.steps import execute
+from ..base.steps import Step, execute
 from ..system import files
+from ..system.context import Context
 from ..system.open_files import OpenFiles
-from ..system.sysfs import SysfsError
+from ..system.sysfs import Sysfs, SysfsError
 from . import backups, rebuilds
-from .plan import PCI, rebuild_of
+from .boot_files import FileEdit
+from .plan import PCI, BindingPlan, rebuild_of
 
 DRIVERS = "/sys/bus/pci/drivers"
 
 
-def apply(ctx, result, timeout):
+def apply(ctx: Context, plan: BindingPlan, timeout: float) -> list[Step]:
     """Does the steps and verifies each."""
-    sysfs = ctx.sysfs
-
-    def perform(step):
-        folder = "%s/%s" % (PCI, step.device)
-        if step.kind == "edit":
-            edit = step.args["edit"]
-            kind = rebuild_of(edit.path)
-            if kind:
-                rebuilds.mark(ctx.root, kind)
-            if not step.args.get("back"):
-                backups.keep(ctx.root, edit.path, edit.after)
-            if edit.after is None:
-                files.remove(ctx.root, edit.path)
-            else:
-                files.write_atomic(ctx.root, edit.path, edit.after)
-            if step.args.get("back"):
-                backups.forget(ctx.root, edit.path)
-        elif step.kind == "forget_id":
-            forget_id(sysfs, step.args["driver"], step.args["number"])
-        elif step.kind == "clear_override":
-            sysfs.write(folder + "/driver_override", "\n")
-        elif step.kind == "unbind":
-            # The kernel would wait in the unbind until a VM that came since the plan was made lets go.
-            holders = OpenFiles(sysfs).of_device(folder)
-            if holders:
-                raise_if_any([refusals.in_use(step.device, holders, "unbinding it from %s" % step.args["driver"])])
-            unbind(ctx, step.device, step.args["driver"], timeout)
-        elif step.kind == "modprobe":
-            modprobe(ctx, timeout)
-        elif step.kind == "bind":
-            bind(ctx, step.device, timeout)
-
-    return execute(result.steps, perform)
+    return plan.finish(lambda: execute(plan.steps, lambda step: _perform(ctx, step, timeout)))
 
 
-def forget_id(sysfs, driver, number):
-    """Takes an id from a driver's dynamic list; one that isn't there is fine."""
+def _perform(ctx: Context, step: Step, timeout: float) -> None:
+    device = str(step.device)
+    directory = "%s/%s" % (PCI, device)
+    if step.kind == "edit":
+        _edit(ctx.root, step.args["edit"], step.args["back"])
+    elif step.kind == "forget_id":
+        forget_id(ctx.sysfs, step.args["driver"], step.args["number"])
+    elif step.kind == "clear_override":
+        ctx.sysfs.write(directory + "/driver_override", "\n")
+    elif step.kind == "unbind":
+        # The kernel would wait in the unbind until a VM that came since the plan was made lets go.
+        holders = OpenFiles(ctx.sysfs).of_device(directory)
+        if holders:
+            raise_if_any([refusals.in_use(device, holders, "unbinding it from %s" % step.args["driver"])])
+        unbind(ctx, device, step.args["driver"], timeout)
+    elif step.kind == "modprobe":
+        modprobe(ctx, timeout)
+    elif step.kind == "bind":
+        bind(ctx, device, timeout)
+
+
+def _edit(root: str, edit: FileEdit, back: bool) -> None:
+    """One edit of a boot file; back: it restores the original, whose record is dropped then."""
+    kind = rebuild_of(edit.path)
+    if kind:
+        rebuilds.mark(root, kind)
+    if not back:
+        backups.keep(root, edit.path, edit.after)
+    if edit.after is None:
+        files.remove(root, edit.path)
+    else:
+        files.write_atomic(root, edit.path, edit.after)
+    if back:
+        backups.forget(root, edit.path)
+
+
+def forget_id(sysfs: Sysfs, driver: str, number: str) -> None:
+    """Removes an id from a driver's dynamic list; one that isn't there is fine."""
     try:
         sysfs.write("%s/%s/remove_id" % (DRIVERS, driver), "10de %s" % number)
     except SysfsError as exc:
@@ -65,7 +71,7 @@ def forget_id(sysfs, driver, number):
             raise
 
 
-def unbind(ctx, address, driver, timeout):
+def unbind(ctx: Context, address: str, driver: str, timeout: float) -> None:
     """Unbinds a device and waits until it is without a driver (or elsewhere)."""
     try:
         ctx.sysfs.write("%s/%s/unbind" % (DRIVERS, driver), address)
@@ -87,11 +93,11 @@ def unbind(ctx, address, driver, timeout):
         )
 
 
-def bind(ctx, address, timeout):
+def bind(ctx: Context, address: str, timeout: float) -> None:
     """Binds a device to nvidia and waits until it is."""
     link = "%s/%s/driver" % (PCI, address)
 
-    def bound():
+    def bound() -> bool:
         return ctx.sysfs.link(link) == "nvidia"
 
     if bound():
@@ -117,7 +123,7 @@ def bind(ctx, address, timeout):
         )
 
 
-def modprobe(ctx, timeout):
+def modprobe(ctx: Context, timeout: float) -> None:
     """Loads the module nvidia and verifies that it is loaded."""
     answer = ctx.command(["modprobe", "nvidia"], timeout)
     if answer.rc or not ctx.sysfs.exists("/sys/module/nvidia"):

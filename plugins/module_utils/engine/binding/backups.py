@@ -1,14 +1,15 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Boot files as they were before their first edit by us, kept so that a teardown can put them back.
+"""Boot files as they were before our first edit, kept for a teardown that restores them.
 
-A file that somebody changed after our edit is theirs: it is not put back, and at our next edit its text counts as the original.
+A file that somebody changed after our edit is theirs: it is not restored, and at our next edit its text counts as the original.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any, Dict
 
 from ..state.paths import STATE
 from ..system import files
@@ -17,32 +18,35 @@ from .boot_files import FileEdit
 PATH = STATE + "/originals.json"
 VERSION = 1
 
+# Of each file, by path: "before" is its text (None: there was none), "after" the digest of our text.
+Record = Dict[str, Dict[str, Any]]
 
-def _digest(text):
+
+def _digest(text: str | None) -> str | None:
     """None for a file that is not there."""
     return None if text is None else hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def read(root):
-    """{path: {"before": text or None, "after": digest or None}}; empty where there is no record, or none that can be read."""
+def read(root: str) -> Record:
+    """The record; empty where there is no record, or none that can be read."""
     try:
-        told = json.loads(files.read_text(root, PATH) or "null")
-        if told is None or told["version"] != VERSION:
+        content = json.loads(files.read_text(root, PATH) or "null")
+        if content is None or content["version"] != VERSION:
             return {}
-        return {path: {"before": one["before"], "after": one["after"]} for path, one in told["files"].items()}
+        return {path: {"before": one["before"], "after": one["after"]} for path, one in content["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
-def _write(root, record):
+def _write(root: str, record: Record) -> None:
     if record:
         files.write_atomic(root, PATH, json.dumps({"version": VERSION, "files": record}, indent=1, sort_keys=True) + "\n", 0o600)
     else:
         files.remove(root, PATH)
 
 
-def keep(root, path, after):
-    """Notes a file's text before an edit. after: its text then, None if it goes."""
+def keep(root: str, path: str, after: str | None) -> None:
+    """Notes a file's text before an edit. after: its text then, None if it is removed."""
     record, now = read(root), files.read_text(root, path)
     known = record.get(path)
     if known and _digest(now) == known["after"]:
@@ -56,16 +60,17 @@ def keep(root, path, after):
     _write(root, record)
 
 
-def forget(root, path):
-    """A file that was put back needs no record."""
+def forget(root: str, path: str) -> None:
+    """Drops the record of a file that was restored."""
     record = read(root)
     if record.pop(path, None) is not None:
         _write(root, record)
 
 
-def back(root):
-    """(edits that put the files back, sentences about those that somebody changed since)."""
-    edits, warnings = [], []
+def back(root: str) -> tuple[list[FileEdit], list[str]]:
+    """(edits that restore the files, sentences about those that somebody changed since)."""
+    edits: list[FileEdit] = []
+    warnings: list[str] = []
     for path, one in sorted(read(root).items()):
         now = files.read_text(root, path)
         if now == one["before"]:

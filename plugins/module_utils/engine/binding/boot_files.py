@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What binds a GPU to vfio-pci or nouveau at boot, and the files without it. Pure.
+"""What binds a GPU to vfio-pci or nouveau at boot, and the files without it.
 
 Causes: ``ids=`` of vfio-pci in modprobe.d or on the kernel's command line, driverctl's overrides,
 and nouveau where nothing keeps it from loading.
@@ -9,7 +9,10 @@ and nouveau where nothing keeps it from loading.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import Callable, Collection, List, Mapping, Sequence, Tuple
 
+from ..hardware.gpu import Gpu
 from ..state.paths import DRIVERCTL, GRUB, GRUB_FOLDER, MODPROBE
 from ..system import files
 from . import rebuilds
@@ -24,45 +27,49 @@ _OPTIONS = re.compile(r"^(\s*options\s+vfio[-_]pci\s+)(.*)$")
 _IDS = re.compile(r"(?P<before>^|[\s\"'])(?P<key>(?:vfio[-_]pci\.)?ids=)(?P<ids>[0-9A-Fa-fxX:,]+)")
 
 
+@dataclass
 class BootFiles:
-    """The texts of the files that decide which driver takes a GPU at boot, and what an earlier edit of them still waits for."""
+    """The texts of the files that decide which driver takes a GPU at boot, by path. waiting: rebuilds that an earlier edit still needs."""
 
-    def __init__(self, modprobe, grub, driverctl, waiting=()):
-        self.modprobe = modprobe
-        self.grub = grub
-        self.driverctl = driverctl
-        self.waiting = waiting
+    modprobe: Mapping[str, str]
+    grub: Mapping[str, str]
+    driverctl: Mapping[str, str]
+    waiting: Collection[str] = ()
 
 
+@dataclass
 class FileEdit:
-    """A file's text before and after; after None: the file goes. why: causes, for people."""
+    """A file's text before and after; None: there is no file. why: causes, for people."""
 
-    def __init__(self, path, before, after, why):
-        self.path = path
-        self.before = before
-        self.after = after
-        self.why = why
+    path: str
+    before: str | None
+    after: str | None
+    why: Sequence[str]
 
 
+@dataclass
 class Cause:
-    """One line that brings the other driver back. editable False: a file that packages own."""
+    """One line that binds the other driver again. editable False: a file that packages own."""
 
-    def __init__(self, path, line, what, editable=True):
-        self.path = path
-        self.line = line
-        self.what = what
-        self.editable = editable
+    path: str
+    line: str
+    what: str
+    editable: bool = True
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, str]:
         """For a module's result."""
         return {"path": self.path, "line": self.line, "what": self.what}
 
 
-def read(root):
+# The text after an edit, and what was taken out: (line, ids).
+Edited = Tuple[str, List[Tuple[str, List[str]]]]
+
+
+def read(root: str) -> BootFiles:
     """Reads the files."""
     modprobe = {}
-    for folder in MODPROBE:
-        for path in files.names(root, folder, ".conf"):
+    for directory in MODPROBE:
+        for path in files.names(root, directory, ".conf"):
             modprobe[path] = files.read_text(root, path) or ""
     grub = {}
     for path in [GRUB] + files.names(root, GRUB_FOLDER, ".cfg"):
@@ -75,7 +82,7 @@ def read(root):
     return BootFiles(modprobe, grub, driverctl, rebuilds.read(root))
 
 
-def _matches(word, gpu):
+def _matches(word: str, gpu: Gpu) -> bool:
     """Whether an id of vfio-pci's list (vendor:device[:subvendor:subdevice[:class…]]) means the GPU."""
     parts = [part.lower().replace("0x", "") for part in word.split(":")]
     if parts[0].lstrip("0") != "10de":
@@ -83,11 +90,11 @@ def _matches(word, gpu):
     return len(parts) > 1 and parts[1].rjust(4, "0") == gpu.device_id.replace("0x", "")
 
 
-def _without_ids(text, gpus):
+def _without_ids(text: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
     """The text without the GPUs' ids, and the ids that went."""
-    gone = []
+    gone: list[str] = []
 
-    def replace(match):
+    def replace(match: re.Match[str]) -> str:
         kept = []
         for word in match["ids"].split(","):
             if any(_matches(word, gpu) for gpu in gpus):
@@ -95,14 +102,15 @@ def _without_ids(text, gpus):
             else:
                 kept.append(word)
         if kept:
-            return match["before"] + match["key"] + ",".join(kept)
-        return match["before"]
+            return str(match["before"] + match["key"] + ",".join(kept))
+        return str(match["before"])
 
     return _IDS.sub(replace, text), gone
 
 
-def _edit_modprobe(text, gpus):
-    lines, found = [], []
+def _edit_modprobe(text: str, gpus: Sequence[Gpu]) -> Edited:
+    lines: list[str] = []
+    found: list[tuple[str, list[str]]] = []
     for line in text.splitlines(True):
         match = _OPTIONS.match(line.rstrip("\n"))
         if not match:
@@ -118,8 +126,9 @@ def _edit_modprobe(text, gpus):
     return "".join(lines), found
 
 
-def _edit_grub(text, gpus):
-    lines, found = [], []
+def _edit_grub(text: str, gpus: Sequence[Gpu]) -> Edited:
+    lines: list[str] = []
+    found: list[tuple[str, list[str]]] = []
     for line in text.splitlines(True):
         if not line.lstrip().startswith("GRUB_CMDLINE_LINUX") or not re.search(r"vfio[-_]pci\.ids=", line):
             lines.append(line)
@@ -132,22 +141,20 @@ def _edit_grub(text, gpus):
     return "".join(lines), found
 
 
-def causes_and_edits(boot, gpus, others=()):
-    """What brings vfio-pci back for the GPUs: (causes, edits, GPUs of others that an edit touches)."""
-    causes, edits, touched = [], [], set()
-    for texts, edit in ((boot.modprobe, _edit_modprobe), (boot.grub, _edit_grub)):
+def causes_and_edits(boot: BootFiles, gpus: Sequence[Gpu], others: Sequence[Gpu] = ()) -> tuple[list[Cause], list[FileEdit], list[str]]:
+    """What binds vfio-pci to the GPUs at boot: (causes, edits, addresses of other GPUs that an edit touches)."""
+    causes: list[Cause] = []
+    edits: list[FileEdit] = []
+    touched: set[str] = set()
+    editors: tuple[tuple[Mapping[str, str], Callable[[str, Sequence[Gpu]], Edited]], ...] = ((boot.modprobe, _edit_modprobe), (boot.grub, _edit_grub))
+    for texts, edit in editors:
         for path, text in sorted(texts.items()):
             after, found = edit(text, gpus)
             why = []
             for line, gone in found:
                 why.append("vfio-pci takes %s" % ", ".join(gone))
-                editable = path.startswith("/etc/")
-                causes.append(Cause(path, line, why[-1], editable))
-                touched |= {
-                    other.address
-                    for other in others
-                    if any(_matches(word, other) for word in gone)
-                }
+                causes.append(Cause(path, line, why[-1], path.startswith("/etc/")))
+                touched |= {other.address for other in others if any(_matches(word, other) for word in gone)}
             if found and path.startswith("/etc/"):
                 edits.append(FileEdit(path, text, after, why))
     for path, text in sorted(boot.driverctl.items()):
@@ -159,7 +166,7 @@ def causes_and_edits(boot, gpus, others=()):
     return causes, edits, sorted(touched)
 
 
-def nouveau_edit(boot):
+def nouveau_edit(boot: BootFiles) -> FileEdit | None:
     """The file that keeps nouveau away, unless some file does so already."""
     for text in boot.modprobe.values():
         for line in text.splitlines():

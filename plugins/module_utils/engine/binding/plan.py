@@ -8,137 +8,159 @@ the PF nor its VFs are taken again), clear driver_override, unbind, then bind.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Sequence
+
 from ..base import refusals
-from ..base.errors import Trouble, raise_if_any
-from ..base.steps import Step, passed_over, refusal
+from ..base.errors import Trouble
+from ..base.plan import Plan
+from ..base.steps import Step
+from ..hardware.gpu import Gpu
+from ..read.host import HostState
+from ..read.inventory import Inventory
+from ..state.paths import GRUB
 from . import boot_files
+from .boot_files import BootFiles, Cause, FileEdit
 from .rebuilds import BOOTLOADER, INITRAMFS
 
 PCI = "/sys/bus/pci/devices"
 FOREIGN = ("vfio-pci", "pci-pf-stub")
 
 
-class DriverPlan:
-    """Steps, and what must follow them."""
+@dataclass
+class Options:
+    """What is requested of the selected GPUs. driver: nvidia, or none (released). edit_boot: whether boot files may be edited.
 
-    def __init__(self):
-        self.steps = []
-        self.edits = []
-        self.causes = []
-        self.warnings = []
-        self.lost = []
-        self.initramfs = False
-        self.bootloader = False
-        self.reboot = []
+    assume: see the module's option. unresponsive: see plan.UNRESPONSIVE_POLICIES.
+    """
+
+    driver: str = "nvidia"
+    edit_boot: bool = True
+    assume: Sequence[str] = ()
+    unresponsive: str = "fail"
 
 
-def plan(inventory, state, boot, selectors, driver, edit_boot, assume=(), lost_gpus="fail"):
-    """What it takes for the GPUs to be on the driver: nvidia, or none (released). lost_gpus: see steps.LOST_WORDS."""
-    result = DriverPlan()
+@dataclass
+class Target:
+    """Edits of boot files with their causes, and what must follow the steps: rebuilds, a reboot."""
+
+    edits: list[FileEdit] = field(default_factory=list)
+    causes: list[Cause] = field(default_factory=list)
+    initramfs: bool = False
+    bootloader: bool = False
+    reboot: list[str] = field(default_factory=list)
+
+
+BindingPlan = Plan[Target]
+
+
+def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Sequence[str], options: Options) -> BindingPlan:
+    """The steps that bind the GPUs to the driver, or release them; raises EngineError with all that is wrong."""
+    result = Plan(Target())
     gpus, troubles = inventory.select(selectors)
-    if driver == "nvidia" and "driver" not in assume:
+    result.troubles += troubles
+    if options.driver == "nvidia" and "driver" not in options.assume:
         wrong = refusals.driver_trouble(state.driver)
         if wrong and wrong.code != "driver_not_loaded":
-            troubles.append(wrong)
-    if edit_boot:
-        troubles += _plan_boot(result, inventory, boot, gpus)
+            result.troubles.append(wrong)
+    if options.edit_boot:
+        _plan_boot(result, inventory, boot, gpus)
     loaded = state.driver.loaded is not None
-    removed = set()
+    forgotten: set[tuple[str, str]] = set()  # (driver, device id)
     for gpu in gpus:
-        if gpu.driver == driver or (driver == "none" and gpu.driver not in FOREIGN + ("nouveau",)):
+        if _stays(gpu, options):
             continue
-        if driver == "nvidia" and "driver" in assume:
-            continue  # the boot after the installation binds it
         if gpu.driver == "nouveau":
-            if driver == "nvidia":
-                troubles.append(_on_nouveau(gpu))
+            if options.driver == "nvidia":
+                result.troubles.append(_on_nouveau(gpu))
             else:
-                result.reboot.append("%s is on nouveau, which is left only by a reboot" % gpu.address)
+                result.target.reboot.append("%s is on nouveau, which is left only by a reboot" % gpu.address)
             continue
-        if passed_over(result, gpu, "bring it to nvidia" if driver == "nvidia" else "release it from %s" % gpu.driver, lost_gpus):
+        doing = "bring it to nvidia" if options.driver == "nvidia" else "release it from %s" % gpu.driver
+        if result.skips(gpu, doing, options.unresponsive):
             continue
-        troubles += _guard(gpu)
-        if gpu.driver in FOREIGN and (gpu.driver, gpu.device_id) not in removed:
-            removed.add((gpu.driver, gpu.device_id))
-            result.steps.append(_forget_step(gpu))
-        if gpu.driver_override:
-            result.steps.append(
-                Step("clear_override", gpu.address, gpu.address, "clear driver_override (%s)" % gpu.driver_override)
-            )
-        if gpu.driver:
-            result.steps.append(
-                Step("unbind", gpu.address, gpu.address, "unbind from %s" % gpu.driver, driver=gpu.driver)
-            )
-        if driver == "nvidia":
+        result.troubles += _guard(gpu)
+        _release(result, gpu, forgotten)
+        if options.driver == "nvidia":
             if not loaded:
                 loaded = True
                 result.steps.append(Step("modprobe", None, None, "load the module nvidia"))
             result.steps.append(Step("bind", gpu.address, gpu.address, "bind to nvidia"))
-    raise_if_any(refusal(troubles, result.steps))
+    result.refuse()
     return result
 
 
-def plan_back(boot, edits, warnings):
-    """What it takes to have the boot files as they were before their first edit. edits, warnings: of backups.back."""
-    result = DriverPlan()
-    result.warnings += warnings
-    result.edits = edits
+def _stays(gpu: Gpu, options: Options) -> bool:
+    """Whether a GPU is on its driver already, or will be after the boot that follows the driver's installation."""
+    if options.driver == "nvidia":
+        return gpu.driver == "nvidia" or "driver" in options.assume
+    return gpu.driver not in FOREIGN + ("nouveau",)
+
+
+def _release(result: BindingPlan, gpu: Gpu, forgotten: set[tuple[str, str]]) -> None:
+    """Steps that take a GPU from its driver. forgotten: the ids that steps have taken from a driver's list."""
+    if gpu.driver in FOREIGN and (gpu.driver, gpu.device_id) not in forgotten:
+        forgotten.add((gpu.driver, gpu.device_id))
+        result.steps.append(_forget_step(gpu))
+    if gpu.driver_override:
+        result.steps.append(Step("clear_override", gpu.address, gpu.address, "clear driver_override (%s)" % gpu.driver_override))
+    if gpu.driver:
+        result.steps.append(Step("unbind", gpu.address, gpu.address, "unbind from %s" % gpu.driver, driver=gpu.driver))
+
+
+def plan_back(boot: BootFiles, edits: Sequence[FileEdit], warnings: Sequence[str]) -> BindingPlan:
+    """The steps that restore boot files as they were before their first edit. edits, warnings: of backups.back."""
+    result = Plan(Target(list(edits)), warnings=list(warnings))
     _plan_edits(result, boot, back=True)
     return result
 
 
-def _plan_boot(result, inventory, boot, gpus):
-    others = [
-        gpu for gpu in inventory.gpus if gpu not in gpus and gpu.driver == "vfio-pci"
-    ]
-    result.causes, result.edits, touched = boot_files.causes_and_edits(boot, gpus, others)
-    troubles = [
-        Trouble(
-            "%s is on vfio-pci by the same id as the selected GPUs, but is not selected"
-            % ", ".join(touched),
-            wanted="all GPUs of one id released together",
-            remedy="Select them too, or bind those to vfio-pci one by one (driverctl) "
-            "in place of an id for all.",
-            code="shared_id",
+def _plan_boot(result: BindingPlan, inventory: Inventory, boot: BootFiles, gpus: Sequence[Gpu]) -> None:
+    others = [gpu for gpu in inventory.gpus if gpu not in gpus and gpu.driver == "vfio-pci"]
+    target = result.target
+    target.causes, target.edits, touched = boot_files.causes_and_edits(boot, gpus, others)
+    if touched:
+        result.troubles.append(
+            Trouble(
+                "%s is on vfio-pci by the same id as the selected GPUs, but is not selected" % ", ".join(touched),
+                wanted="all GPUs of one id released together",
+                remedy="Select them too, or bind those to vfio-pci one by one (driverctl) in place of an id for all.",
+                code="shared_id",
+            )
         )
-    ] if touched else []
     if gpus:
         nouveau = boot_files.nouveau_edit(boot)
         if nouveau:
-            result.edits.append(nouveau)
-    for cause in result.causes:
+            target.edits.append(nouveau)
+    for cause in target.causes:
         if not cause.editable:
-            result.warnings.append(
-                "%s: '%s' belongs to a package; %s again at the next boot" % (cause.path, cause.line, cause.what)
-            )
+            result.warnings.append("%s: '%s' belongs to a package; %s again at the next boot" % (cause.path, cause.line, cause.what))
     _plan_edits(result, boot)
-    return troubles
 
 
-def _plan_edits(result, boot, back=False):
-    """Steps for the edits, and what must be made anew after them or after those of an earlier run. back: they put the originals back."""
+def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> None:
+    """Steps for the edits, and what must be rebuilt after them or after those of an earlier run. back: they restore the originals."""
     for kind, what in ((INITRAMFS, "initramfs"), (BOOTLOADER, "boot loader's configuration")):
         if kind in boot.waiting:
             result.steps.append(Step("rebuild", None, None, "make the %s anew, which an earlier run left undone" % what))
-    result.initramfs = INITRAMFS in boot.waiting
-    result.bootloader = BOOTLOADER in boot.waiting
-    for edit in result.edits:
-        result.initramfs = result.initramfs or rebuild_of(edit.path) == INITRAMFS
-        result.bootloader = result.bootloader or rebuild_of(edit.path) == BOOTLOADER
+    target = result.target
+    rebuilds = {rebuild_of(edit.path) for edit in target.edits} | set(boot.waiting)
+    target.initramfs, target.bootloader = INITRAMFS in rebuilds, BOOTLOADER in rebuilds
+    for edit in target.edits:
         text = "remove it" if edit.after is None else "edit it"
         result.steps.append(
             Step("edit", None, edit.path, "; ".join(edit.why) if back else "%s: %s" % (text, "; ".join(edit.why)), edit=edit, back=back)
         )
 
 
-def rebuild_of(path):
-    """What must be made anew after an edit of a boot file, or None."""
-    if path.startswith(boot_files.GRUB):
+def rebuild_of(path: str) -> str | None:
+    """What must be rebuilt after an edit of a boot file, or None."""
+    if path.startswith(GRUB):
         return BOOTLOADER
     return INITRAMFS if "modprobe.d" in path else None
 
 
-def _on_nouveau(gpu):
+def _on_nouveau(gpu: Gpu) -> Trouble:
     return Trouble(
         "the GPU is bound to nouveau",
         device=gpu.address,
@@ -148,7 +170,7 @@ def _on_nouveau(gpu):
     )
 
 
-def _guard(gpu):
+def _guard(gpu: Gpu) -> list[Trouble]:
     if gpu.holders:
         return [refusals.passed_through(gpu)]
     # VFs stay when the PF changes its driver, but the new driver resets the GPU.
@@ -157,7 +179,7 @@ def _guard(gpu):
     return troubles + [refusals.in_use(one.key, one.holders, doing) for one in gpu.vgpus if one.holders and one.uuid]
 
 
-def _forget_step(gpu):
+def _forget_step(gpu: Gpu) -> Step:
     number = gpu.device_id.replace("0x", "")
     return Step(
         "forget_id",

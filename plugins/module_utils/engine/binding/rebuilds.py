@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an edit of boot files still waits for: the initramfs and the boot loader's configuration must be made anew.
+"""Rebuilds that an edit of boot files makes pending: the initramfs, and the boot loader's configuration.
 
-A mark is written before the first edit. It counts until what it waits for is newer than it is, so that a rebuild that failed, or
-was never begun, is asked for again, whoever does it in the end.
+A mark is written before the first edit. It counts until the rebuilt file is newer than the mark. A rebuild that failed, or never
+began, is requested again, whoever does it in the end.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ _ENTRIES = "/boot/loader/entries"
 _IMAGE = re.compile(r"^(?:initrd\.img-(?P<debian>.+)|initramfs-(?P<redhat>.+)\.img)$")
 
 
-def _mark(kind):
+def _mark(kind: str) -> str:
     return "%s/%s-due" % (FOLDER, kind)
 
 
-def mark(root, kind):
-    """Notes that a rebuild is due, before what makes it so."""
+def mark(root: str, kind: str) -> None:
+    """Notes that a rebuild is pending, before the edit that needs it."""
     files.write_atomic(root, _mark(kind), "Written by vgpu.kvm: the %s must be made anew. It has been, where that is newer than this file.\n" % kind)
 
 
-def read(root):
-    """The kinds that are due."""
-    return {kind for kind in (INITRAMFS, BOOTLOADER) if _is_due(root, kind)}
+def read(root: str) -> set[str]:
+    """The kinds of rebuild that are pending."""
+    return {kind for kind in (INITRAMFS, BOOTLOADER) if _is_pending(root, kind)}
 
 
-def _is_due(root, kind):
+def _is_pending(root: str, kind: str) -> bool:
     marked = _time(root + _mark(kind))
     if marked is None:
         return False
-    made = [_time(root + path) for path in (_images(root) if kind == INITRAMFS else _loader(root))]
-    made = [when for when in made if when is not None]
+    times = [_time(root + path) for path in (_images(root) if kind == INITRAMFS else _loader(root))]
+    made = [when for when in times if when is not None]
     if not made:
         return False  # none of those that we know: whoever made this host boot has other means
     return (min(made) if kind == INITRAMFS else max(made)) <= marked
 
 
-def _images(root):
-    """The initramfs of each kernel that has modules; a rescue image is never made anew."""
+def _images(root: str) -> list[str]:
+    """The initramfs of each kernel that has modules; a rescue image is never rebuilt."""
     found = []
     for path in files.names(root, "/boot"):
         match = _IMAGE.match(os.path.basename(path))
@@ -57,11 +57,11 @@ def _images(root):
     return found
 
 
-def _loader(root):
+def _loader(root: str) -> list[str]:
     return list(_LOADER_FILES) + files.names(root, _ENTRIES, ".conf")
 
 
-def _time(path):
+def _time(path: str) -> int | None:
     try:
         return os.stat(path).st_mtime_ns
     except OSError:

@@ -11,12 +11,15 @@ import io
 import os
 import re
 import zipfile
+from typing import Dict, Iterable, Mapping, Sequence, Tuple
 
 from ..base.errors import Trouble, raise_if_any, shown
 from ..base.steps import Step, execute
 from ..state.paths import COMMAND, OLD_COPY, OLD_PACKAGE, STORE, UNIT
 from ..system import files
 
+# Content and mode of files, by path.
+Files = Dict[str, Tuple[bytes, int]]
 # The engine's name in the zipapp.
 PACKAGE = "nvidia_vgpu_engine"
 # What a line of the unit may name: anything else would write lines of its own.
@@ -51,7 +54,7 @@ TimeoutStartSec=15min
 WantedBy=multi-user.target
 """
 
-# What hands vGPUs to VMs, and cloud agents that take free VFs for themselves.
+# What attaches vGPUs to VMs, and cloud agents that take free VFs for themselves.
 BEFORE = (
     "libvirtd.service",
     "virtqemud.service",
@@ -67,15 +70,15 @@ BEFORE = (
     "rke2-agent.service",
 )
 
-# The first time that a zip can hold; a fixed one makes the same file of the same sources.
+# The first time that a zip can hold; a fixed one gives the same file for the same sources.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _MODE = 0o100644 << 16
 
 
-def zipapp(sources, interpreter):
+def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
     """The engine as one file that can be executed. sources: texts of the engine's modules by relative path.
 
-    It is stored, not compressed: the same sources make the same bytes, whatever zlib the host has.
+    It is stored, not compressed: the same sources give the same bytes, whatever zlib the host has.
     """
     members = {"%s/%s" % (PACKAGE, name): text for name, text in sources.items()}
     members["__main__.py"] = _MAIN_TEXT
@@ -90,7 +93,7 @@ def zipapp(sources, interpreter):
     return content.getvalue()
 
 
-def wanted_files(sources, before, interpreter):
+def wanted_files(sources: Mapping[str, str], before: Sequence[str], interpreter: str) -> Files:
     """Content and mode of each file by path, in the order in which they are written."""
     raise_if_any(
         Trouble(
@@ -107,21 +110,21 @@ def wanted_files(sources, before, interpreter):
     return {COMMAND: (zipapp(sources, interpreter), 0o755), UNIT: (unit_text.encode("utf-8"), 0o644)}
 
 
-def present(root):
-    """Paths of ours that lie on the host, in the order in which they are removed: what starts another comes first."""
+def present(root: str) -> list[str]:
+    """Paths of ours that exist on the host, in the order in which they are removed: what starts another comes first."""
     found = [path for path in (UNIT, COMMAND) if os.path.lexists(root + path)]
     return found + [OLD_COPY] if _has_old_copy(root) else found
 
 
-def _has_old_copy(root):
-    """Whether the engine lies there as a directory of files, as an earlier release wrote it, or what a killed run left of that."""
-    folder = root + OLD_COPY
-    return os.path.lexists(root + OLD_PACKAGE) or os.path.isdir(folder) and not os.listdir(folder)
+def _has_old_copy(root: str) -> bool:
+    """Whether the engine is there as a directory of files, as an earlier release wrote it, or what a killed run left of that."""
+    directory = root + OLD_COPY
+    return os.path.lexists(root + OLD_PACKAGE) or os.path.isdir(directory) and not os.listdir(directory)
 
 
-def plan(root, wanted):
-    """Steps from what lies there to the wanted files; an empty wish removes all. The old copy goes last: the old command needs it."""
-    steps = []
+def plan(root: str, wanted: Files) -> list[Step]:
+    """Steps from what is there to these files; without any, all are removed. The old copy goes last: the old command needs it."""
+    steps: list[Step] = []
     for path, (content, mode) in wanted.items():
         if files.read_bytes(root, path) != content:
             steps.append(Step("write", None, path, "write it", content=content, mode=mode))
@@ -131,16 +134,16 @@ def plan(root, wanted):
     return steps
 
 
-def apply(root, steps):
+def apply(root: str, steps: Iterable[Step]) -> None:
     """Writes and removes the files."""
 
-    def perform(step):
+    def perform(step: Step) -> None:
         if step.kind == "write":
-            files.write_atomic(root, step.device, step.args["content"], step.args["mode"])
+            files.write_atomic(root, str(step.device), step.args["content"], step.args["mode"])
         elif step.device == OLD_COPY:
             files.remove_tree(root, OLD_PACKAGE)
             files.remove_empty(root, OLD_COPY)
         else:
-            files.remove(root, step.device)
+            files.remove(root, str(step.device))
 
     execute(steps, perform)

@@ -1,21 +1,27 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who uses what is about to go, asked beyond /proc: nvidia-smi of vGPUs that run, libvirt of VMs that are to run again."""
+"""Who uses what is about to be removed, beyond /proc: nvidia-smi of vGPUs that run, libvirt of VMs that are to run again."""
 
 from __future__ import annotations
 
-from ..base.clock import until
-from ..hardware import address
-from ..hardware.gpu import Holder
-from ..system import libvirt_xml, nvidia_smi
+from typing import Collection, Iterable, Sequence
 
-# After a VM's end nvidia-vgpu-mgr takes up to 10 s to let go of its vGPU.
+from ..base.clock import until
+from ..base.steps import Step
+from ..hardware import address
+from ..hardware.gpu import Gpu, Holder, Vgpu
+from ..read.inventory import Inventory
+from ..system import libvirt_xml, nvidia_smi
+from ..system.context import Context
+from ..system.nvidia_smi_output import Active
+
+# Seconds: after a VM's end nvidia-vgpu-mgr takes up to 10 s to release its vGPU.
 PATIENCE = 12
 _SMI = "nvidia-smi vgpu -q"
 
 
-def ask_driver(ctx, inventory, keys):
-    """Gives vGPUs that seem idle the users that nvidia-smi tells of; returns whether one of the keys (Vgpu.key) got some.
+def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str]) -> bool:
+    """Adds the users that nvidia-smi reports to vGPUs that seem idle; returns whether one of the keys (Vgpu.key) has some.
 
     A process may be out of sight of /proc (another PID namespace). What nvidia-smi does not name by UUID counts
     for all idle vGPUs of that type on that GPU.
@@ -23,11 +29,11 @@ def ask_driver(ctx, inventory, keys):
     idle = [(gpu, vgpu) for gpu in inventory.gpus for vgpu in gpu.vgpus if not vgpu.holders and vgpu.key in keys]
     if not idle:
         return False
-    last = {}
+    last: dict[str, str | None] = {}
 
-    def none():
+    def none() -> bool:
         last.clear()
-        last.update(_told(nvidia_smi.active(ctx), inventory, idle))
+        last.update(_reported(nvidia_smi.active(ctx), inventory, idle))
         return not last
 
     until(ctx.clock, none, PATIENCE)
@@ -37,12 +43,12 @@ def ask_driver(ctx, inventory, keys):
     return bool(last)
 
 
-def _told(active, inventory, idle):
+def _reported(active: Sequence[Active], inventory: Inventory, idle: Sequence[tuple[Gpu, Vgpu]]) -> dict[str, str | None]:
     """{key: VM's name or None} of the idle vGPUs that nvidia-smi calls active."""
-    found = {}
+    found: dict[str, str | None] = {}
     for gpu, vgpu in idle:
         nameless = [one for one in active if one.gpu == gpu.address and one.type == vgpu.type and not one.uuid]
-        known = [one for one in inventory.gpu(gpu.address).vgpus if one.holders and one.type == vgpu.type]
+        known = [one for one in gpu.vgpus if one.holders and one.type == vgpu.type]
         mine = [one for one in active if one.uuid and one.uuid == vgpu.uuid]
         if not mine and not vgpu.uuid and len(nameless) > len(known):
             names = {holder.vm for one in known for holder in one.holders}
@@ -52,8 +58,8 @@ def _told(active, inventory, idle):
     return found
 
 
-def removed(steps):
-    """Keys of the vGPUs that go by these steps and do not come again."""
+def removed(steps: Iterable[Step]) -> list[str]:
+    """Keys of the vGPUs that these steps remove and do not create again."""
     back = {step.args["uuid"] or step.device for step in steps if step.kind == "create"}
     return [step.args["key"] for step in steps if step.kind == "remove" and step.args["key"] not in back]
 
@@ -61,11 +67,11 @@ def removed(steps):
 class Wanted:
     """Which of libvirt's domains have which device, whether they run or not."""
 
-    def __init__(self, root):
+    def __init__(self, root: str) -> None:
         self.domains, self.unreadable = libvirt_xml.domains(root)
 
-    def warnings(self, keys, doing):
-        """A sentence for each of the keys (addresses, UUIDs) that domains which do not run want at their next start."""
+    def warnings(self, keys: Collection[str], doing: str) -> list[str]:
+        """A sentence for each of the keys (addresses, UUIDs) that domains which do not run need at their next start."""
         found = []
         for key in keys:
             names = [one.name for one in self.domains if key in one.devices and not one.running]
@@ -77,17 +83,17 @@ class Wanted:
         return found + (self.unreadable if keys else [])
 
 
-def domain_warnings(ctx, keys, doing):
+def domain_warnings(ctx: Context, keys: Collection[str], doing: str) -> list[str]:
     """As Wanted.warnings; libvirt's files are read only if there are keys."""
     return Wanted(ctx.root).warnings(keys, doing) if keys else []
 
 
-def in_the_way(users, may_disturb):
+def in_the_way(users: Iterable[tuple[Holder, list[str]]], may_disturb: Iterable[object]) -> list[tuple[Holder, list[str]]]:
     """Those of the users (Holder, devices) that may not be disturbed: neither the VM nor all of its devices are named."""
     named = {address.parse(word) if address.is_address(word) else word for word in map(str, may_disturb)}
     plain = {word.lower() for word in named}
 
-    def allowed(holder, devices):
+    def allowed(holder: Holder, devices: Sequence[str]) -> bool:
         if holder.vm is not None and holder.vm in named:
             return True
         return bool(devices) and all(device.lower() in plain for device in devices)

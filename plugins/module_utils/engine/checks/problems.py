@@ -1,16 +1,24 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Failures that operators meet, recognised from what was read, each named with its remedy."""
+"""Failures that operators meet, recognized from what was read, each with its remedy."""
 
 from __future__ import annotations
 
+from typing import Iterable
+
 from ..base import refusals
 from ..base.errors import Problem, Trouble
+from ..binding.boot_files import Cause
 from ..driver import signing
+from ..hardware.gpu import Gpu
 from ..read import host
+from ..read.inventory import Inventory
+from ..system.libvirt_xml import Domain
 
 
-def find(inventory, state, flags=(), causes=(), domains=()):
+def find(
+    inventory: Inventory, state: host.HostState, flags: Iterable[str] = (), causes: Iterable[Cause] = (), domains: Iterable[Domain] = ()
+) -> list[Problem]:
     """All problems of a host, the host's own first."""
     found = [Problem(Trouble("%s: unsupported" % what, remedy=remedy, code="host_unsupported")) for what, remedy in state.unsupported]
     if not inventory.gpus:
@@ -28,9 +36,9 @@ def find(inventory, state, flags=(), causes=(), domains=()):
     return found + _managed(inventory, domains)
 
 
-def _managed(inventory, domains):
-    """VFs of the vendor-specific framework that libvirt would take from nvidia: the vGPU is gone then, and the VM does not start."""
-    ours = {vf.address for gpu in inventory.gpus if gpu.framework == "vendor_vfio" for vf in gpu.vfs}
+def _managed(inventory: Inventory, domains: Iterable[Domain]) -> list[Problem]:
+    """VFs that are vGPUs themselves and that libvirt would unbind from nvidia: the vGPU is gone then, and the VM does not start."""
+    ours = {vf.address for gpu in inventory.gpus if gpu.claims_vfs for vf in gpu.vfs}
     return [
         Problem(
             Trouble(
@@ -48,21 +56,18 @@ def _managed(inventory, domains):
     ]
 
 
-def _host(state, flags):
-    found = []
+def _driver(state: host.HostState) -> list[Problem]:
     wrong = refusals.driver_trouble(state.driver)
     if wrong:
-        found.append(Problem(wrong))
-    elif state.driver.loaded != state.driver.on_disk:
-        found.append(
-            Problem(
-                Trouble(
-                    "the driver %s is loaded, %s is on disk" % (state.driver.loaded, state.driver.on_disk),
-                    remedy="Reboot.",
-                    code="driver_mismatch",
-                )
-            )
-        )
+        return [Problem(wrong)]
+    if state.driver.loaded == state.driver.on_disk:
+        return []
+    text = "the driver %s is loaded, %s is on disk" % (state.driver.loaded, state.driver.on_disk)
+    return [Problem(Trouble(text, remedy="Reboot.", code="driver_mismatch"))]
+
+
+def _host(state: host.HostState, flags: Iterable[str]) -> list[Problem]:
+    found = _driver(state)
     coming = state.next_kernel
     if state.driver.on_disk and coming.release not in (None, state.kernel) and coming.driver != state.driver.on_disk:
         lacks = "whose module nvidia is %s" % coming.driver if coming.driver else "for which there is no module nvidia"
@@ -110,8 +115,8 @@ def _host(state, flags):
     return found
 
 
-def _gpu(gpu, state):
-    found = []
+def _gpu(gpu: Gpu, state: host.HostState) -> list[Problem]:
+    found: list[Problem] = []
     if not gpu.supported:
         return [Problem(refusals.unsupported(gpu), "warning")]
     if not gpu.alive:
@@ -129,7 +134,7 @@ def _gpu(gpu, state):
                     device=gpu.address,
                     wanted="nvidia",
                     remedy="Role gpu_release and module nvidia_pci_driver bring it to nvidia.",
-                    code=names.get(gpu.driver, "gpu_unbound"),
+                    code=names.get(gpu.driver or "", "gpu_unbound"),
                 )
             )
         )
@@ -167,7 +172,7 @@ def _gpu(gpu, state):
     return found
 
 
-def reboot_reasons(inventory, state, flags=()):
+def reboot_reasons(inventory: Inventory, state: host.HostState, flags: Iterable[str] = ()) -> list[str]:
     """Why the host must reboot before vGPUs can work; empty when it needn't."""
     reasons = []
     missing = host.missing_flags(state, flags)

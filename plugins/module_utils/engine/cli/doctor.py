@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import json
 import textwrap
+from typing import Callable
 
+from ..base.errors import Problem
+from ..system.context import Context
 from . import snapshot
 
 _WIDTH = 110
 
 
-def run(ctx, say, as_json):
+def run(ctx: Context, say: Callable[[str], None], as_json: bool) -> int:
     """Prints it. Exit status 0: all is well, or warnings only; 1: something does not work."""
     seen = snapshot.read(ctx)
     errors = [one for one in seen.found if one.severity == "error"]
@@ -20,7 +23,7 @@ def run(ctx, say, as_json):
         say(json.dumps({"healthy": not errors, "problems": [one.as_dict() for one in seen.found]}, indent=1))
         return 1 if errors else 0
     for problem in errors + [one for one in seen.found if one.severity != "error"]:
-        _tell(problem, say)
+        _print(problem, say)
     vgpus = sum(len(gpu.vgpus) for gpu in seen.inventory.gpus)
     say(
         "%d GPUs, %d vGPUs, %d of them stored for the next boot: %d errors, %d warnings."
@@ -29,7 +32,7 @@ def run(ctx, say, as_json):
     return 1 if errors else 0
 
 
-def _tell(problem, say):
+def _print(problem: Problem, say: Callable[[str], None]) -> None:
     trouble = problem.trouble
     say("%s  %s  [%s]" % (problem.severity.upper(), trouble.device or "this host", trouble.code))
     for word, text in (("found ", trouble.found), ("wanted", trouble.wanted), ("do    ", trouble.remedy)):

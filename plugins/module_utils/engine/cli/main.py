@@ -1,12 +1,13 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command nvidia-vgpu on the host: its words, and what each runs."""
+"""The command nvidia-vgpu on the host: its subcommands, and what each runs."""
 
 from __future__ import annotations
 
 import argparse
 import signal
 import sys
+from typing import Sequence
 
 from ..base.errors import EngineError
 from ..state import layout_file
@@ -14,7 +15,7 @@ from ..system.context import Context
 from . import doctor, metrics, restore, status
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; exit status 0, or 1 with the troubles on stderr."""
     args = _parser().parse_args(argv)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "nvidia-vgpu status | head" ends quietly
@@ -35,7 +36,7 @@ def main(argv=None):
         return 1
 
 
-def _parser():
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nvidia-vgpu", description="Shows this host's vGPUs and brings the stored ones back.")
     commands = parser.add_subparsers(dest="command", required=True)
     shown = commands.add_parser("status", help="GPUs, VFs, vGPUs, who uses them, and what is wrong")
@@ -51,6 +52,6 @@ def _parser():
     return parser
 
 
-def _say(text):
+def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()  # the journal shows each step when it happens

@@ -8,14 +8,28 @@ Names and labels are an interface: dashboards and alerts are built on them. What
 from __future__ import annotations
 
 import os
+from typing import Callable, Dict, List, Protocol, Tuple
 
 from ..base.errors import trouble
+from ..hardware.gpu import Gpu
 from ..hardware.vgpu_types import framebuffer_of
 from ..state import restore_record
 from ..system import files
+from ..system.context import Context
 from . import snapshot
 
 _MIB = 1024 * 1024
+# Labels and value of each sample of a metric.
+Samples = List[Tuple[Dict[str, str], object]]
+
+
+class Add(Protocol):
+    """Adds a sample to a metric."""
+
+    def __call__(self, name: str, value: object, **labels: str) -> None:
+        """The metric's name and the sample's value and labels."""
+
+
 HELP = (
     ("gpu_info", "A GPU, with its model, kernel driver and vGPU framework as labels; 1."),
     ("gpu_alive", "Whether the GPU answers on the bus."),
@@ -39,7 +53,7 @@ HELP = (
 )
 
 
-def run(ctx, say, output):
+def run(ctx: Context, say: Callable[[str], None], output: str | None) -> int:
     """Prints the metrics, or replaces the file *output* by them in one step."""
     text = render(snapshot.read(ctx), restore_record.read(ctx.root), ctx.clock.wall())
     if output is None:
@@ -60,11 +74,11 @@ def run(ctx, say, output):
     return 0
 
 
-def render(seen, restored, now):
+def render(seen: snapshot.Snapshot, restored: restore_record.Record | None, now: float) -> str:
     """The text. restored: restore_record.Record or None; now: seconds since 1970."""
-    values = {name: [] for name, dummy in HELP}
+    values: dict[str, Samples] = {name: [] for name, dummy in HELP}
 
-    def add(name, value, **labels):
+    def add(name: str, value: object, **labels: str) -> None:
         values[name].append((labels, value))
 
     for gpu in seen.inventory.gpus:
@@ -75,7 +89,7 @@ def render(seen, restored, now):
         well = unit["active"] == "active" or (name == "nvidia-vgpud" and unit["started"] and unit["result"] == "success")
         if unit["load"] != "not-found":
             add("service_active", int(well), service=name)
-    counted = {}
+    counted: dict[tuple[str, str], int] = {}
     for problem in seen.found:
         key = (problem.severity, problem.trouble.code)
         counted[key] = counted.get(key, 0) + 1
@@ -92,8 +106,8 @@ def render(seen, restored, now):
     return "".join(_family(name, text, values[name]) for name, text in HELP if values[name])
 
 
-def _gpu(seen, gpu, add):
-    """All that is told of one GPU."""
+def _gpu(seen: snapshot.Snapshot, gpu: Gpu, add: Add) -> None:
+    """All samples of one GPU."""
     where = {"gpu": gpu.address}
     add("gpu_info", 1, model=gpu.name, driver=gpu.driver or "", framework=gpu.framework, **where)
     add("gpu_alive", int(gpu.alive), **where)
@@ -111,13 +125,13 @@ def _gpu(seen, gpu, add):
             add(name, kinds.count(kind), type=kind, **where)
 
 
-def _family(name, text, samples):
+def _family(name: str, text: str, samples: Samples) -> str:
     lines = ["# HELP nvidia_vgpu_%s %s" % (name, text), "# TYPE nvidia_vgpu_%s gauge" % name]
     for labels, value in samples:
-        told = ",".join('%s="%s"' % (key, _escaped(labels[key])) for key in sorted(labels))
-        lines.append("nvidia_vgpu_%s%s %s" % (name, "{%s}" % told if told else "", value))
+        shown = ",".join('%s="%s"' % (key, _escaped(labels[key])) for key in sorted(labels))
+        lines.append("nvidia_vgpu_%s%s %s" % (name, "{%s}" % shown if shown else "", value))
     return "\n".join(lines) + "\n"
 
 
-def _escaped(text):
+def _escaped(text: object) -> str:
     return str(text).replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

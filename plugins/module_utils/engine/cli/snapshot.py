@@ -4,31 +4,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from ..base.errors import Problem
 from ..binding import boot_files
 from ..checks import drift, in_use, problems
 from ..read import host, inventory as reader
 from ..state import layout_file
+from ..state.layout_file import StoredGpu
 from ..system import systemd
+from ..system.context import Context
+from ..system.systemd import Units
 
 
-class Look:
-    """inventory, state (host.read), services, stored (StoredGpus by address) and found: all problems."""
+@dataclass(eq=False)
+class Snapshot:
+    """A host. stored: by address; found: all problems."""
 
-    def __init__(self, inventory, state, told, stored, found):
-        self.inventory = inventory
-        self.state = state
-        self.services = told
-        self.stored = stored
-        self.found = found
+    inventory: reader.Inventory
+    state: host.HostState
+    services: Units
+    stored: dict[str, StoredGpu]
+    found: list[Problem]
 
 
-def read(ctx, thorough=True):
+def read(ctx: Context, thorough: bool = True) -> Snapshot:
     """Reads it. thorough: also whether what was set up is there (services, stored vGPUs, VMs)."""
     inventory = reader.read(ctx, with_types=False, with_mig=True)
     state = host.read(ctx)
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in inventory.gpus if gpu.supported])[0]
     if not thorough:
-        return Look(inventory, state, {}, {}, problems.find(inventory, state, (), causes))
-    told, stored, domains = systemd.read(ctx), layout_file.read(ctx.root), in_use.Wanted(ctx.root).domains
-    found = problems.find(inventory, state, (), causes, domains) + drift.find(inventory, stored, told, domains)
-    return Look(inventory, state, told, stored, found)
+        return Snapshot(inventory, state, {}, {}, problems.find(inventory, state, (), causes))
+    services, stored, domains = systemd.read(ctx), layout_file.read(ctx.root), in_use.Wanted(ctx.root).domains
+    found = problems.find(inventory, state, (), causes, domains) + drift.find(inventory, stored, services, domains)
+    return Snapshot(inventory, state, services, stored, found)

@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any, Callable
 
+from ..hardware.gpu import Gpu
+from ..system.context import Context
 from . import snapshot
 
 
-def run(ctx, say, as_json):
+def run(ctx: Context, say: Callable[[str], None], as_json: bool) -> int:
     """Prints it; always exit status 0."""
     seen = snapshot.read(ctx, thorough=False)
     if as_json:
@@ -24,7 +27,7 @@ def run(ctx, say, as_json):
     return 0
 
 
-def as_dict(seen):
+def as_dict(seen: snapshot.Snapshot) -> dict[str, Any]:
     """For machines."""
     return {
         "driver": seen.state.driver.as_dict(),
@@ -44,18 +47,18 @@ def as_dict(seen):
     }
 
 
-def _word(enabled):
+def _word(enabled: bool | None) -> str:
     return "on" if enabled else "off"
 
 
-def _gpu(gpu, say):
+def _gpu(gpu: Gpu, say: Callable[[str], None]) -> None:
     say("\n%s  %s  driver %s  VFs %d of %d  framework %s" % (gpu.address, gpu.name, gpu.driver or "none", gpu.num_vfs, gpu.total_vfs, gpu.framework))
     if gpu.holders:
         say("  the whole GPU is in use by %s" % ", ".join(map(str, gpu.holders)))
     if gpu.mig and gpu.mig.current is not None:
-        told = ", ".join("%s (%d)" % (one.profile, one.id) for one in gpu.mig.instances)
+        instances = ", ".join("%s (%d)" % (one.profile, one.id) for one in gpu.mig.instances)
         pending = " (pending: %s)" % _word(gpu.mig.pending) if gpu.mig.pending != gpu.mig.current else ""
-        say("  MIG %s%s%s" % (_word(gpu.mig.current), pending, ": " + told if told else ""))
+        say("  MIG %s%s%s" % (_word(gpu.mig.current), pending, ": " + instances if instances else ""))
     for vgpu in sorted(gpu.vgpus, key=lambda one: (one.index or 0, one.key)):
         holders = ", ".join(map(str, vgpu.holders))
         say("  %s  %-10s %s%s" % (vgpu.parent, vgpu.type, vgpu.uuid or "", "  in use by %s" % holders if holders else ""))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import List, Optional
 
 from ..base.errors import trouble
 from ..system import files
@@ -13,9 +14,10 @@ from ..system import files
 _HOPS = 40
 
 
-def real_path(root, path):
+def real_path(root: str, path: str) -> str:
     """The path with all links followed, as the host below root sees it."""
-    todo, done, hops = _parts(path), [], 0
+    todo, hops = _parts(path), 0
+    done: List[str] = []
     while todo:
         part = todo.pop()
         if part == "..":
@@ -36,18 +38,18 @@ def real_path(root, path):
     return "/" + "/".join(done)
 
 
-def _parts(path):
+def _parts(path: str) -> List[str]:
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 
-def _target(path):
+def _target(path: str) -> Optional[str]:
     try:
         return os.readlink(path)
     except OSError:
         return None
 
 
-def read(root, path):
+def read(root: str, path: str) -> Optional[str]:
     """The file's text with its own line ends, or None when there is none. path: without links."""
     try:
         if not stat.S_ISREG(os.stat(root + path).st_mode):
@@ -73,8 +75,8 @@ def read(root, path):
         ) from exc
 
 
-def replace(root, path, old, new):
-    """Writes the new text if the file still is the old one, and looks whether it took."""
+def replace(root: str, path: str, old: Optional[str], new: str) -> None:
+    """Writes the new text if the file still is the old one, and verifies it."""
     if read(root, path) != old:
         remedy = "Nothing was written to it. Run again."
         raise trouble("it was changed by somebody else at this moment", device=path, remedy=remedy, code="changed_meanwhile")

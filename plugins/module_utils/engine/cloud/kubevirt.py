@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What KubeVirt must be told: permittedHostDevices of its custom resource.
+"""KubeVirt's permittedHostDevices, as its custom resource has them.
 
 Mediated devices are selected by the full name of their type, VFs by vendor and product: all VFs of a model look alike to it.
 """
@@ -9,27 +9,29 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
+from typing import Any, Dict, List, Sequence
 
-from .offered import NVIDIA
+from .offered import NVIDIA, Offered
 
 _INDENT = " " * 6
 
 
+@dataclass(frozen=True)
 class Rendered:
     """mediated and pci: data, as KubeVirt spells it; warnings: what they can't express."""
 
-    def __init__(self, mediated, pci, warnings):
-        self.mediated = mediated
-        self.pci = pci
-        self.warnings = warnings
+    mediated: List[Dict[str, Any]]
+    pci: List[Dict[str, Any]]
+    warnings: List[str]
 
-    def as_dict(self):
+    def as_dict(self) -> Dict[str, List[Dict[str, Any]]]:
         """For a module's result."""
         return {"mediatedDevices": self.mediated, "pciHostDevices": self.pci}
 
     @property
-    def text(self):
-        """A patch of the KubeVirt custom resource in YAML; empty where there is nothing to say."""
+    def text(self) -> str:
+        """A patch of the KubeVirt custom resource in YAML; empty where there are no devices."""
         if not self.mediated and not self.pci:
             return ""
         lines = ["spec:", "  configuration:", "    permittedHostDevices:"]
@@ -42,15 +44,16 @@ class Rendered:
         return "\n".join(lines) + "\n"
 
 
-def resource_name(prefix, name):
+def resource_name(prefix: str, name: str) -> str:
     """A resource's name as Kubernetes allows it: <prefix>/NVIDIA_A40-24Q."""
     return "%s/%s" % (prefix, re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-")[:63].rstrip("_.-"))
 
 
-def render(offered, prefix, external):
+def render(offered: Sequence[Offered], prefix: str, external: bool) -> Rendered:
     """Rendered for vGPUs. prefix: of the resources' names. external: another device plugin than KubeVirt's own hands them out."""
     more = {"externalResourceProvider": True} if external else {}
-    mediated, products = {}, {}
+    mediated: Dict[str, Dict[str, Any]] = {}
+    products: Dict[str, List[Offered]] = {}
     for one in offered:
         if one.mdev_type is not None:
             mediated[one.type_name] = dict({"mdevNameSelector": one.type_name, "resourceName": resource_name(prefix, one.type_name)}, **more)

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What OpenStack's nova-compute must be told: nova.conf's [devices] and [mdev_<type>], and [pci] device_spec for VFs that are vGPUs.
+"""OpenStack's nova-compute: nova.conf's [devices] and [mdev_<type>], and [pci] device_spec for VFs that are vGPUs.
 
-nova takes a type by the name of its folder in sysfs, and uses mediated devices of it that are there and free before it makes one.
+nova takes a type by the name of its directory in sysfs, and uses mediated devices of it that are there and free before it makes one.
 So each type is given the addresses on which its vGPUs are, and as many of them as there are: nova makes none beyond the layout.
 """
 
@@ -10,23 +10,27 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
+from typing import Any, Dict, List, Sequence
+
+from .offered import Offered
 
 
+@dataclass(frozen=True)
 class Rendered:
     """mdev_types and device_specs: data; warnings: what they can't express."""
 
-    def __init__(self, mdev_types, device_specs, warnings):
-        self.mdev_types = mdev_types
-        self.device_specs = device_specs
-        self.warnings = warnings
+    mdev_types: List[Dict[str, Any]]
+    device_specs: List[Dict[str, Any]]
+    warnings: List[str]
 
-    def as_dict(self):
+    def as_dict(self) -> Dict[str, List[Dict[str, Any]]]:
         """For a module's result."""
         return {"mdev_types": self.mdev_types, "device_specs": self.device_specs}
 
     @property
-    def text(self):
-        """Sections of nova.conf; empty where there is nothing to say."""
+    def text(self) -> str:
+        """Sections of nova.conf; empty where there are no vGPUs."""
         blocks = []
         if self.mdev_types:
             blocks.append(["[devices]", "enabled_mdev_types = " + ", ".join(one["type"] for one in self.mdev_types)])
@@ -39,20 +43,21 @@ class Rendered:
         return "\n\n".join("\n".join(lines) for lines in blocks) + ("\n" if blocks else "")
 
 
-def resource_class(short):
+def resource_class(short: str) -> str:
     """A custom resource class of Placement for a type: CUSTOM_A40_24Q."""
     return "CUSTOM_" + re.sub(r"[^A-Z0-9_]", "_", short.upper())
 
 
-def render(offered, with_classes):
+def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
     """Rendered for vGPUs. with_classes: give each type a resource class of its own, by which flavors tell types apart."""
-    types, specs = {}, []
+    types: Dict[str, Dict[str, Any]] = {}
+    specs = []
     for one in offered:
         if one.mdev_type is None:
             spec = {"address": one.parent, "managed": "no"}
             specs.append(dict(spec, resource_class=resource_class(one.short)) if with_classes else spec)
             continue
-        told = types.setdefault(
+        section = types.setdefault(
             one.mdev_type,
             {
                 "type": one.mdev_type,
@@ -62,22 +67,23 @@ def render(offered, with_classes):
                 "mdev_class": resource_class(one.short) if with_classes else None,
             },
         )
-        if one.parent not in told["device_addresses"]:
-            told["device_addresses"].append(one.parent)
-        told["max_instances"] += 1
+        if one.parent not in section["device_addresses"]:
+            section["device_addresses"].append(one.parent)
+        section["max_instances"] += 1
     return Rendered(list(types.values()), specs, _warnings(offered, types, with_classes))
 
 
-def _warnings(offered, types, with_classes):
-    found, places = [], {}
-    for name, told in types.items():
-        for address in told["device_addresses"]:
-            places.setdefault(address, []).append(name)
-    for address in sorted(places):
-        if len(places[address]) > 1:
+def _warnings(offered: Sequence[Offered], types: Dict[str, Dict[str, Any]], with_classes: bool) -> List[str]:
+    found = []
+    by_address: Dict[str, List[str]] = {}
+    for name, section in types.items():
+        for address in section["device_addresses"]:
+            by_address.setdefault(address, []).append(name)
+    for address in sorted(by_address):
+        if len(by_address[address]) > 1:
             found.append(
                 "nova: %s has vGPUs of several types (%s); nova-compute refuses to start with one address in two of them."
-                % (address, ", ".join(sorted(places[address])))
+                % (address, ", ".join(sorted(by_address[address])))
             )
     shorts = sorted({one.short for one in offered})
     if len(shorts) > 1 and not with_classes:

@@ -1,152 +1,243 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One key of a YAML file whose value is a list of texts: set or removed, with every other character of the file as it is.
+"""One top-level key of a YAML file whose value is a list of strings: set or removed by an edit of its lines.
 
-The edit is made on the text; then both texts are parsed, and all other keys must say what they said.
+Both texts are parsed. The edit is refused unless all other keys mean the same afterwards and this one is as desired. PyYAML composes nodes
+and constructs nothing, and no message shows the file's content but line numbers: the file may hold passwords.
 """
 
 from __future__ import annotations
 
 import re
+import sys
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional
 
-from ..base.errors import EngineError, trouble
-from . import yaml_document
-from .yaml_document import BOM, BREAKS
+from ..base.errors import EngineError, Trouble, trouble
 
-_COLON = re.compile(r"[ \t]*:")
-_BREAK = re.compile("\r\n|[%s]" % BREAKS)
+try:
+    import yaml
+except ImportError:
+    yaml = None
+
+_BOM = "\ufeff"
+_BREAKS = "\r\n\x85\u2028\u2029"  # what ends a line in YAML
+_BREAK = re.compile("\r\n|[%s]" % _BREAKS)
+_LINE = re.compile("[^%s]*(?:\r\n|[%s])|[^%s]+$" % (_BREAKS, _BREAKS, _BREAKS))
+_COMMENT = re.compile(r"""(?:[^"']|"[^"]*"|'[^']*')*?([ \t]+#.*)$""")  # after a value, of which quotes are a part
+_YAML = "tag:yaml.org,2002:"
+_STRING, _MERGE = _YAML + "str", _YAML + "merge"
+_NO_ANCHOR = "an alias of an anchor that is not there"
+_ADVICE = "Nothing was written. Put that right in the file, then run again."
 
 
+@dataclass(frozen=True)
 class Edit:
     """text: the whole file as it should be. before, after: the key's own lines, which are all that a diff may show."""
 
-    def __init__(self, text, before, after):
-        self.text = text
-        self.before = before
-        self.after = after
+    text: str
+    before: str
+    after: str
 
 
-def edit(text, name, wanted, device):
-    """The Edit that sets the key to a list of texts (not an empty one), or (None) removes it; None where nothing is to do. Raises EngineError."""
-    document = yaml_document.parse(text, device)
-    pair = document.pair(name)
-    if pair is None:
-        if wanted is None:
-            return None
-        changed = _appended(document, name, wanted)
+@dataclass(frozen=True)
+class _Content:
+    """line: of the key, from 0; None without it. value: its strings, None for anything else. others: all other keys, as canonical YAML."""
+
+    line: Optional[int]
+    value: Optional[List[str]]
+    column: int
+    others: str
+
+
+def library_missing() -> Optional[Trouble]:
+    """The trouble of a host without PyYAML, or None."""
+    if yaml is not None:
+        return None
+    return Trouble(
+        "Python's YAML library (PyYAML) is not there for %s" % (sys.executable or "Python"),
+        wanted="PyYAML, which finds the key in the file",
+        remedy="Install the package python3-yaml (Debian, Ubuntu: apt) or python3-pyyaml (Red Hat family: dnf); the role cloudpods does so.",
+        code="yaml_missing",
+    )
+
+
+def current(text: str, name: str, device: str) -> List[str]:
+    """The key's strings; none where the key is missing or is something else."""
+    return _read(text, name, device).value or []
+
+
+def edit(text: str, name: str, desired: Optional[List[str]], device: str) -> Optional[Edit]:
+    """The Edit that sets the key to a list of strings (not an empty one) or, with None, removes it; None if nothing is to do. Raises EngineError."""
+    now = _read(text, name, device)
+    if (now.line is None) if desired is None else (now.value == desired):
+        return None
+    found = _BREAK.search(text)
+    ending = found.group() if found else "\n"
+    mark = _BOM if text.startswith(_BOM) else ""
+    is_open = len(text) > len(mark) and text[-1] not in _BREAKS  # the last line has no line break: it gets one meanwhile
+    lines = _LINE.findall(text[len(mark):] + (ending if is_open else ""))
+    new: List[str] = []
+    if now.line is None:
+        first = last = next((number for number, line in enumerate(lines) if re.match(r"\.\.\.(\s|$)", line)), len(lines))
+        new = [" " * now.column + name + ":"] + _items(desired or [], now.column)
     else:
-        if wanted is not None and pair.texts == wanted:
-            return None
-        _check(document, pair, device)
-        changed = _removed(document, pair) if wanted is None else _set(document, pair, wanted)
-    after = _verified(document, changed, name, wanted, device)
-    return Edit(changed, _lines(document, pair), _lines(after, after.pair(name)))
+        first, last = now.line, _end(lines, now.line, now.column)
+        ending = lines[first][len(lines[first].rstrip(_BREAKS)):]
+        old = [line.rstrip(_BREAKS) for line in lines[first:last]]
+        head = re.match(r"""( *(?:%s|"%s"|'%s')[ \t]*:)(?=[ \t]|$)""" % ((re.escape(name),) * 3), old[0])
+        if head is None:
+            raise trouble(
+                "the key %s is not written as 'key: value' (line %d)" % (name, first + 1),
+                device=device,
+                wanted="%s: at the beginning of a line" % name,
+                remedy="Nothing was written. Write it so, then run again.",
+                code="yaml_form",
+            )
+        if desired is not None:
+            new = _changed(old, head.group(), now, desired)
+    after = [line + ending for line in new]
+    changed = "".join(lines[:first] + after + lines[last:])
+    if is_open:
+        changed = changed[:-2] if changed.endswith("\r\n") else changed[:-1]
+    _verify(mark + changed, name, desired, now, device)
+    return Edit(mark + changed, "".join(lines[first:last]), "".join(after))
 
 
-def current(text, name, device):
-    """The key's texts; none where it is not there or is something else."""
-    pair = yaml_document.parse(text, device).pair(name)
-    return (pair.texts or []) if pair else []
+def _end(lines: List[str], first: int, column: int) -> int:
+    """The number of the line after the key's last one. Comments and empty lines that follow the value are not part of it."""
+    end = first + 1
+    for number in range(first + 1, len(lines)):
+        line = lines[number].strip(_BREAKS + " \t")
+        if line and not line.startswith("#"):
+            indent = _indent(lines[number])
+            if indent < column or (indent == column and not re.match(r"-(\s|$)", line)):
+                break
+            end = number + 1
+    return end
 
 
-def _lines(document, pair):
-    """The lines of a pair, whole."""
-    if pair is None:
-        return ""
-    text = document.text
-    return text[document.line_start(pair.start): document.line_end(pair.value_end(text))] + "\n"
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
 
 
-def _check(document, pair, device):
-    """Refuses what can't be changed without a change of something else."""
-    users = [one for one in document.pairs if pair.number in one.refers_to]
-    if users:
+def _items(desired: List[str], indent: int) -> List[str]:
+    # Without quotes YAML 1.1 reads some addresses as numbers to the base of 60.
+    return ['%s- "%s"' % (" " * indent, one) for one in desired]
+
+
+def _changed(old: List[str], head: str, now: _Content, desired: List[str]) -> List[str]:
+    """The key's lines with another value. head: the first line as far as the colon. The comments before and after the value stay."""
+    found = _COMMENT.match(old[-1])
+    comment = found.group(1) if found else ""
+    beside = old[0][len(head):].lstrip(" \t")
+    if beside and not beside.startswith("#"):
+        if len(old) == 1 and not now.value:
+            return [head + comment] + _items(desired, now.column)
+        return [head + " [%s]" % ", ".join('"%s"' % one for one in desired) + comment]
+    first = next((number for number, line in enumerate(old) if number and line.strip(" \t") and not line.lstrip(" \t").startswith("#")), None)
+    if first is None:
+        return old + _items(desired, now.column)
+    items = _items(desired, _indent(old[first]))
+    return old[:first] + items[:-1] + [items[-1] + comment]
+
+
+def _verify(changed: str, name: str, desired: Optional[List[str]], before: _Content, device: str) -> None:
+    """Raises EngineError unless the changed text has the desired value, and means the same in all else."""
+    try:
+        after = _read(changed, name, device)
+        if after.others == before.others and after.value == desired and (desired is None) == (after.line is None):
+            return
+    except EngineError as exc:
+        if _NO_ANCHOR in exc.troubles[0].found:
+            raise trouble(
+                "the value of %s has an anchor (&) that another key uses" % name,
+                device=device,
+                wanted="a value of its own",
+                remedy="Nothing was written. Write out there what is meant, in place of the alias (*), then run again.",
+                code="yaml_anchor",
+            ) from exc
+    raise trouble(
+        "%s can't be changed there without a change of something else" % name,
+        device=device,
+        wanted="each key on lines of its own, and a line break at the end of the file",
+        remedy="Nothing was written. Look at the lines around the key and at the end of the file, or set the key by hand.",
+        code="yaml_edit",
+    )
+
+
+def _read(text: str, name: str, device: str) -> _Content:
+    """The _Content of a text. Raises EngineError for what is no YAML, and for forms that lines can't be edited in."""
+    loader = None
+    try:
+        loader = yaml.SafeLoader(text)
+        return _content(loader.get_single_node(), name, device)
+    except yaml.reader.ReaderError as exc:
+        lines = _BREAK.split(text[: exc.position])
+        code = exc.character if isinstance(exc.character, int) else ord(exc.character[:1] or "\0")  # releases of PyYAML differ
+        problem, line, column = "a character that YAML has no room for (#x%04x)" % code, len(lines), len(lines[-1]) + 1
+    except yaml.MarkedYAMLError as exc:
+        # The exception's own text shows lines of the file.
+        at = exc.problem_mark or exc.context_mark
+        line, column = (at.line + 1, at.column + 1) if at else (1, 1)
+        if "single document" in (exc.context or ""):
+            raise trouble(
+                "it holds more than one YAML document (the second begins at line %d)" % line,
+                device=device,
+                wanted="one document",
+                remedy=_ADVICE,
+                code="yaml_documents",
+            ) from exc
+        problem = _NO_ANCHOR if "undefined alias" in (exc.problem or "") else exc.problem or "it can't be parsed"
+    except RecursionError as exc:
+        expected = "settings that are nested less than 100 times"
+        raise trouble("it is nested too deeply to be checked", device=device, wanted=expected, remedy=_ADVICE, code="yaml_form") from exc
+    except (yaml.YAMLError, ValueError, OverflowError):
+        problem, line, column = "a number or character there is out of bounds", loader.line + 1 if loader else 1, loader.column + 1 if loader else 1
+    raise trouble(
+        "it is not valid YAML: %s, at line %d, column %d" % (problem, line, column),
+        device=device,
+        wanted="YAML, as Cloudpods reads it",
+        remedy=_ADVICE,
+        code="yaml_invalid",
+    )
+
+
+def _content(root: Any, name: str, device: str) -> _Content:
+    """The _Content of a document's root. Settings are a mapping of lines; an empty file is one without lines."""
+    if root is None or (isinstance(root, yaml.ScalarNode) and root.start_mark.index == root.end_mark.index):
+        return _Content(None, None, 0, "")
+    if not isinstance(root, yaml.MappingNode) or root.flow_style:
+        in_braces = isinstance(root, yaml.MappingNode)
         raise trouble(
-            "the value of %s has an anchor (&) that line %d uses" % (pair.name, users[0].line),
+            "its settings are written in one pair of braces ({…})" if in_braces else "it holds no settings (keys with values)",
             device=device,
-            wanted="a value of its own",
-            remedy="Nothing was written. Write out there what is meant, in place of the alias (*), then run again.",
-            code="yaml_anchor",
-        )
-    before = document.text[document.line_start(pair.start): pair.start]
-    if before.strip(" ") or not _COLON.match(document.text, pair.key_end):
-        raise trouble(
-            "the key %s is not written as 'key: value' (line %d)" % (pair.name, pair.line),
-            device=device,
-            wanted="%s: at the beginning of a line" % pair.name,
-            remedy="Nothing was written. Write it so, then run again.",
+            wanted="a key and its value on lines of their own",
+            remedy=_ADVICE,
             code="yaml_form",
         )
-
-
-def _break_at(text, place):
-    """The line break at or after the place, else the file's first, else that of Linux."""
-    found = _BREAK.search(text, place) or _BREAK.search(text)
-    return found.group() if found else "\n"
-
-
-def _items(wanted, indent, newline):
-    # Without quotes YAML 1.1 reads some addresses as numbers to the base of 60.
-    return newline.join('%s- "%s"' % (indent, one) for one in wanted)
-
-
-def _set(document, pair, wanted):
-    text, start, end = document.text, pair.value_start, pair.value_end(document.text)
-    newline = _break_at(text, pair.key_end)
-    if pair.is_block_list and text[start: start + 1] == "-":
-        indent = text[document.line_start(start): start]
-        return text[:start] + _items(wanted, indent, newline)[len(indent):] + text[end:]
-    if not pair.texts and end <= document.line_end(pair.start):
-        colon = _COLON.match(text, pair.key_end).end()
-        line_end = document.line_end(end)
-        items = _items(wanted, " " * _indent(document, pair), newline)
-        return text[:colon] + text[end:line_end] + newline + items + text[line_end:]
-    flow = "[%s]" % ", ".join('"%s"' % one for one in wanted)
-    return text[:start] + (" " if text[start - 1: start] == ":" else "") + flow + text[end:]
-
-
-def _indent(document, pair):
-    return pair.start - document.line_start(pair.start)
-
-
-def _removed(document, pair):
-    text = document.text
-    start = document.line_start(pair.start)
-    end = document.line_end(pair.value_end(text))
-    found = _BREAK.match(text, end)
-    if found:
-        return text[:start] + text[found.end():]
-    # The last line had no line break: the one before it has none then.
-    kept = text[:start]
-    last = [one for one in _BREAK.finditer(kept) if one.end() == len(kept)]
-    return kept[: last[0].start()] if last else kept
-
-
-def _appended(document, name, wanted):
-    text, place = document.text, document.end
-    before, rest = text[:place], text[place:]
-    newline = _break_at(text, len(text))
-    indent = " " * (_indent(document, document.pairs[0]) if document.pairs else 0)
-    lines = "%s%s:%s%s" % (indent, name, newline, _items(wanted, indent, newline))
-    bare = before.replace(BOM, "", 1) if before.startswith(BOM) else before
-    open_line = bool(bare) and bare[-1] not in BREAKS
-    return before + (newline if open_line else "") + lines + ("" if open_line and not rest else newline) + rest
-
-
-def _verified(document, changed, name, wanted, device):
-    """The changed text's document, in which nothing but the key may be another."""
-    try:
-        after = yaml_document.parse(changed, device)
-    except EngineError:
-        after = None
-    pair = after.pair(name) if after else None
-    right = after is not None and after.others(name) == document.others(name) and (pair.texts if pair else None) == wanted
-    if not right:
-        raise trouble(
-            "%s can't be changed there without a change of something else" % name,
-            device=device,
-            wanted="each key on lines of its own, and a line break at the end of the file",
-            remedy="Nothing was written. Look at the lines around the key and at the end of the file, or set the key by hand.",
-            code="yaml_edit",
-        )
-    return after
+    line: Optional[int] = None
+    value: Optional[List[str]] = None
+    lines: Dict[Any, int] = {}
+    others = []
+    for key, node in root.value:
+        text = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+        if text in lines and key.tag != _MERGE:
+            raise trouble(
+                "a key is there twice: at line %d and at line %d" % (lines[text], key.start_mark.line + 1),
+                device=device,
+                wanted="each key once",
+                remedy=_ADVICE,
+                code="yaml_duplicate",
+            )
+        if text:
+            lines[text] = key.start_mark.line + 1
+        if text == (_STRING, name):
+            line = key.start_mark.line
+            items = node.value if isinstance(node, yaml.SequenceNode) else [None]
+            plain = all(isinstance(one, yaml.ScalarNode) and one.tag.startswith(_YAML) for one in items)
+            value = [one.value for one in items] if plain else None
+        else:
+            others.append((key, node))
+    root.value = others
+    return _Content(line, value, root.start_mark.column, yaml.serialize(root, Dumper=yaml.SafeDumper) if others else "")

@@ -5,66 +5,68 @@
 from __future__ import annotations
 
 import os
+from typing import List, Optional, Sequence
 
 from ..base.errors import raise_if_any, trouble
-from ..base.steps import execute
+from ..base.steps import Step, execute
 from ..read import host
 from ..state import install_mark
-from ..system import files
+from ..system import files, modinfo
+from ..system.context import Context
 from . import signing
-from .plan import number
+from .plan import Request, number
 
 LOG = "/var/log/nvidia-installer.log"
 UNINSTALL = "/usr/bin/nvidia-uninstall"
 
 
-def arguments(wish, version, module_type):
+def arguments(request: Request, version: str, module_type: Optional[str]) -> List[str]:
     """The installer's command line. --skip-module-load exists since 550."""
     argv = ["--silent"]
-    if wish.dkms:
+    if request.dkms:
         argv.append("--dkms")
-    if wish.disable_nouveau:
+    if request.disable_nouveau:
         argv.append("--disable-nouveau")
-    if not wish.load:
+    if not request.load:
         # nouveau may still be loaded: the reboot that follows ends it.
         argv.append("--no-nouveau-check")
         if number(version)[0] >= 550:
             argv += ["--skip-module-load", "--skip-module-unload"]
     if module_type and number(version)[0] >= 560:
         argv.append("--kernel-module-type=%s" % module_type)
-    if wish.tmpdir:
-        argv.append("--tmpdir=%s" % wish.tmpdir)
-    if wish.signing_key:
+    if request.tmpdir:
+        argv.append("--tmpdir=%s" % request.tmpdir)
+    if request.signing_key:
         # The paths alone: what a program is started with can be read by everybody.
-        argv += ["--module-signing-secret-key=%s" % wish.signing_key, "--module-signing-public-key=%s" % wish.signing_certificate]
-    return argv + list(wish.extra)
+        argv += ["--module-signing-secret-key=%s" % request.signing_key, "--module-signing-public-key=%s" % request.signing_certificate]
+    return argv + list(request.extra)
 
 
-def apply(ctx, steps, wish, module_type, timeout):
+def apply(ctx: Context, steps: Sequence[Step], request: Request, module_type: Optional[str], timeout: float) -> List[Step]:
     """Runs the installer and verifies the version on disk."""
 
-    def perform(step):
+    def perform(step: Step) -> None:
         if step.kind == "uninstall":
             _uninstall(ctx, timeout)
         else:
-            _install(ctx, wish, step.args["version"], module_type, timeout)
+            _install(ctx, request, step.args["version"], module_type, timeout)
 
     return execute(steps, perform)
 
 
-def log_tail(ctx, lines=15):
+def log_tail(ctx: Context, lines: int = 15) -> str:
     """The last lines of the installer's log."""
     text = files.read_text(ctx.root, LOG) or ""
     return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
 
 
-def _install(ctx, wish, version, module_type, timeout):
+def _install(ctx: Context, request: Request, version: str, module_type: Optional[str], timeout: float) -> None:
     install_mark.begin(ctx.root, install_mark.DRIVER)
-    answer = ctx.command(["sh", wish.src] + arguments(wish, version, module_type), timeout, keeps_lock=True)
+    answer = ctx.command(["sh", request.src or ""] + arguments(request, version, module_type), timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
-    if answer.rc == 0 and driver.on_disk == version and driver.flavour == wish.flavour:
-        wrong = signing.signature_trouble(ctx, wish.signing_certificate) if wish.signing_key else None
-        raise_if_any([wrong] if wrong else [])
+    if answer.rc == 0 and driver.on_disk == version and driver.flavour == request.flavour:
+        if request.signing_key and request.signing_certificate:
+            _check_signature(ctx, request.signing_certificate)
         install_mark.end(ctx, install_mark.DRIVER)
         return
     if answer.timed_out:
@@ -75,14 +77,23 @@ def _install(ctx, wish, version, module_type, timeout):
         found = "the installer reported success, but the driver on disk is %s (%s)" % (driver.on_disk or "none", driver.flavour)
     raise trouble(
         "%s: %s\nLast lines of %s:\n%s" % (found, answer.tail(8), LOG, log_tail(ctx)),
-        device=wish.src,
+        device=request.src,
         wanted="driver %s on disk" % version,
         remedy="Mend what the log names (compiler, headers of the running kernel, nouveau, space), then run again",
         code="install_failed",
     )
 
 
-def _uninstall(ctx, timeout):
+def _check_signature(ctx: Context, certificate: str, timeout: float = 30) -> None:
+    """Raises EngineError for a module that this certificate's key has not signed: DKMS, for one, may sign with a key of its own."""
+    key_id, signer = modinfo.field(ctx, "sig_key", timeout), modinfo.field(ctx, "signer", timeout)
+    with open(certificate, "rb") as handle:
+        der = handle.read()
+    wrong = signing.signature_trouble(certificate, der, key_id or "", signer or "")
+    raise_if_any([wrong] if wrong else [])
+
+
+def _uninstall(ctx: Context, timeout: float) -> None:
     if not os.path.exists(ctx.root + UNINSTALL):
         raise trouble(
             "there is no %s, so the driver came by another way" % UNINSTALL,

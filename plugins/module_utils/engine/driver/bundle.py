@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NVIDIA's bundle: finding the one package in it, and taking it out safely.
+"""NVIDIA's vGPU software package (the bundle): finds the one package in it, and extracts it safely.
 
 Names vary between releases, so packages are found by what they end with, not by a full name.
 """
@@ -17,8 +17,10 @@ import struct
 import tempfile
 import zipfile
 import zlib
+from dataclasses import dataclass
+from typing import Optional
 
-from ..base.errors import trouble
+from ..base.errors import EngineError, trouble
 from .plan import version_in
 
 # What zipfile raises for a damaged archive: beside its own error those of its parts, and of what it can't unpack.
@@ -39,18 +41,18 @@ _RATIO = 10
 _SMALL = 64 << 20
 
 
+@dataclass(frozen=True)
 class Package:
-    """A package in a bundle, or by itself. member is None when it needs no taking out. crc: of the zip, CRC-32."""
+    """A package in a bundle, or by itself. member is None where nothing has to be extracted. crc: of the zip, CRC-32."""
 
-    def __init__(self, path, version, member=None, size=0, crc=0):
-        self.path = path
-        self.version = version
-        self.member = member
-        self.size = size
-        self.crc = crc
+    path: str
+    version: Optional[str]
+    member: Optional[str] = None
+    size: int = 0
+    crc: int = 0
 
 
-def sha256(path):
+def sha256(path: str) -> str:
     """Checksum of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as handle:
@@ -59,36 +61,36 @@ def sha256(path):
     return digest.hexdigest()
 
 
-def check_form(path, checksum):
+def check_form(path: str, checksum: str) -> None:
     """Raises EngineError unless the checksum is one that is understood."""
     if not re.match(r"sha256:[0-9a-fA-F]{64}$", checksum):
         raise trouble("%r is no checksum" % checksum, device=path, wanted="sha256: and 64 hexadecimal digits", code="bad_checksum")
 
 
-def wrong_checksum(path, found, wanted):
+def wrong_checksum(path: str, found: str, expected: str) -> EngineError:
     """The trouble of a file that is another one."""
     return trouble(
         "its checksum is sha256:%s" % found,
         device=path,
-        wanted="sha256:%s" % wanted,
+        wanted="sha256:%s" % expected,
         remedy="The file is damaged or another one: fetch it again from NVIDIA's portal.",
         code="wrong_checksum",
     )
 
 
-def check(path, checksum):
+def check(path: str, checksum: Optional[str]) -> None:
     """Raises EngineError unless the file is there and has the checksum (sha256:…)."""
     if not os.path.isfile(path):
         raise trouble("the bundle is not there", device=path, wanted="NVIDIA's zip, or a package out of it", code="bundle_missing")
     if not checksum:
         return
     check_form(path, checksum)
-    found, wanted = sha256(path), checksum.partition(":")[2].lower()
-    if found != wanted:
-        raise wrong_checksum(path, found, wanted)
+    found, expected = sha256(path), checksum.partition(":")[2].lower()
+    if found != expected:
+        raise wrong_checksum(path, found, expected)
 
 
-def find(src, dest, kind, form):
+def find(src: str, dest: str, kind: str, form: str) -> Package:
     """The package of that kind (host, guest) and form (run, deb, rpm)."""
     patterns = _PATTERNS[(kind, form)]
     name = os.path.basename(src)
@@ -121,7 +123,7 @@ def find(src, dest, kind, form):
     return Package(os.path.join(dest, name), version_in(name), found[0].filename, found[0].file_size, found[0].CRC)
 
 
-def _check_member(src, info):
+def _check_member(src: str, info: zipfile.ZipInfo) -> None:
     """Raises EngineError for what NVIDIA does not pack: such a zip is not unpacked at all."""
     wrong, code = None, "unsafe_zip"
     if not _NAME.match(os.path.basename(info.filename)):
@@ -144,7 +146,7 @@ def _check_member(src, info):
         )
 
 
-def extracted(package):
+def extracted(package: Package) -> bool:
     """Whether the package lies there already, whole: the zip's own checksum of it is compared."""
     if package.member is None:
         return True
@@ -157,8 +159,10 @@ def extracted(package):
     return crc == package.crc
 
 
-def extract(src, package):
-    """Takes the package out, to its own name alone: paths inside the zip decide nothing."""
+def extract(src: str, package: Package) -> None:
+    """Extracts the package to its own name alone: paths inside the zip decide nothing."""
+    if package.member is None:
+        return
     folder = os.path.dirname(package.path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     free = shutil.disk_usage(folder).free

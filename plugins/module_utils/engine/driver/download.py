@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file from a link: what stands against it is told before the first write, a download that broke off goes on where it stopped.
+"""A file from a link: what stands against it is reported before the first write, and an interrupted download continues where it stopped.
 
-The link is a secret and never comes here: an opener is called with the headers of a request and gives the answer, or raises LinkError.
+The link is a secret and never comes here: an opener is called with the headers of a request and returns the answer, or raises LinkError.
 """
 
 from __future__ import annotations
@@ -14,22 +14,25 @@ import http.client
 import os
 import re
 import shutil
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
-from ..base.clock import until
+from ..base.clock import Clock, until
 from ..base.errors import EngineError, trouble
 from . import bundle
 
 MARGIN = 64 << 20  # what a download must leave free
 _BLOCK = 1 << 20
 _EXPIRED = (401, 403, 410)
+# From the headers of a request to a response: what urllib returns.
+Opener = Callable[[Dict[str, str]], Any]
 
 
 class LinkError(Exception):
-    """The server gave no file. said: why, without the link. status: of HTTP, if it answered. again: whether another try may help."""
+    """The server returned no file. reason: why, without the link. status: of HTTP, if it answered. again: whether another attempt may help."""
 
-    def __init__(self, said, status=None, again=False):
-        super().__init__(said)
-        self.said = said
+    def __init__(self, reason: str, status: Optional[int] = None, again: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
         self.status = status
         self.again = again
 
@@ -37,7 +40,7 @@ class LinkError(Exception):
 class Target:
     """Where the file goes. What was fetched of it lies beside it, under a name that its checksum is part of."""
 
-    def __init__(self, dest, checksum):
+    def __init__(self, dest: str, checksum: str) -> None:
         bundle.check_form(dest, checksum)
         self.dest = os.path.abspath(dest)
         self.checksum = checksum.partition(":")[2].lower()
@@ -45,28 +48,33 @@ class Target:
         self.part = "%s.%s.part" % (self.dest, self.checksum[:12])
 
     @property
-    def kept(self):
+    def kept(self) -> int:
         """Bytes that are there of it."""
         try:
             return os.lstat(self.part).st_size
         except FileNotFoundError:
             return 0
 
-    def there(self):
+    def there(self) -> bool:
         """Whether the file lies there, whole."""
         return os.path.isfile(self.dest) and bundle.sha256(self.dest) == self.checksum
 
-    def discard(self):
+    def discard(self) -> None:
         """Forgets what was fetched, of this file or of another one that was to lie here."""
         for path in glob.glob(glob.escape(self.dest) + ".*.part"):
             os.unlink(path)
 
 
 class _Answer:
-    """An answer with the file or with the rest of it. start: its first byte. total: bytes of the whole file, None if it isn't told."""
+    """An answer with the file or with the rest of it. start: its first byte.
 
-    def __init__(self, response, asked):
+    total: bytes of the whole file, None if the server does not report them.
+    """
+
+    def __init__(self, response: Any, asked: int) -> None:
         self.response = response
+        self.start = 0
+        self.total: Optional[int] = None
         length = response.headers.get("Content-Length", "")
         if response.status == 206:
             match = re.match(r"bytes (\d+)-\d+/(\d+|\*)$", response.headers.get("Content-Range", ""))
@@ -74,27 +82,25 @@ class _Answer:
                 raise LinkError("the server sent another part of the file than was asked for", again=True)
             self.start = asked
             self.total = None if match.group(2) == "*" else int(match.group(2))
-        else:
-            self.start = 0
-            self.total = int(length) if length.isdigit() else None
+        elif length.isdigit():
+            self.total = int(length)
 
 
-def look(clock, opener, target, timeout):
-    """Asks for the file without fetching it; its bytes, or None where the server does not tell. Raises EngineError for what stands against it."""
-    found = []
+def size(clock: Clock, opener: Opener, target: Target, timeout: float) -> Optional[int]:
+    """The file's bytes, without fetching it; None where the server does not report them. Raises EngineError for what stands against it."""
+    found: List[Optional[int]] = []
 
-    def ask():
+    def ask() -> None:
         answer = _ask(opener, target)
         if answer is not None:
             answer.response.close()
         found.append(target.kept if answer is None else answer.total)
-        return True
 
     _patiently(clock, target, ask, timeout)
     return found[0]
 
 
-def get(clock, opener, target, timeout):
+def get(clock: Clock, opener: Opener, target: Target, timeout: float) -> None:
     """Fetches the file. timeout: seconds that may pass without any progress."""
     os.makedirs(target.folder, mode=0o700, exist_ok=True)
     resumed = target.kept > 0
@@ -113,11 +119,11 @@ def get(clock, opener, target, timeout):
     os.rename(target.part, target.dest)
 
 
-def _patiently(clock, target, work, timeout):
+def _patiently(clock: Clock, target: Target, work: Callable[[], None], timeout: float) -> None:
     """Does the work; tries again where that may help, until no try got any further for the time."""
-    last = []
+    last: List[LinkError] = []
 
-    def attempt():
+    def attempt() -> Optional[str]:
         before = target.kept
         try:
             work()
@@ -136,7 +142,7 @@ def _patiently(clock, target, work, timeout):
             raise _refused(last[0], target)
 
 
-def _ask(opener, target):
+def _ask(opener: Opener, target: Target) -> Optional[_Answer]:
     """The server's answer to a request for what is missing; None when nothing is."""
     kept = target.kept
     try:
@@ -147,14 +153,14 @@ def _ask(opener, target):
         raise
     if answer.total is not None:
         try:
-            _check_space(target, answer)
+            _check_space(target, answer.start, answer.total)
         except EngineError:
             answer.response.close()
             raise
     return answer
 
 
-def _attempt(opener, target):
+def _attempt(opener: Opener, target: Target) -> None:
     answer = _ask(opener, target)
     if answer is None:
         return
@@ -179,7 +185,7 @@ def _attempt(opener, target):
         raise LinkError("the connection ended after %d of %d MiB" % (target.kept >> 20, answer.total >> 20), again=True)
 
 
-def _alone(number, target):
+def _alone(number: int, target: Target) -> None:
     """Two downloads of one file would spoil each other's."""
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -189,7 +195,7 @@ def _alone(number, target):
         ) from exc
 
 
-def _blocks(response):
+def _blocks(response: Any) -> Iterator[bytes]:
     """The body. An error of the network ends it; that it is short is seen by its length."""
     while True:
         try:
@@ -204,13 +210,13 @@ def _blocks(response):
         yield block
 
 
-def _check_space(target, answer):
+def _check_space(target: Target, start: int, total: int) -> None:
     """The rest must fit, and the package that a zip is unpacked to, which is smaller than the zip."""
     folder = target.folder
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     free = shutil.disk_usage(folder).free
-    needed = answer.total - answer.start + (answer.total if target.dest.endswith(".zip") else 0) + MARGIN
+    needed = total - start + (total if target.dest.endswith(".zip") else 0) + MARGIN
     if free < needed:
         raise trouble(
             "%d MiB are free, the download and the package in it take %d MiB" % (free >> 20, needed >> 20),
@@ -220,8 +226,8 @@ def _check_space(target, answer):
         )
 
 
-def _refused(exc, target):
-    """The trouble of a link that gave no file."""
+def _refused(exc: LinkError, target: Target) -> EngineError:
+    """The error of a link that returned no file."""
     remedy = "Look at the way from this host to the server (name, proxy, firewall); a file on the controller needs none."
     if exc.status in _EXPIRED:
         remedy = "The signed link has expired or was cut short: NVIDIA's links end after some hours. Get a new one from the licensing portal."
@@ -230,7 +236,7 @@ def _refused(exc, target):
     if target.kept:
         remedy += " The %d MiB that were fetched are kept: the next run goes on from there." % (target.kept >> 20)
     return trouble(
-        exc.said,
+        exc.reason,
         device=os.path.basename(target.dest),
         wanted="the file behind the link (which is not shown: it may be signed)",
         remedy=remedy,

@@ -6,82 +6,96 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
+from dataclasses import dataclass
+from typing import Dict, List, Optional, Sequence
 
 from ..base import refusals
 from ..base.errors import Trouble, raise_if_any, shown, trouble
 from ..base.steps import Step
-from .signing import STEPS, key_troubles
+from ..read.host import Driver, HostState
+from ..read.inventory import Inventory
+from .signing import STEPS, KeyFile, key_troubles
 
-# What tells the packages apart, how people call the driver, and the flavour that it gives the machine.
-_KINDS = {
-    "host": ("-vgpu-kvm", "the vGPU host driver", "vgpu"),
-    "guest": ("-grid", "the vGPU guest driver", "guest"),
-}
-# The guest driver's own daemons, which begin anew with it.
+# The guest driver's own daemons, which restart with it.
 _OWN = ("nvidia-gridd", "nvidia-persistenced")
 _VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
 
 
-class Wish:
-    """What the user wants of the driver. version None: that of the package."""
+@dataclass(frozen=True)
+class _Kind:
+    """mark: of its packages' names. title: as people call the driver. flavour: that it gives the machine."""
 
-    def __init__(
-        self,
-        present,
-        version,
-        src,
-        dkms,
-        load,
-        disable_nouveau,
-        module_type,
-        replace_ordinary,
-        extra,
-        tmpdir,
-        signing_key=None,
-        signing_certificate=None,
-        kind="host",
-        allow_downgrade=True,
-    ):
-        self.present = present
-        self.version = version
-        self.src = src
-        self.dkms = dkms
-        self.load = load
-        self.disable_nouveau = disable_nouveau
-        self.module_type = module_type
-        self.replace_ordinary = replace_ordinary
-        self.extra = extra
-        self.tmpdir = tmpdir
-        self.signing_key = signing_key
-        self.signing_certificate = signing_certificate
-        self.kind = kind
-        self.allow_downgrade = allow_downgrade
+    mark: str
+    title: str
+    flavour: str
+
+
+_KINDS = {
+    "host": _Kind("-vgpu-kvm", "the vGPU host driver", "vgpu"),
+    "guest": _Kind("-grid", "the vGPU guest driver", "guest"),
+}
+
+
+@dataclass(frozen=True)
+class Files:
+    """What an installation needs of the host's files. package: whether it is there; free: MiB in tmpdir.
+
+    key, certificate: None where none is requested.
+    """
+
+    package: bool
+    free: int
+    key: Optional[KeyFile] = None
+    certificate: Optional[KeyFile] = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user requests of the driver.
+
+    version None: that of the package. extra: further arguments of the installer. space: MiB that must be free in tmpdir.
+    """
+
+    present: bool = True
+    version: Optional[str] = None
+    src: Optional[str] = None
+    dkms: bool = True
+    load: bool = True
+    disable_nouveau: bool = False
+    module_type: str = "auto"
+    replace_ordinary: bool = False
+    extra: Sequence[str] = ()
+    tmpdir: Optional[str] = None
+    space: int = 0
+    signing_key: Optional[str] = None
+    signing_certificate: Optional[str] = None
+    kind: str = "host"
+    allow_downgrade: bool = True
 
     @property
-    def flavour(self):
-        """What the machine's driver is when the wish is fulfilled."""
-        return _KINDS[self.kind][2]
+    def flavour(self) -> str:
+        """What the machine's driver is when the request is fulfilled."""
+        return _KINDS[self.kind].flavour
 
     @property
-    def signs(self):
+    def signs(self) -> bool:
         """Whether the installer is given a key."""
         return bool(self.signing_key) or any(word.startswith("--module-signing-secret-key") for word in self.extra)
 
 
-def version_in(name):
+def version_in(name: Optional[str]) -> Optional[str]:
     """The driver's version in a package's file name (…-550.163.02-vgpu-kvm.run), or None."""
     match = _VERSION.search(os.path.basename(name or ""))
     return match.group(1) if match else None
 
 
-def number(version):
+def number(version: str) -> List[int]:
     return [int(part) for part in version.split(".")]
 
 
-def wanted_module_type(inventory):
+def module_type(inventory: Inventory) -> Optional[str]:
     """open or proprietary after the host's GPUs; a host that mixes both has no right answer."""
-    kinds = {}
+    kinds: Dict[str, List[str]] = {}
     for gpu in inventory.gpus:
         if gpu.model:
             kinds.setdefault(gpu.model.module_type, []).append("%s (%s)" % (gpu.address, gpu.name))
@@ -95,26 +109,19 @@ def wanted_module_type(inventory):
     return next(iter(kinds), None)
 
 
-def standing_against(state, wish, space=0, check_mode=False):
-    """What the host's files and its firmware have against an installation. space: MiB that must be free in the wish's tmpdir.
-
-    In check mode the key may be brought by an earlier step of the same run.
-    """
+def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -> List[Trouble]:
+    """What the host's files and firmware have against an installation."""
     troubles = []
-    if state.secure_boot and not wish.signs:
+    if state.secure_boot and not request.signs:
         troubles.append(Trouble("Secure Boot is on: the kernel would not load the driver's modules", remedy=STEPS, code="secure_boot"))
-    paths = (wish.signing_key, wish.signing_certificate)
-    if all(paths) and not (check_mode and not all(map(os.path.exists, paths))):
-        troubles += key_troubles(state, *paths)
-    folder = os.path.abspath(wish.tmpdir or "/tmp")
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
-    free = shutil.disk_usage(folder).free >> 20
-    if free < space:
+    # In check mode an earlier step of the same run may bring the key.
+    if files.key and files.certificate and not (check_mode and not (files.key.exists and files.certificate.exists)):
+        troubles += key_troubles(state, files.key, files.certificate)
+    if files.free < request.space:
         troubles.append(
             Trouble(
-                "%d MiB are free, the bundle and the driver in it take %d MiB" % (free, space),
-                device=wish.tmpdir or "/tmp",
+                "%d MiB are free, the bundle and the driver in it take %d MiB" % (files.free, request.space),
+                device=request.tmpdir or "/tmp",
                 remedy="Free space, or choose another folder.",
                 code="no_space",
             )
@@ -122,71 +129,81 @@ def standing_against(state, wish, space=0, check_mode=False):
     return troubles
 
 
-def plan(inventory, driver, wish, check_mode=False, src_exists=True, against=()):
-    """Steps to the wished driver; raises EngineError when it must not or can't be done. against: troubles of an installation that were found elsewhere."""
-    version = wish.version or version_in(wish.src)
-    if not wish.present:
-        return _plan_absent(inventory, driver, wish)
+def _version(request: Request) -> str:
+    """The version to install; raises EngineError if none is given, or what is no version."""
+    version = request.version or version_in(request.src)
     if not version:
         raise trouble(
-            "no version is given, and %r does not name one" % (wish.src or ""),
+            "no version is given, and %r does not name one" % (request.src or ""),
             wanted="version, such as 550.163.02",
             code="no_version",
         )
     if not re.match(r"^[0-9]{1,4}(\.[0-9]{1,4}){1,3}$", version):
         raise trouble("%s is no version of a driver" % shown(version), device="version", wanted="numbers with points, such as 550.163.02", code="bad_version")
-    if driver.on_disk == version and driver.flavour == wish.flavour:
+    return version
+
+
+def plan(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> List[Step]:
+    """Steps to the requested driver; raises EngineError when it must not or can't be installed. In check mode src may be still to come."""
+    driver = state.driver
+    if not request.present:
+        return _plan_absent(inventory, driver, request)
+    version = _version(request)
+    if driver.on_disk == version and driver.flavour == request.flavour:
         return []
-    troubles = list(against) + _wrong_place(inventory, driver, wish) + _wrong_step(driver, version, wish)
-    if not check_mode and not src_exists:
+    troubles = _unmet(state, request, files, check_mode) + _wrong_machine(inventory, driver, request) + _wrong_step(driver, version, request)
+    if not check_mode and not files.package:
         troubles.append(
             Trouble(
                 "the driver's package is not there",
-                device=wish.src or "src",
-                wanted="NVIDIA-Linux-x86_64-%s%s.run on the managed host" % (version, _KINDS[wish.kind][0]),
+                device=request.src or "src",
+                wanted="NVIDIA-Linux-x86_64-%s%s.run on the managed host" % (version, _KINDS[request.kind].mark),
                 code="package_missing",
             )
         )
-    named = version_in(wish.src)
-    if wish.src and named and named != version:
-        troubles.append(Trouble("the package is of version %s" % named, device=wish.src, wanted=version, code="wrong_version"))
+    named = version_in(request.src)
+    if request.src and named and named != version:
+        troubles.append(Trouble("the package is of version %s" % named, device=request.src, wanted=version, code="wrong_version"))
     if driver.loaded:
         doing = "replacing the driver %s" % driver.loaded
-        troubles += _guest_users(inventory, doing) if wish.kind == "guest" else _users(inventory, doing)
+        troubles += _guest_users(inventory, doing) if request.kind == "guest" else _users(inventory, doing)
     raise_if_any(troubles)
+    return _steps(driver, version, request)
+
+
+def _steps(driver: Driver, version: str, request: Request) -> List[Step]:
     steps = []
-    if driver.flavour not in ("none", wish.flavour):
+    if driver.flavour not in ("none", request.flavour):
         steps.append(Step("uninstall", None, None, "uninstall the %s driver %s" % (driver.flavour, driver.on_disk)))
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
     if driver.unfinished:
         was += " (an earlier installation was broken off)"
-    steps.append(
-        Step("install", None, None, "install %s %s%s" % (_KINDS[wish.kind][1], version, was), version=version)
-    )
+    steps.append(Step("install", None, None, "install %s %s%s" % (_KINDS[request.kind].title, version, was), version=version))
     return steps
 
 
-def _wrong_place(inventory, driver, wish):
+def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> List[Trouble]:
     """A host's driver in a VM, a guest's on a host; the package's name tells, and the machine."""
     troubles = []
-    name = os.path.basename(wish.src or "")
-    for kind, (mark, what, dummy) in sorted(_KINDS.items()):
-        if kind != wish.kind and mark in name:
+    name = os.path.basename(request.src or "")
+    own = _KINDS[request.kind]
+    for kind in _KINDS.values():
+        if kind != own and kind.mark in name:
             troubles.append(
                 Trouble(
-                    "this is the package of %s" % what,
-                    device=wish.src,
-                    wanted="that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (_KINDS[wish.kind][1], _KINDS[wish.kind][0]),
+                    "this is the package of %s" % kind.title,
+                    device=request.src,
+                    wanted="that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (own.title, own.mark),
                     remedy="NVIDIA's bundle has both, in Host_Drivers and Guest_Drivers.",
                     code="wrong_kind",
                 )
             )
-    if wish.kind == "guest":
-        troubles += guest_place(inventory, driver)
+    if request.kind == "guest":
+        troubles += not_a_guest(inventory, driver)
     return troubles
 
 
-def guest_place(inventory, driver):
+def not_a_guest(inventory: Inventory, driver: Driver) -> List[Trouble]:
     """Why this machine is none for a guest's driver."""
     hosts = [gpu.address for gpu in inventory.gpus if gpu.total_vfs or gpu.vgpus]
     if hosts or driver.has_manager:
@@ -203,11 +220,12 @@ def guest_place(inventory, driver):
     return []
 
 
-def _wrong_step(driver, version, wish):
+def _wrong_step(driver: Driver, version: str, request: Request) -> List[Trouble]:
     """Another driver in the way, or a newer one."""
-    if driver.flavour in ("ordinary", "guest") and driver.flavour != wish.flavour and not wish.replace_ordinary:
-        if wish.kind == "host":
-            return [refusals.driver_trouble(driver)]
+    if driver.flavour in ("ordinary", "guest") and driver.flavour != request.flavour and not request.replace_ordinary:
+        if request.kind == "host":
+            wrong = refusals.driver_trouble(driver)
+            return [wrong] if wrong else []
         return [
             Trouble(
                 "NVIDIA's ordinary driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded),
@@ -217,7 +235,7 @@ def _wrong_step(driver, version, wish):
                 code="driver_ordinary",
             )
         ]
-    if driver.flavour == wish.flavour and driver.on_disk and not wish.allow_downgrade and number(version) < number(driver.on_disk):
+    if driver.flavour == request.flavour and driver.on_disk and not request.allow_downgrade and number(version) < number(driver.on_disk):
         return [
             Trouble(
                 "the driver %s is installed, which is newer than %s" % (driver.on_disk, version),
@@ -230,9 +248,9 @@ def _wrong_step(driver, version, wish):
     return []
 
 
-def _plan_absent(inventory, driver, wish):
-    if wish.kind == "guest" and driver.flavour == "vgpu":
-        raise_if_any(guest_place(inventory, driver))
+def _plan_absent(inventory: Inventory, driver: Driver, request: Request) -> List[Step]:
+    if request.kind == "guest" and driver.flavour == "vgpu":
+        raise_if_any(not_a_guest(inventory, driver))
     if driver.flavour == "none" and not driver.unfinished:
         return []
     doing = "uninstalling the driver"
@@ -240,7 +258,7 @@ def _plan_absent(inventory, driver, wish):
     return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded or "whose installation was broken off"))]
 
 
-def _guest_users(inventory, doing):
+def _guest_users(inventory: Inventory, doing: str) -> List[Trouble]:
     """Programs in a VM that have its vGPU open, apart from the driver's own."""
     troubles = []
     for gpu in inventory.gpus:
@@ -250,7 +268,7 @@ def _guest_users(inventory, doing):
     return troubles
 
 
-def _users(inventory, doing):
+def _users(inventory: Inventory, doing: str) -> List[Trouble]:
     """What of the driver's is in use. A whole GPU that a VM has is on vfio-pci: the driver's coming and going does not reach it."""
     troubles = []
     for gpu in inventory.gpus:

@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keys that sign the driver's modules for Secure Boot."""
+"""Keys that sign the driver's modules for Secure Boot: what is wrong with one. Nothing is read here."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import stat
+from dataclasses import dataclass
+from typing import List, Optional, Tuple
 
 from ..base.errors import Trouble
+from ..read.host import HostState
 
 STEPS = (
     "Sign the modules with a key of yours (vgpu_driver_mok_key, vgpu_driver_mok_certificate) that is enrolled "
@@ -16,27 +16,37 @@ STEPS = (
 )
 
 
-def key_troubles(state, key, certificate):
-    """What is wrong with the key and the certificate, files of the host, that the modules are to be signed with."""
+@dataclass(frozen=True)
+class KeyFile:
+    """A file of the host that modules are signed with. shared: others than its owner may read it.
+
+    fingerprint: SHA-256, None where it was not read.
+    """
+
+    path: str
+    exists: bool
+    is_file: bool
+    shared: bool = False
+    fingerprint: Optional[str] = None
+
+
+def key_troubles(state: HostState, key: KeyFile, certificate: KeyFile) -> List[Trouble]:
+    """What is wrong with the key and the certificate that the modules are to be signed with."""
     troubles = []
-    for path, what in ((key, "signing key"), (certificate, "certificate of the signing key")):
-        if not os.path.isfile(path):
-            troubles.append(Trouble("the %s is not there" % what, device=path, wanted="a file on the managed host", code="signing_key_missing"))
+    for one, what in ((key, "signing key"), (certificate, "certificate of the signing key")):
+        if not one.is_file:
+            troubles.append(Trouble("the %s is not there" % what, device=one.path, wanted="a file on the managed host", code="signing_key_missing"))
     if troubles:
         return troubles
-    if os.stat(key).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        troubles.append(
-            Trouble("others than its owner may read the signing key", device=key, wanted="mode 0600", remedy="chmod 600 it.", code="signing_key_open")
-        )
-    if state.secure_boot:
-        with open(certificate, "rb") as handle:
-            fingerprint = hashlib.sha256(handle.read()).hexdigest()
-        if fingerprint not in state.enrolled_certificates:
-            troubles.append(not_enrolled(certificate))
+    if key.shared:
+        found = "others than its owner may read the signing key"
+        troubles.append(Trouble(found, device=key.path, wanted="mode 0600", remedy="chmod 600 it.", code="signing_key_open"))
+    if state.secure_boot and certificate.fingerprint not in state.enrolled_certificates:
+        troubles.append(not_enrolled(certificate.path))
     return troubles
 
 
-def not_enrolled(certificate):
+def not_enrolled(certificate: str) -> Trouble:
     """The trouble of a key that this machine does not trust."""
     return Trouble(
         "Secure Boot is on, and this certificate is none that the machine trusts",
@@ -48,14 +58,11 @@ def not_enrolled(certificate):
     )
 
 
-def signature_trouble(ctx, certificate, timeout=30):
-    """The trouble of a module nvidia that this certificate's key has not signed, or None. Tools that sign with a key of their own exist: DKMS."""
-    said = ctx.command(["modinfo", "-F", "sig_key", "nvidia"], timeout)
-    signer = ctx.command(["modinfo", "-F", "signer", "nvidia"], timeout).out.strip()
-    with open(certificate, "rb") as handle:
-        wanted = serial(handle.read())
-    found = "".join(said.out.split()).replace(":", "").lstrip("0").upper() if said.rc == 0 else ""
-    if found and (wanted is None or found == wanted):
+def signature_trouble(certificate: str, der: bytes, key_id: str, signer: str) -> Optional[Trouble]:
+    """The trouble of a module nvidia that this certificate's key has not signed, or None. key_id, signer: as modinfo prints them, empty for none."""
+    expected = serial(der)
+    found = "".join(key_id.split()).replace(":", "").lstrip("0").upper()
+    if found and expected in (None, found):
         return None
     return Trouble(
         "the module nvidia is signed by %s" % (signer or "another key") if found else "the module nvidia is not signed",
@@ -67,7 +74,7 @@ def signature_trouble(ctx, certificate, timeout=30):
     )
 
 
-def serial(der):
+def serial(der: bytes) -> Optional[str]:
     """The serial number of a certificate in hexadecimal, as a module's signature names it; None for what is no DER certificate."""
     try:
         body = _inside(_inside(der)[1])[1]  # of Certificate, its tbsCertificate
@@ -79,7 +86,7 @@ def serial(der):
     return content.hex().lstrip("0").upper() if tag == 0x02 else None
 
 
-def _inside(der):
+def _inside(der: bytes) -> Tuple[int, bytes, bytes]:
     """(tag, content, what follows) of the first element."""
     tag, length, start = der[0], der[1], 2
     if length & 0x80:

@@ -2,23 +2,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The frameworks through which NVIDIA's host driver offers vGPUs; probed, never inferred.
 
-A framework has the interface of ``mdev.Mdev``; nothing above it asks which one it is. A vGPU's key
-is its UUID where the framework has UUIDs, else the address of its VF.
+framework.py has their interface; nothing above this directory asks which one it is.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Sequence, Type
 
+from ..hardware.gpu import Vgpu
+from ..system.context import Context
+from ..system.open_files import OpenFiles
+from ..system.sysfs import Sysfs
+from .framework import Framework
 from .mdev import Mdev
 from .vendor_vfio import VendorVfio
 
 # In the order in which a parent is asked.
-ALL = (VendorVfio, Mdev)
+ALL: Sequence[Type[Framework]] = (VendorVfio, Mdev)
 _BY_NAME = {one.name: one for one in ALL}
 
 
-def probe(sysfs, parent):
+def probe(sysfs: Sysfs, parent: str) -> str:
     """Name of the framework that a VF (or PF) shows: mdev, vendor_vfio or none."""
     for one in ALL:
         if one.offered(sysfs, parent):
@@ -26,27 +31,27 @@ def probe(sysfs, parent):
     return "none"
 
 
-def of(ctx, name):
+def of(ctx: Context, name: str) -> Framework | None:
     """The framework object of that name, or None for none."""
     found = _BY_NAME.get(name)
     return found(ctx) if found else None
 
 
-def at(ctx, parent):
+def at(ctx: Context, parent: str) -> Framework:
     """The framework of a parent; a parent that shows none any more can only have been mdev's."""
     return of(ctx, probe(ctx.sysfs, parent)) or Mdev(ctx)
 
 
-def instances(ctx, open_files=None):
+def instances(ctx: Context, open_files: OpenFiles | None = None) -> list[Vgpu]:
     """All vGPUs of the host, of whatever framework."""
     return [vgpu for one in ALL for vgpu in one(ctx).instances(open_files)]
 
 
-def likely_uuids(kernel):
+def likely_uuids(kernel: str | None) -> bool:
     """Whether vGPUs on VFs will have UUIDs, before a driver can be asked: for what check mode prints of a bare host.
 
     NVIDIA's driver has no mdev for VFs on kernels from 6.8 on; the kernels of the distributions that it
-    supports lie well apart (6.1 and before, 6.8 and later). Once there are VFs they are asked.
+    supports lie well apart (6.1 and before, 6.8 and later). Once there are VFs, they show it.
     """
     numbers = re.match(r"^([0-9]{1,4})\.([0-9]{1,4})", kernel or "")
     return not numbers or (int(numbers.group(1)), int(numbers.group(2))) < (6, 8)

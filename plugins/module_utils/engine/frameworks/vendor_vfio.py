@@ -11,22 +11,22 @@ from __future__ import annotations
 
 import errno
 import re
+from typing import Iterable, Sequence
 
 from ..base import refusals
 from ..base.clock import until
 from ..base.errors import EngineError, trouble
 from ..hardware import vgpu_types
-from ..hardware.gpu import Vgpu
+from ..hardware.gpu import Holder, Vf, Vgpu
+from ..hardware.vgpu_types import VgpuType
 from ..state import layout_file
 from ..system import nvidia_smi
 from ..system.open_files import OpenFiles
-from ..system.sysfs import SysfsError
-from .mdev import LINGER
-
-PCI = "/sys/bus/pci/devices"
+from ..system.sysfs import PCI, Sysfs, SysfsError
+from .framework import LINGER, Board, Framework, Surveyed
 
 
-def parse_creatable(text):
+def parse_creatable(text: str) -> list[VgpuType]:
     """VgpuTypes of creatable_vgpu_types, which has one of two formats.
 
     ``1145  : NVIDIA L40S-1B`` below a header (``ID    : vGPU Name``), or ``NVIDIA A40-1Q 557``.
@@ -35,93 +35,82 @@ def parse_creatable(text):
     for line in text.splitlines():
         match = re.match(r"^\s*([0-9]{1,9})\s*:\s*(\S.*?)\s*$", line)
         if match:
-            found.append(vgpu_types.VgpuType(match.group(1), match.group(2)))
+            found.append(VgpuType(match.group(1), match.group(2)))
             continue
         match = re.match(r"^\s*(\S.*?\S)\s+([0-9]{1,9})\s*$", line)
         if match and vgpu_types.gpu_word(match.group(1)):
-            found.append(vgpu_types.VgpuType(match.group(2), match.group(1)))
+            found.append(VgpuType(match.group(2), match.group(1)))
     return found
 
 
-class VendorVfio:
-    """The framework on one host; the interface is that of mdev.Mdev."""
+class VendorVfio(Framework):
+    """The vendor-specific VFIO framework on one host. A vGPU's key is the address of its VF."""
 
     name = "vendor_vfio"
     uuids = False
-
-    def __init__(self, ctx):
-        self.ctx = ctx
-        self.sysfs = ctx.sysfs
+    claims_vfs = True
 
     @staticmethod
-    def offered(sysfs, parent):
-        """Whether the VF shows the framework."""
+    def offered(sysfs: Sysfs, parent: str) -> bool:
         return sysfs.exists("%s/%s/nvidia/current_vgpu_type" % (PCI, parent))
 
-    def _file(self, parent, name):
+    def _file(self, parent: str, name: str) -> str:
         return "%s/%s/nvidia/%s" % (PCI, parent, name)
 
-    def _current(self, parent):
+    def _current(self, parent: str) -> int | None:
         """The number of the VF's type; 0 for none, None when the VF isn't there."""
         return self.sysfs.read_int(self._file(parent, "current_vgpu_type"))
 
-    def types(self, parent):
+    def types(self, parent: str) -> list[VgpuType]:
         """The types that the VF could become now."""
-        return parse_creatable(self.sysfs.read_or(self._file(parent, "creatable_vgpu_types"), "") or "")
+        return parse_creatable(self.sysfs.read_or(self._file(parent, "creatable_vgpu_types"), ""))
 
-    def survey(self, parents, board=None, known=None):
-        """All types that a GPU's VFs list between them. VFs that are vGPUs, and full GPUs, list nothing, so that no GPU stands for another."""
-        found = {}
+    def survey(self, parents: Iterable[str], board: Board, known: Surveyed) -> list[VgpuType]:
+        return self._listed(parents)  # VFs that are vGPUs, and full GPUs, list nothing: no GPU stands for another
+
+    def _listed(self, parents: Iterable[str]) -> list[VgpuType]:
+        """All types that these VFs list between them."""
+        found: dict[str, VgpuType] = {}
         for parent in parents:
             for one in self.types(parent):
                 found.setdefault(one.id, one)
         return vgpu_types.merge(found.values(), ())
 
-    def ready(self, vfs):
-        """Whether the driver has told the VFs, as they were just read, their types; a GPU that holds a vGPU has."""
+    def ready(self, vfs: Sequence[Vf]) -> bool:
+        # A VF of a full GPU lists nothing, but a GPU that holds a vGPU has its types.
         if not all(vf.framework == self.name for vf in vfs):
             return False
         return any(self._current(vf.address) or self.types(vf.address) for vf in vfs)
 
-    def find_id(self, parent, type_name, known):
-        """The type's number as the VF has it now; as known where the VF lists nothing at this moment."""
+    def find_id(self, parent: str, type_name: str, known: str) -> str | None:
+        # As known where the VF lists nothing at this moment.
         found = vgpu_types.find(type_name, self.types(parent))
         return found.id if found else known if self.offered(self.sysfs, parent) else None
 
-    def available(self, parent, type_id):
-        """1 when the VF takes the type now."""
-        return int(any(one.id == type_id for one in self.types(parent)))
+    def _available(self, parent: str, type_id: str) -> bool:
+        """Whether the VF takes the type now."""
+        return any(one.id == type_id for one in self.types(parent))
 
-    def instances(self, open_files=None):
-        """All VFs of the host that are vGPUs, with who holds them."""
-        found, unnamed = [], []
+    def instances(self, open_files: OpenFiles | None = None) -> list[Vgpu]:
+        found = []
         for parent in self.sysfs.list(PCI):
-            # On most hosts it is no device's: a look is cheaper than a read that fails.
+            # On most hosts no device has it: a check is cheaper than a read that fails.
             number = self._current(parent) if self.offered(self.sysfs, parent) else 0
             if not number:
                 continue
-            vgpu = Vgpu(
-                None,
-                parent,
-                None,
-                str(number),
-                "",
-                self.holders(open_files, parent) if open_files else (),
-                self.params(parent),
-                self.sysfs.read_int(self._file(parent, "gpu_instance_id")),
-            )
-            found.append(vgpu)
-            unnamed.append(vgpu)
-        self._name(unnamed)
+            holders = self.holders(open_files, parent) if open_files else ()
+            instance = self.sysfs.read_int(self._file(parent, "gpu_instance_id"))
+            found.append(Vgpu(None, parent, None, str(number), "", holders=holders, params=self.params(parent), gi=instance))
+        self._name(found)
         return found
 
-    def _name(self, vgpus):
-        """Gives the vGPUs their types' names: siblings' lists, nvidia-smi, what we stored, or the number."""
-        siblings = {}
+    def _name(self, vgpus: Sequence[Vgpu]) -> None:
+        """Sets the names of the vGPUs' types: from siblings' lists, nvidia-smi, the stored layout, or else the number."""
+        siblings: dict[str, dict[str, VgpuType]] = {}
         for vgpu in vgpus:
             pf = self._pf(vgpu.parent)
             if pf not in siblings:
-                siblings[pf] = {one.id: one for one in self.survey(self._vfs(pf))}
+                siblings[pf] = {one.id: one for one in self._listed(self._vfs(pf))}
             if vgpu.type_id in siblings[pf]:
                 vgpu.type = siblings[pf][vgpu.type_id].short
         left = [vgpu for vgpu in vgpus if not vgpu.type]
@@ -135,30 +124,27 @@ class VendorVfio:
         for vgpu in left:
             vgpu.type = stored.get(vgpu.parent) or "type %s" % vgpu.type_id
 
-    def _stored(self):
+    def _stored(self) -> dict[str, str]:
         try:
             return {one.parent: one.type for gpu in layout_file.read(self.ctx.root).values() for one in gpu.vgpus}
         except EngineError:
-            return {}  # who reads the store for its own sake tells
+            return {}  # reported by whoever reads the stored layout for its own sake
 
-    def _pf(self, parent):
+    def _pf(self, parent: str) -> str:
         return self.sysfs.link("%s/%s/physfn" % (PCI, parent)) or parent
 
-    def _vfs(self, pf):
-        folder = "%s/%s" % (PCI, pf)
-        links = [name for name in self.sysfs.list(folder) if name.startswith("virtfn")]
-        return [name for name in (self.sysfs.link("%s/%s" % (folder, link)) for link in links) if name]
+    def _vfs(self, pf: str) -> list[str]:
+        directory = "%s/%s" % (PCI, pf)
+        links = [name for name in self.sysfs.list(directory) if name.startswith("virtfn")]
+        return [name for name in (self.sysfs.link("%s/%s" % (directory, link)) for link in links) if name]
 
-    def holders(self, open_files, parent):
-        """Who has the vGPU open."""
-        return open_files.of_device("%s/%s" % (PCI, parent))
+    def holders(self, open_files: OpenFiles, key: str) -> list[Holder]:
+        return open_files.of_device("%s/%s" % (PCI, key))
 
-    def exists(self, parent):
-        """Whether the VF is a vGPU."""
-        return bool(self._current(parent))
+    def exists(self, key: str) -> bool:
+        return bool(self._current(key))
 
-    def complaint(self, uuid, parent, type_id, type_name):
-        """What is wrong with a vGPU that should be there, or None."""
+    def complaint(self, uuid: str | None, parent: str, type_id: str, type_name: str) -> str | None:
         number = self._current(parent)
         if number is None:
             return "the VF is not there, or not bound to nvidia"
@@ -168,8 +154,7 @@ class VendorVfio:
             return "the vGPU is of type %s" % number
         return None
 
-    def create(self, parent, type_id, type_name, uuid, timeout):
-        """Makes the VF a vGPU of the type and waits until it is one."""
+    def create(self, parent: str, type_id: str, type_name: str, uuid: str | None, timeout: float) -> None:
         number = self._current(parent)
         if number:
             raise trouble(
@@ -190,9 +175,9 @@ class VendorVfio:
                 remedy=_CREATE_REMEDY.get(exc.number, "Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'."),
                 code="create_failed",
             ) from exc
-        wrong = []
+        wrong: list[str | None] = []
 
-        def there():
+        def there() -> bool:
             wrong[:] = [self.complaint(uuid, parent, type_id, type_name)]
             return wrong == [None]
 
@@ -205,8 +190,8 @@ class VendorVfio:
                 code="create_lied",
             )
 
-    def _await_room(self, parent, type_id, type_name):
-        if until(self.ctx.clock, lambda: self.available(parent, type_id) > 0, LINGER):
+    def _await_room(self, parent: str, type_id: str, type_name: str) -> None:
+        if until(self.ctx.clock, lambda: self._available(parent, type_id), LINGER):
             return
         listed = ", ".join(one.short for one in self.types(parent))
         raise trouble(
@@ -218,7 +203,7 @@ class VendorVfio:
             code="no_room",
         )
 
-    def _write_none(self, parent):
+    def _write_none(self, parent: str) -> bool:
         """Writes 0; False while the driver refuses because somebody uses it."""
         try:
             self.sysfs.write(self._file(parent, "current_vgpu_type"), "0")
@@ -229,24 +214,23 @@ class VendorVfio:
                 raise
         return True
 
-    def remove(self, parent, timeout):
-        """Makes the VF no vGPU and waits until it is none. None already is success."""
-        if not self.exists(parent):
+    def remove(self, key: str, timeout: float) -> None:
+        if not self.exists(key):
             return
-        # After a VM's end the driver needs up to 10 s before it lets go.
-        if not until(self.ctx.clock, lambda: self._write_none(parent), min(timeout, LINGER)):
-            holders = self.holders(OpenFiles(self.sysfs), parent)
+        # After a VM's end the driver takes up to 10 s to release the VF.
+        if not until(self.ctx.clock, lambda: self._write_none(key), min(timeout, LINGER)):
+            holders = self.holders(OpenFiles(self.sysfs), key)
             if holders:
-                raise EngineError(refusals.in_use(parent, holders, "removing it", "force_remove"))
+                raise EngineError(refusals.in_use(key, holders, "removing it", "force_remove"))
             raise trouble(
                 "the driver refuses to take the vGPU away (EPERM): a VM uses it",
-                device=parent,
+                device=key,
                 remedy="Stop the VM that has this VF, then run again.",
                 code="in_use",
             )
-        self._await_none(parent, timeout)
+        self._await_none(key, timeout)
 
-    def _await_none(self, parent, timeout):
+    def _await_none(self, parent: str, timeout: float) -> None:
         if not until(self.ctx.clock, lambda: not self.exists(parent), timeout):
             raise trouble(
                 "the vGPU is still there %d s after its removal was asked for" % timeout,
@@ -261,28 +245,28 @@ class VendorVfio:
             except SysfsError:
                 pass  # a driver that takes none without a type has dropped them
 
-    def remove_forced(self, parent, timeout):
-        """The driver refuses as long as the user holds it: asked again until it lets go."""
-        if not until(self.ctx.clock, lambda: self._write_none(parent), timeout):
+    def remove_forced(self, key: str, timeout: float) -> None:
+        # The driver refuses as long as the user holds it: tried again until it does not.
+        if not until(self.ctx.clock, lambda: self._write_none(key), timeout):
             raise trouble(
                 "its user does not let go of it; this framework never removes a vGPU under a VM",
-                device=parent,
+                device=key,
                 remedy="End the process (see 'nvidia-vgpu status'), then run again.",
                 code="remove_pending",
             )
-        self._await_none(parent, timeout)
+        self._await_none(key, timeout)
 
-    def params(self, parent):
-        """Its vgpu_params, or None when the driver doesn't tell."""
-        text = self.sysfs.read_or(self._file(parent, "vgpu_params"))
+    def params(self, key: str) -> str | None:
+        text = self.sysfs.read_or(self._file(key, "vgpu_params"))
         return None if text is None else text.strip()
 
-    def set_params(self, parent, text):
-        """Writes its vgpu_params; a space clears them."""
-        self.sysfs.write(self._file(parent, "vgpu_params"), text or " ")
+    def set_params(self, key: str, text: str) -> None:
+        self.sysfs.write(self._file(key, "vgpu_params"), text or " ")  # a space clears them
 
-    def definition_type(self, parent):
-        """mdevctl knows no such vGPUs."""
+    def type_directory(self, key: str) -> str | None:
+        return None
+
+    def type_title(self, key: str) -> str | None:
         return None
 
 

@@ -9,6 +9,7 @@ branch with a guest of the long-term branch before. A guest that is newer than i
 from __future__ import annotations
 
 import re
+from typing import List, Optional
 
 from ..base.errors import Trouble, shown
 
@@ -18,14 +19,14 @@ LONG_TERM = (450, 470, 535, 580)
 _FIRST_WITH_LONG_TERM_RULE = 19
 
 
-def branch(version):
+def branch(version: Optional[str]) -> Optional[int]:
     """The branch of a driver's version (550 of 550.163.02), or None if it is no version."""
     match = re.match(r"([0-9]{3})(?:\.[0-9]{1,4}){1,3}$", str(version or ""))
     return int(match.group(1)) if match else None
 
 
-def fitting(host_branch):
-    """Branches of guests that a host of this branch serves, the best first. A branch that is not known serves its own, as far as is known."""
+def fitting(host_branch: int) -> List[int]:
+    """Branches of guests that a host of this branch serves, the best first. An unknown branch serves its own."""
     known = sorted(RELEASES)
     fit = [host_branch]
     if host_branch in RELEASES:
@@ -36,22 +37,21 @@ def fitting(host_branch):
     return sorted(set(fit), reverse=True)
 
 
-def named(number):
+def named(number: int) -> str:
     """A branch as people know it: 550 (vGPU 17)."""
     return "%d (vGPU %d)" % (number, RELEASES[number]) if number in RELEASES else str(number)
 
 
-def trouble_of(host_version, guest_version):
+def trouble_of(host_version: str, guest_version: str) -> Optional[Trouble]:
     """What is wrong with this pair, or None.
 
-    A host of a branch that is not in the table is asked for no more than that the guest is not newer: releases come faster than tables.
+    A host of a branch that is not in the table is checked only for a guest that is newer: releases come faster than tables.
     """
     host, guest = branch(host_version), branch(guest_version)
-    for what, version, number in (("host", host_version, host), ("guest", guest_version, guest)):
-        if number is None:
-            return Trouble(
-                "%s is no version of a driver" % shown(version), device="the %s's driver" % what, wanted="such as 550.163.01", code="bad_version"
-            )
+    if host is None or guest is None:
+        what, version = ("host", host_version) if host is None else ("guest", guest_version)
+        found = "%s is no version of a driver" % shown(version)
+        return Trouble(found, device="the %s's driver" % what, wanted="such as 550.163.01", code="bad_version")
     fit = fitting(host)
     if guest in fit or (host not in RELEASES and guest < host):
         return None

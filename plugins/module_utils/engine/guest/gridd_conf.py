@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from typing import Dict, List, Mapping, Optional
 
 PATH = "/etc/nvidia/gridd.conf"
 TEMPLATE = "/etc/nvidia/gridd.conf.template"
@@ -15,28 +16,28 @@ _SET = re.compile(r"^[ \t]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*?)[ \t]*$")
 _COMMENTED = re.compile(r"^[ \t]*#[ \t]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=")
 
 
-def values(text):
+def values(text: str) -> Dict[str, str]:
     """What is set, by key. Of a key that is set twice the last one counts."""
     return {match.group(1): match.group(2) for match in map(_SET.match, text.split("\n")) if match}
 
 
-def render(text, wanted):
+def render(text: str, desired: Mapping[str, Optional[str]]) -> str:
     """The text with these keys set, or (None) not set. A key that is right already keeps its line as it is."""
     lines = re.findall(r"[^\n]*\n|[^\n]+", text)  # no other character ends a line, as splitlines() has it
-    for key, value in wanted.items():
+    for key, value in desired.items():
         lines = _with(lines, key, value)
     return "".join(lines)
 
 
-def _with(lines, key, value):
-    places = [number for number, line in enumerate(lines) if _key(line) == key]
+def _with(lines: List[str], key: str, value: Optional[str]) -> List[str]:
+    set_at = [number for number, line in enumerate(lines) if _key(line) == key]
     if value is None:
-        return [line for number, line in enumerate(lines) if number not in places]
-    if len(places) == 1 and _SET.match(lines[places[0]].rstrip("\r\n")).group(2) == value:
+        return [line for number, line in enumerate(lines) if number not in set_at]
+    if len(set_at) == 1 and values(lines[set_at[0]].rstrip("\r\n")) == {key: value}:
         return lines
     new = "%s=%s\n" % (key, value)
-    if places:
-        return [new if number == places[0] else line for number, line in enumerate(lines) if number == places[0] or number not in places]
+    if set_at:
+        return [new if number == set_at[0] else line for number, line in enumerate(lines) if number == set_at[0] or number not in set_at]
     for number, line in enumerate(lines):
         match = _COMMENTED.match(line)
         if match and match.group(1) == key:
@@ -47,6 +48,6 @@ def _with(lines, key, value):
     return lines + [new]
 
 
-def _key(line):
+def _key(line: str) -> Optional[str]:
     match = _SET.match(line.rstrip("\r\n"))
     return match.group(1) if match else None

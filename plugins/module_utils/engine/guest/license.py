@@ -1,111 +1,59 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest's licence: what nvidia-smi says of it, and why there is none after the journal of nvidia-gridd."""
+"""A guest's license: the meaning of its status, and why there is none according to the journal of nvidia-gridd."""
 
 from __future__ import annotations
 
 import datetime
 import re
+from dataclasses import dataclass
+from typing import Optional, Sequence
 
 from ..base.errors import Trouble
 
 UNIT = "nvidia-gridd.service"
-_GPU = re.compile(r"^GPU\s+([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f])\s*$")
-_ROW = re.compile(r"^([ \t]*)([^:]*[^:\s])\s*:(?:\s(.*))?$")
-_SECTION = re.compile(r"^([ \t]*)(\S.*?)\s*$")
-# GRID Licensed Product until release 11, vGPU Software Licensed Product since.
-_LICENSED_PRODUCT = re.compile(r"(vGPU Software|GRID) Licensed Product$", re.IGNORECASE)
 _EXPIRY = re.compile(r"Expiry\s*:\s*([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})\s+([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})\s*(?:GMT|UTC)?")
 # What may be a token, or a part of one: never quoted.
 _SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
 
 
-class Gpu:
-    """A GPU as nvidia-smi -q shows it in a guest. framebuffer_mib: None where it is not told."""
-
-    def __init__(self, address):
-        self.address = address
-        self.name = None
-        self.virtualization = None
-        self.framebuffer_mib = None
-        self.product = None
-        self.status = None
-
-
+@dataclass(frozen=True)
 class State:
-    """A licence status. licensed: whether there is a licence. restricted: whether the GPU is throttled, None where that is not told.
+    """A license status. licensed: whether there is a license. restricted: whether the GPU is throttled, None where that is not reported.
 
-    expiry: ISO 8601, None for a licence without one.
+    expiry: ISO 8601, None for a license without one.
     """
 
-    def __init__(self, licensed, restricted, expiry):
-        self.licensed = licensed
-        self.restricted = restricted
-        self.expiry = expiry
+    licensed: bool
+    restricted: Optional[bool]
+    expiry: Optional[str]
 
 
-def state(status):
+def state(status: Optional[str]) -> State:
     """The meaning of a status. "Unlicensed (…)" has "licensed" in it: only the word's beginning counts."""
     text = (status or "").strip()
     if re.match(r"Licensed\b", text):
         return State(True, False, _expiry(text))
     match = re.match(r"Unlicensed\b\s*(?:\((\w+)\))?", text)
     word = match.group(1).lower() if match and match.group(1) else None
-    return State(False, {"restricted": True, "unrestricted": False}.get(word), None)
+    return State(False, {"restricted": True, "unrestricted": False}.get(word or ""), None)
 
 
-def _expiry(text):
+def _expiry(text: str) -> Optional[str]:
     match = _EXPIRY.search(text)
     if not match:
         return None
     try:
-        return datetime.datetime(*[int(part) for part in match.groups()]).strftime("%Y-%m-%dT%H:%M:%SZ")
+        year, month, day, hour, minute, second = map(int, match.groups())
+        return datetime.datetime(year, month, day, hour=hour, minute=minute, second=second).strftime("%Y-%m-%dT%H:%M:%SZ")
     except ValueError:
         return None
-
-
-def parse(text):
-    """The GPUs of nvidia-smi -q. Sections are told by their indentation, so that rows of the same name are not mixed up."""
-    found, path = [], []
-    for line in text.splitlines():
-        match = _GPU.match(line)
-        if match:
-            found.append(Gpu(match.group(1)))
-            path = []
-            continue
-        if not found or not line.strip():
-            continue
-        row = _ROW.match(line)
-        part = row or _SECTION.match(line)
-        depth = len(part.group(1).expandtabs())
-        path = [one for one in path if one[0] < depth]
-        if not row:
-            path.append((depth, part.group(2)))
-            continue
-        _take(found[-1], [name for dummy, name in path], row.group(2), (row.group(3) or "").strip())
-    return found
-
-
-def _take(gpu, path, name, value):
-    section = path[-1] if path else ""
-    if _LICENSED_PRODUCT.search(section):
-        if name == "Product Name":
-            gpu.product = value
-        elif name == "License Status":
-            gpu.status = value
-    elif not path and name == "Product Name":
-        gpu.name = value
-    elif section == "GPU Virtualization Mode" and name == "Virtualization Mode":
-        gpu.virtualization = value
-    elif section == "FB Memory Usage" and name == "Total":
-        match = re.match(r"([0-9]{1,9}) MiB$", value)
-        gpu.framebuffer_mib = int(match.group(1)) if match else None
 
 
 # --- why there is no licence
 
 _TIME = "Set up time synchronisation (chrony or systemd-timesyncd) and restart nvidia-gridd: licensing needs a clock that is right."
-# In the order of how much they tell: of several that one line shows, the first counts.
+# The most specific first: of several in one line, the first counts.
 _SIGNS = (
     ("wrong_feature", r"invalid feature type", "the feature that FeatureType asks for is none that this vGPU can have",
      "Set vgpu_license_feature to what the vGPU's type needs (vgpu for all types of vGPU), or leave it out."),
@@ -140,13 +88,13 @@ _BEGIN = re.compile(r"^Starting |\bstarted \(\d+\)", re.IGNORECASE)
 _UP = re.compile(r"^Started ")
 
 
-def plain(line):
+def plain(line: str) -> str:
     """A line of the journal that may be shown: without what could be of a token, and no longer than a line."""
     text = " ".join(_SECRET.sub("…", line).split())
     return text if len(text) <= 200 else text[:200] + "…"
 
 
-def _begin(lines):
+def _begin(lines: Sequence[str]) -> int:
     """The first line after the last start of the daemon, or after the last licence."""
     begin, starting = 0, False
     for number, line in enumerate(lines):
@@ -159,7 +107,7 @@ def _begin(lines):
     return begin
 
 
-def reason(lines):
+def reason(lines: Sequence[str]) -> Optional[Trouble]:
     """Why the last try gave no licence, as a Trouble; None where the journal has no sign of a failure.
 
     lines: messages of nvidia-gridd, oldest first. What was before the daemon's last start, the last licence or the try before the last one

@@ -1,134 +1,100 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a guest is licensed, and if not, why: nvidia-smi, the token, the daemon and its journal, each asked once per look."""
+"""Whether a guest is licensed, and if not, why: nvidia-smi, the token, the daemon and its journal, each read once."""
 
 from __future__ import annotations
 
 import os
 import stat
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional, Tuple
 
 from ..base.clock import until
 from ..base.errors import Trouble
-from ..hardware import address
 from ..system import files, nvidia_smi
-from . import daemon as daemons, gridd_conf, license as licensing, license_setup, token
+from ..system.context import Context
+from ..system.nvidia_smi_output import GuestGpu
+from . import daemon as daemons, gridd_conf, license as licensing, license_plan, token
 
-_LINES = 300  # of the journal; what is older tells of another try
-# What ends the daemon: without a token it has nothing to go on with. Of all else it tries again.
+_LINES = 300  # of the journal; older ones are of another attempt
+# What ends the daemon: without a token it has nothing to go on with. After anything else it tries again.
 _FATAL = ("token_malformed", "token_missing", "token_expired")
 
 
-class Look:
-    """One look. gpus: licensing.Gpu with an address in sysfs' spelling. silence: why nvidia-smi says nothing, or None."""
+@dataclass(frozen=True)
+class Snapshot:
+    """What nvidia-smi reports at one moment. silence: why nvidia-smi reports nothing, or None."""
 
-    def __init__(self, gpus, silence):
-        self.gpus = gpus
-        self.silence = silence
+    gpus: List[GuestGpu]
+    silence: Optional[str]
 
     @property
-    def licensable(self):
-        """GPUs that have a licence status at all."""
+    def licensable(self) -> List[GuestGpu]:
+        """GPUs that have a license status at all."""
         return [gpu for gpu in self.gpus if gpu.status is not None]
 
     @property
-    def licensed(self):
-        """Whether all GPUs that can have a licence have one."""
+    def licensed(self) -> bool:
+        """Whether all GPUs that can have a license have one."""
         return bool(self.licensable) and all(licensing.state(gpu.status).licensed for gpu in self.licensable)
 
 
-def once(ctx, timeout=30):
-    """Asks nvidia-smi."""
-    answer = nvidia_smi.call(ctx, ["-q"], timeout)
-    if answer.timed_out:
-        return Look([], ctx.smi_silent)
-    if answer.rc:
-        return Look([], nvidia_smi.silence(ctx) or "nvidia-smi ended with rc %d: %s" % (answer.rc, answer.tail(2)))
-    gpus = licensing.parse(answer.out)
-    for gpu in gpus:
-        gpu.address = address.parse(gpu.address)
-    return Look(gpus, None)
+@dataclass(frozen=True)
+class TokenFile:
+    """A token: its path, its file's mode and its text."""
+
+    path: str
+    mode: int
+    text: str = field(repr=False)
 
 
-def waited(ctx, seconds, timeout=30):
-    """Looks until all are licensed or the time is up: a licence is fetched in the background. Returns the last look."""
-    last = []
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens in the directory that gridd.conf names, and gridd.conf's keys."""
 
-    def look():
-        last[:] = [once(ctx, timeout)]
+    folder: str
+    files: List[TokenFile]
+    conf: Dict[str, str]
+
+
+def read(ctx: Context, timeout: float = 30) -> Snapshot:
+    """What nvidia-smi reports now."""
+    return Snapshot(*nvidia_smi.guest_gpus(ctx, timeout))
+
+
+def await_license(ctx: Context, seconds: float, timeout: float = 30) -> Snapshot:
+    """The snapshot in which all are licensed, or the last one when the time is up: a license is fetched in the background."""
+    last: List[Snapshot] = []
+
+    def is_over() -> bool:
+        last[:] = [read(ctx, timeout)]
         return last[0].licensed or bool(ctx.smi_silent)
 
-    until(ctx.clock, look, seconds, 1.0)
+    until(ctx.clock, is_over, seconds, 1.0)
     return last[0]
 
 
-def token_files(ctx):
-    """Tokens in the folder that gridd.conf names: (path, mode, claims), and the troubles of none, of modes and of times are told by reasons()."""
+def read_tokens(ctx: Context) -> Tokens:
+    """The Tokens. What is wrong with them is in reasons()."""
     conf = gridd_conf.values(files.read_text(ctx.root, gridd_conf.PATH) or "")
     folder = conf.get("ClientConfigTokenPath") or gridd_conf.TOKENS
     found = []
-    for path in files.names(ctx.root, folder.rstrip("/"), ".tok") if license_setup.is_path(folder) else ():
+    for path in files.names(ctx.root, folder.rstrip("/"), ".tok") if license_plan.is_path(folder) else ():
         try:
             mode = os.lstat(ctx.root + path).st_mode
         except OSError:
             continue
         if stat.S_ISREG(mode):
-            found.append((path, stat.S_IMODE(mode), files.read_text(ctx.root, path) or ""))
-    return folder, found, conf
+            found.append(TokenFile(path, stat.S_IMODE(mode), files.read_text(ctx.root, path) or ""))
+    return Tokens(folder, found, conf)
 
 
-def reasons(ctx, look, now, timeout=30):
-    """Why there is no licence, the cause before its consequences. Never a token in it."""
-    if look.silence:
-        return [_silent(look.silence)]
-    if not look.gpus:
-        return [
-            Trouble("nvidia-smi shows no GPU", device="nvidia-smi", wanted="a vGPU", remedy="Is there a vGPU in this VM? 'lspci -d 10de:'.", code="no_vgpu")
-        ]
-    if not look.licensable:
-        return [
-            Trouble(
-                "nvidia-smi tells of no licensed product",
-                device=look.gpus[0].address,
-                wanted="the section 'vGPU Software Licensed Product' of the vGPU guest driver",
-                remedy="Install NVIDIA's guest driver (…-grid.run) in place of the ordinary one.",
-                code="not_licensable",
-            )
-        ]
-    folder, tokens, conf = token_files(ctx)
-    found = []
-    legacy = bool(conf.get("ServerAddress"))
-    if not tokens and not legacy:
-        found.append(
-            Trouble(
-                "there is no token (*.tok)",
-                device=folder,
-                wanted="a client configuration token",
-                remedy="Give one as vgpu_license_token or vgpu_license_token_file (role guest_license).",
-                code="token_missing",
-            )
-        )
-    for path, mode, text in tokens:
-        found += token.troubles(text, now, path)
-        if mode != license_setup.TOKEN_MODE:
-            found.append(
-                Trouble(
-                    "its mode is %04o" % mode,
-                    device=path,
-                    wanted="%04o, as NVIDIA documents" % license_setup.TOKEN_MODE,
-                    remedy="Role guest_license sets it; by hand: chmod %04o." % license_setup.TOKEN_MODE,
-                    code="token_mode",
-                )
-            )
-    if conf.get("FeatureType") not in (None, "", *gridd_conf.FEATURES.values()):
-        found.append(
-            Trouble(
-                "FeatureType is %s" % conf["FeatureType"][:20],
-                device=gridd_conf.PATH,
-                wanted="0, 1, 2 or 4",
-                remedy="Set vgpu_license_feature to vgpu, vws or compute, or leave it out.",
-                code="wrong_feature",
-            )
-        )
+def reasons(ctx: Context, snapshot: Snapshot, now: float, timeout: float = 30) -> List[Trouble]:
+    """Why there is no license, the cause before its consequences. Never a token in it."""
+    wrong = _no_status(snapshot)
+    if wrong:
+        return [wrong]
+    found = _file_troubles(read_tokens(ctx), now)
     daemon, failed = _daemon(ctx, timeout)
     why = licensing.reason(_journal(ctx, timeout)) if failed or not daemon else None
     if why and why.code not in [one.code for one in found] and (not daemon or why.code in _FATAL):
@@ -146,39 +112,92 @@ def reasons(ctx, look, now, timeout=30):
     ]
 
 
-def _silent(silence):
-    return Trouble(
-        silence,
-        device="nvidia-smi",
-        wanted="the licence's state",
-        remedy="Is the guest driver installed and loaded? Look at 'lsmod' and at dmesg for NVRM lines.",
-        code="smi_silent",
-    )
+def _no_status(snapshot: Snapshot) -> Optional[Trouble]:
+    """Why nvidia-smi reports no license status, or None."""
+    if snapshot.silence:
+        return Trouble(
+            snapshot.silence,
+            device="nvidia-smi",
+            wanted="the licence's state",
+            remedy="Is the guest driver installed and loaded? Look at 'lsmod' and at dmesg for NVRM lines.",
+            code="smi_silent",
+        )
+    if not snapshot.gpus:
+        remedy = "Is there a vGPU in this VM? 'lspci -d 10de:'."
+        return Trouble("nvidia-smi shows no GPU", device="nvidia-smi", wanted="a vGPU", remedy=remedy, code="no_vgpu")
+    if not snapshot.licensable:
+        return Trouble(
+            "nvidia-smi tells of no licensed product",
+            device=snapshot.gpus[0].address,
+            wanted="the section 'vGPU Software Licensed Product' of the vGPU guest driver",
+            remedy="Install NVIDIA's guest driver (…-grid.run) in place of the ordinary one.",
+            code="not_licensable",
+        )
+    return None
 
 
-def _daemon(ctx, timeout):
+def _file_troubles(tokens: Tokens, now: float) -> List[Trouble]:
+    """What is wrong with the tokens and with gridd.conf."""
+    found = []
+    if not tokens.files and not tokens.conf.get("ServerAddress"):
+        found.append(
+            Trouble(
+                "there is no token (*.tok)",
+                device=tokens.folder,
+                wanted="a client configuration token",
+                remedy="Give one as vgpu_license_token or vgpu_license_token_file (role guest_license).",
+                code="token_missing",
+            )
+        )
+    for one in tokens.files:
+        found += token.troubles(one.text, now, one.path)
+        if one.mode != license_plan.TOKEN_MODE:
+            found.append(
+                Trouble(
+                    "its mode is %04o" % one.mode,
+                    device=one.path,
+                    wanted="%04o, as NVIDIA documents" % license_plan.TOKEN_MODE,
+                    remedy="Role guest_license sets it; by hand: chmod %04o." % license_plan.TOKEN_MODE,
+                    code="token_mode",
+                )
+            )
+    feature = tokens.conf.get("FeatureType")
+    if feature and feature not in gridd_conf.FEATURES.values():
+        found.append(
+            Trouble(
+                "FeatureType is %s" % feature[:20],
+                device=gridd_conf.PATH,
+                wanted="0, 1, 2 or 4",
+                remedy="Set vgpu_license_feature to vgpu, vws or compute, or leave it out.",
+                code="wrong_feature",
+            )
+        )
+    return found
+
+
+def _daemon(ctx: Context, timeout: float) -> Tuple[Optional[Trouble], bool]:
     """The trouble of a daemon that does not run, or None, and whether it failed."""
-    told = daemons.look(ctx, timeout)
-    if told.runs:
+    daemon = daemons.read(ctx, timeout)
+    if daemon.runs:
         return None, False
-    missing = told.loaded == "not-found"
+    missing = daemon.loaded == "not-found"
     found = Trouble(
-        "there is no such service" if missing else "it is %s (%s)" % (told.state, told.result or "not told"),
+        "there is no such service" if missing else "it is %s (%s)" % (daemon.state, daemon.result or "not told"),
         device=licensing.UNIT,
         wanted="a running nvidia-gridd",
         remedy="Install NVIDIA's guest driver." if missing else "Start it ('systemctl start nvidia-gridd'); why it ended: 'journalctl -u nvidia-gridd'.",
         code="daemon_not_running",
     )
-    return found, told.state == "failed"
+    return found, daemon.state == "failed"
 
 
-def clock_synchronized(ctx, timeout=30):
-    """Whether systemd knows the clock to be synchronised; None where it does not tell."""
+def clock_synchronized(ctx: Context, timeout: float = 30) -> Optional[bool]:
+    """Whether systemd knows the clock to be synchronised; None where it does not report that."""
     answer = ctx.command(["timedatectl", "show", "--property=NTPSynchronized", "--value"], timeout)
     return {"yes": True, "no": False}.get(answer.out.strip()) if answer.rc == 0 else None
 
 
-def _journal(ctx, timeout):
+def _journal(ctx: Context, timeout: float) -> List[str]:
     """Messages of the daemon since the boot, and of systemd about it, oldest first."""
     answer = ctx.command(["journalctl", "-u", licensing.UNIT, "-b", "-o", "cat", "--no-pager", "-n", str(_LINES)], timeout)
     return answer.out.splitlines() if answer.rc == 0 else []

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The client configuration token: what can be told of it without its key, and never the token itself.
+"""The client configuration token: what can be shown of it without its key, and never the token itself.
 
 It is a JSON web token (RFC 7519): three parts of base64url with points between them; the second has the claims.
 """
@@ -12,6 +12,8 @@ import binascii
 import datetime
 import json
 import re
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional
 
 from ..base.errors import Trouble
 
@@ -22,17 +24,17 @@ _REMEDY = "Generate a new one on the licence server (NVIDIA License System, 'Gen
 SLACK = 300
 
 
+@dataclass(frozen=True)
 class Claims:
-    """Times in seconds since 1970, None where the token does not tell. problem: why it is no token, as a clause, or None."""
+    """Times in seconds since 1970, None where the token has none. problem: why it is no token, as a clause, or None."""
 
-    def __init__(self, issued=None, not_before=None, expires=None, problem=None):
-        self.issued = issued
-        self.not_before = not_before
-        self.expires = expires
-        self.problem = problem
+    issued: Optional[int] = None
+    not_before: Optional[int] = None
+    expires: Optional[int] = None
+    problem: Optional[str] = None
 
 
-def iso(seconds):
+def iso(seconds: Optional[float]) -> Optional[str]:
     """A time as ISO 8601 in UTC; None for none, and for one that no calendar has."""
     if seconds is None:
         return None
@@ -42,7 +44,7 @@ def iso(seconds):
         return None
 
 
-def _decoded(part):
+def _decoded(part: str) -> Optional[Dict[str, Any]]:
     try:
         found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode("utf-8"))
     except (binascii.Error, ValueError, RecursionError):
@@ -50,19 +52,19 @@ def _decoded(part):
     return found if isinstance(found, dict) else None
 
 
-def _time(claims, name):
+def _time(claims: Dict[str, Any], name: str) -> Optional[int]:
     value = claims.get(name)
     return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and iso(_whole(value)) else None
 
 
-def _whole(value):
+def _whole(value: float) -> Optional[int]:
     try:
         return int(value)
     except (OverflowError, ValueError):
         return None
 
 
-def read(text):
+def read(text: str) -> Claims:
     """The claims of a token. Its signature is the licence server's business."""
     parts = text.strip().split(".")
     if not text.strip():
@@ -79,7 +81,7 @@ def read(text):
     return Claims(_time(claims, "iat"), _time(claims, "nbf"), _time(claims, "exp"))
 
 
-def troubles(text, now, device):
+def troubles(text: str, now: float, device: str) -> List[Trouble]:
     """What is wrong with a token at this time. now: seconds since 1970."""
     found = read(text)
     if found.problem:

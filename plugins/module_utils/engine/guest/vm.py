@@ -1,52 +1,69 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A VM as the guest of a vGPU: its NVIDIA devices, its driver, what the driver says of the vGPU, and what is wrong with all that."""
+"""A VM as the guest of a vGPU: its NVIDIA devices, its driver, what nvidia-smi reports of the vGPU, and what is wrong with all that."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional
 
 from ..base import refusals
 from ..base.errors import Problem, Trouble
 from ..driver import plan as driver_plan, signing
-from ..hardware import address
 from ..hardware.vgpu_types import framebuffer_of, short_name
+from ..read.host import Driver, HostState
+from ..read.inventory import Inventory
 from ..system import nvidia_smi
-from . import branches, license as licensing
-
+from ..system.context import Context
+from ..system.nvidia_smi_output import GuestGpu
+from . import branches
 
 _NOUVEAU = "Role guest keeps nouveau from loading and reboots, unless vgpu_reboot is never; by hand: blacklist it, rebuild the initramfs, reboot."
 
 
+@dataclass(frozen=True)
 class Expected:
-    """What the operator says that there should be; None: nothing. vgpu_type: as the host calls it. host_version: of the host's driver."""
+    """What the operator expects; None: anything. vgpu_type: as the host calls it. host_version: of the host's driver.
 
-    def __init__(self, vgpu_type=None, host_version=None, driver_version=None, builds=False, signs=False):
-        self.vgpu_type = vgpu_type
-        self.host_version = host_version
-        self.driver_version = driver_version
-        self.builds = builds
-        self.signs = signs
+    builds: a module is built, for which headers must be there. signs: modules are signed.
+    """
+
+    vgpu_type: Optional[str] = None
+    host_version: Optional[str] = None
+    driver_version: Optional[str] = None
+    builds: bool = False
+    signs: bool = False
 
 
-def headers(ctx, kernel):
+@dataclass(frozen=True)
+class Found:
+    """What was read of the VM. gpus: of gpus(). silence: why nvidia-smi reports nothing, or None. headers: whether the kernel's are there."""
+
+    inventory: Inventory
+    state: HostState
+    gpus: List[Dict[str, Any]]
+    silence: Optional[str]
+    headers: bool
+
+
+def headers(ctx: Context, kernel: Optional[str]) -> bool:
     """Whether the running kernel's headers are there, which a module is built with."""
     return os.path.exists("%s/lib/modules/%s/build/Makefile" % (ctx.root, kernel))
 
 
-def ask(ctx, inventory, driver, timeout=60):
-    """What nvidia-smi says of the GPUs, by address; nothing without a loaded driver."""
+def read(ctx: Context, inventory: Inventory, driver: Driver, timeout: float = 60) -> Dict[str, GuestGpu]:
+    """What nvidia-smi reports of the GPUs, by address; nothing without a loaded driver."""
     if not driver.loaded or not inventory.gpus:
         return {}
-    answer = nvidia_smi.call(ctx, ["-q"], timeout)
-    return {address.parse(one.address): one for one in licensing.parse(answer.out) if address.is_address(one.address)} if answer.rc == 0 else {}
+    return {one.address: one for one in nvidia_smi.guest_gpus(ctx, timeout)[0]}
 
 
-def gpus(ctx, inventory, told):
+def gpus(ctx: Context, inventory: Inventory, reported: Mapping[str, GuestGpu]) -> List[Dict[str, Any]]:
     """The VM's NVIDIA GPUs, for a module's result."""
     found = []
     for gpu in inventory.gpus:
-        seen = told.get(gpu.address)
+        seen = reported.get(gpu.address)
         folder = "/sys/bus/pci/devices/%s/" % gpu.address
         found.append(
             {
@@ -64,10 +81,11 @@ def gpus(ctx, inventory, told):
     return found
 
 
-def problems(inventory, state, seen, silence, has_headers, expected):
-    """All that is wrong. seen: of gpus(). silence: why nvidia-smi said nothing, or None."""
+def problems(vm: Found, expected: Expected) -> List[Problem]:
+    """All that is wrong."""
+    driver = vm.state.driver
     found = []
-    if not inventory.gpus:
+    if not vm.inventory.gpus:
         found.append(
             Trouble(
                 "this VM has no NVIDIA GPU, so no vGPU either",
@@ -77,19 +95,20 @@ def problems(inventory, state, seen, silence, has_headers, expected):
                 code="no_vgpu",
             )
         )
-    found += driver_plan.guest_place(inventory, state.driver)
-    found += _driver(state, inventory, has_headers, expected)
-    version = expected.driver_version or state.driver.on_disk or state.driver.loaded
+    found += driver_plan.not_a_guest(vm.inventory, driver)
+    found += _driver(vm, expected)
+    version = expected.driver_version or driver.on_disk or driver.loaded
     if expected.host_version and version:
         found += [one for one in [branches.trouble_of(expected.host_version, version)] if one]
-    if state.driver.loaded and state.driver.flavour == "guest":
-        found += _told(seen, silence, expected)
+    if driver.loaded and driver.flavour == "guest":
+        found += _reported(vm, expected)
     return [Problem(one) for one in found]
 
 
-def _driver(state, inventory, has_headers, expected):
-    found, driver = [], state.driver
-    if expected.builds and not has_headers:
+def _driver(vm: Found, expected: Expected) -> List[Trouble]:
+    state, driver = vm.state, vm.state.driver
+    found = []
+    if expected.builds and not vm.headers:
         found.append(
             Trouble(
                 "the headers of the running kernel %s are not there" % state.kernel,
@@ -104,7 +123,7 @@ def _driver(state, inventory, has_headers, expected):
         found.append(
             Trouble("Secure Boot is on: the kernel would not load the driver's module", device="firmware", remedy=signing.STEPS, code="secure_boot")
         )
-    for gpu in inventory.gpus:
+    for gpu in vm.inventory.gpus:
         if gpu.driver == "nouveau":
             found.append(
                 Trouble(
@@ -117,17 +136,16 @@ def _driver(state, inventory, has_headers, expected):
             )
     if driver.nouveau_loaded and not any(one.code == "nouveau_in_use" for one in found):
         found.append(Trouble("the module nouveau is loaded", device="the kernel", wanted="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use"))
-    if driver.unfinished:
-        found.append(refusals.driver_trouble(driver))
-    return found
+    wrong = refusals.driver_trouble(driver) if driver.unfinished else None
+    return found + ([wrong] if wrong else [])
 
 
-def _told(seen, silence, expected):
-    """What the running driver says of the vGPU, against what is expected."""
-    if silence:
+def _reported(vm: Found, expected: Expected) -> List[Trouble]:
+    """What the running driver reports of the vGPU, against what is expected."""
+    if vm.silence:
         return [
             Trouble(
-                silence,
+                vm.silence,
                 device="nvidia-smi",
                 wanted="an answer about the vGPU",
                 remedy="Look at dmesg for NVRM lines: a guest driver of another branch than the host's does not come up.",
@@ -135,7 +153,7 @@ def _told(seen, silence, expected):
             )
         ]
     found = []
-    for gpu in seen:
+    for gpu in vm.gpus:
         if gpu["name"] is None:
             found.append(
                 Trouble(

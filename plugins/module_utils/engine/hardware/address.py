@@ -21,7 +21,7 @@ _GPU_UUID = re.compile(
 )
 
 
-def is_address(text):
+def is_address(text: object) -> bool:
     """Whether the text is a PCI address in any known spelling."""
     match = _ADDRESS.match(str(text).strip())
     return bool(
@@ -31,7 +31,7 @@ def is_address(text):
     )
 
 
-def parse(text):
+def parse(text: object) -> str:
     """The address in sysfs' spelling; raises EngineError when it is none."""
     match = _ADDRESS.match(str(text).strip())
     if not match or int(match["slot"], 16) > 31:
@@ -48,19 +48,19 @@ def parse(text):
     )
 
 
-def is_gpu_uuid(text):
+def is_gpu_uuid(text: object) -> bool:
     """Whether the text is a GPU's UUID as nvidia-smi -L prints it (GPU-…)."""
     return bool(_GPU_UUID.match(str(text).strip()))
 
 
-def routing_id(address):
+def routing_id(address: str) -> int:
     """Bus, device and function as one number, as SR-IOV counts VFs."""
     dummy, bus, rest = address.split(":")
     slot, function = rest.split(".")
     return int(bus, 16) << 8 | int(slot, 16) << 3 | int(function, 16)
 
 
-def vf_address(pf, offset, stride, index):
+def vf_address(pf: str, offset: int, stride: int, index: int) -> str:
     """Address of a VF before it exists: PCI SR-IOV, First VF Offset and VF Stride."""
     number = routing_id(pf) + offset + stride * index
     return "%s:%02x:%02x.%x" % (

@@ -10,28 +10,30 @@ A GPU that is missing here but offers types is used, with a warning.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 NVIDIA = "0x10de"
 
 
+@dataclass(eq=False)
 class Model:
-    """A GPU model. framebuffer_gib is what type sizes are shares of; mig_slices 0: no MIG."""
+    """A GPU model. framebuffer_gib is what type sizes are shares of; mig_slices 0: no MIG; prefix: its word in type names."""
 
-    def __init__(self, name, architecture, framebuffer_gib, sriov, mig_slices=0, prefix=None):
-        self.name = name
-        self.architecture = architecture
-        self.framebuffer_gib = framebuffer_gib
-        self.sriov = sriov
-        self.mig_slices = mig_slices
-        self.prefix = prefix or name
+    name: str
+    architecture: str
+    framebuffer_gib: int
+    sriov: bool
+    mig_slices: int
+    prefix: str
 
     @property
-    def module_type(self):
+    def module_type(self) -> str:
         """Flavour of kernel module that NVIDIA's installer takes: Ada and later are open."""
         return "open" if self.architecture in ("Ada", "Hopper", "Blackwell") else "proprietary"
 
 
-def _table():
-    rows = (
+def _table() -> dict[str, Model]:
+    rows: tuple[tuple[str, str, str, int, bool, int, str | None], ...] = (
         # ids, name, architecture, GiB, SR-IOV vGPU, MIG slices, word in type names
         ("13bd", "M10", "Maxwell", 8, False, 0, None),
         ("13f2", "M60", "Maxwell", 8, False, 0, None),
@@ -78,34 +80,34 @@ def _table():
     table = {}
     for ids, name, architecture, size, sriov, mig, prefix in rows:
         for number in ids.split():
-            table[number] = Model(name, architecture, size, sriov, mig, prefix)
+            table[number] = Model(name, architecture, size, sriov, mig_slices=mig, prefix=prefix or name)
     return table
 
 
 _MODELS = _table()
 
 
-def lookup(device_id, subsystem_id=""):
+def lookup(device_id: str, subsystem_id: str = "") -> Model | None:
     """The model of a PCI device id (sysfs spelling, 0x2235), or None when it isn't known."""
     number = device_id.lower().replace("0x", "")
     exact = "%s:%s" % (number, subsystem_id.lower().replace("0x", ""))
     return _MODELS.get(exact) or _MODELS.get(number)
 
 
-def model_names():
+def model_names() -> list[str]:
     """All names that a selector may use."""
     return sorted({model.name for model in _MODELS.values()})
 
 
-def is_model(word):
+def is_model(word: str) -> bool:
     """Whether a selector is the name of a model in the table, in any spelling."""
     return any(same_model(name, word) for name in model_names())
 
 
-def same_model(name, other):
+def same_model(name: str, other: str) -> bool:
     """Whether two spellings name one model: NVIDIA A40, A40, rtx a6000, RTXA6000."""
 
-    def plain(text):
+    def plain(text: str) -> str:
         return text.lower().replace("nvidia", "").replace("tesla", "").replace(" ", "")
 
     return plain(name) == plain(other)

@@ -1,55 +1,65 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the engine knows of a host: plain objects without behaviour towards the kernel."""
+"""What the engine knows of a host: plain objects without behavior towards the kernel.
+
+Two of them are equal only if they are one: a reading is compared by addresses and keys.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any, Sequence
 
+from .catalog import Model
+from .mig_profiles import Profile
+from .vgpu_types import VgpuType
+
+
+@dataclass(eq=False)
 class Holder:
     """A process that has a device open. vm: the QEMU guest's name, if it is one.
 
-    pid is None where not /proc tells of it, but a program: that is the command.
+    pid is None where a program reported the holder, and /proc did not: command is that program.
     """
 
-    def __init__(self, pid, command, vm=None):
-        self.pid = pid
-        self.command = command
-        self.vm = vm
+    pid: int | None
+    command: str
+    vm: str | None = None
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.pid is None:
             return "%s, as '%s' tells" % ("VM %s" % self.vm if self.vm else "a VM", self.command)
         text = "pid %d (%s)" % (self.pid, self.command)
         return "VM %s, %s" % (self.vm, text) if self.vm else text
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
         return {"pid": self.pid, "command": self.command, "vm": self.vm}
 
 
+@dataclass(eq=False)
 class Vgpu:
     """A vGPU that exists. parent: the VF (or PF) it lives on; index: the VF's number, None on a PF.
 
-    uuid is None where the framework knows none: there the VF is the vGPU. params: its vgpu_params;
-    gi: the GPU instance of MIG that it lives in; both None when not told.
+    uuid is None where the framework has none: there the VF is the vGPU. params: its vgpu_params;
+    gi: the GPU instance of MIG that it lives in; both None when unknown.
     """
 
-    def __init__(self, uuid, parent, index, type_id, type_name, holders=(), params=None, gi=None):
-        self.uuid = uuid
-        self.parent = parent
-        self.index = index
-        self.type_id = type_id
-        self.type = type_name
-        self.holders = list(holders)
-        self.params = params
-        self.gi = gi
+    uuid: str | None
+    parent: str
+    index: int | None
+    type_id: str
+    type: str
+    holders: Sequence[Holder] = ()
+    params: str | None = None
+    gi: int | None = None
 
     @property
-    def key(self):
-        """What tells it from others, on any framework."""
+    def key(self) -> str:
+        """What distinguishes it from others, on any framework."""
         return self.uuid or self.parent
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
         return {
             "uuid": self.uuid,
@@ -63,57 +73,57 @@ class Vgpu:
         }
 
 
+@dataclass(eq=False)
 class Vf:
-    """A virtual function. framework: the one whose files it shows, whatever driver it sits under, or none.
+    """A virtual function. framework: the one whose files it shows, whatever driver it is bound to, or none.
 
     holders: who has it open through VFIO.
     """
 
-    def __init__(self, address, index, driver, iommu_group, framework, holders=()):
-        self.address = address
-        self.index = index
-        self.driver = driver
-        self.iommu_group = iommu_group
-        self.framework = framework
-        self.holders = list(holders)
+    address: str
+    index: int
+    driver: str | None
+    iommu_group: str | None
+    framework: str
+    holders: Sequence[Holder] = ()
 
     @property
-    def offers_types(self):
+    def offers_types(self) -> bool:
         """Whether the files of a framework are there."""
         return self.framework != "none"
 
     @property
-    def usable(self):
-        """Whether vGPUs can be made on it (now, or as soon as the types are registered)."""
+    def usable(self) -> bool:
+        """Whether vGPUs can be created on it (now, or as soon as the types are registered)."""
         return self.offers_types or self.driver == "nvidia"
 
 
+@dataclass(eq=False)
 class GpuInstance:
-    """A GPU instance of MIG. start and size: its place in memory slices; compute: ids of its compute instances."""
+    """A GPU instance of MIG. start and size: its placement in memory slices; compute: ids of its compute instances."""
 
-    def __init__(self, number, profile, profile_id, start=None, size=None):
-        self.id = number
-        self.profile = profile
-        self.profile_id = profile_id
-        self.start = start
-        self.size = size
-        self.compute = []
+    id: int
+    profile: str
+    profile_id: int
+    start: int | None = None
+    size: int | None = None
+    compute: list[int] = field(default_factory=list)
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
         return {"id": self.id, "profile": self.profile, "compute_instances": list(self.compute)}
 
 
+@dataclass(eq=False)
 class Mig:
-    """MIG as the driver tells it. current and pending are None on a GPU without MIG."""
+    """MIG as the driver reports it. current and pending are None on a GPU without MIG."""
 
-    def __init__(self, current, pending):
-        self.current = current
-        self.pending = pending
-        self.profiles = []
-        self.instances = []
+    current: bool | None
+    pending: bool | None
+    profiles: list[Profile] = field(default_factory=list)
+    instances: list[GpuInstance] = field(default_factory=list)
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
         return {
             "current": self.current,
@@ -123,58 +133,65 @@ class Mig:
         }
 
 
+@dataclass(eq=False)
 class Gpu:
-    """A PF with all that sysfs and NVIDIA's proc files say about it."""
+    """A PF with all that sysfs and NVIDIA's proc files show of it.
 
-    def __init__(self, address, device_id, subsystem_id, model):
-        self.address = address
-        self.device_id = device_id
-        self.subsystem_id = subsystem_id
-        self.model = model  # catalog.Model or None
-        self.product = None  # as the driver names it
-        self.uuid = None
-        self.minor = None
-        self.driver = None
-        self.driver_override = None
-        self.iommu_group = None
-        self.iommu_type = None
-        self.alive = True
-        self.holders = []  # who has the whole GPU open through VFIO
-        self.mig_silence = None  # why nvidia-smi tells nothing, where it is the reason that mig is unknown
-        self.total_vfs = 0
-        self.num_vfs = 0
-        self.vf_device = 0
-        self.vf_offset = 0
-        self.vf_stride = 1
-        self.vfs = []
-        self.framework = "none"
-        self.uuids = True  # whether its vGPUs have UUIDs, as the framework says
-        self.mig = None
-        self.mixed = None  # mixed-size mode: (supported, on), read only where it matters
-        self.types = []
-        self.types_ready = False  # whether its parents have been told types, read with the types
-        self.vgpus = []
+    product: as the driver names it. holders: who has the whole GPU open through VFIO. uuids: whether its vGPUs have UUIDs, as
+    the framework defines. claims_vfs: whether a VF of it is itself a vGPU. mig_silence: why nvidia-smi reports nothing, where
+    that is the reason that mig is unknown. mixed: mixed-size mode as (supported, on), read only where it matters.
+    types_ready: whether the driver has registered the types of its parents, read with the types.
+    """
+
+    address: str
+    device_id: str
+    subsystem_id: str
+    model: Model | None
+    product: str | None = None
+    uuid: str | None = None
+    minor: int | None = None
+    driver: str | None = None
+    driver_override: str | None = None
+    iommu_group: str | None = None
+    iommu_type: str | None = None
+    alive: bool = True
+    holders: Sequence[Holder] = ()
+    mig_silence: str | None = None
+    total_vfs: int = 0
+    num_vfs: int = 0
+    vf_device: int = 0
+    vf_offset: int = 0
+    vf_stride: int = 1
+    vfs: list[Vf] = field(default_factory=list)
+    framework: str = "none"
+    uuids: bool = True
+    claims_vfs: bool = False
+    mig: Mig | None = None
+    mixed: tuple[bool, bool] | None = None
+    types: list[VgpuType] = field(default_factory=list)
+    types_ready: bool = False
+    vgpus: list[Vgpu] = field(default_factory=list)
 
     @property
-    def name(self):
+    def name(self) -> str:
         """The model's name, or the device id when it isn't in the table."""
         if self.model:
             return self.model.name
         return self.product or "10de:%s" % self.device_id.replace("0x", "")
 
     @property
-    def sriov(self):
+    def sriov(self) -> bool:
         """Whether vGPUs live on VFs. A T4 shows the capability with VF device id 0: that isn't it."""
         return self.total_vfs > 0 and self.vf_device > 0 and not (self.model and not self.model.sriov)
 
     @property
-    def has_mig(self):
-        """Whether the GPU can be partitioned, as the driver says or else as the table does."""
+    def has_mig(self) -> bool:
+        """Whether the GPU can be partitioned, as the driver reports or else as the table has it."""
         if self.mig is not None:
             return self.mig.current is not None
         return bool(self.model and self.model.mig_slices)
 
     @property
-    def supported(self):
+    def supported(self) -> bool:
         """Known to NVIDIA's vGPU, or seen to offer types."""
         return bool(self.model or self.types)

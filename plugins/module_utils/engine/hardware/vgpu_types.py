@@ -4,7 +4,7 @@
 
 A name is <GPU>-<framebuffer GiB><series>; series Q, B, A, C. With a number of slices before the
 framebuffer (A100-1-5C) the type lives in a GPU instance of MIG. Numeric ids and the driver's
-prefix of a type's folder (nvidia-558, vfio-pci-558) mean nothing across hosts, so types are
+prefix of a type's directory (nvidia-558, vfio-pci-558) mean nothing across hosts, so types are
 found by name, or by the number at the end.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+from typing import Iterable, Sequence
 
 from ..base import numbers
 
@@ -24,13 +25,21 @@ _NUMBER = re.compile(r"^(?:[a-z0-9_-]*-)?(\d+)$", re.IGNORECASE)
 
 
 class VgpuType:
-    """A type as a GPU offers it. framebuffer_mib and max_instances are None when not told.
+    """A type as a GPU offers it. framebuffer_mib and max_instances are None when unknown.
 
     gi_profile: id of the GPU instance profile that it needs, per_gi: how many of it share one GPU
-    instance; None when not told.
+    instance; None when unknown.
     """
 
-    def __init__(self, number, name, framebuffer_mib=None, max_instances=None, gi_profile=None, per_gi=None):
+    def __init__(
+        self,
+        number: int | str | None,
+        name: str,
+        framebuffer_mib: int | None = None,
+        max_instances: int | None = None,
+        gi_profile: int | None = None,
+        per_gi: int | None = None,
+    ) -> None:
         self.id = str(number)
         self.name = name
         self.short = short_name(name)
@@ -40,83 +49,83 @@ class VgpuType:
         self.per_gi = per_gi
 
     @property
-    def slices(self):
+    def slices(self) -> int | None:
         """Slices of the GPU instance that it lives in; None for a time-sliced type."""
         return slices_of(self.name)
 
     @property
-    def series(self):
+    def series(self) -> str | None:
         """Q, B, A or C, or None."""
         return series_of(self.name)
 
     @property
-    def suffix(self):
-        """What the name says of media engines and graphics: ME, NOME, MEALL, GFX or nothing."""
+    def suffix(self) -> str:
+        """The part of the name for media engines and graphics: ME, NOME, MEALL, GFX or nothing."""
         match = _NAME.match(self.short)
         return (match["suffix"] or "").upper() if match else ""
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "VgpuType(%s, %s)" % (self.id, self.short)
 
 
-def short_name(name):
+def short_name(name: str) -> str:
     """Last word of a type's name: A40-24Q of NVIDIA A40-24Q (GRID T4-16Q likewise)."""
     return name.split()[-1] if name.split() else name
 
 
 @functools.lru_cache(maxsize=512)  # a layout has one name many times
-def framebuffer_of(name):
-    """Framebuffer in MiB as the name says, or None."""
+def framebuffer_of(name: str) -> int | None:
+    """Framebuffer in MiB as the name has it, or None."""
     match = _NAME.match(short_name(name))
     return int(match["gib"]) * 1024 if match else None
 
 
 @functools.lru_cache(maxsize=512)  # a layout has one name many times
-def slices_of(name):
+def slices_of(name: str) -> int | None:
     """Slices of the GPU instance that a type of this name lives in (1 of A100-1-5C), or None."""
     match = _NAME.match(short_name(name))
     return int(match["slices"]) if match and match["slices"] else None
 
 
-def series_of(name):
+def series_of(name: str) -> str | None:
     """The series of a type's name (Q of A40-24Q), or None."""
     match = _NAME.match(short_name(name))
     return match["series"].upper() if match else None
 
 
 @functools.lru_cache(maxsize=512)  # a layout has one name many times
-def gpu_word(name):
+def gpu_word(name: str) -> str | None:
     """The GPU's part of a type's short name (A40 of A40-24Q), or None when it is no type name."""
     match = _NAME.match(short_name(name))
     return match["gpu"] if match else None
 
 
-def parse_description(text):
+def parse_description(text: str) -> dict[str, str]:
     """mdev's description (num_heads=4, framebuffer=1024M, max_instance=32) as a dict of words."""
     pairs = [part.split("=", 1) for part in text.replace("\n", ",").split(",") if "=" in part]
     return {key.strip(): value.strip() for key, value in pairs}
 
 
-def from_mdev(number, name, description):
-    """A VgpuType from a type folder's files name and description."""
-    told = parse_description(description or "")
-    return VgpuType(number, name, mebibytes(told.get("framebuffer")), numbers.number(told.get("max_instance")))
+def from_mdev(number: str, name: str, description: str | None) -> VgpuType:
+    """A VgpuType from the files name and description of a type's directory."""
+    values = parse_description(description or "")
+    return VgpuType(number, name, mebibytes(values.get("framebuffer")), numbers.number(values.get("max_instance")))
 
 
-def mebibytes(text):
+def mebibytes(text: str | None) -> int | None:
     """The number in 1024M or 24576 MiB, or None."""
     size = re.match(r"^([0-9]{1,9})\s*M", text or "")
     return int(size.group(1)) if size else None
 
 
-def by_number(types):
+def by_number(types: Iterable[VgpuType]) -> list[VgpuType]:
     """Types in the order of their numbers; those without one first."""
     return sorted(types, key=lambda one: numbers.number(one.id, 0))
 
 
-def find(wish, types):
+def find(requested: object, types: Sequence[VgpuType]) -> VgpuType | None:
     """The type that a user's word means: full name, short name, or id with any prefix. None if none."""
-    word = " ".join(str(wish).split()).lower()
+    word = " ".join(str(requested).split()).lower()
     for one in types:
         if word in (one.name.lower(), one.short.lower()):
             return one
@@ -124,13 +133,13 @@ def find(wish, types):
         if one.name.lower().endswith(" " + word) or "nvidia " + word == one.name.lower():
             return one
     match = _NUMBER.match(word)
-    for one in types if match else ():
-        if one.id == match.group(1):
+    for one in types:
+        if match and one.id == match.group(1):
             return one
     return None
 
 
-def merge(types, others):
+def merge(types: Iterable[VgpuType], others: Iterable[VgpuType]) -> list[VgpuType]:
     """types, with what others know besides: missing types, limits, GPU instance profiles. By number."""
     by_id = {one.id: one for one in types}
     for other in others:
@@ -144,8 +153,8 @@ def merge(types, others):
     return by_number(by_id.values())
 
 
-def nearest(wish, types, count=3):
-    """Short names that look like the wish, nearest first."""
+def nearest(requested: object, types: Iterable[VgpuType], count: int = 3) -> list[str]:
+    """Short names that look like the requested one, nearest first."""
     words = {one.short.lower(): one.short for one in types}
-    close = difflib.get_close_matches(short_name(str(wish)).lower(), list(words), count, 0.5)
+    close = difflib.get_close_matches(short_name(str(requested)).lower(), list(words), count, 0.5)
     return [words[word] for word in close]

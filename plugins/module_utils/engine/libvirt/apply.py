@@ -1,44 +1,47 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does the steps through virsh, and looks into libvirt's files whether each took."""
+"""Does the steps through virsh, and verifies each in libvirt's files."""
 
 from __future__ import annotations
 
+from typing import List, Sequence
+
 from ..base.clock import until
 from ..base.errors import trouble
-from ..base.steps import execute
+from ..base.steps import Step, execute
 from ..system import libvirt_xml, virsh
+from ..system.context import Context
 
 
-def apply(ctx, uri, steps, timeout):
+def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> List[Step]:
     """The steps in order; a VM's failure stops that VM only."""
 
-    def perform(step):
-        hostdev, live = step.args["hostdev"], step.args["live"]
+    def perform(step: Step) -> None:
+        name, hostdev, live = step.device or "", step.args["hostdev"], step.args["live"]
         if step.kind == "attach-device":
-            _require_free(ctx, step.device, hostdev.key)
-        virsh.change(ctx, uri, step.kind, step.device, hostdev, live)
-        wanted = step.kind == "attach-device"
+            _require_free(ctx, name, hostdev.key)
+        virsh.change(ctx, uri, step.kind, name, hostdev=hostdev, live=live)
+        attaches = step.kind == "attach-device"
 
-        def took():
-            (domain,) = [one for one in libvirt_xml.all_domains(ctx.root)[0] if one.name == step.device] or [None]
-            devices = domain and (domain.live if live else domain.defined)
-            return devices is not None and (hostdev.key in [one.key for one in devices]) == wanted
+        def is_done() -> bool:
+            domains = [one for one in libvirt_xml.all_domains(ctx.root)[0] if one.name == name]
+            devices = (domains[0].live if live else domains[0].defined) if domains else None
+            return devices is not None and (hostdev.key in [one.key for one in devices]) == attaches
 
         # A running guest lets go of a device when it pleases.
-        if not until(ctx.clock, took, timeout):
+        if not until(ctx.clock, is_done, timeout):
             raise trouble(
-                "%s is %s it %d s after virsh said so" % (hostdev.key, "not in" if wanted else "still in", timeout),
-                device=step.device,
-                remedy="The guest has to let go of it: shut it down." if live and not wanted else "Look at 'virsh dumpxml %s'." % step.device,
+                "%s is %s it %d s after virsh said so" % (hostdev.key, "not in" if attaches else "still in", timeout),
+                device=name,
+                remedy="The guest has to let go of it: shut it down." if live and not attaches else "Look at 'virsh dumpxml %s'." % name,
                 code="not_kept",
             )
 
     return execute([step for step in steps if step.kind != "assume"], perform)
 
 
-def _require_free(ctx, name, key):
-    """libvirt itself lets two VMs have a device in their definitions: somebody may have given it away since the plan was made."""
+def _require_free(ctx: Context, name: str, key: str) -> None:
+    """libvirt itself lets two VMs have a device in their definitions: another VM may have got it since the plan was made."""
     others = [one.name for one in libvirt_xml.all_domains(ctx.root)[0] if one.name != name and key in one.devices]
     if others:
         raise trouble(

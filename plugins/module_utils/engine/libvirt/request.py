@@ -1,51 +1,55 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which VM is to have which vGPUs, as a user writes it; pure."""
+"""Which VM should have which vGPUs, as a user writes it; pure."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..base.errors import EngineError, Trouble, raise_if_any, shown
 from ..hardware import address
 from ..vgpu.layout import MOST, check_uuid
 
 
-class VgpuWish:
-    """One vGPU of a VM. Exactly one of uuid, vf (address) and type says which; gpu: address or model, with a type only.
+@dataclass(frozen=True)
+class VgpuRequest:
+    """One vGPU of a VM. Exactly one of uuid, vf (address) and type identifies it; gpu: address or model, with a type only.
 
-    display, ramfb: None where the user says nothing of them.
+    where: of the options, for messages. display, ramfb: None where the user does not set them.
     """
 
-    def __init__(self, where, uuid=None, vf=None, type_name=None, gpu=None, display=None, ramfb=None):
-        self.where = where
-        self.uuid = uuid
-        self.vf = vf
-        self.type = type_name
-        self.gpu = gpu
-        self.display = display
-        self.ramfb = ramfb
+    where: str
+    uuid: Optional[str] = None
+    vf: Optional[str] = None
+    type: Optional[str] = None
+    gpu: Optional[str] = None
+    display: Optional[bool] = None
+    ramfb: Optional[bool] = None
 
 
-class DomainWish:
-    """A VM by its name, and the vGPUs that it is to have."""
+@dataclass(frozen=True)
+class DomainRequest:
+    """A VM by its name, and the vGPUs that it should have."""
 
-    def __init__(self, name, vgpus, where):
-        self.name = name
-        self.vgpus = vgpus
-        self.where = where
+    name: str
+    vgpus: Sequence[VgpuRequest]
+    where: str
 
 
-def parse(domains):
-    """The wishes; raises EngineError with all that is wrong with them."""
-    wishes, troubles, named, taken = [], [], set(), {}
+def parse(domains: Sequence[Mapping[str, Any]]) -> List[DomainRequest]:
+    """The requests; raises EngineError with everything that is wrong with them."""
+    requests: List[DomainRequest] = []
+    troubles: List[Trouble] = []
+    taken: Dict[str, str] = {}  # VM by UUID or VF
     for number, domain in enumerate(domains):
         where = "domains[%d]" % number
         name = domain["name"].strip()
         if not name or "/" in name or "\n" in name:
             troubles.append(Trouble("%s is no VM's name" % shown(domain["name"]), device=where, wanted="a name as 'virsh list --all' has it", code="bad_name"))
-        if name in named:
+        if name in [one.name for one in requests]:
             troubles.append(Trouble("the VM %s is named a second time" % name, device=where, remedy="Put all of its vGPUs into one place.", code="twice"))
-        named.add(name)
-        vgpus = []
+        vgpus: List[VgpuRequest] = []
         for index, entry in enumerate(domain["vgpus"]):
             try:
                 vgpus += _vgpus(entry, "%s.vgpus[%d]" % (where, index))
@@ -59,13 +63,13 @@ def parse(domains):
                 )
             elif key:
                 taken[key] = name
-        wishes.append(DomainWish(name, vgpus, where))
+        requests.append(DomainRequest(name, vgpus, where))
     raise_if_any(troubles)
-    return wishes
+    return requests
 
 
-def _vgpus(entry, where):
-    """The wishes of one entry, as many as it counts."""
+def _vgpus(entry: Mapping[str, Any], where: str) -> List[VgpuRequest]:
+    """The requests of one entry, as many as it counts."""
     ways = [name for name in ("type", "uuid", "vf") if entry.get(name)]
     count = entry.get("count")
     if len(ways) != 1:
@@ -91,5 +95,5 @@ def _vgpus(entry, where):
             one.device = where
         troubles += exc.troubles
     raise_if_any(troubles)
-    one = (where, uuid, vf, entry.get("type"), entry.get("gpu"), entry.get("display"), entry.get("ramfb"))
-    return [VgpuWish(*one) for dummy in range(count or 1)]
+    options = {name: entry.get(name) for name in ("type", "gpu", "display", "ramfb")}
+    return [VgpuRequest(where, uuid, vf, **options)] * (count or 1)

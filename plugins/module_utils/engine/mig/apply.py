@@ -1,73 +1,87 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does MIG's steps and mixed-size mode through nvidia-smi, and looks at what came of each."""
+"""Does the steps of MIG and mixed-size mode through nvidia-smi, and verifies each."""
 
 from __future__ import annotations
 
 import re
+from typing import Callable, Sequence
 
 from ..base.clock import until
 from ..base.errors import trouble
-from ..base.steps import execute
+from ..base.steps import Step, execute
+from ..hardware.gpu import Holder
+from ..hardware.mig_profiles import Profile
 from ..read import inventory as reader
 from ..sriov import apply as sriov_apply
 from ..system import nvidia_smi
+from ..system.command import Result
+from ..system.context import Context
+from ..system.open_files import OpenFiles
+from .plan import MigPlan
 from .profiles import find_profile
 
 KINDS = ("mig_mode", "mig_create", "mig_destroy", "mig_compute", "mixed")
 
 
-def apply(ctx, steps, timeout):
-    """Runs the steps of a MigPlan."""
+def users(inventory: reader.Inventory) -> dict[str, Sequence[Holder]]:
+    """Processes that have a GPU with MIG open, by the GPU's address: for plan.Host."""
+    return {gpu.address: inventory.open_files.of_gpu(gpu.minor) for gpu in inventory.gpus if gpu.has_mig}
 
-    def step_of(step):
+
+def apply(ctx: Context, plan: MigPlan, timeout: float) -> list[Step]:
+    """Runs the steps of a plan."""
+
+    def do(step: Step) -> None:
         if step.kind == "disable":
             sriov_apply.disable(ctx, step, timeout)
         else:
             perform(ctx, step, timeout)
 
-    return execute(steps, step_of)
+    return plan.finish(lambda: execute(plan.steps, do))
 
 
-def perform(ctx, step, timeout):
+def perform(ctx: Context, step: Step, timeout: float) -> None:
     """One step of KINDS."""
-    {
+    performers: dict[str, Callable[[Context, Step, float], None]] = {
         "mig_mode": _mode,
         "mig_create": _create,
         "mig_destroy": _destroy,
         "mig_compute": _compute,
         "mixed": _mixed,
-    }[step.kind](ctx, step, timeout)
+    }
+    performers[step.kind](ctx, step, timeout)
 
 
-def _words(answer):
+def _words(answer: Result) -> str:
     return answer.tail(3) or "nothing, exit status %d" % answer.rc
 
 
-def _mode(ctx, step, timeout):
-    pf, wanted = step.device, step.args["enabled"]
-    if nvidia_smi.mode(ctx, pf, timeout) == (wanted, wanted):
+def _mode(ctx: Context, step: Step, timeout: float) -> None:
+    pf, enabled = str(step.device), step.args["enabled"]
+    if nvidia_smi.mode(ctx, pf, timeout) == (enabled, enabled):
         return
-    answer = nvidia_smi.set_mode(ctx, pf, wanted, timeout)
+    answer = nvidia_smi.set_mode(ctx, pf, enabled, timeout)
 
-    def both():
+    last: list[bool | None] = []
+
+    def both() -> bool:
         last[:] = nvidia_smi.mode(ctx, pf, timeout)
-        return last == [wanted, wanted]
+        return last == [enabled, enabled]
 
-    last = []
     if until(ctx.clock, both, 2):
         return
     words = _words(answer)
-    if last[1] == wanted:
+    if last[1] == enabled:
         # Ampere: it takes a reset. Whoever came since the plan was made keeps the GPU.
-        holders = reader.OpenFiles(ctx.sysfs).of_gpu(reader.read_one(ctx, pf, with_vgpus=False).minor)
+        holders = OpenFiles(ctx.sysfs).of_gpu(reader.read_one(ctx, pf, with_vgpus=False).minor)
         if not holders:
             words = _words(nvidia_smi.reset(ctx, pf, timeout))
             if until(ctx.clock, both, min(timeout, 30)):
                 return
         raise trouble(
             "MIG mode is to be %s, but that waits for a reset of the GPU%s (nvidia-smi said: %s)"
-            % (_word(wanted), ", which %s uses" % ", ".join(map(str, holders)) if holders else "", words),
+            % (_word(enabled), ", which %s uses" % ", ".join(map(str, holders)) if holders else "", words),
             device=pf,
             remedy="Stop what uses the GPU and run again, or reboot: this GPU keeps the mode over a reboot.",
             code="mig_pending",
@@ -76,24 +90,24 @@ def _mode(ctx, step, timeout):
     if "in use" in words.lower():
         remedy = "Stop what uses the GPU on the host (DCGM, exporters, pollers), and see that its VFs are off, then run again."
     raise trouble(
-        "MIG mode did not go %s (nvidia-smi said: %s)" % (_word(wanted), words), device=pf, remedy=remedy, code="mig_mode_failed"
+        "MIG mode did not go %s (nvidia-smi said: %s)" % (_word(enabled), words), device=pf, remedy=remedy, code="mig_mode_failed"
     )
 
 
-def _word(enabled):
+def _word(enabled: bool) -> str:
     return "on" if enabled else "off"
 
 
-def _count(ctx, pf, timeout):
+def _count(ctx: Context, pf: str, timeout: float) -> dict[str, int]:
     """How many GPU instances of each profile there are."""
-    counts = {}
+    counts: dict[str, int] = {}
     for dummy, one in nvidia_smi.instances(ctx, timeout, pf):
         counts[one.profile] = counts.get(one.profile, 0) + 1
     return counts
 
 
-def _create(ctx, step, timeout):
-    pf, names = step.device, step.args["names"]
+def _create(ctx: Context, step: Step, timeout: float) -> None:
+    pf, names = str(step.device), step.args["names"]
     listed = _profiles(ctx, pf, timeout)
     numbers = []
     for name in names:
@@ -107,10 +121,10 @@ def _create(ctx, step, timeout):
             )
         numbers.append(profile.id)
     before = _count(ctx, pf, timeout)
-    numbers = _with_places(ctx, pf, numbers, timeout)
-    answer = nvidia_smi.create_instances(ctx, pf, numbers, timeout)
+    given = _with_starts(ctx, pf, numbers, timeout)
+    answer = nvidia_smi.create_instances(ctx, pf, given, timeout)
 
-    def there():
+    def there() -> bool:
         now = _count(ctx, pf, timeout)
         return all(now.get(name, 0) >= before.get(name, 0) + names.count(name) for name in set(names))
 
@@ -126,22 +140,22 @@ def _create(ctx, step, timeout):
     )
 
 
-def _with_places(ctx, pf, numbers, timeout):
+def _with_starts(ctx: Context, pf: str, numbers: list[int], timeout: float) -> Sequence[int | str]:
     """The profiles' numbers, with a start for each where the driver's own choice would block a later one.
 
-    The driver takes the first place that is free: after 3g at 0 and 2g at 4 a second 2g finds none,
+    The driver takes the first placement that is free: after 3g at 0 and 2g at 4 a second 2g finds none,
     although 3g at 4 leaves room for both. Releases that know no starts are asked for none without need.
     """
     possible = nvidia_smi.placements(ctx, pf, timeout)
     if any(number not in possible for number in numbers):
         return numbers
-    taken = set()
+    occupied: set[int] = set()
     for dummy, one in nvidia_smi.instances(ctx, timeout, pf):
         if one.start is None or one.size is None:
             return numbers
-        taken |= set(range(one.start, one.start + one.size))
+        occupied |= set(range(one.start, one.start + one.size))
 
-    def place(index, taken, greedy):
+    def start_from(index: int, taken: set[int], greedy: bool) -> list[int] | None:
         if index == len(numbers):
             return []
         starts, size = possible[numbers[index]]
@@ -149,28 +163,30 @@ def _with_places(ctx, pf, numbers, timeout):
             slots = set(range(start, start + size))
             if slots & taken:
                 continue
-            rest = place(index + 1, taken | slots, greedy)
+            rest = start_from(index + 1, taken | slots, greedy)
             if rest is not None:
                 return [start] + rest
             if greedy:
                 return None
         return None
 
-    if place(0, taken, True) is not None:
+    if start_from(0, occupied, True) is not None:
         return numbers
-    starts = place(0, taken, False)
-    return numbers if starts is None else ["%s:%d" % pair for pair in zip(numbers, starts)]
+    starts = start_from(0, occupied, False)
+    if starts is None:
+        return numbers
+    return ["%s:%d" % pair for pair in zip(numbers, starts)]
 
 
-def _profiles(ctx, pf, timeout):
+def _profiles(ctx: Context, pf: str, timeout: float) -> list[Profile]:
     """The profiles of one GPU: asked for it alone, so that the number before each row says nothing."""
-    return [profile for dummy, profile in nvidia_smi.parse_profiles(nvidia_smi.call(ctx, ["mig", "-i", pf, "-lgip"], timeout).out)]
+    return [profile for dummy, profile in nvidia_smi.profiles(ctx, timeout, pf)]
 
 
-def _destroy(ctx, step, timeout):
-    pf, number = step.device, step.args["instance"]
+def _destroy(ctx: Context, step: Step, timeout: float) -> None:
+    pf, number = str(step.device), step.args["instance"]
 
-    def there():
+    def there() -> bool:
         return number in [one.id for dummy, one in nvidia_smi.instances(ctx, timeout, pf)]
 
     if not there():
@@ -189,8 +205,8 @@ def _destroy(ctx, step, timeout):
     )
 
 
-def _compute(ctx, step, timeout):
-    pf, number = step.device, step.args["instance"]
+def _compute(ctx: Context, step: Step, timeout: float) -> None:
+    pf, number = str(step.device), step.args["instance"]
     answer = nvidia_smi.create_compute(ctx, pf, number, timeout)
     if until(ctx.clock, lambda: number in [gi for dummy, gi, dummy2 in nvidia_smi.compute_instances(ctx, timeout, pf)], min(timeout, 15)):
         return
@@ -202,14 +218,14 @@ def _compute(ctx, step, timeout):
     )
 
 
-def _mixed(ctx, step, timeout):
-    pf, wanted = step.device, step.args["enabled"]
-    answer = nvidia_smi.set_mixed(ctx, pf, wanted, timeout)
-    if until(ctx.clock, lambda: nvidia_smi.mixed(ctx, pf, timeout)[1] == wanted, min(timeout, 10)):
+def _mixed(ctx: Context, step: Step, timeout: float) -> None:
+    pf, enabled = str(step.device), step.args["enabled"]
+    answer = nvidia_smi.set_mixed(ctx, pf, enabled, timeout)
+    if until(ctx.clock, lambda: nvidia_smi.mixed(ctx, pf, timeout)[1] == enabled, min(timeout, 10)):
         return
     in_use = answer.rc == 19 or re.search("in use", answer.out, re.IGNORECASE)
     raise trouble(
-        "mixed-size mode did not go %s (nvidia-smi said: %s)" % (_word(wanted), _words(answer)),
+        "mixed-size mode did not go %s (nvidia-smi said: %s)" % (_word(enabled), _words(answer)),
         device=pf,
         remedy="It can be set only while the GPU holds no vGPU: empty it first." if in_use else "Its VFs must be on; look at 'nvidia-smi -q'.",
         code="mixed_failed",

@@ -4,12 +4,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Sequence
+
 from ..base.errors import Trouble
 from ..base.steps import Step
+from ..hardware.gpu import Gpu, GpuInstance, Vgpu
+from ..hardware.mig_profiles import Profile
+from ..hardware.vgpu_types import VgpuType
 from .profiles import find_profile, suits
 
 
-def _memory_slices(profile, smallest):
+def _memory_slices(profile: Profile, smallest: float) -> int:
     """How many memory slices a profile takes; powers of two, as all of NVIDIA's are."""
     ratio = profile.memory / smallest if profile.memory and smallest else float(profile.slices)
     size = 1
@@ -18,61 +24,79 @@ def _memory_slices(profile, smallest):
     return size
 
 
-def fits(profiles, occupied, wanted, slices=None):
-    """Whether GPU instances of the wanted profiles find places beside the occupied (start, size, compute slices)."""
-    smallest = min([one.memory for one in profiles if one.memory] or [0])
+def _smallest(profiles: Sequence[Profile]) -> float:
+    return min([one.memory for one in profiles if one.memory] or [0])
+
+
+def fits(profiles: Sequence[Profile], occupied: Sequence[tuple[int, int, int]], new: Sequence[Profile], slices: int | None = None) -> bool:
+    """Whether GPU instances of the new profiles fit beside the occupied (start, size, compute slices)."""
+    smallest = _smallest(profiles)
     compute = slices or max([one.slices for one in profiles] or [0])
     memory = 1
     while memory < compute:
         memory *= 2
-    todo = sorted(((_memory_slices(one, smallest), one.slices) for one in wanted), reverse=True)
+    todo = sorted(((_memory_slices(one, smallest), one.slices) for one in new), reverse=True)
     if sum(need for dummy, need in todo) + sum(need for dummy, dummy2, need in occupied) > compute:
         return False
     used = {slot for start, size, dummy in occupied for slot in range(start, start + size)}
 
-    def place(number, taken):
+    def fit(number: int, taken: set[int]) -> bool:
         if number == len(todo):
             return True
         size, need = todo[number]
         for start in range(0, memory - size + 1, size):
             slots = set(range(start, start + size))
-            if start + need <= compute and not slots & taken and place(number + 1, taken | slots):
+            if start + need <= compute and not slots & taken and fit(number + 1, taken | slots):
                 return True
         return False
 
-    return place(0, used)
+    return fit(0, used)
 
 
+@dataclass
 class Instances:
     """What becomes of a GPU's GPU instances."""
 
-    def __init__(self):
-        self.create = []
-        self.destroy = []
-        self.without_compute = []
-        self.warnings = []
+    create: list[Profile] = field(default_factory=list)
+    destroy: list[GpuInstance] = field(default_factory=list)
+    without_compute: list[GpuInstance] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
-def plan_instances(gpu, wanted, staying, profiles, predicted=False):
-    """Instances to the wanted profiles, and troubles. staying: vGPUs that live on, with their VgpuTypes: (vgpu, type).
+@dataclass
+class InstanceRequest:
+    """The GPU instances that a GPU is to have, as profiles.
 
-    What matches is kept; where the rest then finds no place, what no vGPU lives in is made anew elsewhere.
+    staying: vGPUs that live on, with their types. profiles: all that the GPU has. predicted: MIG mode is still to come,
+    so that there are no GPU instances now.
     """
-    result, troubles = _plan_instances(gpu, wanted, staying, profiles, predicted, False)
+
+    desired: Sequence[Profile]
+    staying: Sequence[tuple[Vgpu, VgpuType | None]]
+    profiles: Sequence[Profile]
+    predicted: bool = False
+
+
+def plan_instances(gpu: Gpu, request: InstanceRequest) -> tuple[Instances, list[Trouble]]:
+    """What becomes of the GPU instances, and troubles.
+
+    What matches is kept; if the rest does not fit then, instances that no vGPU lives in are recreated elsewhere.
+    """
+    result, troubles = _plan_instances(gpu, request, only_held=False)
     if [one for one in troubles if one.code == "mig_no_room"]:
-        again, wrong = _plan_instances(gpu, wanted, staying, profiles, predicted, True)
+        again, wrong = _plan_instances(gpu, request, only_held=True)
         if not wrong:
             return again, wrong
     return result, troubles
 
 
-def _plan_instances(gpu, wanted, staying, profiles, predicted, only_held):
-    result, troubles = Instances(), []
-    existing = [] if predicted or not gpu.mig else list(gpu.mig.instances)
-    held = {vgpu.gi: vgpu for vgpu, dummy in staying if vgpu.gi is not None}
-    unknown = [vgpu_type for vgpu, vgpu_type in staying if vgpu.gi is None and vgpu_type is not None]
+def _plan_instances(gpu: Gpu, request: InstanceRequest, only_held: bool) -> tuple[Instances, list[Trouble]]:
+    """As plan_instances; only_held: of the present instances, only those that hold a vGPU are kept."""
+    result = Instances()
+    existing = [] if request.predicted or not gpu.mig else list(gpu.mig.instances)
+    held = {vgpu.gi: vgpu for vgpu, dummy in request.staying if vgpu.gi is not None}
     left = sorted(existing, key=lambda one: (one.id not in held, one.id))
-    for profile in wanted:
+    for profile in request.desired:
         match = next((one for one in left if one.profile == profile.name and (one.id in held or not only_held)), None)
         if match:
             left.remove(match)
@@ -80,9 +104,18 @@ def _plan_instances(gpu, wanted, staying, profiles, predicted, only_held):
                 result.without_compute.append(match)
         else:
             result.create.append(profile)
+    troubles = _plan_surplus(result, gpu, request, left)
+    result.create.sort(key=lambda one: (-one.slices, -one.gib, one.name))
+    return result, troubles + _check_room(gpu, result.create, [one for one in existing if one not in result.destroy], request.profiles)
+
+
+def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: Sequence[GpuInstance]) -> list[Trouble]:
+    """Destroys the instances that are left over, unless a vGPU lives in them, or may."""
+    held = {vgpu.gi: vgpu for vgpu, dummy in request.staying if vgpu.gi is not None}
+    unknown = [vgpu_type for vgpu, vgpu_type in request.staying if vgpu.gi is None and vgpu_type is not None]
+    troubles = []
     for instance in left:
-        profile = find_profile(instance.profile, profiles)
-        maybe = [one for one in unknown if profile and suits(profile, one)]
+        profile = find_profile(instance.profile, request.profiles)
         if instance.id in held:
             vgpu = held[instance.id]
             troubles.append(
@@ -94,47 +127,50 @@ def _plan_instances(gpu, wanted, staying, profiles, predicted, only_held):
                     code="gpu_instance_in_use",
                 )
             )
-        elif maybe:
+        elif profile and any(suits(profile, one) for one in unknown):
             result.warnings.append(
                 "%s: the GPU instance %d (%s) is not wanted but stays: the driver does not tell whether a vGPU lives in it"
                 % (gpu.address, instance.id, instance.profile)
             )
         else:
             result.destroy.append(instance)
-    result.create.sort(key=lambda one: (-one.slices, -one.gib, one.name))
-    stay = [one for one in existing if one not in result.destroy]
-    smallest = min([one.memory for one in profiles if one.memory] or [0])
-    occupied = [_place_of(one, profiles, smallest) for one in stay if one.start is not None]
+    return troubles
+
+
+def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance], profiles: Sequence[Profile]) -> list[Trouble]:
+    """Whether the instances that come fit beside those that stay."""
+    smallest = _smallest(profiles)
+    occupied = [_placement_of(one, profiles, smallest) for one in stay if one.start is not None]
     slices = gpu.model.mig_slices if gpu.model and gpu.model.mig_slices else None
-    if result.create and not fits(profiles, occupied, result.create, slices):
-        whole = max(profiles, key=lambda one: (one.slices, one.gib))
-        troubles.append(
-            Trouble(
-                "the GPU instances %s do not fit%s"
-                % (
-                    ", ".join(one.name for one in result.create),
-                    " beside %s" % ", ".join("%s (instance %d)" % (one.profile, one.id) for one in stay) if stay else " on this GPU (%s)" % gpu.name,
-                ),
-                device=gpu.address,
-                wanted="at most %d slices in all (the whole GPU is %s), larger ones at their own places" % (slices or whole.slices, whole.name),
-                remedy="Take fewer or smaller types, or another GPU.",
-                code="mig_no_room",
-            )
+    if not create or fits(profiles, occupied, create, slices):
+        return []
+    whole = max(profiles, key=lambda one: (one.slices, one.gib))
+    return [
+        Trouble(
+            "the GPU instances %s do not fit%s"
+            % (
+                ", ".join(one.name for one in create),
+                " beside %s" % ", ".join("%s (instance %d)" % (one.profile, one.id) for one in stay) if stay else " on this GPU (%s)" % gpu.name,
+            ),
+            device=gpu.address,
+            wanted="at most %d slices in all (the whole GPU is %s), larger ones at their own places" % (slices or whole.slices, whole.name),
+            remedy="Take fewer or smaller types, or another GPU.",
+            code="mig_no_room",
         )
-    return result, troubles
+    ]
 
 
-def _place_of(instance, profiles, smallest):
+def _placement_of(instance: GpuInstance, profiles: Sequence[Profile], smallest: float) -> tuple[int, int, int]:
     """(start, size, compute slices) in the units of fits(); the driver's own units are smaller on some GPUs."""
-    profile = find_profile(instance.profile, profiles)
+    profile, start = find_profile(instance.profile, profiles), instance.start or 0
     if not profile or not instance.size:
         size = instance.size or 1
-        return instance.start, size, profile.slices if profile else size
+        return start, size, profile.slices if profile else size
     size = _memory_slices(profile, smallest)
-    return instance.start * size // instance.size, size, profile.slices
+    return start * size // instance.size, size, profile.slices
 
 
-def steps(gpu, instances):
+def steps(gpu: Gpu, instances: Instances) -> list[Step]:
     """Steps of a GPU's Instances, in order: what goes, what is completed, what comes (larger first)."""
     found = []
     for one in instances.destroy:

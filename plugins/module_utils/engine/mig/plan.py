@@ -2,37 +2,46 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """MIG: which mode, which GPU instances stay, go and come. Pure.
 
-MIG mode must be set before the VFs are made, and GPU instances after that (sriov-manage takes them
-away). GPU instances follow from the types of the vGPUs that shall live in them, or are given.
-Placing is modelled as NVIDIA's own lists of placements show it: an instance of m memory slices
+MIG mode must be set before the VFs are enabled, and GPU instances after that (sriov-manage removes
+them). GPU instances follow from the types of the vGPUs that are to live in them, or are given.
+Placement is modeled as NVIDIA's own lists of placements show it: an instance of m memory slices
 starts at a multiple of m, and its compute slices end within the GPU's.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Mapping, Sequence
+
 from ..base import refusals
-from ..base.errors import Trouble, raise_if_any
-from ..base.steps import Step, passed_over, refusal
+from ..base.errors import Trouble
+from ..base.plan import Plan, Skipped
+from ..base.steps import Step
+from ..hardware.gpu import Gpu, Holder
+from ..hardware.mig_profiles import Profile, plain_profile
+from ..hardware.vgpu_types import VgpuType
+from ..read.host import HostState
+from ..read.inventory import Inventory
 from ..sriov import plan as sriov_plan
-from ..system.nvidia_smi import plain_profile
-from .placement import plan_instances, steps
+from .placement import InstanceRequest, plan_instances, steps
 from .profiles import find_profile, predicted_profiles, profile_for, suits
 
 # nvidia-smi and the driver live with it: it lets go by itself.
 _HARMLESS = ("nvidia-persiste",)
 
 
-def needed(gpu, chosen, profiles):
+def needed(gpu: Gpu, types: Sequence[VgpuType], profiles: Sequence[Profile]) -> tuple[list[Profile], list[Trouble]]:
     """Profiles of the GPU instances that the types need (one instance for each per_gi of a type), and troubles."""
-    counts, troubles, found = {}, [], []
-    for one in chosen:
-        counts.setdefault(one.short, [one, 0])[1] += 1
-    for vgpu_type, count in counts.values():
+    found: list[Profile] = []
+    troubles: list[Trouble] = []
+    by_name = {one.short: one for one in reversed(types)}
+    for name in dict.fromkeys(one.short for one in types):
+        vgpu_type, count = by_name[name], sum(one.short == name for one in types)
         profile = profile_for(vgpu_type, profiles)
         if profile is None:
             troubles.append(
                 Trouble(
-                    "no GPU instance profile suits %s (%d slices, %s MiB)" % (vgpu_type.short, vgpu_type.slices, vgpu_type.framebuffer_mib),
+                    "no GPU instance profile suits %s (%d slices, %s MiB)" % (name, vgpu_type.slices or 0, vgpu_type.framebuffer_mib),
                     device=gpu.address,
                     wanted="one of its profiles: %s" % ", ".join(one.name for one in profiles),
                     code="mig_no_profile",
@@ -44,9 +53,25 @@ def needed(gpu, chosen, profiles):
     return found, troubles
 
 
-def given(gpu, words, chosen, profiles):
+@dataclass
+class _Room:
+    """A GPU instance to come. type: the short name of the type that lives in it, count: how many of it."""
+
+    profile: Profile
+    type: str | None = None
+    count: int = 0
+
+    def takes(self, vgpu_type: VgpuType) -> bool:
+        """Whether one more vGPU of the type can live in it."""
+        if not suits(self.profile, vgpu_type):
+            return False
+        return self.type is None or (self.type == vgpu_type.short and self.count < max(vgpu_type.per_gi or 1, 1))
+
+
+def given(gpu: Gpu, words: Sequence[str], types: Sequence[VgpuType], profiles: Sequence[Profile]) -> tuple[list[Profile], list[Trouble]]:
     """The given GPU instances as profiles; troubles where one is unknown, or the types don't find theirs among them."""
-    found, troubles = [], []
+    found: list[Profile] = []
+    troubles: list[Trouble] = []
     for word in words:
         profile = find_profile(word, profiles)
         if profile:
@@ -63,106 +88,132 @@ def given(gpu, words, chosen, profiles):
     if troubles:
         return found, troubles
     # The largest need first, each into the smallest instance that suits.
-    left = [[profile, None, 0] for profile in sorted(found, key=lambda one: (one.slices, one.gib))]
-    for vgpu_type in sorted(chosen, key=lambda one: -(one.framebuffer_mib or 0)):
-        share = max(vgpu_type.per_gi or 1, 1)
-        for place in left:
-            if suits(place[0], vgpu_type) and (place[1] is None or (place[1] == vgpu_type.short and place[2] < share)):
-                place[1], place[2] = vgpu_type.short, place[2] + 1
-                break
-        else:
-            fits = profile_for(vgpu_type, profiles)
-            troubles.append(
-                Trouble(
-                    "none of the given GPU instances (%s) is left for %s" % (", ".join(one.name for one in found) or "none", vgpu_type.short),
-                    device=gpu.address,
-                    wanted="one of %d slices and at least %s MiB for each, such as %s"
-                    % (vgpu_type.slices, vgpu_type.framebuffer_mib, fits.name if fits else "none of this GPU's"),
-                    remedy="Add it to 'mig', or leave 'mig' out: then the GPU instances follow from the types.",
-                    code="gpu_instance_too_small",
-                )
+    rooms = [_Room(profile) for profile in sorted(found, key=lambda one: (one.slices, one.gib))]
+    for vgpu_type in sorted(types, key=lambda one: -(one.framebuffer_mib or 0)):
+        room = next((one for one in rooms if one.takes(vgpu_type)), None)
+        if room:
+            room.type, room.count = vgpu_type.short, room.count + 1
+            continue
+        suiting = profile_for(vgpu_type, profiles)
+        troubles.append(
+            Trouble(
+                "none of the given GPU instances (%s) is left for %s" % (", ".join(one.name for one in found) or "none", vgpu_type.short),
+                device=gpu.address,
+                wanted="one of %d slices and at least %s MiB for each, such as %s"
+                % (vgpu_type.slices or 0, vgpu_type.framebuffer_mib, suiting.name if suiting else "none of this GPU's"),
+                remedy="Add it to 'mig', or leave 'mig' out: then the GPU instances follow from the types.",
+                code="gpu_instance_too_small",
             )
+        )
     return found, troubles
 
 
 # --- mode, and the module nvidia_mig
 
 
-class Wanted:
-    """What is wanted of one GPU. mode: True, False or None (as it is); instances: profile names, or None."""
+@dataclass
+class Request:
+    """What is requested of one GPU. mode: True, False or None (as it is); instances: profile names, or None."""
 
-    def __init__(self, mode=None, instances=None):
-        self.mode = mode
-        self.instances = instances
-
-
-class MigPlan:
-    """Steps, the state to come by GPU ((mode, instance profile names)), and GPUs left out with the reason."""
-
-    def __init__(self):
-        self.steps = []
-        self.after = {}
-        self.skipped = []
-        self.warnings = []
-        self.lost = []
-        self.gpus = []
+    mode: bool | None = None
+    instances: Sequence[str] | None = None
 
 
-def from_layout(wishes, inventory):
-    """Wanted by GPU, of the GPUs that a layout names: MIG mode as its types need it."""
-    wanted = {}
-    for pf in sorted(wishes):
-        gpu = inventory.gpu(pf)
-        if wishes[pf].needs_mig:
-            wanted[pf] = Wanted(True)
-        elif wishes[pf] and gpu.has_mig:
-            wanted[pf] = Wanted(False)
-    return wanted
+@dataclass
+class Host:
+    """What was read. users: processes that have a GPU's own device node open, by the GPU's address. has_tool: whether sriov-manage is installed."""
+
+    inventory: Inventory
+    state: HostState
+    users: Mapping[str, Sequence[Holder]]
+    has_tool: bool = True
 
 
-def plan(inventory, state, wanted, cycle_vfs=False, has_tool=True, assume=(), troubles=(), lost_gpus="fail"):
-    """The plan for Wanted by GPU address; raises EngineError with all that is wrong. lost_gpus: see steps.LOST_WORDS."""
-    result = MigPlan()
-    troubles = list(troubles)
-    others = [gpu.address for gpu in inventory.gpus if gpu.has_mig]
-    for pf in sorted(wanted):
-        gpu, wish = inventory.gpu(pf), wanted[pf]
-        if not gpu.has_mig:
-            if wish.mode or wish.instances:
-                troubles.append(refusals.no_mig(gpu, others, "MIG is asked for"))
-            else:
-                result.skipped.append({"gpu": pf, "reason": "%s has no MIG" % gpu.name})
-            continue
-        if passed_over(result, gpu, "set its MIG mode", lost_gpus):
-            continue
-        result.gpus.append(gpu)
-        predicted = gpu.mig is None
-        if predicted and "driver" not in assume:
-            troubles += refusals.no_vfs_yet(gpu, state) or [refusals.mig_unknown(gpu)]
-            continue
-        mode = bool(gpu.mig and gpu.mig.current)
-        names = [one.profile for one in gpu.mig.instances] if gpu.mig else []
-        if wish.mode is not None and (predicted or wish.mode != gpu.mig.current or wish.mode != gpu.mig.pending):
-            if not predicted or wish.mode:
-                troubles += _plan_mode(result, inventory, gpu, wish.mode, cycle_vfs, has_tool, assume)
-                mode, names = wish.mode, []
-        if wish.instances is not None:
-            names, more = _plan_given(result, gpu, wish, mode, predicted, assume)
-            troubles += more
-        result.after[pf] = (mode, sorted(names))
-    raise_if_any(refusal(troubles, result.steps))
+@dataclass
+class Options:
+    """cycle_vfs: whether VFs may be disabled for a change of mode. assume: see the module's option. unresponsive: see plan.UNRESPONSIVE_POLICIES."""
+
+    cycle_vfs: bool = False
+    assume: Sequence[str] = ()
+    unresponsive: str = "fail"
+
+
+@dataclass
+class MigState:
+    """MIG mode, and the profiles of the GPU instances, sorted."""
+
+    mode: bool
+    instances: list[str]
+
+
+@dataclass
+class Target:
+    """The GPUs that are meant, what their MIG will be by address, and the GPUs that are left out."""
+
+    gpus: list[Gpu] = field(default_factory=list)
+    after: dict[str, MigState] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+MigPlan = Plan[Target]
+
+
+def plan(host: Host, requests: Mapping[str, Request], options: Options, troubles: Sequence[Trouble] = ()) -> MigPlan:
+    """The plan for the requests by GPU address; raises EngineError with all that is wrong, troubles first."""
+    result = Plan(Target(), troubles=list(troubles))
+    gpus = {gpu.address: gpu for gpu in host.inventory.gpus}
+    others = [gpu.address for gpu in host.inventory.gpus if gpu.has_mig]
+    for pf, request in sorted(requests.items()):
+        gpu = gpus[pf]
+        if gpu.has_mig:
+            _plan_gpu(result, host, gpu, request, options)
+        elif request.mode or request.instances:
+            result.troubles.append(refusals.no_mig(gpu, others, "MIG is asked for"))
+        else:
+            result.target.skipped.append(Skipped(pf, "%s has no MIG" % gpu.name))
+    result.refuse()
     return result
 
 
-def _plan_mode(result, inventory, gpu, enabled, cycle_vfs, has_tool, assume):
+def _plan_gpu(result: MigPlan, host: Host, gpu: Gpu, request: Request, options: Options) -> None:
+    if result.skips(gpu, "set its MIG mode", options.unresponsive):
+        return
+    result.target.gpus.append(gpu)
+    if gpu.mig is None and "driver" not in options.assume:
+        result.troubles += refusals.no_vfs_yet(gpu, host.state) or [refusals.mig_unknown(gpu)]
+        return
+    after = _present(gpu)
+    if _changes_mode(gpu, request):
+        _plan_mode(result, host, gpu, bool(request.mode), options)
+        after = MigState(bool(request.mode), [])
+    if request.instances is not None:
+        after.instances = _plan_given(result, gpu, request.instances, after.mode, options)
+    after.instances.sort()
+    result.target.after[gpu.address] = after
+
+
+def _present(gpu: Gpu) -> MigState:
+    return MigState(bool(gpu.mig and gpu.mig.current), sorted(one.profile for one in gpu.mig.instances) if gpu.mig else [])
+
+
+def _changes_mode(gpu: Gpu, request: Request) -> bool:
+    """Whether a step must set the mode. Before the driver is there the mode is off."""
+    if request.mode is None:
+        return False
+    if gpu.mig is None:
+        return request.mode
+    return request.mode != gpu.mig.current or request.mode != gpu.mig.pending
+
+
+def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Options) -> None:
     word = "on" if enabled else "off"
-    troubles = sriov_plan.vgpu_guard(gpu, "turning MIG mode %s" % word, assume)
-    holders = [one for one in inventory.open_files.of_gpu(gpu.minor) if not one.command.split("/")[-1].startswith(_HARMLESS)]
+    result.troubles += sriov_plan.vgpu_guard(gpu, "turning MIG mode %s" % word, options.assume)
+    holders = [one for one in host.users.get(gpu.address, ()) if not one.command.split("/")[-1].startswith(_HARMLESS)]
     if holders:
         # On Ampere the mode takes a reset, which would end what they do; later GPUs refuse while they are there.
-        troubles.append(refusals.in_use(gpu.address, holders, "turning MIG mode %s" % word))
-    if gpu.num_vfs and not cycle_vfs:
-        troubles.append(
+        result.troubles.append(refusals.in_use(gpu.address, holders, "turning MIG mode %s" % word))
+    if gpu.num_vfs and not options.cycle_vfs:
+        result.troubles.append(
             Trouble(
                 "MIG mode can't be turned %s while its %d VFs are on" % (word, gpu.num_vfs),
                 device=gpu.address,
@@ -172,17 +223,16 @@ def _plan_mode(result, inventory, gpu, enabled, cycle_vfs, has_tool, assume):
             )
         )
     elif gpu.num_vfs:
-        result.steps.append(sriov_plan.off_step(gpu, has_tool))
+        result.steps.append(sriov_plan.off_step(gpu, host.has_tool))
     result.steps.append(Step("mig_mode", gpu.address, gpu.address, "turn MIG mode %s" % word, enabled=enabled))
-    return troubles
 
 
-def _plan_given(result, gpu, wish, mode, predicted, assume):
-    """(names of the profiles to come, troubles)."""
-    if not wish.instances and not mode:
-        return [], []
+def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, options: Options) -> list[str]:
+    """Plans the given GPU instances; returns the names of the profiles to come."""
+    if not words and not mode:
+        return []
     if not mode:
-        return [], [
+        result.troubles.append(
             Trouble(
                 "GPU instances are asked for, but MIG mode is off",
                 device=gpu.address,
@@ -190,10 +240,11 @@ def _plan_given(result, gpu, wish, mode, predicted, assume):
                 remedy="Set mode: enabled.",
                 code="mig_off",
             )
-        ]
-    changing = any(step.kind == "mig_mode" and step.gpu == gpu.address for step in result.steps)
-    if (not gpu.num_vfs or changing) and wish.instances and gpu.sriov and "vfs" not in assume:
-        return [], [
+        )
+        return []
+    changing = any(step.kind == "mig_mode" and step.lane == gpu.address for step in result.steps)
+    if (not gpu.num_vfs or changing) and words and gpu.sriov and "vfs" not in options.assume:
+        result.troubles.append(
             Trouble(
                 "GPU instances are asked for before the VFs are on; turning those on would take the instances away",
                 device=gpu.address,
@@ -201,26 +252,27 @@ def _plan_given(result, gpu, wish, mode, predicted, assume):
                 remedy="Set the mode alone, turn the VFs on (module nvidia_sriov), then ask for the instances.",
                 code="vfs_off",
             )
-        ]
+        )
+        return []
     profiles = gpu.mig.profiles if gpu.mig else []
-    if predicted or not profiles:
-        profiles = predicted_profiles({plain_profile(word) for word in wish.instances})
-    found, troubles = given(gpu, wish.instances, (), profiles)
+    if not profiles:
+        profiles = predicted_profiles({plain_profile(word) for word in words})
+    found, troubles = given(gpu, words, (), profiles)
+    result.troubles += troubles
     if troubles:
-        return [], troubles
+        return []
     staying = [(vgpu, next((one for one in gpu.types if one.short == vgpu.type), None)) for vgpu in gpu.vgpus]
-    instances, troubles = plan_instances(gpu, found, staying, profiles, predicted or changing)
+    instances, troubles = plan_instances(gpu, InstanceRequest(found, staying, profiles, predicted=gpu.mig is None or changing))
+    result.troubles += troubles
     result.steps += steps(gpu, instances)
     result.warnings += instances.warnings
-    return [one.name for one in found], troubles
+    return [one.name for one in found]
 
 
-def lines(gpus, after=None):
+def lines(gpus: Sequence[Gpu], after: Mapping[str, MigState] | None = None) -> str:
     """MIG's state as text, a GPU a line, for a diff."""
     rows = []
     for gpu in gpus:
-        mode, names = bool(gpu.mig and gpu.mig.current), sorted(one.profile for one in gpu.mig.instances) if gpu.mig else []
-        if after and gpu.address in after:
-            mode, names = after[gpu.address]
-        rows.append("%s MIG %s%s\n" % (gpu.address, "on" if mode else "off", "".join(" " + name for name in names)))
+        state = (after or {}).get(gpu.address) or _present(gpu)
+        rows.append("%s MIG %s%s\n" % (gpu.address, "on" if state.mode else "off", "".join(" " + name for name in state.instances)))
     return "".join(rows)

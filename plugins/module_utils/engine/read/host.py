@@ -6,10 +6,16 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass, field
+from typing import Any, Iterable
 
 from ..base.numbers import number
 from ..state import install_mark
+from ..state.paths import GRUB
+from ..system import modinfo
+from ..system.context import Context
 from ..system.files import read_text
+from ..system.sysfs import Sysfs
 from . import next_kernel, platform, secure_boot
 
 _PARAMS = "/proc/driver/nvidia/params"
@@ -17,104 +23,104 @@ _SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}
 _LOADER = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
 
+@dataclass(eq=False)
 class Driver:
     """NVIDIA's driver. flavour: vgpu (the host driver), guest (of a VM with a vGPU), ordinary (neither vGPU manager nor licensing) or none.
 
-    scheduler: of time-sliced vGPUs, as the loaded module was told; None when it isn't told.
+    scheduler: of time-sliced vGPUs, as the loaded module has it; None when unknown.
     has_manager: whether the vGPU manager's programs are there, also where no module is.
-    unfinished: an installation of ours was broken off, so that any file of it may be half there; then none is on disk.
+    unfinished: an installation of ours was interrupted, so that any file of it may be incomplete; then none is on disk.
     """
 
-    def __init__(self, loaded, on_disk, flavour, nouveau_loaded, scheduler=None, has_manager=False, unfinished=False):
-        self.loaded = loaded
-        self.on_disk = on_disk
-        self.flavour = flavour
-        self.nouveau_loaded = nouveau_loaded
-        self.scheduler = scheduler
-        self.has_manager = has_manager
-        self.unfinished = unfinished
+    loaded: str | None
+    on_disk: str | None
+    flavour: str
+    nouveau_loaded: bool
+    scheduler: str | None = None
+    has_manager: bool = False
+    unfinished: bool = False
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
         return {name: value for name, value in self.__dict__.items() if name not in ("has_manager", "unfinished")}
 
 
+@dataclass(eq=False)
 class Identity:
-    """kernel: as uname -r tells; machine_id: of /etc/machine-id. Both None when not told."""
+    """kernel: as uname -r prints it; machine_id: of /etc/machine-id. Both None when unknown."""
 
-    def __init__(self, kernel, machine_id):
-        self.kernel = kernel
-        self.machine_id = machine_id
+    kernel: str | None
+    machine_id: str | None
 
 
+@dataclass(eq=False)
 class HostState:
     """The host apart from its GPUs. secure_boot is None when the firmware has no such thing. unsupported: why nothing can be done here."""
 
-    def __init__(self):
-        self.distribution = None
-        self.kernel = None
-        self.machine_id = None
-        self.cpu_vendor = None
-        self.cmdline = []
-        self.iommu_kind = None
-        self.iommu_units = []
-        self.secure_boot = None
-        self.enrolled_certificates = []
-        self.unsupported = []
-        self.bootloader = None
-        self.initramfs_tool = None
-        self.driver = None
-        self.next_kernel = next_kernel.NextKernel()
+    distribution: platform.Distribution
+    kernel: str | None
+    machine_id: str | None
+    driver: Driver
+    bootloader: str
+    initramfs_tool: str
+    cpu_vendor: str | None = None
+    cmdline: list[str] = field(default_factory=list)
+    iommu_kind: str | None = None
+    iommu_units: list[str] = field(default_factory=list)
+    secure_boot: bool | None = None
+    enrolled_certificates: list[str] = field(default_factory=list)
+    unsupported: list[tuple[str, str]] = field(default_factory=list)
+    next_kernel: next_kernel.NextKernel = field(default_factory=next_kernel.NextKernel)
 
     @property
-    def iommu_active(self):
+    def iommu_active(self) -> bool:
         """Whether the kernel drives an IOMMU: /sys/class/iommu, never the kernel's log."""
         return bool(self.iommu_units)
 
 
-def identity(ctx):
-    """Which host this is, for a plan of vGPUs where nothing is in the way. No program is started."""
+def identity(ctx: Context) -> Identity:
+    """Which host this is, for a plan of vGPUs that nothing blocks. No program is started."""
     return Identity(ctx.sysfs.read_or("/proc/sys/kernel/osrelease"), (read_text(ctx.root, "/etc/machine-id") or "").strip() or None)
 
 
-def read(ctx, timeout=30):
+def read(ctx: Context, timeout: float = 30) -> HostState:
     """Reads the host's state."""
-    if ctx.memo is not None:
-        if "host" not in ctx.memo:
-            ctx.memo["host"] = _read(ctx, timeout)
-        return ctx.memo["host"]
-    return _read(ctx, timeout)
-
-
-def _read(ctx, timeout):
-    sysfs = ctx.sysfs
-    state = HostState()
-    state.distribution = platform.read(ctx)
-    known = identity(ctx)
-    state.kernel, state.machine_id = known.kernel, known.machine_id
-    match = re.search(
-        r"^vendor_id\s*:\s*(\S+)", sysfs.read_or("/proc/cpuinfo", ""), re.MULTILINE
-    )
-    state.cpu_vendor = match.group(1) if match else None
-    state.cmdline = sysfs.read_or("/proc/cmdline", "").split()
-    state.iommu_kind = _iommu_kind(sysfs)
-    state.iommu_units = sysfs.list("/sys/class/iommu")
-    state.secure_boot = secure_boot.read(sysfs)
-    state.enrolled_certificates = secure_boot.enrolled(sysfs) if state.secure_boot else []
-    state.unsupported = platform.unsupported(ctx)
-    state.bootloader = _bootloader(ctx)
-    state.initramfs_tool = _initramfs_tool(ctx)
-    state.driver = read_driver(ctx, timeout)
-    state.next_kernel = next_kernel.read(ctx, state.kernel, state.driver.on_disk, timeout)
+    if ctx.memo is None:
+        return _read(ctx, timeout)
+    state: HostState = ctx.memo.get("host") or _read(ctx, timeout)
+    ctx.memo["host"] = state
     return state
 
 
-def read_driver(ctx, timeout=30, trusting=False):
+def _read(ctx: Context, timeout: float) -> HostState:
+    sysfs = ctx.sysfs
+    known, driver = identity(ctx), read_driver(ctx, timeout)
+    match = re.search(r"^vendor_id\s*:\s*(\S+)", sysfs.read_or("/proc/cpuinfo", ""), re.MULTILINE)
+    secure = secure_boot.read(sysfs)
+    return HostState(
+        distribution=platform.read(ctx),
+        kernel=known.kernel,
+        machine_id=known.machine_id,
+        driver=driver,
+        bootloader=_bootloader(ctx),
+        initramfs_tool=_initramfs_tool(ctx),
+        cpu_vendor=match.group(1) if match else None,
+        cmdline=sysfs.read_or("/proc/cmdline", "").split(),
+        iommu_kind=_iommu_kind(sysfs),
+        iommu_units=sysfs.list("/sys/class/iommu"),
+        secure_boot=secure,
+        enrolled_certificates=secure_boot.enrolled(sysfs) if secure else [],
+        unsupported=platform.unsupported(ctx),
+        next_kernel=next_kernel.read(ctx, known.kernel, driver.on_disk, timeout),
+    )
+
+
+def read_driver(ctx: Context, timeout: float = 30, trusting: bool = False) -> Driver:
     """Versions loaded and on disk, and which of NVIDIA's drivers it is. trusting: also of an unfinished installation."""
     loaded = ctx.sysfs.read_or("/sys/module/nvidia/version")
-    answer = ctx.command(["modinfo", "-F", "version", "nvidia"], timeout)
-    broken_off = install_mark.is_open(ctx.root, install_mark.DRIVER)
-    on_disk = answer.out.strip() if answer.rc == 0 and (trusting or not broken_off) else None
+    installed = modinfo.field(ctx, "version", timeout)
+    unfinished = install_mark.is_open(ctx.root, install_mark.DRIVER)
+    on_disk = installed if trusting or not unfinished else None
     has_manager = any(
         os.path.exists(ctx.root + path)
         for path in ("/usr/bin/nvidia-vgpu-mgr", "/usr/bin/nvidia-vgpud")
@@ -127,22 +133,22 @@ def read_driver(ctx, timeout=30, trusting=False):
         loaded,
         on_disk or None,
         flavour,
-        ctx.sysfs.exists("/sys/module/nouveau"),
-        _scheduler(ctx.sysfs),
-        has_manager,
-        broken_off,
+        nouveau_loaded=ctx.sysfs.exists("/sys/module/nouveau"),
+        scheduler=_scheduler(ctx.sysfs),
+        has_manager=has_manager,
+        unfinished=unfinished,
     )
 
 
-def _iommu_kind(sysfs):
-    """intel or amd after the ACPI table that the firmware shows; the CPU's maker does not tell."""
+def _iommu_kind(sysfs: Sysfs) -> str | None:
+    """intel or amd after the ACPI table that the firmware shows; the CPU's vendor is no proof."""
     for table, kind in (("DMAR", "intel"), ("IVRS", "amd")):
         if sysfs.exists("/sys/firmware/acpi/tables/" + table):
             return kind
     return None
 
 
-def _scheduler(sysfs):
+def _scheduler(sysfs: Sysfs) -> str | None:
     """The policy in RmPVMRL of the loaded module's registry keys; best effort is what there is without one."""
     match = re.search(r"^RegistryDwords:\s*\"?(.*?)\"?\s*$", sysfs.read_or(_PARAMS, ""), re.MULTILINE)
     if not match:
@@ -154,25 +160,25 @@ def _scheduler(sysfs):
     return "other" if value is None else _SCHEDULERS.get(value & 0xFF, "other")
 
 
-def _bootloader(ctx):
+def _bootloader(ctx: Context) -> str:
     if os.path.exists(ctx.root + "/run/ostree-booted"):
         return "ostree"
     if ctx.sysfs.exists(_LOADER):
         name = ctx.sysfs.read_bytes(_LOADER)[4:].decode("utf-16-le", "ignore")
         if "systemd-boot" in name:
             return "systemd-boot"
-    return "grub" if os.path.exists(ctx.root + "/etc/default/grub") else "unknown"
+    return "grub" if os.path.exists(ctx.root + GRUB) else "unknown"
 
 
-def _initramfs_tool(ctx):
+def _initramfs_tool(ctx: Context) -> str:
     for tool in ("update-initramfs", "dracut"):
-        for folder in ("/usr/sbin", "/usr/bin", "/sbin"):
-            if os.path.exists("%s%s/%s" % (ctx.root, folder, tool)):
+        for directory in ("/usr/sbin", "/usr/bin", "/sbin"):
+            if os.path.exists("%s%s/%s" % (ctx.root, directory, tool)):
                 return tool
     return "none"
 
 
-def missing_flags(state, flags):
+def missing_flags(state: HostState, flags: Iterable[str]) -> list[str]:
     """Flags that the running kernel does not have in force: the last of one name wins."""
     last = {}
     for word in state.cmdline:

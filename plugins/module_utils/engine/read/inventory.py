@@ -5,61 +5,65 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import Collection, Iterable, Mapping, Sequence
 
 from .. import frameworks
 from ..base.clock import until
 from ..base.errors import Trouble
 from ..base.numbers import number
 from ..base.refusals import unsupported
+from ..frameworks.framework import Surveyed
 from ..hardware import address, catalog
-from ..hardware.gpu import Gpu, Mig, Vf
+from ..hardware.gpu import Gpu, Holder, Mig, Vf, Vgpu
 from ..hardware.vgpu_types import merge
 from ..system import nvidia_smi
+from ..system.context import Context
 from ..system.open_files import OpenFiles
-from ..system.sysfs import SysfsError
+from ..system.sysfs import PCI, Sysfs, SysfsError
 
-PCI = "/sys/bus/pci/devices"
 PROC = "/proc/driver/nvidia/gpus"
 
 
+@dataclass(eq=False)
 class Inventory:
     """The GPUs of a host, in order of address, and every vGPU, of whatever parent."""
 
-    def __init__(self, gpus, vgpus, open_files):
-        self.gpus = gpus
-        self.vgpus = vgpus
-        self.open_files = open_files
+    gpus: list[Gpu]
+    vgpus: list[Vgpu]
+    open_files: OpenFiles
 
     @property
-    def mdevs(self):
+    def mdevs(self) -> list[Vgpu]:
         """The vGPUs that have a UUID."""
         return [vgpu for vgpu in self.vgpus if vgpu.uuid]
 
-    def users(self):
+    def users(self) -> list[tuple[Holder, list[str]]]:
         """Processes that run VMs, each with what it has of VFIO: [(Holder, [PCI address or UUID])]."""
         return [(holder, self.open_files.devices_of(holder.pid)) for holder in self.open_files.machines()]
 
-    def gpu(self, pf):
+    def gpu(self, pf: str) -> Gpu | None:
         """The GPU at an address, or None."""
         for one in self.gpus:
             if one.address == pf:
                 return one
         return None
 
-    def select(self, selectors):
+    def select(self, selectors: Iterable[object]) -> tuple[list[Gpu], list[Trouble]]:
         """GPUs that the selectors name, in order of address.
 
         A selector is ``all`` (every GPU that supports vGPU), an address in any spelling,
         GPU-<uuid> or a model's name. Returns (gpus, troubles).
         """
-        chosen, troubles = set(), []
+        chosen: set[str] = set()
+        troubles: list[Trouble] = []
         for word in selectors:
             found, wrong = self._one(str(word).strip())
             chosen |= {gpu.address for gpu in found}
             troubles += wrong
         return [gpu for gpu in self.gpus if gpu.address in chosen], troubles
 
-    def _one(self, word):
+    def _one(self, word: str) -> tuple[list[Gpu], list[Trouble]]:
         if word.lower() == "all":
             found = [gpu for gpu in self.gpus if gpu.supported]
         elif address.is_address(word):
@@ -72,7 +76,7 @@ class Inventory:
             return [], [self._unknown(word)]
         return found, [unsupported(gpu) for gpu in found if not gpu.supported]
 
-    def _unknown(self, word):
+    def _unknown(self, word: str) -> Trouble:
         have = ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in self.gpus)
         remedy = None
         if address.is_gpu_uuid(word) and not any(gpu.uuid for gpu in self.gpus):
@@ -85,33 +89,39 @@ class Inventory:
         )
 
 
-def read(ctx, with_types=True, with_mig=None):
+def read(ctx: Context, with_types: bool = True, with_mig: bool | None = None) -> Inventory:
     """Reads the whole host.
 
-    with_types: also the types' names (22 of an A40, three files each). with_mig: also what nvidia-smi
-    alone can tell, on hosts where that matters (by default with the types).
+    with_types: also the types' names (22 of an A40, three files each). with_mig: also what only nvidia-smi
+    has, on hosts where that matters (by default with the types).
     """
-    if ctx.memo is not None:
-        if "inventory" not in ctx.memo:
-            ctx.memo["inventory"] = _read(ctx, True, None)  # what has the types serves those who do not want them, too
-        return ctx.memo["inventory"]
-    return _read(ctx, with_types, with_mig)
+    if ctx.memo is None:
+        return _read(ctx, with_types, with_mig)
+    inventory: Inventory = ctx.memo.get("inventory") or _read(ctx, True, None)  # a reading with the types serves those who need none, too
+    ctx.memo["inventory"] = inventory
+    return inventory
 
 
-def _read(ctx, with_types, with_mig):
+def _by_parent(vgpus: Iterable[Vgpu]) -> dict[str, list[Vgpu]]:
+    found: dict[str, list[Vgpu]] = {}
+    for vgpu in vgpus:
+        found.setdefault(vgpu.parent, []).append(vgpu)
+    return found
+
+
+def _read(ctx: Context, with_types: bool, with_mig: bool | None) -> Inventory:
     sysfs = ctx.sysfs
     open_files = OpenFiles(sysfs)
     vgpus = frameworks.instances(ctx, open_files)
-    by_parent = {}
-    for vgpu in vgpus:
-        by_parent.setdefault(vgpu.parent, []).append(vgpu)
-    gpus, known = [], {} if with_types else None
+    by_parent = _by_parent(vgpus)
+    gpus: list[Gpu] = []
+    known: Surveyed | None = {} if with_types else None
     for name in sysfs.list(PCI):
-        folder = "%s/%s" % (PCI, name)
-        # The cheapest question first: a host may have hundreds of VFs.
-        if sysfs.exists(folder + "/physfn") or sysfs.read_or(folder + "/vendor", "").lower() != catalog.NVIDIA:
+        directory = "%s/%s" % (PCI, name)
+        # The cheapest check first: a host may have hundreds of VFs.
+        if sysfs.exists(directory + "/physfn") or sysfs.read_or(directory + "/vendor", "").lower() != catalog.NVIDIA:
             continue
-        if not sysfs.read_or(folder + "/class", "").startswith(("0x0300", "0x0302")):
+        if not sysfs.read_or(directory + "/class", "").startswith(("0x0300", "0x0302")):
             continue
         gpus.append(_read_gpu(ctx, name, by_parent, open_files, known))
     if with_types if with_mig is None else with_mig:
@@ -125,101 +135,99 @@ def _read(ctx, with_types, with_mig):
     return Inventory(gpus, vgpus, open_files)
 
 
-def _check_gi(ctx, gpus):
+def _check_gi(ctx: Context, gpus: Iterable[Gpu]) -> None:
     """Leaves vGPUs only those GPU instances that there are; the driver shows some number without MIG too.
 
-    A mediated device does not tell its GPU instance; nvidia-smi does for those that VMs use.
+    A mediated device does not show its GPU instance; nvidia-smi does for those that VMs use.
     """
-    asked = None
+    running: dict[str, int] | None = None
     for gpu in gpus:
         instances = [one.id for one in gpu.mig.instances] if gpu.mig and gpu.mig.current else []
         for vgpu in gpu.vgpus:
             if instances and vgpu.gi is None and vgpu.holders:
-                asked = nvidia_smi.running(ctx) if asked is None else asked
-                vgpu.gi = asked.get(vgpu.uuid)
+                running = nvidia_smi.running(ctx) if running is None else running
+                vgpu.gi = running.get(vgpu.uuid or "")
             if vgpu.gi not in instances:
                 vgpu.gi = None
 
 
-def read_one(ctx, pf, with_vgpus=True):
-    """One GPU alone, for looks between two writes; with_vgpus: also its vGPUs and their holders."""
-    by_parent = {}
+def read_one(ctx: Context, pf: str, with_vgpus: bool = True) -> Gpu:
+    """One GPU alone, for checks between two writes; with_vgpus: also its vGPUs and their holders."""
     open_files = OpenFiles(ctx.sysfs) if with_vgpus else None
-    for vgpu in frameworks.instances(ctx, open_files) if with_vgpus else ():
-        by_parent.setdefault(vgpu.parent, []).append(vgpu)
-    return _read_gpu(ctx, pf, by_parent, open_files)
+    return _read_gpu(ctx, pf, _by_parent(frameworks.instances(ctx, open_files) if with_vgpus else ()), open_files)
 
 
-def read_mig(ctx, gpus):
-    """MIG's state of those GPUs that can have it and that the driver drives; asks nothing on other hosts."""
+def read_mig(ctx: Context, gpus: Iterable[Gpu]) -> None:
+    """MIG's state of those GPUs that can have it and that the driver drives; runs nothing on other hosts."""
     capable = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.model and gpu.model.mig_slices]
-    told = nvidia_smi.modes(ctx) if capable else None
-    if not told:
+    modes = nvidia_smi.modes(ctx) if capable else None
+    if not modes:
         for gpu in capable:
             gpu.mig_silence = nvidia_smi.silence(ctx)
         return
-    by_number = {}
-    for number, (pf, current, pending) in enumerate(told):
+    by_number: dict[int, Mig] = {}
+    for order, (pf, current, pending) in enumerate(modes):
         for gpu in capable:
             if gpu.address == pf:
-                gpu.mig = Mig(current, pending)
-                by_number[number] = gpu.mig
-    for number, profile in nvidia_smi.profiles(ctx):
-        if number in by_number:
-            by_number[number].profiles.append(profile)
+                gpu.mig = by_number[order] = Mig(current, pending)
+    for order, profile in nvidia_smi.profiles(ctx):
+        if order in by_number:
+            by_number[order].profiles.append(profile)
     if not any(mig.current for mig in by_number.values()):
         return
-    for number, instance in nvidia_smi.instances(ctx):
-        if number in by_number:
-            by_number[number].instances.append(instance)
-    for number, gi, compute in nvidia_smi.compute_instances(ctx):
-        for instance in by_number[number].instances if number in by_number else ():
+    for order, instance in nvidia_smi.instances(ctx):
+        if order in by_number:
+            by_number[order].instances.append(instance)
+    for order, gi, compute in nvidia_smi.compute_instances(ctx):
+        for instance in by_number[order].instances if order in by_number else ():
             if instance.id == gi:
                 instance.compute.append(compute)
 
 
-def read_mixed(ctx, gpus):
+def read_mixed(ctx: Context, gpus: Iterable[Gpu]) -> None:
     """Mixed-size mode of some GPUs."""
     for gpu in gpus:
         if gpu.driver == "nvidia":
             gpu.mixed = nvidia_smi.mixed(ctx, gpu.address)
 
 
-def _complete_types(ctx, gpus):
-    """Types that no VF lists now, with limits that only nvidia-smi tells."""
+def _complete_types(ctx: Context, gpus: Iterable[Gpu]) -> None:
+    """Types that no VF lists now, with limits that only nvidia-smi has."""
     wanting = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.framework != "none" and (not gpu.uuids or gpu.mig)]
     supported = nvidia_smi.types(ctx) if wanting else {}
     for gpu in wanting:
         gpu.types = merge(gpu.types, supported.get(gpu.address, ()))
 
 
-def _read_gpu(ctx, name, vgpus_by_parent, open_files, known=None):
-    """One GPU. known: with the types, and those that this reading knows already (see Mdev.survey); None: without."""
+def _read_gpu(
+    ctx: Context, name: str, vgpus_by_parent: Mapping[str, Sequence[Vgpu]], open_files: OpenFiles | None, known: Surveyed | None = None
+) -> Gpu:
+    """One GPU. known: with the types, and those that this reading has already (see Framework.survey); None: without."""
     sysfs = ctx.sysfs
-    watched = open_files if open_files and open_files.vfio else None  # most hosts need no look at each VF
-    folder = "%s/%s" % (PCI, name)
-    device = sysfs.read_or(folder + "/device", "").lower()
-    subsystem = sysfs.read_or(folder + "/subsystem_device", "")
+    watched = open_files if open_files and open_files.vfio else None  # most hosts need no check of each VF
+    directory = "%s/%s" % (PCI, name)
+    device = sysfs.read_or(directory + "/device", "").lower()
+    subsystem = sysfs.read_or(directory + "/subsystem_device", "")
     gpu = Gpu(name, device, subsystem, catalog.lookup(device, subsystem))
-    gpu.driver = sysfs.link(folder + "/driver")
-    override = sysfs.read_or(folder + "/driver_override", "")
+    gpu.driver = sysfs.link(directory + "/driver")
+    override = sysfs.read_or(directory + "/driver_override", "")
     gpu.driver_override = None if override in ("", "(null)") else override
-    gpu.iommu_group = sysfs.link(folder + "/iommu_group")
-    gpu.iommu_type = sysfs.read_or(folder + "/iommu_group/type")
-    gpu.total_vfs = _small(sysfs, folder + "/sriov_totalvfs")
-    gpu.num_vfs = _small(sysfs, folder + "/sriov_numvfs")
-    gpu.vf_device = number("0x" + sysfs.read_or(folder + "/sriov_vf_device", "0"), 0)
-    gpu.vf_offset = _small(sysfs, folder + "/sriov_offset")
-    gpu.vf_stride = _small(sysfs, folder + "/sriov_stride", 1)
-    gpu.alive = _alive(sysfs, folder)
+    gpu.iommu_group = sysfs.link(directory + "/iommu_group")
+    gpu.iommu_type = sysfs.read_or(directory + "/iommu_group/type")
+    gpu.total_vfs = _small(sysfs, directory + "/sriov_totalvfs")
+    gpu.num_vfs = _small(sysfs, directory + "/sriov_numvfs")
+    gpu.vf_device = number("0x" + sysfs.read_or(directory + "/sriov_vf_device", "0"), 0)
+    gpu.vf_offset = _small(sysfs, directory + "/sriov_offset")
+    gpu.vf_stride = _small(sysfs, directory + "/sriov_stride", 1)
+    gpu.alive = _alive(sysfs, directory)
     _read_proc(sysfs, gpu)
-    gpu.holders = watched.of_device(folder) if watched else []
-    gpu.vfs = _read_vfs(sysfs, folder, watched)
+    gpu.holders = watched.of_device(directory) if watched else []
+    gpu.vfs = _read_vfs(sysfs, directory, watched)
     shown = [(vf.address, vf.framework) for vf in gpu.vfs] if gpu.sriov else [(name, frameworks.probe(sysfs, name))]
     gpu.framework = next((found for dummy, found in shown if found != "none"), "none")
     framework = frameworks.of(ctx, gpu.framework)
     if framework:
-        gpu.uuids = framework.uuids
+        gpu.uuids, gpu.claims_vfs = framework.uuids, framework.claims_vfs
         if known is not None:
             gpu.types = framework.survey([parent for parent, found in shown if found == gpu.framework], (device, subsystem), known)
     index = {vf.address: vf.index for vf in gpu.vfs}
@@ -230,61 +238,60 @@ def _read_gpu(ctx, name, vgpus_by_parent, open_files, known=None):
     return gpu
 
 
-def _small(sysfs, path, default=0):
+def _small(sysfs: Sysfs, path: str, default: int = 0) -> int:
     """A number of SR-IOV's, which has 16 bits; the default for anything else."""
     found = number(sysfs.read_or(path), default)
     return found if found <= 0xFFFF else default
 
 
-def _alive(sysfs, folder):
+def _alive(sysfs: Sysfs, directory: str) -> bool:
     """Whether configuration space answers: a GPU that fell off the bus reads as all ones."""
     try:
-        return sysfs.read_bytes(folder + "/config", 2) != b"\xff\xff"
+        return sysfs.read_bytes(directory + "/config", 2) != b"\xff\xff"
     except SysfsError:
         return False
 
 
-def _read_proc(sysfs, gpu):
+def _read_proc(sysfs: Sysfs, gpu: Gpu) -> None:
     """Model, UUID and minor number from /proc/driver/nvidia/gpus/<address>/information."""
     text = sysfs.read_or("%s/%s/information" % (PROC, gpu.address), "")
-    told = dict(re.findall(r"^([^:\n]+):[ \t]*(.*?)[ \t]*$", text, re.MULTILINE))
-    gpu.product = told.get("Model") or None
-    uuid = told.get("GPU UUID", "")
+    rows: dict[str, str] = dict(re.findall(r"^([^:\n]+):[ \t]*(.*?)[ \t]*$", text, re.MULTILINE))
+    gpu.product = rows.get("Model") or None
+    uuid = rows.get("GPU UUID", "")
     gpu.uuid = uuid if address.is_gpu_uuid(uuid) else None
-    minor = told.get("Device Minor", "")
-    gpu.minor = number(minor)
+    gpu.minor = number(rows.get("Device Minor"))
 
 
-def _read_vfs(sysfs, folder, watched):
+def _read_vfs(sysfs: Sysfs, directory: str, watched: OpenFiles | None) -> list[Vf]:
     """VFs in order of their number: the links' names sort wrongly as text (virtfn10 before virtfn2)."""
     vfs = []
-    for link in sysfs.list(folder):
+    for link in sysfs.list(directory):
         match = re.match(r"^virtfn([0-9]{1,5})$", link) if link.startswith("virtfn") else None
-        name = sysfs.link("%s/%s" % (folder, link)) if match else None
-        if not name:
+        name = sysfs.link("%s/%s" % (directory, link)) if match else None
+        if not match or not name:
             continue
-        vf_folder = "%s/%s" % (PCI, name)
+        vf_directory = "%s/%s" % (PCI, name)
         vfs.append(
             Vf(
                 name,
                 int(match.group(1)),
-                sysfs.link(vf_folder + "/driver"),
-                sysfs.link(vf_folder + "/iommu_group"),
+                sysfs.link(vf_directory + "/driver"),
+                sysfs.link(vf_directory + "/iommu_group"),
                 frameworks.probe(sysfs, name),
-                watched.of_device(vf_folder) if watched else (),
+                holders=watched.of_device(vf_directory) if watched else (),
             )
         )
     return sorted(vfs, key=lambda vf: vf.index)
 
 
-def await_types(ctx, found, addresses, timeout):
+def await_types(ctx: Context, found: Inventory, addresses: Collection[str], timeout: float) -> Inventory:
     """Waits until each of the GPUs that have VFs on offers its types on all of them; returns the inventory.
 
-    Types come after the VFs (nvidia-vgpud tells the driver); what is missing at the deadline is
-    for the plan to complain about. found: the inventory as it was read, which is returned where it has all.
+    Types come after the VFs (nvidia-vgpud registers them); what is missing at the deadline is
+    for the plan to report. found: the inventory as it was read, which is returned where it has all.
     """
 
-    def there(inventory):
+    def there(inventory: Inventory) -> bool:
         return all(types_there(ctx, gpu) for gpu in inventory.gpus if gpu.address in addresses)
 
     if there(found):
@@ -293,7 +300,7 @@ def await_types(ctx, found, addresses, timeout):
     return read(ctx)
 
 
-def types_there(ctx, gpu):
+def types_there(ctx: Context, gpu: Gpu) -> bool:
     """Whether a GPU offers its types on all of its VFs, or has none on which it could."""
     if not gpu.vfs or gpu.driver != "nvidia":
         return True

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import asdict, dataclass
+from typing import Mapping
 
+from ..system.context import Context
 from ..system.files import read_text
 
 _FILES = ("/etc/os-release", "/usr/lib/os-release")
@@ -19,32 +22,38 @@ _FAMILIES = (
 _CONTAINER = (("/run/systemd/container", None), ("/run/.containerenv", "podman"), ("/.dockerenv", "docker"))
 
 
+@dataclass(eq=False)
 class Distribution:
     """id and version as in os-release, name for people, family: debian, redhat or other."""
 
-    def __init__(self, values):
-        self.id = values.get("ID", "linux")
-        self.version = values.get("VERSION_ID", "")
-        self.name = values.get("PRETTY_NAME") or self.id
-        words = [self.id] + values.get("ID_LIKE", "").split()
-        found = [family for family, names in _FAMILIES if any(word in names for word in words)]
-        self.family = found[0] if found else "other"
+    id: str
+    version: str
+    name: str
+    family: str
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, str]:
         """For a module's result."""
-        return dict(self.__dict__)
+        return asdict(self)
 
 
-def read(ctx):
-    """The first of the two files that is there tells; a host without any is a family of its own."""
+def read(ctx: Context) -> Distribution:
+    """From the first of the two files that is there; a host without any is a family of its own."""
     for path in _FILES:
         text = read_text(ctx.root, path)
         if text is not None:
-            return Distribution(parse(text))
-    return Distribution({})
+            return distribution(parse(text))
+    return distribution({})
 
 
-def parse(text):
+def distribution(values: Mapping[str, str]) -> Distribution:
+    """The distribution of os-release's values."""
+    name = values.get("ID", "linux")
+    words = [name] + values.get("ID_LIKE", "").split()
+    found = [family for family, names in _FAMILIES if any(word in names for word in words)]
+    return Distribution(name, values.get("VERSION_ID", ""), values.get("PRETTY_NAME") or name, found[0] if found else "other")
+
+
+def parse(text: str) -> dict[str, str]:
     """Assignments of os-release; a line that no shell would take is passed over."""
     values = {}
     for line in text.splitlines():
@@ -58,8 +67,8 @@ def parse(text):
     return values
 
 
-def unsupported(ctx):
-    """Each reason why vGPUs can't be brought to this machine, as (found, remedy)."""
+def unsupported(ctx: Context) -> list[tuple[str, str]]:
+    """Each reason why this machine can't have vGPUs, as (found, remedy)."""
     found = []
     machine = os.uname().machine
     if machine != "x86_64":
@@ -81,7 +90,7 @@ def unsupported(ctx):
     return found
 
 
-def _container(ctx):
+def _container(ctx: Context) -> str | None:
     for path, name in _CONTAINER:
         if os.path.exists(ctx.root + path):
             return name or (read_text(ctx.root, path) or "").strip() or "of some kind"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import struct
 
-from ..system.sysfs import SysfsError
+from ..system.sysfs import Sysfs, SysfsError
 
 _EFI = "/sys/firmware/efi/efivars"
 _SECURE_BOOT = _EFI + "/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
@@ -19,16 +19,16 @@ _LIST = struct.Struct("<16sIII")  # EFI_SIGNATURE_LIST: type, its size, size of 
 _OWNER = 16  # EFI_SIGNATURE_DATA begins with a GUID of who put it there
 
 
-def read(sysfs):
+def read(sysfs: Sysfs) -> bool | None:
     """True or False; None when the firmware has no such thing."""
     if not sysfs.exists(_SECURE_BOOT):
         return None
     return sysfs.read_bytes(_SECURE_BOOT)[-1:] == b"\x01"
 
 
-def enrolled(sysfs):
+def enrolled(sysfs: Sysfs) -> list[str]:
     """Fingerprints (SHA-256, hexadecimal) of the certificates that the firmware and shim trust."""
-    found = []
+    found: list[str] = []
     for name in sysfs.list(_EFI):
         if name == _DB or (name.startswith("MokListRT") and name.endswith(_MOK)):
             try:
@@ -39,9 +39,9 @@ def enrolled(sysfs):
     return sorted(set(found))
 
 
-def certificates(blob):
+def certificates(blob: bytes) -> list[bytes]:
     """The X.509 certificates (DER) of EFI signature lists. A list that is cut off ends it."""
-    found = []
+    found: list[bytes] = []
     while len(blob) >= _LIST.size:
         kind, whole, header, one = _LIST.unpack_from(blob)
         if whole < _LIST.size or whole > len(blob) or one <= _OWNER:

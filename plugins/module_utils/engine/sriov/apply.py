@@ -5,28 +5,35 @@
 from __future__ import annotations
 
 import errno
+from typing import Sequence
 
 from ..base import refusals
 from ..base.clock import holds, until
 from ..base.errors import EngineError, Trouble, raise_if_any, trouble
-from ..base.steps import ApplyError, execute
+from ..base.steps import ApplyError, Step, execute
 from ..binding import apply as binding_apply
+from ..hardware.gpu import Gpu, Holder, Vf
 from ..read import inventory as reader
 from ..system import sriov_manage
+from ..system.context import Context
+from ..system.open_files import OpenFiles
 from ..system.sysfs import SysfsError
-from .plan import PCI, STRANDED, complete, vgpu_guard
+from .plan import PCI, STRANDED, SriovPlan, complete, vgpu_guard
 
 # Seconds that VFs may come after the request for them has ended, and that they are watched once they are there, together.
 LATE = 60
 SETTLE = 1.5
 
 
-def apply(ctx, result, timeout, settle=SETTLE):
+def apply(ctx: Context, plan: SriovPlan, timeout: float, settle: float = SETTLE) -> list[Step]:
     """Does the steps, retries where only that helps, verifies, and watches for settle seconds that nobody takes the VFs."""
+    return plan.finish(lambda: _do(ctx, plan.steps, timeout, settle))
 
-    def perform(step):
+
+def _do(ctx: Context, steps: Sequence[Step], timeout: float, settle: float) -> list[Step]:
+    def perform(step: Step) -> None:
         if step.kind == "repair":
-            repair(ctx, step.device, timeout)
+            repair(ctx, str(step.device), timeout)
         elif step.kind == "enable":
             _enable(ctx, step, timeout)
         elif step.kind == "disable":
@@ -36,12 +43,14 @@ def apply(ctx, result, timeout, settle=SETTLE):
 
     failed = None
     try:
-        done = execute(result.steps, perform)
+        done = execute(steps, perform)
     except ApplyError as exc:
         failed, done = exc, exc.done
     taken = _watch(ctx, [step for step in done if step.kind in ("enable", "bind_vf")], settle)
     if taken or failed:
-        undone = [step for step in done if step.gpu in taken and step.kind in ("enable", "bind_vf")]
+        undone = [step for step in done if step.lane in taken and step.kind in ("enable", "bind_vf")]
+        for step in undone:
+            taken[str(step.lane)].position = step.position
         raise ApplyError(
             (failed.troubles if failed else []) + list(taken.values()),
             [step for step in done if step not in undone],
@@ -50,28 +59,28 @@ def apply(ctx, result, timeout, settle=SETTLE):
     return done
 
 
-def _watch(ctx, steps, settle):
-    """Troubles, by GPU, where VFs that were brought to nvidia do not stay there: an agent takes them."""
-    wanted = {}
+def _watch(ctx: Context, steps: Sequence[Step], settle: float) -> dict[str, Trouble]:
+    """Troubles, by GPU, where VFs that were bound to nvidia do not stay there: an agent takes them."""
+    watched: dict[str, set[str]] = {}  # VFs by GPU; none for all of them
     for step in steps:
-        wanted.setdefault(step.gpu, set()).update([] if step.kind == "enable" else [step.device])
+        watched.setdefault(str(step.lane), set()).update([] if step.kind == "enable" else [str(step.device)])
 
-    def look():
+    def check() -> dict[str, Trouble]:
         found = {}
-        for pf in wanted:
+        for pf, addresses in watched.items():
             gpu = reader.read_one(ctx, pf, with_vgpus=False)
-            gone = [vf for vf in gpu.vfs if not vf.usable and (not wanted[pf] or vf.address in wanted[pf])]
+            gone = [vf for vf in gpu.vfs if not vf.usable and (not addresses or vf.address in addresses)]
             if gone:
-                found[pf] = _taken(gpu, gone, len(wanted[pf]) or gpu.num_vfs)
+                found[pf] = _taken(gpu, gone, len(addresses) or gpu.num_vfs)
         return found
 
-    return holds(ctx.clock, look, settle) if wanted else {}
+    return holds(ctx.clock, check, settle) if watched else {}
 
 
-def _taken(gpu, vfs, number, said=""):
+def _taken(gpu: Gpu, vfs: Sequence[Vf], number: int, printed: str = "") -> Trouble:
     return Trouble(
         "%d of its VFs are not bound to nvidia: %s%s"
-        % (len(vfs), ", ".join("%s on %s" % (vf.address, vf.driver or "no driver") for vf in vfs[:3]), said),
+        % (len(vfs), ", ".join("%s on %s" % (vf.address, vf.driver or "no driver") for vf in vfs[:3]), printed),
         device=gpu.address,
         wanted="%d VFs on nvidia" % number,
         remedy="Look into dmesg. 'Aborting probe for VF' means that the IOMMU is off; "
@@ -80,32 +89,32 @@ def _taken(gpu, vfs, number, said=""):
     )
 
 
-def after(ctx, gpus, patience=5):
+def after(ctx: Context, gpus: Sequence[Gpu], patience: float = 5) -> list[Gpu]:
     """The GPUs as they are now; new VFs are given a moment (seconds) to offer their types, which come after the VFs."""
-    last = []
+    last: list[Gpu] = []
 
-    def look():
+    def offered() -> bool:
         found = reader.read(ctx)
-        last[:] = [found.gpu(gpu.address) for gpu in gpus]
+        last[:] = [one for one in found.gpus if one.address in [gpu.address for gpu in gpus]]
         return not without_types(last)
 
-    until(ctx.clock, look, patience)
+    until(ctx.clock, offered, patience)
     return last
 
 
-def without_types(gpus):
+def without_types(gpus: Sequence[Gpu]) -> list[str]:
     """Addresses of the GPUs whose VFs are on and offer no types."""
     return [gpu.address for gpu in gpus if gpu.num_vfs and not gpu.types_ready]
 
 
-def repair(ctx, pf, timeout):
-    """Brings a PF that was left without a driver or on pci-pf-stub back to nvidia."""
-    folder = "%s/%s" % (PCI, pf)
-    driver = ctx.sysfs.link(folder + "/driver")
-    if ctx.sysfs.read_or(folder + "/driver_override", "(null)") not in ("", "(null)"):
-        ctx.sysfs.write(folder + "/driver_override", "\n")
+def repair(ctx: Context, pf: str, timeout: float) -> None:
+    """Binds a PF that was left without a driver or on pci-pf-stub to nvidia again."""
+    directory = "%s/%s" % (PCI, pf)
+    driver = ctx.sysfs.link(directory + "/driver")
+    if ctx.sysfs.read_or(directory + "/driver_override", "(null)") not in ("", "(null)"):
+        ctx.sysfs.write(directory + "/driver_override", "\n")
     # An id left in the stub's list makes each later call of the script fail with "File exists".
-    binding_apply.forget_id(ctx.sysfs, "pci-pf-stub", ctx.sysfs.read(folder + "/device").replace("0x", ""))
+    binding_apply.forget_id(ctx.sysfs, "pci-pf-stub", ctx.sysfs.read(directory + "/device").replace("0x", ""))
     if driver == "pci-pf-stub":
         binding_apply.unbind(ctx, pf, driver, timeout)
         driver = None
@@ -115,49 +124,49 @@ def repair(ctx, pf, timeout):
         binding_apply.bind(ctx, pf, timeout)
 
 
-def _settled(ctx, pf, wanted, timeout):
-    """Waits until all VFs are there and usable; returns the last look. A stranded PF won't come back by itself."""
-    last = []
+def _converged(ctx: Context, pf: str, number: int, timeout: float) -> Gpu:
+    """Waits until all VFs are there and usable; returns the last reading. A stranded PF does not recover by itself."""
+    last: list[Gpu] = []
 
-    def look():
+    def decided() -> bool:
         last[:] = [reader.read_one(ctx, pf, with_vgpus=False)]
-        return complete(last[0], wanted) or last[0].driver in STRANDED
+        return complete(last[0], number) or last[0].driver in STRANDED
 
-    until(ctx.clock, look, timeout)
+    until(ctx.clock, decided, timeout)
     return last[0]
 
 
-def _holders_of_gpu(ctx, gpu):
-    holders = reader.OpenFiles(ctx.sysfs)
-    found = holders.of_gpu(gpu.minor)
+def _holders_of_gpu(ctx: Context, gpu: Gpu) -> list[Holder]:
+    found = list(OpenFiles(ctx.sysfs).of_gpu(gpu.minor))
     for vgpu in gpu.vgpus:
         found += vgpu.holders
     return found
 
 
-def _enable(ctx, step, timeout):
-    pf, wanted = step.device, step.args["wanted"]
+def _enable(ctx: Context, step: Step, timeout: float) -> None:
+    pf, number = str(step.device), int(step.args["number"])
     deadline = ctx.clock.now() + timeout
     repairs = 0
-    words = ""
+    words, busy = "", False
     while True:
         left = max(1, deadline - ctx.clock.now())
         if step.args["how"] == "sysfs":
-            _write_numvfs(ctx, pf, wanted)
+            _write_numvfs(ctx, pf, number)
             busy = False
         else:
             answer = sriov_manage.call(ctx, pf, True, left, step.args["reset"])
-            words, busy = answer.words, answer.busy
-        # VFs bind after the script has ended: a short look while a retry is still possible.
-        gpu = _settled(ctx, pf, wanted, 0.2 if busy else min(max(1, deadline - ctx.clock.now()), LATE))
-        if complete(gpu, wanted):
+            # A call that the deadline stopped reports nothing; the answer before it still stands.
+            words, busy = answer.words or words, answer.busy or (busy and answer.timed_out)
+        # VFs bind after the script has ended: a short wait while a retry is still possible.
+        gpu = _converged(ctx, pf, number, 0.2 if busy else min(max(1, deadline - ctx.clock.now()), LATE))
+        if complete(gpu, number):
             return
         out_of_time = ctx.clock.now() >= deadline
         stranded = gpu.driver in STRANDED
         if stranded and repairs < 2 and not out_of_time:
             repairs += 1
             repair(ctx, pf, timeout)
-            if not complete(_settled(ctx, pf, wanted, 5), wanted):
+            if not complete(_converged(ctx, pf, number, 5), number):
                 continue
             return
         if busy and not out_of_time:
@@ -165,10 +174,12 @@ def _enable(ctx, step, timeout):
             continue
         if stranded:
             repair(ctx, pf, timeout)
-        raise _enable_failed(ctx, gpu, wanted, words, busy, timeout)
+        if busy:
+            raise _lock_refused(ctx, gpu, timeout)
+        raise _enable_failed(gpu, number, words)
 
 
-def _write_numvfs(ctx, pf, number):
+def _write_numvfs(ctx: Context, pf: str, number: int) -> None:
     path = "%s/%s/sriov_numvfs" % (PCI, pf)
     try:
         ctx.sysfs.write(path, str(number))
@@ -177,7 +188,7 @@ def _write_numvfs(ctx, pf, number):
             "%s: %s" % (path, exc.troubles[0].found),
             device=pf,
             wanted="%d VFs" % number,
-            remedy=_NUMVFS_REMEDY.get(exc.number, "Look into dmesg, and what the firmware gives this GPU."),
+            remedy=_NUMVFS_REMEDY.get(exc.number or 0, "Look into dmesg, and what the firmware gives this GPU."),
             code="numvfs_failed",
         ) from exc
 
@@ -189,31 +200,33 @@ _NUMVFS_REMEDY = {
 }
 
 
-def _enable_failed(ctx, gpu, wanted, words, busy, timeout):
-    said = " (sriov-manage said: %s)" % words if words else ""
-    if busy:
-        holders = ", ".join(map(str, _holders_of_gpu(ctx, gpu)))
+def _lock_refused(ctx: Context, gpu: Gpu, timeout: float) -> EngineError:
+    holders = ", ".join(map(str, _holders_of_gpu(ctx, gpu)))
+    return trouble(
+        "the GPU's unbindLock was not granted for %d s; it is open in %s" % (timeout, holders or "a process that has ended since"),
+        device=gpu.address,
+        wanted="nobody having the GPU open while its VFs are turned on",
+        remedy="Stop what uses the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again.",
+        code="unbind_lock",
+    )
+
+
+def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
+    printed = " (sriov-manage said: %s)" % words if words else ""
+    if gpu.num_vfs != number or len(gpu.vfs) != number:
         return trouble(
-            "the GPU's unbindLock was not granted for %d s; it is open in %s" % (timeout, holders or "a process that has ended since"),
+            "%d of %d VFs are there, sriov_numvfs is %d%s" % (len(gpu.vfs), number, gpu.num_vfs, printed),
             device=gpu.address,
-            wanted="nobody having the GPU open while its VFs are turned on",
-            remedy="Stop what uses the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again.",
-            code="unbind_lock",
-        )
-    if gpu.num_vfs != wanted or len(gpu.vfs) != wanted:
-        return trouble(
-            "%d of %d VFs are there, sriov_numvfs is %d%s" % (len(gpu.vfs), wanted, gpu.num_vfs, said),
-            device=gpu.address,
-            wanted="%d VFs on nvidia" % wanted,
+            wanted="%d VFs on nvidia" % number,
             remedy="Look into dmesg. The firmware needs SR-IOV, ARI and above-4G decoding; "
             "sriov-manage needs lspci and the module pci-pf-stub (Ubuntu: linux-modules-extra).",
             code="vfs_fewer",
         )
     bad = [vf for vf in gpu.vfs if not vf.usable]
     if bad:
-        return EngineError(_taken(gpu, bad, wanted, said))
+        return EngineError(_taken(gpu, bad, number, printed))
     return trouble(
-        "the VFs are there, but the GPU is bound to %s%s" % (gpu.driver or "no driver", said),
+        "the VFs are there, but the GPU is bound to %s%s" % (gpu.driver or "no driver", printed),
         device=gpu.address,
         wanted="nvidia",
         remedy="Look into dmesg.",
@@ -221,9 +234,9 @@ def _enable_failed(ctx, gpu, wanted, words, busy, timeout):
     )
 
 
-def disable(ctx, step, timeout):
-    """Turns the VFs off, unless a vGPU came since the plan was made."""
-    pf = step.device
+def disable(ctx: Context, step: Step, timeout: float) -> None:
+    """Disables the VFs, unless a vGPU came since the plan was made."""
+    pf = str(step.device)
     gpu = reader.read_one(ctx, pf)
     raise_if_any(vgpu_guard(gpu, "disabling its VFs"))
     deadline = ctx.clock.now() + timeout
@@ -257,14 +270,15 @@ def disable(ctx, step, timeout):
     )
 
 
-def _bind_vf(ctx, step, timeout):
-    """A free VF that another driver took, or none: back to nvidia."""
-    folder = "%s/%s" % (PCI, step.device)
-    holders = reader.OpenFiles(ctx.sysfs).of_device(folder)
+def _bind_vf(ctx: Context, step: Step, timeout: float) -> None:
+    """Binds a free VF, which another driver took or none has, to nvidia again."""
+    address = str(step.device)
+    directory = "%s/%s" % (PCI, address)
+    holders = OpenFiles(ctx.sysfs).of_device(directory)
     if holders:
-        raise_if_any([refusals.in_use(step.device, holders, "binding the VF to nvidia")])
-    if ctx.sysfs.read_or(folder + "/driver_override", "(null)") not in ("", "(null)"):
-        ctx.sysfs.write(folder + "/driver_override", "\n")
+        raise_if_any([refusals.in_use(address, holders, "binding the VF to nvidia")])
+    if ctx.sysfs.read_or(directory + "/driver_override", "(null)") not in ("", "(null)"):
+        ctx.sysfs.write(directory + "/driver_override", "\n")
     if step.args["driver"]:
-        binding_apply.unbind(ctx, step.device, step.args["driver"], timeout)
-    binding_apply.bind(ctx, step.device, timeout)
+        binding_apply.unbind(ctx, address, step.args["driver"], timeout)
+    binding_apply.bind(ctx, address, timeout)

@@ -1,63 +1,88 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""VFs on and off: what it takes. Pure.
+"""What enables and disables VFs. Pure.
 
-NVIDIA's driver takes no write to sriov_numvfs while it is bound (ENOENT), so VFs come through
-sriov-manage; ``sysfs`` writes sriov_numvfs itself, for drivers that allow it. Both are verified
-by looking at sriov_numvfs, each virtfn link and each VF's driver.
+NVIDIA's driver takes no write to sriov_numvfs while it is bound (ENOENT), so sriov-manage enables
+VFs; ``sysfs`` writes sriov_numvfs itself, for drivers that allow it. Both are verified
+by reading sriov_numvfs, each virtfn link and each VF's driver.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Sequence
+
 from ..base import refusals
-from ..base.errors import Trouble, raise_if_any, shown
-from ..base.steps import Step, passed_over, refusal
+from ..base.errors import Trouble, shown
+from ..base.plan import Plan, Skipped
+from ..base.steps import Step
+from ..hardware.gpu import Gpu, Vf
+from ..read.host import HostState
+from ..read.inventory import Inventory
 
 PCI = "/sys/bus/pci/devices"
 STRANDED = (None, "pci-pf-stub")
 
 
-class SriovPlan:
-    """Steps, GPUs that are left out with the reason, and the GPUs meant."""
+@dataclass
+class Options:
+    """What is requested of the selected GPUs: all VFs (or num_vfs), or none.
 
-    def __init__(self):
-        self.steps = []
-        self.warnings = []
-        self.lost = []
-        self.skipped = []
-        self.gpus = []
+    method: auto, sriov_manage or sysfs. has_tool: whether sriov-manage is installed. assume: see the module's option.
+    unresponsive: see plan.UNRESPONSIVE_POLICIES.
+    """
+
+    enabled: bool = True
+    num_vfs: int | None = None
+    reset: bool = False
+    method: str = "auto"
+    has_tool: bool = True
+    assume: Sequence[str] = ()
+    unresponsive: str = "fail"
 
 
-def plan(inventory, state, selectors, enabled, num_vfs=None, reset=False, method="auto", has_tool=True, assume=(), lost_gpus="fail"):
-    """What it takes for the selected GPUs to have their VFs on (all, or num_vfs) or off. lost_gpus: see steps.LOST_WORDS."""
-    result = SriovPlan()
+@dataclass
+class Target:
+    """The GPUs that are meant, and those that are left out."""
+
+    gpus: list[Gpu] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+SriovPlan = Plan[Target]
+
+
+def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], options: Options) -> SriovPlan:
+    """The steps to the requested VFs; raises EngineError with all that is wrong."""
+    result = Plan(Target())
     gpus, troubles = inventory.select(selectors)
-    if num_vfs is not None and num_vfs < 1:
+    result.troubles += troubles
+    if options.num_vfs is not None and options.num_vfs < 1:
         remedy = "Set state: disabled to turn VFs off; leave num_vfs out for all VFs."
-        troubles.append(Trouble("num_vfs is %s" % shown(num_vfs), device="num_vfs", wanted="a number from 1", remedy=remedy, code="bad_num_vfs"))
+        result.troubles.append(
+            Trouble("num_vfs is %s" % shown(options.num_vfs), device="num_vfs", wanted="a number from 1", remedy=remedy, code="bad_num_vfs")
+        )
         gpus = []
     for gpu in gpus:
         reason = _not_for(gpu)
         if reason:
-            result.skipped.append({"gpu": gpu.address, "reason": reason})
+            result.target.skipped.append(Skipped(gpu.address, reason))
             continue
-        if passed_over(result, gpu, "enable its VFs" if enabled else "disable its VFs", lost_gpus):
+        if result.skips(gpu, "enable its VFs" if options.enabled else "disable its VFs", options.unresponsive):
             continue
-        result.gpus.append(gpu)
-        if not enabled:
-            troubles += _plan_off(result, gpu, state, method, has_tool, assume)
+        result.target.gpus.append(gpu)
+        if not options.enabled:
+            _plan_off(result, gpu, state, options)
         elif not gpu.total_vfs:
-            troubles.append(refusals.sriov_off(gpu))
+            result.troubles.append(refusals.sriov_off(gpu))
         else:
-            troubles += _plan_on(
-                result, gpu, state, num_vfs or gpu.total_vfs, reset, method, has_tool, assume
-            )
-    raise_if_any(refusal(troubles, result.steps))
+            _plan_on(result, gpu, state, options)
+    result.refuse()
     return result
 
 
-def _not_for(gpu):
-    """Why a GPU has no VFs to turn on, or None."""
+def _not_for(gpu: Gpu) -> str | None:
+    """Why a GPU has no VFs to enable, or None."""
     if gpu.model and not gpu.model.sriov:
         return "%s has no SR-IOV vGPU: its vGPUs are made on the PF" % gpu.name
     if gpu.total_vfs and not gpu.vf_device:
@@ -65,77 +90,68 @@ def _not_for(gpu):
     return None
 
 
-def complete(gpu, wanted):
-    """Whether all wanted VFs are there and usable."""
+def complete(gpu: Gpu, number: int) -> bool:
+    """Whether the GPU has that many VFs, all of them usable."""
     return (
-        gpu.num_vfs == wanted
-        and len(gpu.vfs) == wanted
+        gpu.num_vfs == number
+        and len(gpu.vfs) == number
         and gpu.driver == "nvidia"
         and all(vf.usable for vf in gpu.vfs)
     )
 
 
-def _method(gpu, wanted, method, has_tool):
-    """sriov_manage or sysfs. sriov-manage knows only all VFs."""
-    if method != "auto":
-        return method
-    return "sriov_manage" if wanted in (0, gpu.total_vfs) and has_tool else "sysfs"
+def _method(gpu: Gpu, number: int, options: Options) -> str:
+    """sriov_manage or sysfs. sriov-manage can only enable all VFs."""
+    if options.method != "auto":
+        return options.method
+    return "sriov_manage" if number in (0, gpu.total_vfs) and options.has_tool else "sysfs"
 
 
-def _plan_on(result, gpu, state, wanted, reset, method, has_tool, assume):
-    if wanted > gpu.total_vfs:
-        return [
+def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) -> None:
+    number = options.num_vfs or gpu.total_vfs
+    if number > gpu.total_vfs:
+        result.troubles.append(
             Trouble(
-                "%d VFs are asked for, but the GPU has %d" % (wanted, gpu.total_vfs),
+                "%d VFs are asked for, but the GPU has %d" % (number, gpu.total_vfs),
                 device=gpu.address,
                 wanted="num_vfs from 1 to %d" % gpu.total_vfs,
                 code="too_many_vfs",
             )
-        ]
-    if complete(gpu, wanted):
-        return []
-    troubles = _not_ready(gpu, state, assume)
-    how = _method(gpu, wanted, method, has_tool)
-    if how == "sriov_manage" and wanted != gpu.total_vfs:
-        troubles.append(
+        )
+        return
+    if complete(gpu, number):
+        return
+    result.troubles += _not_ready(gpu, state, options.assume)
+    how = _method(gpu, number, options)
+    if how == "sriov_manage" and number != gpu.total_vfs:
+        result.troubles.append(
             Trouble(
                 "sriov-manage turns on all %d VFs or none" % gpu.total_vfs,
                 device=gpu.address,
-                wanted="%d VFs" % wanted,
+                wanted="%d VFs" % number,
                 remedy="Leave num_vfs out, or set method: sysfs if this driver takes sriov_numvfs.",
                 code="all_or_none",
             )
         )
-    if gpu.driver in STRANDED and "driver" not in assume:
+    if gpu.driver in STRANDED and "driver" not in options.assume:
         result.steps.append(_repair_step(gpu))
-    if gpu.num_vfs and gpu.num_vfs != wanted:
-        guard = vgpu_guard(gpu, "changing the number of VFs")
-        troubles += guard
-        result.steps.append(_off_step(gpu, _method(gpu, 0, method, has_tool)))
-    if gpu.num_vfs != wanted:
-        result.steps.append(
-            Step(
-                "enable",
-                gpu.address,
-                gpu.address,
-                "enable %d VFs%s" % (wanted, " after a reset" if reset else ""),
-                wanted=wanted,
-                how=how,
-                reset=reset,
-            )
-        )
-        return troubles
+    if gpu.num_vfs and gpu.num_vfs != number:
+        result.troubles += vgpu_guard(gpu, "changing the number of VFs")
+        result.steps.append(_off_step(gpu, _method(gpu, 0, options)))
+    if gpu.num_vfs != number:
+        text = "enable %d VFs%s" % (number, " after a reset" if options.reset else "")
+        result.steps.append(Step("enable", gpu.address, gpu.address, text, number=number, how=how, reset=options.reset))
+        return
     for vf in gpu.vfs:
         if vf.usable:
             continue
-        troubles += _vf_in_use(gpu, vf)
+        result.troubles += _vf_in_use(gpu, vf)
         result.steps.append(
             Step("bind_vf", gpu.address, vf.address, "bind the VF to nvidia (found: %s)" % (vf.driver or "no driver"), driver=vf.driver)
         )
-    return troubles
 
 
-def _vf_in_use(gpu, vf):
+def _vf_in_use(gpu: Gpu, vf: Vf) -> list[Trouble]:
     mine = [vgpu for vgpu in gpu.vgpus if vgpu.parent == vf.address]
     if vf.holders:
         return [refusals.in_use(vf.address, vf.holders, "binding the VF to nvidia")]
@@ -152,9 +168,9 @@ def _vf_in_use(gpu, vf):
     return []
 
 
-def _not_ready(gpu, state, assume):
+def _not_ready(gpu: Gpu, state: HostState, assume: Sequence[str]) -> list[Trouble]:
     codes = {"driver": "driver_", "iommu": "iommu_off"}
-    ignored = tuple(codes[word] for word in assume if word in codes)
+    ignored: tuple[str, ...] = tuple(codes[word] for word in assume if word in codes)
     if "driver" in assume:
         ignored += ("gpu_on_other_driver",)
     return [
@@ -164,7 +180,7 @@ def _not_ready(gpu, state, assume):
     ]
 
 
-def _repair_step(gpu):
+def _repair_step(gpu: Gpu) -> Step:
     return Step(
         "repair",
         gpu.address,
@@ -174,17 +190,17 @@ def _repair_step(gpu):
     )
 
 
-def off_step(gpu, has_tool):
-    """The step that turns a GPU's VFs off, for those who must do something without VFs."""
-    return _off_step(gpu, _method(gpu, 0, "auto", has_tool))
+def off_step(gpu: Gpu, has_tool: bool) -> Step:
+    """The step that disables a GPU's VFs, for planners of what must be done without VFs."""
+    return _off_step(gpu, _method(gpu, 0, Options(has_tool=has_tool)))
 
 
-def _off_step(gpu, how):
+def _off_step(gpu: Gpu, how: str) -> Step:
     return Step("disable", gpu.address, gpu.address, "disable its %d VFs" % gpu.num_vfs, how=how)
 
 
-def vgpu_guard(gpu, doing, assume=()):
-    """Troubles where a GPU holds vGPUs, or a VM a VF. Turning VFs off destroys their vGPUs: never as a side effect."""
+def vgpu_guard(gpu: Gpu, doing: str, assume: Sequence[str] = ()) -> list[Trouble]:
+    """Troubles where a GPU holds vGPUs, or a VM a VF. Disabling VFs destroys their vGPUs: never as a side effect."""
     parents = [vgpu.parent for vgpu in gpu.vgpus]
     troubles = [refusals.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders and vf.address not in parents]
     for vgpu in gpu.vgpus:
@@ -203,12 +219,11 @@ def vgpu_guard(gpu, doing, assume=()):
     return troubles
 
 
-def _plan_off(result, gpu, state, method, has_tool, assume):
+def _plan_off(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) -> None:
     if not gpu.num_vfs:
         # A run that was killed midway; a GPU that is kept from nvidia on purpose has an override, or the driver is not loaded.
         if gpu.driver == "pci-pf-stub" or (gpu.driver is None and not gpu.driver_override and state.driver.loaded):
             result.steps.append(_repair_step(gpu))
-        return []
-    troubles = vgpu_guard(gpu, "disabling its VFs", assume) + ([refusals.passed_through(gpu)] if gpu.holders else [])
-    result.steps.append(_off_step(gpu, _method(gpu, 0, method, has_tool)))
-    return troubles
+        return
+    result.troubles += vgpu_guard(gpu, "disabling its VFs", options.assume) + ([refusals.passed_through(gpu)] if gpu.holders else [])
+    result.steps.append(_off_step(gpu, _method(gpu, 0, options)))

@@ -12,10 +12,12 @@ import errno
 import fcntl
 import os
 import stat
+from typing import TextIO
 
 from ..base.clock import until
-from ..base.errors import trouble
+from ..base.errors import EngineError, trouble
 from ..system import command, files
+from ..system.context import Context
 from . import paths
 
 PATH = "/run/nvidia-vgpu.lock"
@@ -35,17 +37,16 @@ FOLDERS = (
 class HostLock:
     """Context manager; waits for another writer until timeout seconds are over.
 
-    name: what the holder is, for those who wait: a process that got its program through a pipe has no telling command line.
+    name: what the holder is, for those who wait: a process that got its program through a pipe has no meaningful command line.
     """
 
-    def __init__(self, ctx, timeout=60, path=PATH, name=""):
+    def __init__(self, ctx: Context, timeout: float = 60, path: str = PATH, name: str = "") -> None:
         self.ctx = ctx
         self.timeout = timeout
         self.path = ctx.root + path
         self.name = name
-        self.handle = None
 
-    def _open(self):
+    def _open(self) -> TextIO:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         try:
             # Nobody's link leads us to write into another file, and a pipe does not make us wait.
@@ -59,17 +60,17 @@ class HostLock:
         if not stat.S_ISREG(os.fstat(number).st_mode):
             os.close(number)
             raise _no_lock("it is no ordinary file")
-        self.handle = os.fdopen(number, "r+", encoding="utf-8", errors="replace")
+        return os.fdopen(number, "r+", encoding="utf-8", errors="replace")
 
-    def _take(self):
+    def _take(self) -> bool:
         try:
             fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
             return False
 
-    def _holders(self):
-        """Who holds the lock, by the kernel's word; not what the file says, whose pid may be another process by now."""
+    def _holders(self) -> str:
+        """Who holds the lock, as the kernel reports it; not as the file has it, whose pid may be another process by now."""
         sysfs = self.ctx.sysfs
         mine = os.fstat(self.handle.fileno())
         lock = "%02x:%02x:%d " % (os.major(mine.st_dev), os.minor(mine.st_dev), mine.st_ino)
@@ -82,16 +83,16 @@ class HostLock:
             for number in sysfs.list("/proc/%s/fd" % pid):
                 if sysfs.target("/proc/%s/fd/%s" % (pid, number)) != self.path:
                     continue
-                told = sysfs.read_or("/proc/%s/fdinfo/%s" % (pid, number), "")
-                if "FLOCK" in told and lock in told:
-                    words = (sysfs.read_or("/proc/%s/cmdline" % pid, "") or "").replace("\0", " ").strip()
+                locks = sysfs.read_or("/proc/%s/fdinfo/%s" % (pid, number), "")
+                if "FLOCK" in locks and lock in locks:
+                    words = sysfs.read_or("/proc/%s/cmdline" % pid, "").replace("\0", " ").strip()
                     shown = words or sysfs.read_or("/proc/%s/comm" % pid, "") or "?"
                     found.append("pid %s (%s%s)" % (pid, "%s: " % name if name and pid == written else "", shown))
                     break
         return ", ".join(found) or "a process that can't be seen from here"
 
-    def __enter__(self):
-        self._open()
+    def __enter__(self) -> HostLock:
+        self.handle = self._open()
         if not until(self.ctx.clock, self._take, self.timeout):
             holders = self._holders()
             self.handle.close()
@@ -108,12 +109,12 @@ class HostLock:
         command.INHERITED.add(self.handle.fileno())
         return self
 
-    def __exit__(self, *dummy):
+    def __exit__(self, *dummy: object) -> None:
         command.INHERITED.discard(self.handle.fileno())
         self.handle.close()
 
 
-def _no_lock(found):
+def _no_lock(found: str) -> EngineError:
     return trouble(
         found,
         device=PATH,
@@ -123,6 +124,6 @@ def _no_lock(found):
     )
 
 
-def clean_leftovers(root):
-    """Removes half-written files of ours. They were never read by anybody: that is no change of the host."""
+def clean_leftovers(root: str) -> None:
+    """Removes half-written files of ours. Nobody has ever read them, so this is no change of the host."""
     files.sweep(root, FOLDERS)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from ..base.errors import EngineError
 from ..system import files
@@ -13,6 +14,7 @@ from .paths import STATE
 PATH = STATE + "/last-restore.json"
 
 
+@dataclass(eq=False)
 class Record:
     """when: its end, seconds since 1970; seconds: how long it took; steps and failures: how many.
 
@@ -20,18 +22,17 @@ class Record:
     Both are None in a record of an older release.
     """
 
-    def __init__(self, when, seconds, steps, failures, vgpus=None, after=None):
-        self.when = when
-        self.seconds = seconds
-        self.steps = steps
-        self.failures = failures
-        self.vgpus = vgpus
-        self.after = after
+    when: int
+    seconds: float
+    steps: int
+    failures: int
+    vgpus: int | None = None
+    after: float | None = None
 
 
-def write(root, record):
+def write(root: str, record: Record) -> None:
     """Keeps it. What can't be written is no failure of the restore."""
-    content = {"when": record.when, "seconds": round(record.seconds, 3), "steps": record.steps, "failures": record.failures}
+    content: dict[str, int | float | None] = {"when": record.when, "seconds": round(record.seconds, 3), "steps": record.steps, "failures": record.failures}
     if record.after is not None:
         content.update(vgpus=record.vgpus, after=round(record.after, 3))
     try:
@@ -40,15 +41,15 @@ def write(root, record):
         return
 
 
-def read(root):
+def read(root: str) -> Record | None:
     """The record; None where there is none, or none that can be read."""
     try:
-        told = json.loads(files.read_text(root, PATH) or "null")
-        if not told:
+        found = json.loads(files.read_text(root, PATH) or "null")
+        if not found:
             return None
-        record = Record(int(told["when"]), float(told["seconds"]), int(told["steps"]), int(told["failures"]))
-        if "after" in told:
-            record.vgpus, record.after = int(told["vgpus"]), float(told["after"])
+        record = Record(int(found["when"]), float(found["seconds"]), int(found["steps"]), int(found["failures"]))
+        if "after" in found:
+            record.vgpus, record.after = int(found["vgpus"]), float(found["after"])
         return record
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, EngineError):
         return None

@@ -7,30 +7,39 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from dataclasses import dataclass
+from typing import Mapping, Protocol, Sequence
 
 # The host's lock, which programs that change the host keep open: one that outlives us keeps others out.
-INHERITED = set()
+INHERITED: set[int] = set()
 
 
+@dataclass(eq=False)
 class Result:
     """How a program ended. rc 124 and timed_out: it was ended at its deadline; rc 127: it isn't there."""
 
-    def __init__(self, rc, out, timed_out=False):
-        self.rc = rc
-        self.out = out
-        self.timed_out = timed_out
+    rc: int
+    out: str
+    timed_out: bool = False
 
-    def tail(self, lines=5):
+    def tail(self, lines: int = 5) -> str:
         """The last lines of what it printed, on one line."""
         return " | ".join(
             [line.strip() for line in self.out.splitlines() if line.strip()][-lines:]
         )
 
 
-def run(argv, timeout, env=None, keeps_lock=False):
+class Runner(Protocol):
+    """What runs a program: run, or a test's."""
+
+    def __call__(self, argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = None, keeps_lock: bool = False) -> Result:
+        """As run."""
+
+
+def run(argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = None, keeps_lock: bool = False) -> Result:
     """Runs argv (no shell) in its own process group, stdout and stderr together, LC_ALL=C.
 
-    keeps_lock: whether the host stays locked as long as it works, also when we are killed. Not for programs that look only:
+    keeps_lock: whether the host stays locked as long as it works, also when we are killed. Not for programs that only read:
     one that hangs in the kernel would lock the host for nothing.
     """
     surroundings = dict(os.environ, LC_ALL="C", LANGUAGE="C")

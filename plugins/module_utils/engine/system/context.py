@@ -4,24 +4,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..base.clock import Clock
-from .command import run
+from .command import Runner, run
 from .sysfs import Sysfs
 
 
 class Context:
     """The host as the engine sees it: kernel files, commands, a clock, ordinary files below root."""
 
-    def __init__(self, root="/", sysfs=None, command=run, clock=None):
+    def __init__(self, root: str = "/", sysfs: Sysfs | None = None, command: Runner = run, clock: Clock | None = None) -> None:
         self.root = root.rstrip("/")
         self.sysfs = sysfs or Sysfs(root)
         self.command = command
         self.clock = clock or Clock()
         # Readings that count for the whole of a module which changes nothing, by name; None: each reading is a new one.
-        self.memo = None
-        # Whether GPUs that do not need each other are worked on at the same time. A fake host, which has no locks of its own, says no.
+        self.memo: dict[str, Any] | None = None
+        # Whether GPUs that do not need each other are worked on at the same time. A fake host, which has no locks of its own, sets it to False.
         self.side_by_side = True
-        # Names of folders of vGPU types (nvidia-558) by the type's number, as some VF had them.
-        self.type_folders = {}
+        # Names of vGPU types' directories (nvidia-558) by the type's number, as some VF had them.
+        self.type_folders: dict[str, str] = {}
         # Why nvidia-smi is not asked any more in this run (it hung once), as a clause.
-        self.smi_silent = None
+        self.smi_silent: str | None = None

@@ -8,14 +8,16 @@ import errno
 import os
 import shutil
 import tempfile
+from typing import Iterable
 
 from ..base.errors import trouble
+from .context import Context
 
 _LABEL = "security.selinux"
 TEMPORARY = ".vgpu-"
 
 
-def read_text(root, path):
+def read_text(root: str, path: str) -> str | None:
     """A file's text, or None when there is none."""
     try:
         with open(root + path, encoding="utf-8", errors="surrogateescape") as handle:
@@ -26,8 +28,8 @@ def read_text(root, path):
         raise trouble("it can't be read: %s" % exc.strerror, device=path) from exc
 
 
-def read_bytes(root, path):
-    """A file's content, or None when there is none, or a folder in its place. For the many small ones: text takes Python four times as long."""
+def read_bytes(root: str, path: str) -> bytes | None:
+    """A file's content, or None when there is none, or it is a directory. For the many small ones: text takes Python four times as long."""
     try:
         number = os.open(root + path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -40,28 +42,28 @@ def read_bytes(root, path):
         raise trouble("it can't be read: %s" % exc.strerror, device=path) from exc
 
 
-def names(root, folder, ending=""):
-    """Paths of a folder's files with that ending, sorted; none when it isn't there."""
+def names(root: str, directory: str, ending: str = "") -> list[str]:
+    """Paths of a directory's files with that ending, sorted; none when it isn't there."""
     try:
         return [
-            "%s/%s" % (folder, name)
-            for name in sorted(os.listdir(root + folder))
+            "%s/%s" % (directory, name)
+            for name in sorted(os.listdir(root + directory))
             if name.endswith(ending)
         ]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
-def write_atomic(root, path, content, mode=0o644, lasting=True):
-    """Writes text or bytes beside the file, syncs, renames, syncs the folder. Keeps an old file's owner, mode and SELinux label.
+def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, lasting: bool = True) -> None:
+    """Writes text or bytes beside the file, syncs, renames, syncs the directory. Keeps an old file's owner, mode and SELinux label.
 
-    lasting: False where the caller brings many files to the disk at once, afterwards (bring_to_disk).
+    lasting: False where the caller syncs many files at once, afterwards (bring_to_disk).
     """
-    folder = os.path.dirname(root + path)
-    temporary = None
+    directory = os.path.dirname(root + path)
+    temporary: str | None = None
     try:
-        _make_folders(folder, lasting)
-        number, temporary = tempfile.mkstemp(dir=folder, prefix=TEMPORARY)
+        _make_directories(directory, lasting)
+        number, temporary = tempfile.mkstemp(dir=directory, prefix=TEMPORARY)
         try:
             _write_all(number, content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
             if os.path.exists(root + path):
@@ -78,7 +80,7 @@ def write_atomic(root, path, content, mode=0o644, lasting=True):
         os.rename(temporary, root + path)
         temporary = None
         if lasting:
-            _sync_folder(folder)
+            _sync_directory(directory)
     except OSError as exc:
         raise trouble(
             "it can't be written: %s" % exc.strerror,
@@ -90,14 +92,14 @@ def write_atomic(root, path, content, mode=0o644, lasting=True):
             os.unlink(temporary)
 
 
-def _write_all(number, content):
+def _write_all(number: int, content: bytes) -> None:
     """write(2) until all is written: a full disk may take a part."""
     while content:
         content = content[os.write(number, content):]
 
 
-def _keep_label(path, number):
-    """Gives the new file the old one's SELinux label. A file that was not there has its folder's, as the kernel gives it."""
+def _keep_label(path: str, number: int) -> None:
+    """Sets the old file's SELinux label on the new one. A file that was not there inherits its directory's label."""
     try:
         label = os.getxattr(path, _LABEL)
     except OSError as exc:
@@ -107,8 +109,8 @@ def _keep_label(path, number):
     os.setxattr(number, _LABEL, label)
 
 
-def sync(root, path):
-    """Brings what another program wrote there, or removed, to the disk: the file if there is one, and the names in its folder and in the one above."""
+def sync(root: str, path: str) -> None:
+    """Syncs what another program wrote or removed there: the file if there is one, its directory and the one above."""
     try:
         number = os.open(root + path, os.O_RDONLY | os.O_NOFOLLOW)
     except FileNotFoundError:
@@ -118,27 +120,27 @@ def sync(root, path):
             os.fsync(number)
         finally:
             os.close(number)
-    folder = os.path.dirname(root + path)
-    for one in (folder, os.path.dirname(folder)):
+    directory = os.path.dirname(root + path)
+    for one in (directory, os.path.dirname(directory)):
         if os.path.isdir(one):
-            _sync_folder(one)
+            _sync_directory(one)
 
 
-def _sync_folder(folder):
-    """Makes a folder's entries last."""
-    directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync_directory(directory: str) -> None:
+    """Syncs a directory's entries."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(directory)
+        os.fsync(handle)
     finally:
-        os.close(directory)
+        os.close(handle)
 
 
-def bring_to_disk(ctx, folders, device, timeout=300):
-    """Brings the file systems of those folders to the disk: many files at once, and what other programs wrote. device: for the message.
+def bring_to_disk(ctx: Context, directories: Iterable[str], device: str, timeout: float = 300) -> None:
+    """Syncs the file systems of those directories: many files at once, and what other programs wrote. device: for the message.
 
     Not all file systems of the host, as os.sync() does: one that hangs must not make us hang.
     """
-    answer = ctx.command(["sync", "-f"] + [ctx.root + folder for folder in folders], timeout)
+    answer = ctx.command(["sync", "-f"] + [ctx.root + directory for directory in directories], timeout)
     if answer.rc:
         raise trouble(
             "what was written could not be brought to the disk: %s" % (answer.tail() or "rc %d" % answer.rc),
@@ -148,53 +150,53 @@ def bring_to_disk(ctx, folders, device, timeout=300):
         )
 
 
-def _make_folders(folder, lasting):
-    """Folders that are missing, each made to last."""
+def _make_directories(directory: str, lasting: bool) -> None:
+    """Creates the directories that are missing; lasting: and syncs each."""
     missing = []
-    while folder and not os.path.isdir(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
+    while directory and not os.path.isdir(directory):
+        missing.append(directory)
+        directory = os.path.dirname(directory)
     for one in reversed(missing):
         os.makedirs(one, exist_ok=True)
         if lasting:
-            _sync_folder(os.path.dirname(one))
+            _sync_directory(os.path.dirname(one))
 
 
-def sweep(root, folders):
-    """Removes what a killed write_atomic left there. Only for who holds the host's lock: another's may be in use."""
-    for folder in folders:
-        for path in names(root, folder):
+def sweep(root: str, directories: Iterable[str]) -> None:
+    """Removes what a killed write_atomic left there. Only for the holder of the host's lock: another's file may be in use."""
+    for directory in directories:
+        for path in names(root, directory):
             if os.path.basename(path).startswith(TEMPORARY) and os.path.isfile(root + path):
                 remove(root, path)
 
 
-def remove(root, path):
+def remove(root: str, path: str) -> None:
     """Removes a file for good; one that is gone already is fine."""
     try:
         os.unlink(root + path)
-        _sync_folder(os.path.dirname(root + path))
+        _sync_directory(os.path.dirname(root + path))
     except FileNotFoundError:
         return
     except OSError as exc:
         raise trouble("it can't be removed: %s" % exc.strerror, device=path) from exc
 
 
-def remove_tree(root, path):
-    """Removes a folder and all that is in it for good; one that is gone already is fine."""
+def remove_tree(root: str, path: str) -> None:
+    """Removes a directory and all that is in it for good; one that is gone already is fine."""
     try:
         shutil.rmtree(root + path)
-        _sync_folder(os.path.dirname(root + path))
+        _sync_directory(os.path.dirname(root + path))
     except FileNotFoundError:
         return
     except OSError as exc:
         raise trouble("it can't be removed: %s" % exc.strerror, device=path) from exc
 
 
-def remove_empty(root, path):
-    """Removes a folder for good if nothing is in it."""
+def remove_empty(root: str, path: str) -> None:
+    """Removes a directory for good if nothing is in it."""
     try:
         os.rmdir(root + path)
-        _sync_folder(os.path.dirname(root + path))
+        _sync_directory(os.path.dirname(root + path))
     except OSError as exc:
         if exc.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
             raise trouble("it can't be removed: %s" % exc.strerror, device=path) from exc

@@ -9,6 +9,8 @@ what was plugged in since.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree
 
 from ..base.errors import EngineError
@@ -19,39 +21,44 @@ DEFINED = "/etc/libvirt/qemu"
 RUNNING = "/run/libvirt/qemu"
 
 
+@dataclass(eq=False)
 class Hostdev:
     """A device of the host in a VM. kind: mdev or pci; key: UUID or PCI address in sysfs' spelling. display, ramfb: as the XML has them, None if it has not."""
 
-    def __init__(self, kind, key, managed=False, display=None, ramfb=None):
-        self.kind = kind
-        self.key = key
-        self.managed = managed
-        self.display = display
-        self.ramfb = ramfb
+    kind: str
+    key: str
+    managed: bool = False
+    display: bool | None = None
+    ramfb: bool | None = None
+
+    @property
+    def mediated(self) -> bool:
+        """Whether it is a mediated device."""
+        return self.kind == "mdev"
 
 
+@dataclass(eq=False)
 class Domain:
     """A VM. defined and live: its devices as it is defined and as it runs, None where it is not; devices: managed or not, of both, by key."""
 
-    def __init__(self, name, defined=None, live=None):
-        self.name = name
-        self.defined = defined
-        self.live = live
+    name: str
+    defined: list[Hostdev] | None = None
+    live: list[Hostdev] | None = None
 
     @property
-    def running(self):
+    def running(self) -> bool:
         """Whether it runs."""
         return self.live is not None
 
     @property
-    def devices(self):
+    def devices(self) -> dict[str, bool]:
         """For each PCI address or UUID whether libvirt manages it (managed='yes'), what was plugged in since the start last."""
         return {one.key: one.managed for one in (self.defined or []) + (self.live or [])}
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "%s (%s)" % (self.name, "running" if self.running else "not running")
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
         return {
             "name": self.name,
@@ -60,7 +67,7 @@ class Domain:
         }
 
 
-def parse(text):
+def parse(text: str) -> tuple[str, list[Hostdev]]:
     """(name, hostdevs) of a domain's XML, as defined or as it runs; raises ValueError where it is none."""
     try:
         root = ElementTree.fromstring(text)
@@ -71,43 +78,45 @@ def parse(text):
         raise ValueError("it has no <domain>")
     devices = []
     for one in domain.iterfind("devices/hostdev"):
-        key = _device(one.get("type"), one.find("source/address"))
+        kind = one.get("type", "")
+        key = _device(kind, one.find("source/address"))
         if key:
-            devices.append(Hostdev(one.get("type"), key, one.get("managed") == "yes", _switch(one.get("display")), _switch(one.get("ramfb"))))
+            devices.append(Hostdev(kind, key, one.get("managed") == "yes", _switch(one.get("display")), _switch(one.get("ramfb"))))
     return (domain.findtext("name") or "").strip(), devices
 
 
-def _switch(word):
-    return {"on": True, "off": False}.get(word)
+def _switch(word: str | None) -> bool | None:
+    return {"on": True, "off": False}.get(word or "")
 
 
-def _device(kind, place):
+def _device(kind: str, source: ElementTree.Element | None) -> str | None:
     """The key of a <hostdev>: the UUID of a mediated device, or a PCI address; None for other devices."""
-    if place is None:
+    if source is None:
         return None
     if kind == "mdev":
-        return (place.get("uuid") or "").strip().lower() or None
+        return (source.get("uuid") or "").strip().lower() or None
     if kind != "pci":
         return None
     try:
-        parts = [int(place.get(name, "0"), 0) for name in ("domain", "bus", "slot", "function")]
+        parts = [int(source.get(name, "0"), 0) for name in ("domain", "bus", "slot", "function")]
     except ValueError:
         return None
     text = "%x:%x:%x.%x" % tuple(parts)
     return address.parse(text) if address.is_address(text) else None
 
 
-def domains(root):
+def domains(root: str) -> tuple[list[Domain], list[str]]:
     """All domains that have devices, by name, and warnings of files that are no domain's."""
     found, warnings = all_domains(root)
     return [one for one in found if one.devices], warnings
 
 
-def all_domains(root):
+def all_domains(root: str) -> tuple[list[Domain], list[str]]:
     """All domains, by name, and warnings of files that are no domain's."""
-    found, warnings = {}, []
-    for folder in (DEFINED, RUNNING):
-        for path in files.names(root, folder, ".xml"):
+    found: dict[str, Domain] = {}
+    warnings = []
+    for directory in (DEFINED, RUNNING):
+        for path in files.names(root, directory, ".xml"):
             if not os.path.isfile(root + path):
                 continue
             try:
@@ -117,7 +126,7 @@ def all_domains(root):
                 continue
             name = name or os.path.basename(path)[: -len(".xml")]
             one = found.setdefault(name, Domain(name))
-            if folder == RUNNING:
+            if directory == RUNNING:
                 one.live = devices
             else:
                 one.defined = devices

@@ -4,7 +4,7 @@
 
 Definitions are ``manual``: mdevctl's own autostart fires as soon as VFs appear, and on Debian 12
 not at all. A definition is a file of JSON, /etc/mdevctl.d/<parent>/<uuid>. They are read and written in one
-go, because mdevctl wants a process for each (a tenth of a second under emulation) and leaves it to the
+go, because mdevctl takes a process for each (a tenth of a second under emulation) and leaves it to the
 system when its writes reach the disk. Then mdevctl itself is asked once whether it sees them as they are meant.
 """
 
@@ -13,47 +13,50 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import dataclass
+from typing import Iterable
 
 from ..base.errors import Trouble
 from . import files
+from .context import Context
 
 FOLDER = "/etc/mdevctl.d"
 _UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
-_PLACES = ("/usr/sbin/mdevctl", "/usr/bin/mdevctl", "/sbin/mdevctl")
+_PATHS = ("/usr/sbin/mdevctl", "/usr/bin/mdevctl", "/sbin/mdevctl")
 
 
-def binary(ctx):
+def binary(ctx: Context) -> str | None:
     """Where mdevctl is (Debian 12 has it in /usr/bin, others in /usr/sbin), or None."""
-    for path in _PLACES:
+    for path in _PATHS:
         if os.access(ctx.root + path, os.X_OK):
             return path
     return None
 
 
+@dataclass(eq=False)
 class Definition:
     """A definition: start is auto or manual. mdev_type None: its file is damaged, and mdevctl passes over it."""
 
-    def __init__(self, uuid, parent, mdev_type, start):
-        self.uuid = uuid
-        self.parent = parent
-        self.mdev_type = mdev_type
-        self.start = start
+    uuid: str
+    parent: str
+    mdev_type: str | None
+    start: str | None
 
 
-def definitions(root):
+def definitions(root: str) -> dict[str, Definition]:
     """All definitions, by UUID. One in a file that mdevctl would reject has no type.
 
     mdevctl writes without a sync of its own: a power cut at that moment may leave an empty file.
     """
-    found = {}
-    for folder in files.names(root, FOLDER):
-        for path in files.names(root, folder):
-            name, parent = os.path.basename(path), os.path.basename(folder)
+    found: dict[str, Definition] = {}
+    for directory in files.names(root, FOLDER):
+        for path in files.names(root, directory):
+            name, parent = os.path.basename(path), os.path.basename(directory)
             if not _UUID.match(name):
-                continue  # such as scripts.d, which holds folders of call-out scripts
+                continue  # such as scripts.d, which holds directories of call-out scripts
             text = files.read_bytes(root, path)
             if text is None:
-                continue  # a folder, or gone while we looked
+                continue  # a directory, or gone in the meantime
             try:
                 content = json.loads(text)
                 kind, start = content["mdev_type"], content["start"]
@@ -66,35 +69,35 @@ def definitions(root):
     return found
 
 
-def define(ctx, uuid, parent, mdev_type):
-    """Writes a manual definition as mdevctl does. settle brings all to the disk."""
-    content = {"mdev_type": mdev_type, "start": "manual", "attrs": []}
+def define(ctx: Context, uuid: str, parent: str, mdev_type: str | None) -> None:
+    """Writes a manual definition as mdevctl does. settle syncs all of them."""
+    content: dict[str, object] = {"mdev_type": mdev_type, "start": "manual", "attrs": []}
     files.write_atomic(ctx.root, _path(parent, uuid), json.dumps(content, indent=2) + "\n", lasting=False)
 
 
-def settle(ctx):
-    """Brings what was defined to the disk. A file that a power cut left without content until then is written anew by the next run."""
+def settle(ctx: Context) -> None:
+    """Syncs what was defined. A file that a power cut left without content until then is written again by the next run."""
     files.bring_to_disk(ctx, [FOLDER], FOLDER)
 
 
-def undefine(ctx, uuid, parent):
+def undefine(ctx: Context, uuid: str, parent: str) -> None:
     """Removes a definition; the running device stays."""
     files.remove(ctx.root, _path(parent, uuid))
 
 
-def _path(parent, uuid):
+def _path(parent: str, uuid: str) -> str:
     return "%s/%s/%s" % (FOLDER, parent, uuid)
 
 
-def unseen(ctx, wanted, timeout=30):
+def unseen(ctx: Context, wanted: Iterable[tuple[str, str]], timeout: float = 30) -> dict[str, Trouble]:
     """Troubles by UUID, for those of (uuid, parent) that mdevctl does not see as we wrote them down. One call for all.
 
     One file of somebody else's that holds other JSON than a definition makes the whole list fail; then our own
     reading of the files counts.
     """
-    answer = ctx.command([binary(ctx), "list", "--defined", "--dumpjson"], timeout)
+    answer = ctx.command([binary(ctx) or "mdevctl", "list", "--defined", "--dumpjson"], timeout)
     ours = definitions(ctx.root)
-    seen = _told(answer.out) if not answer.rc else {(one.parent, one.uuid): (one.mdev_type, one.start) for one in ours.values()}
+    seen = _shown(answer.out) if not answer.rc else {(one.parent, one.uuid): (one.mdev_type, one.start) for one in ours.values()}
     troubles = {}
     for uuid, parent in wanted:
         mine = ours.get(uuid)
@@ -109,18 +112,18 @@ def unseen(ctx, wanted, timeout=30):
     return troubles
 
 
-def _told(text):
-    """What mdevctl's JSON says: (mdev_type, start) by (parent, uuid). Lines before it are warnings."""
+def _shown(text: str) -> dict[tuple[str, str], tuple[object, object]]:
+    """What mdevctl's JSON has: (mdev_type, start) by (parent, uuid). Lines before it are warnings."""
     start = re.search(r"^\[", text, re.MULTILINE)
     try:
         blocks = json.JSONDecoder().raw_decode(text, start.start())[0] if start else []
     except (ValueError, RecursionError):
         return {}
-    found = {}
+    found: dict[tuple[str, str], tuple[object, object]] = {}
     for block in blocks:
         for parent, devices in block.items() if isinstance(block, dict) else ():
             for device in devices if isinstance(devices, list) else ():
-                for uuid, told in device.items() if isinstance(device, dict) else ():
-                    if isinstance(told, dict):
-                        found[(parent, uuid)] = (told.get("mdev_type"), told.get("start"))
+                for uuid, values in device.items() if isinstance(device, dict) else ():
+                    if isinstance(values, dict):
+                        found[(parent, uuid)] = (values.get("mdev_type"), values.get("start"))
     return found

@@ -7,11 +7,13 @@ from __future__ import annotations
 import os
 import sys
 
+from .context import Context
+
 SYSTEM = "/usr/bin/python3"
 _TOO_OLD = "import sys; sys.exit(sys.version_info < (3, 8))"
 
 
-def interpreter(ctx, running=sys.executable, timeout=60):
+def interpreter(ctx: Context, running: str = sys.executable, timeout: float = 60) -> str:
     """Path of the system's Python if it can run the engine (3.8 or newer), else of the one that runs this process.
 
     A virtual environment that Ansible uses may be gone at the next boot; the system's Python is not.

@@ -11,8 +11,13 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import overload
 
 from ..base.errors import EngineError, Trouble
+
+# Where the kernel shows PCI devices, and the drivers that it has for them.
+PCI = "/sys/bus/pci/devices"
+PCI_DRIVERS = "/sys/bus/pci/drivers"
 
 # What an errno from the kernel's PCI, mdev and VFIO files means to an operator.
 _MEANING = {
@@ -35,7 +40,7 @@ _MEANING = {
 class SysfsError(EngineError):
     """A read or write that the kernel refused. number is the errno."""
 
-    def __init__(self, path, number, value=None):
+    def __init__(self, path: str, number: int, value: str | None = None) -> None:
         self.path = path
         self.number = number
         self.value = value
@@ -51,27 +56,27 @@ class SysfsError(EngineError):
         )
 
 
-def _text(content):
+def _text(content: bytes) -> str:
     return content.decode("utf-8", "replace").rstrip("\n")
 
 
 class Sysfs:
     """Files of the running kernel, below an injectable root."""
 
-    def __init__(self, root="/"):
+    def __init__(self, root: str = "/") -> None:
         self.root = root.rstrip("/") or ""
 
-    def real(self, path):
+    def real(self, path: str) -> str:
         """The path with the root before it."""
         return self.root + path
 
-    def _bytes(self, path, size=-1):
+    def _bytes(self, path: str, size: int = -1) -> bytes:
         """As read_bytes, with the plain OSError. Bare calls: a host of 256 VFs has thousands of these files."""
         number = os.open(self.root + path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             if size >= 0:
                 return os.read(number, size)
-            parts = []
+            parts: list[bytes] = []
             while True:
                 part = os.read(number, 1 << 16)
                 if not part:
@@ -80,34 +85,49 @@ class Sysfs:
         finally:
             os.close(number)
 
-    def read_bytes(self, path, size=-1):
+    def read_bytes(self, path: str, size: int = -1) -> bytes:
         """A file's content, or its first bytes; SysfsError when it can't be read."""
         try:
             return self._bytes(path, size)
         except OSError as exc:
-            raise SysfsError(path, exc.errno) from exc
+            raise SysfsError(path, exc.errno or 0) from exc
 
-    def read(self, path):
+    def read(self, path: str) -> str:
         """A file's text without the newline at its end."""
         return _text(self.read_bytes(path))
 
-    def read_or(self, path, default=None):
-        """As read, with a default for a file that isn't there or has nothing to say."""
+    @overload
+    def read_or(self, path: str, default: str) -> str:
+        ...
+
+    @overload
+    def read_or(self, path: str, default: None = None) -> str | None:
+        ...
+
+    def read_or(self, path: str, default: str | None = None) -> str | None:
+        """As read, with a default for a file that isn't there or can't be read."""
         try:
             return _text(self._bytes(path))
         except OSError:
             return default
 
-    def read_int(self, path, default=None):
+    @overload
+    def read_int(self, path: str, default: int) -> int:
+        ...
+
+    @overload
+    def read_int(self, path: str, default: None = None) -> int | None:
+        ...
+
+    def read_int(self, path: str, default: int | None = None) -> int | None:
         """A number of at most 64 bits in any base that Python's int knows, or the default: the kernel has no others."""
-        text = self.read_or(path)
         try:
-            found = int(text, 0)
-        except (TypeError, ValueError):
+            found = int(self.read_or(path, ""), 0)
+        except ValueError:
             return default
         return found if -(1 << 63) <= found < 1 << 64 else default
 
-    def write(self, path, value):
+    def write(self, path: str, value: str) -> None:
         """Writes in one write(2); an error of write or close raises SysfsError."""
         try:
             number = os.open(self.real(path), os.O_WRONLY)
@@ -118,27 +138,27 @@ class Sysfs:
                 raise
             os.close(number)
         except OSError as exc:
-            raise SysfsError(path, exc.errno, value) from exc
+            raise SysfsError(path, exc.errno or 0, value) from exc
 
-    def exists(self, path):
+    def exists(self, path: str) -> bool:
         """Whether the path is there."""
         return os.access(self.root + path, os.F_OK)
 
-    def list(self, path):
-        """Names in a folder, sorted; none when it isn't there."""
+    def list(self, path: str) -> list[str]:
+        """Names in a directory, sorted; none when it isn't there."""
         try:
             return sorted(os.listdir(self.real(path)))
         except OSError:
             return []
 
-    def link(self, path):
+    def link(self, path: str) -> str | None:
         """Last part of a link's target (a driver's or group's name), or None."""
         try:
             return os.readlink(self.root + path).rpartition("/")[2]
         except OSError:
             return None
 
-    def target(self, path):
+    def target(self, path: str) -> str | None:
         """A link's target as it stands there, or None."""
         try:
             return os.readlink(self.real(path))

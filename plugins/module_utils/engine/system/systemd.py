@@ -1,18 +1,25 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The services that vGPUs live on, as systemd has them. One question for all of them."""
+"""The services that vGPUs live on, as systemd reports them. One call for all of them."""
 
 from __future__ import annotations
+
+from typing import Any, Dict
+
+from .context import Context
+
+# Properties of units by their names.
+Units = Dict[str, Dict[str, Any]]
 
 UNITS = ("nvidia-vgpud", "nvidia-vgpu-mgr", "nvidia-vgpu-restore")
 _PROPERTIES = {"LoadState": "load", "ActiveState": "active", "Result": "result", "UnitFileState": "enabled"}
 _STARTED = "InactiveExitTimestampMonotonic"
 
 
-def read(ctx, timeout=30):
+def read(ctx: Context, timeout: float = 30) -> Units:
     """Properties of each unit by its name: load, active, result and enabled, in systemd's own words.
 
-    started: whether it was started since the boot, which tells a one-shot that has ended from one that never ran.
+    started: whether it was started since the boot, which distinguishes a one-shot that has ended from one that never ran.
     A unit that is not there has load ``not-found``. Without a running systemd the answer is empty.
     """
     answer = ctx.command(
@@ -21,13 +28,13 @@ def read(ctx, timeout=30):
     return parse(answer.out) if answer.rc == 0 else {}
 
 
-def parse(text):
+def parse(text: str) -> Units:
     """What systemctl show prints: blocks of KEY=VALUE with an empty line between them."""
-    found = {}
+    found: Units = {}
     for block in text.split("\n\n"):
-        told = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        name = told.get("Id", "")
+        shown = {key: value for key, mark, value in (line.partition("=") for line in block.splitlines()) if mark}
+        name = shown.get("Id", "")
         if name.endswith(".service"):
-            words = {ours: told.get(theirs, "") for theirs, ours in _PROPERTIES.items()}
-            found[name[: -len(".service")]] = dict(words, started=told.get(_STARTED, "0") not in ("", "0"))
+            words = {ours: shown.get(theirs, "") for theirs, ours in _PROPERTIES.items()}
+            found[name[: -len(".service")]] = dict(words, started=shown.get(_STARTED, "0") not in ("", "0"))
     return found

@@ -11,12 +11,14 @@ from xml.etree import ElementTree
 
 from ..base.errors import trouble
 from ..hardware import address
+from .context import Context
+from .libvirt_xml import Hostdev
 
 _CONNECT = ["virsh", "--connect"]
 
 
-def hostdev_xml(hostdev):
-    """A device as libvirt wants it. managed is always no: a managed VF would be taken from nvidia, and its vGPU would be gone."""
+def hostdev_xml(hostdev: Hostdev) -> str:
+    """A device as libvirt takes it. managed is always no: a managed VF would be taken from nvidia, and its vGPU would be gone."""
     element = ElementTree.Element("hostdev", {"mode": "subsystem", "type": hostdev.kind, "managed": "no"})
     source = ElementTree.SubElement(element, "source")
     if hostdev.kind == "mdev":
@@ -28,12 +30,12 @@ def hostdev_xml(hostdev):
     else:
         domain, bus, rest = address.parse(hostdev.key).split(":")
         slot, function = rest.split(".")
-        place = {"domain": "0x" + domain, "bus": "0x" + bus, "slot": "0x" + slot, "function": "0x" + function}
-        ElementTree.SubElement(source, "address", place)
+        parts = {"domain": "0x" + domain, "bus": "0x" + bus, "slot": "0x" + slot, "function": "0x" + function}
+        ElementTree.SubElement(source, "address", parts)
     return ElementTree.tostring(element, encoding="unicode")
 
 
-def require_answer(ctx, uri, timeout=60):
+def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
     """Raises EngineError where libvirt does not answer."""
     answer = ctx.command(_CONNECT + [uri, "list", "--all", "--name"], timeout)
     if answer.rc == 127:
@@ -53,17 +55,17 @@ def require_answer(ctx, uri, timeout=60):
         )
 
 
-def change(ctx, uri, verb, name, hostdev, live, timeout=120):
+def change(ctx: Context, uri: str, verb: str, name: str, hostdev: Hostdev, live: bool, timeout: float = 120) -> None:
     """attach-device or detach-device, of the definition or (live) of the running VM."""
-    folder = tempfile.mkdtemp(prefix=".vgpu-")
+    directory = tempfile.mkdtemp(prefix=".vgpu-")
     try:
-        path = os.path.join(folder, "hostdev.xml")
+        path = os.path.join(directory, "hostdev.xml")
         with open(path, "w", encoding="utf-8") as handle:
             handle.write(hostdev_xml(hostdev))
         argv = _CONNECT + [uri, verb, name, path, "--live" if live else "--config"]
         answer = ctx.command(argv, timeout, keeps_lock=True)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(directory, ignore_errors=True)
     if answer.rc:
         raise trouble(
             "'virsh %s %s' failed for %s: %s" % (verb, name, hostdev.key, answer.tail(3) or "rc %d" % answer.rc),

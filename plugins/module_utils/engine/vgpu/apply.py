@@ -4,65 +4,66 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Sequence
+
 from .. import frameworks
 from ..base import refusals
 from ..base.clock import holds
 from ..base.errors import EngineError, Trouble, trouble
-from ..base.steps import ApplyError, execute
+from ..base.steps import ApplyError, Step, execute
+from ..frameworks.framework import Framework
 from ..mig import apply as mig_apply
 from ..system import files, mdevctl
+from ..system.context import Context
 from ..system.open_files import OpenFiles
 from ..system.sysfs import SysfsError
 from .layout import plain_params
-
+from .target import LayoutPlan
 
 # What the driver does for several GPUs at a time; the rest is nvidia-smi's.
 _SIDE_BY_SIDE = ("remove", "create", "params", "define", "undefine", "store")
+_ON_A_PARENT = ("remove", "create", "params", "define")
 
 
-def _side_by_side(ctx, steps):
-    """Whether GPUs can be worked on at the same time. A forced removal waits in a child process, which threads and forks do not mix with."""
+def _side_by_side(ctx: Context, steps: Sequence[Step]) -> bool:
+    """Whether GPUs can be worked on at the same time. A forced removal waits in a child process: threads and forks do not mix."""
     return ctx.side_by_side and all(step.kind in _SIDE_BY_SIDE and not step.args.get("forced") for step in steps)
 
 
-def apply(ctx, steps, timeout, settle):
-    """Runs the steps, then watches for settle seconds that nothing made now vanishes."""
-    return watch(ctx, bring(ctx, steps, timeout), settle)
+def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list[Step]:
+    """Runs the steps, then watches for settle seconds that no new vGPU vanishes."""
+    return plan.finish(lambda: watch(ctx, run(ctx, plan.steps, timeout), settle))
 
 
-class Brought:
-    """What bring did: done are the steps, failed is the ApplyError that tells of the others, or None. at: when the last vGPU was made."""
+@dataclass
+class Outcome:
+    """What run did: the steps that are done, and the ApplyError that reports the others, or None. at: when the last vGPU was created."""
 
-    def __init__(self, done, failed, at):
-        self.done = done
-        self.failed = failed
-        self.at = at
+    done: list[Step]
+    failed: ApplyError | None
+    at: float
+
+    def without(self, undone: Sequence[tuple[Step, Trouble]]) -> Outcome:
+        """The same without the steps that turned out not to be done."""
+        if not undone:
+            return self
+        for step, problem in undone:
+            problem.position = step.position
+        steps = [step for step, dummy in undone]
+        done = [step for step in self.done if step not in steps]
+        troubles = (self.failed.troubles if self.failed else []) + [problem for dummy, problem in undone]
+        return Outcome(done, ApplyError(troubles, done, (self.failed.not_done if self.failed else []) + steps), self.at)
 
 
-def bring(ctx, steps, timeout):
-    """Runs the steps and verifies each; what fails is told in the result. GPUs are worked on at the same time where that can be."""
+def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
+    """Runs the steps and verifies each; the result has what failed. GPUs are worked on at the same time if that is possible."""
+    created = [ctx.clock.now()]
 
-    at = [ctx.clock.now()]
-
-    def perform(step):
-        framework = frameworks.at(ctx, step.device) if step.kind in ("remove", "create", "params", "define") else None
-        if step.kind == "store":
-            files.write_atomic(ctx.root, step.device, step.args["content"], 0o644)
-        elif step.kind == "remove":
-            _remove(ctx, framework, step, timeout)
-        elif step.kind == "create":
-            framework.create(
-                step.device, _type_id(framework, step), step.args["type"], step.args["uuid"], timeout
-            )
-            at[0] = ctx.clock.now()
-        elif step.kind == "undefine":
-            mdevctl.undefine(ctx, step.args["uuid"], step.device)
-        elif step.kind == "define":
-            mdevctl.define(ctx, step.args["uuid"], step.device, framework.definition_type(step.args["uuid"]))
-        elif step.kind == "params":
-            _set_params(framework, step)
-        elif step.kind in mig_apply.KINDS:
-            mig_apply.perform(ctx, step, timeout)
+    def perform(step: Step) -> None:
+        _perform(ctx, step, timeout)
+        if step.kind == "create":
+            created[0] = ctx.clock.now()
 
     failed = None
     try:
@@ -70,42 +71,51 @@ def bring(ctx, steps, timeout):
     except ApplyError as exc:
         failed, done = exc, exc.done
     defined = [step for step in done if step.kind == "define"]
-    return _less(Brought(done, failed, at[0]), _undefined(ctx, defined) if defined else [])
+    return Outcome(done, failed, created[0]).without(_undefined(ctx, defined) if defined else [])
 
 
-def _undefined(ctx, defined):
-    """Definitions that are not on the disk, or that mdevctl does not see: [(step, trouble)]."""
+def _perform(ctx: Context, step: Step, timeout: float) -> None:
+    device = str(step.device)
+    if step.kind == "store":
+        files.write_atomic(ctx.root, device, step.args["content"], 0o644)
+    elif step.kind == "undefine":
+        mdevctl.undefine(ctx, step.args["uuid"], device)
+    elif step.kind in mig_apply.KINDS:
+        mig_apply.perform(ctx, step, timeout)
+    elif step.kind in _ON_A_PARENT:
+        framework = frameworks.at(ctx, device)
+        if step.kind == "remove":
+            _remove(ctx, framework, step, timeout)
+        elif step.kind == "create":
+            framework.create(device, _type_id(framework, step), step.args["type"], step.args["uuid"], timeout)
+        elif step.kind == "define":
+            mdevctl.define(ctx, step.args["uuid"], device, framework.type_directory(step.args["uuid"]))
+        else:
+            _set_params(framework, step)
+
+
+def _undefined(ctx: Context, defined: Sequence[Step]) -> list[tuple[Step, Trouble]]:
+    """Definitions that are not on the disk, or that mdevctl does not see."""
     try:
         mdevctl.settle(ctx)
     except EngineError as exc:
         return [(step, exc.troubles[0]) for step in defined]
-    unseen = mdevctl.unseen(ctx, [(step.args["uuid"], step.device) for step in defined])
+    unseen = mdevctl.unseen(ctx, [(step.args["uuid"], str(step.device)) for step in defined])
     return [(step, unseen[step.args["uuid"]]) for step in defined if step.args["uuid"] in unseen]
 
 
-def _less(brought, undone):
-    """The same without those steps that turned out not to have been done: [(step, trouble)]."""
-    if not undone:
-        return brought
-    failed = brought.failed
-    steps = [step for step, dummy in undone]
-    done = [step for step in brought.done if step not in steps]
-    troubles = (failed.troubles if failed else []) + [text for dummy, text in undone]
-    return Brought(done, ApplyError(troubles, done, (failed.not_done if failed else []) + steps), brought.at)
-
-
-def watch(ctx, brought, settle):
+def watch(ctx: Context, outcome: Outcome, settle: float) -> list[Step]:
     """Watches that the new vGPUs stay, until they are settle seconds old; returns the steps that were done, or raises what failed."""
-    left = settle - (ctx.clock.now() - brought.at)  # definitions were written meanwhile
-    result = _less(brought, _watch(ctx, [step for step in brought.done if step.kind == "create"], left))
+    left = settle - (ctx.clock.now() - outcome.at)  # definitions were written meanwhile
+    result = outcome.without(_vanished(ctx, [step for step in outcome.done if step.kind == "create"], left))
     if result.failed:
         raise result.failed
     return result.done
 
 
-def _type_id(framework, step):
+def _type_id(framework: Framework, step: Step) -> str:
     """The type's number as the parent has it now."""
-    found = framework.find_id(step.device, step.args["type"], step.args["type_id"])
+    found: str | None = framework.find_id(str(step.device), step.args["type"], step.args["type_id"])
     if not found:
         raise trouble(
             "the type %s is not offered here now" % step.args["type"],
@@ -116,7 +126,7 @@ def _type_id(framework, step):
     return found
 
 
-def _remove(ctx, framework, step, timeout):
+def _remove(ctx: Context, framework: Framework, step: Step, timeout: float) -> None:
     key = step.args["key"]
     if step.args["forced"]:
         framework.remove_forced(key, timeout)
@@ -128,7 +138,7 @@ def _remove(ctx, framework, step, timeout):
     framework.remove(key, timeout)
 
 
-def _set_params(framework, step):
+def _set_params(framework: Framework, step: Step) -> None:
     key, text = step.args["key"], step.args["params"]
     try:
         framework.set_params(key, text)
@@ -148,31 +158,30 @@ def _set_params(framework, step):
         )
 
 
-def _watch(ctx, created, settle):
-    """Steps whose vGPU is gone or other than wanted within the time, with the trouble."""
+def _vanished(ctx: Context, created: Sequence[Step], settle: float) -> list[tuple[Step, Trouble]]:
+    """Steps whose vGPU is gone or other than requested within the time, with the trouble."""
     if not created:
         return []
-    framework_of = {step: frameworks.at(ctx, step.device) for step in created}
+    framework_of = {step: frameworks.at(ctx, str(step.device)) for step in created}
 
-    def look():
+    def check() -> list[tuple[Step, Trouble]]:
         found = []
         for step in created:
-            wrong = framework_of[step].complaint(step.args["uuid"], step.device, step.args["type_id"], step.args["type"])
+            wrong = framework_of[step].complaint(step.args["uuid"], str(step.device), step.args["type_id"], step.args["type"])
             if wrong:
-                found.append(
-                    (
-                        step,
-                        Trouble(
-                            "%s%s was made, but shortly after %s"
-                            % (step.args["type"], " (%s)" % step.args["uuid"] if step.args["uuid"] else "", wrong),
-                            device=step.device,
-                            wanted="a vGPU %s that stays" % step.args["type"],
-                            remedy="Something takes the VF away: a cloud agent that binds VFs to vfio-pci, "
-                            "driverctl, or the driver itself (dmesg, 'journalctl -u nvidia-vgpu-mgr').",
-                            code="vanished",
-                        ),
-                    )
-                )
+                found.append((step, _does_not_stay(step, wrong)))
         return found
 
-    return holds(ctx.clock, look, settle)
+    return holds(ctx.clock, check, settle)
+
+
+def _does_not_stay(step: Step, wrong: str) -> Trouble:
+    name = step.args["type"] + (" (%s)" % step.args["uuid"] if step.args["uuid"] else "")
+    return Trouble(
+        "%s was made, but shortly after %s" % (name, wrong),
+        device=step.device,
+        wanted="a vGPU %s that stays" % step.args["type"],
+        remedy="Something takes the VF away: a cloud agent that binds VFs to vfio-pci, "
+        "driverctl, or the driver itself (dmesg, 'journalctl -u nvidia-vgpu-mgr').",
+        code="vanished",
+    )

@@ -4,46 +4,42 @@
 
 from __future__ import annotations
 
+from ..hardware.gpu import Gpu
+from ..read.inventory import Inventory
 from .layout import plain_params
+from .target import GpuTarget, Placed, Target
 
 
-def lines(inventory, result=None):
-    """The host's vGPUs as text, one a line, for a diff; with a plan: as they will be. GPU instances and mixed-size mode likewise."""
+def lines(inventory: Inventory, target: Target | None = None) -> str:
+    """The host's vGPUs, one a line, GPU instances and mixed-size mode; with a target: as they will be."""
     rows = []
     for gpu in inventory.gpus:
-        rows += _gpu_lines(gpu, result)
-        current = [(vgpu.index, vgpu.parent, vgpu.type, vgpu.key, plain_params(vgpu.params or "")) for vgpu in gpu.vgpus]
-        if result is not None and gpu.address in result.placed:
-            current = [
-                (one.slot.index, one.slot.parent, one.type.short, one.key, _params_to_come(one))
-                for one in result.placed[gpu.address]
-            ]
-        elif result is not None:
-            going = [vgpu.key for owner, vgpu in result.removed if owner is gpu]
-            current = [row for row in current if row[3] not in going]
-        for dummy, parent, type_name, key, params in sorted(current, key=lambda row: (row[0] or 0, row[3])):
+        planned = target.of(gpu.address) if target else GpuTarget()
+        rows += _gpu_lines(gpu, planned)
+        if planned.placed is not None:
+            vgpus = [(one.slot.index, one.slot.parent, one.type.short, one.key, _params_to_come(one)) for one in planned.placed]
+        else:
+            staying = [vgpu for vgpu in gpu.vgpus if vgpu not in planned.removed]
+            vgpus = [(vgpu.index, vgpu.parent, vgpu.type, vgpu.key, plain_params(vgpu.params or "")) for vgpu in staying]
+        for dummy, parent, type_name, key, params in sorted(vgpus, key=lambda row: (row[0] or 0, row[3])):
             name = "" if key == parent else " " + key
             rows.append("%s %s%s%s" % (parent, type_name, name, " " + params if params else ""))
     return "".join(row + "\n" for row in rows)
 
 
-def _params_to_come(placed):
+def _params_to_come(placed: Placed) -> str:
     if placed.params is not None:
         return placed.params
     return plain_params(placed.vgpu.params or "") if placed.vgpu else ""
 
 
-def _gpu_lines(gpu, result):
+def _gpu_lines(gpu: Gpu, target: GpuTarget) -> list[str]:
     names = [one.profile for one in gpu.mig.instances] if gpu.mig and gpu.mig.current else []
-    mixed = bool(gpu.mixed and gpu.mixed[1])
-    if result is not None:
-        change = result.instances.get(gpu.address)
-        if change:
-            going = [one.id for one in change.destroy]
-            names = [one.profile for one in (gpu.mig.instances if gpu.mig else ()) if one.id not in going]
-            names += [one.name for one in change.create]
-        planned = result.mixed.get(gpu.address)
-        if planned and planned[1]:
-            mixed = planned[0]
+    change = target.instances
+    if change:
+        going = [one.id for one in change.destroy]
+        names = [one.profile for one in (gpu.mig.instances if gpu.mig else ()) if one.id not in going]
+        names += [one.name for one in change.create]
+    mixed = target.mixed if target.sets_mixed else bool(gpu.mixed and gpu.mixed[1])
     rows = ["%s GPU instances: %s" % (gpu.address, " ".join(sorted(names)))] if names else []
     return rows + (["%s mixed sizes" % gpu.address] if mixed else [])

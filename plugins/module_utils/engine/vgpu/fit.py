@@ -1,82 +1,125 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What fits a GPU: which types it offers, one size or several, how many. Pure.
-
-planner: the GpuPlanner, of which the GPU and its types are read.
-"""
+"""What fits a GPU: which types it offers, one size or several, how many. Pure."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Sequence
+
 from ..base.errors import Trouble
-from ..hardware import vgpu_types
-from .placement import slots_of
+from ..hardware import address, vgpu_types
+from ..hardware.catalog import Model
+from ..hardware.gpu import Gpu
+from ..hardware.vgpu_types import VgpuType
+from .layout import VgpuSpec
+from .target import GpuRequest, Slot
 
 
-def _names_model(word, model):
+@dataclass(eq=False)
+class Chosen:
+    """A requested vGPU with the type that its name means."""
+
+    spec: VgpuSpec
+    type: VgpuType
+
+
+def slots_of(request: GpuRequest) -> list[Slot]:
+    """All slots of the GPU, in the order in which they are filled."""
+    gpu = request.gpu
+    if request.predicted and gpu.sriov:
+        return [Slot(address.vf_address(gpu.address, gpu.vf_offset, gpu.vf_stride, number), number) for number in range(gpu.total_vfs)]
+    if gpu.sriov:
+        return [Slot(vf.address, vf.index) for vf in gpu.vfs if vf.offers_types]
+    most = max([one.max_instances or 1 for one in gpu.types] or [32])
+    return [Slot(gpu.address, number) for number in range(most)]
+
+
+def _names_model(word: str, model: Model) -> bool:
     """Whether the first word of a type's name is that of the model; cards with MIG add letters for their form (H100XM)."""
     word, prefix = word.lower(), model.prefix.lower()
     rest = word[len(prefix):]
     return word.startswith(prefix) and (not rest or (model.mig_slices > 0 and rest.isalpha()))
 
 
-def choose_types(planner, wishes, predicted):
-    chosen, troubles, known = [], [], {}
-    for wish in wishes:
-        if wish.type not in known:
-            known[wish.type] = _predict(planner, wish) if predicted else vgpu_types.find(wish.type, planner.types)
-        found = known[wish.type]
+def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Trouble]]:
+    """The type of each requested vGPU, and troubles of names that the GPU does not offer."""
+    chosen, troubles = [], []
+    known: dict[str, VgpuType | None] = {}
+    for spec in request.spec.vgpus:
+        if spec.type not in known:
+            known[spec.type] = _predict(request.gpu, spec.type) if request.predicted else vgpu_types.find(spec.type, request.gpu.types)
+        found = known[spec.type]
         if found:
-            chosen.append((wish, found))
-            continue
-        near = vgpu_types.nearest(wish.type, planner.types)
-        series = sorted({one.series for one in planner.types if one.series})
-        remedy = None
-        if series and vgpu_types.series_of(wish.type) not in series + [None]:
-            remedy = "This driver offers the series %s on this GPU." % ", ".join(series)
-            if vgpu_types.series_of(wish.type) == "C":
-                remedy += " Series C comes with NVIDIA AI Enterprise's vGPU manager."
-        have = ", ".join(near) if near else ", ".join(one.short for one in planner.types)
-        if predicted and planner.gpu.model:
-            have = "names such as %s-4Q" % planner.gpu.model.prefix
-        troubles.append(
-            Trouble(
-                "the type %r (%s) is not offered by this GPU (%s)" % (wish.type, wish.where, planner.gpu.name),
-                device=planner.gpu.address,
-                wanted=("one of: " if not near else "nearest: ") + have,
-                remedy=remedy,
-                code="unknown_type",
-            )
-        )
+            chosen.append(Chosen(spec, found))
+        else:
+            troubles.append(_unknown_type(request, spec))
     return chosen, troubles
 
 
-def _predict(planner, wish):
+def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Trouble:
+    gpu = request.gpu
+    near = vgpu_types.nearest(spec.type, gpu.types)
+    series = sorted({one.series for one in gpu.types if one.series})
+    asked = vgpu_types.series_of(spec.type)
+    remedy = None
+    if series and asked and asked not in series:
+        remedy = "This driver offers the series %s on this GPU." % ", ".join(series)
+        if asked == "C":
+            remedy += " Series C comes with NVIDIA AI Enterprise's vGPU manager."
+    have = ", ".join(near) if near else ", ".join(one.short for one in gpu.types)
+    if request.predicted and gpu.model:
+        have = "names such as %s-4Q" % gpu.model.prefix
+    return Trouble(
+        "the type %r (%s) is not offered by this GPU (%s)" % (spec.type, spec.where, gpu.name),
+        device=gpu.address,
+        wanted=("one of: " if not near else "nearest: ") + have,
+        remedy=remedy,
+        code="unknown_type",
+    )
+
+
+def _predict(gpu: Gpu, name: str) -> VgpuType | None:
     """The type that a name means before the driver is there to list its own."""
-    word = vgpu_types.gpu_word(wish.type)
-    model = planner.gpu.model
+    word = vgpu_types.gpu_word(name)
+    model = gpu.model
     if word is None or (model and not _names_model(word, model)):
         return None
-    size = vgpu_types.framebuffer_of(wish.type)
-    slices = vgpu_types.slices_of(wish.type)
+    size = vgpu_types.framebuffer_of(name)
+    slices = vgpu_types.slices_of(name)
     most = model.framebuffer_gib * 1024 // size if model and size else None
     if model and slices:
         most = model.mig_slices // slices
-    return vgpu_types.VgpuType("", vgpu_types.short_name(wish.type), size, most or None)
+    return VgpuType("", vgpu_types.short_name(name), size, most or None)
 
 
-def check_sizes(planner, chosen, wishes):
-    if wishes.mixed or wishes.needs_mig:
+def check_names(gpu: Gpu, chosen: Sequence[Chosen]) -> list[Trouble]:
+    """Types that live in a GPU instance must be requested by a name that shows it: MIG mode follows from the name."""
+    return [
+        Trouble(
+            "the type %r (%s) is %s, which lives in a GPU instance of MIG" % (one.spec.type, one.spec.where, one.type.short),
+            device=gpu.address,
+            wanted="its name, which tells so",
+            code="unknown_type",
+        )
+        for one in chosen
+        if one.type.slices and not vgpu_types.slices_of(one.spec.type)
+    ]
+
+
+def check_sizes(request: GpuRequest, chosen: Sequence[Chosen]) -> list[Trouble]:
+    """One framebuffer size per GPU, without mixed-size mode and MIG."""
+    if request.spec.mixed or request.spec.needs_mig:
         return []
-    sizes = {}
-    for dummy, one in chosen:
-        sizes.setdefault(one.framebuffer_mib, one.short)
+    sizes: dict[int, str] = {}
+    for one in chosen:
+        sizes.setdefault(one.type.framebuffer_mib or 0, one.type.short)
     if len(sizes) < 2:
         return []
     return [
         Trouble(
-            "vGPUs of different framebuffer sizes are asked for: %s"
-            % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),
-            device=planner.gpu.address,
+            "vGPUs of different framebuffer sizes are asked for: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),
+            device=request.gpu.address,
             wanted="one framebuffer size per GPU",
             remedy="Put the sizes on different GPUs, or set mixed_sizes: true for this GPU if it supports that.",
             code="two_sizes",
@@ -84,56 +127,57 @@ def check_sizes(planner, chosen, wishes):
     ]
 
 
-def _most(planner, vgpu_type):
-    """How many of a type fit; by the framebuffer's size where the driver doesn't say."""
+def _most(gpu: Gpu, vgpu_type: VgpuType) -> int | None:
+    """How many of a type fit; by the framebuffer's size if the driver doesn't report it."""
     if vgpu_type.max_instances:
-        return vgpu_type.max_instances
-    model = planner.gpu.model
+        return int(vgpu_type.max_instances)
+    model = gpu.model
     if not model or not vgpu_type.framebuffer_mib:
         return None
     if vgpu_type.slices and model.mig_slices:
-        return model.mig_slices // vgpu_type.slices
-    return model.framebuffer_gib * 1024 // vgpu_type.framebuffer_mib or None
+        return int(model.mig_slices // vgpu_type.slices)
+    return int(model.framebuffer_gib * 1024 // vgpu_type.framebuffer_mib) or None
 
 
-def check_room(planner, chosen, predicted, mixed):
+def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> list[Trouble]:
     """Limits in vGPUs: each type's max_instance, the number of VFs, and in mixed-size mode the framebuffer."""
-    slots = len(slots_of(planner, predicted))
-    if mixed or any(one.slices for dummy, one in chosen):
-        return _check_shares(planner, chosen, slots, mixed)
-    most = min([_most(planner, one) for dummy, one in chosen if _most(planner, one)] or [len(chosen)])
+    slots = len(slots_of(request))
+    if request.spec.mixed or any(one.type.slices for one in chosen):
+        return _check_shares(request, chosen, slots)
+    limits = [_most(request.gpu, one.type) for one in chosen]
+    most = min([limit for limit in limits if limit] or [len(chosen)])
     if len(chosen) <= min(slots, most):
         return []
-    name = chosen[0][1].short
+    name = chosen[0].type.short
     if most <= slots:
-        size = chosen[0][1].framebuffer_mib
+        size = chosen[0].type.framebuffer_mib
         why = "max_instance of %s is %d" % (name, most)
         if size:
             why += ": each takes %d MiB of framebuffer" % size
     else:
         why = "the GPU has %d usable VFs, one for each vGPU" % slots
-    return [_too_many(planner, len(chosen), name, min(slots, most), why)]
+    return [_too_many(request.gpu, len(chosen), name, min(slots, most), why)]
 
 
-def _check_shares(planner, chosen, slots, mixed):
+def _check_shares(request: GpuRequest, chosen: Sequence[Chosen], slots: int) -> list[Trouble]:
     """Limits where types of different sizes share a GPU."""
-    troubles, counts = [], {}
-    for dummy, one in chosen:
-        counts.setdefault(one.short, [one, 0])[1] += 1
-    for vgpu_type, count in counts.values():
-        most = _most(planner, vgpu_type)
-        if most and count > most:
-            troubles.append(_too_many(planner, count, vgpu_type.short, most, "max_instance of %s is %d" % (vgpu_type.short, most)))
-    if len(chosen) > slots:
-        troubles.append(_too_many(planner, len(chosen), "all types", slots, "the GPU has %d usable VFs, one for each vGPU" % slots))
-    whole = max([one.framebuffer_mib or 0 for one in planner.types if not one.slices] or [0])
-    whole = whole or (planner.gpu.model.framebuffer_gib * 1024 if planner.gpu.model else 0)
-    asked = sum(one.framebuffer_mib or 0 for dummy, one in chosen)
-    if mixed and not troubles and whole and asked > whole:
+    gpu, types = request.gpu, [one.type for one in chosen]
+    troubles = []
+    for name in dict.fromkeys(one.short for one in types):
+        same = [one for one in types if one.short == name]
+        most = _most(gpu, same[0])
+        if most and len(same) > most:
+            troubles.append(_too_many(gpu, len(same), name, most, "max_instance of %s is %d" % (name, most)))
+    if len(types) > slots:
+        troubles.append(_too_many(gpu, len(types), "all types", slots, "the GPU has %d usable VFs, one for each vGPU" % slots))
+    whole = max([one.framebuffer_mib or 0 for one in gpu.types if not one.slices] or [0])
+    whole = whole or (gpu.model.framebuffer_gib * 1024 if gpu.model else 0)
+    asked = sum(one.framebuffer_mib or 0 for one in types)
+    if request.spec.mixed and not troubles and whole and asked > whole:
         troubles.append(
             Trouble(
                 "the vGPUs take %d MiB of framebuffer in all" % asked,
-                device=planner.gpu.address,
+                device=gpu.address,
                 wanted="at most %d MiB, the whole GPU" % whole,
                 remedy="Take fewer or smaller vGPUs.",
                 code="too_many",
@@ -142,10 +186,10 @@ def _check_shares(planner, chosen, slots, mixed):
     return troubles
 
 
-def _too_many(planner, count, name, most, why):
+def _too_many(gpu: Gpu, count: int, name: str, most: int, why: str) -> Trouble:
     return Trouble(
         "%d vGPUs of %s are asked for" % (count, name),
-        device=planner.gpu.address,
+        device=gpu.address,
         wanted="at most %d, because %s" % (most, why),
         code="too_many",
     )

@@ -6,55 +6,66 @@ from __future__ import annotations
 
 import re
 import uuid as uuids
+from dataclasses import dataclass, field, replace
+from typing import Any, Collection, Mapping, Sequence, overload
 
-from ..base.errors import EngineError, Trouble, raise_if_any, shown
+from ..base.errors import EngineError, Trouble, shown
 from ..hardware import address, catalog, vgpu_types
+from ..hardware.gpu import Gpu
+from ..mig.plan import Request as MigRequest
+from ..read.inventory import Inventory
 
 
 # More than any GPU holds; a slip of some zeros must not fill the memory.
 MOST = 1024
 
 
-class Wish:
-    """One vGPU that is wanted. uuid and index (VF number) are None where the engine chooses.
+@dataclass(eq=False)
+class VgpuSpec:
+    """One requested vGPU. uuid and index (VF number) are None if the engine chooses.
 
-    params: its vgpu_params, None where the user says nothing of them.
+    where: the entry that requests it. params: its vgpu_params, None if the user says nothing of them.
+    managed: whether more than its existence is ours (parameters, definitions); not so of one that only must not be touched.
     """
 
-    def __init__(self, type_name, uuid=None, index=None, where="", params=None):
-        self.type = type_name
-        self.uuid = uuid
-        self.index = index
-        self.where = where
-        self.params = params
+    type: str
+    uuid: str | None = None
+    index: int | None = None
+    where: str = ""
+    params: str | None = None
+    managed: bool = True
 
 
-class Wishes(list):
-    """All wishes of one GPU. mixed: mixed-size mode; mig: profiles of GPU instances, None where they follow from the types."""
+@dataclass
+class GpuSpec:
+    """What is requested of one GPU. mixed: mixed-size mode; mig: profiles of GPU instances, None if they follow from the types.
 
-    def __init__(self, wishes=(), mixed=False, mig=None):
-        super().__init__(wishes)
-        self.mixed = mixed
-        self.mig = mig
+    removes: keys of the vGPUs to remove; the other ones stay. None: all go that are not requested.
+    """
+
+    vgpus: list[VgpuSpec] = field(default_factory=list)
+    mixed: bool = False
+    mig: list[str] | None = None
+    removes: Collection[str] | None = None
 
     @property
-    def needs_mig(self):
+    def needs_mig(self) -> bool:
         """Whether the GPU must be in MIG mode."""
-        return self.mig is not None or any(vgpu_types.slices_of(word) for word in {wish.type for wish in self})
+        return self.mig is not None or any(vgpu_types.slices_of(word) for word in {one.type for one in self.vgpus})
 
 
+@dataclass
 class Entry:
-    """One element of the layout: selectors and what is wanted of each GPU that they name."""
+    """One element of the layout: selectors, and what is requested of each GPU that they name."""
 
-    def __init__(self, selectors, wishes, where, mixed=False, mig=None):
-        self.selectors = selectors
-        self.wishes = wishes
-        self.where = where
-        self.mixed = mixed
-        self.mig = mig
+    selectors: list[str]
+    vgpus: list[VgpuSpec]
+    where: str
+    mixed: bool = False
+    mig: list[str] | None = None
 
 
-def check_uuid(text, where):
+def check_uuid(text: object, where: str) -> str:
     """The UUID in the kernel's spelling (36 characters, lower case); raises EngineError if it is none."""
     word = str(text).strip().lower()
     try:
@@ -62,107 +73,128 @@ def check_uuid(text, where):
     except ValueError:
         valid = False
     if not valid:
-        raise_if_any(
-            [
-                Trouble(
-                    "%s is not a UUID" % shown(text),
-                    device=where,
-                    wanted="36 characters such as 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11",
-                    code="bad_uuid",
-                )
-            ]
-        )
+        wanted = "36 characters such as 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
+        raise EngineError(Trouble("%s is not a UUID" % shown(text), device=where, wanted=wanted, code="bad_uuid"))
     return word
 
 
-def parse(layout, name="layout"):
+def parse(layout: Any, name: str = "layout") -> tuple[list[Entry], list[Trouble]]:
     """Entries of a layout (a list of {gpu, vgpus, mixed_sizes, mig}), and the troubles of what is wrong in it."""
-    entries, troubles, seen = [], [], {}
     if not isinstance(layout, list):
         return [], [_wrong_shape(layout, name, "a list of entries, each with gpu and vgpus")]
+    entries: list[Entry] = []
+    troubles: list[Trouble] = []
+    seen: dict[str, str] = {}
     for number, item in enumerate(layout):
         where = "%s[%d]" % (name, number)
-        if not isinstance(item, dict):
-            troubles.append(_wrong_shape(item, where, "an entry with gpu and vgpus"))
+        wrong = _wrong_entry(item, where)
+        if wrong:
+            troubles.append(wrong)
             continue
-        selectors = item.get("gpu")
-        if not isinstance(selectors, list):
-            selectors = [selectors]
-        if not selectors or not all(selectors) or any(isinstance(word, (list, dict)) for word in selectors):
-            troubles.append(Trouble("it names no GPU", device=where, wanted="gpu: all, an address, GPU-<uuid> or a model"))
-            continue
-        vgpus, mig = item.get("vgpus") or [], item.get("mig")
-        if not isinstance(vgpus, list):
-            troubles.append(_wrong_shape(vgpus, where + ".vgpus", "a list of vGPUs, such as [{type: A40-24Q}]"))
-            continue
-        if mig is not None and not (isinstance(mig, list) and all(isinstance(word, str) for word in mig)):
-            troubles.append(_wrong_shape(mig, where + ".mig", "a list of profiles, such as [3g.20gb]"))
-            continue
-        wishes = []
-        for position, vgpu in enumerate(vgpus):
-            place = "%s.vgpus[%d]" % (where, position)
-            troubles += _parse_vgpu(vgpu, place, wishes, seen)
-        entries.append(
-            Entry([str(word) for word in selectors], wishes, where, bool(item.get("mixed_sizes")), None if mig is None else list(mig))
+        selectors, mig = item.get("gpu"), item.get("mig")
+        entry = Entry(
+            [str(word) for word in (selectors if isinstance(selectors, list) else [selectors])],
+            [],
+            where,
+            bool(item.get("mixed_sizes")),
+            None if mig is None else list(mig),
         )
+        for position, vgpu in enumerate(item.get("vgpus") or []):
+            specs, more = _parse_vgpu(vgpu, "%s.vgpus[%d]" % (where, position), seen)
+            entry.vgpus += specs
+            troubles += more
+        entries.append(entry)
     return entries, troubles
 
 
-def _wrong_shape(value, where, wanted):
-    return Trouble("it is %s" % shown(value), device=where, wanted=wanted, code="wrong_shape")
+def _wrong_entry(item: Any, where: str) -> Trouble | None:
+    """What is wrong with the shape of an entry."""
+    if not isinstance(item, dict):
+        return _wrong_shape(item, where, "an entry with gpu and vgpus")
+    selectors = item.get("gpu")
+    if not isinstance(selectors, list):
+        selectors = [selectors]
+    if not selectors or not all(selectors) or any(isinstance(word, (list, dict)) for word in selectors):
+        return Trouble("it names no GPU", device=where, wanted="gpu: all, an address, GPU-<uuid> or a model")
+    vgpus, mig = item.get("vgpus") or [], item.get("mig")
+    if not isinstance(vgpus, list):
+        return _wrong_shape(vgpus, where + ".vgpus", "a list of vGPUs, such as [{type: A40-24Q}]")
+    if mig is not None and not (isinstance(mig, list) and all(isinstance(word, str) for word in mig)):
+        return _wrong_shape(mig, where + ".mig", "a list of profiles, such as [3g.20gb]")
+    return None
 
 
-def _parse_vgpu(vgpu, place, wishes, seen):
+def _wrong_shape(value: object, where: str, expected: str) -> Trouble:
+    return Trouble("it is %s" % shown(value), device=where, wanted=expected, code="wrong_shape")
+
+
+def _parse_vgpu(vgpu: Any, where: str, seen: dict[str, str]) -> tuple[list[VgpuSpec], list[Trouble]]:
+    """The vGPUs of one element, and troubles. seen: where each UUID of the layout stands."""
     if not isinstance(vgpu, dict):
-        return [_wrong_shape(vgpu, place, "a vGPU, such as {type: A40-24Q}")]
-    count = vgpu.get("count")
-    count = 1 if count is None else count
-    uuid = vgpu.get("uuid")
-    params = plain_params(vgpu.get("vgpu_params"))
+        return [], [_wrong_shape(vgpu, where, "a vGPU, such as {type: A40-24Q}")]
+    count = 1 if vgpu.get("count") is None else vgpu["count"]
+    uuid, params = vgpu.get("uuid"), plain_params(vgpu.get("vgpu_params"))
     if params and not re.match(r"^[\x20-\x7e]+$", params):
-        return [Trouble("vgpu_params are %s" % shown(params), device=place, wanted="letters, digits and signs on one line", code="bad_params")]
+        return [], [Trouble("vgpu_params are %s" % shown(params), device=where, wanted="letters, digits and signs on one line", code="bad_params")]
     if not vgpu.get("type"):
-        return [Trouble("no type is given", device=place, wanted="type: a name such as A40-24Q")]
+        return [], [Trouble("no type is given", device=where, wanted="type: a name such as A40-24Q")]
     if not isinstance(count, int) or not 0 <= count <= MOST:
-        return [Trouble("count is %s" % shown(count), device=place, wanted="a number from 0 to %d" % MOST)]
+        return [], [Trouble("count is %s" % shown(count), device=where, wanted="a number from 0 to %d" % MOST)]
+    spec = VgpuSpec(str(vgpu["type"]), where=where, params=params)
     if not uuid:
-        wishes += [Wish(str(vgpu["type"]), where=place, params=params) for dummy in range(count)]
-        return []
+        return [replace(spec) for dummy in range(count)], []
     if count != 1:
-        return [Trouble("a UUID stands with count %d" % count, device=place, wanted="count 1: a UUID names one vGPU")]
+        return [], [Trouble("a UUID stands with count %d" % count, device=where, wanted="count 1: a UUID names one vGPU")]
     try:
-        word = check_uuid(uuid, place)
+        spec.uuid = check_uuid(uuid, where)
     except EngineError as exc:
-        return exc.troubles
-    if word in seen:
-        return [Trouble("the UUID %s stands at %s too" % (word, seen[word]), device=place, wanted="each UUID once", code="duplicate_uuid")]
-    seen[word] = place
-    wishes.append(Wish(str(vgpu["type"]), uuid=word, where=place, params=params))
-    return []
+        return [], exc.troubles
+    if spec.uuid in seen:
+        return [], [duplicate(spec.uuid, where, seen[spec.uuid])]
+    seen[spec.uuid] = where
+    return [spec], []
 
 
-def plain_params(text):
+def duplicate(uuid: str, where: str, first: str) -> Trouble:
+    """One UUID for two vGPUs of a request."""
+    return Trouble("the UUID %s stands at %s too" % (uuid, first), device=where, wanted="each UUID once", code="duplicate_uuid")
+
+
+@overload
+def plain_params(text: None) -> None:
+    ...
+
+
+@overload
+def plain_params(text: object) -> str:
+    ...
+
+
+def plain_params(text: object) -> str | None:
     """vgpu_params (frame_rate_limiter=0, disable_vnc=1) without spaces, as they are compared; None stays None."""
     if text is None:
         return None
     return ",".join(part.strip() for part in str(text).split(",") if part.strip())
 
 
-def _rank(word):
+def _rank(word: str) -> int:
     """How narrowly a selector names a GPU; the narrowest that names it counts."""
     if address.is_address(word) or address.is_gpu_uuid(word):
         return 3
     return 1 if word.lower() == "all" else 2
 
 
-def by_gpu(entries, inventory):
-    """Wishes per GPU address for each GPU that the layout names.
+def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, GpuSpec], list[Trouble]]:
+    """What is requested, by address of each GPU that the layout names, and troubles.
 
     A GPU named by its address takes the entries with its address only, one named by model those
     with its model, and ``all`` is for the rest. Entries of the same kind add up. A model of the
-    table that this host has none of is left out, so that hosts with different GPUs can share a layout.
+    table that this host has none of is left out: hosts with different GPUs can share a layout.
     """
-    wishes, rank, troubles, absent = {}, {}, [], []
+    specs: dict[str, GpuSpec] = {}
+    rank: dict[str, int] = {}
+    troubles: list[Trouble] = []
+    absent: list[str] = []
     for entry in entries:
         for word in entry.selectors:
             gpus, wrong = inventory.select([word])
@@ -175,47 +207,76 @@ def by_gpu(entries, inventory):
             for gpu in gpus:
                 here = _rank(word)
                 if here > rank.get(gpu.address, 0):
-                    wishes[gpu.address], rank[gpu.address] = Wishes(), here
+                    specs[gpu.address], rank[gpu.address] = GpuSpec(), here
                 if here == rank[gpu.address]:
-                    mine = wishes[gpu.address]
-                    mine += [
-                        Wish(one.type, one.uuid, one.index, one.where, one.params)
-                        for one in entry.wishes
-                    ]
-                    mine.mixed = mine.mixed or entry.mixed
-                    if entry.mig is not None:
-                        mine.mig = (mine.mig or []) + entry.mig
-    if absent and not wishes and not troubles:
+                    _add(specs[gpu.address], entry)
+    return specs, troubles + _absent_models(absent, inventory, specs, bool(troubles)) + _given_twice(specs)
+
+
+def _add(spec: GpuSpec, entry: Entry) -> None:
+    spec.vgpus += [replace(one) for one in entry.vgpus]
+    spec.mixed = spec.mixed or entry.mixed
+    if entry.mig is not None:
+        spec.mig = (spec.mig or []) + entry.mig
+
+
+def _named(gpus: Sequence[Gpu]) -> str:
+    return ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in gpus)
+
+
+def _absent_models(absent: Sequence[str], inventory: Inventory, specs: Mapping[str, GpuSpec], wrong: bool) -> list[Trouble]:
+    """Models that this host does not have, if nothing is left of the layout, or GPUs are that it does not name. wrong: there are troubles."""
+    troubles = []
+    if absent and not specs and not wrong:
         troubles.append(
             Trouble(
                 "the layout is for %s, and none of these is in this host, which has %s"
-                % (", ".join(absent), ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in inventory.gpus) or "no NVIDIA GPU"),
+                % (", ".join(absent), _named(inventory.gpus) or "no NVIDIA GPU"),
                 wanted="an entry for a GPU of this host",
                 code="unknown_gpu",
             )
         )
-    left = ["%s (%s)" % (gpu.address, gpu.name) for gpu in inventory.gpus if gpu.supported and gpu.address not in wishes]
-    if absent and wishes and left:
+    left = [gpu for gpu in inventory.gpus if gpu.supported and gpu.address not in specs]
+    if absent and specs and left:
         # One model written for another would otherwise empty the GPUs that were meant.
         troubles.append(
             Trouble(
-                "the layout is for %s too, which this host has not, and says nothing of %s" % (", ".join(absent), ", ".join(left)),
+                "the layout is for %s too, which this host has not, and says nothing of %s" % (", ".join(absent), _named(left)),
                 wanted="an entry for each GPU of this host",
                 remedy="Put the model right, or add an entry with an empty list of vgpus for these GPUs (gpu: all is for the rest).",
                 code="gpu_not_in_layout",
             )
         )
-    given = {}
-    for pf in sorted(wishes):
-        for wish in wishes[pf]:
-            if wish.uuid and wish.uuid in given:
+    return troubles
+
+
+def _given_twice(specs: Mapping[str, GpuSpec]) -> list[Trouble]:
+    """UUIDs that two GPUs would get."""
+    troubles = []
+    given: dict[str, str] = {}
+    for pf, spec in sorted(specs.items()):
+        for one in spec.vgpus:
+            if one.uuid and one.uuid in given:
                 troubles.append(
                     Trouble(
-                        "the UUID %s is given to %s and %s" % (wish.uuid, given[wish.uuid], pf),
-                        device=wish.where,
+                        "the UUID %s is given to %s and %s" % (one.uuid, given[one.uuid], pf),
+                        device=one.where,
                         wanted="a UUID for one vGPU on one GPU",
                         code="duplicate_uuid",
                     )
                 )
-            given[wish.uuid] = pf
-    return wishes, troubles
+            if one.uuid:
+                given[one.uuid] = pf
+    return troubles
+
+
+def mig_requests(specs: Mapping[str, GpuSpec], inventory: Inventory) -> dict[str, MigRequest]:
+    """The MIG mode of each GPU that the layout names, as its types need it."""
+    found = {}
+    for gpu in inventory.gpus:
+        spec = specs.get(gpu.address)
+        if spec and spec.needs_mig:
+            found[gpu.address] = MigRequest(True)
+        elif spec and spec.vgpus and gpu.has_mig:
+            found[gpu.address] = MigRequest(False)
+    return found

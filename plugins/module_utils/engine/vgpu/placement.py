@@ -1,50 +1,46 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which vGPU stays, where a new one goes, and the UUID that it keeps. Pure."""
+"""Which vGPU stays, which slot a new one gets, and the UUID that it keeps. Pure."""
 
 from __future__ import annotations
 
 import uuid as uuids
+from dataclasses import dataclass, field
+from typing import Collection, Sequence
 
 from ..base.errors import Trouble
-from ..hardware import address
-from .layout import plain_params
-
+from ..hardware.gpu import Vgpu
+from ..state.layout_file import StoredVgpu
+from .fit import Chosen, slots_of
+from .layout import VgpuSpec, plain_params
+from .target import GpuRequest, Placed, Slot
 
 # Any fixed UUID serves; it separates our names from other people's.
 NAMESPACE = "6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11"
 
 
-class Slot:
-    """A place for one vGPU: a VF, or (without SR-IOV) one of the PF's several."""
+@dataclass
+class Matching:
+    """Existing vGPUs that are requested ones (placed), the other existing ones (left), and requests that none matches (open).
 
-    def __init__(self, parent, index):
-        self.parent = parent
-        self.index = index
+    removed: those that do not stay.
+    """
 
+    placed: list[Placed] = field(default_factory=list)
+    left: list[Vgpu] = field(default_factory=list)
+    open: list[Chosen] = field(default_factory=list)
+    removed: list[Vgpu] = field(default_factory=list)
 
-class Placed:
-    """A vGPU with its place. vgpu: the existing one, or None when it is to be made. params: None to leave them."""
-
-    def __init__(self, slot, vgpu_type, uuid, vgpu=None, params=None):
-        self.slot = slot
-        self.type = vgpu_type
-        self.uuid = uuid
-        self.vgpu = vgpu
-        self.params = params
-
-    @property
-    def key(self):
-        """As Vgpu.key."""
-        return self.uuid or self.slot.parent
-
-    @property
-    def name(self):
-        """For people: the UUID, which the VF stands beside, or nothing more."""
-        return " (%s)" % self.uuid if self.uuid else ""
+    def keep(self, request: GpuRequest, one: Chosen, vgpu: Vgpu) -> None:
+        """An existing vGPU is the requested one."""
+        self.left.remove(vgpu)
+        self.open.remove(one)
+        slot = Slot(vgpu.parent, vgpu.index)
+        params = _params(request, one.spec, vgpu.key)
+        self.placed.append(Placed(slot, one.type, vgpu.uuid, vgpu, params, where=one.spec.where, managed=one.spec.managed))
 
 
-def stable_uuid(machine_id, pf, index, taken):
+def stable_uuid(machine_id: str | None, pf: str, index: int | None, taken: Collection[str]) -> str:
     """UUIDv5 of machine, PF and VF number; the next in line when that one is taken."""
     salt = 0
     while True:
@@ -55,121 +51,128 @@ def stable_uuid(machine_id, pf, index, taken):
         salt += 1
 
 
-def slots_of(planner, predicted=False):
-    gpu = planner.gpu
-    if predicted and gpu.sriov:
-        return [
-            Slot(address.vf_address(gpu.address, gpu.vf_offset, gpu.vf_stride, number), number)
-            for number in range(gpu.total_vfs)
-        ]
-    if gpu.sriov:
-        return [Slot(vf.address, vf.index) for vf in gpu.vfs if vf.offers_types]
-    most = max([one.max_instances or 1 for one in planner.types] or [32])
-    return [Slot(gpu.address, number) for number in range(most)]
+def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
+    """Existing vGPUs for requested ones: by UUID, then by slot in the layout file, then by type."""
+    removes = request.spec.removes
+    found = Matching(open=list(chosen))
+    for vgpu in request.gpu.vgpus:
+        (found.removed if removes is not None and vgpu.key in removes else found.left).append(vgpu)
+    for one in [one for one in chosen if one.spec.uuid or one.spec.index is not None]:
+        same = next((vgpu for vgpu in found.left if _is_it(request, one.spec, vgpu) and vgpu.type == one.type.short), None)
+        if same:
+            found.keep(request, one, same)
 
+    def rank(vgpu: Vgpu) -> tuple[bool, bool, int, str]:
+        return (not vgpu.holders, vgpu.key not in request.known, vgpu.index if vgpu.index is not None else 0, vgpu.key)
 
-def match(planner, chosen):
-    """Existing vGPUs for wishes: by UUID, then by place in the store, then by type."""
-    left = list(planner.gpu.vgpus)
-    stored = [one.key for one in planner.stored]
-
-    def keep(wish, vgpu_type, vgpu):
-        left.remove(vgpu)
-        chosen.remove((wish, vgpu_type))
-        planner.placed.append(Placed(Slot(vgpu.parent, vgpu.index), vgpu_type, vgpu.uuid, vgpu, _params(planner, wish, vgpu.key)))
-
-    def is_it(wish, vgpu):
-        if planner.uuids:
-            return wish.uuid == vgpu.uuid and wish.index in (None, vgpu.index)
-        return wish.index is not None and wish.index == vgpu.index
-
-    for wish, vgpu_type in [pair for pair in chosen if pair[0].uuid or pair[0].index is not None]:
-        for vgpu in left:
-            if is_it(wish, vgpu) and vgpu.type == vgpu_type.short:
-                keep(wish, vgpu_type, vgpu)
-                break
-
-    def rank(vgpu):
-        return (not vgpu.holders, vgpu.key not in stored, vgpu.index if vgpu.index is not None else 0, vgpu.key)
-
-    ranked = sorted(left, key=rank)
+    ranked = sorted([vgpu for vgpu in found.left if vgpu.uuid not in request.explicit], key=rank)
     # First those that find a vGPU with their parameters, then the others.
-    for exact, (wish, vgpu_type) in [(True, pair) for pair in chosen] + [(False, pair) for pair in chosen]:
-        if (wish, vgpu_type) not in chosen or wish.uuid or (wish.index is not None and not planner.uuids):
-            continue
-        for vgpu in ranked:
-            if vgpu.type != vgpu_type.short or vgpu.uuid in planner.explicit:
+    for exact in (True, False):
+        for one in list(found.open):
+            if one.spec.uuid or (one.spec.index is not None and not request.uuids):
                 continue
-            if not exact or _intended_params(planner, vgpu) == (wish.params or ""):
-                ranked.remove(vgpu)
-                keep(wish, vgpu_type, vgpu)
-                break
-    planner.surplus = left
+            for vgpu in ranked:
+                if vgpu.type == one.type.short and (not exact or _intended_params(request, vgpu) == (one.spec.params or "")):
+                    ranked.remove(vgpu)
+                    found.keep(request, one, vgpu)
+                    break
+    if removes is None:
+        found.removed, found.left = found.left, []
+    return found
 
 
-def _intended_params(planner, vgpu):
-    """Parameters that a vGPU was made for: a run that broke off may not have set them."""
-    if vgpu.key in planner.stored_params:
-        return planner.stored_params[vgpu.key]
-    return plain_params(vgpu.params or "")
+def _is_it(request: GpuRequest, spec: VgpuSpec, vgpu: Vgpu) -> bool:
+    """Whether a vGPU is the one that a request names."""
+    if request.uuids:
+        return spec.uuid == vgpu.uuid and spec.index in (None, vgpu.index)
+    return spec.index is not None and spec.index == vgpu.index
 
 
-def _params(planner, wish, key):
-    """vgpu_params that a vGPU shall have: as wished; none where only we had set some; None to leave them."""
-    if wish.params is not None:
-        return wish.params
-    return "" if planner.stored_params.get(key) else None
+def _intended_params(request: GpuRequest, vgpu: Vgpu) -> str:
+    """Parameters that a vGPU was created for: an interrupted run may not have set them."""
+    stored = request.known.get(vgpu.key)
+    return stored.params if stored else plain_params(vgpu.params or "")
 
 
-def place(planner, chosen, predicted):
-    """Places for the wishes that nothing existing matches."""
-    slots = slots_of(planner, predicted)
-    if planner.gpu.sriov:
-        busy = {one.slot.index for one in planner.placed}
-    else:
-        busy = set(range(len(planner.placed)))
-    free = [slot for slot in slots if slot.index not in busy]
-    uuids_in_use = set(planner.taken) - {vgpu.uuid for vgpu in planner.surplus}
-    uuids_in_use |= {one.key for one in planner.placed} | planner.explicit
-    stored = [one for one in planner.stored if one.key not in uuids_in_use]
+def _params(request: GpuRequest, spec: VgpuSpec, key: str) -> str | None:
+    """vgpu_params that a vGPU is to have: as requested; none if only we had set some; None to leave them."""
+    if spec.params is not None:
+        return spec.params
+    stored = request.known.get(key)
+    return "" if stored and stored.params else None
+
+
+def place(request: GpuRequest, found: Matching) -> list[Trouble]:
+    """Places the requested vGPUs that no existing one matches: fills found.placed; returns troubles."""
+    gpu = request.gpu
+    going = {vgpu.uuid for vgpu in found.removed} - set(request.spec.removes or ())
+    in_use = {uuid for uuid in request.taken if uuid not in going}
+    in_use |= {one.key for one in found.placed} | set(request.explicit) | set(request.spec.removes or ())
+    free = _free(request, found)
+    stored = [one for one in request.known.values() if one.key not in in_use]
+    staying = [vgpu.uuid for vgpu in found.left]
     troubles = []
-    # Wishes with a place of their own first, so that no other takes it. Larger before smaller: they need more room in one piece.
-    order = sorted(chosen, key=lambda pair: (pair[0].index is None, pair[0].uuid is None, -(pair[1].framebuffer_mib or 0)))
-    for wish, vgpu_type in order:
-        fitting = [
-            one
-            for one in stored
-            if one.type == vgpu_type.short
-            and (one.index is None or one.index in [slot.index for slot in free])
-        ]
-        remembered = next((one for one in fitting if one.params == (wish.params or "")), next(iter(fitting), None))
-        index = wish.index
-        if index is None and not wish.uuid and remembered:
+    # Requests with a slot of their own first, so that no other takes it. Larger before smaller: they need more room in one piece.
+    for one in sorted(found.open, key=lambda one: (one.spec.index is None, one.spec.uuid is None, -(one.type.framebuffer_mib or 0))):
+        spec = one.spec
+        if spec.uuid and spec.uuid in staying:
+            continue  # it is another vGPU's, which the plan refuses
+        remembered = _remembered(one, stored, free)
+        index = spec.index
+        if index is None and not spec.uuid and remembered:
             index = remembered.index
         slot = next((slot for slot in free if index in (None, slot.index)), None)
         if slot is None:
-            troubles.append(
-                Trouble(
-                    "VF %s is not there or not free for %s" % (index, vgpu_type.short),
-                    device=planner.gpu.address,
-                    remedy="Look with 'nvidia-vgpu status'.",
-                    code="no_slot",
-                )
-            )
+            troubles.append(_no_slot(request, found, one, index))
             continue
         free.remove(slot)
-        uuid = wish.uuid
+        uuid = spec.uuid
         if not uuid and remembered and remembered.index in (None, slot.index):
             uuid = remembered.uuid
             stored.remove(remembered)
-        if planner.uuids and not uuid:
-            uuid = stable_uuid(planner.state.machine_id, planner.gpu.address, slot.index, uuids_in_use)
-        if not planner.uuids:
+        if request.uuids and not uuid:
+            uuid = stable_uuid(request.machine_id, gpu.address, slot.index, in_use)
+        if not request.uuids:
             uuid = None
-        uuids_in_use.add(uuid or slot.parent)
-        # On a PF the number only made the UUID: once the vGPU is there, nothing tells it any more.
-        planner.placed.append(
-            Placed(slot if planner.gpu.sriov else Slot(slot.parent, None), vgpu_type, uuid, None, wish.params or None)
-        )
-    planner.placed.sort(key=lambda one: (one.slot.index or 0, one.key))
+        in_use.add(uuid or slot.parent)
+        # On a PF the number is only part of the UUID: an existing vGPU does not show it.
+        where = slot if gpu.sriov else Slot(slot.parent, None)
+        found.placed.append(Placed(where, one.type, uuid, None, spec.params or None, where=spec.where))
+    found.placed.sort(key=lambda one: (one.slot.index or 0, one.key))
     return troubles
+
+
+def _free(request: GpuRequest, found: Matching) -> list[Slot]:
+    """The slots that no vGPU holds that stays."""
+    if request.gpu.sriov:
+        busy = {one.slot.index for one in found.placed} | {vgpu.index for vgpu in found.left}
+    else:
+        busy = set(range(len(found.placed) + len(found.left)))
+    return [slot for slot in slots_of(request) if slot.index not in busy]
+
+
+def _remembered(one: Chosen, stored: Sequence[StoredVgpu], free: Sequence[Slot]) -> StoredVgpu | None:
+    """The stored vGPU that a request continues: of its type, in a free slot; with its parameters, if there is one."""
+    indexes = [slot.index for slot in free]
+    fitting = [was for was in stored if was.type == one.type.short and (was.index is None or was.index in indexes)]
+    return next((was for was in fitting if was.params == (one.spec.params or "")), next(iter(fitting), None))
+
+
+def _no_slot(request: GpuRequest, found: Matching, one: Chosen, index: int | None) -> Trouble:
+    """A requested VF holds another vGPU, or cannot hold one."""
+    holders = ["%s (%s)" % (held.key, held.type.short) for held in found.placed if held.slot.index == index]
+    holders += ["%s (%s)" % (vgpu.key, vgpu.type) for vgpu in found.left if vgpu.index == index]
+    if holders and index is not None:
+        vf = next((vf.address for vf in request.gpu.vfs if vf.index == index), index)
+        return Trouble(
+            "the VF %s holds %s already" % (vf, holders[0]),
+            device=one.spec.where or request.gpu.address,
+            wanted="a free VF for %s" % one.type.short,
+            code="vf_busy",
+        )
+    return Trouble(
+        "VF %s is not there or not free for %s" % (index, one.type.short),
+        device=request.gpu.address,
+        remedy="Look with 'nvidia-vgpu status'.",
+        code="no_slot",
+    )

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import numbers
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host as host_reader, inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl, nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl, nvidia_smi_output
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout
 from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_driver,
@@ -77,7 +77,7 @@ def test_a_word_that_is_no_profile_before_the_driver_lists_any(make_host):
 )
 def test_layouts_of_another_shape(content, where):
     entries, (wrong,) = layout.parse(content)
-    assert wrong.device == where and not any(entry.wishes for entry in entries)
+    assert wrong.device == where and not any(entry.vgpus for entry in entries)
 
 
 @pytest.mark.parametrize(
@@ -142,12 +142,12 @@ def test_the_scheduler_in_any_spelling(host, keys, policy):
 
 def test_rows_with_numbers_that_are_none():
     row = "|   0  MIG 1g.5gb        19     7/7        %s      No     14     0     0   |\n"
-    assert [one.memory for dummy, one in nvidia_smi.parse_profiles(row % "4.75")] == [4.75]
+    assert [one.memory for dummy, one in nvidia_smi_output.parse_profiles(row % "4.75")] == [4.75]
     for word in ("1.2.3", "9" * 400, "."):
-        assert nvidia_smi.parse_profiles(row % word) == []
-    assert nvidia_smi.parse_profiles((row % "4.75").replace("1g.5gb", "99999999g.5gb")) == []
-    assert nvidia_smi.parse_placements("GPU  0 Profile ID 19 Placements: {0,\t2\x0b,4}:1\n") == {19: ([0, 2, 4], 1)}
-    assert nvidia_smi.parse_types("GPU 00000000:17:00.0\n    vGPU Type ID : 010\n        Name : A40-24Q\n")["0000:17:00.0"][0].id == "10"
+        assert nvidia_smi_output.parse_profiles(row % word) == []
+    assert nvidia_smi_output.parse_profiles((row % "4.75").replace("1g.5gb", "99999999g.5gb")) == []
+    assert nvidia_smi_output.parse_placements("GPU  0 Profile ID 19 Placements: {0,\t2\x0b,4}:1\n") == {19: ([0, 2, 4], 1)}
+    assert nvidia_smi_output.parse_types("GPU 00000000:17:00.0\n    vGPU Type ID : 010\n        Name : A40-24Q\n")["0000:17:00.0"][0].id == "10"
 
 
 def test_an_archive_that_is_packed_otherwise(host, tmp_path):

@@ -10,7 +10,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import pla
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import in_use
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Holder
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi_output
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_gpu_info, nvidia_mdev, nvidia_pci_driver, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake import nvidia_smi as program
@@ -228,7 +228,7 @@ def test_the_fake_tells_as_the_real_program(host):
     host.add("0000:e8:00.4", "A40-24Q", UUID)
     host.kernel.use(UUID)
     text = program.Program(host).run(["vgpu", "-q"], 5).out
-    (one,) = nvidia_smi.parse_active(text)
+    (one,) = nvidia_smi_output.parse_active(text)
     assert (one.gpu, one.type, one.uuid, one.vm) == (PF, "A40-24Q", UUID, "web1")
 
 

@@ -12,7 +12,7 @@ import stat
 import pytest
 import yaml
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud import cloudpods, yaml_document
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud import cloudpods, yaml_key
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_cloudpods_config
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
@@ -129,7 +129,7 @@ def test_windows_line_ends_and_a_byte_order_mark_stay(pod):
         ("password: hunter2\nb:\t1\n", "yaml_invalid", "line 2, column 3"),
         ("password: hunter2\nb: 1\nb: 2\n", "yaml_duplicate", "line 2 and at line 3"),
         ("a: hunter2\n---\nb: 1\n", "yaml_documents", "line 2"),
-        ("nvidia_vgpu_pfs: &x [hunter2]\nb: *x\n", "yaml_anchor", "line 2"),
+        ("nvidia_vgpu_pfs: &x [hunter2]\nb: *x\n", "yaml_anchor", "another key"),
     ],
 )
 def test_a_file_that_is_not_sound_is_refused_and_nothing_of_it_is_shown(pod, content, code, words):
@@ -145,7 +145,7 @@ def test_no_file_no_path_and_no_library(pod, monkeypatch):
     assert call(nvidia_cloudpods_config, pod, path="/x" * 2000).codes == ["bad_path"]
     assert call(nvidia_cloudpods_config, pod, path="/" + "x" * 300).codes == ["error"]
     assert call(nvidia_cloudpods_config, pod, path="/etc").codes == ["no_file"]
-    monkeypatch.setattr(yaml_document, "yaml", None)
+    monkeypatch.setattr(yaml_key, "yaml", None)
     outcome = call(nvidia_cloudpods_config, pod)
     assert outcome.codes == ["yaml_missing"] and "python3-yaml" in outcome.msg and "python3-pyyaml" in outcome.msg and outcome.writes == 0
     os.unlink(pod.root + CONF)

@@ -57,21 +57,11 @@ def test_installed_once(make_host, package):
     assert not again["changed"] and again["diff"]["before"] == again["diff"]["after"]
 
 
-def wish(**changes):
-    """Wishes with the module's defaults."""
-    values = {
-        "present": True, "version": None, "src": None, "dkms": True, "load": True, "disable_nouveau": False,
-        "module_type": "auto", "replace_ordinary": False, "extra": [], "tmpdir": None,
-    }
-    values.update(changes)
-    return driver_plan.Wish(**values)
-
-
 def test_arguments_of_the_installer():
-    assert driver_apply.arguments(wish(), "550.163.02", None) == ["--silent", "--dkms"]
-    old = driver_apply.arguments(wish(load=False, dkms=False), "535.161.05", "proprietary")
+    assert driver_apply.arguments(driver_plan.Request(), "550.163.02", None) == ["--silent", "--dkms"]
+    old = driver_apply.arguments(driver_plan.Request(load=False, dkms=False), "535.161.05", "proprietary")
     assert old == ["--silent", "--no-nouveau-check"], "--skip-module-load came with 550"
-    new = driver_apply.arguments(wish(disable_nouveau=True, tmpdir="/var/tmp", extra=["--no-systemd"]), "580.65.05", "open")
+    new = driver_apply.arguments(driver_plan.Request(disable_nouveau=True, tmpdir="/var/tmp", extra=["--no-systemd"]), "580.65.05", "open")
     assert new == ["--silent", "--dkms", "--disable-nouveau", "--kernel-module-type=open", "--tmpdir=/var/tmp", "--no-systemd"]
 
 

@@ -105,3 +105,73 @@ def test_only_what_is_named_is_touched(make_host):
 def test_nothing_to_do_is_refused(host):
     assert "one of the following is required" in call(nvidia_mdev, host, type="A40-8Q").msg
     assert "mutually exclusive" in call(nvidia_mdev, host, uuid=ONE, devices=[]).msg
+
+
+# --- what else is on the GPU
+
+THREE = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a13"
+OTHER_VF = "0000:e8:00.5"
+
+
+def test_other_vgpus_of_the_gpu_stay_as_they_are(make_host):
+    host = make_host(mdevctl=True).vfs_on()
+    host.add(OTHER_VF, "A40-8Q", TWO)
+    host.kernel.use(TWO)
+    outcome = call(nvidia_mdev, host, parent=PF, uuid=ONE, type="A40-8Q").ok
+    assert host.vgpus() == [(ONE, VF, "A40-8Q"), (TWO, OTHER_VF, "A40-8Q")] and not [text for text in outcome["actions"] if TWO in text]
+    assert host.get("/etc/mdevctl.d/%s/%s" % (VF, ONE)) and not host.get("/etc/mdevctl.d/%s/%s" % (OTHER_VF, TWO))
+    assert [one["uuid"] for one in outcome["devices"]] == [ONE]
+    assert call(nvidia_mdev, host, uuid=ONE, state="absent").ok["changed"] and host.vgpus() == [(TWO, OTHER_VF, "A40-8Q")]
+
+
+@pytest.mark.parametrize(
+    "present, device, code, words",
+    [
+        (["A40-24Q"], {"parent": PF, "type": "A40-8Q"}, "two_sizes", ["A40-24Q (24576 MiB)", "A40-8Q (8192 MiB)"]),
+        (["A40-24Q", "A40-24Q"], {"parent": PF, "type": "A40-24Q", "uuid": THREE}, "too_many", ["3 vGPUs of A40-24Q", "at most 2"]),
+        (["A40-8Q"], {"parent": VF, "type": "A40-8Q", "uuid": THREE}, "vf_busy", [VF, ONE, "A40-8Q"]),
+        (["A40-8Q"], {"parent": PF, "type": "A40-8A", "uuid": ONE}, "uuid_elsewhere", [ONE, "as A40-8Q on " + VF]),
+    ],
+)
+def test_other_vgpus_of_the_gpu_count(host, present, device, code, words):
+    for type_name, vf, uuid in zip(present, (VF, OTHER_VF), (ONE, TWO)):
+        host.add(vf, type_name, uuid)
+    before = host.vgpus()
+    outcome = call(nvidia_mdev, host, devices=[device])
+    assert outcome.codes == [code] and outcome.writes == 0 and host.vgpus() == before
+    for word in words:
+        assert word in outcome.msg
+
+
+def test_what_is_there_fits_whatever_the_sizes(host):
+    host.pf().mixed = True
+    host.add(VF, "A40-24Q", ONE)
+    host.add(OTHER_VF, "A40-8Q", TWO)
+    assert not call(nvidia_mdev, host, devices=[{"parent": VF, "type": "A40-24Q"}, {"parent": OTHER_VF, "type": "A40-8Q"}]).ok["changed"]
+    assert call(nvidia_mdev, host, devices=[{"uuid": ONE, "state": "absent"}, {"parent": OTHER_VF, "type": "A40-8Q"}]).ok["changed"]
+    assert host.vgpus() == [(TWO, OTHER_VF, "A40-8Q")]
+
+
+def test_a_removed_device_does_not_come_back_under_its_uuid(host):
+    call(nvidia_mdev, host, parent=VF, type="A40-8Q").ok
+    ((old, dummy, dummy2),) = host.vgpus()
+    devices = [{"uuid": old, "state": "absent"}, {"parent": VF, "type": "A40-8Q"}]
+    call(nvidia_mdev, host, devices=devices).ok
+    ((new, parent, dummy),) = host.vgpus()
+    assert new != old and parent == VF
+    assert not call(nvidia_mdev, host, devices=devices).ok["changed"]
+
+
+def test_a_definition_without_its_device_is_removed(make_host):
+    host = make_host(mdevctl=True).vfs_on()
+    call(nvidia_mdev, host, uuid=ONE, parent=VF, type="A40-8Q").ok
+    host.kernel.mdevs.pop(ONE, None)
+    outcome = call(nvidia_mdev, host, uuid=ONE, state="absent").ok
+    assert "%s: undefine %s in mdevctl" % (VF, ONE) in outcome["actions"] and not host.get("/etc/mdevctl.d/%s/%s" % (VF, ONE))
+
+
+def test_beside_a_gpu_that_fell_off_the_bus_nothing_is_done(make_host):
+    host = make_host(gpus=[("0000:e7:00.0", A40), (PF, A40)]).vfs_on()
+    host.pf(PF).off_bus = True
+    outcome = call(nvidia_mdev, host, devices=[{"parent": "0000:e7:00.0", "type": "A40-8Q"}, {"parent": VF, "type": "A40-8Q"}])
+    assert outcome.codes == ["gpu_off_bus"] and outcome.writes == 0 and host.vgpus() == []

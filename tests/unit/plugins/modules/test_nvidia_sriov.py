@@ -9,6 +9,7 @@ import os
 
 import pytest
 
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_sriov
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
@@ -62,6 +63,16 @@ def test_an_unbind_lock_that_stays_busy_names_who_holds_it(make_host):
     assert outcome.codes == ["unbind_lock"]
     assert "pid 812 (/usr/bin/nv-hostengine -n)" in outcome.msg and "20 s" in outcome.msg and PF in outcome.msg and "DCGM" in outcome.msg
     assert outcome["not_done"] == [PF + ": enable 32 VFs"] and not host.pf().vfs and host.pf().driver == "nvidia"
+
+
+def test_the_deadlines_last_call_does_not_hide_the_busy_unbind_lock(make_host, monkeypatch):
+    """The deadline stops the last call before it prints anything; the lock is still what stands in the way."""
+    host = make_host()
+    host.kernel.add_process(812, "dcgm", ["/usr/bin/nv-hostengine", "-n"], ["/dev/nvidia0"])
+    real = host._sriov_manage
+    monkeypatch.setattr(host, "_sriov_manage", lambda argv, timeout: Result(124, "", True) if timeout <= 2 else real(argv, timeout))
+    outcome = call(nvidia_sriov, host, timeout=20)
+    assert outcome.codes == ["unbind_lock"] and "pid 812 (/usr/bin/nv-hostengine -n)" in outcome.msg
 
 
 def test_success_without_vfs_is_found_out(make_host):
@@ -260,6 +271,26 @@ def test_vfs_that_an_agent_takes_are_told(make_host):
     assert last[0].address in outcome.msg and "cloud agent" in outcome.msg
     again = call(nvidia_sriov, host).ok
     assert again["changed"] and not call(nvidia_sriov, host).ok["changed"]
+
+
+@pytest.mark.parametrize("agent_meets, lock_meets", [("0000:e7:00.0", PF), (PF, "0000:e7:00.0")])
+def test_errors_are_in_the_order_of_the_gpus_whichever_is_noticed_first(make_host, agent_meets, lock_meets):
+    """The agent is noticed after all GPUs are done, the lock at once."""
+    host = make_host(gpus=[("0000:e7:00.0", A40), (PF, A40)])
+    host.kernel.add_process(812, "dcgm", ["/usr/bin/nv-hostengine"], ["/dev/nvidia%d" % host.pf(lock_meets).number])
+    real, taken = host.clock.pause, []
+
+    def pause(seconds):
+        real(seconds)
+        if len(host.pf(agent_meets).vfs) == 32 and not taken:
+            taken.append(host.pf(agent_meets).vfs[3])
+            host.kernel.unbind("nvidia", taken[0])
+
+    host.clock.pause = pause
+    outcome = call(nvidia_sriov, host, timeout=3)
+    codes = {agent_meets: "vfs_unbound", lock_meets: "unbind_lock"}
+    assert outcome.codes == [codes["0000:e7:00.0"], codes[PF]] and outcome["actions"] == []
+    assert outcome["not_done"] == ["0000:e7:00.0: enable 32 VFs", PF + ": enable 32 VFs"]
 
 
 def test_a_check_of_a_teardown_takes_the_vgpus_for_gone(host):

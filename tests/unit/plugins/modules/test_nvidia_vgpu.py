@@ -193,6 +193,22 @@ def test_a_vgpu_that_vanishes_is_told(host):
     assert len(host.vgpus()) == 2 and set(uuids) < {uuid for uuid, dummy, dummy2 in host.vgpus()}
 
 
+def test_errors_are_in_the_order_of_the_gpus_whichever_is_noticed_first(make_host):
+    """The first GPU's vGPU vanishes while it is watched; by then the second GPU's create has failed."""
+    host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]).vfs_on()
+    host.faults.vanish_after = 0.5
+    real = host.kernel._make
+
+    def make(*args):
+        real(*args)
+        host.faults.create_errno = [5]
+
+    host.kernel._make = make
+    outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 1}]}])
+    assert outcome.codes == ["vanished", "create_failed"]
+    assert [text.partition(": create")[0] for text in outcome["not_done"]] == ["0000:e7:00.4", "0000:e8:00.4"]
+
+
 def test_a_create_that_fails_stops_that_gpu_only(make_host):
     host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]).vfs_on()
     host.faults.create_errno = [5]

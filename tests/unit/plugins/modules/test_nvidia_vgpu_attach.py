@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.libvirt import plan, request
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.libvirt import placement, plan, request
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml as reader
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu_attach
@@ -244,7 +244,7 @@ def test_no_vgpu_is_ever_in_two_vms(tmp_path_factory, has, wanted, running, excl
         domains.append(reader.Domain(name, devices, list(devices) if name in running else None))
     try:
         wishes = request.parse([{"name": name, "vgpus": vgpus} for name, vgpus in wanted.items()])
-        made = plan.plan(inventory.read(host.ctx, with_types=False), domains, wishes, plan.Options(exclusive))
+        made = plan.plan(inventory.read(host.ctx, with_types=False), domains, wishes, placement.Options(exclusive))
     except EngineError:
         return
     defined = {one.name: {device.key for device in one.defined} for one in domains}

@@ -91,7 +91,7 @@ def test_the_hosts_failure_stops_all(side_by_side):
 
 def test_a_slip_of_ours_in_one_of_the_threads_comes_out():
     def perform(step):
-        if step.gpu == "g3":
+        if step.lane == "g3":
             raise KeyError("slip")
 
     with pytest.raises(KeyError):

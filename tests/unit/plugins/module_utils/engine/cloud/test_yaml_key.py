@@ -64,8 +64,8 @@ def test_the_key_is_appended(before, after):
         (KEY + ": &mine [x]", KEY + ': ["67:00.0", "e8:00.4"]'),
         (KEY + ": !!seq\n- x", KEY + ': ["67:00.0", "e8:00.4"]'),
         (KEY + ": |\n  text\n  more", KEY + ': ["67:00.0", "e8:00.4"]'),
-        (KEY + ":\n  a: 1", KEY + ':\n  ["67:00.0", "e8:00.4"]'),
-        (KEY + ": *theirs", KEY + ":\n" + LINES[:-1]),
+        (KEY + ":\n  a: 1", KEY + ':\n  - "67:00.0"\n  - "e8:00.4"'),
+        (KEY + ": *theirs", KEY + ': ["67:00.0", "e8:00.4"]'),
         (KEY + ":\n- *item\n- x", KEY + ":\n" + LINES[:-1]),
     ],
 )
@@ -123,7 +123,6 @@ def test_a_diff_shows_the_keys_lines_alone():
         ("%YAML " + "9" * 5000 + ".1\n---\na: 1\n", "yaml_invalid", "out of bounds"),
         ("a: *hunter2\n", "yaml_invalid", "an alias of an anchor that is not there, at line 1, column 4"),
         ("a: 1\nb: 2\na: hunter2\n", "yaml_duplicate", "at line 1 and at line 3"),
-        ("x:\n- {c: 1, c: hunter2}\n", "yaml_duplicate", "twice"),
         (KEY + ": [x]\n'" + KEY + "': [y]\n", "yaml_duplicate", "twice"),
         ("a: 1\n---\nb: hunter2\n", "yaml_documents", "begins at line 2"),
         ("{a: 1, %s: [x]}\n" % KEY, "yaml_form", "braces"),
@@ -131,9 +130,10 @@ def test_a_diff_shows_the_keys_lines_alone():
         ("hunter2", "yaml_form", "no settings"),
         ("null\n", "yaml_form", "no settings"),
         ("? %s\n: [x]\n" % KEY, "yaml_form", "line 1"),
-        (KEY + ": &x\n- hunter2\nb: *x\n", "yaml_anchor", "line 3 uses"),
-        (KEY + ":\n- &x hunter2\nb: [*x]\n", "yaml_anchor", "line 3 uses"),
-        ("&k %s: [a]\nb: *k\n" % KEY, "yaml_anchor", "line 2 uses"),
+        (KEY + ": &x\n- hunter2\nb: *x\n", "yaml_anchor", "another key uses"),
+        (KEY + ":\n- &x hunter2\nb: [*x]\n", "yaml_anchor", "another key uses"),
+        ("&k %s: [a]\nb: *k\n" % KEY, "yaml_form", "line 1"),
+        (KEY + ": [\nhunter2\n]\n", "yaml_edit", "something else"),
         ("a: |\n  hunter2", "yaml_edit", "line break at the end"),
     ],
 )
@@ -145,11 +145,29 @@ def test_what_can_not_be_done_soundly_is_refused(text, code, words):
     assert "hunter2" not in str(trouble)
 
 
-def test_depth_and_size_of_a_value_do_no_harm():
-    # Deeper than Python recurses; the parser's time grows with the square of it.
-    text = "a: " + "[" * 1100 + "]" * 1100 + "\nb: &b [x, x]\n"
-    text += "".join("c%d: &c%d [*b, *b]\n" % (one, one) for one in range(300))
+def test_a_line_that_would_join_the_text_before_it_is_not_left_there():
+    text = "a: |\n  x\n" + KEY + ": |\n  # hunter2\nb: 1\n"
+    with pytest.raises(EngineError) as caught:
+        yaml_key.edit(text, KEY, None, "host.conf")
+    assert caught.value.troubles[0].code == "yaml_edit" and "hunter2" not in str(caught.value)
+
+
+def test_other_keys_are_not_judged():
+    text = "x:\n- {c: 1, c: hunter2}\n"
     assert changed(text) == text + KEY + ":\n" + LINES
+
+
+def test_the_size_of_a_value_does_no_harm():
+    # Each alias doubles what it stands for: written out, it would be larger than any memory.
+    text = "b0: &b0 [x, x]\n" + "".join("b%d: &b%d [*b%d, *b%d]\n" % (one, one, one - 1, one - 1) for one in range(1, 60))
+    assert changed(text) == text + KEY + ":\n" + LINES
+
+
+def test_what_is_nested_too_deeply_is_refused():
+    # Deeper than Python recurses.
+    with pytest.raises(EngineError) as caught:
+        yaml_key.edit("a: " + "[" * 1100 + "]" * 1100 + "\n", KEY, WANTED, "host.conf")
+    assert caught.value.troubles[0].code == "yaml_form" and "nested" in str(caught.value)
 
 
 # --- any document

@@ -7,9 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import license as licensing
-from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER, token
-
-RECORD = {"name": "NVIDIA A40-24Q", "product": "NVIDIA RTX Virtual Workstation", "status": "Licensed (Expiry: 2025-3-19 7:29:4 GMT)", "mib": 24576}
+from ansible_collections.vgpu.kvm.tests.unit.fake.guest import token
 
 
 @pytest.mark.parametrize(
@@ -31,24 +29,6 @@ RECORD = {"name": "NVIDIA A40-24Q", "product": "NVIDIA RTX Virtual Workstation",
 def test_states(status, licensed, restricted, expiry):
     state = licensing.state(status)
     assert (state.licensed, state.restricted, state.expiry) == (licensed, restricted, expiry)
-
-
-def test_names_are_told_by_their_section():
-    (gpu,) = licensing.parse(ANSWER % RECORD)
-    assert (gpu.address, gpu.name, gpu.virtualization, gpu.framebuffer_mib) == ("00000000:02:00.0", "NVIDIA A40-24Q", "VGPU", 24576)
-    assert (gpu.product, gpu.status) == (RECORD["product"], RECORD["status"])
-
-
-def test_the_older_section_and_several_gpus():
-    text = (ANSWER % RECORD).replace("vGPU Software Licensed", "GRID Licensed")
-    two = text + text[text.index("GPU 0000"):].replace("02:00.0", "03:00.0").replace("Licensed (Exp", "Unlicensed (Exp")
-    assert [licensing.state(gpu.status).licensed for gpu in licensing.parse(two)] == [True, False]
-
-
-def test_a_gpu_without_the_section_has_no_status():
-    head, dummy, tail = (ANSWER % RECORD).partition("    vGPU Software Licensed Product\n")
-    (gpu,) = licensing.parse(head + tail.split("\n", 2)[2])
-    assert gpu.status is None and gpu.framebuffer_mib == 24576
 
 
 @pytest.mark.parametrize(

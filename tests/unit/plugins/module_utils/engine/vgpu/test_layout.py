@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host as host_state, inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout, placement, plan as vgpu_plan
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout, placement, plan as vgpu_plan, target
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
 
 ONE = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
@@ -21,16 +21,14 @@ def planned(host, entries, stored=None, **options):
     """The plan for a layout."""
     found = inventory.read(host.ctx)
     parsed, troubles = layout.parse(entries)
-    wishes, wrong = layout.by_gpu(parsed, found)
-    return vgpu_plan.plan(
-        found, host_state.read(host.ctx), wishes, stored or {}, {}, vgpu_plan.Options(**options), troubles + wrong
-    )
+    specs, wrong = layout.by_gpu(parsed, found)
+    return vgpu_plan.plan(target.Host(found, host_state.read(host.ctx), stored or {}), specs, target.Options(**options), troubles + wrong)
 
 
-def test_parsing_gives_one_wish_for_each_vgpu():
+def test_parsing_gives_one_spec_for_each_vgpu():
     (entry,), troubles = layout.parse([{"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2}, {"type": "A40-8A", "uuid": ONE.upper()}]}])
     assert troubles == [] and entry.selectors == ["all"]
-    assert [(one.type, one.uuid, one.where) for one in entry.wishes] == [
+    assert [(one.type, one.uuid, one.where) for one in entry.vgpus] == [
         ("A40-8Q", None, "layout[0].vgpus[0]"),
         ("A40-8Q", None, "layout[0].vgpus[0]"),
         ("A40-8A", ONE, "layout[0].vgpus[1]"),
@@ -62,9 +60,9 @@ def test_entries_of_one_kind_add_up_and_narrower_ones_win(make_host):
     found = inventory.read(host.ctx)
 
     def types(*entries):
-        wishes, troubles = layout.by_gpu(layout.parse([{"gpu": gpu, "vgpus": [{"type": name}]} for gpu, name in entries])[0], found)
+        specs, troubles = layout.by_gpu(layout.parse([{"gpu": gpu, "vgpus": [{"type": name}]} for gpu, name in entries])[0], found)
         assert not troubles
-        return {pf: [one.type for one in many] for pf, many in wishes.items()}
+        return {pf: [one.type for one in spec.vgpus] for pf, spec in specs.items()}
 
     assert types(("all", "a"), ("all", "b"))[PF] == ["a", "b"]
     assert types(("all", "a"), (PF, "b"), ("A40", "c")) == {"0000:3b:00.0": ["a"], "0000:e7:00.0": ["c"], PF: ["b"]}
@@ -90,21 +88,21 @@ def test_free_vfs_are_taken_in_order_past_those_of_others(host):
     host.add("0000:e8:00.4", "A40-8Q", ONE)
     host.add("0000:e8:00.6", "A40-8Q", TWO)
     result = planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q", "count": 4}]}])
-    assert [(one.slot.index, bool(one.vgpu)) for one in result.placed[PF]] == [(0, True), (1, False), (2, True), (3, False)]
+    assert [(one.slot.index, bool(one.vgpu)) for one in result.target.gpus[PF].placed] == [(0, True), (1, False), (2, True), (3, False)]
     assert [step.kind for step in result.steps] == ["store", "create", "create"]
 
 
 def test_a_place_in_the_store_is_remembered(host):
     stored = {PF: layout_file.StoredGpu(PF, 32, [layout_file.StoredVgpu(ONE, "0000:e8:01.2", 6, "A40-8Q")])}
     result = planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q", "count": 2}]}], stored)
-    assert [(one.slot.index, one.uuid) for one in result.placed[PF]][1] == (6, ONE) and result.placed[PF][0].slot.index == 0
+    assert [(one.slot.index, one.uuid) for one in result.target.gpus[PF].placed][1] == (6, ONE) and result.target.gpus[PF].placed[0].slot.index == 0
 
 
 def test_removals_come_before_creations_and_the_store_before_both(host):
     host.add("0000:e8:00.4", "A40-24Q", ONE)
     result = planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q", "count": 2}]}])
     assert [step.kind for step in result.steps] == ["store", "remove", "create", "create"]
-    assert result.placed[PF][0].slot.index == 0, "the VF that gets free is taken"
+    assert result.target.gpus[PF].placed[0].slot.index == 0, "the VF that gets free is taken"
 
 
 def test_the_used_one_is_kept_when_some_must_go(host):
@@ -112,7 +110,7 @@ def test_the_used_one_is_kept_when_some_must_go(host):
     host.add("0000:e8:00.9".replace(".9", ".7"), "A40-8Q", TWO)
     host.kernel.use(TWO)
     result = planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q"}]}])
-    assert [one.uuid for one in result.placed[PF]] == [TWO]
+    assert [one.uuid for one in result.target.gpus[PF].placed] == [TWO]
 
 
 def test_force_removal_is_by_uuid(host):
@@ -140,7 +138,7 @@ def test_limits_name_what_sets_them(host):
 
 def test_two_series_of_one_size_share_a_gpu(host):
     result = planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q"}, {"type": "A40-8A"}]}])
-    assert sorted(one.type.short for one in result.placed[PF]) == ["A40-8A", "A40-8Q"]
+    assert sorted(one.type.short for one in result.target.gpus[PF].placed) == ["A40-8A", "A40-8Q"]
     with pytest.raises(EngineError) as caught:
         planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q"}, {"type": "A40-24Q"}]}])
     assert "A40-8Q (8192 MiB), A40-24Q (24576 MiB)" in str(caught.value)
@@ -151,14 +149,14 @@ def test_predicted_places_are_those_that_come(make_host):
     predicted = planned(bare, [{"gpu": PF, "vgpus": [{"type": "A40-1Q", "count": 32}]}], assume=["vfs"])
     bare.vfs_on()
     real = planned(bare, [{"gpu": PF, "vgpus": [{"type": "A40-1Q", "count": 32}]}])
-    assert [(one.slot.parent, one.uuid) for one in predicted.placed[PF]] == [(one.slot.parent, one.uuid) for one in real.placed[PF]]
-    assert predicted.store_text == real.store_text
+    assert [(one.slot.parent, one.uuid) for one in predicted.target.gpus[PF].placed] == [(one.slot.parent, one.uuid) for one in real.target.gpus[PF].placed]
+    assert predicted.target.store_text == real.target.store_text
 
 
 def test_a_layout_is_shared_by_hosts_with_other_gpus(make_host):
     shared = [{"gpu": ["L40S", "NVIDIA H100"], "vgpus": [{"type": "L40S-24Q"}]}, {"gpu": "A40", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
     mine = planned(make_host().vfs_on(), shared)
-    assert [one.type.short for one in mine.placed[PF]] == ["A40-24Q", "A40-24Q"]
+    assert [one.type.short for one in mine.target.gpus[PF].placed] == ["A40-24Q", "A40-24Q"]
     with pytest.raises(EngineError, match="the layout is for L40S, NVIDIA H100, and none of these is in this host, which has %s" % PF):
         planned(make_host().vfs_on(), shared[:1])
 
@@ -173,4 +171,4 @@ def test_one_model_written_for_another_does_not_empty_the_gpus_that_were_meant(m
     slip = [{"gpu": "A40", "vgpus": [{"type": "A40-24Q"}]}, {"gpu": "V100", "vgpus": []}]
     with pytest.raises(EngineError, match="for V100 too, which this host has not, and says nothing of 0000:3b:00.0"):
         planned(host, slip)
-    assert planned(host, slip + [{"gpu": "all", "vgpus": []}]).placed[PF]
+    assert planned(host, slip + [{"gpu": "all", "vgpus": []}]).target.gpus[PF].placed

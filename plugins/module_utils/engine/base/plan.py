@@ -1,0 +1,85 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan: what is to be done, what refuses it, and what it results in. All planners make one."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Callable, Generic, TypeVar
+
+from . import refusals
+from .errors import Trouble, raise_if_any
+from .facts import GpuFacts
+from .steps import ApplyError, Step, Unresponsive
+
+# What becomes of GPUs that fell off the bus. fail: the run fails at its end and names them.
+# warn: they are named in warnings, and somebody else checks at the end.
+UNRESPONSIVE_POLICIES = ("fail", "warn")
+
+Target = TypeVar("Target")
+
+
+@dataclass
+class Skipped:
+    """A GPU that a request for all GPUs does not mean, and why."""
+
+    gpu: str
+    reason: str
+
+    def as_dict(self) -> dict[str, str]:
+        """For a module's result."""
+        return {"gpu": self.gpu, "reason": self.reason}
+
+
+@dataclass
+class Plan(Generic[Target]):
+    """Steps in order, and what they result in (target: a dataclass of the domain).
+
+    troubles: what refuses the plan. unresponsive: GPUs that fell off the bus, whose part of the plan is left out.
+    failing: those of them that fail the run at its end.
+    """
+
+    target: Target
+    steps: list[Step] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)
+    unresponsive: list[str] = field(default_factory=list)
+    failing: list[Unresponsive] = field(default_factory=list)
+
+    def skips(self, gpu: GpuFacts, doing: str, policy: str) -> bool:
+        """Whether a GPU fell off the bus and is left out. doing: what is not done to it; policy: see UNRESPONSIVE_POLICIES."""
+        if gpu.alive:
+            return False
+        problem = refusals.off_bus(gpu)
+        problem.position = sys.maxsize  # after everything that has a step
+        self.unresponsive.append(gpu.address)
+        if policy == "fail":
+            self.failing.append(Unresponsive(gpu.address, doing, problem))
+        else:
+            self.warnings.append(str(problem))
+        return True
+
+    def refuse(self) -> None:
+        """Raises all troubles, if there is one; those of unresponsive GPUs with them, so that everything is reported at once."""
+        if self.troubles:
+            raise_if_any(self.troubles + [one.problem for one in self.failing])
+
+    def refuse_unresponsive(self) -> None:
+        """Raises what a run of this plan would raise at its end: in check mode nothing is done."""
+        if self.failing:
+            raise ApplyError([one.problem for one in self.failing], [], self.steps, self.failing)
+
+    def finish(self, work: Callable[[], list[Step]]) -> list[Step]:
+        """The steps that work returns. Fails afterwards if GPUs are unresponsive, with all that failed in work."""
+        failed = None
+        try:
+            done = work()
+        except ApplyError as exc:
+            if not self.failing:
+                raise
+            failed, done = exc, exc.done
+        if not self.failing:
+            return done
+        troubles = (failed.troubles if failed else []) + [one.problem for one in self.failing]
+        raise ApplyError(troubles, done, failed.not_done if failed else [], self.failing)

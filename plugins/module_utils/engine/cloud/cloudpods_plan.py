@@ -1,0 +1,258 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cloudpods' host agent: which PCI functions it uses for vGPUs, and must otherwise leave alone. The plan, without reading or writing.
+
+The agent reads /etc/yunion/host.conf at its start. It takes every NVIDIA GPU (PF or VF) to vfio-pci whose address is not in
+nvidia_vgpu_pfs, which destroys the vGPUs there; of those that are, it offers the mediated devices to VMs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import List, Mapping, Optional, Sequence, Set, Tuple
+
+from ..base import refusals
+from ..base.errors import EngineError, Trouble, raise_if_any
+from ..base.steps import Step
+from ..hardware.gpu import Gpu
+from ..read.inventory import Inventory
+from ..state.layout_file import StoredGpu
+from ..state.paths import STATE
+from . import yaml_key
+
+PATH = "/etc/yunion/host.conf"
+KEY = "nvidia_vgpu_pfs"
+# Written before the file is changed, removed when the agent was restarted after that.
+MARK = STATE + "/cloudpods-restart-due"
+# What the agent itself accepts; it puts domain 0000 before it.
+_SHORT = re.compile(r"^0000:([0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])\Z")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user requests.
+
+    present False: the key is removed. gpus: selectors. require_vgpus: refuse while vGPUs are missing.
+    restarted: the agent was restarted, so a restart is no longer pending.
+    """
+
+    present: bool = True
+    path: str = PATH
+    gpus: Sequence[str] = ("all",)
+    require_vgpus: bool = True
+    restarted: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """What was read. path: without links; text: of the file, None without one; stored: the layouts, by GPU.
+
+    marked: a restart of the agent is pending. troubles: why the file can't be read; layout_troubles: why the layouts can't.
+    """
+
+    inventory: Inventory
+    path: str
+    text: Optional[str]
+    marked: bool
+    stored: Mapping[str, StoredGpu] = field(default_factory=dict)
+    troubles: Sequence[Trouble] = ()
+    layout_troubles: Sequence[Trouble] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """The file and what is to be in it. edit: None for none. addresses: of the key; gpus: whose they are. restart: whether one is pending."""
+
+    path: str
+    old: Optional[str]
+    edit: Optional[yaml_key.Edit]
+    addresses: List[str]
+    gpus: List[Gpu]
+    restart: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in order, and what they result in."""
+
+    target: Target
+    steps: List[Step]
+    warnings: List[str]
+
+
+def short(address: str) -> Optional[str]:
+    """An address as Cloudpods spells it, or None when it has no spelling for it."""
+    found = _SHORT.match(address)
+    return found.group(1) if found else None
+
+
+def functions(gpu: Gpu) -> List[str]:
+    """Addresses of a GPU: the PF, then its VFs by number."""
+    return [gpu.address] + [vf.address for vf in gpu.vfs]
+
+
+def _has_vgpus(gpu: Gpu) -> bool:
+    return bool(gpu.vfs or gpu.vgpus or gpu.framework != "none")
+
+
+def _chosen(found: Inventory, selectors: Sequence[str]) -> Tuple[List[Gpu], List[Trouble]]:
+    """(gpus, troubles). 'all' leaves out GPUs that have no VFs and no types: VMs may have them whole."""
+    addresses: Set[str] = set()
+    troubles: List[Trouble] = []
+    for word in selectors:
+        gpus, wrong = found.select([word])
+        troubles += wrong
+        everything = str(word).strip().lower() == "all"
+        addresses |= {gpu.address for gpu in gpus if _has_vgpus(gpu) or not everything}
+    gpus = [gpu for gpu in found.gpus if gpu.address in addresses]
+    if not gpus and not troubles:
+        troubles.append(
+            Trouble(
+                "no GPU of this host has VFs or mediated device types",
+                wanted="a GPU with VFs, and vGPUs on them",
+                remedy="Make the vGPUs first (playbook vgpu.kvm.host, or the roles sriov and vgpus).",
+                code="no_vfs",
+            )
+        )
+    return gpus, troubles
+
+
+def _unfit(gpu: Gpu) -> List[Trouble]:
+    """Why Cloudpods can't use this GPU's vGPUs. A list of troubles."""
+    troubles = []
+    if not gpu.uuids:
+        troubles.append(
+            Trouble(
+                "its vGPUs are VFs of the vendor-specific VFIO framework, and Cloudpods' agent knows mediated devices alone",
+                device=gpu.address,
+                wanted="mediated devices (mdev_supported_types)",
+                remedy="Use a host whose kernel has them (before 6.8: Debian 12, Ubuntu 22.04, RHEL 8 and 9), or give these vGPUs to VMs "
+                "without Cloudpods (libvirt, nova, KubeVirt). Don't run Cloudpods' agent here: it would take the VFs to vfio-pci.",
+                code="vendor_vfio",
+            )
+        )
+    if any(short(address) is None for address in functions(gpu)):
+        troubles.append(
+            Trouble(
+                "it is in PCI domain %s" % gpu.address.split(":")[0],
+                device=gpu.address,
+                wanted="domain 0000: Cloudpods writes addresses without a domain, and takes 0000 for it",
+                remedy="Leave this GPU out of 'gpus' (role variable cloudpods_gpus), or have the firmware put it into domain 0000 "
+                "(it may offer that as a setting of VMD or of PCIe segments).",
+                code="pci_domain",
+            )
+        )
+    if not _has_vgpus(gpu):
+        troubles.append(
+            Trouble(
+                "it has no VFs and no mediated device types",
+                device=gpu.address,
+                wanted="vGPUs on it",
+                remedy="Make them first (playbook vgpu.kvm.host, or the roles sriov and vgpus), or leave this GPU out of 'gpus'.",
+                code="no_vfs",
+            )
+        )
+    return troubles
+
+
+def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> List[Trouble]:
+    """vGPUs that should be there before the agent looks. stored: the layouts, by GPU. A list of troubles."""
+    troubles = []
+    for gpu in gpus:
+        expected = stored[gpu.address].vgpus if gpu.address in stored else []
+        there = {vgpu.key for vgpu in gpu.vgpus}
+        missing = [one for one in expected if one.key not in there]
+        if missing:
+            troubles.append(
+                Trouble(
+                    "%d of the %d vGPUs of its layout are not there (first: %s on %s)"
+                    % (len(missing), len(expected), missing[0].type, missing[0].parent),
+                    device=gpu.address,
+                    wanted="all vGPUs, before Cloudpods' agent looks for them",
+                    remedy="Bring them back ('nvidia-vgpu restore', or the role vgpus), then run again.",
+                    code="vgpus_missing",
+                )
+            )
+    if gpus and not troubles and not any(gpu.vgpus for gpu in gpus):
+        troubles.append(
+            Trouble(
+                "there is no vGPU yet on %s" % ", ".join(gpu.address for gpu in gpus),
+                wanted="vGPUs, before Cloudpods' agent looks for them",
+                remedy="Make them first (role vgpus), or set require_vgpus: false (role variable cloudpods_require_vgpus) to list the VFs alone.",
+                code="no_vgpus",
+            )
+        )
+    return troubles
+
+
+def _exposed(found: Inventory, removed: Set[str]) -> List[Trouble]:
+    """GPUs whose vGPUs somebody uses, and which the file would no longer protect. A list of troubles."""
+    troubles = []
+    for gpu in found.gpus:
+        holders = {str(holder): holder for vgpu in gpu.vgpus for holder in vgpu.holders}
+        if holders and removed.intersection(map(short, functions(gpu))):
+            troubles.append(
+                refusals.in_use(
+                    gpu.address,
+                    [holders[name] for name in sorted(holders)],
+                    "taking it out of %s (the agent would take its VFs to vfio-pci)" % KEY,
+                    instead="keep this GPU in 'gpus' (role variable cloudpods_gpus)",
+                )
+            )
+    return troubles
+
+
+def _warnings(gpus: Sequence[Gpu]) -> List[str]:
+    return [
+        "%s: its VFs show no vGPU types (bound to %s). If Cloudpods' agent took them, bring them back with the role sriov after this."
+        % (gpu.address, ", ".join(sorted({vf.driver or "no driver" for vf in gpu.vfs})))
+        for gpu in gpus
+        if gpu.vfs and gpu.framework == "none"
+    ]
+
+
+def _edit(state: State, desired: Optional[List[str]]) -> Tuple[Optional[yaml_key.Edit], List[str], List[Trouble]]:
+    """(Edit or None, addresses in the file now, troubles). desired: None to remove the key, empty where the addresses are not known."""
+    if state.text is None:
+        return None, [], []
+    missing = yaml_key.library_missing()
+    if missing:
+        return None, [], [missing]
+    try:
+        now = yaml_key.current(state.text, KEY, state.path)
+        return yaml_key.edit(state.text, KEY, desired, state.path) if desired != [] else None, now, []
+    except EngineError as exc:
+        return None, [], exc.troubles
+
+
+def plan(state: State, request: Request) -> Plan:
+    """The Plan; raises EngineError with everything that stands against it."""
+    troubles: List[Trouble] = []
+    gpus: List[Gpu] = []
+    if request.present:
+        gpus, troubles = _chosen(state.inventory, request.gpus)
+        troubles = troubles + [one for gpu in gpus for one in _unfit(gpu)]
+        if request.require_vgpus:
+            troubles += state.layout_troubles or _missing(state.stored, gpus)
+    addresses = [address for gpu in gpus for address in map(short, functions(gpu)) if address]
+    edit, now, wrong = _edit(state, addresses if request.present else None)
+    troubles += [*state.troubles, *wrong, *_exposed(state.inventory, set(now).difference(addresses))]
+    raise_if_any(troubles)
+    restart = bool(edit) or (state.marked and not request.restarted)
+    target = Target(state.path, state.text, edit, addresses=addresses, gpus=gpus, restart=restart)
+    return Plan(target, _steps(state, request, target), _warnings(gpus))
+
+
+def _steps(state: State, request: Request, target: Target) -> List[Step]:
+    steps = []
+    if target.edit and not state.marked:
+        steps.append(Step("mark", None, MARK, "note that Cloudpods' agent must be restarted"))
+    if target.edit and request.present:
+        gpus = ", ".join(gpu.address for gpu in target.gpus)
+        steps.append(Step("write", None, target.path, "set %s to the %d addresses of %s" % (KEY, len(target.addresses), gpus)))
+    elif target.edit:
+        steps.append(Step("write", None, target.path, "take %s out" % KEY))
+    elif state.marked and request.restarted:
+        steps.append(Step("forget", None, MARK, "note that Cloudpods' agent was restarted"))
+    return steps

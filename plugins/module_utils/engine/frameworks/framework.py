@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The interface of a framework. Nothing above this directory asks which framework a GPU has, only what it is capable of.
+
+A parent is the address of a VF, or of a PF without SR-IOV. A vGPU's key is its UUID where the framework has UUIDs, else its parent.
+To add a framework: a file here, with a class that has all of this; its class in ``ALL`` of ``__init__.py``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Dict, Iterable, List, Sequence, Tuple
+
+from ..hardware.gpu import Holder, Vf, Vgpu
+from ..hardware.vgpu_types import VgpuType
+from ..system.context import Context
+from ..system.open_files import OpenFiles
+from ..system.sysfs import Sysfs
+
+# Seconds: nvidia-vgpu-mgr takes up to 10 s after a VM stops before the VF is free again.
+LINGER = 12
+
+# PCI ids of a board: device, subsystem.
+Board = Tuple[str, str]
+# Types that one reading of the host has found already, by framework, board and names of the types' directories.
+Surveyed = Dict[Tuple[str, Board, Tuple[str, ...]], List[VgpuType]]
+
+
+class Framework(ABC):
+    """A framework on one host. Changes wait until the kernel shows them, at most timeout seconds, and raise EngineError."""
+
+    name: str
+    uuids: bool  # whether its vGPUs have UUIDs (mediated devices, which mdevctl and Cloudpods know)
+    claims_vfs: bool  # whether a VF itself becomes a vGPU, so that it must stay bound to nvidia
+
+    def __init__(self, ctx: Context) -> None:
+        self.ctx = ctx
+        self.sysfs = ctx.sysfs
+
+    @staticmethod
+    @abstractmethod
+    def offered(sysfs: Sysfs, parent: str) -> bool:
+        """Whether the parent shows the framework."""
+
+    @abstractmethod
+    def survey(self, parents: Iterable[str], board: Board, known: Surveyed) -> list[VgpuType]:
+        """The types of a GPU: what its parents offer between them. known: earlier surveys of the same reading, which it may add to."""
+
+    @abstractmethod
+    def ready(self, vfs: Sequence[Vf]) -> bool:
+        """Whether all VFs, as they were just read, have their types."""
+
+    @abstractmethod
+    def find_id(self, parent: str, type_name: str, known: str) -> str | None:
+        """The type's number as the parent has it now, or None. known: as it was when the plan was made."""
+
+    @abstractmethod
+    def instances(self, open_files: OpenFiles | None = None) -> list[Vgpu]:
+        """All vGPUs of the host; open_files: with who holds them."""
+
+    @abstractmethod
+    def holders(self, open_files: OpenFiles, key: str) -> list[Holder]:
+        """Who has the vGPU open."""
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Whether the vGPU is there, whoever created it."""
+
+    @abstractmethod
+    def complaint(self, uuid: str | None, parent: str, type_id: str, type_name: str) -> str | None:
+        """What is wrong with a vGPU that should be there, as a clause, or None."""
+
+    @abstractmethod
+    def create(self, parent: str, type_id: str, type_name: str, uuid: str | None, timeout: float) -> None:
+        """Creates the vGPU and verifies it."""
+
+    @abstractmethod
+    def remove(self, key: str, timeout: float) -> None:
+        """Removes the vGPU. One that is gone already is success."""
+
+    @abstractmethod
+    def remove_forced(self, key: str, timeout: float) -> None:
+        """Removes the vGPU as soon as its user closes it."""
+
+    @abstractmethod
+    def params(self, key: str) -> str | None:
+        """Its vgpu_params, or None when the driver doesn't show them."""
+
+    @abstractmethod
+    def set_params(self, key: str, text: str) -> None:
+        """Writes its vgpu_params; an empty text clears them."""
+
+    @abstractmethod
+    def type_directory(self, key: str) -> str | None:
+        """The name of its type as the kernel, libvirt and mdevctl have it (nvidia-558); None where there are no mediated devices."""
+
+    @abstractmethod
+    def type_title(self, key: str) -> str | None:
+        """The full name of its type (NVIDIA A40-24Q), or None where the vGPU does not show it."""

@@ -1,0 +1,276 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Token and gridd.conf of a guest: the plan, without reading or writing.
+
+The token's text is in no step, no sentence and no diff.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Dict, FrozenSet, List, Optional, Sequence
+
+from ..base.errors import Trouble, raise_if_any, trouble
+from ..base.steps import Step
+from . import gridd_conf, token
+
+# NVIDIA documents this mode for the file. Others have no access: they can't enter the directory.
+TOKEN_MODE = 0o744
+FOLDER_MODE = 0o700
+DEFAULT_NAME = "client_configuration_token_vgpu_kvm.tok"
+_NAME = re.compile(r"^client_configuration_token_[A-Za-z0-9._-]{1,100}\.tok\Z")
+_HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.:_-]{0,252}[A-Za-z0-9])?\Z")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user requests. present False: no license is requested any more.
+
+    token: its text, or None. server: of the legacy licensing, without a token. interface: whether its user interface is enabled.
+    """
+
+    present: bool = True
+    token: Optional[str] = field(default=None, repr=False)
+    name: str = DEFAULT_NAME
+    folder: str = gridd_conf.TOKENS
+    feature: Optional[str] = None
+    server: Optional[str] = None
+    port: Optional[int] = None
+    backup: Optional[str] = None
+    backup_port: Optional[int] = None
+    interval: Optional[int] = None
+    interface: bool = False
+
+    @property
+    def path(self) -> str:
+        """Where the token goes."""
+        return "%s/%s" % (self.folder, self.name)
+
+    @property
+    def default_path(self) -> str:
+        """Where the token goes under our own name."""
+        return "%s/%s" % (self.folder, DEFAULT_NAME)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The token's directory. link: where it points to, None for no link. exists, is_directory: as the link itself.
+
+    mode: None where there is none. stranger: the number of a user that it belongs to and who does not run this. names: of its files.
+    """
+
+    exists: bool = False
+    is_directory: bool = False
+    link: Optional[str] = None
+    mode: Optional[int] = None
+    stranger: Optional[int] = None
+    names: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class State:
+    """What was read. conf, template: texts of gridd.conf, None without one. existing: those of removable() that exist.
+
+    folder: None where no token goes there. token: of the regular file in the token's path, None without one; mode: the file's.
+    """
+
+    conf: Optional[str]
+    template: Optional[str]
+    existing: FrozenSet[str]
+    folder: Optional[Folder] = None
+    token: Optional[str] = field(default=None, repr=False)
+    mode: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """gridd.conf before and after, and what the token's claims are, None without a token."""
+
+    before: str
+    after: str
+    claims: Optional[token.Claims]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in order, and what they result in."""
+
+    target: Target
+    steps: List[Step]
+
+
+def _keys(request: Request) -> Dict[str, Optional[str]]:
+    """The keys of gridd.conf that are ours. None: not set."""
+    if not request.present:
+        names = ("ServerAddress", "ServerPort", "BackupServerAddress", "BackupServerPort", "ClientConfigTokenPath", "FeatureType")
+        return dict.fromkeys(names)
+    number = {"port": request.port, "backup_port": request.backup_port, "interval": request.interval}
+    text = {name: None if value is None else str(value) for name, value in number.items()}
+    keys = {
+        "ServerAddress": request.server,
+        "ServerPort": text["port"] if request.server else None,
+        "BackupServerAddress": request.backup,
+        "BackupServerPort": text["backup_port"] if request.backup else None,
+        # The type of a vGPU decides by itself, if the user does not set it.
+        "FeatureType": gridd_conf.FEATURES[request.feature] if request.feature else None,
+        "EnableUI": "TRUE" if request.interface else "FALSE",
+        "ClientConfigTokenPath": request.folder if request.token and request.folder != gridd_conf.TOKENS else None,
+    }
+    if request.interval is not None:
+        keys["LicenseInterval"] = text["interval"]
+    return keys
+
+
+def is_path(folder: str) -> bool:
+    """Whether it is an absolute path that a file system can have."""
+    parts = folder.split("/")
+    is_clean = folder.startswith("/") and "\n" not in folder and ".." not in parts
+    return is_clean and len(folder) < 3000 and all(len(part.encode("utf-8")) < 256 for part in parts)
+
+
+def check(request: Request, now: float) -> None:
+    """Raises EngineError with everything that is wrong with the request itself. now: seconds since 1970."""
+    raise_if_any(_wrong(request, now))
+
+
+def _wrong(request: Request, now: float) -> List[Trouble]:
+    found: List[Trouble] = []
+    if request.present and bool(request.token) == bool(request.server):
+        found.append(
+            Trouble(
+                "both a token and a server are given" if request.token else "neither a token nor a server is given",
+                device="licence",
+                wanted="one of them: a client configuration token (NVIDIA License System), or the address of a legacy licence server",
+                remedy="Set vgpu_license_token or vgpu_license_token_file; vgpu_license_server is for the older licence server alone.",
+                code="token_or_server",
+            )
+        )
+    if request.present and request.token:
+        found += token.troubles(request.token, now, "the token")
+    if not _NAME.match(request.name):
+        found.append(
+            Trouble(
+                "%r is no name that nvidia-gridd looks for" % request.name[:60],
+                device="token_name",
+                wanted="client_configuration_token_….tok",
+                code="bad_name",
+            )
+        )
+    if not is_path(request.folder):
+        found.append(
+            Trouble(
+                "%r is no absolute path" % request.folder[:60],
+                device="token_path",
+                wanted="a folder, such as %s" % gridd_conf.TOKENS,
+                code="bad_path",
+            )
+        )
+    return found + _wrong_server(request)
+
+
+def _wrong_server(request: Request) -> List[Trouble]:
+    """What is wrong with the options of the legacy licence server and of gridd.conf."""
+    found = []
+    for name, value in (("server", request.server), ("backup_server", request.backup)):
+        if value and not _HOST.match(value):
+            wrong = "%r is no name or address of a server" % value[:60]
+            found.append(Trouble(wrong, device=name, wanted="such as license.example.com", code="bad_server"))
+    if request.backup and not request.server:
+        found.append(Trouble("a backup server is given without a server", device="backup_server", wanted="server, too", code="bad_server"))
+    numbers = (("server_port", request.port, 65535), ("backup_server_port", request.backup_port, 65535), ("interval", request.interval, 10080))
+    for name, number, most in numbers:
+        if number is not None and not 1 <= number <= most:
+            found.append(Trouble("it is %d" % number, device=name, wanted="1 to %d" % most, code="bad_number"))
+    return found
+
+
+def plan(state: State, request: Request) -> Plan:
+    """The Plan for a request that check() has passed; raises EngineError with what stands against it before the first write."""
+    before = state.conf
+    base = before
+    if base is None:
+        base = (state.template or "") if request.present else ""
+    after = gridd_conf.render(base, _keys(request))
+    steps = _token_steps(state, request)
+    steps += [Step("drop", None, path, "remove the token that was put there before") for path in _former(request, before) if path in state.existing]
+    if after != (before or "") or (before is None and request.present):
+        steps.append(Step("conf", None, gridd_conf.PATH, "write it" if before is None else "change it", content=after))
+    else:
+        after = before or ""
+    claims = token.read(request.token) if request.present and request.token else None
+    return Plan(Target(before or "", after, claims), steps)
+
+
+def removable(request: Request, conf: Optional[str]) -> List[str]:
+    """Paths of tokens that a plan may remove, where they exist. conf: the text of gridd.conf."""
+    return sorted({request.path, request.default_path, *_former(request, conf)})
+
+
+def _former(request: Request, conf: Optional[str]) -> List[str]:
+    """Paths of a token under our names in the directory that gridd.conf names until now: a secret that nobody needs there any more."""
+    old: Optional[str] = gridd_conf.values(conf or "").get("ClientConfigTokenPath", "").rstrip("/")
+    if not old or not old.startswith("/") or old == request.folder:
+        old = gridd_conf.TOKENS if request.folder != gridd_conf.TOKENS else None
+    if old is None or not is_path(old):
+        return []
+    return sorted({"%s/%s" % (old, name) for name in (request.name, DEFAULT_NAME)})
+
+
+def _token_steps(state: State, request: Request) -> List[Step]:
+    """Directory, token, and the token that an earlier run put elsewhere under our name. Others' tokens are reported, not touched."""
+    ours = request.default_path
+    if state.folder is None:
+        return [Step("drop", None, path, "remove the token") for path in sorted({ours, request.path}) if path in state.existing]
+    _check_folder(state.folder, request)
+    steps = _folder_steps(state.folder, request)
+    if state.token is None or state.token.strip() != (request.token or "").strip():
+        steps.append(Step("token", None, request.path, "write the token" if state.token is None else "replace the token by another one"))
+    elif state.mode != TOKEN_MODE:
+        steps.append(Step("token", None, request.path, "give it the mode that NVIDIA documents (%04o, was %04o)" % (TOKEN_MODE, state.mode or 0)))
+    if request.path != ours and ours in state.existing:
+        steps.append(Step("drop", None, ours, "remove the token that was put there before"))
+    return steps
+
+
+def _folder_steps(folder: Folder, request: Request) -> List[Step]:
+    text = None
+    if folder.mode is None:
+        text = "make it, for root alone"
+    elif folder.stranger is not None:
+        text = "make it root's, for root alone (it was the user's with the number %d)" % folder.stranger
+    elif folder.mode != FOLDER_MODE:
+        text = "let root alone in (mode %04o, was %04o)" % (FOLDER_MODE, folder.mode)
+    return [Step("folder", None, request.folder, text)] if text else []
+
+
+def _check_folder(folder: Folder, request: Request) -> None:
+    """Raises EngineError for a directory that the token can't go to. A link would have it go where somebody else decides."""
+    if folder.link is not None or (folder.exists and not folder.is_directory):
+        raise trouble(
+            "it is no folder" if folder.link is None else "it is a link (to %s)" % folder.link,
+            device=request.folder,
+            wanted="a folder for tokens alone, which others can't enter",
+            remedy="Name the folder itself in token_path (guest_license_token_path), or remove what is there.",
+            code="bad_folder",
+        )
+    others = sorted(path for path in folder.names if path.endswith(".tok") and path not in (request.path, request.default_path))
+    if others:
+        raise trouble(
+            "there is another token: %s" % ", ".join(others),
+            device=request.folder,
+            wanted="one token, because nvidia-gridd takes any of them",
+            remedy="Remove it, or name it in token_name (guest_license_token_name) to have it replaced.",
+            code="other_token",
+        )
+    strangers = [os.path.basename(path) for path in folder.names if not path.endswith(".tok")]
+    changes = folder.mode not in (None, FOLDER_MODE) or folder.stranger is not None
+    if changes and strangers and request.folder != gridd_conf.TOKENS:
+        raise trouble(
+            "it has other things in it (%s)" % ", ".join(strangers[:5]),
+            device=request.folder,
+            wanted="a folder for tokens alone, which others can't enter",
+            remedy="Name another folder in token_path (guest_license_token_path), or leave it out.",
+            code="folder_shared",
+        )

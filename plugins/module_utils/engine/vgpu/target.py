@@ -1,0 +1,142 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a plan of vGPUs starts from, and what it results in, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Collection, Mapping, Sequence, cast
+
+from ..base.plan import Plan
+from ..hardware import address
+from ..hardware.gpu import Gpu, Vgpu
+from ..hardware.vgpu_types import VgpuType
+from ..mig.placement import Instances
+from ..read.host import HostState, Identity
+from ..read.inventory import Inventory
+from ..state.layout_file import StoredGpu
+from ..system.mdevctl import Definition
+from .layout import GpuSpec
+
+
+@dataclass
+class Host:
+    """What was read. stored: of the layout file, by GPU. definitions: mdevctl's, by UUID."""
+
+    inventory: Inventory
+    state: HostState | Identity
+    stored: Mapping[str, StoredGpu] = field(default_factory=dict)
+    definitions: Mapping[str, Definition] = field(default_factory=dict)
+
+    @property
+    def facts(self) -> HostState:
+        """The state in full. Whoever reads the host reads it in full, unless all GPUs that get vGPUs offer them."""
+        return cast(HostState, self.state)
+
+
+@dataclass
+class Options:
+    """force_remove: vGPUs that may be removed although in use, by UUID or VF. mdevctl: whether definitions are kept.
+
+    persist: whether the layout is stored for the boot. assume: see the module's option. unresponsive: see plan.UNRESPONSIVE_POLICIES.
+    """
+
+    force_remove: Sequence[str] = ()
+    mdevctl: bool = False
+    persist: bool = True
+    assume: Sequence[str] = ()
+    unresponsive: str = "fail"
+
+    def __post_init__(self) -> None:
+        self.force_remove = [address.parse(one) if address.is_address(one) else str(one).lower() for one in self.force_remove]
+
+
+@dataclass
+class GpuRequest:
+    """One GPU and what is requested of it.
+
+    stored: the GPU in the layout file. predicted: its VFs are still to come. uuids: whether its vGPUs have UUIDs.
+    taken: UUIDs of the host's vGPUs. explicit: UUIDs that the layout names. known: stored vGPUs by key.
+    """
+
+    gpu: Gpu
+    spec: GpuSpec
+    stored: StoredGpu | None
+    predicted: bool
+    uuids: bool
+    taken: Collection[str]
+    explicit: Collection[str]
+    machine_id: str | None
+
+    def __post_init__(self) -> None:
+        self.known = {one.key: one for one in self.stored.vgpus} if self.stored else {}
+
+
+@dataclass
+class Slot:
+    """Where one vGPU fits: a VF, or (without SR-IOV) one of the PF's several."""
+
+    parent: str
+    index: int | None
+
+
+@dataclass
+class Placed:
+    """A vGPU in its slot. vgpu: the existing one, or None if it is to be created. params: None to leave them.
+
+    where: the entry that requests it. managed: see layout.VgpuSpec.
+    """
+
+    slot: Slot
+    type: VgpuType
+    uuid: str | None
+    vgpu: Vgpu | None = None
+    params: str | None = None
+    where: str = ""
+    managed: bool = True
+
+    @property
+    def key(self) -> str:
+        """As Vgpu.key."""
+        return self.uuid or self.slot.parent
+
+    @property
+    def name(self) -> str:
+        """For people: the UUID, after the VF; nothing without one."""
+        return " (%s)" % self.uuid if self.uuid else ""
+
+
+@dataclass
+class GpuTarget:
+    """What becomes of one GPU.
+
+    placed: its vGPUs; None if the layout does not name the GPU. removed: vGPUs that go. instances: what becomes of its GPU
+    instances, None if they are not managed. mig: names of the profiles to store. mixed: mixed-size mode; sets_mixed: a step sets it.
+    """
+
+    placed: list[Placed] | None = None
+    removed: list[Vgpu] = field(default_factory=list)
+    instances: Instances | None = None
+    mig: list[str] | None = None
+    mixed: bool = False
+    sets_mixed: bool = False
+
+
+@dataclass
+class Target:
+    """The vGPUs of the host by GPU, and the text of the layout file if it changes."""
+
+    gpus: dict[str, GpuTarget] = field(default_factory=dict)
+    store_text: str | None = None
+
+    def of(self, pf: str) -> GpuTarget:
+        """What becomes of a GPU; nothing, if the plan does not touch it."""
+        return self.gpus.get(pf) or GpuTarget()
+
+
+LayoutPlan = Plan[Target]
+
+
+def title(vgpu: Vgpu) -> str:
+    """A vGPU as people recognize it in a message."""
+    return "%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent) if vgpu.uuid else "%s (%s)" % (vgpu.parent, vgpu.type)

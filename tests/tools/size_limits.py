@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Limits for the size of what plugins/module_utils has. Prints each breach as path:line: text; exit status 1 if there is one.
+
+1. A file has at most 350 lines.
+2. A function has at most 60 lines, its docstring and the functions inside it included.
+3. A call has at most 5 positional arguments, of whatever function or class: name the others. (``*words`` counts as one.)
+
+STILL lists what is over a limit today. An entry that is no longer needed is a breach itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "plugins" / "module_utils"
+LINES, FUNCTION, POSITIONAL = 350, 60, 5
+
+# (file below module_utils, what is too large there).
+STILL: frozenset[tuple[str, str]] = frozenset(
+    {
+    }
+)
+
+
+@functools.lru_cache(maxsize=None)
+def over(name: str, text: str) -> list[tuple[int, str]]:
+    """What is too large in one file; the tests read the same files again and again."""
+    tree = ast.parse(text, filename=name)
+    file = [(1, f"has more than {LINES} lines")] if len(text.splitlines()) > LINES else []
+    return [*file, *functions(tree), *calls(tree)]
+
+
+def calls(tree: ast.Module) -> list[tuple[int, str]]:
+    """Calls with too many positional arguments."""
+    return [
+        (node.lineno, f"calls {ast.unparse(node.func)} with more than {POSITIONAL} positional arguments")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and len(node.args) > POSITIONAL
+    ]
+
+
+def functions(tree: ast.Module) -> list[tuple[int, str]]:
+    """Functions that are too long."""
+    return [
+        (node.lineno, f"function {node.name} has more than {FUNCTION} lines")
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and (node.end_lineno or 0) - node.lineno + 1 > FUNCTION
+    ]
+
+
+def breaches(folder: Path = FOLDER, still: frozenset[tuple[str, str]] = STILL) -> list[str]:
+    """Each breach as path:line: text, and each entry of *still* that is not needed."""
+    found = []
+    for path in sorted(folder.rglob("*.py")):
+        name = path.relative_to(folder).as_posix()
+        found += [(name, line, what) for line, what in over(name, path.read_text(encoding="utf-8"))]
+    needed = {(name, what) for name, _line, what in found}
+    lines = [f"plugins/module_utils/{name}:{line}: {what}" for name, line, what in sorted(found) if (name, what) not in still]
+    return lines + [f"{name}: {what}: no longer true: take it out of STILL" for name, what in sorted(still - needed)]
+
+
+def main() -> int:
+    """Run as a program."""
+    found = breaches()
+    print("\n".join([*found, f"{len(found)} breaches"]))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Two runs of the fault matrix that differ only in timing give the same page; two that differ in fact do not."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import fault_page  # noqa: E402  (found through the line above)
+import table  # noqa: E402  (found through fault_page)
+from recorded import recorded  # noqa: E402
+
+_NOT_BACK = "faults: it is not back 5 s after its reboot was asked for (wanted: an answer over ssh). Ansible said: {}. Look at its console. Run this again."
+_INSTALLER = "/var/{}/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: the installer ended with rc 137: Killed\nLast lines of /var/log/nvidia-installer.log:\n{}"
+_WANTED = " (wanted: driver 550.163.02 on disk). Mend what the log names, then run again."
+_TAKEN = "0000:e8:00.0: {} (wanted: 32 VFs on nvidia). Look into dmesg."
+_LOCK = "0000:e8:00.0: the GPU's unbindLock was not granted for 20 s; it is open in {} (pretend-dcgm 900) (wanted: nobody). Stop it."
+_COPY = "0000:e7:00.0: enable 32 VFs; {}; /usr/local/sbin/nvidia-vgpu: write it"
+_FILE = "/usr/local/lib/nvidia-vgpu/nvidia_vgpu_engine/{}.py: write it"
+
+# What each of two runs saw, by what differs between them.
+SAME = {
+    "uuid": ("create A40-24Q (3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11)", "create A40-24Q (7b1c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12)"),
+    "pid": (_LOCK.format("pid 812"), _LOCK.format("pid 10812")),
+    "log": (
+        _INSTALLER.format("cache", "2026-11-25 07:35:24  kernel 6.1\n2026-11-25 07:35:25  installed /usr/bin/nvidia-smi") + _WANTED,
+        _INSTALLER.format("tmp", "2026-11-26 17:19:50  installed /usr/bin/nvidia-vgpu-mgr") + _WANTED,
+    ),
+    "pace": (
+        _TAKEN.format("3 of its VFs are not bound to nvidia: 0000:e8:00.4 on vfio-pci, 0000:e8:00.5 on vfio-pci, 0000:e8:00.6 on no driver"),
+        _TAKEN.format("32 of its VFs are not bound to nvidia: 0000:e8:00.4 on vfio-pci (sriov-manage said: Enabling VFs on 0000:e8:00.0)"),
+    ),
+    "attempt": (
+        _NOT_BACK.format("Timed out waiting for last boot time check (timeout=5)"),
+        _NOT_BACK.format("Failed to connect to the host via ssh: kex_exchange_identification: read: Connection reset by peer"),
+    ),
+    "modules": (
+        _COPY.format("; ".join(map(_FILE.format, ("__init__", "address", "tools/command")))),
+        _COPY.format("; ".join(map(_FILE.format, ("__init__", "host/address")))),
+    ),
+}
+
+
+def shown(text: str) -> str:
+    """The page's line of a row whose run saw the text and did what the text says."""
+    row = table.ROWS[0]
+    return fault_page.line(row, recorded({"seen": text, "done": text, "left": text, "rerun": "changed, then nothing left to do"}))
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_two_runs_that_differ_in_timing_give_the_same_page(what):
+    one, other = SAME[what]
+    assert one != other and shown(one) == shown(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (_NOT_BACK.format("nothing"), _NOT_BACK.replace("5 s", "600 s").format("nothing")),
+        (_LOCK.format("pid 812"), _LOCK.format("pid 812").replace("pretend-dcgm", "nvidia-smi")),
+        (_TAKEN.format("3 of its VFs are not bound to nvidia: X on vfio-pci"), _TAKEN.format("30 of 32 VFs are there, sriov_numvfs is 30")),
+        (_INSTALLER.format("a", "x") + _WANTED, _INSTALLER.replace("rc 137", "rc 1").format("a", "x") + _WANTED),
+        (_COPY.format(_FILE.format("address")), "0000:e7:00.0: enable 32 VFs; /usr/local/sbin/nvidia-vgpu: write it"),
+        ("0000:67:00.0: enable 32 VFs; 0000:68:00.0: enable 32 VFs", "0000:68:00.0: enable 32 VFs; 0000:67:00.0: enable 32 VFs"),
+    ],
+)
+def test_two_runs_that_differ_in_fact_do_not(one, other):
+    assert shown(one) != shown(other)
+
+
+def test_what_the_repository_records_has_no_more_to_replace():
+    for key, record in json.loads(fault_page.RECORD.read_text(encoding="utf-8")).items():
+        assert recorded(record) == record, key
+
+
+def test_no_fault_waits_for_a_time():
+    """A fault that is made after so many seconds meets a slow machine elsewhere. A pause between two looks at a state is no such wait."""
+    for row in table.ROWS:
+        for line in (*row.make, *row.lift):
+            pauses = re.findall(r"\bsleep (0\.\d+)", line)
+            assert len(pauses) <= len(re.findall(r"\b(?:until|while|for)\b", line)), (row.key, line)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""What mypy.ini asks for is checked: a breach is planted in a copy of one directory. Lint runs it over all of them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+CONFIG = ROOT / "tests" / "tools" / "mypy.ini"
+BASE = Path("plugins", "module_utils", "engine", "base")
+
+
+@pytest.fixture()
+def copy(tmp_path: Path) -> Path:
+    """A repository of the engine's lowest directory alone."""
+    (tmp_path / BASE).mkdir(parents=True)
+    for path in (ROOT / BASE).glob("*.py"):
+        shutil.copy(path, tmp_path / BASE)
+    return tmp_path
+
+
+def mypy(folder: Path) -> tuple[int, str]:
+    """Exit status and output of mypy, as lint runs it."""
+    answer = subprocess.run([sys.executable, "-m", "mypy", "--config-file", str(CONFIG)], cwd=folder, check=False, stdout=subprocess.PIPE, text=True)
+    return answer.returncode, answer.stdout
+
+
+def test_planted_breaches_are_found(copy: Path) -> None:
+    """A function without types, a wrong one, and a method that Python 3.8 lacks."""
+    assert mypy(copy)[0] == 0
+    planted = 'def planted(word):\n    return word\n\n\nPLANTED: int = number("1")\nNEWER = "one".removeprefix("o")\n'
+    with open(copy / BASE / "numbers.py", "a", encoding="utf-8") as handle:
+        handle.write("\n\n" + planted)
+    status, out = mypy(copy)
+    assert status and out.count("error:") == 3, out
+    for said in ("Function is missing a type annotation", "Incompatible types in assignment", 'has no attribute "removeprefix"'):
+        assert said in out

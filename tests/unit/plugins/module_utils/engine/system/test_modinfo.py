@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""How modinfo is called, and what no answer means."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import modinfo
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
+
+
+@pytest.mark.parametrize(
+    "kernel, argv",
+    [(None, ["modinfo", "-F", "version", "nvidia"]), ("6.1.0-50-amd64", ["modinfo", "-k", "6.1.0-50-amd64", "-F", "version", "nvidia"])],
+)
+@pytest.mark.parametrize("answer, expected", [(Result(0, "550.90.05\n"), "550.90.05"), (Result(0, "\n"), ""), (Result(1, "not found\n"), None)])
+def test_a_field(kernel, argv, answer, expected):
+    calls = []
+
+    def command(words, timeout):
+        calls.append(list(words))
+        return answer
+
+    assert modinfo.field(Context(command=command), "version", kernel=kernel) == expected and calls == [argv]
