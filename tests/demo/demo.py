@@ -19,6 +19,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -103,10 +104,21 @@ def environment() -> dict[str, str]:
     )
     if sys.stdout.isatty():
         kept["ANSIBLE_FORCE_COLOR"] = "1"
+    if not os.access(Path.home(), os.W_OK):
+        kept["ANSIBLE_REMOTE_TMP"] = str(temporary() / "ansible")
     # Ansible stops where the locale is not UTF-8.
     if "UTF-8" not in kept.get("LC_ALL", kept.get("LANG", "")).upper().replace("UTF8", "UTF-8"):
         kept["LC_ALL"] = "C.UTF-8"
     return kept
+
+
+def temporary() -> Path:
+    """A folder of this user's alone, at a path that the demo's machine can have, too: Ansible keeps files there for what runs on either."""
+    folder = Path(tempfile.gettempdir()) / f"twin-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise DemoError(f"{folder} belongs to someone else: set TMPDIR to a folder of your own.")
+    return folder
 
 
 def run(what: str, *command: str | Path, env: dict[str, str] | None = None) -> None:
@@ -261,7 +273,7 @@ def bring_up() -> None:
     print(table(gpus))
     say("The same as a page")
     page = WORK / "report.html"
-    run("The report", playbook, "vgpu.kvm.report", "-i", hosts, "-e", f"report_path={page}", env=environment())
+    run("The report", playbook, "vgpu.kvm.report", "-i", hosts, "-e", json.dumps({"report_path": str(page)}), env=environment())
     twin = TWIN.relative_to(ROOT)
     say("Done. Log in and look:")
     print(f"""\

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -36,6 +38,8 @@ PLAYBOOK = """\
 #!/bin/sh
 here=$(dirname "$0")/..
 echo "playbook $1" >> "$here/log"
+printf '%s\n' "$@" >> "$here/arguments"
+echo "$ANSIBLE_REMOTE_TMP" > "$here/remote-tmp"
 [ "$1" != "$(cat "$here/wait-at")" ] || { touch "$here/waiting"; exec sleep 60; }
 """
 
@@ -54,9 +58,10 @@ def tree(tmp_path):
     return tree
 
 
-def start(tree, command="up"):
+def start(tree, command="up", home=None):
     return subprocess.Popen(
-        [tree / "bin/python", tree / "tests/demo/demo.py", command], start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [tree / "bin/python", tree / "tests/demo/demo.py", command], start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "HOME": str(home or tree)},
     )
 
 
@@ -85,6 +90,15 @@ def test_from_nothing_to_the_table(tree):
     assert [line for line in (tree / "log").read_text().splitlines() if line.startswith("playbook")] == [
         "playbook vgpu.kvm.site", "playbook vgpu.kvm.report",
     ]
+    page = tree / ".build/demo/report.html"  # in a clone whose path has a space
+    assert json.loads((tree / "arguments").read_text().splitlines()[-1]) == {"report_path": str(page)} and f"  {page}\n" in out
+
+
+def test_ansible_keeps_files_elsewhere_where_home_is_not_writable(tree):
+    for home, wanted in ((tree, ""), ("/proc/nowhere", f"{tempfile.gettempdir()}/twin-{os.getuid()}/ansible")):
+        out, _ = (process := start(tree, home=home)).communicate(timeout=60)
+        assert process.returncode == 0, out
+        assert (tree / "remote-tmp").read_text().strip() == wanted
 
 
 @pytest.mark.parametrize("where", ["build", "boot", "vgpu.kvm.site", "vgpu.kvm.report"])
