@@ -43,7 +43,7 @@ class Host:
         monkeypatch.setattr(accel, "DEVICE", self.device)
         monkeypatch.setattr(accel, "MODULES", folder / "modules")
         monkeypatch.setattr(accel, "BOOT_ID", folder / "boot_id")
-        monkeypatch.setattr(accel, "DEADLINE", 1.5)
+        monkeypatch.setattr(accel, "DEADLINE", 4.0)
 
     def qemu(self, kvm: str = "true", tcg: str = "sleep 0.4", version: str = "7.2") -> None:
         """What each accelerator does with the guest program."""
@@ -66,13 +66,13 @@ def host(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "kvm,tcg,winner,said",
     [
-        ("true", "sleep 0.4", "kvm", "million rounds: KVM 0."),
-        ("sleep 0.6", "true", "tcg", "KVM 0."),
-        (HANGS, "sleep 0.2", "tcg", "KVM more than 2 s, emulation 0."),
+        ("true", "sleep 2", "kvm", "million rounds: KVM "),
+        ("sleep 1.5", "true", "tcg", "million rounds: KVM "),
+        (HANGS, "sleep 0.2", "tcg", "KVM more than 4 s, emulation "),
         ("echo 'failed to set MSR 0x10a' >&2; exit 134", "true", "tcg", "KVM failed (failed to set MSR 0x10a)"),
         ("kill -ABRT $$", "true", "tcg", "KVM failed (exit status -6)"),
         ("exit 0", "true", "tcg", "KVM failed (exit status 0)"),
-        (HANGS, HANGS, "tcg", "KVM more than 2 s, emulation more than 2 s"),
+        (HANGS, HANGS, "tcg", "KVM more than 4 s, emulation more than 4 s"),
         ("true", "exit 1", "kvm", "emulation failed (exit status 1)"),
     ],
     ids=["fast KVM", "slow KVM", "KVM hangs", "KVM fails", "KVM dies", "KVM ends without the program", "both hang", "only KVM works"],
@@ -81,7 +81,7 @@ def test_the_faster_one_wins(host, kvm, tcg, winner, said):
     host.qemu(kvm, tcg)
     begin = time.monotonic()
     choice = accel.find()
-    assert time.monotonic() - begin < 2 * accel.DEADLINE + 1, "each trial has its deadline"
+    assert time.monotonic() - begin < 2 * accel.DEADLINE + 2, "each trial has its deadline"
     assert choice.accelerator == winner
     assert said in str(choice) and str(choice).count("\n") == 0
     assert sorted(host.trials()) == ["kvm", "tcg"]
