@@ -110,7 +110,8 @@ def run_session(name: str, start: float, running: dict[str, subprocess.Popen[str
     ) as process:
         running[name] = process
         for line in process.stdout or ():
-            print(f"{clock(time.monotonic() - start)} {name} | {line.rstrip()}", flush=True)
+            # One write, or the lines of two sessions run into each other.
+            print(f"{clock(time.monotonic() - start)} {name} | {line.rstrip()}\n", end="", flush=True)
             if line.strip():
                 said.append(line.rstrip())
     del running[name]
