@@ -23,7 +23,7 @@ _READING = ("may_disturb", "iommu_flags", "timeout", "health", "detail", "most_p
 _MOST = 20
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Stage:
     """A module that is planned under this name, and its options."""
 

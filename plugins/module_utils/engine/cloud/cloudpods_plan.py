@@ -29,7 +29,7 @@ MARK = STATE + "/cloudpods-restart-due"
 _SHORT = re.compile(r"^0000:([0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])\Z")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Request:
     """What the user requests.
 
@@ -44,7 +44,7 @@ class Request:
     restarted: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class State:
     """What was read. path: without links; text: of the file, None without one; stored: the layouts, by GPU.
 
@@ -60,7 +60,7 @@ class State:
     layout_troubles: Sequence[Trouble] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Target:
     """The file and what is to be in it. edit: None for none. addresses: of the key; gpus: whose they are. restart: whether one is pending."""
 
@@ -72,7 +72,7 @@ class Target:
     restart: bool
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """Steps in order, and what they result in."""
 

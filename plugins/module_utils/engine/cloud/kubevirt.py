@@ -17,7 +17,7 @@ from .offered import NVIDIA, Offered
 _INDENT = " " * 6
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rendered:
     """mediated and pci: data, as KubeVirt spells it; warnings: what they can't express."""
 

@@ -16,7 +16,7 @@ from typing import Any, Dict, List, Sequence
 from .offered import Offered
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rendered:
     """mdev_types and device_specs: data; warnings: what they can't express."""
 

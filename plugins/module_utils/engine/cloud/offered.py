@@ -15,7 +15,7 @@ from ..system.context import Context
 NVIDIA = "10de"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Offered:
     """One vGPU. type_name: in full (NVIDIA A40-24Q).
 

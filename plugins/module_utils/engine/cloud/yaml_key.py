@@ -31,7 +31,7 @@ _NO_ANCHOR = "an alias of an anchor that is not there"
 _ADVICE = "Nothing was written. Put that right in the file, then run again."
 
 
-@dataclass(frozen=True)
+@dataclass
 class Edit:
     """text: the whole file as it should be. before, after: the key's own lines, which are all that a diff may show."""
 
@@ -40,7 +40,7 @@ class Edit:
     after: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Content:
     """line: of the key, from 0; None without it. value: its strings, None for anything else. others: all other keys, as canonical YAML."""
 

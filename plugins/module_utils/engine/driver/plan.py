@@ -21,7 +21,7 @@ _OWN = ("nvidia-gridd", "nvidia-persistenced")
 _VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Kind:
     """mark: of its packages' names. title: as people call the driver. flavour: that it gives the machine."""
 
@@ -36,7 +36,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Files:
     """What an installation needs of the host's files. package: whether it is there; free: MiB in tmpdir.
 
@@ -49,7 +49,7 @@ class Files:
     certificate: Optional[KeyFile] = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Request:
     """What the user requests of the driver.
 

@@ -16,7 +16,7 @@ STEPS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class KeyFile:
     """A file of the host that modules are signed with. shared: others than its owner may read it.
 

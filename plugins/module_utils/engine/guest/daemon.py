@@ -14,7 +14,7 @@ from . import license as licensing
 _RUNS = ("active", "activating", "reloading")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Daemon:
     """loaded, state, result: systemd's words, None where it did not answer. since: seconds since 1970 when its start began, or None."""
 

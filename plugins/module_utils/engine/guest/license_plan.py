@@ -24,7 +24,7 @@ _NAME = re.compile(r"^client_configuration_token_[A-Za-z0-9._-]{1,100}\.tok\Z")
 _HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.:_-]{0,252}[A-Za-z0-9])?\Z")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Request:
     """What the user requests. present False: no license is requested any more.
 
@@ -54,7 +54,7 @@ class Request:
         return "%s/%s" % (self.folder, DEFAULT_NAME)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Folder:
     """The token's directory. link: where it points to, None for no link. exists, is_directory: as the link itself.
 
@@ -69,7 +69,7 @@ class Folder:
     names: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class State:
     """What was read. conf, template: texts of gridd.conf, None without one. existing: those of removable() that exist.
 
@@ -84,7 +84,7 @@ class State:
     mode: Optional[int] = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Target:
     """gridd.conf before and after, and what the token's claims are, None without a token."""
 
@@ -93,7 +93,7 @@ class Target:
     claims: Optional[token.Claims]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """Steps in order, and what they result in."""
 

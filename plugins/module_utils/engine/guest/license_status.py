@@ -21,7 +21,7 @@ _LINES = 300  # of the journal; older ones are of another attempt
 _FATAL = ("token_malformed", "token_missing", "token_expired")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Snapshot:
     """What nvidia-smi reports at one moment. silence: why nvidia-smi reports nothing, or None."""
 
@@ -39,7 +39,7 @@ class Snapshot:
         return bool(self.licensable) and all(licensing.state(gpu.status).licensed for gpu in self.licensable)
 
 
-@dataclass(frozen=True)
+@dataclass
 class TokenFile:
     """A token: its path, its file's mode and its text."""
 
@@ -48,7 +48,7 @@ class TokenFile:
     text: str = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Tokens:
     """The tokens in the directory that gridd.conf names, and gridd.conf's keys."""
 

@@ -22,7 +22,7 @@ from . import branches
 _NOUVEAU = "Role guest keeps nouveau from loading and reboots, unless vgpu_reboot is never; by hand: blacklist it, rebuild the initramfs, reboot."
 
 
-@dataclass(frozen=True)
+@dataclass
 class Expected:
     """What the operator expects; None: anything. vgpu_type: as the host calls it. host_version: of the host's driver.
 
@@ -36,7 +36,7 @@ class Expected:
     signs: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class Found:
     """What was read of the VM. gpus: of gpus(). silence: why nvidia-smi reports nothing, or None. headers: whether the kernel's are there."""
 

@@ -19,7 +19,7 @@ from ..system.libvirt_xml import Domain, Hostdev
 from .request import DomainRequest, VgpuRequest
 
 
-@dataclass(frozen=True)
+@dataclass
 class Options:
     """exclusive: other vGPUs of these VMs are detached. live: running VMs, too. assume: missing vGPUs are still to come (check mode)."""
 
@@ -28,7 +28,7 @@ class Options:
     assume: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass
 class Host:
     """The vGPUs by key, and the VMs by name. mdevs: UUIDs of all mediated devices, other vendors' too."""
 

@@ -12,7 +12,7 @@ from ..hardware import address
 from ..vgpu.layout import MOST, check_uuid
 
 
-@dataclass(frozen=True)
+@dataclass
 class VgpuRequest:
     """One vGPU of a VM. Exactly one of uuid, vf (address) and type identifies it; gpu: address or model, with a type only.
 
@@ -28,7 +28,7 @@ class VgpuRequest:
     ramfb: Optional[bool] = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class DomainRequest:
     """A VM by its name, and the vGPUs that it should have."""
 
