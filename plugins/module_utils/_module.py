@@ -10,7 +10,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .engine.base.errors import EngineError, Trouble, raise_if_any, trouble
 from .engine.base.plan import UNRESPONSIVE_POLICIES, Plan
-from .engine.base.steps import ApplyError, Step
+from .engine.base.steps import ApplyError
 from .engine.state.lock import HostLock, clean_leftovers
 from .engine.system.context import Context
 

@@ -35,7 +35,7 @@ _STAND_INS = (
 
 def plain(text: str) -> str:
     """The text with stand-ins for what varies."""
-    for _, pattern, stand_in in _STAND_INS:
+    for _reason, pattern, stand_in in _STAND_INS:
         text = re.sub(pattern, stand_in, text, flags=re.DOTALL)
     return text.strip()
 

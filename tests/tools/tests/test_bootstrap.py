@@ -52,7 +52,7 @@ class Host:
 
     def run(self) -> tuple[int, str]:
         """Run the script to its end."""
-        out, _ = (process := self.start()).communicate(timeout=60)
+        out, _err = (process := self.start()).communicate(timeout=60)
         assert not (self.clone / ".build/venv").exists()
         return process.returncode, out
 
@@ -98,7 +98,7 @@ def test_it_says_that_it_waits(host):
     with open(host.clone / ".build/bootstrap.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         process = host.start()
-        ready, _, _ = select.select([process.stdout], [], [], 20)
+        ready, _writable, _failed = select.select([process.stdout], [], [], 20)
         waits = process.poll() is None
-    out, _ = process.communicate(timeout=60)
+    out, _err = process.communicate(timeout=60)
     assert ready and waits and "waiting for another command of this clone" in out

@@ -84,7 +84,7 @@ def group(process):
 
 def test_from_nothing_to_the_table(tree):
     process = start(tree)
-    out, _ = process.communicate(timeout=60)
+    out, _err = process.communicate(timeout=60)
     assert process.returncode == 0, out
     assert "1 GPUs, 32 VFs, 0 vGPUs" in out and (tree / "up").exists()
     assert [line for line in (tree / "log").read_text().splitlines() if line.startswith("playbook")] == [
@@ -111,7 +111,7 @@ def test_an_interruption_leaves_nothing_running(tree, where, how):
         os.killpg(process.pid, signal.SIGINT)
     else:
         process.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _err = process.communicate(timeout=60)
     assert process.returncode == 130 and "'make demo' continues" in out
     assert not (tree / "up").exists(), "the machine is stopped"
     assert not group(process)
@@ -133,9 +133,9 @@ def test_a_second_demo_is_refused_while_the_first_runs(tree, command):
     (tree / "wait-at").write_text("build")
     first = start(tree)
     begun(tree)
-    out, _ = (second := start(tree, command)).communicate(timeout=60)
+    out, _err = (second := start(tree, command)).communicate(timeout=60)
     assert second.returncode == 1 and f"another demo of this clone is running (process {first.pid})" in out
     os.killpg(first.pid, signal.SIGINT)
     first.communicate(timeout=60)
-    out, _ = (third := start(tree, "down")).communicate(timeout=60)
+    out, _err = (third := start(tree, "down")).communicate(timeout=60)
     assert third.returncode == 0, out

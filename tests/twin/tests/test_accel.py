@@ -107,7 +107,7 @@ def test_measured_once_per_boot_version_and_module(host):
     for change in (
         lambda: (host.folder / "boot_id").write_text("boot-2\n"),
         lambda: host.qemu(version="9.0"),
-        lambda: (host.folder / "modules" / "kvm_pvm").mkdir(),
+        (host.folder / "modules" / "kvm_pvm").mkdir,
     ):
         before = len(host.trials())
         change()

@@ -18,7 +18,10 @@ from .state import Machine
 # many translations also made GRUB take minutes where it wrote to them after a reboot.
 # no_timer_check: a kernel that finds its timer late at boot, as on a busy machine, panics ("timer doesn't work through Interrupt-remapped IO-APIC").
 PATIENT = "nosoftlockup rcupdate.rcu_cpu_stall_suppress=1 workqueue.watchdog_thresh=0"
-QUICK_CMDLINE = f"console=ttyS0 quiet loglevel=6 mitigations=off clocksource=tsc tsc=reliable no_timer_check norandmaps {PATIENT} net.ifnames=0 panic=5 root=/dev/vda2"
+QUICK_CMDLINE = (
+    f"console=ttyS0 quiet loglevel=6 mitigations=off clocksource=tsc tsc=reliable no_timer_check norandmaps {PATIENT} net.ifnames=0 panic=5 "
+    "root=/dev/vda2"
+)
 IOMMU_ON = {"intel": " intel_iommu=on iommu=pt", "amd": " iommu=pt", "none": ""}
 # The IOMMU comes first: AMD's takes the first free slot, 00:01.0, which acpi.py names.
 IOMMU_DEVICE = {"intel": ["-device", "intel-iommu,intremap=on"], "amd": ["-device", "amd-iommu,intremap=on"], "none": []}

@@ -28,6 +28,8 @@ def plan_gpu(result: LayoutPlan, host: Host, request: GpuRequest, options: Optio
     refused, chosen = _fitting(host, request, options)
     if refused:
         result.troubles += refused
+        if request.spec.removes is not None:  # slots are taken one by one: what stands in the way of the others is known already
+            result.troubles += place(request, match(request, chosen))
         target.placed = None
         return
     target.mixed = request.spec.mixed
@@ -66,7 +68,7 @@ def _fitting(host: Host, request: GpuRequest, options: Options) -> tuple[list[Tr
     chosen, refused = choose_types(request)
     refused += _check_uuids(request) + check_names(gpu, chosen)
     if refused:
-        return refused, []
+        return refused, chosen
     there = [vgpu.uuid for vgpu in gpu.vgpus]
     if spec.removes is not None and all(one.uuid in there for one in spec.vgpus):
         return [], chosen  # nothing comes: what is there already fits

@@ -88,7 +88,8 @@ def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec])
     kept = {one.uuid for target in targets for one in target.placed or () if one.vgpu}
     for gpu in host.inventory.gpus:
         if gpu.address in specs and result.target.of(gpu.address).placed is None:  # nothing is decided there
-            kept |= {vgpu.uuid for vgpu in gpu.vgpus}
+            elsewhere = {(one.uuid, one.index) for one in specs[gpu.address].vgpus if one.index is not None}
+            kept |= {vgpu.uuid for vgpu in gpu.vgpus if all(uuid != vgpu.uuid or index == vgpu.index for uuid, index in elsewhere)}
     existing = {vgpu.uuid: vgpu for vgpu in host.inventory.mdevs}
     return [
         Trouble(

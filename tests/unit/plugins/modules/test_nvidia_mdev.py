@@ -87,6 +87,18 @@ def test_a_busy_vf_and_a_uuid_elsewhere(host):
     assert outcome.codes == ["uuid_elsewhere"] and host.vgpus() == [(ONE, VF, "A40-8Q")]
 
 
+def test_a_type_that_is_not_offered_hides_nothing_else(host):
+    host.add(VF, "A40-24Q", ONE)
+    devices = [
+        {"uuid": TWO, "parent": "0000:e8:00.5", "type": "A40-25Q"},
+        {"uuid": ONE, "parent": "0000:e8:00.6", "type": "A40-24Q"},
+        {"uuid": "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a13", "parent": VF, "type": "A40-24Q"},
+        {"parent": "0000:99:00.4", "type": "A40-24Q"},
+    ]
+    outcome = call(nvidia_mdev, host, devices=devices)
+    assert outcome.codes == ["unknown_parent", "unknown_type", "vf_busy", "uuid_elsewhere"] and outcome.writes == 0
+
+
 def test_a_device_in_use_is_kept_unless_forced(host):
     host.add(VF, "A40-8Q", ONE)
     host.kernel.use(ONE)
