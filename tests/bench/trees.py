@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Tasks that change nothing, on this machine's own processor: `ping`, `nvidia_vgpu` and `nvidia_host_plan` over a host of files with 128 vGPUs.
