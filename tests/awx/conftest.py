@@ -15,7 +15,7 @@ from ansible.parsing.dataloader import DataLoader
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from applying import AWX, PLAYBOOKS, apply  # noqa: E402  (found through the line above)
-from fake_awx import FakeAwx  # noqa: E402
+from fake_awx import FakeAwx  # noqa: E402  (likewise)
 
 # Each of these may be in no output and in no answer.
 SECRETS = {

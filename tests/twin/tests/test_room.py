@@ -201,7 +201,7 @@ def test_a_password_is_asked_for_once_and_before_anything_else(host, monkeypatch
 
 def test_a_tree_of_root_is_not_used_in_a_namespace(host, monkeypatch):
     monkeypatch.setenv("TWIN_APT_SOURCES", str(host / "sources.list"))
-    (host / "sources.list").write_text("deb http://deb.debian.org/debian bookworm main\n")
+    (host / "sources.list").write_text("deb http://mirror.example/debian bookworm main\n")
     made = []
     monkeypatch.setattr(cache, "product", lambda _name, key, _make, _what: made.append(key) or host)
     for inside in (False, True):

@@ -53,7 +53,7 @@ def test_a_program_may_clean_up(tmp_path: Path, how: str, program: str) -> None:
 def test_what_mmdebstrap_mounts_goes_with_it(tmp_path, monkeypatch):
     commands = []
     monkeypatch.setenv("TWIN_APT_SOURCES", str(tmp_path / "sources.list"))
-    (tmp_path / "sources.list").write_text("deb http://deb.debian.org/debian bookworm main\n")
+    (tmp_path / "sources.list").write_text("deb http://mirror.example/debian bookworm main\n")
     monkeypatch.setattr(run.os, "geteuid", lambda: 0)
     monkeypatch.setattr(image, "run", lambda argv, **_kwargs: commands.append(argv))
     image._make_tree(tmp_path, image.SYSTEMS["debian12"], [])

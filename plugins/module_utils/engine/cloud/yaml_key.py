@@ -15,7 +15,7 @@ from typing import Any, Dict, List, Optional
 
 from ..base.errors import EngineError, Trouble, trouble
 
-try:
+try:  # at the top, as every import: a host may lack PyYAML, and the module then reports that
     import yaml
 except ImportError:
     yaml = None

@@ -8,7 +8,7 @@ import errno
 import os
 import shutil
 import tempfile
-from typing import Iterable
+from typing import Callable, Container, Iterable
 
 from ..base.errors import trouble
 from .context import Context
@@ -172,31 +172,24 @@ def sweep(root: str, directories: Iterable[str]) -> None:
 
 def remove(root: str, path: str) -> None:
     """Removes a file for good; one that is gone already is fine."""
-    try:
-        os.unlink(root + path)
-        _sync_directory(os.path.dirname(root + path))
-    except FileNotFoundError:
-        return
-    except OSError as exc:
-        raise trouble("it can't be removed: %s" % exc.strerror, device=path) from exc
+    _remove(root, path, os.unlink, (errno.ENOENT,))
 
 
 def remove_tree(root: str, path: str) -> None:
     """Removes a directory and all that is in it for good; one that is gone already is fine."""
-    try:
-        shutil.rmtree(root + path)
-        _sync_directory(os.path.dirname(root + path))
-    except FileNotFoundError:
-        return
-    except OSError as exc:
-        raise trouble("it can't be removed: %s" % exc.strerror, device=path) from exc
+    _remove(root, path, shutil.rmtree, (errno.ENOENT,))
 
 
 def remove_empty(root: str, path: str) -> None:
     """Removes a directory for good if nothing is in it."""
+    _remove(root, path, os.rmdir, (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST))
+
+
+def _remove(root: str, path: str, how: Callable[[str], object], fine: Container[int]) -> None:
+    """Removes by one of os' functions and syncs the directory; fine: errno that is no error."""
     try:
-        os.rmdir(root + path)
+        how(root + path)
         _sync_directory(os.path.dirname(root + path))
     except OSError as exc:
-        if exc.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+        if exc.errno not in fine:
             raise trouble("it can't be removed: %s" % exc.strerror, device=path) from exc
