@@ -25,7 +25,7 @@ def _wrong_prefix(prefix: str) -> List[Trouble]:
 
 
 def _vgpu(one: offered.Offered) -> Dict[str, Any]:
-    return {"uuid": one.uuid, "parent": one.parent, "gpu": one.gpu.address, "type": one.type_name, "mdev_type": one.mdev_type}
+    return {"uuid": one.vgpu.uuid, "parent": one.vgpu.parent, "gpu": one.gpu.address, "type": one.type_name, "mdev_type": one.mdev_type}
 
 
 def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
@@ -40,9 +40,9 @@ def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
     return {
         "changed": False,
         "vgpus": [_vgpu(one) for one in vgpus],
-        "nova": for_nova.as_dict(),
+        "nova": for_nova.data,
         "nova_conf": for_nova.text,
-        "kubevirt": for_kubevirt.as_dict(),
+        "kubevirt": for_kubevirt.data,
         "kubevirt_yaml": for_kubevirt.text,
         "warnings": none + for_nova.warnings + for_kubevirt.warnings,
     }

@@ -5,16 +5,16 @@
 from __future__ import annotations
 
 import os
-from typing import List, Mapping, Optional, Sequence, Tuple
 
 from ..base.errors import EngineError, Trouble
+from ..base.plan import Plan
 from ..base.steps import Step, execute
 from ..read import inventory
 from ..state import layout_file
 from ..system import files
 from ..system.context import Context
 from . import config_file
-from .cloudpods_plan import MARK, PATH, Plan, Request, State
+from .cloudpods_plan import MARK, PATH, Request, State, Target
 
 _MARK_TEXT = "Written by vgpu.kvm: Cloudpods' host agent was not restarted since its host.conf was changed.\n"
 
@@ -27,7 +27,7 @@ def _is_path(path: str) -> bool:
         return False
 
 
-def _file(ctx: Context, request: Request) -> Tuple[str, Optional[str], List[Trouble]]:
+def _file(ctx: Context, request: Request) -> tuple[str, str | None, list[Trouble]]:
     """(path without links, text or None, troubles)."""
     if not _is_path(request.path):
         found = "%.60r is no absolute path" % request.path
@@ -37,35 +37,25 @@ def _file(ctx: Context, request: Request) -> Tuple[str, Optional[str], List[Trou
         text = config_file.read(ctx.root, path)
     except EngineError as exc:
         return request.path, None, exc.troubles
-    if text is None and request.present:
-        return path, None, [
-            Trouble(
-                "it is not there",
-                device=request.path,
-                wanted="the configuration of Cloudpods' host agent",
-                remedy="Add this host to Cloudpods first (ocboot, or its operator, writes the file), or give its path (role variable cloudpods_path).",
-                code="host_conf_missing",
-            )
-        ]
-    return path, text, []
-
-
-def _layouts(ctx: Context, request: Request) -> Tuple[Mapping[str, layout_file.StoredGpu], Sequence[Trouble]]:
-    """(The stored layouts by GPU, why they can't be read). Nothing is read where nothing is asked of them."""
-    if not request.present or not request.require_vgpus:
-        return {}, []
-    try:
-        return layout_file.read(ctx.root), []
-    except EngineError as exc:
-        return {}, exc.troubles
+    if text is not None or not request.present:
+        return path, text, []
+    return path, None, [Trouble(
+        "it is not there", device=request.path, wanted="the configuration of Cloudpods' host agent",
+        remedy="Add this host to Cloudpods first (ocboot, or its operator, writes the file), or give its path (role variable cloudpods_path).",
+        code="host_conf_missing")]
 
 
 def read(ctx: Context, request: Request) -> State:
-    """What a plan needs of this host."""
+    """What a plan needs of this host. The layouts are read only where something is asked of them."""
     found = inventory.read(ctx, with_types=False)
     path, text, troubles = _file(ctx, request)
-    stored, layout_troubles = _layouts(ctx, request)
-    return State(found, path, text, os.path.lexists(ctx.root + MARK), stored=stored, troubles=troubles, layout_troubles=layout_troubles)
+    state = State(found, path, text, os.path.lexists(ctx.root + MARK), troubles=troubles)
+    try:
+        if request.present and request.require_vgpus:
+            state.stored = layout_file.read(ctx.root)
+    except EngineError as exc:
+        state.layout_troubles = exc.troubles
+    return state
 
 
 def clean(ctx: Context, request: Request) -> None:
@@ -78,7 +68,7 @@ def clean(ctx: Context, request: Request) -> None:
         files.sweep(ctx.root, [folder])
 
 
-def apply(ctx: Context, plan: Plan) -> List[Step]:
+def apply(ctx: Context, plan: Plan[Target]) -> list[Step]:
     """Does the steps, and verifies each."""
 
     def perform(step: Step) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Iterator, Mapping, Sequence
 
 from ..base import refusals
 from ..base.errors import EngineError, Trouble, raise_if_any
+from ..base.plan import Plan
 from ..base.steps import Step
 from ..hardware.gpu import Gpu
 from ..read.inventory import Inventory
@@ -53,7 +54,7 @@ class State:
 
     inventory: Inventory
     path: str
-    text: Optional[str]
+    text: str | None
     marked: bool
     stored: Mapping[str, StoredGpu] = field(default_factory=dict)
     troubles: Sequence[Trouble] = ()
@@ -65,29 +66,20 @@ class Target:
     """The file and what is to be in it. edit: None for none. addresses: of the key; gpus: whose they are. restart: whether one is pending."""
 
     path: str
-    old: Optional[str]
-    edit: Optional[yaml_key.Edit]
-    addresses: List[str]
-    gpus: List[Gpu]
+    old: str | None
+    edit: yaml_key.Edit | None
+    addresses: list[str]
+    gpus: list[Gpu]
     restart: bool
 
 
-@dataclass
-class Plan:
-    """Steps in order, and what they result in."""
-
-    target: Target
-    steps: List[Step]
-    warnings: List[str]
-
-
-def short(address: str) -> Optional[str]:
+def short(address: str) -> str | None:
     """An address as Cloudpods spells it, or None when it has no spelling for it."""
     found = _SHORT.match(address)
     return found.group(1) if found else None
 
 
-def functions(gpu: Gpu) -> List[str]:
+def functions(gpu: Gpu) -> list[str]:
     """Addresses of a GPU: the PF, then its VFs by number."""
     return [gpu.address] + [vf.address for vf in gpu.vfs]
 
@@ -96,10 +88,10 @@ def _has_vgpus(gpu: Gpu) -> bool:
     return bool(gpu.vfs or gpu.vgpus or gpu.framework != "none")
 
 
-def _chosen(found: Inventory, selectors: Sequence[str]) -> Tuple[List[Gpu], List[Trouble]]:
+def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list[Trouble]]:
     """(gpus, troubles). 'all' leaves out GPUs that have no VFs and no types: VMs may have them whole."""
-    addresses: Set[str] = set()
-    troubles: List[Trouble] = []
+    addresses: set[str] = set()
+    troubles: list[Trouble] = []
     for word in selectors:
         gpus, wrong = found.select([word])
         troubles += wrong
@@ -107,56 +99,35 @@ def _chosen(found: Inventory, selectors: Sequence[str]) -> Tuple[List[Gpu], List
         addresses |= {gpu.address for gpu in gpus if _has_vgpus(gpu) or not everything}
     gpus = [gpu for gpu in found.gpus if gpu.address in addresses]
     if not gpus and not troubles:
-        troubles.append(
-            Trouble(
-                "no GPU of this host has VFs or mediated device types",
-                wanted="a GPU with VFs, and vGPUs on them",
-                remedy="Make the vGPUs first (playbook vgpu.kvm.host, or the roles sriov and vgpus).",
-                code="no_vfs",
-            )
-        )
+        troubles.append(Trouble(
+            "no GPU of this host has VFs or mediated device types", wanted="a GPU with VFs, and vGPUs on them",
+            remedy="Make the vGPUs first (playbook vgpu.kvm.host, or the roles sriov and vgpus).", code="no_vfs"))
     return gpus, troubles
 
 
-def _unfit(gpu: Gpu) -> List[Trouble]:
-    """Why Cloudpods can't use this GPU's vGPUs. A list of troubles."""
-    troubles = []
+def _unfit(gpu: Gpu) -> Iterator[Trouble]:
+    """Why Cloudpods can't use this GPU's vGPUs."""
     if not gpu.uuids:
-        troubles.append(
-            Trouble(
-                "its vGPUs are VFs of the vendor-specific VFIO framework, and Cloudpods' agent knows mediated devices alone",
-                device=gpu.address,
-                wanted="mediated devices (mdev_supported_types)",
-                remedy="Use a host whose kernel has them (before 6.8: Debian 12, Ubuntu 22.04, RHEL 8 and 9), or give these vGPUs to VMs "
-                "without Cloudpods (libvirt, nova, KubeVirt). Don't run Cloudpods' agent here: it would take the VFs to vfio-pci.",
-                code="vendor_vfio",
-            )
-        )
-    if any(short(address) is None for address in functions(gpu)):
-        troubles.append(
-            Trouble(
-                "it is in PCI domain %s" % gpu.address.split(":")[0],
-                device=gpu.address,
-                wanted="domain 0000: Cloudpods writes addresses without a domain, and takes 0000 for it",
-                remedy="Leave this GPU out of 'gpus' (role variable cloudpods_gpus), or have the firmware put it into domain 0000 "
-                "(it may offer that as a setting of VMD or of PCIe segments).",
-                code="pci_domain",
-            )
-        )
+        yield Trouble(
+            "its vGPUs are VFs of the vendor-specific VFIO framework, and Cloudpods' agent knows mediated devices alone",
+            device=gpu.address, wanted="mediated devices (mdev_supported_types)",
+            remedy="Use a host whose kernel has them (before 6.8: Debian 12, Ubuntu 22.04, RHEL 8 and 9), or give these vGPUs to VMs "
+            "without Cloudpods (libvirt, nova, KubeVirt). Don't run Cloudpods' agent here: it would take the VFs to vfio-pci.",
+            code="vendor_vfio")
+    if not all(map(short, functions(gpu))):
+        yield Trouble(
+            "it is in PCI domain %s" % gpu.address.split(":")[0],
+            device=gpu.address, wanted="domain 0000: Cloudpods writes addresses without a domain, and takes 0000 for it",
+            remedy="Leave this GPU out of 'gpus' (role variable cloudpods_gpus), or have the firmware put it into domain 0000 "
+            "(it may offer that as a setting of VMD or of PCIe segments).",
+            code="pci_domain")
     if not _has_vgpus(gpu):
-        troubles.append(
-            Trouble(
-                "it has no VFs and no mediated device types",
-                device=gpu.address,
-                wanted="vGPUs on it",
-                remedy="Make them first (playbook vgpu.kvm.host, or the roles sriov and vgpus), or leave this GPU out of 'gpus'.",
-                code="no_vfs",
-            )
-        )
-    return troubles
+        yield Trouble(
+            "it has no VFs and no mediated device types", device=gpu.address, wanted="vGPUs on it",
+            remedy="Make them first (playbook vgpu.kvm.host, or the roles sriov and vgpus), or leave this GPU out of 'gpus'.", code="no_vfs")
 
 
-def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> List[Trouble]:
+def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Trouble]:
     """vGPUs that should be there before the agent looks. stored: the layouts, by GPU. A list of troubles."""
     troubles = []
     for gpu in gpus:
@@ -164,61 +135,33 @@ def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> List[Troub
         there = {vgpu.key for vgpu in gpu.vgpus}
         missing = [one for one in expected if one.key not in there]
         if missing:
-            troubles.append(
-                Trouble(
-                    "%d of the %d vGPUs of its layout are not there (first: %s on %s)"
-                    % (len(missing), len(expected), missing[0].type, missing[0].parent),
-                    device=gpu.address,
-                    wanted="all vGPUs, before Cloudpods' agent looks for them",
-                    remedy="Bring them back ('nvidia-vgpu restore', or the role vgpus), then run again.",
-                    code="vgpus_missing",
-                )
-            )
+            troubles.append(Trouble(
+                "%d of the %d vGPUs of its layout are not there (first: %s on %s)"
+                % (len(missing), len(expected), missing[0].type, missing[0].parent),
+                device=gpu.address, wanted="all vGPUs, before Cloudpods' agent looks for them",
+                remedy="Bring them back ('nvidia-vgpu restore', or the role vgpus), then run again.", code="vgpus_missing"))
     if gpus and not troubles and not any(gpu.vgpus for gpu in gpus):
-        troubles.append(
-            Trouble(
-                "there is no vGPU yet on %s" % ", ".join(gpu.address for gpu in gpus),
-                wanted="vGPUs, before Cloudpods' agent looks for them",
-                remedy="Make them first (role vgpus), or set require_vgpus: false (role variable cloudpods_require_vgpus) to list the VFs alone.",
-                code="no_vgpus",
-            )
-        )
+        troubles.append(Trouble(
+            "there is no vGPU yet on %s" % ", ".join(gpu.address for gpu in gpus), wanted="vGPUs, before Cloudpods' agent looks for them",
+            remedy="Make them first (role vgpus), or set require_vgpus: false (role variable cloudpods_require_vgpus) to list the VFs alone.",
+            code="no_vgpus"))
     return troubles
 
 
-def _exposed(found: Inventory, removed: Set[str]) -> List[Trouble]:
-    """GPUs whose vGPUs somebody uses, and which the file would no longer protect. A list of troubles."""
-    troubles = []
+def _exposed(found: Inventory, removed: set[str]) -> Iterator[Trouble]:
+    """GPUs whose vGPUs somebody uses, and which the file would no longer protect."""
     for gpu in found.gpus:
         holders = {str(holder): holder for vgpu in gpu.vgpus for holder in vgpu.holders}
         if holders and removed.intersection(map(short, functions(gpu))):
-            troubles.append(
-                refusals.in_use(
-                    gpu.address,
-                    [holders[name] for name in sorted(holders)],
-                    "taking it out of %s (the agent would take its VFs to vfio-pci)" % KEY,
-                    instead="keep this GPU in 'gpus' (role variable cloudpods_gpus)",
-                )
-            )
-    return troubles
+            doing = "taking it out of %s (the agent would take its VFs to vfio-pci)" % KEY
+            instead = "keep this GPU in 'gpus' (role variable cloudpods_gpus)"
+            yield refusals.in_use(gpu.address, [holders[name] for name in sorted(holders)], doing, instead=instead)
 
 
-def _warnings(gpus: Sequence[Gpu]) -> List[str]:
-    return [
-        "%s: its VFs show no vGPU types (bound to %s). If Cloudpods' agent took them, bring them back with the role sriov after this."
-        % (gpu.address, ", ".join(sorted({vf.driver or "no driver" for vf in gpu.vfs})))
-        for gpu in gpus
-        if gpu.vfs and gpu.framework == "none"
-    ]
-
-
-def _edit(state: State, desired: Optional[List[str]]) -> Tuple[Optional[yaml_key.Edit], List[str], List[Trouble]]:
+def _edit(state: State, desired: list[str] | None) -> tuple[yaml_key.Edit | None, list[str], list[Trouble]]:
     """(Edit or None, addresses in the file now, troubles). desired: None to remove the key, empty where the addresses are not known."""
     if state.text is None:
         return None, [], []
-    missing = yaml_key.library_missing()
-    if missing:
-        return None, [], [missing]
     try:
         now = yaml_key.current(state.text, KEY, state.path)
         return yaml_key.edit(state.text, KEY, desired, state.path) if desired != [] else None, now, []
@@ -226,33 +169,36 @@ def _edit(state: State, desired: Optional[List[str]]) -> Tuple[Optional[yaml_key
         return None, [], exc.troubles
 
 
-def plan(state: State, request: Request) -> Plan:
+def plan(state: State, request: Request) -> Plan[Target]:
     """The Plan; raises EngineError with everything that stands against it."""
-    troubles: List[Trouble] = []
-    gpus: List[Gpu] = []
+    troubles: list[Trouble] = []
+    gpus: list[Gpu] = []
     if request.present:
         gpus, troubles = _chosen(state.inventory, request.gpus)
-        troubles = troubles + [one for gpu in gpus for one in _unfit(gpu)]
+        troubles += [one for gpu in gpus for one in _unfit(gpu)]
         if request.require_vgpus:
             troubles += state.layout_troubles or _missing(state.stored, gpus)
     addresses = [address for gpu in gpus for address in map(short, functions(gpu)) if address]
     edit, now, wrong = _edit(state, addresses if request.present else None)
-    troubles += [*state.troubles, *wrong, *_exposed(state.inventory, set(now).difference(addresses))]
-    raise_if_any(troubles)
+    raise_if_any([*troubles, *state.troubles, *wrong, *_exposed(state.inventory, set(now).difference(addresses))])
     restart = bool(edit) or (state.marked and not request.restarted)
     target = Target(state.path, state.text, edit, addresses=addresses, gpus=gpus, restart=restart)
-    return Plan(target, _steps(state, request, target), _warnings(gpus))
+    warnings = [
+        "%s: its VFs show no vGPU types (bound to %s). If Cloudpods' agent took them, bring them back with the role sriov after this."
+        % (gpu.address, ", ".join(sorted({vf.driver or "no driver" for vf in gpu.vfs})))
+        for gpu in gpus
+        if gpu.vfs and gpu.framework == "none"
+    ]
+    return Plan(target, list(_steps(state, request, target)), warnings)
 
 
-def _steps(state: State, request: Request, target: Target) -> List[Step]:
-    steps = []
+def _steps(state: State, request: Request, target: Target) -> Iterator[Step]:
     if target.edit and not state.marked:
-        steps.append(Step("mark", None, MARK, "note that Cloudpods' agent must be restarted"))
+        yield Step("mark", None, MARK, "note that Cloudpods' agent must be restarted")
     if target.edit and request.present:
         gpus = ", ".join(gpu.address for gpu in target.gpus)
-        steps.append(Step("write", None, target.path, "set %s to the %d addresses of %s" % (KEY, len(target.addresses), gpus)))
+        yield Step("write", None, target.path, "set %s to the %d addresses of %s" % (KEY, len(target.addresses), gpus))
     elif target.edit:
-        steps.append(Step("write", None, target.path, "take %s out" % KEY))
+        yield Step("write", None, target.path, "take %s out" % KEY)
     elif state.marked and request.restarted:
-        steps.append(Step("forget", None, MARK, "note that Cloudpods' agent was restarted"))
-    return steps
+        yield Step("forget", None, MARK, "note that Cloudpods' agent was restarted")

@@ -9,39 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence
+from typing import Any, Sequence
 
-from .offered import NVIDIA, Offered
-
-_INDENT = " " * 6
-
-
-@dataclass
-class Rendered:
-    """mediated and pci: data, as KubeVirt spells it; warnings: what they can't express."""
-
-    mediated: List[Dict[str, Any]]
-    pci: List[Dict[str, Any]]
-    warnings: List[str]
-
-    def as_dict(self) -> Dict[str, List[Dict[str, Any]]]:
-        """For a module's result."""
-        return {"mediatedDevices": self.mediated, "pciHostDevices": self.pci}
-
-    @property
-    def text(self) -> str:
-        """A patch of the KubeVirt custom resource in YAML; empty where there are no devices."""
-        if not self.mediated and not self.pci:
-            return ""
-        lines = ["spec:", "  configuration:", "    permittedHostDevices:"]
-        for name, devices in sorted(self.as_dict().items()):
-            if devices:
-                lines.append(_INDENT + name + ":")
-            for device in devices:
-                keys = ["%s: %s" % (key, json.dumps(device[key])) for key in device]
-                lines += [_INDENT + "- " + keys[0]] + [_INDENT + "  " + key for key in keys[1:]]
-        return "\n".join(lines) + "\n"
+from .offered import Offered, Rendered
 
 
 def resource_name(prefix: str, name: str) -> str:
@@ -51,23 +21,37 @@ def resource_name(prefix: str, name: str) -> str:
 
 def render(offered: Sequence[Offered], prefix: str, external: bool) -> Rendered:
     """Rendered for vGPUs. prefix: of the resources' names. external: another device plugin than KubeVirt's own hands them out."""
-    more = {"externalResourceProvider": True} if external else {}
-    mediated: Dict[str, Dict[str, Any]] = {}
-    products: Dict[str, List[Offered]] = {}
+
+    def device(selector: str, value: str, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = {selector: value, "resourceName": resource_name(prefix, name)}
+        return dict(found, externalResourceProvider=True) if external else found
+
+    names = dict.fromkeys(one.type_name for one in offered if one.mdev_type is not None)
+    products: dict[str, list[Offered]] = {}
     for one in offered:
-        if one.mdev_type is not None:
-            mediated[one.type_name] = dict({"mdevNameSelector": one.type_name, "resourceName": resource_name(prefix, one.type_name)}, **more)
-        else:
-            products.setdefault(one.product, []).append(one)
+        if one.mdev_type is None:
+            product = "%04x" % one.gpu.vf_device if one.gpu.vf_device else one.gpu.device_id.replace("0x", "")
+            products.setdefault("10DE:" + product.upper(), []).append(one)
     pci, warnings = [], []
-    for product, ones in products.items():
+    for selector, ones in products.items():
         types = sorted({one.type_name for one in ones})
-        name = types[0] if len(types) == 1 else "%s vGPU" % ones[0].gpu.name
-        selector = "%s:%s" % (NVIDIA.upper(), product.upper())
-        pci.append(dict({"pciVendorSelector": selector, "resourceName": resource_name(prefix, name)}, **more))
+        pci.append(device("pciVendorSelector", selector, types[0] if len(types) == 1 else "%s vGPU" % ones[0].gpu.name))
         if len(types) > 1:
             warnings.append(
                 "KubeVirt: VFs with the id %s are vGPUs of several types (%s), which KubeVirt can't tell apart: a VM gets any of them. "
-                "Give the GPUs of one model vGPUs of one type." % (selector, ", ".join(types))
-            )
-    return Rendered(list(mediated.values()), pci, warnings)
+                "Give the GPUs of one model vGPUs of one type." % (selector, ", ".join(types)))
+    data = {"mediatedDevices": [device("mdevNameSelector", name, name) for name in names], "pciHostDevices": pci}
+    return Rendered(data, _patch(data), warnings)
+
+
+def _patch(data: dict[str, list[dict[str, Any]]]) -> str:
+    """A patch of the KubeVirt custom resource in YAML; empty where there are no devices."""
+    if not any(data.values()):
+        return ""
+    lines = ["spec:", "  configuration:", "    permittedHostDevices:"]
+    for name, devices in data.items():
+        lines += [" " * 6 + name + ":"] if devices else []
+        for device in devices:
+            keys = ["%s: %s" % (key, json.dumps(device[key])) for key in device]
+            lines += [" " * 6 + ("  " if number else "- ") + key for number, key in enumerate(keys)]
+    return "\n".join(lines) + "\n"

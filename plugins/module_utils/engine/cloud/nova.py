@@ -10,37 +10,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import Any, Dict, List, Sequence
+from typing import Any, Sequence
 
-from .offered import Offered
-
-
-@dataclass
-class Rendered:
-    """mdev_types and device_specs: data; warnings: what they can't express."""
-
-    mdev_types: List[Dict[str, Any]]
-    device_specs: List[Dict[str, Any]]
-    warnings: List[str]
-
-    def as_dict(self) -> Dict[str, List[Dict[str, Any]]]:
-        """For a module's result."""
-        return {"mdev_types": self.mdev_types, "device_specs": self.device_specs}
-
-    @property
-    def text(self) -> str:
-        """Sections of nova.conf; empty where there are no vGPUs."""
-        blocks = []
-        if self.mdev_types:
-            blocks.append(["[devices]", "enabled_mdev_types = " + ", ".join(one["type"] for one in self.mdev_types)])
-        for one in self.mdev_types:
-            lines = ["[mdev_%s]" % one["type"], "# " + one["name"], "device_addresses = " + ",".join(one["device_addresses"])]
-            lines.append("max_instances = %d" % one["max_instances"])
-            blocks.append(lines + (["mdev_class = " + one["mdev_class"]] if one["mdev_class"] else []))
-        if self.device_specs:
-            blocks.append(["[pci]"] + ["device_spec = " + json.dumps(one) for one in self.device_specs])
-        return "\n\n".join("\n".join(lines) for lines in blocks) + ("\n" if blocks else "")
+from .offered import Offered, Rendered
 
 
 def resource_class(short: str) -> str:
@@ -50,41 +22,44 @@ def resource_class(short: str) -> str:
 
 def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
     """Rendered for vGPUs. with_classes: give each type a resource class of its own, by which flavors tell types apart."""
-    types: Dict[str, Dict[str, Any]] = {}
+    types: dict[str, dict[str, Any]] = {}
     specs = []
     for one in offered:
+        name = resource_class(one.short) if with_classes else None
         if one.mdev_type is None:
-            spec = {"address": one.parent, "managed": "no"}
-            specs.append(dict(spec, resource_class=resource_class(one.short)) if with_classes else spec)
+            spec = {"address": one.vgpu.parent, "managed": "no"}
+            specs.append(dict(spec, resource_class=name) if name else spec)
             continue
-        section = types.setdefault(
-            one.mdev_type,
-            {
-                "type": one.mdev_type,
-                "name": one.type_name,
-                "device_addresses": [],
-                "max_instances": 0,
-                "mdev_class": resource_class(one.short) if with_classes else None,
-            },
-        )
-        if one.parent not in section["device_addresses"]:
-            section["device_addresses"].append(one.parent)
+        fresh = {"type": one.mdev_type, "name": one.type_name, "device_addresses": [], "max_instances": 0, "mdev_class": name}
+        section = types.setdefault(one.mdev_type, fresh)
+        if one.vgpu.parent not in section["device_addresses"]:
+            section["device_addresses"].append(one.vgpu.parent)
         section["max_instances"] += 1
-    return Rendered(list(types.values()), specs, _warnings(offered, types, with_classes))
+    mdevs = list(types.values())
+    return Rendered({"mdev_types": mdevs, "device_specs": specs}, _text(mdevs, specs), _warnings(offered, mdevs, with_classes))
 
 
-def _warnings(offered: Sequence[Offered], types: Dict[str, Dict[str, Any]], with_classes: bool) -> List[str]:
+def _text(mdevs: Sequence[dict[str, Any]], specs: Sequence[dict[str, Any]]) -> str:
+    """Sections of nova.conf; empty where there are no vGPUs."""
+    blocks = []
+    if mdevs:
+        blocks.append(["[devices]", "enabled_mdev_types = " + ", ".join(one["type"] for one in mdevs)])
+    for one in mdevs:
+        lines = ["[mdev_%s]" % one["type"], "# " + one["name"], "device_addresses = " + ",".join(one["device_addresses"])]
+        lines.append("max_instances = %d" % one["max_instances"])
+        blocks.append(lines + (["mdev_class = " + one["mdev_class"]] if one["mdev_class"] else []))
+    if specs:
+        blocks.append(["[pci]"] + ["device_spec = " + json.dumps(one) for one in specs])
+    return "\n\n".join("\n".join(lines) for lines in blocks) + ("\n" if blocks else "")
+
+
+def _warnings(offered: Sequence[Offered], mdevs: Sequence[dict[str, Any]], with_classes: bool) -> list[str]:
     found = []
-    by_address: Dict[str, List[str]] = {}
-    for name, section in types.items():
-        for address in section["device_addresses"]:
-            by_address.setdefault(address, []).append(name)
-    for address in sorted(by_address):
-        if len(by_address[address]) > 1:
-            found.append(
-                "nova: %s has vGPUs of several types (%s); nova-compute refuses to start with one address in two of them."
-                % (address, ", ".join(sorted(by_address[address])))
-            )
+    for address in sorted({address for one in mdevs for address in one["device_addresses"]}):
+        names = sorted(one["type"] for one in mdevs if address in one["device_addresses"])
+        if len(names) > 1:
+            words = "nova: %s has vGPUs of several types (%s); nova-compute refuses to start with one address in two of them."
+            found.append(words % (address, ", ".join(names)))
     shorts = sorted({one.short for one in offered})
     if len(shorts) > 1 and not with_classes:
         words = "nova: this host has vGPUs of several types (%s), which flavors can't tell apart: set nova_resource_classes: true."

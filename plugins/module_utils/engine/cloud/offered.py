@@ -5,14 +5,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional, Sequence
+from typing import Any, Sequence
 
 from .. import frameworks
 from ..hardware import vgpu_types
 from ..hardware.gpu import Gpu, Vgpu
 from ..system.context import Context
-
-NVIDIA = "10de"
 
 
 @dataclass
@@ -25,39 +23,32 @@ class Offered:
     gpu: Gpu
     vgpu: Vgpu
     type_name: str
-    mdev_type: Optional[str]
-
-    @property
-    def uuid(self) -> Optional[str]:
-        """None where vGPUs have none."""
-        return self.vgpu.uuid
-
-    @property
-    def parent(self) -> str:
-        """PCI address of the VF, or of the PF."""
-        return self.vgpu.parent
+    mdev_type: str | None
 
     @property
     def short(self) -> str:
         """The last word of the type's name: A40-24Q."""
         return vgpu_types.short_name(self.type_name)
 
-    @property
-    def product(self) -> str:
-        """PCI id of the VF, four digits."""
-        return "%04x" % self.gpu.vf_device if self.gpu.vf_device else self.gpu.device_id.replace("0x", "")
+
+@dataclass
+class Rendered:
+    """What a cloud's operator needs. data: for a module's result; text: for a file, empty without vGPUs; warnings: what they can't express."""
+
+    data: dict[str, list[dict[str, Any]]]
+    text: str
+    warnings: list[str]
 
 
-def read(ctx: Context, gpus: Sequence[Gpu]) -> List[Offered]:
+def read(ctx: Context, gpus: Sequence[Gpu]) -> list[Offered]:
     """The vGPUs of these GPUs, in order of GPU and VF. gpus: read with their types."""
     found = []
     for gpu in gpus:
         names = {one.id: one.name for one in gpu.types}
         for vgpu in sorted(gpu.vgpus, key=lambda one: (-1 if one.index is None else one.index, one.uuid or "")):
-            name = names.get(vgpu.type_id) or vgpu.type
             framework = frameworks.at(ctx, vgpu.parent)
-            name = " ".join((framework.type_title(vgpu.key) or name).split())
+            name = framework.type_title(vgpu.key) or names.get(vgpu.type_id) or vgpu.type
             directory = framework.type_directory(vgpu.key)
             if directory or not framework.uuids:  # else it was removed in the meantime
-                found.append(Offered(gpu, vgpu, name, directory))
+                found.append(Offered(gpu, vgpu, " ".join(name.split()), directory))
     return found

@@ -54,21 +54,21 @@ def test_nova_is_told_types_addresses_and_numbers():
         "mdev_nvidia-565": {"device_addresses": ["0000:e8:00.4,0000:e8:00.5"], "max_instances": ["2"]},
         "mdev_nvidia-232": {"device_addresses": ["0000:3b:00.0"], "max_instances": ["2"]},
     }
-    assert [one["mdev_class"] for one in made.as_dict()["mdev_types"]] == [None, None]
+    assert [one["mdev_class"] for one in made.data["mdev_types"]] == [None, None]
     assert len(made.warnings) == 1 and "A40-24Q, T4-4Q" in made.warnings[0]
 
 
 def test_nova_is_told_vfs_whose_driver_must_stay():
     made = nova.render(VFS, False)
     specs = [json.loads(one) for one in read(made.text)["pci"]["device_spec"]]
-    assert specs == made.device_specs == [{"address": one.parent, "managed": "no"} for one in VFS]
+    assert specs == made.data["device_specs"] == [{"address": one.vgpu.parent, "managed": "no"} for one in VFS]
     assert made.text.startswith("[pci]\n") and made.warnings == []
 
 
 def test_classes_tell_types_apart():
     made = nova.render(MANY + VFS, True)
-    assert {one["mdev_class"] for one in made.mdev_types} == {"CUSTOM_A40_24Q", "CUSTOM_T4_4Q"} and made.warnings == []
-    assert {one["resource_class"] for one in made.device_specs} == {"CUSTOM_L40S_24Q"}
+    assert {one["mdev_class"] for one in made.data["mdev_types"]} == {"CUSTOM_A40_24Q", "CUSTOM_T4_4Q"} and made.warnings == []
+    assert {one["resource_class"] for one in made.data["device_specs"]} == {"CUSTOM_L40S_24Q"}
     assert "mdev_class = CUSTOM_A40_24Q\n" in made.text
     for name in ("A100-1-5CME", "DC-1-24Q", "Ä-1Q"):
         assert re.match(r"^CUSTOM_[A-Z0-9_]+\Z", nova.resource_class(name))
@@ -82,7 +82,7 @@ def test_one_address_with_two_types_is_told():
 def test_kubevirt_is_told_names_and_ids():
     made = kubevirt.render(MANY + VFS, "nvidia.com", False)
     devices = yaml.safe_load(made.text)["spec"]["configuration"]["permittedHostDevices"]
-    assert devices == made.as_dict() == {
+    assert devices == made.data == {
         "mediatedDevices": [
             {"mdevNameSelector": "NVIDIA A40-24Q", "resourceName": "nvidia.com/NVIDIA_A40-24Q"},
             {"mdevNameSelector": "GRID T4-4Q", "resourceName": "nvidia.com/GRID_T4-4Q"},
@@ -95,7 +95,7 @@ def test_kubevirt_is_told_names_and_ids():
 
 def test_kubevirt_can_not_tell_vfs_of_one_model_apart():
     made = kubevirt.render(VFS + [offered("0000:17:01.1", "NVIDIA L40S-48Q", None, 7, "0x26b9", 0x26B9)], "gpus.example.com", True)
-    (device,) = made.pci
+    (device,) = made.data["pciHostDevices"]
     assert device == {"pciVendorSelector": "10DE:26B9", "resourceName": "gpus.example.com/10de_26b9_vGPU", "externalResourceProvider": True}
     assert len(made.warnings) == 1 and "NVIDIA L40S-24Q, NVIDIA L40S-48Q" in made.warnings[0]
 
