@@ -8,7 +8,7 @@ import time
 from typing import Any, Dict
 
 from .. import _module
-from ..engine.guest import daemon, gridd_conf, license_plan, license_setup, token
+from ..engine.guest import gridd_conf, license_plan, license_setup, license_status, token
 from ..engine.system.context import Context
 
 # Names of options, by those of a request's fields.
@@ -44,8 +44,8 @@ def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
         "changed": bool(plan.steps),
         "actions": _module.sentences(plan.steps),
         "diff": {"before": target.before, "after": target.after, "before_header": gridd_conf.PATH, "after_header": gridd_conf.PATH},
-        "restart_needed": bool(plan.steps) or daemon.has_not_seen(ctx, daemon.read(ctx), [gridd_conf.PATH, desired.path]),
-        "token_expires": token.iso(target.claims.expires) if target.claims else None,
+        "restart_needed": bool(plan.steps) or license_status.is_outdated(ctx, [gridd_conf.PATH, desired.path]),
+        "token_expires": token.iso(target.expires),
     }
 
 

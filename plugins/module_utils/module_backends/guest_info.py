@@ -8,34 +8,27 @@ from typing import Any, Dict
 
 from .. import _module
 from ..engine.guest import vm
-from ..engine.read import host, inventory
-from ..engine.system import nvidia_smi
 from ..engine.system.context import Context
 
 
 def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
     params = request.params
-    found = inventory.read(ctx, with_types=False)
-    state = host.read(ctx, params["timeout"])
-    driver = state.driver
-    reported = vm.read(ctx, found, driver, params["timeout"])
-    gpus = vm.gpus(ctx, found, reported)
-    has_headers = vm.headers(ctx, state.kernel)
+    found = vm.read(ctx, params["timeout"])
+    state, driver = found.state, found.state.driver
     expected = vm.Expected(**{name: params[name] for name in ("vgpu_type", "host_version", "driver_version", "builds", "signs")})
-    silence = nvidia_smi.silence(ctx) if driver.loaded and not reported else None
     return {
         "changed": False,
         "guest": {
             "distribution": state.distribution.as_dict(),
             "kernel": state.kernel,
-            "headers": has_headers,
+            "headers": found.headers,
             "secure_boot": state.secure_boot,
             "initramfs_tool": state.initramfs_tool,
             "driver": driver.as_dict(),
         },
-        "gpus": gpus,
-        "reboot_required": bool(driver.on_disk and (driver.loaded != driver.on_disk and driver.loaded or any(gpu["driver"] == "nouveau" for gpu in gpus))),
-        "problems": [problem.as_dict() for problem in vm.problems(vm.Found(found, state, gpus, silence, has_headers), expected)],
+        "gpus": found.gpus,
+        "reboot_required": bool(driver.on_disk and (driver.loaded != driver.on_disk and driver.loaded or any(gpu["driver"] == "nouveau" for gpu in found.gpus))),
+        "problems": [problem.as_dict() for problem in vm.problems(found, expected)],
     }
 
 

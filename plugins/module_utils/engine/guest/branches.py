@@ -9,7 +9,6 @@ branch with a guest of the long-term branch before. A guest that is newer than i
 from __future__ import annotations
 
 import re
-from typing import List, Optional
 
 from ..base.errors import Trouble, shown
 
@@ -19,22 +18,20 @@ LONG_TERM = (450, 470, 535, 580)
 _FIRST_WITH_LONG_TERM_RULE = 19
 
 
-def branch(version: Optional[str]) -> Optional[int]:
+def branch(version: str | None) -> int | None:
     """The branch of a driver's version (550 of 550.163.02), or None if it is no version."""
     match = re.match(r"([0-9]{3})(?:\.[0-9]{1,4}){1,3}$", str(version or ""))
     return int(match.group(1)) if match else None
 
 
-def fitting(host_branch: int) -> List[int]:
+def fitting(host_branch: int) -> list[int]:
     """Branches of guests that a host of this branch serves, the best first. An unknown branch serves its own."""
-    known = sorted(RELEASES)
-    fit = [host_branch]
+    fit = {host_branch}
     if host_branch in RELEASES:
-        older = [one for one in known if one < host_branch]
-        fit += older[-1:]
+        fit.update([one for one in sorted(RELEASES) if one < host_branch][-1:])
         if host_branch in LONG_TERM and RELEASES[host_branch] >= _FIRST_WITH_LONG_TERM_RULE:
-            fit += [one for one in LONG_TERM if one < host_branch][-1:]
-    return sorted(set(fit), reverse=True)
+            fit.update([one for one in LONG_TERM if one < host_branch][-1:])
+    return sorted(fit, reverse=True)
 
 
 def named(number: int) -> str:
@@ -42,7 +39,7 @@ def named(number: int) -> str:
     return "%d (vGPU %d)" % (number, RELEASES[number]) if number in RELEASES else str(number)
 
 
-def trouble_of(host_version: str, guest_version: str) -> Optional[Trouble]:
+def trouble_of(host_version: str, guest_version: str) -> Trouble | None:
     """What is wrong with this pair, or None.
 
     A host of a branch that is not in the table is checked only for a guest that is newer: releases come faster than tables.
@@ -50,16 +47,14 @@ def trouble_of(host_version: str, guest_version: str) -> Optional[Trouble]:
     host, guest = branch(host_version), branch(guest_version)
     if host is None or guest is None:
         what, version = ("host", host_version) if host is None else ("guest", guest_version)
-        found = "%s is no version of a driver" % shown(version)
-        return Trouble(found, device="the %s's driver" % what, wanted="such as 550.163.01", code="bad_version")
+        return Trouble(
+            "%s is no version of a driver" % shown(version), device="the %s's driver" % what, wanted="such as 550.163.01", code="bad_version")
     fit = fitting(host)
     if guest in fit or (host not in RELEASES and guest < host):
         return None
     why = "is newer than the host's" if guest > host else "is too old for the host's"
     return Trouble(
         "the guest driver %s %s %s" % (guest_version, why, host_version),
-        device="driver",
-        wanted="a guest driver of branch %s" % " or ".join(named(one) for one in fit),
+        device="driver", wanted="a guest driver of branch %s" % " or ".join(named(one) for one in fit),
         remedy="Take the guest driver out of the host's own bundle, which always fits; or bring the host to the newer branch first.",
-        code="branches_differ",
-    )
+        code="branches_differ")

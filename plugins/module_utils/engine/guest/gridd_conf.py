@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, List, Mapping, Optional
+from typing import Mapping
 
 PATH = "/etc/nvidia/gridd.conf"
 TEMPLATE = "/etc/nvidia/gridd.conf.template"
@@ -16,12 +16,12 @@ _SET = re.compile(r"^[ \t]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*?)[ \t]*$")
 _COMMENTED = re.compile(r"^[ \t]*#[ \t]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=")
 
 
-def values(text: str) -> Dict[str, str]:
+def values(text: str) -> dict[str, str]:
     """What is set, by key. Of a key that is set twice the last one counts."""
     return {match.group(1): match.group(2) for match in map(_SET.match, text.split("\n")) if match}
 
 
-def render(text: str, desired: Mapping[str, Optional[str]]) -> str:
+def render(text: str, desired: Mapping[str, str | None]) -> str:
     """The text with these keys set, or (None) not set. A key that is right already keeps its line as it is."""
     lines = re.findall(r"[^\n]*\n|[^\n]+", text)  # no other character ends a line, as splitlines() has it
     for key, value in desired.items():
@@ -29,25 +29,19 @@ def render(text: str, desired: Mapping[str, Optional[str]]) -> str:
     return "".join(lines)
 
 
-def _with(lines: List[str], key: str, value: Optional[str]) -> List[str]:
-    set_at = [number for number, line in enumerate(lines) if _key(line) == key]
+def _with(lines: list[str], key: str, value: str | None) -> list[str]:
+    set_at = [number for number, line in enumerate(lines) if key in values(line.rstrip("\r\n"))]
     if value is None:
         return [line for number, line in enumerate(lines) if number not in set_at]
     if len(set_at) == 1 and values(lines[set_at[0]].rstrip("\r\n")) == {key: value}:
         return lines
     new = "%s=%s\n" % (key, value)
     if set_at:
-        return [new if number == set_at[0] else line for number, line in enumerate(lines) if number == set_at[0] or number not in set_at]
-    for number, line in enumerate(lines):
-        match = _COMMENTED.match(line)
-        if match and match.group(1) == key:
-            ended = line if line.endswith("\n") else line + "\n"
-            return lines[:number] + [ended, new] + lines[number + 1:]
-    if lines and not lines[-1].endswith("\n"):
-        lines = lines[:-1] + [lines[-1] + "\n"]
-    return lines + [new]
-
-
-def _key(line: str) -> Optional[str]:
-    match = _SET.match(line.rstrip("\r\n"))
-    return match.group(1) if match else None
+        return [new if number == set_at[0] else line for number, line in enumerate(lines) if number not in set_at[1:]]
+    # After the template's commented line for it, or at the end.
+    matches = [_COMMENTED.match(line) for line in lines]
+    number = next((number for number, match in enumerate(matches) if match and match.group(1) == key), len(lines) - 1)
+    before = lines[: number + 1]
+    if before and not before[-1].endswith("\n"):
+        before[-1] += "\n"
+    return before + [new] + lines[number + 1:]

@@ -7,12 +7,12 @@ from __future__ import annotations
 import datetime
 import re
 from dataclasses import dataclass
-from typing import Optional, Sequence
+from typing import Sequence
 
 from ..base.errors import Trouble
 
 UNIT = "nvidia-gridd.service"
-_EXPIRY = re.compile(r"Expiry\s*:\s*([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})\s+([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})\s*(?:GMT|UTC)?")
+_EXPIRY = re.compile(r"Expiry\s*:\s*([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}\s+[0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2})")
 # What may be a token, or a part of one: never quoted.
 _SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
 
@@ -25,27 +25,23 @@ class State:
     """
 
     licensed: bool
-    restricted: Optional[bool]
-    expiry: Optional[str]
+    restricted: bool | None
+    expiry: str | None
 
 
-def state(status: Optional[str]) -> State:
+def state(status: str | None) -> State:
     """The meaning of a status. "Unlicensed (…)" has "licensed" in it: only the word's beginning counts."""
     text = (status or "").strip()
     if re.match(r"Licensed\b", text):
         return State(True, False, _expiry(text))
-    match = re.match(r"Unlicensed\b\s*(?:\((\w+)\))?", text)
-    word = match.group(1).lower() if match and match.group(1) else None
-    return State(False, {"restricted": True, "unrestricted": False}.get(word or ""), None)
+    match = re.match(r"Unlicensed\s*\((\w+)\)", text)
+    return State(False, {"restricted": True, "unrestricted": False}.get(match.group(1).lower() if match else ""), None)
 
 
-def _expiry(text: str) -> Optional[str]:
+def _expiry(text: str) -> str | None:
     match = _EXPIRY.search(text)
-    if not match:
-        return None
     try:
-        year, month, day, hour, minute, second = map(int, match.groups())
-        return datetime.datetime(year, month, day, hour=hour, minute=minute, second=second).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return datetime.datetime.strptime(match.group(1), "%Y-%m-%d %H:%M:%S").strftime("%Y-%m-%dT%H:%M:%SZ") if match else None
     except ValueError:
         return None
 
@@ -57,15 +53,12 @@ _TIME = "Set up time synchronisation (chrony or systemd-timesyncd) and restart n
 _SIGNS = (
     ("wrong_feature", r"invalid feature type", "the feature that FeatureType asks for is none that this vGPU can have",
      "Set vgpu_license_feature to what the vGPU's type needs (vgpu for all types of vGPU), or leave it out."),
-    ("clock_skew",
-     r"clock|system time|time (?:skew|difference|drift)|not yet valid|windback|allowed time to process",
+    ("clock_skew", r"clock|system time|time (?:skew|difference|drift)|not yet valid|windback|allowed time to process",
      "the clocks of guest and licence server differ", _TIME),
     ("token_expired", r"token.*(?:expired|no longer valid)|expired.*token", "the client configuration token has expired",
      "Generate a new one on the licence server and give that as vgpu_license_token."),
-    ("token_malformed",
-     r"decode signature|read configurations from.*token|malformed.*token|token.*malformed",
-     "the client configuration token is not understood",
-     "Generate a new one on the licence server and give that as vgpu_license_token."),
+    ("token_malformed", r"decode signature|read configurations from.*token|malformed.*token|token.*malformed",
+     "the client configuration token is not understood", "Generate a new one on the licence server and give that as vgpu_license_token."),
     ("token_missing", r"(?:unable|failed|cannot|could not|can't).*(?:find|fetch|open|read|load).*token|token.*(?:not found|missing)",
      "nvidia-gridd finds no token that it can read", "Give the client configuration token as vgpu_license_token."),
     ("trust_store", r"trusted? store|certificate|\bssl\b|\btls\b", "the licence server's answer is not trusted",
@@ -73,8 +66,7 @@ _SIGNS = (
     ("server_unreachable",
      r"time[d ]?\s?out|could(?:n't| not) (?:resolve|connect)|connection (?:refused|reset)|no route|unreachable|did not respond|failed to connect"
      r"|name or service|network communication failure",
-     "the licence server can't be reached",
-     "Look at name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort)."),
+     "the licence server can't be reached", "Look at name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort)."),
     ("refused", r"insufficient|not available|no licen[sc]es?\b|all licen[sc]es|denied|rejected|not (?:enough|entitled)|no (?:free )?pool",
      "the licence server has no licence for this VM", "Look on the server at free licences of the product, and at who holds them."),
 )
@@ -107,7 +99,7 @@ def _begin(lines: Sequence[str]) -> int:
     return begin
 
 
-def reason(lines: Sequence[str]) -> Optional[Trouble]:
+def reason(lines: Sequence[str]) -> Trouble | None:
     """Why the last try gave no licence, as a Trouble; None where the journal has no sign of a failure.
 
     lines: messages of nvidia-gridd, oldest first. What was before the daemon's last start, the last licence or the try before the last one
@@ -123,9 +115,5 @@ def reason(lines: Sequence[str]) -> Optional[Trouble]:
     if not failed:
         return None
     return Trouble(
-        "no licence was given; its journal says: %s" % plain(lines[failed[-1]]),
-        device=UNIT,
-        wanted="a licence",
-        remedy="Look at 'journalctl -u nvidia-gridd', and at the licence server's own log.",
-        code="not_acquired",
-    )
+        "no licence was given; its journal says: %s" % plain(lines[failed[-1]]), device=UNIT, wanted="a licence",
+        remedy="Look at 'journalctl -u nvidia-gridd', and at the licence server's own log.", code="not_acquired")

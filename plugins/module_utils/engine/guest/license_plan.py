@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Dict, FrozenSet, List, Optional, Sequence
+from typing import Iterator, Sequence
 
 from ..base.errors import Trouble, raise_if_any, trouble
+from ..base.plan import Plan
 from ..base.steps import Step
 from . import gridd_conf, token
 
@@ -32,15 +33,15 @@ class Request:
     """
 
     present: bool = True
-    token: Optional[str] = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
     name: str = DEFAULT_NAME
     folder: str = gridd_conf.TOKENS
-    feature: Optional[str] = None
-    server: Optional[str] = None
-    port: Optional[int] = None
-    backup: Optional[str] = None
-    backup_port: Optional[int] = None
-    interval: Optional[int] = None
+    feature: str | None = None
+    server: str | None = None
+    port: int | None = None
+    backup: str | None = None
+    backup_port: int | None = None
+    interval: int | None = None
     interface: bool = False
 
     @property
@@ -56,16 +57,15 @@ class Request:
 
 @dataclass
 class Folder:
-    """The token's directory. link: where it points to, None for no link. exists, is_directory: as the link itself.
+    """The token's directory. link: where it points to, None for no link. is_directory: as the link itself.
 
     mode: None where there is none. stranger: the number of a user that it belongs to and who does not run this. names: of its files.
     """
 
-    exists: bool = False
     is_directory: bool = False
-    link: Optional[str] = None
-    mode: Optional[int] = None
-    stranger: Optional[int] = None
+    link: str | None = None
+    mode: int | None = None
+    stranger: int | None = None
     names: Sequence[str] = ()
 
 
@@ -76,51 +76,41 @@ class State:
     folder: None where no token goes there. token: of the regular file in the token's path, None without one; mode: the file's.
     """
 
-    conf: Optional[str]
-    template: Optional[str]
-    existing: FrozenSet[str]
-    folder: Optional[Folder] = None
-    token: Optional[str] = field(default=None, repr=False)
-    mode: Optional[int] = None
+    conf: str | None
+    template: str | None
+    existing: frozenset[str]
+    folder: Folder | None = None
+    token: str | None = field(default=None, repr=False)
+    mode: int | None = None
 
 
 @dataclass
 class Target:
-    """gridd.conf before and after, and what the token's claims are, None without a token."""
+    """gridd.conf before and after, and when the token expires (seconds since 1970), None without a token or without an end."""
 
     before: str
     after: str
-    claims: Optional[token.Claims]
+    expires: int | None
 
 
-@dataclass
-class Plan:
-    """Steps in order, and what they result in."""
-
-    target: Target
-    steps: List[Step]
-
-
-def _keys(request: Request) -> Dict[str, Optional[str]]:
+def _keys(request: Request) -> dict[str, str | None]:
     """The keys of gridd.conf that are ours. None: not set."""
     if not request.present:
         names = ("ServerAddress", "ServerPort", "BackupServerAddress", "BackupServerPort", "ClientConfigTokenPath", "FeatureType")
         return dict.fromkeys(names)
-    number = {"port": request.port, "backup_port": request.backup_port, "interval": request.interval}
-    text = {name: None if value is None else str(value) for name, value in number.items()}
-    keys = {
+    keys: dict[str, object] = {
         "ServerAddress": request.server,
-        "ServerPort": text["port"] if request.server else None,
+        "ServerPort": request.port if request.server else None,
         "BackupServerAddress": request.backup,
-        "BackupServerPort": text["backup_port"] if request.backup else None,
+        "BackupServerPort": request.backup_port if request.backup else None,
         # The type of a vGPU decides by itself, if the user does not set it.
         "FeatureType": gridd_conf.FEATURES[request.feature] if request.feature else None,
         "EnableUI": "TRUE" if request.interface else "FALSE",
         "ClientConfigTokenPath": request.folder if request.token and request.folder != gridd_conf.TOKENS else None,
     }
     if request.interval is not None:
-        keys["LicenseInterval"] = text["interval"]
-    return keys
+        keys["LicenseInterval"] = request.interval
+    return {key: None if value is None else str(value) for key, value in keys.items()}
 
 
 def is_path(folder: str) -> bool:
@@ -132,145 +122,105 @@ def is_path(folder: str) -> bool:
 
 def check(request: Request, now: float) -> None:
     """Raises EngineError with everything that is wrong with the request itself. now: seconds since 1970."""
-    raise_if_any(_wrong(request, now))
+    raise_if_any([*_wrong(request, now), *_wrong_server(request)])
 
 
-def _wrong(request: Request, now: float) -> List[Trouble]:
-    found: List[Trouble] = []
+def _wrong(request: Request, now: float) -> Iterator[Trouble]:
+    """What is wrong with the token, its name and its directory."""
     if request.present and bool(request.token) == bool(request.server):
-        found.append(
-            Trouble(
-                "both a token and a server are given" if request.token else "neither a token nor a server is given",
-                device="licence",
-                wanted="one of them: a client configuration token (NVIDIA License System), or the address of a legacy licence server",
-                remedy="Set vgpu_license_token or vgpu_license_token_file; vgpu_license_server is for the older licence server alone.",
-                code="token_or_server",
-            )
-        )
+        yield Trouble(
+            "both a token and a server are given" if request.token else "neither a token nor a server is given", device="licence",
+            wanted="one of them: a client configuration token (NVIDIA License System), or the address of a legacy licence server",
+            remedy="Set vgpu_license_token or vgpu_license_token_file; vgpu_license_server is for the older licence server alone.",
+            code="token_or_server")
     if request.present and request.token:
-        found += token.troubles(request.token, now, "the token")
+        yield from token.troubles(request.token, now, "the token")
     if not _NAME.match(request.name):
-        found.append(
-            Trouble(
-                "%r is no name that nvidia-gridd looks for" % request.name[:60],
-                device="token_name",
-                wanted="client_configuration_token_….tok",
-                code="bad_name",
-            )
-        )
+        found = "%r is no name that nvidia-gridd looks for" % request.name[:60]
+        yield Trouble(found, device="token_name", wanted="client_configuration_token_….tok", code="bad_name")
     if not is_path(request.folder):
-        found.append(
-            Trouble(
-                "%r is no absolute path" % request.folder[:60],
-                device="token_path",
-                wanted="a folder, such as %s" % gridd_conf.TOKENS,
-                code="bad_path",
-            )
-        )
-    return found + _wrong_server(request)
+        yield Trouble(
+            "%r is no absolute path" % request.folder[:60], device="token_path", wanted="a folder, such as %s" % gridd_conf.TOKENS, code="bad_path")
 
 
-def _wrong_server(request: Request) -> List[Trouble]:
+def _wrong_server(request: Request) -> Iterator[Trouble]:
     """What is wrong with the options of the legacy licence server and of gridd.conf."""
-    found = []
     for name, value in (("server", request.server), ("backup_server", request.backup)):
         if value and not _HOST.match(value):
             wrong = "%r is no name or address of a server" % value[:60]
-            found.append(Trouble(wrong, device=name, wanted="such as license.example.com", code="bad_server"))
+            yield Trouble(wrong, device=name, wanted="such as license.example.com", code="bad_server")
     if request.backup and not request.server:
-        found.append(Trouble("a backup server is given without a server", device="backup_server", wanted="server, too", code="bad_server"))
+        yield Trouble("a backup server is given without a server", device="backup_server", wanted="server, too", code="bad_server")
     numbers = (("server_port", request.port, 65535), ("backup_server_port", request.backup_port, 65535), ("interval", request.interval, 10080))
     for name, number, most in numbers:
         if number is not None and not 1 <= number <= most:
-            found.append(Trouble("it is %d" % number, device=name, wanted="1 to %d" % most, code="bad_number"))
-    return found
+            yield Trouble("it is %d" % number, device=name, wanted="1 to %d" % most, code="bad_number")
 
 
-def plan(state: State, request: Request) -> Plan:
+def plan(state: State, request: Request) -> Plan[Target]:
     """The Plan for a request that check() has passed; raises EngineError with what stands against it before the first write."""
-    before = state.conf
-    base = before
-    if base is None:
-        base = (state.template or "") if request.present else ""
-    after = gridd_conf.render(base, _keys(request))
-    steps = _token_steps(state, request)
-    steps += [Step("drop", None, path, "remove the token that was put there before") for path in _former(request, before) if path in state.existing]
-    if after != (before or "") or (before is None and request.present):
-        steps.append(Step("conf", None, gridd_conf.PATH, "write it" if before is None else "change it", content=after))
-    else:
-        after = before or ""
-    claims = token.read(request.token) if request.present and request.token else None
-    return Plan(Target(before or "", after, claims), steps)
+    before = state.conf or ""
+    after = gridd_conf.render(before if state.conf is not None else state.template or "", _keys(request))
+    former = [path for path in _former(request, state.conf) if path in state.existing]
+    steps = [*_token_steps(state, request), *(Step("drop", None, path, "remove the token that was put there before") for path in former)]
+    if after != before or (state.conf is None and request.present):
+        steps.append(Step("conf", None, gridd_conf.PATH, "write it" if state.conf is None else "change it", content=after))
+    expires = token.read(request.token).expires if request.present and request.token else None
+    return Plan(Target(before, after, expires), steps)
 
 
-def removable(request: Request, conf: Optional[str]) -> List[str]:
+def removable(request: Request, conf: str | None) -> list[str]:
     """Paths of tokens that a plan may remove, where they exist. conf: the text of gridd.conf."""
     return sorted({request.path, request.default_path, *_former(request, conf)})
 
 
-def _former(request: Request, conf: Optional[str]) -> List[str]:
+def _former(request: Request, conf: str | None) -> list[str]:
     """Paths of a token under our names in the directory that gridd.conf names until now: a secret that nobody needs there any more."""
-    old: Optional[str] = gridd_conf.values(conf or "").get("ClientConfigTokenPath", "").rstrip("/")
-    if not old or not old.startswith("/") or old == request.folder:
-        old = gridd_conf.TOKENS if request.folder != gridd_conf.TOKENS else None
-    if old is None or not is_path(old):
+    old = gridd_conf.values(conf or "").get("ClientConfigTokenPath", "").rstrip("/")
+    if not old.startswith("/") or old == request.folder:
+        old = gridd_conf.TOKENS
+    if old == request.folder or not is_path(old):
         return []
     return sorted({"%s/%s" % (old, name) for name in (request.name, DEFAULT_NAME)})
 
 
-def _token_steps(state: State, request: Request) -> List[Step]:
+def _token_steps(state: State, request: Request) -> Iterator[Step]:
     """Directory, token, and the token that an earlier run put elsewhere under our name. Others' tokens are reported, not touched."""
-    ours = request.default_path
-    if state.folder is None:
-        return [Step("drop", None, path, "remove the token") for path in sorted({ours, request.path}) if path in state.existing]
-    _check_folder(state.folder, request)
-    steps = _folder_steps(state.folder, request)
-    if state.token is None or state.token.strip() != (request.token or "").strip():
-        steps.append(Step("token", None, request.path, "write the token" if state.token is None else "replace the token by another one"))
-    elif state.mode != TOKEN_MODE:
-        steps.append(Step("token", None, request.path, "give it the mode that NVIDIA documents (%04o, was %04o)" % (TOKEN_MODE, state.mode or 0)))
-    if request.path != ours and ours in state.existing:
-        steps.append(Step("drop", None, ours, "remove the token that was put there before"))
-    return steps
-
-
-def _folder_steps(folder: Folder, request: Request) -> List[Step]:
-    text = None
+    ours, folder = request.default_path, state.folder
+    if folder is None:
+        yield from (Step("drop", None, path, "remove the token") for path in sorted({ours, request.path}) if path in state.existing)
+        return
+    _check_folder(folder, request)
     if folder.mode is None:
-        text = "make it, for root alone"
+        yield Step("folder", None, request.folder, "make it, for root alone")
     elif folder.stranger is not None:
         text = "make it root's, for root alone (it was the user's with the number %d)" % folder.stranger
+        yield Step("folder", None, request.folder, text)
     elif folder.mode != FOLDER_MODE:
-        text = "let root alone in (mode %04o, was %04o)" % (FOLDER_MODE, folder.mode)
-    return [Step("folder", None, request.folder, text)] if text else []
+        yield Step("folder", None, request.folder, "let root alone in (mode %04o, was %04o)" % (FOLDER_MODE, folder.mode))
+    if state.token is None or state.token.strip() != (request.token or "").strip():
+        yield Step("token", None, request.path, "write the token" if state.token is None else "replace the token by another one")
+    elif state.mode != TOKEN_MODE:
+        yield Step("token", None, request.path, "give it the mode that NVIDIA documents (%04o, was %04o)" % (TOKEN_MODE, state.mode or 0))
+    if request.path != ours and ours in state.existing:
+        yield Step("drop", None, ours, "remove the token that was put there before")
 
 
 def _check_folder(folder: Folder, request: Request) -> None:
     """Raises EngineError for a directory that the token can't go to. A link would have it go where somebody else decides."""
-    if folder.link is not None or (folder.exists and not folder.is_directory):
+    if folder.link is not None or (folder.mode is not None and not folder.is_directory):
         raise trouble(
             "it is no folder" if folder.link is None else "it is a link (to %s)" % folder.link,
-            device=request.folder,
-            wanted="a folder for tokens alone, which others can't enter",
-            remedy="Name the folder itself in token_path (guest_license_token_path), or remove what is there.",
-            code="bad_folder",
-        )
+            request.folder, "a folder for tokens alone, which others can't enter",
+            "Name the folder itself in token_path (guest_license_token_path), or remove what is there.", "bad_folder")
     others = sorted(path for path in folder.names if path.endswith(".tok") and path not in (request.path, request.default_path))
     if others:
         raise trouble(
-            "there is another token: %s" % ", ".join(others),
-            device=request.folder,
-            wanted="one token, because nvidia-gridd takes any of them",
-            remedy="Remove it, or name it in token_name (guest_license_token_name) to have it replaced.",
-            code="other_token",
-        )
+            "there is another token: %s" % ", ".join(others), request.folder, "one token, because nvidia-gridd takes any of them",
+            "Remove it, or name it in token_name (guest_license_token_name) to have it replaced.", "other_token")
     strangers = [os.path.basename(path) for path in folder.names if not path.endswith(".tok")]
     changes = folder.mode not in (None, FOLDER_MODE) or folder.stranger is not None
     if changes and strangers and request.folder != gridd_conf.TOKENS:
         raise trouble(
-            "it has other things in it (%s)" % ", ".join(strangers[:5]),
-            device=request.folder,
-            wanted="a folder for tokens alone, which others can't enter",
-            remedy="Name another folder in token_path (guest_license_token_path), or leave it out.",
-            code="folder_shared",
-        )
+            "it has other things in it (%s)" % ", ".join(strangers[:5]), request.folder, "a folder for tokens alone, which others can't enter",
+            "Name another folder in token_path (guest_license_token_path), or leave it out.", "folder_shared")

@@ -6,59 +6,58 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import List, Optional
 
 from ..base.errors import EngineError, trouble
+from ..base.plan import Plan
 from ..base.steps import Step, execute
 from ..system import files
 from ..system.context import Context
 from . import gridd_conf
-from .license_plan import FOLDER_MODE, TOKEN_MODE, Folder, Plan, Request, State, removable
+from .license_plan import FOLDER_MODE, TOKEN_MODE, Folder, Request, State, Target, removable
 
 
 def read(ctx: Context, request: Request) -> State:
     """What a plan needs of this machine."""
     conf = files.read_text(ctx.root, gridd_conf.PATH)
     template = files.read_text(ctx.root, gridd_conf.TEMPLATE) if conf is None and request.present else None
-    existing = frozenset(path for path in removable(request, conf) if os.path.lexists(ctx.root + path))
-    if not (request.present and request.token):
-        return State(conf, template, existing)
-    folder = _folder(ctx, request.folder)
-    if not folder.is_directory or not _is_file(ctx, request.path):
-        return State(conf, template, existing, folder)
-    return State(conf, template, existing, folder, token=files.read_text(ctx.root, request.path), mode=_mode(ctx, request.path))
+    state = State(conf, template, frozenset(path for path in removable(request, conf) if os.path.lexists(ctx.root + path)))
+    if request.present and request.token:
+        state.folder = _folder(ctx, request.folder)
+        if state.folder.is_directory and _is_file(ctx, request.path):
+            state.token, state.mode = files.read_text(ctx.root, request.path), _mode(ctx, request.path)
+    return state
 
 
 def _folder(ctx: Context, path: str) -> Folder:
-    whole = ctx.root + path
-    if os.path.islink(whole):
-        return Folder(exists=True, link=os.readlink(whole))
-    is_directory = os.path.isdir(whole)
+    if os.path.islink(ctx.root + path):
+        return Folder(link=os.readlink(ctx.root + path))
+    is_directory = os.path.isdir(ctx.root + path)
     names = files.names(ctx.root, path) if is_directory else []
-    return Folder(os.path.lexists(whole), is_directory, mode=_mode(ctx, path), stranger=_stranger(ctx, path), names=names)
+    return Folder(is_directory, mode=_mode(ctx, path), stranger=_stranger(ctx, path), names=names)
 
 
-def _stranger(ctx: Context, path: str) -> Optional[int]:
-    """The number of the user that a directory belongs to, where that is not the one who runs this."""
+def status(ctx: Context, path: str) -> os.stat_result | None:
+    """What lstat says of a path, None where it says nothing."""
     try:
-        owner = os.lstat(ctx.root + path).st_uid
+        return os.lstat(ctx.root + path)
     except OSError:
         return None
-    return None if owner == os.geteuid() else owner
+
+
+def _stranger(ctx: Context, path: str) -> int | None:
+    """The number of the user that a directory belongs to, where that is not the one who runs this."""
+    found = status(ctx, path)
+    return found.st_uid if found and found.st_uid != os.geteuid() else None
 
 
 def _is_file(ctx: Context, path: str) -> bool:
-    try:
-        return stat.S_ISREG(os.lstat(ctx.root + path).st_mode)
-    except OSError:
-        return False
+    found = status(ctx, path)
+    return found is not None and stat.S_ISREG(found.st_mode)
 
 
-def _mode(ctx: Context, path: str) -> Optional[int]:
-    try:
-        return stat.S_IMODE(os.lstat(ctx.root + path).st_mode)
-    except OSError:
-        return None
+def _mode(ctx: Context, path: str) -> int | None:
+    found = status(ctx, path)
+    return stat.S_IMODE(found.st_mode) if found else None
 
 
 def clean(ctx: Context, request: Request) -> None:
@@ -66,7 +65,7 @@ def clean(ctx: Context, request: Request) -> None:
     files.sweep(ctx.root, [request.folder, os.path.dirname(gridd_conf.PATH)])
 
 
-def apply(ctx: Context, plan: Plan, request: Request) -> List[Step]:
+def apply(ctx: Context, plan: Plan[Target], request: Request) -> list[Step]:
     """Does the steps, and verifies each."""
 
     def perform(step: Step) -> None:

@@ -4,32 +4,32 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Tuple
+from typing import Iterator, Sequence
 
 from ..base.clock import until
 from ..base.errors import Trouble
 from ..system import files, nvidia_smi
 from ..system.context import Context
 from ..system.nvidia_smi_output import GuestGpu
-from . import daemon as daemons, gridd_conf, license as licensing, license_plan, token
+from . import gridd_conf, license as licensing, license_plan, license_setup, token
 
 _LINES = 300  # of the journal; older ones are of another attempt
 # What ends the daemon: without a token it has nothing to go on with. After anything else it tries again.
 _FATAL = ("token_malformed", "token_missing", "token_expired")
+_RUNS = ("active", "activating", "reloading")
 
 
 @dataclass
 class Snapshot:
     """What nvidia-smi reports at one moment. silence: why nvidia-smi reports nothing, or None."""
 
-    gpus: List[GuestGpu]
-    silence: Optional[str]
+    gpus: list[GuestGpu]
+    silence: str | None
 
     @property
-    def licensable(self) -> List[GuestGpu]:
+    def licensable(self) -> list[GuestGpu]:
         """GPUs that have a license status at all."""
         return [gpu for gpu in self.gpus if gpu.status is not None]
 
@@ -53,8 +53,18 @@ class Tokens:
     """The tokens in the directory that gridd.conf names, and gridd.conf's keys."""
 
     folder: str
-    files: List[TokenFile]
-    conf: Dict[str, str]
+    files: list[TokenFile]
+    conf: dict[str, str]
+
+
+@dataclass
+class Daemon:
+    """nvidia-gridd. loaded, state, result: systemd's words, None where it did not answer. since: seconds since 1970 when its start began, or None."""
+
+    loaded: str | None = None
+    state: str | None = None
+    result: str | None = None
+    since: float | None = None
 
 
 def read(ctx: Context, timeout: float = 30) -> Snapshot:
@@ -64,7 +74,7 @@ def read(ctx: Context, timeout: float = 30) -> Snapshot:
 
 def await_license(ctx: Context, seconds: float, timeout: float = 30) -> Snapshot:
     """The snapshot in which all are licensed, or the last one when the time is up: a license is fetched in the background."""
-    last: List[Snapshot] = []
+    last: list[Snapshot] = []
 
     def is_over() -> bool:
         last[:] = [read(ctx, timeout)]
@@ -78,126 +88,110 @@ def read_tokens(ctx: Context) -> Tokens:
     """The Tokens. What is wrong with them is in reasons()."""
     conf = gridd_conf.values(files.read_text(ctx.root, gridd_conf.PATH) or "")
     folder = conf.get("ClientConfigTokenPath") or gridd_conf.TOKENS
-    found = []
+    tokens = Tokens(folder, [], conf)
     for path in files.names(ctx.root, folder.rstrip("/"), ".tok") if license_plan.is_path(folder) else ():
-        try:
-            mode = os.lstat(ctx.root + path).st_mode
-        except OSError:
-            continue
-        if stat.S_ISREG(mode):
-            found.append(TokenFile(path, stat.S_IMODE(mode), files.read_text(ctx.root, path) or ""))
-    return Tokens(folder, found, conf)
+        found = license_setup.status(ctx, path)
+        if found and stat.S_ISREG(found.st_mode):
+            tokens.files.append(TokenFile(path, stat.S_IMODE(found.st_mode), files.read_text(ctx.root, path) or ""))
+    return tokens
 
 
-def reasons(ctx: Context, snapshot: Snapshot, now: float, timeout: float = 30) -> List[Trouble]:
+def read_daemon(ctx: Context, timeout: float = 30) -> Daemon:
+    """What systemd reports of nvidia-gridd."""
+    names = "LoadState,ActiveState,SubState,Result,InactiveExitTimestampMonotonic"
+    answer = ctx.command(["systemctl", "show", "--no-pager", "--property=" + names, licensing.UNIT], timeout)
+    if answer.rc:
+        return Daemon()
+    shown = dict(line.split("=", 1) for line in answer.out.splitlines() if "=" in line)
+    begun = shown.get("InactiveExitTimestampMonotonic", "")
+    since = ctx.clock.wall() - (ctx.clock.now() - int(begun) / 1e6) if begun.isdigit() and int(begun) else None
+    return Daemon(shown.get("LoadState"), shown.get("ActiveState"), shown.get("Result"), since)
+
+
+def is_outdated(ctx: Context, paths: Sequence[str]) -> bool:
+    """Whether one of the files is newer than the running daemon's start: a run that changed it ended before the restart.
+
+    A time in the future proves nothing: the clock was set back since.
+    """
+    daemon = read_daemon(ctx)
+    if daemon.state not in _RUNS or daemon.since is None:
+        return False
+    changes = [found.st_mtime for found in (license_setup.status(ctx, path) for path in paths) if found]
+    return any(daemon.since < when <= ctx.clock.wall() for when in changes)
+
+
+def reasons(ctx: Context, snapshot: Snapshot, now: float, timeout: float = 30) -> list[Trouble]:
     """Why there is no license, the cause before its consequences. Never a token in it."""
     wrong = _no_status(snapshot)
     if wrong:
         return [wrong]
-    found = _file_troubles(read_tokens(ctx), now)
-    daemon, failed = _daemon(ctx, timeout)
-    why = licensing.reason(_journal(ctx, timeout)) if failed or not daemon else None
-    if why and why.code not in [one.code for one in found] and (not daemon or why.code in _FATAL):
+    found = list(_file_troubles(read_tokens(ctx), now))
+    daemon = read_daemon(ctx, timeout)
+    runs = daemon.state is None or daemon.state in _RUNS  # also where systemd did not answer
+    why = licensing.reason(_journal(ctx, timeout)) if runs or daemon.state == "failed" else None
+    if why and why.code not in [one.code for one in found] and (runs or why.code in _FATAL):
         found.append(why)
-    if daemon:
-        found.append(daemon)
-    return found or [
-        Trouble(
-            "nvidia-gridd runs, and its journal does not say why there is no licence",
-            device=licensing.UNIT,
-            wanted="a licence",
-            remedy="It may still be asking: wait longer (guest_license_timeout), or look at 'journalctl -u nvidia-gridd'.",
-            code="unknown",
-        )
-    ]
+    if not runs:
+        found.append(_daemon_trouble(daemon))
+    return found or [Trouble(
+        "nvidia-gridd runs, and its journal does not say why there is no licence", device=licensing.UNIT, wanted="a licence",
+        remedy="It may still be asking: wait longer (guest_license_timeout), or look at 'journalctl -u nvidia-gridd'.", code="unknown")]
 
 
-def _no_status(snapshot: Snapshot) -> Optional[Trouble]:
+def _no_status(snapshot: Snapshot) -> Trouble | None:
     """Why nvidia-smi reports no license status, or None."""
     if snapshot.silence:
         return Trouble(
-            snapshot.silence,
-            device="nvidia-smi",
-            wanted="the licence's state",
-            remedy="Is the guest driver installed and loaded? Look at 'lsmod' and at dmesg for NVRM lines.",
-            code="smi_silent",
-        )
+            snapshot.silence, device="nvidia-smi", wanted="the licence's state",
+            remedy="Is the guest driver installed and loaded? Look at 'lsmod' and at dmesg for NVRM lines.", code="smi_silent")
     if not snapshot.gpus:
         remedy = "Is there a vGPU in this VM? 'lspci -d 10de:'."
         return Trouble("nvidia-smi shows no GPU", device="nvidia-smi", wanted="a vGPU", remedy=remedy, code="no_vgpu")
     if not snapshot.licensable:
         return Trouble(
             "nvidia-smi tells of no licensed product",
-            device=snapshot.gpus[0].address,
-            wanted="the section 'vGPU Software Licensed Product' of the vGPU guest driver",
-            remedy="Install NVIDIA's guest driver (…-grid.run) in place of the ordinary one.",
-            code="not_licensable",
-        )
+            device=snapshot.gpus[0].address, wanted="the section 'vGPU Software Licensed Product' of the vGPU guest driver",
+            remedy="Install NVIDIA's guest driver (…-grid.run) in place of the ordinary one.", code="not_licensable")
     return None
 
 
-def _file_troubles(tokens: Tokens, now: float) -> List[Trouble]:
+def _file_troubles(tokens: Tokens, now: float) -> Iterator[Trouble]:
     """What is wrong with the tokens and with gridd.conf."""
-    found = []
     if not tokens.files and not tokens.conf.get("ServerAddress"):
-        found.append(
-            Trouble(
-                "there is no token (*.tok)",
-                device=tokens.folder,
-                wanted="a client configuration token",
-                remedy="Give one as vgpu_license_token or vgpu_license_token_file (role guest_license).",
-                code="token_missing",
-            )
-        )
+        yield Trouble(
+            "there is no token (*.tok)", device=tokens.folder, wanted="a client configuration token",
+            remedy="Give one as vgpu_license_token or vgpu_license_token_file (role guest_license).", code="token_missing")
     for one in tokens.files:
-        found += token.troubles(one.text, now, one.path)
+        yield from token.troubles(one.text, now, one.path)
         if one.mode != license_plan.TOKEN_MODE:
-            found.append(
-                Trouble(
-                    "its mode is %04o" % one.mode,
-                    device=one.path,
-                    wanted="%04o, as NVIDIA documents" % license_plan.TOKEN_MODE,
-                    remedy="Role guest_license sets it; by hand: chmod %04o." % license_plan.TOKEN_MODE,
-                    code="token_mode",
-                )
-            )
+            yield Trouble(
+                "its mode is %04o" % one.mode, device=one.path, wanted="%04o, as NVIDIA documents" % license_plan.TOKEN_MODE,
+                remedy="Role guest_license sets it; by hand: chmod %04o." % license_plan.TOKEN_MODE, code="token_mode")
     feature = tokens.conf.get("FeatureType")
     if feature and feature not in gridd_conf.FEATURES.values():
-        found.append(
-            Trouble(
-                "FeatureType is %s" % feature[:20],
-                device=gridd_conf.PATH,
-                wanted="0, 1, 2 or 4",
-                remedy="Set vgpu_license_feature to vgpu, vws or compute, or leave it out.",
-                code="wrong_feature",
-            )
-        )
-    return found
+        yield Trouble(
+            "FeatureType is %s" % feature[:20], device=gridd_conf.PATH, wanted="0, 1, 2 or 4",
+            remedy="Set vgpu_license_feature to vgpu, vws or compute, or leave it out.", code="wrong_feature")
 
 
-def _daemon(ctx: Context, timeout: float) -> Tuple[Optional[Trouble], bool]:
-    """The trouble of a daemon that does not run, or None, and whether it failed."""
-    daemon = daemons.read(ctx, timeout)
-    if daemon.runs:
-        return None, False
+def _daemon_trouble(daemon: Daemon) -> Trouble:
+    """The trouble of a daemon that does not run."""
     missing = daemon.loaded == "not-found"
-    found = Trouble(
+    return Trouble(
         "there is no such service" if missing else "it is %s (%s)" % (daemon.state, daemon.result or "not told"),
-        device=licensing.UNIT,
-        wanted="a running nvidia-gridd",
-        remedy="Install NVIDIA's guest driver." if missing else "Start it ('systemctl start nvidia-gridd'); why it ended: 'journalctl -u nvidia-gridd'.",
-        code="daemon_not_running",
-    )
-    return found, daemon.state == "failed"
+        device=licensing.UNIT, wanted="a running nvidia-gridd",
+        remedy="Install NVIDIA's guest driver." if missing
+        else "Start it ('systemctl start nvidia-gridd'); why it ended: 'journalctl -u nvidia-gridd'.",
+        code="daemon_not_running")
 
 
-def clock_synchronized(ctx: Context, timeout: float = 30) -> Optional[bool]:
+def clock_synchronized(ctx: Context, timeout: float = 30) -> bool | None:
     """Whether systemd knows the clock to be synchronised; None where it does not report that."""
     answer = ctx.command(["timedatectl", "show", "--property=NTPSynchronized", "--value"], timeout)
     return {"yes": True, "no": False}.get(answer.out.strip()) if answer.rc == 0 else None
 
 
-def _journal(ctx: Context, timeout: float) -> List[str]:
+def _journal(ctx: Context, timeout: float) -> list[str]:
     """Messages of the daemon since the boot, and of systemd about it, oldest first."""
     answer = ctx.command(["journalctl", "-u", licensing.UNIT, "-b", "-o", "cat", "--no-pager", "-n", str(_LINES)], timeout)
     return answer.out.splitlines() if answer.rc == 0 else []

@@ -8,12 +8,11 @@ It is a JSON web token (RFC 7519): three parts of base64url with points between 
 from __future__ import annotations
 
 import base64
-import binascii
 import datetime
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from ..base.errors import Trouble
 
@@ -28,13 +27,13 @@ SLACK = 300
 class Claims:
     """Times in seconds since 1970, None where the token has none. problem: why it is no token, as a clause, or None."""
 
-    issued: Optional[int] = None
-    not_before: Optional[int] = None
-    expires: Optional[int] = None
-    problem: Optional[str] = None
+    issued: int | None = None
+    not_before: int | None = None
+    expires: int | None = None
+    problem: str | None = None
 
 
-def iso(seconds: Optional[float]) -> Optional[str]:
+def iso(seconds: float | None) -> str | None:
     """A time as ISO 8601 in UTC; None for none, and for one that no calendar has."""
     if seconds is None:
         return None
@@ -44,24 +43,17 @@ def iso(seconds: Optional[float]) -> Optional[str]:
         return None
 
 
-def _decoded(part: str) -> Optional[Dict[str, Any]]:
+def _decoded(part: str) -> dict[str, Any] | None:
     try:
         found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)).decode("utf-8"))
-    except (binascii.Error, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
 
-def _time(claims: Dict[str, Any], name: str) -> Optional[int]:
+def _time(claims: dict[str, Any], name: str) -> int | None:
     value = claims.get(name)
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and iso(_whole(value)) else None
-
-
-def _whole(value: float) -> Optional[int]:
-    try:
-        return int(value)
-    except (OverflowError, ValueError):
-        return None
+    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and iso(value) else None
 
 
 def read(text: str) -> Claims:
@@ -81,30 +73,18 @@ def read(text: str) -> Claims:
     return Claims(_time(claims, "iat"), _time(claims, "nbf"), _time(claims, "exp"))
 
 
-def troubles(text: str, now: float, device: str) -> List[Trouble]:
+def troubles(text: str, now: float, device: str) -> list[Trouble]:
     """What is wrong with a token at this time. now: seconds since 1970."""
     found = read(text)
     if found.problem:
         return [Trouble(found.problem, device=device, wanted="a client configuration token, unchanged", remedy=_REMEDY, code="token_malformed")]
     if found.expires is not None and found.expires <= now:
-        return [
-            Trouble(
-                "it expired at %s, and this machine's clock says %s" % (iso(found.expires), iso(now)),
-                device=device,
-                wanted="a token that is valid now",
-                remedy=_REMEDY + " If the clock is wrong, put it right.",
-                code="token_expired",
-            )
-        ]
+        return [Trouble(
+            "it expired at %s, and this machine's clock says %s" % (iso(found.expires), iso(now)),
+            device=device, wanted="a token that is valid now", remedy=_REMEDY + " If the clock is wrong, put it right.", code="token_expired")]
     begins = max([one for one in (found.not_before, found.issued) if one is not None], default=None)
     if begins is not None and begins > now + SLACK:
-        return [
-            Trouble(
-                "it is valid from %s on, and this machine's clock says %s" % (iso(begins), iso(now)),
-                device=device,
-                wanted="a clock that is right",
-                remedy="Set up time synchronisation (chrony or systemd-timesyncd): licensing needs it.",
-                code="clock_skew",
-            )
-        ]
+        return [Trouble(
+            "it is valid from %s on, and this machine's clock says %s" % (iso(begins), iso(now)), device=device, wanted="a clock that is right",
+            remedy="Set up time synchronisation (chrony or systemd-timesyncd): licensing needs it.", code="clock_skew")]
     return []

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Iterator
 
 from ..base import refusals
 from ..base.errors import Problem, Trouble
 from ..driver import plan as driver_plan, signing
+from ..hardware.gpu import Gpu
 from ..hardware.vgpu_types import framebuffer_of, short_name
-from ..read.host import Driver, HostState
+from ..read import host, inventory
+from ..read.host import HostState
 from ..read.inventory import Inventory
 from ..system import nvidia_smi
 from ..system.context import Context
@@ -20,6 +22,7 @@ from ..system.nvidia_smi_output import GuestGpu
 from . import branches
 
 _NOUVEAU = "Role guest keeps nouveau from loading and reboots, unless vgpu_reboot is never; by hand: blacklist it, rebuild the initramfs, reboot."
+_NVRM = "Look at dmesg for NVRM lines: a guest driver of another branch than the host's does not come up."
 
 
 @dataclass
@@ -29,161 +32,109 @@ class Expected:
     builds: a module is built, for which headers must be there. signs: modules are signed.
     """
 
-    vgpu_type: Optional[str] = None
-    host_version: Optional[str] = None
-    driver_version: Optional[str] = None
+    vgpu_type: str | None = None
+    host_version: str | None = None
+    driver_version: str | None = None
     builds: bool = False
     signs: bool = False
 
 
 @dataclass
 class Found:
-    """What was read of the VM. gpus: of gpus(). silence: why nvidia-smi reports nothing, or None. headers: whether the kernel's are there."""
+    """What was read of the VM. gpus: its NVIDIA GPUs, for a module's result. silence: why nvidia-smi reports nothing of them, or None.
+
+    headers: whether the running kernel's are there, which a module is built with.
+    """
 
     inventory: Inventory
     state: HostState
-    gpus: List[Dict[str, Any]]
-    silence: Optional[str]
+    gpus: list[dict[str, Any]]
+    silence: str | None
     headers: bool
 
 
-def headers(ctx: Context, kernel: Optional[str]) -> bool:
-    """Whether the running kernel's headers are there, which a module is built with."""
-    return os.path.exists("%s/lib/modules/%s/build/Makefile" % (ctx.root, kernel))
+def read(ctx: Context, timeout: float = 60) -> Found:
+    """What there is. nvidia-smi is asked only where a driver is loaded."""
+    found = inventory.read(ctx, with_types=False)
+    state = host.read(ctx, timeout)
+    reported = {one.address: one for one in nvidia_smi.guest_gpus(ctx, timeout)[0]} if state.driver.loaded and found.gpus else {}
+    silence = nvidia_smi.silence(ctx) if state.driver.loaded and not reported else None
+    headers = os.path.exists("%s/lib/modules/%s/build/Makefile" % (ctx.root, state.kernel))
+    return Found(found, state, [_gpu(ctx, found, gpu, reported.get(gpu.address)) for gpu in found.gpus], silence, headers)
 
 
-def read(ctx: Context, inventory: Inventory, driver: Driver, timeout: float = 60) -> Dict[str, GuestGpu]:
-    """What nvidia-smi reports of the GPUs, by address; nothing without a loaded driver."""
-    if not driver.loaded or not inventory.gpus:
-        return {}
-    return {one.address: one for one in nvidia_smi.guest_gpus(ctx, timeout)[0]}
+def _gpu(ctx: Context, found: Inventory, gpu: Gpu, seen: GuestGpu | None) -> dict[str, Any]:
+    return {
+        "address": gpu.address,
+        "device_id": gpu.device_id,
+        "subsystem_id": ctx.sysfs.read_or("/sys/bus/pci/devices/%s/subsystem_device" % gpu.address),
+        "driver": gpu.driver,
+        "name": seen.name if seen else None,
+        "type": short_name(seen.name) if seen and seen.name else None,
+        "virtualization": seen.virtualization if seen else None,
+        "framebuffer_mib": seen.framebuffer_mib if seen else None,
+        "in_use_by": [holder.as_dict() for holder in found.open_files.of_gpu(gpu.minor)],
+    }
 
 
-def gpus(ctx: Context, inventory: Inventory, reported: Mapping[str, GuestGpu]) -> List[Dict[str, Any]]:
-    """The VM's NVIDIA GPUs, for a module's result."""
-    found = []
-    for gpu in inventory.gpus:
-        seen = reported.get(gpu.address)
-        folder = "/sys/bus/pci/devices/%s/" % gpu.address
-        found.append(
-            {
-                "address": gpu.address,
-                "device_id": gpu.device_id,
-                "subsystem_id": ctx.sysfs.read_or(folder + "subsystem_device"),
-                "driver": gpu.driver,
-                "name": seen.name if seen else None,
-                "type": short_name(seen.name) if seen and seen.name else None,
-                "virtualization": seen.virtualization if seen else None,
-                "framebuffer_mib": seen.framebuffer_mib if seen else None,
-                "in_use_by": [holder.as_dict() for holder in inventory.open_files.of_gpu(gpu.minor)],
-            }
-        )
-    return found
-
-
-def problems(vm: Found, expected: Expected) -> List[Problem]:
+def problems(vm: Found, expected: Expected) -> list[Problem]:
     """All that is wrong."""
+    return [Problem(one) for one in _troubles(vm, expected)]
+
+
+def _troubles(vm: Found, expected: Expected) -> Iterator[Trouble]:
     driver = vm.state.driver
-    found = []
     if not vm.inventory.gpus:
-        found.append(
-            Trouble(
-                "this VM has no NVIDIA GPU, so no vGPU either",
-                device="PCI bus",
-                wanted="a vGPU (a display function of vendor 10de)",
-                remedy="Attach a vGPU to the VM on its host, then start the VM again; 'lspci -d 10de:' shows it.",
-                code="no_vgpu",
-            )
-        )
-    found += driver_plan.not_a_guest(vm.inventory, driver)
-    found += _driver(vm, expected)
+        yield Trouble(
+            "this VM has no NVIDIA GPU, so no vGPU either", device="PCI bus", wanted="a vGPU (a display function of vendor 10de)",
+            remedy="Attach a vGPU to the VM on its host, then start the VM again; 'lspci -d 10de:' shows it.", code="no_vgpu")
+    yield from driver_plan.not_a_guest(vm.inventory, driver)
+    yield from _driver(vm, expected)
     version = expected.driver_version or driver.on_disk or driver.loaded
-    if expected.host_version and version:
-        found += [one for one in [branches.trouble_of(expected.host_version, version)] if one]
+    differs = branches.trouble_of(expected.host_version, version) if expected.host_version and version else None
+    if differs:
+        yield differs
     if driver.loaded and driver.flavour == "guest":
-        found += _reported(vm, expected)
-    return [Problem(one) for one in found]
+        yield from _reported(vm, expected)
 
 
-def _driver(vm: Found, expected: Expected) -> List[Trouble]:
+def _driver(vm: Found, expected: Expected) -> Iterator[Trouble]:
     state, driver = vm.state, vm.state.driver
-    found = []
     if expected.builds and not vm.headers:
-        found.append(
-            Trouble(
-                "the headers of the running kernel %s are not there" % state.kernel,
-                device="/lib/modules/%s/build" % state.kernel,
-                wanted="headers to build the module with",
-                remedy="Install linux-headers-%s (Debian, Ubuntu) or kernel-devel-%s (RHEL). If there is none any more, update the kernel and reboot first."
-                % (state.kernel, state.kernel),
-                code="headers_missing",
-            )
-        )
+        yield Trouble(
+            "the headers of the running kernel %s are not there" % state.kernel,
+            device="/lib/modules/%s/build" % state.kernel, wanted="headers to build the module with",
+            remedy="Install linux-headers-%s (Debian, Ubuntu) or kernel-devel-%s (RHEL). "
+            "If there is none any more, update the kernel and reboot first." % (state.kernel, state.kernel), code="headers_missing")
     if state.secure_boot and not expected.signs:
-        found.append(
-            Trouble("Secure Boot is on: the kernel would not load the driver's module", device="firmware", remedy=signing.STEPS, code="secure_boot")
-        )
-    for gpu in vm.inventory.gpus:
-        if gpu.driver == "nouveau":
-            found.append(
-                Trouble(
-                    "nouveau drives it",
-                    device=gpu.address,
-                    wanted="the vGPU guest driver",
-                    remedy=_NOUVEAU,
-                    code="nouveau_in_use",
-                )
-            )
-    if driver.nouveau_loaded and not any(one.code == "nouveau_in_use" for one in found):
-        found.append(Trouble("the module nouveau is loaded", device="the kernel", wanted="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use"))
+        yield Trouble("Secure Boot is on: the kernel would not load the driver's module", device="firmware", remedy=signing.STEPS, code="secure_boot")
+    taken = [gpu.address for gpu in vm.inventory.gpus if gpu.driver == "nouveau"]
+    for address in taken:
+        yield Trouble("nouveau drives it", device=address, wanted="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use")
+    if driver.nouveau_loaded and not taken:
+        yield Trouble("the module nouveau is loaded", device="the kernel", wanted="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use")
     wrong = refusals.driver_trouble(driver) if driver.unfinished else None
-    return found + ([wrong] if wrong else [])
+    if wrong:
+        yield wrong
 
 
-def _reported(vm: Found, expected: Expected) -> List[Trouble]:
+def _reported(vm: Found, expected: Expected) -> Iterator[Trouble]:
     """What the running driver reports of the vGPU, against what is expected."""
     if vm.silence:
-        return [
-            Trouble(
-                vm.silence,
-                device="nvidia-smi",
-                wanted="an answer about the vGPU",
-                remedy="Look at dmesg for NVRM lines: a guest driver of another branch than the host's does not come up.",
-                code="smi_silent",
-            )
-        ]
-    found = []
+        yield Trouble(vm.silence, device="nvidia-smi", wanted="an answer about the vGPU", remedy=_NVRM, code="smi_silent")
+        return
     for gpu in vm.gpus:
         if gpu["name"] is None:
-            found.append(
-                Trouble(
-                    "the driver does not show it",
-                    device=gpu["address"],
-                    wanted="the vGPU in 'nvidia-smi -q'",
-                    remedy="Look at dmesg for NVRM lines: a guest driver of another branch than the host's does not come up.",
-                    code="not_shown",
-                )
-            )
+            yield Trouble(
+                "the driver does not show it", device=gpu["address"], wanted="the vGPU in 'nvidia-smi -q'", remedy=_NVRM, code="not_shown")
             continue
         if expected.vgpu_type and gpu["type"] != short_name(expected.vgpu_type):
-            found.append(
-                Trouble(
-                    "the vGPU is a %s" % gpu["name"],
-                    device=gpu["address"],
-                    wanted=expected.vgpu_type,
-                    remedy="The VM has another vGPU than was meant: look at its definition on the host.",
-                    code="wrong_type",
-                )
-            )
+            yield Trouble(
+                "the vGPU is a %s" % gpu["name"], device=gpu["address"], wanted=expected.vgpu_type,
+                remedy="The VM has another vGPU than was meant: look at its definition on the host.", code="wrong_type")
         mib = framebuffer_of(gpu["type"])
         if mib and gpu["framebuffer_mib"] is not None and not 0.9 * mib <= gpu["framebuffer_mib"] <= mib:
-            found.append(
-                Trouble(
-                    "it has %d MiB of framebuffer" % gpu["framebuffer_mib"],
-                    device=gpu["address"],
-                    wanted="about %d MiB, as %s has" % (mib, gpu["type"]),
-                    remedy="Look at dmesg for NVRM lines, then restart the VM.",
-                    code="wrong_framebuffer",
-                )
-            )
-    return found
+            yield Trouble(
+                "it has %d MiB of framebuffer" % gpu["framebuffer_mib"],
+                device=gpu["address"], wanted="about %d MiB, as %s has" % (mib, gpu["type"]),
+                remedy="Look at dmesg for NVRM lines, then restart the VM.", code="wrong_framebuffer")
