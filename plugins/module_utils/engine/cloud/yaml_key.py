@@ -82,7 +82,7 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
         while _EMPTY.match(lines[last - 1]):  # comments and empty lines after the value are not part of it
             last -= 1
     old = [line.rstrip(_BREAKS) for line in lines[first:last]] or [head]
-    new = _changed(old, head, now, desired) if desired else []
+    new = _changed(old, head, desired, bool(now.value)) if desired else []
     after = [line + ending for line in new]
     whole = lines[:first] + after + lines[last:]
     if is_open and whole:
@@ -92,19 +92,17 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
     return made
 
 
-def _changed(old: list[str], head: str, now: _Content, desired: list[str]) -> list[str]:
+def _changed(old: list[str], head: str, desired: list[str], had_items: bool) -> list[str]:
     """The key's lines with another value. head: the first line as far as the colon. The comments before and after the value stay."""
     found = _COMMENT.match(old[-1])
     comment = found.group(1) if found else ""
     texts = ['"%s"' % one for one in desired]  # without quotes YAML 1.1 reads some addresses as numbers to the base of 60
-    if not _EMPTY.match(old[0], len(head)) and (len(old) > 1 or now.value):  # the value begins beside the key
+    if not _EMPTY.match(old[0], len(head)) and (len(old) > 1 or had_items):  # the value begins beside the key
         return [head + " [%s]" % ", ".join(texts) + comment]
-    if len(old) == 1:
-        return [head + comment] + [" " * now.column + "- " + one for one in texts]
-    first = next(number for number in range(1, len(old)) if not _EMPTY.match(old[number]))
-    indent = len(old[first]) - len(old[first].lstrip(" "))
-    items = [" " * indent + "- " + one for one in texts]
-    return old[:first] + items[:-1] + [items[-1] + comment]
+    start = next((number for number in range(1, len(old)) if not _EMPTY.match(old[number])), 0)  # of the items; 0 where there are none yet
+    indent = old[start][: len(old[start]) - len(old[start].lstrip(" "))]
+    items = [indent + "- " + one for one in texts]
+    return old[:start] + items[:-1] + [items[-1] + comment] if start else [head + comment] + items
 
 
 def _verify(changed: str, name: str, desired: list[str] | None, others: str, device: str) -> None:
