@@ -20,21 +20,16 @@ from .vendor_vfio import VendorVfio
 
 # In the order in which a parent is asked.
 ALL: Sequence[Type[Framework]] = (VendorVfio, Mdev)
-_BY_NAME = {one.name: one for one in ALL}
 
 
 def probe(sysfs: Sysfs, parent: str) -> str:
     """Name of the framework that a VF (or PF) shows: mdev, vendor_vfio or none."""
-    for one in ALL:
-        if one.offered(sysfs, parent):
-            return one.name
-    return "none"
+    return next((one.name for one in ALL if one.offered(sysfs, parent)), "none")
 
 
 def of(ctx: Context, name: str) -> Framework | None:
     """The framework object of that name, or None for none."""
-    found = _BY_NAME.get(name)
-    return found(ctx) if found else None
+    return next((one(ctx) for one in ALL if one.name == name), None)
 
 
 def at(ctx: Context, parent: str) -> Framework:
