@@ -138,7 +138,7 @@ def work(request: _module.Task, ctx: Context) -> Row:
     result = {
         "changed": False,
         "host": {
-            "distribution": state.distribution.as_dict(),
+            "distribution": vars(state.distribution),
             "kernel": state.kernel,
             "cpu_vendor": state.cpu_vendor,
             "cmdline": state.cmdline,
@@ -153,7 +153,7 @@ def work(request: _module.Task, ctx: Context) -> Row:
             "bootloader": state.bootloader,
             "initramfs_tool": state.initramfs_tool,
             "driver": state.driver.as_dict(),
-            "next_kernel": state.next_kernel.as_dict(),
+            "next_kernel": vars(state.next_kernel),
             "services": services,
         },
         "gpus": [_gpu(gpu, detail) for gpu in found.gpus],

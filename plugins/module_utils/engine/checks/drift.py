@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator, Mapping, Sequence
+from typing import Iterable, Iterator, Mapping, Sequence
 
 from ..base.errors import Problem, Trouble
 from ..read.inventory import Inventory
@@ -77,20 +77,16 @@ def _services(services: Units, has_stored: bool) -> Iterator[Trouble]:
         yield Trouble(failed, "nvidia-vgpud.service", "success", "Look at 'journalctl -u nvidia-vgpud'.", "vgpud_failed")
     for name, unit in (("nvidia-vgpud", setup), ("nvidia-vgpu-mgr", manager)):
         if unit.get("load") not in (None, "not-found") and unit.get("enabled") not in ("enabled", "static", "generated"):
-            is_now, remedy = "it is %s" % (unit.get("enabled") or "not set to start"), "'systemctl enable %s', or role services." % name
-            yield Trouble(is_now, name + ".service", "enabled", remedy, "service_not_enabled")
-    if has_stored:
-        yield from _restorer(restorer, "nvidia-vgpu-restore.service")
-
-
-def _restorer(unit: Mapping[str, Any], name: str) -> Iterator[Trouble]:
-    """What is wrong with the unit that restores the stored vGPUs."""
-    if unit.get("enabled") != "enabled":
-        found, wanted = "it is %s" % (unit.get("enabled") or "not there"), "enabled: without it the vGPUs are gone after a reboot"
-        yield Trouble(found, name, wanted, "Role vgpus installs and enables it.", "restore_not_enabled")
-    elif unit.get("active") == "failed":
-        remedy = "Look at 'journalctl -u nvidia-vgpu-restore'; then 'systemctl restart nvidia-vgpu-restore'."
-        yield Trouble("it failed at this boot (%s)" % unit.get("result"), name, "success", remedy, "restore_failed")
+            enabled = "it is %s" % (unit.get("enabled") or "not set to start")
+            yield Trouble(enabled, name + ".service", "enabled", "'systemctl enable %s', or role services." % name, "service_not_enabled")
+    if has_stored and restorer.get("enabled") != "enabled":
+        absent, wanted = "it is %s" % (restorer.get("enabled") or "not there"), "enabled: without it the vGPUs are gone after a reboot"
+        yield Trouble(absent, "nvidia-vgpu-restore.service", wanted, "Role vgpus installs and enables it.", "restore_not_enabled")
+    elif has_stored and restorer.get("active") == "failed":
+        yield Trouble(
+            "it failed at this boot (%s)" % restorer.get("result"), "nvidia-vgpu-restore.service", "success",
+            "Look at 'journalctl -u nvidia-vgpu-restore'; then 'systemctl restart nvidia-vgpu-restore'.", "restore_failed",
+        )
 
 
 def _vms(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Trouble]:

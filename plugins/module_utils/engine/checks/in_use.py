@@ -8,6 +8,7 @@ from typing import Collection, Iterable, Sequence
 
 from ..base.clock import until
 from ..base.steps import Step
+from ..frameworks.framework import LINGER
 from ..hardware import address
 from ..hardware.gpu import Gpu, Holder, Vgpu
 from ..read.inventory import Inventory
@@ -15,15 +16,11 @@ from ..system import libvirt_xml, nvidia_smi
 from ..system.context import Context
 from ..system.nvidia_smi_output import Active
 
-# Seconds: after a VM's end nvidia-vgpu-mgr takes up to 10 s to release its vGPU.
-PATIENCE = 12
-
 
 def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str]) -> bool:
     """Adds the users that nvidia-smi reports to vGPUs that seem idle; returns whether one of the keys (Vgpu.key) has some.
 
-    A process may be out of sight of /proc (another PID namespace). What nvidia-smi does not name by UUID counts
-    for all idle vGPUs of that type on that GPU.
+    A process may be out of sight of /proc (another PID namespace). What nvidia-smi does not name by UUID counts for idle vGPUs of its type and GPU.
     """
     idle = [(gpu, vgpu) for gpu in inventory.gpus for vgpu in gpu.vgpus if not vgpu.holders and vgpu.key in keys]
     if not idle:
@@ -35,7 +32,7 @@ def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str]) -> boo
         last = _reported(nvidia_smi.active(ctx), idle)
         return not last
 
-    until(ctx.clock, none, PATIENCE)
+    until(ctx.clock, none, LINGER)
     for dummy, vgpu in idle:
         if vgpu.key in last:
             vgpu.holders = [Holder(None, "nvidia-smi vgpu -q", last[vgpu.key])]
@@ -67,10 +64,10 @@ def domain_warnings(ctx: Context, keys: Collection[str], doing: str) -> list[str
     """A sentence for each of the keys (addresses, UUIDs) that libvirt's VMs which do not run need at their next start."""
     if not keys:
         return []
-    domains, found = libvirt_xml.domains(ctx.root)
+    domains, unreadable = libvirt_xml.domains(ctx.root)
     text = "%s: %s, but libvirt's VM %s, which is not running, has it: it will not start until its definition is changed"
     names = {key: ", ".join(one.name for one in domains if key in one.devices and not one.running) for key in keys}
-    return [text % (key, doing, names[key]) for key in keys if names[key]] + found
+    return [text % (key, doing, names[key]) for key in keys if names[key]] + unreadable
 
 
 def in_the_way(users: Iterable[tuple[Holder, list[str]]], may_disturb: Iterable[object]) -> list[tuple[Holder, list[str]]]:

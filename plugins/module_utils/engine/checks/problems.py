@@ -63,13 +63,10 @@ def _host(state: host.HostState, flags: Iterable[str]) -> Iterator[Trouble]:
         yield Trouble(_MISMATCH % (driver.loaded, driver.on_disk), remedy="Reboot.", code="driver_mismatch")
     if driver.on_disk and coming.release not in (None, state.kernel) and coming.driver != driver.on_disk:
         lacks = "whose module nvidia is %s" % coming.driver if coming.driver else "for which there is no module nvidia"
+        dkms = "Install its headers and run 'dkms autoinstall -k %s'; without DKMS install the driver for it, or boot the running kernel by default."
         yield Trouble(
-            "the next boot starts this kernel, %s" % lacks,
-            device="kernel %s" % coming.release,
-            wanted="the module nvidia %s for it, too" % driver.on_disk,
-            remedy="Install its headers and run 'dkms autoinstall -k %s'; without DKMS install the driver for it, "
-            "or boot the running kernel by default." % coming.release,
-            code="next_kernel_without_driver",
+            "the next boot starts this kernel, %s" % lacks, "kernel %s" % coming.release, "the module nvidia %s for it, too" % driver.on_disk,
+            dkms % coming.release, "next_kernel_without_driver",
         )
     if driver.nouveau_loaded:
         yield Trouble("nouveau is loaded", remedy="Role gpu_release keeps it away; then reboot.", code="nouveau_loaded")

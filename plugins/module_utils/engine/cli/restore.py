@@ -19,7 +19,7 @@ def run(ctx: Context, say: Callable[[str], None], args: argparse.Namespace) -> i
     with HostLock(ctx, args.timeout, name="nvidia-vgpu restore"):
         clean_leftovers(ctx.root)
         begun = ctx.clock.now()
-        report = restore.restore(ctx, args.timeout, args.settle, _silent if args.json else say)
+        report = restore.restore(ctx, args.timeout, args.settle, (lambda text: None) if args.json else say)
         took, done, failed = ctx.clock.now() - begun, len(report.done), len(report.troubles)
         record = restore_record.Record(int(ctx.clock.wall()), took, done, failed, vgpus=report.vgpus, after=report.after)
         restore_record.write(ctx.root, record)
@@ -30,7 +30,3 @@ def run(ctx: Context, say: Callable[[str], None], args: argparse.Namespace) -> i
         say("nvidia-vgpu: %d of the stored vGPUs there, %.1f s after the driver was ready" % (report.vgpus, report.after))
         say("nvidia-vgpu: %d steps done, %d failed, in %.1f s" % (done, failed, took))
     return 1 if failed else 0
-
-
-def _silent(text: str) -> None:
-    """Prints nothing while it happens."""

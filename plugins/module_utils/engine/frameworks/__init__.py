@@ -1,9 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The frameworks through which NVIDIA's host driver offers vGPUs; probed, never inferred.
-
-framework.py has their interface; nothing above this directory asks which one it is.
-"""
+"""The frameworks through which NVIDIA's host driver offers vGPUs; probed, never inferred. framework.py has their interface."""
 
 from __future__ import annotations
 
@@ -45,8 +42,8 @@ def instances(ctx: Context, open_files: OpenFiles | None = None) -> list[Vgpu]:
 def likely_uuids(kernel: str | None) -> bool:
     """Whether vGPUs on VFs will have UUIDs, before a driver can be asked: for what check mode prints of a bare host.
 
-    NVIDIA's driver has no mdev for VFs on kernels from 6.8 on; the kernels of the distributions that it
-    supports lie well apart (6.1 and before, 6.8 and later). Once there are VFs, they show it.
+    NVIDIA's driver has no mdev for VFs on kernels from 6.8 on; the kernels of the distributions that it supports lie well apart (6.1 and before,
+    6.8 and later). Once there are VFs, they show it.
     """
     numbers = re.match(r"^([0-9]{1,4})\.([0-9]{1,4})", kernel or "")
     return not numbers or (int(numbers.group(1)), int(numbers.group(2))) < (6, 8)

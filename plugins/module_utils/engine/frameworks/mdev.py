@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """vGPUs as mediated devices: the kernel's mdev core (Documentation/driver-api/vfio-mediated-device.rst).
 
-A type's directory is called <driver>-<id>, after the driver that the parent sat under when it was
-registered (nvidia-558, vfio-pci-558): types are taken by the file ``name`` or the number, never by
-prefix, and paths are looked up again each time.
+A type's directory is called <driver>-<id>, after the driver that the parent sat under when it was registered (nvidia-558, vfio-pci-558):
+types are taken by the file ``name`` or the number, never by prefix, and paths are looked up again each time.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """vGPUs on the vendor-specific VFIO framework: a VF becomes a vGPU when its type's number is written to it.
 
-``nvidia/current_vgpu_type`` holds that number, 0 for none; ``nvidia/creatable_vgpu_types`` lists what the
-VF could become now. There is no UUID: the VF is the vGPU. A VF that is one lists nothing, so its type's
-name comes from another VF's list, from nvidia-smi, or from what we stored.
+``nvidia/current_vgpu_type`` holds that number, 0 for none; ``nvidia/creatable_vgpu_types`` lists what the VF could become now. There is no UUID:
+the VF is the vGPU. A VF that is one lists nothing, so its type's name comes from another VF's list, from nvidia-smi, or from what we stored.
 """
 
 from __future__ import annotations
@@ -25,6 +24,10 @@ from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, SysfsError
 from .framework import END_PROCESS, GOING_AWAY, LINGER, LOOK, Board, Framework, Surveyed
 
+_NO_ROOM = (
+    "The GPU is full, holds vGPUs of another framebuffer size (mixed_sizes: true allows several), "
+    "or is in MIG mode without a free GPU instance: look with 'nvidia-vgpu status'"
+)
 _CREATE_REMEDY = {
     errno.EPERM: "The driver refuses a change of the type: a VM uses the VF, or it has a type already. "
     "Stop that VM, or look with 'nvidia-vgpu status'.",
@@ -46,13 +49,12 @@ def parse_creatable(text: str) -> list[VgpuType]:
     """
     found = []
     for line in text.splitlines():
-        match = re.match(r"^\s*([0-9]{1,9})\s*:\s*(\S.*?)\s*$", line)
-        if match:
-            found.append(VgpuType(match.group(1), match.group(2)))
-            continue
-        match = re.match(r"^\s*(\S.*?\S)\s+([0-9]{1,9})\s*$", line)
-        if match and vgpu_types.gpu_word(match.group(1)):
-            found.append(VgpuType(match.group(2), match.group(1)))
+        id_first = re.match(r"^\s*([0-9]{1,9})\s*:\s*(\S.*?)\s*$", line)
+        id_last = re.match(r"^\s*(\S.*?\S)\s+([0-9]{1,9})\s*$", line)
+        if id_first:
+            found.append(VgpuType(id_first.group(1), id_first.group(2)))
+        elif id_last and vgpu_types.gpu_word(id_last.group(1)):
+            found.append(VgpuType(id_last.group(2), id_last.group(1)))
     return found
 
 
@@ -84,7 +86,9 @@ class VendorVfio(Framework):
     def find_id(self, parent: str, type_name: str, known: str) -> str | None:
         # As known where the VF lists nothing at this moment.
         found = vgpu_types.find(type_name, self._types(parent))
-        return found.id if found else known if self.offered(self.sysfs, parent) else None
+        if found:
+            return found.id
+        return known if self.offered(self.sysfs, parent) else None
 
     def instances(self, open_files: OpenFiles | None = None) -> list[Vgpu]:
         found = []
@@ -152,14 +156,8 @@ class VendorVfio(Framework):
         if until(self.ctx.clock, lambda: any(one.id == type_id for one in self._types(parent)), LINGER):
             return
         listed = ", ".join(one.short for one in self._types(parent))
-        raise trouble(
-            "it does not list %s as creatable now (%s)" % (type_name, "listed: " + listed if listed else "its list is empty"),
-            device=parent,
-            wanted="room for one %s" % type_name,
-            remedy="The GPU is full, holds vGPUs of another framebuffer size (mixed_sizes: true allows several), "
-            "or is in MIG mode without a free GPU instance: look with 'nvidia-vgpu status'",
-            code="no_room",
-        )
+        found = "it does not list %s as creatable now (%s)" % (type_name, "listed: " + listed if listed else "its list is empty")
+        raise trouble(found, parent, "room for one %s" % type_name, _NO_ROOM, "no_room")
 
     def _write_none(self, parent: str) -> bool:
         """Writes 0; False while the driver refuses because somebody uses it."""

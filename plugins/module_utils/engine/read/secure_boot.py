@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
 
@@ -21,9 +22,7 @@ _OWNER = 16  # EFI_SIGNATURE_DATA begins with a GUID of who put it there
 
 def read(sysfs: Sysfs) -> bool | None:
     """True or False; None when the firmware has no such thing."""
-    if not sysfs.exists(_SECURE_BOOT):
-        return None
-    return sysfs.read_bytes(_SECURE_BOOT)[-1:] == b"\x01"
+    return sysfs.read_bytes(_SECURE_BOOT)[-1:] == b"\x01" if sysfs.exists(_SECURE_BOOT) else None
 
 
 def enrolled(sysfs: Sysfs) -> list[str]:
@@ -31,11 +30,9 @@ def enrolled(sysfs: Sysfs) -> list[str]:
     found: list[str] = []
     for name in sysfs.list(_EFI):
         if name == _DB or (name.startswith("MokListRT") and name.endswith(_MOK)):
-            try:
+            with contextlib.suppress(SysfsError):  # what can't be read vouches for nothing
                 blob = sysfs.read_bytes(_EFI + "/" + name)[4:]  # the first four bytes are the variable's attributes
-            except SysfsError:
-                continue  # what can't be read vouches for nothing
-            found += [hashlib.sha256(one).hexdigest() for one in certificates(blob)]
+                found += [hashlib.sha256(one).hexdigest() for one in certificates(blob)]
     return sorted(set(found))
 
 
