@@ -61,14 +61,11 @@ BEFORE = (
     *("kubelet.service", "k3s.service", "k3s-agent.service", "rke2-server.service", "rke2-agent.service"),
 )
 
-# The first time that a zip can hold; a fixed one gives the same file for the same sources.
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-
 
 def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
     """The engine as one file that can be executed. sources: texts of the engine's modules by relative path.
 
-    It is stored, not compressed: the same sources give the same bytes, whatever zlib the host has.
+    The same sources give the same bytes: it is stored, not compressed, whatever zlib the host has, and has one fixed time.
     """
     members = {"%s/%s" % (PACKAGE, name): text for name, text in sources.items()}
     members["__main__.py"] = _MAIN_TEXT
@@ -76,7 +73,7 @@ def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
     content.write(os.fsencode("#!%s -I\n" % interpreter))
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
-            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # the first time that a zip can hold
             entry.create_system = 3  # Unix, whose modes follow
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, members[name].encode("utf-8", "surrogateescape"))

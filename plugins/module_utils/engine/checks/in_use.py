@@ -74,8 +74,5 @@ def in_the_way(users: Iterable[tuple[Holder, list[str]]], may_disturb: Iterable[
     """Those of the users (Holder, devices) that may not be disturbed: neither the VM nor all of its devices are named."""
     named = {address.parse(word) if address.is_address(word) else word for word in map(str, may_disturb)}
     plain = {word.lower() for word in named}
-
-    def allowed(holder: Holder, devices: Sequence[str]) -> bool:
-        return holder.vm in named or bool(devices) and all(device.lower() in plain for device in devices)
-
-    return [(holder, devices) for holder, devices in users if not allowed(holder, devices)]
+    others = [(holder, devices) for holder, devices in users if holder.vm not in named]
+    return [(holder, devices) for holder, devices in others if not devices or any(device.lower() not in plain for device in devices)]

@@ -22,11 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         done: int = args.run(Context(), _say, args)
         return done
-    except EngineError as exc:
-        sys.stderr.write("nvidia-vgpu: %s\n" % exc)
-    except PermissionError as exc:
-        sys.stderr.write("nvidia-vgpu: %s: it must run as root\n" % exc)
-    return 1
+    except (EngineError, PermissionError) as exc:
+        sys.stderr.write("nvidia-vgpu: %s%s\n" % (exc, ": it must run as root" if isinstance(exc, PermissionError) else ""))
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -52,11 +52,11 @@ class Mdev(Framework):
                 return "%s/%s" % (top, name)
         return None
 
-    def _types(self, parent: str, names: Iterable[str]) -> list[VgpuType]:
-        """The types in these directories of a parent, by number."""
-        found = []
-        for name in names:
-            directory = "%s/%s" % (self._types_directory(parent), name)
+    def _types(self, parent: str) -> list[VgpuType]:
+        """The types that a parent offers, by number."""
+        found, top = [], self._types_directory(parent)
+        for name in self.sysfs.list(top):
+            directory = "%s/%s" % (top, name)
             title = self.sysfs.read_or(directory + "/name")
             if title:
                 description = self.sysfs.read_or(directory + "/description", "")
@@ -66,10 +66,9 @@ class Mdev(Framework):
     def survey(self, parents: Iterable[str], board: Board, known: Surveyed) -> list[VgpuType]:
         # Any parent that offers some lists them all. Boards of one kind under one driver have the same types: their files are read once.
         for parent in parents:
-            names = self.sysfs.list(self._types_directory(parent))
-            key = (self.name, board, tuple(names))
+            key = (self.name, board, tuple(self.sysfs.list(self._types_directory(parent))))
             if key not in known:
-                known[key] = self._types(parent, names)
+                known[key] = self._types(parent)
             if known[key]:
                 return list(known[key])
         return []
@@ -79,7 +78,7 @@ class Mdev(Framework):
         title = self.sysfs.read_or(directory + "/name") if directory else None
         if title and vgpu_types.short_name(title) == type_name:
             return known  # most parents number their types as the one that the plan was made from
-        found = vgpu_types.find(type_name, self._types(parent, self.sysfs.list(self._types_directory(parent))))
+        found = vgpu_types.find(type_name, self._types(parent))
         return found.id if found else None
 
     def instances(self, open_files: OpenFiles | None = None) -> list[Vgpu]:

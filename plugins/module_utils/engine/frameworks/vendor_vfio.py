@@ -8,6 +8,7 @@ the VF is the vGPU. A VF that is one lists nothing, so its type's name comes fro
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 from typing import Iterable, Sequence
@@ -113,15 +114,12 @@ class VendorVfio(Framework):
         for vgpu in left:
             vgpu.type = next((one.short for one in supported.get(pfs[vgpu.parent], ()) if one.id == vgpu.type_id), "")
         left = [vgpu for vgpu in left if not vgpu.type]
-        stored = self._stored() if left else {}
+        stored: dict[str, str] = {}
+        if left:
+            with contextlib.suppress(EngineError):  # reported by whoever reads the stored layout for its own sake
+                stored = {one.parent: one.type for gpu in layout_file.read(self.ctx.root).values() for one in gpu.vgpus}
         for vgpu in left:
             vgpu.type = stored.get(vgpu.parent) or "type %s" % vgpu.type_id
-
-    def _stored(self) -> dict[str, str]:
-        try:
-            return {one.parent: one.type for gpu in layout_file.read(self.ctx.root).values() for one in gpu.vgpus}
-        except EngineError:
-            return {}  # reported by whoever reads the stored layout for its own sake
 
     def _vfs(self, pf: str) -> list[str]:
         links = [self.sysfs.link("%s/%s" % (self.device(pf), name)) for name in self.sysfs.list(self.device(pf)) if name.startswith("virtfn")]
@@ -186,10 +184,8 @@ class VendorVfio(Framework):
         super()._await_gone(key, timeout)
         if self.params(key):
             # They are the VF's, not the vGPU's: the next one must not find them.
-            try:
+            with contextlib.suppress(SysfsError):  # a driver that takes none without a type has dropped them
                 self.set_params(key, "")
-            except SysfsError:
-                pass  # a driver that takes none without a type has dropped them
 
     def remove_forced(self, key: str, timeout: float) -> None:
         # The driver refuses as long as the user holds it: tried again until it does not.
