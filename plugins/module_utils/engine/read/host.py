@@ -19,6 +19,7 @@ from ..system.sysfs import Sysfs
 from . import next_kernel, platform, secure_boot
 
 _SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}
+_IOMMU_TABLES = (("DMAR", "intel"), ("IVRS", "amd"))  # that the firmware shows; the CPU's vendor is no proof
 _LOADER = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
 
@@ -101,7 +102,7 @@ def _read(ctx: Context, timeout: float) -> HostState:
         initramfs_tool=_initramfs_tool(ctx),
         cpu_vendor=match.group(1) if match else None,
         cmdline=sysfs.read_or("/proc/cmdline", "").split(),
-        iommu_kind=_iommu_kind(sysfs),
+        iommu_kind=next((kind for table, kind in _IOMMU_TABLES if sysfs.exists("/sys/firmware/acpi/tables/" + table)), None),
         iommu_units=sysfs.list("/sys/class/iommu"),
         secure_boot=secure,
         enrolled_certificates=secure_boot.enrolled(sysfs) if secure else [],
@@ -122,11 +123,6 @@ def read_driver(ctx: Context, timeout: float = 30, trusting: bool = False) -> Dr
         flavour = "vgpu" if manager or daemon else "guest" if guest else "ordinary"
     nouveau, scheduler = ctx.sysfs.exists("/sys/module/nouveau"), _scheduler(ctx.sysfs)
     return Driver(loaded, on_disk or None, flavour, nouveau, scheduler, has_manager=manager or daemon, unfinished=unfinished)
-
-
-def _iommu_kind(sysfs: Sysfs) -> str | None:
-    """intel or amd after the ACPI table that the firmware shows; the CPU's vendor is no proof."""
-    return next((kind for table, kind in (("DMAR", "intel"), ("IVRS", "amd")) if sysfs.exists("/sys/firmware/acpi/tables/" + table)), None)
 
 
 def _scheduler(sysfs: Sysfs) -> str | None:

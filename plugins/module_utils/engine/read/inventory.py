@@ -107,7 +107,11 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None) -> Inventory:
         for gpu in gpus:
             # In MIG mode a GPU without GPU instances lists nothing.
             gpu.types_ready = bool(gpu.types or gpu.vgpus or (gpu.framework != "none" and gpu.mig and gpu.mig.current))
-        _complete_types(ctx, gpus)
+        # Types that no VF lists now, with limits that only nvidia-smi has.
+        wanting = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.framework != "none" and (not gpu.uuids or gpu.mig)]
+        supported = nvidia_smi.types(ctx) if wanting else {}
+        for gpu in wanting:
+            gpu.types = merge(gpu.types, supported.get(gpu.address, ()))
     _check_gi(ctx, gpus)
     return Inventory(gpus, vgpus, open_files)
 
@@ -164,14 +168,6 @@ def read_mixed(ctx: Context, gpus: Iterable[Gpu]) -> None:
     for gpu in gpus:
         if gpu.driver == "nvidia":
             gpu.mixed = nvidia_smi.mixed(ctx, gpu.address)
-
-
-def _complete_types(ctx: Context, gpus: Iterable[Gpu]) -> None:
-    """Types that no VF lists now, with limits that only nvidia-smi has."""
-    wanting = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.framework != "none" and (not gpu.uuids or gpu.mig)]
-    supported = nvidia_smi.types(ctx) if wanting else {}
-    for gpu in wanting:
-        gpu.types = merge(gpu.types, supported.get(gpu.address, ()))
 
 
 def _read_gpu(ctx: Context, name: str, vgpus: Iterable[Vgpu], open_files: OpenFiles | None, known: Surveyed | None = None) -> Gpu:

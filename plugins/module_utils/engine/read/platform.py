@@ -55,10 +55,11 @@ def parse(text: str) -> dict[str, str]:
 
 def unsupported(ctx: Context) -> list[tuple[str, str]]:
     """Each reason why this machine can't have vGPUs, as (found, remedy)."""
-    machine, container = os.uname().machine, _container(ctx)
+    machine = os.uname().machine
+    marks = [name or (read_text(ctx.root, path) or "").strip() or "of some kind" for path, name in _CONTAINER if os.path.exists(ctx.root + path)]
     reasons = (
         (machine != "x86_64", "this machine is %s" % machine, "Only x86_64 is supported."),
-        (container, "this is a container (%s)" % container, "vGPUs are made by the host's kernel: name the host itself in the inventory."),
+        (marks, "this is a container (%s)" % "".join(marks[:1]), "vGPUs are made by the host's kernel: name the host itself in the inventory."),
         (
             "control_d" in ctx.sysfs.read_or("/proc/xen/capabilities", ""), "this is the dom0 of Xen",
             "vGPUs are made for KVM here; boot the kernel without Xen, or use NVIDIA's vGPU for Xen.",
@@ -69,10 +70,3 @@ def unsupported(ctx: Context) -> list[tuple[str, str]]:
         ),
     )
     return [(found, remedy) for there, found, remedy in reasons if there]
-
-
-def _container(ctx: Context) -> str | None:
-    for path, name in _CONTAINER:
-        if os.path.exists(ctx.root + path):
-            return name or (read_text(ctx.root, path) or "").strip() or "of some kind"
-    return None
