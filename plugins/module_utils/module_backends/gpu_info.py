@@ -14,7 +14,7 @@ from ..engine.hardware import vgpu_types
 from ..engine.hardware.gpu import Gpu, Holder, Vgpu
 from ..engine.read import host, inventory
 from ..engine.state import layout_file
-from ..engine.system import systemd
+from ..engine.system import libvirt_xml, systemd
 from ..engine.system.context import Context
 
 Row = Dict[str, Any]
@@ -129,16 +129,16 @@ def work(request: _module.Task, ctx: Context) -> Row:
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in found.gpus if gpu.supported])[0]
     reasons = problems.reboot_reasons(found, state, flags)
     users = found.users()
-    vms = in_use.Wanted(ctx.root)
+    domains, unreadable = libvirt_xml.domains(ctx.root)
     services = systemd.read(ctx, request.params["timeout"])
-    wrong = problems.find(found, state, flags, causes, vms.domains)
+    wrong = problems.find(found, state, flags, causes, domains)
     if request.params["health"]:
-        wrong += drift.find(found, layout_file.read(ctx.root), services, vms.domains)
+        wrong += drift.find(found, layout_file.read(ctx.root), services, domains)
     rows, left_out = _problems(wrong, _owners(found), request.params["most_problems"])
     result = {
         "changed": False,
         "host": {
-            "distribution": state.distribution.as_dict(),
+            "distribution": vars(state.distribution),
             "kernel": state.kernel,
             "cpu_vendor": state.cpu_vendor,
             "cmdline": state.cmdline,
@@ -153,7 +153,7 @@ def work(request: _module.Task, ctx: Context) -> Row:
             "bootloader": state.bootloader,
             "initramfs_tool": state.initramfs_tool,
             "driver": state.driver.as_dict(),
-            "next_kernel": state.next_kernel.as_dict(),
+            "next_kernel": vars(state.next_kernel),
             "services": services,
         },
         "gpus": [_gpu(gpu, detail) for gpu in found.gpus],
@@ -162,11 +162,11 @@ def work(request: _module.Task, ctx: Context) -> Row:
         "reboot_reasons": reasons,
         "problems": rows,
         "problems_left_out": left_out,
-        "warnings": vms.unreadable,
+        "warnings": unreadable,
     }
     result.update(_users("in_use", [_user(*one) for one in users], detail))
     result.update(_users("in_the_way", [_user(*one) for one in in_use.in_the_way(users, request.params["may_disturb"])], detail))
-    result.update(_users("libvirt_domains", [one.as_dict() for one in vms.domains], detail))
+    result.update(_users("libvirt_domains", [one.as_dict() for one in domains], detail))
     return result
 
 

@@ -19,7 +19,7 @@ def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
     return {
         "changed": False,
         "guest": {
-            "distribution": state.distribution.as_dict(),
+            "distribution": vars(state.distribution),
             "kernel": state.kernel,
             "headers": found.headers,
             "secure_boot": state.secure_boot,

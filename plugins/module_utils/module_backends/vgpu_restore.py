@@ -15,7 +15,7 @@ from ..engine.system.context import Context
 
 PREFIX = cli.__name__[: -len(".cli.main")]
 # What the command on the host does not need, but nvidia_host_plan imports: both must make the same file.
-ELSEWHERE = ("cloud", "guest", "libvirt", "system.virsh", "vgpu.diff")
+ELSEWHERE = ("checks.in_use", "cloud", "guest", "libvirt", "system.virsh", "vgpu.diff")
 
 
 def _sources() -> Dict[str, str]:

@@ -222,7 +222,7 @@ PARSERS = {
         ],
     ),
     "os-release": (
-        lambda text: platform.distribution(platform.parse(text)).as_dict(),
+        lambda text: vars(platform.distribution(platform.parse(text))),
         ['PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n', "ID='rocky'\nID_LIKE=\"rhel centos fedora\"\n# x\n"],
     ),
     "a guest's licence": (

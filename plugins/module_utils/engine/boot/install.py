@@ -56,29 +56,16 @@ WantedBy=multi-user.target
 
 # What attaches vGPUs to VMs, and cloud agents that take free VFs for themselves.
 BEFORE = (
-    "libvirtd.service",
-    "virtqemud.service",
-    "virtnodedevd.service",
-    "libvirt-guests.service",
-    "pve-guests.service",
-    "nova-compute.service",
-    "openstack-nova-compute.service",
-    "kubelet.service",
-    "k3s.service",
-    "k3s-agent.service",
-    "rke2-server.service",
-    "rke2-agent.service",
+    *("libvirtd.service", "virtqemud.service", "virtnodedevd.service", "libvirt-guests.service", "pve-guests.service"),
+    *("nova-compute.service", "openstack-nova-compute.service"),
+    *("kubelet.service", "k3s.service", "k3s-agent.service", "rke2-server.service", "rke2-agent.service"),
 )
-
-# The first time that a zip can hold; a fixed one gives the same file for the same sources.
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-_MODE = 0o100644 << 16
 
 
 def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
     """The engine as one file that can be executed. sources: texts of the engine's modules by relative path.
 
-    It is stored, not compressed: the same sources give the same bytes, whatever zlib the host has.
+    The same sources give the same bytes: it is stored, not compressed, whatever zlib the host has, and has one fixed time.
     """
     members = {"%s/%s" % (PACKAGE, name): text for name, text in sources.items()}
     members["__main__.py"] = _MAIN_TEXT
@@ -86,9 +73,9 @@ def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
     content.write(os.fsencode("#!%s -I\n" % interpreter))
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
-            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # the first time that a zip can hold
             entry.create_system = 3  # Unix, whose modes follow
-            entry.external_attr = _MODE
+            entry.external_attr = 0o100644 << 16
             archive.writestr(entry, members[name].encode("utf-8", "surrogateescape"))
     return content.getvalue()
 
@@ -96,16 +83,11 @@ def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
 def wanted_files(sources: Mapping[str, str], before: Sequence[str], interpreter: str) -> Files:
     """Content and mode of each file by path, in the order in which they are written."""
     raise_if_any(
-        Trouble(
-            "%s is no unit of systemd" % shown(unit),
-            device="before[%d]" % number,
-            wanted="a name such as my-agent.service",
-            code="bad_unit",
-        )
+        Trouble("%s is no unit of systemd" % shown(unit), "before[%d]" % number, "a name such as my-agent.service", code="bad_unit")
         for number, unit in enumerate(before)
         if not _UNIT.match(unit)
     )
-    units = list(BEFORE) + [unit for unit in before if unit not in BEFORE]
+    units = [*BEFORE, *(unit for unit in before if unit not in BEFORE)]
     unit_text = _UNIT_TEXT % {"store": STORE, "command": COMMAND, "before": " ".join(units)}
     return {COMMAND: (zipapp(sources, interpreter), 0o755), UNIT: (unit_text.encode("utf-8"), 0o644)}
 
@@ -113,25 +95,17 @@ def wanted_files(sources: Mapping[str, str], before: Sequence[str], interpreter:
 def present(root: str) -> list[str]:
     """Paths of ours that exist on the host, in the order in which they are removed: what starts another comes first."""
     found = [path for path in (UNIT, COMMAND) if os.path.lexists(root + path)]
-    return found + [OLD_COPY] if _has_old_copy(root) else found
-
-
-def _has_old_copy(root: str) -> bool:
-    """Whether the engine is there as a directory of files, as an earlier release wrote it, or what a killed run left of that."""
+    # The directory of files that an earlier release wrote; empty: what a killed run left of it.
     directory = root + OLD_COPY
-    return os.path.lexists(root + OLD_PACKAGE) or os.path.isdir(directory) and not os.listdir(directory)
+    old = os.path.lexists(root + OLD_PACKAGE) or os.path.isdir(directory) and not os.listdir(directory)
+    return found + [OLD_COPY] if old else found
 
 
 def plan(root: str, wanted: Files) -> list[Step]:
     """Steps from what is there to these files; without any, all are removed. The old copy goes last: the old command needs it."""
-    steps: list[Step] = []
-    for path, (content, mode) in wanted.items():
-        if files.read_bytes(root, path) != content:
-            steps.append(Step("write", None, path, "write it", content=content, mode=mode))
-    for path in present(root):
-        if path not in wanted:
-            steps.append(Step("delete", None, path, "remove it"))
-    return steps
+    changed = [(path, content, mode) for path, (content, mode) in wanted.items() if files.read_bytes(root, path) != content]
+    steps = [Step("write", None, path, "write it", content=content, mode=mode) for path, content, mode in changed]
+    return steps + [Step("delete", None, path, "remove it") for path in present(root) if path not in wanted]
 
 
 def apply(root: str, steps: Iterable[Step]) -> None:

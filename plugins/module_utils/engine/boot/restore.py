@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Restores the stored layout at boot: MIG mode and VFs GPU by GPU, then GPU instances, mixed-size mode and vGPUs.
 
-sriov-manage takes one GPU at a time: it writes the id of the model into pci-pf-stub, which takes an id only once.
-vGPUs are created on all GPUs at the same time, each as soon as it offers its types. Nothing is ever removed here.
-One GPU's failure does not stop the others.
+sriov-manage takes one GPU at a time: it writes the id of the model into pci-pf-stub, which takes an id only once. vGPUs are created on all GPUs
+at the same time, each as soon as it offers its types. Nothing is ever removed here. One GPU's failure does not stop the others.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Callable, Iterable
 
 from ..base import refusals
 from ..base.clock import until
-from ..base.errors import EngineError, Trouble
+from ..base.errors import EngineError, Trouble, trouble
 from ..base.steps import ApplyError, Step
 from ..mig import apply as mig_apply, plan as mig_plan
 from ..hardware.gpu import Gpu
@@ -33,13 +32,43 @@ from ..vgpu.target import Host, Options
 BRINGS = ("create", "params", "mig_create", "mig_compute", "mixed")
 
 
-@dataclass(eq=False)
-class Report:
-    """What was done, and the troubles; say(text) is called with each as it happens.
+def restore(ctx: Context, timeout: float, settle: float, say: Callable[[str], None]) -> Restore:
+    """Restores everything; returns how it went. timeout: seconds for each wait; settle: seconds that vGPUs are watched."""
+    stored = layout_file.read(ctx.root)
+    _await_driver(ctx, stored, timeout)
+    ready = ctx.clock.now()
+    run = Restore(ctx, host.read(ctx), stored, timeout, say)
+    created = run.create_vgpus(run.enable_gpus())
+    run.after = ctx.clock.now() - ready
+    run.watch(created, settle)
+    return run
+
+
+def _await_driver(ctx: Context, stored: Iterable[str], timeout: float) -> None:
+    """Waits until the GPUs are bound to nvidia: udev and nvidia-vgpud may still be at work. One that is not there won't come."""
+    paths = ["%s/%s" % (PCI, pf) for pf in stored]
+    until(ctx.clock, lambda: all(ctx.sysfs.link(path + "/driver") == "nvidia" for path in paths if ctx.sysfs.exists(path)), min(timeout, 30))
+
+
+def _present(inventory: reader.Inventory, pf: str) -> Gpu:
+    """The GPU at an address; raises EngineError if there is none."""
+    gpu = inventory.gpu(pf)
+    if gpu is None:
+        raise trouble("the GPU is not there any more", pf, remedy="If it was taken out, remove it from the layout.", code="gpu_gone")
+    return gpu
+
+
+@dataclass(eq=False, repr=False)
+class Restore:
+    """One restore: what was done, and the troubles; say(text) is called with each as it happens.
 
     vgpus: how many of the stored ones are there. after: seconds from the driver being ready to the last of them.
     """
 
+    ctx: Context
+    state: host.HostState
+    stored: dict[str, StoredGpu]
+    timeout: float
     say: Callable[[str], None]
     done: list[str] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
@@ -59,61 +88,16 @@ class Report:
         for one in exc.troubles:
             self.say("FAILED: %s" % one)
 
-
-def restore(ctx: Context, timeout: float, settle: float, say: Callable[[str], None]) -> Report:
-    """Restores everything; returns the Report. timeout: seconds for each wait; settle: seconds that vGPUs are watched."""
-    stored = layout_file.read(ctx.root)
-    _await_driver(ctx, stored, timeout)
-    ready = ctx.clock.now()
-    run = _Run(ctx, host.read(ctx), stored, timeout, Report(say))
-    created = run.vgpus(run.gpus())
-    run.report.after = ctx.clock.now() - ready
-    run.watch(created, settle)
-    return run.report
-
-
-def _await_driver(ctx: Context, stored: Iterable[str], timeout: float) -> None:
-    """Waits until the GPUs are bound to nvidia: udev and nvidia-vgpud may still be at work. One that is not there won't come."""
-
-    def bound() -> bool:
-        paths = ["%s/%s" % (PCI, pf) for pf in stored]
-        return all(ctx.sysfs.link(path + "/driver") == "nvidia" for path in paths if ctx.sysfs.exists(path))
-
-    until(ctx.clock, bound, min(timeout, 30))
-
-
-def _present(inventory: reader.Inventory, pf: str) -> Gpu:
-    """The GPU at an address; raises EngineError if there is none."""
-    gpu = inventory.gpu(pf)
-    if gpu is None:
-        raise EngineError(
-            Trouble("the GPU is not there any more", device=pf, remedy="If it was taken out, remove it from the layout.", code="gpu_gone")
-        )
-    return gpu
-
-
-@dataclass(eq=False)
-class _Run:
-    """One restore."""
-
-    ctx: Context
-    state: host.HostState
-    stored: dict[str, StoredGpu]
-    timeout: float
-    report: Report
-
-    def gpus(self) -> list[str]:
+    def enable_gpus(self) -> list[str]:
         """MIG mode and VFs, GPU by GPU; returns the addresses of those that should have GPU instances or vGPUs."""
         inventory = reader.read(self.ctx, with_types=False)
         ready = []
-        for pf in sorted(self.stored):
+        for pf, stored in sorted(self.stored.items()):
             try:
-                self.report.did(self._gpu(inventory, self.stored[pf]))
+                self.did(self._gpu(inventory, stored))
+                ready += [pf] if stored.vgpus or stored.mig else []
             except EngineError as exc:
-                self.report.failed(exc)
-                continue
-            if self.stored[pf].vgpus or self.stored[pf].mig:
-                ready.append(pf)
+                self.failed(exc)
         return ready
 
     def _gpu(self, inventory: reader.Inventory, stored: StoredGpu) -> list[Step]:
@@ -136,7 +120,7 @@ class _Run:
             done += sriov_apply.apply(self.ctx, sriov, self.timeout, 0)  # agents start after this; vGPUs are watched below
         return done
 
-    def vgpus(self, waiting: list[str]) -> list[Step]:
+    def create_vgpus(self, waiting: list[str]) -> list[Step]:
         """GPU instances, mixed-size mode and vGPUs, of each GPU as soon as it offers its types; returns the steps that created vGPUs."""
         created: list[Step] = []
 
@@ -157,20 +141,18 @@ class _Run:
         """GPU instances, mixed-size mode and vGPUs of some GPUs; returns the steps that created vGPUs."""
         inventory = reader.read(self.ctx)
         steps: list[Step] = []
-        for pf in pfs:
+        for stored in [self.stored[pf] for pf in pfs]:
             try:
-                planned = self._plan_gpu(inventory, self.stored[pf])
+                steps += self._plan_gpu(inventory, stored)
+                self.vgpus += len(stored.vgpus)
             except EngineError as exc:
-                self.report.failed(exc)
-                continue
-            steps += planned
-            self.report.vgpus += len(self.stored[pf].vgpus)
+                self.failed(exc)
         brought = vgpu_apply.run(self.ctx, steps, self.timeout)
         if brought.failed:
-            self.report.failed(brought.failed)
-            self.report.vgpus -= len([step for step in brought.failed.not_done if step.kind == "create"])
+            self.failed(brought.failed)
+            self.vgpus -= len([step for step in brought.failed.not_done if step.kind == "create"])
         else:
-            self.report.did(brought.done)
+            self.did(brought.done)
         return [step for step in brought.done if step.kind == "create"]
 
     def _plan_gpu(self, inventory: reader.Inventory, stored: StoredGpu) -> list[Step]:
@@ -178,15 +160,9 @@ class _Run:
         pf, gpu = stored.address, _present(inventory, stored.address)
         if stored.mixed:
             reader.read_mixed(self.ctx, [gpu])
-        existing = {vgpu.uuid for vgpu in inventory.mdevs}
-        spec = GpuSpec(
-            [
-                VgpuSpec(one.type, one.uuid, None if one.uuid in existing else one.index, layout_file.PATH, one.params or None)
-                for one in stored.vgpus
-            ],
-            stored.mixed,
-            stored.mig or None,
-        )
+        existing, path = {vgpu.uuid for vgpu in inventory.mdevs}, layout_file.PATH
+        specs = [VgpuSpec(one.type, one.uuid, None if one.uuid in existing else one.index, path, one.params or None) for one in stored.vgpus]
+        spec = GpuSpec(specs, stored.mixed, stored.mig or None)
         plan = vgpu_plan.plan(Host(inventory, self.state, self.stored), {pf: spec}, Options(persist=False))
         return [step for step in plan.steps if step.lane == pf and step.kind in BRINGS]
 
@@ -195,7 +171,7 @@ class _Run:
         try:
             vgpu_apply.watch(self.ctx, vgpu_apply.Outcome(created, None, self.ctx.clock.now()), settle)
         except ApplyError as exc:
-            self.report.vgpus -= len(exc.not_done)
-            gone = [str(step) for step in exc.not_done]
-            self.report.done[:] = [text for text in self.report.done if text not in gone]
-            self.report.failed(EngineError(exc.troubles))
+            gone = list(map(str, exc.not_done))
+            self.vgpus -= len(gone)
+            self.done[:] = [text for text in self.done if text not in gone]
+            self.failed(EngineError(exc.troubles))

@@ -8,6 +8,7 @@ from typing import Collection, Iterable, Sequence
 
 from ..base.clock import until
 from ..base.steps import Step
+from ..frameworks.framework import LINGER
 from ..hardware import address
 from ..hardware.gpu import Gpu, Holder, Vgpu
 from ..read.inventory import Inventory
@@ -15,16 +16,11 @@ from ..system import libvirt_xml, nvidia_smi
 from ..system.context import Context
 from ..system.nvidia_smi_output import Active
 
-# Seconds: after a VM's end nvidia-vgpu-mgr takes up to 10 s to release its vGPU.
-PATIENCE = 12
-_SMI = "nvidia-smi vgpu -q"
-
 
 def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str]) -> bool:
     """Adds the users that nvidia-smi reports to vGPUs that seem idle; returns whether one of the keys (Vgpu.key) has some.
 
-    A process may be out of sight of /proc (another PID namespace). What nvidia-smi does not name by UUID counts
-    for all idle vGPUs of that type on that GPU.
+    A process may be out of sight of /proc (another PID namespace). What nvidia-smi does not name by UUID counts for idle vGPUs of its type and GPU.
     """
     idle = [(gpu, vgpu) for gpu in inventory.gpus for vgpu in gpu.vgpus if not vgpu.holders and vgpu.key in keys]
     if not idle:
@@ -32,18 +28,18 @@ def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str]) -> boo
     last: dict[str, str | None] = {}
 
     def none() -> bool:
-        last.clear()
-        last.update(_reported(nvidia_smi.active(ctx), inventory, idle))
+        nonlocal last
+        last = _reported(nvidia_smi.active(ctx), idle)
         return not last
 
-    until(ctx.clock, none, PATIENCE)
+    until(ctx.clock, none, LINGER)
     for dummy, vgpu in idle:
         if vgpu.key in last:
-            vgpu.holders = [Holder(None, _SMI, last[vgpu.key])]
+            vgpu.holders = [Holder(None, "nvidia-smi vgpu -q", last[vgpu.key])]
     return bool(last)
 
 
-def _reported(active: Sequence[Active], inventory: Inventory, idle: Sequence[tuple[Gpu, Vgpu]]) -> dict[str, str | None]:
+def _reported(active: Sequence[Active], idle: Sequence[tuple[Gpu, Vgpu]]) -> dict[str, str | None]:
     """{key: VM's name or None} of the idle vGPUs that nvidia-smi calls active."""
     found: dict[str, str | None] = {}
     for gpu, vgpu in idle:
@@ -64,38 +60,19 @@ def removed(steps: Iterable[Step]) -> list[str]:
     return [step.args["key"] for step in steps if step.kind == "remove" and step.args["key"] not in back]
 
 
-class Wanted:
-    """Which of libvirt's domains have which device, whether they run or not."""
-
-    def __init__(self, root: str) -> None:
-        self.domains, self.unreadable = libvirt_xml.domains(root)
-
-    def warnings(self, keys: Collection[str], doing: str) -> list[str]:
-        """A sentence for each of the keys (addresses, UUIDs) that domains which do not run need at their next start."""
-        found = []
-        for key in keys:
-            names = [one.name for one in self.domains if key in one.devices and not one.running]
-            if names:
-                found.append(
-                    "%s: %s, but libvirt's VM %s, which is not running, has it: it will not start until its definition is changed"
-                    % (key, doing, ", ".join(names))
-                )
-        return found + (self.unreadable if keys else [])
-
-
 def domain_warnings(ctx: Context, keys: Collection[str], doing: str) -> list[str]:
-    """As Wanted.warnings; libvirt's files are read only if there are keys."""
-    return Wanted(ctx.root).warnings(keys, doing) if keys else []
+    """A sentence for each of the keys (addresses, UUIDs) that libvirt's VMs which do not run need at their next start."""
+    if not keys:
+        return []
+    domains, unreadable = libvirt_xml.domains(ctx.root)
+    text = "%s: %s, but libvirt's VM %s, which is not running, has it: it will not start until its definition is changed"
+    names = {key: ", ".join(one.name for one in domains if key in one.devices and not one.running) for key in keys}
+    return [text % (key, doing, names[key]) for key in keys if names[key]] + unreadable
 
 
 def in_the_way(users: Iterable[tuple[Holder, list[str]]], may_disturb: Iterable[object]) -> list[tuple[Holder, list[str]]]:
     """Those of the users (Holder, devices) that may not be disturbed: neither the VM nor all of its devices are named."""
     named = {address.parse(word) if address.is_address(word) else word for word in map(str, may_disturb)}
     plain = {word.lower() for word in named}
-
-    def allowed(holder: Holder, devices: Sequence[str]) -> bool:
-        if holder.vm is not None and holder.vm in named:
-            return True
-        return bool(devices) and all(device.lower() in plain for device in devices)
-
-    return [(holder, devices) for holder, devices in users if not allowed(holder, devices)]
+    others = [(holder, devices) for holder, devices in users if holder.vm not in named]
+    return [(holder, devices) for holder, devices in others if not devices or any(device.lower() not in plain for device in devices)]

@@ -19,20 +19,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; exit status 0, or 1 with the troubles on stderr."""
     args = _parser().parse_args(argv)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "nvidia-vgpu status | head" ends quietly
-    ctx = Context()
     try:
-        if args.command == "status":
-            return status.run(ctx, _say, args.json)
-        if args.command == "doctor":
-            return doctor.run(ctx, _say, args.json)
-        if args.command == "metrics":
-            return metrics.run(ctx, _say, args.output)
-        return restore.run(ctx, _say, args.timeout, args.settle, args.json)
-    except EngineError as exc:
-        sys.stderr.write("nvidia-vgpu: %s\n" % exc)
-        return 1
-    except PermissionError as exc:
-        sys.stderr.write("nvidia-vgpu: %s: it must run as root\n" % exc)
+        done: int = args.run(Context(), _say, args)
+        return done
+    except (EngineError, PermissionError) as exc:
+        sys.stderr.write("nvidia-vgpu: %s%s\n" % (exc, ": it must run as root" if isinstance(exc, PermissionError) else ""))
         return 1
 
 
@@ -40,15 +31,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nvidia-vgpu", description="Shows this host's vGPUs and brings the stored ones back.")
     commands = parser.add_subparsers(dest="command", required=True)
     shown = commands.add_parser("status", help="GPUs, VFs, vGPUs, who uses them, and what is wrong")
-    shown.add_argument("--json", action="store_true", help="for machines")
     wrong = commands.add_parser("doctor", help="what is wrong with this host, what was expected, and what to do; exit status 1 if there are errors")
-    wrong.add_argument("--json", action="store_true", help="for machines")
     counted = commands.add_parser("metrics", help="for Prometheus, as text")
     counted.add_argument("--output", metavar="FILE", help="a file *.prom of node_exporter's textfile collector; without it they are printed")
     again = commands.add_parser("restore", help="make VFs and vGPUs as stored in %s" % layout_file.PATH)
-    again.add_argument("--json", action="store_true", help="for machines, at the end")
+    for command, when in ((shown, ""), (wrong, ""), (again, ", at the end")):
+        command.add_argument("--json", action="store_true", help="for machines" + when)
     again.add_argument("--timeout", type=int, default=120, help="seconds for each wait (default: %(default)s)")
     again.add_argument("--settle", type=float, default=2, help="seconds that vGPUs are watched (default: %(default)s)")
+    for command, run in ((shown, status.run), (wrong, doctor.run), (counted, metrics.run), (again, restore.run)):
+        command.set_defaults(run=run)
     return parser
 
 

@@ -7,8 +7,10 @@ Names and labels are an interface: dashboards and alerts are built on them. What
 
 from __future__ import annotations
 
+import argparse
 import os
-from typing import Callable, Dict, List, Protocol, Tuple
+from collections import Counter
+from typing import Callable, Dict, Iterator, Tuple
 
 from ..base.errors import trouble
 from ..hardware.gpu import Gpu
@@ -19,16 +21,8 @@ from ..system.context import Context
 from . import snapshot
 
 _MIB = 1024 * 1024
-# Labels and value of each sample of a metric.
-Samples = List[Tuple[Dict[str, str], object]]
-
-
-class Add(Protocol):
-    """Adds a sample to a metric."""
-
-    def __call__(self, name: str, value: object, **labels: str) -> None:
-        """The metric's name and the sample's value and labels."""
-
+# The metric's name, and the sample's value and labels.
+Sample = Tuple[str, object, Dict[str, str]]
 
 HELP = (
     ("gpu_info", "A GPU, with its model, kernel driver and vGPU framework as labels; 1."),
@@ -53,22 +47,20 @@ HELP = (
 )
 
 
-def run(ctx: Context, say: Callable[[str], None], output: str | None) -> int:
-    """Prints the metrics, or replaces the file *output* by them in one step."""
+def run(ctx: Context, say: Callable[[str], None], args: argparse.Namespace) -> int:
+    """Prints the metrics, or replaces the file of --output by them in one step."""
     text = render(snapshot.read(ctx), restore_record.read(ctx.root), ctx.clock.wall())
+    output = args.output
     if output is None:
         say(text.rstrip("\n"))
         return 0
     if not os.path.isdir(ctx.root + os.path.dirname(output)):
         raise trouble(
-            "its folder is not there",
-            device=output,
-            wanted="the folder of node_exporter's textfile collector (--collector.textfile.directory)",
-            remedy="Install node_exporter, or name its folder (metrics_folder).",
-            code="no_folder",
+            "its folder is not there", output, "the folder of node_exporter's textfile collector (--collector.textfile.directory)",
+            "Install node_exporter, or name its folder (metrics_folder).", "no_folder",
         )
     if not output.endswith(".prom"):
-        raise trouble("node_exporter reads only *.prom", device=output, wanted="a name such as nvidia_vgpu.prom", code="bad_name")
+        raise trouble("node_exporter reads only *.prom", output, "a name such as nvidia_vgpu.prom", code="bad_name")
     # Renamed into place: a reader never sees half of it.
     files.write_atomic(ctx.root, output, text)
     return 0
@@ -76,62 +68,52 @@ def run(ctx: Context, say: Callable[[str], None], output: str | None) -> int:
 
 def render(seen: snapshot.Snapshot, restored: restore_record.Record | None, now: float) -> str:
     """The text. restored: restore_record.Record or None; now: seconds since 1970."""
-    values: dict[str, Samples] = {name: [] for name, dummy in HELP}
+    lines: dict[str, list[str]] = {name: [] for name, dummy in HELP}
+    for name, value, labels in _samples(seen, restored, now):
+        shown = ",".join('%s="%s"' % (key, _escaped(labels[key])) for key in sorted(labels))
+        lines[name].append("nvidia_vgpu_%s%s %s\n" % (name, "{%s}" % shown if shown else "", value))
+    head = "# HELP nvidia_vgpu_%s %s\n# TYPE nvidia_vgpu_%s gauge\n"
+    return "".join(head % (name, text, name) + "".join(lines[name]) for name, text in HELP if lines[name])
 
-    def add(name: str, value: object, **labels: str) -> None:
-        values[name].append((labels, value))
 
+def _samples(seen: snapshot.Snapshot, restored: restore_record.Record | None, now: float) -> Iterator[Sample]:
     for gpu in seen.inventory.gpus:
-        _gpu(seen, gpu, add)
+        yield from _gpu(gpu, [one.type for one in seen.stored[gpu.address].vgpus] if gpu.address in seen.stored else [])
     driver = seen.state.driver
-    add("driver_info", 1, loaded=driver.loaded or "", on_disk=driver.on_disk or "", flavour=driver.flavour)
+    yield "driver_info", 1, {"loaded": driver.loaded or "", "on_disk": driver.on_disk or "", "flavour": driver.flavour}
     for name, unit in sorted(seen.services.items()):
         well = unit["active"] == "active" or (name == "nvidia-vgpud" and unit["started"] and unit["result"] == "success")
         if unit["load"] != "not-found":
-            add("service_active", int(well), service=name)
-    counted: dict[tuple[str, str], int] = {}
-    for problem in seen.found:
-        key = (problem.severity, problem.trouble.code)
-        counted[key] = counted.get(key, 0) + 1
-    for (severity, code), count in sorted(counted.items()):
-        add("problems", count, severity=severity, code=code)
+            yield "service_active", int(well), {"service": name}
+    for (severity, code), count in sorted(Counter((one.severity, one.trouble.code) for one in seen.found).items()):
+        yield "problems", count, {"severity": severity, "code": code}
     if restored:
-        add("restore_timestamp_seconds", restored.when)
-        add("restore_duration_seconds", round(restored.seconds, 3))
-        add("restore_failures", restored.failures)
-        if restored.after is not None:
-            add("restore_vgpus", restored.vgpus)
-            add("restore_vgpus_after_seconds", round(restored.after, 3))
-    add("metrics_timestamp_seconds", int(now))
-    return "".join(_family(name, text, values[name]) for name, text in HELP if values[name])
+        yield "restore_timestamp_seconds", restored.when, {}
+        yield "restore_duration_seconds", round(restored.seconds, 3), {}
+        yield "restore_failures", restored.failures, {}
+    if restored and restored.after is not None:
+        yield "restore_vgpus", restored.vgpus, {}
+        yield "restore_vgpus_after_seconds", round(restored.after, 3), {}
+    yield "metrics_timestamp_seconds", int(now), {}
 
 
-def _gpu(seen: snapshot.Snapshot, gpu: Gpu, add: Add) -> None:
-    """All samples of one GPU."""
+def _gpu(gpu: Gpu, wanted: list[str]) -> Iterator[Sample]:
+    """All samples of one GPU. wanted: the types of its stored vGPUs."""
     where = {"gpu": gpu.address}
-    add("gpu_info", 1, model=gpu.name, driver=gpu.driver or "", framework=gpu.framework, **where)
-    add("gpu_alive", int(gpu.alive), **where)
+    yield "gpu_info", 1, dict(where, model=gpu.name, driver=gpu.driver or "", framework=gpu.framework)
+    yield "gpu_alive", int(gpu.alive), where
     if gpu.model:
-        add("gpu_framebuffer_bytes", gpu.model.framebuffer_gib * 1024 * _MIB, **where)
-    add("gpu_framebuffer_assigned_bytes", sum(framebuffer_of(vgpu.type or "") or 0 for vgpu in gpu.vgpus) * _MIB, **where)
-    add("vfs", gpu.num_vfs, **where)
-    add("vfs_supported", gpu.total_vfs, **where)
-    add("vfs_used", len({vgpu.parent for vgpu in gpu.vgpus if vgpu.index is not None}), **where)
-    wanted = [one.type for one in seen.stored[gpu.address].vgpus] if gpu.address in seen.stored else []
+        yield "gpu_framebuffer_bytes", gpu.model.framebuffer_gib * 1024 * _MIB, where
+    yield "gpu_framebuffer_assigned_bytes", sum(framebuffer_of(vgpu.type or "") or 0 for vgpu in gpu.vgpus) * _MIB, where
+    yield "vfs", gpu.num_vfs, where
+    yield "vfs_supported", gpu.total_vfs, where
+    yield "vfs_used", len({vgpu.parent for vgpu in gpu.vgpus if vgpu.index is not None}), where
     present = [vgpu.type or "unknown" for vgpu in gpu.vgpus]
     used = [vgpu.type or "unknown" for vgpu in gpu.vgpus if vgpu.holders]
-    for kind in sorted(set(wanted) | set(present)):
+    for kind in sorted({*wanted, *present}):
         for name, kinds in (("wanted", wanted), ("present", present), ("in_use", used)):
-            add(name, kinds.count(kind), type=kind, **where)
+            yield name, kinds.count(kind), dict(where, type=kind)
 
 
-def _family(name: str, text: str, samples: Samples) -> str:
-    lines = ["# HELP nvidia_vgpu_%s %s" % (name, text), "# TYPE nvidia_vgpu_%s gauge" % name]
-    for labels, value in samples:
-        shown = ",".join('%s="%s"' % (key, _escaped(labels[key])) for key in sorted(labels))
-        lines.append("nvidia_vgpu_%s%s %s" % (name, "{%s}" % shown if shown else "", value))
-    return "\n".join(lines) + "\n"
-
-
-def _escaped(text: object) -> str:
-    return str(text).replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from typing import Any, Callable
 
@@ -13,25 +14,19 @@ from ..state.lock import HostLock, clean_leftovers
 from ..system.context import Context
 
 
-def run(ctx: Context, say: Callable[[str], None], timeout: float, settle: float, as_json: bool = False) -> int:
-    """Restores what is stored. Exit status 0, or 1 if something failed. as_json: all is printed at the end, for machines."""
-    with HostLock(ctx, timeout, name="nvidia-vgpu restore"):
+def run(ctx: Context, say: Callable[[str], None], args: argparse.Namespace) -> int:
+    """Restores what is stored. Exit status 0, or 1 if something failed. With --json all is printed at the end."""
+    with HostLock(ctx, args.timeout, name="nvidia-vgpu restore"):
         clean_leftovers(ctx.root)
         begun = ctx.clock.now()
-        report = restore.restore(ctx, timeout, settle, _silent if as_json else say)
-        took = ctx.clock.now() - begun
-        when, steps, failures = int(ctx.clock.wall()), len(report.done), len(report.troubles)
-        record = restore_record.Record(when, took, steps, failures, vgpus=report.vgpus, after=report.after)
+        report = restore.restore(ctx, args.timeout, args.settle, (lambda text: None) if args.json else say)
+        took, done, failed = ctx.clock.now() - begun, len(report.done), len(report.troubles)
+        record = restore_record.Record(int(ctx.clock.wall()), took, done, failed, vgpus=report.vgpus, after=report.after)
         restore_record.write(ctx.root, record)
-    if as_json:
+    if args.json:
         result: dict[str, Any] = {"actions": report.done, "troubles": [one.as_dict() for one in report.troubles], "seconds": round(took, 3)}
-        result.update(vgpus=report.vgpus, vgpus_after=round(report.after, 3))
-        say(json.dumps(result, indent=1))
-        return 1 if report.troubles else 0
-    say("nvidia-vgpu: %d of the stored vGPUs there, %.1f s after the driver was ready" % (report.vgpus, report.after))
-    say("nvidia-vgpu: %d steps done, %d failed, in %.1f s" % (len(report.done), len(report.troubles), took))
-    return 1 if report.troubles else 0
-
-
-def _silent(text: str) -> None:
-    """Prints nothing while it happens."""
+        say(json.dumps(dict(result, vgpus=report.vgpus, vgpus_after=round(report.after, 3)), indent=1))
+    else:
+        say("nvidia-vgpu: %d of the stored vGPUs there, %.1f s after the driver was ready" % (report.vgpus, report.after))
+        say("nvidia-vgpu: %d steps done, %d failed, in %.1f s" % (done, failed, took))
+    return 1 if failed else 0

@@ -8,33 +8,30 @@ from dataclasses import dataclass
 
 from ..base.errors import Problem
 from ..binding import boot_files
-from ..checks import drift, in_use, problems
+from ..checks import drift, problems
 from ..read import host, inventory as reader
 from ..state import layout_file
-from ..state.layout_file import StoredGpu
-from ..system import systemd
+from ..system import libvirt_xml, systemd
 from ..system.context import Context
-from ..system.systemd import Units
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Snapshot:
     """A host. stored: by address; found: all problems."""
 
     inventory: reader.Inventory
     state: host.HostState
-    services: Units
-    stored: dict[str, StoredGpu]
+    services: systemd.Units
+    stored: dict[str, layout_file.StoredGpu]
     found: list[Problem]
 
 
 def read(ctx: Context, thorough: bool = True) -> Snapshot:
     """Reads it. thorough: also whether what was set up is there (services, stored vGPUs, VMs)."""
-    inventory = reader.read(ctx, with_types=False, with_mig=True)
-    state = host.read(ctx)
+    inventory, state = reader.read(ctx, with_types=False, with_mig=True), host.read(ctx)
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in inventory.gpus if gpu.supported])[0]
     if not thorough:
         return Snapshot(inventory, state, {}, {}, problems.find(inventory, state, (), causes))
-    services, stored, domains = systemd.read(ctx), layout_file.read(ctx.root), in_use.Wanted(ctx.root).domains
+    services, stored, domains = systemd.read(ctx), layout_file.read(ctx.root), libvirt_xml.domains(ctx.root)[0]
     found = problems.find(inventory, state, (), causes, domains) + drift.find(inventory, stored, services, domains)
     return Snapshot(inventory, state, services, stored, found)

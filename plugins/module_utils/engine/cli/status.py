@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from typing import Any, Callable
 
@@ -11,54 +12,40 @@ from ..hardware.gpu import Gpu
 from ..system.context import Context
 from . import snapshot
 
+_WORDS = {True: "on", False: "off", None: "off"}
 
-def run(ctx: Context, say: Callable[[str], None], as_json: bool) -> int:
+
+def run(ctx: Context, say: Callable[[str], None], args: argparse.Namespace) -> int:
     """Prints it; always exit status 0."""
     seen = snapshot.read(ctx, thorough=False)
-    if as_json:
-        say(json.dumps(as_dict(seen), indent=1))
+    driver, gpus = seen.state.driver, seen.inventory.gpus
+    if args.json:
+        say(json.dumps({"driver": driver.as_dict(), "gpus": list(map(_row, gpus)), "problems": [one.as_dict() for one in seen.found]}, indent=1))
         return 0
-    driver = seen.state.driver
     say("Driver: %s loaded, %s on disk (%s)" % (driver.loaded or "none", driver.on_disk or "none", driver.flavour))
-    for gpu in seen.inventory.gpus:
-        _gpu(gpu, say)
+    for gpu in gpus:
+        _show(gpu, say)
     for problem in seen.found:
         say("\n%s: %s" % (problem.severity.upper(), problem.trouble))
     return 0
 
 
-def as_dict(seen: snapshot.Snapshot) -> dict[str, Any]:
-    """For machines."""
-    return {
-        "driver": seen.state.driver.as_dict(),
-        "gpus": [
-            {
-                "address": gpu.address,
-                "model": gpu.name,
-                "driver": gpu.driver,
-                "vfs": gpu.num_vfs,
-                "framework": gpu.framework,
-                "mig": gpu.mig.as_dict() if gpu.mig else None,
-                "vgpus": [vgpu.as_dict() for vgpu in gpu.vgpus],
-            }
-            for gpu in seen.inventory.gpus
-        ],
-        "problems": [problem.as_dict() for problem in seen.found],
-    }
+def _row(gpu: Gpu) -> dict[str, Any]:
+    """A GPU for machines."""
+    mig, vgpus = gpu.mig.as_dict() if gpu.mig else None, [vgpu.as_dict() for vgpu in gpu.vgpus]
+    row = {"address": gpu.address, "model": gpu.name, "driver": gpu.driver, "vfs": gpu.num_vfs, "framework": gpu.framework}
+    return dict(row, mig=mig, vgpus=vgpus)
 
 
-def _word(enabled: bool | None) -> str:
-    return "on" if enabled else "off"
-
-
-def _gpu(gpu: Gpu, say: Callable[[str], None]) -> None:
+def _show(gpu: Gpu, say: Callable[[str], None]) -> None:
+    """A GPU for people."""
     say("\n%s  %s  driver %s  VFs %d of %d  framework %s" % (gpu.address, gpu.name, gpu.driver or "none", gpu.num_vfs, gpu.total_vfs, gpu.framework))
     if gpu.holders:
         say("  the whole GPU is in use by %s" % ", ".join(map(str, gpu.holders)))
     if gpu.mig and gpu.mig.current is not None:
         instances = ", ".join("%s (%d)" % (one.profile, one.id) for one in gpu.mig.instances)
-        pending = " (pending: %s)" % _word(gpu.mig.pending) if gpu.mig.pending != gpu.mig.current else ""
-        say("  MIG %s%s%s" % (_word(gpu.mig.current), pending, ": " + instances if instances else ""))
+        pending = " (pending: %s)" % _WORDS[gpu.mig.pending] if gpu.mig.pending != gpu.mig.current else ""
+        say("  MIG %s%s%s" % (_WORDS[gpu.mig.current], pending, ": " + instances if instances else ""))
     for vgpu in sorted(gpu.vgpus, key=lambda one: (one.index or 0, one.key)):
-        holders = ", ".join(map(str, vgpu.holders))
-        say("  %s  %-10s %s%s" % (vgpu.parent, vgpu.type, vgpu.uuid or "", "  in use by %s" % holders if holders else ""))
+        holders = "  in use by %s" % ", ".join(map(str, vgpu.holders)) if vgpu.holders else ""
+        say("  %s  %-10s %s%s" % (vgpu.parent, vgpu.type, vgpu.uuid or "", holders))

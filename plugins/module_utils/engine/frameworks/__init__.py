@@ -1,9 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The frameworks through which NVIDIA's host driver offers vGPUs; probed, never inferred.
-
-framework.py has their interface; nothing above this directory asks which one it is.
-"""
+"""The frameworks through which NVIDIA's host driver offers vGPUs; probed, never inferred. framework.py has their interface."""
 
 from __future__ import annotations
 
@@ -20,21 +17,16 @@ from .vendor_vfio import VendorVfio
 
 # In the order in which a parent is asked.
 ALL: Sequence[Type[Framework]] = (VendorVfio, Mdev)
-_BY_NAME = {one.name: one for one in ALL}
 
 
 def probe(sysfs: Sysfs, parent: str) -> str:
     """Name of the framework that a VF (or PF) shows: mdev, vendor_vfio or none."""
-    for one in ALL:
-        if one.offered(sysfs, parent):
-            return one.name
-    return "none"
+    return next((one.name for one in ALL if one.offered(sysfs, parent)), "none")
 
 
 def of(ctx: Context, name: str) -> Framework | None:
     """The framework object of that name, or None for none."""
-    found = _BY_NAME.get(name)
-    return found(ctx) if found else None
+    return next((one(ctx) for one in ALL if one.name == name), None)
 
 
 def at(ctx: Context, parent: str) -> Framework:
@@ -50,8 +42,8 @@ def instances(ctx: Context, open_files: OpenFiles | None = None) -> list[Vgpu]:
 def likely_uuids(kernel: str | None) -> bool:
     """Whether vGPUs on VFs will have UUIDs, before a driver can be asked: for what check mode prints of a bare host.
 
-    NVIDIA's driver has no mdev for VFs on kernels from 6.8 on; the kernels of the distributions that it
-    supports lie well apart (6.1 and before, 6.8 and later). Once there are VFs, they show it.
+    NVIDIA's driver has no mdev for VFs on kernels from 6.8 on; the kernels of the distributions that it supports lie well apart (6.1 and before,
+    6.8 and later). Once there are VFs, they show it.
     """
     numbers = re.match(r"^([0-9]{1,4})\.([0-9]{1,4})", kernel or "")
     return not numbers or (int(numbers.group(1)), int(numbers.group(2))) < (6, 8)

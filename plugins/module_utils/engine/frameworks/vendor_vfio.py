@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """vGPUs on the vendor-specific VFIO framework: a VF becomes a vGPU when its type's number is written to it.
 
-``nvidia/current_vgpu_type`` holds that number, 0 for none; ``nvidia/creatable_vgpu_types`` lists what the
-VF could become now. There is no UUID: the VF is the vGPU. A VF that is one lists nothing, so its type's
-name comes from another VF's list, from nvidia-smi, or from what we stored.
+``nvidia/current_vgpu_type`` holds that number, 0 for none; ``nvidia/creatable_vgpu_types`` lists what the VF could become now. There is no UUID:
+the VF is the vGPU. A VF that is one lists nothing, so its type's name comes from another VF's list, from nvidia-smi, or from what we stored.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 from typing import Iterable, Sequence
@@ -17,13 +17,30 @@ from ..base import refusals
 from ..base.clock import until
 from ..base.errors import EngineError, trouble
 from ..hardware import vgpu_types
-from ..hardware.gpu import Holder, Vf, Vgpu
+from ..hardware.gpu import Vf, Vgpu
 from ..hardware.vgpu_types import VgpuType
 from ..state import layout_file
 from ..system import nvidia_smi
 from ..system.open_files import OpenFiles
-from ..system.sysfs import PCI, Sysfs, SysfsError
-from .framework import LINGER, Board, Framework, Surveyed
+from ..system.sysfs import PCI, SysfsError
+from .framework import END_PROCESS, GOING_AWAY, LINGER, LOOK, Board, Framework, Surveyed
+
+_NO_ROOM = (
+    "The GPU is full, holds vGPUs of another framebuffer size (mixed_sizes: true allows several), "
+    "or is in MIG mode without a free GPU instance: look with 'nvidia-vgpu status'"
+)
+_CREATE_REMEDY = {
+    errno.EPERM: "The driver refuses a change of the type: a VM uses the VF, or it has a type already. "
+    "Stop that VM, or look with 'nvidia-vgpu status'.",
+    errno.EIO: "If dmesg says 'Failed to add vgpu create request: 0x38', no free GPU instance of MIG fits this type: "
+    "make one (vgpu_layout does so by itself, or module nvidia_mig), or take a type that fits.",
+    errno.ENXIO: "The VF does not answer: cycle the VFs of this GPU (module nvidia_sriov, disabled and enabled again).",
+    errno.ENOSPC: "The GPU is full: take fewer or smaller vGPUs, or another GPU.",
+    errno.EINVAL: "The driver does not take this type here: look at nvidia/creatable_vgpu_types of this VF and into dmesg.",
+    errno.ENODEV: GOING_AWAY,
+    errno.ENOENT: "The VF is not bound to nvidia any more: a VF that vfio-pci took works again only after its GPU's VFs are cycled "
+    "(module nvidia_sriov).",
+}
 
 
 def parse_creatable(text: str) -> list[VgpuType]:
@@ -33,13 +50,12 @@ def parse_creatable(text: str) -> list[VgpuType]:
     """
     found = []
     for line in text.splitlines():
-        match = re.match(r"^\s*([0-9]{1,9})\s*:\s*(\S.*?)\s*$", line)
-        if match:
-            found.append(VgpuType(match.group(1), match.group(2)))
-            continue
-        match = re.match(r"^\s*(\S.*?\S)\s+([0-9]{1,9})\s*$", line)
-        if match and vgpu_types.gpu_word(match.group(1)):
-            found.append(VgpuType(match.group(2), match.group(1)))
+        id_first = re.match(r"^\s*([0-9]{1,9})\s*:\s*(\S.*?)\s*$", line)
+        id_last = re.match(r"^\s*(\S.*?\S)\s+([0-9]{1,9})\s*$", line)
+        if id_first:
+            found.append(VgpuType(id_first.group(1), id_first.group(2)))
+        elif id_last and vgpu_types.gpu_word(id_last.group(1)):
+            found.append(VgpuType(id_last.group(2), id_last.group(1)))
     return found
 
 
@@ -49,97 +65,65 @@ class VendorVfio(Framework):
     name = "vendor_vfio"
     uuids = False
     claims_vfs = True
-
-    @staticmethod
-    def offered(sysfs: Sysfs, parent: str) -> bool:
-        return sysfs.exists("%s/%s/nvidia/current_vgpu_type" % (PCI, parent))
-
-    def _file(self, parent: str, name: str) -> str:
-        return "%s/%s/nvidia/%s" % (PCI, parent, name)
+    mark = "nvidia/current_vgpu_type"
+    devices = PCI
 
     def _current(self, parent: str) -> int | None:
         """The number of the VF's type; 0 for none, None when the VF isn't there."""
-        return self.sysfs.read_int(self._file(parent, "current_vgpu_type"))
+        return self.sysfs.read_int("%s/%s" % (self.device(parent), self.mark))
 
-    def types(self, parent: str) -> list[VgpuType]:
+    def _types(self, parent: str) -> list[VgpuType]:
         """The types that the VF could become now."""
-        return parse_creatable(self.sysfs.read_or(self._file(parent, "creatable_vgpu_types"), ""))
+        return parse_creatable(self.sysfs.read_or(self.device(parent) + "/nvidia/creatable_vgpu_types", ""))
 
     def survey(self, parents: Iterable[str], board: Board, known: Surveyed) -> list[VgpuType]:
-        return self._listed(parents)  # VFs that are vGPUs, and full GPUs, list nothing: no GPU stands for another
-
-    def _listed(self, parents: Iterable[str]) -> list[VgpuType]:
-        """All types that these VFs list between them."""
-        found: dict[str, VgpuType] = {}
-        for parent in parents:
-            for one in self.types(parent):
-                found.setdefault(one.id, one)
-        return vgpu_types.merge(found.values(), ())
+        # VFs that are vGPUs, and full GPUs, list nothing: no GPU stands for another.
+        return vgpu_types.merge([], [one for parent in parents for one in self._types(parent)])
 
     def ready(self, vfs: Sequence[Vf]) -> bool:
         # A VF of a full GPU lists nothing, but a GPU that holds a vGPU has its types.
-        if not all(vf.framework == self.name for vf in vfs):
-            return False
-        return any(self._current(vf.address) or self.types(vf.address) for vf in vfs)
+        return super().ready(vfs) and any(self._current(vf.address) or self._types(vf.address) for vf in vfs)
 
     def find_id(self, parent: str, type_name: str, known: str) -> str | None:
         # As known where the VF lists nothing at this moment.
-        found = vgpu_types.find(type_name, self.types(parent))
-        return found.id if found else known if self.offered(self.sysfs, parent) else None
-
-    def _available(self, parent: str, type_id: str) -> bool:
-        """Whether the VF takes the type now."""
-        return any(one.id == type_id for one in self.types(parent))
+        found = vgpu_types.find(type_name, self._types(parent))
+        if found:
+            return found.id
+        return known if self.offered(self.sysfs, parent) else None
 
     def instances(self, open_files: OpenFiles | None = None) -> list[Vgpu]:
         found = []
         for parent in self.sysfs.list(PCI):
             # On most hosts no device has it: a check is cheaper than a read that fails.
             number = self._current(parent) if self.offered(self.sysfs, parent) else 0
-            if not number:
-                continue
-            holders = self.holders(open_files, parent) if open_files else ()
-            instance = self.sysfs.read_int(self._file(parent, "gpu_instance_id"))
-            found.append(Vgpu(None, parent, None, str(number), "", holders=holders, params=self.params(parent), gi=instance))
+            if number:
+                holders = self.holders(open_files, parent) if open_files else ()
+                instance = self.sysfs.read_int(self.device(parent) + "/nvidia/gpu_instance_id")
+                found.append(Vgpu(None, parent, None, str(number), "", holders=holders, params=self.params(parent), gi=instance))
         self._name(found)
         return found
 
     def _name(self, vgpus: Sequence[Vgpu]) -> None:
         """Sets the names of the vGPUs' types: from siblings' lists, nvidia-smi, the stored layout, or else the number."""
-        siblings: dict[str, dict[str, VgpuType]] = {}
+        pfs = {vgpu.parent: self.sysfs.link(self.device(vgpu.parent) + "/physfn") or vgpu.parent for vgpu in vgpus}
+        listed = {pf: {one.id: one.short for vf in self._vfs(pf) for one in self._types(vf)} for pf in set(pfs.values())}
         for vgpu in vgpus:
-            pf = self._pf(vgpu.parent)
-            if pf not in siblings:
-                siblings[pf] = {one.id: one for one in self._listed(self._vfs(pf))}
-            if vgpu.type_id in siblings[pf]:
-                vgpu.type = siblings[pf][vgpu.type_id].short
+            vgpu.type = listed[pfs[vgpu.parent]].get(vgpu.type_id, "")
         left = [vgpu for vgpu in vgpus if not vgpu.type]
         supported = nvidia_smi.types(self.ctx) if left else {}
         for vgpu in left:
-            for one in supported.get(self._pf(vgpu.parent), ()):
-                if one.id == vgpu.type_id:
-                    vgpu.type = one.short
+            vgpu.type = next((one.short for one in supported.get(pfs[vgpu.parent], ()) if one.id == vgpu.type_id), "")
         left = [vgpu for vgpu in left if not vgpu.type]
-        stored = self._stored() if left else {}
+        stored: dict[str, str] = {}
+        if left:
+            with contextlib.suppress(EngineError):  # reported by whoever reads the stored layout for its own sake
+                stored = {one.parent: one.type for gpu in layout_file.read(self.ctx.root).values() for one in gpu.vgpus}
         for vgpu in left:
             vgpu.type = stored.get(vgpu.parent) or "type %s" % vgpu.type_id
 
-    def _stored(self) -> dict[str, str]:
-        try:
-            return {one.parent: one.type for gpu in layout_file.read(self.ctx.root).values() for one in gpu.vgpus}
-        except EngineError:
-            return {}  # reported by whoever reads the stored layout for its own sake
-
-    def _pf(self, parent: str) -> str:
-        return self.sysfs.link("%s/%s/physfn" % (PCI, parent)) or parent
-
     def _vfs(self, pf: str) -> list[str]:
-        directory = "%s/%s" % (PCI, pf)
-        links = [name for name in self.sysfs.list(directory) if name.startswith("virtfn")]
-        return [name for name in (self.sysfs.link("%s/%s" % (directory, link)) for link in links) if name]
-
-    def holders(self, open_files: OpenFiles, key: str) -> list[Holder]:
-        return open_files.of_device("%s/%s" % (PCI, key))
+        links = [self.sysfs.link("%s/%s" % (self.device(pf), name)) for name in self.sysfs.list(self.device(pf)) if name.startswith("virtfn")]
+        return [name for name in links if name]
 
     def exists(self, key: str) -> bool:
         return bool(self._current(key))
@@ -150,63 +134,33 @@ class VendorVfio(Framework):
             return "the VF is not there, or not bound to nvidia"
         if not number:
             return "the vGPU is not there"
-        if str(number) != type_id:
-            return "the vGPU is of type %s" % number
-        return None
+        return "the vGPU is of type %s" % number if str(number) != type_id else None
 
     def create(self, parent: str, type_id: str, type_name: str, uuid: str | None, timeout: float) -> None:
         number = self._current(parent)
         if number:
-            raise trouble(
-                "the VF holds a vGPU already (type %d)" % number,
-                device=parent,
-                wanted="a free VF for %s" % type_name,
-                remedy="Look with 'nvidia-vgpu status'; a type is changed by way of none (0) only.",
-                code="vf_busy",
-            )
+            held, free = "the VF holds a vGPU already (type %d)" % number, "a free VF for %s" % type_name
+            raise trouble(held, parent, free, "Look with 'nvidia-vgpu status'; a type is changed by way of none (0) only.", "vf_busy")
         self._await_room(parent, type_id, type_name)
         try:
-            self.sysfs.write(self._file(parent, "current_vgpu_type"), type_id)
+            self.sysfs.write("%s/%s" % (self.device(parent), self.mark), type_id)
         except SysfsError as exc:
-            raise trouble(
-                "making it %s failed: %s" % (type_name, exc.troubles[0].found),
-                device=parent,
-                wanted="a vGPU %s there" % type_name,
-                remedy=_CREATE_REMEDY.get(exc.number, "Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'."),
-                code="create_failed",
-            ) from exc
-        wrong: list[str | None] = []
-
-        def there() -> bool:
-            wrong[:] = [self.complaint(uuid, parent, type_id, type_name)]
-            return wrong == [None]
-
-        if not until(self.ctx.clock, there, timeout):
-            raise trouble(
-                "the driver took the request for %s, but after %d s %s" % (type_name, timeout, wrong[0]),
-                device=parent,
-                wanted="a vGPU %s there" % type_name,
-                remedy="Look into dmesg and 'journalctl -u nvidia-vgpu-mgr', then run again.",
-                code="create_lied",
-            )
+            found, remedy = "making it %s failed: %s" % (type_name, exc.troubles[0].found), _CREATE_REMEDY.get(exc.number, LOOK + ".")
+            raise trouble(found, parent, "a vGPU %s there" % type_name, remedy, "create_failed") from exc
+        self._verify(uuid, parent, type_id, type_name, timeout)
 
     def _await_room(self, parent: str, type_id: str, type_name: str) -> None:
-        if until(self.ctx.clock, lambda: self._available(parent, type_id), LINGER):
+        """Waits until the VF takes the type."""
+        if until(self.ctx.clock, lambda: any(one.id == type_id for one in self._types(parent)), LINGER):
             return
-        listed = ", ".join(one.short for one in self.types(parent))
-        raise trouble(
-            "it does not list %s as creatable now (%s)" % (type_name, "listed: " + listed if listed else "its list is empty"),
-            device=parent,
-            wanted="room for one %s" % type_name,
-            remedy="The GPU is full, holds vGPUs of another framebuffer size (mixed_sizes: true allows several), "
-            "or is in MIG mode without a free GPU instance: look with 'nvidia-vgpu status'",
-            code="no_room",
-        )
+        listed = ", ".join(one.short for one in self._types(parent))
+        found = "it does not list %s as creatable now (%s)" % (type_name, "listed: " + listed if listed else "its list is empty")
+        raise trouble(found, parent, "room for one %s" % type_name, _NO_ROOM, "no_room")
 
     def _write_none(self, parent: str) -> bool:
         """Writes 0; False while the driver refuses because somebody uses it."""
         try:
-            self.sysfs.write(self._file(parent, "current_vgpu_type"), "0")
+            self.sysfs.write("%s/%s" % (self.device(parent), self.mark), "0")
         except SysfsError as exc:
             if exc.number in (errno.EPERM, errno.EBUSY):
                 return False
@@ -222,64 +176,19 @@ class VendorVfio(Framework):
             holders = self.holders(OpenFiles(self.sysfs), key)
             if holders:
                 raise EngineError(refusals.in_use(key, holders, "removing it", "force_remove"))
-            raise trouble(
-                "the driver refuses to take the vGPU away (EPERM): a VM uses it",
-                device=key,
-                remedy="Stop the VM that has this VF, then run again.",
-                code="in_use",
-            )
-        self._await_none(key, timeout)
+            found = "the driver refuses to take the vGPU away (EPERM): a VM uses it"
+            raise trouble(found, key, None, "Stop the VM that has this VF, then run again.", "in_use")
+        self._await_gone(key, timeout)
 
-    def _await_none(self, parent: str, timeout: float) -> None:
-        if not until(self.ctx.clock, lambda: not self.exists(parent), timeout):
-            raise trouble(
-                "the vGPU is still there %d s after its removal was asked for" % timeout,
-                device=parent,
-                remedy="Look who holds it ('nvidia-vgpu status'), stop that VM, then run again.",
-                code="remove_failed",
-            )
-        if self.params(parent):
+    def _await_gone(self, key: str, timeout: float) -> None:
+        super()._await_gone(key, timeout)
+        if self.params(key):
             # They are the VF's, not the vGPU's: the next one must not find them.
-            try:
-                self.set_params(parent, "")
-            except SysfsError:
-                pass  # a driver that takes none without a type has dropped them
+            with contextlib.suppress(SysfsError):  # a driver that takes none without a type has dropped them
+                self.set_params(key, "")
 
     def remove_forced(self, key: str, timeout: float) -> None:
         # The driver refuses as long as the user holds it: tried again until it does not.
         if not until(self.ctx.clock, lambda: self._write_none(key), timeout):
-            raise trouble(
-                "its user does not let go of it; this framework never removes a vGPU under a VM",
-                device=key,
-                remedy="End the process (see 'nvidia-vgpu status'), then run again.",
-                code="remove_pending",
-            )
-        self._await_none(key, timeout)
-
-    def params(self, key: str) -> str | None:
-        text = self.sysfs.read_or(self._file(key, "vgpu_params"))
-        return None if text is None else text.strip()
-
-    def set_params(self, key: str, text: str) -> None:
-        self.sysfs.write(self._file(key, "vgpu_params"), text or " ")  # a space clears them
-
-    def type_directory(self, key: str) -> str | None:
-        return None
-
-    def type_title(self, key: str) -> str | None:
-        return None
-
-
-_CREATE_REMEDY = {
-    errno.EPERM: "The driver refuses a change of the type: a VM uses the VF, or it has a type already. "
-    "Stop that VM, or look with 'nvidia-vgpu status'.",
-    errno.EIO: "If dmesg says 'Failed to add vgpu create request: 0x38', no free GPU instance of MIG fits this type: "
-    "make one (vgpu_layout does so by itself, or module nvidia_mig), or take a type that fits.",
-    errno.ENXIO: "The VF does not answer: cycle the VFs of this GPU (module nvidia_sriov, disabled and enabled again).",
-    errno.ENOSPC: "The GPU is full: take fewer or smaller vGPUs, or another GPU.",
-    errno.EINVAL: "The driver does not take this type here: look at nvidia/creatable_vgpu_types of this VF and into dmesg.",
-    errno.ENODEV: "The VF is going away: something turns VFs off or rebinds them at this moment. "
-    "Find it (cloud agent, driverctl), then run again.",
-    errno.ENOENT: "The VF is not bound to nvidia any more: a VF that vfio-pci took works again only after its GPU's VFs are cycled "
-    "(module nvidia_sriov).",
-}
+            raise trouble("its user does not let go of it; this framework never removes a vGPU under a VM", key, None, END_PROCESS, "remove_pending")
+        self._await_gone(key, timeout)

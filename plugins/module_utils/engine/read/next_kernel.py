@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which kernel the next boot starts, with which flags, and whether NVIDIA's module is there for it.
-
-Without DKMS, a kernel update leaves the host without a driver.
+"""Which kernel the next boot starts, with which flags, and whether NVIDIA's module is there for it: without DKMS, a kernel update leaves none.
 
 GRUB's default is determined where it is the usual one: the newest kernel (Debian, Ubuntu: ``GRUB_DEFAULT=0``; Red Hat: the saved entry, which
 a kernel's installation sets). Anything else stays unknown.
@@ -12,8 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from ..state.paths import GRUB
 from ..system import files, modinfo
@@ -27,18 +24,11 @@ _ENVIRONMENTS = ("/boot/grub2/grubenv", "/boot/grub/grubenv")
 
 @dataclass(eq=False)
 class NextKernel:
-    """release: as uname -r will print it, None where it is not known; driver: version of its module nvidia, None if it has none.
-
-    cmdline: its flags, None where they are not known.
-    """
+    """release: as uname -r will print it; driver: version of its module nvidia, None if it has none; cmdline: its flags. None where not known."""
 
     release: str | None = None
     driver: str | None = None
     cmdline: list[str] | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """For a module's result."""
-        return asdict(self)
 
 
 def read(ctx: Context, running: str | None, on_disk: str | None, timeout: float = 30) -> NextKernel:
@@ -58,19 +48,14 @@ def order(release: str) -> list[tuple[int, int, str]]:
     return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"([0-9]+)", release) if part]
 
 
-def _bootable(root: str) -> list[str]:
-    """Releases that have a kernel and modules."""
-    found = [os.path.basename(path)[len("vmlinuz-"):] for path in files.names(root, "/boot") if os.path.basename(path).startswith("vmlinuz-")]
-    return [release for release in found if os.path.isdir("%s/lib/modules/%s" % (root, release)) and "rescue" not in release]
-
-
 def _newest(root: str) -> str | None:
-    """The newest kernel, where GRUB takes that."""
+    """The newest kernel that has modules, where GRUB takes that."""
     match = re.search(r"^\s*GRUB_DEFAULT=[\"']?([^\"'\n]*?)[\"']?\s*$", files.read_text(root, GRUB) or "", re.MULTILINE)
     if match and match.group(1) not in ("0", ""):
         return None
-    releases = _bootable(root)
-    return max(releases, key=order) if releases else None
+    kernels = [path[len("/boot/vmlinuz-"):] for path in files.names(root, "/boot") if path.startswith("/boot/vmlinuz-")]
+    bootable = [release for release in kernels if os.path.isdir("%s/lib/modules/%s" % (root, release)) and "rescue" not in release]
+    return max(bootable, key=order) if bootable else None
 
 
 def _flags(root: str, release: str) -> list[str] | None:
@@ -84,20 +69,20 @@ def _flags(root: str, release: str) -> list[str] | None:
 
 def _entry(root: str) -> tuple[str | None, list[str] | None]:
     """Kernel and flags of the saved entry of Red Hat's family; of the newest one, where none is saved."""
-    versions: dict[str, str] = {}
-    texts: dict[str, str] = {}
+    entries: dict[str, tuple[str, str]] = {}  # release and text
     for path in files.names(root, _ENTRIES, ".conf"):
         text = files.read_text(root, path) or ""
         match = re.search(r"^version\s+(\S+)", text, re.MULTILINE)
         if match and "rescue" not in match.group(1):
-            name = os.path.basename(path)[: -len(".conf")]
-            versions[name], texts[name] = match.group(1), text
-    name = _saved(root) or (max(versions, key=lambda one: order(versions[one])) if versions else "")
-    if name not in versions:
+            entries[os.path.basename(path)[: -len(".conf")]] = match.group(1), text
+    newest = max(entries, key=lambda one: order(entries[one][0]), default="")
+    name = _saved(root) or newest
+    if name not in entries:
         return None, None
-    match = re.search(r"^options[ \t]+(.*)$", texts[name], re.MULTILINE)
+    release, text = entries[name]
+    match = re.search(r"^options[ \t]+(.*)$", text, re.MULTILINE)
     # What GRUB puts in for a variable stays unknown.
-    return versions[name], match.group(1).split() if match and "$" not in match.group(1) else None
+    return release, match.group(1).split() if match and "$" not in match.group(1) else None
 
 
 def _saved(root: str) -> str | None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import struct
 
@@ -14,16 +15,14 @@ _SECURE_BOOT = _EFI + "/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 # The firmware's own list, and that of shim (Machine Owner Keys); shim splits a long one into MokListRT1, MokListRT2, …
 _DB = "db-d719b2cb-3d3a-4596-a3bc-dad00e67656f"
 _MOK = "-605dab50-e046-4300-abb6-3dd810dd8b23"
-_X509 = bytes.fromhex("a159c0a5e494a74a87b5ab155c2bf072")  # EFI_CERT_X509_GUID a5c059a1-94e4-4aa7-87b5-ab155c2bf072, its first three parts turned round
+_X509 = bytes.fromhex("a159c0a5e494a74a87b5ab155c2bf072")  # EFI_CERT_X509_GUID a5c059a1-94e4-4aa7-87b5-ab155c2bf072, its first parts turned round
 _LIST = struct.Struct("<16sIII")  # EFI_SIGNATURE_LIST: type, its size, size of a header, size of one signature
 _OWNER = 16  # EFI_SIGNATURE_DATA begins with a GUID of who put it there
 
 
 def read(sysfs: Sysfs) -> bool | None:
     """True or False; None when the firmware has no such thing."""
-    if not sysfs.exists(_SECURE_BOOT):
-        return None
-    return sysfs.read_bytes(_SECURE_BOOT)[-1:] == b"\x01"
+    return sysfs.read_bytes(_SECURE_BOOT)[-1:] == b"\x01" if sysfs.exists(_SECURE_BOOT) else None
 
 
 def enrolled(sysfs: Sysfs) -> list[str]:
@@ -31,11 +30,9 @@ def enrolled(sysfs: Sysfs) -> list[str]:
     found: list[str] = []
     for name in sysfs.list(_EFI):
         if name == _DB or (name.startswith("MokListRT") and name.endswith(_MOK)):
-            try:
+            with contextlib.suppress(SysfsError):  # what can't be read vouches for nothing
                 blob = sysfs.read_bytes(_EFI + "/" + name)[4:]  # the first four bytes are the variable's attributes
-            except SysfsError:
-                continue  # what can't be read vouches for nothing
-            found += [hashlib.sha256(one).hexdigest() for one in certificates(blob)]
+                found += [hashlib.sha256(one).hexdigest() for one in certificates(blob)]
     return sorted(set(found))
 
 

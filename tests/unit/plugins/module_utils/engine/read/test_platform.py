@@ -46,7 +46,7 @@ def test_of(tmp_path, text, id, version, family):
 
 def test_the_vendors_file_is_read_where_there_is_no_other(tmp_path):
     host = Host(tmp_path)
-    assert platform.read(host.ctx).as_dict() == {"id": "linux", "version": "", "name": "linux", "family": "other"}
+    assert vars(platform.read(host.ctx)) == {"id": "linux", "version": "", "name": "linux", "family": "other"}
     host.put("/usr/lib/os-release", ROCKY)
     assert platform.read(host.ctx).name == "Rocky Linux 9.4 (Blue Onyx)"
     host.put("/etc/os-release", DEBIAN)
