@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
 
 from ..base.errors import Trouble
 from ..read.host import HostState
@@ -27,38 +26,31 @@ class KeyFile:
     exists: bool
     is_file: bool
     shared: bool = False
-    fingerprint: Optional[str] = None
+    fingerprint: str | None = None
 
 
-def key_troubles(state: HostState, key: KeyFile, certificate: KeyFile) -> List[Trouble]:
+def key_troubles(state: HostState, key: KeyFile, certificate: KeyFile) -> list[Trouble]:
     """What is wrong with the key and the certificate that the modules are to be signed with."""
-    troubles = []
-    for one, what in ((key, "signing key"), (certificate, "certificate of the signing key")):
-        if not one.is_file:
-            troubles.append(Trouble("the %s is not there" % what, device=one.path, wanted="a file on the managed host", code="signing_key_missing"))
+    troubles = [
+        Trouble("the %s is not there" % what, device=one.path, wanted="a file on the managed host", code="signing_key_missing")
+        for one, what in ((key, "signing key"), (certificate, "certificate of the signing key"))
+        if not one.is_file
+    ]
     if troubles:
         return troubles
     if key.shared:
-        found = "others than its owner may read the signing key"
-        troubles.append(Trouble(found, device=key.path, wanted="mode 0600", remedy="chmod 600 it.", code="signing_key_open"))
+        troubles.append(Trouble("others than its owner may read the signing key", key.path, "mode 0600", "chmod 600 it.", "signing_key_open"))
     if state.secure_boot and certificate.fingerprint not in state.enrolled_certificates:
-        troubles.append(not_enrolled(certificate.path))
+        remedy = (
+            "Enroll it: 'mokutil --import CERTIFICATE.der', reboot, confirm on the console. "
+            "A PEM file becomes DER by 'openssl x509 -in FILE.pem -outform DER -out FILE.der'."
+        )
+        found = "Secure Boot is on, and this certificate is none that the machine trusts"
+        troubles.append(Trouble(found, certificate.path, "a certificate (DER) that is enrolled", remedy, "certificate_not_enrolled"))
     return troubles
 
 
-def not_enrolled(certificate: str) -> Trouble:
-    """The trouble of a key that this machine does not trust."""
-    return Trouble(
-        "Secure Boot is on, and this certificate is none that the machine trusts",
-        device=certificate,
-        wanted="a certificate (DER) that is enrolled",
-        remedy="Enroll it: 'mokutil --import CERTIFICATE.der', reboot, confirm on the console. "
-        "A PEM file becomes DER by 'openssl x509 -in FILE.pem -outform DER -out FILE.der'.",
-        code="certificate_not_enrolled",
-    )
-
-
-def signature_trouble(certificate: str, der: bytes, key_id: str, signer: str) -> Optional[Trouble]:
+def signature_trouble(certificate: str, der: bytes, key_id: str, signer: str) -> Trouble | None:
     """The trouble of a module nvidia that this certificate's key has not signed, or None. key_id, signer: as modinfo prints them, empty for none."""
     expected = serial(der)
     found = "".join(key_id.split()).replace(":", "").lstrip("0").upper()
@@ -74,7 +66,7 @@ def signature_trouble(certificate: str, der: bytes, key_id: str, signer: str) ->
     )
 
 
-def serial(der: bytes) -> Optional[str]:
+def serial(der: bytes) -> str | None:
     """The serial number of a certificate in hexadecimal, as a module's signature names it; None for what is no DER certificate."""
     try:
         body = _inside(_inside(der)[1])[1]  # of Certificate, its tbsCertificate
@@ -86,7 +78,7 @@ def serial(der: bytes) -> Optional[str]:
     return content.hex().lstrip("0").upper() if tag == 0x02 else None
 
 
-def _inside(der: bytes) -> Tuple[int, bytes, bytes]:
+def _inside(der: bytes) -> tuple[int, bytes, bytes]:
     """(tag, content, what follows) of the first element."""
     tag, length, start = der[0], der[1], 2
     if length & 0x80:
