@@ -47,12 +47,10 @@ def _write(root: str, record: Record) -> None:
 
 def keep(root: str, path: str, after: str | None) -> None:
     """Notes a file's text before an edit. after: its text then, None if it is removed."""
-    record, now = read(root), files.read_text(root, path)
+    record, before = read(root), files.read_text(root, path)
     known = record.get(path)
-    if known and _digest(now) == known["after"]:
+    if known and _digest(before) == known["after"]:
         before = known["before"]  # a second edit of ours
-    else:
-        before = now
     if before is not None and before == after:
         record.pop(path, None)
     else:
@@ -69,14 +67,13 @@ def forget(root: str, path: str) -> None:
 
 def back(root: str) -> tuple[list[FileEdit], list[str]]:
     """(edits that restore the files, sentences about those that somebody changed since)."""
-    edits: list[FileEdit] = []
-    warnings: list[str] = []
+    edits, warnings = [], []
     for path, one in sorted(read(root).items()):
         now = files.read_text(root, path)
         if now == one["before"]:
             continue
-        if _digest(now) != one["after"]:
+        if _digest(now) == one["after"]:
+            edits.append(FileEdit(path, now, one["before"], ["put it back as it was before the first edit"]))
+        else:
             warnings.append("%s: it was changed after this collection edited it, so it is not put back" % path)
-            continue
-        edits.append(FileEdit(path, now, one["before"], ["put it back as it was before the first edit"]))
     return edits, warnings
