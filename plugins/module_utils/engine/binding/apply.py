@@ -91,9 +91,8 @@ def unbind(ctx: Context, address: str, driver: str, timeout: float) -> None:
     _tell_driver(ctx, driver, "unbind", address, (errno.ENODEV,))
     link = "%s/%s/driver" % (PCI, address)
     if not until(ctx.clock, lambda: ctx.sysfs.link(link) != driver, timeout):
-        found = "it is still bound to %s %d s after the unbind" % (driver, timeout)
         remedy = "A process may hold it: look with 'fuser -v /dev/vfio/*' and dmesg."
-        raise trouble(found, address, "no driver", remedy, "unbind_failed")
+        raise trouble("it is still bound to %s %d s after the unbind" % (driver, timeout), address, "no driver", remedy, "unbind_failed")
 
 
 def bind(ctx: Context, address: str, timeout: float) -> None:

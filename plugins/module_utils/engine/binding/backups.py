@@ -30,10 +30,9 @@ def _digest(text: str | None) -> str | None:
 def read(root: str) -> Record:
     """The record; empty where there is no record, or none that can be read."""
     try:
-        content = json.loads(files.read_text(root, PATH) or "null")
-        if content is None or content["version"] != VERSION:
-            return {}
-        return {path: {"before": one["before"], "after": one["after"]} for path, one in content["files"].items()}
+        content = json.loads(files.read_text(root, PATH) or "{}")
+        entries = content["files"] if content["version"] == VERSION else {}
+        return {path: {"before": one["before"], "after": one["after"]} for path, one in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 

@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What binds a GPU to vfio-pci or nouveau at boot, and the files without it.
 
-Causes: ``ids=`` of vfio-pci in modprobe.d or on the kernel's command line, driverctl's overrides,
-and nouveau where nothing keeps it from loading.
+Causes: ``ids=`` of vfio-pci in modprobe.d or on the kernel's command line, driverctl's overrides, and nouveau where nothing keeps it away.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ def _without_ids(text: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
         ours = [word for word in words if any(_matches(word, gpu) for gpu in gpus)]
         gone.extend(ours)
         kept = ",".join(word for word in words if word not in ours)
-        return str(match["before"] + match["key"] + kept if kept else match["before"])
+        return str(match["before"]) + (match["key"] + kept if kept else "")
 
     return _IDS.sub(replace, text), gone
 

@@ -41,12 +41,11 @@ class Options:
 
 @dataclass
 class Target:
-    """Edits of boot files with their causes, and what must follow the steps: rebuilds, a reboot."""
+    """Edits of boot files with their causes, and what must follow the steps: kinds of rebuild, a reboot for these reasons."""
 
     edits: list[FileEdit] = field(default_factory=list)
     causes: list[Cause] = field(default_factory=list)
-    initramfs: bool = False
-    bootloader: bool = False
+    rebuilds: set[str] = field(default_factory=set)
     reboot: list[str] = field(default_factory=list)
 
 
@@ -59,7 +58,8 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
     gpus, troubles = inventory.select(selectors)
     result.troubles += troubles
     binds = options.driver == "nvidia"
-    wrong = refusals.driver_trouble(state.driver) if binds and "driver" not in options.assume else None
+    assumed = binds and "driver" in options.assume  # GPUs are bound by the boot that follows the driver's installation
+    wrong = refusals.driver_trouble(state.driver) if binds and not assumed else None
     if wrong and wrong.code != "driver_not_loaded":
         result.troubles.append(wrong)
     if options.edit_boot:
@@ -67,7 +67,8 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
     loaded = state.driver.loaded is not None
     forgotten: set[tuple[str, str]] = set()  # (driver, device id)
     for gpu in gpus:
-        if _stays(gpu, options):
+        stays = gpu.driver == "nvidia" if binds else gpu.driver not in (*FOREIGN, "nouveau")
+        if stays or assumed:
             continue
         if gpu.driver == "nouveau":
             if binds:
@@ -87,13 +88,6 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
             result.steps.append(Step("bind", gpu.address, gpu.address, "bind to nvidia"))
     result.refuse()
     return result
-
-
-def _stays(gpu: Gpu, options: Options) -> bool:
-    """Whether a GPU is on its driver already, or will be after the boot that follows the driver's installation."""
-    if options.driver == "nvidia":
-        return gpu.driver == "nvidia" or "driver" in options.assume
-    return gpu.driver not in FOREIGN + ("nouveau",)
 
 
 def _release(gpu: Gpu, forgotten: set[tuple[str, str]]) -> list[Step]:
@@ -140,8 +134,8 @@ def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> Non
     for kind, what in ((INITRAMFS, "initramfs"), (BOOTLOADER, "boot loader's configuration")):
         if kind in boot.waiting:
             result.steps.append(Step("rebuild", None, None, "make the %s anew, which an earlier run left undone" % what))
-    rebuilds = {rebuild_of(edit.path) for edit in target.edits} | set(boot.waiting)
-    target.initramfs, target.bootloader = INITRAMFS in rebuilds, BOOTLOADER in rebuilds
+    kinds = [rebuild_of(edit.path) for edit in target.edits]
+    target.rebuilds = {*boot.waiting, *[kind for kind in kinds if kind]}
     for edit in target.edits:
         doing, why = "remove it" if edit.after is None else "edit it", "; ".join(edit.why)
         result.steps.append(Step("edit", None, edit.path, why if back else "%s: %s" % (doing, why), edit=edit, back=back))

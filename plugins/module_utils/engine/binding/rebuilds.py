@@ -17,7 +17,6 @@ from ..system import files
 INITRAMFS = "initramfs"
 BOOTLOADER = "bootloader"
 _LOADER_FILES = ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"]
-_ENTRIES = "/boot/loader/entries"
 _IMAGE = re.compile(r"^(?:initrd\.img-(?P<debian>.+)|initramfs-(?P<redhat>.+)\.img)$")
 
 
@@ -39,7 +38,7 @@ def _is_pending(root: str, kind: str) -> bool:
     marked = _times(root, [_mark(kind)])
     if not marked:
         return False
-    made = _times(root, _images(root) if kind == INITRAMFS else _LOADER_FILES + files.names(root, _ENTRIES, ".conf"))
+    made = _times(root, _images(root) if kind == INITRAMFS else _LOADER_FILES + files.names(root, "/boot/loader/entries", ".conf"))
     if not made:
         return False  # none of those that we know: whoever made this host boot has other means
     return (min(made) if kind == INITRAMFS else max(made)) <= marked[0]
@@ -47,12 +46,8 @@ def _is_pending(root: str, kind: str) -> bool:
 
 def _images(root: str) -> list[str]:
     """The initramfs of each kernel that has modules; a rescue image is never rebuilt."""
-    found = []
-    for path in files.names(root, "/boot"):
-        match = _IMAGE.match(os.path.basename(path))
-        if match and os.path.isdir("%s/lib/modules/%s" % (root, match.group("debian") or match.group("redhat"))):
-            found.append(path)
-    return found
+    images = [(path, _IMAGE.match(os.path.basename(path))) for path in files.names(root, "/boot")]
+    return [path for path, match in images if match and os.path.isdir("%s/lib/modules/%s" % (root, match["debian"] or match["redhat"]))]
 
 
 def _times(root: str, paths: list[str]) -> list[int]:

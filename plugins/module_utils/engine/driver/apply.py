@@ -10,7 +10,7 @@ import shutil
 import stat
 from typing import Sequence
 
-from ..base.errors import EngineError, trouble
+from ..base.errors import trouble
 from ..base.steps import Step, execute
 from ..read import host
 from ..state import install_mark
@@ -85,7 +85,8 @@ def _install(ctx: Context, request: Request, version: str, module_type: str | No
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc == 0 and driver.on_disk == version and driver.flavour == request.flavour:
         if request.signing_key and request.signing_certificate:
-            _check_signature(ctx, request.signing_certificate)
+            key_id, signer = modinfo.field(ctx, "sig_key"), modinfo.field(ctx, "signer")
+            signing.check_signature(request.signing_certificate, _content(request.signing_certificate), key_id or "", signer or "")
         install_mark.end(ctx, install_mark.DRIVER)
         return
     if answer.timed_out:
@@ -98,14 +99,6 @@ def _install(ctx: Context, request: Request, version: str, module_type: str | No
     text = "%s: %s\nLast lines of %s:\n%s" % (found, answer.tail(8), LOG, "\n".join(log[-15:]))
     remedy = "Mend what the log names (compiler, headers of the running kernel, nouveau, space), then run again"
     raise trouble(text, request.src, "driver %s on disk" % version, remedy, "install_failed")
-
-
-def _check_signature(ctx: Context, certificate: str) -> None:
-    """Raises EngineError for a module that this certificate's key has not signed: DKMS, for one, may sign with a key of its own."""
-    key_id, signer = modinfo.field(ctx, "sig_key"), modinfo.field(ctx, "signer")
-    wrong = signing.signature_trouble(certificate, _content(certificate), key_id or "", signer or "")
-    if wrong:
-        raise EngineError(wrong)
 
 
 def _uninstall(ctx: Context, timeout: float) -> None:

@@ -7,6 +7,7 @@ The link is a secret and never comes here: an opener is called with the headers 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import glob
@@ -86,7 +87,8 @@ def size(clock: Clock, opener: Opener, target: Target, timeout: float) -> int | 
         answer = _ask(opener, target)
         if answer is None:
             return target.kept
-        answer.response.close()
+        with contextlib.closing(answer.response):
+            _check_space(target, answer)
         return answer.total
 
     return _patiently(clock, target, ask, timeout)
@@ -134,18 +136,11 @@ def _ask(opener: Opener, target: Target) -> _Answer | None:
     """The server's answer to a request for what is missing; None when nothing is."""
     kept = target.kept
     try:
-        answer = _Answer(opener({"Range": "bytes=%d-" % kept} if kept else {}), kept)
+        return _Answer(opener({"Range": "bytes=%d-" % kept} if kept else {}), kept)
     except LinkError as exc:
         if exc.status == 416 and kept:
             return None
         raise
-    if answer.total is not None:
-        try:
-            _check_space(target, answer.start, answer.total)
-        except EngineError:
-            answer.response.close()
-            raise
-    return answer
 
 
 def _attempt(opener: Opener, target: Target) -> None:
@@ -153,6 +148,7 @@ def _attempt(opener: Opener, target: Target) -> None:
     if answer is None:
         return
     try:
+        _check_space(target, answer)
         number = os.open(target.part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         with os.fdopen(number, "wb") as handle:
             _alone(number, target)
@@ -193,13 +189,15 @@ def _blocks(response: Any) -> Iterator[bytes]:
         return
 
 
-def _check_space(target: Target, start: int, total: int) -> None:
+def _check_space(target: Target, answer: _Answer) -> None:
     """The rest must fit, and the package that a zip is unpacked to, which is smaller than the zip."""
+    if answer.total is None:
+        return
     folder = target.folder
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     free = shutil.disk_usage(folder).free
-    needed = total - start + (total if target.dest.endswith(".zip") else 0) + bundle.MARGIN
+    needed = answer.total - answer.start + (answer.total if target.dest.endswith(".zip") else 0) + bundle.MARGIN
     if free < needed:
         found = "%d MiB are free, the download and the package in it take %d MiB" % (free >> 20, needed >> 20)
         raise trouble(found, target.folder, remedy="Free space, or choose another folder.", code="no_space")

@@ -20,25 +20,15 @@ from .signing import STEPS, KeyFile, key_troubles
 _OWN = ("nvidia-gridd", "nvidia-persistenced")
 _VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
 
-
-@dataclass
-class _Kind:
-    """mark: of its packages' names. title: as people call the driver. flavour: that it gives the machine."""
-
-    mark: str
-    title: str
-    flavour: str
-
-
-_KINDS = {"host": _Kind("-vgpu-kvm", "the vGPU host driver", "vgpu"), "guest": _Kind("-grid", "the vGPU guest driver", "guest")}
+# By kind of driver: what its packages' names have, what people call it, and the flavour that it gives the machine.
+_MARKS = {"host": "-vgpu-kvm", "guest": "-grid"}
+_TITLES = {"host": "the vGPU host driver", "guest": "the vGPU guest driver"}
+_FLAVOURS = {"host": "vgpu", "guest": "guest"}
 
 
 @dataclass
 class Files:
-    """What an installation needs of the host's files. package: whether it is there; free: MiB in tmpdir.
-
-    key, certificate: None where none is requested.
-    """
+    """What an installation needs of the host's files. package: whether it is there. free: MiB in tmpdir. key, certificate: None if not requested."""
 
     package: bool
     free: int
@@ -48,10 +38,7 @@ class Files:
 
 @dataclass
 class Request:
-    """What the user requests of the driver.
-
-    version None: that of the package. extra: further arguments of the installer. space: MiB that must be free in tmpdir.
-    """
+    """What is requested of the driver. version None: the package's. extra: further arguments of the installer. space: MiB to be free in tmpdir."""
 
     present: bool = True
     version: str | None = None
@@ -72,7 +59,7 @@ class Request:
     @property
     def flavour(self) -> str:
         """What the machine's driver is when the request is fulfilled."""
-        return _KINDS[self.kind].flavour
+        return _FLAVOURS[self.kind]
 
     @property
     def signs(self) -> bool:
@@ -139,7 +126,7 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
         return []
     troubles = _unmet(state, request, files, check_mode) + _wrong_machine(inventory, driver, request) + _wrong_step(driver, version, request)
     if not check_mode and not files.package:
-        wanted = "NVIDIA-Linux-x86_64-%s%s.run on the managed host" % (version, _KINDS[request.kind].mark)
+        wanted = "NVIDIA-Linux-x86_64-%s%s.run on the managed host" % (version, _MARKS[request.kind])
         troubles.append(Trouble("the driver's package is not there", request.src or "src", wanted, code="package_missing"))
     named = version_in(request.src)
     if named and named != version:
@@ -147,28 +134,23 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     if driver.loaded:
         troubles += _users(inventory, "replacing the driver %s" % driver.loaded, request.kind == "guest")
     raise_if_any(troubles)
-    return _steps(driver, version, request)
-
-
-def _steps(driver: Driver, version: str, request: Request) -> list[Step]:
     steps = []
     if driver.flavour not in ("none", request.flavour):
         steps.append(Step("uninstall", None, None, "uninstall the %s driver %s" % (driver.flavour, driver.on_disk)))
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
     if driver.unfinished:
         was += " (an earlier installation was broken off)"
-    return steps + [Step("install", None, None, "install %s %s%s" % (_KINDS[request.kind].title, version, was), version=version)]
+    return steps + [Step("install", None, None, "install %s %s%s" % (_TITLES[request.kind], version, was), version=version)]
 
 
 def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> list[Trouble]:
     """A host's driver in a VM, a guest's on a host; the package's name tells, and the machine."""
-    troubles, own = [], _KINDS[request.kind]
-    for kind in _KINDS.values():
-        if kind != own and kind.mark in os.path.basename(request.src or ""):
-            found = "this is the package of %s" % kind.title
-            wanted = "that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (own.title, own.mark)
-            remedy = "NVIDIA's bundle has both, in Host_Drivers and Guest_Drivers."
-            troubles.append(Trouble(found, request.src, wanted, remedy, "wrong_kind"))
+    troubles = []
+    own, other = ("host", "guest") if request.kind == "host" else ("guest", "host")
+    if _MARKS[other] in os.path.basename(request.src or ""):
+        wanted = "that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (_TITLES[own], _MARKS[own])
+        remedy = "NVIDIA's bundle has both, in Host_Drivers and Guest_Drivers."
+        troubles.append(Trouble("this is the package of %s" % _TITLES[other], request.src, wanted, remedy, "wrong_kind"))
     return troubles + (not_a_guest(inventory, driver) if request.kind == "guest" else [])
 
 
@@ -193,9 +175,8 @@ def _wrong_step(driver: Driver, version: str, request: Request) -> list[Trouble]
         replace = "Set guest_driver_replace_ordinary: true to have it replaced, or uninstall it by hand."
         return [Trouble(ordinary, "driver", wanted, replace, "driver_ordinary")]
     if driver.flavour == request.flavour and driver.on_disk and not request.allow_downgrade and number(version) < number(driver.on_disk):
-        newer = "the driver %s is installed, which is newer than %s" % (driver.on_disk, version)
         allow = "An older one is installed only where that is allowed (allow_downgrade; in roles guest_driver_allow_downgrade: true)."
-        return [Trouble(newer, "driver", version, allow, "downgrade")]
+        return [Trouble("the driver %s is installed, which is newer than %s" % (driver.on_disk, version), "driver", version, allow, "downgrade")]
     return []
 
 

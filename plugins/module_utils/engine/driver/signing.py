@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..base.errors import Trouble
+from ..base.errors import Trouble, trouble
 from ..read.host import HostState
 
 STEPS = (
@@ -17,10 +17,7 @@ STEPS = (
 
 @dataclass
 class KeyFile:
-    """A file of the host that modules are signed with. shared: others than its owner may read it.
-
-    fingerprint: SHA-256, None where it was not read.
-    """
+    """A file of the host that modules are signed with. shared: others than its owner may read it. fingerprint: SHA-256, None if not read."""
 
     path: str
     exists: bool
@@ -50,20 +47,17 @@ def key_troubles(state: HostState, key: KeyFile, certificate: KeyFile) -> list[T
     return troubles
 
 
-def signature_trouble(certificate: str, der: bytes, key_id: str, signer: str) -> Trouble | None:
-    """The trouble of a module nvidia that this certificate's key has not signed, or None. key_id, signer: as modinfo prints them, empty for none."""
+def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> None:
+    """Raises EngineError for a module nvidia that this certificate's key has not signed. key_id, signer: as modinfo prints them, empty for none."""
     expected = serial(der)
-    found = "".join(key_id.split()).replace(":", "").lstrip("0").upper()
-    if found and expected in (None, found):
-        return None
-    return Trouble(
-        "the module nvidia is signed by %s" % (signer or "another key") if found else "the module nvidia is not signed",
-        device=certificate,
-        wanted="a signature by this certificate's key",
-        remedy="Look into /var/log/nvidia-installer.log for what was said of signing. DKMS signs with mok_signing_key of "
-        "/etc/dkms/framework.conf from its release 3.0 on; an older one takes a key of its own.",
-        code="not_signed",
-    )
+    signed_by = "".join(key_id.split()).replace(":", "").lstrip("0").upper()
+    if not signed_by or expected not in (None, signed_by):
+        found = "the module nvidia is signed by %s" % (signer or "another key") if signed_by else "the module nvidia is not signed"
+        remedy = (
+            "Look into /var/log/nvidia-installer.log for what was said of signing. DKMS signs with mok_signing_key of "
+            "/etc/dkms/framework.conf from its release 3.0 on; an older one takes a key of its own."
+        )
+        raise trouble(found, certificate, "a signature by this certificate's key", remedy, "not_signed")
 
 
 def serial(der: bytes) -> str | None:

@@ -13,13 +13,13 @@ from ..base.errors import trouble
 from ..base.steps import Step, execute
 from ..hardware.gpu import Holder
 from ..read import inventory as reader
-from ..sriov import apply as sriov_apply
+from ..sriov.apply import disable
 from ..system import nvidia_smi
 from ..system.command import Result
 from ..system.context import Context
 from ..system.open_files import OpenFiles
+from .placement import find_profile, starts_of
 from .plan import MigPlan
-from .profiles import find_profile
 
 
 def users(inventory: reader.Inventory) -> dict[str, Sequence[Holder]]:
@@ -85,9 +85,8 @@ def _create(ctx: Context, step: Step, timeout: float) -> None:
     for name in names:
         profile = find_profile(name, listed)
         if not profile:
-            unlisted = "the GPU instance profile %s is not listed by 'nvidia-smi mig -lgip'" % name
             wanted = "one of: %s" % (", ".join(one.name for one in listed) or "none is listed")
-            raise trouble(unlisted, pf, wanted, code="mig_no_profile")
+            raise trouble("the GPU instance profile %s is not listed by 'nvidia-smi mig -lgip'" % name, pf, wanted, code="mig_no_profile")
         numbers.append(profile.id)
     before = _count(ctx, pf, timeout)
     answer = nvidia_smi.create_instances(ctx, pf, _with_starts(ctx, pf, numbers, timeout), timeout)
@@ -112,28 +111,13 @@ def _with_starts(ctx: Context, pf: str, numbers: list[int], timeout: float) -> S
     possible = nvidia_smi.placements(ctx, pf, timeout)
     if any(number not in possible for number in numbers):
         return numbers
-    occupied: set[int] = set()
+    taken: set[int] = set()
     for dummy, one in nvidia_smi.instances(ctx, timeout, pf):
         if one.start is None or one.size is None:
             return numbers
-        occupied |= set(range(one.start, one.start + one.size))
-
-    def start_from(index: int, taken: set[int], greedy: bool) -> list[int] | None:
-        if index == len(numbers):
-            return []
-        starts, size = possible[numbers[index]]
-        for start in starts:
-            slots = set(range(start, start + size))
-            if slots & taken:
-                continue
-            rest = start_from(index + 1, taken | slots, greedy)
-            if rest is not None or greedy:
-                return None if rest is None else [start] + rest
-        return None
-
-    if start_from(0, occupied, True) is not None:
-        return numbers
-    starts = start_from(0, occupied, False)
+        taken |= set(range(one.start, one.start + one.size))
+    new = [possible[number] for number in numbers]
+    starts = None if starts_of(new, taken, greedy=True) else starts_of(new, taken)
     return ["%s:%d" % pair for pair in zip(numbers, starts)] if starts else numbers
 
 
@@ -176,8 +160,5 @@ def _mixed(ctx: Context, step: Step, timeout: float) -> None:
         raise trouble(found, pf, remedy=remedy, code="mixed_failed")
 
 
-_PERFORMERS = {
-    "mig_mode": _mode, "mig_create": _create, "mig_destroy": _destroy, "mig_compute": _compute,
-    "mixed": _mixed, "disable": sriov_apply.disable,
-}
+_PERFORMERS = {"mig_mode": _mode, "mig_create": _create, "mig_destroy": _destroy, "mig_compute": _compute, "mixed": _mixed, "disable": disable}
 KINDS = tuple(_PERFORMERS)

@@ -1,18 +1,54 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which GPU instances a GPU keeps and gets, and where."""
+"""Which GPU instances a GPU keeps and gets, and where; their profiles by name, and for a vGPU type.
+
+Placement is modeled as NVIDIA's own lists of placements show it: an instance of m memory slices starts at a multiple of m,
+and its compute slices end within the GPU's.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Sequence
+from typing import Collection, Sequence
 
 from ..base.errors import Trouble
 from ..base.steps import Step
 from ..hardware.gpu import Gpu, GpuInstance, Vgpu
-from ..hardware.mig_profiles import Profile
+from ..hardware.mig_profiles import Profile, is_profile, plain_profile
 from ..hardware.vgpu_types import VgpuType
-from .profiles import find_profile, suits
+
+# What a type's suffix says of its GPU instance, as NVIDIA spells it in the profile's name.
+_SUFFIX = {"": ("",), "ME": ("+me",), "NOME": ("-me", ""), "MEALL": ("+me.all",), "GFX": ("+gfx",)}
+
+
+def predicted_profiles(needs: Collection[str]) -> list[Profile]:
+    """Profiles by the names that types and users give, where no driver lists them yet; what is no profile's name is left out."""
+    return [Profile(name, 0) for name in sorted(needs) if is_profile(name)]
+
+
+def find_profile(word: str, profiles: Sequence[Profile]) -> Profile | None:
+    """The profile that a user's word means: 1g.5gb, MIG 1g.5gb, or its number."""
+    plain = plain_profile(word)
+    return next((one for one in profiles if plain in (one.name, str(one.id))), None)
+
+
+def suits(profile: Profile, vgpu_type: VgpuType) -> bool:
+    """Whether a vGPU of the type can live in a GPU instance of the profile."""
+    if vgpu_type.gi_profile is not None and profile.id == vgpu_type.gi_profile:
+        return bool(profile.slices == vgpu_type.slices)
+    if profile.slices != vgpu_type.slices or profile.gib * 1024 < (vgpu_type.framebuffer_mib or 0):
+        return False
+    suffixes: tuple[str, ...] = _SUFFIX.get(vgpu_type.suffix, ("",))
+    if not vgpu_type.suffix and vgpu_type.series in ("Q", "B", "A"):
+        suffixes = ("", "+gfx")  # graphics on MIG; [guess] the driver's own word (gi_profile) goes first
+    return profile.suffix in suffixes
+
+
+def profile_for(vgpu_type: VgpuType, profiles: Sequence[Profile]) -> Profile | None:
+    """The smallest profile that suits a type: what the driver names, else by slices, memory and suffix. None if none."""
+    suiting = [one for one in profiles if suits(one, vgpu_type)]
+    named = [one for one in suiting if one.id == vgpu_type.gi_profile]
+    return min(named or suiting, key=lambda one: (one.gib, len(one.suffix), one.id)) if suiting else None
 
 
 def _memory_slices(profile: Profile, profiles: Sequence[Profile]) -> int:
@@ -25,6 +61,23 @@ def _memory_slices(profile: Profile, profiles: Sequence[Profile]) -> int:
     return size
 
 
+def starts_of(new: Sequence[tuple[Sequence[int], int]], taken: set[int], greedy: bool = False) -> list[int] | None:
+    """A start for each new (possible starts, size), so that none takes a slot that is taken; None if there is no way.
+
+    greedy: each takes the first that is free, whatever that leaves for those after it.
+    """
+    if not new:
+        return []
+    starts, size = new[0]
+    for start in starts:
+        slots = set(range(start, start + size))
+        if not slots & taken:
+            others = starts_of(new[1:], taken | slots, greedy)
+            if others is not None or greedy:
+                return None if others is None else [start, *others]
+    return None
+
+
 def fits(profiles: Sequence[Profile], occupied: Sequence[tuple[int, int, int]], new: Sequence[Profile], slices: int | None = None) -> bool:
     """Whether GPU instances of the new profiles fit beside the occupied (start, size, compute slices)."""
     compute = slices or max([one.slices for one in profiles] or [0])
@@ -34,19 +87,9 @@ def fits(profiles: Sequence[Profile], occupied: Sequence[tuple[int, int, int]], 
     todo = sorted(((_memory_slices(one, profiles), one.slices) for one in new), reverse=True)
     if sum(need for dummy, need in todo) + sum(need for dummy, dummy2, need in occupied) > compute:
         return False
-    used = {slot for start, size, dummy in occupied for slot in range(start, start + size)}
-
-    def fit(number: int, taken: set[int]) -> bool:
-        if number == len(todo):
-            return True
-        size, need = todo[number]
-        for start in range(0, memory - size + 1, size):
-            slots = set(range(start, start + size))
-            if start + need <= compute and not slots & taken and fit(number + 1, taken | slots):
-                return True
-        return False
-
-    return fit(0, used)
+    taken = {slot for start, size, dummy in occupied for slot in range(start, start + size)}
+    new_starts = [([start for start in range(0, memory - size + 1, size) if start + need <= compute], size) for size, need in todo]
+    return starts_of(new_starts, taken) is not None
 
 
 @dataclass
@@ -63,8 +106,7 @@ class Instances:
 class InstanceRequest:
     """The GPU instances that a GPU is to have, as profiles.
 
-    staying: vGPUs that live on, with their types. profiles: all that the GPU has. predicted: MIG mode is still to come,
-    so that there are no GPU instances now.
+    staying: vGPUs that live on, with their types. profiles: all that the GPU has. predicted: MIG mode, so any instance, is still to come.
     """
 
     desired: Sequence[Profile]
@@ -142,12 +184,11 @@ def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance]
 
 def _placement_of(instance: GpuInstance, profiles: Sequence[Profile]) -> tuple[int, int, int]:
     """(start, size, compute slices) in the units of fits(); the driver's own units are smaller on some GPUs."""
-    profile, start = find_profile(instance.profile, profiles), instance.start or 0
-    if not profile or not instance.size:
-        size = instance.size or 1
-        return start, size, profile.slices if profile else size
-    size = _memory_slices(profile, profiles)
-    return start * size // instance.size, size, profile.slices
+    profile, start, own = find_profile(instance.profile, profiles), instance.start or 0, instance.size or 1
+    if not profile:
+        return start, own, own
+    size = _memory_slices(profile, profiles) if instance.size else own
+    return start * size // own, size, profile.slices
 
 
 def steps(gpu: Gpu, instances: Instances) -> list[Step]:

@@ -2,10 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """MIG: which mode, which GPU instances stay, go and come. Pure.
 
-MIG mode must be set before the VFs are enabled, and GPU instances after that (sriov-manage removes
-them). GPU instances follow from the types of the vGPUs that are to live in them, or are given.
-Placement is modeled as NVIDIA's own lists of placements show it: an instance of m memory slices
-starts at a multiple of m, and its compute slices end within the GPU's.
+MIG mode must be set before the VFs are enabled, and GPU instances after that (sriov-manage removes them).
+GPU instances follow from the types of the vGPUs that are to live in them, or are given.
 """
 
 from __future__ import annotations
@@ -23,8 +21,7 @@ from ..hardware.vgpu_types import VgpuType
 from ..read.host import HostState
 from ..read.inventory import Inventory
 from ..sriov import plan as sriov_plan
-from .placement import InstanceRequest, plan_instances, steps
-from .profiles import find_profile, predicted_profiles, profile_for, suits
+from .placement import InstanceRequest, find_profile, plan_instances, predicted_profiles, profile_for, steps, suits
 
 # nvidia-smi and the driver live with it: it lets go by itself.
 _HARMLESS = ("nvidia-persiste",)
@@ -49,21 +46,6 @@ def _names(profiles: Sequence[Profile]) -> str:
     return ", ".join(one.name for one in profiles)
 
 
-@dataclass
-class _Room:
-    """A GPU instance to come. type: the short name of the type that lives in it, count: how many of it."""
-
-    profile: Profile
-    type: str | None = None
-    count: int = 0
-
-    def takes(self, vgpu_type: VgpuType) -> bool:
-        """Whether one more vGPU of the type can live in it."""
-        if not suits(self.profile, vgpu_type):
-            return False
-        return self.type is None or (self.type == vgpu_type.short and self.count < max(vgpu_type.per_gi or 1, 1))
-
-
 def given(gpu: Gpu, words: Sequence[str], types: Sequence[VgpuType], profiles: Sequence[Profile]) -> tuple[list[Profile], list[Trouble]]:
     """The given GPU instances as profiles; troubles where one is unknown, or the types don't find theirs among them."""
     found: list[Profile] = []
@@ -77,24 +59,21 @@ def given(gpu: Gpu, words: Sequence[str], types: Sequence[VgpuType], profiles: S
             troubles.append(Trouble(unknown, gpu.address, "one of: %s" % _names(profiles), code="mig_no_profile"))
     if troubles:
         return found, troubles
-    # The largest need first, each into the smallest instance that suits.
-    rooms = [_Room(profile) for profile in sorted(found, key=lambda one: (one.slices, one.gib))]
+    # The largest need first, each into the smallest instance that suits and has room for one more of that type, and of no other.
+    rooms: list[tuple[Profile, list[str]]] = [(profile, []) for profile in sorted(found, key=lambda one: (one.slices, one.gib))]
     for vgpu_type in sorted(types, key=lambda one: -(one.framebuffer_mib or 0)):
-        room = next((one for one in rooms if one.takes(vgpu_type)), None)
-        if room:
-            room.type, room.count = vgpu_type.short, room.count + 1
+        name, share = vgpu_type.short, max(vgpu_type.per_gi or 1, 1)
+        free = [inside for profile, inside in rooms if suits(profile, vgpu_type) and len(inside) < share and set(inside) <= {name}]
+        if free:
+            free[0].append(name)
             continue
+        none_left = "none of the given GPU instances (%s) is left for %s" % (_names(found) or "none", name)
         suiting = profile_for(vgpu_type, profiles)
-        none_left = "none of the given GPU instances (%s) is left for %s" % (_names(found) or "none", vgpu_type.short)
-        wanted = "one of %d slices and at least %s MiB for each, such as %s" % (
-            vgpu_type.slices or 0, vgpu_type.framebuffer_mib, suiting.name if suiting else "none of this GPU's"
-        )
+        such = suiting.name if suiting else "none of this GPU's"
+        wanted = "one of %d slices and at least %s MiB for each, such as %s" % (vgpu_type.slices or 0, vgpu_type.framebuffer_mib, such)
         remedy = "Add it to 'mig', or leave 'mig' out: then the GPU instances follow from the types."
         troubles.append(Trouble(none_left, gpu.address, wanted, remedy, "gpu_instance_too_small"))
     return found, troubles
-
-
-# --- mode, and the module nvidia_mig
 
 
 @dataclass
@@ -169,8 +148,9 @@ def _plan_gpu(result: MigPlan, host: Host, gpu: Gpu, request: Request, options: 
         result.troubles += refusals.no_vfs_yet(gpu, host.state) or [refusals.mig_unknown(gpu)]
         return
     after = _present(gpu)
-    if _changes_mode(gpu, request):
-        after = MigState(bool(request.mode), [])
+    modes = {gpu.mig.current, gpu.mig.pending} if gpu.mig else {False}  # before the driver is there the mode is off
+    if request.mode is not None and modes != {request.mode}:
+        after = MigState(request.mode, [])
         _plan_mode(result, host, gpu, after.mode, options)
     if request.instances is not None:
         after.instances = _plan_given(result, gpu, request.instances, after.mode, options)
@@ -180,13 +160,6 @@ def _plan_gpu(result: MigPlan, host: Host, gpu: Gpu, request: Request, options: 
 
 def _present(gpu: Gpu) -> MigState:
     return MigState(bool(gpu.mig.current), sorted(one.profile for one in gpu.mig.instances)) if gpu.mig else MigState(False, [])
-
-
-def _changes_mode(gpu: Gpu, request: Request) -> bool:
-    """Whether a step must set the mode. Before the driver is there the mode is off."""
-    if request.mode is None:
-        return False
-    return request.mode if gpu.mig is None else (gpu.mig.current, gpu.mig.pending) != (request.mode, request.mode)
 
 
 def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Options) -> None:

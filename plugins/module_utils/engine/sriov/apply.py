@@ -37,19 +37,9 @@ def apply(ctx: Context, plan: SriovPlan, timeout: float, settle: float = SETTLE)
 
 
 def _do(ctx: Context, steps: Sequence[Step], timeout: float, settle: float) -> list[Step]:
-    def perform(step: Step) -> None:
-        if step.kind == "repair":
-            repair(ctx, str(step.device), timeout)
-        elif step.kind == "enable":
-            _enable(ctx, step, timeout)
-        elif step.kind == "disable":
-            disable(ctx, step, timeout)
-        elif step.kind == "bind_vf":
-            _bind_vf(ctx, step, timeout)
-
     failed = None
     try:
-        done = execute(steps, perform)
+        done = execute(steps, lambda step: _PERFORMERS[step.kind](ctx, step, timeout))
     except ApplyError as exc:
         failed, done = exc, exc.done
     brought = [step for step in done if step.kind in ("enable", "bind_vf")]
@@ -109,8 +99,9 @@ def without_types(gpus: Sequence[Gpu]) -> list[str]:
     return [gpu.address for gpu in gpus if gpu.num_vfs and not gpu.types_ready]
 
 
-def repair(ctx: Context, pf: str, timeout: float) -> None:
-    """Binds a PF that was left without a driver or on pci-pf-stub to nvidia again."""
+def _repair(ctx: Context, step: Step, timeout: float) -> None:
+    """Binds the step's PF, which was left without a driver or on pci-pf-stub, to nvidia again."""
+    pf = str(step.device)
     directory = "%s/%s" % (PCI, pf)
     driver = ctx.sysfs.link(directory + "/driver")
     binding_apply.clear_override(ctx, pf)
@@ -172,7 +163,7 @@ def _enable(ctx: Context, step: Step, timeout: float) -> None:
         stranded = gpu.driver in STRANDED
         if stranded and repairs < 2 and not out_of_time:
             repairs += 1
-            repair(ctx, pf, timeout)
+            _repair(ctx, step, timeout)
             if not complete(_converged(ctx, pf, number, 5), number):
                 continue
             return
@@ -180,7 +171,7 @@ def _enable(ctx: Context, step: Step, timeout: float) -> None:
             ctx.clock.pause(0.5)
             continue
         if stranded:
-            repair(ctx, pf, timeout)
+            _repair(ctx, step, timeout)
         raise _lock_refused(ctx, gpu, timeout) if busy else _enable_failed(gpu, number, words)
 
 
@@ -218,7 +209,7 @@ def disable(ctx: Context, step: Step, timeout: float) -> None:
         if gpu.num_vfs == 0 and gpu.driver not in STRANDED:
             return
         if gpu.driver in STRANDED:
-            repair(ctx, pf, timeout)
+            _repair(ctx, step, timeout)
             if reader.read_one(ctx, pf).num_vfs == 0:
                 return
         if not answer.busy or ctx.clock.now() >= deadline:
@@ -237,3 +228,6 @@ def _bind_vf(ctx: Context, step: Step, timeout: float) -> None:
     if step.args["driver"]:
         binding_apply.unbind(ctx, address, step.args["driver"], timeout)
     binding_apply.bind(ctx, address, timeout)
+
+
+_PERFORMERS = {"repair": _repair, "enable": _enable, "disable": disable, "bind_vf": _bind_vf}

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What enables and disables VFs. Pure.
 
-NVIDIA's driver takes no write to sriov_numvfs while it is bound (ENOENT), so sriov-manage enables
-VFs; ``sysfs`` writes sriov_numvfs itself, for drivers that allow it. Both are verified
-by reading sriov_numvfs, each virtfn link and each VF's driver.
+NVIDIA's driver takes no write to sriov_numvfs while it is bound (ENOENT), so sriov-manage enables VFs; ``sysfs`` writes
+sriov_numvfs itself, for drivers that allow it. Both are verified by reading sriov_numvfs, each virtfn link and each VF's driver.
 """
 
 from __future__ import annotations
@@ -29,8 +28,7 @@ _ASSUMED = {"driver": ("driver_", "gpu_on_other_driver"), "iommu": ("iommu_off",
 class Options:
     """What is requested of the selected GPUs: all VFs (or num_vfs), or none.
 
-    method: auto, sriov_manage or sysfs. has_tool: whether sriov-manage is installed. assume: see the module's option.
-    unresponsive: see plan.UNRESPONSIVE_POLICIES.
+    method: auto, sriov_manage or sysfs. has_tool: sriov-manage is installed. assume: the module's. unresponsive: plan.UNRESPONSIVE_POLICIES.
     """
 
     enabled: bool = True
