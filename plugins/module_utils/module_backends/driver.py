@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional
 
 from .. import _module
 from ..engine.checks import in_use
-from ..engine.driver import apply as driver_apply, plan as driver_plan, read as driver_read
+from ..engine.driver import apply as driver_apply, plan as driver_plan
 from ..engine.read import host, inventory
 from ..engine.system.context import Context
 
@@ -37,7 +37,7 @@ def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
     found = inventory.read(ctx, with_types=False)
     state = host.read(ctx)
     before = state.driver
-    files = driver_read.read(state, desired)
+    files = driver_apply.read(state, desired)
     steps = driver_plan.plan(found, state, desired, files, check_mode)
     if steps and before.loaded and in_use.ask_driver(ctx, found, [vgpu.key for vgpu in found.vgpus]):
         steps = driver_plan.plan(found, state, desired, files, check_mode)

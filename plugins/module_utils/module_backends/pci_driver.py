@@ -9,7 +9,7 @@ from typing import Dict, List, Sequence
 from .. import _module
 from ..engine.base.errors import trouble
 from ..engine.base.plan import Plan
-from ..engine.binding import apply as binding_apply, backups, boot_files, plan as binding_plan
+from ..engine.binding import apply as binding_apply, backups, boot_files, plan as binding_plan, rebuilds
 from ..engine.checks import in_use
 from ..engine.hardware.gpu import Gpu
 from ..engine.read import host, inventory
@@ -69,8 +69,8 @@ def work(request: _module.Task, ctx: Context) -> _module.Result:
             "diff": _diff(plan, gpus),
             "gpus": [{"address": gpu.address, "driver_before": gpu.driver} for gpu in gpus],
             "boot_causes": [cause.as_dict() for cause in plan.target.causes],
-            "initramfs_update_needed": plan.target.initramfs,
-            "bootloader_update_needed": plan.target.bootloader,
+            "initramfs_update_needed": rebuilds.INITRAMFS in plan.target.rebuilds,
+            "bootloader_update_needed": rebuilds.BOOTLOADER in plan.target.rebuilds,
             "reboot_reasons": plan.target.reboot,
             "warnings": plan.warnings + in_use.domain_warnings(ctx, moved, "it is taken from passthrough"),
         },

@@ -46,7 +46,7 @@ def test_order_has_each_directory_of_the_engine() -> None:
         ("state/lock.py", "from ansible.module_utils.basic import AnsibleModule", "imports ansible.module_utils.basic"),
         ("read/host.py", "import requests", "imports requests"),
         ("base/errors.py", "from .steps import Step", "imports itself: "),
-        ("mig/profiles.py", "from .plan import given", "imports itself: "),
+        ("mig/placement.py", "from .plan import given", "imports itself: "),
         ("vgpu/plan.py", "from .apply import apply", "plans, and imports vgpu/apply.py apply, which writes"),
         ("sriov/plan.py", "from ..system import files", "plans, and imports system/files.py, which writes"),
         ("mig/plan.py", "from ..system.nvidia_smi import mode", "plans, and imports system/nvidia_smi.py mode, which writes"),

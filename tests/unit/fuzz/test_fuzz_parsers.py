@@ -20,7 +20,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branc
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import address, vgpu_types
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.mig_profiles import plain_profile
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Gpu
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement as mig_placement, profiles as mig_profiles
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement as mig_placement
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, platform
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml, mdevctl, nvidia_smi_output, systemd
@@ -84,10 +84,10 @@ def profiles(text):
     """Profiles, and what is reckoned from them."""
     found = [one for dummy, one in nvidia_smi_output.parse_profiles(text)]
     mig_placement.fits(found, [], found[:8])
-    mig_profiles.find_profile(text, found)
-    mig_profiles.predicted_profiles({plain_profile(text)})
+    mig_placement.find_profile(text, found)
+    mig_placement.predicted_profiles({plain_profile(text)})
     for one in A100.types:
-        mig_profiles.profile_for(vgpu_types.VgpuType(one.id, one.name), found)
+        mig_placement.profile_for(vgpu_types.VgpuType(one.id, one.name), found)
 
 
 def placements(text):

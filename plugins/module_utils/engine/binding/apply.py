@@ -5,20 +5,19 @@
 from __future__ import annotations
 
 import errno
+from typing import Container
 
 from ..base import refusals
 from ..base.clock import until
-from ..base.errors import Trouble, raise_if_any
+from ..base.errors import EngineError, trouble
 from ..base.steps import Step, execute
 from ..system import files
 from ..system.context import Context
 from ..system.open_files import OpenFiles
-from ..system.sysfs import Sysfs, SysfsError
+from ..system.sysfs import PCI, PCI_DRIVERS, SysfsError
 from . import backups, rebuilds
 from .boot_files import FileEdit
-from .plan import PCI, BindingPlan, rebuild_of
-
-DRIVERS = "/sys/bus/pci/drivers"
+from .plan import BindingPlan, rebuild_of
 
 
 def apply(ctx: Context, plan: BindingPlan, timeout: float) -> list[Step]:
@@ -28,18 +27,15 @@ def apply(ctx: Context, plan: BindingPlan, timeout: float) -> list[Step]:
 
 def _perform(ctx: Context, step: Step, timeout: float) -> None:
     device = str(step.device)
-    directory = "%s/%s" % (PCI, device)
     if step.kind == "edit":
         _edit(ctx.root, step.args["edit"], step.args["back"])
     elif step.kind == "forget_id":
-        forget_id(ctx.sysfs, step.args["driver"], step.args["number"])
+        forget_id(ctx, step.args["driver"], step.args["number"])
     elif step.kind == "clear_override":
-        ctx.sysfs.write(directory + "/driver_override", "\n")
+        clear_override(ctx, device)
     elif step.kind == "unbind":
         # The kernel would wait in the unbind until a VM that came since the plan was made lets go.
-        holders = OpenFiles(ctx.sysfs).of_device(directory)
-        if holders:
-            raise_if_any([refusals.in_use(device, holders, "unbinding it from %s" % step.args["driver"])])
+        refuse_holders(ctx, device, "unbinding it from %s" % step.args["driver"])
         unbind(ctx, device, step.args["driver"], timeout)
     elif step.kind == "modprobe":
         modprobe(ctx, timeout)
@@ -62,35 +58,41 @@ def _edit(root: str, edit: FileEdit, back: bool) -> None:
         backups.forget(root, edit.path)
 
 
-def forget_id(sysfs: Sysfs, driver: str, number: str) -> None:
-    """Removes an id from a driver's dynamic list; one that isn't there is fine."""
+def refuse_holders(ctx: Context, address: str, doing: str) -> None:
+    """Raises EngineError if somebody has the device open through VFIO."""
+    holders = OpenFiles(ctx.sysfs).of_device("%s/%s" % (PCI, address))
+    if holders:
+        raise EngineError(refusals.in_use(address, holders, doing))
+
+
+def _tell_driver(ctx: Context, driver: str, file: str, value: str, fine: Container[int]) -> None:
+    """Writes to one of a driver's files; fine: errno that is no error."""
     try:
-        sysfs.write("%s/%s/remove_id" % (DRIVERS, driver), "10de %s" % number)
+        ctx.sysfs.write("%s/%s/%s" % (PCI_DRIVERS, driver, file), value)
     except SysfsError as exc:
-        if exc.number not in (errno.ENODEV, errno.ENOENT):
+        if exc.number not in fine:
             raise
+
+
+def forget_id(ctx: Context, driver: str, number: str) -> None:
+    """Removes an id from a driver's dynamic list; one that isn't there is fine."""
+    _tell_driver(ctx, driver, "remove_id", "10de %s" % number, (errno.ENODEV, errno.ENOENT))
+
+
+def clear_override(ctx: Context, address: str) -> None:
+    """Clears a device's driver_override, if it has one."""
+    path = "%s/%s/driver_override" % (PCI, address)
+    if ctx.sysfs.read_or(path, "(null)") not in ("", "(null)"):
+        ctx.sysfs.write(path, "\n")
 
 
 def unbind(ctx: Context, address: str, driver: str, timeout: float) -> None:
     """Unbinds a device and waits until it is without a driver (or elsewhere)."""
-    try:
-        ctx.sysfs.write("%s/%s/unbind" % (DRIVERS, driver), address)
-    except SysfsError as exc:
-        if exc.number != errno.ENODEV:
-            raise
+    _tell_driver(ctx, driver, "unbind", address, (errno.ENODEV,))
     link = "%s/%s/driver" % (PCI, address)
     if not until(ctx.clock, lambda: ctx.sysfs.link(link) != driver, timeout):
-        raise_if_any(
-            [
-                Trouble(
-                    "it is still bound to %s %d s after the unbind" % (driver, timeout),
-                    device=address,
-                    wanted="no driver",
-                    remedy="A process may hold it: look with 'fuser -v /dev/vfio/*' and dmesg.",
-                    code="unbind_failed",
-                )
-            ]
-        )
+        remedy = "A process may hold it: look with 'fuser -v /dev/vfio/*' and dmesg."
+        raise trouble("it is still bound to %s %d s after the unbind" % (driver, timeout), address, "no driver", remedy, "unbind_failed")
 
 
 def bind(ctx: Context, address: str, timeout: float) -> None:
@@ -104,38 +106,23 @@ def bind(ctx: Context, address: str, timeout: float) -> None:
         return
     reason = ""
     try:
-        ctx.sysfs.write(DRIVERS + "/nvidia/bind", address)
+        ctx.sysfs.write(PCI_DRIVERS + "/nvidia/bind", address)
     except SysfsError as exc:
         # EBUSY/ENODEV: udev or the module's own probe was faster, or the probe failed; the link tells.
         reason = " (%s)" % exc.troubles[0].found
     if not until(ctx.clock, bound, timeout):
-        raise_if_any(
-            [
-                Trouble(
-                    "the driver nvidia does not take it%s; it is bound to %s"
-                    % (reason, ctx.sysfs.link(link) or "no driver"),
-                    device=address,
-                    wanted="nvidia",
-                    remedy="Look into dmesg for NVRM lines: wrong module flavour, GPU off the bus, IOMMU off.",
-                    code="bind_failed",
-                )
-            ]
-        )
+        found = "the driver nvidia does not take it%s; it is bound to %s" % (reason, ctx.sysfs.link(link) or "no driver")
+        remedy = "Look into dmesg for NVRM lines: wrong module flavour, GPU off the bus, IOMMU off."
+        raise trouble(found, address, "nvidia", remedy, "bind_failed")
 
 
 def modprobe(ctx: Context, timeout: float) -> None:
     """Loads the module nvidia and verifies that it is loaded."""
     answer = ctx.command(["modprobe", "nvidia"], timeout)
     if answer.rc or not ctx.sysfs.exists("/sys/module/nvidia"):
-        raise_if_any(
-            [
-                Trouble(
-                    "it can't be loaded: %s" % (answer.tail() or "rc %d" % answer.rc),
-                    device="the module nvidia",
-                    wanted="load the module nvidia",
-                    remedy="'Key was rejected': sign it for Secure Boot. 'No such device': no GPU is free for it. "
-                    "'Exec format' or 'not found': build it for the running kernel. Look into dmesg.",
-                    code="modprobe_failed",
-                )
-            ]
+        found = "it can't be loaded: %s" % (answer.tail() or "rc %d" % answer.rc)
+        remedy = (
+            "'Key was rejected': sign it for Secure Boot. 'No such device': no GPU is free for it. "
+            "'Exec format' or 'not found': build it for the running kernel. Look into dmesg."
         )
+        raise trouble(found, "the module nvidia", "load the module nvidia", remedy, "modprobe_failed")

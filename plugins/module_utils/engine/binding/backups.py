@@ -30,10 +30,9 @@ def _digest(text: str | None) -> str | None:
 def read(root: str) -> Record:
     """The record; empty where there is no record, or none that can be read."""
     try:
-        content = json.loads(files.read_text(root, PATH) or "null")
-        if content is None or content["version"] != VERSION:
-            return {}
-        return {path: {"before": one["before"], "after": one["after"]} for path, one in content["files"].items()}
+        content = json.loads(files.read_text(root, PATH) or "{}")
+        entries = content["files"] if content["version"] == VERSION else {}
+        return {path: {"before": one["before"], "after": one["after"]} for path, one in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
@@ -47,12 +46,10 @@ def _write(root: str, record: Record) -> None:
 
 def keep(root: str, path: str, after: str | None) -> None:
     """Notes a file's text before an edit. after: its text then, None if it is removed."""
-    record, now = read(root), files.read_text(root, path)
+    record, before = read(root), files.read_text(root, path)
     known = record.get(path)
-    if known and _digest(now) == known["after"]:
+    if known and _digest(before) == known["after"]:
         before = known["before"]  # a second edit of ours
-    else:
-        before = now
     if before is not None and before == after:
         record.pop(path, None)
     else:
@@ -69,14 +66,13 @@ def forget(root: str, path: str) -> None:
 
 def back(root: str) -> tuple[list[FileEdit], list[str]]:
     """(edits that restore the files, sentences about those that somebody changed since)."""
-    edits: list[FileEdit] = []
-    warnings: list[str] = []
+    edits, warnings = [], []
     for path, one in sorted(read(root).items()):
         now = files.read_text(root, path)
         if now == one["before"]:
             continue
-        if _digest(now) != one["after"]:
+        if _digest(now) == one["after"]:
+            edits.append(FileEdit(path, now, one["before"], ["put it back as it was before the first edit"]))
+        else:
             warnings.append("%s: it was changed after this collection edited it, so it is not put back" % path)
-            continue
-        edits.append(FileEdit(path, now, one["before"], ["put it back as it was before the first edit"]))
     return edits, warnings

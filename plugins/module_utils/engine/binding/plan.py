@@ -23,7 +23,6 @@ from . import boot_files
 from .boot_files import BootFiles, Cause, FileEdit
 from .rebuilds import BOOTLOADER, INITRAMFS
 
-PCI = "/sys/bus/pci/devices"
 FOREIGN = ("vfio-pci", "pci-pf-stub")
 
 
@@ -42,12 +41,11 @@ class Options:
 
 @dataclass
 class Target:
-    """Edits of boot files with their causes, and what must follow the steps: rebuilds, a reboot."""
+    """Edits of boot files with their causes, and what must follow the steps: kinds of rebuild, a reboot for these reasons."""
 
     edits: list[FileEdit] = field(default_factory=list)
     causes: list[Cause] = field(default_factory=list)
-    initramfs: bool = False
-    bootloader: bool = False
+    rebuilds: set[str] = field(default_factory=set)
     reboot: list[str] = field(default_factory=list)
 
 
@@ -59,29 +57,31 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
     result = Plan(Target())
     gpus, troubles = inventory.select(selectors)
     result.troubles += troubles
-    if options.driver == "nvidia" and "driver" not in options.assume:
-        wrong = refusals.driver_trouble(state.driver)
-        if wrong and wrong.code != "driver_not_loaded":
-            result.troubles.append(wrong)
+    binds = options.driver == "nvidia"
+    assumed = binds and "driver" in options.assume  # GPUs are bound by the boot that follows the driver's installation
+    wrong = refusals.driver_trouble(state.driver) if binds and not assumed else None
+    if wrong and wrong.code != "driver_not_loaded":
+        result.troubles.append(wrong)
     if options.edit_boot:
         _plan_boot(result, inventory, boot, gpus)
     loaded = state.driver.loaded is not None
     forgotten: set[tuple[str, str]] = set()  # (driver, device id)
     for gpu in gpus:
-        if _stays(gpu, options):
+        stays = gpu.driver == "nvidia" if binds else gpu.driver not in (*FOREIGN, "nouveau")
+        if stays or assumed:
             continue
         if gpu.driver == "nouveau":
-            if options.driver == "nvidia":
-                result.troubles.append(_on_nouveau(gpu))
+            if binds:
+                remedy = "Keep nouveau from loading (role gpu_release does) and reboot."
+                result.troubles.append(Trouble("the GPU is bound to nouveau", gpu.address, "nvidia", remedy, "gpu_on_nouveau"))
             else:
                 result.target.reboot.append("%s is on nouveau, which is left only by a reboot" % gpu.address)
             continue
-        doing = "bring it to nvidia" if options.driver == "nvidia" else "release it from %s" % gpu.driver
-        if result.skips(gpu, doing, options.unresponsive):
+        if result.skips(gpu, "bring it to nvidia" if binds else "release it from %s" % gpu.driver, options.unresponsive):
             continue
         result.troubles += _guard(gpu)
-        _release(result, gpu, forgotten)
-        if options.driver == "nvidia":
+        result.steps += _release(gpu, forgotten)
+        if binds:
             if not loaded:
                 loaded = True
                 result.steps.append(Step("modprobe", None, None, "load the module nvidia"))
@@ -90,22 +90,18 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
     return result
 
 
-def _stays(gpu: Gpu, options: Options) -> bool:
-    """Whether a GPU is on its driver already, or will be after the boot that follows the driver's installation."""
-    if options.driver == "nvidia":
-        return gpu.driver == "nvidia" or "driver" in options.assume
-    return gpu.driver not in FOREIGN + ("nouveau",)
-
-
-def _release(result: BindingPlan, gpu: Gpu, forgotten: set[tuple[str, str]]) -> None:
+def _release(gpu: Gpu, forgotten: set[tuple[str, str]]) -> list[Step]:
     """Steps that take a GPU from its driver. forgotten: the ids that steps have taken from a driver's list."""
-    if gpu.driver in FOREIGN and (gpu.driver, gpu.device_id) not in forgotten:
-        forgotten.add((gpu.driver, gpu.device_id))
-        result.steps.append(_forget_step(gpu))
+    steps, pf, driver = [], gpu.address, gpu.driver
+    if driver in FOREIGN and (driver, gpu.device_id) not in forgotten:
+        forgotten.add((driver, gpu.device_id))
+        number = gpu.device_id.replace("0x", "")
+        steps.append(Step("forget_id", pf, None, "take the id 10de:%s from %s" % (number, driver), driver=driver, number=number))
     if gpu.driver_override:
-        result.steps.append(Step("clear_override", gpu.address, gpu.address, "clear driver_override (%s)" % gpu.driver_override))
-    if gpu.driver:
-        result.steps.append(Step("unbind", gpu.address, gpu.address, "unbind from %s" % gpu.driver, driver=gpu.driver))
+        steps.append(Step("clear_override", pf, pf, "clear driver_override (%s)" % gpu.driver_override))
+    if driver:
+        steps.append(Step("unbind", pf, pf, "unbind from %s" % driver, driver=driver))
+    return steps
 
 
 def plan_back(boot: BootFiles, edits: Sequence[FileEdit], warnings: Sequence[str]) -> BindingPlan:
@@ -120,18 +116,12 @@ def _plan_boot(result: BindingPlan, inventory: Inventory, boot: BootFiles, gpus:
     target = result.target
     target.causes, target.edits, touched = boot_files.causes_and_edits(boot, gpus, others)
     if touched:
-        result.troubles.append(
-            Trouble(
-                "%s is on vfio-pci by the same id as the selected GPUs, but is not selected" % ", ".join(touched),
-                wanted="all GPUs of one id released together",
-                remedy="Select them too, or bind those to vfio-pci one by one (driverctl) in place of an id for all.",
-                code="shared_id",
-            )
-        )
-    if gpus:
-        nouveau = boot_files.nouveau_edit(boot)
-        if nouveau:
-            target.edits.append(nouveau)
+        found = "%s is on vfio-pci by the same id as the selected GPUs, but is not selected" % ", ".join(touched)
+        remedy = "Select them too, or bind those to vfio-pci one by one (driverctl) in place of an id for all."
+        result.troubles.append(Trouble(found, wanted="all GPUs of one id released together", remedy=remedy, code="shared_id"))
+    nouveau = boot_files.nouveau_edit(boot) if gpus else None
+    if nouveau:
+        target.edits.append(nouveau)
     for cause in target.causes:
         if not cause.editable:
             result.warnings.append("%s: '%s' belongs to a package; %s again at the next boot" % (cause.path, cause.line, cause.what))
@@ -140,17 +130,15 @@ def _plan_boot(result: BindingPlan, inventory: Inventory, boot: BootFiles, gpus:
 
 def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> None:
     """Steps for the edits, and what must be rebuilt after them or after those of an earlier run. back: they restore the originals."""
+    target = result.target
     for kind, what in ((INITRAMFS, "initramfs"), (BOOTLOADER, "boot loader's configuration")):
         if kind in boot.waiting:
             result.steps.append(Step("rebuild", None, None, "make the %s anew, which an earlier run left undone" % what))
-    target = result.target
-    rebuilds = {rebuild_of(edit.path) for edit in target.edits} | set(boot.waiting)
-    target.initramfs, target.bootloader = INITRAMFS in rebuilds, BOOTLOADER in rebuilds
+    kinds = [rebuild_of(edit.path) for edit in target.edits]
+    target.rebuilds = {*boot.waiting, *[kind for kind in kinds if kind]}
     for edit in target.edits:
-        text = "remove it" if edit.after is None else "edit it"
-        result.steps.append(
-            Step("edit", None, edit.path, "; ".join(edit.why) if back else "%s: %s" % (text, "; ".join(edit.why)), edit=edit, back=back)
-        )
+        doing, why = "remove it" if edit.after is None else "edit it", "; ".join(edit.why)
+        result.steps.append(Step("edit", None, edit.path, why if back else "%s: %s" % (doing, why), edit=edit, back=back))
 
 
 def rebuild_of(path: str) -> str | None:
@@ -160,16 +148,6 @@ def rebuild_of(path: str) -> str | None:
     return INITRAMFS if "modprobe.d" in path else None
 
 
-def _on_nouveau(gpu: Gpu) -> Trouble:
-    return Trouble(
-        "the GPU is bound to nouveau",
-        device=gpu.address,
-        wanted="nvidia",
-        remedy="Keep nouveau from loading (role gpu_release does) and reboot.",
-        code="gpu_on_nouveau",
-    )
-
-
 def _guard(gpu: Gpu) -> list[Trouble]:
     if gpu.holders:
         return [refusals.passed_through(gpu)]
@@ -177,15 +155,3 @@ def _guard(gpu: Gpu) -> list[Trouble]:
     doing = "taking the GPU from %s" % (gpu.driver or "no driver")
     troubles = [refusals.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders]
     return troubles + [refusals.in_use(one.key, one.holders, doing) for one in gpu.vgpus if one.holders and one.uuid]
-
-
-def _forget_step(gpu: Gpu) -> Step:
-    number = gpu.device_id.replace("0x", "")
-    return Step(
-        "forget_id",
-        gpu.address,
-        None,
-        "take the id 10de:%s from %s" % (number, gpu.driver),
-        driver=gpu.driver,
-        number=number,
-    )

@@ -16,8 +16,7 @@ from ..system import files
 
 INITRAMFS = "initramfs"
 BOOTLOADER = "bootloader"
-_LOADER_FILES = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
-_ENTRIES = "/boot/loader/entries"
+_LOADER_FILES = ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"]
 _IMAGE = re.compile(r"^(?:initrd\.img-(?P<debian>.+)|initramfs-(?P<redhat>.+)\.img)$")
 
 
@@ -36,33 +35,27 @@ def read(root: str) -> set[str]:
 
 
 def _is_pending(root: str, kind: str) -> bool:
-    marked = _time(root + _mark(kind))
-    if marked is None:
+    marked = _times(root, [_mark(kind)])
+    if not marked:
         return False
-    times = [_time(root + path) for path in (_images(root) if kind == INITRAMFS else _loader(root))]
-    made = [when for when in times if when is not None]
+    made = _times(root, _images(root) if kind == INITRAMFS else _LOADER_FILES + files.names(root, "/boot/loader/entries", ".conf"))
     if not made:
         return False  # none of those that we know: whoever made this host boot has other means
-    return (min(made) if kind == INITRAMFS else max(made)) <= marked
+    return (min(made) if kind == INITRAMFS else max(made)) <= marked[0]
 
 
 def _images(root: str) -> list[str]:
     """The initramfs of each kernel that has modules; a rescue image is never rebuilt."""
+    images = [(path, _IMAGE.match(os.path.basename(path))) for path in files.names(root, "/boot")]
+    return [path for path, match in images if match and os.path.isdir("%s/lib/modules/%s" % (root, match["debian"] or match["redhat"]))]
+
+
+def _times(root: str, paths: list[str]) -> list[int]:
+    """When each of the files was written, in nanoseconds; nothing for one that is not there."""
     found = []
-    for path in files.names(root, "/boot"):
-        match = _IMAGE.match(os.path.basename(path))
-        kernel = match and (match.group("debian") or match.group("redhat"))
-        if kernel and os.path.isdir("%s/lib/modules/%s" % (root, kernel)):
-            found.append(path)
+    for path in paths:
+        try:
+            found.append(os.stat(root + path).st_mtime_ns)
+        except OSError:
+            pass  # not there, or not to be seen
     return found
-
-
-def _loader(root: str) -> list[str]:
-    return list(_LOADER_FILES) + files.names(root, _ENTRIES, ".conf")
-
-
-def _time(path: str) -> int | None:
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return None

@@ -1,48 +1,73 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs NVIDIA's installer or uninstaller, and looks whether it did its work."""
+"""Reads what the plan of a driver needs of the host's files; runs NVIDIA's installer or uninstaller, and looks whether it did its work."""
 
 from __future__ import annotations
 
+import hashlib
 import os
-from typing import List, Optional, Sequence
+import shutil
+import stat
+from typing import Sequence
 
-from ..base.errors import raise_if_any, trouble
+from ..base.errors import trouble
 from ..base.steps import Step, execute
 from ..read import host
 from ..state import install_mark
 from ..system import files, modinfo
 from ..system.context import Context
 from . import signing
-from .plan import Request, number
+from .plan import Files, Request, number
 
 LOG = "/var/log/nvidia-installer.log"
 UNINSTALL = "/usr/bin/nvidia-uninstall"
 
 
-def arguments(request: Request, version: str, module_type: Optional[str]) -> List[str]:
-    """The installer's command line. --skip-module-load exists since 550."""
-    argv = ["--silent"]
-    if request.dkms:
-        argv.append("--dkms")
-    if request.disable_nouveau:
-        argv.append("--disable-nouveau")
-    if not request.load:
+def read(state: host.HostState, request: Request) -> Files:
+    """The package, the free space and the keys that a request names."""
+    folder = os.path.abspath(request.tmpdir or "/tmp")
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    found = Files(os.path.isfile(request.src or ""), shutil.disk_usage(folder).free >> 20)
+    if request.signing_key and request.signing_certificate:
+        found.key = _key_file(request.signing_key, False)
+        found.certificate = _key_file(request.signing_certificate, bool(state.secure_boot))
+    return found
+
+
+def _key_file(path: str, with_content: bool) -> signing.KeyFile:
+    """with_content: only Secure Boot makes a certificate's own content matter."""
+    is_file = os.path.isfile(path)
+    shared = is_file and bool(os.stat(path).st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+    fingerprint = hashlib.sha256(_content(path)).hexdigest() if is_file and with_content else None
+    return signing.KeyFile(path, os.path.exists(path), is_file, shared, fingerprint)
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as handle:
+        return handle.read()
+
+
+def arguments(request: Request, version: str, module_type: str | None) -> list[str]:
+    """The installer's command line."""
+    release, key, certificate = number(version)[0], request.signing_key, request.signing_certificate
+    options = (
+        (True, ["--silent"]),
+        (request.dkms, ["--dkms"]),
+        (request.disable_nouveau, ["--disable-nouveau"]),
         # nouveau may still be loaded: the reboot that follows ends it.
-        argv.append("--no-nouveau-check")
-        if number(version)[0] >= 550:
-            argv += ["--skip-module-load", "--skip-module-unload"]
-    if module_type and number(version)[0] >= 560:
-        argv.append("--kernel-module-type=%s" % module_type)
-    if request.tmpdir:
-        argv.append("--tmpdir=%s" % request.tmpdir)
-    if request.signing_key:
+        (not request.load, ["--no-nouveau-check"]),
+        (not request.load and release >= 550, ["--skip-module-load", "--skip-module-unload"]),
+        (module_type and release >= 560, ["--kernel-module-type=%s" % module_type]),
+        (request.tmpdir, ["--tmpdir=%s" % request.tmpdir]),
         # The paths alone: what a program is started with can be read by everybody.
-        argv += ["--module-signing-secret-key=%s" % request.signing_key, "--module-signing-public-key=%s" % request.signing_certificate]
-    return argv + list(request.extra)
+        (key, ["--module-signing-secret-key=%s" % key, "--module-signing-public-key=%s" % certificate]),
+        (True, request.extra),
+    )
+    return [word for applies, words in options if applies for word in words]
 
 
-def apply(ctx: Context, steps: Sequence[Step], request: Request, module_type: Optional[str], timeout: float) -> List[Step]:
+def apply(ctx: Context, steps: Sequence[Step], request: Request, module_type: str | None, timeout: float) -> list[Step]:
     """Runs the installer and verifies the version on disk."""
 
     def perform(step: Step) -> None:
@@ -54,19 +79,14 @@ def apply(ctx: Context, steps: Sequence[Step], request: Request, module_type: Op
     return execute(steps, perform)
 
 
-def log_tail(ctx: Context, lines: int = 15) -> str:
-    """The last lines of the installer's log."""
-    text = files.read_text(ctx.root, LOG) or ""
-    return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
-
-
-def _install(ctx: Context, request: Request, version: str, module_type: Optional[str], timeout: float) -> None:
+def _install(ctx: Context, request: Request, version: str, module_type: str | None, timeout: float) -> None:
     install_mark.begin(ctx.root, install_mark.DRIVER)
     answer = ctx.command(["sh", request.src or ""] + arguments(request, version, module_type), timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc == 0 and driver.on_disk == version and driver.flavour == request.flavour:
         if request.signing_key and request.signing_certificate:
-            _check_signature(ctx, request.signing_certificate)
+            key_id, signer = modinfo.field(ctx, "sig_key"), modinfo.field(ctx, "signer")
+            signing.check_signature(request.signing_certificate, _content(request.signing_certificate), key_id or "", signer or "")
         install_mark.end(ctx, install_mark.DRIVER)
         return
     if answer.timed_out:
@@ -75,37 +95,19 @@ def _install(ctx: Context, request: Request, version: str, module_type: Optional
         found = "the installer ended with rc %d" % answer.rc
     else:
         found = "the installer reported success, but the driver on disk is %s (%s)" % (driver.on_disk or "none", driver.flavour)
-    raise trouble(
-        "%s: %s\nLast lines of %s:\n%s" % (found, answer.tail(8), LOG, log_tail(ctx)),
-        device=request.src,
-        wanted="driver %s on disk" % version,
-        remedy="Mend what the log names (compiler, headers of the running kernel, nouveau, space), then run again",
-        code="install_failed",
-    )
-
-
-def _check_signature(ctx: Context, certificate: str, timeout: float = 30) -> None:
-    """Raises EngineError for a module that this certificate's key has not signed: DKMS, for one, may sign with a key of its own."""
-    key_id, signer = modinfo.field(ctx, "sig_key", timeout), modinfo.field(ctx, "signer", timeout)
-    with open(certificate, "rb") as handle:
-        der = handle.read()
-    wrong = signing.signature_trouble(certificate, der, key_id or "", signer or "")
-    raise_if_any([wrong] if wrong else [])
+    log = [line for line in (files.read_text(ctx.root, LOG) or "").splitlines() if line.strip()]
+    text = "%s: %s\nLast lines of %s:\n%s" % (found, answer.tail(8), LOG, "\n".join(log[-15:]))
+    remedy = "Mend what the log names (compiler, headers of the running kernel, nouveau, space), then run again"
+    raise trouble(text, request.src, "driver %s on disk" % version, remedy, "install_failed")
 
 
 def _uninstall(ctx: Context, timeout: float) -> None:
     if not os.path.exists(ctx.root + UNINSTALL):
-        raise trouble(
-            "there is no %s, so the driver came by another way" % UNINSTALL,
-            remedy="Remove its packages with apt or dnf, then run again.",
-            code="no_uninstaller",
-        )
+        missing = "there is no %s, so the driver came by another way" % UNINSTALL
+        raise trouble(missing, remedy="Remove its packages with apt or dnf, then run again.", code="no_uninstaller")
     answer = ctx.command([UNINSTALL, "--silent"], timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc or driver.on_disk:
-        raise trouble(
-            "uninstalling ended with rc %d, and the driver on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8)),
-            remedy="Look into %s." % LOG,
-            code="uninstall_failed",
-        )
+        found = "uninstalling ended with rc %d, and the driver on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8))
+        raise trouble(found, remedy="Look into %s." % LOG, code="uninstall_failed")
     install_mark.end(ctx, install_mark.DRIVER)

@@ -18,23 +18,23 @@ import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
-from typing import Optional
+from typing import Iterator
 
 from ..base.errors import EngineError, trouble
 from .plan import version_in
 
 # What zipfile raises for a damaged archive: beside its own error those of its parts, and of what it can't unpack.
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError, LookupError, RuntimeError, OverflowError)
+MARGIN = 64 << 20  # what a package or a download must leave free
 
 _PATTERNS = {
-    ("host", "run"): ("*-vgpu-kvm*.run",),
-    ("host", "deb"): ("nvidia-vgpu-*_amd64.deb",),
-    ("host", "rpm"): ("NVIDIA-vGPU-*.x86_64.rpm",),
-    ("guest", "run"): ("*-grid*.run",),
-    ("guest", "deb"): ("nvidia-linux-grid-*_amd64.deb",),
-    ("guest", "rpm"): ("nvidia-linux-grid-*.x86_64.rpm",),
+    ("host", "run"): "*-vgpu-kvm*.run",
+    ("host", "deb"): "nvidia-vgpu-*_amd64.deb",
+    ("host", "rpm"): "NVIDIA-vGPU-*.x86_64.rpm",
+    ("guest", "run"): "*-grid*.run",
+    ("guest", "deb"): "nvidia-linux-grid-*_amd64.deb",
+    ("guest", "rpm"): "nvidia-linux-grid-*.x86_64.rpm",
 }
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*$")
 # A package is compressed by itself and shrinks little in the zip; a tenth is far beyond what one does.
 _RATIO = 10
@@ -46,87 +46,75 @@ class Package:
     """A package in a bundle, or by itself. member is None where nothing has to be extracted. crc: of the zip, CRC-32."""
 
     path: str
-    version: Optional[str]
-    member: Optional[str] = None
+    version: str | None
+    member: str | None = None
     size: int = 0
     crc: int = 0
+
+
+def _blocks(path: str) -> Iterator[bytes]:
+    with open(path, "rb") as handle:
+        yield from iter(lambda: handle.read(1 << 20), b"")
 
 
 def sha256(path: str) -> str:
     """Checksum of a file, in hexadecimal."""
     digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        for block in iter(lambda: handle.read(1 << 20), b""):
-            digest.update(block)
+    for block in _blocks(path):
+        digest.update(block)
     return digest.hexdigest()
 
 
-def check_form(path: str, checksum: str) -> None:
-    """Raises EngineError unless the checksum is one that is understood."""
+def check_form(path: str, checksum: str) -> str:
+    """The digits of a checksum (sha256:…); raises EngineError unless it is one that is understood."""
     if not re.match(r"sha256:[0-9a-fA-F]{64}$", checksum):
-        raise trouble("%r is no checksum" % checksum, device=path, wanted="sha256: and 64 hexadecimal digits", code="bad_checksum")
+        raise trouble("%r is no checksum" % checksum, path, "sha256: and 64 hexadecimal digits", code="bad_checksum")
+    return checksum.partition(":")[2].lower()
 
 
 def wrong_checksum(path: str, found: str, expected: str) -> EngineError:
     """The trouble of a file that is another one."""
-    return trouble(
-        "its checksum is sha256:%s" % found,
-        device=path,
-        wanted="sha256:%s" % expected,
-        remedy="The file is damaged or another one: fetch it again from NVIDIA's portal.",
-        code="wrong_checksum",
-    )
+    remedy = "The file is damaged or another one: fetch it again from NVIDIA's portal."
+    return trouble("its checksum is sha256:%s" % found, path, "sha256:%s" % expected, remedy, "wrong_checksum")
 
 
-def check(path: str, checksum: Optional[str]) -> None:
+def check(path: str, checksum: str | None) -> None:
     """Raises EngineError unless the file is there and has the checksum (sha256:…)."""
     if not os.path.isfile(path):
-        raise trouble("the bundle is not there", device=path, wanted="NVIDIA's zip, or a package out of it", code="bundle_missing")
-    if not checksum:
-        return
-    check_form(path, checksum)
-    found, expected = sha256(path), checksum.partition(":")[2].lower()
-    if found != expected:
-        raise wrong_checksum(path, found, expected)
+        raise trouble("the bundle is not there", path, "NVIDIA's zip, or a package out of it", code="bundle_missing")
+    if checksum:
+        expected, found = check_form(path, checksum), sha256(path)
+        if found != expected:
+            raise wrong_checksum(path, found, expected)
 
 
 def find(src: str, dest: str, kind: str, form: str) -> Package:
     """The package of that kind (host, guest) and form (run, deb, rpm)."""
-    patterns = _PATTERNS[(kind, form)]
+    pattern = _PATTERNS[(kind, form)]
     name = os.path.basename(src)
     if not name.endswith(".zip"):
-        if any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
+        if fnmatch.fnmatch(name, pattern):
             return Package(src, version_in(name))
-        raise trouble(
-            "this is no %s package of the %s driver" % (form, kind), device=src, wanted="a .zip bundle or %s" % " or ".join(patterns), code="wrong_package"
-        )
+        raise trouble("this is no %s package of the %s driver" % (form, kind), src, "a .zip bundle or %s" % pattern, code="wrong_package")
     try:
         with zipfile.ZipFile(src) as bundle:
-            members = [info for info in bundle.infolist() if not info.is_dir()]
+            names = {info: os.path.basename(info.filename) for info in bundle.infolist() if not info.is_dir()}
     except ZIP_ERRORS as exc:
-        raise trouble(
-            "it is no readable zip: %s" % exc, device=src, wanted="the whole zip of NVIDIA's bundle", remedy="Fetch it again.", code="bad_zip"
-        ) from exc
-    found = [
-        info for info in members if any(fnmatch.fnmatch(os.path.basename(info.filename), pattern) for pattern in patterns)
-    ]
+        raise trouble("it is no readable zip: %s" % exc, src, "the whole zip of NVIDIA's bundle", "Fetch it again.", "bad_zip") from exc
+    found = [info for info, name in names.items() if fnmatch.fnmatch(name, pattern)]
     if len(found) != 1:
-        have = ", ".join(repr(os.path.basename(info.filename))[1:-1] for info in (found or members)[:12])
-        raise trouble(
-            "it holds %s %s packages of the %s driver: %s" % (len(found) or "no", form, kind, have),
-            device=src,
-            wanted="exactly one %s" % " or ".join(patterns),
-            code="package_not_found",
-        )
-    _check_member(src, found[0])
-    name = os.path.basename(found[0].filename)
-    return Package(os.path.join(dest, name), version_in(name), found[0].filename, found[0].file_size, found[0].CRC)
+        have = ", ".join(repr(names[info])[1:-1] for info in (found or list(names))[:12])
+        count = "it holds %s %s packages of the %s driver: %s" % (len(found) or "no", form, kind, have)
+        raise trouble(count, src, "exactly one %s" % pattern, code="package_not_found")
+    info, name = found[0], names[found[0]]
+    _check_member(src, info, name)
+    return Package(os.path.join(dest, name), version_in(name), info.filename, info.file_size, info.CRC)
 
 
-def _check_member(src: str, info: zipfile.ZipInfo) -> None:
+def _check_member(src: str, info: zipfile.ZipInfo, name: str) -> None:
     """Raises EngineError for what NVIDIA does not pack: such a zip is not unpacked at all."""
     wrong, code = None, "unsafe_zip"
-    if not _NAME.match(os.path.basename(info.filename)):
+    if not _NAME.match(name):
         wrong = "the name of a package has characters that are not of file names"
     elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
         wrong = "the package is no file but a link or a device"
@@ -137,13 +125,8 @@ def _check_member(src: str, info: zipfile.ZipInfo) -> None:
     elif info.file_size > max(_SMALL, info.compress_size * _RATIO):
         wrong = "the package would grow from %d to %d MiB" % (info.compress_size >> 20, info.file_size >> 20)
     if wrong:
-        raise trouble(
-            "%s (%r)" % (wrong, info.filename[:200]),
-            device=src,
-            wanted="an ordinary zip, as NVIDIA makes them",
-            remedy="The file is damaged or a trap: fetch it again from NVIDIA's portal.",
-            code=code,
-        )
+        remedy = "The file is damaged or a trap: fetch it again from NVIDIA's portal."
+        raise trouble("%s (%r)" % (wrong, info.filename[:200]), src, "an ordinary zip, as NVIDIA makes them", remedy, code)
 
 
 def extracted(package: Package) -> bool:
@@ -153,9 +136,8 @@ def extracted(package: Package) -> bool:
     if not os.path.isfile(package.path) or os.path.islink(package.path) or os.path.getsize(package.path) != package.size:
         return False
     crc = 0
-    with open(package.path, "rb") as handle:
-        for block in iter(lambda: handle.read(1 << 20), b""):
-            crc = zlib.crc32(block, crc)
+    for block in _blocks(package.path):
+        crc = zlib.crc32(block, crc)
     return crc == package.crc
 
 
@@ -163,18 +145,14 @@ def extract(src: str, package: Package) -> None:
     """Extracts the package to its own name alone: paths inside the zip decide nothing."""
     if package.member is None:
         return
-    folder = os.path.dirname(package.path)
+    folder, name = os.path.split(package.path)
     os.makedirs(folder, mode=0o700, exist_ok=True)
     free = shutil.disk_usage(folder).free
-    if free < package.size + (64 << 20):
-        raise trouble(
-            "%d MiB are free, the package takes %d MiB" % (free >> 20, package.size >> 20),
-            device=folder,
-            remedy="Free space, or choose another folder.",
-            code="no_space",
-        )
+    if free < package.size + MARGIN:
+        found = "%d MiB are free, the package takes %d MiB" % (free >> 20, package.size >> 20)
+        raise trouble(found, folder, remedy="Free space, or choose another folder.", code="no_space")
     # A name that nobody can know: in a folder of others' a link might wait under a known one.
-    number, temporary = tempfile.mkstemp(dir=folder, prefix=os.path.basename(package.path) + ".", suffix=".part")
+    number, temporary = tempfile.mkstemp(dir=folder, prefix=name + ".", suffix=".part")
     try:
         with os.fdopen(number, "wb") as target, zipfile.ZipFile(src) as bundle, bundle.open(package.member) as source:
             shutil.copyfileobj(source, target, 1 << 20)
@@ -184,4 +162,4 @@ def extract(src: str, package: Package) -> None:
     except ZIP_ERRORS as exc:
         if os.path.exists(temporary):
             os.unlink(temporary)
-        raise trouble("taking %s out failed: %s" % (package.member, exc), device=src, code="extract_failed") from exc
+        raise trouble("taking %s out failed: %s" % (package.member, exc), src, code="extract_failed") from exc

@@ -7,6 +7,7 @@ The link is a secret and never comes here: an opener is called with the headers 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import glob
@@ -14,36 +15,35 @@ import http.client
 import os
 import re
 import shutil
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, TypeVar
 
 from ..base.clock import Clock, until
 from ..base.errors import EngineError, trouble
 from . import bundle
 
-MARGIN = 64 << 20  # what a download must leave free
 _BLOCK = 1 << 20
 _EXPIRED = (401, 403, 410)
 # From the headers of a request to a response: what urllib returns.
 Opener = Callable[[Dict[str, str]], Any]
+_T = TypeVar("_T")
 
 
+@dataclass(eq=False)
 class LinkError(Exception):
     """The server returned no file. reason: why, without the link. status: of HTTP, if it answered. again: whether another attempt may help."""
 
-    def __init__(self, reason: str, status: Optional[int] = None, again: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
-        self.again = again
+    reason: str
+    status: int | None = None
+    again: bool = False
 
 
 class Target:
     """Where the file goes. What was fetched of it lies beside it, under a name that its checksum is part of."""
 
     def __init__(self, dest: str, checksum: str) -> None:
-        bundle.check_form(dest, checksum)
+        self.checksum = bundle.check_form(dest, checksum)
         self.dest = os.path.abspath(dest)
-        self.checksum = checksum.partition(":")[2].lower()
         self.folder = os.path.dirname(self.dest)
         self.part = "%s.%s.part" % (self.dest, self.checksum[:12])
 
@@ -66,98 +66,81 @@ class Target:
 
 
 class _Answer:
-    """An answer with the file or with the rest of it. start: its first byte.
-
-    total: bytes of the whole file, None if the server does not report them.
-    """
+    """An answer with the file or with the rest of it. start: its first byte. total: bytes of the whole file, None if the server tells none."""
 
     def __init__(self, response: Any, asked: int) -> None:
         self.response = response
         self.start = 0
-        self.total: Optional[int] = None
         length = response.headers.get("Content-Length", "")
         if response.status == 206:
             match = re.match(r"bytes (\d+)-\d+/(\d+|\*)$", response.headers.get("Content-Range", ""))
             if not match or int(match.group(1)) != asked:
                 raise LinkError("the server sent another part of the file than was asked for", again=True)
-            self.start = asked
-            self.total = None if match.group(2) == "*" else int(match.group(2))
-        elif length.isdigit():
-            self.total = int(length)
+            self.start, length = asked, match.group(2)
+        self.total = int(length) if length.isdigit() else None
 
 
-def size(clock: Clock, opener: Opener, target: Target, timeout: float) -> Optional[int]:
+def size(clock: Clock, opener: Opener, target: Target, timeout: float) -> int | None:
     """The file's bytes, without fetching it; None where the server does not report them. Raises EngineError for what stands against it."""
-    found: List[Optional[int]] = []
 
-    def ask() -> None:
+    def ask() -> int | None:
         answer = _ask(opener, target)
-        if answer is not None:
-            answer.response.close()
-        found.append(target.kept if answer is None else answer.total)
+        if answer is None:
+            return target.kept
+        with contextlib.closing(answer.response):
+            _check_space(target, answer)
+        return answer.total
 
-    _patiently(clock, target, ask, timeout)
-    return found[0]
+    return _patiently(clock, target, ask, timeout)
 
 
 def get(clock: Clock, opener: Opener, target: Target, timeout: float) -> None:
     """Fetches the file. timeout: seconds that may pass without any progress."""
     os.makedirs(target.folder, mode=0o700, exist_ok=True)
-    resumed = target.kept > 0
-    if not resumed:
+    # What an earlier run left may be at fault for a wrong checksum: once more from the start then.
+    attempts = 2 if target.kept else 1
+    if attempts == 1:
         target.discard()
-    _patiently(clock, target, lambda: _attempt(opener, target), timeout)
-    found = bundle.sha256(target.part)
-    if found != target.checksum and resumed:
-        # What an earlier run left may be at fault: once more from the start.
-        target.discard()
+    for dummy in range(attempts):
         _patiently(clock, target, lambda: _attempt(opener, target), timeout)
         found = bundle.sha256(target.part)
-    if found != target.checksum:
+        if found == target.checksum:
+            os.rename(target.part, target.dest)
+            return
         target.discard()
-        raise bundle.wrong_checksum(target.dest, found, target.checksum)
-    os.rename(target.part, target.dest)
+    raise bundle.wrong_checksum(target.dest, found, target.checksum)
 
 
-def _patiently(clock: Clock, target: Target, work: Callable[[], None], timeout: float) -> None:
-    """Does the work; tries again where that may help, until no try got any further for the time."""
-    last: List[LinkError] = []
+def _patiently(clock: Clock, target: Target, work: Callable[[], _T], timeout: float) -> _T:
+    """Does the work; tries again where that may help, until no try got any further for the time. Returns what the work returned."""
+    answers: list[_T] = []
+    last: list[LinkError] = []
 
-    def attempt() -> Optional[str]:
+    def got_further() -> bool:
         before = target.kept
         try:
-            work()
-            return "done"
+            answers.append(work())
         except LinkError as exc:
             if not exc.again:
                 raise _refused(exc, target) from exc
             last[:] = [exc]
-        return "further" if target.kept > before else None
+        return bool(answers) or target.kept > before
 
-    while True:
-        outcome = until(clock, attempt, timeout, 1.0)
-        if outcome == "done":
-            return
-        if outcome is None:
+    while not answers:
+        if not until(clock, got_further, timeout, 1.0):
             raise _refused(last[0], target)
+    return answers[0]
 
 
-def _ask(opener: Opener, target: Target) -> Optional[_Answer]:
+def _ask(opener: Opener, target: Target) -> _Answer | None:
     """The server's answer to a request for what is missing; None when nothing is."""
     kept = target.kept
     try:
-        answer = _Answer(opener({"Range": "bytes=%d-" % kept} if kept else {}), kept)
+        return _Answer(opener({"Range": "bytes=%d-" % kept} if kept else {}), kept)
     except LinkError as exc:
         if exc.status == 416 and kept:
             return None
         raise
-    if answer.total is not None:
-        try:
-            _check_space(target, answer.start, answer.total)
-        except EngineError:
-            answer.response.close()
-            raise
-    return answer
 
 
 def _attempt(opener: Opener, target: Target) -> None:
@@ -165,6 +148,7 @@ def _attempt(opener: Opener, target: Target) -> None:
     if answer is None:
         return
     try:
+        _check_space(target, answer)
         number = os.open(target.part, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         with os.fdopen(number, "wb") as handle:
             _alone(number, target)
@@ -178,7 +162,8 @@ def _attempt(opener: Opener, target: Target) -> None:
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             target.discard()  # a full file system harms the whole host
-        raise trouble("it can't be written: %s" % exc.strerror, device=target.part, remedy="Free space or mend the file system, then run again.") from exc
+        remedy = "Free space or mend the file system, then run again."
+        raise trouble("it can't be written: %s" % exc.strerror, target.part, remedy=remedy) from exc
     finally:
         answer.response.close()
     if answer.total is not None and target.kept < answer.total:
@@ -190,40 +175,32 @@ def _alone(number: int, target: Target) -> None:
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
-        raise trouble(
-            "another program is downloading it at this moment", device=target.dest, remedy="Wait for it, then run again.", code="download_running"
-        ) from exc
+        remedy = "Wait for it, then run again."
+        raise trouble("another program is downloading it at this moment", target.dest, remedy=remedy, code="download_running") from exc
 
 
 def _blocks(response: Any) -> Iterator[bytes]:
     """The body. An error of the network ends it; that it is short is seen by its length."""
-    while True:
-        try:
-            block = response.read(_BLOCK)
-        except http.client.IncompleteRead as exc:
-            yield exc.partial
-            return
-        except (OSError, http.client.HTTPException):
-            return
-        if not block:
-            return
-        yield block
+    try:
+        yield from iter(lambda: response.read(_BLOCK), b"")
+    except http.client.IncompleteRead as exc:
+        yield exc.partial
+    except (OSError, http.client.HTTPException):
+        return
 
 
-def _check_space(target: Target, start: int, total: int) -> None:
+def _check_space(target: Target, answer: _Answer) -> None:
     """The rest must fit, and the package that a zip is unpacked to, which is smaller than the zip."""
+    if answer.total is None:
+        return
     folder = target.folder
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     free = shutil.disk_usage(folder).free
-    needed = total - start + (total if target.dest.endswith(".zip") else 0) + MARGIN
+    needed = answer.total - answer.start + (answer.total if target.dest.endswith(".zip") else 0) + bundle.MARGIN
     if free < needed:
-        raise trouble(
-            "%d MiB are free, the download and the package in it take %d MiB" % (free >> 20, needed >> 20),
-            device=target.folder,
-            remedy="Free space, or choose another folder.",
-            code="no_space",
-        )
+        found = "%d MiB are free, the download and the package in it take %d MiB" % (free >> 20, needed >> 20)
+        raise trouble(found, target.folder, remedy="Free space, or choose another folder.", code="no_space")
 
 
 def _refused(exc: LinkError, target: Target) -> EngineError:
@@ -235,10 +212,5 @@ def _refused(exc: LinkError, target: Target) -> EngineError:
         remedy = "Look at the link's path; get the link anew from the licensing portal."
     if target.kept:
         remedy += " The %d MiB that were fetched are kept: the next run goes on from there." % (target.kept >> 20)
-    return trouble(
-        exc.reason,
-        device=os.path.basename(target.dest),
-        wanted="the file behind the link (which is not shown: it may be signed)",
-        remedy=remedy,
-        code="link_expired" if exc.status in _EXPIRED else "download_failed",
-    )
+    code = "link_expired" if exc.status in _EXPIRED else "download_failed"
+    return trouble(exc.reason, os.path.basename(target.dest), "the file behind the link (which is not shown: it may be signed)", remedy, code)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence
+from typing import Sequence
 
 from ..base import refusals
 from ..base.errors import Trouble, raise_if_any, shown, trouble
@@ -20,62 +20,46 @@ from .signing import STEPS, KeyFile, key_troubles
 _OWN = ("nvidia-gridd", "nvidia-persistenced")
 _VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
 
-
-@dataclass
-class _Kind:
-    """mark: of its packages' names. title: as people call the driver. flavour: that it gives the machine."""
-
-    mark: str
-    title: str
-    flavour: str
-
-
-_KINDS = {
-    "host": _Kind("-vgpu-kvm", "the vGPU host driver", "vgpu"),
-    "guest": _Kind("-grid", "the vGPU guest driver", "guest"),
-}
+# By kind of driver: what its packages' names have, what people call it, and the flavour that it gives the machine.
+_MARKS = {"host": "-vgpu-kvm", "guest": "-grid"}
+_TITLES = {"host": "the vGPU host driver", "guest": "the vGPU guest driver"}
+_FLAVOURS = {"host": "vgpu", "guest": "guest"}
 
 
 @dataclass
 class Files:
-    """What an installation needs of the host's files. package: whether it is there; free: MiB in tmpdir.
-
-    key, certificate: None where none is requested.
-    """
+    """What an installation needs of the host's files. package: whether it is there. free: MiB in tmpdir. key, certificate: None if not requested."""
 
     package: bool
     free: int
-    key: Optional[KeyFile] = None
-    certificate: Optional[KeyFile] = None
+    key: KeyFile | None = None
+    certificate: KeyFile | None = None
 
 
 @dataclass
 class Request:
-    """What the user requests of the driver.
-
-    version None: that of the package. extra: further arguments of the installer. space: MiB that must be free in tmpdir.
-    """
+    """What is requested of the driver. version None: the package's. extra: further arguments of the installer. space: MiB to be free in tmpdir."""
 
     present: bool = True
-    version: Optional[str] = None
-    src: Optional[str] = None
+    version: str | None = None
+    src: str | None = None
     dkms: bool = True
     load: bool = True
     disable_nouveau: bool = False
     module_type: str = "auto"
     replace_ordinary: bool = False
     extra: Sequence[str] = ()
-    tmpdir: Optional[str] = None
+    tmpdir: str | None = None
     space: int = 0
-    signing_key: Optional[str] = None
-    signing_certificate: Optional[str] = None
+    signing_key: str | None = None
+    signing_certificate: str | None = None
     kind: str = "host"
     allow_downgrade: bool = True
 
     @property
     def flavour(self) -> str:
         """What the machine's driver is when the request is fulfilled."""
-        return _KINDS[self.kind].flavour
+        return _FLAVOURS[self.kind]
 
     @property
     def signs(self) -> bool:
@@ -83,33 +67,31 @@ class Request:
         return bool(self.signing_key) or any(word.startswith("--module-signing-secret-key") for word in self.extra)
 
 
-def version_in(name: Optional[str]) -> Optional[str]:
+def version_in(name: str | None) -> str | None:
     """The driver's version in a package's file name (…-550.163.02-vgpu-kvm.run), or None."""
     match = _VERSION.search(os.path.basename(name or ""))
     return match.group(1) if match else None
 
 
-def number(version: str) -> List[int]:
+def number(version: str) -> list[int]:
+    """A version's numbers, which compare as versions do."""
     return [int(part) for part in version.split(".")]
 
 
-def module_type(inventory: Inventory) -> Optional[str]:
+def module_type(inventory: Inventory) -> str | None:
     """open or proprietary after the host's GPUs; a host that mixes both has no right answer."""
-    kinds: Dict[str, List[str]] = {}
+    kinds: dict[str, list[str]] = {}
     for gpu in inventory.gpus:
         if gpu.model:
             kinds.setdefault(gpu.model.module_type, []).append("%s (%s)" % (gpu.address, gpu.name))
     if len(kinds) > 1:
-        raise trouble(
-            "this host mixes GPUs that need the open kernel module (%s) with GPUs that need the proprietary one (%s)"
-            % (", ".join(kinds["open"]), ", ".join(kinds["proprietary"])),
-            remedy="One driver can't serve both: take one kind out, or set module_type by hand.",
-            code="mixed_flavours",
-        )
+        both = (", ".join(kinds["open"]), ", ".join(kinds["proprietary"]))
+        found = "this host mixes GPUs that need the open kernel module (%s) with GPUs that need the proprietary one (%s)" % both
+        raise trouble(found, remedy="One driver can't serve both: take one kind out, or set module_type by hand.", code="mixed_flavours")
     return next(iter(kinds), None)
 
 
-def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -> List[Trouble]:
+def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -> list[Trouble]:
     """What the host's files and firmware have against an installation."""
     troubles = []
     if state.secure_boot and not request.signs:
@@ -118,14 +100,8 @@ def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -
     if files.key and files.certificate and not (check_mode and not (files.key.exists and files.certificate.exists)):
         troubles += key_troubles(state, files.key, files.certificate)
     if files.free < request.space:
-        troubles.append(
-            Trouble(
-                "%d MiB are free, the bundle and the driver in it take %d MiB" % (files.free, request.space),
-                device=request.tmpdir or "/tmp",
-                remedy="Free space, or choose another folder.",
-                code="no_space",
-            )
-        )
+        found = "%d MiB are free, the bundle and the driver in it take %d MiB" % (files.free, request.space)
+        troubles.append(Trouble(found, request.tmpdir or "/tmp", remedy="Free space, or choose another folder.", code="no_space"))
     return troubles
 
 
@@ -133,17 +109,14 @@ def _version(request: Request) -> str:
     """The version to install; raises EngineError if none is given, or what is no version."""
     version = request.version or version_in(request.src)
     if not version:
-        raise trouble(
-            "no version is given, and %r does not name one" % (request.src or ""),
-            wanted="version, such as 550.163.02",
-            code="no_version",
-        )
+        found = "no version is given, and %r does not name one" % (request.src or "")
+        raise trouble(found, wanted="version, such as 550.163.02", code="no_version")
     if not re.match(r"^[0-9]{1,4}(\.[0-9]{1,4}){1,3}$", version):
-        raise trouble("%s is no version of a driver" % shown(version), device="version", wanted="numbers with points, such as 550.163.02", code="bad_version")
+        raise trouble("%s is no version of a driver" % shown(version), "version", "numbers with points, such as 550.163.02", code="bad_version")
     return version
 
 
-def plan(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> List[Step]:
+def plan(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> list[Step]:
     """Steps to the requested driver; raises EngineError when it must not or can't be installed. In check mode src may be still to come."""
     driver = state.driver
     if not request.present:
@@ -153,131 +126,84 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
         return []
     troubles = _unmet(state, request, files, check_mode) + _wrong_machine(inventory, driver, request) + _wrong_step(driver, version, request)
     if not check_mode and not files.package:
-        troubles.append(
-            Trouble(
-                "the driver's package is not there",
-                device=request.src or "src",
-                wanted="NVIDIA-Linux-x86_64-%s%s.run on the managed host" % (version, _KINDS[request.kind].mark),
-                code="package_missing",
-            )
-        )
+        wanted = "NVIDIA-Linux-x86_64-%s%s.run on the managed host" % (version, _MARKS[request.kind])
+        troubles.append(Trouble("the driver's package is not there", request.src or "src", wanted, code="package_missing"))
     named = version_in(request.src)
-    if request.src and named and named != version:
-        troubles.append(Trouble("the package is of version %s" % named, device=request.src, wanted=version, code="wrong_version"))
+    if named and named != version:
+        troubles.append(Trouble("the package is of version %s" % named, request.src, version, code="wrong_version"))
     if driver.loaded:
-        doing = "replacing the driver %s" % driver.loaded
-        troubles += _guest_users(inventory, doing) if request.kind == "guest" else _users(inventory, doing)
+        troubles += _users(inventory, "replacing the driver %s" % driver.loaded, request.kind == "guest")
     raise_if_any(troubles)
-    return _steps(driver, version, request)
-
-
-def _steps(driver: Driver, version: str, request: Request) -> List[Step]:
     steps = []
     if driver.flavour not in ("none", request.flavour):
         steps.append(Step("uninstall", None, None, "uninstall the %s driver %s" % (driver.flavour, driver.on_disk)))
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
     if driver.unfinished:
         was += " (an earlier installation was broken off)"
-    steps.append(Step("install", None, None, "install %s %s%s" % (_KINDS[request.kind].title, version, was), version=version))
-    return steps
+    return steps + [Step("install", None, None, "install %s %s%s" % (_TITLES[request.kind], version, was), version=version)]
 
 
-def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> List[Trouble]:
+def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> list[Trouble]:
     """A host's driver in a VM, a guest's on a host; the package's name tells, and the machine."""
     troubles = []
-    name = os.path.basename(request.src or "")
-    own = _KINDS[request.kind]
-    for kind in _KINDS.values():
-        if kind != own and kind.mark in name:
-            troubles.append(
-                Trouble(
-                    "this is the package of %s" % kind.title,
-                    device=request.src,
-                    wanted="that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (own.title, own.mark),
-                    remedy="NVIDIA's bundle has both, in Host_Drivers and Guest_Drivers.",
-                    code="wrong_kind",
-                )
-            )
-    if request.kind == "guest":
-        troubles += not_a_guest(inventory, driver)
-    return troubles
+    own, other = ("host", "guest") if request.kind == "host" else ("guest", "host")
+    if _MARKS[other] in os.path.basename(request.src or ""):
+        wanted = "that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (_TITLES[own], _MARKS[own])
+        remedy = "NVIDIA's bundle has both, in Host_Drivers and Guest_Drivers."
+        troubles.append(Trouble("this is the package of %s" % _TITLES[other], request.src, wanted, remedy, "wrong_kind"))
+    return troubles + (not_a_guest(inventory, driver) if request.kind == "guest" else [])
 
 
-def not_a_guest(inventory: Inventory, driver: Driver) -> List[Trouble]:
+def not_a_guest(inventory: Inventory, driver: Driver) -> list[Trouble]:
     """Why this machine is none for a guest's driver."""
     hosts = [gpu.address for gpu in inventory.gpus if gpu.total_vfs or gpu.vgpus]
-    if hosts or driver.has_manager:
-        found = "this is a host: %s" % ("%s can have VFs or has vGPUs" % hosts[0] if hosts else "NVIDIA's vGPU manager is installed")
-        return [
-            Trouble(
-                found,
-                device=hosts[0] if hosts else "driver",
-                wanted="a VM with a vGPU",
-                remedy="The guest driver belongs into VMs. A host takes role host; a host's driver in a VM must be uninstalled first (nvidia-uninstall).",
-                code="not_a_guest",
-            )
-        ]
-    return []
+    if not hosts and not driver.has_manager:
+        return []
+    found = "this is a host: %s" % ("%s can have VFs or has vGPUs" % hosts[0] if hosts else "NVIDIA's vGPU manager is installed")
+    remedy = "The guest driver belongs into VMs. A host takes role host; a host's driver in a VM must be uninstalled first (nvidia-uninstall)."
+    return [Trouble(found, hosts[0] if hosts else "driver", "a VM with a vGPU", remedy, "not_a_guest")]
 
 
-def _wrong_step(driver: Driver, version: str, request: Request) -> List[Trouble]:
+def _wrong_step(driver: Driver, version: str, request: Request) -> list[Trouble]:
     """Another driver in the way, or a newer one."""
     if driver.flavour in ("ordinary", "guest") and driver.flavour != request.flavour and not request.replace_ordinary:
         if request.kind == "host":
             wrong = refusals.driver_trouble(driver)
             return [wrong] if wrong else []
-        return [
-            Trouble(
-                "NVIDIA's ordinary driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded),
-                device="driver",
-                wanted="the vGPU guest driver (NVIDIA-Linux-x86_64-<version>-grid.run) alone",
-                remedy="Set guest_driver_replace_ordinary: true to have it replaced, or uninstall it by hand.",
-                code="driver_ordinary",
-            )
-        ]
+        ordinary = "NVIDIA's ordinary driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded)
+        wanted = "the vGPU guest driver (NVIDIA-Linux-x86_64-<version>-grid.run) alone"
+        replace = "Set guest_driver_replace_ordinary: true to have it replaced, or uninstall it by hand."
+        return [Trouble(ordinary, "driver", wanted, replace, "driver_ordinary")]
     if driver.flavour == request.flavour and driver.on_disk and not request.allow_downgrade and number(version) < number(driver.on_disk):
-        return [
-            Trouble(
-                "the driver %s is installed, which is newer than %s" % (driver.on_disk, version),
-                device="driver",
-                wanted=version,
-                remedy="An older one is installed only where that is allowed (allow_downgrade; in roles guest_driver_allow_downgrade: true).",
-                code="downgrade",
-            )
-        ]
+        allow = "An older one is installed only where that is allowed (allow_downgrade; in roles guest_driver_allow_downgrade: true)."
+        return [Trouble("the driver %s is installed, which is newer than %s" % (driver.on_disk, version), "driver", version, allow, "downgrade")]
     return []
 
 
-def _plan_absent(inventory: Inventory, driver: Driver, request: Request) -> List[Step]:
+def _plan_absent(inventory: Inventory, driver: Driver, request: Request) -> list[Step]:
     if request.kind == "guest" and driver.flavour == "vgpu":
         raise_if_any(not_a_guest(inventory, driver))
     if driver.flavour == "none" and not driver.unfinished:
         return []
-    doing = "uninstalling the driver"
-    raise_if_any(_guest_users(inventory, doing) if driver.flavour == "guest" else _users(inventory, doing))
+    raise_if_any(_users(inventory, "uninstalling the driver", driver.flavour == "guest"))
     return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded or "whose installation was broken off"))]
 
 
-def _guest_users(inventory: Inventory, doing: str) -> List[Trouble]:
-    """Programs in a VM that have its vGPU open, apart from the driver's own."""
+def _users(inventory: Inventory, doing: str, in_guest: bool) -> list[Trouble]:
+    """What of the driver's is in use, in a VM apart from the driver's own programs.
+
+    A whole GPU that a VM has is on vfio-pci: the driver's coming and going does not reach it.
+    """
     troubles = []
     for gpu in inventory.gpus:
-        holders = [one for one in inventory.open_files.of_gpu(gpu.minor) if os.path.basename(one.command.split(" ")[0]) not in _OWN]
-        if holders:
-            troubles.append(refusals.in_use(gpu.address, holders, doing))
-    return troubles
-
-
-def _users(inventory: Inventory, doing: str) -> List[Trouble]:
-    """What of the driver's is in use. A whole GPU that a VM has is on vfio-pci: the driver's coming and going does not reach it."""
-    troubles = []
-    for gpu in inventory.gpus:
-        if gpu.holders and gpu.driver == "nvidia":
-            troubles.append(refusals.in_use(gpu.address, gpu.holders, doing))
+        if in_guest:
+            users = [one for one in inventory.open_files.of_gpu(gpu.minor) if os.path.basename(one.command.split(" ")[0]) not in _OWN]
+            troubles += [refusals.in_use(gpu.address, users, doing)] if users else []
+            continue
         parents = [vgpu.parent for vgpu in gpu.vgpus]
-        troubles += [refusals.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders and vf.address not in parents]
+        used = [(gpu.address, gpu.holders if gpu.driver == "nvidia" else ())]
+        used += [(vf.address, vf.holders) for vf in gpu.vfs if vf.address not in parents]
         for vgpu in gpu.vgpus:
-            if vgpu.holders:
-                name = "%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent) if vgpu.uuid else "%s (%s)" % (vgpu.parent, vgpu.type)
-                troubles.append(refusals.in_use(name, vgpu.holders, doing))
+            used.append(("%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent) if vgpu.uuid else "%s (%s)" % (vgpu.parent, vgpu.type), vgpu.holders))
+        troubles += [refusals.in_use(device, holders, doing) for device, holders in used if holders]
     return troubles

@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
 
-from ..base.errors import Trouble
+from ..base.errors import Trouble, trouble
 from ..read.host import HostState
 
 STEPS = (
@@ -18,63 +17,50 @@ STEPS = (
 
 @dataclass
 class KeyFile:
-    """A file of the host that modules are signed with. shared: others than its owner may read it.
-
-    fingerprint: SHA-256, None where it was not read.
-    """
+    """A file of the host that modules are signed with. shared: others than its owner may read it. fingerprint: SHA-256, None if not read."""
 
     path: str
     exists: bool
     is_file: bool
     shared: bool = False
-    fingerprint: Optional[str] = None
+    fingerprint: str | None = None
 
 
-def key_troubles(state: HostState, key: KeyFile, certificate: KeyFile) -> List[Trouble]:
+def key_troubles(state: HostState, key: KeyFile, certificate: KeyFile) -> list[Trouble]:
     """What is wrong with the key and the certificate that the modules are to be signed with."""
-    troubles = []
-    for one, what in ((key, "signing key"), (certificate, "certificate of the signing key")):
-        if not one.is_file:
-            troubles.append(Trouble("the %s is not there" % what, device=one.path, wanted="a file on the managed host", code="signing_key_missing"))
+    troubles = [
+        Trouble("the %s is not there" % what, device=one.path, wanted="a file on the managed host", code="signing_key_missing")
+        for one, what in ((key, "signing key"), (certificate, "certificate of the signing key"))
+        if not one.is_file
+    ]
     if troubles:
         return troubles
     if key.shared:
-        found = "others than its owner may read the signing key"
-        troubles.append(Trouble(found, device=key.path, wanted="mode 0600", remedy="chmod 600 it.", code="signing_key_open"))
+        troubles.append(Trouble("others than its owner may read the signing key", key.path, "mode 0600", "chmod 600 it.", "signing_key_open"))
     if state.secure_boot and certificate.fingerprint not in state.enrolled_certificates:
-        troubles.append(not_enrolled(certificate.path))
+        remedy = (
+            "Enroll it: 'mokutil --import CERTIFICATE.der', reboot, confirm on the console. "
+            "A PEM file becomes DER by 'openssl x509 -in FILE.pem -outform DER -out FILE.der'."
+        )
+        found = "Secure Boot is on, and this certificate is none that the machine trusts"
+        troubles.append(Trouble(found, certificate.path, "a certificate (DER) that is enrolled", remedy, "certificate_not_enrolled"))
     return troubles
 
 
-def not_enrolled(certificate: str) -> Trouble:
-    """The trouble of a key that this machine does not trust."""
-    return Trouble(
-        "Secure Boot is on, and this certificate is none that the machine trusts",
-        device=certificate,
-        wanted="a certificate (DER) that is enrolled",
-        remedy="Enroll it: 'mokutil --import CERTIFICATE.der', reboot, confirm on the console. "
-        "A PEM file becomes DER by 'openssl x509 -in FILE.pem -outform DER -out FILE.der'.",
-        code="certificate_not_enrolled",
-    )
-
-
-def signature_trouble(certificate: str, der: bytes, key_id: str, signer: str) -> Optional[Trouble]:
-    """The trouble of a module nvidia that this certificate's key has not signed, or None. key_id, signer: as modinfo prints them, empty for none."""
+def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> None:
+    """Raises EngineError for a module nvidia that this certificate's key has not signed. key_id, signer: as modinfo prints them, empty for none."""
     expected = serial(der)
-    found = "".join(key_id.split()).replace(":", "").lstrip("0").upper()
-    if found and expected in (None, found):
-        return None
-    return Trouble(
-        "the module nvidia is signed by %s" % (signer or "another key") if found else "the module nvidia is not signed",
-        device=certificate,
-        wanted="a signature by this certificate's key",
-        remedy="Look into /var/log/nvidia-installer.log for what was said of signing. DKMS signs with mok_signing_key of "
-        "/etc/dkms/framework.conf from its release 3.0 on; an older one takes a key of its own.",
-        code="not_signed",
-    )
+    signed_by = "".join(key_id.split()).replace(":", "").lstrip("0").upper()
+    if not signed_by or expected not in (None, signed_by):
+        found = "the module nvidia is signed by %s" % (signer or "another key") if signed_by else "the module nvidia is not signed"
+        remedy = (
+            "Look into /var/log/nvidia-installer.log for what was said of signing. DKMS signs with mok_signing_key of "
+            "/etc/dkms/framework.conf from its release 3.0 on; an older one takes a key of its own."
+        )
+        raise trouble(found, certificate, "a signature by this certificate's key", remedy, "not_signed")
 
 
-def serial(der: bytes) -> Optional[str]:
+def serial(der: bytes) -> str | None:
     """The serial number of a certificate in hexadecimal, as a module's signature names it; None for what is no DER certificate."""
     try:
         body = _inside(_inside(der)[1])[1]  # of Certificate, its tbsCertificate
@@ -86,7 +72,7 @@ def serial(der: bytes) -> Optional[str]:
     return content.hex().lstrip("0").upper() if tag == 0x02 else None
 
 
-def _inside(der: bytes) -> Tuple[int, bytes, bytes]:
+def _inside(der: bytes) -> tuple[int, bytes, bytes]:
     """(tag, content, what follows) of the first element."""
     tag, length, start = der[0], der[1], 2
     if length & 0x80:

@@ -1,22 +1,59 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which GPU instances a GPU keeps and gets, and where."""
+"""Which GPU instances a GPU keeps and gets, and where; their profiles by name, and for a vGPU type.
+
+Placement is modeled as NVIDIA's own lists of placements show it: an instance of m memory slices starts at a multiple of m,
+and its compute slices end within the GPU's.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Sequence
+from typing import Collection, Sequence
 
 from ..base.errors import Trouble
 from ..base.steps import Step
 from ..hardware.gpu import Gpu, GpuInstance, Vgpu
-from ..hardware.mig_profiles import Profile
+from ..hardware.mig_profiles import Profile, is_profile, plain_profile
 from ..hardware.vgpu_types import VgpuType
-from .profiles import find_profile, suits
+
+# What a type's suffix says of its GPU instance, as NVIDIA spells it in the profile's name.
+_SUFFIX = {"": ("",), "ME": ("+me",), "NOME": ("-me", ""), "MEALL": ("+me.all",), "GFX": ("+gfx",)}
 
 
-def _memory_slices(profile: Profile, smallest: float) -> int:
-    """How many memory slices a profile takes; powers of two, as all of NVIDIA's are."""
+def predicted_profiles(needs: Collection[str]) -> list[Profile]:
+    """Profiles by the names that types and users give, where no driver lists them yet; what is no profile's name is left out."""
+    return [Profile(name, 0) for name in sorted(needs) if is_profile(name)]
+
+
+def find_profile(word: str, profiles: Sequence[Profile]) -> Profile | None:
+    """The profile that a user's word means: 1g.5gb, MIG 1g.5gb, or its number."""
+    plain = plain_profile(word)
+    return next((one for one in profiles if plain in (one.name, str(one.id))), None)
+
+
+def suits(profile: Profile, vgpu_type: VgpuType) -> bool:
+    """Whether a vGPU of the type can live in a GPU instance of the profile."""
+    if vgpu_type.gi_profile is not None and profile.id == vgpu_type.gi_profile:
+        return bool(profile.slices == vgpu_type.slices)
+    if profile.slices != vgpu_type.slices or profile.gib * 1024 < (vgpu_type.framebuffer_mib or 0):
+        return False
+    suffixes: tuple[str, ...] = _SUFFIX.get(vgpu_type.suffix, ("",))
+    if not vgpu_type.suffix and vgpu_type.series in ("Q", "B", "A"):
+        suffixes = ("", "+gfx")  # graphics on MIG; [guess] the driver's own word (gi_profile) goes first
+    return profile.suffix in suffixes
+
+
+def profile_for(vgpu_type: VgpuType, profiles: Sequence[Profile]) -> Profile | None:
+    """The smallest profile that suits a type: what the driver names, else by slices, memory and suffix. None if none."""
+    suiting = [one for one in profiles if suits(one, vgpu_type)]
+    named = [one for one in suiting if one.id == vgpu_type.gi_profile]
+    return min(named or suiting, key=lambda one: (one.gib, len(one.suffix), one.id)) if suiting else None
+
+
+def _memory_slices(profile: Profile, profiles: Sequence[Profile]) -> int:
+    """How many memory slices a profile of those takes; powers of two, as all of NVIDIA's are."""
+    smallest = min([one.memory for one in profiles if one.memory] or [0])
     ratio = profile.memory / smallest if profile.memory and smallest else float(profile.slices)
     size = 1
     while size < ratio * 0.85:
@@ -24,33 +61,35 @@ def _memory_slices(profile: Profile, smallest: float) -> int:
     return size
 
 
-def _smallest(profiles: Sequence[Profile]) -> float:
-    return min([one.memory for one in profiles if one.memory] or [0])
+def starts_of(new: Sequence[tuple[Sequence[int], int]], taken: set[int], greedy: bool = False) -> list[int] | None:
+    """A start for each new (possible starts, size), so that none takes a slot that is taken; None if there is no way.
+
+    greedy: each takes the first that is free, whatever that leaves for those after it.
+    """
+    if not new:
+        return []
+    starts, size = new[0]
+    for start in starts:
+        slots = set(range(start, start + size))
+        if not slots & taken:
+            others = starts_of(new[1:], taken | slots, greedy)
+            if others is not None or greedy:
+                return None if others is None else [start, *others]
+    return None
 
 
 def fits(profiles: Sequence[Profile], occupied: Sequence[tuple[int, int, int]], new: Sequence[Profile], slices: int | None = None) -> bool:
     """Whether GPU instances of the new profiles fit beside the occupied (start, size, compute slices)."""
-    smallest = _smallest(profiles)
     compute = slices or max([one.slices for one in profiles] or [0])
     memory = 1
     while memory < compute:
         memory *= 2
-    todo = sorted(((_memory_slices(one, smallest), one.slices) for one in new), reverse=True)
+    todo = sorted(((_memory_slices(one, profiles), one.slices) for one in new), reverse=True)
     if sum(need for dummy, need in todo) + sum(need for dummy, dummy2, need in occupied) > compute:
         return False
-    used = {slot for start, size, dummy in occupied for slot in range(start, start + size)}
-
-    def fit(number: int, taken: set[int]) -> bool:
-        if number == len(todo):
-            return True
-        size, need = todo[number]
-        for start in range(0, memory - size + 1, size):
-            slots = set(range(start, start + size))
-            if start + need <= compute and not slots & taken and fit(number + 1, taken | slots):
-                return True
-        return False
-
-    return fit(0, used)
+    taken = {slot for start, size, dummy in occupied for slot in range(start, start + size)}
+    new_starts = [([start for start in range(0, memory - size + 1, size) if start + need <= compute], size) for size, need in todo]
+    return starts_of(new_starts, taken) is not None
 
 
 @dataclass
@@ -67,14 +106,18 @@ class Instances:
 class InstanceRequest:
     """The GPU instances that a GPU is to have, as profiles.
 
-    staying: vGPUs that live on, with their types. profiles: all that the GPU has. predicted: MIG mode is still to come,
-    so that there are no GPU instances now.
+    staying: vGPUs that live on, with their types. profiles: all that the GPU has. predicted: MIG mode, so any instance, is still to come.
     """
 
     desired: Sequence[Profile]
     staying: Sequence[tuple[Vgpu, VgpuType | None]]
     profiles: Sequence[Profile]
     predicted: bool = False
+
+    @property
+    def held(self) -> dict[int, Vgpu]:
+        """The vGPUs that live on, by their GPU instance."""
+        return {vgpu.gi: vgpu for vgpu, dummy in self.staying if vgpu.gi is not None}
 
 
 def plan_instances(gpu: Gpu, request: InstanceRequest) -> tuple[Instances, list[Trouble]]:
@@ -83,7 +126,7 @@ def plan_instances(gpu: Gpu, request: InstanceRequest) -> tuple[Instances, list[
     What matches is kept; if the rest does not fit then, instances that no vGPU lives in are recreated elsewhere.
     """
     result, troubles = _plan_instances(gpu, request, only_held=False)
-    if [one for one in troubles if one.code == "mig_no_room"]:
+    if any(one.code == "mig_no_room" for one in troubles):
         again, wrong = _plan_instances(gpu, request, only_held=True)
         if not wrong:
             return again, wrong
@@ -92,18 +135,17 @@ def plan_instances(gpu: Gpu, request: InstanceRequest) -> tuple[Instances, list[
 
 def _plan_instances(gpu: Gpu, request: InstanceRequest, only_held: bool) -> tuple[Instances, list[Trouble]]:
     """As plan_instances; only_held: of the present instances, only those that hold a vGPU are kept."""
-    result = Instances()
+    result, held = Instances(), request.held
     existing = [] if request.predicted or not gpu.mig else list(gpu.mig.instances)
-    held = {vgpu.gi: vgpu for vgpu, dummy in request.staying if vgpu.gi is not None}
     left = sorted(existing, key=lambda one: (one.id not in held, one.id))
     for profile in request.desired:
         match = next((one for one in left if one.profile == profile.name and (one.id in held or not only_held)), None)
-        if match:
-            left.remove(match)
-            if not match.compute:
-                result.without_compute.append(match)
-        else:
+        if match is None:
             result.create.append(profile)
+            continue
+        left.remove(match)
+        if not match.compute:
+            result.without_compute.append(match)
     troubles = _plan_surplus(result, gpu, request, left)
     result.create.sort(key=lambda one: (-one.slices, -one.gib, one.name))
     return result, troubles + _check_room(gpu, result.create, [one for one in existing if one not in result.destroy], request.profiles)
@@ -111,27 +153,17 @@ def _plan_instances(gpu: Gpu, request: InstanceRequest, only_held: bool) -> tupl
 
 def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: Sequence[GpuInstance]) -> list[Trouble]:
     """Destroys the instances that are left over, unless a vGPU lives in them, or may."""
-    held = {vgpu.gi: vgpu for vgpu, dummy in request.staying if vgpu.gi is not None}
-    unknown = [vgpu_type for vgpu, vgpu_type in request.staying if vgpu.gi is None and vgpu_type is not None]
+    held, unknown = request.held, [vgpu_type for vgpu, vgpu_type in request.staying if vgpu.gi is None and vgpu_type is not None]
     troubles = []
     for instance in left:
-        profile = find_profile(instance.profile, request.profiles)
-        if instance.id in held:
-            vgpu = held[instance.id]
-            troubles.append(
-                Trouble(
-                    "the GPU instance %d (%s) holds the vGPU %s (%s) and is not among those wanted" % (instance.id, instance.profile, vgpu.key, vgpu.type),
-                    device=gpu.address,
-                    wanted="GPU instances for the vGPUs that stay",
-                    remedy="Add %s to 'mig' of this GPU, or remove the vGPU." % instance.profile,
-                    code="gpu_instance_in_use",
-                )
-            )
+        name, vgpu, profile = instance.profile, held.get(instance.id), find_profile(instance.profile, request.profiles)
+        if vgpu:
+            found = "the GPU instance %d (%s) holds the vGPU %s (%s) and is not among those wanted" % (instance.id, name, vgpu.key, vgpu.type)
+            remedy = "Add %s to 'mig' of this GPU, or remove the vGPU." % name
+            troubles.append(Trouble(found, gpu.address, "GPU instances for the vGPUs that stay", remedy, "gpu_instance_in_use"))
         elif profile and any(suits(profile, one) for one in unknown):
-            result.warnings.append(
-                "%s: the GPU instance %d (%s) is not wanted but stays: the driver does not tell whether a vGPU lives in it"
-                % (gpu.address, instance.id, instance.profile)
-            )
+            text = "%s: the GPU instance %d (%s) is not wanted but stays: the driver does not tell whether a vGPU lives in it"
+            result.warnings.append(text % (gpu.address, instance.id, name))
         else:
             result.destroy.append(instance)
     return troubles
@@ -139,53 +171,34 @@ def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: S
 
 def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance], profiles: Sequence[Profile]) -> list[Trouble]:
     """Whether the instances that come fit beside those that stay."""
-    smallest = _smallest(profiles)
-    occupied = [_placement_of(one, profiles, smallest) for one in stay if one.start is not None]
+    occupied = [_placement_of(one, profiles) for one in stay if one.start is not None]
     slices = gpu.model.mig_slices if gpu.model and gpu.model.mig_slices else None
     if not create or fits(profiles, occupied, create, slices):
         return []
     whole = max(profiles, key=lambda one: (one.slices, one.gib))
-    return [
-        Trouble(
-            "the GPU instances %s do not fit%s"
-            % (
-                ", ".join(one.name for one in create),
-                " beside %s" % ", ".join("%s (instance %d)" % (one.profile, one.id) for one in stay) if stay else " on this GPU (%s)" % gpu.name,
-            ),
-            device=gpu.address,
-            wanted="at most %d slices in all (the whole GPU is %s), larger ones at their own places" % (slices or whole.slices, whole.name),
-            remedy="Take fewer or smaller types, or another GPU.",
-            code="mig_no_room",
-        )
-    ]
+    beside = " beside %s" % ", ".join("%s (instance %d)" % (one.profile, one.id) for one in stay) if stay else " on this GPU (%s)" % gpu.name
+    found = "the GPU instances %s do not fit%s" % (", ".join(one.name for one in create), beside)
+    wanted = "at most %d slices in all (the whole GPU is %s), larger ones at their own places" % (slices or whole.slices, whole.name)
+    return [Trouble(found, gpu.address, wanted, "Take fewer or smaller types, or another GPU.", "mig_no_room")]
 
 
-def _placement_of(instance: GpuInstance, profiles: Sequence[Profile], smallest: float) -> tuple[int, int, int]:
+def _placement_of(instance: GpuInstance, profiles: Sequence[Profile]) -> tuple[int, int, int]:
     """(start, size, compute slices) in the units of fits(); the driver's own units are smaller on some GPUs."""
-    profile, start = find_profile(instance.profile, profiles), instance.start or 0
-    if not profile or not instance.size:
-        size = instance.size or 1
-        return start, size, profile.slices if profile else size
-    size = _memory_slices(profile, smallest)
-    return start * size // instance.size, size, profile.slices
+    profile, start, own = find_profile(instance.profile, profiles), instance.start or 0, instance.size or 1
+    if not profile:
+        return start, own, own
+    size = _memory_slices(profile, profiles) if instance.size else own
+    return start * size // own, size, profile.slices
 
 
 def steps(gpu: Gpu, instances: Instances) -> list[Step]:
     """Steps of a GPU's Instances, in order: what goes, what is completed, what comes (larger first)."""
-    found = []
+    pf, found = gpu.address, []
     for one in instances.destroy:
-        found.append(
-            Step("mig_destroy", gpu.address, gpu.address, "destroy the GPU instance %d (%s)" % (one.id, one.profile), instance=one.id)
-        )
+        found.append(Step("mig_destroy", pf, pf, "destroy the GPU instance %d (%s)" % (one.id, one.profile), instance=one.id))
     for one in instances.without_compute:
-        found.append(
-            Step(
-                "mig_compute", gpu.address, gpu.address, "create the compute instance of GPU instance %d (%s)" % (one.id, one.profile), instance=one.id
-            )
-        )
-    if instances.create:
-        names = [one.name for one in instances.create]
-        found.append(
-            Step("mig_create", gpu.address, gpu.address, "create the GPU instances %s" % ", ".join(names), names=names)
-        )
+        found.append(Step("mig_compute", pf, pf, "create the compute instance of GPU instance %d (%s)" % (one.id, one.profile), instance=one.id))
+    names = [one.name for one in instances.create]
+    if names:
+        found.append(Step("mig_create", pf, pf, "create the GPU instances %s" % ", ".join(names), names=names))
     return found

@@ -2,10 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """MIG: which mode, which GPU instances stay, go and come. Pure.
 
-MIG mode must be set before the VFs are enabled, and GPU instances after that (sriov-manage removes
-them). GPU instances follow from the types of the vGPUs that are to live in them, or are given.
-Placement is modeled as NVIDIA's own lists of placements show it: an instance of m memory slices
-starts at a multiple of m, and its compute slices end within the GPU's.
+MIG mode must be set before the VFs are enabled, and GPU instances after that (sriov-manage removes them).
+GPU instances follow from the types of the vGPUs that are to live in them, or are given.
 """
 
 from __future__ import annotations
@@ -23,8 +21,7 @@ from ..hardware.vgpu_types import VgpuType
 from ..read.host import HostState
 from ..read.inventory import Inventory
 from ..sriov import plan as sriov_plan
-from .placement import InstanceRequest, plan_instances, steps
-from .profiles import find_profile, predicted_profiles, profile_for, suits
+from .placement import InstanceRequest, find_profile, plan_instances, predicted_profiles, profile_for, steps, suits
 
 # nvidia-smi and the driver live with it: it lets go by itself.
 _HARMLESS = ("nvidia-persiste",)
@@ -34,38 +31,19 @@ def needed(gpu: Gpu, types: Sequence[VgpuType], profiles: Sequence[Profile]) -> 
     """Profiles of the GPU instances that the types need (one instance for each per_gi of a type), and troubles."""
     found: list[Profile] = []
     troubles: list[Trouble] = []
-    by_name = {one.short: one for one in reversed(types)}
     for name in dict.fromkeys(one.short for one in types):
-        vgpu_type, count = by_name[name], sum(one.short == name for one in types)
-        profile = profile_for(vgpu_type, profiles)
-        if profile is None:
-            troubles.append(
-                Trouble(
-                    "no GPU instance profile suits %s (%d slices, %s MiB)" % (name, vgpu_type.slices or 0, vgpu_type.framebuffer_mib),
-                    device=gpu.address,
-                    wanted="one of its profiles: %s" % ", ".join(one.name for one in profiles),
-                    code="mig_no_profile",
-                )
-            )
+        alike = [one for one in types if one.short == name]
+        profile, share = profile_for(alike[0], profiles), max(alike[0].per_gi or 1, 1)
+        if profile:
+            found += [profile] * ((len(alike) + share - 1) // share)
             continue
-        share = max(vgpu_type.per_gi or 1, 1)
-        found += [profile] * ((count + share - 1) // share)
+        unsuited = "no GPU instance profile suits %s (%d slices, %s MiB)" % (name, alike[0].slices or 0, alike[0].framebuffer_mib)
+        troubles.append(Trouble(unsuited, gpu.address, "one of its profiles: %s" % _names(profiles), code="mig_no_profile"))
     return found, troubles
 
 
-@dataclass
-class _Room:
-    """A GPU instance to come. type: the short name of the type that lives in it, count: how many of it."""
-
-    profile: Profile
-    type: str | None = None
-    count: int = 0
-
-    def takes(self, vgpu_type: VgpuType) -> bool:
-        """Whether one more vGPU of the type can live in it."""
-        if not suits(self.profile, vgpu_type):
-            return False
-        return self.type is None or (self.type == vgpu_type.short and self.count < max(vgpu_type.per_gi or 1, 1))
+def _names(profiles: Sequence[Profile]) -> str:
+    return ", ".join(one.name for one in profiles)
 
 
 def given(gpu: Gpu, words: Sequence[str], types: Sequence[VgpuType], profiles: Sequence[Profile]) -> tuple[list[Profile], list[Trouble]]:
@@ -76,39 +54,26 @@ def given(gpu: Gpu, words: Sequence[str], types: Sequence[VgpuType], profiles: S
         profile = find_profile(word, profiles)
         if profile:
             found.append(profile)
-            continue
-        troubles.append(
-            Trouble(
-                "the GPU instance profile %r is not one of this GPU (%s)" % (word, gpu.name),
-                device=gpu.address,
-                wanted="one of: %s" % ", ".join(one.name for one in profiles),
-                code="mig_no_profile",
-            )
-        )
+        else:
+            unknown = "the GPU instance profile %r is not one of this GPU (%s)" % (word, gpu.name)
+            troubles.append(Trouble(unknown, gpu.address, "one of: %s" % _names(profiles), code="mig_no_profile"))
     if troubles:
         return found, troubles
-    # The largest need first, each into the smallest instance that suits.
-    rooms = [_Room(profile) for profile in sorted(found, key=lambda one: (one.slices, one.gib))]
+    # The largest need first, each into the smallest instance that suits and has room for one more of that type, and of no other.
+    rooms: list[tuple[Profile, list[str]]] = [(profile, []) for profile in sorted(found, key=lambda one: (one.slices, one.gib))]
     for vgpu_type in sorted(types, key=lambda one: -(one.framebuffer_mib or 0)):
-        room = next((one for one in rooms if one.takes(vgpu_type)), None)
-        if room:
-            room.type, room.count = vgpu_type.short, room.count + 1
+        name, share = vgpu_type.short, max(vgpu_type.per_gi or 1, 1)
+        free = [inside for profile, inside in rooms if suits(profile, vgpu_type) and len(inside) < share and set(inside) <= {name}]
+        if free:
+            free[0].append(name)
             continue
+        none_left = "none of the given GPU instances (%s) is left for %s" % (_names(found) or "none", name)
         suiting = profile_for(vgpu_type, profiles)
-        troubles.append(
-            Trouble(
-                "none of the given GPU instances (%s) is left for %s" % (", ".join(one.name for one in found) or "none", vgpu_type.short),
-                device=gpu.address,
-                wanted="one of %d slices and at least %s MiB for each, such as %s"
-                % (vgpu_type.slices or 0, vgpu_type.framebuffer_mib, suiting.name if suiting else "none of this GPU's"),
-                remedy="Add it to 'mig', or leave 'mig' out: then the GPU instances follow from the types.",
-                code="gpu_instance_too_small",
-            )
-        )
+        such = suiting.name if suiting else "none of this GPU's"
+        wanted = "one of %d slices and at least %s MiB for each, such as %s" % (vgpu_type.slices or 0, vgpu_type.framebuffer_mib, such)
+        remedy = "Add it to 'mig', or leave 'mig' out: then the GPU instances follow from the types."
+        troubles.append(Trouble(none_left, gpu.address, wanted, remedy, "gpu_instance_too_small"))
     return found, troubles
-
-
-# --- mode, and the module nvidia_mig
 
 
 @dataclass
@@ -183,9 +148,10 @@ def _plan_gpu(result: MigPlan, host: Host, gpu: Gpu, request: Request, options: 
         result.troubles += refusals.no_vfs_yet(gpu, host.state) or [refusals.mig_unknown(gpu)]
         return
     after = _present(gpu)
-    if _changes_mode(gpu, request):
-        _plan_mode(result, host, gpu, bool(request.mode), options)
-        after = MigState(bool(request.mode), [])
+    modes = {gpu.mig.current, gpu.mig.pending} if gpu.mig else {False}  # before the driver is there the mode is off
+    if request.mode is not None and modes != {request.mode}:
+        after = MigState(request.mode, [])
+        _plan_mode(result, host, gpu, after.mode, options)
     if request.instances is not None:
         after.instances = _plan_given(result, gpu, request.instances, after.mode, options)
     after.instances.sort()
@@ -193,66 +159,38 @@ def _plan_gpu(result: MigPlan, host: Host, gpu: Gpu, request: Request, options: 
 
 
 def _present(gpu: Gpu) -> MigState:
-    return MigState(bool(gpu.mig and gpu.mig.current), sorted(one.profile for one in gpu.mig.instances) if gpu.mig else [])
-
-
-def _changes_mode(gpu: Gpu, request: Request) -> bool:
-    """Whether a step must set the mode. Before the driver is there the mode is off."""
-    if request.mode is None:
-        return False
-    if gpu.mig is None:
-        return request.mode
-    return request.mode != gpu.mig.current or request.mode != gpu.mig.pending
+    return MigState(bool(gpu.mig.current), sorted(one.profile for one in gpu.mig.instances)) if gpu.mig else MigState(False, [])
 
 
 def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Options) -> None:
     word = "on" if enabled else "off"
-    result.troubles += sriov_plan.vgpu_guard(gpu, "turning MIG mode %s" % word, options.assume)
+    doing = "turning MIG mode %s" % word
+    result.troubles += sriov_plan.vgpu_guard(gpu, doing, options.assume)
     holders = [one for one in host.users.get(gpu.address, ()) if not one.command.split("/")[-1].startswith(_HARMLESS)]
     if holders:
         # On Ampere the mode takes a reset, which would end what they do; later GPUs refuse while they are there.
-        result.troubles.append(refusals.in_use(gpu.address, holders, "turning MIG mode %s" % word))
-    if gpu.num_vfs and not options.cycle_vfs:
-        result.troubles.append(
-            Trouble(
-                "MIG mode can't be turned %s while its %d VFs are on" % (word, gpu.num_vfs),
-                device=gpu.address,
-                wanted="no VFs",
-                remedy="Turn them off first (module nvidia_sriov, state: disabled) and on again afterwards, or set cycle_vfs: true.",
-                code="mig_vfs_on",
-            )
-        )
+        result.troubles.append(refusals.in_use(gpu.address, holders, doing))
+    if gpu.num_vfs and options.cycle_vfs:
+        result.steps.append(sriov_plan.off_step(gpu, sriov_plan.Options(has_tool=host.has_tool)))
     elif gpu.num_vfs:
-        result.steps.append(sriov_plan.off_step(gpu, host.has_tool))
+        found = "MIG mode can't be turned %s while its %d VFs are on" % (word, gpu.num_vfs)
+        remedy = "Turn them off first (module nvidia_sriov, state: disabled) and on again afterwards, or set cycle_vfs: true."
+        result.troubles.append(Trouble(found, gpu.address, "no VFs", remedy, "mig_vfs_on"))
     result.steps.append(Step("mig_mode", gpu.address, gpu.address, "turn MIG mode %s" % word, enabled=enabled))
 
 
 def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, options: Options) -> list[str]:
     """Plans the given GPU instances; returns the names of the profiles to come."""
-    if not words and not mode:
-        return []
-    if not mode:
-        result.troubles.append(
-            Trouble(
-                "GPU instances are asked for, but MIG mode is off",
-                device=gpu.address,
-                wanted="MIG mode on",
-                remedy="Set mode: enabled.",
-                code="mig_off",
-            )
-        )
-        return []
     changing = any(step.kind == "mig_mode" and step.lane == gpu.address for step in result.steps)
+    if not mode:
+        if words:
+            wrong = "GPU instances are asked for, but MIG mode is off"
+            result.troubles.append(Trouble(wrong, gpu.address, "MIG mode on", "Set mode: enabled.", "mig_off"))
+        return []
     if (not gpu.num_vfs or changing) and words and gpu.sriov and "vfs" not in options.assume:
-        result.troubles.append(
-            Trouble(
-                "GPU instances are asked for before the VFs are on; turning those on would take the instances away",
-                device=gpu.address,
-                wanted="MIG mode first, then VFs, then GPU instances",
-                remedy="Set the mode alone, turn the VFs on (module nvidia_sriov), then ask for the instances.",
-                code="vfs_off",
-            )
-        )
+        early = "GPU instances are asked for before the VFs are on; turning those on would take the instances away"
+        remedy = "Set the mode alone, turn the VFs on (module nvidia_sriov), then ask for the instances."
+        result.troubles.append(Trouble(early, gpu.address, "MIG mode first, then VFs, then GPU instances", remedy, "vfs_off"))
         return []
     profiles = gpu.mig.profiles if gpu.mig else []
     if not profiles:
@@ -271,8 +209,5 @@ def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, opt
 
 def lines(gpus: Sequence[Gpu], after: Mapping[str, MigState] | None = None) -> str:
     """MIG's state as text, a GPU a line, for a diff."""
-    rows = []
-    for gpu in gpus:
-        state = (after or {}).get(gpu.address) or _present(gpu)
-        rows.append("%s MIG %s%s\n" % (gpu.address, "on" if state.mode else "off", "".join(" " + name for name in state.instances)))
-    return "".join(rows)
+    states = [(gpu.address, (after or {}).get(gpu.address) or _present(gpu)) for gpu in gpus]
+    return "".join("%s\n" % " ".join([pf, "MIG", "on" if state.mode else "off", *state.instances]) for pf, state in states)

@@ -7,22 +7,28 @@ from __future__ import annotations
 import errno
 from typing import Sequence
 
-from ..base import refusals
 from ..base.clock import holds, until
 from ..base.errors import EngineError, Trouble, raise_if_any, trouble
 from ..base.steps import ApplyError, Step, execute
 from ..binding import apply as binding_apply
-from ..hardware.gpu import Gpu, Holder, Vf
+from ..hardware.gpu import Gpu, Vf
 from ..read import inventory as reader
 from ..system import sriov_manage
+from ..system.command import Result
 from ..system.context import Context
 from ..system.open_files import OpenFiles
-from ..system.sysfs import SysfsError
-from .plan import PCI, STRANDED, SriovPlan, complete, vgpu_guard
+from ..system.sysfs import PCI, SysfsError
+from .plan import STRANDED, SriovPlan, complete, vgpu_guard
 
 # Seconds that VFs may come after the request for them has ended, and that they are watched once they are there, together.
 LATE = 60
 SETTLE = 1.5
+
+_NUMVFS_REMEDY = {
+    errno.ENOENT: "This driver takes no sriov_numvfs while it is bound: set method: sriov_manage (or auto, without num_vfs).",
+    errno.ENOMEM: "Turn on SR-IOV, ARI and above-4G decoding in the firmware, and give PCI more memory there (MMIO above 4G).",
+    errno.EBUSY: "Turn its VFs off first (state: disabled).",
+}
 
 
 def apply(ctx: Context, plan: SriovPlan, timeout: float, settle: float = SETTLE) -> list[Step]:
@@ -31,31 +37,19 @@ def apply(ctx: Context, plan: SriovPlan, timeout: float, settle: float = SETTLE)
 
 
 def _do(ctx: Context, steps: Sequence[Step], timeout: float, settle: float) -> list[Step]:
-    def perform(step: Step) -> None:
-        if step.kind == "repair":
-            repair(ctx, str(step.device), timeout)
-        elif step.kind == "enable":
-            _enable(ctx, step, timeout)
-        elif step.kind == "disable":
-            disable(ctx, step, timeout)
-        elif step.kind == "bind_vf":
-            _bind_vf(ctx, step, timeout)
-
     failed = None
     try:
-        done = execute(steps, perform)
+        done = execute(steps, lambda step: _PERFORMERS[step.kind](ctx, step, timeout))
     except ApplyError as exc:
         failed, done = exc, exc.done
-    taken = _watch(ctx, [step for step in done if step.kind in ("enable", "bind_vf")], settle)
+    brought = [step for step in done if step.kind in ("enable", "bind_vf")]
+    taken = _watch(ctx, brought, settle)
     if taken or failed:
-        undone = [step for step in done if step.lane in taken and step.kind in ("enable", "bind_vf")]
+        undone = [step for step in brought if step.lane in taken]
         for step in undone:
             taken[str(step.lane)].position = step.position
-        raise ApplyError(
-            (failed.troubles if failed else []) + list(taken.values()),
-            [step for step in done if step not in undone],
-            undone + (failed.not_done if failed else []),
-        )
+        troubles, not_done = (failed.troubles, failed.not_done) if failed else ([], [])
+        raise ApplyError(troubles + list(taken.values()), [step for step in done if step not in undone], undone + not_done)
     return done
 
 
@@ -78,15 +72,13 @@ def _watch(ctx: Context, steps: Sequence[Step], settle: float) -> dict[str, Trou
 
 
 def _taken(gpu: Gpu, vfs: Sequence[Vf], number: int, printed: str = "") -> Trouble:
-    return Trouble(
-        "%d of its VFs are not bound to nvidia: %s%s"
-        % (len(vfs), ", ".join("%s on %s" % (vf.address, vf.driver or "no driver") for vf in vfs[:3]), printed),
-        device=gpu.address,
-        wanted="%d VFs on nvidia" % number,
-        remedy="Look into dmesg. 'Aborting probe for VF' means that the IOMMU is off; "
-        "vfio-pci means that a cloud agent, driverctl or an id of vfio-pci took them.",
-        code="vfs_unbound",
+    some = ", ".join("%s on %s" % (vf.address, vf.driver or "no driver") for vf in vfs[:3])
+    found = "%d of its VFs are not bound to nvidia: %s%s" % (len(vfs), some, printed)
+    remedy = (
+        "Look into dmesg. 'Aborting probe for VF' means that the IOMMU is off; "
+        "vfio-pci means that a cloud agent, driverctl or an id of vfio-pci took them."
     )
+    return Trouble(found, gpu.address, "%d VFs on nvidia" % number, remedy, "vfs_unbound")
 
 
 def after(ctx: Context, gpus: Sequence[Gpu], patience: float = 5) -> list[Gpu]:
@@ -94,8 +86,8 @@ def after(ctx: Context, gpus: Sequence[Gpu], patience: float = 5) -> list[Gpu]:
     last: list[Gpu] = []
 
     def offered() -> bool:
-        found = reader.read(ctx)
-        last[:] = [one for one in found.gpus if one.address in [gpu.address for gpu in gpus]]
+        addresses = [gpu.address for gpu in gpus]
+        last[:] = [one for one in reader.read(ctx).gpus if one.address in addresses]
         return not without_types(last)
 
     until(ctx.clock, offered, patience)
@@ -107,18 +99,17 @@ def without_types(gpus: Sequence[Gpu]) -> list[str]:
     return [gpu.address for gpu in gpus if gpu.num_vfs and not gpu.types_ready]
 
 
-def repair(ctx: Context, pf: str, timeout: float) -> None:
-    """Binds a PF that was left without a driver or on pci-pf-stub to nvidia again."""
+def _repair(ctx: Context, step: Step, timeout: float) -> None:
+    """Binds the step's PF, which was left without a driver or on pci-pf-stub, to nvidia again."""
+    pf = str(step.device)
     directory = "%s/%s" % (PCI, pf)
     driver = ctx.sysfs.link(directory + "/driver")
-    if ctx.sysfs.read_or(directory + "/driver_override", "(null)") not in ("", "(null)"):
-        ctx.sysfs.write(directory + "/driver_override", "\n")
+    binding_apply.clear_override(ctx, pf)
     # An id left in the stub's list makes each later call of the script fail with "File exists".
-    binding_apply.forget_id(ctx.sysfs, "pci-pf-stub", ctx.sysfs.read(directory + "/device").replace("0x", ""))
+    binding_apply.forget_id(ctx, "pci-pf-stub", ctx.sysfs.read(directory + "/device").replace("0x", ""))
     if driver == "pci-pf-stub":
         binding_apply.unbind(ctx, pf, driver, timeout)
-        driver = None
-    if driver is None:
+    if driver in STRANDED:
         if not ctx.sysfs.exists("/sys/module/nvidia"):
             binding_apply.modprobe(ctx, timeout)
         binding_apply.bind(ctx, pf, timeout)
@@ -136,27 +127,34 @@ def _converged(ctx: Context, pf: str, number: int, timeout: float) -> Gpu:
     return last[0]
 
 
-def _holders_of_gpu(ctx: Context, gpu: Gpu) -> list[Holder]:
+def _holders(ctx: Context, gpu: Gpu) -> str:
+    """Who has the GPU or one of its vGPUs open, for people."""
     found = list(OpenFiles(ctx.sysfs).of_gpu(gpu.minor))
-    for vgpu in gpu.vgpus:
-        found += vgpu.holders
-    return found
+    return ", ".join(map(str, found + [holder for vgpu in gpu.vgpus for holder in vgpu.holders]))
+
+
+def _request(ctx: Context, step: Step, number: int, timeout: float) -> sriov_manage.Answer:
+    """Requests that many VFs, as the step says; returns what sriov-manage printed, which is nothing through sysfs."""
+    pf = str(step.device)
+    if step.args["how"] != "sysfs":
+        return sriov_manage.call(ctx, pf, number > 0, timeout, step.args.get("reset", False))
+    path = "%s/%s/sriov_numvfs" % (PCI, pf)
+    try:
+        ctx.sysfs.write(path, str(number))
+    except SysfsError as exc:
+        remedy = _NUMVFS_REMEDY.get(exc.number or 0, "Look into dmesg, and what the firmware gives this GPU.")
+        raise trouble("%s: %s" % (path, exc.troubles[0].found), pf, "%d VFs" % number, remedy, "numvfs_failed") from exc
+    return sriov_manage.Answer(Result(0, ""))
 
 
 def _enable(ctx: Context, step: Step, timeout: float) -> None:
     pf, number = str(step.device), int(step.args["number"])
     deadline = ctx.clock.now() + timeout
-    repairs = 0
-    words, busy = "", False
+    repairs, words, busy = 0, "", False
     while True:
-        left = max(1, deadline - ctx.clock.now())
-        if step.args["how"] == "sysfs":
-            _write_numvfs(ctx, pf, number)
-            busy = False
-        else:
-            answer = sriov_manage.call(ctx, pf, True, left, step.args["reset"])
-            # A call that the deadline stopped reports nothing; the answer before it still stands.
-            words, busy = answer.words or words, answer.busy or (busy and answer.timed_out)
+        answer = _request(ctx, step, number, max(1, deadline - ctx.clock.now()))
+        # A call that the deadline stopped reports nothing; the answer before it still stands.
+        words, busy = answer.words or words, answer.busy or (busy and answer.timed_out)
         # VFs bind after the script has ended: a short wait while a retry is still possible.
         gpu = _converged(ctx, pf, number, 0.2 if busy else min(max(1, deadline - ctx.clock.now()), LATE))
         if complete(gpu, number):
@@ -165,7 +163,7 @@ def _enable(ctx: Context, step: Step, timeout: float) -> None:
         stranded = gpu.driver in STRANDED
         if stranded and repairs < 2 and not out_of_time:
             repairs += 1
-            repair(ctx, pf, timeout)
+            _repair(ctx, step, timeout)
             if not complete(_converged(ctx, pf, number, 5), number):
                 continue
             return
@@ -173,112 +171,63 @@ def _enable(ctx: Context, step: Step, timeout: float) -> None:
             ctx.clock.pause(0.5)
             continue
         if stranded:
-            repair(ctx, pf, timeout)
-        if busy:
-            raise _lock_refused(ctx, gpu, timeout)
-        raise _enable_failed(gpu, number, words)
-
-
-def _write_numvfs(ctx: Context, pf: str, number: int) -> None:
-    path = "%s/%s/sriov_numvfs" % (PCI, pf)
-    try:
-        ctx.sysfs.write(path, str(number))
-    except SysfsError as exc:
-        raise trouble(
-            "%s: %s" % (path, exc.troubles[0].found),
-            device=pf,
-            wanted="%d VFs" % number,
-            remedy=_NUMVFS_REMEDY.get(exc.number or 0, "Look into dmesg, and what the firmware gives this GPU."),
-            code="numvfs_failed",
-        ) from exc
-
-
-_NUMVFS_REMEDY = {
-    errno.ENOENT: "This driver takes no sriov_numvfs while it is bound: set method: sriov_manage (or auto, without num_vfs).",
-    errno.ENOMEM: "Turn on SR-IOV, ARI and above-4G decoding in the firmware, and give PCI more memory there (MMIO above 4G).",
-    errno.EBUSY: "Turn its VFs off first (state: disabled).",
-}
+            _repair(ctx, step, timeout)
+        raise _lock_refused(ctx, gpu, timeout) if busy else _enable_failed(gpu, number, words)
 
 
 def _lock_refused(ctx: Context, gpu: Gpu, timeout: float) -> EngineError:
-    holders = ", ".join(map(str, _holders_of_gpu(ctx, gpu)))
-    return trouble(
-        "the GPU's unbindLock was not granted for %d s; it is open in %s" % (timeout, holders or "a process that has ended since"),
-        device=gpu.address,
-        wanted="nobody having the GPU open while its VFs are turned on",
-        remedy="Stop what uses the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again.",
-        code="unbind_lock",
-    )
+    holders = _holders(ctx, gpu) or "a process that has ended since"
+    found = "the GPU's unbindLock was not granted for %d s; it is open in %s" % (timeout, holders)
+    remedy = "Stop what uses the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again."
+    return trouble(found, gpu.address, "nobody having the GPU open while its VFs are turned on", remedy, "unbind_lock")
 
 
 def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
-    printed = " (sriov-manage said: %s)" % words if words else ""
+    said = " (sriov-manage said: %s)" % words if words else ""
     if gpu.num_vfs != number or len(gpu.vfs) != number:
-        return trouble(
-            "%d of %d VFs are there, sriov_numvfs is %d%s" % (len(gpu.vfs), number, gpu.num_vfs, printed),
-            device=gpu.address,
-            wanted="%d VFs on nvidia" % number,
-            remedy="Look into dmesg. The firmware needs SR-IOV, ARI and above-4G decoding; "
-            "sriov-manage needs lspci and the module pci-pf-stub (Ubuntu: linux-modules-extra).",
-            code="vfs_fewer",
+        fewer = "%d of %d VFs are there, sriov_numvfs is %d%s" % (len(gpu.vfs), number, gpu.num_vfs, said)
+        remedy = (
+            "Look into dmesg. The firmware needs SR-IOV, ARI and above-4G decoding; "
+            "sriov-manage needs lspci and the module pci-pf-stub (Ubuntu: linux-modules-extra)."
         )
+        return trouble(fewer, gpu.address, "%d VFs on nvidia" % number, remedy, "vfs_fewer")
     bad = [vf for vf in gpu.vfs if not vf.usable]
     if bad:
-        return EngineError(_taken(gpu, bad, number, printed))
-    return trouble(
-        "the VFs are there, but the GPU is bound to %s%s" % (gpu.driver or "no driver", printed),
-        device=gpu.address,
-        wanted="nvidia",
-        remedy="Look into dmesg.",
-        code="gpu_unbound",
-    )
+        return EngineError(_taken(gpu, bad, number, said))
+    found = "the VFs are there, but the GPU is bound to %s%s" % (gpu.driver or "no driver", said)
+    return trouble(found, gpu.address, "nvidia", "Look into dmesg.", "gpu_unbound")
 
 
 def disable(ctx: Context, step: Step, timeout: float) -> None:
     """Disables the VFs, unless a vGPU came since the plan was made."""
     pf = str(step.device)
-    gpu = reader.read_one(ctx, pf)
-    raise_if_any(vgpu_guard(gpu, "disabling its VFs"))
+    raise_if_any(vgpu_guard(reader.read_one(ctx, pf), "disabling its VFs"))
     deadline = ctx.clock.now() + timeout
-    words = ""
     while True:
-        left = max(1, deadline - ctx.clock.now())
-        if step.args["how"] == "sysfs":
-            _write_numvfs(ctx, pf, 0)
-            busy = False
-        else:
-            answer = sriov_manage.call(ctx, pf, False, left)
-            words, busy = answer.words, answer.busy
+        answer = _request(ctx, step, 0, max(1, deadline - ctx.clock.now()))
         gpu = reader.read_one(ctx, pf)
         if gpu.num_vfs == 0 and gpu.driver not in STRANDED:
             return
         if gpu.driver in STRANDED:
-            repair(ctx, pf, timeout)
+            _repair(ctx, step, timeout)
             if reader.read_one(ctx, pf).num_vfs == 0:
                 return
-        if not busy or ctx.clock.now() >= deadline:
+        if not answer.busy or ctx.clock.now() >= deadline:
             break
         ctx.clock.pause(0.5)
-    holders = ", ".join(map(str, _holders_of_gpu(ctx, gpu)))
-    raise trouble(
-        "its VFs are still on%s%s"
-        % (" (sriov-manage said: %s)" % words if words else "", "; the GPU is open in %s" % holders if holders else ""),
-        device=pf,
-        wanted="no VFs",
-        remedy="Stop what uses the GPU on the host, then run again.",
-        code="vfs_still_on",
-    )
+    holders, said = _holders(ctx, gpu), " (sriov-manage said: %s)" % answer.words if answer.words else ""
+    found = "its VFs are still on%s%s" % (said, "; the GPU is open in %s" % holders if holders else "")
+    raise trouble(found, pf, "no VFs", "Stop what uses the GPU on the host, then run again.", "vfs_still_on")
 
 
 def _bind_vf(ctx: Context, step: Step, timeout: float) -> None:
     """Binds a free VF, which another driver took or none has, to nvidia again."""
     address = str(step.device)
-    directory = "%s/%s" % (PCI, address)
-    holders = OpenFiles(ctx.sysfs).of_device(directory)
-    if holders:
-        raise_if_any([refusals.in_use(address, holders, "binding the VF to nvidia")])
-    if ctx.sysfs.read_or(directory + "/driver_override", "(null)") not in ("", "(null)"):
-        ctx.sysfs.write(directory + "/driver_override", "\n")
+    binding_apply.refuse_holders(ctx, address, "binding the VF to nvidia")
+    binding_apply.clear_override(ctx, address)
     if step.args["driver"]:
         binding_apply.unbind(ctx, address, step.args["driver"], timeout)
     binding_apply.bind(ctx, address, timeout)
+
+
+_PERFORMERS = {"repair": _repair, "enable": _enable, "disable": disable, "bind_vf": _bind_vf}

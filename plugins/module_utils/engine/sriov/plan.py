@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What enables and disables VFs. Pure.
 
-NVIDIA's driver takes no write to sriov_numvfs while it is bound (ENOENT), so sriov-manage enables
-VFs; ``sysfs`` writes sriov_numvfs itself, for drivers that allow it. Both are verified
-by reading sriov_numvfs, each virtfn link and each VF's driver.
+NVIDIA's driver takes no write to sriov_numvfs while it is bound (ENOENT), so sriov-manage enables VFs; ``sysfs`` writes
+sriov_numvfs itself, for drivers that allow it. Both are verified by reading sriov_numvfs, each virtfn link and each VF's driver.
 """
 
 from __future__ import annotations
@@ -16,20 +15,20 @@ from ..base import refusals
 from ..base.errors import Trouble, shown
 from ..base.plan import Plan, Skipped
 from ..base.steps import Step
-from ..hardware.gpu import Gpu, Vf
+from ..hardware.gpu import Gpu
 from ..read.host import HostState
 from ..read.inventory import Inventory
 
-PCI = "/sys/bus/pci/devices"
 STRANDED = (None, "pci-pf-stub")
+# What may still be missing where a role that comes first is assumed: beginnings of codes, by the word of the option.
+_ASSUMED = {"driver": ("driver_", "gpu_on_other_driver"), "iommu": ("iommu_off",)}
 
 
 @dataclass
 class Options:
     """What is requested of the selected GPUs: all VFs (or num_vfs), or none.
 
-    method: auto, sriov_manage or sysfs. has_tool: whether sriov-manage is installed. assume: see the module's option.
-    unresponsive: see plan.UNRESPONSIVE_POLICIES.
+    method: auto, sriov_manage or sysfs. has_tool: sriov-manage is installed. assume: the module's. unresponsive: plan.UNRESPONSIVE_POLICIES.
     """
 
     enabled: bool = True
@@ -59,24 +58,20 @@ def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], optio
     result.troubles += troubles
     if options.num_vfs is not None and options.num_vfs < 1:
         remedy = "Set state: disabled to turn VFs off; leave num_vfs out for all VFs."
-        result.troubles.append(
-            Trouble("num_vfs is %s" % shown(options.num_vfs), device="num_vfs", wanted="a number from 1", remedy=remedy, code="bad_num_vfs")
-        )
+        result.troubles.append(Trouble("num_vfs is %s" % shown(options.num_vfs), "num_vfs", "a number from 1", remedy, "bad_num_vfs"))
         gpus = []
     for gpu in gpus:
         reason = _not_for(gpu)
         if reason:
             result.target.skipped.append(Skipped(gpu.address, reason))
-            continue
-        if result.skips(gpu, "enable its VFs" if options.enabled else "disable its VFs", options.unresponsive):
-            continue
-        result.target.gpus.append(gpu)
-        if not options.enabled:
-            _plan_off(result, gpu, state, options)
-        elif not gpu.total_vfs:
-            result.troubles.append(refusals.sriov_off(gpu))
-        else:
-            _plan_on(result, gpu, state, options)
+        elif not result.skips(gpu, "enable its VFs" if options.enabled else "disable its VFs", options.unresponsive):
+            result.target.gpus.append(gpu)
+            if not options.enabled:
+                _plan_off(result, gpu, state, options)
+            elif not gpu.total_vfs:
+                result.troubles.append(refusals.sriov_off(gpu))
+            else:
+                _plan_on(result, gpu, state, options)
     result.refuse()
     return result
 
@@ -92,12 +87,7 @@ def _not_for(gpu: Gpu) -> str | None:
 
 def complete(gpu: Gpu, number: int) -> bool:
     """Whether the GPU has that many VFs, all of them usable."""
-    return (
-        gpu.num_vfs == number
-        and len(gpu.vfs) == number
-        and gpu.driver == "nvidia"
-        and all(vf.usable for vf in gpu.vfs)
-    )
+    return gpu.num_vfs == number == len(gpu.vfs) and gpu.driver == "nvidia" and all(vf.usable for vf in gpu.vfs)
 
 
 def _method(gpu: Gpu, number: int, options: Options) -> str:
@@ -108,95 +98,52 @@ def _method(gpu: Gpu, number: int, options: Options) -> str:
 
 
 def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) -> None:
-    number = options.num_vfs or gpu.total_vfs
+    pf, number = gpu.address, options.num_vfs or gpu.total_vfs
     if number > gpu.total_vfs:
-        result.troubles.append(
-            Trouble(
-                "%d VFs are asked for, but the GPU has %d" % (number, gpu.total_vfs),
-                device=gpu.address,
-                wanted="num_vfs from 1 to %d" % gpu.total_vfs,
-                code="too_many_vfs",
-            )
-        )
+        found = "%d VFs are asked for, but the GPU has %d" % (number, gpu.total_vfs)
+        result.troubles.append(Trouble(found, pf, "num_vfs from 1 to %d" % gpu.total_vfs, code="too_many_vfs"))
         return
     if complete(gpu, number):
         return
-    result.troubles += _not_ready(gpu, state, options.assume)
+    ignored = tuple(code for word in options.assume for code in _ASSUMED.get(word, ()))
+    result.troubles += [one for one in refusals.no_vfs_yet(gpu, state) if not one.code.startswith(ignored)]
     how = _method(gpu, number, options)
     if how == "sriov_manage" and number != gpu.total_vfs:
-        result.troubles.append(
-            Trouble(
-                "sriov-manage turns on all %d VFs or none" % gpu.total_vfs,
-                device=gpu.address,
-                wanted="%d VFs" % number,
-                remedy="Leave num_vfs out, or set method: sysfs if this driver takes sriov_numvfs.",
-                code="all_or_none",
-            )
-        )
+        all_or_none = "sriov-manage turns on all %d VFs or none" % gpu.total_vfs
+        remedy = "Leave num_vfs out, or set method: sysfs if this driver takes sriov_numvfs."
+        result.troubles.append(Trouble(all_or_none, pf, "%d VFs" % number, remedy, "all_or_none"))
     if gpu.driver in STRANDED and "driver" not in options.assume:
         result.steps.append(_repair_step(gpu))
     if gpu.num_vfs and gpu.num_vfs != number:
         result.troubles += vgpu_guard(gpu, "changing the number of VFs")
-        result.steps.append(_off_step(gpu, _method(gpu, 0, options)))
+        result.steps.append(off_step(gpu, options))
     if gpu.num_vfs != number:
         text = "enable %d VFs%s" % (number, " after a reset" if options.reset else "")
-        result.steps.append(Step("enable", gpu.address, gpu.address, text, number=number, how=how, reset=options.reset))
-        return
-    for vf in gpu.vfs:
-        if vf.usable:
-            continue
-        result.troubles += _vf_in_use(gpu, vf)
-        result.steps.append(
-            Step("bind_vf", gpu.address, vf.address, "bind the VF to nvidia (found: %s)" % (vf.driver or "no driver"), driver=vf.driver)
-        )
+        result.steps.append(Step("enable", pf, pf, text, number=number, how=how, reset=options.reset))
+    else:
+        _plan_vfs(result, gpu)
 
 
-def _vf_in_use(gpu: Gpu, vf: Vf) -> list[Trouble]:
-    mine = [vgpu for vgpu in gpu.vgpus if vgpu.parent == vf.address]
-    if vf.holders:
-        return [refusals.in_use(vf.address, vf.holders, "binding the VF to nvidia")]
-    if mine:
-        return [
-            Trouble(
-                "the VF is bound to %s and holds the vGPU %s" % (vf.driver or "no driver", mine[0].key),
-                device=vf.address,
-                wanted="nvidia",
-                remedy="Remove that vGPU first.",
-                code="vf_holds_vgpu",
-            )
-        ]
-    return []
-
-
-def _not_ready(gpu: Gpu, state: HostState, assume: Sequence[str]) -> list[Trouble]:
-    codes = {"driver": "driver_", "iommu": "iommu_off"}
-    ignored: tuple[str, ...] = tuple(codes[word] for word in assume if word in codes)
-    if "driver" in assume:
-        ignored += ("gpu_on_other_driver",)
-    return [
-        one
-        for one in refusals.no_vfs_yet(gpu, state)
-        if not (ignored and one.code.startswith(ignored))
-    ]
+def _plan_vfs(result: SriovPlan, gpu: Gpu) -> None:
+    """VFs that are there, but that another driver has, or none."""
+    for vf in [vf for vf in gpu.vfs if not vf.usable]:
+        driver = vf.driver or "no driver"
+        mine = [vgpu.key for vgpu in gpu.vgpus if vgpu.parent == vf.address]
+        if vf.holders:
+            result.troubles.append(refusals.in_use(vf.address, vf.holders, "binding the VF to nvidia"))
+        elif mine:
+            found = "the VF is bound to %s and holds the vGPU %s" % (driver, mine[0])
+            result.troubles.append(Trouble(found, vf.address, "nvidia", "Remove that vGPU first.", "vf_holds_vgpu"))
+        result.steps.append(Step("bind_vf", gpu.address, vf.address, "bind the VF to nvidia (found: %s)" % driver, driver=vf.driver))
 
 
 def _repair_step(gpu: Gpu) -> Step:
-    return Step(
-        "repair",
-        gpu.address,
-        gpu.address,
-        "bind the stranded PF to nvidia (found: %s)" % (gpu.driver or "no driver"),
-        driver=gpu.driver,
-    )
+    return Step("repair", gpu.address, gpu.address, "bind the stranded PF to nvidia (found: %s)" % (gpu.driver or "no driver"))
 
 
-def off_step(gpu: Gpu, has_tool: bool) -> Step:
-    """The step that disables a GPU's VFs, for planners of what must be done without VFs."""
-    return _off_step(gpu, _method(gpu, 0, Options(has_tool=has_tool)))
-
-
-def _off_step(gpu: Gpu, how: str) -> Step:
-    return Step("disable", gpu.address, gpu.address, "disable its %d VFs" % gpu.num_vfs, how=how)
+def off_step(gpu: Gpu, options: Options) -> Step:
+    """The step that disables a GPU's VFs, also for planners of what must be done without VFs."""
+    return Step("disable", gpu.address, gpu.address, "disable its %d VFs" % gpu.num_vfs, how=_method(gpu, 0, options))
 
 
 def vgpu_guard(gpu: Gpu, doing: str, assume: Sequence[str] = ()) -> list[Trouble]:
@@ -207,23 +154,16 @@ def vgpu_guard(gpu: Gpu, doing: str, assume: Sequence[str] = ()) -> list[Trouble
         if vgpu.holders:
             troubles.append(refusals.in_use(vgpu.key, vgpu.holders, doing))
         elif "no_vgpus" not in assume:
-            troubles.append(
-                Trouble(
-                    "the vGPU %s (%s) lives on %s and would be destroyed" % (vgpu.key, vgpu.type, vgpu.parent),
-                    device=gpu.address,
-                    wanted="no vGPU on the GPU, for %s" % doing,
-                    remedy="Remove its vGPUs first (an empty list for this GPU in the layout).",
-                    code="has_vgpus",
-                )
-            )
+            found = "the vGPU %s (%s) lives on %s and would be destroyed" % (vgpu.key, vgpu.type, vgpu.parent)
+            remedy = "Remove its vGPUs first (an empty list for this GPU in the layout)."
+            troubles.append(Trouble(found, gpu.address, "no vGPU on the GPU, for %s" % doing, remedy, "has_vgpus"))
     return troubles
 
 
 def _plan_off(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) -> None:
-    if not gpu.num_vfs:
-        # A run that was killed midway; a GPU that is kept from nvidia on purpose has an override, or the driver is not loaded.
-        if gpu.driver == "pci-pf-stub" or (gpu.driver is None and not gpu.driver_override and state.driver.loaded):
-            result.steps.append(_repair_step(gpu))
-        return
-    result.troubles += vgpu_guard(gpu, "disabling its VFs", options.assume) + ([refusals.passed_through(gpu)] if gpu.holders else [])
-    result.steps.append(_off_step(gpu, _method(gpu, 0, options)))
+    if gpu.num_vfs:
+        result.troubles += vgpu_guard(gpu, "disabling its VFs", options.assume) + ([refusals.passed_through(gpu)] if gpu.holders else [])
+        result.steps.append(off_step(gpu, options))
+    # A run that was killed midway; a GPU that is kept from nvidia on purpose has an override, or the driver is not loaded.
+    elif gpu.driver == "pci-pf-stub" or (gpu.driver is None and not gpu.driver_override and state.driver.loaded):
+        result.steps.append(_repair_step(gpu))

@@ -11,7 +11,7 @@ from ..base.errors import Trouble
 from ..hardware import vgpu_types
 from ..hardware.gpu import Vgpu
 from ..hardware.mig_profiles import plain_profile
-from ..mig import placement as mig_placement, plan as mig_plan, profiles as mig_profiles
+from ..mig import placement as mig_placement, plan as mig_plan
 from ..mig.placement import InstanceRequest
 from .fit import Chosen, check_names, check_room, check_sizes, choose_types
 from .order import changes_params
@@ -168,7 +168,7 @@ def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Trouble]:
     if not profiles:
         names = {plain_profile(word) for word in words or ()}
         names |= {"%dg.%dgb" % (one.slices or 0, (one.framebuffer_mib or 1024) // 1024) for one in types}
-        profiles = mig_profiles.predicted_profiles(names)
+        profiles = mig_placement.predicted_profiles(names)
     found, troubles = mig_plan.needed(gpu, types, profiles) if words is None else mig_plan.given(gpu, words, types, profiles)
     if troubles:
         return troubles

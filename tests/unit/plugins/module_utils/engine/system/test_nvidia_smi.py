@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import likely_uuids, vendor_vfio
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import vgpu_types
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.mig_profiles import Profile
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement as mig_placement, profiles as mig_profiles
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement as mig_placement
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi_output
 from ansible_collections.vgpu.kvm.tests.unit.fake import models
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER
@@ -148,16 +148,16 @@ def test_kernels_with_and_without_mdev():
 )
 def test_the_profile_of_a_type_by_its_name(name, profile):
     profiles = [one for dummy, one in nvidia_smi_output.parse_profiles(sample("h100-lgip.txt"))]
-    found = mig_profiles.profile_for(vgpu_types.VgpuType(1, "NVIDIA " + name), profiles)
+    found = mig_placement.profile_for(vgpu_types.VgpuType(1, "NVIDIA " + name), profiles)
     assert (found.name if found else None) == profile
 
 
 def test_the_profile_of_a_type_by_what_the_driver_says():
     profiles = [one for dummy, one in nvidia_smi_output.parse_profiles(sample("blackwell-lgip.txt"))]
-    assert mig_profiles.profile_for(vgpu_types.VgpuType(1, "DC-1-24Q", gi_profile=47), profiles).name == "1g.24gb+gfx"
-    assert mig_profiles.profile_for(vgpu_types.VgpuType(1, "DC-1-24QGFX"), profiles).name == "1g.24gb+gfx"
-    assert mig_profiles.profile_for(vgpu_types.VgpuType(1, "DC-1-24QNOME"), profiles).name in ("1g.24gb-me", "1g.24gb")
-    assert mig_profiles.profile_for(vgpu_types.VgpuType(1, "DC-1-24QMEALL"), profiles).name == "1g.24gb+me.all"
+    assert mig_placement.profile_for(vgpu_types.VgpuType(1, "DC-1-24Q", gi_profile=47), profiles).name == "1g.24gb+gfx"
+    assert mig_placement.profile_for(vgpu_types.VgpuType(1, "DC-1-24QGFX"), profiles).name == "1g.24gb+gfx"
+    assert mig_placement.profile_for(vgpu_types.VgpuType(1, "DC-1-24QNOME"), profiles).name in ("1g.24gb-me", "1g.24gb")
+    assert mig_placement.profile_for(vgpu_types.VgpuType(1, "DC-1-24QMEALL"), profiles).name == "1g.24gb+me.all"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_the_profile_of_a_type_by_what_the_driver_says():
 )
 def test_what_fits_on_an_a100(wanted, good):
     profiles = [Profile(one.name, one.id, one.total, one.total, one.gib) for one in models.A100.profiles]
-    assert mig_placement.fits(profiles, [], [mig_profiles.find_profile(word, profiles) for word in wanted]) is good
+    assert mig_placement.fits(profiles, [], [mig_placement.find_profile(word, profiles) for word in wanted]) is good
 
 
 def test_names_are_told_by_their_section():
