@@ -13,8 +13,7 @@ class Trouble:
     """One thing that is wrong.
 
     found: what is there, as a clause. device: address, path or UUID that it is about (None for the whole host).
-    wanted: what should be there. remedy: what the operator can do, as a sentence.
-    code: short machine-readable name.
+    wanted: what should be there. remedy: what the operator can do, as a sentence. code: short machine-readable name.
     """
 
     found: str
@@ -26,13 +25,9 @@ class Trouble:
 
     def __str__(self) -> str:
         text = "%s: %s" % (self.device, self.found) if self.device else self.found
-        if self.wanted:
-            text += " (wanted: %s)" % self.wanted
-        text += "."
+        text += " (wanted: %s)." % self.wanted if self.wanted else "."
         if self.remedy:
-            text += " " + self.remedy
-            if not text.endswith((".", "?", "!")):
-                text += "."
+            text += " " + self.remedy + ("" if self.remedy.endswith((".", "?", "!")) else ".")
         return text
 
     def __repr__(self) -> str:
@@ -40,13 +35,7 @@ class Trouble:
 
     def as_dict(self) -> dict[str, str | None]:
         """For a module's result."""
-        return {
-            "code": self.code,
-            "device": self.device,
-            "found": self.found,
-            "wanted": self.wanted,
-            "remedy": self.remedy,
-        }
+        return {name: getattr(self, name) for name in ("code", "device", "found", "wanted", "remedy")}
 
 
 @dataclass(eq=False)
@@ -71,9 +60,7 @@ class EngineError(Exception):
     def __str__(self) -> str:
         if len(self.troubles) == 1:
             return str(self.troubles[0])
-        lines = ["%d problems:" % len(self.troubles)]
-        lines += ["%d. %s" % (n, t) for n, t in enumerate(self.troubles, 1)]
-        return "\n".join(lines)
+        return "\n".join(["%d problems:" % len(self.troubles)] + ["%d. %s" % one for one in enumerate(self.troubles, 1)])
 
 
 def shown(value: object, most: int = 60) -> str:
@@ -89,9 +76,8 @@ def trouble(found: str, device: str | None = None, wanted: str | None = None, re
 
 def raise_if_any(troubles: Iterable[Trouble]) -> None:
     """Raises all troubles at once, without repeating one that several checks found."""
-    seen: list[Trouble] = []
+    unique: dict[str, Trouble] = {}
     for one in troubles:
-        if str(one) not in [str(s) for s in seen]:
-            seen.append(one)
-    if seen:
-        raise EngineError(seen)
+        unique.setdefault(str(one), one)
+    if unique:
+        raise EngineError(unique.values())

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ..base.clock import Clock
@@ -27,3 +28,7 @@ class Context:
         self.type_folders: dict[str, str] = {}
         # Why nvidia-smi is not asked any more in this run (it hung once), as a clause.
         self.smi_silent: str | None = None
+
+    def executable(self, *paths: str) -> str | None:
+        """The first of the paths that is a program, or None."""
+        return next((path for path in paths if os.access(self.root + path, os.X_OK)), None)

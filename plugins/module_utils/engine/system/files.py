@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -11,6 +12,7 @@ import tempfile
 from typing import Callable, Container, Iterable
 
 from ..base.errors import trouble
+from . import sysfs
 from .context import Context
 
 _LABEL = "security.selinux"
@@ -31,11 +33,7 @@ def read_text(root: str, path: str) -> str | None:
 def read_bytes(root: str, path: str) -> bytes | None:
     """A file's content, or None when there is none, or it is a directory. For the many small ones: text takes Python four times as long."""
     try:
-        number = os.open(root + path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return b"".join(iter(lambda: os.read(number, 1 << 16), b""))
-        finally:
-            os.close(number)
+        return sysfs.content(root + path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as exc:
@@ -45,11 +43,7 @@ def read_bytes(root: str, path: str) -> bytes | None:
 def names(root: str, directory: str, ending: str = "") -> list[str]:
     """Paths of a directory's files with that ending, sorted; none when it isn't there."""
     try:
-        return [
-            "%s/%s" % (directory, name)
-            for name in sorted(os.listdir(root + directory))
-            if name.endswith(ending)
-        ]
+        return ["%s/%s" % (directory, name) for name in sorted(os.listdir(root + directory)) if name.endswith(ending)]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -80,13 +74,10 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
         os.rename(temporary, root + path)
         temporary = None
         if lasting:
-            _sync_directory(directory)
+            _sync(directory)
     except OSError as exc:
-        raise trouble(
-            "it can't be written: %s" % exc.strerror,
-            device=path,
-            remedy="The old file is untouched. Free space or mend the file system, then run again.",
-        ) from exc
+        remedy = "The old file is untouched. Free space or mend the file system, then run again."
+        raise trouble("it can't be written: %s" % exc.strerror, device=path, remedy=remedy) from exc
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
@@ -103,36 +94,29 @@ def _keep_label(path: str, number: int) -> None:
     try:
         label = os.getxattr(path, _LABEL)
     except OSError as exc:
-        if exc.errno in (errno.ENODATA, errno.EOPNOTSUPP):
-            return
-        raise
-    os.setxattr(number, _LABEL, label)
+        if exc.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise
+    else:
+        os.setxattr(number, _LABEL, label)
 
 
 def sync(root: str, path: str) -> None:
     """Syncs what another program wrote or removed there: the file if there is one, its directory and the one above."""
-    try:
-        number = os.open(root + path, os.O_RDONLY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        pass
-    else:
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
+    with contextlib.suppress(FileNotFoundError):
+        _sync(root + path, os.O_NOFOLLOW)
     directory = os.path.dirname(root + path)
     for one in (directory, os.path.dirname(directory)):
         if os.path.isdir(one):
-            _sync_directory(one)
+            _sync(one)
 
 
-def _sync_directory(directory: str) -> None:
-    """Syncs a directory's entries."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: str, flag: int = os.O_DIRECTORY) -> None:
+    """Syncs a directory's entries, or (with another flag of os.open) a file."""
+    number = os.open(path, os.O_RDONLY | flag)
     try:
-        os.fsync(handle)
+        os.fsync(number)
     finally:
-        os.close(handle)
+        os.close(number)
 
 
 def bring_to_disk(ctx: Context, directories: Iterable[str], device: str, timeout: float = 300) -> None:
@@ -142,12 +126,8 @@ def bring_to_disk(ctx: Context, directories: Iterable[str], device: str, timeout
     """
     answer = ctx.command(["sync", "-f"] + [ctx.root + directory for directory in directories], timeout)
     if answer.rc:
-        raise trouble(
-            "what was written could not be brought to the disk: %s" % (answer.tail() or "rc %d" % answer.rc),
-            device=device,
-            remedy="Look into dmesg for errors of the disk, then run again.",
-            code="not_synced",
-        )
+        found = "what was written could not be brought to the disk: %s" % (answer.tail() or "rc %d" % answer.rc)
+        raise trouble(found, device, remedy="Look into dmesg for errors of the disk, then run again.", code="not_synced")
 
 
 def _make_directories(directory: str, lasting: bool) -> None:
@@ -159,7 +139,7 @@ def _make_directories(directory: str, lasting: bool) -> None:
     for one in reversed(missing):
         os.makedirs(one, exist_ok=True)
         if lasting:
-            _sync_directory(os.path.dirname(one))
+            _sync(os.path.dirname(one))
 
 
 def sweep(root: str, directories: Iterable[str]) -> None:
@@ -189,7 +169,7 @@ def _remove(root: str, path: str, how: Callable[[str], object], fine: Container[
     """Removes by one of os' functions and syncs the directory; fine: errno that is no error."""
     try:
         how(root + path)
-        _sync_directory(os.path.dirname(root + path))
+        _sync(os.path.dirname(root + path))
     except OSError as exc:
         if exc.errno not in fine:
             raise trouble("it can't be removed: %s" % exc.strerror, device=path) from exc

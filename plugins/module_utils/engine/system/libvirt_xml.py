@@ -60,11 +60,8 @@ class Domain:
 
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
-        return {
-            "name": self.name,
-            "running": self.running,
-            "devices": [{"device": key, "managed": self.devices[key]} for key in sorted(self.devices)],
-        }
+        devices = [{"device": key, "managed": managed} for key, managed in sorted(self.devices.items())]
+        return {"name": self.name, "running": self.running, "devices": devices}
 
 
 def parse(text: str) -> tuple[str, list[Hostdev]]:
@@ -91,17 +88,14 @@ def _switch(word: str | None) -> bool | None:
 
 def _device(kind: str, source: ElementTree.Element | None) -> str | None:
     """The key of a <hostdev>: the UUID of a mediated device, or a PCI address; None for other devices."""
-    if source is None:
-        return None
-    if kind == "mdev":
+    if source is not None and kind == "mdev":
         return (source.get("uuid") or "").strip().lower() or None
-    if kind != "pci":
+    if source is None or kind != "pci":
         return None
     try:
-        parts = [int(source.get(name, "0"), 0) for name in ("domain", "bus", "slot", "function")]
+        text = "%x:%x:%x.%x" % tuple(int(source.get(name, "0"), 0) for name in ("domain", "bus", "slot", "function"))
     except ValueError:
         return None
-    text = "%x:%x:%x.%x" % tuple(parts)
     return address.parse(text) if address.is_address(text) else None
 
 

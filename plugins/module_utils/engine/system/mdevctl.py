@@ -27,10 +27,7 @@ _PATHS = ("/usr/sbin/mdevctl", "/usr/bin/mdevctl", "/sbin/mdevctl")
 
 def binary(ctx: Context) -> str | None:
     """Where mdevctl is (Debian 12 has it in /usr/bin, others in /usr/sbin), or None."""
-    for path in _PATHS:
-        if os.access(ctx.root + path, os.X_OK):
-            return path
-    return None
+    return ctx.executable(*_PATHS)
 
 
 @dataclass(eq=False)
@@ -102,13 +99,9 @@ def unseen(ctx: Context, wanted: Iterable[tuple[str, str]], timeout: float = 30)
     for uuid, parent in wanted:
         mine = ours.get(uuid)
         if mine is None or mine.mdev_type is None or seen.get((parent, uuid)) != (mine.mdev_type, mine.start):
-            troubles[uuid] = Trouble(
-                "mdevctl does not show its definition",
-                device=uuid,
-                wanted="a definition in %s" % _path(parent, uuid),
-                remedy="Look with 'mdevctl list -d', or set mdevctl: false to do without definitions.",
-                code="mdevctl_failed",
-            )
+            remedy = "Look with 'mdevctl list -d', or set mdevctl: false to do without definitions."
+            expected = "a definition in %s" % _path(parent, uuid)
+            troubles[uuid] = Trouble("mdevctl does not show its definition", uuid, expected, remedy, "mdevctl_failed")
     return troubles
 
 

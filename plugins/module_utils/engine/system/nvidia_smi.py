@@ -7,7 +7,6 @@ system/nvidia_smi_output.py reads what it prints. What it changed is always chec
 
 from __future__ import annotations
 
-import os
 from typing import Iterable, Sequence
 
 from ..hardware.gpu import GpuInstance
@@ -22,10 +21,7 @@ _PATHS = ("/usr/bin/nvidia-smi", "/usr/sbin/nvidia-smi", "/usr/local/bin/nvidia-
 
 def binary(ctx: Context) -> str | None:
     """Where nvidia-smi is, or None."""
-    for path in _PATHS:
-        if os.access(ctx.root + path, os.X_OK):
-            return path
-    return None
+    return ctx.executable(*_PATHS)
 
 
 def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
@@ -56,10 +52,7 @@ def modes(ctx: Context, timeout: float = 60) -> list[output.Mode] | None:
 
 def mode(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool | None, bool | None]:
     """(current, pending) of one GPU; (None, None) when unknown."""
-    for one, current, pending in modes(ctx, timeout) or ():
-        if one == pf:
-            return current, pending
-    return None, None
+    return next(((current, pending) for one, current, pending in modes(ctx, timeout) or () if one == pf), (None, None))
 
 
 def profiles(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, Profile]]:

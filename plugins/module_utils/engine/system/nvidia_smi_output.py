@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 from ..base.numbers import number
 from ..hardware import address
@@ -28,7 +28,7 @@ _LGIPP = r"(?i)^\s*GPU\s+[0-9]+\s+Profile\s+ID\s+%s\s+Placements?\s*:\s*\{([0-9,
 _LCI = r"^\W*%s\s+%s\s+(?:MIG\s+)?((?:[0-9]{1,2}c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)\s+%s\s+%s(?![0-9])" % (_N, _N, _N, _N)
 # GRID Licensed Product until release 11, vGPU Software Licensed Product since.
 _LICENSED_PRODUCT = r"(?i)(vGPU Software|GRID) Licensed Product$"
-_HEAD = r"^GPU\s+(\S+)\s*$"
+_TYPE_ID = "vgpu type id"
 _ROW = r"^([ \t]*)([^:]*[^:\s])\s*:(?:\s(.*))?$"
 _SECTION = r"^([ \t]*)(\S.*?)\s*$"
 
@@ -80,93 +80,70 @@ def parse_compute(text: str) -> list[tuple[int, int, int]]:
     return [(int(gpu), int(instance), int(compute)) for gpu, instance, dummy, dummy2, compute in re.findall(_LCI, text, re.MULTILINE)]
 
 
+def _rows(text: str) -> Iterator[tuple[str | None, str, str]]:
+    """(address of the GPU, key in lower case, value) of each row with a colon."""
+    gpu = None
+    for line in text.splitlines():
+        head = _head(line)
+        key, colon, value = line.partition(":")
+        if head:
+            gpu = head
+        elif colon:
+            yield gpu, " ".join(key.split()).lower(), value.strip()
+
+
+def _head(line: str) -> str | None:
+    """The address in the line that begins a GPU's part; None for other lines."""
+    head = re.match(r"^GPU\s+(\S+)\s*$", line)
+    return address.parse(head.group(1)) if head and address.is_address(head.group(1)) else None
+
+
 def parse_types(text: str) -> dict[str, list[VgpuType]]:
     """VgpuTypes by GPU address, from vgpu -s -v."""
+    shown: list[tuple[str | None, dict[str, str]]] = []
+    for gpu, key, value in _rows(text):
+        if key == _TYPE_ID:
+            shown.append((gpu, {key: value}))
+        elif shown and shown[-1][0] == gpu:
+            shown[-1][1].setdefault(key, value)
     found: dict[str, list[VgpuType]] = {}
-    gpu: str | None = None
-    rows: dict[str, str] = {}
-
-    def flush() -> None:
-        if gpu and rows.get("name") and rows.get("id"):
-            found.setdefault(gpu, []).append(_type(rows))
-        rows.clear()
-
-    for line in text.splitlines():
-        head = re.match(_HEAD, line)
-        if head and address.is_address(head.group(1)):
-            flush()
-            gpu = address.parse(head.group(1))
-            continue
-        key, colon, value = line.partition(":")
-        if not colon:
-            continue
-        key, value = " ".join(key.split()).lower(), value.strip()
-        if key == "vgpu type id":
-            flush()
-            rows["id"] = value if number(value) is not None else ""
-        else:
-            rows.setdefault(key, value)
-    flush()
+    for gpu, rows in shown:
+        kind, name = number(rows[_TYPE_ID]), rows.get("name")
+        if gpu and name and kind is not None:
+            profile, per_gi = number(rows.get("gpu instance profile id")), number(rows.get("max instances per gi"))
+            size, most = mebibytes(rows.get("fb memory")), number(rows.get("max instances"))
+            found.setdefault(gpu, []).append(VgpuType(kind, name, size, most, gi_profile=profile, per_gi=per_gi))
     return found
-
-
-def _type(rows: dict[str, str]) -> VgpuType:
-    """A type of vgpu -s -v from its rows."""
-    return VgpuType(
-        number(rows["id"]),
-        rows["name"],
-        mebibytes(rows.get("fb memory")),
-        number(rows.get("max instances")),
-        gi_profile=number(rows.get("gpu instance profile id")),
-        per_gi=number(rows.get("max instances per gi")),
-    )
 
 
 def parse_running(text: str) -> dict[str, int]:
     """{UUID of a mediated device: id of its GPU instance} of the vGPUs that VMs use, from vgpu -q."""
-    found: dict[str, int] = {}
-    uuid: str | None = None
-    for line in text.splitlines():
-        key, dummy, value = line.partition(":")
-        key, value = " ".join(key.split()).lower(), value.strip()
-        if key == "vgpu id":
-            uuid = None
-        elif key == "mdev uuid":
-            uuid = value.lower() if len(value) == 36 else None
-        elif key == "gpu instance id" and uuid:
-            instance = number(value)
-            if instance is not None:
-                found[uuid] = instance
-    return found
+    return {one.uuid: one.instance for one in parse_active(text) if one.uuid and one.instance is not None}
 
 
 @dataclass(eq=False)
 class Active:
-    """A vGPU that a VM uses, as vgpu -q shows it. type: short name; uuid of its mediated device and vm: None when not shown."""
+    """A vGPU that a VM uses, as vgpu -q shows it. type: short name; uuid: of its mediated device; instance: of MIG. None: not shown."""
 
     gpu: str
     type: str | None = None
     uuid: str | None = None
     vm: str | None = None
+    instance: int | None = None
 
 
 def parse_active(text: str) -> list[Active]:
     """The Active vGPUs of vgpu -q."""
     found: list[Active] = []
-    gpu: str | None = None
-    for line in text.splitlines():
-        head = re.match(_HEAD, line)
-        if head and address.is_address(head.group(1)):
-            gpu = address.parse(head.group(1))
-            continue
-        key, dummy, value = line.partition(":")
-        key, value = " ".join(key.split()).lower(), value.strip()
+    for gpu, key, value in _rows(text):
         if key == "vgpu id" and gpu:
             found.append(Active(gpu))
         elif not found:
             continue
         elif key == "mdev uuid" and len(value) == 36:
             found[-1].uuid = value.lower()
+        elif key == "gpu instance id":
+            found[-1].instance = number(value)
         elif key == "vm name" and value not in ("", "N/A"):
             found[-1].vm = value
         elif key == "vgpu name":
@@ -200,9 +177,9 @@ def parse_guest_gpus(text: str) -> list[GuestGpu]:
     found: list[GuestGpu] = []
     path: list[tuple[int, str]] = []
     for line in text.splitlines():
-        head = re.match(_HEAD, line)
-        if head and address.is_address(head.group(1)):
-            found.append(GuestGpu(address.parse(head.group(1))))
+        head = _head(line)
+        if head:
+            found.append(GuestGpu(head))
             path = []
             continue
         row = re.match(_ROW, line)

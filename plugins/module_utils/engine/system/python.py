@@ -18,6 +18,5 @@ def interpreter(ctx: Context, running: str = sys.executable, timeout: float = 60
 
     A virtual environment that Ansible uses may be gone at the next boot; the system's Python is not.
     """
-    if os.path.realpath(SYSTEM) == os.path.realpath(running):
-        return SYSTEM
-    return running if ctx.command([SYSTEM, "-I", "-c", _TOO_OLD], timeout).rc else SYSTEM
+    same = os.path.realpath(SYSTEM) == os.path.realpath(running)
+    return SYSTEM if same or not ctx.command([SYSTEM, "-I", "-c", _TOO_OLD], timeout).rc else running

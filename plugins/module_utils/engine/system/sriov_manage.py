@@ -8,8 +8,6 @@ Interrupted midway it leaves the PF without a driver or on pci-pf-stub.
 
 from __future__ import annotations
 
-import os
-
 from .command import Result
 from .context import Context
 
@@ -28,12 +26,10 @@ class Answer:
 
 def installed(ctx: Context) -> bool:
     """Whether the host driver brought the script."""
-    return os.access(ctx.root + PATH, os.X_OK)
+    return ctx.executable(PATH) is not None
 
 
 def call(ctx: Context, pf: str, enable: bool, timeout: float, reset: bool = False) -> Answer:
     """Enables (or disables) all VFs of one PF."""
-    argv = [PATH, "-e" if enable else "-d", pf]
-    if enable and reset:
-        argv += ["-r", "1"]
+    argv = [PATH, "-e" if enable else "-d", pf] + (["-r", "1"] if enable and reset else [])
     return Answer(ctx.command(argv, timeout, keeps_lock=True))

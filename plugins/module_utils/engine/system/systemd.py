@@ -22,9 +22,8 @@ def read(ctx: Context, timeout: float = 30) -> Units:
     started: whether it was started since the boot, which distinguishes a one-shot that has ended from one that never ran.
     A unit that is not there has load ``not-found``. Without a running systemd the answer is empty.
     """
-    answer = ctx.command(
-        ["systemctl", "show", "--no-pager", "--property=Id," + ",".join([*_PROPERTIES, _STARTED])] + [unit + ".service" for unit in UNITS], timeout
-    )
+    properties = ",".join(["Id", *_PROPERTIES, _STARTED])
+    answer = ctx.command(["systemctl", "show", "--no-pager", "--property=" + properties] + [unit + ".service" for unit in UNITS], timeout)
     return parse(answer.out) if answer.rc == 0 else {}
 
 
