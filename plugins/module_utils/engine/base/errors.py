@@ -30,9 +30,6 @@ class Trouble:
             text += " " + self.remedy + ("" if self.remedy.endswith((".", "?", "!")) else ".")
         return text
 
-    def __repr__(self) -> str:
-        return "Trouble(%s)" % self
-
     def as_dict(self) -> dict[str, str | None]:
         """For a module's result."""
         return {name: getattr(self, name) for name in ("code", "device", "found", "wanted", "remedy")}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import operator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Sequence
@@ -13,7 +14,6 @@ from typing import Any, Callable, Iterable, Sequence
 from .errors import EngineError, Trouble
 
 
-@dataclass(init=False, eq=False, repr=False)
 class Step:
     """One write.
 
@@ -21,13 +21,6 @@ class Step:
     after a failure the steps of other lanes still run. device and text make the sentence that people read.
     args: what the executor needs. position: in the plan; execute sets it.
     """
-
-    kind: str
-    lane: str | None
-    device: str | None
-    text: str
-    args: dict[str, Any]
-    position: int
 
     def __init__(self, kind: str, lane: str | None, device: str | None, text: str, **args: Any) -> None:
         self.kind = kind
@@ -40,9 +33,6 @@ class Step:
     def __str__(self) -> str:
         return "%s: %s" % (self.device, self.text) if self.device else self.text
 
-    def __repr__(self) -> str:
-        return "Step(%s, %s)" % (self.kind, self)
-
 
 @dataclass
 class Unresponsive:
@@ -54,6 +44,9 @@ class Unresponsive:
 
     def __str__(self) -> str:
         return "%s: %s" % (self.address, self.text)
+
+
+_position = operator.attrgetter("position")
 
 
 class ApplyError(EngineError):
@@ -77,10 +70,6 @@ class ApplyError(EngineError):
         done = "; ".join(map(str, self.done)) or "nothing"
         left = "; ".join(map(str, self.left))
         return "%s\nDone: %s.\nNot done: %s.\nRun again when the cause is gone: what is done stays." % (super().__str__(), done, left)
-
-
-def _position(one: Step | Trouble) -> int:
-    return one.position
 
 
 Perform = Callable[[Step], None]

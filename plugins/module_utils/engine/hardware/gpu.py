@@ -34,7 +34,7 @@ class Holder:
 
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
-        return {"pid": self.pid, "command": self.command, "vm": self.vm}
+        return dict(vars(self))
 
 
 @dataclass(eq=False)
@@ -62,23 +62,14 @@ class Vgpu:
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
         return {
-            "uuid": self.uuid,
-            "type": self.type,
-            "type_id": self.type_id,
-            "parent": self.parent,
-            "vf_index": self.index,
-            "params": self.params or "",
-            "gpu_instance": self.gi,
-            "in_use_by": [holder.as_dict() for holder in self.holders],
+            "uuid": self.uuid, "type": self.type, "type_id": self.type_id, "parent": self.parent, "vf_index": self.index,
+            "params": self.params or "", "gpu_instance": self.gi, "in_use_by": [holder.as_dict() for holder in self.holders],
         }
 
 
 @dataclass(eq=False)
 class Vf:
-    """A virtual function. framework: the one whose files it shows, whatever driver it is bound to, or none.
-
-    holders: who has it open through VFIO.
-    """
+    """A virtual function. framework: whose files it shows, whatever driver it is bound to, or none. holders: who has it open through VFIO."""
 
     address: str
     index: int
@@ -125,12 +116,8 @@ class Mig:
 
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
-        return {
-            "current": self.current,
-            "pending": self.pending,
-            "profiles": [one.name for one in self.profiles],
-            "instances": [one.as_dict() for one in self.instances],
-        }
+        instances = [one.as_dict() for one in self.instances]
+        return {"current": self.current, "pending": self.pending, "profiles": [one.name for one in self.profiles], "instances": instances}
 
 
 @dataclass(eq=False)
@@ -175,9 +162,7 @@ class Gpu:
     @property
     def name(self) -> str:
         """The model's name, or the device id when it isn't in the table."""
-        if self.model:
-            return self.model.name
-        return self.product or "10de:%s" % self.device_id.replace("0x", "")
+        return self.model.name if self.model else self.product or "10de:%s" % self.device_id.replace("0x", "")
 
     @property
     def sriov(self) -> bool:
@@ -187,9 +172,7 @@ class Gpu:
     @property
     def has_mig(self) -> bool:
         """Whether the GPU can be partitioned, as the driver reports or else as the table has it."""
-        if self.mig is not None:
-            return self.mig.current is not None
-        return bool(self.model and self.model.mig_slices)
+        return self.mig.current is not None if self.mig else bool(self.model and self.model.mig_slices)
 
     @property
     def supported(self) -> bool:

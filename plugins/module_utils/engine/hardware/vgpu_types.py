@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """vGPU types: their names, and how a user's word finds one of them.
 
-A name is <GPU>-<framebuffer GiB><series>; series Q, B, A, C. With a number of slices before the
-framebuffer (A100-1-5C) the type lives in a GPU instance of MIG. Numeric ids and the driver's
-prefix of a type's directory (nvidia-558, vfio-pci-558) mean nothing across hosts, so types are
-found by name, or by the number at the end.
+A name is <GPU>-<framebuffer GiB><series>; series Q, B, A, C. With a number of slices before the framebuffer (A100-1-5C) the type lives in a
+GPU instance of MIG. Numeric ids and the driver's prefix of a type's directory (nvidia-558, vfio-pci-558) mean nothing across hosts, so
+types are found by name, or by the number at the end.
 """
 
 from __future__ import annotations
@@ -56,9 +55,6 @@ class VgpuType:
     def suffix(self) -> str:
         """The part of the name for media engines and graphics: ME, NOME, MEALL, GFX or nothing."""
         return (_part(self.name, "suffix") or "").upper()
-
-    def __repr__(self) -> str:
-        return "VgpuType(%s, %s)" % (self.id, self.short)
 
 
 def short_name(name: str) -> str:

@@ -14,8 +14,7 @@ from ..system import files
 from ..system.context import Context
 from .paths import STATE
 
-FOLDER = STATE
-DRIVER = FOLDER + "/driver-installation"
+DRIVER = STATE + "/driver-installation"
 
 # Where installers write; each may be a file system of its own.
 _PATHS = ("/lib/modules", "/usr", "/etc", "/var/lib", "/boot")

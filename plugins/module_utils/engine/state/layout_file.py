@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The desired vGPUs of this host, kept for the boot: /etc/nvidia-vgpu/layout.json.
 
-Each vGPU has the VF's number, type and UUID (none where the framework has none), so that a boot, and a
-rerun, restore the same vGPUs on the same VFs. A GPU that needs them has its GPU instances of MIG and
-mixed-size mode, which do not survive a reboot either.
+Each vGPU has the VF's number, type and UUID (none where the framework has none): a boot, and a rerun, restore the same vGPUs on the
+same VFs. A GPU that needs them has its GPU instances of MIG and mixed-size mode, which do not survive a reboot either.
 """
 
 from __future__ import annotations
@@ -96,25 +95,18 @@ def _number(value: object) -> int:
 
 def _gpu(content: dict[str, Any]) -> StoredGpu:
     mig = _is(content, dict).get("mig")
-    return StoredGpu(
-        _is(content["address"], str),
-        _number(content["vfs"]),
-        [_vgpu(one) for one in _is(content["vgpus"], list)],
-        _words(content.get("former", [])),
-        mig=None if mig is None else _words(mig),
-        mixed=_is(content.get("mixed_sizes", False), bool),
-    )
+    vgpus = [_vgpu(one) for one in _is(content["vgpus"], list)]
+    stored = StoredGpu(_is(content["address"], str), _number(content["vfs"]), vgpus, _words(content.get("former", [])))
+    stored.mig = None if mig is None else _words(mig)
+    stored.mixed = _is(content.get("mixed_sizes", False), bool)
+    return stored
 
 
 def _vgpu(content: dict[str, Any]) -> StoredVgpu:
     index, uuid = _is(content, dict)["vf_index"], content["uuid"]
-    return StoredVgpu(
-        None if uuid is None else _is(uuid, str),
-        _is(content["parent"], str),
-        None if index is None else _number(index),
-        _is(content["type"], str),
-        _is(content.get("params", ""), str),
-    )
+    uuid = None if uuid is None else _is(uuid, str)
+    index = None if index is None else _number(index)
+    return StoredVgpu(uuid, _is(content["parent"], str), index, _is(content["type"], str), _is(content.get("params", ""), str))
 
 
 def loads(text: str | None) -> dict[str, StoredGpu]:
@@ -122,26 +114,20 @@ def loads(text: str | None) -> dict[str, StoredGpu]:
     if not text:
         return {}
     try:
-        found = json.loads(text)
-        if found["version"] != VERSION:
-            raise ValueError("version %r" % found["version"])
-        return {gpu.address: gpu for gpu in map(_gpu, _is(found["gpus"], list))}
+        content = json.loads(text)
+        if content["version"] != VERSION:
+            raise ValueError("version %r" % content["version"])
+        return {gpu.address: gpu for gpu in map(_gpu, _is(content["gpus"], list))}
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise trouble(
-            "it is not a layout of version %d: %s %s" % (VERSION, type(exc).__name__, exc),
-            device=PATH,
-            remedy="Move the file away and run the playbook again; the vGPUs that exist are kept.",
-            code="bad_store",
-        ) from exc
+        remedy = "Move the file away and run the playbook again; the vGPUs that exist are kept."
+        found = "it is not a layout of version %d: %s %s" % (VERSION, type(exc).__name__, exc)
+        raise trouble(found, PATH, remedy=remedy, code="bad_store") from exc
 
 
 def content(gpus: Iterable[StoredGpu]) -> dict[str, Any]:
     """The file's content, as data: equal for what is equal."""
-    return {
-        "comment": "Written by vgpu.kvm; nvidia-vgpu-restore.service makes these vGPUs at boot.",
-        "version": VERSION,
-        "gpus": [gpu.as_dict() for gpu in sorted(gpus, key=lambda gpu: gpu.address)],
-    }
+    comment = "Written by vgpu.kvm; nvidia-vgpu-restore.service makes these vGPUs at boot."
+    return {"comment": comment, "version": VERSION, "gpus": [gpu.as_dict() for gpu in sorted(gpus, key=lambda gpu: gpu.address)]}
 
 
 def dumps(gpus: Iterable[StoredGpu]) -> str:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 
@@ -32,13 +33,9 @@ class Record:
 
 def write(root: str, record: Record) -> None:
     """Keeps it. What can't be written is no failure of the restore."""
-    content: dict[str, int | float | None] = {"when": record.when, "seconds": round(record.seconds, 3), "steps": record.steps, "failures": record.failures}
-    if record.after is not None:
-        content.update(vgpus=record.vgpus, after=round(record.after, 3))
-    try:
+    content = {key: round(value, 3) for key, value in vars(record).items() if value is not None}
+    with contextlib.suppress(EngineError):
         files.write_atomic(root, PATH, json.dumps(content) + "\n")
-    except EngineError:
-        return
 
 
 def read(root: str) -> Record | None:

@@ -19,6 +19,7 @@ from . import files
 
 DEFINED = "/etc/libvirt/qemu"
 RUNNING = "/run/libvirt/qemu"
+_SWITCH: dict[str | None, bool] = {"on": True, "off": False}
 
 
 @dataclass(eq=False)
@@ -78,12 +79,9 @@ def parse(text: str) -> tuple[str, list[Hostdev]]:
         kind = one.get("type", "")
         key = _device(kind, one.find("source/address"))
         if key:
-            devices.append(Hostdev(kind, key, one.get("managed") == "yes", _switch(one.get("display")), _switch(one.get("ramfb"))))
+            display, ramfb = (_SWITCH.get(one.get(name)) for name in ("display", "ramfb"))
+            devices.append(Hostdev(kind, key, one.get("managed") == "yes", display, ramfb))
     return (domain.findtext("name") or "").strip(), devices
-
-
-def _switch(word: str | None) -> bool | None:
-    return {"on": True, "off": False}.get(word or "")
 
 
 def _device(kind: str, source: ElementTree.Element | None) -> str | None:

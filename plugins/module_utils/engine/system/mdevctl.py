@@ -89,8 +89,7 @@ def _path(parent: str, uuid: str) -> str:
 def unseen(ctx: Context, wanted: Iterable[tuple[str, str]], timeout: float = 30) -> dict[str, Trouble]:
     """Troubles by UUID, for those of (uuid, parent) that mdevctl does not see as we wrote them down. One call for all.
 
-    One file of somebody else's that holds other JSON than a definition makes the whole list fail; then our own
-    reading of the files counts.
+    One file of somebody else's that holds other JSON than a definition makes the whole list fail; then our own reading of the files counts.
     """
     answer = ctx.command([binary(ctx) or "mdevctl", "list", "--defined", "--dumpjson"], timeout)
     ours = definitions(ctx.root)

@@ -32,6 +32,14 @@ _TYPE_ID = "vgpu type id"
 _ROW = r"^([ \t]*)([^:]*[^:\s])\s*:(?:\s(.*))?$"
 _SECTION = r"^([ \t]*)(\S.*?)\s*$"
 
+# What becomes of a guest's row, by its section (license: _LICENSED_PRODUCT) and name.
+_GUEST_ROWS = {
+    ("", "Product Name"): "name",
+    ("GPU Virtualization Mode", "Virtualization Mode"): "virtualization",
+    ("license", "Product Name"): "product",
+    ("license", "License Status"): "status",
+}
+
 # (address of a GPU, MIG mode now, MIG mode after a reset); None where it has no MIG.
 Mode = Tuple[str, Optional[bool], Optional[bool]]
 
@@ -191,21 +199,13 @@ def parse_guest_gpus(text: str) -> list[GuestGpu]:
         if not row:
             path.append((depth, part.group(2)))
             continue
-        _take(found[-1], [name for dummy, name in path], row.group(2), (row.group(3) or "").strip())
+        _take(found[-1], path[-1][1] if path else "", row.group(2), (row.group(3) or "").strip())
     return found
 
 
-def _take(gpu: GuestGpu, path: list[str], name: str, value: str) -> None:
-    section = path[-1] if path else ""
-    if re.search(_LICENSED_PRODUCT, section):
-        if name == "Product Name":
-            gpu.product = value
-        elif name == "License Status":
-            gpu.status = value
-    elif not path and name == "Product Name":
-        gpu.name = value
-    elif section == "GPU Virtualization Mode" and name == "Virtualization Mode":
-        gpu.virtualization = value
-    elif section == "FB Memory Usage" and name == "Total":
-        match = re.match(r"([0-9]{1,9}) MiB$", value)
-        gpu.framebuffer_mib = int(match.group(1)) if match else None
+def _take(gpu: GuestGpu, section: str, name: str, value: str) -> None:
+    if (section, name) == ("FB Memory Usage", "Total"):
+        gpu.framebuffer_mib = mebibytes(value)
+    attribute = _GUEST_ROWS.get(("license" if re.search(_LICENSED_PRODUCT, section) else section, name))
+    if attribute:
+        setattr(gpu, attribute, value)

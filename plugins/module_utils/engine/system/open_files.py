@@ -31,9 +31,7 @@ class OpenFiles:
     def __init__(self, sysfs: Sysfs) -> None:
         self._sysfs = sysfs
         self._by_path: dict[str, set[int]] = {}
-        for name in sysfs.list("/proc"):
-            if not name.isdigit():
-                continue
+        for name in filter(str.isdigit, sysfs.list("/proc")):
             directory = "/proc/%s/fd" % name
             for number in sysfs.list(directory):
                 target = sysfs.target("%s/%s" % (directory, number)) or ""

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one door to the kernel's files below /sys, /proc and /dev.
 
-Each error becomes a sentence with path, value and remedy, and no write error is
-lost: sysfs reports through write(2), procfs attributes of NVIDIA's driver through
-close(2), so both are checked.
+Each error becomes a sentence with path, value and remedy, and no write error is lost: sysfs reports through write(2), procfs attributes of
+NVIDIA's driver through close(2), so both are checked.
 """
 
 from __future__ import annotations
