@@ -13,7 +13,7 @@ from ..hardware.gpu import Gpu, Holder, Vgpu
 from ..read.inventory import Inventory
 from ..system import libvirt_xml, nvidia_smi
 from ..system.context import Context
-from ..system.nvidia_smi_output import Active
+from ..system.nvidia_smi import Active
 
 # Seconds: after a VM's end nvidia-vgpu-mgr takes up to 10 s to release its vGPU.
 PATIENCE = 12

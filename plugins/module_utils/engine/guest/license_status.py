@@ -13,7 +13,7 @@ from ..base.clock import until
 from ..base.errors import Trouble
 from ..system import files, nvidia_smi
 from ..system.context import Context
-from ..system.nvidia_smi_output import GuestGpu
+from ..system.nvidia_smi import GuestGpu
 from . import daemon as daemons, gridd_conf, license as licensing, license_plan, token
 
 _LINES = 300  # of the journal; older ones are of another attempt
