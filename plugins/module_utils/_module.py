@@ -55,10 +55,7 @@ class Request:
 
 
 def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only: bool = False, **kwargs: Any) -> None:
-    """Builds the module, calls work(module, ctx) and ends; an EngineError becomes one msg.
-
-    A module that writes holds the host's lock from the first read to the last write.
-    """
+    """Calls work(module, ctx) and ends; an EngineError becomes one msg. A module that writes holds the host's lock from first read to last write."""
     module = _build(dict(argument_spec, **ROOT), **kwargs)
     ctx = Context(module.params["sysfs_root"])
     try:

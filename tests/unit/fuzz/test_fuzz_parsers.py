@@ -198,7 +198,10 @@ PARSERS = {
     "nvidia-smi: modes": (lambda text: nvidia_smi.modes(printed(text)), [inputs.sample("modes.txt")]),
     "nvidia-smi: mig -lgip": (profiles, inputs.samples("lgip.txt") + ["1g.5gb+me", "MIG 3g.20gb"]),
     "nvidia-smi: mig -lgipp": (placements, inputs.samples("lgipp.txt")),
-    "nvidia-smi: mig -lgi": (lambda text: nvidia_smi.instances(printed(text)), [inputs.sample("lgi-%s.txt" % one) for one in ("narrow", "wide", "spare")]),
+    "nvidia-smi: mig -lgi": (
+        lambda text: nvidia_smi.instances(printed(text)),
+        [inputs.sample("lgi-%s.txt" % one) for one in ("narrow", "wide", "spare")],
+    ),
     "nvidia-smi: mig -lci": (lambda text: nvidia_smi.compute_instances(printed(text)), inputs.samples("lci.txt", "lci-old.txt")),
     "nvidia-smi: vgpu -s -v": (lambda text: nvidia_smi.types(printed(text)), [inputs.sample("types.txt")]),
     "nvidia-smi: vgpu -q": (lambda text: nvidia_smi.running(printed(text)), [inputs.sample("running.txt")]),
@@ -210,7 +213,7 @@ PARSERS = {
     "UUIDs": (lambda text: layout.check_uuid(text, "layout[0]"), ["3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"]),
     "vgpu_params": (layout.plain_params, ["frame_rate_limiter=0, disable_vnc=1", "enable_uvm=1"]),
     "layout.json": (stored, [STORE]),
-    "systemctl show": (systemd.parse, [SHOW]),
+    "systemctl show": (lambda text: systemd.read(printed(text)), [SHOW]),
     "modprobe.d, GRUB, driverctl": (boot_texts, [GRUB, MODPROBE, "vfio-pci\n"]),
     "cmdline, /proc, modinfo": (
         host_texts,

@@ -77,30 +77,23 @@ def driver_trouble(driver: DriverFacts) -> Trouble | None:
         of_guest = "the vGPU guest driver %s is installed; it belongs into VMs and has no vGPU manager" % version
         return Trouble(of_guest, wanted=_HOST_DRIVER, remedy=_REPLACE, code="driver_of_guest")
     if driver.unfinished:
-        return Trouble(
-            "an installation of NVIDIA's driver was broken off, so that any of its files may be damaged",
-            remedy="Run the playbook again: role host_driver (module nvidia_driver) installs it anew.", code="driver_unfinished",
-        )
+        unfinished = "an installation of NVIDIA's driver was broken off, so that any of its files may be damaged"
+        install = "Run the playbook again: role host_driver (module nvidia_driver) installs it anew."
+        return Trouble(unfinished, remedy=install, code="driver_unfinished")
     if driver.flavour == "none" and driver.has_manager:
-        return Trouble(
-            "there is no module nvidia for the running kernel, although the vGPU manager is installed (as after a kernel update)",
-            _MODULE, "the vGPU host driver for this kernel",
-            "Install the driver again (role host_driver does); with DKMS it is built at each kernel update.", "driver_missing",
-        )
+        left = "there is no module nvidia for the running kernel, although the vGPU manager is installed (as after a kernel update)"
+        again = "Install the driver again (role host_driver does); with DKMS it is built at each kernel update."
+        return Trouble(left, _MODULE, "the vGPU host driver for this kernel", again, "driver_missing")
     if driver.flavour == "none":
         remedy = "Install it (role host_driver, variable vgpu_driver_bundle)."
         return Trouble("NVIDIA's vGPU host driver is not installed", remedy=remedy, code="driver_missing")
     if driver.on_disk is None:
-        return Trouble(
-            "the host driver %s is loaded, but there is no nvidia module on disk for this kernel" % driver.loaded,
-            _MODULE, "a module for the running kernel",
-            "Install the driver for the running kernel (DKMS does so at each kernel update).", "driver_module_missing",
-        )
+        gone = "the host driver %s is loaded, but there is no nvidia module on disk for this kernel" % driver.loaded
+        build = "Install the driver for the running kernel (DKMS does so at each kernel update)."
+        return Trouble(gone, _MODULE, "a module for the running kernel", build, "driver_module_missing")
     if driver.loaded is None:
-        return Trouble(
-            "the host driver %s is installed but not loaded" % driver.on_disk, _MODULE, "the loaded module",
-            "Load it ('modprobe nvidia') or reboot; a module that does not load is explained in dmesg.", "driver_not_loaded",
-        )
+        load = "Load it ('modprobe nvidia') or reboot; a module that does not load is explained in dmesg."
+        return Trouble("the host driver %s is installed but not loaded" % driver.on_disk, _MODULE, "the loaded module", load, "driver_not_loaded")
     return None
 
 
@@ -112,10 +105,9 @@ def unsupported(gpu: GpuFacts) -> Trouble:
 
 def off_bus(gpu: GpuFacts) -> Trouble:
     """The trouble of a GPU whose configuration space reads as all ones."""
-    return Trouble(
-        "the GPU does not answer any more: it fell off the bus", gpu.address, "an answer from its configuration space",
-        "Power-cycle the host (a warm reboot may not do); if that brings it back, look at power, risers and dmesg (Xid 79).", "gpu_off_bus",
-    )
+    remedy = "Power-cycle the host (a warm reboot may not do); if that brings it back, look at power, risers and dmesg (Xid 79)."
+    found = "the GPU does not answer any more: it fell off the bus"
+    return Trouble(found, gpu.address, "an answer from its configuration space", remedy, "gpu_off_bus")
 
 
 def no_vfs_yet(gpu: GpuFacts, state: HostFacts) -> list[Trouble]:
@@ -162,53 +154,39 @@ def no_types(gpu: GpuFacts, state: HostFacts) -> list[Trouble]:
     if not gpu.total_vfs and gpu.model and gpu.model.sriov:
         return [sriov_off(gpu)]
     if gpu.framework != "none":
-        trouble = Trouble(
-            "its VFs list no vGPU types, and nvidia-smi tells none", gpu.address,
-            "types in nvidia/creatable_vgpu_types of a VF, or in 'nvidia-smi vgpu -s -v'",
-            "Look at 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg.", "no_types",
-        )
-        return [trouble]
+        types = "types in nvidia/creatable_vgpu_types of a VF, or in 'nvidia-smi vgpu -s -v'"
+        services = "Look at 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg."
+        return [Trouble("its VFs list no vGPU types, and nvidia-smi tells none", gpu.address, types, services, "no_types")]
     if any(vf.driver == "vfio-pci" for vf in gpu.vfs):
-        remedy = (
-            "Stop what took them (a cloud agent, driverctl, an id of vfio-pci), "
-            "then bring them back to nvidia (role sriov or module nvidia_sriov)."
-        )
+        remedy = ("Stop what took them (a cloud agent, driverctl, an id of vfio-pci), "
+                  "then bring them back to nvidia (role sriov or module nvidia_sriov).")
     else:
-        remedy = (
-            "Look at 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg; "
-            "a GPU with a display must be switched with NVIDIA's displaymodeselector first."
-        )
+        remedy = ("Look at 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg; "
+                  "a GPU with a display must be switched with NVIDIA's displaymodeselector first.")
     drivers = sorted({one.driver or "no driver" for one in gpu.vfs or [gpu]})
-    return [Trouble(
-        "neither mdev_supported_types nor nvidia/current_vgpu_type is there (bound to %s)" % ", ".join(drivers),
-        gpu.vfs[0].address if gpu.vfs else gpu.address, "vGPU types on %s" % ("each VF" if gpu.vfs else "the GPU"), remedy, "no_types",
-    )]
+    found = "neither mdev_supported_types nor nvidia/current_vgpu_type is there (bound to %s)" % ", ".join(drivers)
+    wanted = "vGPU types on %s" % ("each VF" if gpu.vfs else "the GPU")
+    return [Trouble(found, (gpu.vfs or [gpu])[0].address, wanted, remedy, "no_types")]
 
 
 def sriov_off(gpu: GpuFacts) -> Trouble:
     """A GPU of an SR-IOV model that shows no SR-IOV capability."""
-    return Trouble(
-        "the GPU (%s) shows no SR-IOV capability" % gpu.name, gpu.address, "sriov_totalvfs in sysfs",
-        "Turn on SR-IOV, ARI and above-4G decoding in the firmware. "
-        "If this machine is itself a VM with a passed-through GPU: vGPUs are made on the bare host, not here.", "sriov_off",
-    )
+    remedy = ("Turn on SR-IOV, ARI and above-4G decoding in the firmware. "
+              "If this machine is itself a VM with a passed-through GPU: vGPUs are made on the bare host, not here.")
+    return Trouble("the GPU (%s) shows no SR-IOV capability" % gpu.name, gpu.address, "sriov_totalvfs in sysfs", remedy, "sriov_off")
 
 
 def vendor_vfio(gpu: GpuFacts) -> Trouble:
     """A mediated device is asked for where there are none."""
-    return Trouble(
-        "this host has no mediated devices: the GPU is on the vendor-specific VFIO framework, where a VF itself becomes a vGPU",
-        gpu.address, "mdev_supported_types", "Use the module nvidia_vgpu, which makes vGPUs on either framework.", "vendor_vfio",
-    )
+    found = "this host has no mediated devices: the GPU is on the vendor-specific VFIO framework, where a VF itself becomes a vGPU"
+    return Trouble(found, gpu.address, "mdev_supported_types", "Use the module nvidia_vgpu, which makes vGPUs on either framework.", "vendor_vfio")
 
 
 def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Trouble:
     """MIG is asked of a GPU that has none. others: addresses of this host's GPUs that have it."""
-    return Trouble(
-        "%s, but the GPU (%s) has no MIG" % (asked, gpu.name), gpu.address,
-        "a GPU with MIG; on this host: %s" % (", ".join(others) or "none"),
-        "Take time-sliced types here (without a number of slices, such as %s-4Q)." % (gpu.model.prefix if gpu.model else "A40"), "mig_unsupported",
-    )
+    wanted = "a GPU with MIG; on this host: %s" % (", ".join(others) or "none")
+    remedy = "Take time-sliced types here (without a number of slices, such as %s-4Q)." % (gpu.model.prefix if gpu.model else "A40")
+    return Trouble("%s, but the GPU (%s) has no MIG" % (asked, gpu.name), gpu.address, wanted, remedy, "mig_unsupported")
 
 
 def mig_unknown(gpu: GpuFacts) -> Trouble:
@@ -216,10 +194,9 @@ def mig_unknown(gpu: GpuFacts) -> Trouble:
     remedy = "Run that by hand, and look at dmesg (NVRM, Xid)."
     if "not there" in (gpu.mig_silence or ""):
         remedy = "The host driver brings it: install that again (role host_driver)."
-    return Trouble(
-        "its MIG mode is not known: %s" % (gpu.mig_silence or "nvidia-smi does not tell it (driver of the GPU: %s)" % (gpu.driver or "none")),
-        gpu.address, "an answer to 'nvidia-smi --query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending --format=csv'", remedy, "mig_unknown",
-    )
+    found = "its MIG mode is not known: %s" % (gpu.mig_silence or "nvidia-smi does not tell it (driver of the GPU: %s)" % (gpu.driver or "none"))
+    answer = "an answer to 'nvidia-smi --query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending --format=csv'"
+    return Trouble(found, gpu.address, answer, remedy, "mig_unknown")
 
 
 def passed_through(gpu: GpuFacts) -> Trouble:

@@ -23,11 +23,7 @@ class Step:
     """
 
     def __init__(self, kind: str, lane: str | None, device: str | None, text: str, **args: Any) -> None:
-        self.kind = kind
-        self.lane = lane
-        self.device = device
-        self.text = text
-        self.args = args
+        self.kind, self.lane, self.device, self.text, self.args = kind, lane, device, text, args
         self.position = 0
 
     def __str__(self) -> str:
@@ -50,12 +46,11 @@ _position = operator.attrgetter("position")
 
 
 class ApplyError(EngineError):
-    """Steps failed. done and not_done show how far the run came; unresponsive: the GPUs whose plan was left out.
+    """Steps failed. All lists are in the plan's order, whatever failed first. unresponsive: the GPUs whose plan was left out."""
 
-    Everything is in the plan's order, whatever failed or was noticed first.
-    """
-
-    def __init__(self, troubles: Sequence[Trouble], done: Sequence[Step], not_done: Sequence[Step], unresponsive: Sequence[Unresponsive] = ()) -> None:
+    def __init__(
+        self, troubles: Sequence[Trouble], done: Sequence[Step], not_done: Sequence[Step], unresponsive: Sequence[Unresponsive] = ()
+    ) -> None:
         self.done = sorted(done, key=_position)
         self.not_done = sorted(not_done, key=_position)
         self.unresponsive = list(unresponsive)
@@ -72,14 +67,11 @@ class ApplyError(EngineError):
         return "%s\nDone: %s.\nNot done: %s.\nRun again when the cause is gone: what is done stays." % (super().__str__(), done, left)
 
 
-Perform = Callable[[Step], None]
-
-
 @dataclass
 class _Outcome:
     """How the steps went. Lanes in threads share it; ApplyError has the plan's order, whichever lane was faster."""
 
-    perform: Perform
+    perform: Callable[[Step], None]
     done: list[Step] = field(default_factory=list)
     not_done: list[Step] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
@@ -101,7 +93,7 @@ class _Outcome:
                 self.not_done.append(step)
 
 
-def execute(steps: Iterable[Step], perform: Perform, side_by_side: bool = False) -> list[Step]:
+def execute(steps: Iterable[Step], perform: Callable[[Step], None], side_by_side: bool = False) -> list[Step]:
     """Runs perform(step) in order; returns the steps. A failure stops its lane only, the host's stops all; then ApplyError.
 
     side_by_side: each lane's steps run in a thread of their own, between steps of the host. For what the kernel

@@ -1,10 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Spellings of PCI addresses and GPU identifiers.
-
-sysfs writes ``0000:e8:00.4``, nvidia-smi ``00000000:E8:00.0``, sriov-manage takes ``0:e8:0.0``, Cloudpods ``e8:00.4``.
-All are accepted; sysfs' own is printed.
-"""
+"""Spellings of PCI addresses and GPU identifiers: 0000:e8:00.4 (sysfs, which is printed), 00000000:E8:00.0 (nvidia-smi), e8:00.4 (Cloudpods)."""
 
 from __future__ import annotations
 

@@ -1,10 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""GPUs that NVIDIA supports for vGPU, by PCI device id.
-
-Only what can't be read from a host before its driver is there. VF counts, type ids and limits are always read from the host.
-A GPU that is missing here but offers types is used, with a warning.
-"""
+"""GPUs that NVIDIA supports for vGPU: what no host shows before its driver is there. A GPU missing here that offers types is used, with a warning."""
 
 from __future__ import annotations
 
@@ -100,8 +96,5 @@ def is_model(word: str) -> bool:
 
 def same_model(name: str, other: str) -> bool:
     """Whether two spellings name one model: NVIDIA A40, A40, rtx a6000, RTXA6000."""
-
-    def plain(text: str) -> str:
-        return text.lower().replace("nvidia", "").replace("tesla", "").replace(" ", "")
-
-    return plain(name) == plain(other)
+    one, two = (text.lower().replace("nvidia", "").replace("tesla", "").replace(" ", "") for text in (name, other))
+    return one == two

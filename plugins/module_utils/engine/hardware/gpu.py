@@ -1,9 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the engine knows of a host: plain objects without behavior towards the kernel.
-
-Two of them are equal only if they are one: a reading is compared by addresses and keys.
-"""
+"""What the engine knows of a host, as plain objects. Two are equal only if they are one: compare addresses and keys."""
 
 from __future__ import annotations
 
@@ -17,10 +14,7 @@ from .vgpu_types import VgpuType
 
 @dataclass(eq=False)
 class Holder:
-    """A process that has a device open. vm: the QEMU guest's name, if it is one.
-
-    pid is None where a program reported the holder, and /proc did not: command is that program.
-    """
+    """A process that has a device open. vm: the QEMU guest's name. pid None: not /proc, but the program in command reported the holder."""
 
     pid: int | None
     command: str

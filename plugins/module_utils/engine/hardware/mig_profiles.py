@@ -13,10 +13,7 @@ _NAME = r"([0-9]{1,2})g\.([0-9]{1,4})gb([^\s|]*)"
 
 @dataclass(eq=False, repr=False)
 class Profile:
-    """A GPU instance profile. slices: of compute; gib: memory as the name has it; suffix as in +me.
-
-    free, total: how many are left and how many fit; memory: GiB as the driver reports it. All None where only the name is known.
-    """
+    """A GPU instance profile. free, total: how many are left and how many fit; memory: GiB by the driver; None if only the name is known."""
 
     name: str
     id: int

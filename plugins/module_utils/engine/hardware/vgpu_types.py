@@ -16,45 +16,23 @@ from typing import Iterable, Sequence
 
 from ..base import numbers
 
-_NAME = re.compile(
-    r"^(?P<gpu>.+?)-(?:(?P<slices>[1-7])-)?(?P<gib>[0-9]{1,3})(?P<series>[QBAC])(?P<suffix>ME|NOME|MEALL|GFX)?$",
-    re.IGNORECASE,
-)
+_NAME = re.compile(r"^(?P<gpu>.+?)-(?:(?P<slices>[1-7])-)?(?P<gib>[0-9]{1,3})(?P<series>[QBAC])(?P<suffix>ME|NOME|MEALL|GFX)?$", re.IGNORECASE)
 _NUMBER = re.compile(r"^(?:[a-z0-9_-]*-)?(\d+)$", re.IGNORECASE)
 
 
 class VgpuType:
-    """A type as a GPU offers it. framebuffer_mib and max_instances are None when unknown.
-
-    gi_profile: id of the GPU instance profile that it needs, per_gi: how many of it share one GPU instance; None when unknown.
-    """
+    """A type as a GPU offers it. gi_profile: id of the GPU instance profile that it needs; per_gi: how many share an instance. None: unknown."""
 
     def __init__(
         self, number: int | str | None, name: str, framebuffer_mib: int | None = None, max_instances: int | None = None,
         gi_profile: int | None = None, per_gi: int | None = None,
     ) -> None:
-        self.id = str(number)
-        self.name = name
-        self.short = short_name(name)
+        self.id, self.name, self.short = str(number), name, short_name(name)
         self.framebuffer_mib = framebuffer_mib or framebuffer_of(name)
-        self.max_instances = max_instances
-        self.gi_profile = gi_profile
-        self.per_gi = per_gi
-
-    @property
-    def slices(self) -> int | None:
-        """Slices of the GPU instance that it lives in; None for a time-sliced type."""
-        return slices_of(self.name)
-
-    @property
-    def series(self) -> str | None:
-        """Q, B, A or C, or None."""
-        return series_of(self.name)
-
-    @property
-    def suffix(self) -> str:
-        """The part of the name for media engines and graphics: ME, NOME, MEALL, GFX or nothing."""
-        return (_part(self.name, "suffix") or "").upper()
+        self.max_instances, self.gi_profile, self.per_gi = max_instances, gi_profile, per_gi
+        self.slices = slices_of(name)  # of the GPU instance that it lives in; None for a time-sliced type
+        self.series = series_of(name)  # Q, B, A or C, or None
+        self.suffix = (_part(name, "suffix") or "").upper()  # for media engines and graphics: ME, NOME, MEALL, GFX or nothing
 
 
 def short_name(name: str) -> str:

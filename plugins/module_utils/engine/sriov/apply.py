@@ -8,7 +8,7 @@ import errno
 from typing import Sequence
 
 from ..base import refusals
-from ..base.clock import holds, until
+from ..base.clock import until
 from ..base.errors import EngineError, Trouble, raise_if_any, trouble
 from ..base.steps import ApplyError, Step, execute
 from ..binding import apply as binding_apply
@@ -74,7 +74,7 @@ def _watch(ctx: Context, steps: Sequence[Step], settle: float) -> dict[str, Trou
                 found[pf] = _taken(gpu, gone, len(addresses) or gpu.num_vfs)
         return found
 
-    return holds(ctx.clock, check, settle) if watched else {}
+    return until(ctx.clock, check, settle, 0.25) if watched else {}
 
 
 def _taken(gpu: Gpu, vfs: Sequence[Vf], number: int, printed: str = "") -> Trouble:
@@ -156,7 +156,7 @@ def _enable(ctx: Context, step: Step, timeout: float) -> None:
         else:
             answer = sriov_manage.call(ctx, pf, True, left, step.args["reset"])
             # A call that the deadline stopped reports nothing; the answer before it still stands.
-            words, busy = answer.words or words, answer.busy or (busy and answer.timed_out)
+            words, busy = answer.tail() or words, sriov_manage.busy(answer) or (busy and answer.timed_out)
         # VFs bind after the script has ended: a short wait while a retry is still possible.
         gpu = _converged(ctx, pf, number, 0.2 if busy else min(max(1, deadline - ctx.clock.now()), LATE))
         if complete(gpu, number):
@@ -248,7 +248,7 @@ def disable(ctx: Context, step: Step, timeout: float) -> None:
             busy = False
         else:
             answer = sriov_manage.call(ctx, pf, False, left)
-            words, busy = answer.words, answer.busy
+            words, busy = answer.tail(), sriov_manage.busy(answer)
         gpu = reader.read_one(ctx, pf)
         if gpu.num_vfs == 0 and gpu.driver not in STRANDED:
             return

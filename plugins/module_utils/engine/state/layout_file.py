@@ -64,15 +64,10 @@ class StoredGpu:
         return [one.key for one in self.vgpus] + self.former
 
     def as_dict(self) -> dict[str, Any]:
-        """For the file."""
-        content: dict[str, Any] = {"address": self.address, "vfs": self.vfs, "vgpus": [one.as_dict() for one in self.vgpus]}
-        if self.mig is not None:
-            content["mig"] = list(self.mig)
-        if self.mixed:
-            content["mixed_sizes"] = True
-        if self.former:
-            content["former"] = sorted(self.former)
-        return content
+        """For the file; what a GPU does not have is left out."""
+        content = {"address": self.address, "vfs": self.vfs, "vgpus": [one.as_dict() for one in self.vgpus]}
+        more = {"mig": self.mig, "mixed_sizes": self.mixed or None, "former": sorted(self.former) or None}
+        return {**content, **{key: value for key, value in more.items() if value is not None}}
 
 
 def _is(value: object, kind: type[_T]) -> _T:

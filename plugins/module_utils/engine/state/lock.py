@@ -1,10 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One writer at a time on a host. The lock is flock(2): it dies with its holder.
-
-The programs by which the holder changes the host (sriov-manage, an installer) hold it too: when the holder is killed
-and leaves one of them at work, the next writer waits for that one.
-"""
+"""One writer at a time on a host, by flock(2). The programs that change the host hold it too: one that outlives a killed holder keeps others out."""
 
 from __future__ import annotations
 
@@ -29,16 +25,10 @@ FOLDERS = (
 
 
 class HostLock:
-    """Context manager; waits for another writer until timeout seconds are over.
-
-    name: what the holder is, for those who wait: a process that got its program through a pipe has no meaningful command line.
-    """
+    """Waits for another writer until timeout seconds are over. name: what the holder is, for those who wait (a pipe's command line says nothing)."""
 
     def __init__(self, ctx: Context, timeout: float = 60, path: str = PATH, name: str = "") -> None:
-        self.ctx = ctx
-        self.timeout = timeout
-        self.path = ctx.root + path
-        self.name = name
+        self.ctx, self.timeout, self.path, self.name = ctx, timeout, ctx.root + path, name
 
     def _open(self) -> TextIO:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)

@@ -13,15 +13,12 @@ from ..system import files
 from .paths import STATE
 
 PATH = STATE + "/last-restore.json"
+_KINDS = {"when": int, "seconds": float, "steps": int, "failures": int, "vgpus": int, "after": float}
 
 
 @dataclass(eq=False)
 class Record:
-    """when: its end, seconds since 1970; seconds: how long it took; steps and failures: how many.
-
-    vgpus: how many of the stored vGPUs were there in the end; after: seconds from the driver being ready to the last of them.
-    Both are None in a record of an older release.
-    """
+    """How a restore went. when: its end, seconds since 1970; after: seconds from the driver being ready to the last vGPU. None: an older release."""
 
     when: int
     seconds: float
@@ -41,12 +38,7 @@ def write(root: str, record: Record) -> None:
 def read(root: str) -> Record | None:
     """The record; None where there is none, or none that can be read."""
     try:
-        found = json.loads(files.read_text(root, PATH) or "null")
-        if not found:
-            return None
-        record = Record(int(found["when"]), float(found["seconds"]), int(found["steps"]), int(found["failures"]))
-        if "after" in found:
-            record.vgpus, record.after = int(found["vgpus"]), float(found["after"])
-        return record
+        found = json.loads(files.read_text(root, PATH) or "{}")
+        return Record(**{name: kind(found[name]) for name, kind in _KINDS.items() if name in found})
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, EngineError):
         return None

@@ -49,17 +49,16 @@ def names(root: str, directory: str, ending: str = "") -> list[str]:
 
 
 def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, lasting: bool = True) -> None:
-    """Writes text or bytes beside the file, syncs, renames, syncs the directory. Keeps an old file's owner, mode and SELinux label.
-
-    lasting: False where the caller syncs many files at once, afterwards (bring_to_disk).
-    """
+    """Writes beside the file, syncs, renames, syncs the directory. Keeps owner, mode and SELinux label. lasting: False if the caller syncs."""
     directory = os.path.dirname(root + path)
     temporary: str | None = None
     try:
         _make_directories(directory, lasting)
         number, temporary = tempfile.mkstemp(dir=directory, prefix=TEMPORARY)
         try:
-            _write_all(number, content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
+            left = content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
+            while left:  # a full disk may take a part
+                left = left[os.write(number, left):]
             if os.path.exists(root + path):
                 old = os.stat(root + path)
                 os.fchown(number, old.st_uid, old.st_gid)
@@ -81,12 +80,6 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
-
-
-def _write_all(number: int, content: bytes) -> None:
-    """write(2) until all is written: a full disk may take a part."""
-    while content:
-        content = content[os.write(number, content):]
 
 
 def _keep_label(path: str, number: int) -> None:
@@ -120,10 +113,7 @@ def _sync(path: str, flag: int = os.O_DIRECTORY) -> None:
 
 
 def bring_to_disk(ctx: Context, directories: Iterable[str], device: str, timeout: float = 300) -> None:
-    """Syncs the file systems of those directories: many files at once, and what other programs wrote. device: for the message.
-
-    Not all file systems of the host, as os.sync() does: one that hangs must not make us hang.
-    """
+    """Syncs the file systems of those directories, not all as os.sync() does: one that hangs must not make us hang. device: for the message."""
     answer = ctx.command(["sync", "-f"] + [ctx.root + directory for directory in directories], timeout)
     if answer.rc:
         found = "what was written could not be brought to the disk: %s" % (answer.tail() or "rc %d" % answer.rc)
@@ -132,14 +122,12 @@ def bring_to_disk(ctx: Context, directories: Iterable[str], device: str, timeout
 
 def _make_directories(directory: str, lasting: bool) -> None:
     """Creates the directories that are missing; lasting: and syncs each."""
-    missing = []
-    while directory and not os.path.isdir(directory):
-        missing.append(directory)
-        directory = os.path.dirname(directory)
-    for one in reversed(missing):
-        os.makedirs(one, exist_ok=True)
+    if directory and not os.path.isdir(directory):
+        above = os.path.dirname(directory)
+        _make_directories(above, lasting)
+        os.makedirs(directory, exist_ok=True)
         if lasting:
-            _sync(os.path.dirname(one))
+            _sync(above)
 
 
 def sweep(root: str, directories: Iterable[str]) -> None:

@@ -1,10 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""libvirt's domains that have devices of the host, running or not: read from its files, so that no libvirt need answer.
-
-``/etc/libvirt/qemu/NAME.xml`` is a domain as it is defined; ``/run/libvirt/qemu/NAME.xml`` is there while it runs, and has
-what was plugged in since.
-"""
+"""libvirt's domains with devices of the host, as defined (/etc) and as they run (/run): read from its files, so that no libvirt need answer."""
 
 from __future__ import annotations
 
@@ -24,7 +20,7 @@ _SWITCH: dict[str | None, bool] = {"on": True, "off": False}
 
 @dataclass(eq=False)
 class Hostdev:
-    """A device of the host in a VM. kind: mdev or pci; key: UUID or PCI address in sysfs' spelling. display, ramfb: as the XML has them, None if it has not."""
+    """A device of the host in a VM. kind: mdev or pci; key: UUID or PCI address in sysfs' spelling. display, ramfb: None if not in the XML."""
 
     kind: str
     key: str

@@ -41,10 +41,7 @@ class Definition:
 
 
 def definitions(root: str) -> dict[str, Definition]:
-    """All definitions, by UUID. One in a file that mdevctl would reject has no type.
-
-    mdevctl writes without a sync of its own: a power cut at that moment may leave an empty file.
-    """
+    """All definitions, by UUID. One in a file that mdevctl would reject (empty since a power cut: mdevctl does not sync) has no type."""
     found: dict[str, Definition] = {}
     for directory in files.names(root, FOLDER):
         for path in files.names(root, directory):
@@ -87,10 +84,7 @@ def _path(parent: str, uuid: str) -> str:
 
 
 def unseen(ctx: Context, wanted: Iterable[tuple[str, str]], timeout: float = 30) -> dict[str, Trouble]:
-    """Troubles by UUID, for those of (uuid, parent) that mdevctl does not see as we wrote them down. One call for all.
-
-    One file of somebody else's that holds other JSON than a definition makes the whole list fail; then our own reading of the files counts.
-    """
+    """Troubles by UUID of those (uuid, parent) that mdevctl does not see as written. Where a bad file makes its list fail, our reading counts."""
     answer = ctx.command([binary(ctx) or "mdevctl", "list", "--defined", "--dumpjson"], timeout)
     ours = definitions(ctx.root)
     seen = _shown(answer.out) if not answer.rc else {(one.parent, one.uuid): (one.mdev_type, one.start) for one in ours.values()}

@@ -1,10 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nvidia-smi: for what sysfs does not have (MIG, mixed sizes, the names of types that no VF offers now, a guest's license).
-
-Its tables are for people: columns move between releases, names are short or have ``MIG`` before them. So rows are found by what stands
-in them, never by position. What it changed is always checked again.
-"""
+"""nvidia-smi: for what sysfs does not have. Columns move between releases: rows are found by what stands in them, never by position."""
 
 from __future__ import annotations
 
@@ -91,9 +87,6 @@ def silence(ctx: Context) -> str | None:
     if ctx.smi_silent or binary(ctx):
         return ctx.smi_silent
     return "nvidia-smi is not there (looked in %s)" % ", ".join(_PATHS)
-
-
-# --- reading
 
 
 def _switch(word: str) -> bool | None:
@@ -252,9 +245,6 @@ def _guest_gpus(text: str) -> list[GuestGpu]:
         if attribute:
             setattr(found[-1], attribute, mebibytes(value) if attribute == "framebuffer_mib" else value)
     return found
-
-
-# --- changing
 
 
 def set_mode(ctx: Context, pf: str, enabled: bool, timeout: float = 120) -> Result:

@@ -81,6 +81,5 @@ class OpenFiles:
                 device = self._sysfs.link("/sys/class/vfio-dev/%s/device" % name)
                 found |= {device} if device else set()
             elif path.startswith("/dev/vfio/"):
-                number = name[len("noiommu-"):] if name.startswith("noiommu-") else name
-                found |= set(self._sysfs.list("/sys/kernel/iommu_groups/%s/devices" % number))
+                found |= set(self._sysfs.list("/sys/kernel/iommu_groups/%s/devices" % name.replace("noiommu-", "")))
         return sorted(found)

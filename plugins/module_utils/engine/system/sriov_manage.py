@@ -1,10 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NVIDIA's /usr/lib/nvidia/sriov-manage: how it is called and how its output is read.
-
-Its exit status proves nothing (one branch returned 0 without VFs), so callers check sysfs.
-Interrupted midway it leaves the PF without a driver or on pci-pf-stub.
-"""
+"""NVIDIA's sriov-manage. Its exit status proves nothing: callers check sysfs. Interrupted, it leaves the PF without a driver or on pci-pf-stub."""
 
 from __future__ import annotations
 
@@ -14,14 +10,9 @@ from .context import Context
 PATH = "/usr/lib/nvidia/sriov-manage"
 
 
-class Answer:
-    """What one call printed. busy: the unbindLock was refused, which alone is worth a retry."""
-
-    def __init__(self, result: Result) -> None:
-        self.rc = result.rc
-        self.timed_out = result.timed_out
-        self.words = result.tail()
-        self.busy = "cannot obtain unbindlock" in result.out.lower()
+def busy(answer: Result) -> bool:
+    """Whether the unbindLock was refused, which alone is worth a retry."""
+    return "cannot obtain unbindlock" in answer.out.lower()
 
 
 def installed(ctx: Context) -> bool:
@@ -29,7 +20,7 @@ def installed(ctx: Context) -> bool:
     return ctx.executable(PATH) is not None
 
 
-def call(ctx: Context, pf: str, enable: bool, timeout: float, reset: bool = False) -> Answer:
+def call(ctx: Context, pf: str, enable: bool, timeout: float, reset: bool = False) -> Result:
     """Enables (or disables) all VFs of one PF."""
     argv = [PATH, "-e" if enable else "-d", pf] + (["-r", "1"] if enable and reset else [])
-    return Answer(ctx.command(argv, timeout, keeps_lock=True))
+    return ctx.command(argv, timeout, keeps_lock=True)

@@ -1,10 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one door to the kernel's files below /sys, /proc and /dev.
-
-Each error becomes a sentence with path, value and remedy, and no write error is lost: sysfs reports through write(2), procfs attributes of
-NVIDIA's driver through close(2), so both are checked.
-"""
+"""The one door to the kernel's files below /sys, /proc and /dev. sysfs reports a write's error by write(2), NVIDIA's procfs files by close(2)."""
 
 from __future__ import annotations
 
@@ -16,7 +12,6 @@ from ..base.errors import EngineError, Trouble
 
 # Where the kernel shows PCI devices.
 PCI = "/sys/bus/pci/devices"
-
 # What an errno from the kernel's PCI, mdev and VFIO files means to an operator.
 _MEANING = {
     errno.ENOENT: "the kernel has no such file, or its driver does not take this request",

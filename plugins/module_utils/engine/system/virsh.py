@@ -15,8 +15,6 @@ from ..hardware import address
 from .context import Context
 from .libvirt_xml import Hostdev
 
-_CONNECT = ["virsh", "--connect"]
-
 
 def hostdev_xml(hostdev: Hostdev) -> str:
     """A device as libvirt takes it. managed is always no: a managed VF would be taken from nvidia, and its vGPU would be gone."""
@@ -36,7 +34,7 @@ def hostdev_xml(hostdev: Hostdev) -> str:
 
 def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
     """Raises EngineError where libvirt does not answer."""
-    answer = ctx.command(_CONNECT + [uri, "list", "--all", "--name"], timeout)
+    answer = ctx.command(["virsh", "--connect", uri, "list", "--all", "--name"], timeout)
     if answer.rc == 127:
         remedy = "Install libvirt-clients (Debian, Ubuntu) or libvirt-client (RHEL) and the libvirt daemon."
         raise trouble("virsh is not installed", wanted="libvirt on this host", remedy=remedy, code="virsh_missing")
@@ -52,7 +50,7 @@ def change(ctx: Context, uri: str, verb: str, name: str, hostdev: Hostdev, live:
         path = os.path.join(directory, "hostdev.xml")
         with open(path, "w", encoding="utf-8") as handle:
             handle.write(hostdev_xml(hostdev))
-        answer = ctx.command(_CONNECT + [uri, verb, name, path, "--live" if live else "--config"], timeout, keeps_lock=True)
+        answer = ctx.command(["virsh", "--connect", uri, verb, name, path, "--live" if live else "--config"], timeout, keeps_lock=True)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     if answer.rc:

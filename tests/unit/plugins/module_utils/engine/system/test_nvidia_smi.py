@@ -80,7 +80,8 @@ def test_compute_instances():
 
 
 def test_placements():
-    assert nvidia_smi.placements(printed(sample("lgipp.txt")), "0000:17:00.0") == {19: ([0, 1, 2, 3, 4, 5, 6], 1), 14: ([0, 2, 4], 2), 9: ([0, 4], 4), 0: ([0], 8)}
+    found = nvidia_smi.placements(printed(sample("lgipp.txt")), "0000:17:00.0")
+    assert found == {19: ([0, 1, 2, 3, 4, 5, 6], 1), 14: ([0, 2, 4], 2), 9: ([0, 4], 4), 0: ([0], 8)}
 
 
 def test_placements_of_an_h100_are_those_of_our_model():
