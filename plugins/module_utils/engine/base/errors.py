@@ -10,17 +10,13 @@ from typing import Any, Iterable
 
 @dataclass(eq=False)
 class Trouble:
-    """One thing that is wrong.
+    """One thing that is wrong."""
 
-    found: what is there, as a clause. device: address, path or UUID that it is about (None for the whole host).
-    wanted: what should be there. remedy: what the operator can do, as a sentence. code: short machine-readable name.
-    """
-
-    found: str
-    device: str | None = None
-    wanted: str | None = None
-    remedy: str | None = None
-    code: str = "error"
+    found: str  # what is there, as a clause
+    device: str | None = None  # address, path or UUID that it is about; None for the whole host
+    wanted: str | None = None  # what should be there
+    remedy: str | None = None  # what the operator can do, as a sentence
+    code: str = "error"  # short machine-readable name
     position: int = 0  # of its step in the plan
 
     def __str__(self) -> str:

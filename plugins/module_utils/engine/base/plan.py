@@ -33,18 +33,14 @@ class Skipped:
 
 @dataclass
 class Plan(Generic[Target]):
-    """Steps in order, and what they result in (target: a dataclass of the domain).
+    """Steps in order, and what they result in."""
 
-    troubles: what refuses the plan. unresponsive: GPUs that fell off the bus, whose part of the plan is left out.
-    failing: those of them that fail the run at its end.
-    """
-
-    target: Target
+    target: Target  # a dataclass of the domain
     steps: list[Step] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    troubles: list[Trouble] = field(default_factory=list)
-    unresponsive: list[str] = field(default_factory=list)
-    failing: list[Unresponsive] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)  # what refuses the plan
+    unresponsive: list[str] = field(default_factory=list)  # GPUs that fell off the bus, whose part of the plan is left out
+    failing: list[Unresponsive] = field(default_factory=list)  # those of them that fail the run at its end
 
     def skips(self, gpu: refusals.GpuFacts, doing: str, policy: str) -> bool:
         """Whether a GPU fell off the bus and is left out. doing: what is not done to it; policy: see UNRESPONSIVE_POLICIES."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""GPUs that NVIDIA supports for vGPU: what no host shows before its driver is there. A GPU missing here that offers types is used, with a warning."""
+"""GPUs that NVIDIA supports for vGPU: what no host shows before its driver is there. Another GPU that offers types is used, with a warning."""
 
 from __future__ import annotations
 

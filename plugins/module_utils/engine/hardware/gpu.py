@@ -33,20 +33,16 @@ class Holder:
 
 @dataclass(eq=False)
 class Vgpu:
-    """A vGPU that exists. parent: the VF (or PF) it lives on; index: the VF's number, None on a PF.
+    """A vGPU that exists."""
 
-    uuid is None where the framework has none: there the VF is the vGPU. params: its vgpu_params;
-    gi: the GPU instance of MIG that it lives in; both None when unknown.
-    """
-
-    uuid: str | None
-    parent: str
-    index: int | None
+    uuid: str | None  # None where the framework has none: there the VF is the vGPU
+    parent: str  # the VF (or PF) that it lives on
+    index: int | None  # the VF's number; None on a PF
     type_id: str
     type: str
     holders: Sequence[Holder] = ()
-    params: str | None = None
-    gi: int | None = None
+    params: str | None = None  # its vgpu_params; None when unknown
+    gi: int | None = None  # the GPU instance of MIG that it lives in; None when unknown
 
     @property
     def key(self) -> str:
@@ -116,19 +112,13 @@ class Mig:
 
 @dataclass(eq=False)
 class Gpu:
-    """A PF with all that sysfs and NVIDIA's proc files show of it.
-
-    product: as the driver names it. holders: who has the whole GPU open through VFIO. uuids: whether its vGPUs have UUIDs, as
-    the framework defines. claims_vfs: whether a VF of it is itself a vGPU. mig_silence: why nvidia-smi reports nothing, where
-    that is the reason that mig is unknown. mixed: mixed-size mode as (supported, on), read only where it matters.
-    types_ready: whether the driver has registered the types of its parents, read with the types.
-    """
+    """A PF with all that sysfs and NVIDIA's proc files show of it."""
 
     address: str
     device_id: str
     subsystem_id: str
     model: Model | None
-    product: str | None = None
+    product: str | None = None  # as the driver names it
     uuid: str | None = None
     minor: int | None = None
     driver: str | None = None
@@ -136,8 +126,8 @@ class Gpu:
     iommu_group: str | None = None
     iommu_type: str | None = None
     alive: bool = True
-    holders: Sequence[Holder] = ()
-    mig_silence: str | None = None
+    holders: Sequence[Holder] = ()  # who has the whole GPU open through VFIO
+    mig_silence: str | None = None  # why nvidia-smi reports nothing, where that is the reason that mig is unknown
     total_vfs: int = 0
     num_vfs: int = 0
     vf_device: int = 0
@@ -145,12 +135,12 @@ class Gpu:
     vf_stride: int = 1
     vfs: list[Vf] = field(default_factory=list)
     framework: str = "none"
-    uuids: bool = True
-    claims_vfs: bool = False
+    uuids: bool = True  # whether its vGPUs have UUIDs, as the framework defines
+    claims_vfs: bool = False  # whether a VF of it is itself a vGPU
     mig: Mig | None = None
-    mixed: tuple[bool, bool] | None = None
+    mixed: tuple[bool, bool] | None = None  # mixed-size mode as (supported, on), read only where it matters
     types: list[VgpuType] = field(default_factory=list)
-    types_ready: bool = False
+    types_ready: bool = False  # whether the driver has registered the types of its parents, read with the types
     vgpus: list[Vgpu] = field(default_factory=list)
 
     @property

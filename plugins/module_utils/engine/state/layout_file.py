@@ -44,19 +44,16 @@ class StoredVgpu:
 
 @dataclass(eq=False)
 class StoredGpu:
-    """A GPU as it should be after a boot. vfs: how many, 0 for none.
-
-    mig: names of the profiles of its GPU instances, None where MIG is not managed. mixed: mixed-size mode.
-    former: keys of vGPUs of ours that were to be removed when the file was written. If a run was interrupted
-    before it removed them, the next one does; without this list it would take them for somebody else's.
-    """
+    """A GPU as it should be after a boot."""
 
     address: str
-    vfs: int
+    vfs: int  # how many
     vgpus: list[StoredVgpu]
+    # Keys of vGPUs of ours that were to be removed when the file was written. If a run was interrupted before it removed them,
+    # the next one does; without this list it would take them for somebody else's.
     former: list[str] = field(default_factory=list)
-    mig: list[str] | None = None
-    mixed: bool = False
+    mig: list[str] | None = None  # names of the profiles of its GPU instances; None where MIG is not managed
+    mixed: bool = False  # mixed-size mode
 
     @property
     def keys(self) -> list[str]:

@@ -25,7 +25,7 @@ FOLDERS = (
 
 
 class HostLock:
-    """Waits for another writer until timeout seconds are over. name: what the holder is, for those who wait (a pipe's command line says nothing)."""
+    """Waits for another writer until timeout seconds are over. name: shown to those who wait (a program from a pipe has no command line)."""
 
     def __init__(self, ctx: Context, timeout: float = 60, path: str = PATH, name: str = "") -> None:
         self.ctx, self.timeout, self.path, self.name = ctx, timeout, ctx.root + path, name

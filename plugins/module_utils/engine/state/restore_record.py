@@ -24,7 +24,7 @@ class Record:
     seconds: float
     steps: int
     failures: int
-    vgpus: int | None = None
+    vgpus: int | None = None  # how many of the stored vGPUs were there in the end
     after: float | None = None
 
 

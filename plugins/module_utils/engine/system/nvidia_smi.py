@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nvidia-smi: for what sysfs does not have. Columns move between releases: rows are found by what stands in them, never by position."""
+"""nvidia-smi: for what sysfs does not have (MIG, mixed sizes, the names of types that no VF offers now, a guest's license).
+
+Its tables are for people: columns move between releases, so rows are found by what stands in them, never by position. What it changed is
+always checked again.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one door to the kernel's files below /sys, /proc and /dev. sysfs reports a write's error by write(2), NVIDIA's procfs files by close(2)."""
+"""The one door to the kernel's files below /sys, /proc and /dev. Each error becomes a sentence with path, value and meaning."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Sysfs:
         return found if -(1 << 63) <= found < 1 << 64 else default
 
     def write(self, path: str, value: str) -> None:
-        """Writes in one write(2); an error of write or close raises SysfsError."""
+        """Writes in one write(2). An error of write (so sysfs reports it) or of close (NVIDIA's procfs files) raises SysfsError."""
         try:
             number = os.open(self.root + path, os.O_WRONLY)
             try:

@@ -13,7 +13,7 @@ Units = Dict[str, Dict[str, Any]]
 
 UNITS = ("nvidia-vgpud", "nvidia-vgpu-mgr", "nvidia-vgpu-restore")
 _PROPERTIES = {"LoadState": "load", "ActiveState": "active", "Result": "result", "UnitFileState": "enabled"}
-_STARTED = "InactiveExitTimestampMonotonic"
+_STARTED = "InactiveExitTimestampMonotonic"  # distinguishes a one-shot that has ended from one that never ran
 
 
 def read(ctx: Context, timeout: float = 30) -> Units:
