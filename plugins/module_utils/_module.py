@@ -20,38 +20,22 @@ Spec = Dict[str, Any]
 DAY = 86400
 ROOT: Spec = {"sysfs_root": {"type": "str", "default": "/"}}
 LOCK: Spec = {"lock_timeout": {"type": "int", "default": 300}}
-ASSUME: Spec = {
-    "assume": {
-        "type": "list",
-        "elements": "str",
-        "default": [],
-        "choices": ["driver", "iommu", "vfs", "mig", "no_vgpus"],
-    }
+ASSUME: Spec = {"assume": {"type": "list", "elements": "str", "default": [], "choices": ["driver", "iommu", "vfs", "mig", "no_vgpus"]}}
+_VGPU: Spec = {
+    "type": {"type": "str", "required": True},
+    "count": {"type": "int", "default": 1},
+    "uuid": {"type": "str"},
+    "vgpu_params": {"type": "str"},
 }
-LAYOUT: Spec = {
-    "type": "list",
-    "elements": "dict",
-    "options": {
-        "gpu": {"type": "list", "elements": "str", "required": True},
-        "vgpus": {
-            "type": "list",
-            "elements": "dict",
-            "default": [],
-            "options": {
-                "type": {"type": "str", "required": True},
-                "count": {"type": "int", "default": 1},
-                "uuid": {"type": "str"},
-                "vgpu_params": {"type": "str"},
-            },
-        },
-        "mixed_sizes": {"type": "bool", "default": False},
-        "mig": {"type": "list", "elements": "str"},
-    },
+_GPU: Spec = {
+    "gpu": {"type": "list", "elements": "str", "required": True},
+    "vgpus": {"type": "list", "elements": "dict", "default": [], "options": _VGPU},
+    "mixed_sizes": {"type": "bool", "default": False},
+    "mig": {"type": "list", "elements": "str"},
 }
+LAYOUT: Spec = {"type": "list", "elements": "dict", "options": _GPU}
 LOST: Spec = {"lost_gpus": {"type": "str", "default": UNRESPONSIVE_POLICIES[0], "choices": list(UNRESPONSIVE_POLICIES)}}
-MDEVCTL: Spec = {
-    "mdevctl": {"type": "str", "default": "auto", "choices": ["auto", "true", "false"]}
-}
+MDEVCTL: Spec = {"mdevctl": {"type": "str", "default": "auto", "choices": ["auto", "true", "false"]}}
 
 
 class Task(Protocol):
@@ -62,18 +46,16 @@ class Task(Protocol):
 
 
 class Request:
-    """Options and check mode of a stage, for a module that plans several. Its params are completed with the defaults of the stage's SPEC."""
+    """A stage's options, for a module that plans several in check mode. Its params are completed with the defaults of the stage's SPEC."""
 
-    def __init__(self, spec: Spec, params: Dict[str, Any], check_mode: bool = True) -> None:
+    check_mode = True
+
+    def __init__(self, spec: Spec, params: Dict[str, Any]) -> None:
         self.params = dict({name: option.get("default") for name, option in spec.items()}, **params)
-        self.check_mode = check_mode
 
 
 def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only: bool = False, **kwargs: Any) -> None:
-    """Builds the module, calls work(module, ctx) and ends; an EngineError becomes one msg.
-
-    A module that writes holds the host's lock from the first read to the last write.
-    """
+    """Calls work(module, ctx) and ends; an EngineError becomes one msg. A module that writes holds the host's lock from first read to last write."""
     module = _build(dict(argument_spec, **ROOT), **kwargs)
     ctx = Context(module.params["sysfs_root"])
     try:
@@ -85,21 +67,18 @@ def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only:
                 clean_leftovers(ctx.root)
                 result = work(module, ctx)
     except ApplyError as exc:
-        module.fail_json(
-            msg=str(exc),
-            changed=bool(exc.done),
-            actions=sentences(exc.done),
-            not_done=sentences(exc.left),
-            troubles=[one.as_dict() for one in exc.troubles],
-        )
+        _fail(module, exc, changed=bool(exc.done), actions=sentences(exc.done), not_done=sentences(exc.left))
     except EngineError as exc:
-        module.fail_json(msg=str(exc), troubles=[one.as_dict() for one in exc.troubles])
+        _fail(module, exc)
     except PermissionError as exc:
-        wrong = Trouble(str(exc), remedy="This module must run as root: set become: true.", code="not_root")
-        module.fail_json(msg=str(wrong), troubles=[wrong.as_dict()])
+        _fail(module, trouble(str(exc), remedy="This module must run as root: set become: true.", code="not_root"))
     for text in result.pop("warnings", []):
         module.warn(text)
     module.exit_json(**result)
+
+
+def _fail(module: Any, error: EngineError, **more: Any) -> None:
+    module.fail_json(msg=str(error), troubles=[one.as_dict() for one in error.troubles], **more)
 
 
 def _build(spec: Spec, **kwargs: Any) -> Any:
@@ -110,8 +89,7 @@ def _build(spec: Spec, **kwargs: Any) -> Any:
         plain = AnsibleModule(argument_spec={name: {"type": "raw"} for name in spec}, supports_check_mode=True)
         numbers = sorted(name for name in spec if spec[name]["type"] == "int" and plain.params[name] is not None)
         given = ", ".join("%s: %r" % (name, plain.params[name]) for name in numbers)
-        wrong = Trouble("a number without end stands where a whole one belongs (%s)" % given, wanted="whole numbers", code="bad_number")
-        plain.fail_json(msg=str(wrong), troubles=[wrong.as_dict()])
+        _fail(plain, trouble("a number without end stands where a whole one belongs (%s)" % given, wanted="whole numbers", code="bad_number"))
 
 
 def _wrong_times(params: Dict[str, Any]) -> List[Trouble]:
@@ -158,11 +136,7 @@ def wants_mdevctl(module: Task, binary: Optional[str]) -> bool:
     """Whether mdevctl's definitions are kept: auto follows whether it is installed."""
     word = module.params["mdevctl"]
     if word == "true" and not binary:
-        raise trouble(
-            "mdevctl is not installed",
-            remedy="Install it, or set mdevctl: auto.",
-            code="mdevctl_missing",
-        )
+        raise trouble("mdevctl is not installed", remedy="Install it, or set mdevctl: auto.", code="mdevctl_missing")
     return binary is not None and word != "false"
 
 

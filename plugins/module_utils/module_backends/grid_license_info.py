@@ -11,7 +11,7 @@ from .. import _module
 from ..engine.base.errors import Trouble, raise_if_any, trouble
 from ..engine.guest import gridd_conf, license as licensing, license_status, token
 from ..engine.system.context import Context
-from ..engine.system.nvidia_smi_output import GuestGpu
+from ..engine.system.nvidia_smi import GuestGpu
 
 MOST = 3600
 UNSYNCHRONIZED = (

@@ -23,11 +23,12 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu impor
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement as mig_placement
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, platform
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml, mdevctl, nvidia_smi_output, systemd
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml, mdevctl, nvidia_smi, systemd
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER, token as good_token
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A100
+from ansible_collections.vgpu.kvm.tests.unit.fake.printed import printed
 from ansible_collections.vgpu.kvm.tests.unit.fuzz import inputs
 
 ADDRESSES = ["0000:e8:00.0", "00000000:E8:00.0", "0:e8:0.0", "e8:00.4", "GPU-4c1d6f0e-7a54-4c7e-9b0d-0c7d2f6f3a11", "A40"]
@@ -82,7 +83,7 @@ def type_names(text):
 
 def profiles(text):
     """Profiles, and what is reckoned from them."""
-    found = [one for dummy, one in nvidia_smi_output.parse_profiles(text)]
+    found = [one for dummy, one in nvidia_smi.profiles(printed(text))]
     mig_placement.fits(found, [], found[:8])
     mig_placement.find_profile(text, found)
     mig_placement.predicted_profiles({plain_profile(text)})
@@ -92,7 +93,7 @@ def profiles(text):
 
 def placements(text):
     """Placements as they are used: as numbers from 0."""
-    for starts, size in nvidia_smi_output.parse_placements(text).values():
+    for starts, size in nvidia_smi.placements(printed(text), "0000:17:00.0").values():
         assert all(0 <= start < 1000 for start in starts) and 0 <= size < 1000
 
 
@@ -125,7 +126,7 @@ def domain(text):
 
 def licence(text):
     """nvidia-smi -q of a guest, a status, the daemon's journal: what is told is short and has no token in it."""
-    for gpu in nvidia_smi_output.parse_guest_gpus(text):
+    for gpu in nvidia_smi.guest_gpus(printed(text))[0]:
         licensing.state(gpu.status)
     licensing.state(text)
     one = licensing.reason(text.splitlines())
@@ -194,22 +195,25 @@ def host_texts(text):
 
 # name: (what is called with the text, good texts)
 PARSERS = {
-    "nvidia-smi: modes": (nvidia_smi_output.parse_modes, [inputs.sample("modes.txt")]),
+    "nvidia-smi: modes": (lambda text: nvidia_smi.modes(printed(text)), [inputs.sample("modes.txt")]),
     "nvidia-smi: mig -lgip": (profiles, inputs.samples("lgip.txt") + ["1g.5gb+me", "MIG 3g.20gb"]),
     "nvidia-smi: mig -lgipp": (placements, inputs.samples("lgipp.txt")),
-    "nvidia-smi: mig -lgi": (nvidia_smi_output.parse_instances, [inputs.sample("lgi-%s.txt" % one) for one in ("narrow", "wide", "spare")]),
-    "nvidia-smi: mig -lci": (nvidia_smi_output.parse_compute, inputs.samples("lci.txt", "lci-old.txt")),
-    "nvidia-smi: vgpu -s -v": (nvidia_smi_output.parse_types, [inputs.sample("types.txt")]),
-    "nvidia-smi: vgpu -q": (nvidia_smi_output.parse_running, [inputs.sample("running.txt")]),
-    "nvidia-smi: vgpu -q, active": (nvidia_smi_output.parse_active, [inputs.sample("running.txt")]),
-    "nvidia-smi: -q": (nvidia_smi_output.parse_mixed, inputs.samples("-q.txt")),
+    "nvidia-smi: mig -lgi": (
+        lambda text: nvidia_smi.instances(printed(text)),
+        [inputs.sample("lgi-%s.txt" % one) for one in ("narrow", "wide", "spare")],
+    ),
+    "nvidia-smi: mig -lci": (lambda text: nvidia_smi.compute_instances(printed(text)), inputs.samples("lci.txt", "lci-old.txt")),
+    "nvidia-smi: vgpu -s -v": (lambda text: nvidia_smi.types(printed(text)), [inputs.sample("types.txt")]),
+    "nvidia-smi: vgpu -q": (lambda text: nvidia_smi.running(printed(text)), [inputs.sample("running.txt")]),
+    "nvidia-smi: vgpu -q, active": (lambda text: nvidia_smi.active(printed(text)), [inputs.sample("running.txt")]),
+    "nvidia-smi: -q": (lambda text: nvidia_smi.mixed(printed(text), ADDRESSES[0]), inputs.samples("-q.txt")),
     "creatable_vgpu_types": (creatable, inputs.samples("creatable-table.txt", "creatable-short.txt", "creatable-empty.txt")),
     "types' names and descriptions": (type_names, NAMES + ["num_heads=4, frl_config=45, framebuffer=1024M, max_resolution=5120x2880, max_instance=32"]),
     "addresses": (spelling, ADDRESSES),
     "UUIDs": (lambda text: layout.check_uuid(text, "layout[0]"), ["3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"]),
     "vgpu_params": (layout.plain_params, ["frame_rate_limiter=0, disable_vnc=1", "enable_uvm=1"]),
     "layout.json": (stored, [STORE]),
-    "systemctl show": (systemd.parse, [SHOW]),
+    "systemctl show": (lambda text: systemd.read(printed(text)), [SHOW]),
     "modprobe.d, GRUB, driverctl": (boot_texts, [GRUB, MODPROBE, "vfio-pci\n"]),
     "cmdline, /proc, modinfo": (
         host_texts,

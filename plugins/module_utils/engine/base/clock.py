@@ -32,8 +32,3 @@ def until(clock: Clock, probe: Callable[[], _T], timeout: float, interval: float
             return answer
         clock.pause(min(interval, left))
         interval = min(interval * 1.5, 1.0)
-
-
-def holds(clock: Clock, probe: Callable[[], _T], duration: float, interval: float = 0.25) -> _T:
-    """Calls probe until it returns something true (a complaint) or the duration is over."""
-    return until(clock, probe, duration, interval)

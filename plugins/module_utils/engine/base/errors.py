@@ -10,43 +10,25 @@ from typing import Any, Iterable
 
 @dataclass(eq=False)
 class Trouble:
-    """One thing that is wrong.
+    """One thing that is wrong."""
 
-    found: what is there, as a clause. device: address, path or UUID that it is about (None for the whole host).
-    wanted: what should be there. remedy: what the operator can do, as a sentence.
-    code: short machine-readable name.
-    """
-
-    found: str
-    device: str | None = None
-    wanted: str | None = None
-    remedy: str | None = None
-    code: str = "error"
+    found: str  # what is there, as a clause
+    device: str | None = None  # address, path or UUID that it is about; None for the whole host
+    wanted: str | None = None  # what should be there
+    remedy: str | None = None  # what the operator can do, as a sentence
+    code: str = "error"  # short machine-readable name
     position: int = 0  # of its step in the plan
 
     def __str__(self) -> str:
         text = "%s: %s" % (self.device, self.found) if self.device else self.found
-        if self.wanted:
-            text += " (wanted: %s)" % self.wanted
-        text += "."
+        text += " (wanted: %s)." % self.wanted if self.wanted else "."
         if self.remedy:
-            text += " " + self.remedy
-            if not text.endswith((".", "?", "!")):
-                text += "."
+            text += " " + self.remedy + ("" if self.remedy.endswith((".", "?", "!")) else ".")
         return text
-
-    def __repr__(self) -> str:
-        return "Trouble(%s)" % self
 
     def as_dict(self) -> dict[str, str | None]:
         """For a module's result."""
-        return {
-            "code": self.code,
-            "device": self.device,
-            "found": self.found,
-            "wanted": self.wanted,
-            "remedy": self.remedy,
-        }
+        return {name: getattr(self, name) for name in ("code", "device", "found", "wanted", "remedy")}
 
 
 @dataclass(eq=False)
@@ -71,9 +53,7 @@ class EngineError(Exception):
     def __str__(self) -> str:
         if len(self.troubles) == 1:
             return str(self.troubles[0])
-        lines = ["%d problems:" % len(self.troubles)]
-        lines += ["%d. %s" % (n, t) for n, t in enumerate(self.troubles, 1)]
-        return "\n".join(lines)
+        return "\n".join(["%d problems:" % len(self.troubles)] + ["%d. %s" % one for one in enumerate(self.troubles, 1)])
 
 
 def shown(value: object, most: int = 60) -> str:
@@ -89,9 +69,8 @@ def trouble(found: str, device: str | None = None, wanted: str | None = None, re
 
 def raise_if_any(troubles: Iterable[Trouble]) -> None:
     """Raises all troubles at once, without repeating one that several checks found."""
-    seen: list[Trouble] = []
+    unique: dict[str, Trouble] = {}
     for one in troubles:
-        if str(one) not in [str(s) for s in seen]:
-            seen.append(one)
-    if seen:
-        raise EngineError(seen)
+        unique.setdefault(str(one), one)
+    if unique:
+        raise EngineError(unique.values())

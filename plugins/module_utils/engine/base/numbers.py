@@ -24,6 +24,4 @@ def number(text: str | None, default: None = None) -> int | None:
 def number(text: str | None, default: int | None = None) -> int | None:
     """A number from 0, decimal (leading zeros too) or hexadecimal with 0x before it, or the default."""
     word = (text or "").strip()
-    if not _NUMBER.match(word):
-        return default
-    return int(word, 16 if word[:2] in ("0x", "0X") else 10)
+    return int(word, 16 if word[:2] in ("0x", "0X") else 10) if _NUMBER.match(word) else default

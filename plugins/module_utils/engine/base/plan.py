@@ -10,7 +10,6 @@ from typing import Callable, Generic, TypeVar
 
 from . import refusals
 from .errors import Trouble, raise_if_any
-from .facts import GpuFacts
 from .steps import ApplyError, Step, Unresponsive
 
 # What becomes of GPUs that fell off the bus. fail: the run fails at its end and names them.
@@ -29,25 +28,21 @@ class Skipped:
 
     def as_dict(self) -> dict[str, str]:
         """For a module's result."""
-        return {"gpu": self.gpu, "reason": self.reason}
+        return dict(vars(self))
 
 
 @dataclass
 class Plan(Generic[Target]):
-    """Steps in order, and what they result in (target: a dataclass of the domain).
+    """Steps in order, and what they result in."""
 
-    troubles: what refuses the plan. unresponsive: GPUs that fell off the bus, whose part of the plan is left out.
-    failing: those of them that fail the run at its end.
-    """
-
-    target: Target
+    target: Target  # a dataclass of the domain
     steps: list[Step] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    troubles: list[Trouble] = field(default_factory=list)
-    unresponsive: list[str] = field(default_factory=list)
-    failing: list[Unresponsive] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)  # what refuses the plan
+    unresponsive: list[str] = field(default_factory=list)  # GPUs that fell off the bus, whose part of the plan is left out
+    failing: list[Unresponsive] = field(default_factory=list)  # those of them that fail the run at its end
 
-    def skips(self, gpu: GpuFacts, doing: str, policy: str) -> bool:
+    def skips(self, gpu: refusals.GpuFacts, doing: str, policy: str) -> bool:
         """Whether a GPU fell off the bus and is left out. doing: what is not done to it; policy: see UNRESPONSIVE_POLICIES."""
         if gpu.alive:
             return False
@@ -72,14 +67,14 @@ class Plan(Generic[Target]):
 
     def finish(self, work: Callable[[], list[Step]]) -> list[Step]:
         """The steps that work returns. Fails afterwards if GPUs are unresponsive, with all that failed in work."""
-        failed = None
+        not_done: list[Step] = []
+        troubles: list[Trouble] = []
         try:
             done = work()
         except ApplyError as exc:
             if not self.failing:
                 raise
-            failed, done = exc, exc.done
+            done, not_done, troubles = exc.done, exc.not_done, exc.troubles
         if not self.failing:
             return done
-        troubles = (failed.troubles if failed else []) + [one.problem for one in self.failing]
-        raise ApplyError(troubles, done, failed.not_done if failed else [], self.failing)
+        raise ApplyError(troubles + [one.problem for one in self.failing], done, not_done, self.failing)

@@ -5,14 +5,15 @@
 from __future__ import annotations
 
 import errno
+import itertools
+import operator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterable, Sequence, Tuple
+from typing import Any, Callable, Iterable, Sequence
 
 from .errors import EngineError, Trouble
 
 
-@dataclass(init=False, eq=False, repr=False)
 class Step:
     """One write.
 
@@ -21,26 +22,12 @@ class Step:
     args: what the executor needs. position: in the plan; execute sets it.
     """
 
-    kind: str
-    lane: str | None
-    device: str | None
-    text: str
-    args: dict[str, Any]
-    position: int
-
     def __init__(self, kind: str, lane: str | None, device: str | None, text: str, **args: Any) -> None:
-        self.kind = kind
-        self.lane = lane
-        self.device = device
-        self.text = text
-        self.args = args
+        self.kind, self.lane, self.device, self.text, self.args = kind, lane, device, text, args
         self.position = 0
 
     def __str__(self) -> str:
         return "%s: %s" % (self.device, self.text) if self.device else self.text
-
-    def __repr__(self) -> str:
-        return "Step(%s, %s)" % (self.kind, self)
 
 
 @dataclass
@@ -55,13 +42,15 @@ class Unresponsive:
         return "%s: %s" % (self.address, self.text)
 
 
+_position = operator.attrgetter("position")
+
+
 class ApplyError(EngineError):
-    """Steps failed. done and not_done show how far the run came; unresponsive: the GPUs whose plan was left out.
+    """Steps failed. All lists are in the plan's order, whatever failed first. unresponsive: the GPUs whose plan was left out."""
 
-    Everything is in the plan's order, whatever failed or was noticed first.
-    """
-
-    def __init__(self, troubles: Sequence[Trouble], done: Sequence[Step], not_done: Sequence[Step], unresponsive: Sequence[Unresponsive] = ()) -> None:
+    def __init__(
+        self, troubles: Sequence[Trouble], done: Sequence[Step], not_done: Sequence[Step], unresponsive: Sequence[Unresponsive] = ()
+    ) -> None:
         self.done = sorted(done, key=_position)
         self.not_done = sorted(not_done, key=_position)
         self.unresponsive = list(unresponsive)
@@ -73,89 +62,67 @@ class ApplyError(EngineError):
         return [*self.not_done, *self.unresponsive]
 
     def __str__(self) -> str:
-        text = super().__str__()
-        text += "\nDone: %s." % ("; ".join(map(str, self.done)) or "nothing")
-        text += "\nNot done: %s." % "; ".join(map(str, self.left))
-        return text + "\nRun again when the cause is gone: what is done stays."
-
-
-def _position(one: Step | Trouble) -> int:
-    return one.position
-
-
-Perform = Callable[[Step], None]
-Numbered = Tuple[int, Step]
+        done = "; ".join(map(str, self.done)) or "nothing"
+        left = "; ".join(map(str, self.left))
+        return "%s\nDone: %s.\nNot done: %s.\nRun again when the cause is gone: what is done stays." % (super().__str__(), done, left)
 
 
 @dataclass
 class _Outcome:
-    """How the steps went, each by its number in the plan, so that results keep the plan's order, whichever lane was faster."""
+    """How the steps went. Lanes in threads share it; ApplyError has the plan's order, whichever lane was faster."""
 
-    done: dict[int, Step] = field(default_factory=dict)
-    not_done: dict[int, Step] = field(default_factory=dict)
-    troubles: dict[int, list[Trouble]] = field(default_factory=dict)
+    perform: Callable[[Step], None]
+    done: list[Step] = field(default_factory=list)
+    not_done: list[Step] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)
     failed: set[str | None] = field(default_factory=set)  # lanes; None for the host
 
-    def do(self, number: int, step: Step, perform: Perform) -> None:
-        """Does one step, or leaves it out if one before it failed."""
-        if step.lane in self.failed or None in self.failed:
-            self.not_done[number] = step
-            return
-        try:
-            perform(step)
-            self.done[number] = step
-        except (EngineError, OSError) as exc:
-            found = exc.troubles if isinstance(exc, EngineError) else [_system_trouble(exc)]
-            self.troubles[number] = [_whole(step, one) for one in found]
-            self.failed.add(step.lane)
-            self.not_done[number] = step
+    def do(self, steps: Iterable[Step]) -> None:
+        """Does the steps in order, and leaves out those of a lane that failed before."""
+        for step in steps:
+            if step.lane in self.failed or None in self.failed:
+                self.not_done.append(step)
+                continue
+            try:
+                self.perform(step)
+                self.done.append(step)
+            except (EngineError, OSError) as exc:
+                found = exc.troubles if isinstance(exc, EngineError) else [_system_trouble(exc)]
+                self.troubles.extend(_whole(step, one) for one in found)
+                self.failed.add(step.lane)
+                self.not_done.append(step)
 
 
-def execute(steps: Iterable[Step], perform: Perform, side_by_side: bool = False) -> list[Step]:
+def execute(steps: Iterable[Step], perform: Callable[[Step], None], side_by_side: bool = False) -> list[Step]:
     """Runs perform(step) in order; returns the steps. A failure stops its lane only, the host's stops all; then ApplyError.
 
     side_by_side: each lane's steps run in a thread of their own, between steps of the host. For what the kernel
     does for GPUs at the same time, and for a perform that shares nothing between them.
     """
-    outcome = _Outcome()
-    numbered = list(enumerate(steps))
-    for number, step in numbered:
-        step.position = number
-    if side_by_side:
-        _in_threads(numbered, perform, outcome)
+    outcome = _Outcome(perform)
+    steps = list(steps)
+    for position, step in enumerate(steps):
+        step.position = position
+    if not side_by_side:
+        outcome.do(steps)
     else:
-        for number, step in numbered:
-            outcome.do(number, step, perform)
-    done, not_done = ([found[number] for number in sorted(found)] for found in (outcome.done, outcome.not_done))
-    if outcome.troubles:
-        raise ApplyError([one for number in sorted(outcome.troubles) for one in outcome.troubles[number]], done, not_done)
-    return done
+        for dummy, group in itertools.groupby(steps, lambda step: step.lane is None):
+            _in_threads(group, outcome)
+    if outcome.not_done:
+        raise ApplyError(outcome.troubles, outcome.done, outcome.not_done)
+    return steps
 
 
-def _in_threads(numbered: Sequence[Numbered], perform: Perform, outcome: _Outcome) -> None:
-    """The host's steps in their order, the lanes between them in threads."""
-    lanes: dict[str, list[Numbered]] = {}
-    for number, step in numbered:
-        if step.lane is None:
-            _run_lanes(lanes, perform, outcome)
-            lanes = {}
-            outcome.do(number, step, perform)
-        else:
-            lanes.setdefault(step.lane, []).append((number, step))
-    _run_lanes(lanes, perform, outcome)
-
-
-def _run_lanes(lanes: dict[str, list[Numbered]], perform: Perform, outcome: _Outcome) -> None:
-    def run(lane: Sequence[Numbered]) -> None:
-        for number, step in lane:
-            outcome.do(number, step, perform)
-
-    if len(lanes) < 2:
-        for lane in lanes.values():
-            run(lane)
+def _in_threads(steps: Iterable[Step], outcome: _Outcome) -> None:
+    """Does each lane's steps in a thread of its own; a single lane, such as the host's, needs none."""
+    lanes: dict[str | None, list[Step]] = {}
+    for step in steps:
+        lanes.setdefault(step.lane, []).append(step)
+    if len(lanes) == 1:
+        outcome.do(next(iter(lanes.values())))
         return
     with ThreadPoolExecutor(len(lanes)) as pool:
-        for one in [pool.submit(run, lane) for lane in lanes.values()]:
+        for one in [pool.submit(outcome.do, lane) for lane in lanes.values()]:
             one.result()  # a fault of ours comes out here
 
 
@@ -173,8 +140,5 @@ def _system_trouble(exc: OSError) -> Trouble:
     remedy = "Free space, processes or memory as the system says, then run again."
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "Run this as root (become: true); if it was, a read-only file system or a security module (dmesg) stands in the way."
-    return Trouble(
-        "the system refused it: %s%s" % (exc.strerror or exc, " (%s)" % exc.filename if exc.filename else ""),
-        remedy=remedy,
-        code="system_refused",
-    )
+    where = " (%s)" % exc.filename if exc.filename else ""
+    return Trouble("the system refused it: %s%s" % (exc.strerror or exc, where), remedy=remedy, code="system_refused")

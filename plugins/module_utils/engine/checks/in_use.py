@@ -14,7 +14,7 @@ from ..hardware.gpu import Gpu, Holder, Vgpu
 from ..read.inventory import Inventory
 from ..system import libvirt_xml, nvidia_smi
 from ..system.context import Context
-from ..system.nvidia_smi_output import Active
+from ..system.nvidia_smi import Active
 
 
 def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str]) -> bool:

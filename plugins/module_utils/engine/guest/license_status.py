@@ -12,7 +12,7 @@ from ..base.clock import until
 from ..base.errors import Trouble
 from ..system import files, nvidia_smi
 from ..system.context import Context
-from ..system.nvidia_smi_output import GuestGpu
+from ..system.nvidia_smi import GuestGpu
 from . import gridd_conf, license as licensing, license_plan, license_setup, token
 
 _LINES = 300  # of the journal; older ones are of another attempt

@@ -18,7 +18,7 @@ from ..read.host import HostState
 from ..read.inventory import Inventory
 from ..system import nvidia_smi
 from ..system.context import Context
-from ..system.nvidia_smi_output import GuestGpu
+from ..system.nvidia_smi import GuestGpu
 from . import branches
 
 _NOUVEAU = "Role guest keeps nouveau from loading and reboots, unless vgpu_reboot is never; by hand: blacklist it, rebuild the initramfs, reboot."

@@ -1,9 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the engine knows of a host: plain objects without behavior towards the kernel.
-
-Two of them are equal only if they are one: a reading is compared by addresses and keys.
-"""
+"""What the engine knows of a host, as plain objects. Two are equal only if they are one: compare addresses and keys."""
 
 from __future__ import annotations
 
@@ -17,10 +14,7 @@ from .vgpu_types import VgpuType
 
 @dataclass(eq=False)
 class Holder:
-    """A process that has a device open. vm: the QEMU guest's name, if it is one.
-
-    pid is None where a program reported the holder, and /proc did not: command is that program.
-    """
+    """A process that has a device open. vm: the QEMU guest's name. pid None: not /proc, but the program in command reported the holder."""
 
     pid: int | None
     command: str
@@ -34,25 +28,21 @@ class Holder:
 
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
-        return {"pid": self.pid, "command": self.command, "vm": self.vm}
+        return dict(vars(self))
 
 
 @dataclass(eq=False)
 class Vgpu:
-    """A vGPU that exists. parent: the VF (or PF) it lives on; index: the VF's number, None on a PF.
+    """A vGPU that exists."""
 
-    uuid is None where the framework has none: there the VF is the vGPU. params: its vgpu_params;
-    gi: the GPU instance of MIG that it lives in; both None when unknown.
-    """
-
-    uuid: str | None
-    parent: str
-    index: int | None
+    uuid: str | None  # None where the framework has none: there the VF is the vGPU
+    parent: str  # the VF (or PF) that it lives on
+    index: int | None  # the VF's number; None on a PF
     type_id: str
     type: str
     holders: Sequence[Holder] = ()
-    params: str | None = None
-    gi: int | None = None
+    params: str | None = None  # its vgpu_params; None when unknown
+    gi: int | None = None  # the GPU instance of MIG that it lives in; None when unknown
 
     @property
     def key(self) -> str:
@@ -62,23 +52,14 @@ class Vgpu:
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
         return {
-            "uuid": self.uuid,
-            "type": self.type,
-            "type_id": self.type_id,
-            "parent": self.parent,
-            "vf_index": self.index,
-            "params": self.params or "",
-            "gpu_instance": self.gi,
-            "in_use_by": [holder.as_dict() for holder in self.holders],
+            "uuid": self.uuid, "type": self.type, "type_id": self.type_id, "parent": self.parent, "vf_index": self.index,
+            "params": self.params or "", "gpu_instance": self.gi, "in_use_by": [holder.as_dict() for holder in self.holders],
         }
 
 
 @dataclass(eq=False)
 class Vf:
-    """A virtual function. framework: the one whose files it shows, whatever driver it is bound to, or none.
-
-    holders: who has it open through VFIO.
-    """
+    """A virtual function. framework: whose files it shows, whatever driver it is bound to, or none. holders: who has it open through VFIO."""
 
     address: str
     index: int
@@ -125,29 +106,19 @@ class Mig:
 
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
-        return {
-            "current": self.current,
-            "pending": self.pending,
-            "profiles": [one.name for one in self.profiles],
-            "instances": [one.as_dict() for one in self.instances],
-        }
+        instances = [one.as_dict() for one in self.instances]
+        return {"current": self.current, "pending": self.pending, "profiles": [one.name for one in self.profiles], "instances": instances}
 
 
 @dataclass(eq=False)
 class Gpu:
-    """A PF with all that sysfs and NVIDIA's proc files show of it.
-
-    product: as the driver names it. holders: who has the whole GPU open through VFIO. uuids: whether its vGPUs have UUIDs, as
-    the framework defines. claims_vfs: whether a VF of it is itself a vGPU. mig_silence: why nvidia-smi reports nothing, where
-    that is the reason that mig is unknown. mixed: mixed-size mode as (supported, on), read only where it matters.
-    types_ready: whether the driver has registered the types of its parents, read with the types.
-    """
+    """A PF with all that sysfs and NVIDIA's proc files show of it."""
 
     address: str
     device_id: str
     subsystem_id: str
     model: Model | None
-    product: str | None = None
+    product: str | None = None  # as the driver names it
     uuid: str | None = None
     minor: int | None = None
     driver: str | None = None
@@ -155,8 +126,8 @@ class Gpu:
     iommu_group: str | None = None
     iommu_type: str | None = None
     alive: bool = True
-    holders: Sequence[Holder] = ()
-    mig_silence: str | None = None
+    holders: Sequence[Holder] = ()  # who has the whole GPU open through VFIO
+    mig_silence: str | None = None  # why nvidia-smi reports nothing, where that is the reason that mig is unknown
     total_vfs: int = 0
     num_vfs: int = 0
     vf_device: int = 0
@@ -164,20 +135,18 @@ class Gpu:
     vf_stride: int = 1
     vfs: list[Vf] = field(default_factory=list)
     framework: str = "none"
-    uuids: bool = True
-    claims_vfs: bool = False
+    uuids: bool = True  # whether its vGPUs have UUIDs, as the framework defines
+    claims_vfs: bool = False  # whether a VF of it is itself a vGPU
     mig: Mig | None = None
-    mixed: tuple[bool, bool] | None = None
+    mixed: tuple[bool, bool] | None = None  # mixed-size mode as (supported, on), read only where it matters
     types: list[VgpuType] = field(default_factory=list)
-    types_ready: bool = False
+    types_ready: bool = False  # whether the driver has registered the types of its parents, read with the types
     vgpus: list[Vgpu] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """The model's name, or the device id when it isn't in the table."""
-        if self.model:
-            return self.model.name
-        return self.product or "10de:%s" % self.device_id.replace("0x", "")
+        return self.model.name if self.model else self.product or "10de:%s" % self.device_id.replace("0x", "")
 
     @property
     def sriov(self) -> bool:
@@ -187,9 +156,7 @@ class Gpu:
     @property
     def has_mig(self) -> bool:
         """Whether the GPU can be partitioned, as the driver reports or else as the table has it."""
-        if self.mig is not None:
-            return self.mig.current is not None
-        return bool(self.model and self.model.mig_slices)
+        return self.mig.current is not None if self.mig else bool(self.model and self.model.mig_slices)
 
     @property
     def supported(self) -> bool:

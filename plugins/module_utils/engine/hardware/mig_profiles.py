@@ -5,32 +5,27 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 # Numbers are short: a longer one is no profile, and what is computed from it would not end.
 _NAME = r"([0-9]{1,2})g\.([0-9]{1,4})gb([^\s|]*)"
 
 
+@dataclass(eq=False, repr=False)
 class Profile:
-    """A GPU instance profile. slices: of compute; gib: memory as the name has it; suffix as in +me.
+    """A GPU instance profile. free, total: how many are left and how many fit; memory: GiB by the driver; None if only the name is known."""
 
-    free, total: how many are left and how many fit; memory: GiB as the driver reports it. All None where only the name is known.
-    """
+    name: str
+    id: int
+    free: int | None = None
+    total: int | None = None
+    memory: float | None = None
 
-    def __init__(self, name: str, number: int, free: int | None = None, total: int | None = None, memory: float | None = None) -> None:
-        self.name = name
-        self.id = number
-        self.free = free
-        self.total = total
-        self.memory = memory
-        match = re.match(_NAME, name)
+    def __post_init__(self) -> None:
+        match = re.match(_NAME, self.name)
         if match is None:
-            raise ValueError("%r is no profile" % name)
-        self.slices = int(match.group(1))
-        self.gib = int(match.group(2))
-        self.suffix = match.group(3)
-
-    def __repr__(self) -> str:
-        return "Profile(%s)" % self.name
+            raise ValueError("%r is no profile" % self.name)
+        self.slices, self.gib, self.suffix = int(match.group(1)), int(match.group(2)), match.group(3)
 
 
 def plain_profile(word: object) -> str:

@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """vGPU types: their names, and how a user's word finds one of them.
 
-A name is <GPU>-<framebuffer GiB><series>; series Q, B, A, C. With a number of slices before the
-framebuffer (A100-1-5C) the type lives in a GPU instance of MIG. Numeric ids and the driver's
-prefix of a type's directory (nvidia-558, vfio-pci-558) mean nothing across hosts, so types are
-found by name, or by the number at the end.
+A name is <GPU>-<framebuffer GiB><series>; series Q, B, A, C. With a number of slices before the framebuffer (A100-1-5C) the type lives in a
+GPU instance of MIG. Numeric ids and the driver's prefix of a type's directory (nvidia-558, vfio-pci-558) mean nothing across hosts, so
+types are found by name, or by the number at the end.
 """
 
 from __future__ import annotations
@@ -17,87 +16,57 @@ from typing import Iterable, Sequence
 
 from ..base import numbers
 
-_NAME = re.compile(
-    r"^(?P<gpu>.+?)-(?:(?P<slices>[1-7])-)?(?P<gib>[0-9]{1,3})(?P<series>[QBAC])(?P<suffix>ME|NOME|MEALL|GFX)?$",
-    re.IGNORECASE,
-)
+_NAME = re.compile(r"^(?P<gpu>.+?)-(?:(?P<slices>[1-7])-)?(?P<gib>[0-9]{1,3})(?P<series>[QBAC])(?P<suffix>ME|NOME|MEALL|GFX)?$", re.IGNORECASE)
 _NUMBER = re.compile(r"^(?:[a-z0-9_-]*-)?(\d+)$", re.IGNORECASE)
 
 
 class VgpuType:
-    """A type as a GPU offers it. framebuffer_mib and max_instances are None when unknown.
-
-    gi_profile: id of the GPU instance profile that it needs, per_gi: how many of it share one GPU
-    instance; None when unknown.
-    """
+    """A type as a GPU offers it. gi_profile: id of the GPU instance profile that it needs; per_gi: how many share an instance. None: unknown."""
 
     def __init__(
-        self,
-        number: int | str | None,
-        name: str,
-        framebuffer_mib: int | None = None,
-        max_instances: int | None = None,
-        gi_profile: int | None = None,
-        per_gi: int | None = None,
+        self, number: int | str | None, name: str, framebuffer_mib: int | None = None, max_instances: int | None = None,
+        gi_profile: int | None = None, per_gi: int | None = None,
     ) -> None:
-        self.id = str(number)
-        self.name = name
-        self.short = short_name(name)
+        self.id, self.name, self.short = str(number), name, short_name(name)
         self.framebuffer_mib = framebuffer_mib or framebuffer_of(name)
-        self.max_instances = max_instances
-        self.gi_profile = gi_profile
-        self.per_gi = per_gi
-
-    @property
-    def slices(self) -> int | None:
-        """Slices of the GPU instance that it lives in; None for a time-sliced type."""
-        return slices_of(self.name)
-
-    @property
-    def series(self) -> str | None:
-        """Q, B, A or C, or None."""
-        return series_of(self.name)
-
-    @property
-    def suffix(self) -> str:
-        """The part of the name for media engines and graphics: ME, NOME, MEALL, GFX or nothing."""
-        match = _NAME.match(self.short)
-        return (match["suffix"] or "").upper() if match else ""
-
-    def __repr__(self) -> str:
-        return "VgpuType(%s, %s)" % (self.id, self.short)
+        self.max_instances, self.gi_profile, self.per_gi = max_instances, gi_profile, per_gi
+        self.slices = slices_of(name)  # of the GPU instance that it lives in; None for a time-sliced type
+        self.series = series_of(name)  # Q, B, A or C, or None
+        self.suffix = (_part(name, "suffix") or "").upper()  # for media engines and graphics: ME, NOME, MEALL, GFX or nothing
 
 
 def short_name(name: str) -> str:
     """Last word of a type's name: A40-24Q of NVIDIA A40-24Q (GRID T4-16Q likewise)."""
-    return name.split()[-1] if name.split() else name
+    return (name.split() or [name])[-1]
 
 
-@functools.lru_cache(maxsize=512)  # a layout has one name many times
+@functools.lru_cache(maxsize=2048)  # a layout has one name many times
+def _part(name: str, part: str) -> str | None:
+    match = _NAME.match(short_name(name))
+    return match[part] if match else None
+
+
 def framebuffer_of(name: str) -> int | None:
     """Framebuffer in MiB as the name has it, or None."""
-    match = _NAME.match(short_name(name))
-    return int(match["gib"]) * 1024 if match else None
+    gib = _part(name, "gib")
+    return int(gib) * 1024 if gib else None
 
 
-@functools.lru_cache(maxsize=512)  # a layout has one name many times
 def slices_of(name: str) -> int | None:
     """Slices of the GPU instance that a type of this name lives in (1 of A100-1-5C), or None."""
-    match = _NAME.match(short_name(name))
-    return int(match["slices"]) if match and match["slices"] else None
+    slices = _part(name, "slices")
+    return int(slices) if slices else None
 
 
 def series_of(name: str) -> str | None:
     """The series of a type's name (Q of A40-24Q), or None."""
-    match = _NAME.match(short_name(name))
-    return match["series"].upper() if match else None
+    series = _part(name, "series")
+    return series.upper() if series else None
 
 
-@functools.lru_cache(maxsize=512)  # a layout has one name many times
 def gpu_word(name: str) -> str | None:
     """The GPU's part of a type's short name (A40 of A40-24Q), or None when it is no type name."""
-    match = _NAME.match(short_name(name))
-    return match["gpu"] if match else None
+    return _part(name, "gpu")
 
 
 def parse_description(text: str) -> dict[str, str]:
@@ -126,17 +95,11 @@ def by_number(types: Iterable[VgpuType]) -> list[VgpuType]:
 def find(requested: object, types: Sequence[VgpuType]) -> VgpuType | None:
     """The type that a user's word means: full name, short name, or id with any prefix. None if none."""
     word = " ".join(str(requested).split()).lower()
-    for one in types:
-        if word in (one.name.lower(), one.short.lower()):
-            return one
-    for one in types:
-        if one.name.lower().endswith(" " + word) or "nvidia " + word == one.name.lower():
-            return one
     match = _NUMBER.match(word)
-    for one in types:
-        if match and one.id == match.group(1):
-            return one
-    return None
+    found = [one for one in types if word in (one.name.lower(), one.short.lower())]
+    found += [one for one in types if one.name.lower().endswith(" " + word)]
+    found += [one for one in types if match and one.id == match.group(1)]
+    return found[0] if found else None
 
 
 def merge(types: Iterable[VgpuType], others: Iterable[VgpuType]) -> list[VgpuType]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 from typing import Sequence
 
-from ..base.clock import holds, until
+from ..base.clock import until
 from ..base.errors import EngineError, Trouble, raise_if_any, trouble
 from ..base.steps import ApplyError, Step, execute
 from ..binding import apply as binding_apply
@@ -68,7 +68,7 @@ def _watch(ctx: Context, steps: Sequence[Step], settle: float) -> dict[str, Trou
                 found[pf] = _taken(gpu, gone, len(addresses) or gpu.num_vfs)
         return found
 
-    return holds(ctx.clock, check, settle) if watched else {}
+    return until(ctx.clock, check, settle, 0.25) if watched else {}
 
 
 def _taken(gpu: Gpu, vfs: Sequence[Vf], number: int, printed: str = "") -> Trouble:
@@ -133,7 +133,7 @@ def _holders(ctx: Context, gpu: Gpu) -> str:
     return ", ".join(map(str, found + [holder for vgpu in gpu.vgpus for holder in vgpu.holders]))
 
 
-def _request(ctx: Context, step: Step, number: int, timeout: float) -> sriov_manage.Answer:
+def _request(ctx: Context, step: Step, number: int, timeout: float) -> Result:
     """Requests that many VFs, as the step says; returns what sriov-manage printed, which is nothing through sysfs."""
     pf = str(step.device)
     if step.args["how"] != "sysfs":
@@ -144,7 +144,7 @@ def _request(ctx: Context, step: Step, number: int, timeout: float) -> sriov_man
     except SysfsError as exc:
         remedy = _NUMVFS_REMEDY.get(exc.number or 0, "Look into dmesg, and what the firmware gives this GPU.")
         raise trouble("%s: %s" % (path, exc.troubles[0].found), pf, "%d VFs" % number, remedy, "numvfs_failed") from exc
-    return sriov_manage.Answer(Result(0, ""))
+    return Result(0, "")
 
 
 def _enable(ctx: Context, step: Step, timeout: float) -> None:
@@ -154,7 +154,7 @@ def _enable(ctx: Context, step: Step, timeout: float) -> None:
     while True:
         answer = _request(ctx, step, number, max(1, deadline - ctx.clock.now()))
         # A call that the deadline stopped reports nothing; the answer before it still stands.
-        words, busy = answer.words or words, answer.busy or (busy and answer.timed_out)
+        words, busy = answer.tail() or words, sriov_manage.busy(answer) or (busy and answer.timed_out)
         # VFs bind after the script has ended: a short wait while a retry is still possible.
         gpu = _converged(ctx, pf, number, 0.2 if busy else min(max(1, deadline - ctx.clock.now()), LATE))
         if complete(gpu, number):
@@ -212,10 +212,10 @@ def disable(ctx: Context, step: Step, timeout: float) -> None:
             _repair(ctx, step, timeout)
             if reader.read_one(ctx, pf).num_vfs == 0:
                 return
-        if not answer.busy or ctx.clock.now() >= deadline:
+        if not sriov_manage.busy(answer) or ctx.clock.now() >= deadline:
             break
         ctx.clock.pause(0.5)
-    holders, said = _holders(ctx, gpu), " (sriov-manage said: %s)" % answer.words if answer.words else ""
+    holders, said = _holders(ctx, gpu), " (sriov-manage said: %s)" % answer.tail() if answer.tail() else ""
     found = "its VFs are still on%s%s" % (said, "; the GPU is open in %s" % holders if holders else "")
     raise trouble(found, pf, "no VFs", "Stop what uses the GPU on the host, then run again.", "vfs_still_on")
 

@@ -1,10 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Work that takes more than one file: marked before it begins, so that the next run knows when it was interrupted.
-
-An installer leaves many files, and a power cut may take the content of any of them. (What others make from
-files that we edit, the initramfs and GRUB's configuration: binding/rebuilds.py.)
-"""
+"""A mark that an installer is at work: it leaves many files, and a power cut may take the content of any. (Boot files: binding/rebuilds.py.)"""
 
 from __future__ import annotations
 
@@ -14,9 +10,7 @@ from ..system import files
 from ..system.context import Context
 from .paths import STATE
 
-FOLDER = STATE
-DRIVER = FOLDER + "/driver-installation"
-
+DRIVER = STATE + "/driver-installation"
 # Where installers write; each may be a file system of its own.
 _PATHS = ("/lib/modules", "/usr", "/etc", "/var/lib", "/boot")
 

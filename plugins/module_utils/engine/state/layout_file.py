@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The desired vGPUs of this host, kept for the boot: /etc/nvidia-vgpu/layout.json.
 
-Each vGPU has the VF's number, type and UUID (none where the framework has none), so that a boot, and a
-rerun, restore the same vGPUs on the same VFs. A GPU that needs them has its GPU instances of MIG and
-mixed-size mode, which do not survive a reboot either.
+Each vGPU has the VF's number, type and UUID (none where the framework has none): a boot, and a rerun, restore the same vGPUs on the
+same VFs. A GPU that needs them has its GPU instances of MIG and mixed-size mode, which do not survive a reboot either.
 """
 
 from __future__ import annotations
@@ -45,19 +44,16 @@ class StoredVgpu:
 
 @dataclass(eq=False)
 class StoredGpu:
-    """A GPU as it should be after a boot. vfs: how many, 0 for none.
-
-    mig: names of the profiles of its GPU instances, None where MIG is not managed. mixed: mixed-size mode.
-    former: keys of vGPUs of ours that were to be removed when the file was written. If a run was interrupted
-    before it removed them, the next one does; without this list it would take them for somebody else's.
-    """
+    """A GPU as it should be after a boot."""
 
     address: str
-    vfs: int
+    vfs: int  # how many
     vgpus: list[StoredVgpu]
+    # Keys of vGPUs of ours that were to be removed when the file was written. If a run was interrupted before it removed them,
+    # the next one does; without this list it would take them for somebody else's.
     former: list[str] = field(default_factory=list)
-    mig: list[str] | None = None
-    mixed: bool = False
+    mig: list[str] | None = None  # names of the profiles of its GPU instances; None where MIG is not managed
+    mixed: bool = False  # mixed-size mode
 
     @property
     def keys(self) -> list[str]:
@@ -65,15 +61,10 @@ class StoredGpu:
         return [one.key for one in self.vgpus] + self.former
 
     def as_dict(self) -> dict[str, Any]:
-        """For the file."""
-        content: dict[str, Any] = {"address": self.address, "vfs": self.vfs, "vgpus": [one.as_dict() for one in self.vgpus]}
-        if self.mig is not None:
-            content["mig"] = list(self.mig)
-        if self.mixed:
-            content["mixed_sizes"] = True
-        if self.former:
-            content["former"] = sorted(self.former)
-        return content
+        """For the file; what a GPU does not have is left out."""
+        content = {"address": self.address, "vfs": self.vfs, "vgpus": [one.as_dict() for one in self.vgpus]}
+        more = {"mig": self.mig, "mixed_sizes": self.mixed or None, "former": sorted(self.former) or None}
+        return {**content, **{key: value for key, value in more.items() if value is not None}}
 
 
 def _is(value: object, kind: type[_T]) -> _T:
@@ -96,25 +87,18 @@ def _number(value: object) -> int:
 
 def _gpu(content: dict[str, Any]) -> StoredGpu:
     mig = _is(content, dict).get("mig")
-    return StoredGpu(
-        _is(content["address"], str),
-        _number(content["vfs"]),
-        [_vgpu(one) for one in _is(content["vgpus"], list)],
-        _words(content.get("former", [])),
-        mig=None if mig is None else _words(mig),
-        mixed=_is(content.get("mixed_sizes", False), bool),
-    )
+    vgpus = [_vgpu(one) for one in _is(content["vgpus"], list)]
+    stored = StoredGpu(_is(content["address"], str), _number(content["vfs"]), vgpus, _words(content.get("former", [])))
+    stored.mig = None if mig is None else _words(mig)
+    stored.mixed = _is(content.get("mixed_sizes", False), bool)
+    return stored
 
 
 def _vgpu(content: dict[str, Any]) -> StoredVgpu:
     index, uuid = _is(content, dict)["vf_index"], content["uuid"]
-    return StoredVgpu(
-        None if uuid is None else _is(uuid, str),
-        _is(content["parent"], str),
-        None if index is None else _number(index),
-        _is(content["type"], str),
-        _is(content.get("params", ""), str),
-    )
+    uuid = None if uuid is None else _is(uuid, str)
+    index = None if index is None else _number(index)
+    return StoredVgpu(uuid, _is(content["parent"], str), index, _is(content["type"], str), _is(content.get("params", ""), str))
 
 
 def loads(text: str | None) -> dict[str, StoredGpu]:
@@ -122,26 +106,20 @@ def loads(text: str | None) -> dict[str, StoredGpu]:
     if not text:
         return {}
     try:
-        found = json.loads(text)
-        if found["version"] != VERSION:
-            raise ValueError("version %r" % found["version"])
-        return {gpu.address: gpu for gpu in map(_gpu, _is(found["gpus"], list))}
+        content = json.loads(text)
+        if content["version"] != VERSION:
+            raise ValueError("version %r" % content["version"])
+        return {gpu.address: gpu for gpu in map(_gpu, _is(content["gpus"], list))}
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise trouble(
-            "it is not a layout of version %d: %s %s" % (VERSION, type(exc).__name__, exc),
-            device=PATH,
-            remedy="Move the file away and run the playbook again; the vGPUs that exist are kept.",
-            code="bad_store",
-        ) from exc
+        remedy = "Move the file away and run the playbook again; the vGPUs that exist are kept."
+        found = "it is not a layout of version %d: %s %s" % (VERSION, type(exc).__name__, exc)
+        raise trouble(found, PATH, remedy=remedy, code="bad_store") from exc
 
 
 def content(gpus: Iterable[StoredGpu]) -> dict[str, Any]:
     """The file's content, as data: equal for what is equal."""
-    return {
-        "comment": "Written by vgpu.kvm; nvidia-vgpu-restore.service makes these vGPUs at boot.",
-        "version": VERSION,
-        "gpus": [gpu.as_dict() for gpu in sorted(gpus, key=lambda gpu: gpu.address)],
-    }
+    comment = "Written by vgpu.kvm; nvidia-vgpu-restore.service makes these vGPUs at boot."
+    return {"comment": comment, "version": VERSION, "gpus": [gpu.as_dict() for gpu in sorted(gpus, key=lambda gpu: gpu.address)]}
 
 
 def dumps(gpus: Iterable[StoredGpu]) -> str:

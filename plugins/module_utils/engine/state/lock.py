@@ -1,10 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One writer at a time on a host. The lock is flock(2): it dies with its holder.
-
-The programs by which the holder changes the host (sriov-manage, an installer) hold it too: when the holder is killed
-and leaves one of them at work, the next writer waits for that one.
-"""
+"""One writer at a time on a host, by flock(2). The programs that change the host hold it too: one that outlives a killed holder keeps others out."""
 
 from __future__ import annotations
 
@@ -23,40 +19,26 @@ from . import paths
 PATH = "/run/nvidia-vgpu.lock"
 # Where a killed run may have left half-written files.
 FOLDERS = (
-    os.path.dirname(paths.STORE),
-    paths.STATE,
-    paths.MODPROBE[0],
-    os.path.dirname(paths.GRUB),
-    paths.GRUB_FOLDER,
-    paths.DRIVERCTL,
-    os.path.dirname(paths.UNIT),
-    os.path.dirname(paths.COMMAND),
+    *(paths.STATE, paths.MODPROBE[0], paths.GRUB_FOLDER, paths.DRIVERCTL),
+    *map(os.path.dirname, (paths.STORE, paths.GRUB, paths.UNIT, paths.COMMAND)),
 )
 
 
 class HostLock:
-    """Context manager; waits for another writer until timeout seconds are over.
-
-    name: what the holder is, for those who wait: a process that got its program through a pipe has no meaningful command line.
-    """
+    """Waits for another writer until timeout seconds are over. name: shown to those who wait (a program from a pipe has no command line)."""
 
     def __init__(self, ctx: Context, timeout: float = 60, path: str = PATH, name: str = "") -> None:
-        self.ctx = ctx
-        self.timeout = timeout
-        self.path = ctx.root + path
-        self.name = name
+        self.ctx, self.timeout, self.path, self.name = ctx, timeout, ctx.root + path, name
 
     def _open(self) -> TextIO:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         try:
             # Nobody's link leads us to write into another file, and a pipe does not make us wait.
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-            number = os.open(self.path, flags, 0o600)
+            number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         except PermissionError:
             raise
         except OSError as exc:
-            found = "it is a link" if exc.errno == errno.ELOOP else "it can't be opened: %s" % exc.strerror
-            raise _no_lock(found) from exc
+            raise _no_lock("it is a link" if exc.errno == errno.ELOOP else "it can't be opened: %s" % exc.strerror) from exc
         if not stat.S_ISREG(os.fstat(number).st_mode):
             os.close(number)
             raise _no_lock("it is no ordinary file")
@@ -77,9 +59,7 @@ class HostLock:
         self.handle.seek(0)
         written, dummy, name = self.handle.read().strip().partition(" ")
         found = []
-        for pid in sysfs.list("/proc"):
-            if not pid.isdigit():
-                continue
+        for pid in filter(str.isdigit, sysfs.list("/proc")):
             for number in sysfs.list("/proc/%s/fd" % pid):
                 if sysfs.target("/proc/%s/fd/%s" % (pid, number)) != self.path:
                     continue
@@ -96,12 +76,8 @@ class HostLock:
         if not until(self.ctx.clock, self._take, self.timeout):
             holders = self._holders()
             self.handle.close()
-            raise trouble(
-                "%s is changing this host's vGPUs, for more than %d s by now" % (holders, self.timeout),
-                device=PATH,
-                remedy="Wait until it ends, then run again.",
-                code="locked",
-            )
+            found = "%s is changing this host's vGPUs, for more than %d s by now" % (holders, self.timeout)
+            raise trouble(found, PATH, remedy="Wait until it ends, then run again.", code="locked")
         self.handle.seek(0)
         self.handle.truncate()
         self.handle.write(("%d %s" % (os.getpid(), self.name)).strip() + "\n")
@@ -115,13 +91,7 @@ class HostLock:
 
 
 def _no_lock(found: str) -> EngineError:
-    return trouble(
-        found,
-        device=PATH,
-        wanted="an ordinary file, which the first writer makes",
-        remedy="Look who made it, remove it, then run again.",
-        code="bad_lock",
-    )
+    return trouble(found, PATH, "an ordinary file, which the first writer makes", "Look who made it, remove it, then run again.", "bad_lock")
 
 
 def clean_leftovers(root: str) -> None:

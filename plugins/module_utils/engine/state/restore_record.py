@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 
@@ -12,44 +13,32 @@ from ..system import files
 from .paths import STATE
 
 PATH = STATE + "/last-restore.json"
+_KINDS = {"when": int, "seconds": float, "steps": int, "failures": int, "vgpus": int, "after": float}
 
 
 @dataclass(eq=False)
 class Record:
-    """when: its end, seconds since 1970; seconds: how long it took; steps and failures: how many.
-
-    vgpus: how many of the stored vGPUs were there in the end; after: seconds from the driver being ready to the last of them.
-    Both are None in a record of an older release.
-    """
+    """How a restore went. when: its end, seconds since 1970; after: seconds from the driver being ready to the last vGPU. None: an older release."""
 
     when: int
     seconds: float
     steps: int
     failures: int
-    vgpus: int | None = None
+    vgpus: int | None = None  # how many of the stored vGPUs were there in the end
     after: float | None = None
 
 
 def write(root: str, record: Record) -> None:
     """Keeps it. What can't be written is no failure of the restore."""
-    content: dict[str, int | float | None] = {"when": record.when, "seconds": round(record.seconds, 3), "steps": record.steps, "failures": record.failures}
-    if record.after is not None:
-        content.update(vgpus=record.vgpus, after=round(record.after, 3))
-    try:
+    content = {key: round(value, 3) for key, value in vars(record).items() if value is not None}
+    with contextlib.suppress(EngineError):
         files.write_atomic(root, PATH, json.dumps(content) + "\n")
-    except EngineError:
-        return
 
 
 def read(root: str) -> Record | None:
     """The record; None where there is none, or none that can be read."""
     try:
-        found = json.loads(files.read_text(root, PATH) or "null")
-        if not found:
-            return None
-        record = Record(int(found["when"]), float(found["seconds"]), int(found["steps"]), int(found["failures"]))
-        if "after" in found:
-            record.vgpus, record.after = int(found["vgpus"]), float(found["after"])
-        return record
+        found = json.loads(files.read_text(root, PATH) or "{}")
+        return Record(**{name: kind(found[name]) for name, kind in _KINDS.items() if name in found})
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, EngineError):
         return None

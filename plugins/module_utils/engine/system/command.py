@@ -24,9 +24,7 @@ class Result:
 
     def tail(self, lines: int = 5) -> str:
         """The last lines of what it printed, on one line."""
-        return " | ".join(
-            [line.strip() for line in self.out.splitlines() if line.strip()][-lines:]
-        )
+        return " | ".join([line.strip() for line in self.out.splitlines() if line.strip()][-lines:])
 
 
 class Runner(Protocol):
@@ -42,21 +40,13 @@ def run(argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = Non
     keeps_lock: whether the host stays locked as long as it works, also when we are killed. Not for programs that only read:
     one that hangs in the kernel would lock the host for nothing.
     """
-    surroundings = dict(os.environ, LC_ALL="C", LANGUAGE="C")
-    surroundings["PATH"] = (
-        surroundings.get("PATH", "") + ":/usr/sbin:/usr/bin:/sbin:/bin"
-    ).lstrip(":")
-    surroundings.update(env or {})
+    path = (os.environ.get("PATH", "") + ":/usr/sbin:/usr/bin:/sbin:/bin").lstrip(":")
+    surroundings = {**os.environ, "LC_ALL": "C", "LANGUAGE": "C", "PATH": path, **(env or {})}
     try:
         # Not run_command: the engine runs at boot without Ansible, and run_command has no deadline.
         process = subprocess.Popen(  # pylint: disable=ansible-bad-function
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=surroundings,
-            start_new_session=True,
-            pass_fds=sorted(INHERITED) if keeps_lock else (),
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=surroundings,
+            start_new_session=True, pass_fds=sorted(INHERITED) if keeps_lock else (),
         )
     except OSError as exc:
         return Result(127, "%s: %s" % (argv[0], exc.strerror))

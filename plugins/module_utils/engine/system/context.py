@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ..base.clock import Clock
@@ -21,9 +22,10 @@ class Context:
         self.clock = clock or Clock()
         # Readings that count for the whole of a module which changes nothing, by name; None: each reading is a new one.
         self.memo: dict[str, Any] | None = None
-        # Whether GPUs that do not need each other are worked on at the same time. A fake host, which has no locks of its own, sets it to False.
-        self.side_by_side = True
-        # Names of vGPU types' directories (nvidia-558) by the type's number, as some VF had them.
-        self.type_folders: dict[str, str] = {}
-        # Why nvidia-smi is not asked any more in this run (it hung once), as a clause.
-        self.smi_silent: str | None = None
+        self.side_by_side = True  # whether GPUs that do not need each other are worked on at the same time; a fake host has no locks for it
+        self.type_folders: dict[str, str] = {}  # names of vGPU types' directories (nvidia-558) by the type's number, as some VF had them
+        self.smi_silent: str | None = None  # why nvidia-smi is not asked any more in this run (it hung once), as a clause
+
+    def executable(self, *paths: str) -> str | None:
+        """The first of the paths that is a program, or None."""
+        return next((path for path in paths if os.access(self.root + path, os.X_OK)), None)

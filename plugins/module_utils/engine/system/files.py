@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -11,6 +12,7 @@ import tempfile
 from typing import Callable, Container, Iterable
 
 from ..base.errors import trouble
+from . import sysfs
 from .context import Context
 
 _LABEL = "security.selinux"
@@ -31,11 +33,7 @@ def read_text(root: str, path: str) -> str | None:
 def read_bytes(root: str, path: str) -> bytes | None:
     """A file's content, or None when there is none, or it is a directory. For the many small ones: text takes Python four times as long."""
     try:
-        number = os.open(root + path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return b"".join(iter(lambda: os.read(number, 1 << 16), b""))
-        finally:
-            os.close(number)
+        return sysfs.content(root + path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as exc:
@@ -45,27 +43,22 @@ def read_bytes(root: str, path: str) -> bytes | None:
 def names(root: str, directory: str, ending: str = "") -> list[str]:
     """Paths of a directory's files with that ending, sorted; none when it isn't there."""
     try:
-        return [
-            "%s/%s" % (directory, name)
-            for name in sorted(os.listdir(root + directory))
-            if name.endswith(ending)
-        ]
+        return ["%s/%s" % (directory, name) for name in sorted(os.listdir(root + directory)) if name.endswith(ending)]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
 def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, lasting: bool = True) -> None:
-    """Writes text or bytes beside the file, syncs, renames, syncs the directory. Keeps an old file's owner, mode and SELinux label.
-
-    lasting: False where the caller syncs many files at once, afterwards (bring_to_disk).
-    """
+    """Writes beside the file, syncs, renames, syncs the directory. Keeps owner, mode and SELinux label. lasting: False if the caller syncs."""
     directory = os.path.dirname(root + path)
     temporary: str | None = None
     try:
         _make_directories(directory, lasting)
         number, temporary = tempfile.mkstemp(dir=directory, prefix=TEMPORARY)
         try:
-            _write_all(number, content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape"))
+            left = content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
+            while left:  # a full disk may take a part
+                left = left[os.write(number, left):]
             if os.path.exists(root + path):
                 old = os.stat(root + path)
                 os.fchown(number, old.st_uid, old.st_gid)
@@ -80,22 +73,13 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
         os.rename(temporary, root + path)
         temporary = None
         if lasting:
-            _sync_directory(directory)
+            _sync(directory)
     except OSError as exc:
-        raise trouble(
-            "it can't be written: %s" % exc.strerror,
-            device=path,
-            remedy="The old file is untouched. Free space or mend the file system, then run again.",
-        ) from exc
+        remedy = "The old file is untouched. Free space or mend the file system, then run again."
+        raise trouble("it can't be written: %s" % exc.strerror, device=path, remedy=remedy) from exc
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
-
-
-def _write_all(number: int, content: bytes) -> None:
-    """write(2) until all is written: a full disk may take a part."""
-    while content:
-        content = content[os.write(number, content):]
 
 
 def _keep_label(path: str, number: int) -> None:
@@ -103,63 +87,47 @@ def _keep_label(path: str, number: int) -> None:
     try:
         label = os.getxattr(path, _LABEL)
     except OSError as exc:
-        if exc.errno in (errno.ENODATA, errno.EOPNOTSUPP):
-            return
-        raise
-    os.setxattr(number, _LABEL, label)
+        if exc.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise
+    else:
+        os.setxattr(number, _LABEL, label)
 
 
 def sync(root: str, path: str) -> None:
     """Syncs what another program wrote or removed there: the file if there is one, its directory and the one above."""
-    try:
-        number = os.open(root + path, os.O_RDONLY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        pass
-    else:
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
+    with contextlib.suppress(FileNotFoundError):
+        _sync(root + path, os.O_NOFOLLOW)
     directory = os.path.dirname(root + path)
     for one in (directory, os.path.dirname(directory)):
         if os.path.isdir(one):
-            _sync_directory(one)
+            _sync(one)
 
 
-def _sync_directory(directory: str) -> None:
-    """Syncs a directory's entries."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: str, flag: int = os.O_DIRECTORY) -> None:
+    """Syncs a directory's entries, or (with another flag of os.open) a file."""
+    number = os.open(path, os.O_RDONLY | flag)
     try:
-        os.fsync(handle)
+        os.fsync(number)
     finally:
-        os.close(handle)
+        os.close(number)
 
 
 def bring_to_disk(ctx: Context, directories: Iterable[str], device: str, timeout: float = 300) -> None:
-    """Syncs the file systems of those directories: many files at once, and what other programs wrote. device: for the message.
-
-    Not all file systems of the host, as os.sync() does: one that hangs must not make us hang.
-    """
+    """Syncs the file systems of those directories, not all as os.sync() does: one that hangs must not make us hang. device: for the message."""
     answer = ctx.command(["sync", "-f"] + [ctx.root + directory for directory in directories], timeout)
     if answer.rc:
-        raise trouble(
-            "what was written could not be brought to the disk: %s" % (answer.tail() or "rc %d" % answer.rc),
-            device=device,
-            remedy="Look into dmesg for errors of the disk, then run again.",
-            code="not_synced",
-        )
+        found = "what was written could not be brought to the disk: %s" % (answer.tail() or "rc %d" % answer.rc)
+        raise trouble(found, device, remedy="Look into dmesg for errors of the disk, then run again.", code="not_synced")
 
 
 def _make_directories(directory: str, lasting: bool) -> None:
     """Creates the directories that are missing; lasting: and syncs each."""
-    missing = []
-    while directory and not os.path.isdir(directory):
-        missing.append(directory)
-        directory = os.path.dirname(directory)
-    for one in reversed(missing):
-        os.makedirs(one, exist_ok=True)
+    if directory and not os.path.isdir(directory):
+        above = os.path.dirname(directory)
+        _make_directories(above, lasting)
+        os.makedirs(directory, exist_ok=True)
         if lasting:
-            _sync_directory(os.path.dirname(one))
+            _sync(above)
 
 
 def sweep(root: str, directories: Iterable[str]) -> None:
@@ -189,7 +157,7 @@ def _remove(root: str, path: str, how: Callable[[str], object], fine: Container[
     """Removes by one of os' functions and syncs the directory; fine: errno that is no error."""
     try:
         how(root + path)
-        _sync_directory(os.path.dirname(root + path))
+        _sync(os.path.dirname(root + path))
     except OSError as exc:
         if exc.errno not in fine:
             raise trouble("it can't be removed: %s" % exc.strerror, device=path) from exc

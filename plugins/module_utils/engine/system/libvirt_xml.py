@@ -1,10 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""libvirt's domains that have devices of the host, running or not: read from its files, so that no libvirt need answer.
-
-``/etc/libvirt/qemu/NAME.xml`` is a domain as it is defined; ``/run/libvirt/qemu/NAME.xml`` is there while it runs, and has
-what was plugged in since.
-"""
+"""libvirt's domains with devices of the host, as defined (/etc) and as they run (/run): read from its files, so that no libvirt need answer."""
 
 from __future__ import annotations
 
@@ -19,11 +15,12 @@ from . import files
 
 DEFINED = "/etc/libvirt/qemu"
 RUNNING = "/run/libvirt/qemu"
+_SWITCH: dict[str | None, bool] = {"on": True, "off": False}
 
 
 @dataclass(eq=False)
 class Hostdev:
-    """A device of the host in a VM. kind: mdev or pci; key: UUID or PCI address in sysfs' spelling. display, ramfb: as the XML has them, None if it has not."""
+    """A device of the host in a VM. kind: mdev or pci; key: UUID or PCI address in sysfs' spelling. display, ramfb: None if not in the XML."""
 
     kind: str
     key: str
@@ -60,11 +57,8 @@ class Domain:
 
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
-        return {
-            "name": self.name,
-            "running": self.running,
-            "devices": [{"device": key, "managed": self.devices[key]} for key in sorted(self.devices)],
-        }
+        devices = [{"device": key, "managed": managed} for key, managed in sorted(self.devices.items())]
+        return {"name": self.name, "running": self.running, "devices": devices}
 
 
 def parse(text: str) -> tuple[str, list[Hostdev]]:
@@ -81,27 +75,21 @@ def parse(text: str) -> tuple[str, list[Hostdev]]:
         kind = one.get("type", "")
         key = _device(kind, one.find("source/address"))
         if key:
-            devices.append(Hostdev(kind, key, one.get("managed") == "yes", _switch(one.get("display")), _switch(one.get("ramfb"))))
+            display, ramfb = (_SWITCH.get(one.get(name)) for name in ("display", "ramfb"))
+            devices.append(Hostdev(kind, key, one.get("managed") == "yes", display, ramfb))
     return (domain.findtext("name") or "").strip(), devices
-
-
-def _switch(word: str | None) -> bool | None:
-    return {"on": True, "off": False}.get(word or "")
 
 
 def _device(kind: str, source: ElementTree.Element | None) -> str | None:
     """The key of a <hostdev>: the UUID of a mediated device, or a PCI address; None for other devices."""
-    if source is None:
-        return None
-    if kind == "mdev":
+    if source is not None and kind == "mdev":
         return (source.get("uuid") or "").strip().lower() or None
-    if kind != "pci":
+    if source is None or kind != "pci":
         return None
     try:
-        parts = [int(source.get(name, "0"), 0) for name in ("domain", "bus", "slot", "function")]
+        text = "%x:%x:%x.%x" % tuple(int(source.get(name, "0"), 0) for name in ("domain", "bus", "slot", "function"))
     except ValueError:
         return None
-    text = "%x:%x:%x.%x" % tuple(parts)
     return address.parse(text) if address.is_address(text) else None
 
 

@@ -27,10 +27,7 @@ _PATHS = ("/usr/sbin/mdevctl", "/usr/bin/mdevctl", "/sbin/mdevctl")
 
 def binary(ctx: Context) -> str | None:
     """Where mdevctl is (Debian 12 has it in /usr/bin, others in /usr/sbin), or None."""
-    for path in _PATHS:
-        if os.access(ctx.root + path, os.X_OK):
-            return path
-    return None
+    return ctx.executable(*_PATHS)
 
 
 @dataclass(eq=False)
@@ -44,10 +41,7 @@ class Definition:
 
 
 def definitions(root: str) -> dict[str, Definition]:
-    """All definitions, by UUID. One in a file that mdevctl would reject has no type.
-
-    mdevctl writes without a sync of its own: a power cut at that moment may leave an empty file.
-    """
+    """All definitions, by UUID. One in a file that mdevctl would reject (empty since a power cut: mdevctl does not sync) has no type."""
     found: dict[str, Definition] = {}
     for directory in files.names(root, FOLDER):
         for path in files.names(root, directory):
@@ -90,11 +84,7 @@ def _path(parent: str, uuid: str) -> str:
 
 
 def unseen(ctx: Context, wanted: Iterable[tuple[str, str]], timeout: float = 30) -> dict[str, Trouble]:
-    """Troubles by UUID, for those of (uuid, parent) that mdevctl does not see as we wrote them down. One call for all.
-
-    One file of somebody else's that holds other JSON than a definition makes the whole list fail; then our own
-    reading of the files counts.
-    """
+    """Troubles by UUID of those (uuid, parent) that mdevctl does not see as written. Where a bad file makes its list fail, our reading counts."""
     answer = ctx.command([binary(ctx) or "mdevctl", "list", "--defined", "--dumpjson"], timeout)
     ours = definitions(ctx.root)
     seen = _shown(answer.out) if not answer.rc else {(one.parent, one.uuid): (one.mdev_type, one.start) for one in ours.values()}
@@ -102,13 +92,9 @@ def unseen(ctx: Context, wanted: Iterable[tuple[str, str]], timeout: float = 30)
     for uuid, parent in wanted:
         mine = ours.get(uuid)
         if mine is None or mine.mdev_type is None or seen.get((parent, uuid)) != (mine.mdev_type, mine.start):
-            troubles[uuid] = Trouble(
-                "mdevctl does not show its definition",
-                device=uuid,
-                wanted="a definition in %s" % _path(parent, uuid),
-                remedy="Look with 'mdevctl list -d', or set mdevctl: false to do without definitions.",
-                code="mdevctl_failed",
-            )
+            remedy = "Look with 'mdevctl list -d', or set mdevctl: false to do without definitions."
+            expected = "a definition in %s" % _path(parent, uuid)
+            troubles[uuid] = Trouble("mdevctl does not show its definition", uuid, expected, remedy, "mdevctl_failed")
     return troubles
 
 

@@ -1,31 +1,79 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs nvidia-smi: for what sysfs does not have (MIG, mixed sizes, the names of types that no VF offers now, a guest's license).
+"""nvidia-smi: for what sysfs does not have (MIG, mixed sizes, the names of types that no VF offers now, a guest's license).
 
-system/nvidia_smi_output.py reads what it prints. What it changed is always checked again.
+Its tables are for people: columns move between releases, so rows are found by what stands in them, never by position. What it changed is
+always checked again.
 """
 
 from __future__ import annotations
 
-import os
-from typing import Iterable, Sequence
+import re
+from dataclasses import dataclass
+from typing import Iterable, Iterator, Optional, Sequence, Tuple
 
+from ..base.numbers import number
+from ..hardware import address
 from ..hardware.gpu import GpuInstance
-from ..hardware.mig_profiles import Profile
-from ..hardware.vgpu_types import VgpuType
-from . import nvidia_smi_output as output
+from ..hardware.mig_profiles import Profile, plain_profile
+from ..hardware.vgpu_types import VgpuType, mebibytes, short_name
 from .command import Result
 from .context import Context
 
 _PATHS = ("/usr/bin/nvidia-smi", "/usr/sbin/nvidia-smi", "/usr/local/bin/nvidia-smi")
+# A profile's name; tables put MIG before it. Numbers are short: a longer one is no row of ours.
+_PROFILE = r"(?:MIG\s+)?([0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)"
+_N = r"([0-9]{1,5})"
+# Not compiled here: most hosts are never asked, and compiling them takes longer than all else of this file.
+_LGIP = r"^\W*%s\s+%s\s+%s\s+%s\s*/\s*%s\s+([0-9]{1,5}(?:\.[0-9]+)?)(?![0-9.])" % (_N, _PROFILE, _N, _N, _N)
+_LGI = r"^\W*%s\s+%s\s+%s\s+%s(?:\s+([0-9]{1,3}):([0-9]{1,3}))?[\s|]*$" % (_N, _PROFILE, _N, _N)
+_LGIPP = r"(?i)^\s*GPU\s+[0-9]+\s+Profile\s+ID\s+%s\s+Placements?\s*:\s*\{([0-9,\s]+)\}\s*:\s*([0-9]{1,3})(?![0-9])" % _N
+_LCI = r"^\W*%s\s+%s\s+(?:MIG\s+)?((?:[0-9]{1,2}c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)\s+%s\s+%s(?![0-9])" % (_N, _N, _N, _N)
+# GRID Licensed Product until release 11, vGPU Software Licensed Product since.
+_LICENSED_PRODUCT = r"(?i)(vGPU Software|GRID) Licensed Product$"
+_TYPE_ID = "vgpu type id"
+_ROW = r"^([ \t]*)([^:]*[^:\s])\s*:(?:\s(.*))?$"
+_SECTION = r"^([ \t]*)(\S.*?)\s*$"
+
+# What becomes of a guest's row, by its section (license: _LICENSED_PRODUCT) and name.
+_GUEST_ROWS = {
+    ("", "Product Name"): "name",
+    ("GPU Virtualization Mode", "Virtualization Mode"): "virtualization",
+    ("FB Memory Usage", "Total"): "framebuffer_mib",
+    ("license", "Product Name"): "product",
+    ("license", "License Status"): "status",
+}
+
+# (address of a GPU, MIG mode now, MIG mode after a reset); None where it has no MIG.
+Mode = Tuple[str, Optional[bool], Optional[bool]]
+
+
+@dataclass(eq=False)
+class Active:
+    """A vGPU that a VM uses, as vgpu -q shows it. type: short name; uuid: of its mediated device; instance: of MIG. None: not shown."""
+
+    gpu: str
+    type: str | None = None
+    uuid: str | None = None
+    vm: str | None = None
+    instance: int | None = None
+
+
+@dataclass(eq=False)
+class GuestGpu:
+    """A GPU as nvidia-smi -q shows it in a guest. product and status: of its license; each None where it is not shown."""
+
+    address: str
+    name: str | None = None
+    virtualization: str | None = None
+    framebuffer_mib: int | None = None
+    product: str | None = None
+    status: str | None = None
 
 
 def binary(ctx: Context) -> str | None:
     """Where nvidia-smi is, or None."""
-    for path in _PATHS:
-        if os.access(ctx.root + path, os.X_OK):
-            return path
-    return None
+    return ctx.executable(*_PATHS)
 
 
 def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
@@ -40,83 +88,167 @@ def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
 
 def silence(ctx: Context) -> str | None:
     """Why nvidia-smi reports nothing at all, as a clause; None when it does."""
-    if ctx.smi_silent:
+    if ctx.smi_silent or binary(ctx):
         return ctx.smi_silent
-    return None if binary(ctx) else "nvidia-smi is not there (looked in %s)" % ", ".join(_PATHS)
+    return "nvidia-smi is not there (looked in %s)" % ", ".join(_PATHS)
 
 
-# --- reading
+def _switch(word: str) -> bool | None:
+    """Enabled, Disabled, or (for [N/A] and what else there is) None."""
+    return {"enabled": True, "disabled": False}.get(word.strip().strip("[]").lower())
 
 
-def modes(ctx: Context, timeout: float = 60) -> list[output.Mode] | None:
-    """As output.parse_modes, of all GPUs; None when nvidia-smi gave no answer."""
+def _table(ctx: Context, option: str, row: str, timeout: float, pf: str | None) -> list[tuple[str, ...]]:
+    """The rows of one of MIG's tables, of all GPUs or of one. A host without MIG answers in words, with whatever exit status."""
+    return re.findall(row, call(ctx, ["mig", *(["-i", pf] if pf else []), option], timeout).out, re.MULTILINE)
+
+
+def _head(line: str) -> str | None:
+    """The address in the line that begins a GPU's part; None for other lines."""
+    head = re.match(r"^GPU\s+(\S+)\s*$", line)
+    return address.parse(head.group(1)) if head and address.is_address(head.group(1)) else None
+
+
+def _rows(text: str) -> Iterator[tuple[str | None, str, str]]:
+    """(address of the GPU, key in lower case, value) of each row with a colon."""
+    gpu = None
+    for line in text.splitlines():
+        head = _head(line)
+        key, colon, value = line.partition(":")
+        if head:
+            gpu = head
+        elif colon:
+            yield gpu, " ".join(key.split()).lower(), value.strip()
+
+
+def modes(ctx: Context, timeout: float = 60) -> list[Mode] | None:
+    """Modes of all GPUs, in the order of nvidia-smi's own numbers of GPUs; None when it gave no answer."""
     answer = call(ctx, ["--query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending", "--format=csv,noheader"], timeout)
-    return output.parse_modes(answer.out) if answer.rc == 0 else None
+    lines = [[word.strip() for word in line.split(",")] for line in answer.out.splitlines()]
+    found = [(address.parse(one[0]), _switch(one[1]), _switch(one[2])) for one in lines if len(one) == 3 and address.is_address(one[0])]
+    return None if answer.rc else found
 
 
 def mode(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool | None, bool | None]:
     """(current, pending) of one GPU; (None, None) when unknown."""
-    for one, current, pending in modes(ctx, timeout) or ():
-        if one == pf:
-            return current, pending
-    return None, None
+    return next(((current, pending) for one, current, pending in modes(ctx, timeout) or () if one == pf), (None, None))
 
 
 def profiles(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, Profile]]:
-    """As output.parse_profiles. A host without MIG answers in words, with whatever exit status."""
-    return output.parse_profiles(call(ctx, ["mig", *_of(pf), "-lgip"], timeout).out)
+    """(number of the GPU, Profile) for each row of mig -lgip."""
+    return [
+        (int(gpu), Profile(plain_profile(name), int(profile), int(free), int(total), float(memory)))
+        for gpu, name, profile, free, total, memory in _table(ctx, "-lgip", _LGIP, timeout, pf)
+    ]
 
 
 def instances(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, GpuInstance]]:
-    """As output.parse_instances; without any it prints a sentence and ends with a status other than 0."""
-    return output.parse_instances(call(ctx, ["mig", *_of(pf), "-lgi"], timeout).out)
+    """(number of the GPU, GpuInstance) for each row of mig -lgi."""
+    return [
+        (int(gpu), GpuInstance(int(instance), plain_profile(name), int(profile), int(start) if start else None, int(size) if size else None))
+        for gpu, name, profile, instance, start, size in _table(ctx, "-lgi", _LGI, timeout, pf)
+    ]
 
 
 def placements(ctx: Context, pf: str, timeout: float = 60) -> dict[int, tuple[list[int], int]]:
-    """As output.parse_placements."""
-    return output.parse_placements(call(ctx, ["mig", "-i", pf, "-lgipp"], timeout).out)
+    """{profile id: (possible starts, size)} of one GPU, by mig -lgipp."""
+    return {
+        int(profile): ([int(start) for start in re.findall(r"\b[0-9]{1,3}\b", starts)], int(size))
+        for profile, starts, size in _table(ctx, "-lgipp", _LGIPP, timeout, pf)
+    }
 
 
 def compute_instances(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, int, int]]:
-    """As output.parse_compute."""
-    return output.parse_compute(call(ctx, ["mig", *_of(pf), "-lci"], timeout).out)
+    """(number of the GPU, GPU instance, compute instance) for each row of mig -lci."""
+    return [(int(gpu), int(instance), int(compute)) for gpu, instance, dummy, dummy2, compute in _table(ctx, "-lci", _LCI, timeout, pf)]
 
 
 def types(ctx: Context, timeout: float = 60) -> dict[str, list[VgpuType]]:
     """All supported vGPU types by GPU address, whatever can be created now."""
-    return output.parse_types(call(ctx, ["vgpu", "-s", "-v"], timeout).out)
+    shown: list[tuple[str | None, dict[str, str]]] = []
+    for gpu, key, value in _rows(call(ctx, ["vgpu", "-s", "-v"], timeout).out):
+        if key == _TYPE_ID:
+            shown.append((gpu, {key: value}))
+        elif shown and shown[-1][0] == gpu:
+            shown[-1][1].setdefault(key, value)
+    found: dict[str, list[VgpuType]] = {}
+    for gpu, rows in shown:
+        kind, name = number(rows[_TYPE_ID]), rows.get("name")
+        if gpu and name and kind is not None:
+            profile, per_gi = number(rows.get("gpu instance profile id")), number(rows.get("max instances per gi"))
+            size, most = mebibytes(rows.get("fb memory")), number(rows.get("max instances"))
+            found.setdefault(gpu, []).append(VgpuType(kind, name, size, most, gi_profile=profile, per_gi=per_gi))
+    return found
 
 
 def running(ctx: Context, timeout: float = 60) -> dict[str, int]:
-    """As output.parse_running."""
-    return output.parse_running(call(ctx, ["vgpu", "-q"], timeout).out)
+    """{UUID of a mediated device: id of its GPU instance} of the vGPUs that VMs use."""
+    return {one.uuid: one.instance for one in active(ctx, timeout) if one.uuid and one.instance is not None}
 
 
-def active(ctx: Context, timeout: float = 60) -> list[output.Active]:
-    """As output.parse_active."""
-    return output.parse_active(call(ctx, ["vgpu", "-q"], timeout).out)
+def active(ctx: Context, timeout: float = 60) -> list[Active]:
+    """The vGPUs that VMs use."""
+    found: list[Active] = []
+    for gpu, key, value in _rows(call(ctx, ["vgpu", "-q"], timeout).out):
+        if key == "vgpu id" and gpu:
+            found.append(Active(gpu))
+        elif not found:
+            continue
+        elif key == "mdev uuid" and len(value) == 36:
+            found[-1].uuid = value.lower()
+        elif key == "gpu instance id":
+            found[-1].instance = number(value)
+        elif key == "vm name" and value not in ("", "N/A"):
+            found[-1].vm = value
+        elif key == "vgpu name":
+            found[-1].type = short_name(value)
+    return found
 
 
 def mixed(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool, bool]:
-    """As output.parse_mixed."""
-    return output.parse_mixed(call(ctx, ["-q", "-i", pf], timeout).out)
+    """(supported, on) of mixed-size mode. The spelling differs between releases."""
+    text = call(ctx, ["-q", "-i", pf], timeout).out
+    sizes = re.search(r"^\s*heterogen\w*\s+time-?\s?slice\s+sizes\s*:\s*(.*?)\s*$", text, re.IGNORECASE | re.MULTILINE)
+    multi = re.search(r"^\s*(?:vgpu\s+heterogen\w*\s+mode|heterogen\w*\s+multi-?vgpu)\s*:\s*(.*?)\s*$", text, re.IGNORECASE | re.MULTILINE)
+    supported = bool(sizes and sizes.group(1).lower() == "supported")
+    enabled = bool(multi and _switch(multi.group(1)))
+    return supported or enabled, enabled
 
 
-def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[output.GuestGpu], str | None]:
-    """(As output.parse_guest_gpus, None), or (none, why nvidia-smi reported nothing, as a clause)."""
+def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str | None]:
+    """(GPUs of a guest, None), or (none, why nvidia-smi reported nothing, as a clause)."""
     answer = call(ctx, ["-q"], timeout)
     if answer.timed_out:
         return [], ctx.smi_silent
     if answer.rc:
         return [], silence(ctx) or "nvidia-smi ended with rc %d: %s" % (answer.rc, answer.tail(2))
-    return output.parse_guest_gpus(answer.out), None
+    return _guest_gpus(answer.out), None
 
 
-def _of(pf: str | None) -> list[str]:
-    return ["-i", pf] if pf else []
-
-
-# --- changing
+def _guest_gpus(text: str) -> list[GuestGpu]:
+    """The GPUs of nvidia-smi -q. Rows are told apart by their sections, and sections by their indentation: some have rows of the same name."""
+    found: list[GuestGpu] = []
+    path: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        head = _head(line)
+        if head:
+            found.append(GuestGpu(head))
+            path = []
+            continue
+        row = re.match(_ROW, line)
+        part = row or re.match(_SECTION, line)
+        if not found or not part:
+            continue
+        depth = len(part.group(1).expandtabs())
+        path = [one for one in path if one[0] < depth]
+        if not row:
+            path.append((depth, part.group(2)))
+            continue
+        section, value = path[-1][1] if path else "", (row.group(3) or "").strip()
+        attribute = _GUEST_ROWS.get(("license" if re.search(_LICENSED_PRODUCT, section) else section, row.group(2)))
+        if attribute:
+            setattr(found[-1], attribute, mebibytes(value) if attribute == "framebuffer_mib" else value)
+    return found
 
 
 def set_mode(ctx: Context, pf: str, enabled: bool, timeout: float = 120) -> Result:

@@ -31,9 +31,7 @@ class OpenFiles:
     def __init__(self, sysfs: Sysfs) -> None:
         self._sysfs = sysfs
         self._by_path: dict[str, set[int]] = {}
-        for name in sysfs.list("/proc"):
-            if not name.isdigit():
-                continue
+        for name in filter(str.isdigit, sysfs.list("/proc")):
             directory = "/proc/%s/fd" % name
             for number in sysfs.list(directory):
                 target = sysfs.target("%s/%s" % (directory, number)) or ""
@@ -56,20 +54,13 @@ class OpenFiles:
 
     def of(self, *paths: str) -> list[Holder]:
         """Holders of any of the paths, by pid."""
-        pids: set[int] = set()
-        for path in paths:
-            pids |= self._by_path.get(path, set())
-        return [self._holder(pid) for pid in sorted(pids)]
+        return [self._holder(pid) for pid in sorted({pid for path in paths for pid in self._by_path.get(path, ())})]
 
     def of_device(self, device_path: str) -> list[Holder]:
         """Holders of a device through VFIO: its group (also one without an IOMMU), or its own character device on new kernels."""
-        paths = []
         group = self._sysfs.link(device_path + "/iommu_group")
-        if group:
-            paths += ["/dev/vfio/%s" % group, "/dev/vfio/noiommu-%s" % group]
-        for name in self._sysfs.list(device_path + "/vfio-dev"):
-            paths.append("/dev/vfio/devices/%s" % name)
-        return self.of(*paths)
+        paths = ["/dev/vfio/%s" % group, "/dev/vfio/noiommu-%s" % group] if group else []
+        return self.of(*paths, *("/dev/vfio/devices/%s" % name for name in self._sysfs.list(device_path + "/vfio-dev")))
 
     def of_gpu(self, minor: int | None) -> list[Holder]:
         """Processes that have the GPU's own device node open: monitoring, persistenced, DCGM."""
@@ -90,6 +81,5 @@ class OpenFiles:
                 device = self._sysfs.link("/sys/class/vfio-dev/%s/device" % name)
                 found |= {device} if device else set()
             elif path.startswith("/dev/vfio/"):
-                number = name[len("noiommu-"):] if name.startswith("noiommu-") else name
-                found |= set(self._sysfs.list("/sys/kernel/iommu_groups/%s/devices" % number))
+                found |= set(self._sysfs.list("/sys/kernel/iommu_groups/%s/devices" % name.replace("noiommu-", "")))
         return sorted(found)

@@ -14,10 +14,6 @@ _TOO_OLD = "import sys; sys.exit(sys.version_info < (3, 8))"
 
 
 def interpreter(ctx: Context, running: str = sys.executable, timeout: float = 60) -> str:
-    """Path of the system's Python if it can run the engine (3.8 or newer), else of the one that runs this process.
-
-    A virtual environment that Ansible uses may be gone at the next boot; the system's Python is not.
-    """
-    if os.path.realpath(SYSTEM) == os.path.realpath(running):
-        return SYSTEM
-    return running if ctx.command([SYSTEM, "-I", "-c", _TOO_OLD], timeout).rc else SYSTEM
+    """Path of the system's Python if it is 3.8 or newer, else of the running one, whose virtual environment may be gone at the next boot."""
+    same = os.path.realpath(SYSTEM) == os.path.realpath(running)
+    return SYSTEM if same or not ctx.command([SYSTEM, "-I", "-c", _TOO_OLD], timeout).rc else running

@@ -1,11 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one door to the kernel's files below /sys, /proc and /dev.
-
-Each error becomes a sentence with path, value and remedy, and no write error is
-lost: sysfs reports through write(2), procfs attributes of NVIDIA's driver through
-close(2), so both are checked.
-"""
+"""The one door to the kernel's files below /sys, /proc and /dev. Each error becomes a sentence with path, value and meaning."""
 
 from __future__ import annotations
 
@@ -15,10 +10,8 @@ from typing import overload
 
 from ..base.errors import EngineError, Trouble
 
-# Where the kernel shows PCI devices, and the drivers that it has for them.
+# Where the kernel shows PCI devices.
 PCI = "/sys/bus/pci/devices"
-PCI_DRIVERS = "/sys/bus/pci/drivers"
-
 # What an errno from the kernel's PCI, mdev and VFIO files means to an operator.
 _MEANING = {
     errno.ENOENT: "the kernel has no such file, or its driver does not take this request",
@@ -41,49 +34,34 @@ class SysfsError(EngineError):
     """A read or write that the kernel refused. number is the errno."""
 
     def __init__(self, path: str, number: int, value: str | None = None) -> None:
-        self.path = path
         self.number = number
-        self.value = value
         name = errno.errorcode.get(number, str(number))
         did = "reading it" if value is None else "writing %r to it" % value
-        super().__init__(
-            Trouble(
-                "%s failed with %s: %s"
-                % (did, name, _MEANING.get(number, os.strerror(number))),
-                device=path,
-                code="kernel_" + name.lower(),
-            )
-        )
+        meaning = _MEANING.get(number, os.strerror(number))
+        super().__init__(Trouble("%s failed with %s: %s" % (did, name, meaning), path, code="kernel_" + name.lower()))
 
 
-def _text(content: bytes) -> str:
-    return content.decode("utf-8", "replace").rstrip("\n")
+def content(path: str, size: int = -1) -> bytes:
+    """A file's content, or its first bytes. Bare calls: a host of 256 VFs has thousands of files, and open() takes four times as long."""
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(number, size) if size >= 0 else b"".join(iter(lambda: os.read(number, 1 << 16), b""))
+    finally:
+        os.close(number)
+
+
+def _text(found: bytes) -> str:
+    return found.decode("utf-8", "replace").rstrip("\n")
 
 
 class Sysfs:
     """Files of the running kernel, below an injectable root."""
 
     def __init__(self, root: str = "/") -> None:
-        self.root = root.rstrip("/") or ""
-
-    def real(self, path: str) -> str:
-        """The path with the root before it."""
-        return self.root + path
+        self.root = root.rstrip("/")
 
     def _bytes(self, path: str, size: int = -1) -> bytes:
-        """As read_bytes, with the plain OSError. Bare calls: a host of 256 VFs has thousands of these files."""
-        number = os.open(self.root + path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if size >= 0:
-                return os.read(number, size)
-            parts: list[bytes] = []
-            while True:
-                part = os.read(number, 1 << 16)
-                if not part:
-                    return b"".join(parts)
-                parts.append(part)
-        finally:
-            os.close(number)
+        return content(self.root + path, size)
 
     def read_bytes(self, path: str, size: int = -1) -> bytes:
         """A file's content, or its first bytes; SysfsError when it can't be read."""
@@ -128,9 +106,9 @@ class Sysfs:
         return found if -(1 << 63) <= found < 1 << 64 else default
 
     def write(self, path: str, value: str) -> None:
-        """Writes in one write(2); an error of write or close raises SysfsError."""
+        """Writes in one write(2). An error of write (so sysfs reports it) or of close (NVIDIA's procfs files) raises SysfsError."""
         try:
-            number = os.open(self.real(path), os.O_WRONLY)
+            number = os.open(self.root + path, os.O_WRONLY)
             try:
                 os.write(number, value.encode())
             except OSError:
@@ -147,20 +125,18 @@ class Sysfs:
     def list(self, path: str) -> list[str]:
         """Names in a directory, sorted; none when it isn't there."""
         try:
-            return sorted(os.listdir(self.real(path)))
+            return sorted(os.listdir(self.root + path))
         except OSError:
             return []
 
     def link(self, path: str) -> str | None:
         """Last part of a link's target (a driver's or group's name), or None."""
-        try:
-            return os.readlink(self.root + path).rpartition("/")[2]
-        except OSError:
-            return None
+        target = self.target(path)
+        return None if target is None else target.rpartition("/")[2]
 
     def target(self, path: str) -> str | None:
         """A link's target as it stands there, or None."""
         try:
-            return os.readlink(self.real(path))
+            return os.readlink(self.root + path)
         except OSError:
             return None

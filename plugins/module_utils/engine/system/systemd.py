@@ -13,25 +13,15 @@ Units = Dict[str, Dict[str, Any]]
 
 UNITS = ("nvidia-vgpud", "nvidia-vgpu-mgr", "nvidia-vgpu-restore")
 _PROPERTIES = {"LoadState": "load", "ActiveState": "active", "Result": "result", "UnitFileState": "enabled"}
-_STARTED = "InactiveExitTimestampMonotonic"
+_STARTED = "InactiveExitTimestampMonotonic"  # distinguishes a one-shot that has ended from one that never ran
 
 
 def read(ctx: Context, timeout: float = 30) -> Units:
-    """Properties of each unit by its name: load, active, result and enabled, in systemd's own words.
-
-    started: whether it was started since the boot, which distinguishes a one-shot that has ended from one that never ran.
-    A unit that is not there has load ``not-found``. Without a running systemd the answer is empty.
-    """
-    answer = ctx.command(
-        ["systemctl", "show", "--no-pager", "--property=Id," + ",".join([*_PROPERTIES, _STARTED])] + [unit + ".service" for unit in UNITS], timeout
-    )
-    return parse(answer.out) if answer.rc == 0 else {}
-
-
-def parse(text: str) -> Units:
-    """What systemctl show prints: blocks of KEY=VALUE with an empty line between them."""
+    """Each unit's load (not-found: it is not there), active, result, enabled, and started: whether since the boot. Without systemd: empty."""
+    properties = ",".join(["Id", *_PROPERTIES, _STARTED])
+    answer = ctx.command(["systemctl", "show", "--no-pager", "--property=" + properties] + [unit + ".service" for unit in UNITS], timeout)
     found: Units = {}
-    for block in text.split("\n\n"):
+    for block in answer.out.split("\n\n") if answer.rc == 0 else ():
         shown = {key: value for key, mark, value in (line.partition("=") for line in block.splitlines()) if mark}
         name = shown.get("Id", "")
         if name.endswith(".service"):

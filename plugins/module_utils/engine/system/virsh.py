@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from xml.etree import ElementTree
@@ -13,8 +14,6 @@ from ..base.errors import trouble
 from ..hardware import address
 from .context import Context
 from .libvirt_xml import Hostdev
-
-_CONNECT = ["virsh", "--connect"]
 
 
 def hostdev_xml(hostdev: Hostdev) -> str:
@@ -28,31 +27,20 @@ def hostdev_xml(hostdev: Hostdev) -> str:
                 element.set(name, "on" if value else "off")
         ElementTree.SubElement(source, "address", {"uuid": hostdev.key})
     else:
-        domain, bus, rest = address.parse(hostdev.key).split(":")
-        slot, function = rest.split(".")
-        parts = {"domain": "0x" + domain, "bus": "0x" + bus, "slot": "0x" + slot, "function": "0x" + function}
-        ElementTree.SubElement(source, "address", parts)
+        parts = re.split("[:.]", address.parse(hostdev.key))
+        ElementTree.SubElement(source, "address", {name: "0x" + part for name, part in zip(("domain", "bus", "slot", "function"), parts)})
     return ElementTree.tostring(element, encoding="unicode")
 
 
 def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
     """Raises EngineError where libvirt does not answer."""
-    answer = ctx.command(_CONNECT + [uri, "list", "--all", "--name"], timeout)
+    answer = ctx.command(["virsh", "--connect", uri, "list", "--all", "--name"], timeout)
     if answer.rc == 127:
-        raise trouble(
-            "virsh is not installed",
-            wanted="libvirt on this host",
-            remedy="Install libvirt-clients (Debian, Ubuntu) or libvirt-client (RHEL) and the libvirt daemon.",
-            code="virsh_missing",
-        )
+        remedy = "Install libvirt-clients (Debian, Ubuntu) or libvirt-client (RHEL) and the libvirt daemon."
+        raise trouble("virsh is not installed", wanted="libvirt on this host", remedy=remedy, code="virsh_missing")
     if answer.rc:
-        raise trouble(
-            "virsh did not answer: %s" % (answer.tail(2) or "rc %d" % answer.rc),
-            device=uri,
-            wanted="a running libvirt",
-            remedy="Look at 'systemctl status libvirtd virtqemud', and at connect (libvirt_attach_connect).",
-            code="libvirt_silent",
-        )
+        look = "Look at 'systemctl status libvirtd virtqemud', and at connect (libvirt_attach_connect)."
+        raise trouble("virsh did not answer: %s" % (answer.tail(2) or "rc %d" % answer.rc), uri, "a running libvirt", look, "libvirt_silent")
 
 
 def change(ctx: Context, uri: str, verb: str, name: str, hostdev: Hostdev, live: bool, timeout: float = 120) -> None:
@@ -62,14 +50,10 @@ def change(ctx: Context, uri: str, verb: str, name: str, hostdev: Hostdev, live:
         path = os.path.join(directory, "hostdev.xml")
         with open(path, "w", encoding="utf-8") as handle:
             handle.write(hostdev_xml(hostdev))
-        argv = _CONNECT + [uri, verb, name, path, "--live" if live else "--config"]
-        answer = ctx.command(argv, timeout, keeps_lock=True)
+        answer = ctx.command(["virsh", "--connect", uri, verb, name, path, "--live" if live else "--config"], timeout, keeps_lock=True)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     if answer.rc:
-        raise trouble(
-            "'virsh %s %s' failed for %s: %s" % (verb, name, hostdev.key, answer.tail(3) or "rc %d" % answer.rc),
-            device=name,
-            remedy="Look at the journal of libvirtd (or virtqemud) and, where the VM runs, at /var/log/libvirt/qemu/%s.log." % name,
-            code="virsh_failed",
-        )
+        found = "'virsh %s %s' failed for %s: %s" % (verb, name, hostdev.key, answer.tail(3) or "rc %d" % answer.rc)
+        remedy = "Look at the journal of libvirtd (or virtqemud) and, where the VM runs, at /var/log/libvirt/qemu/%s.log." % name
+        raise trouble(found, name, remedy=remedy, code="virsh_failed")

@@ -9,7 +9,7 @@ from typing import Sequence
 
 from .. import frameworks
 from ..base import refusals
-from ..base.clock import holds
+from ..base.clock import until
 from ..base.errors import EngineError, Trouble, trouble
 from ..base.steps import ApplyError, Step, execute
 from ..frameworks.framework import Framework
@@ -172,7 +172,7 @@ def _vanished(ctx: Context, created: Sequence[Step], settle: float) -> list[tupl
                 found.append((step, _does_not_stay(step, wrong)))
         return found
 
-    return holds(ctx.clock, check, settle)
+    return until(ctx.clock, check, settle, 0.25)
 
 
 def _does_not_stay(step: Step, wrong: str) -> Trouble:

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import numbers
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host as host_reader, inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl, nvidia_smi_output
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl, nvidia_smi
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout
 from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_driver,
@@ -26,6 +26,7 @@ from ansible_collections.vgpu.kvm.plugins.modules import (
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A100
 from ansible_collections.vgpu.kvm.tests.unit.fake.tree import File, text
+from ansible_collections.vgpu.kvm.tests.unit.fake.printed import printed
 
 ONE = [{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]
 
@@ -142,12 +143,12 @@ def test_the_scheduler_in_any_spelling(host, keys, policy):
 
 def test_rows_with_numbers_that_are_none():
     row = "|   0  MIG 1g.5gb        19     7/7        %s      No     14     0     0   |\n"
-    assert [one.memory for dummy, one in nvidia_smi_output.parse_profiles(row % "4.75")] == [4.75]
+    assert [one.memory for dummy, one in nvidia_smi.profiles(printed(row % "4.75"))] == [4.75]
     for word in ("1.2.3", "9" * 400, "."):
-        assert nvidia_smi_output.parse_profiles(row % word) == []
-    assert nvidia_smi_output.parse_profiles((row % "4.75").replace("1g.5gb", "99999999g.5gb")) == []
-    assert nvidia_smi_output.parse_placements("GPU  0 Profile ID 19 Placements: {0,\t2\x0b,4}:1\n") == {19: ([0, 2, 4], 1)}
-    assert nvidia_smi_output.parse_types("GPU 00000000:17:00.0\n    vGPU Type ID : 010\n        Name : A40-24Q\n")["0000:17:00.0"][0].id == "10"
+        assert nvidia_smi.profiles(printed(row % word)) == []
+    assert nvidia_smi.profiles(printed((row % "4.75").replace("1g.5gb", "99999999g.5gb"))) == []
+    assert nvidia_smi.placements(printed("GPU  0 Profile ID 19 Placements: {0,\t2\x0b,4}:1\n"), "0000:17:00.0") == {19: ([0, 2, 4], 1)}
+    assert nvidia_smi.types(printed("GPU 00000000:17:00.0\n    vGPU Type ID : 010\n        Name : A40-24Q\n"))["0000:17:00.0"][0].id == "10"
 
 
 def test_an_archive_that_is_packed_otherwise(host, tmp_path):

@@ -10,12 +10,13 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import pla
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import in_use
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Holder
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi_output
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_gpu_info, nvidia_mdev, nvidia_pci_driver, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake import nvidia_smi as program
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S
+from ansible_collections.vgpu.kvm.tests.unit.fake.printed import printed
 
 PF, OTHER = "0000:e8:00.0", "0000:e7:00.0"
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
@@ -228,7 +229,7 @@ def test_the_fake_tells_as_the_real_program(host):
     host.add("0000:e8:00.4", "A40-24Q", UUID)
     host.kernel.use(UUID)
     text = program.Program(host).run(["vgpu", "-q"], 5).out
-    (one,) = nvidia_smi_output.parse_active(text)
+    (one,) = nvidia_smi.active(printed(text))
     assert (one.gpu, one.type, one.uuid, one.vm) == (PF, "A40-24Q", UUID, "web1")
 
 

@@ -12,9 +12,10 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import vgpu_types
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.mig_profiles import Profile
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement as mig_placement
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi_output
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
 from ansible_collections.vgpu.kvm.tests.unit.fake import models
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER
+from ansible_collections.vgpu.kvm.tests.unit.fake.printed import printed
 
 # A GPU of a guest, as ANSWER takes it.
 RECORD = {"name": "NVIDIA A40-24Q", "product": "NVIDIA RTX Virtual Workstation", "status": "Licensed (Expiry: 2025-3-19 7:29:4 GMT)", "mib": 24576}
@@ -27,17 +28,17 @@ def sample(name):
 
 
 def test_modes():
-    assert nvidia_smi_output.parse_modes(sample("modes.txt")) == [
+    assert nvidia_smi.modes(printed(sample("modes.txt"))) == [
         ("0000:17:00.0", True, True),
         ("0000:3b:00.0", None, None),
         ("0000:65:00.0", False, True),
         ("10000:e8:00.0", False, False),
     ]
-    assert nvidia_smi_output.parse_modes("No devices were found\n") == []
+    assert nvidia_smi.modes(printed("No devices were found\n")) == []
 
 
 def test_profiles_of_an_h100():
-    found = nvidia_smi_output.parse_profiles(sample("h100-lgip.txt"))
+    found = nvidia_smi.profiles(printed(sample("h100-lgip.txt")))
     assert [(gpu, one.name, one.id, one.free, one.total, one.memory) for gpu, one in found] == [
         (0, "1g.10gb", 19, 7, 7, 9.75),
         (0, "1g.10gb+me", 20, 1, 1, 9.75),
@@ -51,7 +52,7 @@ def test_profiles_of_an_h100():
 
 
 def test_profiles_with_all_suffixes():
-    found = [one for dummy, one in nvidia_smi_output.parse_profiles(sample("blackwell-lgip.txt"))]
+    found = [one for dummy, one in nvidia_smi.profiles(printed(sample("blackwell-lgip.txt")))]
     assert [one.suffix for one in found] == ["", "+me", "+gfx", "+me.all", "-me", ""] and found[0].free == 3
 
 
@@ -64,54 +65,55 @@ def test_profiles_with_all_suffixes():
     ],
 )
 def test_gpu_instances(name, rows):
-    found = nvidia_smi_output.parse_instances(sample(name))
+    found = nvidia_smi.instances(printed(sample(name)))
     assert [(gpu, one.id, one.profile, one.profile_id, one.start, one.size) for gpu, one in found] == rows
 
 
 @pytest.mark.parametrize("text", ["No MIG-enabled devices found.\n", "No GPU instances found: Not Found\n", ""])
 def test_nothing_is_told_by_words(text):
-    assert nvidia_smi_output.parse_instances(text) == nvidia_smi_output.parse_compute(text) == nvidia_smi_output.parse_profiles(text) == []
+    assert nvidia_smi.instances(printed(text)) == nvidia_smi.compute_instances(printed(text)) == nvidia_smi.profiles(printed(text)) == []
 
 
 def test_compute_instances():
-    assert nvidia_smi_output.parse_compute(sample("lci-old.txt")) == [(0, 1, 0), (0, 1, 1)]
-    assert nvidia_smi_output.parse_compute(sample("lci.txt")) == [(0, 9, 0), (1, 0, 0)]
+    assert nvidia_smi.compute_instances(printed(sample("lci-old.txt"))) == [(0, 1, 0), (0, 1, 1)]
+    assert nvidia_smi.compute_instances(printed(sample("lci.txt"))) == [(0, 9, 0), (1, 0, 0)]
 
 
 def test_placements():
-    assert nvidia_smi_output.parse_placements(sample("lgipp.txt")) == {19: ([0, 1, 2, 3, 4, 5, 6], 1), 14: ([0, 2, 4], 2), 9: ([0, 4], 4), 0: ([0], 8)}
+    found = nvidia_smi.placements(printed(sample("lgipp.txt")), "0000:17:00.0")
+    assert found == {19: ([0, 1, 2, 3, 4, 5, 6], 1), 14: ([0, 2, 4], 2), 9: ([0, 4], 4), 0: ([0], 8)}
 
 
 def test_placements_of_an_h100_are_those_of_our_model():
     from ansible_collections.vgpu.kvm.tests.unit.fake import nvidia_smi as fake
 
-    told = nvidia_smi_output.parse_placements(sample("h100-lgipp.txt"))
+    told = nvidia_smi.placements(printed(sample("h100-lgipp.txt")), "0000:17:00.0")
     ours = {one.id: (fake.starts(models.H100, one), one.memory) for one in models.H100.profiles}
     assert len(told) == 5 and told == {number: ours[number] for number in told}
 
 
 def test_supported_types():
-    found = nvidia_smi_output.parse_types(sample("types.txt"))
+    found = nvidia_smi.types(printed(sample("types.txt")))
     assert sorted(found) == ["0000:8c:00.0", "0000:e8:00.0"]
     told = [(one.id, one.short, one.framebuffer_mib, one.max_instances, one.gi_profile, one.per_gi) for one in found["0000:8c:00.0"]]
     assert told == [("1518", "DC-2B", 2048, 32, None, None), ("1546", "DC-1-2Q", 2048, 48, 47, 12)]
     assert [(one.id, one.short) for one in found["0000:e8:00.0"]] == [("1145", "L40S-1B")]
-    assert nvidia_smi_output.parse_types("No supported devices in vGPU mode\n") == {}
+    assert nvidia_smi.types(printed("No supported devices in vGPU mode\n")) == {}
 
 
 def test_running_vgpus():
-    assert nvidia_smi_output.parse_running(sample("running.txt")) == {"7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1": 3}
-    assert nvidia_smi_output.parse_running("No supported devices in vGPU mode\n") == {}
+    assert nvidia_smi.running(printed(sample("running.txt"))) == {"7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1": 3}
+    assert nvidia_smi.running(printed("No supported devices in vGPU mode\n")) == {}
 
 
 @pytest.mark.parametrize("name, told", [("h100-q.txt", (False, False)), ("l40s-q.txt", (True, True)), ("h100-host-q.txt", (False, False))])
 def test_mixed_sizes(name, told):
-    assert nvidia_smi_output.parse_mixed(sample(name)) == told
+    assert nvidia_smi.mixed(printed(sample(name)), "0000:17:00.0") == told
 
 
 def test_mixed_sizes_in_another_spelling():
     text = "  Heterogenous Time-Slice Sizes : Supported\n  Heterogenous Multi-vGPU : Enabled\n"
-    assert nvidia_smi_output.parse_mixed(text) == (True, True)
+    assert nvidia_smi.mixed(printed(text), "0000:17:00.0") == (True, True)
 
 
 def test_creatable_types_in_both_formats():
@@ -147,13 +149,13 @@ def test_kernels_with_and_without_mdev():
     ],
 )
 def test_the_profile_of_a_type_by_its_name(name, profile):
-    profiles = [one for dummy, one in nvidia_smi_output.parse_profiles(sample("h100-lgip.txt"))]
+    profiles = [one for dummy, one in nvidia_smi.profiles(printed(sample("h100-lgip.txt")))]
     found = mig_placement.profile_for(vgpu_types.VgpuType(1, "NVIDIA " + name), profiles)
     assert (found.name if found else None) == profile
 
 
 def test_the_profile_of_a_type_by_what_the_driver_says():
-    profiles = [one for dummy, one in nvidia_smi_output.parse_profiles(sample("blackwell-lgip.txt"))]
+    profiles = [one for dummy, one in nvidia_smi.profiles(printed(sample("blackwell-lgip.txt")))]
     assert mig_placement.profile_for(vgpu_types.VgpuType(1, "DC-1-24Q", gi_profile=47), profiles).name == "1g.24gb+gfx"
     assert mig_placement.profile_for(vgpu_types.VgpuType(1, "DC-1-24QGFX"), profiles).name == "1g.24gb+gfx"
     assert mig_placement.profile_for(vgpu_types.VgpuType(1, "DC-1-24QNOME"), profiles).name in ("1g.24gb-me", "1g.24gb")
@@ -183,7 +185,7 @@ def test_what_fits_on_an_a100(wanted, good):
 
 
 def test_names_are_told_by_their_section():
-    (gpu,) = nvidia_smi_output.parse_guest_gpus(ANSWER % RECORD)
+    (gpu,) = nvidia_smi.guest_gpus(printed(ANSWER % RECORD))[0]
     assert (gpu.address, gpu.name, gpu.virtualization, gpu.framebuffer_mib) == ("0000:02:00.0", "NVIDIA A40-24Q", "VGPU", 24576)
     assert (gpu.product, gpu.status) == (RECORD["product"], RECORD["status"])
 
@@ -191,10 +193,10 @@ def test_names_are_told_by_their_section():
 def test_the_older_section_and_several_gpus():
     text = (ANSWER % RECORD).replace("vGPU Software Licensed", "GRID Licensed")
     two = text + text[text.index("GPU 0000"):].replace("02:00.0", "03:00.0").replace("Licensed (Exp", "Unlicensed (Exp")
-    assert [gpu.status.partition(" ")[0] for gpu in nvidia_smi_output.parse_guest_gpus(two)] == ["Licensed", "Unlicensed"]
+    assert [gpu.status.partition(" ")[0] for gpu in nvidia_smi.guest_gpus(printed(two))[0]] == ["Licensed", "Unlicensed"]
 
 
 def test_a_gpu_without_the_section_has_no_status():
     head, dummy, tail = (ANSWER % RECORD).partition("    vGPU Software Licensed Product\n")
-    (gpu,) = nvidia_smi_output.parse_guest_gpus(head + tail.split("\n", 2)[2])
+    (gpu,) = nvidia_smi.guest_gpus(printed(head + tail.split("\n", 2)[2]))[0]
     assert gpu.status is None and gpu.framebuffer_mib == 24576

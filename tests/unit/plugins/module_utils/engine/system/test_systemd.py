@@ -61,5 +61,6 @@ def test_without_systemd_nothing_is_known():
 
 
 def test_odd_output_is_no_crash():
-    assert systemd.parse("") == {}
-    assert systemd.parse("=\n\nId=\n\nId=x.service\nnonsense\n") == {"x": {"load": "", "active": "", "result": "", "enabled": "", "started": False}}
+    assert systemd.read(Answering(0, "")) == {}
+    found = systemd.read(Answering(0, "=\n\nId=\n\nId=x.service\nnonsense\n"))
+    assert found == {"x": {"load": "", "active": "", "result": "", "enabled": "", "started": False}}

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A host whose programs print a given text, for tests of what is read from it."""
+
+from __future__ import annotations
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
+
+
+def printed(text):
+    """A context in which each program prints *text* and succeeds."""
+    return Context(command=lambda argv, timeout, env=None, keeps_lock=False: Result(0, text))
