@@ -14,13 +14,12 @@ from ..hardware.mig_profiles import plain_profile
 from ..mig import placement as mig_placement, plan as mig_plan, profiles as mig_profiles
 from ..mig.placement import InstanceRequest
 from .fit import Chosen, check_names, check_room, check_sizes, choose_types
-from .order import changes_params
 from .placement import Matching, match, place
-from .target import GpuRequest, GpuTarget, Host, LayoutPlan, Options, title
+from .target import GpuRequest, GpuTarget, Host, LayoutPlan, Options
 
 
 def plan_gpu(result: LayoutPlan, host: Host, request: GpuRequest, options: Options) -> None:
-    """Adds to the plan what becomes of the GPU, with its warnings and troubles."""
+    """Adds to the plan what becomes of the GPU, with its warnings and errors."""
     target = result.target.gpus[request.gpu.address] = GpuTarget(placed=[])
     if not request.spec.vgpus and request.spec.mig is None:
         result.troubles += _empty(target, request, options)
@@ -38,14 +37,18 @@ def plan_gpu(result: LayoutPlan, host: Host, request: GpuRequest, options: Optio
     result.troubles += guard_removal(found.removed, options)
     result.troubles += place(request, found)
     target.placed, target.removed = found.placed, found.removed
-    result.troubles += _guard_params(target)
+    result.troubles += [  # a running VM has read its parameters: they are changed only while nobody uses the vGPU
+        refusals.in_use(one.key, one.vgpu.holders, "changing its vgpu_params")
+        for one in found.placed
+        if one.vgpu and one.vgpu.holders and one.changes_params
+    ]
     if request.spec.needs_mig and request.spec.removes is None:
         result.troubles += _plan_instances(target, request)
         result.warnings += target.instances.warnings if target.instances else []
 
 
 def _empty(target: GpuTarget, request: GpuRequest, options: Options) -> list[Trouble]:
-    """The GPU is to have no vGPU, or none more; returns troubles."""
+    """The GPU is to have no vGPU, or none more; returns errors."""
     gpu, removes = request.gpu, request.spec.removes
     ours = request.stored is not None and request.stored.mig is not None
     target.removed = [vgpu for vgpu in gpu.vgpus if removes is None or vgpu.key in removes]
@@ -89,10 +92,8 @@ def _check_mode(host: Host, request: GpuRequest, options: Options) -> list[Troub
             Trouble(
                 "a GPU is in MIG mode or time-sliced, not both: %s and %s are asked for"
                 % (sliced[0].type if sliced else "GPU instances (mig)", shared[0].type),
-                device=gpu.address,
-                wanted="types with a number of slices only, or types without only",
-                remedy="Put one kind on another GPU.",
-                code="mig_and_time_sliced",
+                device=gpu.address, wanted="types with a number of slices only, or types without only",
+                remedy="Put one kind on another GPU.", code="mig_and_time_sliced",
             )
         ]
     if "mig" in options.assume:
@@ -102,14 +103,12 @@ def _check_mode(host: Host, request: GpuRequest, options: Options) -> list[Troub
     on = bool(gpu.mig and gpu.mig.current)
     if spec.needs_mig == on or not (spec.needs_mig or shared):
         return []
-    words = {True: "on", False: "off"}
+    present, needed = ("on", "off") if on else ("off", "on")
     return [
         Trouble(
-            "MIG mode is %s, but %s needs it %s" % (words[on], (sliced or shared)[0].type if sliced or shared else "mig", words[spec.needs_mig]),
-            device=gpu.address,
-            wanted="MIG mode %s" % words[spec.needs_mig],
+            "MIG mode is %s, but %s needs it %s" % (present, (sliced or shared)[0].type if sliced or shared else "mig", needed),
+            device=gpu.address, wanted="MIG mode %s" % needed, code="mig_mode",
             remedy="Role mig sets it before the VFs are made; by hand: VFs off, module nvidia_mig, VFs on.",
-            code="mig_mode",
         )
     ]
 
@@ -120,10 +119,8 @@ def _check_uuids(request: GpuRequest) -> list[Trouble]:
     return [
         Trouble(
             "a UUID is given (%s), but on this host vGPUs have none: a VF itself becomes the vGPU" % one.uuid,
-            device=one.where or request.gpu.address,
-            wanted="type and count only",
-            remedy="Leave uuid out; VMs get the vGPU by its VF's PCI address.",
-            code="uuid_not_here",
+            device=one.where or request.gpu.address, wanted="type and count only",
+            remedy="Leave uuid out; VMs get the vGPU by its VF's PCI address.", code="uuid_not_here",
         )
         for one in request.spec.vgpus
         if one.uuid
@@ -135,18 +132,13 @@ def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest, optio
     gpu, requested = request.gpu, request.spec.mixed
     if not requested and not (request.stored and request.stored.mixed):
         return []
-    supported, on = gpu.mixed or (False, False)
-    if requested and request.predicted and gpu.mixed is None:
-        target.sets_mixed = True
-        return []
+    supported, on = gpu.mixed or (request.predicted, False)
     if requested and not supported:
         return [
             Trouble(
                 "mixed_sizes is asked for, but this GPU (%s) does not support it with this driver" % gpu.name,
-                device=gpu.address,
-                wanted="'Heterogeneous Time-Slice Sizes: Supported' in 'nvidia-smi -q'",
-                remedy="Take one framebuffer size per GPU, without mixed_sizes.",
-                code="mixed_unsupported",
+                device=gpu.address, wanted="'Heterogeneous Time-Slice Sizes: Supported' in 'nvidia-smi -q'",
+                remedy="Take one framebuffer size per GPU, without mixed_sizes.", code="mixed_unsupported",
             )
         ]
     if requested and not on:
@@ -161,7 +153,7 @@ def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest, optio
 
 
 def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Trouble]:
-    """GPU instances for the types; troubles if they don't fit."""
+    """GPU instances for the types; errors if they don't fit."""
     gpu, words, placed = request.gpu, request.spec.mig, target.placed or []
     profiles = gpu.mig.profiles if gpu.mig else []
     types = [one.type for one in placed]
@@ -189,19 +181,13 @@ def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Trouble]:
     return troubles
 
 
-def _guard_params(target: GpuTarget) -> list[Trouble]:
-    """A running VM has read its parameters: they are changed only while nobody uses the vGPU."""
-    return [
-        refusals.in_use(one.key, one.vgpu.holders, "changing its vgpu_params")
-        for one in target.placed or ()
-        if one.vgpu and one.vgpu.holders and changes_params(one)
-    ]
-
-
 def guard_removal(vgpus: Sequence[Vgpu], options: Options) -> list[Trouble]:
     """vGPUs that are to be removed, are in use, and are not named in force_remove."""
     return [
-        refusals.in_use(title(vgpu), vgpu.holders, "removing it", "force_remove (role variable vgpu_force_remove)")
+        refusals.in_use(
+            "%s (%s%s)" % (vgpu.key, vgpu.type, " on " + vgpu.parent if vgpu.uuid else ""),
+            vgpu.holders, "removing it", "force_remove (role variable vgpu_force_remove)",
+        )
         for vgpu in vgpus
         if vgpu.holders and vgpu.key not in options.force_remove
     ]

@@ -17,29 +17,19 @@ from ..base.plan import Plan
 from ..frameworks import likely_uuids
 from ..hardware.gpu import Gpu
 from ..mig.placement import InstanceRequest, plan_instances
+from ..read.inventory import Inventory
 from .gpu_plan import guard_removal, plan_gpu
-from .layout import GpuSpec
+from .layout import GpuSpec, plain_params
 from .order import add_steps
 from .target import GpuRequest, GpuTarget, Host, LayoutPlan, Options, Target
 
 
-def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, troubles: Sequence[Trouble] = ()) -> LayoutPlan:
-    """The plan for the specs per GPU (layout.by_gpu); raises EngineError with all that is wrong, the given troubles first."""
-    result = _plan_gpus(host, specs, options, troubles)
-    for gpu in host.inventory.gpus:
-        if gpu.address not in specs and gpu.alive:
-            _plan_unlisted(result, host, gpu, options)
-    return _finished(result, host, specs, options)
+def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, troubles: Sequence[Trouble] = (), listed_only: bool = False) -> LayoutPlan:
+    """The plan for the specs per GPU (layout.by_gpu); raises EngineError with all that is wrong, the given errors first.
 
-
-def plan_listed(host: Host, specs: Mapping[str, GpuSpec], options: Options, troubles: Sequence[Trouble] = ()) -> LayoutPlan:
-    """As plan, for requests that are no layout: GPUs without a spec are left alone."""
-    return _finished(_plan_gpus(host, specs, options, troubles), host, specs, options)
-
-
-def _plan_gpus(host: Host, specs: Mapping[str, GpuSpec], options: Options, troubles: Sequence[Trouble]) -> LayoutPlan:
+    listed_only: GPUs without a spec are left alone, for requests that are no layout.
+    """
     result = Plan(Target(), troubles=list(troubles))
-    state = host.state
     taken = [vgpu.uuid for vgpu in host.inventory.mdevs if vgpu.uuid]
     explicit = {one.uuid for spec in specs.values() for one in spec.vgpus if one.uuid}
     for gpu in host.inventory.gpus:
@@ -47,15 +37,14 @@ def _plan_gpus(host: Host, specs: Mapping[str, GpuSpec], options: Options, troub
         if spec is None or result.skips(gpu, "bring its vGPUs to the layout", options.unresponsive):
             continue
         predicted = gpu.framework == "none" and "vfs" in options.assume
-        uuids = likely_uuids(state.kernel) if predicted and gpu.sriov else gpu.uuids
+        uuids = likely_uuids(host.state.kernel) if predicted and gpu.sriov else gpu.uuids
         request = GpuRequest(
-            gpu, spec, host.stored.get(gpu.address), predicted=predicted, uuids=uuids, taken=taken, explicit=explicit, machine_id=state.machine_id
+            gpu, spec, host.stored.get(gpu.address), predicted, uuids, taken=taken, explicit=explicit, machine_id=host.state.machine_id
         )
         plan_gpu(result, host, request, options)
-    return result
-
-
-def _finished(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec], options: Options) -> LayoutPlan:
+    for gpu in host.inventory.gpus:
+        if gpu.address not in specs and gpu.alive and not listed_only:
+            _plan_unlisted(result, host, gpu, options)
     result.troubles += _foreign_uuids(result, host, specs)
     result.refuse()
     add_steps(result, host, options)
@@ -84,21 +73,47 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
 def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec]) -> list[Trouble]:
     """UUIDs that the user gives and that exist elsewhere on the host."""
     targets = list(result.target.gpus.values())
-    going = {vgpu.uuid for target in targets for vgpu in target.removed}
-    kept = {one.uuid for target in targets for one in target.placed or () if one.vgpu}
+    fine = {vgpu.uuid for target in targets for vgpu in target.removed}
+    fine |= {one.uuid for target in targets for one in target.placed or () if one.vgpu}
     for gpu in host.inventory.gpus:
         if gpu.address in specs and result.target.of(gpu.address).placed is None:  # nothing is decided there
             elsewhere = {(one.uuid, one.index) for one in specs[gpu.address].vgpus if one.index is not None}
-            kept |= {vgpu.uuid for vgpu in gpu.vgpus if all(uuid != vgpu.uuid or index == vgpu.index for uuid, index in elsewhere)}
+            fine |= {vgpu.uuid for vgpu in gpu.vgpus if all(uuid != vgpu.uuid or index == vgpu.index for uuid, index in elsewhere)}
     existing = {vgpu.uuid: vgpu for vgpu in host.inventory.mdevs}
     return [
         Trouble(
             "the UUID %s exists already, as %s on %s" % (one.uuid, existing[one.uuid].type, existing[one.uuid].parent),
-            device=pf,
-            wanted="a UUID that is free on this host",
-            code="uuid_elsewhere",
+            device=pf, wanted="a UUID that is free on this host", code="uuid_elsewhere",
         )
         for pf, spec in sorted(specs.items())
         for one in spec.vgpus
-        if one.uuid in existing and one.uuid not in going | kept
+        if one.uuid in existing and one.uuid not in fine
     ]
+
+
+def lines(inventory: Inventory, target: Target | None = None) -> str:
+    """The host's vGPUs for a diff, one a line, GPU instances and mixed-size mode; with a target: as they will be."""
+    rows = []
+    for gpu in inventory.gpus:
+        planned = target.of(gpu.address) if target else GpuTarget()
+        rows += _gpu_lines(gpu, planned)
+        vgpus = [
+            (one.slot.index, one.slot.parent, one.type.short, one.key, one.present_params if one.params is None else one.params)
+            for one in planned.placed or ()
+        ]
+        if planned.placed is None:
+            staying = [vgpu for vgpu in gpu.vgpus if vgpu not in planned.removed]
+            vgpus = [(vgpu.index, vgpu.parent, vgpu.type, vgpu.key, plain_params(vgpu.params)) for vgpu in staying]
+        for dummy, parent, type_name, key, params in sorted(vgpus, key=lambda row: (row[0] or 0, row[3])):
+            rows.append("%s %s%s%s" % (parent, type_name, "" if key == parent else " " + key, " " + params if params else ""))
+    return "".join(row + "\n" for row in rows)
+
+
+def _gpu_lines(gpu: Gpu, target: GpuTarget) -> list[str]:
+    change = target.instances
+    going = [one.id for one in change.destroy] if change else []
+    present = gpu.mig.instances if gpu.mig and (gpu.mig.current or change) else []
+    names = [one.profile for one in present if one.id not in going] + [one.name for one in (change.create if change else ())]
+    mixed = target.mixed if target.sets_mixed else bool(gpu.mixed and gpu.mixed[1])
+    rows = ["%s GPU instances: %s" % (gpu.address, " ".join(sorted(names)))] if names else []
+    return rows + (["%s mixed sizes" % gpu.address] if mixed else [])

@@ -16,7 +16,7 @@ from ..read.host import HostState, Identity
 from ..read.inventory import Inventory
 from ..state.layout_file import StoredGpu
 from ..system.mdevctl import Definition
-from .layout import GpuSpec
+from .layout import GpuSpec, plain_params
 
 
 @dataclass
@@ -101,9 +101,14 @@ class Placed:
         return self.uuid or self.slot.parent
 
     @property
-    def name(self) -> str:
-        """For people: the UUID, after the VF; nothing without one."""
-        return " (%s)" % self.uuid if self.uuid else ""
+    def present_params(self) -> str:
+        """The vgpu_params that it has now."""
+        return plain_params(self.vgpu.params) if self.vgpu else ""
+
+    @property
+    def changes_params(self) -> bool:
+        """Whether its vgpu_params are other than they should be."""
+        return self.params not in (None, self.present_params)
 
 
 @dataclass
@@ -137,6 +142,6 @@ class Target:
 LayoutPlan = Plan[Target]
 
 
-def title(vgpu: Vgpu) -> str:
-    """A vGPU as people recognize it in a message."""
-    return "%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent) if vgpu.uuid else "%s (%s)" % (vgpu.parent, vgpu.type)
+def titled(type_name: str, uuid: str | None) -> str:
+    """A vGPU for people: its type, and its UUID if it has one."""
+    return "%s (%s)" % (type_name, uuid) if uuid else type_name
