@@ -37,10 +37,6 @@ class Host:
         self.mdevs = {vgpu.uuid for vgpu in inventory.mdevs}
         self.domains = {one.name: one for one in domains}
 
-    def key_at(self, parent: str) -> str:
-        """The key of the vGPU on a VF; the VF's address where there is none."""
-        return {vgpu.parent: key for key, (dummy, vgpu) in self.vgpus.items()}.get(parent, parent)
-
     def ours(self, hostdev: Hostdev) -> bool:
         """Whether it is a vGPU of this host, or was one: an mdev that no longer exists, or a VF of our GPUs."""
         return hostdev.key in self.vgpus or (hostdev.key not in self.mdevs if hostdev.mediated else hostdev.key in self.vfs)
@@ -91,16 +87,29 @@ class Placement:
         self.keys = {one.name: [None] * len(one.vgpus) for one in requests}
         self._take_what_vms_keep()
         numbered = [(domain.name, number, request) for domain in requests for number, request in enumerate(domain.vgpus)]
-        for vm, number, request in numbered:
-            if not request.type:
-                self._place_named(vm, number, request)
-        for vm, number, request in [one for one in numbered if one[2].type and not self._keep(*one)]:
+        on_vf = {vgpu.parent: key for key, (dummy, vgpu) in self.host.vgpus.items()}
+        for vm, number, request in [one for one in numbered if not one[2].type]:
+            named = request.uuid or on_vf.get(request.vf or "", request.vf or "")
+            wrong = self._not_available(vm, request, named)
+            if wrong:
+                self.troubles.append(wrong)
+            else:
+                self._give(vm, number, named)
+        by_type = [one for one in numbered if one[2].type]
+        for vm, number, request in by_type:
+            self._give(vm, number, self._kept(vm, request))
+        for vm, number, request in [(vm, number, request) for vm, number, request in by_type if not self.keys[vm][number]]:
             key = self._free(vm, request)
             if key is None and not self.options.assume:
                 self.troubles.append(self._none_free(vm, request))
             self._give(vm, number, key)
         for vm, number, request in numbered:
-            self._check_display(request, self.keys[vm][number])
+            key = self.keys[vm][number]
+            if key and request.display and not self.host.has_display(key):
+                self.troubles.append(Trouble(
+                    "its framework is the vendor-specific VFIO, whose vGPUs libvirt gives no display",
+                    device=key, wanted="display with a mediated device", remedy="Leave display out.", code="bad_display",
+                ))
 
     def _take_what_vms_keep(self) -> None:
         for name, domain in self.host.domains.items():
@@ -115,29 +124,16 @@ class Placement:
             self.taken[key] = vm
         self.keys[vm][number] = key if key in self.host.vgpus else None
 
-    def _place_named(self, vm: str, number: int, request: VgpuRequest) -> None:
-        key = request.uuid or self.host.key_at(request.vf or "")
-        wrong = self._not_available(vm, request, key)
-        if wrong:
-            self.troubles.append(wrong)
-        else:
-            self._give(vm, number, key)
-
-    def _keep(self, vm: str, number: int, request: VgpuRequest) -> bool:
-        """Whether the VM has a vGPU that fits, which it then keeps."""
+    def _kept(self, vm: str, request: VgpuRequest) -> str | None:
+        """A vGPU that fits and that the VM has already."""
         domain = self.host.domains[vm]
-        for key in [one.key for one in (domain.defined or []) + (domain.live or [])]:
-            if key in self.host.vgpus and key not in self.keys[vm] and self.host.fits(key, request) and self.taken.get(key, vm) == vm:
-                self._give(vm, number, key)
-                return True
-        return False
+        own = [one.key for one in (domain.defined or []) + (domain.live or []) if one.key in self.host.vgpus and one.key not in self.keys[vm]]
+        return next((key for key in own if self.host.fits(key, request) and self.taken.get(key, vm) == vm), None)
 
     def _free(self, vm: str, request: VgpuRequest) -> str | None:
         """The first vGPU, in order of GPU and VF, that the request means and nobody has."""
-        for dummy, dummy2, key in sorted((gpu.address, vgpu.index or 0, key) for key, (gpu, vgpu) in self.host.vgpus.items()):
-            if key not in self.taken and self.host.fits(key, request) and not self.host.other_users(key, vm):
-                return key
-        return None
+        fitting = [(gpu.address, vgpu.index or 0, key) for key, (gpu, vgpu) in self.host.vgpus.items() if self.host.fits(key, request)]
+        return next((key for dummy, dummy2, key in sorted(fitting) if key not in self.taken and not self.host.other_users(key, vm)), None)
 
     def _not_available(self, vm: str, request: VgpuRequest, key: str) -> Trouble | None:
         """Why a VM can't have the vGPU that it names."""
@@ -167,9 +163,9 @@ class Placement:
         fitting = sorted(key for key in self.host.vgpus if self.host.fits(key, request))
         what = "%s on %s" % (request.type, request.gpu) if request.gpu else request.type
         if not fitting:
-            there = sorted({self.host.type_of(key) for key in self.host.vgpus} - {""})
+            there = ", ".join(sorted({self.host.type_of(key) for key in self.host.vgpus} - {""}))
             return Trouble(
-                "there is no %s for %s; the host has %s" % (what, vm, ", ".join(there) or "no vGPU"),
+                "there is no %s for %s; the host has %s" % (what, vm, there or "no vGPU"),
                 device=request.where, wanted="a free %s" % request.type, remedy="Make it (vgpu_layout), or name another type.", code="no_such_vgpu",
             )
         users = ["%s (%s)" % (key, self.taken.get(key) or ", ".join(map(str, self.host.other_users(key, vm)))) for key in fitting]
@@ -177,12 +173,3 @@ class Placement:
             "none of the %d %s is free for %s: %s" % (len(fitting), what, vm, ", ".join(users[:8]) + (" …" if users[8:] else "")),
             device=request.where, wanted="a free %s" % request.type, remedy="Make more of them (vgpu_layout), or take one from another VM.", code="none_free",
         )
-
-    def _check_display(self, request: VgpuRequest, key: str | None) -> None:
-        if key and request.display and not self.host.has_display(key):
-            self.troubles.append(
-                Trouble(
-                    "its framework is the vendor-specific VFIO, whose vGPUs libvirt gives no display",
-                    device=key, wanted="display with a mediated device", remedy="Leave display out.", code="bad_display",
-                )
-            )

@@ -50,21 +50,17 @@ def _unknown(host: Host, requests: Sequence[DomainRequest]) -> list[Trouble]:
     for request in requests:
         name, domain = request.name, host.domains.get(request.name)
         if domain is None:
-            found.append(
-                Trouble(
-                    "libvirt has no VM of that name; it has %s" % (", ".join(sorted(host.domains)[:20]) or "none"),
-                    device=name, wanted="a VM that is defined", code="unknown_vm",
-                    remedy="Define it first ('virsh define'), or mend %s.name." % request.where,
-                )
-            )
+            found.append(Trouble(
+                "libvirt has no VM of that name; it has %s" % (", ".join(sorted(host.domains)[:20]) or "none"),
+                device=name, wanted="a VM that is defined", code="unknown_vm",
+                remedy="Define it first ('virsh define'), or mend %s.name." % request.where,
+            ))
         elif domain.defined is None:
-            found.append(
-                Trouble(
-                    "it has no definition: it is gone when it stops",
-                    device=name, wanted="a VM that is defined", code="transient_vm",
-                    remedy="Define it ('virsh dumpxml %s > %s.xml; virsh define %s.xml')." % (name, name, name),
-                )
-            )
+            found.append(Trouble(
+                "it has no definition: it is gone when it stops",
+                device=name, wanted="a VM that is defined", code="transient_vm",
+                remedy="Define it ('virsh dumpxml %s > %s.xml; virsh define %s.xml')." % (name, name, name),
+            ))
     return found
 
 

@@ -103,12 +103,10 @@ def watch(ctx: Context, outcome: Outcome, settle: float) -> list[Step]:
     created = [(step, frameworks.at(ctx, str(step.device))) for step in outcome.done if step.kind == "create"]
 
     def vanished() -> list[tuple[Step, Trouble]]:
-        found = []
-        for step, framework in created:
-            wrong = framework.complaint(step.args["uuid"], str(step.device), step.args["type_id"], step.args["type"])
-            if wrong:
-                found.append((step, _does_not_stay(step, wrong)))
-        return found
+        complaints = [
+            (step, framework.complaint(step.args["uuid"], str(step.device), step.args["type_id"], step.args["type"])) for step, framework in created
+        ]
+        return [(step, _does_not_stay(step, wrong)) for step, wrong in complaints if wrong]
 
     result = outcome.without(holds(ctx.clock, vanished, left) if created else [])
     if result.failed:
@@ -137,15 +135,12 @@ def _type_id(framework: Framework, step: Step) -> str:
 
 
 def _remove(ctx: Context, framework: Framework, step: Step, timeout: float) -> None:
-    key = step.args["key"]
-    if step.args["forced"]:
-        framework.remove_forced(key, timeout)
-        return
+    key, forced = step.args["key"], step.args["forced"]
     # Somebody may have taken it since the plan was made.
-    holders = framework.holders(OpenFiles(ctx.sysfs), key)
+    holders = [] if forced else framework.holders(OpenFiles(ctx.sysfs), key)
     if holders:
         raise EngineError(refusals.in_use(key, holders, "removing it", "force_remove"))
-    framework.remove(key, timeout)
+    (framework.remove_forced if forced else framework.remove)(key, timeout)
 
 
 def _set_params(framework: Framework, step: Step) -> None:

@@ -4,19 +4,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Sequence
 
 from ..base.errors import Trouble
 from ..hardware import address, vgpu_types
-from ..hardware.catalog import Model
 from ..hardware.gpu import Gpu
 from ..hardware.vgpu_types import VgpuType
 from .layout import VgpuSpec
 from .target import GpuRequest, Slot
-
-_INSTANCES = "max_instance of %s is %d"
-_VFS = "the GPU has %d usable VFs, one for each vGPU"
 
 
 @dataclass(eq=False)
@@ -37,25 +34,29 @@ def slots_of(request: GpuRequest) -> list[Slot]:
     return [Slot(gpu.address, number) for number in range(max([one.max_instances or 1 for one in gpu.types] or [32]))]
 
 
-def _names_model(word: str, model: Model) -> bool:
-    """Whether the first word of a type's name is that of the model; cards with MIG add letters for their form (H100XM)."""
-    word, prefix = word.lower(), model.prefix.lower()
-    rest = word[len(prefix):]
-    return word.startswith(prefix) and (not rest or (model.mig_slices > 0 and rest.isalpha()))
-
-
 def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Trouble]]:
-    """The type of each requested vGPU, and errors of names that the GPU does not offer."""
+    """The type of each requested vGPU, and errors of names and UUIDs that the GPU does not know."""
     chosen, troubles = [], []
     known: dict[str, VgpuType | None] = {}
     for spec in request.spec.vgpus:
         if spec.type not in known:
             known[spec.type] = _predict(request.gpu, spec.type) if request.predicted else vgpu_types.find(spec.type, request.gpu.types)
         found = known[spec.type]
-        if found:
-            chosen.append(Chosen(spec, found))
-        else:
+        if spec.uuid and not request.uuids and not request.predicted:
+            troubles.append(Trouble(
+                "a UUID is given (%s), but on this host vGPUs have none: a VF itself becomes the vGPU" % spec.uuid,
+                device=spec.where or request.gpu.address, wanted="type and count only",
+                remedy="Leave uuid out; VMs get the vGPU by its VF's PCI address.", code="uuid_not_here",
+            ))
+        if not found:
             troubles.append(_unknown_type(request, spec))
+            continue
+        chosen.append(Chosen(spec, found))
+        if found.slices and not vgpu_types.slices_of(spec.type):  # MIG mode follows from the name
+            troubles.append(Trouble(
+                "the type %r (%s) is %s, which lives in a GPU instance of MIG" % (spec.type, spec.where, found.short),
+                device=request.gpu.address, wanted="its name, which tells so", code="unknown_type",
+            ))
     return chosen, troubles
 
 
@@ -80,22 +81,11 @@ def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Trouble:
 
 def _predict(gpu: Gpu, name: str) -> VgpuType | None:
     """The type that a name means before the driver is there to list its own."""
-    word = vgpu_types.gpu_word(name)
-    if word is None or (gpu.model and not _names_model(word, gpu.model)):
+    word, model = vgpu_types.gpu_word(name), gpu.model
+    # Cards with MIG add letters for their form (H100XM).
+    if not word or (model and not re.fullmatch(re.escape(model.prefix) + ("[a-z]*" if model.mig_slices else ""), word, re.IGNORECASE)):
         return None
     return VgpuType("", vgpu_types.short_name(name))
-
-
-def check_names(gpu: Gpu, chosen: Sequence[Chosen]) -> list[Trouble]:
-    """Types that live in a GPU instance must be requested by a name that shows it: MIG mode follows from the name."""
-    return [
-        Trouble(
-            "the type %r (%s) is %s, which lives in a GPU instance of MIG" % (one.spec.type, one.spec.where, one.type.short),
-            device=gpu.address, wanted="its name, which tells so", code="unknown_type",
-        )
-        for one in chosen
-        if one.type.slices and not vgpu_types.slices_of(one.spec.type)
-    ]
 
 
 def check_sizes(request: GpuRequest, chosen: Sequence[Chosen]) -> list[Trouble]:
@@ -105,13 +95,11 @@ def check_sizes(request: GpuRequest, chosen: Sequence[Chosen]) -> list[Trouble]:
         sizes.setdefault(one.type.framebuffer_mib or 0, one.type.short)
     if request.spec.mixed or request.spec.needs_mig or len(sizes) < 2:
         return []
-    return [
-        Trouble(
-            "vGPUs of different framebuffer sizes are asked for: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),
-            device=request.gpu.address, wanted="one framebuffer size per GPU", code="two_sizes",
-            remedy="Put the sizes on different GPUs, or set mixed_sizes: true for this GPU if it supports that.",
-        )
-    ]
+    return [Trouble(
+        "vGPUs of different framebuffer sizes are asked for: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),
+        device=request.gpu.address, wanted="one framebuffer size per GPU", code="two_sizes",
+        remedy="Put the sizes on different GPUs, or set mixed_sizes: true for this GPU if it supports that.",
+    )]
 
 
 def _most(gpu: Gpu, vgpu_type: VgpuType) -> int | None:
@@ -126,41 +114,26 @@ def _most(gpu: Gpu, vgpu_type: VgpuType) -> int | None:
 
 def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> list[Trouble]:
     """Limits in vGPUs: each type's max_instance, the number of VFs, and in mixed-size mode the framebuffer."""
-    types, slots = [one.type for one in chosen], len(slots_of(request))
+    gpu, types, slots = request.gpu, [one.type for one in chosen], len(slots_of(request))
+    most = {one.short: _most(gpu, one) or None for one in types}
+    vfs = "the GPU has %d usable VFs, one for each vGPU" % slots
+    limits: list[tuple[int, str, int | None, str]] = []  # how many are requested of what, the limit, and what sets it
     if request.spec.mixed or any(one.slices for one in types):
-        return _check_shares(request, types, slots)
-    most = min([limit for limit in (_most(request.gpu, one) for one in types) if limit] or [len(types)])
-    if len(types) <= min(slots, most):
-        return []
-    name, size, why = types[0].short, types[0].framebuffer_mib, _VFS % slots
-    if most <= slots:
-        why = _INSTANCES % (name, most) + (": each takes %d MiB of framebuffer" % size if size else "")
-    return [_too_many(request.gpu, len(types), name, min(slots, most), why)]
-
-
-def _check_shares(request: GpuRequest, types: Sequence[VgpuType], slots: int) -> list[Trouble]:
-    """Limits where types of different sizes share a GPU."""
-    gpu, troubles = request.gpu, []
-    for name in dict.fromkeys(one.short for one in types):
-        same = [one for one in types if one.short == name]
-        most = _most(gpu, same[0])
-        if most and len(same) > most:
-            troubles.append(_too_many(gpu, len(same), name, most, _INSTANCES % (name, most)))
-    if len(types) > slots:
-        troubles.append(_too_many(gpu, len(types), "all types", slots, _VFS % slots))
-    whole = max([one.framebuffer_mib or 0 for one in gpu.types if not one.slices] or [0])
-    whole = whole or (gpu.model.framebuffer_gib * 1024 if gpu.model else 0)
+        for name, limit in most.items():
+            limits.append((sum(one.short == name for one in types), name, limit, "max_instance of %s is %s" % (name, limit)))
+        limits.append((len(types), "all types", slots, vfs))
+    elif types:
+        name, size = types[0].short, types[0].framebuffer_mib
+        limit = min([one for one in most.values() if one] or [len(types)])
+        why = "max_instance of %s is %d" % (name, limit) + (": each takes %d MiB of framebuffer" % size if size else "")
+        limits.append((len(types), name, min(slots, limit), why if limit <= slots else vfs))
+    troubles = [
+        Trouble("%d vGPUs of %s are asked for" % (count, name), gpu.address, "at most %d, because %s" % (limit, cause), code="too_many")
+        for count, name, limit, cause in limits if limit is not None and count > limit
+    ]
+    whole = max([one.framebuffer_mib or 0 for one in gpu.types if not one.slices] or [0]) or (gpu.model.framebuffer_gib * 1024 if gpu.model else 0)
     asked = sum(one.framebuffer_mib or 0 for one in types)
     if request.spec.mixed and not troubles and whole and asked > whole:
-        troubles.append(
-            Trouble(
-                "the vGPUs take %d MiB of framebuffer in all" % asked,
-                device=gpu.address, wanted="at most %d MiB, the whole GPU" % whole, remedy="Take fewer or smaller vGPUs.", code="too_many",
-            )
-        )
+        found, wanted = "the vGPUs take %d MiB of framebuffer in all" % asked, "at most %d MiB, the whole GPU" % whole
+        troubles.append(Trouble(found, device=gpu.address, wanted=wanted, remedy="Take fewer or smaller vGPUs.", code="too_many"))
     return troubles
-
-
-def _too_many(gpu: Gpu, count: int, name: str, most: int, why: str) -> Trouble:
-    wanted = "at most %d, because %s" % (most, why)
-    return Trouble("%d vGPUs of %s are asked for" % (count, name), device=gpu.address, wanted=wanted, code="too_many")

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import re
-import uuid as uuids
 from dataclasses import dataclass, field, replace
 from typing import Any, Collection, Mapping, Sequence
 
@@ -52,26 +51,26 @@ class GpuSpec:
         """Whether the GPU must be in MIG mode."""
         return self.mig is not None or any(vgpu_types.slices_of(word) for word in {one.type for one in self.vgpus})
 
+    def add(self, other: GpuSpec) -> None:
+        """Adds what another spec requests."""
+        self.vgpus += [replace(one) for one in other.vgpus]
+        self.mixed = self.mixed or other.mixed
+        if other.mig is not None:
+            self.mig = (self.mig or []) + other.mig
+
 
 @dataclass
-class Entry:
-    """One element of the layout: selectors, and what is requested of each GPU that they name."""
+class Entry(GpuSpec):
+    """One element of the layout: what is requested of each GPU that the selectors name."""
 
-    selectors: list[str]
-    vgpus: list[VgpuSpec]
-    where: str
-    mixed: bool
-    mig: list[str] | None
+    selectors: list[str] = field(default_factory=list)
+    where: str = ""
 
 
 def check_uuid(text: object, where: str) -> str:
     """The UUID in the kernel's spelling (36 characters, lower case); raises EngineError if it is none."""
     word = str(text).strip().lower()
-    try:
-        valid = str(uuids.UUID(word)) == word
-    except ValueError:
-        valid = False
-    if not valid:
+    if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", word):
         wanted = "36 characters such as 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
         raise trouble("%s is not a UUID" % shown(text), device=where, wanted=wanted, code="bad_uuid")
     return word
@@ -127,7 +126,7 @@ def _entry(item: Any, where: str) -> Entry:
         raise _wrong_shape(vgpus, where + ".vgpus", "a list of vGPUs, such as [{type: A40-24Q}]")
     if mig is not None and not (isinstance(mig, list) and all(isinstance(word, str) for word in mig)):
         raise _wrong_shape(mig, where + ".mig", "a list of profiles, such as [3g.20gb]")
-    return Entry([str(word) for word in selectors], [], where, bool(item.get("mixed_sizes")), mig)
+    return Entry(mixed=bool(item.get("mixed_sizes")), mig=mig, selectors=[str(word) for word in selectors], where=where)
 
 
 def _wrong_shape(value: object, where: str, expected: str) -> EngineError:
@@ -194,15 +193,8 @@ def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, Gp
                 if here > rank.get(gpu.address, 0):
                     specs[gpu.address], rank[gpu.address] = GpuSpec(), here
                 if here == rank[gpu.address]:
-                    _add(specs[gpu.address], entry)
+                    specs[gpu.address].add(entry)
     return specs, troubles + _absent_models(absent, inventory, specs, bool(troubles)) + _given_twice(specs)
-
-
-def _add(spec: GpuSpec, entry: Entry) -> None:
-    spec.vgpus += [replace(one) for one in entry.vgpus]
-    spec.mixed = spec.mixed or entry.mixed
-    if entry.mig is not None:
-        spec.mig = (spec.mig or []) + entry.mig
 
 
 def _named(gpus: Sequence[Gpu]) -> str:
@@ -213,21 +205,17 @@ def _absent_models(absent: Sequence[str], inventory: Inventory, specs: Mapping[s
     """Models that this host does not have, if nothing is left of the layout, or GPUs are that it does not name. wrong: there are errors."""
     words, left = ", ".join(absent), [gpu for gpu in inventory.gpus if gpu.supported and gpu.address not in specs]
     if absent and not specs and not wrong:
-        return [
-            Trouble(
-                "the layout is for %s, and none of these is in this host, which has %s" % (words, _named(inventory.gpus) or "no NVIDIA GPU"),
-                wanted="an entry for a GPU of this host", code="unknown_gpu",
-            )
-        ]
+        return [Trouble(
+            "the layout is for %s, and none of these is in this host, which has %s" % (words, _named(inventory.gpus) or "no NVIDIA GPU"),
+            wanted="an entry for a GPU of this host", code="unknown_gpu",
+        )]
     if absent and specs and left:
         # One model written for another would otherwise empty the GPUs that were meant.
-        return [
-            Trouble(
-                "the layout is for %s too, which this host has not, and says nothing of %s" % (words, _named(left)),
-                wanted="an entry for each GPU of this host", code="gpu_not_in_layout",
-                remedy="Put the model right, or add an entry with an empty list of vgpus for these GPUs (gpu: all is for the rest).",
-            )
-        ]
+        return [Trouble(
+            "the layout is for %s too, which this host has not, and says nothing of %s" % (words, _named(left)),
+            wanted="an entry for each GPU of this host", code="gpu_not_in_layout",
+            remedy="Put the model right, or add an entry with an empty list of vgpus for these GPUs (gpu: all is for the rest).",
+        )]
     return []
 
 
@@ -236,12 +224,11 @@ def _given_twice(specs: Mapping[str, GpuSpec]) -> list[Trouble]:
     troubles = []
     given: dict[str, str] = {}
     for pf, spec in sorted(specs.items()):
-        for one in spec.vgpus:
-            if one.uuid and one.uuid in given:
+        for one in [one for one in spec.vgpus if one.uuid]:
+            if one.uuid in given:
                 found = "the UUID %s is given to %s and %s" % (one.uuid, given[one.uuid], pf)
                 troubles.append(Trouble(found, device=one.where, wanted="a UUID for one vGPU on one GPU", code="duplicate_uuid"))
-            if one.uuid:
-                given[one.uuid] = pf
+            given[str(one.uuid)] = pf
     return troubles
 
 

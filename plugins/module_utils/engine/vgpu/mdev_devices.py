@@ -82,7 +82,7 @@ def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
 
 def placed(result: LayoutPlan, devices: Sequence[Device]) -> list[Placed]:
     """The requested devices as they will be, in the order of the request."""
-    found = {one.where: one for target in result.target.gpus.values() for one in target.placed or ()}
+    found = {one.spec.where: one for target in result.target.gpus.values() for one in target.placed or ()}
     return [found[device.where] for device in devices if not device.absent]
 
 
@@ -129,19 +129,19 @@ class _Requests:
         gpu = self.owner(device.parent)
         if gpu is None:
             have = ", ".join("%s (%d VFs)" % (one.address, len(one.vfs)) for one in self.host.inventory.gpus)
-            self.troubles.append(
-                Trouble(
-                    "%s is no NVIDIA GPU and no VF of one; this host has %s" % (device.parent, have or "no NVIDIA GPU"),
-                    device=device.where, wanted="a PF, or a VF that is on", remedy="VFs are turned on by nvidia_sriov.", code="unknown_parent",
-                )
-            )
+            self.troubles.append(Trouble(
+                "%s is no NVIDIA GPU and no VF of one; this host has %s" % (device.parent, have or "no NVIDIA GPU"),
+                device=device.where, wanted="a PF, or a VF that is on", remedy="VFs are turned on by nvidia_sriov.", code="unknown_parent",
+            ))
         elif not gpu.uuids:
             self.troubles.append(refusals.vendor_vfio(gpu))
         else:
             index = next((vf.index for vf in gpu.vfs if vf.address == device.parent), None)
             one = VgpuSpec(str(device.type), device.uuid, index, device.where)
-            if not one.uuid:
-                one.uuid = _existing(gpu, one, self._unnamed(gpu))
+            kind = vgpu_types.find(one.type, gpu.types)
+            if kind and not one.uuid:
+                there = [vgpu for vgpu in self._unnamed(gpu) if vgpu.type == kind.short and index in (None, vgpu.index)]
+                one.uuid = there[0].uuid if there else None
             self._spec_of(gpu).vgpus.append(one)
 
     def keep_others(self) -> None:
@@ -151,9 +151,3 @@ class _Requests:
             if not all(one.uuid in there for one in spec.vgpus):
                 others = [vgpu for vgpu in self._unnamed(gpu) if vgpu_types.find(vgpu.type, gpu.types)]
                 spec.vgpus += [VgpuSpec(vgpu.type, vgpu.uuid, vgpu.index, managed=False) for vgpu in others]
-
-
-def _existing(gpu: Gpu, spec: VgpuSpec, vgpus: Sequence[Vgpu]) -> str | None:
-    """UUID of the vGPU that is the requested one already: of its type, on its VF or on any VF of the PF."""
-    found = vgpu_types.find(spec.type, gpu.types)
-    return next((vgpu.uuid for vgpu in vgpus if found and vgpu.type == found.short and spec.index in (None, vgpu.index)), None)

@@ -80,8 +80,13 @@ def add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
         if planned.mixed:
             placed.sort(key=lambda one: -(one.type.framebuffer_mib or 0))
         for one in placed:
-            steps += _placing(pf, one)
-            if options.mdevctl and one.uuid and one.managed:
+            parent, short = one.slot.parent, one.type.short
+            if one.vgpu is None:
+                steps.append(Step("create", pf, parent, "create %s" % titled(short, one.uuid), uuid=one.uuid, type_id=one.type.id, type=short))
+            if one.changes_params:
+                text = "set its vgpu_params to %r" % one.params if one.params else "clear its vgpu_params"
+                steps.append(Step("params", pf, parent, text, key=one.key, params=one.params))
+            if options.mdevctl and one.uuid and one.spec.managed:
                 steps += _define(pf, one, definitions.get(one.uuid))
 
 
@@ -99,14 +104,3 @@ def _add_store(result: LayoutPlan, host: Host, going: set[str]) -> None:
             gpu.former = sorted(going.intersection(stored[gpu.address].keys)) if gpu.address in stored else []
     result.target.store_text = layout_file.dumps(state)
     result.steps.append(Step("store", None, STORE, "store the layout for the boot", content=result.target.store_text))
-
-
-def _placing(lane: str, one: Placed) -> list[Step]:
-    """Steps of one placed vGPU."""
-    steps, short = [], one.type.short
-    if one.vgpu is None:
-        steps.append(Step("create", lane, one.slot.parent, "create %s" % titled(short, one.uuid), uuid=one.uuid, type_id=one.type.id, type=short))
-    if one.changes_params:
-        text = "set its vgpu_params to %r" % one.params if one.params else "clear its vgpu_params"
-        steps.append(Step("params", lane, one.slot.parent, text, key=one.key, params=one.params))
-    return steps

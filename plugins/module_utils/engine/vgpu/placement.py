@@ -38,7 +38,7 @@ class Matching:
         spec, stored = one.spec, request.known.get(vgpu.key)
         # Parameters that only we had set go if none are requested; others are left.
         params = "" if spec.params is None and stored and stored.params else spec.params
-        self.placed.append(Placed(Slot(vgpu.parent, vgpu.index), one.type, vgpu.uuid, vgpu, params, where=spec.where, managed=spec.managed))
+        self.placed.append(Placed(Slot(vgpu.parent, vgpu.index), one.type, spec, vgpu.uuid, vgpu, params=params))
 
 
 def stable_uuid(machine_id: str | None, pf: str, index: int | None, taken: Collection[str]) -> str:
@@ -66,13 +66,15 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
         return (not vgpu.holders, vgpu.key not in request.known, vgpu.index or 0, vgpu.key)
 
     ranked = sorted([vgpu for vgpu in found.left if vgpu.uuid not in request.explicit], key=rank)
+    # What a vGPU was created for: an interrupted run may not have set it.
+    params = {vgpu.key: request.known[vgpu.key].params if vgpu.key in request.known else plain_params(vgpu.params) for vgpu in ranked}
     # First those that find a vGPU with their parameters, then the others.
     for exact in (True, False):
         for one in list(found.open):
             if one.spec.uuid or (one.spec.index is not None and not request.uuids):
                 continue
             for vgpu in ranked:
-                if vgpu.type == one.type.short and (not exact or _intended_params(request, vgpu) == (one.spec.params or "")):
+                if vgpu.type == one.type.short and (not exact or params[vgpu.key] == (one.spec.params or "")):
                     ranked.remove(vgpu)
                     found.keep(request, one, vgpu)
                     break
@@ -88,18 +90,14 @@ def _is_it(request: GpuRequest, spec: VgpuSpec, vgpu: Vgpu) -> bool:
     return spec.index is not None and spec.index == vgpu.index
 
 
-def _intended_params(request: GpuRequest, vgpu: Vgpu) -> str:
-    """Parameters that a vGPU was created for: an interrupted run may not have set them."""
-    stored = request.known.get(vgpu.key)
-    return stored.params if stored else plain_params(vgpu.params)
-
-
 def place(request: GpuRequest, found: Matching) -> list[Trouble]:
     """Places the requested vGPUs that no existing one matches: fills found.placed; returns errors."""
-    gpu, removes = request.gpu, set(request.spec.removes or ())
-    going = {vgpu.uuid for vgpu in found.removed} - removes
-    in_use = {uuid for uuid in request.taken if uuid not in going} | {one.key for one in found.placed} | set(request.explicit) | removes
-    free = _free(request, found)
+    gpu = request.gpu
+    existing = {vgpu.key for vgpu in request.host.inventory.mdevs} - {vgpu.key for vgpu in found.removed}
+    in_use = existing | {one.key for one in found.placed} | set(request.explicit) | set(request.spec.removes or ())
+    held = [one.slot.index for one in found.placed] + [vgpu.index for vgpu in found.left]
+    busy = held if gpu.sriov else range(len(held))  # on a PF the number is only part of the UUID: an existing vGPU does not show it
+    free = [slot for slot in slots_of(request) if slot.index not in busy]
     stored = [one for one in request.known.values() if one.key not in in_use]
     staying = [vgpu.uuid for vgpu in found.left]
     troubles = []
@@ -122,22 +120,11 @@ def place(request: GpuRequest, found: Matching) -> list[Trouble]:
         if not request.uuids:
             uuid = None
         elif not uuid:
-            uuid = stable_uuid(request.machine_id, gpu.address, slot.index, in_use)
+            uuid = stable_uuid(request.host.state.machine_id, gpu.address, slot.index, in_use)
         in_use.add(uuid or slot.parent)
-        # On a PF the number is only part of the UUID: an existing vGPU does not show it.
-        where = slot if gpu.sriov else Slot(slot.parent, None)
-        found.placed.append(Placed(where, one.type, uuid, None, one.spec.params or None, where=one.spec.where))
+        found.placed.append(Placed(slot if gpu.sriov else Slot(slot.parent, None), one.type, one.spec, uuid, params=one.spec.params or None))
     found.placed.sort(key=lambda one: (one.slot.index or 0, one.key))
     return troubles
-
-
-def _free(request: GpuRequest, found: Matching) -> list[Slot]:
-    """The slots that no vGPU holds that stays."""
-    if request.gpu.sriov:
-        busy = {one.slot.index for one in found.placed} | {vgpu.index for vgpu in found.left}
-    else:
-        busy = set(range(len(found.placed) + len(found.left)))
-    return [slot for slot in slots_of(request) if slot.index not in busy]
 
 
 def _remembered(one: Chosen, stored: Sequence[StoredVgpu], free: Sequence[Slot]) -> StoredVgpu | None:

@@ -14,9 +14,8 @@ from typing import Mapping, Sequence
 
 from ..base.errors import Trouble
 from ..base.plan import Plan
-from ..frameworks import likely_uuids
 from ..hardware.gpu import Gpu
-from ..mig.placement import InstanceRequest, plan_instances
+from ..mig.placement import InstanceRequest, Instances, plan_instances
 from ..read.inventory import Inventory
 from .gpu_plan import guard_removal, plan_gpu
 from .layout import GpuSpec, plain_params
@@ -30,18 +29,10 @@ def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, troubles: S
     listed_only: GPUs without a spec are left alone, for requests that are no layout.
     """
     result = Plan(Target(), troubles=list(troubles))
-    taken = [vgpu.uuid for vgpu in host.inventory.mdevs if vgpu.uuid]
     explicit = {one.uuid for spec in specs.values() for one in spec.vgpus if one.uuid}
     for gpu in host.inventory.gpus:
-        spec = specs.get(gpu.address)
-        if spec is None or result.skips(gpu, "bring its vGPUs to the layout", options.unresponsive):
-            continue
-        predicted = gpu.framework == "none" and "vfs" in options.assume
-        uuids = likely_uuids(host.state.kernel) if predicted and gpu.sriov else gpu.uuids
-        request = GpuRequest(
-            gpu, spec, host.stored.get(gpu.address), predicted, uuids, taken=taken, explicit=explicit, machine_id=host.state.machine_id
-        )
-        plan_gpu(result, host, request, options)
+        if gpu.address in specs and not result.skips(gpu, "bring its vGPUs to the layout", options.unresponsive):
+            plan_gpu(result, GpuRequest(gpu, specs[gpu.address], host, options, explicit))
     for gpu in host.inventory.gpus:
         if gpu.address not in specs and gpu.alive and not listed_only:
             _plan_unlisted(result, host, gpu, options)
@@ -58,10 +49,8 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
         if stored and vgpu.key in stored.keys:
             target.removed.append(vgpu)
         else:
-            result.warnings.append(
-                "%s: the vGPU %s(%s) was not made by vgpu.kvm and its GPU is not in the layout; it stays"
-                % (vgpu.parent, vgpu.uuid + " " if vgpu.uuid else "", vgpu.type)
-            )
+            text = "%s: the vGPU %s(%s) was not made by vgpu.kvm and its GPU is not in the layout; it stays"
+            result.warnings.append(text % (vgpu.parent, vgpu.uuid + " " if vgpu.uuid else "", vgpu.type))
     result.troubles += guard_removal(target.removed, options)
     if stored and stored.mig is not None and gpu.mig and gpu.mig.current:
         if len(target.removed) == len(gpu.vgpus):  # somebody else's vGPUs keep their GPU instances
@@ -85,9 +74,7 @@ def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec])
             "the UUID %s exists already, as %s on %s" % (one.uuid, existing[one.uuid].type, existing[one.uuid].parent),
             device=pf, wanted="a UUID that is free on this host", code="uuid_elsewhere",
         )
-        for pf, spec in sorted(specs.items())
-        for one in spec.vgpus
-        if one.uuid in existing and one.uuid not in fine
+        for pf, spec in sorted(specs.items()) for one in spec.vgpus if one.uuid in existing and one.uuid not in fine
     ]
 
 
@@ -96,7 +83,14 @@ def lines(inventory: Inventory, target: Target | None = None) -> str:
     rows = []
     for gpu in inventory.gpus:
         planned = target.of(gpu.address) if target else GpuTarget()
-        rows += _gpu_lines(gpu, planned)
+        change = planned.instances or Instances()
+        going = [one.id for one in change.destroy]
+        instances = gpu.mig.instances if gpu.mig and (gpu.mig.current or planned.instances) else []
+        names = [one.profile for one in instances if one.id not in going] + [one.name for one in change.create]
+        if names:
+            rows.append("%s GPU instances: %s" % (gpu.address, " ".join(sorted(names))))
+        if planned.mixed if planned.sets_mixed else gpu.mixed and gpu.mixed[1]:
+            rows.append("%s mixed sizes" % gpu.address)
         vgpus = [
             (one.slot.index, one.slot.parent, one.type.short, one.key, one.present_params if one.params is None else one.params)
             for one in planned.placed or ()
@@ -107,13 +101,3 @@ def lines(inventory: Inventory, target: Target | None = None) -> str:
         for dummy, parent, type_name, key, params in sorted(vgpus, key=lambda row: (row[0] or 0, row[3])):
             rows.append("%s %s%s%s" % (parent, type_name, "" if key == parent else " " + key, " " + params if params else ""))
     return "".join(row + "\n" for row in rows)
-
-
-def _gpu_lines(gpu: Gpu, target: GpuTarget) -> list[str]:
-    change = target.instances
-    going = [one.id for one in change.destroy] if change else []
-    present = gpu.mig.instances if gpu.mig and (gpu.mig.current or change) else []
-    names = [one.profile for one in present if one.id not in going] + [one.name for one in (change.create if change else ())]
-    mixed = target.mixed if target.sets_mixed else bool(gpu.mixed and gpu.mixed[1])
-    rows = ["%s GPU instances: %s" % (gpu.address, " ".join(sorted(names)))] if names else []
-    return rows + (["%s mixed sizes" % gpu.address] if mixed else [])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Collection, Mapping, Sequence, cast
 
 from ..base.plan import Plan
+from ..frameworks import likely_uuids
 from ..hardware import address
 from ..hardware.gpu import Gpu, Vgpu
 from ..hardware.vgpu_types import VgpuType
@@ -16,7 +17,7 @@ from ..read.host import HostState, Identity
 from ..read.inventory import Inventory
 from ..state.layout_file import StoredGpu
 from ..system.mdevctl import Definition
-from .layout import GpuSpec, plain_params
+from .layout import GpuSpec, VgpuSpec, plain_params
 
 
 @dataclass
@@ -53,23 +54,22 @@ class Options:
 
 @dataclass
 class GpuRequest:
-    """One GPU and what is requested of it.
+    """One GPU and what is requested of it. explicit: UUIDs that the request as a whole names.
 
-    stored: the GPU in the layout file. predicted: its VFs are still to come. uuids: whether its vGPUs have UUIDs.
-    taken: UUIDs of the host's vGPUs. explicit: UUIDs that the layout names. known: stored vGPUs by key.
+    stored: the GPU in the layout file. known: its vGPUs there, by key. predicted: its VFs are still to come. uuids: whether its vGPUs have UUIDs.
     """
 
     gpu: Gpu
     spec: GpuSpec
-    stored: StoredGpu | None
-    predicted: bool
-    uuids: bool
-    taken: Collection[str]
+    host: Host
+    options: Options
     explicit: Collection[str]
-    machine_id: str | None
 
     def __post_init__(self) -> None:
+        self.stored = self.host.stored.get(self.gpu.address)
         self.known = {one.key: one for one in self.stored.vgpus} if self.stored else {}
+        self.predicted = self.gpu.framework == "none" and "vfs" in self.options.assume
+        self.uuids = likely_uuids(self.host.state.kernel) if self.predicted and self.gpu.sriov else self.gpu.uuids
 
 
 @dataclass
@@ -82,18 +82,14 @@ class Slot:
 
 @dataclass
 class Placed:
-    """A vGPU in its slot. vgpu: the existing one, or None if it is to be created. params: None to leave them.
-
-    where: the entry that requests it. managed: see layout.VgpuSpec.
-    """
+    """A vGPU in its slot. spec: what requests it. vgpu: the existing one, or None if it is to be created. params: None to leave them."""
 
     slot: Slot
     type: VgpuType
+    spec: VgpuSpec
     uuid: str | None
     vgpu: Vgpu | None = None
     params: str | None = None
-    where: str = ""
-    managed: bool = True
 
     @property
     def key(self) -> str:
