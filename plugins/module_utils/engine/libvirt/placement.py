@@ -85,8 +85,11 @@ class Placement:
     def place(self, requests: Sequence[DomainRequest]) -> None:
         """Places all requests: by name first, then those that keep what the VM has, then any free vGPU."""
         self.keys = {one.name: [None] * len(one.vgpus) for one in requests}
-        self._take_what_vms_keep()
-        numbered = [(domain.name, number, request) for domain in requests for number, request in enumerate(domain.vgpus)]
+        for name, domain in self.host.domains.items():
+            stays = name not in self.keys or not self.options.exclusive
+            for hostdev in (domain.live or []) + ((domain.defined or []) if stays else []):
+                self.taken.setdefault(hostdev.key, name)
+        numbered = [(one.name, number, request) for one in requests for number, request in enumerate(one.vgpus)]
         on_vf = {vgpu.parent: key for key, (dummy, vgpu) in self.host.vgpus.items()}
         for vm, number, request in [one for one in numbered if not one[2].type]:
             named = request.uuid or on_vf.get(request.vf or "", request.vf or "")
@@ -110,14 +113,6 @@ class Placement:
                     "its framework is the vendor-specific VFIO, whose vGPUs libvirt gives no display",
                     device=key, wanted="display with a mediated device", remedy="Leave display out.", code="bad_display",
                 ))
-
-    def _take_what_vms_keep(self) -> None:
-        for name, domain in self.host.domains.items():
-            keeps = list(domain.live or [])
-            if name not in self.keys or not self.options.exclusive:
-                keeps += domain.defined or []
-            for hostdev in keeps:
-                self.taken.setdefault(hostdev.key, name)
 
     def _give(self, vm: str, number: int, key: str | None) -> None:
         if key:
@@ -171,5 +166,6 @@ class Placement:
         users = ["%s (%s)" % (key, self.taken.get(key) or ", ".join(map(str, self.host.other_users(key, vm)))) for key in fitting]
         return Trouble(
             "none of the %d %s is free for %s: %s" % (len(fitting), what, vm, ", ".join(users[:8]) + (" …" if users[8:] else "")),
-            device=request.where, wanted="a free %s" % request.type, remedy="Make more of them (vgpu_layout), or take one from another VM.", code="none_free",
+            device=request.where, wanted="a free %s" % request.type, code="none_free",
+            remedy="Make more of them (vgpu_layout), or take one from another VM.",
         )

@@ -80,7 +80,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
         if step.kind == "remove":
             _remove(ctx, framework, step, timeout)
         elif step.kind == "create":
-            framework.create(device, _type_id(framework, step), step.args["type"], step.args["uuid"], timeout)
+            _create(framework, step, timeout)
         elif step.kind == "define":
             mdevctl.define(ctx, step.args["uuid"], device, framework.type_directory(step.args["uuid"]))
         else:
@@ -123,15 +123,15 @@ def _does_not_stay(step: Step, wrong: str) -> Trouble:
     )
 
 
-def _type_id(framework: Framework, step: Step) -> str:
-    """The type's number as the parent has it now."""
-    found = framework.find_id(str(step.device), step.args["type"], step.args["type_id"])
-    if not found:
+def _create(framework: Framework, step: Step, timeout: float) -> None:
+    device, type_name = str(step.device), step.args["type"]
+    type_id = framework.find_id(device, type_name, step.args["type_id"])  # as the parent has it now
+    if not type_id:
         raise trouble(
-            "the type %s is not offered here now" % step.args["type"],
-            device=step.device, remedy="Something turned the VF off or took it: look with 'nvidia-vgpu status'.", code="type_gone",
+            "the type %s is not offered here now" % type_name,
+            device=device, remedy="Something turned the VF off or took it: look with 'nvidia-vgpu status'.", code="type_gone",
         )
-    return found
+    framework.create(device, type_id, type_name, step.args["uuid"], timeout)
 
 
 def _remove(ctx: Context, framework: Framework, step: Step, timeout: float) -> None:

@@ -88,20 +88,6 @@ def _predict(gpu: Gpu, name: str) -> VgpuType | None:
     return VgpuType("", vgpu_types.short_name(name))
 
 
-def check_sizes(request: GpuRequest, chosen: Sequence[Chosen]) -> list[Trouble]:
-    """One framebuffer size per GPU, without mixed-size mode and MIG."""
-    sizes: dict[int, str] = {}
-    for one in chosen:
-        sizes.setdefault(one.type.framebuffer_mib or 0, one.type.short)
-    if request.spec.mixed or request.spec.needs_mig or len(sizes) < 2:
-        return []
-    return [Trouble(
-        "vGPUs of different framebuffer sizes are asked for: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),
-        device=request.gpu.address, wanted="one framebuffer size per GPU", code="two_sizes",
-        remedy="Put the sizes on different GPUs, or set mixed_sizes: true for this GPU if it supports that.",
-    )]
-
-
 def _most(gpu: Gpu, vgpu_type: VgpuType) -> int | None:
     """How many of a type fit, None if unknown; by slices or the framebuffer's size if the driver doesn't report it."""
     model, size = gpu.model, vgpu_type.framebuffer_mib
@@ -113,8 +99,15 @@ def _most(gpu: Gpu, vgpu_type: VgpuType) -> int | None:
 
 
 def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> list[Trouble]:
-    """Limits in vGPUs: each type's max_instance, the number of VFs, and in mixed-size mode the framebuffer."""
+    """Limits in vGPUs: one framebuffer size, each type's max_instance, the number of VFs, and in mixed-size mode the framebuffer."""
     gpu, types, slots = request.gpu, [one.type for one in chosen], len(slots_of(request))
+    sizes = {one.framebuffer_mib or 0: one.short for one in reversed(types)}
+    if len(sizes) > 1 and not request.spec.mixed and not request.spec.needs_mig:
+        return [Trouble(
+            "vGPUs of different framebuffer sizes are asked for: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),
+            device=gpu.address, wanted="one framebuffer size per GPU", code="two_sizes",
+            remedy="Put the sizes on different GPUs, or set mixed_sizes: true for this GPU if it supports that.",
+        )]
     most = {one.short: _most(gpu, one) or None for one in types}
     vfs = "the GPU has %d usable VFs, one for each vGPU" % slots
     limits: list[tuple[int, str, int | None, str]] = []  # how many are requested of what, the limit, and what sets it

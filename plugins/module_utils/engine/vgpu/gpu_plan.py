@@ -12,8 +12,7 @@ from ..hardware import vgpu_types
 from ..hardware.gpu import Vgpu
 from ..hardware.mig_profiles import plain_profile
 from ..mig import placement as mig_placement, plan as mig_plan, profiles as mig_profiles
-from ..mig.placement import InstanceRequest
-from .fit import Chosen, check_room, check_sizes, choose_types
+from .fit import Chosen, check_room, choose_types
 from .placement import Matching, match, place
 from .target import GpuRequest, GpuTarget, LayoutPlan, Options
 
@@ -52,7 +51,7 @@ def _empty(target: GpuTarget, request: GpuRequest) -> list[Trouble]:
     ours = request.stored is not None and request.stored.mig is not None
     target.removed = [vgpu for vgpu in gpu.vgpus if removes is None or vgpu.key in removes]
     if ours and gpu.mig and gpu.mig.current:
-        target.instances = mig_placement.plan_instances(gpu, InstanceRequest([], [], gpu.mig.profiles))[0]
+        target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
     target.mig = [] if ours else None  # until the next layout, so that an interrupted run is finished
     return guard_removal(target.removed, request.options)
 
@@ -71,7 +70,7 @@ def _fitting(request: GpuRequest) -> tuple[list[Trouble], list[Chosen]]:
     there = [vgpu.uuid for vgpu in gpu.vgpus]
     if spec.removes is not None and all(one.uuid in there for one in spec.vgpus):
         return [], chosen  # nothing comes: what is there already fits
-    return check_sizes(request, chosen) or check_room(request, chosen), chosen
+    return check_room(request, chosen), chosen
 
 
 def _check_mode(request: GpuRequest) -> list[Trouble]:
@@ -139,7 +138,7 @@ def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Trouble]:
     if troubles:
         return troubles
     staying = [(one.vgpu, one.type) for one in placed if one.vgpu]
-    asked = InstanceRequest(found, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
+    asked = mig_placement.InstanceRequest(found, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
     target.instances, troubles = mig_placement.plan_instances(gpu, asked)
     idle = [vgpu for vgpu, dummy in staying if not vgpu.holders]
     if idle and any(one.code == "mig_no_room" for one in troubles):

@@ -14,10 +14,9 @@ from ..base import refusals
 from ..base.errors import EngineError, Trouble, raise_if_any
 from ..hardware import vgpu_types
 from ..hardware.gpu import Gpu, Vgpu
-from . import order
+from . import plan as layout_plan
 from .gpu_plan import guard_removal
 from .layout import GpuSpec, VgpuSpec, check_ids, duplicate
-from .plan import plan as plan_layout
 from .target import Host, LayoutPlan, Options, Placed
 
 
@@ -68,15 +67,15 @@ def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
             requests.add(device)
     requests.keep_others()
     troubles = requests.troubles + guard_removal(requests.orphans, options)
-    result = plan_layout(host, requests.specs, options, troubles, listed_only=True)
+    result = layout_plan.plan(host, requests.specs, options, troubles, listed_only=True)
     # Nothing is done beside a GPU that fell off the bus: this module has no option for that.
     raise_if_any(one.problem for one in result.failing)
-    result.steps[:0] = [order.remove(vgpu.parent, vgpu) for vgpu in requests.orphans]
+    result.steps[:0] = [layout_plan.remove(vgpu.parent, vgpu) for vgpu in requests.orphans]
     if options.mdevctl:
         absent = {device.uuid for device in devices if device.absent} - {step.args["uuid"] for step in result.steps if step.kind == "undefine"}
         for definition in [one for one in host.definitions.values() if one.uuid in absent]:
             gpu = requests.owner(definition.parent)
-            result.steps.append(order.undefine(gpu.address if gpu else definition.parent, definition))
+            result.steps.append(layout_plan.undefine(gpu.address if gpu else definition.parent, definition))
     return result
 
 

@@ -61,23 +61,19 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
         same = next((vgpu for vgpu in found.left if _is_it(request, one.spec, vgpu) and vgpu.type == one.type.short), None)
         if same:
             found.keep(request, one, same)
-
-    def rank(vgpu: Vgpu) -> tuple[bool, bool, int, str]:
-        return (not vgpu.holders, vgpu.key not in request.known, vgpu.index or 0, vgpu.key)
-
-    ranked = sorted([vgpu for vgpu in found.left if vgpu.uuid not in request.explicit], key=rank)
+    ranked = sorted(
+        [vgpu for vgpu in found.left if vgpu.uuid not in request.explicit],
+        key=lambda vgpu: (not vgpu.holders, vgpu.key not in request.known, vgpu.index or 0, vgpu.key),
+    )
     # What a vGPU was created for: an interrupted run may not have set it.
     params = {vgpu.key: request.known[vgpu.key].params if vgpu.key in request.known else plain_params(vgpu.params) for vgpu in ranked}
     # First those that find a vGPU with their parameters, then the others.
     for exact in (True, False):
-        for one in list(found.open):
-            if one.spec.uuid or (one.spec.index is not None and not request.uuids):
-                continue
-            for vgpu in ranked:
-                if vgpu.type == one.type.short and (not exact or params[vgpu.key] == (one.spec.params or "")):
-                    ranked.remove(vgpu)
-                    found.keep(request, one, vgpu)
-                    break
+        for one in [one for one in found.open if not one.spec.uuid and (one.spec.index is None or request.uuids)]:
+            fitting = [vgpu for vgpu in ranked if vgpu.type == one.type.short and (not exact or params[vgpu.key] == (one.spec.params or ""))]
+            if fitting:
+                ranked.remove(fitting[0])
+                found.keep(request, one, fitting[0])
     if removes is None:
         found.removed, found.left = found.left, []
     return found
