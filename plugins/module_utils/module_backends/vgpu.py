@@ -13,7 +13,7 @@ from ..engine.read import host, inventory
 from ..engine.state import layout_file
 from ..engine.system import mdevctl
 from ..engine.system.context import Context
-from ..engine.vgpu import apply as vgpu_apply, diff, layout, plan as vgpu_plan
+from ..engine.vgpu import apply as vgpu_apply, layout, plan as vgpu_plan
 from ..engine.vgpu.target import Host, Options, Target
 
 
@@ -70,7 +70,7 @@ def work(request: _module.Task, ctx: Context) -> _module.Result:
             "vgpus": _vgpus(plan),
             "warnings": plan.warnings + in_use.domain_warnings(ctx, in_use.removed(plan.steps), "the vGPU goes"),
         },
-        **dict(_module.unresponsive(plan), **_module.diff(request, lambda: (diff.lines(found), diff.lines(found, plan.target))))
+        **dict(_module.unresponsive(plan), **_module.diff(request, lambda: (vgpu_plan.lines(found), vgpu_plan.lines(found, plan.target))))
     )
 
 

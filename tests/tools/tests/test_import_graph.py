@@ -50,7 +50,7 @@ def test_order_has_each_directory_of_the_engine() -> None:
         ("vgpu/plan.py", "from .apply import apply", "plans, and imports vgpu/apply.py apply, which writes"),
         ("sriov/plan.py", "from ..system import files", "plans, and imports system/files.py, which writes"),
         ("mig/plan.py", "from ..system.nvidia_smi import mode", "plans, and imports system/nvidia_smi.py mode, which writes"),
-        ("vgpu/order.py", "from ..binding.rebuilds import mark", "plans, and imports binding/rebuilds.py mark, which writes"),
+        ("vgpu/gpu_plan.py", "from ..binding.rebuilds import mark", "plans, and imports binding/rebuilds.py mark, which writes"),
         ("vgpu/apply.py", "from ..frameworks.mdev import Mdev", "names the framework mdev"),
         ("sriov/apply.py", "NAME = 'vendor_vfio'", "names the framework vendor_vfio"),
         ("mig/apply.py", "def late():\n    import json\n    return json", "imports inside a function"),

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import List, Sequence
+from typing import Sequence
 
 from ..base.clock import until
 from ..base.errors import trouble
@@ -13,28 +13,26 @@ from ..system import libvirt_xml, virsh
 from ..system.context import Context
 
 
-def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> List[Step]:
+def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list[Step]:
     """The steps in order; a VM's failure stops that VM only."""
 
     def perform(step: Step) -> None:
         name, hostdev, live = step.device or "", step.args["hostdev"], step.args["live"]
-        if step.kind == "attach-device":
+        attaches = step.kind == "attach-device"
+        if attaches:
             _require_free(ctx, name, hostdev.key)
         virsh.change(ctx, uri, step.kind, name, hostdev=hostdev, live=live)
-        attaches = step.kind == "attach-device"
 
         def is_done() -> bool:
-            domains = [one for one in libvirt_xml.all_domains(ctx.root)[0] if one.name == name]
-            devices = (domains[0].live if live else domains[0].defined) if domains else None
-            return devices is not None and (hostdev.key in [one.key for one in devices]) == attaches
+            devices = [one.live if live else one.defined for one in libvirt_xml.all_domains(ctx.root)[0] if one.name == name]
+            return bool(devices) and devices[0] is not None and (hostdev.key in [one.key for one in devices[0]]) == attaches
 
         # A running guest lets go of a device when it pleases.
         if not until(ctx.clock, is_done, timeout):
             raise trouble(
                 "%s is %s it %d s after virsh said so" % (hostdev.key, "not in" if attaches else "still in", timeout),
-                device=name,
+                device=name, code="not_kept",
                 remedy="The guest has to let go of it: shut it down." if live and not attaches else "Look at 'virsh dumpxml %s'." % name,
-                code="not_kept",
             )
 
     return execute([step for step in steps if step.kind != "assume"], perform)
@@ -46,8 +44,6 @@ def _require_free(ctx: Context, name: str, key: str) -> None:
     if others:
         raise trouble(
             "the VM %s has got it meanwhile" % ", ".join(others),
-            device=key,
-            wanted="a vGPU for %s that no other VM has" % name,
+            device=key, wanted="a vGPU for %s that no other VM has" % name, code="changed_meanwhile",
             remedy="Run again: another one is taken, if there is one.",
-            code="changed_meanwhile",
         )

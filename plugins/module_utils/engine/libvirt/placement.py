@@ -8,12 +8,12 @@ A VM keeps what it has and what still fits. A vGPU that another VM has, defined 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Sequence
 
 from ..base.errors import Trouble
 from ..hardware import catalog, vgpu_types
 from ..hardware.address import is_address, parse as parse_address
-from ..hardware.gpu import Gpu, Holder, Vgpu
+from ..hardware.gpu import Holder
 from ..read.inventory import Inventory
 from ..system.libvirt_xml import Domain, Hostdev
 from .request import DomainRequest, VgpuRequest
@@ -28,32 +28,26 @@ class Options:
     assume: bool = False
 
 
-@dataclass
 class Host:
     """The vGPUs by key, and the VMs by name. mdevs: UUIDs of all mediated devices, other vendors' too."""
 
-    vgpus: Dict[str, Tuple[Gpu, Vgpu]]
-    vfs: Set[str]
-    mdevs: Set[str]
-    domains: Dict[str, Domain]
-
-    def key_at(self, parent: str) -> str:
-        """The key of the vGPU on a VF; the VF's address where there is none."""
-        return {vgpu.parent: key for key, (dummy, vgpu) in self.vgpus.items()}.get(parent, parent)
+    def __init__(self, inventory: Inventory, domains: Sequence[Domain]) -> None:
+        self.vgpus = {vgpu.key: (gpu, vgpu) for gpu in inventory.gpus for vgpu in gpu.vgpus}
+        self.vfs = {vf.address for gpu in inventory.gpus for vf in gpu.vfs}
+        self.mdevs = {vgpu.uuid for vgpu in inventory.mdevs}
+        self.domains = {one.name: one for one in domains}
 
     def ours(self, hostdev: Hostdev) -> bool:
         """Whether it is a vGPU of this host, or was one: an mdev that no longer exists, or a VF of our GPUs."""
-        if hostdev.kind == "mdev":
-            return hostdev.key in self.vgpus or hostdev.key not in self.mdevs
-        return hostdev.key in self.vfs or hostdev.key in self.vgpus
+        return hostdev.key in self.vgpus or (hostdev.key not in self.mdevs if hostdev.mediated else hostdev.key in self.vfs)
 
     def kind(self, key: str) -> str:
         """libvirt's word for such a device."""
-        return "mdev" if self.vgpus[key][1].uuid else "pci"
+        return "mdev" if self.has_display(key) else "pci"
 
     def has_display(self, key: str) -> bool:
-        """Whether libvirt can give it a display."""
-        return self.kind(key) == "mdev"
+        """Whether libvirt can give it a display: only a mediated device."""
+        return bool(self.vgpus[key][1].uuid)
 
     def type_of(self, key: str) -> str:
         """The short name of a vGPU's type; empty if it is unknown."""
@@ -67,159 +61,111 @@ class Host:
         if not request.gpu:
             return True
         if is_address(request.gpu):
-            return bool(gpu.address == parse_address(request.gpu))
-        return (gpu.uuid or "").lower() == request.gpu.lower() or bool(catalog.same_model(gpu.name, request.gpu))
+            return gpu.address == parse_address(request.gpu)
+        return (gpu.uuid or "").lower() == request.gpu.lower() or catalog.same_model(gpu.name, request.gpu)
 
-    def other_users(self, key: str, vm: str) -> List[Holder]:
+    def other_users(self, key: str, vm: str) -> list[Holder]:
         """Who has the vGPU open and is not this VM."""
         return [holder for holder in self.vgpus[key][1].holders if holder.vm != vm]
-
-
-def index(inventory: Inventory, domains: Sequence[Domain]) -> Host:
-    """The Host of what was read."""
-    return Host(
-        {vgpu.key: (gpu, vgpu) for gpu in inventory.gpus for vgpu in gpu.vgpus},
-        {vf.address for gpu in inventory.gpus for vf in gpu.vfs},
-        {vgpu.uuid for vgpu in inventory.mdevs if vgpu.uuid},
-        {one.name: one for one in domains},
-    )
 
 
 @dataclass
 class Placement:
     """Places requests one after another. taken: the VM that has a vGPU, or gets it.
 
-    keys: of each VM's requests, by their number; None: a vGPU that is still to come.
+    keys: of each VM's requests, in their order; None: a vGPU that is still to come.
     """
 
     host: Host
     options: Options
-    taken: Dict[str, str] = field(default_factory=dict)
-    keys: Dict[str, Dict[int, Optional[str]]] = field(default_factory=dict)
-    troubles: List[Trouble] = field(default_factory=list)
+    taken: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, list[str | None]] = field(default_factory=dict)
+    troubles: list[Trouble] = field(default_factory=list)
 
     def place(self, requests: Sequence[DomainRequest]) -> None:
         """Places all requests: by name first, then those that keep what the VM has, then any free vGPU."""
-        self.keys = {one.name: {} for one in requests}
-        self._take_what_vms_keep()
-        by_type = []
-        for domain in requests:
-            for number, request in enumerate(domain.vgpus):
-                if request.type:
-                    by_type.append((domain.name, number, request))
-                else:
-                    self._place_named(domain.name, number, request)
-        for vm, number, request in [one for one in by_type if not self._keep(*one)]:
+        self.keys = {one.name: [None] * len(one.vgpus) for one in requests}
+        for name, domain in self.host.domains.items():
+            stays = name not in self.keys or not self.options.exclusive
+            for hostdev in (domain.live or []) + ((domain.defined or []) if stays else []):
+                self.taken.setdefault(hostdev.key, name)
+        numbered = [(one.name, number, request) for one in requests for number, request in enumerate(one.vgpus)]
+        on_vf = {vgpu.parent: key for key, (dummy, vgpu) in self.host.vgpus.items()}
+        for vm, number, request in [one for one in numbered if not one[2].type]:
+            named = request.uuid or on_vf.get(request.vf or "", request.vf or "")
+            wrong = self._not_available(vm, request, named)
+            if wrong:
+                self.troubles.append(wrong)
+            else:
+                self._give(vm, number, named)
+        by_type = [one for one in numbered if one[2].type]
+        for vm, number, request in by_type:
+            self._give(vm, number, self._kept(vm, request))
+        for vm, number, request in [(vm, number, request) for vm, number, request in by_type if not self.keys[vm][number]]:
             key = self._free(vm, request)
             if key is None and not self.options.assume:
                 self.troubles.append(self._none_free(vm, request))
             self._give(vm, number, key)
-        for domain in requests:
-            for number, key in sorted(self.keys[domain.name].items()):
-                self.troubles += self._no_display(domain.vgpus[number], key)
+        for vm, number, request in numbered:
+            key = self.keys[vm][number]
+            if key and request.display and not self.host.has_display(key):
+                self.troubles.append(Trouble(
+                    "its framework is the vendor-specific VFIO, whose vGPUs libvirt gives no display",
+                    device=key, wanted="display with a mediated device", remedy="Leave display out.", code="bad_display",
+                ))
 
-    def _take_what_vms_keep(self) -> None:
-        for name, domain in self.host.domains.items():
-            keeps = list(domain.live or [])
-            if name not in self.keys or not self.options.exclusive:
-                keeps += domain.defined or []
-            for hostdev in keeps:
-                self.taken.setdefault(hostdev.key, name)
-
-    def _give(self, vm: str, number: int, key: Optional[str]) -> None:
-        self.keys[vm][number] = key
+    def _give(self, vm: str, number: int, key: str | None) -> None:
         if key:
             self.taken[key] = vm
+        self.keys[vm][number] = key if key in self.host.vgpus else None
 
-    def _place_named(self, vm: str, number: int, request: VgpuRequest) -> None:
-        key = request.uuid or self.host.key_at(request.vf or "")
-        wrong = self._not_available(vm, request, key)
-        self.troubles += wrong
-        if not wrong:
-            self._give(vm, number, key)
-            self.keys[vm][number] = key if key in self.host.vgpus else None
-
-    def _keep(self, vm: str, number: int, request: VgpuRequest) -> bool:
-        """Whether the VM has a vGPU that fits, which it then keeps."""
+    def _kept(self, vm: str, request: VgpuRequest) -> str | None:
+        """A vGPU that fits and that the VM has already."""
         domain = self.host.domains[vm]
-        used = self.keys[vm].values()
-        for key in [one.key for one in (domain.defined or []) + (domain.live or [])]:
-            if key in self.host.vgpus and key not in used and self.host.fits(key, request) and self.taken.get(key, vm) == vm:
-                self._give(vm, number, key)
-                return True
-        return False
+        own = [one.key for one in (domain.defined or []) + (domain.live or []) if one.key in self.host.vgpus and one.key not in self.keys[vm]]
+        return next((key for key in own if self.host.fits(key, request) and self.taken.get(key, vm) == vm), None)
 
-    def _free(self, vm: str, request: VgpuRequest) -> Optional[str]:
+    def _free(self, vm: str, request: VgpuRequest) -> str | None:
         """The first vGPU, in order of GPU and VF, that the request means and nobody has."""
-        order = sorted((gpu.address, vgpu.index or 0, key) for key, (gpu, vgpu) in self.host.vgpus.items())
-        for key in [one[-1] for one in order]:
-            if key not in self.taken and self.host.fits(key, request) and not self.host.other_users(key, vm):
-                return key
-        return None
+        fitting = [(gpu.address, vgpu.index or 0, key) for key, (gpu, vgpu) in self.host.vgpus.items() if self.host.fits(key, request)]
+        return next((key for dummy, dummy2, key in sorted(fitting) if key not in self.taken and not self.host.other_users(key, vm)), None)
 
-    def _not_available(self, vm: str, request: VgpuRequest, key: str) -> List[Trouble]:
+    def _not_available(self, vm: str, request: VgpuRequest, key: str) -> Trouble | None:
         """Why a VM can't have the vGPU that it names."""
+        if key not in self.host.vgpus and self.options.assume:
+            return None
         if key not in self.host.vgpus:
-            if self.options.assume:
-                return []
-            found = "there is no vGPU %s" % key if request.uuid else "there is no vGPU on %s" % request.vf
-            remedy = "'nvidia-vgpu status' lists them; vgpu_layout makes them."
-            return [Trouble(found, device=request.where, wanted="a vGPU of this host", remedy=remedy, code="no_such_vgpu")]
-        owner = self.taken.get(key, vm)
+            return Trouble(
+                "there is no vGPU %s" % key if request.uuid else "there is no vGPU on %s" % request.vf,
+                device=request.where, wanted="a vGPU of this host", code="no_such_vgpu",
+                remedy="'nvidia-vgpu status' lists them; vgpu_layout makes them.",
+            )
+        owner, others = self.taken.get(key, vm), self.host.other_users(key, vm)
         if owner != vm:
-            return [
-                Trouble(
-                    "the VM %s has it" % self.host.domains[owner] if owner in self.host.domains else "the VM %s gets it" % owner,
-                    device=key,
-                    wanted="a vGPU for %s that no other VM has" % vm,
-                    remedy="Take it from that VM first (an entry with the rest of its vGPUs), or name another one.",
-                    code="vgpu_taken",
-                )
-            ]
-        others = self.host.other_users(key, vm)
+            return Trouble(
+                "the VM %s has it" % self.host.domains[owner] if owner in self.host.domains else "the VM %s gets it" % owner,
+                device=key, wanted="a vGPU for %s that no other VM has" % vm, code="vgpu_taken",
+                remedy="Take it from that VM first (an entry with the rest of its vGPUs), or name another one.",
+            )
         if others:
-            return [
-                Trouble(
-                    "it is in use by %s" % ", ".join(map(str, others)),
-                    device=key,
-                    wanted="a free vGPU for %s" % vm,
-                    remedy="End that, or name another vGPU.",
-                    code="in_use",
-                )
-            ]
-        return []
+            return Trouble(
+                "it is in use by %s" % ", ".join(map(str, others)),
+                device=key, wanted="a free vGPU for %s" % vm, remedy="End that, or name another vGPU.", code="in_use",
+            )
+        return None
 
     def _none_free(self, vm: str, request: VgpuRequest) -> Trouble:
         fitting = sorted(key for key in self.host.vgpus if self.host.fits(key, request))
-        where = " on %s" % request.gpu if request.gpu else ""
+        what = "%s on %s" % (request.type, request.gpu) if request.gpu else request.type
         if not fitting:
-            there = sorted({self.host.type_of(key) for key in self.host.vgpus} - {""})
+            there = ", ".join(sorted({self.host.type_of(key) for key in self.host.vgpus} - {""}))
             return Trouble(
-                "there is no %s%s for %s; the host has %s" % (request.type, where, vm, ", ".join(there) or "no vGPU"),
-                device=request.where,
-                wanted="a free %s" % request.type,
-                remedy="Make it (vgpu_layout), or name another type.",
-                code="no_such_vgpu",
+                "there is no %s for %s; the host has %s" % (what, vm, there or "no vGPU"),
+                device=request.where, wanted="a free %s" % request.type, remedy="Make it (vgpu_layout), or name another type.", code="no_such_vgpu",
             )
         users = ["%s (%s)" % (key, self.taken.get(key) or ", ".join(map(str, self.host.other_users(key, vm)))) for key in fitting]
-        listed = ", ".join(users[:8]) + (" …" if users[8:] else "")
         return Trouble(
-            "none of the %d %s%s is free for %s: %s" % (len(fitting), request.type, where, vm, listed),
-            device=request.where,
-            wanted="a free %s" % request.type,
+            "none of the %d %s is free for %s: %s" % (len(fitting), what, vm, ", ".join(users[:8]) + (" …" if users[8:] else "")),
+            device=request.where, wanted="a free %s" % request.type, code="none_free",
             remedy="Make more of them (vgpu_layout), or take one from another VM.",
-            code="none_free",
         )
-
-    def _no_display(self, request: VgpuRequest, key: Optional[str]) -> List[Trouble]:
-        if key is None or self.host.has_display(key) or not request.display:
-            return []
-        return [
-            Trouble(
-                "its framework is the vendor-specific VFIO, whose vGPUs libvirt gives no display",
-                device=key,
-                wanted="display with a mediated device",
-                remedy="Leave display out.",
-                code="bad_display",
-            )
-        ]

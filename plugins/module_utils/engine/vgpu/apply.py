@@ -19,16 +19,7 @@ from ..system.context import Context
 from ..system.open_files import OpenFiles
 from ..system.sysfs import SysfsError
 from .layout import plain_params
-from .target import LayoutPlan
-
-# What the driver does for several GPUs at a time; the rest is nvidia-smi's.
-_SIDE_BY_SIDE = ("remove", "create", "params", "define", "undefine", "store")
-_ON_A_PARENT = ("remove", "create", "params", "define")
-
-
-def _side_by_side(ctx: Context, steps: Sequence[Step]) -> bool:
-    """Whether GPUs can be worked on at the same time. A forced removal waits in a child process: threads and forks do not mix."""
-    return ctx.side_by_side and all(step.kind in _SIDE_BY_SIDE and not step.args.get("forced") for step in steps)
+from .target import LayoutPlan, titled
 
 
 def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list[Step]:
@@ -52,8 +43,8 @@ class Outcome:
             problem.position = step.position
         steps = [step for step, dummy in undone]
         done = [step for step in self.done if step not in steps]
-        troubles = (self.failed.troubles if self.failed else []) + [problem for dummy, problem in undone]
-        return Outcome(done, ApplyError(troubles, done, (self.failed.not_done if self.failed else []) + steps), self.at)
+        failed = self.failed or ApplyError([], [], [])
+        return Outcome(done, ApplyError(failed.troubles + [problem for dummy, problem in undone], done, failed.not_done + steps), self.at)
 
 
 def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
@@ -65,9 +56,11 @@ def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
         if step.kind == "create":
             created[0] = ctx.clock.now()
 
+    # The driver works on several GPUs at a time, nvidia-smi does not. A forced removal waits in a child process: threads and forks do not mix.
+    side_by_side = ctx.side_by_side and not any(step.kind in mig_apply.KINDS or step.args.get("forced") for step in steps)
     failed = None
     try:
-        done = execute(steps, perform, _side_by_side(ctx, steps))
+        done = execute(steps, perform, side_by_side)
     except ApplyError as exc:
         failed, done = exc, exc.done
     defined = [step for step in done if step.kind == "define"]
@@ -82,12 +75,12 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
         mdevctl.undefine(ctx, step.args["uuid"], device)
     elif step.kind in mig_apply.KINDS:
         mig_apply.perform(ctx, step, timeout)
-    elif step.kind in _ON_A_PARENT:
+    else:
         framework = frameworks.at(ctx, device)
         if step.kind == "remove":
             _remove(ctx, framework, step, timeout)
         elif step.kind == "create":
-            framework.create(device, _type_id(framework, step), step.args["type"], step.args["uuid"], timeout)
+            _create(framework, step, timeout)
         elif step.kind == "define":
             mdevctl.define(ctx, step.args["uuid"], device, framework.type_directory(step.args["uuid"]))
         else:
@@ -107,35 +100,47 @@ def _undefined(ctx: Context, defined: Sequence[Step]) -> list[tuple[Step, Troubl
 def watch(ctx: Context, outcome: Outcome, settle: float) -> list[Step]:
     """Watches that the new vGPUs stay, until they are settle seconds old; returns the steps that were done, or raises what failed."""
     left = settle - (ctx.clock.now() - outcome.at)  # definitions were written meanwhile
-    result = outcome.without(_vanished(ctx, [step for step in outcome.done if step.kind == "create"], left))
+    created = [(step, frameworks.at(ctx, str(step.device))) for step in outcome.done if step.kind == "create"]
+
+    def vanished() -> list[tuple[Step, Trouble]]:
+        complaints = [
+            (step, framework.complaint(step.args["uuid"], str(step.device), step.args["type_id"], step.args["type"])) for step, framework in created
+        ]
+        return [(step, _does_not_stay(step, wrong)) for step, wrong in complaints if wrong]
+
+    result = outcome.without(until(ctx.clock, vanished, left, 0.25) if created else [])
     if result.failed:
         raise result.failed
     return result.done
 
 
-def _type_id(framework: Framework, step: Step) -> str:
-    """The type's number as the parent has it now."""
-    found: str | None = framework.find_id(str(step.device), step.args["type"], step.args["type_id"])
-    if not found:
+def _does_not_stay(step: Step, wrong: str) -> Trouble:
+    return Trouble(
+        "%s was made, but shortly after %s" % (titled(step.args["type"], step.args["uuid"]), wrong),
+        device=step.device, wanted="a vGPU %s that stays" % step.args["type"], code="vanished",
+        remedy="Something takes the VF away: a cloud agent that binds VFs to vfio-pci, "
+        "driverctl, or the driver itself (dmesg, 'journalctl -u nvidia-vgpu-mgr').",
+    )
+
+
+def _create(framework: Framework, step: Step, timeout: float) -> None:
+    device, type_name = str(step.device), step.args["type"]
+    type_id = framework.find_id(device, type_name, step.args["type_id"])  # as the parent has it now
+    if not type_id:
         raise trouble(
-            "the type %s is not offered here now" % step.args["type"],
-            device=step.device,
-            remedy="Something turned the VF off or took it: look with 'nvidia-vgpu status'.",
-            code="type_gone",
+            "the type %s is not offered here now" % type_name,
+            device=device, remedy="Something turned the VF off or took it: look with 'nvidia-vgpu status'.", code="type_gone",
         )
-    return found
+    framework.create(device, type_id, type_name, step.args["uuid"], timeout)
 
 
 def _remove(ctx: Context, framework: Framework, step: Step, timeout: float) -> None:
-    key = step.args["key"]
-    if step.args["forced"]:
-        framework.remove_forced(key, timeout)
-        return
+    key, forced = step.args["key"], step.args["forced"]
     # Somebody may have taken it since the plan was made.
-    holders = framework.holders(OpenFiles(ctx.sysfs), key)
+    holders = [] if forced else framework.holders(OpenFiles(ctx.sysfs), key)
     if holders:
         raise EngineError(refusals.in_use(key, holders, "removing it", "force_remove"))
-    framework.remove(key, timeout)
+    (framework.remove_forced if forced else framework.remove)(key, timeout)
 
 
 def _set_params(framework: Framework, step: Step) -> None:
@@ -145,43 +150,9 @@ def _set_params(framework: Framework, step: Step) -> None:
     except SysfsError as exc:
         raise trouble(
             "setting vgpu_params to %r failed: %s" % (text, exc.troubles[0].found),
-            device=step.device,
+            device=step.device, code="params_failed",
             remedy="Look at the spelling (such as frame_rate_limiter=0,disable_vnc=1); a driver may not know all of them.",
-            code="params_failed",
         ) from exc
-    if plain_params(framework.params(key) or "") != text:
-        raise trouble(
-            "the driver took vgpu_params %r, but shows %r" % (text, framework.params(key)),
-            device=step.device,
-            remedy="Look into dmesg.",
-            code="params_failed",
-        )
-
-
-def _vanished(ctx: Context, created: Sequence[Step], settle: float) -> list[tuple[Step, Trouble]]:
-    """Steps whose vGPU is gone or other than requested within the time, with the trouble."""
-    if not created:
-        return []
-    framework_of = {step: frameworks.at(ctx, str(step.device)) for step in created}
-
-    def check() -> list[tuple[Step, Trouble]]:
-        found = []
-        for step in created:
-            wrong = framework_of[step].complaint(step.args["uuid"], str(step.device), step.args["type_id"], step.args["type"])
-            if wrong:
-                found.append((step, _does_not_stay(step, wrong)))
-        return found
-
-    return until(ctx.clock, check, settle, 0.25)
-
-
-def _does_not_stay(step: Step, wrong: str) -> Trouble:
-    name = step.args["type"] + (" (%s)" % step.args["uuid"] if step.args["uuid"] else "")
-    return Trouble(
-        "%s was made, but shortly after %s" % (name, wrong),
-        device=step.device,
-        wanted="a vGPU %s that stays" % step.args["type"],
-        remedy="Something takes the VF away: a cloud agent that binds VFs to vfio-pci, "
-        "driverctl, or the driver itself (dmesg, 'journalctl -u nvidia-vgpu-mgr').",
-        code="vanished",
-    )
+    if plain_params(framework.params(key)) != text:
+        found = "the driver took vgpu_params %r, but shows %r" % (text, framework.params(key))
+        raise trouble(found, device=step.device, remedy="Look into dmesg.", code="params_failed")

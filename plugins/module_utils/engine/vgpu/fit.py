@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Sequence
 
 from ..base.errors import Trouble
 from ..hardware import address, vgpu_types
-from ..hardware.catalog import Model
 from ..hardware.gpu import Gpu
 from ..hardware.vgpu_types import VgpuType
 from .layout import VgpuSpec
@@ -31,29 +31,32 @@ def slots_of(request: GpuRequest) -> list[Slot]:
         return [Slot(address.vf_address(gpu.address, gpu.vf_offset, gpu.vf_stride, number), number) for number in range(gpu.total_vfs)]
     if gpu.sriov:
         return [Slot(vf.address, vf.index) for vf in gpu.vfs if vf.offers_types]
-    most = max([one.max_instances or 1 for one in gpu.types] or [32])
-    return [Slot(gpu.address, number) for number in range(most)]
-
-
-def _names_model(word: str, model: Model) -> bool:
-    """Whether the first word of a type's name is that of the model; cards with MIG add letters for their form (H100XM)."""
-    word, prefix = word.lower(), model.prefix.lower()
-    rest = word[len(prefix):]
-    return word.startswith(prefix) and (not rest or (model.mig_slices > 0 and rest.isalpha()))
+    return [Slot(gpu.address, number) for number in range(max([one.max_instances or 1 for one in gpu.types] or [32]))]
 
 
 def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Trouble]]:
-    """The type of each requested vGPU, and troubles of names that the GPU does not offer."""
+    """The type of each requested vGPU, and errors of names and UUIDs that the GPU does not know."""
     chosen, troubles = [], []
     known: dict[str, VgpuType | None] = {}
     for spec in request.spec.vgpus:
         if spec.type not in known:
             known[spec.type] = _predict(request.gpu, spec.type) if request.predicted else vgpu_types.find(spec.type, request.gpu.types)
         found = known[spec.type]
-        if found:
-            chosen.append(Chosen(spec, found))
-        else:
+        if spec.uuid and not request.uuids and not request.predicted:
+            troubles.append(Trouble(
+                "a UUID is given (%s), but on this host vGPUs have none: a VF itself becomes the vGPU" % spec.uuid,
+                device=spec.where or request.gpu.address, wanted="type and count only",
+                remedy="Leave uuid out; VMs get the vGPU by its VF's PCI address.", code="uuid_not_here",
+            ))
+        if not found:
             troubles.append(_unknown_type(request, spec))
+            continue
+        chosen.append(Chosen(spec, found))
+        if found.slices and not vgpu_types.slices_of(spec.type):  # MIG mode follows from the name
+            troubles.append(Trouble(
+                "the type %r (%s) is %s, which lives in a GPU instance of MIG" % (spec.type, spec.where, found.short),
+                device=request.gpu.address, wanted="its name, which tells so", code="unknown_type",
+            ))
     return chosen, troubles
 
 
@@ -67,129 +70,63 @@ def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Trouble:
         remedy = "This driver offers the series %s on this GPU." % ", ".join(series)
         if asked == "C":
             remedy += " Series C comes with NVIDIA AI Enterprise's vGPU manager."
-    have = ", ".join(near) if near else ", ".join(one.short for one in gpu.types)
+    have = ", ".join(near or [one.short for one in gpu.types])
     if request.predicted and gpu.model:
         have = "names such as %s-4Q" % gpu.model.prefix
     return Trouble(
         "the type %r (%s) is not offered by this GPU (%s)" % (spec.type, spec.where, gpu.name),
-        device=gpu.address,
-        wanted=("one of: " if not near else "nearest: ") + have,
-        remedy=remedy,
-        code="unknown_type",
+        device=gpu.address, wanted=("one of: " if not near else "nearest: ") + have, remedy=remedy, code="unknown_type",
     )
 
 
 def _predict(gpu: Gpu, name: str) -> VgpuType | None:
     """The type that a name means before the driver is there to list its own."""
-    word = vgpu_types.gpu_word(name)
-    model = gpu.model
-    if word is None or (model and not _names_model(word, model)):
+    word, model = vgpu_types.gpu_word(name), gpu.model
+    # Cards with MIG add letters for their form (H100XM).
+    if not word or (model and not re.fullmatch(re.escape(model.prefix) + ("[a-z]*" if model.mig_slices else ""), word, re.IGNORECASE)):
         return None
-    size = vgpu_types.framebuffer_of(name)
-    slices = vgpu_types.slices_of(name)
-    most = model.framebuffer_gib * 1024 // size if model and size else None
-    if model and slices:
-        most = model.mig_slices // slices
-    return VgpuType("", vgpu_types.short_name(name), size, most or None)
-
-
-def check_names(gpu: Gpu, chosen: Sequence[Chosen]) -> list[Trouble]:
-    """Types that live in a GPU instance must be requested by a name that shows it: MIG mode follows from the name."""
-    return [
-        Trouble(
-            "the type %r (%s) is %s, which lives in a GPU instance of MIG" % (one.spec.type, one.spec.where, one.type.short),
-            device=gpu.address,
-            wanted="its name, which tells so",
-            code="unknown_type",
-        )
-        for one in chosen
-        if one.type.slices and not vgpu_types.slices_of(one.spec.type)
-    ]
-
-
-def check_sizes(request: GpuRequest, chosen: Sequence[Chosen]) -> list[Trouble]:
-    """One framebuffer size per GPU, without mixed-size mode and MIG."""
-    if request.spec.mixed or request.spec.needs_mig:
-        return []
-    sizes: dict[int, str] = {}
-    for one in chosen:
-        sizes.setdefault(one.type.framebuffer_mib or 0, one.type.short)
-    if len(sizes) < 2:
-        return []
-    return [
-        Trouble(
-            "vGPUs of different framebuffer sizes are asked for: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),
-            device=request.gpu.address,
-            wanted="one framebuffer size per GPU",
-            remedy="Put the sizes on different GPUs, or set mixed_sizes: true for this GPU if it supports that.",
-            code="two_sizes",
-        )
-    ]
+    return VgpuType("", vgpu_types.short_name(name))
 
 
 def _most(gpu: Gpu, vgpu_type: VgpuType) -> int | None:
-    """How many of a type fit; by the framebuffer's size if the driver doesn't report it."""
-    if vgpu_type.max_instances:
-        return int(vgpu_type.max_instances)
-    model = gpu.model
-    if not model or not vgpu_type.framebuffer_mib:
-        return None
+    """How many of a type fit, None if unknown; by slices or the framebuffer's size if the driver doesn't report it."""
+    model, size = gpu.model, vgpu_type.framebuffer_mib
+    if vgpu_type.max_instances or not model:
+        return vgpu_type.max_instances
     if vgpu_type.slices and model.mig_slices:
-        return int(model.mig_slices // vgpu_type.slices)
-    return int(model.framebuffer_gib * 1024 // vgpu_type.framebuffer_mib) or None
+        return model.mig_slices // vgpu_type.slices
+    return model.framebuffer_gib * 1024 // size if size else None
 
 
 def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> list[Trouble]:
-    """Limits in vGPUs: each type's max_instance, the number of VFs, and in mixed-size mode the framebuffer."""
-    slots = len(slots_of(request))
-    if request.spec.mixed or any(one.type.slices for one in chosen):
-        return _check_shares(request, chosen, slots)
-    limits = [_most(request.gpu, one.type) for one in chosen]
-    most = min([limit for limit in limits if limit] or [len(chosen)])
-    if len(chosen) <= min(slots, most):
-        return []
-    name = chosen[0].type.short
-    if most <= slots:
-        size = chosen[0].type.framebuffer_mib
-        why = "max_instance of %s is %d" % (name, most)
-        if size:
-            why += ": each takes %d MiB of framebuffer" % size
-    else:
-        why = "the GPU has %d usable VFs, one for each vGPU" % slots
-    return [_too_many(request.gpu, len(chosen), name, min(slots, most), why)]
-
-
-def _check_shares(request: GpuRequest, chosen: Sequence[Chosen], slots: int) -> list[Trouble]:
-    """Limits where types of different sizes share a GPU."""
-    gpu, types = request.gpu, [one.type for one in chosen]
-    troubles = []
-    for name in dict.fromkeys(one.short for one in types):
-        same = [one for one in types if one.short == name]
-        most = _most(gpu, same[0])
-        if most and len(same) > most:
-            troubles.append(_too_many(gpu, len(same), name, most, "max_instance of %s is %d" % (name, most)))
-    if len(types) > slots:
-        troubles.append(_too_many(gpu, len(types), "all types", slots, "the GPU has %d usable VFs, one for each vGPU" % slots))
-    whole = max([one.framebuffer_mib or 0 for one in gpu.types if not one.slices] or [0])
-    whole = whole or (gpu.model.framebuffer_gib * 1024 if gpu.model else 0)
+    """Limits in vGPUs: one framebuffer size, each type's max_instance, the number of VFs, and in mixed-size mode the framebuffer."""
+    gpu, types, slots = request.gpu, [one.type for one in chosen], len(slots_of(request))
+    sizes = {one.framebuffer_mib or 0: one.short for one in reversed(types)}
+    if len(sizes) > 1 and not request.spec.mixed and not request.spec.needs_mig:
+        return [Trouble(
+            "vGPUs of different framebuffer sizes are asked for: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),
+            device=gpu.address, wanted="one framebuffer size per GPU", code="two_sizes",
+            remedy="Put the sizes on different GPUs, or set mixed_sizes: true for this GPU if it supports that.",
+        )]
+    most = {one.short: _most(gpu, one) or None for one in types}
+    vfs = "the GPU has %d usable VFs, one for each vGPU" % slots
+    limits: list[tuple[int, str, int | None, str]] = []  # how many are requested of what, the limit, and what sets it
+    if request.spec.mixed or any(one.slices for one in types):
+        for name, limit in most.items():
+            limits.append((sum(one.short == name for one in types), name, limit, "max_instance of %s is %s" % (name, limit)))
+        limits.append((len(types), "all types", slots, vfs))
+    elif types:
+        name, size = types[0].short, types[0].framebuffer_mib
+        limit = min([one for one in most.values() if one] or [len(types)])
+        why = "max_instance of %s is %d" % (name, limit) + (": each takes %d MiB of framebuffer" % size if size else "")
+        limits.append((len(types), name, min(slots, limit), why if limit <= slots else vfs))
+    troubles = [
+        Trouble("%d vGPUs of %s are asked for" % (count, name), gpu.address, "at most %d, because %s" % (limit, cause), code="too_many")
+        for count, name, limit, cause in limits if limit is not None and count > limit
+    ]
+    whole = max([one.framebuffer_mib or 0 for one in gpu.types if not one.slices] or [0]) or (gpu.model.framebuffer_gib * 1024 if gpu.model else 0)
     asked = sum(one.framebuffer_mib or 0 for one in types)
     if request.spec.mixed and not troubles and whole and asked > whole:
-        troubles.append(
-            Trouble(
-                "the vGPUs take %d MiB of framebuffer in all" % asked,
-                device=gpu.address,
-                wanted="at most %d MiB, the whole GPU" % whole,
-                remedy="Take fewer or smaller vGPUs.",
-                code="too_many",
-            )
-        )
+        found, wanted = "the vGPUs take %d MiB of framebuffer in all" % asked, "at most %d MiB, the whole GPU" % whole
+        troubles.append(Trouble(found, device=gpu.address, wanted=wanted, remedy="Take fewer or smaller vGPUs.", code="too_many"))
     return troubles
-
-
-def _too_many(gpu: Gpu, count: int, name: str, most: int, why: str) -> Trouble:
-    return Trouble(
-        "%d vGPUs of %s are asked for" % (count, name),
-        device=gpu.address,
-        wanted="at most %d, because %s" % (most, why),
-        code="too_many",
-    )

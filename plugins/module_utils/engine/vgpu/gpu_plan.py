@@ -12,20 +12,18 @@ from ..hardware import vgpu_types
 from ..hardware.gpu import Vgpu
 from ..hardware.mig_profiles import plain_profile
 from ..mig import placement as mig_placement, plan as mig_plan
-from ..mig.placement import InstanceRequest
-from .fit import Chosen, check_names, check_room, check_sizes, choose_types
-from .order import changes_params
+from .fit import Chosen, check_room, choose_types
 from .placement import Matching, match, place
-from .target import GpuRequest, GpuTarget, Host, LayoutPlan, Options, title
+from .target import GpuRequest, GpuTarget, LayoutPlan, Options
 
 
-def plan_gpu(result: LayoutPlan, host: Host, request: GpuRequest, options: Options) -> None:
-    """Adds to the plan what becomes of the GPU, with its warnings and troubles."""
+def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
+    """Adds to the plan what becomes of the GPU, with its warnings and errors."""
     target = result.target.gpus[request.gpu.address] = GpuTarget(placed=[])
     if not request.spec.vgpus and request.spec.mig is None:
-        result.troubles += _empty(target, request, options)
+        result.troubles += _empty(target, request)
         return
-    refused, chosen = _fitting(host, request, options)
+    refused, chosen = _fitting(request)
     if refused:
         result.troubles += refused
         if request.spec.removes is not None:  # slots are taken one by one: what stands in the way of the others is known already
@@ -33,135 +31,102 @@ def plan_gpu(result: LayoutPlan, host: Host, request: GpuRequest, options: Optio
         target.placed = None
         return
     target.mixed = request.spec.mixed
-    result.troubles += _set_mixed(result, target, request, options)
+    result.troubles += _set_mixed(result, target, request)
     found = Matching(removed=list(request.gpu.vgpus), open=chosen) if target.sets_mixed else match(request, chosen)
-    result.troubles += guard_removal(found.removed, options)
+    result.troubles += guard_removal(found.removed, request.options)
     result.troubles += place(request, found)
     target.placed, target.removed = found.placed, found.removed
-    result.troubles += _guard_params(target)
+    result.troubles += [  # a running VM has read its parameters: they are changed only while nobody uses the vGPU
+        refusals.in_use(one.key, one.vgpu.holders, "changing its vgpu_params")
+        for one in found.placed if one.vgpu and one.vgpu.holders and one.changes_params
+    ]
     if request.spec.needs_mig and request.spec.removes is None:
         result.troubles += _plan_instances(target, request)
         result.warnings += target.instances.warnings if target.instances else []
 
 
-def _empty(target: GpuTarget, request: GpuRequest, options: Options) -> list[Trouble]:
-    """The GPU is to have no vGPU, or none more; returns troubles."""
+def _empty(target: GpuTarget, request: GpuRequest) -> list[Trouble]:
+    """The GPU is to have no vGPU, or none more; returns errors."""
     gpu, removes = request.gpu, request.spec.removes
     ours = request.stored is not None and request.stored.mig is not None
     target.removed = [vgpu for vgpu in gpu.vgpus if removes is None or vgpu.key in removes]
-    troubles = guard_removal(target.removed, options)
     if ours and gpu.mig and gpu.mig.current:
-        target.instances, more = mig_placement.plan_instances(gpu, InstanceRequest([], [], gpu.mig.profiles))
-        troubles += more
+        target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
     target.mig = [] if ours else None  # until the next layout, so that an interrupted run is finished
-    return troubles
+    return guard_removal(target.removed, request.options)
 
 
-def _fitting(host: Host, request: GpuRequest, options: Options) -> tuple[list[Trouble], list[Chosen]]:
+def _fitting(request: GpuRequest) -> tuple[list[Trouble], list[Chosen]]:
     """What refuses the requested vGPUs whatever the GPU holds now, and each of them with its type."""
     gpu, spec = request.gpu, request.spec
     if not request.predicted and not gpu.types and spec.vgpus:
-        return refusals.no_types(gpu, host.facts), []
-    refused = _check_mode(host, request, options)
+        return refusals.no_types(gpu, request.host.facts), []
+    refused = _check_mode(request)
     if refused:
         return refused, []
     chosen, refused = choose_types(request)
-    refused += _check_uuids(request) + check_names(gpu, chosen)
     if refused:
         return refused, chosen
     there = [vgpu.uuid for vgpu in gpu.vgpus]
     if spec.removes is not None and all(one.uuid in there for one in spec.vgpus):
         return [], chosen  # nothing comes: what is there already fits
-    return check_sizes(request, chosen) or check_room(request, chosen), chosen
+    return check_room(request, chosen), chosen
 
 
-def _check_mode(host: Host, request: GpuRequest, options: Options) -> list[Trouble]:
+def _check_mode(request: GpuRequest) -> list[Trouble]:
     """MIG mode as the types need it; it is set before the VFs, so not here."""
     gpu, spec = request.gpu, request.spec
     sliced = [one for one in spec.vgpus if vgpu_types.slices_of(one.type)]
     shared = [one for one in spec.vgpus if vgpu_types.gpu_word(one.type) and not vgpu_types.slices_of(one.type)]
     if spec.needs_mig and not gpu.has_mig:
-        others = [one.address for one in host.inventory.gpus if one.has_mig]
+        others = [one.address for one in request.host.inventory.gpus if one.has_mig]
         asked = "%s needs MIG" % sliced[0].type if sliced else "GPU instances are asked for (mig)"
         return [refusals.no_mig(gpu, others, asked)]
     if spec.needs_mig and shared:
-        return [
-            Trouble(
-                "a GPU is in MIG mode or time-sliced, not both: %s and %s are asked for"
-                % (sliced[0].type if sliced else "GPU instances (mig)", shared[0].type),
-                device=gpu.address,
-                wanted="types with a number of slices only, or types without only",
-                remedy="Put one kind on another GPU.",
-                code="mig_and_time_sliced",
-            )
-        ]
-    if "mig" in options.assume:
+        return [Trouble(
+            "a GPU is in MIG mode or time-sliced, not both: %s and %s are asked for"
+            % (sliced[0].type if sliced else "GPU instances (mig)", shared[0].type),
+            device=gpu.address, wanted="types with a number of slices only, or types without only",
+            remedy="Put one kind on another GPU.", code="mig_and_time_sliced",
+        )]
+    if "mig" in request.options.assume:
         return []
     if spec.needs_mig and gpu.mig is None:
-        return refusals.no_vfs_yet(gpu, host.facts) or [refusals.mig_unknown(gpu)]
+        return refusals.no_vfs_yet(gpu, request.host.facts) or [refusals.mig_unknown(gpu)]
     on = bool(gpu.mig and gpu.mig.current)
     if spec.needs_mig == on or not (spec.needs_mig or shared):
         return []
-    words = {True: "on", False: "off"}
-    return [
-        Trouble(
-            "MIG mode is %s, but %s needs it %s" % (words[on], (sliced or shared)[0].type if sliced or shared else "mig", words[spec.needs_mig]),
-            device=gpu.address,
-            wanted="MIG mode %s" % words[spec.needs_mig],
-            remedy="Role mig sets it before the VFs are made; by hand: VFs off, module nvidia_mig, VFs on.",
-            code="mig_mode",
-        )
-    ]
+    present, needed = ("on", "off") if on else ("off", "on")
+    return [Trouble(
+        "MIG mode is %s, but %s needs it %s" % (present, (sliced or shared)[0].type if sliced or shared else "mig", needed),
+        device=gpu.address, wanted="MIG mode %s" % needed, code="mig_mode",
+        remedy="Role mig sets it before the VFs are made; by hand: VFs off, module nvidia_mig, VFs on.",
+    )]
 
 
-def _check_uuids(request: GpuRequest) -> list[Trouble]:
-    if request.uuids or request.predicted:
-        return []
-    return [
-        Trouble(
-            "a UUID is given (%s), but on this host vGPUs have none: a VF itself becomes the vGPU" % one.uuid,
-            device=one.where or request.gpu.address,
-            wanted="type and count only",
-            remedy="Leave uuid out; VMs get the vGPU by its VF's PCI address.",
-            code="uuid_not_here",
-        )
-        for one in request.spec.vgpus
-        if one.uuid
-    ]
-
-
-def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest, options: Options) -> list[Trouble]:
+def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> list[Trouble]:
     """Whether mixed-size mode must be turned on or off; only an empty GPU takes that."""
     gpu, requested = request.gpu, request.spec.mixed
     if not requested and not (request.stored and request.stored.mixed):
         return []
-    supported, on = gpu.mixed or (False, False)
-    if requested and request.predicted and gpu.mixed is None:
-        target.sets_mixed = True
-        return []
+    supported, on = gpu.mixed or (request.predicted, False)
     if requested and not supported:
-        return [
-            Trouble(
-                "mixed_sizes is asked for, but this GPU (%s) does not support it with this driver" % gpu.name,
-                device=gpu.address,
-                wanted="'Heterogeneous Time-Slice Sizes: Supported' in 'nvidia-smi -q'",
-                remedy="Take one framebuffer size per GPU, without mixed_sizes.",
-                code="mixed_unsupported",
-            )
-        ]
+        return [Trouble(
+            "mixed_sizes is asked for, but this GPU (%s) does not support it with this driver" % gpu.name,
+            device=gpu.address, wanted="'Heterogeneous Time-Slice Sizes: Supported' in 'nvidia-smi -q'",
+            remedy="Take one framebuffer size per GPU, without mixed_sizes.", code="mixed_unsupported",
+        )]
+    target.sets_mixed = requested != on and (requested or not gpu.vgpus)
     if requested and not on:
-        target.sets_mixed = True
-        busy = [vgpu for vgpu in gpu.vgpus if vgpu.holders and vgpu.key not in options.force_remove]
+        busy = [vgpu for vgpu in gpu.vgpus if vgpu.holders and vgpu.key not in request.options.force_remove]
         return [refusals.in_use(vgpu.key, vgpu.holders, "turning mixed-size mode on, which takes an empty GPU") for vgpu in busy]
-    if not requested and on and not gpu.vgpus:
-        target.sets_mixed = True
-    elif not requested and on:
+    if on and not requested and gpu.vgpus:
         result.warnings.append("%s: mixed-size mode stays on until the GPU is empty or the host reboots" % gpu.address)
     return []
 
 
 def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Trouble]:
-    """GPU instances for the types; troubles if they don't fit."""
+    """GPU instances for the types; errors if they don't fit."""
     gpu, words, placed = request.gpu, request.spec.mig, target.placed or []
     profiles = gpu.mig.profiles if gpu.mig else []
     types = [one.type for one in placed]
@@ -173,7 +138,7 @@ def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Trouble]:
     if troubles:
         return troubles
     staying = [(one.vgpu, one.type) for one in placed if one.vgpu]
-    asked = InstanceRequest(found, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
+    asked = mig_placement.InstanceRequest(found, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
     target.instances, troubles = mig_placement.plan_instances(gpu, asked)
     idle = [vgpu for vgpu, dummy in staying if not vgpu.holders]
     if idle and any(one.code == "mig_no_room" for one in troubles):
@@ -189,19 +154,9 @@ def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Trouble]:
     return troubles
 
 
-def _guard_params(target: GpuTarget) -> list[Trouble]:
-    """A running VM has read its parameters: they are changed only while nobody uses the vGPU."""
-    return [
-        refusals.in_use(one.key, one.vgpu.holders, "changing its vgpu_params")
-        for one in target.placed or ()
-        if one.vgpu and one.vgpu.holders and changes_params(one)
-    ]
-
-
 def guard_removal(vgpus: Sequence[Vgpu], options: Options) -> list[Trouble]:
     """vGPUs that are to be removed, are in use, and are not named in force_remove."""
-    return [
-        refusals.in_use(title(vgpu), vgpu.holders, "removing it", "force_remove (role variable vgpu_force_remove)")
-        for vgpu in vgpus
-        if vgpu.holders and vgpu.key not in options.force_remove
-    ]
+    used = [vgpu for vgpu in vgpus if vgpu.holders and vgpu.key not in options.force_remove]
+    names = ["%s (%s%s)" % (vgpu.key, vgpu.type, " on " + vgpu.parent if vgpu.uuid else "") for vgpu in used]
+    override = "force_remove (role variable vgpu_force_remove)"
+    return [refusals.in_use(name, vgpu.holders, "removing it", override) for name, vgpu in zip(names, used)]

@@ -5,16 +5,14 @@
 from __future__ import annotations
 
 import re
-import uuid as uuids
 from dataclasses import dataclass, field, replace
-from typing import Any, Collection, Mapping, Sequence, overload
+from typing import Any, Collection, Mapping, Sequence
 
-from ..base.errors import EngineError, Trouble, shown
+from ..base.errors import EngineError, Trouble, shown, trouble
 from ..hardware import address, catalog, vgpu_types
 from ..hardware.gpu import Gpu
 from ..mig.plan import Request as MigRequest
 from ..read.inventory import Inventory
-
 
 # More than any GPU holds; a slip of some zeros must not fill the memory.
 MOST = 1024
@@ -53,128 +51,115 @@ class GpuSpec:
         """Whether the GPU must be in MIG mode."""
         return self.mig is not None or any(vgpu_types.slices_of(word) for word in {one.type for one in self.vgpus})
 
+    def add(self, other: GpuSpec) -> None:
+        """Adds what another spec requests."""
+        self.vgpus += [replace(one) for one in other.vgpus]
+        self.mixed = self.mixed or other.mixed
+        if other.mig is not None:
+            self.mig = (self.mig or []) + other.mig
+
 
 @dataclass
-class Entry:
-    """One element of the layout: selectors, and what is requested of each GPU that they name."""
+class Entry(GpuSpec):
+    """One element of the layout: what is requested of each GPU that the selectors name."""
 
-    selectors: list[str]
-    vgpus: list[VgpuSpec]
-    where: str
-    mixed: bool = False
-    mig: list[str] | None = None
+    selectors: list[str] = field(default_factory=list)
+    where: str = ""
 
 
 def check_uuid(text: object, where: str) -> str:
     """The UUID in the kernel's spelling (36 characters, lower case); raises EngineError if it is none."""
     word = str(text).strip().lower()
-    try:
-        valid = str(uuids.UUID(word)) == word
-    except ValueError:
-        valid = False
-    if not valid:
+    if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", word):
         wanted = "36 characters such as 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
-        raise EngineError(Trouble("%s is not a UUID" % shown(text), device=where, wanted=wanted, code="bad_uuid"))
+        raise trouble("%s is not a UUID" % shown(text), device=where, wanted=wanted, code="bad_uuid")
     return word
 
 
+def check_ids(uuid: object, parent: object, where: str) -> tuple[str | None, str | None]:
+    """A UUID and a PCI address in the kernel's spelling, None for one that is not given; raises EngineError for what is none."""
+    try:
+        return check_uuid(uuid, where) if uuid else None, address.parse(parent) if parent else None
+    except EngineError as exc:
+        for one in exc.troubles:
+            one.device = where
+        raise
+
+
+def plain_params(text: object) -> str:
+    """vgpu_params (frame_rate_limiter=0, disable_vnc=1) without spaces, as they are compared; empty for None."""
+    return ",".join(part.strip() for part in str("" if text is None else text).split(",") if part.strip())
+
+
 def parse(layout: Any, name: str = "layout") -> tuple[list[Entry], list[Trouble]]:
-    """Entries of a layout (a list of {gpu, vgpus, mixed_sizes, mig}), and the troubles of what is wrong in it."""
+    """Entries of a layout (a list of {gpu, vgpus, mixed_sizes, mig}), and the errors of what is wrong in it."""
     if not isinstance(layout, list):
-        return [], [_wrong_shape(layout, name, "a list of entries, each with gpu and vgpus")]
+        return [], _wrong_shape(layout, name, "a list of entries, each with gpu and vgpus").troubles
     entries: list[Entry] = []
     troubles: list[Trouble] = []
     seen: dict[str, str] = {}
     for number, item in enumerate(layout):
         where = "%s[%d]" % (name, number)
-        wrong = _wrong_entry(item, where)
-        if wrong:
-            troubles.append(wrong)
+        try:
+            entry = _entry(item, where)
+        except EngineError as exc:
+            troubles += exc.troubles
             continue
-        selectors, mig = item.get("gpu"), item.get("mig")
-        entry = Entry(
-            [str(word) for word in (selectors if isinstance(selectors, list) else [selectors])],
-            [],
-            where,
-            bool(item.get("mixed_sizes")),
-            None if mig is None else list(mig),
-        )
         for position, vgpu in enumerate(item.get("vgpus") or []):
-            specs, more = _parse_vgpu(vgpu, "%s.vgpus[%d]" % (where, position), seen)
-            entry.vgpus += specs
-            troubles += more
+            try:
+                entry.vgpus += _vgpus(vgpu, "%s.vgpus[%d]" % (where, position), seen)
+            except EngineError as exc:
+                troubles += exc.troubles
         entries.append(entry)
     return entries, troubles
 
 
-def _wrong_entry(item: Any, where: str) -> Trouble | None:
-    """What is wrong with the shape of an entry."""
+def _entry(item: Any, where: str) -> Entry:
+    """An entry without its vGPUs; raises EngineError if its shape is wrong."""
     if not isinstance(item, dict):
-        return _wrong_shape(item, where, "an entry with gpu and vgpus")
-    selectors = item.get("gpu")
-    if not isinstance(selectors, list):
-        selectors = [selectors]
+        raise _wrong_shape(item, where, "an entry with gpu and vgpus")
+    selectors, vgpus, mig = item.get("gpu"), item.get("vgpus") or [], item.get("mig")
+    selectors = selectors if isinstance(selectors, list) else [selectors]
     if not selectors or not all(selectors) or any(isinstance(word, (list, dict)) for word in selectors):
-        return Trouble("it names no GPU", device=where, wanted="gpu: all, an address, GPU-<uuid> or a model")
-    vgpus, mig = item.get("vgpus") or [], item.get("mig")
+        raise trouble("it names no GPU", device=where, wanted="gpu: all, an address, GPU-<uuid> or a model")
     if not isinstance(vgpus, list):
-        return _wrong_shape(vgpus, where + ".vgpus", "a list of vGPUs, such as [{type: A40-24Q}]")
+        raise _wrong_shape(vgpus, where + ".vgpus", "a list of vGPUs, such as [{type: A40-24Q}]")
     if mig is not None and not (isinstance(mig, list) and all(isinstance(word, str) for word in mig)):
-        return _wrong_shape(mig, where + ".mig", "a list of profiles, such as [3g.20gb]")
-    return None
+        raise _wrong_shape(mig, where + ".mig", "a list of profiles, such as [3g.20gb]")
+    return Entry(mixed=bool(item.get("mixed_sizes")), mig=mig, selectors=[str(word) for word in selectors], where=where)
 
 
-def _wrong_shape(value: object, where: str, expected: str) -> Trouble:
-    return Trouble("it is %s" % shown(value), device=where, wanted=expected, code="wrong_shape")
+def _wrong_shape(value: object, where: str, expected: str) -> EngineError:
+    return trouble("it is %s" % shown(value), device=where, wanted=expected, code="wrong_shape")
 
 
-def _parse_vgpu(vgpu: Any, where: str, seen: dict[str, str]) -> tuple[list[VgpuSpec], list[Trouble]]:
-    """The vGPUs of one element, and troubles. seen: where each UUID of the layout stands."""
+def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
+    """The vGPUs of one element; raises EngineError if it is wrong. seen: where each UUID of the layout stands."""
     if not isinstance(vgpu, dict):
-        return [], [_wrong_shape(vgpu, where, "a vGPU, such as {type: A40-24Q}")]
+        raise _wrong_shape(vgpu, where, "a vGPU, such as {type: A40-24Q}")
     count = 1 if vgpu.get("count") is None else vgpu["count"]
-    uuid, params = vgpu.get("uuid"), plain_params(vgpu.get("vgpu_params"))
+    uuid, params = vgpu.get("uuid"), vgpu.get("vgpu_params")
+    params = None if params is None else plain_params(params)
     if params and not re.match(r"^[\x20-\x7e]+$", params):
-        return [], [Trouble("vgpu_params are %s" % shown(params), device=where, wanted="letters, digits and signs on one line", code="bad_params")]
+        raise trouble("vgpu_params are %s" % shown(params), device=where, wanted="letters, digits and signs on one line", code="bad_params")
     if not vgpu.get("type"):
-        return [], [Trouble("no type is given", device=where, wanted="type: a name such as A40-24Q")]
+        raise trouble("no type is given", device=where, wanted="type: a name such as A40-24Q")
     if not isinstance(count, int) or not 0 <= count <= MOST:
-        return [], [Trouble("count is %s" % shown(count), device=where, wanted="a number from 0 to %d" % MOST)]
+        raise trouble("count is %s" % shown(count), device=where, wanted="a number from 0 to %d" % MOST)
     spec = VgpuSpec(str(vgpu["type"]), where=where, params=params)
-    if not uuid:
-        return [replace(spec) for dummy in range(count)], []
-    if count != 1:
-        return [], [Trouble("a UUID stands with count %d" % count, device=where, wanted="count 1: a UUID names one vGPU")]
-    try:
+    if uuid:
+        if count != 1:
+            raise trouble("a UUID stands with count %d" % count, device=where, wanted="count 1: a UUID names one vGPU")
         spec.uuid = check_uuid(uuid, where)
-    except EngineError as exc:
-        return [], exc.troubles
-    if spec.uuid in seen:
-        return [], [duplicate(spec.uuid, where, seen[spec.uuid])]
-    seen[spec.uuid] = where
-    return [spec], []
+        if spec.uuid in seen:
+            raise EngineError(duplicate(spec.uuid, where, seen[spec.uuid]))
+        seen[spec.uuid] = where
+    return [spec] * count
 
 
 def duplicate(uuid: str, where: str, first: str) -> Trouble:
     """One UUID for two vGPUs of a request."""
     return Trouble("the UUID %s stands at %s too" % (uuid, first), device=where, wanted="each UUID once", code="duplicate_uuid")
-
-
-@overload
-def plain_params(text: None) -> None:
-    ...
-
-
-@overload
-def plain_params(text: object) -> str:
-    ...
-
-
-def plain_params(text: object) -> str | None:
-    """vgpu_params (frame_rate_limiter=0, disable_vnc=1) without spaces, as they are compared; None stays None."""
-    if text is None:
-        return None
-    return ",".join(part.strip() for part in str(text).split(",") if part.strip())
 
 
 def _rank(word: str) -> int:
@@ -185,7 +170,7 @@ def _rank(word: str) -> int:
 
 
 def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, GpuSpec], list[Trouble]]:
-    """What is requested, by address of each GPU that the layout names, and troubles.
+    """What is requested, by address of each GPU that the layout names, and errors.
 
     A GPU named by its address takes the entries with its address only, one named by model those
     with its model, and ``all`` is for the rest. Entries of the same kind add up. A model of the
@@ -197,27 +182,19 @@ def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, Gp
     absent: list[str] = []
     for entry in entries:
         for word in entry.selectors:
-            gpus, wrong = inventory.select([word])
-            if not gpus and _rank(word) == 2 and catalog.is_model(word):
+            (gpus, wrong), here = inventory.select([word]), _rank(word)
+            if not gpus and here == 2 and catalog.is_model(word):
                 absent.append(word)
                 continue
             for one in wrong:
                 one.device = one.device or entry.where
             troubles += wrong
             for gpu in gpus:
-                here = _rank(word)
                 if here > rank.get(gpu.address, 0):
                     specs[gpu.address], rank[gpu.address] = GpuSpec(), here
                 if here == rank[gpu.address]:
-                    _add(specs[gpu.address], entry)
+                    specs[gpu.address].add(entry)
     return specs, troubles + _absent_models(absent, inventory, specs, bool(troubles)) + _given_twice(specs)
-
-
-def _add(spec: GpuSpec, entry: Entry) -> None:
-    spec.vgpus += [replace(one) for one in entry.vgpus]
-    spec.mixed = spec.mixed or entry.mixed
-    if entry.mig is not None:
-        spec.mig = (spec.mig or []) + entry.mig
 
 
 def _named(gpus: Sequence[Gpu]) -> str:
@@ -225,29 +202,21 @@ def _named(gpus: Sequence[Gpu]) -> str:
 
 
 def _absent_models(absent: Sequence[str], inventory: Inventory, specs: Mapping[str, GpuSpec], wrong: bool) -> list[Trouble]:
-    """Models that this host does not have, if nothing is left of the layout, or GPUs are that it does not name. wrong: there are troubles."""
-    troubles = []
+    """Models that this host does not have, if nothing is left of the layout, or GPUs are that it does not name. wrong: there are errors."""
+    words, left = ", ".join(absent), [gpu for gpu in inventory.gpus if gpu.supported and gpu.address not in specs]
     if absent and not specs and not wrong:
-        troubles.append(
-            Trouble(
-                "the layout is for %s, and none of these is in this host, which has %s"
-                % (", ".join(absent), _named(inventory.gpus) or "no NVIDIA GPU"),
-                wanted="an entry for a GPU of this host",
-                code="unknown_gpu",
-            )
-        )
-    left = [gpu for gpu in inventory.gpus if gpu.supported and gpu.address not in specs]
+        return [Trouble(
+            "the layout is for %s, and none of these is in this host, which has %s" % (words, _named(inventory.gpus) or "no NVIDIA GPU"),
+            wanted="an entry for a GPU of this host", code="unknown_gpu",
+        )]
     if absent and specs and left:
         # One model written for another would otherwise empty the GPUs that were meant.
-        troubles.append(
-            Trouble(
-                "the layout is for %s too, which this host has not, and says nothing of %s" % (", ".join(absent), _named(left)),
-                wanted="an entry for each GPU of this host",
-                remedy="Put the model right, or add an entry with an empty list of vgpus for these GPUs (gpu: all is for the rest).",
-                code="gpu_not_in_layout",
-            )
-        )
-    return troubles
+        return [Trouble(
+            "the layout is for %s too, which this host has not, and says nothing of %s" % (words, _named(left)),
+            wanted="an entry for each GPU of this host", code="gpu_not_in_layout",
+            remedy="Put the model right, or add an entry with an empty list of vgpus for these GPUs (gpu: all is for the rest).",
+        )]
+    return []
 
 
 def _given_twice(specs: Mapping[str, GpuSpec]) -> list[Trouble]:
@@ -255,28 +224,15 @@ def _given_twice(specs: Mapping[str, GpuSpec]) -> list[Trouble]:
     troubles = []
     given: dict[str, str] = {}
     for pf, spec in sorted(specs.items()):
-        for one in spec.vgpus:
-            if one.uuid and one.uuid in given:
-                troubles.append(
-                    Trouble(
-                        "the UUID %s is given to %s and %s" % (one.uuid, given[one.uuid], pf),
-                        device=one.where,
-                        wanted="a UUID for one vGPU on one GPU",
-                        code="duplicate_uuid",
-                    )
-                )
-            if one.uuid:
-                given[one.uuid] = pf
+        for one in [one for one in spec.vgpus if one.uuid]:
+            if one.uuid in given:
+                found = "the UUID %s is given to %s and %s" % (one.uuid, given[one.uuid], pf)
+                troubles.append(Trouble(found, device=one.where, wanted="a UUID for one vGPU on one GPU", code="duplicate_uuid"))
+            given[str(one.uuid)] = pf
     return troubles
 
 
 def mig_requests(specs: Mapping[str, GpuSpec], inventory: Inventory) -> dict[str, MigRequest]:
     """The MIG mode of each GPU that the layout names, as its types need it."""
-    found = {}
-    for gpu in inventory.gpus:
-        spec = specs.get(gpu.address)
-        if spec and spec.needs_mig:
-            found[gpu.address] = MigRequest(True)
-        elif spec and spec.vgpus and gpu.has_mig:
-            found[gpu.address] = MigRequest(False)
-    return found
+    meant = [(gpu, specs[gpu.address]) for gpu in inventory.gpus if gpu.address in specs]
+    return {gpu.address: MigRequest(spec.needs_mig) for gpu, spec in meant if spec.needs_mig or (spec.vgpus and gpu.has_mig)}

@@ -12,12 +12,11 @@ from typing import Any, Mapping, Sequence
 
 from ..base import refusals
 from ..base.errors import EngineError, Trouble, raise_if_any
-from ..hardware import address, vgpu_types
+from ..hardware import vgpu_types
 from ..hardware.gpu import Gpu, Vgpu
-from . import order
+from . import plan as layout_plan
 from .gpu_plan import guard_removal
-from .layout import GpuSpec, VgpuSpec, check_uuid, duplicate
-from .plan import plan_listed
+from .layout import GpuSpec, VgpuSpec, check_ids, duplicate
 from .target import Host, LayoutPlan, Options, Placed
 
 
@@ -32,15 +31,6 @@ class Device:
     absent: bool
 
 
-@dataclass
-class _Requests:
-    """What the devices come to: specs by GPU; vGPUs to remove that are on no GPU of the host; troubles."""
-
-    specs: dict[str, GpuSpec] = field(default_factory=dict)
-    orphans: list[Vgpu] = field(default_factory=list)
-    troubles: list[Trouble] = field(default_factory=list)
-
-
 def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
     """Devices from the module's list; raises EngineError with all that is wrong."""
     found: list[Device] = []
@@ -49,15 +39,9 @@ def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
     for number, item in enumerate(devices):
         where = "devices[%d]" % number
         absent = item.get("state") == "absent"
-        uuid = parent = None
         try:
-            if item.get("uuid"):
-                uuid = check_uuid(item["uuid"], where)
-            if item.get("parent"):
-                parent = address.parse(item["parent"])
+            uuid, parent = check_ids(item.get("uuid"), item.get("parent"), where)
         except EngineError as exc:
-            for one in exc.troubles:
-                one.device = where
             troubles += exc.troubles
             continue
         if absent and not uuid:
@@ -75,116 +59,94 @@ def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
 
 def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
     """The plan for single devices; raises EngineError with all that is wrong."""
-    requests = _Requests()
-    for device in devices:
+    requests = _Requests(host, devices)
+    for device in sorted(devices, key=lambda one: not one.absent):
         if device.absent:
-            _remove(requests, host, device)
-    for device in devices:
-        if not device.absent:
-            _add(requests, host, device, devices)
-    for pf, spec in requests.specs.items():
-        _keep_others(spec, _gpus(host)[pf], devices)
-    requests.troubles += guard_removal(requests.orphans, options)
-    result = plan_listed(host, requests.specs, options, requests.troubles)
+            requests.remove(device)
+        else:
+            requests.add(device)
+    requests.keep_others()
+    troubles = requests.troubles + guard_removal(requests.orphans, options)
+    result = layout_plan.plan(host, requests.specs, options, troubles, listed_only=True)
     # Nothing is done beside a GPU that fell off the bus: this module has no option for that.
     raise_if_any(one.problem for one in result.failing)
-    result.steps[:0] = [order.remove(vgpu.parent, vgpu) for vgpu in requests.orphans]
+    result.steps[:0] = [layout_plan.remove(vgpu.parent, vgpu) for vgpu in requests.orphans]
     if options.mdevctl:
-        undefined = {step.args["uuid"] for step in result.steps if step.kind == "undefine"}
-        absent = {device.uuid for device in devices if device.absent} - undefined
-        left = [definition for uuid, definition in host.definitions.items() if uuid in absent]
-        result.steps += [order.undefine(_lane(host, one.parent), one) for one in left]
+        absent = {device.uuid for device in devices if device.absent} - {step.args["uuid"] for step in result.steps if step.kind == "undefine"}
+        for definition in [one for one in host.definitions.values() if one.uuid in absent]:
+            gpu = requests.owner(definition.parent)
+            result.steps.append(layout_plan.undefine(gpu.address if gpu else definition.parent, definition))
     return result
 
 
 def placed(result: LayoutPlan, devices: Sequence[Device]) -> list[Placed]:
     """The requested devices as they will be, in the order of the request."""
-    found = {one.where: one for target in result.target.gpus.values() for one in target.placed or ()}
+    found = {one.spec.where: one for target in result.target.gpus.values() for one in target.placed or ()}
     return [found[device.where] for device in devices if not device.absent]
 
 
-def _gpus(host: Host) -> dict[str, Gpu]:
-    return {gpu.address: gpu for gpu in host.inventory.gpus}
+@dataclass
+class _Requests:
+    """What the devices come to: specs by GPU; vGPUs to remove that are on no GPU of the host; errors."""
 
+    host: Host
+    devices: Sequence[Device]
+    specs: dict[str, GpuSpec] = field(default_factory=dict)
+    orphans: list[Vgpu] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)
 
-def _owner(host: Host, parent: str | None) -> Gpu | None:
-    """The GPU whose PF or VF the address is."""
-    for gpu in host.inventory.gpus:
-        if parent == gpu.address or parent in [vf.address for vf in gpu.vfs]:
-            return gpu
-    return None
+    def owner(self, parent: str | None) -> Gpu | None:
+        """The GPU whose PF or VF the address is."""
+        return next((gpu for gpu in self.host.inventory.gpus if parent in [gpu.address] + [vf.address for vf in gpu.vfs]), None)
 
+    def _spec_of(self, gpu: Gpu) -> GpuSpec:
+        return self.specs.setdefault(gpu.address, GpuSpec(removes=set()))
 
-def _lane(host: Host, parent: str) -> str:
-    """Address of the GPU that steps at a parent belong to; the parent itself if no GPU of the host has it."""
-    gpu = _owner(host, parent)
-    return gpu.address if gpu else parent
+    def _unnamed(self, gpu: Gpu) -> list[Vgpu]:
+        """The GPU's vGPUs that no device names."""
+        named = {one.uuid for one in self.devices} | {one.uuid for one in self._spec_of(gpu).vgpus}
+        return [vgpu for vgpu in gpu.vgpus if vgpu.uuid not in named]
 
+    def remove(self, device: Device) -> None:
+        """A device that must not be."""
+        vgpu = next((one for one in self.host.inventory.mdevs if one.uuid == device.uuid), None)
+        if vgpu is None:
+            return
+        gpu = self.owner(vgpu.parent)
+        if device.parent and device.parent != vgpu.parent:
+            found = "the device %s to be removed is on %s" % (device.uuid, vgpu.parent)
+            wanted = "parent %s, or no parent given" % device.parent
+            self.troubles.append(Trouble(found, device=device.where, wanted=wanted, code="uuid_elsewhere"))
+        elif gpu is None:
+            self.orphans.append(vgpu)
+        else:
+            spec = self._spec_of(gpu)
+            spec.removes = {*(spec.removes or ()), vgpu.key}
 
-def _spec_of(requests: _Requests, gpu: Gpu) -> GpuSpec:
-    return requests.specs.setdefault(gpu.address, GpuSpec(removes=set()))
-
-
-def _remove(requests: _Requests, host: Host, device: Device) -> None:
-    vgpu = next((one for one in host.inventory.mdevs if one.uuid == device.uuid), None)
-    if vgpu is None:
-        return
-    if device.parent and device.parent != vgpu.parent:
-        requests.troubles.append(
-            Trouble(
-                "the device %s to be removed is on %s" % (device.uuid, vgpu.parent),
-                device=device.where,
-                wanted="parent %s, or no parent given" % device.parent,
-                code="uuid_elsewhere",
-            )
-        )
-        return
-    gpu = _owner(host, vgpu.parent)
-    if gpu is None:
-        requests.orphans.append(vgpu)
-        return
-    spec = _spec_of(requests, gpu)
-    spec.removes = {*(spec.removes or ()), vgpu.key}
-
-
-def _add(requests: _Requests, host: Host, device: Device, devices: Sequence[Device]) -> None:
-    gpu = _owner(host, device.parent)
-    if gpu is None:
-        have = ", ".join("%s (%d VFs)" % (one.address, len(one.vfs)) for one in host.inventory.gpus)
-        requests.troubles.append(
-            Trouble(
+    def add(self, device: Device) -> None:
+        """A device that is to be there: the one that has its type and parent already, if none is named."""
+        gpu = self.owner(device.parent)
+        if gpu is None:
+            have = ", ".join("%s (%d VFs)" % (one.address, len(one.vfs)) for one in self.host.inventory.gpus)
+            self.troubles.append(Trouble(
                 "%s is no NVIDIA GPU and no VF of one; this host has %s" % (device.parent, have or "no NVIDIA GPU"),
-                device=device.where,
-                wanted="a PF, or a VF that is on",
-                remedy="VFs are turned on by nvidia_sriov.",
-                code="unknown_parent",
-            )
-        )
-        return
-    if not gpu.uuids:
-        requests.troubles.append(refusals.vendor_vfio(gpu))
-        return
-    spec = _spec_of(requests, gpu)
-    index = next((vf.index for vf in gpu.vfs if vf.address == device.parent), None)
-    one = VgpuSpec(str(device.type), device.uuid, index, device.where)
-    if not one.uuid:
-        named = {other.uuid for other in devices} | {other.uuid for other in spec.vgpus}
-        one.uuid = _existing(gpu, one, [vgpu for vgpu in gpu.vgpus if vgpu.uuid not in named])
-    spec.vgpus.append(one)
+                device=device.where, wanted="a PF, or a VF that is on", remedy="VFs are turned on by nvidia_sriov.", code="unknown_parent",
+            ))
+        elif not gpu.uuids:
+            self.troubles.append(refusals.vendor_vfio(gpu))
+        else:
+            index = next((vf.index for vf in gpu.vfs if vf.address == device.parent), None)
+            one = VgpuSpec(str(device.type), device.uuid, index, device.where)
+            kind = vgpu_types.find(one.type, gpu.types)
+            if kind and not one.uuid:
+                there = [vgpu for vgpu in self._unnamed(gpu) if vgpu.type == kind.short and index in (None, vgpu.index)]
+                one.uuid = there[0].uuid if there else None
+            self._spec_of(gpu).vgpus.append(one)
 
-
-def _existing(gpu: Gpu, spec: VgpuSpec, vgpus: Sequence[Vgpu]) -> str | None:
-    """UUID of the vGPU that is the requested one already: of its type, on its VF or on any VF of the PF."""
-    found = vgpu_types.find(spec.type, gpu.types)
-    return next((vgpu.uuid for vgpu in vgpus if found and vgpu.type == found.short and spec.index in (None, vgpu.index)), None)
-
-
-def _keep_others(spec: GpuSpec, gpu: Gpu, devices: Sequence[Device]) -> None:
-    """Adds the GPU's other vGPUs to its spec if one comes to them: they share its VFs and its framebuffer."""
-    there = [vgpu.uuid for vgpu in gpu.vgpus]
-    if all(one.uuid in there for one in spec.vgpus):
-        return
-    named = {device.uuid for device in devices} | {one.uuid for one in spec.vgpus}
-    for vgpu in gpu.vgpus:
-        if vgpu.uuid not in named and vgpu_types.find(vgpu.type, gpu.types):
-            spec.vgpus.append(VgpuSpec(vgpu.type, vgpu.uuid, vgpu.index, managed=False))
+    def keep_others(self) -> None:
+        """Adds a GPU's other vGPUs to its spec if one comes to them: they share its VFs and its framebuffer."""
+        for gpu in [gpu for gpu in self.host.inventory.gpus if gpu.address in self.specs]:
+            there, spec = [vgpu.uuid for vgpu in gpu.vgpus], self.specs[gpu.address]
+            if not all(one.uuid in there for one in spec.vgpus):
+                others = [vgpu for vgpu in self._unnamed(gpu) if vgpu_types.find(vgpu.type, gpu.types)]
+                spec.vgpus += [VgpuSpec(vgpu.type, vgpu.uuid, vgpu.index, managed=False) for vgpu in others]

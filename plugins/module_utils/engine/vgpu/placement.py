@@ -16,7 +16,7 @@ from .layout import VgpuSpec, plain_params
 from .target import GpuRequest, Placed, Slot
 
 # Any fixed UUID serves; it separates our names from other people's.
-NAMESPACE = "6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11"
+NAMESPACE = uuids.UUID("6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11")
 
 
 @dataclass
@@ -35,20 +35,20 @@ class Matching:
         """An existing vGPU is the requested one."""
         self.left.remove(vgpu)
         self.open.remove(one)
-        slot = Slot(vgpu.parent, vgpu.index)
-        params = _params(request, one.spec, vgpu.key)
-        self.placed.append(Placed(slot, one.type, vgpu.uuid, vgpu, params, where=one.spec.where, managed=one.spec.managed))
+        spec, stored = one.spec, request.known.get(vgpu.key)
+        # Parameters that only we had set go if none are requested; others are left.
+        params = "" if spec.params is None and stored and stored.params else spec.params
+        self.placed.append(Placed(Slot(vgpu.parent, vgpu.index), one.type, spec, vgpu.uuid, vgpu, params=params))
 
 
 def stable_uuid(machine_id: str | None, pf: str, index: int | None, taken: Collection[str]) -> str:
     """UUIDv5 of machine, PF and VF number; the next in line when that one is taken."""
-    salt = 0
-    while True:
-        name = "%s/%s/%s" % (machine_id, pf, index) + ("/%d" % salt if salt else "")
-        word = str(uuids.uuid5(uuids.UUID(NAMESPACE), name))
-        if word not in taken:
-            return word
+    name, salt = "%s/%s/%s" % (machine_id, pf, index), 0
+    word = str(uuids.uuid5(NAMESPACE, name))
+    while word in taken:
         salt += 1
+        word = str(uuids.uuid5(NAMESPACE, "%s/%d" % (name, salt)))
+    return word
 
 
 def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
@@ -61,21 +61,19 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
         same = next((vgpu for vgpu in found.left if _is_it(request, one.spec, vgpu) and vgpu.type == one.type.short), None)
         if same:
             found.keep(request, one, same)
-
-    def rank(vgpu: Vgpu) -> tuple[bool, bool, int, str]:
-        return (not vgpu.holders, vgpu.key not in request.known, vgpu.index if vgpu.index is not None else 0, vgpu.key)
-
-    ranked = sorted([vgpu for vgpu in found.left if vgpu.uuid not in request.explicit], key=rank)
+    ranked = sorted(
+        [vgpu for vgpu in found.left if vgpu.uuid not in request.explicit],
+        key=lambda vgpu: (not vgpu.holders, vgpu.key not in request.known, vgpu.index or 0, vgpu.key),
+    )
+    # What a vGPU was created for: an interrupted run may not have set it.
+    params = {vgpu.key: request.known[vgpu.key].params if vgpu.key in request.known else plain_params(vgpu.params) for vgpu in ranked}
     # First those that find a vGPU with their parameters, then the others.
     for exact in (True, False):
-        for one in list(found.open):
-            if one.spec.uuid or (one.spec.index is not None and not request.uuids):
-                continue
-            for vgpu in ranked:
-                if vgpu.type == one.type.short and (not exact or _intended_params(request, vgpu) == (one.spec.params or "")):
-                    ranked.remove(vgpu)
-                    found.keep(request, one, vgpu)
-                    break
+        for one in [one for one in found.open if not one.spec.uuid and (one.spec.index is None or request.uuids)]:
+            fitting = [vgpu for vgpu in ranked if vgpu.type == one.type.short and (not exact or params[vgpu.key] == (one.spec.params or ""))]
+            if fitting:
+                ranked.remove(fitting[0])
+                found.keep(request, one, fitting[0])
     if removes is None:
         found.removed, found.left = found.left, []
     return found
@@ -88,91 +86,62 @@ def _is_it(request: GpuRequest, spec: VgpuSpec, vgpu: Vgpu) -> bool:
     return spec.index is not None and spec.index == vgpu.index
 
 
-def _intended_params(request: GpuRequest, vgpu: Vgpu) -> str:
-    """Parameters that a vGPU was created for: an interrupted run may not have set them."""
-    stored = request.known.get(vgpu.key)
-    return stored.params if stored else plain_params(vgpu.params or "")
-
-
-def _params(request: GpuRequest, spec: VgpuSpec, key: str) -> str | None:
-    """vgpu_params that a vGPU is to have: as requested; none if only we had set some; None to leave them."""
-    if spec.params is not None:
-        return spec.params
-    stored = request.known.get(key)
-    return "" if stored and stored.params else None
-
-
 def place(request: GpuRequest, found: Matching) -> list[Trouble]:
-    """Places the requested vGPUs that no existing one matches: fills found.placed; returns troubles."""
+    """Places the requested vGPUs that no existing one matches: fills found.placed; returns errors."""
     gpu = request.gpu
-    going = {vgpu.uuid for vgpu in found.removed} - set(request.spec.removes or ())
-    in_use = {uuid for uuid in request.taken if uuid not in going}
-    in_use |= {one.key for one in found.placed} | set(request.explicit) | set(request.spec.removes or ())
-    free = _free(request, found)
+    existing = {vgpu.key for vgpu in request.host.inventory.mdevs} - {vgpu.key for vgpu in found.removed}
+    in_use = existing | {one.key for one in found.placed} | set(request.explicit) | set(request.spec.removes or ())
+    held = [one.slot.index for one in found.placed] + [vgpu.index for vgpu in found.left]
+    busy = held if gpu.sriov else range(len(held))  # on a PF the number is only part of the UUID: an existing vGPU does not show it
+    free = [slot for slot in slots_of(request) if slot.index not in busy]
     stored = [one for one in request.known.values() if one.key not in in_use]
     staying = [vgpu.uuid for vgpu in found.left]
     troubles = []
     # Requests with a slot of their own first, so that no other takes it. Larger before smaller: they need more room in one piece.
     for one in sorted(found.open, key=lambda one: (one.spec.index is None, one.spec.uuid is None, -(one.type.framebuffer_mib or 0))):
-        spec = one.spec
-        if spec.uuid and spec.uuid in staying:
+        uuid, index = one.spec.uuid, one.spec.index
+        if uuid and uuid in staying:
             continue  # it is another vGPU's, which the plan refuses
-        remembered = _remembered(one, stored, free)
-        index = spec.index
-        if index is None and not spec.uuid and remembered:
+        remembered = None if uuid else _remembered(one, stored, free)
+        if index is None and remembered:
             index = remembered.index
         slot = next((slot for slot in free if index in (None, slot.index)), None)
         if slot is None:
             troubles.append(_no_slot(request, found, one, index))
             continue
         free.remove(slot)
-        uuid = spec.uuid
-        if not uuid and remembered and remembered.index in (None, slot.index):
+        if remembered and remembered.index in (None, slot.index):
             uuid = remembered.uuid
             stored.remove(remembered)
-        if request.uuids and not uuid:
-            uuid = stable_uuid(request.machine_id, gpu.address, slot.index, in_use)
         if not request.uuids:
             uuid = None
+        elif not uuid:
+            uuid = stable_uuid(request.host.state.machine_id, gpu.address, slot.index, in_use)
         in_use.add(uuid or slot.parent)
-        # On a PF the number is only part of the UUID: an existing vGPU does not show it.
-        where = slot if gpu.sriov else Slot(slot.parent, None)
-        found.placed.append(Placed(where, one.type, uuid, None, spec.params or None, where=spec.where))
+        found.placed.append(Placed(slot if gpu.sriov else Slot(slot.parent, None), one.type, one.spec, uuid, params=one.spec.params or None))
     found.placed.sort(key=lambda one: (one.slot.index or 0, one.key))
     return troubles
 
 
-def _free(request: GpuRequest, found: Matching) -> list[Slot]:
-    """The slots that no vGPU holds that stays."""
-    if request.gpu.sriov:
-        busy = {one.slot.index for one in found.placed} | {vgpu.index for vgpu in found.left}
-    else:
-        busy = set(range(len(found.placed) + len(found.left)))
-    return [slot for slot in slots_of(request) if slot.index not in busy]
-
-
 def _remembered(one: Chosen, stored: Sequence[StoredVgpu], free: Sequence[Slot]) -> StoredVgpu | None:
     """The stored vGPU that a request continues: of its type, in a free slot; with its parameters, if there is one."""
-    indexes = [slot.index for slot in free]
-    fitting = [was for was in stored if was.type == one.type.short and (was.index is None or was.index in indexes)]
+    indexes = [None] + [slot.index for slot in free]
+    fitting = [was for was in stored if was.type == one.type.short and was.index in indexes]
     return next((was for was in fitting if was.params == (one.spec.params or "")), next(iter(fitting), None))
 
 
 def _no_slot(request: GpuRequest, found: Matching, one: Chosen, index: int | None) -> Trouble:
     """A requested VF holds another vGPU, or cannot hold one."""
+    gpu = request.gpu
     holders = ["%s (%s)" % (held.key, held.type.short) for held in found.placed if held.slot.index == index]
     holders += ["%s (%s)" % (vgpu.key, vgpu.type) for vgpu in found.left if vgpu.index == index]
     if holders and index is not None:
-        vf = next((vf.address for vf in request.gpu.vfs if vf.index == index), index)
+        vf = next((vf.address for vf in gpu.vfs if vf.index == index), index)
         return Trouble(
             "the VF %s holds %s already" % (vf, holders[0]),
-            device=one.spec.where or request.gpu.address,
-            wanted="a free VF for %s" % one.type.short,
-            code="vf_busy",
+            device=one.spec.where or gpu.address, wanted="a free VF for %s" % one.type.short, code="vf_busy",
         )
     return Trouble(
         "VF %s is not there or not free for %s" % (index, one.type.short),
-        device=request.gpu.address,
-        remedy="Look with 'nvidia-vgpu status'.",
-        code="no_slot",
+        device=gpu.address, remedy="Look with 'nvidia-vgpu status'.", code="no_slot",
     )

@@ -6,6 +6,7 @@ What matches is kept; only surplus is removed, and never what somebody uses; fre
 order of their number; a UUID follows from machine, PF and VF number: a vGPU that is created again
 has the same UUID. On a framework without UUIDs the VF is what stays the same.
 GPU instances of MIG and mixed-size mode come between what goes and what comes.
+A definition of mdevctl's is kept as the vGPU is: this parent, this type, started by us alone.
 """
 
 from __future__ import annotations
@@ -14,51 +15,34 @@ from typing import Mapping, Sequence
 
 from ..base.errors import Trouble
 from ..base.plan import Plan
-from ..frameworks import likely_uuids
-from ..hardware.gpu import Gpu
-from ..mig.placement import InstanceRequest, plan_instances
+from ..base.steps import Step
+from ..hardware.gpu import Gpu, Vgpu
+from ..mig import placement as mig_placement
+from ..read.inventory import Inventory
+from ..state import layout_file
+from ..state.paths import STORE
+from ..system.mdevctl import Definition
 from .gpu_plan import guard_removal, plan_gpu
-from .layout import GpuSpec
-from .order import add_steps
-from .target import GpuRequest, GpuTarget, Host, LayoutPlan, Options, Target
+from .layout import GpuSpec, plain_params
+from .target import GpuRequest, GpuTarget, Host, LayoutPlan, Options, Placed, Target, titled
 
 
-def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, troubles: Sequence[Trouble] = ()) -> LayoutPlan:
-    """The plan for the specs per GPU (layout.by_gpu); raises EngineError with all that is wrong, the given troubles first."""
-    result = _plan_gpus(host, specs, options, troubles)
-    for gpu in host.inventory.gpus:
-        if gpu.address not in specs and gpu.alive:
-            _plan_unlisted(result, host, gpu, options)
-    return _finished(result, host, specs, options)
+def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, troubles: Sequence[Trouble] = (), listed_only: bool = False) -> LayoutPlan:
+    """The plan for the specs per GPU (layout.by_gpu); raises EngineError with all that is wrong, the given errors first.
 
-
-def plan_listed(host: Host, specs: Mapping[str, GpuSpec], options: Options, troubles: Sequence[Trouble] = ()) -> LayoutPlan:
-    """As plan, for requests that are no layout: GPUs without a spec are left alone."""
-    return _finished(_plan_gpus(host, specs, options, troubles), host, specs, options)
-
-
-def _plan_gpus(host: Host, specs: Mapping[str, GpuSpec], options: Options, troubles: Sequence[Trouble]) -> LayoutPlan:
+    listed_only: GPUs without a spec are left alone, for requests that are no layout.
+    """
     result = Plan(Target(), troubles=list(troubles))
-    state = host.state
-    taken = [vgpu.uuid for vgpu in host.inventory.mdevs if vgpu.uuid]
     explicit = {one.uuid for spec in specs.values() for one in spec.vgpus if one.uuid}
     for gpu in host.inventory.gpus:
-        spec = specs.get(gpu.address)
-        if spec is None or result.skips(gpu, "bring its vGPUs to the layout", options.unresponsive):
-            continue
-        predicted = gpu.framework == "none" and "vfs" in options.assume
-        uuids = likely_uuids(state.kernel) if predicted and gpu.sriov else gpu.uuids
-        request = GpuRequest(
-            gpu, spec, host.stored.get(gpu.address), predicted=predicted, uuids=uuids, taken=taken, explicit=explicit, machine_id=state.machine_id
-        )
-        plan_gpu(result, host, request, options)
-    return result
-
-
-def _finished(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec], options: Options) -> LayoutPlan:
+        if gpu.address in specs and not result.skips(gpu, "bring its vGPUs to the layout", options.unresponsive):
+            plan_gpu(result, GpuRequest(gpu, specs[gpu.address], host, options, explicit))
+    for gpu in host.inventory.gpus:
+        if gpu.address not in specs and gpu.alive and not listed_only:
+            _plan_unlisted(result, host, gpu, options)
     result.troubles += _foreign_uuids(result, host, specs)
     result.refuse()
-    add_steps(result, host, options)
+    _add_steps(result, host, options)
     return result
 
 
@@ -69,14 +53,12 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
         if stored and vgpu.key in stored.keys:
             target.removed.append(vgpu)
         else:
-            result.warnings.append(
-                "%s: the vGPU %s(%s) was not made by vgpu.kvm and its GPU is not in the layout; it stays"
-                % (vgpu.parent, vgpu.uuid + " " if vgpu.uuid else "", vgpu.type)
-            )
+            text = "%s: the vGPU %s(%s) was not made by vgpu.kvm and its GPU is not in the layout; it stays"
+            result.warnings.append(text % (vgpu.parent, vgpu.uuid + " " if vgpu.uuid else "", vgpu.type))
     result.troubles += guard_removal(target.removed, options)
     if stored and stored.mig is not None and gpu.mig and gpu.mig.current:
         if len(target.removed) == len(gpu.vgpus):  # somebody else's vGPUs keep their GPU instances
-            target.instances = plan_instances(gpu, InstanceRequest([], [], gpu.mig.profiles))[0]
+            target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
         target.mig = []
     result.target.gpus[gpu.address] = target
 
@@ -84,21 +66,122 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
 def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec]) -> list[Trouble]:
     """UUIDs that the user gives and that exist elsewhere on the host."""
     targets = list(result.target.gpus.values())
-    going = {vgpu.uuid for target in targets for vgpu in target.removed}
-    kept = {one.uuid for target in targets for one in target.placed or () if one.vgpu}
+    fine = {vgpu.uuid for target in targets for vgpu in target.removed}
+    fine |= {one.uuid for target in targets for one in target.placed or () if one.vgpu}
     for gpu in host.inventory.gpus:
         if gpu.address in specs and result.target.of(gpu.address).placed is None:  # nothing is decided there
             elsewhere = {(one.uuid, one.index) for one in specs[gpu.address].vgpus if one.index is not None}
-            kept |= {vgpu.uuid for vgpu in gpu.vgpus if all(uuid != vgpu.uuid or index == vgpu.index for uuid, index in elsewhere)}
+            fine |= {vgpu.uuid for vgpu in gpu.vgpus if all(uuid != vgpu.uuid or index == vgpu.index for uuid, index in elsewhere)}
     existing = {vgpu.uuid: vgpu for vgpu in host.inventory.mdevs}
     return [
         Trouble(
             "the UUID %s exists already, as %s on %s" % (one.uuid, existing[one.uuid].type, existing[one.uuid].parent),
-            device=pf,
-            wanted="a UUID that is free on this host",
-            code="uuid_elsewhere",
+            device=pf, wanted="a UUID that is free on this host", code="uuid_elsewhere",
         )
-        for pf, spec in sorted(specs.items())
-        for one in spec.vgpus
-        if one.uuid in existing and one.uuid not in going | kept
+        for pf, spec in sorted(specs.items()) for one in spec.vgpus if one.uuid in existing and one.uuid not in fine
     ]
+
+
+def undefine(lane: str, definition: Definition) -> Step:
+    """The step that removes a definition; the running device stays."""
+    return Step("undefine", lane, definition.parent, "undefine %s in mdevctl" % definition.uuid, uuid=definition.uuid)
+
+
+def remove(lane: str, vgpu: Vgpu) -> Step:
+    """The step that removes a vGPU; forced, if somebody uses it."""
+    return Step("remove", lane, vgpu.parent, "remove %s" % titled(vgpu.type, vgpu.uuid), key=vgpu.key, forced=bool(vgpu.holders))
+
+
+def _define(lane: str, placed: Placed, definition: Definition | None) -> list[Step]:
+    """Steps to a manual definition; none if it is so already. definition: the present one."""
+    uuid, parent = str(placed.uuid), placed.slot.parent
+    if definition and definition.parent == parent and definition.start == "manual":
+        if (definition.mdev_type or "").rsplit("-", 1)[-1] == placed.type.id:
+            return []
+    steps = [undefine(lane, definition)] if definition else []
+    return steps + [Step("define", lane, parent, "define %s in mdevctl (manual)" % uuid, uuid=uuid)]
+
+
+def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
+    """The layout file first: from then on an interrupted run is finished by the boot or the next run."""
+    targets, steps = result.target.gpus.values(), result.steps
+    coming = {one.uuid for target in targets for one in target.placed or () if one.uuid}
+    going = {vgpu.key for target in targets for vgpu in target.removed}
+    definitions = host.definitions if options.mdevctl else {}
+    if options.persist:
+        _add_store(result, host, going)
+    for gpu in host.inventory.gpus:
+        pf, planned = gpu.address, result.target.of(gpu.address)
+        # Definitions of vGPUs of ours that are not there any more.
+        ours = host.stored[pf].keys if gpu.alive and pf in host.stored else ()
+        steps += [undefine(pf, definitions[key]) for key in ours if key in definitions and key not in coming | going]
+        for vgpu in planned.removed:
+            steps.append(remove(pf, vgpu))
+            # A UUID that comes again, as another type, is defined again below.
+            if vgpu.key in definitions and vgpu.key not in coming:
+                steps.append(undefine(pf, definitions[vgpu.key]))
+        if planned.instances:
+            steps += mig_placement.steps(gpu, planned.instances)
+        if planned.sets_mixed:
+            steps.append(Step("mixed", pf, pf, "turn mixed-size mode %s" % ("on" if planned.mixed else "off"), enabled=planned.mixed))
+        placed = list(planned.placed or ())
+        if planned.mixed:
+            placed.sort(key=lambda one: -(one.type.framebuffer_mib or 0))
+        for one in placed:
+            parent, short = one.slot.parent, one.type.short
+            if one.vgpu is None:
+                steps.append(Step("create", pf, parent, "create %s" % titled(short, one.uuid), uuid=one.uuid, type_id=one.type.id, type=short))
+            if one.changes_params:
+                text = "set its vgpu_params to %r" % one.params if one.params else "clear its vgpu_params"
+                steps.append(Step("params", pf, parent, text, key=one.key, params=one.params))
+            if options.mdevctl and one.uuid and one.spec.managed:
+                steps += _define(pf, one, definitions.get(one.uuid))
+
+
+def _add_store(result: LayoutPlan, host: Host, going: set[str]) -> None:
+    """The step that writes the layout file, if it changes. The boot restores the layout's GPUs, and VFs of GPUs that have them on."""
+    kept, new = [], []
+    for gpu in host.inventory.gpus:
+        planned, stored = result.target.of(gpu.address), host.stored.get(gpu.address)
+        if stored and not gpu.alive:
+            kept.append(stored)  # what it had is what it gets again, should it come back
+        if gpu.alive and (planned.placed is not None or gpu.num_vfs or stored):
+            vgpus = [
+                layout_file.StoredVgpu(one.uuid, one.slot.parent, one.slot.index if gpu.sriov else None, one.type.short, one.params or "")
+                for one in planned.placed or ()
+            ]
+            count = (gpu.num_vfs or gpu.total_vfs) if gpu.sriov else 0
+            # What is gone by now is forgotten, but not worth a write of its own.
+            former = stored.former if stored else []
+            new.append(layout_file.StoredGpu(gpu.address, count, vgpus, former, mig=planned.mig, mixed=planned.mixed))
+    if layout_file.content(kept + new) == layout_file.content(host.stored.values()):
+        return
+    for one in new:
+        one.former = sorted(going.intersection(host.stored[one.address].keys)) if one.address in host.stored else []
+    result.target.store_text = layout_file.dumps(kept + new)
+    result.steps.append(Step("store", None, STORE, "store the layout for the boot", content=result.target.store_text))
+
+
+def lines(inventory: Inventory, target: Target | None = None) -> str:
+    """The host's vGPUs for a diff, one a line, GPU instances and mixed-size mode; with a target: as they will be."""
+    rows = []
+    for gpu in inventory.gpus:
+        planned = target.of(gpu.address) if target else GpuTarget()
+        change = planned.instances or mig_placement.Instances()
+        going = [one.id for one in change.destroy]
+        instances = gpu.mig.instances if gpu.mig and (gpu.mig.current or planned.instances) else []
+        names = [one.profile for one in instances if one.id not in going] + [one.name for one in change.create]
+        if names:
+            rows.append("%s GPU instances: %s" % (gpu.address, " ".join(sorted(names))))
+        if planned.mixed if planned.sets_mixed else gpu.mixed and gpu.mixed[1]:
+            rows.append("%s mixed sizes" % gpu.address)
+        vgpus = [
+            (one.slot.index, one.slot.parent, one.type.short, one.key, one.present_params if one.params is None else one.params)
+            for one in planned.placed or ()
+        ]
+        if planned.placed is None:
+            staying = [vgpu for vgpu in gpu.vgpus if vgpu not in planned.removed]
+            vgpus = [(vgpu.index, vgpu.parent, vgpu.type, vgpu.key, plain_params(vgpu.params)) for vgpu in staying]
+        for dummy, parent, type_name, key, params in sorted(vgpus, key=lambda row: (row[0] or 0, row[3])):
+            rows.append("%s %s%s%s" % (parent, type_name, "" if key == parent else " " + key, " " + params if params else ""))
+    return "".join(row + "\n" for row in rows)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Collection, Mapping, Sequence, cast
 
 from ..base.plan import Plan
+from ..frameworks import likely_uuids
 from ..hardware import address
 from ..hardware.gpu import Gpu, Vgpu
 from ..hardware.vgpu_types import VgpuType
@@ -16,7 +17,7 @@ from ..read.host import HostState, Identity
 from ..read.inventory import Inventory
 from ..state.layout_file import StoredGpu
 from ..system.mdevctl import Definition
-from .layout import GpuSpec
+from .layout import GpuSpec, VgpuSpec, plain_params
 
 
 @dataclass
@@ -53,23 +54,22 @@ class Options:
 
 @dataclass
 class GpuRequest:
-    """One GPU and what is requested of it.
+    """One GPU and what is requested of it. explicit: UUIDs that the request as a whole names.
 
-    stored: the GPU in the layout file. predicted: its VFs are still to come. uuids: whether its vGPUs have UUIDs.
-    taken: UUIDs of the host's vGPUs. explicit: UUIDs that the layout names. known: stored vGPUs by key.
+    stored: the GPU in the layout file. known: its vGPUs there, by key. predicted: its VFs are still to come. uuids: whether its vGPUs have UUIDs.
     """
 
     gpu: Gpu
     spec: GpuSpec
-    stored: StoredGpu | None
-    predicted: bool
-    uuids: bool
-    taken: Collection[str]
+    host: Host
+    options: Options
     explicit: Collection[str]
-    machine_id: str | None
 
     def __post_init__(self) -> None:
+        self.stored = self.host.stored.get(self.gpu.address)
         self.known = {one.key: one for one in self.stored.vgpus} if self.stored else {}
+        self.predicted = self.gpu.framework == "none" and "vfs" in self.options.assume
+        self.uuids = likely_uuids(self.host.state.kernel) if self.predicted and self.gpu.sriov else self.gpu.uuids
 
 
 @dataclass
@@ -82,18 +82,14 @@ class Slot:
 
 @dataclass
 class Placed:
-    """A vGPU in its slot. vgpu: the existing one, or None if it is to be created. params: None to leave them.
-
-    where: the entry that requests it. managed: see layout.VgpuSpec.
-    """
+    """A vGPU in its slot. spec: what requests it. vgpu: the existing one, or None if it is to be created. params: None to leave them."""
 
     slot: Slot
     type: VgpuType
+    spec: VgpuSpec
     uuid: str | None
     vgpu: Vgpu | None = None
     params: str | None = None
-    where: str = ""
-    managed: bool = True
 
     @property
     def key(self) -> str:
@@ -101,9 +97,14 @@ class Placed:
         return self.uuid or self.slot.parent
 
     @property
-    def name(self) -> str:
-        """For people: the UUID, after the VF; nothing without one."""
-        return " (%s)" % self.uuid if self.uuid else ""
+    def present_params(self) -> str:
+        """The vgpu_params that it has now."""
+        return plain_params(self.vgpu.params) if self.vgpu else ""
+
+    @property
+    def changes_params(self) -> bool:
+        """Whether its vgpu_params are other than they should be."""
+        return self.params not in (None, self.present_params)
 
 
 @dataclass
@@ -137,6 +138,6 @@ class Target:
 LayoutPlan = Plan[Target]
 
 
-def title(vgpu: Vgpu) -> str:
-    """A vGPU as people recognize it in a message."""
-    return "%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent) if vgpu.uuid else "%s (%s)" % (vgpu.parent, vgpu.type)
+def titled(type_name: str, uuid: str | None) -> str:
+    """A vGPU for people: its type, and its UUID if it has one."""
+    return "%s (%s)" % (type_name, uuid) if uuid else type_name
