@@ -274,13 +274,7 @@ troubles:
       remedy:
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import gpu_info
-
-
-def main():
-    _module.run(gpu_info.SPEC, gpu_info.work, reads_only=True)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.gpu_info import main
 
 if __name__ == "__main__":
     main()

@@ -123,13 +123,7 @@ troubles:
       remedy: Look at name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort).
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import grid_license_info
-
-
-def main():
-    _module.run(grid_license_info.SPEC, grid_license_info.work, reads_only=True)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.grid_license_info import main
 
 if __name__ == "__main__":
     main()

@@ -124,13 +124,7 @@ troubles:
       remedy:
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import guest_info
-
-
-def main():
-    _module.run(guest_info.SPEC, guest_info.work, reads_only=True)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.guest_info import main
 
 if __name__ == "__main__":
     main()

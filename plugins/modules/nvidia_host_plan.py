@@ -202,13 +202,7 @@ troubles:
       remedy:
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import host_plan
-
-
-def main():
-    _module.run(host_plan.SPEC, host_plan.work, reads_only=True)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.host_plan import main
 
 if __name__ == "__main__":
     main()

@@ -165,18 +165,7 @@ troubles:
       remedy: "Stop what uses the GPU and run again, or reboot: this GPU keeps the mode over a reboot."
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import mig
-
-
-def main():
-    _module.run(
-        mig.SPEC,
-        mig.work,
-        mutually_exclusive=[("layout", "mode"), ("layout", "instances")],
-        required_one_of=[("layout", "mode", "instances")],
-    )
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.mig import main
 
 if __name__ == "__main__":
     main()

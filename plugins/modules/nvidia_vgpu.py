@@ -180,13 +180,7 @@ troubles:
       remedy: Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'.
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu
-
-
-def main():
-    _module.run(vgpu.SPEC, vgpu.work)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.vgpu import main
 
 if __name__ == "__main__":
     main()

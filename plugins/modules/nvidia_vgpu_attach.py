@@ -143,13 +143,7 @@ troubles:
       remedy: Look at 'virsh dumpxml web1'.
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu_attach
-
-
-def main():
-    _module.run(vgpu_attach.SPEC, vgpu_attach.work)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.vgpu_attach import main
 
 if __name__ == "__main__":
     main()

@@ -132,13 +132,7 @@ troubles:
       remedy:
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu_cloud_info
-
-
-def main():
-    _module.run(vgpu_cloud_info.SPEC, vgpu_cloud_info.work, reads_only=True)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.vgpu_cloud_info import main
 
 if __name__ == "__main__":
     main()

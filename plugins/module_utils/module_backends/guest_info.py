@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
-
 from .. import _module
 from ..engine.guest import vm
 from ..engine.read import host, inventory
@@ -13,16 +11,17 @@ from ..engine.system import nvidia_smi
 from ..engine.system.context import Context
 
 
-def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
-    params = request.params
+def work(request: _module.Task, ctx: Context) -> _module.Result:
+    params, timeout = request.params, request.params["timeout"]
     found = inventory.read(ctx, with_types=False)
-    state = host.read(ctx, params["timeout"])
+    state = host.read(ctx, timeout)
     driver = state.driver
-    reported = vm.read(ctx, found, driver, params["timeout"])
+    reported = vm.read(ctx, found, driver, timeout)
     gpus = vm.gpus(ctx, found, reported)
     has_headers = vm.headers(ctx, state.kernel)
-    expected = vm.Expected(**{name: params[name] for name in ("vgpu_type", "host_version", "driver_version", "builds", "signs")})
+    expected = vm.Expected(**{name: params[name] for name in SPEC if name != "timeout"})
     silence = nvidia_smi.silence(ctx) if driver.loaded and not reported else None
+    other_driver = bool(driver.loaded) and driver.loaded != driver.on_disk
     return {
         "changed": False,
         "guest": {
@@ -34,12 +33,12 @@ def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
             "driver": driver.as_dict(),
         },
         "gpus": gpus,
-        "reboot_required": bool(driver.on_disk and (driver.loaded != driver.on_disk and driver.loaded or any(gpu["driver"] == "nouveau" for gpu in gpus))),
+        "reboot_required": bool(driver.on_disk) and (other_driver or any(gpu["driver"] == "nouveau" for gpu in gpus)),
         "problems": [problem.as_dict() for problem in vm.problems(vm.Found(found, state, gpus, silence, has_headers), expected)],
     }
 
 
-SPEC: Dict[str, Any] = {
+SPEC: _module.Spec = {
     "vgpu_type": {"type": "str"},
     "host_version": {"type": "str"},
     "driver_version": {"type": "str"},
@@ -47,3 +46,4 @@ SPEC: Dict[str, Any] = {
     "signs": {"type": "bool", "default": False},
     "timeout": {"type": "int", "default": 60},
 }
+main = _module.main_of(SPEC, work, reads_only=True)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping
+from typing import Any, Mapping
 
 from .. import _module
 from ..engine.base.plan import Plan
@@ -17,15 +17,9 @@ from ..engine.vgpu import apply as vgpu_apply, diff, layout, plan as vgpu_plan
 from ..engine.vgpu.target import Host, Options, Target
 
 
-def _vgpus(plan: Plan[Target]) -> List[Dict[str, Any]]:
+def _vgpus(plan: Plan[Target]) -> list[dict[str, Any]]:
     return [
-        {
-            "gpu": pf,
-            "vf": one.slot.parent,
-            "vf_index": one.slot.index,
-            "type": one.type.short,
-            "uuid": one.uuid,
-        }
+        {"gpu": pf, "vf": one.slot.parent, "vf_index": one.slot.index, "type": one.type.short, "uuid": one.uuid}
         for pf, target in sorted(plan.target.gpus.items())
         for one in target.placed or ()
     ]
@@ -60,27 +54,25 @@ def work(request: _module.Task, ctx: Context) -> _module.Result:
     plan = vgpu_plan.plan(known, specs, options, troubles)
     if in_use.ask_driver(ctx, found, in_use.removed(plan.steps)):
         plan = vgpu_plan.plan(known, specs, options, troubles)  # what nvidia-smi calls in use is refused, or kept
-    _module.refuse_unresponsive(request, plan)
-    if not request.check_mode:
+    if request.check_mode:
+        plan.refuse_unresponsive()
+    else:
         vgpu_apply.apply(ctx, plan, params["timeout"], params["settle"])
-    return dict(
-        {
-            "changed": bool(plan.steps),
-            "actions": _module.sentences(plan.steps),
-            "vgpus": _vgpus(plan),
-            "warnings": plan.warnings + in_use.domain_warnings(ctx, in_use.removed(plan.steps), "the vGPU goes"),
-        },
-        **dict(_module.unresponsive(plan), **_module.diff(request, lambda: (diff.lines(found), diff.lines(found, plan.target))))
-    )
+    going = in_use.removed(plan.steps)
+    result = _module.result_of_plan(plan, in_use.domain_warnings(ctx, going, "the vGPU goes"), vgpus=_vgpus(plan))
+    if getattr(request, "_diff", False):  # its text takes a while, and is made only if somebody asked
+        result["diff"] = {"before": diff.lines(found), "after": diff.lines(found, plan.target)}
+    return result
 
 
-SPEC = dict(
-    {
-        "layout": dict(_module.LAYOUT, required=True),
-        "force_remove": {"type": "list", "elements": "str", "default": []},
-        "persist": {"type": "bool", "default": True},
-        "timeout": {"type": "int", "default": 60},
-        "settle": {"type": "float", "default": 2},
-    },
-    **dict(_module.LOCK, **dict(_module.ASSUME, **dict(_module.LOST, **_module.MDEVCTL)))
-)
+SPEC: _module.Spec = {
+    **_module.ASSUME,
+    **_module.FORCE,
+    **_module.LOST,
+    **_module.MDEVCTL,
+    "layout": {**_module.LAYOUT, "required": True},
+    "persist": {"type": "bool", "default": True},
+    "timeout": {"type": "int", "default": 60},
+    "settle": {"type": "float", "default": 2},
+}
+main = _module.main_of(SPEC, work)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List
 
 from .. import _module
 from ..engine.base.errors import Trouble, raise_if_any, shown
@@ -17,18 +16,14 @@ from ..engine.system.context import Context
 _PREFIX = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
 
 
-def _wrong_prefix(prefix: str) -> List[Trouble]:
+def _wrong_prefix(prefix: str) -> list[Trouble]:
     if _PREFIX.match(prefix) and len(prefix) <= 253:
         return []
     found = "%s is no prefix of a Kubernetes resource" % shown(prefix)
     return [Trouble(found, device="kubevirt_prefix", wanted="a DNS name such as nvidia.com", code="bad_prefix")]
 
 
-def _vgpu(one: offered.Offered) -> Dict[str, Any]:
-    return {"uuid": one.uuid, "parent": one.parent, "gpu": one.gpu.address, "type": one.type_name, "mdev_type": one.mdev_type}
-
-
-def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
+def work(request: _module.Task, ctx: Context) -> _module.Result:
     params = request.params
     found = inventory.read(ctx, with_mig=False)
     gpus, troubles = found.select(params["gpus"])
@@ -39,7 +34,9 @@ def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
     none = [] if vgpus else ["There are no vGPUs on %s: nova and KubeVirt have nothing to be told." % ", ".join(gpu.address for gpu in gpus)]
     return {
         "changed": False,
-        "vgpus": [_vgpu(one) for one in vgpus],
+        "vgpus": [
+            {"uuid": one.uuid, "parent": one.parent, "gpu": one.gpu.address, "type": one.type_name, "mdev_type": one.mdev_type} for one in vgpus
+        ],
         "nova": for_nova.as_dict(),
         "nova_conf": for_nova.text,
         "kubevirt": for_kubevirt.as_dict(),
@@ -48,9 +45,10 @@ def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
     }
 
 
-SPEC: Dict[str, Any] = {
-    "gpus": {"type": "list", "elements": "str", "default": ["all"]},
+SPEC: _module.Spec = {
+    **_module.GPUS,
     "nova_resource_classes": {"type": "bool", "default": False},
     "kubevirt_prefix": {"type": "str", "default": "nvidia.com"},
     "kubevirt_external": {"type": "bool", "default": False},
 }
+main = _module.main_of(SPEC, work, reads_only=True)
