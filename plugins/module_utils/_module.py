@@ -12,12 +12,21 @@ from .engine.base.errors import EngineError, Trouble, raise_if_any, trouble
 from .engine.base.plan import UNRESPONSIVE_POLICIES, Plan
 from .engine.base.steps import ApplyError
 from .engine.state.lock import HostLock, clean_leftovers
-from .engine.system.context import Context
+from .engine.system import context
 
+# Of each module's work.
+Context = context.Context
 Result = Dict[str, Any]
 Spec = Dict[str, Any]
 
 DAY = 86400
+
+
+def options(kind: str, *names: str, **rest: Any) -> Spec:
+    """Options of one type, and whatever else they have in common."""
+    return {name: {"type": kind, **rest} for name in names}
+
+
 GPUS: Spec = {"gpus": {"type": "list", "elements": "str", "default": ["all"]}}
 STATE: Spec = {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
 STRINGS: Spec = {"type": "list", "elements": "str", "default": []}
@@ -25,12 +34,7 @@ FORCE: Spec = {"force_remove": STRINGS}
 ROOT: Spec = {"sysfs_root": {"type": "str", "default": "/"}}
 LOCK: Spec = {"lock_timeout": {"type": "int", "default": 300}}
 ASSUME: Spec = {"assume": {**STRINGS, "choices": ["driver", "iommu", "vfs", "mig", "no_vgpus"]}}
-VGPU: Spec = {
-    "type": {"type": "str", "required": True},
-    "count": {"type": "int", "default": 1},
-    "uuid": {"type": "str"},
-    "vgpu_params": {"type": "str"},
-}
+VGPU: Spec = {"type": {"type": "str", "required": True}, "count": {"type": "int", "default": 1}, **options("str", "uuid", "vgpu_params")}
 GPU: Spec = {
     "gpu": {"type": "list", "elements": "str", "required": True},
     "vgpus": {"type": "list", "elements": "dict", "default": [], "options": VGPU},

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from .. import _module
 from ..engine.cloud import cloudpods, cloudpods_plan
-from ..engine.system.context import Context
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     options = {name: params[name] for name in ("path", "gpus", "require_vgpus", "restarted")}
     desired = cloudpods_plan.Request(present=params["state"] == "present", **options)

@@ -8,7 +8,6 @@ from .. import _module
 from ..engine.checks import in_use
 from ..engine.driver import apply as driver_apply, plan as driver_plan, read as driver_read
 from ..engine.read import host, inventory
-from ..engine.system.context import Context
 
 # Fields of a request, by the names of options, where these differ.
 _FIELDS = {"extra_arguments": "extra", "required_space": "space"}
@@ -18,7 +17,7 @@ def _line(on_disk: str | None, flavour: str) -> str:
     return "driver: %s (%s)\n" % (on_disk or "none", flavour)
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params, check_mode = request.params, request.check_mode
     options = {_FIELDS.get(name, name): params[name] for name in SPEC if name not in ("state", "timeout")}
     desired = driver_plan.Request(present=params["state"] == "present", **options)
@@ -50,19 +49,14 @@ def work(request: _module.Task, ctx: Context) -> _module.Result:
 SPEC: _module.Spec = {
     **_module.STATE,
     "kind": {"type": "str", "choices": ["host", "guest"], "default": "host"},
-    "allow_downgrade": {"type": "bool", "default": True},
-    "src": {"type": "path"},
     "version": {"type": "str"},
-    "dkms": {"type": "bool", "default": True},
-    "load": {"type": "bool", "default": True},
-    "disable_nouveau": {"type": "bool", "default": False},
+    **_module.options("path", "src", "tmpdir", "signing_certificate"),
+    **_module.options("bool", "allow_downgrade", "dkms", "load", default=True),
+    **_module.options("bool", "disable_nouveau", "replace_ordinary", default=False),
     "module_type": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
-    "replace_ordinary": {"type": "bool", "default": False},
     "extra_arguments": _module.STRINGS,
-    "tmpdir": {"type": "path"},
     "required_space": {"type": "int", "default": 0},
     "signing_key": {"type": "path", "no_log": False},
-    "signing_certificate": {"type": "path"},
     "timeout": {"type": "int", "default": 1800},
 }
 main = _module.main_of(SPEC, work, required_together=[("signing_key", "signing_certificate")])

@@ -7,10 +7,9 @@ from __future__ import annotations
 from .. import _module
 from ..engine.base.steps import Step
 from ..engine.driver import bundle
-from ..engine.system.context import Context
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     bundle.check(params["src"], params["checksum"])
     package = bundle.find(params["src"], params["dest"], params["kind"], params["format"])
@@ -22,8 +21,7 @@ def work(request: _module.Task, ctx: Context) -> _module.Result:
 
 
 SPEC: _module.Spec = {
-    "src": {"type": "path", "required": True},
-    "dest": {"type": "path", "required": True},
+    **_module.options("path", "src", "dest", required=True),
     "checksum": {"type": "str"},
     "kind": {"type": "str", "choices": ["host", "guest"], "default": "host"},
     "format": {"type": "str", "choices": ["run", "deb", "rpm"], "default": "run"},

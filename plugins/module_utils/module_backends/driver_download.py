@@ -19,7 +19,6 @@ from ..engine.base.errors import trouble
 from ..engine.base.steps import Step
 from ..engine.driver import download
 from ..engine.driver.download import LinkError, Opener
-from ..engine.system.context import Context
 
 # Answers of a server, or of a proxy before it, that may be others a little later.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
@@ -57,7 +56,7 @@ def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
     return ask
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     url, ca_path, timeout = params["url"], params["ca_path"], params["timeout"]
     target = download.Target(params["dest"], params["checksum"])

@@ -15,7 +15,6 @@ from ..engine.hardware.gpu import Gpu, Holder, Vgpu
 from ..engine.read import host, inventory
 from ..engine.state import layout_file
 from ..engine.system import systemd
-from ..engine.system.context import Context
 
 Row = Dict[str, Any]
 
@@ -105,7 +104,7 @@ def _users(users: Sequence[tuple[Holder, list[str]]]) -> list[Row]:
     return [{**holder.as_dict(), "devices": devices} for holder, devices in users]
 
 
-def work(request: _module.Task, ctx: Context) -> Row:
+def work(request: _module.Task, ctx: _module.Context) -> Row:
     params = request.params
     flags, detail, timeout = params["iommu_flags"], params["detail"], params["timeout"]
     found = inventory.read(ctx)

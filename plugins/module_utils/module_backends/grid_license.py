@@ -8,13 +8,12 @@ import time
 
 from .. import _module
 from ..engine.guest import daemon, gridd_conf, license_plan, license_setup, token
-from ..engine.system.context import Context
 
 # Fields of a request, by the names of options, where these differ.
 _FIELDS = {"token_name": "name", "server_port": "port", "backup_server": "backup", "backup_server_port": "backup_port", "enable_ui": "interface"}
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     options = {_FIELDS.get(name, name): params[name] for name in SPEC if name not in ("state", "token_path")}
     folder = params["token_path"].rstrip("/") or "/"
@@ -40,11 +39,8 @@ SPEC: _module.Spec = {
     "token_name": {"type": "str", "default": license_plan.DEFAULT_NAME, "no_log": False},
     "token_path": {"type": "path", "default": gridd_conf.TOKENS, "no_log": False},
     "feature": {"type": "str", "choices": ["vgpu", "vws", "compute", "unlicensed"]},
-    "server": {"type": "str"},
-    "server_port": {"type": "int"},
-    "backup_server": {"type": "str"},
-    "backup_server_port": {"type": "int"},
-    "interval": {"type": "int"},
+    **_module.options("str", "server", "backup_server"),
+    **_module.options("int", "server_port", "backup_server_port", "interval"),
     "enable_ui": {"type": "bool", "default": False},
 }
 main = _module.main_of(SPEC, work)

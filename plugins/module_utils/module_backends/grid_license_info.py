@@ -10,13 +10,11 @@ from typing import Any
 from .. import _module
 from ..engine.base.errors import Trouble, raise_if_any, trouble
 from ..engine.guest import gridd_conf, license as licensing, license_status, token
-from ..engine.system.context import Context
 from ..engine.system.nvidia_smi_output import GuestGpu
 
 MOST = 3600
 UNSYNCHRONIZED = (
-    "The clock of this VM is not synchronised (timedatectl): licences and tokens have times, and a wrong clock makes them invalid. Set up chrony or "
-    "systemd-timesyncd."
+    "The clock of this VM is not synchronised (timedatectl): a wrong clock makes licenses and tokens invalid. Set up chrony or systemd-timesyncd."
 )
 
 
@@ -29,7 +27,7 @@ def _other_product(gpu: GuestGpu, expected: str) -> Trouble:
     return Trouble("it is licensed as %s" % (gpu.product or "a product without a name"), gpu.address, expected, remedy, code="wrong_product")
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     product, timeout = params["product"], params["timeout"]
     if params["wait"] > MOST:

@@ -8,10 +8,9 @@ from .. import _module
 from ..engine.guest import vm
 from ..engine.read import host, inventory
 from ..engine.system import nvidia_smi
-from ..engine.system.context import Context
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params, timeout = request.params, request.params["timeout"]
     found = inventory.read(ctx, with_types=False)
     state = host.read(ctx, timeout)
@@ -39,11 +38,8 @@ def work(request: _module.Task, ctx: Context) -> _module.Result:
 
 
 SPEC: _module.Spec = {
-    "vgpu_type": {"type": "str"},
-    "host_version": {"type": "str"},
-    "driver_version": {"type": "str"},
-    "builds": {"type": "bool", "default": False},
-    "signs": {"type": "bool", "default": False},
+    **_module.options("str", "vgpu_type", "host_version", "driver_version"),
+    **_module.options("bool", "builds", "signs", default=False),
     "timeout": {"type": "int", "default": 60},
 }
 main = _module.main_of(SPEC, work, reads_only=True)

@@ -9,7 +9,6 @@ from typing import Any, Sequence
 
 from .. import _module
 from ..engine.base.errors import EngineError, Trouble
-from ..engine.system.context import Context
 from . import gpu_info, mig, pci_driver, sriov, vgpu, vgpu_attach, vgpu_restore
 
 # What an earlier stage of the same run will have brought, where it is not there yet.
@@ -30,7 +29,7 @@ def _refusal(troubles: Sequence[Trouble], most: int | None) -> _module.Result:
     return found
 
 
-def _planned(backend: ModuleType, options: dict[str, Any], ctx: Context, whole: bool) -> _module.Result:
+def _planned(backend: ModuleType, options: dict[str, Any], ctx: _module.Context, whole: bool) -> _module.Result:
     """A stage's result in check mode, or its refusal, as a task that ran it would have. whole: with all that it lists."""
     try:
         result = backend.work(_module.Request(backend.SPEC, options), ctx)
@@ -67,7 +66,7 @@ def _stages(params: dict[str, Any], info: _module.Result) -> dict[str, tuple[Mod
     return found
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     ctx.memo = {}  # one reading for all
     try:
         return _work(request.params, ctx)
@@ -75,7 +74,7 @@ def work(request: _module.Task, ctx: Context) -> _module.Result:
         ctx.memo = None
 
 
-def _work(params: dict[str, Any], ctx: Context) -> _module.Result:
+def _work(params: dict[str, Any], ctx: _module.Context) -> _module.Result:
     whole = params["detail"] == gpu_info.ALL
     info = gpu_info.work(_module.Request(gpu_info.SPEC, {name: params[name] for name in gpu_info.SPEC}), ctx)
     del info["changed"]
@@ -96,13 +95,10 @@ SPEC: _module.Spec = {
     "num_vfs": {"type": "int"},
     "layout": _module.LAYOUT,
     "domains": {"type": "list", "elements": "dict", "default": [], "options": vgpu_attach.DOMAIN},
-    "domains_exclusive": {"type": "bool", "default": True},
     "domains_live": {"type": "bool", "default": False},
+    **_module.options("bool", "domains_exclusive", "restore", "ahead", "warn", default=True),
     "connect": vgpu_attach.SPEC["connect"],
-    "restore": {"type": "bool", "default": True},
     "restore_before": _module.STRINGS,
-    "ahead": {"type": "bool", "default": True},
-    "warn": {"type": "bool", "default": True},
     "detail": {**gpu_info.SPEC["detail"], "default": gpu_info.COUNTS},
 }
 main = _module.main_of(SPEC, work, reads_only=True)

@@ -12,7 +12,6 @@ from ..engine.checks import in_use
 from ..engine.hardware.gpu import Gpu
 from ..engine.read import host, inventory
 from ..engine.system import mdevctl
-from ..engine.system.context import Context
 from ..engine.vgpu import apply as vgpu_apply, mdev_devices
 from ..engine.vgpu.target import Host, Options
 
@@ -27,7 +26,7 @@ def _lines(found: inventory.Inventory, steps: Sequence[Step]) -> str:
     return "".join(sorted(rows.values()))
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     items = params["devices"]
     if items is None:
@@ -56,7 +55,7 @@ def _named(gpu: Gpu, devices: Sequence[mdev_devices.Device]) -> bool:
     return any(one.parent in addresses for one in devices)
 
 
-_DEVICE: _module.Spec = {"uuid": {"type": "str"}, "parent": {"type": "str"}, "type": {"type": "str"}, **_module.STATE}
+_DEVICE: _module.Spec = {**_module.options("str", "uuid", "parent", "type"), **_module.STATE}
 SPEC: _module.Spec = {
     **_DEVICE,
     **_module.FORCE,

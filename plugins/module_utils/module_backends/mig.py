@@ -12,7 +12,6 @@ from ..engine.base.plan import Skipped
 from ..engine.mig import apply as mig_apply, plan as mig_plan
 from ..engine.read import host, inventory
 from ..engine.system import sriov_manage
-from ..engine.system.context import Context
 from ..engine.vgpu import layout
 
 
@@ -37,7 +36,7 @@ def _requests(params: dict[str, Any], found: inventory.Inventory) -> tuple[dict[
     return requests, skipped, troubles
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     found = inventory.read(ctx)
     requests, skipped, troubles = _requests(params, found)

@@ -13,7 +13,6 @@ from ..engine.binding import apply as binding_apply, backups, boot_files, plan a
 from ..engine.checks import in_use
 from ..engine.hardware.gpu import Gpu
 from ..engine.read import host, inventory
-from ..engine.system.context import Context
 
 
 def _diff(plan: Plan[binding_plan.Target], gpus: Sequence[Gpu]) -> list[dict[str, str]]:
@@ -28,7 +27,7 @@ def _diff(plan: Plan[binding_plan.Target], gpus: Sequence[Gpu]) -> list[dict[str
     return diffs
 
 
-def _plan(request: _module.Task, ctx: Context, found: inventory.Inventory) -> Plan[binding_plan.Target]:
+def _plan(request: _module.Task, ctx: _module.Context, found: inventory.Inventory) -> Plan[binding_plan.Target]:
     params, boot = request.params, boot_files.read(ctx.root)
     if params["driver"] == "original":
         if not params["boot"]:
@@ -40,7 +39,7 @@ def _plan(request: _module.Task, ctx: Context, found: inventory.Inventory) -> Pl
     return binding_plan.plan(found, host.read(ctx), boot, params["gpus"], options)
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     found = inventory.read(ctx, with_types=False)
     plan = _plan(request, ctx, found)

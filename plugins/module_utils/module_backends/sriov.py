@@ -13,14 +13,13 @@ from ..engine.hardware.gpu import Gpu
 from ..engine.read import host, inventory
 from ..engine.sriov import apply as sriov_apply, plan as sriov_plan
 from ..engine.system import sriov_manage
-from ..engine.system.context import Context
 
 
 def _gpu(gpu: Gpu) -> dict[str, Any]:
     return {"address": gpu.address, "sriov_numvfs": gpu.num_vfs, "sriov_totalvfs": gpu.total_vfs, "vfs": [vf.address for vf in gpu.vfs]}
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     enabled = params["state"] == "enabled"
     found = inventory.read(ctx, with_types=False)

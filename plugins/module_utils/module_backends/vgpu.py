@@ -12,7 +12,6 @@ from ..engine.checks import in_use
 from ..engine.read import host, inventory
 from ..engine.state import layout_file
 from ..engine.system import mdevctl
-from ..engine.system.context import Context
 from ..engine.vgpu import apply as vgpu_apply, diff, layout, plan as vgpu_plan
 from ..engine.vgpu.target import Host, Options, Target
 
@@ -31,7 +30,7 @@ def _all_offer(found: inventory.Inventory, specs: Mapping[str, layout.GpuSpec]) 
     return all(gpu and gpu.types and (gpu.mig or not spec.needs_mig) for gpu, spec in meant)
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     entries, troubles = layout.parse(params["layout"])
     found = inventory.read(ctx)

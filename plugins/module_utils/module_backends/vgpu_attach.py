@@ -14,13 +14,11 @@ from ..engine.libvirt.placement import Options
 from ..engine.libvirt.request import parse
 from ..engine.read import inventory as reader
 from ..engine.system import libvirt_xml, virsh
-from ..engine.system.context import Context
 
 VGPU: _module.Spec = {
-    **{name: {"type": "str"} for name in ("type", "gpu", "uuid", "vf")},
+    **_module.options("str", "type", "gpu", "uuid", "vf"),
+    **_module.options("bool", "display", "ramfb"),
     "count": {"type": "int"},
-    "display": {"type": "bool"},
-    "ramfb": {"type": "bool"},
 }
 DOMAIN: _module.Spec = {
     "name": {"type": "str", "required": True},
@@ -51,7 +49,7 @@ def _after(lines: set[str], steps: Sequence[Step]) -> set[str]:
     return lines
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     connect = params["connect"]
     requests = parse(params["domains"])

@@ -10,7 +10,6 @@ from .. import _module
 from ..engine.base.errors import Trouble, raise_if_any, shown
 from ..engine.cloud import kubevirt, nova, offered
 from ..engine.read import inventory
-from ..engine.system.context import Context
 
 # A DNS subdomain, as Kubernetes wants it.
 _PREFIX = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
@@ -23,7 +22,7 @@ def _wrong_prefix(prefix: str) -> list[Trouble]:
     return [Trouble(found, device="kubevirt_prefix", wanted="a DNS name such as nvidia.com", code="bad_prefix")]
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     found = inventory.read(ctx, with_mig=False)
     gpus, troubles = found.select(params["gpus"])
@@ -47,8 +46,7 @@ def work(request: _module.Task, ctx: Context) -> _module.Result:
 
 SPEC: _module.Spec = {
     **_module.GPUS,
-    "nova_resource_classes": {"type": "bool", "default": False},
+    **_module.options("bool", "nova_resource_classes", "kubevirt_external", default=False),
     "kubevirt_prefix": {"type": "str", "default": "nvidia.com"},
-    "kubevirt_external": {"type": "bool", "default": False},
 }
 main = _module.main_of(SPEC, work, reads_only=True)

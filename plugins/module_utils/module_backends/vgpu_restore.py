@@ -11,7 +11,6 @@ from .. import _module
 from ..engine.boot import install
 from ..engine.cli import main as cli
 from ..engine.system import python
-from ..engine.system.context import Context
 
 PREFIX = cli.__name__[: -len(".cli.main")]
 # What the command on the host does not need, but nvidia_host_plan imports: both must make the same file.
@@ -35,7 +34,7 @@ def _sources() -> dict[str, str]:
     return found
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     desired: dict[str, Any] = {}
     if request.params["state"] == "present":
         desired = install.wanted_files(_sources(), request.params["before"], python.interpreter(ctx))
