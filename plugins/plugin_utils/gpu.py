@@ -81,12 +81,10 @@ def _vfs(gpu, model, blocked):
     there, used = _vfs_there(gpu)
     free = 0 if blocked else there - used
     total = max(reading.number(gpu.get("sriov_totalvfs")), there)
+    text = "all %d off" % total if total else "none: no SR-IOV"
     if there:
         text = "%d of %d used, %s" % (used, there, "rest not usable" if blocked else "%d free" % free)
-        if there < total:
-            text += ", %d off" % (total - there)
-    else:
-        text = "all %d off" % total if total else "none: no SR-IOV"
+        text += ", %d off" % (total - there) if there < total else ""
     return {"total": total, "on": there, "used": used, "free": free, "text": text}
 
 

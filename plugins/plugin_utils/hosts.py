@@ -21,8 +21,10 @@ def judge(result, gpus, told):
         problems = rows(told, [one.get("address") for one in used(gpus)])
         return (problems[0]["severity"] if problems else "ok"), problems
     if result.get("unreachable") is True:
-        return "unreachable", _unreachable(result)
-    return "unread", _unread(result) if result else _missing()
+        found = words.shortened(reading.text(result.get("msg"))) or "Ansible could not connect"
+        remedy = "Look whether the host is up, and try 'ansible -m ping' on it."
+        return "unreachable", rows([Trouble(found, remedy=remedy, code="unreachable").as_dict()])
+    return "unread", rows(result.get("troubles")) or rows([_unread(result).as_dict()])
 
 
 def used(devices):
@@ -38,8 +40,8 @@ def rows(told, whole=()):
             continue
         key = ("warning" if one.get("severity") == "warning" else "error", *[reading.text(one.get(name)) for name in _PARTS[1:]])
         row = found.setdefault(key, {**dict(zip(_PARTS, key)), "code": key[1] or "error", "devices": [], "gpus": []})
-        for name, values in (("device", row["devices"]), ("gpu", row["gpus"])):
-            value = reading.text(one.get(name))
+        for name in ("device", "gpu"):
+            value, values = reading.text(one.get(name)), row[name + "s"]
             if value and value not in values:
                 values.append(value)
     return sorted(found.values(), key=lambda row: row["severity"])
@@ -62,21 +64,13 @@ def codes(hosts):
 
 
 def _unread(result):
-    """Why a host that answered could not be read: the module's own troubles, else what Ansible says."""
-    # A module that ran says why in msg; of one that could not start, its interpreter or sudo tells more.
-    names = ("msg", "exception", "module_stdout", "module_stderr")
-    said = [reading.text(result.get(name)) for name in (names if result.get("rc") is None else reversed(names))]
-    text = next(filter(None, said), "")
-    found = words.shortened(text) or "the module gave no answer"
-    remedy = "Run the playbook with -vvv for this host; the module needs root (become) and Python 3.8 or newer there."
-    return rows(result.get("troubles")) or rows([Trouble(found, remedy=remedy, code="not_read").as_dict()])
-
-
-def _unreachable(result):
-    found = words.shortened(reading.text(result.get("msg"))) or "Ansible could not connect"
-    return rows([Trouble(found, remedy="Look whether the host is up, and try 'ansible -m ping' on it.", code="unreachable").as_dict()])
-
-
-def _missing():
+    """Why a host could not be read, as far as the module itself does not say."""
+    if result:
+        # A module that ran says why in msg; of one that could not start, its interpreter or sudo tells more.
+        names = ("msg", "exception", "module_stdout", "module_stderr")
+        said = [reading.text(result.get(name)) for name in (names if result.get("rc") is None else reversed(names))]
+        text = next(filter(None, said), "")
+        remedy = "Run the playbook with -vvv for this host; the module needs root (become) and Python 3.8 or newer there."
+        return Trouble(words.shortened(text) or "the module gave no answer", remedy=remedy, code="not_read")
     found = "the host was not read in this run: Ansible had given it up before"
-    return rows([Trouble(found, remedy="Look at the run's output above, and run the report alone.", code="not_read").as_dict()])
+    return Trouble(found, remedy="Look at the run's output above, and run the report alone.", code="not_read")

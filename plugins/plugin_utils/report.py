@@ -44,7 +44,7 @@ def _row(name, result):
         "gpus": gpus,
         "problems": problems,
         "codes": sorted({one["code"] for one in problems}),
-        **{key: sum(one[key] for one in gpus) for key in ("total_mib", "used_mib", "free_mib", "vgpus", "running")},
+        **_sums(gpus),
     }
     return {**found, "text": _totals(found)}
 
@@ -85,27 +85,26 @@ def _summary(rows):
     """Sums of the rows."""
     gpus = [each for one in rows for each in one["gpus"]]
     vfs = [each["vfs"] for each in gpus if each["vfs"]]
-    total, used, free, vgpus, running = (sum(one[key] for one in rows) for key in ("total_mib", "used_mib", "free_mib", "vgpus", "running"))
     states = hosts.counts(rows)
+    sums = _sums(rows)
     return {
+        **sums,
         "hosts": len(rows),
         "ok": states["ok"],
         "with_problems": states["error"] + states["warning"] + states["unread"],
         "unreachable": states["unreachable"],
         "gpus": len(gpus),
         "models": _most([each["name"] for each in gpus]),
-        "vgpus": vgpus,
-        "running": running,
         "whole": len([each for each in gpus if each["whole"]]),
-        "total_mib": total,
-        "used_mib": used,
-        "total": words.size(total),
-        "used": words.size(used),
-        "free": words.size(free),
-        "percent": round(100 * used / total) if total else 0,
+        **{key: words.size(sums[key + "_mib"]) for key in ("total", "used", "free")},
+        "percent": round(100 * sums["used_mib"] / sums["total_mib"]) if sums["total_mib"] else 0,
         "vfs": {key: sum(one[key] for one in vfs) for key in ("total", "on", "used", "free")},
         "codes": hosts.codes(rows),
     }
+
+
+def _sums(rows):
+    return {key: sum(one[key] for one in rows) for key in ("total_mib", "used_mib", "free_mib", "vgpus", "running")}
 
 
 def _most(names, most=2):

@@ -17,8 +17,9 @@ from . import reading, words
 # Where a line ends, it ends in front of the dot.
 SEPARATOR = " ·\u00a0"
 _PROFILE = re.compile(r"^(?P<slices>[0-9]{1,2})g\.(?P<gib>[0-9]{1,4})gb", re.IGNORECASE)
-# Pixels of a character of a label and around it, and of a bar on a phone and on a screen: a label that would not fit is not shown.
-_CHARACTER, _AROUND, _PHONE, _SCREEN = 6.6, 20, 330, 580
+# Pixels of a character of a label and around it, and of a bar: on a phone and on a screen. A label that would not fit is not shown.
+_CHARACTER, _AROUND = 6.6, 20
+_BARS = (("always", 330), ("wide", 580))
 
 
 class Bar:
@@ -44,15 +45,9 @@ class Bar:
             self.add(kind, self.total - drawn, "%s %s" % (words.size(self.total - drawn), word), details)
         self.total = max(self.total, drawn)
         for one in self.segments:
-            one["room"] = _room(one["mib"] / self.total if self.total else 0, one["label"])
+            needed = (len(one["label"]) * _CHARACTER + _AROUND) * self.total
+            one["room"] = next((room for room, pixels in _BARS if one["mib"] * pixels >= needed), "never")
         return self
-
-
-def _room(share, label):
-    needed = len(label) * _CHARACTER + _AROUND
-    if share * _PHONE >= needed:
-        return "always"
-    return "wide" if share * _SCREEN >= needed else "never"
 
 
 def divide(gpu, total, blocked):
@@ -99,19 +94,15 @@ def _instances(strip, gpu, vgpus, instances):
     has none yet, since one MIG-backed vGPU lives in one.
     """
     waiting = list(vgpus)
-    pairs = []
     for instance in instances:
-        told = [one for one in waiting if one.get("gpu_instance") is not None and one.get("gpu_instance") == instance.get("id")]
-        waiting = [one for one in waiting if one not in told]
-        pairs.append((instance, told))
-    for instance, inside in pairs:
         profile = reading.text(instance.get("profile")) or "unknown profile"
         where = "GPU instance %s (%s)" % (reading.text(instance.get("id")), profile)
         match = _PROFILE.match(profile)
         mib = int(match["gib"]) * 1024 if match else 0
+        inside = [one for one in waiting if one.get("gpu_instance") is not None and one.get("gpu_instance") == instance.get("id")]
         if not inside and match:
             inside = [one for one in waiting if one.get("gpu_instance") is None and _fits(gpu, one, int(match["slices"]), mib)][:1]
-            waiting = [one for one in waiting if one not in inside]
+        waiting = [one for one in waiting if one not in inside]
         for one in inside:
             _vgpu(strip, gpu, one, mib if len(inside) == 1 else 0, where)
         if not inside and mib:

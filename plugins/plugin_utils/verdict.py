@@ -19,8 +19,9 @@ def fleet(reads, licenses, guests):
     names = set(guests)
     rows = [_row(name, reads[name], licenses.get(name), name in names) for name in reads]
     rows.sort(key=lambda one: (hosts.STATES.index(one["state"]), words.natural(one["name"]), one["name"]))
-    found = {"hosts": rows, "counts": hosts.counts(rows), "codes": hosts.codes(rows)}
-    return {**found, "table": _table(rows, _summary(found["counts"])), "summary": _summary(found["counts"])}
+    counts = hosts.counts(rows)
+    summary = _summary(counts)
+    return {"hosts": rows, "counts": counts, "codes": hosts.codes(rows), "table": [*_table(rows), summary], "summary": summary}
 
 
 def _row(name, read, license_, guest):
@@ -88,7 +89,7 @@ def _license(result):
     return [] if result.get("licensed") is True else [{**row, "severity": "error"} for row in reading.mappings(result.get("reasons"))]
 
 
-def _table(rows, summary):
+def _table(rows):
     """Lines without ends: one table, and below each host what is wrong with it."""
     cells = [_HEAD, *map(_cells, rows)]
     widths = [max(map(len, column)) for column in zip(*cells)]
@@ -98,7 +99,7 @@ def _table(rows, summary):
         lines.append("  ".join(texts).rstrip())
         for problem in problems:
             lines += _problem(problem)
-    return [*lines, summary]
+    return lines
 
 
 def _summary(counts):

@@ -35,17 +35,15 @@ def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
             exc.close()
             why = "%s answered %d (%s)" % (server, exc.code, http.client.responses.get(exc.code, "unknown"))
             raise LinkError(why, exc.code, exc.code in _PASSING) from None
-        except urllib.error.URLError as exc:
-            reason = exc.reason
+        except ssl.SSLError:
+            raise LinkError("the certificates in ca_path can't be read") from None
+        except OSError as exc:
+            reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
             if isinstance(reason, ssl.SSLError):
                 why = getattr(reason, "verify_message", None) or getattr(reason, "reason", None) or "TLS failed"
                 raise LinkError("the certificate of %s is not accepted: %s" % (server, why)) from None
             why = getattr(reason, "strerror", None) or type(reason).__name__
             raise LinkError("%s can't be reached: %s" % (server, why), again=True) from None
-        except ssl.SSLError:
-            raise LinkError("the certificates in ca_path can't be read") from None
-        except OSError as exc:
-            raise LinkError("%s can't be reached: %s" % (server, exc.strerror or type(exc).__name__), again=True) from None
         except (http.client.HTTPException, UrlsConnectionError, ValueError) as exc:
             raise LinkError("%s can't be asked: %s" % (server, type(exc).__name__)) from None
         if not response.geturl().lower().startswith("https://"):

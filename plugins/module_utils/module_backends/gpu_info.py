@@ -4,34 +4,30 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping, Sequence
+from collections import Counter
+from typing import Mapping, Sequence
 
 from .. import _module
 from ..engine.base.errors import Problem
 from ..engine.binding import boot_files
 from ..engine.checks import drift, in_use, problems
 from ..engine.hardware import vgpu_types
-from ..engine.hardware.gpu import Gpu, Holder, Vgpu
+from ..engine.hardware.gpu import Gpu, Holder
 from ..engine.read import host, inventory
 from ..engine.state import layout_file
 from ..engine.system import systemd
-
-Row = Dict[str, Any]
 
 # How much of a host's GPUs is returned: the lists of VFs, types and vGPUs; vGPUs alone; neither, and of users the first ones.
 ALL, VGPUS, COUNTS = DETAILS = ("all", "vgpus", "counts")
 MOST_USERS = 10
 # What is returned under the name that it has here.
 _OF_HOST = ("kernel", "cpu_vendor", "cmdline", "secure_boot", "enrolled_certificates", "bootloader", "initramfs_tool")
-_OF_GPU = (
-    *("address", "device_id", "supported", "alive", "uuid", "driver", "driver_override", "iommu_group", "iommu_type"),
-    *("framework", "types_ready"),
-)
+_OF_GPU = ("address", "device_id", "supported", "alive", "uuid", "driver", "driver_override", "iommu_group", "iommu_type", "framework", "types_ready")
 _OF_VF = ("address", "index", "driver", "iommu_group")
 _OF_TYPE = ("id", "name", "short", "framebuffer_mib", "max_instances")
 
 
-def _row(one: object, names: Sequence[str]) -> Row:
+def _row(one: object, names: Sequence[str]) -> _module.Result:
     return {name: getattr(one, name) for name in names}
 
 
@@ -42,21 +38,14 @@ def _framebuffer(gpu: Gpu) -> int | None:
     return max((one.framebuffer_mib or 0 for one in gpu.types), default=0) or None
 
 
-def _counts(gpu: Gpu) -> list[Row]:
+def _counts(gpu: Gpu) -> list[_module.Result]:
     """vGPUs by type: how many there are, and how many are in use. Its length is the number of types, however many vGPUs there are."""
-    rows: dict[str, Row] = {}
-    for vgpu in gpu.vgpus:
-        row = rows.setdefault(vgpu.type, {"type": vgpu.type, "vgpus": 0, "in_use": 0})
-        row["vgpus"] += 1
-        row["in_use"] += bool(vgpu.holders)
-    return [rows[name] for name in sorted(rows, key=str)]
+    there = Counter(vgpu.type for vgpu in gpu.vgpus)
+    used = Counter(vgpu.type for vgpu in gpu.vgpus if vgpu.holders)
+    return [{"type": name, "vgpus": there[name], "in_use": used[name]} for name in sorted(there, key=str)]
 
 
-def _vgpu(vgpu: Vgpu, sizes: Mapping[str, int | None]) -> Row:
-    return {**vgpu.as_dict(), "framebuffer_mib": sizes.get(vgpu.type_id) or vgpu_types.framebuffer_of(vgpu.type or "")}
-
-
-def _gpu(gpu: Gpu, detail: str) -> Row:
+def _gpu(gpu: Gpu, detail: str) -> _module.Result:
     """A GPU, with what grows with the number of VFs, types and vGPUs as far as it is requested."""
     names = {vgpu.parent: vgpu.uuid or vgpu.type for vgpu in gpu.vgpus}
     found = {
@@ -76,7 +65,9 @@ def _gpu(gpu: Gpu, detail: str) -> Row:
     }
     if detail != COUNTS:
         sizes = {one.id: one.framebuffer_mib for one in gpu.types}
-        found["vgpus"] = [_vgpu(one, sizes) for one in gpu.vgpus]
+        found["vgpus"] = [
+            {**one.as_dict(), "framebuffer_mib": sizes.get(one.type_id) or vgpu_types.framebuffer_of(one.type or "")} for one in gpu.vgpus
+        ]
     if detail == ALL:
         found["vfs"] = [{**_row(vf, _OF_VF), "vgpu": names.get(vf.address)} for vf in gpu.vfs]
         found["types"] = [_row(one, _OF_TYPE) for one in gpu.types]
@@ -88,23 +79,22 @@ def _owners(found: inventory.Inventory) -> dict[str, str]:
     return {name: gpu.address for gpu in found.gpus for name in [gpu.address] + [vf.address for vf in gpu.vfs] + [one.key for one in gpu.vgpus]}
 
 
-def _problems(wrong: Sequence[Problem], owners: Mapping[str, str], most: int) -> tuple[list[Row], dict[str, int]]:
+def _problems(wrong: Sequence[Problem], owners: Mapping[str, str], most: int) -> tuple[list[_module.Result], dict[str, int]]:
     """(rows, by code how many are not among them). most: rows of one code, 0 for all."""
-    rows: list[Row] = []
-    seen: dict[str, int] = {}
+    rows = []
+    seen: Counter[str] = Counter()
     for one in wrong:
-        row = {**one.as_dict(), "gpu": owners.get(one.trouble.device or "")}
-        seen[row["code"]] = seen.get(row["code"], 0) + 1
-        if not most or seen[row["code"]] <= most:
-            rows.append(row)
-    return rows, {code: seen[code] - most for code in sorted(seen) if most and seen[code] > most}
+        seen[one.trouble.code] += 1
+        if not most or seen[one.trouble.code] <= most:
+            rows.append({**one.as_dict(), "gpu": owners.get(one.trouble.device or "")})
+    return rows, {code: amount - most for code, amount in sorted(seen.items()) if most and amount > most}
 
 
-def _users(users: Sequence[tuple[Holder, list[str]]]) -> list[Row]:
+def _users(users: Sequence[tuple[Holder, list[str]]]) -> list[_module.Result]:
     return [{**holder.as_dict(), "devices": devices} for holder, devices in users]
 
 
-def work(request: _module.Task, ctx: _module.Context) -> Row:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     flags, detail, timeout = params["iommu_flags"], params["detail"], params["timeout"]
     found = inventory.read(ctx)

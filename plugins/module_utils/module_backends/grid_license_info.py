@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from .. import _module
 from ..engine.base.errors import Trouble, raise_if_any, trouble
@@ -16,10 +15,6 @@ MOST = 3600
 UNSYNCHRONIZED = (
     "The clock of this VM is not synchronised (timedatectl): a wrong clock makes licenses and tokens invalid. Set up chrony or systemd-timesyncd."
 )
-
-
-def _gpu(gpu: GuestGpu) -> dict[str, Any]:
-    return {"address": gpu.address, "name": gpu.name, "product": gpu.product, "status": gpu.status, **vars(licensing.state(gpu.status))}
 
 
 def _other_product(gpu: GuestGpu, expected: str) -> Trouble:
@@ -41,10 +36,14 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     synchronized = license_status.clock_synchronized(ctx, timeout)
     tokens = license_status.read_tokens(ctx)
     names = {number: name for name, number in gridd_conf.FEATURES.items()}
+    gpus = [
+        {"address": gpu.address, "name": gpu.name, "product": gpu.product, "status": gpu.status, **vars(licensing.state(gpu.status))}
+        for gpu in snapshot.gpus
+    ]
     return {
         "changed": False,
         "licensed": not found,
-        "gpus": [_gpu(gpu) for gpu in snapshot.gpus],
+        "gpus": gpus,
         "tokens": [{"path": one.path, "mode": "%04o" % one.mode, "expires": token.iso(token.read(one.text).expires)} for one in tokens.files],
         "clock_synchronized": synchronized,
         "warnings": [UNSYNCHRONIZED] if synchronized is False else [],

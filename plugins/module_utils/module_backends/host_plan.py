@@ -67,19 +67,16 @@ def _stages(params: dict[str, Any], info: _module.Result) -> dict[str, tuple[Mod
 
 
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
+    params = request.params
+    whole = params["detail"] == gpu_info.ALL
     ctx.memo = {}  # one reading for all
     try:
-        return _work(request.params, ctx)
+        info = gpu_info.work(_module.Request(gpu_info.SPEC, {name: params[name] for name in gpu_info.SPEC}), ctx)
+        plans = {name: _planned(backend, options, ctx, whole) for name, (backend, options) in _stages(params, info).items()}
     finally:
         ctx.memo = None
-
-
-def _work(params: dict[str, Any], ctx: _module.Context) -> _module.Result:
-    whole = params["detail"] == gpu_info.ALL
-    info = gpu_info.work(_module.Request(gpu_info.SPEC, {name: params[name] for name in gpu_info.SPEC}), ctx)
     del info["changed"]
     warnings = info.pop("warnings")
-    plans = {name: _planned(backend, options, ctx, whole) for name, (backend, options) in _stages(params, info).items()}
     for plan in plans.values():
         warnings += [text for text in plan.pop("warnings", []) if text not in warnings]
     converged = all(not plan.get("failed") and not plan["actions"] for plan in plans.values())

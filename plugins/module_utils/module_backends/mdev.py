@@ -9,7 +9,6 @@ from typing import Sequence
 from .. import _module
 from ..engine.base.steps import Step
 from ..engine.checks import in_use
-from ..engine.hardware.gpu import Gpu
 from ..engine.read import host, inventory
 from ..engine.system import mdevctl
 from ..engine.vgpu import apply as vgpu_apply, mdev_devices
@@ -34,7 +33,9 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     devices = mdev_devices.parse(items)
     found = inventory.read(ctx)
     if not request.check_mode and any(not one.absent for one in devices):
-        found = inventory.await_types(ctx, found, [gpu.address for gpu in found.gpus if _named(gpu, devices)], params["timeout"])
+        parents = {one.parent for one in devices}
+        meant = [gpu.address for gpu in found.gpus if parents & {gpu.address, *[vf.address for vf in gpu.vfs]}]
+        found = inventory.await_types(ctx, found, meant, params["timeout"])
     options = Options(force_remove=params["force_remove"], mdevctl=_module.wants_mdevctl(request, mdevctl.binary(ctx)), persist=False)
     known = Host(found, host.read(ctx), definitions=mdevctl.definitions(ctx.root))
     plan = mdev_devices.plan(known, devices, options)
@@ -48,11 +49,6 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         devices=[{"uuid": one.uuid, "parent": one.slot.parent, "type": one.type.short} for one in mdev_devices.placed(plan, devices)],
         warnings=in_use.domain_warnings(ctx, in_use.removed(plan.steps), "the vGPU goes"),
     )
-
-
-def _named(gpu: Gpu, devices: Sequence[mdev_devices.Device]) -> bool:
-    addresses = {gpu.address} | {vf.address for vf in gpu.vfs}
-    return any(one.parent in addresses for one in devices)
 
 
 _DEVICE: _module.Spec = {**_module.options("str", "uuid", "parent", "type"), **_module.STATE}

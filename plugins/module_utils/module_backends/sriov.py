@@ -4,34 +4,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .. import _module
 from ..engine.base.plan import Plan
 from ..engine.checks import in_use
-from ..engine.hardware.gpu import Gpu
 from ..engine.read import host, inventory
 from ..engine.sriov import apply as sriov_apply, plan as sriov_plan
 from ..engine.system import sriov_manage
-
-
-def _gpu(gpu: Gpu) -> dict[str, Any]:
-    return {"address": gpu.address, "sriov_numvfs": gpu.num_vfs, "sriov_totalvfs": gpu.total_vfs, "vfs": [vf.address for vf in gpu.vfs]}
 
 
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     enabled = params["state"] == "enabled"
     found = inventory.read(ctx, with_types=False)
-    options = sriov_plan.Options(
-        enabled=enabled,
-        num_vfs=params["num_vfs"],
-        reset=params["reset"],
-        method=params["method"],
-        has_tool=sriov_manage.installed(ctx),
-        assume=_module.assumed(request),
-        unresponsive=params["lost_gpus"],
-    )
+    same = {name: params[name] for name in ("num_vfs", "reset", "method")}
+    has_tool = sriov_manage.installed(ctx)
+    options = sriov_plan.Options(enabled=enabled, has_tool=has_tool, assume=_module.assumed(request), unresponsive=params["lost_gpus"], **same)
     plan = sriov_plan.plan(found, host.read(ctx), params["gpus"], options)
     gpus = meant = plan.target.gpus
     before = after = [(gpu.address, gpu.num_vfs) for gpu in meant]
@@ -47,7 +34,10 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         plan,
         in_use.domain_warnings(ctx, _going(plan), "the VF goes"),
         diff={name: "".join("%s %d VFs\n" % row for row in rows) for name, rows in (("before", before), ("after", after))},
-        gpus=[_gpu(gpu) for gpu in gpus],
+        gpus=[
+            {"address": gpu.address, "sriov_numvfs": gpu.num_vfs, "sriov_totalvfs": gpu.total_vfs, "vfs": [vf.address for vf in gpu.vfs]}
+            for gpu in gpus
+        ],
         without_sriov=[one.as_dict() for one in plan.target.skipped],
         without_types=without_types,
     )

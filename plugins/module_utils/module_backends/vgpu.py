@@ -4,24 +4,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from typing import Mapping
 
 from .. import _module
-from ..engine.base.plan import Plan
 from ..engine.checks import in_use
 from ..engine.read import host, inventory
 from ..engine.state import layout_file
 from ..engine.system import mdevctl
 from ..engine.vgpu import apply as vgpu_apply, diff, layout, plan as vgpu_plan
-from ..engine.vgpu.target import Host, Options, Target
-
-
-def _vgpus(plan: Plan[Target]) -> list[dict[str, Any]]:
-    return [
-        {"gpu": pf, "vf": one.slot.parent, "vf_index": one.slot.index, "type": one.type.short, "uuid": one.uuid}
-        for pf, target in sorted(plan.target.gpus.items())
-        for one in target.placed or ()
-    ]
+from ..engine.vgpu.target import Host, Options
 
 
 def _all_offer(found: inventory.Inventory, specs: Mapping[str, layout.GpuSpec]) -> bool:
@@ -42,13 +33,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     stored = layout_file.read(ctx.root)
     sizes = [pf for pf, spec in specs.items() if spec.mixed or (pf in stored and stored[pf].mixed)]
     inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])
-    options = Options(
-        force_remove=params["force_remove"],
-        mdevctl=_module.wants_mdevctl(request, mdevctl.binary(ctx)),
-        persist=params["persist"],
-        assume=_module.assumed(request),
-        unresponsive=params["lost_gpus"],
-    )
+    wants_mdevctl = _module.wants_mdevctl(request, mdevctl.binary(ctx))
+    options = Options(params["force_remove"], wants_mdevctl, params["persist"], _module.assumed(request), params["lost_gpus"])
     known = Host(found, state, stored, mdevctl.definitions(ctx.root))
     plan = vgpu_plan.plan(known, specs, options, troubles)
     if in_use.ask_driver(ctx, found, in_use.removed(plan.steps)):
@@ -58,7 +44,12 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     else:
         vgpu_apply.apply(ctx, plan, params["timeout"], params["settle"])
     going = in_use.removed(plan.steps)
-    result = _module.result_of_plan(plan, in_use.domain_warnings(ctx, going, "the vGPU goes"), vgpus=_vgpus(plan))
+    vgpus = [
+        {"gpu": pf, "vf": one.slot.parent, "vf_index": one.slot.index, "type": one.type.short, "uuid": one.uuid}
+        for pf, target in sorted(plan.target.gpus.items())
+        for one in target.placed or ()
+    ]
+    result = _module.result_of_plan(plan, in_use.domain_warnings(ctx, going, "the vGPU goes"), vgpus=vgpus)
     if getattr(request, "_diff", False):  # its text takes a while, and is made only if somebody asked
         result["diff"] = {"before": diff.lines(found), "after": diff.lines(found, plan.target)}
     return result

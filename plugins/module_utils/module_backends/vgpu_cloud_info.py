@@ -15,21 +15,17 @@ from ..engine.read import inventory
 _PREFIX = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
 
 
-def _wrong_prefix(prefix: str) -> list[Trouble]:
-    if _PREFIX.match(prefix) and len(prefix) <= 253:
-        return []
-    found = "%s is no prefix of a Kubernetes resource" % shown(prefix)
-    return [Trouble(found, device="kubevirt_prefix", wanted="a DNS name such as nvidia.com", code="bad_prefix")]
-
-
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
-    found = inventory.read(ctx, with_mig=False)
-    gpus, troubles = found.select(params["gpus"])
-    raise_if_any(troubles + _wrong_prefix(params["kubevirt_prefix"]))
+    gpus, troubles = inventory.read(ctx, with_mig=False).select(params["gpus"])
+    prefix = params["kubevirt_prefix"]
+    if not _PREFIX.match(prefix) or len(prefix) > 253:
+        found = "%s is no prefix of a Kubernetes resource" % shown(prefix)
+        troubles.append(Trouble(found, device="kubevirt_prefix", wanted="a DNS name such as nvidia.com", code="bad_prefix"))
+    raise_if_any(troubles)
     vgpus = offered.read(ctx, gpus)
     for_nova = nova.render(vgpus, params["nova_resource_classes"])
-    for_kubevirt = kubevirt.render(vgpus, params["kubevirt_prefix"], params["kubevirt_external"])
+    for_kubevirt = kubevirt.render(vgpus, prefix, params["kubevirt_external"])
     none = [] if vgpus else ["There are no vGPUs on %s: nova and KubeVirt have nothing to be told." % ", ".join(gpu.address for gpu in gpus)]
     return {
         "changed": False,
