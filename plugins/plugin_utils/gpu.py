@@ -104,9 +104,7 @@ def _kind(gpu):
 
 
 def _notes(divided, blocked):
-    notes = []
-    if divided.unsized:
-        notes.append("Not drawn, because their size is not told: %s." % ", ".join(divided.unsized))
+    notes = ["Not drawn, because their size is not told: %s." % ", ".join(divided.unsized)] if divided.unsized else []
     if not divided.total:
         notes.append("Its framebuffer is not known%s." % (": " + blocked if blocked else ""))
     return notes

@@ -43,6 +43,5 @@ def natural(name):
 
 def shortened(text, most=800):
     """A message of others, without the noise around it and not without end."""
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    plain = re.sub(r"^Task failed: ", "", "\n".join(lines))
+    plain = re.sub(r"^Task failed: ", "", "\n".join(filter(None, map(str.strip, text.splitlines()))))
     return plain if len(plain) <= most else plain[:most].rstrip() + " …"

@@ -13,7 +13,8 @@ from ..engine.system.nvidia_smi_output import GuestGpu
 
 MOST = 3600
 UNSYNCHRONIZED = (
-    "The clock of this VM is not synchronised (timedatectl): a wrong clock makes licenses and tokens invalid. Set up chrony or systemd-timesyncd."
+    "The clock of this VM is not synchronised (timedatectl): licenses and tokens have times, and a wrong clock makes them invalid. "
+    "Set up chrony or systemd-timesyncd."
 )
 
 

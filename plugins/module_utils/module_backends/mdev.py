@@ -27,10 +27,8 @@ def _lines(found: inventory.Inventory, steps: Sequence[Step]) -> str:
 
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
-    items = params["devices"]
-    if items is None:
-        items = [{key: params[key] for key in _DEVICE}]
-    devices = mdev_devices.parse(items)
+    single = [{key: params[key] for key in _DEVICE}]
+    devices = mdev_devices.parse(single if params["devices"] is None else params["devices"])
     found = inventory.read(ctx)
     if not request.check_mode and any(not one.absent for one in devices):
         parents = {one.parent for one in devices}

@@ -40,12 +40,11 @@ def _after(lines: set[str], steps: Sequence[Step]) -> set[str]:
     """The lines as they will be."""
     for step in steps:
         hostdev = step.args.get("hostdev")
-        if hostdev is None or step.args["live"]:
-            continue
-        line = "%s: %s" % (step.device, hostdev.key)
-        lines = {one for one in lines if not one.startswith(line)}
-        if step.kind == "attach-device":
-            lines.add(line + "\n")
+        if hostdev is not None and not step.args["live"]:
+            line = "%s: %s" % (step.device, hostdev.key)
+            lines = {one for one in lines if not one.startswith(line)}
+            if step.kind == "attach-device":
+                lines.add(line + "\n")
     return lines
 
 
