@@ -100,3 +100,83 @@ options:
     elements: str
     default: []
 """
+
+    READS = r"""
+attributes:
+  check_mode:
+    description: Changes nothing, in check mode as in real mode.
+  diff_mode:
+    description: Has nothing to show.
+    support: none
+"""
+
+    LAYOUT = r"""
+options:
+  layout:
+    type: list
+    elements: dict
+    suboptions:
+      gpu:
+        description:
+          - The GPU or GPUs as V(all), a PCI address in any spelling, V(GPU-<uuid>) or a model such as V(A40).
+          - A known model that this host has none of is passed over, so that hosts with different GPUs can share one layout.
+            If nothing of the layout is for this host, that is an error.
+        type: list
+        elements: str
+        required: true
+      vgpus:
+        description: The vGPUs for each of them. An empty list empties the GPU.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          type:
+            description: The type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565)).
+            type: str
+            required: true
+          count: {description: How many., type: int, default: 1}
+          uuid: {description: "A UUID of your own, for one vGPU. Only on hosts whose vGPUs are mediated devices.", type: str}
+          vgpu_params:
+            version_added: 1.0.0
+            description:
+              - NVIDIA's parameters of the vGPU as a list with commas, such as V(frame_rate_limiter=0,disable_vnc=1). An empty text clears them;
+                left out, they stay as they are, or are cleared where M(vgpu.kvm.nvidia_vgpu) had set them.
+            type: str
+      mixed_sizes:
+        version_added: 1.0.0
+        description:
+          - Whether vGPUs of different framebuffer sizes may share the GPU. The mode is set before the first vGPU, so turning it on makes unused
+            vGPUs anew. It is set again at boot.
+        type: bool
+        default: false
+      mig:
+        version_added: 1.0.0
+        description:
+          - GPU instances of MIG by profile name, such as V(3g.20gb), each as often as it is wanted. Left out, they follow from the types.
+        type: list
+        elements: str
+"""
+
+    DOMAINS = r"""
+options:
+  domains:
+    type: list
+    elements: dict
+    suboptions:
+      name: {description: "The VM's name, as C(virsh list --all) shows it. It must be defined.", type: str, required: true}
+      vgpus:
+        description: Its vGPUs. An empty list takes all from it, if O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive).
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          type: {description: "Any free vGPU of this type, by full or short name (V(A40-24Q)). One that the VM has already is kept.", type: str}
+          count: {description: "How many of that type, 1 when left out.", type: int}
+          gpu: {description: "Only of this GPU - address in any spelling, C(GPU-<uuid>) or model.", type: str}
+          uuid: {description: This very mediated device., type: str}
+          vf: {description: "The vGPU on this VF (or PF, without SR-IOV), by its address in any spelling.", type: str}
+          display:
+            description: Whether libvirt shows the vGPU's display to its viewers (mediated devices only). What is defined stays when left out.
+            type: bool
+          ramfb: {description: "Whether that display shows boot messages, too. Needs O(domains[].vgpus[].display).", type: bool}
+"""

@@ -48,8 +48,7 @@ def csp_hash(text):
 
 
 class FilterModule:
-    """The filter."""
+    """The filter by its name."""
 
     def filters(self):
-        """By name."""
         return {"csp_hash": csp_hash}

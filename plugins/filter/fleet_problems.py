@@ -57,7 +57,7 @@ from collections.abc import Mapping
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.vgpu.kvm.plugins.plugin_utils.validate import table, verdict
+from ansible_collections.vgpu.kvm.plugins.plugin_utils import verdict
 
 
 def fleet_problems(reads, licenses=None, guests=()):
@@ -65,13 +65,11 @@ def fleet_problems(reads, licenses=None, guests=()):
     for value in (reads, licenses or {}):
         if not isinstance(value, Mapping):
             raise AnsibleFilterError("fleet_problems was given a %s; wanted: a dict by host's name." % type(value).__name__)
-    found = verdict.fleet(reads, licenses or {}, guests)
-    return dict(found, table=table.lines(found), summary=table.summary(found))
+    return verdict.fleet(reads, licenses or {}, guests)
 
 
 class FilterModule:
-    """The filter."""
+    """The filter by its name."""
 
     def filters(self):
-        """By name."""
         return {"fleet_problems": fleet_problems}

@@ -55,21 +55,18 @@ from collections.abc import Mapping
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.vgpu.kvm.plugins.plugin_utils.report import fleet
+from ansible_collections.vgpu.kvm.plugins.plugin_utils import report
 
 
 def fleet_report(results):
     """Rows and sums of a fleet."""
     if not isinstance(results, Mapping):
-        raise AnsibleFilterError(
-            "fleet_report was given a %s; wanted: a dict of what nvidia_gpu_info returned, by host's name." % type(results).__name__
-        )
-    return fleet.page(results)
+        raise AnsibleFilterError(f"fleet_report was given a {type(results).__name__}; wanted: a dict of nvidia_gpu_info's results by host's name.")
+    return report.page(results)
 
 
 class FilterModule:
-    """The filter."""
+    """The filter by its name."""
 
     def filters(self):
-        """By name."""
         return {"fleet_report": fleet_report}

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Protocol, Sequence
+from typing import Any, Callable, Dict, Protocol, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -12,28 +12,36 @@ from .engine.base.errors import EngineError, Trouble, raise_if_any, trouble
 from .engine.base.plan import UNRESPONSIVE_POLICIES, Plan
 from .engine.base.steps import ApplyError
 from .engine.state.lock import HostLock, clean_leftovers
-from .engine.system.context import Context
+from .engine.system import context
 
+# Of each module's work.
+Context = context.Context
 Result = Dict[str, Any]
 Spec = Dict[str, Any]
 
 DAY = 86400
+
+
+def options(kind: str, *names: str, **rest: Any) -> Spec:
+    """Options of one type, and whatever else they have in common."""
+    return {name: {"type": kind, **rest} for name in names}
+
+
+GPUS: Spec = {"gpus": {"type": "list", "elements": "str", "default": ["all"]}}
+STATE: Spec = {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
+STRINGS: Spec = {"type": "list", "elements": "str", "default": []}
+FORCE: Spec = {"force_remove": STRINGS}
 ROOT: Spec = {"sysfs_root": {"type": "str", "default": "/"}}
 LOCK: Spec = {"lock_timeout": {"type": "int", "default": 300}}
-ASSUME: Spec = {"assume": {"type": "list", "elements": "str", "default": [], "choices": ["driver", "iommu", "vfs", "mig", "no_vgpus"]}}
-_VGPU: Spec = {
-    "type": {"type": "str", "required": True},
-    "count": {"type": "int", "default": 1},
-    "uuid": {"type": "str"},
-    "vgpu_params": {"type": "str"},
-}
-_GPU: Spec = {
+ASSUME: Spec = {"assume": {**STRINGS, "choices": ["driver", "iommu", "vfs", "mig", "no_vgpus"]}}
+VGPU: Spec = {"type": {"type": "str", "required": True}, "count": {"type": "int", "default": 1}, **options("str", "uuid", "vgpu_params")}
+GPU: Spec = {
     "gpu": {"type": "list", "elements": "str", "required": True},
-    "vgpus": {"type": "list", "elements": "dict", "default": [], "options": _VGPU},
+    "vgpus": {"type": "list", "elements": "dict", "default": [], "options": VGPU},
     "mixed_sizes": {"type": "bool", "default": False},
     "mig": {"type": "list", "elements": "str"},
 }
-LAYOUT: Spec = {"type": "list", "elements": "dict", "options": _GPU}
+LAYOUT: Spec = {"type": "list", "elements": "dict", "options": GPU}
 LOST: Spec = {"lost_gpus": {"type": "str", "default": UNRESPONSIVE_POLICIES[0], "choices": list(UNRESPONSIVE_POLICIES)}}
 MDEVCTL: Spec = {"mdevctl": {"type": "str", "default": "auto", "choices": ["auto", "true", "false"]}}
 
@@ -41,22 +49,35 @@ MDEVCTL: Spec = {"mdevctl": {"type": "str", "default": "auto", "choices": ["auto
 class Task(Protocol):
     """What a module's work gets of a task: an AnsibleModule, or a Request of a module that plans several."""
 
-    params: Dict[str, Any]
+    params: dict[str, Any]
     check_mode: bool
 
 
 class Request:
-    """A stage's options, for a module that plans several in check mode. Its params are completed with the defaults of the stage's SPEC."""
+    """A stage in check mode, for a module that plans several. Its params are completed with the defaults of the stage's SPEC."""
 
     check_mode = True
 
-    def __init__(self, spec: Spec, params: Dict[str, Any]) -> None:
-        self.params = dict({name: option.get("default") for name, option in spec.items()}, **params)
+    def __init__(self, spec: Spec, params: dict[str, Any]) -> None:
+        self.params = {**{name: option.get("default") for name, option in spec.items()}, **params}
+
+
+def main_of(spec: Spec, work: Callable[[Any, Context], Result], reads_only: bool = False, **rules: Any) -> Callable[[], None]:
+    """A module's main, see run. rules: of Ansible, for options that need or exclude others."""
+    whole = spec if reads_only else {**spec, **LOCK}
+
+    def main() -> None:
+        run(whole, work, reads_only, **rules)
+
+    return main
 
 
 def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only: bool = False, **kwargs: Any) -> None:
-    """Calls work(module, ctx) and ends; an EngineError becomes one msg. A module that writes holds the host's lock from first read to last write."""
-    module = _build(dict(argument_spec, **ROOT), **kwargs)
+    """Builds the module, calls work(module, ctx) and ends; an EngineError becomes one msg.
+
+    A module that writes holds the host's lock from the first read to the last write.
+    """
+    module = _build({**argument_spec, **ROOT}, **kwargs)
     ctx = Context(module.params["sysfs_root"])
     try:
         raise_if_any(_wrong_texts(module.params) + _wrong_times(module.params))
@@ -67,7 +88,7 @@ def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only:
                 clean_leftovers(ctx.root)
                 result = work(module, ctx)
     except ApplyError as exc:
-        _fail(module, exc, changed=bool(exc.done), actions=sentences(exc.done), not_done=sentences(exc.left))
+        _fail(module, exc, **result_of(exc.done), not_done=[str(step) for step in exc.left])
     except EngineError as exc:
         _fail(module, exc)
     except PermissionError as exc:
@@ -92,7 +113,7 @@ def _build(spec: Spec, **kwargs: Any) -> Any:
         _fail(plain, trouble("a number without end stands where a whole one belongs (%s)" % given, wanted="whole numbers", code="bad_number"))
 
 
-def _wrong_times(params: Dict[str, Any]) -> List[Trouble]:
+def _wrong_times(params: dict[str, Any]) -> list[Trouble]:
     """Times that no wait could have: below 0, longer than a day, or none at all (nan)."""
     return [
         Trouble("%s is %s" % (name, params[name]), device=name, wanted="seconds, from 0 to %d" % DAY, code="bad_time")
@@ -101,7 +122,7 @@ def _wrong_times(params: Dict[str, Any]) -> List[Trouble]:
     ]
 
 
-def _wrong_texts(value: Any, where: str = "") -> List[Trouble]:
+def _wrong_texts(value: Any, where: str = "") -> list[Trouble]:
     """Texts that no file, program or path could take: those with NUL in them."""
     if isinstance(value, dict):
         return [one for key in value for one in _wrong_texts(value[key], "%s.%s" % (where, key) if where else str(key))]
@@ -111,35 +132,30 @@ def _wrong_texts(value: Any, where: str = "") -> List[Trouble]:
     return [Trouble("it has a NUL in it", device=where, wanted="text", code="bad_text")] if wrong else []
 
 
-def refuse_unresponsive(request: Task, plan: Plan[Any]) -> None:
-    """Check mode fails if the run itself would fail at its end: on GPUs that fell off the bus."""
-    if request.check_mode:
-        plan.refuse_unresponsive()
+def result_of(steps: Sequence[object], **more: Any) -> Result:
+    """What a module returns of its steps, with what it returns besides."""
+    return {"changed": bool(steps), "actions": [str(step) for step in steps], **more}
 
 
-def unresponsive(plan: Plan[Any]) -> Result:
-    """What a module returns of the GPUs that its plan skips."""
-    return {"lost_gpus": plan.unresponsive} if plan.unresponsive else {}
+def result_of_plan(plan: Plan[Any], warnings: Sequence[str] = (), **more: Any) -> Result:
+    """As result_of, with the plan's warnings before those given, and the GPUs that the plan skips."""
+    lost = {"lost_gpus": plan.unresponsive} if plan.unresponsive else {}
+    return result_of(plan.steps, warnings=[*plan.warnings, *warnings], **lost, **more)
 
 
-def diff(module: Task, texts: Callable[[], Sequence[str]]) -> Result:
-    """What a module returns for --diff. texts() gives what there was and what there will be; it is called only if somebody asked."""
-    return {"diff": dict(zip(("before", "after"), texts()))} if getattr(module, "_diff", False) else {}
+def titled_diff(title: str, before: str, after: str) -> dict[str, str]:
+    """A diff under its own title."""
+    return {"before": before, "after": after, "before_header": title, "after_header": title}
 
 
-def assumed(module: Task) -> List[str]:
+def assumed(module: Task) -> list[str]:
     """The option assume, which counts in check mode only."""
     return list(module.params["assume"]) if module.check_mode else []
 
 
-def wants_mdevctl(module: Task, binary: Optional[str]) -> bool:
+def wants_mdevctl(module: Task, binary: str | None) -> bool:
     """Whether mdevctl's definitions are kept: auto follows whether it is installed."""
     word = module.params["mdevctl"]
     if word == "true" and not binary:
         raise trouble("mdevctl is not installed", remedy="Install it, or set mdevctl: auto.", code="mdevctl_missing")
     return binary is not None and word != "false"
-
-
-def sentences(steps: Sequence[object]) -> List[str]:
-    """Steps as people read them."""
-    return [str(step) for step in steps]

@@ -130,13 +130,7 @@ troubles:
       remedy: The old file is untouched. Free space or mend the file system, then run again.
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import cloudpods_config
-
-
-def main():
-    _module.run(cloudpods_config.SPEC, cloudpods_config.work)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.cloudpods_config import main
 
 if __name__ == "__main__":
     main()

@@ -164,13 +164,7 @@ troubles:
       remedy: Remove its packages with apt or dnf, then run again.
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import driver
-
-
-def main():
-    _module.run(driver.SPEC, driver.work, required_together=[("signing_key", "signing_certificate")])
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.driver import main
 
 if __name__ == "__main__":
     main()

@@ -83,13 +83,7 @@ troubles:
       remedy:
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import driver_bundle
-
-
-def main():
-    _module.run(driver_bundle.SPEC, driver_bundle.work)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.driver_bundle import main
 
 if __name__ == "__main__":
     main()

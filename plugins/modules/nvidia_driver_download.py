@@ -78,14 +78,7 @@ troubles:
         The signed link has expired or was cut short: NVIDIA's links end after some hours. Get a new one from the licensing portal.
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import driver_download
-
-
-def main():
-    # It holds no lock of the host: it takes long, and changes neither GPUs nor vGPUs.
-    _module.run(driver_download.SPEC, driver_download.work, reads_only=True)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.driver_download import main
 
 if __name__ == "__main__":
     main()

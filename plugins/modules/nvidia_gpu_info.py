@@ -17,6 +17,7 @@ author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 0.1.0
 extends_documentation_fragment:
+  - vgpu.kvm.common.reads
   - vgpu.kvm.common
 options:
   iommu_flags:
@@ -60,12 +61,6 @@ options:
     description: Seconds that a program which is asked (C(modinfo)) may take.
     type: int
     default: 30
-attributes:
-  check_mode:
-    description: Changes nothing, in check mode as in real mode.
-  diff_mode:
-    description: Has nothing to show.
-    support: none
 """
 
 EXAMPLES = r"""
@@ -274,13 +269,7 @@ troubles:
       remedy:
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import gpu_info
-
-
-def main():
-    _module.run(gpu_info.SPEC, gpu_info.work, reads_only=True)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.gpu_info import main
 
 if __name__ == "__main__":
     main()

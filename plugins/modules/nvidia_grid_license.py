@@ -127,13 +127,7 @@ troubles:
       remedy: The old file is untouched. Free space or mend the file system, then run again.
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import grid_license
-
-
-def main():
-    _module.run(grid_license.SPEC, grid_license.work)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.grid_license import main
 
 if __name__ == "__main__":
     main()

@@ -17,6 +17,7 @@ author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 1.0.0
 extends_documentation_fragment:
+  - vgpu.kvm.common.reads
   - vgpu.kvm.common
 options:
   wait:
@@ -34,12 +35,6 @@ options:
     description: Seconds that a program which is asked (C(nvidia-smi), C(journalctl)) may take.
     type: int
     default: 30
-attributes:
-  check_mode:
-    description: Changes nothing, in check mode as in real mode.
-  diff_mode:
-    description: Has nothing to show.
-    support: none
 """
 
 EXAMPLES = r"""
@@ -123,13 +118,7 @@ troubles:
       remedy: Look at name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort).
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import grid_license_info
-
-
-def main():
-    _module.run(grid_license_info.SPEC, grid_license_info.work, reads_only=True)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.grid_license_info import main
 
 if __name__ == "__main__":
     main()

@@ -15,6 +15,7 @@ author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 1.0.0
 extends_documentation_fragment:
+  - vgpu.kvm.common.reads
   - vgpu.kvm.common
 options:
   vgpu_type:
@@ -40,12 +41,6 @@ options:
     description: Seconds that a program which is asked (C(modinfo), C(nvidia-smi)) may take.
     type: int
     default: 60
-attributes:
-  check_mode:
-    description: Changes nothing, in check mode as in real mode.
-  diff_mode:
-    description: Has nothing to show.
-    support: none
 """
 
 EXAMPLES = r"""
@@ -124,13 +119,7 @@ troubles:
       remedy:
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import guest_info
-
-
-def main():
-    _module.run(guest_info.SPEC, guest_info.work, reads_only=True)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.guest_info import main
 
 if __name__ == "__main__":
     main()

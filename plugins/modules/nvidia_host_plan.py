@@ -17,57 +17,23 @@ author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 1.0.0
 extends_documentation_fragment:
+  - vgpu.kvm.common.reads
   - vgpu.kvm.common
   - vgpu.kvm.common.gpus
   - vgpu.kvm.common.mdevctl
   - vgpu.kvm.common.force
   - vgpu.kvm.common.lost
+  - vgpu.kvm.common.layout
+  - vgpu.kvm.common.domains
 options:
   num_vfs:
     description: VFs of each GPU; left out, all that it has.
     type: int
   layout:
     description: What each GPU should hold, as in M(vgpu.kvm.nvidia_vgpu); left out, neither vGPUs nor MIG mode are planned.
-    type: list
-    elements: dict
-    suboptions:
-      gpu:
-        description: As in M(vgpu.kvm.nvidia_vgpu).
-        type: list
-        elements: str
-        required: true
-      vgpus:
-        description: As in M(vgpu.kvm.nvidia_vgpu).
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          type: {description: As in M(vgpu.kvm.nvidia_vgpu)., type: str, required: true}
-          count: {description: As in M(vgpu.kvm.nvidia_vgpu)., type: int, default: 1}
-          uuid: {description: As in M(vgpu.kvm.nvidia_vgpu)., type: str}
-          vgpu_params: {description: As in M(vgpu.kvm.nvidia_vgpu)., type: str}
-      mixed_sizes: {description: As in M(vgpu.kvm.nvidia_vgpu)., type: bool, default: false}
-      mig: {description: As in M(vgpu.kvm.nvidia_vgpu)., type: list, elements: str}
   domains:
     description: VMs and the vGPUs that each is to have, as in M(vgpu.kvm.nvidia_vgpu_attach).
-    type: list
-    elements: dict
     default: []
-    suboptions:
-      name: {description: As in M(vgpu.kvm.nvidia_vgpu_attach)., type: str, required: true}
-      vgpus:
-        description: As in M(vgpu.kvm.nvidia_vgpu_attach).
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          type: {description: As in M(vgpu.kvm.nvidia_vgpu_attach)., type: str}
-          count: {description: As in M(vgpu.kvm.nvidia_vgpu_attach)., type: int}
-          gpu: {description: As in M(vgpu.kvm.nvidia_vgpu_attach)., type: str}
-          uuid: {description: As in M(vgpu.kvm.nvidia_vgpu_attach)., type: str}
-          vf: {description: As in M(vgpu.kvm.nvidia_vgpu_attach)., type: str}
-          display: {description: As in M(vgpu.kvm.nvidia_vgpu_attach)., type: bool}
-          ramfb: {description: As in M(vgpu.kvm.nvidia_vgpu_attach)., type: bool}
   domains_exclusive:
     description: As O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive).
     type: bool
@@ -127,12 +93,6 @@ options:
     description: As O(vgpu.kvm.nvidia_gpu_info#module:most_problems).
     type: int
     default: 0
-attributes:
-  check_mode:
-    description: Changes nothing, in check mode as in real mode.
-  diff_mode:
-    description: Has nothing to show.
-    support: none
 """
 
 EXAMPLES = r"""
@@ -202,13 +162,7 @@ troubles:
       remedy:
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import host_plan
-
-
-def main():
-    _module.run(host_plan.SPEC, host_plan.work, reads_only=True)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.host_plan import main
 
 if __name__ == "__main__":
     main()

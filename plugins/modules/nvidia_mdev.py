@@ -125,18 +125,7 @@ troubles:
       remedy: Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'.
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import mdev
-
-
-def main():
-    _module.run(
-        mdev.SPEC,
-        mdev.work,
-        mutually_exclusive=[("devices", "uuid"), ("devices", "parent"), ("devices", "type")],
-        required_one_of=[("devices", "uuid", "parent")],
-    )
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.mdev import main
 
 if __name__ == "__main__":
     main()

@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - vgpu.kvm.common.lock
   - vgpu.kvm.common.assume
   - vgpu.kvm.common.lost
+  - vgpu.kvm.common.layout
 options:
   mode:
     description: Whether the GPUs of O(gpus) are in MIG mode. Left out, the mode stays.
@@ -40,42 +41,6 @@ options:
       - In place of the options above, a layout as that of M(vgpu.kvm.nvidia_vgpu). GPUs whose types have a number of slices (V(A100-1-5C)), or
         that have C(mig), are brought into MIG mode, and those with other types out of it. GPUs that it does not name, and those for which
         it wants no vGPUs, stay as they are.
-    type: list
-    elements: dict
-    suboptions:
-      gpu:
-        description: As in M(vgpu.kvm.nvidia_vgpu).
-        type: list
-        elements: str
-        required: true
-      vgpus:
-        description: As in M(vgpu.kvm.nvidia_vgpu).
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          type:
-            description: As in M(vgpu.kvm.nvidia_vgpu).
-            type: str
-            required: true
-          count:
-            description: As in M(vgpu.kvm.nvidia_vgpu).
-            type: int
-            default: 1
-          uuid:
-            description: As in M(vgpu.kvm.nvidia_vgpu).
-            type: str
-          vgpu_params:
-            description: As in M(vgpu.kvm.nvidia_vgpu).
-            type: str
-      mixed_sizes:
-        description: As in M(vgpu.kvm.nvidia_vgpu).
-        type: bool
-        default: false
-      mig:
-        description: As in M(vgpu.kvm.nvidia_vgpu).
-        type: list
-        elements: str
   cycle_vfs:
     description:
       - Whether VFs that are on are turned off for a change of the mode; turn them on again with M(vgpu.kvm.nvidia_sriov).
@@ -165,18 +130,7 @@ troubles:
       remedy: "Stop what uses the GPU and run again, or reboot: this GPU keeps the mode over a reboot."
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import mig
-
-
-def main():
-    _module.run(
-        mig.SPEC,
-        mig.work,
-        mutually_exclusive=[("layout", "mode"), ("layout", "instances")],
-        required_one_of=[("layout", "mode", "instances")],
-    )
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.mig import main
 
 if __name__ == "__main__":
     main()

@@ -130,13 +130,7 @@ troubles:
       remedy: "Look into dmesg for NVRM lines: wrong module flavour, GPU off the bus, IOMMU off."
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import pci_driver
-
-
-def main():
-    _module.run(pci_driver.SPEC, pci_driver.work)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.pci_driver import main
 
 if __name__ == "__main__":
     main()

@@ -115,13 +115,7 @@ troubles:
       remedy: Stop what uses the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again.
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import sriov
-
-
-def main():
-    _module.run(sriov.SPEC, sriov.work)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.sriov import main
 
 if __name__ == "__main__":
     main()

@@ -28,59 +28,13 @@ extends_documentation_fragment:
   - vgpu.kvm.common.mdevctl
   - vgpu.kvm.common.force
   - vgpu.kvm.common.lost
+  - vgpu.kvm.common.layout
 options:
   layout:
     description:
       - What each GPU should hold. A GPU that is named by its address or UUID takes only the entries that do so,
         one that is named by model those with its model, and V(all) is for the rest. Entries of the same kind add up.
-    type: list
-    elements: dict
     required: true
-    suboptions:
-      gpu:
-        description:
-          - The GPU or GPUs as V(all), a PCI address in any spelling, V(GPU-<uuid>) or a model such as V(A40).
-          - A known model that this host has none of is passed over, so that hosts with different GPUs can share one layout.
-            If nothing of the layout is for this host, that is an error.
-        type: list
-        elements: str
-        required: true
-      vgpus:
-        description: The vGPUs for each of them. An empty list empties the GPU.
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          type:
-            description: The type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565)).
-            type: str
-            required: true
-          count:
-            description: How many.
-            type: int
-            default: 1
-          uuid:
-            description: A UUID of your own, for one vGPU. Only on hosts whose vGPUs are mediated devices.
-            type: str
-          vgpu_params:
-            version_added: 1.0.0
-            description:
-              - NVIDIA's parameters of the vGPU as a list with commas, such as V(frame_rate_limiter=0,disable_vnc=1). An empty text clears them;
-                left out, they stay as they are, or are cleared where this module had set them.
-            type: str
-      mixed_sizes:
-        version_added: 1.0.0
-        description:
-          - Whether vGPUs of different framebuffer sizes may share the GPU. The mode is set before the first vGPU, so turning it on makes unused
-            vGPUs anew. It is set again at boot.
-        type: bool
-        default: false
-      mig:
-        version_added: 1.0.0
-        description:
-          - GPU instances of MIG by profile name, such as V(3g.20gb), each as often as it is wanted. Left out, they follow from the types.
-        type: list
-        elements: str
   persist:
     description:
       - Whether the layout is stored in C(/etc/nvidia-vgpu/layout.json), from where C(nvidia-vgpu-restore.service) brings it
@@ -180,13 +134,7 @@ troubles:
       remedy: Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'.
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu
-
-
-def main():
-    _module.run(vgpu.SPEC, vgpu.work)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.vgpu import main
 
 if __name__ == "__main__":
     main()

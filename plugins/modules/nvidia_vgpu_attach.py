@@ -20,44 +20,11 @@ version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.lock
+  - vgpu.kvm.common.domains
 options:
   domains:
     description: VMs by name, each with the vGPUs that it is to have. Other VMs are not touched.
-    type: list
-    elements: dict
     required: true
-    suboptions:
-      name:
-        description: The VM's name, as C(virsh list --all) shows it. It must be defined.
-        type: str
-        required: true
-      vgpus:
-        description: Its vGPUs. An empty list takes all from it, if O(exclusive).
-        type: list
-        elements: dict
-        default: []
-        suboptions:
-          type:
-            description: Any free vGPU of this type, by full or short name (V(A40-24Q)). One that the VM has already is kept.
-            type: str
-          count:
-            description: How many of that type, 1 when left out.
-            type: int
-          gpu:
-            description: Only of this GPU - address in any spelling, C(GPU-<uuid>) or model.
-            type: str
-          uuid:
-            description: This very mediated device.
-            type: str
-          vf:
-            description: The vGPU on this VF (or PF, without SR-IOV), by its address in any spelling.
-            type: str
-          display:
-            description: Whether libvirt shows the vGPU's display to its viewers (mediated devices only). What is defined stays when left out.
-            type: bool
-          ramfb:
-            description: Whether that display shows boot messages, too. Needs O(domains[].vgpus[].display).
-            type: bool
   exclusive:
     description: Whether other vGPUs of these VMs are detached, also those whose mediated device is nowhere on the host any more.
     type: bool
@@ -143,13 +110,7 @@ troubles:
       remedy: Look at 'virsh dumpxml web1'.
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu_attach
-
-
-def main():
-    _module.run(vgpu_attach.SPEC, vgpu_attach.work)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.vgpu_attach import main
 
 if __name__ == "__main__":
     main()

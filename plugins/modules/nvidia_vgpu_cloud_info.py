@@ -16,6 +16,7 @@ author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 1.0.0
 extends_documentation_fragment:
+  - vgpu.kvm.common.reads
   - vgpu.kvm.common
   - vgpu.kvm.common.gpus
 options:
@@ -34,12 +35,6 @@ options:
       - Whether another device plugin than KubeVirt's own hands the vGPUs out, such as that of NVIDIA's GPU operator (C(externalResourceProvider)).
     type: bool
     default: false
-attributes:
-  check_mode:
-    description: Changes nothing, in check mode as in real mode.
-  diff_mode:
-    description: Has nothing to show.
-    support: none
 """
 
 EXAMPLES = r"""
@@ -132,13 +127,7 @@ troubles:
       remedy:
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu_cloud_info
-
-
-def main():
-    _module.run(vgpu_cloud_info.SPEC, vgpu_cloud_info.work, reads_only=True)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.vgpu_cloud_info import main
 
 if __name__ == "__main__":
     main()

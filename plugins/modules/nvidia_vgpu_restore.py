@@ -79,13 +79,7 @@ troubles:
       remedy: The old file is untouched. Free space or mend the file system, then run again.
 """
 
-from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu_restore
-
-
-def main():
-    _module.run(vgpu_restore.SPEC, vgpu_restore.work)
-
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.vgpu_restore import main
 
 if __name__ == "__main__":
     main()

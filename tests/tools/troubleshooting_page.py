@@ -41,12 +41,12 @@ WIDTH = 150
 STAGES = {
     "Before anything else": (
         "Who runs it, where, and one at a time.",
-        ("module_utils/_module.py", "state/lock.py", "system/files.py", "base/steps.py", "system/sysfs.py", "plugin_utils/readings/problems.py"),
+        ("module_utils/_module.py", "state/lock.py", "system/files.py", "base/steps.py", "system/sysfs.py", "plugin_utils/hosts.py"),
         ("bad_time", "host_unsupported", "no_gpu", "gpu_unsupported", "gpu_unknown", "gpu_off_bus"),
     ),
     "The layout": (
         "What was written in `vgpu_layout`, or handed to a module.",
-        ("hardware/address.py", "read/inventory.py", "vgpu/", "plugin_utils/validate/verdict.py"),
+        ("hardware/address.py", "read/inventory.py", "vgpu/", "plugin_utils/verdict.py"),
         (),
     ),
     "Releasing the GPUs": (

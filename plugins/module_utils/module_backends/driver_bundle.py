@@ -4,39 +4,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
-
 from .. import _module
 from ..engine.base.steps import Step
 from ..engine.driver import bundle
-from ..engine.system.context import Context
 
 
-def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     bundle.check(params["src"], params["checksum"])
     package = bundle.find(params["src"], params["dest"], params["kind"], params["format"])
-    steps = []
-    if not bundle.extracted(package):
-        steps.append(Step("extract", None, package.path, "take it out of the bundle"))
-        if not request.check_mode:
-            bundle.extract(params["src"], package)
-    return {
-        "changed": bool(steps),
-        "actions": _module.sentences(steps),
-        "diff": {"before": "", "after": "".join("%s\n" % step.device for step in steps)},
-        "path": package.path,
-        "version": package.version,
-    }
+    steps = [] if bundle.extracted(package) else [Step("extract", None, package.path, "take it out of the bundle")]
+    if steps and not request.check_mode:
+        bundle.extract(params["src"], package)
+    diff = {"before": "", "after": package.path + "\n" if steps else ""}
+    return _module.result_of(steps, diff=diff, path=package.path, version=package.version)
 
 
-SPEC: Dict[str, Any] = dict(
-    {
-        "src": {"type": "path", "required": True},
-        "dest": {"type": "path", "required": True},
-        "checksum": {"type": "str"},
-        "kind": {"type": "str", "choices": ["host", "guest"], "default": "host"},
-        "format": {"type": "str", "choices": ["run", "deb", "rpm"], "default": "run"},
-    },
-    **_module.LOCK
-)
+SPEC: _module.Spec = {
+    **_module.options("path", "src", "dest", required=True),
+    "checksum": {"type": "str"},
+    "kind": {"type": "str", "choices": ["host", "guest"], "default": "host"},
+    "format": {"type": "str", "choices": ["run", "deb", "rpm"], "default": "run"},
+}
+main = _module.main_of(SPEC, work)

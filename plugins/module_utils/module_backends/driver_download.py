@@ -8,7 +8,7 @@ import http.client
 import os
 import ssl
 import urllib.error
-from typing import Any, Dict, Optional
+from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.urls import ConnectionError as UrlsConnectionError
@@ -19,34 +19,31 @@ from ..engine.base.errors import trouble
 from ..engine.base.steps import Step
 from ..engine.driver import download
 from ..engine.driver.download import LinkError, Opener
-from ..engine.system.context import Context
 
 # Answers of a server, or of a proxy before it, that may be others a little later.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
-def opener(url: str, ca_path: Optional[str], timeout: float) -> Opener:
+def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
     """Asks the server; of all that can be said of a failure, what may repeat the link is left out."""
     server = "the server %s" % (urlsplit(url).hostname or "of the link")
 
-    def ask(headers: Dict[str, str]) -> Any:
+    def ask(headers: dict[str, str]) -> Any:
         try:
             response = open_url(url, headers=headers, timeout=min(timeout, 60), ca_path=ca_path, decompress=False, force=True)
         except urllib.error.HTTPError as exc:
             exc.close()
             why = "%s answered %d (%s)" % (server, exc.code, http.client.responses.get(exc.code, "unknown"))
             raise LinkError(why, exc.code, exc.code in _PASSING) from None
-        except urllib.error.URLError as exc:
-            reason = exc.reason
+        except ssl.SSLError:
+            raise LinkError("the certificates in ca_path can't be read") from None
+        except OSError as exc:
+            reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
             if isinstance(reason, ssl.SSLError):
                 why = getattr(reason, "verify_message", None) or getattr(reason, "reason", None) or "TLS failed"
                 raise LinkError("the certificate of %s is not accepted: %s" % (server, why)) from None
             why = getattr(reason, "strerror", None) or type(reason).__name__
             raise LinkError("%s can't be reached: %s" % (server, why), again=True) from None
-        except ssl.SSLError:
-            raise LinkError("the certificates in ca_path can't be read") from None
-        except OSError as exc:
-            raise LinkError("%s can't be reached: %s" % (server, exc.strerror or type(exc).__name__), again=True) from None
         except (http.client.HTTPException, UrlsConnectionError, ValueError) as exc:
             raise LinkError("%s can't be asked: %s" % (server, type(exc).__name__)) from None
         if not response.geturl().lower().startswith("https://"):
@@ -57,35 +54,33 @@ def opener(url: str, ca_path: Optional[str], timeout: float) -> Opener:
     return ask
 
 
-def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
+    url, ca_path, timeout = params["url"], params["ca_path"], params["timeout"]
     target = download.Target(params["dest"], params["checksum"])
-    if not params["url"].lower().startswith("https://"):
+    if not url.lower().startswith("https://"):
         raise trouble("the link is without TLS", device=os.path.basename(target.dest), wanted="https://…", code="no_tls")
-    if params["ca_path"] and not os.path.isfile(params["ca_path"]):
-        raise trouble("ca_path is not there", device=params["ca_path"], wanted="certificates (PEM) on the managed host", code="ca_missing")
-    ask = opener(params["url"], params["ca_path"], params["timeout"])
+    if ca_path and not os.path.isfile(ca_path):
+        raise trouble("ca_path is not there", device=ca_path, wanted="certificates (PEM) on the managed host", code="ca_missing")
     steps = []
     if not target.there():
+        ask = opener(url, ca_path, timeout)
         if request.check_mode:
-            size = download.size(ctx.clock, ask, target, params["timeout"])
+            size = download.size(ctx.clock, ask, target, timeout)
         else:
-            download.get(ctx.clock, ask, target, params["timeout"])
+            download.get(ctx.clock, ask, target, timeout)
             size = os.path.getsize(target.dest)
         known = "" if size is None else ", %d MiB" % (size >> 20)
         steps.append(Step("download", None, target.dest, "download it" + known))
-    return {
-        "changed": bool(steps),
-        "actions": _module.sentences(steps),
-        "diff": {"before": "", "after": "".join("%s\n" % step.device for step in steps)},
-        "path": target.dest,
-    }
+    return _module.result_of(steps, diff={"before": "", "after": target.dest + "\n" if steps else ""}, path=target.dest)
 
 
-SPEC: Dict[str, Any] = {
+SPEC: _module.Spec = {
     "url": {"type": "str", "required": True, "no_log": True},
     "dest": {"type": "path", "required": True},
     "checksum": {"type": "str", "required": True},
     "ca_path": {"type": "path"},
     "timeout": {"type": "int", "default": 120},
 }
+# It holds no lock of the host: it takes long, and changes neither GPUs nor vGPUs.
+main = _module.main_of(SPEC, work, reads_only=True)

@@ -5,34 +5,19 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict
 
 from .. import _module
 from ..engine.guest import gridd_conf, license_plan, license_setup, license_status, token
-from ..engine.system.context import Context
 
-# Names of options, by those of a request's fields.
-_OPTIONS = {
-    "token": "token",
-    "name": "token_name",
-    "feature": "feature",
-    "server": "server",
-    "port": "server_port",
-    "backup": "backup_server",
-    "backup_port": "backup_server_port",
-    "interval": "interval",
-    "interface": "enable_ui",
-}
+# Fields of a request, by the names of options, where these differ.
+_FIELDS = {"token_name": "name", "server_port": "port", "backup_server": "backup", "backup_server_port": "backup_port", "enable_ui": "interface"}
 
 
-def _request(params: Dict[str, Any]) -> license_plan.Request:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
+    params = request.params
+    options = {_FIELDS.get(name, name): params[name] for name in SPEC if name not in ("state", "token_path")}
     folder = params["token_path"].rstrip("/") or "/"
-    options = {field: params[option] for field, option in _OPTIONS.items()}
-    return license_plan.Request(present=params["state"] == "present", folder=folder, **options)
-
-
-def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
-    desired = _request(request.params)
+    desired = license_plan.Request(present=params["state"] == "present", folder=folder, **options)
     license_plan.check(desired, time.time())
     if not request.check_mode:
         license_setup.clean(ctx, desired)
@@ -40,28 +25,22 @@ def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
     if plan.steps and not request.check_mode:
         license_setup.apply(ctx, plan, desired)
     target = plan.target
-    return {
-        "changed": bool(plan.steps),
-        "actions": _module.sentences(plan.steps),
-        "diff": {"before": target.before, "after": target.after, "before_header": gridd_conf.PATH, "after_header": gridd_conf.PATH},
-        "restart_needed": bool(plan.steps) or license_status.is_outdated(ctx, [gridd_conf.PATH, desired.path]),
-        "token_expires": token.iso(target.expires),
-    }
+    return _module.result_of(
+        plan.steps,
+        diff=_module.titled_diff(gridd_conf.PATH, target.before, target.after),
+        restart_needed=bool(plan.steps) or license_status.is_outdated(ctx, [gridd_conf.PATH, desired.path]),
+        token_expires=token.iso(target.expires),
+    )
 
 
-SPEC: Dict[str, Any] = dict(
-    {
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "token": {"type": "str", "no_log": True},
-        "token_name": {"type": "str", "default": license_plan.DEFAULT_NAME, "no_log": False},
-        "token_path": {"type": "path", "default": gridd_conf.TOKENS, "no_log": False},
-        "feature": {"type": "str", "choices": ["vgpu", "vws", "compute", "unlicensed"]},
-        "server": {"type": "str"},
-        "server_port": {"type": "int"},
-        "backup_server": {"type": "str"},
-        "backup_server_port": {"type": "int"},
-        "interval": {"type": "int"},
-        "enable_ui": {"type": "bool", "default": False},
-    },
-    **_module.LOCK
-)
+SPEC: _module.Spec = {
+    **_module.STATE,
+    "token": {"type": "str", "no_log": True},
+    "token_name": {"type": "str", "default": license_plan.DEFAULT_NAME, "no_log": False},
+    "token_path": {"type": "path", "default": gridd_conf.TOKENS, "no_log": False},
+    "feature": {"type": "str", "choices": ["vgpu", "vws", "compute", "unlicensed"]},
+    **_module.options("str", "server", "backup_server"),
+    **_module.options("int", "server_port", "backup_server_port", "interval"),
+    "enable_ui": {"type": "bool", "default": False},
+}
+main = _module.main_of(SPEC, work)

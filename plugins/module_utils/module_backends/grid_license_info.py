@@ -5,71 +5,47 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List
 
 from .. import _module
 from ..engine.base.errors import Trouble, raise_if_any, trouble
 from ..engine.guest import gridd_conf, license as licensing, license_status, token
-from ..engine.system.context import Context
 from ..engine.system.nvidia_smi import GuestGpu
 
 MOST = 3600
 UNSYNCHRONIZED = (
-    "The clock of this VM is not synchronised (timedatectl): licences and tokens have times, and a wrong clock makes them invalid. Set up chrony or "
-    "systemd-timesyncd."
+    "The clock of this VM is not synchronised (timedatectl): licenses and tokens have times, and a wrong clock makes them invalid. "
+    "Set up chrony or systemd-timesyncd."
 )
 
 
-def _gpu(gpu: GuestGpu) -> Dict[str, Any]:
-    state = licensing.state(gpu.status)
-    return {
-        "address": gpu.address,
-        "name": gpu.name,
-        "product": gpu.product,
-        "status": gpu.status,
-        "licensed": state.licensed,
-        "restricted": state.restricted,
-        "expiry": state.expiry,
-    }
+def _other_product(gpu: GuestGpu, expected: str) -> Trouble:
+    remedy = "Set vgpu_license_feature to that product, and look on the server whether it has licences of it."
+    return Trouble("it is licensed as %s" % (gpu.product or "a product without a name"), gpu.address, expected, remedy, code="wrong_product")
 
 
-def _token(one: license_status.TokenFile) -> Dict[str, Any]:
-    return {"path": one.path, "mode": "%04o" % one.mode, "expires": token.iso(token.read(one.text).expires)}
-
-
-def _other_product(snapshot: license_status.Snapshot, expected: str) -> List[Trouble]:
-    """Licenses of another product than the expected one."""
-    return [
-        Trouble(
-            "it is licensed as %s" % (gpu.product or "a product without a name"),
-            device=gpu.address,
-            wanted=expected,
-            remedy="Set vgpu_license_feature to that product, and look on the server whether it has licences of it.",
-            code="wrong_product",
-        )
-        for gpu in snapshot.licensable
-        if expected.lower() not in (gpu.product or "").lower()
-    ]
-
-
-def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
+    product, timeout = params["product"], params["timeout"]
     if params["wait"] > MOST:
         raise trouble("it is %d" % params["wait"], device="wait", wanted="seconds, from 0 to %d" % MOST, code="bad_time")
-    snapshot = license_status.await_license(ctx, params["wait"], params["timeout"])
-    found = [] if snapshot.licensed else license_status.reasons(ctx, snapshot, time.time(), params["timeout"])
-    if snapshot.licensed and params["product"]:
-        found = _other_product(snapshot, params["product"])
+    snapshot = license_status.await_license(ctx, params["wait"], timeout)
+    found = [] if snapshot.licensed else license_status.reasons(ctx, snapshot, time.time(), timeout)
+    if snapshot.licensed and product:
+        found = [_other_product(gpu, product) for gpu in snapshot.licensable if product.lower() not in (gpu.product or "").lower()]
     if params["required"]:
         raise_if_any(found)
-    synchronized = license_status.clock_synchronized(ctx, params["timeout"])
+    synchronized = license_status.clock_synchronized(ctx, timeout)
     tokens = license_status.read_tokens(ctx)
     names = {number: name for name, number in gridd_conf.FEATURES.items()}
+    gpus = [
+        {"address": gpu.address, "name": gpu.name, "product": gpu.product, "status": gpu.status, **vars(licensing.state(gpu.status))}
+        for gpu in snapshot.gpus
+    ]
     return {
         "changed": False,
         "licensed": not found,
-        "gpus": [_gpu(gpu) for gpu in snapshot.gpus],
-        "tokens": [_token(one) for one in tokens.files],
+        "gpus": gpus,
+        "tokens": [{"path": one.path, "mode": "%04o" % one.mode, "expires": token.iso(token.read(one.text).expires)} for one in tokens.files],
         "clock_synchronized": synchronized,
         "warnings": [UNSYNCHRONIZED] if synchronized is False else [],
         "feature": names.get(tokens.conf.get("FeatureType", "")),
@@ -77,9 +53,10 @@ def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
     }
 
 
-SPEC: Dict[str, Any] = {
+SPEC: _module.Spec = {
     "wait": {"type": "int", "default": 0},
     "required": {"type": "bool", "default": False},
     "product": {"type": "str"},
     "timeout": {"type": "int", "default": 30},
 }
+main = _module.main_of(SPEC, work, reads_only=True)

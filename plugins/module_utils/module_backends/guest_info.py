@@ -4,18 +4,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
-
 from .. import _module
 from ..engine.guest import vm
-from ..engine.system.context import Context
 
 
-def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     found = vm.read(ctx, params["timeout"])
     state, driver = found.state, found.state.driver
-    expected = vm.Expected(**{name: params[name] for name in ("vgpu_type", "host_version", "driver_version", "builds", "signs")})
+    expected = vm.Expected(**{name: params[name] for name in SPEC if name != "timeout"})
+    other_driver = bool(driver.loaded) and driver.loaded != driver.on_disk
     return {
         "changed": False,
         "guest": {
@@ -27,16 +25,14 @@ def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
             "driver": driver.as_dict(),
         },
         "gpus": found.gpus,
-        "reboot_required": bool(driver.on_disk and (driver.loaded != driver.on_disk and driver.loaded or any(gpu["driver"] == "nouveau" for gpu in found.gpus))),
+        "reboot_required": bool(driver.on_disk) and (other_driver or any(gpu["driver"] == "nouveau" for gpu in found.gpus)),
         "problems": [problem.as_dict() for problem in vm.problems(found, expected)],
     }
 
 
-SPEC: Dict[str, Any] = {
-    "vgpu_type": {"type": "str"},
-    "host_version": {"type": "str"},
-    "driver_version": {"type": "str"},
-    "builds": {"type": "bool", "default": False},
-    "signs": {"type": "bool", "default": False},
+SPEC: _module.Spec = {
+    **_module.options("str", "vgpu_type", "host_version", "driver_version"),
+    **_module.options("bool", "builds", "signs", default=False),
     "timeout": {"type": "int", "default": 60},
 }
+main = _module.main_of(SPEC, work, reads_only=True)

@@ -9,10 +9,8 @@ from typing import Sequence
 from .. import _module
 from ..engine.base.steps import Step
 from ..engine.checks import in_use
-from ..engine.hardware.gpu import Gpu
 from ..engine.read import host, inventory
 from ..engine.system import mdevctl
-from ..engine.system.context import Context
 from ..engine.vgpu import apply as vgpu_apply, mdev_devices
 from ..engine.vgpu.target import Host, Options
 
@@ -27,48 +25,39 @@ def _lines(found: inventory.Inventory, steps: Sequence[Step]) -> str:
     return "".join(sorted(rows.values()))
 
 
-def work(module: _module.Task, ctx: Context) -> _module.Result:
-    params = module.params
-    items = params["devices"]
-    if items is None:
-        items = [{key: params[key] for key in ("uuid", "parent", "type", "state")}]
-    devices = mdev_devices.parse(items)
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
+    params = request.params
+    single = [{key: params[key] for key in _DEVICE}]
+    devices = mdev_devices.parse(single if params["devices"] is None else params["devices"])
     found = inventory.read(ctx)
-    if not module.check_mode and any(not one.absent for one in devices):
-        found = inventory.await_types(ctx, found, [gpu.address for gpu in found.gpus if _named(gpu, devices)], params["timeout"])
-    wants_mdevctl = _module.wants_mdevctl(module, mdevctl.binary(ctx))
-    options = Options(force_remove=params["force_remove"], mdevctl=wants_mdevctl, persist=False)
+    if not request.check_mode and any(not one.absent for one in devices):
+        parents = {one.parent for one in devices}
+        meant = [gpu.address for gpu in found.gpus if parents & {gpu.address, *[vf.address for vf in gpu.vfs]}]
+        found = inventory.await_types(ctx, found, meant, params["timeout"])
+    options = Options(force_remove=params["force_remove"], mdevctl=_module.wants_mdevctl(request, mdevctl.binary(ctx)), persist=False)
     known = Host(found, host.read(ctx), definitions=mdevctl.definitions(ctx.root))
     plan = mdev_devices.plan(known, devices, options)
     if in_use.ask_driver(ctx, found, in_use.removed(plan.steps)):
         plan = mdev_devices.plan(known, devices, options)
-    if not module.check_mode:
+    if not request.check_mode:
         vgpu_apply.apply(ctx, plan, params["timeout"], params["settle"])
-    return {
-        "changed": bool(plan.steps),
-        "actions": _module.sentences(plan.steps),
-        "diff": {"before": _lines(found, []), "after": _lines(found, plan.steps)},
-        "devices": [{"uuid": one.uuid, "parent": one.slot.parent, "type": one.type.short} for one in mdev_devices.placed(plan, devices)],
-        "warnings": in_use.domain_warnings(ctx, in_use.removed(plan.steps), "the vGPU goes"),
-    }
+    return _module.result_of(
+        plan.steps,
+        diff={"before": _lines(found, []), "after": _lines(found, plan.steps)},
+        devices=[{"uuid": one.uuid, "parent": one.slot.parent, "type": one.type.short} for one in mdev_devices.placed(plan, devices)],
+        warnings=in_use.domain_warnings(ctx, in_use.removed(plan.steps), "the vGPU goes"),
+    )
 
 
-def _named(gpu: Gpu, devices: Sequence[mdev_devices.Device]) -> bool:
-    addresses = {gpu.address} | {vf.address for vf in gpu.vfs}
-    return any(one.parent in addresses for one in devices)
-
-
-_DEVICE = {
-    "uuid": {"type": "str"},
-    "parent": {"type": "str"},
-    "type": {"type": "str"},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+_DEVICE: _module.Spec = {**_module.options("str", "uuid", "parent", "type"), **_module.STATE}
+SPEC: _module.Spec = {
+    **_DEVICE,
+    **_module.FORCE,
+    **_module.MDEVCTL,
+    "devices": {"type": "list", "elements": "dict", "options": _DEVICE},
+    "timeout": {"type": "int", "default": 60},
+    "settle": {"type": "float", "default": 2},
 }
-SPEC = dict(
-    _DEVICE,
-    devices={"type": "list", "elements": "dict", "options": _DEVICE},
-    force_remove={"type": "list", "elements": "str", "default": []},
-    timeout={"type": "int", "default": 60},
-    settle={"type": "float", "default": 2},
-    **dict(_module.LOCK, **_module.MDEVCTL)
+main = _module.main_of(
+    SPEC, work, mutually_exclusive=[("devices", "uuid"), ("devices", "parent"), ("devices", "type")], required_one_of=[("devices", "uuid", "parent")]
 )

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 from .. import _module
 from ..engine.base.errors import Trouble
@@ -12,18 +12,17 @@ from ..engine.base.plan import Skipped
 from ..engine.mig import apply as mig_apply, plan as mig_plan
 from ..engine.read import host, inventory
 from ..engine.system import sriov_manage
-from ..engine.system.context import Context
 from ..engine.vgpu import layout
 
 
-def _requests(params: Dict[str, Any], found: inventory.Inventory) -> Tuple[Dict[str, mig_plan.Request], List[Skipped], List[Trouble]]:
+def _requests(params: dict[str, Any], found: inventory.Inventory) -> tuple[dict[str, mig_plan.Request], list[Skipped], list[Trouble]]:
     """Requests by GPU address, GPUs left out, and troubles."""
     if params["layout"] is not None:
         entries, troubles = layout.parse(params["layout"])
         specs, wrong = layout.by_gpu(entries, found)
         return layout.mig_requests(specs, found), [], troubles + wrong
-    requests: Dict[str, mig_plan.Request] = {}
-    skipped: List[Skipped] = []
+    requests: dict[str, mig_plan.Request] = {}
+    skipped: list[Skipped] = []
     troubles = []
     mode = {"enabled": True, "disabled": False}.get(params["mode"])
     for word in params["gpus"]:
@@ -37,38 +36,36 @@ def _requests(params: Dict[str, Any], found: inventory.Inventory) -> Tuple[Dict[
     return requests, skipped, troubles
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     found = inventory.read(ctx)
     requests, skipped, troubles = _requests(params, found)
     known = mig_plan.Host(found, host.read(ctx), mig_apply.users(found), sriov_manage.installed(ctx))
     options = mig_plan.Options(cycle_vfs=params["cycle_vfs"], assume=_module.assumed(request), unresponsive=params["lost_gpus"])
     plan = mig_plan.plan(known, requests, options, troubles)
-    _module.refuse_unresponsive(request, plan)
-    if not request.check_mode:
+    if request.check_mode:
+        plan.refuse_unresponsive()
+    else:
         mig_apply.apply(ctx, plan, params["timeout"])
     target = plan.target
-    return dict(
-        {
-            "changed": bool(plan.steps),
-            "actions": _module.sentences(plan.steps),
-            "diff": {"before": mig_plan.lines(target.gpus), "after": mig_plan.lines(target.gpus, target.after)},
-            "gpus": [{"address": pf, "mode": state.mode, "instances": state.instances} for pf, state in sorted(target.after.items())],
-            "without_mig": [one.as_dict() for one in skipped + target.skipped],
-            "warnings": plan.warnings,
-        },
-        **_module.unresponsive(plan)
+    return _module.result_of_plan(
+        plan,
+        diff={"before": mig_plan.lines(target.gpus), "after": mig_plan.lines(target.gpus, target.after)},
+        gpus=[{"address": pf, "mode": state.mode, "instances": state.instances} for pf, state in sorted(target.after.items())],
+        without_mig=[one.as_dict() for one in skipped + target.skipped],
     )
 
 
-SPEC = dict(
-    {
-        "gpus": {"type": "list", "elements": "str", "default": ["all"]},
-        "mode": {"type": "str", "choices": ["enabled", "disabled"]},
-        "instances": {"type": "list", "elements": "str"},
-        "layout": _module.LAYOUT,
-        "cycle_vfs": {"type": "bool", "default": False},
-        "timeout": {"type": "int", "default": 120},
-    },
-    **dict(_module.LOCK, **dict(_module.ASSUME, **_module.LOST))
+SPEC: _module.Spec = {
+    **_module.GPUS,
+    **_module.ASSUME,
+    **_module.LOST,
+    "mode": {"type": "str", "choices": ["enabled", "disabled"]},
+    "instances": {"type": "list", "elements": "str"},
+    "layout": _module.LAYOUT,
+    "cycle_vfs": {"type": "bool", "default": False},
+    "timeout": {"type": "int", "default": 120},
+}
+main = _module.main_of(
+    SPEC, work, mutually_exclusive=[("layout", "mode"), ("layout", "instances")], required_one_of=[("layout", "mode", "instances")]
 )

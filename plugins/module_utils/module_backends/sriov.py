@@ -4,84 +4,60 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Sequence
-
 from .. import _module
 from ..engine.base.plan import Plan
 from ..engine.checks import in_use
-from ..engine.hardware.gpu import Gpu
 from ..engine.read import host, inventory
 from ..engine.sriov import apply as sriov_apply, plan as sriov_plan
 from ..engine.system import sriov_manage
-from ..engine.system.context import Context
 
 
-def _lines(gpus: Sequence[Gpu], params: Dict[str, Any], planned: bool) -> str:
-    rows = []
-    for gpu in gpus:
-        number = gpu.num_vfs
-        if planned:
-            number = (params["num_vfs"] or gpu.total_vfs) if params["state"] == "enabled" else 0
-        rows.append("%s %d VFs\n" % (gpu.address, number))
-    return "".join(rows)
-
-
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
+    enabled = params["state"] == "enabled"
     found = inventory.read(ctx, with_types=False)
-    options = sriov_plan.Options(
-        enabled=params["state"] == "enabled",
-        num_vfs=params["num_vfs"],
-        reset=params["reset"],
-        method=params["method"],
-        has_tool=sriov_manage.installed(ctx),
-        assume=_module.assumed(request),
-        unresponsive=params["lost_gpus"],
-    )
+    same = {name: params[name] for name in ("num_vfs", "reset", "method")}
+    has_tool = sriov_manage.installed(ctx)
+    options = sriov_plan.Options(enabled=enabled, has_tool=has_tool, assume=_module.assumed(request), unresponsive=params["lost_gpus"], **same)
     plan = sriov_plan.plan(found, host.read(ctx), params["gpus"], options)
-    _module.refuse_unresponsive(request, plan)
     gpus = meant = plan.target.gpus
+    before = after = [(gpu.address, gpu.num_vfs) for gpu in meant]
+    if plan.steps:
+        after = [(gpu.address, (params["num_vfs"] or gpu.total_vfs) if enabled else 0) for gpu in meant]
     without_types = []
-    if not request.check_mode and sriov_apply.apply(ctx, plan, params["timeout"]):
+    if request.check_mode:
+        plan.refuse_unresponsive()
+    elif sriov_apply.apply(ctx, plan, params["timeout"]):
         gpus = sriov_apply.after(ctx, meant)
         without_types = sriov_apply.without_types(gpus)
-    return dict(
-        {
-            "changed": bool(plan.steps),
-            "actions": _module.sentences(plan.steps),
-            "diff": {"before": _lines(meant, params, False), "after": _lines(meant, params, bool(plan.steps))},
-            "gpus": [
-                {
-                    "address": gpu.address,
-                    "sriov_numvfs": gpu.num_vfs,
-                    "sriov_totalvfs": gpu.total_vfs,
-                    "vfs": [vf.address for vf in gpu.vfs],
-                }
-                for gpu in gpus
-            ],
-            "without_sriov": [one.as_dict() for one in plan.target.skipped],
-            "without_types": without_types,
-            "warnings": plan.warnings + in_use.domain_warnings(ctx, _going(plan), "the VF goes"),
-        },
-        **_module.unresponsive(plan)
+    return _module.result_of_plan(
+        plan,
+        in_use.domain_warnings(ctx, _going(plan), "the VF goes"),
+        diff={name: "".join("%s %d VFs\n" % row for row in rows) for name, rows in (("before", before), ("after", after))},
+        gpus=[
+            {"address": gpu.address, "sriov_numvfs": gpu.num_vfs, "sriov_totalvfs": gpu.total_vfs, "vfs": [vf.address for vf in gpu.vfs]}
+            for gpu in gpus
+        ],
+        without_sriov=[one.as_dict() for one in plan.target.skipped],
+        without_types=without_types,
     )
 
 
-def _going(plan: Plan[sriov_plan.Target]) -> List[str]:
+def _going(plan: Plan[sriov_plan.Target]) -> list[str]:
     """Addresses of the VFs that are disabled and not enabled again."""
     back = {step.device for step in plan.steps if step.kind == "enable"}
     off = {step.device for step in plan.steps if step.kind == "disable"} - back
     return [vf.address for gpu in plan.target.gpus if gpu.address in off for vf in gpu.vfs]
 
 
-SPEC = dict(
-    {
-        "gpus": {"type": "list", "elements": "str", "default": ["all"]},
-        "state": {"type": "str", "choices": ["enabled", "disabled"], "default": "enabled"},
-        "num_vfs": {"type": "int"},
-        "reset": {"type": "bool", "default": False},
-        "method": {"type": "str", "choices": ["auto", "sriov_manage", "sysfs"], "default": "auto"},
-        "timeout": {"type": "int", "default": 120},
-    },
-    **dict(_module.LOCK, **dict(_module.ASSUME, **_module.LOST))
-)
+SPEC: _module.Spec = {
+    **_module.GPUS,
+    **_module.ASSUME,
+    **_module.LOST,
+    "state": {"type": "str", "choices": ["enabled", "disabled"], "default": "enabled"},
+    "num_vfs": {"type": "int"},
+    "reset": {"type": "bool", "default": False},
+    "method": {"type": "str", "choices": ["auto", "sriov_manage", "sysfs"], "default": "auto"},
+    "timeout": {"type": "int", "default": 120},
+}
+main = _module.main_of(SPEC, work)

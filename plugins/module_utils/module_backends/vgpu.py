@@ -4,31 +4,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping
+from typing import Mapping
 
 from .. import _module
-from ..engine.base.plan import Plan
 from ..engine.checks import in_use
 from ..engine.read import host, inventory
 from ..engine.state import layout_file
 from ..engine.system import mdevctl
-from ..engine.system.context import Context
 from ..engine.vgpu import apply as vgpu_apply, layout, plan as vgpu_plan
-from ..engine.vgpu.target import Host, Options, Target
-
-
-def _vgpus(plan: Plan[Target]) -> List[Dict[str, Any]]:
-    return [
-        {
-            "gpu": pf,
-            "vf": one.slot.parent,
-            "vf_index": one.slot.index,
-            "type": one.type.short,
-            "uuid": one.uuid,
-        }
-        for pf, target in sorted(plan.target.gpus.items())
-        for one in target.placed or ()
-    ]
+from ..engine.vgpu.target import Host, Options
 
 
 def _all_offer(found: inventory.Inventory, specs: Mapping[str, layout.GpuSpec]) -> bool:
@@ -37,7 +21,7 @@ def _all_offer(found: inventory.Inventory, specs: Mapping[str, layout.GpuSpec]) 
     return all(gpu and gpu.types and (gpu.mig or not spec.needs_mig) for gpu, spec in meant)
 
 
-def work(request: _module.Task, ctx: Context) -> _module.Result:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     entries, troubles = layout.parse(params["layout"])
     found = inventory.read(ctx)
@@ -49,38 +33,36 @@ def work(request: _module.Task, ctx: Context) -> _module.Result:
     stored = layout_file.read(ctx.root)
     sizes = [pf for pf, spec in specs.items() if spec.mixed or (pf in stored and stored[pf].mixed)]
     inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])
-    options = Options(
-        force_remove=params["force_remove"],
-        mdevctl=_module.wants_mdevctl(request, mdevctl.binary(ctx)),
-        persist=params["persist"],
-        assume=_module.assumed(request),
-        unresponsive=params["lost_gpus"],
-    )
+    wants_mdevctl = _module.wants_mdevctl(request, mdevctl.binary(ctx))
+    options = Options(params["force_remove"], wants_mdevctl, params["persist"], _module.assumed(request), params["lost_gpus"])
     known = Host(found, state, stored, mdevctl.definitions(ctx.root))
     plan = vgpu_plan.plan(known, specs, options, troubles)
     if in_use.ask_driver(ctx, found, in_use.removed(plan.steps)):
         plan = vgpu_plan.plan(known, specs, options, troubles)  # what nvidia-smi calls in use is refused, or kept
-    _module.refuse_unresponsive(request, plan)
-    if not request.check_mode:
+    if request.check_mode:
+        plan.refuse_unresponsive()
+    else:
         vgpu_apply.apply(ctx, plan, params["timeout"], params["settle"])
-    return dict(
-        {
-            "changed": bool(plan.steps),
-            "actions": _module.sentences(plan.steps),
-            "vgpus": _vgpus(plan),
-            "warnings": plan.warnings + in_use.domain_warnings(ctx, in_use.removed(plan.steps), "the vGPU goes"),
-        },
-        **dict(_module.unresponsive(plan), **_module.diff(request, lambda: (vgpu_plan.lines(found), vgpu_plan.lines(found, plan.target))))
-    )
+    going = in_use.removed(plan.steps)
+    vgpus = [
+        {"gpu": pf, "vf": one.slot.parent, "vf_index": one.slot.index, "type": one.type.short, "uuid": one.uuid}
+        for pf, target in sorted(plan.target.gpus.items())
+        for one in target.placed or ()
+    ]
+    result = _module.result_of_plan(plan, in_use.domain_warnings(ctx, going, "the vGPU goes"), vgpus=vgpus)
+    if getattr(request, "_diff", False):  # its text takes a while, and is made only if somebody asked
+        result["diff"] = {"before": vgpu_plan.lines(found), "after": vgpu_plan.lines(found, plan.target)}
+    return result
 
 
-SPEC = dict(
-    {
-        "layout": dict(_module.LAYOUT, required=True),
-        "force_remove": {"type": "list", "elements": "str", "default": []},
-        "persist": {"type": "bool", "default": True},
-        "timeout": {"type": "int", "default": 60},
-        "settle": {"type": "float", "default": 2},
-    },
-    **dict(_module.LOCK, **dict(_module.ASSUME, **dict(_module.LOST, **_module.MDEVCTL)))
-)
+SPEC: _module.Spec = {
+    **_module.ASSUME,
+    **_module.FORCE,
+    **_module.LOST,
+    **_module.MDEVCTL,
+    "layout": {**_module.LAYOUT, "required": True},
+    "persist": {"type": "bool", "default": True},
+    "timeout": {"type": "int", "default": 60},
+    "settle": {"type": "float", "default": 2},
+}
+main = _module.main_of(SPEC, work)

@@ -5,41 +5,33 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List
 
 from .. import _module
 from ..engine.base.errors import Trouble, raise_if_any, shown
 from ..engine.cloud import kubevirt, nova, offered
 from ..engine.read import inventory
-from ..engine.system.context import Context
 
 # A DNS subdomain, as Kubernetes wants it.
 _PREFIX = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
 
 
-def _wrong_prefix(prefix: str) -> List[Trouble]:
-    if _PREFIX.match(prefix) and len(prefix) <= 253:
-        return []
-    found = "%s is no prefix of a Kubernetes resource" % shown(prefix)
-    return [Trouble(found, device="kubevirt_prefix", wanted="a DNS name such as nvidia.com", code="bad_prefix")]
-
-
-def _vgpu(one: offered.Offered) -> Dict[str, Any]:
-    return {"uuid": one.vgpu.uuid, "parent": one.vgpu.parent, "gpu": one.gpu.address, "type": one.type_name, "mdev_type": one.mdev_type}
-
-
-def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
-    found = inventory.read(ctx, with_mig=False)
-    gpus, troubles = found.select(params["gpus"])
-    raise_if_any(troubles + _wrong_prefix(params["kubevirt_prefix"]))
+    gpus, troubles = inventory.read(ctx, with_mig=False).select(params["gpus"])
+    prefix = params["kubevirt_prefix"]
+    if not _PREFIX.match(prefix) or len(prefix) > 253:
+        found = "%s is no prefix of a Kubernetes resource" % shown(prefix)
+        troubles.append(Trouble(found, device="kubevirt_prefix", wanted="a DNS name such as nvidia.com", code="bad_prefix"))
+    raise_if_any(troubles)
     vgpus = offered.read(ctx, gpus)
     for_nova = nova.render(vgpus, params["nova_resource_classes"])
-    for_kubevirt = kubevirt.render(vgpus, params["kubevirt_prefix"], params["kubevirt_external"])
+    for_kubevirt = kubevirt.render(vgpus, prefix, params["kubevirt_external"])
     none = [] if vgpus else ["There are no vGPUs on %s: nova and KubeVirt have nothing to be told." % ", ".join(gpu.address for gpu in gpus)]
     return {
         "changed": False,
-        "vgpus": [_vgpu(one) for one in vgpus],
+        "vgpus": [
+            {"uuid": one.vgpu.uuid, "parent": one.vgpu.parent, "gpu": one.gpu.address, "type": one.type_name, "mdev_type": one.mdev_type} for one in vgpus
+        ],
         "nova": for_nova.data,
         "nova_conf": for_nova.text,
         "kubevirt": for_kubevirt.data,
@@ -48,9 +40,9 @@ def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
     }
 
 
-SPEC: Dict[str, Any] = {
-    "gpus": {"type": "list", "elements": "str", "default": ["all"]},
-    "nova_resource_classes": {"type": "bool", "default": False},
+SPEC: _module.Spec = {
+    **_module.GPUS,
+    **_module.options("bool", "nova_resource_classes", "kubevirt_external", default=False),
     "kubevirt_prefix": {"type": "str", "default": "nvidia.com"},
-    "kubevirt_external": {"type": "bool", "default": False},
 }
+main = _module.main_of(SPEC, work, reads_only=True)

@@ -5,20 +5,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Dict, Sequence
+from typing import Any
 
 from .. import _module
 from ..engine.boot import install
 from ..engine.cli import main as cli
 from ..engine.system import python
-from ..engine.system.context import Context
 
 PREFIX = cli.__name__[: -len(".cli.main")]
 # What the command on the host does not need, but nvidia_host_plan imports: both must make the same file.
 ELSEWHERE = ("checks.in_use", "cloud", "guest", "libvirt", "system.virsh", "vgpu.diff")
 
 
-def _sources() -> Dict[str, str]:
+def _sources() -> dict[str, str]:
     """The engine's own modules, as they run here: by relative path."""
     elsewhere = tuple("%s.%s." % (PREFIX, name) for name in ELSEWHERE)
     found = {}
@@ -35,28 +34,18 @@ def _sources() -> Dict[str, str]:
     return found
 
 
-def work(request: _module.Task, ctx: Context) -> Dict[str, Any]:
-    desired: Dict[str, Any] = {}
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
+    desired: dict[str, Any] = {}
     if request.params["state"] == "present":
         desired = install.wanted_files(_sources(), request.params["before"], python.interpreter(ctx))
     steps = install.plan(ctx.root, desired)
-    there: Sequence[str] = install.present(ctx.root) if steps and request.check_mode else ()
+    there = install.present(ctx.root) if steps and request.check_mode else ()
     if not request.check_mode:
         install.apply(ctx.root, steps)
-    return {
-        "changed": bool(steps),
-        "actions": _module.sentences(steps),
-        "diff": {
-            "before": "".join("%s\n" % step.device for step in steps if step.device in there),
-            "after": "".join("%s\n" % step.device for step in steps if step.kind == "write"),
-        },
-    }
+    before = "".join("%s\n" % step.device for step in steps if step.device in there)
+    after = "".join("%s\n" % step.device for step in steps if step.kind == "write")
+    return _module.result_of(steps, diff={"before": before, "after": after})
 
 
-SPEC: Dict[str, Any] = dict(
-    {
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-        "before": {"type": "list", "elements": "str", "default": []},
-    },
-    **_module.LOCK
-)
+SPEC: _module.Spec = {**_module.STATE, "before": _module.STRINGS}
+main = _module.main_of(SPEC, work)

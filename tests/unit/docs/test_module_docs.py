@@ -89,7 +89,8 @@ def fragments(names):
 def documented(name):
     """Options of a module with those of its fragments."""
     text = yaml.safe_load(module(name).DOCUMENTATION)
-    return dict(fragments(text.get("extends_documentation_fragment", [])), **(text.get("options") or {}))
+    options, own = fragments(text.get("extends_documentation_fragment", [])), text.get("options") or {}
+    return {key: dict(options.get(key, {}), **own.get(key, {})) for key in {**options, **own}}
 
 
 class _Built(Exception):

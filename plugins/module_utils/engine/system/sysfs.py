@@ -12,6 +12,7 @@ from ..base.errors import EngineError, Trouble
 
 # Where the kernel shows PCI devices.
 PCI = "/sys/bus/pci/devices"
+PCI_DRIVERS = "/sys/bus/pci/drivers"
 # What an errno from the kernel's PCI, mdev and VFIO files means to an operator.
 _MEANING = {
     errno.ENOENT: "the kernel has no such file, or its driver does not take this request",

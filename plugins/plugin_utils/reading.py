@@ -28,8 +28,6 @@ def text(value):
     return ("%s" % value).strip()
 
 
-def number(value, default=0):
-    """A whole number from 0 on, else the default."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        return default
-    return int(value)
+def number(value):
+    """A whole number from 0 on; 0 for everything else."""
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -11,13 +11,15 @@ from __future__ import annotations
 import re
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import vgpu_types
-from ansible_collections.vgpu.kvm.plugins.plugin_utils.readings import reading, words
+
+from . import reading, words
 
 # Where a line ends, it ends in front of the dot.
 SEPARATOR = " ·\u00a0"
 _PROFILE = re.compile(r"^(?P<slices>[0-9]{1,2})g\.(?P<gib>[0-9]{1,4})gb", re.IGNORECASE)
-# Pixels of a character of a label and around it, and of a bar on a phone and on a screen: a label that would not fit is not shown.
-_CHARACTER, _AROUND, _PHONE, _SCREEN = 6.6, 20, 330, 580
+# Pixels of a character of a label and around it, and of a bar: on a phone and on a screen. A label that would not fit is not shown.
+_CHARACTER, _AROUND = 6.6, 20
+_BARS = (("always", 330), ("wide", 580))
 
 
 class Bar:
@@ -29,9 +31,9 @@ class Bar:
         self.segments = []
         self.unsized = []
 
-    def add(self, kind, mib, label, details):
+    def add(self, kind, mib, label, *details):
         """Appends a segment."""
-        self.segments.append({"kind": kind, "mib": mib, "label": label, "details": SEPARATOR.join(part for part in details if part)})
+        self.segments.append({"kind": kind, "mib": mib, "label": label, "details": SEPARATOR.join(filter(None, details))})
         if kind in ("used", "idle", "whole"):
             self.used += mib
 
@@ -43,15 +45,9 @@ class Bar:
             self.add(kind, self.total - drawn, "%s %s" % (words.size(self.total - drawn), word), details)
         self.total = max(self.total, drawn)
         for one in self.segments:
-            one["room"] = _room(one["mib"] / self.total if self.total else 0, one["label"])
+            needed = (len(one["label"]) * _CHARACTER + _AROUND) * self.total
+            one["room"] = next((room for room, pixels in _BARS if one["mib"] * pixels >= needed), "never")
         return self
-
-
-def _room(share, label):
-    needed = len(label) * _CHARACTER + _AROUND
-    if share * _PHONE >= needed:
-        return "always"
-    return "wide" if share * _SCREEN >= needed else "never"
 
 
 def divide(gpu, total, blocked):
@@ -59,76 +55,62 @@ def divide(gpu, total, blocked):
     strip = Bar(total)
     whole = words.users(gpu.get("in_use_by"))
     if whole and total:
-        strip.add("whole", total, "whole GPU", ["given to %s" % whole])
-        return strip.close("off", [])
+        strip.add("whole", total, "whole GPU", "given to %s" % whole)
+        return strip.close("off", "")
     vgpus = reading.mappings(gpu.get("vgpus"))
     mig = reading.mapping(gpu.get("mig"))
+    rest = blocked
     if mig.get("current") is True:
-        _instances(strip, gpu, vgpus, reading.mappings(mig.get("instances")))
-        return strip.close("off" if blocked else "free", [blocked or "in no GPU instance"])
+        vgpus = _instances(strip, gpu, vgpus, reading.mappings(mig.get("instances")))
+        rest = blocked or "in no GPU instance"
     for one in vgpus:
         _vgpu(strip, gpu, one)
-    return strip.close("off" if blocked else "free", [blocked])
+    return strip.close("off" if blocked else "free", rest)
 
 
-def mebibytes(gpu, vgpu):
+def _mebibytes(gpu, vgpu):
     """A vGPU's framebuffer: as it was told with it, else as its type tells, or as the type's name does; 0 when none does."""
-    if reading.number(vgpu.get("framebuffer_mib")):
-        return reading.number(vgpu["framebuffer_mib"])
-    for one in reading.mappings(gpu.get("types")):
-        if reading.text(one.get("id")) == reading.text(vgpu.get("type_id")):
-            told = reading.number(one.get("framebuffer_mib"))
-            if told:
-                return told
-    return vgpu_types.framebuffer_of(reading.text(vgpu.get("type"))) or 0
+    types = [one for one in reading.mappings(gpu.get("types")) if reading.text(one.get("id")) == reading.text(vgpu.get("type_id"))]
+    told = (reading.number(one.get("framebuffer_mib")) for one in [vgpu, *types])
+    return next(filter(None, told), 0) or vgpu_types.framebuffer_of(reading.text(vgpu.get("type"))) or 0
 
 
 def _vgpu(strip, gpu, vgpu, mib=0, where=""):
     name = reading.text(vgpu.get("type")) or "unknown type"
-    mib = mib or mebibytes(gpu, vgpu)
+    mib = mib or _mebibytes(gpu, vgpu)
     if not mib:
         strip.unsized.append(name)
         return
     who = words.users(vgpu.get("in_use_by"))
     parent, uuid = reading.text(vgpu.get("parent")), reading.text(vgpu.get("uuid"))
     on = ("GPU " if parent == reading.text(gpu.get("address")) else "VF ") + parent if parent else ""
-    strip.add("used" if who else "idle", mib, name, [who or "not in use", words.size(mib), where, on, uuid])
+    strip.add("used" if who else "idle", mib, name, who or "not in use", words.size(mib), where, on, uuid)
 
 
 def _instances(strip, gpu, vgpus, instances):
-    """GPU instances with the vGPUs that live in them.
+    """GPU instances with the vGPUs that live in them; returns the vGPUs that live in none.
 
     Where the driver tells the instance of a vGPU, that counts; a vGPU of which it does not tell gets one of its size that
     has none yet, since one MIG-backed vGPU lives in one.
     """
     waiting = list(vgpus)
-    pairs = []
     for instance in instances:
-        told = [one for one in waiting if one.get("gpu_instance") is not None and one.get("gpu_instance") == instance.get("id")]
-        waiting = [one for one in waiting if one not in told]
-        pairs.append((instance, told))
-    for instance, inside in pairs:
-        match = _PROFILE.match(reading.text(instance.get("profile")))
-        if not inside and match:
-            fitting = [
-                one
-                for one in waiting
-                if one.get("gpu_instance") is None
-                and vgpu_types.slices_of(reading.text(one.get("type"))) == int(match["slices"])
-                and mebibytes(gpu, one) == int(match["gib"]) * 1024
-            ]
-            inside += fitting[:1]
-            waiting = [one for one in waiting if one not in fitting[:1]]
-    for instance, inside in pairs:
         profile = reading.text(instance.get("profile")) or "unknown profile"
         where = "GPU instance %s (%s)" % (reading.text(instance.get("id")), profile)
         match = _PROFILE.match(profile)
         mib = int(match["gib"]) * 1024 if match else 0
+        inside = [one for one in waiting if one.get("gpu_instance") is not None and one.get("gpu_instance") == instance.get("id")]
+        if not inside and match:
+            inside = [one for one in waiting if one.get("gpu_instance") is None and _fits(gpu, one, int(match["slices"]), mib)][:1]
+        waiting = [one for one in waiting if one not in inside]
         for one in inside:
             _vgpu(strip, gpu, one, mib if len(inside) == 1 else 0, where)
         if not inside and mib:
-            strip.add("slice", mib, profile, ["no vGPU", words.size(mib), where])
+            strip.add("slice", mib, profile, "no vGPU", words.size(mib), where)
         elif not inside:
             strip.unsized.append(profile)
-    for one in waiting:
-        _vgpu(strip, gpu, one)
+    return waiting
+
+
+def _fits(gpu, vgpu, slices, mib):
+    return vgpu_types.slices_of(reading.text(vgpu.get("type"))) == slices and _mebibytes(gpu, vgpu) == mib

@@ -13,14 +13,13 @@ def size(mib):
     """MiB as a short text: 512 MiB, 24 GiB, 1.5 TiB."""
     for unit, step in (("TiB", 1024 * 1024), ("GiB", 1024)):
         if mib >= step:
-            rounded = "%.1f" % (mib / step)
-            return "%s %s" % (rounded[:-2] if rounded.endswith(".0") else rounded, unit)
-    return "%d MiB" % mib
+            return f"{mib / step:.1f}".replace(".0", "") + " " + unit
+    return f"{mib} MiB"
 
 
-def count(amount, what, many=None):
+def count(amount, what):
     """1 GPU, 2 GPUs, no GPUs."""
-    return "%s %s" % (amount or "no", what if amount == 1 else many or what + "s")
+    return f"{amount or 'no'} {what}{'' if amount == 1 else 's'}"
 
 
 def users(holders):
@@ -28,10 +27,13 @@ def users(holders):
     found = []
     for one in reading.mappings(holders):
         vm, pid, command = (reading.text(one.get(key)) for key in ("vm", "pid", "command"))
-        word = "VM %s" % vm if vm else "pid %s (%s)" % (pid, command) if pid else "a VM (%s)" % command if command else "a process"
-        if word not in found:
-            found.append(word)
-    return ", ".join(found)
+        if vm:
+            found.append(f"VM {vm}")
+        elif pid:
+            found.append(f"pid {pid} ({command})")
+        else:
+            found.append(f"a VM ({command})" if command else "a process")
+    return ", ".join(dict.fromkeys(found))
 
 
 def natural(name):
@@ -41,6 +43,5 @@ def natural(name):
 
 def shortened(text, most=800):
     """A message of others, without the noise around it and not without end."""
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    plain = re.sub(r"^Task failed: ", "", "\n".join(lines))
+    plain = re.sub(r"^Task failed: ", "", "\n".join(filter(None, map(str.strip, text.splitlines()))))
     return plain if len(plain) <= most else plain[:most].rstrip() + " …"

@@ -1,0 +1,76 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What report and verdict have in common: a host's state and problems, whatever its reading gave, and both counted over a fleet."""
+
+from __future__ import annotations
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Trouble
+
+from . import reading, words
+
+# In the order of how soon somebody should look.
+STATES = ("error", "unread", "unreachable", "warning", "ok")
+UNREAD = ("unread", "unreachable")
+_PARTS = ("severity", "code", "found", "wanted", "remedy")
+
+
+def judge(result, gpus, told):
+    """(state, problems) of a host. result: what the task that read it registered; gpus and told: what that read of GPUs and problems."""
+    if isinstance(gpus, (list, tuple)):
+        # GPUs that VMs have through passthrough are on vfio-pci rightly.
+        problems = rows(told, [one.get("address") for one in used(gpus)])
+        return (problems[0]["severity"] if problems else "ok"), problems
+    if result.get("unreachable") is True:
+        found = words.shortened(reading.text(result.get("msg"))) or "Ansible could not connect"
+        remedy = "Look whether the host is up, and try 'ansible -m ping' on it."
+        return "unreachable", rows([Trouble(found, remedy=remedy, code="unreachable").as_dict()])
+    return "unread", rows(result.get("troubles")) or rows([_unread(result).as_dict()])
+
+
+def used(devices):
+    """Those of the devices that somebody uses."""
+    return [one for one in reading.mappings(devices) if reading.mappings(one.get("in_use_by"))]
+
+
+def rows(told, whole=()):
+    """Problems as they are listed, errors first; the same one of several devices once. whole: GPUs that may be on vfio-pci."""
+    found = {}
+    for one in reading.mappings(told):
+        if one.get("code") == "gpu_on_vfio" and one.get("device") in whole:
+            continue
+        key = ("warning" if one.get("severity") == "warning" else "error", *[reading.text(one.get(name)) for name in _PARTS[1:]])
+        row = found.setdefault(key, {**dict(zip(_PARTS, key)), "code": key[1] or "error", "devices": [], "gpus": []})
+        for name in ("device", "gpu"):
+            value, values = reading.text(one.get(name)), row[name + "s"]
+            if value and value not in values:
+                values.append(value)
+    return sorted(found.values(), key=lambda row: row["severity"])
+
+
+def counts(hosts):
+    """How many hosts are in which state."""
+    return {state: len([one for one in hosts if one["state"] == state]) for state in STATES}
+
+
+def codes(hosts):
+    """Problems by code: on how many hosts, and the gravest severity; errors first, then those of most hosts."""
+    found = {}
+    for one in hosts:
+        for problem in one["problems"]:
+            row = found.setdefault(problem["code"], {"code": problem["code"], "severity": problem["severity"], "hosts": set()})
+            row["severity"] = min(row["severity"], problem["severity"])  # error comes before warning
+            row["hosts"].add(one["name"])
+    return sorted(({**row, "hosts": len(row["hosts"])} for row in found.values()), key=lambda row: (row["severity"], -row["hosts"], row["code"]))
+
+
+def _unread(result):
+    """Why a host could not be read, as far as the module itself does not say."""
+    if result:
+        # A module that ran says why in msg; of one that could not start, its interpreter or sudo tells more.
+        names = ("msg", "exception", "module_stdout", "module_stderr")
+        said = [reading.text(result.get(name)) for name in (names if result.get("rc") is None else reversed(names))]
+        text = next(filter(None, said), "")
+        remedy = "Run the playbook with -vvv for this host; the module needs root (become) and Python 3.8 or newer there."
+        return Trouble(words.shortened(text) or "the module gave no answer", remedy=remedy, code="not_read")
+    found = "the host was not read in this run: Ansible had given it up before"
+    return Trouble(found, remedy="Look at the run's output above, and run the report alone.", code="not_read")

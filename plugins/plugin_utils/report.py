@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report's hosts and the sums over them, worked out from what nvidia_gpu_info read: pure functions, on the controller.
+
+Nothing here escapes anything: texts are data, and the template escapes each of them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from . import gpu, hosts, reading, words
+
+DRIVERS = {"vgpu": "vGPU driver", "guest": "guest driver", "ordinary": "ordinary driver"}
+
+
+def page(results):
+    """What the page shows. results: by host, what the task that read it registered (None if it was not read)."""
+    rows = [_row(name, results[name]) for name in results]
+    rows.sort(key=lambda one: (words.natural(one["name"]), one["name"]))
+    for place, one in enumerate(rows):
+        one["by_name"] = place
+    rows.sort(key=lambda one: hosts.STATES.index(one["state"]))
+    return {
+        "hosts": rows,
+        "summary": _summary(rows),
+        "sizes": sorted({segment["mib"] for one in rows for each in one["gpus"] for segment in each["segments"]}),
+        "most_gpus": max((len(one["gpus"]) for one in rows), default=0),
+    }
+
+
+def _row(name, result):
+    """What the report shows of a host, whatever its reading gave."""
+    result = reading.mapping(result)
+    state, problems = hosts.judge(result, result.get("gpus"), result.get("problems"))
+    info = {} if state in hosts.UNREAD else result
+    gpus = [gpu.row(one, problems) for one in reading.mappings(info.get("gpus"))]
+    found = {
+        "name": reading.text(name),
+        "state": state,
+        "state_text": _state_text(state, problems),
+        "facts": _facts(reading.mapping(info.get("host"))),
+        "reboot": "; ".join(reading.texts(info.get("reboot_reasons"))) if info.get("reboot_required") is True else "",
+        "gpus": gpus,
+        "problems": problems,
+        "codes": sorted({one["code"] for one in problems}),
+        **_sums(gpus),
+    }
+    return {**found, "text": _totals(found)}
+
+
+def _facts(told):
+    """System, kernel and driver, each a short text."""
+    driver = reading.mapping(told.get("driver"))
+    version = reading.text(driver.get("loaded")) or reading.text(driver.get("on_disk"))
+    flavour = DRIVERS.get(reading.text(driver.get("flavour")))
+    kernel = reading.text(told.get("kernel"))
+    parts = [reading.text(reading.mapping(told.get("distribution")).get("name")), "Linux " + kernel if kernel else ""]
+    if driver:
+        parts.append("%s %s" % (flavour, version) if flavour and version else "no NVIDIA driver")
+    return [part for part in parts if part]
+
+
+def _state_text(state, problems):
+    """The state in words."""
+    if state in hosts.UNREAD:
+        return "not read" if state == "unread" else state
+    amounts = [(len([one for one in problems if one["severity"] == level]), level) for level in ("error", "warning")]
+    return ", ".join(words.count(amount, level) for amount, level in amounts if amount) or "no problems"
+
+
+def _totals(found):
+    """The host's GPUs and vGPUs in one line."""
+    if found["state"] in hosts.UNREAD:
+        return ""
+    parts = [words.count(len(found["gpus"]), "GPU")]
+    if found["gpus"]:
+        parts.append(words.count(found["vgpus"], "vGPU"))
+    if found["total_mib"]:
+        parts.append("%s of %s taken" % (words.size(found["used_mib"]) if found["used_mib"] else "nothing", words.size(found["total_mib"])))
+    return ", ".join(parts)
+
+
+def _summary(rows):
+    """Sums of the rows."""
+    gpus = [each for one in rows for each in one["gpus"]]
+    vfs = [each["vfs"] for each in gpus if each["vfs"]]
+    states = hosts.counts(rows)
+    sums = _sums(rows)
+    return {
+        **sums,
+        "hosts": len(rows),
+        "ok": states["ok"],
+        "with_problems": states["error"] + states["warning"] + states["unread"],
+        "unreachable": states["unreachable"],
+        "gpus": len(gpus),
+        "models": _most([each["name"] for each in gpus]),
+        "whole": len([each for each in gpus if each["whole"]]),
+        **{key: words.size(sums[key + "_mib"]) for key in ("total", "used", "free")},
+        "percent": round(100 * sums["used_mib"] / sums["total_mib"]) if sums["total_mib"] else 0,
+        "vfs": {key: sum(one[key] for one in vfs) for key in ("total", "on", "used", "free")},
+        "codes": hosts.codes(rows),
+    }
+
+
+def _sums(rows):
+    return {key: sum(one[key] for one in rows) for key in ("total_mib", "used_mib", "free_mib", "vgpus", "running")}
+
+
+def _most(names, most=2):
+    """The most frequent names with how often, as texts, and how many there are besides."""
+    pairs = sorted(Counter(names).items(), key=lambda pair: (-pair[1], pair[0]))
+    if len(pairs) == most + 1:
+        most += 1
+    shown = [f"{amount:,} × {name}" for name, amount in pairs[:most]]
+    return shown + ([f"{sum(amount for name, amount in pairs[most:]):,} others"] if pairs[most:] else [])

@@ -1,0 +1,123 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The verdict over a fleet: what is wrong on each host and guest, as rows, as sums, and as a table of text."""
+
+from __future__ import annotations
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Trouble
+
+from . import hosts, reading, words
+
+_STEPS = 5  # that one problem names
+_DEVICES = 3  # that one line names
+_HEAD = ("HOST", "STATE", "GPUS", "VGPUS", "IN USE")
+_WORDS = {"error": "with errors", "unread": "not read", "unreachable": "unreachable", "warning": "with warnings", "ok": "well"}
+
+
+def fleet(reads, licenses, guests):
+    """The verdict. reads, licenses: by name, what was registered; an empty read: not read. guests: names of those."""
+    names = set(guests)
+    rows = [_row(name, reads[name], licenses.get(name), name in names) for name in reads]
+    rows.sort(key=lambda one: (hosts.STATES.index(one["state"]), words.natural(one["name"]), one["name"]))
+    counts = hosts.counts(rows)
+    summary = _summary(counts)
+    return {"hosts": rows, "counts": counts, "codes": hosts.codes(rows), "table": [*_table(rows), summary], "summary": summary}
+
+
+def _row(name, read, license_, guest):
+    read = reading.mapping(read)
+    # What a plan of the whole host read, or a reading alone.
+    info = reading.mapping(read.get("info")) or read
+    gpus = reading.mappings(info.get("gpus"))
+    vgpus, in_use = (len(gpus), len(hosts.used(gpus))) if guest else [sum(numbers) for numbers in zip((0, 0), *map(_vgpus, gpus))]
+    told = reading.mappings(info.get("problems")) + _left_out(info)
+    if guest:
+        told += _license(reading.mapping(license_))
+    elif not [one for one in told if one.get("severity") != "warning"]:
+        # Where VFs or driver are missing, that is told already, and all else follows from it.
+        told += _drift(reading.mapping(reading.mapping(read.get("plans")).get("vgpus")))
+    state, problems = hosts.judge(read, info.get("gpus"), told)
+    kind = "guest" if guest else "host"
+    return {"name": reading.text(name), "kind": kind, "state": state, "gpus": len(gpus), "vgpus": vgpus, "in_use": in_use, "problems": problems}
+
+
+def _vgpus(gpu):
+    """(vGPUs of a GPU, those in use), as they were counted on the host, or as they are listed."""
+    if "vgpu_counts" in gpu:
+        rows = reading.mappings(gpu["vgpu_counts"])
+        return tuple(sum(reading.number(row.get(key)) for row in rows) for key in ("vgpus", "in_use"))
+    return len(reading.mappings(gpu.get("vgpus"))), len(hosts.used(gpu.get("vgpus")))
+
+
+def _left_out(info):
+    """A row for each code of which the host told the first problems only."""
+    rows = []
+    more = {reading.text(code): reading.number(amount) for code, amount in reading.mapping(info.get("problems_left_out")).items()}
+    for one in reading.mappings(info.get("problems")):
+        amount = more.pop(reading.text(one.get("code")), 0)
+        if amount:
+            rows.append({"code": one.get("code"), "severity": one.get("severity"), "found": "%d more of this kind" % amount})
+    return rows
+
+
+def _drift(plan):
+    """What a run of the layout would change, or why it would be refused. plan: of the vGPUs; empty without a layout."""
+    if plan.get("failed") is True:
+        rows = [{**row, "severity": "error"} for row in reading.mappings(plan.get("troubles"))]
+        more = reading.number(plan.get("troubles_left_out"))
+        text = words.shortened(reading.text(plan.get("msg"))) or "the module gave no answer"
+        if more:
+            rows.append(Trouble("%d more of its problems" % more, code="layout_refused").as_dict())
+        return rows or [Trouble(text, wanted="vgpu_layout", remedy="Run vgpu.kvm.host with --check.", code="layout_refused").as_dict()]
+    actions = reading.texts(plan.get("actions"))
+    if not actions:
+        return []
+    more = max(len(actions) - _STEPS, 0) + reading.number(plan.get("actions_left_out"))
+    shown = "; ".join(actions[:_STEPS]) + (" and %d more" % more if more else "")
+    drift = Trouble("a run would change it: %s" % shown, wanted="the vGPUs of vgpu_layout", remedy="Run vgpu.kvm.host.", code="layout_drift")
+    return [{**drift.as_dict(), "severity": "warning"}]
+
+
+def _license(result):
+    """Why a guest has no licence."""
+    if not result or result.get("skipped") is True:
+        return []
+    if result.get("failed") is True:
+        text = words.shortened(reading.text(result.get("msg"))) or "the module gave no answer"
+        remedy = "Run the playbook with -vvv for this guest."
+        return [Trouble(text, wanted="the state of the licence", remedy=remedy, code="license_unread").as_dict()]
+    return [] if result.get("licensed") is True else [{**row, "severity": "error"} for row in reading.mappings(result.get("reasons"))]
+
+
+def _table(rows):
+    """Lines without ends: one table, and below each host what is wrong with it."""
+    cells = [_HEAD, *map(_cells, rows)]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = []
+    for line, problems in zip(cells, [[], *[one["problems"] for one in rows]]):
+        texts = [cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths))]
+        lines.append("  ".join(texts).rstrip())
+        for problem in problems:
+            lines += _problem(problem)
+    return lines
+
+
+def _summary(counts):
+    """One sentence: how many hosts are in which state."""
+    total = sum(counts.values())
+    parts = ["%d %s" % (counts[state], _WORDS[state]) for state in hosts.STATES if counts[state]]
+    return "%s: %s." % ("1 host" if total == 1 else "%d hosts" % total, ", ".join(parts) or "none")
+
+
+def _cells(one):
+    numbers = ["-"] * 3 if one["state"] in hosts.UNREAD else [str(one[key]) for key in ("gpus", "vgpus", "in_use")]
+    return (one["name"] + (" (guest)" if one["kind"] == "guest" else ""), one["state"], *numbers)
+
+
+def _problem(problem):
+    devices = problem["devices"]
+    named = ", ".join(devices[:_DEVICES]) + (" and %d more" % (len(devices) - _DEVICES) if len(devices) > _DEVICES else "")
+    text = "    %s %s: %s%s" % (problem["severity"], problem["code"], named + ": " if named else "", " ".join(problem["found"].split()))
+    if problem["wanted"]:
+        text += " (wanted: %s)" % problem["wanted"]
+    return [text] + (["      do: %s" % " ".join(problem["remedy"].split())] if problem["remedy"] else [])
