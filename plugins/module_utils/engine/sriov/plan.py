@@ -28,7 +28,7 @@ _ASSUMED = {"driver": ("driver_", "gpu_on_other_driver"), "iommu": ("iommu_off",
 class Options:
     """What is requested of the selected GPUs: all VFs (or num_vfs), or none.
 
-    method: auto, sriov_manage or sysfs. has_tool: sriov-manage is installed. assume: the module's. unresponsive: plan.UNRESPONSIVE_POLICIES.
+    method: auto, sriov_manage or sysfs. has_tool: sriov-manage is there. assume: the module's option. unresponsive: plan.UNRESPONSIVE_POLICIES.
     """
 
     enabled: bool = True
