@@ -71,10 +71,7 @@ class Host:
 
 @dataclass
 class Placement:
-    """Places requests one after another. taken: the VM that has a vGPU, or gets it.
-
-    keys: of each VM's requests, in their order; None: a vGPU that is still to come.
-    """
+    """Places requests. taken: the VM that has a vGPU, or gets it. keys: of each VM's requests in their order, None for one that is still to come."""
 
     host: Host
     options: Options
@@ -85,6 +82,7 @@ class Placement:
     def place(self, requests: Sequence[DomainRequest]) -> None:
         """Places all requests: by name first, then those that keep what the VM has, then any free vGPU."""
         self.keys = {one.name: [None] * len(one.vgpus) for one in requests}
+        # VMs keep what they run with, and what is defined unless it is to be detached.
         for name, domain in self.host.domains.items():
             stays = name not in self.keys or not self.options.exclusive
             for hostdev in (domain.live or []) + ((domain.defined or []) if stays else []):
@@ -101,8 +99,8 @@ class Placement:
         by_type = [one for one in numbered if one[2].type]
         for vm, number, request in by_type:
             self._give(vm, number, self._kept(vm, request))
-        for vm, number, request in [(vm, number, request) for vm, number, request in by_type if not self.keys[vm][number]]:
-            key = self._free(vm, request)
+        for vm, number, request in by_type:
+            key = self.keys[vm][number] or self._free(vm, request)
             if key is None and not self.options.assume:
                 self.troubles.append(self._none_free(vm, request))
             self._give(vm, number, key)

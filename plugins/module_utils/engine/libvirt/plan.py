@@ -87,8 +87,8 @@ class _Planner:
             if domain.running and key not in live:
                 self._change_running("attach", domain, desired)
         present = {**live, **defined}
-        for key in sorted(present) if self.options.exclusive else ():
-            if key not in keys and self.host.ours(present[key]):
+        for key in sorted(present):
+            if self.options.exclusive and key not in keys and self.host.ours(present[key]):
                 if key in defined:
                     self._step("detach", domain, present[key], "detach %s")
                 if key in live:

@@ -140,7 +140,8 @@ def _remove(ctx: Context, framework: Framework, step: Step, timeout: float) -> N
     holders = [] if forced else framework.holders(OpenFiles(ctx.sysfs), key)
     if holders:
         raise EngineError(refusals.in_use(key, holders, "removing it", "force_remove"))
-    (framework.remove_forced if forced else framework.remove)(key, timeout)
+    remove = framework.remove_forced if forced else framework.remove
+    remove(key, timeout)
 
 
 def _set_params(framework: Framework, step: Step) -> None:

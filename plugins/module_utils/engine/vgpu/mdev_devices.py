@@ -60,7 +60,7 @@ def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
 def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
     """The plan for single devices; raises EngineError with all that is wrong."""
     requests = _Requests(host, devices)
-    for device in sorted(devices, key=lambda one: not one.absent):
+    for device in sorted(devices, key=lambda one: not one.absent):  # removals first
         if device.absent:
             requests.remove(device)
         else:

@@ -21,10 +21,7 @@ NAMESPACE = uuids.UUID("6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11")
 
 @dataclass
 class Matching:
-    """Existing vGPUs that are requested ones (placed), the other existing ones (left), and requests that none matches (open).
-
-    removed: those that do not stay.
-    """
+    """Existing vGPUs that are requested ones (placed), that do not stay (removed), the others (left); requests that none matches (open)."""
 
     placed: list[Placed] = field(default_factory=list)
     left: list[Vgpu] = field(default_factory=list)
