@@ -31,7 +31,7 @@ ORDER = (
 )
 # Files that decide what is to be done, and do nothing.
 PLANNERS = (
-    *("plan.py", "gpu_plan.py", "target.py", "fit.py", "placement.py", "layout.py", "request.py"),
+    *("plan.py", "gpu_plan.py", "target.py", "fit.py", "placement.py", "selection.py", "layout.py", "request.py"),
     *("mdev_devices.py", "cloudpods_plan.py", "license_plan.py"),
 )
 # Calls that change the host, or start a program that may.

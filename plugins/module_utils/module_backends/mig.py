@@ -10,18 +10,19 @@ from .. import _module
 from ..engine.base.errors import Trouble
 from ..engine.base.plan import Skipped
 from ..engine.mig import apply as mig_apply, plan as mig_plan
+from ..engine.mig.selection import Request
 from ..engine.read import host, inventory
 from ..engine.system import sriov_manage
 from ..engine.vgpu import layout
 
 
-def _requests(params: dict[str, Any], found: inventory.Inventory) -> tuple[dict[str, mig_plan.Request], list[Skipped], list[Trouble]]:
+def _requests(params: dict[str, Any], found: inventory.Inventory) -> tuple[dict[str, Request], list[Skipped], list[Trouble]]:
     """Requests by GPU address, GPUs left out, and troubles."""
     if params["layout"] is not None:
         entries, troubles = layout.parse(params["layout"])
         specs, wrong = layout.by_gpu(entries, found)
         return layout.mig_requests(specs, found), [], troubles + wrong
-    requests: dict[str, mig_plan.Request] = {}
+    requests: dict[str, Request] = {}
     skipped: list[Skipped] = []
     troubles = []
     mode = {"enabled": True, "disabled": False}.get(params["mode"])
@@ -32,7 +33,7 @@ def _requests(params: dict[str, Any], found: inventory.Inventory) -> tuple[dict[
             if word.strip().lower() == "all" and not gpu.has_mig:
                 skipped.append(Skipped(gpu.address, "%s has no MIG" % gpu.name))
             else:
-                requests[gpu.address] = mig_plan.Request(mode, params["instances"])
+                requests[gpu.address] = Request(mode, params["instances"])
     return requests, skipped, troubles
 
 

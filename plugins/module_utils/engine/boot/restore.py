@@ -16,6 +16,7 @@ from ..base.clock import until
 from ..base.errors import EngineError, Trouble, trouble
 from ..base.steps import ApplyError, Step
 from ..mig import apply as mig_apply, plan as mig_plan
+from ..mig.selection import Request
 from ..hardware.gpu import Gpu
 from ..read import host, inventory as reader
 from ..sriov import apply as sriov_apply, plan as sriov_plan
@@ -110,7 +111,7 @@ class Restore:
             # Ampere keeps the mode over a reboot, Hopper and later may lose it.
             reader.read_mig(self.ctx, [gpu])
             known = mig_plan.Host(inventory, self.state, mig_apply.users(inventory))
-            mig = mig_plan.plan(known, {pf: mig_plan.Request(True)}, mig_plan.Options())
+            mig = mig_plan.plan(known, {pf: Request(True)}, mig_plan.Options())
             done += mig_apply.apply(self.ctx, mig, self.timeout)
             if mig.steps:
                 inventory = reader.read(self.ctx, with_types=False)

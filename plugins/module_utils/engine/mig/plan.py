@@ -16,72 +16,15 @@ from ..base.errors import Trouble
 from ..base.plan import Plan, Skipped
 from ..base.steps import Step
 from ..hardware.gpu import Gpu, Holder
-from ..hardware.mig_profiles import Profile, plain_profile
-from ..hardware.vgpu_types import VgpuType
+from ..hardware.mig_profiles import plain_profile
 from ..read.host import HostState
 from ..read.inventory import Inventory
 from ..sriov import plan as sriov_plan
-from .placement import InstanceRequest, find_profile, plan_instances, predicted_profiles, profile_for, steps, suits
+from .placement import InstanceRequest, plan_instances, predicted_profiles, steps
+from .selection import Request, given
 
 # nvidia-smi and the driver live with it: it lets go by itself.
 _HARMLESS = ("nvidia-persiste",)
-
-
-def needed(gpu: Gpu, types: Sequence[VgpuType], profiles: Sequence[Profile]) -> tuple[list[Profile], list[Trouble]]:
-    """Profiles of the GPU instances that the types need (one instance for each per_gi of a type), and troubles."""
-    found: list[Profile] = []
-    troubles: list[Trouble] = []
-    for name in dict.fromkeys(one.short for one in types):
-        alike = [one for one in types if one.short == name]
-        profile, share = profile_for(alike[0], profiles), max(alike[0].per_gi or 1, 1)
-        if profile:
-            found += [profile] * ((len(alike) + share - 1) // share)
-            continue
-        unsuited = "no GPU instance profile suits %s (%d slices, %s MiB)" % (name, alike[0].slices or 0, alike[0].framebuffer_mib)
-        troubles.append(Trouble(unsuited, gpu.address, "one of its profiles: %s" % _names(profiles), code="mig_no_profile"))
-    return found, troubles
-
-
-def _names(profiles: Sequence[Profile]) -> str:
-    return ", ".join(one.name for one in profiles)
-
-
-def given(gpu: Gpu, words: Sequence[str], types: Sequence[VgpuType], profiles: Sequence[Profile]) -> tuple[list[Profile], list[Trouble]]:
-    """The given GPU instances as profiles; troubles where one is unknown, or the types don't find theirs among them."""
-    found: list[Profile] = []
-    troubles: list[Trouble] = []
-    for word in words:
-        profile = find_profile(word, profiles)
-        if profile:
-            found.append(profile)
-        else:
-            unknown = "the GPU instance profile %r is not one of this GPU (%s)" % (word, gpu.name)
-            troubles.append(Trouble(unknown, gpu.address, "one of: %s" % _names(profiles), code="mig_no_profile"))
-    if troubles:
-        return found, troubles
-    # The largest need first, each into the smallest instance that suits and has room for one more of that type, and of no other.
-    rooms: list[tuple[Profile, list[str]]] = [(profile, []) for profile in sorted(found, key=lambda one: (one.slices, one.gib))]
-    for vgpu_type in sorted(types, key=lambda one: -(one.framebuffer_mib or 0)):
-        name, share = vgpu_type.short, max(vgpu_type.per_gi or 1, 1)
-        free = [inside for profile, inside in rooms if suits(profile, vgpu_type) and len(inside) < share and set(inside) <= {name}]
-        if free:
-            free[0].append(name)
-            continue
-        none_left = "none of the given GPU instances (%s) is left for %s" % (_names(found) or "none", name)
-        suiting = profile_for(vgpu_type, profiles)
-        such = suiting.name if suiting else "none of this GPU's"
-        wanted = "one of %d slices and at least %s MiB for each, such as %s" % (vgpu_type.slices or 0, vgpu_type.framebuffer_mib, such)
-        remedy = "Add it to 'mig', or leave 'mig' out: then the GPU instances follow from the types."
-        troubles.append(Trouble(none_left, gpu.address, wanted, remedy, "gpu_instance_too_small"))
-    return found, troubles
-
-
-@dataclass
-class Request:
-    """What is requested of one GPU. mode: True, False or None (as it is); instances: profile names, or None."""
-
-    mode: bool | None = None
-    instances: Sequence[str] | None = None
 
 
 @dataclass

@@ -13,7 +13,7 @@ from ..base.clock import until
 from ..base.errors import EngineError, Trouble, trouble
 from ..base.steps import ApplyError, Step, execute
 from ..frameworks.framework import Framework
-from ..mig import apply as mig_apply
+from ..mig import instances as mig_instances
 from ..system import files, mdevctl
 from ..system.context import Context
 from ..system.open_files import OpenFiles
@@ -57,7 +57,7 @@ def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
             created[0] = ctx.clock.now()
 
     # The driver works on several GPUs at a time, nvidia-smi does not. A forced removal waits in a child process: threads and forks do not mix.
-    side_by_side = ctx.side_by_side and not any(step.kind in mig_apply.KINDS or step.args.get("forced") for step in steps)
+    side_by_side = ctx.side_by_side and not any(step.kind in mig_instances.KINDS or step.args.get("forced") for step in steps)
     failed = None
     try:
         done = execute(steps, perform, side_by_side)
@@ -73,8 +73,8 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
         files.write_atomic(ctx.root, device, step.args["content"], 0o644)
     elif step.kind == "undefine":
         mdevctl.undefine(ctx, step.args["uuid"], device)
-    elif step.kind in mig_apply.KINDS:
-        mig_apply.perform(ctx, step, timeout)
+    elif step.kind in mig_instances.KINDS:
+        mig_instances.perform(ctx, step, timeout)
     else:
         framework = frameworks.at(ctx, device)
         if step.kind == "remove":

@@ -11,7 +11,7 @@ from ..base.errors import Trouble
 from ..hardware import vgpu_types
 from ..hardware.gpu import Vgpu
 from ..hardware.mig_profiles import plain_profile
-from ..mig import placement as mig_placement, plan as mig_plan
+from ..mig import placement as mig_placement, selection
 from .fit import Chosen, check_room, choose_types
 from .placement import Matching, match, place
 from .target import GpuRequest, GpuTarget, LayoutPlan, Options
@@ -134,7 +134,7 @@ def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Trouble]:
         names = {plain_profile(word) for word in words or ()}
         names |= {"%dg.%dgb" % (one.slices or 0, (one.framebuffer_mib or 1024) // 1024) for one in types}
         profiles = mig_placement.predicted_profiles(names)
-    found, troubles = mig_plan.needed(gpu, types, profiles) if words is None else mig_plan.given(gpu, words, types, profiles)
+    found, troubles = selection.needed(gpu, types, profiles) if words is None else selection.given(gpu, words, types, profiles)
     if troubles:
         return troubles
     staying = [(one.vgpu, one.type) for one in placed if one.vgpu]

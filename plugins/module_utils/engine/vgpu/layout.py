@@ -11,7 +11,7 @@ from typing import Any, Collection, Mapping, Sequence
 from ..base.errors import EngineError, Trouble, shown, trouble
 from ..hardware import address, catalog, vgpu_types
 from ..hardware.gpu import Gpu
-from ..mig.plan import Request as MigRequest
+from ..mig.selection import Request as MigRequest
 from ..read.inventory import Inventory
 
 # More than any GPU holds; a slip of some zeros must not fill the memory.

@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Creates and destroys GPU instances, sets mixed-size mode, and verifies each: the steps of MIG that leave the VFs alone."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Sequence
+
+from ..base.clock import until
+from ..base.errors import trouble
+from ..base.steps import Step
+from ..system import nvidia_smi
+from ..system.command import Result
+from ..system.context import Context
+from .placement import find_profile, starts_of
+
+
+def perform(ctx: Context, step: Step, timeout: float) -> None:
+    """One step of KINDS."""
+    _PERFORMERS[step.kind](ctx, step, timeout)
+
+
+def words_of(answer: Result) -> str:
+    """What nvidia-smi printed last, for a message."""
+    return answer.tail(3) or "nothing, exit status %d" % answer.rc
+
+
+def _count(ctx: Context, pf: str, timeout: float) -> Counter[str]:
+    """How many GPU instances of each profile there are."""
+    return Counter(one.profile for dummy, one in nvidia_smi.instances(ctx, timeout, pf))
+
+
+def _create(ctx: Context, step: Step, timeout: float) -> None:
+    pf, names = str(step.device), step.args["names"]
+    # Asked for one GPU alone, so that the number before each row says nothing.
+    listed = [profile for dummy, profile in nvidia_smi.profiles(ctx, timeout, pf)]
+    numbers = []
+    for name in names:
+        profile = find_profile(name, listed)
+        if not profile:
+            wanted = "one of: %s" % (", ".join(one.name for one in listed) or "none is listed")
+            raise trouble("the GPU instance profile %s is not listed by 'nvidia-smi mig -lgip'" % name, pf, wanted, code="mig_no_profile")
+        numbers.append(profile.id)
+    before = _count(ctx, pf, timeout)
+    answer = nvidia_smi.create_instances(ctx, pf, _with_starts(ctx, pf, numbers, timeout), timeout)
+
+    def there() -> bool:
+        return not Counter(names) - (_count(ctx, pf, timeout) - before)
+
+    if answer.rc == 0 and until(ctx.clock, there, min(timeout, 30)):
+        return
+    made = sum(_count(ctx, pf, timeout).values()) - sum(before.values())
+    found = "%d of the %d GPU instances %s came (nvidia-smi said: %s)" % (made, len(names), ", ".join(names), words_of(answer))
+    remedy = "'Insufficient Resources' means that no place is left: look with 'nvidia-smi mig -lgi' and 'nvidia-smi mig -lgipp'."
+    raise trouble(found, pf, remedy=remedy, code="mig_create_failed")
+
+
+def _with_starts(ctx: Context, pf: str, numbers: list[int], timeout: float) -> Sequence[int | str]:
+    """The profiles' numbers, with a start for each where the driver's own choice would block a later one.
+
+    The driver takes the first placement that is free: after 3g at 0 and 2g at 4 a second 2g finds none,
+    although 3g at 4 leaves room for both. Releases that know no starts are asked for none without need.
+    """
+    possible = nvidia_smi.placements(ctx, pf, timeout)
+    if any(number not in possible for number in numbers):
+        return numbers
+    taken: set[int] = set()
+    for dummy, one in nvidia_smi.instances(ctx, timeout, pf):
+        if one.start is None or one.size is None:
+            return numbers
+        taken |= set(range(one.start, one.start + one.size))
+    new = [possible[number] for number in numbers]
+    starts = None if starts_of(new, taken, greedy=True) else starts_of(new, taken)
+    return ["%s:%d" % pair for pair in zip(numbers, starts)] if starts else numbers
+
+
+def _has_compute(ctx: Context, pf: str, instance: int, timeout: float) -> bool:
+    return any(gi == instance for dummy, gi, dummy2 in nvidia_smi.compute_instances(ctx, timeout, pf))
+
+
+def _destroy(ctx: Context, step: Step, timeout: float) -> None:
+    pf, number = str(step.device), step.args["instance"]
+
+    def gone() -> bool:
+        return all(one.id != number for dummy, one in nvidia_smi.instances(ctx, timeout, pf))
+
+    if gone():
+        return
+    if _has_compute(ctx, pf, number, timeout):
+        nvidia_smi.destroy_compute(ctx, pf, number, timeout)
+    answer = nvidia_smi.destroy_instance(ctx, pf, number, timeout)
+    if not until(ctx.clock, gone, min(timeout, 15)):
+        remedy = "Something uses it: a vGPU, or a process on the host. Stop that, then run again."
+        found = "the GPU instance %d is still there (nvidia-smi said: %s)" % (number, words_of(answer))
+        raise trouble(found, pf, remedy=remedy, code="mig_destroy_failed")
+
+
+def _compute(ctx: Context, step: Step, timeout: float) -> None:
+    pf, number = str(step.device), step.args["instance"]
+    answer = nvidia_smi.create_compute(ctx, pf, number, timeout)
+    if not until(ctx.clock, lambda: _has_compute(ctx, pf, number, timeout), min(timeout, 15)):
+        found = "the GPU instance %d has no compute instance (nvidia-smi said: %s)" % (number, words_of(answer))
+        raise trouble(found, pf, remedy="Look with 'nvidia-smi mig -lcip' and 'nvidia-smi mig -lci'.", code="mig_create_failed")
+
+
+def _mixed(ctx: Context, step: Step, timeout: float) -> None:
+    pf, enabled = str(step.device), step.args["enabled"]
+    answer = nvidia_smi.set_mixed(ctx, pf, enabled, timeout)
+    if not until(ctx.clock, lambda: nvidia_smi.mixed(ctx, pf, timeout)[1] == enabled, min(timeout, 10)):
+        found = "mixed-size mode did not go %s (nvidia-smi said: %s)" % ("on" if enabled else "off", words_of(answer))
+        in_use = answer.rc == 19 or re.search("in use", answer.out, re.IGNORECASE)
+        remedy = "It can be set only while the GPU holds no vGPU: empty it first." if in_use else "Its VFs must be on; look at 'nvidia-smi -q'."
+        raise trouble(found, pf, remedy=remedy, code="mixed_failed")
+
+
+_PERFORMERS = {"mig_create": _create, "mig_destroy": _destroy, "mig_compute": _compute, "mixed": _mixed}
+KINDS = tuple(_PERFORMERS)
