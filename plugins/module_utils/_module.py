@@ -14,12 +14,10 @@ from .engine.base.steps import ApplyError
 from .engine.state.lock import HostLock, clean_leftovers
 from .engine.system import context
 
-# Of each module's work.
+# What the work of each module takes and gives.
 Context = context.Context
 Result = Dict[str, Any]
 Spec = Dict[str, Any]
-
-DAY = 86400
 
 
 def options(kind: str, *names: str, **rest: Any) -> Spec:
@@ -27,6 +25,7 @@ def options(kind: str, *names: str, **rest: Any) -> Spec:
     return {name: {"type": kind, **rest} for name in names}
 
 
+DAY = 86400
 GPUS: Spec = {"gpus": {"type": "list", "elements": "str", "default": ["all"]}}
 STATE: Spec = {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}}
 STRINGS: Spec = {"type": "list", "elements": "str", "default": []}
