@@ -133,16 +133,16 @@ def environment(session: nox.Session, python: str, venv: Path, *names: str) -> N
     for file in sorted(REQUIREMENTS.glob("*.txt")):
         digest.update(file.read_bytes())
     stamp = venv / "installed.txt"
-    wanted = digest.hexdigest() + " " + " ".join(names)
+    expected = digest.hexdigest() + " " + " ".join(names)
     VENVS.mkdir(parents=True, exist_ok=True)
     with open(f"{venv}.lock", "w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)  # sessions run side by side
-        if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
+        if not stamp.exists() or stamp.read_text(encoding="utf-8") != expected:
             session.run(python, "-m", "venv", "--clear", str(venv), external=True)
             arguments = [word for name in names for word in ("-r", str(REQUIREMENTS / f"{name}.txt"))]
             pip = (str(venv / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check")
             session.run(*pip, "install", *arguments, external=True)
-            stamp.write_text(wanted, encoding="utf-8")
+            stamp.write_text(expected, encoding="utf-8")
 
 
 def install(session: nox.Session, steps: Steps, *names: str) -> None:

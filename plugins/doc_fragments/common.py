@@ -152,7 +152,7 @@ options:
       mig:
         version_added: 1.0.0
         description:
-          - GPU instances of MIG by profile name, such as V(3g.20gb), each as often as it is wanted. Left out, they follow from the types.
+          - GPU instances of MIG by profile name, such as V(3g.20gb), each as often as it is expected. Left out, they follow from the types.
         type: list
         elements: str
 """

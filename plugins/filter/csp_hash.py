@@ -43,7 +43,7 @@ from ansible.errors import AnsibleFilterError
 def csp_hash(text):
     """The source expression of an inline script or style."""
     if not isinstance(text, str):
-        raise AnsibleFilterError("csp_hash was given a %s; wanted: the text between the tags." % type(text).__name__)
+        raise AnsibleFilterError("csp_hash was given a %s; expected: the text between the tags." % type(text).__name__)
     return "'sha256-%s'" % base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

@@ -64,7 +64,7 @@ def fleet_problems(reads, licenses=None, guests=()):
     """The verdict over a fleet."""
     for value in (reads, licenses or {}):
         if not isinstance(value, Mapping):
-            raise AnsibleFilterError("fleet_problems was given a %s; wanted: a dict by host's name." % type(value).__name__)
+            raise AnsibleFilterError("fleet_problems was given a %s; expected: a dict by host's name." % type(value).__name__)
     return verdict.fleet(reads, licenses or {}, guests)
 
 

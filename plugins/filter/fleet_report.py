@@ -61,7 +61,7 @@ from ansible_collections.vgpu.kvm.plugins.plugin_utils import report
 def fleet_report(results):
     """Rows and sums of a fleet."""
     if not isinstance(results, Mapping):
-        raise AnsibleFilterError(f"fleet_report was given a {type(results).__name__}; wanted: a dict of nvidia_gpu_info's results by host's name.")
+        raise AnsibleFilterError(f"fleet_report was given a {type(results).__name__}; expected: a dict of nvidia_gpu_info's results by host's name.")
     return report.page(results)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Protocol, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .engine.base.errors import EngineError, Trouble, raise_if_any, trouble
+from .engine.base.errors import EngineError, Refusal, raise_if_any, error
 from .engine.base.plan import UNRESPONSIVE_POLICIES, Plan
 from .engine.base.steps import ApplyError
 from .engine.state.lock import HostLock, clean_leftovers
@@ -91,14 +91,14 @@ def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only:
     except EngineError as exc:
         _fail(module, exc)
     except PermissionError as exc:
-        _fail(module, trouble(str(exc), remedy="This module must run as root: set become: true.", code="not_root"))
+        _fail(module, error(str(exc), remedy="This module must run as root: set become: true.", code="not_root"))
     for text in result.pop("warnings", []):
         module.warn(text)
     module.exit_json(**result)
 
 
 def _fail(module: Any, error: EngineError, **more: Any) -> None:
-    module.fail_json(msg=str(error), troubles=[one.as_dict() for one in error.troubles], **more)
+    module.fail_json(msg=str(error), errors=[one.as_dict() for one in error.errors], **more)
 
 
 def _build(spec: Spec, **kwargs: Any) -> Any:
@@ -109,26 +109,26 @@ def _build(spec: Spec, **kwargs: Any) -> Any:
         plain = AnsibleModule(argument_spec={name: {"type": "raw"} for name in spec}, supports_check_mode=True)
         numbers = sorted(name for name in spec if spec[name]["type"] == "int" and plain.params[name] is not None)
         given = ", ".join("%s: %r" % (name, plain.params[name]) for name in numbers)
-        _fail(plain, trouble("a number without end stands where a whole one belongs (%s)" % given, wanted="whole numbers", code="bad_number"))
+        _fail(plain, error("a number without end stands where a whole one belongs (%s)" % given, expected="whole numbers", code="bad_number"))
 
 
-def _wrong_times(params: dict[str, Any]) -> list[Trouble]:
+def _wrong_times(params: dict[str, Any]) -> list[Refusal]:
     """Times that no wait could have: below 0, longer than a day, or none at all (nan)."""
     return [
-        Trouble("%s is %s" % (name, params[name]), device=name, wanted="seconds, from 0 to %d" % DAY, code="bad_time")
+        Refusal("%s is %s" % (name, params[name]), device=name, expected="seconds, from 0 to %d" % DAY, code="bad_time")
         for name in ("timeout", "settle", "lock_timeout", "wait")
         if params.get(name) is not None and not 0 <= params[name] <= DAY
     ]
 
 
-def _wrong_texts(value: Any, where: str = "") -> list[Trouble]:
+def _wrong_texts(value: Any, where: str = "") -> list[Refusal]:
     """Texts that no file, program or path could take: those with NUL in them."""
     if isinstance(value, dict):
         return [one for key in value for one in _wrong_texts(value[key], "%s.%s" % (where, key) if where else str(key))]
     if isinstance(value, list):
         return [one for number, item in enumerate(value) for one in _wrong_texts(item, "%s[%d]" % (where, number))]
     wrong = isinstance(value, str) and "\0" in value
-    return [Trouble("it has a NUL in it", device=where, wanted="text", code="bad_text")] if wrong else []
+    return [Refusal("it has a NUL in it", device=where, expected="text", code="bad_text")] if wrong else []
 
 
 def result_of(steps: Sequence[object], **more: Any) -> Result:
@@ -156,5 +156,5 @@ def wants_mdevctl(module: Task, binary: str | None) -> bool:
     """Whether mdevctl's definitions are kept: auto follows whether it is installed."""
     word = module.params["mdevctl"]
     if word == "true" and not binary:
-        raise trouble("mdevctl is not installed", remedy="Install it, or set mdevctl: auto.", code="mdevctl_missing")
+        raise error("mdevctl is not installed", remedy="Install it, or set mdevctl: auto.", code="mdevctl_missing")
     return binary is not None and word != "false"

@@ -114,10 +114,10 @@ not_done:
   type: list
   elements: str
   sample: ["/etc/yunion/host.conf: set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0"]
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -126,7 +126,7 @@ troubles:
     - code: error
       device: /etc/yunion/host.conf
       found: "it can't be written: Input/output error"
-      wanted: to set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0
+      expected: to set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0
       remedy: The old file is untouched. Free space or mend the file system, then run again.
 """
 

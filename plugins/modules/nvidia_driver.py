@@ -38,10 +38,10 @@ options:
     type: bool
     default: true
   src:
-    description: NVIDIA's C(….run) on the managed host. Not needed when the wanted version is there already, or in check mode.
+    description: NVIDIA's C(….run) on the managed host. Not needed when the expected version is there already, or in check mode.
     type: path
   version:
-    description: The wanted version, such as V(550.163.02). Taken from the name of O(src) when left out.
+    description: The expected version, such as V(550.163.02). Taken from the name of O(src) when left out.
     type: str
   dkms:
     description:
@@ -148,10 +148,10 @@ not_done:
   sample:
     - "uninstall the ordinary driver 550.163.01"
     - "install the vGPU host driver 550.163.02 in place of 550.163.01"
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -160,7 +160,7 @@ troubles:
     - code: no_uninstaller
       device:
       found: there is no /usr/bin/nvidia-uninstall, so the driver came by another way
-      wanted:
+      expected:
       remedy: Remove its packages with apt or dnf, then run again.
 """
 

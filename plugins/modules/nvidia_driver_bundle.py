@@ -67,10 +67,10 @@ version:
   returned: success
   type: str
   sample: 550.163.02
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -79,7 +79,7 @@ troubles:
     - code: bundle_missing
       device: /srv/nvidia/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
       found: the bundle is not there
-      wanted: NVIDIA's zip, or a package out of it
+      expected: NVIDIA's zip, or a package out of it
       remedy:
 """
 

@@ -61,10 +61,10 @@ path:
   returned: success
   type: str
   sample: /var/cache/nvidia-vgpu/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -73,7 +73,7 @@ troubles:
     - code: link_expired
       device: NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
       found: the server downloads.example.com answered 403 (Forbidden)
-      wanted: "the file behind the link (which is not shown: it may be signed)"
+      expected: "the file behind the link (which is not shown: it may be signed)"
       remedy: >-
         The signed link has expired or was cut short: NVIDIA's links end after some hours. Get a new one from the licensing portal.
 """

@@ -244,7 +244,7 @@ problems:
     - code: vfs_off
       device: "0000:e8:00.0"
       found: its VFs are off (sriov_numvfs is 0)
-      wanted: 32 VFs
+      expected: 32 VFs
       remedy: Turn them on (role sriov or module nvidia_sriov).
       severity: error
       gpu: "0000:e8:00.0"
@@ -253,10 +253,10 @@ problems_left_out:
   returned: success
   type: dict
   sample: {}
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -265,7 +265,7 @@ troubles:
     - code: error
       device: /etc/modprobe.d/local.conf
       found: "it can't be read: Is a directory"
-      wanted:
+      expected:
       remedy:
 """
 

@@ -111,10 +111,10 @@ token_expires:
   returned: success
   type: str
   sample: "2035-11-22T07:29:04Z"
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -123,7 +123,7 @@ troubles:
     - code: error
       device: /etc/nvidia/gridd.conf
       found: "it can't be written: No space left on device"
-      wanted: to write it
+      expected: to write it
       remedy: The old file is untouched. Free space or mend the file system, then run again.
 """
 

@@ -57,7 +57,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 licensed:
-  description: Whether every vGPU of this VM has a licence, and of the wanted product.
+  description: Whether every vGPU of this VM has a licence, and of the expected product.
   returned: success
   type: bool
   sample: true
@@ -101,10 +101,10 @@ reasons:
   type: list
   elements: dict
   sample: []
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -114,7 +114,7 @@ troubles:
       device: nvidia-gridd.service
       found: >-
         the licence server can't be reached; its journal says: Failed to acquire license from license.example.com (Error: connection timed out)
-      wanted: a licence
+      expected: a licence
       remedy: Look at name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort).
 """
 

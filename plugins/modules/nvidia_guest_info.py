@@ -100,13 +100,13 @@ problems:
     - code: no_vgpu
       device: PCI bus
       found: this VM has no NVIDIA GPU, so no vGPU either
-      wanted: a vGPU (a display function of vendor 10de)
+      expected: a vGPU (a display function of vendor 10de)
       remedy: Attach a vGPU to the VM on its host, then start the VM again; 'lspci -d 10de:' shows it.
       severity: error
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -115,7 +115,7 @@ troubles:
     - code: error
       device: /etc/nvidia/gridd.conf
       found: "it can't be read: Is a directory"
-      wanted:
+      expected:
       remedy:
 """
 

@@ -130,8 +130,8 @@ info:
     problems_left_out: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:problems_left_out).", type: dict, returned: success}
 plans:
   description:
-    - By stage what its module would return in check mode, as far as roles need it. A refusal has failed, msg and troubles in place of actions.
-    - Where O(detail) left some out, actions_left_out or troubles_left_out is their number.
+    - By stage what its module would return in check mode, as far as roles need it. A refusal has failed, msg and errors in place of actions.
+    - Where O(detail) left some out, actions_left_out or errors_left_out is their number.
   returned: success
   type: dict
   contains:
@@ -146,10 +146,10 @@ settled:
   returned: success
   type: bool
   sample: false
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -158,7 +158,7 @@ troubles:
     - code: error
       device: /etc/modprobe.d/local.conf
       found: "it can't be read: Is a directory"
-      wanted:
+      expected:
       remedy:
 """
 

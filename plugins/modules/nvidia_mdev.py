@@ -107,10 +107,10 @@ not_done:
   elements: str
   sample:
     - "0000:e8:00.4: create A40-8Q (b22f6b64-45e1-5c2c-b6e6-003412502047)"
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -121,7 +121,7 @@ troubles:
       found: >-
         creating A40-8Q as b22f6b64-45e1-5c2c-b6e6-003412502047 failed: writing 'b22f6b64-45e1-5c2c-b6e6-003412502047' to it failed with EIO:
         the driver failed; 'dmesg' has its own words
-      wanted:
+      expected:
       remedy: Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'.
 """
 

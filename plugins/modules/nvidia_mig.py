@@ -32,7 +32,7 @@ options:
     choices: [enabled, disabled]
   instances:
     description:
-      - GPU instances that each GPU of O(gpus) should have, by profile name (V(1g.5gb)) or number, each as often as it is wanted.
+      - GPU instances that each GPU of O(gpus) should have, by profile name (V(1g.5gb)) or number, each as often as it is expected.
         Those that match are kept; others are destroyed, unless a vGPU lives in them. Left out, they stay.
     type: list
     elements: str
@@ -112,10 +112,10 @@ not_done:
   elements: str
   sample:
     - "0000:e8:00.0: turn MIG mode on"
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -126,7 +126,7 @@ troubles:
       found: >-
         MIG mode is to be on, but that waits for a reset of the GPU
         (nvidia-smi said: Resetting GPU 00000000:E8:00.0 is not supported.)
-      wanted:
+      expected:
       remedy: "Stop what uses the GPU and run again, or reboot: this GPU keeps the mode over a reboot."
 """
 

@@ -112,10 +112,10 @@ not_done:
   elements: str
   sample:
     - "0000:e8:00.0: bind to nvidia"
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -126,7 +126,7 @@ troubles:
       found: >-
         the driver nvidia does not take it (writing '0000:e8:00.0' to it failed with ENODEV:
         the device is gone or is going away); it is bound to no driver
-      wanted: nvidia
+      expected: nvidia
       remedy: "Look into dmesg for NVRM lines: wrong module flavour, GPU off the bus, IOMMU off."
 """
 

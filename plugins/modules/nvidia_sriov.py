@@ -99,10 +99,10 @@ not_done:
   elements: str
   sample:
     - "0000:e8:00.0: enable 32 VFs"
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -111,7 +111,7 @@ troubles:
     - code: unbind_lock
       device: "0000:e8:00.0"
       found: the GPU's unbindLock was not granted for 20 s; it is open in pid 812 (/usr/bin/nv-hostengine -n)
-      wanted:
+      expected:
       remedy: Stop what uses the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again.
 """
 

@@ -94,10 +94,10 @@ attached:
   type: list
   elements: dict
   sample: [{vm: web1, device: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1, type: A40-24Q}]
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -106,7 +106,7 @@ troubles:
     - code: not_kept
       device: web1
       found: "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 is not in it 30 s after virsh said so"
-      wanted: to attach 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 (A40-8Q)
+      expected: to attach 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 (A40-8Q)
       remedy: Look at 'virsh dumpxml web1'.
 """
 

@@ -111,10 +111,10 @@ kubevirt_yaml:
           mediatedDevices:
           - mdevNameSelector: "NVIDIA A40-24Q"
             resourceName: "nvidia.com/NVIDIA_A40-24Q"
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -123,7 +123,7 @@ troubles:
     - code: unknown_gpu
       device:
       found: "no GPU answers to 'A16'; this host has 0000:e8:00.0 (A40)"
-      wanted: all, an address such as 0000:e8:00.0, GPU-<uuid> or a model
+      expected: all, an address such as 0000:e8:00.0, GPU-<uuid> or a model
       remedy:
 """
 

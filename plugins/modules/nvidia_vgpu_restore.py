@@ -63,10 +63,10 @@ not_done:
   elements: str
   sample:
     - "/etc/systemd/system/nvidia-vgpu-restore.service: write it"
-troubles:
+errors:
   description:
     - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was wanted.
+      there is not always a remedy or something else that was expected.
     - Left out where Ansible itself refuses the options.
   returned: failure
   type: list
@@ -75,7 +75,7 @@ troubles:
     - code: error
       device: /etc/systemd/system/nvidia-vgpu-restore.service
       found: "it can't be written: No space left on device"
-      wanted:
+      expected:
       remedy: The old file is untouched. Free space or mend the file system, then run again.
 """
 

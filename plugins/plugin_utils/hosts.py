@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Trouble
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Refusal
 
 from . import reading, words
 
 # In the order of how soon somebody should look.
 STATES = ("error", "unread", "unreachable", "warning", "ok")
 UNREAD = ("unread", "unreachable")
-_PARTS = ("severity", "code", "found", "wanted", "remedy")
+_PARTS = ("severity", "code", "found", "expected", "remedy")
 
 
 def judge(result, gpus, told):
@@ -23,8 +23,8 @@ def judge(result, gpus, told):
     if result.get("unreachable") is True:
         found = words.shortened(reading.text(result.get("msg"))) or "Ansible could not connect"
         remedy = "Look whether the host is up, and try 'ansible -m ping' on it."
-        return "unreachable", rows([Trouble(found, remedy=remedy, code="unreachable").as_dict()])
-    return "unread", rows(result.get("troubles")) or rows([_unread(result).as_dict()])
+        return "unreachable", rows([Refusal(found, remedy=remedy, code="unreachable").as_dict()])
+    return "unread", rows(result.get("errors")) or rows([_unread(result).as_dict()])
 
 
 def used(devices):
@@ -71,6 +71,6 @@ def _unread(result):
         said = [reading.text(result.get(name)) for name in (names if result.get("rc") is None else reversed(names))]
         text = next(filter(None, said), "")
         remedy = "Run the playbook with -vvv for this host; the module needs root (become) and Python 3.8 or newer there."
-        return Trouble(words.shortened(text) or "the module gave no answer", remedy=remedy, code="not_read")
+        return Refusal(words.shortened(text) or "the module gave no answer", remedy=remedy, code="not_read")
     found = "the host was not read in this run: Ansible had given it up before"
-    return Trouble(found, remedy="Look at the run's output above, and run the report alone.", code="not_read")
+    return Refusal(found, remedy="Look at the run's output above, and run the report alone.", code="not_read")

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Trouble
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Refusal
 
 from . import hosts, reading, words
 
@@ -63,18 +63,18 @@ def _left_out(info):
 def _drift(plan):
     """What a run of the layout would change, or why it would be refused. plan: of the vGPUs; empty without a layout."""
     if plan.get("failed") is True:
-        rows = [{**row, "severity": "error"} for row in reading.mappings(plan.get("troubles"))]
-        more = reading.number(plan.get("troubles_left_out"))
+        rows = [{**row, "severity": "error"} for row in reading.mappings(plan.get("errors"))]
+        more = reading.number(plan.get("errors_left_out"))
         text = words.shortened(reading.text(plan.get("msg"))) or "the module gave no answer"
         if more:
-            rows.append(Trouble("%d more of its problems" % more, code="layout_refused").as_dict())
-        return rows or [Trouble(text, wanted="vgpu_layout", remedy="Run vgpu.kvm.host with --check.", code="layout_refused").as_dict()]
+            rows.append(Refusal("%d more of its problems" % more, code="layout_refused").as_dict())
+        return rows or [Refusal(text, expected="vgpu_layout", remedy="Run vgpu.kvm.host with --check.", code="layout_refused").as_dict()]
     actions = reading.texts(plan.get("actions"))
     if not actions:
         return []
     more = max(len(actions) - _STEPS, 0) + reading.number(plan.get("actions_left_out"))
     shown = "; ".join(actions[:_STEPS]) + (" and %d more" % more if more else "")
-    drift = Trouble("a run would change it: %s" % shown, wanted="the vGPUs of vgpu_layout", remedy="Run vgpu.kvm.host.", code="layout_drift")
+    drift = Refusal("a run would change it: %s" % shown, expected="the vGPUs of vgpu_layout", remedy="Run vgpu.kvm.host.", code="layout_drift")
     return [{**drift.as_dict(), "severity": "warning"}]
 
 
@@ -85,7 +85,7 @@ def _license(result):
     if result.get("failed") is True:
         text = words.shortened(reading.text(result.get("msg"))) or "the module gave no answer"
         remedy = "Run the playbook with -vvv for this guest."
-        return [Trouble(text, wanted="the state of the licence", remedy=remedy, code="license_unread").as_dict()]
+        return [Refusal(text, expected="the state of the licence", remedy=remedy, code="license_unread").as_dict()]
     return [] if result.get("licensed") is True else [{**row, "severity": "error"} for row in reading.mappings(result.get("reasons"))]
 
 
@@ -118,6 +118,6 @@ def _problem(problem):
     devices = problem["devices"]
     named = ", ".join(devices[:_DEVICES]) + (" and %d more" % (len(devices) - _DEVICES) if len(devices) > _DEVICES else "")
     text = "    %s %s: %s%s" % (problem["severity"], problem["code"], named + ": " if named else "", " ".join(problem["found"].split()))
-    if problem["wanted"]:
-        text += " (wanted: %s)" % problem["wanted"]
+    if problem["expected"]:
+        text += " (expected: %s)" % problem["expected"]
     return [text] + (["      do: %s" % " ".join(problem["remedy"].split())] if problem["remedy"] else [])

@@ -51,13 +51,13 @@ class Store:
 
     def find(self, endpoint: str, query: dict[str, str]) -> list[dict]:
         """Objects of a list whose fields are as asked for; or__ fields: one of them is."""
-        wanted = UNIFIED if endpoint == "unified_job_templates" else (endpoint,)
-        found = [item for item in self.items.values() if item["_endpoint"] in wanted]
+        expected = UNIFIED if endpoint == "unified_job_templates" else (endpoint,)
+        found = [item for item in self.items.values() if item["_endpoint"] in expected]
         either = {key[4:]: value for key, value in query.items() if key.startswith("or__")}
         for key, value in query.items():
             if key in ("page", "page_size") or key.startswith("or__"):
                 continue
-            if found and not any(key in item for item in found) and key not in KINDS[wanted[0]].fields:
+            if found and not any(key in item for item in found) and key not in KINDS[expected[0]].fields:
                 raise Refused(detail=f"{endpoint} has no field named '{key}'")
             found = [item for item in found if str(item.get(key)) == value]
         if either:

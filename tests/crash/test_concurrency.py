@@ -82,7 +82,7 @@ def test_the_holder_is_named_and_dies_with_its_lock(two):
     other.shell(f"flock {LOCK} sleep 600 > /dev/null 2>&1 < /dev/null & for i in $(seq 100); do grep -q FLOCK /proc/locks && break; sleep 0.1; done")
     holders = [int(word) for word in other.shell("pgrep -x sleep; pgrep -x flock").split()]
     answer = remote.ask({"module": "nvidia_sriov", "arguments": {"state": "disabled", "lock_timeout": 2}})
-    assert answer["result"]["failed"] and answer["result"]["troubles"][0]["code"] == "locked", answer
+    assert answer["result"]["failed"] and answer["result"]["errors"][0]["code"] == "locked", answer
     assert any(f"pid {pid} (" in answer["result"]["msg"] for pid in holders) and "sleep 600" in answer["result"]["msg"], answer["result"]["msg"]
     restore = remote.ask({"command": ["restore", "--timeout", "2"]})
     assert restore["status"] == 1 and "sleep 600" in restore["output"], restore

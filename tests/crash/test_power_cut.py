@@ -40,18 +40,18 @@ def test_power_cuts_while_modules_run(lab, chance, tally, request):
         restoring = number % 4 == 3
         if restoring:
             remote.shell(f"{NO_VGPUS}; {NO_VFS}")
-            wanted: dict = {"command": ["restore", "--settle", "0.1"]}
+            expected: dict = {"command": ["restore", "--settle", "0.1"]}
         else:
             wish = 1 - wish
-            wanted = {"module": (TWO, ONE)[wish][0], "arguments": (TWO, ONE)[wish][1]}
+            expected = {"module": (TWO, ONE)[wish][0], "arguments": (TWO, ONE)[wish][1]}
         moment = chance.uniform(0, 4 if restoring else max(took) * 1.2)
-        remote.send(wanted)
+        remote.send(expected)
         time.sleep(moment)  # the moment of the cut, which is what is tested
         power.cut(lab.twin.name)
         power.wait_until_up(lab.twin.name)
         remote.again()
         after = read_state(remote)
-        said = f"cut {number}: {moment:.2f} s after {json.dumps(wanted)} began"
+        said = f"cut {number}: {moment:.2f} s after {json.dumps(expected)} began"
         try:
             require_whole(states, after)
             assert after.vgpus == {}, "vGPUs over a boot?"

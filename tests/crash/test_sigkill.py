@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A module is killed in front of each of its writes: nothing that was there is lost, and a rerun, or the boot, brings what is wanted."""
+"""A module is killed in front of each of its writes: nothing that was there is lost, and a rerun, or the boot, brings what is expected."""
 
 from __future__ import annotations
 

@@ -37,9 +37,9 @@ def ready() -> Iterator[Twin]:
 class Playbook:
     """A run of vgpu.kvm.host that goes on in the background."""
 
-    def __init__(self, twin: Twin, number: int, wanted: list[dict]) -> None:
+    def __init__(self, twin: Twin, number: int, expected: list[dict]) -> None:
         extra = twin.folder / f"vars-{number}.json"
-        extra.write_text(json.dumps({"vgpu_layout": wanted, "vgpu_reboot": "never"}), encoding="utf-8")
+        extra.write_text(json.dumps({"vgpu_layout": expected, "vgpu_reboot": "never"}), encoding="utf-8")
         self.out = twin.folder / f"run-{number}.txt"
         argv = [os.path.join(os.path.dirname(sys.executable), "ansible-playbook"), "-i", str(twin.inventory), "vgpu.kvm.host", "-e", f"@{extra}"]
         with open(self.out, "wb") as out:
@@ -72,7 +72,7 @@ def test_two_playbooks_with_two_layouts_leave_one_of_them_whole(ready):
     ends = [run.end() for run in runs]
     assert any(rc == 0 for rc, dummy in ends), ends[0][1][-3000:] + ends[1][1][-3000:]
     for rc, out in ends:
-        assert "Traceback" not in out and (rc == 0 or "not as" in out or "wanted" in out), out[-3000:]
+        assert "Traceback" not in out and (rc == 0 or "not as" in out or "expected" in out), out[-3000:]
     types = sorted(name for dummy, name in ready.mdevs().values())
     assert types in (["A40-24Q"] * 4, ["A40-12Q"] * 8), types
     stored = json.loads(ready.sh("cat /etc/nvidia-vgpu/layout.json"))

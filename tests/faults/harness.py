@@ -21,14 +21,14 @@ PLAY = Path(__file__).resolve().parent / "role.yml"
 class Outcome:
     """What one run of a row's module or role came to."""
 
-    def __init__(self, failed: bool, changed: bool, message: str, actions: list[str], not_done: list[str], stopped_midway: bool, troubles: list[dict]) -> None:
+    def __init__(self, failed: bool, changed: bool, message: str, actions: list[str], not_done: list[str], stopped_midway: bool, errors: list[dict]) -> None:
         self.failed = failed
         self.changed = changed
         self.message = message
         self.actions = actions
         self.not_done = not_done
         self.stopped_midway = stopped_midway
-        self.troubles = troubles
+        self.errors = errors
 
     @classmethod
     def of_module(cls, result: dict) -> Outcome:
@@ -40,7 +40,7 @@ class Outcome:
             list(result.get("actions", [])),
             list(result.get("not_done", [])),
             "not_done" in result,
-            list(result.get("troubles", [])),
+            list(result.get("errors", [])),
         )
 
     @classmethod
@@ -118,17 +118,17 @@ def take(machines: Machines, row: Fault) -> dict[str, str]:
         record["done"] = "; ".join(first.actions)
     else:
         assert first.failed, first
-        for word in (row.device, *row.found, row.wanted, row.remedy):
+        for word in (row.device, *row.found, row.expected, row.remedy):
             assert word in first.message, (word, first)
-        for wanted, told in ((row.done, first.actions), (row.not_done, first.not_done)):
-            for word in wanted:
+        for expected, told in ((row.done, first.actions), (row.not_done, first.not_done)):
+            for word in expected:
                 assert any(word in text for text in told), (word, first)
                 assert word in first.message, (word, first)
         assert "Traceback" not in first.message
         if not first.stopped_midway:
             assert not first.changed and left == before, (before, left, first)
-        for one in first.troubles:
-            for part in ("device", "found", "wanted", "remedy"):
+        for one in first.errors:
+            for part in ("device", "found", "expected", "remedy"):
                 assert one[part] and one[part] in first.message, (part, first)
         record["seen"] = first.message.partition("Done: ")[0]
         record["done"] = f"Done: {'; '.join(first.actions) or 'nothing'}. Not done: {'; '.join(first.not_done) or 'all'}."

@@ -45,7 +45,7 @@ class Fault:
     """One row.
 
     key names it. machine is the start (see machines.py). make and lift are shell lines that root runs on the machine, or
-    ``twin: KEY=NUMBER`` for the twin's own faults, or ``here: COMMAND`` on the controller. device, found, wanted and remedy must
+    ``twin: KEY=NUMBER`` for the twin's own faults, or ``here: COMMAND`` on the controller. device, found, expected and remedy must
     stand in the message, whatever the kernel or a tool adds; found may be several. done and not_done: words of the actions that were, or were not, done.
 
     heals: it is put right, or waited for, in the same run, which must succeed. unchanged: nothing is left to be done once the fault
@@ -62,7 +62,7 @@ class Fault:
     lift: tuple[str, ...] = ()
     device: str = GPU
     found: tuple[str, ...] = ()
-    wanted: str = ""
+    expected: str = ""
     remedy: str = ""
     done: tuple[str, ...] = ()
     not_done: tuple[str, ...] = ()
@@ -74,5 +74,5 @@ class Fault:
     settled: str = ""
 
     def __post_init__(self) -> None:
-        if not self.heals and not (self.device and self.found and self.wanted and self.remedy):
-            raise ValueError(f"{self.key}: a fault that is not put right must be told: device, found, wanted, remedy")
+        if not self.heals and not (self.device and self.found and self.expected and self.remedy):
+            raise ValueError(f"{self.key}: a fault that is not put right must be told: device, found, expected, remedy")

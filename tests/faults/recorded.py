@@ -18,10 +18,10 @@ _STAND_INS = (
     ("the kernel numbers processes", r"\bpid \d+", "pid <n>"),
     ("the image's kernel is updated", r"\b\d+\.\d+\.\d+-\d+-amd64", "<kernel>"),
     ("the driver package lies in a directory of the run", r"/[^\s'\"]*/(?=NVIDIA-(GRID-)?Linux)", "…/"),
-    ("an installer's log has times and sizes", r"\nLast lines of (\S+):\n.*?(?= \(wanted: )", r" … (the last lines of \1 follow)"),
+    ("an installer's log has times and sizes", r"\nLast lines of (\S+):\n.*?(?= \(expected: )", r" … (the last lines of \1 follow)"),
     (
         "an agent takes VFs at its own pace",
-        r"\b\d+ of its VFs are not bound to nvidia: .*?(?= \(wanted: )",
+        r"\b\d+ of its VFs are not bound to nvidia: .*?(?= \(expected: )",
         "<n> of its VFs are not bound to nvidia: <VF> on vfio-pci, …",
     ),
     ("Ansible reports the last of several attempts to connect", r"(?<=Ansible said: ).*?(?=\. Look at its console)", "…"),

@@ -34,7 +34,7 @@ _INSTALL = {"host_driver_bundle": str(BUNDLE), "host_driver_dkms": False, "host_
 
 def _installer(key: str, text: str, make: tuple[str, ...], lift: tuple[str, ...], found: tuple[str, ...], **more: object) -> Fault:
     """A fault of the host driver's installation."""
-    parts = {"device": "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "wanted": "driver 550.163.02 on disk", "remedy": "then run again"}
+    parts = {"device": "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "expected": "driver 550.163.02 on disk", "remedy": "then run again"}
     parts.update(more)
     return Fault(f"installer-{key}", text, "no-driver", Role("host_driver", _INSTALL), make, lift, found=found, left=_DRIVER, **parts)
 
@@ -48,7 +48,7 @@ ROWS = [
         ("sed 's/$/ intel_iommu=on iommu=pt/' /proc/cmdline > /run/cmdline; mount --bind /run/cmdline /proc/cmdline",),
         lifted_on="bare",
         found=("the kernel's flags ask for the IOMMU", "it is not there"),
-        wanted="an IOMMU group",
+        expected="an IOMMU group",
         remedy="VT-d or AMD-Vi in the firmware",
     ),
     Fault(
@@ -59,7 +59,7 @@ ROWS = [
         ("twin: fault_dead=128",),
         ("twin: fault_dead=0",),
         found=("fell off the bus",),
-        wanted="an answer",
+        expected="an answer",
         remedy="Power-cycle the host",
         done=("0000:67:00.0: enable 32 VFs", "0000:e7:00.0: enable 32 VFs"),
         not_done=(f"{GPU}: enable its VFs",),
@@ -73,7 +73,7 @@ ROWS = [
         ("twin: fault_dead=2",),
         ("twin: fault_dead=0",),
         found=("fell off the bus",),
-        wanted="an answer",
+        expected="an answer",
         remedy="Power-cycle the host",
         not_done=("bring its vGPUs to the layout",),
         short=True,
@@ -87,7 +87,7 @@ ROWS = [
         ("twin: fault_create=0",),
         device="0000:e8:00.4",
         found=("failed with EPERM",),
-        wanted="a vGPU A40-24Q there",
+        expected="a vGPU A40-24Q there",
         remedy="Stop that VM",
         not_done=("create A40-24Q",),
     ),
@@ -100,7 +100,7 @@ ROWS = [
         ("twin: fault_create=0",),
         device="0000:e8:00.4",
         found=("failed with EIO",),
-        wanted="a vGPU A40-24Q there",
+        expected="a vGPU A40-24Q there",
         remedy="0x38",
         not_done=("create A40-24Q",),
     ),
@@ -112,7 +112,7 @@ ROWS = [
         _instead("/usr/bin/nvidia-smi", "exec sleep 1000"),
         ("umount /usr/bin/nvidia-smi",),
         found=("nvidia-smi did not end within 60 s and was stopped",),
-        wanted="an answer to 'nvidia-smi",
+        expected="an answer to 'nvidia-smi",
         remedy="Run that by hand",
     ),
     Fault(
@@ -123,7 +123,7 @@ ROWS = [
         ("mv /usr/bin/nvidia-smi /root/",),
         ("mv /root/nvidia-smi /usr/bin/",),
         found=("nvidia-smi is not there",),
-        wanted="an answer to 'nvidia-smi",
+        expected="an answer to 'nvidia-smi",
         remedy="role host_driver",
     ),
     Fault(
@@ -135,7 +135,7 @@ ROWS = [
         ("umount /etc/nvidia-vgpu",),
         device="/etc/nvidia-vgpu/layout.json",
         found=("No space left on device",),
-        wanted="store the layout for the boot",
+        expected="store the layout for the boot",
         remedy="Free space",
         not_done=("store the layout", "create A40-24Q"),
         short=True,
@@ -149,7 +149,7 @@ ROWS = [
         ("umount /boot/grub",),
         device=NAME,
         found=("update-grub failed", "No space left on device"),
-        wanted="one made of the settings that were written",
+        expected="one made of the settings that were written",
         remedy="run this again: it is repeated",
         left=_GRUB,
     ),
@@ -162,7 +162,7 @@ ROWS = [
         ("umount /usr/sbin/update-grub",),
         device=NAME,
         found=("update-grub failed", "cannot find a device"),
-        wanted="one made of the settings that were written",
+        expected="one made of the settings that were written",
         remedy="run this again: it is repeated",
         left=_GRUB,
     ),
@@ -180,7 +180,7 @@ ROWS = [
         ("umount /usr/sbin/update-initramfs",),
         device=NAME,
         found=("the initramfs could not be rebuilt", "failed for /boot/initrd.img with 1"),
-        wanted="'update-initramfs -u -k all' ends well",
+        expected="'update-initramfs -u -k all' ends well",
         remedy="run this again: it is repeated",
         done=("/etc/modprobe.d/vfio.conf",),
         left="[ -n \"$(find /boot -name 'initrd.img*' -newer /etc/modprobe.d/vfio.conf)\" ] && echo a new initramfs || echo the old initramfs; "
@@ -197,7 +197,7 @@ ROWS = [
         ("cp /root/nvidia.ko $(modinfo -n nvidia); depmod",),
         device="the module nvidia",
         found=("can't be loaded", "Exec format error"),
-        wanted="load the module nvidia",
+        expected="load the module nvidia",
         remedy="build it for the running kernel",
         not_done=("load the module nvidia", "bind to nvidia"),
     ),
@@ -210,7 +210,7 @@ ROWS = [
         ("mv /root/nvidia.ko /lib/modules/$(uname -r)/kernel/drivers/video/; depmod; modprobe nvidia",),
         device="the module nvidia",
         found=("no module nvidia for the running kernel",),
-        wanted="the vGPU host driver",
+        expected="the vGPU host driver",
         remedy="role host_driver",
     ),
     Fault(
@@ -226,7 +226,7 @@ ROWS = [
         ("umount /sys/firmware/acpi /sys/firmware",),
         device=NAME,
         found=("Secure Boot is on",),
-        wanted="key",
+        expected="key",
         remedy="turn Secure Boot off in the firmware",
         left=_DRIVER,
     ),
@@ -237,7 +237,7 @@ ROWS = [
         ("here: " + PREPARE,),
         ("it is no readable zip",),
         device=BUNDLE.name,
-        wanted="the whole zip of NVIDIA's bundle",
+        expected="the whole zip of NVIDIA's bundle",
         remedy="Fetch it again",
     ),
     _installer(

@@ -67,7 +67,7 @@ def few() -> dict:
     good = max(well, key=lambda one: max(len(gpu["vgpus"]) for gpu in one["gpus"]))
     bad = next(one for one in found.values() if [each for each in one.get("problems", ()) if each["code"] == "gpu_on_vfio"])
     bad = json.loads(json.dumps(bad))
-    bad["problems"].append({"code": HOSTILE, "device": HOSTILE, "found": HOSTILE, "wanted": HOSTILE, "remedy": HOSTILE, "severity": "warning"})
+    bad["problems"].append({"code": HOSTILE, "device": HOSTILE, "found": HOSTILE, "expected": HOSTILE, "remedy": HOSTILE, "severity": "warning"})
     bad["gpus"][0]["name"] = bad["gpus"][0]["model"] = HOSTILE
     return {"gpu-1": good, "gpu-2": bad, HOSTILE: {"unreachable": True, "msg": HOSTILE}}
 

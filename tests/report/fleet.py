@@ -62,14 +62,14 @@ class Kinds:
     def running(self, gpus: int, model: models.FakeModel, layouts: list[list[tuple[str, int]]], idle: int = 0, **arguments: object) -> dict:
         """A host with vGPUs: for GPU number i the types and counts layouts[i % len]; all but *idle* of each GPU are used by VMs."""
         host = self.host(gpus, model, **arguments)
-        wanted = [
+        expected = [
             {"gpu": [address], "vgpus": [{"type": name, "count": count} for name, count in layouts[number % len(layouts)]]}
             for number, address in enumerate(ADDRESSES[:gpus])
         ]
         if model.profiles and any(re.search(r"-[1-7]-", name) for layout in layouts for name, count in layout):
-            call(nvidia_mig, host, layout=wanted, cycle_vfs=True).ok
+            call(nvidia_mig, host, layout=expected, cycle_vfs=True).ok
             call(nvidia_sriov, host, state="enabled").ok
-        call(nvidia_vgpu, host, layout=wanted).ok
+        call(nvidia_vgpu, host, layout=expected).ok
         for number, address in enumerate(ADDRESSES[:gpus]):
             mine = [key for key, one in sorted(host.kernel.mdevs.items()) if one.parent.gpu.address == address]
             for place, key in enumerate(mine[: len(mine) - idle]):
@@ -100,8 +100,8 @@ class Kinds:
         host = self.host(2, models.A100)
         call(nvidia_mig, host, mode="enabled", cycle_vfs=True).ok
         call(nvidia_sriov, host, state="enabled").ok
-        wanted = [{"gpu": "all", "vgpus": [{"type": "A100-3-20C", "count": 1}], "mig": ["3g.20gb", "2g.10gb", "1g.5gb"]}]
-        call(nvidia_vgpu, host, layout=wanted).ok
+        expected = [{"gpu": "all", "vgpus": [{"type": "A100-3-20C", "count": 1}], "mig": ["3g.20gb", "2g.10gb", "1g.5gb"]}]
+        call(nvidia_vgpu, host, layout=expected).ok
         return self.read(host)
 
     def _given_whole(self) -> dict:
@@ -158,8 +158,8 @@ def failing(number: int) -> dict:
             "failed": False,
             "failed_when_result": False,
             "msg": "/etc/modprobe.d/local.conf: it can't be read: Is a directory.",
-            "troubles": [
-                {"code": "error", "device": "/etc/modprobe.d/local.conf", "found": "it can't be read: Is a directory", "wanted": None, "remedy": None}
+            "errors": [
+                {"code": "error", "device": "/etc/modprobe.d/local.conf", "found": "it can't be read: Is a directory", "expected": None, "remedy": None}
             ],
         },
         {

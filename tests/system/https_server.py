@@ -38,11 +38,11 @@ class SignedFile:
 
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         """Answer one request."""
-        wanted = request.headers.get("Range")
+        expected = request.headers.get("Range")
         good = parse_qs(urlsplit(request.path).query).get("autho") == [self.token]
-        status = (206 if wanted else 200) if good else 403
-        self.requests.append((status, wanted))
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and good else 0
+        status = (206 if expected else 200) if good else 403
+        self.requests.append((status, expected))
+        start = int(expected.removeprefix("bytes=").removesuffix("-")) if expected and good else 0
         body = self.content[start:] if good else b"expired"
         request.send_response(status)
         request.send_header("Content-Length", str(len(body)))

@@ -38,11 +38,11 @@ class Machine:
         made = twin.module("nvidia_vgpu", layout=self.layout)
         assert not made["failed"], pretty(made)
 
-    def poll(self, command: str, wanted: str) -> None:
+    def poll(self, command: str, expected: str) -> None:
         """Wait until a command prints that."""
         end = time.monotonic() + 60
-        while self.twin.sh(command, check=False) != wanted:
-            assert time.monotonic() < end, f"{command} does not print {wanted}"
+        while self.twin.sh(command, check=False) != expected:
+            assert time.monotonic() < end, f"{command} does not print {expected}"
 
     def attach(self, *domains: dict, check: bool = False, **arguments: object) -> dict:
         """Run the module."""

@@ -187,10 +187,10 @@ def test_each_state_of_the_licence_is_told_apart(guest):
 
     twin.sh("chmod 644 /etc/nvidia/ClientConfigToken/*; systemctl stop nvidia-gridd")
     found = twin.module("nvidia_grid_license_info", required=True)
-    assert [one["code"] for one in found["troubles"]] == ["token_mode", "daemon_not_running"], found
+    assert [one["code"] for one in found["errors"]] == ["token_mode", "daemon_not_running"], found
     twin.sh("rm /etc/nvidia/ClientConfigToken/*; systemctl start nvidia-gridd")
     found = twin.module("nvidia_grid_license_info", wait=1, required=True)
-    assert [one["code"] for one in found["troubles"]] == ["token_missing"], found
+    assert [one["code"] for one in found["errors"]] == ["token_missing"], found
 
 
 def test_a_deadline_holds_and_its_end_names_the_reason(guest):

@@ -153,8 +153,8 @@ def test_a_resumed_download_and_a_signed_module_leave_no_trace_of_the_secrets(su
         supply.server.breaks = [0, 90000]
         run = supply.run(str(supply.role), host_driver_load=False)
     assert run.rc == 0, run.out[-4000:]
-    resumed = [wanted for dummy, wanted in supply.server.requests if wanted]
-    assert resumed and all(re.fullmatch(r"bytes=[1-9]\d*-", wanted) for wanted in resumed), supply.server.requests
+    resumed = [expected for dummy, expected in supply.server.requests if expected]
+    assert resumed and all(re.fullmatch(r"bytes=[1-9]\d*-", expected) for expected in resumed), supply.server.requests
     assert twin.sh("modinfo -F version nvidia; modinfo -F signer nvidia").split() == ["550.163.02", "owner"]
 
     seen = watch.there()

@@ -117,7 +117,7 @@ def test_a_second_run_is_one_look_and_each_drift_is_found(host, variables):
     settled = host.playbook("vgpu.kvm.host", wished)
     assert settled.rc == 0 and settled.changed == [] and len(settled.remote_tasks) <= 2, settled.remote_tasks
     vgpus = host.mdevs()
-    for drift, look, wanted in (
+    for drift, look, expected in (
         ("systemctl stop nvidia-vgpu-mgr", "systemctl is-active nvidia-vgpu-mgr", "active"),
         ("systemctl disable -q nvidia-vgpu-mgr", "systemctl is-enabled nvidia-vgpu-mgr", "enabled"),
         ("systemctl disable -q nvidia-vgpu-restore", "systemctl is-enabled nvidia-vgpu-restore", "enabled"),
@@ -129,5 +129,5 @@ def test_a_second_run_is_one_look_and_each_drift_is_found(host, variables):
     ):
         host.sh(drift)
         run = host.playbook("vgpu.kvm.host", wished)
-        assert run.rc == 0 and run.changed and wanted in (host.sh(look), None), (drift, run.changed, run.out[-2000:])
+        assert run.rc == 0 and run.changed and expected in (host.sh(look), None), (drift, run.changed, run.out[-2000:])
         assert host.mdevs() == vgpus, drift

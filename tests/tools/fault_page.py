@@ -32,7 +32,7 @@ HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 Each row was made for real on a booted [twin](twin.md): a stock kernel with an emulated GPU, whose behaviour is modelled from public
 sources. The table is made of the tests and of what they recorded; `make test-faults` repeats all of it.
 
-Every row that fails ends as failed, with a message that has device, what was found, what was wanted and what to do, and with what was
+Every row that fails ends as failed, with a message that has device, what was found, what was expected and what to do, and with what was
 done and what was not. Meanwhile somebody else's vGPU runs on another GPU, wherever the machine has a second one, and must not notice.
 Then the fault is lifted, and the same module or role runs twice more: *changed, then nothing* means that the first of these runs
 put all right and the second found nothing to do. In messages `<UUID>`, `<n>`, `<kernel>` and `…` stand for what differs from run to run.
@@ -79,8 +79,8 @@ def main(argv: list[str]) -> int:
     missing = [row.key for rows in STAGES.values() for row in rows if row.key not in records]
     if missing:
         print(f"{source}: no record of {', '.join(missing)}: 'make test-faults' makes one")
-    wanted = page(records)
-    good = put(PAGE, wanted, options.check, str(source), "is not what the matrix came to: tests/tools/fault_page.py --take .build/faults/results.json")
+    expected = page(records)
+    good = put(PAGE, expected, options.check, str(source), "is not what the matrix came to: tests/tools/fault_page.py --take .build/faults/results.json")
     return 1 if not good or options.check and missing else 0
 
 

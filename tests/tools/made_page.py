@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 
-def put(page: Path, wanted: str, check: bool, source: str, remedy: str) -> bool:
-    """Writes the page; with *check* tells instead whether it is as wanted, and prints what differs and the *remedy* where it is not."""
+def put(page: Path, expected: str, check: bool, source: str, remedy: str) -> bool:
+    """Writes the page; with *check* tells instead whether it is as expected, and prints what differs and the *remedy* where it is not."""
     if not check:
-        page.write_text(wanted, encoding="utf-8")
+        page.write_text(expected, encoding="utf-8")
         return True
     found = page.read_text(encoding="utf-8") if page.exists() else ""
-    if found == wanted:
+    if found == expected:
         return True
-    sys.stdout.writelines(difflib.unified_diff(found.splitlines(True), wanted.splitlines(True), f"docs/{page.name}", source))
+    sys.stdout.writelines(difflib.unified_diff(found.splitlines(True), expected.splitlines(True), f"docs/{page.name}", source))
     print(f"docs/{page.name} {remedy}")
     return False

@@ -42,7 +42,7 @@ class Role:
         """The main entry point's options."""
         return self.entries["main"].get("options", {})
 
-    def troubles(self) -> list[str]:
+    def errors(self) -> list[str]:
         """Where specs and defaults don't agree."""
         found = []
         options = {name for entry in self.entries.values() for name in entry.get("options", {})}
@@ -107,7 +107,7 @@ def section(role: Role) -> str:
     return "\n".join([BEGIN, "", *lines, END])
 
 
-def wanted(role: Role) -> str:
+def expected(role: Role) -> str:
     """The README as it should be; raises ValueError if the markers are broken."""
     if not role.readme.exists():
         return f"{HEADER}# vgpu.kvm.{role.name}\n\n{section(role)}\n"
@@ -140,28 +140,28 @@ def main(arguments: list[str]) -> int:
     missing = sorted(
         {path.name for path in ROOT.glob("roles/*") if path.is_dir()} - {role.name for role in roles}
     )
-    troubles = [f"roles/{name}: meta/argument_specs.yml is missing" for name in missing]
-    troubles += [trouble for role in roles for trouble in role.troubles()] + layouts_differ(roles)
+    errors = [f"roles/{name}: meta/argument_specs.yml is missing" for name in missing]
+    errors += [error for role in roles for error in role.errors()] + layouts_differ(roles)
     if not roles:
-        troubles.append("no role was found")
+        errors.append("no role was found")
     for role in roles:
         try:
-            text = wanted(role)
+            text = expected(role)
         except ValueError as exc:
-            troubles.append(str(exc))
+            errors.append(str(exc))
             continue
         if role.readme.exists() and role.readme.read_text() == text:
             continue
         if options.check:
-            troubles.append(f"roles/{role.name}/README.md is not up to date: run tests/tools/role_readmes.py")
+            errors.append(f"roles/{role.name}/README.md is not up to date: run tests/tools/role_readmes.py")
         else:
             role.readme.write_text(text)
             print(f"wrote roles/{role.name}/README.md")
-    for trouble in troubles:
-        print(trouble, file=sys.stderr)
-    if not troubles:
+    for error in errors:
+        print(error, file=sys.stderr)
+    if not errors:
         print(f"{len(roles)} READMEs agree with their roles")
-    return 1 if troubles else 0
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Makes docs/troubleshooting.md of the troubles in the code: their codes, what was found and wanted, and what to do.
+"""Makes docs/troubleshooting.md of the errors in the code: their codes, what was found and expected, and what to do.
 
-The code is read, not run. A trouble is a call of ``Trouble`` or ``trouble``, or of a function of the same file that hands its parameters to
+The code is read, not run. An error is a call of ``Refusal`` or ``error``, or of a function of the same file that hands its parameters to
 one. Texts are followed through constants, conditions, local variables and tables; what only a run knows is shown as ``…``.
 
 ``troubleshooting_page.py`` writes the page; with ``--check`` nothing is written, and the exit status is 1 if the page is not what it would write.
-A trouble that STAGES has no place for, by its file or its code, is an error, as is a code in docs/failures.md that no trouble has.
+An error that STAGES has no place for, by its file or its code, is an error, as is a code in docs/failures.md that no error has.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ ENGINE = "module_utils/engine/"
 PAGE = ROOT / "docs" / "troubleshooting.md"
 SYMPTOMS = ROOT / "docs" / "failures.md"
 
-PARAMETERS = ("found", "device", "wanted", "remedy", "code")
+PARAMETERS = ("found", "device", "expected", "remedy", "code")
 UNKNOWN = "…"
 MOST = 8  # readings of one text that are followed
 WIDTH = 150
 
-# Stage: what to say of it, the files (or directories, with a slash) whose troubles are its own, and codes of files that several stages share.
+# Stage: what to say of it, the files (or directories, with a slash) whose errors are its own, and codes of files that several stages share.
 # A file comes before its directory.
 STAGES = {
     "Before anything else": (
@@ -110,8 +110,8 @@ HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 <!-- Made by tests/tools/troubleshooting_page.py of the code's own messages; edit those. -->
 # Troubleshooting
 
-A message reads `device: what was found (wanted: what should be). What to do.` Several problems are numbered in one message. Each has a code: in
-`troubles` of a module's result, in `problems` of `nvidia_gpu_info`, in brackets in `nvidia-vgpu doctor`, in the table of `vgpu.kvm.validate` and as
+A message reads `device: what was found (expected: what should be). What to do.` Several problems are numbered in one message. Each has a code: in
+`errors` of a module's result, in `problems` of `nvidia_gpu_info`, in brackets in `nvidia-vgpu doctor`, in the table of `vgpu.kvm.validate` and as
 the label `code` of the metric `nvidia_vgpu_problems`. Look the code up here, or search this page for words of the message. What only a run knows,
 such as an address or a number, is shown as `…`. One code may have several messages.
 
@@ -142,10 +142,10 @@ class PageError(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """One way in which a trouble is told."""
+    """One way in which an error is told."""
 
     found: tuple[str, ...]
-    wanted: tuple[str, ...]
+    expected: tuple[str, ...]
     remedy: tuple[str, ...]
 
 
@@ -184,15 +184,15 @@ def called(call: ast.Call) -> str:
 
 
 class Reader:
-    """Reads troubles out of the sources."""
+    """Reads errors out of the sources."""
 
     def __init__(self, sources: list[Source]) -> None:
         """Know all sources, so that constants of one are found from another."""
         self.sources = {one.name: one for one in sources}
         self.by_module = {Path(one.name).stem: one for one in sources}
 
-    def troubles(self, source: Source) -> list[tuple[str, Message]]:
-        """(code, message) of each trouble in the file, in its order."""
+    def errors(self, source: Source) -> list[tuple[str, Message]]:
+        """(code, message) of each error in the file, in its order."""
         found: list[tuple[str, Message]] = []
         scopes = [source.tree, *(node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef))]
         for scope in scopes:
@@ -204,9 +204,9 @@ class Reader:
         return found
 
     def taken(self, source: Source, call: ast.Call) -> list[str]:
-        """Parameters of a call that makes a trouble, in their order; none for other calls."""
+        """Parameters of a call that makes an error, in their order; none for other calls."""
         name = called(call)
-        if name in ("Trouble", "trouble"):
+        if name in ("Refusal", "error"):
             return list(PARAMETERS)
         own = source.functions.get(name)
         if own and isinstance(call.func, ast.Name) and {"found", "remedy", "code"} <= set(parameters(own)):
@@ -242,8 +242,8 @@ class Reader:
 
         codes = text("code") or ("error",)
         if UNKNOWN in codes:
-            raise PageError(f"{source.name}:{call.lineno}: the code of this trouble can't be read: write it as a constant")
-        return [(code, Message(text("found"), text("wanted"), text("remedy"))) for code in codes]
+            raise PageError(f"{source.name}:{call.lineno}: the code of this error can't be read: write it as a constant")
+        return [(code, Message(text("found"), text("expected"), text("remedy"))) for code in codes]
 
     def texts(self, source: Source, scope, node: ast.expr, environment) -> list[str]:
         """All texts that an expression may have, in the order of the code."""
@@ -360,7 +360,7 @@ def collect(folder: Path = PLUGINS) -> dict[str, dict[str, list[Message]]]:
     for source in sources:
         if source.name == "base/errors.py":
             continue
-        for code, message in reader.troubles(source):
+        for code, message in reader.errors(source):
             stage = of_code.get(code) or (None if listed(source.name, SHARED) else of_file.get(listed(source.name, of_file)))
             if stage is None:
                 lost.append(f"{source.name}: {code}")
@@ -389,8 +389,8 @@ def known(texts: tuple[str, ...]) -> list[str]:
 def block(message: Message) -> list[str]:
     """The lines of one message."""
     lines = [wrapped(" / ".join(known(message.found)) or SAID, "- ")]
-    if known(message.wanted):
-        lines.append(wrapped(" / ".join(known(message.wanted)), "  - wanted: "))
+    if known(message.expected):
+        lines.append(wrapped(" / ".join(known(message.expected)), "  - expected: "))
     return lines + [wrapped(text, "  - do: ") for text in known(message.remedy)]
 
 
@@ -402,7 +402,7 @@ def symptoms(codes: set[str]) -> list[str]:
         named = re.findall(r"`([a-z_]+)`", row[3])
         missing = sorted(set(named) - codes)
         if missing:
-            raise PageError(f"docs/failures.md names codes that no trouble has: {', '.join(missing)}")
+            raise PageError(f"docs/failures.md names codes that no error has: {', '.join(missing)}")
         lines.append(f"| {row[1].strip()}: {row[2].strip()} | {', '.join(f'[`{code}`](#{code})' for code in named)} |")
     return [*lines, ""]
 
@@ -416,7 +416,7 @@ def page(found: dict[str, dict[str, list[Message]]]) -> str:
             merged.setdefault(code, []).extend(one for one in messages if one not in merged.get(code, []))
     unknown = sorted(set(NOTES) - set(merged))
     if unknown:
-        raise PageError("NOTES in tests/tools/troubleshooting_page.py names codes that no trouble has: " + ", ".join(unknown))
+        raise PageError("NOTES in tests/tools/troubleshooting_page.py names codes that no error has: " + ", ".join(unknown))
     done: set[str] = set()
     for stage, codes in found.items():
         lines += [f"## {stage}", "", STAGES[stage][0], ""]
@@ -437,11 +437,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(argv)
     try:
-        wanted = page(collect())
+        expected = page(collect())
     except PageError as exc:
         print(exc)
         return 1
-    return 0 if put(PAGE, wanted, options.check, "the code's messages", "is not what the code says: run tests/tools/troubleshooting_page.py") else 1
+    return 0 if put(PAGE, expected, options.check, "the code's messages", "is not what the code says: run tests/tools/troubleshooting_page.py") else 1
 
 
 if __name__ == "__main__":

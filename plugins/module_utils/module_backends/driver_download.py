@@ -15,7 +15,7 @@ from ansible.module_utils.urls import ConnectionError as UrlsConnectionError
 from ansible.module_utils.urls import open_url
 
 from .. import _module
-from ..engine.base.errors import trouble
+from ..engine.base.errors import error
 from ..engine.base.steps import Step
 from ..engine.driver import download
 from ..engine.driver.download import LinkError, Opener
@@ -59,9 +59,9 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     url, ca_path, timeout = params["url"], params["ca_path"], params["timeout"]
     target = download.Target(params["dest"], params["checksum"])
     if not url.lower().startswith("https://"):
-        raise trouble("the link is without TLS", device=os.path.basename(target.dest), wanted="https://…", code="no_tls")
+        raise error("the link is without TLS", device=os.path.basename(target.dest), expected="https://…", code="no_tls")
     if ca_path and not os.path.isfile(ca_path):
-        raise trouble("ca_path is not there", device=ca_path, wanted="certificates (PEM) on the managed host", code="ca_missing")
+        raise error("ca_path is not there", device=ca_path, expected="certificates (PEM) on the managed host", code="ca_missing")
     steps = []
     if not target.there():
         ask = opener(url, ca_path, timeout)

@@ -84,9 +84,9 @@ def _problems(wrong: Sequence[Problem], owners: Mapping[str, str], most: int) ->
     rows = []
     seen: Counter[str] = Counter()
     for one in wrong:
-        seen[one.trouble.code] += 1
-        if not most or seen[one.trouble.code] <= most:
-            rows.append({**one.as_dict(), "gpu": owners.get(one.trouble.device or "")})
+        seen[one.error.code] += 1
+        if not most or seen[one.error.code] <= most:
+            rows.append({**one.as_dict(), "gpu": owners.get(one.error.device or "")})
     return rows, {code: amount - most for code, amount in sorted(seen.items()) if most and amount > most}
 
 

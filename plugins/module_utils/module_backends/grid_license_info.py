@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 
 from .. import _module
-from ..engine.base.errors import Trouble, raise_if_any, trouble
+from ..engine.base.errors import Refusal, raise_if_any, error
 from ..engine.guest import gridd_conf, license as licensing, license_status, token
 from ..engine.system.nvidia_smi import GuestGpu
 
@@ -18,16 +18,16 @@ UNSYNCHRONIZED = (
 )
 
 
-def _other_product(gpu: GuestGpu, expected: str) -> Trouble:
+def _other_product(gpu: GuestGpu, expected: str) -> Refusal:
     remedy = "Set vgpu_license_feature to that product, and look on the server whether it has licences of it."
-    return Trouble("it is licensed as %s" % (gpu.product or "a product without a name"), gpu.address, expected, remedy, code="wrong_product")
+    return Refusal("it is licensed as %s" % (gpu.product or "a product without a name"), gpu.address, expected, remedy, code="wrong_product")
 
 
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     product, timeout = params["product"], params["timeout"]
     if params["wait"] > MOST:
-        raise trouble("it is %d" % params["wait"], device="wait", wanted="seconds, from 0 to %d" % MOST, code="bad_time")
+        raise error("it is %d" % params["wait"], device="wait", expected="seconds, from 0 to %d" % MOST, code="bad_time")
     snapshot = license_status.await_license(ctx, params["wait"], timeout)
     found = [] if snapshot.licensed else license_status.reasons(ctx, snapshot, time.time(), timeout)
     if snapshot.licensed and product:

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, Sequence
 
 from .. import _module
-from ..engine.base.errors import EngineError, Trouble
+from ..engine.base.errors import EngineError, Refusal
 from . import gpu_info, mig, pci_driver, sriov, vgpu, vgpu_attach, vgpu_restore
 
 # What an earlier stage of the same run will have brought, where it is not there yet.
@@ -19,13 +19,13 @@ _KEPT = ("actions", "gpus", "without_sriov", "lost_gpus", "warnings")
 _MOST = 20
 
 
-def _refusal(troubles: Sequence[Trouble], most: int | None) -> _module.Result:
-    """A plan that is a refusal, with the first troubles; all of them without most."""
-    first = troubles[:most]
-    found: _module.Result = {"failed": True, "msg": str(EngineError(first)), "troubles": [one.as_dict() for one in first]}
-    if len(troubles) > len(first):
-        found["troubles_left_out"] = len(troubles) - len(first)
-        found["msg"] += "\nand %d more problems of this kind." % found["troubles_left_out"]
+def _refusal(errors: Sequence[Refusal], most: int | None) -> _module.Result:
+    """A plan that is a refusal, with the first errors; all of them without most."""
+    first = errors[:most]
+    found: _module.Result = {"failed": True, "msg": str(EngineError(first)), "errors": [one.as_dict() for one in first]}
+    if len(errors) > len(first):
+        found["errors_left_out"] = len(errors) - len(first)
+        found["msg"] += "\nand %d more problems of this kind." % found["errors_left_out"]
     return found
 
 
@@ -34,7 +34,7 @@ def _planned(backend: ModuleType, options: dict[str, Any], ctx: _module.Context,
     try:
         result = backend.work(_module.Request(backend.SPEC, options), ctx)
     except EngineError as exc:
-        return _refusal(exc.troubles, None if whole else _MOST)
+        return _refusal(exc.errors, None if whole else _MOST)
     plan = {key: result[key] for key in _KEPT if key in result}
     if not whole:
         if len(plan["actions"]) > _MOST:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import _module
-from ..engine.base.errors import Trouble
+from ..engine.base.errors import Refusal
 from ..engine.base.plan import Skipped
 from ..engine.mig import apply as mig_apply, plan as mig_plan
 from ..engine.mig.selection import Request
@@ -16,34 +16,34 @@ from ..engine.system import sriov_manage
 from ..engine.vgpu import layout
 
 
-def _requests(params: dict[str, Any], found: inventory.Inventory) -> tuple[dict[str, Request], list[Skipped], list[Trouble]]:
-    """Requests by GPU address, GPUs left out, and troubles."""
+def _requests(params: dict[str, Any], found: inventory.Inventory) -> tuple[dict[str, Request], list[Skipped], list[Refusal]]:
+    """Requests by GPU address, GPUs left out, and errors."""
     if params["layout"] is not None:
-        entries, troubles = layout.parse(params["layout"])
+        entries, errors = layout.parse(params["layout"])
         specs, wrong = layout.by_gpu(entries, found)
-        return layout.mig_requests(specs, found), [], troubles + wrong
+        return layout.mig_requests(specs, found), [], errors + wrong
     requests: dict[str, Request] = {}
     skipped: list[Skipped] = []
-    troubles = []
+    errors = []
     mode = {"enabled": True, "disabled": False}.get(params["mode"])
     for word in params["gpus"]:
         gpus, wrong = found.select([word])
-        troubles += wrong
+        errors += wrong
         for gpu in gpus:
             if word.strip().lower() == "all" and not gpu.has_mig:
                 skipped.append(Skipped(gpu.address, "%s has no MIG" % gpu.name))
             else:
                 requests[gpu.address] = Request(mode, params["instances"])
-    return requests, skipped, troubles
+    return requests, skipped, errors
 
 
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     found = inventory.read(ctx)
-    requests, skipped, troubles = _requests(params, found)
+    requests, skipped, errors = _requests(params, found)
     known = mig_plan.Host(found, host.read(ctx), mig_apply.users(found), sriov_manage.installed(ctx))
     options = mig_plan.Options(cycle_vfs=params["cycle_vfs"], assume=_module.assumed(request), unresponsive=params["lost_gpus"])
-    plan = mig_plan.plan(known, requests, options, troubles)
+    plan = mig_plan.plan(known, requests, options, errors)
     if request.check_mode:
         plan.refuse_unresponsive()
     else:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Sequence
 
 from .. import _module
-from ..engine.base.errors import trouble
+from ..engine.base.errors import error
 from ..engine.base.plan import Plan
 from ..engine.binding import apply as binding_apply, backups, boot_files, plan as binding_plan, rebuilds
 from ..engine.checks import in_use
@@ -31,7 +31,7 @@ def _plan(request: _module.Task, ctx: _module.Context, found: inventory.Inventor
     params, boot = request.params, boot_files.read(ctx.root)
     if params["driver"] == "original":
         if not params["boot"]:
-            raise trouble("driver is original, and boot is false", device="boot", wanted="boot: true: it is about boot files alone", code="bad_boot")
+            raise error("driver is original, and boot is false", device="boot", expected="boot: true: it is about boot files alone", code="bad_boot")
         return binding_plan.plan_back(boot, *backups.back(ctx.root))
     options = binding_plan.Options(params["driver"], params["boot"], _module.assumed(request), params["lost_gpus"])
     return binding_plan.plan(found, host.read(ctx), boot, params["gpus"], options)

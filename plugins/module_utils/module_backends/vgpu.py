@@ -23,11 +23,11 @@ def _all_offer(found: inventory.Inventory, specs: Mapping[str, layout.GpuSpec]) 
 
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
-    entries, troubles = layout.parse(params["layout"])
+    entries, errors = layout.parse(params["layout"])
     found = inventory.read(ctx)
     specs, wrong = layout.by_gpu(entries, found)
-    troubles += wrong
-    if not request.check_mode and not troubles:
+    errors += wrong
+    if not request.check_mode and not errors:
         found = inventory.await_types(ctx, found, [pf for pf, spec in specs.items() if spec.vgpus], params["timeout"])
     state = host.identity(ctx) if _all_offer(found, specs) else host.read(ctx)
     stored = layout_file.read(ctx.root)
@@ -36,9 +36,9 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     wants_mdevctl = _module.wants_mdevctl(request, mdevctl.binary(ctx))
     options = Options(params["force_remove"], wants_mdevctl, params["persist"], _module.assumed(request), params["lost_gpus"])
     known = Host(found, state, stored, mdevctl.definitions(ctx.root))
-    plan = vgpu_plan.plan(known, specs, options, troubles)
+    plan = vgpu_plan.plan(known, specs, options, errors)
     if in_use.ask_driver(ctx, found, in_use.removed(plan.steps)):
-        plan = vgpu_plan.plan(known, specs, options, troubles)  # what nvidia-smi calls in use is refused, or kept
+        plan = vgpu_plan.plan(known, specs, options, errors)  # what nvidia-smi calls in use is refused, or kept
     if request.check_mode:
         plan.refuse_unresponsive()
     else:

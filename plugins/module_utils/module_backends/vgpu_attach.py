@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Sequence
 
 from .. import _module
-from ..engine.base.errors import trouble
+from ..engine.base.errors import error
 from ..engine.base.steps import Step
 from ..engine.libvirt import apply, plan
 from ..engine.libvirt.placement import Options
@@ -53,8 +53,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     connect = params["connect"]
     requests = parse(params["domains"])
     if not connect.startswith("qemu:///"):
-        wanted = "qemu:///system or another qemu:/// URI"
-        raise trouble("%r is not libvirt of this host" % connect[:80], device="connect", wanted=wanted, code="bad_connect")
+        expected = "qemu:///system or another qemu:/// URI"
+        raise error("%r is not libvirt of this host" % connect[:80], device="connect", expected=expected, code="bad_connect")
     if requests:
         virsh.require_answer(ctx, connect)
     domains, unreadable = libvirt_xml.all_domains(ctx.root)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from .. import _module
-from ..engine.base.errors import Trouble, raise_if_any, shown
+from ..engine.base.errors import Refusal, raise_if_any, shown
 from ..engine.cloud import kubevirt, nova, offered
 from ..engine.read import inventory
 
@@ -17,12 +17,12 @@ _PREFIX = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{
 
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
-    gpus, troubles = inventory.read(ctx, with_mig=False).select(params["gpus"])
+    gpus, errors = inventory.read(ctx, with_mig=False).select(params["gpus"])
     prefix = params["kubevirt_prefix"]
     if not _PREFIX.match(prefix) or len(prefix) > 253:
         found = "%s is no prefix of a Kubernetes resource" % shown(prefix)
-        troubles.append(Trouble(found, device="kubevirt_prefix", wanted="a DNS name such as nvidia.com", code="bad_prefix"))
-    raise_if_any(troubles)
+        errors.append(Refusal(found, device="kubevirt_prefix", expected="a DNS name such as nvidia.com", code="bad_prefix"))
+    raise_if_any(errors)
     vgpus = offered.read(ctx, gpus)
     for_nova = nova.render(vgpus, params["nova_resource_classes"])
     for_kubevirt = kubevirt.render(vgpus, prefix, params["kubevirt_external"])

@@ -37,7 +37,7 @@ def _sources() -> dict[str, str]:
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     desired: dict[str, Any] = {}
     if request.params["state"] == "present":
-        desired = install.wanted_files(_sources(), request.params["before"], python.interpreter(ctx))
+        desired = install.expected_files(_sources(), request.params["before"], python.interpreter(ctx))
     steps = install.plan(ctx.root, desired)
     there = install.present(ctx.root) if steps and request.check_mode else ()
     if not request.check_mode:

@@ -69,7 +69,7 @@ def test_all_vfs_are_there(seen):
     assert {tuple(line.split()[1:3]) for line in seen["vf"]} == {("nvidia", "identity")}
 
 
-def test_exactly_the_wanted_vgpus_exist(seen):
+def test_exactly_the_expected_vgpus_exist(seen):
     rows = [line.split() for line in seen["mdev"]]
     assert len(rows) == 71
     assert len({row[1] for row in rows}) == 71, "one vGPU for each VF"

@@ -20,7 +20,7 @@ VGPUS = {
 NEEDED = {"fleet-a100": ["1g.5gb", "3g.20gb"], "fleet-h100": ["1g.10gb", "1g.10gb", "3g.40gb"], "fleet-mixed": ["1g.5gb", "1g.5gb", "3g.20gb"]}
 
 
-def test_exactly_the_wanted_vgpus_exist(seen):
+def test_exactly_the_expected_vgpus_exist(seen):
     assert seen.vgpus == VGPUS[seen.name]
 
 

@@ -27,7 +27,7 @@ MIG = {
 }
 
 
-def test_exactly_the_wanted_vgpus_exist(seen):
+def test_exactly_the_expected_vgpus_exist(seen):
     assert seen.vgpus == VGPUS[seen.name]
 
 

@@ -95,10 +95,10 @@ def test_from_nothing_to_the_table(tree):
 
 
 def test_ansible_keeps_files_elsewhere_where_home_is_not_writable(tree):
-    for home, wanted in ((tree, ""), ("/proc/nowhere", f"{tempfile.gettempdir()}/twin-{os.getuid()}/ansible")):
+    for home, expected in ((tree, ""), ("/proc/nowhere", f"{tempfile.gettempdir()}/twin-{os.getuid()}/ansible")):
         out, _err = (process := start(tree, home=home)).communicate(timeout=60)
         assert process.returncode == 0, out
-        assert (tree / "remote-tmp").read_text().strip() == wanted
+        assert (tree / "remote-tmp").read_text().strip() == expected
 
 
 @pytest.mark.parametrize("where", ["build", "boot", "vgpu.kvm.site", "vgpu.kvm.report"])

@@ -48,7 +48,7 @@ def test_keys_name_one_row_each():
     assert len(keys) == len(set(keys))
 
 
-@pytest.mark.parametrize("part", ["device", "found", "wanted", "remedy"])
+@pytest.mark.parametrize("part", ["device", "found", "expected", "remedy"])
 def test_a_fault_must_be_told_whole(part):
     row = next(row for rows in fault_page.STAGES.values() for row in rows if not row.heals)
     with pytest.raises(ValueError, match=row.key):

@@ -148,9 +148,9 @@ def test_options_are_those_of_the_argument_spec(name):
 
 @pytest.mark.parametrize("name, arguments", list(examples()))
 def test_examples_are_accepted(name, arguments):
-    wanted = spec(name)
-    rules = {key: wanted.get(key) for key in ("mutually_exclusive", "required_one_of", "required_if", "required_together", "required_by")}
-    checked = ArgumentSpecValidator(wanted["argument_spec"], **rules).validate(arguments)
+    expected = spec(name)
+    rules = {key: expected.get(key) for key in ("mutually_exclusive", "required_one_of", "required_if", "required_together", "required_by")}
+    checked = ArgumentSpecValidator(expected["argument_spec"], **rules).validate(arguments)
     assert checked.error_messages == []
 
 
@@ -363,14 +363,14 @@ def agrees(told, result, *when):
 @pytest.mark.parametrize("name", MODULES)
 def test_a_failure_before_the_first_step_returns_what_is_documented(early, name):
     outcome = early(name)
-    assert outcome.failed and outcome["troubles"] and outcome.writes == 0
+    assert outcome.failed and outcome["errors"] and outcome.writes == 0
     agrees(yaml.safe_load(module(name).RETURN), outcome.result, "failure")
 
 
 @pytest.mark.parametrize("name", STEPPING)
 def test_a_failure_midway_returns_what_is_documented(midway, name):
     result = midway(name).result
-    assert result["troubles"] and result["not_done"] and result["changed"] == bool(result["actions"])
+    assert result["errors"] and result["not_done"] and result["changed"] == bool(result["actions"])
     agrees(yaml.safe_load(module(name).RETURN), result, "failure", "failure midway")
 
 
@@ -382,11 +382,11 @@ def test_a_module_of_one_step_promises_no_steps(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_the_sample_of_what_is_wrong_is_one_of_a_real_run(early, midway, name):
     outcome = midway(name) if name in STEPPING else early(name)
-    samples = yaml.safe_load(module(name).RETURN)["troubles"]["sample"]
+    samples = yaml.safe_load(module(name).RETURN)["errors"]["sample"]
     assert [one["code"] for one in samples] == outcome.codes
 
 
-def test_a_user_without_rights_is_told_as_any_other_trouble(host):
+def test_a_user_without_rights_is_told_as_any_other_error(host):
     def refused():
         raise PermissionError(errno.EACCES, "Permission denied", "/run/nvidia-vgpu.lock")
 
@@ -397,10 +397,10 @@ def test_a_user_without_rights_is_told_as_any_other_trouble(host):
 
 
 def test_a_failures_undocumented_key_or_empty_sample_is_found():
-    told = {"troubles": {"returned": "failure", "type": "list", "sample": [{"code": "error"}]}}
-    agrees(told, {"msg": "", "troubles": [{"code": "x"}]}, "failure")
-    for result in ({"msg": "", "troubles": [], "more": 1}, {"msg": ""}, {"msg": "", "troubles": [{"code": "x", "device": None}]}):
+    told = {"errors": {"returned": "failure", "type": "list", "sample": [{"code": "error"}]}}
+    agrees(told, {"msg": "", "errors": [{"code": "x"}]}, "failure")
+    for result in ({"msg": "", "errors": [], "more": 1}, {"msg": ""}, {"msg": "", "errors": [{"code": "x", "device": None}]}):
         with pytest.raises(AssertionError):
             agrees(told, result, "failure")
     with pytest.raises(AssertionError):
-        agrees({"troubles": dict(told["troubles"], sample=[])}, {"troubles": []}, "failure")
+        agrees({"errors": dict(told["errors"], sample=[])}, {"errors": []}, "failure")

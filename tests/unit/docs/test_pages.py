@@ -105,10 +105,10 @@ def wrong_module(name, arguments):
     """What is wrong with a task of a module of ours, or None."""
     if name not in MODULES:
         return "%s: there is no such module" % name
-    wanted = spec(name)
-    rules = {key: wanted.get(key) for key in ("mutually_exclusive", "required_one_of", "required_if", "required_together", "required_by")}
+    expected = spec(name)
+    rules = {key: expected.get(key) for key in ("mutually_exclusive", "required_one_of", "required_if", "required_together", "required_by")}
     given = {key: value for key, value in (arguments or {}).items() if "{{" not in str(value)}
-    errors = ArgumentSpecValidator(wanted["argument_spec"], **rules).validate(given).error_messages
+    errors = ArgumentSpecValidator(expected["argument_spec"], **rules).validate(given).error_messages
     return "%s: %s" % (name, errors) if errors and len(given) == len(arguments or {}) else None
 
 
@@ -207,8 +207,8 @@ def test_layouts_fit_their_gpus(make_host, layout, vendor_vfio):
     host = make_host(gpus=hosts_of(layout), vendor_vfio=vendor_vfio).vfs_on()
     given = [dict(entry, gpu=entry["gpu"] if isinstance(entry["gpu"], list) else [entry["gpu"]]) for entry in layout]
     outcome = call(nvidia_vgpu, host, check=True, layout=given, assume=["driver", "iommu", "vfs", "mig"]).ok
-    wanted = sum(vgpu.get("count", 1) * len(entry["gpu"]) for entry in given for vgpu in entry["vgpus"])
-    assert len([line for line in outcome["actions"] if "create" in line]) >= wanted
+    expected = sum(vgpu.get("count", 1) * len(entry["gpu"]) for entry in given for vgpu in entry["vgpus"])
+    assert len([line for line in outcome["actions"] if "create" in line]) >= expected
 
 
 # --- commands
@@ -275,7 +275,7 @@ def tool():
     return made
 
 
-def test_the_page_of_troubles_is_what_the_code_says(tool, capsys):
+def test_the_page_of_errors_is_what_the_code_says(tool, capsys):
     assert tool.main(["--check"]) == 0, capsys.readouterr().out
 
 
@@ -292,34 +292,34 @@ WAYS = (("first", "one thing", "Do this."), ("second", "other thing", "Do that."
 ADVICE = "Look into dmesg."
 def looped():
     for code, found, remedy in WAYS:
-        raise trouble("%s, %d times" % (found, count), remedy=remedy, code=code)
+        raise error("%s, %d times" % (found, count), remedy=remedy, code=code)
 def chosen(gpu):
     remedy = "Stop it."
     if gpu:
         remedy = "Move it " + "away."
-    return Trouble("a" if gpu else "b", wanted="5%%, %s" % gpu.name, remedy=remedy, code="third" if gpu else "fourth")
+    return Refusal("a" if gpu else "b", expected="5%%, %s" % gpu.name, remedy=remedy, code="third" if gpu else "fourth")
 def handed(found, remedy, code):
-    return Trouble(found, remedy=remedy, code=code)
+    return Refusal(found, remedy=remedy, code=code)
 class Method:
     def use(self):
         return handed("it is off", ADVICE, "fifth")
 '''
 
 
-def test_troubles_are_read_from_code(tool, tmp_path, monkeypatch):
+def test_errors_are_read_from_code(tool, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "PLUGINS", tmp_path)
     (tmp_path / "x.py").write_text(SOURCE, encoding="utf-8")
     source = tool.Source.read(tmp_path / "x.py")
-    found = dict(tool.Reader([source]).troubles(source))
+    found = dict(tool.Reader([source]).errors(source))
     assert sorted(found) == ["fifth", "first", "fourth", "second", "third"]
     assert found["second"] == tool.Message(("other thing, … times",), (), ("Do that.",))
     assert found["third"] == tool.Message(("a", "b"), ("5%, …",), ("Stop it.", "Move it away."))
     assert found["fifth"] == tool.Message(("it is off",), (), ("Look into dmesg.",))
 
 
-def test_a_trouble_without_a_stage_or_with_an_unreadable_code_is_an_error(tool, tmp_path, monkeypatch):
+def test_a_error_without_a_stage_or_with_an_unreadable_code_is_an_error(tool, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "PLUGINS", tmp_path)
-    for text, told in (('trouble("x", code="new_one")', "x.py: new_one"), ('trouble("x", code=made())', "can't be read")):
+    for text, told in (('error("x", code="new_one")', "x.py: new_one"), ('error("x", code=made())', "can't be read")):
         (tmp_path / "x.py").write_text(text, encoding="utf-8")
         with pytest.raises(tool.PageError, match=told):
             tool.collect(tmp_path)

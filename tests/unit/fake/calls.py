@@ -59,8 +59,8 @@ class Outcome:
 
     @property
     def codes(self):
-        """Codes of the troubles."""
-        return [one["code"] for one in self.result["troubles"]]
+        """Codes of the errors."""
+        return [one["code"] for one in self.result["errors"]]
 
 
 def call(module, host, check=False, **arguments):

@@ -10,7 +10,7 @@ import json
 import os
 from unittest import mock
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import trouble
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import error
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
@@ -138,7 +138,7 @@ class Host:
                 try:
                     self._count(path, "file")
                 except OSError as exc:
-                    raise trouble("it can't be written: %s" % exc.strerror, device=path) from exc
+                    raise error("it can't be written: %s" % exc.strerror, device=path) from exc
                 return real(root, path, *args, **options)
 
             return write

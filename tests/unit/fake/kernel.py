@@ -216,22 +216,22 @@ class Pf(Device):
     def _set_numvfs(self, value):
         faults = self.kernel.faults
         try:
-            wanted = int(value, 0)
+            expected = int(value, 0)
         except ValueError as exc:
             raise OSError(errno.EINVAL, value) from exc
-        if wanted > self.model.vfs:
+        if expected > self.model.vfs:
             raise OSError(errno.ERANGE, value)
-        if wanted == len(self.vfs):
+        if expected == len(self.vfs):
             return
         if self.driver != "pci-pf-stub" and not (self.driver == "nvidia" and self.kernel.sysfs_sriov):
             raise OSError(errno.ENOENT, value)
         if faults.numvfs_errno:
             raise OSError(faults.numvfs_errno, value)
-        if wanted and self.vfs:
+        if expected and self.vfs:
             raise OSError(errno.EBUSY, value)
-        self.set_vfs(wanted - min(wanted, faults.fewer_vfs))
+        self.set_vfs(expected - min(expected, faults.fewer_vfs))
 
-    def set_vfs(self, wanted):
+    def set_vfs(self, expected):
         """Makes the VFs there, or takes them all away. GPU instances and mixed-size mode go either way."""
         kernel = self.kernel
         self.instances, self.mixed = [], False
@@ -240,7 +240,7 @@ class Pf(Device):
             one.driver, one.gone = None, True
             kernel.devices.pop(one.address)
         self.vfs = []
-        for index in range(wanted):
+        for index in range(expected):
             vf = Device(kernel, self._vf_address(index), "0x%04x" % int(self.model.vf_device, 16), kernel.new_group(), self, index)
             self.vfs.append(vf)
             kernel.devices[vf.address] = vf
@@ -497,10 +497,10 @@ class Kernel:
         """A new VF meets the drivers."""
         if vf.gone or vf.driver:
             return
-        wanted = self.faults.vf_driver
-        if wanted == "nvidia" and (not vf.group or "nvidia" not in self.loaded):
+        expected = self.faults.vf_driver
+        if expected == "nvidia" and (not vf.group or "nvidia" not in self.loaded):
             return  # Aborting probe for VF: no IOMMU
-        vf.driver = wanted
+        vf.driver = expected
         self._register_late(vf)
 
     def bind(self, name, device):

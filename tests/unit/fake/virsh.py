@@ -63,16 +63,16 @@ class Libvirt:
 
     def _change(self, verb, name, path, where):
         with open(path, encoding="utf-8") as handle:
-            wanted = ElementTree.fromstring(handle.read())
+            expected = ElementTree.fromstring(handle.read())
         file = "%s/%s.xml" % (libvirt_xml.RUNNING if where == "--live" else libvirt_xml.DEFINED, name)
         top = ElementTree.fromstring(self.host.get(file))
         devices = top.find("devices") if top.tag == "domain" else top.find("domain/devices")
-        key = wanted.find("source/address").attrib
+        key = expected.find("source/address").attrib
         there = [one for one in devices.findall("hostdev") if one.find("source/address").attrib == key]
         if verb == "attach-device":
             if there:
                 return Result(1, "error: operation failed: target already exists\n")
-            devices.append(wanted)
+            devices.append(expected)
         elif not there:
             return Result(1, "error: device not found\n")
         elif not (self.stubborn and where == "--live"):

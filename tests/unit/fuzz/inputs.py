@@ -138,14 +138,14 @@ def tolerated(name, work, *arguments):
     try:
         return work(*arguments)
     except EngineError as exc:
-        must_help(exc.troubles)
+        must_help(exc.errors)
         return None
 
 
-def must_help(troubles):
-    """Each trouble says in one line what was found, where, and has a short name."""
-    assert troubles
-    for one in troubles:
+def must_help(errors):
+    """Each error says in one line what was found, where, and has a short name."""
+    assert errors
+    for one in errors:
         assert one.found.strip() and one.code, one
         assert "Traceback" not in str(one) and "object at 0x" not in str(one), one
-        assert one.device or one.wanted or one.remedy, "it names neither the place nor what to do: %s" % one
+        assert one.device or one.expected or one.remedy, "it names neither the place nor what to do: %s" % one

@@ -164,5 +164,5 @@ def test_a_host_that_says_anything(make_host, number):
         outcome = call(module, host, check=True, timeout=1, **arguments)
         assert outcome.writes == 0 and host.writes == [], (module.__name__, host.writes)
         if outcome.failed:
-            assert outcome["troubles"] and outcome.msg
+            assert outcome["errors"] and outcome.msg
     assert host.vgpus() == before and host.kernel.harm == []

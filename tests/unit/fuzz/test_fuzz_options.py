@@ -9,7 +9,7 @@ import os
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Trouble
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Refusal
 from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_cloudpods_config,
     nvidia_driver,
@@ -109,10 +109,10 @@ def arguments_for(rng, spec, rate):
 
 
 def must_be_told(outcome):
-    """A failure in words: Ansible's own, or troubles of ours."""
+    """A failure in words: Ansible's own, or errors of ours."""
     assert outcome.msg.strip()
-    if "troubles" in outcome.result:
-        inputs.must_help([Trouble(**one) for one in outcome["troubles"]])
+    if "errors" in outcome.result:
+        inputs.must_help([Refusal(**one) for one in outcome["errors"]])
 
 
 def state(root):

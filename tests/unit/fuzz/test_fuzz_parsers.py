@@ -134,18 +134,18 @@ def licence(text):
 
 
 def tokens(text):
-    """A token is good or has a trouble, which does not repeat it."""
-    for one in token.troubles(text, 1764000000, "the token"):
+    """A token is good or has an error, which does not repeat it."""
+    for one in token.errors(text, 1764000000, "the token"):
         assert len(str(one)) < 600
         inputs.must_help([one])
 
 
 def conf(text):
     """What is set is set, and a second time nothing changes."""
-    wanted = {"FeatureType": "1", "ServerAddress": None}
-    once = gridd_conf.render(text, wanted)
+    expected = {"FeatureType": "1", "ServerAddress": None}
+    once = gridd_conf.render(text, expected)
     assert gridd_conf.values(once).get("FeatureType") == "1" and "ServerAddress" not in gridd_conf.values(once)
-    assert gridd_conf.render(once, wanted) == once
+    assert gridd_conf.render(once, expected) == once
 
 
 class Words:
@@ -235,7 +235,7 @@ PARSERS = {
     ),
     "tokens": (tokens, [GOOD_TOKEN]),
     "gridd.conf": (conf, ["# x\n#FeatureType=\nFeatureType=0\nServerAddress = a\n", "FeatureType=1"]),
-    "versions of a host and a guest": (lambda text: branches.trouble_of(text, "550.163.01"), ["550.163.02", "610.1"]),
+    "versions of a host and a guest": (lambda text: branches.error_of(text, "550.163.01"), ["550.163.02", "610.1"]),
     "package names": (driver_plan.version_in, PACKAGES),
     "libvirt's XML": (domain, [DOMAIN, "<domstatus state='running'>%s</domstatus>" % DOMAIN]),
     "QEMU's arguments": (lambda text: vm_name(text.split("\0")), ["qemu\0-name\0guest=web1,debug-threads=on\0", "qemu\0-name\0web1\0"]),
@@ -288,9 +288,9 @@ LAYOUTS = st.lists(
 @given(LAYOUTS | VALUES)
 @settings(max_examples=inputs.share(20))
 def test_any_layout(content):
-    entries, troubles = inputs.tolerated("layouts", layout.parse, content)
+    entries, errors = inputs.tolerated("layouts", layout.parse, content)
     assert sum(len(entry.vgpus) for entry in entries) < 10000
-    for one in troubles:
+    for one in errors:
         assert str(one.device).startswith("layout"), "it does not name the place: %s" % one
     for entry in entries:
         assert all(isinstance(word, str) for word in entry.selectors)

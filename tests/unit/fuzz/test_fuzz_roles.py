@@ -98,7 +98,7 @@ def texts(name, seeds, part):
 
 
 def test_flags_of_grubs_defaults(iommu):
-    """The missing flags are some of the wanted, and what the role writes has none missing any more."""
+    """The missing flags are some of the expected, and what the role writes has none missing any more."""
     for text in texts("GRUB's defaults", GRUB, 3):
         missing = iommu.read("__iommu_default_missing", iommu_flags=FLAGS, __iommu_default=file(text))
         assert missing in ([], FLAGS, FLAGS[:1], FLAGS[1:]), text

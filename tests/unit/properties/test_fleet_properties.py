@@ -32,7 +32,7 @@ PARAMS = st.sampled_from([None, None, "", "frame_rate_limiter=0"])
 
 
 class Scenario:
-    """A host in some state, and the layout that is wanted on it. Builds the same host each time."""
+    """A host in some state, and the layout that is expected on it. Builds the same host each time."""
 
     def __init__(self, gpus, vendor, before, instances, foreign, used, layout):
         self.gpus = gpus
@@ -211,7 +211,7 @@ def test_the_layout_is_what_is_there_and_a_boot_brings_it_back(scenario):
         host.reboot()
         with host.counting_files():
             report = restore.restore(host.ctx, 60, 0.5, lambda words: None)
-        assert report.troubles == []
+        assert report.errors == []
         after = state(host)
         assert after[0] == goal[0]
         for entry, (pf, mig, names, dummy) in ((entry, one) for entry in scenario.layout for one in after[1] if one[0] == entry["gpu"][0]):

@@ -123,8 +123,8 @@ def test_releasing_gpus_after_a_failure_at_any_write(how, overrides, ids, loaded
         files = host.get("/etc/modprobe.d/vfio.conf"), host.get("/etc/default/grub")
         if ids and files != ("# mine\noptions vfio-pci ids=8086:1572 disable_vga=1\n", 'GRUB_CMDLINE_LINUX="quiet "\n'):
             return False
-        wanted = "nvidia" if driver == "nvidia" else None
-        return {(pf.driver, pf.override) for pf in host.kernel.pfs()} == {(wanted, None)} and not host.kernel.driver_ids["vfio-pci"]
+        expected = "nvidia" if driver == "nvidia" else None
+        return {(pf.driver, pf.override) for pf in host.kernel.pfs()} == {(expected, None)} and not host.kernel.driver_ids["vfio-pci"]
 
     with tempfile.TemporaryDirectory() as folder:
         clean = on_vfio(folder, overrides, ids, loaded)

@@ -23,7 +23,7 @@ UUIDS = ["3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a%02x" % number for number in range(8
 
 
 class Scenario:
-    """A host in some state, and the layout that is wanted on it. Builds the same host each time."""
+    """A host in some state, and the layout that is expected on it. Builds the same host each time."""
 
     def __init__(self, gpus, mdevctl, before, foreign, used, layout):
         self.gpus = gpus
@@ -140,7 +140,7 @@ def test_check_tells_what_real_does_and_a_second_run_does_nothing(scenario):
         assert set(used) <= set(host.vgpus()), "a vGPU in use went or changed"
 
 
-def wanted_count(scenario, pf):
+def expected_count(scenario, pf):
     """How many vGPUs the layout wants on a GPU."""
     return sum(vgpu.get("count", 1) for entry in scenario.layout if entry["gpu"] == [pf] for vgpu in entry["vgpus"])
 
@@ -155,7 +155,7 @@ def test_the_layout_is_what_is_there_afterwards(scenario):
             return
         for pf in scenario.gpus:
             here = [one for one in host.vgpus() if host.kernel.devices[one[1]].gpu.address == pf]
-            assert len(here) == wanted_count(scenario, pf)
+            assert len(here) == expected_count(scenario, pf)
             for entry in scenario.layout:
                 for vgpu in entry["vgpus"] if entry["gpu"] == [pf] else ():
                     if "uuid" in vgpu:
@@ -214,7 +214,7 @@ def test_a_reboot_at_any_write_and_the_restore_lead_to_the_layout(scenario):
             host.reboot()
             with host.counting_files():
                 report = restore.restore(host.ctx, 120, 0.5, lambda words: None)
-            assert not report.troubles
+            assert not report.errors
             if "store the layout for the boot" in outcome["actions"] and number > 1:
                 assert host.vgpus() == goal, "the boot brings the new layout back"
             call(nvidia_sriov, host).ok
@@ -236,7 +236,7 @@ def test_a_restore_that_is_broken_off_is_finished_by_the_next(scenario, fault, n
         stored = [one for one in host.vgpus() if one[0] in (host.get("/etc/nvidia-vgpu/layout.json") or "")]
         host.reboot()
         host.writes.clear()
-        assert not restored(host).troubles
+        assert not restored(host).errors
         assert host.vgpus() == stored
         writes = len(host.writes)
         assume(writes)
@@ -244,10 +244,10 @@ def test_a_restore_that_is_broken_off_is_finished_by_the_next(scenario, fault, n
         host.writes.clear()
         setattr(host, fault, 1 + number % writes)
         try:
-            event("troubles" if restored(host).troubles else "mended at once")
+            event("errors" if restored(host).errors else "mended at once")
         except Died:
             event("killed")
         setattr(host, fault, None)
-        assert not restored(host).troubles
+        assert not restored(host).errors
         assert host.vgpus() == stored
         assert restored(host).done == []

@@ -9,51 +9,51 @@ from typing import Any, Iterable
 
 
 @dataclass(eq=False)
-class Trouble:
+class Refusal:
     """One thing that is wrong."""
 
     found: str  # what is there, as a clause
     device: str | None = None  # address, path or UUID that it is about; None for the whole host
-    wanted: str | None = None  # what should be there
+    expected: str | None = None  # what should be there
     remedy: str | None = None  # what the operator can do, as a sentence
     code: str = "error"  # short machine-readable name
     position: int = 0  # of its step in the plan
 
     def __str__(self) -> str:
         text = "%s: %s" % (self.device, self.found) if self.device else self.found
-        text += " (wanted: %s)." % self.wanted if self.wanted else "."
+        text += " (expected: %s)." % self.expected if self.expected else "."
         if self.remedy:
             text += " " + self.remedy + ("" if self.remedy.endswith((".", "?", "!")) else ".")
         return text
 
     def as_dict(self) -> dict[str, str | None]:
         """For a module's result."""
-        return {name: getattr(self, name) for name in ("code", "device", "found", "wanted", "remedy")}
+        return {name: getattr(self, name) for name in ("code", "device", "found", "expected", "remedy")}
 
 
 @dataclass(eq=False)
 class Problem:
-    """A trouble with a severity: error (vGPUs can't work) or warning (they will not for long)."""
+    """An error with a severity: error (vGPUs can't work) or warning (they will not for long)."""
 
-    trouble: Trouble
+    error: Refusal
     severity: str = "error"
 
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
-        return dict(self.trouble.as_dict(), severity=self.severity)
+        return dict(self.error.as_dict(), severity=self.severity)
 
 
 class EngineError(Exception):
-    """One or more troubles; nothing else ever leaves the engine on purpose."""
+    """One or more errors; nothing else ever leaves the engine on purpose."""
 
-    def __init__(self, troubles: Trouble | Iterable[Trouble]) -> None:
-        self.troubles = [troubles] if isinstance(troubles, Trouble) else list(troubles)
+    def __init__(self, errors: Refusal | Iterable[Refusal]) -> None:
+        self.errors = [errors] if isinstance(errors, Refusal) else list(errors)
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        if len(self.troubles) == 1:
-            return str(self.troubles[0])
-        return "\n".join(["%d problems:" % len(self.troubles)] + ["%d. %s" % one for one in enumerate(self.troubles, 1)])
+        if len(self.errors) == 1:
+            return str(self.errors[0])
+        return "\n".join(["%d problems:" % len(self.errors)] + ["%d. %s" % one for one in enumerate(self.errors, 1)])
 
 
 def shown(value: object, most: int = 60) -> str:
@@ -62,15 +62,15 @@ def shown(value: object, most: int = 60) -> str:
     return text if len(text) <= most else text[:most] + "…"
 
 
-def trouble(found: str, device: str | None = None, wanted: str | None = None, remedy: str | None = None, code: str = "error") -> EngineError:
-    """An EngineError with one trouble, to be raised."""
-    return EngineError(Trouble(found, device, wanted, remedy, code))
+def error(found: str, device: str | None = None, expected: str | None = None, remedy: str | None = None, code: str = "error") -> EngineError:
+    """An EngineError with one error, to be raised."""
+    return EngineError(Refusal(found, device, expected, remedy, code))
 
 
-def raise_if_any(troubles: Iterable[Trouble]) -> None:
-    """Raises all troubles at once, without repeating one that several checks found."""
-    unique: dict[str, Trouble] = {}
-    for one in troubles:
+def raise_if_any(errors: Iterable[Refusal]) -> None:
+    """Raises all errors at once, without repeating one that several checks found."""
+    unique: dict[str, Refusal] = {}
+    for one in errors:
         unique.setdefault(str(one), one)
     if unique:
         raise EngineError(unique.values())

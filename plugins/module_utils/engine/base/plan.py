@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Generic, TypeVar
 
 from . import refusals
-from .errors import Trouble, raise_if_any
+from .errors import Refusal, raise_if_any
 from .steps import ApplyError, Step, Unresponsive
 
 # What becomes of GPUs that fell off the bus. fail: the run fails at its end and names them.
@@ -38,7 +38,7 @@ class Plan(Generic[Target]):
     target: Target  # a dataclass of the domain
     steps: list[Step] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    troubles: list[Trouble] = field(default_factory=list)  # what refuses the plan
+    errors: list[Refusal] = field(default_factory=list)  # what refuses the plan
     unresponsive: list[str] = field(default_factory=list)  # GPUs that fell off the bus, whose part of the plan is left out
     failing: list[Unresponsive] = field(default_factory=list)  # those of them that fail the run at its end
 
@@ -56,9 +56,9 @@ class Plan(Generic[Target]):
         return True
 
     def refuse(self) -> None:
-        """Raises all troubles, if there is one; those of unresponsive GPUs with them, so that everything is reported at once."""
-        if self.troubles:
-            raise_if_any(self.troubles + [one.problem for one in self.failing])
+        """Raises all errors, if there is one; those of unresponsive GPUs with them, so that everything is reported at once."""
+        if self.errors:
+            raise_if_any(self.errors + [one.problem for one in self.failing])
 
     def refuse_unresponsive(self) -> None:
         """Raises what a run of this plan would raise at its end: in check mode nothing is done."""
@@ -68,13 +68,13 @@ class Plan(Generic[Target]):
     def finish(self, work: Callable[[], list[Step]]) -> list[Step]:
         """The steps that work returns. Fails afterwards if GPUs are unresponsive, with all that failed in work."""
         not_done: list[Step] = []
-        troubles: list[Trouble] = []
+        errors: list[Refusal] = []
         try:
             done = work()
         except ApplyError as exc:
             if not self.failing:
                 raise
-            done, not_done, troubles = exc.done, exc.not_done, exc.troubles
+            done, not_done, errors = exc.done, exc.not_done, exc.errors
         if not self.failing:
             return done
-        raise ApplyError(troubles + [one.problem for one in self.failing], done, not_done, self.failing)
+        raise ApplyError(errors + [one.problem for one in self.failing], done, not_done, self.failing)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, Sequence
 
-from .errors import Trouble
+from .errors import Refusal
 
 # base/ stands below the classes that a refusal reads; these protocols have the part of them that it reads.
 
@@ -67,68 +67,68 @@ _REPLACE = "Set vgpu_driver_replace_ordinary: true to have it replaced, or unins
 _MODULE = "the module nvidia"
 
 
-def driver_trouble(driver: DriverFacts) -> Trouble | None:
+def driver_error(driver: DriverFacts) -> Refusal | None:
     """What is wrong with the host's driver as a whole, or None."""
     version = driver.on_disk or driver.loaded
     if driver.flavour == "ordinary":
         found = "NVIDIA's ordinary data-centre driver %s is installed; it has no vGPU manager" % version
-        return Trouble(found, wanted=_HOST_DRIVER, remedy=_REPLACE, code="driver_ordinary")
+        return Refusal(found, expected=_HOST_DRIVER, remedy=_REPLACE, code="driver_ordinary")
     if driver.flavour == "guest":
         of_guest = "the vGPU guest driver %s is installed; it belongs into VMs and has no vGPU manager" % version
-        return Trouble(of_guest, wanted=_HOST_DRIVER, remedy=_REPLACE, code="driver_of_guest")
+        return Refusal(of_guest, expected=_HOST_DRIVER, remedy=_REPLACE, code="driver_of_guest")
     if driver.unfinished:
         unfinished = "an installation of NVIDIA's driver was broken off, so that any of its files may be damaged"
         install = "Run the playbook again: role host_driver (module nvidia_driver) installs it anew."
-        return Trouble(unfinished, remedy=install, code="driver_unfinished")
+        return Refusal(unfinished, remedy=install, code="driver_unfinished")
     if driver.flavour == "none" and driver.has_manager:
         left = "there is no module nvidia for the running kernel, although the vGPU manager is installed (as after a kernel update)"
         again = "Install the driver again (role host_driver does); with DKMS it is built at each kernel update."
-        return Trouble(left, _MODULE, "the vGPU host driver for this kernel", again, "driver_missing")
+        return Refusal(left, _MODULE, "the vGPU host driver for this kernel", again, "driver_missing")
     if driver.flavour == "none":
         remedy = "Install it (role host_driver, variable vgpu_driver_bundle)."
-        return Trouble("NVIDIA's vGPU host driver is not installed", remedy=remedy, code="driver_missing")
+        return Refusal("NVIDIA's vGPU host driver is not installed", remedy=remedy, code="driver_missing")
     if driver.on_disk is None:
         gone = "the host driver %s is loaded, but there is no nvidia module on disk for this kernel" % driver.loaded
         build = "Install the driver for the running kernel (DKMS does so at each kernel update)."
-        return Trouble(gone, _MODULE, "a module for the running kernel", build, "driver_module_missing")
+        return Refusal(gone, _MODULE, "a module for the running kernel", build, "driver_module_missing")
     if driver.loaded is None:
         load = "Load it ('modprobe nvidia') or reboot; a module that does not load is explained in dmesg."
-        return Trouble("the host driver %s is installed but not loaded" % driver.on_disk, _MODULE, "the loaded module", load, "driver_not_loaded")
+        return Refusal("the host driver %s is installed but not loaded" % driver.on_disk, _MODULE, "the loaded module", load, "driver_not_loaded")
     return None
 
 
-def unsupported(gpu: GpuFacts) -> Trouble:
-    """The trouble of a GPU that NVIDIA doesn't support for vGPU."""
+def unsupported(gpu: GpuFacts) -> Refusal:
+    """The error of a GPU that NVIDIA doesn't support for vGPU."""
     remedy = "Leave it out of 'gpus' and of the layout."
-    return Trouble("this GPU (%s) does not support vGPU" % gpu.name, gpu.address, remedy=remedy, code="gpu_unsupported")
+    return Refusal("this GPU (%s) does not support vGPU" % gpu.name, gpu.address, remedy=remedy, code="gpu_unsupported")
 
 
-def off_bus(gpu: GpuFacts) -> Trouble:
-    """The trouble of a GPU whose configuration space reads as all ones."""
+def off_bus(gpu: GpuFacts) -> Refusal:
+    """The error of a GPU whose configuration space reads as all ones."""
     remedy = "Power-cycle the host (a warm reboot may not do); if that brings it back, look at power, risers and dmesg (Xid 79)."
     found = "the GPU does not answer any more: it fell off the bus"
-    return Trouble(found, gpu.address, "an answer from its configuration space", remedy, "gpu_off_bus")
+    return Refusal(found, gpu.address, "an answer from its configuration space", remedy, "gpu_off_bus")
 
 
-def no_vfs_yet(gpu: GpuFacts, state: HostFacts) -> list[Trouble]:
+def no_vfs_yet(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
     """Why VFs can't be had on this GPU now: driver, IOMMU, firmware."""
     if not gpu.supported:
         return [unsupported(gpu)]
     if not gpu.alive:
         return [off_bus(gpu)]
-    wrong = driver_trouble(state.driver)
+    wrong = driver_error(state.driver)
     if wrong:
         return [wrong]
-    troubles = [] if gpu.iommu_group else [iommu_trouble(gpu, state)]
+    errors = [] if gpu.iommu_group else [iommu_error(gpu, state)]
     if gpu.holders:
-        troubles.append(passed_through(gpu))
+        errors.append(passed_through(gpu))
     elif gpu.driver not in (None, "nvidia", "pci-pf-stub"):
         remedy = "Release it (role gpu_release or module nvidia_pci_driver)."
-        troubles.append(Trouble("the GPU is bound to %s" % gpu.driver, gpu.address, "nvidia", remedy, "gpu_on_other_driver"))
-    return troubles
+        errors.append(Refusal("the GPU is bound to %s" % gpu.driver, gpu.address, "nvidia", remedy, "gpu_on_other_driver"))
+    return errors
 
 
-def iommu_trouble(gpu: GpuFacts, state: HostFacts) -> Trouble:
+def iommu_error(gpu: GpuFacts, state: HostFacts) -> Refusal:
     """The GPU has no IOMMU group: flags missing, or the firmware has it off."""
     flags = " ".join(word for word in state.cmdline if "iommu" in word)
     if state.iommu_active:
@@ -140,23 +140,23 @@ def iommu_trouble(gpu: GpuFacts, state: HostFacts) -> Trouble:
     else:
         found = "the IOMMU is off (/sys/class/iommu is empty)"
         remedy = "Turn it on: role iommu, then reboot (Intel: intel_iommu=on iommu=pt; AMD: iommu=pt)."
-    return Trouble(found, gpu.address, "an IOMMU group for the GPU", remedy, "iommu_off")
+    return Refusal(found, gpu.address, "an IOMMU group for the GPU", remedy, "iommu_off")
 
 
-def no_types(gpu: GpuFacts, state: HostFacts) -> list[Trouble]:
+def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
     """Why a GPU offers no vGPU types. Never empty."""
-    troubles = no_vfs_yet(gpu, state)
-    if troubles:
-        return troubles
+    errors = no_vfs_yet(gpu, state)
+    if errors:
+        return errors
     if gpu.sriov and not gpu.vfs:
         turn_on = "Turn them on (role sriov or module nvidia_sriov)."
-        return [Trouble("its VFs are off (sriov_numvfs is 0)", gpu.address, "%d VFs" % gpu.total_vfs, turn_on, "vfs_off")]
+        return [Refusal("its VFs are off (sriov_numvfs is 0)", gpu.address, "%d VFs" % gpu.total_vfs, turn_on, "vfs_off")]
     if not gpu.total_vfs and gpu.model and gpu.model.sriov:
         return [sriov_off(gpu)]
     if gpu.framework != "none":
         types = "types in nvidia/creatable_vgpu_types of a VF, or in 'nvidia-smi vgpu -s -v'"
         services = "Look at 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg."
-        return [Trouble("its VFs list no vGPU types, and nvidia-smi tells none", gpu.address, types, services, "no_types")]
+        return [Refusal("its VFs list no vGPU types, and nvidia-smi tells none", gpu.address, types, services, "no_types")]
     if any(vf.driver == "vfio-pci" for vf in gpu.vfs):
         remedy = ("Stop what took them (a cloud agent, driverctl, an id of vfio-pci), "
                   "then bring them back to nvidia (role sriov or module nvidia_sriov).")
@@ -165,51 +165,51 @@ def no_types(gpu: GpuFacts, state: HostFacts) -> list[Trouble]:
                   "a GPU with a display must be switched with NVIDIA's displaymodeselector first.")
     drivers = sorted({one.driver or "no driver" for one in gpu.vfs or [gpu]})
     found = "neither mdev_supported_types nor nvidia/current_vgpu_type is there (bound to %s)" % ", ".join(drivers)
-    wanted = "vGPU types on %s" % ("each VF" if gpu.vfs else "the GPU")
-    return [Trouble(found, (gpu.vfs or [gpu])[0].address, wanted, remedy, "no_types")]
+    expected = "vGPU types on %s" % ("each VF" if gpu.vfs else "the GPU")
+    return [Refusal(found, (gpu.vfs or [gpu])[0].address, expected, remedy, "no_types")]
 
 
-def sriov_off(gpu: GpuFacts) -> Trouble:
+def sriov_off(gpu: GpuFacts) -> Refusal:
     """A GPU of an SR-IOV model that shows no SR-IOV capability."""
     remedy = ("Turn on SR-IOV, ARI and above-4G decoding in the firmware. "
               "If this machine is itself a VM with a passed-through GPU: vGPUs are made on the bare host, not here.")
-    return Trouble("the GPU (%s) shows no SR-IOV capability" % gpu.name, gpu.address, "sriov_totalvfs in sysfs", remedy, "sriov_off")
+    return Refusal("the GPU (%s) shows no SR-IOV capability" % gpu.name, gpu.address, "sriov_totalvfs in sysfs", remedy, "sriov_off")
 
 
-def vendor_vfio(gpu: GpuFacts) -> Trouble:
+def vendor_vfio(gpu: GpuFacts) -> Refusal:
     """A mediated device is asked for where there are none."""
     found = "this host has no mediated devices: the GPU is on the vendor-specific VFIO framework, where a VF itself becomes a vGPU"
-    return Trouble(found, gpu.address, "mdev_supported_types", "Use the module nvidia_vgpu, which makes vGPUs on either framework.", "vendor_vfio")
+    return Refusal(found, gpu.address, "mdev_supported_types", "Use the module nvidia_vgpu, which makes vGPUs on either framework.", "vendor_vfio")
 
 
-def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Trouble:
+def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Refusal:
     """MIG is asked of a GPU that has none. others: addresses of this host's GPUs that have it."""
-    wanted = "a GPU with MIG; on this host: %s" % (", ".join(others) or "none")
+    expected = "a GPU with MIG; on this host: %s" % (", ".join(others) or "none")
     remedy = "Take time-sliced types here (without a number of slices, such as %s-4Q)." % (gpu.model.prefix if gpu.model else "A40")
-    return Trouble("%s, but the GPU (%s) has no MIG" % (asked, gpu.name), gpu.address, wanted, remedy, "mig_unsupported")
+    return Refusal("%s, but the GPU (%s) has no MIG" % (asked, gpu.name), gpu.address, expected, remedy, "mig_unsupported")
 
 
-def mig_unknown(gpu: GpuFacts) -> Trouble:
+def mig_unknown(gpu: GpuFacts) -> Refusal:
     """nvidia-smi, which alone knows of MIG, gave no answer about a GPU that should have it."""
     remedy = "Run that by hand, and look at dmesg (NVRM, Xid)."
     if "not there" in (gpu.mig_silence or ""):
         remedy = "The host driver brings it: install that again (role host_driver)."
     found = "its MIG mode is not known: %s" % (gpu.mig_silence or "nvidia-smi does not tell it (driver of the GPU: %s)" % (gpu.driver or "none"))
     answer = "an answer to 'nvidia-smi --query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending --format=csv'"
-    return Trouble(found, gpu.address, answer, remedy, "mig_unknown")
+    return Refusal(found, gpu.address, answer, remedy, "mig_unknown")
 
 
-def passed_through(gpu: GpuFacts) -> Trouble:
+def passed_through(gpu: GpuFacts) -> Refusal:
     """A VM has the whole GPU."""
     instead = "leave this GPU out: of 'gpus' (role variable vgpu_gpus) and of the layout"
     return in_use(gpu.address, gpu.holders, "releasing the GPU from %s" % (gpu.driver or "its VM"), instead=instead)
 
 
-def in_use(device: str, holders: Sequence[object], doing: str, override: str | None = None, instead: str | None = None) -> Trouble:
+def in_use(device: str, holders: Sequence[object], doing: str, override: str | None = None, instead: str | None = None) -> Refusal:
     """A device that must not be touched because somebody uses it. override: the option that allows it, for named devices alone."""
     remedy = "Stop it first"
     if override:
         remedy += ", or name the device in %s" % override
     if instead:
         remedy += ", or %s" % instead
-    return Trouble("it is in use by %s" % ", ".join(map(str, holders)), device, "nobody using it, for %s" % doing, remedy + ".", "in_use")
+    return Refusal("it is in use by %s" % ", ".join(map(str, holders)), device, "nobody using it, for %s" % doing, remedy + ".", "in_use")

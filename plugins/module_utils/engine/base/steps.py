@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Sequence
 
-from .errors import EngineError, Trouble
+from .errors import EngineError, Refusal
 
 
 class Step:
@@ -36,7 +36,7 @@ class Unresponsive:
 
     address: str
     text: str
-    problem: Trouble
+    problem: Refusal
 
     def __str__(self) -> str:
         return "%s: %s" % (self.address, self.text)
@@ -49,12 +49,12 @@ class ApplyError(EngineError):
     """Steps failed. All lists are in the plan's order, whatever failed first. unresponsive: the GPUs whose plan was left out."""
 
     def __init__(
-        self, troubles: Sequence[Trouble], done: Sequence[Step], not_done: Sequence[Step], unresponsive: Sequence[Unresponsive] = ()
+        self, errors: Sequence[Refusal], done: Sequence[Step], not_done: Sequence[Step], unresponsive: Sequence[Unresponsive] = ()
     ) -> None:
         self.done = sorted(done, key=_position)
         self.not_done = sorted(not_done, key=_position)
         self.unresponsive = list(unresponsive)
-        super().__init__(sorted(troubles, key=_position))
+        super().__init__(sorted(errors, key=_position))
 
     @property
     def left(self) -> list[Step | Unresponsive]:
@@ -74,7 +74,7 @@ class _Outcome:
     perform: Callable[[Step], None]
     done: list[Step] = field(default_factory=list)
     not_done: list[Step] = field(default_factory=list)
-    troubles: list[Trouble] = field(default_factory=list)
+    errors: list[Refusal] = field(default_factory=list)
     failed: set[str | None] = field(default_factory=set)  # lanes; None for the host
 
     def do(self, steps: Iterable[Step]) -> None:
@@ -87,8 +87,8 @@ class _Outcome:
                 self.perform(step)
                 self.done.append(step)
             except (EngineError, OSError) as exc:
-                found = exc.troubles if isinstance(exc, EngineError) else [_system_trouble(exc)]
-                self.troubles.extend(_whole(step, one) for one in found)
+                found = exc.errors if isinstance(exc, EngineError) else [_system_error(exc)]
+                self.errors.extend(_whole(step, one) for one in found)
                 self.failed.add(step.lane)
                 self.not_done.append(step)
 
@@ -109,7 +109,7 @@ def execute(steps: Iterable[Step], perform: Callable[[Step], None], side_by_side
         for dummy, group in itertools.groupby(steps, lambda step: step.lane is None):
             _in_threads(group, outcome)
     if outcome.not_done:
-        raise ApplyError(outcome.troubles, outcome.done, outcome.not_done)
+        raise ApplyError(outcome.errors, outcome.done, outcome.not_done)
     return steps
 
 
@@ -126,19 +126,19 @@ def _in_threads(steps: Iterable[Step], outcome: _Outcome) -> None:
             one.result()  # a fault of ours comes out here
 
 
-def _whole(step: Step, trouble: Trouble) -> Trouble:
-    """A trouble with all of its four parts: what its source did not know, the step adds."""
-    trouble.device = trouble.device or step.device or "this host"
-    trouble.wanted = trouble.wanted or "to %s" % step.text
-    trouble.remedy = trouble.remedy or "Put that right (dmesg may say more), then run again."
-    trouble.position = step.position
-    return trouble
+def _whole(step: Step, error: Refusal) -> Refusal:
+    """An error with all of its four parts: what its source did not know, the step adds."""
+    error.device = error.device or step.device or "this host"
+    error.expected = error.expected or "to %s" % step.text
+    error.remedy = error.remedy or "Put that right (dmesg may say more), then run again."
+    error.position = step.position
+    return error
 
 
-def _system_trouble(exc: OSError) -> Trouble:
+def _system_error(exc: OSError) -> Refusal:
     """What the system refused midway: the steps before it were done, and must be reported with it."""
     remedy = "Free space, processes or memory as the system says, then run again."
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "Run this as root (become: true); if it was, a read-only file system or a security module (dmesg) stands in the way."
     where = " (%s)" % exc.filename if exc.filename else ""
-    return Trouble("the system refused it: %s%s" % (exc.strerror or exc, where), remedy=remedy, code="system_refused")
+    return Refusal("the system refused it: %s%s" % (exc.strerror or exc, where), remedy=remedy, code="system_refused")

@@ -9,7 +9,7 @@ from typing import Container
 
 from ..base import refusals
 from ..base.clock import until
-from ..base.errors import EngineError, trouble
+from ..base.errors import EngineError, error
 from ..base.steps import Step, execute
 from ..system import files
 from ..system.context import Context
@@ -92,7 +92,7 @@ def unbind(ctx: Context, address: str, driver: str, timeout: float) -> None:
     link = "%s/%s/driver" % (PCI, address)
     if not until(ctx.clock, lambda: ctx.sysfs.link(link) != driver, timeout):
         remedy = "A process may hold it: look with 'fuser -v /dev/vfio/*' and dmesg."
-        raise trouble("it is still bound to %s %d s after the unbind" % (driver, timeout), address, "no driver", remedy, "unbind_failed")
+        raise error("it is still bound to %s %d s after the unbind" % (driver, timeout), address, "no driver", remedy, "unbind_failed")
 
 
 def bind(ctx: Context, address: str, timeout: float) -> None:
@@ -109,11 +109,11 @@ def bind(ctx: Context, address: str, timeout: float) -> None:
         ctx.sysfs.write(PCI_DRIVERS + "/nvidia/bind", address)
     except SysfsError as exc:
         # EBUSY/ENODEV: udev or the module's own probe was faster, or the probe failed; the link tells.
-        reason = " (%s)" % exc.troubles[0].found
+        reason = " (%s)" % exc.errors[0].found
     if not until(ctx.clock, bound, timeout):
         found = "the driver nvidia does not take it%s; it is bound to %s" % (reason, ctx.sysfs.link(link) or "no driver")
         remedy = "Look into dmesg for NVRM lines: wrong module flavour, GPU off the bus, IOMMU off."
-        raise trouble(found, address, "nvidia", remedy, "bind_failed")
+        raise error(found, address, "nvidia", remedy, "bind_failed")
 
 
 def modprobe(ctx: Context, timeout: float) -> None:
@@ -125,4 +125,4 @@ def modprobe(ctx: Context, timeout: float) -> None:
             "'Key was rejected': sign it for Secure Boot. 'No such device': no GPU is free for it. "
             "'Exec format' or 'not found': build it for the running kernel. Look into dmesg."
         )
-        raise trouble(found, "the module nvidia", "load the module nvidia", remedy, "modprobe_failed")
+        raise error(found, "the module nvidia", "load the module nvidia", remedy, "modprobe_failed")

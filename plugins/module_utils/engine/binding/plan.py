@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Sequence
 
 from ..base import refusals
-from ..base.errors import Trouble
+from ..base.errors import Refusal
 from ..base.plan import Plan
 from ..base.steps import Step
 from ..hardware.gpu import Gpu
@@ -55,13 +55,13 @@ BindingPlan = Plan[Target]
 def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Sequence[str], options: Options) -> BindingPlan:
     """The steps that bind the GPUs to the driver, or release them; raises EngineError with all that is wrong."""
     result = Plan(Target())
-    gpus, troubles = inventory.select(selectors)
-    result.troubles += troubles
+    gpus, errors = inventory.select(selectors)
+    result.errors += errors
     binds = options.driver == "nvidia"
     assumed = binds and "driver" in options.assume  # GPUs are bound by the boot that follows the driver's installation
-    wrong = refusals.driver_trouble(state.driver) if binds and not assumed else None
+    wrong = refusals.driver_error(state.driver) if binds and not assumed else None
     if wrong and wrong.code != "driver_not_loaded":
-        result.troubles.append(wrong)
+        result.errors.append(wrong)
     if options.edit_boot:
         _plan_boot(result, inventory, boot, gpus)
     loaded = state.driver.loaded is not None
@@ -73,13 +73,13 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
         if gpu.driver == "nouveau":
             if binds:
                 remedy = "Keep nouveau from loading (role gpu_release does) and reboot."
-                result.troubles.append(Trouble("the GPU is bound to nouveau", gpu.address, "nvidia", remedy, "gpu_on_nouveau"))
+                result.errors.append(Refusal("the GPU is bound to nouveau", gpu.address, "nvidia", remedy, "gpu_on_nouveau"))
             else:
                 result.target.reboot.append("%s is on nouveau, which is left only by a reboot" % gpu.address)
             continue
         if result.skips(gpu, "bring it to nvidia" if binds else "release it from %s" % gpu.driver, options.unresponsive):
             continue
-        result.troubles += _guard(gpu)
+        result.errors += _guard(gpu)
         result.steps += _release(gpu, forgotten)
         if binds:
             if not loaded:
@@ -118,7 +118,7 @@ def _plan_boot(result: BindingPlan, inventory: Inventory, boot: BootFiles, gpus:
     if touched:
         found = "%s is on vfio-pci by the same id as the selected GPUs, but is not selected" % ", ".join(touched)
         remedy = "Select them too, or bind those to vfio-pci one by one (driverctl) in place of an id for all."
-        result.troubles.append(Trouble(found, wanted="all GPUs of one id released together", remedy=remedy, code="shared_id"))
+        result.errors.append(Refusal(found, expected="all GPUs of one id released together", remedy=remedy, code="shared_id"))
     nouveau = boot_files.nouveau_edit(boot) if gpus else None
     if nouveau:
         target.edits.append(nouveau)
@@ -148,10 +148,10 @@ def rebuild_of(path: str) -> str | None:
     return INITRAMFS if "modprobe.d" in path else None
 
 
-def _guard(gpu: Gpu) -> list[Trouble]:
+def _guard(gpu: Gpu) -> list[Refusal]:
     if gpu.holders:
         return [refusals.passed_through(gpu)]
     # VFs stay when the PF changes its driver, but the new driver resets the GPU.
     doing = "taking the GPU from %s" % (gpu.driver or "no driver")
-    troubles = [refusals.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders]
-    return troubles + [refusals.in_use(one.key, one.holders, doing) for one in gpu.vgpus if one.holders and one.uuid]
+    errors = [refusals.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders]
+    return errors + [refusals.in_use(one.key, one.holders, doing) for one in gpu.vgpus if one.holders and one.uuid]

@@ -13,7 +13,7 @@ import re
 import zipfile
 from typing import Dict, Iterable, Mapping, Sequence, Tuple
 
-from ..base.errors import Trouble, raise_if_any, shown
+from ..base.errors import Refusal, raise_if_any, shown
 from ..base.steps import Step, execute
 from ..state.paths import COMMAND, OLD_COPY, OLD_PACKAGE, STORE, UNIT
 from ..system import files
@@ -80,10 +80,10 @@ def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
     return content.getvalue()
 
 
-def wanted_files(sources: Mapping[str, str], before: Sequence[str], interpreter: str) -> Files:
+def expected_files(sources: Mapping[str, str], before: Sequence[str], interpreter: str) -> Files:
     """Content and mode of each file by path, in the order in which they are written."""
     raise_if_any(
-        Trouble("%s is no unit of systemd" % shown(unit), "before[%d]" % number, "a name such as my-agent.service", code="bad_unit")
+        Refusal("%s is no unit of systemd" % shown(unit), "before[%d]" % number, "a name such as my-agent.service", code="bad_unit")
         for number, unit in enumerate(before)
         if not _UNIT.match(unit)
     )
@@ -101,11 +101,11 @@ def present(root: str) -> list[str]:
     return found + [OLD_COPY] if old else found
 
 
-def plan(root: str, wanted: Files) -> list[Step]:
+def plan(root: str, expected: Files) -> list[Step]:
     """Steps from what is there to these files; without any, all are removed. The old copy goes last: the old command needs it."""
-    changed = [(path, content, mode) for path, (content, mode) in wanted.items() if files.read_bytes(root, path) != content]
+    changed = [(path, content, mode) for path, (content, mode) in expected.items() if files.read_bytes(root, path) != content]
     steps = [Step("write", None, path, "write it", content=content, mode=mode) for path, content, mode in changed]
-    return steps + [Step("delete", None, path, "remove it") for path in present(root) if path not in wanted]
+    return steps + [Step("delete", None, path, "remove it") for path in present(root) if path not in expected]
 
 
 def apply(root: str, steps: Iterable[Step]) -> None:

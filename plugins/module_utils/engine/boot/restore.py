@@ -13,7 +13,7 @@ from typing import Callable, Iterable
 
 from ..base import refusals
 from ..base.clock import until
-from ..base.errors import EngineError, Trouble, trouble
+from ..base.errors import EngineError, Refusal, error
 from ..base.steps import ApplyError, Step
 from ..mig import apply as mig_apply, plan as mig_plan
 from ..mig.selection import Request
@@ -55,13 +55,13 @@ def _present(inventory: reader.Inventory, pf: str) -> Gpu:
     """The GPU at an address; raises EngineError if there is none."""
     gpu = inventory.gpu(pf)
     if gpu is None:
-        raise trouble("the GPU is not there any more", pf, remedy="If it was taken out, remove it from the layout.", code="gpu_gone")
+        raise error("the GPU is not there any more", pf, remedy="If it was taken out, remove it from the layout.", code="gpu_gone")
     return gpu
 
 
 @dataclass(eq=False, repr=False)
 class Restore:
-    """One restore: what was done, and the troubles; say(text) is called with each as it happens.
+    """One restore: what was done, and the errors; say(text) is called with each as it happens.
 
     vgpus: how many of the stored ones are there. after: seconds from the driver being ready to the last of them.
     """
@@ -72,7 +72,7 @@ class Restore:
     timeout: float
     say: Callable[[str], None]
     done: list[str] = field(default_factory=list)
-    troubles: list[Trouble] = field(default_factory=list)
+    errors: list[Refusal] = field(default_factory=list)
     vgpus: int = 0
     after: float = 0.0
 
@@ -85,8 +85,8 @@ class Restore:
     def failed(self, exc: EngineError) -> None:
         """Notes an EngineError; of an ApplyError also what was done before it."""
         self.did(exc.done if isinstance(exc, ApplyError) else ())
-        self.troubles += exc.troubles
-        for one in exc.troubles:
+        self.errors += exc.errors
+        for one in exc.errors:
             self.say("FAILED: %s" % one)
 
     def enable_gpus(self) -> list[str]:
@@ -175,4 +175,4 @@ class Restore:
             gone = list(map(str, exc.not_done))
             self.vgpus -= len(gone)
             self.done[:] = [text for text in self.done if text not in gone]
-            self.failed(EngineError(exc.troubles))
+            self.failed(EngineError(exc.errors))

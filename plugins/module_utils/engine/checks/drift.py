@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Iterable, Iterator, Mapping, Sequence
 
-from ..base.errors import Problem, Trouble
+from ..base.errors import Problem, Refusal
 from ..read.inventory import Inventory
 from ..state.layout_file import StoredGpu
 from ..system.libvirt_xml import Domain
@@ -32,64 +32,64 @@ def _listed(words: Sequence[str]) -> str:
     return ", ".join(words[:_MOST]) + (" and %d more" % (len(words) - _MOST) if len(words) > _MOST else "")
 
 
-def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Trouble]:
+def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
     gpu, pf = inventory.gpu(stored.address), stored.address
     if gpu is None:
-        yield Trouble(
+        yield Refusal(
             "the GPU is not there any more, but vGPUs are stored for it", pf, "the GPU",
             "If it was taken out, remove it from the layout; if not, look at 'lspci -d 10de:' and dmesg.", "gpu_gone",
         )
     if gpu is None or not gpu.alive:
         return  # off the bus: reported already, and all else follows from it
     if stored.mig is not None and gpu.mig and gpu.mig.current is False:
-        yield Trouble("MIG is off", pf, "MIG on, as it was made", _AGAIN, "mig_lost")
+        yield Refusal("MIG is off", pf, "MIG on, as it was made", _AGAIN, "mig_lost")
     elif stored.mig and gpu.mig and gpu.mig.current:
         have = [one.profile for one in gpu.mig.instances]
         if any(have.count(profile) < stored.mig.count(profile) for profile in stored.mig):
             instances = "it has GPU instances %s" % _listed(sorted(have)) if have else "it has no GPU instances"
-            yield Trouble(instances, pf, "%s, as they were made" % ", ".join(sorted(stored.mig)), _AGAIN, "mig_instances_missing")
+            yield Refusal(instances, pf, "%s, as they were made" % ", ".join(sorted(stored.mig)), _AGAIN, "mig_instances_missing")
     if gpu.num_vfs < stored.vfs:
         holders = [str(holder) for holder in inventory.open_files.of_gpu(gpu.minor)]
         held = " They can't be turned on while the GPU's node is open: %s." % _listed(holders) if holders and not gpu.num_vfs else ""
         vfs = "it has %d VFs" % gpu.num_vfs if gpu.num_vfs else "its VFs are off"
-        yield Trouble(vfs, pf, "%d VFs, as they were made" % stored.vfs, _AGAIN + held, "vfs_missing")
+        yield Refusal(vfs, pf, "%d VFs, as they were made" % stored.vfs, _AGAIN + held, "vfs_missing")
     there = {vgpu.key: vgpu for vgpu in gpu.vgpus}
     missing = ["%s on %s" % (one.type, one.parent) for one in stored.vgpus if one.key not in there]
     if missing:
         vgpus = "%d of its %d vGPUs are missing (%s)" % (len(missing), len(stored.vgpus), _listed(missing))
-        yield Trouble(vgpus, pf, "all vGPUs of the layout", _AGAIN, "vgpus_missing")
+        yield Refusal(vgpus, pf, "all vGPUs of the layout", _AGAIN, "vgpus_missing")
     for one in stored.vgpus:
         vgpu = there.get(one.key)
         if vgpu and vgpu.type and vgpu.type != one.type:
             remedy = "The playbook makes it again, unless a VM uses it."
-            yield Trouble("the vGPU is a %s" % vgpu.type, one.key, "%s, as it was made" % one.type, remedy, "vgpu_wrong_type")
+            yield Refusal("the vGPU is a %s" % vgpu.type, one.key, "%s, as it was made" % one.type, remedy, "vgpu_wrong_type")
 
 
-def _services(services: Units, has_stored: bool) -> Iterator[Trouble]:
+def _services(services: Units, has_stored: bool) -> Iterator[Refusal]:
     setup, manager, restorer = (services.get(name, {}) for name in UNITS)
     if manager.get("load") != "not-found" and manager.get("active") != "active":
-        yield Trouble(
+        yield Refusal(
             "it is %s" % (manager.get("active") or "not told"), "nvidia-vgpu-mgr.service", "active: without it no VM with a vGPU starts",
             "'systemctl start nvidia-vgpu-mgr'; why it ended: 'journalctl -u nvidia-vgpu-mgr'.", "manager_not_running",
         )
     if setup.get("active") == "failed" or setup.get("result") not in (None, "", "success"):
         failed = "it failed (%s)" % setup.get("result")
-        yield Trouble(failed, "nvidia-vgpud.service", "success", "Look at 'journalctl -u nvidia-vgpud'.", "vgpud_failed")
+        yield Refusal(failed, "nvidia-vgpud.service", "success", "Look at 'journalctl -u nvidia-vgpud'.", "vgpud_failed")
     for name, unit in (("nvidia-vgpud", setup), ("nvidia-vgpu-mgr", manager)):
         if unit.get("load") not in (None, "not-found") and unit.get("enabled") not in ("enabled", "static", "generated"):
             enabled = "it is %s" % (unit.get("enabled") or "not set to start")
-            yield Trouble(enabled, name + ".service", "enabled", "'systemctl enable %s', or role services." % name, "service_not_enabled")
+            yield Refusal(enabled, name + ".service", "enabled", "'systemctl enable %s', or role services." % name, "service_not_enabled")
     if has_stored and restorer.get("enabled") != "enabled":
-        absent, wanted = "it is %s" % (restorer.get("enabled") or "not there"), "enabled: without it the vGPUs are gone after a reboot"
-        yield Trouble(absent, "nvidia-vgpu-restore.service", wanted, "Role vgpus installs and enables it.", "restore_not_enabled")
+        absent, expected = "it is %s" % (restorer.get("enabled") or "not there"), "enabled: without it the vGPUs are gone after a reboot"
+        yield Refusal(absent, "nvidia-vgpu-restore.service", expected, "Role vgpus installs and enables it.", "restore_not_enabled")
     elif has_stored and restorer.get("active") == "failed":
-        yield Trouble(
+        yield Refusal(
             "it failed at this boot (%s)" % restorer.get("result"), "nvidia-vgpu-restore.service", "success",
             "Look at 'journalctl -u nvidia-vgpu-restore'; then 'systemctl restart nvidia-vgpu-restore'.", "restore_failed",
         )
 
 
-def _vms(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Trouble]:
+def _vms(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusal]:
     """vGPUs that two VMs have, and those that VMs have and nobody has created."""
     users: dict[str, list[str]] = {}
     vgpus = {vgpu.key for vgpu in inventory.vgpus}
@@ -98,7 +98,7 @@ def _vms(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Trouble]:
         for device in {one.key: one for one in (domain.defined or []) + (domain.live or [])}.values():
             users.setdefault(device.key, []).append(domain.name)
             if device.key in bare or (device.mediated and device.key not in vgpus):
-                yield Trouble(
+                yield Refusal(
                     "it has %s, which is no vGPU of this host now" % device.key, "VM %s" % domain.name,
                     "a vGPU that is there: the VM does not start like this",
                     "Make the vGPU (vgpu_layout), or give the VM another one (vgpu_domains).", "vm_without_vgpu",
@@ -106,4 +106,4 @@ def _vms(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Trouble]:
     for key, names in sorted(users.items()):
         if len(names) > 1 and key in vgpus:
             found, remedy = "the VMs %s all have it" % ", ".join(names), "Take it from all but one (vgpu_domains, or 'virsh edit')."
-            yield Trouble(found, key, "one VM: only one of them can run", remedy, "vgpu_in_two_vms")
+            yield Refusal(found, key, "one VM: only one of them can run", remedy, "vgpu_in_two_vms")

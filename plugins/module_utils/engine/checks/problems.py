@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Iterable, Iterator
 
 from ..base import refusals
-from ..base.errors import Problem, Trouble
+from ..base.errors import Problem, Refusal
 from ..binding.boot_files import Cause
 from ..driver import signing
 from ..hardware.gpu import Gpu
@@ -29,57 +29,57 @@ def find(
     inventory: Inventory, state: host.HostState, flags: Iterable[str] = (), causes: Iterable[Cause] = (), domains: Iterable[Domain] = ()
 ) -> list[Problem]:
     """All problems of a host, the host's own first."""
-    found = [Trouble("%s: unsupported" % what, remedy=remedy, code="host_unsupported") for what, remedy in state.unsupported]
+    found = [Refusal("%s: unsupported" % what, remedy=remedy, code="host_unsupported") for what, remedy in state.unsupported]
     if not inventory.gpus:
-        found.append(Trouble("there is no NVIDIA GPU on this host", remedy="Look at 'lspci -d 10de:'.", code="no_gpu"))
+        found.append(Refusal("there is no NVIDIA GPU on this host", remedy="Look at 'lspci -d 10de:'.", code="no_gpu"))
     found += _host(state, flags)
     for gpu in inventory.gpus:
         found += _gpu(gpu, state)
-    found += [Trouble("'%s': %s" % (one.line, one.what), one.path, remedy="Role gpu_release removes it.", code="boot_cause") for one in causes]
+    found += [Refusal("'%s': %s" % (one.line, one.what), one.path, remedy="Role gpu_release removes it.", code="boot_cause") for one in causes]
     return rated([*found, *_managed(inventory, domains)])
 
 
-def rated(troubles: Iterable[Trouble]) -> list[Problem]:
+def rated(errors: Iterable[Refusal]) -> list[Problem]:
     """Each with its severity, which its code decides."""
-    return [Problem(one, "warning" if one.code in WARNINGS else "error") for one in troubles]
+    return [Problem(one, "warning" if one.code in WARNINGS else "error") for one in errors]
 
 
-def _managed(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Trouble]:
+def _managed(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusal]:
     """VFs that are vGPUs themselves and that libvirt would unbind from nvidia: the vGPU is gone then, and the VM does not start."""
     ours = {vf.address for gpu in inventory.gpus if gpu.claims_vfs for vf in gpu.vfs}
     for domain in domains:
         for key in sorted(domain.devices):
             if key in ours and domain.devices[key]:
                 found, remedy = "libvirt's VM %s has this VF with managed='yes', which would bind it to vfio-pci", "Change it by 'virsh edit %s'."
-                yield Trouble(found % domain.name, key, "managed='no'", remedy % domain.name, "libvirt_managed")
+                yield Refusal(found % domain.name, key, "managed='no'", remedy % domain.name, "libvirt_managed")
 
 
-def _host(state: host.HostState, flags: Iterable[str]) -> Iterator[Trouble]:
+def _host(state: host.HostState, flags: Iterable[str]) -> Iterator[Refusal]:
     driver, coming = state.driver, state.next_kernel
-    wrong = refusals.driver_trouble(driver)
+    wrong = refusals.driver_error(driver)
     if wrong:
         yield wrong
     elif driver.loaded != driver.on_disk:
-        yield Trouble(_MISMATCH % (driver.loaded, driver.on_disk), remedy="Reboot.", code="driver_mismatch")
+        yield Refusal(_MISMATCH % (driver.loaded, driver.on_disk), remedy="Reboot.", code="driver_mismatch")
     if driver.on_disk and coming.release not in (None, state.kernel) and coming.driver != driver.on_disk:
         lacks = "whose module nvidia is %s" % coming.driver if coming.driver else "for which there is no module nvidia"
         dkms = "Install its headers and run 'dkms autoinstall -k %s'; without DKMS install the driver for it, or boot the running kernel by default."
-        yield Trouble(
+        yield Refusal(
             "the next boot starts this kernel, %s" % lacks, "kernel %s" % coming.release, "the module nvidia %s for it, too" % driver.on_disk,
             dkms % coming.release, "next_kernel_without_driver",
         )
     if driver.nouveau_loaded:
-        yield Trouble("nouveau is loaded", remedy="Role gpu_release keeps it away; then reboot.", code="nouveau_loaded")
+        yield Refusal("nouveau is loaded", remedy="Role gpu_release keeps it away; then reboot.", code="nouveau_loaded")
     missing = host.missing_flags(state, flags)
     if missing:
-        yield Trouble(_FLAGS_MISSING % " ".join(missing), remedy="Role iommu sets it; then reboot.", code="iommu_flags_missing")
+        yield Refusal(_FLAGS_MISSING % " ".join(missing), remedy="Role iommu sets it; then reboot.", code="iommu_flags_missing")
     if state.secure_boot:
-        yield Trouble("Secure Boot is on: the kernel loads only signed modules", remedy=signing.STEPS, code="secure_boot")
+        yield Refusal("Secure Boot is on: the kernel loads only signed modules", remedy=signing.STEPS, code="secure_boot")
     if state.bootloader in ("systemd-boot", "ostree"):
-        yield Trouble("this host boots by %s" % state.bootloader, None, "GRUB", "Set the kernel's flags by its own tool.", "bootloader")
+        yield Refusal("this host boots by %s" % state.bootloader, None, "GRUB", "Set the kernel's flags by its own tool.", "bootloader")
 
 
-def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Trouble]:
+def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
     if not gpu.supported:
         yield refusals.unsupported(gpu)
         return
@@ -87,25 +87,25 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Trouble]:
         yield refusals.off_bus(gpu)
         return
     if not gpu.model:
-        yield Trouble("the GPU is not in our table, but offers vGPU types: it is used", gpu.address, code="gpu_unknown")
+        yield Refusal("the GPU is not in our table, but offers vGPU types: it is used", gpu.address, code="gpu_unknown")
     if not gpu.iommu_group and gpu.sriov:
-        yield refusals.iommu_trouble(gpu, state)
+        yield refusals.iommu_error(gpu, state)
     if gpu.driver != "nvidia":
         bound, code = "the GPU is bound to %s" % (gpu.driver or "no driver"), _ON_OTHER_DRIVER.get(gpu.driver or "", "gpu_unbound")
-        yield Trouble(bound, gpu.address, "nvidia", "Role gpu_release and module nvidia_pci_driver bring it to nvidia.", code)
+        yield Refusal(bound, gpu.address, "nvidia", "Role gpu_release and module nvidia_pci_driver bring it to nvidia.", code)
     if gpu.model and gpu.model.sriov and not gpu.total_vfs:
         yield refusals.sriov_off(gpu)
     if gpu.num_vfs and len(gpu.vfs) < gpu.num_vfs:
         fewer = "sriov_numvfs is %d, but %d VFs are there" % (gpu.num_vfs, len(gpu.vfs))
-        yield Trouble(fewer, gpu.address, remedy="Look into dmesg.", code="vfs_fewer")
+        yield Refusal(fewer, gpu.address, remedy="Look into dmesg.", code="vfs_fewer")
     unusable = [vf for vf in gpu.vfs if not vf.usable]
     if unusable:
         unbound = "%d VFs are not bound to nvidia (%s on %s …)" % (len(unusable), unusable[0].address, unusable[0].driver or "no driver")
         remedy = "Find what takes them (cloud agent, driverctl, vfio-pci ids); nvidia_sriov brings free ones back."
-        yield Trouble(unbound, gpu.address, remedy=remedy, code="vfs_unbound")
+        yield Refusal(unbound, gpu.address, remedy=remedy, code="vfs_unbound")
     if gpu.mig and gpu.mig.current != gpu.mig.pending:
         mode = "MIG mode is %s and waits to be %s" % tuple("on" if word else "off" for word in (gpu.mig.current, gpu.mig.pending))
-        yield Trouble(mode, gpu.address, remedy="Stop what uses the GPU and run role mig again, or reboot.", code="mig_pending")
+        yield Refusal(mode, gpu.address, remedy="Stop what uses the GPU and run role mig again, or reboot.", code="mig_pending")
     if gpu.vfs and gpu.driver == "nvidia" and not unusable and gpu.framework == "none":
         yield refusals.no_types(gpu, state)[0]
 

@@ -21,11 +21,11 @@ def run(ctx: Context, say: Callable[[str], None], args: argparse.Namespace) -> i
         say(json.dumps({"healthy": not errors, "problems": [one.as_dict() for one in seen.found]}, indent=1))
         return 1 if errors else 0
     for problem in errors + [one for one in seen.found if one.severity != "error"]:
-        trouble = problem.trouble
-        say("%s  %s  [%s]" % (problem.severity.upper(), trouble.device or "this host", trouble.code))
-        for word, text in (("found ", trouble.found), ("wanted", trouble.wanted), ("do    ", trouble.remedy)):
+        error = problem.error
+        say("%s  %s  [%s]" % (problem.severity.upper(), error.device or "this host", error.code))
+        for word, text in (("found", error.found), ("expected", error.expected), ("do", error.remedy)):
             if text:
-                say(textwrap.fill(text, 110, initial_indent="  %s  " % word, subsequent_indent=" " * 10))
+                say(textwrap.fill(text, 110, initial_indent="  %-8s  " % word, subsequent_indent=" " * 12))
         say("")
     gpus, vgpus = len(seen.inventory.gpus), sum(len(gpu.vgpus) for gpu in seen.inventory.gpus)
     stored, warnings = sum(len(one.vgpus) for one in seen.stored.values()), len(seen.found) - len(errors)

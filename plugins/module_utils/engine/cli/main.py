@@ -16,7 +16,7 @@ from . import doctor, metrics, restore, status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; exit status 0, or 1 with the troubles on stderr."""
+    """Entry point; exit status 0, or 1 with the errors on stderr."""
     args = _parser().parse_args(argv)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "nvidia-vgpu status | head" ends quietly
     try:

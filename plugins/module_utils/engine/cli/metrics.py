@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from typing import Callable, Dict, Iterator, Tuple
 
-from ..base.errors import trouble
+from ..base.errors import error
 from ..hardware.gpu import Gpu
 from ..hardware.vgpu_types import framebuffer_of
 from ..state import restore_record
@@ -32,7 +32,7 @@ HELP = (
     ("vfs", "Virtual functions that are on."),
     ("vfs_supported", "Virtual functions that the GPU has."),
     ("vfs_used", "Virtual functions that hold a vGPU."),
-    ("wanted", "vGPUs that are stored for this host, which are made at each boot."),
+    ("expected", "vGPUs that are stored for this host, which are made at each boot."),
     ("present", "vGPUs that there are."),
     ("in_use", "vGPUs that a process has open, such as a running VM."),
     ("driver_info", "The host driver, with the versions that are loaded and on disk as labels; 1."),
@@ -55,12 +55,12 @@ def run(ctx: Context, say: Callable[[str], None], args: argparse.Namespace) -> i
         say(text.rstrip("\n"))
         return 0
     if not os.path.isdir(ctx.root + os.path.dirname(output)):
-        raise trouble(
+        raise error(
             "its folder is not there", output, "the folder of node_exporter's textfile collector (--collector.textfile.directory)",
             "Install node_exporter, or name its folder (metrics_folder).", "no_folder",
         )
     if not output.endswith(".prom"):
-        raise trouble("node_exporter reads only *.prom", output, "a name such as nvidia_vgpu.prom", code="bad_name")
+        raise error("node_exporter reads only *.prom", output, "a name such as nvidia_vgpu.prom", code="bad_name")
     # Renamed into place: a reader never sees half of it.
     files.write_atomic(ctx.root, output, text)
     return 0
@@ -85,7 +85,7 @@ def _samples(seen: snapshot.Snapshot, restored: restore_record.Record | None, no
         well = unit["active"] == "active" or (name == "nvidia-vgpud" and unit["started"] and unit["result"] == "success")
         if unit["load"] != "not-found":
             yield "service_active", int(well), {"service": name}
-    for (severity, code), count in sorted(Counter((one.severity, one.trouble.code) for one in seen.found).items()):
+    for (severity, code), count in sorted(Counter((one.severity, one.error.code) for one in seen.found).items()):
         yield "problems", count, {"severity": severity, "code": code}
     if restored:
         yield "restore_timestamp_seconds", restored.when, {}
@@ -97,8 +97,8 @@ def _samples(seen: snapshot.Snapshot, restored: restore_record.Record | None, no
     yield "metrics_timestamp_seconds", int(now), {}
 
 
-def _gpu(gpu: Gpu, wanted: list[str]) -> Iterator[Sample]:
-    """All samples of one GPU. wanted: the types of its stored vGPUs."""
+def _gpu(gpu: Gpu, expected: list[str]) -> Iterator[Sample]:
+    """All samples of one GPU. expected: the types of its stored vGPUs."""
     where = {"gpu": gpu.address}
     yield "gpu_info", 1, dict(where, model=gpu.name, driver=gpu.driver or "", framework=gpu.framework)
     yield "gpu_alive", int(gpu.alive), where
@@ -110,8 +110,8 @@ def _gpu(gpu: Gpu, wanted: list[str]) -> Iterator[Sample]:
     yield "vfs_used", len({vgpu.parent for vgpu in gpu.vgpus if vgpu.index is not None}), where
     present = [vgpu.type or "unknown" for vgpu in gpu.vgpus]
     used = [vgpu.type or "unknown" for vgpu in gpu.vgpus if vgpu.holders]
-    for kind in sorted({*wanted, *present}):
-        for name, kinds in (("wanted", wanted), ("present", present), ("in_use", used)):
+    for kind in sorted({*expected, *present}):
+        for name, kinds in (("expected", expected), ("present", present), ("in_use", used)):
             yield name, kinds.count(kind), dict(where, type=kind)
 
 

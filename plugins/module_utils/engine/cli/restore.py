@@ -20,11 +20,11 @@ def run(ctx: Context, say: Callable[[str], None], args: argparse.Namespace) -> i
         clean_leftovers(ctx.root)
         begun = ctx.clock.now()
         report = restore.restore(ctx, args.timeout, args.settle, (lambda text: None) if args.json else say)
-        took, done, failed = ctx.clock.now() - begun, len(report.done), len(report.troubles)
+        took, done, failed = ctx.clock.now() - begun, len(report.done), len(report.errors)
         record = restore_record.Record(int(ctx.clock.wall()), took, done, failed, vgpus=report.vgpus, after=report.after)
         restore_record.write(ctx.root, record)
     if args.json:
-        result: dict[str, Any] = {"actions": report.done, "troubles": [one.as_dict() for one in report.troubles], "seconds": round(took, 3)}
+        result: dict[str, Any] = {"actions": report.done, "errors": [one.as_dict() for one in report.errors], "seconds": round(took, 3)}
         say(json.dumps(dict(result, vgpus=report.vgpus, vgpus_after=round(report.after, 3)), indent=1))
     else:
         say("nvidia-vgpu: %d of the stored vGPUs there, %.1f s after the driver was ready" % (report.vgpus, report.after))

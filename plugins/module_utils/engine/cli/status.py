@@ -26,7 +26,7 @@ def run(ctx: Context, say: Callable[[str], None], args: argparse.Namespace) -> i
     for gpu in gpus:
         _show(gpu, say)
     for problem in seen.found:
-        say("\n%s: %s" % (problem.severity.upper(), problem.trouble))
+        say("\n%s: %s" % (problem.severity.upper(), problem.error))
     return 0
 
 

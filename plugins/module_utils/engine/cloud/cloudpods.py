@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from ..base.errors import EngineError, Trouble
+from ..base.errors import EngineError, Refusal
 from ..base.plan import Plan
 from ..base.steps import Step, execute
 from ..read import inventory
@@ -27,20 +27,20 @@ def _is_path(path: str) -> bool:
         return False
 
 
-def _file(ctx: Context, request: Request) -> tuple[str, str | None, list[Trouble]]:
-    """(path without links, text or None, troubles)."""
+def _file(ctx: Context, request: Request) -> tuple[str, str | None, list[Refusal]]:
+    """(path without links, text or None, errors)."""
     if not _is_path(request.path):
         found = "%.60r is no absolute path" % request.path
-        return request.path, None, [Trouble(found, device="path", wanted="a file, such as %s" % PATH, code="bad_path")]
+        return request.path, None, [Refusal(found, device="path", expected="a file, such as %s" % PATH, code="bad_path")]
     try:
         path = config_file.real_path(ctx.root, request.path)
         text = config_file.read(ctx.root, path)
     except EngineError as exc:
-        return request.path, None, exc.troubles
+        return request.path, None, exc.errors
     if text is not None or not request.present:
         return path, text, []
-    return path, None, [Trouble(
-        "it is not there", device=request.path, wanted="the configuration of Cloudpods' host agent",
+    return path, None, [Refusal(
+        "it is not there", device=request.path, expected="the configuration of Cloudpods' host agent",
         remedy="Add this host to Cloudpods first (ocboot, or its operator, writes the file), or give its path (role variable cloudpods_path).",
         code="host_conf_missing")]
 
@@ -48,13 +48,13 @@ def _file(ctx: Context, request: Request) -> tuple[str, str | None, list[Trouble
 def read(ctx: Context, request: Request) -> State:
     """What a plan needs of this host. The layouts are read only where something is asked of them."""
     found = inventory.read(ctx, with_types=False)
-    path, text, troubles = _file(ctx, request)
-    state = State(found, path, text, os.path.lexists(ctx.root + MARK), troubles=troubles)
+    path, text, errors = _file(ctx, request)
+    state = State(found, path, text, os.path.lexists(ctx.root + MARK), errors=errors)
     try:
         if request.present and request.require_vgpus:
             state.stored = layout_file.read(ctx.root)
     except EngineError as exc:
-        state.layout_troubles = exc.troubles
+        state.layout_errors = exc.errors
     return state
 
 

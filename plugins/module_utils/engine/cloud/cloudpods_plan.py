@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Iterator, Mapping, Sequence
 
 from ..base import refusals
-from ..base.errors import EngineError, Trouble, raise_if_any
+from ..base.errors import EngineError, Refusal, raise_if_any
 from ..base.plan import Plan
 from ..base.steps import Step
 from ..hardware.gpu import Gpu
@@ -49,7 +49,7 @@ class Request:
 class State:
     """What was read. path: without links; text: of the file, None without one; stored: the layouts, by GPU.
 
-    marked: a restart of the agent is pending. troubles: why the file can't be read; layout_troubles: why the layouts can't.
+    marked: a restart of the agent is pending. errors: why the file can't be read; layout_errors: why the layouts can't.
     """
 
     inventory: Inventory
@@ -57,8 +57,8 @@ class State:
     text: str | None
     marked: bool
     stored: Mapping[str, StoredGpu] = field(default_factory=dict)
-    troubles: Sequence[Trouble] = ()
-    layout_troubles: Sequence[Trouble] = ()
+    errors: Sequence[Refusal] = ()
+    layout_errors: Sequence[Refusal] = ()
 
 
 @dataclass
@@ -88,67 +88,67 @@ def _has_vgpus(gpu: Gpu) -> bool:
     return bool(gpu.vfs or gpu.vgpus or gpu.framework != "none")
 
 
-def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list[Trouble]]:
-    """(gpus, troubles). 'all' leaves out GPUs that have no VFs and no types: VMs may have them whole."""
+def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list[Refusal]]:
+    """(gpus, errors). 'all' leaves out GPUs that have no VFs and no types: VMs may have them whole."""
     addresses: set[str] = set()
-    troubles: list[Trouble] = []
+    errors: list[Refusal] = []
     for word in selectors:
         gpus, wrong = found.select([word])
-        troubles += wrong
+        errors += wrong
         everything = str(word).strip().lower() == "all"
         addresses |= {gpu.address for gpu in gpus if _has_vgpus(gpu) or not everything}
     gpus = [gpu for gpu in found.gpus if gpu.address in addresses]
-    if not gpus and not troubles:
-        troubles.append(Trouble(
-            "no GPU of this host has VFs or mediated device types", wanted="a GPU with VFs, and vGPUs on them",
+    if not gpus and not errors:
+        errors.append(Refusal(
+            "no GPU of this host has VFs or mediated device types", expected="a GPU with VFs, and vGPUs on them",
             remedy="Make the vGPUs first (playbook vgpu.kvm.host, or the roles sriov and vgpus).", code="no_vfs"))
-    return gpus, troubles
+    return gpus, errors
 
 
-def _unfit(gpu: Gpu) -> Iterator[Trouble]:
+def _unfit(gpu: Gpu) -> Iterator[Refusal]:
     """Why Cloudpods can't use this GPU's vGPUs."""
     if not gpu.uuids:
-        yield Trouble(
+        yield Refusal(
             "its vGPUs are VFs of the vendor-specific VFIO framework, and Cloudpods' agent knows mediated devices alone",
-            device=gpu.address, wanted="mediated devices (mdev_supported_types)",
+            device=gpu.address, expected="mediated devices (mdev_supported_types)",
             remedy="Use a host whose kernel has them (before 6.8: Debian 12, Ubuntu 22.04, RHEL 8 and 9), or give these vGPUs to VMs "
             "without Cloudpods (libvirt, nova, KubeVirt). Don't run Cloudpods' agent here: it would take the VFs to vfio-pci.",
             code="vendor_vfio")
     if not all(map(short, functions(gpu))):
-        yield Trouble(
+        yield Refusal(
             "it is in PCI domain %s" % gpu.address.split(":")[0],
-            device=gpu.address, wanted="domain 0000: Cloudpods writes addresses without a domain, and takes 0000 for it",
+            device=gpu.address, expected="domain 0000: Cloudpods writes addresses without a domain, and takes 0000 for it",
             remedy="Leave this GPU out of 'gpus' (role variable cloudpods_gpus), or have the firmware put it into domain 0000 "
             "(it may offer that as a setting of VMD or of PCIe segments).",
             code="pci_domain")
     if not _has_vgpus(gpu):
-        yield Trouble(
-            "it has no VFs and no mediated device types", device=gpu.address, wanted="vGPUs on it",
+        yield Refusal(
+            "it has no VFs and no mediated device types", device=gpu.address, expected="vGPUs on it",
             remedy="Make them first (playbook vgpu.kvm.host, or the roles sriov and vgpus), or leave this GPU out of 'gpus'.", code="no_vfs")
 
 
-def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Trouble]:
-    """vGPUs that should be there before the agent looks. stored: the layouts, by GPU. A list of troubles."""
-    troubles = []
+def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refusal]:
+    """vGPUs that should be there before the agent looks. stored: the layouts, by GPU. A list of errors."""
+    errors = []
     for gpu in gpus:
         expected = stored[gpu.address].vgpus if gpu.address in stored else []
         there = {vgpu.key for vgpu in gpu.vgpus}
         missing = [one for one in expected if one.key not in there]
         if missing:
-            troubles.append(Trouble(
+            errors.append(Refusal(
                 "%d of the %d vGPUs of its layout are not there (first: %s on %s)"
                 % (len(missing), len(expected), missing[0].type, missing[0].parent),
-                device=gpu.address, wanted="all vGPUs, before Cloudpods' agent looks for them",
+                device=gpu.address, expected="all vGPUs, before Cloudpods' agent looks for them",
                 remedy="Bring them back ('nvidia-vgpu restore', or the role vgpus), then run again.", code="vgpus_missing"))
-    if gpus and not troubles and not any(gpu.vgpus for gpu in gpus):
-        troubles.append(Trouble(
-            "there is no vGPU yet on %s" % ", ".join(gpu.address for gpu in gpus), wanted="vGPUs, before Cloudpods' agent looks for them",
+    if gpus and not errors and not any(gpu.vgpus for gpu in gpus):
+        errors.append(Refusal(
+            "there is no vGPU yet on %s" % ", ".join(gpu.address for gpu in gpus), expected="vGPUs, before Cloudpods' agent looks for them",
             remedy="Make them first (role vgpus), or set require_vgpus: false (role variable cloudpods_require_vgpus) to list the VFs alone.",
             code="no_vgpus"))
-    return troubles
+    return errors
 
 
-def _exposed(found: Inventory, removed: set[str]) -> Iterator[Trouble]:
+def _exposed(found: Inventory, removed: set[str]) -> Iterator[Refusal]:
     """GPUs whose vGPUs somebody uses, and which the file would no longer protect."""
     for gpu in found.gpus:
         holders = {str(holder): holder for vgpu in gpu.vgpus for holder in vgpu.holders}
@@ -158,29 +158,29 @@ def _exposed(found: Inventory, removed: set[str]) -> Iterator[Trouble]:
             yield refusals.in_use(gpu.address, [holders[name] for name in sorted(holders)], doing, instead=instead)
 
 
-def _edit(state: State, desired: list[str] | None) -> tuple[yaml_key.Edit | None, list[str], list[Trouble]]:
-    """(Edit or None, addresses in the file now, troubles). desired: None to remove the key, empty where the addresses are not known."""
+def _edit(state: State, desired: list[str] | None) -> tuple[yaml_key.Edit | None, list[str], list[Refusal]]:
+    """(Edit or None, addresses in the file now, errors). desired: None to remove the key, empty where the addresses are not known."""
     if state.text is None:
         return None, [], []
     try:
         now = yaml_key.current(state.text, KEY, state.path)
         return yaml_key.edit(state.text, KEY, desired, state.path) if desired != [] else None, now, []
     except EngineError as exc:
-        return None, [], exc.troubles
+        return None, [], exc.errors
 
 
 def plan(state: State, request: Request) -> Plan[Target]:
     """The Plan; raises EngineError with everything that stands against it."""
-    troubles: list[Trouble] = []
+    errors: list[Refusal] = []
     gpus: list[Gpu] = []
     if request.present:
-        gpus, troubles = _chosen(state.inventory, request.gpus)
-        troubles += [one for gpu in gpus for one in _unfit(gpu)]
+        gpus, errors = _chosen(state.inventory, request.gpus)
+        errors += [one for gpu in gpus for one in _unfit(gpu)]
         if request.require_vgpus:
-            troubles += state.layout_troubles or _missing(state.stored, gpus)
+            errors += state.layout_errors or _missing(state.stored, gpus)
     addresses = [address for gpu in gpus for address in map(short, functions(gpu)) if address]
     edit, now, wrong = _edit(state, addresses if request.present else None)
-    raise_if_any([*troubles, *state.troubles, *wrong, *_exposed(state.inventory, set(now).difference(addresses))])
+    raise_if_any([*errors, *state.errors, *wrong, *_exposed(state.inventory, set(now).difference(addresses))])
     restart = bool(edit) or (state.marked and not request.restarted)
     target = Target(state.path, state.text, edit, addresses=addresses, gpus=gpus, restart=restart)
     warnings = [

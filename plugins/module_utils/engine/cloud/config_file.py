@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ..base.errors import trouble
+from ..base.errors import error
 from ..system import files
 
 _HOPS = 40
@@ -30,7 +30,7 @@ def real_path(root: str, path: str) -> str:
             continue  # no link
         hops += 1
         if hops > _HOPS:
-            raise trouble("it is a link that leads to itself", path, "a file", "Put the link right, then run again.", "bad_link")
+            raise error("it is a link that leads to itself", path, "a file", "Put the link right, then run again.", "bad_link")
         done = [] if target.startswith("/") else done[:-1]
         todo += target.split("/")[::-1]
     return "/" + "/".join(done)
@@ -40,7 +40,7 @@ def read(root: str, path: str) -> str | None:
     """The file's text with its own line ends, or None when there is none. path: without links."""
     try:
         if not stat.S_ISREG(os.stat(root + path).st_mode):
-            raise trouble("it is no ordinary file", path, "a file", "Look what it is, put that right, then run again.", "no_file")
+            raise error("it is no ordinary file", path, "a file", "Look what it is, put that right, then run again.", "no_file")
         with open(root + path, encoding="utf-8", newline="") as handle:
             return handle.read()
     except (FileNotFoundError, NotADirectoryError):
@@ -48,9 +48,9 @@ def read(root: str, path: str) -> str | None:
     except PermissionError:
         raise
     except OSError as exc:
-        raise trouble("it can't be read: %s" % exc.strerror, path, "to read it", "Put that right, then run again.") from exc
+        raise error("it can't be read: %s" % exc.strerror, path, "to read it", "Put that right, then run again.") from exc
     except UnicodeDecodeError as exc:
-        raise trouble(
+        raise error(
             "it is not UTF-8: the byte 0x%02x at offset %d" % (exc.object[exc.start], exc.start), path, "text in UTF-8",
             "Nothing was written. Save it as UTF-8, then run again.", "bad_encoding") from exc
 
@@ -58,8 +58,8 @@ def read(root: str, path: str) -> str | None:
 def replace(root: str, path: str, old: str | None, new: str) -> None:
     """Writes the new text if the file still is the old one, and verifies it."""
     if read(root, path) != old:
-        raise trouble(
+        raise error(
             "it was changed by somebody else at this moment", path, remedy="Nothing was written to it. Run again.", code="changed_meanwhile")
     files.write_atomic(root, path, new)
     if read(root, path) != new:
-        raise trouble("it is not what was written", path, remedy="Another program changes it at the same time: end that.", code="not_kept")
+        raise error("it is not what was written", path, remedy="Another program changes it at the same time: end that.", code="not_kept")

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from ..base.errors import EngineError, trouble
+from ..base.errors import EngineError, error
 
 try:  # at the top, as every import: a host may lack PyYAML, and the module then reports that
     import yaml
@@ -71,7 +71,7 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
         first, last = now.line, now.line + 1
         key = re.match(r""" *(["']?)%s\1[ \t]*:(?=\s)""" % re.escape(name), lines[first])
         if key is None:
-            raise trouble(
+            raise error(
                 "the key %s is not written as 'key: value' (line %d)" % (name, last), device,
                 "%s: at the beginning of a line" % name, "Nothing was written. Write it so, then run again.", "yaml_form")
         head = key.group()
@@ -112,11 +112,11 @@ def _verify(changed: str, name: str, desired: list[str] | None, others: str, dev
         if (after.value, after.others) == (desired, others):
             return
     except EngineError as exc:
-        if _NO_ANCHOR in exc.troubles[0].found:
-            raise trouble(
+        if _NO_ANCHOR in exc.errors[0].found:
+            raise error(
                 "the value of %s has an anchor (&) that another key uses" % name, device, "a value of its own",
                 "Nothing was written. Write out there what is meant, in place of the alias (*), then run again.", "yaml_anchor") from exc
-    raise trouble(
+    raise error(
         "%s can't be changed there without a change of something else" % name, device,
         "each key on lines of its own, and a line break at the end of the file",
         "Nothing was written. Look at the lines around the key and at the end of the file, or set the key by hand.", "yaml_edit")
@@ -125,8 +125,8 @@ def _verify(changed: str, name: str, desired: list[str] | None, others: str, dev
 def _read(text: str, name: str, device: str) -> _Content:
     """The _Content of a text. Raises EngineError for what is no YAML, and for forms that lines can't be edited in."""
     if yaml is None:
-        raise trouble(
-            "Python's YAML library (PyYAML) is not there for %s" % (sys.executable or "Python"), wanted="PyYAML, which finds the key in the file",
+        raise error(
+            "Python's YAML library (PyYAML) is not there for %s" % (sys.executable or "Python"), expected="PyYAML, which finds the key in the file",
             remedy="Install the package python3-yaml (Debian, Ubuntu: apt) or python3-pyyaml (Red Hat family: dnf); the role cloudpods does so.",
             code="yaml_missing")
     loader: Any = None
@@ -141,15 +141,15 @@ def _read(text: str, name: str, device: str) -> _Content:
         at = exc.problem_mark or exc.context_mark
         line, column = (at.line + 1, at.column + 1) if at else (1, 1)
         if "single document" in (exc.context or ""):
-            raise trouble(
+            raise error(
                 "it holds more than one YAML document (the second begins at line %d)" % line,
                 device, "one document", _ADVICE, "yaml_documents") from exc
         problem = _NO_ANCHOR if "undefined alias" in (exc.problem or "") else exc.problem or "it can't be parsed"
     except RecursionError as exc:
-        raise trouble("it is nested too deeply to be checked", device, "settings that are nested less than 100 times", _ADVICE, "yaml_form") from exc
+        raise error("it is nested too deeply to be checked", device, "settings that are nested less than 100 times", _ADVICE, "yaml_form") from exc
     except (yaml.YAMLError, ValueError, OverflowError):
         problem, line, column = "a number or character there is out of bounds", loader.line + 1, loader.column + 1
-    raise trouble(
+    raise error(
         "it is not valid YAML: %s, at line %d, column %d" % (problem, line, column), device, "YAML, as Cloudpods reads it", _ADVICE, "yaml_invalid")
 
 
@@ -160,14 +160,14 @@ def _content(root: Any, name: str, device: str) -> _Content:
     if not isinstance(root, yaml.MappingNode) or root.flow_style:
         in_braces = isinstance(root, yaml.MappingNode)
         found = "its settings are written in one pair of braces ({…})" if in_braces else "it holds no settings (keys with values)"
-        raise trouble(found, device, "a key and its value on lines of their own", _ADVICE, "yaml_form")
+        raise error(found, device, "a key and its value on lines of their own", _ADVICE, "yaml_form")
     now = _Content(column=root.start_mark.column)
     seen: dict[Any, int] = {}
     for pair in root.value[:]:
         key, node = pair
         line, text = key.start_mark.line, (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
         if text in seen and key.tag != _TAG + "merge":
-            raise trouble(
+            raise error(
                 "a key is there twice: at line %d and at line %d" % (seen[text], line + 1), device, "each key once", _ADVICE, "yaml_duplicate")
         if text:
             seen[text] = line + 1

@@ -10,7 +10,7 @@ import shutil
 import stat
 from typing import Sequence
 
-from ..base.errors import trouble
+from ..base.errors import error
 from ..base.steps import Step, execute
 from ..read import host
 from ..state import install_mark
@@ -98,16 +98,16 @@ def _install(ctx: Context, request: Request, version: str, module_type: str | No
     log = [line for line in (files.read_text(ctx.root, LOG) or "").splitlines() if line.strip()]
     text = "%s: %s\nLast lines of %s:\n%s" % (found, answer.tail(8), LOG, "\n".join(log[-15:]))
     remedy = "Mend what the log names (compiler, headers of the running kernel, nouveau, space), then run again"
-    raise trouble(text, request.src, "driver %s on disk" % version, remedy, "install_failed")
+    raise error(text, request.src, "driver %s on disk" % version, remedy, "install_failed")
 
 
 def _uninstall(ctx: Context, timeout: float) -> None:
     if not os.path.exists(ctx.root + UNINSTALL):
         missing = "there is no %s, so the driver came by another way" % UNINSTALL
-        raise trouble(missing, remedy="Remove its packages with apt or dnf, then run again.", code="no_uninstaller")
+        raise error(missing, remedy="Remove its packages with apt or dnf, then run again.", code="no_uninstaller")
     answer = ctx.command([UNINSTALL, "--silent"], timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc or driver.on_disk:
         found = "uninstalling ended with rc %d, and the driver on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8))
-        raise trouble(found, remedy="Look into %s." % LOG, code="uninstall_failed")
+        raise error(found, remedy="Look into %s." % LOG, code="uninstall_failed")
     install_mark.end(ctx, install_mark.DRIVER)

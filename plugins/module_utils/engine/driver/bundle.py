@@ -20,7 +20,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Iterator
 
-from ..base.errors import EngineError, trouble
+from ..base.errors import EngineError, error
 from .plan import version_in
 
 # What zipfile raises for a damaged archive: beside its own error those of its parts, and of what it can't unpack.
@@ -68,20 +68,20 @@ def sha256(path: str) -> str:
 def check_form(path: str, checksum: str) -> str:
     """The digits of a checksum (sha256:…); raises EngineError unless it is one that is understood."""
     if not re.match(r"sha256:[0-9a-fA-F]{64}$", checksum):
-        raise trouble("%r is no checksum" % checksum, path, "sha256: and 64 hexadecimal digits", code="bad_checksum")
+        raise error("%r is no checksum" % checksum, path, "sha256: and 64 hexadecimal digits", code="bad_checksum")
     return checksum.partition(":")[2].lower()
 
 
 def wrong_checksum(path: str, found: str, expected: str) -> EngineError:
-    """The trouble of a file that is another one."""
+    """The error of a file that is another one."""
     remedy = "The file is damaged or another one: fetch it again from NVIDIA's portal."
-    return trouble("its checksum is sha256:%s" % found, path, "sha256:%s" % expected, remedy, "wrong_checksum")
+    return error("its checksum is sha256:%s" % found, path, "sha256:%s" % expected, remedy, "wrong_checksum")
 
 
 def check(path: str, checksum: str | None) -> None:
     """Raises EngineError unless the file is there and has the checksum (sha256:…)."""
     if not os.path.isfile(path):
-        raise trouble("the bundle is not there", path, "NVIDIA's zip, or a package out of it", code="bundle_missing")
+        raise error("the bundle is not there", path, "NVIDIA's zip, or a package out of it", code="bundle_missing")
     if checksum:
         expected, found = check_form(path, checksum), sha256(path)
         if found != expected:
@@ -95,17 +95,17 @@ def find(src: str, dest: str, kind: str, form: str) -> Package:
     if not name.endswith(".zip"):
         if fnmatch.fnmatch(name, pattern):
             return Package(src, version_in(name))
-        raise trouble("this is no %s package of the %s driver" % (form, kind), src, "a .zip bundle or %s" % pattern, code="wrong_package")
+        raise error("this is no %s package of the %s driver" % (form, kind), src, "a .zip bundle or %s" % pattern, code="wrong_package")
     try:
         with zipfile.ZipFile(src) as bundle:
             names = {info: os.path.basename(info.filename) for info in bundle.infolist() if not info.is_dir()}
     except ZIP_ERRORS as exc:
-        raise trouble("it is no readable zip: %s" % exc, src, "the whole zip of NVIDIA's bundle", "Fetch it again.", "bad_zip") from exc
+        raise error("it is no readable zip: %s" % exc, src, "the whole zip of NVIDIA's bundle", "Fetch it again.", "bad_zip") from exc
     found = [info for info, name in names.items() if fnmatch.fnmatch(name, pattern)]
     if len(found) != 1:
         have = ", ".join(repr(names[info])[1:-1] for info in (found or list(names))[:12])
         count = "it holds %s %s packages of the %s driver: %s" % (len(found) or "no", form, kind, have)
-        raise trouble(count, src, "exactly one %s" % pattern, code="package_not_found")
+        raise error(count, src, "exactly one %s" % pattern, code="package_not_found")
     info, name = found[0], names[found[0]]
     _check_member(src, info, name)
     return Package(os.path.join(dest, name), version_in(name), info.filename, info.file_size, info.CRC)
@@ -126,7 +126,7 @@ def _check_member(src: str, info: zipfile.ZipInfo, name: str) -> None:
         wrong = "the package would grow from %d to %d MiB" % (info.compress_size >> 20, info.file_size >> 20)
     if wrong:
         remedy = "The file is damaged or a trap: fetch it again from NVIDIA's portal."
-        raise trouble("%s (%r)" % (wrong, info.filename[:200]), src, "an ordinary zip, as NVIDIA makes them", remedy, code)
+        raise error("%s (%r)" % (wrong, info.filename[:200]), src, "an ordinary zip, as NVIDIA makes them", remedy, code)
 
 
 def extracted(package: Package) -> bool:
@@ -150,7 +150,7 @@ def extract(src: str, package: Package) -> None:
     free = shutil.disk_usage(folder).free
     if free < package.size + MARGIN:
         found = "%d MiB are free, the package takes %d MiB" % (free >> 20, package.size >> 20)
-        raise trouble(found, folder, remedy="Free space, or choose another folder.", code="no_space")
+        raise error(found, folder, remedy="Free space, or choose another folder.", code="no_space")
     # A name that nobody can know: in a folder of others' a link might wait under a known one.
     number, temporary = tempfile.mkstemp(dir=folder, prefix=name + ".", suffix=".part")
     try:
@@ -162,4 +162,4 @@ def extract(src: str, package: Package) -> None:
     except ZIP_ERRORS as exc:
         if os.path.exists(temporary):
             os.unlink(temporary)
-        raise trouble("taking %s out failed: %s" % (package.member, exc), src, code="extract_failed") from exc
+        raise error("taking %s out failed: %s" % (package.member, exc), src, code="extract_failed") from exc

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, TypeVar
 
 from ..base.clock import Clock, until
-from ..base.errors import EngineError, trouble
+from ..base.errors import EngineError, error
 from . import bundle
 
 _BLOCK = 1 << 20
@@ -163,7 +163,7 @@ def _attempt(opener: Opener, target: Target) -> None:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             target.discard()  # a full file system harms the whole host
         remedy = "Free space or mend the file system, then run again."
-        raise trouble("it can't be written: %s" % exc.strerror, target.part, remedy=remedy) from exc
+        raise error("it can't be written: %s" % exc.strerror, target.part, remedy=remedy) from exc
     finally:
         answer.response.close()
     if answer.total is not None and target.kept < answer.total:
@@ -176,7 +176,7 @@ def _alone(number: int, target: Target) -> None:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
         remedy = "Wait for it, then run again."
-        raise trouble("another program is downloading it at this moment", target.dest, remedy=remedy, code="download_running") from exc
+        raise error("another program is downloading it at this moment", target.dest, remedy=remedy, code="download_running") from exc
 
 
 def _blocks(response: Any) -> Iterator[bytes]:
@@ -200,7 +200,7 @@ def _check_space(target: Target, answer: _Answer) -> None:
     needed = answer.total - answer.start + (answer.total if target.dest.endswith(".zip") else 0) + bundle.MARGIN
     if free < needed:
         found = "%d MiB are free, the download and the package in it take %d MiB" % (free >> 20, needed >> 20)
-        raise trouble(found, target.folder, remedy="Free space, or choose another folder.", code="no_space")
+        raise error(found, target.folder, remedy="Free space, or choose another folder.", code="no_space")
 
 
 def _refused(exc: LinkError, target: Target) -> EngineError:
@@ -213,4 +213,4 @@ def _refused(exc: LinkError, target: Target) -> EngineError:
     if target.kept:
         remedy += " The %d MiB that were fetched are kept: the next run goes on from there." % (target.kept >> 20)
     code = "link_expired" if exc.status in _EXPIRED else "download_failed"
-    return trouble(exc.reason, os.path.basename(target.dest), "the file behind the link (which is not shown: it may be signed)", remedy, code)
+    return error(exc.reason, os.path.basename(target.dest), "the file behind the link (which is not shown: it may be signed)", remedy, code)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Sequence
 
 from ..base import refusals
-from ..base.errors import Trouble, raise_if_any, shown, trouble
+from ..base.errors import Refusal, raise_if_any, shown, error
 from ..base.steps import Step
 from ..read.host import Driver, HostState
 from ..read.inventory import Inventory
-from .signing import STEPS, KeyFile, key_troubles
+from .signing import STEPS, KeyFile, key_errors
 
 # The guest driver's own daemons, which restart with it.
 _OWN = ("nvidia-gridd", "nvidia-persistenced")
@@ -87,22 +87,22 @@ def module_type(inventory: Inventory) -> str | None:
     if len(kinds) > 1:
         both = (", ".join(kinds["open"]), ", ".join(kinds["proprietary"]))
         found = "this host mixes GPUs that need the open kernel module (%s) with GPUs that need the proprietary one (%s)" % both
-        raise trouble(found, remedy="One driver can't serve both: take one kind out, or set module_type by hand.", code="mixed_flavours")
+        raise error(found, remedy="One driver can't serve both: take one kind out, or set module_type by hand.", code="mixed_flavours")
     return next(iter(kinds), None)
 
 
-def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -> list[Trouble]:
+def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -> list[Refusal]:
     """What the host's files and firmware have against an installation."""
-    troubles = []
+    errors = []
     if state.secure_boot and not request.signs:
-        troubles.append(Trouble("Secure Boot is on: the kernel would not load the driver's modules", remedy=STEPS, code="secure_boot"))
+        errors.append(Refusal("Secure Boot is on: the kernel would not load the driver's modules", remedy=STEPS, code="secure_boot"))
     # In check mode an earlier step of the same run may bring the key.
     if files.key and files.certificate and not (check_mode and not (files.key.exists and files.certificate.exists)):
-        troubles += key_troubles(state, files.key, files.certificate)
+        errors += key_errors(state, files.key, files.certificate)
     if files.free < request.space:
         found = "%d MiB are free, the bundle and the driver in it take %d MiB" % (files.free, request.space)
-        troubles.append(Trouble(found, request.tmpdir or "/tmp", remedy="Free space, or choose another folder.", code="no_space"))
-    return troubles
+        errors.append(Refusal(found, request.tmpdir or "/tmp", remedy="Free space, or choose another folder.", code="no_space"))
+    return errors
 
 
 def _version(request: Request) -> str:
@@ -110,9 +110,9 @@ def _version(request: Request) -> str:
     version = request.version or version_in(request.src)
     if not version:
         found = "no version is given, and %r does not name one" % (request.src or "")
-        raise trouble(found, wanted="version, such as 550.163.02", code="no_version")
+        raise error(found, expected="version, such as 550.163.02", code="no_version")
     if not re.match(r"^[0-9]{1,4}(\.[0-9]{1,4}){1,3}$", version):
-        raise trouble("%s is no version of a driver" % shown(version), "version", "numbers with points, such as 550.163.02", code="bad_version")
+        raise error("%s is no version of a driver" % shown(version), "version", "numbers with points, such as 550.163.02", code="bad_version")
     return version
 
 
@@ -124,16 +124,16 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     version = _version(request)
     if driver.on_disk == version and driver.flavour == request.flavour:
         return []
-    troubles = _unmet(state, request, files, check_mode) + _wrong_machine(inventory, driver, request) + _wrong_step(driver, version, request)
+    errors = _unmet(state, request, files, check_mode) + _wrong_machine(inventory, driver, request) + _wrong_step(driver, version, request)
     if not check_mode and not files.package:
-        wanted = "NVIDIA-Linux-x86_64-%s%s.run on the managed host" % (version, _MARKS[request.kind])
-        troubles.append(Trouble("the driver's package is not there", request.src or "src", wanted, code="package_missing"))
+        expected = "NVIDIA-Linux-x86_64-%s%s.run on the managed host" % (version, _MARKS[request.kind])
+        errors.append(Refusal("the driver's package is not there", request.src or "src", expected, code="package_missing"))
     named = version_in(request.src)
     if named and named != version:
-        troubles.append(Trouble("the package is of version %s" % named, request.src, version, code="wrong_version"))
+        errors.append(Refusal("the package is of version %s" % named, request.src, version, code="wrong_version"))
     if driver.loaded:
-        troubles += _users(inventory, "replacing the driver %s" % driver.loaded, request.kind == "guest")
-    raise_if_any(troubles)
+        errors += _users(inventory, "replacing the driver %s" % driver.loaded, request.kind == "guest")
+    raise_if_any(errors)
     steps = []
     if driver.flavour not in ("none", request.flavour):
         steps.append(Step("uninstall", None, None, "uninstall the %s driver %s" % (driver.flavour, driver.on_disk)))
@@ -143,40 +143,40 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     return steps + [Step("install", None, None, "install %s %s%s" % (_TITLES[request.kind], version, was), version=version)]
 
 
-def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> list[Trouble]:
+def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> list[Refusal]:
     """A host's driver in a VM, a guest's on a host; the package's name tells, and the machine."""
-    troubles = []
+    errors = []
     own, other = ("host", "guest") if request.kind == "host" else ("guest", "host")
     if _MARKS[other] in os.path.basename(request.src or ""):
-        wanted = "that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (_TITLES[own], _MARKS[own])
+        expected = "that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (_TITLES[own], _MARKS[own])
         remedy = "NVIDIA's bundle has both, in Host_Drivers and Guest_Drivers."
-        troubles.append(Trouble("this is the package of %s" % _TITLES[other], request.src, wanted, remedy, "wrong_kind"))
-    return troubles + (not_a_guest(inventory, driver) if request.kind == "guest" else [])
+        errors.append(Refusal("this is the package of %s" % _TITLES[other], request.src, expected, remedy, "wrong_kind"))
+    return errors + (not_a_guest(inventory, driver) if request.kind == "guest" else [])
 
 
-def not_a_guest(inventory: Inventory, driver: Driver) -> list[Trouble]:
+def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
     """Why this machine is none for a guest's driver."""
     hosts = [gpu.address for gpu in inventory.gpus if gpu.total_vfs or gpu.vgpus]
     if not hosts and not driver.has_manager:
         return []
     found = "this is a host: %s" % ("%s can have VFs or has vGPUs" % hosts[0] if hosts else "NVIDIA's vGPU manager is installed")
     remedy = "The guest driver belongs into VMs. A host takes role host; a host's driver in a VM must be uninstalled first (nvidia-uninstall)."
-    return [Trouble(found, hosts[0] if hosts else "driver", "a VM with a vGPU", remedy, "not_a_guest")]
+    return [Refusal(found, hosts[0] if hosts else "driver", "a VM with a vGPU", remedy, "not_a_guest")]
 
 
-def _wrong_step(driver: Driver, version: str, request: Request) -> list[Trouble]:
+def _wrong_step(driver: Driver, version: str, request: Request) -> list[Refusal]:
     """Another driver in the way, or a newer one."""
     if driver.flavour in ("ordinary", "guest") and driver.flavour != request.flavour and not request.replace_ordinary:
         if request.kind == "host":
-            wrong = refusals.driver_trouble(driver)
+            wrong = refusals.driver_error(driver)
             return [wrong] if wrong else []
         ordinary = "NVIDIA's ordinary driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded)
-        wanted = "the vGPU guest driver (NVIDIA-Linux-x86_64-<version>-grid.run) alone"
+        expected = "the vGPU guest driver (NVIDIA-Linux-x86_64-<version>-grid.run) alone"
         replace = "Set guest_driver_replace_ordinary: true to have it replaced, or uninstall it by hand."
-        return [Trouble(ordinary, "driver", wanted, replace, "driver_ordinary")]
+        return [Refusal(ordinary, "driver", expected, replace, "driver_ordinary")]
     if driver.flavour == request.flavour and driver.on_disk and not request.allow_downgrade and number(version) < number(driver.on_disk):
         allow = "An older one is installed only where that is allowed (allow_downgrade; in roles guest_driver_allow_downgrade: true)."
-        return [Trouble("the driver %s is installed, which is newer than %s" % (driver.on_disk, version), "driver", version, allow, "downgrade")]
+        return [Refusal("the driver %s is installed, which is newer than %s" % (driver.on_disk, version), "driver", version, allow, "downgrade")]
     return []
 
 
@@ -189,21 +189,21 @@ def _plan_absent(inventory: Inventory, driver: Driver, request: Request) -> list
     return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded or "whose installation was broken off"))]
 
 
-def _users(inventory: Inventory, doing: str, in_guest: bool) -> list[Trouble]:
+def _users(inventory: Inventory, doing: str, in_guest: bool) -> list[Refusal]:
     """What of the driver's is in use, in a VM apart from the driver's own programs.
 
     A whole GPU that a VM has is on vfio-pci: the driver's coming and going does not reach it.
     """
-    troubles = []
+    errors = []
     for gpu in inventory.gpus:
         if in_guest:
             users = [one for one in inventory.open_files.of_gpu(gpu.minor) if os.path.basename(one.command.split(" ")[0]) not in _OWN]
-            troubles += [refusals.in_use(gpu.address, users, doing)] if users else []
+            errors += [refusals.in_use(gpu.address, users, doing)] if users else []
             continue
         parents = [vgpu.parent for vgpu in gpu.vgpus]
         used = [(gpu.address, gpu.holders if gpu.driver == "nvidia" else ())]
         used += [(vf.address, vf.holders) for vf in gpu.vfs if vf.address not in parents]
         for vgpu in gpu.vgpus:
             used.append(("%s (%s on %s)" % (vgpu.uuid, vgpu.type, vgpu.parent) if vgpu.uuid else "%s (%s)" % (vgpu.parent, vgpu.type), vgpu.holders))
-        troubles += [refusals.in_use(device, holders, doing) for device, holders in used if holders]
-    return troubles
+        errors += [refusals.in_use(device, holders, doing) for device, holders in used if holders]
+    return errors

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..base.errors import Trouble, trouble
+from ..base.errors import Refusal, error
 from ..read.host import HostState
 
 STEPS = (
@@ -26,25 +26,25 @@ class KeyFile:
     fingerprint: str | None = None
 
 
-def key_troubles(state: HostState, key: KeyFile, certificate: KeyFile) -> list[Trouble]:
+def key_errors(state: HostState, key: KeyFile, certificate: KeyFile) -> list[Refusal]:
     """What is wrong with the key and the certificate that the modules are to be signed with."""
-    troubles = [
-        Trouble("the %s is not there" % what, device=one.path, wanted="a file on the managed host", code="signing_key_missing")
+    errors = [
+        Refusal("the %s is not there" % what, device=one.path, expected="a file on the managed host", code="signing_key_missing")
         for one, what in ((key, "signing key"), (certificate, "certificate of the signing key"))
         if not one.is_file
     ]
-    if troubles:
-        return troubles
+    if errors:
+        return errors
     if key.shared:
-        troubles.append(Trouble("others than its owner may read the signing key", key.path, "mode 0600", "chmod 600 it.", "signing_key_open"))
+        errors.append(Refusal("others than its owner may read the signing key", key.path, "mode 0600", "chmod 600 it.", "signing_key_open"))
     if state.secure_boot and certificate.fingerprint not in state.enrolled_certificates:
         remedy = (
             "Enroll it: 'mokutil --import CERTIFICATE.der', reboot, confirm on the console. "
             "A PEM file becomes DER by 'openssl x509 -in FILE.pem -outform DER -out FILE.der'."
         )
         found = "Secure Boot is on, and this certificate is none that the machine trusts"
-        troubles.append(Trouble(found, certificate.path, "a certificate (DER) that is enrolled", remedy, "certificate_not_enrolled"))
-    return troubles
+        errors.append(Refusal(found, certificate.path, "a certificate (DER) that is enrolled", remedy, "certificate_not_enrolled"))
+    return errors
 
 
 def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> None:
@@ -57,7 +57,7 @@ def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> N
             "Look into /var/log/nvidia-installer.log for what was said of signing. DKMS signs with mok_signing_key of "
             "/etc/dkms/framework.conf from its release 3.0 on; an older one takes a key of its own."
         )
-        raise trouble(found, certificate, "a signature by this certificate's key", remedy, "not_signed")
+        raise error(found, certificate, "a signature by this certificate's key", remedy, "not_signed")
 
 
 def serial(der: bytes) -> str | None:

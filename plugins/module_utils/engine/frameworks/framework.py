@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from typing import Dict, Iterable, List, Sequence, Tuple
 
 from ..base.clock import until
-from ..base.errors import trouble
+from ..base.errors import error
 from ..hardware.gpu import Holder, Vf, Vgpu
 from ..hardware.vgpu_types import VgpuType
 from ..system.context import Context
@@ -123,10 +123,10 @@ class Framework(ABC):
         if not until(self.ctx.clock, there, timeout):
             name = "%s as %s" % (type_name, uuid) if uuid else type_name
             found = "the driver took the request for %s, but after %d s %s" % (name, timeout, wrong)
-            raise trouble(found, parent, "a vGPU %s there" % type_name, LOOK + ", then run again.", "create_lied")
+            raise error(found, parent, "a vGPU %s there" % type_name, LOOK + ", then run again.", "create_lied")
 
     def _await_gone(self, key: str, timeout: float) -> None:
         """Waits until a removed vGPU is gone."""
         if not until(self.ctx.clock, lambda: not self.exists(key), timeout):
             found = "the vGPU is still there %d s after its removal was asked for" % timeout
-            raise trouble(found, key, None, "Look who holds it ('nvidia-vgpu status'), stop that VM, then run again.", "remove_failed")
+            raise error(found, key, None, "Look who holds it ('nvidia-vgpu status'), stop that VM, then run again.", "remove_failed")

@@ -13,7 +13,7 @@ import os
 from typing import Iterable
 
 from ..base.clock import until
-from ..base.errors import trouble
+from ..base.errors import error
 from ..hardware import vgpu_types
 from ..hardware.gpu import Vgpu
 from ..hardware.vgpu_types import VgpuType
@@ -120,8 +120,8 @@ class Mdev(Framework):
         try:
             self.sysfs.write(directory + "/create", str(uuid))
         except SysfsError as exc:
-            found, remedy = "creating %s as %s failed: %s" % (type_name, uuid, exc.troubles[0].found), _CREATE_REMEDY.get(exc.number, LOOK + ".")
-            raise trouble(found, parent, "a vGPU %s there" % type_name, remedy, "create_failed") from exc
+            found, remedy = "creating %s as %s failed: %s" % (type_name, uuid, exc.errors[0].found), _CREATE_REMEDY.get(exc.number, LOOK + ".")
+            raise error(found, parent, "a vGPU %s there" % type_name, remedy, "create_failed") from exc
         self._verify(uuid, parent, type_id, type_name, timeout)
 
     def _await_room(self, parent: str, type_id: str, type_name: str) -> str:
@@ -138,7 +138,7 @@ class Mdev(Framework):
             return directory
         found = "available_instances of %s is 0" % type_name if last else "it does not offer the type %s now" % type_name
         remedy = "The VF is in use, the GPU is full, or it holds vGPUs of another framebuffer size: look with 'nvidia-vgpu status'"
-        raise trouble(found, parent, "room for one %s" % type_name, remedy, "no_room")
+        raise error(found, parent, "room for one %s" % type_name, remedy, "no_room")
 
     def remove(self, key: str, timeout: float) -> None:
         try:
@@ -165,7 +165,7 @@ class Mdev(Framework):
         os.waitpid(child, 0 if gone else os.WNOHANG)
         if not gone:
             found = "its user does not let go of it; the kernel removes it as soon as that process ends"
-            raise trouble(found, key, None, END_PROCESS, "remove_pending")
+            raise error(found, key, None, END_PROCESS, "remove_pending")
 
     def type_directory(self, key: str) -> str | None:
         return os.path.basename(self.sysfs.target(self.device(key) + "/mdev_type") or "")

@@ -15,7 +15,7 @@ from typing import Iterable, Sequence
 
 from ..base import refusals
 from ..base.clock import until
-from ..base.errors import EngineError, trouble
+from ..base.errors import EngineError, error
 from ..hardware import vgpu_types
 from ..hardware.gpu import Vf, Vgpu
 from ..hardware.vgpu_types import VgpuType
@@ -140,13 +140,13 @@ class VendorVfio(Framework):
         number = self._current(parent)
         if number:
             held, free = "the VF holds a vGPU already (type %d)" % number, "a free VF for %s" % type_name
-            raise trouble(held, parent, free, "Look with 'nvidia-vgpu status'; a type is changed by way of none (0) only.", "vf_busy")
+            raise error(held, parent, free, "Look with 'nvidia-vgpu status'; a type is changed by way of none (0) only.", "vf_busy")
         self._await_room(parent, type_id, type_name)
         try:
             self.sysfs.write("%s/%s" % (self.device(parent), self.mark), type_id)
         except SysfsError as exc:
-            found, remedy = "making it %s failed: %s" % (type_name, exc.troubles[0].found), _CREATE_REMEDY.get(exc.number, LOOK + ".")
-            raise trouble(found, parent, "a vGPU %s there" % type_name, remedy, "create_failed") from exc
+            found, remedy = "making it %s failed: %s" % (type_name, exc.errors[0].found), _CREATE_REMEDY.get(exc.number, LOOK + ".")
+            raise error(found, parent, "a vGPU %s there" % type_name, remedy, "create_failed") from exc
         self._verify(uuid, parent, type_id, type_name, timeout)
 
     def _await_room(self, parent: str, type_id: str, type_name: str) -> None:
@@ -155,7 +155,7 @@ class VendorVfio(Framework):
             return
         listed = ", ".join(one.short for one in self._types(parent))
         found = "it does not list %s as creatable now (%s)" % (type_name, "listed: " + listed if listed else "its list is empty")
-        raise trouble(found, parent, "room for one %s" % type_name, _NO_ROOM, "no_room")
+        raise error(found, parent, "room for one %s" % type_name, _NO_ROOM, "no_room")
 
     def _write_none(self, parent: str) -> bool:
         """Writes 0; False while the driver refuses because somebody uses it."""
@@ -177,7 +177,7 @@ class VendorVfio(Framework):
             if holders:
                 raise EngineError(refusals.in_use(key, holders, "removing it", "force_remove"))
             found = "the driver refuses to take the vGPU away (EPERM): a VM uses it"
-            raise trouble(found, key, None, "Stop the VM that has this VF, then run again.", "in_use")
+            raise error(found, key, None, "Stop the VM that has this VF, then run again.", "in_use")
         self._await_gone(key, timeout)
 
     def _await_gone(self, key: str, timeout: float) -> None:
@@ -190,5 +190,5 @@ class VendorVfio(Framework):
     def remove_forced(self, key: str, timeout: float) -> None:
         # The driver refuses as long as the user holds it: tried again until it does not.
         if not until(self.ctx.clock, lambda: self._write_none(key), timeout):
-            raise trouble("its user does not let go of it; this framework never removes a vGPU under a VM", key, None, END_PROCESS, "remove_pending")
+            raise error("its user does not let go of it; this framework never removes a vGPU under a VM", key, None, END_PROCESS, "remove_pending")
         self._await_gone(key, timeout)

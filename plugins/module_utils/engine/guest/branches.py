@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from ..base.errors import Trouble, shown
+from ..base.errors import Refusal, shown
 
 # Driver branch: vGPU software release. Long-term branches are those that NVIDIA supports for three years.
 RELEASES = {450: 11, 460: 12, 470: 13, 510: 14, 525: 15, 535: 16, 550: 17, 570: 18, 580: 19, 595: 20}
@@ -39,7 +39,7 @@ def named(number: int) -> str:
     return "%d (vGPU %d)" % (number, RELEASES[number]) if number in RELEASES else str(number)
 
 
-def trouble_of(host_version: str, guest_version: str) -> Trouble | None:
+def error_of(host_version: str, guest_version: str) -> Refusal | None:
     """What is wrong with this pair, or None.
 
     A host of a branch that is not in the table is checked only for a guest that is newer: releases come faster than tables.
@@ -47,14 +47,14 @@ def trouble_of(host_version: str, guest_version: str) -> Trouble | None:
     host, guest = branch(host_version), branch(guest_version)
     if host is None or guest is None:
         what, version = ("host", host_version) if host is None else ("guest", guest_version)
-        return Trouble(
-            "%s is no version of a driver" % shown(version), device="the %s's driver" % what, wanted="such as 550.163.01", code="bad_version")
+        return Refusal(
+            "%s is no version of a driver" % shown(version), device="the %s's driver" % what, expected="such as 550.163.01", code="bad_version")
     fit = fitting(host)
     if guest in fit or (host not in RELEASES and guest < host):
         return None
     why = "is newer than the host's" if guest > host else "is too old for the host's"
-    return Trouble(
+    return Refusal(
         "the guest driver %s %s %s" % (guest_version, why, host_version),
-        device="driver", wanted="a guest driver of branch %s" % " or ".join(named(one) for one in fit),
+        device="driver", expected="a guest driver of branch %s" % " or ".join(named(one) for one in fit),
         remedy="Take the guest driver out of the host's own bundle, which always fits; or bring the host to the newer branch first.",
         code="branches_differ")

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Sequence
 
-from ..base.errors import Trouble
+from ..base.errors import Refusal
 
 UNIT = "nvidia-gridd.service"
 _EXPIRY = re.compile(r"Expiry\s*:\s*([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}\s+[0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2})")
@@ -99,8 +99,8 @@ def _begin(lines: Sequence[str]) -> int:
     return begin
 
 
-def reason(lines: Sequence[str]) -> Trouble | None:
-    """Why the last try gave no licence, as a Trouble; None where the journal has no sign of a failure.
+def reason(lines: Sequence[str]) -> Refusal | None:
+    """Why the last try gave no licence, as a Refusal; None where the journal has no sign of a failure.
 
     lines: messages of nvidia-gridd, oldest first. What was before the daemon's last start, the last licence or the try before the last one
     is another story. Of several signs the newest counts.
@@ -111,9 +111,9 @@ def reason(lines: Sequence[str]) -> Trouble | None:
     for line in reversed(last):
         for code, pattern, found, remedy in _SIGNS:
             if re.search(pattern, _SERVER.sub("", line), re.IGNORECASE):
-                return Trouble("%s; its journal says: %s" % (found, plain(line)), device=UNIT, wanted="a licence", remedy=remedy, code=code)
+                return Refusal("%s; its journal says: %s" % (found, plain(line)), device=UNIT, expected="a licence", remedy=remedy, code=code)
     if not failed:
         return None
-    return Trouble(
-        "no licence was given; its journal says: %s" % plain(lines[failed[-1]]), device=UNIT, wanted="a licence",
+    return Refusal(
+        "no licence was given; its journal says: %s" % plain(lines[failed[-1]]), device=UNIT, expected="a licence",
         remedy="Look at 'journalctl -u nvidia-gridd', and at the licence server's own log.", code="not_acquired")

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Iterator, Sequence
 
-from ..base.errors import Trouble, raise_if_any, trouble
+from ..base.errors import Refusal, raise_if_any, error
 from ..base.plan import Plan
 from ..base.steps import Step
 from . import gridd_conf, token
@@ -125,36 +125,36 @@ def check(request: Request, now: float) -> None:
     raise_if_any([*_wrong(request, now), *_wrong_server(request)])
 
 
-def _wrong(request: Request, now: float) -> Iterator[Trouble]:
+def _wrong(request: Request, now: float) -> Iterator[Refusal]:
     """What is wrong with the token, its name and its directory."""
     if request.present and bool(request.token) == bool(request.server):
-        yield Trouble(
+        yield Refusal(
             "both a token and a server are given" if request.token else "neither a token nor a server is given", device="licence",
-            wanted="one of them: a client configuration token (NVIDIA License System), or the address of a legacy licence server",
+            expected="one of them: a client configuration token (NVIDIA License System), or the address of a legacy licence server",
             remedy="Set vgpu_license_token or vgpu_license_token_file; vgpu_license_server is for the older licence server alone.",
             code="token_or_server")
     if request.present and request.token:
-        yield from token.troubles(request.token, now, "the token")
+        yield from token.errors(request.token, now, "the token")
     if not _NAME.match(request.name):
         found = "%r is no name that nvidia-gridd looks for" % request.name[:60]
-        yield Trouble(found, device="token_name", wanted="client_configuration_token_….tok", code="bad_name")
+        yield Refusal(found, device="token_name", expected="client_configuration_token_….tok", code="bad_name")
     if not is_path(request.folder):
-        yield Trouble(
-            "%r is no absolute path" % request.folder[:60], device="token_path", wanted="a folder, such as %s" % gridd_conf.TOKENS, code="bad_path")
+        yield Refusal(
+            "%r is no absolute path" % request.folder[:60], device="token_path", expected="a folder, such as %s" % gridd_conf.TOKENS, code="bad_path")
 
 
-def _wrong_server(request: Request) -> Iterator[Trouble]:
+def _wrong_server(request: Request) -> Iterator[Refusal]:
     """What is wrong with the options of the legacy licence server and of gridd.conf."""
     for name, value in (("server", request.server), ("backup_server", request.backup)):
         if value and not _HOST.match(value):
             wrong = "%r is no name or address of a server" % value[:60]
-            yield Trouble(wrong, device=name, wanted="such as license.example.com", code="bad_server")
+            yield Refusal(wrong, device=name, expected="such as license.example.com", code="bad_server")
     if request.backup and not request.server:
-        yield Trouble("a backup server is given without a server", device="backup_server", wanted="server, too", code="bad_server")
+        yield Refusal("a backup server is given without a server", device="backup_server", expected="server, too", code="bad_server")
     numbers = (("server_port", request.port, 65535), ("backup_server_port", request.backup_port, 65535), ("interval", request.interval, 10080))
     for name, number, most in numbers:
         if number is not None and not 1 <= number <= most:
-            yield Trouble("it is %d" % number, device=name, wanted="1 to %d" % most, code="bad_number")
+            yield Refusal("it is %d" % number, device=name, expected="1 to %d" % most, code="bad_number")
 
 
 def plan(state: State, request: Request) -> Plan[Target]:
@@ -209,18 +209,18 @@ def _token_steps(state: State, request: Request) -> Iterator[Step]:
 def _check_folder(folder: Folder, request: Request) -> None:
     """Raises EngineError for a directory that the token can't go to. A link would have it go where somebody else decides."""
     if folder.link is not None or (folder.mode is not None and not folder.is_directory):
-        raise trouble(
+        raise error(
             "it is no folder" if folder.link is None else "it is a link (to %s)" % folder.link,
             request.folder, "a folder for tokens alone, which others can't enter",
             "Name the folder itself in token_path (guest_license_token_path), or remove what is there.", "bad_folder")
     others = sorted(path for path in folder.names if path.endswith(".tok") and path not in (request.path, request.default_path))
     if others:
-        raise trouble(
+        raise error(
             "there is another token: %s" % ", ".join(others), request.folder, "one token, because nvidia-gridd takes any of them",
             "Remove it, or name it in token_name (guest_license_token_name) to have it replaced.", "other_token")
     strangers = [os.path.basename(path) for path in folder.names if not path.endswith(".tok")]
     changes = folder.mode not in (None, FOLDER_MODE) or folder.stranger is not None
     if changes and strangers and request.folder != gridd_conf.TOKENS:
-        raise trouble(
+        raise error(
             "it has other things in it (%s)" % ", ".join(strangers[:5]), request.folder, "a folder for tokens alone, which others can't enter",
             "Name another folder in token_path (guest_license_token_path), or leave it out.", "folder_shared")

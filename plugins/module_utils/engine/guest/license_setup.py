@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import stat
 
-from ..base.errors import EngineError, trouble
+from ..base.errors import EngineError, error
 from ..base.plan import Plan
 from ..base.steps import Step, execute
 from ..system import files
@@ -99,4 +99,4 @@ def _write_token(ctx: Context, request: Request) -> None:
 
 
 def _not_kept(path: str) -> EngineError:
-    return trouble("it is not what was written", device=path, remedy="Another program changes it at the same time: end that.", code="not_kept")
+    return error("it is not what was written", device=path, remedy="Another program changes it at the same time: end that.", code="not_kept")

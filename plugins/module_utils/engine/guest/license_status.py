@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Iterator, Sequence
 
 from ..base.clock import until
-from ..base.errors import Trouble
+from ..base.errors import Refusal
 from ..system import files, nvidia_smi
 from ..system.context import Context
 from ..system.nvidia_smi import GuestGpu
@@ -120,66 +120,66 @@ def is_outdated(ctx: Context, paths: Sequence[str]) -> bool:
     return any(daemon.since < when <= ctx.clock.wall() for when in changes)
 
 
-def reasons(ctx: Context, snapshot: Snapshot, now: float, timeout: float = 30) -> list[Trouble]:
+def reasons(ctx: Context, snapshot: Snapshot, now: float, timeout: float = 30) -> list[Refusal]:
     """Why there is no license, the cause before its consequences. Never a token in it."""
     wrong = _no_status(snapshot)
     if wrong:
         return [wrong]
-    found = list(_file_troubles(read_tokens(ctx), now))
+    found = list(_file_errors(read_tokens(ctx), now))
     daemon = read_daemon(ctx, timeout)
     runs = daemon.state is None or daemon.state in _RUNS  # also where systemd did not answer
     why = licensing.reason(_journal(ctx, timeout)) if runs or daemon.state == "failed" else None
     if why and why.code not in [one.code for one in found] and (runs or why.code in _FATAL):
         found.append(why)
     if not runs:
-        found.append(_daemon_trouble(daemon))
-    return found or [Trouble(
-        "nvidia-gridd runs, and its journal does not say why there is no licence", device=licensing.UNIT, wanted="a licence",
+        found.append(_daemon_error(daemon))
+    return found or [Refusal(
+        "nvidia-gridd runs, and its journal does not say why there is no licence", device=licensing.UNIT, expected="a licence",
         remedy="It may still be asking: wait longer (guest_license_timeout), or look at 'journalctl -u nvidia-gridd'.", code="unknown")]
 
 
-def _no_status(snapshot: Snapshot) -> Trouble | None:
+def _no_status(snapshot: Snapshot) -> Refusal | None:
     """Why nvidia-smi reports no license status, or None."""
     if snapshot.silence:
-        return Trouble(
-            snapshot.silence, device="nvidia-smi", wanted="the licence's state",
+        return Refusal(
+            snapshot.silence, device="nvidia-smi", expected="the licence's state",
             remedy="Is the guest driver installed and loaded? Look at 'lsmod' and at dmesg for NVRM lines.", code="smi_silent")
     if not snapshot.gpus:
         remedy = "Is there a vGPU in this VM? 'lspci -d 10de:'."
-        return Trouble("nvidia-smi shows no GPU", device="nvidia-smi", wanted="a vGPU", remedy=remedy, code="no_vgpu")
+        return Refusal("nvidia-smi shows no GPU", device="nvidia-smi", expected="a vGPU", remedy=remedy, code="no_vgpu")
     if not snapshot.licensable:
-        return Trouble(
+        return Refusal(
             "nvidia-smi tells of no licensed product",
-            device=snapshot.gpus[0].address, wanted="the section 'vGPU Software Licensed Product' of the vGPU guest driver",
+            device=snapshot.gpus[0].address, expected="the section 'vGPU Software Licensed Product' of the vGPU guest driver",
             remedy="Install NVIDIA's guest driver (…-grid.run) in place of the ordinary one.", code="not_licensable")
     return None
 
 
-def _file_troubles(tokens: Tokens, now: float) -> Iterator[Trouble]:
+def _file_errors(tokens: Tokens, now: float) -> Iterator[Refusal]:
     """What is wrong with the tokens and with gridd.conf."""
     if not tokens.files and not tokens.conf.get("ServerAddress"):
-        yield Trouble(
-            "there is no token (*.tok)", device=tokens.folder, wanted="a client configuration token",
+        yield Refusal(
+            "there is no token (*.tok)", device=tokens.folder, expected="a client configuration token",
             remedy="Give one as vgpu_license_token or vgpu_license_token_file (role guest_license).", code="token_missing")
     for one in tokens.files:
-        yield from token.troubles(one.text, now, one.path)
+        yield from token.errors(one.text, now, one.path)
         if one.mode != license_plan.TOKEN_MODE:
-            yield Trouble(
-                "its mode is %04o" % one.mode, device=one.path, wanted="%04o, as NVIDIA documents" % license_plan.TOKEN_MODE,
+            yield Refusal(
+                "its mode is %04o" % one.mode, device=one.path, expected="%04o, as NVIDIA documents" % license_plan.TOKEN_MODE,
                 remedy="Role guest_license sets it; by hand: chmod %04o." % license_plan.TOKEN_MODE, code="token_mode")
     feature = tokens.conf.get("FeatureType")
     if feature and feature not in gridd_conf.FEATURES.values():
-        yield Trouble(
-            "FeatureType is %s" % feature[:20], device=gridd_conf.PATH, wanted="0, 1, 2 or 4",
+        yield Refusal(
+            "FeatureType is %s" % feature[:20], device=gridd_conf.PATH, expected="0, 1, 2 or 4",
             remedy="Set vgpu_license_feature to vgpu, vws or compute, or leave it out.", code="wrong_feature")
 
 
-def _daemon_trouble(daemon: Daemon) -> Trouble:
-    """The trouble of a daemon that does not run."""
+def _daemon_error(daemon: Daemon) -> Refusal:
+    """The error of a daemon that does not run."""
     missing = daemon.loaded == "not-found"
-    return Trouble(
+    return Refusal(
         "there is no such service" if missing else "it is %s (%s)" % (daemon.state, daemon.result or "not told"),
-        device=licensing.UNIT, wanted="a running nvidia-gridd",
+        device=licensing.UNIT, expected="a running nvidia-gridd",
         remedy="Install NVIDIA's guest driver." if missing
         else "Start it ('systemctl start nvidia-gridd'); why it ended: 'journalctl -u nvidia-gridd'.",
         code="daemon_not_running")

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ..base.errors import Trouble
+from ..base.errors import Refusal
 
 MOST = 1 << 20  # bytes; NVIDIA's have a few thousand
 _PART = re.compile(r"^[A-Za-z0-9_-]+={0,2}\Z")
@@ -73,18 +73,18 @@ def read(text: str) -> Claims:
     return Claims(_time(claims, "iat"), _time(claims, "nbf"), _time(claims, "exp"))
 
 
-def troubles(text: str, now: float, device: str) -> list[Trouble]:
+def errors(text: str, now: float, device: str) -> list[Refusal]:
     """What is wrong with a token at this time. now: seconds since 1970."""
     found = read(text)
     if found.problem:
-        return [Trouble(found.problem, device=device, wanted="a client configuration token, unchanged", remedy=_REMEDY, code="token_malformed")]
+        return [Refusal(found.problem, device=device, expected="a client configuration token, unchanged", remedy=_REMEDY, code="token_malformed")]
     if found.expires is not None and found.expires <= now:
-        return [Trouble(
+        return [Refusal(
             "it expired at %s, and this machine's clock says %s" % (iso(found.expires), iso(now)),
-            device=device, wanted="a token that is valid now", remedy=_REMEDY + " If the clock is wrong, put it right.", code="token_expired")]
+            device=device, expected="a token that is valid now", remedy=_REMEDY + " If the clock is wrong, put it right.", code="token_expired")]
     begins = max([one for one in (found.not_before, found.issued) if one is not None], default=None)
     if begins is not None and begins > now + SLACK:
-        return [Trouble(
-            "it is valid from %s on, and this machine's clock says %s" % (iso(begins), iso(now)), device=device, wanted="a clock that is right",
+        return [Refusal(
+            "it is valid from %s on, and this machine's clock says %s" % (iso(begins), iso(now)), device=device, expected="a clock that is right",
             remedy="Set up time synchronisation (chrony or systemd-timesyncd): licensing needs it.", code="clock_skew")]
     return []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Iterator
 
 from ..base import refusals
-from ..base.errors import Problem, Trouble
+from ..base.errors import Problem, Refusal
 from ..driver import plan as driver_plan, signing
 from ..hardware.gpu import Gpu
 from ..hardware.vgpu_types import framebuffer_of, short_name
@@ -79,62 +79,62 @@ def _gpu(ctx: Context, found: Inventory, gpu: Gpu, seen: GuestGpu | None) -> dic
 
 def problems(vm: Found, expected: Expected) -> list[Problem]:
     """All that is wrong."""
-    return [Problem(one) for one in _troubles(vm, expected)]
+    return [Problem(one) for one in _errors(vm, expected)]
 
 
-def _troubles(vm: Found, expected: Expected) -> Iterator[Trouble]:
+def _errors(vm: Found, expected: Expected) -> Iterator[Refusal]:
     driver = vm.state.driver
     if not vm.inventory.gpus:
-        yield Trouble(
-            "this VM has no NVIDIA GPU, so no vGPU either", device="PCI bus", wanted="a vGPU (a display function of vendor 10de)",
+        yield Refusal(
+            "this VM has no NVIDIA GPU, so no vGPU either", device="PCI bus", expected="a vGPU (a display function of vendor 10de)",
             remedy="Attach a vGPU to the VM on its host, then start the VM again; 'lspci -d 10de:' shows it.", code="no_vgpu")
     yield from driver_plan.not_a_guest(vm.inventory, driver)
     yield from _driver(vm, expected)
     version = expected.driver_version or driver.on_disk or driver.loaded
-    differs = branches.trouble_of(expected.host_version, version) if expected.host_version and version else None
+    differs = branches.error_of(expected.host_version, version) if expected.host_version and version else None
     if differs:
         yield differs
     if driver.loaded and driver.flavour == "guest":
         yield from _reported(vm, expected)
 
 
-def _driver(vm: Found, expected: Expected) -> Iterator[Trouble]:
+def _driver(vm: Found, expected: Expected) -> Iterator[Refusal]:
     state, driver = vm.state, vm.state.driver
     if expected.builds and not vm.headers:
-        yield Trouble(
+        yield Refusal(
             "the headers of the running kernel %s are not there" % state.kernel,
-            device="/lib/modules/%s/build" % state.kernel, wanted="headers to build the module with",
+            device="/lib/modules/%s/build" % state.kernel, expected="headers to build the module with",
             remedy="Install linux-headers-%s (Debian, Ubuntu) or kernel-devel-%s (RHEL). "
             "If there is none any more, update the kernel and reboot first." % (state.kernel, state.kernel), code="headers_missing")
     if state.secure_boot and not expected.signs:
-        yield Trouble("Secure Boot is on: the kernel would not load the driver's module", device="firmware", remedy=signing.STEPS, code="secure_boot")
+        yield Refusal("Secure Boot is on: the kernel would not load the driver's module", device="firmware", remedy=signing.STEPS, code="secure_boot")
     taken = [gpu.address for gpu in vm.inventory.gpus if gpu.driver == "nouveau"]
     for address in taken:
-        yield Trouble("nouveau drives it", device=address, wanted="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use")
+        yield Refusal("nouveau drives it", device=address, expected="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use")
     if driver.nouveau_loaded and not taken:
-        yield Trouble("the module nouveau is loaded", device="the kernel", wanted="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use")
-    wrong = refusals.driver_trouble(driver) if driver.unfinished else None
+        yield Refusal("the module nouveau is loaded", device="the kernel", expected="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use")
+    wrong = refusals.driver_error(driver) if driver.unfinished else None
     if wrong:
         yield wrong
 
 
-def _reported(vm: Found, expected: Expected) -> Iterator[Trouble]:
+def _reported(vm: Found, expected: Expected) -> Iterator[Refusal]:
     """What the running driver reports of the vGPU, against what is expected."""
     if vm.silence:
-        yield Trouble(vm.silence, device="nvidia-smi", wanted="an answer about the vGPU", remedy=_NVRM, code="smi_silent")
+        yield Refusal(vm.silence, device="nvidia-smi", expected="an answer about the vGPU", remedy=_NVRM, code="smi_silent")
         return
     for gpu in vm.gpus:
         if gpu["name"] is None:
-            yield Trouble(
-                "the driver does not show it", device=gpu["address"], wanted="the vGPU in 'nvidia-smi -q'", remedy=_NVRM, code="not_shown")
+            yield Refusal(
+                "the driver does not show it", device=gpu["address"], expected="the vGPU in 'nvidia-smi -q'", remedy=_NVRM, code="not_shown")
             continue
         if expected.vgpu_type and gpu["type"] != short_name(expected.vgpu_type):
-            yield Trouble(
-                "the vGPU is a %s" % gpu["name"], device=gpu["address"], wanted=expected.vgpu_type,
+            yield Refusal(
+                "the vGPU is a %s" % gpu["name"], device=gpu["address"], expected=expected.vgpu_type,
                 remedy="The VM has another vGPU than was meant: look at its definition on the host.", code="wrong_type")
         mib = framebuffer_of(gpu["type"])
         if mib and gpu["framebuffer_mib"] is not None and not 0.9 * mib <= gpu["framebuffer_mib"] <= mib:
-            yield Trouble(
+            yield Refusal(
                 "it has %d MiB of framebuffer" % gpu["framebuffer_mib"],
-                device=gpu["address"], wanted="about %d MiB, as %s has" % (mib, gpu["type"]),
+                device=gpu["address"], expected="about %d MiB, as %s has" % (mib, gpu["type"]),
                 remedy="Look at dmesg for NVRM lines, then restart the VM.", code="wrong_framebuffer")

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 
-from ..base.errors import trouble
+from ..base.errors import error
 
 # Domain, bus, slot, function.
 _ADDRESS = re.compile(r"^(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])$", re.IGNORECASE)
@@ -29,7 +29,7 @@ def parse(text: object) -> str:
     """The address in sysfs' spelling; raises EngineError when it is none."""
     numbers = _numbers(text)
     if numbers is None:
-        raise trouble("%r is not a PCI address" % text, wanted="an address such as 0000:e8:00.0", code="bad_address")
+        raise error("%r is not a PCI address" % text, expected="an address such as 0000:e8:00.0", code="bad_address")
     return "%04x:%02x:%02x.%x" % numbers
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Sequence
 
 from ..base.clock import until
-from ..base.errors import trouble
+from ..base.errors import error
 from ..base.steps import Step, execute
 from ..system import libvirt_xml, virsh
 from ..system.context import Context
@@ -29,7 +29,7 @@ def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list
 
         # A running guest lets go of a device when it pleases.
         if not until(ctx.clock, is_done, timeout):
-            raise trouble(
+            raise error(
                 "%s is %s it %d s after virsh said so" % (hostdev.key, "not in" if attaches else "still in", timeout),
                 device=name, code="not_kept",
                 remedy="The guest has to let go of it: shut it down." if live and not attaches else "Look at 'virsh dumpxml %s'." % name,
@@ -42,8 +42,8 @@ def _require_free(ctx: Context, name: str, key: str) -> None:
     """libvirt itself lets two VMs have a device in their definitions: another VM may have got it since the plan was made."""
     others = [one.name for one in libvirt_xml.all_domains(ctx.root)[0] if one.name != name and key in one.devices]
     if others:
-        raise trouble(
+        raise error(
             "the VM %s has got it meanwhile" % ", ".join(others),
-            device=key, wanted="a vGPU for %s that no other VM has" % name, code="changed_meanwhile",
+            device=key, expected="a vGPU for %s that no other VM has" % name, code="changed_meanwhile",
             remedy="Run again: another one is taken, if there is one.",
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Sequence
 
-from ..base.errors import Trouble
+from ..base.errors import Refusal
 from ..hardware import catalog, vgpu_types
 from ..hardware.address import is_address, parse as parse_address
 from ..hardware.gpu import Holder
@@ -77,7 +77,7 @@ class Placement:
     options: Options
     taken: dict[str, str] = field(default_factory=dict)
     keys: dict[str, list[str | None]] = field(default_factory=dict)
-    troubles: list[Trouble] = field(default_factory=list)
+    errors: list[Refusal] = field(default_factory=list)
 
     def place(self, requests: Sequence[DomainRequest]) -> None:
         """Places all requests: by name first, then those that keep what the VM has, then any free vGPU."""
@@ -93,7 +93,7 @@ class Placement:
             named = request.uuid or on_vf.get(request.vf or "", request.vf or "")
             wrong = self._not_available(vm, request, named)
             if wrong:
-                self.troubles.append(wrong)
+                self.errors.append(wrong)
             else:
                 self._give(vm, number, named)
         by_type = [one for one in numbered if one[2].type]
@@ -102,14 +102,14 @@ class Placement:
         for vm, number, request in by_type:
             key = self.keys[vm][number] or self._free(vm, request)
             if key is None and not self.options.assume:
-                self.troubles.append(self._none_free(vm, request))
+                self.errors.append(self._none_free(vm, request))
             self._give(vm, number, key)
         for vm, number, request in numbered:
             key = self.keys[vm][number]
             if key and request.display and not self.host.has_display(key):
-                self.troubles.append(Trouble(
+                self.errors.append(Refusal(
                     "its framework is the vendor-specific VFIO, whose vGPUs libvirt gives no display",
-                    device=key, wanted="display with a mediated device", remedy="Leave display out.", code="bad_display",
+                    device=key, expected="display with a mediated device", remedy="Leave display out.", code="bad_display",
                 ))
 
     def _give(self, vm: str, number: int, key: str | None) -> None:
@@ -128,42 +128,42 @@ class Placement:
         fitting = [(gpu.address, vgpu.index or 0, key) for key, (gpu, vgpu) in self.host.vgpus.items() if self.host.fits(key, request)]
         return next((key for dummy, dummy2, key in sorted(fitting) if key not in self.taken and not self.host.other_users(key, vm)), None)
 
-    def _not_available(self, vm: str, request: VgpuRequest, key: str) -> Trouble | None:
+    def _not_available(self, vm: str, request: VgpuRequest, key: str) -> Refusal | None:
         """Why a VM can't have the vGPU that it names."""
         if key not in self.host.vgpus and self.options.assume:
             return None
         if key not in self.host.vgpus:
-            return Trouble(
+            return Refusal(
                 "there is no vGPU %s" % key if request.uuid else "there is no vGPU on %s" % request.vf,
-                device=request.where, wanted="a vGPU of this host", code="no_such_vgpu",
+                device=request.where, expected="a vGPU of this host", code="no_such_vgpu",
                 remedy="'nvidia-vgpu status' lists them; vgpu_layout makes them.",
             )
         owner, others = self.taken.get(key, vm), self.host.other_users(key, vm)
         if owner != vm:
-            return Trouble(
+            return Refusal(
                 "the VM %s has it" % self.host.domains[owner] if owner in self.host.domains else "the VM %s gets it" % owner,
-                device=key, wanted="a vGPU for %s that no other VM has" % vm, code="vgpu_taken",
+                device=key, expected="a vGPU for %s that no other VM has" % vm, code="vgpu_taken",
                 remedy="Take it from that VM first (an entry with the rest of its vGPUs), or name another one.",
             )
         if others:
-            return Trouble(
+            return Refusal(
                 "it is in use by %s" % ", ".join(map(str, others)),
-                device=key, wanted="a free vGPU for %s" % vm, remedy="End that, or name another vGPU.", code="in_use",
+                device=key, expected="a free vGPU for %s" % vm, remedy="End that, or name another vGPU.", code="in_use",
             )
         return None
 
-    def _none_free(self, vm: str, request: VgpuRequest) -> Trouble:
+    def _none_free(self, vm: str, request: VgpuRequest) -> Refusal:
         fitting = sorted(key for key in self.host.vgpus if self.host.fits(key, request))
         what = "%s on %s" % (request.type, request.gpu) if request.gpu else request.type
         if not fitting:
             there = ", ".join(sorted({self.host.type_of(key) for key in self.host.vgpus} - {""}))
-            return Trouble(
+            return Refusal(
                 "there is no %s for %s; the host has %s" % (what, vm, there or "no vGPU"),
-                device=request.where, wanted="a free %s" % request.type, remedy="Make it (vgpu_layout), or name another type.", code="no_such_vgpu",
+                device=request.where, expected="a free %s" % request.type, remedy="Make it (vgpu_layout), or name another type.", code="no_such_vgpu",
             )
         users = ["%s (%s)" % (key, self.taken.get(key) or ", ".join(map(str, self.host.other_users(key, vm)))) for key in fitting]
-        return Trouble(
+        return Refusal(
             "none of the %d %s is free for %s: %s" % (len(fitting), what, vm, ", ".join(users[:8]) + (" …" if users[8:] else "")),
-            device=request.where, wanted="a free %s" % request.type, code="none_free",
+            device=request.where, expected="a free %s" % request.type, code="none_free",
             remedy="Make more of them (vgpu_layout), or take one from another VM.",
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Sequence
 
-from ..base.errors import Trouble, raise_if_any
+from ..base.errors import Refusal, raise_if_any
 from ..base.plan import Plan
 from ..base.steps import Step
 from ..read.inventory import Inventory
@@ -36,7 +36,7 @@ def plan(inventory: Inventory, domains: Sequence[Domain], requests: Sequence[Dom
     raise_if_any(_unknown(host, requests))
     placement = Placement(host, options)
     placement.place(requests)
-    raise_if_any(placement.troubles)
+    raise_if_any(placement.errors)
     made = _Planner(host, options)
     for request in requests:
         made.add(request, placement.keys[request.name])
@@ -45,20 +45,20 @@ def plan(inventory: Inventory, domains: Sequence[Domain], requests: Sequence[Dom
     return made.plan
 
 
-def _unknown(host: Host, requests: Sequence[DomainRequest]) -> list[Trouble]:
+def _unknown(host: Host, requests: Sequence[DomainRequest]) -> list[Refusal]:
     found = []
     for request in requests:
         name, domain = request.name, host.domains.get(request.name)
         if domain is None:
-            found.append(Trouble(
+            found.append(Refusal(
                 "libvirt has no VM of that name; it has %s" % (", ".join(sorted(host.domains)[:20]) or "none"),
-                device=name, wanted="a VM that is defined", code="unknown_vm",
+                device=name, expected="a VM that is defined", code="unknown_vm",
                 remedy="Define it first ('virsh define'), or mend %s.name." % request.where,
             ))
         elif domain.defined is None:
-            found.append(Trouble(
+            found.append(Refusal(
                 "it has no definition: it is gone when it stops",
-                device=name, wanted="a VM that is defined", code="transient_vm",
+                device=name, expected="a VM that is defined", code="transient_vm",
                 remedy="Define it ('virsh dumpxml %s > %s.xml; virsh define %s.xml')." % (name, name, name),
             ))
     return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Mapping, Sequence
 
-from ..base.errors import EngineError, Trouble, raise_if_any, shown, trouble
+from ..base.errors import EngineError, Refusal, raise_if_any, shown, error
 from ..vgpu.layout import MOST, check_ids
 
 
@@ -39,31 +39,31 @@ class DomainRequest:
 def parse(domains: Sequence[Mapping[str, Any]]) -> list[DomainRequest]:
     """The requests; raises EngineError with everything that is wrong with them."""
     requests: list[DomainRequest] = []
-    troubles: list[Trouble] = []
+    errors: list[Refusal] = []
     taken: dict[str, str] = {}  # VM by UUID or VF
     for number, domain in enumerate(domains):
         name, where = domain["name"].strip(), "domains[%d]" % number
         if not name or "/" in name or "\n" in name:
-            wanted = "a name as 'virsh list --all' has it"
-            troubles.append(Trouble("%s is no VM's name" % shown(domain["name"]), device=where, wanted=wanted, code="bad_name"))
+            expected = "a name as 'virsh list --all' has it"
+            errors.append(Refusal("%s is no VM's name" % shown(domain["name"]), device=where, expected=expected, code="bad_name"))
         if name in [one.name for one in requests]:
             remedy = "Put all of its vGPUs into one place."
-            troubles.append(Trouble("the VM %s is named a second time" % name, device=where, remedy=remedy, code="twice"))
+            errors.append(Refusal("the VM %s is named a second time" % name, device=where, remedy=remedy, code="twice"))
         vgpus: list[VgpuRequest] = []
         for index, entry in enumerate(domain["vgpus"]):
             try:
                 vgpus += _vgpus(entry, "%s.vgpus[%d]" % (where, index))
             except EngineError as exc:
-                troubles += exc.troubles
+                errors += exc.errors
         for one in vgpus:
             key = one.uuid or one.vf
             if key and key in taken:
                 where_it_is = "each vGPU in one VM (%s has it)" % taken[key]
-                troubles.append(Trouble("%s is wanted a second time" % key, device=one.where, wanted=where_it_is, code="twice"))
+                errors.append(Refusal("%s is expected a second time" % key, device=one.where, expected=where_it_is, code="twice"))
             elif key:
                 taken[key] = name
         requests.append(DomainRequest(name, vgpus, where))
-    raise_if_any(troubles)
+    raise_if_any(errors)
     return requests
 
 
@@ -73,20 +73,20 @@ def _vgpus(entry: Mapping[str, Any], where: str) -> list[VgpuRequest]:
     count = entry.get("count")
     if len(ways) != 1:
         found = "%s are given" % " and ".join(ways) if ways else "neither type, uuid nor vf is given"
-        raise trouble(found, device=where, wanted="one of type, uuid and vf", code="bad_vgpu")
-    troubles = [
-        Trouble("%s says which vGPU it is, so %s means nothing" % (ways[0], name), device=where, remedy="Leave %s out." % name, code="bad_vgpu")
+        raise error(found, device=where, expected="one of type, uuid and vf", code="bad_vgpu")
+    errors = [
+        Refusal("%s says which vGPU it is, so %s means nothing" % (ways[0], name), device=where, remedy="Leave %s out." % name, code="bad_vgpu")
         for name, given in (("count", count is not None), ("gpu", entry.get("gpu")))
         if given and ways != ["type"]
     ]
     if count is not None and not 1 <= count <= MOST:
-        troubles.append(Trouble("count is %d" % count, device=where, wanted="1 to %d" % MOST, code="bad_count"))
+        errors.append(Refusal("count is %d" % count, device=where, expected="1 to %d" % MOST, code="bad_count"))
     if entry.get("ramfb") and not entry.get("display"):
-        troubles.append(Trouble("ramfb is wanted without a display", device=where, wanted="display: true with it", code="bad_display"))
+        errors.append(Refusal("ramfb is expected without a display", device=where, expected="display: true with it", code="bad_display"))
     uuid = vf = None
     try:
         uuid, vf = check_ids(entry.get("uuid"), entry.get("vf"), where)
     except EngineError as exc:
-        troubles += exc.troubles
-    raise_if_any(troubles)
+        errors += exc.errors
+    raise_if_any(errors)
     return [VgpuRequest(where, uuid, vf, **{name: entry.get(name) for name in ("type", "gpu", "display", "ramfb")})] * (count or 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Sequence
 
 from ..base.clock import until
-from ..base.errors import trouble
+from ..base.errors import error
 from ..base.steps import Step, execute
 from ..hardware.gpu import Holder
 from ..read import inventory as reader
@@ -54,11 +54,11 @@ def _mode(ctx: Context, step: Step, timeout: float) -> None:
         uses = ", which %s uses" % ", ".join(map(str, holders)) if holders else ""
         pending = "MIG mode is to be %s, but that waits for a reset of the GPU%s (nvidia-smi said: %s)" % (word, uses, words)
         how = "Stop what uses the GPU and run again, or reboot: this GPU keeps the mode over a reboot."
-        raise trouble(pending, pf, remedy=how, code="mig_pending")
+        raise error(pending, pf, remedy=how, code="mig_pending")
     remedy = "Look into dmesg."
     if "in use" in words.lower():
         remedy = "Stop what uses the GPU on the host (DCGM, exporters, pollers), and see that its VFs are off, then run again."
-    raise trouble("MIG mode did not go %s (nvidia-smi said: %s)" % (word, words), pf, remedy=remedy, code="mig_mode_failed")
+    raise error("MIG mode did not go %s (nvidia-smi said: %s)" % (word, words), pf, remedy=remedy, code="mig_mode_failed")
 
 
 _PERFORMERS = {"mig_mode": _mode, "disable": disable}

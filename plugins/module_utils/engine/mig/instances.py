@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Sequence
 
 from ..base.clock import until
-from ..base.errors import trouble
+from ..base.errors import error
 from ..base.steps import Step
 from ..system import nvidia_smi
 from ..system.command import Result
@@ -40,8 +40,8 @@ def _create(ctx: Context, step: Step, timeout: float) -> None:
     for name in names:
         profile = find_profile(name, listed)
         if not profile:
-            wanted = "one of: %s" % (", ".join(one.name for one in listed) or "none is listed")
-            raise trouble("the GPU instance profile %s is not listed by 'nvidia-smi mig -lgip'" % name, pf, wanted, code="mig_no_profile")
+            expected = "one of: %s" % (", ".join(one.name for one in listed) or "none is listed")
+            raise error("the GPU instance profile %s is not listed by 'nvidia-smi mig -lgip'" % name, pf, expected, code="mig_no_profile")
         numbers.append(profile.id)
     before = _count(ctx, pf, timeout)
     answer = nvidia_smi.create_instances(ctx, pf, _with_starts(ctx, pf, numbers, timeout), timeout)
@@ -54,7 +54,7 @@ def _create(ctx: Context, step: Step, timeout: float) -> None:
     made = sum(_count(ctx, pf, timeout).values()) - sum(before.values())
     found = "%d of the %d GPU instances %s came (nvidia-smi said: %s)" % (made, len(names), ", ".join(names), words_of(answer))
     remedy = "'Insufficient Resources' means that no place is left: look with 'nvidia-smi mig -lgi' and 'nvidia-smi mig -lgipp'."
-    raise trouble(found, pf, remedy=remedy, code="mig_create_failed")
+    raise error(found, pf, remedy=remedy, code="mig_create_failed")
 
 
 def _with_starts(ctx: Context, pf: str, numbers: list[int], timeout: float) -> Sequence[int | str]:
@@ -94,7 +94,7 @@ def _destroy(ctx: Context, step: Step, timeout: float) -> None:
     if not until(ctx.clock, gone, min(timeout, 15)):
         remedy = "Something uses it: a vGPU, or a process on the host. Stop that, then run again."
         found = "the GPU instance %d is still there (nvidia-smi said: %s)" % (number, words_of(answer))
-        raise trouble(found, pf, remedy=remedy, code="mig_destroy_failed")
+        raise error(found, pf, remedy=remedy, code="mig_destroy_failed")
 
 
 def _compute(ctx: Context, step: Step, timeout: float) -> None:
@@ -102,7 +102,7 @@ def _compute(ctx: Context, step: Step, timeout: float) -> None:
     answer = nvidia_smi.create_compute(ctx, pf, number, timeout)
     if not until(ctx.clock, lambda: _has_compute(ctx, pf, number, timeout), min(timeout, 15)):
         found = "the GPU instance %d has no compute instance (nvidia-smi said: %s)" % (number, words_of(answer))
-        raise trouble(found, pf, remedy="Look with 'nvidia-smi mig -lcip' and 'nvidia-smi mig -lci'.", code="mig_create_failed")
+        raise error(found, pf, remedy="Look with 'nvidia-smi mig -lcip' and 'nvidia-smi mig -lci'.", code="mig_create_failed")
 
 
 def _mixed(ctx: Context, step: Step, timeout: float) -> None:
@@ -112,7 +112,7 @@ def _mixed(ctx: Context, step: Step, timeout: float) -> None:
         found = "mixed-size mode did not go %s (nvidia-smi said: %s)" % ("on" if enabled else "off", words_of(answer))
         in_use = answer.rc == 19 or re.search("in use", answer.out, re.IGNORECASE)
         remedy = "It can be set only while the GPU holds no vGPU: empty it first." if in_use else "Its VFs must be on; look at 'nvidia-smi -q'."
-        raise trouble(found, pf, remedy=remedy, code="mixed_failed")
+        raise error(found, pf, remedy=remedy, code="mixed_failed")
 
 
 _PERFORMERS = {"mig_create": _create, "mig_destroy": _destroy, "mig_compute": _compute, "mixed": _mixed}

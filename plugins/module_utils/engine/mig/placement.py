@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Collection, Sequence
 
-from ..base.errors import Trouble
+from ..base.errors import Refusal
 from ..base.steps import Step
 from ..hardware.gpu import Gpu, GpuInstance, Vgpu
 from ..hardware.mig_profiles import Profile, is_profile, plain_profile
@@ -120,20 +120,20 @@ class InstanceRequest:
         return {vgpu.gi: vgpu for vgpu, dummy in self.staying if vgpu.gi is not None}
 
 
-def plan_instances(gpu: Gpu, request: InstanceRequest) -> tuple[Instances, list[Trouble]]:
-    """What becomes of the GPU instances, and troubles.
+def plan_instances(gpu: Gpu, request: InstanceRequest) -> tuple[Instances, list[Refusal]]:
+    """What becomes of the GPU instances, and errors.
 
     What matches is kept; if the rest does not fit then, instances that no vGPU lives in are recreated elsewhere.
     """
-    result, troubles = _plan_instances(gpu, request, only_held=False)
-    if any(one.code == "mig_no_room" for one in troubles):
+    result, errors = _plan_instances(gpu, request, only_held=False)
+    if any(one.code == "mig_no_room" for one in errors):
         again, wrong = _plan_instances(gpu, request, only_held=True)
         if not wrong:
             return again, wrong
-    return result, troubles
+    return result, errors
 
 
-def _plan_instances(gpu: Gpu, request: InstanceRequest, only_held: bool) -> tuple[Instances, list[Trouble]]:
+def _plan_instances(gpu: Gpu, request: InstanceRequest, only_held: bool) -> tuple[Instances, list[Refusal]]:
     """As plan_instances; only_held: of the present instances, only those that hold a vGPU are kept."""
     result, held = Instances(), request.held
     existing = [] if request.predicted or not gpu.mig else list(gpu.mig.instances)
@@ -146,30 +146,30 @@ def _plan_instances(gpu: Gpu, request: InstanceRequest, only_held: bool) -> tupl
         left.remove(match)
         if not match.compute:
             result.without_compute.append(match)
-    troubles = _plan_surplus(result, gpu, request, left)
+    errors = _plan_surplus(result, gpu, request, left)
     result.create.sort(key=lambda one: (-one.slices, -one.gib, one.name))
-    return result, troubles + _check_room(gpu, result.create, [one for one in existing if one not in result.destroy], request.profiles)
+    return result, errors + _check_room(gpu, result.create, [one for one in existing if one not in result.destroy], request.profiles)
 
 
-def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: Sequence[GpuInstance]) -> list[Trouble]:
+def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: Sequence[GpuInstance]) -> list[Refusal]:
     """Destroys the instances that are left over, unless a vGPU lives in them, or may."""
     held, unknown = request.held, [vgpu_type for vgpu, vgpu_type in request.staying if vgpu.gi is None and vgpu_type is not None]
-    troubles = []
+    errors = []
     for instance in left:
         name, vgpu, profile = instance.profile, held.get(instance.id), find_profile(instance.profile, request.profiles)
         if vgpu:
-            found = "the GPU instance %d (%s) holds the vGPU %s (%s) and is not among those wanted" % (instance.id, name, vgpu.key, vgpu.type)
+            found = "the GPU instance %d (%s) holds the vGPU %s (%s) and is not among those expected" % (instance.id, name, vgpu.key, vgpu.type)
             remedy = "Add %s to 'mig' of this GPU, or remove the vGPU." % name
-            troubles.append(Trouble(found, gpu.address, "GPU instances for the vGPUs that stay", remedy, "gpu_instance_in_use"))
+            errors.append(Refusal(found, gpu.address, "GPU instances for the vGPUs that stay", remedy, "gpu_instance_in_use"))
         elif profile and any(suits(profile, one) for one in unknown):
-            text = "%s: the GPU instance %d (%s) is not wanted but stays: the driver does not tell whether a vGPU lives in it"
+            text = "%s: the GPU instance %d (%s) is not expected but stays: the driver does not tell whether a vGPU lives in it"
             result.warnings.append(text % (gpu.address, instance.id, name))
         else:
             result.destroy.append(instance)
-    return troubles
+    return errors
 
 
-def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance], profiles: Sequence[Profile]) -> list[Trouble]:
+def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance], profiles: Sequence[Profile]) -> list[Refusal]:
     """Whether the instances that come fit beside those that stay."""
     occupied = [_placement_of(one, profiles) for one in stay if one.start is not None]
     slices = gpu.model.mig_slices if gpu.model and gpu.model.mig_slices else None
@@ -178,8 +178,8 @@ def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance]
     whole = max(profiles, key=lambda one: (one.slices, one.gib))
     beside = " beside %s" % ", ".join("%s (instance %d)" % (one.profile, one.id) for one in stay) if stay else " on this GPU (%s)" % gpu.name
     found = "the GPU instances %s do not fit%s" % (", ".join(one.name for one in create), beside)
-    wanted = "at most %d slices in all (the whole GPU is %s), larger ones at their own places" % (slices or whole.slices, whole.name)
-    return [Trouble(found, gpu.address, wanted, "Take fewer or smaller types, or another GPU.", "mig_no_room")]
+    expected = "at most %d slices in all (the whole GPU is %s), larger ones at their own places" % (slices or whole.slices, whole.name)
+    return [Refusal(found, gpu.address, expected, "Take fewer or smaller types, or another GPU.", "mig_no_room")]
 
 
 def _placement_of(instance: GpuInstance, profiles: Sequence[Profile]) -> tuple[int, int, int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Mapping, Sequence
 
 from ..base import refusals
-from ..base.errors import Trouble
+from ..base.errors import Refusal
 from ..base.plan import Plan, Skipped
 from ..base.steps import Step
 from ..hardware.gpu import Gpu, Holder
@@ -66,9 +66,9 @@ class Target:
 MigPlan = Plan[Target]
 
 
-def plan(host: Host, requests: Mapping[str, Request], options: Options, troubles: Sequence[Trouble] = ()) -> MigPlan:
-    """The plan for the requests by GPU address; raises EngineError with all that is wrong, troubles first."""
-    result = Plan(Target(), troubles=list(troubles))
+def plan(host: Host, requests: Mapping[str, Request], options: Options, errors: Sequence[Refusal] = ()) -> MigPlan:
+    """The plan for the requests by GPU address; raises EngineError with all that is wrong, errors first."""
+    result = Plan(Target(), errors=list(errors))
     gpus = {gpu.address: gpu for gpu in host.inventory.gpus}
     others = [gpu.address for gpu in host.inventory.gpus if gpu.has_mig]
     for pf, request in sorted(requests.items()):
@@ -76,7 +76,7 @@ def plan(host: Host, requests: Mapping[str, Request], options: Options, troubles
         if gpu.has_mig:
             _plan_gpu(result, host, gpu, request, options)
         elif request.mode or request.instances:
-            result.troubles.append(refusals.no_mig(gpu, others, "MIG is asked for"))
+            result.errors.append(refusals.no_mig(gpu, others, "MIG is asked for"))
         else:
             result.target.skipped.append(Skipped(pf, "%s has no MIG" % gpu.name))
     result.refuse()
@@ -88,7 +88,7 @@ def _plan_gpu(result: MigPlan, host: Host, gpu: Gpu, request: Request, options: 
         return
     result.target.gpus.append(gpu)
     if gpu.mig is None and "driver" not in options.assume:
-        result.troubles += refusals.no_vfs_yet(gpu, host.state) or [refusals.mig_unknown(gpu)]
+        result.errors += refusals.no_vfs_yet(gpu, host.state) or [refusals.mig_unknown(gpu)]
         return
     after = _present(gpu)
     modes = {gpu.mig.current, gpu.mig.pending} if gpu.mig else {False}  # before the driver is there the mode is off
@@ -108,17 +108,17 @@ def _present(gpu: Gpu) -> MigState:
 def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Options) -> None:
     word = "on" if enabled else "off"
     doing = "turning MIG mode %s" % word
-    result.troubles += sriov_plan.vgpu_guard(gpu, doing, options.assume)
+    result.errors += sriov_plan.vgpu_guard(gpu, doing, options.assume)
     holders = [one for one in host.users.get(gpu.address, ()) if not one.command.split("/")[-1].startswith(_HARMLESS)]
     if holders:
         # On Ampere the mode takes a reset, which would end what they do; later GPUs refuse while they are there.
-        result.troubles.append(refusals.in_use(gpu.address, holders, doing))
+        result.errors.append(refusals.in_use(gpu.address, holders, doing))
     if gpu.num_vfs and options.cycle_vfs:
         result.steps.append(sriov_plan.off_step(gpu, sriov_plan.Options(has_tool=host.has_tool)))
     elif gpu.num_vfs:
         found = "MIG mode can't be turned %s while its %d VFs are on" % (word, gpu.num_vfs)
         remedy = "Turn them off first (module nvidia_sriov, state: disabled) and on again afterwards, or set cycle_vfs: true."
-        result.troubles.append(Trouble(found, gpu.address, "no VFs", remedy, "mig_vfs_on"))
+        result.errors.append(Refusal(found, gpu.address, "no VFs", remedy, "mig_vfs_on"))
     result.steps.append(Step("mig_mode", gpu.address, gpu.address, "turn MIG mode %s" % word, enabled=enabled))
 
 
@@ -128,23 +128,23 @@ def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, opt
     if not mode:
         if words:
             wrong = "GPU instances are asked for, but MIG mode is off"
-            result.troubles.append(Trouble(wrong, gpu.address, "MIG mode on", "Set mode: enabled.", "mig_off"))
+            result.errors.append(Refusal(wrong, gpu.address, "MIG mode on", "Set mode: enabled.", "mig_off"))
         return []
     if (not gpu.num_vfs or changing) and words and gpu.sriov and "vfs" not in options.assume:
         early = "GPU instances are asked for before the VFs are on; turning those on would take the instances away"
         remedy = "Set the mode alone, turn the VFs on (module nvidia_sriov), then ask for the instances."
-        result.troubles.append(Trouble(early, gpu.address, "MIG mode first, then VFs, then GPU instances", remedy, "vfs_off"))
+        result.errors.append(Refusal(early, gpu.address, "MIG mode first, then VFs, then GPU instances", remedy, "vfs_off"))
         return []
     profiles = gpu.mig.profiles if gpu.mig else []
     if not profiles:
         profiles = predicted_profiles({plain_profile(word) for word in words})
-    found, troubles = given(gpu, words, (), profiles)
-    result.troubles += troubles
-    if troubles:
+    found, errors = given(gpu, words, (), profiles)
+    result.errors += errors
+    if errors:
         return []
     staying = [(vgpu, next((one for one in gpu.types if one.short == vgpu.type), None)) for vgpu in gpu.vgpus]
-    instances, troubles = plan_instances(gpu, InstanceRequest(found, staying, profiles, predicted=gpu.mig is None or changing))
-    result.troubles += troubles
+    instances, errors = plan_instances(gpu, InstanceRequest(found, staying, profiles, predicted=gpu.mig is None or changing))
+    result.errors += errors
     result.steps += steps(gpu, instances)
     result.warnings += instances.warnings
     return [one.name for one in found]

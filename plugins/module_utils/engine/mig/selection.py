@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Sequence
 
-from ..base.errors import Trouble
+from ..base.errors import Refusal
 from ..hardware.gpu import Gpu
 from ..hardware.mig_profiles import Profile
 from ..hardware.vgpu_types import VgpuType
@@ -22,10 +22,10 @@ class Request:
     instances: Sequence[str] | None = None
 
 
-def needed(gpu: Gpu, types: Sequence[VgpuType], profiles: Sequence[Profile]) -> tuple[list[Profile], list[Trouble]]:
-    """Profiles of the GPU instances that the types need (one instance for each per_gi of a type), and troubles."""
+def needed(gpu: Gpu, types: Sequence[VgpuType], profiles: Sequence[Profile]) -> tuple[list[Profile], list[Refusal]]:
+    """Profiles of the GPU instances that the types need (one instance for each per_gi of a type), and errors."""
     found: list[Profile] = []
-    troubles: list[Trouble] = []
+    errors: list[Refusal] = []
     for name in dict.fromkeys(one.short for one in types):
         alike = [one for one in types if one.short == name]
         profile, share = profile_for(alike[0], profiles), max(alike[0].per_gi or 1, 1)
@@ -33,27 +33,27 @@ def needed(gpu: Gpu, types: Sequence[VgpuType], profiles: Sequence[Profile]) -> 
             found += [profile] * ((len(alike) + share - 1) // share)
             continue
         unsuited = "no GPU instance profile suits %s (%d slices, %s MiB)" % (name, alike[0].slices or 0, alike[0].framebuffer_mib)
-        troubles.append(Trouble(unsuited, gpu.address, "one of its profiles: %s" % _names(profiles), code="mig_no_profile"))
-    return found, troubles
+        errors.append(Refusal(unsuited, gpu.address, "one of its profiles: %s" % _names(profiles), code="mig_no_profile"))
+    return found, errors
 
 
 def _names(profiles: Sequence[Profile]) -> str:
     return ", ".join(one.name for one in profiles)
 
 
-def given(gpu: Gpu, words: Sequence[str], types: Sequence[VgpuType], profiles: Sequence[Profile]) -> tuple[list[Profile], list[Trouble]]:
-    """The given GPU instances as profiles; troubles where one is unknown, or the types don't find theirs among them."""
+def given(gpu: Gpu, words: Sequence[str], types: Sequence[VgpuType], profiles: Sequence[Profile]) -> tuple[list[Profile], list[Refusal]]:
+    """The given GPU instances as profiles; errors where one is unknown, or the types don't find theirs among them."""
     found: list[Profile] = []
-    troubles: list[Trouble] = []
+    errors: list[Refusal] = []
     for word in words:
         profile = find_profile(word, profiles)
         if profile:
             found.append(profile)
         else:
             unknown = "the GPU instance profile %r is not one of this GPU (%s)" % (word, gpu.name)
-            troubles.append(Trouble(unknown, gpu.address, "one of: %s" % _names(profiles), code="mig_no_profile"))
-    if troubles:
-        return found, troubles
+            errors.append(Refusal(unknown, gpu.address, "one of: %s" % _names(profiles), code="mig_no_profile"))
+    if errors:
+        return found, errors
     # The largest need first, each into the smallest instance that suits and has room for one more of that type, and of no other.
     rooms: list[tuple[Profile, list[str]]] = [(profile, []) for profile in sorted(found, key=lambda one: (one.slices, one.gib))]
     for vgpu_type in sorted(types, key=lambda one: -(one.framebuffer_mib or 0)):
@@ -65,7 +65,7 @@ def given(gpu: Gpu, words: Sequence[str], types: Sequence[VgpuType], profiles: S
         none_left = "none of the given GPU instances (%s) is left for %s" % (_names(found) or "none", name)
         suiting = profile_for(vgpu_type, profiles)
         such = suiting.name if suiting else "none of this GPU's"
-        wanted = "one of %d slices and at least %s MiB for each, such as %s" % (vgpu_type.slices or 0, vgpu_type.framebuffer_mib, such)
+        expected = "one of %d slices and at least %s MiB for each, such as %s" % (vgpu_type.slices or 0, vgpu_type.framebuffer_mib, such)
         remedy = "Add it to 'mig', or leave 'mig' out: then the GPU instances follow from the types."
-        troubles.append(Trouble(none_left, gpu.address, wanted, remedy, "gpu_instance_too_small"))
-    return found, troubles
+        errors.append(Refusal(none_left, gpu.address, expected, remedy, "gpu_instance_too_small"))
+    return found, errors

@@ -11,7 +11,7 @@ from typing import Collection, Iterable
 
 from .. import frameworks
 from ..base.clock import until
-from ..base.errors import Trouble
+from ..base.errors import Refusal
 from ..base.numbers import number
 from ..base.refusals import unsupported
 from ..frameworks.framework import Surveyed
@@ -47,18 +47,18 @@ class Inventory:
         """The GPU at an address, or None."""
         return next((one for one in self.gpus if one.address == pf), None)
 
-    def select(self, selectors: Iterable[object]) -> tuple[list[Gpu], list[Trouble]]:
-        """GPUs that the selectors name, in order of address, and troubles.
+    def select(self, selectors: Iterable[object]) -> tuple[list[Gpu], list[Refusal]]:
+        """GPUs that the selectors name, in order of address, and errors.
 
         A selector is ``all`` (every GPU that supports vGPU), an address in any spelling, GPU-<uuid> or a model's name.
         """
         chosen: list[Gpu] = []
-        troubles: list[Trouble] = []
+        errors: list[Refusal] = []
         for word in [str(one).strip() for one in selectors]:
             found = self._named(word)
             chosen += found
-            troubles += [unsupported(gpu) for gpu in found if not gpu.supported] if found else [self._unknown(word)]
-        return [gpu for gpu in self.gpus if gpu in chosen], troubles
+            errors += [unsupported(gpu) for gpu in found if not gpu.supported] if found else [self._unknown(word)]
+        return [gpu for gpu in self.gpus if gpu in chosen], errors
 
     def _named(self, word: str) -> list[Gpu]:
         if word.lower() == "all":
@@ -69,12 +69,12 @@ class Inventory:
             return [gpu for gpu in self.gpus if (gpu.uuid or "").lower() == word.lower()]
         return [gpu for gpu in self.gpus if catalog.same_model(gpu.name, word)]
 
-    def _unknown(self, word: str) -> Trouble:
+    def _unknown(self, word: str) -> Refusal:
         have = ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in self.gpus)
         unread = address.is_gpu_uuid(word) and not any(gpu.uuid for gpu in self.gpus)
         remedy = "UUIDs are known only while the driver is loaded: name the GPU by its address." if unread else None
-        found, wanted = "no GPU answers to %r; this host has %s", "all, an address such as 0000:e8:00.0, GPU-<uuid> or a model"
-        return Trouble(found % (word, have or "no NVIDIA GPU"), None, wanted, remedy, "unknown_gpu")
+        found, expected = "no GPU answers to %r; this host has %s", "all, an address such as 0000:e8:00.0, GPU-<uuid> or a model"
+        return Refusal(found % (word, have or "no NVIDIA GPU"), None, expected, remedy, "unknown_gpu")
 
 
 def read(ctx: Context, with_types: bool = True, with_mig: bool | None = None) -> Inventory:

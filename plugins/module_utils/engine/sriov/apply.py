@@ -8,7 +8,7 @@ import errno
 from typing import Sequence
 
 from ..base.clock import until
-from ..base.errors import EngineError, Trouble, raise_if_any, trouble
+from ..base.errors import EngineError, Refusal, raise_if_any, error
 from ..base.steps import ApplyError, Step, execute
 from ..binding import apply as binding_apply
 from ..hardware.gpu import Gpu, Vf
@@ -48,18 +48,18 @@ def _do(ctx: Context, steps: Sequence[Step], timeout: float, settle: float) -> l
         undone = [step for step in brought if step.lane in taken]
         for step in undone:
             taken[str(step.lane)].position = step.position
-        troubles, not_done = (failed.troubles, failed.not_done) if failed else ([], [])
-        raise ApplyError(troubles + list(taken.values()), [step for step in done if step not in undone], undone + not_done)
+        errors, not_done = (failed.errors, failed.not_done) if failed else ([], [])
+        raise ApplyError(errors + list(taken.values()), [step for step in done if step not in undone], undone + not_done)
     return done
 
 
-def _watch(ctx: Context, steps: Sequence[Step], settle: float) -> dict[str, Trouble]:
-    """Troubles, by GPU, where VFs that were bound to nvidia do not stay there: an agent takes them."""
+def _watch(ctx: Context, steps: Sequence[Step], settle: float) -> dict[str, Refusal]:
+    """Errors, by GPU, where VFs that were bound to nvidia do not stay there: an agent takes them."""
     watched: dict[str, set[str]] = {}  # VFs by GPU; none for all of them
     for step in steps:
         watched.setdefault(str(step.lane), set()).update([] if step.kind == "enable" else [str(step.device)])
 
-    def check() -> dict[str, Trouble]:
+    def check() -> dict[str, Refusal]:
         found = {}
         for pf, addresses in watched.items():
             gpu = reader.read_one(ctx, pf, with_vgpus=False)
@@ -71,14 +71,14 @@ def _watch(ctx: Context, steps: Sequence[Step], settle: float) -> dict[str, Trou
     return until(ctx.clock, check, settle, 0.25) if watched else {}
 
 
-def _taken(gpu: Gpu, vfs: Sequence[Vf], number: int, printed: str = "") -> Trouble:
+def _taken(gpu: Gpu, vfs: Sequence[Vf], number: int, printed: str = "") -> Refusal:
     some = ", ".join("%s on %s" % (vf.address, vf.driver or "no driver") for vf in vfs[:3])
     found = "%d of its VFs are not bound to nvidia: %s%s" % (len(vfs), some, printed)
     remedy = (
         "Look into dmesg. 'Aborting probe for VF' means that the IOMMU is off; "
         "vfio-pci means that a cloud agent, driverctl or an id of vfio-pci took them."
     )
-    return Trouble(found, gpu.address, "%d VFs on nvidia" % number, remedy, "vfs_unbound")
+    return Refusal(found, gpu.address, "%d VFs on nvidia" % number, remedy, "vfs_unbound")
 
 
 def after(ctx: Context, gpus: Sequence[Gpu], patience: float = 5) -> list[Gpu]:
@@ -143,7 +143,7 @@ def _request(ctx: Context, step: Step, number: int, timeout: float) -> Result:
         ctx.sysfs.write(path, str(number))
     except SysfsError as exc:
         remedy = _NUMVFS_REMEDY.get(exc.number or 0, "Look into dmesg, and what the firmware gives this GPU.")
-        raise trouble("%s: %s" % (path, exc.troubles[0].found), pf, "%d VFs" % number, remedy, "numvfs_failed") from exc
+        raise error("%s: %s" % (path, exc.errors[0].found), pf, "%d VFs" % number, remedy, "numvfs_failed") from exc
     return Result(0, "")
 
 
@@ -179,7 +179,7 @@ def _lock_refused(ctx: Context, gpu: Gpu, timeout: float) -> EngineError:
     holders = _holders(ctx, gpu) or "a process that has ended since"
     found = "the GPU's unbindLock was not granted for %d s; it is open in %s" % (timeout, holders)
     remedy = "Stop what uses the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again."
-    return trouble(found, gpu.address, "nobody having the GPU open while its VFs are turned on", remedy, "unbind_lock")
+    return error(found, gpu.address, "nobody having the GPU open while its VFs are turned on", remedy, "unbind_lock")
 
 
 def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
@@ -190,12 +190,12 @@ def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
             "Look into dmesg. The firmware needs SR-IOV, ARI and above-4G decoding; "
             "sriov-manage needs lspci and the module pci-pf-stub (Ubuntu: linux-modules-extra)."
         )
-        return trouble(fewer, gpu.address, "%d VFs on nvidia" % number, remedy, "vfs_fewer")
+        return error(fewer, gpu.address, "%d VFs on nvidia" % number, remedy, "vfs_fewer")
     bad = [vf for vf in gpu.vfs if not vf.usable]
     if bad:
         return EngineError(_taken(gpu, bad, number, said))
     found = "the VFs are there, but the GPU is bound to %s%s" % (gpu.driver or "no driver", said)
-    return trouble(found, gpu.address, "nvidia", "Look into dmesg.", "gpu_unbound")
+    return error(found, gpu.address, "nvidia", "Look into dmesg.", "gpu_unbound")
 
 
 def disable(ctx: Context, step: Step, timeout: float) -> None:
@@ -217,7 +217,7 @@ def disable(ctx: Context, step: Step, timeout: float) -> None:
         ctx.clock.pause(0.5)
     holders, said = _holders(ctx, gpu), " (sriov-manage said: %s)" % answer.tail() if answer.tail() else ""
     found = "its VFs are still on%s%s" % (said, "; the GPU is open in %s" % holders if holders else "")
-    raise trouble(found, pf, "no VFs", "Stop what uses the GPU on the host, then run again.", "vfs_still_on")
+    raise error(found, pf, "no VFs", "Stop what uses the GPU on the host, then run again.", "vfs_still_on")
 
 
 def _bind_vf(ctx: Context, step: Step, timeout: float) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Sequence
 
 from ..base import refusals
-from ..base.errors import Trouble, shown
+from ..base.errors import Refusal, shown
 from ..base.plan import Plan, Skipped
 from ..base.steps import Step
 from ..hardware.gpu import Gpu
@@ -54,11 +54,11 @@ SriovPlan = Plan[Target]
 def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], options: Options) -> SriovPlan:
     """The steps to the requested VFs; raises EngineError with all that is wrong."""
     result = Plan(Target())
-    gpus, troubles = inventory.select(selectors)
-    result.troubles += troubles
+    gpus, errors = inventory.select(selectors)
+    result.errors += errors
     if options.num_vfs is not None and options.num_vfs < 1:
         remedy = "Set state: disabled to turn VFs off; leave num_vfs out for all VFs."
-        result.troubles.append(Trouble("num_vfs is %s" % shown(options.num_vfs), "num_vfs", "a number from 1", remedy, "bad_num_vfs"))
+        result.errors.append(Refusal("num_vfs is %s" % shown(options.num_vfs), "num_vfs", "a number from 1", remedy, "bad_num_vfs"))
         gpus = []
     for gpu in gpus:
         reason = _not_for(gpu)
@@ -69,7 +69,7 @@ def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], optio
             if not options.enabled:
                 _plan_off(result, gpu, state, options)
             elif not gpu.total_vfs:
-                result.troubles.append(refusals.sriov_off(gpu))
+                result.errors.append(refusals.sriov_off(gpu))
             else:
                 _plan_on(result, gpu, state, options)
     result.refuse()
@@ -101,21 +101,21 @@ def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) ->
     pf, number = gpu.address, options.num_vfs or gpu.total_vfs
     if number > gpu.total_vfs:
         found = "%d VFs are asked for, but the GPU has %d" % (number, gpu.total_vfs)
-        result.troubles.append(Trouble(found, pf, "num_vfs from 1 to %d" % gpu.total_vfs, code="too_many_vfs"))
+        result.errors.append(Refusal(found, pf, "num_vfs from 1 to %d" % gpu.total_vfs, code="too_many_vfs"))
         return
     if complete(gpu, number):
         return
     ignored = tuple(code for word in options.assume for code in _ASSUMED.get(word, ()))
-    result.troubles += [one for one in refusals.no_vfs_yet(gpu, state) if not one.code.startswith(ignored)]
+    result.errors += [one for one in refusals.no_vfs_yet(gpu, state) if not one.code.startswith(ignored)]
     how = _method(gpu, number, options)
     if how == "sriov_manage" and number != gpu.total_vfs:
         all_or_none = "sriov-manage turns on all %d VFs or none" % gpu.total_vfs
         remedy = "Leave num_vfs out, or set method: sysfs if this driver takes sriov_numvfs."
-        result.troubles.append(Trouble(all_or_none, pf, "%d VFs" % number, remedy, "all_or_none"))
+        result.errors.append(Refusal(all_or_none, pf, "%d VFs" % number, remedy, "all_or_none"))
     if gpu.driver in STRANDED and "driver" not in options.assume:
         result.steps.append(_repair_step(gpu))
     if gpu.num_vfs and gpu.num_vfs != number:
-        result.troubles += vgpu_guard(gpu, "changing the number of VFs")
+        result.errors += vgpu_guard(gpu, "changing the number of VFs")
         result.steps.append(off_step(gpu, options))
     if gpu.num_vfs != number:
         text = "enable %d VFs%s" % (number, " after a reset" if options.reset else "")
@@ -130,10 +130,10 @@ def _plan_vfs(result: SriovPlan, gpu: Gpu) -> None:
         driver = vf.driver or "no driver"
         mine = [vgpu.key for vgpu in gpu.vgpus if vgpu.parent == vf.address]
         if vf.holders:
-            result.troubles.append(refusals.in_use(vf.address, vf.holders, "binding the VF to nvidia"))
+            result.errors.append(refusals.in_use(vf.address, vf.holders, "binding the VF to nvidia"))
         elif mine:
             found = "the VF is bound to %s and holds the vGPU %s" % (driver, mine[0])
-            result.troubles.append(Trouble(found, vf.address, "nvidia", "Remove that vGPU first.", "vf_holds_vgpu"))
+            result.errors.append(Refusal(found, vf.address, "nvidia", "Remove that vGPU first.", "vf_holds_vgpu"))
         result.steps.append(Step("bind_vf", gpu.address, vf.address, "bind the VF to nvidia (found: %s)" % driver, driver=vf.driver))
 
 
@@ -146,23 +146,23 @@ def off_step(gpu: Gpu, options: Options) -> Step:
     return Step("disable", gpu.address, gpu.address, "disable its %d VFs" % gpu.num_vfs, how=_method(gpu, 0, options))
 
 
-def vgpu_guard(gpu: Gpu, doing: str, assume: Sequence[str] = ()) -> list[Trouble]:
-    """Troubles where a GPU holds vGPUs, or a VM a VF. Disabling VFs destroys their vGPUs: never as a side effect."""
+def vgpu_guard(gpu: Gpu, doing: str, assume: Sequence[str] = ()) -> list[Refusal]:
+    """Errors where a GPU holds vGPUs, or a VM a VF. Disabling VFs destroys their vGPUs: never as a side effect."""
     parents = [vgpu.parent for vgpu in gpu.vgpus]
-    troubles = [refusals.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders and vf.address not in parents]
+    errors = [refusals.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders and vf.address not in parents]
     for vgpu in gpu.vgpus:
         if vgpu.holders:
-            troubles.append(refusals.in_use(vgpu.key, vgpu.holders, doing))
+            errors.append(refusals.in_use(vgpu.key, vgpu.holders, doing))
         elif "no_vgpus" not in assume:
             found = "the vGPU %s (%s) lives on %s and would be destroyed" % (vgpu.key, vgpu.type, vgpu.parent)
             remedy = "Remove its vGPUs first (an empty list for this GPU in the layout)."
-            troubles.append(Trouble(found, gpu.address, "no vGPU on the GPU, for %s" % doing, remedy, "has_vgpus"))
-    return troubles
+            errors.append(Refusal(found, gpu.address, "no vGPU on the GPU, for %s" % doing, remedy, "has_vgpus"))
+    return errors
 
 
 def _plan_off(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) -> None:
     if gpu.num_vfs:
-        result.troubles += vgpu_guard(gpu, "disabling its VFs", options.assume) + ([refusals.passed_through(gpu)] if gpu.holders else [])
+        result.errors += vgpu_guard(gpu, "disabling its VFs", options.assume) + ([refusals.passed_through(gpu)] if gpu.holders else [])
         result.steps.append(off_step(gpu, options))
     # A run that was killed midway; a GPU that is kept from nvidia on purpose has an override, or the driver is not loaded.
     elif gpu.driver == "pci-pf-stub" or (gpu.driver is None and not gpu.driver_override and state.driver.loaded):

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Iterable, TypeVar
 
-from ..base.errors import trouble
+from ..base.errors import error
 from ..system import files
 from .paths import STORE
 
@@ -113,7 +113,7 @@ def loads(text: str | None) -> dict[str, StoredGpu]:
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         remedy = "Move the file away and run the playbook again; the vGPUs that exist are kept."
         found = "it is not a layout of version %d: %s %s" % (VERSION, type(exc).__name__, exc)
-        raise trouble(found, PATH, remedy=remedy, code="bad_store") from exc
+        raise error(found, PATH, remedy=remedy, code="bad_store") from exc
 
 
 def content(gpus: Iterable[StoredGpu]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import stat
 from typing import TextIO
 
 from ..base.clock import until
-from ..base.errors import EngineError, trouble
+from ..base.errors import EngineError, error
 from ..system import command, files
 from ..system.context import Context
 from . import paths
@@ -77,7 +77,7 @@ class HostLock:
             holders = self._holders()
             self.handle.close()
             found = "%s is changing this host's vGPUs, for more than %d s by now" % (holders, self.timeout)
-            raise trouble(found, PATH, remedy="Wait until it ends, then run again.", code="locked")
+            raise error(found, PATH, remedy="Wait until it ends, then run again.", code="locked")
         self.handle.seek(0)
         self.handle.truncate()
         self.handle.write(("%d %s" % (os.getpid(), self.name)).strip() + "\n")
@@ -91,7 +91,7 @@ class HostLock:
 
 
 def _no_lock(found: str) -> EngineError:
-    return trouble(found, PATH, "an ordinary file, which the first writer makes", "Look who made it, remove it, then run again.", "bad_lock")
+    return error(found, PATH, "an ordinary file, which the first writer makes", "Look who made it, remove it, then run again.", "bad_lock")
 
 
 def clean_leftovers(root: str) -> None:

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from typing import Callable, Container, Iterable
 
-from ..base.errors import trouble
+from ..base.errors import error
 from . import sysfs
 from .context import Context
 
@@ -27,7 +27,7 @@ def read_text(root: str, path: str) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as exc:
-        raise trouble("it can't be read: %s" % exc.strerror, device=path) from exc
+        raise error("it can't be read: %s" % exc.strerror, device=path) from exc
 
 
 def read_bytes(root: str, path: str) -> bytes | None:
@@ -37,7 +37,7 @@ def read_bytes(root: str, path: str) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as exc:
-        raise trouble("it can't be read: %s" % exc.strerror, device=path) from exc
+        raise error("it can't be read: %s" % exc.strerror, device=path) from exc
 
 
 def names(root: str, directory: str, ending: str = "") -> list[str]:
@@ -76,7 +76,7 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
             _sync(directory)
     except OSError as exc:
         remedy = "The old file is untouched. Free space or mend the file system, then run again."
-        raise trouble("it can't be written: %s" % exc.strerror, device=path, remedy=remedy) from exc
+        raise error("it can't be written: %s" % exc.strerror, device=path, remedy=remedy) from exc
     finally:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
@@ -117,7 +117,7 @@ def bring_to_disk(ctx: Context, directories: Iterable[str], device: str, timeout
     answer = ctx.command(["sync", "-f"] + [ctx.root + directory for directory in directories], timeout)
     if answer.rc:
         found = "what was written could not be brought to the disk: %s" % (answer.tail() or "rc %d" % answer.rc)
-        raise trouble(found, device, remedy="Look into dmesg for errors of the disk, then run again.", code="not_synced")
+        raise error(found, device, remedy="Look into dmesg for errors of the disk, then run again.", code="not_synced")
 
 
 def _make_directories(directory: str, lasting: bool) -> None:
@@ -160,4 +160,4 @@ def _remove(root: str, path: str, how: Callable[[str], object], fine: Container[
         _sync(os.path.dirname(root + path))
     except OSError as exc:
         if exc.errno not in fine:
-            raise trouble("it can't be removed: %s" % exc.strerror, device=path) from exc
+            raise error("it can't be removed: %s" % exc.strerror, device=path) from exc

@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 from typing import Iterable
 
-from ..base.errors import Trouble
+from ..base.errors import Refusal
 from . import files
 from .context import Context
 
@@ -83,19 +83,19 @@ def _path(parent: str, uuid: str) -> str:
     return "%s/%s/%s" % (FOLDER, parent, uuid)
 
 
-def unseen(ctx: Context, wanted: Iterable[tuple[str, str]], timeout: float = 30) -> dict[str, Trouble]:
-    """Troubles by UUID of those (uuid, parent) that mdevctl does not see as written. Where a bad file makes its list fail, our reading counts."""
+def unseen(ctx: Context, written: Iterable[tuple[str, str]], timeout: float = 30) -> dict[str, Refusal]:
+    """Errors by UUID of those (uuid, parent) that mdevctl does not see as written. Where a bad file makes its list fail, our reading counts."""
     answer = ctx.command([binary(ctx) or "mdevctl", "list", "--defined", "--dumpjson"], timeout)
     ours = definitions(ctx.root)
     seen = _shown(answer.out) if not answer.rc else {(one.parent, one.uuid): (one.mdev_type, one.start) for one in ours.values()}
-    troubles = {}
-    for uuid, parent in wanted:
+    errors = {}
+    for uuid, parent in written:
         mine = ours.get(uuid)
         if mine is None or mine.mdev_type is None or seen.get((parent, uuid)) != (mine.mdev_type, mine.start):
             remedy = "Look with 'mdevctl list -d', or set mdevctl: false to do without definitions."
             expected = "a definition in %s" % _path(parent, uuid)
-            troubles[uuid] = Trouble("mdevctl does not show its definition", uuid, expected, remedy, "mdevctl_failed")
-    return troubles
+            errors[uuid] = Refusal("mdevctl does not show its definition", uuid, expected, remedy, "mdevctl_failed")
+    return errors
 
 
 def _shown(text: str) -> dict[tuple[str, str], tuple[object, object]]:

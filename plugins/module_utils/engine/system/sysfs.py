@@ -8,7 +8,7 @@ import errno
 import os
 from typing import overload
 
-from ..base.errors import EngineError, Trouble
+from ..base.errors import EngineError, Refusal
 
 # Where the kernel shows PCI devices.
 PCI = "/sys/bus/pci/devices"
@@ -39,7 +39,7 @@ class SysfsError(EngineError):
         name = errno.errorcode.get(number, str(number))
         did = "reading it" if value is None else "writing %r to it" % value
         meaning = _MEANING.get(number, os.strerror(number))
-        super().__init__(Trouble("%s failed with %s: %s" % (did, name, meaning), path, code="kernel_" + name.lower()))
+        super().__init__(Refusal("%s failed with %s: %s" % (did, name, meaning), path, code="kernel_" + name.lower()))
 
 
 def content(path: str, size: int = -1) -> bytes:

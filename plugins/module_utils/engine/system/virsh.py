@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from xml.etree import ElementTree
 
-from ..base.errors import trouble
+from ..base.errors import error
 from ..hardware import address
 from .context import Context
 from .libvirt_xml import Hostdev
@@ -37,10 +37,10 @@ def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
     answer = ctx.command(["virsh", "--connect", uri, "list", "--all", "--name"], timeout)
     if answer.rc == 127:
         remedy = "Install libvirt-clients (Debian, Ubuntu) or libvirt-client (RHEL) and the libvirt daemon."
-        raise trouble("virsh is not installed", wanted="libvirt on this host", remedy=remedy, code="virsh_missing")
+        raise error("virsh is not installed", expected="libvirt on this host", remedy=remedy, code="virsh_missing")
     if answer.rc:
         look = "Look at 'systemctl status libvirtd virtqemud', and at connect (libvirt_attach_connect)."
-        raise trouble("virsh did not answer: %s" % (answer.tail(2) or "rc %d" % answer.rc), uri, "a running libvirt", look, "libvirt_silent")
+        raise error("virsh did not answer: %s" % (answer.tail(2) or "rc %d" % answer.rc), uri, "a running libvirt", look, "libvirt_silent")
 
 
 def change(ctx: Context, uri: str, verb: str, name: str, hostdev: Hostdev, live: bool, timeout: float = 120) -> None:
@@ -56,4 +56,4 @@ def change(ctx: Context, uri: str, verb: str, name: str, hostdev: Hostdev, live:
     if answer.rc:
         found = "'virsh %s %s' failed for %s: %s" % (verb, name, hostdev.key, answer.tail(3) or "rc %d" % answer.rc)
         remedy = "Look at the journal of libvirtd (or virtqemud) and, where the VM runs, at /var/log/libvirt/qemu/%s.log." % name
-        raise trouble(found, name, remedy=remedy, code="virsh_failed")
+        raise error(found, name, remedy=remedy, code="virsh_failed")

@@ -10,7 +10,7 @@ from typing import Sequence
 from .. import frameworks
 from ..base import refusals
 from ..base.clock import until
-from ..base.errors import EngineError, Trouble, trouble
+from ..base.errors import EngineError, Refusal, error
 from ..base.steps import ApplyError, Step, execute
 from ..frameworks.framework import Framework
 from ..mig import instances as mig_instances
@@ -35,7 +35,7 @@ class Outcome:
     failed: ApplyError | None
     at: float
 
-    def without(self, undone: Sequence[tuple[Step, Trouble]]) -> Outcome:
+    def without(self, undone: Sequence[tuple[Step, Refusal]]) -> Outcome:
         """The same without the steps that turned out not to be done."""
         if not undone:
             return self
@@ -44,7 +44,7 @@ class Outcome:
         steps = [step for step, dummy in undone]
         done = [step for step in self.done if step not in steps]
         failed = self.failed or ApplyError([], [], [])
-        return Outcome(done, ApplyError(failed.troubles + [problem for dummy, problem in undone], done, failed.not_done + steps), self.at)
+        return Outcome(done, ApplyError(failed.errors + [problem for dummy, problem in undone], done, failed.not_done + steps), self.at)
 
 
 def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
@@ -87,12 +87,12 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
             _set_params(framework, step)
 
 
-def _undefined(ctx: Context, defined: Sequence[Step]) -> list[tuple[Step, Trouble]]:
+def _undefined(ctx: Context, defined: Sequence[Step]) -> list[tuple[Step, Refusal]]:
     """Definitions that are not on the disk, or that mdevctl does not see."""
     try:
         mdevctl.settle(ctx)
     except EngineError as exc:
-        return [(step, exc.troubles[0]) for step in defined]
+        return [(step, exc.errors[0]) for step in defined]
     unseen = mdevctl.unseen(ctx, [(step.args["uuid"], str(step.device)) for step in defined])
     return [(step, unseen[step.args["uuid"]]) for step in defined if step.args["uuid"] in unseen]
 
@@ -102,7 +102,7 @@ def watch(ctx: Context, outcome: Outcome, settle: float) -> list[Step]:
     left = settle - (ctx.clock.now() - outcome.at)  # definitions were written meanwhile
     created = [(step, frameworks.at(ctx, str(step.device))) for step in outcome.done if step.kind == "create"]
 
-    def vanished() -> list[tuple[Step, Trouble]]:
+    def vanished() -> list[tuple[Step, Refusal]]:
         complaints = [
             (step, framework.complaint(step.args["uuid"], str(step.device), step.args["type_id"], step.args["type"])) for step, framework in created
         ]
@@ -114,10 +114,10 @@ def watch(ctx: Context, outcome: Outcome, settle: float) -> list[Step]:
     return result.done
 
 
-def _does_not_stay(step: Step, wrong: str) -> Trouble:
-    return Trouble(
+def _does_not_stay(step: Step, wrong: str) -> Refusal:
+    return Refusal(
         "%s was made, but shortly after %s" % (titled(step.args["type"], step.args["uuid"]), wrong),
-        device=step.device, wanted="a vGPU %s that stays" % step.args["type"], code="vanished",
+        device=step.device, expected="a vGPU %s that stays" % step.args["type"], code="vanished",
         remedy="Something takes the VF away: a cloud agent that binds VFs to vfio-pci, "
         "driverctl, or the driver itself (dmesg, 'journalctl -u nvidia-vgpu-mgr').",
     )
@@ -127,7 +127,7 @@ def _create(framework: Framework, step: Step, timeout: float) -> None:
     device, type_name = str(step.device), step.args["type"]
     type_id = framework.find_id(device, type_name, step.args["type_id"])  # as the parent has it now
     if not type_id:
-        raise trouble(
+        raise error(
             "the type %s is not offered here now" % type_name,
             device=device, remedy="Something turned the VF off or took it: look with 'nvidia-vgpu status'.", code="type_gone",
         )
@@ -149,11 +149,11 @@ def _set_params(framework: Framework, step: Step) -> None:
     try:
         framework.set_params(key, text)
     except SysfsError as exc:
-        raise trouble(
-            "setting vgpu_params to %r failed: %s" % (text, exc.troubles[0].found),
+        raise error(
+            "setting vgpu_params to %r failed: %s" % (text, exc.errors[0].found),
             device=step.device, code="params_failed",
             remedy="Look at the spelling (such as frame_rate_limiter=0,disable_vnc=1); a driver may not know all of them.",
         ) from exc
     if plain_params(framework.params(key)) != text:
         found = "the driver took vgpu_params %r, but shows %r" % (text, framework.params(key))
-        raise trouble(found, device=step.device, remedy="Look into dmesg.", code="params_failed")
+        raise error(found, device=step.device, remedy="Look into dmesg.", code="params_failed")

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Sequence
 
 from ..base import refusals
-from ..base.errors import Trouble
+from ..base.errors import Refusal
 from ..hardware import vgpu_types
 from ..hardware.gpu import Vgpu
 from ..hardware.mig_profiles import plain_profile
@@ -21,31 +21,31 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
     """Adds to the plan what becomes of the GPU, with its warnings and errors."""
     target = result.target.gpus[request.gpu.address] = GpuTarget(placed=[])
     if not request.spec.vgpus and request.spec.mig is None:
-        result.troubles += _empty(target, request)
+        result.errors += _empty(target, request)
         return
     refused, chosen = _fitting(request)
     if refused:
-        result.troubles += refused
+        result.errors += refused
         if request.spec.removes is not None:  # slots are taken one by one: what stands in the way of the others is known already
-            result.troubles += place(request, match(request, chosen))
+            result.errors += place(request, match(request, chosen))
         target.placed = None
         return
     target.mixed = request.spec.mixed
-    result.troubles += _set_mixed(result, target, request)
+    result.errors += _set_mixed(result, target, request)
     found = Matching(removed=list(request.gpu.vgpus), open=chosen) if target.sets_mixed else match(request, chosen)
-    result.troubles += guard_removal(found.removed, request.options)
-    result.troubles += place(request, found)
+    result.errors += guard_removal(found.removed, request.options)
+    result.errors += place(request, found)
     target.placed, target.removed = found.placed, found.removed
-    result.troubles += [  # a running VM has read its parameters: they are changed only while nobody uses the vGPU
+    result.errors += [  # a running VM has read its parameters: they are changed only while nobody uses the vGPU
         refusals.in_use(one.key, one.vgpu.holders, "changing its vgpu_params")
         for one in found.placed if one.vgpu and one.vgpu.holders and one.changes_params
     ]
     if request.spec.needs_mig and request.spec.removes is None:
-        result.troubles += _plan_instances(target, request)
+        result.errors += _plan_instances(target, request)
         result.warnings += target.instances.warnings if target.instances else []
 
 
-def _empty(target: GpuTarget, request: GpuRequest) -> list[Trouble]:
+def _empty(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     """The GPU is to have no vGPU, or none more; returns errors."""
     gpu, removes = request.gpu, request.spec.removes
     ours = request.stored is not None and request.stored.mig is not None
@@ -56,7 +56,7 @@ def _empty(target: GpuTarget, request: GpuRequest) -> list[Trouble]:
     return guard_removal(target.removed, request.options)
 
 
-def _fitting(request: GpuRequest) -> tuple[list[Trouble], list[Chosen]]:
+def _fitting(request: GpuRequest) -> tuple[list[Refusal], list[Chosen]]:
     """What refuses the requested vGPUs whatever the GPU holds now, and each of them with its type."""
     gpu, spec = request.gpu, request.spec
     if not request.predicted and not gpu.types and spec.vgpus:
@@ -73,7 +73,7 @@ def _fitting(request: GpuRequest) -> tuple[list[Trouble], list[Chosen]]:
     return check_room(request, chosen), chosen
 
 
-def _check_mode(request: GpuRequest) -> list[Trouble]:
+def _check_mode(request: GpuRequest) -> list[Refusal]:
     """MIG mode as the types need it; it is set before the VFs, so not here."""
     gpu, spec = request.gpu, request.spec
     sliced = [one for one in spec.vgpus if vgpu_types.slices_of(one.type)]
@@ -83,10 +83,10 @@ def _check_mode(request: GpuRequest) -> list[Trouble]:
         asked = "%s needs MIG" % sliced[0].type if sliced else "GPU instances are asked for (mig)"
         return [refusals.no_mig(gpu, others, asked)]
     if spec.needs_mig and shared:
-        return [Trouble(
+        return [Refusal(
             "a GPU is in MIG mode or time-sliced, not both: %s and %s are asked for"
             % (sliced[0].type if sliced else "GPU instances (mig)", shared[0].type),
-            device=gpu.address, wanted="types with a number of slices only, or types without only",
+            device=gpu.address, expected="types with a number of slices only, or types without only",
             remedy="Put one kind on another GPU.", code="mig_and_time_sliced",
         )]
     if "mig" in request.options.assume:
@@ -97,23 +97,23 @@ def _check_mode(request: GpuRequest) -> list[Trouble]:
     if spec.needs_mig == on or not (spec.needs_mig or shared):
         return []
     present, needed = ("on", "off") if on else ("off", "on")
-    return [Trouble(
+    return [Refusal(
         "MIG mode is %s, but %s needs it %s" % (present, (sliced or shared)[0].type if sliced or shared else "mig", needed),
-        device=gpu.address, wanted="MIG mode %s" % needed, code="mig_mode",
+        device=gpu.address, expected="MIG mode %s" % needed, code="mig_mode",
         remedy="Role mig sets it before the VFs are made; by hand: VFs off, module nvidia_mig, VFs on.",
     )]
 
 
-def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> list[Trouble]:
+def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     """Whether mixed-size mode must be turned on or off; only an empty GPU takes that."""
     gpu, requested = request.gpu, request.spec.mixed
     if not requested and not (request.stored and request.stored.mixed):
         return []
     supported, on = gpu.mixed or (request.predicted, False)
     if requested and not supported:
-        return [Trouble(
+        return [Refusal(
             "mixed_sizes is asked for, but this GPU (%s) does not support it with this driver" % gpu.name,
-            device=gpu.address, wanted="'Heterogeneous Time-Slice Sizes: Supported' in 'nvidia-smi -q'",
+            device=gpu.address, expected="'Heterogeneous Time-Slice Sizes: Supported' in 'nvidia-smi -q'",
             remedy="Take one framebuffer size per GPU, without mixed_sizes.", code="mixed_unsupported",
         )]
     target.sets_mixed = requested != on and (requested or not gpu.vgpus)
@@ -125,7 +125,7 @@ def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> li
     return []
 
 
-def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Trouble]:
+def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     """GPU instances for the types; errors if they don't fit."""
     gpu, words, placed = request.gpu, request.spec.mig, target.placed or []
     profiles = gpu.mig.profiles if gpu.mig else []
@@ -134,27 +134,27 @@ def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Trouble]:
         names = {plain_profile(word) for word in words or ()}
         names |= {"%dg.%dgb" % (one.slices or 0, (one.framebuffer_mib or 1024) // 1024) for one in types}
         profiles = mig_placement.predicted_profiles(names)
-    found, troubles = selection.needed(gpu, types, profiles) if words is None else selection.given(gpu, words, types, profiles)
-    if troubles:
-        return troubles
+    found, errors = selection.needed(gpu, types, profiles) if words is None else selection.given(gpu, words, types, profiles)
+    if errors:
+        return errors
     staying = [(one.vgpu, one.type) for one in placed if one.vgpu]
     asked = mig_placement.InstanceRequest(found, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
-    target.instances, troubles = mig_placement.plan_instances(gpu, asked)
+    target.instances, errors = mig_placement.plan_instances(gpu, asked)
     idle = [vgpu for vgpu, dummy in staying if not vgpu.holders]
-    if idle and any(one.code == "mig_no_room" for one in troubles):
+    if idle and any(one.code == "mig_no_room" for one in errors):
         # Their GPU instances are in the way: vGPUs that nobody uses are recreated in others.
         asked.staying = [(vgpu, vgpu_type) for vgpu, vgpu_type in staying if vgpu.holders]
         instances, wrong = mig_placement.plan_instances(gpu, asked)
         if not wrong:
-            target.instances, troubles = instances, []
+            target.instances, errors = instances, []
             target.removed = target.removed + idle
             for one in placed:
                 one.vgpu = one.vgpu if one.vgpu and one.vgpu.holders else None
     target.mig = sorted(one.name for one in found)
-    return troubles
+    return errors
 
 
-def guard_removal(vgpus: Sequence[Vgpu], options: Options) -> list[Trouble]:
+def guard_removal(vgpus: Sequence[Vgpu], options: Options) -> list[Refusal]:
     """vGPUs that are to be removed, are in use, and are not named in force_remove."""
     used = [vgpu for vgpu in vgpus if vgpu.holders and vgpu.key not in options.force_remove]
     names = ["%s (%s%s)" % (vgpu.key, vgpu.type, " on " + vgpu.parent if vgpu.uuid else "") for vgpu in used]

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Collection, Mapping, Sequence
 
-from ..base.errors import EngineError, Trouble, shown, trouble
+from ..base.errors import EngineError, Refusal, shown, error
 from ..hardware import address, catalog, vgpu_types
 from ..hardware.gpu import Gpu
 from ..mig.selection import Request as MigRequest
@@ -71,8 +71,8 @@ def check_uuid(text: object, where: str) -> str:
     """The UUID in the kernel's spelling (36 characters, lower case); raises EngineError if it is none."""
     word = str(text).strip().lower()
     if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", word):
-        wanted = "36 characters such as 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
-        raise trouble("%s is not a UUID" % shown(text), device=where, wanted=wanted, code="bad_uuid")
+        expected = "36 characters such as 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
+        raise error("%s is not a UUID" % shown(text), device=where, expected=expected, code="bad_uuid")
     return word
 
 
@@ -81,7 +81,7 @@ def check_ids(uuid: object, parent: object, where: str) -> tuple[str | None, str
     try:
         return check_uuid(uuid, where) if uuid else None, address.parse(parent) if parent else None
     except EngineError as exc:
-        for one in exc.troubles:
+        for one in exc.errors:
             one.device = where
         raise
 
@@ -91,27 +91,27 @@ def plain_params(text: object) -> str:
     return ",".join(part.strip() for part in str("" if text is None else text).split(",") if part.strip())
 
 
-def parse(layout: Any, name: str = "layout") -> tuple[list[Entry], list[Trouble]]:
+def parse(layout: Any, name: str = "layout") -> tuple[list[Entry], list[Refusal]]:
     """Entries of a layout (a list of {gpu, vgpus, mixed_sizes, mig}), and the errors of what is wrong in it."""
     if not isinstance(layout, list):
-        return [], _wrong_shape(layout, name, "a list of entries, each with gpu and vgpus").troubles
+        return [], _wrong_shape(layout, name, "a list of entries, each with gpu and vgpus").errors
     entries: list[Entry] = []
-    troubles: list[Trouble] = []
+    errors: list[Refusal] = []
     seen: dict[str, str] = {}
     for number, item in enumerate(layout):
         where = "%s[%d]" % (name, number)
         try:
             entry = _entry(item, where)
         except EngineError as exc:
-            troubles += exc.troubles
+            errors += exc.errors
             continue
         for position, vgpu in enumerate(item.get("vgpus") or []):
             try:
                 entry.vgpus += _vgpus(vgpu, "%s.vgpus[%d]" % (where, position), seen)
             except EngineError as exc:
-                troubles += exc.troubles
+                errors += exc.errors
         entries.append(entry)
-    return entries, troubles
+    return entries, errors
 
 
 def _entry(item: Any, where: str) -> Entry:
@@ -121,7 +121,7 @@ def _entry(item: Any, where: str) -> Entry:
     selectors, vgpus, mig = item.get("gpu"), item.get("vgpus") or [], item.get("mig")
     selectors = selectors if isinstance(selectors, list) else [selectors]
     if not selectors or not all(selectors) or any(isinstance(word, (list, dict)) for word in selectors):
-        raise trouble("it names no GPU", device=where, wanted="gpu: all, an address, GPU-<uuid> or a model")
+        raise error("it names no GPU", device=where, expected="gpu: all, an address, GPU-<uuid> or a model")
     if not isinstance(vgpus, list):
         raise _wrong_shape(vgpus, where + ".vgpus", "a list of vGPUs, such as [{type: A40-24Q}]")
     if mig is not None and not (isinstance(mig, list) and all(isinstance(word, str) for word in mig)):
@@ -130,7 +130,7 @@ def _entry(item: Any, where: str) -> Entry:
 
 
 def _wrong_shape(value: object, where: str, expected: str) -> EngineError:
-    return trouble("it is %s" % shown(value), device=where, wanted=expected, code="wrong_shape")
+    return error("it is %s" % shown(value), device=where, expected=expected, code="wrong_shape")
 
 
 def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
@@ -141,15 +141,15 @@ def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
     uuid, params = vgpu.get("uuid"), vgpu.get("vgpu_params")
     params = None if params is None else plain_params(params)
     if params and not re.match(r"^[\x20-\x7e]+$", params):
-        raise trouble("vgpu_params are %s" % shown(params), device=where, wanted="letters, digits and signs on one line", code="bad_params")
+        raise error("vgpu_params are %s" % shown(params), device=where, expected="letters, digits and signs on one line", code="bad_params")
     if not vgpu.get("type"):
-        raise trouble("no type is given", device=where, wanted="type: a name such as A40-24Q")
+        raise error("no type is given", device=where, expected="type: a name such as A40-24Q")
     if not isinstance(count, int) or not 0 <= count <= MOST:
-        raise trouble("count is %s" % shown(count), device=where, wanted="a number from 0 to %d" % MOST)
+        raise error("count is %s" % shown(count), device=where, expected="a number from 0 to %d" % MOST)
     spec = VgpuSpec(str(vgpu["type"]), where=where, params=params)
     if uuid:
         if count != 1:
-            raise trouble("a UUID stands with count %d" % count, device=where, wanted="count 1: a UUID names one vGPU")
+            raise error("a UUID stands with count %d" % count, device=where, expected="count 1: a UUID names one vGPU")
         spec.uuid = check_uuid(uuid, where)
         if spec.uuid in seen:
             raise EngineError(duplicate(spec.uuid, where, seen[spec.uuid]))
@@ -157,9 +157,9 @@ def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
     return [spec] * count
 
 
-def duplicate(uuid: str, where: str, first: str) -> Trouble:
+def duplicate(uuid: str, where: str, first: str) -> Refusal:
     """One UUID for two vGPUs of a request."""
-    return Trouble("the UUID %s stands at %s too" % (uuid, first), device=where, wanted="each UUID once", code="duplicate_uuid")
+    return Refusal("the UUID %s stands at %s too" % (uuid, first), device=where, expected="each UUID once", code="duplicate_uuid")
 
 
 def _rank(word: str) -> int:
@@ -169,7 +169,7 @@ def _rank(word: str) -> int:
     return 1 if word.lower() == "all" else 2
 
 
-def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, GpuSpec], list[Trouble]]:
+def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, GpuSpec], list[Refusal]]:
     """What is requested, by address of each GPU that the layout names, and errors.
 
     A GPU named by its address takes the entries with its address only, one named by model those
@@ -178,7 +178,7 @@ def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, Gp
     """
     specs: dict[str, GpuSpec] = {}
     rank: dict[str, int] = {}
-    troubles: list[Trouble] = []
+    errors: list[Refusal] = []
     absent: list[str] = []
     for entry in entries:
         for word in entry.selectors:
@@ -188,48 +188,48 @@ def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, Gp
                 continue
             for one in wrong:
                 one.device = one.device or entry.where
-            troubles += wrong
+            errors += wrong
             for gpu in gpus:
                 if here > rank.get(gpu.address, 0):
                     specs[gpu.address], rank[gpu.address] = GpuSpec(), here
                 if here == rank[gpu.address]:
                     specs[gpu.address].add(entry)
-    return specs, troubles + _absent_models(absent, inventory, specs, bool(troubles)) + _given_twice(specs)
+    return specs, errors + _absent_models(absent, inventory, specs, bool(errors)) + _given_twice(specs)
 
 
 def _named(gpus: Sequence[Gpu]) -> str:
     return ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in gpus)
 
 
-def _absent_models(absent: Sequence[str], inventory: Inventory, specs: Mapping[str, GpuSpec], wrong: bool) -> list[Trouble]:
+def _absent_models(absent: Sequence[str], inventory: Inventory, specs: Mapping[str, GpuSpec], wrong: bool) -> list[Refusal]:
     """Models that this host does not have, if nothing is left of the layout, or GPUs are that it does not name. wrong: there are errors."""
     words, left = ", ".join(absent), [gpu for gpu in inventory.gpus if gpu.supported and gpu.address not in specs]
     if absent and not specs and not wrong:
-        return [Trouble(
+        return [Refusal(
             "the layout is for %s, and none of these is in this host, which has %s" % (words, _named(inventory.gpus) or "no NVIDIA GPU"),
-            wanted="an entry for a GPU of this host", code="unknown_gpu",
+            expected="an entry for a GPU of this host", code="unknown_gpu",
         )]
     if absent and specs and left:
         # One model written for another would otherwise empty the GPUs that were meant.
-        return [Trouble(
+        return [Refusal(
             "the layout is for %s too, which this host has not, and says nothing of %s" % (words, _named(left)),
-            wanted="an entry for each GPU of this host", code="gpu_not_in_layout",
+            expected="an entry for each GPU of this host", code="gpu_not_in_layout",
             remedy="Put the model right, or add an entry with an empty list of vgpus for these GPUs (gpu: all is for the rest).",
         )]
     return []
 
 
-def _given_twice(specs: Mapping[str, GpuSpec]) -> list[Trouble]:
+def _given_twice(specs: Mapping[str, GpuSpec]) -> list[Refusal]:
     """UUIDs that two GPUs would get."""
-    troubles = []
+    errors = []
     given: dict[str, str] = {}
     for pf, spec in sorted(specs.items()):
         for one in [one for one in spec.vgpus if one.uuid]:
             if one.uuid in given:
                 found = "the UUID %s is given to %s and %s" % (one.uuid, given[one.uuid], pf)
-                troubles.append(Trouble(found, device=one.where, wanted="a UUID for one vGPU on one GPU", code="duplicate_uuid"))
+                errors.append(Refusal(found, device=one.where, expected="a UUID for one vGPU on one GPU", code="duplicate_uuid"))
             given[str(one.uuid)] = pf
-    return troubles
+    return errors
 
 
 def mig_requests(specs: Mapping[str, GpuSpec], inventory: Inventory) -> dict[str, MigRequest]:

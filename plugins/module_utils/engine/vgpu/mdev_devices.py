@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Mapping, Sequence
 
 from ..base import refusals
-from ..base.errors import EngineError, Trouble, raise_if_any
+from ..base.errors import EngineError, Refusal, raise_if_any
 from ..hardware import vgpu_types
 from ..hardware.gpu import Gpu, Vgpu
 from . import plan as layout_plan
@@ -34,7 +34,7 @@ class Device:
 def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
     """Devices from the module's list; raises EngineError with all that is wrong."""
     found: list[Device] = []
-    troubles: list[Trouble] = []
+    errors: list[Refusal] = []
     seen: dict[str, str] = {}
     for number, item in enumerate(devices):
         where = "devices[%d]" % number
@@ -42,18 +42,18 @@ def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
         try:
             uuid, parent = check_ids(item.get("uuid"), item.get("parent"), where)
         except EngineError as exc:
-            troubles += exc.troubles
+            errors += exc.errors
             continue
         if absent and not uuid:
-            troubles.append(Trouble("a device to be removed has no uuid", device=where, wanted="its uuid"))
+            errors.append(Refusal("a device to be removed has no uuid", device=where, expected="its uuid"))
         if not absent and not (parent and item.get("type")):
-            troubles.append(Trouble("parent or type is missing", device=where, wanted="parent: a VF or PF, and type"))
+            errors.append(Refusal("parent or type is missing", device=where, expected="parent: a VF or PF, and type"))
         if uuid and uuid in seen:
-            troubles.append(duplicate(uuid, where, seen[uuid]))
+            errors.append(duplicate(uuid, where, seen[uuid]))
         if uuid:
             seen[uuid] = where
         found.append(Device(where, uuid, parent, item.get("type"), absent))
-    raise_if_any(troubles)
+    raise_if_any(errors)
     return found
 
 
@@ -66,8 +66,8 @@ def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
         else:
             requests.add(device)
     requests.keep_others()
-    troubles = requests.troubles + guard_removal(requests.orphans, options)
-    result = layout_plan.plan(host, requests.specs, options, troubles, listed_only=True)
+    errors = requests.errors + guard_removal(requests.orphans, options)
+    result = layout_plan.plan(host, requests.specs, options, errors, listed_only=True)
     # Nothing is done beside a GPU that fell off the bus: this module has no option for that.
     raise_if_any(one.problem for one in result.failing)
     result.steps[:0] = [layout_plan.remove(vgpu.parent, vgpu) for vgpu in requests.orphans]
@@ -93,7 +93,7 @@ class _Requests:
     devices: Sequence[Device]
     specs: dict[str, GpuSpec] = field(default_factory=dict)
     orphans: list[Vgpu] = field(default_factory=list)
-    troubles: list[Trouble] = field(default_factory=list)
+    errors: list[Refusal] = field(default_factory=list)
 
     def owner(self, parent: str | None) -> Gpu | None:
         """The GPU whose PF or VF the address is."""
@@ -115,8 +115,8 @@ class _Requests:
         gpu = self.owner(vgpu.parent)
         if device.parent and device.parent != vgpu.parent:
             found = "the device %s to be removed is on %s" % (device.uuid, vgpu.parent)
-            wanted = "parent %s, or no parent given" % device.parent
-            self.troubles.append(Trouble(found, device=device.where, wanted=wanted, code="uuid_elsewhere"))
+            expected = "parent %s, or no parent given" % device.parent
+            self.errors.append(Refusal(found, device=device.where, expected=expected, code="uuid_elsewhere"))
         elif gpu is None:
             self.orphans.append(vgpu)
         else:
@@ -128,12 +128,12 @@ class _Requests:
         gpu = self.owner(device.parent)
         if gpu is None:
             have = ", ".join("%s (%d VFs)" % (one.address, len(one.vfs)) for one in self.host.inventory.gpus)
-            self.troubles.append(Trouble(
+            self.errors.append(Refusal(
                 "%s is no NVIDIA GPU and no VF of one; this host has %s" % (device.parent, have or "no NVIDIA GPU"),
-                device=device.where, wanted="a PF, or a VF that is on", remedy="VFs are turned on by nvidia_sriov.", code="unknown_parent",
+                device=device.where, expected="a PF, or a VF that is on", remedy="VFs are turned on by nvidia_sriov.", code="unknown_parent",
             ))
         elif not gpu.uuids:
-            self.troubles.append(refusals.vendor_vfio(gpu))
+            self.errors.append(refusals.vendor_vfio(gpu))
         else:
             index = next((vf.index for vf in gpu.vfs if vf.address == device.parent), None)
             one = VgpuSpec(str(device.type), device.uuid, index, device.where)

@@ -8,7 +8,7 @@ import uuid as uuids
 from dataclasses import dataclass, field
 from typing import Collection, Sequence
 
-from ..base.errors import Trouble
+from ..base.errors import Refusal
 from ..hardware.gpu import Vgpu
 from ..state.layout_file import StoredVgpu
 from .fit import Chosen, slots_of
@@ -83,7 +83,7 @@ def _is_it(request: GpuRequest, spec: VgpuSpec, vgpu: Vgpu) -> bool:
     return spec.index is not None and spec.index == vgpu.index
 
 
-def place(request: GpuRequest, found: Matching) -> list[Trouble]:
+def place(request: GpuRequest, found: Matching) -> list[Refusal]:
     """Places the requested vGPUs that no existing one matches: fills found.placed; returns errors."""
     gpu = request.gpu
     existing = {vgpu.key for vgpu in request.host.inventory.mdevs} - {vgpu.key for vgpu in found.removed}
@@ -93,7 +93,7 @@ def place(request: GpuRequest, found: Matching) -> list[Trouble]:
     free = [slot for slot in slots_of(request) if slot.index not in busy]
     stored = [one for one in request.known.values() if one.key not in in_use]
     staying = [vgpu.uuid for vgpu in found.left]
-    troubles = []
+    errors = []
     # Requests with a slot of their own first, so that no other takes it. Larger before smaller: they need more room in one piece.
     for one in sorted(found.open, key=lambda one: (one.spec.index is None, one.spec.uuid is None, -(one.type.framebuffer_mib or 0))):
         uuid, index = one.spec.uuid, one.spec.index
@@ -104,7 +104,7 @@ def place(request: GpuRequest, found: Matching) -> list[Trouble]:
             index = remembered.index
         slot = next((slot for slot in free if index in (None, slot.index)), None)
         if slot is None:
-            troubles.append(_no_slot(request, found, one, index))
+            errors.append(_no_slot(request, found, one, index))
             continue
         free.remove(slot)
         if remembered and remembered.index in (None, slot.index):
@@ -117,7 +117,7 @@ def place(request: GpuRequest, found: Matching) -> list[Trouble]:
         in_use.add(uuid or slot.parent)
         found.placed.append(Placed(slot if gpu.sriov else Slot(slot.parent, None), one.type, one.spec, uuid, params=one.spec.params or None))
     found.placed.sort(key=lambda one: (one.slot.index or 0, one.key))
-    return troubles
+    return errors
 
 
 def _remembered(one: Chosen, stored: Sequence[StoredVgpu], free: Sequence[Slot]) -> StoredVgpu | None:
@@ -127,18 +127,18 @@ def _remembered(one: Chosen, stored: Sequence[StoredVgpu], free: Sequence[Slot])
     return next((was for was in fitting if was.params == (one.spec.params or "")), next(iter(fitting), None))
 
 
-def _no_slot(request: GpuRequest, found: Matching, one: Chosen, index: int | None) -> Trouble:
+def _no_slot(request: GpuRequest, found: Matching, one: Chosen, index: int | None) -> Refusal:
     """A requested VF holds another vGPU, or cannot hold one."""
     gpu = request.gpu
     holders = ["%s (%s)" % (held.key, held.type.short) for held in found.placed if held.slot.index == index]
     holders += ["%s (%s)" % (vgpu.key, vgpu.type) for vgpu in found.left if vgpu.index == index]
     if holders and index is not None:
         vf = next((vf.address for vf in gpu.vfs if vf.index == index), index)
-        return Trouble(
+        return Refusal(
             "the VF %s holds %s already" % (vf, holders[0]),
-            device=one.spec.where or gpu.address, wanted="a free VF for %s" % one.type.short, code="vf_busy",
+            device=one.spec.where or gpu.address, expected="a free VF for %s" % one.type.short, code="vf_busy",
         )
-    return Trouble(
+    return Refusal(
         "VF %s is not there or not free for %s" % (index, one.type.short),
         device=gpu.address, remedy="Look with 'nvidia-vgpu status'.", code="no_slot",
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Mapping, Sequence
 
-from ..base.errors import Trouble
+from ..base.errors import Refusal
 from ..base.plan import Plan
 from ..base.steps import Step
 from ..hardware.gpu import Gpu, Vgpu
@@ -27,12 +27,12 @@ from .layout import GpuSpec, plain_params
 from .target import GpuRequest, GpuTarget, Host, LayoutPlan, Options, Placed, Target, titled
 
 
-def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, troubles: Sequence[Trouble] = (), listed_only: bool = False) -> LayoutPlan:
+def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, errors: Sequence[Refusal] = (), listed_only: bool = False) -> LayoutPlan:
     """The plan for the specs per GPU (layout.by_gpu); raises EngineError with all that is wrong, the given errors first.
 
     listed_only: GPUs without a spec are left alone, for requests that are no layout.
     """
-    result = Plan(Target(), troubles=list(troubles))
+    result = Plan(Target(), errors=list(errors))
     explicit = {one.uuid for spec in specs.values() for one in spec.vgpus if one.uuid}
     for gpu in host.inventory.gpus:
         if gpu.address in specs and not result.skips(gpu, "bring its vGPUs to the layout", options.unresponsive):
@@ -40,7 +40,7 @@ def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, troubles: S
     for gpu in host.inventory.gpus:
         if gpu.address not in specs and gpu.alive and not listed_only:
             _plan_unlisted(result, host, gpu, options)
-    result.troubles += _foreign_uuids(result, host, specs)
+    result.errors += _foreign_uuids(result, host, specs)
     result.refuse()
     _add_steps(result, host, options)
     return result
@@ -55,7 +55,7 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
         else:
             text = "%s: the vGPU %s(%s) was not made by vgpu.kvm and its GPU is not in the layout; it stays"
             result.warnings.append(text % (vgpu.parent, vgpu.uuid + " " if vgpu.uuid else "", vgpu.type))
-    result.troubles += guard_removal(target.removed, options)
+    result.errors += guard_removal(target.removed, options)
     if stored and stored.mig is not None and gpu.mig and gpu.mig.current:
         if len(target.removed) == len(gpu.vgpus):  # somebody else's vGPUs keep their GPU instances
             target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
@@ -63,7 +63,7 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
     result.target.gpus[gpu.address] = target
 
 
-def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec]) -> list[Trouble]:
+def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec]) -> list[Refusal]:
     """UUIDs that the user gives and that exist elsewhere on the host."""
     targets = list(result.target.gpus.values())
     fine = {vgpu.uuid for target in targets for vgpu in target.removed}
@@ -74,9 +74,9 @@ def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec])
             fine |= {vgpu.uuid for vgpu in gpu.vgpus if all(uuid != vgpu.uuid or index == vgpu.index for uuid, index in elsewhere)}
     existing = {vgpu.uuid: vgpu for vgpu in host.inventory.mdevs}
     return [
-        Trouble(
+        Refusal(
             "the UUID %s exists already, as %s on %s" % (one.uuid, existing[one.uuid].type, existing[one.uuid].parent),
-            device=pf, wanted="a UUID that is free on this host", code="uuid_elsewhere",
+            device=pf, expected="a UUID that is free on this host", code="uuid_elsewhere",
         )
         for pf, spec in sorted(specs.items()) for one in spec.vgpus if one.uuid in existing and one.uuid not in fine
     ]

@@ -13,7 +13,7 @@ from hypothesis import given, strategies
 from ansible_collections.vgpu.kvm.plugins.filter.fleet_problems import fleet_problems
 
 PF = "0000:e8:00.0"
-BAD = {"code": "vfs_missing", "device": PF, "found": "its VFs are off", "wanted": "32 VFs", "remedy": "Turn them on.", "severity": "error"}
+BAD = {"code": "vfs_missing", "device": PF, "found": "its VFs are off", "expected": "32 VFs", "remedy": "Turn them on.", "severity": "error"}
 MILD = dict(BAD, code="boot_cause", severity="warning")
 
 
@@ -54,7 +54,7 @@ def test_the_table():
     table = fleet_problems({"bad": read(BAD), "well": read(), "gone": {"unreachable": True, "msg": "no route\nto host"}})["table"]
     assert table[0].split() == ["HOST", "STATE", "GPUS", "VGPUS", "IN", "USE"]
     assert table[1].split() == ["bad", "error", "1", "2", "1"]
-    assert table[2:4] == ["    error vfs_missing: %s: its VFs are off (wanted: 32 VFs)" % PF, "      do: Turn them on."]
+    assert table[2:4] == ["    error vfs_missing: %s: its VFs are off (expected: 32 VFs)" % PF, "      do: Turn them on."]
     assert table[4].split() == ["gone", "unreachable", "-", "-", "-"] and "no route to host" in table[5]
     assert table[-1] == "3 hosts: 1 with errors, 1 unreachable, 1 well." and not any("\n" in line for line in table)
     assert fleet_problems({})["table"] == ["HOST  STATE  GPUS  VGPUS  IN USE", "0 hosts: none."]
@@ -67,7 +67,7 @@ def planned(plan, *problems):
 
 def test_drift_from_the_layout():
     reads = {"a": planned({"actions": ["step %d" % number for number in range(7)]}), "b": planned({"actions": []}), "c": planned(None)}
-    reads["d"] = planned({"failed": True, "msg": "x", "troubles": [dict(BAD, code="unknown_type")], "troubles_left_out": 4})
+    reads["d"] = planned({"failed": True, "msg": "x", "errors": [dict(BAD, code="unknown_type")], "errors_left_out": 4})
     reads["e"] = planned({"failed": True, "msg": "MODULE FAILURE"})
     reads["f"] = planned({"actions": ["step %d" % number for number in range(20)], "actions_left_out": 108})
     found = {one["name"]: one for one in fleet_problems(reads)["hosts"]}
@@ -108,7 +108,7 @@ def test_problems_that_the_host_did_not_list():
 
 def test_guests():
     guest = {"gpus": [{"address": PF, "in_use_by": []}], "problems": []}
-    why = {"code": "refused", "device": "nvidia-gridd.service", "found": "the server refuses", "wanted": "a licence", "remedy": "Ask for more."}
+    why = {"code": "refused", "device": "nvidia-gridd.service", "found": "the server refuses", "expected": "a licence", "remedy": "Ask for more."}
     licenses = {"a": {"licensed": True, "reasons": []}, "b": {"licensed": False, "reasons": [why]}, "c": {"failed": True, "msg": "no"}}
     found = {one["name"]: one for one in fleet_problems({name: guest for name in "abcd"}, licenses, ["a", "b", "c", "d"])["hosts"]}
     assert [found[name]["state"] for name in "abcd"] == ["ok", "error", "error", "ok"]
@@ -118,7 +118,7 @@ def test_guests():
 
 @pytest.mark.parametrize("value", [None, [], "x", 7])
 def test_what_is_no_dict(value):
-    with pytest.raises(AnsibleFilterError, match="wanted: a dict"):
+    with pytest.raises(AnsibleFilterError, match="expected: a dict"):
         fleet_problems(value)
 
 

@@ -105,8 +105,8 @@ def test_hosts_that_were_not_read_say_why():
     away = row({"unreachable": True, "msg": "Task failed: Failed to connect to the host via ssh: no route"})
     assert (away["state"], away["state_text"], away["codes"]) == ("unreachable", "unreachable", ["unreachable"])
     assert away["problems"][0]["found"] == "Failed to connect to the host via ssh: no route" and away["problems"][0]["remedy"]
-    troubles = [{"code": "not_root", "device": None, "found": "no right", "wanted": None, "remedy": "Set become: true."}]
-    own = row({"failed": False, "msg": "x", "troubles": troubles})
+    errors = [{"code": "not_root", "device": None, "found": "no right", "expected": None, "remedy": "Set become: true."}]
+    own = row({"failed": False, "msg": "x", "errors": errors})
     assert (own["state"], own["codes"], own["problems"][0]["remedy"]) == ("unread", ["not_root"], "Set become: true.")
     sudo = row({"failed": False, "msg": "MODULE FAILURE", "module_stderr": "sudo: a password is required\n", "rc": 1})
     assert sudo["state"] == "unread" and sudo["problems"][0]["found"] == "sudo: a password is required"

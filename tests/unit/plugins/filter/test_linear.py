@@ -36,7 +36,7 @@ def fleet(result, number):
     for place in range(number):
         found["gpu-%04d" % place] = dict(result)
         if place % 4 == 1:
-            bad = [{"code": "code_%d" % place, "device": None, "found": "bad", "wanted": None, "remedy": None, "severity": "error"}]
+            bad = [{"code": "code_%d" % place, "device": None, "found": "bad", "expected": None, "remedy": None, "severity": "error"}]
             info = result.get("info", result)
             found["gpu-%04d" % place] = dict(result, info=dict(info, problems=bad)) if "info" in result else dict(result, problems=bad)
         elif place % 10 == 2:

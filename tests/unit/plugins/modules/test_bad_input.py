@@ -56,7 +56,7 @@ def test_options(make_host, module, arguments, code, words, check):
 
 def test_a_count_of_millions_is_refused_before_it_fills_the_memory(host):
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 10**12}]}])
-    assert "layout[0].vgpus[0]: count is 1000000000000 (wanted: a number from 0 to 1024)" in outcome.msg
+    assert "layout[0].vgpus[0]: count is 1000000000000 (expected: a number from 0 to 1024)" in outcome.msg
 
 
 def test_a_word_that_is_no_profile_before_the_driver_lists_any(make_host):

@@ -85,7 +85,7 @@ def test_the_restore_at_boot_names_it_and_brings_the_others(pair):
     before = [one for one in pair.vgpus() if one[1].startswith(GOOD[:7])]
     pair.reboot()
     report = restore.restore(lose(pair).ctx, 60, 0, lambda text: None)
-    assert [one.code for one in report.troubles] == ["gpu_off_bus"] and pair.vgpus() == before
+    assert [one.code for one in report.errors] == ["gpu_off_bus"] and pair.vgpus() == before
 
 
 def test_mig_mode_of_the_others(make_host):

@@ -219,7 +219,7 @@ def test_types_bring_their_gpu_instances(make_host, model, vendor, types, profil
     host.reboot()
     assert host.pf().mig == model.mig_needs_reset and names(host) == []
     report = restored(host)
-    assert report.troubles == [] and host.vgpus() == goal and names(host) == profiles
+    assert report.errors == [] and host.vgpus() == goal and names(host) == profiles
     assert restored(host).done == [] and not call(nvidia_vgpu, host, layout=layout).ok["changed"]
     call(nvidia_vgpu, host, layout=[]).ok
     assert host.vgpus() == [] and names(host) == [] and not call(nvidia_vgpu, host, layout=[]).ok["changed"]
@@ -298,7 +298,7 @@ def test_back_to_time_slicing(make_host):
     call(nvidia_vgpu, host, layout=sliced).ok
     assert kinds(host) == ["A100-10C"] * 2 and not host.pf().mig
     host.reboot()
-    assert restored(host).troubles == [] and kinds(host) == ["A100-10C"] * 2 and not host.pf().mig
+    assert restored(host).errors == [] and kinds(host) == ["A100-10C"] * 2 and not host.pf().mig
 
 
 def test_t4_a40_and_two_a100_of_both_kinds_in_one_layout(make_host):
@@ -314,7 +314,7 @@ def test_t4_a40_and_two_a100_of_both_kinds_in_one_layout(make_host):
     assert len(host.vgpus()) == 12 and not call(nvidia_vgpu, host, layout=layout).ok["changed"]
     goal = host.vgpus()
     host.reboot()
-    assert restored(host).troubles == [] and host.vgpus() == goal
+    assert restored(host).errors == [] and host.vgpus() == goal
 
 
 def test_status_and_info_tell_of_mig(monkeypatch, capsys, make_host):

@@ -184,21 +184,21 @@ def test_libvirt_that_is_not_there_or_silent(mdevs):
 def test_a_check_before_the_vgpus_are_made(make_host):
     host = make_host().vfs_on()
     Libvirt(host).define("web1")
-    wanted = [web({"type": "A40-24Q"}, {"uuid": ONE})]
-    found = call(nvidia_vgpu_attach, host, check=True, domains=wanted, assume=["vgpus"]).ok
+    expected = [web({"type": "A40-24Q"}, {"uuid": ONE})]
+    found = call(nvidia_vgpu_attach, host, check=True, domains=expected, assume=["vgpus"]).ok
     assert found["actions"] == ["web1: attach a vGPU that is still to come (A40-24Q)", "web1: attach a vGPU that is still to come (%s)" % ONE]
-    assert call(nvidia_vgpu_attach, host, domains=wanted, assume=["vgpus"]).codes == ["no_such_vgpu"] * 2
+    assert call(nvidia_vgpu_attach, host, domains=expected, assume=["vgpus"]).codes == ["no_such_vgpu"] * 2
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_failure_of_one_vm_leaves_the_others(mdevs, number):
     virsh = Libvirt(mdevs).define("web1").define("web2")
-    wanted = [web({"uuid": ONE}), web({"uuid": TWO}, name="web2")]
+    expected = [web({"uuid": ONE}), web({"uuid": TWO}, name="web2")]
     mdevs.fail_at = len(mdevs.writes) + number
-    outcome = call(nvidia_vgpu_attach, mdevs, domains=wanted)
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=expected)
     assert outcome.codes == ["virsh_failed"] and len(outcome["actions"]) == len(outcome["not_done"]) == 1
     mdevs.fail_at = None
-    both(mdevs, domains=wanted)
+    both(mdevs, domains=expected)
     assert virsh.has("web1") == [ONE] and virsh.has("web2") == [TWO]
 
 
@@ -227,12 +227,12 @@ WISH = strategies.one_of(
 
 @given(
     has=strategies.lists(strategies.tuples(strategies.sampled_from(["a", "b", "c"]), KEYS), max_size=3, unique_by=lambda one: one[1]),
-    wanted=strategies.dictionaries(strategies.sampled_from(["a", "b", "c"]), strategies.lists(WISH, max_size=3)),
+    expected=strategies.dictionaries(strategies.sampled_from(["a", "b", "c"]), strategies.lists(WISH, max_size=3)),
     running=strategies.sets(strategies.sampled_from(["a", "b", "c"])),
     exclusive=strategies.booleans(),
 )
-def test_no_vgpu_is_ever_in_two_vms(tmp_path_factory, has, wanted, running, exclusive):
-    """Whatever was and whatever is wanted: after the plan each vGPU is in one VM's definition at most, and in no other's that runs with it."""
+def test_no_vgpu_is_ever_in_two_vms(tmp_path_factory, has, expected, running, exclusive):
+    """Whatever was and whatever is expected: after the plan each vGPU is in one VM's definition at most, and in no other's that runs with it."""
     from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
 
     host = Host(tmp_path_factory.mktemp("host"), gpus=[(OTHER, A40), (PF, A40)]).vfs_on()
@@ -243,7 +243,7 @@ def test_no_vgpu_is_ever_in_two_vms(tmp_path_factory, has, wanted, running, excl
         devices = [reader.Hostdev("mdev", key) for owner, key in has if owner == name]
         domains.append(reader.Domain(name, devices, list(devices) if name in running else None))
     try:
-        wishes = request.parse([{"name": name, "vgpus": vgpus} for name, vgpus in wanted.items()])
+        wishes = request.parse([{"name": name, "vgpus": vgpus} for name, vgpus in expected.items()])
         made = plan.plan(inventory.read(host.ctx, with_types=False), domains, wishes, placement.Options(exclusive))
     except EngineError:
         return
@@ -255,5 +255,5 @@ def test_no_vgpu_is_ever_in_two_vms(tmp_path_factory, has, wanted, running, excl
         owners = {name for name in defined if key in defined[name]}
         assert len(owners) <= 1
         assert all(key not in [device.key for device in one.live or []] or {one.name} >= owners for one in domains)
-    for name, vgpus in wanted.items():
+    for name, vgpus in expected.items():
         assert len(defined[name]) == len(vgpus) or not exclusive and len(defined[name]) >= len(vgpus)

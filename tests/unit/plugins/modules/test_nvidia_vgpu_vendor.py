@@ -178,7 +178,7 @@ def test_everything_comes_back_after_a_reboot(host):
     host.reboot()
     assert host.vgpus() == []
     report = restored(host)
-    assert report.troubles == [] and host.vgpus() == goal
+    assert report.errors == [] and host.vgpus() == goal
     assert restored(host).done == [] and not call(nvidia_vgpu, host, layout=TWO).ok["changed"]
 
 
@@ -188,7 +188,7 @@ def test_the_restore_leaves_what_others_put_on_its_vf(host):
     host.vfs_on()
     host.add("0000:e8:00.4", "L40S-48Q", None)
     report = restored(host)
-    assert report.troubles and host.vgpus() == [("0000:e8:00.4", "0000:e8:00.4", "L40S-48Q")]
+    assert report.errors and host.vgpus() == [("0000:e8:00.4", "0000:e8:00.4", "L40S-48Q")]
 
 
 def test_vfs_are_not_turned_off_under_a_vgpu(host):
@@ -234,7 +234,7 @@ def test_a_t4_beside_it_stays_on_mdev(make_host):
     goal = host.vgpus()
     assert not call(nvidia_vgpu, host, layout=layout).ok["changed"]
     host.reboot()
-    assert restored(host).troubles == [] and host.vgpus() == goal
+    assert restored(host).errors == [] and host.vgpus() == goal
 
 
 # --- mixed sizes
@@ -264,7 +264,7 @@ def test_mixed_sizes_on_one_gpu(make_host, model, vendor):
     goal = host.vgpus()
     assert json.loads(host.get(layout_file.PATH))["gpus"][0]["mixed_sizes"] is True
     host.reboot()
-    assert restored(host).troubles == [] and host.vgpus() == goal and host.pf().mixed
+    assert restored(host).errors == [] and host.vgpus() == goal and host.pf().mixed
     assert not call(nvidia_vgpu, host, layout=mixed(word)).ok["changed"]
 
 
@@ -313,7 +313,7 @@ def test_vgpu_params_are_set_kept_changed_and_cleared(make_host, model, vendor):
     assert not call(nvidia_vgpu, host, layout=layout("frame_rate_limiter=0,disable_vnc=1")).ok["changed"]
     goal = host.vgpus()
     host.reboot()
-    assert restored(host).troubles == [] and host.vgpus() == goal and present() == ["", "frame_rate_limiter=0,disable_vnc=1"]
+    assert restored(host).errors == [] and host.vgpus() == goal and present() == ["", "frame_rate_limiter=0,disable_vnc=1"]
     assert len(call(nvidia_vgpu, host, layout=layout("enable_uvm=1")).ok["actions"]) == 2 and "enable_uvm=1" in present()
     for key in list(host.kernel.mdevs):
         host.kernel.use(key, pid=4000 + len(host.kernel.processes))

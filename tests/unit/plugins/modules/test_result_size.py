@@ -48,9 +48,9 @@ def made(make_host, number, used=True):
     return host
 
 
-def size(host, number, wanted=TYPE):
+def size(host, number, expected=TYPE):
     """(bytes of the result, the result). Numbers count as one digit: that there are more of them is no growth."""
-    found = call(nvidia_host_plan, host, layout=layout(number, wanted), **VALIDATE).ok.result
+    found = call(nvidia_host_plan, host, layout=layout(number, expected), **VALIDATE).ok.result
     return len(re.sub("[0-9]+", "0", json.dumps(found))), found
 
 
@@ -133,24 +133,24 @@ def test_problems_of_one_code_have_an_end(make_host):
 
 
 def test_a_refusal_tells_how_much_more_there_is(make_host):
-    wanted = [{"gpu": pf, "vgpus": [{"type": "A40-%dX" % number} for number in range(8)]} for pf in ADDRESSES]
+    expected = [{"gpu": pf, "vgpus": [{"type": "A40-%dX" % number} for number in range(8)]} for pf in ADDRESSES]
     host = make_host(gpus=[(pf, A40) for pf in ADDRESSES]).vfs_on()
-    whole, short = [call(nvidia_host_plan, host, layout=wanted, detail=detail).ok["plans"]["vgpus"] for detail in ("all", "counts")]
-    assert len(whole["troubles"]) > 20 == len(short["troubles"]) and short["troubles_left_out"] == len(whole["troubles"]) - 20
-    assert short["msg"].endswith("and %d more problems of this kind." % short["troubles_left_out"]) and "troubles_left_out" not in whole
+    whole, short = [call(nvidia_host_plan, host, layout=expected, detail=detail).ok["plans"]["vgpus"] for detail in ("all", "counts")]
+    assert len(whole["errors"]) > 20 == len(short["errors"]) and short["errors_left_out"] == len(whole["errors"]) - 20
+    assert short["msg"].endswith("and %d more problems of this kind." % short["errors_left_out"]) and "errors_left_out" not in whole
 
 
 @pytest.mark.parametrize("detail", ["all", "vgpus", "counts"])
 def test_counts_are_those_of_the_lists(make_host, detail):
     host = make_host(gpus=[(ADDRESSES[0], A40), (ADDRESSES[1], A100)])
     call(nvidia_pci_driver, host, driver="none").ok
-    wanted = [
+    expected = [
         {"gpu": ADDRESSES[0], "vgpus": [{"type": "A40-8Q", "count": 3}]},
         {"gpu": ADDRESSES[1], "vgpus": [{"type": "A100-2-10C", "count": 2}, {"type": "A100-1-5C"}]},
     ]
-    call(nvidia_mig, host, layout=wanted).ok
+    call(nvidia_mig, host, layout=expected).ok
     host.vfs_on()
-    call(nvidia_vgpu, host, layout=wanted).ok
+    call(nvidia_vgpu, host, layout=expected).ok
     host.kernel.use(sorted(host.kernel.mdevs)[0])
     found = call(nvidia_gpu_info, host, detail=detail).ok["gpus"]
     assert [gpu["vfs_used"] for gpu in found] == [3, 3] and [gpu["vfs_there"] for gpu in found] == [32, 16]

@@ -24,7 +24,7 @@ def test_many_on_one_parent(make_host, model, name, most, vendor):
     assert not call(nvidia_vgpu, host, layout=layout).ok["changed"]
     goal = host.vgpus()
     host.reboot()
-    assert restore.restore(host.ctx, 60, 0.5, lambda words: None).troubles == [] and host.vgpus() == goal
+    assert restore.restore(host.ctx, 60, 0.5, lambda words: None).errors == [] and host.vgpus() == goal
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": name, "count": most + 1}]}])
     assert outcome.codes == ["too_many"] and host.vgpus() == goal
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": name}]}]).ok

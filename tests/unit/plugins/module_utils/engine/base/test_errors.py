@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError, Trouble, raise_if_any, trouble
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError, Refusal, raise_if_any, error
 
 
-def test_troubles_read_as_sentences():
-    one = Trouble("it is broken", device="0000:e8:00.0", wanted="a whole one", remedy="Mend it", code="broken")
-    assert str(one) == "0000:e8:00.0: it is broken (wanted: a whole one). Mend it."
-    assert one.as_dict() == {"code": "broken", "device": "0000:e8:00.0", "found": "it is broken", "wanted": "a whole one", "remedy": "Mend it"}
-    assert str(trouble("x")) == "x."
+def test_errors_read_as_sentences():
+    one = Refusal("it is broken", device="0000:e8:00.0", expected="a whole one", remedy="Mend it", code="broken")
+    assert str(one) == "0000:e8:00.0: it is broken (expected: a whole one). Mend it."
+    assert one.as_dict() == {"code": "broken", "device": "0000:e8:00.0", "found": "it is broken", "expected": "a whole one", "remedy": "Mend it"}
+    assert str(error("x")) == "x."
     with pytest.raises(EngineError) as caught:
-        raise_if_any([one, Trouble("second"), Trouble("second")])
+        raise_if_any([one, Refusal("second"), Refusal("second")])
     assert str(caught.value).splitlines() == ["2 problems:", "1. %s" % one, "2. second."]
     assert raise_if_any([]) is None

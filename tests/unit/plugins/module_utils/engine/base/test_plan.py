@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError, Trouble, trouble
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError, Refusal, error
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.plan import Plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.steps import ApplyError, Step, execute
 
@@ -34,19 +34,19 @@ def test_the_run_fails_at_its_end_and_names_them():
     with pytest.raises(ApplyError) as caught:
         plan.finish(lambda: execute(plan.steps, lambda step: seen.append(str(step))))
     assert seen == ["g2: one", "g2: two"] == [str(step) for step in caught.value.done] and caught.value.not_done == []
-    assert [one.code for one in caught.value.troubles] == ["gpu_off_bus"] and plan.unresponsive == ["g1"]
+    assert [one.code for one in caught.value.errors] == ["gpu_off_bus"] and plan.unresponsive == ["g1"]
     assert [str(one) for one in caught.value.left] == ["g1: enable its VFs"] and "Not done: g1: enable its VFs." in str(caught.value)
 
 
 def test_what_fails_midway_comes_before_them():
     def perform(step):
         if step.kind == "b":
-            raise trouble("it is broken", code="broken")
+            raise error("it is broken", code="broken")
 
     plan = planned()
     with pytest.raises(ApplyError) as caught:
         plan.finish(lambda: execute(plan.steps, perform))
-    assert [one.code for one in caught.value.troubles] == ["broken", "gpu_off_bus"]
+    assert [one.code for one in caught.value.errors] == ["broken", "gpu_off_bus"]
     assert [str(one) for one in caught.value.left] == ["g2: two", "g1: enable its VFs"]
 
 
@@ -66,7 +66,7 @@ def test_check_mode_names_them_after_all_steps():
 def test_a_refusal_has_them_too_and_without_one_they_refuse_nothing():
     plan = planned()
     plan.refuse()
-    plan.troubles.append(Trouble("it is wrong", code="wrong"))
+    plan.errors.append(Refusal("it is wrong", code="wrong"))
     with pytest.raises(EngineError) as caught:
         plan.refuse()
-    assert [one.code for one in caught.value.troubles] == ["wrong", "gpu_off_bus"]
+    assert [one.code for one in caught.value.errors] == ["wrong", "gpu_off_bus"]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Whatever fails midway, what was done and what was not is told, and each trouble has all of its parts."""
+"""Whatever fails midway, what was done and what was not is told, and each error has all of its parts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import trouble
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import error
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.steps import ApplyError, Step, execute
 
 STEPS = [Step("a", "g1", "d1", "make one"), Step("b", "g1", "d1", "make two"), Step("c", "g2", None, "make three")]
@@ -17,7 +17,7 @@ STEPS = [Step("a", "g1", "d1", "make one"), Step("b", "g1", "d1", "make two"), S
 
 @pytest.mark.parametrize(
     "failure",
-    [PermissionError(errno.EACCES, "Permission denied", "/etc/x"), OSError(errno.EROFS, "Read-only file system"), trouble("it is broken")],
+    [PermissionError(errno.EACCES, "Permission denied", "/etc/x"), OSError(errno.EROFS, "Read-only file system"), error("it is broken")],
 )
 def test_a_failure_midway_tells_all(failure):
     def perform(step):
@@ -28,13 +28,13 @@ def test_a_failure_midway_tells_all(failure):
         execute(STEPS, perform)
     assert [str(step) for step in caught.value.done] == ["d1: make one"]
     assert [str(step) for step in caught.value.not_done] == ["d1: make two", "make three"]
-    for one, device in zip(caught.value.troubles, ("d1", "this host")):
-        assert one.device in (device, "d1") and one.found and one.wanted and one.remedy
-        for part in (one.device, one.found, one.wanted, one.remedy):
+    for one, device in zip(caught.value.errors, ("d1", "this host")):
+        assert one.device in (device, "d1") and one.found and one.expected and one.remedy
+        for part in (one.device, one.found, one.expected, one.remedy):
             assert part in str(caught.value)
 
 
-def test_a_slip_of_ours_is_no_trouble_of_the_host():
+def test_a_slip_of_ours_is_no_error_of_the_host():
     def perform(step):
         raise KeyError("slip")
 
@@ -70,19 +70,19 @@ def test_gpus_are_worked_on_at_the_same_time_and_each_in_its_order():
 def test_a_gpus_failure_stops_it_alone(side_by_side):
     def perform(step):
         if str(step) == "g2: make 1 on g2":
-            raise trouble("it is broken")
+            raise error("it is broken")
 
     with pytest.raises(ApplyError) as caught:
         execute(PLAN, perform, side_by_side)
     assert [str(step) for step in caught.value.not_done] == ["g2: make %d on g2" % number for number in (1, 2, 3)] + ["g2: last on g2"]
-    assert len(caught.value.done) == len(PLAN) - 4 and len(caught.value.troubles) == 1
+    assert len(caught.value.done) == len(PLAN) - 4 and len(caught.value.errors) == 1
 
 
 @pytest.mark.parametrize("side_by_side", [False, True])
 def test_the_hosts_failure_stops_all(side_by_side):
     def perform(step):
         if step.text == "between":
-            raise trouble("it is broken")
+            raise error("it is broken")
 
     with pytest.raises(ApplyError) as caught:
         execute(PLAN, perform, side_by_side)

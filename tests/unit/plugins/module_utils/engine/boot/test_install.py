@@ -167,14 +167,14 @@ def test_a_cut_file_never_takes_the_place_of_the_whole_one(tmp_path):
 def test_a_cut_file_is_replaced(tmp_path):
     """Something else cut the command itself: after any byte it is not taken for the whole one."""
     root, whole = str(tmp_path), install.zipapp(SMALL, "/usr/bin/python3")
-    wanted = {install.COMMAND: (whole, 0o755)}
+    expected = {install.COMMAND: (whole, 0o755)}
     os.makedirs(os.path.dirname(root + install.COMMAND))
     for size in range(len(whole)):
         with open(root + install.COMMAND, "wb") as handle:
             handle.write(whole[:size])
-        assert [str(step) for step in install.plan(root, wanted)] == [install.COMMAND + ": write it"], size
-    install.apply(root, install.plan(root, wanted))
-    assert files.read_bytes(root, install.COMMAND) == whole and install.plan(root, wanted) == []
+        assert [str(step) for step in install.plan(root, expected)] == [install.COMMAND + ": write it"], size
+    install.apply(root, install.plan(root, expected))
+    assert files.read_bytes(root, install.COMMAND) == whole and install.plan(root, expected) == []
 
 
 def test_a_cut_file_beside_is_ignored_and_cleaned(tmp_path):
@@ -280,20 +280,20 @@ def test_what_others_have_there_stays(make_host):
 
 
 def test_a_kill_at_any_write_of_the_upgrade_leaves_a_restore_that_works(make_host):
-    points, wanted, states = 0, install.wanted_files(SMALL, [], "/usr/bin/python3"), set()
+    points, expected, states = 0, install.expected_files(SMALL, [], "/usr/bin/python3"), set()
     while True:
         host = old_host(make_host) if points == 0 else renewed(host)
         kill = Kill(points)
         with kill.armed(), contextlib.suppress(Died):
-            install.apply(host.root, install.plan(host.root, wanted))
-        state = (commanded(host, wanted), whole_copy(host))
+            install.apply(host.root, install.plan(host.root, expected))
+        state = (commanded(host, expected), whole_copy(host))
         assert state[0] == "new" or state == ("old", True), (points, state)
         if state not in states:  # the command itself, once for each state
             states.add(state)
             assert run(host.root + install.COMMAND).stdout == {"old": "old\n", "new": "small\n"}[state[0]]
         clean_leftovers(host.root)
-        install.apply(host.root, install.plan(host.root, wanted))
-        assert install.plan(host.root, wanted) == [] and not os.path.exists(host.root + install.OLD_COPY)
+        install.apply(host.root, install.plan(host.root, expected))
+        assert install.plan(host.root, expected) == [] and not os.path.exists(host.root + install.OLD_COPY)
         assert os.listdir(os.path.dirname(host.root + install.COMMAND)) == ["nvidia-vgpu"]
         assert os.listdir(os.path.dirname(host.root + install.UNIT)) == [os.path.basename(install.UNIT)]
         if kill.left >= 0:
@@ -310,10 +310,10 @@ def renewed(host):
     return host
 
 
-def commanded(host, wanted):
+def commanded(host, expected):
     """Which command there is, whole: old or new."""
     content = files.read_bytes(host.root, install.COMMAND)
-    if content == wanted[install.COMMAND][0]:
+    if content == expected[install.COMMAND][0]:
         return "new"
     return "old" if content == (OLD_COMMAND % (host.root + install.OLD_COPY)).encode() else "damaged"
 

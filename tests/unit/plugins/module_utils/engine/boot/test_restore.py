@@ -38,30 +38,30 @@ def run(host, timeout=60):
 
 def test_everything_comes_back(stored):
     report, said = run(stored)
-    assert stored.vgpus() == stored.goal and report.troubles == [] and said == report.done and len(said) == 6
+    assert stored.vgpus() == stored.goal and report.errors == [] and said == report.done and len(said) == 6
     assert run(stored)[0].done == []
 
 
 def test_nothing_stored_is_nothing_to_do(host):
     report, said = run(host)
-    assert (report.done, report.troubles, said) == ([], [], []) and host.writes == []
+    assert (report.done, report.errors, said) == ([], [], []) and host.writes == []
 
 
 def test_one_gpu_failing_does_not_stop_the_other(stored):
     stored.kernel.add_process(9, "dcgm", ["nv-hostengine"], ["/dev/nvidia0"])
     report, said = run(stored)
-    assert [one.code for one in report.troubles] == ["unbind_lock"] and "nv-hostengine" in str(report.troubles[0])
+    assert [one.code for one in report.errors] == ["unbind_lock"] and "nv-hostengine" in str(report.errors[0])
     assert said[0].startswith("FAILED: 0000:e7:00.0")
     assert stored.vgpus() == [one for one in stored.goal if "e8" in one[1]]
     stored.kernel.processes.clear()
-    assert run(stored)[0].troubles == [] and stored.vgpus() == stored.goal
+    assert run(stored)[0].errors == [] and stored.vgpus() == stored.goal
 
 
 def test_a_gpu_that_is_gone_is_told(stored):
     stored.kernel.devices.pop("0000:e7:00.0")
     begun = stored.clock.now()
     report, dummy = run(stored)
-    assert [one.code for one in report.troubles] == ["gpu_gone"] and len(stored.vgpus()) == 2
+    assert [one.code for one in report.errors] == ["gpu_gone"] and len(stored.vgpus()) == 2
     assert stored.clock.now() - begun < 10, "a GPU that is not there is not waited for"
 
 
@@ -83,13 +83,13 @@ def test_a_gpu_without_types_does_not_hold_up_the_others(stored):
     begun = stored.clock.now()
     report, dummy = run(stored, timeout=60)
     assert len(seen) == 2 and max(seen) - begun < 5 and report.vgpus == 2
-    assert {one.device[:7] for one in report.troubles} == {"0000:e7"}
+    assert {one.device[:7] for one in report.errors} == {"0000:e7"}
 
 
 def test_vgpus_that_vanish_are_no_restored_ones(stored):
     stored.faults.vanish_after = 0.5
     report, said = run(stored)
-    assert [one.code for one in report.troubles] == ["vanished"] and report.vgpus == 3 and len(report.done) == 5
+    assert [one.code for one in report.errors] == ["vanished"] and report.vgpus == 3 and len(report.done) == 5
     assert said[-1].startswith("FAILED: ")
 
 
@@ -97,19 +97,19 @@ def test_a_driver_that_comes_late_is_waited_for(stored):
     for pf in stored.kernel.pfs():
         pf.driver = None
     stored.clock.after(10, lambda: stored.kernel.load("550.163.02"))
-    assert run(stored)[0].troubles == [] and stored.vgpus() == stored.goal
+    assert run(stored)[0].errors == [] and stored.vgpus() == stored.goal
 
 
 def test_types_that_come_late_are_waited_for(stored):
     stored.faults.types_delay = 20
-    assert run(stored)[0].troubles == [] and stored.vgpus() == stored.goal
+    assert run(stored)[0].errors == [] and stored.vgpus() == stored.goal
 
 
 def test_nothing_is_ever_removed(stored):
     stored.vfs_on()
     stored.add("0000:e7:00.6", "A40-24A", UUID)
     report, dummy = run(stored)
-    assert [one.code for one in report.troubles] == ["no_room"]
+    assert [one.code for one in report.errors] == ["no_room"]
     assert UUID in [uuid for uuid, dummy, dummy2 in stored.vgpus()] and stored.kernel.harm == []
     assert {one[1][:7] for one in stored.vgpus()} == {"0000:e7", "0000:e8"}
     assert [path for path, dummy in stored.writes if path.endswith("/remove")] == []
@@ -119,7 +119,7 @@ def test_a_vf_that_offers_no_types_any_more_is_told(stored):
     stored.vfs_on()
     stored.kernel.unregister(stored.pf("0000:e7:00.0").vfs[0])
     report, dummy = run(stored)
-    assert [one.code for one in report.troubles] == ["no_slot"] and "VF 0 is not there or not free" in str(report.troubles[0])
+    assert [one.code for one in report.errors] == ["no_slot"] and "VF 0 is not there or not free" in str(report.errors[0])
     assert [one for one in stored.vgpus() if "e8" in one[1]] == [one for one in stored.goal if "e8" in one[1]]
 
 
@@ -128,7 +128,7 @@ def test_a_t4_comes_back(make_host):
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "T4-4Q", "count": 3}]}]).ok
     goal = host.vgpus()
     host.reboot()
-    assert run(host)[0].troubles == [] and host.vgpus() == goal
+    assert run(host)[0].errors == [] and host.vgpus() == goal
 
 
 def test_a_gpu_with_vfs_and_no_vgpus_gets_its_vfs(make_host):
@@ -157,14 +157,14 @@ def test_restore_says_what_it_does(monkeypatch, capsys, stored):
 def test_restore_for_machines(monkeypatch, capsys, stored):
     assert command(monkeypatch, stored, "restore", "--settle", "1", "--json") == 0
     told = json.loads(capsys.readouterr().out)
-    assert "0000:e7:00.0: enable 32 VFs" in told["actions"] and told["troubles"] == [] and told["seconds"] > told["vgpus_after"] >= 0 and told["vgpus"] == 4
+    assert "0000:e7:00.0: enable 32 VFs" in told["actions"] and told["errors"] == [] and told["seconds"] > told["vgpus_after"] >= 0 and told["vgpus"] == 4
     stored.reboot()
     stored.faults.no_vfs = 99
     assert command(monkeypatch, stored, "restore", "--timeout", "10", "--json") == 1
-    assert json.loads(capsys.readouterr().out)["troubles"][0]["code"]
+    assert json.loads(capsys.readouterr().out)["errors"][0]["code"]
 
 
-def test_restore_fails_with_the_troubles(monkeypatch, capsys, stored):
+def test_restore_fails_with_the_errors(monkeypatch, capsys, stored):
     stored.faults.no_vfs = 99
     assert command(monkeypatch, stored, "restore", "--timeout", "10") == 1
     out = capsys.readouterr().out
@@ -192,7 +192,7 @@ def test_status_for_people(monkeypatch, capsys, host):
 
 def test_status_names_problems(monkeypatch, capsys, make_host):
     assert command(monkeypatch, make_host(driver="vfio-pci"), "status") == 0
-    assert "ERROR: 0000:e8:00.0: the GPU is bound to vfio-pci (wanted: nvidia)." in capsys.readouterr().out
+    assert "ERROR: 0000:e8:00.0: the GPU is bound to vfio-pci (expected: nvidia)." in capsys.readouterr().out
 
 
 def test_status_for_machines(monkeypatch, capsys, host):

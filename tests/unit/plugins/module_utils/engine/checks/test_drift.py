@@ -28,7 +28,7 @@ WELL = {
 def found(host, services=(), domains=()):
     """The problems' codes and the problems."""
     seen = drift.find(inventory.read(host.ctx, with_types=False, with_mig=True), layout_file.read(host.root), dict(WELL, **dict(services)), domains)
-    return [one.trouble.code for one in seen], seen
+    return [one.error.code for one in seen], seen
 
 
 @pytest.fixture
@@ -50,8 +50,8 @@ def test_after_a_reboot_without_a_restore(made):
     made.kernel.add_process(90, "nv-hostengine", ["nv-hostengine"], ["/dev/nvidia%d" % made.pf().number])
     codes, seen = found(made)
     assert codes == ["vfs_missing", "vgpus_missing"]
-    text = " ".join(str(one.trouble) for one in seen)
-    for words in ("its VFs are off (wanted: 32 VFs", "nv-hostengine", "2 of its 2 vGPUs are missing (A40-24Q on 0000:e8:00.4", "nvidia-vgpu restore"):
+    text = " ".join(str(one.error) for one in seen)
+    for words in ("its VFs are off (expected: 32 VFs", "nv-hostengine", "2 of its 2 vGPUs are missing (A40-24Q on 0000:e8:00.4", "nvidia-vgpu restore"):
         assert words in text, text
     told = call(nvidia_gpu_info, made, health=True).ok["problems"]
     assert {"vfs_missing", "vgpus_missing"} <= {one["code"] for one in told}
@@ -64,7 +64,7 @@ def test_one_vgpu_is_gone_and_another_has_changed(made):
         made.kernel.remove(made.kernel.mdevs[uuid])
     made.add(second[1], "A40-8Q", second[0])
     codes, seen = found(made)
-    assert codes == ["vgpus_missing", "vgpu_wrong_type"] and "1 of its 2" in str(seen[0].trouble) and "A40-8Q" in str(seen[1].trouble)
+    assert codes == ["vgpus_missing", "vgpu_wrong_type"] and "1 of its 2" in str(seen[0].error) and "A40-8Q" in str(seen[1].error)
 
 
 def test_a_gpu_that_was_taken_out(made, make_host):
@@ -97,7 +97,7 @@ def test_mig_that_a_boot_took_away(make_host):
 )
 def test_services(made, unit, changes, code, severity):
     codes, seen = found(made, services={unit: dict(WELL[unit], **changes)})
-    assert codes == [code] and seen[0].severity == severity and seen[0].trouble.remedy
+    assert codes == [code] and seen[0].severity == severity and seen[0].error.remedy
 
 
 def test_without_a_layout_nothing_needs_the_restore(host):
@@ -111,4 +111,4 @@ def test_vms(made):
     virsh.define("web1", MDEV % one).define("web2", MDEV % one, MDEV % gone, running=True)
     codes, seen = found(made, domains=libvirt_xml.all_domains(made.root)[0])
     assert codes == ["vm_without_vgpu", "vgpu_in_two_vms"]
-    assert seen[0].trouble.device == "VM web2" and gone in seen[0].trouble.found and "web1, web2" in seen[1].trouble.found
+    assert seen[0].error.device == "VM web2" and gone in seen[0].error.found and "web1, web2" in seen[1].error.found

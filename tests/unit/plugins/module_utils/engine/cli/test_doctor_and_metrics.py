@@ -70,7 +70,8 @@ def test_doctor_tells_what_to_do(made, command):
     made.pf().driver = "nvidia"
     status, out, dummy = command(made, "doctor")
     assert status == 1
-    for words in ("ERROR  0000:e8:00.0  [vfs_missing]", "  found   its VFs are off", "  wanted  32 VFs", "  do      'nvidia-vgpu restore'", "2 of them stored"):
+    lines = ("ERROR  0000:e8:00.0  [vfs_missing]", "  found     its VFs are off", "  expected  32 VFs", "  do        'nvidia-vgpu restore'")
+    for words in (*lines, "2 of them stored"):
         assert words in out, out
     assert all(len(line) <= 110 for line in out.splitlines())
 
@@ -82,7 +83,7 @@ def test_metrics(made, command):
     assert found["nvidia_vgpu_gpu_framebuffer_bytes", gpu] == found["nvidia_vgpu_gpu_framebuffer_assigned_bytes", gpu] == 48 * 1024**3
     assert (found["nvidia_vgpu_vfs", gpu], found["nvidia_vgpu_vfs_supported", gpu], found["nvidia_vgpu_vfs_used", gpu]) == (32, 32, 2)
     kind = gpu + ',type="A40-24Q"'
-    assert [found["nvidia_vgpu_" + name, kind] for name in ("wanted", "present", "in_use")] == [2, 2, 1]
+    assert [found["nvidia_vgpu_" + name, kind] for name in ("expected", "present", "in_use")] == [2, 2, 1]
     assert found["nvidia_vgpu_problems", 'code="restore_not_enabled",severity="error"'] == 1
     assert abs(found["nvidia_vgpu_metrics_timestamp_seconds", ""] - time.time()) < 60
     assert ("nvidia_vgpu_restore_failures", "") not in found
@@ -93,7 +94,7 @@ def test_metrics_after_a_reboot_and_a_restore(made, command):
     made.pf().driver = "nvidia"
     kind = 'gpu="0000:e8:00.0",type="A40-24Q"'
     found = metrics(command(made, "metrics")[1])
-    assert (found["nvidia_vgpu_wanted", kind], found["nvidia_vgpu_present", kind]) == (2, 0)
+    assert (found["nvidia_vgpu_expected", kind], found["nvidia_vgpu_present", kind]) == (2, 0)
     assert command(made, "restore", "--settle", "1")[0] == 0
     found = metrics(command(made, "metrics")[1])
     assert found["nvidia_vgpu_present", kind] == 2 and found["nvidia_vgpu_restore_failures", ""] == 0

@@ -22,11 +22,11 @@ def root(tmp_path):
 
 
 def code(work, *arguments):
-    """The code of the one trouble that the work raises."""
+    """The code of the one error that the work raises."""
     with pytest.raises(EngineError) as caught:
         work(*arguments)
-    (trouble,) = caught.value.troubles
-    return trouble.code
+    (error,) = caught.value.errors
+    return error.code
 
 
 @pytest.mark.parametrize("target", ["/opt/yunion/host.conf", "../../opt/yunion/host.conf", "./.././../opt//yunion/host.conf"])

@@ -17,12 +17,12 @@ WANTED = ["67:00.0", "e8:00.4"]
 LINES = '- "67:00.0"\n- "e8:00.4"\n'
 
 
-def changed(text, wanted=tuple(WANTED)):
+def changed(text, expected=tuple(WANTED)):
     """The text after the edit, which must be settled then."""
-    wanted = list(wanted) if wanted is not None else None
-    made = yaml_key.edit(text, KEY, wanted, "host.conf")
-    assert yaml_key.edit(made.text, KEY, wanted, "host.conf") is None
-    assert yaml_key.current(made.text, KEY, "host.conf") == (wanted or [])
+    expected = list(expected) if expected is not None else None
+    made = yaml_key.edit(text, KEY, expected, "host.conf")
+    assert yaml_key.edit(made.text, KEY, expected, "host.conf") is None
+    assert yaml_key.current(made.text, KEY, "host.conf") == (expected or [])
     return made.text
 
 
@@ -140,16 +140,16 @@ def test_a_diff_shows_the_keys_lines_alone():
 def test_what_can_not_be_done_soundly_is_refused(text, code, words):
     with pytest.raises(EngineError) as caught:
         yaml_key.edit(text, KEY, WANTED, "host.conf")
-    (trouble,) = caught.value.troubles
-    assert trouble.code == code and trouble.device == "host.conf" and trouble.remedy and words in str(trouble)
-    assert "hunter2" not in str(trouble)
+    (error,) = caught.value.errors
+    assert error.code == code and error.device == "host.conf" and error.remedy and words in str(error)
+    assert "hunter2" not in str(error)
 
 
 def test_a_line_that_would_join_the_text_before_it_is_not_left_there():
     text = "a: |\n  x\n" + KEY + ": |\n  # hunter2\nb: 1\n"
     with pytest.raises(EngineError) as caught:
         yaml_key.edit(text, KEY, None, "host.conf")
-    assert caught.value.troubles[0].code == "yaml_edit" and "hunter2" not in str(caught.value)
+    assert caught.value.errors[0].code == "yaml_edit" and "hunter2" not in str(caught.value)
 
 
 def test_other_keys_are_not_judged():
@@ -167,7 +167,7 @@ def test_what_is_nested_too_deeply_is_refused():
     # Deeper than Python recurses.
     with pytest.raises(EngineError) as caught:
         yaml_key.edit("a: " + "[" * 1100 + "]" * 1100 + "\n", KEY, WANTED, "host.conf")
-    assert caught.value.troubles[0].code == "yaml_form" and "nested" in str(caught.value)
+    assert caught.value.errors[0].code == "yaml_form" and "nested" in str(caught.value)
 
 
 # --- any document
@@ -253,14 +253,14 @@ def known(text):
 
 @settings(max_examples=150)
 @given(documents(), st.lists(st.from_regex(r"[0-9a-f]{2}:[01][0-9a-f]\.[0-7]", fullmatch=True), min_size=1, max_size=5))
-def test_all_bytes_outside_the_key_stay(parts, wanted):
+def test_all_bytes_outside_the_key_stay(parts, expected):
     prefix, ours, suffix = parts
     text = prefix + (ours or "") + suffix
     try:
-        made = yaml_key.edit(text, KEY, wanted, "host.conf")
+        made = yaml_key.edit(text, KEY, expected, "host.conf")
     except EngineError as exc:
         # A text block as the last value, with no line break after it, would get one.
-        assert [one.code for one in exc.troubles] == ["yaml_edit"] and not text.endswith("\n")
+        assert [one.code for one in exc.errors] == ["yaml_edit"] and not text.endswith("\n")
         return
     result = made.text if made else text
     if ours:
@@ -270,8 +270,8 @@ def test_all_bytes_outside_the_key_stay(parts, wanted):
         end = len(suffix) if suffix.endswith("...\n") or suffix.endswith("...\r\n") else 0
         kept = text[: len(text) - 4 - suffix.endswith("\r\n")] if end else text
         assert result.startswith(kept) and result.endswith(text[len(kept):])
-    assert known(result) == (known(text)[0], wanted)
-    assert yaml_key.edit(result, KEY, wanted, "host.conf") is None
+    assert known(result) == (known(text)[0], expected)
+    assert yaml_key.edit(result, KEY, expected, "host.conf") is None
 
 
 @settings(max_examples=150)
@@ -291,11 +291,11 @@ def test_what_was_set_is_taken_out_again(parts):
 @given(st.text("a:-[]{}&*!|>'\"#%?,~ \n\r\t\ufeff\x85\u2028\x01" + "kp", max_size=40), st.integers(0, 40))
 def test_any_text_is_edited_or_refused(text, place):
     for one in (text, text[:place] + "\n" + KEY + ": [x]\n" + text[place:]):
-        for wanted in (WANTED, None):
+        for expected in (WANTED, None):
             try:
-                made = yaml_key.edit(one, KEY, wanted, "host.conf")
+                made = yaml_key.edit(one, KEY, expected, "host.conf")
             except EngineError as exc:
-                assert exc.troubles[0].code.startswith("yaml_") and exc.troubles[0].remedy
+                assert exc.errors[0].code.startswith("yaml_") and exc.errors[0].remedy
                 continue
             if made:
-                assert yaml_key.edit(made.text, KEY, wanted, "host.conf") is None
+                assert yaml_key.edit(made.text, KEY, expected, "host.conf") is None

@@ -22,7 +22,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branc
     ],
 )
 def test_fits(host, guest):
-    assert branches.trouble_of(host, guest) is None
+    assert branches.error_of(host, guest) is None
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,11 @@ def test_fits(host, guest):
     ],
 )
 def test_does_not_fit(host, guest, words):
-    one = branches.trouble_of(host, guest)
+    one = branches.error_of(host, guest)
     assert one.code == "branches_differ" and all(word in str(one) for word in words), one
 
 
 @pytest.mark.parametrize("version", ["latest", "", None, "550", "550.x", "550.163.02; id", "\n550.163.02"])
 def test_no_version(version):
-    assert branches.trouble_of(version, "550.163.01").code == "bad_version"
-    assert branches.trouble_of("550.163.01", version).code == "bad_version"
+    assert branches.error_of(version, "550.163.01").code == "bad_version"
+    assert branches.error_of("550.163.01", version).code == "bad_version"

@@ -50,12 +50,12 @@ LINES = st.lists(
 
 
 @given(LINES, st.dictionaries(KEYS, st.one_of(st.none(), st.sampled_from(["1", "2", "a.example.com"]))))
-def test_a_second_time_changes_nothing_and_other_lines_stay(lines, wanted):
+def test_a_second_time_changes_nothing_and_other_lines_stay(lines, expected):
     text = "\n".join(lines)
-    once = render(text, wanted)
-    assert render(once, wanted) == once
+    once = render(text, expected)
+    assert render(once, expected) == once
     told = values(once)
-    assert {key: told.get(key) for key in wanted} == wanted
-    others = [line for line in text.split("\n") if not any(line.strip().startswith(key) for key in wanted)]
-    left = [line for line in once.split("\n") if not any(line.strip().startswith(key) for key in wanted)]
+    assert {key: told.get(key) for key in expected} == expected
+    others = [line for line in text.split("\n") if not any(line.strip().startswith(key) for key in expected)]
+    left = [line for line in once.split("\n") if not any(line.strip().startswith(key) for key in expected)]
     assert [line for line in left if line] == [line for line in others if line]

@@ -59,7 +59,7 @@ def test_states(status, licensed, restricted, expiry):
 )
 def test_reasons(line, code):
     one = licensing.reason(["Started (912)", line])
-    assert one.code == code and line[:30] in str(one) and one.remedy and one.wanted
+    assert one.code == code and line[:30] in str(one) and one.remedy and one.expected
 
 
 def test_what_was_before_the_last_licence_or_start_is_another_story():

@@ -15,10 +15,10 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.guest import token as made
 NOW = 1764000000  # 2025-11-24T16:00:00Z
 
 
-def test_a_good_one_has_no_trouble_and_tells_its_end():
-    assert token.troubles(made(), NOW, "the token") == []
+def test_a_good_one_has_no_error_and_tells_its_end():
+    assert token.errors(made(), NOW, "the token") == []
     assert token.iso(token.read(made(expires=1764000001)).expires) == "2025-11-24T16:00:01Z"
-    assert token.troubles("  %s\n" % made(), NOW, "the token") == []
+    assert token.errors("  %s\n" % made(), NOW, "the token") == []
 
 
 @pytest.mark.parametrize(
@@ -38,9 +38,9 @@ def test_a_good_one_has_no_trouble_and_tells_its_end():
     ],
 )
 def test_what_is_wrong(text, code, words):
-    (one,) = token.troubles(text, NOW, "the token")
+    (one,) = token.errors(text, NOW, "the token")
     assert one.code == code and words in str(one), one
-    assert one.device == "the token" and one.wanted and one.remedy
+    assert one.device == "the token" and one.expected and one.remedy
     assert len(text) < 10 or text.strip()[:10] not in str(one)
 
 

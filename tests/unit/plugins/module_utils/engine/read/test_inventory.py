@@ -10,8 +10,8 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, GEFORCE, L4
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 
 
-def codes(troubles):
-    return [one.code for one in troubles]
+def codes(errors):
+    return [one.code for one in errors]
 
 
 def test_an_a40_is_read_whole(host):
@@ -87,10 +87,10 @@ def test_a_gpu_off_the_bus_and_one_that_nobody_supports(make_host):
     assert [gpu.address for gpu in found.gpus] == ["0000:01:00.0", "0000:e8:00.0"]
     assert not found.gpu("0000:e8:00.0").alive and found.gpu("0000:01:00.0").alive
     assert not found.gpu("0000:01:00.0").supported and found.gpu("0000:01:00.0").name == "NVIDIA GeForce RTX 3060"
-    gpus, troubles = found.select(["all"])
-    assert [gpu.address for gpu in gpus] == ["0000:e8:00.0"] and not troubles
-    gpus, troubles = found.select(["0000:01:00.0"])
-    assert codes(troubles) == ["gpu_unsupported"]
+    gpus, errors = found.select(["all"])
+    assert [gpu.address for gpu in gpus] == ["0000:e8:00.0"] and not errors
+    gpus, errors = found.select(["0000:01:00.0"])
+    assert codes(errors) == ["gpu_unsupported"]
 
 
 def test_selectors(make_host):
@@ -98,8 +98,8 @@ def test_selectors(make_host):
     found = inventory.read(host.ctx, with_types=False)
 
     def chosen(*words):
-        gpus, troubles = found.select(words)
-        assert not troubles
+        gpus, errors = found.select(words)
+        assert not errors
         return [gpu.address for gpu in gpus]
 
     assert chosen("all") == ["0000:3b:00.0", "0000:e7:00.0", "0000:e8:00.0"]
@@ -107,21 +107,21 @@ def test_selectors(make_host):
     assert chosen("NVIDIA A40") == chosen("a40") == ["0000:e7:00.0", "0000:e8:00.0"]
     assert chosen(host.pf("0000:e7:00.0").uuid.lower().replace("gpu-", "GPU-")) == ["0000:e7:00.0"]
     assert chosen("T4", "e8:00.0", "0000:e8:00.0") == ["0000:3b:00.0", "0000:e8:00.0"]
-    gpus, troubles = found.select(["0000:99:00.0", "H100"])
-    assert gpus == [] and codes(troubles) == ["unknown_gpu"] * 2
-    assert "'0000:99:00.0'" in str(troubles[0]) and "0000:e8:00.0 (A40)" in str(troubles[0])
+    gpus, errors = found.select(["0000:99:00.0", "H100"])
+    assert gpus == [] and codes(errors) == ["unknown_gpu"] * 2
+    assert "'0000:99:00.0'" in str(errors[0]) and "0000:e8:00.0 (A40)" in str(errors[0])
 
 
 def test_a_uuid_without_the_driver_says_why_it_is_not_known(make_host):
     host = make_host(driver=None)
     uuid = host.pf().uuid
-    dummy, troubles = inventory.read(host.ctx).select([uuid])
-    assert codes(troubles) == ["unknown_gpu"] and "only while the driver is loaded" in str(troubles[0])
+    dummy, errors = inventory.read(host.ctx).select([uuid])
+    assert codes(errors) == ["unknown_gpu"] and "only while the driver is loaded" in str(errors[0])
 
 
 def test_a_host_without_gpus_says_so(make_host):
-    dummy, troubles = inventory.read(make_host(gpus=[]).ctx).select(["all"])
-    assert "this host has no NVIDIA GPU" in str(troubles[0])
+    dummy, errors = inventory.read(make_host(gpus=[]).ctx).select(["all"])
+    assert "this host has no NVIDIA GPU" in str(errors[0])
 
 
 def test_read_one_skips_vgpus_when_told(host):

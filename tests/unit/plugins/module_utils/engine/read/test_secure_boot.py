@@ -61,7 +61,7 @@ def test_certificates_of_all_lists():
 
 
 @given(st.binary(max_size=400), st.integers(0, 300))
-def test_no_variable_is_a_trouble(noise, cut):
+def test_no_variable_is_a_error(noise, cut):
     for blob in (noise, signatures(X509, MINE)[:cut] + noise, X509.bytes_le + noise):
         assert all(isinstance(one, bytes) for one in secure_boot.certificates(blob))
     assert serial(noise) is None or serial(noise).isalnum() or serial(noise) == ""

@@ -29,7 +29,7 @@ def test_an_installation_that_was_broken_off_is_done_again(host, package):
     driver = host_reader.read_driver(host.ctx)
     assert (driver.on_disk, driver.unfinished) == (None, True) and "unfinished" not in driver.as_dict()
     assert host_reader.read_driver(host.ctx, trusting=True).on_disk == "550.163.02"
-    wrong = refusals.driver_trouble(driver)
+    wrong = refusals.driver_error(driver)
     assert wrong.code == "driver_unfinished" and "host_driver" in wrong.remedy
     outcome = call(nvidia_driver, host, src=package).ok
     assert outcome["actions"] == ["install the vGPU host driver 550.163.02 (an earlier installation was broken off)"]

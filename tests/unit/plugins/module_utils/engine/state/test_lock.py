@@ -50,7 +50,7 @@ def test_the_second_writer_waits_and_then_names_the_first(tmp_path, holder):
     with pytest.raises(EngineError) as caught:
         lock.HostLock(ctx, 30).__enter__()
     assert "pid %d" % holder.pid in str(caught.value) and "30 s" in str(caught.value) and lock.PATH in str(caught.value)
-    assert caught.value.troubles[0].code == "locked"
+    assert caught.value.errors[0].code == "locked"
     assert ctx.clock.now() >= 1030
 
 

@@ -57,7 +57,7 @@ def test_what_stands_in_the_place_of_the_lock_is_refused(tmp_path, make, words):
     make(tmp_path / "lock")
     with pytest.raises(EngineError) as caught:
         real_lock(tmp_path).__enter__()
-    assert words in str(caught.value) and caught.value.troubles[0].code == "bad_lock"
+    assert words in str(caught.value) and caught.value.errors[0].code == "bad_lock"
 
 
 def test_a_removal_that_waits_for_a_vm_does_not_keep_the_lock(tmp_path):

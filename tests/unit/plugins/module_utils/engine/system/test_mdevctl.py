@@ -68,7 +68,7 @@ def test_a_disk_that_fails_is_told(ctx, calls):
     calls["answer"] = Result(1, "sync: error syncing: Input/output error")
     with pytest.raises(EngineError) as caught:
         mdevctl.settle(ctx)
-    assert caught.value.troubles[0].code == "not_synced" and "/etc/mdevctl.d" in str(caught.value) and "Input/output" in str(caught.value)
+    assert caught.value.errors[0].code == "not_synced" and "/etc/mdevctl.d" in str(caught.value) and "Input/output" in str(caught.value)
 
 
 def test_a_removal_is_synced_too(ctx, tmp_path, synced):
@@ -105,7 +105,7 @@ def test_a_definition_that_mdevctl_does_not_see_as_meant_is_told(ctx, calls, ans
     mdevctl.define(ctx, UUID, VF, "nvidia-558")
     calls["answer"] = answer
     found = mdevctl.unseen(ctx, [(UUID, VF)])[UUID]
-    assert found.code == "mdevctl_failed" and found.device == UUID and FOLDER in found.wanted
+    assert found.code == "mdevctl_failed" and found.device == UUID and FOLDER in found.expected
 
 
 def test_a_strangers_damaged_file_that_stops_mdevctls_list_is_no_failure_of_ours(ctx, calls):

@@ -163,7 +163,7 @@ def test_the_profile_of_a_type_by_what_the_driver_says():
 
 
 @pytest.mark.parametrize(
-    "wanted, good",
+    "expected, good",
     [
         (["7g.40gb"], True),
         (["4g.20gb", "3g.20gb"], True),
@@ -179,9 +179,9 @@ def test_the_profile_of_a_type_by_what_the_driver_says():
         (["7g.40gb", "1g.5gb"], False),
     ],
 )
-def test_what_fits_on_an_a100(wanted, good):
+def test_what_fits_on_an_a100(expected, good):
     profiles = [Profile(one.name, one.id, one.total, one.total, one.gib) for one in models.A100.profiles]
-    assert mig_placement.fits(profiles, [], [mig_placement.find_profile(word, profiles) for word in wanted]) is good
+    assert mig_placement.fits(profiles, [], [mig_placement.find_profile(word, profiles) for word in expected]) is good
 
 
 def test_names_are_told_by_their_section():

@@ -20,14 +20,14 @@ PF = "0000:e8:00.0"
 def planned(host, entries, stored=None, **options):
     """The plan for a layout."""
     found = inventory.read(host.ctx)
-    parsed, troubles = layout.parse(entries)
+    parsed, errors = layout.parse(entries)
     specs, wrong = layout.by_gpu(parsed, found)
-    return vgpu_plan.plan(target.Host(found, host_state.read(host.ctx), stored or {}), specs, target.Options(**options), troubles + wrong)
+    return vgpu_plan.plan(target.Host(found, host_state.read(host.ctx), stored or {}), specs, target.Options(**options), errors + wrong)
 
 
 def test_parsing_gives_one_spec_for_each_vgpu():
-    (entry,), troubles = layout.parse([{"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2}, {"type": "A40-8A", "uuid": ONE.upper()}]}])
-    assert troubles == [] and entry.selectors == ["all"]
+    (entry,), errors = layout.parse([{"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2}, {"type": "A40-8A", "uuid": ONE.upper()}]}])
+    assert errors == [] and entry.selectors == ["all"]
     assert [(one.type, one.uuid, one.where) for one in entry.vgpus] == [
         ("A40-8Q", None, "layout[0].vgpus[0]"),
         ("A40-8Q", None, "layout[0].vgpus[0]"),
@@ -51,8 +51,8 @@ def test_parsing_gives_one_spec_for_each_vgpu():
     ],
 )
 def test_what_is_wrong_in_a_layout(item, words):
-    troubles = layout.parse([item])[1]
-    assert len(troubles) == 1 and words in str(troubles[0]) and troubles[0].wanted
+    errors = layout.parse([item])[1]
+    assert len(errors) == 1 and words in str(errors[0]) and errors[0].expected
 
 
 def test_entries_of_one_kind_add_up_and_narrower_ones_win(make_host):
@@ -60,8 +60,8 @@ def test_entries_of_one_kind_add_up_and_narrower_ones_win(make_host):
     found = inventory.read(host.ctx)
 
     def types(*entries):
-        specs, troubles = layout.by_gpu(layout.parse([{"gpu": gpu, "vgpus": [{"type": name}]} for gpu, name in entries])[0], found)
-        assert not troubles
+        specs, errors = layout.by_gpu(layout.parse([{"gpu": gpu, "vgpus": [{"type": name}]} for gpu, name in entries])[0], found)
+        assert not errors
         return {pf: [one.type for one in spec.vgpus] for pf, spec in specs.items()}
 
     assert types(("all", "a"), ("all", "b"))[PF] == ["a", "b"]
@@ -74,8 +74,8 @@ def test_entries_of_one_kind_add_up_and_narrower_ones_win(make_host):
 def test_a_given_uuid_that_two_gpus_would_get(make_host):
     host = make_host(gpus=[("0000:e7:00.0", A40), (PF, A40)]).vfs_on()
     entries = layout.parse([{"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE}]}])[0]
-    dummy, troubles = layout.by_gpu(entries, inventory.read(host.ctx))
-    assert [one.code for one in troubles] == ["duplicate_uuid"] and "0000:e7:00.0 and 0000:e8:00.0" in str(troubles[0])
+    dummy, errors = layout.by_gpu(entries, inventory.read(host.ctx))
+    assert [one.code for one in errors] == ["duplicate_uuid"] and "0000:e7:00.0 and 0000:e8:00.0" in str(errors[0])
 
 
 def test_uuids_are_stable_and_differ():
