@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Iterable
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Refusal:
     """One thing that is wrong."""
 
@@ -31,7 +31,7 @@ class Refusal:
         return {name: getattr(self, name) for name in ("code", "device", "found", "expected", "remedy")}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Problem:
     """An error with a severity: error (vGPUs can't work) or warning (they will not for long)."""
 

@@ -19,7 +19,7 @@ UNRESPONSIVE_POLICIES = ("fail", "warn")
 Target = TypeVar("Target")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Skipped:
     """A GPU that a request for all GPUs does not mean, and why."""
 
@@ -31,7 +31,7 @@ class Skipped:
         return dict(vars(self))
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Plan(Generic[Target]):
     """Steps in order, and what they result in."""
 

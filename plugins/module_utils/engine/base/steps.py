@@ -30,7 +30,7 @@ class Step:
         return "%s: %s" % (self.device, self.text) if self.device else self.text
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Unresponsive:
     """A GPU that fell off the bus, so that its plan is left out. text: what is not done to it."""
 
@@ -67,7 +67,7 @@ class ApplyError(EngineError):
         return "%s\nDone: %s.\nNot done: %s.\nRun again when the cause is gone: what is done stays." % (super().__str__(), done, left)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Outcome:
     """How the steps went. Lanes in threads share it; ApplyError has the plan's order, whichever lane was faster."""
 

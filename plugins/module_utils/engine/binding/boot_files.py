@@ -26,7 +26,7 @@ _OPTIONS = re.compile(r"^(\s*options\s+vfio[-_]pci\s+)(.*)$")
 _IDS = re.compile(r"(?P<before>^|[\s\"'])(?P<key>(?:vfio[-_]pci\.)?ids=)(?P<ids>[0-9A-Fa-fxX:,]+)")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class BootFiles:
     """The texts of the files that decide which driver takes a GPU at boot, by path. waiting: rebuilds that an earlier edit still needs."""
 
@@ -36,7 +36,7 @@ class BootFiles:
     waiting: Collection[str] = ()
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class FileEdit:
     """A file's text before and after; None: there is no file. why: causes, for people."""
 
@@ -46,7 +46,7 @@ class FileEdit:
     why: Sequence[str]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Cause:
     """One line that binds the other driver again. editable False: a file that packages own."""
 

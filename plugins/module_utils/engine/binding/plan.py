@@ -26,7 +26,7 @@ from .rebuilds import BOOTLOADER, INITRAMFS
 FOREIGN = ("vfio-pci", "pci-pf-stub")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Options:
     """What is requested of the selected GPUs. driver: nvidia, or none (released). edit_boot: whether boot files may be edited.
 
@@ -39,7 +39,7 @@ class Options:
     unresponsive: str = "fail"
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Target:
     """Edits of boot files with their causes, and what must follow the steps: kinds of rebuild, a reboot for these reasons."""
 

@@ -30,7 +30,7 @@ MARK = STATE + "/cloudpods-restart-due"
 _SHORT = re.compile(r"^0000:([0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])\Z")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Request:
     """What the user requests.
 
@@ -45,7 +45,7 @@ class Request:
     restarted: bool = False
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class State:
     """What was read. path: without links; text: of the file, None without one; stored: the layouts, by GPU.
 
@@ -61,7 +61,7 @@ class State:
     layout_errors: Sequence[Refusal] = ()
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Target:
     """The file and what is to be in it. edit: None for none. addresses: of the key; gpus: whose they are. restart: whether one is pending."""
 

@@ -13,7 +13,7 @@ from ..hardware.gpu import Gpu, Vgpu
 from ..system.context import Context
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Offered:
     """One vGPU. type_name: in full (NVIDIA A40-24Q).
 
@@ -31,7 +31,7 @@ class Offered:
         return vgpu_types.short_name(self.type_name)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Rendered:
     """What a cloud's operator needs. data: for a module's result; text: for a file, empty without vGPUs; warnings: what they can't express."""
 

@@ -29,7 +29,7 @@ _NO_ANCHOR = "an alias of an anchor that is not there"
 _ADVICE = "Nothing was written. Put that right in the file, then run again."
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Edit:
     """text: the whole file as it should be. before, after: the key's own lines, which are all that a diff may show."""
 
@@ -38,7 +38,7 @@ class Edit:
     after: str
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Content:
     """line, column: the key's, from 0. value: its strings, none for anything else; None without the key. others: all other keys, canonical."""
 

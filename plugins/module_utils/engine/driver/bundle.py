@@ -41,7 +41,7 @@ _RATIO = 10
 _SMALL = 64 << 20
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Package:
     """A package in a bundle, or by itself. member is None where nothing has to be extracted. crc: of the zip, CRC-32."""
 

@@ -29,7 +29,7 @@ Opener = Callable[[Dict[str, str]], Any]
 _T = TypeVar("_T")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class LinkError(Exception):
     """The server returned no file. reason: why, without the link. status: of HTTP, if it answered. again: whether another attempt may help."""
 

@@ -26,7 +26,7 @@ _TITLES = {"host": "the vGPU host driver", "guest": "the vGPU guest driver"}
 _FLAVOURS = {"host": "vgpu", "guest": "guest"}
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Files:
     """What an installation needs of the host's files. package: whether it is there. free: MiB in tmpdir. key, certificate: None if not requested."""
 
@@ -36,7 +36,7 @@ class Files:
     certificate: KeyFile | None = None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Request:
     """What is requested of the driver. version None: the package's. extra: further arguments of the installer. space: MiB to be free in tmpdir."""
 

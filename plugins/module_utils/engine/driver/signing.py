@@ -15,7 +15,7 @@ STEPS = (
 )
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class KeyFile:
     """A file of the host that modules are signed with. shared: others than its owner may read it. fingerprint: SHA-256, None if not read."""
 

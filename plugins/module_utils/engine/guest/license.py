@@ -17,7 +17,7 @@ _EXPIRY = re.compile(r"Expiry\s*:\s*([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}\s+[0-9]{1,2}
 _SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class State:
     """A license status. licensed: whether there is a license. restricted: whether the GPU is throttled, None where that is not reported.
 

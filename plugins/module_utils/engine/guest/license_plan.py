@@ -25,7 +25,7 @@ _NAME = re.compile(r"^client_configuration_token_[A-Za-z0-9._-]{1,100}\.tok\Z")
 _HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.:_-]{0,252}[A-Za-z0-9])?\Z")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Request:
     """What the user requests. present False: no license is requested any more.
 
@@ -55,7 +55,7 @@ class Request:
         return "%s/%s" % (self.folder, DEFAULT_NAME)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Folder:
     """The token's directory. link: where it points to, None for no link. is_directory: as the link itself.
 
@@ -69,7 +69,7 @@ class Folder:
     names: Sequence[str] = ()
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class State:
     """What was read. conf, template: texts of gridd.conf, None without one. existing: those of removable() that exist.
 
@@ -84,7 +84,7 @@ class State:
     mode: int | None = None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Target:
     """gridd.conf before and after, and when the token expires (seconds since 1970), None without a token or without an end."""
 

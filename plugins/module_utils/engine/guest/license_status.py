@@ -21,7 +21,7 @@ _FATAL = ("token_malformed", "token_missing", "token_expired")
 _RUNS = ("active", "activating", "reloading")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Snapshot:
     """What nvidia-smi reports at one moment. silence: why nvidia-smi reports nothing, or None."""
 
@@ -39,7 +39,7 @@ class Snapshot:
         return bool(self.licensable) and all(licensing.state(gpu.status).licensed for gpu in self.licensable)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class TokenFile:
     """A token: its path, its file's mode and its text."""
 
@@ -48,7 +48,7 @@ class TokenFile:
     text: str = field(repr=False)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Tokens:
     """The tokens in the directory that gridd.conf names, and gridd.conf's keys."""
 
@@ -57,7 +57,7 @@ class Tokens:
     conf: dict[str, str]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Daemon:
     """nvidia-gridd. loaded, state, result: systemd's words, None where it did not answer. since: seconds since 1970 when its start began, or None."""
 

@@ -23,7 +23,7 @@ _REMEDY = "Generate a new one on the licence server (NVIDIA License System, 'Gen
 SLACK = 300
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Claims:
     """Times in seconds since 1970, None where the token has none. problem: why it is no token, as a clause, or None."""
 

@@ -25,7 +25,7 @@ _NOUVEAU = "Role guest keeps nouveau from loading and reboots, unless vgpu_reboo
 _NVRM = "Look at dmesg for NVRM lines: a guest driver of another branch than the host's does not come up."
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Expected:
     """What the operator expects; None: anything. vgpu_type: as the host calls it. host_version: of the host's driver.
 
@@ -39,7 +39,7 @@ class Expected:
     signs: bool = False
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Found:
     """What was read of the VM. gpus: its NVIDIA GPUs, for a module's result. silence: why nvidia-smi reports nothing of them, or None.
 

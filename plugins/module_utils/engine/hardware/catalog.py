@@ -9,7 +9,7 @@ from dataclasses import dataclass
 NVIDIA = "0x10de"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Model:
     """A GPU model. framebuffer_gib is what type sizes are shares of; mig_slices 0: no MIG; prefix: its word in type names."""
 

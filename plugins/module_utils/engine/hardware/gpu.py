@@ -12,7 +12,7 @@ from .mig_profiles import Profile
 from .vgpu_types import VgpuType
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Holder:
     """A process that has a device open. vm: the QEMU guest's name. pid None: not /proc, but the program in command reported the holder."""
 
@@ -31,7 +31,7 @@ class Holder:
         return dict(vars(self))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Vgpu:
     """A vGPU that exists."""
 
@@ -57,7 +57,7 @@ class Vgpu:
         }
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Vf:
     """A virtual function. framework: whose files it shows, whatever driver it is bound to, or none. holders: who has it open through VFIO."""
 
@@ -79,7 +79,7 @@ class Vf:
         return self.offers_types or self.driver == "nvidia"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class GpuInstance:
     """A GPU instance of MIG. start and size: its placement in memory slices; compute: ids of its compute instances."""
 
@@ -95,7 +95,7 @@ class GpuInstance:
         return {"id": self.id, "profile": self.profile, "compute_instances": list(self.compute)}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Mig:
     """MIG as the driver reports it. current and pending are None on a GPU without MIG."""
 
@@ -110,7 +110,7 @@ class Mig:
         return {"current": self.current, "pending": self.pending, "profiles": [one.name for one in self.profiles], "instances": instances}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Gpu:
     """A PF with all that sysfs and NVIDIA's proc files show of it."""
 

@@ -19,7 +19,7 @@ from ..system.libvirt_xml import Domain, Hostdev
 from .request import DomainRequest, VgpuRequest
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Options:
     """exclusive: other vGPUs of these VMs are detached. live: running VMs, too. assume: missing vGPUs are still to come (check mode)."""
 
@@ -69,7 +69,7 @@ class Host:
         return [holder for holder in self.vgpus[key][1].holders if holder.vm != vm]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Placement:
     """Places requests. taken: the VM that has a vGPU, or gets it. keys: of each VM's requests in their order, None for one that is still to come."""
 

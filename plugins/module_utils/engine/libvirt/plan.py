@@ -23,7 +23,7 @@ _RUNNING = {
 }
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Target:
     """What each VM then has: (VM, key, type)."""
 
@@ -64,7 +64,7 @@ def _unknown(host: Host, requests: Sequence[DomainRequest]) -> list[Refusal]:
     return found
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Planner:
     """Collects the steps of one VM after another."""
 

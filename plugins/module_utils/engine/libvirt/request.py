@@ -11,7 +11,7 @@ from ..base.errors import EngineError, Refusal, raise_if_any, shown, error
 from ..vgpu.layout import MOST, check_ids
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class VgpuRequest:
     """One vGPU of a VM. Exactly one of uuid, vf (address) and type identifies it; gpu: address or model, with a type only.
 
@@ -27,7 +27,7 @@ class VgpuRequest:
     ramfb: bool | None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class DomainRequest:
     """A VM by its name, and the vGPUs that it should have."""
 

@@ -92,7 +92,7 @@ def fits(profiles: Sequence[Profile], occupied: Sequence[tuple[int, int, int]], 
     return starts_of(new_starts, taken) is not None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Instances:
     """What becomes of a GPU's GPU instances."""
 
@@ -102,7 +102,7 @@ class Instances:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class InstanceRequest:
     """The GPU instances that a GPU is to have, as profiles.
 

@@ -27,7 +27,7 @@ from .selection import Request, given
 _HARMLESS = ("nvidia-persiste",)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Host:
     """What was read. users: processes that have a GPU's own device node open, by the GPU's address. has_tool: whether sriov-manage is installed."""
 
@@ -37,7 +37,7 @@ class Host:
     has_tool: bool = True
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Options:
     """cycle_vfs: whether VFs may be disabled for a change of mode. assume: see the module's option. unresponsive: see plan.UNRESPONSIVE_POLICIES."""
 
@@ -46,7 +46,7 @@ class Options:
     unresponsive: str = "fail"
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class MigState:
     """MIG mode, and the profiles of the GPU instances, sorted."""
 
@@ -54,7 +54,7 @@ class MigState:
     instances: list[str]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Target:
     """The GPUs that are meant, what their MIG will be by address, and the GPUs that are left out."""
 

@@ -14,7 +14,7 @@ from ..hardware.vgpu_types import VgpuType
 from .placement import find_profile, profile_for, suits
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Request:
     """What is requested of one GPU. mode: True, False or None (as it is); instances: profile names, or None."""
 

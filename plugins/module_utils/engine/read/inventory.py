@@ -26,7 +26,7 @@ from ..system.sysfs import PCI, Sysfs, SysfsError
 _VIRTFN = re.compile(r"^virtfn([0-9]{1,5})$")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Inventory:
     """The GPUs of a host, in order of address, and every vGPU, of whatever parent."""
 

@@ -22,7 +22,7 @@ _LINUX = re.compile(r"^[ \t]+linux(?:16|efi)?[ \t]+\S*?vmlinuz-(\S+)[ \t]*(.*)$"
 _ENVIRONMENTS = ("/boot/grub2/grubenv", "/boot/grub/grubenv")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class NextKernel:
     """release: as uname -r will print it; driver: version of its module nvidia, None if it has none; cmdline: its flags. None where not known."""
 

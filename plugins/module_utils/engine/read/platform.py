@@ -19,7 +19,7 @@ _FAMILIES = (("debian", {"debian", "ubuntu"}), ("redhat", {"rhel", "fedora", "ce
 _CONTAINER = (("/run/systemd/container", None), ("/run/.containerenv", "podman"), ("/.dockerenv", "docker"))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Distribution:
     """id and version as in os-release, name for people, family: debian, redhat or other."""
 

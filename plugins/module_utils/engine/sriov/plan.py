@@ -24,7 +24,7 @@ STRANDED = (None, "pci-pf-stub")
 _ASSUMED = {"driver": ("driver_", "gpu_on_other_driver"), "iommu": ("iommu_off",)}
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Options:
     """What is requested of the selected GPUs: all VFs (or num_vfs), or none.
 
@@ -40,7 +40,7 @@ class Options:
     unresponsive: str = "fail"
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Target:
     """The GPUs that are meant, and those that are left out."""
 

@@ -21,7 +21,7 @@ VERSION = 1
 _T = TypeVar("_T")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class StoredVgpu:
     """One desired vGPU. params: its vgpu_params, empty for none."""
 
@@ -42,7 +42,7 @@ class StoredVgpu:
         return dict(content, params=self.params) if self.params else content
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class StoredGpu:
     """A GPU as it should be after a boot."""
 

@@ -16,7 +16,7 @@ PATH = STATE + "/last-restore.json"
 _KINDS = {"when": int, "seconds": float, "steps": int, "failures": int, "vgpus": int, "after": float}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Record:
     """How a restore went. when: its end, seconds since 1970; after: seconds from the driver being ready to the last vGPU. None: an older release."""
 

@@ -14,7 +14,7 @@ from typing import Mapping, Protocol, Sequence
 INHERITED: set[int] = set()
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Result:
     """How a program ended. rc 124 and timed_out: it was ended at its deadline; rc 127: it isn't there."""
 

@@ -18,7 +18,7 @@ RUNNING = "/run/libvirt/qemu"
 _SWITCH: dict[str | None, bool] = {"on": True, "off": False}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Hostdev:
     """A device of the host in a VM. kind: mdev or pci; key: UUID or PCI address in sysfs' spelling. display, ramfb: None if not in the XML."""
 
@@ -34,7 +34,7 @@ class Hostdev:
         return self.kind == "mdev"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Domain:
     """A VM. defined and live: its devices as it is defined and as it runs, None where it is not; devices: managed or not, of both, by key."""
 

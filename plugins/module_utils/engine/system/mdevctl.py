@@ -30,7 +30,7 @@ def binary(ctx: Context) -> str | None:
     return ctx.executable(*_PATHS)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Definition:
     """A definition: start is auto or manual. mdev_type None: its file is damaged, and mdevctl passes over it."""
 

@@ -48,7 +48,7 @@ _GUEST_ROWS = {
 Mode = Tuple[str, Optional[bool], Optional[bool]]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Active:
     """A vGPU that a VM uses, as vgpu -q shows it. type: short name; uuid: of its mediated device; instance: of MIG. None: not shown."""
 
@@ -59,7 +59,7 @@ class Active:
     instance: int | None = None
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class GuestGpu:
     """A GPU as nvidia-smi -q shows it in a guest. product and status: of its license; each None where it is not shown."""
 

@@ -27,7 +27,7 @@ def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list
     return plan.finish(lambda: watch(ctx, run(ctx, plan.steps, timeout), settle))
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Outcome:
     """What run did: the steps that are done, and the ApplyError that reports the others, or None. at: when the last vGPU was created."""
 

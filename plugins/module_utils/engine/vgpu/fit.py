@@ -16,7 +16,7 @@ from .layout import VgpuSpec
 from .target import GpuRequest, Slot
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Chosen:
     """A requested vGPU with the type that its name means."""
 

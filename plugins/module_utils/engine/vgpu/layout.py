@@ -18,7 +18,7 @@ from ..read.inventory import Inventory
 MOST = 1024
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class VgpuSpec:
     """One requested vGPU. uuid and index (VF number) are None if the engine chooses.
 
@@ -34,7 +34,7 @@ class VgpuSpec:
     managed: bool = True
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class GpuSpec:
     """What is requested of one GPU. mixed: mixed-size mode; mig: profiles of GPU instances, None if they follow from the types.
 
@@ -59,7 +59,7 @@ class GpuSpec:
             self.mig = (self.mig or []) + other.mig
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Entry(GpuSpec):
     """One element of the layout: what is requested of each GPU that the selectors name."""
 

@@ -20,7 +20,7 @@ from .layout import GpuSpec, VgpuSpec, check_ids, duplicate
 from .target import Host, LayoutPlan, Options, Placed
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Device:
     """One requested device. where: its entry. parent is an address in sysfs' spelling or None; absent: it must not be."""
 
@@ -85,7 +85,7 @@ def placed(result: LayoutPlan, devices: Sequence[Device]) -> list[Placed]:
     return [found[device.where] for device in devices if not device.absent]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Requests:
     """What the devices come to: specs by GPU; vGPUs to remove that are on no GPU of the host; errors."""
 

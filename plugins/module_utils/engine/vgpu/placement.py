@@ -19,7 +19,7 @@ from .target import GpuRequest, Placed, Slot
 NAMESPACE = uuids.UUID("6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11")
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Matching:
     """Existing vGPUs that are requested ones (placed), that do not stay (removed), the others (left); requests that none matches (open)."""
 

@@ -20,7 +20,7 @@ from ..system.mdevctl import Definition
 from .layout import GpuSpec, VgpuSpec, plain_params
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Host:
     """What was read. stored: of the layout file, by GPU. definitions: mdevctl's, by UUID."""
 
@@ -35,7 +35,7 @@ class Host:
         return cast(HostState, self.state)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Options:
     """force_remove: vGPUs that may be removed although in use, by UUID or VF. mdevctl: whether definitions are kept.
 
@@ -52,7 +52,7 @@ class Options:
         self.force_remove = [address.parse(one) if address.is_address(one) else str(one).lower() for one in self.force_remove]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class GpuRequest:
     """One GPU and what is requested of it. explicit: UUIDs that the request as a whole names.
 
@@ -72,7 +72,7 @@ class GpuRequest:
         self.uuids = likely_uuids(self.host.state.kernel) if self.predicted and self.gpu.sriov else self.gpu.uuids
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Slot:
     """Where one vGPU fits: a VF, or (without SR-IOV) one of the PF's several."""
 
@@ -80,7 +80,7 @@ class Slot:
     index: int | None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Placed:
     """A vGPU in its slot. spec: what requests it. vgpu: the existing one, or None if it is to be created. params: None to leave them."""
 
@@ -107,7 +107,7 @@ class Placed:
         return self.params not in (None, self.present_params)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class GpuTarget:
     """What becomes of one GPU.
 
@@ -123,7 +123,7 @@ class GpuTarget:
     sets_mixed: bool = False
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Target:
     """The vGPUs of the host by GPU, and the text of the layout file if it changes."""
 
