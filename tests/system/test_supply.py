@@ -158,7 +158,7 @@ def test_a_resumed_download_and_a_signed_module_leave_no_trace_of_the_secrets(su
     assert twin.sh("modinfo -F version nvidia; modinfo -F signer nvidia").split() == ["550.163.02", "owner"]
 
     seen = watch.there()
-    assert "module-signing-secret-key=/var/cache/nvidia-vgpu/signing/mok.key" in seen, "the watcher saw the installer"
+    assert "module-signing-secret-key=/var/cache/nvidia-vgpu/vgpu-driver/signing/mok.key" in seen, "the watcher saw the installer"
     files = watch.files("FILE")
     assert any(path.endswith("/mok.key") for path in files) and any(path.endswith((".part", ".zip")) for path in files), files
     assert watch.files("OPEN") == [], "others than root could have opened them"

@@ -47,6 +47,7 @@ def variables() -> dict:
     return {
         "vgpu_driver_bundle": launcher("bundle").strip().splitlines()[-1],
         "vgpu_driver_dkms": False,
+        "host_driver_cache": "/srv/images",
         "vgpu_scheduler": "equal_share",
         "vgpu_layout": [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}],
     }
@@ -74,8 +75,10 @@ def metrics_by_a_timer(host):
 
 def test_there_and_back(host, variables):
     before, state = host.sh(FILES), host.sh(STATE)
+    others = host.sh("mkdir -m 755 /srv/images; echo disk > /srv/images/vm.img; stat -c '%a %U %n' /srv/images /srv/images/*")
     run = host.playbook("vgpu.kvm.host", variables)
     assert run.rc == 0 and len(host.mdevs()) == 4, run.out[-4000:]
+    assert host.sh("stat -c '%a %U %n' /srv/images /srv/images/*") == others
 
     metrics_by_a_timer(host)
     refused = host.playbook("vgpu.kvm.teardown", variables)

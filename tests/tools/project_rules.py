@@ -9,6 +9,7 @@
 5. Roles read ``ansible_facts['x']``, never injected facts, and no task ignores its errors.
 6. Nothing is left half done: no to-do marks. Every Python file has postponed annotations.
 7. No paths of a developer's machine and no package registry's host name.
+8. A role creates, changes and removes a directory of its own below one that the operator named, never that one.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ TEXT_RULES = (
 YAML_RULES = (
     (re.compile(r"^\s*(-\s+)?ansible\.builtin\.(shell|pause)\s*:"), "shell and pause are out: use a module, poll with a deadline"),
     (re.compile(r"^\s*ignore_errors\s*:"), "ignore_errors hides failures: use failed_when"),
+    (
+        re.compile(r"^\s*path: .\{\{ (?!__|item)\w+_(cache|dir|directory|folder) \}\}.\s*$"),
+        "a directory that the operator named may hold files of others: create, change and remove a directory of our own below it",
+    ),
     (
         re.compile(r"\bansible_(distribution|os_family|kernel|pkg_mgr|processor|architecture|hostname|fqdn|virtualization|system|python)\w*\b(?!\s*:)"),
         "injected fact: write ansible_facts['x']",

@@ -30,6 +30,7 @@ HEAD = "from __future__ import annotations\n"
         ("roles/a/tasks/main.yml", "- ansible.builtin.pause:\n    seconds: 3\n"),
         ("roles/a/tasks/main.yml", "  ignore_errors: true\n"),
         ("roles/a/tasks/main.yml", "  when: ansible_distribution == 'Debian'\n"),
+        ("roles/a/tasks/main.yml", '    path: "{{ a_cache }}"\n'),
         ("docs/a.md", "TO" + "DO: write this\n"),
         ("docs/a.md", "see /wor" + "k/notes\n"),
     ],
@@ -47,6 +48,7 @@ def test_breach_is_found(name: str, text: str) -> None:
         ("plugins/module_utils/engine/base/clock.py", HEAD + "import time\ntime.sleep(3)\n"),
         ("plugins/modules/a.py", HEAD + "run('x', shell=False)\n"),
         ("roles/a/tasks/main.yml", "  when: ansible_facts['distribution'] == 'Debian'\n"),
+        ("roles/a/tasks/main.yml", '    path: "{{ a_cache }}/ours"\n'),
         ("docs/a.md", "between a and b, it works\n"),
     ],
 )
