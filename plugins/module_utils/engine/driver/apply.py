@@ -89,6 +89,7 @@ def _install(ctx: Context, request: Request, version: str, module_type: str | No
             signing.check_signature(request.signing_certificate, _content(request.signing_certificate), key_id or "", signer or "")
         install_mark.end(ctx, install_mark.DRIVER)
         return
+    install_mark.drop_untouched(ctx.root)
     if answer.timed_out:
         found = "the installer did not end within %d s and was stopped" % timeout
     elif answer.rc:

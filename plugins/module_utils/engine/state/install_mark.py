@@ -1,9 +1,15 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A mark that an installer is at work: it leaves many files, and a power cut may take the content of any. (Boot files: binding/rebuilds.py.)"""
+"""A mark that an installer is at work: it leaves many files, and a power cut may take the content of any. (Boot files: binding/rebuilds.py.)
+
+The mark holds what the driver's files were before. As long as they are the same, the driver that was there is whole: the installer refused,
+or ended before its first change.
+"""
 
 from __future__ import annotations
 
+import glob
+import hashlib
 import os
 
 from ..system import files
@@ -15,9 +21,18 @@ DRIVER = STATE + "/driver-installation"
 _PATHS = ("/lib/modules", "/usr", "/etc", "/var/lib", "/boot")
 
 
+# Files that NVIDIA's installers write or remove.
+_DRIVER = (
+    *("/lib/modules/*/modules.*", "/lib/modules/*/**/nvidia*", "/usr/src/nvidia*/**", "/var/lib/dkms/nvidia*/**"),
+    *("/usr/bin/nvidia*", "/usr/sbin/nvidia*", "/usr/lib/nvidia/**", "/usr/share/nvidia/**", "/etc/systemd/system/nvidia*", "/lib/systemd/system/nvidia*"),
+    *("/usr/lib*/lib*nvidia*", "/usr/lib*/lib*cuda*", "/usr/lib/*/lib*nvidia*", "/usr/lib/*/lib*cuda*"),
+)
+
+
 def begin(root: str, mark: str) -> None:
-    """Writes the mark before the work begins; it survives a power cut."""
-    files.write_atomic(root, mark, "Written by vgpu.kvm.\n")
+    """Writes the mark before the work begins; it survives a power cut. One of work that was begun and not ended stays."""
+    if not is_open(root, mark):
+        files.write_atomic(root, mark, _text(root))
 
 
 def end(ctx: Context, mark: str, timeout: float = 300) -> None:
@@ -27,5 +42,22 @@ def end(ctx: Context, mark: str, timeout: float = 300) -> None:
 
 
 def is_open(root: str, mark: str) -> bool:
-    """Whether the work was begun and not ended."""
-    return os.path.exists(root + mark)
+    """Whether the work was begun and not ended, and has changed a file."""
+    text = files.read_text(root, mark)
+    return text is not None and text != _text(root)
+
+
+def drop_untouched(root: str) -> None:
+    """Removes the mark of an installer that changed nothing, before somebody else changes these files, such as depmod for a new kernel."""
+    if os.path.exists(root + DRIVER) and not is_open(root, DRIVER):
+        files.remove(root, DRIVER)
+
+
+def _text(root: str) -> str:
+    """A mark for the driver's files as they are. ctime: nothing sets it back, and every change moves it on."""
+    digest = hashlib.sha256()
+    found = {path for pattern in _DRIVER for path in glob.glob(glob.escape(root.rstrip("/")) + pattern, recursive=True)}
+    for path in sorted(path for path in found if os.path.lexists(path)):  # glob lists what ** stands for also where it is missing
+        state = os.lstat(path)
+        digest.update(b"%s %d %d\n" % (os.fsencode(path), state.st_ctime_ns, state.st_size))
+    return "Written by vgpu.kvm. The driver's files before the installation: sha256:%s\n" % digest.hexdigest()

@@ -14,7 +14,7 @@ from ..base.clock import until
 from ..base.errors import EngineError, error
 from ..system import command, files
 from ..system.context import Context
-from . import paths
+from . import install_mark, paths
 
 PATH = "/run/nvidia-vgpu.lock"
 # Where a killed run may have left half-written files.
@@ -95,5 +95,6 @@ def _no_lock(found: str) -> EngineError:
 
 
 def clean_leftovers(root: str) -> None:
-    """Removes half-written files of ours. Nobody has ever read them, so this is no change of the host."""
+    """Removes half-written files of ours, and the mark of an installer that changed nothing. No change of the host: nobody goes by them."""
     files.sweep(root, FOLDERS)
+    install_mark.drop_untouched(root)

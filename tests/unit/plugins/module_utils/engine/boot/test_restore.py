@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark, layout_file
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
@@ -152,6 +152,19 @@ def test_restore_says_what_it_does(monkeypatch, capsys, stored):
     out = capsys.readouterr().out
     assert "4 of the stored vGPUs there, " in out and "after the driver was ready" in out
     assert "0000:e7:00.0: enable 32 VFs" in out and "6 steps done, 0 failed" in out and stored.vgpus() == stored.goal
+
+
+def test_an_installer_that_changed_nothing_before_the_power_cut_is_forgotten(monkeypatch, capsys, stored):
+    install_mark.begin(stored.root, install_mark.DRIVER)
+    assert command(monkeypatch, stored, "restore", "--settle", "0.1") == 0, capsys.readouterr()
+    assert stored.vgpus() == stored.goal and stored.get(install_mark.DRIVER) is None
+
+
+def test_an_installer_that_changed_a_file_before_the_power_cut_is_not(monkeypatch, capsys, stored):
+    install_mark.begin(stored.root, install_mark.DRIVER)
+    stored.put("/usr/bin/nvidia-smi", "")
+    assert command(monkeypatch, stored, "restore", "--settle", "0.1") == 1
+    assert "may be damaged" in capsys.readouterr().out and stored.vgpus() == []
 
 
 def test_restore_for_machines(monkeypatch, capsys, stored):

@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import refusals
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host as host_reader
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 
@@ -54,6 +55,41 @@ def test_the_mark_is_there_while_the_installer_runs_and_after_it_failed(host, pa
     assert host.get(install_mark.DRIVER) is not None
     assert call(nvidia_driver, host, src=package).ok["changed"]
     assert seen == [True, True] and host.get(install_mark.DRIVER) is None
+
+
+@pytest.mark.parametrize("ended", [Result(1, "ERROR: a driver is loaded"), Result(-9, "Killed")])
+def test_an_installer_that_touched_nothing_leaves_the_old_driver_whole(host, tmp_path, ended):
+    """NVIDIA's installer refuses at its first check, or is killed there: the next boot has its vGPUs."""
+    newer = tmp_path / RUN.replace("163.02", "200.01")
+    newer.write_text("")
+    host.put("/lib/modules/6.1.0-50-amd64/updates/nvidia.ko", "")
+    real, host._installer = host._installer, lambda argv, timeout: ended
+    assert call(nvidia_driver, host, src=str(newer)).codes == ["install_failed"]
+    driver = host_reader.read_driver(host.ctx)
+    assert (driver.on_disk, driver.unfinished) == ("550.163.02", False)
+    host.put("/lib/modules/6.1.0-51-amd64/modules.dep", "")  # another kernel comes before the next run
+    assert not host_reader.read_driver(host.ctx).unfinished
+    host._installer = real
+    assert call(nvidia_driver, host, src=str(newer)).ok["actions"] == ["install the vGPU host driver 550.200.01 in place of 550.163.02"]
+    assert host.get(install_mark.DRIVER) is None
+
+
+@pytest.mark.parametrize("touched", ["/lib/modules/6.1.0-50-amd64/updates/nvidia.ko", "/usr/bin/nvidia-smi", "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.550.200.01"])
+def test_an_installer_that_touched_a_file_leaves_no_driver(host, package, touched):
+    host.put("/lib/modules/6.1.0-50-amd64/updates/nvidia.ko", "")
+    install_mark.begin(host.root, install_mark.DRIVER)
+    assert not host_reader.read_driver(host.ctx).unfinished
+    host.put(touched, "")
+    assert host_reader.read_driver(host.ctx).unfinished
+
+
+def test_an_earlier_interrupted_installation_stays_one(host, package):
+    """The next installer refuses: what the one before left is still damaged."""
+    install_mark.begin(host.root, install_mark.DRIVER)
+    host.put("/usr/bin/nvidia-smi", "")
+    host._installer = lambda argv, timeout: Result(1, "ERROR: no compiler")
+    assert call(nvidia_driver, host, src=package).codes == ["install_failed"]
+    assert host_reader.read_driver(host.ctx).unfinished
 
 
 def test_an_installation_that_is_not_on_the_disk_is_not_done(host, package):
