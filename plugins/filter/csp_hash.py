@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: csp_hash
 short_description: Hash of a text as a Content Security Policy has it
 description:
-  - Gives the source expression under which a browser runs an inline script or style of exactly this text, and no other.
+  - Returns the source expression under which a browser runs an inline script or style of exactly this text, and no other.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 1.0.0

@@ -8,9 +8,9 @@ DOCUMENTATION = r"""
 name: fleet_problems
 short_description: What is wrong in a fleet of vGPU hosts and guests
 description:
-  - Takes what tasks registered on each host and gives a verdict - a row a host with its state and problems, counts by state, problems by code, and
+  - Takes what tasks registered on each host and returns a verdict - a row a host with its state and problems, counts by state, problems by code, and
     a table of text.
-  - A host that was not reached, or whose reading failed, is a row that says why.
+  - A host that was not reached, or whose reading failed, is a row with the reason.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 1.0.0
@@ -23,7 +23,7 @@ options:
     type: dict
     required: true
   licenses:
-    description: By guest's name, what M(vgpu.kvm.nvidia_grid_license_info) gave, where it ran.
+    description: By guest's name, what M(vgpu.kvm.nvidia_grid_license_info) returned, where it ran.
     type: dict
     default: {}
   guests:

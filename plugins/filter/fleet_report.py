@@ -8,10 +8,10 @@ DOCUMENTATION = r"""
 name: fleet_report
 short_description: Rows and sums of a fleet's vGPU report
 description:
-  - Takes what M(vgpu.kvm.nvidia_gpu_info) returned on each host and gives what a page about the fleet shows - hosts with their problems, GPUs
+  - Takes what M(vgpu.kvm.nvidia_gpu_info) returned on each host and returns what a page about the fleet shows - hosts with their problems, GPUs
     whose framebuffer is divided into vGPUs, VFs, and sums.
-  - A host that was not reached, or whose reading failed, is a row that says why.
-  - Texts are given as they were read; escape them where they are shown.
+  - A host that was not reached, or whose reading failed, is a row with the reason.
+  - Texts are returned as they were read; escape them where they are shown.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 1.0.0
@@ -24,7 +24,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Say how much of the fleet's framebuffer is taken
+- name: Show how much of the fleet's framebuffer is taken
   ansible.builtin.debug:
     msg: "{{ fleet['summary']['used'] }} of {{ fleet['summary']['total'] }}"
   vars:

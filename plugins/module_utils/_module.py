@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Between Ansible and the engine: the only place that knows both."""
+"""Between Ansible and the engine: the only layer that knows both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .engine.base.steps import ApplyError
 from .engine.state.lock import HostLock, clean_leftovers
 from .engine.system import context
 
-# What the work of each module takes and gives.
+# What the work of each module takes and returns.
 Context = context.Context
 Result = Dict[str, Any]
 Spec = Dict[str, Any]
@@ -41,7 +41,7 @@ GPU: Spec = {
     "mig": {"type": "list", "elements": "str"},
 }
 LAYOUT: Spec = {"type": "list", "elements": "dict", "options": GPU}
-LOST: Spec = {"lost_gpus": {"type": "str", "default": UNRESPONSIVE_POLICIES[0], "choices": list(UNRESPONSIVE_POLICIES)}}
+UNRESPONSIVE: Spec = {"lost_gpus": {"type": "str", "default": UNRESPONSIVE_POLICIES[0], "choices": list(UNRESPONSIVE_POLICIES)}}
 MDEVCTL: Spec = {"mdevctl": {"type": "str", "default": "auto", "choices": ["auto", "true", "false"]}}
 
 
@@ -138,8 +138,8 @@ def result_of(steps: Sequence[object], **more: Any) -> Result:
 
 def result_of_plan(plan: Plan[Any], warnings: Sequence[str] = (), **more: Any) -> Result:
     """As result_of, with the plan's warnings before those given, and the GPUs that the plan skips."""
-    lost = {"lost_gpus": plan.unresponsive} if plan.unresponsive else {}
-    return result_of(plan.steps, warnings=[*plan.warnings, *warnings], **lost, **more)
+    skipped = {"lost_gpus": plan.unresponsive} if plan.unresponsive else {}
+    return result_of(plan.steps, warnings=[*plan.warnings, *warnings], **skipped, **more)
 
 
 def titled_diff(title: str, before: str, after: str) -> dict[str, str]:

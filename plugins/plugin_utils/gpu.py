@@ -39,7 +39,7 @@ def row(gpu, problems):
 
 
 def _framebuffer(gpu, model):
-    """MiB that types are shares of: as the table of models says, else the most that vGPUs of one type can have; 0 if neither tells."""
+    """MiB that types are shares of: from the table of models, else the most that vGPUs of one type can have; 0 if neither is known."""
     if model:
         return model.framebuffer_gib * 1024
     shares = [
@@ -51,7 +51,7 @@ def _framebuffer(gpu, model):
 
 
 def _why_blocked(gpu, model):
-    """Why no vGPU can be made on the GPU now; empty if nothing is known against it."""
+    """Why no vGPU can be created on the GPU now; empty if nothing is known against it."""
     if gpu.get("alive") is False:
         return "it does not answer"
     if gpu.get("supported") is False:
@@ -67,14 +67,14 @@ def _why_blocked(gpu, model):
 
 
 def _has_vfs(gpu, model):
-    """Whether its vGPUs live on VFs: as the table says, else as the GPU shows."""
+    """Whether its vGPUs live on VFs: by the table, else by the GPU."""
     return model.sriov if model else reading.number(gpu.get("sriov_totalvfs")) > 0
 
 
 def _vfs(gpu, model, blocked):
     """VFs of the GPU: how many it may have, are on, have a vGPU, are free. None where vGPUs live on the GPU itself.
 
-    blocked: why no vGPU can be made on it, so that none of them is free.
+    blocked: why no vGPU can be created on it, so that none of them is free.
     """
     if not _has_vfs(gpu, model):
         return None
@@ -104,7 +104,7 @@ def _kind(gpu):
 
 
 def _notes(divided, blocked):
-    notes = ["Not drawn, because their size is not told: %s." % ", ".join(divided.unsized)] if divided.unsized else []
+    notes = ["Not drawn, because their size is not known: %s." % ", ".join(divided.unsized)] if divided.unsized else []
     if not divided.total:
         notes.append("Its framebuffer is not known%s." % (": " + blocked if blocked else ""))
     return notes

@@ -8,21 +8,21 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import
 
 from . import reading, words
 
-# In the order of how soon somebody should look.
+# The most urgent first.
 STATES = ("error", "unread", "unreachable", "warning", "ok")
 UNREAD = ("unread", "unreachable")
 _PARTS = ("severity", "code", "found", "expected", "remedy")
 
 
-def judge(result, gpus, told):
-    """(state, problems) of a host. result: what the task that read it registered; gpus and told: what that read of GPUs and problems."""
+def judge(result, gpus, problems_read):
+    """(state, problems) of a host. result: what the task that read it registered; gpus and problems_read: what that read of GPUs and problems."""
     if isinstance(gpus, (list, tuple)):
         # GPUs that VMs have through passthrough are on vfio-pci rightly.
-        problems = rows(told, [one.get("address") for one in used(gpus)])
+        problems = rows(problems_read, [one.get("address") for one in used(gpus)])
         return (problems[0]["severity"] if problems else "ok"), problems
     if result.get("unreachable") is True:
         found = words.shortened(reading.text(result.get("msg"))) or "Ansible could not connect"
-        remedy = "Look whether the host is up, and try 'ansible -m ping' on it."
+        remedy = "Check whether the host is up, and try 'ansible -m ping' on it."
         return "unreachable", rows([Refusal(found, remedy=remedy, code="unreachable").as_dict()])
     return "unread", rows(result.get("errors")) or rows([_unread(result).as_dict()])
 
@@ -32,10 +32,10 @@ def used(devices):
     return [one for one in reading.mappings(devices) if reading.mappings(one.get("in_use_by"))]
 
 
-def rows(told, whole=()):
+def rows(problems_read, whole=()):
     """Problems as they are listed, errors first; the same one of several devices once. whole: GPUs that may be on vfio-pci."""
     found = {}
-    for one in reading.mappings(told):
+    for one in reading.mappings(problems_read):
         if one.get("code") == "gpu_on_vfio" and one.get("device") in whole:
             continue
         key = ("warning" if one.get("severity") == "warning" else "error", *[reading.text(one.get(name)) for name in _PARTS[1:]])
@@ -64,13 +64,13 @@ def codes(hosts):
 
 
 def _unread(result):
-    """Why a host could not be read, as far as the module itself does not say."""
+    """Why a host could not be read, where the module itself does not report it."""
     if result:
-        # A module that ran says why in msg; of one that could not start, its interpreter or sudo tells more.
+        # A module that ran reports why in msg; where one could not start, its interpreter or sudo reports more.
         names = ("msg", "exception", "module_stdout", "module_stderr")
-        said = [reading.text(result.get(name)) for name in (names if result.get("rc") is None else reversed(names))]
-        text = next(filter(None, said), "")
+        texts = [reading.text(result.get(name)) for name in (names if result.get("rc") is None else reversed(names))]
+        text = next(filter(None, texts), "")
         remedy = "Run the playbook with -vvv for this host; the module needs root (become) and Python 3.8 or newer there."
         return Refusal(words.shortened(text) or "the module gave no answer", remedy=remedy, code="not_read")
     found = "the host was not read in this run: Ansible had given it up before"
-    return Refusal(found, remedy="Look at the run's output above, and run the report alone.", code="not_read")
+    return Refusal(found, remedy="Check the run's output above, and run the report alone.", code="not_read")

@@ -11,15 +11,15 @@ from collections import Counter
 
 from . import gpu, hosts, reading, words
 
-DRIVERS = {"vgpu": "vGPU driver", "guest": "guest driver", "ordinary": "ordinary driver"}
+DRIVERS = {"vgpu": "vGPU driver", "guest": "guest driver", "ordinary": "data center driver"}
 
 
 def page(results):
     """What the page shows. results: by host, what the task that read it registered (None if it was not read)."""
     rows = [_row(name, results[name]) for name in results]
     rows.sort(key=lambda one: (words.natural(one["name"]), one["name"]))
-    for place, one in enumerate(rows):
-        one["by_name"] = place
+    for index, one in enumerate(rows):
+        one["by_name"] = index
     rows.sort(key=lambda one: hosts.STATES.index(one["state"]))
     return {
         "hosts": rows,
@@ -49,13 +49,13 @@ def _row(name, result):
     return {**found, "text": _totals(found)}
 
 
-def _facts(told):
+def _facts(host):
     """System, kernel and driver, each a short text."""
-    driver = reading.mapping(told.get("driver"))
+    driver = reading.mapping(host.get("driver"))
     version = reading.text(driver.get("loaded")) or reading.text(driver.get("on_disk"))
     flavour = DRIVERS.get(reading.text(driver.get("flavour")))
-    kernel = reading.text(told.get("kernel"))
-    parts = [reading.text(reading.mapping(told.get("distribution")).get("name")), "Linux " + kernel if kernel else ""]
+    kernel = reading.text(host.get("kernel"))
+    parts = [reading.text(reading.mapping(host.get("distribution")).get("name")), "Linux " + kernel if kernel else ""]
     if driver:
         parts.append("%s %s" % (flavour, version) if flavour and version else "no NVIDIA driver")
     return [part for part in parts if part]

@@ -3,7 +3,7 @@
 """A GPU's framebuffer as a row of segments, to scale.
 
 A segment has its kind (used: a VM runs on it; idle: a vGPU nobody uses; slice: a GPU instance without a vGPU; whole: the
-GPU is a VM's; free; off: nothing can be made of it now), its size in MiB, a label, details, and the room for the label.
+GPU is a VM's; free; off: no vGPU can be created on it now), its size in MiB, a label, details, and the room for the label.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BARS = (("always", 330), ("wide", 580))
 
 
 class Bar:
-    """segments: all of them. used: MiB that are taken. unsized: types of vGPUs whose size nobody tells, which can't be drawn."""
+    """segments: all of them. used: MiB that are taken. unsized: types of vGPUs of unknown size, which can't be drawn."""
 
     def __init__(self, total):
         self.total = total
@@ -38,7 +38,7 @@ class Bar:
             self.used += mib
 
     def close(self, kind, details):
-        """Gives the rest to a last segment; returns the bar. Without a known total the segments are all there is."""
+        """Adds the rest as a last segment; returns the bar. Without a known total the segments are all there is."""
         drawn = sum(one["mib"] for one in self.segments)
         if self.total > drawn:
             word = "free" if kind == "free" else "not usable"
@@ -51,11 +51,11 @@ class Bar:
 
 
 def divide(gpu, total, blocked):
-    """The Bar of a GPU as nvidia_gpu_info has it. total: MiB, 0 if not known. blocked: why no vGPU can be made on it, or empty."""
+    """The Bar of a GPU as nvidia_gpu_info has it. total: MiB, 0 if not known. blocked: why no vGPU can be created on it, or empty."""
     strip = Bar(total)
     whole = words.users(gpu.get("in_use_by"))
     if whole and total:
-        strip.add("whole", total, "whole GPU", "given to %s" % whole)
+        strip.add("whole", total, "whole GPU", "attached to %s" % whole)
         return strip.close("off", "")
     vgpus = reading.mappings(gpu.get("vgpus"))
     mig = reading.mapping(gpu.get("mig"))
@@ -69,10 +69,10 @@ def divide(gpu, total, blocked):
 
 
 def _mebibytes(gpu, vgpu):
-    """A vGPU's framebuffer: as it was told with it, else as its type tells, or as the type's name does; 0 when none does."""
+    """A vGPU's framebuffer: as reported with it, else by its type, else by the type's name; 0 if none is known."""
     types = [one for one in reading.mappings(gpu.get("types")) if reading.text(one.get("id")) == reading.text(vgpu.get("type_id"))]
-    told = (reading.number(one.get("framebuffer_mib")) for one in [vgpu, *types])
-    return next(filter(None, told), 0) or vgpu_types.framebuffer_of(reading.text(vgpu.get("type"))) or 0
+    sizes = (reading.number(one.get("framebuffer_mib")) for one in [vgpu, *types])
+    return next(filter(None, sizes), 0) or vgpu_types.framebuffer_of(reading.text(vgpu.get("type"))) or 0
 
 
 def _vgpu(strip, gpu, vgpu, mib=0, where=""):
@@ -90,7 +90,7 @@ def _vgpu(strip, gpu, vgpu, mib=0, where=""):
 def _instances(strip, gpu, vgpus, instances):
     """GPU instances with the vGPUs that live in them; returns the vGPUs that live in none.
 
-    Where the driver tells the instance of a vGPU, that counts; a vGPU of which it does not tell gets one of its size that
+    Where the driver reports the instance of a vGPU, that counts; a vGPU without one gets an instance of its size that
     has none yet, since one MIG-backed vGPU lives in one.
     """
     waiting = list(vgpus)

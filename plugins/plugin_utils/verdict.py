@@ -30,13 +30,13 @@ def _row(name, read, license_, guest):
     info = reading.mapping(read.get("info")) or read
     gpus = reading.mappings(info.get("gpus"))
     vgpus, in_use = (len(gpus), len(hosts.used(gpus))) if guest else [sum(numbers) for numbers in zip((0, 0), *map(_vgpus, gpus))]
-    told = reading.mappings(info.get("problems")) + _left_out(info)
+    reported = reading.mappings(info.get("problems")) + _left_out(info)
     if guest:
-        told += _license(reading.mapping(license_))
-    elif not [one for one in told if one.get("severity") != "warning"]:
-        # Where VFs or driver are missing, that is told already, and all else follows from it.
-        told += _drift(reading.mapping(reading.mapping(read.get("plans")).get("vgpus")))
-    state, problems = hosts.judge(read, info.get("gpus"), told)
+        reported += _license(reading.mapping(license_))
+    elif not [one for one in reported if one.get("severity") != "warning"]:
+        # Where VFs or driver are missing, that is reported already, and all else follows from it.
+        reported += _drift(reading.mapping(reading.mapping(read.get("plans")).get("vgpus")))
+    state, problems = hosts.judge(read, info.get("gpus"), reported)
     kind = "guest" if guest else "host"
     return {"name": reading.text(name), "kind": kind, "state": state, "gpus": len(gpus), "vgpus": vgpus, "in_use": in_use, "problems": problems}
 
@@ -50,7 +50,7 @@ def _vgpus(gpu):
 
 
 def _left_out(info):
-    """A row for each code of which the host told the first problems only."""
+    """A row for each code of which the host reported the first problems only."""
     rows = []
     more = {reading.text(code): reading.number(amount) for code, amount in reading.mapping(info.get("problems_left_out")).items()}
     for one in reading.mappings(info.get("problems")):
@@ -79,13 +79,13 @@ def _drift(plan):
 
 
 def _license(result):
-    """Why a guest has no licence."""
+    """Why a guest has no license."""
     if not result or result.get("skipped") is True:
         return []
     if result.get("failed") is True:
         text = words.shortened(reading.text(result.get("msg"))) or "the module gave no answer"
         remedy = "Run the playbook with -vvv for this guest."
-        return [Refusal(text, expected="the state of the licence", remedy=remedy, code="license_unread").as_dict()]
+        return [Refusal(text, expected="the state of the license", remedy=remedy, code="license_unread").as_dict()]
     return [] if result.get("licensed") is True else [{**row, "severity": "error"} for row in reading.mappings(result.get("reasons"))]
 
 

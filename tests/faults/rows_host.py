@@ -75,7 +75,7 @@ ROWS = [
         found=("fell off the bus",),
         expected="an answer",
         remedy="Power-cycle the host",
-        not_done=("bring its vGPUs to the layout",),
+        not_done=("apply the layout to its vGPUs",),
         short=True,
     ),
     Fault(
@@ -237,7 +237,7 @@ ROWS = [
         ("here: " + PREPARE,),
         ("it is no readable zip",),
         device=BUNDLE.name,
-        expected="the whole zip of NVIDIA's bundle",
+        expected="the whole zip of NVIDIA's vGPU software package",
         remedy="Fetch it again",
     ),
     _installer(

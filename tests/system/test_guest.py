@@ -197,7 +197,7 @@ def test_a_deadline_holds_and_its_end_names_the_reason(guest):
     guest.service.mode = "refuse"
     begin = time.monotonic()
     run = guest.run(guest_license_timeout=10)
-    assert run.rc and licences.REFUSAL in run.failure and "free licences" in run.failure, run.failure
+    assert run.rc and licences.REFUSAL in run.failure and "free licenses" in run.failure, run.failure
     assert time.monotonic() - begin < 240
     guest.service.mode = "grant"
 

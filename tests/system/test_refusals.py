@@ -66,7 +66,7 @@ def test_a_uuid_that_exists_elsewhere(host):
 def test_a_host_with_the_ordinary_driver(bare):
     """It has no vGPU manager; that is how it is told from the vGPU host driver."""
     bare.sh("rm /usr/bin/nvidia-vgpu-mgr /usr/bin/nvidia-vgpud")
-    refused(bare, "ordinary", "550.163.02", layout=[one("A40-24A")])
+    refused(bare, "data center driver", "550.163.02", layout=[one("A40-24A")])
 
 
 def test_a_host_without_the_driver(bare):

@@ -36,7 +36,7 @@ PLANNERS = (
 )
 # Calls that change the host, or start a program that may.
 WRITES = (
-    *("write", "write_atomic", "command", "remove_tree", "remove_empty", "sweep", "bring_to_disk"),
+    *("write", "write_atomic", "command", "remove_tree", "remove_empty", "sweep", "sync_to_disk"),
     *("open", "mkdir", "makedirs", "rename", "replace", "rmdir", "unlink", "truncate"),
 )
 FRAMEWORKS = ("mdev", "vendor_vfio")

@@ -25,7 +25,7 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
 def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
-    """Asks the server; of all that can be said of a failure, what may repeat the link is left out."""
+    """Asks the server; what may repeat the link is left out of the error."""
     server = "the server %s" % (urlsplit(url).hostname or "of the link")
 
     def ask(headers: dict[str, str]) -> Any:

@@ -131,8 +131,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         "problems": rows,
         "problems_left_out": left_out,
         "warnings": unreadable,
-        **{name: told[:MOST_USERS] if detail == COUNTS else told for name, told in lists.items()},
-        **{name + "_count": len(told) for name, told in lists.items()},
+        **{name: rows[:MOST_USERS] if detail == COUNTS else rows for name, rows in lists.items()},
+        **{name + "_count": len(rows) for name, rows in lists.items()},
     }
 
 

@@ -16,8 +16,8 @@ _FIELDS = {"token_name": "name", "server_port": "port", "backup_server": "backup
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     options = {_FIELDS.get(name, name): params[name] for name in SPEC if name not in ("state", "token_path")}
-    folder = params["token_path"].rstrip("/") or "/"
-    desired = license_plan.Request(present=params["state"] == "present", folder=folder, **options)
+    directory = params["token_path"].rstrip("/") or "/"
+    desired = license_plan.Request(present=params["state"] == "present", directory=directory, **options)
     license_plan.check(desired, time.time())
     if not request.check_mode:
         license_setup.clean(ctx, desired)

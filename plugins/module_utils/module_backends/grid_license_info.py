@@ -13,13 +13,13 @@ from ..engine.system.nvidia_smi import GuestGpu
 
 MOST = 3600
 UNSYNCHRONIZED = (
-    "The clock of this VM is not synchronised (timedatectl): licenses and tokens have times, and a wrong clock makes them invalid. "
+    "The clock of this VM is not synchronized (timedatectl): licenses and tokens have times, and a wrong clock makes them invalid. "
     "Set up chrony or systemd-timesyncd."
 )
 
 
 def _other_product(gpu: GuestGpu, expected: str) -> Refusal:
-    remedy = "Set vgpu_license_feature to that product, and look on the server whether it has licences of it."
+    remedy = "Set vgpu_license_feature to that product, and check whether the server has licenses of it."
     return Refusal("it is licensed as %s" % (gpu.product or "a product without a name"), gpu.address, expected, remedy, code="wrong_product")
 
 

@@ -11,7 +11,7 @@ from .. import _module
 from ..engine.base.errors import EngineError, Refusal
 from . import gpu_info, mig, pci_driver, sriov, vgpu, vgpu_attach, vgpu_restore
 
-# What an earlier stage of the same run will have brought, where it is not there yet.
+# What an earlier stage of the same run will have set up, where it is not there yet.
 _BEFORE = {"sriov": ["driver", "iommu"], "mig": ["driver", "iommu", "vfs"], "vgpus": ["driver", "iommu", "vfs", "mig"], "attach": ["vgpus"]}
 # What roles need; the rest is in info.
 _KEPT = ("actions", "gpus", "without_sriov", "lost_gpus", "warnings")
@@ -86,7 +86,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
 SPEC: _module.Spec = {
     **_module.GPUS,
     **_module.FORCE,
-    **_module.LOST,
+    **_module.UNRESPONSIVE,
     **_module.MDEVCTL,
     **gpu_info.SPEC,
     "num_vfs": {"type": "int"},

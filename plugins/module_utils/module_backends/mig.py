@@ -60,7 +60,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
 SPEC: _module.Spec = {
     **_module.GPUS,
     **_module.ASSUME,
-    **_module.LOST,
+    **_module.UNRESPONSIVE,
     "mode": {"type": "str", "choices": ["enabled", "disabled"]},
     "instances": {"type": "list", "elements": "str"},
     "layout": _module.LAYOUT,

@@ -62,7 +62,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
 SPEC: _module.Spec = {
     **_module.GPUS,
     **_module.ASSUME,
-    **_module.LOST,
+    **_module.UNRESPONSIVE,
     "driver": {"type": "str", "choices": ["nvidia", "none", "original"], "default": "nvidia"},
     "boot": {"type": "bool", "default": True},
     "timeout": {"type": "int", "default": 60},

@@ -53,7 +53,7 @@ def _going(plan: Plan[sriov_plan.Target]) -> list[str]:
 SPEC: _module.Spec = {
     **_module.GPUS,
     **_module.ASSUME,
-    **_module.LOST,
+    **_module.UNRESPONSIVE,
     "state": {"type": "str", "choices": ["enabled", "disabled"], "default": "enabled"},
     "num_vfs": {"type": "int"},
     "reset": {"type": "bool", "default": False},

@@ -58,7 +58,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
 SPEC: _module.Spec = {
     **_module.ASSUME,
     **_module.FORCE,
-    **_module.LOST,
+    **_module.UNRESPONSIVE,
     **_module.MDEVCTL,
     "layout": {**_module.LAYOUT, "required": True},
     "persist": {"type": "bool", "default": True},

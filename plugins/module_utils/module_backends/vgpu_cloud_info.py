@@ -26,7 +26,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     vgpus = offered.read(ctx, gpus)
     for_nova = nova.render(vgpus, params["nova_resource_classes"])
     for_kubevirt = kubevirt.render(vgpus, prefix, params["kubevirt_external"])
-    none = [] if vgpus else ["There are no vGPUs on %s: nova and KubeVirt have nothing to be told." % ", ".join(gpu.address for gpu in gpus)]
+    none = [] if vgpus else ["There are no vGPUs on %s: nova and KubeVirt need no configuration." % ", ".join(gpu.address for gpu in gpus)]
     return {
         "changed": False,
         "vgpus": [

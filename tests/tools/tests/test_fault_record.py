@@ -20,7 +20,7 @@ from recorded import recorded  # noqa: E402
 _NOT_BACK = "faults: it is not back 5 s after its reboot was asked for (expected: an answer over ssh). Ansible said: {}. Look at its console. Run this again."
 _INSTALLER = "/var/{}/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: the installer ended with rc 137: Killed\nLast lines of /var/log/nvidia-installer.log:\n{}"
 _WANTED = " (expected: driver 550.163.02 on disk). Mend what the log names, then run again."
-_TAKEN = "0000:e8:00.0: {} (expected: 32 VFs on nvidia). Look into dmesg."
+_TAKEN = "0000:e8:00.0: {} (expected: 32 VFs on nvidia). Check dmesg."
 _LOCK = "0000:e8:00.0: the GPU's unbindLock was not granted for 20 s; it is open in {} (pretend-dcgm 900) (expected: nobody). Stop it."
 _COPY = "0000:e7:00.0: enable 32 VFs; {}; /usr/local/sbin/nvidia-vgpu: write it"
 _FILE = "/usr/local/lib/nvidia-vgpu/nvidia_vgpu_engine/{}.py: write it"
@@ -35,7 +35,7 @@ SAME = {
     ),
     "pace": (
         _TAKEN.format("3 of its VFs are not bound to nvidia: 0000:e8:00.4 on vfio-pci, 0000:e8:00.5 on vfio-pci, 0000:e8:00.6 on no driver"),
-        _TAKEN.format("32 of its VFs are not bound to nvidia: 0000:e8:00.4 on vfio-pci (sriov-manage said: Enabling VFs on 0000:e8:00.0)"),
+        _TAKEN.format("32 of its VFs are not bound to nvidia: 0000:e8:00.4 on vfio-pci (sriov-manage printed: Enabling VFs on 0000:e8:00.0)"),
     ),
     "attempt": (
         _NOT_BACK.format("Timed out waiting for last boot time check (timeout=5)"),

@@ -71,14 +71,14 @@ def driver_error(driver: DriverFacts) -> Refusal | None:
     """What is wrong with the host's driver as a whole, or None."""
     version = driver.on_disk or driver.loaded
     if driver.flavour == "ordinary":
-        found = "NVIDIA's ordinary data-centre driver %s is installed; it has no vGPU manager" % version
+        found = "NVIDIA's data center driver %s is installed; it has no vGPU manager" % version
         return Refusal(found, expected=_HOST_DRIVER, remedy=_REPLACE, code="driver_ordinary")
     if driver.flavour == "guest":
         of_guest = "the vGPU guest driver %s is installed; it belongs into VMs and has no vGPU manager" % version
         return Refusal(of_guest, expected=_HOST_DRIVER, remedy=_REPLACE, code="driver_of_guest")
     if driver.unfinished:
-        unfinished = "an installation of NVIDIA's driver was broken off, so that any of its files may be damaged"
-        install = "Run the playbook again: role host_driver (module nvidia_driver) installs it anew."
+        unfinished = "an installation of NVIDIA's driver was interrupted, so any of its files may be damaged"
+        install = "Run the playbook again: role host_driver (module nvidia_driver) installs it again."
         return Refusal(unfinished, remedy=install, code="driver_unfinished")
     if driver.flavour == "none" and driver.has_manager:
         left = "there is no module nvidia for the running kernel, although the vGPU manager is installed (as after a kernel update)"
@@ -105,7 +105,7 @@ def unsupported(gpu: GpuFacts) -> Refusal:
 
 def off_bus(gpu: GpuFacts) -> Refusal:
     """The error of a GPU whose configuration space reads as all ones."""
-    remedy = "Power-cycle the host (a warm reboot may not do); if that brings it back, look at power, risers and dmesg (Xid 79)."
+    remedy = "Power-cycle the host (a warm reboot may not do); if the GPU comes back, check power, risers and dmesg (Xid 79)."
     found = "the GPU does not answer any more: it fell off the bus"
     return Refusal(found, gpu.address, "an answer from its configuration space", remedy, "gpu_off_bus")
 
@@ -133,13 +133,13 @@ def iommu_error(gpu: GpuFacts, state: HostFacts) -> Refusal:
     flags = " ".join(word for word in state.cmdline if "iommu" in word)
     if state.iommu_active:
         found = "the IOMMU is on, but this GPU has no IOMMU group"
-        remedy = "Look at the firmware's IOMMU settings (DMAR/IVRS) and dmesg."
+        remedy = "Check the firmware's IOMMU settings (DMAR/IVRS) and dmesg."
     elif any(word in state.cmdline for word in ("intel_iommu=on", "amd_iommu=on", "iommu=pt")):
         found = "the kernel's flags ask for the IOMMU (%s), but it is not there" % flags
-        remedy = "Turn on VT-d or AMD-Vi in the firmware; a later iommu=off flag wins over an earlier on."
+        remedy = "Enable VT-d or AMD-Vi in the firmware; a later iommu=off flag wins over an earlier on."
     else:
         found = "the IOMMU is off (/sys/class/iommu is empty)"
-        remedy = "Turn it on: role iommu, then reboot (Intel: intel_iommu=on iommu=pt; AMD: iommu=pt)."
+        remedy = "Enable it: role iommu, then reboot (Intel: intel_iommu=on iommu=pt; AMD: iommu=pt)."
     return Refusal(found, gpu.address, "an IOMMU group for the GPU", remedy, "iommu_off")
 
 
@@ -149,19 +149,19 @@ def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
     if errors:
         return errors
     if gpu.sriov and not gpu.vfs:
-        turn_on = "Turn them on (role sriov or module nvidia_sriov)."
-        return [Refusal("its VFs are off (sriov_numvfs is 0)", gpu.address, "%d VFs" % gpu.total_vfs, turn_on, "vfs_off")]
+        enable = "Enable them (role sriov or module nvidia_sriov)."
+        return [Refusal("its VFs are off (sriov_numvfs is 0)", gpu.address, "%d VFs" % gpu.total_vfs, enable, "vfs_off")]
     if not gpu.total_vfs and gpu.model and gpu.model.sriov:
         return [sriov_off(gpu)]
     if gpu.framework != "none":
         types = "types in nvidia/creatable_vgpu_types of a VF, or in 'nvidia-smi vgpu -s -v'"
-        services = "Look at 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg."
-        return [Refusal("its VFs list no vGPU types, and nvidia-smi tells none", gpu.address, types, services, "no_types")]
+        services = "Check 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg."
+        return [Refusal("its VFs list no vGPU types, and nvidia-smi reports none", gpu.address, types, services, "no_types")]
     if any(vf.driver == "vfio-pci" for vf in gpu.vfs):
         remedy = ("Stop what took them (a cloud agent, driverctl, an id of vfio-pci), "
-                  "then bring them back to nvidia (role sriov or module nvidia_sriov).")
+                  "then rebind them to nvidia (role sriov or module nvidia_sriov).")
     else:
-        remedy = ("Look at 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg; "
+        remedy = ("Check 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg; "
                   "a GPU with a display must be switched with NVIDIA's displaymodeselector first.")
     drivers = sorted({one.driver or "no driver" for one in gpu.vfs or [gpu]})
     found = "neither mdev_supported_types nor nvidia/current_vgpu_type is there (bound to %s)" % ", ".join(drivers)
@@ -171,15 +171,15 @@ def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
 
 def sriov_off(gpu: GpuFacts) -> Refusal:
     """A GPU of an SR-IOV model that shows no SR-IOV capability."""
-    remedy = ("Turn on SR-IOV, ARI and above-4G decoding in the firmware. "
-              "If this machine is itself a VM with a passed-through GPU: vGPUs are made on the bare host, not here.")
+    remedy = ("Enable SR-IOV, ARI and above-4G decoding in the firmware. "
+              "If this machine is itself a VM with a passed-through GPU: vGPUs are created on the bare host, not here.")
     return Refusal("the GPU (%s) shows no SR-IOV capability" % gpu.name, gpu.address, "sriov_totalvfs in sysfs", remedy, "sriov_off")
 
 
 def vendor_vfio(gpu: GpuFacts) -> Refusal:
     """A mediated device is asked for where there are none."""
     found = "this host has no mediated devices: the GPU is on the vendor-specific VFIO framework, where a VF itself becomes a vGPU"
-    return Refusal(found, gpu.address, "mdev_supported_types", "Use the module nvidia_vgpu, which makes vGPUs on either framework.", "vendor_vfio")
+    return Refusal(found, gpu.address, "mdev_supported_types", "Use the module nvidia_vgpu, which creates vGPUs on either framework.", "vendor_vfio")
 
 
 def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Refusal:
@@ -191,10 +191,10 @@ def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Refusal:
 
 def mig_unknown(gpu: GpuFacts) -> Refusal:
     """nvidia-smi, which alone knows of MIG, gave no answer about a GPU that should have it."""
-    remedy = "Run that by hand, and look at dmesg (NVRM, Xid)."
+    remedy = "Run that by hand, and check dmesg (NVRM, Xid)."
     if "not there" in (gpu.mig_silence or ""):
-        remedy = "The host driver brings it: install that again (role host_driver)."
-    found = "its MIG mode is not known: %s" % (gpu.mig_silence or "nvidia-smi does not tell it (driver of the GPU: %s)" % (gpu.driver or "none"))
+        remedy = "nvidia-smi is part of the host driver: install that again (role host_driver)."
+    found = "its MIG mode is not known: %s" % (gpu.mig_silence or "nvidia-smi does not report it (driver of the GPU: %s)" % (gpu.driver or "none"))
     answer = "an answer to 'nvidia-smi --query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending --format=csv'"
     return Refusal(found, gpu.address, answer, remedy, "mig_unknown")
 

@@ -130,14 +130,14 @@ def _whole(step: Step, error: Refusal) -> Refusal:
     """An error with all of its four parts: what its source did not know, the step adds."""
     error.device = error.device or step.device or "this host"
     error.expected = error.expected or "to %s" % step.text
-    error.remedy = error.remedy or "Put that right (dmesg may say more), then run again."
+    error.remedy = error.remedy or "Put that right (dmesg may show more), then run again."
     error.position = step.position
     return error
 
 
 def _system_error(exc: OSError) -> Refusal:
     """What the system refused midway: the steps before it were done, and must be reported with it."""
-    remedy = "Free space, processes or memory as the system says, then run again."
+    remedy = "Free space, processes or memory, as the error shows, then run again."
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         remedy = "Run this as root (become: true); if it was, a read-only file system or a security module (dmesg) stands in the way."
     where = " (%s)" % exc.filename if exc.filename else ""

@@ -65,7 +65,7 @@ def refuse_holders(ctx: Context, address: str, doing: str) -> None:
         raise EngineError(refusals.in_use(address, holders, doing))
 
 
-def _tell_driver(ctx: Context, driver: str, file: str, value: str, fine: Container[int]) -> None:
+def _write_driver_file(ctx: Context, driver: str, file: str, value: str, fine: Container[int]) -> None:
     """Writes to one of a driver's files; fine: errno that is no error."""
     try:
         ctx.sysfs.write("%s/%s/%s" % (PCI_DRIVERS, driver, file), value)
@@ -76,7 +76,7 @@ def _tell_driver(ctx: Context, driver: str, file: str, value: str, fine: Contain
 
 def forget_id(ctx: Context, driver: str, number: str) -> None:
     """Removes an id from a driver's dynamic list; one that isn't there is fine."""
-    _tell_driver(ctx, driver, "remove_id", "10de %s" % number, (errno.ENODEV, errno.ENOENT))
+    _write_driver_file(ctx, driver, "remove_id", "10de %s" % number, (errno.ENODEV, errno.ENOENT))
 
 
 def clear_override(ctx: Context, address: str) -> None:
@@ -88,10 +88,10 @@ def clear_override(ctx: Context, address: str) -> None:
 
 def unbind(ctx: Context, address: str, driver: str, timeout: float) -> None:
     """Unbinds a device and waits until it is without a driver (or elsewhere)."""
-    _tell_driver(ctx, driver, "unbind", address, (errno.ENODEV,))
+    _write_driver_file(ctx, driver, "unbind", address, (errno.ENODEV,))
     link = "%s/%s/driver" % (PCI, address)
     if not until(ctx.clock, lambda: ctx.sysfs.link(link) != driver, timeout):
-        remedy = "A process may hold it: look with 'fuser -v /dev/vfio/*' and dmesg."
+        remedy = "A process may hold it: check 'fuser -v /dev/vfio/*' and dmesg."
         raise error("it is still bound to %s %d s after the unbind" % (driver, timeout), address, "no driver", remedy, "unbind_failed")
 
 
@@ -108,11 +108,11 @@ def bind(ctx: Context, address: str, timeout: float) -> None:
     try:
         ctx.sysfs.write(PCI_DRIVERS + "/nvidia/bind", address)
     except SysfsError as exc:
-        # EBUSY/ENODEV: udev or the module's own probe was faster, or the probe failed; the link tells.
+        # EBUSY/ENODEV: udev or the module's own probe was faster, or the probe failed; the link shows which.
         reason = " (%s)" % exc.errors[0].found
     if not until(ctx.clock, bound, timeout):
         found = "the driver nvidia does not take it%s; it is bound to %s" % (reason, ctx.sysfs.link(link) or "no driver")
-        remedy = "Look into dmesg for NVRM lines: wrong module flavour, GPU off the bus, IOMMU off."
+        remedy = "Check dmesg for NVRM lines: wrong module flavor, GPU off the bus, IOMMU off."
         raise error(found, address, "nvidia", remedy, "bind_failed")
 
 
@@ -123,6 +123,6 @@ def modprobe(ctx: Context, timeout: float) -> None:
         found = "it can't be loaded: %s" % (answer.tail() or "rc %d" % answer.rc)
         remedy = (
             "'Key was rejected': sign it for Secure Boot. 'No such device': no GPU is free for it. "
-            "'Exec format' or 'not found': build it for the running kernel. Look into dmesg."
+            "'Exec format' or 'not found': build it for the running kernel. Check dmesg."
         )
         raise error(found, "the module nvidia", "load the module nvidia", remedy, "modprobe_failed")

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What binds a GPU to vfio-pci or nouveau at boot, and the files without it.
 
-Causes: ``ids=`` of vfio-pci in modprobe.d or on the kernel's command line, driverctl's overrides, and nouveau where nothing keeps it away.
+Causes: ``ids=`` of vfio-pci in modprobe.d or on the kernel's command line, driverctl's overrides, and nouveau where nothing blocks it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Collection, Iterable, Mapping, Sequence
 
 from ..hardware.gpu import Gpu
-from ..state.paths import DRIVERCTL, GRUB, GRUB_FOLDER, MODPROBE
+from ..state.paths import DRIVERCTL, GRUB, GRUB_DIRECTORY, MODPROBE
 from ..system import files
 from . import rebuilds
 
@@ -67,7 +67,7 @@ def read(root: str) -> BootFiles:
         return {path: files.read_text(root, path) or "" for path in paths}
 
     modprobe = [path for directory in MODPROBE for path in files.names(root, directory, ".conf")]
-    grub = [GRUB] + files.names(root, GRUB_FOLDER, ".cfg")
+    grub = [GRUB] + files.names(root, GRUB_DIRECTORY, ".cfg")
     return BootFiles(texts(modprobe), texts(grub), texts(files.names(root, DRIVERCTL)), rebuilds.read(root))
 
 
@@ -136,7 +136,7 @@ def causes_and_edits(boot: BootFiles, gpus: Sequence[Gpu], others: Sequence[Gpu]
 
 
 def nouveau_edit(boot: BootFiles) -> FileEdit | None:
-    """The file that keeps nouveau away, unless some file does so already."""
+    """The file that blocks nouveau, unless some file does so already."""
     for text in boot.modprobe.values():
         for words in map(str.split, text.splitlines()):
             if words[:2] == ["blacklist", "nouveau"] or words[:3] in (["install", "nouveau", "/bin/false"], ["install", "nouveau", "/bin/true"]):

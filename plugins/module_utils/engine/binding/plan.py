@@ -77,7 +77,7 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
             else:
                 result.target.reboot.append("%s is on nouveau, which is left only by a reboot" % gpu.address)
             continue
-        if result.skips(gpu, "bring it to nvidia" if binds else "release it from %s" % gpu.driver, options.unresponsive):
+        if result.skips(gpu, "bind it to nvidia" if binds else "release it from %s" % gpu.driver, options.unresponsive):
             continue
         result.errors += _guard(gpu)
         result.steps += _release(gpu, forgotten)
@@ -133,7 +133,7 @@ def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> Non
     target = result.target
     for kind, what in ((INITRAMFS, "initramfs"), (BOOTLOADER, "boot loader's configuration")):
         if kind in boot.waiting:
-            result.steps.append(Step("rebuild", None, None, "make the %s anew, which an earlier run left undone" % what))
+            result.steps.append(Step("rebuild", None, None, "rebuild the %s, which an earlier run left undone" % what))
     kinds = [rebuild_of(edit.path) for edit in target.edits]
     target.rebuilds = {*boot.waiting, *[kind for kind in kinds if kind]}
     for edit in target.edits:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 
-from ..state.paths import STATE as FOLDER
+from ..state.paths import STATE
 from ..system import files
 
 INITRAMFS = "initramfs"
@@ -21,12 +21,12 @@ _IMAGE = re.compile(r"^(?:initrd\.img-(?P<debian>.+)|initramfs-(?P<redhat>.+)\.i
 
 
 def _mark(kind: str) -> str:
-    return "%s/%s-due" % (FOLDER, kind)
+    return "%s/%s-due" % (STATE, kind)
 
 
 def mark(root: str, kind: str) -> None:
     """Notes that a rebuild is pending, before the edit that needs it."""
-    files.write_atomic(root, _mark(kind), "Written by vgpu.kvm: the %s must be made anew. It has been, where that is newer than this file.\n" % kind)
+    files.write_atomic(root, _mark(kind), "Written by vgpu.kvm: the %s must be rebuilt. If it is newer than this file, it has been.\n" % kind)
 
 
 def read(root: str) -> set[str]:

@@ -25,7 +25,7 @@ PACKAGE = "nvidia_vgpu_engine"
 # What a line of the unit may name: anything else would write lines of its own.
 _UNIT = re.compile(r"^[A-Za-z0-9:_.@\\-]{1,200}\.(service|socket|target|mount|device|timer|path|slice|scope|swap|automount)\Z")
 
-_MAIN_TEXT = """# Written by vgpu.kvm. Shows this host's vGPUs and brings the stored ones back.
+_MAIN_TEXT = """# Written by vgpu.kvm. Shows this host's vGPUs and restores the stored ones.
 import sys
 
 from %s.cli.main import main

@@ -30,15 +30,15 @@ from ..vgpu.layout import GpuSpec, VgpuSpec
 from ..vgpu.target import Host, Options
 
 # Steps that remove nothing.
-BRINGS = ("create", "params", "mig_create", "mig_compute", "mixed")
+RESTORING = ("create", "params", "mig_create", "mig_compute", "mixed")
 
 
-def restore(ctx: Context, timeout: float, settle: float, say: Callable[[str], None]) -> Restore:
+def restore(ctx: Context, timeout: float, settle: float, out: Callable[[str], None]) -> Restore:
     """Restores everything; returns how it went. timeout: seconds for each wait; settle: seconds that vGPUs are watched."""
     stored = layout_file.read(ctx.root)
     _await_driver(ctx, stored, timeout)
     ready = ctx.clock.now()
-    run = Restore(ctx, host.read(ctx), stored, timeout, say)
+    run = Restore(ctx, host.read(ctx), stored, timeout, out)
     created = run.create_vgpus(run.enable_gpus())
     run.after = ctx.clock.now() - ready
     run.watch(created, settle)
@@ -61,7 +61,7 @@ def _present(inventory: reader.Inventory, pf: str) -> Gpu:
 
 @dataclass(eq=False, repr=False)
 class Restore:
-    """One restore: what was done, and the errors; say(text) is called with each as it happens.
+    """One restore: what was done, and the errors; out(text) is called with each as it happens.
 
     vgpus: how many of the stored ones are there. after: seconds from the driver being ready to the last of them.
     """
@@ -70,7 +70,7 @@ class Restore:
     state: host.HostState
     stored: dict[str, StoredGpu]
     timeout: float
-    say: Callable[[str], None]
+    out: Callable[[str], None]
     done: list[str] = field(default_factory=list)
     errors: list[Refusal] = field(default_factory=list)
     vgpus: int = 0
@@ -80,14 +80,14 @@ class Restore:
         """Notes steps that were done."""
         for step in steps:
             self.done.append(str(step))
-            self.say(str(step))
+            self.out(str(step))
 
     def failed(self, exc: EngineError) -> None:
         """Notes an EngineError; of an ApplyError also what was done before it."""
         self.did(exc.done if isinstance(exc, ApplyError) else ())
         self.errors += exc.errors
         for one in exc.errors:
-            self.say("FAILED: %s" % one)
+            self.out("FAILED: %s" % one)
 
     def enable_gpus(self) -> list[str]:
         """MIG mode and VFs, GPU by GPU; returns the addresses of those that should have GPU instances or vGPUs."""
@@ -148,13 +148,13 @@ class Restore:
                 self.vgpus += len(stored.vgpus)
             except EngineError as exc:
                 self.failed(exc)
-        brought = vgpu_apply.run(self.ctx, steps, self.timeout)
-        if brought.failed:
-            self.failed(brought.failed)
-            self.vgpus -= len([step for step in brought.failed.not_done if step.kind == "create"])
+        outcome = vgpu_apply.run(self.ctx, steps, self.timeout)
+        if outcome.failed:
+            self.failed(outcome.failed)
+            self.vgpus -= len([step for step in outcome.failed.not_done if step.kind == "create"])
         else:
-            self.did(brought.done)
-        return [step for step in brought.done if step.kind == "create"]
+            self.did(outcome.done)
+        return [step for step in outcome.done if step.kind == "create"]
 
     def _plan_gpu(self, inventory: reader.Inventory, stored: StoredGpu) -> list[Step]:
         """The steps that restore one GPU's vGPUs."""
@@ -165,7 +165,7 @@ class Restore:
         specs = [VgpuSpec(one.type, one.uuid, None if one.uuid in existing else one.index, path, one.params or None) for one in stored.vgpus]
         spec = GpuSpec(specs, stored.mixed, stored.mig or None)
         plan = vgpu_plan.plan(Host(inventory, self.state, self.stored), {pf: spec}, Options(persist=False))
-        return [step for step in plan.steps if step.lane == pf and step.kind in BRINGS]
+        return [step for step in plan.steps if step.lane == pf and step.kind in RESTORING]
 
     def watch(self, created: list[Step], settle: float) -> None:
         """Watches the new vGPUs; those that vanish were not done."""

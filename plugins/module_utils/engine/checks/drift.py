@@ -17,7 +17,7 @@ from ..system.systemd import UNITS, Units
 from .problems import rated
 
 _MOST = 5  # devices that one sentence names
-_AGAIN = "'nvidia-vgpu restore' makes them again, as does the playbook; why they were not restored: 'journalctl -u nvidia-vgpu-restore'."
+_AGAIN = "'nvidia-vgpu restore' restores them, as does the playbook; why they were not restored: 'journalctl -u nvidia-vgpu-restore'."
 
 
 def find(inventory: Inventory, stored: Mapping[str, StoredGpu], services: Units, domains: Iterable[Domain] = ()) -> list[Problem]:
@@ -37,22 +37,22 @@ def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
     if gpu is None:
         yield Refusal(
             "the GPU is not there any more, but vGPUs are stored for it", pf, "the GPU",
-            "If it was taken out, remove it from the layout; if not, look at 'lspci -d 10de:' and dmesg.", "gpu_gone",
+            "If it was taken out, remove it from the layout; if not, check 'lspci -d 10de:' and dmesg.", "gpu_gone",
         )
     if gpu is None or not gpu.alive:
         return  # off the bus: reported already, and all else follows from it
     if stored.mig is not None and gpu.mig and gpu.mig.current is False:
-        yield Refusal("MIG is off", pf, "MIG on, as it was made", _AGAIN, "mig_lost")
+        yield Refusal("MIG is off", pf, "MIG on, as stored", _AGAIN, "mig_lost")
     elif stored.mig and gpu.mig and gpu.mig.current:
         have = [one.profile for one in gpu.mig.instances]
         if any(have.count(profile) < stored.mig.count(profile) for profile in stored.mig):
             instances = "it has GPU instances %s" % _listed(sorted(have)) if have else "it has no GPU instances"
-            yield Refusal(instances, pf, "%s, as they were made" % ", ".join(sorted(stored.mig)), _AGAIN, "mig_instances_missing")
+            yield Refusal(instances, pf, "%s, as stored" % ", ".join(sorted(stored.mig)), _AGAIN, "mig_instances_missing")
     if gpu.num_vfs < stored.vfs:
         holders = [str(holder) for holder in inventory.open_files.of_gpu(gpu.minor)]
-        held = " They can't be turned on while the GPU's node is open: %s." % _listed(holders) if holders and not gpu.num_vfs else ""
+        held = " They can't be enabled while the GPU's node is open: %s." % _listed(holders) if holders and not gpu.num_vfs else ""
         vfs = "it has %d VFs" % gpu.num_vfs if gpu.num_vfs else "its VFs are off"
-        yield Refusal(vfs, pf, "%d VFs, as they were made" % stored.vfs, _AGAIN + held, "vfs_missing")
+        yield Refusal(vfs, pf, "%d VFs, as stored" % stored.vfs, _AGAIN + held, "vfs_missing")
     there = {vgpu.key: vgpu for vgpu in gpu.vgpus}
     missing = ["%s on %s" % (one.type, one.parent) for one in stored.vgpus if one.key not in there]
     if missing:
@@ -61,20 +61,20 @@ def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
     for one in stored.vgpus:
         vgpu = there.get(one.key)
         if vgpu and vgpu.type and vgpu.type != one.type:
-            remedy = "The playbook makes it again, unless a VM uses it."
-            yield Refusal("the vGPU is a %s" % vgpu.type, one.key, "%s, as it was made" % one.type, remedy, "vgpu_wrong_type")
+            remedy = "The playbook recreates it, unless a VM uses it."
+            yield Refusal("the vGPU is a %s" % vgpu.type, one.key, "%s, as stored" % one.type, remedy, "vgpu_wrong_type")
 
 
 def _services(services: Units, has_stored: bool) -> Iterator[Refusal]:
     setup, manager, restorer = (services.get(name, {}) for name in UNITS)
     if manager.get("load") != "not-found" and manager.get("active") != "active":
         yield Refusal(
-            "it is %s" % (manager.get("active") or "not told"), "nvidia-vgpu-mgr.service", "active: without it no VM with a vGPU starts",
+            "it is %s" % (manager.get("active") or "not reported"), "nvidia-vgpu-mgr.service", "active: without it no VM with a vGPU starts",
             "'systemctl start nvidia-vgpu-mgr'; why it ended: 'journalctl -u nvidia-vgpu-mgr'.", "manager_not_running",
         )
     if setup.get("active") == "failed" or setup.get("result") not in (None, "", "success"):
         failed = "it failed (%s)" % setup.get("result")
-        yield Refusal(failed, "nvidia-vgpud.service", "success", "Look at 'journalctl -u nvidia-vgpud'.", "vgpud_failed")
+        yield Refusal(failed, "nvidia-vgpud.service", "success", "Check 'journalctl -u nvidia-vgpud'.", "vgpud_failed")
     for name, unit in (("nvidia-vgpud", setup), ("nvidia-vgpu-mgr", manager)):
         if unit.get("load") not in (None, "not-found") and unit.get("enabled") not in ("enabled", "static", "generated"):
             enabled = "it is %s" % (unit.get("enabled") or "not set to start")
@@ -85,7 +85,7 @@ def _services(services: Units, has_stored: bool) -> Iterator[Refusal]:
     elif has_stored and restorer.get("active") == "failed":
         yield Refusal(
             "it failed at this boot (%s)" % restorer.get("result"), "nvidia-vgpu-restore.service", "success",
-            "Look at 'journalctl -u nvidia-vgpu-restore'; then 'systemctl restart nvidia-vgpu-restore'.", "restore_failed",
+            "Check 'journalctl -u nvidia-vgpu-restore'; then 'systemctl restart nvidia-vgpu-restore'.", "restore_failed",
         )
 
 
@@ -101,7 +101,7 @@ def _vms(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusal]:
                 yield Refusal(
                     "it has %s, which is no vGPU of this host now" % device.key, "VM %s" % domain.name,
                     "a vGPU that is there: the VM does not start like this",
-                    "Make the vGPU (vgpu_layout), or give the VM another one (vgpu_domains).", "vm_without_vgpu",
+                    "Create the vGPU (vgpu_layout), or attach another one to the VM (vgpu_domains).", "vm_without_vgpu",
                 )
     for key, names in sorted(users.items()):
         if len(names) > 1 and key in vgpus:

@@ -31,7 +31,7 @@ def find(
     """All problems of a host, the host's own first."""
     found = [Refusal("%s: unsupported" % what, remedy=remedy, code="host_unsupported") for what, remedy in state.unsupported]
     if not inventory.gpus:
-        found.append(Refusal("there is no NVIDIA GPU on this host", remedy="Look at 'lspci -d 10de:'.", code="no_gpu"))
+        found.append(Refusal("there is no NVIDIA GPU on this host", remedy="Check 'lspci -d 10de:'.", code="no_gpu"))
     found += _host(state, flags)
     for gpu in inventory.gpus:
         found += _gpu(gpu, state)
@@ -69,7 +69,7 @@ def _host(state: host.HostState, flags: Iterable[str]) -> Iterator[Refusal]:
             dkms % coming.release, "next_kernel_without_driver",
         )
     if driver.nouveau_loaded:
-        yield Refusal("nouveau is loaded", remedy="Role gpu_release keeps it away; then reboot.", code="nouveau_loaded")
+        yield Refusal("nouveau is loaded", remedy="Role gpu_release blocks it; then reboot.", code="nouveau_loaded")
     missing = host.missing_flags(state, flags)
     if missing:
         yield Refusal(_FLAGS_MISSING % " ".join(missing), remedy="Role iommu sets it; then reboot.", code="iommu_flags_missing")
@@ -92,16 +92,16 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
         yield refusals.iommu_error(gpu, state)
     if gpu.driver != "nvidia":
         bound, code = "the GPU is bound to %s" % (gpu.driver or "no driver"), _ON_OTHER_DRIVER.get(gpu.driver or "", "gpu_unbound")
-        yield Refusal(bound, gpu.address, "nvidia", "Role gpu_release and module nvidia_pci_driver bring it to nvidia.", code)
+        yield Refusal(bound, gpu.address, "nvidia", "Role gpu_release and module nvidia_pci_driver bind it to nvidia.", code)
     if gpu.model and gpu.model.sriov and not gpu.total_vfs:
         yield refusals.sriov_off(gpu)
     if gpu.num_vfs and len(gpu.vfs) < gpu.num_vfs:
         fewer = "sriov_numvfs is %d, but %d VFs are there" % (gpu.num_vfs, len(gpu.vfs))
-        yield Refusal(fewer, gpu.address, remedy="Look into dmesg.", code="vfs_fewer")
+        yield Refusal(fewer, gpu.address, remedy="Check dmesg.", code="vfs_fewer")
     unusable = [vf for vf in gpu.vfs if not vf.usable]
     if unusable:
         unbound = "%d VFs are not bound to nvidia (%s on %s …)" % (len(unusable), unusable[0].address, unusable[0].driver or "no driver")
-        remedy = "Find what takes them (cloud agent, driverctl, vfio-pci ids); nvidia_sriov brings free ones back."
+        remedy = "Find what takes them (cloud agent, driverctl, vfio-pci ids); nvidia_sriov rebinds free ones."
         yield Refusal(unbound, gpu.address, remedy=remedy, code="vfs_unbound")
     if gpu.mig and gpu.mig.current != gpu.mig.pending:
         mode = "MIG mode is %s and waits to be %s" % tuple("on" if word else "off" for word in (gpu.mig.current, gpu.mig.pending))

@@ -13,21 +13,21 @@ from ..system.context import Context
 from . import snapshot
 
 
-def run(ctx: Context, say: Callable[[str], None], args: argparse.Namespace) -> int:
+def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> int:
     """Prints it. Exit status 0: all is well, or warnings only; 1: something does not work."""
     seen = snapshot.read(ctx)
     errors = [one for one in seen.found if one.severity == "error"]
     if args.json:
-        say(json.dumps({"healthy": not errors, "problems": [one.as_dict() for one in seen.found]}, indent=1))
+        out(json.dumps({"healthy": not errors, "problems": [one.as_dict() for one in seen.found]}, indent=1))
         return 1 if errors else 0
     for problem in errors + [one for one in seen.found if one.severity != "error"]:
         error = problem.error
-        say("%s  %s  [%s]" % (problem.severity.upper(), error.device or "this host", error.code))
+        out("%s  %s  [%s]" % (problem.severity.upper(), error.device or "this host", error.code))
         for word, text in (("found", error.found), ("expected", error.expected), ("do", error.remedy)):
             if text:
-                say(textwrap.fill(text, 110, initial_indent="  %-8s  " % word, subsequent_indent=" " * 12))
-        say("")
+                out(textwrap.fill(text, 110, initial_indent="  %-8s  " % word, subsequent_indent=" " * 12))
+        out("")
     gpus, vgpus = len(seen.inventory.gpus), sum(len(gpu.vgpus) for gpu in seen.inventory.gpus)
     stored, warnings = sum(len(one.vgpus) for one in seen.stored.values()), len(seen.found) - len(errors)
-    say("%d GPUs, %d vGPUs, %d of them stored for the next boot: %d errors, %d warnings." % (gpus, vgpus, stored, len(errors), warnings))
+    out("%d GPUs, %d vGPUs, %d of them stored for the next boot: %d errors, %d warnings." % (gpus, vgpus, stored, len(errors), warnings))
     return 1 if errors else 0

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "nvidia-vgpu status | head" ends quietly
     try:
-        done: int = args.run(Context(), _say, args)
+        done: int = args.run(Context(), _write, args)
         return done
     except (EngineError, PermissionError) as exc:
         sys.stderr.write("nvidia-vgpu: %s%s\n" % (exc, ": it must run as root" if isinstance(exc, PermissionError) else ""))
@@ -28,13 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nvidia-vgpu", description="Shows this host's vGPUs and brings the stored ones back.")
+    parser = argparse.ArgumentParser(prog="nvidia-vgpu", description="Shows this host's vGPUs and restores the stored ones.")
     commands = parser.add_subparsers(dest="command", required=True)
     shown = commands.add_parser("status", help="GPUs, VFs, vGPUs, who uses them, and what is wrong")
     wrong = commands.add_parser("doctor", help="what is wrong with this host, what was expected, and what to do; exit status 1 if there are errors")
     counted = commands.add_parser("metrics", help="for Prometheus, as text")
     counted.add_argument("--output", metavar="FILE", help="a file *.prom of node_exporter's textfile collector; without it they are printed")
-    again = commands.add_parser("restore", help="make VFs and vGPUs as stored in %s" % layout_file.PATH)
+    again = commands.add_parser("restore", help="restore VFs and vGPUs as stored in %s" % layout_file.PATH)
     for command, when in ((shown, ""), (wrong, ""), (again, ", at the end")):
         command.add_argument("--json", action="store_true", help="for machines" + when)
     again.add_argument("--timeout", type=int, default=120, help="seconds for each wait (default: %(default)s)")
@@ -44,6 +44,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _say(text: str) -> None:
+def _write(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()  # the journal shows each step when it happens

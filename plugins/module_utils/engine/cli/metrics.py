@@ -32,12 +32,12 @@ HELP = (
     ("vfs", "Virtual functions that are on."),
     ("vfs_supported", "Virtual functions that the GPU has."),
     ("vfs_used", "Virtual functions that hold a vGPU."),
-    ("expected", "vGPUs that are stored for this host, which are made at each boot."),
+    ("expected", "vGPUs that are stored for this host and created at each boot."),
     ("present", "vGPUs that there are."),
     ("in_use", "vGPUs that a process has open, such as a running VM."),
     ("driver_info", "The host driver, with the versions that are loaded and on disk as labels; 1."),
     ("service_active", "Whether a service that vGPUs need is active (nvidia-vgpud: whether its one-shot went well)."),
-    ("problems", "What is wrong, by code and severity; 'nvidia-vgpu doctor' says what to do."),
+    ("problems", "What is wrong, by code and severity; 'nvidia-vgpu doctor' shows what to do."),
     ("restore_timestamp_seconds", "When vGPUs were last restored (at boot, or by hand)."),
     ("restore_duration_seconds", "How long that took."),
     ("restore_failures", "What failed at that."),
@@ -47,17 +47,17 @@ HELP = (
 )
 
 
-def run(ctx: Context, say: Callable[[str], None], args: argparse.Namespace) -> int:
+def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> int:
     """Prints the metrics, or replaces the file of --output by them in one step."""
     text = render(snapshot.read(ctx), restore_record.read(ctx.root), ctx.clock.wall())
     output = args.output
     if output is None:
-        say(text.rstrip("\n"))
+        out(text.rstrip("\n"))
         return 0
     if not os.path.isdir(ctx.root + os.path.dirname(output)):
         raise error(
-            "its folder is not there", output, "the folder of node_exporter's textfile collector (--collector.textfile.directory)",
-            "Install node_exporter, or name its folder (metrics_folder).", "no_folder",
+            "its directory is not there", output, "the directory of node_exporter's textfile collector (--collector.textfile.directory)",
+            "Install node_exporter, or name its directory (metrics_folder).", "no_folder",
         )
     if not output.endswith(".prom"):
         raise error("node_exporter reads only *.prom", output, "a name such as nvidia_vgpu.prom", code="bad_name")

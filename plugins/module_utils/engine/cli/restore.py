@@ -14,19 +14,19 @@ from ..state.lock import HostLock, clean_leftovers
 from ..system.context import Context
 
 
-def run(ctx: Context, say: Callable[[str], None], args: argparse.Namespace) -> int:
+def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> int:
     """Restores what is stored. Exit status 0, or 1 if something failed. With --json all is printed at the end."""
     with HostLock(ctx, args.timeout, name="nvidia-vgpu restore"):
         clean_leftovers(ctx.root)
         begun = ctx.clock.now()
-        report = restore.restore(ctx, args.timeout, args.settle, (lambda text: None) if args.json else say)
+        report = restore.restore(ctx, args.timeout, args.settle, (lambda text: None) if args.json else out)
         took, done, failed = ctx.clock.now() - begun, len(report.done), len(report.errors)
         record = restore_record.Record(int(ctx.clock.wall()), took, done, failed, vgpus=report.vgpus, after=report.after)
         restore_record.write(ctx.root, record)
     if args.json:
         result: dict[str, Any] = {"actions": report.done, "errors": [one.as_dict() for one in report.errors], "seconds": round(took, 3)}
-        say(json.dumps(dict(result, vgpus=report.vgpus, vgpus_after=round(report.after, 3)), indent=1))
+        out(json.dumps(dict(result, vgpus=report.vgpus, vgpus_after=round(report.after, 3)), indent=1))
     else:
-        say("nvidia-vgpu: %d of the stored vGPUs there, %.1f s after the driver was ready" % (report.vgpus, report.after))
-        say("nvidia-vgpu: %d steps done, %d failed, in %.1f s" % (done, failed, took))
+        out("nvidia-vgpu: %d of the stored vGPUs there, %.1f s after the driver was ready" % (report.vgpus, report.after))
+        out("nvidia-vgpu: %d steps done, %d failed, in %.1f s" % (done, failed, took))
     return 1 if failed else 0

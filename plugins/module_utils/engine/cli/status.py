@@ -15,18 +15,18 @@ from . import snapshot
 _WORDS = {True: "on", False: "off", None: "off"}
 
 
-def run(ctx: Context, say: Callable[[str], None], args: argparse.Namespace) -> int:
+def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> int:
     """Prints it; always exit status 0."""
     seen = snapshot.read(ctx, thorough=False)
     driver, gpus = seen.state.driver, seen.inventory.gpus
     if args.json:
-        say(json.dumps({"driver": driver.as_dict(), "gpus": list(map(_row, gpus)), "problems": [one.as_dict() for one in seen.found]}, indent=1))
+        out(json.dumps({"driver": driver.as_dict(), "gpus": list(map(_row, gpus)), "problems": [one.as_dict() for one in seen.found]}, indent=1))
         return 0
-    say("Driver: %s loaded, %s on disk (%s)" % (driver.loaded or "none", driver.on_disk or "none", driver.flavour))
+    out("Driver: %s loaded, %s on disk (%s)" % (driver.loaded or "none", driver.on_disk or "none", driver.flavour))
     for gpu in gpus:
-        _show(gpu, say)
+        _show(gpu, out)
     for problem in seen.found:
-        say("\n%s: %s" % (problem.severity.upper(), problem.error))
+        out("\n%s: %s" % (problem.severity.upper(), problem.error))
     return 0
 
 
@@ -37,15 +37,15 @@ def _row(gpu: Gpu) -> dict[str, Any]:
     return dict(row, mig=mig, vgpus=vgpus)
 
 
-def _show(gpu: Gpu, say: Callable[[str], None]) -> None:
+def _show(gpu: Gpu, out: Callable[[str], None]) -> None:
     """A GPU for people."""
-    say("\n%s  %s  driver %s  VFs %d of %d  framework %s" % (gpu.address, gpu.name, gpu.driver or "none", gpu.num_vfs, gpu.total_vfs, gpu.framework))
+    out("\n%s  %s  driver %s  VFs %d of %d  framework %s" % (gpu.address, gpu.name, gpu.driver or "none", gpu.num_vfs, gpu.total_vfs, gpu.framework))
     if gpu.holders:
-        say("  the whole GPU is in use by %s" % ", ".join(map(str, gpu.holders)))
+        out("  the whole GPU is in use by %s" % ", ".join(map(str, gpu.holders)))
     if gpu.mig and gpu.mig.current is not None:
         instances = ", ".join("%s (%d)" % (one.profile, one.id) for one in gpu.mig.instances)
         pending = " (pending: %s)" % _WORDS[gpu.mig.pending] if gpu.mig.pending != gpu.mig.current else ""
-        say("  MIG %s%s%s" % (_WORDS[gpu.mig.current], pending, ": " + instances if instances else ""))
+        out("  MIG %s%s%s" % (_WORDS[gpu.mig.current], pending, ": " + instances if instances else ""))
     for vgpu in sorted(gpu.vgpus, key=lambda one: (one.index or 0, one.key)):
         holders = "  in use by %s" % ", ".join(map(str, vgpu.holders)) if vgpu.holders else ""
-        say("  %s  %-10s %s%s" % (vgpu.parent, vgpu.type, vgpu.uuid or "", holders))
+        out("  %s  %-10s %s%s" % (vgpu.parent, vgpu.type, vgpu.uuid or "", holders))

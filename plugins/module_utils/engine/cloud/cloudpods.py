@@ -61,11 +61,11 @@ def read(ctx: Context, request: Request) -> State:
 def clean(ctx: Context, request: Request) -> None:
     """Removes what a killed run left half-written beside the file: a copy of it, which may hold passwords."""
     try:
-        folder = os.path.dirname(config_file.real_path(ctx.root, request.path)) if _is_path(request.path) else ""
+        directory = os.path.dirname(config_file.real_path(ctx.root, request.path)) if _is_path(request.path) else ""
     except EngineError:
         return  # read() reports it
-    if folder and os.path.isdir(ctx.root + folder):
-        files.sweep(ctx.root, [folder])
+    if directory and os.path.isdir(ctx.root + directory):
+        files.sweep(ctx.root, [directory])
 
 
 def apply(ctx: Context, plan: Plan[Target]) -> list[Step]:

@@ -101,7 +101,7 @@ def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list
     if not gpus and not errors:
         errors.append(Refusal(
             "no GPU of this host has VFs or mediated device types", expected="a GPU with VFs, and vGPUs on them",
-            remedy="Make the vGPUs first (playbook vgpu.kvm.host, or the roles sriov and vgpus).", code="no_vfs"))
+            remedy="Create the vGPUs first (playbook vgpu.kvm.host, or the roles sriov and vgpus).", code="no_vfs"))
     return gpus, errors
 
 
@@ -111,7 +111,7 @@ def _unfit(gpu: Gpu) -> Iterator[Refusal]:
         yield Refusal(
             "its vGPUs are VFs of the vendor-specific VFIO framework, and Cloudpods' agent knows mediated devices alone",
             device=gpu.address, expected="mediated devices (mdev_supported_types)",
-            remedy="Use a host whose kernel has them (before 6.8: Debian 12, Ubuntu 22.04, RHEL 8 and 9), or give these vGPUs to VMs "
+            remedy="Use a host whose kernel has them (before 6.8: Debian 12, Ubuntu 22.04, RHEL 8 and 9), or attach these vGPUs to VMs "
             "without Cloudpods (libvirt, nova, KubeVirt). Don't run Cloudpods' agent here: it would take the VFs to vfio-pci.",
             code="vendor_vfio")
     if not all(map(short, functions(gpu))):
@@ -124,11 +124,11 @@ def _unfit(gpu: Gpu) -> Iterator[Refusal]:
     if not _has_vgpus(gpu):
         yield Refusal(
             "it has no VFs and no mediated device types", device=gpu.address, expected="vGPUs on it",
-            remedy="Make them first (playbook vgpu.kvm.host, or the roles sriov and vgpus), or leave this GPU out of 'gpus'.", code="no_vfs")
+            remedy="Create them first (playbook vgpu.kvm.host, or the roles sriov and vgpus), or leave this GPU out of 'gpus'.", code="no_vfs")
 
 
 def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refusal]:
-    """vGPUs that should be there before the agent looks. stored: the layouts, by GPU. A list of errors."""
+    """vGPUs that should be there before the agent scans for them. stored: the layouts, by GPU. A list of errors."""
     errors = []
     for gpu in gpus:
         expected = stored[gpu.address].vgpus if gpu.address in stored else []
@@ -138,12 +138,12 @@ def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refus
             errors.append(Refusal(
                 "%d of the %d vGPUs of its layout are not there (first: %s on %s)"
                 % (len(missing), len(expected), missing[0].type, missing[0].parent),
-                device=gpu.address, expected="all vGPUs, before Cloudpods' agent looks for them",
-                remedy="Bring them back ('nvidia-vgpu restore', or the role vgpus), then run again.", code="vgpus_missing"))
+                device=gpu.address, expected="all vGPUs, before Cloudpods' agent scans for them",
+                remedy="Restore them ('nvidia-vgpu restore', or the role vgpus), then run again.", code="vgpus_missing"))
     if gpus and not errors and not any(gpu.vgpus for gpu in gpus):
         errors.append(Refusal(
-            "there is no vGPU yet on %s" % ", ".join(gpu.address for gpu in gpus), expected="vGPUs, before Cloudpods' agent looks for them",
-            remedy="Make them first (role vgpus), or set require_vgpus: false (role variable cloudpods_require_vgpus) to list the VFs alone.",
+            "there is no vGPU yet on %s" % ", ".join(gpu.address for gpu in gpus), expected="vGPUs, before Cloudpods' agent scans for them",
+            remedy="Create them first (role vgpus), or set require_vgpus: false (role variable cloudpods_require_vgpus) to list the VFs alone.",
             code="no_vgpus"))
     return errors
 
@@ -184,7 +184,7 @@ def plan(state: State, request: Request) -> Plan[Target]:
     restart = bool(edit) or (state.marked and not request.restarted)
     target = Target(state.path, state.text, edit, addresses=addresses, gpus=gpus, restart=restart)
     warnings = [
-        "%s: its VFs show no vGPU types (bound to %s). If Cloudpods' agent took them, bring them back with the role sriov after this."
+        "%s: its VFs show no vGPU types (bound to %s). If Cloudpods' agent took them, rebind them with the role sriov after this."
         % (gpu.address, ", ".join(sorted({vf.driver or "no driver" for vf in gpu.vfs})))
         for gpu in gpus
         if gpu.vfs and gpu.framework == "none"

@@ -40,7 +40,7 @@ def read(root: str, path: str) -> str | None:
     """The file's text with its own line ends, or None when there is none. path: without links."""
     try:
         if not stat.S_ISREG(os.stat(root + path).st_mode):
-            raise error("it is no ordinary file", path, "a file", "Look what it is, put that right, then run again.", "no_file")
+            raise error("it is no regular file", path, "a file", "Check what it is, put that right, then run again.", "no_file")
         with open(root + path, encoding="utf-8", newline="") as handle:
             return handle.read()
     except (FileNotFoundError, NotADirectoryError):

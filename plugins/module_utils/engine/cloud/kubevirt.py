@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """KubeVirt's permittedHostDevices, as its custom resource has them.
 
-Mediated devices are selected by the full name of their type, VFs by vendor and product: all VFs of a model look alike to it.
+Mediated devices are selected by the full name of their type, VFs by vendor and product: KubeVirt can't distinguish the VFs of a model.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def resource_name(prefix: str, name: str) -> str:
 
 
 def render(offered: Sequence[Offered], prefix: str, external: bool) -> Rendered:
-    """Rendered for vGPUs. prefix: of the resources' names. external: another device plugin than KubeVirt's own hands them out."""
+    """Rendered for vGPUs. prefix: of the resources' names. external: another device plugin than KubeVirt's own allocates them."""
 
     def device(selector: str, value: str, name: str) -> dict[str, Any]:
         found: dict[str, Any] = {selector: value, "resourceName": resource_name(prefix, name)}
@@ -38,8 +38,8 @@ def render(offered: Sequence[Offered], prefix: str, external: bool) -> Rendered:
         pci.append(device("pciVendorSelector", selector, types[0] if len(types) == 1 else "%s vGPU" % ones[0].gpu.name))
         if len(types) > 1:
             warnings.append(
-                "KubeVirt: VFs with the id %s are vGPUs of several types (%s), which KubeVirt can't tell apart: a VM gets any of them. "
-                "Give the GPUs of one model vGPUs of one type." % (selector, ", ".join(types)))
+                "KubeVirt: VFs with the id %s are vGPUs of several types (%s), which KubeVirt can't distinguish: a VM gets any of them. "
+                "Create vGPUs of one type only on the GPUs of one model." % (selector, ", ".join(types)))
     data = {"mediatedDevices": [device("mdevNameSelector", name, name) for name in names], "pciHostDevices": pci}
     return Rendered(data, _patch(data), warnings)
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """OpenStack's nova-compute: nova.conf's [devices] and [mdev_<type>], and [pci] device_spec for VFs that are vGPUs.
 
-nova takes a type by the name of its directory in sysfs, and uses mediated devices of it that are there and free before it makes one.
-So each type is given the addresses on which its vGPUs are, and as many of them as there are: nova makes none beyond the layout.
+nova takes a type by the name of its directory in sysfs, and uses mediated devices of it that are there and free before it creates one.
+So each type is given the addresses on which its vGPUs are, and as many of them as there are: nova creates none beyond the layout.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def resource_class(short: str) -> str:
 
 
 def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
-    """Rendered for vGPUs. with_classes: give each type a resource class of its own, by which flavors tell types apart."""
+    """Rendered for vGPUs. with_classes: give each type a resource class of its own, by which flavors distinguish types."""
     types: dict[str, dict[str, Any]] = {}
     specs = []
     for one in offered:
@@ -62,6 +62,6 @@ def _warnings(offered: Sequence[Offered], mdevs: Sequence[dict[str, Any]], with_
             found.append(words % (address, ", ".join(names)))
     shorts = sorted({one.short for one in offered})
     if len(shorts) > 1 and not with_classes:
-        words = "nova: this host has vGPUs of several types (%s), which flavors can't tell apart: set nova_resource_classes: true."
+        words = "nova: this host has vGPUs of several types (%s), which flavors can't distinguish: set nova_resource_classes: true."
         found.append(words % ", ".join(shorts))
     return found

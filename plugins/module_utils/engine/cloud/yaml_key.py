@@ -119,7 +119,7 @@ def _verify(changed: str, name: str, desired: list[str] | None, others: str, dev
     raise error(
         "%s can't be changed there without a change of something else" % name, device,
         "each key on lines of its own, and a line break at the end of the file",
-        "Nothing was written. Look at the lines around the key and at the end of the file, or set the key by hand.", "yaml_edit")
+        "Nothing was written. Check the lines around the key and at the end of the file, or set the key by hand.", "yaml_edit")
 
 
 def _read(text: str, name: str, device: str) -> _Content:

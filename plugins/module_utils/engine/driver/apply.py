@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads what the plan of a driver needs of the host's files; runs NVIDIA's installer or uninstaller, and looks whether it did its work."""
+"""Reads what the plan of a driver needs of the host's files; runs NVIDIA's installer or uninstaller, and verifies the result."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ UNINSTALL = "/usr/bin/nvidia-uninstall"
 
 def read(state: host.HostState, request: Request) -> Files:
     """The package, the free space and the keys that a request names."""
-    folder = os.path.abspath(request.tmpdir or "/tmp")
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
-    found = Files(os.path.isfile(request.src or ""), shutil.disk_usage(folder).free >> 20)
+    directory = os.path.abspath(request.tmpdir or "/tmp")
+    while not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    found = Files(os.path.isfile(request.src or ""), shutil.disk_usage(directory).free >> 20)
     if request.signing_key and request.signing_certificate:
         found.key = _key_file(request.signing_key, False)
         found.certificate = _key_file(request.signing_certificate, bool(state.secure_boot))
@@ -110,5 +110,5 @@ def _uninstall(ctx: Context, timeout: float) -> None:
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc or driver.on_disk:
         found = "uninstalling ended with rc %d, and the driver on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8))
-        raise error(found, remedy="Look into %s." % LOG, code="uninstall_failed")
+        raise error(found, remedy="Check %s." % LOG, code="uninstall_failed")
     install_mark.end(ctx, install_mark.DRIVER)

@@ -81,7 +81,7 @@ def wrong_checksum(path: str, found: str, expected: str) -> EngineError:
 def check(path: str, checksum: str | None) -> None:
     """Raises EngineError unless the file is there and has the checksum (sha256:…)."""
     if not os.path.isfile(path):
-        raise error("the bundle is not there", path, "NVIDIA's zip, or a package out of it", code="bundle_missing")
+        raise error("the vGPU software package is not there", path, "NVIDIA's zip, or a package out of it", code="bundle_missing")
     if checksum:
         expected, found = check_form(path, checksum), sha256(path)
         if found != expected:
@@ -100,7 +100,7 @@ def find(src: str, dest: str, kind: str, form: str) -> Package:
         with zipfile.ZipFile(src) as bundle:
             names = {info: os.path.basename(info.filename) for info in bundle.infolist() if not info.is_dir()}
     except ZIP_ERRORS as exc:
-        raise error("it is no readable zip: %s" % exc, src, "the whole zip of NVIDIA's bundle", "Fetch it again.", "bad_zip") from exc
+        raise error("it is no readable zip: %s" % exc, src, "the whole zip of NVIDIA's vGPU software package", "Fetch it again.", "bad_zip") from exc
     found = [info for info, name in names.items() if fnmatch.fnmatch(name, pattern)]
     if len(found) != 1:
         have = ", ".join(repr(names[info])[1:-1] for info in (found or list(names))[:12])
@@ -126,7 +126,7 @@ def _check_member(src: str, info: zipfile.ZipInfo, name: str) -> None:
         wrong = "the package would grow from %d to %d MiB" % (info.compress_size >> 20, info.file_size >> 20)
     if wrong:
         remedy = "The file is damaged or a trap: fetch it again from NVIDIA's portal."
-        raise error("%s (%r)" % (wrong, info.filename[:200]), src, "an ordinary zip, as NVIDIA makes them", remedy, code)
+        raise error("%s (%r)" % (wrong, info.filename[:200]), src, "a plain zip, as NVIDIA publishes it", remedy, code)
 
 
 def extracted(package: Package) -> bool:
@@ -145,14 +145,14 @@ def extract(src: str, package: Package) -> None:
     """Extracts the package to its own name alone: paths inside the zip decide nothing."""
     if package.member is None:
         return
-    folder, name = os.path.split(package.path)
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    free = shutil.disk_usage(folder).free
+    directory, name = os.path.split(package.path)
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    free = shutil.disk_usage(directory).free
     if free < package.size + MARGIN:
         found = "%d MiB are free, the package takes %d MiB" % (free >> 20, package.size >> 20)
-        raise error(found, folder, remedy="Free space, or choose another folder.", code="no_space")
-    # A name that nobody can know: in a folder of others' a link might wait under a known one.
-    number, temporary = tempfile.mkstemp(dir=folder, prefix=name + ".", suffix=".part")
+        raise error(found, directory, remedy="Free space, or choose another directory.", code="no_space")
+    # An unpredictable name: in another user's directory a link might wait under a known one.
+    number, temporary = tempfile.mkstemp(dir=directory, prefix=name + ".", suffix=".part")
     try:
         with os.fdopen(number, "wb") as target, zipfile.ZipFile(src) as bundle, bundle.open(package.member) as source:
             shutil.copyfileobj(source, target, 1 << 20)

@@ -44,7 +44,7 @@ class Target:
     def __init__(self, dest: str, checksum: str) -> None:
         self.checksum = bundle.check_form(dest, checksum)
         self.dest = os.path.abspath(dest)
-        self.folder = os.path.dirname(self.dest)
+        self.directory = os.path.dirname(self.dest)
         self.part = "%s.%s.part" % (self.dest, self.checksum[:12])
 
     @property
@@ -66,7 +66,7 @@ class Target:
 
 
 class _Answer:
-    """An answer with the file or with the rest of it. start: its first byte. total: bytes of the whole file, None if the server tells none."""
+    """An answer with the file or with the rest of it. start: its first byte. total: bytes of the whole file, None if the server reports none."""
 
     def __init__(self, response: Any, asked: int) -> None:
         self.response = response
@@ -96,7 +96,7 @@ def size(clock: Clock, opener: Opener, target: Target, timeout: float) -> int | 
 
 def get(clock: Clock, opener: Opener, target: Target, timeout: float) -> None:
     """Fetches the file. timeout: seconds that may pass without any progress."""
-    os.makedirs(target.folder, mode=0o700, exist_ok=True)
+    os.makedirs(target.directory, mode=0o700, exist_ok=True)
     # What an earlier run left may be at fault for a wrong checksum: once more from the start then.
     attempts = 2 if target.kept else 1
     if attempts == 1:
@@ -193,23 +193,23 @@ def _check_space(target: Target, answer: _Answer) -> None:
     """The rest must fit, and the package that a zip is unpacked to, which is smaller than the zip."""
     if answer.total is None:
         return
-    folder = target.folder
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
-    free = shutil.disk_usage(folder).free
+    directory = target.directory
+    while not os.path.isdir(directory):
+        directory = os.path.dirname(directory)
+    free = shutil.disk_usage(directory).free
     needed = answer.total - answer.start + (answer.total if target.dest.endswith(".zip") else 0) + bundle.MARGIN
     if free < needed:
         found = "%d MiB are free, the download and the package in it take %d MiB" % (free >> 20, needed >> 20)
-        raise error(found, target.folder, remedy="Free space, or choose another folder.", code="no_space")
+        raise error(found, target.directory, remedy="Free space, or choose another directory.", code="no_space")
 
 
 def _refused(exc: LinkError, target: Target) -> EngineError:
     """The error of a link that returned no file."""
-    remedy = "Look at the way from this host to the server (name, proxy, firewall); a file on the controller needs none."
+    remedy = "Check the path from this host to the server (name, proxy, firewall); a file on the controller needs none."
     if exc.status in _EXPIRED:
         remedy = "The signed link has expired or was cut short: NVIDIA's links end after some hours. Get a new one from the licensing portal."
     elif exc.status == 404:
-        remedy = "Look at the link's path; get the link anew from the licensing portal."
+        remedy = "Check the link's path; get a new link from the licensing portal."
     if target.kept:
         remedy += " The %d MiB that were fetched are kept: the next run goes on from there." % (target.kept >> 20)
     code = "link_expired" if exc.status in _EXPIRED else "download_failed"

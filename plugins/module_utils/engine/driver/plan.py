@@ -101,7 +101,7 @@ def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -
         errors += key_errors(state, files.key, files.certificate)
     if files.free < request.space:
         found = "%d MiB are free, the bundle and the driver in it take %d MiB" % (files.free, request.space)
-        errors.append(Refusal(found, request.tmpdir or "/tmp", remedy="Free space, or choose another folder.", code="no_space"))
+        errors.append(Refusal(found, request.tmpdir or "/tmp", remedy="Free space, or choose another directory.", code="no_space"))
     return errors
 
 
@@ -134,22 +134,22 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     if driver.loaded:
         errors += _users(inventory, "replacing the driver %s" % driver.loaded, request.kind == "guest")
     raise_if_any(errors)
-    steps = []
+    steps, installed = [], driver.flavour.replace("ordinary", "data center")
     if driver.flavour not in ("none", request.flavour):
-        steps.append(Step("uninstall", None, None, "uninstall the %s driver %s" % (driver.flavour, driver.on_disk)))
+        steps.append(Step("uninstall", None, None, "uninstall the %s driver %s" % (installed, driver.on_disk)))
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
     if driver.unfinished:
-        was += " (an earlier installation was broken off)"
+        was += " (an earlier installation was interrupted)"
     return steps + [Step("install", None, None, "install %s %s%s" % (_TITLES[request.kind], version, was), version=version)]
 
 
 def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> list[Refusal]:
-    """A host's driver in a VM, a guest's on a host; the package's name tells, and the machine."""
+    """Errors for a host's driver in a VM and a guest's on a host, by the package's name and the machine."""
     errors = []
     own, other = ("host", "guest") if request.kind == "host" else ("guest", "host")
     if _MARKS[other] in os.path.basename(request.src or ""):
         expected = "that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (_TITLES[own], _MARKS[own])
-        remedy = "NVIDIA's bundle has both, in Host_Drivers and Guest_Drivers."
+        remedy = "NVIDIA's vGPU software package has both, in Host_Drivers and Guest_Drivers."
         errors.append(Refusal("this is the package of %s" % _TITLES[other], request.src, expected, remedy, "wrong_kind"))
     return errors + (not_a_guest(inventory, driver) if request.kind == "guest" else [])
 
@@ -170,10 +170,10 @@ def _wrong_step(driver: Driver, version: str, request: Request) -> list[Refusal]
         if request.kind == "host":
             wrong = refusals.driver_error(driver)
             return [wrong] if wrong else []
-        ordinary = "NVIDIA's ordinary driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded)
+        found = "NVIDIA's data center driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded)
         expected = "the vGPU guest driver (NVIDIA-Linux-x86_64-<version>-grid.run) alone"
         replace = "Set guest_driver_replace_ordinary: true to have it replaced, or uninstall it by hand."
-        return [Refusal(ordinary, "driver", expected, replace, "driver_ordinary")]
+        return [Refusal(found, "driver", expected, replace, "driver_ordinary")]
     if driver.flavour == request.flavour and driver.on_disk and not request.allow_downgrade and number(version) < number(driver.on_disk):
         allow = "An older one is installed only where that is allowed (allow_downgrade; in roles guest_driver_allow_downgrade: true)."
         return [Refusal("the driver %s is installed, which is newer than %s" % (driver.on_disk, version), "driver", version, allow, "downgrade")]
@@ -186,7 +186,7 @@ def _plan_absent(inventory: Inventory, driver: Driver, request: Request) -> list
     if driver.flavour == "none" and not driver.unfinished:
         return []
     raise_if_any(_users(inventory, "uninstalling the driver", driver.flavour == "guest"))
-    return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded or "whose installation was broken off"))]
+    return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded or "whose installation was interrupted"))]
 
 
 def _users(inventory: Inventory, doing: str, in_guest: bool) -> list[Refusal]:

@@ -54,7 +54,7 @@ def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> N
     if not signed_by or expected not in (None, signed_by):
         found = "the module nvidia is signed by %s" % (signer or "another key") if signed_by else "the module nvidia is not signed"
         remedy = (
-            "Look into /var/log/nvidia-installer.log for what was said of signing. DKMS signs with mok_signing_key of "
+            "Check /var/log/nvidia-installer.log for messages about signing. DKMS signs with mok_signing_key of "
             "/etc/dkms/framework.conf from its release 3.0 on; an older one takes a key of its own."
         )
         raise error(found, certificate, "a signature by this certificate's key", remedy, "not_signed")

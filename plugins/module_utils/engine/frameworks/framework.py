@@ -27,9 +27,9 @@ Board = Tuple[str, str]
 # Types that one reading of the host has found already, by framework, board and names of the types' directories.
 Surveyed = Dict[Tuple[str, Board, Tuple[str, ...]], List[VgpuType]]
 
-LOOK = "Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'"
+CHECK_LOGS = "Check dmesg and 'journalctl -u nvidia-vgpu-mgr'"
 END_PROCESS = "End the process (see 'nvidia-vgpu status'), then run again."
-GOING_AWAY = "The VF is going away: something turns VFs off or rebinds them at this moment. Find it (cloud agent, driverctl), then run again."
+VF_REMOVED = "The VF is being removed: something disables or rebinds VFs at this moment. Find it (cloud agent, driverctl), then run again."
 
 
 class Framework(ABC):
@@ -123,10 +123,10 @@ class Framework(ABC):
         if not until(self.ctx.clock, there, timeout):
             name = "%s as %s" % (type_name, uuid) if uuid else type_name
             found = "the driver took the request for %s, but after %d s %s" % (name, timeout, wrong)
-            raise error(found, parent, "a vGPU %s there" % type_name, LOOK + ", then run again.", "create_lied")
+            raise error(found, parent, "a vGPU %s there" % type_name, CHECK_LOGS + ", then run again.", "create_lied")
 
     def _await_gone(self, key: str, timeout: float) -> None:
         """Waits until a removed vGPU is gone."""
         if not until(self.ctx.clock, lambda: not self.exists(key), timeout):
             found = "the vGPU is still there %d s after its removal was asked for" % timeout
-            raise error(found, key, None, "Look who holds it ('nvidia-vgpu status'), stop that VM, then run again.", "remove_failed")
+            raise error(found, key, None, "Check who holds it ('nvidia-vgpu status'), stop that VM, then run again.", "remove_failed")

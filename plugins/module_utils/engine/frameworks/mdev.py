@@ -19,13 +19,13 @@ from ..hardware.gpu import Vgpu
 from ..hardware.vgpu_types import VgpuType
 from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, SysfsError
-from .framework import END_PROCESS, GOING_AWAY, LINGER, LOOK, Board, Framework, Surveyed
+from .framework import CHECK_LOGS, END_PROCESS, LINGER, VF_REMOVED, Board, Framework, Surveyed
 
 _CREATE_REMEDY = {
-    errno.EEXIST: "Another device has this UUID: give another one, or remove that device.",
-    errno.ENOSPC: "Another vGPU took the room in between: look with 'nvidia-vgpu status', then run again.",
-    errno.ENODEV: GOING_AWAY,
-    errno.EINVAL: "The driver does not take this UUID or type here: look into dmesg.",
+    errno.EEXIST: "Another device has this UUID: use another one, or remove that device.",
+    errno.ENOSPC: "Another vGPU took the room in between: check 'nvidia-vgpu status', then run again.",
+    errno.ENODEV: VF_REMOVED,
+    errno.EINVAL: "The driver does not take this UUID or type here: check dmesg.",
 }
 
 
@@ -43,12 +43,12 @@ class Mdev(Framework):
 
     def _type_directory(self, parent: str, type_id: str) -> str | None:
         """A type's directory as the parent has it now, or None. The name that it had on another parent is tried first."""
-        top, known = self._types_directory(parent), self.ctx.type_folders.get(type_id)
+        top, known = self._types_directory(parent), self.ctx.type_directories.get(type_id)
         if known and self.sysfs.exists("%s/%s" % (top, known)):
             return "%s/%s" % (top, known)
         for name in self.sysfs.list(top):
             if name.rsplit("-", 1)[-1] == type_id:
-                self.ctx.type_folders[type_id] = name
+                self.ctx.type_directories[type_id] = name
                 return "%s/%s" % (top, name)
         return None
 
@@ -120,7 +120,7 @@ class Mdev(Framework):
         try:
             self.sysfs.write(directory + "/create", str(uuid))
         except SysfsError as exc:
-            found, remedy = "creating %s as %s failed: %s" % (type_name, uuid, exc.errors[0].found), _CREATE_REMEDY.get(exc.number, LOOK + ".")
+            found, remedy = "creating %s as %s failed: %s" % (type_name, uuid, exc.errors[0].found), _CREATE_REMEDY.get(exc.number, CHECK_LOGS + ".")
             raise error(found, parent, "a vGPU %s there" % type_name, remedy, "create_failed") from exc
         self._verify(uuid, parent, type_id, type_name, timeout)
 
@@ -137,7 +137,7 @@ class Mdev(Framework):
         if directory:
             return directory
         found = "available_instances of %s is 0" % type_name if last else "it does not offer the type %s now" % type_name
-        remedy = "The VF is in use, the GPU is full, or it holds vGPUs of another framebuffer size: look with 'nvidia-vgpu status'"
+        remedy = "The VF is in use, the GPU is full, or it holds vGPUs of another framebuffer size: check 'nvidia-vgpu status'"
         raise error(found, parent, "room for one %s" % type_name, remedy, "no_room")
 
     def remove(self, key: str, timeout: float) -> None:

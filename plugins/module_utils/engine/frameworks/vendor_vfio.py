@@ -23,21 +23,21 @@ from ..state import layout_file
 from ..system import nvidia_smi
 from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, SysfsError
-from .framework import END_PROCESS, GOING_AWAY, LINGER, LOOK, Board, Framework, Surveyed
+from .framework import CHECK_LOGS, END_PROCESS, LINGER, VF_REMOVED, Board, Framework, Surveyed
 
 _NO_ROOM = (
     "The GPU is full, holds vGPUs of another framebuffer size (mixed_sizes: true allows several), "
-    "or is in MIG mode without a free GPU instance: look with 'nvidia-vgpu status'"
+    "or is in MIG mode without a free GPU instance: check 'nvidia-vgpu status'"
 )
 _CREATE_REMEDY = {
     errno.EPERM: "The driver refuses a change of the type: a VM uses the VF, or it has a type already. "
-    "Stop that VM, or look with 'nvidia-vgpu status'.",
-    errno.EIO: "If dmesg says 'Failed to add vgpu create request: 0x38', no free GPU instance of MIG fits this type: "
-    "make one (vgpu_layout does so by itself, or module nvidia_mig), or take a type that fits.",
+    "Stop that VM, or check 'nvidia-vgpu status'.",
+    errno.EIO: "If dmesg shows 'Failed to add vgpu create request: 0x38', no free GPU instance of MIG fits this type: "
+    "create one (vgpu_layout does so by itself, or module nvidia_mig), or take a type that fits.",
     errno.ENXIO: "The VF does not answer: cycle the VFs of this GPU (module nvidia_sriov, disabled and enabled again).",
     errno.ENOSPC: "The GPU is full: take fewer or smaller vGPUs, or another GPU.",
-    errno.EINVAL: "The driver does not take this type here: look at nvidia/creatable_vgpu_types of this VF and into dmesg.",
-    errno.ENODEV: GOING_AWAY,
+    errno.EINVAL: "The driver does not take this type here: check nvidia/creatable_vgpu_types of this VF, and dmesg.",
+    errno.ENODEV: VF_REMOVED,
     errno.ENOENT: "The VF is not bound to nvidia any more: a VF that vfio-pci took works again only after its GPU's VFs are cycled "
     "(module nvidia_sriov).",
 }
@@ -140,12 +140,12 @@ class VendorVfio(Framework):
         number = self._current(parent)
         if number:
             held, free = "the VF holds a vGPU already (type %d)" % number, "a free VF for %s" % type_name
-            raise error(held, parent, free, "Look with 'nvidia-vgpu status'; a type is changed by way of none (0) only.", "vf_busy")
+            raise error(held, parent, free, "Check 'nvidia-vgpu status'; a type is changed by way of none (0) only.", "vf_busy")
         self._await_room(parent, type_id, type_name)
         try:
             self.sysfs.write("%s/%s" % (self.device(parent), self.mark), type_id)
         except SysfsError as exc:
-            found, remedy = "making it %s failed: %s" % (type_name, exc.errors[0].found), _CREATE_REMEDY.get(exc.number, LOOK + ".")
+            found, remedy = "creating %s failed: %s" % (type_name, exc.errors[0].found), _CREATE_REMEDY.get(exc.number, CHECK_LOGS + ".")
             raise error(found, parent, "a vGPU %s there" % type_name, remedy, "create_failed") from exc
         self._verify(uuid, parent, type_id, type_name, timeout)
 
@@ -176,7 +176,7 @@ class VendorVfio(Framework):
             holders = self.holders(OpenFiles(self.sysfs), key)
             if holders:
                 raise EngineError(refusals.in_use(key, holders, "removing it", "force_remove"))
-            found = "the driver refuses to take the vGPU away (EPERM): a VM uses it"
+            found = "the driver refuses to remove the vGPU (EPERM): a VM uses it"
             raise error(found, key, None, "Stop the VM that has this VF, then run again.", "in_use")
         self._await_gone(key, timeout)
 

@@ -56,5 +56,5 @@ def error_of(host_version: str, guest_version: str) -> Refusal | None:
     return Refusal(
         "the guest driver %s %s %s" % (guest_version, why, host_version),
         device="driver", expected="a guest driver of branch %s" % " or ".join(named(one) for one in fit),
-        remedy="Take the guest driver out of the host's own bundle, which always fits; or bring the host to the newer branch first.",
+        remedy="Use the guest driver of the host's own bundle, which always fits; or upgrade the host to the newer branch first.",
         code="branches_differ")

@@ -46,29 +46,29 @@ def _expiry(text: str) -> str | None:
         return None
 
 
-# --- why there is no licence
+# --- why there is no license
 
-_TIME = "Set up time synchronisation (chrony or systemd-timesyncd) and restart nvidia-gridd: licensing needs a clock that is right."
+_TIME = "Set up time synchronization (chrony or systemd-timesyncd) and restart nvidia-gridd: licensing needs a clock that is right."
 # The most specific first: of several in one line, the first counts.
 _SIGNS = (
     ("wrong_feature", r"invalid feature type", "the feature that FeatureType asks for is none that this vGPU can have",
      "Set vgpu_license_feature to what the vGPU's type needs (vgpu for all types of vGPU), or leave it out."),
     ("clock_skew", r"clock|system time|time (?:skew|difference|drift)|not yet valid|windback|allowed time to process",
-     "the clocks of guest and licence server differ", _TIME),
+     "the clocks of guest and license server differ", _TIME),
     ("token_expired", r"token.*(?:expired|no longer valid)|expired.*token", "the client configuration token has expired",
-     "Generate a new one on the licence server and give that as vgpu_license_token."),
+     "Generate a new one on the license server and give that as vgpu_license_token."),
     ("token_malformed", r"decode signature|read configurations from.*token|malformed.*token|token.*malformed",
-     "the client configuration token is not understood", "Generate a new one on the licence server and give that as vgpu_license_token."),
+     "the client configuration token is not understood", "Generate a new one on the license server and give that as vgpu_license_token."),
     ("token_missing", r"(?:unable|failed|cannot|could not|can't).*(?:find|fetch|open|read|load).*token|token.*(?:not found|missing)",
      "nvidia-gridd finds no token that it can read", "Give the client configuration token as vgpu_license_token."),
-    ("trust_store", r"trusted? store|certificate|\bssl\b|\btls\b", "the licence server's answer is not trusted",
+    ("trust_store", r"trusted? store|certificate|\bssl\b|\btls\b", "the license server's answer is not trusted",
      "Is the token of this very server (a new instance needs new tokens), and does a proxy stand between? Generate a new token and give that."),
     ("server_unreachable",
      r"time[d ]?\s?out|could(?:n't| not) (?:resolve|connect)|connection (?:refused|reset)|no route|unreachable|did not respond|failed to connect"
      r"|name or service|network communication failure",
-     "the licence server can't be reached", "Look at name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort)."),
+     "the license server can't be reached", "Check name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort)."),
     ("refused", r"insufficient|not available|no licen[sc]es?\b|all licen[sc]es|denied|rejected|not (?:enough|entitled)|no (?:free )?pool",
-     "the licence server has no licence for this VM", "Look on the server at free licences of the product, and at who holds them."),
+     "the license server has no license for this VM", "Check on the server whether the product has free licenses, and who holds them."),
 )
 _ACQUIRED = re.compile(r"licen[sc]e (?:acquired|renewed) successfully", re.IGNORECASE)
 # Some releases name the product: Failed to acquire NVIDIA GRID Virtual Workstation license.
@@ -87,7 +87,7 @@ def plain(line: str) -> str:
 
 
 def _begin(lines: Sequence[str]) -> int:
-    """The first line after the last start of the daemon, or after the last licence."""
+    """The first line after the last start of the daemon, or after the last license."""
     begin, starting = 0, False
     for number, line in enumerate(lines):
         if _BEGIN.search(line):
@@ -100,9 +100,9 @@ def _begin(lines: Sequence[str]) -> int:
 
 
 def reason(lines: Sequence[str]) -> Refusal | None:
-    """Why the last try gave no licence, as a Refusal; None where the journal has no sign of a failure.
+    """Why the last try gave no license, as a Refusal; None where the journal has no sign of a failure.
 
-    lines: messages of nvidia-gridd, oldest first. What was before the daemon's last start, the last licence or the try before the last one
+    lines: messages of nvidia-gridd, oldest first. What was before the daemon's last start, the last license or the try before the last one
     is another story. Of several signs the newest counts.
     """
     begin = _begin(lines)
@@ -111,9 +111,9 @@ def reason(lines: Sequence[str]) -> Refusal | None:
     for line in reversed(last):
         for code, pattern, found, remedy in _SIGNS:
             if re.search(pattern, _SERVER.sub("", line), re.IGNORECASE):
-                return Refusal("%s; its journal says: %s" % (found, plain(line)), device=UNIT, expected="a licence", remedy=remedy, code=code)
+                return Refusal("%s; its journal shows: %s" % (found, plain(line)), device=UNIT, expected="a license", remedy=remedy, code=code)
     if not failed:
         return None
     return Refusal(
-        "no licence was given; its journal says: %s" % plain(lines[failed[-1]]), device=UNIT, expected="a licence",
-        remedy="Look at 'journalctl -u nvidia-gridd', and at the licence server's own log.", code="not_acquired")
+        "no license was granted; its journal shows: %s" % plain(lines[failed[-1]]), device=UNIT, expected="a license",
+        remedy="Check 'journalctl -u nvidia-gridd', and the license server's own log.", code="not_acquired")

@@ -19,7 +19,7 @@ from . import gridd_conf, token
 
 # NVIDIA documents this mode for the file. Others have no access: they can't enter the directory.
 TOKEN_MODE = 0o744
-FOLDER_MODE = 0o700
+DIRECTORY_MODE = 0o700
 DEFAULT_NAME = "client_configuration_token_vgpu_kvm.tok"
 _NAME = re.compile(r"^client_configuration_token_[A-Za-z0-9._-]{1,100}\.tok\Z")
 _HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.:_-]{0,252}[A-Za-z0-9])?\Z")
@@ -35,7 +35,7 @@ class Request:
     present: bool = True
     token: str | None = field(default=None, repr=False)
     name: str = DEFAULT_NAME
-    folder: str = gridd_conf.TOKENS
+    directory: str = gridd_conf.TOKENS
     feature: str | None = None
     server: str | None = None
     port: int | None = None
@@ -47,16 +47,16 @@ class Request:
     @property
     def path(self) -> str:
         """Where the token goes."""
-        return "%s/%s" % (self.folder, self.name)
+        return "%s/%s" % (self.directory, self.name)
 
     @property
     def default_path(self) -> str:
         """Where the token goes under our own name."""
-        return "%s/%s" % (self.folder, DEFAULT_NAME)
+        return "%s/%s" % (self.directory, DEFAULT_NAME)
 
 
 @dataclass(eq=False, repr=False)
-class Folder:
+class Directory:
     """The token's directory. link: where it points to, None for no link. is_directory: as the link itself.
 
     mode: None where there is none. stranger: the number of a user that it belongs to and who does not run this. names: of its files.
@@ -73,13 +73,13 @@ class Folder:
 class State:
     """What was read. conf, template: texts of gridd.conf, None without one. existing: those of removable() that exist.
 
-    folder: None where no token goes there. token: of the regular file in the token's path, None without one; mode: the file's.
+    directory: None where no token goes there. token: of the regular file in the token's path, None without one; mode: the file's.
     """
 
     conf: str | None
     template: str | None
     existing: frozenset[str]
-    folder: Folder | None = None
+    directory: Directory | None = None
     token: str | None = field(default=None, repr=False)
     mode: int | None = None
 
@@ -106,18 +106,18 @@ def _keys(request: Request) -> dict[str, str | None]:
         # The type of a vGPU decides by itself, if the user does not set it.
         "FeatureType": gridd_conf.FEATURES[request.feature] if request.feature else None,
         "EnableUI": "TRUE" if request.interface else "FALSE",
-        "ClientConfigTokenPath": request.folder if request.token and request.folder != gridd_conf.TOKENS else None,
+        "ClientConfigTokenPath": request.directory if request.token and request.directory != gridd_conf.TOKENS else None,
     }
     if request.interval is not None:
         keys["LicenseInterval"] = request.interval
     return {key: None if value is None else str(value) for key, value in keys.items()}
 
 
-def is_path(folder: str) -> bool:
+def is_path(directory: str) -> bool:
     """Whether it is an absolute path that a file system can have."""
-    parts = folder.split("/")
-    is_clean = folder.startswith("/") and "\n" not in folder and ".." not in parts
-    return is_clean and len(folder) < 3000 and all(len(part.encode("utf-8")) < 256 for part in parts)
+    parts = directory.split("/")
+    is_clean = directory.startswith("/") and "\n" not in directory and ".." not in parts
+    return is_clean and len(directory) < 3000 and all(len(part.encode("utf-8")) < 256 for part in parts)
 
 
 def check(request: Request, now: float) -> None:
@@ -129,22 +129,22 @@ def _wrong(request: Request, now: float) -> Iterator[Refusal]:
     """What is wrong with the token, its name and its directory."""
     if request.present and bool(request.token) == bool(request.server):
         yield Refusal(
-            "both a token and a server are given" if request.token else "neither a token nor a server is given", device="licence",
-            expected="one of them: a client configuration token (NVIDIA License System), or the address of a legacy licence server",
-            remedy="Set vgpu_license_token or vgpu_license_token_file; vgpu_license_server is for the older licence server alone.",
+            "both a token and a server are given" if request.token else "neither a token nor a server is given", device="license",
+            expected="one of them: a client configuration token (NVIDIA License System), or the address of a legacy license server",
+            remedy="Set vgpu_license_token or vgpu_license_token_file; vgpu_license_server is for the older license server alone.",
             code="token_or_server")
     if request.present and request.token:
         yield from token.errors(request.token, now, "the token")
     if not _NAME.match(request.name):
-        found = "%r is no name that nvidia-gridd looks for" % request.name[:60]
+        found = "%r is no name that nvidia-gridd searches for" % request.name[:60]
         yield Refusal(found, device="token_name", expected="client_configuration_token_….tok", code="bad_name")
-    if not is_path(request.folder):
-        yield Refusal(
-            "%r is no absolute path" % request.folder[:60], device="token_path", expected="a folder, such as %s" % gridd_conf.TOKENS, code="bad_path")
+    if not is_path(request.directory):
+        expected = "a directory, such as %s" % gridd_conf.TOKENS
+        yield Refusal("%r is no absolute path" % request.directory[:60], device="token_path", expected=expected, code="bad_path")
 
 
 def _wrong_server(request: Request) -> Iterator[Refusal]:
-    """What is wrong with the options of the legacy licence server and of gridd.conf."""
+    """What is wrong with the options of the legacy license server and of gridd.conf."""
     for name, value in (("server", request.server), ("backup_server", request.backup)):
         if value and not _HOST.match(value):
             wrong = "%r is no name or address of a server" % value[:60]
@@ -177,27 +177,27 @@ def removable(request: Request, conf: str | None) -> list[str]:
 def _former(request: Request, conf: str | None) -> list[str]:
     """Paths of a token under our names in the directory that gridd.conf names until now: a secret that nobody needs there any more."""
     old = gridd_conf.values(conf or "").get("ClientConfigTokenPath", "").rstrip("/")
-    if not old.startswith("/") or old == request.folder:
+    if not old.startswith("/") or old == request.directory:
         old = gridd_conf.TOKENS
-    if old == request.folder or not is_path(old):
+    if old == request.directory or not is_path(old):
         return []
     return sorted({"%s/%s" % (old, name) for name in (request.name, DEFAULT_NAME)})
 
 
 def _token_steps(state: State, request: Request) -> Iterator[Step]:
     """Directory, token, and the token that an earlier run put elsewhere under our name. Others' tokens are reported, not touched."""
-    ours, folder = request.default_path, state.folder
-    if folder is None:
+    ours, directory = request.default_path, state.directory
+    if directory is None:
         yield from (Step("drop", None, path, "remove the token") for path in sorted({ours, request.path}) if path in state.existing)
         return
-    _check_folder(folder, request)
-    if folder.mode is None:
-        yield Step("folder", None, request.folder, "make it, for root alone")
-    elif folder.stranger is not None:
-        text = "make it root's, for root alone (it was the user's with the number %d)" % folder.stranger
-        yield Step("folder", None, request.folder, text)
-    elif folder.mode != FOLDER_MODE:
-        yield Step("folder", None, request.folder, "let root alone in (mode %04o, was %04o)" % (FOLDER_MODE, folder.mode))
+    _check_directory(directory, request)
+    if directory.mode is None:
+        yield Step("directory", None, request.directory, "create it, for root alone")
+    elif directory.stranger is not None:
+        text = "make it root's, for root alone (it was the user's with the number %d)" % directory.stranger
+        yield Step("directory", None, request.directory, text)
+    elif directory.mode != DIRECTORY_MODE:
+        yield Step("directory", None, request.directory, "let root alone in (mode %04o, was %04o)" % (DIRECTORY_MODE, directory.mode))
     if state.token is None or state.token.strip() != (request.token or "").strip():
         yield Step("token", None, request.path, "write the token" if state.token is None else "replace the token by another one")
     elif state.mode != TOKEN_MODE:
@@ -206,21 +206,21 @@ def _token_steps(state: State, request: Request) -> Iterator[Step]:
         yield Step("drop", None, ours, "remove the token that was put there before")
 
 
-def _check_folder(folder: Folder, request: Request) -> None:
+def _check_directory(directory: Directory, request: Request) -> None:
     """Raises EngineError for a directory that the token can't go to. A link would have it go where somebody else decides."""
-    if folder.link is not None or (folder.mode is not None and not folder.is_directory):
+    if directory.link is not None or (directory.mode is not None and not directory.is_directory):
         raise error(
-            "it is no folder" if folder.link is None else "it is a link (to %s)" % folder.link,
-            request.folder, "a folder for tokens alone, which others can't enter",
-            "Name the folder itself in token_path (guest_license_token_path), or remove what is there.", "bad_folder")
-    others = sorted(path for path in folder.names if path.endswith(".tok") and path not in (request.path, request.default_path))
+            "it is no directory" if directory.link is None else "it is a link (to %s)" % directory.link,
+            request.directory, "a directory for tokens alone, which others can't enter",
+            "Name the directory itself in token_path (guest_license_token_path), or remove what is there.", "bad_folder")
+    others = sorted(path for path in directory.names if path.endswith(".tok") and path not in (request.path, request.default_path))
     if others:
         raise error(
-            "there is another token: %s" % ", ".join(others), request.folder, "one token, because nvidia-gridd takes any of them",
+            "there is another token: %s" % ", ".join(others), request.directory, "one token, because nvidia-gridd takes any of them",
             "Remove it, or name it in token_name (guest_license_token_name) to have it replaced.", "other_token")
-    strangers = [os.path.basename(path) for path in folder.names if not path.endswith(".tok")]
-    changes = folder.mode not in (None, FOLDER_MODE) or folder.stranger is not None
-    if changes and strangers and request.folder != gridd_conf.TOKENS:
+    strangers = [os.path.basename(path) for path in directory.names if not path.endswith(".tok")]
+    changes = directory.mode not in (None, DIRECTORY_MODE) or directory.stranger is not None
+    if changes and strangers and request.directory != gridd_conf.TOKENS:
         raise error(
-            "it has other things in it (%s)" % ", ".join(strangers[:5]), request.folder, "a folder for tokens alone, which others can't enter",
-            "Name another folder in token_path (guest_license_token_path), or leave it out.", "folder_shared")
+            "it has other things in it (%s)" % ", ".join(strangers[:5]), request.directory, "a directory for tokens alone, which others can't enter",
+            "Name another directory in token_path (guest_license_token_path), or leave it out.", "folder_shared")

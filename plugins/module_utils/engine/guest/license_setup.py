@@ -13,7 +13,7 @@ from ..base.steps import Step, execute
 from ..system import files
 from ..system.context import Context
 from . import gridd_conf
-from .license_plan import FOLDER_MODE, TOKEN_MODE, Folder, Request, State, Target, removable
+from .license_plan import DIRECTORY_MODE, TOKEN_MODE, Directory, Request, State, Target, removable
 
 
 def read(ctx: Context, request: Request) -> State:
@@ -22,22 +22,22 @@ def read(ctx: Context, request: Request) -> State:
     template = files.read_text(ctx.root, gridd_conf.TEMPLATE) if conf is None and request.present else None
     state = State(conf, template, frozenset(path for path in removable(request, conf) if os.path.lexists(ctx.root + path)))
     if request.present and request.token:
-        state.folder = _folder(ctx, request.folder)
-        if state.folder.is_directory and _is_file(ctx, request.path):
+        state.directory = _directory(ctx, request.directory)
+        if state.directory.is_directory and _is_file(ctx, request.path):
             state.token, state.mode = files.read_text(ctx.root, request.path), _mode(ctx, request.path)
     return state
 
 
-def _folder(ctx: Context, path: str) -> Folder:
+def _directory(ctx: Context, path: str) -> Directory:
     if os.path.islink(ctx.root + path):
-        return Folder(link=os.readlink(ctx.root + path))
+        return Directory(link=os.readlink(ctx.root + path))
     is_directory = os.path.isdir(ctx.root + path)
     names = files.names(ctx.root, path) if is_directory else []
-    return Folder(is_directory, mode=_mode(ctx, path), stranger=_stranger(ctx, path), names=names)
+    return Directory(is_directory, mode=_mode(ctx, path), stranger=_stranger(ctx, path), names=names)
 
 
 def status(ctx: Context, path: str) -> os.stat_result | None:
-    """What lstat says of a path, None where it says nothing."""
+    """What lstat returns for a path, None where it fails."""
     try:
         return os.lstat(ctx.root + path)
     except OSError:
@@ -62,7 +62,7 @@ def _mode(ctx: Context, path: str) -> int | None:
 
 def clean(ctx: Context, request: Request) -> None:
     """Removes what a killed run left half-written: it may be a copy of the token."""
-    files.sweep(ctx.root, [request.folder, os.path.dirname(gridd_conf.PATH)])
+    files.sweep(ctx.root, [request.directory, os.path.dirname(gridd_conf.PATH)])
 
 
 def apply(ctx: Context, plan: Plan[Target], request: Request) -> list[Step]:
@@ -70,11 +70,11 @@ def apply(ctx: Context, plan: Plan[Target], request: Request) -> list[Step]:
 
     def perform(step: Step) -> None:
         path = step.device or ""
-        if step.kind == "folder":
-            os.makedirs(ctx.root + path, mode=FOLDER_MODE, exist_ok=True)
+        if step.kind == "directory":
+            os.makedirs(ctx.root + path, mode=DIRECTORY_MODE, exist_ok=True)
             if _stranger(ctx, path) is not None:
                 os.chown(ctx.root + path, os.geteuid(), os.getegid())
-            os.chmod(ctx.root + path, FOLDER_MODE)
+            os.chmod(ctx.root + path, DIRECTORY_MODE)
         elif step.kind == "token":
             _write_token(ctx, request)
         elif step.kind == "drop":

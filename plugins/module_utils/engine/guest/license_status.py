@@ -52,7 +52,7 @@ class TokenFile:
 class Tokens:
     """The tokens in the directory that gridd.conf names, and gridd.conf's keys."""
 
-    folder: str
+    directory: str
     files: list[TokenFile]
     conf: dict[str, str]
 
@@ -87,9 +87,9 @@ def await_license(ctx: Context, seconds: float, timeout: float = 30) -> Snapshot
 def read_tokens(ctx: Context) -> Tokens:
     """The Tokens. What is wrong with them is in reasons()."""
     conf = gridd_conf.values(files.read_text(ctx.root, gridd_conf.PATH) or "")
-    folder = conf.get("ClientConfigTokenPath") or gridd_conf.TOKENS
-    tokens = Tokens(folder, [], conf)
-    for path in files.names(ctx.root, folder.rstrip("/"), ".tok") if license_plan.is_path(folder) else ():
+    directory = conf.get("ClientConfigTokenPath") or gridd_conf.TOKENS
+    tokens = Tokens(directory, [], conf)
+    for path in files.names(ctx.root, directory.rstrip("/"), ".tok") if license_plan.is_path(directory) else ():
         found = license_setup.status(ctx, path)
         if found and stat.S_ISREG(found.st_mode):
             tokens.files.append(TokenFile(path, stat.S_IMODE(found.st_mode), files.read_text(ctx.root, path) or ""))
@@ -134,24 +134,24 @@ def reasons(ctx: Context, snapshot: Snapshot, now: float, timeout: float = 30) -
     if not runs:
         found.append(_daemon_error(daemon))
     return found or [Refusal(
-        "nvidia-gridd runs, and its journal does not say why there is no licence", device=licensing.UNIT, expected="a licence",
-        remedy="It may still be asking: wait longer (guest_license_timeout), or look at 'journalctl -u nvidia-gridd'.", code="unknown")]
+        "nvidia-gridd runs, and its journal does not show why there is no license", device=licensing.UNIT, expected="a license",
+        remedy="It may still be asking: wait longer (guest_license_timeout), or check 'journalctl -u nvidia-gridd'.", code="unknown")]
 
 
 def _no_status(snapshot: Snapshot) -> Refusal | None:
     """Why nvidia-smi reports no license status, or None."""
     if snapshot.silence:
         return Refusal(
-            snapshot.silence, device="nvidia-smi", expected="the licence's state",
-            remedy="Is the guest driver installed and loaded? Look at 'lsmod' and at dmesg for NVRM lines.", code="smi_silent")
+            snapshot.silence, device="nvidia-smi", expected="the license's state",
+            remedy="Is the guest driver installed and loaded? Check 'lsmod', and dmesg for NVRM lines.", code="smi_silent")
     if not snapshot.gpus:
         remedy = "Is there a vGPU in this VM? 'lspci -d 10de:'."
         return Refusal("nvidia-smi shows no GPU", device="nvidia-smi", expected="a vGPU", remedy=remedy, code="no_vgpu")
     if not snapshot.licensable:
         return Refusal(
-            "nvidia-smi tells of no licensed product",
+            "nvidia-smi reports no licensed product",
             device=snapshot.gpus[0].address, expected="the section 'vGPU Software Licensed Product' of the vGPU guest driver",
-            remedy="Install NVIDIA's guest driver (…-grid.run) in place of the ordinary one.", code="not_licensable")
+            remedy="Install NVIDIA's guest driver (…-grid.run) in place of the data center driver.", code="not_licensable")
     return None
 
 
@@ -159,7 +159,7 @@ def _file_errors(tokens: Tokens, now: float) -> Iterator[Refusal]:
     """What is wrong with the tokens and with gridd.conf."""
     if not tokens.files and not tokens.conf.get("ServerAddress"):
         yield Refusal(
-            "there is no token (*.tok)", device=tokens.folder, expected="a client configuration token",
+            "there is no token (*.tok)", device=tokens.directory, expected="a client configuration token",
             remedy="Give one as vgpu_license_token or vgpu_license_token_file (role guest_license).", code="token_missing")
     for one in tokens.files:
         yield from token.errors(one.text, now, one.path)
@@ -178,7 +178,7 @@ def _daemon_error(daemon: Daemon) -> Refusal:
     """The error of a daemon that does not run."""
     missing = daemon.loaded == "not-found"
     return Refusal(
-        "there is no such service" if missing else "it is %s (%s)" % (daemon.state, daemon.result or "not told"),
+        "there is no such service" if missing else "it is %s (%s)" % (daemon.state, daemon.result or "not reported"),
         device=licensing.UNIT, expected="a running nvidia-gridd",
         remedy="Install NVIDIA's guest driver." if missing
         else "Start it ('systemctl start nvidia-gridd'); why it ended: 'journalctl -u nvidia-gridd'.",
@@ -186,7 +186,7 @@ def _daemon_error(daemon: Daemon) -> Refusal:
 
 
 def clock_synchronized(ctx: Context, timeout: float = 30) -> bool | None:
-    """Whether systemd knows the clock to be synchronised; None where it does not report that."""
+    """Whether systemd knows the clock to be synchronized; None where it does not report that."""
     answer = ctx.command(["timedatectl", "show", "--property=NTPSynchronized", "--value"], timeout)
     return {"yes": True, "no": False}.get(answer.out.strip()) if answer.rc == 0 else None
 

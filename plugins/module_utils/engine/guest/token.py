@@ -18,7 +18,7 @@ from ..base.errors import Refusal
 
 MOST = 1 << 20  # bytes; NVIDIA's have a few thousand
 _PART = re.compile(r"^[A-Za-z0-9_-]+={0,2}\Z")
-_REMEDY = "Generate a new one on the licence server (NVIDIA License System, 'Generate client config token') and give that."
+_REMEDY = "Generate a new one on the license server (NVIDIA License System, 'Generate client config token') and give that."
 # A clock may be off by this much (seconds) before a token counts as of the future.
 SLACK = 300
 
@@ -57,7 +57,7 @@ def _time(claims: dict[str, Any], name: str) -> int | None:
 
 
 def read(text: str) -> Claims:
-    """The claims of a token. Its signature is the licence server's business."""
+    """The claims of a token. Its signature is the license server's business."""
     parts = text.strip().split(".")
     if not text.strip():
         return Claims(problem="it is empty")
@@ -80,11 +80,11 @@ def errors(text: str, now: float, device: str) -> list[Refusal]:
         return [Refusal(found.problem, device=device, expected="a client configuration token, unchanged", remedy=_REMEDY, code="token_malformed")]
     if found.expires is not None and found.expires <= now:
         return [Refusal(
-            "it expired at %s, and this machine's clock says %s" % (iso(found.expires), iso(now)),
+            "it expired at %s, and this machine's clock shows %s" % (iso(found.expires), iso(now)),
             device=device, expected="a token that is valid now", remedy=_REMEDY + " If the clock is wrong, put it right.", code="token_expired")]
     begins = max([one for one in (found.not_before, found.issued) if one is not None], default=None)
     if begins is not None and begins > now + SLACK:
         return [Refusal(
-            "it is valid from %s on, and this machine's clock says %s" % (iso(begins), iso(now)), device=device, expected="a clock that is right",
-            remedy="Set up time synchronisation (chrony or systemd-timesyncd): licensing needs it.", code="clock_skew")]
+            "it is valid from %s on, and this machine's clock shows %s" % (iso(begins), iso(now)), device=device, expected="a clock that is right",
+            remedy="Set up time synchronization (chrony or systemd-timesyncd): licensing needs it.", code="clock_skew")]
     return []

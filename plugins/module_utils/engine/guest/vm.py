@@ -22,7 +22,7 @@ from ..system.nvidia_smi import GuestGpu
 from . import branches
 
 _NOUVEAU = "Role guest keeps nouveau from loading and reboots, unless vgpu_reboot is never; by hand: blacklist it, rebuild the initramfs, reboot."
-_NVRM = "Look at dmesg for NVRM lines: a guest driver of another branch than the host's does not come up."
+_NVRM = "Check dmesg for NVRM lines: a guest driver of another branch than the host's does not come up."
 
 
 @dataclass(eq=False, repr=False)
@@ -131,10 +131,10 @@ def _reported(vm: Found, expected: Expected) -> Iterator[Refusal]:
         if expected.vgpu_type and gpu["type"] != short_name(expected.vgpu_type):
             yield Refusal(
                 "the vGPU is a %s" % gpu["name"], device=gpu["address"], expected=expected.vgpu_type,
-                remedy="The VM has another vGPU than was meant: look at its definition on the host.", code="wrong_type")
+                remedy="The VM has another vGPU than was meant: check its definition on the host.", code="wrong_type")
         mib = framebuffer_of(gpu["type"])
         if mib and gpu["framebuffer_mib"] is not None and not 0.9 * mib <= gpu["framebuffer_mib"] <= mib:
             yield Refusal(
                 "it has %d MiB of framebuffer" % gpu["framebuffer_mib"],
                 device=gpu["address"], expected="about %d MiB, as %s has" % (mib, gpu["type"]),
-                remedy="Look at dmesg for NVRM lines, then restart the VM.", code="wrong_framebuffer")
+                remedy="Check dmesg for NVRM lines, then restart the VM.", code="wrong_framebuffer")

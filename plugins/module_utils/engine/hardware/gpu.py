@@ -22,7 +22,7 @@ class Holder:
 
     def __str__(self) -> str:
         if self.pid is None:
-            return "%s, as '%s' tells" % ("VM %s" % self.vm if self.vm else "a VM", self.command)
+            return "%s, as '%s' shows" % ("VM %s" % self.vm if self.vm else "a VM", self.command)
         text = "pid %d (%s)" % (self.pid, self.command)
         return "VM %s, %s" % (self.vm, text) if self.vm else text
 

@@ -117,7 +117,7 @@ def merge(types: Iterable[VgpuType], others: Iterable[VgpuType]) -> list[VgpuTyp
 
 
 def nearest(requested: object, types: Iterable[VgpuType], count: int = 3) -> list[str]:
-    """Short names that look like the requested one, nearest first."""
+    """Short names similar to the requested one, nearest first."""
     words = {one.short.lower(): one.short for one in types}
     close = difflib.get_close_matches(short_name(str(requested)).lower(), list(words), count, 0.5)
     return [words[word] for word in close]

@@ -30,9 +30,9 @@ def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list
         # A running guest lets go of a device when it pleases.
         if not until(ctx.clock, is_done, timeout):
             raise error(
-                "%s is %s it %d s after virsh said so" % (hostdev.key, "not in" if attaches else "still in", timeout),
+                "%s is %s it %d s after virsh reported it" % (hostdev.key, "not in" if attaches else "still in", timeout),
                 device=name, code="not_kept",
-                remedy="The guest has to let go of it: shut it down." if live and not attaches else "Look at 'virsh dumpxml %s'." % name,
+                remedy="The guest has to let go of it: shut it down." if live and not attaches else "Check 'virsh dumpxml %s'." % name,
             )
 
     return execute([step for step in steps if step.kind != "assume"], perform)

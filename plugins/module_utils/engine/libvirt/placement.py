@@ -46,7 +46,7 @@ class Host:
         return "mdev" if self.has_display(key) else "pci"
 
     def has_display(self, key: str) -> bool:
-        """Whether libvirt can give it a display: only a mediated device."""
+        """Whether libvirt can attach a display to it: only a mediated device."""
         return bool(self.vgpus[key][1].uuid)
 
     def type_of(self, key: str) -> str:
@@ -95,24 +95,24 @@ class Placement:
             if wrong:
                 self.errors.append(wrong)
             else:
-                self._give(vm, number, named)
+                self._attach(vm, number, named)
         by_type = [one for one in numbered if one[2].type]
         for vm, number, request in by_type:
-            self._give(vm, number, self._kept(vm, request))
+            self._attach(vm, number, self._kept(vm, request))
         for vm, number, request in by_type:
             key = self.keys[vm][number] or self._free(vm, request)
             if key is None and not self.options.assume:
                 self.errors.append(self._none_free(vm, request))
-            self._give(vm, number, key)
+            self._attach(vm, number, key)
         for vm, number, request in numbered:
             key = self.keys[vm][number]
             if key and request.display and not self.host.has_display(key):
                 self.errors.append(Refusal(
-                    "its framework is the vendor-specific VFIO, whose vGPUs libvirt gives no display",
+                    "its framework is the vendor-specific VFIO, whose vGPUs have no display in libvirt",
                     device=key, expected="display with a mediated device", remedy="Leave display out.", code="bad_display",
                 ))
 
-    def _give(self, vm: str, number: int, key: str | None) -> None:
+    def _attach(self, vm: str, number: int, key: str | None) -> None:
         if key:
             self.taken[key] = vm
         self.keys[vm][number] = key if key in self.host.vgpus else None
@@ -136,7 +136,7 @@ class Placement:
             return Refusal(
                 "there is no vGPU %s" % key if request.uuid else "there is no vGPU on %s" % request.vf,
                 device=request.where, expected="a vGPU of this host", code="no_such_vgpu",
-                remedy="'nvidia-vgpu status' lists them; vgpu_layout makes them.",
+                remedy="'nvidia-vgpu status' lists them; vgpu_layout creates them.",
             )
         owner, others = self.taken.get(key, vm), self.host.other_users(key, vm)
         if owner != vm:
@@ -159,11 +159,11 @@ class Placement:
             there = ", ".join(sorted({self.host.type_of(key) for key in self.host.vgpus} - {""}))
             return Refusal(
                 "there is no %s for %s; the host has %s" % (what, vm, there or "no vGPU"),
-                device=request.where, expected="a free %s" % request.type, remedy="Make it (vgpu_layout), or name another type.", code="no_such_vgpu",
+                device=request.where, expected="a free %s" % request.type, remedy="Create it (vgpu_layout) or name another one.", code="no_such_vgpu",
             )
         users = ["%s (%s)" % (key, self.taken.get(key) or ", ".join(map(str, self.host.other_users(key, vm)))) for key in fitting]
         return Refusal(
             "none of the %d %s is free for %s: %s" % (len(fitting), what, vm, ", ".join(users[:8]) + (" …" if users[8:] else "")),
             device=request.where, expected="a free %s" % request.type, code="none_free",
-            remedy="Make more of them (vgpu_layout), or take one from another VM.",
+            remedy="Create more of them (vgpu_layout), or detach one from another VM.",
         )

@@ -47,7 +47,7 @@ def parse(domains: Sequence[Mapping[str, Any]]) -> list[DomainRequest]:
             expected = "a name as 'virsh list --all' has it"
             errors.append(Refusal("%s is no VM's name" % shown(domain["name"]), device=where, expected=expected, code="bad_name"))
         if name in [one.name for one in requests]:
-            remedy = "Put all of its vGPUs into one place."
+            remedy = "Put all of its vGPUs into one entry."
             errors.append(Refusal("the VM %s is named a second time" % name, device=where, remedy=remedy, code="twice"))
         vgpus: list[VgpuRequest] = []
         for index, entry in enumerate(domain["vgpus"]):
@@ -75,7 +75,7 @@ def _vgpus(entry: Mapping[str, Any], where: str) -> list[VgpuRequest]:
         found = "%s are given" % " and ".join(ways) if ways else "neither type, uuid nor vf is given"
         raise error(found, device=where, expected="one of type, uuid and vf", code="bad_vgpu")
     errors = [
-        Refusal("%s says which vGPU it is, so %s means nothing" % (ways[0], name), device=where, remedy="Leave %s out." % name, code="bad_vgpu")
+        Refusal("%s already selects the vGPU, so %s has no effect" % (ways[0], name), device=where, remedy="Leave %s out." % name, code="bad_vgpu")
         for name, given in (("count", count is not None), ("gpu", entry.get("gpu")))
         if given and ways != ["type"]
     ]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sets MIG mode through nvidia-smi, which takes the VFs away before, and verifies it."""
+"""Disables the VFs, sets MIG mode through nvidia-smi, and verifies it."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def _mode(ctx: Context, step: Step, timeout: float) -> None:
             if until(ctx.clock, both, min(timeout, 30)):
                 return
         uses = ", which %s uses" % ", ".join(map(str, holders)) if holders else ""
-        pending = "MIG mode is to be %s, but that waits for a reset of the GPU%s (nvidia-smi said: %s)" % (word, uses, words)
+        pending = "MIG mode is to be %s, but that waits for a reset of the GPU%s (nvidia-smi printed: %s)" % (word, uses, words)
         how = "Stop what uses the GPU and run again, or reboot: this GPU keeps the mode over a reboot."
         raise error(pending, pf, remedy=how, code="mig_pending")
-    remedy = "Look into dmesg."
+    remedy = "Check dmesg."
     if "in use" in words.lower():
         remedy = "Stop what uses the GPU on the host (DCGM, exporters, pollers), and see that its VFs are off, then run again."
-    raise error("MIG mode did not go %s (nvidia-smi said: %s)" % (word, words), pf, remedy=remedy, code="mig_mode_failed")
+    raise error("MIG mode did not go %s (nvidia-smi printed: %s)" % (word, words), pf, remedy=remedy, code="mig_mode_failed")
 
 
 _PERFORMERS = {"mig_mode": _mode, "disable": disable}

@@ -34,7 +34,7 @@ def _count(ctx: Context, pf: str, timeout: float) -> Counter[str]:
 
 def _create(ctx: Context, step: Step, timeout: float) -> None:
     pf, names = str(step.device), step.args["names"]
-    # Asked for one GPU alone, so that the number before each row says nothing.
+    # Asked for one GPU alone, so the number before each row has no meaning.
     listed = [profile for dummy, profile in nvidia_smi.profiles(ctx, timeout, pf)]
     numbers = []
     for name in names:
@@ -51,9 +51,9 @@ def _create(ctx: Context, step: Step, timeout: float) -> None:
 
     if answer.rc == 0 and until(ctx.clock, there, min(timeout, 30)):
         return
-    made = sum(_count(ctx, pf, timeout).values()) - sum(before.values())
-    found = "%d of the %d GPU instances %s came (nvidia-smi said: %s)" % (made, len(names), ", ".join(names), words_of(answer))
-    remedy = "'Insufficient Resources' means that no place is left: look with 'nvidia-smi mig -lgi' and 'nvidia-smi mig -lgipp'."
+    created = sum(_count(ctx, pf, timeout).values()) - sum(before.values())
+    found = "%d of the %d GPU instances %s came (nvidia-smi printed: %s)" % (created, len(names), ", ".join(names), words_of(answer))
+    remedy = "'Insufficient Resources' means that no placement is free: check 'nvidia-smi mig -lgi' and 'nvidia-smi mig -lgipp'."
     raise error(found, pf, remedy=remedy, code="mig_create_failed")
 
 
@@ -93,7 +93,7 @@ def _destroy(ctx: Context, step: Step, timeout: float) -> None:
     answer = nvidia_smi.destroy_instance(ctx, pf, number, timeout)
     if not until(ctx.clock, gone, min(timeout, 15)):
         remedy = "Something uses it: a vGPU, or a process on the host. Stop that, then run again."
-        found = "the GPU instance %d is still there (nvidia-smi said: %s)" % (number, words_of(answer))
+        found = "the GPU instance %d is still there (nvidia-smi printed: %s)" % (number, words_of(answer))
         raise error(found, pf, remedy=remedy, code="mig_destroy_failed")
 
 
@@ -101,17 +101,17 @@ def _compute(ctx: Context, step: Step, timeout: float) -> None:
     pf, number = str(step.device), step.args["instance"]
     answer = nvidia_smi.create_compute(ctx, pf, number, timeout)
     if not until(ctx.clock, lambda: _has_compute(ctx, pf, number, timeout), min(timeout, 15)):
-        found = "the GPU instance %d has no compute instance (nvidia-smi said: %s)" % (number, words_of(answer))
-        raise error(found, pf, remedy="Look with 'nvidia-smi mig -lcip' and 'nvidia-smi mig -lci'.", code="mig_create_failed")
+        found = "the GPU instance %d has no compute instance (nvidia-smi printed: %s)" % (number, words_of(answer))
+        raise error(found, pf, remedy="Check 'nvidia-smi mig -lcip' and 'nvidia-smi mig -lci'.", code="mig_create_failed")
 
 
 def _mixed(ctx: Context, step: Step, timeout: float) -> None:
     pf, enabled = str(step.device), step.args["enabled"]
     answer = nvidia_smi.set_mixed(ctx, pf, enabled, timeout)
     if not until(ctx.clock, lambda: nvidia_smi.mixed(ctx, pf, timeout)[1] == enabled, min(timeout, 10)):
-        found = "mixed-size mode did not go %s (nvidia-smi said: %s)" % ("on" if enabled else "off", words_of(answer))
+        found = "mixed-size mode did not go %s (nvidia-smi printed: %s)" % ("on" if enabled else "off", words_of(answer))
         in_use = answer.rc == 19 or re.search("in use", answer.out, re.IGNORECASE)
-        remedy = "It can be set only while the GPU holds no vGPU: empty it first." if in_use else "Its VFs must be on; look at 'nvidia-smi -q'."
+        remedy = "It can be set only while the GPU holds no vGPU: empty it first." if in_use else "Its VFs must be enabled; check 'nvidia-smi -q'."
         raise error(found, pf, remedy=remedy, code="mixed_failed")
 
 

@@ -17,7 +17,7 @@ from ..hardware.gpu import Gpu, GpuInstance, Vgpu
 from ..hardware.mig_profiles import Profile, is_profile, plain_profile
 from ..hardware.vgpu_types import VgpuType
 
-# What a type's suffix says of its GPU instance, as NVIDIA spells it in the profile's name.
+# The GPU instance that a type's suffix stands for, as NVIDIA spells it in the profile's name.
 _SUFFIX = {"": ("",), "ME": ("+me",), "NOME": ("-me", ""), "MEALL": ("+me.all",), "GFX": ("+gfx",)}
 
 
@@ -162,7 +162,7 @@ def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: S
             remedy = "Add %s to 'mig' of this GPU, or remove the vGPU." % name
             errors.append(Refusal(found, gpu.address, "GPU instances for the vGPUs that stay", remedy, "gpu_instance_in_use"))
         elif profile and any(suits(profile, one) for one in unknown):
-            text = "%s: the GPU instance %d (%s) is not expected but stays: the driver does not tell whether a vGPU lives in it"
+            text = "%s: the GPU instance %d (%s) is not expected but stays: the driver does not report whether a vGPU lives in it"
             result.warnings.append(text % (gpu.address, instance.id, name))
         else:
             result.destroy.append(instance)
@@ -178,7 +178,7 @@ def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance]
     whole = max(profiles, key=lambda one: (one.slices, one.gib))
     beside = " beside %s" % ", ".join("%s (instance %d)" % (one.profile, one.id) for one in stay) if stay else " on this GPU (%s)" % gpu.name
     found = "the GPU instances %s do not fit%s" % (", ".join(one.name for one in create), beside)
-    expected = "at most %d slices in all (the whole GPU is %s), larger ones at their own places" % (slices or whole.slices, whole.name)
+    expected = "at most %d slices in all (the whole GPU is %s), larger ones at their own placements" % (slices or whole.slices, whole.name)
     return [Refusal(found, gpu.address, expected, "Take fewer or smaller types, or another GPU.", "mig_no_room")]
 
 

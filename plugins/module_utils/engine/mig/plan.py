@@ -131,7 +131,7 @@ def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, opt
             result.errors.append(Refusal(wrong, gpu.address, "MIG mode on", "Set mode: enabled.", "mig_off"))
         return []
     if (not gpu.num_vfs or changing) and words and gpu.sriov and "vfs" not in options.assume:
-        early = "GPU instances are asked for before the VFs are on; turning those on would take the instances away"
+        early = "GPU instances are requested before the VFs are enabled; enabling them would remove the instances"
         remedy = "Set the mode alone, turn the VFs on (module nvidia_sriov), then ask for the instances."
         result.errors.append(Refusal(early, gpu.address, "MIG mode first, then VFs, then GPU instances", remedy, "vfs_off"))
         return []

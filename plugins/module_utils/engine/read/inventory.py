@@ -146,7 +146,7 @@ def read_mig(ctx: Context, gpus: Iterable[Gpu]) -> None:
         for gpu in capable:
             gpu.mig_silence = nvidia_smi.silence(ctx)
         return
-    by_number: dict[int, Mig] = defaultdict(lambda: Mig(None, None))  # what is said of other GPUs goes into one that nobody has
+    by_number: dict[int, Mig] = defaultdict(lambda: Mig(None, None))  # what is reported of other GPUs goes into one that nobody has
     for order, (pf, current, pending) in enumerate(modes):
         for gpu in capable:
             if gpu.address == pf:

@@ -59,10 +59,10 @@ def unsupported(ctx: Context) -> list[tuple[str, str]]:
     marks = [name or (read_text(ctx.root, path) or "").strip() or "of some kind" for path, name in _CONTAINER if os.path.exists(ctx.root + path)]
     reasons = (
         (machine != "x86_64", "this machine is %s" % machine, "Only x86_64 is supported."),
-        (marks, "this is a container (%s)" % "".join(marks[:1]), "vGPUs are made by the host's kernel: name the host itself in the inventory."),
+        (marks, "this is a container (%s)" % "".join(marks[:1]), "vGPUs are created by the host's kernel: name the host itself in the inventory."),
         (
             "control_d" in ctx.sysfs.read_or("/proc/xen/capabilities", ""), "this is the dom0 of Xen",
-            "vGPUs are made for KVM here; boot the kernel without Xen, or use NVIDIA's vGPU for Xen.",
+            "vGPUs are created for KVM here; boot the kernel without Xen, or use NVIDIA's vGPU for Xen.",
         ),
         (
             os.path.exists(ctx.root + "/run/ostree-booted"), "this host is an image of ostree, where no driver can be installed",

@@ -26,8 +26,8 @@ SETTLE = 1.5
 
 _NUMVFS_REMEDY = {
     errno.ENOENT: "This driver takes no sriov_numvfs while it is bound: set method: sriov_manage (or auto, without num_vfs).",
-    errno.ENOMEM: "Turn on SR-IOV, ARI and above-4G decoding in the firmware, and give PCI more memory there (MMIO above 4G).",
-    errno.EBUSY: "Turn its VFs off first (state: disabled).",
+    errno.ENOMEM: "Enable SR-IOV, ARI and above-4G decoding in the firmware, and assign PCI more memory there (MMIO above 4G).",
+    errno.EBUSY: "Disable its VFs first (state: disabled).",
 }
 
 
@@ -42,10 +42,10 @@ def _do(ctx: Context, steps: Sequence[Step], timeout: float, settle: float) -> l
         done = execute(steps, lambda step: _PERFORMERS[step.kind](ctx, step, timeout))
     except ApplyError as exc:
         failed, done = exc, exc.done
-    brought = [step for step in done if step.kind in ("enable", "bind_vf")]
-    taken = _watch(ctx, brought, settle)
+    enabled = [step for step in done if step.kind in ("enable", "bind_vf")]
+    taken = _watch(ctx, enabled, settle)
     if taken or failed:
-        undone = [step for step in brought if step.lane in taken]
+        undone = [step for step in enabled if step.lane in taken]
         for step in undone:
             taken[str(step.lane)].position = step.position
         errors, not_done = (failed.errors, failed.not_done) if failed else ([], [])
@@ -75,7 +75,7 @@ def _taken(gpu: Gpu, vfs: Sequence[Vf], number: int, printed: str = "") -> Refus
     some = ", ".join("%s on %s" % (vf.address, vf.driver or "no driver") for vf in vfs[:3])
     found = "%d of its VFs are not bound to nvidia: %s%s" % (len(vfs), some, printed)
     remedy = (
-        "Look into dmesg. 'Aborting probe for VF' means that the IOMMU is off; "
+        "Check dmesg. 'Aborting probe for VF' means that the IOMMU is off; "
         "vfio-pci means that a cloud agent, driverctl or an id of vfio-pci took them."
     )
     return Refusal(found, gpu.address, "%d VFs on nvidia" % number, remedy, "vfs_unbound")
@@ -134,7 +134,7 @@ def _holders(ctx: Context, gpu: Gpu) -> str:
 
 
 def _request(ctx: Context, step: Step, number: int, timeout: float) -> Result:
-    """Requests that many VFs, as the step says; returns what sriov-manage printed, which is nothing through sysfs."""
+    """Requests that many VFs, as the step specifies; returns what sriov-manage printed, which is nothing through sysfs."""
     pf = str(step.device)
     if step.args["how"] != "sysfs":
         return sriov_manage.call(ctx, pf, number > 0, timeout, step.args.get("reset", False))
@@ -142,7 +142,7 @@ def _request(ctx: Context, step: Step, number: int, timeout: float) -> Result:
     try:
         ctx.sysfs.write(path, str(number))
     except SysfsError as exc:
-        remedy = _NUMVFS_REMEDY.get(exc.number or 0, "Look into dmesg, and what the firmware gives this GPU.")
+        remedy = _NUMVFS_REMEDY.get(exc.number or 0, "Check dmesg, and what the firmware assigns to this GPU.")
         raise error("%s: %s" % (path, exc.errors[0].found), pf, "%d VFs" % number, remedy, "numvfs_failed") from exc
     return Result(0, "")
 
@@ -179,15 +179,15 @@ def _lock_refused(ctx: Context, gpu: Gpu, timeout: float) -> EngineError:
     holders = _holders(ctx, gpu) or "a process that has ended since"
     found = "the GPU's unbindLock was not granted for %d s; it is open in %s" % (timeout, holders)
     remedy = "Stop what uses the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again."
-    return error(found, gpu.address, "nobody having the GPU open while its VFs are turned on", remedy, "unbind_lock")
+    return error(found, gpu.address, "nobody having the GPU open while its VFs are enabled", remedy, "unbind_lock")
 
 
 def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
-    said = " (sriov-manage said: %s)" % words if words else ""
+    said = " (sriov-manage printed: %s)" % words if words else ""
     if gpu.num_vfs != number or len(gpu.vfs) != number:
         fewer = "%d of %d VFs are there, sriov_numvfs is %d%s" % (len(gpu.vfs), number, gpu.num_vfs, said)
         remedy = (
-            "Look into dmesg. The firmware needs SR-IOV, ARI and above-4G decoding; "
+            "Check dmesg. The firmware needs SR-IOV, ARI and above-4G decoding; "
             "sriov-manage needs lspci and the module pci-pf-stub (Ubuntu: linux-modules-extra)."
         )
         return error(fewer, gpu.address, "%d VFs on nvidia" % number, remedy, "vfs_fewer")
@@ -195,7 +195,7 @@ def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
     if bad:
         return EngineError(_taken(gpu, bad, number, said))
     found = "the VFs are there, but the GPU is bound to %s%s" % (gpu.driver or "no driver", said)
-    return error(found, gpu.address, "nvidia", "Look into dmesg.", "gpu_unbound")
+    return error(found, gpu.address, "nvidia", "Check dmesg.", "gpu_unbound")
 
 
 def disable(ctx: Context, step: Step, timeout: float) -> None:
@@ -215,7 +215,7 @@ def disable(ctx: Context, step: Step, timeout: float) -> None:
         if not sriov_manage.busy(answer) or ctx.clock.now() >= deadline:
             break
         ctx.clock.pause(0.5)
-    holders, said = _holders(ctx, gpu), " (sriov-manage said: %s)" % answer.tail() if answer.tail() else ""
+    holders, said = _holders(ctx, gpu), " (sriov-manage printed: %s)" % answer.tail() if answer.tail() else ""
     found = "its VFs are still on%s%s" % (said, "; the GPU is open in %s" % holders if holders else "")
     raise error(found, pf, "no VFs", "Stop what uses the GPU on the host, then run again.", "vfs_still_on")
 

@@ -79,7 +79,7 @@ def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], optio
 def _not_for(gpu: Gpu) -> str | None:
     """Why a GPU has no VFs to enable, or None."""
     if gpu.model and not gpu.model.sriov:
-        return "%s has no SR-IOV vGPU: its vGPUs are made on the PF" % gpu.name
+        return "%s has no SR-IOV vGPU: its vGPUs are created on the PF" % gpu.name
     if gpu.total_vfs and not gpu.vf_device:
         return "its SR-IOV capability is empty (VF device id 0)"
     return None
@@ -109,7 +109,7 @@ def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) ->
     result.errors += [one for one in refusals.no_vfs_yet(gpu, state) if not one.code.startswith(ignored)]
     how = _method(gpu, number, options)
     if how == "sriov_manage" and number != gpu.total_vfs:
-        all_or_none = "sriov-manage turns on all %d VFs or none" % gpu.total_vfs
+        all_or_none = "sriov-manage enables all %d VFs or none" % gpu.total_vfs
         remedy = "Leave num_vfs out, or set method: sysfs if this driver takes sriov_numvfs."
         result.errors.append(Refusal(all_or_none, pf, "%d VFs" % number, remedy, "all_or_none"))
     if gpu.driver in STRANDED and "driver" not in options.assume:

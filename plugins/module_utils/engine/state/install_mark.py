@@ -37,7 +37,7 @@ def begin(root: str, mark: str) -> None:
 
 def end(ctx: Context, mark: str, timeout: float = 300) -> None:
     """Syncs what was written, then removes the mark."""
-    files.bring_to_disk(ctx, [path for path in _PATHS if os.path.isdir(ctx.root + path)], mark, timeout)
+    files.sync_to_disk(ctx, [path for path in _PATHS if os.path.isdir(ctx.root + path)], mark, timeout)
     files.remove(ctx.root, mark)
 
 

@@ -111,14 +111,14 @@ def loads(text: str | None) -> dict[str, StoredGpu]:
             raise ValueError("version %r" % content["version"])
         return {gpu.address: gpu for gpu in map(_gpu, _is(content["gpus"], list))}
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        remedy = "Move the file away and run the playbook again; the vGPUs that exist are kept."
+        remedy = "Rename the file and run the playbook again; the vGPUs that exist are kept."
         found = "it is not a layout of version %d: %s %s" % (VERSION, type(exc).__name__, exc)
         raise error(found, PATH, remedy=remedy, code="bad_store") from exc
 
 
 def content(gpus: Iterable[StoredGpu]) -> dict[str, Any]:
     """The file's content, as data: equal for what is equal."""
-    comment = "Written by vgpu.kvm; nvidia-vgpu-restore.service makes these vGPUs at boot."
+    comment = "Written by vgpu.kvm; nvidia-vgpu-restore.service creates these vGPUs at boot."
     return {"comment": comment, "version": VERSION, "gpus": [gpu.as_dict() for gpu in sorted(gpus, key=lambda gpu: gpu.address)]}
 
 

@@ -18,8 +18,8 @@ from . import install_mark, paths
 
 PATH = "/run/nvidia-vgpu.lock"
 # Where a killed run may have left half-written files.
-FOLDERS = (
-    *(paths.STATE, paths.MODPROBE[0], paths.GRUB_FOLDER, paths.DRIVERCTL),
+DIRECTORIES = (
+    *(paths.STATE, paths.MODPROBE[0], paths.GRUB_DIRECTORY, paths.DRIVERCTL),
     *map(os.path.dirname, (paths.STORE, paths.GRUB, paths.UNIT, paths.COMMAND)),
 )
 
@@ -41,7 +41,7 @@ class HostLock:
             raise _no_lock("it is a link" if exc.errno == errno.ELOOP else "it can't be opened: %s" % exc.strerror) from exc
         if not stat.S_ISREG(os.fstat(number).st_mode):
             os.close(number)
-            raise _no_lock("it is no ordinary file")
+            raise _no_lock("it is no regular file")
         return os.fdopen(number, "r+", encoding="utf-8", errors="replace")
 
     def _take(self) -> bool:
@@ -91,10 +91,10 @@ class HostLock:
 
 
 def _no_lock(found: str) -> EngineError:
-    return error(found, PATH, "an ordinary file, which the first writer makes", "Look who made it, remove it, then run again.", "bad_lock")
+    return error(found, PATH, "a regular file, which the first writer creates", "Check who created it, remove it, then run again.", "bad_lock")
 
 
 def clean_leftovers(root: str) -> None:
     """Removes half-written files of ours, and the mark of an installer that changed nothing. No change of the host: nobody goes by them."""
-    files.sweep(root, FOLDERS)
+    files.sweep(root, DIRECTORIES)
     install_mark.drop_untouched(root)

@@ -17,5 +17,5 @@ OLD_PACKAGE = OLD_COPY + "/nvidia_vgpu_engine"
 # What decides which driver takes a GPU at boot.
 MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
 GRUB = "/etc/default/grub"
-GRUB_FOLDER = "/etc/default/grub.d"
+GRUB_DIRECTORY = "/etc/default/grub.d"
 DRIVERCTL = "/etc/driverctl.d"

@@ -64,5 +64,5 @@ def run(argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = Non
                 return Result(124, out.decode("utf-8", "replace"), True)
             except subprocess.TimeoutExpired:
                 continue
-        # It hangs in the kernel and can't be ended; leave it and say so.
+        # It hangs in the kernel and can't be ended; leave it and report that.
         return Result(124, "%s does not end, not even by SIGKILL" % argv[0], True)

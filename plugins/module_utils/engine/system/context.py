@@ -13,7 +13,7 @@ from .sysfs import Sysfs
 
 
 class Context:
-    """The host as the engine sees it: kernel files, commands, a clock, ordinary files below root."""
+    """The host as the engine sees it: kernel files, commands, a clock, regular files below root."""
 
     def __init__(self, root: str = "/", sysfs: Sysfs | None = None, command: Runner = run, clock: Clock | None = None) -> None:
         self.root = root.rstrip("/")
@@ -23,7 +23,7 @@ class Context:
         # Readings that count for the whole of a module which changes nothing, by name; None: each reading is a new one.
         self.memo: dict[str, Any] | None = None
         self.side_by_side = True  # whether GPUs that do not need each other are worked on at the same time; a fake host has no locks for it
-        self.type_folders: dict[str, str] = {}  # names of vGPU types' directories (nvidia-558) by the type's number, as some VF had them
+        self.type_directories: dict[str, str] = {}  # names of vGPU types' directories (nvidia-558) by the type's number
         self.smi_silent: str | None = None  # why nvidia-smi is not asked any more in this run (it hung once), as a clause
 
     def executable(self, *paths: str) -> str | None:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ordinary files: read, and replaced whole so that a crash leaves the old or the new one."""
+"""Regular files: read, and replaced atomically."""
 
 from __future__ import annotations
 
@@ -112,12 +112,12 @@ def _sync(path: str, flag: int = os.O_DIRECTORY) -> None:
         os.close(number)
 
 
-def bring_to_disk(ctx: Context, directories: Iterable[str], device: str, timeout: float = 300) -> None:
+def sync_to_disk(ctx: Context, directories: Iterable[str], device: str, timeout: float = 300) -> None:
     """Syncs the file systems of those directories, not all as os.sync() does: one that hangs must not make us hang. device: for the message."""
     answer = ctx.command(["sync", "-f"] + [ctx.root + directory for directory in directories], timeout)
     if answer.rc:
-        found = "what was written could not be brought to the disk: %s" % (answer.tail() or "rc %d" % answer.rc)
-        raise error(found, device, remedy="Look into dmesg for errors of the disk, then run again.", code="not_synced")
+        found = "what was written could not be synced to disk: %s" % (answer.tail() or "rc %d" % answer.rc)
+        raise error(found, device, remedy="Check dmesg for errors of the disk, then run again.", code="not_synced")
 
 
 def _make_directories(directory: str, lasting: bool) -> None:

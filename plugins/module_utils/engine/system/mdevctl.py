@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""mdevctl: definitions, so that mdevctl and libvirt show the vGPUs that we make.
+"""mdevctl: definitions, so that mdevctl and libvirt show the vGPUs that we create.
 
 Definitions are ``manual``: mdevctl's own autostart fires as soon as VFs appear, and on Debian 12
 not at all. A definition is a file of JSON, /etc/mdevctl.d/<parent>/<uuid>. They are read and written in one
@@ -20,7 +20,7 @@ from ..base.errors import Refusal
 from . import files
 from .context import Context
 
-FOLDER = "/etc/mdevctl.d"
+DIRECTORY = "/etc/mdevctl.d"
 _UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 _PATHS = ("/usr/sbin/mdevctl", "/usr/bin/mdevctl", "/sbin/mdevctl")
 
@@ -43,7 +43,7 @@ class Definition:
 def definitions(root: str) -> dict[str, Definition]:
     """All definitions, by UUID. One in a file that mdevctl would reject (empty since a power cut: mdevctl does not sync) has no type."""
     found: dict[str, Definition] = {}
-    for directory in files.names(root, FOLDER):
+    for directory in files.names(root, DIRECTORY):
         for path in files.names(root, directory):
             name, parent = os.path.basename(path), os.path.basename(directory)
             if not _UUID.match(name):
@@ -64,14 +64,14 @@ def definitions(root: str) -> dict[str, Definition]:
 
 
 def define(ctx: Context, uuid: str, parent: str, mdev_type: str | None) -> None:
-    """Writes a manual definition as mdevctl does. settle syncs all of them."""
+    """Writes a manual definition as mdevctl does. sync() syncs all of them."""
     content: dict[str, object] = {"mdev_type": mdev_type, "start": "manual", "attrs": []}
     files.write_atomic(ctx.root, _path(parent, uuid), json.dumps(content, indent=2) + "\n", lasting=False)
 
 
-def settle(ctx: Context) -> None:
+def sync(ctx: Context) -> None:
     """Syncs what was defined. A file that a power cut left without content until then is written again by the next run."""
-    files.bring_to_disk(ctx, [FOLDER], FOLDER)
+    files.sync_to_disk(ctx, [DIRECTORY], DIRECTORY)
 
 
 def undefine(ctx: Context, uuid: str, parent: str) -> None:
@@ -80,7 +80,7 @@ def undefine(ctx: Context, uuid: str, parent: str) -> None:
 
 
 def _path(parent: str, uuid: str) -> str:
-    return "%s/%s/%s" % (FOLDER, parent, uuid)
+    return "%s/%s/%s" % (DIRECTORY, parent, uuid)
 
 
 def unseen(ctx: Context, written: Iterable[tuple[str, str]], timeout: float = 30) -> dict[str, Refusal]:
@@ -92,7 +92,7 @@ def unseen(ctx: Context, written: Iterable[tuple[str, str]], timeout: float = 30
     for uuid, parent in written:
         mine = ours.get(uuid)
         if mine is None or mine.mdev_type is None or seen.get((parent, uuid)) != (mine.mdev_type, mine.start):
-            remedy = "Look with 'mdevctl list -d', or set mdevctl: false to do without definitions."
+            remedy = "Check 'mdevctl list -d', or set mdevctl: false to do without definitions."
             expected = "a definition in %s" % _path(parent, uuid)
             errors[uuid] = Refusal("mdevctl does not show its definition", uuid, expected, remedy, "mdevctl_failed")
     return errors

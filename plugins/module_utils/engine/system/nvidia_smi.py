@@ -90,7 +90,7 @@ def silence(ctx: Context) -> str | None:
     """Why nvidia-smi reports nothing at all, as a clause; None when it does."""
     if ctx.smi_silent or binary(ctx):
         return ctx.smi_silent
-    return "nvidia-smi is not there (looked in %s)" % ", ".join(_PATHS)
+    return "nvidia-smi is not there (searched in %s)" % ", ".join(_PATHS)
 
 
 def _switch(word: str) -> bool | None:
@@ -226,7 +226,7 @@ def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str |
 
 
 def _guest_gpus(text: str) -> list[GuestGpu]:
-    """The GPUs of nvidia-smi -q. Rows are told apart by their sections, and sections by their indentation: some have rows of the same name."""
+    """The GPUs of nvidia-smi -q. Rows are distinguished by their sections, and sections by their indentation: some have rows of the same name."""
     found: list[GuestGpu] = []
     path: list[tuple[int, str]] = []
     for line in text.splitlines():

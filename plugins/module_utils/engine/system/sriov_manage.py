@@ -16,7 +16,7 @@ def busy(answer: Result) -> bool:
 
 
 def installed(ctx: Context) -> bool:
-    """Whether the host driver brought the script."""
+    """Whether the host driver installed the script."""
     return ctx.executable(PATH) is not None
 
 

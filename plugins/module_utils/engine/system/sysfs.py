@@ -16,13 +16,13 @@ PCI_DRIVERS = "/sys/bus/pci/drivers"
 # What an errno from the kernel's PCI, mdev and VFIO files means to an operator.
 _MEANING = {
     errno.ENOENT: "the kernel has no such file, or its driver does not take this request",
-    errno.ENODEV: "the device is gone or is going away",
+    errno.ENODEV: "the device is gone or is being removed",
     errno.ENOSPC: "no room is left on this GPU for that type",
     errno.EINVAL: "the driver does not accept this value",
     errno.EBUSY: "the device is in use",
     errno.EEXIST: "it exists already",
     errno.EIO: "the driver failed; 'dmesg' has its own words",
-    errno.ENOMEM: "the firmware left no memory or bus numbers for it: turn on SR-IOV, ARI and above-4G decoding",
+    errno.ENOMEM: "the firmware left no memory or bus numbers for it: enable SR-IOV, ARI and above-4G decoding",
     errno.ERANGE: "the number is larger than the GPU allows",
     errno.EPERM: "the driver refuses: a VM uses the device, or the caller is not root",
     errno.EACCES: "the caller is not root",

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""virsh: the only writer of libvirt's definitions. The XML of a device is made by a library, never by hand."""
+"""virsh: the only writer of libvirt's definitions. The XML of a device is built by a library, never by hand."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
         remedy = "Install libvirt-clients (Debian, Ubuntu) or libvirt-client (RHEL) and the libvirt daemon."
         raise error("virsh is not installed", expected="libvirt on this host", remedy=remedy, code="virsh_missing")
     if answer.rc:
-        look = "Look at 'systemctl status libvirtd virtqemud', and at connect (libvirt_attach_connect)."
-        raise error("virsh did not answer: %s" % (answer.tail(2) or "rc %d" % answer.rc), uri, "a running libvirt", look, "libvirt_silent")
+        check = "Check 'systemctl status libvirtd virtqemud', and connect (libvirt_attach_connect)."
+        raise error("virsh did not answer: %s" % (answer.tail(2) or "rc %d" % answer.rc), uri, "a running libvirt", check, "libvirt_silent")
 
 
 def change(ctx: Context, uri: str, verb: str, name: str, hostdev: Hostdev, live: bool, timeout: float = 120) -> None:
@@ -55,5 +55,5 @@ def change(ctx: Context, uri: str, verb: str, name: str, hostdev: Hostdev, live:
         shutil.rmtree(directory, ignore_errors=True)
     if answer.rc:
         found = "'virsh %s %s' failed for %s: %s" % (verb, name, hostdev.key, answer.tail(3) or "rc %d" % answer.rc)
-        remedy = "Look at the journal of libvirtd (or virtqemud) and, where the VM runs, at /var/log/libvirt/qemu/%s.log." % name
+        remedy = "Check the journal of libvirtd (or virtqemud) and, where the VM runs, /var/log/libvirt/qemu/%s.log." % name
         raise error(found, name, remedy=remedy, code="virsh_failed")

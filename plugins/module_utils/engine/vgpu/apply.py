@@ -90,7 +90,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
 def _undefined(ctx: Context, defined: Sequence[Step]) -> list[tuple[Step, Refusal]]:
     """Definitions that are not on the disk, or that mdevctl does not see."""
     try:
-        mdevctl.settle(ctx)
+        mdevctl.sync(ctx)
     except EngineError as exc:
         return [(step, exc.errors[0]) for step in defined]
     unseen = mdevctl.unseen(ctx, [(step.args["uuid"], str(step.device)) for step in defined])
@@ -116,9 +116,9 @@ def watch(ctx: Context, outcome: Outcome, settle: float) -> list[Step]:
 
 def _does_not_stay(step: Step, wrong: str) -> Refusal:
     return Refusal(
-        "%s was made, but shortly after %s" % (titled(step.args["type"], step.args["uuid"]), wrong),
+        "%s was created, but shortly after %s" % (titled(step.args["type"], step.args["uuid"]), wrong),
         device=step.device, expected="a vGPU %s that stays" % step.args["type"], code="vanished",
-        remedy="Something takes the VF away: a cloud agent that binds VFs to vfio-pci, "
+        remedy="Something removes or rebinds the VF: a cloud agent that binds VFs to vfio-pci, "
         "driverctl, or the driver itself (dmesg, 'journalctl -u nvidia-vgpu-mgr').",
     )
 
@@ -129,7 +129,7 @@ def _create(framework: Framework, step: Step, timeout: float) -> None:
     if not type_id:
         raise error(
             "the type %s is not offered here now" % type_name,
-            device=device, remedy="Something turned the VF off or took it: look with 'nvidia-vgpu status'.", code="type_gone",
+            device=device, remedy="Something disabled or rebound the VF: check 'nvidia-vgpu status'.", code="type_gone",
         )
     framework.create(device, type_id, type_name, step.args["uuid"], timeout)
 
@@ -152,8 +152,8 @@ def _set_params(framework: Framework, step: Step) -> None:
         raise error(
             "setting vgpu_params to %r failed: %s" % (text, exc.errors[0].found),
             device=step.device, code="params_failed",
-            remedy="Look at the spelling (such as frame_rate_limiter=0,disable_vnc=1); a driver may not know all of them.",
+            remedy="Check the spelling (such as frame_rate_limiter=0,disable_vnc=1); a driver may not know all of them.",
         ) from exc
     if plain_params(framework.params(key)) != text:
         found = "the driver took vgpu_params %r, but shows %r" % (text, framework.params(key))
-        raise error(found, device=step.device, remedy="Look into dmesg.", code="params_failed")
+        raise error(found, device=step.device, remedy="Check dmesg.", code="params_failed")

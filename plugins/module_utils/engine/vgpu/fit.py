@@ -55,7 +55,7 @@ def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal]]:
         if found.slices and not vgpu_types.slices_of(spec.type):  # MIG mode follows from the name
             errors.append(Refusal(
                 "the type %r (%s) is %s, which lives in a GPU instance of MIG" % (spec.type, spec.where, found.short),
-                device=request.gpu.address, expected="its name, which tells so", code="unknown_type",
+                device=request.gpu.address, expected="its short name, which shows the slices", code="unknown_type",
             ))
     return chosen, errors
 

@@ -100,12 +100,12 @@ def _check_mode(request: GpuRequest) -> list[Refusal]:
     return [Refusal(
         "MIG mode is %s, but %s needs it %s" % (present, (sliced or shared)[0].type if sliced or shared else "mig", needed),
         device=gpu.address, expected="MIG mode %s" % needed, code="mig_mode",
-        remedy="Role mig sets it before the VFs are made; by hand: VFs off, module nvidia_mig, VFs on.",
+        remedy="Role mig sets it before the VFs are enabled; by hand: disable the VFs, run nvidia_mig, enable the VFs.",
     )]
 
 
 def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> list[Refusal]:
-    """Whether mixed-size mode must be turned on or off; only an empty GPU takes that."""
+    """Whether mixed-size mode must be enabled or disabled; the GPU must be empty for that."""
     gpu, requested = request.gpu, request.spec.mixed
     if not requested and not (request.stored and request.stored.mixed):
         return []
@@ -119,7 +119,7 @@ def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> li
     target.sets_mixed = requested != on and (requested or not gpu.vgpus)
     if requested and not on:
         busy = [vgpu for vgpu in gpu.vgpus if vgpu.holders and vgpu.key not in request.options.force_remove]
-        return [refusals.in_use(vgpu.key, vgpu.holders, "turning mixed-size mode on, which takes an empty GPU") for vgpu in busy]
+        return [refusals.in_use(vgpu.key, vgpu.holders, "enabling mixed-size mode, which takes an empty GPU") for vgpu in busy]
     if on and not requested and gpu.vgpus:
         result.warnings.append("%s: mixed-size mode stays on until the GPU is empty or the host reboots" % gpu.address)
     return []

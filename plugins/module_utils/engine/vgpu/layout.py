@@ -22,7 +22,7 @@ MOST = 1024
 class VgpuSpec:
     """One requested vGPU. uuid and index (VF number) are None if the engine chooses.
 
-    where: the entry that requests it. params: its vgpu_params, None if the user says nothing of them.
+    where: the entry that requests it. params: its vgpu_params, None if the user sets none.
     managed: whether more than its existence is ours (parameters, definitions); not so of one that only must not be touched.
     """
 
@@ -212,7 +212,7 @@ def _absent_models(absent: Sequence[str], inventory: Inventory, specs: Mapping[s
     if absent and specs and left:
         # One model written for another would otherwise empty the GPUs that were meant.
         return [Refusal(
-            "the layout is for %s too, which this host has not, and says nothing of %s" % (words, _named(left)),
+            "the layout is also for %s, which this host does not have, and does not name %s" % (words, _named(left)),
             expected="an entry for each GPU of this host", code="gpu_not_in_layout",
             remedy="Put the model right, or add an entry with an empty list of vgpus for these GPUs (gpu: all is for the rest).",
         )]

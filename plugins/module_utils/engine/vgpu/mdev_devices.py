@@ -130,7 +130,7 @@ class _Requests:
             have = ", ".join("%s (%d VFs)" % (one.address, len(one.vfs)) for one in self.host.inventory.gpus)
             self.errors.append(Refusal(
                 "%s is no NVIDIA GPU and no VF of one; this host has %s" % (device.parent, have or "no NVIDIA GPU"),
-                device=device.where, expected="a PF, or a VF that is on", remedy="VFs are turned on by nvidia_sriov.", code="unknown_parent",
+                device=device.where, expected="a PF, or a VF that is enabled", remedy="Enable the VFs with nvidia_sriov.", code="unknown_parent",
             ))
         elif not gpu.uuids:
             self.errors.append(refusals.vendor_vfio(gpu))

@@ -35,7 +35,7 @@ def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, errors: Seq
     result = Plan(Target(), errors=list(errors))
     explicit = {one.uuid for spec in specs.values() for one in spec.vgpus if one.uuid}
     for gpu in host.inventory.gpus:
-        if gpu.address in specs and not result.skips(gpu, "bring its vGPUs to the layout", options.unresponsive):
+        if gpu.address in specs and not result.skips(gpu, "apply the layout to its vGPUs", options.unresponsive):
             plan_gpu(result, GpuRequest(gpu, specs[gpu.address], host, options, explicit))
     for gpu in host.inventory.gpus:
         if gpu.address not in specs and gpu.alive and not listed_only:
@@ -53,7 +53,7 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
         if stored and vgpu.key in stored.keys:
             target.removed.append(vgpu)
         else:
-            text = "%s: the vGPU %s(%s) was not made by vgpu.kvm and its GPU is not in the layout; it stays"
+            text = "%s: the vGPU %s(%s) was not created by vgpu.kvm and its GPU is not in the layout; it stays"
             result.warnings.append(text % (vgpu.parent, vgpu.uuid + " " if vgpu.uuid else "", vgpu.type))
     result.errors += guard_removal(target.removed, options)
     if stored and stored.mig is not None and gpu.mig and gpu.mig.current:

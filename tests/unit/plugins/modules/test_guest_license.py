@@ -212,7 +212,7 @@ def test_tokens_and_the_clock_are_told(guest):
     assert found["clock_synchronized"] is True and found.warnings == []
     guest.synchronized = "no"
     found = call(nvidia_grid_license_info, guest).ok
-    assert found["clock_synchronized"] is False and "not synchronised" in found.warnings[0]
+    assert found["clock_synchronized"] is False and "not synchronized" in found.warnings[0]
     guest.synchronized = "what"
     assert call(nvidia_grid_license_info, guest).ok["clock_synchronized"] is None
 

@@ -127,7 +127,7 @@ def test_nvidia_smi_is_believed_where_proc_shows_nobody(make_host, vendor):
     before = host.vgpus()
     for check in (True, False):
         outcome = call(nvidia_vgpu, host, check=check, layout=EMPTY)
-        assert outcome.codes == ["in_use"] and "VM web1, as 'nvidia-smi vgpu -q' tells" in outcome.msg and outcome.writes == 0
+        assert outcome.codes == ["in_use"] and "VM web1, as 'nvidia-smi vgpu -q' shows" in outcome.msg and outcome.writes == 0
         assert "force_remove" in outcome.msg
     if not vendor:
         assert call(nvidia_mdev, host, uuid=made["uuid"], state="absent").codes == ["in_use"]

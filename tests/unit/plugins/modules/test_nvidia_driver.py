@@ -92,7 +92,7 @@ def test_an_ordinary_driver_is_replaced_only_when_told(make_host, package):
     assert outcome.codes == ["no_uninstaller"] and outcome["not_done"][1].startswith("install")
     host.put("/usr/bin/nvidia-uninstall", "", 0o755)
     outcome = call(nvidia_driver, host, src=package, replace_ordinary=True).ok
-    assert outcome["actions"] == ["uninstall the ordinary driver 550.163.01", "install the vGPU host driver 550.163.02 in place of 550.163.01"]
+    assert outcome["actions"] == ["uninstall the data center driver 550.163.01", "install the vGPU host driver 550.163.02 in place of 550.163.01"]
     assert host.on_disk == "550.163.02"
 
 

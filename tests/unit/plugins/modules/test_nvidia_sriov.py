@@ -45,7 +45,7 @@ def test_reset_is_handed_on(make_host):
 def test_a_t4_is_skipped_with_the_reason(make_host):
     host = make_host(gpus=[("0000:3b:00.0", T4), (PF, A40)])
     outcome = call(nvidia_sriov, host).ok
-    assert outcome["without_sriov"] == [{"gpu": "0000:3b:00.0", "reason": "T4 has no SR-IOV vGPU: its vGPUs are made on the PF"}]
+    assert outcome["without_sriov"] == [{"gpu": "0000:3b:00.0", "reason": "T4 has no SR-IOV vGPU: its vGPUs are created on the PF"}]
     assert enabled(host) and not host.pf("0000:3b:00.0").vfs
 
 

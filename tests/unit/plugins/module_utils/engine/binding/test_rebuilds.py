@@ -30,7 +30,7 @@ def booted(make_host):
 
 def renew(host, path):
     """It is made anew, after all that was written until now."""
-    later = max(os.stat(host.root + rebuilds.FOLDER + "/" + name).st_mtime for name in os.listdir(host.root + rebuilds.FOLDER)) + 1
+    later = max(os.stat(host.root + rebuilds.STATE + "/" + name).st_mtime for name in os.listdir(host.root + rebuilds.STATE)) + 1
     os.utime(host.root + path, (later, later))
 
 

@@ -33,7 +33,7 @@ def test_a_good_one_has_no_error_and_tells_its_end():
         ("$ANSIBLE_VAULT;1.1;AES256\n6162.63", "token_malformed", "encrypted"),
         ("x" * (1 << 20) + "yy", "token_malformed", "bytes"),
         (made(expires=NOW - 1), "token_expired", "expired at 2025-11-24T15:59:59Z"),
-        (made(expires=NOW), "token_expired", "clock says 2025-11-24T16:00:00Z"),
+        (made(expires=NOW), "token_expired", "clock shows 2025-11-24T16:00:00Z"),
         (made(begins=NOW + 3600), "clock_skew", "valid from 2025-11-24T17:00:00Z"),
     ],
 )

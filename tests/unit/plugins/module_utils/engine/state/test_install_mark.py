@@ -33,7 +33,7 @@ def test_an_installation_that_was_broken_off_is_done_again(host, package):
     wrong = refusals.driver_error(driver)
     assert wrong.code == "driver_unfinished" and "host_driver" in wrong.remedy
     outcome = call(nvidia_driver, host, src=package).ok
-    assert outcome["actions"] == ["install the vGPU host driver 550.163.02 (an earlier installation was broken off)"]
+    assert outcome["actions"] == ["install the vGPU host driver 550.163.02 (an earlier installation was interrupted)"]
     assert host.get(install_mark.DRIVER) is None and outcome["driver"]["on_disk"] == "550.163.02"
     assert not call(nvidia_driver, host, src=package).ok["changed"]
 
@@ -106,5 +106,5 @@ def test_a_broken_installation_can_be_uninstalled(host):
     host.put(install_mark.DRIVER, "")
     host.put("/usr/bin/nvidia-uninstall", "", 0o755)
     outcome = call(nvidia_driver, host, state="absent").ok
-    assert outcome["actions"] == ["uninstall the driver whose installation was broken off"]
+    assert outcome["actions"] == ["uninstall the driver whose installation was interrupted"]
     assert host.get(install_mark.DRIVER) is None and not call(nvidia_driver, host, state="absent").ok["changed"]

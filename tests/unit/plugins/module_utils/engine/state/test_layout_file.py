@@ -29,7 +29,7 @@ def test_the_store_comes_back_as_it_went():
 def test_a_store_that_is_none_is_told(text):
     with pytest.raises(EngineError) as caught:
         layout_file.loads(text)
-    assert layout_file.PATH in str(caught.value) and "Move the file away" in str(caught.value)
+    assert layout_file.PATH in str(caught.value) and "Rename the file" in str(caught.value)
 
 
 def test_no_store_is_an_empty_one(tmp_path):

@@ -51,7 +51,7 @@ def test_programs_that_change_the_host_get_the_lock_and_no_others(tmp_path, keep
 
 
 @pytest.mark.parametrize(
-    ("make", "words"), [(lambda path: path.symlink_to("/etc/passwd"), "a link"), (os.mkfifo, "no ordinary file"), (os.mkdir, "can't be opened")]
+    ("make", "words"), [(lambda path: path.symlink_to("/etc/passwd"), "a link"), (os.mkfifo, "no regular file"), (os.mkdir, "can't be opened")]
 )
 def test_what_stands_in_the_place_of_the_lock_is_refused(tmp_path, make, words):
     make(tmp_path / "lock")

@@ -60,14 +60,14 @@ def test_a_definition_is_what_mdevctl_writes_and_is_synced(ctx, tmp_path, synced
     path = tmp_path / FOLDER[1:] / UUID
     assert path.read_text() == WRITTEN and path.stat().st_mode & 0o777 == 0o644
     assert not calls["argv"] and not synced
-    mdevctl.settle(ctx)
+    mdevctl.sync(ctx)
     assert calls["argv"] == [["sync", "-f", str(tmp_path) + "/etc/mdevctl.d"]]
 
 
 def test_a_disk_that_fails_is_told(ctx, calls):
     calls["answer"] = Result(1, "sync: error syncing: Input/output error")
     with pytest.raises(EngineError) as caught:
-        mdevctl.settle(ctx)
+        mdevctl.sync(ctx)
     assert caught.value.errors[0].code == "not_synced" and "/etc/mdevctl.d" in str(caught.value) and "Input/output" in str(caught.value)
 
 

@@ -169,6 +169,6 @@ def test_a_model_that_nobody_knows_is_a_slip(make_host):
 def test_one_model_written_for_another_does_not_empty_the_gpus_that_were_meant(make_host):
     host = make_host(gpus=((PF, A40), ("0000:3b:00.0", T4))).vfs_on()
     slip = [{"gpu": "A40", "vgpus": [{"type": "A40-24Q"}]}, {"gpu": "V100", "vgpus": []}]
-    with pytest.raises(EngineError, match="for V100 too, which this host has not, and says nothing of 0000:3b:00.0"):
+    with pytest.raises(EngineError, match="for V100, which this host does not have, and does not name 0000:3b:00.0"):
         planned(host, slip)
     assert planned(host, slip + [{"gpu": "all", "vgpus": []}]).target.gpus[PF].placed
