@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Says how many inputs were tried, and fails a run that was to try more."""
+"""Prints how many inputs were tried, and fails a run that tried too few."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host whose kernel files and programs say anything: every module plans, or refuses in words, and writes nothing in check mode."""
+"""Kernel files and programs with arbitrary output: every module plans or refuses with a message, and writes nothing in check mode."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NAMES = ("", "..", "0", "0000:e8:00.4", "vfio-pci", "virtfn0", "virtfn99999", "n
 
 
 class Liar:
-    """The kernel's files of a fake host, some of which say something else, fail or are gone. The same path always says the same."""
+    """The kernel's files of a fake host, some with other content, failing or missing. The same path always returns the same."""
 
     def __init__(self, real, rng, rate):
         self._real = real
@@ -144,7 +144,7 @@ def hosts(make_host):
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_a_host_that_says_anything(make_host, number):
+def test_a_host_with_arbitrary_output(make_host, number):
     name = "hosts"
     host = list(hosts(make_host))[number]
     rng = inputs.generator("%s %d" % (name, number))

@@ -68,7 +68,7 @@ def test_a_t4_takes_several_on_its_pf(make_host):
         ([{"parent": VF}], "error", ["parent or type is missing"]),
     ],
 )
-def test_what_is_wrong_is_told_before_any_write(host, devices, code, words):
+def test_errors_are_reported_before_any_write(host, devices, code, words):
     outcome = call(nvidia_mdev, host, devices=devices)
     assert code in outcome.codes and outcome.writes == 0 and host.vgpus() == []
     for word in words:

@@ -57,7 +57,7 @@ def test_one_gpu_failing_does_not_stop_the_other(stored):
     assert run(stored)[0].errors == [] and stored.vgpus() == stored.goal
 
 
-def test_a_gpu_that_is_gone_is_told(stored):
+def test_a_missing_gpu_is_reported(stored):
     stored.kernel.devices.pop("0000:e7:00.0")
     begun = stored.clock.now()
     report, dummy = run(stored)
@@ -65,7 +65,7 @@ def test_a_gpu_that_is_gone_is_told(stored):
     assert stored.clock.now() - begun < 10, "a GPU that is not there is not waited for"
 
 
-def test_how_soon_the_vgpus_were_there_is_told(stored):
+def test_the_time_to_the_vgpus_is_reported(stored):
     stored.faults.types_delay = 20
     report, dummy = run(stored)
     assert report.vgpus == 4 and 20 <= report.after < 25
@@ -115,7 +115,7 @@ def test_nothing_is_ever_removed(stored):
     assert [path for path, dummy in stored.writes if path.endswith("/remove")] == []
 
 
-def test_a_vf_that_offers_no_types_any_more_is_told(stored):
+def test_a_vf_that_offers_no_types_any_more_is_reported(stored):
     stored.vfs_on()
     stored.kernel.unregister(stored.pf("0000:e7:00.0").vfs[0])
     report, dummy = run(stored)
@@ -147,7 +147,7 @@ def command(monkeypatch, host, *words):
     return cli.main(list(words))
 
 
-def test_restore_says_what_it_does(monkeypatch, capsys, stored):
+def test_restore_prints_what_it_does(monkeypatch, capsys, stored):
     assert command(monkeypatch, stored, "restore", "--settle", "1") == 0
     out = capsys.readouterr().out
     assert "4 of the stored vGPUs there, " in out and "after the driver was ready" in out
@@ -156,8 +156,8 @@ def test_restore_says_what_it_does(monkeypatch, capsys, stored):
 
 def test_restore_for_machines(monkeypatch, capsys, stored):
     assert command(monkeypatch, stored, "restore", "--settle", "1", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert "0000:e7:00.0: enable 32 VFs" in told["actions"] and told["errors"] == [] and told["seconds"] > told["vgpus_after"] >= 0 and told["vgpus"] == 4
+    out = json.loads(capsys.readouterr().out)
+    assert "0000:e7:00.0: enable 32 VFs" in out["actions"] and out["errors"] == [] and out["seconds"] > out["vgpus_after"] >= 0 and out["vgpus"] == 4
     stored.reboot()
     stored.faults.no_vfs = 99
     assert command(monkeypatch, stored, "restore", "--timeout", "10", "--json") == 1
@@ -198,6 +198,6 @@ def test_status_names_problems(monkeypatch, capsys, make_host):
 def test_status_for_machines(monkeypatch, capsys, host):
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     assert command(monkeypatch, host, "status", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["driver"]["flavour"] == "vgpu" and told["problems"] == []
-    assert sorted((one["uuid"], one["parent"], one["type"]) for one in told["gpus"][0]["vgpus"]) == host.vgpus()
+    out = json.loads(capsys.readouterr().out)
+    assert out["driver"]["flavour"] == "vgpu" and out["problems"] == []
+    assert sorted((one["uuid"], one["parent"], one["type"]) for one in out["gpus"][0]["vgpus"]) == host.vgpus()

@@ -26,7 +26,7 @@ def test_the_store_comes_back_as_it_went():
 @pytest.mark.parametrize(
     "text", ["{", "[]", "7", '{"version": 2, "gpus": []}', '{"version": 1}', '{"version": 1, "gpus": [{}]}', '{"version": 1, "gpus": [3]}']
 )
-def test_a_store_that_is_none_is_told(text):
+def test_an_invalid_store_is_reported(text):
     with pytest.raises(EngineError) as caught:
         layout_file.loads(text)
     assert layout_file.PATH in str(caught.value) and "Move the file away" in str(caught.value)

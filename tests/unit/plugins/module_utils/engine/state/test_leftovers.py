@@ -30,7 +30,7 @@ def test_nothing_to_clean_on_a_bare_host(tmp_path):
     assert os.listdir(str(tmp_path)) == []
 
 
-def test_new_folders_and_removals_are_synced(tmp_path, monkeypatch):
+def test_new_directories_and_removals_are_synced(tmp_path, monkeypatch):
     synced = []
     real = os.fsync
     monkeypatch.setattr(os, "fsync", lambda number: (synced.append(os.readlink("/proc/self/fd/%d" % number)), real(number)))
