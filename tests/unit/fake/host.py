@@ -221,29 +221,29 @@ class Host:
             return Result(0, "Enabling VFs on %s\n" % address)
         if argv[0] == "-e" and pf.vfs:
             return Result(0, "%s already has VFs enabled.\n" % address)
-        said = "%s VFs on %s\n" % ("Enabling" if argv[0] == "-e" else "Disabling", address)
+        output = "%s VFs on %s\n" % ("Enabling" if argv[0] == "-e" else "Disabling", address)
         if not self._unbind_lock(pf):
-            return Result(1, said + "Cannot obtain unbindLock for %s\n" % address)
+            return Result(1, output + "Cannot obtain unbindLock for %s\n" % address)
         strand = faults.stranded.pop(0) if faults.stranded else None
         try:
             self.sysfs.write(DRIVERS + "nvidia/unbind", address)
             if strand == "driverless":
-                return Result(1, said + "awk: cannot open pci-pf-stub/new_id (File exists)\n")
+                return Result(1, output + "awk: cannot open pci-pf-stub/new_id (File exists)\n")
             number = "10de %s" % pf.device[2:]
             self.sysfs.write(DRIVERS + "pci-pf-stub/new_id", number)
             self.sysfs.write(DRIVERS + "pci-pf-stub/remove_id", number)
             if strand == "stub":
-                return Result(1, said + "awk: cannot close (No such device)\n")
+                return Result(1, output + "awk: cannot close (No such device)\n")
             try:
                 self.sysfs.write(PCI + address + "/sriov_numvfs", str(pf.model.vfs if argv[0] == "-e" else 0))
                 rc = 0
             except SysfsError as exc:
-                said, rc = said + "%s\n" % exc, 1
+                output, rc = output + "%s\n" % exc, 1
             self.sysfs.write(DRIVERS + "pci-pf-stub/unbind", address)
             self.sysfs.write(DRIVERS + "nvidia/bind", address)
         except SysfsError as exc:
-            return Result(1, said + "%s\n" % exc)
-        return Result(rc, said)
+            return Result(1, output + "%s\n" % exc)
+        return Result(rc, output)
 
     def _unbind_lock(self, pf):
         if pf.driver != "nvidia":

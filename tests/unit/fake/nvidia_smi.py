@@ -228,7 +228,7 @@ class Program:
         failed = self._counted("cgi %s" % words)
         if failed:
             return failed
-        said = ""
+        out = ""
         for count, word in enumerate(words.split(",")):
             match = re.match(r"^(\d+)(?::(\d+))?$", word)
             profile = next(one for one in pf.model.profiles if one.id == int(match.group(1)))
@@ -237,13 +237,13 @@ class Program:
                 self.kernel.faults.mig_create_fails -= 1
                 start = None
             if start is None:
-                return Result(19, said + "Unable to create a GPU instance on GPU %2d using profile %d: Insufficient Resources\n" % (number, profile.id))
+                return Result(19, out + "Unable to create a GPU instance on GPU %2d using profile %d: Insufficient Resources\n" % (number, profile.id))
             used = {one.id for one in pf.instances}
             one = GpuInstance(next(free for free in range(1, 30) if free not in used), profile, start)
             pf.instances.append(one)
-            said += "Successfully created GPU instance ID %2d on GPU %2d using profile MIG %s (ID %2d)\n" % (one.id, number, profile.name, profile.id)
-            said += "Successfully created compute instance ID  0 on GPU %2d GPU instance ID %2d using profile MIG %s\n" % (number, one.id, profile.name)
-        return Result(0, said)
+            out += "Successfully created GPU instance ID %2d on GPU %2d using profile MIG %s (ID %2d)\n" % (one.id, number, profile.name, profile.id)
+            out += "Successfully created compute instance ID  0 on GPU %2d GPU instance ID %2d using profile MIG %s\n" % (number, one.id, profile.name)
+        return Result(0, out)
 
     def _change(self, pf, instance, options):
         what = next(word for word in ("-cci", "-dci", "-dgi") if word in options)

@@ -51,12 +51,12 @@ class Liar:
         self._real = real
         self._rng = rng
         self._rate = rate
-        self._said = {}
+        self._answers = {}
 
     def _lie(self, kind, path, truth, lies):
-        if (kind, path) not in self._said:
-            self._said[kind, path] = lies() if self._rng.random() < self._rate else truth()
-        return self._said[kind, path]
+        if (kind, path) not in self._answers:
+            self._answers[kind, path] = lies() if self._rng.random() < self._rate else truth()
+        return self._answers[kind, path]
 
     def _read(self, path):
         try:
@@ -73,10 +73,10 @@ class Liar:
 
     def _bytes(self, path, size=-1):
         """As Sysfs."""
-        said = self._lie("read", path, lambda: self._read(path), lambda: self._false_read(path))
-        if isinstance(said, int):
-            raise OSError(said, os.strerror(said), path)
-        return said if size < 0 else said[:size]
+        answer = self._lie("read", path, lambda: self._read(path), lambda: self._false_read(path))
+        if isinstance(answer, int):
+            raise OSError(answer, os.strerror(answer), path)
+        return answer if size < 0 else answer[:size]
 
     def read_bytes(self, path, size=-1):
         """As Sysfs."""

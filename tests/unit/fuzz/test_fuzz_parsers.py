@@ -332,7 +332,7 @@ def test_any_definition_of_mdevctl(tmp_path_factory, content):
 
 
 def test_changed_bundles(tmp_path):
-    """A zip with changed bytes: it is refused, or its one package taken out whole."""
+    """A zip with changed bytes: it is refused, or its one package is extracted whole."""
     rng = inputs.generator("bundles")
     good = tmp_path / "good.zip"
     with zipfile.ZipFile(good, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -116,7 +116,7 @@ def test_ids_that_stay(iommu):
 
 
 def test_flags_of_boot_entries(iommu):
-    """It is said whether an entry lacks a flag; where every entry has all, none does."""
+    """The role reports whether an entry lacks a flag; if every entry has all, none does."""
     for text in texts("grubby's entries", ENTRIES, 2):
         lack = iommu.read("__iommu_entries_lack", iommu_flags=FLAGS, __iommu_entries={"stdout": text})
         entries = re.findall(r'^args="(.*)"', text, re.MULTILINE)

@@ -141,7 +141,7 @@ def test_check_mode_predicts_the_run_and_a_second_run_does_nothing(scenario):
 
 
 def expected_count(scenario, pf):
-    """How many vGPUs the layout wants on a GPU."""
+    """How many vGPUs the layout has for a GPU."""
     return sum(vgpu.get("count", 1) for entry in scenario.layout if entry["gpu"] == [pf] for vgpu in entry["vgpus"])
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is in use is refused by every module, with who has it; what a VM that does not run wants is warned of."""
+"""Every module refuses to change what is in use and names its user. What a VM that does not run needs causes a warning."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def test_an_existing_list_is_updated(pod):
     assert outcome["diff"]["before"] == "nvidia_vgpu_pfs:  # ours\n  - 67:00.0\n"
 
 
-def test_the_key_is_taken_out(pod):
+def test_the_key_is_removed(pod):
     call(nvidia_cloudpods_config, pod).ok
     call(nvidia_cloudpods_config, pod, restarted=True).ok
     outcome = call(nvidia_cloudpods_config, pod, state="absent").ok

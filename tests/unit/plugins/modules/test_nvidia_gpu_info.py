@@ -17,7 +17,7 @@ PF = "0000:e8:00.0"
 
 
 def problems(host, **arguments):
-    """Problems by code; each names what was found and, apart from facts, what to do."""
+    """Problems by code; each names what was found and, apart from info, what to do."""
     outcome = call(nvidia_gpu_info, host, **arguments).ok
     assert outcome.writes == 0 and not outcome["changed"]
     for one in outcome["problems"]:
@@ -35,11 +35,11 @@ def test_all_about_a_host(host):
     host.add("0000:e8:00.4", "A40-8Q", UUID)
     host.kernel.use(UUID)
     outcome = call(nvidia_gpu_info, host).ok
-    facts = outcome["host"]
-    assert facts["kernel"] == "6.1.0-50-amd64" and facts["cpu_vendor"] == "GenuineIntel" and "iommu=pt" in facts["cmdline"]
-    assert facts["iommu"] == {"active": True, "kind": "intel", "units": ["dmar0", "dmar1"], "missing_flags": []}
-    assert (facts["bootloader"], facts["initramfs_tool"], facts["secure_boot"]) == ("grub", "update-initramfs", None)
-    assert facts["driver"] == {"loaded": "550.163.02", "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False, "scheduler": "best_effort"}
+    info = outcome["host"]
+    assert info["kernel"] == "6.1.0-50-amd64" and info["cpu_vendor"] == "GenuineIntel" and "iommu=pt" in info["cmdline"]
+    assert info["iommu"] == {"active": True, "kind": "intel", "units": ["dmar0", "dmar1"], "missing_flags": []}
+    assert (info["bootloader"], info["initramfs_tool"], info["secure_boot"]) == ("grub", "update-initramfs", None)
+    assert info["driver"] == {"loaded": "550.163.02", "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False, "scheduler": "best_effort"}
     (gpu,) = outcome["gpus"]
     assert gpu["vfs"][0]["vgpu"] == UUID and gpu["vfs"][1]["vgpu"] is None and len(gpu["types"]) == 22
     user = {"pid": 4711, "command": "qemu-system-x86", "vm": "web1"}

@@ -107,7 +107,7 @@ def test_a_display(mdevs):
     virsh = Libvirt(mdevs).define("web1", MDEV % ONE)
     both(mdevs, domains=[web({"uuid": ONE, "display": True, "ramfb": True})])
     assert (virsh.element("web1").get("display"), virsh.element("web1").get("ramfb")) == ("on", "on")
-    assert not call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).ok["changed"], "what is not said stays"
+    assert not call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).ok["changed"], "what is not set stays"
     both(mdevs, domains=[web({"uuid": ONE, "display": False, "ramfb": False})])
     assert virsh.element("web1").get("display") == "off"
 

@@ -60,7 +60,7 @@ def healthy(make_host, number):
 
 
 def gone(make_host, number):
-    """All vGPUs are missing; the VMs want them."""
+    """All vGPUs are missing; the VMs need them."""
     host = made(make_host, number, used=False)
     for one in list(host.kernel.mdevs.values()):
         host.kernel.remove(one)

@@ -31,27 +31,27 @@ def stored(make_host):
 
 
 def run(host, timeout=60):
-    """Restores; returns the report and what was said."""
-    said = []
-    return restore.restore(host.ctx, timeout, 1, said.append), said
+    """Restores; returns the report and the printed lines."""
+    lines = []
+    return restore.restore(host.ctx, timeout, 1, lines.append), lines
 
 
 def test_everything_comes_back(stored):
-    report, said = run(stored)
-    assert stored.vgpus() == stored.goal and report.errors == [] and said == report.done and len(said) == 6
+    report, lines = run(stored)
+    assert stored.vgpus() == stored.goal and report.errors == [] and lines == report.done and len(lines) == 6
     assert run(stored)[0].done == []
 
 
 def test_nothing_stored_is_nothing_to_do(host):
-    report, said = run(host)
-    assert (report.done, report.errors, said) == ([], [], []) and host.writes == []
+    report, lines = run(host)
+    assert (report.done, report.errors, lines) == ([], [], []) and host.writes == []
 
 
 def test_one_gpu_failing_does_not_stop_the_other(stored):
     stored.kernel.add_process(9, "dcgm", ["nv-hostengine"], ["/dev/nvidia0"])
-    report, said = run(stored)
+    report, lines = run(stored)
     assert [one.code for one in report.errors] == ["unbind_lock"] and "nv-hostengine" in str(report.errors[0])
-    assert said[0].startswith("FAILED: 0000:e7:00.0")
+    assert lines[0].startswith("FAILED: 0000:e7:00.0")
     assert stored.vgpus() == [one for one in stored.goal if "e8" in one[1]]
     stored.kernel.processes.clear()
     assert run(stored)[0].errors == [] and stored.vgpus() == stored.goal
@@ -88,9 +88,9 @@ def test_a_gpu_without_types_does_not_hold_up_the_others(stored):
 
 def test_vgpus_that_vanish_are_no_restored_ones(stored):
     stored.faults.vanish_after = 0.5
-    report, said = run(stored)
+    report, lines = run(stored)
     assert [one.code for one in report.errors] == ["vanished"] and report.vgpus == 3 and len(report.done) == 5
-    assert said[-1].startswith("FAILED: ")
+    assert lines[-1].startswith("FAILED: ")
 
 
 def test_a_driver_that_comes_late_is_waited_for(stored):

@@ -67,7 +67,7 @@ def test_one_vgpu_is_gone_and_another_has_changed(made):
     assert codes == ["vgpus_missing", "vgpu_wrong_type"] and "1 of its 2" in str(seen[0].error) and "A40-8Q" in str(seen[1].error)
 
 
-def test_a_gpu_that_was_taken_out(made, make_host):
+def test_a_gpu_that_was_removed(made, make_host):
     other = make_host(gpus=[("0000:e7:00.0", A40)]).vfs_on()
     other.put(layout_file.PATH, made.get(layout_file.PATH))
     assert found(other)[0] == ["gpu_gone"]

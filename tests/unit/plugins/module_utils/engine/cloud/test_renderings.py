@@ -105,5 +105,5 @@ def test_names_are_as_kubernetes_allows_them(name):
     assert re.match(r"^nvidia\.com/([A-Za-z0-9][A-Za-z0-9_.-]{0,61})?[A-Za-z0-9]\Z", kubevirt.resource_name("nvidia.com", name))
 
 
-def test_nothing_is_said_of_nothing():
+def test_no_vgpus_render_nothing():
     assert nova.render([], True).text == "" and kubevirt.render([], "nvidia.com", False).text == ""

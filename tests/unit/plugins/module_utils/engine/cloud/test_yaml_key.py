@@ -246,9 +246,9 @@ def known(text):
         """As SafeLoader."""
 
     Loader.add_constructor("!mine", lambda loader, node: "mine " + node.value)
-    said = yaml.load(text, Loader)
-    ours = said.pop(KEY, None)
-    return said, ours
+    data = yaml.load(text, Loader)
+    ours = data.pop(KEY, None)
+    return data, ours
 
 
 @settings(max_examples=150)
@@ -276,7 +276,7 @@ def test_all_bytes_outside_the_key_stay(parts, expected):
 
 @settings(max_examples=150)
 @given(documents())
-def test_what_was_set_is_taken_out_again(parts):
+def test_what_was_set_is_removed_again(parts):
     prefix, ours, suffix = parts
     text = prefix + (ours or "") + suffix
     made = yaml_key.edit(text, KEY, None, "host.conf")

@@ -17,12 +17,12 @@ def test_half_written_files_of_ours_go_and_others_stay(host):
     host.put("/etc/modprobe.d/.vgpu-abc", "half")
     host.put("/etc/nvidia-vgpu/.vgpu-def", "half")
     host.put("/etc/modprobe.d/.other", "kept")
-    os.makedirs(host.root + "/etc/default/grub.d/.vgpu-folder")
+    os.makedirs(host.root + "/etc/default/grub.d/.vgpu-directory")
     call(nvidia_sriov, host, check=True).ok
     assert host.get("/etc/modprobe.d/.vgpu-abc") == "half", "check mode writes nothing"
     call(nvidia_sriov, host).ok
     assert host.get("/etc/modprobe.d/.vgpu-abc") is None and host.get("/etc/nvidia-vgpu/.vgpu-def") is None
-    assert host.get("/etc/modprobe.d/.other") == "kept" and os.path.isdir(host.root + "/etc/default/grub.d/.vgpu-folder")
+    assert host.get("/etc/modprobe.d/.other") == "kept" and os.path.isdir(host.root + "/etc/default/grub.d/.vgpu-directory")
 
 
 def test_nothing_to_clean_on_a_bare_host(tmp_path):
