@@ -58,7 +58,7 @@ options:
     type: bool
     default: false
   module_type:
-    description: The kernel module's flavour. V(auto) uses the one that the host's GPUs need.
+    description: The kernel module's flavor. V(auto) uses the one that the host's GPUs need.
     type: str
     choices: [auto, open, proprietary]
     default: auto

@@ -56,7 +56,7 @@ actions:
   returned: success
   type: list
   elements: str
-  sample: ["/var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: take it out of the bundle"]
+  sample: ["/var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: extract it from the bundle"]
 path:
   description: The package on the managed host.
   returned: success
@@ -78,7 +78,7 @@ errors:
   sample:
     - code: bundle_missing
       device: /srv/nvidia/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
-      found: the bundle is not there
+      found: the vGPU software package is not there
       expected: NVIDIA's zip, or a package out of it
       remedy:
 """

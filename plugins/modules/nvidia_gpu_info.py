@@ -110,7 +110,7 @@ host:
     initramfs_tool: {description: "update-initramfs, dracut or none.", type: str, returned: success, sample: update-initramfs}
     driver:
       description: >-
-        NVIDIA's driver, loaded and on disk. The flavour is vgpu (the host driver), guest (the driver of VMs), ordinary (neither) or none.
+        NVIDIA's driver, loaded and on disk. C(flavour) is vgpu (the host driver), guest (the driver of VMs), ordinary (neither) or none.
         The scheduler of time-sliced vGPUs is best_effort, equal_share, fixed_share or other; null if the driver does not report it.
         on_disk is null while an installation by M(vgpu.kvm.nvidia_driver) runs or after it was interrupted, as any of its files may be damaged.
       type: dict

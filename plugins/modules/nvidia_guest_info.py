@@ -61,7 +61,7 @@ RETURN = r"""
 guest:
   description:
     - The VM apart from its GPUs. Kernel, distribution, driver, Secure Boot and initramfs_tool are those of M(vgpu.kvm.nvidia_gpu_info).
-    - The driver's flavour is V(guest) where NVIDIA's guest driver is there.
+    - C(driver.flavour) is V(guest) where NVIDIA's guest driver is there.
   returned: success
   type: dict
   sample:

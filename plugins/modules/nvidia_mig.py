@@ -125,7 +125,7 @@ errors:
       device: "0000:e8:00.0"
       found: >-
         MIG mode is to be on, but that waits for a reset of the GPU
-        (nvidia-smi said: Resetting GPU 00000000:E8:00.0 is not supported.)
+        (nvidia-smi printed: Resetting GPU 00000000:E8:00.0 is not supported.)
       expected:
       remedy: "Stop what uses the GPU and run again, or reboot: this GPU keeps the mode over a reboot."
 """

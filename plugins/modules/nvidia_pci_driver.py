@@ -127,7 +127,7 @@ errors:
         the driver nvidia does not take it (writing '0000:e8:00.0' to it failed with ENODEV:
         the device is gone or is going away); it is bound to no driver
       expected: nvidia
-      remedy: "Check dmesg for NVRM lines: wrong module flavour, GPU off the bus, IOMMU off."
+      remedy: "Check dmesg for NVRM lines: wrong module flavor, GPU off the bus, IOMMU off."
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.pci_driver import main

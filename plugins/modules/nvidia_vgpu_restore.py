@@ -29,7 +29,7 @@ options:
     choices: [present, absent]
     default: present
   before:
-    description: More units that must start after the vGPUs are restored, such as a cloud's agent. libvirt, nova and kubelet are built in.
+    description: More units that must start after the vGPUs are restored, such as a cloud's agent. libvirt, nova and kubelet are included.
     type: list
     elements: str
     default: []
