@@ -181,7 +181,7 @@ def test_what_is_wrong_is_found(value):
 
 
 def hosts_of(layout):
-    """GPUs, (address, model) each, for which a layout is meant: the word before the type's size is the model."""
+    """GPUs, (address, model) each, that a layout needs: the word before the type's size is the model."""
     gpus, number = {}, 0
     for entry in layout:
         selectors = entry["gpu"] if isinstance(entry["gpu"], list) else [entry["gpu"]]

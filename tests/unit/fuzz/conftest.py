@@ -12,7 +12,7 @@ def _missing():
 
 
 def pytest_sessionfinish(session, exitstatus):
-    """The number that was asked for is a promise."""
+    """A run must try as many inputs as were requested."""
     if _missing() > 0 and exitstatus == 0:
         session.exitstatus = 1
 

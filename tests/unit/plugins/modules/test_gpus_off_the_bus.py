@@ -63,7 +63,7 @@ def test_a_refusal_names_the_unresponsive_one_too(pair):
     assert sorted(call(nvidia_sriov, fall_off_bus(pair)).codes) == ["gpu_off_bus", "gpu_on_other_driver"]
 
 
-def test_what_it_had_stays_stored_and_comes_back(pair):
+def test_its_vgpus_stay_stored_and_are_restored(pair):
     pair.vfs_on()
     call(nvidia_vgpu, pair, layout=LAYOUT).ok
     before = pair.vgpus()

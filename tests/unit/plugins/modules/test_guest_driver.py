@@ -93,7 +93,7 @@ def test_the_wrong_package_and_the_wrong_machine(guest, make_host, package, tmp_
     assert call(nvidia_driver, host, kind="host", src=package).codes == ["wrong_kind"]
 
 
-def test_a_hosts_driver_is_not_taken_for_a_guests(make_host):
+def test_a_hosts_driver_is_not_removed_as_a_guests(make_host):
     host = make_host()
     host.put("/usr/bin/nvidia-uninstall", "")
     outcome = call(nvidia_driver, host, kind="guest", state="absent")

@@ -42,7 +42,7 @@ def test_set_up_once(guest):
     assert not call(nvidia_grid_license, guest, token=secret, feature="vgpu").ok["changed"]
 
 
-def test_another_token_and_a_wrong_mode_are_put_right(guest):
+def test_another_token_and_a_wrong_mode_are_corrected(guest):
     call(nvidia_grid_license, guest, token=token()).ok
     os.chmod(guest.root + TOKEN, 0o644)
     assert call(nvidia_grid_license, guest, token=token()).ok["actions"] == [TOKEN + ": give it the mode that NVIDIA documents (0744, was 0644)"]
@@ -165,7 +165,7 @@ def test_a_directory_that_is_a_link_or_somebody_elses(guest, monkeypatch):
     assert owners[0] == (guest.root + DIRECTORY, theirs + 1)
 
 
-def test_a_restart_that_a_killed_run_left_out_is_asked_for_until_it_is_done(guest):
+def test_a_restart_that_a_killed_run_left_out_is_requested_until_it_is_done(guest):
     def needed(**more):
         found = call(nvidia_grid_license, guest, token=token(), **more).ok
         return found["changed"], found["restart_needed"]
@@ -227,7 +227,7 @@ def test_waits_with_a_deadline(guest):
 
 
 @pytest.mark.parametrize("status", ["Unlicensed (Unrestricted)", "Unlicensed (Restricted)", "Unlicensed", "N/A"])
-def test_unlicensed_is_never_taken_for_licensed(guest, status):
+def test_unlicensed_is_never_read_as_licensed(guest, status):
     guest.status = [status]
     call(nvidia_grid_license, guest, token=token()).ok
     found = call(nvidia_grid_license_info, guest).ok

@@ -120,7 +120,7 @@ def test_a_connection_that_breaks_is_resumed(fetch, tmp_path):
     assert lies(tmp_path) == {NAME: len(CONTENT)}
 
 
-def test_a_later_run_goes_on_where_the_first_broke_off(fetch, tmp_path):
+def test_a_later_run_resumes_where_the_first_stopped(fetch, tmp_path):
     outcome = fetch(Server(script=[{"cut": 2 << 20}] + [status(503)] * 500), timeout=30)
     assert outcome.codes == ["download_failed"] and "503 (Service Unavailable)" in outcome.msg and "2 MiB that were fetched are kept" in outcome.msg
     (part,) = lies(tmp_path)
@@ -146,7 +146,7 @@ def test_a_server_without_ranges_begins_again(fetch, tmp_path):
     assert server.ranges == [None, "bytes=1048576-"] and lies(tmp_path) == {NAME: len(CONTENT)}
 
 
-def test_another_part_than_asked_for_is_not_taken(fetch):
+def test_another_part_than_requested_is_not_used(fetch):
     server = Server(script=[{"cut": 1 << 20}, {"headers": {"Content-Range": "bytes 7-8/9"}}])
     fetch(server).ok
     assert server.ranges == [None, "bytes=1048576-", "bytes=1048576-"]

@@ -290,7 +290,7 @@ def test_definitions_of_mdevctl_follow(make_host):
     assert host.get("/etc/mdevctl.d/%s/%s" % (parent, uuid)) is None
 
 
-def test_mdevctl_that_is_asked_for_but_missing(host):
+def test_mdevctl_that_is_requested_but_missing(host):
     assert call(nvidia_vgpu, host, layout=TWO, mdevctl="true").codes == ["mdevctl_missing"]
 
 

@@ -181,7 +181,7 @@ def test_libvirt_that_is_not_there_or_silent(mdevs):
     assert call(nvidia_vgpu_attach, mdevs, domains=[web(name="ghost")]).codes == ["transient_vm"]
 
 
-def test_a_check_before_the_vgpus_are_made(make_host):
+def test_a_check_before_the_vgpus_are_created(make_host):
     host = make_host().vfs_on()
     Libvirt(host).define("web1")
     expected = [web({"type": "A40-24Q"}, {"uuid": ONE})]

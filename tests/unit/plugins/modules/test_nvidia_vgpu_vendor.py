@@ -38,7 +38,7 @@ def restored(host):
 
 
 @pytest.mark.parametrize("short_list", [False, True])
-def test_two_vgpus_are_made_kept_and_removed(host, short_list):
+def test_two_vgpus_are_created_kept_and_removed(host, short_list):
     host.kernel.short_list = short_list
     check = call(nvidia_vgpu, host, check=True, layout=TWO).ok
     assert check.writes == 0 and check["changed"]
@@ -67,7 +67,7 @@ def test_a_full_gpu_changes_its_type_by_way_of_none(host):
     assert not call(nvidia_vgpu, host, layout=other).ok["changed"]
 
 
-def test_no_definitions_are_made(make_host):
+def test_no_definitions_are_written(make_host):
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True, mdevctl=True).vfs_on()
     call(nvidia_vgpu, host, layout=TWO).ok
     assert not [argv for argv in host.calls if "mdevctl" in argv[0]]
@@ -170,7 +170,7 @@ def test_names_come_from_siblings_then_nvidia_smi_then_the_store(host):
     assert names["0000:e8:00.4"] == "L40S-24Q"
 
 
-def test_everything_comes_back_after_a_reboot(host):
+def test_everything_is_restored_after_a_reboot(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     goal = host.vgpus()
     content = json.loads(host.get(layout_file.PATH))

@@ -34,7 +34,7 @@ def test_a_failure_midway_reports_all(failure):
             assert part in str(caught.value)
 
 
-def test_a_slip_of_ours_is_no_error_of_the_host():
+def test_a_bug_of_ours_is_no_error_of_the_host():
     def perform(step):
         raise KeyError("slip")
 
@@ -89,7 +89,7 @@ def test_the_hosts_failure_stops_all(side_by_side):
     assert [str(step) for step in caught.value.not_done] == ["between", "g1: last on g1", "g2: last on g2"]
 
 
-def test_a_slip_of_ours_in_one_of_the_threads_comes_out():
+def test_a_bug_of_ours_in_one_of_the_threads_is_raised():
     def perform(step):
         if step.lane == "g3":
             raise KeyError("slip")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A rebuild of initramfs or boot loader that did not happen is asked for again, until it did."""
+"""A missing rebuild of initramfs or boot loader is requested again until it is done."""
 
 from __future__ import annotations
 

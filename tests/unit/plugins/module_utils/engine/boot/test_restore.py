@@ -36,7 +36,7 @@ def run(host, timeout=60):
     return restore.restore(host.ctx, timeout, 1, lines.append), lines
 
 
-def test_everything_comes_back(stored):
+def test_everything_is_restored(stored):
     report, lines = run(stored)
     assert stored.vgpus() == stored.goal and report.errors == [] and lines == report.done and len(lines) == 6
     assert run(stored)[0].done == []
@@ -123,7 +123,7 @@ def test_a_vf_that_offers_no_types_any_more_is_reported(stored):
     assert [one for one in stored.vgpus() if "e8" in one[1]] == [one for one in stored.goal if "e8" in one[1]]
 
 
-def test_a_t4_comes_back(make_host):
+def test_a_t4_is_restored(make_host):
     host = make_host(gpus=[("0000:3b:00.0", T4)])
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "T4-4Q", "count": 3}]}]).ok
     goal = host.vgpus()

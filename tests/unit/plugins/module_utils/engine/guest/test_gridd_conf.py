@@ -21,7 +21,7 @@ FeatureType=0
 EnableUI=TRUE"""
 
 
-def test_only_what_was_asked_for_changes():
+def test_only_requested_settings_change():
     new = render(TEXT, {"FeatureType": "1", "ServerAddress": "license.example.com", "EnableUI": "FALSE", "ClientConfigTokenPath": None})
     assert new == TEXT.replace("FeatureType=0", "FeatureType=1").replace(
         "#ServerAddress=\n", "#ServerAddress=\nServerAddress=license.example.com\n"

@@ -161,12 +161,12 @@ def test_a_layout_is_shared_by_hosts_with_other_gpus(make_host):
         planned(make_host().vfs_on(), shared[:1])
 
 
-def test_a_model_that_nobody_knows_is_a_slip(make_host):
+def test_an_unknown_model_is_an_error(make_host):
     with pytest.raises(EngineError, match="no GPU answers to 'A400'"):
         planned(make_host().vfs_on(), [{"gpu": "A400", "vgpus": []}, {"gpu": "A40", "vgpus": []}])
 
 
-def test_one_model_written_for_another_does_not_empty_the_gpus_that_were_meant(make_host):
+def test_one_model_written_for_another_does_not_empty_the_intended_gpus(make_host):
     host = make_host(gpus=((PF, A40), ("0000:3b:00.0", T4))).vfs_on()
     slip = [{"gpu": "A40", "vgpus": [{"type": "A40-24Q"}]}, {"gpu": "V100", "vgpus": []}]
     with pytest.raises(EngineError, match="for V100 too, which this host has not, and says nothing of 0000:3b:00.0"):
