@@ -455,7 +455,7 @@ class Kernel:
             raise OSError(errno.EINVAL, value)
         if not self.available(device, found[0]):
             raise OSError(errno.EIO if device.gpu.mig else errno.ENOSPC, value)
-        self._make(device, found[0], device.address, device.group)
+        self._create_mdev(device, found[0], device.address, device.group)
 
     def create(self, device, vgpu_type, value):
         """A write to a type's ``create``."""
@@ -472,9 +472,9 @@ class Kernel:
             raise OSError(self.faults.create_errno.pop(0), value)
         if not self.available(device, vgpu_type):
             raise OSError(errno.ENOSPC, value)
-        self._make(device, vgpu_type, word, self.new_group())
+        self._create_mdev(device, vgpu_type, word, self.new_group())
 
-    def _make(self, device, vgpu_type, word, group):
+    def _create_mdev(self, device, vgpu_type, word, group):
         if self.faults.create_lies:
             self.faults.create_lies -= 1
             return

@@ -99,7 +99,7 @@ def test_a_vm_that_comes_after_the_plan_keeps_its_gpu(make_host):
 
 
 @pytest.mark.parametrize("node", ["/dev/vfio/%s", "/dev/vfio/%s (deleted)", "/dev/vfio/noiommu-%s"])
-def test_a_plain_vf_of_a_vm_is_not_turned_off(host, node):
+def test_a_plain_vf_of_a_vm_is_not_disabled(host, node):
     vf = host.pf().vfs[3]
     host.kernel.unregister(vf)
     vf.driver = "vfio-pci"
@@ -122,23 +122,23 @@ def hidden(host, key):
 def test_nvidia_smi_is_believed_where_proc_shows_nobody(make_host, vendor):
     host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
     layout = [{"gpu": "all", "vgpus": [{"type": "L40S-24Q" if vendor else "A40-24Q"}]}]
-    (made,) = call(nvidia_vgpu, host, layout=layout).ok["vgpus"]
-    hidden(host, made["uuid"] or made["vf"])
+    (vgpu,) = call(nvidia_vgpu, host, layout=layout).ok["vgpus"]
+    hidden(host, vgpu["uuid"] or vgpu["vf"])
     before = host.vgpus()
     for check in (True, False):
         outcome = call(nvidia_vgpu, host, check=check, layout=EMPTY)
         assert outcome.codes == ["in_use"] and "VM web1, as 'nvidia-smi vgpu -q' tells" in outcome.msg and outcome.writes == 0
         assert "force_remove" in outcome.msg
     if not vendor:
-        assert call(nvidia_mdev, host, uuid=made["uuid"], state="absent").codes == ["in_use"]
+        assert call(nvidia_mdev, host, uuid=vgpu["uuid"], state="absent").codes == ["in_use"]
     assert call(nvidia_driver, host, state="absent").codes == ["in_use"]
     assert host.vgpus() == before and host.kernel.harm == []
 
 
 def test_nvidia_smi_that_lags_behind_a_vms_end_is_waited_for(host):
-    (made,) = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok["vgpus"]
+    (vgpu,) = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok["vgpus"]
     real = host.kernel.used
-    hidden(host, made["uuid"])
+    hidden(host, vgpu["uuid"])
     host.clock.after(8, lambda: setattr(host.kernel, "used", real))
     call(nvidia_vgpu, host, layout=EMPTY).ok
     assert host.vgpus() == [] and host.kernel.harm == []

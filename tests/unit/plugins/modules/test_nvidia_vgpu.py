@@ -197,13 +197,13 @@ def test_errors_are_in_the_order_of_the_gpus_whichever_is_noticed_first(make_hos
     """The first GPU's vGPU vanishes while it is watched; by then the second GPU's create has failed."""
     host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]).vfs_on()
     host.faults.vanish_after = 0.5
-    real = host.kernel._make
+    real = host.kernel._create_mdev
 
-    def make(*args):
+    def create(*args):
         real(*args)
         host.faults.create_errno = [5]
 
-    host.kernel._make = make
+    host.kernel._create_mdev = create
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 1}]}])
     assert outcome.codes == ["vanished", "create_failed"]
     assert [text.partition(": create")[0] for text in outcome["not_done"]] == ["0000:e7:00.4", "0000:e8:00.4"]

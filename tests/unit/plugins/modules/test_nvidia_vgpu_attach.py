@@ -243,8 +243,8 @@ def test_no_vgpu_is_ever_in_two_vms(tmp_path_factory, has, expected, running, ex
         devices = [reader.Hostdev("mdev", key) for owner, key in has if owner == name]
         domains.append(reader.Domain(name, devices, list(devices) if name in running else None))
     try:
-        wishes = request.parse([{"name": name, "vgpus": vgpus} for name, vgpus in expected.items()])
-        made = plan.plan(inventory.read(host.ctx, with_types=False), domains, wishes, placement.Options(exclusive))
+        requests = request.parse([{"name": name, "vgpus": vgpus} for name, vgpus in expected.items()])
+        made = plan.plan(inventory.read(host.ctx, with_types=False), domains, requests, placement.Options(exclusive))
     except EngineError:
         return
     defined = {one.name: {device.key for device in one.defined} for one in domains}

@@ -191,7 +191,7 @@ def test_the_restore_leaves_what_others_put_on_its_vf(host):
     assert report.errors and host.vgpus() == [("0000:e8:00.4", "0000:e8:00.4", "L40S-48Q")]
 
 
-def test_vfs_are_not_turned_off_under_a_vgpu(host):
+def test_vfs_are_not_disabled_under_a_vgpu(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     outcome = call(nvidia_sriov, host, state="disabled")
     assert outcome.codes == ["has_vgpus", "has_vgpus"] and "0000:e8:00.4" in outcome.msg
@@ -258,8 +258,8 @@ def test_mixed_sizes_on_one_gpu(make_host, model, vendor):
     real = call(nvidia_vgpu, host, layout=mixed(word)).ok
     assert check["actions"] == real["actions"] and PF + ": turn mixed-size mode on" in real["actions"]
     assert check["diff"] == real["diff"] and PF + " mixed sizes\n" in real["diff"]["after"] and "mixed" not in real["diff"]["before"]
-    made = [text for text in real["actions"] if "create" in text]
-    assert ["24Q" in made[0], "12Q" in made[1], "8Q" in made[2]] == [True] * 3, "larger first"
+    created = [text for text in real["actions"] if "create" in text]
+    assert ["24Q" in created[0], "12Q" in created[1], "8Q" in created[2]] == [True] * 3, "larger first"
     assert not call(nvidia_vgpu, host, layout=mixed(word)).ok["changed"]
     goal = host.vgpus()
     assert json.loads(host.get(layout_file.PATH))["gpus"][0]["mixed_sizes"] is True
