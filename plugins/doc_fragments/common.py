@@ -12,14 +12,14 @@ class ModuleDocFragment:
 options:
   sysfs_root:
     description:
-      - Folder below which the host's C(/sys), C(/proc), C(/dev) and C(/etc) are found.
+      - Directory below which the host's C(/sys), C(/proc), C(/dev) and C(/etc) are found.
       - For a container that has the host's root mounted, for example at V(/host), and for tests.
         Programs such as C(sriov-manage) are always those of the running system.
     type: str
     default: /
 attributes:
   check_mode:
-    description: Can run in check mode and tell what it would do, without doing it.
+    description: Can run in check mode and report what it would do, without doing it.
     support: full
   diff_mode:
     description: Returns what changes, or would change, in diff mode.
@@ -44,10 +44,10 @@ options:
 options:
   assume:
     description:
-      - What an earlier step of the same run would have brought; counts in check mode only.
-        With it a check of a bare host plans on instead of failing at what is not there yet.
+      - What an earlier step of the same run would have done. Used in check mode only.
+        With it, a check of a bare host continues instead of failing at what is still missing.
       - V(driver) is the loaded vGPU host driver with the GPUs bound to it, V(iommu) an active IOMMU, V(vfs) enabled VFs,
-        V(mig) the MIG mode that a layout needs; V(no_vgpus) that the vGPUs are gone, for VFs that are turned off.
+        V(mig) the MIG mode that a layout needs, V(no_vgpus) the removal of the vGPUs before VFs are disabled.
     type: list
     elements: str
     choices: [driver, iommu, vfs, mig, no_vgpus]
@@ -59,9 +59,9 @@ options:
   lost_gpus:
     version_added: 1.0.0
     description:
-      - What becomes of the run where a GPU that is meant fell off the bus (its configuration space reads as all ones). The other GPUs are
-        done in either case.
-      - V(fail) fails at the end, naming the lost ones. V(warn) warns of them, for playbooks that go on and look at the end, as the role
+      - What the module does if a selected GPU fell off the bus (its configuration space reads as all ones). The other GPUs are
+        processed in either case.
+      - V(fail) fails at the end and names these GPUs. V(warn) warns of them, for playbooks that continue and check at the end, as the role
         P(vgpu.kvm.host#role) does.
     type: str
     choices: [fail, warn]
@@ -72,7 +72,7 @@ options:
 options:
   gpus:
     description:
-      - The GPUs (PFs) that are meant, each as V(all) (every GPU that supports vGPU), a PCI address in any
+      - The selected GPUs (PFs), each as V(all) (every GPU that supports vGPU), a PCI address in any
         spelling (V(0000:e8:00.0), V(e8:00.0), V(00000000:E8:00.0)), V(GPU-<uuid>) or a model such as V(A40).
     type: list
     elements: str
@@ -84,7 +84,7 @@ options:
   mdevctl:
     description:
       - Whether mdevctl definitions (C(manual)) are kept for the vGPUs, so that mdevctl and libvirt show them.
-      - V(auto) does so where mdevctl is installed.
+      - V(auto) does so if mdevctl is installed.
     type: str
     choices: [auto, "true", "false"]
     default: auto
@@ -94,8 +94,8 @@ options:
 options:
   force_remove:
     description:
-      - UUIDs of vGPUs (where they have none, addresses of their VFs) that may be removed although a process has them open. Such a vGPU goes only
-        when that process lets go of it, so the VM loses its GPU or the module fails after O(timeout).
+      - UUIDs of vGPUs (where they have none, addresses of their VFs) that may be removed although a process has them open. The kernel removes
+        such a vGPU only when that process releases it. The VM loses its GPU, or the module fails after O(timeout).
     type: list
     elements: str
     default: []
@@ -119,7 +119,7 @@ options:
       gpu:
         description:
           - The GPU or GPUs as V(all), a PCI address in any spelling, V(GPU-<uuid>) or a model such as V(A40).
-          - A known model that this host has none of is passed over, so that hosts with different GPUs can share one layout.
+          - An entry with a known model that this host lacks is skipped, so that hosts with different GPUs can share one layout.
             If nothing of the layout is for this host, that is an error.
         type: list
         elements: str
@@ -139,14 +139,14 @@ options:
           vgpu_params:
             version_added: 1.0.0
             description:
-              - NVIDIA's parameters of the vGPU as a list with commas, such as V(frame_rate_limiter=0,disable_vnc=1). An empty text clears them;
+              - NVIDIA's parameters of the vGPU as a list with commas, such as V(frame_rate_limiter=0,disable_vnc=1). An empty string clears them;
                 left out, they stay as they are, or are cleared where M(vgpu.kvm.nvidia_vgpu) had set them.
             type: str
       mixed_sizes:
         version_added: 1.0.0
         description:
-          - Whether vGPUs of different framebuffer sizes may share the GPU. The mode is set before the first vGPU, so turning it on makes unused
-            vGPUs anew. It is set again at boot.
+          - Whether vGPUs of different framebuffer sizes may share the GPU. The mode is set before the first vGPU, so enabling it recreates
+            unused vGPUs. It is set again at boot.
         type: bool
         default: false
       mig:
@@ -165,7 +165,7 @@ options:
     suboptions:
       name: {description: "The VM's name, as C(virsh list --all) shows it. It must be defined.", type: str, required: true}
       vgpus:
-        description: Its vGPUs. An empty list takes all from it, if O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive).
+        description: Its vGPUs. An empty list detaches all, if O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive).
         type: list
         elements: dict
         default: []

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_cloudpods_config
-short_description: Tell Cloudpods' host agent which GPUs have vGPUs
+short_description: List the GPUs with vGPUs for Cloudpods' host agent
 description:
   - Sets the key C(nvidia_vgpu_pfs) of C(/etc/yunion/host.conf) to the PF and every VF of the GPUs, in Cloudpods' spelling (C(e8:00.4)), in order
-    of PF and of the VF's number, as the kernel has them. The agent takes every NVIDIA function that is not listed there to C(vfio-pci), which
+    of PF and of the VF's number, as the kernel has them. The agent binds every NVIDIA function that is not listed there to C(vfio-pci), which
     destroys its vGPU.
   - Every other byte of the file stays as it is - comments, anchors, keys of others, line ends. Comments between the addresses go when the list
     changes. A diff shows the lines of this key alone, as the file may hold passwords.
   - Refuses, with all reasons at once, GPUs on the vendor-specific VFIO framework and outside PCI domain 0000, which Cloudpods can't use; a file that
-    is not sound YAML, that has a key twice or more than one document; and to take a GPU out of the list whose vGPUs a VM uses.
-  - Does not restart the agent. It reads the file at its start alone, so restart it when RV(restart_due) is true, then call this module with
-    O(restarted=true). The role P(vgpu.kvm.cloudpods#role) does all of it.
+    is not valid YAML, that has a key twice or more than one document; and the removal of a GPU from the list while a VM uses its vGPUs.
+  - Does not restart the agent. The agent reads the file only at its start. Restart it if RV(restart_due) is true, then call this module with
+    O(restarted=true). The role P(vgpu.kvm.cloudpods#role) does both.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 1.0.0
@@ -30,20 +30,20 @@ options:
   state:
     description:
       - V(present) sets the key.
-      - V(absent) takes it out.
+      - V(absent) removes it.
     type: str
     choices: [present, absent]
     default: present
   gpus:
     description:
-      - The GPUs whose functions are listed; those of others are taken out. V(all) means every GPU that supports vGPU and has VFs, or mediated
+      - The GPUs whose functions are listed; those of others are removed. V(all) means every GPU that supports vGPU and has VFs, or mediated
         device types on its PF. Otherwise a PCI address in any spelling, V(GPU-<uuid>), or a model such as V(A40).
     type: list
     elements: str
     default: [all]
   require_vgpus:
     description:
-      - Refuse while vGPUs of the host's layout are missing on these GPUs, or while there is none at all. The agent looks for them once, at its start.
+      - Refuse while vGPUs of the host's layout are missing on these GPUs, or while there is none at all. The agent detects them only at its start.
     type: bool
     default: true
   restarted:
@@ -104,21 +104,21 @@ vgpus:
   sample: 2
 restart_due:
   description:
-    - Whether the agent must be restarted, now or since an earlier run that did not come to it. It is kept in C(/var/lib/nvidia-vgpu).
+    - Whether a restart of the agent is pending, from this run or from an earlier, interrupted one. The state is kept in C(/var/lib/nvidia-vgpu).
   returned: success
   type: bool
   sample: true
 not_done:
-  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
   returned: failure midway
   type: list
   elements: str
   sample: ["/etc/yunion/host.conf: set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0"]
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict

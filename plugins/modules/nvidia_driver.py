@@ -10,8 +10,8 @@ module: nvidia_driver
 short_description: Install or uninstall NVIDIA's vGPU driver of a host or a guest from its .run package
 description:
   - Runs NVIDIA's installer only when the version on disk is another one, with a deadline, and verifies the version afterwards.
-    When it fails, the last lines of its log stand in the message.
-  - Refuses to replace a driver while a vGPU is in use, and to replace an ordinary data-centre driver unless told to.
+    If the installer fails, the message includes the last lines of its log.
+  - Refuses to replace a driver while a vGPU is in use, and to replace a data center driver without O(replace_ordinary=true).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 0.1.0
@@ -34,14 +34,14 @@ options:
     default: host
   allow_downgrade:
     version_added: 1.0.0
-    description: Whether an older version may take the place of a newer one of the same kind.
+    description: Whether an older version may replace a newer one of the same kind.
     type: bool
     default: true
   src:
     description: NVIDIA's C(….run) on the managed host. Not needed when the expected version is there already, or in check mode.
     type: path
   version:
-    description: The expected version, such as V(550.163.02). Taken from the name of O(src) when left out.
+    description: The expected version, such as V(550.163.02). Left out, it is read from the name of O(src).
     type: str
   dkms:
     description:
@@ -58,12 +58,12 @@ options:
     type: bool
     default: false
   module_type:
-    description: The kernel module's flavour. V(auto) takes the one that the host's GPUs need.
+    description: The kernel module's flavor. V(auto) uses the one that the host's GPUs need.
     type: str
     choices: [auto, open, proprietary]
     default: auto
   replace_ordinary:
-    description: Whether an ordinary data-centre driver is uninstalled first.
+    description: Whether a data center driver is uninstalled first.
     type: bool
     default: false
   extra_arguments:
@@ -72,18 +72,18 @@ options:
     elements: str
     default: []
   tmpdir:
-    description: Folder in which the installer unpacks itself.
+    description: Directory in which the installer unpacks itself.
     type: path
   required_space:
     version_added: 1.0.0
-    description: MiB that must be free in O(tmpdir), or where it will be made, before anything is done.
+    description: MiB that must be free in O(tmpdir), or where it will be created, before anything is done.
     type: int
     default: 0
   signing_key:
     version_added: 1.0.0
     description:
       - Private key on the managed host that the kernel modules are signed with, for Secure Boot. None but its owner may read it.
-      - Only its path is handed to other programs. Afterwards the module's signature is verified.
+      - Only its path is passed to other programs. Afterwards the module's signature is verified.
     type: path
   signing_certificate:
     version_added: 1.0.0
@@ -141,18 +141,18 @@ reboot_required:
   type: bool
   sample: true
 not_done:
-  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
   returned: failure midway
   type: list
   elements: str
   sample:
-    - "uninstall the ordinary driver 550.163.01"
+    - "uninstall the data center driver 550.163.01"
     - "install the vGPU host driver 550.163.02 in place of 550.163.01"
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict

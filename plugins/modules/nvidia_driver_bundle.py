@@ -7,10 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_driver_bundle
-short_description: Take one driver package out of NVIDIA's vGPU bundle
+short_description: Extract one driver package from NVIDIA's vGPU software package
 description:
-  - Finds the host's or the guest's driver package in NVIDIA's zip on the managed host, checks the zip's checksum, and takes that
-    one file out. Names inside the zip never decide where a file is written.
+  - Finds the host's or the guest's driver package in NVIDIA's vGPU software package (the bundle, a zip) on the managed host, checks the
+    bundle's checksum, and extracts that one file. Names inside the bundle never decide where a file is written.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 0.1.0
@@ -19,11 +19,11 @@ extends_documentation_fragment:
   - vgpu.kvm.common.lock
 options:
   src:
-    description: The bundle (C(NVIDIA-GRID-Linux-KVM-….zip)) or a package out of it, on the managed host.
+    description: The bundle (C(NVIDIA-GRID-Linux-KVM-….zip)) or a package from it, on the managed host.
     type: path
     required: true
   dest:
-    description: Folder for the package; made with mode 0700 when it is not there.
+    description: Directory for the package; created with mode 0700 if it does not exist.
     type: path
     required: true
   checksum:
@@ -42,7 +42,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Take the host driver out of the bundle
+- name: Extract the host driver from the bundle
   vgpu.kvm.nvidia_driver_bundle:
     src: /var/cache/nvidia-vgpu/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
     dest: /var/cache/nvidia-vgpu
@@ -56,7 +56,7 @@ actions:
   returned: success
   type: list
   elements: str
-  sample: ["/var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: take it out of the bundle"]
+  sample: ["/var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: extract it from the bundle"]
 path:
   description: The package on the managed host.
   returned: success
@@ -69,16 +69,16 @@ version:
   sample: 550.163.02
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict
   sample:
     - code: bundle_missing
       device: /srv/nvidia/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
-      found: the bundle is not there
+      found: the vGPU software package is not there
       expected: NVIDIA's zip, or a package out of it
       remedy:
 """

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_driver_download
-short_description: Download NVIDIA's vGPU bundle to the managed host
+short_description: Download NVIDIA's vGPU software package to the managed host
 description:
-  - Fetches a file over https with the server's certificate verified. A download that broke off is resumed, in the same run and in the next one.
-  - The checksum, the server's answer and the free space are looked at before the first byte is written. In check mode the server is asked
-    too, so that a link which has expired is told before a run.
-  - The link may be signed. It is in no message, no log, and no other program's command line.
+  - Fetches a file over https with the server's certificate verified. An interrupted download is resumed, in the same run and in the next one.
+  - The checksum, the server's answer and the free space are checked before the first byte is written. Check mode queries the server
+    too, and so reports an expired link before a run.
+  - The link may be signed. It never appears in a message, a log or another program's command line.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 1.0.0
@@ -20,11 +20,11 @@ extends_documentation_fragment:
   - vgpu.kvm.common
 options:
   url:
-    description: The link, https only. A proxy is taken from the task's environment (E(https_proxy)).
+    description: The link, https only. A proxy is read from the task's environment (E(https_proxy)).
     type: str
     required: true
   dest:
-    description: The file on the managed host, for its owner alone. A folder that is missing is made with mode 0700.
+    description: The file on the managed host, readable by its owner alone. A missing directory is created with mode 0700.
     type: path
     required: true
   checksum:
@@ -35,13 +35,13 @@ options:
     description: File on the managed host with the certificates (PEM) that vouch for the server; the system's own when left out.
     type: path
   timeout:
-    description: Seconds without any progress after which the download is given up.
+    description: Seconds without progress after which the download fails.
     type: int
     default: 120
 """
 
 EXAMPLES = r"""
-- name: Download the bundle
+- name: Download the vGPU software package
   vgpu.kvm.nvidia_driver_download:
     url: "{{ vault_vgpu_bundle_link }}"
     dest: /var/cache/nvidia-vgpu/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
@@ -63,9 +63,9 @@ path:
   sample: /var/cache/nvidia-vgpu/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict

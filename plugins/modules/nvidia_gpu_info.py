@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_gpu_info
-short_description: Read all about a host's NVIDIA GPUs and vGPUs
+short_description: Read a host's NVIDIA GPUs and vGPUs
 description:
-  - Reads GPUs, drivers, IOMMU, VFs, vGPU types, vGPUs and who uses them from the kernel's own files, and recognises
+  - Reads GPUs, drivers, IOMMU, VFs, vGPU types, vGPUs and who uses them from the kernel's own files, and recognizes
     the failures that operators of NVIDIA vGPU meet.
-  - Changes nothing. Asks C(nvidia-smi) only where sysfs does not tell - for GPUs that can be partitioned by MIG, and for type names on
+  - Changes nothing. Runs C(nvidia-smi) only for what sysfs does not show - for GPUs that can be partitioned by MIG, and for type names on
     hosts with the vendor-specific VFIO framework.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -23,7 +23,7 @@ options:
   iommu_flags:
     description:
       - Flags of the kernel's command line that should be in force, for example V(intel_iommu=on) and V(iommu=pt).
-        Those that are missing are told in RV(host), RV(problems) and RV(reboot_reasons).
+        Those that are missing are reported in RV(host), RV(problems) and RV(reboot_reasons).
     type: list
     elements: str
     default: []
@@ -38,8 +38,8 @@ options:
   health:
     version_added: 1.0.0
     description:
-      - Whether RV(problems) also tells what is not as it was made - vGPUs and VFs that are stored for this host and missing, services that do not run
-        or would not start at the next boot, VMs that want a vGPU that is not there or that another VM has.
+      - Whether RV(problems) also includes drift from the stored state - vGPUs and VFs that are stored for this host and missing, services that do
+        not run or would not start at the next boot, VMs that need a vGPU that is missing or that another VM has.
     type: bool
     default: false
   detail:
@@ -58,19 +58,19 @@ options:
     type: int
     default: 0
   timeout:
-    description: Seconds that a program which is asked (C(modinfo)) may take.
+    description: Timeout in seconds for the programs that are run (C(modinfo)).
     type: int
     default: 30
 """
 
 EXAMPLES = r"""
-- name: Read all about the GPUs
+- name: Read the GPUs
   vgpu.kvm.nvidia_gpu_info:
     iommu_flags: [intel_iommu=on, iommu=pt]
   register: info
   become: true
 
-- name: Stop where vGPUs can't work, with the remedies
+- name: Fail with the remedies if vGPUs can't work
   ansible.builtin.assert:
     that: info['problems'] | selectattr('severity', 'equalto', 'error') | length == 0
     fail_msg: "{{ info['problems'] | map(attribute='remedy') | join(' ') }}"
@@ -84,17 +84,17 @@ host:
   type: dict
   contains:
     distribution:
-      description: What os-release(5) says. The family is V(debian), V(redhat) or V(other).
+      description: The distribution from os-release(5). The family is V(debian), V(redhat) or V(other).
       type: dict
       returned: success
       sample: {id: debian, version: "12", name: Debian GNU/Linux 12 (bookworm), family: debian}
     kernel: {description: Release of the running kernel., type: str, returned: success, sample: 6.1.0-50-amd64}
-    cpu_vendor: {description: The CPU's own word., type: str, returned: success, sample: GenuineIntel}
+    cpu_vendor: {description: The CPU's vendor ID., type: str, returned: success, sample: GenuineIntel}
     cmdline: {description: Flags of the running kernel., type: list, elements: str, returned: success, sample: [intel_iommu=on, iommu=pt]}
     iommu:
       description:
         - Whether the kernel drives an IOMMU, its units, and which of O(iommu_flags) are not in force.
-        - The kind is V(intel) or V(amd) after the firmware's tables (DMAR, IVRS); null where the firmware tells of none.
+        - The kind is V(intel) or V(amd) after the firmware's tables (DMAR, IVRS); null if the firmware lists none.
       type: dict
       returned: success
       sample: {active: true, kind: intel, units: [dmar0], missing_flags: []}
@@ -110,23 +110,23 @@ host:
     initramfs_tool: {description: "update-initramfs, dracut or none.", type: str, returned: success, sample: update-initramfs}
     driver:
       description: >-
-        NVIDIA's driver, loaded and on disk. The flavour is vgpu (the host driver), guest (the driver of VMs), ordinary (neither) or none.
-        The scheduler of time-sliced vGPUs is best_effort, equal_share, fixed_share or other; null when the driver does not tell.
-        None is on disk while an installation by M(vgpu.kvm.nvidia_driver) is not finished, or was broken off: any of its files may be damaged.
+        NVIDIA's driver, loaded and on disk. C(flavour) is vgpu (the host driver), guest (the driver of VMs), ordinary (neither) or none.
+        The scheduler of time-sliced vGPUs is best_effort, equal_share, fixed_share or other; null if the driver does not report it.
+        on_disk is null while an installation by M(vgpu.kvm.nvidia_driver) runs or after it was interrupted, as any of its files may be damaged.
       type: dict
       returned: success
       sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: equal_share}
     next_kernel:
       description:
         - The kernel that the next boot starts, with its flags and the version of its module C(nvidia), null if it has none. The release is null where
-          GRUB's default is not the usual one (the newest kernel, or the saved entry on Red Hat's family), the flags are null where they are not told.
+          GRUB's default is not the usual one (the newest kernel, or the saved entry on Red Hat's family), the flags are null if they are unknown.
       type: dict
       returned: success
       sample: {release: 6.1.0-51-amd64, driver: 550.163.02, cmdline: [quiet, intel_iommu=on, iommu=pt]}
     services:
       description:
-        - The services that vGPUs live on, as systemd has them. C(nvidia-vgpud) is a one-shot, V(inactive) with result V(success)
-          is its healthy state; started tells whether it was started since the boot.
+        - The services that vGPUs depend on, as systemd reports them. C(nvidia-vgpud) is a one-shot, V(inactive) with result V(success)
+          is its healthy state; started is whether it was started since the boot.
         - Empty where systemd does not run.
       type: dict
       returned: success
@@ -136,12 +136,12 @@ host:
         nvidia-vgpu-restore: {load: loaded, active: active, result: success, enabled: enabled, started: true}
 gpus:
   description:
-    - The GPUs, in order of address. The framework is mdev, vendor_vfio, or none; types_ready is whether the driver has told its VFs (or PF)
-      their types. A vGPU on vendor_vfio has no uuid, and the key vgpu of its VF shows its type.
-    - The key mig is null where the driver tells nothing of it; otherwise it has the modes current and pending (null on a GPU without MIG),
-      the names of the profiles, and the GPU instances. What a GPU instance is for a vGPU is told on VFs, and for mediated devices in use.
+    - The GPUs, in order of address. The framework is mdev, vendor_vfio, or none; types_ready is whether the driver lists vGPU types on its
+      VFs (or PF). A vGPU on vendor_vfio has no uuid, and the key vgpu of its VF shows its type.
+    - The key mig is null if the driver reports nothing about it; otherwise it has the modes current and pending (null on a GPU without MIG),
+      the names of the profiles, and the GPU instances. A vGPU's GPU instance is known on VFs, and for mediated devices in use.
     - C(vfs_there) are the VFs that are on, C(vfs_used) those of them with a vGPU, C(vgpu_counts) vGPUs by type. The lists C(vfs), C(types) and C(vgpus)
-      are there as far as O(detail) says.
+      are present as O(detail) selects.
   returned: success
   type: list
   elements: dict
@@ -189,7 +189,7 @@ boot_causes:
   sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
 in_use:
   description:
-    - VMs and users of vGPUs or whole GPUs, which a reboot or a removal would hurt, with the devices that each has through VFIO
+    - VMs and users of vGPUs or whole GPUs, which a reboot or a removal would disrupt, with the devices that each has through VFIO
       (addresses, and UUIDs of mediated devices).
   returned: success
   type: list
@@ -212,7 +212,7 @@ in_the_way_count:
   type: int
   sample: 1
 libvirt_domains:
-  description: libvirt's VMs that have devices of the host, also those that do not run, as libvirt's own files tell.
+  description: libvirt's VMs that have devices of the host, also those that do not run, from libvirt's own files.
   returned: success
   type: list
   elements: dict
@@ -245,7 +245,7 @@ problems:
       device: "0000:e8:00.0"
       found: its VFs are off (sriov_numvfs is 0)
       expected: 32 VFs
-      remedy: Turn them on (role sriov or module nvidia_sriov).
+      remedy: Enable them (role sriov or module nvidia_sriov).
       severity: error
       gpu: "0000:e8:00.0"
 problems_left_out:
@@ -255,9 +255,9 @@ problems_left_out:
   sample: {}
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict

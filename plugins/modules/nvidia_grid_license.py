@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: nvidia_grid_license
 short_description: Set up a vGPU guest's licensing
 description:
-  - Puts the client configuration token of NVIDIA's licence server into place and sets what belongs to it in C(/etc/nvidia/gridd.conf).
+  - Installs the client configuration token of NVIDIA's license server and sets the matching options in C(/etc/nvidia/gridd.conf).
     Other settings, comments and their order stay as they are.
   - A token that is cut, malformed or expired is refused before anything is written. The token is in no message, no diff, no log, no command line.
   - Does not restart C(nvidia-gridd); do so when RV(restart_needed) is true.
@@ -22,8 +22,8 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(present) sets the licensing up.
-      - V(absent) removes the token that this module wrote, and the settings of feature, servers and token, so that no licence is asked for.
+      - V(present) sets up licensing.
+      - V(absent) removes the token that this module wrote, and the settings of feature, servers and token, so that no license is requested.
         C(EnableUI) and C(LicenseInterval) stay as they are.
     type: str
     choices: [present, absent]
@@ -33,36 +33,36 @@ options:
       - The text of the client configuration token (NVIDIA License System). Exactly one of O(token) and O(server) is needed.
     type: str
   token_name:
-    description: The token's file name. C(nvidia-gridd) looks for C(client_configuration_token_….tok).
+    description: The token's file name. C(nvidia-gridd) reads only C(client_configuration_token_….tok).
     type: str
     default: client_configuration_token_vgpu_kvm.tok
   token_path:
     description:
-      - Folder of the token. It is root's alone (mode 0700), because the file's own mode, which NVIDIA documents as 0744, lets others read it.
-      - Another folder than NVIDIA's own is set as C(ClientConfigTokenPath).
+      - Directory of the token. Only root may enter it (mode 0700), because the file's mode, which NVIDIA documents as 0744, lets others read it.
+      - A directory other than NVIDIA's default is set as C(ClientConfigTokenPath).
     type: path
     default: /etc/nvidia/ClientConfigToken
   feature:
     description:
       - The licensed feature by its name (C(FeatureType)). V(vgpu) leaves it to the vGPU's type and is right for all vGPUs, V(vws) is NVIDIA RTX Virtual
-        Workstation, V(compute) is Virtual Compute Server, V(unlicensed) asks for no licence.
+        Workstation, V(compute) is Virtual Compute Server, V(unlicensed) requests no license.
       - Left out, C(FeatureType) is not set, and the vGPU's type decides.
     type: str
     choices: [vgpu, vws, compute, unlicensed]
   server:
-    description: Name or address of a legacy licence server (C(ServerAddress)). Must be left out with a token.
+    description: Name or address of a legacy license server (C(ServerAddress)). Must be left out with a token.
     type: str
   server_port:
     description: Its port (C(ServerPort)); that of NVIDIA, 7070, when left out.
     type: int
   backup_server:
-    description: A second legacy licence server (C(BackupServerAddress)).
+    description: A second legacy license server (C(BackupServerAddress)).
     type: str
   backup_server_port:
     description: Its port (C(BackupServerPort)).
     type: int
   interval:
-    description: Minutes for which a licence is borrowed (C(LicenseInterval)), 1 to 10080. What the file says stays when left out.
+    description: Minutes for which a license is borrowed (C(LicenseInterval)), 1 to 10080. If left out, the file's value stays.
     type: int
   enable_ui:
     description: Whether users may change the licensing in NVIDIA's control panel (C(EnableUI)).
@@ -71,14 +71,14 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Set the licensing up
+- name: Set up licensing
   vgpu.kvm.nvidia_grid_license:
     token: "{{ vault_vgpu_license_token }}"
     feature: vgpu
   become: true
   register: licensing
 
-- name: Let the daemon see it, also where an earlier run ended before its restart
+- name: Restart the daemon if it is older than its configuration
   ansible.builtin.systemd_service:
     name: nvidia-gridd
     state: restarted
@@ -94,28 +94,28 @@ actions:
   elements: str
   sample: ["/etc/nvidia/ClientConfigToken/client_configuration_token_vgpu_kvm.tok: write the token", "/etc/nvidia/gridd.conf: change it"]
 not_done:
-  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
   returned: failure midway
   type: list
   elements: str
   sample: ["/etc/nvidia/gridd.conf: change it"]
 restart_needed:
   description:
-    - Whether C(nvidia-gridd) has to be restarted (or started) to see token and settings as they are now - something was changed, or would be in check
+    - Whether C(nvidia-gridd) must be restarted (or started) to read the current token and settings - something was changed, or would be in check
       mode, or the running daemon is older than the files.
   returned: success
   type: bool
   sample: true
 token_expires:
-  description: When the token ends (ISO 8601, UTC); null for one without an end, and without a token.
+  description: When the token expires (ISO 8601, UTC); null if it never expires, and without a token.
   returned: success
   type: str
   sample: "2035-11-22T07:29:04Z"
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_grid_license_info
-short_description: Read a vGPU guest's licence, wait for it, and tell why there is none
+short_description: Read a vGPU guest's license, wait for it, and report why there is none
 description:
-  - Reads the licence's state from C(nvidia-smi). A licence is fetched in the background after the start of C(nvidia-gridd); with O(wait) the module
-    looks again until it is there.
-  - Where there is no licence, it tells why - after the token's own claims, the daemon, and what its journal says since its last start. Changes nothing.
-  - The token is in no message and no result.
+  - Reads the license's state from C(nvidia-smi). C(nvidia-gridd) acquires a license in the background after its start; with O(wait) the module
+    polls until there is one.
+  - If there is no license, the module reports why - from the token's claims, the daemon, and its journal since its last start. Changes nothing.
+  - The token never appears in a message or a result.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 1.0.0
@@ -21,24 +21,24 @@ extends_documentation_fragment:
   - vgpu.kvm.common
 options:
   wait:
-    description: Seconds to wait for a licence, an hour at most; V(0) looks once.
+    description: Seconds to wait for a license, an hour at most; V(0) checks once.
     type: int
     default: 0
   required:
-    description: Whether the module fails when there is no licence, after O(wait).
+    description: Whether the module fails if there is no license after O(wait).
     type: bool
     default: false
   product:
-    description: What the licensed product's name must have in it, for example V(Virtual Workstation). Another product counts as not licensed.
+    description: Text that the licensed product's name must contain, for example V(Virtual Workstation). Another product counts as not licensed.
     type: str
   timeout:
-    description: Seconds that a program which is asked (C(nvidia-smi), C(journalctl)) may take.
+    description: Timeout in seconds for the programs that are run (C(nvidia-smi), C(journalctl)).
     type: int
     default: 30
 """
 
 EXAMPLES = r"""
-- name: Wait for the licence
+- name: Wait for the license
   vgpu.kvm.nvidia_grid_license_info:
     wait: 120
     required: true
@@ -49,7 +49,7 @@ EXAMPLES = r"""
   become: true
   register: license
 
-- name: Tell why there is none
+- name: Show why there is none
   ansible.builtin.debug:
     msg: "{{ license['reasons'] | map(attribute='remedy') }}"
   when: not license['licensed']
@@ -57,14 +57,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 licensed:
-  description: Whether every vGPU of this VM has a licence, and of the expected product.
+  description: Whether every vGPU of this VM has a license of the expected product.
   returned: success
   type: bool
   sample: true
 gpus:
   description:
-    - Each GPU's licence. The status is nvidia-smi's own; restricted tells whether an unlicensed GPU is throttled already, null where that is not told.
-      The expiry is null for a licence without an end.
+    - Each GPU's license. The status is as nvidia-smi prints it; restricted is whether an unlicensed GPU is throttled already, null if unknown.
+      The expiry is null for a license that never expires.
   returned: success
   type: list
   elements: dict
@@ -77,7 +77,7 @@ gpus:
       restricted: false
       expiry: "2026-11-26T07:29:04Z"
 tokens:
-  description: The tokens in the folder that C(gridd.conf) names. When each ends is null for one without an end and for one that can't be read.
+  description: The tokens in the directory that C(gridd.conf) names. C(expires) is null for a token that never expires or can't be read.
   returned: success
   type: list
   elements: dict
@@ -86,26 +86,26 @@ tokens:
       mode: "0744"
       expires: "2035-11-22T07:29:04Z"
 clock_synchronized:
-  description: Whether systemd knows the clock to be synchronised, which licences need; null where it does not tell. A clock that is not is warned of.
+  description: Whether systemd reports the clock as synchronized, which licenses need; null if unknown. The module warns of a clock that is not.
   returned: success
   type: bool
   sample: true
 feature:
-  description: The feature that C(/etc/nvidia/gridd.conf) asks for by name; null where it is left to the vGPU's type.
+  description: The feature that C(/etc/nvidia/gridd.conf) requests by name; null if the vGPU's type decides.
   returned: success
   type: str
   sample: vgpu
 reasons:
-  description: Why there is no licence, the cause before its consequences. Empty when there is one.
+  description: Why there is no license, the cause before its consequences. Empty when there is one.
   returned: success
   type: list
   elements: dict
   sample: []
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict
@@ -113,9 +113,9 @@ errors:
     - code: server_unreachable
       device: nvidia-gridd.service
       found: >-
-        the licence server can't be reached; its journal says: Failed to acquire license from license.example.com (Error: connection timed out)
-      expected: a licence
-      remedy: Look at name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort).
+        the license server can't be reached; its journal shows: Failed to acquire license from license.example.com (Error: connection timed out)
+      expected: a license
+      remedy: Check name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort).
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.grid_license_info import main

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_guest_info
-short_description: Read all about the vGPU of a VM and its driver
+short_description: Read the vGPU of a VM and its driver
 description:
-  - Reads, in the VM, its NVIDIA devices, the driver, and what the driver says of the vGPU, and tells what is wrong - no vGPU, another type than was
-    meant, a driver that does not fit the host's, missing headers, nouveau, Secure Boot. Changes nothing.
+  - Reads, in the VM, its NVIDIA devices, the driver, and what the driver reports about the vGPU, and reports problems - no vGPU, another type than
+    expected, a driver that does not match the host's, missing headers, nouveau, Secure Boot. Changes nothing.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 1.0.0
@@ -38,7 +38,7 @@ options:
     type: bool
     default: false
   timeout:
-    description: Seconds that a program which is asked (C(modinfo), C(nvidia-smi)) may take.
+    description: Timeout in seconds for the programs that are run (C(modinfo), C(nvidia-smi)).
     type: int
     default: 60
 """
@@ -51,7 +51,7 @@ EXAMPLES = r"""
   become: true
   register: vm
 
-- name: Stop where something stands against it
+- name: Fail if there are problems
   ansible.builtin.assert:
     that: vm['problems'] | length == 0
     fail_msg: "{{ vm['problems'] }}"
@@ -61,7 +61,7 @@ RETURN = r"""
 guest:
   description:
     - The VM apart from its GPUs. Kernel, distribution, driver, Secure Boot and initramfs_tool are those of M(vgpu.kvm.nvidia_gpu_info).
-    - The driver's flavour is V(guest) where NVIDIA's guest driver is there.
+    - C(driver.flavour) is V(guest) where NVIDIA's guest driver is there.
   returned: success
   type: dict
   sample:
@@ -72,7 +72,7 @@ guest:
     initramfs_tool: update-initramfs
     driver: {loaded: 550.163.01, on_disk: 550.163.01, flavour: guest, nouveau_loaded: false, scheduler: null}
 gpus:
-  description: The VM's NVIDIA GPUs in order of address. Name, type, virtualization and framebuffer_mib are null where the driver does not tell.
+  description: The VM's NVIDIA GPUs in order of address. Name, type, virtualization and framebuffer_mib are null if the driver does not report them.
   returned: success
   type: list
   elements: dict
@@ -105,9 +105,9 @@ problems:
       severity: error
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -11,8 +11,8 @@ short_description: Plan all stages of a vGPU host after one reading of it
 description:
   - Reads a host once, and plans what M(vgpu.kvm.nvidia_pci_driver), M(vgpu.kvm.nvidia_mig), M(vgpu.kvm.nvidia_sriov), M(vgpu.kvm.nvidia_vgpu),
     M(vgpu.kvm.nvidia_vgpu_attach) and M(vgpu.kvm.nvidia_vgpu_restore) would do, each as if the stages before it had been done (O(ahead)). Changes nothing.
-  - What one of them would refuse is in its plan, and does not fail this module. Role preflight tells all refusals in one message, and role host
-    enters only stages that have something to do.
+  - What one of them would refuse is in its plan, and does not fail this module. Role preflight shows all refusals in one message, and
+    role host enters only stages that have something to do.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 1.0.0
@@ -32,7 +32,7 @@ options:
   layout:
     description: What each GPU should hold, as in M(vgpu.kvm.nvidia_vgpu); left out, neither vGPUs nor MIG mode are planned.
   domains:
-    description: VMs and the vGPUs that each is to have, as in M(vgpu.kvm.nvidia_vgpu_attach).
+    description: VMs, each with its desired vGPUs, as in M(vgpu.kvm.nvidia_vgpu_attach).
     default: []
   domains_exclusive:
     description: As O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive).
@@ -74,7 +74,7 @@ options:
     type: bool
     default: true
   timeout:
-    description: Seconds that a program which is asked (C(modinfo)) may take.
+    description: Timeout in seconds for the programs that are run (C(modinfo)).
     type: int
     default: 30
   health:
@@ -84,7 +84,7 @@ options:
   detail:
     description:
       - How much RV(info) and RV(plans) hold. With V(all) everything is listed. With V(counts) the result does not grow with the number of VFs and vGPUs of
-        a host - RV(info) is as O(vgpu.kvm.nvidia_gpu_info#module:detail) says, a plan has its first 20 actions, or the first 20 things that it refuses.
+        a host - RV(info) is as in O(vgpu.kvm.nvidia_gpu_info#module:detail), a plan has its first 20 actions, or its first 20 refusals.
       - V(vgpus) lists vGPUs and users, and is as V(counts) in RV(plans).
     type: str
     choices: [all, vgpus, counts]
@@ -103,7 +103,7 @@ EXAMPLES = r"""
   become: true
   register: host_plan
 
-- name: Say what is to be done
+- name: Show the planned actions
   ansible.builtin.debug:
     msg: "{{ host_plan['plans'] | dict2items | map(attribute='value.actions', default=[]) | flatten }}"
   when: not host_plan['settled']
@@ -111,7 +111,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 info:
-  description: All about the host and its GPUs, as M(vgpu.kvm.nvidia_gpu_info) returns it.
+  description: The host and its GPUs, as M(vgpu.kvm.nvidia_gpu_info) returns them.
   returned: success
   type: dict
   contains:
@@ -142,15 +142,15 @@ plans:
     attach: {description: Of M(vgpu.kvm.nvidia_vgpu_attach)., type: dict, returned: where O(domains) has some}
     restore: {description: Of M(vgpu.kvm.nvidia_vgpu_restore)., type: dict, returned: success}
 settled:
-  description: Whether no stage has anything to do, or to refuse.
+  description: Whether the host has converged, that is, no stage has anything to do or to refuse.
   returned: success
   type: bool
   sample: false
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -9,9 +9,9 @@ DOCUMENTATION = r"""
 module: nvidia_mdev
 short_description: Create and remove single vGPUs as mediated devices
 description:
-  - Makes sure that mediated devices with a given UUID, parent and type exist, or do not.
-  - For a whole host from types and counts use M(vgpu.kvm.nvidia_vgpu), which also brings vGPUs back after a reboot, and
-    which alone makes vGPUs on hosts with the vendor-specific VFIO framework, where VFs hold no mediated devices.
+  - Ensures that mediated devices with a given UUID, parent and type exist, or do not.
+  - For a whole host from types and counts, use M(vgpu.kvm.nvidia_vgpu). It also restores vGPUs after a reboot, and it supports hosts with
+    the vendor-specific VFIO framework, where VFs hold no mediated devices.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 0.1.0
@@ -26,7 +26,7 @@ options:
     type: str
   parent:
     description:
-      - Address of the VF that holds the device, in any spelling; or of the PF, whose first free VF is taken then.
+      - Address of the VF that holds the device, in any spelling; or of the PF, whose first free VF is then used.
     type: str
   type:
     description: The type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565), V(vfio-pci-565), V(565)).
@@ -37,7 +37,7 @@ options:
     choices: [present, absent]
     default: present
   devices:
-    description: Several devices in one call, in place of the single one above. All are validated before the first is made.
+    description: Several devices in one call, in place of the single one above. All are validated before the first is created.
     type: list
     elements: dict
     suboptions:
@@ -66,14 +66,14 @@ options:
 """
 
 EXAMPLES = r"""
-- name: One vGPU on a given VF
+- name: Create a vGPU on a certain VF
   vgpu.kvm.nvidia_mdev:
     uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11
     parent: "0000:67:00.4"
     type: A40-24A
   become: true
 
-- name: Several at once, one of them by its PF
+- name: Create several, one of them by its PF
   vgpu.kvm.nvidia_mdev:
     devices:
       - {uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12, parent: "0000:68:00.4", type: NVIDIA A40-4Q}
@@ -101,7 +101,7 @@ devices:
   elements: dict
   sample: [{uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11, parent: "0000:67:00.4", type: A40-24A}]
 not_done:
-  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
   returned: failure midway
   type: list
   elements: str
@@ -109,9 +109,9 @@ not_done:
     - "0000:e8:00.4: create A40-8Q (b22f6b64-45e1-5c2c-b6e6-003412502047)"
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict
@@ -120,9 +120,9 @@ errors:
       device: "0000:e8:00.4"
       found: >-
         creating A40-8Q as b22f6b64-45e1-5c2c-b6e6-003412502047 failed: writing 'b22f6b64-45e1-5c2c-b6e6-003412502047' to it failed with EIO:
-        the driver failed; 'dmesg' has its own words
+        the driver failed; see dmesg
       expected:
-      remedy: Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'.
+      remedy: Check dmesg and 'journalctl -u nvidia-vgpu-mgr'.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.mdev import main

@@ -9,11 +9,11 @@ DOCUMENTATION = r"""
 module: nvidia_mig
 short_description: Set MIG mode and GPU instances of NVIDIA GPUs
 description:
-  - Turns MIG mode on or off, and brings GPU instances (each with its default compute instance) to a list of profiles.
-  - MIG mode must be set before VFs are turned on, and GPU instances come after that, since turning VFs on takes them away. With O(layout)
-    this module sets the mode alone, as the types need it; M(vgpu.kvm.nvidia_vgpu) makes the GPU instances that its types need.
-  - GPUs of the Ampere generation need a reset for the mode to take effect, and keep it over reboots; later ones need none and may lose it,
-    so that C(nvidia-vgpu-restore.service) sets it at boot. A GPU that a process or a vGPU uses is never reset.
+  - Enables or disables MIG mode, and creates GPU instances (each with its default compute instance) from a list of profiles.
+  - Set MIG mode before VFs are enabled, and create GPU instances afterwards, because enabling VFs removes GPU instances. With O(layout)
+    this module sets only the mode that the types need; M(vgpu.kvm.nvidia_vgpu) creates the GPU instances that its types need.
+  - GPUs of the Ampere generation need a reset for the mode to take effect, and keep it over reboots; later ones need none and may lose it.
+    C(nvidia-vgpu-restore.service) therefore sets it at boot. A GPU that a process or a vGPU uses is never reset.
   - The whole request is validated before the first change, and what C(nvidia-smi) did is verified.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -33,18 +33,18 @@ options:
   instances:
     description:
       - GPU instances that each GPU of O(gpus) should have, by profile name (V(1g.5gb)) or number, each as often as it is expected.
-        Those that match are kept; others are destroyed, unless a vGPU lives in them. Left out, they stay.
+        Those that match are kept; others are destroyed, unless they hold a vGPU. Left out, they stay.
     type: list
     elements: str
   layout:
     description:
       - In place of the options above, a layout as that of M(vgpu.kvm.nvidia_vgpu). GPUs whose types have a number of slices (V(A100-1-5C)), or
-        that have C(mig), are brought into MIG mode, and those with other types out of it. GPUs that it does not name, and those for which
-        it wants no vGPUs, stay as they are.
+        that have C(mig), are set to MIG mode; GPUs with other types leave it. GPUs that it does not name, and those for which
+        it lists no vGPUs, stay as they are.
   cycle_vfs:
     description:
-      - Whether VFs that are on are turned off for a change of the mode; turn them on again with M(vgpu.kvm.nvidia_sriov).
-        Otherwise such a change is refused. It is refused in any case while the GPU holds a vGPU.
+      - Whether enabled VFs are disabled for a change of the mode. Enable them again with M(vgpu.kvm.nvidia_sriov).
+        Otherwise such a change is refused. It is always refused while the GPU holds a vGPU.
     type: bool
     default: false
   timeout:
@@ -54,24 +54,24 @@ options:
 """
 
 EXAMPLES = r"""
-- name: MIG mode first
+- name: Enable MIG mode first
   vgpu.kvm.nvidia_mig:
     gpus: ["0000:17:00.0"]
     mode: enabled
   become: true
 
-- name: Then the VFs
+- name: Enable the VFs
   vgpu.kvm.nvidia_sriov:
     gpus: ["0000:17:00.0"]
   become: true
 
-- name: Then the GPU instances
+- name: Create the GPU instances
   vgpu.kvm.nvidia_mig:
     gpus: ["0000:17:00.0"]
     instances: [3g.20gb, 1g.5gb, 1g.5gb]
   become: true
 
-- name: The mode of each GPU as a layout needs it
+- name: Set the mode of each GPU as a layout needs it
   vgpu.kvm.nvidia_mig:
     layout:
       - gpu: A100
@@ -88,14 +88,14 @@ actions:
   elements: str
   sample: ["0000:17:00.0: turn MIG mode on"]
 gpus:
-  description: The GPUs that this was about, as they are now, or would be. The mode is whether MIG is on.
+  description: The selected GPUs as they are now, or would be. The mode is whether MIG is enabled.
   returned: success
   type: list
   elements: dict
   sample: [{address: "0000:17:00.0", mode: true, instances: [1g.5gb, 1g.5gb, 3g.20gb]}]
 lost_gpus:
-  description: Addresses of the GPUs that were meant, but fell off the bus; they were passed over.
-  returned: where there are such, with O(lost_gpus=warn)
+  description: Addresses of the selected GPUs that fell off the bus and were skipped.
+  returned: with O(lost_gpus=warn), if there are any
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
@@ -106,7 +106,7 @@ without_mig:
   elements: dict
   sample: [{gpu: "0000:e8:00.0", reason: A40 has no MIG}]
 not_done:
-  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
   returned: failure midway
   type: list
   elements: str
@@ -114,9 +114,9 @@ not_done:
     - "0000:e8:00.0: turn MIG mode on"
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict
@@ -125,7 +125,7 @@ errors:
       device: "0000:e8:00.0"
       found: >-
         MIG mode is to be on, but that waits for a reset of the GPU
-        (nvidia-smi said: Resetting GPU 00000000:E8:00.0 is not supported.)
+        (nvidia-smi printed: Resetting GPU 00000000:E8:00.0 is not supported.)
       expected:
       remedy: "Stop what uses the GPU and run again, or reboot: this GPU keeps the mode over a reboot."
 """

@@ -9,9 +9,9 @@ DOCUMENTATION = r"""
 module: nvidia_pci_driver
 short_description: Choose the kernel driver that NVIDIA GPUs are bound to
 description:
-  - Brings GPUs (PFs) from C(vfio-pci), C(pci-pf-stub) or no driver to C(nvidia), or just releases them.
-  - Finds and removes what would bring the old driver back at boot, that is C(ids=) of vfio-pci in C(modprobe.d) and on the kernel's
-    command line, driverctl's overrides, and C(nouveau) where nothing keeps it away.
+  - Binds GPUs (PFs) on C(vfio-pci), C(pci-pf-stub) or no driver to C(nvidia), or only releases them.
+  - Finds and removes what would bind the old driver again at boot - C(ids=) of vfio-pci in C(modprobe.d) and on the kernel's
+    command line, driverctl's overrides, and C(nouveau) if no file prevents it from loading.
   - A GPU that a VM has open is never touched. C(nouveau) is never unbound at run time; only a reboot leaves it.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -25,15 +25,15 @@ extends_documentation_fragment:
 options:
   driver:
     description:
-      - V(nvidia) binds the GPUs to NVIDIA's driver and loads it if need be.
+      - V(nvidia) binds the GPUs to NVIDIA's driver and loads it if needed.
       - V(none) releases them from C(vfio-pci) and C(pci-pf-stub), for a host whose driver is not installed yet.
-      - V(original) puts the boot files back as they were before this module first edited them, so that the next boot binds the GPUs as it once did.
-        A file that was changed since is left alone, with a warning. The GPUs stay where they are.
+      - V(original) restores the boot files as they were before this module first edited them. The next boot then binds the GPUs as before.
+        A file that was changed since is left alone, with a warning. The GPUs stay bound as they are.
     type: str
     choices: [nvidia, none, original]
     default: nvidia
   boot:
-    description: Whether the files that bring the old driver back at boot are changed too.
+    description: Whether the files that would bind the old driver again at boot are changed too.
     type: bool
     default: true
   timeout:
@@ -49,7 +49,7 @@ EXAMPLES = r"""
   register: release
   become: true
 
-- name: Have the boot files as they were once
+- name: Restore the original boot files
   vgpu.kvm.nvidia_pci_driver:
     driver: original
   become: true
@@ -76,15 +76,15 @@ gpus:
   elements: dict
   sample: [{address: "0000:e8:00.0", driver_before: vfio-pci}]
 boot_causes:
-  description: Lines that would have brought the old driver back at boot.
+  description: Lines that would have bound the old driver again at boot.
   returned: success
   type: list
   elements: dict
   sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
 initramfs_update_needed:
   description:
-    - Whether files changed that the initramfs has a copy of. It stays true in later runs until an initramfs is made that is newer than
-      the change, so that a rebuild that failed is not forgotten.
+    - Whether files changed that the initramfs has a copy of. It stays true in later runs, also after a failed rebuild, until the
+      initramfs is newer than the change.
   returned: success
   type: bool
   sample: true
@@ -94,19 +94,19 @@ bootloader_update_needed:
   type: bool
   sample: false
 lost_gpus:
-  description: Addresses of the GPUs that were meant, but fell off the bus; they were passed over.
-  returned: where there are such, with O(lost_gpus=warn)
+  description: Addresses of the selected GPUs that fell off the bus and were skipped.
+  returned: with O(lost_gpus=warn), if there are any
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
 reboot_reasons:
-  description: Why a GPU comes to its driver only by a reboot.
+  description: Why a GPU can be bound to its driver only by a reboot.
   returned: success
   type: list
   elements: str
   sample: []
 not_done:
-  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
   returned: failure midway
   type: list
   elements: str
@@ -114,9 +114,9 @@ not_done:
     - "0000:e8:00.0: bind to nvidia"
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict
@@ -127,7 +127,7 @@ errors:
         the driver nvidia does not take it (writing '0000:e8:00.0' to it failed with ENODEV:
         the device is gone or is going away); it is bound to no driver
       expected: nvidia
-      remedy: "Look into dmesg for NVRM lines: wrong module flavour, GPU off the bus, IOMMU off."
+      remedy: "Check dmesg for NVRM lines: wrong module flavor, GPU off the bus, IOMMU off."
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.pci_driver import main

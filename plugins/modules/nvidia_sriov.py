@@ -9,11 +9,11 @@ DOCUMENTATION = r"""
 module: nvidia_sriov
 short_description: Enable or disable the virtual functions of NVIDIA GPUs
 description:
-  - Turns VFs on or off, through NVIDIA's C(sriov-manage) or, where the driver takes it, through C(sriov_numvfs).
+  - Enables or disables VFs through NVIDIA's C(sriov-manage) or, if the driver allows it, through C(sriov_numvfs).
   - Verifies C(sriov_numvfs), each C(virtfn) link and each VF's driver, since the exit status of C(sriov-manage) proves nothing.
-    A PF that was left without a driver or on C(pci-pf-stub) is brought back. A refused unbindLock is retried until O(timeout),
-    then the processes that hold the GPU are named.
-  - VFs are never turned off under a vGPU, nor while a VM has one of them or the whole GPU.
+    A PF that was left without a driver or on C(pci-pf-stub) is bound to C(nvidia) again. A refused unbindLock is retried until O(timeout);
+    after that the error names the processes that hold the GPU.
+  - VFs are never disabled under a vGPU, nor while a VM has one of them or the whole GPU.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 0.1.0
@@ -25,7 +25,7 @@ extends_documentation_fragment:
   - vgpu.kvm.common.lost
 options:
   state:
-    description: Whether the GPUs' VFs are on or off.
+    description: Whether the GPUs' VFs are enabled.
     type: str
     choices: [enabled, disabled]
     default: enabled
@@ -35,11 +35,11 @@ options:
         C(sriov_numvfs), which NVIDIA's driver of most releases refuses.
     type: int
   reset:
-    description: Whether C(sriov-manage) resets the GPU before it enables VFs. It resets nothing when the VFs are on.
+    description: Whether C(sriov-manage) resets the GPU before it enables VFs. It resets nothing if the VFs are already enabled.
     type: bool
     default: false
   method:
-    description: How VFs are made. V(auto) takes C(sriov-manage) where it is installed.
+    description: How VFs are enabled. V(auto) uses C(sriov-manage) if it is installed.
     type: str
     choices: [auto, sriov_manage, sysfs]
     default: auto
@@ -50,11 +50,11 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Turn on the VFs of all GPUs
+- name: Enable the VFs of all GPUs
   vgpu.kvm.nvidia_sriov:
   become: true
 
-- name: Turn off the VFs of one GPU
+- name: Disable the VFs of one GPU
   vgpu.kvm.nvidia_sriov:
     gpus: ["0000:67:00.0"]
     state: disabled
@@ -75,13 +75,13 @@ gpus:
   elements: dict
   sample: [{address: "0000:e8:00.0", sriov_numvfs: 32, sriov_totalvfs: 32, vfs: ["0000:e8:00.4", "0000:e8:00.5"]}]
 lost_gpus:
-  description: Addresses of the GPUs that were meant, but fell off the bus; they were passed over.
-  returned: where there are such, with O(lost_gpus=warn)
+  description: Addresses of the selected GPUs that fell off the bus and were skipped.
+  returned: with O(lost_gpus=warn), if there are any
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
 without_types:
-  description: GPUs whose VFs were turned on now and offer no vGPU types yet. Some releases of the driver want C(nvidia-vgpud) to run once more.
+  description: GPUs whose VFs this run enabled and that offer no vGPU types yet. Some releases of the driver need C(nvidia-vgpud) to run once more.
   returned: success
   type: list
   elements: str
@@ -91,9 +91,9 @@ without_sriov:
   returned: success
   type: list
   elements: dict
-  sample: [{gpu: "0000:3b:00.0", reason: "T4 has no SR-IOV vGPU: its vGPUs are made on the PF"}]
+  sample: [{gpu: "0000:3b:00.0", reason: "T4 has no SR-IOV vGPU: its vGPUs are created on the PF"}]
 not_done:
-  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
   returned: failure midway
   type: list
   elements: str
@@ -101,9 +101,9 @@ not_done:
     - "0000:e8:00.0: enable 32 VFs"
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_vgpu
-short_description: Bring a host's vGPUs to a layout
+short_description: Create and remove vGPUs to match a layout
 description:
-  - Takes the vGPUs that each GPU should hold, as types and counts, chooses VFs for them, and makes and removes what is needed.
+  - Reads the desired vGPUs of each GPU as types and counts, chooses VFs for them, and creates and removes what is needed.
   - vGPUs that match stay as they are. Surplus vGPUs of the listed GPUs are removed, unless a process has them open.
-    On GPUs that the layout does not name, vGPUs that this module made are removed and those of others stay, with a warning.
-  - The whole request is validated before the first write. Each vGPU is verified, and looked at again for O(settle) seconds.
-  - A vGPU's UUID follows from the machine, the PF and the VF's number, so that it is the same whenever it is made again.
+    On GPUs that the layout does not name, vGPUs that this module created are removed and those of others stay, with a warning.
+  - The whole request is validated before the first write. Each vGPU is verified, and watched for O(settle) seconds.
+  - A vGPU's UUID follows from the machine, the PF and the VF's number. A recreated vGPU has the same UUID.
   - Works on both of NVIDIA's frameworks. On hosts with the vendor-specific VFIO framework (kernels from 6.8 on) a VF itself becomes the vGPU,
-    so there are no UUIDs; VMs get it by the VF's PCI address.
-  - Types with a number of slices (V(A100-1-5C)) live in GPU instances of MIG. The needed ones are made, larger first, and unneeded ones of the
-    listed GPUs destroyed. The GPU must be in MIG mode before its VFs are made, see M(vgpu.kvm.nvidia_mig).
+    so there are no UUIDs; it is attached to VMs by the VF's PCI address.
+  - Types with a number of slices (V(A100-1-5C)) live in GPU instances of MIG. The needed ones are created, larger first, and unneeded ones of
+    the listed GPUs destroyed. The GPU must be in MIG mode before its VFs are enabled, see M(vgpu.kvm.nvidia_mig).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 0.1.0
@@ -32,21 +32,21 @@ extends_documentation_fragment:
 options:
   layout:
     description:
-      - What each GPU should hold. A GPU that is named by its address or UUID takes only the entries that do so,
-        one that is named by model those with its model, and V(all) is for the rest. Entries of the same kind add up.
+      - What each GPU should hold. Precedence is address or UUID, then model, then V(all). A GPU uses only the entries of the
+        highest precedence that match it. Entries of the same kind add up.
     required: true
   persist:
     description:
-      - Whether the layout is stored in C(/etc/nvidia-vgpu/layout.json), from where C(nvidia-vgpu-restore.service) brings it
-        back at boot. See M(vgpu.kvm.nvidia_vgpu_restore).
+      - Whether the layout is stored in C(/etc/nvidia-vgpu/layout.json), from which C(nvidia-vgpu-restore.service) restores it
+        at boot. See M(vgpu.kvm.nvidia_vgpu_restore).
     type: bool
     default: true
   timeout:
-    description: Seconds for each wait (types after VFs, a vGPU to come or to go).
+    description: Seconds for each wait (for types after VFs, for a vGPU to appear or to go).
     type: int
     default: 60
   settle:
-    description: Seconds for which new vGPUs are watched, since a cloud agent may take their VFs away.
+    description: Seconds for which new vGPUs are watched, because a cloud agent may unbind their VFs.
     type: float
     default: 2
 """
@@ -70,7 +70,7 @@ EXAMPLES = r"""
         vgpus: []
   become: true
 
-- name: GPUs in MIG mode, one with the GPU instances that the types need, one with given ones
+- name: GPUs in MIG mode, one with the GPU instances that the types need, one with explicit ones
   vgpu.kvm.nvidia_vgpu:
     layout:
       - gpu: "0000:17:00.0"
@@ -97,8 +97,8 @@ actions:
   elements: str
   sample: ["store the layout for the boot", "0000:e8:00.4: create A40-24A (7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1)"]
 lost_gpus:
-  description: Addresses of the GPUs that were meant, but fell off the bus; they were passed over.
-  returned: where there are such, with O(lost_gpus=warn)
+  description: Addresses of the selected GPUs that fell off the bus and were skipped.
+  returned: with O(lost_gpus=warn), if there are any
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
@@ -109,7 +109,7 @@ vgpus:
   elements: dict
   sample: [{gpu: "0000:e8:00.0", vf: "0000:e8:00.4", vf_index: 0, type: A40-24A, uuid: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1}]
 not_done:
-  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
   returned: failure midway
   type: list
   elements: str
@@ -118,9 +118,9 @@ not_done:
     - "0000:e8:00.5: create A40-8Q (10db416a-6ee4-5b39-a309-171158b9575b)"
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict
@@ -129,9 +129,9 @@ errors:
       device: "0000:e8:00.4"
       found: >-
         creating A40-8Q as b22f6b64-45e1-5c2c-b6e6-003412502047 failed: writing 'b22f6b64-45e1-5c2c-b6e6-003412502047' to it failed with EIO:
-        the driver failed; 'dmesg' has its own words
+        the driver failed; see dmesg
       expected:
-      remedy: Look into dmesg and 'journalctl -u nvidia-vgpu-mgr'.
+      remedy: Check dmesg and 'journalctl -u nvidia-vgpu-mgr'.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.vgpu import main

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_vgpu_attach
-short_description: Give vGPUs to libvirt's VMs
+short_description: Attach vGPUs to libvirt's VMs
 description:
-  - Makes the definitions of VMs have the vGPUs that they are to have, on either framework - mediated devices by UUID
-    (C(<hostdev type='mdev'>)), vendor-specific VFIO by the VF (C(<hostdev type='pci' managed='no'>)).
-  - What a VM has and still wants, it keeps. A vGPU that another VM has, as defined or as it runs, or that a process has open, is never given away.
+  - Attaches vGPUs to the definitions of VMs, on either framework - mediated devices by UUID (C(<hostdev type='mdev'>)),
+    vendor-specific VFIO by the VF (C(<hostdev type='pci' managed='no'>)).
+  - A VM keeps its vGPUs that are still requested. A vGPU that another VM has (defined or running) or a process has open is never attached.
   - A running VM sees a change at its next start, unless O(live) is set.
   - The host needs C(virsh). libvirt's own files are read, and only C(virsh) writes.
 author:
@@ -23,7 +23,7 @@ extends_documentation_fragment:
   - vgpu.kvm.common.domains
 options:
   domains:
-    description: VMs by name, each with the vGPUs that it is to have. Other VMs are not touched.
+    description: VMs by name, each with its desired vGPUs. Other VMs are not touched.
     required: true
   exclusive:
     description: Whether other vGPUs of these VMs are detached, also those whose mediated device is nowhere on the host any more.
@@ -31,8 +31,8 @@ options:
     default: true
   live:
     description:
-      - Whether a VM that runs gets its vGPUs now and, with O(exclusive), loses others now. A guest that does not let go of one makes the module
-        fail after O(timeout).
+      - Whether vGPUs are attached to a running VM now and, with O(exclusive), others are detached now. If a guest does not release one, the module
+        fails after O(timeout).
     type: bool
     default: false
   connect:
@@ -45,8 +45,8 @@ options:
     default: 30
   assume:
     description:
-      - What an earlier step of the same run would have brought; counts in check mode only. With V(vgpus) a vGPU that is not there is taken for
-        one that is still to come.
+      - What an earlier step of the same run would have created. Used in check mode only. With V(vgpus), a missing vGPU counts as one that
+        is still to be created.
     type: list
     elements: str
     choices: [vgpus]
@@ -54,14 +54,14 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Any free vGPU of a type for each VM
+- name: Attach any free vGPU of a type to each VM
   vgpu.kvm.nvidia_vgpu_attach:
     domains:
       - {name: web1, vgpus: [{type: A40-24Q}]}
       - {name: web2, vgpus: [{type: A40-24Q, gpu: "0000:67:00.0"}]}
   become: true
 
-- name: A certain one, with a display
+- name: Attach a certain vGPU, with a display
   vgpu.kvm.nvidia_vgpu_attach:
     domains:
       - name: desktop
@@ -69,7 +69,7 @@ EXAMPLES = r"""
           - {uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11, display: true, ramfb: true}
   become: true
 
-- name: Take them all from a VM
+- name: Detach all vGPUs from a VM
   vgpu.kvm.nvidia_vgpu_attach:
     domains: [{name: web1, vgpus: []}]
   become: true
@@ -83,31 +83,31 @@ actions:
   elements: str
   sample: ["web1: attach 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1 (A40-24Q)"]
 not_done:
-  description: Steps that were not done, where the module failed after its plan was made. RV(actions) then has only what was done.
+  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
   returned: failure midway
   type: list
   elements: str
   sample: ["web2: attach 0b4b7a5e-98a4-5f7c-8d0f-1d0c5d7a2e11 (A40-24Q)"]
 attached:
-  description: Which VM has which vGPU then. The device is the UUID of a mediated device, or the VF's address.
+  description: The vGPUs of each VM after the run. The device is the UUID of a mediated device, or the VF's address.
   returned: success
   type: list
   elements: dict
   sample: [{vm: web1, device: 7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1, type: A40-24Q}]
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict
   sample:
     - code: not_kept
       device: web1
-      found: "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 is not in it 30 s after virsh said so"
+      found: "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 is not in it 30 s after virsh reported it"
       expected: to attach 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 (A40-8Q)
-      remedy: Look at 'virsh dumpxml web1'.
+      remedy: Check 'virsh dumpxml web1'.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.vgpu_attach import main

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_vgpu_cloud_info
-short_description: Say what OpenStack nova and KubeVirt must be told of a host's vGPUs
+short_description: Render the configuration of OpenStack nova and KubeVirt for a host's vGPUs
 description:
-  - Reads the vGPUs that there are on a host, on either framework, and renders the parts of C(nova.conf) and of KubeVirt's custom resource that hand
+  - Reads the vGPUs of a host, on either framework, and renders the parts of C(nova.conf) and of KubeVirt's custom resource that attach
     them to VMs, as data and as text.
-  - Changes nothing; where the parts go is for the tool that deploys the cloud. See the page on clouds of the collection's documentation.
+  - Changes nothing. The tool that deploys the cloud installs these parts. See the page on clouds in the collection's documentation.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 version_added: 1.0.0
@@ -22,29 +22,29 @@ extends_documentation_fragment:
 options:
   nova_resource_classes:
     description:
-      - Give each type a custom resource class (V(CUSTOM_A40_24Q)) in Placement, as C(mdev_class) or C(resource_class). Flavors need it to tell
-        types apart on hosts that have several. Without it nova's own class, C(VGPU), stands for all mediated devices.
+      - Set a custom resource class (V(CUSTOM_A40_24Q)) for each type in Placement, as C(mdev_class) or C(resource_class). Flavors need it to
+        distinguish types on hosts that have several. Without it nova's own class, C(VGPU), stands for all mediated devices.
     type: bool
     default: false
   kubevirt_prefix:
-    description: What stands before the slash in the names of KubeVirt's resources.
+    description: The prefix (before the slash) of the names of KubeVirt's resources.
     type: str
     default: nvidia.com
   kubevirt_external:
     description:
-      - Whether another device plugin than KubeVirt's own hands the vGPUs out, such as that of NVIDIA's GPU operator (C(externalResourceProvider)).
+      - Whether a device plugin other than KubeVirt's own allocates the vGPUs, such as that of NVIDIA's GPU operator (C(externalResourceProvider)).
     type: bool
     default: false
 """
 
 EXAMPLES = r"""
-- name: Ask what the clouds must be told
+- name: Render the configuration of the clouds
   vgpu.kvm.nvidia_vgpu_cloud_info:
     nova_resource_classes: true
   become: true
   register: cloud
 
-- name: Give it to nova-compute
+- name: Install the configuration of nova-compute
   ansible.builtin.copy:
     content: "{{ cloud['nova_conf'] }}"
     dest: /etc/nova/nova.conf.d/50-vgpu.conf
@@ -113,9 +113,9 @@ kubevirt_yaml:
             resourceName: "nvidia.com/NVIDIA_A40-24Q"
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_vgpu_restore
-short_description: Install what brings vGPUs back at boot
+short_description: Install the service that restores vGPUs at boot
 description:
   - VFs and vGPUs do not survive a reboot, nor do GPU instances of MIG, mixed-size mode and, on some GPUs, MIG mode. This module installs
     the command C(nvidia-vgpu) (C(status), C(doctor), C(metrics), C(restore)), which is the collection's engine as one file, and the unit
     C(nvidia-vgpu-restore.service). The unit restores what M(vgpu.kvm.nvidia_vgpu) stored, after NVIDIA's services and before libvirt and cloud
     agents.
   - The command needs Python 3.8 or newer and no other file. It starts with C(/usr/bin/python3) if that is 3.8 or newer, else with the Python that
-    runs the module. It is replaced atomically. What an earlier release left in C(/usr/local/lib/nvidia-vgpu) is removed.
+    runs the module. It is replaced atomically. Files of an earlier release in C(/usr/local/lib/nvidia-vgpu) are removed.
   - It writes files only. Enable the unit with M(ansible.builtin.systemd_service).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -29,7 +29,7 @@ options:
     choices: [present, absent]
     default: present
   before:
-    description: More units that must start after the vGPUs are back, such as a cloud's agent. libvirt, nova and kubelet are known.
+    description: More units that must start after the vGPUs are restored, such as a cloud's agent. libvirt, nova and kubelet are included.
     type: list
     elements: str
     default: []
@@ -57,7 +57,7 @@ actions:
   elements: str
   sample: ["/usr/local/sbin/nvidia-vgpu: write it"]
 not_done:
-  description: The files that were not written or removed, where the module failed after its plan was made. RV(actions) then has only what was done.
+  description: The files that were not written or removed, if the module failed midway. RV(actions) then lists only what was done.
   returned: failure midway
   type: list
   elements: str
@@ -65,9 +65,9 @@ not_done:
     - "/etc/systemd/system/nvidia-vgpu-restore.service: write it"
 errors:
   description:
-    - What is wrong, in words (also those of C(msg)) and as a short name for programs, the code. The device is null where it is the whole host;
-      there is not always a remedy or something else that was expected.
-    - Left out where Ansible itself refuses the options.
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
   returned: failure
   type: list
   elements: dict

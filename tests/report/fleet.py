@@ -139,7 +139,7 @@ class Kinds:
         found.append(self.read(host))
         host = self.host(1, models.H100, vfs=False)
         for name in ("sriov_totalvfs", "sriov_numvfs", "sriov_vf_device"):
-            host.pf().folder.entries.pop(name)
+            host.pf().directory.entries.pop(name)
         found.append(self.read(host))
         host = self.host(2, models.A40)
         host.kernel.secure_boot = True

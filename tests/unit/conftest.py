@@ -17,13 +17,13 @@ settings.load_profile("ci")
 
 @pytest.fixture
 def make_host(tmp_path):
-    """Builds fake hosts, each in a folder of its own."""
+    """Builds fake hosts, each in a directory of its own."""
     made = []
 
     def make(**arguments):
-        folder = tmp_path / ("host%d" % len(made))
-        folder.mkdir()
-        made.append(Host(folder, **arguments))
+        directory = tmp_path / ("host%d" % len(made))
+        directory.mkdir()
+        made.append(Host(directory, **arguments))
         return made[-1]
 
     return make

@@ -19,7 +19,7 @@ def test_there_are_the_fifteen():
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[1].strip()[:30])
-def test_its_codes_are_told(row):
+def test_its_codes_are_in_the_engine(row):
     codes = re.findall(r"`([a-z_]+)`", row[3])
     assert codes and row[4].strip()
     for code in codes:

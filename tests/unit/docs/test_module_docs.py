@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What the modules' documentation says is what the modules take and give."""
+"""The modules' documentation matches what the modules accept and return."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ STEPPING = (
 )
 # What Ansible itself documents: of a success, of a failure.
 COMMON = {"changed", "diff"}
-UNTOLD = {"changed", "msg"}
+UNDOCUMENTED = {"changed", "msg"}
 RUN = "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run"
 BUNDLE = "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"
 
@@ -133,12 +133,12 @@ def compare(options, arguments, where):
     assert sorted(options) == sorted(arguments), where
     for name, option in options.items():
         argument = arguments[name]
-        place = "%s.%s" % (where, name)
-        assert option["description"], place
+        path = "%s.%s" % (where, name)
+        assert option["description"], path
         for key in ("type", "elements", "choices", "default"):
-            assert option.get(key) == argument.get(key), "%s: %s" % (place, key)
-        assert bool(option.get("required")) == bool(argument.get("required")), place
-        compare(option.get("suboptions") or {}, argument.get("options") or {}, place)
+            assert option.get(key) == argument.get(key), "%s: %s" % (path, key)
+        assert bool(option.get("required")) == bool(argument.get("required")), path
+        compare(option.get("suboptions") or {}, argument.get("options") or {}, path)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -156,8 +156,8 @@ def test_examples_are_accepted(name, arguments):
 
 def keys(name):
     """Return values that a success has, by name."""
-    told = yaml.safe_load(module(name).RETURN)
-    return {key for key, value in told.items() if "success" in value["returned"].split(", ")}
+    described = yaml.safe_load(module(name).RETURN)
+    return {key for key, value in described.items() if "success" in value["returned"].split(", ")}
 
 
 LINK = {"url": "https://downloads.example.com/x.zip?autho=1", "checksum": "sha256:" + hashlib.sha256(b"zip").hexdigest()}
@@ -221,7 +221,7 @@ def test_what_is_returned_is_documented(outcome, name, check):
     assert ("diff" in result) == (name not in READING)
 
 
-# Null where there is none, as the description says.
+# Null where there is none, as the description states.
 TYPES = {"list": list, "dict": dict, "str": (str, type(None)), "bool": bool, "int": int}
 
 
@@ -256,8 +256,8 @@ def test_samples_show_the_keys_that_are_there(outcome, name):
             continue
         if "contains" in value:
             assert set(value["contains"]) == set(result[key]), key
-            for inner, told in value["contains"].items():
-                same_keys(told.get("sample"), result[key][inner], "%s.%s" % (key, inner))
+            for inner, described in value["contains"].items():
+                same_keys(described.get("sample"), result[key][inner], "%s.%s" % (key, inner))
         else:
             same_keys(value.get("sample"), result[key], key)
 
@@ -273,7 +273,7 @@ def early(make_host, tmp_path, monkeypatch):
         if name in GUESTS:
             vm = fake_guest.Guest(tmp_path)
             vm.journal.append("Failed to acquire license from license.example.com (Error: connection timed out)")
-            vm.put(fake_guest.FOLDER + "/client_configuration_token_x.tok", fake_guest.token(), 0o744)
+            vm.put(fake_guest.DIRECTORY + "/client_configuration_token_x.tok", fake_guest.token(), 0o744)
             if name == "nvidia_guest_info":
                 os.mkdir(vm.root + "/etc/os-release")
             given = {"nvidia_grid_license": {"token": "nonsense"}, "nvidia_grid_license_info": {"required": True}}
@@ -351,13 +351,13 @@ def midway(make_host, tmp_path):
     return run
 
 
-def agrees(told, result, *when):
+def agrees(described, result, *when):
     """A failure returns the keys that are documented for it, and the samples show what is in them."""
-    assert set(result) - UNTOLD == {key for key, value in told.items() if set(when) & set(value["returned"].split(", "))}
-    for key in set(result) - UNTOLD:
-        assert told[key]["sample"], key
-        assert isinstance(result[key], TYPES[told[key]["type"]]), key
-        same_keys(told[key]["sample"], result[key], key)
+    assert set(result) - UNDOCUMENTED == {key for key, value in described.items() if set(when) & set(value["returned"].split(", "))}
+    for key in set(result) - UNDOCUMENTED:
+        assert described[key]["sample"], key
+        assert isinstance(result[key], TYPES[described[key]["type"]]), key
+        same_keys(described[key]["sample"], result[key], key)
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -386,7 +386,7 @@ def test_the_sample_of_what_is_wrong_is_one_of_a_real_run(early, midway, name):
     assert [one["code"] for one in samples] == outcome.codes
 
 
-def test_a_user_without_rights_is_told_as_any_other_error(host):
+def test_missing_permissions_are_reported_like_any_other_error(host):
     def refused():
         raise PermissionError(errno.EACCES, "Permission denied", "/run/nvidia-vgpu.lock")
 
@@ -397,10 +397,10 @@ def test_a_user_without_rights_is_told_as_any_other_error(host):
 
 
 def test_a_failures_undocumented_key_or_empty_sample_is_found():
-    told = {"errors": {"returned": "failure", "type": "list", "sample": [{"code": "error"}]}}
-    agrees(told, {"msg": "", "errors": [{"code": "x"}]}, "failure")
+    described = {"errors": {"returned": "failure", "type": "list", "sample": [{"code": "error"}]}}
+    agrees(described, {"msg": "", "errors": [{"code": "x"}]}, "failure")
     for result in ({"msg": "", "errors": [], "more": 1}, {"msg": ""}, {"msg": "", "errors": [{"code": "x", "device": None}]}):
         with pytest.raises(AssertionError):
-            agrees(told, result, "failure")
+            agrees(described, result, "failure")
     with pytest.raises(AssertionError):
-        agrees({"errors": dict(told["errors"], sample=[])}, {"errors": []}, "failure")
+        agrees({"errors": dict(described["errors"], sample=[])}, {"errors": []}, "failure")

@@ -181,7 +181,7 @@ def test_what_is_wrong_is_found(value):
 
 
 def hosts_of(layout):
-    """GPUs, (address, model) each, for which a layout is meant: the word before the type's size tells the model."""
+    """GPUs, (address, model) each, that a layout needs: the word before the type's size is the model."""
     gpus, number = {}, 0
     for entry in layout:
         selectors = entry["gpu"] if isinstance(entry["gpu"], list) else [entry["gpu"]]
@@ -234,7 +234,7 @@ def wrong_command(words):
                     return "SESSIONS=%s: no such session" % session
     if words[0] == "ansible-playbook":
         found = [wrong_playbook(word) for word in words[1:]]
-        extra = [words[place + 1].partition("=")[0] for place, word in enumerate(words) if word == "-e"]
+        extra = [words[index + 1].partition("=")[0] for index, word in enumerate(words) if word == "-e"]
         found += ["-e %s: no role knows it" % name for name in extra if OURS.match(name) and name not in OPTIONS and name not in OF_PLAYBOOKS]
         return next((text for text in found if text), None)
     if "/" in words[0] and words[0].startswith("tests/") and not (ROOT / words[0]).is_file():
@@ -244,7 +244,7 @@ def wrong_command(words):
 
 @pytest.mark.parametrize("text", CONSOLE)
 def test_commands_are_there(text):
-    assert [told for told in map(wrong_command, commands(text)) if told] == []
+    assert [wrong for wrong in map(wrong_command, commands(text)) if wrong] == []
 
 
 @pytest.mark.parametrize(
@@ -262,20 +262,20 @@ def test_the_five_minutes_are_those_of_the_other_pages():
     assert [line for line in lines if line not in known] == []
 
 
-# --- troubleshooting.md, which a tool makes
+# --- troubleshooting.md, which a tool generates
 
 
 @pytest.fixture(scope="module")
 def tool():
-    """The tool that makes the page."""
+    """The tool that generates the page."""
     found = importlib.util.spec_from_file_location("troubleshooting_page", str(ROOT / "tests/tools/troubleshooting_page.py"))
     made = importlib.util.module_from_spec(found)
-    sys.modules[found.name] = made  # dataclasses look there
+    sys.modules[found.name] = made  # dataclasses need it
     found.loader.exec_module(made)
     return made
 
 
-def test_the_page_of_errors_is_what_the_code_says(tool, capsys):
+def test_the_page_of_errors_matches_the_code(tool, capsys):
     assert tool.main(["--check"]) == 0, capsys.readouterr().out
 
 
@@ -289,20 +289,20 @@ def test_no_code_is_missing_on_it():
 
 SOURCE = '''
 WAYS = (("first", "one thing", "Do this."), ("second", "other thing", "Do that."))
-ADVICE = "Look into dmesg."
+ADVICE = "Check dmesg."
 def looped():
     for code, found, remedy in WAYS:
         raise error("%s, %d times" % (found, count), remedy=remedy, code=code)
 def chosen(gpu):
     remedy = "Stop it."
     if gpu:
-        remedy = "Move it " + "away."
+        remedy = "Move it " + "aside."
     return Refusal("a" if gpu else "b", expected="5%%, %s" % gpu.name, remedy=remedy, code="third" if gpu else "fourth")
-def handed(found, remedy, code):
+def passed(found, remedy, code):
     return Refusal(found, remedy=remedy, code=code)
 class Method:
     def use(self):
-        return handed("it is off", ADVICE, "fifth")
+        return passed("it is off", ADVICE, "fifth")
 '''
 
 
@@ -313,13 +313,13 @@ def test_errors_are_read_from_code(tool, tmp_path, monkeypatch):
     found = dict(tool.Reader([source]).errors(source))
     assert sorted(found) == ["fifth", "first", "fourth", "second", "third"]
     assert found["second"] == tool.Message(("other thing, … times",), (), ("Do that.",))
-    assert found["third"] == tool.Message(("a", "b"), ("5%, …",), ("Stop it.", "Move it away."))
-    assert found["fifth"] == tool.Message(("it is off",), (), ("Look into dmesg.",))
+    assert found["third"] == tool.Message(("a", "b"), ("5%, …",), ("Stop it.", "Move it aside."))
+    assert found["fifth"] == tool.Message(("it is off",), (), ("Check dmesg.",))
 
 
-def test_a_error_without_a_stage_or_with_an_unreadable_code_is_an_error(tool, tmp_path, monkeypatch):
+def test_a_code_without_a_stage_and_an_unreadable_code_are_errors(tool, tmp_path, monkeypatch):
     monkeypatch.setattr(tool, "PLUGINS", tmp_path)
-    for text, told in (('error("x", code="new_one")', "x.py: new_one"), ('error("x", code=made())', "can't be read")):
+    for text, message in (('error("x", code="new_one")', "x.py: new_one"), ('error("x", code=made())', "can't be read")):
         (tmp_path / "x.py").write_text(text, encoding="utf-8")
-        with pytest.raises(tool.PageError, match=told):
+        with pytest.raises(tool.PageError, match=message):
             tool.collect(tmp_path)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The page of samples shows what a real machine gave, and what the modules document and say now."""
+"""The page of samples shows what a real machine returned, and what the modules document and report now."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ MODULES = {"nvidia_gpu_info": nvidia_gpu_info, "nvidia_mig": nvidia_mig}
 
 
 def sample(name):
-    """What the module gave on the VM with a whole H100."""
+    """What the module returned on the VM with a whole H100."""
     with open(os.path.join(UNIT, "samples", "h100-vm-%s.json" % name), encoding="utf-8") as handle:
         return json.load(handle)
 
 
-def differences(told, real, where):
+def differences(described, real, where):
     """Keys that one of the two has alone, at each depth where both have something."""
-    if isinstance(told, list) and isinstance(real, list):
-        return [text for one in real if told for text in differences(told[0], one, where + "[]")]
-    if not (isinstance(told, dict) and isinstance(real, dict) and real):
+    if isinstance(described, list) and isinstance(real, list):
+        return [text for one in real if described for text in differences(described[0], one, where + "[]")]
+    if not (isinstance(described, dict) and isinstance(real, dict) and real):
         return []
-    found = ["%s.%s" % (where, key) for key in sorted(set(told) ^ set(real))]
-    return found + [text for key in sorted(set(told) & set(real)) for text in differences(told[key], real[key], "%s.%s" % (where, key))]
+    found = ["%s.%s" % (where, key) for key in sorted(set(described) ^ set(real))]
+    return found + [text for key in sorted(set(described) & set(real)) for text in differences(described[key], real[key], "%s.%s" % (where, key))]
 
 
 def documented(module):
@@ -53,23 +53,23 @@ def test_the_page_shows_the_samples():
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
-def test_a_real_machine_gives_the_keys_that_are_documented(name):
+def test_a_real_machine_returns_the_documented_keys(name):
     real = {key: value for key, value in sample(name).items() if key not in ("changed", "diff")}
     assert differences(documented(MODULES[name]), real, name) == []
 
 
 def test_a_key_that_only_one_has_is_found():
-    told, real = documented(nvidia_gpu_info), sample("nvidia_gpu_info")
-    del told["reboot_reasons"], real["gpus"][0]["uuid"], real["host"]["iommu"]["kind"]
+    described, real = documented(nvidia_gpu_info), sample("nvidia_gpu_info")
+    del described["reboot_reasons"], real["gpus"][0]["uuid"], real["host"]["iommu"]["kind"]
     real["problems"][1]["more"] = 1
     found = ["changed", "reboot_reasons", "gpus[].uuid", "host.iommu.kind", "problems[].more"]
-    assert differences(told, real, "x") == ["x." + key for key in found]
+    assert differences(described, real, "x") == ["x." + key for key in found]
 
 
-def test_the_problems_read_as_the_modules_tell_them_now(make_host):
+def test_the_problems_read_as_the_modules_report_them_now(make_host):
     host = make_host(gpus=[("0000:00:06.0", H100)])
     for name in ("sriov_totalvfs", "sriov_numvfs", "sriov_vf_device"):
-        host.pf().folder.entries.pop(name)
+        host.pf().directory.entries.pop(name)
     os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
     host.on_disk = "580.159.04"
     host.put("/run/systemd/container", "docker\n")

@@ -26,7 +26,7 @@ class Clock:
         return time.time()
 
     def pause(self, seconds):
-        """Lets time pass and runs the events that fall due, in order."""
+        """Advances the time and runs pending events in order."""
         end = self._time + seconds
         while self._events and self._events[0][0] <= end:
             self._time, dummy, event = heapq.heappop(self._events)

@@ -16,7 +16,7 @@ from .models import A40, FakeModel
 # A vGPU in its VM: the GPU's own device id, the type's subsystem id, no SR-IOV.
 A40_24Q = FakeModel("0x2235", "NVIDIA A40-24Q", 24, 0, [], subsystem="0x14d9")
 ADDRESS = "0000:02:00.0"
-FOLDER = "/etc/nvidia/ClientConfigToken"
+DIRECTORY = "/etc/nvidia/ClientConfigToken"
 
 ANSWER = """
 ==============NVSMI LOG==============
@@ -50,7 +50,7 @@ GPU 00000000:02:00.0
 
 
 def token(expires=2082758400, begins=1732492800, **more):
-    """A token of our own making: three parts, the claims readable, the signature of nobody. Times in seconds since 1970."""
+    """A token of our own: three parts, the claims readable, the signature of nobody. Times in seconds since 1970."""
 
     def part(value):
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
@@ -60,7 +60,7 @@ def token(expires=2082758400, begins=1732492800, **more):
 
 
 class Guest(Host):
-    """status: of the licence, in nvidia-smi's words; a list of them is told one after the other, the last one for good."""
+    """status: of the license, as nvidia-smi prints it. Each query consumes one of the list; the last one stays."""
 
     def __init__(self, root, gpus=((ADDRESS, A40_24Q),), driver="nvidia"):
         super().__init__(root, gpus=gpus, driver=driver)
@@ -82,7 +82,7 @@ class Guest(Host):
         name = os.path.basename(argv[0])
         if name == "nvidia-smi" and argv[1:] == ["-q"]:
             self.calls.append(list(argv))
-            return self._told()
+            return self._answer()
         if name == "journalctl":
             self.calls.append(list(argv))
             return Result(0, "\n".join(self.journal) + "\n")
@@ -94,7 +94,7 @@ class Guest(Host):
             return Result(0, "".join("%s=%s\n" % one for one in self.daemon.items()))
         return super().command(argv, timeout, env, keeps_lock)
 
-    def _told(self):
+    def _answer(self):
         if "nvidia" not in self.kernel.loaded or self.smi_rc:
             return Result(9, "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n")
         status = self.status.pop(0) if len(self.status) > 1 else self.status[0]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A fake host: the fake kernel, ordinary files in a folder, the programs that the engine calls, and virtual time."""
+"""A fake host: the fake kernel, regular files in a directory, the programs that the engine calls, and virtual time."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Died(BaseException):
 
 
 class Host:
-    """root: an empty folder. gpus: (address, model) each, bound to nvidia.
+    """root: an empty directory. gpus: (address, model) each, bound to nvidia.
 
-    Each change of the host (a write to a kernel's file, an ordinary file replaced, a definition of mdevctl) has a number;
-    fail_at lets that one fail with EIO, die_at kills the process in its place.
+    Each change of the host (a write to a kernel's file, a regular file replaced, a definition of mdevctl) has a number;
+    fail_at lets that one fail with EIO, die_at kills the process instead.
     """
 
     def __init__(self, root, gpus=(("0000:e8:00.0", A40),), driver="nvidia", mdevctl=False, vendor_vfio=False):
@@ -67,9 +67,9 @@ class Host:
         if mdevctl:
             self.put("/usr/sbin/mdevctl", "", 0o755)
         self.ctx = Context(self.root, self.sysfs, self.command, self.clock)
-        self.ctx.side_by_side = False  # the fake kernel has no locks; a test of its own says yes
+        self.ctx.side_by_side = False  # the fake kernel has no locks; one test enables it
 
-    # --- ordinary files
+    # --- regular files
 
     def put(self, path, content, mode=0o644):
         """Writes a file below the root."""
@@ -96,7 +96,7 @@ class Host:
         return self
 
     def add(self, parent, short, uuid):
-        """A vGPU made by somebody else; the UUID is for mdev only."""
+        """A vGPU created by somebody else; the UUID is for mdev only."""
         device = self.kernel.devices[parent]
         found = [one for one in device.gpu.model.types if one.short == short]
         if device.vendor:
@@ -131,7 +131,7 @@ class Host:
 
     @contextlib.contextmanager
     def counting_files(self):
-        """Within it the engine's writes of ordinary files count, fail and die as the others do. They skip fsync."""
+        """Within it the engine's writes of regular files count, fail and die as the others do. They skip fsync."""
 
         def counted(real):
             def write(root, path, *args, **options):
@@ -172,8 +172,8 @@ class Host:
     def _modinfo(self, argv, timeout):
         if self.on_disk is None:
             return Result(1, "modinfo: ERROR: Module nvidia not found.\n")
-        told = {"version": self.on_disk, "sig_key": self.signed_by[0], "signer": self.signed_by[1]}
-        return Result(0, told[argv[1]] + "\n")
+        fields = {"version": self.on_disk, "sig_key": self.signed_by[0], "signer": self.signed_by[1]}
+        return Result(0, fields[argv[1]] + "\n")
 
     def _systemctl(self, argv, timeout):
         blocks = ["Id=%s\nLoadState=not-found\nActiveState=inactive\nResult=success\nUnitFileState=" % one for one in argv if one.endswith(".service")]
@@ -198,19 +198,19 @@ class Host:
         return Result(0, "")
 
     def _mdevctl(self, argv, timeout):
-        """mdevctl list --defined --dumpjson: what its folder holds. A file that is other JSON than a definition ends it."""
-        told = {}
-        folder = self.root + "/etc/mdevctl.d"
-        for parent in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-            for uuid in sorted(os.listdir("%s/%s" % (folder, parent))) if ":" in parent else ():
+        """mdevctl list --defined --dumpjson: what its directory holds. A file that is other JSON than a definition ends it."""
+        listed = {}
+        directory = self.root + "/etc/mdevctl.d"
+        for parent in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
+            for uuid in sorted(os.listdir("%s/%s" % (directory, parent))) if ":" in parent else ():
                 try:
                     content = json.loads(self.get("/etc/mdevctl.d/%s/%s" % (parent, uuid)))
                 except ValueError:
                     continue
                 if not isinstance(content, dict):
                     return Result(1, "Error: invalid json\n")
-                told.setdefault(parent, []).append({uuid: content})
-        return Result(0, json.dumps([{parent: told[parent]} for parent in told]))
+                listed.setdefault(parent, []).append({uuid: content})
+        return Result(0, json.dumps([{parent: listed[parent]} for parent in listed]))
 
     def _sriov_manage(self, argv, timeout):
         """As NVIDIA's script: unbindLock, PF to pci-pf-stub, sriov_numvfs, PF back. Nothing is undone on the way."""
@@ -221,29 +221,29 @@ class Host:
             return Result(0, "Enabling VFs on %s\n" % address)
         if argv[0] == "-e" and pf.vfs:
             return Result(0, "%s already has VFs enabled.\n" % address)
-        said = "%s VFs on %s\n" % ("Enabling" if argv[0] == "-e" else "Disabling", address)
+        output = "%s VFs on %s\n" % ("Enabling" if argv[0] == "-e" else "Disabling", address)
         if not self._unbind_lock(pf):
-            return Result(1, said + "Cannot obtain unbindLock for %s\n" % address)
+            return Result(1, output + "Cannot obtain unbindLock for %s\n" % address)
         strand = faults.stranded.pop(0) if faults.stranded else None
         try:
             self.sysfs.write(DRIVERS + "nvidia/unbind", address)
             if strand == "driverless":
-                return Result(1, said + "awk: cannot open pci-pf-stub/new_id (File exists)\n")
+                return Result(1, output + "awk: cannot open pci-pf-stub/new_id (File exists)\n")
             number = "10de %s" % pf.device[2:]
             self.sysfs.write(DRIVERS + "pci-pf-stub/new_id", number)
             self.sysfs.write(DRIVERS + "pci-pf-stub/remove_id", number)
             if strand == "stub":
-                return Result(1, said + "awk: cannot close (No such device)\n")
+                return Result(1, output + "awk: cannot close (No such device)\n")
             try:
                 self.sysfs.write(PCI + address + "/sriov_numvfs", str(pf.model.vfs if argv[0] == "-e" else 0))
                 rc = 0
             except SysfsError as exc:
-                said, rc = said + "%s\n" % exc, 1
+                output, rc = output + "%s\n" % exc, 1
             self.sysfs.write(DRIVERS + "pci-pf-stub/unbind", address)
             self.sysfs.write(DRIVERS + "nvidia/bind", address)
         except SysfsError as exc:
-            return Result(1, said + "%s\n" % exc)
-        return Result(rc, said)
+            return Result(1, output + "%s\n" % exc)
+        return Result(rc, output)
 
     def _unbind_lock(self, pf):
         if pf.driver != "nvidia":

@@ -3,7 +3,7 @@
 """The kernel of a fake host: PCI devices, drivers, SR-IOV and mediated devices, with write hooks.
 
 What a write does is modelled on the kernel's PCI and mdev cores and on NVIDIA's host driver: VFs come through pci-pf-stub
-alone, one vGPU a VF, one framebuffer size a GPU, and taking a VF or its driver away destroys its vGPU. With vendor_vfio VFs
+alone, one vGPU a VF, one framebuffer size a GPU, and removing a VF or its driver destroys its vGPU. With vendor_vfio VFs
 have NVIDIA's own attributes instead of mdev's. In MIG mode each vGPU takes a GPU instance of its type's profile.
 """
 
@@ -18,7 +18,7 @@ PCI_DRIVERS = ("nvidia", "vfio-pci", "pci-pf-stub", "nouveau")
 
 
 class Faults:
-    """What goes wrong. Counts say how many times; None and 0: never."""
+    """What goes wrong. A count is how many times; None and 0: never."""
 
     def __init__(self):
         self.lock_busy = 0  # sriov-manage can't have the unbindLock
@@ -37,9 +37,9 @@ class Faults:
         self.remove_linger = 0  # seconds that a removal takes effect late
         self.bind_errno = []  # one for each next bind to nvidia
         self.params_unknown = False  # the driver has no vgpu_params
-        self.mig_create_fails = 0  # nvidia-smi mig -cgi makes the first instance only
+        self.mig_create_fails = 0  # nvidia-smi mig -cgi creates the first instance only
         self.mig_reset_fails = False
-        self.no_smi_types = False  # nvidia-smi vgpu -s -v says nothing
+        self.no_smi_types = False  # nvidia-smi vgpu -s -v prints nothing
 
 
 class Device:
@@ -54,15 +54,15 @@ class Device:
         self.index = index
         self.driver = None
         self.override = None
-        self.prefix = None  # of its types' folders, while it is an mdev parent
+        self.prefix = None  # of its types' directories, while it is an mdev parent
         self.gone = False
         self.params = ""  # vgpu_params are the VF's on the vendor-specific framework
-        self.folder = self._folder()
+        self.directory = self._directory()
         names = self.path.strip("/").split("/")
         nodes = [kernel.top]
         for name in names[:-1]:
-            nodes.append(nodes[-1].get(name) or kernel.root_folder())
-        self.place = (nodes + [self.folder], names)
+            nodes.append(nodes[-1].get(name) or kernel.root_directory())
+        self.location = (nodes + [self.directory], names)
 
     @property
     def gpu(self):
@@ -71,14 +71,14 @@ class Device:
 
     @property
     def path(self):
-        """Canonical folder."""
+        """Canonical directory."""
         return "/sys/devices/pci%s/%s" % (self.gpu.address[:7], self.address)
 
     def mdevs(self):
         """The mediated devices on it."""
         return [one for one in self.kernel.mdevs.values() if one.parent is self]
 
-    def _folder(self):
+    def _directory(self):
         def driver_link():
             return "../../../bus/pci/drivers/%s" % self.driver if self.driver else None
 
@@ -96,11 +96,11 @@ class Device:
             "driver": Link(driver_link),
             "iommu_group": Link(group_link),
             "driver_override": File(lambda: (self.override or "(null)") + "\n", set_override),
-            "mdev_supported_types": Dir(find=self._type_folder, names=self._type_names, when=lambda: self.prefix is not None and not self.vendor),
+            "mdev_supported_types": Dir(find=self._type_directory, names=self._type_names, when=lambda: self.prefix is not None and not self.vendor),
         }
         if self.pf:
             entries["physfn"] = Link(lambda: "../%s" % self.pf.address)
-            entries["nvidia"] = self._vendor_folder()
+            entries["nvidia"] = self._vendor_directory()
             entries["vfio-dev"] = Dir(names=lambda: ["vfio%d" % self.index], when=lambda: self.vendor and self.kernel.cdevs and bool(self.mdevs()))
         return Dir(entries, find=self._find_mdev, names=lambda: [one.uuid for one in self.mdevs() if not self.vendor])
 
@@ -109,7 +109,7 @@ class Device:
         """Whether it is a VF on the vendor-specific VFIO framework."""
         return self.kernel.vendor_vfio and self.pf is not None
 
-    def _vendor_folder(self):
+    def _vendor_directory(self):
         def mine():
             return next(iter(self.mdevs()), None)
 
@@ -151,12 +151,12 @@ class Device:
 
     def _find_mdev(self, name):
         one = self.kernel.mdevs.get(name)
-        return one.folder if one and one.parent is self and not self.vendor else None
+        return one.directory if one and one.parent is self and not self.vendor else None
 
     def _type_names(self):
         return ["%s-%s" % (self.prefix, one.id) for one in self.gpu.model.types]
 
-    def _type_folder(self, name):
+    def _type_directory(self, name):
         prefix, dummy, number = name.rpartition("-")
         if prefix != self.prefix:
             return None
@@ -187,9 +187,9 @@ class Pf(Device):
         self.instances = []
         self.mixed = False
         super().__init__(kernel, address, model.device, group)
-        self.folder.entries["subsystem_device"] = File(text(model.subsystem + "\n"))
+        self.directory.entries["subsystem_device"] = File(text(model.subsystem + "\n"))
         if model.vfs:
-            self.folder.entries.update(
+            self.directory.entries.update(
                 {
                     "sriov_totalvfs": File(text("%d\n" % model.vfs)),
                     "sriov_numvfs": File(lambda: "%d\n" % len(self.vfs), self._set_numvfs),
@@ -199,13 +199,13 @@ class Pf(Device):
                 }
             )
         for index in range(model.vfs):
-            self.folder.entries["virtfn%d" % index] = self._vf_link(index)
+            self.directory.entries["virtfn%d" % index] = self._vf_link(index)
 
     def _vf_link(self, index):
         def target():
             return "../%s" % self.vfs[index].address if index < len(self.vfs) else None
 
-        return Link(target, lambda: self.vfs[index].place)
+        return Link(target, lambda: self.vfs[index].location)
 
     def _vf_address(self, index):
         domain, bus, rest = self.address.split(":")
@@ -232,7 +232,7 @@ class Pf(Device):
         self.set_vfs(expected - min(expected, faults.fewer_vfs))
 
     def set_vfs(self, expected):
-        """Makes the VFs there, or takes them all away. GPU instances and mixed-size mode go either way."""
+        """Creates VFs, or removes them all. Either resets GPU instances and mixed-size mode."""
         kernel = self.kernel
         self.instances, self.mixed = [], False
         for one in self.vfs:
@@ -273,7 +273,7 @@ class Mdev:
         self.parent = parent
         self.type = vgpu_type
         self.group = group
-        self.folder = Dir(
+        self.directory = Dir(
             {
                 "mdev_type": Link(lambda: "../mdev_supported_types/%s-%s" % (parent.prefix, vgpu_type.id)),
                 "iommu_group": Link(lambda: "../../../../kernel/iommu_groups/%s" % group),
@@ -303,7 +303,7 @@ class Process:
         self.comm = comm
         self.argv = argv
         self.paths = list(paths)
-        self.folder = Dir(
+        self.directory = Dir(
             {
                 "comm": File(text(comm + "\n")),
                 "cmdline": File(text("".join(word + "\0" for word in argv))),
@@ -403,9 +403,9 @@ class Kernel:
         self.clock.after(self.faults.types_delay, lambda: self._register(device))
 
     def unregister(self, device):
-        """Takes a parent's types away; its vGPUs go with it."""
+        """Removes a parent's types and its vGPUs."""
         for one in device.mdevs():
-            self._destroy(one, "taking away its parent")
+            self._destroy(one, "removing its parent")
         device.prefix = None
 
     def _destroy(self, mdev, doing):
@@ -455,7 +455,7 @@ class Kernel:
             raise OSError(errno.EINVAL, value)
         if not self.available(device, found[0]):
             raise OSError(errno.EIO if device.gpu.mig else errno.ENOSPC, value)
-        self._make(device, found[0], device.address, device.group)
+        self._create_mdev(device, found[0], device.address, device.group)
 
     def create(self, device, vgpu_type, value):
         """A write to a type's ``create``."""
@@ -472,9 +472,9 @@ class Kernel:
             raise OSError(self.faults.create_errno.pop(0), value)
         if not self.available(device, vgpu_type):
             raise OSError(errno.ENOSPC, value)
-        self._make(device, vgpu_type, word, self.new_group())
+        self._create_mdev(device, vgpu_type, word, self.new_group())
 
-    def _make(self, device, vgpu_type, word, group):
+    def _create_mdev(self, device, vgpu_type, word, group):
         if self.faults.create_lies:
             self.faults.create_lies -= 1
             return
@@ -541,7 +541,7 @@ class Kernel:
                 device.driver = name
 
     def remove_id(self, name, value):
-        """Takes an id away."""
+        """Removes an id."""
         number = "0x" + value.split()[1]
         if number not in self.driver_ids[name]:
             raise OSError(errno.ENODEV, value)
@@ -561,7 +561,7 @@ class Kernel:
             raise OSError(errno.ENODEV, address)
         return self.devices[address]
 
-    def _driver_folder(self, name):
+    def _driver_directory(self, name):
         def there():
             return name not in ("nvidia", "nouveau") or name in self.loaded
 
@@ -594,16 +594,16 @@ class Kernel:
 
     def _find_bus_device(self, name):
         device = self.devices.get(name)
-        return Link(lambda: "../../.." + device.path[4:], lambda: device.place) if device else None
+        return Link(lambda: "../../.." + device.path[4:], lambda: device.location) if device else None
 
     def _find_root(self, name):
         if not any("pci" + one.address[:7] == name for one in self.pfs()):
             return None
-        return self.root_folder()
+        return self.root_directory()
 
-    def root_folder(self):
+    def root_directory(self):
         """A root bus, with the devices below it."""
-        return Dir(find=lambda address: self.devices[address].folder if address in self.devices else None)
+        return Dir(find=lambda address: self.devices[address].directory if address in self.devices else None)
 
     def _find_group(self, name):
         def members():
@@ -627,7 +627,7 @@ class Kernel:
         return Link(lambda: "../../.." + one.parent.path[4:] + "/" + one.uuid) if one else None
 
     def _find_process(self, name):
-        return self.processes[int(name)].folder if name.isdigit() and int(name) in self.processes else None
+        return self.processes[int(name)].directory if name.isdigit() and int(name) in self.processes else None
 
     def _efi(self):
         return Dir(
@@ -652,7 +652,7 @@ class Kernel:
         pci = Dir(
             {
                 "devices": Dir(find=self._find_bus_device, names=lambda: list(self.devices)),
-                "drivers": Dir({name: self._driver_folder(name) for name in PCI_DRIVERS}),
+                "drivers": Dir({name: self._driver_directory(name) for name in PCI_DRIVERS}),
             }
         )
         sys = Dir(

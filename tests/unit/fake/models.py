@@ -75,7 +75,7 @@ def _types(first, word, whole, sizes, series="Q", most=32):
 
 
 def _mig_types(first, word, profiles, series="C"):
-    """One type for each profile, as large as the profile's name says."""
+    """One type for each profile, with the size in the profile's name."""
     found = []
     for number, one in enumerate(profiles):
         gib = int(one.name.split(".")[1].split("gb")[0])

@@ -13,14 +13,14 @@ from .kernel import GpuInstance
 
 
 def starts(model, profile):
-    """Where an instance of the profile may start, as mig -lgipp tells it for real GPUs."""
+    """Where an instance of the profile may start, as mig -lgipp prints it for real GPUs."""
     compute = max(one.slices for one in model.profiles)
     memory = max(one.memory for one in model.profiles)
     return [start for start in range(0, memory - profile.memory + 1, profile.memory) if start + profile.slices <= compute]
 
 
-def place(pf, profile, start=None):
-    """The first place that is free, or None."""
+def free_placement(pf, profile, start=None):
+    """The first free placement, or None."""
     taken = set()
     for one in pf.instances:
         taken |= one.slots
@@ -186,9 +186,9 @@ class Program:
             rows = ""
             for pf in chosen:
                 for one in pf.model.profiles:
-                    places = starts(pf.model, one)
-                    words = "Placements:" if len(places) > 1 else "Placement :"
-                    rows += "GPU %2d Profile ID %2d %s {%s}:%d\n" % (number[pf], one.id, words, ",".join(map(str, places)), one.memory)
+                    placements = starts(pf.model, one)
+                    words = "Placements:" if len(placements) > 1 else "Placement :"
+                    rows += "GPU %2d Profile ID %2d %s {%s}:%d\n" % (number[pf], one.id, words, ",".join(map(str, placements)), one.memory)
             return Result(0, rows)
         chosen = [pf for pf in chosen if pf.mig]
         if not chosen:
@@ -228,22 +228,22 @@ class Program:
         failed = self._counted("cgi %s" % words)
         if failed:
             return failed
-        said = ""
+        out = ""
         for count, word in enumerate(words.split(",")):
             match = re.match(r"^(\d+)(?::(\d+))?$", word)
             profile = next(one for one in pf.model.profiles if one.id == int(match.group(1)))
-            start = place(pf, profile, int(match.group(2)) if match.group(2) else None)
+            start = free_placement(pf, profile, int(match.group(2)) if match.group(2) else None)
             if self.kernel.faults.mig_create_fails and count:
                 self.kernel.faults.mig_create_fails -= 1
                 start = None
             if start is None:
-                return Result(19, said + "Unable to create a GPU instance on GPU %2d using profile %d: Insufficient Resources\n" % (number, profile.id))
+                return Result(19, out + "Unable to create a GPU instance on GPU %2d using profile %d: Insufficient Resources\n" % (number, profile.id))
             used = {one.id for one in pf.instances}
             one = GpuInstance(next(free for free in range(1, 30) if free not in used), profile, start)
             pf.instances.append(one)
-            said += "Successfully created GPU instance ID %2d on GPU %2d using profile MIG %s (ID %2d)\n" % (one.id, number, profile.name, profile.id)
-            said += "Successfully created compute instance ID  0 on GPU %2d GPU instance ID %2d using profile MIG %s\n" % (number, one.id, profile.name)
-        return Result(0, said)
+            out += "Successfully created GPU instance ID %2d on GPU %2d using profile MIG %s (ID %2d)\n" % (one.id, number, profile.name, profile.id)
+            out += "Successfully created compute instance ID  0 on GPU %2d GPU instance ID %2d using profile MIG %s\n" % (number, one.id, profile.name)
+        return Result(0, out)
 
     def _change(self, pf, instance, options):
         what = next(word for word in ("-cci", "-dci", "-dgi") if word in options)

@@ -11,7 +11,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs impor
 
 
 class File:
-    """An attribute. read() gives text or bytes, write(text) does what the kernel would; both raise OSError."""
+    """An attribute. read() returns text or bytes, write(text) does what the kernel would; both raise OSError."""
 
     def __init__(self, read=None, write=None, when=None):
         self.read = read
@@ -22,7 +22,7 @@ class File:
 class Link:
     """A symbolic link. target() is its text, or None when there is no link now.
 
-    jump() may say where it leads, as (nodes, names) from the top, which spares the walk there.
+    jump() may return the target as (nodes, names) from the top, which saves the walk.
     """
 
     def __init__(self, target, jump=None):
@@ -35,7 +35,7 @@ class Link:
 
 
 class Dir:
-    """A folder of fixed entries (each may be absent at times) and of more that find(name) and names() know."""
+    """A directory of fixed entries (each may be absent at times) and of more that find(name) and names() provide."""
 
     def __init__(self, entries=None, when=None, find=None, names=None):
         self.entries = entries or {}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Says how many inputs were tried, and fails a run that was to try more."""
+"""Prints how many inputs were tried, and fails a run that tried too few."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def _missing():
 
 
 def pytest_sessionfinish(session, exitstatus):
-    """The number that was asked for is a promise."""
+    """A run must try as many inputs as were requested."""
     if _missing() > 0 and exitstatus == 0:
         session.exitstatus = 1
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bad input: how much of it, counted, and made from good input by small changes.
 
-``VGPU_FUZZ`` is how many inputs a run of this folder tries in all (a few thousand without it), ``VGPU_FUZZ_SEED`` which ones.
-The same number and seed give the same inputs.
+``VGPU_FUZZ`` is how many inputs a run of this directory tries in all (a few thousand without it), ``VGPU_FUZZ_SEED`` which ones.
+The same number and seed produce the same inputs.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def samples(*endings):
 
 
 def _insert(rng, text, other):
-    place = rng.randint(0, len(text))
-    return text[:place] + rng.choice(WORDS) + text[place:]
+    position = rng.randint(0, len(text))
+    return text[:position] + rng.choice(WORDS) + text[position:]
 
 
 def _replace(rng, text, other):
@@ -114,11 +114,11 @@ def _characters(rng, text, other):
 
 
 def _numbers(rng, text, other):
-    places = [place for place, letter in enumerate(text) if letter.isdigit()]
-    if not places:
+    positions = [position for position, letter in enumerate(text) if letter.isdigit()]
+    if not positions:
         return text
-    place = rng.choice(places)
-    return text[:place] + rng.choice(WORDS[:18]) + text[place + 1:]
+    position = rng.choice(positions)
+    return text[:position] + rng.choice(WORDS[:18]) + text[position + 1:]
 
 
 _CHANGES = (_insert, _replace, _cut, _truncate, _repeat, _lines, _cross, _characters, _numbers, _numbers)
@@ -133,7 +133,7 @@ def mutated(rng, seeds):
 
 
 def tolerated(name, work, *arguments):
-    """What work gives, or None where it refuses in words of its own; everything else passes through as a failure of the test."""
+    """What work returns, or None if it refuses with a message; everything else passes through as a failure of the test."""
     COUNT.add(name)
     try:
         return work(*arguments)
@@ -143,9 +143,9 @@ def tolerated(name, work, *arguments):
 
 
 def must_help(errors):
-    """Each error says in one line what was found, where, and has a short name."""
+    """Each error states in one line what was found and where, and has a code."""
     assert errors
     for one in errors:
         assert one.found.strip() and one.code, one
         assert "Traceback" not in str(one) and "object at 0x" not in str(one), one
-        assert one.device or one.expected or one.remedy, "it names neither the place nor what to do: %s" % one
+        assert one.device or one.expected or one.remedy, "it names neither the device nor what to do: %s" % one

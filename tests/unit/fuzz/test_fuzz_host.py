@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host whose kernel files and programs say anything: every module plans, or refuses in words, and writes nothing in check mode."""
+"""Kernel files and programs with arbitrary output: every module plans or refuses with a message, and writes nothing in check mode."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ NAMES = ("", "..", "0", "0000:e8:00.4", "vfio-pci", "virtfn0", "virtfn99999", "n
 
 
 class Liar:
-    """The kernel's files of a fake host, some of which say something else, fail or are gone. The same path always says the same."""
+    """The kernel's files of a fake host, some with other content, failing or missing. The same path always returns the same."""
 
     def __init__(self, real, rng, rate):
         self._real = real
         self._rng = rng
         self._rate = rate
-        self._said = {}
+        self._answers = {}
 
     def _lie(self, kind, path, truth, lies):
-        if (kind, path) not in self._said:
-            self._said[kind, path] = lies() if self._rng.random() < self._rate else truth()
-        return self._said[kind, path]
+        if (kind, path) not in self._answers:
+            self._answers[kind, path] = lies() if self._rng.random() < self._rate else truth()
+        return self._answers[kind, path]
 
     def _read(self, path):
         try:
@@ -73,10 +73,10 @@ class Liar:
 
     def _bytes(self, path, size=-1):
         """As Sysfs."""
-        said = self._lie("read", path, lambda: self._read(path), lambda: self._false_read(path))
-        if isinstance(said, int):
-            raise OSError(said, os.strerror(said), path)
-        return said if size < 0 else said[:size]
+        answer = self._lie("read", path, lambda: self._read(path), lambda: self._false_read(path))
+        if isinstance(answer, int):
+            raise OSError(answer, os.strerror(answer), path)
+        return answer if size < 0 else answer[:size]
 
     def read_bytes(self, path, size=-1):
         """As Sysfs."""
@@ -144,7 +144,7 @@ def hosts(make_host):
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_a_host_that_says_anything(make_host, number):
+def test_a_host_with_arbitrary_output(make_host, number):
     name = "hosts"
     host = list(hosts(make_host))[number]
     rng = inputs.generator("%s %d" % (name, number))

@@ -61,16 +61,16 @@ NUMBERS = [-1, 0, 1, 2, 7, 32, 65536, 2**31, 2**63, 10**30, -(10**30), 1.5, "nan
 
 
 def spec_of(module):
-    """The module's argument spec, as it gives it to Ansible."""
-    told = {}
+    """The module's argument spec, as it passes it to Ansible."""
+    spec = {}
 
     def keep(argument_spec, work, reads_only=False, **kwargs):
-        told.update(argument_spec, **_module.ROOT)
+        spec.update(argument_spec, **_module.ROOT)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_module, "run", keep)
         module.main()
-    return told
+    return spec
 
 
 def value_for(rng, option):
@@ -108,8 +108,8 @@ def arguments_for(rng, spec, rate):
     return given
 
 
-def must_be_told(outcome):
-    """A failure in words: Ansible's own, or errors of ours."""
+def must_be_reported(outcome):
+    """A failure with a message: Ansible's own, or our errors."""
     assert outcome.msg.strip()
     if "errors" in outcome.result:
         inputs.must_help([Refusal(**one) for one in outcome["errors"]])
@@ -118,8 +118,8 @@ def must_be_told(outcome):
 def state(root):
     """All files below the root but the lock's."""
     return sorted(
-        (os.path.join(folder, name), os.path.getmtime(os.path.join(folder, name)))
-        for folder, dummy, names in os.walk(root)
+        (os.path.join(directory, name), os.path.getmtime(os.path.join(directory, name)))
+        for directory, dummy, names in os.walk(root)
         for name in names
         if not name.endswith(".lock")
     )
@@ -144,9 +144,9 @@ def test_any_options(make_host, guest, name):
             outcome = call(module, host, check=True, **given)
             if outcome.failed:
                 refused += 1
-                must_be_told(outcome)
+                must_be_reported(outcome)
                 real = call(module, host, **given)
-                must_be_told(real)
+                must_be_reported(real)
         except Exception as exc:
             raise AssertionError("%s of %s with %r" % (type(exc).__name__, name, given)) from exc
         assert host.writes == [], given

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every parser of the engine takes any text: it gives what it can use, or refuses in words; never a traceback."""
+"""Every parser of the engine accepts any text: it returns what it can use or refuses with a message, never a traceback."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def boot_texts(text):
 def type_names(text):
     """All that is read out of a type's name."""
     one = vgpu_types.VgpuType(text, text)
-    for told in (one.slices, one.series, one.suffix, vgpu_types.gpu_word(text), vgpu_types.parse_description(text)):
-        repr(told)
+    for value in (one.slices, one.series, one.suffix, vgpu_types.gpu_word(text), vgpu_types.parse_description(text)):
+        repr(value)
     known = [vgpu_types.VgpuType(number, "NVIDIA A40-%dQ" % number) for number in (1, 24)]
     vgpu_types.find(text, known + [one])
     vgpu_types.nearest(text, known)
@@ -124,8 +124,8 @@ def domain(text):
         pass
 
 
-def licence(text):
-    """nvidia-smi -q of a guest, a status, the daemon's journal: what is told is short and has no token in it."""
+def guest_license(text):
+    """nvidia-smi -q of a guest, a status, the daemon's journal: the report is short and contains no token."""
     for gpu in nvidia_smi.guest_gpus(printed(text))[0]:
         licensing.state(gpu.status)
     licensing.state(text)
@@ -167,7 +167,7 @@ class Words:
         return True
 
     def list(self, path):
-        """Names of no folder."""
+        """Names of no directory."""
         return []
 
     def read_bytes(self, path, size=-1):
@@ -229,8 +229,8 @@ PARSERS = {
         lambda text: vars(platform.distribution(platform.parse(text))),
         ['PRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID=debian\nVERSION_ID="12"\n', "ID='rocky'\nID_LIKE=\"rhel centos fedora\"\n# x\n"],
     ),
-    "a guest's licence": (
-        licence,
+    "a guest's license": (
+        guest_license,
         [ANSWER % {"name": "NVIDIA A40-24Q", "product": "x", "status": "Licensed (Expiry: 2025-3-19 7:29:4 GMT)", "mib": 1}] + JOURNAL,
     ),
     "tokens": (tokens, [GOOD_TOKEN]),
@@ -291,7 +291,7 @@ def test_any_layout(content):
     entries, errors = inputs.tolerated("layouts", layout.parse, content)
     assert sum(len(entry.vgpus) for entry in entries) < 10000
     for one in errors:
-        assert str(one.device).startswith("layout"), "it does not name the place: %s" % one
+        assert str(one.device).startswith("layout"), "it does not name the entry: %s" % one
     for entry in entries:
         assert all(isinstance(word, str) for word in entry.selectors)
         assert entry.mig is None or all(isinstance(word, str) for word in entry.mig)
@@ -323,16 +323,16 @@ def test_any_store(content):
 @settings(max_examples=inputs.share(10))
 def test_any_definition_of_mdevctl(tmp_path_factory, content):
     root = tmp_path_factory.getbasetemp() / "mdevctl"
-    folder = root / "etc" / "mdevctl.d" / "0000:e8:00.4"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11").write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    directory = root / "etc" / "mdevctl.d" / "0000:e8:00.4"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11").write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     for one in inputs.tolerated("definitions of mdevctl", mdevctl.definitions, str(root)).values():
         damaged = (one.mdev_type, one.start) == (None, None)
         assert damaged or (isinstance(one.mdev_type, str) and isinstance(one.start, str))
 
 
 def test_changed_bundles(tmp_path):
-    """A zip with changed bytes: it is refused, or its one package taken out whole."""
+    """A zip with changed bytes: it is refused, or its one package is extracted whole."""
     rng = inputs.generator("bundles")
     good = tmp_path / "good.zip"
     with zipfile.ZipFile(good, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -17,7 +17,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fuzz import inputs
 
 try:
     from ansible.template import trust_as_template
-except ImportError:  # ansible-core before it told templates from other texts
+except ImportError:  # an ansible-core that does not distinguish templates from other texts
 
     def trust_as_template(text):
         """Every text is a template."""
@@ -60,8 +60,8 @@ class Role:
     def __init__(self, name):
         self.loader = DataLoader()
         self.variables = {}
-        for folder in ("defaults", "vars"):
-            self.variables.update(templates(yaml.safe_load((ROLES / name / folder / "main.yml").read_text(encoding="utf-8"))))
+        for directory in ("defaults", "vars"):
+            self.variables.update(templates(yaml.safe_load((ROLES / name / directory / "main.yml").read_text(encoding="utf-8"))))
 
     def read(self, variable, **registered):
         """The variable's value."""
@@ -70,7 +70,7 @@ class Role:
 
 
 def file(text):
-    """What slurp gives."""
+    """What slurp returns."""
     return {"content": base64.b64encode(text.encode("utf-8", "replace")).decode()}
 
 
@@ -116,7 +116,7 @@ def test_ids_that_stay(iommu):
 
 
 def test_flags_of_boot_entries(iommu):
-    """It is said whether an entry lacks a flag; where every entry has all, none does."""
+    """The role reports whether an entry lacks a flag; if every entry has all, none does."""
     for text in texts("grubby's entries", ENTRIES, 2):
         lack = iommu.read("__iommu_entries_lack", iommu_flags=FLAGS, __iommu_entries={"stdout": text})
         entries = re.findall(r'^args="(.*)"', text, re.MULTILINE)
@@ -133,7 +133,7 @@ def test_flags_in_force(iommu):
 
 
 def test_versions_in_names_of_bundles():
-    """A version is told where there is one, and it is made of numbers and points."""
+    """A version is found where there is one, and it consists of numbers and dots."""
     role = Role("host_driver")
     for text in texts("names of bundles", BUNDLES, 2):
         if "{" in text:

@@ -46,16 +46,16 @@ class Scenario:
     def __repr__(self):
         return "Scenario(%s)" % ", ".join("%s=%r" % item for item in sorted(vars(self).items()))
 
-    def build(self, folder):
-        """The host before the layout is brought to it."""
-        host = Host(folder, gpus=[(pf, MODELS[pf]) for pf in self.gpus], vendor_vfio=self.vendor)
+    def build(self, directory):
+        """The host before the layout is applied."""
+        host = Host(directory, gpus=[(pf, MODELS[pf]) for pf in self.gpus], vendor_vfio=self.vendor)
         if self.before is not None:
-            bring(host, self.before)
+            apply(host, self.before)
         host.vfs_on()
         for number, word in enumerate(self.instances):
             for pf in host.kernel.pfs():
                 profile = next((one for one in pf.model.profiles if one.name == word), None)
-                start = nvidia_smi.place(pf, profile) if profile and pf.mig else None
+                start = nvidia_smi.free_placement(pf, profile) if profile and pf.mig else None
                 if start is not None:
                     pf.instances.append(GpuInstance(30 + number, profile, start))
         for number, (pf, short) in enumerate(self.foreign):
@@ -99,7 +99,7 @@ def stages(host, layout, check=False):
         yield outcome
 
 
-def bring(host, layout):
+def apply(host, layout):
     """All stages; the outcomes, or None when one refused."""
     try:
         return list(stages(host, layout))
@@ -170,9 +170,9 @@ def scenarios(draw, foreign=True, used=True):
 
 @given(scenarios())
 @settings(max_examples=70)
-def test_every_layout_is_brought_or_refused_and_a_second_run_does_nothing(scenario):
-    with tempfile.TemporaryDirectory() as folder:
-        host = scenario.build(folder)
+def test_every_layout_is_applied_or_refused_and_a_second_run_does_nothing(scenario):
+    with tempfile.TemporaryDirectory() as directory:
+        host = scenario.build(directory)
         used, before = scenario.used_by(host), state(host)
         try:
             planned = list(stages(host, scenario.layout, check=True))
@@ -187,7 +187,7 @@ def test_every_layout_is_brought_or_refused_and_a_second_run_does_nothing(scenar
                 assert planned is not None or number < 3, "what check refuses, real refuses too"
                 if planned:
                     assert real["actions"] == planned[number]["actions"] or number > 1 and planned[1]["changed"]
-            assert bring(host, scenario.layout) and not any(one["changed"] for one in bring(host, scenario.layout))
+            assert apply(host, scenario.layout) and not any(one["changed"] for one in apply(host, scenario.layout))
         except Refused as refused:
             assert planned is None, refused
             assert refused.outcome.writes == 0
@@ -198,10 +198,10 @@ def test_every_layout_is_brought_or_refused_and_a_second_run_does_nothing(scenar
 
 @given(scenarios(foreign=False, used=False))
 @settings(max_examples=30)
-def test_the_layout_is_what_is_there_and_a_boot_brings_it_back(scenario):
-    with tempfile.TemporaryDirectory() as folder:
-        host = scenario.build(folder)
-        if bring(host, scenario.layout) is None:
+def test_the_host_matches_the_layout_and_a_boot_restores_it(scenario):
+    with tempfile.TemporaryDirectory() as directory:
+        host = scenario.build(directory)
+        if apply(host, scenario.layout) is None:
             event("refused")
             return
         for entry in scenario.layout:
@@ -216,32 +216,32 @@ def test_the_layout_is_what_is_there_and_a_boot_brings_it_back(scenario):
         assert after[0] == goal[0]
         for entry, (pf, mig, names, dummy) in ((entry, one) for entry in scenario.layout for one in after[1] if one[0] == entry["gpu"][0]):
             assert not any("-" in vgpu["type"].partition("-")[2] and vgpu["count"] for vgpu in entry["vgpus"]) or mig and names
-        bring(host, scenario.layout)
-        assert state(host)[0] == goal[0] and not any(one["changed"] for one in bring(host, scenario.layout))
+        apply(host, scenario.layout)
+        assert state(host)[0] == goal[0] and not any(one["changed"] for one in apply(host, scenario.layout))
 
 
 @pytest.mark.parametrize("how", ["fail_at", "die_at"])
 @given(scenario=scenarios(foreign=False))
 @settings(max_examples=8)
 def test_a_failure_at_any_write_is_mended_by_the_next_run(how, scenario):
-    with tempfile.TemporaryDirectory() as folder:
-        clean = scenario.build(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        clean = scenario.build(directory)
         used = scenario.used_by(clean)
-        assume(bring(clean, scenario.layout) is not None)
+        assume(apply(clean, scenario.layout) is not None)
         writes, goal = len(clean.writes), state(clean)
         assume(writes)
     for number in range(1, writes + 1, 1 + writes // 12):
-        with tempfile.TemporaryDirectory() as folder:
-            host = scenario.build(folder)
+        with tempfile.TemporaryDirectory() as directory:
+            host = scenario.build(directory)
             setattr(host, how, number)
             try:
-                bring(host, scenario.layout)
+                apply(host, scenario.layout)
             except Died:
                 assert how == "die_at"
             setattr(host, how, None)
             assert set(used) <= set(scenario.used_by(host))
-            assert bring(host, scenario.layout) is not None
+            assert apply(host, scenario.layout) is not None
             assert state(host) == goal
-            assert not any(one["changed"] for one in bring(host, scenario.layout))
+            assert not any(one["changed"] for one in apply(host, scenario.layout))
             assert host.kernel.harm == []
             in_bounds(host)

@@ -19,9 +19,9 @@ GPUS = ("0000:e7:00.0", "0000:e8:00.0")
 DRIVERS = st.sampled_from(["nvidia", None, "pci-pf-stub"])
 
 
-def build(folder, drivers, vfs=(), vf_drivers=None):
+def build(directory, drivers, vfs=(), vf_drivers=None):
     """A host whose PFs are on these drivers; those in vfs have their VFs on."""
-    host = Host(folder, gpus=[(pf, SMALL_A40) for pf in GPUS[: len(drivers)]], driver=None)
+    host = Host(directory, gpus=[(pf, SMALL_A40) for pf in GPUS[: len(drivers)]], driver=None)
     for number, driver in enumerate(drivers):
         pf = host.pf(GPUS[number])
         if driver == "nvidia":
@@ -50,9 +50,9 @@ def complete(host):
     busy=st.integers(0, 3),
 )
 @settings(max_examples=60)
-def test_vfs_come_on_or_the_failure_is_told_and_no_pf_stays_stranded(drivers, vfs, vf_drivers, stranded, busy):
-    with tempfile.TemporaryDirectory() as folder:
-        host = build(folder, drivers, vfs, vf_drivers)
+def test_vfs_are_enabled_or_the_failure_is_reported_and_no_pf_stays_stranded(drivers, vfs, vf_drivers, stranded, busy):
+    with tempfile.TemporaryDirectory() as directory:
+        host = build(directory, drivers, vfs, vf_drivers)
         check = call(nvidia_sriov, host, check=True).ok
         assert check.writes == 0
         host.faults.stranded, host.faults.lock_busy = list(stranded), busy
@@ -76,14 +76,14 @@ def test_vfs_after_a_failure_at_any_write(how, drivers, vfs, state):
     def good(host):
         return complete(host) if state == "enabled" else not any(pf.vfs for pf in host.kernel.pfs())
 
-    with tempfile.TemporaryDirectory() as folder:
-        clean = build(folder, drivers, vfs)
+    with tempfile.TemporaryDirectory() as directory:
+        clean = build(directory, drivers, vfs)
         outcome = call(nvidia_sriov, clean, state=state).ok
         assert good(clean)
         assume(outcome.writes)
     for number in range(1, outcome.writes + 1):
-        with tempfile.TemporaryDirectory() as folder:
-            host = build(folder, drivers, vfs)
+        with tempfile.TemporaryDirectory() as directory:
+            host = build(directory, drivers, vfs)
             setattr(host, how, number)
             try:
                 call(nvidia_sriov, host, state=state)
@@ -95,9 +95,9 @@ def test_vfs_after_a_failure_at_any_write(how, drivers, vfs, state):
             assert call(nvidia_sriov, host, state=state).ok["actions"] == []
 
 
-def on_vfio(folder, overrides, ids, loaded):
+def on_vfio(directory, overrides, ids, loaded):
     """A host whose GPUs are on vfio-pci, some through driver_override, some through an id."""
-    host = build(folder, ["vfio-pci"] * len(overrides))
+    host = build(directory, ["vfio-pci"] * len(overrides))
     for pf, override in zip(host.kernel.pfs(), overrides):
         pf.override = "vfio-pci" if override else None
     if ids:
@@ -126,8 +126,8 @@ def test_releasing_gpus_after_a_failure_at_any_write(how, overrides, ids, loaded
         expected = "nvidia" if driver == "nvidia" else None
         return {(pf.driver, pf.override) for pf in host.kernel.pfs()} == {(expected, None)} and not host.kernel.driver_ids["vfio-pci"]
 
-    with tempfile.TemporaryDirectory() as folder:
-        clean = on_vfio(folder, overrides, ids, loaded)
+    with tempfile.TemporaryDirectory() as directory:
+        clean = on_vfio(directory, overrides, ids, loaded)
         check = call(nvidia_pci_driver, clean, check=True, driver=driver).ok
         assert check.writes == 0
         outcome = call(nvidia_pci_driver, clean, driver=driver).ok
@@ -137,8 +137,8 @@ def test_releasing_gpus_after_a_failure_at_any_write(how, overrides, ids, loaded
         assert good(clean)
         assert call(nvidia_pci_driver, clean, driver=driver).ok["actions"] == []
     for number in range(1, outcome.writes + 1):
-        with tempfile.TemporaryDirectory() as folder:
-            host = on_vfio(folder, overrides, ids, loaded)
+        with tempfile.TemporaryDirectory() as directory:
+            host = on_vfio(directory, overrides, ids, loaded)
             setattr(host, how, number)
             try:
                 call(nvidia_pci_driver, host, driver=driver)

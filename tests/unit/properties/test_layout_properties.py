@@ -36,10 +36,10 @@ class Scenario:
     def __repr__(self):
         return "Scenario(%s)" % ", ".join("%s=%r" % item for item in sorted(vars(self).items()))
 
-    def build(self, folder):
-        """The host before the layout is brought to it."""
+    def build(self, directory):
+        """The host before the layout is applied."""
         models = [(pf, T4 if pf == T4_ADDRESS else SMALL_A40) for pf in self.gpus]
-        host = Host(folder, gpus=models, mdevctl=self.mdevctl).vfs_on()
+        host = Host(directory, gpus=models, mdevctl=self.mdevctl).vfs_on()
         if self.before is not None:
             call(nvidia_vgpu, host, layout=self.before, settle=0)
         for parent, short, uuid in self.foreign:
@@ -103,20 +103,20 @@ def defined(host):
     return {uuid: (one.parent, one.mdev_type, one.start) for uuid, one in mdevctl.definitions(host.root).items()}
 
 
-def bring(host, layout, check=False):
+def apply(host, layout, check=False):
     """Runs the module."""
     return call(nvidia_vgpu, host, check=check, layout=layout, settle=0.5)
 
 
 @given(scenarios())
 @settings(max_examples=100)
-def test_check_tells_what_real_does_and_a_second_run_does_nothing(scenario):
-    with tempfile.TemporaryDirectory() as folder:
-        host = scenario.build(folder)
+def test_check_mode_predicts_the_run_and_a_second_run_does_nothing(scenario):
+    with tempfile.TemporaryDirectory() as directory:
+        host = scenario.build(directory)
         before, used = host.vgpus(), scenario.used_by(host)
-        check = bring(host, scenario.layout, check=True)
+        check = apply(host, scenario.layout, check=True)
         assert check.writes == 0 and host.vgpus() == before
-        real = bring(host, scenario.layout)
+        real = apply(host, scenario.layout)
         assert real.failed == check.failed
         event("refused" if real.failed else "changed" if real["changed"] else "unchanged")
         if real.failed:
@@ -130,27 +130,27 @@ def test_check_tells_what_real_does_and_a_second_run_does_nothing(scenario):
             assert set(listed) <= set(host.vgpus())
             named = {entry["gpu"][0] for entry in scenario.layout}
             assert sorted(listed) == sorted(one for one in host.vgpus() if host.kernel.devices[one[1]].gpu.address in named)
-            again = bring(host, scenario.layout).ok
+            again = apply(host, scenario.layout).ok
             assert again["actions"] == [] and again.writes == 0 and not again["changed"]
             assert again["vgpus"] == real["vgpus"]
             if scenario.mdevctl:
-                assert {uuid: place[0] for uuid, place in defined(host).items()} == {one["uuid"]: one["vf"] for one in real["vgpus"]}
+                assert {uuid: definition[0] for uuid, definition in defined(host).items()} == {one["uuid"]: one["vf"] for one in real["vgpus"]}
             assert again["diff"]["before"] == again["diff"]["after"] == real["diff"]["after"]
         assert host.kernel.harm == []
         assert set(used) <= set(host.vgpus()), "a vGPU in use went or changed"
 
 
 def expected_count(scenario, pf):
-    """How many vGPUs the layout wants on a GPU."""
+    """How many vGPUs the layout has for a GPU."""
     return sum(vgpu.get("count", 1) for entry in scenario.layout if entry["gpu"] == [pf] for vgpu in entry["vgpus"])
 
 
 @given(scenarios(foreign=False, used=False))
 @settings(max_examples=40)
 def test_the_layout_is_what_is_there_afterwards(scenario):
-    with tempfile.TemporaryDirectory() as folder:
-        host = scenario.build(folder)
-        if bring(host, scenario.layout).failed:
+    with tempfile.TemporaryDirectory() as directory:
+        host = scenario.build(directory)
+        if apply(host, scenario.layout).failed:
             event("refused")
             return
         for pf in scenario.gpus:
@@ -166,20 +166,20 @@ def test_the_layout_is_what_is_there_afterwards(scenario):
 @given(scenario=scenarios())
 @settings(max_examples=30)
 def test_a_failure_at_any_write_is_mended_by_the_next_run(how, scenario):
-    with tempfile.TemporaryDirectory() as folder:
-        clean = scenario.build(folder)
+    with tempfile.TemporaryDirectory() as directory:
+        clean = scenario.build(directory)
         before = clean.vgpus()
-        outcome = bring(clean, scenario.layout)
+        outcome = apply(clean, scenario.layout)
         assume(not outcome.failed and outcome.writes)
         goal, definitions = clean.vgpus(), defined(clean)
         staying = set(before) & set(goal)
     for number in range(1, outcome.writes + 1):
-        with tempfile.TemporaryDirectory() as folder:
-            host = scenario.build(folder)
+        with tempfile.TemporaryDirectory() as directory:
+            host = scenario.build(directory)
             assert host.vgpus() == before
             setattr(host, how, number)
             try:
-                broken = bring(host, scenario.layout)
+                broken = apply(host, scenario.layout)
                 assert how == "fail_at"
                 if broken.failed:
                     assert broken["changed"] == bool(broken["actions"])
@@ -187,27 +187,27 @@ def test_a_failure_at_any_write_is_mended_by_the_next_run(how, scenario):
             except Died:
                 assert how == "die_at"
             setattr(host, how, None)
-            assert staying <= set(host.vgpus()), "a vGPU that was to stay was lost"
-            bring(host, scenario.layout).ok
+            assert staying <= set(host.vgpus()), "a vGPU that was to stay was removed"
+            apply(host, scenario.layout).ok
             assert host.vgpus() == goal and defined(host) == definitions
-            assert bring(host, scenario.layout).ok["actions"] == []
+            assert apply(host, scenario.layout).ok["actions"] == []
             assert host.kernel.harm == []
 
 
 @given(scenario=scenarios(foreign=False, used=False))
 @settings(max_examples=15)
 def test_a_reboot_at_any_write_and_the_restore_lead_to_the_layout(scenario):
-    with tempfile.TemporaryDirectory() as folder:
-        clean = scenario.build(folder)
-        outcome = bring(clean, scenario.layout)
+    with tempfile.TemporaryDirectory() as directory:
+        clean = scenario.build(directory)
+        outcome = apply(clean, scenario.layout)
         assume(not outcome.failed and outcome.writes)
         goal = clean.vgpus()
     for number in range(1, outcome.writes + 2):
-        with tempfile.TemporaryDirectory() as folder:
-            host = scenario.build(folder)
+        with tempfile.TemporaryDirectory() as directory:
+            host = scenario.build(directory)
             host.die_at = number
             try:
-                bring(host, scenario.layout)
+                apply(host, scenario.layout)
             except Died:
                 event("power cut")
             host.die_at = None
@@ -216,23 +216,23 @@ def test_a_reboot_at_any_write_and_the_restore_lead_to_the_layout(scenario):
                 report = restore.restore(host.ctx, 120, 0.5, lambda words: None)
             assert not report.errors
             if "store the layout for the boot" in outcome["actions"] and number > 1:
-                assert host.vgpus() == goal, "the boot brings the new layout back"
+                assert host.vgpus() == goal, "the boot restores the new layout"
             call(nvidia_sriov, host).ok
-            bring(host, scenario.layout).ok
+            apply(host, scenario.layout).ok
             assert host.vgpus() == goal
-            assert bring(host, scenario.layout).ok["actions"] == []
+            assert apply(host, scenario.layout).ok["actions"] == []
 
 
 @given(scenario=scenarios(used=False), fault=st.sampled_from(["fail_at", "die_at"]), number=st.integers(0, 60))
 @settings(max_examples=40)
-def test_a_restore_that_is_broken_off_is_finished_by_the_next(scenario, fault, number):
+def test_an_interrupted_restore_is_finished_by_the_next(scenario, fault, number):
     def restored(host):
         with host.counting_files():
             return restore.restore(host.ctx, 60, 0.5, lambda words: None)
 
-    with tempfile.TemporaryDirectory() as folder:
-        host = scenario.build(folder)
-        assume(not bring(host, scenario.layout).failed)
+    with tempfile.TemporaryDirectory() as directory:
+        host = scenario.build(directory)
+        assume(not apply(host, scenario.layout).failed)
         stored = [one for one in host.vgpus() if one[0] in (host.get("/etc/nvidia-vgpu/layout.json") or "")]
         host.reboot()
         host.writes.clear()

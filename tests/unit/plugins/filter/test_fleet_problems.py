@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verdict over a fleet: states, what follows from drift and licences, hosts that say nothing, and the table."""
+"""The verdict over a fleet: states, what follows from drift and licenses, hosts without an answer, and the table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MILD = dict(BAD, code="boot_cause", severity="warning")
 
 
 def read(*problems, vgpus=2, users=1):
-    """What nvidia_gpu_info gives of a host with one GPU."""
+    """What nvidia_gpu_info returns for a host with one GPU."""
     there = [{"uuid": str(number), "in_use_by": [{"pid": 1}] if number < users else []} for number in range(vgpus)]
     return {"changed": False, "gpus": [{"address": PF, "vgpus": there, "in_use_by": []}], "problems": list(problems)}
 
@@ -61,7 +61,7 @@ def test_the_table():
 
 
 def planned(plan, *problems):
-    """What nvidia_host_plan gives of the same host."""
+    """What nvidia_host_plan returns for the same host."""
     return {"changed": False, "info": read(*problems), "plans": {"vgpus": plan} if plan is not None else {}, "settled": False}
 
 
@@ -84,7 +84,7 @@ def test_drift_from_the_layout():
     assert found["d"]["state"] == found["e"]["state"] == "error"
 
 
-def test_what_follows_from_an_error_is_not_told():
+def test_what_follows_from_an_error_is_not_shown():
     found = fleet_problems({"bad": planned({"actions": ["step"]}, BAD), "mild": planned({"actions": ["step"]}, MILD)})["hosts"]
     assert [[one["code"] for one in host["problems"]] for host in found] == [["vfs_missing"], ["boot_cause", "layout_drift"]]
 
@@ -108,7 +108,7 @@ def test_problems_that_the_host_did_not_list():
 
 def test_guests():
     guest = {"gpus": [{"address": PF, "in_use_by": []}], "problems": []}
-    why = {"code": "refused", "device": "nvidia-gridd.service", "found": "the server refuses", "expected": "a licence", "remedy": "Ask for more."}
+    why = {"code": "refused", "device": "nvidia-gridd.service", "found": "the server refuses", "expected": "a license", "remedy": "Ask for more."}
     licenses = {"a": {"licensed": True, "reasons": []}, "b": {"licensed": False, "reasons": [why]}, "c": {"failed": True, "msg": "no"}}
     found = {one["name"]: one for one in fleet_problems({name: guest for name in "abcd"}, licenses, ["a", "b", "c", "d"])["hosts"]}
     assert [found[name]["state"] for name in "abcd"] == ["ok", "error", "error", "ok"]

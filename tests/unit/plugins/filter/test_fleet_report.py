@@ -101,10 +101,10 @@ def test_gpus_without_vfs_and_without_vgpus(make_host):
     assert drawn(unlisted["gpus"][0]) == [("free", 48, "48 GiB free")] and unlisted["gpus"][0]["name"] == "NVIDIA Z99"
 
 
-def test_hosts_that_were_not_read_say_why():
-    away = row({"unreachable": True, "msg": "Task failed: Failed to connect to the host via ssh: no route"})
-    assert (away["state"], away["state_text"], away["codes"]) == ("unreachable", "unreachable", ["unreachable"])
-    assert away["problems"][0]["found"] == "Failed to connect to the host via ssh: no route" and away["problems"][0]["remedy"]
+def test_hosts_that_were_not_read_show_why():
+    unreachable = row({"unreachable": True, "msg": "Task failed: Failed to connect to the host via ssh: no route"})
+    assert (unreachable["state"], unreachable["state_text"], unreachable["codes"]) == ("unreachable", "unreachable", ["unreachable"])
+    assert unreachable["problems"][0]["found"] == "Failed to connect to the host via ssh: no route" and unreachable["problems"][0]["remedy"]
     errors = [{"code": "not_root", "device": None, "found": "no right", "expected": None, "remedy": "Set become: true."}]
     own = row({"failed": False, "msg": "x", "errors": errors})
     assert (own["state"], own["codes"], own["problems"][0]["remedy"]) == ("unread", ["not_root"], "Set become: true.")
@@ -163,8 +163,8 @@ GPU_KEYS = ("address", "device_id", "model", "name", "driver", "alive", "framewo
 
 
 @given(st.dictionaries(st.sampled_from(GPU_KEYS), ANYTHING), ANYTHING, ANYTHING)
-def test_anything_makes_a_row(gpu, told, host):
-    found = row({"gpus": [gpu, told], "problems": told, "host": host, "reboot_required": True, "reboot_reasons": told})
+def test_anything_makes_a_row(gpu, anything, host):
+    found = row({"gpus": [gpu, anything], "problems": anything, "host": host, "reboot_required": True, "reboot_reasons": anything})
     for one in found["gpus"]:
         assert sum(part["mib"] for part in one["segments"]) == one["total_mib"] or not one["segments"]
 

@@ -15,7 +15,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 
 
 def calls(work, *arguments):
-    """How many functions the work calls, Python's own ones included: each look into a list is one, where it has to compare."""
+    """How many functions the work calls, Python's own ones included: each lookup in a list is one, where it has to compare."""
     count = [0]
 
     def seen(dummy_frame, event, dummy_argument):
@@ -31,16 +31,16 @@ def calls(work, *arguments):
 
 
 def fleet(result, number):
-    """Hosts that are well, hosts with a problem of their own each, and some that say nothing."""
+    """Hosts that are well, hosts with a problem of their own each, and some without an answer."""
     found = {}
-    for place in range(number):
-        found["gpu-%04d" % place] = dict(result)
-        if place % 4 == 1:
-            bad = [{"code": "code_%d" % place, "device": None, "found": "bad", "expected": None, "remedy": None, "severity": "error"}]
+    for index in range(number):
+        found["gpu-%04d" % index] = dict(result)
+        if index % 4 == 1:
+            bad = [{"code": "code_%d" % index, "device": None, "found": "bad", "expected": None, "remedy": None, "severity": "error"}]
             info = result.get("info", result)
-            found["gpu-%04d" % place] = dict(result, info=dict(info, problems=bad)) if "info" in result else dict(result, problems=bad)
-        elif place % 10 == 2:
-            found["gpu-%04d" % place] = {"unreachable": True, "msg": "no route"}
+            found["gpu-%04d" % index] = dict(result, info=dict(info, problems=bad)) if "info" in result else dict(result, problems=bad)
+        elif index % 10 == 2:
+            found["gpu-%04d" % index] = {"unreachable": True, "msg": "no route"}
     return found
 
 
@@ -58,5 +58,5 @@ def test_what_is_not_linear_is_seen():
     def quadratic(names):
         return [name for name in names if len([one for one in names if one.startswith(name)]) == 1]
 
-    small, large = (calls(quadratic, ["gpu-%04d" % place for place in range(number)]) for number in (100, 400))
+    small, large = (calls(quadratic, ["gpu-%04d" % index for index in range(number)]) for number in (100, 400))
     assert large > 4 * 1.5 * small

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bad input that once made a traceback, a hang or a write. Found by tests/unit/fuzz; each has its sentence now."""
+"""Bad input that once caused a traceback, a hang or a write. Found by tests/unit/fuzz; each has its message now."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_numbers():
 
 
 def test_kernel_files_that_hold_no_numbers(host):
-    entries = host.pf().folder.entries
+    entries = host.pf().directory.entries
     for name, word in (("sriov_vf_device", "zz"), ("sriov_totalvfs", "99999999999"), ("sriov_offset", "²")):
         entries[name] = File(text(word))
     host.kernel._information = lambda pf: "Model: A40\nDevice Minor: ²\n"

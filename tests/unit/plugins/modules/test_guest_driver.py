@@ -42,7 +42,7 @@ def test_no_vgpu(tmp_path):
     assert codes(found) == ["no_vgpu"] and found["gpus"] == []
 
 
-def test_what_the_driver_says_against_what_was_meant(guest):
+def test_what_the_driver_reports_against_what_was_expected(guest):
     guest.mib = 12288
     assert codes(call(nvidia_guest_info, guest, vgpu_type="A40-12Q").ok) == ["wrong_type", "wrong_framebuffer"]
     assert codes(call(nvidia_guest_info, guest, host_version="535.161.05").ok) == ["branches_differ", "wrong_framebuffer"]
@@ -82,7 +82,7 @@ def test_a_downgrade_only_where_it_is_allowed(guest, package):
     assert call(nvidia_driver, guest, kind="guest", src=package).ok["changed"]
 
 
-def test_the_wrong_package_and_the_wrong_place(guest, make_host, package, tmp_path):
+def test_the_wrong_package_and_the_wrong_machine(guest, make_host, package, tmp_path):
     host_package = package.replace("550.163.01-grid", "550.163.02-vgpu-kvm")
     outcome = call(nvidia_driver, guest, check=True, kind="guest", src=host_package)
     assert outcome.codes == ["wrong_kind"] and "vgpu-kvm" in outcome.msg and "-grid.run" in outcome.msg
@@ -93,14 +93,14 @@ def test_the_wrong_package_and_the_wrong_place(guest, make_host, package, tmp_pa
     assert call(nvidia_driver, host, kind="host", src=package).codes == ["wrong_kind"]
 
 
-def test_a_hosts_driver_is_not_taken_for_a_guests(make_host):
+def test_a_hosts_driver_is_not_removed_as_a_guests(make_host):
     host = make_host()
     host.put("/usr/bin/nvidia-uninstall", "")
     outcome = call(nvidia_driver, host, kind="guest", state="absent")
     assert outcome.codes == ["not_a_guest"] and host.on_disk == "550.163.02"
 
 
-def test_a_guest_driver_on_a_host_is_told_and_replaced_on_demand(make_host, tmp_path):
+def test_a_guest_driver_on_a_host_is_reported_and_replaced_on_request(make_host, tmp_path):
     host = make_host()
     host._uninstall([], 1)
     host.put("/usr/bin/nvidia-gridd", "")

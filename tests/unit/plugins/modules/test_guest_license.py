@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A guest's licence: setting it up, waiting for it, telling why there is none."""
+"""A guest's license: setting it up, waiting for it, reporting why there is none."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_grid_license, nvidia_grid_license_info
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
-from ansible_collections.vgpu.kvm.tests.unit.fake.guest import FOLDER, token
+from ansible_collections.vgpu.kvm.tests.unit.fake.guest import DIRECTORY, token
 
 CONF = "/etc/nvidia/gridd.conf"
-TOKEN = FOLDER + "/client_configuration_token_vgpu_kvm.tok"
+TOKEN = DIRECTORY + "/client_configuration_token_vgpu_kvm.tok"
 TEMPLATE = "# License server\n#ServerAddress=\n# Feature\nFeatureType=0\n"
 LICENSED = "Licensed (Expiry: 2026-11-26 7:29:4 GMT)"
 
@@ -36,33 +36,33 @@ def test_set_up_once(guest):
     real = call(nvidia_grid_license, guest, token=secret, feature="vgpu").ok
     assert check.writes == 0 and real["actions"] == check["actions"] and real["diff"] == check["diff"]
     assert guest.get(CONF) == "# License server\n#ServerAddress=\n# Feature\nFeatureType=1\nEnableUI=FALSE\n" == real["diff"]["after"]
-    assert guest.get(TOKEN) == secret + "\n" and (mode(guest, TOKEN), mode(guest, FOLDER)) == (0o744, 0o700)
+    assert guest.get(TOKEN) == secret + "\n" and (mode(guest, TOKEN), mode(guest, DIRECTORY)) == (0o744, 0o700)
     assert real["token_expires"] == "2036-01-01T00:00:00Z"
     assert not any(part in json.dumps(real.result) for part in secret.split(".")[:2])
     assert not call(nvidia_grid_license, guest, token=secret, feature="vgpu").ok["changed"]
 
 
-def test_another_token_and_a_wrong_mode_are_put_right(guest):
+def test_another_token_and_a_wrong_mode_are_corrected(guest):
     call(nvidia_grid_license, guest, token=token()).ok
     os.chmod(guest.root + TOKEN, 0o644)
     assert call(nvidia_grid_license, guest, token=token()).ok["actions"] == [TOKEN + ": give it the mode that NVIDIA documents (0744, was 0644)"]
-    os.chmod(guest.root + FOLDER, 0o755)
+    os.chmod(guest.root + DIRECTORY, 0o755)
     assert call(nvidia_grid_license, guest, token=token(expires=2082758401)).ok["actions"] == [
-        FOLDER + ": let root alone in (mode 0700, was 0755)",
+        DIRECTORY + ": let root alone in (mode 0700, was 0755)",
         TOKEN + ": replace the token by another one",
     ]
     assert not call(nvidia_grid_license, guest, token=token(expires=2082758401)).ok["changed"]
 
 
-def test_a_link_in_the_tokens_place_is_not_followed(guest):
-    os.makedirs(guest.root + FOLDER)
+def test_a_link_at_the_tokens_path_is_not_followed(guest):
+    os.makedirs(guest.root + DIRECTORY)
     guest.put("/home/user/mine", "precious\n")
     os.symlink(guest.root + "/home/user/mine", guest.root + TOKEN)
     call(nvidia_grid_license, guest, token=token()).ok
     assert guest.get("/home/user/mine") == "precious\n" and not os.path.islink(guest.root + TOKEN)
 
 
-def test_a_users_own_settings_stay_and_absent_takes_ours_away(guest):
+def test_a_users_own_settings_stay_and_absent_removes_ours(guest):
     guest.put(CONF, "Mine=1\nServerAddress=old.example.com\nServerPort=7070\nLicenseInterval=1440\n")
     call(nvidia_grid_license, guest, token=token(), feature="vws").ok
     assert guest.get(CONF) == "Mine=1\nLicenseInterval=1440\nFeatureType=2\nEnableUI=FALSE\n"
@@ -76,15 +76,15 @@ def test_the_older_server(guest):
     assert guest.get(CONF) == "ServerAddress=10.0.2.2\nServerPort=7071\nBackupServerAddress=b.example.com\nEnableUI=TRUE\nLicenseInterval=10\n"
 
 
-def test_another_folder_is_named_and_another_name_replaces_ours(guest):
+def test_another_directory_is_named_and_another_name_replaces_ours(guest):
     call(nvidia_grid_license, guest, token=token()).ok
     call(nvidia_grid_license, guest, token=token(), token_name="client_configuration_token_11-25-2026.tok").ok
-    assert os.listdir(guest.root + FOLDER) == ["client_configuration_token_11-25-2026.tok"]
+    assert os.listdir(guest.root + DIRECTORY) == ["client_configuration_token_11-25-2026.tok"]
     call(nvidia_grid_license, guest, token=token(), token_path="/srv/token").ok
     assert "ClientConfigTokenPath=/srv/token\n" in guest.get(CONF)
 
 
-def test_a_folder_of_others_is_not_closed_and_no_token_is_left_behind(guest):
+def test_a_directory_of_others_is_not_closed_and_no_token_is_left_behind(guest):
     guest.put("/srv/shared/readme", "x")
     os.chmod(guest.root + "/srv/shared", 0o755)
     outcome = call(nvidia_grid_license, guest, token=token(), token_path="/srv/shared")
@@ -92,16 +92,16 @@ def test_a_folder_of_others_is_not_closed_and_no_token_is_left_behind(guest):
     named = "client_configuration_token_mine.tok"
     call(nvidia_grid_license, guest, token=token(), token_name=named).ok
     assert call(nvidia_grid_license, guest, state="absent", token_name=named).ok["changed"]
-    assert os.listdir(guest.root + FOLDER) == []
+    assert os.listdir(guest.root + DIRECTORY) == []
     call(nvidia_grid_license, guest, token=token(), token_name=named).ok
     call(nvidia_grid_license, guest, server="a.example.com", token_name=named).ok
-    assert os.listdir(guest.root + FOLDER) == []
+    assert os.listdir(guest.root + DIRECTORY) == []
     assert call(nvidia_grid_license, guest, state="absent", token_name="../x").codes == ["bad_name"]
     assert call(nvidia_grid_license, guest, server="a.example.com\n").codes == ["bad_server"]
     call(nvidia_grid_license, guest, token=token(), token_path="/srv/token").ok
-    assert os.listdir(guest.root + "/srv/token") and not os.listdir(guest.root + FOLDER)
+    assert os.listdir(guest.root + "/srv/token") and not os.listdir(guest.root + DIRECTORY)
     call(nvidia_grid_license, guest, token=token()).ok
-    assert not os.listdir(guest.root + "/srv/token") and os.listdir(guest.root + FOLDER)
+    assert not os.listdir(guest.root + "/srv/token") and os.listdir(guest.root + DIRECTORY)
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -124,17 +124,17 @@ def test_a_folder_of_others_is_not_closed_and_no_token_is_left_behind(guest):
 )
 def test_refused_before_anything_is_written(guest, arguments, codes, check):
     outcome = call(nvidia_grid_license, guest, check=check, **arguments)
-    assert outcome.codes == codes and outcome.writes == 0 and not os.path.exists(guest.root + FOLDER)
+    assert outcome.codes == codes and outcome.writes == 0 and not os.path.exists(guest.root + DIRECTORY)
 
 
-def test_somebody_elses_token_is_told_and_kept(guest):
-    guest.put(FOLDER + "/client_configuration_token_theirs.tok", "x")
+def test_somebody_elses_token_is_reported_and_kept(guest):
+    guest.put(DIRECTORY + "/client_configuration_token_theirs.tok", "x")
     outcome = call(nvidia_grid_license, guest, token=token())
     assert outcome.codes == ["other_token"] and "client_configuration_token_theirs.tok" in outcome.msg and outcome.writes == 0
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_failure_midway_says_what_was_done(guest, number):
+def test_a_failure_midway_reports_what_was_done(guest, number):
     guest.fail_at = number
     outcome = call(nvidia_grid_license, guest, token=token())
     assert len(outcome["not_done"]) == 3 - number and len(outcome["actions"]) == number
@@ -143,29 +143,29 @@ def test_a_failure_midway_says_what_was_done(guest, number):
     assert not call(nvidia_grid_license, guest, token=token()).ok["changed"]
 
 
-def test_a_folder_that_is_a_link_or_somebody_elses(guest, monkeypatch):
+def test_a_directory_that_is_a_link_or_somebody_elses(guest, monkeypatch):
     os.makedirs(guest.root + "/etc/nvidia")
     os.makedirs(guest.root + "/srv/theirs")
-    os.symlink(guest.root + "/srv/theirs", guest.root + FOLDER)
+    os.symlink(guest.root + "/srv/theirs", guest.root + DIRECTORY)
     outcome = call(nvidia_grid_license, guest, token=token())
     assert outcome.codes == ["bad_folder"] and "/srv/theirs" in outcome.msg and outcome.writes == 0 and not os.listdir(guest.root + "/srv/theirs")
-    os.unlink(guest.root + FOLDER)
-    guest.put(FOLDER, "a file")
+    os.unlink(guest.root + DIRECTORY)
+    guest.put(DIRECTORY, "a file")
     assert call(nvidia_grid_license, guest, token=token()).codes == ["bad_folder"]
-    os.unlink(guest.root + FOLDER)
+    os.unlink(guest.root + DIRECTORY)
 
-    os.makedirs(guest.root + FOLDER, mode=0o700)
+    os.makedirs(guest.root + DIRECTORY, mode=0o700)
     owners = []
-    theirs = os.lstat(guest.root + FOLDER).st_uid
+    theirs = os.lstat(guest.root + DIRECTORY).st_uid
     monkeypatch.setattr(os, "geteuid", lambda: theirs + 1)
     monkeypatch.setattr(os, "chown", lambda path, user, group: owners.append((path, user)))
     check = call(nvidia_grid_license, guest, check=True, token=token()).ok
     assert "make it root's" in check["actions"][0] and not owners
     assert call(nvidia_grid_license, guest, token=token()).ok["actions"] == check["actions"]
-    assert owners[0] == (guest.root + FOLDER, theirs + 1)
+    assert owners[0] == (guest.root + DIRECTORY, theirs + 1)
 
 
-def test_a_restart_that_a_killed_run_left_out_is_asked_for_until_it_is_done(guest):
+def test_a_restart_that_a_killed_run_left_out_is_requested_until_it_is_done(guest):
     def needed(**more):
         found = call(nvidia_grid_license, guest, token=token(), **more).ok
         return found["changed"], found["restart_needed"]
@@ -190,9 +190,9 @@ def test_a_restart_that_a_killed_run_left_out_is_asked_for_until_it_is_done(gues
 # --- nvidia_grid_license_info
 
 
-def licensed_soon(guest, looks=3):
-    """Licensed after some looks."""
-    guest.status = ["Unlicensed (Unrestricted)"] * looks + [LICENSED]
+def licensed_soon(guest, checks=3):
+    """Licensed after some checks."""
+    guest.status = ["Unlicensed (Unrestricted)"] * checks + [LICENSED]
     return guest
 
 
@@ -205,7 +205,7 @@ def test_licensed(guest):
     assert (gpu["expiry"], gpu["restricted"], gpu["product"]) == ("2026-11-26T07:29:04Z", False, "NVIDIA RTX Virtual Workstation")
 
 
-def test_tokens_and_the_clock_are_told(guest):
+def test_tokens_and_the_clock_are_returned(guest):
     call(nvidia_grid_license, guest, token=token()).ok
     found = call(nvidia_grid_license_info, guest).ok
     assert found["tokens"] == [{"path": TOKEN, "mode": "0744", "expires": "2036-01-01T00:00:00Z"}]
@@ -223,11 +223,11 @@ def test_waits_with_a_deadline(guest):
     begin = guest.clock.now()
     assert not call(nvidia_grid_license_info, guest, wait=60).ok["licensed"]
     assert 59 <= guest.clock.now() - begin <= 62
-    assert not call(nvidia_grid_license_info, licensed_soon(guest)).ok["licensed"], "it looks once without wait"
+    assert not call(nvidia_grid_license_info, licensed_soon(guest)).ok["licensed"], "it checks once without wait"
 
 
 @pytest.mark.parametrize("status", ["Unlicensed (Unrestricted)", "Unlicensed (Restricted)", "Unlicensed", "N/A"])
-def test_unlicensed_is_never_taken_for_licensed(guest, status):
+def test_unlicensed_is_never_read_as_licensed(guest, status):
     guest.status = [status]
     call(nvidia_grid_license, guest, token=token()).ok
     found = call(nvidia_grid_license_info, guest).ok
@@ -255,7 +255,7 @@ def test_why_not(guest):
     assert codes() == ["smi_silent"]
 
 
-def test_a_folder_that_can_not_be_has_no_token(guest):
+def test_an_impossible_directory_has_no_token(guest):
     guest.put(CONF, "ClientConfigTokenPath=/" + "x" * 5000 + "\n")
     assert [one["code"] for one in call(nvidia_grid_license_info, guest).ok["reasons"]] == ["token_missing"]
     assert call(nvidia_grid_license, guest, token=token()).ok["changed"]
@@ -268,7 +268,7 @@ def test_another_product_is_no_success(guest):
     assert call(nvidia_grid_license_info, guest, product="virtual pc").ok["licensed"]
 
 
-def test_a_daemon_that_ended_tells_why_before_that_it_ended(guest):
+def test_the_reason_comes_before_the_end_of_the_daemon(guest):
     guest.put(CONF, "FeatureType=1\n")
     guest.put(TOKEN, token(), 0o744)
     guest.daemon.update(ActiveState="failed", Result="exit-code")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is in use is refused by every module, with who has it; what a VM that does not run wants is warned of."""
+"""Every module refuses to change what is in use and names its user. What a VM that does not run needs causes a warning."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_vm_that_comes_after_the_plan_keeps_its_gpu(make_host):
 
 
 @pytest.mark.parametrize("node", ["/dev/vfio/%s", "/dev/vfio/%s (deleted)", "/dev/vfio/noiommu-%s"])
-def test_a_plain_vf_of_a_vm_is_not_turned_off(host, node):
+def test_a_plain_vf_of_a_vm_is_not_disabled(host, node):
     vf = host.pf().vfs[3]
     host.kernel.unregister(vf)
     vf.driver = "vfio-pci"
@@ -122,30 +122,30 @@ def hidden(host, key):
 def test_nvidia_smi_is_believed_where_proc_shows_nobody(make_host, vendor):
     host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
     layout = [{"gpu": "all", "vgpus": [{"type": "L40S-24Q" if vendor else "A40-24Q"}]}]
-    (made,) = call(nvidia_vgpu, host, layout=layout).ok["vgpus"]
-    hidden(host, made["uuid"] or made["vf"])
+    (vgpu,) = call(nvidia_vgpu, host, layout=layout).ok["vgpus"]
+    hidden(host, vgpu["uuid"] or vgpu["vf"])
     before = host.vgpus()
     for check in (True, False):
         outcome = call(nvidia_vgpu, host, check=check, layout=EMPTY)
         assert outcome.codes == ["in_use"] and "VM web1, as 'nvidia-smi vgpu -q' shows" in outcome.msg and outcome.writes == 0
         assert "force_remove" in outcome.msg
     if not vendor:
-        assert call(nvidia_mdev, host, uuid=made["uuid"], state="absent").codes == ["in_use"]
+        assert call(nvidia_mdev, host, uuid=vgpu["uuid"], state="absent").codes == ["in_use"]
     assert call(nvidia_driver, host, state="absent").codes == ["in_use"]
     assert host.vgpus() == before and host.kernel.harm == []
 
 
 def test_nvidia_smi_that_lags_behind_a_vms_end_is_waited_for(host):
-    (made,) = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok["vgpus"]
+    (vgpu,) = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok["vgpus"]
     real = host.kernel.used
-    hidden(host, made["uuid"])
+    hidden(host, vgpu["uuid"])
     host.clock.after(8, lambda: setattr(host.kernel, "used", real))
     call(nvidia_vgpu, host, layout=EMPTY).ok
     assert host.vgpus() == [] and host.kernel.harm == []
 
 
 def test_an_idle_vgpu_beside_one_in_use_goes_on_the_framework_without_uuids(make_host):
-    """nvidia-smi names no VF: the one that /proc knows of explains what it tells."""
+    """nvidia-smi names no VF: the one that /proc shows explains its answer."""
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q", "count": 2}]}]).ok
     host.kernel.use("0000:e8:00.5")
@@ -167,19 +167,19 @@ def test_vms_that_do_not_run_are_warned_of(host):
     assert call(nvidia_vgpu, host, check=True, layout=layout).warnings == []
 
 
-def test_vms_that_want_a_gpu_or_a_vf_are_warned_of(make_host):
+def test_vms_that_need_a_gpu_or_a_vf_are_warned_of(make_host):
     host = make_host(gpus=[(PF, A40)], driver="vfio-pci")
     domain(host, "db", PCI % ("yes", 0))
-    (told,) = call(nvidia_pci_driver, host).warnings
-    assert told.startswith(PF + ": ") and "VM db" in told and "passthrough" in told
+    (warning,) = call(nvidia_pci_driver, host).warnings
+    assert warning.startswith(PF + ": ") and "VM db" in warning and "passthrough" in warning
     host = make_host().vfs_on()
     domain(host, "web", PCI % ("no", 4))
-    (told,) = call(nvidia_sriov, host, state="disabled").warnings
-    assert told.startswith("0000:e8:00.4: ") and "VM web" in told
+    (warning,) = call(nvidia_sriov, host, state="disabled").warnings
+    assert warning.startswith("0000:e8:00.4: ") and "VM web" in warning
     assert call(nvidia_sriov, host).warnings == []
 
 
-def test_libvirts_vms_are_told_and_managed_vfs_are_a_problem(make_host):
+def test_libvirts_vms_are_returned_and_managed_vfs_are_a_problem(make_host):
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
     domain(host, "web", PCI % ("yes", 4), "<hostdev type='usb'><source><vendor id='1'/></source></hostdev>", running=True)
     domain(host, "none")
@@ -224,7 +224,7 @@ def test_no_name_is_none():
     assert vm_name(["qemu", "-name"]) is None and vm_name([]) is None
 
 
-def test_the_fake_tells_as_the_real_program(host):
+def test_the_fake_prints_what_the_real_program_prints(host):
     """The two formats of what is active are one parser's."""
     host.add("0000:e8:00.4", "A40-24Q", UUID)
     host.kernel.use(UUID)
@@ -233,7 +233,7 @@ def test_the_fake_tells_as_the_real_program(host):
     assert (one.gpu, one.type, one.uuid, one.vm) == (PF, "A40-24Q", UUID, "web1")
 
 
-def test_status_tells_of_a_whole_gpu(make_host, monkeypatch, capsys):
+def test_status_shows_a_whole_gpu(make_host, monkeypatch, capsys):
     host = passed_through(make_host)
     monkeypatch.setattr(cli, "Context", lambda: host.ctx)
     cli.main(["status"])

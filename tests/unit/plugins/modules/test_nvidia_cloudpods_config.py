@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Cloudpods' host.conf: what is listed, what is refused, and that a due restart is never forgotten."""
+"""Cloudpods' host.conf: what is listed, what is refused, and that a pending restart is never forgotten."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def test_vfs_are_in_order_of_their_number(make_host):
     assert numbers == sorted(numbers)  # virtfn10 stands before virtfn2 as text
 
 
-def test_a_list_that_is_there_is_brought_up_to_date(pod):
+def test_an_existing_list_is_updated(pod):
     pod.put(CONF, TOP + "nvidia_vgpu_pfs:  # ours\n  - 67:00.0\n" + END)
     outcome = call(nvidia_cloudpods_config, pod).ok
     assert text(pod).startswith(TOP + 'nvidia_vgpu_pfs:  # ours\n  - "e8:00.0"\n') and text(pod).endswith('  - "e8:01.1"\n' + END)
     assert outcome["diff"]["before"] == "nvidia_vgpu_pfs:  # ours\n  - 67:00.0\n"
 
 
-def test_the_key_is_taken_out(pod):
+def test_the_key_is_removed(pod):
     call(nvidia_cloudpods_config, pod).ok
     call(nvidia_cloudpods_config, pod, restarted=True).ok
     outcome = call(nvidia_cloudpods_config, pod, state="absent").ok
@@ -166,8 +166,8 @@ def test_other_frameworks_and_domains_are_refused_all_at_once(make_host):
 
 
 def test_vgpus_must_be_there_first(pod):
-    wished = [layout_file.StoredVgpu(UUID, VF, 0, "A40-24Q"), layout_file.StoredVgpu(UUID[:-1] + "2", "0000:e8:00.5", 1, "A40-24Q")]
-    pod.put(layout_file.PATH, layout_file.dumps([layout_file.StoredGpu(PF, 6, wished)]))
+    stored = [layout_file.StoredVgpu(UUID, VF, 0, "A40-24Q"), layout_file.StoredVgpu(UUID[:-1] + "2", "0000:e8:00.5", 1, "A40-24Q")]
+    pod.put(layout_file.PATH, layout_file.dumps([layout_file.StoredGpu(PF, 6, stored)]))
     outcome = call(nvidia_cloudpods_config, pod)
     assert outcome.codes == ["vgpus_missing"] and "1 of the 2 vGPUs" in outcome.msg and "0000:e8:00.5" in outcome.msg
     assert call(nvidia_cloudpods_config, pod, require_vgpus=False).ok["changed"]
@@ -209,10 +209,10 @@ def test_a_gpu_in_use_stays_protected(make_host):
     assert call(nvidia_cloudpods_config, host, gpus=[PF]).ok["changed"]
 
 
-# --- the restart that is due
+# --- the pending restart
 
 
-def test_a_restart_is_due_until_it_is_said_to_be_done(pod):
+def test_a_restart_is_pending_until_it_is_reported_done(pod):
     assert call(nvidia_cloudpods_config, pod).ok["restart_due"]
     assert call(nvidia_cloudpods_config, pod, check=True, restarted=True).ok["changed"] and pod.get(cloudpods.MARK)
     done = call(nvidia_cloudpods_config, pod, restarted=True).ok
@@ -226,7 +226,7 @@ def test_a_change_outweighs_the_word_that_it_was_restarted(pod):
 
 
 @pytest.mark.parametrize("write", [1, 2])
-def test_a_killed_run_leaves_the_restart_due(pod, write):
+def test_a_killed_run_leaves_the_restart_pending(pod, write):
     """Killed before its first write it has done nothing; after that the note is there, whether the file was changed or not."""
     pod.die_at = write
     with pytest.raises(Died):
@@ -237,7 +237,7 @@ def test_a_killed_run_leaves_the_restart_due(pod, write):
     assert outcome["changed"] and outcome["restart_due"]
 
 
-def test_half_a_file_that_was_left_is_taken_away(pod):
+def test_a_leftover_partial_file_is_removed(pod):
     pod.put("/etc/yunion/.vgpu-left", "password: hunter2")
     call(nvidia_cloudpods_config, pod, check=True).ok
     assert pod.get("/etc/yunion/.vgpu-left")
@@ -245,7 +245,7 @@ def test_half_a_file_that_was_left_is_taken_away(pod):
     assert pod.get("/etc/yunion/.vgpu-left") is None
 
 
-def test_a_write_that_fails_is_told_with_what_was_done(pod):
+def test_a_write_that_fails_is_reported_with_what_was_done(pod):
     pod.fail_at = 2
     outcome = call(nvidia_cloudpods_config, pod)
     assert len(outcome["actions"]) == len(outcome["not_done"]) == 1 and CONF in outcome.msg and text(pod) == TOP + END

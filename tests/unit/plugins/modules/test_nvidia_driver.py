@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Installing the driver and taking it out of its bundle."""
+"""Installing the driver and extracting it from the vGPU software package."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_version_in_a_name():
     assert driver_plan.version_in("NVIDIA.run") is None and driver_plan.version_in(None) is None
 
 
-def test_what_must_not_be_is_told_at_once(make_host, tmp_path):
+def test_all_refusals_are_reported_at_once(make_host, tmp_path):
     host = make_host().vfs_on()
     host.add("0000:e8:00.4", "A40-8Q", UUID)
     host.kernel.use(UUID)
@@ -83,7 +83,7 @@ def test_what_must_not_be_is_told_at_once(make_host, tmp_path):
     assert call(nvidia_driver, host, src="/x/NVIDIA.run").codes == ["no_version"]
 
 
-def test_an_ordinary_driver_is_replaced_only_when_told(make_host, package):
+def test_a_data_center_driver_is_replaced_only_on_request(make_host, package):
     host = bare(make_host())
     host.on_disk = "550.163.01"
     outcome = call(nvidia_driver, host, src=package)
@@ -165,7 +165,7 @@ GOOD = {
 }
 
 
-def test_a_package_is_taken_out_once(make_host, bundle, tmp_path):
+def test_a_package_is_extracted_once(make_host, bundle, tmp_path):
     host, src, dest = make_host(), bundle(GOOD), str(tmp_path / "out")
     digest = hashlib.sha256(open(src, "rb").read()).hexdigest()
     check = call(nvidia_driver_bundle, host, check=True, src=src, dest=dest, checksum="sha256:" + digest.upper()).ok
@@ -200,7 +200,7 @@ def test_a_path_in_the_zip_decides_nothing(make_host, bundle, tmp_path):
     src = bundle({"../../../../tmp/evil/../" + RUN: "x"})
     outcome = call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "a" / "out")).ok
     assert outcome["path"] == str(tmp_path / "a" / "out" / RUN)
-    found = [os.path.join(folder, name) for folder, dummy, names in os.walk(str(tmp_path)) for name in names if name.endswith(".run")]
+    found = [os.path.join(directory, name) for directory, dummy, names in os.walk(str(tmp_path)) for name in names if name.endswith(".run")]
     assert found == [outcome["path"]]
 
 
@@ -238,7 +238,7 @@ def test_damaged_and_missing_bundles(make_host, bundle, tmp_path):
     assert call(nvidia_driver_bundle, host, src=str(other), dest=dest).codes == ["wrong_package"]
 
 
-def test_no_space_is_told_before_the_write(make_host, bundle, tmp_path, monkeypatch):
+def test_no_space_is_reported_before_the_write(make_host, bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("usage", "total used free")(1 << 30, 1 << 30, 1 << 20))
     outcome = call(nvidia_driver_bundle, make_host(), src=bundle(GOOD), dest=str(tmp_path / "out"))
     assert outcome.codes == ["no_space"] and "1 MiB are free" in outcome.msg and os.listdir(str(tmp_path / "out")) == []
@@ -254,7 +254,7 @@ def test_a_write_that_fails_leaves_nothing(make_host, bundle, tmp_path, monkeypa
     assert outcome.codes == ["extract_failed"] and "No space left" in outcome.msg and os.listdir(str(tmp_path / "out")) == []
 
 
-def test_a_half_written_package_is_taken_out_again(make_host, bundle, tmp_path):
+def test_a_half_written_package_is_extracted_again(make_host, bundle, tmp_path):
     host, src, dest = make_host(), bundle(GOOD), tmp_path / "out"
     dest.mkdir()
     (dest / RUN).write_text("half")
@@ -262,7 +262,7 @@ def test_a_half_written_package_is_taken_out_again(make_host, bundle, tmp_path):
     assert (dest / RUN).read_text() == "host driver"
 
 
-def test_a_package_of_the_same_size_but_another_content_is_taken_out_again(make_host, bundle, tmp_path):
+def test_a_package_of_the_same_size_but_another_content_is_extracted_again(make_host, bundle, tmp_path):
     host, src, dest = make_host(), bundle(GOOD), tmp_path / "out"
     dest.mkdir()
     (dest / RUN).write_text("HOST DRIVER")
@@ -271,7 +271,7 @@ def test_a_package_of_the_same_size_but_another_content_is_taken_out_again(make_
 
 
 def strange(name=HOST_MEMBER, content=b"x", mode=0o100644):
-    """A zip with one member that NVIDIA would not make."""
+    """A zip with one member that NVIDIA would not ship."""
     info = zipfile.ZipInfo(name)
     info.external_attr = mode << 16
     info.compress_type = zipfile.ZIP_DEFLATED
@@ -298,7 +298,7 @@ def test_a_zip_that_is_a_trap_is_not_unpacked(make_host, tmp_path, member, words
     assert not os.path.exists(str(tmp_path / "out"))
 
 
-def test_an_encrypted_zip_is_told(make_host, bundle, tmp_path):
+def test_an_encrypted_zip_is_reported(make_host, bundle, tmp_path):
     src = bundle(GOOD)
     data = bytearray(open(src, "rb").read())
     for sign, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Downloading the bundle: resumed, checked, owner-only, and never telling the link."""
+"""Downloading the vGPU software package: resumed, checked, owner-only, and never showing the link."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ class Server:
         start = int(headers["Range"][6:-1]) if "Range" in headers and not step.get("whole") else 0
         if start >= len(self.content):
             raise status(416)
-        told = {"Content-Length": str(len(self.content) - start)}
+        headers = {"Content-Length": str(len(self.content) - start)}
         if start:
-            told["Content-Range"] = "bytes %d-%d/%d" % (start, len(self.content) - 1, len(self.content))
-        told.update(step.get("headers", {}))
-        return Response(206 if start else 200, self.content[start:], told, step.get("url", URL), step.get("cut"))
+            headers["Content-Range"] = "bytes %d-%d/%d" % (start, len(self.content) - 1, len(self.content))
+        headers.update(step.get("headers", {}))
+        return Response(206 if start else 200, self.content[start:], headers, step.get("url", URL), step.get("cut"))
 
 
 def status(code):
@@ -97,8 +97,8 @@ def fetch(make_host, tmp_path, monkeypatch):
 
 def lies(tmp_path):
     """What the cache has: sizes by name."""
-    folder = tmp_path / "cache"
-    return {one.name: one.stat().st_size for one in folder.iterdir()} if folder.exists() else {}
+    directory = tmp_path / "cache"
+    return {one.name: one.stat().st_size for one in directory.iterdir()} if directory.exists() else {}
 
 
 def test_downloaded_once_for_its_owner_alone(fetch, tmp_path):
@@ -120,7 +120,7 @@ def test_a_connection_that_breaks_is_resumed(fetch, tmp_path):
     assert lies(tmp_path) == {NAME: len(CONTENT)}
 
 
-def test_a_later_run_goes_on_where_the_first_broke_off(fetch, tmp_path):
+def test_a_later_run_resumes_where_the_first_stopped(fetch, tmp_path):
     outcome = fetch(Server(script=[{"cut": 2 << 20}] + [status(503)] * 500), timeout=30)
     assert outcome.codes == ["download_failed"] and "503 (Service Unavailable)" in outcome.msg and "2 MiB that were fetched are kept" in outcome.msg
     (part,) = lies(tmp_path)
@@ -140,13 +140,13 @@ def test_what_an_earlier_run_left_is_whole_or_wrong(fetch, tmp_path, left, range
     assert server.ranges[-1] == ranges[-1] and len(server.ranges) == len(ranges) and lies(tmp_path) == {NAME: len(CONTENT)}
 
 
-def test_a_server_without_ranges_begins_anew(fetch, tmp_path):
+def test_a_server_without_ranges_begins_again(fetch, tmp_path):
     server = Server(script=[{"cut": 1 << 20}, {"whole": True}])
     fetch(server).ok
     assert server.ranges == [None, "bytes=1048576-"] and lies(tmp_path) == {NAME: len(CONTENT)}
 
 
-def test_another_part_than_asked_for_is_not_taken(fetch):
+def test_another_part_than_requested_is_not_used(fetch):
     server = Server(script=[{"cut": 1 << 20}, {"headers": {"Content-Range": "bytes 7-8/9"}}])
     fetch(server).ok
     assert server.ranges == [None, "bytes=1048576-", "bytes=1048576-"]
@@ -172,14 +172,14 @@ def test_another_files_part_is_removed(fetch, tmp_path):
         ({"url": "http://files.example.com/?x=%s" % MARK}, "download_failed", ["without TLS"]),
     ],
 )
-def test_why_a_link_gives_nothing(fetch, tmp_path, step, code, words, check):
+def test_why_a_link_fails(fetch, tmp_path, step, code, words, check):
     outcome = fetch(Server(script=[step] * 900), check=check, timeout=20)
     assert outcome.codes == [code] and NAME in outcome.msg and lies(tmp_path) == {}
     for word in words:
         assert word in outcome.msg
 
 
-def test_wrong_options_are_told_before_the_server_is_asked(fetch, tmp_path):
+def test_wrong_options_are_reported_before_the_server_is_queried(fetch, tmp_path):
     server = Server()
     assert fetch(server, url=URL.replace("https", "http")).codes == ["no_tls"]
     assert fetch(server, checksum="md5:12").codes == ["bad_checksum"]
@@ -193,13 +193,13 @@ def test_another_file_behind_the_link_is_not_kept(fetch, tmp_path):
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_no_space_is_told_before_the_first_byte(fetch, tmp_path, check):
+def test_no_space_is_reported_before_the_first_byte(fetch, tmp_path, check):
     outcome = fetch(Server(), check=check, free=namedtuple("usage", "free")(40 << 20))
     assert outcome.codes == ["no_space"] and "40 MiB are free" in outcome.msg and "74 MiB" in outcome.msg
     assert lies(tmp_path) == {}
 
 
-def test_a_file_system_that_fills_up_is_given_back_its_space(fetch, tmp_path, monkeypatch):
+def test_space_is_freed_when_the_file_system_fills_up(fetch, tmp_path, monkeypatch):
     def full(self, size):
         raise OSError(28, "No space left on device")
 

@@ -17,7 +17,7 @@ PF = "0000:e8:00.0"
 
 
 def problems(host, **arguments):
-    """Problems by code; each names what was found and, apart from facts, what to do."""
+    """Problems by code; each names what was found and, apart from info, what to do."""
     outcome = call(nvidia_gpu_info, host, **arguments).ok
     assert outcome.writes == 0 and not outcome["changed"]
     for one in outcome["problems"]:
@@ -35,11 +35,11 @@ def test_all_about_a_host(host):
     host.add("0000:e8:00.4", "A40-8Q", UUID)
     host.kernel.use(UUID)
     outcome = call(nvidia_gpu_info, host).ok
-    told = outcome["host"]
-    assert told["kernel"] == "6.1.0-50-amd64" and told["cpu_vendor"] == "GenuineIntel" and "iommu=pt" in told["cmdline"]
-    assert told["iommu"] == {"active": True, "kind": "intel", "units": ["dmar0", "dmar1"], "missing_flags": []}
-    assert (told["bootloader"], told["initramfs_tool"], told["secure_boot"]) == ("grub", "update-initramfs", None)
-    assert told["driver"] == {"loaded": "550.163.02", "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False, "scheduler": "best_effort"}
+    info = outcome["host"]
+    assert info["kernel"] == "6.1.0-50-amd64" and info["cpu_vendor"] == "GenuineIntel" and "iommu=pt" in info["cmdline"]
+    assert info["iommu"] == {"active": True, "kind": "intel", "units": ["dmar0", "dmar1"], "missing_flags": []}
+    assert (info["bootloader"], info["initramfs_tool"], info["secure_boot"]) == ("grub", "update-initramfs", None)
+    assert info["driver"] == {"loaded": "550.163.02", "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False, "scheduler": "best_effort"}
     (gpu,) = outcome["gpus"]
     assert gpu["vfs"][0]["vgpu"] == UUID and gpu["vfs"][1]["vgpu"] is None and len(gpu["types"]) == 22
     user = {"pid": 4711, "command": "qemu-system-x86", "vm": "web1"}
@@ -109,15 +109,15 @@ def test_vfs_that_are_not_usable(make_host):
     assert "nvidia-vgpud" in problems(host)["no_types"]["remedy"]
 
 
-def test_fewer_vfs_than_the_kernel_says(host):
-    host.pf().folder.entries["virtfn5"].when = lambda: False
+def test_fewer_vfs_than_the_kernel_reports(host):
+    host.pf().directory.entries["virtfn5"].when = lambda: False
     assert "sriov_numvfs is 32, but 31 VFs" in problems(host)["vfs_fewer"]["found"]
 
 
 def test_the_firmware_hides_sriov(make_host):
     host = make_host()
     for name in ("sriov_totalvfs", "sriov_numvfs", "sriov_vf_device"):
-        host.pf().folder.entries.pop(name)
+        host.pf().directory.entries.pop(name)
     remedy = problems(host)["sriov_off"]["remedy"]
     assert "above-4G" in remedy and "itself a VM" in remedy
 
@@ -151,14 +151,14 @@ def test_secure_boot_and_boot_loaders(make_host):
     assert call(nvidia_gpu_info, host).ok["host"]["bootloader"] == "unknown"
 
 
-def test_boot_causes_are_told_with_file_and_line(make_host):
+def test_boot_causes_are_reported_with_file_and_line(make_host):
     host = make_host(driver="vfio-pci")
     host.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235\n")
     found = problems(host)["boot_cause"]
     assert found["device"] == "/etc/modprobe.d/vfio.conf" and "10de:2235" in found["found"] and found["severity"] == "warning"
 
 
-def test_users_of_a_gpu_are_told_with_their_words(make_host):
+def test_users_of_a_gpu_are_returned_with_their_command_lines(make_host):
     host = make_host(driver="vfio-pci")
     host.kernel.add_process(5, "vfio-client", [], ["/dev/vfio/%s" % host.pf().group])
     host.kernel.add_process(6, "sh", ["/bin/sh", "-c", "x" * 100], ["/dev/kvm"])

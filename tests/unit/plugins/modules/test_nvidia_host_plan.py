@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One reading plans all stages: what each module's own check mode says, and that the command on the host is the same from either module."""
+"""One reading plans all stages: what each module's own check mode reports, and that the command on the host is the same from either module."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_plans_are_those_of_the_modules(make_host, driver):
         assert plan["info"] == {key: value for key, value in call(nvidia_gpu_info, host, detail=detail).ok.result.items() if key != "changed"}
 
 
-def test_settled_when_all_is_done(make_host):
+def test_converged_when_all_is_done(make_host):
     host = mixed(make_host, "nvidia")
     for module, arguments in (
         (nvidia_pci_driver, {"driver": "none"}),
@@ -118,9 +118,9 @@ def imported(path, package):
     return {one for one in found if not any(one == name + ".py" or one.startswith(name + "/") for name in elsewhere)}
 
 
-def test_both_modules_bring_the_same_files_of_the_engine():
-    """What is brought to a host is what was imported; the plan of it must not differ from the deed."""
-    folder = os.path.dirname(os.path.abspath(module_backends.__file__))
-    copied = imported(os.path.join(folder, "vgpu_restore.py"), ["module_backends"])
+def test_both_modules_copy_the_same_files_of_the_engine():
+    """The files copied to a host are those that were imported. Plan and run must not differ."""
+    directory = os.path.dirname(os.path.abspath(module_backends.__file__))
+    copied = imported(os.path.join(directory, "vgpu_restore.py"), ["module_backends"])
     assert "cli/main.py" in copied and "system/mdevctl.py" in copied
-    assert imported(os.path.join(folder, "host_plan.py"), ["module_backends"]) == copied
+    assert imported(os.path.join(directory, "host_plan.py"), ["module_backends"]) == copied

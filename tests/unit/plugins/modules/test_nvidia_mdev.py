@@ -16,7 +16,7 @@ ONE = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 TWO = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12"
 
 
-def test_one_device_made_kept_and_removed(make_host):
+def test_one_device_is_created_kept_and_removed(make_host):
     host = make_host(mdevctl=True).vfs_on()
     check = call(nvidia_mdev, host, check=True, uuid=ONE.upper(), parent="e8:00.4", type="NVIDIA A40-24A").ok
     real = call(nvidia_mdev, host, uuid=ONE.upper(), parent="e8:00.4", type="NVIDIA A40-24A").ok
@@ -68,7 +68,7 @@ def test_a_t4_takes_several_on_its_pf(make_host):
         ([{"parent": VF}], "error", ["parent or type is missing"]),
     ],
 )
-def test_what_is_wrong_is_told_before_any_write(host, devices, code, words):
+def test_errors_are_reported_before_any_write(host, devices, code, words):
     outcome = call(nvidia_mdev, host, devices=devices)
     assert code in outcome.codes and outcome.writes == 0 and host.vgpus() == []
     for word in words:

@@ -114,7 +114,7 @@ def test_a_mode_that_waits_for_a_reboot_is_a_problem_and_comes_with_it(make_host
     assert not call(nvidia_mig, host, mode="enabled").ok["changed"] and host.pf().mig
 
 
-def test_no_answer_of_nvidia_smi_is_told(make_host):
+def test_no_answer_of_nvidia_smi_is_reported(make_host):
     host = make_host(gpus=[(PF, A100)])
     real = host.ctx.command
 
@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_refused_before_any_write(make_host, instances, cod
     assert outcome.codes == [code] and words in outcome.msg and len(host.writes) == before
 
 
-def test_places_are_given_where_the_drivers_choice_would_block(make_host):
+def test_placements_are_explicit_where_the_drivers_choice_would_block(make_host):
     host = prepare(make_host(gpus=[(PF, A100)]), one("A100-1-5C"))
     call(nvidia_mig, host, instances=["3g.20gb", "2g.10gb", "2g.10gb"]).ok
     assert sorted((each.profile.name, each.start) for each in host.pf().instances) == [("2g.10gb", 0), ("2g.10gb", 2), ("3g.20gb", 4)]
@@ -198,7 +198,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("model, vendor, types, profiles", CASES)
-def test_types_bring_their_gpu_instances(make_host, model, vendor, types, profiles):
+def test_types_create_their_gpu_instances(make_host, model, vendor, types, profiles):
     host = make_host(gpus=[(PF, model)], vendor_vfio=vendor, mdevctl=True)
     layout = one(*types)
     off = call(nvidia_vgpu, host, layout=layout)
@@ -317,7 +317,7 @@ def test_t4_a40_and_two_a100_of_both_kinds_in_one_layout(make_host):
     assert restored(host).errors == [] and host.vgpus() == goal
 
 
-def test_status_and_info_tell_of_mig(monkeypatch, capsys, make_host):
+def test_status_and_info_show_mig(monkeypatch, capsys, make_host):
     layout = one("A100-1-5C")
     host = prepare(make_host(gpus=[(PF, A100)]), layout)
     call(nvidia_vgpu, host, layout=layout).ok
@@ -326,7 +326,7 @@ def test_status_and_info_tell_of_mig(monkeypatch, capsys, make_host):
     assert gpu["vgpus"][0]["gpu_instance"] is None and gpu["mig_slices"] == 7
     host.kernel.use(host.vgpus()[0][0])
     (gpu,) = call(nvidia_gpu_info, host).ok["gpus"]
-    assert gpu["vgpus"][0]["gpu_instance"] == 1, "nvidia-smi tells it of what runs"
+    assert gpu["vgpus"][0]["gpu_instance"] == 1, "nvidia-smi prints it for what runs"
     monkeypatch.setattr(cli, "Context", lambda: host.ctx)
     assert cli.main(["status"]) == 0
     assert "MIG on: 1g.5gb (1)" in capsys.readouterr().out
@@ -340,7 +340,7 @@ def test_hosts_without_mig_and_with_mdev_ask_nvidia_smi_nothing(make_host):
 
 
 @pytest.mark.parametrize("hangs", [True, False])
-def test_an_nvidia_smi_that_hangs_or_is_missing_is_told(make_host, hangs):
+def test_an_nvidia_smi_that_hangs_or_is_missing_is_reported(make_host, hangs):
     host = make_host(gpus=[(PF, A100)])
     real, asked = host.command, []
 
@@ -357,4 +357,4 @@ def test_an_nvidia_smi_that_hangs_or_is_missing_is_told(make_host, hangs):
     assert outcome.codes == ["mig_unknown"] and outcome.writes == 0
     assert ("did not end within 60 s" if hangs else "is not there") in outcome.msg
     if hangs:
-        assert len(asked) == 1  # a second look would cost another minute, and tell no more
+        assert len(asked) == 1  # a second query would cost another minute for the same answer

@@ -76,7 +76,7 @@ def test_nouveau_is_left_only_by_a_reboot(make_host):
     assert call(nvidia_pci_driver, host).codes == ["gpu_on_nouveau"]
 
 
-def test_boot_files_are_left_alone_when_told_so(make_host):
+def test_boot_files_are_left_alone_on_request(make_host):
     host = make_host(driver="vfio-pci")
     host.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235\n")
     outcome = call(nvidia_pci_driver, host, boot=False).ok
@@ -84,7 +84,7 @@ def test_boot_files_are_left_alone_when_told_so(make_host):
     assert outcome["boot_causes"] == []
 
 
-def test_causes_are_told_and_removed(make_host):
+def test_causes_are_reported_and_removed(make_host):
     host = make_host(driver="vfio-pci")
     host.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235\n")
     host.put("/usr/lib/modprobe.d/pkg.conf", "options vfio-pci ids=10de:2235\n")
@@ -104,14 +104,14 @@ def test_an_id_that_others_share_is_refused(make_host):
     assert outcome.codes == ["shared_id"] and "0000:e7:00.0" in outcome.msg and outcome.writes == 0
 
 
-def test_a_driver_that_does_not_take_the_gpu_is_told(make_host):
+def test_a_driver_that_refuses_the_gpu_is_reported(make_host):
     host = make_host(driver="vfio-pci")
     host.faults.bind_errno = [19]
     outcome = call(nvidia_pci_driver, host)
     assert outcome.codes == ["bind_failed"] and "ENODEV" in outcome.msg and "bound to no driver" in outcome.msg and "NVRM" in outcome.msg
 
 
-def test_a_module_that_does_not_load_is_told(make_host):
+def test_a_module_that_does_not_load_is_reported(make_host):
     host = make_host(driver="vfio-pci")
     host.kernel.loaded.clear()
     real = host.command
@@ -126,7 +126,7 @@ def test_a_module_that_does_not_load_is_told(make_host):
     assert outcome.codes == ["modprobe_failed"] and "Key was rejected by service" in outcome.msg and "Secure Boot" in outcome.msg
 
 
-def test_an_ordinary_driver_and_a_gpu_off_the_bus(make_host):
+def test_a_data_center_driver_and_a_gpu_off_the_bus(make_host):
     host = make_host(driver="vfio-pci")
     os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
     host.pf().off_bus = True

@@ -36,7 +36,7 @@ def test_all_vfs_on_twice(make_host):
     assert not again["changed"] and again.writes == 0
 
 
-def test_reset_is_handed_on(make_host):
+def test_reset_is_passed_on(make_host):
     host = make_host()
     call(nvidia_sriov, host, reset=True).ok
     assert ["/usr/lib/nvidia/sriov-manage", "-e", PF, "-r", "1"] in host.calls
@@ -99,7 +99,7 @@ def test_fewer_vfs_than_expected_are_cycled_in_the_next_run(make_host):
     assert outcome["actions"] == [PF + ": disable its 29 VFs", PF + ": enable 32 VFs"] and enabled(host)
 
 
-def test_firmware_without_room_is_told(make_host):
+def test_firmware_without_room_is_reported(make_host):
     host = make_host()
     host.faults.numvfs_errno = errno.ENOMEM
     outcome = call(nvidia_sriov, host)
@@ -107,7 +107,7 @@ def test_firmware_without_room_is_told(make_host):
 
 
 @pytest.mark.parametrize("where", ["driverless", "stub"])
-def test_a_pf_stranded_on_the_way_is_brought_back(make_host, where):
+def test_a_pf_stranded_on_the_way_is_bound_again(make_host, where):
     host = make_host()
     host.faults.stranded = [where, where]
     call(nvidia_sriov, host).ok
@@ -139,7 +139,7 @@ def test_a_stranded_pf_that_has_its_vfs_is_repaired_alone(make_host):
     assert not [argv for argv in host.calls if "sriov" in argv[0]]
 
 
-def test_vfs_on_another_driver_are_brought_to_nvidia(make_host):
+def test_vfs_on_another_driver_are_bound_to_nvidia(make_host):
     host = make_host()
     host.faults.vf_driver = "vfio-pci"
     host.vfs_on()
@@ -160,7 +160,7 @@ def test_a_vf_that_a_vm_has_is_left_alone(make_host):
     assert vf.driver == "vfio-pci" and host.kernel.harm == []
 
 
-def test_vfs_without_a_driver_after_enabling_are_told(make_host):
+def test_vfs_without_a_driver_after_enabling_are_reported(make_host):
     host = make_host()
     host.faults.vf_driver = "vfio-pci"
     outcome = call(nvidia_sriov, host)
@@ -229,7 +229,7 @@ def test_without_the_tool_sysfs_is_used(make_host):
     assert enabled(host) and not [argv for argv in host.calls if "sriov" in argv[0]]
 
 
-def test_what_hinders_is_told_before_any_write(make_host):
+def test_obstacles_are_reported_before_any_write(make_host):
     host = make_host()
     host.kernel.iommu_on = False
     host.pf().group = None
@@ -255,7 +255,7 @@ def test_several_gpus_fail_alone(make_host):
     assert outcome["actions"] == [PF + ": enable 32 VFs"] and enabled(host) and outcome["changed"]
 
 
-def test_vfs_that_an_agent_takes_are_told(make_host):
+def test_vfs_that_an_agent_takes_are_reported(make_host):
     host = make_host()
     real, last = host.clock.pause, []
 

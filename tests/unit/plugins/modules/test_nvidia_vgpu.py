@@ -39,12 +39,12 @@ def test_the_store_holds_the_layout(host):
     assert sorted((one["uuid"], one["parent"], one["type"]) for one in gpu["vgpus"]) == host.vgpus()
 
 
-def test_nothing_is_stored_when_told_so(host):
+def test_nothing_is_stored_without_persist(host):
     call(nvidia_vgpu, host, layout=TWO, persist=False).ok
     assert host.get(layout_file.PATH) is None and len(host.vgpus()) == 2
 
 
-def test_all_errors_are_told_at_once_before_any_write(make_host):
+def test_all_errors_are_reported_at_once_before_any_write(make_host):
     host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40), ("0000:e9:00.0", A40)]).vfs_on()
     layout = [
         {"gpu": "0000:e7:00.0", "vgpus": [{"type": "A40-24Q", "count": 3}]},
@@ -130,7 +130,7 @@ def test_the_narrowest_selector_counts(make_host):
     assert not call(nvidia_vgpu, host, layout=layout).ok["changed"]
 
 
-def test_check_on_a_bare_host_tells_what_real_does_later(make_host):
+def test_check_on_a_bare_host_predicts_the_later_run(make_host):
     bare = make_host(gpus=[("0000:e8:00.0", A40)], driver=None)
     bare.kernel.loaded.clear()
     bare.on_disk = None
@@ -140,7 +140,7 @@ def test_check_on_a_bare_host_tells_what_real_does_later(make_host):
     assert check["vgpus"] == real["vgpus"] and check["actions"] == real["actions"] and check["diff"] == real["diff"]
 
 
-def test_check_on_a_bare_host_without_assume_says_what_is_missing(make_host):
+def test_check_on_a_bare_host_without_assume_reports_what_is_missing(make_host):
     outcome = call(nvidia_vgpu, make_host(), check=True, layout=TWO)
     assert outcome.codes == ["vfs_off"] and "32 VFs" in outcome.msg and "nvidia_sriov" in outcome.msg
 
@@ -165,7 +165,7 @@ def test_types_that_come_late_are_waited_for(make_host):
     assert len(call(nvidia_vgpu, host, layout=TWO).ok["vgpus"]) == 2
 
 
-def test_types_that_never_come_are_told(make_host):
+def test_types_that_never_appear_are_reported(make_host):
     host = make_host()
     host.faults.types_delay = 1000
     host.vfs_on()
@@ -183,7 +183,7 @@ def test_vfs_on_vfio_pci_with_types_are_used(make_host):
     assert not call(nvidia_vgpu, host, layout=TWO).ok["changed"]
 
 
-def test_a_vgpu_that_vanishes_is_told(host):
+def test_a_vgpu_that_vanishes_is_reported(host):
     host.faults.vanish_after = 0.5
     outcome = call(nvidia_vgpu, host, layout=TWO)
     assert outcome.codes == ["vanished"] and "cloud agent" in outcome.msg and "0000:e8:00.4" in outcome.msg
@@ -197,13 +197,13 @@ def test_errors_are_in_the_order_of_the_gpus_whichever_is_noticed_first(make_hos
     """The first GPU's vGPU vanishes while it is watched; by then the second GPU's create has failed."""
     host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]).vfs_on()
     host.faults.vanish_after = 0.5
-    real = host.kernel._make
+    real = host.kernel._create_mdev
 
-    def make(*args):
+    def create(*args):
         real(*args)
         host.faults.create_errno = [5]
 
-    host.kernel._make = make
+    host.kernel._create_mdev = create
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 1}]}])
     assert outcome.codes == ["vanished", "create_failed"]
     assert [text.partition(": create")[0] for text in outcome["not_done"]] == ["0000:e7:00.4", "0000:e8:00.4"]
@@ -233,7 +233,7 @@ def test_a_vf_that_lingers_after_its_vm_is_waited_for(host):
     assert [one["type"] for one in outcome["vgpus"]] == ["A40-48Q"] == [name for dummy, dummy2, name in host.vgpus()]
 
 
-def test_a_removal_that_takes_too_long_is_told(host):
+def test_a_removal_that_takes_too_long_is_reported(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     host.faults.remove_linger = 500
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": []}])
@@ -268,7 +268,7 @@ def test_a_forced_removal_of_a_vgpu_whose_user_lets_go(host):
     assert host.vgpus() == []
 
 
-def test_a_forced_removal_whose_user_stays_is_told(host):
+def test_a_forced_removal_whose_user_stays_is_reported(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     victim = host.vgpus()[0][0]
     host.kernel.use(victim)
@@ -290,17 +290,17 @@ def test_definitions_of_mdevctl_follow(make_host):
     assert host.get("/etc/mdevctl.d/%s/%s" % (parent, uuid)) is None
 
 
-def test_mdevctl_that_is_asked_for_but_missing(host):
+def test_mdevctl_that_is_requested_but_missing(host):
     assert call(nvidia_vgpu, host, layout=TWO, mdevctl="true").codes == ["mdevctl_missing"]
 
 
-def test_mdevctl_is_left_alone_when_told_so(make_host):
+def test_mdevctl_is_left_alone_on_request(make_host):
     host = make_host(mdevctl=True).vfs_on()
     call(nvidia_vgpu, host, layout=TWO, mdevctl="false").ok
     assert not [argv for argv in host.calls if "mdevctl" in argv[0]]
 
 
-def test_a_broken_store_is_told(host):
+def test_a_broken_store_is_reported(host):
     host.put(layout_file.PATH, '{"version": 7}')
     outcome = call(nvidia_vgpu, host, layout=TWO)
     assert outcome.codes == ["bad_store"] and layout_file.PATH in outcome.msg and "version 7" in outcome.msg

@@ -50,7 +50,7 @@ def web(*vgpus, name="web1"):
 
 
 def both(host, **arguments):
-    """Check mode and the run say the same, check mode writes nothing, and a second run has nothing to do."""
+    """Check mode and the run agree, check mode writes nothing, and a second run has nothing to do."""
     check = call(nvidia_vgpu_attach, host, check=True, **arguments).ok
     assert check.writes == 0
     real = call(nvidia_vgpu_attach, host, **arguments).ok
@@ -107,7 +107,7 @@ def test_a_display(mdevs):
     virsh = Libvirt(mdevs).define("web1", MDEV % ONE)
     both(mdevs, domains=[web({"uuid": ONE, "display": True, "ramfb": True})])
     assert (virsh.element("web1").get("display"), virsh.element("web1").get("ramfb")) == ("on", "on")
-    assert not call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).ok["changed"], "what is not said stays"
+    assert not call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).ok["changed"], "what is not set stays"
     both(mdevs, domains=[web({"uuid": ONE, "display": False, "ramfb": False})])
     assert virsh.element("web1").get("display") == "off"
 
@@ -126,7 +126,7 @@ def test_a_running_vm_is_let_alone_unless_live(mdevs):
     assert virsh.has("web1", running=True) == [THREE] and real.warnings == []
 
 
-def test_a_guest_that_keeps_it_is_told(mdevs):
+def test_a_guest_that_keeps_it_is_reported(mdevs):
     virsh = Libvirt(mdevs).define("web1", MDEV % ONE, running=True)
     virsh.stubborn = True
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web()], live=True, timeout=20)
@@ -181,7 +181,7 @@ def test_libvirt_that_is_not_there_or_silent(mdevs):
     assert call(nvidia_vgpu_attach, mdevs, domains=[web(name="ghost")]).codes == ["transient_vm"]
 
 
-def test_a_check_before_the_vgpus_are_made(make_host):
+def test_a_check_before_the_vgpus_are_created(make_host):
     host = make_host().vfs_on()
     Libvirt(host).define("web1")
     expected = [web({"type": "A40-24Q"}, {"uuid": ONE})]
@@ -202,7 +202,7 @@ def test_a_failure_of_one_vm_leaves_the_others(mdevs, number):
     assert virsh.has("web1") == [ONE] and virsh.has("web2") == [TWO]
 
 
-def test_a_vgpu_that_another_vm_got_meanwhile_is_not_given_twice(mdevs, monkeypatch):
+def test_a_vgpu_that_another_vm_got_meanwhile_is_not_attached_twice(mdevs, monkeypatch):
     virsh = Libvirt(mdevs).define("web1").define("web2")
     real = plan.plan
 
@@ -219,7 +219,7 @@ def test_a_vgpu_that_another_vm_got_meanwhile_is_not_given_twice(mdevs, monkeypa
 
 
 KEYS = strategies.sampled_from([ONE, TWO, THREE])
-WISH = strategies.one_of(
+REQUEST = strategies.one_of(
     strategies.builds(lambda key: {"uuid": key}, KEYS),
     strategies.builds(lambda name: {"type": name}, strategies.sampled_from(["A40-24Q", "A40-8Q"])),
 )
@@ -227,7 +227,7 @@ WISH = strategies.one_of(
 
 @given(
     has=strategies.lists(strategies.tuples(strategies.sampled_from(["a", "b", "c"]), KEYS), max_size=3, unique_by=lambda one: one[1]),
-    expected=strategies.dictionaries(strategies.sampled_from(["a", "b", "c"]), strategies.lists(WISH, max_size=3)),
+    expected=strategies.dictionaries(strategies.sampled_from(["a", "b", "c"]), strategies.lists(REQUEST, max_size=3)),
     running=strategies.sets(strategies.sampled_from(["a", "b", "c"])),
     exclusive=strategies.booleans(),
 )
@@ -243,8 +243,8 @@ def test_no_vgpu_is_ever_in_two_vms(tmp_path_factory, has, expected, running, ex
         devices = [reader.Hostdev("mdev", key) for owner, key in has if owner == name]
         domains.append(reader.Domain(name, devices, list(devices) if name in running else None))
     try:
-        wishes = request.parse([{"name": name, "vgpus": vgpus} for name, vgpus in expected.items()])
-        made = plan.plan(inventory.read(host.ctx, with_types=False), domains, wishes, placement.Options(exclusive))
+        requests = request.parse([{"name": name, "vgpus": vgpus} for name, vgpus in expected.items()])
+        made = plan.plan(inventory.read(host.ctx, with_types=False), domains, requests, placement.Options(exclusive))
     except EngineError:
         return
     defined = {one.name: {device.key for device in one.defined} for one in domains}

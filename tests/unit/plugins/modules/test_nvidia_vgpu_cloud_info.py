@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What nova and KubeVirt are told of the vGPUs that are really there."""
+"""The configuration of nova and KubeVirt for the vGPUs that exist."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_vfs_of_the_vendors_framework_beside_a_t4(make_host):
     assert [one["parent"] for one in ask(host, gpus=["L40S"])["vgpus"]] == ["0000:e8:00.5"]
 
 
-def test_a_type_is_called_as_its_folder_is_now(host):
+def test_a_type_has_the_current_name_of_its_directory(host):
     """A parent that was under vfio-pci when it registered has another prefix; nova and libvirt go by it."""
     host.add("0000:e8:00.4", "A40-24Q", UUID % 1)
     resolve = host.sysfs.target
@@ -68,7 +68,7 @@ def test_a_host_without_vgpus(host):
     assert outcome["vgpus"] == [] and outcome["nova_conf"] == outcome["kubevirt_yaml"] == "" and "no vGPUs on 0000:e8:00.0" in outcome.warnings[0]
 
 
-def test_all_that_is_wrong_is_told_at_once(host):
+def test_all_errors_are_reported_at_once(host):
     outcome = call(nvidia_vgpu_cloud_info, host, gpus=["A16"], kubevirt_prefix="NVIDIA/x")
     assert outcome.codes == ["unknown_gpu", "bad_prefix"] and "nvidia.com" in outcome.msg
 

@@ -38,7 +38,7 @@ def restored(host):
 
 
 @pytest.mark.parametrize("short_list", [False, True])
-def test_two_vgpus_are_made_kept_and_removed(host, short_list):
+def test_two_vgpus_are_created_kept_and_removed(host, short_list):
     host.kernel.short_list = short_list
     check = call(nvidia_vgpu, host, check=True, layout=TWO).ok
     assert check.writes == 0 and check["changed"]
@@ -67,7 +67,7 @@ def test_a_full_gpu_changes_its_type_by_way_of_none(host):
     assert not call(nvidia_vgpu, host, layout=other).ok["changed"]
 
 
-def test_no_definitions_are_made(make_host):
+def test_no_definitions_are_written(make_host):
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True, mdevctl=True).vfs_on()
     call(nvidia_vgpu, host, layout=TWO).ok
     assert not [argv for argv in host.calls if "mdevctl" in argv[0]]
@@ -88,7 +88,7 @@ def test_an_eperm_of_a_race_is_a_sentence(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     used = host.kernel.used
     host.kernel.used = lambda mdev: True
-    with mock.patch.object(nvidia_smi, "active", lambda ctx: []):  # it told of none when the plan was made
+    with mock.patch.object(nvidia_smi, "active", lambda ctx: []):  # it listed none when the plan was made
         outcome = call(nvidia_vgpu, host, layout=EMPTY)
     assert outcome.codes == ["in_use"] and "EPERM" in outcome.msg and "Stop the VM" in outcome.msg
     host.kernel.used = used
@@ -136,7 +136,7 @@ def test_uuids_are_refused_with_a_reason(host):
     assert outcome.codes == ["uuid_not_here"] and "VF" in outcome.msg and "Leave uuid out" in outcome.msg and outcome.writes == 0
 
 
-def test_check_on_a_bare_host_tells_what_real_does_later(make_host):
+def test_check_on_a_bare_host_predicts_the_later_run(make_host):
     bare = make_host(gpus=[(PF, L40S)], driver=None, vendor_vfio=True)
     bare.kernel.loaded.clear()
     bare.on_disk = None
@@ -170,7 +170,7 @@ def test_names_come_from_siblings_then_nvidia_smi_then_the_store(host):
     assert names["0000:e8:00.4"] == "L40S-24Q"
 
 
-def test_everything_comes_back_after_a_reboot(host):
+def test_everything_is_restored_after_a_reboot(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     goal = host.vgpus()
     content = json.loads(host.get(layout_file.PATH))
@@ -191,7 +191,7 @@ def test_the_restore_leaves_what_others_put_on_its_vf(host):
     assert report.errors and host.vgpus() == [("0000:e8:00.4", "0000:e8:00.4", "L40S-48Q")]
 
 
-def test_vfs_are_not_turned_off_under_a_vgpu(host):
+def test_vfs_are_not_disabled_under_a_vgpu(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     outcome = call(nvidia_sriov, host, state="disabled")
     assert outcome.codes == ["has_vgpus", "has_vgpus"] and "0000:e8:00.4" in outcome.msg
@@ -258,8 +258,8 @@ def test_mixed_sizes_on_one_gpu(make_host, model, vendor):
     real = call(nvidia_vgpu, host, layout=mixed(word)).ok
     assert check["actions"] == real["actions"] and PF + ": turn mixed-size mode on" in real["actions"]
     assert check["diff"] == real["diff"] and PF + " mixed sizes\n" in real["diff"]["after"] and "mixed" not in real["diff"]["before"]
-    made = [text for text in real["actions"] if "create" in text]
-    assert ["24Q" in made[0], "12Q" in made[1], "8Q" in made[2]] == [True] * 3, "larger first"
+    created = [text for text in real["actions"] if "create" in text]
+    assert ["24Q" in created[0], "12Q" in created[1], "8Q" in created[2]] == [True] * 3, "larger first"
     assert not call(nvidia_vgpu, host, layout=mixed(word)).ok["changed"]
     goal = host.vgpus()
     assert json.loads(host.get(layout_file.PATH))["gpus"][0]["mixed_sizes"] is True
@@ -268,7 +268,7 @@ def test_mixed_sizes_on_one_gpu(make_host, model, vendor):
     assert not call(nvidia_vgpu, host, layout=mixed(word)).ok["changed"]
 
 
-def test_mixed_sizes_are_turned_on_over_unused_vgpus_only(host):
+def test_mixed_sizes_are_enabled_over_unused_vgpus_only(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     host.kernel.use("0000:e8:00.4")
     outcome = call(nvidia_vgpu, host, layout=mixed("L40S"))
@@ -287,7 +287,7 @@ def test_more_than_the_framebuffer_is_refused_in_mixed_sizes_too(host):
     assert outcome.codes == ["too_many"] and "49152 MiB" in outcome.msg and outcome.writes == 0
 
 
-def test_a_gpu_without_mixed_sizes_says_so(make_host):
+def test_a_gpu_without_mixed_sizes_is_reported(make_host):
     host = make_host(gpus=[("0000:3b:00.0", T4)])
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "mixed_sizes": True, "vgpus": [{"type": "T4-4Q"}]}])
     assert outcome.codes == ["mixed_unsupported"] and "nvidia-smi -q" in outcome.msg
@@ -324,7 +324,7 @@ def test_vgpu_params_are_set_kept_changed_and_cleared(make_host, model, vendor):
     assert host.vgpus() == goal
 
 
-def test_a_driver_without_vgpu_params_says_so(host):
+def test_a_driver_without_vgpu_params_is_reported(host):
     host.faults.params_unknown = True
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q", "vgpu_params": "x=1"}]}])
     assert outcome.codes == ["params_failed"] and "spelling" in outcome.msg
@@ -338,7 +338,7 @@ def test_types_of_a_time_sliced_gpu_with_mig_are_waited_for_too(make_host):
     assert len(host.vgpus()) == 4
 
 
-def test_info_tells_whether_the_vfs_have_been_told_their_types(make_host):
+def test_info_returns_whether_the_vfs_list_their_types(make_host):
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True)
     host.faults.types_delay = 30
     host.vfs_on()

@@ -31,7 +31,7 @@ HOSTDEV = "<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><addre
 
 def layout(number, type_name=TYPE):
     """*number* vGPUs on the eight GPUs, one after the other."""
-    counts = [number // 8 + (place < number % 8) for place in range(8)]
+    counts = [number // 8 + (index < number % 8) for index in range(8)]
     return [{"gpu": pf, "vgpus": [{"type": type_name, "count": count}] if count else []} for pf, count in zip(ADDRESSES, counts)]
 
 
@@ -41,10 +41,10 @@ def made(make_host, number, used=True):
     call(nvidia_vgpu, host, layout=layout(number)).ok
     call(nvidia_vgpu_restore, host).ok
     virsh = Libvirt(host)
-    for place, uuid in enumerate(sorted(host.kernel.mdevs)):
-        virsh.define("vm-%03d" % place, HOSTDEV % uuid, running=used)
+    for index, uuid in enumerate(sorted(host.kernel.mdevs)):
+        virsh.define("vm-%03d" % index, HOSTDEV % uuid, running=used)
         if used:
-            host.kernel.use(uuid, pid=4000 + place, name="vm-%03d" % place)
+            host.kernel.use(uuid, pid=4000 + index, name="vm-%03d" % index)
     return host
 
 
@@ -55,12 +55,12 @@ def size(host, number, expected=TYPE):
 
 
 def healthy(make_host, number):
-    """All is as it was made, and in use."""
+    """All is as it was created, and in use."""
     return size(made(make_host, number), number)
 
 
 def gone(make_host, number):
-    """All vGPUs are missing; the VMs want them."""
+    """All vGPUs are missing; the VMs need them."""
     host = made(make_host, number, used=False)
     for one in list(host.kernel.mdevs.values()):
         host.kernel.remove(one)
@@ -68,7 +68,7 @@ def gone(make_host, number):
 
 
 def other(make_host, number):
-    """Each vGPU has another type than it was made with."""
+    """Each vGPU has another type than it was created with."""
     host = made(make_host, number, used=False)
     for uuid, parent, dummy in host.vgpus():
         host.kernel.remove(host.kernel.mdevs[uuid])
@@ -86,7 +86,7 @@ def refused(make_host, number):
 @pytest.mark.parametrize("state", [healthy, gone, other, refused])
 def test_the_result_does_not_grow_with_vgpus(make_host, state):
     (small, few), (middle, dummy), (large, many) = [state(make_host, number) for number in (1, 128, 256)]
-    assert large <= middle * 1.02, "256 vGPUs are no more to tell than 128"
+    assert large <= middle * 1.02, "256 vGPUs take no more room than 128"
     assert large < small + 16000, "what is listed of many vGPUs has an end"
     counts = [sum(row["vgpus"] for gpu in one["info"]["gpus"] for row in gpu["vgpu_counts"]) for one in (few, many)]
     assert counts == ([0, 0] if state is gone else [1, 256])
@@ -104,7 +104,7 @@ def test_a_healthy_host_is_as_large_with_one_vgpu_as_with_all(make_host):
     assert large < 12000
 
 
-def test_all_is_told_where_it_is_asked_for(make_host):
+def test_all_is_returned_on_request(make_host):
     host = made(make_host, 128)
     found = call(nvidia_gpu_info, host).ok.result
     assert [len(gpu[name]) for gpu in found["gpus"] for name in ("vfs", "vgpus")] == [32, 16] * 8 and all(gpu["types"] for gpu in found["gpus"])
@@ -132,7 +132,7 @@ def test_problems_of_one_code_have_an_end(make_host):
     assert {one["gpu"] for one in some["problems"] if one["code"] == "vgpus_missing"} == set(ADDRESSES)
 
 
-def test_a_refusal_tells_how_much_more_there_is(make_host):
+def test_a_refusal_counts_what_it_leaves_out(make_host):
     expected = [{"gpu": pf, "vgpus": [{"type": "A40-%dX" % number} for number in range(8)]} for pf in ADDRESSES]
     host = make_host(gpus=[(pf, A40) for pf in ADDRESSES]).vfs_on()
     whole, short = [call(nvidia_host_plan, host, layout=expected, detail=detail).ok["plans"]["vgpus"] for detail in ("all", "counts")]

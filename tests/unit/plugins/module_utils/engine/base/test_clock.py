@@ -10,10 +10,10 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.clock import 
 from ansible_collections.vgpu.kvm.tests.unit.fake.clock import Clock
 
 
-def test_until_looks_until_the_time_is_up():
-    clock, looks = Clock(), []
-    assert until(clock, lambda: looks.append(clock.now()), 10) is None
-    assert looks[0] == 1000 and looks[-1] == 1010 and 10 < len(looks) < 40
+def test_until_checks_until_the_time_is_up():
+    clock, checks = Clock(), []
+    assert until(clock, lambda: checks.append(clock.now()), 10) is None
+    assert checks[0] == 1000 and checks[-1] == 1010 and 10 < len(checks) < 40
     assert until(clock, lambda: clock.now() > 1015, 60) is True
     assert 1015 < clock.now() <= 1016
     assert until(clock, lambda: "at once", 0) == "at once"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Whatever fails midway, what was done and what was not is told, and each error has all of its parts."""
+"""Whatever fails midway, what was done and what was not is reported, and each error has all of its parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STEPS = [Step("a", "g1", "d1", "make one"), Step("b", "g1", "d1", "make two"), S
     "failure",
     [PermissionError(errno.EACCES, "Permission denied", "/etc/x"), OSError(errno.EROFS, "Read-only file system"), error("it is broken")],
 )
-def test_a_failure_midway_tells_all(failure):
+def test_a_failure_midway_reports_all(failure):
     def perform(step):
         if step.kind != "a":
             raise failure
@@ -34,7 +34,7 @@ def test_a_failure_midway_tells_all(failure):
             assert part in str(caught.value)
 
 
-def test_a_slip_of_ours_is_no_error_of_the_host():
+def test_a_bug_of_ours_is_no_error_of_the_host():
     def perform(step):
         raise KeyError("slip")
 
@@ -59,7 +59,7 @@ def test_gpus_are_worked_on_at_the_same_time_and_each_in_its_order():
             meeting.wait()
         seen.append(str(step))
 
-    assert [str(step) for step in execute(PLAN, perform, side_by_side=True)] == [str(step) for step in PLAN], "told in the plan's order"
+    assert [str(step) for step in execute(PLAN, perform, side_by_side=True)] == [str(step) for step in PLAN], "returned in the plan's order"
     for gpu in (*GPUS, "first", "between"):
         of_one = [str(step) for step in PLAN if gpu in str(step)]
         assert [text for text in seen if gpu in text] == of_one
@@ -89,7 +89,7 @@ def test_the_hosts_failure_stops_all(side_by_side):
     assert [str(step) for step in caught.value.not_done] == ["between", "g1: last on g1", "g2: last on g2"]
 
 
-def test_a_slip_of_ours_in_one_of_the_threads_comes_out():
+def test_a_bug_of_ours_in_one_of_the_threads_is_raised():
     def perform(step):
         if step.lane == "g3":
             raise KeyError("slip")

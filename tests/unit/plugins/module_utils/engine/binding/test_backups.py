@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Boot files that were edited are put back as they were; what somebody changed since is his."""
+"""Edited boot files are restored; a file that somebody changed since stays."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def released(make_host):
     return host
 
 
-def test_all_is_put_back_and_nothing_else_happens(released):
+def test_all_is_restored_and_nothing_else_happens(released):
     check = call(nvidia_pci_driver, released, check=True, driver="original").ok
     driver = released.pf().driver
     real = call(nvidia_pci_driver, released, driver="original").ok

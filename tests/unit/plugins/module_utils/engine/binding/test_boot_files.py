@@ -15,7 +15,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding.boot_files
 
 
 class Gpu:
-    """What the edits look at."""
+    """What the edits read."""
 
     def __init__(self, device_id="0x2235", address="0000:e8:00.0"):
         self.device_id = device_id
@@ -84,7 +84,7 @@ def test_grub(before, after):
     assert edited(before, path=GRUB) == after
 
 
-def test_causes_tell_line_and_file():
+def test_causes_name_line_and_file():
     boot = BootFiles({CONF: "options vfio-pci ids=10de:2235\n", "/usr/lib/modprobe.d/pkg.conf": "options vfio-pci ids=10de:2235\n"}, {}, {})
     causes, edits, touched = boot_files.causes_and_edits(boot, [A40])
     assert [one.as_dict() for one in causes][0] == {"path": CONF, "line": "options vfio-pci ids=10de:2235", "what": "vfio-pci takes 10de:2235"}
@@ -104,14 +104,14 @@ def test_driverctl():
     assert [(one.path, one.after) for one in edits] == [("/etc/driverctl.d/0000:e8:00.0", None)]
 
 
-def test_nouveau_is_kept_away_unless_something_does_so():
+def test_nouveau_is_blacklisted_unless_it_already_is():
     edit = boot_files.nouveau_edit(BootFiles({CONF: "# blacklist nouveau\nblacklist nouveaux\n"}, {}, {}))
     assert edit.path == boot_files.NOUVEAU_FILE and "blacklist nouveau" in edit.after.splitlines()
     for text in ("blacklist nouveau\n", "  blacklist   nouveau # mine\n", "install nouveau /bin/false\n", boot_files.NOUVEAU_TEXT):
         assert boot_files.nouveau_edit(BootFiles({CONF: text}, {}, {})) is None
 
 
-def test_files_are_read_from_all_places(host):
+def test_files_are_read_from_all_paths(host):
     host.put("/run/modprobe.d/a.conf", "options vfio-pci ids=10de:2235\n")
     host.put("/etc/modprobe.d/readme.txt", "options vfio-pci ids=10de:2235\n")
     host.put("/etc/default/grub.d/50-x.cfg", 'GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX vfio-pci.ids=10de:2235"\n')
@@ -138,7 +138,7 @@ GRUB_LINES = st.one_of(
 
 
 def is_a40(word):
-    """Whether an id means the A40, told in another way than the engine does."""
+    """Whether an id means the A40, decided in another way than in the engine."""
     return re.match(r"^(0x)?10de:2235(:|$)", word, re.IGNORECASE) is not None
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A rebuild of initramfs or boot loader that did not happen is asked for again, until it did."""
+"""A missing rebuild of initramfs or boot loader is requested again until it is done."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def booted(make_host):
 
 
 def renew(host, path):
-    """It is made anew, after all that was written until now."""
+    """It is rebuilt, after all that was written until now."""
     later = max(os.stat(host.root + rebuilds.STATE + "/" + name).st_mtime for name in os.listdir(host.root + rebuilds.STATE)) + 1
     os.utime(host.root + path, (later, later))
 
@@ -41,7 +41,7 @@ def renew(host, path):
         ("/etc/default/grub", 'GRUB_CMDLINE_LINUX="vfio-pci.ids=10de:2235"\n', "bootloader_update_needed", GRUB),
     ],
 )
-def test_until_it_is_made_it_is_asked_for(booted, path, text, key, made):
+def test_a_rebuild_is_requested_until_it_is_done(booted, path, text, key, made):
     assert not call(nvidia_pci_driver, booted).ok[key]
     booted.put(path, text)
     assert call(nvidia_pci_driver, booted).ok[key]

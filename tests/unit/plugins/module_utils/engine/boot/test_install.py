@@ -31,7 +31,7 @@ SMALL = {"__init__.py": "", "cli/__init__.py": "", "cli/main.py": "def main():\n
 
 
 def run(path, *words):
-    """Runs a command as its first line says, but with this Python."""
+    """Runs a command as its first line defines, but with this Python."""
     return subprocess.run([sys.executable, "-I", path, *words], capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -152,7 +152,7 @@ def disk_with(room):
     return cut
 
 
-def test_a_cut_file_never_takes_the_place_of_the_whole_one(tmp_path):
+def test_a_cut_file_never_replaces_the_whole_one(tmp_path):
     """The disk is full after any byte of the new command."""
     root, old, new = str(tmp_path), install.zipapp({}, "/usr/bin/python3"), install.zipapp(SMALL, "/usr/bin/python3")
     files.write_atomic(root, install.COMMAND, old, 0o755)
@@ -181,14 +181,14 @@ def test_a_cut_file_beside_is_ignored_and_cleaned(tmp_path):
     """A kill after any byte leaves what was written under another name."""
     root, whole = str(tmp_path), install.zipapp(SMALL, "/usr/bin/python3")
     files.write_atomic(root, install.COMMAND, whole, 0o755)
-    folder = os.path.dirname(root + install.COMMAND)
+    directory = os.path.dirname(root + install.COMMAND)
     for size in range(len(whole)):
-        with open("%s/%sx1y2" % (folder, files.TEMPORARY), "wb") as handle:
+        with open("%s/%sx1y2" % (directory, files.TEMPORARY), "wb") as handle:
             handle.write(whole[:size])
         assert install.plan(root, {install.COMMAND: (whole, 0o755)}) == [] and install.present(root) == [install.COMMAND]
         with mock.patch.object(os, "fsync", lambda number: None):
             clean_leftovers(root)
-        assert os.listdir(folder) == ["nvidia-vgpu"]
+        assert os.listdir(directory) == ["nvidia-vgpu"]
     assert run(root + install.COMMAND).stdout == "small\n"
 
 

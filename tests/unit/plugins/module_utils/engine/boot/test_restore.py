@@ -31,33 +31,33 @@ def stored(make_host):
 
 
 def run(host, timeout=60):
-    """Restores; returns the report and what was said."""
-    said = []
-    return restore.restore(host.ctx, timeout, 1, said.append), said
+    """Restores; returns the report and the printed lines."""
+    lines = []
+    return restore.restore(host.ctx, timeout, 1, lines.append), lines
 
 
-def test_everything_comes_back(stored):
-    report, said = run(stored)
-    assert stored.vgpus() == stored.goal and report.errors == [] and said == report.done and len(said) == 6
+def test_everything_is_restored(stored):
+    report, lines = run(stored)
+    assert stored.vgpus() == stored.goal and report.errors == [] and lines == report.done and len(lines) == 6
     assert run(stored)[0].done == []
 
 
 def test_nothing_stored_is_nothing_to_do(host):
-    report, said = run(host)
-    assert (report.done, report.errors, said) == ([], [], []) and host.writes == []
+    report, lines = run(host)
+    assert (report.done, report.errors, lines) == ([], [], []) and host.writes == []
 
 
 def test_one_gpu_failing_does_not_stop_the_other(stored):
     stored.kernel.add_process(9, "dcgm", ["nv-hostengine"], ["/dev/nvidia0"])
-    report, said = run(stored)
+    report, lines = run(stored)
     assert [one.code for one in report.errors] == ["unbind_lock"] and "nv-hostengine" in str(report.errors[0])
-    assert said[0].startswith("FAILED: 0000:e7:00.0")
+    assert lines[0].startswith("FAILED: 0000:e7:00.0")
     assert stored.vgpus() == [one for one in stored.goal if "e8" in one[1]]
     stored.kernel.processes.clear()
     assert run(stored)[0].errors == [] and stored.vgpus() == stored.goal
 
 
-def test_a_gpu_that_is_gone_is_told(stored):
+def test_a_missing_gpu_is_reported(stored):
     stored.kernel.devices.pop("0000:e7:00.0")
     begun = stored.clock.now()
     report, dummy = run(stored)
@@ -65,7 +65,7 @@ def test_a_gpu_that_is_gone_is_told(stored):
     assert stored.clock.now() - begun < 10, "a GPU that is not there is not waited for"
 
 
-def test_how_soon_the_vgpus_were_there_is_told(stored):
+def test_the_time_to_the_vgpus_is_reported(stored):
     stored.faults.types_delay = 20
     report, dummy = run(stored)
     assert report.vgpus == 4 and 20 <= report.after < 25
@@ -88,9 +88,9 @@ def test_a_gpu_without_types_does_not_hold_up_the_others(stored):
 
 def test_vgpus_that_vanish_are_no_restored_ones(stored):
     stored.faults.vanish_after = 0.5
-    report, said = run(stored)
+    report, lines = run(stored)
     assert [one.code for one in report.errors] == ["vanished"] and report.vgpus == 3 and len(report.done) == 5
-    assert said[-1].startswith("FAILED: ")
+    assert lines[-1].startswith("FAILED: ")
 
 
 def test_a_driver_that_comes_late_is_waited_for(stored):
@@ -115,7 +115,7 @@ def test_nothing_is_ever_removed(stored):
     assert [path for path, dummy in stored.writes if path.endswith("/remove")] == []
 
 
-def test_a_vf_that_offers_no_types_any_more_is_told(stored):
+def test_a_vf_that_offers_no_types_any_more_is_reported(stored):
     stored.vfs_on()
     stored.kernel.unregister(stored.pf("0000:e7:00.0").vfs[0])
     report, dummy = run(stored)
@@ -123,7 +123,7 @@ def test_a_vf_that_offers_no_types_any_more_is_told(stored):
     assert [one for one in stored.vgpus() if "e8" in one[1]] == [one for one in stored.goal if "e8" in one[1]]
 
 
-def test_a_t4_comes_back(make_host):
+def test_a_t4_is_restored(make_host):
     host = make_host(gpus=[("0000:3b:00.0", T4)])
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "T4-4Q", "count": 3}]}]).ok
     goal = host.vgpus()
@@ -147,7 +147,7 @@ def command(monkeypatch, host, *words):
     return cli.main(list(words))
 
 
-def test_restore_says_what_it_does(monkeypatch, capsys, stored):
+def test_restore_prints_what_it_does(monkeypatch, capsys, stored):
     assert command(monkeypatch, stored, "restore", "--settle", "1") == 0
     out = capsys.readouterr().out
     assert "4 of the stored vGPUs there, " in out and "after the driver was ready" in out
@@ -169,8 +169,8 @@ def test_an_installer_that_changed_a_file_before_the_power_cut_is_not(monkeypatc
 
 def test_restore_for_machines(monkeypatch, capsys, stored):
     assert command(monkeypatch, stored, "restore", "--settle", "1", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert "0000:e7:00.0: enable 32 VFs" in told["actions"] and told["errors"] == [] and told["seconds"] > told["vgpus_after"] >= 0 and told["vgpus"] == 4
+    out = json.loads(capsys.readouterr().out)
+    assert "0000:e7:00.0: enable 32 VFs" in out["actions"] and out["errors"] == [] and out["seconds"] > out["vgpus_after"] >= 0 and out["vgpus"] == 4
     stored.reboot()
     stored.faults.no_vfs = 99
     assert command(monkeypatch, stored, "restore", "--timeout", "10", "--json") == 1
@@ -211,6 +211,6 @@ def test_status_names_problems(monkeypatch, capsys, make_host):
 def test_status_for_machines(monkeypatch, capsys, host):
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     assert command(monkeypatch, host, "status", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["driver"]["flavour"] == "vgpu" and told["problems"] == []
-    assert sorted((one["uuid"], one["parent"], one["type"]) for one in told["gpus"][0]["vgpus"]) == host.vgpus()
+    out = json.loads(capsys.readouterr().out)
+    assert out["driver"]["flavour"] == "vgpu" and out["problems"] == []
+    assert sorted((one["uuid"], one["parent"], one["type"]) for one in out["gpus"][0]["vgpus"]) == host.vgpus()

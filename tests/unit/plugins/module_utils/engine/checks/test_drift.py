@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is not as it was made: after a reboot without a restore, without services, and VMs that want what is not there."""
+"""Drift from the stored state: after a reboot without a restore, without services, and VMs that need what is missing."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def made(host):
 
 def test_all_is_well(made):
     assert found(made)[0] == []
-    told = call(nvidia_gpu_info, made, health=True).ok["problems"]
-    assert [one["code"] for one in told] == ["restore_not_enabled"], "the fake host has no services"
+    problems = call(nvidia_gpu_info, made, health=True).ok["problems"]
+    assert [one["code"] for one in problems] == ["restore_not_enabled"], "the fake host has no services"
 
 
 def test_after_a_reboot_without_a_restore(made):
@@ -53,8 +53,8 @@ def test_after_a_reboot_without_a_restore(made):
     text = " ".join(str(one.error) for one in seen)
     for words in ("its VFs are off (expected: 32 VFs", "nv-hostengine", "2 of its 2 vGPUs are missing (A40-24Q on 0000:e8:00.4", "nvidia-vgpu restore"):
         assert words in text, text
-    told = call(nvidia_gpu_info, made, health=True).ok["problems"]
-    assert {"vfs_missing", "vgpus_missing"} <= {one["code"] for one in told}
+    problems = call(nvidia_gpu_info, made, health=True).ok["problems"]
+    assert {"vfs_missing", "vgpus_missing"} <= {one["code"] for one in problems}
     assert not {"vfs_missing"} & {one["code"] for one in call(nvidia_gpu_info, made).ok["problems"]}
 
 
@@ -67,13 +67,13 @@ def test_one_vgpu_is_gone_and_another_has_changed(made):
     assert codes == ["vgpus_missing", "vgpu_wrong_type"] and "1 of its 2" in str(seen[0].error) and "A40-8Q" in str(seen[1].error)
 
 
-def test_a_gpu_that_was_taken_out(made, make_host):
+def test_a_gpu_that_was_removed(made, make_host):
     other = make_host(gpus=[("0000:e7:00.0", A40)]).vfs_on()
     other.put(layout_file.PATH, made.get(layout_file.PATH))
     assert found(other)[0] == ["gpu_gone"]
 
 
-def test_mig_that_a_boot_took_away(make_host):
+def test_mig_that_a_boot_removed(make_host):
     host = make_host(gpus=[("0000:17:00.0", A100)])
     host.pf().mig = host.pf().mig_pending = True
     host.vfs_on()

@@ -61,11 +61,11 @@ def metrics(text):
 
 def test_doctor_of_a_host_without_the_restore(made, command):
     status, out, dummy = command(made, "doctor", "--json")
-    told = json.loads(out)
-    assert [one["code"] for one in told["problems"]] == ["restore_not_enabled"] and not told["healthy"] and status == 1
+    printed = json.loads(out)
+    assert [one["code"] for one in printed["problems"]] == ["restore_not_enabled"] and not printed["healthy"] and status == 1
 
 
-def test_doctor_tells_what_to_do(made, command):
+def test_doctor_prints_what_to_do(made, command):
     made.reboot()
     made.pf().driver = "nvidia"
     status, out, dummy = command(made, "doctor")

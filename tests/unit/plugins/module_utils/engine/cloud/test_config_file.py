@@ -38,7 +38,7 @@ def test_links_are_followed_as_the_host_sees_them(root, target):
     assert config_file.real_path(root, "/etc/none/../yunion/./x") == "/etc/yunion/x"
 
 
-def test_a_link_to_itself_is_told(root):
+def test_a_link_to_itself_is_reported(root):
     os.symlink("host.conf", root + PATH)
     assert code(config_file.real_path, root, PATH) == "bad_link"
 
@@ -60,7 +60,7 @@ def test_line_ends_stay_and_odd_files_are_refused(root):
     assert code(config_file.read, root, "/etc/pipe") == "no_file"
 
 
-def test_nobody_elses_change_is_lost(root, monkeypatch):
+def test_nobody_elses_change_is_overwritten(root, monkeypatch):
     with open(root + PATH, "wb") as handle:
         handle.write(b"b: 1\n")
     assert code(config_file.replace, root, PATH, "a: 1\n", "a: 2\n") == "changed_meanwhile"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What nova and KubeVirt are told: as their own parsers read it."""
+"""The configuration of nova and KubeVirt, as their own parsers read it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ MANY = [
 VFS = [offered("0000:17:00.4", "NVIDIA L40S-24Q", None, 5, "0x26b9", 0x26B9), offered("0000:17:01.0", "NVIDIA L40S-24Q", None, 6, "0x26b9", 0x26B9)]
 
 
-def test_nova_is_told_types_addresses_and_numbers():
+def test_nova_gets_types_addresses_and_numbers():
     made = nova.render(MANY, False)
     assert configparser.ConfigParser().read_string(made.text) is None
     assert read(made.text) == {
@@ -58,14 +58,14 @@ def test_nova_is_told_types_addresses_and_numbers():
     assert len(made.warnings) == 1 and "A40-24Q, T4-4Q" in made.warnings[0]
 
 
-def test_nova_is_told_vfs_whose_driver_must_stay():
+def test_nova_gets_vfs_whose_driver_must_stay():
     made = nova.render(VFS, False)
     specs = [json.loads(one) for one in read(made.text)["pci"]["device_spec"]]
     assert specs == made.data["device_specs"] == [{"address": one.vgpu.parent, "managed": "no"} for one in VFS]
     assert made.text.startswith("[pci]\n") and made.warnings == []
 
 
-def test_classes_tell_types_apart():
+def test_classes_distinguish_types():
     made = nova.render(MANY + VFS, True)
     assert {one["mdev_class"] for one in made.data["mdev_types"]} == {"CUSTOM_A40_24Q", "CUSTOM_T4_4Q"} and made.warnings == []
     assert {one["resource_class"] for one in made.data["device_specs"]} == {"CUSTOM_L40S_24Q"}
@@ -74,12 +74,12 @@ def test_classes_tell_types_apart():
         assert re.match(r"^CUSTOM_[A-Z0-9_]+\Z", nova.resource_class(name))
 
 
-def test_one_address_with_two_types_is_told():
+def test_one_address_with_two_types_is_reported():
     made = nova.render([MANY[2], offered("0000:3b:00.0", "GRID T4-8Q", "nvidia-233", 7)], True)
     assert len(made.warnings) == 1 and "0000:3b:00.0" in made.warnings[0] and "refuses to start" in made.warnings[0]
 
 
-def test_kubevirt_is_told_names_and_ids():
+def test_kubevirt_gets_names_and_ids():
     made = kubevirt.render(MANY + VFS, "nvidia.com", False)
     devices = yaml.safe_load(made.text)["spec"]["configuration"]["permittedHostDevices"]
     assert devices == made.data == {
@@ -93,7 +93,7 @@ def test_kubevirt_is_told_names_and_ids():
     assert set(yaml.safe_load(kubevirt.render(VFS, "nvidia.com", False).text)["spec"]["configuration"]["permittedHostDevices"]) == {"pciHostDevices"}
 
 
-def test_kubevirt_can_not_tell_vfs_of_one_model_apart():
+def test_kubevirt_can_not_distinguish_vfs_of_one_model():
     made = kubevirt.render(VFS + [offered("0000:17:01.1", "NVIDIA L40S-48Q", None, 7, "0x26b9", 0x26B9)], "gpus.example.com", True)
     (device,) = made.data["pciHostDevices"]
     assert device == {"pciVendorSelector": "10DE:26B9", "resourceName": "gpus.example.com/10de_26b9_vGPU", "externalResourceProvider": True}
@@ -105,5 +105,5 @@ def test_names_are_as_kubernetes_allows_them(name):
     assert re.match(r"^nvidia\.com/([A-Za-z0-9][A-Za-z0-9_.-]{0,61})?[A-Za-z0-9]\Z", kubevirt.resource_name("nvidia.com", name))
 
 
-def test_nothing_is_said_of_nothing():
+def test_no_vgpus_render_nothing():
     assert nova.render([], True).text == "" and kubevirt.render([], "nvidia.com", False).text == ""

@@ -13,12 +13,12 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud import yaml_key
 
 KEY = "nvidia_vgpu_pfs"
-WANTED = ["67:00.0", "e8:00.4"]
+EXPECTED = ["67:00.0", "e8:00.4"]
 LINES = '- "67:00.0"\n- "e8:00.4"\n'
 
 
-def changed(text, expected=tuple(WANTED)):
-    """The text after the edit, which must be settled then."""
+def changed(text, expected=tuple(EXPECTED)):
+    """The text after the edit. A second edit must change nothing."""
     expected = list(expected) if expected is not None else None
     made = yaml_key.edit(text, KEY, expected, "host.conf")
     assert yaml_key.edit(made.text, KEY, expected, "host.conf") is None
@@ -80,13 +80,13 @@ def test_the_value_is_replaced_and_nothing_else(old, new, newline):
 
 def test_a_value_that_is_right_already_is_left_as_it_is():
     for text in (KEY + ": [67:00.0, 'e8:00.4']\n", KEY + ":\n  - 67:00.0  # pf\n  # vfs\n  - e8:00.4\n", KEY + ":\r\n- '67:00.0'\r\n- e8:00.4"):
-        assert yaml_key.edit(text, KEY, WANTED, "host.conf") is None
+        assert yaml_key.edit(text, KEY, EXPECTED, "host.conf") is None
     assert yaml_key.edit("a: 1\n", KEY, None, "host.conf") is None
 
 
 def test_no_reader_takes_an_address_for_a_number():
     assert yaml.safe_load("- 67:00.4")[0] == 4020.4  # YAML 1.1 has numbers to the base of 60
-    assert yaml.safe_load(changed("a: 1\n")) == {"a": 1, KEY: WANTED}
+    assert yaml.safe_load(changed("a: 1\n")) == {"a": 1, KEY: EXPECTED}
 
 
 def test_the_last_line_keeps_its_state():
@@ -103,10 +103,10 @@ def test_a_key_of_that_name_elsewhere_is_not_it():
 
 
 def test_a_diff_shows_the_keys_lines_alone():
-    made = yaml_key.edit("password: hunter2\n%s:  # pf\n- a\n- b # last\n# secret: x\ntoken: y\n" % KEY, KEY, WANTED, "host.conf")
+    made = yaml_key.edit("password: hunter2\n%s:  # pf\n- a\n- b # last\n# secret: x\ntoken: y\n" % KEY, KEY, EXPECTED, "host.conf")
     assert made.before == KEY + ":  # pf\n- a\n- b # last\n"
     assert made.after == KEY + ':  # pf\n- "67:00.0"\n- "e8:00.4" # last\n'
-    made = yaml_key.edit("password: hunter2\n", KEY, WANTED, "host.conf")
+    made = yaml_key.edit("password: hunter2\n", KEY, EXPECTED, "host.conf")
     assert (made.before, made.after) == ("", KEY + ":\n" + LINES)
 
 
@@ -139,7 +139,7 @@ def test_a_diff_shows_the_keys_lines_alone():
 )
 def test_what_can_not_be_done_soundly_is_refused(text, code, words):
     with pytest.raises(EngineError) as caught:
-        yaml_key.edit(text, KEY, WANTED, "host.conf")
+        yaml_key.edit(text, KEY, EXPECTED, "host.conf")
     (error,) = caught.value.errors
     assert error.code == code and error.device == "host.conf" and error.remedy and words in str(error)
     assert "hunter2" not in str(error)
@@ -166,7 +166,7 @@ def test_the_size_of_a_value_does_no_harm():
 def test_what_is_nested_too_deeply_is_refused():
     # Deeper than Python recurses.
     with pytest.raises(EngineError) as caught:
-        yaml_key.edit("a: " + "[" * 1100 + "]" * 1100 + "\n", KEY, WANTED, "host.conf")
+        yaml_key.edit("a: " + "[" * 1100 + "]" * 1100 + "\n", KEY, EXPECTED, "host.conf")
     assert caught.value.errors[0].code == "yaml_form" and "nested" in str(caught.value)
 
 
@@ -226,29 +226,29 @@ def documents(draw):
     newline = draw(st.sampled_from(["\n", "\r\n"]))
     top = draw(st.sampled_from(["", "\ufeff"])) + draw(st.sampled_from(["", "---" + newline, "# top" + newline + newline]))
     blocks = [["first: &first [a]"]] + [draw(entry(number + 1)) for number in range(draw(st.integers(0, 4)))]
-    place = draw(st.integers(1, len(blocks)))
+    position = draw(st.integers(1, len(blocks)))
     ours = draw(st.one_of(st.none(), OURS))
 
     def lines(some):
         return "".join(line + newline for block in some for line in block + draw(GAP))
 
-    prefix = top + lines(blocks[:place])
+    prefix = top + lines(blocks[:position])
     middle = newline.join(ours) if ours else None
-    suffix = (newline if ours else "") + lines(blocks[place:])
+    suffix = (newline if ours else "") + lines(blocks[position:])
     ending = draw(st.sampled_from(["", "# end", "..." + newline]))
     return prefix, middle, suffix + ending
 
 
 def known(text):
-    """What the text says, without our key; tags that are not YAML's own are left out."""
+    """What the text contains, without our key; tags that are not YAML's own are left out."""
 
     class Loader(yaml.SafeLoader):
         """As SafeLoader."""
 
     Loader.add_constructor("!mine", lambda loader, node: "mine " + node.value)
-    said = yaml.load(text, Loader)
-    ours = said.pop(KEY, None)
-    return said, ours
+    data = yaml.load(text, Loader)
+    ours = data.pop(KEY, None)
+    return data, ours
 
 
 @settings(max_examples=150)
@@ -276,7 +276,7 @@ def test_all_bytes_outside_the_key_stay(parts, expected):
 
 @settings(max_examples=150)
 @given(documents())
-def test_what_was_set_is_taken_out_again(parts):
+def test_what_was_set_is_removed_again(parts):
     prefix, ours, suffix = parts
     text = prefix + (ours or "") + suffix
     made = yaml_key.edit(text, KEY, None, "host.conf")
@@ -289,9 +289,9 @@ def test_what_was_set_is_taken_out_again(parts):
 
 @settings(max_examples=200)
 @given(st.text("a:-[]{}&*!|>'\"#%?,~ \n\r\t\ufeff\x85\u2028\x01" + "kp", max_size=40), st.integers(0, 40))
-def test_any_text_is_edited_or_refused(text, place):
-    for one in (text, text[:place] + "\n" + KEY + ": [x]\n" + text[place:]):
-        for expected in (WANTED, None):
+def test_any_text_is_edited_or_refused(text, position):
+    for one in (text, text[:position] + "\n" + KEY + ": [x]\n" + text[position:]):
+        for expected in (EXPECTED, None):
             try:
                 made = yaml_key.edit(one, KEY, expected, "host.conf")
             except EngineError as exc:

@@ -21,7 +21,7 @@ FeatureType=0
 EnableUI=TRUE"""
 
 
-def test_only_what_was_asked_for_changes():
+def test_only_requested_settings_change():
     new = render(TEXT, {"FeatureType": "1", "ServerAddress": "license.example.com", "EnableUI": "FALSE", "ClientConfigTokenPath": None})
     assert new == TEXT.replace("FeatureType=0", "FeatureType=1").replace(
         "#ServerAddress=\n", "#ServerAddress=\nServerAddress=license.example.com\n"
@@ -54,8 +54,8 @@ def test_a_second_time_changes_nothing_and_other_lines_stay(lines, expected):
     text = "\n".join(lines)
     once = render(text, expected)
     assert render(once, expected) == once
-    told = values(once)
-    assert {key: told.get(key) for key in expected} == expected
+    found = values(once)
+    assert {key: found.get(key) for key in expected} == expected
     others = [line for line in text.split("\n") if not any(line.strip().startswith(key) for key in expected)]
     left = [line for line in once.split("\n") if not any(line.strip().startswith(key) for key in expected)]
     assert [line for line in left if line] == [line for line in others if line]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""nvidia-smi's words for a licence, and the journal's for its lack."""
+"""nvidia-smi's output for a license, and the journal's for its lack."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_reasons(line, code):
     assert one.code == code and line[:30] in str(one) and one.remedy and one.expected
 
 
-def test_what_was_before_the_last_licence_or_start_is_another_story():
+def test_what_was_before_the_last_license_or_start_is_ignored():
     failed = "Failed to acquire license from 10.0.2.2 (Error: Connection refused)"
     assert licensing.reason([failed, "License acquired successfully. (Info: 10.0.2.2, NVIDIA RTX Virtual Workstation; Expiry: 2026-11-26 7:29:4 GMT)"]) is None
     assert licensing.reason([failed, "Started nvidia-gridd.service - NVIDIA Grid Daemon."]) is None
@@ -100,7 +100,7 @@ def test_a_token_that_is_not_understood_is_not_a_missing_one():
     assert licensing.reason(lines).code == "token_malformed"
 
 
-def test_what_the_daemon_says_before_systemd_calls_it_started_counts():
+def test_what_the_daemon_logs_before_systemd_reports_it_started_counts():
     old = "Failed to acquire license from 10.0.2.2 (Error: Connection refused)"
     begin, missing = "Starting NVIDIA Grid Daemon...", "Unable to fetch the client configuration token file"
     up = "Started nvidia-gridd.service - NVIDIA Grid Daemon."

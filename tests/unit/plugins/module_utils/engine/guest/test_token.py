@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What is told of a token, and that the token itself never is."""
+"""What is reported about a token, and that the token itself never is."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.guest import token as made
 NOW = 1764000000  # 2025-11-24T16:00:00Z
 
 
-def test_a_good_one_has_no_error_and_tells_its_end():
+def test_a_good_one_has_no_error_and_has_its_end():
     assert token.errors(made(), NOW, "the token") == []
     assert token.iso(token.read(made(expires=1764000001)).expires) == "2025-11-24T16:00:01Z"
     assert token.errors("  %s\n" % made(), NOW, "the token") == []

@@ -34,7 +34,7 @@ def test_a_number_never_finds_a_name_by_its_end():
     assert vgpu_types.find("nvidia rtx pro 6000 blackwell dc-1-24q", [PRO]) is PRO
 
 
-def test_what_the_description_tells():
+def test_what_the_description_contains():
     big = vgpu_types.find("A40-2Q", TYPES)
     assert (big.framebuffer_mib, big.max_instances) == (2048, 24)
     bare = vgpu_types.from_mdev("1", "GRID T4-16Q", "")
@@ -77,7 +77,7 @@ def test_catalog():
     assert not catalog.same_model("A40", "A4")
 
 
-def test_limits_follow_from_the_catalogue_as_the_driver_says_them():
+def test_limits_from_the_catalog_match_the_driver():
     model = catalog.lookup("0x2235")
     for one in TYPES:
         assert one.max_instances == min(model.framebuffer_gib * 1024 // one.framebuffer_mib, 32)

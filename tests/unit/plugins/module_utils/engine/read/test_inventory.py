@@ -74,7 +74,7 @@ def test_vendor_vfio_is_read_whole(make_host):
     found = inventory.read(host.ctx)
     (gpu,) = found.gpus
     assert gpu.framework == "vendor_vfio" and not gpu.uuids and found.mdevs == []
-    assert sorted(one.short for one in gpu.types) == sorted(one.short for one in L40S.types), "nvidia-smi tells what no VF lists now"
+    assert sorted(one.short for one in gpu.types) == sorted(one.short for one in L40S.types), "nvidia-smi lists what no VF lists now"
     (vgpu,) = gpu.vgpus
     assert (vgpu.key, vgpu.uuid, vgpu.parent, vgpu.index, vgpu.type) == ("0000:e8:00.5", None, "0000:e8:00.5", 1, "L40S-24Q")
     assert [one.vm for one in vgpu.holders] == ["web1"]
@@ -112,25 +112,25 @@ def test_selectors(make_host):
     assert "'0000:99:00.0'" in str(errors[0]) and "0000:e8:00.0 (A40)" in str(errors[0])
 
 
-def test_a_uuid_without_the_driver_says_why_it_is_not_known(make_host):
+def test_a_uuid_without_the_driver_is_refused_with_the_reason(make_host):
     host = make_host(driver=None)
     uuid = host.pf().uuid
     dummy, errors = inventory.read(host.ctx).select([uuid])
     assert codes(errors) == ["unknown_gpu"] and "only while the driver is loaded" in str(errors[0])
 
 
-def test_a_host_without_gpus_says_so(make_host):
+def test_a_host_without_gpus_is_reported(make_host):
     dummy, errors = inventory.read(make_host(gpus=[]).ctx).select(["all"])
     assert "this host has no NVIDIA GPU" in str(errors[0])
 
 
-def test_read_one_skips_vgpus_when_told(host):
+def test_read_one_skips_vgpus_on_request(host):
     host.add("0000:e8:00.4", "A40-1Q", UUID)
     assert inventory.read_one(host.ctx, "0000:e8:00.0", with_vgpus=False).vgpus == []
     assert [one.uuid for one in inventory.read_one(host.ctx, "0000:e8:00.0").vgpus] == [UUID]
 
 
-def test_what_is_wrong_with_a_vgpu_is_told(host):
+def test_what_is_wrong_with_a_vgpu_is_reported(host):
     from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import mdev
 
     host.add("0000:e8:00.4", "A40-1Q", UUID)

@@ -37,20 +37,20 @@ def modules(host, monkeypatch):
     return versions
 
 
-def told(host):
+def facts(host):
     return call(nvidia_gpu_info, host).ok["host"]["next_kernel"]
 
 
 def test_no_kernel_update_waits(host, modules):
-    assert told(host) == {"release": None, "driver": None, "cmdline": None}, "nothing in /boot that is known"
+    assert facts(host) == {"release": None, "driver": None, "cmdline": None}, "nothing in /boot that is known"
     kernels(host, RUNNING, "6.1.0-9-amd64")
-    assert told(host) == {"release": RUNNING, "driver": "550.163.02", "cmdline": None}
+    assert facts(host) == {"release": RUNNING, "driver": "550.163.02", "cmdline": None}
 
 
 def test_a_kernel_update_with_and_without_the_driver(host, modules):
     kernels(host, RUNNING, "6.1.0-51-amd64")
     host.put("/boot/vmlinuz-7.0.0-1-amd64", "")  # no modules: it can't boot this system
-    assert told(host) == {"release": "6.1.0-51-amd64", "driver": None, "cmdline": None}
+    assert facts(host) == {"release": "6.1.0-51-amd64", "driver": None, "cmdline": None}
     (problem,) = call(nvidia_gpu_info, host).ok["problems"]
     assert (problem["code"], problem["severity"]) == ("next_kernel_without_driver", "warning")
     assert "dkms autoinstall -k 6.1.0-51-amd64" in problem["remedy"] and "no module nvidia" in problem["found"]
@@ -64,7 +64,7 @@ def test_a_kernel_update_with_and_without_the_driver(host, modules):
 def test_another_default_is_not_guessed_at(host, modules, line):
     kernels(host, RUNNING, "6.1.0-51-amd64")
     host.put("/etc/default/grub", line + "\n")
-    assert told(host) == {"release": None, "driver": None, "cmdline": None}
+    assert facts(host) == {"release": None, "driver": None, "cmdline": None}
 
 
 def test_red_hats_entries(host, modules):
@@ -72,11 +72,11 @@ def test_red_hats_entries(host, modules):
         release = "5.14.0-%d.el9.x86_64" % number
         host.put("/boot/loader/entries/abc-%s.conf" % release, "title RHEL\nversion %s\nlinux /vmlinuz-%s\n" % (release, release))
     host.put("/boot/loader/entries/abc-0-rescue.conf", "version 0-rescue-abc\n")
-    assert told(host)["release"] == "5.14.0-503.el9.x86_64"
+    assert facts(host)["release"] == "5.14.0-503.el9.x86_64"
     host.put("/boot/grub2/grubenv", "# GRUB Environment Block\nsaved_entry=abc-5.14.0-427.el9.x86_64\nboot_success=1\n")
-    assert told(host)["release"] == "5.14.0-427.el9.x86_64"
+    assert facts(host)["release"] == "5.14.0-427.el9.x86_64"
     host.put("/boot/grub2/grubenv", "saved_entry=gone\n")
-    assert told(host)["release"] is None
+    assert facts(host)["release"] is None
 
 
 GRUB_CFG = """menuentry 'Debian GNU/Linux' --class debian {
@@ -94,14 +94,14 @@ submenu 'Advanced options' {
 def test_flags_of_the_next_boot(host, modules):
     kernels(host, RUNNING, "6.1.0-51-amd64")
     host.put("/boot/grub/grub.cfg", GRUB_CFG)
-    assert told(host)["cmdline"] == ["root=UUID=1", "ro", "quiet", "intel_iommu=on"]
+    assert facts(host)["cmdline"] == ["root=UUID=1", "ro", "quiet", "intel_iommu=on"]
     host.put("/boot/grub/grub.cfg", "menuentry x {\n}\n")
-    assert told(host)["cmdline"] is None
+    assert facts(host)["cmdline"] is None
     for name, options in (("a-1", "root=/dev/sda1 ro iommu=pt"), ("a-2", "$kernelopts")):
         host.put("/boot/loader/entries/%s.conf" % name, "version 5.14.0-%s.el9\noptions %s\n" % (name, options))
-    assert told(host)["cmdline"] is None, "what a variable stands for is not guessed"
+    assert facts(host)["cmdline"] is None, "what a variable stands for is not guessed"
     host.put("/boot/grub2/grubenv", "saved_entry=a-1\n")
-    assert told(host)["cmdline"] == ["root=/dev/sda1", "ro", "iommu=pt"]
+    assert facts(host)["cmdline"] == ["root=/dev/sda1", "ro", "iommu=pt"]
 
 
 def test_order():

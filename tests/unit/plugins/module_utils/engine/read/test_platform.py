@@ -57,14 +57,14 @@ def test_the_vendors_file_is_read_where_there_is_no_other(tmp_path):
 
 
 def unsupported(host):
-    """What gpu_info says of it; nothing else may stand before."""
-    told = call(nvidia_gpu_info, host).ok["problems"]
-    found = [one["found"] for one in told if one["code"] == "host_unsupported"]
-    assert [one["found"] for one in told[: len(found)]] == found
+    """What gpu_info reports about it; nothing else may stand before."""
+    problems = call(nvidia_gpu_info, host).ok["problems"]
+    found = [one["found"] for one in problems if one["code"] == "host_unsupported"]
+    assert [one["found"] for one in problems[: len(found)]] == found
     return found
 
 
-def test_an_ordinary_host_is_supported(make_host):
+def test_a_standard_host_is_supported(make_host):
     host = make_host()
     host.kernel.xen = "hvm only\n"
     assert unsupported(host) == []

@@ -72,7 +72,7 @@ def test_the_serial_number(der, number):
     assert serial(der) == number
 
 
-def test_what_the_machine_trusts_is_told(make_host):
+def test_what_the_machine_trusts_is_returned(make_host):
     host = make_host()
     host.kernel.secure_boot = True
     lists = {DB: OTHER, MOK: MINE, "dbx-" + DB[3:]: THIRD}
@@ -99,7 +99,7 @@ def signing(make_host, tmp_path):
     return host, {"src": str(package), "signing_key": str(key), "signing_certificate": str(public)}
 
 
-def test_without_a_key_the_steps_are_told(signing):
+def test_without_a_key_the_steps_are_reported(signing):
     host, arguments = signing
     for check in (True, False):
         outcome = call(nvidia_driver, host, check=check, src=arguments["src"])
@@ -118,14 +118,14 @@ def test_signed_with_a_key_that_is_trusted(signing):
 
 
 @pytest.mark.parametrize("signed_by, words", [(("", ""), "is not signed"), (("7F:02", "DKMS module signing key"), "signed by DKMS module signing key")])
-def test_a_module_that_another_key_signed_is_told(signing, signed_by, words):
+def test_a_module_that_another_key_signed_is_reported(signing, signed_by, words):
     host, arguments = signing
     host.signed_by = signed_by
     outcome = call(nvidia_driver, host, **arguments)
     assert outcome.codes == ["not_signed"] and words in outcome.msg
 
 
-def test_what_is_wrong_with_a_key_is_told_before_the_installer_runs(signing):
+def test_what_is_wrong_with_a_key_is_reported_before_the_installer_runs(signing):
     host, arguments = signing
     os.chmod(arguments["signing_key"], 0o640)
     host.kernel.efivars = {MOK: ATTRIBUTES + signatures(X509, OTHER)}
@@ -133,7 +133,7 @@ def test_what_is_wrong_with_a_key_is_told_before_the_installer_runs(signing):
     assert outcome.codes == ["signing_key_open", "certificate_not_enrolled"] and "chmod 600" in outcome.msg and "mokutil --import" in outcome.msg
     os.unlink(arguments["signing_key"])
     assert call(nvidia_driver, host, **arguments).codes == ["signing_key_missing"]
-    assert call(nvidia_driver, host, check=True, **arguments).ok["changed"], "an earlier step of the run may bring it"
+    assert call(nvidia_driver, host, check=True, **arguments).ok["changed"], "an earlier step of the run may install it"
     assert not [argv for argv in host.calls if argv[0] == "sh"]
 
 
@@ -149,6 +149,6 @@ def test_a_driver_that_is_there_is_no_matter_of_secure_boot(make_host):
     assert not call(nvidia_driver, host, version="550.163.02").ok["changed"]
 
 
-def test_space_is_looked_at_before(make_host, tmp_path):
+def test_space_is_checked_before(make_host, tmp_path):
     outcome = call(nvidia_driver, make_host(), check=True, version="570.86.01", tmpdir=str(tmp_path / "a" / "b"), required_space=1 << 40)
     assert outcome.codes == ["no_space"] and str(tmp_path / "a" / "b") in outcome.msg

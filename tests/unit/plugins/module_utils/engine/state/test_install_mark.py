@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""An installation of the driver that was broken off."""
+"""An interrupted installation of the driver."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def package(tmp_path):
     return str(path)
 
 
-def test_an_installation_that_was_broken_off_is_done_again(host, package):
+def test_an_interrupted_installation_is_done_again(host, package):
     """The module's version is right, but whatever else the installer had to write may be empty."""
     host.put(install_mark.DRIVER, "")
     driver = host_reader.read_driver(host.ctx)

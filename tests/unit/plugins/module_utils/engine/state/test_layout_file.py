@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The stored layout: what it promises when things go wrong."""
+"""The stored layout: what is guaranteed when things go wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layou
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 
 
-def test_the_store_comes_back_as_it_went():
+def test_the_store_is_read_as_it_was_written():
     gpus = [
         layout_file.StoredGpu("0000:e8:00.0", 32, [layout_file.StoredVgpu(UUID, "0000:e8:00.4", 0, "A40-8Q")], ["x"]),
         layout_file.StoredGpu("0000:3b:00.0", 0, [layout_file.StoredVgpu(UUID, "0000:3b:00.0", None, "T4-8Q")]),
@@ -26,7 +26,7 @@ def test_the_store_comes_back_as_it_went():
 @pytest.mark.parametrize(
     "text", ["{", "[]", "7", '{"version": 2, "gpus": []}', '{"version": 1}', '{"version": 1, "gpus": [{}]}', '{"version": 1, "gpus": [3]}']
 )
-def test_a_store_that_is_none_is_told(text):
+def test_an_invalid_store_is_reported(text):
     with pytest.raises(EngineError) as caught:
         layout_file.loads(text)
     assert layout_file.PATH in str(caught.value) and "Rename the file" in str(caught.value)

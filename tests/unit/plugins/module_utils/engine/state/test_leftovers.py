@@ -17,12 +17,12 @@ def test_half_written_files_of_ours_go_and_others_stay(host):
     host.put("/etc/modprobe.d/.vgpu-abc", "half")
     host.put("/etc/nvidia-vgpu/.vgpu-def", "half")
     host.put("/etc/modprobe.d/.other", "kept")
-    os.makedirs(host.root + "/etc/default/grub.d/.vgpu-folder")
+    os.makedirs(host.root + "/etc/default/grub.d/.vgpu-directory")
     call(nvidia_sriov, host, check=True).ok
     assert host.get("/etc/modprobe.d/.vgpu-abc") == "half", "check mode writes nothing"
     call(nvidia_sriov, host).ok
     assert host.get("/etc/modprobe.d/.vgpu-abc") is None and host.get("/etc/nvidia-vgpu/.vgpu-def") is None
-    assert host.get("/etc/modprobe.d/.other") == "kept" and os.path.isdir(host.root + "/etc/default/grub.d/.vgpu-folder")
+    assert host.get("/etc/modprobe.d/.other") == "kept" and os.path.isdir(host.root + "/etc/default/grub.d/.vgpu-directory")
 
 
 def test_nothing_to_clean_on_a_bare_host(tmp_path):
@@ -30,7 +30,7 @@ def test_nothing_to_clean_on_a_bare_host(tmp_path):
     assert os.listdir(str(tmp_path)) == []
 
 
-def test_new_folders_and_removals_are_synced(tmp_path, monkeypatch):
+def test_new_directories_and_removals_are_synced(tmp_path, monkeypatch):
     synced = []
     real = os.fsync
     monkeypatch.setattr(os, "fsync", lambda number: (synced.append(os.readlink("/proc/self/fd/%d" % number)), real(number)))

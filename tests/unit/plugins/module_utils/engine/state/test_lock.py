@@ -30,13 +30,13 @@ with lock.HostLock(Context(sys.argv[1])):
 @pytest.fixture
 def holder(tmp_path):
     """Another process that has the lock until its standard input ends."""
-    places = [path for path in sys.path if path] + [os.getcwd()]
+    paths = [path for path in sys.path if path] + [os.getcwd()]
     top = os.path.abspath(lock.__file__).split(os.sep + "ansible_collections" + os.sep)[0]
     process = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=dict(os.environ, PYTHONPATH=os.pathsep.join([top] + places)),
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join([top] + paths)),
         text=True,
     )
     assert process.stdout.readline() == "taken\n"

@@ -53,7 +53,7 @@ def test_programs_that_change_the_host_get_the_lock_and_no_others(tmp_path, keep
 @pytest.mark.parametrize(
     ("make", "words"), [(lambda path: path.symlink_to("/etc/passwd"), "a link"), (os.mkfifo, "no regular file"), (os.mkdir, "can't be opened")]
 )
-def test_what_stands_in_the_place_of_the_lock_is_refused(tmp_path, make, words):
+def test_what_is_at_the_path_of_the_lock_is_refused(tmp_path, make, words):
     make(tmp_path / "lock")
     with pytest.raises(EngineError) as caught:
         real_lock(tmp_path).__enter__()
@@ -61,28 +61,28 @@ def test_what_stands_in_the_place_of_the_lock_is_refused(tmp_path, make, words):
 
 
 def test_a_removal_that_waits_for_a_vm_does_not_keep_the_lock(tmp_path):
-    told = tmp_path / "told"
+    answer_file = tmp_path / "answer"
 
     class Waiting:
-        """The kernel's files; the removal says whether it still has the lock."""
+        """The kernel's files; the removal records whether it still has the lock."""
 
         @staticmethod
         def exists(path):
-            """Gone as soon as the child has told."""
-            return not told.exists()
+            """Gone as soon as the child has written its answer."""
+            return not answer_file.exists()
 
         @staticmethod
         def write(path, value):
             """In the child."""
             try:
                 os.fstat(number)
-                told.write_text("open")
+                answer_file.write_text("open")
             except OSError:
-                told.write_text("closed")
+                answer_file.write_text("closed")
 
     with real_lock(tmp_path) as held:
         number = held.handle.fileno()
         ctx = Context("/")
         ctx.sysfs = Waiting
         Mdev(ctx).remove_forced(UUID, 10)
-    assert told.read_text() == "closed"
+    assert answer_file.read_text() == "closed"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Ordinary files: what they promise when things go wrong."""
+"""Regular files: what is guaranteed when things go wrong."""
 
 from __future__ import annotations
 

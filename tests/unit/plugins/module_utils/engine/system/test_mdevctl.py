@@ -17,7 +17,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context imp
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 OTHER = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12"
 VF = "0000:e8:00.4"
-FOLDER = "/etc/mdevctl.d/" + VF
+DIRECTORY = "/etc/mdevctl.d/" + VF
 # What mdevctl 1.2.0 of Debian 12 wrote for "define -u UUID -p VF -t nvidia-558".
 WRITTEN = '{\n  "mdev_type": "nvidia-558",\n  "start": "manual",\n  "attrs": []\n}\n'
 
@@ -57,14 +57,14 @@ def ctx(tmp_path, calls):
 
 def test_a_definition_is_what_mdevctl_writes_and_is_synced(ctx, tmp_path, synced, calls):
     mdevctl.define(ctx, UUID, VF, "nvidia-558")
-    path = tmp_path / FOLDER[1:] / UUID
+    path = tmp_path / DIRECTORY[1:] / UUID
     assert path.read_text() == WRITTEN and path.stat().st_mode & 0o777 == 0o644
     assert not calls["argv"] and not synced
     mdevctl.sync(ctx)
     assert calls["argv"] == [["sync", "-f", str(tmp_path) + "/etc/mdevctl.d"]]
 
 
-def test_a_disk_that_fails_is_told(ctx, calls):
+def test_a_disk_that_fails_is_reported(ctx, calls):
     calls["answer"] = Result(1, "sync: error syncing: Input/output error")
     with pytest.raises(EngineError) as caught:
         mdevctl.sync(ctx)
@@ -75,15 +75,15 @@ def test_a_removal_is_synced_too(ctx, tmp_path, synced):
     mdevctl.define(ctx, UUID, VF, "nvidia-558")
     del synced[:]
     mdevctl.undefine(ctx, UUID, VF)
-    assert synced == [str(tmp_path) + FOLDER] and not mdevctl.definitions(ctx.root)
+    assert synced == [str(tmp_path) + DIRECTORY] and not mdevctl.definitions(ctx.root)
     mdevctl.undefine(ctx, UUID, VF)  # gone already
 
 
 def test_mdevctl_is_asked_once_for_all(ctx, calls):
     for uuid in (UUID, OTHER):
         mdevctl.define(ctx, uuid, VF, "nvidia-558")
-    told = {"mdev_type": "nvidia-558", "start": "manual", "attrs": []}
-    calls["answer"] = Result(0, json.dumps([{VF: [{UUID: told}, {OTHER: told}]}]))
+    definition = {"mdev_type": "nvidia-558", "start": "manual", "attrs": []}
+    calls["answer"] = Result(0, json.dumps([{VF: [{UUID: definition}, {OTHER: definition}]}]))
     assert mdevctl.unseen(ctx, [(UUID, VF), (OTHER, VF)]) == {}
     assert calls["argv"] == [["/usr/sbin/mdevctl", "list", "--defined", "--dumpjson"]]
 
@@ -101,11 +101,11 @@ def test_mdevctl_is_asked_once_for_all(ctx, calls):
         Result(0, json.dumps([{"0000:e8:00.5": [{UUID: {"mdev_type": "nvidia-558", "start": "manual"}}]}])),
     ],
 )
-def test_a_definition_that_mdevctl_does_not_see_as_meant_is_told(ctx, calls, answer):
+def test_a_definition_that_mdevctl_does_not_list_as_written_is_reported(ctx, calls, answer):
     mdevctl.define(ctx, UUID, VF, "nvidia-558")
     calls["answer"] = answer
     found = mdevctl.unseen(ctx, [(UUID, VF)])[UUID]
-    assert found.code == "mdevctl_failed" and found.device == UUID and FOLDER in found.expected
+    assert found.code == "mdevctl_failed" and found.device == UUID and DIRECTORY in found.expected
 
 
 def test_a_strangers_damaged_file_that_stops_mdevctls_list_is_no_failure_of_ours(ctx, calls):
@@ -117,6 +117,6 @@ def test_a_strangers_damaged_file_that_stops_mdevctls_list_is_no_failure_of_ours
 
 def test_warnings_before_the_list_are_no_part_of_it(ctx, calls):
     mdevctl.define(ctx, UUID, VF, "nvidia-558")
-    told = [{VF: [{UUID: {"mdev_type": "nvidia-558", "start": "manual", "attrs": []}}]}]
-    calls["answer"] = Result(0, "WARN: [x] can't read\n" + json.dumps(told, indent=1) + "\n")
+    listed = [{VF: [{UUID: {"mdev_type": "nvidia-558", "start": "manual", "attrs": []}}]}]
+    calls["answer"] = Result(0, "WARN: [x] can't read\n" + json.dumps(listed, indent=1) + "\n")
     assert mdevctl.unseen(ctx, [(UUID, VF)]) == {}

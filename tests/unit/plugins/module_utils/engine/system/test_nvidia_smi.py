@@ -70,7 +70,7 @@ def test_gpu_instances(name, rows):
 
 
 @pytest.mark.parametrize("text", ["No MIG-enabled devices found.\n", "No GPU instances found: Not Found\n", ""])
-def test_nothing_is_told_by_words(text):
+def test_text_without_numbers_has_no_values(text):
     assert nvidia_smi.instances(printed(text)) == nvidia_smi.compute_instances(printed(text)) == nvidia_smi.profiles(printed(text)) == []
 
 
@@ -87,16 +87,16 @@ def test_placements():
 def test_placements_of_an_h100_are_those_of_our_model():
     from ansible_collections.vgpu.kvm.tests.unit.fake import nvidia_smi as fake
 
-    told = nvidia_smi.placements(printed(sample("h100-lgipp.txt")), "0000:17:00.0")
+    real = nvidia_smi.placements(printed(sample("h100-lgipp.txt")), "0000:17:00.0")
     ours = {one.id: (fake.starts(models.H100, one), one.memory) for one in models.H100.profiles}
-    assert len(told) == 5 and told == {number: ours[number] for number in told}
+    assert len(real) == 5 and real == {number: ours[number] for number in real}
 
 
 def test_supported_types():
     found = nvidia_smi.types(printed(sample("types.txt")))
     assert sorted(found) == ["0000:8c:00.0", "0000:e8:00.0"]
-    told = [(one.id, one.short, one.framebuffer_mib, one.max_instances, one.gi_profile, one.per_gi) for one in found["0000:8c:00.0"]]
-    assert told == [("1518", "DC-2B", 2048, 32, None, None), ("1546", "DC-1-2Q", 2048, 48, 47, 12)]
+    rows = [(one.id, one.short, one.framebuffer_mib, one.max_instances, one.gi_profile, one.per_gi) for one in found["0000:8c:00.0"]]
+    assert rows == [("1518", "DC-2B", 2048, 32, None, None), ("1546", "DC-1-2Q", 2048, 48, 47, 12)]
     assert [(one.id, one.short) for one in found["0000:e8:00.0"]] == [("1145", "L40S-1B")]
     assert nvidia_smi.types(printed("No supported devices in vGPU mode\n")) == {}
 
@@ -106,9 +106,9 @@ def test_running_vgpus():
     assert nvidia_smi.running(printed("No supported devices in vGPU mode\n")) == {}
 
 
-@pytest.mark.parametrize("name, told", [("h100-q.txt", (False, False)), ("l40s-q.txt", (True, True)), ("h100-host-q.txt", (False, False))])
-def test_mixed_sizes(name, told):
-    assert nvidia_smi.mixed(printed(sample(name)), "0000:17:00.0") == told
+@pytest.mark.parametrize("name, expected", [("h100-q.txt", (False, False)), ("l40s-q.txt", (True, True)), ("h100-host-q.txt", (False, False))])
+def test_mixed_sizes(name, expected):
+    assert nvidia_smi.mixed(printed(sample(name)), "0000:17:00.0") == expected
 
 
 def test_mixed_sizes_in_another_spelling():
@@ -154,7 +154,7 @@ def test_the_profile_of_a_type_by_its_name(name, profile):
     assert (found.name if found else None) == profile
 
 
-def test_the_profile_of_a_type_by_what_the_driver_says():
+def test_the_profile_of_a_type_as_the_driver_reports_it():
     profiles = [one for dummy, one in nvidia_smi.profiles(printed(sample("blackwell-lgip.txt")))]
     assert mig_placement.profile_for(vgpu_types.VgpuType(1, "DC-1-24Q", gi_profile=47), profiles).name == "1g.24gb+gfx"
     assert mig_placement.profile_for(vgpu_types.VgpuType(1, "DC-1-24QGFX"), profiles).name == "1g.24gb+gfx"
@@ -184,7 +184,7 @@ def test_what_fits_on_an_a100(expected, good):
     assert mig_placement.fits(profiles, [], [mig_placement.find_profile(word, profiles) for word in expected]) is good
 
 
-def test_names_are_told_by_their_section():
+def test_names_are_distinguished_by_their_section():
     (gpu,) = nvidia_smi.guest_gpus(printed(ANSWER % RECORD))[0]
     assert (gpu.address, gpu.name, gpu.virtualization, gpu.framebuffer_mib) == ("0000:02:00.0", "NVIDIA A40-24Q", "VGPU", 24576)
     assert (gpu.product, gpu.status) == (RECORD["product"], RECORD["status"])

@@ -32,14 +32,14 @@ def test_sysfs_below_a_root(tmp_path):
     assert sysfs.read("/sys/d/n").startswith("9")
 
 
-def test_a_refused_write_says_path_value_and_meaning(tmp_path):
+def test_a_refused_write_reports_path_value_and_meaning(tmp_path):
     with pytest.raises(SysfsError) as caught:
         Sysfs(str(tmp_path)).write("/sys/none/create", UUID)
     text = str(caught.value)
     assert "/sys/none/create" in text and UUID in text and "ENOENT" in text and caught.value.number == 2
 
 
-def test_an_error_of_close_is_not_lost(tmp_path, monkeypatch):
+def test_an_error_of_close_is_reported(tmp_path, monkeypatch):
     (tmp_path / "f").write_text("")
     real = os.close
 

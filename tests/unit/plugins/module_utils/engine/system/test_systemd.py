@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""What systemctl show prints, and what is made of it."""
+"""What systemctl show prints, and how it is parsed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ InactiveExitTimestampMonotonic=0
 
 
 class Answering:
-    """Stands for a context whose programs all give one answer."""
+    """Stands for a context whose programs all print one answer."""
 
     def __init__(self, rc, out):
         self.rc = rc

@@ -16,7 +16,7 @@ LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 
 
 @pytest.mark.parametrize("damaged", ["", "{", '{"mdev_type": "nvidia-565"}', "[]"])
-def test_a_damaged_definition_is_written_anew(make_host, damaged):
+def test_a_damaged_definition_is_rewritten(make_host, damaged):
     host = make_host(mdevctl=True).vfs_on()
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     (uuid, parent, dummy), other = host.vgpus()

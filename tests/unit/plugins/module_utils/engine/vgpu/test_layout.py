@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The layout as users write it, and where vGPUs are placed."""
+"""The layout as users write it, and the placement of vGPUs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def planned(host, entries, stored=None, **options):
     return vgpu_plan.plan(target.Host(found, host_state.read(host.ctx), stored or {}), specs, target.Options(**options), errors + wrong)
 
 
-def test_parsing_gives_one_spec_for_each_vgpu():
+def test_parsing_returns_one_spec_for_each_vgpu():
     (entry,), errors = layout.parse([{"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2}, {"type": "A40-8A", "uuid": ONE.upper()}]}])
     assert errors == [] and entry.selectors == ["all"]
     assert [(one.type, one.uuid, one.where) for one in entry.vgpus] == [
@@ -92,7 +92,7 @@ def test_free_vfs_are_taken_in_order_past_those_of_others(host):
     assert [step.kind for step in result.steps] == ["store", "create", "create"]
 
 
-def test_a_place_in_the_store_is_remembered(host):
+def test_a_stored_slot_is_kept(host):
     stored = {PF: layout_file.StoredGpu(PF, 32, [layout_file.StoredVgpu(ONE, "0000:e8:01.2", 6, "A40-8Q")])}
     result = planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q", "count": 2}]}], stored)
     assert [(one.slot.index, one.uuid) for one in result.target.gpus[PF].placed][1] == (6, ONE) and result.target.gpus[PF].placed[0].slot.index == 0
@@ -102,7 +102,7 @@ def test_removals_come_before_creations_and_the_store_before_both(host):
     host.add("0000:e8:00.4", "A40-24Q", ONE)
     result = planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-8Q", "count": 2}]}])
     assert [step.kind for step in result.steps] == ["store", "remove", "create", "create"]
-    assert result.target.gpus[PF].placed[0].slot.index == 0, "the VF that gets free is taken"
+    assert result.target.gpus[PF].placed[0].slot.index == 0, "the VF that gets free is used"
 
 
 def test_the_used_one_is_kept_when_some_must_go(host):
@@ -144,7 +144,7 @@ def test_two_series_of_one_size_share_a_gpu(host):
     assert "A40-8Q (8192 MiB), A40-24Q (24576 MiB)" in str(caught.value)
 
 
-def test_predicted_places_are_those_that_come(make_host):
+def test_predicted_slots_are_the_real_ones(make_host):
     bare = make_host()
     predicted = planned(bare, [{"gpu": PF, "vgpus": [{"type": "A40-1Q", "count": 32}]}], assume=["vfs"])
     bare.vfs_on()
@@ -161,12 +161,12 @@ def test_a_layout_is_shared_by_hosts_with_other_gpus(make_host):
         planned(make_host().vfs_on(), shared[:1])
 
 
-def test_a_model_that_nobody_knows_is_a_slip(make_host):
+def test_an_unknown_model_is_an_error(make_host):
     with pytest.raises(EngineError, match="no GPU answers to 'A400'"):
         planned(make_host().vfs_on(), [{"gpu": "A400", "vgpus": []}, {"gpu": "A40", "vgpus": []}])
 
 
-def test_one_model_written_for_another_does_not_empty_the_gpus_that_were_meant(make_host):
+def test_one_model_written_for_another_does_not_empty_the_intended_gpus(make_host):
     host = make_host(gpus=((PF, A40), ("0000:3b:00.0", T4))).vfs_on()
     slip = [{"gpu": "A40", "vgpus": [{"type": "A40-24Q"}]}, {"gpu": "V100", "vgpus": []}]
     with pytest.raises(EngineError, match="for V100, which this host does not have, and does not name 0000:3b:00.0"):

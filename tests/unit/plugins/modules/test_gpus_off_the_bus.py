@@ -14,81 +14,81 @@ from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig, nvidia_pci_
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100
 
-GOOD, LOST = "0000:e7:00.0", "0000:e8:00.0"
+GOOD, OFF_BUS = "0000:e7:00.0", "0000:e8:00.0"
 LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 
 
 @pytest.fixture
 def pair(make_host):
-    """Two A40, the second of them lost as soon as a test says so."""
-    return make_host(gpus=[(GOOD, A40), (LOST, A40)])
+    """Two A40; fall_off_bus() makes the second unresponsive."""
+    return make_host(gpus=[(GOOD, A40), (OFF_BUS, A40)])
 
 
-def lose(host):
+def fall_off_bus(host):
     """The second GPU falls off the bus."""
-    host.pf(LOST).off_bus = True
+    host.pf(OFF_BUS).off_bus = True
     return host
 
 
 @pytest.mark.parametrize("module", [nvidia_sriov, nvidia_vgpu, nvidia_pci_driver])
-def test_the_others_are_done_and_the_lost_one_is_named(pair, make_host, module):
-    host = lose(pair if module is not nvidia_pci_driver else make_host(gpus=[(GOOD, A40), (LOST, A40)], driver="vfio-pci"))
+def test_the_others_are_done_and_the_unresponsive_one_is_named(pair, make_host, module):
+    host = fall_off_bus(pair if module is not nvidia_pci_driver else make_host(gpus=[(GOOD, A40), (OFF_BUS, A40)], driver="vfio-pci"))
     if module is nvidia_vgpu:
         host.vfs_on()
     arguments = {"layout": LAYOUT} if module is nvidia_vgpu else {}
     outcome = call(module, host, **arguments)
     assert outcome.codes == ["gpu_off_bus"] and outcome["changed"] and "Xid 79" in outcome.msg
-    assert [text for text in outcome["actions"] if GOOD[:7] in text] and not [text for text in outcome["actions"] if LOST[:7] in text]
-    assert [text for text in outcome["not_done"] if text.startswith(LOST)] == outcome["not_done"]
+    assert [text for text in outcome["actions"] if GOOD[:7] in text] and not [text for text in outcome["actions"] if OFF_BUS[:7] in text]
+    assert [text for text in outcome["not_done"] if text.startswith(OFF_BUS)] == outcome["not_done"]
     again = call(module, host, **arguments)
     assert again.codes == ["gpu_off_bus"] and not again["changed"] and again.writes == 0
 
 
 def test_check_mode_fails_likewise_and_writes_nothing(pair):
-    outcome = call(nvidia_sriov, lose(pair), check=True)
+    outcome = call(nvidia_sriov, fall_off_bus(pair), check=True)
     assert outcome.codes == ["gpu_off_bus"] and not outcome["changed"] and outcome.writes == 0
-    assert outcome["not_done"] == [GOOD + ": enable 32 VFs", LOST + ": enable its VFs"]
+    assert outcome["not_done"] == [GOOD + ": enable 32 VFs", OFF_BUS + ": enable its VFs"]
 
 
-def test_a_playbook_that_looks_at_the_end_is_warned(pair):
-    outcome = call(nvidia_sriov, lose(pair), lost_gpus="warn").ok
-    assert outcome["lost_gpus"] == [LOST] and [text for text in outcome.warnings if LOST in text and "fell off the bus" in text]
+def test_a_playbook_that_checks_at_the_end_is_warned(pair):
+    outcome = call(nvidia_sriov, fall_off_bus(pair), lost_gpus="warn").ok
+    assert outcome["lost_gpus"] == [OFF_BUS] and [text for text in outcome.warnings if OFF_BUS in text and "fell off the bus" in text]
     assert outcome["actions"] == [GOOD + ": enable 32 VFs"]
     again = call(nvidia_sriov, pair, lost_gpus="warn").ok
-    assert not again["changed"] and again["lost_gpus"] == [LOST]
+    assert not again["changed"] and again["lost_gpus"] == [OFF_BUS]
 
 
-def test_a_refusal_tells_of_the_lost_one_too(pair):
+def test_a_refusal_names_the_unresponsive_one_too(pair):
     pair.pf(GOOD).driver = "vfio-pci"
-    assert sorted(call(nvidia_sriov, lose(pair)).codes) == ["gpu_off_bus", "gpu_on_other_driver"]
+    assert sorted(call(nvidia_sriov, fall_off_bus(pair)).codes) == ["gpu_off_bus", "gpu_on_other_driver"]
 
 
-def test_what_it_had_stays_stored_and_comes_back(pair):
+def test_its_vgpus_stay_stored_and_are_restored(pair):
     pair.vfs_on()
     call(nvidia_vgpu, pair, layout=LAYOUT).ok
     before = pair.vgpus()
     stored = json.loads(pair.get(layout_file.PATH))
-    lose(pair)
+    fall_off_bus(pair)
     other = [{"gpu": GOOD, "vgpus": []}]
     call(nvidia_vgpu, pair, layout=other).ok
     kept = {gpu["address"]: gpu["vgpus"] for gpu in json.loads(pair.get(layout_file.PATH))["gpus"]}
-    assert kept[LOST] == [gpu["vgpus"] for gpu in stored["gpus"] if gpu["address"] == LOST][0] and kept[GOOD] == []
-    assert [one for one in before if one[1].startswith(LOST[:7])] == pair.vgpus()
-    pair.pf(LOST).off_bus = False
+    assert kept[OFF_BUS] == [gpu["vgpus"] for gpu in stored["gpus"] if gpu["address"] == OFF_BUS][0] and kept[GOOD] == []
+    assert [one for one in before if one[1].startswith(OFF_BUS[:7])] == pair.vgpus()
+    pair.pf(OFF_BUS).off_bus = False
     call(nvidia_vgpu, pair, layout=LAYOUT).ok
     assert pair.vgpus() == before
 
 
-def test_the_restore_at_boot_names_it_and_brings_the_others(pair):
+def test_the_restore_at_boot_names_it_and_restores_the_others(pair):
     pair.vfs_on()
     call(nvidia_vgpu, pair, layout=LAYOUT).ok
     before = [one for one in pair.vgpus() if one[1].startswith(GOOD[:7])]
     pair.reboot()
-    report = restore.restore(lose(pair).ctx, 60, 0, lambda text: None)
+    report = restore.restore(fall_off_bus(pair).ctx, 60, 0, lambda text: None)
     assert [one.code for one in report.errors] == ["gpu_off_bus"] and pair.vgpus() == before
 
 
 def test_mig_mode_of_the_others(make_host):
-    host = lose(make_host(gpus=[(GOOD, A100), (LOST, A100)]))
+    host = fall_off_bus(make_host(gpus=[(GOOD, A100), (OFF_BUS, A100)]))
     outcome = call(nvidia_mig, host, mode="enabled")
     assert outcome.codes == ["gpu_off_bus"] and outcome["actions"] == [GOOD + ": turn MIG mode on"] and host.pf(GOOD).mig
