@@ -21,7 +21,7 @@ _MEANING = {
     errno.EINVAL: "the driver does not accept this value",
     errno.EBUSY: "the device is in use",
     errno.EEXIST: "it exists already",
-    errno.EIO: "the driver failed; 'dmesg' has its own words",
+    errno.EIO: "the driver failed; see dmesg",
     errno.ENOMEM: "the firmware left no memory or bus numbers for it: enable SR-IOV, ARI and above-4G decoding",
     errno.ERANGE: "the number is larger than the GPU allows",
     errno.EPERM: "the driver refuses: a VM uses the device, or the caller is not root",
