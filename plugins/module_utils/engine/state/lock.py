@@ -12,7 +12,7 @@ from typing import TextIO
 
 from ..base.clock import until
 from ..base.errors import EngineError, error
-from ..system import command, files
+from ..system import command, files, mdevctl
 from ..system.context import Context
 from . import install_mark, paths
 
@@ -96,5 +96,5 @@ def _no_lock(found: str) -> EngineError:
 
 def clean_leftovers(root: str) -> None:
     """Removes half-written files of ours, and the mark of an installer that changed nothing. No change of the host: nobody goes by them."""
-    files.sweep(root, DIRECTORIES)
+    files.sweep(root, [*DIRECTORIES, *files.names(root, mdevctl.DIRECTORY)])
     install_mark.drop_untouched(root)

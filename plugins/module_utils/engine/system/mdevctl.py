@@ -99,8 +99,8 @@ def unseen(ctx: Context, written: Iterable[tuple[str, str]], timeout: float = 30
 
 
 def _shown(text: str) -> dict[tuple[str, str], tuple[object, object]]:
-    """What mdevctl's JSON has: (mdev_type, start) by (parent, uuid). Lines before it are warnings."""
-    start = re.search(r"^\[", text, re.MULTILINE)
+    """What mdevctl's JSON has: (mdev_type, start) by (parent, uuid). Lines before it are warnings, such as "[2026-11-27T20:46:06Z WARN ..."."""
+    start = re.search(r"^\[(?=\s*[{\]])", text, re.MULTILINE)
     try:
         blocks = json.JSONDecoder().raw_decode(text, start.start())[0] if start else []
     except (ValueError, RecursionError):

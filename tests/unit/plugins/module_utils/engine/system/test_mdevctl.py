@@ -120,3 +120,12 @@ def test_warnings_before_the_list_are_no_part_of_it(ctx, calls):
     listed = [{VF: [{UUID: {"mdev_type": "nvidia-558", "start": "manual", "attrs": []}}]}]
     calls["answer"] = Result(0, "WARN: [x] can't read\n" + json.dumps(listed, indent=1) + "\n")
     assert mdevctl.unseen(ctx, [(UUID, VF)]) == {}
+
+
+def test_a_warning_that_begins_as_a_list_does_is_no_list(ctx, calls):
+    """mdevctl 1.2.0 logs so about each file that is no definition, such as an editor's copy."""
+    mdevctl.define(ctx, UUID, VF, "nvidia-558")
+    listed = [{VF: [{UUID: {"mdev_type": "nvidia-558", "start": "manual"}}]}]
+    warning = "[2026-11-27T20:46:06Z WARN  mdevctl] Can't determine uuid for file '.vgpu-abc'\n"
+    calls["answer"] = Result(0, warning * 2 + json.dumps(listed, indent=2) + "\n" + warning)
+    assert mdevctl.unseen(ctx, [(UUID, VF)]) == {}
