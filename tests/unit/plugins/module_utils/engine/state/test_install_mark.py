@@ -74,7 +74,9 @@ def test_an_installer_that_touched_nothing_leaves_the_old_driver_whole(host, tmp
     assert host.get(install_mark.DRIVER) is None
 
 
-@pytest.mark.parametrize("touched", ["/lib/modules/6.1.0-50-amd64/updates/nvidia.ko", "/usr/bin/nvidia-smi", "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.550.200.01"])
+@pytest.mark.parametrize(
+    "touched", ["/lib/modules/6.1.0-50-amd64/updates/nvidia.ko", "/usr/bin/nvidia-smi", "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.550.200.01"]
+)
 def test_an_installer_that_touched_a_file_leaves_no_driver(host, package, touched):
     host.put("/lib/modules/6.1.0-50-amd64/updates/nvidia.ko", "")
     install_mark.begin(host.root, install_mark.DRIVER)
