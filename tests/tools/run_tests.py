@@ -165,7 +165,7 @@ def main() -> int:
     parser.add_argument("sessions", nargs="*", metavar="SESSION", help=f"sessions to run (default: {' '.join(SESSIONS)})")
     names = parser.parse_args().sessions or list(SESSIONS)
     start = time.monotonic()
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # all end it; sessions must not inherit an ignored Ctrl-C
         signal.signal(number, signal.default_int_handler)
     up = machines()
     running: dict[str, subprocess.Popen[str]] = {}

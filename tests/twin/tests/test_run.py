@@ -15,9 +15,7 @@ import pytest
 from twinlib import image, run
 
 PROGRAM = """\
-import signal
 import sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell started in the background, the tests with it
 sys.path.insert(0, sys.argv[1])
 from twinlib import run
 run.run(["sh", "-c", sys.argv[2]])
