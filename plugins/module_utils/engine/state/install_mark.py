@@ -24,7 +24,8 @@ _PATHS = ("/lib/modules", "/usr", "/etc", "/var/lib", "/boot")
 # Files that NVIDIA's installers write or remove.
 _DRIVER = (
     *("/lib/modules/*/modules.*", "/lib/modules/*/**/nvidia*", "/usr/src/nvidia*/**", "/var/lib/dkms/nvidia*/**"),
-    *("/usr/bin/nvidia*", "/usr/sbin/nvidia*", "/usr/lib/nvidia/**", "/usr/share/nvidia/**", "/etc/systemd/system/nvidia*", "/lib/systemd/system/nvidia*"),
+    *("/usr/bin/nvidia*", "/usr/sbin/nvidia*", "/usr/lib/nvidia/**", "/usr/share/nvidia/**"),
+    *("/lib/firmware/nvidia/**", "/etc/systemd/system/nvidia*", "/lib/systemd/system/nvidia*"),
     *("/usr/lib*/lib*nvidia*", "/usr/lib*/lib*cuda*", "/usr/lib/*/lib*nvidia*", "/usr/lib/*/lib*cuda*"),
 )
 

@@ -75,7 +75,13 @@ def test_an_installer_that_touched_nothing_leaves_the_old_driver_whole(host, tmp
 
 
 @pytest.mark.parametrize(
-    "touched", ["/lib/modules/6.1.0-50-amd64/updates/nvidia.ko", "/usr/bin/nvidia-smi", "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.550.200.01"]
+    "touched",
+    [
+        "/lib/modules/6.1.0-50-amd64/updates/nvidia.ko",
+        "/usr/bin/nvidia-smi",
+        "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.550.200.01",
+        "/lib/firmware/nvidia/550.163.02/gsp_ga10x.bin",
+    ],
 )
 def test_an_installer_that_touched_a_file_leaves_no_driver(host, package, touched):
     host.put("/lib/modules/6.1.0-50-amd64/updates/nvidia.ko", "")
