@@ -41,8 +41,6 @@ class Guest:
             "vgpu_host_version": "550.163.02",
             "vgpu_license_token": self.secret,
         }
-        text = twin.inventory.read_text(encoding="utf-8")
-        twin.inventory.write_text(text + f"  children:\n    vgpu_guests:\n      hosts:\n        {twin.name}:\n", encoding="utf-8")
 
     def run(self, *options: str, **changes: object) -> Run:
         """Run the guests' playbook; a variable that is None is left out."""

@@ -31,7 +31,7 @@ class Fleet:
         self.twins = twins
         self.first = twins[0]
         hosts = {twin.name: yaml.safe_load(twin.inventory.read_text(encoding="utf-8"))["all"]["hosts"][twin.name] for twin in twins}
-        self.first.inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}), encoding="utf-8")
+        self.first.inventory.write_text(yaml.safe_dump({"vgpu_hosts": {"hosts": hosts}}), encoding="utf-8")
         self.variables = {"vgpu_driver_dkms": False, "vgpu_layout": LAYOUT}
 
     def run(self, name: str, *options: str, **variables: object) -> Run:
