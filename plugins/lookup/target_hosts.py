@@ -14,7 +14,6 @@ description:
   - Members of C(vgpu_guests) are never returned as hosts.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 options:
   _terms:
     description: V(hosts), V(guests), or both.

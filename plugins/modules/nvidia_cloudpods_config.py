@@ -20,7 +20,6 @@ description:
     O(restarted=true). The role P(vgpu.kvm.cloudpods#role) does both.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 requirements:
   - PyYAML on the managed host (C(python3-yaml), on the Red Hat family C(python3-pyyaml))
 extends_documentation_fragment:

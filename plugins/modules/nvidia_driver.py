@@ -14,7 +14,6 @@ description:
   - Refuses to replace a driver while a vGPU is in use, and to replace a data center driver without O(replace_ordinary=true).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.lock
@@ -25,7 +24,6 @@ options:
     choices: [present, absent]
     default: present
   kind:
-    version_added: 1.0.0
     description:
       - Which driver. V(host) is the one with the vGPU manager (C(…-vgpu-kvm.run)), V(guest) the one of VMs that have a vGPU (C(…-grid.run)).
       - A guest's driver is refused on a host, and a host's package in a guest.
@@ -33,7 +31,6 @@ options:
     choices: [host, guest]
     default: host
   allow_downgrade:
-    version_added: 1.0.0
     description: Whether an older version may replace a newer one of the same kind.
     type: bool
     default: true
@@ -75,18 +72,15 @@ options:
     description: Directory in which the installer unpacks itself.
     type: path
   required_space:
-    version_added: 1.0.0
     description: MiB that must be free in O(tmpdir), or where it will be created, before anything is done.
     type: int
     default: 0
   signing_key:
-    version_added: 1.0.0
     description:
       - Private key on the managed host that the kernel modules are signed with, for Secure Boot. None but its owner may read it.
       - Only its path is passed to other programs. Afterwards the module's signature is verified.
     type: path
   signing_certificate:
-    version_added: 1.0.0
     description: The certificate of O(signing_key), in DER form. With Secure Boot on it must be one that the machine trusts.
     type: path
   timeout:

@@ -17,7 +17,6 @@ description:
   - The whole request is validated before the first change, and what C(nvidia-smi) did is verified.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.gpus

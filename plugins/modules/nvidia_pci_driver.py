@@ -15,7 +15,6 @@ description:
   - A GPU that a VM has open is never touched. C(nouveau) is never unbound at run time; only a reboot leaves it.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.gpus

@@ -16,7 +16,6 @@ description:
   - VFs are never disabled under a vGPU, nor while a VM has one of them or the whole GPU.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.gpus

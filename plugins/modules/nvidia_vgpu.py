@@ -20,7 +20,6 @@ description:
     the listed GPUs destroyed. The GPU must be in MIG mode before its VFs are enabled, see M(vgpu.kvm.nvidia_mig).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.lock

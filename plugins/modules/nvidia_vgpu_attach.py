@@ -16,7 +16,6 @@ description:
   - The host needs C(virsh). libvirt's own files are read, and only C(virsh) writes.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.lock
