@@ -40,9 +40,9 @@ options:
     default: 300
 """
 
-    ASSUME = r"""
+    CHECK_MODE_ASSUME = r"""
 options:
-  assume:
+  check_mode_assume:
     description:
       - What an earlier step of the same run would have done. Used in check mode only.
         With it, a check of a bare host continues instead of failing at what is still missing.
@@ -54,9 +54,9 @@ options:
     default: []
 """
 
-    LOST = r"""
+    UNRESPONSIVE = r"""
 options:
-  lost_gpus:
+  unresponsive_gpus:
     description:
       - What the module does if a selected GPU fell off the bus (its configuration space reads as all ones). The other GPUs are
         processed in either case.

@@ -11,7 +11,7 @@ short_description: Install or uninstall NVIDIA's vGPU driver of a host or a gues
 description:
   - Runs NVIDIA's installer only when the version on disk is another one, with a deadline, and verifies the version afterwards.
     If the installer fails, the message includes the last lines of its log.
-  - Refuses to replace a driver while a vGPU is in use, and to replace a data center driver without O(replace_ordinary=true).
+  - Refuses to replace a driver while a vGPU is in use, and to replace a data center driver without O(replace_datacenter=true).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -59,7 +59,7 @@ options:
     type: str
     choices: [auto, open, proprietary]
     default: auto
-  replace_ordinary:
+  replace_datacenter:
     description: Whether a data center driver is uninstalled first.
     type: bool
     default: false

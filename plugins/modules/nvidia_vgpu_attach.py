@@ -42,7 +42,7 @@ options:
     description: Seconds until a change must be seen.
     type: int
     default: 30
-  assume:
+  check_mode_assume:
     description:
       - What an earlier step of the same run would have created. Used in check mode only. With V(vgpus), a missing vGPU counts as one that
         is still to be created.

@@ -339,7 +339,7 @@ def midway(make_host, tmp_path):
         package = tmp_path / RUN
         package.write_text("")
         arguments = {
-            "nvidia_driver": {"src": str(package), "replace_ordinary": True},
+            "nvidia_driver": {"src": str(package), "replace_datacenter": True},
             "nvidia_mdev": {"parent": "0000:e8:00.4", "type": "A40-8Q"},
             "nvidia_mig": {"mode": "enabled"},
             "nvidia_vgpu_attach": {"domains": [{"name": "web1", "vgpus": [{"type": "A40-8Q"}]}], "timeout": 1},

@@ -120,7 +120,7 @@ def read_driver(ctx: Context, timeout: float = 30, trusting: bool = False) -> Dr
     manager, daemon, guest = (os.path.exists(ctx.root + "/usr/bin/" + name) for name in ("nvidia-vgpu-mgr", "nvidia-vgpud", "nvidia-gridd"))
     flavour = "none"
     if loaded or on_disk:
-        flavour = "vgpu" if manager or daemon else "guest" if guest else "ordinary"
+        flavour = "vgpu" if manager or daemon else "guest" if guest else "datacenter"
     nouveau, scheduler = ctx.sysfs.exists("/sys/module/nouveau"), _scheduler(ctx.sysfs)
     return Driver(loaded, on_disk or None, flavour, nouveau, scheduler, has_manager=manager or daemon, unfinished=unfinished)
 

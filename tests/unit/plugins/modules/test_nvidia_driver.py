@@ -87,11 +87,11 @@ def test_a_data_center_driver_is_replaced_only_on_request(make_host, package):
     host = bare(make_host())
     host.on_disk = "550.163.01"
     outcome = call(nvidia_driver, host, src=package)
-    assert outcome.codes == ["driver_ordinary"] and "550.163.01" in outcome.msg and "replace_ordinary" in outcome.msg
-    outcome = call(nvidia_driver, host, src=package, replace_ordinary=True)
+    assert outcome.codes == ["driver_datacenter"] and "550.163.01" in outcome.msg and "replace_datacenter" in outcome.msg
+    outcome = call(nvidia_driver, host, src=package, replace_datacenter=True)
     assert outcome.codes == ["no_uninstaller"] and outcome["not_done"][1].startswith("install")
     host.put("/usr/bin/nvidia-uninstall", "", 0o755)
-    outcome = call(nvidia_driver, host, src=package, replace_ordinary=True).ok
+    outcome = call(nvidia_driver, host, src=package, replace_datacenter=True).ok
     assert outcome["actions"] == ["uninstall the data center driver 550.163.01", "install the vGPU host driver 550.163.02 in place of 550.163.01"]
     assert host.on_disk == "550.163.02"
 
