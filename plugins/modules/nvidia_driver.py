@@ -12,6 +12,10 @@ description:
   - Runs NVIDIA's installer only when the version on disk is another one, with a deadline, and verifies the version afterwards.
     If the installer fails, the message includes the last lines of its log.
   - Refuses to replace a driver while a vGPU is in use, and to replace a data center driver without O(replace_datacenter=true).
+  - Refuses what would end NVIDIA's installer - a GPU that nouveau drives, a running X server with O(load=true), a driver that a package of the
+    distribution installed.
+  - Replaces a loaded driver. With O(load=false), releases from 545 on are installed beside it, and the reboot ends it. Otherwise the driver's
+    services are stopped, its modules are unloaded, and the services are started again, even if the installation fails.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -43,15 +47,20 @@ options:
   dkms:
     description:
       - Whether the kernel module is built through DKMS, which builds it again at each kernel update.
-      - DKMS, a compiler and the kernel's headers must be there.
+      - DKMS, a compiler and the kernel's headers must be there. With V(false), NVIDIA's installer does not use DKMS even if it finds it.
     type: bool
     default: true
   load:
-    description: Whether the installer loads the module; V(false) before a reboot.
+    description:
+      - Whether the installer loads the module. Set V(false) if a reboot follows.
+      - With V(false), idle vGPUs, nouveau and an X server do not stand in the way. The installer of 535 is an exception. It cannot install beside
+        a loaded module, nor while nouveau drives a GPU.
     type: bool
     default: true
   disable_nouveau:
-    description: Whether the installer keeps nouveau from loading.
+    description:
+      - Whether the installer keeps nouveau from loading. Installers from 545 on do so only while nouveau drives a GPU.
+        Role C(gpu_release) does so always.
     type: bool
     default: false
   module_type:
@@ -151,11 +160,11 @@ errors:
   type: list
   elements: dict
   sample:
-    - code: no_uninstaller
-      device:
-      found: there is no /usr/bin/nvidia-uninstall, so the driver came by another way
-      expected:
-      remedy: Remove its packages with apt or dnf, then run again.
+    - code: install_failed
+      device: /var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
+      found: "the installer ended with rc 1: ERROR: Installation has failed."
+      expected: driver 550.163.02 on disk
+      remedy: Mend what the log names (compiler, headers of the running kernel, nouveau, space), then run again
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.driver import main

@@ -230,7 +230,7 @@ def test_an_upgrade_is_finished_by_a_reboot_and_a_removal_leaves_nothing(guest):
 
 
 def test_a_loaded_nouveau_gives_way_by_a_reboot(guest):
-    guest.twin.sh("rm -f /etc/modprobe.d/nvidia-installer-disable-nouveau.conf; modprobe nouveau")
+    guest.twin.sh("rm -f /etc/modprobe.d/nvidia-vgpu-nouveau.conf; modprobe nouveau")
     refused = guest.run(vgpu_reboot="never")
     assert "the module nouveau is loaded" in refused.failure and "unless vgpu_reboot is never" in refused.failure, refused.failure
     run = guest.run()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Sequence
 
 from ..base import refusals
@@ -14,6 +14,7 @@ from ..base.errors import Refusal, raise_if_any, shown, error
 from ..base.steps import Step
 from ..read.host import Driver, HostState
 from ..read.inventory import Inventory
+from . import installer
 from .signing import STEPS, KeyFile, key_errors
 
 # The guest driver's own daemons, which restart with it.
@@ -34,6 +35,7 @@ class Files:
     free: int
     key: KeyFile | None = None
     certificate: KeyFile | None = None
+    machine: installer.Machine = field(default_factory=installer.Machine)
 
 
 @dataclass(eq=False, repr=False)
@@ -120,7 +122,7 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     """Steps to the requested driver; raises EngineError when it must not or can't be installed. In check mode src may be still to come."""
     driver = state.driver
     if not request.present:
-        return _plan_absent(inventory, driver, request)
+        return _plan_absent(inventory, driver, request, files)
     version = _version(request)
     if driver.on_disk == version and driver.flavour == request.flavour:
         return []
@@ -131,16 +133,25 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     named = version_in(request.src)
     if named and named != version:
         errors.append(Refusal("the package is of version %s" % named, request.src, version, code="wrong_version"))
+    run = installer.Run(version, request.load, request.extra)
+    errors += installer.refusals(inventory, run, files.machine)
     if driver.loaded:
-        errors += _users(inventory, "replacing the driver %s" % driver.loaded, request.kind == "guest")
+        users = _users(inventory, "replacing the driver %s" % driver.loaded, request.kind == "guest")
+        errors += users or installer.held(inventory, driver, run)
+    replaced = driver.flavour not in ("none", request.flavour)
+    if replaced and not files.machine.uninstaller and not errors:
+        errors.append(installer.no_uninstaller())
     raise_if_any(errors)
-    steps, installed = [], driver.flavour.replace("datacenter", "data center")
-    if driver.flavour not in ("none", request.flavour):
+    steps, after = installer.around(inventory, driver, run, files.machine)
+    installed = driver.flavour.replace("datacenter", "data center")
+    if replaced:
         steps.append(Step("uninstall", None, None, "uninstall the %s driver %s" % (installed, driver.on_disk)))
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
     if driver.unfinished:
         was += " (an earlier installation was interrupted)"
-    return steps + [Step("install", None, None, "install %s %s%s" % (_TITLES[request.kind], version, was), version=version)]
+    step = Step("install", None, None, "install %s %s%s" % (_TITLES[request.kind], version, was), version=version, modules=files.machine.modules)
+    step.args["was"] = None if replaced else driver.on_disk
+    return [*steps, step, *after]
 
 
 def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> list[Refusal]:
@@ -180,12 +191,13 @@ def _wrong_step(driver: Driver, version: str, request: Request) -> list[Refusal]
     return []
 
 
-def _plan_absent(inventory: Inventory, driver: Driver, request: Request) -> list[Step]:
+def _plan_absent(inventory: Inventory, driver: Driver, request: Request, files: Files) -> list[Step]:
     if request.kind == "guest" and driver.flavour == "vgpu":
         raise_if_any(not_a_guest(inventory, driver))
     if driver.flavour == "none" and not driver.unfinished:
         return []
-    raise_if_any(_users(inventory, "uninstalling the driver", driver.flavour == "guest"))
+    users = _users(inventory, "uninstalling the driver", driver.flavour == "guest")
+    raise_if_any(users or ([] if files.machine.uninstaller else [installer.no_uninstaller()]))
     return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded or "whose installation was interrupted"))]
 
 
