@@ -196,6 +196,19 @@ def test_ai_enterprise_names_its_package_otherwise(make_host, bundle, tmp_path):
     assert call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out")).ok["version"] == "550.163.02"
 
 
+def test_a_bundle_is_known_by_its_content(make_host, bundle, tmp_path):
+    src = bundle(GOOD, "download")
+    assert call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out"), kind="guest").ok["version"] == "550.163.01"
+
+
+def test_a_bundle_of_one_distribution_names_the_format_that_it_has(make_host, bundle, tmp_path):
+    members = {"Host_Drivers/nvidia-vgpu-ubuntu-525_525.85.07_amd64.deb": "", "Guest_Drivers/NVIDIA-Linux-x86_64-525.85.05-grid.run": ""}
+    src = bundle(members, "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip")
+    outcome = call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out"))
+    assert outcome.codes == ["package_not_found"] and "Set format: deb (in roles vgpu_driver_format)." in outcome.msg
+    assert call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out"), format="deb").ok["version"] == "525.85.07"
+
+
 def test_a_path_in_the_zip_decides_nothing(make_host, bundle, tmp_path):
     src = bundle({"../../../../tmp/evil/../" + RUN: "x"})
     outcome = call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "a" / "out")).ok

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""What the role host_driver finds of a bundle before anything is changed. All cases are hosts of one run of ansible-playbook."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import yaml
+
+UBUNTU = {"Host_Drivers/nvidia-vgpu-ubuntu-525_525.85.07_amd64.deb": "", "Guest_Drivers/nvidia-linux-grid-525_525.85.05_amd64.deb": ""}
+BUNDLES = {"NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip": UBUNTU, "NVIDIA-GRID-RHEL-8.8-KVM-1.zip": UBUNTU}
+HOST = {
+    "kernel": "5.15.0-91-generic",
+    "distribution": {"id": "ubuntu", "family": "debian"},
+    "driver": {"loaded": None, "on_disk": None, "flavour": "none", "nouveau_loaded": False, "scheduler": None},
+    "secure_boot": False,
+    "enrolled_certificates": [],
+    "initramfs_tool": "update-initramfs",
+}
+# By the name of a host: the role's variables.
+CASES = {
+    "host": {"host_driver_bundle": "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip", "host_driver_format": "deb"},
+    "guest": {
+        "host_driver_bundle": "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip", "host_driver_format": "deb", "host_driver_kind": "guest",
+    },
+    "renamed": {"host_driver_bundle": "NVIDIA-GRID-RHEL-8.8-KVM-1.zip", "host_driver_format": "deb"},
+    "other-format": {"host_driver_bundle": "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip"},
+}
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory):
+    """The plan of each case, by its name."""
+    directory = tmp_path_factory.mktemp("plans")
+    for name, members in BUNDLES.items():
+        with zipfile.ZipFile(directory / name, "w") as handle:
+            for member, content in members.items():
+                handle.writestr(member, content)
+    hosts = {name: {"host_driver_info": {"host": HOST}, **variables} for name, variables in CASES.items()}
+    tasks = [
+        {"ansible.builtin.include_role": {"name": "vgpu.kvm.host_driver", "tasks_from": "check"}},
+        {"ansible.builtin.copy": {"content": "{{ __host_driver_plan | to_json }}", "dest": "%s/{{ inventory_hostname }}.json" % directory}},
+    ]
+    (directory / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    (directory / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": {"ansible_connection": "local"}}}))
+    program = os.path.join(os.path.dirname(sys.executable), "ansible-playbook")
+    settings = {**os.environ, "ANSIBLE_HOME": str(directory / "ansible"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
+    argv = [program, "-i", str(directory / "hosts.yml"), str(directory / "play.yml")]
+    ended = subprocess.run(argv, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout
+    return {name: json.loads((directory / (name + ".json")).read_text()) for name in CASES}
+
+
+def test_a_bundle_for_one_distribution(plans):
+    assert (plans["host"]["problems"], plans["host"]["version"], plans["host"]["install"]) == ([], "525.85.07", True)
+    assert (plans["guest"]["problems"], plans["guest"]["version"]) == ([], "525.85.05")
+
+
+def test_the_content_of_a_bundle_counts_and_not_its_name(plans):
+    assert (plans["renamed"]["problems"], plans["renamed"]["version"]) == ([], "525.85.07")
+
+
+def test_a_bundle_without_the_package_is_refused_beforehand(plans):
+    (problem,) = plans["other-format"]["problems"]
+    assert "it holds no run packages of the host driver" in problem and "Set format: deb (in roles vgpu_driver_format)." in problem
