@@ -9,10 +9,12 @@ import os
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 import yaml
 
+ROLES = Path(__file__).resolve().parents[3] / "roles"
 UBUNTU = {"Host_Drivers/nvidia-vgpu-ubuntu-525_525.85.07_amd64.deb": "", "Guest_Drivers/nvidia-linux-grid-525_525.85.05_amd64.deb": ""}
 BUNDLES = {"NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip": UBUNTU, "NVIDIA-GRID-RHEL-8.8-KVM-1.zip": UBUNTU}
 HOST = {
@@ -30,6 +32,7 @@ CASES = {
         "host_driver_bundle": "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip", "host_driver_format": "deb", "host_driver_kind": "guest",
     },
     "renamed": {"host_driver_bundle": "NVIDIA-GRID-RHEL-8.8-KVM-1.zip", "host_driver_format": "deb"},
+    "module-type": {"host_driver_module_type": "open"},
     "other-format": {"host_driver_bundle": "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip"},
 }
 
@@ -64,6 +67,13 @@ def test_a_bundle_for_one_distribution(plans):
 
 def test_the_content_of_a_bundle_counts_and_not_its_name(plans):
     assert (plans["renamed"]["problems"], plans["renamed"]["version"]) == ([], "525.85.07")
+
+
+def test_the_operators_module_type_reaches_the_planning(plans):
+    assert (plans["module-type"]["module_type"], plans["host"]["module_type"]) == ("open", "auto")
+    for role, plan in (("preflight/tasks/main.yml", "__host_driver_plan"), ("guest_driver/tasks/check.yml", "__host_driver_plan")):
+        (task,) = [one for one in yaml.safe_load((ROLES / role).read_text(encoding="utf-8")) if "vgpu.kvm.nvidia_driver" in one]
+        assert task["vgpu.kvm.nvidia_driver"]["module_type"] == "{{ %s['module_type'] }}" % plan, role
 
 
 def test_a_bundle_without_the_package_is_refused_beforehand(plans):

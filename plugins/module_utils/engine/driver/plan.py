@@ -78,8 +78,10 @@ def number(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
 
 
-def module_type(inventory: Inventory) -> str | None:
-    """open or proprietary after the host's GPUs; a host that mixes both has no right answer."""
+def module_type(inventory: Inventory, version: str) -> str | None:
+    """open or proprietary after the host's GPUs; a host that mixes both has no right answer. None before 560, whose installers are not asked."""
+    if number(version)[0] < 560:
+        return None
     kinds: dict[str, list[str]] = {}
     for gpu in inventory.gpus:
         if gpu.model:
@@ -87,7 +89,7 @@ def module_type(inventory: Inventory) -> str | None:
     if len(kinds) > 1:
         both = (", ".join(kinds["open"]), ", ".join(kinds["proprietary"]))
         found = "this host mixes GPUs that need the open kernel module (%s) with GPUs that need the proprietary one (%s)" % both
-        raise error(found, remedy="One driver can't serve both: take one kind out, or set module_type by hand.", code="mixed_flavours")
+        raise error(found, remedy="One driver can't serve both: take one kind out, or set module_type (in roles host_driver_module_type).", code="mixed_flavours")
     return next(iter(kinds), None)
 
 

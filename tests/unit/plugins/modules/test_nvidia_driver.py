@@ -136,6 +136,13 @@ def test_the_flavour_follows_the_gpus(make_host, tmp_path):
     call(nvidia_driver, host, src=str(new), module_type="open").ok
 
 
+def test_installers_that_take_no_module_type_suit_mixed_gpus(make_host, package):
+    host = bare(make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", L40S)]))
+    assert call(nvidia_driver, host, check=True, src=package).ok["changed"]
+    call(nvidia_driver, host, src=package).ok
+    assert not [word for argv in host.calls for word in argv if "module-type" in word]
+
+
 # --- nvidia_driver_bundle
 
 HOST_MEMBER = "Host_Drivers/" + RUN
