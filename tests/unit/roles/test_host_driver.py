@@ -25,6 +25,13 @@ HOST = {
     "enrolled_certificates": [],
     "initramfs_tool": "update-initramfs",
 }
+# Kernels from 7.0 on have no package of extra modules.
+APT_CACHE = """#!/bin/sh
+case $2 in
+*-7.*) echo "E: No packages found" >&2; exit 100;;
+*) echo "Package: $2";;
+esac
+"""
 # By the name of a host: the role's variables.
 CASES = {
     "host": {"host_driver_bundle": "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip", "host_driver_format": "deb"},
@@ -32,6 +39,8 @@ CASES = {
         "host_driver_bundle": "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip", "host_driver_format": "deb", "host_driver_kind": "guest",
     },
     "renamed": {"host_driver_bundle": "NVIDIA-GRID-RHEL-8.8-KVM-1.zip", "host_driver_format": "deb"},
+    "kernel-7": {"host_driver_info": {"host": {**HOST, "kernel": "7.0.0-10-generic"}}},
+    "debian": {"host_driver_info": {"host": {**HOST, "distribution": {"id": "debian", "family": "debian"}}}},
     "module-type": {"host_driver_module_type": "open"},
     "other-format": {"host_driver_bundle": "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip"},
 }
@@ -48,12 +57,26 @@ def plans(tmp_path_factory):
     hosts = {name: {"host_driver_info": {"host": HOST}, **variables} for name, variables in CASES.items()}
     tasks = [
         {"ansible.builtin.include_role": {"name": "vgpu.kvm.host_driver", "tasks_from": "check"}},
-        {"ansible.builtin.copy": {"content": "{{ __host_driver_plan | to_json }}", "dest": "%s/{{ inventory_hostname }}.json" % directory}},
+        {
+            "ansible.builtin.include_role": {
+                "name": "vgpu.kvm.host_driver", "tasks_from": "kernel_modules", "public": True, "apply": {"check_mode": True},
+            }
+        },
+        {
+            "ansible.builtin.copy": {
+                "content": "{{ __host_driver_plan | combine({'packages': __host_driver_packages}) | to_json }}",
+                "dest": "%s/{{ inventory_hostname }}.json" % directory,
+            }
+        },
     ]
     (directory / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     (directory / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": {"ansible_connection": "local"}}}))
+    apt_cache = directory / "apt-cache"
+    apt_cache.write_text(APT_CACHE)
+    apt_cache.chmod(0o755)
     program = os.path.join(os.path.dirname(sys.executable), "ansible-playbook")
     settings = {**os.environ, "ANSIBLE_HOME": str(directory / "ansible"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
+    settings["PATH"] = "%s:%s" % (directory, os.environ["PATH"])
     argv = [program, "-i", str(directory / "hosts.yml"), str(directory / "play.yml")]
     ended = subprocess.run(argv, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert ended.returncode == 0, ended.stdout
@@ -67,6 +90,13 @@ def test_a_bundle_for_one_distribution(plans):
 
 def test_the_content_of_a_bundle_counts_and_not_its_name(plans):
     assert (plans["renamed"]["problems"], plans["renamed"]["version"]) == ([], "525.85.07")
+
+
+def test_extra_modules_are_installed_where_the_kernel_has_them(plans):
+    assert plans["host"]["packages"][:2] == ["pciutils", "linux-modules-extra-5.15.0-91-generic"]
+    assert plans["kernel-7"]["packages"] == ["pciutils", "dkms", "gcc", "make", "linux-headers-7.0.0-10-generic"]
+    for name in ("guest", "debian"):
+        assert not [one for one in plans[name]["packages"] if "modules-extra" in one], name
 
 
 def test_the_operators_module_type_reaches_the_planning(plans):
