@@ -98,7 +98,7 @@ host:
       type: dict
       returned: success
       sample: {active: true, kind: intel, units: [dmar0], missing_flags: []}
-    secure_boot: {description: Whether Secure Boot is on; null without UEFI., type: bool, returned: success, sample: false}
+    secure_boot: {description: Whether Secure Boot is on and shim validates; null without UEFI., type: bool, returned: success, sample: false}
     enrolled_certificates:
       description:
         - Fingerprints (SHA-256 of the DER form) of the certificates that firmware and shim trust, where Secure Boot is on.
