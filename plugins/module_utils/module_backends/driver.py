@@ -24,7 +24,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     found = inventory.read(ctx, with_types=False)
     state = host.read(ctx)
     before = after = state.driver
-    files = driver_apply.read(state, desired)
+    files = driver_apply.read(ctx, state, desired)
     steps = driver_plan.plan(found, state, desired, files, check_mode)
     if steps and before.loaded and in_use.ask_driver(ctx, found, [vgpu.key for vgpu in found.vgpus]):
         steps = driver_plan.plan(found, state, desired, files, check_mode)

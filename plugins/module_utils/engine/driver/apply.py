@@ -23,12 +23,12 @@ LOG = "/var/log/nvidia-installer.log"
 UNINSTALL = "/usr/bin/nvidia-uninstall"
 
 
-def read(state: host.HostState, request: Request) -> Files:
-    """The package, the free space and the keys that a request names."""
+def read(ctx: Context, state: host.HostState, request: Request) -> Files:
+    """The package, the free space and the keys that a request names, and whether there is NVIDIA's uninstaller."""
     directory = os.path.abspath(request.tmpdir or "/tmp")
     while not os.path.isdir(directory):
         directory = os.path.dirname(directory)
-    found = Files(os.path.isfile(request.src or ""), shutil.disk_usage(directory).free >> 20)
+    found = Files(os.path.isfile(request.src or ""), shutil.disk_usage(directory).free >> 20, uninstaller=os.path.exists(ctx.root + UNINSTALL))
     if request.signing_key and request.signing_certificate:
         found.key = _key_file(request.signing_key, False)
         found.certificate = _key_file(request.signing_certificate, bool(state.secure_boot))
@@ -104,6 +104,9 @@ def _install(ctx: Context, request: Request, version: str, module_type: str | No
 
 def _uninstall(ctx: Context, timeout: float) -> None:
     if not os.path.exists(ctx.root + UNINSTALL):
+        if install_mark.is_open(ctx.root, install_mark.DRIVER):
+            missing = "there is no %s: the installation was interrupted before it wrote that" % UNINSTALL
+            raise error(missing, remedy="Complete the installation (state: present), then uninstall the driver.", code="no_uninstaller")
         missing = "there is no %s, so the driver came by another way" % UNINSTALL
         raise error(missing, remedy="Remove its packages with apt or dnf, then run again.", code="no_uninstaller")
     answer = ctx.command([UNINSTALL, "--silent"], timeout, keeps_lock=True)

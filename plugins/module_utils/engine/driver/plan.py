@@ -28,12 +28,16 @@ _FLAVOURS = {"host": "vgpu", "guest": "guest"}
 
 @dataclass(eq=False, repr=False)
 class Files:
-    """What an installation needs of the host's files. package: whether it is there. free: MiB in tmpdir. key, certificate: None if not requested."""
+    """What an installation needs of the host's files. package: whether it is there. free: MiB in tmpdir. key, certificate: None if not requested.
+
+    uninstaller: whether NVIDIA's is there, which its .run brings.
+    """
 
     package: bool
     free: int
     key: KeyFile | None = None
     certificate: KeyFile | None = None
+    uninstaller: bool = False
 
 
 @dataclass(eq=False, repr=False)
@@ -122,7 +126,7 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     """Steps to the requested driver; raises EngineError when it must not or can't be installed. In check mode src may be still to come."""
     driver = state.driver
     if not request.present:
-        return _plan_absent(inventory, driver, request)
+        return _plan_absent(inventory, driver, request, files)
     version = _version(request)
     if driver.on_disk == version and driver.flavour == request.flavour:
         return []
@@ -137,8 +141,9 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
         errors += _users(inventory, "replacing the driver %s" % driver.loaded, request.kind == "guest")
     raise_if_any(errors)
     steps, installed = [], driver.flavour.replace("ordinary", "data center")
-    if driver.flavour not in ("none", request.flavour):
-        steps.append(Step("uninstall", None, None, "uninstall the %s driver %s" % (installed, driver.on_disk)))
+    # One that is loaded alone was uninstalled already.
+    if driver.flavour not in ("none", request.flavour) and (driver.on_disk or files.uninstaller):
+        steps.append(Step("uninstall", None, None, "uninstall the %s driver %s" % (installed, driver.on_disk or driver.loaded)))
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
     if driver.unfinished:
         was += " (an earlier installation was interrupted)"
@@ -182,10 +187,11 @@ def _wrong_step(driver: Driver, version: str, request: Request) -> list[Refusal]
     return []
 
 
-def _plan_absent(inventory: Inventory, driver: Driver, request: Request) -> list[Step]:
+def _plan_absent(inventory: Inventory, driver: Driver, request: Request, files: Files) -> list[Step]:
     if request.kind == "guest" and driver.flavour == "vgpu":
         raise_if_any(not_a_guest(inventory, driver))
-    if driver.flavour == "none" and not driver.unfinished:
+    only_loaded = driver.flavour == "ordinary" and not driver.on_disk and not files.uninstaller
+    if (driver.flavour == "none" or only_loaded) and not driver.unfinished:
         return []
     raise_if_any(_users(inventory, "uninstalling the driver", driver.flavour == "guest"))
     return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded or "whose installation was interrupted"))]

@@ -14,6 +14,7 @@ from collections import namedtuple
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import apply as driver_apply, plan as driver_plan
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_driver_bundle
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
@@ -94,6 +95,23 @@ def test_a_data_center_driver_is_replaced_only_on_request(make_host, package):
     outcome = call(nvidia_driver, host, src=package, replace_ordinary=True).ok
     assert outcome["actions"] == ["uninstall the data center driver 550.163.01", "install the vGPU host driver 550.163.02 in place of 550.163.01"]
     assert host.on_disk == "550.163.02"
+
+
+def test_a_half_done_replacement_is_completed(make_host, package):
+    """The data center driver is uninstalled and still loaded, and the installation that followed failed or was interrupted."""
+    host = bare(make_host())
+    host.kernel.load("550.163.01")
+    outcome = call(nvidia_driver, host, check=True, src=package, replace_ordinary=True, load=False).ok
+    assert outcome["actions"] == ["install the vGPU host driver 550.163.02"]
+    assert not call(nvidia_driver, host, check=True, state="absent").ok["changed"]
+    host.put(install_mark.DRIVER, "")
+    outcome = call(nvidia_driver, host, check=True, src=package, replace_ordinary=True, load=False).ok
+    assert outcome["actions"] == ["install the vGPU host driver 550.163.02 (an earlier installation was interrupted)"]
+    outcome = call(nvidia_driver, host, state="absent")
+    assert outcome.codes == ["no_uninstaller"] and "state: present" in outcome.msg and "apt" not in outcome.msg
+    host.put("/usr/bin/nvidia-uninstall", "", 0o755)
+    outcome = call(nvidia_driver, host, src=package, replace_ordinary=True, load=False).ok
+    assert outcome["actions"][0] == "uninstall the data center driver 550.163.01" and host.on_disk == "550.163.02"
 
 
 def test_uninstalled(make_host):
