@@ -52,6 +52,8 @@ class Host:
         self.fail_at = None
         self.die_at = None
         self.on_disk = "550.163.02"
+        self.module = "nvidia"  # the file's name; Debian's packages have nvidia-current
+        self.packages = []  # of the distribution's data center driver
         self.signed_by = ("", "")  # serial number and name of the key that signed the module nvidia
         self.sync_rc = 0
         self.python_rc = 0  # whether the system's Python can run the engine
@@ -167,13 +169,20 @@ class Host:
             "python3": lambda argv, timeout: Result(self.python_rc, ""),
             "virsh": lambda argv, timeout: Result(127, "virsh: No such file or directory\n"),
             "nvidia-uninstall": self._uninstall,
+            "dpkg-query": self._dpkg_query,
+            "rpm": lambda argv, timeout: Result(127, "rpm: No such file or directory"),
         }[name](list(argv[1:]), timeout)
 
     def _modinfo(self, argv, timeout):
-        if self.on_disk is None:
-            return Result(1, "modinfo: ERROR: Module nvidia not found.\n")
+        if self.on_disk is None or argv[-1] != self.module:
+            return Result(1, "modinfo: ERROR: Module %s not found.\n" % argv[-1])
         fields = {"version": self.on_disk, "sig_key": self.signed_by[0], "signer": self.signed_by[1]}
         return Result(0, fields[argv[1]] + "\n")
+
+    def _dpkg_query(self, argv, timeout):
+        """Packages that were removed, but not purged, are listed too."""
+        listed = ["ii  %s\n" % name for name in self.packages] + ["rc  nvidia-driver-bin\n"]
+        return Result(1, "".join(listed) + "dpkg-query: no packages found matching nvidia-dkms*\n")
 
     def _systemctl(self, argv, timeout):
         blocks = ["Id=%s\nLoadState=not-found\nActiveState=inactive\nResult=success\nUnitFileState=" % one for one in argv if one.endswith(".service")]

@@ -41,6 +41,13 @@ CASES = {
     "renamed": {"host_driver_bundle": "NVIDIA-GRID-RHEL-8.8-KVM-1.zip", "host_driver_format": "deb"},
     "kernel-7": {"host_driver_info": {"host": {**HOST, "kernel": "7.0.0-10-generic"}}},
     "debian": {"host_driver_info": {"host": {**HOST, "distribution": {"id": "debian", "family": "debian"}}}},
+    "ordinary": {
+        "host_driver_info": {
+            "host": {**HOST, "driver": {**HOST["driver"], "on_disk": "535.247.01", "flavour": "ordinary"}},
+            "problems": [{"code": "driver_ordinary", "device": None, "found": "FOUND", "expected": "EXPECTED", "remedy": "REMEDY."}],
+        },
+        "host_driver_bundle": "NVIDIA-GRID-RHEL-8.8-KVM-1.zip", "host_driver_format": "deb",
+    },
     "module-type": {"host_driver_module_type": "open"},
     "other-format": {"host_driver_bundle": "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip"},
 }
@@ -104,6 +111,10 @@ def test_the_operators_module_type_reaches_the_planning(plans):
     for role, plan in (("preflight/tasks/main.yml", "__host_driver_plan"), ("guest_driver/tasks/check.yml", "__host_driver_plan")):
         (task,) = [one for one in yaml.safe_load((ROLES / role).read_text(encoding="utf-8")) if "vgpu.kvm.nvidia_driver" in one]
         assert task["vgpu.kvm.nvidia_driver"]["module_type"] == "{{ %s['module_type'] }}" % plan, role
+
+
+def test_another_driver_is_refused_in_the_words_of_the_reading(plans):
+    assert plans["ordinary"]["problems"] == ["FOUND (expected: EXPECTED). REMEDY."]
 
 
 def test_a_bundle_without_the_package_is_refused_beforehand(plans):

@@ -10,6 +10,7 @@ import shutil
 import stat
 from typing import Sequence
 
+from ..base import refusals
 from ..base.errors import error
 from ..base.steps import Step, execute
 from ..read import host
@@ -108,7 +109,8 @@ def _uninstall(ctx: Context, timeout: float) -> None:
             missing = "there is no %s: the installation was interrupted before it wrote that" % UNINSTALL
             raise error(missing, remedy="Complete the installation (state: present), then uninstall the driver.", code="no_uninstaller")
         missing = "there is no %s, so the driver came by another way" % UNINSTALL
-        raise error(missing, remedy="Remove its packages with apt or dnf, then run again.", code="no_uninstaller")
+        remedy = refusals.packaged(host.read_driver(ctx)) or "Remove its packages with apt or dnf, then run again."
+        raise error(missing, remedy=remedy, code="no_uninstaller")
     answer = ctx.command([UNINSTALL, "--silent"], timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc or driver.on_disk:

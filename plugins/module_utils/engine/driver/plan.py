@@ -173,14 +173,14 @@ def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
 
 def _wrong_step(driver: Driver, version: str, request: Request) -> list[Refusal]:
     """Another driver in the way, or a newer one."""
-    if driver.flavour in ("ordinary", "guest") and driver.flavour != request.flavour and not request.replace_ordinary:
+    if driver.flavour in ("ordinary", "guest") and driver.flavour != request.flavour and (driver.removal or not request.replace_ordinary):
         if request.kind == "host":
             wrong = refusals.driver_error(driver)
             return [wrong] if wrong else []
         found = "NVIDIA's data center driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded)
         expected = "the vGPU guest driver (NVIDIA-Linux-x86_64-<version>-grid.run) alone"
         replace = "Set guest_driver_replace_ordinary: true to have it replaced, or uninstall it by hand."
-        return [Refusal(found, "driver", expected, replace, "driver_ordinary")]
+        return [Refusal(found, "driver", expected, refusals.packaged(driver) or replace, "driver_ordinary")]
     if driver.flavour == request.flavour and driver.on_disk and not request.allow_downgrade and number(version) < number(driver.on_disk):
         allow = "An older one is installed only where that is allowed (allow_downgrade; in roles guest_driver_allow_downgrade: true)."
         return [Refusal("the driver %s is installed, which is newer than %s" % (driver.on_disk, version), "driver", version, allow, "downgrade")]

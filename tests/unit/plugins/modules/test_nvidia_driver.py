@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import apply as driver_apply, plan as driver_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
-from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_driver_bundle
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_driver_bundle, nvidia_gpu_info
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S
 
@@ -95,6 +95,23 @@ def test_a_data_center_driver_is_replaced_only_on_request(make_host, package):
     outcome = call(nvidia_driver, host, src=package, replace_ordinary=True).ok
     assert outcome["actions"] == ["uninstall the data center driver 550.163.01", "install the vGPU host driver 550.163.02 in place of 550.163.01"]
     assert host.on_disk == "550.163.02"
+
+
+def test_a_driver_of_the_distribution_is_recognized(make_host, package):
+    """Debian's module has another file's name, which a line for modprobe puts in place of ours."""
+    host = bare(make_host())
+    host.put("/etc/modprobe.d/nvidia.conf", "install nvidia-uvm modprobe -i nvidia-current-uvm\n install nvidia modprobe -i nvidia-current $CMDLINE_OPTS\n")
+    host.on_disk, host.module, host.packages = "535.247.01", "nvidia-current", ["nvidia-driver", "nvidia-kernel-dkms"]
+    driver = call(nvidia_gpu_info, host).ok["host"]["driver"]
+    assert (driver["on_disk"], driver["flavour"]) == ("535.247.01", "ordinary")
+    for options in ({}, {"replace_ordinary": True}):
+        outcome = call(nvidia_driver, host, check=True, src=package, **options)
+        assert outcome.codes == ["driver_ordinary"]
+        assert "535.247.01" in outcome.msg and "'apt-get purge nvidia-driver nvidia-kernel-dkms'" in outcome.msg
+    outcome = call(nvidia_driver, host, state="absent")
+    assert outcome.codes == ["no_uninstaller"] and "'apt-get purge nvidia-driver nvidia-kernel-dkms'" in outcome.msg
+    host.put("/usr/bin/nvidia-vgpu-mgr", "")
+    assert call(nvidia_gpu_info, host).ok["host"]["driver"]["flavour"] == "ordinary", "modprobe loads the distribution's"
 
 
 def test_a_half_done_replacement_is_completed(make_host, package):
