@@ -48,6 +48,7 @@ CASES = {
         },
         "host_driver_bundle": "NVIDIA-GRID-RHEL-8.8-KVM-1.zip", "host_driver_format": "deb",
     },
+    "plain": {"host_driver_bundle": "https://example.com/NVIDIA-Linux-x86_64-550.163.01.run?x=y"},
     "module-type": {"host_driver_module_type": "open"},
     "other-format": {"host_driver_bundle": "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip"},
 }
@@ -111,6 +112,10 @@ def test_the_operators_module_type_reaches_the_planning(plans):
     for role, plan in (("preflight/tasks/main.yml", "__host_driver_plan"), ("guest_driver/tasks/check.yml", "__host_driver_plan")):
         (task,) = [one for one in yaml.safe_load((ROLES / role).read_text(encoding="utf-8")) if "vgpu.kvm.nvidia_driver" in one]
         assert task["vgpu.kvm.nvidia_driver"]["module_type"] == "{{ %s['module_type'] }}" % plan, role
+
+
+def test_a_link_to_the_data_center_driver_is_refused(plans):
+    assert "is the package of the data center driver" in plans["plain"]["problems"][0]
 
 
 def test_another_driver_is_refused_in_the_words_of_the_reading(plans):

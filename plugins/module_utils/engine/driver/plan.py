@@ -20,6 +20,9 @@ from .signing import STEPS, KeyFile, key_errors
 _OWN = ("nvidia-gridd", "nvidia-persistenced")
 _VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
 
+# NVIDIA's own name of the data center driver's package.
+_PLAIN = re.compile(r"NVIDIA-Linux-x86_64-[0-9.]+\.run\Z")
+
 # By kind of driver: what its packages' names have, what people call it, and the flavour that it gives the machine.
 _MARKS = {"host": "-vgpu-kvm", "guest": "-grid"}
 _TITLES = {"host": "the vGPU host driver", "guest": "the vGPU guest driver"}
@@ -154,10 +157,12 @@ def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> li
     """Errors for a host's driver in a VM and a guest's on a host, by the package's name and the machine."""
     errors = []
     own, other = ("host", "guest") if request.kind == "host" else ("guest", "host")
-    if _MARKS[other] in os.path.basename(request.src or ""):
+    name = os.path.basename(request.src or "")
+    mistaken = _TITLES[other] if _MARKS[other] in name else "NVIDIA's data center driver" if _PLAIN.match(name) else None
+    if mistaken:
         expected = "that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (_TITLES[own], _MARKS[own])
         remedy = "NVIDIA's vGPU software package has both, in Host_Drivers and Guest_Drivers."
-        errors.append(Refusal("this is the package of %s" % _TITLES[other], request.src, expected, remedy, "wrong_kind"))
+        errors.append(Refusal("this is the package of %s" % mistaken, request.src, expected, remedy, "wrong_kind"))
     return errors + (not_a_guest(inventory, driver) if request.kind == "guest" else [])
 
 

@@ -97,6 +97,14 @@ def test_a_data_center_driver_is_replaced_only_on_request(make_host, package):
     assert host.on_disk == "550.163.02"
 
 
+@pytest.mark.parametrize("kind", ["host", "guest"])
+def test_the_data_center_drivers_package_is_refused_by_name(make_host, tmp_path, kind):
+    src = tmp_path / "NVIDIA-Linux-x86_64-550.163.01.run"
+    src.write_text("")
+    outcome = call(nvidia_driver, bare(make_host(driver=None)), check=True, src=str(src), kind=kind)
+    assert "wrong_kind" in outcome.codes and "this is the package of NVIDIA's data center driver" in outcome.msg
+
+
 def test_a_driver_of_the_distribution_is_recognized(make_host, package):
     """Debian's module has another file's name, which a line for modprobe puts in place of ours."""
     host = bare(make_host())
