@@ -96,7 +96,8 @@ def module_type(inventory: Inventory, version: str) -> str | None:
     if len(kinds) > 1:
         both = (", ".join(kinds["open"]), ", ".join(kinds["proprietary"]))
         found = "this host mixes GPUs that need the open kernel module (%s) with GPUs that need the proprietary one (%s)" % both
-        raise error(found, remedy="One driver can't serve both: take one kind out, or set module_type (in roles host_driver_module_type).", code="mixed_flavours")
+        remedy = "One driver can't serve both: take one kind out, or set module_type (in roles host_driver_module_type)."
+        raise error(found, remedy=remedy, code="mixed_flavours")
     return next(iter(kinds), None)
 
 
