@@ -16,10 +16,14 @@ import yaml
 
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 UBUNTU = {"Host_Drivers/nvidia-vgpu-ubuntu-525_525.85.07_amd64.deb": "", "Guest_Drivers/nvidia-linux-grid-525_525.85.05_amd64.deb": ""}
-BUNDLES = {"NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip": UBUNTU, "NVIDIA-GRID-RHEL-8.8-KVM-1.zip": UBUNTU}
+BUNDLES = {
+    "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip": UBUNTU,
+    "NVIDIA-GRID-RHEL-8.8-KVM-1.zip": UBUNTU,
+    "NVIDIA-GRID-RHEL-8.8-KVM-525.125.03-525.125.06-529.11.zip": {"Host_Drivers/NVIDIA-vGPU-rhel-8.8-525.125.03.x86_64.rpm": ""},
+}
 HOST = {
     "kernel": "5.15.0-91-generic",
-    "distribution": {"id": "ubuntu", "family": "debian"},
+    "distribution": {"id": "ubuntu", "family": "debian", "version": "22.04", "name": "Ubuntu 22.04.5 LTS"},
     "driver": {"loaded": None, "on_disk": None, "flavour": "none", "nouveau_loaded": False, "scheduler": None},
     "secure_boot": False,
     "enrolled_certificates": [],
@@ -40,7 +44,17 @@ CASES = {
     },
     "renamed": {"host_driver_bundle": "NVIDIA-GRID-RHEL-8.8-KVM-1.zip", "host_driver_format": "deb"},
     "kernel-7": {"host_driver_info": {"host": {**HOST, "kernel": "7.0.0-10-generic"}}},
-    "debian": {"host_driver_info": {"host": {**HOST, "distribution": {"id": "debian", "family": "debian"}}}},
+    "debian": {"host_driver_info": {"host": {**HOST, "distribution": {**HOST["distribution"], "id": "debian"}}}},
+    "rpm-on-ubuntu": {"host_driver_bundle": "NVIDIA-GRID-RHEL-8.8-KVM-525.125.03-525.125.06-529.11.zip", "host_driver_format": "rpm"},
+    "rhel-8-on-9": {
+        "host_driver_info": {"host": {**HOST, "distribution": {"id": "rocky", "family": "redhat", "version": "9.4", "name": "Rocky Linux 9.4"}}},
+        "host_driver_bundle": "NVIDIA-GRID-RHEL-8.8-KVM-525.125.03-525.125.06-529.11.zip", "host_driver_format": "rpm",
+    },
+    "rhel-8-on-8": {
+        "host_driver_info": {"host": {**HOST, "distribution": {"id": "rocky", "family": "redhat", "version": "8.10", "name": "Rocky Linux 8.10"}}},
+        "host_driver_bundle": "NVIDIA-GRID-RHEL-8.8-KVM-525.125.03-525.125.06-529.11.zip", "host_driver_format": "rpm",
+    },
+    "link-to-deb": {"host_driver_bundle": "https://example.com/nvidia-vgpu-ubuntu-550_550.163.02_amd64.deb"},
     "ordinary": {
         "host_driver_info": {
             "host": {**HOST, "driver": {**HOST["driver"], "on_disk": "535.247.01", "flavour": "ordinary"}},
@@ -112,6 +126,15 @@ def test_the_operators_module_type_reaches_the_planning(plans):
     for role, plan in (("preflight/tasks/main.yml", "__host_driver_plan"), ("guest_driver/tasks/check.yml", "__host_driver_plan")):
         (task,) = [one for one in yaml.safe_load((ROLES / role).read_text(encoding="utf-8")) if "vgpu.kvm.nvidia_driver" in one]
         assert task["vgpu.kvm.nvidia_driver"]["module_type"] == "{{ %s['module_type'] }}" % plan, role
+
+
+def test_packages_for_another_distribution_are_refused_beforehand(plans):
+    (problem,) = plans["rpm-on-ubuntu"]["problems"]
+    assert "vgpu_driver_format is rpm, and this is Ubuntu 22.04.5 LTS" in problem and "vgpu_driver_format: run" in problem
+    (problem,) = plans["rhel-8-on-9"]["problems"]
+    assert "NVIDIA-vGPU-rhel-8.8-525.125.03.x86_64.rpm" in problem and "this is Rocky Linux 9.4" in problem
+    assert plans["rhel-8-on-8"]["problems"] == []
+    assert "Set vgpu_driver_format: deb" in plans["link-to-deb"]["problems"][0]
 
 
 def test_a_link_to_the_data_center_driver_is_refused(plans):
