@@ -137,6 +137,19 @@ def test_packages_for_another_distribution_are_refused_beforehand(plans):
     assert "Set vgpu_driver_format: deb" in plans["link-to-deb"]["problems"][0]
 
 
+def test_packages_are_installed_as_the_run_is():
+    """Guarded by the plan of nvidia_driver, older ones if allowed, and again where the module alone is missing."""
+    tasks = yaml.safe_load((ROLES / "host_driver/tasks/install_package.yml").read_text(encoding="utf-8"))
+    guard, options = tasks[0], tasks[0]["vgpu.kvm.nvidia_driver"]
+    assert guard["check_mode"] is True and "failed_when" not in guard
+    assert {"kind", "version", "replace_ordinary", "allow_downgrade", "module_type", "signing_key", "signing_certificate"} <= set(options)
+    for module, again in (("ansible.builtin.apt", "dpkg"), ("ansible.builtin.dnf", "rpm")):
+        (number,) = [number for number, one in enumerate(tasks) if module in one]
+        install, reinstall = tasks[number], tasks[number + 1]
+        assert install[module]["allow_downgrade"] == "{{ host_driver_allow_downgrade }}"
+        assert reinstall["ansible.builtin.command"]["argv"][0] == again and "%s is not changed" % install["register"] in reinstall["when"]
+
+
 def test_a_link_to_the_data_center_driver_is_refused(plans):
     assert "is the package of the data center driver" in plans["plain"]["problems"][0]
 
