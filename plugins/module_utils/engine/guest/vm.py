@@ -61,7 +61,8 @@ def read(ctx: Context, timeout: float = 60) -> Found:
     reported = {one.address: one for one in nvidia_smi.guest_gpus(ctx, timeout)[0]} if state.driver.loaded and found.gpus else {}
     silence = nvidia_smi.silence(ctx) if state.driver.loaded and not reported else None
     headers = os.path.exists("%s/lib/modules/%s/build/Makefile" % (ctx.root, state.kernel))
-    return Found(found, state, [_gpu(ctx, found, gpu, reported.get(gpu.address)) for gpu in found.gpus], silence, headers=headers, container=platform.container(ctx))
+    gpus = [_gpu(ctx, found, gpu, reported.get(gpu.address)) for gpu in found.gpus]
+    return Found(found, state, gpus, silence, headers=headers, container=platform.container(ctx))
 
 
 def _gpu(ctx: Context, found: Inventory, gpu: Gpu, seen: GuestGpu | None) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from __future__ import annotations
 from .context import Context
 
 # NVIDIA's own packages of the vGPU drivers have other names (nvidia-vgpu-*, nvidia-linux-grid-*).
-_DEB = ("nvidia-driver*", "nvidia-headless*", "nvidia-kernel*", "nvidia-open*", "nvidia-dkms*", "nvidia-tesla*", "nvidia-legacy*", "linux-modules-nvidia*")
+_DEB = (
+    *("nvidia-driver*", "nvidia-headless*", "nvidia-kernel*", "nvidia-open*", "nvidia-dkms*", "nvidia-tesla*", "nvidia-legacy*"),
+    "linux-modules-nvidia*",
+)
 _RPM = ("nvidia-driver*", "nvidia-open*", "nvidia-kmod*", "kmod-nvidia*", "akmod-nvidia*", "dkms-nvidia*", "xorg-x11-drv-nvidia*")
 
 

@@ -108,7 +108,8 @@ def test_the_data_center_drivers_package_is_refused_by_name(make_host, tmp_path,
 def test_a_driver_of_the_distribution_is_recognized(make_host, package):
     """Debian's module has another file's name, which a line for modprobe puts in place of ours."""
     host = bare(make_host())
-    host.put("/etc/modprobe.d/nvidia.conf", "install nvidia-uvm modprobe -i nvidia-current-uvm\n install nvidia modprobe -i nvidia-current $CMDLINE_OPTS\n")
+    lines = "install nvidia-uvm modprobe -i nvidia-current-uvm\n install nvidia modprobe -i nvidia-current $CMDLINE_OPTS\n"
+    host.put("/etc/modprobe.d/nvidia.conf", lines)
     host.on_disk, host.module, host.packages = "535.247.01", "nvidia-current", ["nvidia-driver", "nvidia-kernel-dkms"]
     driver = call(nvidia_gpu_info, host).ok["host"]["driver"]
     assert (driver["on_disk"], driver["flavour"]) == ("535.247.01", "ordinary")
