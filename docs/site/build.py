@@ -3,7 +3,7 @@
 """Builds the documentation site into .build/docs-site; nothing is fetched.
 
 The sources are put together in ``.build/docs-site/source``: the pages of docs/ with their links turned to the site's pages, and what
-antsibull-docs writes of modules, roles and filters. Sphinx makes HTML of them, with every warning an error. Then each link of the HTML that stays
+antsibull-docs writes of modules, roles and plugins. Sphinx makes HTML of them, with every warning an error. Then each link of the HTML that stays
 within the site is followed, to its page and its anchor; links that leave the site are only listed, in ``external-links.txt``.
 
 Needs the tools of requirements/site.txt beside this Python. The exit status is 1 if anything was found.
@@ -84,7 +84,7 @@ def run(*command: str, **environment: str) -> bool:
 
 
 def reference(source: Path) -> bool:
-    """Let antsibull-docs write the pages of modules, roles and filters."""
+    """Let antsibull-docs write the pages of modules, roles and plugins."""
     subprocess.run([sys.executable, str(ROOT / "tests" / "tools" / "mirror.py")], check=True, stdout=subprocess.DEVNULL)
     return run(
         *("antsibull-docs", "collection", "--use-current", "--no-indexes", "--fail-on-error", "--dest-dir", str(source), "vgpu.kvm"),

@@ -40,9 +40,9 @@ options:
     default: 300
 """
 
-    ASSUME = r"""
+    CHECK_MODE_ASSUME = r"""
 options:
-  assume:
+  check_mode_assume:
     description:
       - What an earlier step of the same run would have done. Used in check mode only.
         With it, a check of a bare host continues instead of failing at what is still missing.
@@ -54,10 +54,9 @@ options:
     default: []
 """
 
-    LOST = r"""
+    UNRESPONSIVE = r"""
 options:
-  lost_gpus:
-    version_added: 1.0.0
+  unresponsive_gpus:
     description:
       - What the module does if a selected GPU fell off the bus (its configuration space reads as all ones). The other GPUs are
         processed in either case.
@@ -137,20 +136,17 @@ options:
           count: {description: How many., type: int, default: 1}
           uuid: {description: "A UUID of your own, for one vGPU. Only on hosts whose vGPUs are mediated devices.", type: str}
           vgpu_params:
-            version_added: 1.0.0
             description:
               - NVIDIA's parameters of the vGPU as a list with commas, such as V(frame_rate_limiter=0,disable_vnc=1). An empty string clears them;
                 left out, they stay as they are, or are cleared where M(vgpu.kvm.nvidia_vgpu) had set them.
             type: str
       mixed_sizes:
-        version_added: 1.0.0
         description:
           - Whether vGPUs of different framebuffer sizes may share the GPU. The mode is set before the first vGPU, so enabling it recreates
             unused vGPUs. It is set again at boot.
         type: bool
         default: false
       mig:
-        version_added: 1.0.0
         description:
           - GPU instances of MIG by profile name, such as V(3g.20gb), each as often as it is expected. Left out, they follow from the types.
         type: list

@@ -11,7 +11,6 @@ description:
   - Returns the source expression under which a browser runs an inline script or style of exactly this text, and no other.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 options:
   _input:
     description: What stands between the tags.

@@ -13,7 +13,6 @@ description:
   - A host that was not reached, or whose reading failed, is a row with the reason.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 positional: licenses, guests
 options:
   _input:

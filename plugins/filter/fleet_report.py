@@ -14,7 +14,6 @@ description:
   - Texts are returned as they were read; escape them where they are shown.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 options:
   _input:
     description:

@@ -32,7 +32,7 @@ STRINGS: Spec = {"type": "list", "elements": "str", "default": []}
 FORCE: Spec = {"force_remove": STRINGS}
 ROOT: Spec = {"sysfs_root": {"type": "str", "default": "/"}}
 LOCK: Spec = {"lock_timeout": {"type": "int", "default": 300}}
-ASSUME: Spec = {"assume": {**STRINGS, "choices": ["driver", "iommu", "vfs", "mig", "no_vgpus"]}}
+ASSUME: Spec = {"check_mode_assume": {**STRINGS, "choices": ["driver", "iommu", "vfs", "mig", "no_vgpus"]}}
 VGPU: Spec = {"type": {"type": "str", "required": True}, "count": {"type": "int", "default": 1}, **options("str", "uuid", "vgpu_params")}
 GPU: Spec = {
     "gpu": {"type": "list", "elements": "str", "required": True},
@@ -41,7 +41,7 @@ GPU: Spec = {
     "mig": {"type": "list", "elements": "str"},
 }
 LAYOUT: Spec = {"type": "list", "elements": "dict", "options": GPU}
-UNRESPONSIVE: Spec = {"lost_gpus": {"type": "str", "default": UNRESPONSIVE_POLICIES[0], "choices": list(UNRESPONSIVE_POLICIES)}}
+UNRESPONSIVE: Spec = {"unresponsive_gpus": {"type": "str", "default": UNRESPONSIVE_POLICIES[0], "choices": list(UNRESPONSIVE_POLICIES)}}
 MDEVCTL: Spec = {"mdevctl": {"type": "str", "default": "auto", "choices": ["auto", "true", "false"]}}
 
 
@@ -138,7 +138,7 @@ def result_of(steps: Sequence[object], **more: Any) -> Result:
 
 def result_of_plan(plan: Plan[Any], warnings: Sequence[str] = (), **more: Any) -> Result:
     """As result_of, with the plan's warnings before those given, and the GPUs that the plan skips."""
-    skipped = {"lost_gpus": plan.unresponsive} if plan.unresponsive else {}
+    skipped = {"unresponsive_gpus": plan.unresponsive} if plan.unresponsive else {}
     return result_of(plan.steps, warnings=[*plan.warnings, *warnings], **skipped, **more)
 
 
@@ -149,7 +149,7 @@ def titled_diff(title: str, before: str, after: str) -> dict[str, str]:
 
 def assumed(module: Task) -> list[str]:
     """The option assume, which counts in check mode only."""
-    return list(module.params["assume"]) if module.check_mode else []
+    return list(module.params["check_mode_assume"]) if module.check_mode else []
 
 
 def wants_mdevctl(module: Task, binary: str | None) -> bool:

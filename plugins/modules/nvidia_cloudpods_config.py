@@ -16,11 +16,10 @@ description:
     changes. A diff shows the lines of this key alone, as the file may hold passwords.
   - Refuses, with all reasons at once, GPUs on the vendor-specific VFIO framework and outside PCI domain 0000, which Cloudpods can't use; a file that
     is not valid YAML, that has a key twice or more than one document; and the removal of a GPU from the list while a VM uses its vGPUs.
-  - Does not restart the agent. The agent reads the file only at its start. Restart it if RV(restart_due) is true, then call this module with
+  - Does not restart the agent. The agent reads the file only at its start. Restart it if RV(restart_pending) is true, then call this module with
     O(restarted=true). The role P(vgpu.kvm.cloudpods#role) does both.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 requirements:
   - PyYAML on the managed host (C(python3-yaml), on the Red Hat family C(python3-pyyaml))
 extends_documentation_fragment:
@@ -48,7 +47,7 @@ options:
     default: true
   restarted:
     description:
-      - The agent was restarted since the last change of the file, so RV(restart_due) becomes false. Has no effect where the file has to be changed.
+      - The agent was restarted since the last change of the file, so RV(restart_pending) becomes false. Has no effect where the file has to be changed.
     type: bool
     default: false
   path:
@@ -68,7 +67,7 @@ EXAMPLES = r"""
     argv: [kubectl, -n, onecloud, rollout, restart, ds, default-host]
   become: true
   changed_when: true
-  when: config['restart_due']
+  when: config['restart_pending']
 
 - name: Note that it was restarted
   vgpu.kvm.nvidia_cloudpods_config:
@@ -102,7 +101,7 @@ vgpus:
   returned: success
   type: int
   sample: 2
-restart_due:
+restart_pending:
   description:
     - Whether a restart of the agent is pending, from this run or from an earlier, interrupted one. The state is kept in C(/var/lib/nvidia-vgpu).
   returned: success

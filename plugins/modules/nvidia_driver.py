@@ -11,10 +11,13 @@ short_description: Install or uninstall NVIDIA's vGPU driver of a host or a gues
 description:
   - Runs NVIDIA's installer only when the version on disk is another one, with a deadline, and verifies the version afterwards.
     If the installer fails, the message includes the last lines of its log.
-  - Refuses to replace a driver while a vGPU is in use, and to replace a data center driver without O(replace_ordinary=true).
+  - Refuses to replace a driver while a vGPU is in use, and to replace a data center driver without O(replace_datacenter=true).
+  - Refuses what would end NVIDIA's installer - a GPU that nouveau drives, a running X server with O(load=true), a driver that a package of the
+    distribution installed.
+  - Replaces a loaded driver. With O(load=false), releases from 545 on are installed beside it, and the reboot ends it. Otherwise the driver's
+    services are stopped, its modules are unloaded, and the services are started again, even if the installation fails.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.lock
@@ -25,7 +28,6 @@ options:
     choices: [present, absent]
     default: present
   kind:
-    version_added: 1.0.0
     description:
       - Which driver. V(host) is the one with the vGPU manager (C(…-vgpu-kvm.run)), V(guest) the one of VMs that have a vGPU (C(…-grid.run)).
       - A guest's driver is refused on a host, and a host's package in a guest.
@@ -33,7 +35,6 @@ options:
     choices: [host, guest]
     default: host
   allow_downgrade:
-    version_added: 1.0.0
     description: Whether an older version may replace a newer one of the same kind.
     type: bool
     default: true
@@ -46,15 +47,20 @@ options:
   dkms:
     description:
       - Whether the kernel module is built through DKMS, which builds it again at each kernel update.
-      - DKMS, a compiler and the kernel's headers must be there.
+      - DKMS, a compiler and the kernel's headers must be there. With V(false), NVIDIA's installer does not use DKMS even if it finds it.
     type: bool
     default: true
   load:
-    description: Whether the installer loads the module; V(false) before a reboot.
+    description:
+      - Whether the installer loads the module. Set V(false) if a reboot follows.
+      - With V(false), idle vGPUs, nouveau and an X server do not stand in the way. The installer of 535 is an exception. It cannot install beside
+        a loaded module, nor while nouveau drives a GPU.
     type: bool
     default: true
   disable_nouveau:
-    description: Whether the installer keeps nouveau from loading.
+    description:
+      - Whether the installer keeps nouveau from loading. Installers from 545 on do so only while nouveau drives a GPU.
+        Role C(gpu_release) does so always.
     type: bool
     default: false
   module_type:
@@ -62,7 +68,7 @@ options:
     type: str
     choices: [auto, open, proprietary]
     default: auto
-  replace_ordinary:
+  replace_datacenter:
     description: Whether a data center driver is uninstalled first.
     type: bool
     default: false
@@ -75,18 +81,15 @@ options:
     description: Directory in which the installer unpacks itself.
     type: path
   required_space:
-    version_added: 1.0.0
     description: MiB that must be free in O(tmpdir), or where it will be created, before anything is done.
     type: int
     default: 0
   signing_key:
-    version_added: 1.0.0
     description:
       - Private key on the managed host that the kernel modules are signed with, for Secure Boot. None but its owner may read it.
       - Only its path is passed to other programs. Afterwards the module's signature is verified.
     type: path
   signing_certificate:
-    version_added: 1.0.0
     description: The certificate of O(signing_key), in DER form. With Secure Boot on it must be one that the machine trusts.
     type: path
   timeout:
@@ -157,11 +160,11 @@ errors:
   type: list
   elements: dict
   sample:
-    - code: no_uninstaller
-      device:
-      found: there is no /usr/bin/nvidia-uninstall, so the driver came by another way
-      expected:
-      remedy: Remove its packages with apt or dnf, then run again.
+    - code: install_failed
+      device: /var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
+      found: "the installer ended with rc 1: ERROR: Installation has failed."
+      expected: driver 550.163.02 on disk
+      remedy: Mend what the log names (compiler, headers of the running kernel, nouveau, space), then run again
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.driver import main

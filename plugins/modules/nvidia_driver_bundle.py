@@ -13,7 +13,6 @@ description:
     bundle's checksum, and extracts that one file. Names inside the bundle never decide where a file is written.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.lock

@@ -15,7 +15,6 @@ description:
   - The link may be signed. It never appears in a message, a log or another program's command line.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common
 options:

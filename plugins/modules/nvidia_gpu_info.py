@@ -15,7 +15,6 @@ description:
     hosts with the vendor-specific VFIO framework.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
 extends_documentation_fragment:
   - vgpu.kvm.common.reads
   - vgpu.kvm.common
@@ -28,7 +27,6 @@ options:
     elements: str
     default: []
   may_disturb:
-    version_added: 1.0.0
     description:
       - What an interruption such as a reboot may hit although it is in use - addresses of GPUs and VFs in any spelling, UUIDs of vGPUs, names of VMs.
         It only decides what is left out of RV(in_the_way).
@@ -36,14 +34,12 @@ options:
     elements: str
     default: []
   health:
-    version_added: 1.0.0
     description:
       - Whether RV(problems) also includes drift from the stored state - vGPUs and VFs that are stored for this host and missing, services that do
         not run or would not start at the next boot, VMs that need a vGPU that is missing or that another VM has.
     type: bool
     default: false
   detail:
-    version_added: 1.0.0
     description:
       - How much of the GPUs is listed. V(all) lists VFs, types and vGPUs; V(vgpus) lists vGPUs, and neither VFs nor types; V(counts) none of them, and of
         RV(in_use), RV(in_the_way) and RV(libvirt_domains) the first 10.
@@ -53,7 +49,6 @@ options:
     choices: [all, vgpus, counts]
     default: all
   most_problems:
-    version_added: 1.0.0
     description: How many problems of one code RV(problems) holds, 0 for all; RV(problems_left_out) has the number of others.
     type: int
     default: 0
@@ -110,7 +105,7 @@ host:
     initramfs_tool: {description: "update-initramfs, dracut or none.", type: str, returned: success, sample: update-initramfs}
     driver:
       description: >-
-        NVIDIA's driver, loaded and on disk. C(flavour) is vgpu (the host driver), guest (the driver of VMs), ordinary (neither) or none.
+        NVIDIA's driver, loaded and on disk. C(flavour) is vgpu (the host driver), guest (the driver of VMs), datacenter (neither) or none.
         The scheduler of time-sliced vGPUs is best_effort, equal_share, fixed_share or other; null if the driver does not report it.
         on_disk is null while an installation by M(vgpu.kvm.nvidia_driver) runs or after it was interrupted, as any of its files may be damaged.
       type: dict

@@ -15,7 +15,6 @@ description:
   - Does not restart C(nvidia-gridd); do so when RV(restart_needed) is true.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.lock

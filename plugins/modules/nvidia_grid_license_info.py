@@ -15,7 +15,6 @@ description:
   - The token never appears in a message or a result.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common.reads
   - vgpu.kvm.common

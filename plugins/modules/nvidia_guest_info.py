@@ -13,7 +13,6 @@ description:
     expected, a driver that does not match the host's, missing headers, nouveau, Secure Boot. Changes nothing.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common.reads
   - vgpu.kvm.common

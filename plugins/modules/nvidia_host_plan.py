@@ -15,14 +15,13 @@ description:
     role host enters only stages that have something to do.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common.reads
   - vgpu.kvm.common
   - vgpu.kvm.common.gpus
   - vgpu.kvm.common.mdevctl
   - vgpu.kvm.common.force
-  - vgpu.kvm.common.lost
+  - vgpu.kvm.common.unresponsive
   - vgpu.kvm.common.layout
   - vgpu.kvm.common.domains
 options:
@@ -106,7 +105,7 @@ EXAMPLES = r"""
 - name: Show the planned actions
   ansible.builtin.debug:
     msg: "{{ host_plan['plans'] | dict2items | map(attribute='value.actions', default=[]) | flatten }}"
-  when: not host_plan['settled']
+  when: not host_plan['converged']
 """
 
 RETURN = r"""
@@ -141,7 +140,7 @@ plans:
     vgpus: {description: Of M(vgpu.kvm.nvidia_vgpu)., type: dict, returned: with O(layout)}
     attach: {description: Of M(vgpu.kvm.nvidia_vgpu_attach)., type: dict, returned: where O(domains) has some}
     restore: {description: Of M(vgpu.kvm.nvidia_vgpu_restore)., type: dict, returned: success}
-settled:
+converged:
   description: Whether the host has converged, that is, no stage has anything to do or to refuse.
   returned: success
   type: bool

@@ -14,7 +14,6 @@ description:
     the vendor-specific VFIO framework, where VFs hold no mediated devices.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.lock

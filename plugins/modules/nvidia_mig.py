@@ -17,13 +17,12 @@ description:
   - The whole request is validated before the first change, and what C(nvidia-smi) did is verified.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.gpus
   - vgpu.kvm.common.lock
-  - vgpu.kvm.common.assume
-  - vgpu.kvm.common.lost
+  - vgpu.kvm.common.check_mode_assume
+  - vgpu.kvm.common.unresponsive
   - vgpu.kvm.common.layout
 options:
   mode:
@@ -93,9 +92,9 @@ gpus:
   type: list
   elements: dict
   sample: [{address: "0000:17:00.0", mode: true, instances: [1g.5gb, 1g.5gb, 3g.20gb]}]
-lost_gpus:
+unresponsive_gpus:
   description: Addresses of the selected GPUs that fell off the bus and were skipped.
-  returned: with O(lost_gpus=warn), if there are any
+  returned: with O(unresponsive_gpus=warn), if there are any
   type: list
   elements: str
   sample: ["0000:e8:00.0"]

@@ -15,13 +15,12 @@ description:
   - A GPU that a VM has open is never touched. C(nouveau) is never unbound at run time; only a reboot leaves it.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.gpus
   - vgpu.kvm.common.lock
-  - vgpu.kvm.common.assume
-  - vgpu.kvm.common.lost
+  - vgpu.kvm.common.check_mode_assume
+  - vgpu.kvm.common.unresponsive
 options:
   driver:
     description:
@@ -93,9 +92,9 @@ bootloader_update_needed:
   returned: success
   type: bool
   sample: false
-lost_gpus:
+unresponsive_gpus:
   description: Addresses of the selected GPUs that fell off the bus and were skipped.
-  returned: with O(lost_gpus=warn), if there are any
+  returned: with O(unresponsive_gpus=warn), if there are any
   type: list
   elements: str
   sample: ["0000:e8:00.0"]

@@ -16,13 +16,12 @@ description:
   - VFs are never disabled under a vGPU, nor while a VM has one of them or the whole GPU.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.gpus
   - vgpu.kvm.common.lock
-  - vgpu.kvm.common.assume
-  - vgpu.kvm.common.lost
+  - vgpu.kvm.common.check_mode_assume
+  - vgpu.kvm.common.unresponsive
 options:
   state:
     description: Whether the GPUs' VFs are enabled.
@@ -74,9 +73,9 @@ gpus:
   type: list
   elements: dict
   sample: [{address: "0000:e8:00.0", sriov_numvfs: 32, sriov_totalvfs: 32, vfs: ["0000:e8:00.4", "0000:e8:00.5"]}]
-lost_gpus:
+unresponsive_gpus:
   description: Addresses of the selected GPUs that fell off the bus and were skipped.
-  returned: with O(lost_gpus=warn), if there are any
+  returned: with O(unresponsive_gpus=warn), if there are any
   type: list
   elements: str
   sample: ["0000:e8:00.0"]

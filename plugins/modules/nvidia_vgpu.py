@@ -20,14 +20,13 @@ description:
     the listed GPUs destroyed. The GPU must be in MIG mode before its VFs are enabled, see M(vgpu.kvm.nvidia_mig).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.lock
-  - vgpu.kvm.common.assume
+  - vgpu.kvm.common.check_mode_assume
   - vgpu.kvm.common.mdevctl
   - vgpu.kvm.common.force
-  - vgpu.kvm.common.lost
+  - vgpu.kvm.common.unresponsive
   - vgpu.kvm.common.layout
 options:
   layout:
@@ -96,9 +95,9 @@ actions:
   type: list
   elements: str
   sample: ["store the layout for the boot", "0000:e8:00.4: create A40-24A (7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1)"]
-lost_gpus:
+unresponsive_gpus:
   description: Addresses of the selected GPUs that fell off the bus and were skipped.
-  returned: with O(lost_gpus=warn), if there are any
+  returned: with O(unresponsive_gpus=warn), if there are any
   type: list
   elements: str
   sample: ["0000:e8:00.0"]

@@ -16,7 +16,6 @@ description:
   - The host needs C(virsh). libvirt's own files are read, and only C(virsh) writes.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.lock
@@ -43,7 +42,7 @@ options:
     description: Seconds until a change must be seen.
     type: int
     default: 30
-  assume:
+  check_mode_assume:
     description:
       - What an earlier step of the same run would have created. Used in check mode only. With V(vgpus), a missing vGPU counts as one that
         is still to be created.

@@ -14,7 +14,6 @@ description:
   - Changes nothing. The tool that deploys the cloud installs these parts. See the page on clouds in the collection's documentation.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 1.0.0
 extends_documentation_fragment:
   - vgpu.kvm.common.reads
   - vgpu.kvm.common

@@ -18,7 +18,6 @@ description:
   - It writes files only. Enable the unit with M(ansible.builtin.systemd_service).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
-version_added: 0.1.0
 extends_documentation_fragment:
   - vgpu.kvm.common
   - vgpu.kvm.common.lock

@@ -11,7 +11,7 @@ from collections import Counter
 
 from . import gpu, hosts, reading, words
 
-DRIVERS = {"vgpu": "vGPU driver", "guest": "guest driver", "ordinary": "data center driver"}
+DRIVERS = {"vgpu": "vGPU driver", "guest": "guest driver", "datacenter": "data center driver"}
 
 
 def page(results):

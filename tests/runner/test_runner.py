@@ -114,7 +114,7 @@ def test_a_failed_job_says_why_and_changed_nothing(host, job):
 @pytest.mark.booted
 def test_a_guests_job_with_the_token_that_is_refused(host, job):
     """The machine is no guest: the job looks at the token, says what stands against it, and shows neither token nor link."""
-    result, shown = host.run(job, "guest.yml", {"guest_license_timeout": 5}, "-vvv", group="vgpu_guests", vgpu_host_version="550.163.02")
+    result, shown = host.run(job, "guest.yml", {"guest_license_timeout": 5}, "-vvv", group="vgpu_guests", vgpu_host_driver_version="550.163.02")
     assert (result.status, result.rc) == ("failed", 2), result.stdout[-4000:]
     assert any(f"{host.name} is not ready; nothing was changed." in text for text in result.reasons), result.reasons
     assert shown == []

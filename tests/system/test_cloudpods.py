@@ -232,7 +232,7 @@ def test_a_host_without_the_yaml_library_gets_it(pod: Pods) -> None:
     (pod.folder / "play.yml").write_text(play, encoding="utf-8")
     own = {"ansible_python_interpreter": str(pod.folder / "python" / "bin" / "python")}
     check = pod.run("--check", **own)
-    assert check.returncode == 0 and "Library | Install it" in check.stdout and pod.trees["pod1"].conf.read_text() == CONF, check.stdout
+    assert check.returncode == 0 and "Library | Install PyYAML" in check.stdout and pod.trees["pod1"].conf.read_text() == CONF, check.stdout
     done = pod.run("-v", **own)
     assert done.returncode == 0 and "installed python3-pyyaml" in done.stdout and pod.asked == [RESTART, STATUS], done.stdout
     assert "nvidia_vgpu_pfs" in pod.trees["pod1"].conf.read_text()

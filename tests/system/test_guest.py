@@ -38,11 +38,9 @@ class Guest:
             # The package has a module for the machine's kernel; a compiler under emulation takes minutes.
             "vgpu_guest_driver_dkms": False,
             "vgpu_guest_type": "A40-24Q",
-            "vgpu_host_version": "550.163.02",
+            "vgpu_host_driver_version": "550.163.02",
             "vgpu_license_token": self.secret,
         }
-        text = twin.inventory.read_text(encoding="utf-8")
-        twin.inventory.write_text(text + f"  children:\n    vgpu_guests:\n      hosts:\n        {twin.name}:\n", encoding="utf-8")
 
     def run(self, *options: str, **changes: object) -> Run:
         """Run the guests' playbook; a variable that is None is left out."""
@@ -90,7 +88,7 @@ def guest() -> Iterator[Guest]:
 
 def test_all_that_stands_against_it_is_told_at_once_and_nothing_is_changed(guest):
     before = guest.twin.sh(STATE)
-    run = guest.run(vgpu_host_version="535.161.05", vgpu_license_token=guest.service.token(expires=time.time() - 60))
+    run = guest.run(vgpu_host_driver_version="535.161.05", vgpu_license_token=guest.service.token(expires=time.time() - 60))
     for words in ("550.163.01 is newer than the host's 535.161.05", "535 (vGPU 16)", "the token: it expired at", "nothing was changed"):
         assert words in run.failure, run.failure
     run = guest.run(vgpu_driver_bundle=guest.package("-vgpu-kvm.run"), vgpu_license_token=guest.secret[:200])
@@ -232,7 +230,7 @@ def test_an_upgrade_is_finished_by_a_reboot_and_a_removal_leaves_nothing(guest):
 
 
 def test_a_loaded_nouveau_gives_way_by_a_reboot(guest):
-    guest.twin.sh("rm -f /etc/modprobe.d/nvidia-installer-disable-nouveau.conf; modprobe nouveau")
+    guest.twin.sh("rm -f /etc/modprobe.d/nvidia-vgpu-nouveau.conf; modprobe nouveau")
     refused = guest.run(vgpu_reboot="never")
     assert "the module nouveau is loaded" in refused.failure and "unless vgpu_reboot is never" in refused.failure, refused.failure
     run = guest.run()

@@ -136,7 +136,7 @@ def test_an_empty_layout_for_all_gpus_is_refused_with_both(twin, playbook):
 def test_what_wants_the_whole_host_is_refused_with_both(twin, playbook):
     whole, sliced = twin.guests
     before = made(twin)
-    run = play(twin, playbook, [], vgpu_gpus=["all"], vgpu_teardown=True)
+    run = play(twin, playbook, [], vgpu_gpus=["all"], vgpu_teardown_confirm=True)
     assert run.rc and "nothing was changed" in run.failure, run.out[-3000:]
     for text in (f"VM whole, pid {whole.pid}", OTHER_GPU, f"VM sliced, pid {sliced.pid}"):
         assert text in run.failure, run.failure
@@ -175,8 +175,8 @@ def test_a_reboot_takes_each_vms_name(twin):
     flags = ["intel_iommu=on", "iommu=pt", "pcie_aspm=off"]
     run = play(
         twin, "vgpu.kvm.host", vgpus(("A40-24Q", 1), ("A40-24A", 1)),
-        vgpu_iommu_flags=flags, vgpu_reboot="always_when_needed", vgpu_reboot_in_use=["whole"],
+        vgpu_iommu_flags=flags, vgpu_reboot_allow=["whole"],
     )
     assert run.rc and "VM sliced, pid" in run.failure and "VM whole" not in run.failure, run.failure
-    assert "vgpu_reboot_in_use" in run.failure and run.changed == []
+    assert "vgpu_reboot_allow" in run.failure and run.changed == []
     all_live(twin)

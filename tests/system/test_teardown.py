@@ -82,22 +82,22 @@ def test_there_and_back(host, variables):
 
     metrics_by_a_timer(host)
     refused = host.playbook("vgpu.kvm.teardown", variables)
-    assert refused.rc and "-e vgpu_teardown=true" in refused.failure and len(host.mdevs()) == 4
+    assert refused.rc and "-e vgpu_teardown_confirm=true" in refused.failure and len(host.mdevs()) == 4
     group = host.sh("basename $(readlink $(ls -d /sys/bus/mdev/devices/* | head -1)/iommu_group)")
     host.sh(f"exec 9<>/dev/vfio/{group}; (exec -a pretend-vm sleep 900) >/dev/null 2>&1 </dev/null & echo $! > /run/client.pid")
-    refused = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown=True))
+    refused = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown_confirm=True))
     assert refused.rc and "pretend-vm" in refused.failure and "nothing was changed" in refused.failure and len(host.mdevs()) == 4, refused.failure
     host.sh("kill $(cat /run/client.pid)")
 
     grown = host.sh(FILES)
-    check = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown=True), "--check", "--diff")
+    check = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown_confirm=True), "--check", "--diff")
     assert check.rc == 0 and host.sh(FILES) == grown and len(host.mdevs()) == 4, check.out[-4000:]
 
     boot = host.sh("cat /proc/sys/kernel/random/boot_id")
-    left = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown=True, vgpu_reboot="never"))
+    left = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown_confirm=True, vgpu_reboot="never"))
     assert left.rc == 0 and "reboot it yourself" in left.out and host.sh("cat /proc/sys/kernel/random/boot_id") == boot, left.out[-4000:]
     # As after a run that was broken off before its end: this one has only the reboot to do.
-    run = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown=True))
+    run = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown_confirm=True))
     assert run.rc == 0 and len(run.changed) == 1 and host.sh("cat /proc/sys/kernel/random/boot_id") != boot, (run.changed, run.out[-4000:])
     assert host.sh("ls /var/lib/prometheus/node-exporter") == "", "the metrics went, too"
     after = host.sh(FILES)
@@ -106,7 +106,7 @@ def test_there_and_back(host, variables):
     assert [path for path in differing if not path.startswith(LEFT)] == [], differing
     assert host.sh(STATE) == state
 
-    again = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown=True))
+    again = host.playbook("vgpu.kvm.teardown", dict(variables, vgpu_teardown_confirm=True))
     assert again.rc == 0 and again.changed == [], again.changed
 
 

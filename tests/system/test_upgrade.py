@@ -31,7 +31,7 @@ class Fleet:
         self.twins = twins
         self.first = twins[0]
         hosts = {twin.name: yaml.safe_load(twin.inventory.read_text(encoding="utf-8"))["all"]["hosts"][twin.name] for twin in twins}
-        self.first.inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}), encoding="utf-8")
+        self.first.inventory.write_text(yaml.safe_dump({"vgpu_hosts": {"hosts": hosts}}), encoding="utf-8")
         self.variables = {"vgpu_driver_dkms": False, "vgpu_layout": LAYOUT}
 
     def run(self, name: str, *options: str, **variables: object) -> Run:
@@ -120,3 +120,21 @@ def test_a_kernel_update_without_the_driver_is_not_booted(fleet, tmp_path):
         assert words in refused.failure, refused.failure
     assert fleet.boots()[0] == boot
     one.sh("rm -r /lib/modules/9.9.0-1-amd64 /boot/vmlinuz-9.9.0-1-amd64")
+
+
+def test_a_release_that_does_not_install_beside_a_loaded_driver(fleet, tmp_path):
+    """535: idle vGPUs, services and modules make way, and the reboot restores all of them."""
+    one = fleet.first
+    vgpus, bundle = one.mdevs(), Path(fleet.variables["vgpu_driver_bundle"])
+    oldest = other_version.make(bundle, "host", "535.161.05", tmp_path)
+    one.sh("exec 9<>/dev/nvidiactl; (exec -a pretend-cuda sleep 900) >/dev/null 2>&1 </dev/null & echo $! > /run/cuda.pid")
+    refused = fleet.run("host", "--limit", one.name, vgpu_driver_bundle=str(oldest))
+    for words in ("pretend-cuda", "can't install while a module is loaded", "modprobe.blacklist=nvidia"):
+        assert words in refused.failure, refused.failure
+    assert one.mdevs() == vgpus
+    one.sh("kill $(cat /run/cuda.pid)")
+    done = fleet.run("host", "--limit", one.name, vgpu_driver_bundle=str(oldest))
+    assert done.rc == 0 and one.sh("cat /sys/module/nvidia/version") == "535.161.05", done.out[-4000:]
+    assert one.mdevs() == vgpus and one.sh("systemctl is-active nvidia-vgpu-mgr") == "active"
+    again = fleet.run("host", "--limit", one.name, vgpu_driver_bundle=str(oldest))
+    assert again.rc == 0 and again.changed == [], again.changed

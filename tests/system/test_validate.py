@@ -10,7 +10,7 @@ import pytest
 from conftest import GPU, OTHER_GPU, pretty
 
 LAYOUT = [{"gpu": GPU, "vgpus": [{"type": "A40-24Q", "count": 2}]}]
-NOBODY = "nobody:\n  hosts:\n    gone:\n      ansible_host: 127.0.0.1\n      ansible_port: 1\n"
+NOBODY = "vgpu_hosts:\n  hosts:\n    gone:\n      ansible_host: 127.0.0.1\n      ansible_port: 1\n"
 
 
 def validate(host, **variables):

@@ -64,7 +64,7 @@ STAGES = {
         "Role `host_driver`, module `nvidia_driver`; Secure Boot.",
         ("driver/", "read/secure_boot.py"),
         (
-            *("driver_ordinary", "driver_of_guest", "driver_unfinished", "driver_missing", "driver_module_missing", "driver_not_loaded"),
+            *("driver_datacenter", "driver_of_guest", "driver_unfinished", "driver_missing", "driver_module_missing", "driver_not_loaded"),
             *("driver_mismatch", "next_kernel_without_driver", "secure_boot"),
         ),
     ),

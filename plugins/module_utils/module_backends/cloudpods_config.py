@@ -26,7 +26,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         addresses=target.addresses,
         gpus=[gpu.address for gpu in target.gpus],
         vgpus=sum(len(gpu.vgpus) for gpu in target.gpus),
-        restart_due=target.restart,
+        restart_pending=target.restart,
     )
 
 

@@ -53,7 +53,7 @@ SPEC: _module.Spec = {
     "version": {"type": "str"},
     **_module.options("path", "src", "tmpdir", "signing_certificate"),
     **_module.options("bool", "allow_downgrade", "dkms", "load", default=True),
-    **_module.options("bool", "disable_nouveau", "replace_ordinary", default=False),
+    **_module.options("bool", "disable_nouveau", "replace_datacenter", default=False),
     "module_type": {"type": "str", "choices": ["auto", "open", "proprietary"], "default": "auto"},
     "extra_arguments": _module.STRINGS,
     "required_space": {"type": "int", "default": 0},

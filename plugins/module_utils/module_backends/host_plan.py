@@ -14,7 +14,7 @@ from . import gpu_info, mig, pci_driver, sriov, vgpu, vgpu_attach, vgpu_restore
 # What an earlier stage of the same run will have set up, where it is not there yet.
 _BEFORE = {"sriov": ["driver", "iommu"], "mig": ["driver", "iommu", "vfs"], "vgpus": ["driver", "iommu", "vfs", "mig"], "attach": ["vgpus"]}
 # What roles need; the rest is in info.
-_KEPT = ("actions", "gpus", "without_sriov", "lost_gpus", "warnings")
+_KEPT = ("actions", "gpus", "without_sriov", "unresponsive_gpus", "warnings")
 # Of a stage's actions and errors, unless a host's lists are requested.
 _MOST = 20
 
@@ -51,17 +51,17 @@ def _stages(params: dict[str, Any], info: _module.Result) -> dict[str, tuple[Mod
     def same(*names: str) -> dict[str, Any]:
         return {name: params[name] for name in names}
 
-    found = {"release": (pci_driver, {**same("gpus", "lost_gpus"), "driver": "none"})}
+    found = {"release": (pci_driver, {**same("gpus", "unresponsive_gpus"), "driver": "none"})}
     if params["layout"] is not None and any(gpu["mig_slices"] for gpu in info["gpus"]):
         # Options that Ansible does not check here: a layout's entries are filled up by it already.
-        found["mig"] = (mig, {**same("layout", "lost_gpus"), "cycle_vfs": True, "assume": before["mig"]})
-    found["sriov"] = (sriov, {**same("gpus", "num_vfs", "lost_gpus"), "assume": before["sriov"]})
+        found["mig"] = (mig, {**same("layout", "unresponsive_gpus"), "cycle_vfs": True, "check_mode_assume": before["mig"]})
+    found["sriov"] = (sriov, {**same("gpus", "num_vfs", "unresponsive_gpus"), "check_mode_assume": before["sriov"]})
     if params["layout"] is not None:
-        options = {**same("layout", "force_remove", "mdevctl", "lost_gpus"), "persist": params["restore"]}
-        found["vgpus"] = (vgpu, {**options, "assume": before["vgpus"]})
+        options = {**same("layout", "force_remove", "mdevctl", "unresponsive_gpus"), "persist": params["restore"]}
+        found["vgpus"] = (vgpu, {**options, "check_mode_assume": before["vgpus"]})
     if params["domains"]:
         options = {**same("domains", "connect"), "exclusive": params["domains_exclusive"], "live": params["domains_live"]}
-        found["attach"] = (vgpu_attach, {**options, "assume": before["attach"]})
+        found["attach"] = (vgpu_attach, {**options, "check_mode_assume": before["attach"]})
     found["restore"] = (vgpu_restore, {"state": "present" if params["restore"] else "absent", "before": params["restore_before"]})
     return found
 
@@ -80,7 +80,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     for plan in plans.values():
         warnings += [text for text in plan.pop("warnings", []) if text not in warnings]
     converged = all(not plan.get("failed") and not plan["actions"] for plan in plans.values())
-    return {"changed": False, "info": info, "plans": plans, "settled": converged, "warnings": warnings if params["warn"] else []}
+    return {"changed": False, "info": info, "plans": plans, "converged": converged, "warnings": warnings if params["warn"] else []}
 
 
 SPEC: _module.Spec = {

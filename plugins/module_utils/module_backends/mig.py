@@ -42,7 +42,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     found = inventory.read(ctx)
     requests, skipped, errors = _requests(params, found)
     known = mig_plan.Host(found, host.read(ctx), mig_apply.users(found), sriov_manage.installed(ctx))
-    options = mig_plan.Options(cycle_vfs=params["cycle_vfs"], assume=_module.assumed(request), unresponsive=params["lost_gpus"])
+    options = mig_plan.Options(cycle_vfs=params["cycle_vfs"], assume=_module.assumed(request), unresponsive=params["unresponsive_gpus"])
     plan = mig_plan.plan(known, requests, options, errors)
     if request.check_mode:
         plan.refuse_unresponsive()

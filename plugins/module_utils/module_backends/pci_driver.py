@@ -33,7 +33,7 @@ def _plan(request: _module.Task, ctx: _module.Context, found: inventory.Inventor
         if not params["boot"]:
             raise error("driver is original, and boot is false", device="boot", expected="boot: true: it is about boot files alone", code="bad_boot")
         return binding_plan.plan_back(boot, *backups.back(ctx.root))
-    options = binding_plan.Options(params["driver"], params["boot"], _module.assumed(request), params["lost_gpus"])
+    options = binding_plan.Options(params["driver"], params["boot"], _module.assumed(request), params["unresponsive_gpus"])
     return binding_plan.plan(found, host.read(ctx), boot, params["gpus"], options)
 
 

@@ -18,7 +18,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     found = inventory.read(ctx, with_types=False)
     same = {name: params[name] for name in ("num_vfs", "reset", "method")}
     has_tool = sriov_manage.installed(ctx)
-    options = sriov_plan.Options(enabled=enabled, has_tool=has_tool, assume=_module.assumed(request), unresponsive=params["lost_gpus"], **same)
+    options = sriov_plan.Options(enabled=enabled, has_tool=has_tool, assume=_module.assumed(request), unresponsive=params["unresponsive_gpus"], **same)
     plan = sriov_plan.plan(found, host.read(ctx), params["gpus"], options)
     gpus = meant = plan.target.gpus
     before = after = [(gpu.address, gpu.num_vfs) for gpu in meant]

@@ -34,7 +34,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     sizes = [pf for pf, spec in specs.items() if spec.mixed or (pf in stored and stored[pf].mixed)]
     inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])
     wants_mdevctl = _module.wants_mdevctl(request, mdevctl.binary(ctx))
-    options = Options(params["force_remove"], wants_mdevctl, params["persist"], _module.assumed(request), params["lost_gpus"])
+    options = Options(params["force_remove"], wants_mdevctl, params["persist"], _module.assumed(request), params["unresponsive_gpus"])
     known = Host(found, state, stored, mdevctl.definitions(ctx.root))
     plan = vgpu_plan.plan(known, specs, options, errors)
     if in_use.ask_driver(ctx, found, in_use.removed(plan.steps)):

@@ -58,7 +58,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     if requests:
         virsh.require_answer(ctx, connect)
     domains, unreadable = libvirt_xml.all_domains(ctx.root)
-    options = Options(params["exclusive"], params["live"], request.check_mode and "vgpus" in params["assume"])
+    options = Options(params["exclusive"], params["live"], request.check_mode and "vgpus" in params["check_mode_assume"])
     made = plan.plan(reader.read(ctx, with_types=False), domains, requests, options)
     if made.steps and not request.check_mode:
         apply.apply(ctx, connect, made.steps, params["timeout"])
@@ -77,6 +77,6 @@ SPEC: _module.Spec = {
     "live": {"type": "bool", "default": False},
     "connect": {"type": "str", "default": "qemu:///system"},
     "timeout": {"type": "int", "default": 30},
-    "assume": {**_module.STRINGS, "choices": ["vgpus"]},
+    "check_mode_assume": {**_module.STRINGS, "choices": ["vgpus"]},
 }
 main = _module.main_of(SPEC, work)

@@ -29,7 +29,7 @@ BIN = Path(__file__).resolve().parent / "bin"
 ADDRESSES = ["0000:%02x:00.0" % bus for bus in (0x17, 0x2A, 0x3D, 0x63, 0x9A, 0xAB, 0xBD, 0xE3)]
 TYPE = "A40-1Q"
 # As the roles validate and report read a host.
-VALIDATE = {"health": True, "most_problems": 8, "lost_gpus": "warn", "ahead": False, "warn": False}
+VALIDATE = {"health": True, "most_problems": 8, "unresponsive_gpus": "warn", "ahead": False, "warn": False}
 REPORT = {"detail": "vgpus"}
 HOSTDEV = "<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='%s'/></source></hostdev>"
 

@@ -15,7 +15,7 @@ mount_in "$tree"
 mount -t tmpfs tmpfs "$tree/tmp"
 # nouveau is never loaded in the quick tier; the blacklist keeps it so
 printf 'blacklist nouveau\noptions nouveau modeset=0\n' > "$tree/etc/modprobe.d/blacklist-nouveau.conf"
-if ! in_tree sh "/$installer" -s --skip-module-load --kernel-name="$kver" --no-nouveau-check; then
+if ! in_tree sh "/$installer" -s --no-dkms --skip-module-load --kernel-name="$kver" --no-nouveau-check; then
     tail -n 30 "$tree/var/log/nvidia-installer.log" >&2 || :
     exit 1
 fi

@@ -67,12 +67,12 @@ def test_deb_and_its_removal(in_tree):
         dpkg -i /root/bundle/Host_Drivers/*.deb >/tmp/out 2>&1 || {{ cat /tmp/out; exit 1; }}
         modinfo -k $KVER -F version nvidia; ls {' '.join(FILES)}; systemctl is-enabled nvidia-vgpud nvidia-vgpu-mgr
         sh /root/bundle/Host_Drivers/*-vgpu-kvm.run --silent --skip-module-load --kernel-name=$KVER >/tmp/out 2>&1 && echo both || echo refused
-        grep -o 'alternate method of installation' /tmp/out
+        grep -o 'alternate driver installation' /tmp/out
         dpkg -P $(dpkg-query -f '${{Package}}\\n' -W 'nvidia-vgpu*') >/dev/null 2>&1
         modinfo -k $KVER -F version nvidia 2>/dev/null || echo gone""")
     lines = out.splitlines()
     assert lines[0] == VERSION and set(FILES) <= set(lines) and lines.count("enabled") == 2, out
-    assert lines[-3:] == ["refused", "alternate method of installation", "gone"], out
+    assert lines[-3:] == ["refused", "alternate driver installation", "gone"], out
 
 
 def test_a_dkms_build_without_headers_leaves_nothing(in_tree):
@@ -80,4 +80,4 @@ def test_a_dkms_build_without_headers_leaves_nothing(in_tree):
         rm -rf /lib/modules/$KVER/build
         sh /root/bundle/Host_Drivers/*-vgpu-kvm.run --silent --dkms --skip-module-load --kernel-name=$KVER >/tmp/out 2>&1 && echo ok || echo failed
         cat /tmp/out; ls {' '.join(FILES)} 2>/dev/null || echo no files""")
-    assert out.splitlines()[0] == "failed" and "kernel headers" in out and out.splitlines()[-1] == "no files", out
+    assert out.splitlines()[0] == "failed" and "kernel source tree" in out and out.splitlines()[-1] == "no files", out

@@ -235,6 +235,13 @@ def test_inventory(machine):
     assert json.dumps(host)  # plain values only
 
 
+@pytest.mark.parametrize(("guest", "group"), [("", "vgpu_hosts"), ("A40-24Q", "vgpu_guests"), ("none", "vgpu_guests")])
+def test_inventory_has_the_group_that_playbooks_work_on(machine, guest, group):
+    yaml = pytest.importorskip("yaml")
+    machine.guest = guest
+    assert yaml.safe_load(inventory.text(machine))["all"]["children"] == {group: {"hosts": {"t1": None}}}
+
+
 def test_errors_are_one_line_and_status_1(machine, capsys):
     assert cli.main(["ssh", "nope", "true"]) == 1
     assert capsys.readouterr().err.startswith("twin: There is no twin 'nope'")

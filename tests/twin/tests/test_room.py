@@ -121,7 +121,7 @@ def test_a_home_that_is_not_writable_gives_a_cache_in_the_checkout(host, monkeyp
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/proc/1/nowhere")
     monkeypatch.setattr(paths.os, "access", lambda path, _mode: not str(path).startswith("/proc"))
-    assert paths.cache() == paths.REPO / ".build" / "cache" / "vgpu-kvm" / "twin"
+    assert paths.cache() == paths.REPO / ".build" / "cache" / "vgpu-twin"
 
 
 def programs(folder, monkeypatch, **scripts):

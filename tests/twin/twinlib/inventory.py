@@ -12,7 +12,7 @@ from .state import Machine
 
 
 def text(machine: Machine) -> str:
-    """YAML. JSON strings are YAML strings, so no YAML library is needed."""
+    """YAML, with the machine in the group vgpu_hosts or vgpu_guests. JSON strings are YAML strings, so no YAML library is needed."""
     shared = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", f"ControlPath={machine.control_path}"]
     values = {
         "ansible_host": "127.0.0.1",
@@ -26,4 +26,5 @@ def text(machine: Machine) -> str:
     }
     lines = ["---", "all:", "  hosts:", f"    {machine.name}:"]
     lines += [f"      {key}: {json.dumps(value)}" for key, value in values.items()]
+    lines += ["  children:", f"    {'vgpu_guests' if machine.guest else 'vgpu_hosts'}:", "      hosts:", f"        {machine.name}:"]
     return "\n".join(lines) + "\n"

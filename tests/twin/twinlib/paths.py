@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Where things lie: sources in this folder, builds in the cache, machines in the checkout's .build/."""
+"""Where things lie: sources in this directory, builds in the cache, machines in the directory that TWIN_STATE names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cache() -> Path:
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     if not _writable(base):
         base = REPO / ".build" / "cache"
-    return base / "vgpu-kvm" / "twin"
+    return base / "vgpu-twin"
 
 
 def _writable(folder: Path) -> bool:
@@ -31,5 +31,6 @@ def _writable(folder: Path) -> bool:
 
 
 def machines() -> Path:
-    """Folder of the machines of this checkout, one sub-folder each."""
-    return REPO / ".build" / "twin"
+    """Directory of the machines, one subdirectory each: TWIN_STATE, or .build/twin of this checkout."""
+    named = os.environ.get("TWIN_STATE")
+    return Path(named).absolute() if named else REPO / ".build" / "twin"

@@ -336,10 +336,12 @@ def midway(make_host, tmp_path):
         if name == "nvidia_driver":
             os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
             host.on_disk = "550.163.01"
+            host.put("/usr/bin/nvidia-uninstall", "", 0o755)
+            host._installer = lambda argv, timeout: host._modinfo(["version"], timeout)  # it does nothing
         package = tmp_path / RUN
         package.write_text("")
         arguments = {
-            "nvidia_driver": {"src": str(package), "replace_ordinary": True},
+            "nvidia_driver": {"src": str(package), "replace_datacenter": True},
             "nvidia_mdev": {"parent": "0000:e8:00.4", "type": "A40-8Q"},
             "nvidia_mig": {"mode": "enabled"},
             "nvidia_vgpu_attach": {"domains": [{"name": "web1", "vgpus": [{"type": "A40-8Q"}]}], "timeout": 1},

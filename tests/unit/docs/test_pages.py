@@ -206,7 +206,7 @@ LAYOUTS = [
 def test_layouts_fit_their_gpus(make_host, layout, vendor_vfio):
     host = make_host(gpus=hosts_of(layout), vendor_vfio=vendor_vfio).vfs_on()
     given = [dict(entry, gpu=entry["gpu"] if isinstance(entry["gpu"], list) else [entry["gpu"]]) for entry in layout]
-    outcome = call(nvidia_vgpu, host, check=True, layout=given, assume=["driver", "iommu", "vfs", "mig"]).ok
+    outcome = call(nvidia_vgpu, host, check=True, layout=given, check_mode_assume=["driver", "iommu", "vfs", "mig"]).ok
     expected = sum(vgpu.get("count", 1) * len(entry["gpu"]) for entry in given for vgpu in entry["vgpus"])
     assert len([line for line in outcome["actions"] if "create" in line]) >= expected
 

@@ -56,6 +56,8 @@ class Host:
         self.packages = []  # of the distribution's data center driver
         self.signed_by = ("", "")  # serial number and name of the key that signed the module nvidia
         self.sync_rc = 0
+        self.units = {}  # ActiveState of services by name; the others are not there
+        self.owners = {}  # packages by paths, as dpkg knows them
         self.python_rc = 0  # whether the system's Python can run the engine
         for address, model in gpus:
             self.kernel.add_gpu(address, model, driver)
@@ -162,6 +164,9 @@ class Host:
             "modprobe": self._modprobe,
             "sync": lambda argv, timeout: Result(self.sync_rc, "sync: error syncing: Input/output error\n" if self.sync_rc else ""),
             "systemctl": self._systemctl,
+            "rmmod": self._rmmod,
+            "dpkg-query": self._dpkg_query,
+            "rpm": lambda argv, timeout: Result(127, "rpm: No such file or directory\n"),
             "sriov-manage": self._sriov_manage,
             "mdevctl": self._mdevctl,
             "nvidia-smi": nvidia_smi.Program(self).run,
@@ -169,8 +174,6 @@ class Host:
             "python3": lambda argv, timeout: Result(self.python_rc, ""),
             "virsh": lambda argv, timeout: Result(127, "virsh: No such file or directory\n"),
             "nvidia-uninstall": self._uninstall,
-            "dpkg-query": self._dpkg_query,
-            "rpm": lambda argv, timeout: Result(127, "rpm: No such file or directory"),
         }[name](list(argv[1:]), timeout)
 
     def _modinfo(self, argv, timeout):
@@ -180,13 +183,33 @@ class Host:
         return Result(0, fields[argv[1]] + "\n")
 
     def _dpkg_query(self, argv, timeout):
-        """Packages that were removed, but not purged, are listed too."""
+        """The owner of a path, or packages; those that were removed, but not purged, are listed too."""
+        if argv[0] == "--search":
+            owner = self.owners.get(argv[-1])
+            return Result(0, "%s: %s\n" % (owner, argv[-1])) if owner else Result(1, "dpkg-query: no path found matching pattern\n")
         listed = ["ii  %s\n" % name for name in self.packages] + ["rc  nvidia-driver-bin\n"]
         return Result(1, "".join(listed) + "dpkg-query: no packages found matching nvidia-dkms*\n")
 
     def _systemctl(self, argv, timeout):
-        blocks = ["Id=%s\nLoadState=not-found\nActiveState=inactive\nResult=success\nUnitFileState=" % one for one in argv if one.endswith(".service")]
+        if argv[0] in ("start", "stop"):
+            self.units.update({name: "active" if argv[0] == "start" else "inactive" for name in argv[1:]})
+            return Result(0, "")
+        blocks = []
+        for name in [one[: -len(".service")] for one in argv if one.endswith(".service")]:
+            load, active = ("loaded", self.units[name]) if name in self.units else ("not-found", "inactive")
+            blocks.append("Id=%s.service\nLoadState=%s\nActiveState=%s\nResult=success\nUnitFileState=" % (name, load, active))
         return Result(0, "\n\n".join(blocks) + "\n")
+
+    def _rmmod(self, argv, timeout):
+        """The module nvidia goes unless a process or a service has it open; with it go VFs and vGPUs."""
+        if "active" in self.units.values() or any(path.startswith("/dev/nvidia") for one in self.kernel.processes.values() for path in one.paths):
+            return Result(1, "rmmod: ERROR: Module nvidia is in use\n")
+        for pf in self.kernel.pfs():
+            pf.set_vfs(0)
+            self.kernel.unregister(pf)
+            pf.driver = None
+        self.kernel.loaded.pop("nvidia")
+        return Result(0, "")
 
     def _modprobe(self, argv, timeout):
         if self.on_disk is None:

@@ -86,7 +86,7 @@ class Refused(Exception):
 
 def stages(host, layout, check=False):
     """What the roles do one after the other; the outcomes. In check mode each plans as if the ones before had been done."""
-    assume_all = {"assume": ["driver", "iommu", "vfs", "mig"]} if check else {}
+    assume_all = {"check_mode_assume": ["driver", "iommu", "vfs", "mig"]} if check else {}
     for module, arguments in (
         (nvidia_pci_driver, {"driver": "nvidia", "boot": False}),
         (nvidia_mig, {"layout": layout, "cycle_vfs": True}),

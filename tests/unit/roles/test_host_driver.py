@@ -54,10 +54,10 @@ CASES = {
         "host_driver_bundle": "NVIDIA-GRID-RHEL-8.8-KVM-525.125.03-525.125.06-529.11.zip", "host_driver_format": "rpm",
     },
     "link-to-deb": {"host_driver_bundle": "https://example.com/nvidia-vgpu-ubuntu-550_550.163.02_amd64.deb"},
-    "ordinary": {
+    "datacenter": {
         "host_driver_info": {
-            "host": {**HOST, "driver": {**HOST["driver"], "on_disk": "535.247.01", "flavour": "ordinary"}},
-            "problems": [{"code": "driver_ordinary", "device": None, "found": "FOUND", "expected": "EXPECTED", "remedy": "REMEDY."}],
+            "host": {**HOST, "driver": {**HOST["driver"], "on_disk": "535.247.01", "flavour": "datacenter"}},
+            "problems": [{"code": "driver_datacenter", "device": None, "found": "FOUND", "expected": "EXPECTED", "remedy": "REMEDY."}],
         },
         "host_driver_bundle": "NVIDIA-GRID-RHEL-8.8-KVM-1.zip", "host_driver_format": "deb",
     },
@@ -147,7 +147,7 @@ def test_packages_are_installed_as_the_run_is():
     tasks = yaml.safe_load((ROLES / "host_driver/tasks/install_package.yml").read_text(encoding="utf-8"))
     guard, options = tasks[0], tasks[0]["vgpu.kvm.nvidia_driver"]
     assert guard["check_mode"] is True and "failed_when" not in guard
-    assert {"kind", "version", "replace_ordinary", "allow_downgrade", "module_type", "signing_key", "signing_certificate"} <= set(options)
+    assert {"kind", "version", "replace_datacenter", "allow_downgrade", "module_type", "signing_key", "signing_certificate"} <= set(options)
     for module, again in (("ansible.builtin.apt", "dpkg"), ("ansible.builtin.dnf", "rpm")):
         (number,) = [number for number, one in enumerate(tasks) if module in one]
         install, reinstall = tasks[number], tasks[number + 1]
@@ -160,7 +160,7 @@ def test_a_link_to_the_data_center_driver_is_refused(plans):
 
 
 def test_another_driver_is_refused_in_the_words_of_the_reading(plans):
-    assert plans["ordinary"]["problems"] == ["FOUND (expected: EXPECTED). REMEDY."]
+    assert plans["datacenter"]["problems"] == ["FOUND (expected: EXPECTED). REMEDY."]
 
 
 def test_a_bundle_without_the_package_is_refused_beforehand(plans):

@@ -64,16 +64,16 @@ class GpuFacts(Protocol):
 
 
 _HOST_DRIVER = "the vGPU host driver (NVIDIA-Linux-x86_64-<version>-vgpu-kvm.run) alone"
-_REPLACE = "Set vgpu_driver_replace_ordinary: true to have it replaced, or uninstall it by hand."
+_REPLACE = "Set vgpu_driver_replace_datacenter: true to have it replaced, or uninstall it by hand."
 _MODULE = "the module nvidia"
 
 
 def driver_error(driver: DriverFacts) -> Refusal | None:
     """What is wrong with the host's driver as a whole, or None."""
     version = driver.on_disk or driver.loaded
-    if driver.flavour == "ordinary":
+    if driver.flavour == "datacenter":
         found = "NVIDIA's data center driver %s is installed; it has no vGPU manager" % version
-        return Refusal(found, expected=_HOST_DRIVER, remedy=packaged(driver) or _REPLACE, code="driver_ordinary")
+        return Refusal(found, expected=_HOST_DRIVER, remedy=packaged(driver) or _REPLACE, code="driver_datacenter")
     if driver.flavour == "guest":
         of_guest = "the vGPU guest driver %s is installed; it belongs into VMs and has no vGPU manager" % version
         return Refusal(of_guest, expected=_HOST_DRIVER, remedy=_REPLACE, code="driver_of_guest")

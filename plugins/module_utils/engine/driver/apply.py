@@ -4,36 +4,65 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import stat
 from typing import Sequence
 
+from .. import frameworks
 from ..base import refusals
-from ..base.errors import error
-from ..base.steps import Step, execute
+from ..base.errors import EngineError, error
+from ..base.steps import ApplyError, Step, execute
 from ..read import host
 from ..state import install_mark
-from ..system import files, modinfo
+from ..system import files, modinfo, systemd
 from ..system.context import Context
-from . import signing
-from .plan import Files, Request, number
+from ..system.open_files import OpenFiles
+from . import installer, signing
+from .plan import Files, Request
 
 LOG = "/var/log/nvidia-installer.log"
-UNINSTALL = "/usr/bin/nvidia-uninstall"
+UNINSTALL_LOG = "/var/log/nvidia-uninstall.log"
 
 
 def read(ctx: Context, state: host.HostState, request: Request) -> Files:
-    """The package, the free space and the keys that a request names, and whether there is NVIDIA's uninstaller."""
+    """The package, the free space and the keys that a request names, and what the installer will meet."""
     directory = os.path.abspath(request.tmpdir or "/tmp")
     while not os.path.isdir(directory):
         directory = os.path.dirname(directory)
-    found = Files(os.path.isfile(request.src or ""), shutil.disk_usage(directory).free >> 20, uninstaller=os.path.exists(ctx.root + UNINSTALL))
+    found = Files(os.path.isfile(request.src or ""), shutil.disk_usage(directory).free >> 20, machine=_machine(ctx, state.driver))
     if request.signing_key and request.signing_certificate:
         found.key = _key_file(request.signing_key, False)
         found.certificate = _key_file(request.signing_certificate, bool(state.secure_boot))
     return found
+
+
+def _machine(ctx: Context, driver: host.Driver) -> installer.Machine:
+    machine = installer.Machine(uninstaller=os.path.exists(ctx.root + installer.UNINSTALL))
+    if os.path.exists(ctx.root + installer.ALTERNATE):
+        machine.alternate = _owner(ctx, installer.ALTERNATE)
+    for lock in installer.X_LOCKS:
+        pid = (files.read_text(ctx.root, lock) or "").strip()
+        if pid.isdigit() and ctx.sysfs.exists("/proc/" + pid):
+            machine.x_server = (pid, lock)
+            break
+    if driver.loaded:
+        units = systemd.read(ctx, units=installer.DAEMONS)
+        running = [name for name, unit in units.items() if unit["active"] == "active" or (name == installer.SETUP and unit["started"])]
+        machine.services = [name for name in installer.DAEMONS if name in running]
+        machine.modules = [name for name in installer.MODULES if ctx.sysfs.exists("/sys/module/" + name)]
+    return machine
+
+
+def _owner(ctx: Context, path: str) -> str:
+    """The package that has a file; empty if none is known."""
+    answer = ctx.command(["dpkg-query", "--search", path], 30)
+    if answer.rc == 0:
+        return answer.out.split(":")[0].split(",")[0].strip()
+    answer = ctx.command(["rpm", "--query", "--queryformat", "%{NAME}", "--file", path], 30)
+    return answer.out.strip() if answer.rc == 0 else ""
 
 
 def _key_file(path: str, with_content: bool) -> signing.KeyFile:
@@ -51,15 +80,18 @@ def _content(path: str) -> bytes:
 
 def arguments(request: Request, version: str, module_type: str | None) -> list[str]:
     """The installer's command line."""
-    release, key, certificate = number(version)[0], request.signing_key, request.signing_certificate
+    knows, key, certificate = installer.Run(version, request.load).knows, request.signing_key, request.signing_certificate
+    reboots = not request.load  # which ends nouveau, X servers and the driver that is loaded now
     options = (
-        (True, ["--silent"]),
-        (request.dkms, ["--dkms"]),
+        (True, ["--silent", "--dkms" if request.dkms else "--no-dkms"]),
         (request.disable_nouveau, ["--disable-nouveau"]),
-        # nouveau may still be loaded: the reboot that follows ends it.
-        (not request.load, ["--no-nouveau-check"]),
-        (not request.load and release >= 550, ["--skip-module-load", "--skip-module-unload"]),
-        (module_type and release >= 560, ["--kernel-module-type=%s" % module_type]),
+        (reboots and request.disable_nouveau and knows(installer.REBUILD), [installer.REBUILD]),
+        # Beside it --disable-nouveau writes nothing.
+        (reboots and not request.disable_nouveau, ["--no-nouveau-check"]),
+        (reboots, [installer.NO_X_CHECK]),
+        (reboots and knows(installer.RUNNING), [installer.RUNNING]),
+        (reboots and knows(installer.SKIP_LOAD), [installer.SKIP_LOAD]),
+        (module_type and knows(installer.MODULE_TYPE), ["%s=%s" % (installer.MODULE_TYPE, module_type)]),
         (request.tmpdir, ["--tmpdir=%s" % request.tmpdir]),
         # The paths alone: what a program is started with can be read by everybody.
         (key, ["--module-signing-secret-key=%s" % key, "--module-signing-public-key=%s" % certificate]),
@@ -69,18 +101,62 @@ def arguments(request: Request, version: str, module_type: str | None) -> list[s
 
 
 def apply(ctx: Context, steps: Sequence[Step], request: Request, module_type: str | None, timeout: float) -> list[Step]:
-    """Runs the installer and verifies the version on disk."""
+    """Runs the installer and verifies the version on disk. What was stopped for it runs again afterwards, also after a failure."""
 
     def perform(step: Step) -> None:
         if step.kind == "uninstall":
             _uninstall(ctx, timeout)
+        elif step.kind == "install":
+            _install(ctx, request, step, module_type, timeout)
         else:
-            _install(ctx, request, step.args["version"], module_type, timeout)
+            _make_way(ctx, step, timeout)
 
-    return execute(steps, perform)
+    try:
+        return execute(steps, perform)
+    except ApplyError as exc:
+        _take_back(ctx, exc, timeout)
+        raise
 
 
-def _install(ctx: Context, request: Request, version: str, module_type: str | None, timeout: float) -> None:
+def _take_back(ctx: Context, failed: ApplyError, timeout: float) -> None:
+    """After a failure: loads the modules again that we or the installer unloaded, if the old driver is whole, and starts the services."""
+    modules = [name for step in [*failed.done, failed.not_done[0]] if step.kind in ("unload", "install") for name in step.args["modules"]]
+    gone = [name for name in dict.fromkeys(reversed(modules)) if not ctx.sysfs.exists("/sys/module/" + name)]
+    if gone and not host.read_driver(ctx).unfinished:
+        ctx.command(["modprobe", "--all", *gone], timeout)
+    for step in [one for one in failed.not_done if one.kind == "start" and one is not failed.not_done[0]]:
+        with contextlib.suppress(EngineError):
+            _make_way(ctx, step, timeout)
+            failed.not_done.remove(step)
+            failed.done.append(step)
+
+
+def _make_way(ctx: Context, step: Step, timeout: float) -> None:
+    """A step before or after the installer: of vGPUs, services and modules."""
+    if step.kind == "remove":
+        framework, key = frameworks.at(ctx, step.args["parent"]), str(step.device)
+        holders = framework.holders(OpenFiles(ctx.sysfs), key)  # somebody may have taken it since the plan was made
+        if holders:
+            raise EngineError(refusals.in_use(key, holders, "removing it"))
+        framework.remove(key, timeout)
+    elif step.kind == "stop":
+        ctx.command(["systemctl", "stop", *step.args["services"]], timeout)
+    elif step.kind == "unload":
+        answer = ctx.command(["rmmod", *step.args["modules"]], timeout)
+        if any(ctx.sysfs.exists("/sys/module/" + name) for name in step.args["modules"]):
+            raise EngineError(installer.still_loaded(step.args["run"], OpenFiles(ctx.sysfs).natives(), answer.tail()))
+    else:
+        # The new driver may have another set of services.
+        known = systemd.read(ctx, units=installer.DAEMONS)
+        names = [name for name in step.args["services"] if known.get(name, {}).get("load") != "not-found"]
+        answer = ctx.command(["systemctl", "start", *names], timeout)
+        if names and answer.rc:
+            found, check = "the service does not start: %s" % answer.tail(), "Check 'systemctl status %s'." % " ".join(names)
+            raise error(found, ", ".join(names), "active", check, "not_started")
+
+
+def _install(ctx: Context, request: Request, step: Step, module_type: str | None, timeout: float) -> None:
+    version, was = step.args["version"], step.args["was"]
     install_mark.begin(ctx.root, install_mark.DRIVER)
     answer = ctx.command(["sh", request.src or ""] + arguments(request, version, module_type), timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
@@ -99,21 +175,22 @@ def _install(ctx: Context, request: Request, version: str, module_type: str | No
         found = "the installer reported success, but the driver on disk is %s (%s)" % (driver.on_disk or "none", driver.flavour)
     log = [line for line in (files.read_text(ctx.root, LOG) or "").splitlines() if line.strip()]
     text = "%s: %s\nLast lines of %s:\n%s" % (found, answer.tail(8), LOG, "\n".join(log[-15:]))
-    remedy = "Mend what the log names (compiler, headers of the running kernel, nouveau, space), then run again"
+    remedy = "%sMend what the log names (compiler, headers of the running kernel, nouveau, space), then run again" % _left(ctx, was)
     raise error(text, request.src, "driver %s on disk" % version, remedy, "install_failed")
 
 
+def _left(ctx: Context, was: str | None) -> str:
+    """What an installer that failed left of the driver that was there, as a sentence."""
+    if not was:
+        return ""
+    state = "whole" if host.read_driver(ctx).on_disk == was else "damaged: the installer changed its files"
+    return "The driver %s is %s. " % (was, state)
+
+
 def _uninstall(ctx: Context, timeout: float) -> None:
-    if not os.path.exists(ctx.root + UNINSTALL):
-        if install_mark.is_open(ctx.root, install_mark.DRIVER):
-            missing = "there is no %s: the installation was interrupted before it wrote that" % UNINSTALL
-            raise error(missing, remedy="Complete the installation (state: present), then uninstall the driver.", code="no_uninstaller")
-        missing = "there is no %s, so the driver came by another way" % UNINSTALL
-        remedy = refusals.packaged(host.read_driver(ctx)) or "Remove its packages with apt or dnf, then run again."
-        raise error(missing, remedy=remedy, code="no_uninstaller")
-    answer = ctx.command([UNINSTALL, "--silent"], timeout, keeps_lock=True)
+    answer = ctx.command([installer.UNINSTALL, "--silent"], timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc or driver.on_disk:
         found = "uninstalling ended with rc %d, and the driver on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8))
-        raise error(found, remedy="Check %s." % LOG, code="uninstall_failed")
+        raise error(found, remedy="Check %s." % UNINSTALL_LOG, code="uninstall_failed")
     install_mark.end(ctx, install_mark.DRIVER)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Sequence
 
 from ..base import refusals
@@ -14,6 +14,7 @@ from ..base.errors import Refusal, raise_if_any, shown, error
 from ..base.steps import Step
 from ..read.host import Driver, HostState
 from ..read.inventory import Inventory
+from . import installer
 from .signing import STEPS, KeyFile, key_errors
 
 # The guest driver's own daemons, which restart with it.
@@ -31,16 +32,13 @@ _FLAVOURS = {"host": "vgpu", "guest": "guest"}
 
 @dataclass(eq=False, repr=False)
 class Files:
-    """What an installation needs of the host's files. package: whether it is there. free: MiB in tmpdir. key, certificate: None if not requested.
-
-    uninstaller: whether NVIDIA's is there, which its .run brings.
-    """
+    """What an installation needs of the host's files. package: whether it is there. free: MiB in tmpdir. key, certificate: None if not requested."""
 
     package: bool
     free: int
     key: KeyFile | None = None
     certificate: KeyFile | None = None
-    uninstaller: bool = False
+    machine: installer.Machine = field(default_factory=installer.Machine)
 
 
 @dataclass(eq=False, repr=False)
@@ -54,7 +52,7 @@ class Request:
     load: bool = True
     disable_nouveau: bool = False
     module_type: str = "auto"
-    replace_ordinary: bool = False
+    replace_datacenter: bool = False
     extra: Sequence[str] = ()
     tmpdir: str | None = None
     space: int = 0
@@ -141,17 +139,26 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     named = version_in(request.src)
     if named and named != version:
         errors.append(Refusal("the package is of version %s" % named, request.src, version, code="wrong_version"))
+    run = installer.Run(version, request.load, request.extra)
+    errors += installer.refusals(inventory, run, files.machine)
     if driver.loaded:
-        errors += _users(inventory, "replacing the driver %s" % driver.loaded, request.kind == "guest")
-    raise_if_any(errors)
-    steps, installed = [], driver.flavour.replace("ordinary", "data center")
+        users = _users(inventory, "replacing the driver %s" % driver.loaded, request.kind == "guest")
+        errors += users or installer.held(inventory, driver, run)
     # One that is loaded alone was uninstalled already.
-    if driver.flavour not in ("none", request.flavour) and (driver.on_disk or files.uninstaller):
+    replaced = driver.flavour not in ("none", request.flavour) and bool(driver.on_disk or files.machine.uninstaller)
+    if replaced and not files.machine.uninstaller and not errors:
+        errors.append(installer.no_uninstaller(driver))
+    raise_if_any(errors)
+    steps, after = installer.around(inventory, driver, run, files.machine)
+    installed = driver.flavour.replace("datacenter", "data center")
+    if replaced:
         steps.append(Step("uninstall", None, None, "uninstall the %s driver %s" % (installed, driver.on_disk or driver.loaded)))
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
     if driver.unfinished:
         was += " (an earlier installation was interrupted)"
-    return steps + [Step("install", None, None, "install %s %s%s" % (_TITLES[request.kind], version, was), version=version)]
+    step = Step("install", None, None, "install %s %s%s" % (_TITLES[request.kind], version, was), version=version, modules=files.machine.modules)
+    step.args["was"] = None if replaced else driver.on_disk
+    return [*steps, step, *after]
 
 
 def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> list[Refusal]:
@@ -179,14 +186,14 @@ def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
 
 def _wrong_step(driver: Driver, version: str, request: Request) -> list[Refusal]:
     """Another driver in the way, or a newer one."""
-    if driver.flavour in ("ordinary", "guest") and driver.flavour != request.flavour and (driver.removal or not request.replace_ordinary):
+    if driver.flavour in ("datacenter", "guest") and driver.flavour != request.flavour and (driver.removal or not request.replace_datacenter):
         if request.kind == "host":
             wrong = refusals.driver_error(driver)
             return [wrong] if wrong else []
         found = "NVIDIA's data center driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded)
         expected = "the vGPU guest driver (NVIDIA-Linux-x86_64-<version>-grid.run) alone"
-        replace = "Set guest_driver_replace_ordinary: true to have it replaced, or uninstall it by hand."
-        return [Refusal(found, "driver", expected, refusals.packaged(driver) or replace, "driver_ordinary")]
+        replace = "Set guest_driver_replace_datacenter: true to have it replaced, or uninstall it by hand."
+        return [Refusal(found, "driver", expected, refusals.packaged(driver) or replace, "driver_datacenter")]
     if driver.flavour == request.flavour and driver.on_disk and not request.allow_downgrade and number(version) < number(driver.on_disk):
         allow = "An older one is installed only where that is allowed (allow_downgrade; in roles guest_driver_allow_downgrade: true)."
         return [Refusal("the driver %s is installed, which is newer than %s" % (driver.on_disk, version), "driver", version, allow, "downgrade")]
@@ -196,10 +203,11 @@ def _wrong_step(driver: Driver, version: str, request: Request) -> list[Refusal]
 def _plan_absent(inventory: Inventory, driver: Driver, request: Request, files: Files) -> list[Step]:
     if request.kind == "guest" and driver.flavour == "vgpu":
         raise_if_any(not_a_guest(inventory, driver))
-    only_loaded = driver.flavour == "ordinary" and not driver.on_disk and not files.uninstaller
+    only_loaded = driver.flavour == "datacenter" and not driver.on_disk and not files.machine.uninstaller
     if (driver.flavour == "none" or only_loaded) and not driver.unfinished:
         return []
-    raise_if_any(_users(inventory, "uninstalling the driver", driver.flavour == "guest"))
+    users = _users(inventory, "uninstalling the driver", driver.flavour == "guest")
+    raise_if_any(users or ([] if files.machine.uninstaller else [installer.no_uninstaller(driver)]))
     return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded or "whose installation was interrupted"))]
 
 

@@ -217,7 +217,7 @@ def _check_directory(directory: Directory, request: Request) -> None:
         raise error(
             "it is no directory" if directory.link is None else "it is a link (to %s)" % directory.link,
             request.directory, "a directory for tokens alone, which others can't enter",
-            "Name the directory itself in token_path (guest_license_token_path), or remove what is there.", "bad_folder")
+            "Name the directory itself in token_path (guest_license_token_path), or remove what is there.", "bad_directory")
     others = sorted(path for path in directory.names if is_token(path) and path not in (request.path, request.default_path))
     if others:
         raise error(

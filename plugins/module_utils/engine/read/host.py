@@ -25,7 +25,7 @@ _LOADER = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb
 
 @dataclass(eq=False, repr=False)
 class Driver:
-    """NVIDIA's driver. flavour: vgpu (the host driver), guest (of a VM with a vGPU), ordinary (neither vGPU manager nor licensing) or none.
+    """NVIDIA's driver. flavour: vgpu (the host driver), guest (of a VM with a vGPU), datacenter (neither vGPU manager nor licensing) or none.
 
     scheduler: of time-sliced vGPUs, as the loaded module has it; None when unknown.
     has_manager: whether the vGPU manager's programs are there, also where no module is.
@@ -122,10 +122,10 @@ def read_driver(ctx: Context, timeout: float = 30, trusting: bool = False) -> Dr
     manager, daemon, guest = (os.path.exists(ctx.root + "/usr/bin/" + name) for name in ("nvidia-vgpu-mgr", "nvidia-vgpud", "nvidia-gridd"))
     flavour = "none"
     if loaded or on_disk:
-        flavour = "vgpu" if manager or daemon else "guest" if guest else "ordinary"
+        flavour = "vgpu" if manager or daemon else "guest" if guest else "datacenter"
     if on_disk and modinfo.module(ctx, timeout) != modinfo.NVIDIA:
-        flavour = "ordinary"  # a distribution's: the kernel loads that, whatever else is installed
-    removal = packages.removal(ctx, timeout) if flavour == "ordinary" and on_disk else None
+        flavour = "datacenter"  # a distribution's: the kernel loads that, whatever else is installed
+    removal = packages.removal(ctx, timeout) if flavour == "datacenter" and on_disk else None
     nouveau, scheduler = ctx.sysfs.exists("/sys/module/nouveau"), _scheduler(ctx.sysfs)
     return Driver(loaded, on_disk or None, flavour, nouveau, scheduler, has_manager=manager or daemon, unfinished=unfinished, removal=removal)
 

@@ -66,6 +66,10 @@ class OpenFiles:
         """Processes that have the GPU's own device node open: monitoring, persistenced, DCGM."""
         return self.of("/dev/nvidia%s" % minor) if minor is not None else []
 
+    def natives(self) -> list[Holder]:
+        """Processes that have a device node of NVIDIA's driver open."""
+        return self.of(*[path for path in self._by_path if path.startswith("/dev/nvidia")])
+
     def machines(self) -> list[Holder]:
         """Processes that run VMs: /dev/kvm, /dev/iommu or anything of VFIO is open."""
         return self.of(*[path for path in self._by_path if not path.startswith("/dev/nvidia")])

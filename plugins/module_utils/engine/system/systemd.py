@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any, Dict, Sequence
 
 from .context import Context
 
@@ -16,10 +16,10 @@ _PROPERTIES = {"LoadState": "load", "ActiveState": "active", "Result": "result",
 _STARTED = "InactiveExitTimestampMonotonic"  # distinguishes a one-shot that has ended from one that never ran
 
 
-def read(ctx: Context, timeout: float = 30) -> Units:
+def read(ctx: Context, timeout: float = 30, units: Sequence[str] = UNITS) -> Units:
     """Each unit's load (not-found: it is not there), active, result, enabled, and started: whether since the boot. Without systemd: empty."""
     properties = ",".join(["Id", *_PROPERTIES, _STARTED])
-    answer = ctx.command(["systemctl", "show", "--no-pager", "--property=" + properties] + [unit + ".service" for unit in UNITS], timeout)
+    answer = ctx.command(["systemctl", "show", "--no-pager", "--property=" + properties] + [unit + ".service" for unit in units], timeout)
     found: Units = {}
     for block in answer.out.split("\n\n") if answer.rc == 0 else ():
         shown = {key: value for key, mark, value in (line.partition("=") for line in block.splitlines()) if mark}

@@ -28,11 +28,11 @@ def put(root, path, text=""):
 
 
 def tree(root):
-    """{path: bytes or link} of everything below root, but for the log."""
+    """{path: bytes or link} of everything below root, but for the logs."""
     return {
         str(p.relative_to(root)): os.readlink(p) if p.is_symlink() else p.read_bytes()
         for p in sorted(root.rglob("*"))
-        if (p.is_file() or p.is_symlink()) and p.name != "nvidia-installer.log"
+        if (p.is_file() or p.is_symlink()) and p.name not in ("nvidia-installer.log", "nvidia-uninstall.log")
     }
 
 

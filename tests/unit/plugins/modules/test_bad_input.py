@@ -61,7 +61,7 @@ def test_a_count_of_millions_is_refused_before_it_fills_the_memory(host):
 
 def test_a_word_that_is_no_profile_before_the_driver_lists_any(make_host):
     host = make_host(gpus=[("0000:17:00.0", A100)], driver=None)
-    outcome = call(nvidia_mig, host, check=True, gpus=["all"], mode="enabled", instances=["large"], assume=["driver", "vfs"])
+    outcome = call(nvidia_mig, host, check=True, gpus=["all"], mode="enabled", instances=["large"], check_mode_assume=["driver", "vfs"])
     assert outcome.codes == ["mig_no_profile"] and "'large'" in outcome.msg
 
 

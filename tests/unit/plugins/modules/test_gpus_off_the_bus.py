@@ -51,11 +51,11 @@ def test_check_mode_fails_likewise_and_writes_nothing(pair):
 
 
 def test_a_playbook_that_checks_at_the_end_is_warned(pair):
-    outcome = call(nvidia_sriov, fall_off_bus(pair), lost_gpus="warn").ok
-    assert outcome["lost_gpus"] == [OFF_BUS] and [text for text in outcome.warnings if OFF_BUS in text and "fell off the bus" in text]
+    outcome = call(nvidia_sriov, fall_off_bus(pair), unresponsive_gpus="warn").ok
+    assert outcome["unresponsive_gpus"] == [OFF_BUS] and [text for text in outcome.warnings if OFF_BUS in text and "fell off the bus" in text]
     assert outcome["actions"] == [GOOD + ": enable 32 VFs"]
-    again = call(nvidia_sriov, pair, lost_gpus="warn").ok
-    assert not again["changed"] and again["lost_gpus"] == [OFF_BUS]
+    again = call(nvidia_sriov, pair, unresponsive_gpus="warn").ok
+    assert not again["changed"] and again["unresponsive_gpus"] == [OFF_BUS]
 
 
 def test_a_refusal_names_the_unresponsive_one_too(pair):

@@ -117,7 +117,7 @@ def test_a_guest_driver_on_a_host_is_reported_and_replaced_on_request(make_host,
     package = tmp_path / "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run"
     package.write_text("")
     assert call(nvidia_driver, host, src=str(package)).codes == ["driver_of_guest"]
-    real = call(nvidia_driver, host, src=str(package), replace_ordinary=True).ok
+    real = call(nvidia_driver, host, src=str(package), replace_datacenter=True, load=False).ok
     assert real["actions"][0] == "uninstall the guest driver 550.163.01"
 
 

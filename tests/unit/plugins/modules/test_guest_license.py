@@ -148,10 +148,10 @@ def test_a_directory_that_is_a_link_or_somebody_elses(guest, monkeypatch):
     os.makedirs(guest.root + "/srv/theirs")
     os.symlink(guest.root + "/srv/theirs", guest.root + DIRECTORY)
     outcome = call(nvidia_grid_license, guest, token=token())
-    assert outcome.codes == ["bad_folder"] and "/srv/theirs" in outcome.msg and outcome.writes == 0 and not os.listdir(guest.root + "/srv/theirs")
+    assert outcome.codes == ["bad_directory"] and "/srv/theirs" in outcome.msg and outcome.writes == 0 and not os.listdir(guest.root + "/srv/theirs")
     os.unlink(guest.root + DIRECTORY)
     guest.put(DIRECTORY, "a file")
-    assert call(nvidia_grid_license, guest, token=token()).codes == ["bad_folder"]
+    assert call(nvidia_grid_license, guest, token=token()).codes == ["bad_directory"]
     os.unlink(guest.root + DIRECTORY)
 
     os.makedirs(guest.root + DIRECTORY, mode=0o700)

@@ -131,6 +131,7 @@ def test_nvidia_smi_is_believed_where_proc_shows_nobody(make_host, vendor):
         assert "force_remove" in outcome.msg
     if not vendor:
         assert call(nvidia_mdev, host, uuid=vgpu["uuid"], state="absent").codes == ["in_use"]
+    host.put("/usr/bin/nvidia-uninstall", "", 0o755)
     assert call(nvidia_driver, host, state="absent").codes == ["in_use"]
     assert host.vgpus() == before and host.kernel.harm == []
 

@@ -47,8 +47,8 @@ def test_pf_and_vfs_are_listed_and_all_else_stays(pod):
     check = call(nvidia_cloudpods_config, pod, check=True).ok
     assert check.writes == 0 and text(pod) == TOP + END
     real = call(nvidia_cloudpods_config, pod).ok
-    assert real["changed"] and {key: real[key] for key in ("actions", "diff", "addresses", "restart_due")} == {
-        key: check[key] for key in ("actions", "diff", "addresses", "restart_due")
+    assert real["changed"] and {key: real[key] for key in ("actions", "diff", "addresses", "restart_pending")} == {
+        key: check[key] for key in ("actions", "diff", "addresses", "restart_pending")
     }
     expected = ["e8:00.0", "e8:00.4", "e8:00.5", "e8:00.6", "e8:00.7", "e8:01.0", "e8:01.1"]
     assert real["addresses"] == expected == yaml.safe_load(text(pod))["nvidia_vgpu_pfs"] and all(map(ADDRESS.match, expected))
@@ -56,7 +56,7 @@ def test_pf_and_vfs_are_listed_and_all_else_stays(pod):
     assert stat.S_IMODE(os.stat(pod.root + CONF).st_mode) == 0o640
     assert "hunter2" not in json.dumps(real.result) and "hunter2" not in json.dumps(check.result)
     again = call(nvidia_cloudpods_config, pod).ok
-    assert not again["changed"] and again["restart_due"] and again["diff"]["after"] == ""
+    assert not again["changed"] and again["restart_pending"] and again["diff"]["after"] == ""
 
 
 def test_vfs_are_in_order_of_their_number(make_host):
@@ -80,7 +80,7 @@ def test_the_key_is_removed(pod):
     call(nvidia_cloudpods_config, pod).ok
     call(nvidia_cloudpods_config, pod, restarted=True).ok
     outcome = call(nvidia_cloudpods_config, pod, state="absent").ok
-    assert outcome["changed"] and outcome["restart_due"] and outcome["addresses"] == [] and text(pod) == TOP + END
+    assert outcome["changed"] and outcome["restart_pending"] and outcome["addresses"] == [] and text(pod) == TOP + END
     assert not call(nvidia_cloudpods_config, pod, state="absent").ok["changed"]
     os.unlink(pod.root + CONF)
     assert not call(nvidia_cloudpods_config, pod, state="absent").ok["changed"]
@@ -213,16 +213,16 @@ def test_a_gpu_in_use_stays_protected(make_host):
 
 
 def test_a_restart_is_pending_until_it_is_reported_done(pod):
-    assert call(nvidia_cloudpods_config, pod).ok["restart_due"]
+    assert call(nvidia_cloudpods_config, pod).ok["restart_pending"]
     assert call(nvidia_cloudpods_config, pod, check=True, restarted=True).ok["changed"] and pod.get(cloudpods.MARK)
     done = call(nvidia_cloudpods_config, pod, restarted=True).ok
-    assert done["actions"] == [cloudpods.MARK + ": note that Cloudpods' agent was restarted"] and not done["restart_due"]
-    assert not call(nvidia_cloudpods_config, pod).ok["restart_due"] and not call(nvidia_cloudpods_config, pod, restarted=True).ok["changed"]
+    assert done["actions"] == [cloudpods.MARK + ": note that Cloudpods' agent was restarted"] and not done["restart_pending"]
+    assert not call(nvidia_cloudpods_config, pod).ok["restart_pending"] and not call(nvidia_cloudpods_config, pod, restarted=True).ok["changed"]
 
 
 def test_a_change_outweighs_the_word_that_it_was_restarted(pod):
     outcome = call(nvidia_cloudpods_config, pod, restarted=True).ok
-    assert outcome["changed"] and outcome["restart_due"] and pod.get(cloudpods.MARK)
+    assert outcome["changed"] and outcome["restart_pending"] and pod.get(cloudpods.MARK)
 
 
 @pytest.mark.parametrize("write", [1, 2])
@@ -234,7 +234,7 @@ def test_a_killed_run_leaves_the_restart_pending(pod, write):
     assert text(pod) == TOP + END and (pod.get(cloudpods.MARK) is not None) == (write == 2)
     pod.die_at = None
     outcome = call(nvidia_cloudpods_config, pod).ok
-    assert outcome["changed"] and outcome["restart_due"]
+    assert outcome["changed"] and outcome["restart_pending"]
 
 
 def test_a_leftover_partial_file_is_removed(pod):

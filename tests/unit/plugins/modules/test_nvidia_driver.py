@@ -52,7 +52,7 @@ def test_installed_once(make_host, package):
     real = call(nvidia_driver, host, src=package, load=False).ok
     assert real["actions"] == check["actions"] == ["install the vGPU host driver 550.163.02"] and real["diff"] == check["diff"]
     (argv,) = [argv for argv in host.calls if argv[0] == "sh"]
-    assert argv == ["sh", package, "--silent", "--dkms", "--no-nouveau-check", "--skip-module-load", "--skip-module-unload"]
+    assert argv == ["sh", package, "--silent", "--dkms", "--no-nouveau-check", "--no-x-check", "--allow-installation-with-running-driver", "--skip-module-load"]
     assert real["driver"] == {"loaded": None, "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False, "scheduler": None}
     again = call(nvidia_driver, host, src=package).ok
     assert not again["changed"] and again["diff"]["before"] == again["diff"]["after"]
@@ -61,7 +61,7 @@ def test_installed_once(make_host, package):
 def test_arguments_of_the_installer():
     assert driver_apply.arguments(driver_plan.Request(), "550.163.02", None) == ["--silent", "--dkms"]
     old = driver_apply.arguments(driver_plan.Request(load=False, dkms=False), "535.161.05", "proprietary")
-    assert old == ["--silent", "--no-nouveau-check"], "--skip-module-load came with 550"
+    assert old == ["--silent", "--no-dkms", "--no-nouveau-check", "--no-x-check"], "--skip-module-load came with 550"
     new = driver_apply.arguments(driver_plan.Request(disable_nouveau=True, tmpdir="/var/tmp", extra=["--no-systemd"]), "580.65.05", "open")
     assert new == ["--silent", "--dkms", "--disable-nouveau", "--kernel-module-type=open", "--tmpdir=/var/tmp", "--no-systemd"]
 
@@ -88,11 +88,9 @@ def test_a_data_center_driver_is_replaced_only_on_request(make_host, package):
     host = bare(make_host())
     host.on_disk = "550.163.01"
     outcome = call(nvidia_driver, host, src=package)
-    assert outcome.codes == ["driver_ordinary"] and "550.163.01" in outcome.msg and "replace_ordinary" in outcome.msg
-    outcome = call(nvidia_driver, host, src=package, replace_ordinary=True)
-    assert outcome.codes == ["no_uninstaller"] and outcome["not_done"][1].startswith("install")
+    assert outcome.codes == ["driver_datacenter"] and "550.163.01" in outcome.msg and "replace_datacenter" in outcome.msg
     host.put("/usr/bin/nvidia-uninstall", "", 0o755)
-    outcome = call(nvidia_driver, host, src=package, replace_ordinary=True).ok
+    outcome = call(nvidia_driver, host, src=package, replace_datacenter=True).ok
     assert outcome["actions"] == ["uninstall the data center driver 550.163.01", "install the vGPU host driver 550.163.02 in place of 550.163.01"]
     assert host.on_disk == "550.163.02"
 
@@ -112,31 +110,31 @@ def test_a_driver_of_the_distribution_is_recognized(make_host, package):
     host.put("/etc/modprobe.d/nvidia.conf", lines)
     host.on_disk, host.module, host.packages = "535.247.01", "nvidia-current", ["nvidia-driver", "nvidia-kernel-dkms"]
     driver = call(nvidia_gpu_info, host).ok["host"]["driver"]
-    assert (driver["on_disk"], driver["flavour"]) == ("535.247.01", "ordinary")
-    for options in ({}, {"replace_ordinary": True}):
+    assert (driver["on_disk"], driver["flavour"]) == ("535.247.01", "datacenter")
+    for options in ({}, {"replace_datacenter": True}):
         outcome = call(nvidia_driver, host, check=True, src=package, **options)
-        assert outcome.codes == ["driver_ordinary"]
+        assert outcome.codes == ["driver_datacenter"]
         assert "535.247.01" in outcome.msg and "'apt-get purge nvidia-driver nvidia-kernel-dkms'" in outcome.msg
     outcome = call(nvidia_driver, host, state="absent")
     assert outcome.codes == ["no_uninstaller"] and "'apt-get purge nvidia-driver nvidia-kernel-dkms'" in outcome.msg
     host.put("/usr/bin/nvidia-vgpu-mgr", "")
-    assert call(nvidia_gpu_info, host).ok["host"]["driver"]["flavour"] == "ordinary", "modprobe loads the distribution's"
+    assert call(nvidia_gpu_info, host).ok["host"]["driver"]["flavour"] == "datacenter", "modprobe loads the distribution's"
 
 
 def test_a_half_done_replacement_is_completed(make_host, package):
     """The data center driver is uninstalled and still loaded, and the installation that followed failed or was interrupted."""
     host = bare(make_host())
     host.kernel.load("550.163.01")
-    outcome = call(nvidia_driver, host, check=True, src=package, replace_ordinary=True, load=False).ok
+    outcome = call(nvidia_driver, host, check=True, src=package, replace_datacenter=True, load=False).ok
     assert outcome["actions"] == ["install the vGPU host driver 550.163.02"]
     assert not call(nvidia_driver, host, check=True, state="absent").ok["changed"]
     host.put(install_mark.DRIVER, "")
-    outcome = call(nvidia_driver, host, check=True, src=package, replace_ordinary=True, load=False).ok
+    outcome = call(nvidia_driver, host, check=True, src=package, replace_datacenter=True, load=False).ok
     assert outcome["actions"] == ["install the vGPU host driver 550.163.02 (an earlier installation was interrupted)"]
     outcome = call(nvidia_driver, host, state="absent")
     assert outcome.codes == ["no_uninstaller"] and "state: present" in outcome.msg and "apt" not in outcome.msg
     host.put("/usr/bin/nvidia-uninstall", "", 0o755)
-    outcome = call(nvidia_driver, host, src=package, replace_ordinary=True, load=False).ok
+    outcome = call(nvidia_driver, host, src=package, replace_datacenter=True, load=False).ok
     assert outcome["actions"][0] == "uninstall the data center driver 550.163.01" and host.on_disk == "550.163.02"
 
 

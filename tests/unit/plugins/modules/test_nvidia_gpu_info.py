@@ -81,7 +81,7 @@ def test_the_driver_is_wrong_in_each_way(make_host):
     host.kernel.loaded.clear()
     assert "modprobe nvidia" in problems(host)["driver_not_loaded"]["remedy"]
     os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
-    assert "no vGPU manager" in problems(host)["driver_ordinary"]["found"]
+    assert "no vGPU manager" in problems(host)["driver_datacenter"]["found"]
     host.on_disk = None
     assert "host_driver" in problems(host)["driver_missing"]["remedy"]
 

@@ -40,13 +40,13 @@ def mixed(make_host, driver):
 def test_the_plans_are_those_of_the_modules(make_host, driver):
     host = mixed(make_host, driver)
     found = call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS, detail="all").ok
-    assert found.writes == 0 and not found["changed"] and not found["settled"]
+    assert found.writes == 0 and not found["changed"] and not found["converged"]
     alone = {
         "release": (nvidia_pci_driver, {"driver": "none"}),
-        "mig": (nvidia_mig, {"layout": LAYOUT, "cycle_vfs": True, "assume": ["driver", "iommu", "vfs"]}),
-        "sriov": (nvidia_sriov, {"assume": ["driver", "iommu"]}),
-        "vgpus": (nvidia_vgpu, {"layout": LAYOUT, "assume": ["driver", "iommu", "vfs", "mig"]}),
-        "attach": (nvidia_vgpu_attach, {"domains": DOMAINS, "assume": ["vgpus"]}),
+        "mig": (nvidia_mig, {"layout": LAYOUT, "cycle_vfs": True, "check_mode_assume": ["driver", "iommu", "vfs"]}),
+        "sriov": (nvidia_sriov, {"check_mode_assume": ["driver", "iommu"]}),
+        "vgpus": (nvidia_vgpu, {"layout": LAYOUT, "check_mode_assume": ["driver", "iommu", "vfs", "mig"]}),
+        "attach": (nvidia_vgpu_attach, {"domains": DOMAINS, "check_mode_assume": ["vgpus"]}),
         "restore": (nvidia_vgpu_restore, {}),
     }
     assert set(found["plans"]) == set(alone)
@@ -69,7 +69,7 @@ def test_converged_when_all_is_done(make_host):
         (nvidia_vgpu_attach, {"domains": DOMAINS}),
     ):
         call(module, host, **arguments).ok
-    assert call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS, ahead=False).ok["settled"]
+    assert call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS, ahead=False).ok["converged"]
     for drift, stage in (
         (lambda: host.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235\n"), "release"),
         (lambda: host.put("/usr/local/sbin/nvidia-vgpu", "", 0o755), "restore"),
@@ -80,7 +80,7 @@ def test_converged_when_all_is_done(make_host):
     ):
         drift()
         found = call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS).ok
-        assert not found["settled"] and (found["plans"][stage].get("actions") or found["plans"][stage].get("failed")), stage
+        assert not found["converged"] and (found["plans"][stage].get("actions") or found["plans"][stage].get("failed")), stage
 
 
 def test_a_refusal_is_in_its_plan(make_host):

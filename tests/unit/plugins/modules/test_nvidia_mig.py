@@ -177,10 +177,11 @@ def test_a_bare_host_is_planned(make_host):
     bare.on_disk = None
     layout = one("A100-1-5C", "A100-1-5C")
     assert call(nvidia_mig, bare, check=True, layout=layout).codes == ["driver_missing"]
-    assert call(nvidia_mig, bare, check=True, layout=layout, assume=["driver"]).ok["actions"] == [PF + ": turn MIG mode on"]
-    planned = call(nvidia_vgpu, bare, check=True, layout=layout, assume=["driver", "iommu", "vfs", "mig"]).ok
+    assert call(nvidia_mig, bare, check=True, layout=layout, check_mode_assume=["driver"]).ok["actions"] == [PF + ": turn MIG mode on"]
+    planned = call(nvidia_vgpu, bare, check=True, layout=layout, check_mode_assume=["driver", "iommu", "vfs", "mig"]).ok
     assert PF + ": create the GPU instances 1g.5gb, 1g.5gb" in planned["actions"] and len(planned["vgpus"]) == 2
-    outcome = call(nvidia_vgpu, bare, check=True, layout=[{"gpu": PF, "vgpus": [{"type": "A100-1-5C", "count": 8}]}], assume=["driver", "iommu", "vfs", "mig"])
+    many = [{"gpu": PF, "vgpus": [{"type": "A100-1-5C", "count": 8}]}]
+    outcome = call(nvidia_vgpu, bare, check=True, layout=many, check_mode_assume=["driver", "iommu", "vfs", "mig"])
     assert outcome.codes == ["too_many"]
 
 

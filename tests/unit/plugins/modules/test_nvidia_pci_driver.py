@@ -43,7 +43,7 @@ def test_released_before_the_driver_is_there(make_host):
     assert host.pf().driver is None and outcome["reboot_reasons"] == []
     assert not call(nvidia_pci_driver, host, driver="none").ok["changed"]
     assert call(nvidia_pci_driver, host).codes == ["driver_missing"]
-    assert not call(nvidia_pci_driver, host, check=True, assume=["driver"]).ok["changed"]
+    assert not call(nvidia_pci_driver, host, check=True, check_mode_assume=["driver"]).ok["changed"]
 
 
 def test_the_module_is_loaded_once_for_several_gpus(make_host):
@@ -131,4 +131,4 @@ def test_a_data_center_driver_and_a_gpu_off_the_bus(make_host):
     os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
     host.pf().off_bus = True
     outcome = call(nvidia_pci_driver, host)
-    assert sorted(outcome.codes) == ["driver_ordinary", "gpu_off_bus"] and "Xid 79" in outcome.msg
+    assert sorted(outcome.codes) == ["driver_datacenter", "gpu_off_bus"] and "Xid 79" in outcome.msg

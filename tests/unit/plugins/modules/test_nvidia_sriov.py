@@ -236,7 +236,7 @@ def test_obstacles_are_reported_before_any_write(make_host):
     host.kernel.cmdline = "root=/dev/sda1"
     outcome = call(nvidia_sriov, host)
     assert outcome.codes == ["iommu_off"] and "intel_iommu=on iommu=pt" in outcome.msg and outcome.writes == 0
-    assert call(nvidia_sriov, host, check=True, assume=["iommu"]).ok["actions"] == [PF + ": enable 32 VFs"]
+    assert call(nvidia_sriov, host, check=True, check_mode_assume=["iommu"]).ok["actions"] == [PF + ": enable 32 VFs"]
     host = make_host(driver="vfio-pci")
     outcome = call(nvidia_sriov, host)
     assert outcome.codes == ["gpu_on_other_driver"] and "vfio-pci" in outcome.msg
@@ -244,7 +244,7 @@ def test_obstacles_are_reported_before_any_write(make_host):
     host.on_disk, host.kernel.loaded = None, {}
     os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
     assert call(nvidia_sriov, host).codes == ["driver_missing"]
-    assert call(nvidia_sriov, host, check=True, assume=["driver"]).ok["changed"]
+    assert call(nvidia_sriov, host, check=True, check_mode_assume=["driver"]).ok["changed"]
 
 
 def test_several_gpus_fail_alone(make_host):
@@ -295,8 +295,8 @@ def test_errors_are_in_the_order_of_the_gpus_whichever_is_noticed_first(make_hos
 
 def test_a_check_of_a_teardown_takes_the_vgpus_for_gone(host):
     host.add("0000:e8:00.4", "A40-8Q", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
-    found = call(nvidia_sriov, host, check=True, state="disabled", assume=["no_vgpus"]).ok
+    found = call(nvidia_sriov, host, check=True, state="disabled", check_mode_assume=["no_vgpus"]).ok
     assert found["actions"] == ["0000:e8:00.0: disable its 32 VFs"] and found.writes == 0
-    assert call(nvidia_sriov, host, state="disabled", assume=["no_vgpus"]).codes == ["has_vgpus"], "it counts in check mode alone"
+    assert call(nvidia_sriov, host, state="disabled", check_mode_assume=["no_vgpus"]).codes == ["has_vgpus"], "it counts in check mode alone"
     host.kernel.use("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
-    assert call(nvidia_sriov, host, check=True, state="disabled", assume=["no_vgpus"]).codes == ["in_use"]
+    assert call(nvidia_sriov, host, check=True, state="disabled", check_mode_assume=["no_vgpus"]).codes == ["in_use"]

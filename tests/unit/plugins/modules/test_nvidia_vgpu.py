@@ -135,7 +135,7 @@ def test_check_on_a_bare_host_predicts_the_later_run(make_host):
     bare.kernel.loaded.clear()
     bare.on_disk = None
     bare.kernel.iommu_on = False
-    check = call(nvidia_vgpu, bare, check=True, layout=TWO, assume=["driver", "iommu", "vfs"]).ok
+    check = call(nvidia_vgpu, bare, check=True, layout=TWO, check_mode_assume=["driver", "iommu", "vfs"]).ok
     real = call(nvidia_vgpu, make_host().vfs_on(), layout=TWO).ok
     assert check["vgpus"] == real["vgpus"] and check["actions"] == real["actions"] and check["diff"] == real["diff"]
 
@@ -147,14 +147,14 @@ def test_check_on_a_bare_host_without_assume_reports_what_is_missing(make_host):
 
 def test_assume_counts_in_check_mode_only(make_host):
     host = make_host()
-    assert call(nvidia_vgpu, host, layout=TWO, assume=["driver", "iommu", "vfs"]).codes == ["vfs_off"]
+    assert call(nvidia_vgpu, host, layout=TWO, check_mode_assume=["driver", "iommu", "vfs"]).codes == ["vfs_off"]
     assert host.writes == []
 
 
 def test_predicted_types_are_checked_too(make_host):
-    outcome = call(nvidia_vgpu, make_host(), check=True, assume=["vfs"], layout=[{"gpu": "all", "vgpus": [{"type": "L40-4Q"}]}])
+    outcome = call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=[{"gpu": "all", "vgpus": [{"type": "L40-4Q"}]}])
     assert outcome.codes == ["unknown_type"] and "A40-4Q" in outcome.msg
-    outcome = call(nvidia_vgpu, make_host(), check=True, assume=["vfs"], layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 3}]}])
+    outcome = call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 3}]}])
     assert outcome.codes == ["too_many"]
 
 

@@ -185,9 +185,9 @@ def test_a_check_before_the_vgpus_are_created(make_host):
     host = make_host().vfs_on()
     Libvirt(host).define("web1")
     expected = [web({"type": "A40-24Q"}, {"uuid": ONE})]
-    found = call(nvidia_vgpu_attach, host, check=True, domains=expected, assume=["vgpus"]).ok
+    found = call(nvidia_vgpu_attach, host, check=True, domains=expected, check_mode_assume=["vgpus"]).ok
     assert found["actions"] == ["web1: attach a vGPU that is still to come (A40-24Q)", "web1: attach a vGPU that is still to come (%s)" % ONE]
-    assert call(nvidia_vgpu_attach, host, domains=expected, assume=["vgpus"]).codes == ["no_such_vgpu"] * 2
+    assert call(nvidia_vgpu_attach, host, domains=expected, check_mode_assume=["vgpus"]).codes == ["no_such_vgpu"] * 2
 
 
 @pytest.mark.parametrize("number", [1, 2])

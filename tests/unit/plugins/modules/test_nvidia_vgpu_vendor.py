@@ -140,7 +140,7 @@ def test_check_on_a_bare_host_predicts_the_later_run(make_host):
     bare = make_host(gpus=[(PF, L40S)], driver=None, vendor_vfio=True)
     bare.kernel.loaded.clear()
     bare.on_disk = None
-    check = call(nvidia_vgpu, bare, check=True, layout=TWO, assume=["driver", "iommu", "vfs"]).ok
+    check = call(nvidia_vgpu, bare, check=True, layout=TWO, check_mode_assume=["driver", "iommu", "vfs"]).ok
     real = call(nvidia_vgpu, make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on(), layout=TWO).ok
     assert check["vgpus"] == real["vgpus"] and check["actions"] == real["actions"] and check["diff"] == real["diff"]
 

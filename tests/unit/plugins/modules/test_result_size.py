@@ -25,7 +25,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt
 ADDRESSES = ["0000:%02x:00.0" % bus for bus in (0x17, 0x2A, 0x3D, 0x63, 0x9A, 0xAB, 0xBD, 0xE3)]
 TYPE = "A40-1Q"
 # As role validate reads a host.
-VALIDATE = {"health": True, "most_problems": 8, "lost_gpus": "warn", "ahead": False, "warn": False}
+VALIDATE = {"health": True, "most_problems": 8, "unresponsive_gpus": "warn", "ahead": False, "warn": False}
 HOSTDEV = "<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='%s'/></source></hostdev>"
 
 

@@ -32,7 +32,7 @@ def test_an_interrupted_installation_is_done_again(host, package):
     assert host_reader.read_driver(host.ctx, trusting=True).on_disk == "550.163.02"
     wrong = refusals.driver_error(driver)
     assert wrong.code == "driver_unfinished" and "host_driver" in wrong.remedy
-    outcome = call(nvidia_driver, host, src=package).ok
+    outcome = call(nvidia_driver, host, src=package, load=False).ok
     assert outcome["actions"] == ["install the vGPU host driver 550.163.02 (an earlier installation was interrupted)"]
     assert host.get(install_mark.DRIVER) is None and outcome["driver"]["on_disk"] == "550.163.02"
     assert not call(nvidia_driver, host, src=package).ok["changed"]
@@ -64,13 +64,13 @@ def test_an_installer_that_touched_nothing_leaves_the_old_driver_whole(host, tmp
     newer.write_text("")
     host.put("/lib/modules/6.1.0-50-amd64/updates/nvidia.ko", "")
     real, host._installer = host._installer, lambda argv, timeout: ended
-    assert call(nvidia_driver, host, src=str(newer)).codes == ["install_failed"]
+    assert call(nvidia_driver, host, src=str(newer), load=False).codes == ["install_failed"]
     driver = host_reader.read_driver(host.ctx)
     assert (driver.on_disk, driver.unfinished) == ("550.163.02", False)
     host.put("/lib/modules/6.1.0-51-amd64/modules.dep", "")  # another kernel comes before the next run
     assert not host_reader.read_driver(host.ctx).unfinished
     host._installer = real
-    assert call(nvidia_driver, host, src=str(newer)).ok["actions"] == ["install the vGPU host driver 550.200.01 in place of 550.163.02"]
+    assert call(nvidia_driver, host, src=str(newer), load=False).ok["actions"] == ["install the vGPU host driver 550.200.01 in place of 550.163.02"]
     assert host.get(install_mark.DRIVER) is None
 
 

@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: target_hosts
+short_description: The hosts that a playbook of this collection works on
+description:
+  - Returns what a play's C(hosts) takes - the group C(vgpu_hosts), the group C(vgpu_guests), or what the variable C(vgpu_target) matches of them.
+  - An inventory without such a group needs C(vgpu_target). Without either it fails, and so does a C(vgpu_target) that matches no host. A play never
+    works on the whole inventory because of a typing error.
+  - Members of C(vgpu_guests) are never returned as hosts.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+options:
+  _terms:
+    description: V(hosts), V(guests), or both.
+    type: list
+    elements: str
+    choices: [hosts, guests]
+    required: true
+  optional:
+    description: Whether an inventory may be without the group. Then nothing is returned that matches a host.
+    type: bool
+    default: false
+notes:
+  - With C(--syntax-check) an inventory is not needed.
+"""
+
+EXAMPLES = r"""
+- name: Show the addresses of the hosts with vGPUs
+  hosts: "{{ query('vgpu.kvm.target_hosts', 'hosts') }}"
+  gather_facts: false
+  tasks:
+    - name: Show the address
+      ansible.builtin.debug:
+        var: ansible_host
+"""
+
+RETURN = r"""
+_raw:
+  description: Host patterns.
+  type: list
+  elements: str
+"""
+
+from collections.abc import Mapping, Sequence
+
+from ansible import context
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.loader import lookup_loader
+from ansible.plugins.lookup import LookupBase
+
+NOBODY = "all:!all"
+
+
+class LookupModule(LookupBase):
+    """As documented."""
+
+    def run(self, terms: Sequence[str], variables: Mapping | None = None, **kwargs: object) -> list[str]:
+        """Return the patterns of all *terms*."""
+        self.set_options(var_options=variables, direct=kwargs)
+        variables = variables or {}
+        groups = {kind: f"vgpu_{kind}" for kind in terms}
+        known = [group for group in groups.values() if group in variables["groups"]]
+        target = variables.get("vgpu_target")
+        if target:
+            return self._matching(str(target), terms, variables) or [NOBODY]
+        if not known and not self.get_option("optional") and not context.CLIARGS.get("syntax"):
+            raise AnsibleLookupError(
+                f"the inventory has no group {' or '.join(groups.values())}. Add the machines to it, or name them with '-e vgpu_target=<host or group>'."
+            )
+        return known or [NOBODY]
+
+    def _matching(self, target: str, terms: Sequence[str], variables: Mapping) -> list[str]:
+        """Names of the hosts of the kinds *terms* that the pattern *target* matches."""
+        by_pattern = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
+        names = by_pattern.run([target], variables=variables)
+        if not names:
+            raise AnsibleLookupError(f"vgpu_target: '{target}' matches no host of the inventory (expected: hosts or groups, such as gpu1,gpu2).")
+        guests = variables["groups"].get("vgpu_guests")
+        if guests is None and "hosts" not in terms:  # what is named is a guest, unless site has taken it for a host
+            return [] if self.get_option("optional") else names
+        return [name for name in names if ("guests" if name in (guests or ()) else "hosts") in terms]
