@@ -123,9 +123,10 @@ def read_driver(ctx: Context, timeout: float = 30, trusting: bool = False) -> Dr
     flavour = "none"
     if loaded or on_disk:
         flavour = "vgpu" if manager or daemon else "guest" if guest else "datacenter"
+    packaged = not os.path.exists(ctx.root + "/usr/bin/nvidia-uninstall")  # NVIDIA's .run brings that
     if on_disk and modinfo.module(ctx, timeout) != modinfo.NVIDIA:
-        flavour = "datacenter"  # a distribution's: the kernel loads that, whatever else is installed
-    removal = packages.removal(ctx, timeout) if flavour == "datacenter" and on_disk else None
+        flavour, packaged = "datacenter", True  # a distribution's: the kernel loads that, whatever else is installed
+    removal = packages.removal(ctx, timeout) if flavour == "datacenter" and on_disk and packaged else None
     nouveau, scheduler = ctx.sysfs.exists("/sys/module/nouveau"), _scheduler(ctx.sysfs)
     return Driver(loaded, on_disk or None, flavour, nouveau, scheduler, has_manager=manager or daemon, unfinished=unfinished, removal=removal)
 

@@ -95,6 +95,13 @@ def test_a_data_center_driver_is_replaced_only_on_request(make_host, package):
     assert host.on_disk == "550.163.02"
 
 
+def test_a_package_beside_nvidias_own_installation_is_no_hindrance(make_host, package):
+    host = bare(make_host())
+    host.on_disk, host.packages = "550.163.01", ["nvidia-kernel-common-535"]
+    host.put("/usr/bin/nvidia-uninstall", "", 0o755)
+    assert call(nvidia_driver, host, src=package, replace_datacenter=True).ok["actions"][0] == "uninstall the data center driver 550.163.01"
+
+
 @pytest.mark.parametrize("kind", ["host", "guest"])
 def test_the_data_center_drivers_package_is_refused_by_name(make_host, tmp_path, kind):
     src = tmp_path / "NVIDIA-Linux-x86_64-550.163.01.run"
