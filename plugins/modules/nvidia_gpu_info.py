@@ -93,7 +93,7 @@ host:
       type: dict
       returned: success
       sample: {active: true, kind: intel, units: [dmar0], missing_flags: []}
-    secure_boot: {description: Whether Secure Boot is on; null without UEFI., type: bool, returned: success, sample: false}
+    secure_boot: {description: Whether Secure Boot is on and shim validates; null without UEFI., type: bool, returned: success, sample: false}
     enrolled_certificates:
       description:
         - Fingerprints (SHA-256 of the DER form) of the certificates that firmware and shim trust, where Secure Boot is on.
@@ -105,7 +105,7 @@ host:
     initramfs_tool: {description: "update-initramfs, dracut or none.", type: str, returned: success, sample: update-initramfs}
     driver:
       description: >-
-        NVIDIA's driver, loaded and on disk. C(flavour) is vgpu (the host driver), guest (the driver of VMs), ordinary (neither) or none.
+        NVIDIA's driver, loaded and on disk. C(flavour) is vgpu (the host driver), guest (the driver of VMs), datacenter (neither) or none.
         The scheduler of time-sliced vGPUs is best_effort, equal_share, fixed_share or other; null if the driver does not report it.
         on_disk is null while an installation by M(vgpu.kvm.nvidia_driver) runs or after it was interrupted, as any of its files may be damaged.
       type: dict

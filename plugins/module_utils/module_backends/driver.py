@@ -30,7 +30,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         steps = driver_plan.plan(found, state, desired, files, check_mode)
     module_type: str | None = desired.module_type
     if module_type == "auto":
-        module_type = driver_plan.module_type(found) if desired.present and steps else None
+        versions = [step.args["version"] for step in steps if step.kind == "install"]
+        module_type = driver_plan.module_type(found, versions[0]) if versions else None
     if steps and not check_mode:
         driver_apply.apply(ctx, steps, desired, module_type, params["timeout"])
         after = host.read_driver(ctx)

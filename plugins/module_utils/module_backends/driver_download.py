@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import ssl
 import urllib.error
 from typing import Any
@@ -26,9 +27,24 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
     """Asks the server; what may repeat the link is left out of the error."""
-    server = "the server %s" % (urlsplit(url).hostname or "of the link")
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:  # such as https://[::1/
+        host = None
+    server = "the server %s" % host
+
+    def unreachable(reason: BaseException | str) -> LinkError:
+        tunnel = re.match(r"Tunnel connection failed: (\d{3})", str(reason))
+        if tunnel:
+            number = int(tunnel.group(1))
+            why = "the proxy answered %d (%s)" % (number, http.client.responses.get(number, "unknown"))
+            return LinkError(why, again=number in _PASSING)
+        why = getattr(reason, "strerror", None) or type(reason).__name__
+        return LinkError("%s can't be reached: %s" % (server, why), again=True)
 
     def ask(headers: dict[str, str]) -> Any:
+        if not host:
+            raise LinkError("the link names no server")
         try:
             response = open_url(url, headers=headers, timeout=min(timeout, 60), ca_path=ca_path, decompress=False, force=True)
         except urllib.error.HTTPError as exc:
@@ -42,8 +58,7 @@ def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
             if isinstance(reason, ssl.SSLError):
                 why = getattr(reason, "verify_message", None) or getattr(reason, "reason", None) or "TLS failed"
                 raise LinkError("the certificate of %s is not accepted: %s" % (server, why)) from None
-            why = getattr(reason, "strerror", None) or type(reason).__name__
-            raise LinkError("%s can't be reached: %s" % (server, why), again=True) from None
+            raise unreachable(reason) from None
         except (http.client.HTTPException, UrlsConnectionError, ValueError) as exc:
             raise LinkError("%s can't be asked: %s" % (server, type(exc).__name__)) from None
         if not response.geturl().lower().startswith("https://"):

@@ -52,6 +52,8 @@ class Host:
         self.fail_at = None
         self.die_at = None
         self.on_disk = "550.163.02"
+        self.module = "nvidia"  # the file's name; Debian's packages have nvidia-current
+        self.packages = []  # of the distribution's data center driver
         self.signed_by = ("", "")  # serial number and name of the key that signed the module nvidia
         self.sync_rc = 0
         self.units = {}  # ActiveState of services by name; the others are not there
@@ -175,10 +177,18 @@ class Host:
         }[name](list(argv[1:]), timeout)
 
     def _modinfo(self, argv, timeout):
-        if self.on_disk is None:
-            return Result(1, "modinfo: ERROR: Module nvidia not found.\n")
+        if self.on_disk is None or argv[-1] != self.module:
+            return Result(1, "modinfo: ERROR: Module %s not found.\n" % argv[-1])
         fields = {"version": self.on_disk, "sig_key": self.signed_by[0], "signer": self.signed_by[1]}
         return Result(0, fields[argv[1]] + "\n")
+
+    def _dpkg_query(self, argv, timeout):
+        """The owner of a path, or packages; those that were removed, but not purged, are listed too."""
+        if argv[0] == "--search":
+            owner = self.owners.get(argv[-1])
+            return Result(0, "%s: %s\n" % (owner, argv[-1])) if owner else Result(1, "dpkg-query: no path found matching pattern\n")
+        listed = ["ii  %s\n" % name for name in self.packages] + ["rc  nvidia-driver-bin\n"]
+        return Result(1, "".join(listed) + "dpkg-query: no packages found matching nvidia-dkms*\n")
 
     def _systemctl(self, argv, timeout):
         if argv[0] in ("start", "stop"):
@@ -200,10 +210,6 @@ class Host:
             pf.driver = None
         self.kernel.loaded.pop("nvidia")
         return Result(0, "")
-
-    def _dpkg_query(self, argv, timeout):
-        owner = self.owners.get(argv[-1])
-        return Result(0, "%s: %s\n" % (owner, argv[-1])) if owner else Result(1, "dpkg-query: no path found matching pattern\n")
 
     def _modprobe(self, argv, timeout):
         if self.on_disk is None:

@@ -42,7 +42,17 @@ BUNDLES = [
     "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm-aie.run",
     "nvidia-vgpu-ubuntu-550_550.163.02_amd64.deb",
     "NVIDIA-vGPU-rhel-9.4-550.163.02.x86_64.rpm",
+    "NVIDIA-GRID-Ubuntu-KVM-550.163.02-550.163.01-553.74.zip",
+    "NVIDIA-GRID-RHEL-8.8-KVM-550.163.02-550.163.01-553.74.zip",
+    "NVIDIA-AI-Enterprise-RHEL-9.4-KVM-550.163.02-550.163.01-553.74.zip",
 ]
+GUESTS = {
+    "NVIDIA-GRID-Linux-KVM-450.89-452.57.zip": "450.89",
+    "NVIDIA-AI-Enterprise-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip": "525.85.05",
+    "NVIDIA-Linux-x86_64-550.163.01-grid.run": "550.163.01",
+    "nvidia-linux-grid-550-550.163.01-1.x86_64.rpm": "550.163.01",
+    "download.zip": "",
+}
 
 
 def templates(value):
@@ -141,4 +151,6 @@ def test_versions_in_names_of_bundles():
         found = role.read("__host_driver_named", host_driver_bundle=text)
         assert re.match(r"^[0-9.]*$", str(found)), text
     for name in BUNDLES:
-        assert role.read("__host_driver_named", host_driver_bundle=name) == "550.163.02"
+        assert role.read("__host_driver_named", host_driver_bundle=name) == "550.163.02", name
+    for name, version in GUESTS.items():
+        assert role.read("__host_driver_named", host_driver_bundle=name, host_driver_kind="guest") == version, name

@@ -19,6 +19,7 @@ class DriverFacts(Protocol):
     flavour: str
     has_manager: bool
     unfinished: bool
+    removal: str | None
 
 
 class HostFacts(Protocol):
@@ -72,7 +73,7 @@ def driver_error(driver: DriverFacts) -> Refusal | None:
     version = driver.on_disk or driver.loaded
     if driver.flavour == "datacenter":
         found = "NVIDIA's data center driver %s is installed; it has no vGPU manager" % version
-        return Refusal(found, expected=_HOST_DRIVER, remedy=_REPLACE, code="driver_datacenter")
+        return Refusal(found, expected=_HOST_DRIVER, remedy=packaged(driver) or _REPLACE, code="driver_datacenter")
     if driver.flavour == "guest":
         of_guest = "the vGPU guest driver %s is installed; it belongs into VMs and has no vGPU manager" % version
         return Refusal(of_guest, expected=_HOST_DRIVER, remedy=_REPLACE, code="driver_of_guest")
@@ -95,6 +96,11 @@ def driver_error(driver: DriverFacts) -> Refusal | None:
         load = "Load it ('modprobe nvidia') or reboot; a module that does not load is explained in dmesg."
         return Refusal("the host driver %s is installed but not loaded" % driver.on_disk, _MODULE, "the loaded module", load, "driver_not_loaded")
     return None
+
+
+def packaged(driver: DriverFacts) -> str | None:
+    """What to do about a driver of the distribution's own packages, which NVIDIA's uninstaller does not know; None for another one."""
+    return "It is the distribution's: remove its packages ('%s'), reboot, then run again." % driver.removal if driver.removal else None
 
 
 def unsupported(gpu: GpuFacts) -> Refusal:

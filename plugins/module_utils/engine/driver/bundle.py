@@ -35,6 +35,7 @@ _PATTERNS = {
     ("guest", "deb"): "nvidia-linux-grid-*_amd64.deb",
     ("guest", "rpm"): "nvidia-linux-grid-*.x86_64.rpm",
 }
+_VARIABLES = {"host": "vgpu_driver", "guest": "vgpu_guest_driver"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*$")
 # A package is compressed by itself and shrinks little in the zip; a tenth is far beyond what one does.
 _RATIO = 10
@@ -92,9 +93,9 @@ def find(src: str, dest: str, kind: str, form: str) -> Package:
     """The package of that kind (host, guest) and form (run, deb, rpm)."""
     pattern = _PATTERNS[(kind, form)]
     name = os.path.basename(src)
-    if not name.endswith(".zip"):
-        if fnmatch.fnmatch(name, pattern):
-            return Package(src, version_in(name))
+    if fnmatch.fnmatch(name, pattern):
+        return Package(src, version_in(name))
+    if not name.endswith(".zip") and not zipfile.is_zipfile(src):
         raise error("this is no %s package of the %s driver" % (form, kind), src, "a .zip bundle or %s" % pattern, code="wrong_package")
     try:
         with zipfile.ZipFile(src) as bundle:
@@ -105,7 +106,9 @@ def find(src: str, dest: str, kind: str, form: str) -> Package:
     if len(found) != 1:
         have = ", ".join(repr(names[info])[1:-1] for info in (found or list(names))[:12])
         count = "it holds %s %s packages of the %s driver: %s" % (len(found) or "no", form, kind, have)
-        raise error(count, src, "exactly one %s" % pattern, code="package_not_found")
+        others = [other for (of, other), one in _PATTERNS.items() if of == kind and not found and fnmatch.filter(names.values(), one)]
+        remedy = "Set format: %s (in roles %s_format)." % (others[0], _VARIABLES[kind]) if others else None
+        raise error(count, src, "exactly one %s" % pattern, remedy, "package_not_found")
     info, name = found[0], names[found[0]]
     _check_member(src, info, name)
     return Package(os.path.join(dest, name), version_in(name), info.filename, info.file_size, info.CRC)

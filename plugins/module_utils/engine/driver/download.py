@@ -31,11 +31,15 @@ _T = TypeVar("_T")
 
 @dataclass(eq=False, repr=False)
 class LinkError(Exception):
-    """The server returned no file. reason: why, without the link. status: of HTTP, if it answered. again: whether another attempt may help."""
+    """The server returned no file. reason: why, without the link. status: of HTTP, if it answered. again: whether another attempt may help.
+
+    misplaced: it sent another part of the file than was asked for.
+    """
 
     reason: str
     status: int | None = None
     again: bool = False
+    misplaced: bool = False
 
 
 class Target:
@@ -75,7 +79,8 @@ class _Answer:
         if response.status == 206:
             match = re.match(r"bytes (\d+)-\d+/(\d+|\*)$", response.headers.get("Content-Range", ""))
             if not match or int(match.group(1)) != asked:
-                raise LinkError("the server sent another part of the file than was asked for", again=True)
+                response.close()
+                raise LinkError("the server sent another part of the file than was asked for", misplaced=True)
             self.start, length = asked, match.group(2)
         self.total = int(length) if length.isdigit() else None
 
@@ -133,14 +138,14 @@ def _patiently(clock: Clock, target: Target, work: Callable[[], _T], timeout: fl
 
 
 def _ask(opener: Opener, target: Target) -> _Answer | None:
-    """The server's answer to a request for what is missing; None when nothing is."""
+    """The server's answer to a request for what is missing; None when nothing is. One that can't send the rest is asked for the whole file."""
     kept = target.kept
     try:
         return _Answer(opener({"Range": "bytes=%d-" % kept} if kept else {}), kept)
     except LinkError as exc:
-        if exc.status == 416 and kept:
-            return None
-        raise
+        if not kept or not (exc.misplaced or exc.status == 416):
+            raise
+    return None if bundle.sha256(target.part) == target.checksum else _Answer(opener({}), 0)
 
 
 def _attempt(opener: Opener, target: Target) -> None:
@@ -180,13 +185,15 @@ def _alone(number: int, target: Target) -> None:
 
 
 def _blocks(response: Any) -> Iterator[bytes]:
-    """The body. An error of the network ends it; that it is short is seen by its length."""
+    """The body. Raises LinkError where it breaks off; that it is short without that is seen by its length, if the server reports one."""
     try:
         yield from iter(lambda: response.read(_BLOCK), b"")
+        return
     except http.client.IncompleteRead as exc:
         yield exc.partial
     except (OSError, http.client.HTTPException):
-        return
+        pass
+    raise LinkError("the connection broke off", again=True)
 
 
 def _check_space(target: Target, answer: _Answer) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Sequence
 
 from ..base.errors import Refusal
+from ..base.refusals import packaged
 from ..base.steps import Step
 from ..hardware.gpu import Holder
 from ..read.host import Driver
@@ -122,10 +123,14 @@ def held(inventory: Inventory, driver: Driver, run: Run) -> list[Refusal]:
     return errors
 
 
-def no_uninstaller() -> Refusal:
+def no_uninstaller(driver: Driver) -> Refusal:
     """The error of a driver that NVIDIA's uninstaller can't remove."""
+    if driver.unfinished:
+        missing = "there is no %s: the installation was interrupted before it wrote that" % UNINSTALL
+        return Refusal(missing, remedy="Complete the installation (state: present), then uninstall the driver.", code="no_uninstaller")
     found = "there is no %s, so the driver was not installed by NVIDIA's .run" % UNINSTALL
-    return Refusal(found, remedy="Remove its packages with apt or dnf, then run again.", code="no_uninstaller")
+    remedy = packaged(driver) or "Remove its packages with apt or dnf, then run again."
+    return Refusal(found, remedy=remedy, code="no_uninstaller")
 
 
 def still_loaded(run: Run, holders: Sequence[Holder], said: str = "") -> Refusal:

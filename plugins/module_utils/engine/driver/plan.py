@@ -21,6 +21,9 @@ from .signing import STEPS, KeyFile, key_errors
 _OWN = ("nvidia-gridd", "nvidia-persistenced")
 _VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
 
+# NVIDIA's own name of the data center driver's package.
+_PLAIN = re.compile(r"NVIDIA-Linux-x86_64-[0-9.]+\.run\Z")
+
 # By kind of driver: what its packages' names have, what people call it, and the flavour that it gives the machine.
 _MARKS = {"host": "-vgpu-kvm", "guest": "-grid"}
 _TITLES = {"host": "the vGPU host driver", "guest": "the vGPU guest driver"}
@@ -80,8 +83,10 @@ def number(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
 
 
-def module_type(inventory: Inventory) -> str | None:
-    """open or proprietary after the host's GPUs; a host that mixes both has no right answer."""
+def module_type(inventory: Inventory, version: str) -> str | None:
+    """open or proprietary after the host's GPUs; a host that mixes both has no right answer. None before 560, whose installers are not asked."""
+    if number(version)[0] < 560:
+        return None
     kinds: dict[str, list[str]] = {}
     for gpu in inventory.gpus:
         if gpu.model:
@@ -89,7 +94,8 @@ def module_type(inventory: Inventory) -> str | None:
     if len(kinds) > 1:
         both = (", ".join(kinds["open"]), ", ".join(kinds["proprietary"]))
         found = "this host mixes GPUs that need the open kernel module (%s) with GPUs that need the proprietary one (%s)" % both
-        raise error(found, remedy="One driver can't serve both: take one kind out, or set module_type by hand.", code="mixed_flavours")
+        remedy = "One driver can't serve both: take one kind out, or set module_type (in roles host_driver_module_type)."
+        raise error(found, remedy=remedy, code="mixed_flavours")
     return next(iter(kinds), None)
 
 
@@ -138,14 +144,15 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     if driver.loaded:
         users = _users(inventory, "replacing the driver %s" % driver.loaded, request.kind == "guest")
         errors += users or installer.held(inventory, driver, run)
-    replaced = driver.flavour not in ("none", request.flavour)
+    # One that is loaded alone was uninstalled already.
+    replaced = driver.flavour not in ("none", request.flavour) and bool(driver.on_disk or files.machine.uninstaller)
     if replaced and not files.machine.uninstaller and not errors:
-        errors.append(installer.no_uninstaller())
+        errors.append(installer.no_uninstaller(driver))
     raise_if_any(errors)
     steps, after = installer.around(inventory, driver, run, files.machine)
     installed = driver.flavour.replace("datacenter", "data center")
     if replaced:
-        steps.append(Step("uninstall", None, None, "uninstall the %s driver %s" % (installed, driver.on_disk)))
+        steps.append(Step("uninstall", None, None, "uninstall the %s driver %s" % (installed, driver.on_disk or driver.loaded)))
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
     if driver.unfinished:
         was += " (an earlier installation was interrupted)"
@@ -158,10 +165,12 @@ def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> li
     """Errors for a host's driver in a VM and a guest's on a host, by the package's name and the machine."""
     errors = []
     own, other = ("host", "guest") if request.kind == "host" else ("guest", "host")
-    if _MARKS[other] in os.path.basename(request.src or ""):
+    name = os.path.basename(request.src or "")
+    mistaken = _TITLES[other] if _MARKS[other] in name else "NVIDIA's data center driver" if _PLAIN.match(name) else None
+    if mistaken:
         expected = "that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (_TITLES[own], _MARKS[own])
         remedy = "NVIDIA's vGPU software package has both, in Host_Drivers and Guest_Drivers."
-        errors.append(Refusal("this is the package of %s" % _TITLES[other], request.src, expected, remedy, "wrong_kind"))
+        errors.append(Refusal("this is the package of %s" % mistaken, request.src, expected, remedy, "wrong_kind"))
     return errors + (not_a_guest(inventory, driver) if request.kind == "guest" else [])
 
 
@@ -177,14 +186,14 @@ def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
 
 def _wrong_step(driver: Driver, version: str, request: Request) -> list[Refusal]:
     """Another driver in the way, or a newer one."""
-    if driver.flavour in ("datacenter", "guest") and driver.flavour != request.flavour and not request.replace_datacenter:
+    if driver.flavour in ("datacenter", "guest") and driver.flavour != request.flavour and (driver.removal or not request.replace_datacenter):
         if request.kind == "host":
             wrong = refusals.driver_error(driver)
             return [wrong] if wrong else []
         found = "NVIDIA's data center driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded)
         expected = "the vGPU guest driver (NVIDIA-Linux-x86_64-<version>-grid.run) alone"
         replace = "Set guest_driver_replace_datacenter: true to have it replaced, or uninstall it by hand."
-        return [Refusal(found, "driver", expected, replace, "driver_datacenter")]
+        return [Refusal(found, "driver", expected, refusals.packaged(driver) or replace, "driver_datacenter")]
     if driver.flavour == request.flavour and driver.on_disk and not request.allow_downgrade and number(version) < number(driver.on_disk):
         allow = "An older one is installed only where that is allowed (allow_downgrade; in roles guest_driver_allow_downgrade: true)."
         return [Refusal("the driver %s is installed, which is newer than %s" % (driver.on_disk, version), "driver", version, allow, "downgrade")]
@@ -194,10 +203,11 @@ def _wrong_step(driver: Driver, version: str, request: Request) -> list[Refusal]
 def _plan_absent(inventory: Inventory, driver: Driver, request: Request, files: Files) -> list[Step]:
     if request.kind == "guest" and driver.flavour == "vgpu":
         raise_if_any(not_a_guest(inventory, driver))
-    if driver.flavour == "none" and not driver.unfinished:
+    only_loaded = driver.flavour == "datacenter" and not driver.on_disk and not files.machine.uninstaller
+    if (driver.flavour == "none" or only_loaded) and not driver.unfinished:
         return []
     users = _users(inventory, "uninstalling the driver", driver.flavour == "guest")
-    raise_if_any(users or ([] if files.machine.uninstaller else [installer.no_uninstaller()]))
+    raise_if_any(users or ([] if files.machine.uninstaller else [installer.no_uninstaller(driver)]))
     return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded or "whose installation was interrupted"))]
 
 

@@ -12,7 +12,7 @@ TEMPLATE = "/etc/nvidia/gridd.conf.template"
 TOKENS = "/etc/nvidia/ClientConfigToken"
 # What NVIDIA's documentation calls them, and the number that stands in the file.
 FEATURES = {"unlicensed": "0", "vgpu": "1", "vws": "2", "compute": "4"}
-_SET = re.compile(r"^[ \t]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*?)[ \t]*$")
+_SET = re.compile(r"^[ \t]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=[ \t]*(.*?)[ \t\r]*$")
 _COMMENTED = re.compile(r"^[ \t]*#[ \t]*([A-Za-z][A-Za-z0-9_]*)[ \t]*=")
 
 
@@ -24,18 +24,19 @@ def values(text: str) -> dict[str, str]:
 def render(text: str, desired: Mapping[str, str | None]) -> str:
     """The text with these keys set, or (None) not set. A key that is right already keeps its line as it is."""
     lines = re.findall(r"[^\n]*\n|[^\n]+", text)  # no other character ends a line, as splitlines() has it
+    end = "\r\n" if lines and lines[0].endswith("\r\n") else "\n"
     for key, value in desired.items():
-        lines = _with(lines, key, value)
+        lines = _with(lines, key, value, end)
     return "".join(lines)
 
 
-def _with(lines: list[str], key: str, value: str | None) -> list[str]:
+def _with(lines: list[str], key: str, value: str | None, end: str) -> list[str]:
     set_at = [number for number, line in enumerate(lines) if key in values(line.rstrip("\r\n"))]
     if value is None:
         return [line for number, line in enumerate(lines) if number not in set_at]
     if len(set_at) == 1 and values(lines[set_at[0]].rstrip("\r\n")) == {key: value}:
         return lines
-    new = "%s=%s\n" % (key, value)
+    new = "%s=%s%s" % (key, value, end)
     if set_at:
         return [new if number == set_at[0] else line for number, line in enumerate(lines) if number not in set_at[1:]]
     # After the template's commented line for it, or at the end.
@@ -43,5 +44,5 @@ def _with(lines: list[str], key: str, value: str | None) -> list[str]:
     number = next((number for number, match in enumerate(matches) if match and match.group(1) == key), len(lines) - 1)
     before = lines[: number + 1]
     if before and not before[-1].endswith("\n"):
-        before[-1] += "\n"
+        before[-1] += end
     return before + [new] + lines[number + 1:]

@@ -113,6 +113,11 @@ def _keys(request: Request) -> dict[str, str | None]:
     return {key: None if value is None else str(value) for key, value in keys.items()}
 
 
+def is_token(path: str) -> bool:
+    """Whether nvidia-gridd takes a file for a token: by the name that license servers give it, or that NVIDIA's GPU Operator does."""
+    return os.path.basename(path).startswith("client_configuration_token") and path.endswith(".tok")
+
+
 def is_path(directory: str) -> bool:
     """Whether it is an absolute path that a file system can have."""
     parts = directory.split("/")
@@ -213,12 +218,12 @@ def _check_directory(directory: Directory, request: Request) -> None:
             "it is no directory" if directory.link is None else "it is a link (to %s)" % directory.link,
             request.directory, "a directory for tokens alone, which others can't enter",
             "Name the directory itself in token_path (guest_license_token_path), or remove what is there.", "bad_directory")
-    others = sorted(path for path in directory.names if path.endswith(".tok") and path not in (request.path, request.default_path))
+    others = sorted(path for path in directory.names if is_token(path) and path not in (request.path, request.default_path))
     if others:
         raise error(
             "there is another token: %s" % ", ".join(others), request.directory, "one token, because nvidia-gridd takes any of them",
             "Remove it, or name it in token_name (guest_license_token_name) to have it replaced.", "other_token")
-    strangers = [os.path.basename(path) for path in directory.names if not path.endswith(".tok")]
+    strangers = [os.path.basename(path) for path in directory.names if not is_token(path)]
     changes = directory.mode not in (None, DIRECTORY_MODE) or directory.stranger is not None
     if changes and strangers and request.directory != gridd_conf.TOKENS:
         raise error(

@@ -36,10 +36,10 @@ def _directory(ctx: Context, path: str) -> Directory:
     return Directory(is_directory, mode=_mode(ctx, path), stranger=_stranger(ctx, path), names=names)
 
 
-def status(ctx: Context, path: str) -> os.stat_result | None:
-    """What lstat returns for a path, None where it fails."""
+def status(ctx: Context, path: str, follows: bool = False) -> os.stat_result | None:
+    """What stat (if it follows links) or lstat returns for a path, None where it fails."""
     try:
-        return os.lstat(ctx.root + path)
+        return os.stat(ctx.root + path, follow_symlinks=follows)
     except OSError:
         return None
 

@@ -90,7 +90,8 @@ def read_tokens(ctx: Context) -> Tokens:
     directory = conf.get("ClientConfigTokenPath") or gridd_conf.TOKENS
     tokens = Tokens(directory, [], conf)
     for path in files.names(ctx.root, directory.rstrip("/"), ".tok") if license_plan.is_path(directory) else ():
-        found = license_setup.status(ctx, path)
+        # Through links, as the daemon reads it: Kubernetes mounts files as links.
+        found = license_setup.status(ctx, path, follows=True) if license_plan.is_token(path) else None
         if found and stat.S_ISREG(found.st_mode):
             tokens.files.append(TokenFile(path, stat.S_IMODE(found.st_mode), files.read_text(ctx.root, path) or ""))
     return tokens
@@ -159,7 +160,7 @@ def _file_errors(tokens: Tokens, now: float) -> Iterator[Refusal]:
     """What is wrong with the tokens and with gridd.conf."""
     if not tokens.files and not tokens.conf.get("ServerAddress"):
         yield Refusal(
-            "there is no token (*.tok)", device=tokens.directory, expected="a client configuration token",
+            "there is no token (client_configuration_token*.tok)", device=tokens.directory, expected="a client configuration token",
             remedy="Give one as vgpu_license_token or vgpu_license_token_file (role guest_license).", code="token_missing")
     for one in tokens.files:
         yield from token.errors(one.text, now, one.path)

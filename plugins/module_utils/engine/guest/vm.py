@@ -13,7 +13,7 @@ from ..base.errors import Problem, Refusal
 from ..driver import plan as driver_plan, signing
 from ..hardware.gpu import Gpu
 from ..hardware.vgpu_types import framebuffer_of, short_name
-from ..read import host, inventory
+from ..read import host, inventory, platform
 from ..read.host import HostState
 from ..read.inventory import Inventory
 from ..system import nvidia_smi
@@ -43,7 +43,7 @@ class Expected:
 class Found:
     """What was read of the VM. gpus: its NVIDIA GPUs, for a module's result. silence: why nvidia-smi reports nothing of them, or None.
 
-    headers: whether the running kernel's are there, which a module is built with.
+    headers: whether the running kernel's are there, which a module is built with. container: the kind of one that this is, or None.
     """
 
     inventory: Inventory
@@ -51,6 +51,7 @@ class Found:
     gpus: list[dict[str, Any]]
     silence: str | None
     headers: bool
+    container: str | None
 
 
 def read(ctx: Context, timeout: float = 60) -> Found:
@@ -60,7 +61,8 @@ def read(ctx: Context, timeout: float = 60) -> Found:
     reported = {one.address: one for one in nvidia_smi.guest_gpus(ctx, timeout)[0]} if state.driver.loaded and found.gpus else {}
     silence = nvidia_smi.silence(ctx) if state.driver.loaded and not reported else None
     headers = os.path.exists("%s/lib/modules/%s/build/Makefile" % (ctx.root, state.kernel))
-    return Found(found, state, [_gpu(ctx, found, gpu, reported.get(gpu.address)) for gpu in found.gpus], silence, headers)
+    gpus = [_gpu(ctx, found, gpu, reported.get(gpu.address)) for gpu in found.gpus]
+    return Found(found, state, gpus, silence, headers=headers, container=platform.container(ctx))
 
 
 def _gpu(ctx: Context, found: Inventory, gpu: Gpu, seen: GuestGpu | None) -> dict[str, Any]:
@@ -84,6 +86,11 @@ def problems(vm: Found, expected: Expected) -> list[Problem]:
 
 def _errors(vm: Found, expected: Expected) -> Iterator[Refusal]:
     driver = vm.state.driver
+    if vm.container:
+        yield Refusal(
+            "this is a container (%s)" % vm.container, device="this machine", expected="a VM with a vGPU",
+            remedy="Name the VM itself in the inventory: its kernel has the driver, and its nvidia-gridd the license.", code="not_a_guest")
+        return  # what is read in it is not its own
     if not vm.inventory.gpus:
         yield Refusal(
             "this VM has no NVIDIA GPU, so no vGPU either", device="PCI bus", expected="a vGPU (a display function of vendor 10de)",

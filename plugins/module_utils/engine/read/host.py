@@ -12,7 +12,7 @@ from typing import Any, Iterable
 from ..base.numbers import number
 from ..state import install_mark
 from ..state.paths import GRUB
-from ..system import modinfo
+from ..system import modinfo, packages
 from ..system.context import Context
 from ..system.files import read_text
 from ..system.sysfs import Sysfs
@@ -25,11 +25,12 @@ _LOADER = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb
 
 @dataclass(eq=False, repr=False)
 class Driver:
-    """NVIDIA's driver. flavour: vgpu (the host driver), guest (of a VM with a vGPU), ordinary (neither vGPU manager nor licensing) or none.
+    """NVIDIA's driver. flavour: vgpu (the host driver), guest (of a VM with a vGPU), datacenter (neither vGPU manager nor licensing) or none.
 
     scheduler: of time-sliced vGPUs, as the loaded module has it; None when unknown.
     has_manager: whether the vGPU manager's programs are there, also where no module is.
     unfinished: an installation of ours was interrupted, so that any file of it may be incomplete; then none is on disk.
+    removal: the command that removes the packages of a distribution's own driver; None if it has none.
     """
 
     loaded: str | None
@@ -39,10 +40,11 @@ class Driver:
     scheduler: str | None
     has_manager: bool
     unfinished: bool
+    removal: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("has_manager", "unfinished")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("has_manager", "unfinished", "removal")}
 
 
 @dataclass(eq=False, repr=False)
@@ -121,8 +123,12 @@ def read_driver(ctx: Context, timeout: float = 30, trusting: bool = False) -> Dr
     flavour = "none"
     if loaded or on_disk:
         flavour = "vgpu" if manager or daemon else "guest" if guest else "datacenter"
+    packaged = not os.path.exists(ctx.root + "/usr/bin/nvidia-uninstall")  # NVIDIA's .run brings that
+    if on_disk and modinfo.module(ctx, timeout) != modinfo.NVIDIA:
+        flavour, packaged = "datacenter", True  # a distribution's: the kernel loads that, whatever else is installed
+    removal = packages.removal(ctx, timeout) if flavour == "datacenter" and on_disk and packaged else None
     nouveau, scheduler = ctx.sysfs.exists("/sys/module/nouveau"), _scheduler(ctx.sysfs)
-    return Driver(loaded, on_disk or None, flavour, nouveau, scheduler, has_manager=manager or daemon, unfinished=unfinished)
+    return Driver(loaded, on_disk or None, flavour, nouveau, scheduler, has_manager=manager or daemon, unfinished=unfinished, removal=removal)
 
 
 def _scheduler(sysfs: Sysfs) -> str | None:

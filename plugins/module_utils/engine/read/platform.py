@@ -53,13 +53,19 @@ def parse(text: str) -> dict[str, str]:
     return values
 
 
+def container(ctx: Context) -> str | None:
+    """The kind of container that this is, None outside of one."""
+    marks = [name or (read_text(ctx.root, path) or "").strip() or "of some kind" for path, name in _CONTAINER if os.path.exists(ctx.root + path)]
+    return marks[0] if marks else None
+
+
 def unsupported(ctx: Context) -> list[tuple[str, str]]:
     """Each reason why this machine can't have vGPUs, as (found, remedy)."""
     machine = os.uname().machine
-    marks = [name or (read_text(ctx.root, path) or "").strip() or "of some kind" for path, name in _CONTAINER if os.path.exists(ctx.root + path)]
+    inside = container(ctx)
     reasons = (
         (machine != "x86_64", "this machine is %s" % machine, "Only x86_64 is supported."),
-        (marks, "this is a container (%s)" % "".join(marks[:1]), "vGPUs are created by the host's kernel: name the host itself in the inventory."),
+        (inside, "this is a container (%s)" % inside, "vGPUs are created by the host's kernel: name the host itself in the inventory."),
         (
             "control_d" in ctx.sysfs.read_or("/proc/xen/capabilities", ""), "this is the dom0 of Xen",
             "vGPUs are created for KVM here; boot the kernel without Xen, or use NVIDIA's vGPU for Xen.",

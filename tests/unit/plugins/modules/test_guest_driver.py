@@ -42,6 +42,13 @@ def test_no_vgpu(tmp_path):
     assert codes(found) == ["no_vgpu"] and found["gpus"] == []
 
 
+def test_a_container_is_no_guest(guest):
+    """What is read in it is the kernel's of the VM, or of the host."""
+    guest.put("/run/.containerenv", "")
+    (problem,) = call(nvidia_guest_info, guest, vgpu_type="A40-12Q").ok["problems"]
+    assert problem["code"] == "not_a_guest" and problem["found"] == "this is a container (podman)" and "Name the VM itself" in problem["remedy"]
+
+
 def test_what_the_driver_reports_against_what_was_expected(guest):
     guest.mib = 12288
     assert codes(call(nvidia_guest_info, guest, vgpu_type="A40-12Q").ok) == ["wrong_type", "wrong_framebuffer"]

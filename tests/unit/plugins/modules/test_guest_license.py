@@ -205,6 +205,19 @@ def test_licensed(guest):
     assert (gpu["expiry"], gpu["restricted"], gpu["product"]) == ("2026-11-26T07:29:04Z", False, "NVIDIA RTX Virtual Workstation")
 
 
+def test_tokens_are_found_where_the_daemon_finds_them(guest):
+    """Kubernetes mounts a token as a link; other names are none that the daemon searches for."""
+    guest.put(DIRECTORY + "/..data/client_configuration_token.tok", token())
+    os.chmod(guest.root + DIRECTORY + "/..data/client_configuration_token.tok", 0o744)
+    os.symlink("..data/client_configuration_token.tok", guest.root + DIRECTORY + "/client_configuration_token.tok")
+    guest.put(DIRECTORY + "/mytoken.tok", token())
+    found = call(nvidia_grid_license_info, guest).ok
+    assert [(os.path.basename(one["path"]), one["mode"]) for one in found["tokens"]] == [("client_configuration_token.tok", "0744")]
+    os.unlink(guest.root + DIRECTORY + "/client_configuration_token.tok")
+    found = call(nvidia_grid_license_info, guest).ok
+    assert found["tokens"] == [] and "there is no token (client_configuration_token*.tok)" in [one["found"] for one in found["reasons"]]
+
+
 def test_tokens_and_the_clock_are_returned(guest):
     call(nvidia_grid_license, guest, token=token()).ok
     found = call(nvidia_grid_license_info, guest).ok

@@ -14,8 +14,9 @@ from collections import namedtuple
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import apply as driver_apply, plan as driver_plan
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
-from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_driver_bundle
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_driver_bundle, nvidia_gpu_info
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S
 
@@ -94,6 +95,56 @@ def test_a_data_center_driver_is_replaced_only_on_request(make_host, package):
     assert host.on_disk == "550.163.02"
 
 
+def test_a_package_beside_nvidias_own_installation_is_no_hindrance(make_host, package):
+    host = bare(make_host())
+    host.on_disk, host.packages = "550.163.01", ["nvidia-kernel-common-535"]
+    host.put("/usr/bin/nvidia-uninstall", "", 0o755)
+    assert call(nvidia_driver, host, src=package, replace_datacenter=True).ok["actions"][0] == "uninstall the data center driver 550.163.01"
+
+
+@pytest.mark.parametrize("kind", ["host", "guest"])
+def test_the_data_center_drivers_package_is_refused_by_name(make_host, tmp_path, kind):
+    src = tmp_path / "NVIDIA-Linux-x86_64-550.163.01.run"
+    src.write_text("")
+    outcome = call(nvidia_driver, bare(make_host(driver=None)), check=True, src=str(src), kind=kind)
+    assert "wrong_kind" in outcome.codes and "this is the package of NVIDIA's data center driver" in outcome.msg
+
+
+def test_a_driver_of_the_distribution_is_recognized(make_host, package):
+    """Debian's module has another file's name, which a line for modprobe puts in place of ours."""
+    host = bare(make_host())
+    lines = "install nvidia-uvm modprobe -i nvidia-current-uvm\n install nvidia modprobe -i nvidia-current $CMDLINE_OPTS\n"
+    host.put("/etc/modprobe.d/nvidia.conf", lines)
+    host.on_disk, host.module, host.packages = "535.247.01", "nvidia-current", ["nvidia-driver", "nvidia-kernel-dkms"]
+    driver = call(nvidia_gpu_info, host).ok["host"]["driver"]
+    assert (driver["on_disk"], driver["flavour"]) == ("535.247.01", "datacenter")
+    for options in ({}, {"replace_datacenter": True}):
+        outcome = call(nvidia_driver, host, check=True, src=package, **options)
+        assert outcome.codes == ["driver_datacenter"]
+        assert "535.247.01" in outcome.msg and "'apt-get purge nvidia-driver nvidia-kernel-dkms'" in outcome.msg
+    outcome = call(nvidia_driver, host, state="absent")
+    assert outcome.codes == ["no_uninstaller"] and "'apt-get purge nvidia-driver nvidia-kernel-dkms'" in outcome.msg
+    host.put("/usr/bin/nvidia-vgpu-mgr", "")
+    assert call(nvidia_gpu_info, host).ok["host"]["driver"]["flavour"] == "datacenter", "modprobe loads the distribution's"
+
+
+def test_a_half_done_replacement_is_completed(make_host, package):
+    """The data center driver is uninstalled and still loaded, and the installation that followed failed or was interrupted."""
+    host = bare(make_host())
+    host.kernel.load("550.163.01")
+    outcome = call(nvidia_driver, host, check=True, src=package, replace_datacenter=True, load=False).ok
+    assert outcome["actions"] == ["install the vGPU host driver 550.163.02"]
+    assert not call(nvidia_driver, host, check=True, state="absent").ok["changed"]
+    host.put(install_mark.DRIVER, "")
+    outcome = call(nvidia_driver, host, check=True, src=package, replace_datacenter=True, load=False).ok
+    assert outcome["actions"] == ["install the vGPU host driver 550.163.02 (an earlier installation was interrupted)"]
+    outcome = call(nvidia_driver, host, state="absent")
+    assert outcome.codes == ["no_uninstaller"] and "state: present" in outcome.msg and "apt" not in outcome.msg
+    host.put("/usr/bin/nvidia-uninstall", "", 0o755)
+    outcome = call(nvidia_driver, host, src=package, replace_datacenter=True, load=False).ok
+    assert outcome["actions"][0] == "uninstall the data center driver 550.163.01" and host.on_disk == "550.163.02"
+
+
 def test_uninstalled(make_host):
     host = make_host()
     host.put("/usr/bin/nvidia-uninstall", "", 0o755)
@@ -132,6 +183,13 @@ def test_the_flavour_follows_the_gpus(make_host, tmp_path):
     outcome = call(nvidia_driver, host, src=str(new))
     assert outcome.codes == ["mixed_flavours"] and "0000:e7:00.0 (A40)" in outcome.msg and "0000:e8:00.0 (L40S)" in outcome.msg
     call(nvidia_driver, host, src=str(new), module_type="open").ok
+
+
+def test_installers_that_take_no_module_type_suit_mixed_gpus(make_host, package):
+    host = bare(make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", L40S)]))
+    assert call(nvidia_driver, host, check=True, src=package).ok["changed"]
+    call(nvidia_driver, host, src=package).ok
+    assert not [word for argv in host.calls for word in argv if "module-type" in word]
 
 
 # --- nvidia_driver_bundle
@@ -192,6 +250,19 @@ def test_each_package(make_host, bundle, tmp_path, kind, form, name):
 def test_ai_enterprise_names_its_package_otherwise(make_host, bundle, tmp_path):
     src = bundle({"Host_Drivers/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm-aie.run": "x"}, "NVIDIA-AI-Enterprise-Linux-KVM-1.zip")
     assert call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out")).ok["version"] == "550.163.02"
+
+
+def test_a_bundle_is_known_by_its_content(make_host, bundle, tmp_path):
+    src = bundle(GOOD, "download")
+    assert call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out"), kind="guest").ok["version"] == "550.163.01"
+
+
+def test_a_bundle_of_one_distribution_names_the_format_that_it_has(make_host, bundle, tmp_path):
+    members = {"Host_Drivers/nvidia-vgpu-ubuntu-525_525.85.07_amd64.deb": "", "Guest_Drivers/NVIDIA-Linux-x86_64-525.85.05-grid.run": ""}
+    src = bundle(members, "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip")
+    outcome = call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out"))
+    assert outcome.codes == ["package_not_found"] and "Set format: deb (in roles vgpu_driver_format)." in outcome.msg
+    assert call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out"), format="deb").ok["version"] == "525.85.07"
 
 
 def test_a_path_in_the_zip_decides_nothing(make_host, bundle, tmp_path):

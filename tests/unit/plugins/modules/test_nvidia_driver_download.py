@@ -30,15 +30,21 @@ IDLE = namedtuple("usage", "total used free")(1 << 40, 0, 1 << 40)
 
 
 class Response(io.BytesIO):
-    """An answer. cut: the body ends after so many bytes."""
+    """An answer. cut: the body ends after so many bytes. broken: what reading raises then; its length is not known."""
 
-    def __init__(self, status, body, headers, url=URL, cut=None):
+    def __init__(self, status, body, headers, url=URL, cut=None, broken=None):
         super().__init__(body if cut is None else body[:cut])
         self.status = status
         self.url = url
         self.headers = email.message.Message()
+        self.broken = broken
         for key, value in headers.items():
-            self.headers[key] = value
+            if key != "Content-Length" or not broken:
+                self.headers[key] = value
+
+    def read(self, size=-1):
+        """As of a body in chunks, if it is broken."""
+        return super().read(size) or (fail(self.broken) if self.broken else b"")
 
     def geturl(self):
         """Where redirects led."""
@@ -71,7 +77,7 @@ class Server:
         if start:
             headers["Content-Range"] = "bytes %d-%d/%d" % (start, len(self.content) - 1, len(self.content))
         headers.update(step.get("headers", {}))
-        return Response(206 if start else 200, self.content[start:], headers, step.get("url", URL), step.get("cut"))
+        return Response(206 if start else 200, self.content[start:], headers, step.get("url", URL), step.get("cut"), step.get("broken"))
 
 
 def status(code):
@@ -146,10 +152,39 @@ def test_a_server_without_ranges_begins_again(fetch, tmp_path):
     assert server.ranges == [None, "bytes=1048576-"] and lies(tmp_path) == {NAME: len(CONTENT)}
 
 
-def test_another_part_than_requested_is_not_used(fetch):
-    server = Server(script=[{"cut": 1 << 20}, {"headers": {"Content-Range": "bytes 7-8/9"}}])
+def test_another_part_than_requested_is_not_used(fetch, tmp_path):
+    """A server that can't send the rest sends the whole file."""
+    fetch(Server(script=[{"cut": 1 << 20}] + [status(503)] * 500), timeout=30)
+    for check in (True, False):
+        server = Server(script=[{"headers": {"Content-Range": "bytes 7-8/9"}}])
+        fetch(server, check=check).ok
+        assert server.ranges == ["bytes=1048576-", None]
+    assert lies(tmp_path) == {NAME: len(CONTENT)}
+
+
+def test_a_server_that_has_no_rest_sends_the_whole_file(fetch, tmp_path):
+    server = Server(script=[{"cut": 1 << 20}, status(416)])
     fetch(server).ok
-    assert server.ranges == [None, "bytes=1048576-", "bytes=1048576-"]
+    assert server.ranges == [None, "bytes=1048576-", None] and lies(tmp_path) == {NAME: len(CONTENT)}
+
+
+def test_a_body_of_unknown_length_that_breaks_is_resumed(fetch, tmp_path):
+    server = Server(script=[{"cut": 1 << 20, "broken": http.client.IncompleteRead(b"")}])
+    fetch(server).ok
+    assert server.ranges == [None, "bytes=1048576-"] and lies(tmp_path) == {NAME: len(CONTENT)}
+
+
+def test_a_proxy_that_refuses_is_named_at_once(fetch):
+    server = Server(script=[urllib.error.URLError(OSError("Tunnel connection failed: 407 Proxy Authentication Required"))] * 900)
+    outcome = fetch(server)
+    assert outcome.codes == ["download_failed"] and "the proxy answered 407 (Proxy Authentication Required)" in outcome.msg
+    assert len(server.ranges) == 1
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_link_that_is_none_is_reported(fetch, check):
+    outcome = fetch(Server(), check=check, url="https://[::1/%s" % MARK)
+    assert outcome.codes == ["download_failed"] and "the link names no server" in outcome.msg
 
 
 def test_another_files_part_is_removed(fetch, tmp_path):

@@ -38,6 +38,13 @@ def test_a_right_line_keeps_its_spelling_and_a_second_one_goes():
     assert render("# a\x0cFeatureType=2\n", {"FeatureType": None}) == "# a\x0cFeatureType=2\n"
 
 
+def test_the_files_line_ends_stay():
+    text = "# a\r\nFeatureType=2\r\n#ServerAddress=\r\n"
+    assert render(text, {"FeatureType": "1", "ServerAddress": "b"}) == "# a\r\nFeatureType=1\r\n#ServerAddress=\r\nServerAddress=b\r\n"
+    assert values(text)["FeatureType"] == "2"
+    assert render("X=1\r\nY=2", {"Z": "3"}) == "X=1\r\nY=2\r\nZ=3\r\n"
+
+
 KEYS = st.sampled_from(["FeatureType", "ServerAddress", "EnableUI", "LicenseInterval"])
 LINES = st.lists(
     st.one_of(

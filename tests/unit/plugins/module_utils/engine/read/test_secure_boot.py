@@ -143,6 +143,19 @@ def test_without_secure_boot_any_key_will_do(signing):
     call(nvidia_driver, host, **arguments).ok
 
 
+@pytest.mark.parametrize(
+    "attributes, value, refused",
+    [(6, b"\1", False), (6, b"\0", True), (7, b"\1", True), (6, b"", True)],
+    ids=["validation off", "validation on", "stored by the system itself", "empty"],
+)
+def test_shim_without_validation_lets_the_kernel_load_any_module(signing, attributes, value, refused):
+    host, arguments = signing
+    host.kernel.efivars = {"MokSBStateRT-605dab50-e046-4300-abb6-3dd810dd8b23": struct.pack("<I", attributes) + value}
+    outcome = call(nvidia_driver, host, check=True, src=arguments["src"])
+    assert outcome.failed == refused
+    assert call(nvidia_gpu_info, host).ok["host"]["secure_boot"] == refused
+
+
 def test_a_driver_that_is_there_is_no_matter_of_secure_boot(make_host):
     host = make_host()
     host.kernel.secure_boot = True

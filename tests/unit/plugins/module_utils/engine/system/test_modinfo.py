@@ -16,11 +16,11 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context imp
     [(None, ["modinfo", "-F", "version", "nvidia"]), ("6.1.0-50-amd64", ["modinfo", "-k", "6.1.0-50-amd64", "-F", "version", "nvidia"])],
 )
 @pytest.mark.parametrize("answer, expected", [(Result(0, "550.90.05\n"), "550.90.05"), (Result(0, "\n"), ""), (Result(1, "not found\n"), None)])
-def test_a_field(kernel, argv, answer, expected):
+def test_a_field(tmp_path, kernel, argv, answer, expected):
     calls = []
 
     def command(words, timeout):
         calls.append(list(words))
         return answer
 
-    assert modinfo.field(Context(command=command), "version", kernel=kernel) == expected and calls == [argv]
+    assert modinfo.field(Context(str(tmp_path), command=command), "version", kernel=kernel) == expected and calls == [argv]
