@@ -79,7 +79,8 @@ class Steps:
         command = (str(program) if program.exists() else command[0], *command[1:])
         self.session.log(f"step: {step}")
         try:
-            self.session.run(*command, external=True, **options)
+            # After Ctrl-C pytest gets the time to show what has failed so far; run_tests.py's GRACE is a little longer.
+            self.session.run(*command, external=True, interrupt_timeout=15, **options)
             good = True
         except CommandFailed:
             good = False
