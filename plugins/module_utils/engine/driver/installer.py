@@ -156,4 +156,3 @@ def around(inventory: Inventory, driver: Driver, run: Run, machine: Machine) -> 
     before.append(Step("unload", None, None, "unload the modules %s" % ", ".join(machine.modules), run=run, modules=machine.modules))
     after = [Step("start", None, None, "start %s again" % ", ".join(machine.services), services=machine.services)] if machine.services else []
     return before, after
-
