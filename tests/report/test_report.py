@@ -18,7 +18,7 @@ TEMPLATES = ROOT / "roles/report/templates"
 def test_the_playbook_tells_of_each_host_and_fails_for_none(tmp_path):
     inventory = tmp_path / "hosts.ini"
     inventory.write_text(
-        "here ansible_connection=local ansible_become=false\n"
+        "[vgpu_hosts]\nhere ansible_connection=local ansible_become=false\n"
         "away ansible_host=127.0.0.1 ansible_port=1\n"
         "broken ansible_connection=local ansible_become=false ansible_python_interpreter=/nonexistent/python3\n"
         "[vgpu_guests]\nguest ansible_host=127.0.0.1 ansible_port=1\n",
