@@ -40,7 +40,7 @@ def read(ctx: Context, state: host.HostState, request: Request) -> Files:
 
 
 def _machine(ctx: Context, driver: host.Driver) -> installer.Machine:
-    machine = installer.Machine(uninstaller=os.path.exists(ctx.root + installer.UNINSTALL))
+    machine = installer.Machine(uninstaller=os.path.exists(ctx.root + host.UNINSTALL))
     if os.path.exists(ctx.root + installer.ALTERNATE):
         machine.alternate = _owner(ctx, installer.ALTERNATE)
     for lock in installer.X_LOCKS:
@@ -188,7 +188,7 @@ def _left(ctx: Context, was: str | None) -> str:
 
 
 def _uninstall(ctx: Context, timeout: float) -> None:
-    answer = ctx.command([installer.UNINSTALL, "--silent"], timeout, keeps_lock=True)
+    answer = ctx.command([host.UNINSTALL, "--silent"], timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc or driver.on_disk:
         found = "uninstalling ended with rc %d, and the driver on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8))

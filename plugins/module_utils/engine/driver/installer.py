@@ -12,7 +12,7 @@ from ..base.errors import Refusal
 from ..base.refusals import packaged
 from ..base.steps import Step
 from ..hardware.gpu import Holder
-from ..read.host import Driver
+from ..read.host import UNINSTALL, Driver
 from ..read.inventory import Inventory
 
 RUNNING = "--allow-installation-with-running-driver"
@@ -25,7 +25,6 @@ NO_ALTERNATE_CHECK = "--no-check-for-alternate-installs"
 _SINCE = {RUNNING: 545, REBUILD: 545, "--no-rebuild-initramfs": 545, SKIP_LOAD: 550, MODULE_TYPE: 560}
 
 ALTERNATE = "/usr/lib/nvidia/alternate-install-present"
-UNINSTALL = "/usr/bin/nvidia-uninstall"
 X_LOCKS = tuple("/tmp/.X%d-lock" % display for display in range(8))
 # Services that keep the modules loaded, in the order in which they start; and their programs.
 SETUP = "nvidia-vgpud"

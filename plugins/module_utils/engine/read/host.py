@@ -20,6 +20,7 @@ from . import next_kernel, platform, secure_boot
 
 _SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}
 _IOMMU_TABLES = (("DMAR", "intel"), ("IVRS", "amd"))  # that the firmware shows; the CPU's vendor is no proof
+UNINSTALL = "/usr/bin/nvidia-uninstall"  # NVIDIA's .run brings it
 _LOADER = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
 
@@ -123,7 +124,7 @@ def read_driver(ctx: Context, timeout: float = 30, trusting: bool = False) -> Dr
     flavour = "none"
     if loaded or on_disk:
         flavour = "vgpu" if manager or daemon else "guest" if guest else "datacenter"
-    packaged = not os.path.exists(ctx.root + "/usr/bin/nvidia-uninstall")  # NVIDIA's .run brings that
+    packaged = not os.path.exists(ctx.root + UNINSTALL)
     if on_disk and modinfo.module(ctx, timeout) != modinfo.NVIDIA:
         flavour, packaged = "datacenter", True  # a distribution's: the kernel loads that, whatever else is installed
     removal = packages.removal(ctx, timeout) if flavour == "datacenter" and on_disk and packaged else None
