@@ -35,7 +35,7 @@ options:
   lock_timeout:
     description:
       - Seconds to wait for another program of this collection that changes the host's vGPUs at the same time
-        (another playbook, C(nvidia-vgpu restore)). After that the module fails and names it.
+        (another playbook, C(vgpuctl restore)). After that the module fails and names it.
     type: int
     default: 300
 """

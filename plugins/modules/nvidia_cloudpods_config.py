@@ -82,7 +82,7 @@ actions:
   type: list
   elements: str
   sample:
-    - "/var/lib/nvidia-vgpu/cloudpods-restart-due: note that Cloudpods' agent must be restarted"
+    - "/var/lib/vgpuctl/cloudpods-restart-due: note that Cloudpods' agent must be restarted"
     - "/etc/yunion/host.conf: set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0"
 addresses:
   description: The addresses in the file, in Cloudpods' spelling; none with O(state=absent).
@@ -103,7 +103,7 @@ vgpus:
   sample: 2
 restart_pending:
   description:
-    - Whether a restart of the agent is pending, from this run or from an earlier, interrupted one. The state is kept in C(/var/lib/nvidia-vgpu).
+    - Whether a restart of the agent is pending, from this run or from an earlier, interrupted one. The state is kept in C(/var/lib/vgpuctl).
   returned: success
   type: bool
   sample: true

@@ -101,14 +101,14 @@ options:
 EXAMPLES = r"""
 - name: Install the vGPU host driver
   vgpu.kvm.nvidia_driver:
-    src: /var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
+    src: /var/cache/vgpuctl/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
     version: 550.163.02
     load: false
   become: true
 
 - name: Install it on a host with Secure Boot
   vgpu.kvm.nvidia_driver:
-    src: /var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
+    src: /var/cache/vgpuctl/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
     signing_key: /root/mok/MOK.priv
     signing_certificate: /root/mok/MOK.der
   become: true
@@ -116,7 +116,7 @@ EXAMPLES = r"""
 - name: Install the guest driver in a VM
   vgpu.kvm.nvidia_driver:
     kind: guest
-    src: /var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.01-grid.run
+    src: /var/cache/vgpuctl/NVIDIA-Linux-x86_64-550.163.01-grid.run
     allow_downgrade: false
   become: true
 
@@ -161,7 +161,7 @@ errors:
   elements: dict
   sample:
     - code: install_failed
-      device: /var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
+      device: /var/cache/vgpuctl/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
       found: "the installer ended with rc 1: ERROR: Installation has failed."
       expected: driver 550.163.02 on disk
       remedy: Mend what the log names (compiler, headers of the running kernel, nouveau, space), then run again

@@ -43,8 +43,8 @@ options:
 EXAMPLES = r"""
 - name: Extract the host driver from the bundle
   vgpu.kvm.nvidia_driver_bundle:
-    src: /var/cache/nvidia-vgpu/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
-    dest: /var/cache/nvidia-vgpu
+    src: /var/cache/vgpuctl/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
+    dest: /var/cache/vgpuctl
   register: package
   become: true
 """
@@ -55,12 +55,12 @@ actions:
   returned: success
   type: list
   elements: str
-  sample: ["/var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: extract it from the bundle"]
+  sample: ["/var/cache/vgpuctl/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: extract it from the bundle"]
 path:
   description: The package on the managed host.
   returned: success
   type: str
-  sample: /var/cache/nvidia-vgpu/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
+  sample: /var/cache/vgpuctl/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
 version:
   description: The driver's version, from the package's name.
   returned: success

@@ -43,7 +43,7 @@ EXAMPLES = r"""
 - name: Download the vGPU software package
   vgpu.kvm.nvidia_driver_download:
     url: "{{ vault_vgpu_bundle_link }}"
-    dest: /var/cache/nvidia-vgpu/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
+    dest: /var/cache/vgpuctl/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
     checksum: sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
   become: true
 """
@@ -54,12 +54,12 @@ actions:
   returned: success
   type: list
   elements: str
-  sample: ["/var/cache/nvidia-vgpu/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip: download it, 1200 MiB"]
+  sample: ["/var/cache/vgpuctl/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip: download it, 1200 MiB"]
 path:
   description: The file on the managed host.
   returned: success
   type: str
-  sample: /var/cache/nvidia-vgpu/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
+  sample: /var/cache/vgpuctl/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
 errors:
   description:
     - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;

@@ -128,7 +128,7 @@ host:
       sample:
         nvidia-vgpud: {load: loaded, active: inactive, result: success, enabled: enabled, started: true}
         nvidia-vgpu-mgr: {load: loaded, active: active, result: success, enabled: enabled, started: true}
-        nvidia-vgpu-restore: {load: loaded, active: active, result: success, enabled: enabled, started: true}
+        vgpu-restore: {load: loaded, active: active, result: success, enabled: enabled, started: true}
 gpus:
   description:
     - The GPUs, in order of address. The framework is mdev, vendor_vfio, or none; types_ready is whether the driver lists vGPU types on its

@@ -13,7 +13,7 @@ description:
   - Set MIG mode before VFs are enabled, and create GPU instances afterwards, because enabling VFs removes GPU instances. With O(layout)
     this module sets only the mode that the types need; M(vgpu.kvm.nvidia_vgpu) creates the GPU instances that its types need.
   - GPUs of the Ampere generation need a reset for the mode to take effect, and keep it over reboots; later ones need none and may lose it.
-    C(nvidia-vgpu-restore.service) therefore sets it at boot. A GPU that a process or a vGPU uses is never reset.
+    C(vgpu-restore.service) therefore sets it at boot. A GPU that a process or a vGPU uses is never reset.
   - The whole request is validated before the first change, and what C(nvidia-smi) did is verified.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)

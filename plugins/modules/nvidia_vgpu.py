@@ -36,7 +36,7 @@ options:
     required: true
   persist:
     description:
-      - Whether the layout is stored in C(/etc/nvidia-vgpu/layout.json), from which C(nvidia-vgpu-restore.service) restores it
+      - Whether the layout is stored in C(/etc/vgpuctl/layout.json), from which C(vgpu-restore.service) restores it
         at boot. See M(vgpu.kvm.nvidia_vgpu_restore).
     type: bool
     default: true

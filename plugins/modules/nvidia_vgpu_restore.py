@@ -10,8 +10,8 @@ module: nvidia_vgpu_restore
 short_description: Install the service that restores vGPUs at boot
 description:
   - VFs and vGPUs do not survive a reboot, nor do GPU instances of MIG, mixed-size mode and, on some GPUs, MIG mode. This module installs
-    the command C(nvidia-vgpu) (C(status), C(doctor), C(metrics), C(restore)), which is the collection's engine as one file, and the unit
-    C(nvidia-vgpu-restore.service). The unit restores what M(vgpu.kvm.nvidia_vgpu) stored, after NVIDIA's services and before libvirt and cloud
+    the command C(vgpuctl) (C(status), C(doctor), C(metrics), C(restore)), which is the collection's engine as one file, and the unit
+    C(vgpu-restore.service). The unit restores what M(vgpu.kvm.nvidia_vgpu) stored, after NVIDIA's services and before libvirt and cloud
     agents.
   - The command needs Python 3.8 or newer and no other file. It starts with C(/usr/bin/python3) if that is 3.8 or newer, else with the Python that
     runs the module. It is replaced atomically. Files of an earlier release in C(/usr/local/lib/nvidia-vgpu) are removed.
@@ -42,7 +42,7 @@ EXAMPLES = r"""
 
 - name: Enable it
   ansible.builtin.systemd_service:
-    name: nvidia-vgpu-restore.service
+    name: vgpu-restore.service
     enabled: true
     daemon_reload: true
   become: true
@@ -54,14 +54,14 @@ actions:
   returned: success, failure midway
   type: list
   elements: str
-  sample: ["/usr/local/sbin/nvidia-vgpu: write it"]
+  sample: ["/usr/local/sbin/vgpuctl: write it"]
 not_done:
   description: The files that were not written or removed, if the module failed midway. RV(actions) then lists only what was done.
   returned: failure midway
   type: list
   elements: str
   sample:
-    - "/etc/systemd/system/nvidia-vgpu-restore.service: write it"
+    - "/etc/systemd/system/vgpu-restore.service: write it"
 errors:
   description:
     - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
@@ -72,7 +72,7 @@ errors:
   elements: dict
   sample:
     - code: error
-      device: /etc/systemd/system/nvidia-vgpu-restore.service
+      device: /etc/systemd/system/vgpu-restore.service
       found: "it can't be written: No space left on device"
       expected:
       remedy: The old file is untouched. Free space or mend the file system, then run again.

@@ -12,7 +12,7 @@ from machines import TOOLS, Bench, Host, say
 from rows import Ratio, Row, Section
 from whole_host import BOOTED, EIGHT, LARGE, PLACE_EIGHT, PLACE_TWO, TWO, first_run, variables
 
-UNIT = "nvidia-vgpu-restore.service"
+UNIT = "vgpu-restore.service"
 ABOUT = (
     "The same machines, shut down and booted again. *The driver is ready* when `nvidia-vgpud` has told it the vGPU types and ended, or when the kernel module "
     "has bound all GPUs, whichever is later; *present* is the kernel's line about a vGPU's IOMMU group, "
@@ -84,9 +84,9 @@ def profile_restore(host: Host, section: Section, words: str) -> None:
     host.sh("for one in /sys/bus/mdev/devices/*/remove; do echo 1 > $one; done")
     for pf in host.sh("ls -d /sys/bus/pci/drivers/nvidia/*/sriov_numvfs | cut -d/ -f7").splitlines():
         host.sh(f"/usr/lib/nvidia/sriov-manage -d {pf}")
-    told = json.loads(host.sh(f"python3 {TOOLS}/marks.py /usr/local/sbin/nvidia-vgpu profile restore 2>/dev/null"))
+    told = json.loads(host.sh(f"python3 {TOOLS}/marks.py /usr/local/sbin/vgpuctl profile restore 2>/dev/null"))
     ours = [line for line in told if line[0].startswith("engine/") and "<module>" not in line[0]]
-    section.profiles[f"`nvidia-vgpu restore`, {words}, no VFs before: our functions, with all that they call (under the profiler, all threads)"] = [
+    section.profiles[f"`vgpuctl restore`, {words}, no VFs before: our functions, with all that they call (under the profiler, all threads)"] = [
         [f"`{where}`, {calls} calls", cumulative, "s"] for where, calls, dummy, cumulative in ours[:15]
     ]
 

@@ -37,7 +37,7 @@ class State:
 
     def stored(self) -> dict[str, tuple[str, str]]:
         """The vGPUs that the boot would bring back, as `vgpus`."""
-        text = self.files.get("/etc/nvidia-vgpu/layout.json")
+        text = self.files.get("/etc/vgpuctl/layout.json")
         gpus = json.loads(text)["gpus"] if text is not None else []
         return {one["uuid"] or one["parent"]: (one["parent"], one["type"]) for gpu in gpus for one in gpu["vgpus"]}
 

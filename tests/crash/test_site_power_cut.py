@@ -24,7 +24,7 @@ RESULTS = 75
 
 # Files that a power cut could have left empty, and the module that the next boot loads.
 EMPTY = (
-    "find /etc/nvidia-vgpu /etc/default/grub.d /etc/modprobe.d /usr/local/lib/nvidia-vgpu /usr/local/sbin/nvidia-vgpu /boot/grub/grub.cfg "
+    "find /etc/vgpuctl /etc/default/grub.d /etc/modprobe.d /usr/local/lib/nvidia-vgpu /usr/local/sbin/vgpuctl /boot/grub/grub.cfg "
     "/usr/bin/nvidia-* /usr/lib/nvidia /lib/modules/*/kernel/drivers/video/nvidia* "
     "-type f -size 0 -not -name __init__.py 2>/dev/null; "
     "find /etc /usr/local -xdev \\( -name '.vgpu-*' -o -name '.ansible_tmp*' \\)"
@@ -105,6 +105,6 @@ def test_power_cuts_during_site(bare, chance, tally, request):
         # What the run left must hold over the next power cut, too.
         power.cut(bare.name)
         power.wait_until_up(bare.name)
-        bare.sh("for i in $(seq 120); do systemctl is-active -q nvidia-vgpu-restore && break; sleep 1; done; systemctl is-active nvidia-vgpu-restore")
+        bare.sh("for i in $(seq 120); do systemctl is-active -q vgpu-restore && break; sleep 1; done; systemctl is-active vgpu-restore")
         assert bare.mdevs() == vgpus, said
         tally.add("power cuts of a whole run of vgpu.kvm.site")

@@ -56,10 +56,10 @@ class Playbook:
 def test_two_playbooks_with_one_layout_and_the_restore_between(ready):
     runs = [Playbook(ready, number, layout("A40-8Q", 3)) for number in (1, 2)]
     deadline = time.monotonic() + 600
-    while "nvidia-vgpu-restore" not in ready.sh("ls /etc/systemd/system"):
+    while "vgpu-restore" not in ready.sh("ls /etc/systemd/system"):
         assert time.monotonic() < deadline, [run.end() for run in runs]
         time.sleep(1)  # looked at again after each second
-    ready.sh("systemctl restart nvidia-vgpu-restore")
+    ready.sh("systemctl restart vgpu-restore")
     for rc, out in [run.end() for run in runs]:
         assert rc == 0, out[-4000:]
     assert sorted(name for dummy, name in ready.mdevs().values()) == ["A40-8Q"] * 6
@@ -75,5 +75,5 @@ def test_two_playbooks_with_two_layouts_leave_one_of_them_whole(ready):
         assert "Traceback" not in out and (rc == 0 or "not as" in out or "expected" in out), out[-3000:]
     types = sorted(name for dummy, name in ready.mdevs().values())
     assert types in (["A40-24Q"] * 4, ["A40-12Q"] * 8), types
-    stored = json.loads(ready.sh("cat /etc/nvidia-vgpu/layout.json"))
+    stored = json.loads(ready.sh("cat /etc/vgpuctl/layout.json"))
     assert sorted(one["type"] for gpu in stored["gpus"] for one in gpu["vgpus"]) == types, "what comes back at boot is what is there"

@@ -14,7 +14,7 @@ Way = Union[str, "tuple[str, dict]"]
 # Written by mdevctl, which empties a file before it writes it; a damaged one is mended by the rerun.
 THEIRS = "/etc/mdevctl.d/"
 # Marks of work that is not finished.
-MARKS = "/var/lib/nvidia-vgpu/"
+MARKS = "/var/lib/vgpuctl/"
 
 
 def go(remote: Remote, way: Way) -> dict:

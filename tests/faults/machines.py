@@ -44,7 +44,7 @@ def _only_vfs(twin: Twin) -> None:
 
 def _no_driver(twin: Twin) -> None:
     """As before the first run: all that the installer brought is gone."""
-    twin.sh("modprobe -r nvidia; nvidia-uninstall --silent; depmod; rm -rf /var/cache/nvidia-vgpu; ! modinfo nvidia 2>/dev/null")
+    twin.sh("modprobe -r nvidia; nvidia-uninstall --silent; depmod; rm -rf /var/cache/vgpuctl; ! modinfo nvidia 2>/dev/null")
     subprocess.run(PREPARE, shell=True, check=True)
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What `nvidia-vgpu metrics` writes, before Prometheus' own linter."""
+"""What `vgpuctl metrics` writes, before Prometheus' own linter."""
 
 from __future__ import annotations
 

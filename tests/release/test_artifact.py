@@ -115,9 +115,9 @@ def test_playbooks_are_sound(installed, playbook, tmp_path):
 
 def test_the_engine_runs_from_there(installed):
     """What a host gets at boot is of these files alone."""
-    code = "from nvidia_vgpu_engine.cli.main import main; main(['--help'])"
+    code = "from vgpu_engine.cli.main import main; main(['--help'])"
     engine = installed.path / "ansible_collections/vgpu/kvm/plugins/module_utils/engine"
-    link = installed.path / "nvidia_vgpu_engine"
+    link = installed.path / "vgpu_engine"
     link.symlink_to(engine)
     done = subprocess.run([sys.executable, "-I", "-B", "-c", "import sys; sys.path.insert(0, %r); %s" % (str(installed.path), code)], check=False)
     link.unlink()

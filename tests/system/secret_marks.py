@@ -12,7 +12,7 @@ from pathlib import Path
 from support import Twin
 
 SEEN = "/root/seen-by-all"
-CACHE = "/var/cache/nvidia-vgpu"
+CACHE = "/var/cache/vgpuctl"
 # On the machine, while the run lasts: every command line, every file of the cache, and which of them others than root could have opened.
 # A file's folder is looked at after the file: it is narrowed before a file comes into it, and never widened.
 WATCHER = f"""

@@ -63,7 +63,7 @@ class Tree:
         self.root = root
         (root / "run").mkdir(parents=True)
         self.conf = root / "etc" / "yunion" / "host.conf"
-        self.mark = root / "var" / "lib" / "nvidia-vgpu" / "cloudpods-restart-due"
+        self.mark = root / "var" / "lib" / "vgpuctl" / "cloudpods-restart-due"
         self.put("etc/yunion/host.conf", CONF)
 
     def put(self, path: str, text: str) -> None:

@@ -65,7 +65,7 @@ def test_flags_there_and_back(host):
     found = read(host)
     # (the machine runs with the first two already: what is noted, and taken back, is what was not there)
     assert "made.by=us" in found["/etc/default/grub"] and "made.by=us" in found["/etc/kernel/cmdline"]
-    assert found["/run/entries"].count("made.by=us") == 2 and host.sh("cat /var/lib/nvidia-vgpu/iommu-flags") == "made.by=us"
+    assert found["/run/entries"].count("made.by=us") == 2 and host.sh("cat /var/lib/vgpuctl/iommu-flags") == "made.by=us"
     again = host.playbook(str(play), {})
     assert again.rc == 0 and again.changed == [], again.changed
     gone = host.playbook(str(play), {"iommu_state": "absent"})

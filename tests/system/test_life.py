@@ -133,7 +133,7 @@ def test_a_power_cut_brings_the_same_vgpus_back(life):
     assert run.rc == 0, run.out[-6000:]
     assert boots(life) == 3
     assert life.mdevs() == before
-    unit = life.sh("systemctl show -p Before,After nvidia-vgpu-restore")
+    unit = life.sh("systemctl show -p Before,After vgpu-restore")
     after = [line for line in unit.splitlines() if line.startswith("After=")][0]
     assert "libvirtd.service" in unit and "nvidia-vgpu-mgr.service" in after and "libvirtd" not in after
 

@@ -112,10 +112,10 @@ def test_what_stands_against_a_link_is_all_told_at_once_and_nothing_is_changed(s
 def test_a_server_that_nobody_vouches_for_gives_nothing(supply):
     result = supply.twin.module(
         "nvidia_driver_download",
-        url=supply.variables["vgpu_driver_bundle"], checksum=supply.variables["vgpu_driver_checksum"], dest="/var/cache/nvidia-vgpu/x.zip",
+        url=supply.variables["vgpu_driver_bundle"], checksum=supply.variables["vgpu_driver_checksum"], dest="/var/cache/vgpuctl/x.zip",
     )
     assert result["failed"] and f"the certificate of the server {CONTROLLER} is not accepted" in result["msg"], result
-    assert MARK not in str(result) and supply.twin.sh("ls /var/cache/nvidia-vgpu 2>/dev/null; true") == ""
+    assert MARK not in str(result) and supply.twin.sh("ls /var/cache/vgpuctl 2>/dev/null; true") == ""
 
 
 def test_a_user_with_few_rights_is_told_what_sudo_refused(supply):
@@ -146,7 +146,7 @@ def test_a_key_that_does_not_fit_is_taken_away_again(supply):
 
 def test_a_resumed_download_and_a_signed_module_leave_no_trace_of_the_secrets(supply):
     twin = supply.twin
-    twin.sh("rm -rf /var/cache/nvidia-vgpu")
+    twin.sh("rm -rf /var/cache/vgpuctl")
     supply.server.requests.clear()
     with secret_marks.Watch(twin) as watch:
         # The first answer is to the question whether the link is good; of the second a part arrives.
@@ -158,7 +158,7 @@ def test_a_resumed_download_and_a_signed_module_leave_no_trace_of_the_secrets(su
     assert twin.sh("modinfo -F version nvidia; modinfo -F signer nvidia").split() == ["550.163.02", "owner"]
 
     seen = watch.there()
-    assert "module-signing-secret-key=/var/cache/nvidia-vgpu/vgpu-driver/signing/mok.key" in seen, "the watcher saw the installer"
+    assert "module-signing-secret-key=/var/cache/vgpuctl/vgpu-driver/signing/mok.key" in seen, "the watcher saw the installer"
     files = watch.files("FILE")
     assert any(path.endswith("/mok.key") for path in files) and any(path.endswith((".part", ".zip")) for path in files), files
     assert watch.files("OPEN") == [], "others than root could have opened them"

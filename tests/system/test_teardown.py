@@ -12,7 +12,7 @@ from support import Twin, launcher
 pytestmark = pytest.mark.operations
 
 FILES = (
-    "find /etc /boot /usr/local /usr/lib/nvidia /var/lib/nvidia-vgpu /lib/modules -xdev \\( -type f -o -type l \\) -printf '%p %M %u %l\\n' "
+    "find /etc /boot /usr/local /usr/lib/nvidia /var/lib/vgpuctl /lib/modules -xdev \\( -type f -o -type l \\) -printf '%p %M %u %l\\n' "
     "2>/dev/null | sort; "
     "find /etc /boot /usr/local -xdev -type f -exec md5sum {} + | sort -k2"
 )
@@ -61,7 +61,7 @@ def metrics_by_a_timer(host):
     assert refused.rc and "prometheus-node-exporter" in refused.failure, refused.failure
     host.sh("mkdir -p /var/lib/prometheus/node-exporter")
     check = host.playbook(str(play), {"metrics_interval": "5s"}, "--check")
-    assert check.rc == 0 and "not-found" in host.sh("systemctl show -p LoadState nvidia-vgpu-metrics.timer"), check.out[-3000:]
+    assert check.rc == 0 and "not-found" in host.sh("systemctl show -p LoadState vgpu-metrics.timer"), check.out[-3000:]
     done = host.playbook(str(play), {"metrics_interval": "5s"})
     assert done.rc == 0, done.out[-3000:]
     again = host.playbook(str(play), {"metrics_interval": "5s"})
@@ -123,9 +123,9 @@ def test_a_second_run_is_one_look_and_each_drift_is_found(host, variables):
     for drift, look, expected in (
         ("systemctl stop nvidia-vgpu-mgr", "systemctl is-active nvidia-vgpu-mgr", "active"),
         ("systemctl disable -q nvidia-vgpu-mgr", "systemctl is-enabled nvidia-vgpu-mgr", "enabled"),
-        ("systemctl disable -q nvidia-vgpu-restore", "systemctl is-enabled nvidia-vgpu-restore", "enabled"),
-        ("truncate -s 9999 /usr/local/sbin/nvidia-vgpu", "nvidia-vgpu status >/dev/null && echo well", "well"),
-        ("rm /etc/nvidia-vgpu/layout.json", "nvidia-vgpu doctor >/dev/null && echo well", "well"),
+        ("systemctl disable -q vgpu-restore", "systemctl is-enabled vgpu-restore", "enabled"),
+        ("truncate -s 9999 /usr/local/sbin/vgpuctl", "vgpuctl status >/dev/null && echo well", "well"),
+        ("rm /etc/vgpuctl/layout.json", "vgpuctl doctor >/dev/null && echo well", "well"),
         ("echo 1 > $(ls -d /sys/bus/mdev/devices/* | head -1)/remove", "ls /sys/bus/mdev/devices | wc -l", "4"),
         ("rm /etc/default/grub.d/90-vgpu-iommu.cfg; update-grub 2>/dev/null", "grep -c iommu=pt /boot/grub/grub.cfg | grep -v '^0'", None),
         ("echo options vfio-pci ids=10de:2235 > /etc/modprobe.d/again.conf", "grep -c ids /etc/modprobe.d/again.conf || true", "0"),

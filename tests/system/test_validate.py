@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""vgpu.kvm.validate and nvidia-vgpu doctor on a booted host: what is wrong is told, by a table, by JSON, by the exit status."""
+"""vgpu.kvm.validate and vgpuctl doctor on a booted host: what is wrong is told, by a table, by JSON, by the exit status."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ def test_a_healthy_host_a_lost_layout_and_one_that_is_not_there(host):
     assert run.rc != 0 and "2 hosts: 1 with errors, 1 unreachable." in run.failure, run.out[-3000:]
     states = {one["name"]: (one["state"], [problem["code"] for problem in one["problems"]]) for one in verdict["hosts"]}
     assert states == {host.name: ("error", ["vgpus_missing"]), "gone": ("unreachable", ["unreachable"])}, pretty(verdict)
-    assert "2 of its 2 vGPUs are missing (A40-24Q on 0000:e8:00.4" in run.out and "do: 'nvidia-vgpu restore' restores them" in run.out
+    assert "2 of its 2 vGPUs are missing (A40-24Q on 0000:e8:00.4" in run.out and "do: 'vgpuctl restore' restores them" in run.out
 
 
 @pytest.mark.long
 def test_the_doctor_on_the_host_says_the_same_and_a_restore_heals(host):
     assert not host.module("nvidia_vgpu", layout=LAYOUT)["failed"] and not host.module("nvidia_vgpu_restore")["failed"]
-    assert json.loads(host.sh("nvidia-vgpu doctor --json")) == {"healthy": True, "problems": []}
+    assert json.loads(host.sh("vgpuctl doctor --json")) == {"healthy": True, "problems": []}
     host.sh("for u in /sys/bus/mdev/devices/*; do echo 1 > $u/remove; done")
-    told = host.sh("nvidia-vgpu doctor; echo status $?")
+    told = host.sh("vgpuctl doctor; echo status $?")
     assert f"ERROR  {GPU}  [vgpus_missing]" in told and told.endswith("status 1"), told
-    host.sh("nvidia-vgpu restore --settle 1")
-    assert host.sh("nvidia-vgpu doctor").endswith("0 errors, 0 warnings.")
-    text = host.sh("mkdir -p /run/collector && nvidia-vgpu metrics --output /run/collector/nvidia_vgpu.prom && cat /run/collector/nvidia_vgpu.prom")
+    host.sh("vgpuctl restore --settle 1")
+    assert host.sh("vgpuctl doctor").endswith("0 errors, 0 warnings.")
+    text = host.sh("mkdir -p /run/collector && vgpuctl metrics --output /run/collector/nvidia_vgpu.prom && cat /run/collector/nvidia_vgpu.prom")
     for line in (f'nvidia_vgpu_present{{gpu="{GPU}",type="A40-24Q"}} 2', "nvidia_vgpu_restore_failures 0", f'nvidia_vgpu_vfs{{gpu="{OTHER_GPU}"}} 32'):
         assert line in text, text

@@ -99,9 +99,9 @@ def test_the_same_vgpus_come_back_by_the_restore(host):
     for pf in (GPU, OTHER_GPU):
         host.sh(f"/usr/lib/nvidia/sriov-manage -d {pf}")
     assert host.mdevs() == {}
-    out = host.sh("nvidia-vgpu restore")
+    out = host.sh("vgpuctl restore")
     assert host.mdevs() == before, out
-    assert "in use" not in host.sh("nvidia-vgpu status")
+    assert "in use" not in host.sh("vgpuctl status")
     assert not host.module("nvidia_vgpu", layout=wish)["changed"]
 
 
@@ -119,7 +119,7 @@ def test_wrong_layouts_change_nothing(host):
     assert typo["failed"] and "nearest: A40-24" in typo["msg"], pretty(typo)
     twice = host.module("nvidia_vgpu", layout=[{"gpu": GPU, "vgpus": [{"type": "A40-4Q", "uuid": ONE}, {"type": "A40-4Q", "uuid": ONE}]}])
     assert twice["failed"] and "stands at" in twice["msg"], pretty(twice)
-    assert host.mdevs() == {} and host.sh("ls /etc/nvidia-vgpu 2>/dev/null; true") == ""
+    assert host.mdevs() == {} and host.sh("ls /etc/vgpuctl 2>/dev/null; true") == ""
 
 
 def test_what_is_in_use_stays(host, hold):

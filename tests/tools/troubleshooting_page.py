@@ -81,7 +81,7 @@ STAGES = {
         ("no_types", "vendor_vfio", "in_use", "gpu_gone", "vgpus_missing", "vgpu_wrong_type"),
     ),
     "Bringing them back at boot": (
-        "Module `nvidia_vgpu_restore`, the unit `nvidia-vgpu-restore.service`.",
+        "Module `nvidia_vgpu_restore`, the unit `vgpu-restore.service`.",
         ("boot/", "state/layout_file.py", "state/restore_record.py"),
         ("restore_not_enabled", "restore_failed"),
     ),
@@ -111,15 +111,15 @@ HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 # Troubleshooting
 
 A message reads `device: what was found (expected: what should be). What to do.` Several problems are numbered in one message. Each has a code: in
-`errors` of a module's result, in `problems` of `nvidia_gpu_info`, in brackets in `nvidia-vgpu doctor`, in the table of `vgpu.kvm.validate` and as
+`errors` of a module's result, in `problems` of `nvidia_gpu_info`, in brackets in `vgpuctl doctor`, in the table of `vgpu.kvm.validate` and as
 the label `code` of the metric `nvidia_vgpu_problems`. Look the code up here, or search this page for words of the message. What only a run knows,
 such as an address or a number, is shown as `…`. One code may have several messages.
 
 First steps, in this order:
 
 1. `ansible-playbook -i inventory vgpu.kvm.validate` shows what is wrong with the whole fleet and changes nothing.
-2. On a host, `sudo nvidia-vgpu doctor` tells the same of this host; `sudo nvidia-vgpu status` shows GPUs, VFs and vGPUs.
-3. `dmesg`, `journalctl -u nvidia-vgpu-mgr -u nvidia-vgpud -u nvidia-vgpu-restore`, `/var/log/nvidia-installer.log`.
+2. On a host, `sudo vgpuctl doctor` tells the same of this host; `sudo vgpuctl status` shows GPUs, VFs and vGPUs.
+3. `dmesg`, `journalctl -u nvidia-vgpu-mgr -u nvidia-vgpud -u vgpu-restore`, `/var/log/nvidia-installer.log`.
 4. Put right what is named, and run the playbook again: it goes on from where it stopped.
 
 What each fault of a run looks like, and what is left after it, is in [Faults](faults.md).

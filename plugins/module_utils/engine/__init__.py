@@ -3,7 +3,7 @@
 """The engine of vgpu.kvm: what NVIDIA vGPU on KVM needs, without Ansible.
 
 It runs in three contexts: inside the collection's modules, at boot as
-``nvidia-vgpu-restore.service`` and in unit tests. It needs Python 3.8 and
+``vgpu-restore.service`` and in unit tests. It needs Python 3.8 and
 nothing but the standard library.
 
 From the ground up; each directory imports only those before it:
@@ -18,5 +18,5 @@ binding, driver, sriov, mig, vgpu, libvirt, guest, cloud
             the domains; plan.py decides and writes nothing, apply.py writes
 checks      what is wrong with a host
 boot        the restore at boot, and what installs it
-cli         the command nvidia-vgpu
+cli         the command vgpuctl
 """

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command nvidia-vgpu and its unit on the host, from options to the result."""
+"""The command vgpuctl and its unit on the host, from options to the result."""
 
 from __future__ import annotations
 

@@ -35,11 +35,11 @@ cd /sys/bus/mdev/devices && for u in *; do
 done
 echo "mgr: $(systemctl is-active nvidia-vgpu-mgr)"
 echo "vgpud: $(systemctl show -p Result --value nvidia-vgpud)"
-echo "restore: $(systemctl show -p ActiveState,Result --value nvidia-vgpu-restore | tr '\n' ' ')"
+echo "restore: $(systemctl show -p ActiveState,Result --value vgpu-restore | tr '\n' ' ')"
 echo "ids: $(grep -rhs '10de:2235' /etc/modprobe.d | tr '\n' ' ')"
 echo "boots: $(journalctl --list-boots --no-pager | grep -cE '^ *-?[0-9]+ ')"
 echo "log: $(stat -c %s /var/log/nvidia-installer.log)"
-echo "order: $(systemctl show -p Before --value nvidia-vgpu-restore)"
+echo "order: $(systemctl show -p Before --value vgpu-restore)"
 """
 
 

@@ -29,7 +29,7 @@ cd /sys/bus/mdev/devices 2>/dev/null && for u in *; do
 done
 nvidia-smi --query-gpu=pci.bus_id,mig.mode.current --format=csv,noheader | sed 's/^/mode: /'
 nvidia-smi mig -lgi | grep -o 'MIG [0-9]g[^ ]*' | sort | sed 's/^/instance: /'
-echo "restore: $(systemctl is-active nvidia-vgpu-restore)"
+echo "restore: $(systemctl is-active vgpu-restore)"
 echo "boots: $(journalctl --list-boots --no-pager | grep -cE '^ *-?[0-9]+ ')"
 """
 

@@ -38,12 +38,12 @@ if [[ ${DEFINE:-0} == 1 ]]; then
         done < "$vf/uevent"
         folders+=("/etc/mdevctl.d/$address")
     done
-    mkdir -p "${folders[@]}" /etc/nvidia-vgpu
+    mkdir -p "${folders[@]}" /etc/vgpuctl
     for ((number = 0; number < ${#made[@]}; number++)); do
         read -r vf uuid type_folder <<< "${made[number]}"
         printf '{\n  "mdev_type": "%s",\n  "start": "manual",\n  "attrs": []\n}\n' "$type_folder" > "${folders[number]}/$uuid"
     done
-    printf '%s\n' "${made[@]}" > /etc/nvidia-vgpu/list
+    printf '%s\n' "${made[@]}" > /etc/vgpuctl/list
     sync -f /etc
     seen=$(mdevctl list --defined)
     for one in "${made[@]}"; do

@@ -55,7 +55,7 @@ def watch_ansible_module():
 
 
 def program(path):
-    """The code of a payload, or of a zipapp such as the command nvidia-vgpu."""
+    """The code of a payload, or of a zipapp such as the command vgpuctl."""
     if zipfile.is_zipfile(path):
         return compile("import runpy; runpy.run_path(%r, run_name='__main__')" % path, path, "exec")
     with open(path, encoding="utf-8") as file:
@@ -77,8 +77,8 @@ def run(path, execute=exec):
 
 def short(file):
     """A file's path as people know it; the engine's, from wherever it came, begin with engine/."""
-    if "/nvidia_vgpu_engine/" in file:
-        return "engine/" + file.split("/nvidia_vgpu_engine/")[1]
+    if "/vgpu_engine/" in file:
+        return "engine/" + file.split("/vgpu_engine/")[1]
     return file.split(".zip/")[-1].replace("ansible_collections/vgpu/kvm/plugins/", "").replace("module_utils/engine/", "engine/")
 
 

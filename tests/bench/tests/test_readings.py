@@ -43,7 +43,7 @@ def test_the_kernel_tells_when_driver_and_vgpus_came():
 
 
 def test_the_units_own_line_is_understood():
-    found = boot.SAID.search("nvidia-vgpu: 32 of the stored vGPUs there, 4.7 s after the driver was ready")
+    found = boot.SAID.search("vgpuctl: 32 of the stored vGPUs there, 4.7 s after the driver was ready")
     assert found and found.groups() == ("32", "4.7")
 
 
@@ -95,7 +95,7 @@ def test_a_layout_empties_the_gpus_that_it_does_not_name():
     ("file", "shown"),
     [
         ("/tmp/ansible_x/ansible_vgpu_payload.zip/ansible_collections/vgpu/kvm/plugins/module_utils/engine/read/inventory.py", "engine/read/inventory.py"),
-        ("/usr/local/sbin/nvidia-vgpu/nvidia_vgpu_engine/frameworks/mdev.py", "engine/frameworks/mdev.py"),
+        ("/usr/local/sbin/vgpuctl/vgpu_engine/frameworks/mdev.py", "engine/frameworks/mdev.py"),
         ("/tmp/x.zip/ansible_collections/vgpu/kvm/plugins/module_utils/module_backends/vgpu.py", "module_utils/module_backends/vgpu.py"),
         ("/tmp/x.zip/ansible/module_utils/basic.py", "ansible/module_utils/basic.py"),
     ],
@@ -105,7 +105,7 @@ def test_the_engine_has_one_name_wherever_it_came_from(file, shown):
 
 
 def test_a_zipapp_is_run_as_a_program_is(tmp_path, capsys, monkeypatch):
-    path = tmp_path / "nvidia-vgpu"
+    path = tmp_path / "vgpuctl"
     with path.open("wb") as file:
         file.write(b"#!/usr/bin/python3 -I\n")
         with zipfile.ZipFile(file, "w") as archive:

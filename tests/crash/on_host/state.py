@@ -8,8 +8,8 @@ import glob
 import os
 
 FOLDERS = (
-    *("/etc/nvidia-vgpu", "/etc/mdevctl.d", "/etc/modprobe.d", "/etc/systemd/system", "/etc/default", "/etc/driverctl.d"),
-    *("/usr/local/lib/nvidia-vgpu", "/usr/local/sbin", "/var/lib/nvidia-vgpu"),
+    *("/etc/vgpuctl", "/etc/mdevctl.d", "/etc/modprobe.d", "/etc/systemd/system", "/etc/default", "/etc/driverctl.d"),
+    *("/usr/local/lib/nvidia-vgpu", "/usr/local/sbin", "/var/lib/vgpuctl"),
 )
 
 

@@ -233,7 +233,7 @@ def test_an_interrupted_restore_is_finished_by_the_next(scenario, fault, number)
     with tempfile.TemporaryDirectory() as directory:
         host = scenario.build(directory)
         assume(not apply(host, scenario.layout).failed)
-        stored = [one for one in host.vgpus() if one[0] in (host.get("/etc/nvidia-vgpu/layout.json") or "")]
+        stored = [one for one in host.vgpus() if one[0] in (host.get("/etc/vgpuctl/layout.json") or "")]
         host.reboot()
         host.writes.clear()
         assert not restored(host).errors

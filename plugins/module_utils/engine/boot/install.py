@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a boot needs on the host, so that it needs no controller: the command nvidia-vgpu and its unit.
+"""What a boot needs on the host, so that it needs no controller: the command vgpuctl and its unit.
 
 The command is the engine as one file, a zipapp. It is replaced whole: a run that is killed leaves the old one or the new one.
 """
@@ -21,7 +21,7 @@ from ..system import files
 # Content and mode of files, by path.
 Files = Dict[str, Tuple[bytes, int]]
 # The engine's name in the zipapp.
-PACKAGE = "nvidia_vgpu_engine"
+PACKAGE = "vgpu_engine"
 # What a line of the unit may name: anything else would write lines of its own.
 _UNIT = re.compile(r"^[A-Za-z0-9:_.@\\-]{1,200}\.(service|socket|target|mount|device|timer|path|slice|scope|swap|automount)\Z")
 

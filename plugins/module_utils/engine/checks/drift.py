@@ -17,7 +17,7 @@ from ..system.systemd import UNITS, Units
 from .problems import rated
 
 _MOST = 5  # devices that one sentence names
-_AGAIN = "'nvidia-vgpu restore' restores them, as does the playbook; why they were not restored: 'journalctl -u nvidia-vgpu-restore'."
+_AGAIN = "'vgpuctl restore' restores them, as does the playbook; why they were not restored: 'journalctl -u vgpu-restore'."
 
 
 def find(inventory: Inventory, stored: Mapping[str, StoredGpu], services: Units, domains: Iterable[Domain] = ()) -> list[Problem]:
@@ -81,11 +81,11 @@ def _services(services: Units, has_stored: bool) -> Iterator[Refusal]:
             yield Refusal(enabled, name + ".service", "enabled", "'systemctl enable %s', or role services." % name, "service_not_enabled")
     if has_stored and restorer.get("enabled") != "enabled":
         absent, expected = "it is %s" % (restorer.get("enabled") or "not there"), "enabled: without it the vGPUs are gone after a reboot"
-        yield Refusal(absent, "nvidia-vgpu-restore.service", expected, "Role vgpus installs and enables it.", "restore_not_enabled")
+        yield Refusal(absent, "vgpu-restore.service", expected, "Role vgpus installs and enables it.", "restore_not_enabled")
     elif has_stored and restorer.get("active") == "failed":
         yield Refusal(
-            "it failed at this boot (%s)" % restorer.get("result"), "nvidia-vgpu-restore.service", "success",
-            "Check 'journalctl -u nvidia-vgpu-restore'; then 'systemctl restart nvidia-vgpu-restore'.", "restore_failed",
+            "it failed at this boot (%s)" % restorer.get("result"), "vgpu-restore.service", "success",
+            "Check 'journalctl -u vgpu-restore'; then 'systemctl restart vgpu-restore'.", "restore_failed",
         )
 
 

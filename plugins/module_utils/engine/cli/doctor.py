@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nvidia-vgpu doctor: what is wrong with this host, what was expected, and what to do about it."""
+"""vgpuctl doctor: what is wrong with this host, what was expected, and what to do about it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command nvidia-vgpu on the host: its subcommands, and what each runs."""
+"""The command vgpuctl on the host: its subcommands, and what each runs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from . import doctor, metrics, restore, status
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; exit status 0, or 1 with the errors on stderr."""
     args = _parser().parse_args(argv)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "nvidia-vgpu status | head" ends quietly
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "vgpuctl status | head" ends quietly
     try:
         done: int = args.run(Context(), _write, args)
         return done
     except (EngineError, PermissionError) as exc:
-        sys.stderr.write("nvidia-vgpu: %s%s\n" % (exc, ": it must run as root" if isinstance(exc, PermissionError) else ""))
+        sys.stderr.write("vgpuctl: %s%s\n" % (exc, ": it must run as root" if isinstance(exc, PermissionError) else ""))
         return 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nvidia-vgpu", description="Shows this host's vGPUs and restores the stored ones.")
+    parser = argparse.ArgumentParser(prog="vgpuctl", description="Shows this host's vGPUs and restores the stored ones.")
     commands = parser.add_subparsers(dest="command", required=True)
     shown = commands.add_parser("status", help="GPUs, VFs, vGPUs, who uses them, and what is wrong")
     wrong = commands.add_parser("doctor", help="what is wrong with this host, what was expected, and what to do; exit status 1 if there are errors")

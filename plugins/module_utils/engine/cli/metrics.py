@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nvidia-vgpu metrics: the host's vGPUs for Prometheus, in the text format of node_exporter's textfile collector.
+"""vgpuctl metrics: the host's vGPUs for Prometheus, in the text format of node_exporter's textfile collector.
 
 Names and labels are an interface: dashboards and alerts are built on them. What is wrong is counted by the codes of ``problems``.
 """
@@ -37,7 +37,7 @@ HELP = (
     ("in_use", "vGPUs that a process has open, such as a running VM."),
     ("driver_info", "The host driver, with the versions that are loaded and on disk as labels; 1."),
     ("service_active", "Whether a service that vGPUs need is active (nvidia-vgpud: whether its one-shot went well)."),
-    ("problems", "What is wrong, by code and severity; 'nvidia-vgpu doctor' shows what to do."),
+    ("problems", "What is wrong, by code and severity; 'vgpuctl doctor' shows what to do."),
     ("restore_timestamp_seconds", "When vGPUs were last restored (at boot, or by hand)."),
     ("restore_duration_seconds", "How long that took."),
     ("restore_failures", "What failed at that."),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nvidia-vgpu restore: what the unit runs at boot, and people after a mishap."""
+"""vgpuctl restore: what the unit runs at boot, and people after a mishap."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..system.context import Context
 
 def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> int:
     """Restores what is stored. Exit status 0, or 1 if something failed. With --json all is printed at the end."""
-    with HostLock(ctx, args.timeout, name="nvidia-vgpu restore"):
+    with HostLock(ctx, args.timeout, name="vgpuctl restore"):
         clean_leftovers(ctx.root)
         begun = ctx.clock.now()
         report = restore.restore(ctx, args.timeout, args.settle, (lambda text: None) if args.json else out)
@@ -27,6 +27,6 @@ def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> i
         result: dict[str, Any] = {"actions": report.done, "errors": [one.as_dict() for one in report.errors], "seconds": round(took, 3)}
         out(json.dumps(dict(result, vgpus=report.vgpus, vgpus_after=round(report.after, 3)), indent=1))
     else:
-        out("nvidia-vgpu: %d of the stored vGPUs there, %.1f s after the driver was ready" % (report.vgpus, report.after))
-        out("nvidia-vgpu: %d steps done, %d failed, in %.1f s" % (done, failed, took))
+        out("vgpuctl: %d of the stored vGPUs there, %.1f s after the driver was ready" % (report.vgpus, report.after))
+        out("vgpuctl: %d steps done, %d failed, in %.1f s" % (done, failed, took))
     return 1 if failed else 0

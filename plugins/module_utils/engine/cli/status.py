@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nvidia-vgpu status: GPUs, VFs, vGPUs, who uses them, and what is wrong."""
+"""vgpuctl status: GPUs, VFs, vGPUs, who uses them, and what is wrong."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refus
                 "%d of the %d vGPUs of its layout are not there (first: %s on %s)"
                 % (len(missing), len(expected), missing[0].type, missing[0].parent),
                 device=gpu.address, expected="all vGPUs, before Cloudpods' agent scans for them",
-                remedy="Restore them ('nvidia-vgpu restore', or the role vgpus), then run again.", code="vgpus_missing"))
+                remedy="Restore them ('vgpuctl restore', or the role vgpus), then run again.", code="vgpus_missing"))
     if gpus and not errors and not any(gpu.vgpus for gpu in gpus):
         errors.append(Refusal(
             "there is no vGPU yet on %s" % ", ".join(gpu.address for gpu in gpus), expected="vGPUs, before Cloudpods' agent scans for them",

@@ -28,7 +28,7 @@ Board = Tuple[str, str]
 Surveyed = Dict[Tuple[str, Board, Tuple[str, ...]], List[VgpuType]]
 
 CHECK_LOGS = "Check dmesg and 'journalctl -u nvidia-vgpu-mgr'"
-END_PROCESS = "End the process (see 'nvidia-vgpu status'), then run again."
+END_PROCESS = "End the process (see 'vgpuctl status'), then run again."
 VF_REMOVED = "The VF is being removed: something disables or rebinds VFs at this moment. Find it (cloud agent, driverctl), then run again."
 
 
@@ -129,4 +129,4 @@ class Framework(ABC):
         """Waits until a removed vGPU is gone."""
         if not until(self.ctx.clock, lambda: not self.exists(key), timeout):
             found = "the vGPU is still there %d s after its removal was asked for" % timeout
-            raise error(found, key, None, "Check who holds it ('nvidia-vgpu status'), stop that VM, then run again.", "remove_failed")
+            raise error(found, key, None, "Check who holds it ('vgpuctl status'), stop that VM, then run again.", "remove_failed")

@@ -23,7 +23,7 @@ from .framework import CHECK_LOGS, END_PROCESS, LINGER, VF_REMOVED, Board, Frame
 
 _CREATE_REMEDY = {
     errno.EEXIST: "Another device has this UUID: use another one, or remove that device.",
-    errno.ENOSPC: "Another vGPU took the room in between: check 'nvidia-vgpu status', then run again.",
+    errno.ENOSPC: "Another vGPU took the room in between: check 'vgpuctl status', then run again.",
     errno.ENODEV: VF_REMOVED,
     errno.EINVAL: "The driver does not take this UUID or type here: check dmesg.",
 }
@@ -137,7 +137,7 @@ class Mdev(Framework):
         if directory:
             return directory
         found = "available_instances of %s is 0" % type_name if last else "it does not offer the type %s now" % type_name
-        remedy = "The VF is in use, the GPU is full, or it holds vGPUs of another framebuffer size: check 'nvidia-vgpu status'"
+        remedy = "The VF is in use, the GPU is full, or it holds vGPUs of another framebuffer size: check 'vgpuctl status'"
         raise error(found, parent, "room for one %s" % type_name, remedy, "no_room")
 
     def remove(self, key: str, timeout: float) -> None:

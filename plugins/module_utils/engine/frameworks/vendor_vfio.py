@@ -27,11 +27,11 @@ from .framework import CHECK_LOGS, END_PROCESS, LINGER, VF_REMOVED, Board, Frame
 
 _NO_ROOM = (
     "The GPU is full, holds vGPUs of another framebuffer size (mixed_sizes: true allows several), "
-    "or is in MIG mode without a free GPU instance: check 'nvidia-vgpu status'"
+    "or is in MIG mode without a free GPU instance: check 'vgpuctl status'"
 )
 _CREATE_REMEDY = {
     errno.EPERM: "The driver refuses a change of the type: a VM uses the VF, or it has a type already. "
-    "Stop that VM, or check 'nvidia-vgpu status'.",
+    "Stop that VM, or check 'vgpuctl status'.",
     errno.EIO: "If dmesg shows 'Failed to add vgpu create request: 0x38', no free GPU instance of MIG fits this type: "
     "create one (vgpu_layout does so by itself, or module nvidia_mig), or take a type that fits.",
     errno.ENXIO: "The VF does not answer: cycle the VFs of this GPU (module nvidia_sriov, disabled and enabled again).",
@@ -140,7 +140,7 @@ class VendorVfio(Framework):
         number = self._current(parent)
         if number:
             held, free = "the VF holds a vGPU already (type %d)" % number, "a free VF for %s" % type_name
-            raise error(held, parent, free, "Check 'nvidia-vgpu status'; a type is changed by way of none (0) only.", "vf_busy")
+            raise error(held, parent, free, "Check 'vgpuctl status'; a type is changed by way of none (0) only.", "vf_busy")
         self._await_room(parent, type_id, type_name)
         try:
             self.sysfs.write("%s/%s" % (self.device(parent), self.mark), type_id)

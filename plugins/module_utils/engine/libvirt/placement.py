@@ -136,7 +136,7 @@ class Placement:
             return Refusal(
                 "there is no vGPU %s" % key if request.uuid else "there is no vGPU on %s" % request.vf,
                 device=request.where, expected="a vGPU of this host", code="no_such_vgpu",
-                remedy="'nvidia-vgpu status' lists them; vgpu_layout creates them.",
+                remedy="'vgpuctl status' lists them; vgpu_layout creates them.",
             )
         owner, others = self.taken.get(key, vm), self.host.other_users(key, vm)
         if owner != vm:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The desired vGPUs of this host, kept for the boot: /etc/nvidia-vgpu/layout.json.
+"""The desired vGPUs of this host, kept for the boot: /etc/vgpuctl/layout.json.
 
 Each vGPU has the VF's number, type and UUID (none where the framework has none): a boot, and a rerun, restore the same vGPUs on the
 same VFs. A GPU that needs them has its GPU instances of MIG and mixed-size mode, which do not survive a reboot either.
@@ -118,7 +118,7 @@ def loads(text: str | None) -> dict[str, StoredGpu]:
 
 def content(gpus: Iterable[StoredGpu]) -> dict[str, Any]:
     """The file's content, as data: equal for what is equal."""
-    comment = "Written by vgpu.kvm; nvidia-vgpu-restore.service creates these vGPUs at boot."
+    comment = "Written by vgpu.kvm; vgpu-restore.service creates these vGPUs at boot."
     return {"comment": comment, "version": VERSION, "gpus": [gpu.as_dict() for gpu in sorted(gpus, key=lambda gpu: gpu.address)]}
 
 

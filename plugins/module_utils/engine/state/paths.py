@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 # The layout for the boot.
-STORE = "/etc/nvidia-vgpu/layout.json"
+STORE = "/etc/vgpuctl/layout.json"
 # Marks of work that was begun, the originals of edited files, the last restore.
-STATE = "/var/lib/nvidia-vgpu"
+STATE = "/var/lib/vgpuctl"
 # The command on the host, which is the engine as one file, and its unit.
-COMMAND = "/usr/local/sbin/nvidia-vgpu"
-UNIT = "/etc/systemd/system/nvidia-vgpu-restore.service"
+COMMAND = "/usr/local/sbin/vgpuctl"
+UNIT = "/etc/systemd/system/vgpu-restore.service"
 # Where an earlier release had the engine as a directory of files; the next run removes it.
 OLD_COPY = "/usr/local/lib/nvidia-vgpu"
 OLD_PACKAGE = OLD_COPY + "/nvidia_vgpu_engine"

@@ -11,7 +11,7 @@ from .context import Context
 # Properties of units by their names.
 Units = Dict[str, Dict[str, Any]]
 
-UNITS = ("nvidia-vgpud", "nvidia-vgpu-mgr", "nvidia-vgpu-restore")
+UNITS = ("nvidia-vgpud", "nvidia-vgpu-mgr", "vgpu-restore")
 _PROPERTIES = {"LoadState": "load", "ActiveState": "active", "Result": "result", "UnitFileState": "enabled"}
 _STARTED = "InactiveExitTimestampMonotonic"  # distinguishes a one-shot that has ended from one that never ran
 

@@ -129,7 +129,7 @@ def _create(framework: Framework, step: Step, timeout: float) -> None:
     if not type_id:
         raise error(
             "the type %s is not offered here now" % type_name,
-            device=device, remedy="Something disabled or rebound the VF: check 'nvidia-vgpu status'.", code="type_gone",
+            device=device, remedy="Something disabled or rebound the VF: check 'vgpuctl status'.", code="type_gone",
         )
     framework.create(device, type_id, type_name, step.args["uuid"], timeout)
 

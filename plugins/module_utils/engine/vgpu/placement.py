@@ -140,5 +140,5 @@ def _no_slot(request: GpuRequest, found: Matching, one: Chosen, index: int | Non
         )
     return Refusal(
         "VF %s is not there or not free for %s" % (index, one.type.short),
-        device=gpu.address, remedy="Check 'nvidia-vgpu status'.", code="no_slot",
+        device=gpu.address, remedy="Check 'vgpuctl status'.", code="no_slot",
     )

@@ -72,8 +72,8 @@ def test_converged_when_all_is_done(make_host):
     assert call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS, ahead=False).ok["converged"]
     for drift, stage in (
         (lambda: host.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235\n"), "release"),
-        (lambda: host.put("/usr/local/sbin/nvidia-vgpu", "", 0o755), "restore"),
-        (lambda: host.put("/etc/nvidia-vgpu/layout.json", ""), "vgpus"),
+        (lambda: host.put("/usr/local/sbin/vgpuctl", "", 0o755), "restore"),
+        (lambda: host.put("/etc/vgpuctl/layout.json", ""), "vgpus"),
         (lambda: Libvirt(host).define("web1"), "attach"),
         (lambda: host.kernel.remove(next(iter(host.kernel.mdevs.values()))), "vgpus"),
         (lambda: host.pf("0000:e8:00.0").set_vfs(0), "sriov"),

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The command nvidia-vgpu and its unit on a host: one file, replaced whole, also in place of the directory that an earlier release wrote."""
+"""The command vgpuctl and its unit on a host: one file, replaced whole, also in place of the directory that an earlier release wrote."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_the_command_runs_without_ansible(make_host):
 
 
 def test_its_first_line_starts_it(tmp_path):
-    files.write_atomic(str(tmp_path), "/nvidia-vgpu", install.zipapp(SMALL, sys.executable), 0o755)
-    done = subprocess.run([str(tmp_path / "nvidia-vgpu")], capture_output=True, text=True, timeout=60, check=False)
+    files.write_atomic(str(tmp_path), "/vgpuctl", install.zipapp(SMALL, sys.executable), 0o755)
+    done = subprocess.run([str(tmp_path / "vgpuctl")], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "small\n"), done.stderr
 
 
@@ -161,7 +161,7 @@ def test_a_cut_file_never_replaces_the_whole_one(tmp_path):
         with full, mock.patch.object(os, "fsync", lambda number: None), pytest.raises(EngineError, match="No space left"):
             install.apply(root, install.plan(root, {install.COMMAND: (new, 0o755)}))
         assert files.read_bytes(root, install.COMMAND) == old
-        assert os.listdir(os.path.dirname(root + install.COMMAND)) == ["nvidia-vgpu"]
+        assert os.listdir(os.path.dirname(root + install.COMMAND)) == ["vgpuctl"]
 
 
 def test_a_cut_file_is_replaced(tmp_path):
@@ -188,7 +188,7 @@ def test_a_cut_file_beside_is_ignored_and_cleaned(tmp_path):
         assert install.plan(root, {install.COMMAND: (whole, 0o755)}) == [] and install.present(root) == [install.COMMAND]
         with mock.patch.object(os, "fsync", lambda number: None):
             clean_leftovers(root)
-        assert os.listdir(directory) == ["nvidia-vgpu"]
+        assert os.listdir(directory) == ["vgpuctl"]
     assert run(root + install.COMMAND).stdout == "small\n"
 
 
@@ -294,7 +294,7 @@ def test_a_kill_at_any_write_of_the_upgrade_leaves_a_restore_that_works(make_hos
         clean_leftovers(host.root)
         install.apply(host.root, install.plan(host.root, expected))
         assert install.plan(host.root, expected) == [] and not os.path.exists(host.root + install.OLD_COPY)
-        assert os.listdir(os.path.dirname(host.root + install.COMMAND)) == ["nvidia-vgpu"]
+        assert os.listdir(os.path.dirname(host.root + install.COMMAND)) == ["vgpuctl"]
         assert os.listdir(os.path.dirname(host.root + install.UNIT)) == [os.path.basename(install.UNIT)]
         if kill.left >= 0:
             break

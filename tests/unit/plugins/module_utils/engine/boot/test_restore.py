@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The boot: restore, and the command nvidia-vgpu."""
+"""The boot: restore, and the command vgpuctl."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_gpu_with_vfs_and_no_vgpus_gets_its_vfs(make_host):
 
 
 def command(monkeypatch, host, *words):
-    """Runs nvidia-vgpu on the host."""
+    """Runs vgpuctl on the host."""
     monkeypatch.setattr(cli, "Context", lambda: host.ctx)
     return cli.main(list(words))
 
@@ -188,7 +188,7 @@ def test_restore_with_a_bad_store(monkeypatch, capsys, host):
     host.put(layout_file.PATH, "{")
     assert command(monkeypatch, host, "restore") == 1
     err = capsys.readouterr().err
-    assert err.startswith("nvidia-vgpu: %s" % layout_file.PATH) and "Traceback" not in err
+    assert err.startswith("vgpuctl: %s" % layout_file.PATH) and "Traceback" not in err
 
 
 def test_status_for_people(monkeypatch, capsys, host):

@@ -21,7 +21,7 @@ MDEV = "<hostdev mode='subsystem' type='mdev' managed='no'><source><address uuid
 WELL = {
     "nvidia-vgpud": {"load": "loaded", "active": "inactive", "result": "success", "enabled": "enabled", "started": True},
     "nvidia-vgpu-mgr": {"load": "loaded", "active": "active", "result": "success", "enabled": "enabled", "started": True},
-    "nvidia-vgpu-restore": {"load": "loaded", "active": "active", "result": "success", "enabled": "enabled", "started": True},
+    "vgpu-restore": {"load": "loaded", "active": "active", "result": "success", "enabled": "enabled", "started": True},
 }
 
 
@@ -51,7 +51,7 @@ def test_after_a_reboot_without_a_restore(made):
     codes, seen = found(made)
     assert codes == ["vfs_missing", "vgpus_missing"]
     text = " ".join(str(one.error) for one in seen)
-    for words in ("its VFs are off (expected: 32 VFs", "nv-hostengine", "2 of its 2 vGPUs are missing (A40-24Q on 0000:e8:00.4", "nvidia-vgpu restore"):
+    for words in ("its VFs are off (expected: 32 VFs", "nv-hostengine", "2 of its 2 vGPUs are missing (A40-24Q on 0000:e8:00.4", "vgpuctl restore"):
         assert words in text, text
     problems = call(nvidia_gpu_info, made, health=True).ok["problems"]
     assert {"vfs_missing", "vgpus_missing"} <= {one["code"] for one in problems}
@@ -91,8 +91,8 @@ def test_mig_that_a_boot_removed(make_host):
         ("nvidia-vgpu-mgr", {"active": "failed"}, "manager_not_running", "error"),
         ("nvidia-vgpu-mgr", {"enabled": "disabled"}, "service_not_enabled", "warning"),
         ("nvidia-vgpud", {"active": "failed", "result": "exit-code"}, "vgpud_failed", "error"),
-        ("nvidia-vgpu-restore", {"load": "not-found", "enabled": ""}, "restore_not_enabled", "error"),
-        ("nvidia-vgpu-restore", {"active": "failed", "result": "exit-code"}, "restore_failed", "warning"),
+        ("vgpu-restore", {"load": "not-found", "enabled": ""}, "restore_not_enabled", "error"),
+        ("vgpu-restore", {"active": "failed", "result": "exit-code"}, "restore_failed", "warning"),
     ],
 )
 def test_services(made, unit, changes, code, severity):
@@ -101,7 +101,7 @@ def test_services(made, unit, changes, code, severity):
 
 
 def test_without_a_layout_nothing_needs_the_restore(host):
-    assert found(host, services={"nvidia-vgpu-restore": {"load": "not-found", "active": "inactive", "result": "success", "enabled": ""}})[0] == []
+    assert found(host, services={"vgpu-restore": {"load": "not-found", "active": "inactive", "result": "success", "enabled": ""}})[0] == []
 
 
 def test_vms(made):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nvidia-vgpu doctor and metrics: what is wrong in words, and numbers for Prometheus."""
+"""vgpuctl doctor and metrics: what is wrong in words, and numbers for Prometheus."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def made(host):
 
 @pytest.fixture
 def command(monkeypatch, capsys):
-    """Runs nvidia-vgpu; (exit status, stdout, stderr)."""
+    """Runs vgpuctl; (exit status, stdout, stderr)."""
 
     def run(host, *words):
         monkeypatch.setattr(cli, "Context", lambda: host.ctx)
@@ -70,7 +70,7 @@ def test_doctor_prints_what_to_do(made, command):
     made.pf().driver = "nvidia"
     status, out, dummy = command(made, "doctor")
     assert status == 1
-    lines = ("ERROR  0000:e8:00.0  [vfs_missing]", "  found     its VFs are off", "  expected  32 VFs", "  do        'nvidia-vgpu restore'")
+    lines = ("ERROR  0000:e8:00.0  [vfs_missing]", "  found     its VFs are off", "  expected  32 VFs", "  do        'vgpuctl restore'")
     for words in (*lines, "2 of them stored"):
         assert words in out, out
     assert all(len(line) <= 110 for line in out.splitlines())

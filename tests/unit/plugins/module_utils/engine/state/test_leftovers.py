@@ -15,14 +15,14 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 
 def test_half_written_files_of_ours_go_and_others_stay(host):
     host.put("/etc/modprobe.d/.vgpu-abc", "half")
-    host.put("/etc/nvidia-vgpu/.vgpu-def", "half")
+    host.put("/etc/vgpuctl/.vgpu-def", "half")
     host.put("/etc/mdevctl.d/0000:e8:00.4/.vgpu-ghi", "half")  # mdevctl warns of each at every call
     host.put("/etc/modprobe.d/.other", "kept")
     os.makedirs(host.root + "/etc/default/grub.d/.vgpu-directory")
     call(nvidia_sriov, host, check=True).ok
     assert host.get("/etc/modprobe.d/.vgpu-abc") == "half", "check mode writes nothing"
     call(nvidia_sriov, host).ok
-    assert host.get("/etc/modprobe.d/.vgpu-abc") is None and host.get("/etc/nvidia-vgpu/.vgpu-def") is None
+    assert host.get("/etc/modprobe.d/.vgpu-abc") is None and host.get("/etc/vgpuctl/.vgpu-def") is None
     assert host.get("/etc/mdevctl.d/0000:e8:00.4/.vgpu-ghi") is None
     assert host.get("/etc/modprobe.d/.other") == "kept" and os.path.isdir(host.root + "/etc/default/grub.d/.vgpu-directory")
 

@@ -24,7 +24,7 @@ UnitFileState=disabled
 InactiveExitTimestampMonotonic=20171003
 
 Result=success
-Id=nvidia-vgpu-restore.service
+Id=vgpu-restore.service
 LoadState=not-found
 ActiveState=inactive
 UnitFileState=
@@ -50,7 +50,7 @@ def test_each_unit_has_its_own_words():
     assert systemd.read(host) == {
         "nvidia-vgpud": {"load": "loaded", "active": "inactive", "result": "success", "enabled": "enabled", "started": True},
         "nvidia-vgpu-mgr": {"load": "loaded", "active": "failed", "result": "exit-code", "enabled": "disabled", "started": True},
-        "nvidia-vgpu-restore": {"load": "not-found", "active": "inactive", "result": "success", "enabled": "", "started": False},
+        "vgpu-restore": {"load": "not-found", "active": "inactive", "result": "success", "enabled": "", "started": False},
     }
     assert len(host.asked) == 1 and set(systemd.UNITS) == {word[:-8] for word in host.asked[0] if word.endswith(".service")}
 
