@@ -86,6 +86,11 @@ def boots(life: Twin) -> int:
     return int(life.sh("journalctl --list-boots --no-pager | grep -cE '^ *-?[0-9]+ '"))
 
 
+def test_the_machine_waits_for_a_network_card_that_it_finds_late(life: Life) -> None:
+    # systemd's 90 seconds pass on a busy machine, and one without a network never comes up.
+    assert life.sh("systemctl show --property JobRunningTimeoutUSec --value sys-subsystem-net-devices-enp0s5.device") == "15min"
+
+
 def test_wrong_bundles_are_refused_before_anything_changes(life, variables):
     before = life.sh(FINGERPRINT)
     missing = site(life, variables, vgpu_driver_bundle="/nowhere/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip")
