@@ -20,7 +20,7 @@ from ..base.errors import Refusal, raise_if_any
 from ..base.steps import Step
 from ..system import files, systemd
 from ..system.context import Context
-from .paths import COMMAND, UNIT, UNIT_LINK
+from .paths import COMMAND, STORE, UNIT, UNIT_LINK
 
 OLD_STORE = "/etc/nvidia-vgpu/layout.json"
 OLD_COMMAND = "/usr/local/sbin/nvidia-vgpu"
@@ -89,6 +89,8 @@ def _steps(root: str, present: bool) -> Iterator[Step]:
     for old, new in DIRECTORIES:
         if _is_there(root, old, new):
             yield Step("rename", None, old, "rename it to %s" % new, to=new)
+    if os.path.basename(OLD_UNIT) in (files.read_text(root, current(root, STORE)) or ""):
+        yield Step("reword", None, STORE, "name %s in its comment" % os.path.basename(UNIT))
     if os.path.isdir(root + _OURS) or os.path.isdir(root + OLD_CACHE) and not files.names(root, OLD_CACHE):
         yield Step("cache", None, OLD_CACHE, "remove it")
 
@@ -109,6 +111,9 @@ def perform(root: str, step: Step) -> None:
     elif step.kind == "link":
         files.remove(root, OLD_COMMAND)
         files.link(root, OLD_COMMAND, os.path.basename(COMMAND))
+    elif step.kind == "reword":
+        text = files.read_text(root, STORE) or ""
+        files.write_atomic(root, STORE, text.replace(os.path.basename(OLD_UNIT), os.path.basename(UNIT)))
     elif step.kind == "cache":
         files.remove_tree(root, _OURS)
         files.remove_empty(root, OLD_CACHE)

@@ -71,6 +71,7 @@ def make_old(host, metrics=False):
     """Gives a host its two vGPUs and all that the earlier release kept for them, under its names."""
     call(nvidia_vgpu, host, layout=TWO).ok
     os.rename(host.root + os.path.dirname(STORE), host.root + OLD_ETC)
+    host.put(migration.OLD_STORE, host.get(migration.OLD_STORE).replace("vgpu-restore.service", "nvidia-vgpu-restore.service"))
     host.put(OLD_STATE + "/originals.json", ORIGINALS, 0o600)
     host.put(OLD_STATE + "/last-restore.json", '{"when": 1, "seconds": 2.0, "steps": 3, "failures": 0}')
     host.put(migration.OLD_COMMAND, OLD_ENGINE, 0o755)
@@ -192,6 +193,7 @@ def test_a_boot_restores_wherever_the_migration_is_killed(make_host, metrics):
         assert install.plan(host.root, expected) == []
         assert old_names(host) == ([migration.OLD_METRICS, migration.OLD_COMMAND] if metrics else []), points
         assert host.get(STATE + "/originals.json") == ORIGINALS and host.get(UNIT + ".d/site.conf")
+        assert host.get(STORE) == layout_file.dumps(layout_file.read(host.root).values())
         assert boot(host, expected[COMMAND][0]) == [done[0]] and host.vgpus() == host.goal
         if kill.left >= 0:
             break
@@ -213,13 +215,14 @@ def test_the_module_renames_all_and_check_mode_lists_it(old):
         "/etc/systemd/system/nvidia-vgpu-restore.service.d: rename it to /etc/systemd/system/vgpu-restore.service.d",
         "/etc/nvidia-vgpu: rename it to /etc/vgpuctl",
         "/var/lib/nvidia-vgpu: rename it to /var/lib/vgpuctl",
+        "/etc/vgpuctl/layout.json: name vgpu-restore.service in its comment",
         "/var/cache/nvidia-vgpu: remove it",
     ]
     assert real["diff"] == check["diff"] and OLD_ETC in real["diff"]["before"] and "/etc/vgpuctl\n" in real["diff"]["after"]
     assert old_names(old) == [] and os.readlink(old.root + UNIT_LINK) == UNIT
     assert ["systemctl", "stop", "nvidia-vgpu-restore.service"] in old.calls
     for path, (content, mode, time) in before.items():
-        if path.startswith((OLD_ETC, OLD_STATE)):
+        if path.startswith(OLD_STATE):
             assert tree(old)[path.replace("nvidia-vgpu", "vgpuctl")] == (content, mode, time), "a mark counts by its time"
     again = call(nvidia_vgpu_restore, old).ok
     assert not again["changed"] and again.writes == 0
