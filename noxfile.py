@@ -501,7 +501,7 @@ def runner(session: nox.Session, steps: Steps) -> None:
 
 @session_of("operations", "test")
 def operations(session: nox.Session, steps: Steps) -> None:
-    """A fleet of three upgraded, one of which goes wrong; a host from bare to vGPUs and back, file by file."""
+    """A fleet of three upgraded, one of which goes wrong; a host from bare to vGPUs and back, file by file; one of the release before, renamed."""
     install(session, steps, "test")
     collection(session)
     if build_twins(steps, "debian12"):

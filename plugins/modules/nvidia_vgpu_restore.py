@@ -14,8 +14,11 @@ description:
     C(vgpu-restore.service). The unit restores what M(vgpu.kvm.nvidia_vgpu) stored, after NVIDIA's services and before libvirt and cloud
     agents.
   - The command needs Python 3.8 or newer and no other file. It starts with C(/usr/bin/python3) if that is 3.8 or newer, else with the Python that
-    runs the module. It is replaced atomically. Files of an earlier release in C(/usr/local/lib/nvidia-vgpu) are removed.
+    runs the module. It is replaced atomically.
   - It writes files only. Enable the unit with M(ansible.builtin.systemd_service).
+  - A host of an earlier release has the command C(nvidia-vgpu), the unit C(nvidia-vgpu-restore.service), C(/etc/nvidia-vgpu) and
+    C(/var/lib/nvidia-vgpu). The module renames them, and enables the new unit if the old one was enabled. If it is interrupted, the next boot
+    restores the vGPUs nevertheless, and the next run continues.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -56,7 +59,7 @@ actions:
   elements: str
   sample: ["/usr/local/sbin/vgpuctl: write it"]
 not_done:
-  description: The files that were not written or removed, if the module failed midway. RV(actions) then lists only what was done.
+  description: What was not done, if the module failed midway. RV(actions) then lists only what was done.
   returned: failure midway
   type: list
   elements: str

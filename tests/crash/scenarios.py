@@ -12,7 +12,7 @@ from ways import Way
 PFS = f"{OTHER} {GPU}"
 NO_VGPUS = "for u in /sys/bus/mdev/devices/*; do if [ -e $u ]; then echo 1 > $u/remove; fi; done"
 NO_VFS = f"for pf in {PFS}; do /usr/lib/nvidia/sriov-manage -d $pf > /dev/null; done"
-CLEAN = f"{NO_VGPUS}; rm -rf /etc/vgpuctl /etc/mdevctl.d/0000* /usr/local/lib/nvidia-vgpu /usr/local/sbin/vgpuctl; true"
+CLEAN = f"{NO_VGPUS}; rm -rf /etc/vgpuctl /etc/mdevctl.d/0000* /usr/local/sbin/vgpuctl; true"
 BARE = f"{NO_VGPUS}; {NO_VFS}; {CLEAN}"
 VFS_ON = "nvidia_sriov", {"state": "enabled"}
 UUIDS = ("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12")

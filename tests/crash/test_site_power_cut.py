@@ -24,7 +24,7 @@ RESULTS = 75
 
 # Files that a power cut could have left empty, and the module that the next boot loads.
 EMPTY = (
-    "find /etc/vgpuctl /etc/default/grub.d /etc/modprobe.d /usr/local/lib/nvidia-vgpu /usr/local/sbin/vgpuctl /boot/grub/grub.cfg "
+    "find /etc/vgpuctl /etc/default/grub.d /etc/modprobe.d /usr/local/sbin/vgpuctl /boot/grub/grub.cfg "
     "/usr/bin/nvidia-* /usr/lib/nvidia /lib/modules/*/kernel/drivers/video/nvidia* "
     "-type f -size 0 -not -name __init__.py 2>/dev/null; "
     "find /etc /usr/local -xdev \\( -name '.vgpu-*' -o -name '.ansible_tmp*' \\)"

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import re
 
-_ENGINE = "/usr/local/lib/nvidia-vgpu/nvidia_vgpu_engine"
-
 # (why it varies, pattern, stand-in); applied in this order.
 _STAND_INS = (
     ("vGPUs are named at random", r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<UUID>"),
@@ -25,11 +23,6 @@ _STAND_INS = (
         "<n> of its VFs are not bound to nvidia: <VF> on vfio-pci, …",
     ),
     ("Ansible reports the last of several attempts to connect", r"(?<=Ansible said: ).*?(?=\. Look at its console)", "…"),
-    (
-        "the host's copy of the engine has a file for each of its modules",
-        rf"{_ENGINE}/[\w/]+\.py: write it(; {_ENGINE}/[\w/]+\.py: write it)*",
-        f"{_ENGINE}/…: write its files",
-    ),
 )
 
 

@@ -82,7 +82,7 @@ STAGES = {
     ),
     "Bringing them back at boot": (
         "Module `nvidia_vgpu_restore`, the unit `vgpu-restore.service`.",
-        ("boot/", "state/layout_file.py", "state/restore_record.py"),
+        ("boot/", "state/layout_file.py", "state/migration.py", "state/restore_record.py"),
         ("restore_not_enabled", "restore_failed"),
     ),
     "VMs of libvirt's": (

@@ -14,7 +14,7 @@ from ..engine.checks import drift, in_use, problems
 from ..engine.hardware import vgpu_types
 from ..engine.hardware.gpu import Gpu, Holder
 from ..engine.read import host, inventory
-from ..engine.state import layout_file
+from ..engine.state import layout_file, migration
 from ..engine.system import libvirt_xml, systemd
 
 # How much of a host's GPUs is returned: the lists of VFs, types and vGPUs; vGPUs alone; neither, and of users the first ones.
@@ -103,7 +103,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     reasons = problems.reboot_reasons(found, state, flags)
     users = found.users()
     domains, unreadable = libvirt_xml.domains(ctx.root)
-    services = systemd.read(ctx, timeout)
+    services = migration.services(ctx, timeout)
     wrong = problems.find(found, state, flags, causes, domains)
     if params["health"]:
         wrong += drift.find(found, layout_file.read(ctx.root), services, domains)

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 from .. import _module
 from ..engine.boot import install
 from ..engine.cli import main as cli
+from ..engine.state import migration
 from ..engine.system import python
 
 PREFIX = cli.__name__[: -len(".cli.main")]
@@ -39,11 +41,11 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     if request.params["state"] == "present":
         desired = install.expected_files(_sources(), request.params["before"], python.interpreter(ctx))
     steps = install.plan(ctx.root, desired)
-    there = install.present(ctx.root) if steps and request.check_mode else ()
+    before = "".join("%s\n" % step.device for step in steps if os.path.lexists(ctx.root + str(step.device)))
+    after = "".join("%s\n" % step.args.get("to", step.device) for step in steps if step.kind in ("write", "link", "rename"))
     if not request.check_mode:
+        migration.stop(ctx, steps)
         install.apply(ctx.root, steps)
-    before = "".join("%s\n" % step.device for step in steps if step.device in there)
-    after = "".join("%s\n" % step.device for step in steps if step.kind == "write")
     return _module.result_of(steps, diff={"before": before, "after": after})
 
 

@@ -10,7 +10,7 @@ for one in /sys/bus/mdev/devices/*/remove; do
     printf 1 > "$one"
 done
 rm -rf /etc/mdevctl.d/[0-9a-f]* /etc/vgpuctl
-rm -rf /usr/local/lib/nvidia-vgpu /usr/local/sbin/vgpuctl /etc/systemd/system/vgpu-restore.service
+rm -rf /usr/local/sbin/vgpuctl /etc/systemd/system/vgpu-restore.service
 # udev works on for seconds after a hundred devices went: what is measured next would share the processors with it.
 udevadm settle --timeout=120
 left=(/sys/bus/mdev/devices/*)

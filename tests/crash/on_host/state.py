@@ -9,7 +9,7 @@ import os
 
 FOLDERS = (
     *("/etc/vgpuctl", "/etc/mdevctl.d", "/etc/modprobe.d", "/etc/systemd/system", "/etc/default", "/etc/driverctl.d"),
-    *("/usr/local/lib/nvidia-vgpu", "/usr/local/sbin", "/var/lib/vgpuctl"),
+    *("/usr/local/sbin", "/var/lib/vgpuctl"),
 )
 
 

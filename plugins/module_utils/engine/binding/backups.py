@@ -11,6 +11,7 @@ import hashlib
 import json
 from typing import Any, Dict
 
+from ..state import migration
 from ..state.paths import STATE
 from ..system import files
 from .boot_files import FileEdit
@@ -30,7 +31,7 @@ def _digest(text: str | None) -> str | None:
 def read(root: str) -> Record:
     """The record; empty where there is no record, or none that can be read."""
     try:
-        content = json.loads(files.read_text(root, PATH) or "{}")
+        content = json.loads(files.read_text(root, migration.current(root, PATH)) or "{}")
         entries = content["files"] if content["version"] == VERSION else {}
         return {path: {"before": one["before"], "after": one["after"]} for path, one in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -38,10 +39,11 @@ def read(root: str) -> Record:
 
 
 def _write(root: str, record: Record) -> None:
+    path = migration.current(root, PATH)
     if record:
-        files.write_atomic(root, PATH, json.dumps({"version": VERSION, "files": record}, indent=1, sort_keys=True) + "\n", 0o600)
+        files.write_atomic(root, path, json.dumps({"version": VERSION, "files": record}, indent=1, sort_keys=True) + "\n", 0o600)
     else:
-        files.remove(root, PATH)
+        files.remove(root, path)
 
 
 def keep(root: str, path: str, after: str | None) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 
+from ..state import migration
 from ..state.paths import STATE
 from ..system import files
 
@@ -20,13 +21,13 @@ _LOADER_FILES = ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"]
 _IMAGE = re.compile(r"^(?:initrd\.img-(?P<debian>.+)|initramfs-(?P<redhat>.+)\.img)$")
 
 
-def _mark(kind: str) -> str:
-    return "%s/%s-due" % (STATE, kind)
+def _mark(root: str, kind: str) -> str:
+    return migration.current(root, "%s/%s-due" % (STATE, kind))
 
 
 def mark(root: str, kind: str) -> None:
     """Notes that a rebuild is pending, before the edit that needs it."""
-    files.write_atomic(root, _mark(kind), "Written by vgpu.kvm: the %s must be rebuilt. If it is newer than this file, it has been.\n" % kind)
+    files.write_atomic(root, _mark(root, kind), "Written by vgpu.kvm: the %s must be rebuilt. If it is newer than this file, it has been.\n" % kind)
 
 
 def read(root: str) -> set[str]:
@@ -35,7 +36,7 @@ def read(root: str) -> set[str]:
 
 
 def _is_pending(root: str, kind: str) -> bool:
-    marked = _times(root, [_mark(kind)])
+    marked = _times(root, [_mark(root, kind)])
     if not marked:
         return False
     made = _times(root, _images(root) if kind == INITRAMFS else _LOADER_FILES + files.names(root, "/boot/loader/entries", ".conf"))

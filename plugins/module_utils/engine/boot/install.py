@@ -15,7 +15,8 @@ from typing import Dict, Iterable, Mapping, Sequence, Tuple
 
 from ..base.errors import Refusal, raise_if_any, shown
 from ..base.steps import Step, execute
-from ..state.paths import COMMAND, OLD_COPY, OLD_PACKAGE, STORE, UNIT
+from ..state import migration
+from ..state.paths import COMMAND, STORE, UNIT, UNIT_LINK
 from ..system import files
 
 # Content and mode of files, by path.
@@ -37,10 +38,11 @@ _UNIT_TEXT = """# Written by vgpu.kvm.
 [Unit]
 Description=Restore NVIDIA VFs and vGPUs
 Documentation=file:%(store)s
-After=nvidia-vgpud.service nvidia-vgpu-mgr.service systemd-modules-load.service systemd-udev-settle.service
+After=nvidia-vgpud.service nvidia-vgpu-mgr.service systemd-modules-load.service systemd-udev-settle.service %(old_unit)s
 Wants=nvidia-vgpud.service nvidia-vgpu-mgr.service
 Before=%(before)s
-ConditionPathExists=%(store)s
+ConditionPathExists=|%(store)s
+ConditionPathExists=|%(old_store)s
 
 [Service]
 Type=oneshot
@@ -88,24 +90,22 @@ def expected_files(sources: Mapping[str, str], before: Sequence[str], interprete
         if not _UNIT.match(unit)
     )
     units = [*BEFORE, *(unit for unit in before if unit not in BEFORE)]
-    unit_text = _UNIT_TEXT % {"store": STORE, "command": COMMAND, "before": " ".join(units)}
+    old = {"old_unit": os.path.basename(migration.OLD_UNIT), "old_store": migration.OLD_STORE}
+    unit_text = _UNIT_TEXT % {"store": STORE, "command": COMMAND, "before": " ".join(units), **old}
     return {COMMAND: (zipapp(sources, interpreter), 0o755), UNIT: (unit_text.encode("utf-8"), 0o644)}
 
 
 def present(root: str) -> list[str]:
     """Paths of ours that exist on the host, in the order in which they are removed: what starts another comes first."""
-    found = [path for path in (UNIT, COMMAND) if os.path.lexists(root + path)]
-    # The directory of files that an earlier release wrote; empty: what a killed run left of it.
-    directory = root + OLD_COPY
-    old = os.path.lexists(root + OLD_PACKAGE) or os.path.isdir(directory) and not os.listdir(directory)
-    return found + [OLD_COPY] if old else found
+    return [path for path in (UNIT, COMMAND) if os.path.lexists(root + path)]
 
 
 def plan(root: str, expected: Files) -> list[Step]:
-    """Steps from what is there to these files; without any, all are removed. The old copy goes last: the old command needs it."""
+    """Steps from what is there to these files; without any, all are removed. What an earlier release left goes last."""
     changed = [(path, content, mode) for path, (content, mode) in expected.items() if files.read_bytes(root, path) != content]
     steps = [Step("write", None, path, "write it", content=content, mode=mode) for path, content, mode in changed]
-    return steps + [Step("delete", None, path, "remove it") for path in present(root) if path not in expected]
+    steps += [Step("delete", None, path, "remove it") for path in present(root) if path not in expected]
+    return steps + migration.plan(root, present=bool(expected))
 
 
 def apply(root: str, steps: Iterable[Step]) -> None:
@@ -114,10 +114,11 @@ def apply(root: str, steps: Iterable[Step]) -> None:
     def perform(step: Step) -> None:
         if step.kind == "write":
             files.write_atomic(root, str(step.device), step.args["content"], step.args["mode"])
-        elif step.device == OLD_COPY:
-            files.remove_tree(root, OLD_PACKAGE)
-            files.remove_empty(root, OLD_COPY)
-        else:
+        elif step.kind == "delete":
+            if step.device == UNIT:
+                files.remove(root, UNIT_LINK)
             files.remove(root, str(step.device))
+        else:
+            migration.perform(root, step)
 
     execute(steps, perform)

@@ -10,7 +10,7 @@ from ..base.errors import Problem
 from ..binding import boot_files
 from ..checks import drift, problems
 from ..read import host, inventory as reader
-from ..state import layout_file
+from ..state import layout_file, migration
 from ..system import libvirt_xml, systemd
 from ..system.context import Context
 
@@ -32,6 +32,6 @@ def read(ctx: Context, thorough: bool = True) -> Snapshot:
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in inventory.gpus if gpu.supported])[0]
     if not thorough:
         return Snapshot(inventory, state, {}, {}, problems.find(inventory, state, (), causes))
-    services, stored, domains = systemd.read(ctx), layout_file.read(ctx.root), libvirt_xml.domains(ctx.root)[0]
+    services, stored, domains = migration.services(ctx), layout_file.read(ctx.root), libvirt_xml.domains(ctx.root)[0]
     found = problems.find(inventory, state, (), causes, domains) + drift.find(inventory, stored, services, domains)
     return Snapshot(inventory, state, services, stored, found)

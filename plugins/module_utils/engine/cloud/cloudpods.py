@@ -10,7 +10,7 @@ from ..base.errors import EngineError, Refusal
 from ..base.plan import Plan
 from ..base.steps import Step, execute
 from ..read import inventory
-from ..state import layout_file
+from ..state import layout_file, migration
 from ..system import files
 from ..system.context import Context
 from . import config_file
@@ -49,7 +49,7 @@ def read(ctx: Context, request: Request) -> State:
     """What a plan needs of this host. The layouts are read only where something is asked of them."""
     found = inventory.read(ctx, with_types=False)
     path, text, errors = _file(ctx, request)
-    state = State(found, path, text, os.path.lexists(ctx.root + MARK), errors=errors)
+    state = State(found, path, text, os.path.lexists(ctx.root + migration.current(ctx.root, MARK)), errors=errors)
     try:
         if request.present and request.require_vgpus:
             state.stored = layout_file.read(ctx.root)
@@ -73,9 +73,9 @@ def apply(ctx: Context, plan: Plan[Target]) -> list[Step]:
 
     def perform(step: Step) -> None:
         if step.kind == "mark":
-            files.write_atomic(ctx.root, MARK, _MARK_TEXT)
+            files.write_atomic(ctx.root, migration.current(ctx.root, MARK), _MARK_TEXT)
         elif step.kind == "forget":
-            files.remove(ctx.root, MARK)
+            files.remove(ctx.root, migration.current(ctx.root, MARK))
         elif plan.target.edit:
             config_file.replace(ctx.root, plan.target.path, plan.target.old, plan.target.edit.text)
 

@@ -14,6 +14,7 @@ import os
 
 from ..system import files
 from ..system.context import Context
+from . import migration
 from .paths import STATE
 
 DRIVER = STATE + "/driver-installation"
@@ -33,25 +34,26 @@ _DRIVER = (
 def begin(root: str, mark: str) -> None:
     """Writes the mark before the work begins; it survives a power cut. One of work that was begun and not ended stays."""
     if not is_open(root, mark):
-        files.write_atomic(root, mark, _text(root))
+        files.write_atomic(root, migration.current(root, mark), _text(root))
 
 
 def end(ctx: Context, mark: str, timeout: float = 300) -> None:
     """Syncs what was written, then removes the mark."""
     files.sync_to_disk(ctx, [path for path in _PATHS if os.path.isdir(ctx.root + path)], mark, timeout)
-    files.remove(ctx.root, mark)
+    files.remove(ctx.root, migration.current(ctx.root, mark))
 
 
 def is_open(root: str, mark: str) -> bool:
     """Whether the work was begun and not ended, and has changed a file."""
-    text = files.read_text(root, mark)
+    text = files.read_text(root, migration.current(root, mark))
     return text is not None and text != _text(root)
 
 
 def drop_untouched(root: str) -> None:
     """Removes the mark of an installer that changed nothing, before somebody else changes these files, such as depmod for a new kernel."""
-    if os.path.exists(root + DRIVER) and not is_open(root, DRIVER):
-        files.remove(root, DRIVER)
+    mark = migration.current(root, DRIVER)
+    if os.path.exists(root + mark) and not is_open(root, DRIVER):
+        files.remove(root, mark)
 
 
 def _text(root: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Iterable, TypeVar
 
 from ..base.errors import error
 from ..system import files
+from . import migration
 from .paths import STORE
 
 PATH = STORE
@@ -101,8 +102,8 @@ def _vgpu(content: dict[str, Any]) -> StoredVgpu:
     return StoredVgpu(uuid, _is(content["parent"], str), index, _is(content["type"], str), _is(content.get("params", ""), str))
 
 
-def loads(text: str | None) -> dict[str, StoredGpu]:
-    """StoredGpus by address from the file's text; none for no text."""
+def loads(text: str | None, path: str = PATH) -> dict[str, StoredGpu]:
+    """StoredGpus by address from the file's text; none for no text. path: for the message."""
     if not text:
         return {}
     try:
@@ -113,7 +114,7 @@ def loads(text: str | None) -> dict[str, StoredGpu]:
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         remedy = "Rename the file and run the playbook again; the vGPUs that exist are kept."
         found = "it is not a layout of version %d: %s %s" % (VERSION, type(exc).__name__, exc)
-        raise error(found, PATH, remedy=remedy, code="bad_store") from exc
+        raise error(found, path, remedy=remedy, code="bad_store") from exc
 
 
 def content(gpus: Iterable[StoredGpu]) -> dict[str, Any]:
@@ -129,4 +130,5 @@ def dumps(gpus: Iterable[StoredGpu]) -> str:
 
 def read(root: str) -> dict[str, StoredGpu]:
     """What is stored, by address."""
-    return loads(files.read_text(root, PATH))
+    path = migration.current(root, PATH)
+    return loads(files.read_text(root, path), path)

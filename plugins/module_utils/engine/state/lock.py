@@ -14,7 +14,7 @@ from ..base.clock import until
 from ..base.errors import EngineError, error
 from ..system import command, files, mdevctl
 from ..system.context import Context
-from . import install_mark, paths
+from . import install_mark, migration, paths
 
 PATH = "/run/nvidia-vgpu.lock"
 # Where a killed run may have left half-written files.
@@ -96,5 +96,5 @@ def _no_lock(found: str) -> EngineError:
 
 def clean_leftovers(root: str) -> None:
     """Removes half-written files of ours, and the mark of an installer that changed nothing. No change of the host: nobody goes by them."""
-    files.sweep(root, [*DIRECTORIES, *files.names(root, mdevctl.DIRECTORY)])
+    files.sweep(root, [*(migration.current(root, one) for one in DIRECTORIES), *files.names(root, mdevctl.DIRECTORY)])
     install_mark.drop_untouched(root)

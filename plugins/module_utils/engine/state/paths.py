@@ -11,9 +11,8 @@ STATE = "/var/lib/vgpuctl"
 # The command on the host, which is the engine as one file, and its unit.
 COMMAND = "/usr/local/sbin/vgpuctl"
 UNIT = "/etc/systemd/system/vgpu-restore.service"
-# Where an earlier release had the engine as a directory of files; the next run removes it.
-OLD_COPY = "/usr/local/lib/nvidia-vgpu"
-OLD_PACKAGE = OLD_COPY + "/nvidia_vgpu_engine"
+# What enables the unit.
+UNIT_LINK = "/etc/systemd/system/multi-user.target.wants/vgpu-restore.service"
 # What decides which driver takes a GPU at boot.
 MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
 GRUB = "/etc/default/grub"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..base.errors import EngineError
 from ..system import files
+from . import migration
 from .paths import STATE
 
 PATH = STATE + "/last-restore.json"
@@ -32,13 +33,13 @@ def write(root: str, record: Record) -> None:
     """Keeps it. What can't be written is no failure of the restore."""
     content = {key: round(value, 3) for key, value in vars(record).items() if value is not None}
     with contextlib.suppress(EngineError):
-        files.write_atomic(root, PATH, json.dumps(content) + "\n")
+        files.write_atomic(root, migration.current(root, PATH), json.dumps(content) + "\n")
 
 
 def read(root: str) -> Record | None:
     """The record; None where there is none, or none that can be read."""
     try:
-        found = json.loads(files.read_text(root, PATH) or "{}")
+        found = json.loads(files.read_text(root, migration.current(root, PATH)) or "{}")
         return Record(**{name: kind(found[name]) for name, kind in _KINDS.items() if name in found})
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError, EngineError):
         return None

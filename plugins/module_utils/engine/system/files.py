@@ -143,6 +143,27 @@ def remove(root: str, path: str) -> None:
     _remove(root, path, os.unlink, (errno.ENOENT,))
 
 
+def link(root: str, path: str, target: str) -> None:
+    """Creates a symbolic link for good, with the directories that it needs."""
+    try:
+        _make_directories(os.path.dirname(root + path), True)
+        os.symlink(target, root + path)
+        _sync(os.path.dirname(root + path))
+    except OSError as exc:
+        raise error("it can't be linked to %s: %s" % (target, exc.strerror), device=path) from exc
+
+
+def rename(root: str, path: str, new: str) -> None:
+    """Renames a directory for good, within its file system; an empty one of the new name gives way."""
+    try:
+        os.rename(root + path, root + new)
+        for one in {os.path.dirname(root + path), os.path.dirname(root + new)}:
+            _sync(one)
+    except OSError as exc:
+        remedy = "Nothing is lost. If it is a mount point of its own, mount it at the new path; then run again."
+        raise error("it can't be renamed to %s: %s" % (new, exc.strerror), device=path, remedy=remedy) from exc
+
+
 def remove_tree(root: str, path: str) -> None:
     """Removes a directory and all that is in it for good; one that is gone already is fine."""
     _remove(root, path, shutil.rmtree, (errno.ENOENT,))

@@ -14,6 +14,7 @@ from ..base.errors import EngineError, Refusal, error
 from ..base.steps import ApplyError, Step, execute
 from ..frameworks.framework import Framework
 from ..mig import instances as mig_instances
+from ..state import migration
 from ..system import files, mdevctl
 from ..system.context import Context
 from ..system.open_files import OpenFiles
@@ -70,7 +71,7 @@ def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
 def _perform(ctx: Context, step: Step, timeout: float) -> None:
     device = str(step.device)
     if step.kind == "store":
-        files.write_atomic(ctx.root, device, step.args["content"], 0o644)
+        files.write_atomic(ctx.root, migration.current(ctx.root, device), step.args["content"], 0o644)
     elif step.kind == "undefine":
         mdevctl.undefine(ctx, step.args["uuid"], device)
     elif step.kind in mig_instances.KINDS:

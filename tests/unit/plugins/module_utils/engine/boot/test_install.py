@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The command vgpuctl and its unit on a host: one file, replaced whole, also in place of the directory that an earlier release wrote."""
+"""The command vgpuctl and its unit on a host: one file, replaced whole."""
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import errno
 import io
 import json
@@ -25,7 +24,6 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state.lock import 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files, python
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu_restore
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
-from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died
 
 SMALL = {"__init__.py": "", "cli/__init__.py": "", "cli/main.py": "def main():\n    print('small')\n    return 0\n"}
 
@@ -127,11 +125,12 @@ def test_the_command_has_all_that_its_files_import():
 def test_it_goes_without_a_trace(make_host):
     host = make_host()
     call(nvidia_vgpu_restore, host).ok
-    old_copy(host)
+    os.makedirs(os.path.dirname(host.root + install.UNIT_LINK))
+    os.symlink(install.UNIT, host.root + install.UNIT_LINK)
     check = call(nvidia_vgpu_restore, host, check=True, state="absent").ok
     real = call(nvidia_vgpu_restore, host, state="absent").ok
-    assert real["actions"] == check["actions"] == ["%s: remove it" % path for path in (install.UNIT, install.COMMAND, install.OLD_COPY)]
-    assert install.present(host.root) == [] and not os.path.exists(host.root + install.OLD_COPY)
+    assert real["actions"] == check["actions"] == ["%s: remove it" % path for path in (install.UNIT, install.COMMAND)]
+    assert install.present(host.root) == [] and not os.path.lexists(host.root + install.UNIT_LINK), "nothing is left that systemd would warn of"
     assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]
 
 
@@ -190,134 +189,3 @@ def test_a_cut_file_beside_is_ignored_and_cleaned(tmp_path):
             clean_leftovers(root)
         assert os.listdir(directory) == ["vgpuctl"]
     assert run(root + install.COMMAND).stdout == "small\n"
-
-
-# --- from the directory of an earlier release
-
-OLD_COMMAND = """#!/usr/bin/python3
-import sys
-
-sys.path.insert(0, "%s")
-sys.dont_write_bytecode = True
-
-from nvidia_vgpu_engine.cli import main
-
-sys.exit(main())
-"""
-OLD_FILES = {
-    "__init__.py": "",
-    "cli.py": "from .commands import restore\n\n\ndef main():\n    return restore.run()\n",
-    "commands/__init__.py": "",
-    "commands/restore.py": "def run():\n    print('old')\n    return 0\n",
-    "__pycache__/cli.cpython-311.pyc": "compiled",
-    "commands/__pycache__/restore.cpython-311.pyc": "compiled",
-}
-
-
-def old_copy(host):
-    """The engine as an earlier release had it on a host."""
-    for name, text in OLD_FILES.items():
-        host.put("%s/%s" % (install.OLD_PACKAGE, name), text)
-
-
-def old_host(make_host):
-    """A host as an earlier release left it."""
-    host = make_host()
-    old_copy(host)
-    host.put(install.COMMAND, OLD_COMMAND % (host.root + install.OLD_COPY), 0o755)
-    host.put(install.UNIT, "[Service]\nExecStart=%s restore\n" % install.COMMAND)
-    assert run(host.root + install.COMMAND).stdout == "old\n"
-    return host
-
-
-class Kill:
-    """Lets this process write a number of times; from then on nothing is written any more, as after SIGKILL."""
-
-    CALLS = ("fchmod", "fchown", "fsync", "mkdir", "open", "rename", "rmdir", "unlink", "write")
-
-    def __init__(self, after):
-        self.left = after
-
-    @contextlib.contextmanager
-    def armed(self):
-        """Within it the writes count."""
-
-        def counted(real):
-            def write(*args, **options):
-                if real is os.open and not args[1] & (os.O_CREAT | os.O_TRUNC):
-                    return opened(*args, **options)
-                self.left -= 1
-                if self.left < 0:
-                    raise Died()
-                return None if real is synced else real(*args, **options)
-
-            return write
-
-        opened, synced = os.open, os.fsync
-        with contextlib.ExitStack() as stack:
-            for name in self.CALLS:
-                real = getattr(os, name)
-                stack.enter_context(mock.patch.object(os, name, counted(real)))
-            yield self
-
-
-def test_an_old_copy_is_replaced(make_host):
-    host = old_host(make_host)
-    check = call(nvidia_vgpu_restore, host, check=True).ok
-    real = call(nvidia_vgpu_restore, host).ok
-    assert real["actions"] == check["actions"]
-    assert real["actions"] == [install.COMMAND + ": write it", install.UNIT + ": write it", install.OLD_COPY + ": remove it"]
-    assert not os.path.exists(host.root + install.OLD_COPY) and run(host.root + install.COMMAND, "status", "--help").returncode == 0
-    assert not call(nvidia_vgpu_restore, host).ok["changed"]
-
-
-def test_what_others_have_there_stays(make_host):
-    host = old_host(make_host)
-    host.put(install.OLD_COPY + "/notes.txt", "mine")
-    call(nvidia_vgpu_restore, host).ok
-    assert os.listdir(host.root + install.OLD_COPY) == ["notes.txt"]
-    assert not call(nvidia_vgpu_restore, host).ok["changed"]
-
-
-def test_a_kill_at_any_write_of_the_upgrade_leaves_a_restore_that_works(make_host):
-    points, expected, states = 0, install.expected_files(SMALL, [], "/usr/bin/python3"), set()
-    while True:
-        host = old_host(make_host) if points == 0 else renewed(host)
-        kill = Kill(points)
-        with kill.armed(), contextlib.suppress(Died):
-            install.apply(host.root, install.plan(host.root, expected))
-        state = (commanded(host, expected), whole_copy(host))
-        assert state[0] == "new" or state == ("old", True), (points, state)
-        if state not in states:  # the command itself, once for each state
-            states.add(state)
-            assert run(host.root + install.COMMAND).stdout == {"old": "old\n", "new": "small\n"}[state[0]]
-        clean_leftovers(host.root)
-        install.apply(host.root, install.plan(host.root, expected))
-        assert install.plan(host.root, expected) == [] and not os.path.exists(host.root + install.OLD_COPY)
-        assert os.listdir(os.path.dirname(host.root + install.COMMAND)) == ["vgpuctl"]
-        assert os.listdir(os.path.dirname(host.root + install.UNIT)) == [os.path.basename(install.UNIT)]
-        if kill.left >= 0:
-            break
-        points += 1
-    assert points > 20 and states == {("old", True), ("new", True), ("new", False)}
-
-
-def renewed(host):
-    """The same host, again as an earlier release left it."""
-    old_copy(host)
-    host.put(install.COMMAND, OLD_COMMAND % (host.root + install.OLD_COPY), 0o755)
-    host.put(install.UNIT, "[Service]\nExecStart=%s restore\n" % install.COMMAND)
-    return host
-
-
-def commanded(host, expected):
-    """Which command there is, whole: old or new."""
-    content = files.read_bytes(host.root, install.COMMAND)
-    if content == expected[install.COMMAND][0]:
-        return "new"
-    return "old" if content == (OLD_COMMAND % (host.root + install.OLD_COPY)).encode() else "damaged"
-
-
-def whole_copy(host):
-    """Whether all files of the old copy are there as they were."""
-    return all(host.get("%s/%s" % (install.OLD_PACKAGE, name)) == text for name, text in OLD_FILES.items())

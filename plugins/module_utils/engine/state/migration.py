@@ -1,0 +1,121 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host that an earlier release set up: its command, unit and directories have names of their own until a run renames them.
+
+A boot restores the vGPUs wherever a run is killed:
+
+* The old directories count for everything as long as they are there, so no file is ever in two versions. Each becomes the new one by a
+  single rename, after the old unit, which needs it, is gone. The new command and the new unit work with either.
+* The old unit goes when the new one is enabled. A boot between the two runs both, one after the other; the second finds nothing to do.
+
+This file, and what imports it, can be deleted when no such host is left.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Iterator
+
+from ..base.errors import Refusal, raise_if_any
+from ..base.steps import Step
+from ..system import files, systemd
+from ..system.context import Context
+from .paths import COMMAND, STORE, UNIT, UNIT_LINK
+
+OLD_STORE = "/etc/nvidia-vgpu/layout.json"
+OLD_COMMAND = "/usr/local/sbin/nvidia-vgpu"
+OLD_UNIT = "/etc/systemd/system/nvidia-vgpu-restore.service"
+OLD_UNIT_LINK = "/etc/systemd/system/multi-user.target.wants/nvidia-vgpu-restore.service"
+# The timer of the role metrics, which replaces it. Until then it calls the old command.
+OLD_METRICS = "/etc/systemd/system/nvidia-vgpu-metrics.service"
+# What the role host_driver left there; its directory may hold files of others.
+OLD_CACHE = "/var/cache/nvidia-vgpu"
+_OURS = OLD_CACHE + "/vgpu-driver"
+# Old and new directories, in the order in which they are renamed: drop-ins that somebody wrote for the unit, the layout, the state.
+DIRECTORIES = (
+    (OLD_UNIT + ".d", UNIT + ".d"),
+    ("/etc/nvidia-vgpu", "/etc/vgpuctl"),
+    ("/var/lib/nvidia-vgpu", "/var/lib/vgpuctl"),
+)
+_OLD_NAME, _NAME = "nvidia-vgpu-restore", "vgpu-restore"
+
+
+def current(root: str, path: str) -> str:
+    """Where one of our files or directories lies on this host now. path: its new path."""
+    for old, new in DIRECTORIES:
+        if (path + "/").startswith(new + "/") and _is_there(root, old, new):
+            return old + path[len(new):]
+    return path
+
+
+def _is_there(root: str, old: str, new: str) -> bool:
+    """Whether there is an old directory; a link to the new one is somebody's own."""
+    return os.path.isdir(root + old) and os.path.realpath(root + old) != os.path.realpath(root + new)
+
+
+def services(ctx: Context, timeout: float = 30) -> systemd.Units:
+    """The services that vGPUs live on, as systemd.read has them. The old unit stands for the new one until that is enabled."""
+    units = systemd.read(ctx, timeout, (*systemd.UNITS, _OLD_NAME))
+    old = units.pop(_OLD_NAME, {})
+    if old.get("enabled") == "enabled" and units.get(_NAME, {}).get("enabled") != "enabled":
+        units[_NAME] = old
+    return units
+
+
+def plan(root: str, present: bool) -> list[Step]:
+    """The steps that rename what is there, after the new command and unit were written (or removed: present is False)."""
+    raise_if_any(
+        Refusal(
+            "it is there, and so is %s" % new, old, "one of them: an earlier release of this collection ran on this host after a newer one",
+            "Compare the two, remove the one that is out of date, and update the collection on each controller. Then run again.", "two_directories",
+        )
+        for old, new in DIRECTORIES
+        if _is_there(root, old, new) and files.names(root, new)
+    )
+    return list(_steps(root, present))
+
+
+def _steps(root: str, present: bool) -> Iterator[Step]:
+    enabled = os.path.lexists(root + OLD_UNIT_LINK)
+    if present and enabled and not os.path.lexists(root + UNIT_LINK):
+        yield Step("enable", None, UNIT, "enable it, as %s was" % os.path.basename(OLD_UNIT))
+    if enabled or os.path.lexists(root + OLD_UNIT):
+        yield Step("retire", None, OLD_UNIT, "disable and remove it")
+    if present and os.path.lexists(root + OLD_METRICS):
+        if not os.path.islink(root + OLD_COMMAND):
+            yield Step("link", None, OLD_COMMAND, "make it a link to %s until the role metrics replaces its old timer" % os.path.basename(COMMAND))
+    elif os.path.lexists(root + OLD_COMMAND):
+        yield Step("delete", None, OLD_COMMAND, "remove it")
+    for old, new in DIRECTORIES:
+        if _is_there(root, old, new):
+            yield Step("rename", None, old, "rename it to %s" % new, to=new)
+    if os.path.basename(OLD_UNIT) in (files.read_text(root, current(root, STORE)) or ""):
+        yield Step("reword", None, STORE, "name %s in its comment" % os.path.basename(UNIT))
+    if os.path.isdir(root + _OURS) or os.path.isdir(root + OLD_CACHE) and not files.names(root, OLD_CACHE):
+        yield Step("cache", None, OLD_CACHE, "remove it")
+
+
+def stop(ctx: Context, steps: list[Step]) -> None:
+    """Stops the unit that the steps remove, for systemd keeps a unit that runs in its memory. It is a one-shot: its vGPUs stay."""
+    if any(step.kind == "retire" for step in steps):
+        ctx.command(["systemctl", "stop", os.path.basename(OLD_UNIT)], 30)
+
+
+def perform(root: str, step: Step) -> None:
+    """Does one of the steps."""
+    if step.kind == "enable":
+        files.link(root, UNIT_LINK, UNIT)
+    elif step.kind == "retire":
+        files.remove(root, OLD_UNIT_LINK)
+        files.remove(root, OLD_UNIT)
+    elif step.kind == "link":
+        files.remove(root, OLD_COMMAND)
+        files.link(root, OLD_COMMAND, os.path.basename(COMMAND))
+    elif step.kind == "reword":
+        text = files.read_text(root, STORE) or ""
+        files.write_atomic(root, STORE, text.replace(os.path.basename(OLD_UNIT), os.path.basename(UNIT)))
+    elif step.kind == "cache":
+        files.remove_tree(root, _OURS)
+        files.remove_empty(root, OLD_CACHE)
+    else:
+        files.rename(root, str(step.device), step.args["to"])
