@@ -30,7 +30,7 @@ ROWS = [
         "vgpu-mgr-crashes",
         "nvidia-vgpu-mgr crashes whenever it is started",
         "ready",
-        Role("verify", {"verify_restore": False}),
+        Role("verify", {"vgpu_restore": False}),
         (
             f"for g in {OTHER_GPU} {GPU}; do /usr/lib/nvidia/sriov-manage -e $g; done",
             "printf '#!/bin/sh\\necho cannot allocate >&2; exit 3\\n' > /run/instead; chmod 755 /run/instead; "

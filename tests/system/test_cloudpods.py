@@ -169,7 +169,7 @@ def test_a_restart_that_failed_is_made_up_for(pod: Pods) -> None:
     for step in ("restart", "status"):
         (pod.bin / f"fail-{step}").touch()
     failed = pod.run()
-    assert failed.returncode and "the server could not be reached" in failed.stdout and "cloudpods_kubectl_host" in failed.stdout, failed.stdout
+    assert failed.returncode and "the server could not be reached" in failed.stdout and "vgpu_cloudpods_kubectl_host" in failed.stdout, failed.stdout
     assert pod.trees["pod1"].mark.exists() and pod.asked
     (pod.bin / "fail-restart").unlink()
     assert pod.run().returncode and pod.asked == [RESTART, STATUS] and pod.trees["pod1"].mark.exists()

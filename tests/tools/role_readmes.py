@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Write the roles' READMEs from their argument specs.
+"""Write the roles' READMEs and docs/variables.md from their argument specs.
 
 What stands between the markers of roles/<role>/README.md comes from meta/argument_specs.yml and defaults/main.yml; the
-rest of the file is written by hand and stays. A README that is not there yet is begun.
+rest of the file is written by hand and stays. A README that is not there yet is begun. docs/variables.md has each public
+variable (vgpu_*) once, with the roles' own names of it.
 
 With --check nothing is written; the exit status is 1 if a README is not what would be written, or if the sources don't
 agree with each other: a default without a description, a description without a default, a layout that one role
@@ -13,12 +14,14 @@ describes otherwise than another.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+VARIABLES = ROOT / "docs" / "variables.md"
 BEGIN = "<!-- Begin: written by tests/tools/role_readmes.py from meta/argument_specs.yml -->"
 END = "<!-- End: written by tests/tools/role_readmes.py -->"
 HEADER = """<!--
@@ -35,18 +38,29 @@ class Role:
         self.name = folder.name
         self.readme = folder / "README.md"
         self.entries = yaml.safe_load((folder / "meta" / "argument_specs.yml").read_text())["argument_specs"]
-        self.defaults = yaml.safe_load((folder / "defaults" / "main.yml").read_text()) or {}
+        defaults = folder / "defaults" / "main.yml"
+        self.defaults = (yaml.safe_load(defaults.read_text()) if defaults.exists() else None) or {}
 
     @property
     def main(self) -> dict:
         """The main entry point's options."""
         return self.entries["main"].get("options", {})
 
+    @property
+    def options(self) -> dict:
+        """The options of all entry points."""
+        return {name: option for entry in self.entries.values() for name, option in entry.get("options", {}).items()}
+
+    @property
+    def public(self) -> dict[str, str]:
+        """By name of a variable the public one that its default comes from."""
+        found = {name: re.match(r"\{\{ (vgpu_\w+)", str(default)) for name, default in self.defaults.items()}
+        return {name: one.group(1) for name, one in found.items() if one}
+
     def errors(self) -> list[str]:
         """Where specs and defaults don't agree."""
         found = []
-        options = {name for entry in self.entries.values() for name in entry.get("options", {})}
-        for name in sorted(set(self.defaults) - options):
+        for name in sorted(set(self.defaults) - set(self.options)):
             found.append(f"roles/{self.name}: the default of {name} is not described in meta/argument_specs.yml")
         for name, option in self.main.items():
             if name.startswith(f"{self.name}_") and name not in self.defaults and not option.get("required"):
@@ -56,6 +70,11 @@ class Role:
             if not option.get("description"):
                 found.append(f"roles/{self.name}: {name} has no description")
         return found
+
+
+def read_roles() -> list[Role]:
+    """All roles that describe their options."""
+    return [Role(path.parent.parent) for path in sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))]
 
 
 def shown(value: object) -> str:
@@ -71,24 +90,30 @@ def words(description: object) -> str:
     return " ".join(str(line).strip() for line in lines).replace("|", "\\|")
 
 
+def kind_of(option: dict) -> str:
+    """An option's type in words."""
+    return option.get("type", "str") + (" of " + option["elements"] if "elements" in option else "")
+
+
+def choices_of(option: dict) -> str:
+    """A sentence with an option's choices, if it has any."""
+    return " One of " + ", ".join(f"`{choice}`" for choice in option["choices"]) + "." if "choices" in option else ""
+
+
 def rows(options: dict, defaults: dict, prefix: str = "") -> list[str]:
     """Table rows of the options, sub-options behind their parents."""
     lines = []
     for name, option in options.items():
-        kind = option.get("type", "str")
-        if "elements" in option:
-            kind += " of " + option["elements"]
         if name in defaults:
             default = shown(defaults[name])
         elif "default" in option:
             default = shown(option["default"])
         else:
             default = "required" if option.get("required") else ""
-        text = words(option["description"])
-        if "choices" in option:
-            text += " One of " + ", ".join(f"`{choice}`" for choice in option["choices"]) + "."
-        lines.append(f"| `{prefix}{name}` | {kind} | {default} | {text} |")
-        lines += rows(option.get("options", {}), {}, f"{prefix}{name}[].")
+        text = words(option["description"]) + choices_of(option)
+        lines.append(f"| `{prefix}{name}` | {kind_of(option)} | {default} | {text} |")
+        if not text.startswith("As `"):
+            lines += rows(option.get("options", {}), {}, f"{prefix}{name}[].")
     return lines
 
 
@@ -117,6 +142,45 @@ def expected(role: Role) -> str:
     return text[: text.index(BEGIN)] + section(role) + text[text.index(END) + len(END) :]
 
 
+def constant(default: str) -> str:
+    """What an expression such as {{ vgpu_x | default(0) }} comes to without the public variable."""
+    text = default.strip("{} ")
+    while text.startswith("vgpu_"):
+        text = text.partition("| default(")[2].rpartition(")")[0]
+    return re.sub(r", true$", "", re.sub(r"^'(.+)'$", r"\1", text)).replace("|", "\\|")
+
+
+def variable_rows(roles: list[Role]) -> list[str]:
+    """A row for each public variable. The roles that an operator runs describe it best."""
+    described: dict[str, dict] = {}
+    own: dict[str, dict[str, str]] = {}
+    for role in sorted(roles, key=lambda role: role.name not in ("host", "guest")):
+        if role.name in ("host", "guest"):
+            described = {**{name: option for name, option in role.options.items() if name.startswith("vgpu_")}, **described}
+        for name, public in role.public.items():
+            described.setdefault(public, role.options.get(public, role.options[name]))
+            own.setdefault(public, {})[name] = constant(str(role.defaults[name]))
+    lines = []
+    for public, names in sorted(own.items()):
+        text = words(described[public]["description"])
+        for name in names:
+            text = text.replace(f"`{name}`", f"`{public}`")
+        cells = [f"`{public}`", ", ".join(f"`{name}`" for name in names), kind_of(described[public])]
+        default = next(iter(names.values()))
+        lines.append("| " + " | ".join([*cells, f"`{default}`" if default else "", text + choices_of(described[public])]) + " |")
+    return lines
+
+
+def variables_page(roles: list[Role]) -> str:
+    """docs/variables.md as it should be; raises ValueError if the markers are broken."""
+    text = VARIABLES.read_text()
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+        raise ValueError("docs/variables.md: the two markers are not there once each and in order")
+    head = ["| variable | in roles | type | default | meaning |", "|---|---|---|---|---|"]
+    table = "\n".join([BEGIN, "", *head, *variable_rows(roles), "", END])
+    return text[: text.index(BEGIN)] + table + text[text.index(END) + len(END) :]
+
+
 def layouts_differ(roles: list[Role]) -> list[str]:
     """Roles whose *_layout has other parts than the first one's."""
     found, first = [], None
@@ -133,10 +197,10 @@ def layouts_differ(roles: list[Role]) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Write or check all READMEs."""
-    parser = argparse.ArgumentParser(description="Write the roles' READMEs from their argument specs.")
+    parser = argparse.ArgumentParser(description="Write the roles' READMEs and docs/variables.md from their argument specs.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if anything is not as it should be")
     options = parser.parse_args(arguments)
-    roles = [Role(path.parent.parent) for path in sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))]
+    roles = read_roles()
     missing = sorted(
         {path.name for path in ROOT.glob("roles/*") if path.is_dir()} - {role.name for role in roles}
     )
@@ -157,6 +221,16 @@ def main(arguments: list[str]) -> int:
         else:
             role.readme.write_text(text)
             print(f"wrote roles/{role.name}/README.md")
+    try:
+        page = variables_page(roles)
+        if page != VARIABLES.read_text():
+            if options.check:
+                errors.append("docs/variables.md is not up to date: run tests/tools/role_readmes.py")
+            else:
+                VARIABLES.write_text(page)
+                print("wrote docs/variables.md")
+    except ValueError as exc:
+        errors.append(str(exc))
     for error in errors:
         print(error, file=sys.stderr)
     if not errors:

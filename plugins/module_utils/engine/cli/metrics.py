@@ -57,7 +57,7 @@ def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> i
     if not os.path.isdir(ctx.root + os.path.dirname(output)):
         raise error(
             "its directory is not there", output, "the directory of node_exporter's textfile collector (--collector.textfile.directory)",
-            "Install node_exporter, or name its directory (metrics_directory).", "no_directory",
+            "Install node_exporter, or name its directory (vgpu_metrics_directory).", "no_directory",
         )
     if not output.endswith(".prom"):
         raise error("node_exporter reads only *.prom", output, "a name such as nvidia_vgpu.prom", code="bad_name")

@@ -41,7 +41,7 @@ def _file(ctx: Context, request: Request) -> tuple[str, str | None, list[Refusal
         return path, text, []
     return path, None, [Refusal(
         "it is not there", device=request.path, expected="the configuration of Cloudpods' host agent",
-        remedy="Add this host to Cloudpods first (ocboot, or its operator, writes the file), or give its path (role variable cloudpods_path).",
+        remedy="Add this host to Cloudpods first (ocboot, or its operator, writes the file), or give its path (role variable vgpu_cloudpods_path).",
         code="host_conf_missing")]
 
 

@@ -118,7 +118,7 @@ def _unfit(gpu: Gpu) -> Iterator[Refusal]:
         yield Refusal(
             "it is in PCI domain %s" % gpu.address.split(":")[0],
             device=gpu.address, expected="domain 0000: Cloudpods writes addresses without a domain, and takes 0000 for it",
-            remedy="Leave this GPU out of 'gpus' (role variable cloudpods_gpus), or have the firmware put it into domain 0000 "
+            remedy="Leave this GPU out of 'gpus' (role variable vgpu_gpus), or have the firmware put it into domain 0000 "
             "(it may offer that as a setting of VMD or of PCIe segments).",
             code="pci_domain")
     if not _has_vgpus(gpu):
@@ -143,7 +143,7 @@ def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refus
     if gpus and not errors and not any(gpu.vgpus for gpu in gpus):
         errors.append(Refusal(
             "there is no vGPU yet on %s" % ", ".join(gpu.address for gpu in gpus), expected="vGPUs, before Cloudpods' agent scans for them",
-            remedy="Create them first (role vgpus), or set require_vgpus: false (role variable cloudpods_require_vgpus) to list the VFs alone.",
+            remedy="Create them first (role vgpus), or set require_vgpus: false (role variable vgpu_cloudpods_require_vgpus) to list the VFs alone.",
             code="no_vgpus"))
     return errors
 
@@ -154,7 +154,7 @@ def _exposed(found: Inventory, removed: set[str]) -> Iterator[Refusal]:
         holders = {str(holder): holder for vgpu in gpu.vgpus for holder in vgpu.holders}
         if holders and removed.intersection(map(short, functions(gpu))):
             doing = "taking it out of %s (the agent would take its VFs to vfio-pci)" % KEY
-            instead = "keep this GPU in 'gpus' (role variable cloudpods_gpus)"
+            instead = "keep this GPU in 'gpus' (role variable vgpu_gpus)"
             yield refusals.in_use(gpu.address, [holders[name] for name in sorted(holders)], doing, instead=instead)
 
 

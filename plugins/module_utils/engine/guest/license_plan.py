@@ -217,15 +217,15 @@ def _check_directory(directory: Directory, request: Request) -> None:
         raise error(
             "it is no directory" if directory.link is None else "it is a link (to %s)" % directory.link,
             request.directory, "a directory for tokens alone, which others can't enter",
-            "Name the directory itself in token_path (guest_license_token_path), or remove what is there.", "bad_directory")
+            "Name the directory itself in token_path (vgpu_license_token_path), or remove what is there.", "bad_directory")
     others = sorted(path for path in directory.names if is_token(path) and path not in (request.path, request.default_path))
     if others:
         raise error(
             "there is another token: %s" % ", ".join(others), request.directory, "one token, because nvidia-gridd takes any of them",
-            "Remove it, or name it in token_name (guest_license_token_name) to have it replaced.", "other_token")
+            "Remove it, or name it in token_name (vgpu_license_token_name) to have it replaced.", "other_token")
     strangers = [os.path.basename(path) for path in directory.names if not is_token(path)]
     changes = directory.mode not in (None, DIRECTORY_MODE) or directory.stranger is not None
     if changes and strangers and request.directory != gridd_conf.TOKENS:
         raise error(
             "it has other things in it (%s)" % ", ".join(strangers[:5]), request.directory, "a directory for tokens alone, which others can't enter",
-            "Name another directory in token_path (guest_license_token_path), or leave it out.", "folder_shared")
+            "Name another directory in token_path (vgpu_license_token_path), or leave it out.", "folder_shared")

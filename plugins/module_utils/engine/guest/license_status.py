@@ -136,7 +136,7 @@ def reasons(ctx: Context, snapshot: Snapshot, now: float, timeout: float = 30) -
         found.append(_daemon_error(daemon))
     return found or [Refusal(
         "nvidia-gridd runs, and its journal does not show why there is no license", device=licensing.UNIT, expected="a license",
-        remedy="It may still be asking: wait longer (guest_license_timeout), or check 'journalctl -u nvidia-gridd'.", code="unknown")]
+        remedy="It may still be asking: wait longer (vgpu_license_timeout), or check 'journalctl -u nvidia-gridd'.", code="unknown")]
 
 
 def _no_status(snapshot: Snapshot) -> Refusal | None:

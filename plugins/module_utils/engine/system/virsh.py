@@ -39,7 +39,7 @@ def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
         remedy = "Install libvirt-clients (Debian, Ubuntu) or libvirt-client (RHEL) and the libvirt daemon."
         raise error("virsh is not installed", expected="libvirt on this host", remedy=remedy, code="virsh_missing")
     if answer.rc:
-        check = "Check 'systemctl status libvirtd virtqemud', and connect (libvirt_attach_connect)."
+        check = "Check 'systemctl status libvirtd virtqemud', and connect (vgpu_libvirt_uri)."
         raise error("virsh did not answer: %s" % (answer.tail(2) or "rc %d" % answer.rc), uri, "a running libvirt", check, "libvirt_silent")
 
 

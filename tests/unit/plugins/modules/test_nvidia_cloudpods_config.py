@@ -160,7 +160,7 @@ def test_other_frameworks_and_domains_are_refused_all_at_once(make_host):
     host.put(CONF, "a: [\n")
     outcome = call(nvidia_cloudpods_config, host)
     assert sorted(outcome.codes) == ["no_vgpus", "pci_domain", "vendor_vfio", "vendor_vfio", "yaml_invalid"] and outcome.writes == 0
-    assert "before 6.8" in outcome.msg and "PCI domain 0001" in outcome.msg and "cloudpods_gpus" in outcome.msg
+    assert "before 6.8" in outcome.msg and "PCI domain 0001" in outcome.msg and "vgpu_gpus" in outcome.msg
     host.put(CONF, "")
     assert call(nvidia_cloudpods_config, host, gpus=["T4"], require_vgpus=False).ok["addresses"] == ["3b:00.0"]
 

@@ -107,7 +107,7 @@ def test_metrics_after_a_reboot_and_a_restore(made, command):
 def test_metrics_into_a_file(made, command):
     path = "/var/lib/prometheus/node-exporter/nvidia_vgpu.prom"
     status, dummy, err = command(made, "metrics", "--output", path)
-    assert status == 1 and "metrics_directory" in err
+    assert status == 1 and "vgpu_metrics_directory" in err
     os.makedirs(os.path.dirname(made.root + path))
     status, dummy, err = command(made, "metrics", "--output", path[:-5])
     assert status == 1 and "*.prom" in err

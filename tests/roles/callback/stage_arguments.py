@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Callback for tests: no module runs. Writes what each module would get as one JSON line to $STAGE_ARGUMENTS; its answer is from $STAGE_ANSWERS.
+
+What Ansible does on the controller (variables, templates, facts, includes, argument specs) is done for real. An assertion that does not hold is written
+down, and the run goes on: what a later stage gets is wanted too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from ansible.executor.task_executor import TaskExecutor
+from ansible.plugins.action import ActionBase
+from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import action_loader
+
+DOCUMENTATION = r"""
+name: stage_arguments
+type: aggregate
+short_description: Arguments of modules, for the tests of vgpu.kvm
+description: Writes the arguments of each module to the file that the environment variable STAGE_ARGUMENTS names. Answers come from STAGE_ANSWERS.
+"""
+
+# What only computes on the controller. A template is filled in there, and handed to the action of copy.
+REAL = {"set_fact", "debug", "assert", "fail", "set_stats", "validate_argument_spec", "template"}
+KEYWORDS = ("become", "delegate_to", "retries", "delay", "timeout", "throttle", "environment")
+
+
+def write(task, host: str, **what) -> None:
+    """A line of the log."""
+    line = {"host": host, "task": task.get_name(), "action": task.action, **{word: getattr(task, word) for word in KEYWORDS}, **what}
+    with open(os.environ["STAGE_ARGUMENTS"], "a", encoding="utf-8") as log:
+        log.write(json.dumps(line, default=str, sort_keys=True) + "\n")
+
+
+class Recorded(ActionBase):
+    """In place of a module."""
+
+    def run(self, tmp=None, task_vars=None):
+        """The answer of the file for this module, or nothing but success."""
+        args = dict(self._task.args)
+        if self._task.action.endswith("template"):
+            with open(args["src"], encoding="utf-8") as handle:
+                args["src"] = handle.read()
+        write(self._task, task_vars["inventory_hostname"], args=args)
+        with open(os.environ["STAGE_ANSWERS"], encoding="utf-8") as handle:
+            return {"changed": True, **json.load(handle).get(self._task.action, {})}
+
+
+def going_on(handler):
+    """The handler of an action that runs; what it would have ended with is written down."""
+    run = handler.run
+
+    def recorded(tmp=None, task_vars=None):
+        result = run(task_vars=task_vars)
+        word = handler._task.action.split(".")[-1]
+        if word in ("assert", "fail"):
+            result["failed"] = False
+        if word not in ("validate_argument_spec", "template"):
+            facts = {name: value for name, value in result.get("ansible_facts", {}).items() if len(str(value)) < 5000}
+            write(handler._task, task_vars["inventory_hostname"], msg=str(result.get("msg", "")), facts=facts)
+        return result
+
+    handler.run = recorded
+    return handler
+
+
+def instead(original):
+    """TaskExecutor's choice of a handler, changed."""
+
+    def choose(self, *args, **kwargs):
+        handler, context = original(self, *args, **kwargs)
+        if self._task.action.split(".")[-1] in REAL:
+            return going_on(handler), context
+        parts = ("task", "connection", "play_context", "loader", "templar", "shared_loader_obj")
+        return Recorded(**{name: getattr(handler, "_" + name) for name in parts}), context
+
+    return choose
+
+
+class CallbackModule(CallbackBase):
+    """Ansible's workers are forks of this process, so they have the change."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "stage_arguments"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self):
+        super().__init__()
+        action_loader.get("ansible.legacy.copy", class_only=True).run = Recorded.run
+        TaskExecutor._get_action_handler_with_module_context = instead(TaskExecutor._get_action_handler_with_module_context)
