@@ -21,7 +21,7 @@ from .systemd_boot import SystemdBoot
 
 _BY_HAND = {
     boot_loader.REFIND: "Add %s to the options of /boot/refind_linux.conf or of the stanza in refind.conf",
-    boot_loader.ZFSBOOTMENU: "Add %s to 'zfs get org.zfsbootmenu:commandline' of the boot environment",
+    boot_loader.ZFSBOOTMENU: "Append %s to the property org.zfsbootmenu:commandline of the boot environment ('zfs set')",
     boot_loader.OSTREE: "Run 'rpm-ostree kargs' to append %s",
     boot_loader.SYSTEMD_BOOT: "Add %s to what the kernel images are built with (/etc/kernel/cmdline), and build them again",
 }

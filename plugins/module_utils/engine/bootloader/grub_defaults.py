@@ -63,13 +63,13 @@ def in_the_way(given: Sources, after: Sequence[shell.Variables], flags: Sequence
     had = [not kernel_flags.missing([flag for flag in flags if flag in lacks.split()], kernel_flags.words(one.get(LINUX, ""))) for one in after]
     if word is not None:
         path, line = _line_with(given, word)
-        found = "%s is set there, which wins over %s" % (word, lacks)
+        found = "%s is set on this line, which wins over %s" % (word, lacks)
         remedy = "Remove %s from this line, then run again. Nothing was changed." % word
     else:
         first = next((number for number in range(len(had) - 1, 0, -1) if had[number - 1] and not had[number]), len(had) - 1)
         path = given[first][0]
         line = _last_assignment(given[first][1], LINUX)
-        found = "%s is set anew there, so the next boot would not have %s" % (LINUX, lacks)
+        found = "%s is set again on this line, so the next boot would not have %s" % (LINUX, lacks)
         remedy = "Write %s=\"$%s …\" on this line, or add the flags to it, then run again. Nothing was changed." % (LINUX, LINUX)
     return error(found, "%s:%d" % (path, line), "%s in force at the next boot" % " ".join(flags), remedy, "cmdline_overridden")
 
@@ -99,12 +99,16 @@ def added(ctx: Context, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | No
     before = sources(ctx.root, drop_ins=False)
     if not before:
         return None
-    base = states(ctx, before)[-1]
-    lacks = kernel_flags.missing(flags, line_of(base))
-    if not lacks:
-        return None
     text = before[0][1]
+    lacks = list(flags)
     try:
+        try:
+            lacks = kernel_flags.missing(flags, line_of(states(ctx, before)[-1]))
+        except EngineError:
+            shell_text.assignments(text, LINUX)  # it may name the line
+            raise
+        if not lacks:
+            return None
         after = shell_text.append(text, LINUX, lacks)
     except shell_text.NotUnderstood as exc:
         raise refused(GRUB, exc.line, exc.found, lacks) from exc

@@ -76,8 +76,8 @@ class Loader(ABC):
     def _against(self, flags: Sequence[str], entry: Entry) -> Refusal:
         lacks = " ".join(kernel_flags.missing(flags, entry.cmdline or ()))
         if entry.cmdline is None:
-            found = "the command line of this entry can't be read: it has a variable of GRUB's that is not known"
-            return Refusal(found, entry.where, lacks, "Put the flags there by hand, then run again.", "cmdline_unknown")
+            unknown = "the command line of this entry can't be read: it has a variable of GRUB's that is not known"
+            return Refusal(unknown, entry.where, lacks, "Put the flags there by hand, then run again.", "cmdline_unknown")
         word = kernel_flags.against(flags, entry.cmdline)
         source = self.source_of(word) if word else None
         found = "the next boot would not have %s in force%s" % (lacks, "; %s is in the way" % word if word else "")

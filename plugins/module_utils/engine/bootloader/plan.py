@@ -49,12 +49,13 @@ def wrong_flags(flags: Sequence[str]) -> list[Refusal]:
     errors = []
     for flag in flags:
         if not _PLAIN.match(flag) or flag.startswith(("=", "-")):
-            found = "%r can't be written to all boot loaders' files" % flag
-            errors.append(Refusal(found, "flags", "letters, digits and any of . , : = / @ %% + - _" % (), code="bad_flag"))
+            plain = "letters, digits and any of . , : = / @ % + - _"
+            remedy = "Write such a flag into the boot loader's files by hand."
+            errors.append(Refusal("%r can't be written to the files of all boot loaders" % flag, "flags", plain, remedy, "bad_flag"))
     against = [] if errors else kernel_flags.missing(flags, flags)
     if against:
-        found = "%s and %s exclude each other" % (" ".join(against), kernel_flags.against(against, flags))
-        errors.append(Refusal(found, "flags", "flags that can all be in force", "Leave one of them out.", "bad_flag"))
+        both = "%s and %s exclude each other" % (" ".join(against), kernel_flags.against(against, flags))
+        errors.append(Refusal(both, "flags", "flags that can all be in force", "Leave one of them out.", "bad_flag"))
     return errors
 
 

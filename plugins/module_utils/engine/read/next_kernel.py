@@ -70,7 +70,7 @@ def _entry(ctx: Context, loader: str) -> Entry | None:
 
 def newest(entries: Sequence[Entry]) -> Entry | None:
     """That of the newest kernel."""
-    return max(entries, key=lambda one: order(one.release), default=None)
+    return max(entries, key=lambda one: order(one.release)) if entries else None
 
 
 def order(release: str) -> list[tuple[int, int, str]]:

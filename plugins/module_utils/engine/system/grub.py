@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from typing import Sequence
 
-from ..base.errors import EngineError, error
+from ..base.errors import error
 from . import files
 from .context import Context
 
@@ -36,13 +36,9 @@ def make(ctx: Context, argv: Sequence[str], config: str, timeout: float) -> None
         elif "linux" not in after and "linux" in (before or ""):
             wrong, said = "%s wrote a configuration that starts no kernel" % argv[0], said
     if wrong:
-        raise _failed(ctx, config, before, "%s, so the next boot goes by the old one: %s" % (wrong, said))
+        if before is not None and files.read_text(ctx.root, config) != before:
+            files.write_atomic(ctx.root, config, before)
+        found = "%s, so the next boot goes by the old one: %s" % (wrong, said)
+        remedy = "Put right what it reports (space on /boot, the root device), then run this again: it is repeated."
+        raise error(found, config, "one made of the settings that were written", remedy, "bootloader_rebuild_failed")
     files.sync_to_disk(ctx, [os.path.dirname(config)], config)
-
-
-def _failed(ctx: Context, config: str, before: str | None, found: str) -> EngineError:
-    """The error of a configuration that could not be made; the old one is there again."""
-    if before is not None and files.read_text(ctx.root, config) != before:
-        files.write_atomic(ctx.root, config, before)
-    remedy = "Put right what it reports (space on /boot, the root device), then run this again: it is repeated."
-    return error(found, config, "one made of the settings that were written", remedy, "bootloader_rebuild_failed")

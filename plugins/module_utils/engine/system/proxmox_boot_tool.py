@@ -48,24 +48,40 @@ def refresh(ctx: Context, timeout: float) -> None:
 
 
 def read(ctx: Context, timeout: float = 60) -> list[Partition]:
-    """What is on each partition, mounted read-only for this."""
+    """What is on each partition; one that is not mounted is mounted read-only for this."""
     found = []
     for uuid in uuids(ctx):
-        if not os.path.exists(ctx.root + "/dev/disk/by-uuid/" + uuid):
+        device = "/dev/disk/by-uuid/" + uuid
+        if not os.path.exists(ctx.root + device):
             continue  # of a disk that is gone: nothing boots from it
+        mounted = _mounted(ctx, os.path.realpath(ctx.root + device))
+        if mounted:
+            found.append(_partition(uuid, ctx.root + mounted))
+            continue
         directory = tempfile.mkdtemp(prefix="vgpu-boot-")
         try:
-            answer = ctx.command(["mount", "-o", "ro", "/dev/disk/by-uuid/" + uuid, directory], timeout)
+            answer = ctx.command(["mount", "-o", "ro", device, directory], timeout)
             if answer.rc:
                 remedy = "Check 'proxmox-boot-tool status'. Nothing was changed."
                 raise error("it can't be mounted: %s" % answer.tail(), "boot partition " + uuid, "a partition with GRUB or systemd-boot", remedy, _CODE)
             try:
-                paths = [*files.names("", directory + "/loader/entries", ".conf"), directory + "/grub/grub.cfg"]
-                texts = {path[len(directory):]: files.read_text("", path) for path in paths}
-                found.append(Partition(uuid, {path: text for path, text in texts.items() if text is not None}))
+                found.append(_partition(uuid, directory))
             finally:
                 ctx.command(["umount", directory], timeout)
         finally:
-            with contextlib.suppress(OSError):  # still mounted: the next run of tmpfiles or a reboot removes it
+            with contextlib.suppress(OSError):  # still mounted: a reboot ends that
                 os.rmdir(directory)
     return found
+
+
+def _mounted(ctx: Context, device: str) -> str | None:
+    """Where a device is mounted, or None."""
+    lines = [line.split() for line in ctx.sysfs.read_or("/proc/mounts", "").splitlines()]
+    return next((words[1] for words in lines if len(words) > 1 and words[0] == device), None)
+
+
+def _partition(uuid: str, directory: str) -> Partition:
+    """What lies below a mount point."""
+    paths = [*files.names("", directory + "/loader/entries", ".conf"), directory + "/grub/grub.cfg"]
+    texts = {path[len(directory):]: files.read_text("", path) for path in paths}
+    return Partition(uuid, {path: text for path, text in texts.items() if text is not None})

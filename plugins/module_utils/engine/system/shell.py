@@ -49,10 +49,10 @@ def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout:
             noise += part
     if answer.rc or len(found) != len(texts):
         path = paths[min(len(found), len(paths) - 1)]
-        raise _unreadable(path, "sh can't source it: %s" % (noise.strip().replace("\n", " | ") or "it ends with rc %d" % answer.rc))
+        raise _unreadable(path, noise.strip().replace("\n", " | ") or "it ends with rc %d" % answer.rc)
     return found
 
 
 def _unreadable(path: str, found: str) -> Exception:
-    remedy = "Mend the file ('sh -n %s' shows where), then run again. Nothing was changed." % path
-    return error(found, path, "shell assignments, as GRUB's own tools source them", remedy, "grub_defaults_broken")
+    remedy = "Mend the file ('sh -e %s' shows what fails), then run again. Nothing was changed." % path
+    return error("sh can't source it: %s" % found, path, "shell assignments, as GRUB's own tools source them", remedy, "grub_defaults_broken")

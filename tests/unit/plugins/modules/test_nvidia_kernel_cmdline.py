@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 
 import pytest
 
@@ -182,7 +183,7 @@ def test_the_default_line_that_turns_it_off_is_named(make_host, kind):
     host = boot.KINDS[kind](make_host())
     host.put(GRUB, 'GRUB_CMDLINE_LINUX_DEFAULT="quiet intel_iommu=off"\nGRUB_CMDLINE_LINUX=""\n')
     outcome = run(host)
-    assert GRUB + ":1: intel_iommu=off is set there" in outcome.msg and outcome.writes == 0
+    assert GRUB + ":1: intel_iommu=off is set on this line" in outcome.msg and outcome.writes == 0
 
 
 def test_a_configuration_without_the_flags_fails_before_anybody_reboots(make_host):
@@ -363,3 +364,54 @@ def test_a_saved_default_is_no_reason_to_write(make_host):
     host = boot.debian(make_host(), 'GRUB_DEFAULT=saved\nGRUB_CMDLINE_LINUX=""\n')
     run(host).ok
     assert not run(host).ok["changed"]
+
+
+def test_a_grubby_that_edits_the_defaults_too_leaves_them_ours(make_host):
+    """RHEL 9's grubby rewrites /etc/default/grub; the original is put back all the same."""
+    host = boot.redhat(make_host(driver="vfio-pci"))
+    before, real = host.get(GRUB), host.programs["grubby"]
+    host.programs["grubby"] = lambda argv, timeout: host.put(GRUB, host.get(GRUB) + "# grubby was here\n") or real(argv, timeout)
+    run(host).ok
+    call(nvidia_pci_driver, host, driver="original").ok
+    assert host.get(GRUB) == before
+    host.programs["grubby"] = lambda argv, timeout: host.put(GRUB, "GRUB_CMDLINE_LINUX='\n") or real(argv, timeout)
+    for name in os.listdir(host.root + "/boot/loader/entries"):
+        host.put("/boot/loader/entries/" + name, host.get("/boot/loader/entries/" + name).replace(" iommu=pt", ""))
+    assert run(host).codes == ["grub_defaults_broken"]
+
+
+def test_a_failing_grubby_and_proxmox_boot_tool(make_host):
+    for kind, program in (("redhat", "grubby"), ("proxmox-grub", "proxmox-boot-tool"), ("proxmox-systemd-boot", "proxmox-boot-tool")):
+        host = boot.KINDS[kind](make_host())
+        good = host.programs[program]
+        host.programs[program] = lambda argv, timeout: Result(1, "no space left\n")
+        outcome = run(host)
+        assert outcome.codes == ["bootloader_rebuild_failed"] and "no space left" in outcome.msg and outcome["not_done"]
+        host.programs[program] = good
+        assert run(host).ok["changed"] and not run(host).ok["changed"]
+
+
+def test_a_pinned_entry_without_the_flags_is_found(make_host):
+    """grubby changes all entries, but the saved one is not there any more."""
+    host = boot.redhat(make_host())
+    host.put("/boot/grub2/grubenv", "saved_entry=gone\n")
+    assert run(host).codes == ["bootloader_unknown"]
+
+
+def test_partitions_of_proxmox(make_host, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    host = boot.proxmox(make_host(), True)
+    host.put("/etc/kernel/proxmox-boot-uuids", boot.UUID + "\nGONE-0001\n")
+    run(host).ok
+    good = host.programs["mount"]
+    host.programs["mount"] = lambda argv, timeout: Result(32, "mount: wrong fs type\n")
+    outcome = run(host)
+    assert "boot partition " + boot.UUID in outcome.msg and "wrong fs type" in outcome.msg
+    host.programs["mount"] = good
+    host.programs["umount"] = lambda argv, timeout: Result(32, "umount: target is busy\n")
+    assert not run(host).ok["changed"]
+    real = host.sysfs.read_or
+    mounts = "%s /boot/efi vfat rw 0 0\n" % os.path.realpath(host.root + "/dev/disk/by-uuid/" + boot.UUID)
+    monkeypatch.setattr(host.sysfs, "read_or", lambda path, default=None: mounts if path == "/proc/mounts" else real(path, default))
+    host.put("/boot/efi/grub/grub.cfg", host.get("/esp/%s/grub/grub.cfg" % boot.UUID).replace("iommu=pt", ""))
+    assert run(host, check=True).ok["changed"], "what is mounted counts, and lacks a flag"
