@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Sequence
 
 from ..base.errors import EngineError, error
@@ -47,7 +48,8 @@ def choose(ctx: Context) -> Loader | str:
 def _grub(ctx: Context, proxmox: bool) -> Loader | str:
     if proxmox:
         return ProxmoxGrub(ctx)
-    if grubby.has(ctx) and files.names(ctx.root, boot_entries.BLS, ".conf"):
+    entries_off = re.search(r"^\s*GRUB_ENABLE_BLSCFG=[\"']?false", files.read_text(ctx.root, GRUB) or "", re.MULTILINE)
+    if grubby.has(ctx) and files.names(ctx.root, boot_entries.BLS, ".conf") and not entries_off:
         return Bls(ctx)
     if grub.has(ctx, "update-grub"):
         return Debian(ctx)

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Sequence
 
-from ..state.paths import GRUB, LOADERS
+from ..state.paths import GRUB, GRUB_DIRECTORY, LOADERS
 from ..system import files, modinfo, proxmox_boot_tool
 from ..system.context import Context
 from . import boot_entries
@@ -103,8 +103,10 @@ def default_of_bls(root: str, entries: Sequence[Entry]) -> list[Entry]:
 
 def _newest(root: str) -> str | None:
     """The newest kernel that has modules, where GRUB takes that."""
-    match = re.search(r"^\s*GRUB_DEFAULT=[\"']?([^\"'\n]*?)[\"']?\s*$", files.read_text(root, GRUB) or "", re.MULTILINE)
-    if match and match.group(1) not in ("0", "") or boot_entries.environment(root).get("next_entry"):
+    # Drop-ins count, too: Proxmox pins a kernel in one.
+    texts = "\n".join(files.read_text(root, path) or "" for path in [GRUB, *files.names(root, GRUB_DIRECTORY, ".cfg")])
+    defaults = re.findall(r"^\s*GRUB_(?:DEFAULT|TOP_LEVEL)=[\"']?([^\"'\n]*?)[\"']?\s*$", texts, re.MULTILINE)
+    if set(defaults) - {"0", ""} or boot_entries.environment(root).get("next_entry"):
         return None
     kernels = [path[len("/boot/vmlinuz-"):] for path in files.names(root, "/boot") if path.startswith("/boot/vmlinuz-")]
     bootable = [release for release in kernels if os.path.isdir("%s/lib/modules/%s" % (root, release)) and "rescue" not in release]

@@ -353,6 +353,11 @@ def test_grub_without_tools(make_host):
     assert run(host).codes == ["bootloader_unsupported"]
 
 
+def test_entries_that_grub_does_not_use(make_host):
+    host = boot.redhat(make_host(), "GRUB_ENABLE_BLSCFG=false\nGRUB_CMDLINE_LINUX=quiet\n")
+    assert run(host).codes == ["bootloader_unsupported"]
+
+
 @pytest.mark.parametrize("flags", [["a b"], ["x=$(reboot)"], ['x="1"'], ["--"], [""], ["iommu=pt", "iommu=nopt"], ["intel_iommu=on", "iommu=off"]])
 def test_flags_that_can_not_be_written(any_loader, flags):
     outcome = run(any_loader, flags=flags)
