@@ -123,7 +123,7 @@ def test_flags_of_boot_entries():
             continue
         missing = kernel_flags.missing(FLAGS, entry.cmdline or ())
         assert missing in ([], FLAGS, FLAGS[:1], FLAGS[1:]), text
-        assert entry.cmdline is None or missing or {"intel", "passthrough"} <= set(kernel_flags.meaning(entry.cmdline)), text
+        assert entry.cmdline is None or missing or {kernel_flags.INTEL, kernel_flags.PASSTHROUGH} <= set(kernel_flags.meaning(entry.cmdline)), text
 
 
 def test_flags_in_force():

@@ -7,10 +7,10 @@ from __future__ import annotations
 import re
 from typing import Sequence
 
+from ..base.errors import EngineError, error
 from ..binding.boot_files import FileEdit
 from ..hardware import kernel_flags
 from ..state.paths import KERNEL_CMDLINE
-from .loader import refused
 
 
 def added(text: str, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | None:
@@ -23,8 +23,8 @@ def added(text: str, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | None:
     after = "%s%s%s\n" % (line, " " if line else "", " ".join(lacks))
     left = kernel_flags.missing(flags, kernel_flags.words(after))
     if left:
-        word = kernel_flags.against(flags, kernel_flags.words(after)) or "--"
-        raise refused(KERNEL_CMDLINE, 1, "%s is in the way of %s" % (word, " ".join(left)), left)
+        word = kernel_flags.against(left, kernel_flags.words(after)) or "--"
+        raise refused(KERNEL_CMDLINE + ":1", "%s is in the way of %s" % (word, " ".join(left)), left)
     return FileEdit(KERNEL_CMDLINE, text, after, ["add %s" % " ".join(lacks)]), lacks
 
 
@@ -46,9 +46,15 @@ def _words(text: str, flags: Sequence[str]) -> list[str]:
     lines = [number for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     wrong = next((number for number, line in enumerate(text.splitlines(), 1) if line.lstrip().startswith("#")), None)
     if wrong is not None:
-        raise refused(KERNEL_CMDLINE, wrong, "it has a comment, which some tools take for arguments", flags)
+        raise refused("%s:%d" % (KERNEL_CMDLINE, wrong), "it has a comment, which some tools take for arguments", flags)
     if len(lines) != 1:
-        raise refused(KERNEL_CMDLINE, (lines or [1])[-1], "it has %d lines with text, not one" % len(lines), flags)
+        raise refused("%s:%d" % (KERNEL_CMDLINE, (lines or [1])[-1]), "it has %d lines with text, not one" % len(lines), flags)
     if text.count('"') % 2:
-        raise refused(KERNEL_CMDLINE, lines[0], "a quote is not closed", flags)
+        raise refused("%s:%d" % (KERNEL_CMDLINE, lines[0]), "a quote is not closed", flags)
     return kernel_flags.words(text)
+
+
+def refused(where: str, found: str, flags: Sequence[str]) -> EngineError:
+    """A line that is not edited."""
+    remedy = "Put %s there by hand, then run again. Nothing was changed." % " ".join(flags)
+    return error(found, where, "one line of words, at whose end flags count", remedy, "bootloader_file_unclear")

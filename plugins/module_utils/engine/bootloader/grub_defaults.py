@@ -58,9 +58,10 @@ def require(ctx: Context, before: Sources, after: Sources, flags: Sequence[str])
 
 def in_the_way(given: Sources, after: Sequence[shell.Variables], flags: Sequence[str]) -> EngineError:
     """The error that names the line which keeps the flags from being in force."""
-    lacks = " ".join(kernel_flags.missing(flags, line_of(after[-1])))
-    word = kernel_flags.against(flags, line_of(after[-1]))
-    had = [not kernel_flags.missing([flag for flag in flags if flag in lacks.split()], kernel_flags.words(one.get(LINUX, ""))) for one in after]
+    missing = kernel_flags.missing(flags, line_of(after[-1]))
+    lacks = " ".join(missing)
+    word = kernel_flags.against(missing, line_of(after[-1]))
+    had = [not kernel_flags.missing(missing, kernel_flags.words(one.get(LINUX, ""))) for one in after]
     if word is not None:
         path, line = _line_with(given, word)
         found = "%s is set on this line, which wins over %s" % (word, lacks)

@@ -74,11 +74,12 @@ class Loader(ABC):
         return [self._against(flags, entry) for entry in entries if kernel_flags.missing(flags, entry.cmdline or ())]
 
     def _against(self, flags: Sequence[str], entry: Entry) -> Refusal:
-        lacks = " ".join(kernel_flags.missing(flags, entry.cmdline or ()))
+        missing = kernel_flags.missing(flags, entry.cmdline or ())
+        lacks = " ".join(missing)
         if entry.cmdline is None:
             unknown = "the command line of this entry can't be read: it has a variable of GRUB's that is not known"
             return Refusal(unknown, entry.where, lacks, "Put the flags there by hand, then run again.", "cmdline_unknown")
-        word = kernel_flags.against(flags, entry.cmdline)
+        word = kernel_flags.against(missing, entry.cmdline)
         source = self.source_of(word) if word else None
         found = "the next boot would not have %s in force%s" % (lacks, "; %s is in the way" % word if word else "")
         remedy = "Remove %s from %s, then run again. Do not reboot before that." % (word, source or "what this entry is made of")

@@ -18,7 +18,7 @@ from ..read.boot_entries import Entry
 from ..state.paths import KERNEL_CMDLINE, LOADERS
 from ..system import files
 from . import cmdline_file
-from .loader import ENTRIES, Added, Changes, Loader, refused
+from .loader import ENTRIES, Added, Changes, Loader
 
 
 class SystemdBoot(Loader):
@@ -58,14 +58,14 @@ class SystemdBoot(Loader):
         lines = text.splitlines(True)
         line = lines[entry.line - 1] if entry.line <= len(lines) else ""
         if not re.match(r"\s*options\s", line):
-            raise refused(entry.path, entry.line, "this entry has no line with options", flags)
+            raise cmdline_file.refused(entry.where, "this entry has no line with options", flags)
         ending = line[len(line.rstrip()):] or "\n"
         lines[entry.line - 1] = "%s %s%s" % (line.rstrip(), " ".join(flags), ending)
         after = "".join(lines)
         again = boot_entries.of_bls(entry.path, after, {})
         expected = [*(entry.cmdline or ()), *flags]
         if again is None or again.cmdline != expected or kernel_flags.missing(flags, expected):
-            word = kernel_flags.against(flags, expected)
+            word = kernel_flags.against(kernel_flags.missing(flags, expected), expected)
             raise error(
                 "%s is in the way of %s" % (word or "what stands in this entry", " ".join(flags)), entry.where, "%s in force" % " ".join(flags),
                 "Remove it from the entry, then run again. Nothing was changed.", "cmdline_overridden",

@@ -12,8 +12,9 @@ import re
 from typing import Dict, Iterable, Iterator, Sequence, Tuple, Union
 
 Value = Union[bool, str]
-# Values by what they set: intel, amd (whether the kernel drives such an IOMMU), passthrough, strict; other flags by their name.
+# Values by what they set: the keys below, other flags by their name. No name has a blank in it.
 Meaning = Dict[str, Value]
+INTEL, AMD, OFF, PASSTHROUGH, STRICT = "iommu intel", "iommu amd", "iommu off", "iommu passthrough", "iommu strict"
 
 _WORD = re.compile(r'(?:"[^"]*(?:"|\Z)|[^\s"])+')
 _YES, _NO = ("1", "y", "Y", "t", "T", "on", "ON", "On"), ("0", "n", "N", "f", "F", "of", "OF", "Of")
@@ -46,11 +47,11 @@ def _truth(text: str) -> bool | None:
 
 def _intel(option: str) -> Iterator[Tuple[str, Value]]:
     if option.startswith("on"):
-        yield "intel", True
+        yield INTEL, True
     elif option.startswith("off"):
-        yield "intel", False
+        yield INTEL, False
     elif option.startswith("strict"):
-        yield "strict", True
+        yield STRICT, True
     else:
         known = next((name for beginning, name in _INTEL if option.startswith(beginning)), option)
         yield "intel_iommu=" + known, option
@@ -58,26 +59,26 @@ def _intel(option: str) -> Iterator[Tuple[str, Value]]:
 
 def _amd(option: str) -> Iterator[Tuple[str, Value]]:
     if option.startswith("off"):
-        yield "amd", False
+        yield AMD, False
     elif option.startswith("fullflush"):
-        yield "strict", True
+        yield STRICT, True
     else:
         yield "amd_iommu=" + option, True
 
 
 def _x86(option: str) -> Iterator[Tuple[str, Value]]:
     if option.startswith("off"):
-        yield "off", True
+        yield OFF, True
     elif option.startswith("pt"):
-        yield "passthrough", True
+        yield PASSTHROUGH, True
     elif option.startswith("nopt"):
-        yield "passthrough", False
+        yield PASSTHROUGH, False
     else:
         yield "iommu=" + option, True
 
 
 _OPTIONS = {"intel_iommu": _intel, "amd_iommu": _amd, "iommu": _x86}
-_SWITCHES = {"iommu.passthrough": "passthrough", "iommu.strict": "strict"}
+_SWITCHES = {"iommu.passthrough": PASSTHROUGH, "iommu.strict": STRICT}
 
 
 def _settings(word: str) -> Iterator[Tuple[str, Value]]:
@@ -101,8 +102,8 @@ def meaning(line: Iterable[str]) -> Meaning:
             break
         for key, value in _settings(word):
             found[key] = value
-    if found.pop("off", False):
-        found["intel"] = found["amd"] = False
+    if found.pop(OFF, False):
+        found[INTEL] = found[AMD] = False
     return found
 
 
@@ -124,4 +125,4 @@ def against(flags: Sequence[str], line: Sequence[str]) -> str | None:
 def iommu(line: Iterable[str]) -> dict[str, bool | None]:
     """What a command line says of the IOMMU; None: the kernel's default."""
     found = meaning(line)
-    return {key: bool(found[key]) if key in found else None for key in ("intel", "amd", "passthrough", "strict")}
+    return {key.split()[1]: bool(found[key]) if key in found else None for key in (INTEL, AMD, PASSTHROUGH, STRICT)}

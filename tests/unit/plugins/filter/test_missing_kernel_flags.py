@@ -13,7 +13,9 @@ missing = FilterModule().filters()["missing_kernel_flags"]
 FLAGS = ["intel_iommu=on", "iommu=pt"]
 
 
-@pytest.mark.parametrize("line, expected", [([], FLAGS), (["intel_iommu=on,sm_on", "iommu.passthrough=1"], []), (["iommu=pt"], FLAGS[:1]), (None, []), ("", [])])
+@pytest.mark.parametrize(
+    "line, expected", [([], FLAGS), (["intel_iommu=on,sm_on", "iommu.passthrough=1"], []), (["iommu=pt"], FLAGS[:1]), (None, []), ("", [])]
+)
 def test_flags(line, expected):
     assert missing(FLAGS, line) == expected
 

@@ -18,7 +18,9 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context imp
 
 NAME = "GRUB_CMDLINE_LINUX"
 FLAGS = ["intel_iommu=on", "iommu=pt"]
-INNER = st.lists(st.sampled_from(["quiet", "crashkernel=1G-:256M", "iommu=pt", "a", "\\\n", " ", "#", "x=y", ";", "$HOME", "&", "(", ")", "`", "\\\"", "\\'"]), max_size=5)
+INNER = st.lists(
+    st.sampled_from(["quiet", "crashkernel=1G-:256M", "iommu=pt", "a", "\\\n", " ", "#", "x=y", ";", "$HOME", "&", "(", ")", "`", "\\\"", "\\'"]), max_size=5
+)
 PIECE = st.one_of(
     INNER.map(lambda words: '"%s"' % " ".join(words)),
     INNER.map(lambda words: "'%s'" % " ".join(words).replace("'", "")),
@@ -29,7 +31,8 @@ ASSIGNMENT = st.tuples(st.sampled_from(["", "  ", "\t", "export "]), st.sampled_
                        st.sampled_from(["", " # site's \"defaults", ";", " ; GRUB_X=1", " \t", " \\\n", " true"]))
 LINE = st.one_of(
     ASSIGNMENT.map(lambda parts: "%s%s=%s%s" % parts),
-    st.sampled_from(["# GRUB_CMDLINE_LINUX=\"off", "", "if true; then", "fi", "A=1", "f() {", "}", "cat <<E", "E", NAME + '+=" x"', "echo %s=1" % NAME, "'", '"']),
+    st.sampled_from(["# GRUB_CMDLINE_LINUX=\"off", "", "if true; then", "fi", "A=1", "f() {", "}", "cat <<E", "E"]),
+    st.sampled_from([NAME + '+=" x"', "echo %s=1" % NAME, "'", '"']),
 )
 FILE = st.lists(LINE, max_size=5).map("\n".join)
 
@@ -62,7 +65,10 @@ SIMPLE = st.tuples(st.sampled_from(["", "  ", "\t"]), st.sampled_from(['"%s"', "
                    st.lists(st.sampled_from(["quiet", "a=b", "root=UUID=1", "x"]), max_size=4).map(" ".join))
 
 
-@given(st.lists(SIMPLE.map(lambda parts: "%s%s=%s" % (parts[0], NAME, parts[1] % parts[2])), min_size=1, max_size=3).map("\n".join), st.sampled_from(["", "\n"]))
+PLAIN = SIMPLE.map(lambda parts: "%s%s=%s" % (parts[0], NAME, parts[1] % parts[2]))
+
+
+@given(st.lists(PLAIN, min_size=1, max_size=3).map("\n".join), st.sampled_from(["", "\n"]))
 def test_plain_files_are_never_refused_and_come_back(lines, end):
     text = lines + end
     after = shell_text.append(text, NAME, FLAGS)

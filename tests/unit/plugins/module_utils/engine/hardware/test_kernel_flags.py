@@ -12,10 +12,11 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import ke
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 
-WORDS = st.sampled_from(
-    ["intel_iommu=on", "intel_iommu=off", "intel_iommu=on,sm_on", "intel-iommu=igfx_off", "iommu=pt", "iommu=nopt", "iommu=off", "iommu=pt,force", "amd_iommu=off",
-     "iommu.passthrough=1", "iommu.passthrough=0", "iommu.strict=y", "iommu.strict=0", "amd_iommu=fullflush", "quiet", "--", "x=1", "x=2", '"a b"', "root=/dev/sda1"]
-)
+WORDS = st.sampled_from([
+    *("intel_iommu=on", "intel_iommu=off", "intel_iommu=on,sm_on", "intel-iommu=igfx_off", "iommu=pt", "iommu=nopt", "iommu=off", "iommu=pt,force"),
+    *("amd_iommu=off", "iommu.passthrough=1", "iommu.passthrough=0", "iommu.strict=y", "iommu.strict=0", "amd_iommu=fullflush"),
+    *("quiet", "--", "x=1", "x=2", '"a b"', "root=/dev/sda1", "off", "strict"),
+])
 
 
 @pytest.mark.parametrize("line, intel, amd, passthrough, strict", [
@@ -38,6 +39,7 @@ WORDS = st.sampled_from(
     ("iommu.passthrough=0 iommu=pt", None, None, True, None),
     ("iommu.strict=0 amd_iommu=fullflush", None, None, None, True),
     ("iommu.strict=1 iommu.strict=off", None, None, None, False),
+    ("off strict intel=1 amd passthrough", None, None, None, None),
     ("quiet -- intel_iommu=on", None, None, None, None),
     ('dyndbg="file a +p; intel_iommu=off"', None, None, None, None),
 ])
