@@ -101,7 +101,11 @@ host:
       elements: str
       returned: success
       sample: [9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08]
-    bootloader: {description: "grub, systemd-boot, ostree or unknown.", type: str, returned: success, sample: grub}
+    bootloader:
+      description: "What started this system: grub, systemd-boot, refind, zfsbootmenu, ostree or unknown."
+      type: str
+      returned: success
+      sample: grub
     initramfs_tool: {description: "update-initramfs, dracut or none.", type: str, returned: success, sample: update-initramfs}
     driver:
       description: >-

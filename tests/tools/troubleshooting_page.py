@@ -54,7 +54,11 @@ STAGES = {
         ("binding/",),
         ("bad_boot", "boot_cause", "gpu_on_vfio", "gpu_on_nouveau", "gpu_on_stub", "gpu_on_other_driver", "gpu_unbound", "nouveau_loaded"),
     ),
-    "IOMMU and boot loader": ("Role `iommu`.", (), ("iommu_off", "iommu_flags_missing", "bootloader")),
+    "IOMMU and boot loader": (
+        "Role `iommu`, module `nvidia_kernel_cmdline`. What is done for each boot loader: [Boot loaders](bootloaders.md).",
+        ("bootloader/", "system/shell.py", "system/grub.py", "system/grubby.py", "system/proxmox_boot_tool.py"),
+        ("iommu_off", "iommu_flags_missing", "bootloader"),
+    ),
     "The bundle and its way onto the host": (
         "Role `host_driver`, modules `nvidia_driver_bundle` and `nvidia_driver_download`.",
         ("driver/bundle.py", "driver/download.py"),

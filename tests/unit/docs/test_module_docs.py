@@ -21,7 +21,9 @@ from ansible.module_utils import basic
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import driver_download
+from ansible_collections.vgpu.kvm.tests.unit.fake import boot as fake_boot
 from ansible_collections.vgpu.kvm.tests.unit.fake import guest as fake_guest
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100
@@ -38,6 +40,7 @@ MODULES = (
     "nvidia_grid_license_info",
     "nvidia_guest_info",
     "nvidia_host_plan",
+    "nvidia_kernel_cmdline",
     "nvidia_mdev",
     "nvidia_mig",
     "nvidia_pci_driver",
@@ -55,6 +58,7 @@ STEPPING = (
     "nvidia_cloudpods_config",
     "nvidia_driver",
     "nvidia_grid_license",
+    "nvidia_kernel_cmdline",
     "nvidia_mdev",
     "nvidia_mig",
     "nvidia_pci_driver",
@@ -185,6 +189,8 @@ def outcome(make_host, tmp_path, monkeypatch):
         host = make_host(gpus=[("0000:e8:00.0", model)], driver="vfio-pci" if name == "nvidia_pci_driver" else "nvidia")
         if name == "nvidia_host_plan":
             Libvirt(host).define("web1")
+        if name == "nvidia_kernel_cmdline":
+            fake_boot.debian(host)
         if name in ("nvidia_vgpu", "nvidia_mdev", "nvidia_gpu_info", "nvidia_vgpu_attach", *CLOUDS):
             host.vfs_on()
         if name in ("nvidia_gpu_info", "nvidia_vgpu_attach", *CLOUDS):
@@ -200,6 +206,7 @@ def outcome(make_host, tmp_path, monkeypatch):
             "nvidia_driver": {"src": str(package)},
             "nvidia_driver_bundle": {"src": str(bundle), "dest": str(tmp_path / "dest")},
             "nvidia_driver_download": dict(LINK, dest=str(tmp_path / "dest" / BUNDLE)),
+            "nvidia_kernel_cmdline": {"flags": ["iommu=pt"]},
             "nvidia_mdev": {"parent": "0000:e8:00.4", "type": "A40-8Q"},
             "nvidia_mig": {"mode": "enabled"},
             "nvidia_vgpu": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A40-8Q"}]}]},
@@ -286,6 +293,8 @@ def early(make_host, tmp_path, monkeypatch):
             os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
         if name in ("nvidia_gpu_info", "nvidia_host_plan"):
             os.mkdir(host.root + "/etc/modprobe.d/local.conf")
+        if name == "nvidia_kernel_cmdline":
+            fake_boot.debian(host).kernel.loader = "rEFInd 0.14.0"
         if name == "nvidia_vgpu_restore":
             with _module.HostLock(host.ctx):
                 return call(module(name), host, lock_timeout=1)
@@ -294,6 +303,7 @@ def early(make_host, tmp_path, monkeypatch):
             "nvidia_driver": {"src": str(tmp_path / RUN)},
             "nvidia_driver_bundle": {"src": str(tmp_path / BUNDLE), "dest": str(tmp_path / "dest")},
             "nvidia_driver_download": dict(LINK, dest=str(tmp_path / "dest" / BUNDLE)),
+            "nvidia_kernel_cmdline": {"flags": ["iommu=pt"]},
             "nvidia_mdev": {"parent": "0000:e8:00.4", "type": "A40-8Q"},
             "nvidia_mig": {"gpus": ["0000:e8:00.0"], "mode": "enabled"},
             "nvidia_vgpu": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A40-8Q"}]}], "timeout": 1},
@@ -333,6 +343,8 @@ def midway(make_host, tmp_path):
             host.kernel.add_process(812, "dcgm", ["/usr/bin/nv-hostengine", "-n"], ["/dev/nvidia0"])
         if name == "nvidia_vgpu_restore":
             host.fail_at = 2
+        if name == "nvidia_kernel_cmdline":
+            fake_boot.debian(host).programs["update-grub"] = lambda argv, timeout: Result(1, "grub-probe: error: cannot find a device for /")
         if name == "nvidia_driver":
             os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
             host.on_disk = "550.163.01"
@@ -342,6 +354,7 @@ def midway(make_host, tmp_path):
         package.write_text("")
         arguments = {
             "nvidia_driver": {"src": str(package), "replace_datacenter": True},
+            "nvidia_kernel_cmdline": {"flags": ["iommu=pt"]},
             "nvidia_mdev": {"parent": "0000:e8:00.4", "type": "A40-8Q"},
             "nvidia_mig": {"mode": "enabled"},
             "nvidia_vgpu_attach": {"domains": [{"name": "web1", "vgpus": [{"type": "A40-8Q"}]}], "timeout": 1},

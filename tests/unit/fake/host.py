@@ -12,7 +12,7 @@ from unittest import mock
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import error
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result, run
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs import SysfsError
 
@@ -58,6 +58,7 @@ class Host:
         self.sync_rc = 0
         self.units = {}  # ActiveState of services by name; the others are not there
         self.owners = {}  # packages by paths, as dpkg knows them
+        self.programs = {}  # stand-ins of a test, by name: what takes (arguments, timeout)
         self.python_rc = 0  # whether the system's Python can run the engine
         for address, model in gpus:
             self.kernel.add_gpu(address, model, driver)
@@ -159,7 +160,10 @@ class Host:
         """Stands for system.command.run."""
         self.calls.append(list(argv))
         name = os.path.basename(argv[0])
+        if name in self.programs:
+            return self.programs[name](list(argv[1:]), timeout)
         return {
+            "env": lambda argv, timeout: run(["/usr/bin/env", *argv], timeout),  # the real one, and the real sh
             "modinfo": self._modinfo,
             "modprobe": self._modprobe,
             "sync": lambda argv, timeout: Result(self.sync_rc, "sync: error syncing: Input/output error\n" if self.sync_rc else ""),

@@ -4,15 +4,18 @@
 
 from __future__ import annotations
 
-import base64
 import pathlib
 import re
 
-import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
+from ansible_collections.vgpu.kvm.plugins.filter.missing_kernel_flags import FilterModule
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.bootloader import grub_bls, grub_defaults as defaults, shell_text
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import kernel_flags
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import boot_entries
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
 from ansible_collections.vgpu.kvm.tests.unit.fuzz import inputs
 
 try:
@@ -26,6 +29,7 @@ except ImportError:  # an ansible-core that does not distinguish templates from 
 
 ROLES = pathlib.Path(__file__).resolve().parents[3] / "roles"
 FLAGS = ["intel_iommu=on", "iommu=pt"]
+CTX = Context("/nowhere")
 GRUB = [
     'GRUB_DEFAULT=saved\nGRUB_CMDLINE_LINUX="crashkernel=1G rhgb quiet"\nGRUB_DISABLE_RECOVERY="true"\n',
     "GRUB_CMDLINE_LINUX='intel_iommu=on'\n",
@@ -33,8 +37,9 @@ GRUB = [
     'GRUB_CMDLINE_LINUX=""\n',
 ]
 ENTRIES = [
-    'index=0\nkernel="/boot/vmlinuz-5.14"\nargs="ro crashkernel=1G intel_iommu=on iommu=pt"\nroot="/dev/sda1"\n\nindex=1\nargs="ro quiet"\n',
-    'index=0\nargs="ro iommu=pt intel_iommu=on"\n',
+    "title RHEL\nversion 5.14.0-427.el9\nlinux /vmlinuz\noptions root=/dev/sda1 ro crashkernel=1G intel_iommu=on iommu=pt\n",
+    "version 5.14\nlinux /vmlinuz\noptions $kernelopts intel_iommu=on $tuned_params\n",
+    'linux /vmlinuz\noptions ro iommu=pt\noptions intel_iommu=on x="a b"\n',
 ]
 CMDLINES = ["BOOT_IMAGE=/vmlinuz root=/dev/sda1 ro intel_iommu=on iommu=pt", "quiet iommu=off iommu=pt", "a=b=c ="]
 BUNDLES = [
@@ -79,25 +84,6 @@ class Role:
         return templar.template(trust_as_template("{{ %s }}" % variable))
 
 
-def file(text):
-    """What slurp returns."""
-    return {"content": base64.b64encode(text.encode("utf-8", "replace")).decode()}
-
-
-def replacing(name, part):
-    """(regexp, replacement) of a task of the role iommu."""
-    tasks = yaml.safe_load((ROLES / "iommu" / "tasks" / "redhat.yml").read_text(encoding="utf-8"))
-    (task,) = [one for one in tasks if one["name"].endswith(name)]
-    arguments = task["ansible.builtin.replace"]
-    return re.compile(arguments["regexp"], re.MULTILINE), re.sub(r"\{\{.*?\}\}", part.replace("\\", r"\\"), arguments["replace"])
-
-
-@pytest.fixture(scope="module")
-def iommu():
-    """The role iommu."""
-    return Role("iommu")
-
-
 def texts(name, seeds, part):
     """Good and changed texts, as the host has them: without NUL."""
     rng = inputs.generator(name)
@@ -107,39 +93,49 @@ def texts(name, seeds, part):
         yield inputs.mutated(rng, seeds).encode("utf-8", "replace").decode("utf-8").replace("\0", "")
 
 
-def test_flags_of_grubs_defaults(iommu):
-    """The missing flags are some of the expected, and what the role writes has none missing any more."""
+def test_flags_of_grubs_defaults():
+    """An edit adds the flags and changes nothing else, and is taken back; or it is refused, with a line. (No shell runs texts of chance.)"""
     for text in texts("GRUB's defaults", GRUB, 3):
-        missing = iommu.read("__iommu_default_missing", iommu_flags=FLAGS, __iommu_default=file(text))
-        assert missing in ([], FLAGS, FLAGS[:1], FLAGS[1:]), text
-        regexp, replacement = replacing("Write the flags to GRUB's defaults", " ".join(missing))
-        after, count = regexp.subn(replacement, text) if missing else (text, 1)
-        if count:
-            assert iommu.read("__iommu_default_missing", iommu_flags=FLAGS, __iommu_default=file(after)) == [], (text, after)
+        try:
+            after = shell_text.append(text, defaults.LINUX, FLAGS)
+        except shell_text.NotUnderstood as exc:
+            assert 1 <= exc.line <= text.count("\n") + 1 and text not in GRUB, text
+            continue
+        assert " ".join(FLAGS) in after and len(after) > len(text), text
+        shell_text.without(after, defaults.LINUX, FLAGS)
+    for text in GRUB:
+        after = shell_text.append(text, defaults.LINUX, FLAGS)
+        defaults.require(CTX, [(defaults.GRUB, text)], [(defaults.GRUB, after)], FLAGS)
 
 
-def test_ids_that_stay(iommu):
+def test_ids_that_stay():
     """Arguments for grubby, each of which is one."""
     for text in texts("ids of vfio-pci", GRUB, 2):
-        for word in iommu.read("__iommu_ids_kept", __iommu_ids=file(text)):
-            assert re.match(r"^--args=vfio[-_]pci\.ids=[^\s\"']+$", word), (text, word)
+        for word in grub_bls.ids(kernel_flags.words(text)):
+            assert re.match(r"^\"?vfio[-_]pci\.ids(=|\"?$)", word), (text, word)
 
 
-def test_flags_of_boot_entries(iommu):
-    """The role reports whether an entry lacks a flag; if every entry has all, none does."""
-    for text in texts("grubby's entries", ENTRIES, 2):
-        lack = iommu.read("__iommu_entries_lack", iommu_flags=FLAGS, __iommu_entries={"stdout": text})
-        entries = re.findall(r'^args="(.*)"', text, re.MULTILINE)
-        assert str(lack) == str(not entries or any(not set(FLAGS) <= set(entry.split()) for entry in entries)), text
+def test_flags_of_boot_entries():
+    """An entry lacks a flag or has all; if every entry has all, none does."""
+    for text in texts("boot entries", ENTRIES, 2):
+        entry = boot_entries.of_bls("/boot/loader/entries/a.conf", text, {"kernelopts": "ro iommu=pt"})
+        if entry is None:
+            continue
+        missing = kernel_flags.missing(FLAGS, entry.cmdline or ())
+        assert missing in ([], FLAGS, FLAGS[:1], FLAGS[1:]), text
+        assert entry.cmdline is None or missing or {kernel_flags.INTEL, kernel_flags.PASSTHROUGH} <= set(kernel_flags.meaning(entry.cmdline)), text
 
 
-def test_flags_in_force(iommu):
-    """Of two flags of one name the last one counts, whatever else stands there."""
+def test_flags_in_force():
+    """Of two flags of one meaning the last one counts, whatever else stands there; of an unknown next boot none is missing."""
+    missing = FilterModule().filters()["missing_kernel_flags"]
     for text in texts("cmdline", CMDLINES, 2):
-        info = {"host": {"cmdline": text.split(), "cpu_vendor": "GenuineIntel", "iommu": {"kind": "intel"}}}
-        last = {word.split("=", 1)[0]: word for word in text.split() if "=" in word}
-        missing = iommu.read("__iommu_missing", iommu_info=info, iommu_flags=FLAGS)
-        assert missing == [flag for flag in FLAGS if last.get(flag.partition("=")[0]) != flag], text
+        words = kernel_flags.words(text)
+        if "--" not in words:
+            last = missing(FLAGS, [*words, *FLAGS])
+            assert last == [] or last == FLAGS[:1] and kernel_flags.iommu(words)["amd"] is False, text
+            assert missing(FLAGS, [*words, *FLAGS, "iommu=nopt", "intel_iommu=off"]) == FLAGS, text
+        assert missing(FLAGS, None) == [], text
 
 
 def test_versions_in_names_of_bundles():

@@ -140,7 +140,7 @@ def iommu_error(gpu: GpuFacts, state: HostFacts) -> Refusal:
     if state.iommu_active:
         found = "the IOMMU is on, but this GPU has no IOMMU group"
         remedy = "Check the firmware's IOMMU settings (DMAR/IVRS) and dmesg."
-    elif any(word in state.cmdline for word in ("intel_iommu=on", "amd_iommu=on", "iommu=pt")):
+    elif any(word.startswith(("intel_iommu=on", "amd_iommu=on", "iommu=pt", "iommu.passthrough=1")) for word in state.cmdline):
         found = "the kernel's flags ask for the IOMMU (%s), but it is not there" % flags
         remedy = "Enable VT-d or AMD-Vi in the firmware; a later iommu=off flag wins over an earlier on."
     else:

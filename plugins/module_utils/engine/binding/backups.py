@@ -59,6 +59,14 @@ def keep(root: str, path: str, after: str | None) -> None:
     _write(root, record)
 
 
+def follow(root: str, path: str) -> None:
+    """Notes what a program that we ran left of a file after our edit, so that it still counts as ours."""
+    record = read(root)
+    if path in record:
+        record[path]["after"] = _digest(files.read_text(root, path))
+        _write(root, record)
+
+
 def forget(root: str, path: str) -> None:
     """Drops the record of a file that was restored."""
     record = read(root)

@@ -30,6 +30,12 @@ def mark(root: str, kind: str) -> None:
     files.write_atomic(root, _mark(root, kind), "Written by vgpu.kvm: the %s must be rebuilt. If it is newer than this file, it has been.\n" % kind)
 
 
+def done(root: str, kind: str) -> None:
+    """Drops the mark after a rebuild: where the rebuilt files lie elsewhere than is known here, their times would not show it."""
+    if os.path.exists(root + _mark(kind)):
+        files.remove(root, _mark(kind))
+
+
 def read(root: str) -> set[str]:
     """The kinds of rebuild that are pending."""
     return {kind for kind in (INITRAMFS, BOOTLOADER) if _is_pending(root, kind)}

@@ -11,7 +11,7 @@ from ..base.errors import Problem, Refusal
 from ..binding.boot_files import Cause
 from ..driver import signing
 from ..hardware.gpu import Gpu
-from ..read import host
+from ..read import boot_loader, host
 from ..read.inventory import Inventory
 from ..system.libvirt_xml import Domain
 
@@ -75,8 +75,8 @@ def _host(state: host.HostState, flags: Iterable[str]) -> Iterator[Refusal]:
         yield Refusal(_FLAGS_MISSING % " ".join(missing), remedy="Role iommu sets it; then reboot.", code="iommu_flags_missing")
     if state.secure_boot:
         yield Refusal("Secure Boot is on: the kernel loads only signed modules", remedy=signing.STEPS, code="secure_boot")
-    if state.bootloader in ("systemd-boot", "ostree"):
-        yield Refusal("this host boots by %s" % state.bootloader, None, "GRUB", "Set the kernel's flags by its own tool.", "bootloader")
+    if state.bootloader in boot_loader.UNSUPPORTED:
+        yield Refusal("this host boots by %s" % state.bootloader, None, "GRUB or systemd-boot", "Set the kernel's flags by its own tool.", "bootloader")
 
 
 def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from typing import Any, Iterable
 
 from ..base.numbers import number
+from ..hardware import kernel_flags
 from ..state import install_mark
-from ..state.paths import GRUB
 from ..system import modinfo, packages
 from ..system.context import Context
 from ..system.files import read_text
 from ..system.sysfs import Sysfs
-from . import next_kernel, platform, secure_boot
+from . import boot_loader, next_kernel, platform, secure_boot
 
 _SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}
 _IOMMU_TABLES = (("DMAR", "intel"), ("IVRS", "amd"))  # that the firmware shows; the CPU's vendor is no proof
 UNINSTALL = "/usr/bin/nvidia-uninstall"  # NVIDIA's .run brings it
-_LOADER = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 
 
 @dataclass(eq=False, repr=False)
@@ -94,23 +93,23 @@ def read(ctx: Context, timeout: float = 30) -> HostState:
 
 
 def _read(ctx: Context, timeout: float) -> HostState:
-    sysfs, known, driver = ctx.sysfs, identity(ctx), read_driver(ctx, timeout)
+    sysfs, known, driver, loader = ctx.sysfs, identity(ctx), read_driver(ctx, timeout), boot_loader.read(ctx)
     match = re.search(r"^vendor_id\s*:\s*(\S+)", sysfs.read_or("/proc/cpuinfo", ""), re.MULTILINE)
     secure = secure_boot.read(sysfs)
     return HostState(
         **vars(known),
         distribution=platform.read(ctx),
         driver=driver,
-        bootloader=_bootloader(ctx),
+        bootloader=loader,
         initramfs_tool=_initramfs_tool(ctx),
         cpu_vendor=match.group(1) if match else None,
-        cmdline=sysfs.read_or("/proc/cmdline", "").split(),
+        cmdline=kernel_flags.words(sysfs.read_or("/proc/cmdline", "")),
         iommu_kind=next((kind for table, kind in _IOMMU_TABLES if sysfs.exists("/sys/firmware/acpi/tables/" + table)), None),
         iommu_units=sysfs.list("/sys/class/iommu"),
         secure_boot=secure,
         enrolled_certificates=secure_boot.enrolled(sysfs) if secure else [],
         unsupported=platform.unsupported(ctx),
-        next_kernel=next_kernel.read(ctx, known.kernel, driver.on_disk, timeout),
+        next_kernel=next_kernel.read(ctx, next_kernel.Running(known.kernel, driver.on_disk, loader), timeout),
     )
 
 
@@ -144,20 +143,11 @@ def _scheduler(sysfs: Sysfs) -> str | None:
     return "other" if value is None else _SCHEDULERS.get(value & 0xFF, "other")
 
 
-def _bootloader(ctx: Context) -> str:
-    if os.path.exists(ctx.root + "/run/ostree-booted"):
-        return "ostree"
-    if ctx.sysfs.exists(_LOADER) and "systemd-boot" in ctx.sysfs.read_bytes(_LOADER)[4:].decode("utf-16-le", "ignore"):
-        return "systemd-boot"
-    return "grub" if os.path.exists(ctx.root + GRUB) else "unknown"
-
-
 def _initramfs_tool(ctx: Context) -> str:
     paths = [directory + tool for tool in ("update-initramfs", "dracut") for directory in ("/usr/sbin/", "/usr/bin/", "/sbin/")]
     return next((os.path.basename(path) for path in paths if os.path.exists(ctx.root + path)), "none")
 
 
 def missing_flags(state: HostState, flags: Iterable[str]) -> list[str]:
-    """Flags that the running kernel does not have in force: the last of one name wins."""
-    last = {word.split("=", 1)[0]: word for word in state.cmdline}
-    return [flag for flag in flags if last.get(flag.split("=", 1)[0]) != flag]
+    """Flags whose meaning is not in force in the running kernel."""
+    return kernel_flags.missing(flags, state.cmdline)

@@ -3,7 +3,7 @@
 """Which kernel the next boot starts, with which flags, and whether NVIDIA's module is there for it: without DKMS, a kernel update leaves none.
 
 GRUB's default is determined where it is the usual one: the newest kernel (Debian, Ubuntu: ``GRUB_DEFAULT=0``; Red Hat: the saved entry, which
-a kernel's installation sets). Anything else stays unknown.
+a kernel's installation sets). Anything else stays unknown, as it does with a boot loader that is not supported.
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from typing import Sequence
 
-from ..state.paths import GRUB
-from ..system import files, modinfo
+from ..state.paths import GRUB, GRUB_DIRECTORY, LOADERS
+from ..system import files, modinfo, proxmox_boot_tool
 from ..system.context import Context
-
-_ENTRIES = "/boot/loader/entries"
-_CONFIGS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
-_LINUX = re.compile(r"^[ \t]+linux(?:16|efi)?[ \t]+\S*?vmlinuz-(\S+)[ \t]*(.*)$", re.MULTILINE)
-_ENVIRONMENTS = ("/boot/grub2/grubenv", "/boot/grub/grubenv")
+from . import boot_entries
+from .boot_entries import BLS, Entry
+from .boot_loader import REFIND, SYSTEMD_BOOT, ZFSBOOTMENU
 
 
 @dataclass(eq=False, repr=False)
@@ -31,16 +30,47 @@ class NextKernel:
     cmdline: list[str] | None = None
 
 
-def read(ctx: Context, running: str | None, on_disk: str | None, timeout: float = 30) -> NextKernel:
-    """Reads it. running, on_disk: the running kernel's release, and the version of its module."""
-    if files.names(ctx.root, _ENTRIES, ".conf"):
-        release, cmdline = _entry(ctx.root)
-    else:
-        release = _newest(ctx.root)
-        cmdline = _flags(ctx.root, release) if release else None
-    if release is None or release == running:
-        return NextKernel(release, on_disk if release else None, cmdline)
-    return NextKernel(release, modinfo.field(ctx, "version", timeout, release) or None, cmdline)
+@dataclass(eq=False, repr=False)
+class Running:
+    """The running kernel's release, the version of its module nvidia, and the boot loader that started it."""
+
+    release: str | None
+    driver: str | None
+    loader: str
+
+
+def read(ctx: Context, running: Running, timeout: float = 30) -> NextKernel:
+    """Reads it."""
+    entry = _entry(ctx, running.loader)
+    if entry is None or not entry.release:
+        return NextKernel()
+    # What lies on partitions that are not mounted is not known.
+    cmdline = None if proxmox_boot_tool.uuids(ctx) else entry.cmdline
+    if entry.release == running.release:
+        return NextKernel(entry.release, running.driver, cmdline)
+    return NextKernel(entry.release, modinfo.field(ctx, "version", timeout, entry.release) or None, cmdline)
+
+
+def _entry(ctx: Context, loader: str) -> Entry | None:
+    """The entry that boots next, as far as it is known."""
+    root = ctx.root
+    if loader in (REFIND, ZFSBOOTMENU):
+        return None
+    if loader == SYSTEMD_BOOT:
+        entries = [one for place in LOADERS for one in boot_entries.read_bls(root, place + "/entries", {})]
+        return newest(boot_entries.systemd_boot_default(ctx, entries))
+    if files.names(root, BLS, ".conf"):
+        return newest(default_of_bls(root, boot_entries.read_bls(root, BLS, boot_entries.environment(root))))
+    release = _newest(root)
+    if release is None:
+        return None
+    known = [one for one in of_grub(root) if one.release == release]
+    return known[0] if known else Entry(release, "", 0, release, None)
+
+
+def newest(entries: Sequence[Entry]) -> Entry | None:
+    """That of the newest kernel."""
+    return max(entries, key=lambda one: order(one.release)) if entries else None
 
 
 def order(release: str) -> list[tuple[int, int, str]]:
@@ -48,47 +78,36 @@ def order(release: str) -> list[tuple[int, int, str]]:
     return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"([0-9]+)", release) if part]
 
 
+def of_grub(root: str) -> list[Entry]:
+    """The entries of GRUB's configuration."""
+    return [entry for path in boot_entries.CONFIGS for entry in boot_entries.of_grub(path, files.read_text(root, path) or "")]
+
+
+def default_of_grub(ctx: Context) -> list[Entry]:
+    """The entries of GRUB's configuration that may boot next: one where the usual default is set, else all of this system."""
+    release = _newest(ctx.root)
+    entries = of_grub(ctx.root)
+    return [one for one in entries if one.release == release][:1] or boot_entries.of_this_system(ctx, entries)
+
+
+def default_of_bls(root: str, entries: Sequence[Entry]) -> list[Entry]:
+    """The saved entry of Red Hat's family, none if it is not there; the newest, where none is saved."""
+    normal = [one for one in entries if "rescue" not in one.release]
+    variables = boot_entries.environment(root)
+    saved = variables.get("next_entry") or variables.get("saved_entry")
+    if saved:
+        return [one for one in normal if one.name == saved]
+    last = newest(normal)
+    return [last] if last else []
+
+
 def _newest(root: str) -> str | None:
     """The newest kernel that has modules, where GRUB takes that."""
-    match = re.search(r"^\s*GRUB_DEFAULT=[\"']?([^\"'\n]*?)[\"']?\s*$", files.read_text(root, GRUB) or "", re.MULTILINE)
-    if match and match.group(1) not in ("0", ""):
+    # Drop-ins count, too: Proxmox pins a kernel in one.
+    texts = "\n".join(files.read_text(root, path) or "" for path in [GRUB, *files.names(root, GRUB_DIRECTORY, ".cfg")])
+    defaults = re.findall(r"^\s*GRUB_(?:DEFAULT|TOP_LEVEL)=[\"']?([^\"'\n]*?)[\"']?\s*$", texts, re.MULTILINE)
+    if set(defaults) - {"0", ""} or boot_entries.environment(root).get("next_entry"):
         return None
     kernels = [path[len("/boot/vmlinuz-"):] for path in files.names(root, "/boot") if path.startswith("/boot/vmlinuz-")]
     bootable = [release for release in kernels if os.path.isdir("%s/lib/modules/%s" % (root, release)) and "rescue" not in release]
     return max(bootable, key=order) if bootable else None
-
-
-def _flags(root: str, release: str) -> list[str] | None:
-    """Flags of the first entry of GRUB's configuration that starts this kernel."""
-    for path in _CONFIGS:
-        for match in _LINUX.finditer(files.read_text(root, path) or ""):
-            if match.group(1) == release:
-                return match.group(2).split()
-    return None
-
-
-def _entry(root: str) -> tuple[str | None, list[str] | None]:
-    """Kernel and flags of the saved entry of Red Hat's family; of the newest one, where none is saved."""
-    entries: dict[str, tuple[str, str]] = {}  # release and text
-    for path in files.names(root, _ENTRIES, ".conf"):
-        text = files.read_text(root, path) or ""
-        match = re.search(r"^version\s+(\S+)", text, re.MULTILINE)
-        if match and "rescue" not in match.group(1):
-            entries[os.path.basename(path)[: -len(".conf")]] = match.group(1), text
-    newest = max(entries, key=lambda one: order(entries[one][0]), default="")
-    name = _saved(root) or newest
-    if name not in entries:
-        return None, None
-    release, text = entries[name]
-    match = re.search(r"^options[ \t]+(.*)$", text, re.MULTILINE)
-    # What GRUB puts in for a variable stays unknown.
-    return release, match.group(1).split() if match and "$" not in match.group(1) else None
-
-
-def _saved(root: str) -> str | None:
-    """The name of the saved entry, or None."""
-    for path in _ENVIRONMENTS:
-        match = re.search(r"^saved_entry=(.*)$", files.read_text(root, path) or "", re.MULTILINE)
-        if match and match.group(1).strip():
-            return match.group(1).strip()
-    return None

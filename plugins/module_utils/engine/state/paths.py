@@ -18,3 +18,6 @@ MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "
 GRUB = "/etc/default/grub"
 GRUB_DIRECTORY = "/etc/default/grub.d"
 DRIVERCTL = "/etc/driverctl.d"
+KERNEL_CMDLINE = "/etc/kernel/cmdline"
+# Where systemd-boot finds its entries: on the EFI partition or on the extended boot partition, wherever these are mounted.
+LOADERS = ("/efi/loader", "/boot/loader", "/boot/efi/loader")

@@ -141,6 +141,8 @@ def test_secure_boot_and_boot_loaders(make_host):
     host = make_host()
     host.kernel.secure_boot = True
     host.kernel.loader = "systemd-boot 255"
+    assert set(problems(host)) == {"secure_boot"}
+    host.kernel.loader = "rEFInd 0.14.0"
     assert {"secure_boot", "bootloader"} <= set(problems(host))
     host.kernel.secure_boot, host.kernel.loader = False, "GRUB 2.06"
     assert problems(host) == {} and call(nvidia_gpu_info, host).ok["host"]["secure_boot"] is False

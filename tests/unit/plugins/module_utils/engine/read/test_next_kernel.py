@@ -104,6 +104,43 @@ def test_flags_of_the_next_boot(host, modules):
     assert facts(host)["cmdline"] == ["root=/dev/sda1", "ro", "iommu=pt"]
 
 
+@pytest.mark.parametrize("name, line", [("pin.cfg", 'GRUB_DEFAULT="gnulinux-advanced>x"'), ("top.cfg", "GRUB_TOP_LEVEL=/boot/vmlinuz-6.1.0-50-amd64")])
+def test_a_default_in_a_drop_in_is_not_guessed_at(host, modules, name, line):
+    kernels(host, RUNNING, "6.1.0-51-amd64")
+    host.put("/etc/default/grub.d/" + name, line + "\n")
+    assert facts(host)["release"] is None
+    host.put("/etc/default/grub.d/" + name, "")
+    assert facts(host)["release"] == "6.1.0-51-amd64"
+    host.put("/boot/grub/grubenv", "next_entry=1\n")  # grub-reboot
+    assert facts(host)["release"] is None
+
+
+def test_entries_of_systemd_boot(host, modules):
+    host.kernel.loader, host.kernel.cmdline = "systemd-boot 252.30", "initrd=x root=/dev/sda1"
+    for release, flag in (("6.1.0-50-amd64", "old"), ("6.1.0-51-amd64", "new")):
+        host.put("/efi/loader/entries/a-%s.conf" % release, "version %s\noptions root=/dev/sda1 ro\noptions %s\nlinux /x\n" % (release, flag))
+    host.put("/efi/loader/entries/other.conf", "version 9.9\noptions root=/dev/sdb1\nlinux /y\n")
+    assert facts(host) == {"release": "6.1.0-51-amd64", "driver": None, "cmdline": ["root=/dev/sda1", "ro", "new"]}
+    host.put("/efi/loader/loader.conf", "timeout 3\ndefault a-*-50-*\n")
+    assert facts(host)["cmdline"] == ["root=/dev/sda1", "ro", "old"]
+
+
+@pytest.mark.parametrize("loader", ["rEFInd 0.14.0", "ZFSBootMenu 2.3"])
+def test_an_unsupported_boot_loader_tells_nothing_of_the_next_boot(host, modules, loader):
+    kernels(host, RUNNING)
+    host.put("/boot/grub/grub.cfg", GRUB_CFG)
+    host.kernel.loader = loader
+    assert facts(host) == {"release": None, "driver": None, "cmdline": None}
+
+
+def test_what_lies_on_proxmox_partitions_is_not_known(host, modules):
+    kernels(host, "6.1.0-51-amd64")
+    host.put("/boot/grub/grub.cfg", GRUB_CFG)
+    assert facts(host)["cmdline"] is not None
+    host.put("/etc/kernel/proxmox-boot-uuids", "ABCD-1234\n")
+    assert facts(host) == {"release": "6.1.0-51-amd64", "driver": None, "cmdline": None}
+
+
 def test_order():
     names = ["6.1.0-9-amd64", "6.1.0-50-amd64", "6.12.0-1-amd64", "6.1.0-50-cloud-amd64"]
     assert max(names, key=next_kernel.order) == "6.12.0-1-amd64" and max(names[:2], key=next_kernel.order) == "6.1.0-50-amd64"

@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: missing_kernel_flags
+short_description: Kernel flags that are not in force on a command line
+description:
+  - Compares flags with a command line by what they mean to the kernel. C(intel_iommu=on,sm_on) has C(intel_iommu=on) in force,
+    C(iommu.passthrough=1) is C(iommu=pt), and the last of several settings wins.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+options:
+  _input:
+    description: The flags.
+    type: list
+    elements: str
+    required: true
+  cmdline:
+    description: The words of a kernel command line. Of an unknown one (null or empty text) no flag is reported missing.
+    type: list
+    elements: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show which flags the next boot lacks
+  ansible.builtin.debug:
+    msg: "{{ ['intel_iommu=on', 'iommu=pt'] | vgpu.kvm.missing_kernel_flags(info['host']['next_kernel']['cmdline']) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The flags that are not in force.
+  type: list
+  elements: str
+  sample: [iommu=pt]
+"""
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import kernel_flags
+
+
+def missing_kernel_flags(flags, cmdline):
+    """The flags that are not in force; none where the command line is unknown."""
+    if cmdline is None or cmdline == "":  # a template of ansible-core 2.18 makes an empty text of null
+        return []
+    if not isinstance(flags, list) or not isinstance(cmdline, list):
+        raise AnsibleFilterError("missing_kernel_flags was given a %s and a %s; expected: two lists." % (type(flags).__name__, type(cmdline).__name__))
+    return kernel_flags.missing([str(flag) for flag in flags], [str(word) for word in cmdline])
+
+
+class FilterModule:
+    """The filter by its name."""
+
+    def filters(self):
+        return {"missing_kernel_flags": missing_kernel_flags}

@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which boot loader's file serves this host: by what started it, then by its tools. Anything else is refused, with what to do by hand."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Sequence
+
+from ..base.errors import EngineError, error
+from ..read import boot_entries, boot_loader, platform
+from ..state.paths import GRUB, LOADERS
+from ..system import files, grub, grubby, proxmox_boot_tool
+from ..system.context import Context
+from .grub_bls import Bls
+from .grub_debian import Debian
+from .grub_suse import Suse
+from .loader import Loader
+from .proxmox import ProxmoxGrub, ProxmoxSystemdBoot
+from .systemd_boot import SystemdBoot
+
+_BY_HAND = {
+    boot_loader.REFIND: "Add %s to the options of /boot/refind_linux.conf or of the stanza in refind.conf",
+    boot_loader.ZFSBOOTMENU: "Append %s to the property org.zfsbootmenu:commandline of the boot environment ('zfs set')",
+    boot_loader.OSTREE: "Run 'rpm-ostree kargs' to append %s",
+    boot_loader.SYSTEMD_BOOT: "Add %s to what the kernel images are built with (/etc/kernel/cmdline), and build them again",
+}
+_UNKNOWN = "Add %s to the kernel command line by the boot loader's own tools"
+UKI = ("/efi/EFI/Linux", "/boot/EFI/Linux", "/boot/efi/EFI/Linux")
+
+
+def choose(ctx: Context) -> Loader | str:
+    """The boot loader, or why there is none that is supported, as a clause."""
+    started = boot_loader.read(ctx)
+    proxmox = proxmox_boot_tool.has(ctx)
+    if started == boot_loader.SYSTEMD_BOOT:
+        if proxmox:
+            return ProxmoxSystemdBoot(ctx)
+        if any(files.names(ctx.root, directory, ".efi") for directory in UKI):
+            return "systemd-boot with unified kernel images, which have the command line inside"
+        return SystemdBoot(ctx)
+    if started != boot_loader.GRUB_LOADER:
+        return started
+    return _grub(ctx, proxmox)
+
+
+def _grub(ctx: Context, proxmox: bool) -> Loader | str:
+    if proxmox:
+        return ProxmoxGrub(ctx)
+    entries_off = re.search(r"^\s*GRUB_ENABLE_BLSCFG=[\"']?false", files.read_text(ctx.root, GRUB) or "", re.MULTILINE)
+    if grubby.has(ctx) and files.names(ctx.root, boot_entries.BLS, ".conf") and not entries_off:
+        return Bls(ctx)
+    if grub.has(ctx, "update-grub"):
+        return Debian(ctx)
+    if _is_suse(ctx) and grub.has(ctx, "grub2-mkconfig") and not any(files.names(ctx.root, one + "/entries", ".conf") for one in LOADERS):
+        return Suse(ctx)
+    return "GRUB without any of: update-grub, grubby with boot entries, SUSE's grub2-mkconfig, proxmox-boot-tool"
+
+
+def _is_suse(ctx: Context) -> bool:
+    texts = (files.read_text(ctx.root, path) for path in ("/etc/os-release", "/usr/lib/os-release"))
+    values = platform.parse(next((text for text in texts if text is not None), ""))
+    return "suse" in "%s %s" % (values.get("ID", ""), values.get("ID_LIKE", "")) or values.get("ID", "") in ("sles", "sled")
+
+
+def unsupported(ctx: Context, found: str, flags: Sequence[str]) -> EngineError:
+    """The error of a boot loader that has no file here."""
+    started = boot_loader.read(ctx)
+    remedy = (_BY_HAND.get(started, _UNKNOWN) % (" ".join(flags) or "the flags")) + ", reboot and run again. Nothing was changed."
+    if found == boot_loader.UNKNOWN and not os.path.exists(ctx.root + GRUB):
+        found = "unknown: neither the firmware nor %s tells" % GRUB
+    expected = "GRUB, systemd-boot or proxmox-boot-tool"
+    return error("the boot loader (%s) is unsupported" % found, "boot loader", expected, remedy, "bootloader_unsupported")

@@ -1,0 +1,52 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""GRUB on SLES and openSUSE: /etc/default/grub, and grub2-mkconfig."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from ..read import next_kernel
+from ..read.boot_entries import Entry
+from ..state.paths import GRUB
+from ..system import grub
+from . import grub_defaults
+from .loader import Added, Changes, Loader
+
+CONFIG = "/boot/grub2/grub.cfg"
+
+
+class Suse(Loader):
+    """No drop-ins: the flags go into the file itself, and the record tells which are ours."""
+
+    name = "GRUB (grub2-mkconfig)"
+    run = "run grub2-mkconfig -o " + CONFIG
+
+    def next_boot(self) -> list[Entry]:
+        """Of grub.cfg."""
+        return next_kernel.default_of_grub(self.ctx)
+
+    def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
+        """The edit of /etc/default/grub, and a new grub.cfg."""
+        entries = self.next_boot()
+        lacks = self.lacking(flags, entries) if entries else list(flags)
+        changes = Changes(run=self.run if rebuild or lacks else "")
+        edit = grub_defaults.added(self.ctx, flags) if lacks else None
+        if edit:
+            changes.edits.append(edit[0])
+            changes.added[GRUB] = edit[1]
+        return changes
+
+    def plan_back(self, added: Added, rebuild: bool) -> Changes:
+        """The edit without the flags, and a new grub.cfg."""
+        edit = grub_defaults.taken(self.ctx, added.get(GRUB, ()))
+        return Changes([edit] if edit else [], run=self.run if edit or rebuild else "")
+
+    def apply_run(self, changes: Changes, timeout: float) -> None:
+        """grub2-mkconfig."""
+        grub.make(self.ctx, [*grub.MKCONFIG, CONFIG], CONFIG, timeout)
+
+    def source_of(self, word: str) -> str | None:
+        """A line of GRUB's defaults."""
+        given = grub_defaults.sources(self.ctx.root, drop_ins=False)
+        return grub_defaults.where(given, word) if given else None

@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which steps put kernel flags in force at the next boot, or take them back. Nothing is written here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Sequence
+
+from ..base.errors import Refusal
+from ..base.plan import Plan
+from ..base.steps import Step
+from ..hardware import kernel_flags
+from ..read.boot_entries import Entry
+from .loader import Changes, Loader
+from .record import Record
+
+_PLAIN = re.compile(r"[\w.,:=/@%+-]+\Z", re.ASCII)
+
+
+@dataclass(eq=False, repr=False)
+class Facts:
+    """What the plan goes by besides the boot loader's files. running: words of the kernel's command line; boot: this boot's id."""
+
+    running: list[str]
+    boot: str
+    record: Record
+    pending: bool = False  # an edit of an earlier run still needs the boot loader's configuration rebuilt
+
+
+@dataclass(eq=False, repr=False)
+class Target:
+    """What the steps result in. loader: None where nothing is to be done and no boot loader is known."""
+
+    flags: list[str]
+    absent: bool = False
+    rebuild: bool = False
+    loader: Loader | None = None
+    changes: Changes = field(default_factory=Changes)
+    next_boot: list[Entry] = field(default_factory=list)
+
+
+CmdlinePlan = Plan[Target]
+
+
+def wrong_flags(flags: Sequence[str]) -> list[Refusal]:
+    """Flags that can't be written, or that no command line could have together."""
+    errors = []
+    for flag in flags:
+        if not _PLAIN.match(flag) or flag.startswith(("=", "-")):
+            plain = "letters, digits and any of . , : = / @ % + - _"
+            remedy = "Write such a flag into the boot loader's files by hand."
+            errors.append(Refusal("%r can't be written to the files of all boot loaders" % flag, "flags", plain, remedy, "bad_flag"))
+    against = [] if errors else kernel_flags.missing(flags, flags)
+    if against:
+        both = "%s and %s exclude each other" % (" ".join(against), kernel_flags.against(against, flags))
+        errors.append(Refusal(both, "flags", "flags that can all be in force", "Leave one of them out.", "bad_flag"))
+    return errors
+
+
+def plan_present(loader: Loader, flags: Sequence[str], rebuild: bool, facts: Facts) -> CmdlinePlan:
+    """The steps that put the flags in force; raises EngineError where they can't be."""
+    target = Target(list(flags), rebuild=rebuild or facts.pending, loader=loader)
+    result = Plan(target)
+    target.changes = loader.plan(flags, target.rebuild)
+    target.next_boot = loader.next_boot()
+    _steps(result)
+    lacks = kernel_flags.missing(flags, facts.running)
+    if result.steps and flags:
+        result.steps.append(Step("verify", None, None, "verify that the next boot has %s in force" % " ".join(flags)))
+    elif lacks:
+        result.errors += loader.wrong(flags, target.next_boot) or _in_vain(lacks, target.next_boot, facts)
+    result.refuse()
+    return result
+
+
+def _in_vain(lacks: Sequence[str], entries: Sequence[Entry], facts: Facts) -> list[Refusal]:
+    """The refusal of a reboot that was tried before: the entry that should have booted is still the same."""
+    record = facts.record
+    if record.boot in (None, facts.boot) or record.line != line_of(entries):
+        return []
+    found = "this host was rebooted since the flags were written, and its kernel still runs without %s" % " ".join(lacks)
+    remedy = (
+        "Another reboot would not help. Check which entry boots ('cat /proc/cmdline', the firmware's boot order, a pinned entry), "
+        "boot this one by hand, then run again."
+    )
+    return [Refusal(found, "boot loader", "a boot of the entry %s" % entries[0].where, remedy, "cmdline_not_in_force")]
+
+
+def line_of(entries: Sequence[Entry]) -> str:
+    """The command line that the next boot should have, to compare."""
+    return " ".join(entries[0].cmdline or ()) if entries else ""
+
+
+def plan_back(loader: Loader, rebuild: bool, facts: Facts) -> CmdlinePlan:
+    """The steps that take back the flags that were added."""
+    target = Target([], absent=True, rebuild=rebuild or facts.pending, loader=loader)
+    result = Plan(target)
+    target.changes = loader.plan_back(facts.record.added, target.rebuild)
+    target.next_boot = loader.next_boot()
+    _steps(result)
+    return result
+
+
+def _steps(result: CmdlinePlan) -> None:
+    changes = result.target.changes
+    for edit in changes.edits:
+        result.steps.append(Step("edit", None, edit.path, "; ".join(edit.why), edit=edit, kept=edit.path not in changes.ours))
+    if changes.run:
+        result.steps.append(Step("run", None, None, changes.run))

@@ -1,0 +1,55 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is kept of the kernel command line: the flags that we added, where, for a teardown; and the boot for which the last reboot was meant."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+from ..state.paths import STATE
+from ..system import files
+from .loader import Added
+
+PATH = STATE + "/kernel-cmdline.json"
+VERSION = 1
+
+
+@dataclass(eq=False, repr=False)
+class Record:
+    """added: see loader.Added. boot: the boot's id in which the next boot was found to have what the running kernel lacks; line: that command line."""
+
+    added: Added = field(default_factory=dict)
+    boot: str | None = None
+    line: str | None = None
+
+
+def read(root: str) -> Record:
+    """The record; an empty one where there is none, or none that can be read."""
+    try:
+        content = json.loads(files.read_text(root, PATH) or "{}")
+        if content.get("version") != VERSION:
+            return Record()
+        added = {str(path): [str(flag) for flag in flags] for path, flags in content["added"].items()}
+        return Record(added, content["boot"], content["line"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Record()
+
+
+def write(root: str, record: Record) -> None:
+    """Writes the record; one that says nothing is removed."""
+    if not record.added and record.boot is None:
+        files.remove(root, PATH)
+        return
+    content = {"version": VERSION, "added": record.added, "boot": record.boot, "line": record.line}
+    text = json.dumps(content, indent=1, sort_keys=True) + "\n"
+    if text != files.read_text(root, PATH):
+        files.write_atomic(root, PATH, text)
+
+
+def merged(record: Record, added: Added) -> Record:
+    """The record with more flags."""
+    whole = {path: list(flags) for path, flags in record.added.items()}
+    for path, flags in added.items():
+        whole[path] = whole.get(path, []) + [flag for flag in flags if flag not in whole.get(path, [])]
+    return Record(whole, record.boot, record.line)

@@ -1,0 +1,148 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The entries of a boot menu: which kernel each starts, with which command line, and where that is written. Of GRUB's configuration, and of files
+after the Boot Loader Specification (BLS)."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from dataclasses import dataclass
+from typing import Mapping, Sequence
+
+from ..hardware import kernel_flags
+from ..state.paths import LOADERS
+from ..system import files
+from ..system.context import Context
+
+BLS = "/boot/loader/entries"
+CONFIGS = ("/boot/grub/grub.cfg", "/boot/grub2/grub.cfg")
+ENVIRONMENTS = ("/boot/grub2/grubenv", "/boot/grub/grubenv")
+_LINUX = re.compile(r"^[ \t]+linux(?:16|efi)?[ \t]+\S*?vmlinuz-(\S+)[ \t]*(.*)$")
+_VARIABLE = re.compile(r"^\$\{?(\w+)\}?$")
+_EFI_VARIABLE = "/sys/firmware/efi/efivars/%s-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+
+
+@dataclass(eq=False, repr=False)
+class Entry:
+    """An entry. release: as uname -r prints it; cmdline: None where it has a variable that is not known; path and line: where that is."""
+
+    name: str
+    path: str
+    line: int
+    release: str
+    cmdline: list[str] | None
+    machine: str | None = None
+
+    @property
+    def rescue(self) -> bool:
+        """Whether it starts a rescue system or single user mode, which a normal boot never does."""
+        return "rescue" in self.release or bool({"single", "recovery"} & set(self.cmdline or ()))
+
+    @property
+    def where(self) -> str:
+        """Path and line."""
+        return "%s:%d" % (self.path, self.line)
+
+
+def of_grub(path: str, text: str) -> list[Entry]:
+    """The lines of grub.cfg that start a kernel, in the menu's order."""
+    found = []
+    for number, line in enumerate(text.splitlines(), 1):
+        match = _LINUX.match(line)
+        if match:
+            found.append(Entry(match.group(1), path, number, match.group(1), kernel_flags.words(match.group(2))))
+    return found
+
+
+def of_bls(path: str, text: str, variables: Mapping[str, str]) -> Entry | None:
+    """The entry of a file; None for one that starts no kernel. variables: GRUB's, for $kernelopts and the like."""
+    release, machine, linux, number = "", None, False, 1
+    line: list[str] | None = []
+    for position, one in enumerate(text.splitlines(), 1):
+        key, dummy, value = one.strip().partition(" ")
+        if not dummy:
+            key, dummy, value = one.strip().partition("\t")
+        value = value.strip()
+        if key == "version":
+            release = value
+        elif key == "machine-id":
+            machine = value
+        elif key == "linux":
+            linux = True
+        elif key == "options":
+            number = position
+            line = _expanded(line, value, variables)
+    name = os.path.basename(path)[: -len(".conf")]
+    return Entry(name, path, number, release, cmdline=line, machine=machine) if release or linux else None
+
+
+def _expanded(before: list[str] | None, text: str, variables: Mapping[str, str]) -> list[str] | None:
+    """The words before and those of the text, with GRUB's variables put in; None with one that is not known."""
+    if before is None:
+        return None
+    found = list(before)
+    for word in kernel_flags.words(text):
+        match = _VARIABLE.match(word)
+        if not match:
+            if "$" in word:
+                return None
+            found.append(word)
+        elif match.group(1) in variables:
+            found += kernel_flags.words(variables[match.group(1)])
+        else:
+            return None
+    return found
+
+
+def environment(root: str) -> dict[str, str]:
+    """The variables of GRUB's environment block, and those that grub.cfg sets where the block does not."""
+    found: dict[str, str] = {}
+    for path in ENVIRONMENTS:
+        for line in (files.read_text(root, path) or "").splitlines():
+            name, mark, value = line.partition("=")
+            if mark and not line.startswith("#"):
+                found.setdefault(name, value.strip())
+    config = "\n".join(files.read_text(root, path) or "" for path in CONFIGS)
+    for name, value in re.findall(r"^[ \t]*set[ \t]+(\w+)=\"([^\"\n]*)\"[ \t]*$", config, re.MULTILINE):
+        if name in ("kernelopts", "tuned_params"):
+            found.setdefault(name, value)
+    if config.strip():
+        found.setdefault("tuned_params", "")  # GRUB puts in nothing for a variable that nobody set; a kernel without kernelopts has no root
+    return found
+
+
+def read_bls(root: str, directory: str, variables: Mapping[str, str]) -> list[Entry]:
+    """The entries of a directory, rescue systems among them."""
+    entries = [of_bls(path, files.read_text(root, path) or "", variables) for path in files.names(root, directory, ".conf")]
+    return [entry for entry in entries if entry]
+
+
+def root_of(line: Sequence[str]) -> list[str]:
+    """The words that name the root file system, without quotes, which GRUB's shell drops."""
+    return [word.replace('"', "") for word in line if word.startswith(("root=", "boot="))]
+
+
+def of_this_system(ctx: Context, entries: Sequence[Entry]) -> list[Entry]:
+    """Those that a normal boot of this system may start: the running one's root, or its machine id; no rescue systems."""
+    running = root_of(kernel_flags.words(ctx.sysfs.read_or("/proc/cmdline", "")))
+    machine = (files.read_text(ctx.root, "/etc/machine-id") or "").strip()
+    return [
+        entry for entry in entries
+        if not entry.rescue and (entry.machine == machine if entry.machine and machine else entry.cmdline is None or root_of(entry.cmdline) == running)
+    ]
+
+
+def systemd_boot_default(ctx: Context, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries that systemd-boot may start next: the one that a variable of the firmware or loader.conf names, else all of this system."""
+    for variable in ("LoaderEntryOneShot", "LoaderEntryDefault"):
+        path = _EFI_VARIABLE % variable
+        if ctx.sysfs.exists(path):
+            name = ctx.sysfs.read_bytes(path)[4:].decode("utf-16-le", "ignore").strip("\0")
+            return [entry for entry in entries if entry.name + ".conf" == name or entry.name == name]
+    for directory in LOADERS:
+        match = re.search(r"^default[ \t]+(\S+)", files.read_text(ctx.root, directory + "/loader.conf") or "", re.MULTILINE)
+        if match and not match.group(1).startswith("@"):
+            return [entry for entry in entries if fnmatch.fnmatch(entry.name + ".conf", match.group(1)) or fnmatch.fnmatch(entry.name, match.group(1))]
+    return of_this_system(ctx, entries)

@@ -1,0 +1,31 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""grubby: the boot entries of Red Hat's family."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from ..base.errors import error
+from . import files
+from .context import Context
+
+DIRECTORIES = ("/boot/loader/entries", "/boot/grub2")
+_PATHS = ("/usr/sbin/grubby", "/usr/bin/grubby", "/sbin/grubby")
+
+
+def has(ctx: Context) -> bool:
+    """Whether it is installed."""
+    return ctx.executable(*_PATHS) is not None
+
+
+def update(ctx: Context, add: Sequence[str], remove: Sequence[str], timeout: float) -> None:
+    """Adds arguments to all entries and removes others from them."""
+    words = ["--remove-args=%s" % " ".join(remove)] if remove else []
+    words += ["--args=%s" % " ".join(add)] if add else []
+    answer = ctx.command(["grubby", "--update-kernel=ALL", *words], timeout, keeps_lock=True)
+    if answer.rc:
+        remedy = "Put right what it reports, then run this again: it is repeated."
+        found = "grubby failed: %s" % (answer.tail() or "rc %d" % answer.rc)
+        raise error(found, "boot entries", "entries with the settings that were written", remedy, "bootloader_rebuild_failed")
+    files.sync_to_disk(ctx, [path for path in DIRECTORIES if files.names(ctx.root, path)] or ["/boot"], "boot entries")

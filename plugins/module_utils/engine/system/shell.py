@@ -1,0 +1,58 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""sh: what files of shell assignments set, found by the host's own shell in a clean environment, one after the other."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Sequence
+
+from ..base.errors import error
+from .context import Context
+
+Variables = Dict[str, str]
+TIMEOUT = 20
+MOST = 100000  # bytes that a program takes as one argument are 128 KiB
+_PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+# As grub-mkconfig: a command that fails ends it. What the files print is thrown away; errors of the shell come before the mark of their file.
+_SCRIPT = r"""
+set -ae
+for __vgpu_text; do
+  eval "$__vgpu_text" >/dev/null
+  printf '\0#begin\0'
+  /usr/bin/env -0
+  printf '#end\0'
+done
+"""
+_OWN = ("__vgpu_text", "_", "PWD", "OLDPWD", "SHLVL", "PATH")
+
+
+def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout: float = TIMEOUT) -> List[Variables]:
+    """The variables after each of the texts; the texts are sourced in one shell. paths: where they are, for the message. EngineError if one fails."""
+    for text, path in zip(texts, paths):
+        if "\0" in text or len(text.encode("utf-8", "surrogateescape")) > MOST:
+            raise _unreadable(path, "it has a NUL in it, or more than %d bytes" % MOST)
+    answer = ctx.command(["/usr/bin/env", "-i", "LC_ALL=C", _PATH, "sh", "-c", _SCRIPT, "sh", *texts], timeout)
+    found: List[Variables] = []
+    noise = ""
+    inside = False
+    for part in answer.out.split("\0"):
+        if part == "#begin":
+            found.append({})
+            inside = True
+        elif part == "#end":
+            inside, noise = False, ""
+        elif inside:
+            name, dummy, value = part.partition("=")
+            if name not in _OWN:
+                found[-1][name] = value
+        else:
+            noise += part
+    if answer.rc or len(found) != len(texts):
+        path = paths[min(len(found), len(paths) - 1)]
+        raise _unreadable(path, noise.strip().replace("\n", " | ") or "it ends with rc %d" % answer.rc)
+    return found
+
+
+def _unreadable(path: str, found: str) -> Exception:
+    remedy = "Mend the file ('sh -e %s' shows what fails), then run again. Nothing was changed." % path
+    return error("sh can't source it: %s" % found, path, "shell assignments, as GRUB's own tools source them", remedy, "grub_defaults_broken")

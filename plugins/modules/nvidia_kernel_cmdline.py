@@ -1,0 +1,118 @@
+#!/usr/bin/python
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: nvidia_kernel_cmdline
+short_description: Put kernel flags in force at the next boot
+description:
+  - Writes kernel flags, such as those of the IOMMU, for the boot loader that started this host, and verifies that the next boot has them in force.
+  - Supports GRUB on Debian, Ubuntu, SLES, openSUSE, RHEL and its kin, C(systemd-boot) with C(kernel-install), and Proxmox VE's
+    C(proxmox-boot-tool). Any other boot loader is refused, and nothing is changed.
+  - Flags are compared by their meaning. C(intel_iommu=on,sm_on) has C(intel_iommu=on) in force, C(iommu.passthrough=1) is C(iommu=pt),
+    and the last of several settings wins. A flag that is in force is not written, wherever it comes from.
+  - A file is edited only if it is understood. The host's own shell confirms that an edit of GRUB's settings changes nothing else.
+  - The module does not reboot.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+extends_documentation_fragment:
+  - vgpu.kvm.common
+  - vgpu.kvm.common.lock
+options:
+  state:
+    description:
+      - V(present) puts O(flags) in force.
+      - V(absent) removes the flags that this module added, and no others.
+    type: str
+    choices: [present, absent]
+    default: present
+  flags:
+    description: Kernel flags that the next boot must have in force. Not used with O(state=absent).
+    type: list
+    elements: str
+    default: []
+  rebuild:
+    description:
+      - Whether to rebuild the boot loader's configuration in any case, because another of its sources changed.
+      - With boot entries of RHEL and its kin, this removes C(ids=) of C(vfio-pci) from the entries that C(/etc/default/grub) no longer has.
+    type: bool
+    default: false
+  timeout:
+    description: Seconds that the boot loader's program may take.
+    type: int
+    default: 300
+"""
+
+EXAMPLES = r"""
+- name: Enable the IOMMU on an Intel host
+  vgpu.kvm.nvidia_kernel_cmdline:
+    flags: [intel_iommu=on, iommu=pt]
+  become: true
+  register: cmdline
+
+- name: Remove the flags again
+  vgpu.kvm.nvidia_kernel_cmdline:
+    state: absent
+  become: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode, in order.
+  returned: success, failure midway
+  type: list
+  elements: str
+  sample: ["/etc/default/grub.d/90-vgpu-iommu.cfg: set iommu=pt", run update-grub, verify that the next boot has iommu=pt in force]
+bootloader:
+  description: The boot loader, and the tool that configures it; null if it is unsupported and there is nothing to do.
+  returned: success
+  type: str
+  sample: GRUB (update-grub)
+next_boot:
+  description:
+    - The entries that the next boot may start; one if the default entry is known. In check mode, as they are now.
+    - RV(next_boot[].cmdline) is null if it is unknown. A value in RV(next_boot[].iommu) is null if the command line leaves it to the kernel's default.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - entry: /boot/grub/grub.cfg:2
+      release: 6.1.0-50-amd64
+      cmdline: [root=/dev/sda1, ro, iommu=pt]
+      iommu: {intel: null, amd: null, passthrough: true, strict: null}
+      missing_flags: []
+missing_flags:
+  description: Flags that the running kernel does not have in force. If RV(next_boot) has them, a reboot brings them.
+  returned: success
+  type: list
+  elements: str
+  sample: [iommu=pt]
+not_done:
+  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
+  returned: failure midway
+  type: list
+  elements: str
+  sample: [run update-grub, verify that the next boot has iommu=pt in force]
+errors:
+  description:
+    - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
+      C(expected) and C(remedy) may be null.
+    - Not returned if argument validation fails.
+  returned: failure
+  type: list
+  elements: dict
+  sample:
+    - code: bootloader_rebuild_failed
+      device: /boot/grub/grub.cfg
+      found: "update-grub failed, so the next boot goes by the old one: grub-probe: error: cannot find a device for /"
+      expected: one made of the settings that were written
+      remedy: "Put right what it reports (space on /boot, the root device), then run this again: it is repeated."
+"""
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.kernel_cmdline import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Edits of GRUB's defaults, proved by the real sh: never a file that no longer sources, never a lost flag."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.bootloader import grub_defaults, shell_text
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.bootloader.shell_text import NotUnderstood
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import shell
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
+
+NAME = "GRUB_CMDLINE_LINUX"
+FLAGS = ["intel_iommu=on", "iommu=pt"]
+INNER = st.lists(
+    st.sampled_from(["quiet", "crashkernel=1G-:256M", "iommu=pt", "a", "\\\n", " ", "#", "x=y", ";", "$HOME", "&", "(", ")", "`", "\\\"", "\\'"]), max_size=5
+)
+PIECE = st.one_of(
+    INNER.map(lambda words: '"%s"' % " ".join(words)),
+    INNER.map(lambda words: "'%s'" % " ".join(words).replace("'", "")),
+    st.sampled_from(["quiet", "a=b", "\\ ", "\\\n", "$A", "${A}", "\\#", "x#y", "$(echo hi)", "$(echo 'a )')", "`echo hi`"]),
+)
+VALUE = st.lists(PIECE, max_size=3).map("".join)
+ASSIGNMENT = st.tuples(st.sampled_from(["", "  ", "\t", "export "]), st.sampled_from([NAME, NAME, NAME + "_DEFAULT", "GRUB_TIMEOUT"]), VALUE,
+                       st.sampled_from(["", " # site's \"defaults", ";", " ; GRUB_X=1", " \t", " \\\n", " true"]))
+LINE = st.one_of(
+    ASSIGNMENT.map(lambda parts: "%s%s=%s%s" % parts),
+    st.sampled_from(["# GRUB_CMDLINE_LINUX=\"off", "", "if true; then", "fi", "A=1", "f() {", "}", "cat <<E", "E"]),
+    st.sampled_from([NAME + '+=" x"', "echo %s=1" % NAME, "'", '"']),
+)
+FILE = st.lists(LINE, max_size=5).map("\n".join)
+
+
+def value(text):
+    """(whether it sources, as grub-mkconfig sources it; the words of the variable; the value of the other one)."""
+    script = "set -e\n%s\nprintf '\\n@%%s\\n@%%s' \"$%s\" \"$%s_DEFAULT\"" % (text, NAME, NAME)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"}, timeout=20, check=False, cwd="/")
+    parts = done.stdout.split("\n@")
+    return (True, parts[1].split(), parts[2]) if done.returncode == 0 and len(parts) == 3 else (False, [], "")
+
+
+@given(FILE)
+def test_an_edit_that_is_accepted_sources_and_loses_nothing(text):
+    """What shell_text can't know, such as a condition, sh itself decides."""
+    ctx = Context("/nowhere")
+    sources, words, default = value(text)
+    before = [("/etc/default/grub", text)]
+    try:
+        after = shell_text.append(text, NAME, FLAGS)
+        grub_defaults.require(ctx, before, [("/etc/default/grub", after)], FLAGS)
+    except (NotUnderstood, EngineError):
+        return
+    assert sources and value(after)[0], after
+    assert [word for word in value(after)[1] if word not in FLAGS] == [word for word in words if word not in FLAGS], after
+    assert set(FLAGS) <= set(value(after)[1]) and value(after)[2] == default
+
+
+SIMPLE = st.tuples(st.sampled_from(["", "  ", "\t"]), st.sampled_from(['"%s"', "'%s'", '"%s" # why', "'%s'\t", '"%s";', '"%s"\nGRUB_TIMEOUT="1"']),
+                   st.lists(st.sampled_from(["quiet", "a=b", "root=UUID=1", "x"]), max_size=4).map(" ".join))
+
+
+PLAIN = SIMPLE.map(lambda parts: "%s%s=%s" % (parts[0], NAME, parts[1] % parts[2]))
+
+
+@given(st.lists(PLAIN, min_size=1, max_size=3).map("\n".join), st.sampled_from(["", "\n"]))
+def test_plain_files_are_never_refused_and_come_back(lines, end):
+    text = lines + end
+    after = shell_text.append(text, NAME, FLAGS)
+    assert value(after) == (True, value(text)[1] + FLAGS, "")
+    assert value(shell_text.without(after, NAME, FLAGS)) == value(text)
+    assert shell_text.without(after, NAME, FLAGS) == text
+
+
+@pytest.mark.parametrize("text", ["A='", 'A="x', "A=`x", "A=$(x", "cat <<E\nE\n", "if true; then %s=1; fi" % NAME, NAME + "+=x", "eval %s=1" % NAME])
+def test_what_is_not_understood(text):
+    with pytest.raises(NotUnderstood):
+        shell_text.append(text, NAME, FLAGS)
+
+
+def test_files_that_do_not_end_are_ended():
+    with pytest.raises(EngineError, match="can't source it"):
+        shell.variables(Context("/"), ["sleep 60\n"], ["/etc/default/grub"], timeout=0.5)
+    for text in ("A=\0", "A=" + "x" * 200000):
+        with pytest.raises(EngineError, match="NUL"):
+            shell.variables(Context("/"), [text], ["/etc/default/grub"])
+
+
+def test_variables_of_each_file_in_a_clean_environment(monkeypatch):
+    monkeypatch.setenv("GRUB_CMDLINE_LINUX", "of ours")
+    found = shell.variables(Context("/"), ["A=1\necho noise", "A=\"$A\n2\"; B=$A$GRUB_CMDLINE_LINUX\n"], ["a", "b"])
+    assert found[0]["A"] == "1" and "B" not in found[0] and found[1]["A"] == "1\n2" and found[1]["B"] == "1\n2"
