@@ -21,11 +21,21 @@ def texts(value):
 
 
 def text(value):
-    """A plain text; empty for None and for what is no text or number."""
+    """A plain text; empty for None and for what is no text or number. What a terminal would obey is shown escaped."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return ""
     # Formatted, so that the text is a plain one, without the tags that Ansible keeps on a string.
-    return ("%s" % value).strip()
+    plain = ("%s" % value).strip()
+    return plain if plain.isprintable() else "".join(map(_shown, plain))
+
+
+def line(value):
+    """As text, on one line."""
+    return text(value).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _shown(character):
+    return character if character.isprintable() or character in "\n\t" else character.encode("unicode_escape").decode()
 
 
 def number(value):
