@@ -775,7 +775,7 @@ class Kernel:
                 "class": Dir(
                     {
                         "iommu": Dir(names=lambda: ["dmar0", "dmar1"] if self.iommu_on else []),
-                        "vfio": Dir(find=lambda name: device_file("/dev/vfio/" + name) if name in self._groups_open() else None, names=self._groups_open),
+                        "vfio": Dir(find=lambda name: device_file("/dev/vfio/" + name), names=self._groups_open),
                         "vfio-dev": Dir(find=self._find_cdev, names=lambda: list(self._cdev_owners())),
                         "misc": Dir({name: device_file(path) for name, path in MISC.items()}),
                     }

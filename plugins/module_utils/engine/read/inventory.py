@@ -42,14 +42,15 @@ class Inventory:
     def users(self) -> list[tuple[Holder, list[str]]]:
         """Processes that run VMs or use GPUs on the host, by pid, each with what it has of VFIO, and its GPUs: [(Holder, [PCI address or UUID])]."""
         everyone = {holder.pid: holder for holder in self.open_files.machines() + self.jobs()}
-        return [(everyone[pid], sorted({*self.open_files.devices_of(pid), *self._gpus_of(pid)})) for pid in sorted(everyone, key=lambda pid: pid or 0)]
+        devices = self.open_files.devices()
+        for gpu in self.gpus:
+            for pid in self.open_files.of_nodes(gpu.minor, "%s/%s" % (PCI, gpu.address)):
+                devices.setdefault(pid, set()).add(gpu.address)
+        return [(everyone[pid], sorted(devices.get(pid or 0, ()))) for pid in sorted(everyone, key=lambda pid: pid or 0)]
 
     def jobs(self) -> list[Holder]:
         """Processes that use GPUs on the host through NVIDIA's driver, such as CUDA's."""
         return self.open_files.jobs(["%s/%s" % (PCI, gpu.address) for gpu in self.gpus])
-
-    def _gpus_of(self, pid: int | None) -> list[str]:
-        return [gpu.address for gpu in self.gpus if self.open_files.has(pid, gpu.minor, "%s/%s" % (PCI, gpu.address))]
 
     def gpu(self, pf: str) -> Gpu | None:
         """The GPU at an address, or None."""

@@ -34,6 +34,7 @@ _SERVICES = (
     *("nvidia-smi", "nvidia-dcgm", "dcgm", "dcgmi", "nv-hostengine", "dcgm-exporter", "nvidia_gpu_exporter", "nv-fabricmanager", "nvlsm"),
 )
 _COMM = 15  # longest name of a process
+_NO_NUMBER = (-1, -1)
 _END: list[Any] = [0, []]  # the last row of a walk: no process has this pid
 
 
@@ -177,29 +178,28 @@ class OpenFiles:
     def _drm(self, directory: str) -> list[Number | None]:
         return [self._number("%s/drm/%s" % (directory, name)) for name in self._sysfs.list(directory + "/drm")]
 
-    def has(self, pid: int | None, minor: int | None, directory: str) -> bool:
-        """Whether a process has a GPU's own nodes open: /dev/nvidiaN, or those of DRM."""
+    def of_nodes(self, minor: int | None, directory: str) -> set[int]:
+        """Pids of processes that have a GPU's own nodes open: /dev/nvidiaN, or those of DRM."""
         numbers = [*self._drm(directory), (NVIDIA_MAJOR, minor) if minor is not None else None]
-        return any(pid in self._by_number.get(number, ()) for number in numbers if number)
+        return {pid for number in numbers if number for pid in self._by_number.get(number, ())}
 
     def machines(self) -> list[Holder]:
         """Processes that run VMs: /dev/kvm, /dev/iommu or anything of VFIO is open."""
         return self._of(self._machines)
 
-    def devices_of(self, pid: int | None) -> list[str]:
-        """What a process has of VFIO, sorted: PCI addresses, and UUIDs of mediated devices. All devices of a group that it holds."""
-        mine = {number for number in self._vfio if pid in self._by_number[number]}
-        found: set[str] = set()
-        if not mine:
-            return []
-        for name in self._sysfs.list("/sys/class/vfio"):
-            if self._number("/sys/class/vfio/" + name) in mine:
-                found |= set(self._sysfs.list("/sys/kernel/iommu_groups/%s/devices" % name.replace("noiommu-", "")))
-        for name in self._sysfs.list("/sys/class/vfio-dev"):
-            if self._number("/sys/class/vfio-dev/" + name) in mine:
-                device = self._sysfs.link("/sys/class/vfio-dev/%s/device" % name)
-                found |= {device} if device else set()
-        return sorted(found)
+    def devices(self) -> dict[int, set[str]]:
+        """What each process has of VFIO, by pid: PCI addresses, and UUIDs of mediated devices. All devices of a group that it holds."""
+        found: dict[int, set[str]] = {}
+        for name in self._sysfs.list("/sys/class/vfio") if self._vfio else ():
+            pids = self._by_number.get(self._number("/sys/class/vfio/" + name) or _NO_NUMBER, ())
+            devices = self._sysfs.list("/sys/kernel/iommu_groups/%s/devices" % name.replace("noiommu-", "")) if pids else ()
+            for pid in pids:
+                found.setdefault(pid, set()).update(devices)
+        for name in self._sysfs.list("/sys/class/vfio-dev") if self._vfio else ():
+            device = self._sysfs.link("/sys/class/vfio-dev/%s/device" % name)
+            for pid in self._by_number.get(self._number("/sys/class/vfio-dev/" + name) or _NO_NUMBER, ()):
+                found.setdefault(pid, set()).update([device] if device else [])
+        return found
 
 
 class Watch:
