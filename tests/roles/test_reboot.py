@@ -14,7 +14,8 @@ import yaml
 
 BUSY = "pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"
 # What the reading of the machine returns. Extra variables win over what the tasks register.
-HOST = {"in_use": [], "in_the_way": [], "busy": [BUSY], "host": {"kernel": "6.1.0-50-amd64", "next_kernel": {"release": None, "driver": None}, "driver": {"on_disk": None}}}
+KERNELS = {"kernel": "6.1.0-50-amd64", "next_kernel": {"release": None, "driver": None}, "driver": {"on_disk": None}}
+HOST = {"in_use": [], "in_the_way": [], "busy": [BUSY], "host": KERNELS}
 ROLES = {
     "host": {"__host_before": HOST, "__host_reboot_reasons": ["a test asks for it"]},
     "guest": {"__guest_before": {"gpus": [], "busy": [BUSY]}, "__guest_reboot_reasons": ["a test asks for it"]},

@@ -130,7 +130,8 @@ class Program:
             return self._set_mixed(chosen[0], options["-shm"] == "1")
         if "-q" in options:
             if any(pf.off_bus for pf in chosen):
-                return Result(15, "Unable to determine the device handle for GPU0: %s: GPU is lost.  Reboot the system to recover this GPU\n" % chosen[0].address)
+                text = "Unable to determine the device handle for GPU0: %s: GPU is lost.  Reboot the system to recover this GPU\n"
+                return Result(15, text % chosen[0].address)
             return Result(0, "".join(self._running(pf) for pf in chosen))
         if self.kernel.faults.no_smi_types:
             return Result(0, "No supported devices in vGPU mode\n")

@@ -26,6 +26,7 @@ _ASK = "nvidia-smi vgpu -q"
 _NO_ANSWER = "run 'nvidia-smi vgpu -q -i %s' by hand and check dmesg (NVRM, Xid)"
 _UNCLEAR = "stop that VM, or attach its vGPU through libvirt, which knows which one it is"
 
+
 def settled(ctx: Context, inventory: Inventory, make: Callable[[], Made], keys: Callable[[Made], Collection[str]]) -> Made:
     """What make plans once no vGPU of keys (Vgpu.key) has a user that only nvidia-smi reports. Users are added to the inventory, which make reads."""
     made = make()
@@ -71,8 +72,7 @@ def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
         answer = Holder(None, "a VM: '%s -i %s' gave no answer (%s)" % (_ASK, gpu.address, silent), remedy=_NO_ANSWER % gpu.address)
         return {vgpu.key: answer for vgpu in idle}
     found = {vgpu.key: Holder(None, _ASK, one.vm) for one in active for vgpu in idle if one.uuid and one.uuid == vgpu.uuid}
-    known = [vgpu.uuid for vgpu in gpu.vgpus if vgpu.uuid]
-    for one in _unexplained([one for one in active if one.uuid not in known], gpu):
+    for one in _unexplained([one for one in active if not one.uuid], gpu):
         candidates = _candidates(ctx, gpu, [vgpu for vgpu in idle if vgpu.key not in found], one)
         user = Holder(None, _ASK, one.vm)
         if len(candidates) > 1:

@@ -219,6 +219,15 @@ def test_a_gpu_off_the_bus_does_not_silence_nvidia_smi_for_the_others(make_host)
     assert [parent[:10] for dummy, parent, dummy2 in host.vgpus()] == ["0000:e7:00"]
 
 
+def test_a_vgpu_that_went_with_its_vm_is_no_user_of_another(host, monkeypatch):
+    """nvidia-smi still shows it, by its UUID."""
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
+    gone = nvidia_smi.Active(PF, "A40-24Q", "558", UUID, "web1")
+    monkeypatch.setattr(nvidia_smi, "active", lambda ctx, pf: ([gone], None))
+    call(nvidia_vgpu, host, layout=EMPTY).ok
+    assert host.vgpus() == []
+
+
 # --- what /proc shows
 
 
@@ -310,7 +319,10 @@ def test_one_walk_serves_all_removals_of_a_batch(host, number):
 # --- programs that use a GPU through NVIDIA's driver
 
 
-JOBS = [["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0"], ["/dev/nvidiactl"], ["/dev/nvidia-uvm"], ["/dev/nvidia-caps/nvidia-cap1"], ["/dev/dri/renderD128"]]
+JOBS = (
+    ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0"], ["/dev/nvidiactl"], ["/dev/nvidia-uvm"], ["/dev/nvidia-caps/nvidia-cap1"],
+    ["/dev/dri/renderD128"],
+)
 
 
 @pytest.mark.parametrize("paths", JOBS, ids=["gpu", "control", "uvm", "mig", "drm"])
