@@ -13,6 +13,8 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import vg
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.mig_profiles import Profile
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement as mig_placement
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
 from ansible_collections.vgpu.kvm.tests.unit.fake import models
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER
 from ansible_collections.vgpu.kvm.tests.unit.fake.printed import printed
@@ -200,3 +202,22 @@ def test_a_gpu_without_the_section_has_no_status():
     head, dummy, tail = (ANSWER % RECORD).partition("    vGPU Software Licensed Product\n")
     (gpu,) = nvidia_smi.guest_gpus(printed(head + tail.split("\n", 2)[2]))[0]
     assert gpu.status is None and gpu.framebuffer_mib == 24576
+
+
+def test_a_gpu_for_which_it_hangs_does_not_silence_the_others():
+    calls = []
+
+    def command(argv, timeout, env=None, keeps_lock=False):
+        calls.append(argv[-1])
+        return Result(124, "", True) if argv[-1] in hung else Result(0, sample("running.txt"))
+
+    ctx, first, second, third = Context(command=command), "0000:17:00.0", "0000:3b:00.0", "0000:65:00.0"
+    hung = [first]
+    for dummy in range(2):
+        assert nvidia_smi.active(ctx, first) == ([], "nvidia-smi did not end within 60 s and was stopped")
+        assert len(nvidia_smi.active(ctx, second)[0]) == 2
+    assert calls == [first, second, second], "it waits once for one that hangs"
+    hung += [second, third]
+    for gpu in (second, third, "0000:e8:00.0"):
+        assert nvidia_smi.active(ctx, gpu) == ([], "nvidia-smi did not end within 60 s and was stopped")
+    assert calls[3:] == [second, third], "where it hangs for several, it is not called any more"
