@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Protocol, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .engine.base.errors import EngineError, Refusal, raise_if_any, error
+from .engine.base.errors import EngineError, Refusal, error, printable, raise_if_any
 from .engine.base.plan import UNRESPONSIVE_POLICIES, Plan
 from .engine.base.steps import ApplyError
 from .engine.state.lock import HostLock, clean_leftovers
@@ -93,7 +93,7 @@ def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only:
     except PermissionError as exc:
         _fail(module, error(str(exc), remedy="This module must run as root: set become: true.", code="not_root"))
     for text in result.pop("warnings", []):
-        module.warn(text)
+        module.warn(printable(text))
     module.exit_json(**result)
 
 

@@ -11,7 +11,8 @@ short_description: Install or uninstall NVIDIA's vGPU driver of a host or a gues
 description:
   - Runs NVIDIA's installer only when the version on disk is another one, with a deadline, and verifies the version afterwards.
     If the installer fails, the message includes the last lines of its log.
-  - Refuses to replace a driver while a vGPU is in use, and to replace a data center driver without O(replace_datacenter=true).
+  - Refuses to replace a driver while a vGPU is in use or a program (such as CUDA) uses a GPU on the host, and to replace
+    a data center driver without O(replace_datacenter=true).
   - Refuses what would end NVIDIA's installer - a GPU that nouveau drives, a running X server with O(load=true), a driver that a package of the
     distribution installed.
   - Replaces a loaded driver. With O(load=false), releases from 545 on are installed beside it, and the reboot ends it. Otherwise the driver's

@@ -28,7 +28,8 @@ options:
     default: []
   may_disturb:
     description:
-      - What an interruption such as a reboot may hit although it is in use - addresses of GPUs and VFs in any spelling, UUIDs of vGPUs, names of VMs.
+      - What an interruption such as a reboot may hit although it is in use - addresses of GPUs and VFs in any spelling, UUIDs of vGPUs, names of VMs
+        and of programs.
         It only decides what is left out of RV(in_the_way).
     type: list
     elements: str
@@ -188,8 +189,9 @@ boot_causes:
   sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
 in_use:
   description:
-    - VMs and users of vGPUs or whole GPUs, which a reboot or a removal would disrupt, with the devices that each has through VFIO
-      (addresses, and UUIDs of mediated devices).
+    - VMs, users of vGPUs or whole GPUs, and programs that use a GPU on the host (such as CUDA), which a reboot or a removal would disrupt,
+      with the devices that each has (addresses, and UUIDs of mediated devices). NVIDIA's own services are left out.
+    - A process whose open files can't be read counts as a user, and its C(command) says so.
   returned: success
   type: list
   elements: dict
@@ -200,7 +202,7 @@ in_use_count:
   type: int
   sample: 1
 in_the_way:
-  description: Those of RV(in_use) that O(may_disturb) does not cover, by the VM's name or by all devices that the process has.
+  description: Those of RV(in_use) that O(may_disturb) does not cover, by the VM's or the program's name or by all devices that the process has.
   returned: success
   type: list
   elements: dict
@@ -210,6 +212,14 @@ in_the_way_count:
   returned: success
   type: int
   sample: 1
+busy:
+  description:
+    - What a reboot would leave half done. Programs that install packages, drivers or boot files, and whoever holds the lock with which the modules
+      of this collection keep each other out.
+  returned: success
+  type: list
+  elements: str
+  sample: ["pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"]
 libvirt_domains:
   description: libvirt's VMs that have devices of the host, also those that do not run, from libvirt's own files.
   returned: success

@@ -85,6 +85,14 @@ gpus:
       virtualization: VGPU
       framebuffer_mib: 24576
       in_use_by: []
+busy:
+  description:
+    - What a reboot would leave half done. Programs that install packages, drivers or boot files, and whoever holds the lock with which the modules
+      of this collection keep each other out.
+  returned: success
+  type: list
+  elements: str
+  sample: ["pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"]
 reboot_required:
   description: Whether the driver on disk is another one than the loaded one, or nouveau has the vGPU.
   returned: success

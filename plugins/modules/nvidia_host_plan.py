@@ -123,6 +123,7 @@ info:
     in_use_count: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:in_use_count).", type: int, returned: success}
     in_the_way_count: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:in_the_way_count).", type: int, returned: success}
     libvirt_domains_count: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:libvirt_domains_count).", type: int, returned: success}
+    busy: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:busy).", type: list, elements: str, returned: success}
     reboot_required: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:reboot_required).", type: bool, returned: success}
     reboot_reasons: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:reboot_reasons).", type: list, elements: str, returned: success}
     problems: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:problems).", type: list, elements: dict, returned: success}

@@ -20,12 +20,27 @@ def texts(value):
     return [text(one) for one in value if text(one)] if isinstance(value, (list, tuple)) else []
 
 
-def text(value):
-    """A plain text; empty for None and for what is no text or number."""
+def plain(value):
+    """A text as it is; empty for None and for what is no text or number."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return ""
     # Formatted, so that the text is a plain one, without the tags that Ansible keeps on a string.
     return ("%s" % value).strip()
+
+
+def text(value):
+    """A text to be shown: what a terminal would obey is escaped."""
+    found = plain(value)
+    return found if found.isprintable() else "".join(map(_shown, found))
+
+
+def line(value):
+    """As text, on one line."""
+    return text(value).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _shown(character):
+    return character if character.isprintable() or character in "\n\t" else character.encode("unicode_escape").decode()
 
 
 def number(value):

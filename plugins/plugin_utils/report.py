@@ -36,7 +36,7 @@ def _row(name, result):
     info = {} if state in hosts.UNREAD else result
     gpus = [gpu.row(one, problems) for one in reading.mappings(info.get("gpus"))]
     found = {
-        "name": reading.text(name),
+        "name": reading.plain(name),
         "state": state,
         "state_text": _state_text(state, problems),
         "facts": _facts(reading.mapping(info.get("host"))),

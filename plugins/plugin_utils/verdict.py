@@ -38,7 +38,7 @@ def _row(name, read, license_, guest):
         reported += _drift(reading.mapping(reading.mapping(read.get("plans")).get("vgpus")))
     state, problems = hosts.judge(read, info.get("gpus"), reported)
     kind = "guest" if guest else "host"
-    return {"name": reading.text(name), "kind": kind, "state": state, "gpus": len(gpus), "vgpus": vgpus, "in_use": in_use, "problems": problems}
+    return {"name": reading.plain(name), "kind": kind, "state": state, "gpus": len(gpus), "vgpus": vgpus, "in_use": in_use, "problems": problems}
 
 
 def _vgpus(gpu):

@@ -26,7 +26,7 @@ def users(holders):
     """Who has a device open: VM web1, pid 4711 (python3). Empty: nobody."""
     found = []
     for one in reading.mappings(holders):
-        vm, pid, command = (reading.text(one.get(key)) for key in ("vm", "pid", "command"))
+        vm, pid, command = (reading.line(one.get(key)) for key in ("vm", "pid", "command"))
         if vm:
             found.append(f"VM {vm}")
         elif pid:

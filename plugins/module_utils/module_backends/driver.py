@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 from .. import _module
+from ..engine.base.errors import raise_if_any
+from ..engine.base.steps import Step
 from ..engine.checks import in_use
 from ..engine.driver import apply as driver_apply, plan as driver_plan
 from ..engine.read import host, inventory
@@ -25,9 +29,13 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     state = host.read(ctx)
     before = after = state.driver
     files = driver_apply.read(ctx, state, desired)
-    steps = driver_plan.plan(found, state, desired, files, check_mode)
-    if steps and before.loaded and in_use.ask_driver(ctx, found, [vgpu.key for vgpu in found.vgpus]):
-        steps = driver_plan.plan(found, state, desired, files, check_mode)
+
+    def idle(steps: Sequence[Step]) -> list[str]:
+        return [vgpu.key for vgpu in found.vgpus] if steps and before.loaded else []
+
+    steps = in_use.settled(ctx, found, lambda: driver_plan.plan(found, state, desired, files, check_mode), idle)
+    if steps and before.loaded:
+        raise_if_any(in_use.jobs(found, "replacing the driver %s" % before.loaded if desired.present else "uninstalling the driver"))
     module_type: str | None = desired.module_type
     if module_type == "auto":
         versions = [step.args["version"] for step in steps if step.kind == "install"]

@@ -10,7 +10,7 @@ from typing import Mapping, Sequence
 from .. import _module
 from ..engine.base.errors import Problem
 from ..engine.binding import boot_files
-from ..engine.checks import drift, in_use, problems
+from ..engine.checks import busy, drift, in_use, problems
 from ..engine.hardware import vgpu_types
 from ..engine.hardware.gpu import Gpu, Holder
 from ..engine.read import host, inventory
@@ -126,6 +126,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         },
         "gpus": [_gpu(gpu, detail) for gpu in found.gpus],
         "boot_causes": [cause.as_dict() for cause in causes],
+        "busy": busy.find(ctx)[:MOST_USERS],
         "reboot_required": bool(reasons),
         "reboot_reasons": reasons,
         "problems": rows,

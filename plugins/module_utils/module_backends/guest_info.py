@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from .. import _module
+from ..engine.checks import busy
 from ..engine.guest import vm
 
 
@@ -25,6 +26,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
             "driver": driver.as_dict(),
         },
         "gpus": found.gpus,
+        "busy": busy.find(ctx),
         "reboot_required": bool(driver.on_disk) and (other_driver or any(gpu["driver"] == "nouveau" for gpu in found.gpus)),
         "problems": [problem.as_dict() for problem in vm.problems(found, expected)],
     }

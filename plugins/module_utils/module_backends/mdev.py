@@ -36,9 +36,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         found = inventory.await_types(ctx, found, meant, params["timeout"])
     options = Options(force_remove=params["force_remove"], mdevctl=_module.wants_mdevctl(request, mdevctl.binary(ctx)), persist=False)
     known = Host(found, host.read(ctx), definitions=mdevctl.definitions(ctx.root))
-    plan = mdev_devices.plan(known, devices, options)
-    if in_use.ask_driver(ctx, found, in_use.removed(plan.steps)):
-        plan = mdev_devices.plan(known, devices, options)
+    plan = in_use.settled(ctx, found, lambda: mdev_devices.plan(known, devices, options), lambda made: in_use.touched(made.steps))
     if not request.check_mode:
         vgpu_apply.apply(ctx, plan, params["timeout"], params["settle"])
     return _module.result_of(

@@ -36,9 +36,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     wants_mdevctl = _module.wants_mdevctl(request, mdevctl.binary(ctx))
     options = Options(params["force_remove"], wants_mdevctl, params["persist"], _module.assumed(request), params["unresponsive_gpus"])
     known = Host(found, state, stored, mdevctl.definitions(ctx.root))
-    plan = vgpu_plan.plan(known, specs, options, errors)
-    if in_use.ask_driver(ctx, found, in_use.removed(plan.steps)):
-        plan = vgpu_plan.plan(known, specs, options, errors)  # what nvidia-smi calls in use is refused, or kept
+    plan = in_use.settled(ctx, found, lambda: vgpu_plan.plan(known, specs, options, errors), lambda made: in_use.touched(made.steps))
     if request.check_mode:
         plan.refuse_unresponsive()
     else:

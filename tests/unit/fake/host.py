@@ -46,7 +46,7 @@ class Host:
         if vendor_vfio:
             self.kernel.release = "6.8.0-51-generic"
         self.faults = self.kernel.faults
-        self.sysfs = TreeSysfs(self.kernel.top, self._count)
+        self.sysfs = TreeSysfs(self.kernel.top, self._count, self.clock)
         self.writes = []
         self.calls = []
         self.fail_at = None
@@ -289,5 +289,4 @@ class Host:
         if self.faults.lock_busy:
             self.faults.lock_busy -= 1
             return False
-        node = "/dev/nvidia%d" % pf.number
-        return not any(node in one.paths for one in self.kernel.processes.values())
+        return not self.kernel.having("/dev/nvidia%d" % pf.number)

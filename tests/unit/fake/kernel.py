@@ -10,11 +10,60 @@ have NVIDIA's own attributes instead of mdev's. In MIG mode each vGPU takes a GP
 from __future__ import annotations
 
 import errno
+import os
+import re
 import uuid as uuids
 
-from .tree import Dir, File, Link, text
+from .tree import Blocked, Dir, File, Link, text
 
+# Numbers of device nodes by what their paths look like; a group %d is its minor, that of a node without an IOMMU lies above.
+NODES = (
+    (r"/dev/kvm", 10, 232),
+    (r"/dev/iommu", 10, 125),
+    (r"/dev/vfio/vfio", 10, 196),
+    (r"/dev/vfio/devices/vfio(\d+)", 510, 0),
+    (r"/dev/vfio/noiommu-(\d+)", 511, 5000),
+    (r"/dev/vfio/(\d+)", 511, 0),
+    (r"/dev/nvidia(\d+)", 195, 0),
+    (r"/dev/nvidiactl", 195, 255),
+    (r"/dev/nvidia-uvm", 508, 0),
+    (r"/dev/nvidia-caps/nvidia-cap(\d+)", 507, 0),
+    (r"/dev/dri/card(\d+)", 226, 0),
+    (r"/dev/dri/renderD(\d+)", 226, 0),
+    (r"/dev/null", 1, 3),
+    (r"/dev/tty(\d+)", 4, 0),
+)
+MISC = {"kvm": "/dev/kvm", "vfio": "/dev/vfio/vfio", "iommu": "/dev/iommu"}
+MAJORS = """Character devices:
+  1 mem
+  4 tty
+ 10 misc
+195 nvidia
+226 drm
+507 nvidia-caps
+508 nvidia-uvm
+510 vfio-dev
+511 vfio
+
+Block devices:
+  8 sd
+195 nbd
+"""
 PCI_DRIVERS = ("nvidia", "vfio-pci", "pci-pf-stub", "nouveau")
+
+
+def node(path):
+    """(major, minor) of a device node, or None for another path."""
+    for pattern, major, minor in NODES:
+        match = re.match(pattern + r"( \(deleted\))?\Z", path)
+        if match:
+            return (major, minor + int(match.group(1) if match.re.groups > 1 else 0))
+    return None
+
+
+def device_file(path):
+    """What a device's directory in sysfs has: dev."""
+    return Dir({"dev": File(text("%d:%d\n" % node(path)))})
 
 
 class Faults:
@@ -52,10 +101,12 @@ class Device:
         self.group = group
         self.pf = pf
         self.index = index
+        self.cdev = kernel.new_cdev()  # its character device of VFIO's, while it has one
         self.driver = None
         self.override = None
         self.prefix = None  # of its types' directories, while it is an mdev parent
         self.gone = False
+        self.vm_name = None  # of the VM that has its vGPU, where the driver shows it
         self.params = ""  # vgpu_params are the VF's on the vendor-specific framework
         self.directory = self._directory()
         names = self.path.strip("/").split("/")
@@ -96,13 +147,17 @@ class Device:
             "driver": Link(driver_link),
             "iommu_group": Link(group_link),
             "driver_override": File(lambda: (self.override or "(null)") + "\n", set_override),
+            "vfio-dev": Dir({os.path.basename(self.cdev): device_file(self.cdev)}, when=self.has_cdev),
             "mdev_supported_types": Dir(find=self._type_directory, names=self._type_names, when=lambda: self.prefix is not None and not self.vendor),
         }
         if self.pf:
             entries["physfn"] = Link(lambda: "../%s" % self.pf.address)
             entries["nvidia"] = self._vendor_directory()
-            entries["vfio-dev"] = Dir(names=lambda: ["vfio%d" % self.index], when=lambda: self.vendor and self.kernel.cdevs and bool(self.mdevs()))
         return Dir(entries, find=self._find_mdev, names=lambda: [one.uuid for one in self.mdevs() if not self.vendor])
+
+    def has_cdev(self):
+        """Whether VFIO offers it as a character device of its own, for IOMMUFD: bound to vfio-pci, or a VF that is a vGPU."""
+        return self.kernel.cdevs and (self.driver == "vfio-pci" or self.vendor and bool(self.mdevs()))
 
     @property
     def vendor(self):
@@ -138,6 +193,7 @@ class Device:
                 "vgpu_params": File(
                     lambda: self.params + "\n", write_params, when=lambda: not self.kernel.faults.params_unknown
                 ),
+                "vm_name": File(lambda: self.vm_name + "\n", when=lambda: self.vm_name is not None),
                 "gpu_instance_id": File(of_type("gpu_instance_id")),
                 "placement_id": File(of_type("placement_id")),
             },
@@ -187,6 +243,8 @@ class Pf(Device):
         self.instances = []
         self.mixed = False
         super().__init__(kernel, address, model.device, group)
+        names = ("card%d" % number, "renderD%d" % (128 + number))
+        self.directory.entries["drm"] = Dir({name: device_file("/dev/dri/" + name) for name in names}, when=lambda: self.driver == "nvidia")
         self.directory.entries["subsystem_device"] = File(text(model.subsystem + "\n"))
         if model.vfs:
             self.directory.entries.update(
@@ -273,8 +331,10 @@ class Mdev:
         self.parent = parent
         self.type = vgpu_type
         self.group = group
+        self.cdev = kernel.new_cdev()
         self.directory = Dir(
             {
+                "vfio-dev": Dir({os.path.basename(self.cdev): device_file(self.cdev)}, when=lambda: kernel.cdevs and not parent.vendor),
                 "mdev_type": Link(lambda: "../mdev_supported_types/%s-%s" % (parent.prefix, vgpu_type.id)),
                 "iommu_group": Link(lambda: "../../../../kernel/iommu_groups/%s" % group),
                 "remove": File(None, lambda value: kernel.remove(self)),
@@ -296,24 +356,37 @@ class Mdev:
 
 
 class Process:
-    """A process with the devices that it has open."""
+    """A process with the devices that it has open. paths: as /proc shows them; (path shown, path of the node) for one with a root of its own.
+
+    unreadable: the errno with which its open files can't be read. hangs: a file of it is on a network file system that does not answer.
+    """
 
     def __init__(self, pid, comm, argv, paths):
         self.pid = pid
         self.comm = comm
         self.argv = argv
-        self.paths = list(paths)
+        self.paths = [path if isinstance(path, str) else path[0] for path in paths]
+        self.nodes = [node(path if isinstance(path, str) else path[1]) for path in paths]
+        self.unreadable = None
+        self.hangs = False
         self.directory = Dir(
             {
                 "comm": File(text(comm + "\n")),
                 "cmdline": File(text("".join(word + "\0" for word in argv))),
-                "fd": Dir(find=self._fd, names=lambda: [str(number) for number in range(len(self.paths))]),
+                "fd": Dir(find=self._fd, names=self._numbers),
             }
         )
 
+    def _numbers(self):
+        if self.unreadable:
+            raise OSError(self.unreadable, "fd")
+        if self.hangs:
+            raise Blocked()
+        return [str(number) for number in range(len(self.paths))]
+
     def _fd(self, name):
         if name.isdigit() and int(name) < len(self.paths):
-            return Link(lambda: self.paths[int(name)])
+            return Link(lambda: self.paths[int(name)], node=self.nodes[int(name)])
         return None
 
 
@@ -341,8 +414,18 @@ class Kernel:
         self.loader = None
         self.driver_ids = {name: set() for name in PCI_DRIVERS}
         self.harm = []  # what was done to somebody who was using it
+        self.locks = ""  # /proc/locks
+        self.forced = set()  # vGPUs whose removal may be asked for although they are in use
+        self.hidden = False  # /proc hides the processes of others
         self._groups = 10
+        self._cdevs = 0
+        self._init = Process(1, "systemd", ["/sbin/init"], ["/dev/null"])
         self.top = self._tree()
+
+    def new_cdev(self):
+        """The path of the next character device of VFIO's."""
+        self._cdevs += 1
+        return "/dev/vfio/devices/vfio%d" % (self._cdevs - 1)
 
     def new_group(self):
         """The next IOMMU group, or None while the IOMMU is off."""
@@ -363,7 +446,11 @@ class Kernel:
 
     def users(self, group):
         """Processes that have a VFIO group open."""
-        return [one for one in self.processes.values() if "/dev/vfio/%s" % group in one.paths]
+        return self.having("/dev/vfio/%s" % group)
+
+    def having(self, path):
+        """Processes that have a node open, under whatever path."""
+        return [one for one in self.processes.values() if node(path) and node(path) in one.nodes]
 
     def add_process(self, pid, comm, argv, paths):
         """Starts a process."""
@@ -371,18 +458,22 @@ class Kernel:
 
     def used(self, mdev):
         """Whether somebody has a vGPU open."""
-        cdev = "/dev/vfio/devices/vfio%s" % mdev.parent.index
-        return bool(self.users(mdev.group)) or (self.cdevs and any(cdev in one.paths for one in self.processes.values()))
+        return bool(self.users(mdev.group) or self.having(self.cdev_of(mdev)))
+
+    @staticmethod
+    def cdev_of(mdev):
+        """VFIO's character device of a vGPU."""
+        return mdev.parent.cdev if mdev.parent.vendor else mdev.cdev
 
     def use(self, uuid, pid=4711, name="web1"):
         """A VM opens a vGPU."""
         one = self.mdevs[uuid]
-        node = "/dev/vfio/devices/vfio%d" % one.parent.index if self.cdevs else "/dev/vfio/%s" % one.group
+        opened = ["/dev/iommu", self.cdev_of(one)] if self.cdevs else ["/dev/vfio/vfio", "/dev/vfio/%s" % one.group]
         self.add_process(
             pid,
             "qemu-system-x86",
             ["/usr/bin/qemu-system-x86_64", "-name", "guest=%s,debug-threads=on" % name],
-            ["/dev/null", "/dev/kvm", "/dev/vfio/vfio", node],
+            ["/dev/null", "/dev/kvm", *opened],
         )
 
     # --- mediated devices
@@ -486,9 +577,12 @@ class Kernel:
             self.faults.vanish_after = 0
 
     def remove(self, mdev):
-        """A write to ``remove``. The real kernel blocks while somebody has the device open."""
+        """A write to ``remove``, which blocks while somebody has the device open."""
         if self.used(mdev):
-            self.harm.append("remove was written for %s, which is in use" % mdev.uuid)
+            harm = "remove was written for %s, which is in use" % mdev.uuid
+            if mdev.uuid not in self.forced and harm not in self.harm:
+                self.harm.append(harm)
+            raise Blocked()
         self.clock.after(self.faults.remove_linger, lambda: self.mdevs.pop(mdev.uuid, None))
 
     # --- drivers
@@ -613,12 +707,23 @@ class Kernel:
 
         return Dir({"type": File(text("identity\n")), "devices": Dir(names=members)}) if self.iommu_on else None
 
+    def _cdev_owners(self):
+        """{vfioN: the device's name}."""
+        found = {os.path.basename(one.cdev): address for address, one in self.devices.items() if one.has_cdev()}
+        found.update((os.path.basename(one.cdev), key) for key, one in self.mdevs.items() if self.cdevs and not one.parent.vendor)
+        return found
+
     def _find_cdev(self, name):
-        """/sys/class/vfio-dev: the device behind a character device of a VF's vGPU."""
-        for one in self.mdevs.values():
-            if self.cdevs and one.parent.vendor and name == "vfio%d" % one.parent.index:
-                return Dir({"device": Link(lambda: "../../../../%s" % one.parent.address)})
-        return None
+        """/sys/class/vfio-dev: the device behind a character device of VFIO's."""
+        owner = self._cdev_owners().get(name)
+        if owner is None:
+            return None
+        return Dir({"device": Link(lambda: "../../../../%s" % owner), "dev": File(text("%d:%d\n" % node("/dev/vfio/devices/" + name)))})
+
+    def _groups_open(self):
+        """/sys/class/vfio: groups whose devices VFIO drives."""
+        found = [one.group for one in self.devices.values() if one.group] + [one.group for one in self.mdevs.values() if one.group]
+        return [prefix + group for group in found for prefix in ("", "noiommu-")]
 
     def _find_mdev(self, name):
         one = self.mdevs.get(name)
@@ -627,6 +732,8 @@ class Kernel:
         return Link(lambda: "../../.." + one.parent.path[4:] + "/" + one.uuid) if one else None
 
     def _find_process(self, name):
+        if name == "1" and 1 not in self.processes:
+            return None if self.hidden else self._init.directory
         return self.processes[int(name)].directory if name.isdigit() and int(name) in self.processes else None
 
     def _efi(self):
@@ -665,7 +772,14 @@ class Kernel:
                 ),
                 "devices": Dir(find=self._find_root),
                 "kernel": Dir({"iommu_groups": Dir(find=self._find_group)}),
-                "class": Dir({"iommu": Dir(names=lambda: ["dmar0", "dmar1"] if self.iommu_on else []), "vfio-dev": Dir(find=self._find_cdev)}),
+                "class": Dir(
+                    {
+                        "iommu": Dir(names=lambda: ["dmar0", "dmar1"] if self.iommu_on else []),
+                        "vfio": Dir(find=lambda name: device_file("/dev/vfio/" + name), names=self._groups_open),
+                        "vfio-dev": Dir(find=self._find_cdev, names=lambda: list(self._cdev_owners())),
+                        "misc": Dir({name: device_file(path) for name, path in MISC.items()}),
+                    }
+                ),
                 "module": Dir(
                     {
                         "nvidia": Dir({"version": File(lambda: self.loaded["nvidia"] + "\n")}, when=lambda: "nvidia" in self.loaded),
@@ -678,12 +792,14 @@ class Kernel:
         proc = Dir(
             {
                 "cmdline": File(lambda: self.cmdline + "\n"),
+                "devices": File(text(MAJORS)),
+                "locks": File(lambda: self.locks),
                 "cpuinfo": File(text("processor\t: 0\nvendor_id\t: GenuineIntel\n")),
                 "sys": Dir({"kernel": Dir({"osrelease": File(lambda: self.release + "\n")})}),
                 "xen": Dir({"capabilities": File(lambda: self.xen)}, when=lambda: self.xen is not None),
                 "driver": Dir({"nvidia": Dir({"params": File(self._params, when=lambda: "nvidia" in self.loaded), "gpus": Dir(find=self._find_proc_gpu)})}),
             },
             find=self._find_process,
-            names=lambda: [str(pid) for pid in self.processes],
+            names=lambda: [str(pid) for pid in {*self.processes, *(() if self.hidden else (1,))}],
         )
         return Dir({"sys": sys, "proc": proc})

@@ -72,8 +72,7 @@ class Program:
         return None
 
     def _clients(self, pf):
-        node = "/dev/nvidia%d" % pf.number
-        return any(node in one.paths for one in self.kernel.processes.values())
+        return bool(self.kernel.having("/dev/nvidia%d" % pf.number))
 
     @staticmethod
     def _long(pf):
@@ -130,6 +129,9 @@ class Program:
         if "-shm" in options:
             return self._set_mixed(chosen[0], options["-shm"] == "1")
         if "-q" in options:
+            if any(pf.off_bus for pf in chosen):
+                text = "Unable to determine the device handle for GPU0: %s: GPU is lost.  Reboot the system to recover this GPU\n"
+                return Result(15, text % chosen[0].address)
             return Result(0, "".join(self._running(pf) for pf in chosen))
         if self.kernel.faults.no_smi_types:
             return Result(0, "No supported devices in vGPU mode\n")
@@ -157,6 +159,7 @@ class Program:
                 rows = (
                     ("VM Name", "web1"),
                     ("vGPU Name", one.type.name),
+                    ("vGPU Type", one.type.id),
                     ("MDEV UUID", "N/A" if one.parent.vendor else one.uuid),
                     ("GPU Instance ID", one.gi.id if one.gi else "N/A"),
                 )

@@ -10,6 +10,10 @@ import os
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs import Sysfs, SysfsError
 
 
+class Blocked(Exception):
+    """The kernel waits until somebody lets go."""
+
+
 class File:
     """An attribute. read() returns text or bytes, write(text) does what the kernel would; both raise OSError."""
 
@@ -22,12 +26,13 @@ class File:
 class Link:
     """A symbolic link. target() is its text, or None when there is no link now.
 
-    jump() may return the target as (nodes, names) from the top, which saves the walk.
+    jump() may return the target as (nodes, names) from the top, which saves the walk. node: numbers of the device that it leads to.
     """
 
-    def __init__(self, target, jump=None):
+    def __init__(self, target, jump=None, node=None):
         self.target = target
         self.jump = jump
+        self.node = node
 
     def when(self):
         """Whether the link is there."""
@@ -64,10 +69,14 @@ def text(value):
 
 
 class TreeSysfs(Sysfs):
-    """The engine's door to the kernel, opened on a tree. before_write(path, value) may raise OSError."""
+    """The engine's door to the kernel, opened on a tree. before_write(path, value) may raise OSError.
 
-    def __init__(self, top, before_write):
+    What blocks takes virtual time, and goes on when what it waits for has happened.
+    """
+
+    def __init__(self, top, before_write, clock):
         super().__init__("/")
+        self._clock = clock
         self._top = top
         self._before_write = before_write
 
@@ -117,13 +126,31 @@ class TreeSysfs(Sysfs):
         content = content if isinstance(content, bytes) else content.encode()
         return content if size < 0 else content[:size]
 
-    def write(self, path, value):
+    def apart(self, work, timeout):
+        rows = []
+        try:
+            for row in work():
+                rows.append(row)
+        except Blocked:
+            self._clock.pause(timeout)
+            return rows, False
+        return rows, True
+
+    def write(self, path, value, timeout=60):
         try:
             self._before_write(path, value)
             node = self._walk(path)[0]
             if not isinstance(node, File) or not node.write:
                 raise OSError(errno.EACCES, path)
-            node.write(value)
+            deadline = self._clock.now() + timeout
+            while True:
+                try:
+                    node.write(value)
+                    return
+                except Blocked as exc:
+                    if self._clock.now() >= deadline:
+                        raise OSError(errno.ETIMEDOUT, path) from exc
+                    self._clock.pause(1)
         except SysfsError:
             raise
         except OSError as exc:
@@ -141,7 +168,19 @@ class TreeSysfs(Sysfs):
             node = self._walk(path)[0]
         except OSError:
             return []
-        return node.names() if isinstance(node, Dir) else []
+        try:
+            return node.names() if isinstance(node, Dir) else []
+        except OSError:
+            return []
+
+    def names(self, path):
+        return self._walk(path)[0].names()
+
+    def leads(self, path):
+        return self._walk(path, follow=False)[0].target()
+
+    def node(self, path):
+        return self._walk(path, follow=False)[0].node
 
     def target(self, path):
         try:

@@ -24,7 +24,7 @@ class Refusal:
         text += " (expected: %s)." % self.expected if self.expected else "."
         if self.remedy:
             text += " " + self.remedy + ("" if self.remedy.endswith((".", "?", "!")) else ".")
-        return text
+        return printable(text)
 
     def as_dict(self) -> dict[str, str | None]:
         """For a module's result."""
@@ -54,6 +54,13 @@ class EngineError(Exception):
         if len(self.errors) == 1:
             return str(self.errors[0])
         return "\n".join(["%d problems:" % len(self.errors)] + ["%d. %s" % one for one in enumerate(self.errors, 1)])
+
+
+def printable(text: str, lines: bool = True) -> str:
+    """A text without what a terminal would obey: escape sequences come from names of VMs and outputs of programs. lines: it may have several."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or lines and one in "\n\t" else one.encode("unicode_escape").decode() for one in text)
 
 
 def shown(value: object, most: int = 60) -> str:

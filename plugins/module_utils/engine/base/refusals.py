@@ -211,11 +211,14 @@ def passed_through(gpu: GpuFacts) -> Refusal:
     return in_use(gpu.address, gpu.holders, "releasing the GPU from %s" % (gpu.driver or "its VM"), instead=instead)
 
 
-def in_use(device: str, holders: Sequence[object], doing: str, override: str | None = None, instead: str | None = None) -> Refusal:
+def in_use(device: str, holders: Sequence[Any], doing: str, override: str | None = None, instead: str | None = None) -> Refusal:
     """A device that must not be touched because somebody uses it. override: the option that allows it, for named devices alone."""
-    remedy = "Stop it first"
+    who, unsure = ", ".join(map(str, holders)), [one for one in holders if one.remedy]  # what can't be read counts as in use
+    known = len(unsure) < len(holders)
+    remedy = "Stop it first" if known else "Find out who uses it: %s" % unsure[0].remedy
     if override:
         remedy += ", or name the device in %s" % override
     if instead:
         remedy += ", or %s" % instead
-    return Refusal("it is in use by %s" % ", ".join(map(str, holders)), device, "nobody using it, for %s" % doing, remedy + ".", "in_use")
+    found = "it is in use by %s" % who if known else "it may be in use by %s" % who
+    return Refusal(found, device, "nobody using it, for %s" % doing, remedy + ".", "in_use")

@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
-from typing import Collection, Iterable, Sequence
+import os
+from typing import Callable, Collection, Iterable, Sequence, TypeVar
 
+from .. import frameworks
+from ..base import refusals
 from ..base.clock import until
+from ..base.errors import Refusal
 from ..base.steps import Step
 from ..frameworks.framework import LINGER
 from ..hardware import address
@@ -16,48 +20,110 @@ from ..system import libvirt_xml, nvidia_smi
 from ..system.context import Context
 from ..system.nvidia_smi import Active
 
+Made = TypeVar("Made")
+
+_ASK = "nvidia-smi vgpu -q"
+_NO_ANSWER = "run 'nvidia-smi vgpu -q -i %s' by hand and check dmesg (NVRM, Xid)"
+_UNCLEAR = "stop that VM, or attach its vGPU through libvirt, which knows which one it is"
+
+
+def settled(ctx: Context, inventory: Inventory, make: Callable[[], Made], keys: Callable[[Made], Collection[str]]) -> Made:
+    """What make plans once no vGPU of keys (Vgpu.key) has a user that only nvidia-smi reports. Users are added to the inventory, which make reads."""
+    made = make()
+    while ask_driver(ctx, inventory, keys(made)):
+        made = make()  # it keeps what is in use, may take others instead, or refuses
+    return made
+
 
 def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str]) -> bool:
-    """Adds the users that nvidia-smi reports to vGPUs that seem idle; returns whether one of the keys (Vgpu.key) has some.
+    """Adds the users that nvidia-smi reports to vGPUs that seem idle, on the GPUs that have one of the keys; returns whether there are some.
 
-    A process may be out of sight of /proc (another PID namespace). What nvidia-smi does not name by UUID counts for idle vGPUs of its type and GPU.
+    A process may be out of sight of /proc (another PID namespace). No answer counts as a user.
     """
-    idle = [(gpu, vgpu) for gpu in inventory.gpus for vgpu in gpu.vgpus if not vgpu.holders and vgpu.key in keys]
-    if not idle:
-        return False
-    last: dict[str, str | None] = {}
-
-    def none() -> bool:
-        nonlocal last
-        last = _reported(nvidia_smi.active(ctx), idle)
-        return not last
-
-    until(ctx.clock, none, LINGER)
-    for dummy, vgpu in idle:
-        if vgpu.key in last:
-            vgpu.holders = [Holder(None, "nvidia-smi vgpu -q", last[vgpu.key])]
-    return bool(last)
-
-
-def _reported(active: Sequence[Active], idle: Sequence[tuple[Gpu, Vgpu]]) -> dict[str, str | None]:
-    """{key: VM's name or None} of the idle vGPUs that nvidia-smi calls active."""
-    found: dict[str, str | None] = {}
-    for gpu, vgpu in idle:
-        nameless = [one for one in active if one.gpu == gpu.address and one.type == vgpu.type and not one.uuid]
-        known = [one for one in gpu.vgpus if one.holders and one.type == vgpu.type]
-        mine = [one for one in active if one.uuid and one.uuid == vgpu.uuid]
-        if not mine and not vgpu.uuid and len(nameless) > len(known):
-            names = {holder.vm for one in known for holder in one.holders}
-            mine = [one for one in nameless if one.vm not in names] or nameless
-        if mine:
-            found[vgpu.key] = mine[0].vm
+    found = False
+    for gpu in inventory.gpus:
+        idle = [vgpu for vgpu in gpu.vgpus if not vgpu.holders]
+        if not any(vgpu.key in keys for vgpu in idle):
+            continue
+        users = _last_users(ctx, gpu, idle, keys)
+        for vgpu in idle:
+            if vgpu.key in users:
+                vgpu.holders, found = [users[vgpu.key]], True
     return found
+
+
+def _last_users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], keys: Collection[str]) -> dict[str, Holder]:
+    """As _users, once none of the keys has one: nvidia-smi lags behind a VM's end."""
+    last: dict[str, Holder] = {}
+
+    def free() -> bool:
+        nonlocal last
+        last = _users(ctx, gpu, idle)
+        return last.keys().isdisjoint(keys)
+
+    until(ctx.clock, free, LINGER)
+    return last
+
+
+def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
+    """{key: user} of the idle vGPUs that nvidia-smi calls active, or may mean."""
+    active, silent = nvidia_smi.active(ctx, gpu.address)
+    if silent:
+        answer = Holder(None, "a VM: '%s -i %s' gave no answer (%s)" % (_ASK, gpu.address, silent), remedy=_NO_ANSWER % gpu.address)
+        return {vgpu.key: answer for vgpu in idle}
+    found = {vgpu.key: Holder(None, _ASK, one.vm) for one in active for vgpu in idle if one.uuid and one.uuid == vgpu.uuid}
+    for one in _unexplained([one for one in active if not one.uuid], gpu):
+        candidates = _candidates(ctx, gpu, [vgpu for vgpu in idle if vgpu.key not in found], one)
+        user = Holder(None, _ASK, one.vm)
+        if len(candidates) > 1:
+            some = "%s, which has one of the %d vGPUs %s of this GPU that seem idle" % (user, len(candidates), one.type or "")
+            user = Holder(None, some, one.vm, _UNCLEAR)
+        found.update((vgpu.key, user) for vgpu in candidates)
+    return found
+
+
+def _unexplained(nameless: Sequence[Active], gpu: Gpu) -> list[Active]:
+    """What nvidia-smi shows without a UUID, less one of its type for each vGPU that has a user already: that of its VM, where both have a name."""
+    left = list(nameless)
+    for vgpu in [one for one in gpu.vgpus if one.holders]:
+        names = {holder.vm for holder in vgpu.holders if holder.vm}
+        mine = [one for one in left if _same_type(one, vgpu) and (not names or one.vm is None or one.vm in names)]
+        mine = [one for one in mine if one.vm in names] or mine
+        if mine:
+            left.remove(mine[0])
+    return left
+
+
+def _same_type(one: Active, vgpu: Vgpu) -> bool:
+    return one.type_id == vgpu.type_id or one.type == vgpu.type
+
+
+def _candidates(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], one: Active) -> list[Vgpu]:
+    """The idle vGPUs that an active one without a UUID may be: that of its VM, where the driver or libvirt knows it."""
+    found = [vgpu for vgpu in idle if _same_type(one, vgpu)] or list(idle)
+    found = [vgpu for vgpu in found if None in (one.instance, vgpu.gi) or one.instance == vgpu.gi] or found
+    framework = frameworks.of(ctx, gpu.framework)
+    if not one.vm or not framework:
+        return found
+    live = [device.key for domain in libvirt_xml.domains(ctx.root)[0] if domain.name == one.vm for device in domain.live or ()]
+    return [vgpu for vgpu in found if framework.vm(vgpu.key) == one.vm or vgpu.key in live] or found
+
+
+def touched(steps: Iterable[Step]) -> list[str]:
+    """Keys of the vGPUs that these steps change or remove, though nobody seems to use them; also of those that they create again."""
+    return [step.args["key"] for step in steps if step.kind == "params" or step.kind == "remove" and not step.args["forced"]]
 
 
 def removed(steps: Iterable[Step]) -> list[str]:
     """Keys of the vGPUs that these steps remove and do not create again."""
     back = {step.args["uuid"] or step.device for step in steps if step.kind == "create"}
     return [step.args["key"] for step in steps if step.kind == "remove" and step.args["key"] not in back]
+
+
+def jobs(inventory: Inventory, doing: str) -> list[Refusal]:
+    """Why the driver must not be touched: programs that use GPUs through it."""
+    found = inventory.jobs()
+    return [refusals.in_use("NVIDIA's driver", found, doing)] if found else []
 
 
 def domain_warnings(ctx: Context, keys: Collection[str], doing: str) -> list[str]:
@@ -71,8 +137,14 @@ def domain_warnings(ctx: Context, keys: Collection[str], doing: str) -> list[str
 
 
 def in_the_way(users: Iterable[tuple[Holder, list[str]]], may_disturb: Iterable[object]) -> list[tuple[Holder, list[str]]]:
-    """Those of the users (Holder, devices) that may not be disturbed: neither the VM nor all of its devices are named."""
+    """Those of the users (Holder, devices) that may not be disturbed: neither the VM or program nor all of its devices are named."""
     named = {address.parse(word) if address.is_address(word) else word for word in map(str, may_disturb)}
     plain = {word.lower() for word in named}
-    others = [(holder, devices) for holder, devices in users if holder.vm not in named]
-    return [(holder, devices) for holder, devices in others if not devices or any(device.lower() not in plain for device in devices)]
+
+    def covered(holder: Holder, devices: Sequence[str]) -> bool:
+        if holder.remedy:  # who that is, is not known
+            return False
+        program = None if holder.vm else os.path.basename(holder.command.split(" ")[0])
+        return holder.vm in named or program in named or bool(devices) and all(device.lower() in plain for device in devices)
+
+    return [(holder, devices) for holder, devices in users if not covered(holder, devices)]

@@ -9,7 +9,7 @@ import signal
 import sys
 from typing import Sequence
 
-from ..base.errors import EngineError
+from ..base.errors import EngineError, printable
 from ..state import layout_file
 from ..system.context import Context
 from . import doctor, metrics, restore, status
@@ -45,5 +45,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(printable(text) + "\n")
     sys.stdout.flush()  # the journal shows each step when it happens

@@ -79,12 +79,8 @@ class Framework(ABC):
         """Creates the vGPU and verifies it."""
 
     @abstractmethod
-    def remove(self, key: str, timeout: float) -> None:
-        """Removes the vGPU. One that is gone already is success."""
-
-    @abstractmethod
-    def remove_forced(self, key: str, timeout: float) -> None:
-        """Removes the vGPU as soon as its user closes it."""
+    def remove(self, key: str, timeout: float, forced: bool = False) -> None:
+        """Removes the vGPU. One that is gone already is success. forced: it has a user, whose end is waited for."""
 
     def device(self, key: str) -> str:
         """The directory of a vGPU."""
@@ -93,6 +89,10 @@ class Framework(ABC):
     def holders(self, open_files: OpenFiles, key: str) -> list[Holder]:
         """Who has the vGPU open."""
         return open_files.of_device(self.device(key))
+
+    def vm(self, key: str) -> str | None:
+        """The name of the VM that has it, or None where the driver does not show it."""
+        return self.sysfs.read_or(self.device(key) + "/nvidia/vm_name", "").strip() or None
 
     def params(self, key: str) -> str | None:
         """Its vgpu_params, or None when the driver doesn't show them."""

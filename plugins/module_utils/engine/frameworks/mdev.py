@@ -140,32 +140,18 @@ class Mdev(Framework):
         remedy = "The VF is in use, the GPU is full, or it holds vGPUs of another framebuffer size: check 'vgpuctl status'"
         raise error(found, parent, "room for one %s" % type_name, remedy, "no_room")
 
-    def remove(self, key: str, timeout: float) -> None:
+    def remove(self, key: str, timeout: float, forced: bool = False) -> None:
+        # The kernel blocks the write until the user closes the device; it cannot be taken back.
         try:
-            self.sysfs.write(self.device(key) + "/remove", "1")
+            self.sysfs.write(self.device(key) + "/remove", "1", timeout)
         except SysfsError as exc:
+            if exc.number == errno.ETIMEDOUT:
+                found = "its user does not let go of it; the kernel removes it as soon as that process ends"
+                raise error(found, key, None, END_PROCESS, "remove_pending") from exc
             # EINVAL/ENODEV: the driver removes it by itself at this moment (after a VM's end).
             if exc.number not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
                 raise
         self._await_gone(key, timeout)
-
-    def remove_forced(self, key: str, timeout: float) -> None:
-        # The kernel blocks the write until the user closes the device: a child writes, this process checks with a deadline.
-        child = os.fork()
-        if child == 0:
-            status = 1
-            try:
-                # The write may last for days; the host's lock must not.
-                os.closerange(3, 1024)
-                self.sysfs.write(self.device(key) + "/remove", "1")
-                status = 0
-            finally:
-                os._exit(status)
-        gone = until(self.ctx.clock, lambda: not self.exists(key), timeout)
-        os.waitpid(child, 0 if gone else os.WNOHANG)
-        if not gone:
-            found = "its user does not let go of it; the kernel removes it as soon as that process ends"
-            raise error(found, key, None, END_PROCESS, "remove_pending")
 
     def type_directory(self, key: str) -> str | None:
         return os.path.basename(self.sysfs.target(self.device(key) + "/mdev_type") or "")

@@ -168,11 +168,14 @@ class VendorVfio(Framework):
                 raise
         return True
 
-    def remove(self, key: str, timeout: float) -> None:
+    def remove(self, key: str, timeout: float, forced: bool = False) -> None:
         if not self.exists(key):
             return
-        # After a VM's end the driver takes up to 10 s to release the VF.
-        if not until(self.ctx.clock, lambda: self._write_none(key), min(timeout, LINGER)):
+        # The driver refuses as long as somebody holds it; after a VM's end it takes up to 10 s to release the VF.
+        if not until(self.ctx.clock, lambda: self._write_none(key), timeout if forced else min(timeout, LINGER)):
+            if forced:
+                stays = "its user does not let go of it; this framework never removes a vGPU under a VM"
+                raise error(stays, key, None, END_PROCESS, "remove_pending")
             holders = self.holders(OpenFiles(self.sysfs), key)
             if holders:
                 raise EngineError(refusals.in_use(key, holders, "removing it", "force_remove"))
@@ -186,9 +189,3 @@ class VendorVfio(Framework):
             # They are the VF's, not the vGPU's: the next one must not find them.
             with contextlib.suppress(SysfsError):  # a driver that takes none without a type has dropped them
                 self.set_params(key, "")
-
-    def remove_forced(self, key: str, timeout: float) -> None:
-        # The driver refuses as long as the user holds it: tried again until it does not.
-        if not until(self.ctx.clock, lambda: self._write_none(key), timeout):
-            raise error("its user does not let go of it; this framework never removes a vGPU under a VM", key, None, END_PROCESS, "remove_pending")
-        self._await_gone(key, timeout)

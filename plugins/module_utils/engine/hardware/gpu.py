@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Sequence
 
+from ..base.errors import printable
 from .catalog import Model
 from .mig_profiles import Profile
 from .vgpu_types import VgpuType
@@ -14,21 +15,26 @@ from .vgpu_types import VgpuType
 
 @dataclass(eq=False, repr=False)
 class Holder:
-    """A process that has a device open. vm: the QEMU guest's name. pid None: not /proc, but the program in command reported the holder."""
+    """A process that has a device open. vm: the QEMU guest's name. pid None: not /proc, but the program in command reported the holder.
+
+    remedy: it is not known whether somebody uses the device, which counts as use; what to do about that.
+    """
 
     pid: int | None
     command: str
     vm: str | None = None
+    remedy: str | None = None
 
     def __str__(self) -> str:
-        if self.pid is None:
-            return "%s, as '%s' shows" % ("VM %s" % self.vm if self.vm else "a VM", self.command)
-        text = "pid %d (%s)" % (self.pid, self.command)
-        return "VM %s, %s" % (self.vm, text) if self.vm else text
+        text = self.command if self.remedy else "%s, as '%s' shows" % ("VM %s" % self.vm if self.vm else "a VM", self.command)
+        if self.pid is not None:
+            text = "pid %d (%s)" % (self.pid, self.command)
+            text = "VM %s, %s" % (self.vm, text) if self.vm else text
+        return printable(text, lines=False)
 
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
-        return dict(vars(self))
+        return {"pid": self.pid, "command": self.command, "vm": self.vm}
 
 
 @dataclass(eq=False, repr=False)

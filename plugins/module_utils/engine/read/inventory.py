@@ -40,8 +40,17 @@ class Inventory:
         return [vgpu for vgpu in self.vgpus if vgpu.uuid]
 
     def users(self) -> list[tuple[Holder, list[str]]]:
-        """Processes that run VMs, each with what it has of VFIO: [(Holder, [PCI address or UUID])]."""
-        return [(holder, self.open_files.devices_of(holder.pid)) for holder in self.open_files.machines()]
+        """Processes that run VMs or use GPUs on the host, by pid, each with what it has of VFIO, and its GPUs: [(Holder, [PCI address or UUID])]."""
+        everyone = {holder.pid: holder for holder in self.open_files.machines() + self.jobs()}
+        devices = self.open_files.devices()
+        for gpu in self.gpus:
+            for pid in self.open_files.of_nodes(gpu.minor, "%s/%s" % (PCI, gpu.address)):
+                devices.setdefault(pid, set()).add(gpu.address)
+        return [(everyone[pid], sorted(devices.get(pid or 0, ()))) for pid in sorted(everyone, key=lambda pid: pid or 0)]
+
+    def jobs(self) -> list[Holder]:
+        """Processes that use GPUs on the host through NVIDIA's driver, such as CUDA's."""
+        return self.open_files.jobs(["%s/%s" % (PCI, gpu.address) for gpu in self.gpus])
 
     def gpu(self, pf: str) -> Gpu | None:
         """The GPU at an address, or None."""
@@ -121,12 +130,12 @@ def _check_gi(ctx: Context, gpus: Iterable[Gpu]) -> None:
 
     A mediated device does not show its GPU instance; nvidia-smi does for those that VMs use.
     """
-    running: dict[str, int] | None = None
     for gpu in gpus:
+        running: dict[str, int] | None = None
         instances = [one.id for one in gpu.mig.instances] if gpu.mig and gpu.mig.current else []
         for vgpu in gpu.vgpus:
             if instances and vgpu.gi is None and vgpu.holders:
-                running = nvidia_smi.running(ctx) if running is None else running
+                running = nvidia_smi.running(ctx, gpu.address) if running is None else running
                 vgpu.gi = running.get(vgpu.uuid or "")
             if vgpu.gi not in instances:
                 vgpu.gi = None

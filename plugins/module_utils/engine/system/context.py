@@ -24,7 +24,8 @@ class Context:
         self.memo: dict[str, Any] | None = None
         self.side_by_side = True  # whether GPUs that do not need each other are worked on at the same time; a fake host has no locks for it
         self.type_directories: dict[str, str] = {}  # names of vGPU types' directories (nvidia-558) by the type's number
-        self.smi_silent: str | None = None  # why nvidia-smi is not asked any more in this run (it hung once), as a clause
+        self.smi_silent: str | None = None  # why nvidia-smi reported nothing (it hung), as a clause
+        self.smi_hung: set[str] = set()  # GPUs for which it hung, empty for all: they are not asked for again in this run
 
     def executable(self, *paths: str) -> str | None:
         """The first of the paths that is a program, or None."""

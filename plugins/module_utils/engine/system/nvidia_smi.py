@@ -31,6 +31,7 @@ _LGIPP = r"(?i)^\s*GPU\s+[0-9]+\s+Profile\s+ID\s+%s\s+Placements?\s*:\s*\{([0-9,
 _LCI = r"^\W*%s\s+%s\s+(?:MIG\s+)?((?:[0-9]{1,2}c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)\s+%s\s+%s(?![0-9])" % (_N, _N, _N, _N)
 # GRID Licensed Product until release 11, vGPU Software Licensed Product since.
 _LICENSED_PRODUCT = r"(?i)(vGPU Software|GRID) Licensed Product$"
+_MOST_HUNG = 2  # calls: one about all GPUs, and one about the GPU that it hangs for
 _TYPE_ID = "vgpu type id"
 _ROW = r"^([ \t]*)([^:]*[^:\s])\s*:(?:\s(.*))?$"
 _SECTION = r"^([ \t]*)(\S.*?)\s*$"
@@ -50,10 +51,14 @@ Mode = Tuple[str, Optional[bool], Optional[bool]]
 
 @dataclass(eq=False, repr=False)
 class Active:
-    """A vGPU that a VM uses, as vgpu -q shows it. type: short name; uuid: of its mediated device; instance: of MIG. None: not shown."""
+    """A vGPU that a VM uses, as vgpu -q shows it. type: short name; type_id: its number; uuid: of its mediated device; instance: of MIG.
+
+    None: not shown.
+    """
 
     gpu: str
     type: str | None = None
+    type_id: str | None = None
     uuid: str | None = None
     vm: str | None = None
     instance: int | None = None
@@ -77,11 +82,16 @@ def binary(ctx: Context) -> str | None:
 
 
 def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
-    """Runs it; rc 127 when it isn't there, 124 when it did not end. One that hangs is not called again in this run."""
-    if ctx.smi_silent:
+    """Runs it; rc 127 when it isn't there, 124 when it did not end. One that hangs is not called again in this run.
+
+    A GPU whose call hangs does not silence the others, unless several calls do.
+    """
+    gpu = next((after for here, after in zip(arguments, arguments[1:]) if here == "-i"), "")
+    if gpu in ctx.smi_hung or len(ctx.smi_hung) > _MOST_HUNG:
         return Result(124, "", True)
     answer = ctx.command([binary(ctx) or "nvidia-smi"] + list(arguments), timeout)
     if answer.timed_out:
+        ctx.smi_hung.add(gpu)
         ctx.smi_silent = "nvidia-smi did not end within %d s and was stopped" % timeout
     return answer
 
@@ -181,15 +191,24 @@ def types(ctx: Context, timeout: float = 60) -> dict[str, list[VgpuType]]:
     return found
 
 
-def running(ctx: Context, timeout: float = 60) -> dict[str, int]:
-    """{UUID of a mediated device: id of its GPU instance} of the vGPUs that VMs use."""
-    return {one.uuid: one.instance for one in active(ctx, timeout) if one.uuid and one.instance is not None}
+def running(ctx: Context, pf: str, timeout: float = 60) -> dict[str, int]:
+    """{UUID of a mediated device: id of its GPU instance} of the vGPUs of a GPU that VMs use."""
+    return {one.uuid: one.instance for one in active(ctx, pf, timeout)[0] if one.uuid and one.instance is not None}
 
 
-def active(ctx: Context, timeout: float = 60) -> list[Active]:
-    """The vGPUs that VMs use."""
+def active(ctx: Context, pf: str, timeout: float = 60) -> tuple[list[Active], str | None]:
+    """(the vGPUs of a GPU that VMs use, None), or (none, why nvidia-smi reported nothing, as a clause).
+
+    Each GPU is asked alone: one that fell off the bus makes an answer about all GPUs fail.
+    """
+    answer = call(ctx, ["vgpu", "-q", "-i", pf], timeout)
+    if answer.timed_out:
+        return [], ctx.smi_silent
+    if answer.rc:
+        missing = None if binary(ctx) else silence(ctx)
+        return [], missing or "nvidia-smi ended with rc %d: %s" % (answer.rc, answer.tail(2) or "it printed nothing")
     found: list[Active] = []
-    for gpu, key, value in _rows(call(ctx, ["vgpu", "-q"], timeout).out):
+    for gpu, key, value in _rows(answer.out):
         if key == "vgpu id" and gpu:
             found.append(Active(gpu))
         elif not found:
@@ -202,7 +221,9 @@ def active(ctx: Context, timeout: float = 60) -> list[Active]:
             found[-1].vm = value
         elif key == "vgpu name":
             found[-1].type = short_name(value)
-    return found
+        elif key == "vgpu type" and number(value) is not None:
+            found[-1].type_id = str(number(value))
+    return found, None
 
 
 def mixed(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool, bool]:

@@ -1,15 +1,41 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who has a device open: through /proc/*/fd, which is right whatever libvirt knows."""
+"""Who has a device open: through /proc/*/fd, which is right whatever libvirt knows.
+
+Devices are compared by their numbers, not by their paths: a process in a container, a chroot or a mount namespace has other paths.
+A process that can't be read counts as a user of every device.
+"""
 
 from __future__ import annotations
 
-from typing import Sequence
+import errno
+import os
+import re
+import threading
+from typing import Any, Container, Iterable, Iterator, Sequence, Tuple
 
+from ..base.clock import Clock
 from ..hardware.gpu import Holder
 from .sysfs import Sysfs
 
-_GONE = " (deleted)"  # the node went while the process has it open
+Number = Tuple[int, int]
+
+NVIDIA_MAJOR = 195  # of /dev/nvidiaN and /dev/nvidiactl, assigned by the kernel (Documentation/admin-guide/devices.txt)
+_TIMEOUT = 30  # seconds for one walk: a file on a network file system that hangs does not let itself be examined
+_FRESH = 1  # seconds for which one walk serves a batch of removals, as far as no process is new
+_GONE = (errno.ENOENT, errno.ESRCH)
+# Open files that no path leads to: sockets, pipes, and the kernel's anonymous files.
+_PATHLESS = re.compile(r"[a-z_]+:")
+_UNREAD = "run this as root with all capabilities (CAP_SYS_PTRACE), and check dmesg for a security module"
+# NVIDIA's services and their clients. They hold the driver, but work of nobody's ends with them. "vgpu" is nvidia-vgpu-mgr's process for a VM,
+# which has its vGPU open through VFIO itself.
+_SERVICES = (
+    *("nvidia-vgpud", "nvidia-vgpu-mgr", "vgpu", "nvidia-gridd", "nvidia-persistenced", "nvidia-powerd", "nvidia-topologyd", "nvidia-imex"),
+    *("nvidia-smi", "nvidia-dcgm", "dcgm", "dcgmi", "nv-hostengine", "dcgm-exporter", "nvidia_gpu_exporter", "nv-fabricmanager", "nvlsm"),
+)
+_COMM = 15  # longest name of a process
+_NO_NUMBER = (-1, -1)
+_END: list[Any] = [0, []]  # the last row of a walk: no process has this pid
 
 
 def vm_name(words: Sequence[str]) -> str | None:
@@ -25,20 +51,77 @@ def vm_name(words: Sequence[str]) -> str | None:
     return None
 
 
+def _walk(sysfs: Sysfs, known: Container[int]) -> Iterator[list[Any]]:
+    """For each process that is not known [pid], then [pid, numbers of the devices that it has open], or [pid, None] if that can't be read. At last _END."""
+    try:
+        pids = sorted(int(name) for name in sysfs.names("/proc") if name.isdigit())
+    except OSError:
+        pids = []
+    if 1 not in pids:  # hidden by an option of the mount (hidepid), as others are
+        yield [1, None]
+    for pid in [one for one in pids if one not in known]:
+        yield [pid]
+        try:
+            yield [pid, sorted(_devices(sysfs, "/proc/%d/fd" % pid))]
+        except OSError as exc:
+            yield [pid, [] if exc.errno in _GONE else None]
+    yield _END
+
+
+def _devices(sysfs: Sysfs, directory: str) -> set[Number]:
+    found = set()
+    for name in sysfs.names(directory):
+        path = "%s/%s" % (directory, name)
+        try:
+            if _PATHLESS.match(sysfs.leads(path)):
+                continue
+        except OSError as exc:
+            if exc.errno in _GONE:  # closed in the meantime
+                continue
+            raise
+        try:
+            number = sysfs.node(path)
+        except OSError:  # closed, or a network file system or FUSE that refuses: no device of the kernel's is on such
+            continue
+        if number:
+            found.add(number)
+    return found
+
+
 class OpenFiles:
-    """All open files below /dev/vfio and /dev/nvidia*, /dev/kvm and /dev/iommu, by path. One walk of /proc."""
+    """The devices of VFIO, KVM, IOMMUFD and NVIDIA that processes have open. One walk of /proc."""
 
     def __init__(self, sysfs: Sysfs) -> None:
         self._sysfs = sysfs
-        self._by_path: dict[str, set[int]] = {}
-        for name in filter(str.isdigit, sysfs.list("/proc")):
-            directory = "/proc/%s/fd" % name
-            for number in sysfs.list(directory):
-                target = sysfs.target("%s/%s" % (directory, number)) or ""
-                if target.endswith(_GONE):
-                    target = target[: -len(_GONE)]
-                if target.startswith(("/dev/vfio/", "/dev/nvidia")) or target in ("/dev/kvm", "/dev/iommu"):
-                    self._by_path.setdefault(target, set()).add(int(name))
+        self._by_number: dict[Number, set[int]] = {}
+        self._unread: list[int] = []
+        self._known: set[int] = set()
+        self.read_new()
+
+    def read_new(self) -> None:
+        """Reads the processes that came since the last walk."""
+        rows, ended = self._sysfs.apart(lambda: _walk(self._sysfs, self._known), _TIMEOUT)
+        found = {row[0]: row[1] if len(row) > 1 else None for row in rows if isinstance(row, list)}
+        self._known |= set(found)
+        for pid, numbers in found.items():
+            if numbers is None:
+                self._unread.append(pid)
+            for major, minor in numbers or ():
+                self._by_number.setdefault((major, minor), set()).add(pid)
+        majors = {NVIDIA_MAJOR: "nvidia"}
+        text = self._sysfs.read_or("/proc/devices")
+        majors.update((int(major), name) for major, name in re.findall(r"^ *([0-9]+) (\S+)$", (text or "").partition("Block devices")[0], re.MULTILINE))
+        if not self._unread and (not ended or _END not in rows or text is None):
+            self._unread.append(1)
+        misc = {self._number("/sys/class/misc/%s" % name) for name in ("kvm", "iommu", "vfio")}
+        self._vfio = {one for one in self._by_number if majors.get(one[0], "").startswith("vfio")}
+        self._machines = self._vfio | {one for one in self._by_number if one in misc}
+        self._natives = {one for one in self._by_number if majors.get(one[0], "").startswith("nvidia")}
+
+    def _number(self, directory: str) -> Number | None:
+        """A device's numbers as its directory in sysfs has them."""
+        match = re.match(r"^([0-9]{1,9}):([0-9]{1,9})$", self._sysfs.read_or(directory + "/dev", ""))
+        return (int(match.group(1)), int(match.group(2))) if match else None
 
     def _holder(self, pid: int) -> Holder:
         words = self._sysfs.read_or("/proc/%d/cmdline" % pid, "").split("\0")
@@ -47,43 +130,91 @@ class OpenFiles:
         vm = vm_name(words)
         return Holder(pid, command if vm else shown, vm)
 
+    def _of(self, numbers: Iterable[Number | None]) -> list[Holder]:
+        """Holders of any of the devices, by pid; the last one stands for the processes that can't be read."""
+        pids = {pid for number in numbers if number for pid in self._by_number.get(number, ())}
+        return [self._holder(pid) for pid in sorted(pids)] + self._not_read()
+
+    def _not_read(self) -> list[Holder]:
+        if not self._unread:
+            return []
+        one, more = self._holder(self._unread[0]), len(self._unread) - 1
+        others = ", nor those of %d more processes" % more if more else ""
+        one.command, one.remedy = "%s; its open files can't be read%s" % (one.command, others), _UNREAD
+        return [one]
+
     @property
     def vfio(self) -> bool:
         """Whether anything of VFIO is open, so that it is worth checking who has which device."""
-        return any(path.startswith("/dev/vfio/") for path in self._by_path)
+        return bool(self._vfio or self._unread)
 
-    def of(self, *paths: str) -> list[Holder]:
-        """Holders of any of the paths, by pid."""
-        return [self._holder(pid) for pid in sorted({pid for path in paths for pid in self._by_path.get(path, ())})]
+    def _vfio_numbers(self, device_path: str) -> list[Number | None]:
+        group = self._sysfs.link(device_path + "/iommu_group")
+        directories = ["/sys/class/vfio/%s" % group, "/sys/class/vfio/noiommu-%s" % group] if group else []
+        directories += ["%s/vfio-dev/%s" % (device_path, name) for name in self._sysfs.list(device_path + "/vfio-dev")]
+        return [self._number(one) for one in directories]
 
     def of_device(self, device_path: str) -> list[Holder]:
         """Holders of a device through VFIO: its group (also one without an IOMMU), or its own character device on new kernels."""
-        group = self._sysfs.link(device_path + "/iommu_group")
-        paths = ["/dev/vfio/%s" % group, "/dev/vfio/noiommu-%s" % group] if group else []
-        return self.of(*paths, *("/dev/vfio/devices/%s" % name for name in self._sysfs.list(device_path + "/vfio-dev")))
+        return self._of(self._vfio_numbers(device_path))
 
     def of_gpu(self, minor: int | None) -> list[Holder]:
         """Processes that have the GPU's own device node open: monitoring, persistenced, DCGM."""
-        return self.of("/dev/nvidia%s" % minor) if minor is not None else []
+        return self._of([(NVIDIA_MAJOR, minor)]) if minor is not None else []
 
     def natives(self) -> list[Holder]:
         """Processes that have a device node of NVIDIA's driver open."""
-        return self.of(*[path for path in self._by_path if path.startswith("/dev/nvidia")])
+        return self._of(self._natives)
+
+    def jobs(self, gpus: Iterable[str]) -> list[Holder]:
+        """Whose work ends with the driver or the machine: as natives, or of a DRM node of the GPUs (directories); without NVIDIA's services."""
+        drm = [number for directory in gpus for number in self._drm(directory)]
+        return [one for one in self._of([*self._natives, *drm]) if one.remedy or not self._service(one)]
+
+    def _service(self, holder: Holder) -> bool:
+        names = (os.path.basename(holder.command.split(" ")[0]), self._sysfs.read_or("/proc/%s/comm" % holder.pid, ""))
+        return any(name in (one, one[:_COMM]) for one in _SERVICES for name in names)
+
+    def _drm(self, directory: str) -> list[Number | None]:
+        return [self._number("%s/drm/%s" % (directory, name)) for name in self._sysfs.list(directory + "/drm")]
+
+    def of_nodes(self, minor: int | None, directory: str) -> set[int]:
+        """Pids of processes that have a GPU's own nodes open: /dev/nvidiaN, or those of DRM."""
+        numbers = [*self._drm(directory), (NVIDIA_MAJOR, minor) if minor is not None else None]
+        return {pid for number in numbers if number for pid in self._by_number.get(number, ())}
 
     def machines(self) -> list[Holder]:
         """Processes that run VMs: /dev/kvm, /dev/iommu or anything of VFIO is open."""
-        return self.of(*[path for path in self._by_path if not path.startswith("/dev/nvidia")])
+        return self._of(self._machines)
 
-    def devices_of(self, pid: int | None) -> list[str]:
-        """What a process has of VFIO, sorted: PCI addresses, and UUIDs of mediated devices. All devices of a group that it holds."""
-        found: set[str] = set()
-        for path, pids in self._by_path.items():
-            if pid not in pids:
-                continue
-            name = path.rsplit("/", 1)[-1]
-            if path.startswith("/dev/vfio/devices/"):
-                device = self._sysfs.link("/sys/class/vfio-dev/%s/device" % name)
-                found |= {device} if device else set()
-            elif path.startswith("/dev/vfio/"):
-                found |= set(self._sysfs.list("/sys/kernel/iommu_groups/%s/devices" % name.replace("noiommu-", "")))
-        return sorted(found)
+    def devices(self) -> dict[int, set[str]]:
+        """What each process has of VFIO, by pid: PCI addresses, and UUIDs of mediated devices. All devices of a group that it holds."""
+        found: dict[int, set[str]] = {}
+        for name in self._sysfs.list("/sys/class/vfio") if self._vfio else ():
+            pids = self._by_number.get(self._number("/sys/class/vfio/" + name) or _NO_NUMBER, ())
+            devices = self._sysfs.list("/sys/kernel/iommu_groups/%s/devices" % name.replace("noiommu-", "")) if pids else ()
+            for pid in pids:
+                found.setdefault(pid, set()).update(devices)
+        for name in self._sysfs.list("/sys/class/vfio-dev") if self._vfio else ():
+            device = self._sysfs.link("/sys/class/vfio-dev/%s/device" % name)
+            for pid in self._by_number.get(self._number("/sys/class/vfio-dev/" + name) or _NO_NUMBER, ()):
+                found.setdefault(pid, set()).update([device] if device else [])
+        return found
+
+
+class Watch:
+    """One walk of /proc for a batch of removals: a walk for each takes minutes where there are hundreds of VMs."""
+
+    def __init__(self, sysfs: Sysfs, clock: Clock) -> None:
+        self._sysfs, self._clock, self._one = sysfs, clock, threading.Lock()
+        self._last: tuple[float, OpenFiles] | None = None
+
+    def open_files(self) -> OpenFiles:
+        """As they are in new processes, and were a moment ago in others."""
+        with self._one:  # GPUs are worked on in threads
+            now = self._clock.now()
+            if self._last is None or now - self._last[0] > _FRESH:
+                self._last = (now, OpenFiles(self._sysfs))
+            else:
+                self._last[1].read_new()
+            return self._last[1]

@@ -6,13 +6,17 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import overload
+import stat
+from typing import Any, Callable, Iterable, Iterator, overload
 
 from ..base.errors import EngineError, Refusal
+from . import child
 
 # Where the kernel shows PCI devices.
 PCI = "/sys/bus/pci/devices"
 PCI_DRIVERS = "/sys/bus/pci/drivers"
+# Seconds that the kernel has for one write.
+PATIENCE = 60
 # What an errno from the kernel's PCI, mdev and VFIO files means to an operator.
 _MEANING = {
     errno.ENOENT: "the kernel has no such file, or its driver does not take this request",
@@ -27,7 +31,7 @@ _MEANING = {
     errno.EPERM: "the driver refuses: a VM uses the device, or the caller is not root",
     errno.EACCES: "the caller is not root",
     errno.ENXIO: "the GPU does not answer",
-    errno.ETIMEDOUT: "the driver did not answer in time",
+    errno.ETIMEDOUT: "the kernel still waits: a process holds the device, or has ended and left its use count, which only a reboot ends",
 }
 
 
@@ -106,9 +110,17 @@ class Sysfs:
             return default
         return found if -(1 << 63) <= found < 1 << 64 else default
 
-    def write(self, path: str, value: str) -> None:
-        """Writes in one write(2). An error of write (so sysfs reports it) or of close (NVIDIA's procfs files) raises SysfsError."""
-        try:
+    def apart(self, work: Callable[[], Iterable[Any]], timeout: float) -> tuple[list[Any], bool]:
+        """As child.rows."""
+        return child.rows(work, timeout)
+
+    def write(self, path: str, value: str, timeout: float = PATIENCE) -> None:
+        """Writes in one write(2). An error of write (so sysfs reports it) or of close (NVIDIA's procfs files) raises SysfsError.
+
+        The kernel may wait in it until somebody closes the device: after timeout seconds ETIMEDOUT is raised, and the write goes on.
+        """
+
+        def work() -> Iterator[int]:
             number = os.open(self.root + path, os.O_WRONLY)
             try:
                 os.write(number, value.encode())
@@ -116,12 +128,21 @@ class Sysfs:
                 os.close(number)
                 raise
             os.close(number)
-        except OSError as exc:
-            raise SysfsError(path, exc.errno or 0, value) from exc
+            yield 0
+
+        rows, ended = self.apart(work, timeout)
+        if not ended:
+            raise SysfsError(path, errno.ETIMEDOUT, value)
+        if rows != [0]:  # none: the child was killed
+            raise SysfsError(path, rows[0]["errno"] if rows else errno.EINTR, value)
 
     def exists(self, path: str) -> bool:
         """Whether the path is there."""
         return os.access(self.root + path, os.F_OK)
+
+    def names(self, path: str) -> list[str]:
+        """Names in a directory; raises OSError where it can't be read."""
+        return os.listdir(self.root + path)
 
     def list(self, path: str) -> list[str]:
         """Names in a directory, sorted; none when it isn't there."""
@@ -129,6 +150,15 @@ class Sysfs:
             return sorted(os.listdir(self.root + path))
         except OSError:
             return []
+
+    def leads(self, path: str) -> str:
+        """A link's target; raises OSError where it can't be read."""
+        return os.readlink(self.root + path)
+
+    def node(self, path: str) -> tuple[int, int] | None:
+        """The numbers of the character device that the path leads to, None for another file; raises OSError where it can't be read."""
+        found = os.stat(self.root + path)
+        return (os.major(found.st_rdev), os.minor(found.st_rdev)) if stat.S_ISCHR(found.st_mode) else None
 
     def link(self, path: str) -> str | None:
         """Last part of a link's target (a driver's or group's name), or None."""

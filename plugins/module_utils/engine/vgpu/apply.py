@@ -17,7 +17,7 @@ from ..mig import instances as mig_instances
 from ..state import migration
 from ..system import files, mdevctl
 from ..system.context import Context
-from ..system.open_files import OpenFiles
+from ..system.open_files import Watch
 from ..system.sysfs import SysfsError
 from .layout import plain_params
 from .target import LayoutPlan, titled
@@ -50,15 +50,18 @@ class Outcome:
 
 def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
     """Runs the steps and verifies each; the result has what failed. GPUs are worked on at the same time if that is possible."""
-    created = [ctx.clock.now()]
+    created, watch_files = [ctx.clock.now()], Watch(ctx.sysfs, ctx.clock)
 
     def perform(step: Step) -> None:
-        _perform(ctx, step, timeout)
+        if step.kind == "remove":
+            _remove(frameworks.at(ctx, str(step.device)), step, watch_files, timeout)
+        else:
+            _perform(ctx, step, timeout)
         if step.kind == "create":
             created[0] = ctx.clock.now()
 
-    # The driver works on several GPUs at a time, nvidia-smi does not. A forced removal waits in a child process: threads and forks do not mix.
-    side_by_side = ctx.side_by_side and not any(step.kind in mig_instances.KINDS or step.args.get("forced") for step in steps)
+    # The driver works on several GPUs at a time, nvidia-smi does not.
+    side_by_side = ctx.side_by_side and not any(step.kind in mig_instances.KINDS for step in steps)
     failed = None
     try:
         done = execute(steps, perform, side_by_side)
@@ -78,9 +81,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
         mig_instances.perform(ctx, step, timeout)
     else:
         framework = frameworks.at(ctx, device)
-        if step.kind == "remove":
-            _remove(ctx, framework, step, timeout)
-        elif step.kind == "create":
+        if step.kind == "create":
             _create(framework, step, timeout)
         elif step.kind == "define":
             mdevctl.define(ctx, step.args["uuid"], device, framework.type_directory(step.args["uuid"]))
@@ -135,14 +136,13 @@ def _create(framework: Framework, step: Step, timeout: float) -> None:
     framework.create(device, type_id, type_name, step.args["uuid"], timeout)
 
 
-def _remove(ctx: Context, framework: Framework, step: Step, timeout: float) -> None:
+def _remove(framework: Framework, step: Step, watch_files: Watch, timeout: float) -> None:
     key, forced = step.args["key"], step.args["forced"]
     # Somebody may have taken it since the plan was made.
-    holders = [] if forced else framework.holders(OpenFiles(ctx.sysfs), key)
+    holders = [] if forced else framework.holders(watch_files.open_files(), key)
     if holders:
         raise EngineError(refusals.in_use(key, holders, "removing it", "force_remove"))
-    remove = framework.remove_forced if forced else framework.remove
-    remove(key, timeout)
+    framework.remove(key, timeout, forced)
 
 
 def _set_params(framework: Framework, step: Step) -> None:

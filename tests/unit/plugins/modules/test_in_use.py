@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.vgpu.kvm.plugins.filter.fleet_report import fleet_report
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import plan as binding_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import in_use
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Holder
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_gpu_info, nvidia_mdev, nvidia_pci_driver, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake import nvidia_smi as program
@@ -136,6 +138,231 @@ def test_nvidia_smi_is_believed_where_proc_shows_nobody(make_host, vendor):
     assert host.vgpus() == before and host.kernel.harm == []
 
 
+MIXED = [{"gpu": "all", "mixed_sizes": True, "vgpus": [{"type": "L40S-24Q"}, {"type": "L40S-8Q"}]}]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "after"),
+    [
+        (False, [{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]),
+        (True, [{"gpu": "all", "vgpus": [{"type": "L40S-24Q"}]}]),
+        (True, MIXED),
+        (False, [{"gpu": "all", "vgpus": [{"type": "A40-8Q", "vgpu_params": "enable_uvm=1"}]}]),
+        (True, [{"gpu": "all", "vgpus": [{"type": "L40S-8Q", "vgpu_params": "enable_uvm=1"}]}]),
+    ],
+    ids=["another type", "another type, vendor", "mixed sizes", "parameters", "parameters, vendor"],
+)
+def test_nvidia_smi_is_asked_about_vgpus_that_come_again(make_host, vendor, after):
+    """The same VF and the same UUID: they are not removed for good, but their VM loses them all the same."""
+    host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
+    (vgpu,) = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-8Q" if vendor else "A40-8Q"}]}]).ok["vgpus"]
+    hidden(host, vgpu["uuid"] or vgpu["vf"])
+    before = host.vgpus()
+    outcome = call(nvidia_vgpu, host, layout=after)
+    assert set(outcome.codes) == {"in_use"} and "VM web1, as 'nvidia-smi vgpu -q' shows" in outcome.msg
+    assert outcome.writes == 0 and host.vgpus() == before and host.kernel.harm == []
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_nvidia_smi_that_names_no_vf_makes_all_of_its_type_count(make_host, number):
+    """One of two goes: which of them the VM has, nobody knows. The plan does not fall upon the other one."""
+    host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
+    vgpus = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q", "count": 2}]}]).ok["vgpus"]
+    hidden(host, vgpus[number]["vf"])
+    begin = host.clock.now()
+    outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q"}]}])
+    assert outcome.codes == ["in_use"] and "may be in use" in outcome.msg and "VM web1" in outcome.msg and "one of the 2 vGPUs L40S-24Q" in outcome.msg
+    assert outcome.writes == 0 and host.clock.now() - begin < 15
+
+
+@pytest.mark.parametrize("source", ["driver", "libvirt"])
+def test_the_vf_of_a_vm_is_known_to_the_driver_or_to_libvirt(make_host, source):
+    host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
+    first, second = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q", "count": 2}]}]).ok["vgpus"]
+    hidden(host, second["vf"])
+    if source == "driver":
+        host.kernel.devices[second["vf"]].vm_name = "web1"
+    else:
+        domain(host, "web1", PCI % ("no", int(second["vf"][-1])), running=True)
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q"}]}]).ok
+    assert [parent for dummy, parent, dummy2 in host.vgpus()] == [second["vf"]] != [first["vf"]] and host.kernel.harm == []
+
+
+@pytest.mark.parametrize("answer", [Result(15, "Unable to determine the device handle\n"), Result(124, "", True)], ids=["fails", "hangs"])
+@pytest.mark.parametrize("vendor", [False, True])
+def test_nvidia_smi_without_an_answer_counts_as_a_user(make_host, answer, vendor):
+    host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q" if vendor else "A40-24Q"}]}]).ok
+    real = host.ctx.command
+    host.ctx.command = lambda argv, timeout, **rest: answer if argv[1:3] == ["vgpu", "-q"] else real(argv, timeout, **rest)
+    outcome = call(nvidia_vgpu, host, layout=EMPTY)
+    assert outcome.codes == ["in_use"] and outcome.writes == 0
+    for text in ("may be in use", "did not end within" if answer.timed_out else "rc 15", "run 'nvidia-smi vgpu -q -i %s' by hand" % PF, "force_remove"):
+        assert text in outcome.msg
+    key = (host.vgpus()[0][0] if not vendor else host.vgpus()[0][1])
+    host.kernel.forced.add(key)
+    call(nvidia_vgpu, host, layout=EMPTY, force_remove=[key]).ok
+    assert host.vgpus() == []
+
+
+def test_a_gpu_off_the_bus_does_not_silence_nvidia_smi_for_the_others(make_host):
+    host = make_host(gpus=[(OTHER, A40), (PF, A40)]).vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
+    host.pf(OTHER).off_bus = True
+    (key,) = [uuid for uuid, parent, dummy in host.vgpus() if parent.startswith("0000:e8")]
+    real = host.kernel.used
+    hidden(host, key)
+    outcome = call(nvidia_vgpu, host, layout=EMPTY, unresponsive_gpus="warn")
+    assert outcome.codes == ["in_use"] and "VM web1" in outcome.msg and "gave no answer" not in outcome.msg
+    host.kernel.used = real
+    call(nvidia_vgpu, host, layout=EMPTY, unresponsive_gpus="warn").ok
+    assert [parent[:10] for dummy, parent, dummy2 in host.vgpus()] == ["0000:e7:00"]
+
+
+def test_a_vgpu_that_went_with_its_vm_is_no_user_of_another(host, monkeypatch):
+    """nvidia-smi still shows it, by its UUID."""
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
+    gone = nvidia_smi.Active(PF, "A40-24Q", "558", UUID, "web1")
+    monkeypatch.setattr(nvidia_smi, "active", lambda ctx, pf: ([gone], None))
+    call(nvidia_vgpu, host, layout=EMPTY).ok
+    assert host.vgpus() == []
+
+
+# --- what /proc shows
+
+
+def used(make_host, vendor, **kernel):
+    """A host whose only vGPU a VM has."""
+    host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q" if vendor else "A40-24Q"}]}]).ok
+    vars(host.kernel).update(kernel)
+    host.kernel.use(host.vgpus()[0][0])
+    return host
+
+
+@pytest.mark.parametrize("vendor", [False, True])
+@pytest.mark.parametrize("cdevs", [False, True])
+def test_a_vm_in_a_container_is_seen_by_the_numbers_of_its_devices(make_host, vendor, cdevs):
+    host = used(make_host, vendor, cdevs=cdevs)
+    process = host.kernel.processes[4711]
+    process.paths = ["/srv/jail%s" % path for path in process.paths]
+    host.kernel.used = lambda mdev: False  # not even nvidia-smi knows
+    outcome = call(nvidia_vgpu, host, layout=EMPTY)
+    assert outcome.codes == ["in_use"] and "VM web1, pid 4711" in outcome.msg and outcome.writes == 0
+    (user,) = call(nvidia_gpu_info, host).ok["in_use"]
+    assert user["devices"] == [host.vgpus()[0][0]]
+
+
+def test_a_whole_gpu_through_iommufd_is_seen(make_host):
+    host = passed_through(make_host)
+    host.kernel.cdevs = True
+    host.kernel.add_process(77, "qemu-system-x86", QEMU, ["/dev/kvm", "/dev/iommu", host.pf(PF).cdev])
+    outcome = call(nvidia_pci_driver, host)
+    assert outcome.codes == ["in_use"] and "VM db, pid 77" in outcome.msg and outcome.writes == 0
+    (user,) = call(nvidia_gpu_info, host).ok["in_use"]
+    assert user["vm"] == "db" and user["devices"] == [PF]
+
+
+def unreadable(host):
+    """A process that a security module hides."""
+    host.kernel.add_process(90, "secret", ["/usr/bin/secret", "--serve"], [])
+    host.kernel.processes[90].unreadable = 13
+
+
+def hanging(host):
+    """A process that has a file on a network file system open that does not answer."""
+    host.kernel.add_process(90, "secret", ["/usr/bin/secret", "--serve"], [])
+    host.kernel.processes[90].hangs = True
+
+
+def hiding(host):
+    """/proc with hidepid."""
+    host.kernel.hidden = True
+
+
+@pytest.mark.parametrize("trouble", [unreadable, hanging, hiding])
+@pytest.mark.parametrize("vendor", [False, True])
+def test_what_cannot_be_read_counts_as_in_use(make_host, trouble, vendor):
+    host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q" if vendor else "A40-24Q"}]}]).ok
+    trouble(host)
+    who = "pid 1 (" if trouble is hiding else "pid 90 (/usr/bin/secret --serve; "
+    for module, arguments in ((nvidia_vgpu, {"layout": EMPTY}), (nvidia_sriov, {"state": "disabled"}), (nvidia_driver, {"state": "absent"})):
+        outcome = call(module, host, **arguments)
+        assert set(outcome.codes) == {"in_use"} and outcome.writes == 0
+        for text in ("may be in use by " + who, "open files can't be read", "CAP_SYS_PTRACE"):
+            assert text in outcome.msg
+    found = call(nvidia_gpu_info, host, may_disturb=["secret", "?", PF]).ok
+    assert [one["pid"] for one in found["in_the_way"]] == [1 if trouble is hiding else 90]
+    assert host.vgpus() and host.kernel.harm == []
+
+
+def test_files_that_go_meanwhile_and_files_of_other_systems_are_no_users(host):
+    host.kernel.add_process(90, "editor", ["editor"], ["/mnt/nfs/file", "socket:[1]", "/dev/null"])
+    host.sysfs.node = lambda path: (_ for _ in ()).throw(OSError(116, path)) if path == "/proc/90/fd/0" else None
+    real = host.sysfs.names
+    host.sysfs.names = lambda path: (_ for _ in ()).throw(OSError(3, path)) if path == "/proc/1/fd" else real(path)
+    assert call(nvidia_gpu_info, host).ok["in_use"] == []
+
+
+@pytest.mark.parametrize("number", [2, 12])
+def test_one_walk_serves_all_removals_of_a_batch(host, number):
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-4Q", "count": number}]}]).ok
+    reads = []
+    real = host.sysfs.names
+    host.sysfs.names = lambda path: [reads.append(path), real(path)][1]
+    host.kernel.add_process(90, "sh", ["sh"], ["/dev/null"])
+    call(nvidia_vgpu, host, layout=EMPTY).ok
+    assert host.vgpus() == [] and reads.count("/proc/90/fd") == 2, "once for the plan, once before the removals"
+
+
+# --- programs that use a GPU through NVIDIA's driver
+
+
+JOBS = (
+    ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia0"], ["/dev/nvidiactl"], ["/dev/nvidia-uvm"], ["/dev/nvidia-caps/nvidia-cap1"],
+    ["/dev/dri/renderD128"],
+)
+
+
+@pytest.mark.parametrize("paths", JOBS, ids=["gpu", "control", "uvm", "mig", "drm"])
+def test_a_cuda_job_is_a_user_of_the_host(make_host, tmp_path, paths):
+    host = make_host(gpus=[(PF, A40)])
+    host.kernel.add_process(4711, "python3", ["python3", "train.py"], paths)
+    host.put("/usr/bin/nvidia-uninstall", "", 0o755)
+    package = tmp_path / "NVIDIA-Linux-x86_64-570.10.01-vgpu-kvm.run"
+    package.write_text("")
+    own = [PF] if "/dev/nvidia0" in paths or paths[0].startswith("/dev/dri") else []
+    info = call(nvidia_gpu_info, host).ok
+    assert info["in_use"] == info["in_the_way"] == [{"pid": 4711, "command": "python3 train.py", "vm": None, "devices": own}]
+    for arguments in ({"src": str(package), "load": False}, {"state": "absent"}):
+        outcome = call(nvidia_driver, host, **arguments)
+        assert outcome.codes == ["in_use"] and "NVIDIA's driver" in outcome.msg and "pid 4711 (python3 train.py)" in outcome.msg and outcome.writes == 0
+    assert host.on_disk == "550.163.02"
+    assert call(nvidia_gpu_info, host, may_disturb=["python3"]).ok["in_the_way"] == []
+    assert (call(nvidia_gpu_info, host, may_disturb=[PF]).ok["in_the_way"] == []) == bool(own)
+
+
+@pytest.mark.parametrize(
+    ("comm", "argv"),
+    [
+        ("nvidia-persiste", ["/usr/bin/nvidia-persistenced", "--user", "nvidia-persistenced"]),
+        ("nvidia-vgpu-mgr", ["/usr/bin/nvidia-vgpu-mgr"]),
+        ("nv-hostengine", ["/usr/bin/nv-hostengine", "-n"]),
+        ("dcgm-exporter", ["/usr/bin/dcgm-exporter"]),
+        ("nvidia-smi", ["/usr/bin/python3", "/usr/bin/nvidia-smi"]),
+        ("vgpu", ["vgpu"]),
+    ],
+)
+def test_services_of_nvidias_are_no_users(make_host, tmp_path, comm, argv):
+    host = make_host(gpus=[(PF, A40)])
+    host.kernel.add_process(812, comm, argv, ["/dev/nvidiactl", "/dev/nvidia0"])
+    package = tmp_path / "NVIDIA-Linux-x86_64-570.10.01-vgpu-kvm.run"
+    package.write_text("")
+    assert call(nvidia_gpu_info, host).ok["in_use"] == []
+    assert call(nvidia_driver, host, src=str(package), load=False).ok["changed"]
+
+
 def test_nvidia_smi_that_lags_behind_a_vms_end_is_waited_for(host):
     (vgpu,) = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok["vgpus"]
     real = host.kernel.used
@@ -230,7 +457,7 @@ def test_the_fake_prints_what_the_real_program_prints(host):
     host.add("0000:e8:00.4", "A40-24Q", UUID)
     host.kernel.use(UUID)
     text = program.Program(host).run(["vgpu", "-q"], 5).out
-    (one,) = nvidia_smi.active(printed(text))
+    (one,) = nvidia_smi.active(printed(text), PF)[0]
     assert (one.gpu, one.type, one.uuid, one.vm) == (PF, "A40-24Q", UUID, "web1")
 
 
@@ -239,3 +466,45 @@ def test_status_shows_a_whole_gpu(make_host, monkeypatch, capsys):
     monkeypatch.setattr(cli, "Context", lambda: host.ctx)
     cli.main(["status"])
     assert "the whole GPU is in use by VM db, pid 77" in capsys.readouterr().out
+
+
+# --- names that a terminal would obey
+
+
+EVIL = "web\x1b[2J\x1b]0;owned\x07\x9b31m\nroot@host:~# "
+
+
+def evil(make_host):
+    """A host with a whole GPU of a VM whose name is one, and a vGPU of such a VM."""
+    host = passed_through(make_host)
+    host.kernel.processes.clear()
+    host.kernel.add_process(77, "qemu-system-x86", ["qemu", "-name", EVIL], ["/dev/kvm", "/dev/vfio/" + host.pf(PF).group])
+    return host
+
+
+def harmless(text):
+    """No character that a terminal obeys, and the name is there all the same."""
+    assert not set(text) & set("\x1b\x07\x9b") and "web\\x1b[2J" in text and "\nroot@host" not in text
+
+
+def test_a_vms_name_does_not_reach_the_terminal_raw(make_host, monkeypatch, capsys):
+    host = evil(make_host)
+    harmless(call(nvidia_pci_driver, host).msg)
+    monkeypatch.setattr(cli, "Context", lambda: host.ctx)
+    cli.main(["status"])
+    harmless(capsys.readouterr().out)
+    domain(host, EVIL.replace("\x1b", "").replace("\x07", ""), PCI % ("yes", 0))
+    (warning,) = call(nvidia_pci_driver, make_idle(host)).warnings
+    assert "\x9b" not in warning and "\\x9b31m" in warning
+
+
+def make_idle(host):
+    """The VM ends."""
+    host.kernel.processes.clear()
+    return host
+
+
+def test_a_vms_name_does_not_reach_the_fleets_report_raw(make_host):
+    result = call(nvidia_gpu_info, evil(make_host)).ok.result
+    report = fleet_report({"a": result})
+    harmless(report["hosts"][0]["gpus"][1]["segments"][0]["details"])

@@ -85,10 +85,10 @@ def test_a_vgpu_taken_between_plan_and_removal_stays(host):
     before = host.vgpus()
     real_write = host.sysfs.write
 
-    def write(path, value):
+    def write(path, value, timeout):
         if path.endswith("/remove"):
             host.kernel.use(before[1][0] if before[0][0] in path else before[0][0])
-        real_write(path, value)
+        real_write(path, value, timeout)
 
     host.sysfs.write = write
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": []}])
@@ -258,12 +258,8 @@ def test_a_forced_removal_of_a_vgpu_whose_user_lets_go(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     victim = host.vgpus()[0][0]
     host.kernel.use(victim)
-
-    def stop():
-        host.kernel.processes.clear()
-        host.kernel.mdevs.pop(victim)
-
-    host.clock.after(15, stop)
+    host.kernel.forced.add(victim)
+    host.clock.after(15, host.kernel.processes.clear)
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": []}], force_remove=[victim.upper()]).ok
     assert host.vgpus() == []
 
@@ -272,6 +268,7 @@ def test_a_forced_removal_whose_user_stays_is_reported(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     victim = host.vgpus()[0][0]
     host.kernel.use(victim)
+    host.kernel.forced.add(victim)
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": []}], force_remove=[victim], timeout=3)
     assert outcome.codes == ["remove_pending"] and victim in outcome.msg and host.kernel.harm == []
 

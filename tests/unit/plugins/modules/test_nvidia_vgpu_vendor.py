@@ -88,7 +88,7 @@ def test_an_eperm_of_a_race_is_a_sentence(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     used = host.kernel.used
     host.kernel.used = lambda mdev: True
-    with mock.patch.object(nvidia_smi, "active", lambda ctx: []):  # it listed none when the plan was made
+    with mock.patch.object(nvidia_smi, "active", lambda ctx, pf: ([], None)):  # it listed none when the plan was made
         outcome = call(nvidia_vgpu, host, layout=EMPTY)
     assert outcome.codes == ["in_use"] and "EPERM" in outcome.msg and "Stop the VM" in outcome.msg
     host.kernel.used = used

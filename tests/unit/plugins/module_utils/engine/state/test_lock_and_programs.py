@@ -60,29 +60,17 @@ def test_what_is_at_the_path_of_the_lock_is_refused(tmp_path, make, words):
     assert words in str(caught.value) and caught.value.errors[0].code == "bad_lock"
 
 
-def test_a_removal_that_waits_for_a_vm_does_not_keep_the_lock(tmp_path):
-    answer_file = tmp_path / "answer"
-
-    class Waiting:
-        """The kernel's files; the removal records whether it still has the lock."""
-
-        @staticmethod
-        def exists(path):
-            """Gone as soon as the child has written its answer."""
-            return not answer_file.exists()
-
-        @staticmethod
-        def write(path, value):
-            """In the child."""
-            try:
-                os.fstat(number)
-                answer_file.write_text("open")
-            except OSError:
-                answer_file.write_text("closed")
-
-    with real_lock(tmp_path) as held:
-        number = held.handle.fileno()
-        ctx = Context("/")
-        ctx.sysfs = Waiting
-        Mdev(ctx).remove_forced(UUID, 10)
-    assert answer_file.read_text() == "closed"
+@pytest.mark.parametrize("forced", [False, True])
+def test_a_removal_that_waits_for_a_vm_does_not_keep_the_lock(tmp_path, forced):
+    """A pipe without a reader stands for the kernel's file, which lets the writer wait until the VM ends."""
+    device = tmp_path / "sys/bus/mdev/devices" / UUID
+    device.mkdir(parents=True)
+    os.mkfifo(device / "remove")
+    with real_lock(tmp_path):
+        with pytest.raises(EngineError) as caught:
+            Mdev(Context(str(tmp_path))).remove(UUID, 0.5, forced)
+        assert caught.value.errors[0].code == "remove_pending" and "as soon as that process ends" in str(caught.value)
+    with real_lock(tmp_path, timeout=1):
+        pass
+    with open(device / "remove", encoding="utf-8") as handle:
+        assert handle.read() == "1", "the removal waits on"

@@ -13,6 +13,8 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import vg
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.mig_profiles import Profile
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement as mig_placement
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import nvidia_smi
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
 from ansible_collections.vgpu.kvm.tests.unit.fake import models
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER
 from ansible_collections.vgpu.kvm.tests.unit.fake.printed import printed
@@ -102,8 +104,8 @@ def test_supported_types():
 
 
 def test_running_vgpus():
-    assert nvidia_smi.running(printed(sample("running.txt"))) == {"7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1": 3}
-    assert nvidia_smi.running(printed("No supported devices in vGPU mode\n")) == {}
+    assert nvidia_smi.running(printed(sample("running.txt")), "0000:17:00.0") == {"7e0bb6d4-52a6-5b21-8b2f-6c8f1f3ad0f1": 3}
+    assert nvidia_smi.running(printed("No supported devices in vGPU mode\n"), "0000:17:00.0") == {}
 
 
 @pytest.mark.parametrize("name, expected", [("h100-q.txt", (False, False)), ("l40s-q.txt", (True, True)), ("h100-host-q.txt", (False, False))])
@@ -200,3 +202,22 @@ def test_a_gpu_without_the_section_has_no_status():
     head, dummy, tail = (ANSWER % RECORD).partition("    vGPU Software Licensed Product\n")
     (gpu,) = nvidia_smi.guest_gpus(printed(head + tail.split("\n", 2)[2]))[0]
     assert gpu.status is None and gpu.framebuffer_mib == 24576
+
+
+def test_a_gpu_for_which_it_hangs_does_not_silence_the_others():
+    calls = []
+
+    def command(argv, timeout, env=None, keeps_lock=False):
+        calls.append(argv[-1])
+        return Result(124, "", True) if argv[-1] in hung else Result(0, sample("running.txt"))
+
+    ctx, first, second, third = Context(command=command), "0000:17:00.0", "0000:3b:00.0", "0000:65:00.0"
+    hung = [first]
+    for dummy in range(2):
+        assert nvidia_smi.active(ctx, first) == ([], "nvidia-smi did not end within 60 s and was stopped")
+        assert len(nvidia_smi.active(ctx, second)[0]) == 2
+    assert calls == [first, second, second], "it waits once for one that hangs"
+    hung += [second, third]
+    for gpu in (second, third, "0000:e8:00.0"):
+        assert nvidia_smi.active(ctx, gpu) == ([], "nvidia-smi did not end within 60 s and was stopped")
+    assert calls[3:] == [second, third], "where it hangs for several, it is not called any more"

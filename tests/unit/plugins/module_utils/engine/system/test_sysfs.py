@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -51,3 +52,22 @@ def test_an_error_of_close_is_reported(tmp_path, monkeypatch):
     with pytest.raises(SysfsError) as caught:
         Sysfs(str(tmp_path)).write("/f", "1")
     assert "EBUSY" in str(caught.value)
+
+
+def test_a_write_that_the_kernel_does_not_end_is_left_behind(tmp_path):
+    """A pipe without a reader stands for it."""
+    os.mkfifo(tmp_path / "unbind")
+    with pytest.raises(SysfsError) as caught:
+        Sysfs(str(tmp_path)).write("/unbind", "0000:e8:00.0", timeout=0.3)
+    assert caught.value.number == errno.ETIMEDOUT and "a process holds the device" in str(caught.value)
+    with open(tmp_path / "unbind", encoding="utf-8") as handle:
+        assert handle.read() == "0000:e8:00.0", "it goes on when it can"
+
+
+def test_a_device_has_its_numbers_under_any_path(tmp_path):
+    (tmp_path / "null").symlink_to("/dev/null")
+    (tmp_path / "file").write_text("")
+    sysfs = Sysfs(str(tmp_path))
+    assert sysfs.node("/null") == (1, 3) and sysfs.node("/file") is None
+    with pytest.raises(OSError):
+        sysfs.node("/none")

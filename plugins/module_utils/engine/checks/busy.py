@@ -1,0 +1,72 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a reboot would leave half done: a writer of ours, and installations of packages, drivers and boot files."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from ..state import lock
+from ..system.context import Context
+
+_LOCKS = (
+    *(lock.PATH, "/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/cache/apt/archives/lock"),
+    *("/var/lib/rpm/.rpm.lock", "/usr/lib/sysimage/rpm/.rpm.lock"),
+)
+# The programs write files that the next boot reads. Some hold no lock, or on a file system that shows it under another device (btrfs).
+_PROGRAMS = (
+    *("dpkg", "apt", "apt-get", "aptitude", "dnf", "dnf-3", "dnf5", "yum", "microdnf", "zypper", "nvidia-installer", "nvidia-uninstall", "dkms"),
+    *("update-initramfs", "mkinitramfs", "mkinitrd", "dracut", "kernel-install", "update-grub", "grub-mkconfig", "grub2-mkconfig"),
+    *("grub-install", "grub2-install", "grubby", "depmod"),
+)
+_PACKAGE = re.compile(r"NVIDIA-.*\.run\Z")
+_INTERPRETER = re.compile(r"(?:(?:ba|da)?sh|perl|python[0-9.]*)\Z")
+# 1: POSIX  ADVISORY  WRITE 812 08:02:131 0 EOF
+_HELD = re.compile(r"^[0-9]+: \S+ +\S+ +WRITE +(-?[0-9]+) ([0-9a-f]+):([0-9a-f]+):([0-9]+) ", re.MULTILINE)
+
+
+def find(ctx: Context) -> list[str]:
+    """What is running, as clauses; none when the host may be rebooted."""
+    locks = ctx.sysfs.read_or("/proc/locks")
+    if locks is None:
+        return ["whether an installation runs is not known: /proc/locks can't be read"]
+    held = {(int(major, 16), int(minor, 16), int(inode)): int(pid) for pid, major, minor, inode in _HELD.findall(locks)}
+    found: dict[int, str] = {}
+    for path in _LOCKS:
+        identity = _identity(ctx.root + path)
+        pid = held.get(identity) if identity else None
+        if pid is not None and pid != os.getpid():
+            found.setdefault(pid, "%s holds %s" % (_named(ctx, pid), path))
+    for pid in sorted(int(name) for name in ctx.sysfs.list("/proc") if name.isdigit()):
+        if _installs(ctx, pid):
+            found.setdefault(pid, "%s is running" % _named(ctx, pid))
+    return list(found.values())
+
+
+def _identity(path: str) -> tuple[int, int, int] | None:
+    """How the kernel names a file in its list of locks."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return os.major(status.st_dev), os.minor(status.st_dev), status.st_ino
+
+
+def _words(ctx: Context, pid: int) -> list[str]:
+    return [word for word in ctx.sysfs.read_or("/proc/%d/cmdline" % pid, "").split("\0") if word]
+
+
+def _named(ctx: Context, pid: int) -> str:
+    # The kernel shows who took the lock; what that one started may hold it beyond its end.
+    return "pid %d (%s)" % (pid, " ".join(_words(ctx, pid))[:60] or "it has ended, a program that it started has not")
+
+
+def _installs(ctx: Context, pid: int) -> bool:
+    words = _words(ctx, pid)
+    if not words:  # a kernel's thread, or one that has ended
+        return False
+    names = [os.path.basename(words[0])]
+    if _INTERPRETER.match(names[0]) and len(words) > 1:
+        names.append(os.path.basename(words[1]))
+    return any(name in _PROGRAMS or _PACKAGE.match(name) for name in names)

@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Work with the kernel that may never end, with a deadline: a child does it, and can be left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import selectors
+import time
+from typing import Any, Callable, Iterable
+
+
+def rows(work: Callable[[], Iterable[Any]], timeout: float) -> tuple[list[Any], bool]:
+    """(what work yields, whether it ended within timeout seconds). The rows pass through JSON. An OSError becomes a last row {"errno": number}.
+
+    The child has none of our descriptors: one that hangs keeps neither the host's lock nor the pipes of an ssh session open.
+    It does nothing but system calls, which a fork beside other threads allows.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            _run(work, writer)
+        finally:
+            os._exit(0)
+    with os.fdopen(writer, "wb"):
+        pass
+    with os.fdopen(reader, "rb", buffering=0) as answer:
+        text, ended = _read(answer, time.monotonic() + timeout)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(child, 0 if ended else os.WNOHANG)
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith(b"\n")], ended
+
+
+def _run(work: Callable[[], Iterable[Any]], writer: int) -> None:
+    """In the child."""
+    os.setsid()
+    for number in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if number != writer:
+            with contextlib.suppress(OSError):
+                os.close(number)
+    with os.fdopen(writer, "wb", buffering=0) as answer:
+        try:
+            for row in work():
+                answer.write(json.dumps(row).encode() + b"\n")
+        except OSError as exc:
+            answer.write(json.dumps({"errno": exc.errno or errno.EIO}).encode() + b"\n")
+
+
+def _read(answer: Any, deadline: float) -> tuple[bytes, bool]:
+    """What the child writes until it ends or the deadline passes."""
+    found = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(answer, selectors.EVENT_READ)
+        while selector.select(max(0.0, deadline - time.monotonic())):
+            block = answer.read(1 << 16)
+            if not block:
+                return found, True
+            found += block
+    return found, False

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A reboot waits for nobody and interrupts nobody: it is refused while another run or an installation changes the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+BUSY = "pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"
+# What the reading of the machine returns. Extra variables win over what the tasks register.
+KERNELS = {"kernel": "6.1.0-50-amd64", "next_kernel": {"release": None, "driver": None}, "driver": {"on_disk": None}}
+HOST = {"in_use": [], "in_the_way": [], "busy": [BUSY], "host": KERNELS}
+ROLES = {
+    "host": {"__host_before": HOST, "__host_reboot_reasons": ["a test asks for it"]},
+    "guest": {"__guest_before": {"gpus": [], "busy": [BUSY]}, "__guest_reboot_reasons": ["a test asks for it"]},
+    "teardown": {"__teardown_before": HOST, "__teardown_reboot_reasons": ["a test asks for it"]},
+}
+
+
+def run(directory, role, variables):
+    """What ansible-playbook prints of the role's reboot. A connection without ssh: no reboot can happen."""
+    tasks = [{"ansible.builtin.include_role": {"name": "vgpu.kvm.%s" % role, "tasks_from": "reboot"}}]
+    (directory / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    (directory / "variables.json").write_text(json.dumps({**variables, "ansible_connection": "local", "ansible_become": False}))
+    settings = {**os.environ, "ANSIBLE_HOME": str(directory / "ansible"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
+    argv = [sys.executable, "-m", "ansible", "playbook", "-i", "one,", "-e", "@%s" % (directory / "variables.json"), str(directory / "play.yml")]
+    return subprocess.run(argv, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_machine_that_is_being_changed_is_not_rebooted(tmp_path, role):
+    ended = run(tmp_path, role, ROLES[role])
+    assert ended.returncode == 2 and BUSY in ended.stdout, ended.stdout
+    assert "would reboot the control node" not in ended.stdout, "the reboot came first"
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_machine_that_nobody_changes_is_rebooted(tmp_path, role):
+    (before,) = [name for name in ROLES[role] if name.endswith("_before")]
+    ended = run(tmp_path, role, {**ROLES[role], before: {**ROLES[role][before], "busy": []}})
+    assert "would reboot the control node" in ended.stdout, ended.stdout

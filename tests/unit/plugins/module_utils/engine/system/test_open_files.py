@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Open files on the real /proc, with /dev/null in place of a GPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import open_files
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import OpenFiles
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs import Sysfs
+
+HOLD = [sys.executable, "-c", "import sys; f = open('/dev/null'); print('open', flush=True); sys.stdin.read()"]
+
+
+def test_a_process_is_seen_by_the_number_of_its_device(monkeypatch):
+    monkeypatch.setattr(open_files, "NVIDIA_MAJOR", 1)
+    with subprocess.Popen(HOLD, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"open\n"
+        found = {holder.pid: holder.command for holder in OpenFiles(Sysfs()).of_gpu(3)}
+        assert sys.executable in found[other.pid] or os.path.basename(sys.executable) in found[other.pid]
+        assert [one for one in OpenFiles(Sysfs()).of_gpu(200) if not one.remedy] == []  # one stands for what cannot be read on this machine
+        other.stdin.close()
+
+
+def test_new_processes_are_added_to_a_walk(monkeypatch):
+    monkeypatch.setattr(open_files, "NVIDIA_MAJOR", 1)
+    files = OpenFiles(Sysfs())
+    with subprocess.Popen(HOLD, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"open\n" and other.pid not in [one.pid for one in files.of_gpu(3)]
+        files.read_new()
+        assert other.pid in [one.pid for one in files.of_gpu(3)]
+        other.stdin.close()
+
+
+def test_a_walk_that_does_not_end_reads_nobody_as_nobody(monkeypatch):
+    """The deadline is over at once."""
+    monkeypatch.setattr(open_files, "_TIMEOUT", 0)
+    files = OpenFiles(Sysfs())
+    (unread,) = [one for one in files.of_gpu(200) if one.remedy]
+    assert files.vfio and "open files can't be read" in unread.command
