@@ -47,18 +47,24 @@ Type=oneshot
 RemainAfterExit=yes
 # VMs wait for it, while udev is busy with hundreds of new VFs.
 Nice=-10
-ExecStart=%(command)s restore
+ExecStart=%(command)s restore --timeout %(timeout)d
+# Well above that: what was begun is finished, and the journal names what is missing.
 TimeoutStartSec=15min
 
 [Install]
 WantedBy=multi-user.target
 """
 
-# What attaches vGPUs to VMs, and cloud agents that take free VFs for themselves.
+# Seconds after which the boot gives up GPUs that are in use.
+DEADLINE = 660
+
+# What attaches vGPUs to VMs; cloud agents that take free VFs for themselves; and what holds all GPUs open, so that no VFs can be enabled.
 BEFORE = (
     *("libvirtd.service", "virtqemud.service", "virtnodedevd.service", "libvirt-guests.service", "pve-guests.service"),
     *("nova-compute.service", "openstack-nova-compute.service"),
     *("kubelet.service", "k3s.service", "k3s-agent.service", "rke2-server.service", "rke2-agent.service"),
+    *("nvidia-persistenced.service", "nvidia-dcgm.service", "dcgm.service", "nvidia-dcgm-exporter.service", "dcgm-exporter.service"),
+    *("prometheus-dcgm-exporter.service", "prometheus-nvidia-exporter.service", "nvidia_gpu_exporter.service", "nvidia-gpu-exporter.service"),
 )
 
 
@@ -88,7 +94,7 @@ def expected_files(sources: Mapping[str, str], before: Sequence[str], interprete
         if not _UNIT.match(unit)
     )
     units = [*BEFORE, *(unit for unit in before if unit not in BEFORE)]
-    unit_text = _UNIT_TEXT % {"store": STORE, "command": COMMAND, "before": " ".join(units)}
+    unit_text = _UNIT_TEXT % {"store": STORE, "command": COMMAND, "timeout": DEADLINE, "before": " ".join(units)}
     return {COMMAND: (zipapp(sources, interpreter), 0o755), UNIT: (unit_text.encode("utf-8"), 0o644)}
 
 

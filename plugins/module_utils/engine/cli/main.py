@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     again = commands.add_parser("restore", help="restore VFs and vGPUs as stored in %s" % layout_file.PATH)
     for command, when in ((shown, ""), (wrong, ""), (again, ", at the end")):
         command.add_argument("--json", action="store_true", help="for machines" + when)
-    again.add_argument("--timeout", type=int, default=120, help="seconds for each wait (default: %(default)s)")
+    again.add_argument("--timeout", type=int, default=120, help="seconds for all of it: a GPU in use is tried again until then (default: %(default)s)")
     again.add_argument("--settle", type=float, default=2, help="seconds that vGPUs are watched (default: %(default)s)")
     for command, run in ((shown, status.run), (wrong, doctor.run), (counted, metrics.run), (again, restore.run)):
         command.set_defaults(run=run)
