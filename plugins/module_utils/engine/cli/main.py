@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import signal
 import sys
 from typing import Sequence
@@ -18,6 +19,8 @@ from . import doctor, metrics, restore, status
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; exit status 0, or 1 with the errors on stderr."""
     args = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a byte of a host's file may be no text
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "vgpuctl status | head" ends quietly
     try:
         done: int = args.run(Context(), _write, args)
