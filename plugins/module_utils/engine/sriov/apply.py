@@ -136,7 +136,7 @@ def _converged(ctx: Context, pf: str, number: int, timeout: float) -> Gpu:
     VFs that another driver took, or whose probe failed, don't come late: the wait ends when some are bound and no more follow.
     """
     last: list[Gpu] = []
-    bound: set[str | None] = set()
+    bound: set[str] = set()
     since = ctx.clock.now()
 
     def decided() -> bool:
