@@ -77,6 +77,7 @@ LINKS = {
     "two-lines": "https://example.com/x/%s?autho=exp=1\n~hmac=%s/%s" % (NAME, MARK, MARK),
     "folded": "https://example.com/x/%s?autho=exp=1 ~hmac=%s" % (NAME, MARK),
     "escaped": "example.com/x/%s%%3Fautho%%3D%s" % (NAME, MARK),
+    "quoted-without-query": "'https://u:%s@example.com/x/%s'" % (MARK, NAME),
     "without-tls": "http://example.com/x/%s?autho=%s" % (NAME, MARK),
 }
 CASES.update({"link-" + name: {"host_driver_bundle": link, "host_driver_checksum": "sha256:" + "0" * 64} for name, link in LINKS.items()})
@@ -153,7 +154,9 @@ def test_a_misspelled_link_is_refused_and_not_shown(plans, name):
     plan = plans["link-" + name]
     assert MARK not in json.dumps(plan) and plan["version"] == "550.163.02"
     (problem,) = plan["problems"]
-    assert NAME in problem and "https" in problem, problem
+    words = {"no-scheme": "a link begins with https://", "user-and-no-scheme": "a link begins with https://", "escaped": "a link begins with https://"}
+    assert "(%s)" % NAME in problem or "bundle: %s is not" % NAME in problem, problem
+    assert words.get(name, "is a link without TLS" if name == "without-tls" else "is no whole link") in problem, problem
 
 
 def test_packages_for_another_distribution_are_refused_beforehand(plans):

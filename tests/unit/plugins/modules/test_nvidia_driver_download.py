@@ -7,11 +7,13 @@ from __future__ import annotations
 import email.message
 import hashlib
 import http.client
+import http.server
 import io
 import os
 import shutil
 import ssl
 import stat
+import threading
 import urllib.error
 from collections import namedtuple
 
@@ -229,6 +231,30 @@ def test_a_link_without_tls_is_not_asked(fetch, check):
     """Not even once: the request itself would show the secret on the way."""
     server = Server(script=[status(302, "HTTP://mirror.example.com/%s?x=%s" % (NAME, MARK))])
     assert fetch(server, check=check).codes == ["download_failed"] and server.asked == [URL]
+
+
+def test_the_next_server_is_not_asked_without_tls():
+    """Through Ansible's real client: the server sees one request. Its own link is without TLS because a test has no certificate."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/second?x=%s" % MARK)
+            self.end_headers()
+
+        def log_message(self, *dummy):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        ask = driver_download.opener("http://127.0.0.1:%d/first" % server.server_address[1], None, 5)
+        with pytest.raises(driver_download.LinkError) as caught:
+            ask({})
+        thread.join()
+    assert asked == ["/first"] and "sends on to a link without TLS" in caught.value.reason and MARK not in caught.value.reason
 
 
 def test_wrong_options_are_reported_before_the_server_is_queried(fetch, tmp_path):
