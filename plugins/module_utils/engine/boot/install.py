@@ -16,8 +16,12 @@ from typing import Dict, Iterable, Mapping, Sequence, Tuple
 from ..base.errors import Refusal, raise_if_any, shown
 from ..base.steps import Step, execute
 from ..state.paths import COMMAND, OLD_COPY, OLD_PACKAGE, STORE, UNIT
-from ..system import files
+from ..system import files, python
 
+# What "systemctl enable" makes.
+LINK = "/etc/systemd/system/multi-user.target.wants/" + os.path.basename(UNIT)
+# What only the removal of all of it removes: a layout is another module's.
+_ONLY_REMOVED = (LINK, STORE)
 # Content and mode of files, by path.
 Files = Dict[str, Tuple[bytes, int]]
 # The engine's name in the zipapp.
@@ -76,7 +80,7 @@ def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
     members = {"%s/%s" % (PACKAGE, name): text for name, text in sources.items()}
     members["__main__.py"] = _MAIN_TEXT
     content = io.BytesIO()
-    content.write(os.fsencode("#!%s -I\n" % interpreter))
+    content.write(os.fsencode(python.first_lines(interpreter)))
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # the first time that a zip can hold
@@ -100,7 +104,7 @@ def expected_files(sources: Mapping[str, str], before: Sequence[str], interprete
 
 def present(root: str) -> list[str]:
     """Paths of ours that exist on the host, in the order in which they are removed: what starts another comes first."""
-    found = [path for path in (UNIT, COMMAND) if os.path.lexists(root + path)]
+    found = [path for path in (LINK, UNIT, COMMAND, STORE) if os.path.lexists(root + path)]
     # The directory of files that an earlier release wrote; empty: what a killed run left of it.
     directory = root + OLD_COPY
     old = os.path.lexists(root + OLD_PACKAGE) or os.path.isdir(directory) and not os.listdir(directory)
@@ -111,7 +115,8 @@ def plan(root: str, expected: Files) -> list[Step]:
     """Steps from what is there to these files; without any, all are removed. The old copy goes last: the old command needs it."""
     changed = [(path, content, mode) for path, (content, mode) in expected.items() if files.read_bytes(root, path) != content]
     steps = [Step("write", None, path, "write it", content=content, mode=mode) for path, content, mode in changed]
-    return steps + [Step("delete", None, path, "remove it") for path in present(root) if path not in expected]
+    kept = [*expected, *_ONLY_REMOVED] if expected else []
+    return steps + [Step("delete", None, path, "remove it") for path in present(root) if path not in kept]
 
 
 def apply(root: str, steps: Iterable[Step]) -> None:
