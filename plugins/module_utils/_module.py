@@ -99,7 +99,7 @@ def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only:
 
 
 def _fail(module: Any, error: EngineError, **more: Any) -> None:
-    secrets = [value for value in module.params.values() if isinstance(value, str) and looks_signed(value)]
+    secrets = [value for value in map(module.params.get, ("url", "src")) if isinstance(value, str) and looks_signed(value)]
     module.fail_json(**_printable({"msg": str(error), "errors": [one.as_dict() for one in error.errors], **more}, secrets))
 
 

@@ -16,7 +16,8 @@ description:
   - Each GPU gets its vGPUs as soon as it is ready. One that is in use is tried again for 11 minutes. The unit then fails, and its journal
     names the vGPUs that are missing; the others stay.
   - The command needs Python 3.8 or newer and no other file. It starts with C(/usr/bin/python3) if that is 3.8 or newer, else with the Python that
-    runs the module, or the first one in C(/usr/bin) that is there after an upgrade of the distribution. It is replaced atomically. Files of an earlier release in C(/usr/local/lib/nvidia-vgpu) are removed.
+    runs the module, or the first one in C(/usr/bin) that is there after an upgrade of the distribution. It is replaced atomically. Files of
+    an earlier release in C(/usr/local/lib/nvidia-vgpu) are removed.
   - It writes files only. Enable the unit with M(ansible.builtin.systemd_service).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)

@@ -9,7 +9,7 @@ only once. Nothing is ever removed: vGPUs that are not stored stay, and stand in
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Callable, Iterable, Sequence
 
@@ -130,6 +130,8 @@ class Restore:
                 self._enable(one)
                 self._create_offered(pool)
         self._create_offered(pool)
+        if not self._pending:
+            wait(self._running)
         self._collect()
         return not self._pending and not self._running
 
