@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Callable, Dict, Protocol, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .engine.base.errors import EngineError, Refusal, error, printable, raise_if_any
+from .engine.base.errors import EngineError, Refusal, error, looks_signed, printable, raise_if_any, shown_link
 from .engine.base.plan import UNRESPONSIVE_POLICIES, Plan
 from .engine.base.steps import ApplyError
 from .engine.state.lock import HostLock, clean_leftovers
@@ -94,11 +95,28 @@ def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only:
         _fail(module, error(str(exc), remedy="This module must run as root: set become: true.", code="not_root"))
     for text in result.pop("warnings", []):
         module.warn(printable(text))
-    module.exit_json(**result)
+    module.exit_json(**_printable(result))
 
 
 def _fail(module: Any, error: EngineError, **more: Any) -> None:
-    module.fail_json(msg=str(error), errors=[one.as_dict() for one in error.errors], **more)
+    secrets = [value for value in map(module.params.get, ("url", "src")) if isinstance(value, str) and looks_signed(value)]
+    module.fail_json(**_printable({"msg": str(error), "errors": [one.as_dict() for one in error.errors], **more}, secrets))
+
+
+def _printable(value: Any, secrets: Sequence[str] = ()) -> Any:
+    """A result that is text throughout: a byte of a host's file that is no UTF-8 becomes \\xNN. Of the secrets, which are links, the file's name."""
+    if isinstance(value, dict):
+        return {_printable(key, secrets): _printable(one, secrets) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_printable(one, secrets) for one in value]
+    if not isinstance(value, str):
+        return value
+    for secret in secrets:
+        value = value.replace(secret, shown_link(secret))
+    if value.isascii():
+        return value
+    plain = re.sub("[\udc80-\udcff]", lambda match: "\\x%02x" % (ord(match.group()) - 0xDC00), value)
+    return plain.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _build(spec: Spec, **kwargs: Any) -> Any:

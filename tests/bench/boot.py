@@ -18,7 +18,7 @@ ABOUT = (
     "has bound all GPUs, whichever is later; *present* is the kernel's line about a vGPU's IOMMU group, "
     "by the kernel's clock. Both are read from the journal, apart from what the unit says itself."
 )
-SAID = re.compile(r"(\d+) of the stored vGPUs there, ([\d.]+) s after the driver was ready")
+SAID = re.compile(r"(\d+) of the (?:\d+ )?stored vGPUs there, ([\d.]+) s after the driver was ready")
 
 
 def journal(host: Host, *selection: str) -> list[tuple[float, str]]:

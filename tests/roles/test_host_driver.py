@@ -65,7 +65,22 @@ CASES = {
     "other-format": {"host_driver_bundle": "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip"},
 }
 
-
+MARK = "SECRETMARK-31c7"
+NAME = "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"
+# Links that somebody copied badly.
+LINKS = {
+    "leading-space": " https://example.com/x/%s?autho=%s" % (NAME, MARK),
+    "quotes-inside": "'https://example.com/x/%s?autho=%s'" % (NAME, MARK),
+    "one-slash": "https:/u:%s@example.com/x/%s?autho=%s" % (MARK, NAME, MARK),
+    "no-scheme": "example.com/x/%s?autho=%s" % (NAME, MARK),
+    "user-and-no-scheme": "u:%s@example.com/x/%s" % (MARK, NAME),
+    "two-lines": "https://example.com/x/%s?autho=exp=1\n~hmac=%s/%s" % (NAME, MARK, MARK),
+    "folded": "https://example.com/x/%s?autho=exp=1 ~hmac=%s" % (NAME, MARK),
+    "escaped": "example.com/x/%s%%3Fautho%%3D%s" % (NAME, MARK),
+    "quoted-without-query": "'https://u:%s@example.com/x/%s'" % (MARK, NAME),
+    "without-tls": "http://example.com/x/%s?autho=%s" % (NAME, MARK),
+}
+CASES.update({"link-" + name: {"host_driver_bundle": link, "host_driver_checksum": "sha256:" + "0" * 64} for name, link in LINKS.items()})
 # Those of which the packages are looked at.
 PACKAGES = ["host", "guest", "kernel-7", "rhel-8-on-8"]
 
@@ -107,6 +122,7 @@ def plans(tmp_path_factory):
     argv = [sys.executable, "-m", "ansible", "playbook", "-i", str(directory / "hosts.yml"), str(directory / "play.yml")]
     ended = subprocess.run(argv, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert ended.returncode == 0, ended.stdout
+    assert MARK not in ended.stdout
     return json.loads((directory / "plans.json").read_text())
 
 
@@ -131,6 +147,16 @@ def test_the_operators_module_type_reaches_the_planning(plans):
     for role, plan in (("preflight/tasks/main.yml", "__host_driver_plan"), ("guest_driver/tasks/check.yml", "__host_driver_plan")):
         (task,) = [one for one in yaml.safe_load((ROLES / role).read_text(encoding="utf-8")) if "vgpu.kvm.nvidia_driver" in one]
         assert task["vgpu.kvm.nvidia_driver"]["module_type"] == "{{ %s['module_type'] }}" % plan, role
+
+
+@pytest.mark.parametrize("name", sorted(LINKS))
+def test_a_misspelled_link_is_refused_and_not_shown(plans, name):
+    plan = plans["link-" + name]
+    assert MARK not in json.dumps(plan) and plan["version"] == "550.163.02"
+    (problem,) = plan["problems"]
+    words = {"no-scheme": "a link begins with https://", "user-and-no-scheme": "a link begins with https://", "escaped": "a link begins with https://"}
+    assert "(%s)" % NAME in problem or "bundle: %s is not" % NAME in problem, problem
+    assert words.get(name, "is a link without TLS" if name == "without-tls" else "is no whole link") in problem, problem
 
 
 def test_packages_for_another_distribution_are_refused_beforehand(plans):

@@ -10,7 +10,7 @@ import re
 import ssl
 import urllib.error
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ansible.module_utils.urls import ConnectionError as UrlsConnectionError
 from ansible.module_utils.urls import open_url
@@ -23,6 +23,9 @@ from ..engine.driver.download import LinkError, Opener
 
 # Answers of a server, or of a proxy before it, that may be others a little later.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
+# Answers that name another link, and how many of them are followed.
+_MOVED = (301, 302, 303, 307, 308)
+_MOST_MOVES = 10
 
 
 def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
@@ -46,7 +49,7 @@ def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
         if not host:
             raise LinkError("the link names no server")
         try:
-            response = open_url(url, headers=headers, timeout=min(timeout, 60), ca_path=ca_path, decompress=False, force=True)
+            return _follow(url, headers, ca_path, min(timeout, 60))
         except urllib.error.HTTPError as exc:
             exc.close()
             why = "%s answered %d (%s)" % (server, exc.code, http.client.responses.get(exc.code, "unknown"))
@@ -61,12 +64,25 @@ def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
             raise unreachable(reason) from None
         except (http.client.HTTPException, UrlsConnectionError, ValueError) as exc:
             raise LinkError("%s can't be asked: %s" % (server, type(exc).__name__)) from None
-        if not response.geturl().lower().startswith("https://"):
-            response.close()
-            raise LinkError("%s sends on to a link without TLS" % server)
-        return response
 
     return ask
+
+
+def _follow(url: str, headers: dict[str, str], ca_path: str | None, timeout: float) -> Any:
+    """The answer to a request, also where the server names another link for it. One without TLS is not asked: its request would show the secret."""
+    server = urlsplit(url).hostname
+    for dummy in range(_MOST_MOVES):
+        try:
+            return open_url(url, headers=headers, timeout=timeout, ca_path=ca_path, decompress=False, force=True, follow_redirects="none")
+        except urllib.error.HTTPError as exc:
+            location = exc.headers.get("Location") if exc.code in _MOVED else None
+            if not location:
+                raise
+            exc.close()
+            url = urljoin(url, location)
+        if not url.lower().startswith("https://"):
+            raise LinkError("the server %s sends on to a link without TLS" % server)
+    raise LinkError("the server %s sends on to another link more than %d times" % (server, _MOST_MOVES))
 
 
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:

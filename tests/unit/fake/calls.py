@@ -69,7 +69,7 @@ def call(module, host, check=False, **arguments):
 
     def ending(failed):
         def end(self, **result):
-            json.dumps(result)  # the controller gets JSON
+            json.dumps(result, ensure_ascii=False).encode("utf-8")  # the controller gets JSON, and writes it as text
             raise _Ended(failed, result)
 
         return end

@@ -260,6 +260,7 @@ class Host:
         output = "%s VFs on %s\n" % ("Enabling" if argv[0] == "-e" else "Disabling", address)
         if not self._unbind_lock(pf):
             return Result(1, output + "Cannot obtain unbindLock for %s\n" % address)
+        self.clock.pause(faults.manage_seconds)
         strand = faults.stranded.pop(0) if faults.stranded else None
         try:
             self.sysfs.write(DRIVERS + "nvidia/unbind", address)
@@ -283,6 +284,8 @@ class Host:
 
     def _unbind_lock(self, pf):
         if pf.driver != "nvidia":
+            return False
+        if self.clock.now() < self.faults.locked.get(pf.address, 0):
             return False
         if self.faults.lock_taken is not None and self.clock.now() < self.faults.lock_taken:
             return False

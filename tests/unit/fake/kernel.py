@@ -72,6 +72,8 @@ class Faults:
     def __init__(self):
         self.lock_busy = 0  # sriov-manage can't have the unbindLock
         self.lock_taken = None  # seconds since boot until which the lock is refused
+        self.locked = {}  # seconds since boot until which the lock of one GPU is refused, by address
+        self.manage_seconds = 0  # that sriov-manage takes once it has the lock
         self.no_vfs = 0  # sriov-manage ends with 0 and did nothing
         self.stranded = []  # one for each next call: "driverless" or "stub"
         self.fewer_vfs = 0  # so many VFs less than asked for

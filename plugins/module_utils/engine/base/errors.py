@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Iterable
+
+# Where the part of a link begins that may be a secret, also where the link was copied with its characters escaped.
+_QUERY = re.compile(r"[?#&=\r\n]|%3F|%23|%3D", re.IGNORECASE)
 
 
 @dataclass(eq=False, repr=False)
@@ -67,6 +71,16 @@ def shown(value: object, most: int = 60) -> str:
     """A value as people recognize it in a message: no longer than a line."""
     text = repr(value)
     return text if len(text) <= most else text[:most] + "…"
+
+
+def looks_signed(text: str) -> bool:
+    """Whether a path or link may have a secret in it, however it is misspelled."""
+    return bool(re.search(r":/|@", text) or _QUERY.search(text))
+
+
+def shown_link(link: str) -> str:
+    """All that a message shows of a link: the name of the file behind it."""
+    return _QUERY.split(link, maxsplit=1)[0].rpartition("/")[2].strip(" \t\"'") or "the link"
 
 
 def error(found: str, device: str | None = None, expected: str | None = None, remedy: str | None = None, code: str = "error") -> EngineError:

@@ -19,6 +19,9 @@ from . import backups, rebuilds
 from .boot_files import FileEdit
 from .plan import BindingPlan, rebuild_of
 
+# Seconds that another probe of a device may still take after the kernel refused ours.
+_PROBE = 5.0
+
 
 def apply(ctx: Context, plan: BindingPlan, timeout: float) -> list[Step]:
     """Does the steps and verifies each."""
@@ -108,8 +111,8 @@ def bind(ctx: Context, address: str, timeout: float) -> None:
     try:
         ctx.sysfs.write(PCI_DRIVERS + "/nvidia/bind", address)
     except SysfsError as exc:
-        # EBUSY/ENODEV: udev or the module's own probe was faster, or the probe failed; the link shows which.
-        reason = " (%s)" % exc.errors[0].found
+        # EBUSY/ENODEV: udev or the module's own probe was faster, or the probe failed; the link shows which, and soon.
+        reason, timeout = " (%s)" % exc.errors[0].found, min(timeout, _PROBE)
     if not until(ctx.clock, bound, timeout):
         found = "the driver nvidia does not take it%s; it is bound to %s" % (reason, ctx.sysfs.link(link) or "no driver")
         remedy = "Check dmesg for NVRM lines: wrong module flavor, GPU off the bus, IOMMU off."

@@ -17,7 +17,7 @@ from ..base.errors import Refusal, raise_if_any, shown
 from ..base.steps import Step, execute
 from ..state import migration
 from ..state.paths import COMMAND, STORE, UNIT, UNIT_LINK
-from ..system import files
+from ..system import files, python
 
 # Content and mode of files, by path.
 Files = Dict[str, Tuple[bytes, int]]
@@ -49,18 +49,24 @@ Type=oneshot
 RemainAfterExit=yes
 # VMs wait for it, while udev is busy with hundreds of new VFs.
 Nice=-10
-ExecStart=%(command)s restore
+ExecStart=%(command)s restore --timeout %(timeout)d
+# Well above that: what was begun is finished, and the journal names what is missing.
 TimeoutStartSec=15min
 
 [Install]
 WantedBy=multi-user.target
 """
 
-# What attaches vGPUs to VMs, and cloud agents that take free VFs for themselves.
+# Seconds after which the boot gives up GPUs that are in use.
+DEADLINE = 660
+
+# What attaches vGPUs to VMs; cloud agents that take free VFs for themselves; and what holds all GPUs open, so that no VFs can be enabled.
 BEFORE = (
     *("libvirtd.service", "virtqemud.service", "virtnodedevd.service", "libvirt-guests.service", "pve-guests.service"),
     *("nova-compute.service", "openstack-nova-compute.service"),
     *("kubelet.service", "k3s.service", "k3s-agent.service", "rke2-server.service", "rke2-agent.service"),
+    *("nvidia-persistenced.service", "nvidia-dcgm.service", "dcgm.service", "nvidia-dcgm-exporter.service", "dcgm-exporter.service"),
+    *("prometheus-dcgm-exporter.service", "prometheus-nvidia-exporter.service", "nvidia_gpu_exporter.service", "nvidia-gpu-exporter.service"),
 )
 
 
@@ -72,7 +78,7 @@ def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
     members = {"%s/%s" % (PACKAGE, name): text for name, text in sources.items()}
     members["__main__.py"] = _MAIN_TEXT
     content = io.BytesIO()
-    content.write(os.fsencode("#!%s -I\n" % interpreter))
+    content.write(os.fsencode(python.first_lines(interpreter)))
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # the first time that a zip can hold
@@ -91,20 +97,22 @@ def expected_files(sources: Mapping[str, str], before: Sequence[str], interprete
     )
     units = [*BEFORE, *(unit for unit in before if unit not in BEFORE)]
     old = {"old_unit": os.path.basename(migration.OLD_UNIT), "old_store": migration.OLD_STORE}
-    unit_text = _UNIT_TEXT % {"store": STORE, "command": COMMAND, "before": " ".join(units), **old}
+    unit_text = _UNIT_TEXT % {"store": STORE, "command": COMMAND, "timeout": DEADLINE, "before": " ".join(units), **old}
     return {COMMAND: (zipapp(sources, interpreter), 0o755), UNIT: (unit_text.encode("utf-8"), 0o644)}
 
 
 def present(root: str) -> list[str]:
     """Paths of ours that exist on the host, in the order in which they are removed: what starts another comes first."""
-    return [path for path in (UNIT, COMMAND) if os.path.lexists(root + path)]
+    return [path for path in (UNIT_LINK, UNIT, COMMAND, migration.current(root, STORE)) if os.path.lexists(root + path)]
 
 
 def plan(root: str, expected: Files) -> list[Step]:
     """Steps from what is there to these files; without any, all are removed. What an earlier release left goes last."""
     changed = [(path, content, mode) for path, (content, mode) in expected.items() if files.read_bytes(root, path) != content]
     steps = [Step("write", None, path, "write it", content=content, mode=mode) for path, content, mode in changed]
-    steps += [Step("delete", None, path, "remove it") for path in present(root) if path not in expected]
+    # A layout is another module's, and what enables the unit is systemd's: only the removal of all removes them.
+    kept = [*expected, UNIT_LINK, migration.current(root, STORE)] if expected else []
+    steps += [Step("delete", None, path, "remove it") for path in present(root) if path not in kept]
     return steps + migration.plan(root, present=bool(expected))
 
 
@@ -115,8 +123,6 @@ def apply(root: str, steps: Iterable[Step]) -> None:
         if step.kind == "write":
             files.write_atomic(root, str(step.device), step.args["content"], step.args["mode"])
         elif step.kind == "delete":
-            if step.device == UNIT:
-                files.remove(root, UNIT_LINK)
             files.remove(root, str(step.device))
         else:
             migration.perform(root, step)

@@ -1,84 +1,107 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Restores the stored layout at boot: MIG mode and VFs GPU by GPU, then GPU instances, mixed-size mode and vGPUs.
+"""Restores the stored layout at boot: MIG mode and VFs, then GPU instances, mixed-size mode and vGPUs.
 
-sriov-manage takes one GPU at a time: it writes the id of the model into pci-pf-stub, which takes an id only once. vGPUs are created on all GPUs
-at the same time, each as soon as it offers its types. Nothing is ever removed here. One GPU's failure does not stop the others.
+No GPU waits for another one: each gets its vGPUs as soon as it offers its types, and a GPU that a program keeps open is tried again until
+the deadline, which all GPUs share. Only sriov-manage takes one GPU at a time: it writes the model's id into pci-pf-stub, which takes an id
+only once. Nothing is ever removed: vGPUs that are not stored stay, and stand in nobody's way.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Callable, Iterable
+from typing import Callable, Iterable, Sequence
 
 from ..base import refusals
 from ..base.clock import until
-from ..base.errors import EngineError, Refusal, error
+from ..base.errors import EngineError, Refusal, error, raise_if_any
 from ..base.steps import ApplyError, Step
-from ..mig import apply as mig_apply, plan as mig_plan
+from ..mig import apply as mig_apply, instances as mig_instances, plan as mig_plan
 from ..mig.selection import Request
 from ..hardware.gpu import Gpu
 from ..read import host, inventory as reader
 from ..sriov import apply as sriov_apply, plan as sriov_plan
+from ..sriov.plan import STRANDED
 from ..state import layout_file
-from ..state.layout_file import StoredGpu
+from ..state.layout_file import StoredGpu, StoredVgpu
 from ..system import sriov_manage
 from ..system.context import Context
-from ..system.sysfs import PCI
 from ..vgpu import apply as vgpu_apply, plan as vgpu_plan
 from ..vgpu.layout import GpuSpec, VgpuSpec
 from ..vgpu.target import Host, Options
 
 # Steps that remove nothing.
 RESTORING = ("create", "params", "mig_create", "mig_compute", "mixed")
+# Seconds: until a GPU without a driver is given up, the longest that one step or the types may take, between two attempts at a GPU in use.
+BIND, STEP, RETRY = 30.0, 120.0, 5.0
+# Codes of errors that end when a program closes the GPU.
+_BUSY = ("unbind_lock", "mig_pending")
 
 
 def restore(ctx: Context, timeout: float, settle: float, out: Callable[[str], None]) -> Restore:
-    """Restores everything; returns how it went. timeout: seconds for each wait; settle: seconds that vGPUs are watched."""
-    stored = layout_file.read(ctx.root)
-    _await_driver(ctx, stored, timeout)
-    ready = ctx.clock.now()
-    run = Restore(ctx, host.read(ctx), stored, timeout, out)
-    created = run.create_vgpus(run.enable_gpus())
-    run.after = ctx.clock.now() - ready
-    run.watch(created, settle)
+    """Restores everything; returns how it went. timeout: seconds that all GPUs share; settle: seconds that vGPUs are watched."""
+    run = Restore(ctx, layout_file.read(ctx.root), timeout, out)
+    run.create_all()
+    run.watch(settle)
     return run
 
 
-def _await_driver(ctx: Context, stored: Iterable[str], timeout: float) -> None:
-    """Waits until the GPUs are bound to nvidia: udev and nvidia-vgpud may still be at work. One that is not there won't come."""
-    paths = ["%s/%s" % (PCI, pf) for pf in stored]
-    until(ctx.clock, lambda: all(ctx.sysfs.link(path + "/driver") == "nvidia" for path in paths if ctx.sysfs.exists(path)), min(timeout, 30))
+class _Busy(EngineError):
+    """Programs use the GPU."""
 
 
-def _present(inventory: reader.Inventory, pf: str) -> Gpu:
-    """The GPU at an address; raises EngineError if there is none."""
-    gpu = inventory.gpu(pf)
-    if gpu is None:
-        raise error("the GPU is not there any more", pf, remedy="If it was taken out, remove it from the layout.", code="gpu_gone")
-    return gpu
+@dataclass(eq=False, repr=False)
+class _Pending:
+    """A stored GPU whose vGPUs are still to come. enabled: when its VFs came; busy: since when, and why, it is in use; again: when to try again."""
+
+    stored: StoredGpu
+    enabled: float | None = None
+    since: float | None = None
+    busy: list[Refusal] = field(default_factory=list)
+    again: float = 0.0
+    pause: float = 0.5
 
 
 @dataclass(eq=False, repr=False)
 class Restore:
     """One restore: what was done, and the errors; out(text) is called with each as it happens.
 
-    vgpus: how many of the stored ones are there. after: seconds from the driver being ready to the last of them.
+    missing: the stored vGPUs that are not there in the end. after: seconds from the driver being ready to the last new vGPU.
     """
 
     ctx: Context
-    state: host.HostState
     stored: dict[str, StoredGpu]
     timeout: float
     out: Callable[[str], None]
     done: list[str] = field(default_factory=list)
     errors: list[Refusal] = field(default_factory=list)
-    vgpus: int = 0
+    missing: list[StoredVgpu] = field(default_factory=list)
     after: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._begun = self._at = self.ctx.clock.now()
+        self._ready: float | None = None  # when the driver had the first GPU
+        self._state: host.HostState | None = None
+        self._pending = [_Pending(one) for dummy, one in sorted(self.stored.items()) if one.vfs or one.vgpus or one.mig]
+        self._running: list[Future[vgpu_apply.Outcome]] = []
+        self._created: list[Step] = []
+        self._seen: reader.Inventory | None = None  # since the last change of ours, in this round
+
+    @property
+    def vgpus(self) -> int:
+        """How many of the stored vGPUs are there."""
+        return sum(len(one.vgpus) for one in self.stored.values()) - len(self.missing)
+
+    def _inventory(self) -> reader.Inventory:
+        """The GPUs without their types; read once a round, and after each change."""
+        self._seen = self._seen or reader.read(self.ctx, with_types=False)
+        return self._seen
 
     def did(self, steps: Iterable[Step]) -> None:
         """Notes steps that were done."""
         for step in steps:
+            self._seen = None
             self.done.append(str(step))
             self.out(str(step))
 
@@ -89,90 +112,195 @@ class Restore:
         for one in exc.errors:
             self.out("FAILED: %s" % one)
 
-    def enable_gpus(self) -> list[str]:
-        """MIG mode and VFs, GPU by GPU; returns the addresses of those that should have GPU instances or vGPUs."""
-        inventory = reader.read(self.ctx, with_types=False)
-        ready = []
-        for pf, stored in sorted(self.stored.items()):
-            try:
-                self.did(self._gpu(inventory, stored))
-                ready += [pf] if stored.vgpus or stored.mig else []
-            except EngineError as exc:
-                self.failed(exc)
-        return ready
+    def create_all(self) -> None:
+        """VFs and vGPUs of all GPUs, until the deadline; what is missing then is reported."""
+        with ThreadPoolExecutor(max(1, len(self._pending))) as pool:
+            if not until(self.ctx.clock, lambda: self._round(pool), self.timeout):
+                self._create(pool, [one for one in self._pending if one.enabled is not None])  # the plan reports what is missing
+                for one in self._pending:
+                    self.failed(self._late(one))
+        self._collect()
+        self.after = self._at - self._ready if self._created and self._ready is not None else 0.0
 
-    def _gpu(self, inventory: reader.Inventory, stored: StoredGpu) -> list[Step]:
-        """MIG mode and VFs of one GPU; returns the steps."""
-        pf, gpu = stored.address, _present(inventory, stored.address)
+    def _round(self, pool: ThreadPoolExecutor) -> bool:
+        """One attempt at each GPU that is due, and the vGPUs of all that offer their types; whether nothing is left to do."""
+        self._seen = None
+        for one in list(self._pending):
+            if one.enabled is None and one.again <= self.ctx.clock.now() < self._begun + self.timeout:
+                self._enable(one)
+                self._create_offered(pool)
+        self._create_offered(pool)
+        if not self._pending:
+            wait(self._running)
+        self._collect()
+        return not self._pending and not self._running
+
+    def _facts(self) -> host.HostState:
+        """The host's state; read again as long as the driver is not loaded."""
+        if self._state is None or not self._state.driver.loaded:
+            self._state = host.read(self.ctx)
+        return self._state
+
+    def _enable(self, one: _Pending) -> None:
+        """One attempt at MIG mode and VFs of a GPU. What fails elsewhere than in a lock is reported; the VFs that work get their vGPUs."""
+        pf, clock = one.stored.address, self.ctx.clock
+        gpu = self._inventory().gpu(pf)
+        # udev, the module or nvidia-vgpud may still be at work.
+        if gpu and gpu.alive and gpu.driver is None and clock.now() < self._begun + min(BIND, self.timeout / 2):
+            return
+        self._ready = clock.now() if self._ready is None and gpu and gpu.driver == "nvidia" else self._ready
+        if gpu and gpu.driver not in ("nvidia", *STRANDED) and not (one.stored.vgpus or one.stored.mig):
+            self.out("%s: bound to %s, and no vGPU is stored for it: left as it is" % (pf, gpu.driver))
+            self._pending.remove(one)
+            return
+        try:
+            self._vfs(one.stored)
+        except EngineError as exc:
+            if isinstance(exc, _Busy) or any(problem.code in _BUSY for problem in exc.errors):
+                one.since = clock.now() if one.since is None else one.since
+                one.busy, one.again, one.pause = exc.errors, clock.now() + one.pause, min(one.pause * 1.5, RETRY)
+                self.did(exc.done if isinstance(exc, ApplyError) else ())
+                return
+            self.failed(exc)
+            self._seen = None
+            gpu = self._inventory().gpu(pf)
+            if gpu is None or gpu.driver != "nvidia" or not any(vf.usable for vf in gpu.vfs):
+                self._pending.remove(one)
+                return
+        one.enabled = clock.now()
+        if not one.stored.vgpus and not one.stored.mig:
+            self._pending.remove(one)
+
+    def _vfs(self, stored: StoredGpu) -> None:
+        """MIG mode and VFs of one GPU."""
+        pf, gpu = stored.address, _present(self._inventory(), stored.address)
         if not gpu.alive:
             raise EngineError(refusals.off_bus(gpu))
-        done: list[Step] = []
         if stored.mig:
-            # Ampere keeps the mode over a reboot, Hopper and later may lose it.
-            reader.read_mig(self.ctx, [gpu])
-            known = mig_plan.Host(inventory, self.state, mig_apply.users(inventory))
-            mig = mig_plan.plan(known, {pf: Request(True)}, mig_plan.Options())
-            done += mig_apply.apply(self.ctx, mig, self.timeout)
-            if mig.steps:
-                inventory = reader.read(self.ctx, with_types=False)
+            if gpu.driver in STRANDED:  # nvidia-smi reports MIG only of GPUs that are bound to nvidia
+                raise_if_any(refusals.no_vfs_yet(gpu, self._facts()))
+                self.did(sriov_apply.repair(self.ctx, gpu, STEP))
+            self._mig(self._inventory(), pf)
         if stored.vfs:
             options = sriov_plan.Options(num_vfs=stored.vfs, has_tool=sriov_manage.installed(self.ctx))
-            sriov = sriov_plan.plan(inventory, self.state, [pf], options)
-            done += sriov_apply.apply(self.ctx, sriov, self.timeout, 0)  # agents start after this; vGPUs are watched below
-        return done
+            plan = sriov_plan.plan(self._inventory(), self._facts(), [pf], options)
+            self.did(sriov_apply.apply(self.ctx, plan, STEP, 0, lock=0))  # agents start after this; vGPUs are watched below
 
-    def create_vgpus(self, waiting: list[str]) -> list[Step]:
-        """GPU instances, mixed-size mode and vGPUs, of each GPU as soon as it offers its types; returns the steps that created vGPUs."""
-        created: list[Step] = []
+    def _mig(self, inventory: reader.Inventory, pf: str) -> None:
+        """MIG mode of one GPU, which Ampere keeps over a reboot, and Hopper and later may lose."""
+        gpu = _present(inventory, pf)
+        reader.read_mig(self.ctx, [gpu])
+        known = mig_plan.Host(inventory, self._facts(), mig_apply.users(inventory))
+        try:
+            plan = mig_plan.plan(known, {pf: Request(True)}, mig_plan.Options())
+        except EngineError as exc:
+            if not gpu.vgpus and {one.code for one in exc.errors} == {"in_use"}:
+                raise _Busy(exc.errors) from exc
+            raise
+        self.did(mig_apply.apply(self.ctx, plan, STEP))
 
-        def all_created() -> bool:
-            seen = reader.read(self.ctx, with_types=False)
-            found = {pf: seen.gpu(pf) for pf in waiting}
-            come = [pf for pf, gpu in found.items() if gpu is None or reader.types_there(self.ctx, gpu)]
-            if come:
-                created.extend(self._vgpus_of(come))
-                waiting[:] = [pf for pf in waiting if pf not in come]
-            return not waiting
+    def _create_offered(self, pool: ThreadPoolExecutor) -> None:
+        """The vGPUs of GPUs whose types are there, or don't come in time."""
+        waiting = [one for one in self._pending if one.enabled is not None]
+        if waiting:
+            seen, now = self._inventory(), self.ctx.clock.now()
+            found = [(one, seen.gpu(one.stored.address)) for one in waiting]
+            late = [one for one in waiting if one.enabled is not None and now >= one.enabled + STEP]
+            self._create(pool, [one for one, gpu in found if gpu is None or one in late or reader.types_there(self.ctx, gpu)])
 
-        if waiting and not until(self.ctx.clock, all_created, self.timeout):
-            created += self._vgpus_of(waiting)  # the plan reports what is missing
-        return created
-
-    def _vgpus_of(self, pfs: Iterable[str]) -> list[Step]:
-        """GPU instances, mixed-size mode and vGPUs of some GPUs; returns the steps that created vGPUs."""
-        inventory = reader.read(self.ctx)
-        steps: list[Step] = []
-        for stored in [self.stored[pf] for pf in pfs]:
+    def _create(self, pool: ThreadPoolExecutor, ready: Sequence[_Pending]) -> None:
+        """GPU instances, mixed-size mode and vGPUs of some GPUs, all at the same time."""
+        inventory = reader.read(self.ctx) if ready else None
+        for one in ready:
+            self._pending.remove(one)
             try:
-                steps += self._plan_gpu(inventory, stored)
-                self.vgpus += len(stored.vgpus)
+                steps = self._plan_gpu(inventory, one.stored) if inventory else []
             except EngineError as exc:
                 self.failed(exc)
-        outcome = vgpu_apply.run(self.ctx, steps, self.timeout)
+                continue
+            # Programs are asked one at a time: nvidia-smi does not work on several GPUs.
+            if self.ctx.side_by_side and not any(step.kind in mig_instances.KINDS for step in steps):
+                self._running.append(pool.submit(vgpu_apply.run, self.ctx, steps, STEP))
+            else:
+                self._finished(vgpu_apply.run(self.ctx, steps, STEP))
+
+    def _collect(self) -> None:
+        """Notes what the threads have done."""
+        for one in [one for one in self._running if one.done()]:
+            self._running.remove(one)
+            self._finished(one.result())
+
+    def _finished(self, outcome: vgpu_apply.Outcome) -> None:
         if outcome.failed:
             self.failed(outcome.failed)
-            self.vgpus -= len([step for step in outcome.failed.not_done if step.kind == "create"])
         else:
             self.did(outcome.done)
-        return [step for step in outcome.done if step.kind == "create"]
+        self._created += [step for step in outcome.done if step.kind == "create"]
+        self._at = max(self._at, outcome.at)
 
     def _plan_gpu(self, inventory: reader.Inventory, stored: StoredGpu) -> list[Step]:
-        """The steps that restore one GPU's vGPUs."""
+        """The steps that restore one GPU's vGPUs. What can't be restored is reported, and the rest is restored."""
         pf, gpu = stored.address, _present(inventory, stored.address)
         if stored.mixed:
             reader.read_mixed(self.ctx, [gpu])
         existing, path = {vgpu.uuid for vgpu in inventory.mdevs}, layout_file.PATH
-        specs = [VgpuSpec(one.type, one.uuid, None if one.uuid in existing else one.index, path, one.params or None) for one in stored.vgpus]
+        wrong = {one.key: problem for one in stored.vgpus for problem in _blocked(gpu, one) if one.uuid not in existing}
+        if wrong:
+            self.failed(EngineError(wrong.values()))
+        specs = [
+            VgpuSpec(one.type, one.uuid, None if one.uuid in existing else one.index, path, one.params or None)
+            for one in stored.vgpus if one.key not in wrong
+        ]
+        if not specs and wrong:
+            return []
+        # Removals are left out of the steps below, so that a vGPU in use that is not stored does not refuse the others.
+        options = Options(persist=False, force_remove=[vgpu.key for vgpu in gpu.vgpus])
         spec = GpuSpec(specs, stored.mixed, stored.mig or None)
-        plan = vgpu_plan.plan(Host(inventory, self.state, self.stored), {pf: spec}, Options(persist=False))
+        plan = vgpu_plan.plan(Host(inventory, self._facts(), self.stored), {pf: spec}, options, listed_only=True)
         return [step for step in plan.steps if step.lane == pf and step.kind in RESTORING]
 
-    def watch(self, created: list[Step], settle: float) -> None:
-        """Watches the new vGPUs; those that vanish were not done."""
+    def _late(self, one: _Pending) -> EngineError:
+        """The error of a GPU that was not ready before the deadline."""
+        pf, now = one.stored.address, self.ctx.clock.now()
+        gpu = self._inventory().gpu(pf)
+        if one.since is None:
+            remedy = "The errors above show what took the time. Put that right, then run 'vgpuctl restore'."
+            return error("the %d s of this restore ended before its turn" % self.timeout, pf, "its VFs and vGPUs", remedy, "no_time")
+        if gpu and one.busy[0].code == "unbind_lock":
+            return sriov_apply.lock_refused(self.ctx, gpu, now - one.since)
+        return EngineError(one.busy)
+
+    def watch(self, settle: float) -> None:
+        """Watches the new vGPUs, those that vanish were not done; then counts the stored ones."""
         try:
-            vgpu_apply.watch(self.ctx, vgpu_apply.Outcome(created, None, self.ctx.clock.now()), settle)
+            vgpu_apply.watch(self.ctx, vgpu_apply.Outcome(self._created, None, self._at), settle)
         except ApplyError as exc:
             gone = list(map(str, exc.not_done))
-            self.vgpus -= len(gone)
             self.done[:] = [text for text in self.done if text not in gone]
             self.failed(EngineError(exc.errors))
+        there = {vgpu.key for vgpu in reader.read(self.ctx, with_types=False).vgpus} if self.stored else ()
+        self.missing = [one for gpu in self.stored.values() for one in gpu.vgpus if one.key not in there]
+
+
+def _present(inventory: reader.Inventory, pf: str) -> Gpu:
+    """The GPU at an address; raises EngineError if there is none."""
+    gpu = inventory.gpu(pf)
+    if gpu is None:
+        raise error("the GPU is not there any more", pf, remedy="If it was taken out, remove it from the layout.", code="gpu_gone")
+    return gpu
+
+
+def _blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
+    """Why the VF of a stored vGPU can't have it; nothing where no VF offers types, which the plan reports."""
+    if not any(vf.offers_types for vf in gpu.vfs) or not gpu.sriov:
+        return []
+    other = next((vgpu for vgpu in gpu.vgpus if vgpu.index == one.index and (vgpu.uuid, vgpu.type) != (one.uuid, one.type)), None)
+    if other:
+        found = "the VF holds %s already, which is not stored" % (" ".join(filter(None, (other.type, other.uuid))))
+        return [Refusal(found, one.parent, "a free VF for %s" % one.type, "Remove that vGPU, then run 'vgpuctl restore'.", "vf_busy")]
+    vf = next((vf for vf in gpu.vfs if vf.index == one.index), None)
+    if vf is None or not vf.offers_types:
+        bound = ", which is bound to %s" % (vf.driver or "no driver") if vf else ""
+        found = "VF %s is not there or not free for %s%s" % (one.index, one.type, bound)
+        return [Refusal(found, gpu.address, remedy="Check 'vgpuctl status'.", code="no_slot")]
+    return []

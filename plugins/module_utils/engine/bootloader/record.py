@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+from ..state import migration
 from ..state.paths import STATE
 from ..system import files
 from .loader import Added
@@ -27,7 +28,7 @@ class Record:
 def read(root: str) -> Record:
     """The record; an empty one where there is none, or none that can be read."""
     try:
-        content = json.loads(files.read_text(root, PATH) or "{}")
+        content = json.loads(files.read_text(root, migration.current(root, PATH)) or "{}")
         if content.get("version") != VERSION:
             return Record()
         added = {str(path): [str(flag) for flag in flags] for path, flags in content["added"].items()}
@@ -38,13 +39,14 @@ def read(root: str) -> Record:
 
 def write(root: str, record: Record) -> None:
     """Writes the record; one that says nothing is removed."""
+    path = migration.current(root, PATH)
     if not record.added and record.boot is None:
-        files.remove(root, PATH)
+        files.remove(root, path)
         return
     content = {"version": VERSION, "added": record.added, "boot": record.boot, "line": record.line}
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
-    if text != files.read_text(root, PATH):
-        files.write_atomic(root, PATH, text)
+    if text != files.read_text(root, path):
+        files.write_atomic(root, path, text)
 
 
 def merged(record: Record, added: Added) -> Record:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import signal
 import sys
 from typing import Sequence
@@ -18,6 +19,8 @@ from . import doctor, metrics, restore, status
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; exit status 0, or 1 with the errors on stderr."""
     args = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a byte of a host's file may be no text
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "vgpuctl status | head" ends quietly
     try:
         done: int = args.run(Context(), _write, args)
@@ -37,7 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     again = commands.add_parser("restore", help="restore VFs and vGPUs as stored in %s" % layout_file.PATH)
     for command, when in ((shown, ""), (wrong, ""), (again, ", at the end")):
         command.add_argument("--json", action="store_true", help="for machines" + when)
-    again.add_argument("--timeout", type=int, default=120, help="seconds for each wait (default: %(default)s)")
+    again.add_argument("--timeout", type=int, default=120, help="seconds for all of it: a GPU in use is tried again until then (default: %(default)s)")
     again.add_argument("--settle", type=float, default=2, help="seconds that vGPUs are watched (default: %(default)s)")
     for command, run in ((shown, status.run), (wrong, doctor.run), (counted, metrics.run), (again, restore.run)):
         command.set_defaults(run=run)

@@ -21,6 +21,8 @@ from ..system.context import Context
 from . import snapshot
 
 _MIB = 1024 * 1024
+# Seconds after which a half-written file is one of a killed run: nothing here holds the host's lock.
+_ABANDONED = 3600
 # The metric's name, and the sample's value and labels.
 Sample = Tuple[str, object, Dict[str, str]]
 
@@ -61,6 +63,7 @@ def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> i
         )
     if not output.endswith(".prom"):
         raise error("node_exporter reads only *.prom", output, "a name such as nvidia_vgpu.prom", code="bad_name")
+    files.sweep(ctx.root, [os.path.dirname(output)], before=ctx.clock.wall() - _ABANDONED)
     # Renamed into place: a reader never sees half of it.
     files.write_atomic(ctx.root, output, text)
     return 0

@@ -14,9 +14,13 @@ from ..state.lock import HostLock, clean_leftovers
 from ..system.context import Context
 
 
+# Seconds to wait for another program that changes vGPUs.
+_LOCK = 60
+
+
 def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> int:
     """Restores what is stored. Exit status 0, or 1 if something failed. With --json all is printed at the end."""
-    with HostLock(ctx, args.timeout, name="vgpuctl restore"):
+    with HostLock(ctx, min(args.timeout, _LOCK), name="vgpuctl restore"):
         clean_leftovers(ctx.root)
         begun = ctx.clock.now()
         report = restore.restore(ctx, args.timeout, args.settle, (lambda text: None) if args.json else out)
@@ -25,8 +29,11 @@ def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> i
         restore_record.write(ctx.root, record)
     if args.json:
         result: dict[str, Any] = {"actions": report.done, "errors": [one.as_dict() for one in report.errors], "seconds": round(took, 3)}
-        out(json.dumps(dict(result, vgpus=report.vgpus, vgpus_after=round(report.after, 3)), indent=1))
+        missing = [one.as_dict() for one in report.missing]
+        out(json.dumps(dict(result, vgpus=report.vgpus, vgpus_after=round(report.after, 3), missing=missing), indent=1))
     else:
-        out("vgpuctl: %d of the stored vGPUs there, %.1f s after the driver was ready" % (report.vgpus, report.after))
+        out("vgpuctl: %d of the %d stored vGPUs there, %.1f s after the driver was ready" % (report.vgpus, report.vgpus + len(report.missing), report.after))
+        for one in report.missing:
+            out("vgpuctl: missing: %s on %s%s" % (one.type, one.parent, " (%s)" % one.uuid if one.uuid else ""))
         out("vgpuctl: %d steps done, %d failed, in %.1f s" % (done, failed, took))
-    return 1 if failed else 0
+    return 1 if failed or report.missing else 0

@@ -33,7 +33,7 @@ def _file(ctx: Context, request: Request) -> tuple[str, str | None, list[Refusal
         found = "%.60r is no absolute path" % request.path
         return request.path, None, [Refusal(found, device="path", expected="a file, such as %s" % PATH, code="bad_path")]
     try:
-        path = config_file.real_path(ctx.root, request.path)
+        path = files.real_path(ctx.root, request.path)
         text = config_file.read(ctx.root, path)
     except EngineError as exc:
         return request.path, None, exc.errors
@@ -61,7 +61,7 @@ def read(ctx: Context, request: Request) -> State:
 def clean(ctx: Context, request: Request) -> None:
     """Removes what a killed run left half-written beside the file: a copy of it, which may hold passwords."""
     try:
-        directory = os.path.dirname(config_file.real_path(ctx.root, request.path)) if _is_path(request.path) else ""
+        directory = os.path.dirname(files.real_path(ctx.root, request.path)) if _is_path(request.path) else ""
     except EngineError:
         return  # read() reports it
     if directory and os.path.isdir(ctx.root + directory):

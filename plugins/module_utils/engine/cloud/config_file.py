@@ -10,31 +10,6 @@ import stat
 from ..base.errors import error
 from ..system import files
 
-_HOPS = 40
-
-
-def real_path(root: str, path: str) -> str:
-    """The path with all links followed, as the host below root sees it."""
-    todo, hops = path.split("/")[::-1], 0
-    done: list[str] = []
-    while todo:
-        part = todo.pop()
-        if part == "..":
-            done = done[:-1]
-        if part in ("", ".", ".."):
-            continue
-        done.append(part)
-        try:
-            target = os.readlink(root + "/" + "/".join(done))
-        except OSError:
-            continue  # no link
-        hops += 1
-        if hops > _HOPS:
-            raise error("it is a link that leads to itself", path, "a file", "Put the link right, then run again.", "bad_link")
-        done = [] if target.startswith("/") else done[:-1]
-        todo += target.split("/")[::-1]
-    return "/" + "/".join(done)
-
 
 def read(root: str, path: str) -> str | None:
     """The file's text with its own line ends, or None when there is none. path: without links."""

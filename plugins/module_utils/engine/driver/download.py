@@ -20,6 +20,7 @@ from typing import Any, Callable, Dict, Iterator, TypeVar
 
 from ..base.clock import Clock, until
 from ..base.errors import EngineError, error
+from ..system import files
 from . import bundle
 
 _BLOCK = 1 << 20
@@ -111,6 +112,7 @@ def get(clock: Clock, opener: Opener, target: Target, timeout: float) -> None:
         found = bundle.sha256(target.part)
         if found == target.checksum:
             os.rename(target.part, target.dest)
+            files.sync("", target.dest)
             return
         target.discard()
     raise bundle.wrong_checksum(target.dest, found, target.checksum)

@@ -263,11 +263,12 @@ def await_types(ctx: Context, found: Inventory, addresses: Collection[str], time
 
 
 def types_there(ctx: Context, gpu: Gpu) -> bool:
-    """Whether a GPU offers its types on all of its VFs, or has none on which it could."""
-    if not gpu.vfs or gpu.driver != "nvidia":
+    """Whether a GPU offers its types on all VFs that can have them, or has none on which it could. A VF on another driver, or on none, can't."""
+    vfs = [vf for vf in gpu.vfs if vf.usable]
+    if not vfs or gpu.driver != "nvidia":
         return True
     framework = frameworks.of(ctx, gpu.framework)
     if framework is None:
         return False
     # In MIG mode a GPU without GPU instances lists nothing, however long one waits.
-    return framework.ready(gpu.vfs) or gpu.has_mig and all(vf.offers_types for vf in gpu.vfs) and nvidia_smi.mode(ctx, gpu.address)[0] is True
+    return framework.ready(vfs) or gpu.has_mig and all(vf.offers_types for vf in vfs) and nvidia_smi.mode(ctx, gpu.address)[0] is True

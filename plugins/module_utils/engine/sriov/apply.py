@@ -18,10 +18,11 @@ from ..system.command import Result
 from ..system.context import Context
 from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, SysfsError
-from .plan import STRANDED, SriovPlan, complete, vgpu_guard
+from .plan import STRANDED, SriovPlan, complete, repair_step, vgpu_guard
 
-# Seconds that VFs may come after the request for them has ended, and that they are watched once they are there, together.
+# Seconds that VFs may come after the request for them has ended, that the rest may take once some are bound, and that all are watched.
 LATE = 60
+STALLED = 10
 SETTLE = 1.5
 
 _NUMVFS_REMEDY = {
@@ -31,15 +32,24 @@ _NUMVFS_REMEDY = {
 }
 
 
-def apply(ctx: Context, plan: SriovPlan, timeout: float, settle: float = SETTLE) -> list[Step]:
-    """Does the steps, retries where only that helps, verifies, and watches for settle seconds that nobody takes the VFs."""
-    return plan.finish(lambda: _do(ctx, plan.steps, timeout, settle))
+def apply(ctx: Context, plan: SriovPlan, timeout: float, settle: float = SETTLE, lock: float | None = None) -> list[Step]:
+    """Does the steps, retries where only that helps, verifies, and watches for settle seconds that nobody takes the VFs.
+
+    lock: seconds for which a GPU whose unbindLock is refused is tried again; None: timeout.
+    """
+    return plan.finish(lambda: _do(ctx, plan.steps, timeout, settle, timeout if lock is None else lock))
 
 
-def _do(ctx: Context, steps: Sequence[Step], timeout: float, settle: float) -> list[Step]:
+def _do(ctx: Context, steps: Sequence[Step], timeout: float, settle: float, lock: float) -> list[Step]:
+    def perform(step: Step) -> None:
+        if step.kind == "enable":
+            _enable(ctx, step, timeout, lock)
+        else:
+            _PERFORMERS[step.kind](ctx, step, timeout)
+
     failed = None
     try:
-        done = execute(steps, lambda step: _PERFORMERS[step.kind](ctx, step, timeout))
+        done = execute(steps, perform)
     except ApplyError as exc:
         failed, done = exc, exc.done
     enabled = [step for step in done if step.kind in ("enable", "bind_vf")]
@@ -115,13 +125,28 @@ def _repair(ctx: Context, step: Step, timeout: float) -> None:
         binding_apply.bind(ctx, pf, timeout)
 
 
+def repair(ctx: Context, gpu: Gpu, timeout: float) -> list[Step]:
+    """Binds a stranded PF to nvidia; returns the step."""
+    return execute([repair_step(gpu)], lambda step: _repair(ctx, step, timeout))
+
+
 def _converged(ctx: Context, pf: str, number: int, timeout: float) -> Gpu:
-    """Waits until all VFs are there and usable; returns the last reading. A stranded PF does not recover by itself."""
+    """Waits until all VFs are there and usable; returns the last reading. A stranded PF does not recover by itself.
+
+    VFs that another driver took, or whose probe failed, don't come late: the wait ends when some are bound and no more follow.
+    """
     last: list[Gpu] = []
+    bound: set[str] = set()
+    since = ctx.clock.now()
 
     def decided() -> bool:
+        nonlocal bound, since
         last[:] = [reader.read_one(ctx, pf, with_vgpus=False)]
-        return complete(last[0], number) or last[0].driver in STRANDED
+        now = {vf.address for vf in last[0].vfs if vf.driver or vf.usable}
+        if now != bound:
+            bound, since = now, ctx.clock.now()
+        stalled = bool(bound) and ctx.clock.now() - since >= STALLED
+        return complete(last[0], number) or last[0].driver in STRANDED or stalled
 
     until(ctx.clock, decided, timeout)
     return last[0]
@@ -147,9 +172,10 @@ def _request(ctx: Context, step: Step, number: int, timeout: float) -> Result:
     return Result(0, "")
 
 
-def _enable(ctx: Context, step: Step, timeout: float) -> None:
+def _enable(ctx: Context, step: Step, timeout: float, lock: float) -> None:
     pf, number = str(step.device), int(step.args["number"])
-    deadline = ctx.clock.now() + timeout
+    begun = ctx.clock.now()
+    deadline = begun + timeout
     repairs, words, busy = 0, "", False
     while True:
         answer = _request(ctx, step, number, max(1, deadline - ctx.clock.now()))
@@ -167,17 +193,18 @@ def _enable(ctx: Context, step: Step, timeout: float) -> None:
             if not complete(_converged(ctx, pf, number, 5), number):
                 continue
             return
-        if busy and not out_of_time:
+        if busy and not out_of_time and ctx.clock.now() < begun + lock:
             ctx.clock.pause(0.5)
             continue
         if stranded:
             _repair(ctx, step, timeout)
-        raise _lock_refused(ctx, gpu, timeout) if busy else _enable_failed(gpu, number, words)
+        raise lock_refused(ctx, gpu, ctx.clock.now() - begun) if busy else _enable_failed(gpu, number, words)
 
 
-def _lock_refused(ctx: Context, gpu: Gpu, timeout: float) -> EngineError:
+def lock_refused(ctx: Context, gpu: Gpu, seconds: float) -> EngineError:
+    """The error of a GPU that a program keeps open. seconds: for how long it was tried."""
     holders = _holders(ctx, gpu) or "a process that has ended since"
-    found = "the GPU's unbindLock was not granted for %d s; it is open in %s" % (timeout, holders)
+    found = "the GPU's unbindLock was not granted for %d s; it is open in %s" % (seconds, holders)
     remedy = "Stop what uses the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again."
     return error(found, gpu.address, "nobody having the GPU open while its VFs are enabled", remedy, "unbind_lock")
 
@@ -230,4 +257,4 @@ def _bind_vf(ctx: Context, step: Step, timeout: float) -> None:
     binding_apply.bind(ctx, address, timeout)
 
 
-_PERFORMERS = {"repair": _repair, "enable": _enable, "disable": disable, "bind_vf": _bind_vf}
+_PERFORMERS = {"repair": _repair, "disable": disable, "bind_vf": _bind_vf}

@@ -113,7 +113,7 @@ def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) ->
         remedy = "Leave num_vfs out, or set method: sysfs if this driver takes sriov_numvfs."
         result.errors.append(Refusal(all_or_none, pf, "%d VFs" % number, remedy, "all_or_none"))
     if gpu.driver in STRANDED and "driver" not in options.assume:
-        result.steps.append(_repair_step(gpu))
+        result.steps.append(repair_step(gpu))
     if gpu.num_vfs and gpu.num_vfs != number:
         result.errors += vgpu_guard(gpu, "changing the number of VFs")
         result.steps.append(off_step(gpu, options))
@@ -137,7 +137,8 @@ def _plan_vfs(result: SriovPlan, gpu: Gpu) -> None:
         result.steps.append(Step("bind_vf", gpu.address, vf.address, "bind the VF to nvidia (found: %s)" % driver, driver=vf.driver))
 
 
-def _repair_step(gpu: Gpu) -> Step:
+def repair_step(gpu: Gpu) -> Step:
+    """The step that binds a PF to nvidia that was left without a driver or on pci-pf-stub."""
     return Step("repair", gpu.address, gpu.address, "bind the stranded PF to nvidia (found: %s)" % (gpu.driver or "no driver"))
 
 
@@ -166,4 +167,4 @@ def _plan_off(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) -
         result.steps.append(off_step(gpu, options))
     # A run that was killed midway; a GPU that is kept from nvidia on purpose has an override, or the driver is not loaded.
     elif gpu.driver == "pci-pf-stub" or (gpu.driver is None and not gpu.driver_override and state.driver.loaded):
-        result.steps.append(_repair_step(gpu))
+        result.steps.append(repair_step(gpu))

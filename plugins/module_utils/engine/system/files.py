@@ -17,6 +17,8 @@ from .context import Context
 
 _LABEL = "security.selinux"
 TEMPORARY = ".vgpu-"
+# Links that one path may lead through.
+_HOPS = 40
 
 
 def read_text(root: str, path: str) -> str | None:
@@ -48,29 +50,61 @@ def names(root: str, directory: str, ending: str = "") -> list[str]:
         return []
 
 
+def real_path(root: str, path: str) -> str:
+    """The path with all links followed, as the host below root sees it."""
+    todo, hops = path.split("/")[::-1], 0
+    done: list[str] = []
+    while todo:
+        part = todo.pop()
+        if part == "..":
+            done = done[:-1]
+        if part in ("", ".", ".."):
+            continue
+        done.append(part)
+        try:
+            target = os.readlink(root + "/" + "/".join(done))
+        except OSError:
+            continue  # no link
+        hops += 1
+        if hops > _HOPS:
+            raise error("it is a link that leads to itself", path, "a file", "Put the link right, then run again.", "bad_link")
+        done = [] if target.startswith("/") else done[:-1]
+        todo += target.split("/")[::-1]
+    return "/" + "/".join(done)
+
+
+def _written_path(root: str, path: str) -> str:
+    """Where a file is written: what a link leads to, if that is a file. A link that another user put there leads nowhere for us."""
+    if not os.path.islink(root + path) or os.lstat(root + path).st_uid not in (0, os.geteuid()):
+        return path
+    target = real_path(root, path)
+    return target if os.path.isfile(root + target) else path
+
+
 def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, lasting: bool = True) -> None:
-    """Writes beside the file, syncs, renames, syncs the directory. Keeps owner, mode and SELinux label. lasting: False if the caller syncs."""
-    directory = os.path.dirname(root + path)
+    """Writes beside the file, syncs, renames, syncs the directory. Keeps links to it, owner, mode and SELinux label. lasting: False if the caller syncs."""
     temporary: str | None = None
     try:
+        target = root + _written_path(root, path)
+        directory = os.path.dirname(target)
         _make_directories(directory, lasting)
         number, temporary = tempfile.mkstemp(dir=directory, prefix=TEMPORARY)
         try:
             left = content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
             while left:  # a full disk may take a part
                 left = left[os.write(number, left):]
-            if os.path.exists(root + path):
-                old = os.stat(root + path)
+            if os.path.exists(target):
+                old = os.stat(target)
                 os.fchown(number, old.st_uid, old.st_gid)
                 os.fchmod(number, old.st_mode & 0o7777)
-                _keep_label(root + path, number)
+                _keep_label(target, number)
             else:
                 os.fchmod(number, mode)
             if lasting:
                 os.fsync(number)
         finally:
             os.close(number)
-        os.rename(temporary, root + path)
+        os.rename(temporary, target)
         temporary = None
         if lasting:
             _sync(directory)
@@ -130,11 +164,16 @@ def _make_directories(directory: str, lasting: bool) -> None:
             _sync(above)
 
 
-def sweep(root: str, directories: Iterable[str]) -> None:
-    """Removes what a killed write_atomic left there. Only for the holder of the host's lock: another's file may be in use."""
-    for directory in directories:
-        for path in names(root, directory):
-            if os.path.basename(path).startswith(TEMPORARY) and os.path.isfile(root + path):
+def sweep(root: str, directories: Iterable[str], before: float | None = None) -> None:
+    """Removes what a killed write_atomic left there, and where links in there lead to.
+
+    Only for the holder of the host's lock, because another's file may be in use; before: only files last written before that time.
+    """
+    found = {path: os.path.islink(root + path) for directory in directories for path in names(root, directory)}
+    beyond = {os.path.dirname(real_path(root, path)) for path, is_link in found.items() if is_link and os.path.isfile(root + path)}
+    for path in sorted({*found, *(path for directory in beyond for path in names(root, directory))}):
+        if os.path.basename(path).startswith(TEMPORARY) and os.path.isfile(root + path):
+            if before is None or os.lstat(root + path).st_mtime < before:
                 remove(root, path)
 
 

@@ -75,8 +75,10 @@ def sync(ctx: Context) -> None:
 
 
 def undefine(ctx: Context, uuid: str, parent: str) -> None:
-    """Removes a definition; the running device stays."""
-    files.remove(ctx.root, _path(parent, uuid))
+    """Removes a definition, and its directory after the last one; the running device stays."""
+    path = _path(parent, uuid)
+    files.remove(ctx.root, path)
+    files.remove_empty(ctx.root, os.path.dirname(path))
 
 
 def _path(parent: str, uuid: str) -> str:

@@ -5,15 +5,35 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 
 from .context import Context
 
 SYSTEM = "/usr/bin/python3"
 _TOO_OLD = "import sys; sys.exit(sys.version_info < (3, 8))"
+_ANY = """#!/bin/sh
+for python in %s %s /usr/bin/python3.[0-9] /usr/bin/python3.[0-9][0-9] /usr/libexec/platform-python; do
+    if [ -x "$python" ] && "$python" -I -c '%s' 2>/dev/null; then
+        exec "$python" -I "$0" "$@"
+    fi
+done
+echo "$0: it needs Python 3.8 or newer, and none is in /usr/bin. Install python3, or run the playbook again." >&2
+exit 127
+"""
 
 
 def interpreter(ctx: Context, running: str = sys.executable, timeout: float = 60) -> str:
     """Path of the system's Python if it is 3.8 or newer, else of the running one, whose virtual environment may be gone at the next boot."""
     same = os.path.realpath(SYSTEM) == os.path.realpath(running)
     return SYSTEM if same or not ctx.command([SYSTEM, "-I", "-c", _TOO_OLD], timeout).rc else running
+
+
+def first_lines(interpreter: str) -> str:
+    """What a file that Python runs begins with.
+
+    A Python other than the system's may go at the next upgrade of the distribution: then the first that can run the file is taken.
+    """
+    if interpreter == SYSTEM:
+        return "#!%s -I\n" % SYSTEM
+    return _ANY % (SYSTEM, shlex.quote(interpreter), _TOO_OLD)

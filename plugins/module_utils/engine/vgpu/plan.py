@@ -109,7 +109,7 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
     going = {vgpu.key for target in targets for vgpu in target.removed}
     definitions = host.definitions if options.mdevctl else {}
     if options.persist:
-        _add_store(result, host, going)
+        _add_store(result, host, going, options)
     for gpu in host.inventory.gpus:
         pf, planned = gpu.address, result.target.of(gpu.address)
         # Definitions of vGPUs of ours that are not there any more.
@@ -138,7 +138,7 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
                 steps += _define(pf, one, definitions.get(one.uuid))
 
 
-def _add_store(result: LayoutPlan, host: Host, going: set[str]) -> None:
+def _add_store(result: LayoutPlan, host: Host, going: set[str], options: Options) -> None:
     """The step that writes the layout file, if it changes. The boot restores the layout's GPUs, and VFs of GPUs that have them on."""
     kept, new = [], []
     for gpu in host.inventory.gpus:
@@ -150,7 +150,9 @@ def _add_store(result: LayoutPlan, host: Host, going: set[str]) -> None:
                 layout_file.StoredVgpu(one.uuid, one.slot.parent, one.slot.index if gpu.sriov else None, one.type.short, one.params or "")
                 for one in planned.placed or ()
             ]
-            count = (gpu.num_vfs or gpu.total_vfs) if gpu.sriov else 0
+            # A GPU without vGPUs whose VFs are off stays so: it may be for a VM as a whole.
+            comes = planned.placed or "vfs" in options.assume
+            count = (gpu.num_vfs or (gpu.total_vfs if comes else 0)) if gpu.sriov else 0
             # What is gone by now is forgotten, but not worth a write of its own.
             former = stored.former if stored else []
             new.append(layout_file.StoredGpu(gpu.address, count, vgpus, former, mig=planned.mig, mixed=planned.mixed))

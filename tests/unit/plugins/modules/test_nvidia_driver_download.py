@@ -7,11 +7,13 @@ from __future__ import annotations
 import email.message
 import hashlib
 import http.client
+import http.server
 import io
 import os
 import shutil
 import ssl
 import stat
+import threading
 import urllib.error
 from collections import namedtuple
 
@@ -24,6 +26,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 MARK = "SECRETMARK-7d1f"
 NAME = "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"
 URL = "https://user:%s-a@files.example.com/x/%s?autho=%s-b#%s-c" % (MARK, NAME, MARK, MARK)
+MOVED = "https://mirror.example.com/%s?x=%s" % (NAME, MARK)
 CONTENT = bytes(range(256)) * 20480  # 5 MiB
 SUM = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 IDLE = namedtuple("usage", "total used free")(1 << 40, 0, 1 << 40)
@@ -32,10 +35,9 @@ IDLE = namedtuple("usage", "total used free")(1 << 40, 0, 1 << 40)
 class Response(io.BytesIO):
     """An answer. cut: the body ends after so many bytes. broken: what reading raises then; its length is not known."""
 
-    def __init__(self, status, body, headers, url=URL, cut=None, broken=None):
+    def __init__(self, status, body, headers, cut=None, broken=None):
         super().__init__(body if cut is None else body[:cut])
         self.status = status
-        self.url = url
         self.headers = email.message.Message()
         self.broken = broken
         for key, value in headers.items():
@@ -45,10 +47,6 @@ class Response(io.BytesIO):
     def read(self, size=-1):
         """As of a body in chunks, if it is broken."""
         return super().read(size) or (fail(self.broken) if self.broken else b"")
-
-    def geturl(self):
-        """Where redirects led."""
-        return self.url
 
 
 def fail(exc):
@@ -63,10 +61,12 @@ class Server:
         self.content = content
         self.script = list(script)
         self.ranges = []
+        self.asked = []
 
-    def __call__(self, url, headers, timeout, ca_path, decompress, force):
-        assert url == URL and decompress is False
+    def __call__(self, url, headers, timeout, ca_path, decompress, force, follow_redirects):
+        assert url in (URL, MOVED) and decompress is False and follow_redirects == "none"
         self.ranges.append(headers.get("Range"))
+        self.asked.append(url)
         step = self.script.pop(0) if self.script else {}
         if isinstance(step, Exception):
             fail(step)
@@ -77,12 +77,15 @@ class Server:
         if start:
             headers["Content-Range"] = "bytes %d-%d/%d" % (start, len(self.content) - 1, len(self.content))
         headers.update(step.get("headers", {}))
-        return Response(206 if start else 200, self.content[start:], headers, step.get("url", URL), step.get("cut"), step.get("broken"))
+        return Response(206 if start else 200, self.content[start:], headers, step.get("cut"), step.get("broken"))
 
 
-def status(code):
-    """An answer that is an error, as urllib raises it: with the link in it."""
-    return urllib.error.HTTPError(URL, code, "no %s" % URL, email.message.Message(), io.BytesIO(URL.encode()))
+def status(code, location=None):
+    """An answer that is no file, as urllib raises it: with the link in it."""
+    headers = email.message.Message()
+    if location:
+        headers["Location"] = location
+    return urllib.error.HTTPError(URL, code, "no %s" % URL, headers, io.BytesIO(URL.encode()))
 
 
 @pytest.fixture
@@ -204,7 +207,9 @@ def test_another_files_part_is_removed(fetch, tmp_path):
         (urllib.error.URLError(ssl.SSLCertVerificationError(1, "self-signed %s" % MARK)), "download_failed", ["certificate of the server files.example.com"]),
         (urllib.error.URLError(OSError(-2, "Name or service not known")), "download_failed", ["Name or service not known", "proxy"]),
         (http.client.InvalidURL(URL), "download_failed", ["InvalidURL"]),
-        ({"url": "http://files.example.com/?x=%s" % MARK}, "download_failed", ["without TLS"]),
+        (status(302, "http://files.example.com/?x=%s" % MARK), "download_failed", ["the server files.example.com sends on to a link without TLS"]),
+        (status(302, URL), "download_failed", ["more than 10 times"]),
+        (status(302), "download_failed", ["302 (Found)"]),
     ],
 )
 def test_why_a_link_fails(fetch, tmp_path, step, code, words, check):
@@ -212,6 +217,44 @@ def test_why_a_link_fails(fetch, tmp_path, step, code, words, check):
     assert outcome.codes == [code] and NAME in outcome.msg and lies(tmp_path) == {}
     for word in words:
         assert word in outcome.msg
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_server_that_names_another_link_is_followed(fetch, tmp_path, code):
+    server = Server(script=[status(code, MOVED)])
+    fetch(server).ok
+    assert server.asked == [URL, MOVED] and lies(tmp_path) == {NAME: len(CONTENT)}
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_link_without_tls_is_not_asked(fetch, check):
+    """Not even once: the request itself would show the secret on the way."""
+    server = Server(script=[status(302, "HTTP://mirror.example.com/%s?x=%s" % (NAME, MARK))])
+    assert fetch(server, check=check).codes == ["download_failed"] and server.asked == [URL]
+
+
+def test_the_next_server_is_not_asked_without_tls():
+    """Through Ansible's real client: the server sees one request. Its own link is without TLS because a test has no certificate."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/second?x=%s" % MARK)
+            self.end_headers()
+
+        def log_message(self, *dummy):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        ask = driver_download.opener("http://127.0.0.1:%d/first" % server.server_address[1], None, 5)
+        with pytest.raises(driver_download.LinkError) as caught:
+            ask({})
+        thread.join()
+    assert asked == ["/first"] and "sends on to a link without TLS" in caught.value.reason and MARK not in caught.value.reason
 
 
 def test_wrong_options_are_reported_before_the_server_is_queried(fetch, tmp_path):

@@ -19,10 +19,13 @@ import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import install
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import drift
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state.lock import clean_leftovers
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files, python
-from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu_restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.systemd import UNITS
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu, nvidia_vgpu_restore
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 
 SMALL = {"__init__.py": "", "cli/__init__.py": "", "cli/main.py": "def main():\n    print('small')\n    return 0\n"}
@@ -58,6 +61,35 @@ def test_its_first_line_starts_it(tmp_path):
     files.write_atomic(str(tmp_path), "/vgpuctl", install.zipapp(SMALL, sys.executable), 0o755)
     done = subprocess.run([str(tmp_path / "vgpuctl")], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "small\n"), done.stderr
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_it_starts_after_the_python_of_its_installation_is_gone(tmp_path, monkeypatch, shell):
+    """As after an upgrade of the distribution: on the way the system's python3 was too old, and Ansible had found python3.11."""
+    gone, old = tmp_path / "python3.11", tmp_path / "python3"
+    gone.symlink_to(sys.executable)
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    monkeypatch.setattr(python, "SYSTEM", str(old))
+    assert python.interpreter(mock.Mock(command=lambda argv, timeout: mock.Mock(rc=1)), str(gone)) == str(gone)
+    files.write_atomic(str(tmp_path), "/vgpuctl", install.zipapp(SMALL, str(gone)), 0o755)
+
+    def start():
+        return subprocess.run([shell, str(tmp_path / "vgpuctl")], capture_output=True, text=True, timeout=60, check=False)
+
+    assert (start().returncode, start().stdout) == (0, "small\n"), start().stderr
+    gone.unlink()
+    old.unlink()
+    old.symlink_to(sys.executable)
+    assert (start().returncode, start().stdout) == (0, "small\n"), start().stderr
+
+
+def test_it_reports_that_there_is_no_python(tmp_path, monkeypatch):
+    monkeypatch.setattr(python, "_ANY", python._ANY.replace("/usr/", str(tmp_path) + "/usr/"))
+    monkeypatch.setattr(python, "SYSTEM", str(tmp_path / "python3"))
+    files.write_atomic(str(tmp_path), "/vgpuctl", install.zipapp(SMALL, str(tmp_path / "python3.11")), 0o755)
+    done = subprocess.run([str(tmp_path / "vgpuctl")], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 127 and "needs Python 3.8 or newer" in done.stderr
 
 
 def test_the_same_sources_make_the_same_file():
@@ -120,6 +152,25 @@ def test_the_command_has_all_that_its_files_import():
                 package = sources[(module + "/__init__.py").lstrip("/")]
                 assert inside + ".py" in sources or inside + "/__init__.py" in sources or inside.rpartition("/")[2] in package, (name, inside)
     assert seen > 100
+
+
+def test_a_restore_that_is_given_up_leaves_nothing_enabled_and_nothing_stored(make_host):
+    """So that nobody takes the host for one whose vGPUs a boot must restore."""
+    host = make_host().vfs_on()
+    call(nvidia_vgpu_restore, host).ok
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
+    os.makedirs(os.path.dirname(host.root + install.LINK))
+    os.symlink(install.UNIT, host.root + install.LINK)
+    assert not call(nvidia_vgpu_restore, host).ok["changed"], "a layout and an enabled unit stay"
+    check = call(nvidia_vgpu_restore, host, check=True, state="absent").ok
+    real = call(nvidia_vgpu_restore, host, state="absent").ok
+    assert real["actions"] == check["actions"]
+    assert real["actions"] == ["%s: remove it" % path for path in (install.LINK, install.UNIT, install.COMMAND, layout_file.PATH)]
+    assert not os.path.lexists(host.root + install.LINK) and layout_file.read(host.root) == {} and len(host.vgpus()) == 1
+    assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]
+    services = {name: {"load": "loaded", "active": "active", "result": "success", "enabled": "enabled"} for name in UNITS[:2]}
+    found = drift.find(inventory.read(host.ctx), layout_file.read(host.root), {**services, UNITS[2]: {"load": "not-found"}})
+    assert [one.error.code for one in found] == []
 
 
 def test_it_goes_without_a_trace(make_host):

@@ -4,16 +4,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import install, restore
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark, layout_file
-from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100, T4
 
 LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
@@ -51,7 +52,7 @@ def test_one_gpu_failing_does_not_stop_the_other(stored):
     stored.kernel.add_process(9, "dcgm", ["nv-hostengine"], ["/dev/nvidia0"])
     report, lines = run(stored)
     assert [one.code for one in report.errors] == ["unbind_lock"] and "nv-hostengine" in str(report.errors[0])
-    assert lines[0].startswith("FAILED: 0000:e7:00.0")
+    assert lines[-1].startswith("FAILED: 0000:e7:00.0") and "not granted for 59 s" in lines[-1], lines[-1]
     assert stored.vgpus() == [one for one in stored.goal if "e8" in one[1]]
     stored.kernel.processes.clear()
     assert run(stored)[0].errors == [] and stored.vgpus() == stored.goal
@@ -138,6 +139,212 @@ def test_a_gpu_with_vfs_and_no_vgpus_gets_its_vfs(make_host):
     assert run(host)[0].done == ["0000:e8:00.0: enable 32 VFs"] and len(host.pf().vfs) == 32
 
 
+# --- GPUs in use
+
+
+def racked(make_host, number):
+    """A rebooted host with so many A40, two vGPUs stored on each; sriov-manage and the types take their time."""
+    host = make_host(gpus=[("0000:%02x:00.0" % (0x10 + 8 * index), A40) for index in range(number)]).vfs_on()
+    call(nvidia_vgpu, host, layout=LAYOUT).ok
+    host.goal = host.vgpus()
+    host.reboot()
+    host.faults.manage_seconds, host.faults.types_delay = 4, 3
+    return host
+
+
+def created_at(host, timeout=install.DEADLINE):
+    """Restores, as the unit does by default; returns the report and, by GPU, the seconds after which its last vGPU came."""
+    begun, create, seen = host.clock.now(), host.kernel.create, {}
+
+    def create_and_note(device, *args):
+        create(device, *args)
+        seen[device.gpu.address] = host.clock.now() - begun
+
+    host.kernel.create = create_and_note
+    report, dummy = run(host, timeout)
+    host.kernel.create = create
+    return report, seen
+
+
+def test_a_locked_gpu_does_not_hold_up_the_others(make_host):
+    """For ten minutes of the boot."""
+    dummy, free = created_at(racked(make_host, 8))
+    host = racked(make_host, 8)
+    host.faults.locked = {"0000:10:00.0": host.clock.now() + 600}
+    report, seen = created_at(host)
+    late = seen.pop("0000:10:00.0")
+    assert len(seen) == 7 and max(seen.values()) <= 1.3 * max(free.values()), (seen, free)
+    assert 600 <= late < 620 and report.errors == [] and report.missing == [] and host.vgpus() == host.goal
+
+
+def test_a_gpus_vgpus_do_not_wait_for_the_vfs_of_the_others(make_host):
+    dummy, seen = created_at(racked(make_host, 8))
+    assert seen["0000:10:00.0"] <= 9 and max(seen.values()) <= 8 * 4 + 5, seen
+
+
+@pytest.mark.parametrize("number, locked", [(8, 1), (8, 7), (16, 7), (16, 16)])
+def test_gpus_that_stay_locked_share_one_deadline(make_host, number, locked):
+    host = racked(make_host, number)
+    host.faults.locked = {pf.address: 1e9 for pf in host.kernel.pfs()[:locked]}
+    begun = host.clock.now()
+    report, seen = created_at(host, 120)
+    assert host.clock.now() - begun < 130
+    assert len(seen) == number - locked and all(when <= 4 * number + 15 for when in seen.values()), seen
+    assert [one.code for one in report.errors] == ["unbind_lock"] * locked
+    assert {one.parent[:7] for one in report.missing} == {pf[:7] for pf in host.faults.locked} and len(report.missing) == 2 * locked
+
+
+def test_what_is_missing_is_named(monkeypatch, capsys, stored):
+    stored.faults.locked = {"0000:e7:00.0": 1e9}
+    assert command(monkeypatch, stored, "restore", "--settle", "1", "--timeout", "20") == 1
+    out = capsys.readouterr().out
+    assert "2 of the 4 stored vGPUs there" in out and out.count("missing: A40-24Q on 0000:e7:") == 2 and "missing: A40-24Q on 0000:e8" not in out
+    stored.faults.locked = {}
+    assert command(monkeypatch, stored, "restore", "--settle", "1") == 0 and stored.vgpus() == stored.goal
+
+
+def test_the_units_deadline_is_well_below_systemds(make_host):
+    unit = install.expected_files({}, [], "/usr/bin/python3")[install.UNIT][0].decode()
+    assert "restore --timeout %d\n" % install.DEADLINE in unit and "TimeoutStartSec=15min" in unit and install.DEADLINE <= 12 * 60
+
+
+@pytest.mark.parametrize("name", ["nvidia-dcgm", "dcgm", "nvidia-persistenced", "nvidia-dcgm-exporter", "dcgm-exporter", "prometheus-nvidia-exporter"])
+def test_the_unit_comes_before_what_holds_all_gpus(name):
+    unit = install.expected_files({}, [], "/usr/bin/python3")[install.UNIT][0].decode()
+    before, after = (next(line for line in unit.splitlines() if line.startswith(word)).split() for word in ("Before=", "After="))
+    assert name + ".service" in before and "nvidia-vgpu-mgr.service" in after and "After=nvidia-vgpud.service" in after
+
+
+def test_threads_create_them_side_by_side(stored):
+    """The fake kernel has no locks, but what each GPU's thread does touches that GPU alone."""
+    stored.ctx.side_by_side = True
+    stored.vfs_on()
+    report, dummy = run(stored)
+    assert report.errors == [] and stored.vgpus() == stored.goal and len(report.done) == 4
+
+
+# --- vGPUs and GPUs that are not ours to touch
+
+
+def test_a_running_vm_of_another_gpu_does_not_stop_the_restore(stored):
+    """The remedy that the doctor names for a running host."""
+    run(stored)
+    stored.kernel.use(stored.goal[0][0])
+    used = stored.kernel.mdevs[stored.goal[0][0]].parent.gpu
+    other = next(pf for pf in stored.kernel.pfs() if pf is not used)
+    other.set_vfs(0)
+    assert run(stored)[0].errors == [] and stored.vgpus() == stored.goal and stored.kernel.harm == []
+
+
+def test_another_gpus_vgpu_that_is_stored_no_more_and_in_use_stops_nothing(stored):
+    stored.vfs_on()
+    layout = json.loads(stored.get(layout_file.PATH))
+    gone = layout["gpus"][0]["vgpus"].pop()
+    layout["gpus"][0]["former"] = [gone["uuid"]]
+    stored.put(layout_file.PATH, json.dumps(layout))
+    stored.add(gone["parent"], gone["type"], gone["uuid"])
+    stored.kernel.use(gone["uuid"])
+    assert run(stored)[0].errors == [] and stored.vgpus() == stored.goal and stored.kernel.harm == []
+
+
+def test_a_foreign_vgpu_in_use_stops_none_of_the_others(make_host):
+    host = make_host().vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 3}]}]).ok
+    goal = host.vgpus()
+    host.reboot()
+    host.vfs_on()
+    host.add("0000:e8:00.7", "A40-8Q", UUID)
+    host.kernel.use(UUID)
+    report, dummy = run(host)
+    assert report.errors == [] and host.vgpus() == sorted([*goal, (UUID, "0000:e8:00.7", "A40-8Q")]) and host.kernel.harm == []
+
+
+def test_a_foreign_vgpu_on_the_vf_of_a_stored_one_stops_that_one_alone(make_host):
+    host = make_host().vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 3}]}]).ok
+    host.reboot()
+    host.vfs_on()
+    host.add("0000:e8:00.4", "A40-8Q", UUID)
+    host.kernel.use(UUID)
+    report, dummy = run(host)
+    assert [one.code for one in report.errors] == ["vf_busy"] and len(report.missing) == 1 and report.vgpus == 2 and len(host.vgpus()) == 3
+
+
+def test_a_vf_on_another_driver_costs_its_own_vgpu_alone(stored):
+    """And no time: types never come there."""
+    stored.vfs_on()
+    one = stored.pf("0000:e7:00.0").vfs[0]
+    stored.kernel.unbind("nvidia", one)
+    one.driver, one.override = "vfio-pci", "vfio-pci"
+    stored.kernel.add_process(77, "qemu-system-x86", ["/usr/bin/qemu-system-x86_64", "-name", "guest=web1"], ["/dev/vfio/%s" % one.group])
+    begun = stored.clock.now()
+    report, dummy = run(stored)
+    assert stored.clock.now() - begun < 10 and report.vgpus == 3 and [one.parent for one in report.missing] == ["0000:e7:00.4"]
+    assert [problem.code for problem in report.errors] == ["in_use", "no_slot"] and stored.kernel.harm == []
+
+
+def test_new_vfs_that_vfio_pci_takes_cost_no_minute(stored):
+    probe = stored.kernel.probe_vf
+
+    def taken(vf):
+        if vf.pf.address == "0000:e7:00.0" and vf.index == 5:
+            vf.driver = "vfio-pci"
+        probe(vf)
+
+    stored.kernel.probe_vf = taken
+    begun = stored.clock.now()
+    report, dummy = run(stored)
+    assert stored.clock.now() - begun < 20 and stored.vgpus() == stored.goal and [one.code for one in report.errors] == ["vfs_unbound"]
+
+
+def test_a_vf_whose_probe_fails_costs_no_minute(stored):
+    """In each later run, too."""
+    stored.vfs_on()
+    one = stored.pf("0000:e7:00.0").vfs[5]
+    stored.kernel.unbind("nvidia", one)
+    stored.faults.bind_errno = [errno.ENODEV] * 9
+    begun = stored.clock.now()
+    report, dummy = run(stored)
+    assert stored.clock.now() - begun < 15 and stored.vgpus() == stored.goal and [one.code for one in report.errors] == ["bind_failed"]
+
+
+def test_a_gpu_whose_vfs_are_off_is_stored_without(make_host):
+    """It may go to a VM as a whole: the boot does not wait for it, and does not fail."""
+    host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)])
+    host.pf("0000:e8:00.0").set_vfs(32)
+    call(nvidia_vgpu, host, layout=[{"gpu": "0000:e8:00.0", "vgpus": [{"type": "A40-24Q"}]}, {"gpu": "0000:e7:00.0", "vgpus": []}]).ok
+    assert {pf: one.vfs for pf, one in layout_file.read(host.root).items()} == {"0000:e7:00.0": 0, "0000:e8:00.0": 32}
+    host.reboot()
+    host.pf("0000:e7:00.0").driver = "vfio-pci"
+    begun = host.clock.now()
+    report, dummy = run(host)
+    assert report.errors == [] and len(host.vgpus()) == 1 and host.clock.now() - begun < 10
+
+
+def test_a_gpu_that_went_to_vfio_pci_and_has_no_vgpus_is_left_alone(make_host):
+    host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)]).vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "0000:e8:00.0", "vgpus": [{"type": "A40-24Q"}]}, {"gpu": "0000:e7:00.0", "vgpus": []}]).ok
+    host.reboot()
+    host.pf("0000:e7:00.0").driver = "vfio-pci"
+    begun = host.clock.now()
+    report, lines = run(host)
+    assert report.errors == [] and len(host.vgpus()) == 1 and host.clock.now() - begun < 10
+    assert "0000:e7:00.0: bound to vfio-pci, and no vGPU is stored for it: left as it is" in lines
+
+
+@pytest.mark.parametrize("driver", ["pci-pf-stub", None])
+def test_a_stranded_gpu_in_mig_mode_is_restored(make_host, driver):
+    host = make_host(gpus=[("0000:17:00.0", A100)])
+    call(nvidia_mig, host, mode="enabled").ok
+    host.vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A100-1-5C", "count": 2}]}]).ok
+    goal = host.vgpus()
+    host.reboot()
+    host.pf().driver = driver
+    report, lines = run(host)
+    assert report.errors == [] and host.vgpus() == goal and len(goal) == 2 and "bind the stranded PF to nvidia" in lines[0]
+
+
 # --- the command
 
 
@@ -150,7 +357,7 @@ def command(monkeypatch, host, *words):
 def test_restore_prints_what_it_does(monkeypatch, capsys, stored):
     assert command(monkeypatch, stored, "restore", "--settle", "1") == 0
     out = capsys.readouterr().out
-    assert "4 of the stored vGPUs there, " in out and "after the driver was ready" in out
+    assert "4 of the 4 stored vGPUs there, " in out and "after the driver was ready" in out
     assert "0000:e7:00.0: enable 32 VFs" in out and "6 steps done, 0 failed" in out and stored.vgpus() == stored.goal
 
 

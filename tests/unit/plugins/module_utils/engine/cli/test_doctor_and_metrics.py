@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import time
+import time
 
 import pytest
 
@@ -114,6 +115,16 @@ def test_metrics_into_a_file(made, command):
     assert command(made, "metrics", "--output", path) == (0, "", "")
     assert metrics(made.get(path)) and stat.S_IMODE(os.stat(made.root + path).st_mode) == 0o644
     assert os.listdir(os.path.dirname(made.root + path)) == ["nvidia_vgpu.prom"]
+
+
+def test_metrics_sweep_what_a_killed_run_left(made, command):
+    """Only what is old: another run may be writing at this moment."""
+    directory = "/var/lib/prometheus/node-exporter"
+    for name, age in ((".vgpu-old", 7200), (".vgpu-new", 10), (".other", 7200)):
+        made.put("%s/%s" % (directory, name), "half")
+        os.utime(made.root + "%s/%s" % (directory, name), (time.time() - age,) * 2)
+    assert command(made, "metrics", "--output", directory + "/nvidia_vgpu.prom")[0] == 0
+    assert sorted(os.listdir(made.root + directory)) == [".other", ".vgpu-new", "nvidia_vgpu.prom"]
 
 
 def test_a_gpu_off_the_bus_is_counted(made, command):

@@ -10,6 +10,7 @@ import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud import config_file
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files
 
 PATH = "/etc/yunion/host.conf"
 
@@ -34,13 +35,13 @@ def test_links_are_followed_as_the_host_sees_them(root, target):
     os.makedirs(root + "/opt/real")
     os.symlink("/opt/real", root + "/opt/yunion")
     os.symlink(target, root + PATH)
-    assert config_file.real_path(root, PATH) == "/opt/real/host.conf"
-    assert config_file.real_path(root, "/etc/none/../yunion/./x") == "/etc/yunion/x"
+    assert files.real_path(root, PATH) == "/opt/real/host.conf"
+    assert files.real_path(root, "/etc/none/../yunion/./x") == "/etc/yunion/x"
 
 
 def test_a_link_to_itself_is_reported(root):
     os.symlink("host.conf", root + PATH)
-    assert code(config_file.real_path, root, PATH) == "bad_link"
+    assert code(files.real_path, root, PATH) == "bad_link"
 
 
 def test_line_ends_stay_and_odd_files_are_refused(root):

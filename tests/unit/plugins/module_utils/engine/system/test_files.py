@@ -76,3 +76,56 @@ def test_what_is_not_there(tmp_path):
     (tmp_path / "d" / "a.conf").write_text("")
     (tmp_path / "d" / "c.txt").write_text("")
     assert files.names(root, "/d", ".conf") == ["/d/a.conf", "/d/b.conf"]
+
+
+@pytest.mark.parametrize("target", ["../shared/grub", "/shared/grub", "hop"])
+def test_a_link_stays_and_its_file_is_written(tmp_path, target):
+    """Hosts that keep /etc in another place: the link, the owner and the mode stay."""
+    root = str(tmp_path)
+    files.write_atomic(root, "/shared/grub", "one")
+    (tmp_path / "shared/grub").chmod(0o640)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/hop").symlink_to("../shared/grub")
+    (tmp_path / "etc/grub").symlink_to(target)
+    files.write_atomic(root, "/etc/grub", "two", 0o600)
+    assert os.readlink(str(tmp_path / "etc/grub")) == target and files.read_text(root, "/shared/grub") == "two"
+    assert stat.S_IMODE((tmp_path / "shared/grub").stat().st_mode) == 0o640
+    assert sorted(os.listdir(root + "/shared")) == ["grub"] and sorted(os.listdir(root + "/etc")) == ["grub", "hop"]
+
+
+def test_a_link_to_no_file_is_replaced(tmp_path):
+    """Such as a unit that is masked: what it leads to is nothing to write."""
+    root = str(tmp_path)
+    for name, target in (("masked", "/dev/null"), ("dangling", "nowhere"), ("loop", "loop")):
+        (tmp_path / name).symlink_to(target)
+        if name == "loop":
+            with pytest.raises(EngineError, match="leads to itself"):
+                files.write_atomic(root, "/loop", "text")
+            continue
+        files.write_atomic(root, "/" + name, "text")
+        assert not (tmp_path / name).is_symlink() and files.read_text(root, "/" + name) == "text" and not (tmp_path / "nowhere").exists()
+
+
+def test_the_link_of_another_user_is_not_followed(tmp_path, monkeypatch):
+    """A directory that another user may write, such as node_exporter's: its link could lead anywhere."""
+    root, real = str(tmp_path), os.lstat
+    files.write_atomic(root, "/shadow", "precious")
+    (tmp_path / "x.prom").symlink_to("shadow")
+
+    def strange(path):
+        found = real(path)
+        return os.stat_result([*found[:4], 65534, *found[5:]]) if stat.S_ISLNK(found.st_mode) else found
+
+    monkeypatch.setattr(os, "lstat", strange)
+    files.write_atomic(root, "/x.prom", "text")
+    assert files.read_text(root, "/shadow") == "precious" and files.read_text(root, "/x.prom") == "text"
+
+
+def test_what_a_killed_write_left_beyond_a_link_is_swept(tmp_path):
+    root = str(tmp_path)
+    files.write_atomic(root, "/shared/grub", "one")
+    files.write_atomic(root, "/shared/%sx1" % files.TEMPORARY, "half")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/grub").symlink_to("../shared/grub")
+    files.sweep(root, ["/etc"])
+    assert os.listdir(root + "/shared") == ["grub"]

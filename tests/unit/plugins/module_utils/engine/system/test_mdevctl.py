@@ -75,7 +75,7 @@ def test_a_removal_is_synced_too(ctx, tmp_path, synced):
     mdevctl.define(ctx, UUID, VF, "nvidia-558")
     del synced[:]
     mdevctl.undefine(ctx, UUID, VF)
-    assert synced == [str(tmp_path) + DIRECTORY] and not mdevctl.definitions(ctx.root)
+    assert synced == [str(tmp_path) + DIRECTORY, str(tmp_path) + mdevctl.DIRECTORY] and not mdevctl.definitions(ctx.root)
     mdevctl.undefine(ctx, UUID, VF)  # gone already
 
 
@@ -129,3 +129,14 @@ def test_a_warning_that_begins_as_a_list_does_is_no_list(ctx, calls):
     warning = "[2026-11-27T20:46:06Z WARN  mdevctl] Can't determine uuid for file '.vgpu-abc'\n"
     calls["answer"] = Result(0, warning * 2 + json.dumps(listed, indent=2) + "\n" + warning)
     assert mdevctl.unseen(ctx, [(UUID, VF)]) == {}
+
+
+def test_the_directory_of_the_last_definition_goes_with_it(host):
+    one, two = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12"
+    for uuid in (one, two):
+        mdevctl.define(host.ctx, uuid, "0000:3b:00.0", "nvidia-222")
+    mdevctl.undefine(host.ctx, one, "0000:3b:00.0")
+    assert os.listdir(host.root + mdevctl.DIRECTORY + "/0000:3b:00.0") == [two]
+    mdevctl.undefine(host.ctx, two, "0000:3b:00.0")
+    mdevctl.undefine(host.ctx, two, "0000:3b:00.0")
+    assert os.listdir(host.root + mdevctl.DIRECTORY) == []

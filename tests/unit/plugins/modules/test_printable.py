@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""What a module prints at its end, through the real exit: bytes that are no text, and links that are secrets."""
+
+from __future__ import annotations
+
+import json
+from unittest import mock
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver_bundle, nvidia_driver_download, nvidia_gpu_info, nvidia_host_plan, nvidia_pci_driver
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import patch_module_args
+
+LINE = b"options vfio-pci ids=10de:2235 # by J\xf6rg\n"
+MARK = "SECRETMARK-5e2a"
+
+
+def printed(module, host, capfdbinary, check=False, **arguments):
+    """Runs the module with its real exit; what the controller reads of it."""
+    with patch_module_args(dict(arguments, _ansible_check_mode=check, _ansible_diff=True)), mock.patch.object(_module, "Context", lambda root: host.ctx):
+        with pytest.raises(SystemExit):
+            module.main()
+    out = capfdbinary.readouterr().out
+    result = json.loads(out.decode("utf-8").strip().splitlines()[-1])
+    json.dumps(result, ensure_ascii=False).encode("utf-8")  # as the controller writes it to logs and files
+    return result
+
+
+@pytest.fixture
+def latin(make_host):
+    """A host whose vfio-pci line has a byte that is no UTF-8."""
+    host = make_host(driver="vfio-pci")
+    host.put("/etc/modprobe.d/vfio.conf", "")
+    with open(host.root + "/etc/modprobe.d/vfio.conf", "wb") as handle:
+        handle.write(LINE)
+    return host
+
+
+@pytest.mark.parametrize("module", [nvidia_gpu_info, nvidia_host_plan])
+def test_a_byte_that_is_no_utf8_is_printed_escaped(latin, capfdbinary, module):
+    result = printed(module, latin, capfdbinary, check=True)
+    assert "failed" not in result and "J\\xf6rg" in json.dumps(result).replace("\\\\", "\\")
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_gpu_is_released_beside_such_a_byte(latin, capfdbinary, check):
+    result = printed(nvidia_pci_driver, latin, capfdbinary, check=check)
+    assert result["changed"] and "failed" not in result
+    if not check:
+        with open(latin.root + "/etc/modprobe.d/vfio.conf", "rb") as handle:
+            assert b"J\xf6rg" in handle.read(), "the file keeps its bytes"
+        assert latin.pf().driver == "nvidia"
+
+
+LINKS = [
+    " https://u:%(m)s@example.com/x/NVIDIA-GRID.zip?autho=exp=1~hmac=%(m)s",
+    "'https://example.com/x/NVIDIA-GRID.zip?autho=%(m)s'",
+    "https:/example.com/x/NVIDIA-GRID.zip?autho=%(m)s",
+    "example.com/x/NVIDIA-GRID.zip?autho=%(m)s",
+    "u:%(m)s@example.com/x/NVIDIA-GRID.zip?autho=%(m)s",
+    "https://example.com/x/NVIDIA-GRID.zip\n  ?autho=exp=1\n  ~hmac=%(m)s",
+    "https://example.com/x/NVIDIA-GRID.zip?autho=exp=1\n~hmac=%(m)s/%(m)s",
+    "https://example.com/x/NVIDIA-GRID.zip%%3Fautho%%3D%(m)s",
+]
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_a_misspelled_link_is_not_repeated(host, tmp_path, capfdbinary, link):
+    link %= {"m": MARK}
+    for module, arguments in (
+        (nvidia_driver_bundle, {"src": link, "dest": str(tmp_path)}),
+        (nvidia_driver_download, {"url": link, "dest": str(tmp_path / "NVIDIA-GRID.zip"), "checksum": "sha256:" + "0" * 64, "timeout": 0}),
+    ):
+        result = printed(module, host, capfdbinary, check=True, **arguments)
+        result.pop("invocation", None)
+        assert result["failed"] and MARK not in json.dumps(result), result
+        assert "NVIDIA-GRID.zip" in result["msg"]
