@@ -69,6 +69,7 @@ class GpuRequest:
         self.stored = self.host.stored.get(self.gpu.address)
         self.known = {one.key: one for one in self.stored.vgpus} if self.stored else {}
         self.predicted = self.gpu.framework == "none" and "vfs" in self.options.assume
+        self.lists_profiles = bool(self.gpu.mig and self.gpu.mig.profiles)  # of GPU instances
         self.uuids = likely_uuids(self.host.state.kernel) if self.predicted and self.gpu.sriov else self.gpu.uuids
 
 
