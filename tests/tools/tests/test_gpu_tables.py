@@ -45,7 +45,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.setattr(gpu_tables, "ROOT", tmp_path)
     monkeypatch.setattr(gpu_tables, "HARDWARE", tmp_path)
-    monkeypatch.setattr(gpu_tables, "COUNTS", tmp_path / "vgpu-counts.txt")
     return tmp_path
 
 
@@ -67,12 +66,11 @@ def test_what_the_lists_know_is_set_and_the_rest_is_left(here: Path) -> None:
     guests = (here / "guest_types.py").read_text(encoding="utf-8")
     assert gpu_tables.block(guests, "TYPES")[1] == "8888 NVIDIA Y1: b001=4C b002=24C b003=1-12C\n9999 NVIDIA X100: 0003=24\n"
     assert guests.endswith("def kept():\n    pass\n")
-    assert (here / "vgpu-counts.txt").read_text(encoding="utf-8") == "Y1: 4C=6 24C=1 1-12C=2 1-12CME=1 2-24C=1\n"
 
 
 def test_check_changes_nothing_and_finds_what_differs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(here, "--check") == 1
-    assert (here / "boards.py").read_text(encoding="utf-8") == BOARDS and not (here / "vgpu-counts.txt").exists()
+    assert (here / "boards.py").read_text(encoding="utf-8") == BOARDS
     assert "boards.py differs from the lists" in capsys.readouterr().out
     run(here)
     assert run(here, "--check") == 0 and run(here) == 0

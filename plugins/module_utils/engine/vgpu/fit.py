@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Sequence
 
@@ -40,7 +39,7 @@ def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal]]:
     known: dict[str, VgpuType | None] = {}
     for spec in request.spec.vgpus:
         if spec.type not in known:
-            known[spec.type] = _predict(request.gpu, spec.type) if request.predicted else vgpu_types.find(spec.type, request.gpu.types)
+            known[spec.type] = vgpu_types.predicted(spec.type) if request.predicted else vgpu_types.find(spec.type, request.gpu.types)
         found = known[spec.type]
         if spec.uuid and not request.uuids and not request.predicted:
             errors.append(Refusal(
@@ -77,15 +76,6 @@ def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Refusal:
         "the type %r (%s) is not offered by this GPU (%s)" % (spec.type, spec.where, gpu.name),
         device=gpu.address, expected=("one of: " if not near else "nearest: ") + have, remedy=remedy, code="unknown_type",
     )
-
-
-def _predict(gpu: Gpu, name: str) -> VgpuType | None:
-    """The type that a name means before the driver is there to list its own."""
-    word, model = vgpu_types.gpu_word(name), gpu.model
-    # Cards with MIG add letters for their form (H100XM).
-    if not word or (model and not re.fullmatch(re.escape(model.prefix) + ("[a-z]*" if model.mig_slices else ""), word, re.IGNORECASE)):
-        return None
-    return VgpuType("", vgpu_types.short_name(name))
 
 
 def _most(gpu: Gpu, vgpu_type: VgpuType) -> int | None:

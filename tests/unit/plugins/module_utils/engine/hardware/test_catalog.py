@@ -22,11 +22,10 @@ NOT_OFFERED = {"DC-1-16C", "DC-1-16Q", "DC-2-8C", "DC-2-8Q", "DC-2-32C", "DC-2-3
 
 def counts():
     """(type, how many of it a GPU holds) of the sample."""
-    text = re.sub(r"\n  ", " ", (SAMPLES / "vgpu-counts.txt").read_text(encoding="utf-8"))
-    for line in text.splitlines():
-        gpu, _colon, words = line.partition(": ")
-        for word in words.split():
-            rest, _equals, count = word.partition("=")
+    for line in (SAMPLES / "vgpu-counts.txt").read_text(encoding="utf-8").splitlines():
+        gpu, *words = line.split()
+        for word in words:
+            rest, _colon, count = word.partition(":")
             yield "%s-%s" % (gpu, rest), int(count)
 
 
