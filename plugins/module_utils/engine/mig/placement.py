@@ -15,7 +15,7 @@ from typing import Collection, Sequence
 from ..base.errors import Refusal
 from ..base.steps import Step
 from ..hardware.gpu import Gpu, GpuInstance, Vgpu
-from ..hardware.mig_profiles import Profile, is_profile, likely_profiles, plain_profile
+from ..hardware.mig_profiles import Profile, is_profile, plain_profile
 from ..hardware.vgpu_types import VgpuType
 
 # The GPU instance that a type's suffix stands for, as NVIDIA spells it in the profile's name.
@@ -23,8 +23,8 @@ SUFFIXES = {"": ("",), "ME": ("+me",), "NOME": ("-me", ""), "MEALL": ("+me.all",
 
 
 def predicted_profiles(gpu: Gpu, words: Collection[str], types: Collection[VgpuType] = ()) -> list[Profile]:
-    """Profiles where no driver lists them yet: the likely ones of the model, and others by the names that users and types give."""
-    found = likely_profiles(gpu.model)
+    """Profiles where no driver lists them yet: those that the table has for the model, and others by the names that users and types give."""
+    found = list(gpu.model.profiles) if gpu.model else []
     names = {plain_profile(word) for word in words}
     names |= {"%dg.%dgb" % (one.slices or 0, (one.framebuffer_mib or 1024) // 1024) for one in types if not profile_for(one, found)}
     return found + [Profile(name, -1) for name in sorted(names - {one.name for one in found}) if is_profile(name)]
@@ -59,8 +59,7 @@ def profile_for(vgpu_type: VgpuType, profiles: Sequence[Profile], given: Sequenc
 
 def _memory_slices(profile: Profile, profiles: Sequence[Profile]) -> int:
     """How many memory slices a profile of those takes; powers of two, as all of NVIDIA's are."""
-    smallest = min([one.memory for one in profiles if one.memory] or [0])
-    ratio = profile.memory / smallest if profile.memory and smallest else float(profile.slices)
+    ratio = (profile.memory or profile.gib) / max(min([one.memory or one.gib for one in profiles] or [1]), 1)
     size = 1
     while size < ratio * 0.85:
         size *= 2

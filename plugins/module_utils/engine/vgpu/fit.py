@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import Sequence
@@ -12,7 +11,6 @@ from typing import Sequence
 from ..base.errors import Refusal, estimate
 from ..hardware import address, vgpu_types
 from ..hardware.gpu import Gpu
-from ..hardware.mig_profiles import likely_profiles
 from ..hardware.vgpu_types import VgpuType
 from ..mig.placement import SUFFIXES, profile_for
 from . import layout
@@ -39,10 +37,9 @@ def slots_of(request: GpuRequest) -> list[Slot]:
     return [Slot(gpu.address, number) for number in range(max(most) if most and all(most) else layout.MOST)]
 
 
-def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal], list[str]]:
-    """The type of each requested vGPU, errors of names and UUIDs that the GPU does not know, and warnings."""
+def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal]]:
+    """The type of each requested vGPU, and errors of names and UUIDs that the GPU does not know."""
     chosen, errors = [], []
-    warnings: dict[str, None] = {}
     known: dict[str, VgpuType | None] = {}
     for spec in request.spec.vgpus:
         if spec.type not in known:
@@ -58,9 +55,7 @@ def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal], list
             errors.append(_unknown_type(request, spec))
             continue
         chosen.append(Chosen(spec, found))
-        if request.predicted and not _likely(request.gpu, found):
-            warnings[estimate(_unknown_type(request, spec))] = None
-    return chosen, errors, list(warnings)
+    return chosen, errors
 
 
 def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Refusal:
@@ -93,18 +88,11 @@ def _offered(gpu: Gpu, name: str) -> VgpuType | None:
 
 
 def _predict(gpu: Gpu, name: str) -> VgpuType | None:
-    """The type that a name means before the driver is there to list its own; None for what is no type's name."""
-    short, graphics = vgpu_types.short_name(name), any(one.suffix == "+gfx" for one in likely_profiles(gpu.model))
-    if graphics and short.upper().endswith("GFX"):
-        short = short[:-3]  # the driver has no such names
-    return VgpuType("", short) if vgpu_types.gpu_word(name) or vgpu_types.is_number(name) else None
-
-
-def _likely(gpu: Gpu, vgpu_type: VgpuType) -> bool:
-    """Whether a predicted type has a name as the GPU's have."""
-    model, word = gpu.model, vgpu_types.gpu_word(vgpu_type.short)
-    # Cards of one model add letters for their form (H100XM, V100D).
-    return bool(word and (not model or re.fullmatch(re.escape(model.prefix) + "[a-z]*", word, re.IGNORECASE)))
+    """The type that a name means before the driver is there to list its own: without the suffix of the only GPU instances that there are."""
+    found = vgpu_types.predicted(name)
+    if found and found.suffix == "GFX" and gpu.model and any(one.suffix == "+gfx" for one in gpu.model.profiles):
+        return vgpu_types.predicted(found.short[: -len(found.suffix)])
+    return found
 
 
 @dataclass(eq=False, repr=False)
@@ -120,9 +108,9 @@ class _Limit:
 
 def _limit_of(gpu: Gpu, vgpu_type: VgpuType) -> tuple[int | None, bool]:
     """How many of a type fit, None if unknown, and whether that is an estimate by the framebuffer's size: the driver doesn't report it."""
-    if vgpu_type.max_instances or not gpu.model or vgpu_type.slices or not vgpu_type.framebuffer_mib:
+    if vgpu_type.max_instances or not gpu.model or vgpu_type.slices:
         return vgpu_type.max_instances or None, False
-    return gpu.model.framebuffer_gib * 1024 // vgpu_type.framebuffer_mib, True
+    return gpu.model.most(vgpu_type), True
 
 
 def _limits(request: GpuRequest, types: Sequence[VgpuType]) -> list[_Limit]:

@@ -13,6 +13,7 @@ from ..hardware.gpu import Vgpu
 from ..hardware.mig_profiles import Profile
 from ..mig import placement as mig_placement, selection
 from .fit import Chosen, check_room, choose_types
+from .layout import unexpected_types
 from .placement import Matching, match, place
 from .target import GpuRequest, GpuTarget, LayoutPlan, Options
 
@@ -23,6 +24,7 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
     if not request.spec.vgpus and request.spec.mig is None:
         result.errors += _empty(target, request)
         return
+    result.warnings += unexpected_types(request.gpu, request.spec) if request.predicted else []
     refused, chosen = _fitting(result, request)
     if refused:
         result.errors += refused
@@ -68,8 +70,7 @@ def _fitting(result: LayoutPlan, request: GpuRequest) -> tuple[list[Refusal], li
     refused = _check_mode(request)
     if refused:
         return refused, []
-    chosen, refused, doubts = choose_types(request)
-    result.warnings += doubts
+    chosen, refused = choose_types(request)
     if refused:
         return refused, chosen
     there = [vgpu.uuid for vgpu in gpu.vgpus]

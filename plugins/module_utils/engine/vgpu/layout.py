@@ -236,3 +236,13 @@ def mig_requests(specs: Mapping[str, GpuSpec], inventory: Inventory) -> dict[str
     """The MIG mode of each GPU that the layout names, as its types need it."""
     meant = [(gpu, specs[gpu.address]) for gpu in inventory.gpus if gpu.address in specs]
     return {gpu.address: MigRequest(spec.needs_mig) for gpu, spec in meant if spec.needs_mig or (spec.vgpus and gpu.has_mig)}
+
+
+def unexpected_types(gpu: Gpu, spec: GpuSpec) -> list[str]:
+    """Warnings of types that the table of models does not expect on the GPU, for as long as its driver lists none."""
+    names = dict.fromkeys(one.type for one in spec.vgpus if gpu.model and not gpu.model.expects(one.type))
+    return [
+        "%s: the type %s is not known for this GPU (%s; expected: names such as %s-4Q). The driver decides once it is installed"
+        % (gpu.address, name, gpu.name, gpu.model.prefix if gpu.model else "")
+        for name in names
+    ]

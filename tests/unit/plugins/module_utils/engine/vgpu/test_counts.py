@@ -30,10 +30,7 @@ GRAPHICS = ("DC", "6000D")  # all GPU instances that hold vGPUs have graphics
 TABLE = (Path(__file__).parents[4] / "samples/vgpu-counts.txt").read_text(encoding="utf-8")
 BOARDS = {line.split()[0]: dict(word.split(":") for word in line.split()[1:]) for line in TABLE.splitlines()}
 # Types of which our estimate lets more through than NVIDIA's driver: it may, as long as it never lets fewer.
-GENEROUS = set("""
-    DC-1-16C DC-1-16Q DC-2-8C DC-2-8Q DC-2-32C DC-2-32Q RTX8000P-4C H200-4C H200X-4C H20X-4C H200-8C H200X-8C H20X-8C
-    A40-1Q L20-1Q L40-1Q L40S-1Q RTX5880-Ada-1Q RTX6000-Ada-1Q RTX8000P-1Q RTXA6000-1Q
-""".split())
+GENEROUS = set("DC-1-16C DC-1-16Q DC-2-8C DC-2-8Q DC-2-32C DC-2-32Q RTX8000P-4C H200-8C H200X-8C H20X-8C".split())
 
 
 def fake_model(board):
