@@ -106,6 +106,11 @@ class Instances:
     without_compute: list[GpuInstance] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def after(self, gpu: Gpu) -> list[str]:
+        """The names of the profiles that the GPU will have, sorted."""
+        present = gpu.mig.instances if gpu.mig and gpu.mig.current else []
+        return sorted([one.profile for one in present if one not in self.destroy] + [one.name for one in self.create])
+
 
 @dataclass(eq=False, repr=False)
 class InstanceRequest:

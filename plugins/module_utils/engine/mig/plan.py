@@ -136,7 +136,8 @@ def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, opt
         return []
     listed = gpu.mig.profiles if gpu.mig else []
     profiles = listed or predicted_profiles(gpu, words)
-    found, errors = given(gpu, words, (), profiles)
+    selected, errors = given(gpu, words, (), profiles)
+    found = selected.profiles
     staying = [(vgpu, next((one for one in gpu.types if one.short == vgpu.type), None)) for vgpu in gpu.vgpus]
     instances, wrong = plan_instances(gpu, InstanceRequest(found, staying, profiles, predicted=gpu.mig is None or changing))
     errors = errors or wrong

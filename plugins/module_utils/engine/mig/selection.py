@@ -64,6 +64,18 @@ class Group:
         return "%s (%d MiB)" % (" and ".join(self.names), self.size)
 
 
+@dataclass(eq=False, repr=False)
+class Selected:
+    """profiles: of all GPU instances that the GPU is to have.
+
+    first: how many vGPUs of each (slices, framebuffer size) are to be created before any other: one for each GPU instance that gets its size
+    by that, whether the driver fills one instance after the other or spreads vGPUs over all.
+    """
+
+    profiles: list[Profile] = field(default_factory=list)
+    first: dict[tuple[int, int], int] = field(default_factory=dict)
+
+
 def _ceil(count: int, share: int) -> int:
     return (max(count, 0) + share - 1) // share
 
@@ -96,8 +108,8 @@ def _groups(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], gi
     return sorted(found.values(), key=lambda one: (-one.profile.slices, -one.profile.gib, -one.size)), list(unsuited.values())
 
 
-def _counts(gpu: Gpu, groups: Sequence[Group]) -> list[tuple[Group, int]]:
-    """How many GPU instances each group needs.
+def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple[Group, int]]:
+    """How many GPU instances each group needs; fills selected.first.
 
     Where sizes share a profile and vGPUs are to come, those that stay in unknown instances count as spread over as many as they may be.
     """
@@ -109,17 +121,19 @@ def _counts(gpu: Gpu, groups: Sequence[Group]) -> list[tuple[Group, int]]:
         if others and group.unknown and any(one.coming for one in (group, *others)):
             free = sum(one.profile == group.profile.name and one.id not in held for one in (gpu.mig.instances if gpu.mig else ()))
             spread = free - sum(one.least for one in others)
-        found.append((group, group.instances(spread)))
+        count = group.instances(spread)
+        selected.first[group.profile.slices, group.size] = count - len(group.living)
+        found.append((group, count))
     return found
 
 
-def needed(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> tuple[list[Profile], list[Refusal]]:
-    """Profiles of the GPU instances that the vGPUs need, with those that they live in, and errors."""
+def needed(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> tuple[Selected, list[Refusal]]:
+    """The GPU instances that the vGPUs need, with those that they live in, and errors."""
     groups, unsuited = _groups(gpu, tenants, profiles)
     own = {one.id: find_profile(one.profile, profiles) for one in gpu.mig.instances} if gpu.mig else {}
-    found: list[Profile] = []
-    for group, count in _counts(gpu, groups):
-        found += [own.get(instance) or group.profile for instance in group.living] + [group.profile] * (count - len(group.living))
+    found = Selected()
+    for group, count in _counts(gpu, groups, found):
+        found.profiles += [own.get(instance) or group.profile for instance in group.living] + [group.profile] * (count - len(group.living))
     errors = []
     for one in unsuited:
         wrong = "no GPU instance profile suits %s (%d slices, %s MiB)" % (one.short, one.slices or 0, one.framebuffer_mib)
@@ -131,27 +145,28 @@ def _names(profiles: Sequence[Profile]) -> str:
     return ", ".join(one.name for one in profiles)
 
 
-def given(gpu: Gpu, words: Sequence[str], tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> tuple[list[Profile], list[Refusal]]:
-    """The given GPU instances as profiles; errors where one is unknown, or the vGPUs don't find theirs among them."""
-    found: list[Profile] = []
+def given(gpu: Gpu, words: Sequence[str], tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> tuple[Selected, list[Refusal]]:
+    """The given GPU instances; errors where one is unknown, or the vGPUs don't find theirs among them."""
+    found = Selected()
     errors: list[Refusal] = []
     for word in words:
         profile = find_profile(word, profiles)
         if profile:
-            found.append(profile)
+            found.profiles.append(profile)
         else:
             unknown = "the GPU instance profile %r is not one of this GPU (%s)" % (word, gpu.name)
             errors.append(Refusal(unknown, gpu.address, "one of: %s" % _names(profiles), code="mig_no_profile"))
     return found, errors or _check_given(gpu, found, tenants, profiles)
 
 
-def _check_given(gpu: Gpu, found: Sequence[Profile], tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> list[Refusal]:
+def _check_given(gpu: Gpu, selected: Selected, tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> list[Refusal]:
     """Errors of vGPUs that don't find their GPU instances among the given ones: the largest needs first, each in the smallest that suits."""
+    found = selected.profiles
     groups, unsuited = _groups(gpu, tenants, profiles, found)
     errors = [_none_left(gpu, found, one, profiles) for one in unsuited]
     left = sorted(found, key=lambda one: (one.slices, one.gib))
     by_name = {vgpu_type.short: vgpu_type for vgpu_type, dummy in tenants}
-    for group, count in _counts(gpu, groups):
+    for group, count in _counts(gpu, groups, selected):
         vgpu_type = by_name[group.names[0]]
         mine = [one for one in left if suits(one, vgpu_type, profiles)][:count]
         for one in mine:

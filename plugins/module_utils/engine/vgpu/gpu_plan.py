@@ -10,7 +10,6 @@ from ..base import refusals
 from ..base.errors import Refusal, estimate
 from ..hardware import vgpu_types
 from ..hardware.gpu import Vgpu
-from ..hardware.mig_profiles import Profile
 from ..mig import placement as mig_placement, selection
 from .fit import Chosen, check_room, choose_types
 from .layout import unexpected_types
@@ -138,21 +137,21 @@ def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> li
 def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     """GPU instances for the vGPUs; errors if they don't fit."""
     placed = target.placed or []
-    found, errors = _instances(target, request, ())
+    errors = _instances(target, request, ())
     idle = [one.vgpu for one in placed if one.vgpu and not one.vgpu.holders]
     if errors and idle:
         # Their GPU instances are in the way: vGPUs that nobody uses are recreated in others.
-        found, wrong = _instances(target, request, [vgpu.key for vgpu in idle])
-        if not wrong:
-            errors, target.removed = [], target.removed + idle
+        again = GpuTarget(placed)
+        if not _instances(again, request, [vgpu.key for vgpu in idle]):
+            target.instances, target.mig, target.first, errors = again.instances, again.mig, again.first, []
+            target.removed = target.removed + idle
             for one in placed:
                 one.vgpu = one.vgpu if one.vgpu and one.vgpu.holders else None
-    target.mig = sorted(one.name for one in found)
     return errors
 
 
-def _instances(target: GpuTarget, request: GpuRequest, recreated: Collection[str]) -> tuple[list[Profile], list[Refusal]]:
-    """Plans target.instances; returns the profiles of all that there will be, and errors. recreated: keys of vGPUs that do not stay."""
+def _instances(target: GpuTarget, request: GpuRequest, recreated: Collection[str]) -> list[Refusal]:
+    """Plans the target's GPU instances; returns errors. recreated: keys of vGPUs that do not stay."""
     gpu, words = request.gpu, request.spec.mig
     tenants = [(one.type, one.vgpu if one.key not in recreated else None) for one in target.placed or ()]
     profiles = gpu.mig.profiles if gpu.mig else []
@@ -160,9 +159,11 @@ def _instances(target: GpuTarget, request: GpuRequest, recreated: Collection[str
         profiles = mig_placement.predicted_profiles(gpu, words or (), [vgpu_type for vgpu_type, dummy in tenants])
     found, errors = selection.needed(gpu, tenants, profiles) if words is None else selection.given(gpu, words, tenants, profiles)
     staying = [(vgpu, vgpu_type) for vgpu_type, vgpu in tenants if vgpu]
-    asked = mig_placement.InstanceRequest(found, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
+    asked = mig_placement.InstanceRequest(found.profiles, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
     target.instances, wrong = mig_placement.plan_instances(gpu, asked)
-    return found, errors or wrong
+    target.first = found.first
+    target.mig = target.instances.after(gpu) if words is None else sorted(one.name for one in found.profiles)
+    return errors or wrong
 
 
 def guard_removal(vgpus: Sequence[Vgpu], options: Options) -> list[Refusal]:
