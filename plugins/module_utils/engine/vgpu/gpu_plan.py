@@ -13,7 +13,7 @@ from ..hardware.gpu import Vgpu
 from ..hardware.mig_profiles import plain_profile
 from ..mig import placement as mig_placement, selection
 from .fit import Chosen, check_room, choose_types
-from .layout import unexpected_types
+from .layout import guesses
 from .placement import Matching, match, place
 from .target import GpuRequest, GpuTarget, LayoutPlan, Options
 
@@ -24,7 +24,7 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
     if not request.spec.vgpus and request.spec.mig is None:
         result.errors += _empty(target, request)
         return
-    result.warnings += unexpected_types(request.gpu, request.spec) if request.predicted else []
+    result.warnings += guesses(request.gpu, request.spec) if request.predicted else []
     refused, chosen = _fitting(request)
     if refused:
         result.errors += refused
