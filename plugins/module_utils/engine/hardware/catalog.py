@@ -107,18 +107,20 @@ def lookup(device_id: str, subsystem_id: str = "", product: str | None = None) -
 
 
 @functools.lru_cache(maxsize=None)
-def _names() -> frozenset[str]:
-    return frozenset(_plain(word) for boards in _boards().values() for dummy, model in boards for word in (model.name, model.product))
-
-
-def model_names() -> list[str]:
-    """The names of all models."""
-    return sorted({model.name for boards in _boards().values() for dummy, model in boards})
+def _names() -> tuple[frozenset[str], frozenset[str]]:
+    models = [model for boards in _boards().values() for dummy, model in boards]
+    return frozenset(_plain(model.name) for model in models), frozenset(_plain(model.product) for model in models)
 
 
 def is_model(word: str) -> bool:
     """Whether a selector is the name of a model or product in the table, in any spelling."""
-    return _plain(word) in _names()
+    return any(_plain(word) in names for names in _names())
+
+
+def is_product(word: str) -> bool:
+    """Whether a selector names one product of the table, not a model."""
+    models, products = _names()
+    return _plain(word) in products - models
 
 
 def _plain(name: str) -> str:

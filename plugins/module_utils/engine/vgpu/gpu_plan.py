@@ -12,7 +12,7 @@ from ..hardware import vgpu_types
 from ..hardware.gpu import Vgpu
 from ..mig import placement as mig_placement, selection
 from .fit import Chosen, check_room, choose_types
-from .layout import unexpected_types
+from .layout import guesses
 from .placement import Matching, match, place
 from .target import GpuRequest, GpuTarget, LayoutPlan, Options
 
@@ -23,7 +23,7 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
     if not request.spec.vgpus and request.spec.mig is None:
         result.errors += _empty(target, request)
         return
-    result.warnings += unexpected_types(request.gpu, request.spec) if request.predicted else []
+    result.warnings += guesses(request.gpu, request.spec) if request.predicted else []
     refused, chosen = _fitting(result, request)
     if refused:
         result.errors += refused

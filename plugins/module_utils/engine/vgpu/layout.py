@@ -8,11 +8,12 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Collection, Mapping, Sequence
 
+from ..base import refusals
 from ..base.errors import EngineError, Refusal, shown, error
 from ..hardware import address, catalog, vgpu_types
 from ..hardware.gpu import Gpu
 from ..mig.selection import Request as MigRequest
-from ..read.inventory import Inventory
+from ..read.inventory import SELECTORS, Inventory
 
 # More than any GPU holds; a slip of some zeros must not fill the memory.
 MOST = 1024
@@ -121,7 +122,7 @@ def _entry(item: Any, where: str) -> Entry:
     selectors, vgpus, mig = item.get("gpu"), item.get("vgpus") or [], item.get("mig")
     selectors = selectors if isinstance(selectors, list) else [selectors]
     if not selectors or not all(selectors) or any(isinstance(word, (list, dict)) for word in selectors):
-        raise error("it names no GPU", device=where, expected="gpu: all, an address, GPU-<uuid> or a model")
+        raise error("it names no GPU", device=where, expected="gpu: %s" % SELECTORS)
     if not isinstance(vgpus, list):
         raise _wrong_shape(vgpus, where + ".vgpus", "a list of vGPUs, such as [{type: A40-24Q}]")
     if mig is not None and not (isinstance(mig, list) and all(isinstance(word, str) for word in mig)):
@@ -165,16 +166,21 @@ def duplicate(uuid: str, where: str, first: str) -> Refusal:
 def _rank(word: str) -> int:
     """How narrowly a selector names a GPU; the narrowest that names it counts."""
     if address.is_address(word) or address.is_gpu_uuid(word):
-        return 3
-    return 1 if word.lower() == "all" else 2
+        return 5
+    if word.lower() == "all":
+        return 1
+    ids = address.pci_ids(word)
+    if ids:
+        return 4 if ids[1] else 3
+    return 3 if catalog.is_product(word) else 2
 
 
 def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, GpuSpec], list[Refusal]]:
     """What is requested, by address of each GPU that the layout names, and errors.
 
-    A GPU named by its address takes the entries with its address only, one named by model those
-    with its model, and ``all`` is for the rest. Entries of the same kind add up. A model of the
-    table that this host has none of is left out: hosts with different GPUs can share a layout.
+    A GPU named by its address takes the entries with its address only, one named by PCI ids or product those with
+    them, one named by model those with its model, and ``all`` is for the rest. Entries of the same kind add up. PCI ids, a
+    product or a model of the table that this host has none of are left out: hosts with different GPUs can share a layout.
     """
     specs: dict[str, GpuSpec] = {}
     rank: dict[str, int] = {}
@@ -183,7 +189,7 @@ def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, Gp
     for entry in entries:
         for word in entry.selectors:
             (gpus, wrong), here = inventory.select([word]), _rank(word)
-            if not gpus and here == 2 and catalog.is_model(word):
+            if not gpus and (address.pci_ids(word) or catalog.is_model(word)):
                 absent.append(word)
                 continue
             for one in wrong:
@@ -251,10 +257,10 @@ def mig_requests(specs: Mapping[str, GpuSpec], inventory: Inventory) -> dict[str
     return requests
 
 
-def unexpected_types(gpu: Gpu, spec: GpuSpec) -> list[str]:
-    """Warnings of types that the table of models does not expect on the GPU, for as long as its driver lists none."""
+def guesses(gpu: Gpu, spec: GpuSpec) -> list[str]:
+    """Warnings of a GPU and of types that the table of models does not have, for as long as no driver lists the types."""
     names = dict.fromkeys(one.type for one in spec.vgpus if gpu.model and not gpu.model.expects(one.type))
-    return [
+    return refusals.unlisted_warnings([gpu]) + [
         "%s: the type %s is not known for this GPU (%s; expected: names such as %s-4Q). The driver decides once it is installed"
         % (gpu.address, name, gpu.name, gpu.model.prefix if gpu.model else "")
         for name in names
