@@ -143,7 +143,7 @@ class Program:
                     ("GPU Instance Profile ID", one.profile.id if one.profile else "N/A"),
                     ("Max Instances", one.most),
                     ("Max Instances Per VM", 1),
-                    ("Max Instances Per GI", 1 if one.profile else "N/A"),
+                    ("Max Instances Per GI", one.per_gi if one.profile else "N/A"),
                     ("FB Memory", "%d MiB" % (one.gib * 1024)),
                 )
                 text += "    vGPU Type ID                          : %s\n" % hex(int(one.id))
@@ -233,6 +233,8 @@ class Program:
             match = re.match(r"^(\d+)(?::(\d+))?$", word)
             profile = next(one for one in pf.model.profiles if one.id == int(match.group(1)))
             start = free_placement(pf, profile, int(match.group(2)) if match.group(2) else None)
+            if sum(one.profile is profile for one in pf.instances) >= profile.total:
+                start = None
             if self.kernel.faults.mig_create_fails and count:
                 self.kernel.faults.mig_create_fails -= 1
                 start = None

@@ -270,10 +270,23 @@ def _given_twice(specs: Mapping[str, GpuSpec]) -> list[Refusal]:
     return errors
 
 
+def named(gpu: Gpu, spec: GpuSpec) -> GpuSpec:
+    """The spec with the names of types that the user gives by number, as far as the driver lists them: MIG mode follows from names."""
+    numbers = {one.type for one in spec.vgpus if not vgpu_types.gpu_word(one.type)}
+    names = {word: found.short for word, found in ((word, vgpu_types.find(word, gpu.types)) for word in numbers) if found}
+    return replace(spec, vgpus=[replace(one, type=names.get(one.type, one.type)) for one in spec.vgpus]) if names else spec
+
+
 def mig_requests(specs: Mapping[str, GpuSpec], inventory: Inventory) -> dict[str, MigRequest]:
-    """The MIG mode of each GPU that the layout names, as its types need it."""
-    meant = [(gpu, specs[gpu.address]) for gpu in inventory.gpus if gpu.address in specs]
-    return {gpu.address: MigRequest(spec.needs_mig) for gpu, spec in meant if spec.needs_mig or (spec.vgpus and gpu.has_mig)}
+    """The MIG mode of each GPU that the layout names, as its types need it; as it is where a type's number does not show that yet."""
+    requests = {}
+    for gpu in inventory.gpus:
+        spec = named(gpu, specs.get(gpu.address) or GpuSpec())
+        if spec.needs_mig:
+            requests[gpu.address] = MigRequest(True)
+        elif spec.vgpus and gpu.has_mig:
+            requests[gpu.address] = MigRequest(False if all(vgpu_types.gpu_word(one.type) for one in spec.vgpus) else None)
+    return requests
 
 
 def guesses(gpu: Gpu, spec: GpuSpec) -> list[str]:

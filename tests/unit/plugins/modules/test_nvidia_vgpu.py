@@ -156,8 +156,12 @@ def test_assume_counts_in_check_mode_only(make_host):
 def test_predicted_types_are_checked_too(make_host):
     outcome = call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=[{"gpu": "all", "vgpus": [{"type": "A40-24"}]}])
     assert outcome.codes == ["unknown_type"] and "A40-4Q" in outcome.msg
-    outcome = call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 3}]}])
-    assert outcome.codes == ["too_many"]
+    layout = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 3}]}]
+    outcome = call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=layout).ok
+    assert len(outcome["vgpus"]) == 3 and "3 vGPUs of A40-24Q" in outcome.warnings[0] and "at most 2" in outcome.warnings[0]
+    assert call(nvidia_vgpu, make_host().vfs_on(), layout=layout).codes == ["too_many"]
+    layout[0]["vgpus"][0] = {"type": "A40-1Q", "count": 33}
+    assert call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=layout).codes == ["too_many"], "the kernel counts its VFs"
 
 
 def test_a_type_that_the_table_does_not_expect_is_a_warning_before_the_driver_is_there(make_host):
