@@ -21,7 +21,7 @@ MOST = 1024
 
 @dataclass(eq=False, repr=False)
 class VgpuSpec:
-    """One requested vGPU. uuid and index (VF number) are None if the engine chooses.
+    """One requested vGPU. uuid and index (VF number) are None if the engine chooses. vf: the VF's address, until its number is known.
 
     where: the entry that requests it. params: its vgpu_params, None if the user sets none.
     managed: whether more than its existence is ours (parameters, definitions); not so of one that only must not be touched.
@@ -33,6 +33,7 @@ class VgpuSpec:
     where: str = ""
     params: str | None = None
     managed: bool = True
+    vf: str | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -148,6 +149,10 @@ def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
     if not isinstance(count, int) or not 0 <= count <= MOST:
         raise error("count is %s" % shown(count), device=where, expected="a number from 0 to %d" % MOST)
     spec = VgpuSpec(str(vgpu["type"]), where=where, params=params)
+    if vgpu.get("vf") not in (None, ""):
+        if count != 1:
+            raise error("a VF stands with count %d" % count, device=where, expected="count 1: a VF holds one vGPU")
+        spec.index, spec.vf = _vf(vgpu["vf"], where)
     if uuid:
         if count != 1:
             raise error("a UUID stands with count %d" % count, device=where, expected="count 1: a UUID names one vGPU")
@@ -156,6 +161,16 @@ def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
             raise EngineError(duplicate(spec.uuid, where, seen[spec.uuid]))
         seen[spec.uuid] = where
     return [spec] * count
+
+
+def _vf(value: object, where: str) -> tuple[int | None, str | None]:
+    """A VF as its number, or as its address in the kernel's spelling; raises EngineError if it is neither."""
+    word = str(value).strip()
+    if re.fullmatch("[0-9]{1,5}", word):
+        return int(word), None
+    if not address.is_address(word):
+        raise error("vf is %s" % shown(value), device=where, expected="a VF's number from 0, or its address such as 0000:e8:00.4", code="bad_vf")
+    return None, address.parse(word)
 
 
 def duplicate(uuid: str, where: str, first: str) -> Refusal:
@@ -200,8 +215,25 @@ def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, Gp
                     specs[gpu.address], rank[gpu.address] = GpuSpec(), here
                 if here == rank[gpu.address]:
                     specs[gpu.address].add(entry)
-    return specs, errors + _absent_models(absent, inventory, specs, bool(errors)) + _given_twice(specs)
+    errors += _absent_models(absent, inventory, specs, bool(errors)) + _given_twice(specs)
+    return specs, errors + [one for gpu in inventory.gpus if gpu.address in specs for one in _find_vfs(gpu, specs[gpu.address])]
 
+
+def _find_vfs(gpu: Gpu, spec: GpuSpec) -> list[Refusal]:
+    """Sets the numbers of the VFs that the layout names by address; returns the errors of VFs that the GPU has not."""
+    errors = []
+    for one in [one for one in spec.vgpus if one.vf or one.index is not None]:
+        numbers = {vf.address: vf.index for vf in gpu.vfs}
+        if gpu.sriov and not numbers:
+            numbers = {address.vf_address(gpu.address, gpu.vf_offset, gpu.vf_stride, number): number for number in range(gpu.total_vfs)}
+        if one.vf:
+            one.index = numbers.get(one.vf)
+        if one.index not in numbers.values():
+            found = "the VF %s is none of this GPU" % (one.vf or one.index)
+            have = "one of its %d VFs" % len(numbers) if numbers else "no vf: its vGPUs are created on the GPU itself"
+            errors.append(Refusal("%s (%s)" % (found, one.where), device=gpu.address, expected=have, code="bad_vf"))
+            one.index = None
+    return errors
 
 def _named(gpus: Sequence[Gpu]) -> str:
     return ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in gpus)
