@@ -54,11 +54,15 @@ class Group:
         """How many instances the unknown ones take at least."""
         return _ceil(self.unknown - self._spare, self.share)
 
-    def instances(self, spread: int) -> int:
-        """How many instances the group needs if the unknown ones are spread over so many, or over as few as they can be."""
+    def instances(self, spread: int) -> tuple[int, int]:
+        """How many instances the group needs, and how many of them it has no vGPU in yet.
+
+        spread: over how many the unknown ones are spread, if they can be.
+        """
         spread = max(self.least, min(self.unknown, spread))
         room = self._spare + spread * self.share - self.unknown
-        return len(self.living) + spread + _ceil(self.coming - room, self.share)
+        new = _ceil(self.coming - room, self.share)
+        return len(self.living) + spread + new, new
 
     def __str__(self) -> str:
         return "%s (%d MiB)" % (" and ".join(self.names), self.size)
@@ -68,8 +72,8 @@ class Group:
 class Selected:
     """profiles: of all GPU instances that the GPU is to have.
 
-    first: how many vGPUs of each (slices, framebuffer size) are to be created before any other: one for each GPU instance that gets its size
-    by that, whether the driver fills one instance after the other or spreads vGPUs over all.
+    first: how many vGPUs of each (slices, framebuffer size) are to be created before any other: one for each GPU instance that has none of that
+    size yet. Then all find room, whether the driver fills one instance after the other or spreads vGPUs over all.
     """
 
     profiles: list[Profile] = field(default_factory=list)
@@ -121,8 +125,7 @@ def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple
         if others and group.unknown and any(one.coming for one in (group, *others)):
             free = sum(one.profile == group.profile.name and one.id not in held for one in (gpu.mig.instances if gpu.mig else ()))
             spread = free - sum(one.least for one in others)
-        count = group.instances(spread)
-        selected.first[group.profile.slices, group.size] = count - len(group.living)
+        count, selected.first[group.profile.slices, group.size] = group.instances(spread)
         found.append((group, count))
     return found
 
