@@ -21,9 +21,21 @@ MODELS = (A40, T4, V100, A30, A100, H100, L40S, RTXPRO6000)
 STRANGE = ("A40-5Q", "A41-24Q", "A100-1-7C", "H100-1-10CGFX", "DC-1-24QME", "DC-1-16Q", "T4-3Q", "nvidia-1", "nonsense")
 
 
+class Request:
+    """A model, whether its driver is on the vendor-specific framework, and a layout for it."""
+
+    def __init__(self, model, vendor, layout):
+        self.model = model
+        self.vendor = vendor
+        self.layout = layout
+
+    def __repr__(self):
+        return "Request(%s, %r, %r)" % (self.model.title, self.vendor, self.layout)
+
+
 @st.composite
 def requests(draw):
-    """A model, the framework of its driver, and a layout for it."""
+    """Layouts that are possible, nearly so, or strange."""
     model = draw(st.sampled_from(MODELS))
     kind = draw(st.sampled_from(["sliced", "mig", "any"]) if model.profiles else st.just("sliced"))
     offered = [one for one in model.types if kind == "any" or bool(one.profile) == (kind == "mig")]
@@ -32,15 +44,17 @@ def requests(draw):
         names += [one.short + "GFX" for one in offered]
     size = draw(st.sampled_from([one.gib for one in offered]))
     alike = [one.short for one in offered if one.gib == size]
-    name = st.sampled_from(alike) | st.sampled_from(alike) | st.sampled_from(names) | st.sampled_from(STRANGE)
-    vgpus = draw(st.lists(st.fixed_dictionaries({"type": name, "count": st.integers(1, draw(st.sampled_from([2, 4, 9])))}), min_size=1, max_size=3))
+    name = draw(st.sampled_from([
+        st.sampled_from(alike), st.sampled_from(alike), st.sampled_from(names), st.sampled_from(alike) | st.sampled_from(STRANGE),
+    ]))
+    vgpus = draw(st.lists(st.fixed_dictionaries({"type": name, "count": st.integers(1, draw(st.sampled_from([1, 2, 4, 9])))}), min_size=1, max_size=3))
     entry = {"gpu": PF, "vgpus": vgpus}
     if draw(st.integers(0, 5)) == 0:
         entry["mixed_sizes"] = True
     if model.profiles and draw(st.integers(0, 3)) == 0:
         words = [one.name for one in model.profiles] + ["1g.99gb", str(model.profiles[0].id)]
         entry["mig"] = draw(st.lists(st.sampled_from(words), max_size=4))
-    return model, draw(st.booleans()), [entry]
+    return Request(model, draw(st.booleans()), [entry])
 
 
 def bare(directory, model, vendor):
@@ -52,9 +66,9 @@ def bare(directory, model, vendor):
 
 
 @given(requests())
-@settings(max_examples=400)
+@settings(max_examples=80)
 def test_what_is_planned_before_the_driver_is_done_after_it_unless_a_warning_said_so(request):
-    model, vendor, layout = request
+    model, vendor, layout = request.model, request.vendor, request.layout
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
         predicted = call(nvidia_vgpu, bare(first, model, vendor), check=True, layout=layout, check_mode_assume=ASSUMED)
         mode = call(nvidia_mig, bare(first, model, vendor), check=True, layout=layout, check_mode_assume=ASSUMED)
@@ -71,6 +85,5 @@ def test_what_is_planned_before_the_driver_is_done_after_it_unless_a_warning_sai
         if not warned:
             assert (mode.failed, mode.result.get("actions")) == (turned.failed, turned.result.get("actions"))
         if not warned and not predicted.failed:
-            for key in ("actions", "vgpus", "diff"):
-                assert predicted[key] == real[key], key
+            assert predicted["actions"] == real["actions"] and predicted["vgpus"] == real["vgpus"] and predicted["diff"] == real["diff"]
         assert not real.failed or host.vgpus() == [], "it is refused before anything is created: %s" % real.msg

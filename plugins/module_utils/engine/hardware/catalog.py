@@ -12,8 +12,9 @@ import re
 from dataclasses import dataclass
 
 from .boards import BOARDS, PROFILES
+from .guest_types import listed
 from .mig_profiles import Profile
-from .vgpu_types import VgpuType, gpu_word
+from .vgpu_types import VgpuType, framebuffer_of, gpu_word, series_of, short_name
 
 NVIDIA = "0x10de"
 # The most vGPUs of one time-sliced type that a GPU of any model holds.
@@ -49,8 +50,20 @@ class Model:
 
     def expects(self, type_name: str) -> bool:
         """Whether a type of this name is one of such a board, as far as is known. A number (nvidia-565) may be any."""
-        word = gpu_word(type_name)
-        return word is None or not self.word or word.lower() == self.word.lower()
+        word, short = gpu_word(type_name), short_name(type_name).upper()
+        if word is None or not self.word:
+            return True
+        names = [one.upper() for one in listed(word)]
+        if names:
+            known = short[len(word) + 1:] in names or (short.endswith("GFX") and short[len(word) + 1:-3] in names)
+        else:
+            known = self.framebuffer_gib * 1024 % (framebuffer_of(type_name) or 1) == 0
+        return known and word.lower() == self.word.lower()
+
+    def needs_ai_enterprise(self, type_name: str) -> bool:
+        """Whether NVIDIA AI Enterprise's vGPU manager alone offers the type: series C on a GPU that has the others too."""
+        others = [one for one in listed(self.word) if one.endswith("Q")] if self.word else []
+        return series_of(type_name) == "C" and (bool(others) or not listed(self.word))
 
     def most(self, kind: VgpuType) -> int | None:
         """How many of a type the GPU holds; None if that is not known. The driver's max_instance is better where there is one."""

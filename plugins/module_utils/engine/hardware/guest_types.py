@@ -116,3 +116,9 @@ def type_of(device_id: str, subsystem_id: str) -> str | None:
         return None
     found = re.search(r"^%s ([^:\n]+):[^:]*\b%s=([\w-]+)" % (re.escape(device), re.escape(subsystem)), TYPES, re.MULTILINE)
     return "%s-%s" % found.groups() if found else None
+
+
+def listed(word: str) -> list[str]:
+    """What follows the GPU's word (A40) in the names of all its types: 24Q, 1-5CME. Empty where none is known."""
+    found = re.findall(r"^\w{4} (?:[^:\n]* )?%s:((?:.*\n  )*.*)" % re.escape(word), TYPES, re.MULTILINE | re.IGNORECASE)
+    return re.findall(r"=([\w-]+)", " ".join(found))

@@ -14,6 +14,7 @@ from typing import Collection, Sequence
 
 from ..base.errors import Refusal
 from ..base.steps import Step
+from ..hardware.catalog import Model
 from ..hardware.gpu import Gpu, GpuInstance, Vgpu
 from ..hardware.mig_profiles import Profile, is_profile, plain_profile
 from ..hardware.vgpu_types import VgpuType
@@ -22,9 +23,9 @@ from ..hardware.vgpu_types import VgpuType
 SUFFIXES = {"": ("",), "ME": ("+me",), "NOME": ("-me", ""), "MEALL": ("+me.all",), "GFX": ("+gfx",)}
 
 
-def predicted_profiles(gpu: Gpu, words: Collection[str], types: Collection[VgpuType] = ()) -> list[Profile]:
+def predicted_profiles(model: Model | None, words: Collection[str], types: Collection[VgpuType] = ()) -> list[Profile]:
     """Profiles where no driver lists them yet: those that the table has for the model, and others by the names that users and types give."""
-    found = list(gpu.model.profiles) if gpu.model else []
+    found = list(model.profiles) if model else []
     names = {plain_profile(word) for word in words}
     names |= {"%dg.%dgb" % (one.slices or 0, (one.framebuffer_mib or 1024) // 1024) for one in types if not profile_for(one, found)}
     return found + [Profile(name, -1) for name in sorted(names - {one.name for one in found}) if is_profile(name)]

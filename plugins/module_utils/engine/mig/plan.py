@@ -135,12 +135,12 @@ def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, opt
         result.errors.append(Refusal(early, gpu.address, "MIG mode first, then VFs, then GPU instances", remedy, "vfs_off"))
         return []
     listed = gpu.mig.profiles if gpu.mig else []
-    profiles = listed or predicted_profiles(gpu, words)
+    profiles = listed or predicted_profiles(gpu.model, words)
     selected, errors = given(gpu, words, (), profiles)
     found = selected.profiles
     staying = [(vgpu, next((one for one in gpu.types if one.short == vgpu.type), None)) for vgpu in gpu.vgpus]
-    instances, wrong = plan_instances(gpu, InstanceRequest(found, staying, profiles, predicted=gpu.mig is None or changing))
-    errors = errors or wrong
+    instances, no_room = plan_instances(gpu, InstanceRequest(found, staying, profiles, predicted=gpu.mig is None or changing))
+    errors = errors or no_room
     if errors and listed:
         result.errors += errors
         return []

@@ -156,7 +156,7 @@ def _instances(target: GpuTarget, request: GpuRequest, recreated: Collection[str
     tenants = [(one.type, one.vgpu if one.key not in recreated else None) for one in target.placed or ()]
     profiles = gpu.mig.profiles if gpu.mig else []
     if not profiles:
-        profiles = mig_placement.predicted_profiles(gpu, words or (), [vgpu_type for vgpu_type, dummy in tenants])
+        profiles = mig_placement.predicted_profiles(gpu.model, words or (), [vgpu_type for vgpu_type, dummy in tenants])
     found, errors = selection.needed(gpu, tenants, profiles) if words is None else selection.given(gpu, words, tenants, profiles)
     staying = [(vgpu, vgpu_type) for vgpu_type, vgpu in tenants if vgpu]
     asked = mig_placement.InstanceRequest(found.profiles, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))

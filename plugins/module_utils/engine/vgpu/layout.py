@@ -290,10 +290,14 @@ def mig_requests(specs: Mapping[str, GpuSpec], inventory: Inventory) -> dict[str
 
 
 def guesses(gpu: Gpu, spec: GpuSpec) -> list[str]:
-    """Warnings of a GPU and of types that the table of models does not have, for as long as no driver lists the types."""
-    names = dict.fromkeys(one.type for one in spec.vgpus if gpu.model and not gpu.model.expects(one.type))
-    return refusals.unlisted_warnings([gpu]) + [
-        "%s: the type %s is not known for this GPU (%s; expected: names such as %s-4Q). The driver decides once it is installed"
-        % (gpu.address, name, gpu.name, gpu.model.prefix if gpu.model else "")
-        for name in names
-    ]
+    """Warnings of a GPU and of types that no table can vouch for, for as long as no driver lists the types."""
+    found, model = refusals.unlisted_warnings([gpu]), gpu.model
+    for name in dict.fromkeys(one.type for one in spec.vgpus):
+        if not vgpu_types.gpu_word(name):
+            found.append("%s: which type %s is, and what it needs, is known only once the driver lists its types" % (gpu.address, name))
+        elif model and not model.expects(name):
+            text = "%s: the type %s is not known for this GPU (%s; expected: names such as %s-4Q). The driver decides once it is installed"
+            found.append(text % (gpu.address, name, gpu.name, model.prefix))
+        elif model and model.needs_ai_enterprise(name):
+            found.append("%s: the type %s is offered on this GPU by NVIDIA AI Enterprise's vGPU manager alone" % (gpu.address, name))
+    return found

@@ -176,7 +176,7 @@ def test_a_type_that_the_table_does_not_expect_is_a_warning_before_the_driver_is
     "device, subsystem, type_name",
     [
         ("0x1db1", "0x1212", "V100X-16Q"), ("0x1db6", "0x124a", "V100D-8Q"), ("0x1db5", "0x1249", "V100DX-8Q"), ("0x15f9", "0x116b", "P100X-4Q"),
-        ("0x15f7", "0x11da", "P100C-4Q"), ("0x1e78", "0x13d9", "RTX6000P-4Q"), ("0x1e78", "0x13d8", "RTX8000P-48Q"), ("0x2235", "0x145a", "nvidia-565"),
+        ("0x15f7", "0x11da", "P100C-4Q"), ("0x1e78", "0x13d9", "RTX6000P-4Q"), ("0x1e78", "0x13d8", "RTX8000P-48Q"),
         ("0x1eb8", "0x12a2", "T4-2B4"), ("0x13f2", "0x115e", "M60-0Q"), ("0x2321", "0x1839", "H100L-47C"), ("0x232c", "0x2063", "H20X-70C"),
     ],
 )
