@@ -35,7 +35,7 @@ GPU 00000000:02:00.0
         Pending                           : Disabled
     GPU UUID                              : GPU-4c1d6f0e-7a54-11ef-9b0d-0c7d2f6f3a11
     GPU Virtualization Mode
-        Virtualization Mode               : %(virtualization)s
+        Virtualization Mode               : VGPU
         Host VGPU Mode                    : N/A
     vGPU Software Licensed Product
         Product Name                      : %(product)s
@@ -99,7 +99,8 @@ class Guest(Host):
         if "nvidia" not in self.kernel.loaded or self.smi_rc:
             return Result(9, "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n")
         status = self.status.pop(0) if len(self.status) > 1 else self.status[0]
-        return Result(0, ANSWER % {"name": self.name, "product": self.product, "status": status, "mib": self.mib, "virtualization": self.virtualization})
+        text = ANSWER % {"name": self.name, "product": self.product, "status": status, "mib": self.mib}
+        return Result(0, text.replace(": VGPU\n", ": %s\n" % self.virtualization))
 
     def without_driver(self):
         """As before the first installation."""

@@ -83,7 +83,10 @@ class Program:
         def word(enabled):
             return ("Enabled" if enabled else "Disabled") if pf.model.profiles else "[N/A]"
 
-        return "%s, %s, %s\n" % (self._long(pf), word(pf.mig), word(pf.mig_pending))
+        if pf.off_bus:
+            return "Unable to determine the device handle for GPU: %s: Unknown Error\n" % self._long(pf)
+        number = [one for one in self.kernel.pfs() if one.driver == "nvidia"].index(pf)
+        return "%d, %s, %s, %s\n" % (number, self._long(pf), word(pf.mig), word(pf.mig_pending))
 
     def _set_mode(self, pf, enabled):
         failed = self._counted("mig %s" % enabled)

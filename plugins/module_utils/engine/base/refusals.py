@@ -44,6 +44,7 @@ class GpuFacts(Protocol):
     alive: bool
     iommu_group: str | None
     mig_silence: str | None
+    types_silence: str | None
     total_vfs: int
     framework: str
     model: Any
@@ -179,7 +180,8 @@ def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
     if gpu.framework != "none":
         types = "types in nvidia/creatable_vgpu_types of a VF, or in 'nvidia-smi vgpu -s -v'"
         services = "Check 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg."
-        return [Refusal("its VFs list no vGPU types, and nvidia-smi reports none", gpu.address, types, services, "no_types")]
+        found = "its VFs list no vGPU types now, and %s" % (gpu.types_silence or "nvidia-smi reports none")
+        return [Refusal(found, gpu.address, types, services, "no_types")]
     if any(vf.driver == "vfio-pci" for vf in gpu.vfs):
         remedy = ("Stop what took them (a cloud agent, driverctl, an id of vfio-pci), "
                   "then rebind them to nvidia (role sriov or module nvidia_sriov).")

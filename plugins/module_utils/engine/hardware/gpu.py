@@ -141,6 +141,7 @@ class Gpu:
     mig: Mig | None = None
     mixed: tuple[bool, bool] | None = None  # mixed-size mode as (supported, on), read only where it matters
     types: list[VgpuType] = field(default_factory=list)
+    types_silence: str | None = None  # why types that no VF lists now are unknown, though the GPU may offer them
     types_ready: bool = False  # whether the driver has registered the types of its parents, read with the types
     vgpus: list[Vgpu] = field(default_factory=list)
 

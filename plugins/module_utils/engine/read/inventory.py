@@ -16,7 +16,7 @@ from ..base.numbers import number
 from ..frameworks.framework import Surveyed
 from ..hardware import address, catalog
 from ..hardware.gpu import Gpu, Holder, Mig, Vf, Vgpu
-from ..hardware.vgpu_types import merge
+from ..hardware.vgpu_types import VgpuType, gpu_word, merge
 from ..system import nvidia_smi
 from ..system.context import Context
 from ..system.open_files import OpenFiles
@@ -107,6 +107,10 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None) -> Inventory:
         wanting = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.framework != "none" and (not gpu.uuids or gpu.mig)]
         supported = nvidia_smi.types(ctx) if wanting else {}
         for gpu in wanting:
+            if gpu.claims_vfs and gpu.vgpus and not supported.get(gpu.address):
+                gpu.types_silence = nvidia_smi.silence(ctx) or "'nvidia-smi vgpu -s -v' lists none of it"
+                # What exists is offered, whatever can be created now.
+                gpu.types = merge(gpu.types, [VgpuType(one.type_id, one.type) for one in gpu.vgpus if gpu_word(one.type)])
             gpu.types = merge(gpu.types, supported.get(gpu.address, ()))
     _check_gi(ctx, gpus)
     return Inventory(gpus, vgpus, open_files)
@@ -143,7 +147,7 @@ def read_mig(ctx: Context, gpus: Iterable[Gpu]) -> None:
             gpu.mig_silence = nvidia_smi.silence(ctx)
         return
     by_number: dict[int, Mig] = defaultdict(lambda: Mig(None, None))  # what is reported of other GPUs goes into one that nobody has
-    for order, (pf, current, pending) in enumerate(modes):
+    for order, pf, current, pending in modes:
         for gpu in capable:
             if gpu.address == pf:
                 gpu.mig = by_number[order] = Mig(current, pending)

@@ -60,6 +60,12 @@ def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal]]:
 
 def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Refusal:
     gpu = request.gpu
+    if gpu.types_silence:
+        return Refusal(
+            "whether it offers the type %r (%s) is not known: its VFs list only what can be created now, and %s" % (spec.type, spec.where, gpu.types_silence),
+            device=gpu.address, expected="the type in 'nvidia-smi vgpu -s -v'", code="types_unknown",
+            remedy="Run that by hand, and check dmesg (NVRM, Xid).",
+        )
     near = vgpu_types.nearest(spec.type, gpu.types)
     series = sorted({one.series for one in gpu.types if one.series})
     asked = vgpu_types.series_of(spec.type)
@@ -123,11 +129,12 @@ def _limits(request: GpuRequest, types: Sequence[VgpuType]) -> list[_Limit]:
             limits.append(_Limit(counts[name], name, limit, "max_instance of %s is %s" % (name, limit), guessed))
         limits.append(_Limit(len(types), "all types", slots, vfs))
     elif types:
-        name, size = types[0].short, types[0].framebuffer_mib
+        name, size = " and ".join(dict.fromkeys(one.short for one in types)), types[0].framebuffer_mib
         limits.append(_Limit(len(types), name, slots, vfs))
-        limit, guessed = min([one for one in most.values() if one[0]] or [(None, False)])
-        if limit is not None and limit <= slots:
-            cause = "max_instance of %s is %d" % (name, limit) + (": each takes %d MiB of framebuffer" % size if size else "")
+        least = min([(limit, short, guessed) for short, (limit, guessed) in most.items() if limit], default=None)
+        if least and least[0] <= slots:
+            limit, short, guessed = least
+            cause = "max_instance of %s is %d" % (short, limit) + (": each takes %d MiB of framebuffer" % size if size else "")
             limits[0] = _Limit(len(types), name, limit, cause, guessed)
             limits += [_Limit(len(types), name, slots, vfs)] if guessed else []
     return limits
@@ -139,7 +146,7 @@ def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> tuple[list[Refu
     Returns errors, and as warnings what our tables alone would refuse.
     """
     gpu, types = request.gpu, [one.type for one in chosen]
-    sizes = {one.framebuffer_mib or 0: one.short for one in reversed(types)}
+    sizes = {one.framebuffer_mib: one.short for one in reversed(types) if one.framebuffer_mib}  # a number alone (nvidia-565) says nothing of its size
     if len(sizes) > 1 and not request.spec.mixed and not request.spec.needs_mig:
         return [Refusal(
             "vGPUs of different framebuffer sizes are asked for: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),

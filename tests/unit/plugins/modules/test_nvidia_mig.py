@@ -11,11 +11,12 @@ import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_mig, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import A30, A40, A100, H100, RTXPRO6000, T4
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A30, A40, A100, H100, RTXPRO6000, SMALL_A100, T4
 
 PF = "0000:17:00.0"
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
@@ -360,3 +361,15 @@ def test_an_nvidia_smi_that_hangs_or_is_missing_is_reported(make_host, hangs):
     assert ("did not end within 60 s" if hangs else "is not there") in outcome.msg
     if hangs:
         assert len(asked) == 1  # a second query would cost another minute for the same answer
+
+
+def test_a_dead_gpu_does_not_shift_the_numbers_of_the_others(make_host):
+    """nvidia-smi's tables name GPUs by its own number, in which one that gives no line counts."""
+    host = make_host(gpus=[("0000:17:00.0", SMALL_A100), ("0000:e8:00.0", SMALL_A100)]).vfs_on()
+    for pf in host.kernel.pfs():
+        pf.mig = pf.mig_pending = True
+    host.pf("0000:17:00.0").off_bus = True
+    found = inventory.read(host.ctx)
+    assert found.gpu("0000:17:00.0").mig is None
+    mig = found.gpu("0000:e8:00.0").mig
+    assert mig.current and [one.name for one in mig.profiles] == [one.name for one in SMALL_A100.profiles]

@@ -95,3 +95,10 @@ def test_a_gpu_without_vgpus_is_refused_by_what_its_driver_shows(make_host):
     outcome = call(nvidia_vgpu, host, layout=layout_of("A40-24Q", "0000:01:00.0"))
     assert outcome.codes == ["gpu_unsupported"] and outcome.writes == 0
     assert {one["gpu"] for one in call(nvidia_vgpu, host, layout=layout_of("A40-24Q")).ok["vgpus"]} == {PF}
+
+
+def test_a_number_has_no_size_that_differs_from_another(make_host):
+    host = make_host(driver=None)
+    layout = [{"gpu": PF, "vgpus": [{"type": "nvidia-565"}, {"type": "A40-24Q"}]}]
+    outcome = call(nvidia_vgpu, host, check=True, layout=layout, check_mode_assume=["driver", "iommu", "vfs"])
+    assert sorted(one["type"] for one in outcome.ok["vgpus"]) == ["A40-24Q", "nvidia-565"]

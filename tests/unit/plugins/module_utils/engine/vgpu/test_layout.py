@@ -182,6 +182,9 @@ def test_limits_name_what_sets_them(host):
     with pytest.raises(EngineError) as caught:
         planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-2Q", "count": 25}]}])
     assert "max_instance of A40-2Q is 24" in str(caught.value)
+    with pytest.raises(EngineError) as caught:
+        planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-24Q", "count": 2}, {"type": "A40-24A"}]}])
+    assert "3 vGPUs of A40-24Q and A40-24A are asked for" in str(caught.value)
     host.pf().set_vfs(0)
     host.pf().set_vfs(3)
     with pytest.raises(EngineError) as caught:
