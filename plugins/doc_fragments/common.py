@@ -72,7 +72,8 @@ options:
   gpus:
     description:
       - The selected GPUs (PFs), each as V(all) (every GPU that supports vGPU), a PCI address in any
-        spelling (V(0000:e8:00.0), V(e8:00.0), V(00000000:E8:00.0)), V(GPU-<uuid>) or a model such as V(A40).
+        spelling (V(0000:e8:00.0), V(e8:00.0), V(00000000:E8:00.0)), V(GPU-<uuid>), a model such as V(A40), a product name such as
+        V(NVIDIA A100 80GB PCIe), or PCI ids (V(10de:20b5), with the subsystem V(10de:25b6:157e)).
     type: list
     elements: str
     default: [all]
@@ -117,8 +118,11 @@ options:
     suboptions:
       gpu:
         description:
-          - The GPU or GPUs as V(all), a PCI address in any spelling, V(GPU-<uuid>) or a model such as V(A40).
-          - An entry with a known model that this host lacks is skipped, so that hosts with different GPUs can share one layout.
+          - The GPU or GPUs as V(all), a PCI address in any spelling, V(GPU-<uuid>), a model such as V(A40), a product name such as
+            V(NVIDIA A100 80GB PCIe), or PCI ids (V(10de:20b5), with the subsystem V(10de:25b6:157e)).
+          - The narrowest entry that names a GPU counts. An address or UUID is narrower than PCI ids with a subsystem, these than PCI ids or a
+            product name, these than a model, and a model than V(all).
+          - An entry with PCI ids, or with a known model or product, that this host lacks is skipped, so that hosts with different GPUs can share one layout.
             If nothing of the layout is for this host, that is an error.
         type: list
         elements: str
@@ -135,6 +139,11 @@ options:
             required: true
           count: {description: How many., type: int, default: 1}
           uuid: {description: "A UUID of your own, for one vGPU. Only on hosts whose vGPUs are mediated devices.", type: str}
+          vf:
+            description:
+              - The VF for one vGPU, by its number (V(0) is C(virtfn0)) or its address. Left out, vGPUs that match stay where they are, and others
+                get free VFs in the order of their numbers.
+            type: str
           vgpu_params:
             description:
               - NVIDIA's parameters of the vGPU as a list with commas, such as V(frame_rate_limiter=0,disable_vnc=1). An empty string clears them;
@@ -168,7 +177,7 @@ options:
         suboptions:
           type: {description: "Any free vGPU of this type, by full or short name (V(A40-24Q)). One that the VM has already is kept.", type: str}
           count: {description: "How many of that type, 1 when left out.", type: int}
-          gpu: {description: "Only of this GPU - address in any spelling, C(GPU-<uuid>) or model.", type: str}
+          gpu: {description: "Only of this GPU - address in any spelling, C(GPU-<uuid>), PCI ids, model or product name.", type: str}
           uuid: {description: This very mediated device., type: str}
           vf: {description: "The vGPU on this VF (or PF, without SR-IOV), by its address in any spelling.", type: str}
           display:

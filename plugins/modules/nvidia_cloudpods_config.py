@@ -36,7 +36,7 @@ options:
   gpus:
     description:
       - The GPUs whose functions are listed; those of others are removed. V(all) means every GPU that supports vGPU and has VFs, or mediated
-        device types on its PF. Otherwise a PCI address in any spelling, V(GPU-<uuid>), or a model such as V(A40).
+        device types on its PF. Otherwise a PCI address in any spelling, V(GPU-<uuid>), PCI ids such as V(10de:20b5), or a model such as V(A40).
     type: list
     elements: str
     default: [all]

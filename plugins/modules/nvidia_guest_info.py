@@ -18,7 +18,9 @@ extends_documentation_fragment:
   - vgpu.kvm.common
 options:
   vgpu_type:
-    description: The type that the VM should have, as on the host, such as V(A40-24Q). It is known when the driver runs.
+    description:
+      - The type that the VM should have, as on the host, such as V(A40-24Q). The running driver names the VM's type. Before that it follows
+        from the PCI ids for GPUs from Turing on, and a difference is a warning.
     type: str
   host_version:
     description:
@@ -71,18 +73,23 @@ guest:
     initramfs_tool: update-initramfs
     driver: {loaded: 550.163.01, on_disk: 550.163.01, flavour: guest, nouveau_loaded: false, scheduler: null}
 gpus:
-  description: The VM's NVIDIA GPUs in order of address. Name, type, virtualization and framebuffer_mib are null if the driver does not report them.
+  description:
+    - The VM's NVIDIA GPUs in order of address. C(name), C(virtualization), C(passthrough) and C(framebuffer_mib) are null if the driver does not
+      report them. C(passthrough) is true for a whole GPU that the VM has instead of a vGPU.
+    - C(type) is the short name of the vGPU's type, as the driver reports it, or before that as the PCI ids show it. It is null if neither is
+      known, and for a whole GPU.
   returned: success
   type: list
   elements: dict
   sample:
     - address: "0000:02:00.0"
       device_id: "0x2235"
-      subsystem_id: "0x14d9"
+      subsystem_id: "0x14df"
       driver: nvidia
       name: NVIDIA A40-24Q
       type: A40-24Q
       virtualization: VGPU
+      passthrough: false
       framebuffer_mib: 24576
       in_use_by: []
 busy:

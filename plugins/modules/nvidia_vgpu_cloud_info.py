@@ -122,7 +122,7 @@ errors:
     - code: unknown_gpu
       device:
       found: "no GPU answers to 'A16'; this host has 0000:e8:00.0 (A40)"
-      expected: all, an address such as 0000:e8:00.0, GPU-<uuid> or a model
+      expected: all, an address such as 0000:e8:00.0, GPU-<uuid>, PCI ids such as 10de:20b5, a model or a product name
       remedy:
 """
 

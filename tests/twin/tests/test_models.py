@@ -76,6 +76,13 @@ def test_each_gpu_gets_what_differs_from_an_a40():
     ]
 
 
+def test_a_gpu_without_vfs_has_no_sriov_capability():
+    assert models.load("v100s").hardware() == {
+        "device": 0x1DF6, "subsystem": 0x13D6, "totalvfs": 1, "vf_offset": 4, "vf_device": 0x1DF6, "sriov": 0,
+    }
+    assert models.load("rtx8000").hardware()["sriov"] == 1 and models.load("rtx8000").hardware()["vf_device"] == 0
+
+
 @pytest.mark.parametrize("text", ["device=1", "2.device=0x1eb8"])
 def test_hardware_settings(text):
     assert cli._hardware(text) == text

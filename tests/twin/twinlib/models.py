@@ -81,8 +81,8 @@ class Model:
         """The settings of twin_hw."""
         device = self.number("device")
         return {
-            "device": device, "subsystem": self.number("subsystem"), "totalvfs": self.number("vfs"), "vf_offset": self.number("vf_offset"),
-            "vf_device": self.number("vf_device") if "vf_device" in self.gpu else device,
+            "device": device, "subsystem": self.number("subsystem"), "totalvfs": max(self.number("vfs"), 1), "vf_offset": self.number("vf_offset"),
+            "vf_device": self.number("vf_device") if "vf_device" in self.gpu else device, "sriov": int(self.number("vfs") > 0),
         }
 
 

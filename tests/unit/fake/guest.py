@@ -14,7 +14,7 @@ from .host import Host
 from .models import A40, FakeModel
 
 # A vGPU in its VM: the GPU's own device id, the type's subsystem id, no SR-IOV.
-A40_24Q = FakeModel("0x2235", "NVIDIA A40-24Q", 24, 0, [], subsystem="0x14d9")
+A40_24Q = FakeModel("0x2235", "NVIDIA A40-24Q", 24, 0, [], subsystem="0x14df")
 ADDRESS = "0000:02:00.0"
 DIRECTORY = "/etc/nvidia/ClientConfigToken"
 
@@ -72,6 +72,7 @@ class Guest(Host):
         self.product = "NVIDIA RTX Virtual Workstation"
         self.status = ["Unlicensed (Unrestricted)"]
         self.mib = 24576
+        self.virtualization = "VGPU"
         self.synchronized = "yes"
         self.daemon = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "Result": "success"}
         self.journal = ["Started nvidia-gridd.service - NVIDIA Grid Daemon.", "Started (912)"]
@@ -98,7 +99,8 @@ class Guest(Host):
         if "nvidia" not in self.kernel.loaded or self.smi_rc:
             return Result(9, "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n")
         status = self.status.pop(0) if len(self.status) > 1 else self.status[0]
-        return Result(0, ANSWER % {"name": self.name, "product": self.product, "status": status, "mib": self.mib})
+        text = ANSWER % {"name": self.name, "product": self.product, "status": status, "mib": self.mib}
+        return Result(0, text.replace(": VGPU\n", ": %s\n" % self.virtualization))
 
     def without_driver(self):
         """As before the first installation."""

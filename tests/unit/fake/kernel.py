@@ -4,7 +4,8 @@
 
 What a write does is modelled on the kernel's PCI and mdev cores and on NVIDIA's host driver: VFs come through pci-pf-stub
 alone, one vGPU a VF, one framebuffer size a GPU, and removing a VF or its driver destroys its vGPU. With vendor_vfio VFs
-have NVIDIA's own attributes instead of mdev's. In MIG mode each vGPU takes a GPU instance of its type's profile.
+have NVIDIA's own attributes instead of mdev's. In MIG mode each vGPU lives in a GPU instance of its type's profile, which vGPUs
+of one framebuffer size share.
 """
 
 from __future__ import annotations
@@ -407,6 +408,7 @@ class Kernel:
         self.registry = ""
         self.vendor_vfio = False
         self.short_list = False  # the other format of creatable_vgpu_types
+        self.spreads = False  # a new vGPU goes into the GPU instance with the fewest vGPUs, not into the fullest that has room
         self.cdevs = False  # VMs open /dev/vfio/devices/vfioN instead of a group
         self.release = "6.1.0-50-amd64"
         self.cmdline = "BOOT_IMAGE=/vmlinuz root=/dev/sda1 intel_iommu=on iommu=pt"
@@ -513,7 +515,7 @@ class Kernel:
         if gpu.mig != (vgpu_type.profile is not None):
             return 0
         if gpu.mig:
-            room = len(self._free_instances(gpu, vgpu_type))
+            room = min(vgpu_type.most - sum(one.type is vgpu_type for one in here), len(self._instances_for(gpu, vgpu_type)))
         elif gpu.mixed:
             room = (gpu.model.gib - sum(one.type.gib for one in here)) // vgpu_type.gib
         elif any(one.type.gib != vgpu_type.gib for one in here):
@@ -524,9 +526,14 @@ class Kernel:
             return int(room > 0 and not device.mdevs())
         return max(room, 0)
 
-    def _free_instances(self, gpu, vgpu_type):
-        taken = [one.gi for one in self.mdevs.values() if one.parent.gpu is gpu]
-        return [one for one in gpu.instances if one.profile is vgpu_type.profile and one.compute and one not in taken]
+    def _instances_for(self, gpu, vgpu_type):
+        """GPU instances that have room for one more of the type, the driver's choice first."""
+        found = []
+        for instance in gpu.instances:
+            sizes = [one.type.gib for one in self.mdevs.values() if one.gi is instance]
+            if instance.profile is vgpu_type.profile and instance.compute and set(sizes) <= {vgpu_type.gib} and len(sizes) < vgpu_type.per_gi:
+                found.append((len(sizes) if self.spreads else -len(sizes), instance.id, instance))
+        return [instance for dummy, dummy2, instance in sorted(found, key=lambda one: one[:2])]
 
     def set_type(self, device, value):
         """A write to current_vgpu_type."""
@@ -571,7 +578,7 @@ class Kernel:
         if self.faults.create_lies:
             self.faults.create_lies -= 1
             return
-        gi = self._free_instances(device.gpu, vgpu_type)[0] if device.gpu.mig else None
+        gi = self._instances_for(device.gpu, vgpu_type)[0] if device.gpu.mig else None
         self.mdevs[word] = Mdev(self, word, device, vgpu_type, group, gi)
         self.mdevs[word].params = device.params
         if self.faults.vanish_after:

@@ -6,10 +6,14 @@ from __future__ import annotations
 
 
 class FakeType:
-    """A vGPU type as the driver has it. profile: the GPU instance profile that it lives in, None for a time-sliced type."""
+    """A vGPU type as the driver has it.
 
-    def __init__(self, number, name, gib, most, heads=4, profile=None):
+    profile: the GPU instance profile that it lives in, None for a time-sliced type; per_gi: how many share such an instance.
+    """
+
+    def __init__(self, number, name, gib, most, heads=4, profile=None, per_gi=1):
         self.profile = profile
+        self.per_gi = per_gi
         self.id = str(number)
         self.name = name
         self.gib = gib
@@ -79,7 +83,7 @@ def _mig_types(first, word, profiles, series="C"):
     found = []
     for number, one in enumerate(profiles):
         gib = int(one.name.split(".")[1].split("gb")[0])
-        suffix = {"+me": "ME", "+gfx": "GFX"}.get(one.name[one.name.index("gb") + 2:], "")
+        suffix = {"+me": "ME"}.get(one.name[one.name.index("gb") + 2:], "")
         found.append(FakeType(first + number, "NVIDIA %s-%d-%d%s%s" % (word, one.slices, gib, series, suffix), gib, one.total, profile=one))
     return found
 
@@ -143,18 +147,35 @@ H100 = FakeModel(
     profiles=_H100_MIG,
 )
 _RTX_MIG = [
-    FakeProfile("1g.24gb", 14, 1, 1, 23.62, 4),
-    FakeProfile("1g.24gb+gfx", 47, 1, 1, 23.62, 4),
-    FakeProfile("2g.48gb", 5, 2, 2, 47.38, 2),
-    FakeProfile("4g.96gb", 0, 4, 4, 95.0, 1),
+    FakeProfile("1g.24gb+gfx", 47, 1, 1, 23.12, 4),
+    FakeProfile("2g.48gb+gfx", 35, 2, 2, 46.5, 2),
+    FakeProfile("4g.96gb+gfx", 32, 4, 4, 93.38, 1),
+    FakeProfile("1g.24gb", 14, 1, 1, 23.12, 4),
+    FakeProfile("1g.24gb+me", 21, 1, 1, 23.12, 1),
+    FakeProfile("2g.48gb", 5, 2, 2, 46.5, 2),
+    FakeProfile("4g.96gb", 0, 4, 4, 93.38, 1),
 ]
+
+
+def _shared_types(first, word):
+    """All live in GPU instances with graphics, several of one size in one."""
+    sizes = [(_RTX_MIG[0], 24, (2, 3, 4, 6, 8, 12, 24)), (_RTX_MIG[1], 48, (12, 16, 24, 48)), (_RTX_MIG[2], 96, (24, 32, 48, 96))]
+    found = []
+    for profile, whole, each in sizes:
+        for gib in each:
+            for series in "QAC" if gib >= 8 else "QA":
+                name = "NVIDIA %s-%d-%d%s" % (word, profile.slices, gib, series)
+                found.append(FakeType(first + len(found), name, gib, whole // gib * profile.total, profile=profile, per_gi=whole // gib))
+    return found
+
+
 # First VF at .2; a type's name has more words than its last.
 RTXPRO6000 = FakeModel(
     "0x2bb5",
     "NVIDIA RTX PRO 6000 Blackwell Server Edition",
     96,
-    24,
-    _types(1519, "RTX Pro 6000 Blackwell DC", 96, (2, 3, 4, 24, 48, 96)) + _mig_types(1546, "RTX Pro 6000 Blackwell DC", _RTX_MIG, "Q"),
+    48,
+    _types(1519, "RTX Pro 6000 Blackwell DC", 96, (2, 3, 4, 24, 48, 96)) + _shared_types(1546, "RTX Pro 6000 Blackwell DC"),
     offset=2,
     profiles=_RTX_MIG,
     mixed=True,

@@ -82,7 +82,10 @@ class Program:
         def word(enabled):
             return ("Enabled" if enabled else "Disabled") if pf.model.profiles else "[N/A]"
 
-        return "%s, %s, %s\n" % (self._long(pf), word(pf.mig), word(pf.mig_pending))
+        if pf.off_bus:
+            return "Unable to determine the device handle for GPU: %s: Unknown Error\n" % self._long(pf)
+        number = [one for one in self.kernel.pfs() if one.driver == "nvidia"].index(pf)
+        return "%d, %s, %s, %s\n" % (number, self._long(pf), word(pf.mig), word(pf.mig_pending))
 
     def _set_mode(self, pf, enabled):
         failed = self._counted("mig %s" % enabled)
@@ -145,7 +148,7 @@ class Program:
                     ("GPU Instance Profile ID", one.profile.id if one.profile else "N/A"),
                     ("Max Instances", one.most),
                     ("Max Instances Per VM", 1),
-                    ("Max Instances Per GI", 1 if one.profile else "N/A"),
+                    ("Max Instances Per GI", one.per_gi if one.profile else "N/A"),
                     ("FB Memory", "%d MiB" % (one.gib * 1024)),
                 )
                 text += "    vGPU Type ID                          : %s\n" % hex(int(one.id))
@@ -236,6 +239,8 @@ class Program:
             match = re.match(r"^(\d+)(?::(\d+))?$", word)
             profile = next(one for one in pf.model.profiles if one.id == int(match.group(1)))
             start = free_placement(pf, profile, int(match.group(2)) if match.group(2) else None)
+            if sum(one.profile is profile for one in pf.instances) >= profile.total:
+                start = None
             if self.kernel.faults.mig_create_fails and count:
                 self.kernel.faults.mig_create_fails -= 1
                 start = None

@@ -86,7 +86,7 @@ def profiles(text):
     found = [one for dummy, one in nvidia_smi.profiles(printed(text))]
     mig_placement.fits(found, [], found[:8])
     mig_placement.find_profile(text, found)
-    mig_placement.predicted_profiles({plain_profile(text)})
+    mig_placement.predicted_profiles(None, {plain_profile(text)})
     for one in A100.types:
         mig_placement.profile_for(vgpu_types.VgpuType(one.id, one.name), found)
 

@@ -47,6 +47,11 @@ class Problem:
         return dict(self.error.as_dict(), severity=self.severity)
 
 
+def estimate(problem: Refusal) -> str:
+    """The warning in place of a refusal that rests on our tables alone: the driver decides."""
+    return "%s This is an estimate: the driver decides, once it is there." % problem
+
+
 class EngineError(Exception):
     """One or more errors; nothing else ever leaves the engine on purpose."""
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, Sequence
+from typing import Any, Iterable, Protocol, Sequence
 
 from .errors import Refusal
 
@@ -44,6 +44,7 @@ class GpuFacts(Protocol):
     alive: bool
     iommu_group: str | None
     mig_silence: str | None
+    types_silence: str | None
     total_vfs: int
     framework: str
     model: Any
@@ -57,6 +58,10 @@ class GpuFacts(Protocol):
     @property
     def supported(self) -> bool:
         """Whether it can have vGPUs."""
+
+    @property
+    def offers(self) -> bool:
+        """Whether the driver offers vGPU types on it."""
 
     @property
     def sriov(self) -> bool:
@@ -104,9 +109,22 @@ def packaged(driver: DriverFacts) -> str | None:
 
 
 def unsupported(gpu: GpuFacts) -> Refusal:
-    """The error of a GPU that NVIDIA doesn't support for vGPU."""
+    """The error of a GPU that does not support vGPU: no driver offers types on it, and the kernel shows no VFs for them."""
     remedy = "Leave it out of 'gpus' and of the layout."
-    return Refusal("this GPU (%s) does not support vGPU" % gpu.name, gpu.address, remedy=remedy, code="gpu_unsupported")
+    found, expected = "this GPU (%s) does not support vGPU", "vGPU types on the GPU, or SR-IOV"
+    return Refusal(found % gpu.name, gpu.address, expected, remedy, "gpu_unsupported")
+
+
+def unlisted(gpu: GpuFacts) -> Refusal:
+    """The warning of a GPU that the table of models does not have, and on which no driver offers types yet."""
+    found = "this GPU (%s) is not in the table of GPUs that support vGPU: whether it does is known once the host driver drives it" % gpu.name
+    remedy = "Nothing, if it is meant; else leave it out of 'gpus' and of the layout."
+    return Refusal(found, gpu.address, "a GPU that NVIDIA supports for vGPU", remedy, "gpu_unknown")
+
+
+def unlisted_warnings(gpus: Iterable[GpuFacts]) -> list[str]:
+    """The warnings of those of the GPUs that are not in the table and offer no types yet."""
+    return [str(unlisted(gpu)) for gpu in gpus if not gpu.model and not gpu.offers]
 
 
 def off_bus(gpu: GpuFacts) -> Refusal:
@@ -118,13 +136,13 @@ def off_bus(gpu: GpuFacts) -> Refusal:
 
 def no_vfs_yet(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
     """Why VFs can't be had on this GPU now: driver, IOMMU, firmware."""
-    if not gpu.supported:
-        return [unsupported(gpu)]
     if not gpu.alive:
         return [off_bus(gpu)]
     wrong = driver_error(state.driver)
     if wrong:
         return [wrong]
+    if not gpu.supported and gpu.driver == "nvidia":
+        return [unsupported(gpu)]
     errors = [] if gpu.iommu_group else [iommu_error(gpu, state)]
     if gpu.holders:
         errors.append(passed_through(gpu))
@@ -162,7 +180,8 @@ def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
     if gpu.framework != "none":
         types = "types in nvidia/creatable_vgpu_types of a VF, or in 'nvidia-smi vgpu -s -v'"
         services = "Check 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg."
-        return [Refusal("its VFs list no vGPU types, and nvidia-smi reports none", gpu.address, types, services, "no_types")]
+        found = "its VFs list no vGPU types now, and %s" % (gpu.types_silence or "nvidia-smi reports none")
+        return [Refusal(found, gpu.address, types, services, "no_types")]
     if any(vf.driver == "vfio-pci" for vf in gpu.vfs):
         remedy = ("Stop what took them (a cloud agent, driverctl, an id of vfio-pci), "
                   "then rebind them to nvidia (role sriov or module nvidia_sriov).")

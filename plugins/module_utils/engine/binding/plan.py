@@ -57,6 +57,7 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
     result = Plan(Target())
     gpus, errors = inventory.select(selectors)
     result.errors += errors
+    result.warnings += refusals.unlisted_warnings(gpus)
     binds = options.driver == "nvidia"
     assumed = binds and "driver" in options.assume  # GPUs are bound by the boot that follows the driver's installation
     wrong = refusals.driver_error(state.driver) if binds and not assumed else None

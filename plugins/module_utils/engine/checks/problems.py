@@ -86,7 +86,9 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
     if not gpu.alive:
         yield refusals.off_bus(gpu)
         return
-    if not gpu.model:
+    if not gpu.model and not gpu.offers:
+        yield refusals.unlisted(gpu)
+    elif not gpu.model:
         yield Refusal("the GPU is not in our table, but offers vGPU types: it is used", gpu.address, code="gpu_unknown")
     if not gpu.iommu_group and gpu.sriov:
         yield refusals.iommu_error(gpu, state)

@@ -11,8 +11,9 @@ from typing import Any, Iterator
 from ..base import refusals
 from ..base.errors import Problem, Refusal
 from ..driver import plan as driver_plan, signing
+from ..hardware import guest_types
 from ..hardware.gpu import Gpu
-from ..hardware.vgpu_types import framebuffer_of, short_name
+from ..hardware.vgpu_types import framebuffer_of, gpu_word, short_name
 from ..read import host, inventory, platform
 from ..read.host import HostState
 from ..read.inventory import Inventory
@@ -22,6 +23,7 @@ from ..system.nvidia_smi import GuestGpu
 from . import branches
 
 _NOUVEAU = "Role guest keeps nouveau from loading and reboots, unless vgpu_reboot is never; by hand: blacklist it, rebuild the initramfs, reboot."
+_OTHER_VGPU = "The VM has another vGPU than was meant: check its definition on the host."
 _NVRM = "Check dmesg for NVRM lines: a guest driver of another branch than the host's does not come up."
 
 
@@ -66,14 +68,19 @@ def read(ctx: Context, timeout: float = 60) -> Found:
 
 
 def _gpu(ctx: Context, found: Inventory, gpu: Gpu, seen: GuestGpu | None) -> dict[str, Any]:
+    """A GPU for a module's result. Its type is what the driver calls it; before there is a driver, what its PCI ids stand for."""
+    name, virtualization = (seen.name, seen.virtualization) if seen else (None, None)
+    passthrough = virtualization.lower().startswith("pass") if virtualization else None
+    by_ids = None if passthrough else guest_types.type_of(gpu.device_id, gpu.subsystem_id)
     return {
         "address": gpu.address,
         "device_id": gpu.device_id,
-        "subsystem_id": ctx.sysfs.read_or("/sys/bus/pci/devices/%s/subsystem_device" % gpu.address),
+        "subsystem_id": gpu.subsystem_id or None,
         "driver": gpu.driver,
-        "name": seen.name if seen else None,
-        "type": short_name(seen.name) if seen and seen.name else None,
-        "virtualization": seen.virtualization if seen else None,
+        "name": name,
+        "type": short_name(name) if name and gpu_word(name) and not passthrough else short_name(by_ids) if by_ids else None,
+        "virtualization": virtualization,
+        "passthrough": passthrough,
         "framebuffer_mib": seen.framebuffer_mib if seen else None,
         "in_use_by": [holder.as_dict() for holder in found.open_files.of_gpu(gpu.minor)],
     }
@@ -81,7 +88,7 @@ def _gpu(ctx: Context, found: Inventory, gpu: Gpu, seen: GuestGpu | None) -> dic
 
 def problems(vm: Found, expected: Expected) -> list[Problem]:
     """All that is wrong."""
-    return [Problem(one) for one in _errors(vm, expected)]
+    return [Problem(one) for one in _errors(vm, expected)] + [Problem(one, "warning") for one in _warnings(vm, expected)]
 
 
 def _errors(vm: Found, expected: Expected) -> Iterator[Refusal]:
@@ -95,6 +102,12 @@ def _errors(vm: Found, expected: Expected) -> Iterator[Refusal]:
         yield Refusal(
             "this VM has no NVIDIA GPU, so no vGPU either", device="PCI bus", expected="a vGPU (a display function of vendor 10de)",
             remedy="Attach a vGPU to the VM on its host, then start the VM again; 'lspci -d 10de:' shows it.", code="no_vgpu")
+    for gpu in vm.gpus:
+        if gpu["passthrough"]:
+            yield Refusal(
+                "this is a whole GPU (%s), passed through to the VM" % gpu["name"], device=gpu["address"],
+                expected=expected.vgpu_type or "a vGPU", code="passed_through",
+                remedy="For a vGPU, detach the GPU from the VM and attach a vGPU on the host. A VM with a whole GPU needs no role guest.")
     yield from driver_plan.not_a_guest(vm.inventory, driver)
     yield from _driver(vm, expected)
     version = expected.driver_version or driver.on_disk or driver.loaded
@@ -130,18 +143,30 @@ def _reported(vm: Found, expected: Expected) -> Iterator[Refusal]:
     if vm.silence:
         yield Refusal(vm.silence, device="nvidia-smi", expected="an answer about the vGPU", remedy=_NVRM, code="smi_silent")
         return
-    for gpu in vm.gpus:
+    for gpu in [gpu for gpu in vm.gpus if not gpu["passthrough"]]:
         if gpu["name"] is None:
             yield Refusal(
                 "the driver does not show it", device=gpu["address"], expected="the vGPU in 'nvidia-smi -q'", remedy=_NVRM, code="not_shown")
             continue
-        if expected.vgpu_type and gpu["type"] != short_name(expected.vgpu_type):
-            yield Refusal(
-                "the vGPU is a %s" % gpu["name"], device=gpu["address"], expected=expected.vgpu_type,
-                remedy="The VM has another vGPU than was meant: check its definition on the host.", code="wrong_type")
-        mib = framebuffer_of(gpu["type"])
+        if not _is_expected(gpu["type"], expected):
+            yield Refusal("the vGPU is a %s" % gpu["name"], gpu["address"], expected.vgpu_type, _OTHER_VGPU, "wrong_type")
+        mib = framebuffer_of(gpu["type"] or "")
         if mib and gpu["framebuffer_mib"] is not None and not 0.9 * mib <= gpu["framebuffer_mib"] <= mib:
             yield Refusal(
                 "it has %d MiB of framebuffer" % gpu["framebuffer_mib"],
                 device=gpu["address"], expected="about %d MiB, as %s has" % (mib, gpu["type"]),
                 remedy="Check dmesg for NVRM lines, then restart the VM.", code="wrong_framebuffer")
+
+
+def _is_expected(vgpu_type: str | None, expected: Expected) -> bool:
+    """Whether a type is the expected one, if one is. A type that is known without its series (A40-24) may be any of them."""
+    word, found = short_name(expected.vgpu_type or ""), vgpu_type or ""
+    return not word or (word == found if gpu_word(found) or not found else word.startswith(found))
+
+
+def _warnings(vm: Found, expected: Expected) -> Iterator[Refusal]:
+    """What only our table of PCI ids knows: the type that the host gave, before the VM has a driver that names it."""
+    for gpu in vm.gpus:
+        if not vm.container and gpu["name"] is None and gpu["type"] and not _is_expected(gpu["type"], expected):
+            found = "by its PCI ids the vGPU is a %s" % gpu["type"]
+            yield Refusal(found, gpu["address"], expected.vgpu_type, _OTHER_VGPU, "wrong_type")

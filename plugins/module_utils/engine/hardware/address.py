@@ -10,6 +10,7 @@ from ..base.errors import error
 
 # Domain, bus, slot, function.
 _ADDRESS = re.compile(r"^(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])$", re.IGNORECASE)
+_PCI_IDS = re.compile(r"^10de:([0-9a-f]{4})(?::([0-9a-f]{4}))?$", re.IGNORECASE)
 _GPU_UUID = re.compile(r"^GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
 
 
@@ -36,6 +37,12 @@ def parse(text: object) -> str:
 def is_gpu_uuid(text: object) -> bool:
     """Whether the text is a GPU's UUID as nvidia-smi -L prints it (GPU-…)."""
     return bool(_GPU_UUID.match(str(text).strip()))
+
+
+def pci_ids(text: object) -> tuple[str, str] | None:
+    """Device id and, if given, subsystem device id of 10de:20b5 or 10de:25b6:157e, in sysfs' spelling; None when the text is neither."""
+    match = _PCI_IDS.match(str(text).strip())
+    return ("0x" + match.group(1).lower(), "0x" + match.group(2).lower() if match.group(2) else "") if match else None
 
 
 def vf_address(pf: str, offset: int, stride: int, index: int) -> str:

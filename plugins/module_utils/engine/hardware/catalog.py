@@ -1,100 +1,145 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""GPUs that NVIDIA supports for vGPU: what no host shows before its driver is there. Another GPU that offers types is used, with a warning."""
+"""GPUs that NVIDIA supports for vGPU: what no host shows before its driver is there.
+
+All of it is a hint: it fills in what is not known yet, and warns. Only what the kernel, the driver or a tool reports on a host refuses anything.
+"""
 
 from __future__ import annotations
 
+import functools
+import re
 from dataclasses import dataclass
 
+from .boards import BOARDS, PROFILES
+from .guest_types import listed
+from .mig_profiles import Profile
+from .vgpu_types import VgpuType, framebuffer_of, gpu_word, series_of, short_name
+
 NVIDIA = "0x10de"
+# The most vGPUs of one time-sliced type that a GPU of any model holds.
+MOST = 32
 
 
 @dataclass(eq=False, repr=False)
 class Model:
-    """A GPU model. framebuffer_gib is what type sizes are shares of; mig_slices 0: no MIG; prefix: its word in type names."""
+    """A board. name: what a selector names; product: as the driver names it. framebuffer_gib is what type sizes are shares of.
+
+    mig_slices 0: no MIG is known of it. profiles: GPU instance profiles that carry vGPUs; total: how many the GPU holds; no ids.
+    word: what its types' names begin with; empty if that is not known.
+    """
 
     name: str
+    product: str
     architecture: str
     framebuffer_gib: int
     sriov: bool
     mig_slices: int
-    prefix: str
+    word: str
+    profiles: tuple[Profile, ...] = ()
 
     @property
     def module_type(self) -> str:
         """Flavour of kernel module that NVIDIA's installer takes: Ada and later are open."""
         return "open" if self.architecture in ("Ada", "Hopper", "Blackwell") else "proprietary"
 
+    @property
+    def prefix(self) -> str:
+        """The word for an example of a type's name."""
+        return self.word or self.name.replace(" ", "")
 
-_ROWS: tuple[tuple[str, str, str, int, bool, int, str | None], ...] = (
-    # ids, name, architecture, GiB, SR-IOV vGPU, MIG slices, word in type names
-    ("13bd", "M10", "Maxwell", 8, False, 0, None),
-    ("13f2", "M60", "Maxwell", 8, False, 0, None),
-    ("13f3", "M6", "Maxwell", 8, False, 0, None),
-    ("1bb3", "P4", "Pascal", 8, False, 0, None),
-    ("1bb4", "P6", "Pascal", 16, False, 0, None),
-    ("1b38", "P40", "Pascal", 24, False, 0, None),
-    ("15f7 15f8 15f9", "P100", "Pascal", 16, False, 0, None),
-    ("1db1 1db4", "V100", "Volta", 16, False, 0, None),
-    ("1db5 1db6", "V100", "Volta", 32, False, 0, None),
-    ("1eb8", "T4", "Turing", 16, False, 0, None),
-    ("1e30", "RTX 6000", "Turing", 24, False, 0, "RTX6000"),
-    ("1e78", "RTX 8000", "Turing", 48, False, 0, "RTX8000"),
-    ("25b6:157e", "A2", "Ampere", 16, True, 0, None),
-    ("25b6", "A16", "Ampere", 16, True, 0, None),
-    ("2236 2237", "A10", "Ampere", 24, True, 0, None),
-    ("2235", "A40", "Ampere", 48, True, 0, None),
-    ("20b7", "A30", "Ampere", 24, True, 4, None),
-    ("20b0 20b1 20f1", "A100", "Ampere", 40, True, 7, None),
-    ("20b2 20b5", "A100", "Ampere", 80, True, 7, None),
-    ("20f3 20f5", "A800", "Ampere", 80, True, 7, None),
-    ("20f6", "A800", "Ampere", 40, True, 7, None),
-    ("2230", "RTX A6000", "Ampere", 48, True, 0, "RTXA6000"),
-    ("2231", "RTX A5000", "Ampere", 24, True, 0, "RTXA5000"),
-    ("2233", "RTX A5500", "Ampere", 24, True, 0, "RTXA5500"),
-    ("27b8", "L4", "Ada", 24, True, 0, None),
-    ("27b6", "L2", "Ada", 24, True, 0, None),
-    ("26b5", "L40", "Ada", 48, True, 0, None),
-    ("26b9", "L40S", "Ada", 48, True, 0, None),
-    ("26ba", "L20", "Ada", 48, True, 0, None),
-    ("26b1", "RTX 6000 Ada", "Ada", 48, True, 0, "RTX6000-Ada"),
-    ("26b3", "RTX 5880 Ada", "Ada", 48, True, 0, "RTX5880-Ada"),
-    ("26b2", "RTX 5000 Ada", "Ada", 32, True, 0, "RTX5000-Ada"),
-    ("2331 2330 2321 2339", "H100", "Hopper", 80, True, 7, None),
-    ("2322 2324 233a", "H800", "Hopper", 80, True, 7, None),
-    ("2335 233b", "H200", "Hopper", 141, True, 7, None),
-    ("2329 232c", "H20", "Hopper", 96, True, 7, None),
-    ("2342 2348", "GH200", "Hopper", 96, True, 7, None),
-    ("2901", "B200", "Blackwell", 180, True, 7, None),
-    ("2941", "GB200", "Blackwell", 186, True, 7, None),
-    ("3182", "B300", "Blackwell", 270, True, 7, None),
-    ("2bb5", "RTX PRO 6000 Blackwell SE", "Blackwell", 96, True, 4, "DC"),
-)
-_MODELS = {
-    number: Model(name, architecture, size, sriov, mig_slices=mig, prefix=prefix or name)
-    for ids, name, architecture, size, sriov, mig, prefix in _ROWS
-    for number in ids.split()
-}
+    def expects(self, type_name: str) -> bool:
+        """Whether a type of this name is one of such a board, as far as is known. A number (nvidia-565) may be any."""
+        word, short = gpu_word(type_name), short_name(type_name).upper()
+        if word is None or not self.word:
+            return True
+        names = [one.upper() for one in listed(word)]
+        if names:
+            known = short[len(word) + 1:] in names or (short.endswith("GFX") and short[len(word) + 1:-3] in names)
+        else:
+            known = self.framebuffer_gib * 1024 % (framebuffer_of(type_name) or 1) == 0
+        return known and word.lower() == self.word.lower()
+
+    def needs_ai_enterprise(self, type_name: str) -> bool:
+        """Whether NVIDIA AI Enterprise's vGPU manager alone offers the type: series C on a GPU that has the others too."""
+        others = [one for one in listed(self.word) if one.endswith("Q")] if self.word else []
+        return series_of(type_name) == "C" and (bool(others) or not listed(self.word))
+
+    def most(self, kind: VgpuType) -> int | None:
+        """How many of a type the GPU holds; None if that is not known. The driver's max_instance is better where there is one."""
+        size = kind.framebuffer_mib
+        if not size:
+            return None
+        if not kind.slices:
+            return min(self.framebuffer_gib * 1024 // size, MOST) or None
+        return max([profile.total or 0 for profile in self.profiles if _suits(profile, kind)] or [0]) * self._share(kind) or None
+
+    def _share(self, kind: VgpuType) -> int:
+        """How many of a MIG-backed type share one GPU instance: several only where the instance has graphics."""
+        sizes = [profile.gib for profile in self.profiles if _suits(profile, kind)]
+        return max(sizes or [0]) * 1024 // (kind.framebuffer_mib or 1)
 
 
-def lookup(device_id: str, subsystem_id: str = "") -> Model | None:
-    """The model of a PCI device id (sysfs spelling, 0x2235), or None when it isn't known."""
-    number = device_id.lower().replace("0x", "")
-    exact = "%s:%s" % (number, subsystem_id.lower().replace("0x", ""))
-    return _MODELS.get(exact) or _MODELS.get(number)
+def _suits(profile: Profile, kind: VgpuType) -> bool:
+    """Whether a GPU instance of the profile carries the type: of its size, or with graphics any that is not larger."""
+    if profile.slices != kind.slices:
+        return False
+    if profile.suffix == "+gfx":
+        return kind.suffix in ("", "GFX") and profile.gib * 1024 >= (kind.framebuffer_mib or 0)
+    return profile.gib * 1024 == kind.framebuffer_mib and profile.suffix == {"": "", "ME": "+me"}.get(kind.suffix)
 
 
-def model_names() -> list[str]:
-    """All names that a selector may use."""
-    return sorted({model.name for model in _MODELS.values()})
+@functools.lru_cache(maxsize=None)
+def _boards() -> dict[str, list[tuple[str, Model]]]:
+    """(subsystem device id or nothing, model) of each board, by PCI device id."""
+    partitions = {key: _profiles(names) for key, names in re.findall(r"^(\S+): (.*)$", PROFILES, re.MULTILINE)}
+    found: dict[str, list[tuple[str, Model]]] = {}
+    for line in BOARDS.splitlines():
+        ids, name, product, architecture, gib, vfs, word, mig = (column.strip() for column in line.split("|"))
+        device, dummy, subsystem = ids.partition(":")
+        slices = int(mig.split("x")[0]) if mig else 0
+        model = Model(name, product, architecture, int(gib), vfs == "VF", mig_slices=slices, word=word, profiles=partitions.get(mig, ()))
+        found.setdefault(device, []).append((subsystem, model))
+    return found
+
+
+def _profiles(text: str) -> tuple[Profile, ...]:
+    return tuple(Profile(name, -1, total=int(total)) for name, dummy, total in (word.partition("*") for word in text.split()))
+
+
+def lookup(device_id: str, subsystem_id: str = "", product: str | None = None) -> Model | None:
+    """The model of a PCI device id (sysfs spelling, 0x2235), or None when it isn't known.
+
+    Where one device id stands for several boards, the product's name as the driver has it decides, else the PCI subsystem's device id.
+    """
+    number, subsystem = (word.lower().replace("0x", "") for word in (device_id, subsystem_id))
+    boards = _boards().get(number, [])
+    named = [(one, model) for one, model in boards if product and same_model(model.product, product)]
+    found = dict(reversed(named or boards))
+    return found.get(subsystem) or found.get("") or next(iter(found.values()), None)
+
+
+@functools.lru_cache(maxsize=None)
+def _names() -> tuple[frozenset[str], frozenset[str]]:
+    models = [model for boards in _boards().values() for dummy, model in boards]
+    return frozenset(_plain(model.name) for model in models), frozenset(_plain(model.product) for model in models)
 
 
 def is_model(word: str) -> bool:
-    """Whether a selector is the name of a model in the table, in any spelling."""
-    return any(same_model(name, word) for name in model_names())
+    """Whether a selector is the name of a model or product in the table, in any spelling."""
+    return any(_plain(word) in names for names in _names())
+
+
+def is_product(word: str) -> bool:
+    """Whether a selector names one product of the table, not a model."""
+    models, products = _names()
+    return _plain(word) in products - models
+
+
+def _plain(name: str) -> str:
+    return re.sub("nvidia|tesla|quadro|grid| ", "", name.lower())
 
 
 def same_model(name: str, other: str) -> bool:
     """Whether two spellings name one model: NVIDIA A40, A40, rtx a6000, RTXA6000."""
-    one, two = (text.lower().replace("nvidia", "").replace("tesla", "").replace(" ", "") for text in (name, other))
-    return one == two
+    return _plain(name) == _plain(other)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Sequence
 
 from ..base.errors import printable
+from . import address as addresses, catalog
 from .catalog import Model
 from .mig_profiles import Profile
 from .vgpu_types import VgpuType
@@ -146,6 +147,7 @@ class Gpu:
     mig: Mig | None = None
     mixed: tuple[bool, bool] | None = None  # mixed-size mode as (supported, on), read only where it matters
     types: list[VgpuType] = field(default_factory=list)
+    types_silence: str | None = None  # why types that no VF lists now are unknown, though the GPU may offer them
     types_ready: bool = False  # whether the driver has registered the types of its parents, read with the types
     vgpus: list[Vgpu] = field(default_factory=list)
 
@@ -161,10 +163,32 @@ class Gpu:
 
     @property
     def has_mig(self) -> bool:
-        """Whether the GPU can be partitioned, as the driver reports or else as the table has it."""
-        return self.mig.current is not None if self.mig else bool(self.model and self.model.mig_slices)
+        """Whether the GPU can be partitioned, as the driver reports, or else as the table has it. A GPU that is not in the table may."""
+        return self.mig.current is not None if self.mig else self.may_have_mig
+
+    @property
+    def may_have_mig(self) -> bool:
+        """Whether it is worth asking the driver for MIG."""
+        return bool(self.model.mig_slices) if self.model else self.sriov
 
     @property
     def supported(self) -> bool:
-        """Known to NVIDIA's vGPU, or seen to offer types."""
-        return bool(self.model or self.types)
+        """Whether it is one of the GPUs for vGPU: it offers types, the kernel shows VFs for vGPUs, or the table has it."""
+        return bool(self.model or self.offers or self.sriov)
+
+    @property
+    def offers(self) -> bool:
+        """Whether the driver offers vGPU types on it, which needs no table."""
+        return self.framework != "none" or bool(self.types)
+
+    def answers_to(self, word: str) -> bool:
+        """Whether a selector means this GPU: address, GPU-<uuid>, PCI ids (10de:20b5, 10de:25b6:157e), model, or product name."""
+        ids = addresses.pci_ids(word)
+        if addresses.is_address(word):
+            return self.address == addresses.parse(word)
+        if addresses.is_gpu_uuid(word):
+            return (self.uuid or "").lower() == word.lower()
+        if ids:
+            return ids[0] == self.device_id.lower() and ids[1] in ("", self.subsystem_id.lower())
+        names = [self.name, self.product or "", *([self.model.product] if self.model and not self.product else [])]
+        return any(catalog.same_model(name, word) for name in names)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """vGPU types: their names, and how a user's word finds one of them.
 
-A name is <GPU>-<framebuffer GiB><series>; series Q, B, A, C. With a number of slices before the framebuffer (A100-1-5C) the type lives in a
-GPU instance of MIG. Numeric ids and the driver's prefix of a type's directory (nvidia-558, vfio-pci-558) mean nothing across hosts, so
+A name is <GPU>-<framebuffer GiB><series>; series Q, B (also B4), A, C; 0 GiB stands for 512 MiB. With a number of slices before the
+framebuffer (A100-1-5C) the type lives in a GPU instance of MIG. Numeric ids and the driver's prefix of a type's directory (nvidia-558, vfio-pci-558) mean nothing across hosts, so
 types are found by name, or by the number at the end.
 """
 
@@ -16,7 +16,7 @@ from typing import Iterable, Sequence
 
 from ..base import numbers
 
-_NAME = re.compile(r"^(?P<gpu>.+?)-(?:(?P<slices>[1-7])-)?(?P<gib>[0-9]{1,3})(?P<series>[QBAC])(?P<suffix>ME|NOME|MEALL|GFX)?$", re.IGNORECASE)
+_NAME = re.compile(r"^(?P<gpu>.+?)-(?:(?P<slices>[1-7])-)?(?P<gib>[0-9]{1,3})(?P<series>[QAC]|B4?)(?P<suffix>ME|NOME|MEALL|GFX)?$", re.IGNORECASE)
 _NUMBER = re.compile(r"^(?:[a-z0-9_-]*-)?(\d+)$", re.IGNORECASE)
 
 
@@ -49,7 +49,7 @@ def _part(name: str, part: str) -> str | None:
 def framebuffer_of(name: str) -> int | None:
     """Framebuffer in MiB as the name has it, or None."""
     gib = _part(name, "gib")
-    return int(gib) * 1024 if gib else None
+    return (int(gib) * 1024 or 512) if gib else None  # M60-0Q has half a GiB
 
 
 def slices_of(name: str) -> int | None:
@@ -59,9 +59,9 @@ def slices_of(name: str) -> int | None:
 
 
 def series_of(name: str) -> str | None:
-    """The series of a type's name (Q of A40-24Q), or None."""
+    """The series of a type's name (Q of A40-24Q, B of T4-2B4), or None."""
     series = _part(name, "series")
-    return series.upper() if series else None
+    return series[0].upper() if series else None
 
 
 def gpu_word(name: str) -> str | None:
@@ -100,6 +100,15 @@ def find(requested: object, types: Sequence[VgpuType]) -> VgpuType | None:
     found += [one for one in types if one.name.lower().endswith(" " + word)]
     found += [one for one in types if match and one.id == match.group(1)]
     return found[0] if found else None
+
+
+def predicted(requested: object) -> VgpuType | None:
+    """The type that a user's word means before a driver lists its own: by its name, or a number that says nothing more. None if it is neither."""
+    word = " ".join(str(requested).split())
+    if gpu_word(word):
+        return VgpuType("", short_name(word))
+    match = re.match(r"^(?:[a-z]+-)*([0-9]{1,6})$", word, re.IGNORECASE)
+    return VgpuType(match.group(1), word) if match else None
 
 
 def merge(types: Iterable[VgpuType], others: Iterable[VgpuType]) -> list[VgpuType]:

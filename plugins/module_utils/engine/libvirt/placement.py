@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Sequence
 
 from ..base.errors import Refusal
-from ..hardware import catalog, vgpu_types
-from ..hardware.address import is_address, parse as parse_address
+from ..hardware import vgpu_types
 from ..hardware.gpu import Holder
 from ..read.inventory import Inventory
 from ..system.libvirt_xml import Domain, Hostdev
@@ -58,11 +57,7 @@ class Host:
         gpu = self.vgpus[key][0]
         if self.type_of(key).lower() != vgpu_types.short_name(request.type or "").lower():
             return False
-        if not request.gpu:
-            return True
-        if is_address(request.gpu):
-            return gpu.address == parse_address(request.gpu)
-        return (gpu.uuid or "").lower() == request.gpu.lower() or catalog.same_model(gpu.name, request.gpu)
+        return not request.gpu or gpu.answers_to(request.gpu)
 
     def other_users(self, key: str, vm: str) -> list[Holder]:
         """Who has the vGPU open and is not this VM."""

@@ -8,22 +8,27 @@ and its compute slices end within the GPU's.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Collection, Sequence
 
 from ..base.errors import Refusal
 from ..base.steps import Step
+from ..hardware.catalog import Model
 from ..hardware.gpu import Gpu, GpuInstance, Vgpu
 from ..hardware.mig_profiles import Profile, is_profile, plain_profile
 from ..hardware.vgpu_types import VgpuType
 
 # The GPU instance that a type's suffix stands for, as NVIDIA spells it in the profile's name.
-_SUFFIX = {"": ("",), "ME": ("+me",), "NOME": ("-me", ""), "MEALL": ("+me.all",), "GFX": ("+gfx",)}
+SUFFIXES = {"": ("",), "ME": ("+me",), "NOME": ("-me", ""), "MEALL": ("+me.all",), "GFX": ("+gfx",)}
 
 
-def predicted_profiles(needs: Collection[str]) -> list[Profile]:
-    """Profiles by the names that types and users give, where no driver lists them yet; what is no profile's name is left out."""
-    return [Profile(name, 0) for name in sorted(needs) if is_profile(name)]
+def predicted_profiles(model: Model | None, words: Collection[str], types: Collection[VgpuType] = ()) -> list[Profile]:
+    """Profiles where no driver lists them yet: those that the table has for the model, and others by the names that users and types give."""
+    found = list(model.profiles) if model else []
+    names = {plain_profile(word) for word in words}
+    names |= {"%dg.%dgb" % (one.slices or 0, (one.framebuffer_mib or 1024) // 1024) for one in types if not profile_for(one, found)}
+    return found + [Profile(name, -1) for name in sorted(names - {one.name for one in found}) if is_profile(name)]
 
 
 def find_profile(word: str, profiles: Sequence[Profile]) -> Profile | None:
@@ -32,29 +37,30 @@ def find_profile(word: str, profiles: Sequence[Profile]) -> Profile | None:
     return next((one for one in profiles if plain in (one.name, str(one.id))), None)
 
 
-def suits(profile: Profile, vgpu_type: VgpuType) -> bool:
-    """Whether a vGPU of the type can live in a GPU instance of the profile."""
-    if vgpu_type.gi_profile is not None and profile.id == vgpu_type.gi_profile:
-        return bool(profile.slices == vgpu_type.slices)
+def suits(profile: Profile, vgpu_type: VgpuType, profiles: Sequence[Profile]) -> bool:
+    """Whether a vGPU of the type can live in a GPU instance of the profile. profiles: all that the GPU has."""
+    alike = [one for one in profiles if one.slices == vgpu_type.slices]
+    if vgpu_type.gi_profile is not None and any(one.id == vgpu_type.gi_profile for one in alike):
+        return profile.slices == vgpu_type.slices and profile.id == vgpu_type.gi_profile  # the driver's own word
     if profile.slices != vgpu_type.slices or profile.gib * 1024 < (vgpu_type.framebuffer_mib or 0):
         return False
-    suffixes: tuple[str, ...] = _SUFFIX.get(vgpu_type.suffix, ("",))
-    if not vgpu_type.suffix and vgpu_type.series in ("Q", "B", "A"):
-        suffixes = ("", "+gfx")  # graphics on MIG; [guess] the driver's own word (gi_profile) goes first
-    return profile.suffix in suffixes
+    # [guess] Where there are GPU instances with graphics, all types need one, those for compute too.
+    suffix = "GFX" if not vgpu_type.suffix and any(one.suffix == "+gfx" for one in alike) else vgpu_type.suffix
+    return profile.suffix in SUFFIXES.get(suffix, ("",))
 
 
-def profile_for(vgpu_type: VgpuType, profiles: Sequence[Profile]) -> Profile | None:
-    """The smallest profile that suits a type: what the driver names, else by slices, memory and suffix. None if none."""
-    suiting = [one for one in profiles if suits(one, vgpu_type)]
-    named = [one for one in suiting if one.id == vgpu_type.gi_profile]
-    return min(named or suiting, key=lambda one: (one.gib, len(one.suffix), one.id)) if suiting else None
+def profile_for(vgpu_type: VgpuType, profiles: Sequence[Profile], given: Sequence[Profile] | None = None) -> Profile | None:
+    """The smallest profile that suits a type: what the driver names, else by slices, memory and suffix. None if none.
+
+    profiles: all that the GPU has; given: those among which it is.
+    """
+    suiting = [one for one in (profiles if given is None else given) if suits(one, vgpu_type, profiles)]
+    return min(suiting, key=lambda one: (one.gib, len(one.suffix), one.id)) if suiting else None
 
 
 def _memory_slices(profile: Profile, profiles: Sequence[Profile]) -> int:
     """How many memory slices a profile of those takes; powers of two, as all of NVIDIA's are."""
-    smallest = min([one.memory for one in profiles if one.memory] or [0])
-    ratio = profile.memory / smallest if profile.memory and smallest else float(profile.slices)
+    ratio = (profile.memory or profile.gib) / max(min([one.memory or one.gib for one in profiles] or [1]), 1)
     size = 1
     while size < ratio * 0.85:
         size *= 2
@@ -78,9 +84,9 @@ def starts_of(new: Sequence[tuple[Sequence[int], int]], taken: set[int], greedy:
     return None
 
 
-def fits(profiles: Sequence[Profile], occupied: Sequence[tuple[int, int, int]], new: Sequence[Profile], slices: int | None = None) -> bool:
-    """Whether GPU instances of the new profiles fit beside the occupied (start, size, compute slices)."""
-    compute = slices or max([one.slices for one in profiles] or [0])
+def fits(profiles: Sequence[Profile], occupied: Sequence[tuple[int, int, int]], new: Sequence[Profile]) -> bool:
+    """Whether GPU instances of the new profiles fit beside the occupied (start, size, compute slices). profiles: all that the GPU has."""
+    compute = max([one.slices for one in profiles] or [0])
     memory = 1
     while memory < compute:
         memory *= 2
@@ -100,6 +106,11 @@ class Instances:
     destroy: list[GpuInstance] = field(default_factory=list)
     without_compute: list[GpuInstance] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def after(self, gpu: Gpu) -> list[str]:
+        """The names of the profiles that the GPU will have, sorted."""
+        present = gpu.mig.instances if gpu.mig and gpu.mig.current else []
+        return sorted([one.profile for one in present if one not in self.destroy] + [one.name for one in self.create])
 
 
 @dataclass(eq=False, repr=False)
@@ -161,7 +172,7 @@ def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: S
             found = "the GPU instance %d (%s) holds the vGPU %s (%s) and is not among those expected" % (instance.id, name, vgpu.key, vgpu.type)
             remedy = "Add %s to 'mig' of this GPU, or remove the vGPU." % name
             errors.append(Refusal(found, gpu.address, "GPU instances for the vGPUs that stay", remedy, "gpu_instance_in_use"))
-        elif profile and any(suits(profile, one) for one in unknown):
+        elif profile and any(suits(profile, one, request.profiles) for one in unknown):
             text = "%s: the GPU instance %d (%s) is not expected but stays: the driver does not report whether a vGPU lives in it"
             result.warnings.append(text % (gpu.address, instance.id, name))
         else:
@@ -171,15 +182,20 @@ def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: S
 
 def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance], profiles: Sequence[Profile]) -> list[Refusal]:
     """Whether the instances that come fit beside those that stay."""
+    remedy = "Take fewer or smaller types, or another GPU."
+    counts = Counter([one.name for one in create] + [one.profile for one in stay])
+    errors = [
+        Refusal("%d GPU instances %s are asked for" % (counts[name], name), gpu.address, "at most %d of that profile" % most, remedy, "mig_no_room")
+        for name, most in {one.name: one.total for one in create}.items() if most and counts[name] > most
+    ]
     occupied = [_placement_of(one, profiles) for one in stay if one.start is not None]
-    slices = gpu.model.mig_slices if gpu.model and gpu.model.mig_slices else None
-    if not create or fits(profiles, occupied, create, slices):
-        return []
+    if errors or not create or fits(profiles, occupied, create):
+        return errors
     whole = max(profiles, key=lambda one: (one.slices, one.gib))
     beside = " beside %s" % ", ".join("%s (instance %d)" % (one.profile, one.id) for one in stay) if stay else " on this GPU (%s)" % gpu.name
     found = "the GPU instances %s do not fit%s" % (", ".join(one.name for one in create), beside)
-    expected = "at most %d slices in all (the whole GPU is %s), larger ones at their own placements" % (slices or whole.slices, whole.name)
-    return [Refusal(found, gpu.address, expected, "Take fewer or smaller types, or another GPU.", "mig_no_room")]
+    expected = "at most %d slices in all (the whole GPU is %s), larger ones at their own placements" % (whole.slices, whole.name)
+    return [Refusal(found, gpu.address, expected, remedy, "mig_no_room")]
 
 
 def _placement_of(instance: GpuInstance, profiles: Sequence[Profile]) -> tuple[int, int, int]:

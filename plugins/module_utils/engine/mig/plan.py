@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from typing import Mapping, Sequence
 
 from ..base import refusals
-from ..base.errors import Refusal
+from ..base.errors import Refusal, estimate
 from ..base.plan import Plan, Skipped
 from ..base.steps import Step
 from ..hardware.gpu import Gpu, Holder
-from ..hardware.mig_profiles import plain_profile
 from ..read.host import HostState
 from ..read.inventory import Inventory
 from ..sriov import plan as sriov_plan
@@ -135,16 +134,17 @@ def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, opt
         remedy = "Set the mode alone, turn the VFs on (module nvidia_sriov), then ask for the instances."
         result.errors.append(Refusal(early, gpu.address, "MIG mode first, then VFs, then GPU instances", remedy, "vfs_off"))
         return []
-    profiles = gpu.mig.profiles if gpu.mig else []
-    if not profiles:
-        profiles = predicted_profiles({plain_profile(word) for word in words})
-    found, errors = given(gpu, words, (), profiles)
-    result.errors += errors
-    if errors:
-        return []
+    listed = gpu.mig.profiles if gpu.mig else []
+    profiles = listed or predicted_profiles(gpu.model, words)
+    selected, errors = given(gpu, words, (), profiles)
+    found = selected.profiles
     staying = [(vgpu, next((one for one in gpu.types if one.short == vgpu.type), None)) for vgpu in gpu.vgpus]
-    instances, errors = plan_instances(gpu, InstanceRequest(found, staying, profiles, predicted=gpu.mig is None or changing))
-    result.errors += errors
+    instances, no_room = plan_instances(gpu, InstanceRequest(found, staying, profiles, predicted=gpu.mig is None or changing))
+    errors = errors or no_room
+    if errors and listed:
+        result.errors += errors
+        return []
+    result.warnings += map(estimate, errors)
     result.steps += steps(gpu, instances)
     result.warnings += instances.warnings
     return [one.name for one in found]

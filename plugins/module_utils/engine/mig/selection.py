@@ -1,17 +1,24 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which GPU instances a GPU is to have: those that the types of its vGPUs need, or those that are given. Pure."""
+"""Which GPU instances a GPU is to have: those that its vGPUs need, or those that are given. Pure.
+
+A GPU instance holds vGPUs of one framebuffer size, of several series, and as many as its memory has room for.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Sequence
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Optional, Sequence, Tuple
 
 from ..base.errors import Refusal
-from ..hardware.gpu import Gpu
+from ..hardware.gpu import Gpu, Vgpu
 from ..hardware.mig_profiles import Profile
 from ..hardware.vgpu_types import VgpuType
 from .placement import find_profile, profile_for, suits
+
+# A vGPU that a GPU is to have: its type, and itself if it exists.
+Tenant = Tuple[VgpuType, Optional[Vgpu]]
 
 
 @dataclass(eq=False, repr=False)
@@ -22,18 +29,118 @@ class Request:
     instances: Sequence[str] | None = None
 
 
-def needed(gpu: Gpu, types: Sequence[VgpuType], profiles: Sequence[Profile]) -> tuple[list[Profile], list[Refusal]]:
-    """Profiles of the GPU instances that the types need (one instance for each per_gi of a type), and errors."""
-    found: list[Profile] = []
-    errors: list[Refusal] = []
-    for name in dict.fromkeys(one.short for one in types):
-        alike = [one for one in types if one.short == name]
-        profile, share = profile_for(alike[0], profiles), max(alike[0].per_gi or 1, 1)
-        if profile:
-            found += [profile] * ((len(alike) + share - 1) // share)
+@dataclass(eq=False, repr=False)
+class Group:
+    """vGPUs of one framebuffer size in GPU instances of one profile, which they share whatever their series.
+
+    share: how many fit in one. living: how many of those that stay live in each instance; unknown: how many stay in one that the driver does
+    not report; coming: how many are to be created.
+    """
+
+    profile: Profile
+    size: int
+    share: int
+    names: list[str] = field(default_factory=list)
+    living: Counter[int] = field(default_factory=Counter)
+    unknown: int = 0
+    coming: int = 0
+
+    @property
+    def _spare(self) -> int:
+        return sum(max(self.share - count, 0) for count in self.living.values())
+
+    @property
+    def least(self) -> int:
+        """How many instances the unknown ones take at least."""
+        return _ceil(self.unknown - self._spare, self.share)
+
+    def instances(self, spread: int) -> tuple[int, int]:
+        """How many instances the group needs, and how many of them it has no vGPU in yet.
+
+        spread: over how many the unknown ones are spread, if they can be.
+        """
+        spread = max(self.least, min(self.unknown, spread))
+        room = self._spare + spread * self.share - self.unknown
+        new = _ceil(self.coming - room, self.share)
+        return len(self.living) + spread + new, new
+
+    def __str__(self) -> str:
+        return "%s (%d MiB)" % (" and ".join(self.names), self.size)
+
+
+@dataclass(eq=False, repr=False)
+class Selected:
+    """profiles: of all GPU instances that the GPU is to have.
+
+    first: how many vGPUs of each (slices, framebuffer size) are to be created before any other: one for each GPU instance that has none of that
+    size yet. Then all find room, whether the driver fills one instance after the other or spreads vGPUs over all.
+    """
+
+    profiles: list[Profile] = field(default_factory=list)
+    first: dict[tuple[int, int], int] = field(default_factory=dict)
+
+
+def _ceil(count: int, share: int) -> int:
+    return (max(count, 0) + share - 1) // share
+
+
+def _groups(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], given: Sequence[Profile] | None = None) -> tuple[list[Group], list[VgpuType]]:
+    """The groups of the vGPUs, those with the largest needs first, and the types that no profile suits."""
+    found: dict[tuple[str, int], Group] = {}
+    unsuited: dict[str, VgpuType] = {}
+    suiting: dict[str, Profile | None] = {}
+    there = [one.id for one in gpu.mig.instances] if gpu.mig else []
+    for vgpu_type, vgpu in tenants:
+        name, size = vgpu_type.short, vgpu_type.framebuffer_mib or 0
+        if name not in suiting:
+            suiting[name] = profile_for(vgpu_type, profiles, given)
+        profile = suiting[name]
+        if profile is None:
+            unsuited[name] = vgpu_type
             continue
-        unsuited = "no GPU instance profile suits %s (%d slices, %s MiB)" % (name, alike[0].slices or 0, alike[0].framebuffer_mib)
-        errors.append(Refusal(unsuited, gpu.address, "one of its profiles: %s" % _names(profiles), code="mig_no_profile"))
+        share = max(vgpu_type.per_gi or profile.gib * 1024 // max(size, 1), 1)
+        group = found.setdefault((profile.name, size), Group(profile, size, share))
+        group.share = min(group.share, share)
+        if name not in group.names:
+            group.names.append(name)
+        if vgpu is None:
+            group.coming += 1
+        elif vgpu.gi in there:
+            group.living[vgpu.gi] += 1
+        else:
+            group.unknown += 1
+    return sorted(found.values(), key=lambda one: (-one.profile.slices, -one.profile.gib, -one.size)), list(unsuited.values())
+
+
+def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple[Group, int]]:
+    """How many GPU instances each group needs; fills selected.first.
+
+    Where sizes share a profile and vGPUs are to come, those that stay in unknown instances count as spread over as many as they may be.
+    """
+    held = {instance for group in groups for instance in group.living}
+    found = []
+    for group in groups:
+        others = [one for one in groups if one.profile.name == group.profile.name and one is not group]
+        spread = 0
+        if others and group.unknown and any(one.coming for one in (group, *others)):
+            free = sum(one.profile == group.profile.name and one.id not in held for one in (gpu.mig.instances if gpu.mig else ()))
+            spread = free - sum(one.least for one in others)
+        count, selected.first[group.profile.slices, group.size] = group.instances(spread)
+        found.append((group, count))
+    return found
+
+
+def needed(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> tuple[Selected, list[Refusal]]:
+    """The GPU instances that the vGPUs need, with those that they live in, and errors."""
+    groups, unsuited = _groups(gpu, tenants, profiles)
+    own = {one.id: find_profile(one.profile, profiles) for one in gpu.mig.instances} if gpu.mig else {}
+    found = Selected()
+    for group, count in _counts(gpu, groups, found):
+        found.profiles += [own.get(instance) or group.profile for instance in group.living] + [group.profile] * (count - len(group.living))
+    errors = []
+    for one in unsuited:
+        wrong = "no GPU instance profile suits %s (%d slices, %s MiB)" % (one.short, one.slices or 0, one.framebuffer_mib)
+        errors.append(Refusal(wrong, gpu.address, "one of its profiles: %s" % _names(profiles), code="mig_no_profile"))
     return found, errors
 
 
@@ -41,31 +148,49 @@ def _names(profiles: Sequence[Profile]) -> str:
     return ", ".join(one.name for one in profiles)
 
 
-def given(gpu: Gpu, words: Sequence[str], types: Sequence[VgpuType], profiles: Sequence[Profile]) -> tuple[list[Profile], list[Refusal]]:
-    """The given GPU instances as profiles; errors where one is unknown, or the types don't find theirs among them."""
-    found: list[Profile] = []
+def given(gpu: Gpu, words: Sequence[str], tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> tuple[Selected, list[Refusal]]:
+    """The given GPU instances; errors where one is unknown, or the vGPUs don't find theirs among them."""
+    found = Selected()
     errors: list[Refusal] = []
     for word in words:
         profile = find_profile(word, profiles)
         if profile:
-            found.append(profile)
+            found.profiles.append(profile)
         else:
             unknown = "the GPU instance profile %r is not one of this GPU (%s)" % (word, gpu.name)
             errors.append(Refusal(unknown, gpu.address, "one of: %s" % _names(profiles), code="mig_no_profile"))
-    if errors:
-        return found, errors
-    # The largest need first, each into the smallest instance that suits and has room for one more of that type, and of no other.
-    rooms: list[tuple[Profile, list[str]]] = [(profile, []) for profile in sorted(found, key=lambda one: (one.slices, one.gib))]
-    for vgpu_type in sorted(types, key=lambda one: -(one.framebuffer_mib or 0)):
-        name, share = vgpu_type.short, max(vgpu_type.per_gi or 1, 1)
-        free = [inside for profile, inside in rooms if suits(profile, vgpu_type) and len(inside) < share and set(inside) <= {name}]
-        if free:
-            free[0].append(name)
-            continue
-        none_left = "none of the given GPU instances (%s) is left for %s" % (_names(found) or "none", name)
-        suiting = profile_for(vgpu_type, profiles)
-        such = suiting.name if suiting else "none of this GPU's"
-        expected = "one of %d slices and at least %s MiB for each, such as %s" % (vgpu_type.slices or 0, vgpu_type.framebuffer_mib, such)
-        remedy = "Add it to 'mig', or leave 'mig' out: then the GPU instances follow from the types."
-        errors.append(Refusal(none_left, gpu.address, expected, remedy, "gpu_instance_too_small"))
-    return found, errors
+    return found, errors or _check_given(gpu, found, tenants, profiles)
+
+
+def _check_given(gpu: Gpu, selected: Selected, tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> list[Refusal]:
+    """Errors of vGPUs that don't find their GPU instances among the given ones: the largest needs first, each in the smallest that suits."""
+    found = selected.profiles
+    groups, unsuited = _groups(gpu, tenants, profiles, found)
+    errors = [_none_left(gpu, found, one, profiles) for one in unsuited]
+    left = sorted(found, key=lambda one: (one.slices, one.gib))
+    by_name = {vgpu_type.short: vgpu_type for vgpu_type, dummy in tenants}
+    for group, count in _counts(gpu, groups, selected):
+        vgpu_type = by_name[group.names[0]]
+        mine = [one for one in left if suits(one, vgpu_type, profiles)][:count]
+        for one in mine:
+            left.remove(one)
+        others = [one for one in groups if one.profile.name == group.profile.name]
+        if len(mine) < count and len(others) > 1:
+            wrong = "the given GPU instances (%s) are too few for vGPUs of different framebuffer sizes: %s" % (_names(found), ", ".join(map(str, others)))
+            expected = "%s once for each %d vGPUs of %s: a GPU instance holds one size" % (group.profile.name, group.share, " and ".join(group.names))
+            errors.append(Refusal(wrong, gpu.address, expected, _ADD, "mixed_framebuffer_sizes"))
+        elif len(mine) < count:
+            errors.append(_none_left(gpu, found, vgpu_type, profiles, group.share))
+    return errors
+
+
+_ADD = "Add it to 'mig', or leave 'mig' out: then the GPU instances follow from the types."
+
+
+def _none_left(gpu: Gpu, found: Sequence[Profile], vgpu_type: VgpuType, profiles: Sequence[Profile], share: int = 1) -> Refusal:
+    none_left = "none of the given GPU instances (%s) is left for %s" % (_names(found) or "none", vgpu_type.short)
+    suiting = profile_for(vgpu_type, profiles)
+    such = suiting.name if suiting else "none of this GPU's"
+    each = "each" if share == 1 else "each %d of them" % share
+    expected = "one of %d slices and at least %s MiB for %s, such as %s" % (vgpu_type.slices or 0, vgpu_type.framebuffer_mib, each, such)
+    return Refusal(none_left, gpu.address, expected, _ADD, "gpu_instance_too_small")

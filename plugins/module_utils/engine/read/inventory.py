@@ -13,16 +13,16 @@ from .. import frameworks
 from ..base.clock import until
 from ..base.errors import Refusal
 from ..base.numbers import number
-from ..base.refusals import unsupported
 from ..frameworks.framework import Surveyed
 from ..hardware import address, catalog
 from ..hardware.gpu import Gpu, Holder, Mig, Vf, Vgpu
-from ..hardware.vgpu_types import merge
+from ..hardware.vgpu_types import VgpuType, gpu_word, merge
 from ..system import nvidia_smi
 from ..system.context import Context
 from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, Sysfs, SysfsError
 
+SELECTORS = "all, an address such as 0000:e8:00.0, GPU-<uuid>, PCI ids such as 10de:20b5, a model or a product name"
 _VIRTFN = re.compile(r"^virtfn([0-9]{1,5})$")
 
 
@@ -59,30 +59,26 @@ class Inventory:
     def select(self, selectors: Iterable[object]) -> tuple[list[Gpu], list[Refusal]]:
         """GPUs that the selectors name, in order of address, and errors.
 
-        A selector is ``all`` (every GPU that supports vGPU), an address in any spelling, GPU-<uuid> or a model's name.
+        A selector is ``all`` (every GPU for vGPU, see Gpu.supported), or one that Gpu.answers_to knows.
         """
         chosen: list[Gpu] = []
         errors: list[Refusal] = []
         for word in [str(one).strip() for one in selectors]:
             found = self._named(word)
             chosen += found
-            errors += [unsupported(gpu) for gpu in found if not gpu.supported] if found else [self._unknown(word)]
+            errors += [] if found else [self._unknown(word)]
         return [gpu for gpu in self.gpus if gpu in chosen], errors
 
     def _named(self, word: str) -> list[Gpu]:
         if word.lower() == "all":
             return [gpu for gpu in self.gpus if gpu.supported]
-        if address.is_address(word):
-            return [gpu for gpu in self.gpus if gpu.address == address.parse(word)]
-        if address.is_gpu_uuid(word):
-            return [gpu for gpu in self.gpus if (gpu.uuid or "").lower() == word.lower()]
-        return [gpu for gpu in self.gpus if catalog.same_model(gpu.name, word)]
+        return [gpu for gpu in self.gpus if gpu.answers_to(word)]
 
     def _unknown(self, word: str) -> Refusal:
         have = ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in self.gpus)
         unread = address.is_gpu_uuid(word) and not any(gpu.uuid for gpu in self.gpus)
         remedy = "UUIDs are known only while the driver is loaded: name the GPU by its address." if unread else None
-        found, expected = "no GPU answers to %r; this host has %s", "all, an address such as 0000:e8:00.0, GPU-<uuid> or a model"
+        found, expected = "no GPU answers to %r; this host has %s", SELECTORS
         return Refusal(found % (word, have or "no NVIDIA GPU"), None, expected, remedy, "unknown_gpu")
 
 
@@ -120,6 +116,10 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None) -> Inventory:
         wanting = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.framework != "none" and (not gpu.uuids or gpu.mig)]
         supported = nvidia_smi.types(ctx) if wanting else {}
         for gpu in wanting:
+            if gpu.claims_vfs and gpu.vgpus and not supported.get(gpu.address):
+                gpu.types_silence = nvidia_smi.silence(ctx) or "'nvidia-smi vgpu -s -v' lists none of it"
+                # What exists is offered, whatever can be created now.
+                gpu.types = merge(gpu.types, [VgpuType(one.type_id, one.type) for one in gpu.vgpus if gpu_word(one.type)])
             gpu.types = merge(gpu.types, supported.get(gpu.address, ()))
     _check_gi(ctx, gpus)
     return Inventory(gpus, vgpus, open_files)
@@ -149,14 +149,14 @@ def read_one(ctx: Context, pf: str, with_vgpus: bool = True) -> Gpu:
 
 def read_mig(ctx: Context, gpus: Iterable[Gpu]) -> None:
     """MIG's state of those GPUs that can have it and that the driver drives; runs nothing on other hosts."""
-    capable = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.model and gpu.model.mig_slices]
+    capable = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.may_have_mig]
     modes = nvidia_smi.modes(ctx) if capable else None
     if not modes:
         for gpu in capable:
             gpu.mig_silence = nvidia_smi.silence(ctx)
         return
     by_number: dict[int, Mig] = defaultdict(lambda: Mig(None, None))  # what is reported of other GPUs goes into one that nobody has
-    for order, (pf, current, pending) in enumerate(modes):
+    for order, pf, current, pending in modes:
         for gpu in capable:
             if gpu.address == pf:
                 gpu.mig = by_number[order] = Mig(current, pending)
@@ -184,7 +184,7 @@ def _read_gpu(ctx: Context, name: str, vgpus: Iterable[Vgpu], open_files: OpenFi
     sysfs, directory = ctx.sysfs, "%s/%s" % (PCI, name)
     watched = open_files if open_files and open_files.vfio else None  # most hosts need no check of each VF
     device, subsystem = sysfs.read_or(directory + "/device", "").lower(), sysfs.read_or(directory + "/subsystem_device", "")
-    gpu = Gpu(name, device, subsystem, catalog.lookup(device, subsystem))
+    gpu = Gpu(name, device, subsystem, None)
     gpu.driver = sysfs.link(directory + "/driver")
     override = sysfs.read_or(directory + "/driver_override", "")
     gpu.driver_override = None if override in ("", "(null)") else override
@@ -194,6 +194,7 @@ def _read_gpu(ctx: Context, name: str, vgpus: Iterable[Vgpu], open_files: OpenFi
     gpu.vf_offset, gpu.vf_stride = _small(sysfs, directory + "/sriov_offset"), _small(sysfs, directory + "/sriov_stride", 1)
     gpu.alive = _alive(sysfs, directory)
     _read_proc(sysfs, gpu)
+    gpu.model = catalog.lookup(device, subsystem, gpu.product)
     gpu.holders = watched.of_device(directory) if watched else []
     gpu.vfs = _read_vfs(sysfs, directory, watched)
     shown = [(vf.address, vf.framework) for vf in gpu.vfs] if gpu.sriov else [(name, frameworks.probe(sysfs, name))]

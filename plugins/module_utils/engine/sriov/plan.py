@@ -56,6 +56,7 @@ def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], optio
     result = Plan(Target())
     gpus, errors = inventory.select(selectors)
     result.errors += errors
+    result.warnings += refusals.unlisted_warnings(gpus)
     if options.num_vfs is not None and options.num_vfs < 1:
         remedy = "Set state: disabled to turn VFs off; leave num_vfs out for all VFs."
         result.errors.append(Refusal("num_vfs is %s" % shown(options.num_vfs), "num_vfs", "a number from 1", remedy, "bad_num_vfs"))
@@ -82,6 +83,8 @@ def _not_for(gpu: Gpu) -> str | None:
         return "%s has no SR-IOV vGPU: its vGPUs are created on the PF" % gpu.name
     if gpu.total_vfs and not gpu.vf_device:
         return "its SR-IOV capability is empty (VF device id 0)"
+    if not gpu.model and not gpu.total_vfs:
+        return "it shows no SR-IOV capability: its vGPUs, if it supports vGPU, are created on the PF"
     return None
 
 

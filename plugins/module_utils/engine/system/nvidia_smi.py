@@ -45,8 +45,8 @@ _GUEST_ROWS = {
     ("license", "License Status"): "status",
 }
 
-# (address of a GPU, MIG mode now, MIG mode after a reset); None where it has no MIG.
-Mode = Tuple[str, Optional[bool], Optional[bool]]
+# (nvidia-smi's number of a GPU, its address, MIG mode now, MIG mode after a reset); None where it has no MIG.
+Mode = Tuple[int, str, Optional[bool], Optional[bool]]
 
 
 @dataclass(eq=False, repr=False)
@@ -132,16 +132,16 @@ def _rows(text: str) -> Iterator[tuple[str | None, str, str]]:
 
 
 def modes(ctx: Context, timeout: float = 60) -> list[Mode] | None:
-    """Modes of all GPUs, in the order of nvidia-smi's own numbers of GPUs; None when it gave no answer."""
-    answer = call(ctx, ["--query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending", "--format=csv,noheader"], timeout)
+    """Modes of all GPUs; None when it gave no answer. A GPU that does not answer has a number of nvidia-smi's, but may have no line."""
+    answer = call(ctx, ["--query-gpu=index,pci.bus_id,mig.mode.current,mig.mode.pending", "--format=csv,noheader"], timeout)
     lines = [[word.strip() for word in line.split(",")] for line in answer.out.splitlines()]
-    found = [(address.parse(one[0]), _switch(one[1]), _switch(one[2])) for one in lines if len(one) == 3 and address.is_address(one[0])]
-    return None if answer.rc else found
+    whole = [one for one in lines if len(one) == 4 and re.match(_N + "$", one[0]) and address.is_address(one[1])]
+    return None if answer.rc else [(int(one[0]), address.parse(one[1]), _switch(one[2]), _switch(one[3])) for one in whole]
 
 
 def mode(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool | None, bool | None]:
     """(current, pending) of one GPU; (None, None) when unknown."""
-    return next(((current, pending) for one, current, pending in modes(ctx, timeout) or () if one == pf), (None, None))
+    return next(((current, pending) for dummy, one, current, pending in modes(ctx, timeout) or () if one == pf), (None, None))
 
 
 def profiles(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, Profile]]:

@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Sequence
 
-from ..base.errors import Refusal
+from ..base.errors import Refusal, estimate
 from ..hardware import address, vgpu_types
 from ..hardware.gpu import Gpu
 from ..hardware.vgpu_types import VgpuType
+from ..mig.placement import SUFFIXES, profile_for
+from . import layout
 from .layout import VgpuSpec
 from .target import GpuRequest, Slot
 
@@ -31,7 +33,8 @@ def slots_of(request: GpuRequest) -> list[Slot]:
         return [Slot(address.vf_address(gpu.address, gpu.vf_offset, gpu.vf_stride, number), number) for number in range(gpu.total_vfs)]
     if gpu.sriov:
         return [Slot(vf.address, vf.index) for vf in gpu.vfs if vf.offers_types]
-    return [Slot(gpu.address, number) for number in range(max([one.max_instances or 1 for one in gpu.types] or [32]))]
+    most = [one.max_instances or 0 for one in gpu.types]
+    return [Slot(gpu.address, number) for number in range(max(most) if most and all(most) else layout.MOST)]
 
 
 def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal]]:
@@ -40,7 +43,7 @@ def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal]]:
     known: dict[str, VgpuType | None] = {}
     for spec in request.spec.vgpus:
         if spec.type not in known:
-            known[spec.type] = _predict(request.gpu, spec.type) if request.predicted else vgpu_types.find(spec.type, request.gpu.types)
+            known[spec.type] = _predict(request.gpu, spec.type) if request.predicted else _offered(request.gpu, spec.type)
         found = known[spec.type]
         if spec.uuid and not request.uuids and not request.predicted:
             errors.append(Refusal(
@@ -52,16 +55,17 @@ def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal]]:
             errors.append(_unknown_type(request, spec))
             continue
         chosen.append(Chosen(spec, found))
-        if found.slices and not vgpu_types.slices_of(spec.type):  # MIG mode follows from the name
-            errors.append(Refusal(
-                "the type %r (%s) is %s, which lives in a GPU instance of MIG" % (spec.type, spec.where, found.short),
-                device=request.gpu.address, expected="its short name, which shows the slices", code="unknown_type",
-            ))
     return chosen, errors
 
 
 def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Refusal:
     gpu = request.gpu
+    if gpu.types_silence:
+        return Refusal(
+            "whether it offers the type %r (%s) is not known: its VFs list only what can be created now, and %s" % (spec.type, spec.where, gpu.types_silence),
+            device=gpu.address, expected="the type in 'nvidia-smi vgpu -s -v'", code="types_unknown",
+            remedy="Run that by hand, and check dmesg (NVRM, Xid).",
+        )
     near = vgpu_types.nearest(spec.type, gpu.types)
     series = sorted({one.series for one in gpu.types if one.series})
     asked = vgpu_types.series_of(spec.type)
@@ -79,54 +83,85 @@ def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Refusal:
     )
 
 
+def _offered(gpu: Gpu, name: str) -> VgpuType | None:
+    """The type of the driver's that a name means; NVIDIA's device manager adds the suffix of the GPU instance to some names."""
+    found, suffix = vgpu_types.find(name, gpu.types), VgpuType("", name).suffix
+    if found or not suffix or not gpu.mig:
+        return found
+    plain = vgpu_types.find(vgpu_types.short_name(name)[: -len(suffix)], gpu.types)
+    profile = profile_for(plain, gpu.mig.profiles) if plain else None
+    return plain if profile and profile.suffix == SUFFIXES[suffix][0] else None
+
+
 def _predict(gpu: Gpu, name: str) -> VgpuType | None:
-    """The type that a name means before the driver is there to list its own."""
-    word, model = vgpu_types.gpu_word(name), gpu.model
-    # Cards with MIG add letters for their form (H100XM).
-    if not word or (model and not re.fullmatch(re.escape(model.prefix) + ("[a-z]*" if model.mig_slices else ""), word, re.IGNORECASE)):
-        return None
-    return VgpuType("", vgpu_types.short_name(name))
+    """The type that a name means before the driver is there to list its own: without the suffix of the only GPU instances that there are."""
+    found = vgpu_types.predicted(name)
+    if found and found.suffix == "GFX" and gpu.model and any(one.suffix == "+gfx" for one in gpu.model.profiles):
+        return vgpu_types.predicted(found.short[: -len(found.suffix)])
+    return found
 
 
-def _most(gpu: Gpu, vgpu_type: VgpuType) -> int | None:
-    """How many of a type fit, None if unknown; by slices or the framebuffer's size if the driver doesn't report it."""
-    model, size = gpu.model, vgpu_type.framebuffer_mib
-    if vgpu_type.max_instances or not model:
-        return vgpu_type.max_instances
-    if vgpu_type.slices and model.mig_slices:
-        return model.mig_slices // vgpu_type.slices
-    return model.framebuffer_gib * 1024 // size if size else None
+@dataclass(eq=False, repr=False)
+class _Limit:
+    """How many are requested of what, the limit, and what sets it. estimate: our tables alone."""
+
+    count: int
+    name: str
+    most: int | None
+    cause: str
+    estimate: bool = False
 
 
-def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> list[Refusal]:
-    """Limits in vGPUs: one framebuffer size, each type's max_instance, the number of VFs, and in mixed-size mode the framebuffer."""
-    gpu, types, slots = request.gpu, [one.type for one in chosen], len(slots_of(request))
-    sizes = {one.framebuffer_mib or 0: one.short for one in reversed(types)}
+def _limit_of(gpu: Gpu, vgpu_type: VgpuType) -> tuple[int | None, bool]:
+    """How many of a type fit, None if unknown, and whether that is an estimate by the framebuffer's size: the driver doesn't report it."""
+    if vgpu_type.max_instances or not gpu.model or vgpu_type.slices:
+        return vgpu_type.max_instances or None, False
+    return gpu.model.most(vgpu_type), True
+
+
+def _limits(request: GpuRequest, types: Sequence[VgpuType]) -> list[_Limit]:
+    slots, limits = len(slots_of(request)), []
+    vfs = "the GPU has %d usable VFs, one for each vGPU" % slots
+    most = {one.short: _limit_of(request.gpu, one) for one in types}
+    if request.spec.mixed or any(one.slices for one in types):
+        counts = Counter(one.short for one in types)
+        for name, (limit, guessed) in most.items():
+            limits.append(_Limit(counts[name], name, limit, "max_instance of %s is %s" % (name, limit), guessed))
+        limits.append(_Limit(len(types), "all types", slots, vfs))
+    elif types:
+        name, size = " and ".join(dict.fromkeys(one.short for one in types)), types[0].framebuffer_mib
+        limits.append(_Limit(len(types), name, slots, vfs))
+        least = min([(limit, short, guessed) for short, (limit, guessed) in most.items() if limit], default=None)
+        if least and least[0] <= slots:
+            limit, short, guessed = least
+            cause = "max_instance of %s is %d" % (short, limit) + (": each takes %d MiB of framebuffer" % size if size else "")
+            limits[0] = _Limit(len(types), name, limit, cause, guessed)
+            limits += [_Limit(len(types), name, slots, vfs)] if guessed else []
+    return limits
+
+
+def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> tuple[list[Refusal], list[str]]:
+    """Limits in vGPUs: one framebuffer size, each type's max_instance, the number of VFs, and in mixed-size mode the framebuffer.
+
+    Returns errors, and as warnings what our tables alone would refuse.
+    """
+    gpu, types = request.gpu, [one.type for one in chosen]
+    sizes = {one.framebuffer_mib: one.short for one in reversed(types) if one.framebuffer_mib}  # a number alone (nvidia-565) says nothing of its size
     if len(sizes) > 1 and not request.spec.mixed and not request.spec.needs_mig:
         return [Refusal(
             "vGPUs of different framebuffer sizes are asked for: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),
             device=gpu.address, expected="one framebuffer size per GPU", code="two_sizes",
             remedy="Put the sizes on different GPUs, or set mixed_sizes: true for this GPU if it supports that.",
-        )]
-    most = {one.short: _most(gpu, one) or None for one in types}
-    vfs = "the GPU has %d usable VFs, one for each vGPU" % slots
-    limits: list[tuple[int, str, int | None, str]] = []  # how many are requested of what, the limit, and what sets it
-    if request.spec.mixed or any(one.slices for one in types):
-        for name, limit in most.items():
-            limits.append((sum(one.short == name for one in types), name, limit, "max_instance of %s is %s" % (name, limit)))
-        limits.append((len(types), "all types", slots, vfs))
-    elif types:
-        name, size = types[0].short, types[0].framebuffer_mib
-        limit = min([one for one in most.values() if one] or [len(types)])
-        why = "max_instance of %s is %d" % (name, limit) + (": each takes %d MiB of framebuffer" % size if size else "")
-        limits.append((len(types), name, min(slots, limit), why if limit <= slots else vfs))
-    errors = [
-        Refusal("%d vGPUs of %s are asked for" % (count, name), gpu.address, "at most %d, because %s" % (limit, cause), code="too_many")
-        for count, name, limit, cause in limits if limit is not None and count > limit
+        )], []
+    found = [
+        (Refusal("%d vGPUs of %s are asked for" % (one.count, one.name), gpu.address, "at most %d, because %s" % (one.most, one.cause), code="too_many"),
+         one.estimate)
+        for one in _limits(request, types) if one.most is not None and one.count > one.most
     ]
-    whole = max([one.framebuffer_mib or 0 for one in gpu.types if not one.slices] or [0]) or (gpu.model.framebuffer_gib * 1024 if gpu.model else 0)
+    listed = max([one.framebuffer_mib or 0 for one in gpu.types if not one.slices] or [0])
+    whole = listed or (gpu.model.framebuffer_gib * 1024 if gpu.model else 0)
     asked = sum(one.framebuffer_mib or 0 for one in types)
-    if request.spec.mixed and not errors and whole and asked > whole:
-        found, expected = "the vGPUs take %d MiB of framebuffer in all" % asked, "at most %d MiB, the whole GPU" % whole
-        errors.append(Refusal(found, device=gpu.address, expected=expected, remedy="Take fewer or smaller vGPUs.", code="too_many"))
-    return errors
+    if request.spec.mixed and not found and whole and asked > whole:
+        words, expected = "the vGPUs take %d MiB of framebuffer in all" % asked, "at most %d MiB, the whole GPU" % whole
+        found.append((Refusal(words, gpu.address, expected, "Take fewer or smaller vGPUs.", "too_many"), not listed))
+    return [one for one, guessed in found if not guessed], [estimate(one) for one, guessed in found if guessed]

@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from typing import Collection, Sequence
 
 from ..base import refusals
-from ..base.errors import Refusal
+from ..base.errors import Refusal, estimate
 from ..hardware import vgpu_types
 from ..hardware.gpu import Vgpu
-from ..hardware.mig_profiles import plain_profile
 from ..mig import placement as mig_placement, selection
 from .fit import Chosen, check_room, choose_types
+from .layout import guesses
 from .placement import Matching, match, place
 from .target import GpuRequest, GpuTarget, LayoutPlan, Options
 
@@ -23,7 +23,8 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
     if not request.spec.vgpus and request.spec.mig is None:
         result.errors += _empty(target, request)
         return
-    refused, chosen = _fitting(request)
+    result.warnings += guesses(request.gpu, request.spec) if request.predicted else []
+    refused, chosen = _fitting(result, request)
     if refused:
         result.errors += refused
         if request.spec.removes is not None:  # slots are taken one by one: what stands in the way of the others is known already
@@ -41,7 +42,11 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
         for one in found.placed if one.vgpu and one.vgpu.holders and one.changes_params
     ]
     if request.spec.needs_mig and request.spec.removes is None:
-        result.errors += _plan_instances(target, request)
+        errors = _plan_instances(target, request)
+        if request.lists_profiles:
+            result.errors += errors
+        else:
+            result.warnings += map(estimate, errors)
         result.warnings += target.instances.warnings if target.instances else []
 
 
@@ -56,8 +61,8 @@ def _empty(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     return guard_removal(target.removed, request.options)
 
 
-def _fitting(request: GpuRequest) -> tuple[list[Refusal], list[Chosen]]:
-    """What refuses the requested vGPUs whatever the GPU holds now, and each of them with its type."""
+def _fitting(result: LayoutPlan, request: GpuRequest) -> tuple[list[Refusal], list[Chosen]]:
+    """What refuses the requested vGPUs whatever the GPU holds now, and each of them with its type; adds warnings to the plan."""
     gpu, spec = request.gpu, request.spec
     if not request.predicted and not gpu.types and spec.vgpus:
         return refusals.no_types(gpu, request.host.facts), []
@@ -70,7 +75,9 @@ def _fitting(request: GpuRequest) -> tuple[list[Refusal], list[Chosen]]:
     there = [vgpu.uuid for vgpu in gpu.vgpus]
     if spec.removes is not None and all(one.uuid in there for one in spec.vgpus):
         return [], chosen  # nothing comes: what is there already fits
-    return check_room(request, chosen), chosen
+    refused, doubts = check_room(request, chosen)
+    result.warnings += doubts
+    return refused, chosen
 
 
 def _check_mode(request: GpuRequest) -> list[Refusal]:
@@ -110,6 +117,8 @@ def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> li
     if not requested and not (request.stored and request.stored.mixed):
         return []
     supported, on = gpu.mixed or (request.predicted, False)
+    if requested and gpu.mixed is None and supported:
+        result.warnings.append("%s: whether this GPU supports mixed_sizes is known only once the driver is there" % gpu.address)
     if requested and not supported:
         return [Refusal(
             "mixed_sizes is asked for, but this GPU (%s) does not support it with this driver" % gpu.name,
@@ -126,32 +135,35 @@ def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> li
 
 
 def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
-    """GPU instances for the types; errors if they don't fit."""
-    gpu, words, placed = request.gpu, request.spec.mig, target.placed or []
-    profiles = gpu.mig.profiles if gpu.mig else []
-    types = [one.type for one in placed]
-    if not profiles:
-        names = {plain_profile(word) for word in words or ()}
-        names |= {"%dg.%dgb" % (one.slices or 0, (one.framebuffer_mib or 1024) // 1024) for one in types}
-        profiles = mig_placement.predicted_profiles(names)
-    found, errors = selection.needed(gpu, types, profiles) if words is None else selection.given(gpu, words, types, profiles)
-    if errors:
-        return errors
-    staying = [(one.vgpu, one.type) for one in placed if one.vgpu]
-    asked = mig_placement.InstanceRequest(found, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
-    target.instances, errors = mig_placement.plan_instances(gpu, asked)
-    idle = [vgpu for vgpu, dummy in staying if not vgpu.holders]
-    if idle and any(one.code == "mig_no_room" for one in errors):
+    """GPU instances for the vGPUs; errors if they don't fit."""
+    placed = target.placed or []
+    errors = _instances(target, request, ())
+    idle = [one.vgpu for one in placed if one.vgpu and not one.vgpu.holders]
+    if errors and idle:
         # Their GPU instances are in the way: vGPUs that nobody uses are recreated in others.
-        asked.staying = [(vgpu, vgpu_type) for vgpu, vgpu_type in staying if vgpu.holders]
-        instances, wrong = mig_placement.plan_instances(gpu, asked)
-        if not wrong:
-            target.instances, errors = instances, []
+        again = GpuTarget(placed)
+        if not _instances(again, request, [vgpu.key for vgpu in idle]):
+            target.instances, target.mig, target.first, errors = again.instances, again.mig, again.first, []
             target.removed = target.removed + idle
             for one in placed:
                 one.vgpu = one.vgpu if one.vgpu and one.vgpu.holders else None
-    target.mig = sorted(one.name for one in found)
     return errors
+
+
+def _instances(target: GpuTarget, request: GpuRequest, recreated: Collection[str]) -> list[Refusal]:
+    """Plans the target's GPU instances; returns errors. recreated: keys of vGPUs that do not stay."""
+    gpu, words = request.gpu, request.spec.mig
+    tenants = [(one.type, one.vgpu if one.key not in recreated else None) for one in target.placed or ()]
+    profiles = gpu.mig.profiles if gpu.mig else []
+    if not profiles:
+        profiles = mig_placement.predicted_profiles(gpu.model, words or (), [vgpu_type for vgpu_type, dummy in tenants])
+    found, errors = selection.needed(gpu, tenants, profiles) if words is None else selection.given(gpu, words, tenants, profiles)
+    staying = [(vgpu, vgpu_type) for vgpu_type, vgpu in tenants if vgpu]
+    asked = mig_placement.InstanceRequest(found.profiles, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
+    target.instances, wrong = mig_placement.plan_instances(gpu, asked)
+    target.first = found.first
+    target.mig = target.instances.after(gpu) if words is None else sorted(one.name for one in found.profiles)
+    return errors or wrong
 
 
 def guard_removal(vgpus: Sequence[Vgpu], options: Options) -> list[Refusal]:

@@ -8,11 +8,12 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Collection, Mapping, Sequence
 
+from ..base import refusals
 from ..base.errors import EngineError, Refusal, shown, error
 from ..hardware import address, catalog, vgpu_types
 from ..hardware.gpu import Gpu
 from ..mig.selection import Request as MigRequest
-from ..read.inventory import Inventory
+from ..read.inventory import SELECTORS, Inventory
 
 # More than any GPU holds; a slip of some zeros must not fill the memory.
 MOST = 1024
@@ -20,7 +21,7 @@ MOST = 1024
 
 @dataclass(eq=False, repr=False)
 class VgpuSpec:
-    """One requested vGPU. uuid and index (VF number) are None if the engine chooses.
+    """One requested vGPU. uuid and index (VF number) are None if the engine chooses. vf: the VF's address, until its number is known.
 
     where: the entry that requests it. params: its vgpu_params, None if the user sets none.
     managed: whether more than its existence is ours (parameters, definitions); not so of one that only must not be touched.
@@ -32,6 +33,7 @@ class VgpuSpec:
     where: str = ""
     params: str | None = None
     managed: bool = True
+    vf: str | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -121,7 +123,7 @@ def _entry(item: Any, where: str) -> Entry:
     selectors, vgpus, mig = item.get("gpu"), item.get("vgpus") or [], item.get("mig")
     selectors = selectors if isinstance(selectors, list) else [selectors]
     if not selectors or not all(selectors) or any(isinstance(word, (list, dict)) for word in selectors):
-        raise error("it names no GPU", device=where, expected="gpu: all, an address, GPU-<uuid> or a model")
+        raise error("it names no GPU", device=where, expected="gpu: %s" % SELECTORS)
     if not isinstance(vgpus, list):
         raise _wrong_shape(vgpus, where + ".vgpus", "a list of vGPUs, such as [{type: A40-24Q}]")
     if mig is not None and not (isinstance(mig, list) and all(isinstance(word, str) for word in mig)):
@@ -147,6 +149,10 @@ def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
     if not isinstance(count, int) or not 0 <= count <= MOST:
         raise error("count is %s" % shown(count), device=where, expected="a number from 0 to %d" % MOST)
     spec = VgpuSpec(str(vgpu["type"]), where=where, params=params)
+    if vgpu.get("vf") not in (None, ""):
+        if count != 1:
+            raise error("a VF stands with count %d" % count, device=where, expected="count 1: a VF holds one vGPU")
+        spec.index, spec.vf = _vf(vgpu["vf"], where)
     if uuid:
         if count != 1:
             raise error("a UUID stands with count %d" % count, device=where, expected="count 1: a UUID names one vGPU")
@@ -157,6 +163,16 @@ def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
     return [spec] * count
 
 
+def _vf(value: object, where: str) -> tuple[int | None, str | None]:
+    """A VF as its number, or as its address in the kernel's spelling; raises EngineError if it is neither."""
+    word = str(value).strip()
+    if re.fullmatch("[0-9]{1,5}", word):
+        return int(word), None
+    if not address.is_address(word):
+        raise error("vf is %s" % shown(value), device=where, expected="a VF's number from 0, or its address such as 0000:e8:00.4", code="bad_vf")
+    return None, address.parse(word)
+
+
 def duplicate(uuid: str, where: str, first: str) -> Refusal:
     """One UUID for two vGPUs of a request."""
     return Refusal("the UUID %s stands at %s too" % (uuid, first), device=where, expected="each UUID once", code="duplicate_uuid")
@@ -165,16 +181,21 @@ def duplicate(uuid: str, where: str, first: str) -> Refusal:
 def _rank(word: str) -> int:
     """How narrowly a selector names a GPU; the narrowest that names it counts."""
     if address.is_address(word) or address.is_gpu_uuid(word):
-        return 3
-    return 1 if word.lower() == "all" else 2
+        return 5
+    if word.lower() == "all":
+        return 1
+    ids = address.pci_ids(word)
+    if ids:
+        return 4 if ids[1] else 3
+    return 3 if catalog.is_product(word) else 2
 
 
 def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, GpuSpec], list[Refusal]]:
     """What is requested, by address of each GPU that the layout names, and errors.
 
-    A GPU named by its address takes the entries with its address only, one named by model those
-    with its model, and ``all`` is for the rest. Entries of the same kind add up. A model of the
-    table that this host has none of is left out: hosts with different GPUs can share a layout.
+    A GPU named by its address takes the entries with its address only, one named by PCI ids or product those with
+    them, one named by model those with its model, and ``all`` is for the rest. Entries of the same kind add up. PCI ids, a
+    product or a model of the table that this host has none of are left out: hosts with different GPUs can share a layout.
     """
     specs: dict[str, GpuSpec] = {}
     rank: dict[str, int] = {}
@@ -183,7 +204,7 @@ def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, Gp
     for entry in entries:
         for word in entry.selectors:
             (gpus, wrong), here = inventory.select([word]), _rank(word)
-            if not gpus and here == 2 and catalog.is_model(word):
+            if not gpus and (address.pci_ids(word) or catalog.is_model(word)):
                 absent.append(word)
                 continue
             for one in wrong:
@@ -194,8 +215,25 @@ def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, Gp
                     specs[gpu.address], rank[gpu.address] = GpuSpec(), here
                 if here == rank[gpu.address]:
                     specs[gpu.address].add(entry)
-    return specs, errors + _absent_models(absent, inventory, specs, bool(errors)) + _given_twice(specs)
+    errors += _absent_models(absent, inventory, specs, bool(errors)) + _given_twice(specs)
+    return specs, errors + [one for gpu in inventory.gpus if gpu.address in specs for one in _find_vfs(gpu, specs[gpu.address])]
 
+
+def _find_vfs(gpu: Gpu, spec: GpuSpec) -> list[Refusal]:
+    """Sets the numbers of the VFs that the layout names by address; returns the errors of VFs that the GPU has not."""
+    errors = []
+    for one in [one for one in spec.vgpus if one.vf or one.index is not None]:
+        numbers = {vf.address: vf.index for vf in gpu.vfs}
+        if gpu.sriov and not numbers:
+            numbers = {address.vf_address(gpu.address, gpu.vf_offset, gpu.vf_stride, number): number for number in range(gpu.total_vfs)}
+        if one.vf:
+            one.index = numbers.get(one.vf)
+        if one.index not in numbers.values():
+            found = "the VF %s is none of this GPU" % (one.vf or one.index)
+            have = "one of its %d VFs" % len(numbers) if numbers else "no vf: its vGPUs are created on the GPU itself"
+            errors.append(Refusal("%s (%s)" % (found, one.where), device=gpu.address, expected=have, code="bad_vf"))
+            one.index = None
+    return errors
 
 def _named(gpus: Sequence[Gpu]) -> str:
     return ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in gpus)
@@ -232,7 +270,34 @@ def _given_twice(specs: Mapping[str, GpuSpec]) -> list[Refusal]:
     return errors
 
 
+def named(gpu: Gpu, spec: GpuSpec) -> GpuSpec:
+    """The spec with the names of types that the user gives by number, as far as the driver lists them: MIG mode follows from names."""
+    numbers = {one.type for one in spec.vgpus if not vgpu_types.gpu_word(one.type)}
+    names = {word: found.short for word, found in ((word, vgpu_types.find(word, gpu.types)) for word in numbers) if found}
+    return replace(spec, vgpus=[replace(one, type=names.get(one.type, one.type)) for one in spec.vgpus]) if names else spec
+
+
 def mig_requests(specs: Mapping[str, GpuSpec], inventory: Inventory) -> dict[str, MigRequest]:
-    """The MIG mode of each GPU that the layout names, as its types need it."""
-    meant = [(gpu, specs[gpu.address]) for gpu in inventory.gpus if gpu.address in specs]
-    return {gpu.address: MigRequest(spec.needs_mig) for gpu, spec in meant if spec.needs_mig or (spec.vgpus and gpu.has_mig)}
+    """The MIG mode of each GPU that the layout names, as its types need it; as it is where a type's number does not show that yet."""
+    requests = {}
+    for gpu in inventory.gpus:
+        spec = named(gpu, specs.get(gpu.address) or GpuSpec())
+        if spec.needs_mig:
+            requests[gpu.address] = MigRequest(True)
+        elif spec.vgpus and gpu.has_mig:
+            requests[gpu.address] = MigRequest(False if all(vgpu_types.gpu_word(one.type) for one in spec.vgpus) else None)
+    return requests
+
+
+def guesses(gpu: Gpu, spec: GpuSpec) -> list[str]:
+    """Warnings of a GPU and of types that no table can vouch for, for as long as no driver lists the types."""
+    found, model = refusals.unlisted_warnings([gpu]), gpu.model
+    for name in dict.fromkeys(one.type for one in spec.vgpus):
+        if not vgpu_types.gpu_word(name):
+            found.append("%s: which type %s is, and what it needs, is known only once the driver lists its types" % (gpu.address, name))
+        elif model and not model.expects(name):
+            text = "%s: the type %s is not known for this GPU (%s; expected: names such as %s-4Q). The driver decides once it is installed"
+            found.append(text % (gpu.address, name, gpu.name, model.prefix))
+        elif model and model.needs_ai_enterprise(name):
+            found.append("%s: the type %s is offered on this GPU by NVIDIA AI Enterprise's vGPU manager alone" % (gpu.address, name))
+    return found

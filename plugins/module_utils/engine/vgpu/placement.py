@@ -66,7 +66,7 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
     params = {vgpu.key: request.known[vgpu.key].params if vgpu.key in request.known else plain_params(vgpu.params) for vgpu in ranked}
     # First those that find a vGPU with their parameters, then the others.
     for exact in (True, False):
-        for one in [one for one in found.open if not one.spec.uuid and (one.spec.index is None or request.uuids)]:
+        for one in [one for one in found.open if not one.spec.uuid and one.spec.index is None]:
             fitting = [vgpu for vgpu in ranked if vgpu.type == one.type.short and (not exact or params[vgpu.key] == (one.spec.params or ""))]
             if fitting:
                 ranked.remove(fitting[0])
@@ -78,7 +78,7 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
 
 def _is_it(request: GpuRequest, spec: VgpuSpec, vgpu: Vgpu) -> bool:
     """Whether a vGPU is the one that a request names."""
-    if request.uuids:
+    if request.uuids and spec.uuid:
         return spec.uuid == vgpu.uuid and spec.index in (None, vgpu.index)
     return spec.index is not None and spec.index == vgpu.index
 

@@ -23,7 +23,7 @@ from ..state import layout_file
 from ..state.paths import STORE
 from ..system.mdevctl import Definition
 from .gpu_plan import guard_removal, plan_gpu
-from .layout import GpuSpec, plain_params
+from .layout import GpuSpec, named, plain_params
 from .target import GpuRequest, GpuTarget, Host, LayoutPlan, Options, Placed, Target, titled
 
 
@@ -36,7 +36,7 @@ def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, errors: Seq
     explicit = {one.uuid for spec in specs.values() for one in spec.vgpus if one.uuid}
     for gpu in host.inventory.gpus:
         if gpu.address in specs and not result.skips(gpu, "apply the layout to its vGPUs", options.unresponsive):
-            plan_gpu(result, GpuRequest(gpu, specs[gpu.address], host, options, explicit))
+            plan_gpu(result, GpuRequest(gpu, named(gpu, specs[gpu.address]), host, options, explicit))
     for gpu in host.inventory.gpus:
         if gpu.address not in specs and gpu.alive and not listed_only:
             _plan_unlisted(result, host, gpu, options)
@@ -124,10 +124,7 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
             steps += mig_placement.steps(gpu, planned.instances)
         if planned.sets_mixed:
             steps.append(Step("mixed", pf, pf, "turn mixed-size mode %s" % ("on" if planned.mixed else "off"), enabled=planned.mixed))
-        placed = list(planned.placed or ())
-        if planned.mixed:
-            placed.sort(key=lambda one: -(one.type.framebuffer_mib or 0))
-        for one in placed:
+        for one in planned.in_order():
             parent, short = one.slot.parent, one.type.short
             if one.vgpu is None:
                 steps.append(Step("create", pf, parent, "create %s" % titled(short, one.uuid), uuid=one.uuid, type_id=one.type.id, type=short))

@@ -69,6 +69,7 @@ class GpuRequest:
         self.stored = self.host.stored.get(self.gpu.address)
         self.known = {one.key: one for one in self.stored.vgpus} if self.stored else {}
         self.predicted = self.gpu.framework == "none" and "vfs" in self.options.assume
+        self.lists_profiles = bool(self.gpu.mig and self.gpu.mig.profiles)  # of GPU instances
         self.uuids = likely_uuids(self.host.state.kernel) if self.predicted and self.gpu.sriov else self.gpu.uuids
 
 
@@ -113,6 +114,7 @@ class GpuTarget:
 
     placed: its vGPUs; None if the layout does not name the GPU. removed: vGPUs that go. instances: what becomes of its GPU
     instances, None if they are not managed. mig: names of the profiles to store. mixed: mixed-size mode; sets_mixed: a step sets it.
+    first: see mig.selection.Selected.
     """
 
     placed: list[Placed] | None = None
@@ -121,6 +123,22 @@ class GpuTarget:
     mig: list[str] | None = None
     mixed: bool = False
     sets_mixed: bool = False
+    first: Mapping[tuple[int, int], int] = field(default_factory=dict)
+
+    def in_order(self) -> list[Placed]:
+        """The placed vGPUs in the order in which they are created: larger first, as they need more room in one piece."""
+        found = list(self.placed or ())
+        if not self.mixed and not self.instances:
+            return found
+        left = dict(self.first)
+        later = []
+        found.sort(key=lambda one: -(one.type.framebuffer_mib or 0))
+        for one in [one for one in found if one.vgpu is None]:
+            key = (one.type.slices or 0, one.type.framebuffer_mib or 0)
+            left[key] = left.get(key, 0) - 1
+            if left[key] < 0:
+                later.append(one)
+        return [one for one in found if one not in later] + later
 
 
 @dataclass(eq=False, repr=False)

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_gpu_info, nvidia_guest_info
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ADDRESS, Guest, host_gpu
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import FakeModel
 
 GUEST_RUN = "NVIDIA-Linux-x86_64-550.163.01-grid.run"
 
@@ -33,7 +36,8 @@ def test_a_guest_that_is_well(guest):
     found = call(nvidia_guest_info, guest, vgpu_type="NVIDIA A40-24Q", host_version="550.163.02").ok
     assert codes(found) == [] and not found["reboot_required"]
     (gpu,) = found["gpus"]
-    assert (gpu["type"], gpu["framebuffer_mib"], gpu["virtualization"], gpu["subsystem_id"]) == ("A40-24Q", 24576, "VGPU", "0x14d9")
+    assert (gpu["type"], gpu["framebuffer_mib"], gpu["virtualization"], gpu["subsystem_id"]) == ("A40-24Q", 24576, "VGPU", "0x14df")
+    assert gpu["passthrough"] is False
     assert found["guest"]["driver"]["flavour"] == "guest"
 
 
@@ -63,6 +67,41 @@ def test_before_the_driver(guest):
     guest.kernel.pfs()[0].driver = "nouveau"
     found = call(nvidia_guest_info, guest, driver_version="570.86.01", host_version="550.163.02").ok
     assert codes(found) == ["nouveau_in_use", "branches_differ"]
+
+
+@pytest.mark.parametrize(
+    "expected, codes_of", [("A40-24Q", []), ("NVIDIA A40-24Q", []), (None, []), ("A40-12Q", ["wrong_type"])],
+)
+def test_the_type_by_its_pci_ids_before_the_driver(guest, expected, codes_of):
+    found = call(nvidia_guest_info, guest.without_driver(), vgpu_type=expected).ok
+    (gpu,) = found["gpus"]
+    assert (gpu["type"], gpu["name"], gpu["passthrough"]) == ("A40-24Q", None, None)
+    assert [(one["code"], one["severity"]) for one in found["problems"]] == [(code, "warning") for code in codes_of]
+    assert all("by its PCI ids the vGPU is a A40-24Q" in one["found"] for one in found["problems"])
+
+
+def test_a_type_whose_series_the_pci_ids_do_not_show(tmp_path):
+    model = FakeModel("0x2235", "NVIDIA A40-24", 24, 0, [], subsystem="0x14ed")
+    for expected, found in (("A40-24Q", []), ("A40-24A", []), ("A40-2Q", ["wrong_type"]), ("A40-48Q", ["wrong_type"])):
+        root = tmp_path / expected
+        root.mkdir()
+        assert codes(call(nvidia_guest_info, Guest(root, gpus=((ADDRESS, model),)).without_driver(), vgpu_type=expected).ok) == found
+
+
+@pytest.mark.parametrize("flavour", ["guest", "datacenter"])
+def test_a_whole_gpu_is_no_vgpu(tmp_path, flavour):
+    """As a real H100 that is passed through to a VM."""
+    model = FakeModel("0x2330", "NVIDIA H100 80GB HBM3", 80, 0, [], subsystem="0x16c1")
+    vm = Guest(tmp_path, gpus=((ADDRESS, model),))
+    vm.name, vm.virtualization, vm.mib = "NVIDIA H100 80GB HBM3", "Pass-Through", 81559
+    if flavour == "datacenter":
+        os.unlink(vm.root + "/usr/bin/nvidia-gridd")
+    for expected in (None, "H100XM-80C"):
+        found = call(nvidia_guest_info, vm, vgpu_type=expected).ok
+        (gpu,) = found["gpus"]
+        assert (gpu["type"], gpu["virtualization"], gpu["passthrough"]) == (None, "Pass-Through", True)
+        assert codes(found) == ["passed_through"] and "NVIDIA H100 80GB HBM3" in found["problems"][0]["found"]
+    assert found["guest"]["driver"]["flavour"] == flavour and found["problems"][0]["expected"] == "H100XM-80C"
 
 
 def test_a_host_is_no_guest(tmp_path):

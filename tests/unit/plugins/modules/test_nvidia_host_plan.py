@@ -85,9 +85,9 @@ def test_converged_when_all_is_done(make_host):
 
 def test_a_refusal_is_in_its_plan(make_host):
     host = mixed(make_host, "nvidia")
-    found = call(nvidia_host_plan, host, layout=[{"gpu": "A40", "vgpus": [{"type": "A41-24Q"}]}], domains=[{"name": "nobody"}], gpus=["0000:99:00.0"]).ok
+    found = call(nvidia_host_plan, host, layout=[{"gpu": "A40", "vgpus": [{"type": "A41-24"}]}], domains=[{"name": "nobody"}], gpus=["0000:99:00.0"]).ok
     assert {name for name, plan in found["plans"].items() if plan.get("failed")} == {"release", "sriov", "vgpus", "attach"}
-    assert "A41-24Q" in found["plans"]["vgpus"]["msg"] and found["plans"]["attach"]["errors"][0]["code"] == "unknown_vm"
+    assert "A41-24" in found["plans"]["vgpus"]["msg"] and found["plans"]["attach"]["errors"][0]["code"] == "unknown_vm"
     assert set(call(nvidia_host_plan, host).ok["plans"]) == {"release", "sriov", "restore"}, "what is not asked for is not planned"
 
 

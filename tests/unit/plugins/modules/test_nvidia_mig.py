@@ -11,11 +11,12 @@ import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_mig, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import A30, A40, A100, H100, RTXPRO6000, T4
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A30, A40, A100, H100, RTXPRO6000, SMALL_A100, T4
 
 PF = "0000:17:00.0"
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
@@ -181,8 +182,9 @@ def test_a_bare_host_is_planned(make_host):
     planned = call(nvidia_vgpu, bare, check=True, layout=layout, check_mode_assume=["driver", "iommu", "vfs", "mig"]).ok
     assert PF + ": create the GPU instances 1g.5gb, 1g.5gb" in planned["actions"] and len(planned["vgpus"]) == 2
     many = [{"gpu": PF, "vgpus": [{"type": "A100-1-5C", "count": 8}]}]
-    outcome = call(nvidia_vgpu, bare, check=True, layout=many, check_mode_assume=["driver", "iommu", "vfs", "mig"])
-    assert outcome.codes == ["too_many"]
+    outcome = call(nvidia_vgpu, bare, check=True, layout=many, check_mode_assume=["driver", "iommu", "vfs", "mig"]).ok
+    assert len(outcome["vgpus"]) == 8 and len(outcome.warnings) == 1, "a table of ours refuses nothing"
+    assert "8 GPU instances 1g.5gb" in outcome.warnings[0] and "at most 7" in outcome.warnings[0] and "estimate" in outcome.warnings[0]
 
 
 # --- the layout
@@ -194,7 +196,7 @@ CASES = [
     (H100, True, ["H100-2-20C", "H100-1-20C", "H100-1-10C"], ["1g.10gb", "1g.20gb", "2g.20gb"]),
     (H100, False, ["H100-7-80C"], ["7g.80gb"]),
     (A30, False, ["A30-2-12C", "A30-1-6C", "A30-1-6C"], ["1g.6gb", "1g.6gb", "2g.12gb"]),
-    (RTXPRO6000, True, ["NVIDIA RTX Pro 6000 Blackwell DC-1-24Q", "DC-2-48Q"], ["1g.24gb", "2g.48gb"]),
+    (RTXPRO6000, True, ["NVIDIA RTX Pro 6000 Blackwell DC-1-24Q", "DC-2-48C"], ["1g.24gb+gfx", "2g.48gb+gfx"]),
 ]
 
 
@@ -359,3 +361,15 @@ def test_an_nvidia_smi_that_hangs_or_is_missing_is_reported(make_host, hangs):
     assert ("did not end within 60 s" if hangs else "is not there") in outcome.msg
     if hangs:
         assert len(asked) == 1  # a second query would cost another minute for the same answer
+
+
+def test_a_dead_gpu_does_not_shift_the_numbers_of_the_others(make_host):
+    """nvidia-smi's tables name GPUs by its own number, in which one that gives no line counts."""
+    host = make_host(gpus=[("0000:17:00.0", SMALL_A100), ("0000:e8:00.0", SMALL_A100)]).vfs_on()
+    for pf in host.kernel.pfs():
+        pf.mig = pf.mig_pending = True
+    host.pf("0000:17:00.0").off_bus = True
+    found = inventory.read(host.ctx)
+    assert found.gpu("0000:17:00.0").mig is None
+    mig = found.gpu("0000:e8:00.0").mig
+    assert mig.current and [one.name for one in mig.profiles] == [one.name for one in SMALL_A100.profiles]

@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, SMALL_A40, T4
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, FakeModel, SMALL_A40, T4
 
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 TWO = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
@@ -152,10 +154,41 @@ def test_assume_counts_in_check_mode_only(make_host):
 
 
 def test_predicted_types_are_checked_too(make_host):
-    outcome = call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=[{"gpu": "all", "vgpus": [{"type": "L40-4Q"}]}])
+    outcome = call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=[{"gpu": "all", "vgpus": [{"type": "A40-24"}]}])
     assert outcome.codes == ["unknown_type"] and "A40-4Q" in outcome.msg
-    outcome = call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 3}]}])
-    assert outcome.codes == ["too_many"]
+    layout = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 3}]}]
+    outcome = call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=layout).ok
+    assert len(outcome["vgpus"]) == 3 and "3 vGPUs of A40-24Q" in outcome.warnings[0] and "at most 2" in outcome.warnings[0]
+    assert call(nvidia_vgpu, make_host().vfs_on(), layout=layout).codes == ["too_many"]
+    layout[0]["vgpus"][0] = {"type": "A40-1Q", "count": 33}
+    assert call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=layout).codes == ["too_many"], "the kernel counts its VFs"
+
+
+def test_a_type_that_the_table_does_not_expect_is_a_warning_before_the_driver_is_there(make_host):
+    layout = [{"gpu": "all", "vgpus": [{"type": "L40-4Q"}]}]
+    outcome = call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=layout)
+    assert [one["type"] for one in outcome.ok["vgpus"]] == ["L40-4Q"]
+    assert "L40-4Q is not known for this GPU (A40" in outcome.warnings[0] and "A40-4Q" in outcome.warnings[0]
+    assert call(nvidia_vgpu, make_host().vfs_on(), layout=layout).codes == ["unknown_type"]
+
+
+@pytest.mark.parametrize(
+    "device, subsystem, type_name",
+    [
+        ("0x1db1", "0x1212", "V100X-16Q"), ("0x1db6", "0x124a", "V100D-8Q"), ("0x1db5", "0x1249", "V100DX-8Q"), ("0x15f9", "0x116b", "P100X-4Q"),
+        ("0x15f7", "0x11da", "P100C-4Q"), ("0x1e78", "0x13d9", "RTX6000P-4Q"), ("0x1e78", "0x13d8", "RTX8000P-48Q"),
+        ("0x1eb8", "0x12a2", "T4-2B4"), ("0x13f2", "0x115e", "M60-0Q"), ("0x2321", "0x1839", "H100L-47C"), ("0x232c", "0x2063", "H20X-70C"),
+    ],
+)
+def test_types_of_every_board_are_taken_before_the_driver_is_there(make_host, device, subsystem, type_name):
+    vfs = 0 if device < "0x2000" else 32
+    model = FakeModel(device, "unused", 16, vfs, [], subsystem=subsystem)
+    host = make_host(gpus=[("0000:e8:00.0", model)], driver=None)
+    host.kernel.loaded.clear()
+    host.on_disk = None
+    layout = [{"gpu": "all", "vgpus": [{"type": type_name, "count": 1 if type_name.endswith(("16Q", "48Q")) else 2}]}]
+    outcome = call(nvidia_vgpu, host, check=True, layout=layout, check_mode_assume=["driver", "iommu", "vfs"])
+    assert {one["type"] for one in outcome.ok["vgpus"]} == {type_name} and not outcome.warnings
 
 
 def test_types_that_come_late_are_waited_for(make_host):

@@ -57,6 +57,20 @@ def test_two_vgpus_are_created_kept_and_removed(host, short_list):
     assert not call(nvidia_vgpu, host, layout=EMPTY).ok["changed"]
 
 
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_full_gpu_while_nvidia_smi_is_silent(host, hangs):
+    """No VF lists a type, and nobody can be asked: what is there stays, and another type is not called one that the GPU does not offer."""
+    call(nvidia_vgpu, host, layout=TWO).ok
+    host.kernel.faults.no_smi_types = True
+    host.ctx.smi_silent = "nvidia-smi did not end within 60 s and was stopped" if hangs else None
+    assert not call(nvidia_vgpu, host, layout=TWO).ok["changed"]
+    outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-12Q", "count": 4}]}])
+    assert outcome.codes == ["types_unknown"] and outcome.writes == 0 and "nvidia-smi" in outcome.msg
+    assert ("did not end within" in outcome.msg) is hangs
+    host.kernel.faults.no_smi_types, host.ctx.smi_silent = False, None
+    assert call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-12Q", "count": 4}]}]).ok["changed"]
+
+
 def test_a_full_gpu_changes_its_type_by_way_of_none(host):
     call(nvidia_vgpu, host, layout=TWO).ok
     other = [{"gpu": "all", "vgpus": [{"type": "L40S-12Q", "count": 4}]}]

@@ -159,14 +159,14 @@ def test_a_restore_that_is_given_up_leaves_nothing_enabled_and_nothing_stored(ma
     host = make_host().vfs_on()
     call(nvidia_vgpu_restore, host).ok
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
-    os.makedirs(os.path.dirname(host.root + install.LINK))
-    os.symlink(install.UNIT, host.root + install.LINK)
+    os.makedirs(os.path.dirname(host.root + install.UNIT_LINK))
+    os.symlink(install.UNIT, host.root + install.UNIT_LINK)
     assert not call(nvidia_vgpu_restore, host).ok["changed"], "a layout and an enabled unit stay"
     check = call(nvidia_vgpu_restore, host, check=True, state="absent").ok
     real = call(nvidia_vgpu_restore, host, state="absent").ok
     assert real["actions"] == check["actions"]
-    assert real["actions"] == ["%s: remove it" % path for path in (install.LINK, install.UNIT, install.COMMAND, layout_file.PATH)]
-    assert not os.path.lexists(host.root + install.LINK) and layout_file.read(host.root) == {} and len(host.vgpus()) == 1
+    assert real["actions"] == ["%s: remove it" % path for path in (install.UNIT_LINK, install.UNIT, install.COMMAND, layout_file.PATH)]
+    assert not os.path.lexists(host.root + install.UNIT_LINK) and layout_file.read(host.root) == {} and len(host.vgpus()) == 1
     assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]
     services = {name: {"load": "loaded", "active": "active", "result": "success", "enabled": "enabled"} for name in UNITS[:2]}
     found = drift.find(inventory.read(host.ctx), layout_file.read(host.root), {**services, UNITS[2]: {"load": "not-found"}})

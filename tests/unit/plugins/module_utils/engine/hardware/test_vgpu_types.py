@@ -72,7 +72,8 @@ def test_catalog():
     assert catalog.lookup("0x2504") is None
     assert catalog.lookup("0x26b9").module_type == "open" and catalog.lookup("0x20f1").mig_slices == 7
     assert not catalog.lookup("0x1eb8").sriov
-    assert {"A40", "T4", "H100", "L40S"} <= set(catalog.model_names())
+    assert all(map(catalog.is_model, ("A40", "T4", "H100", "L40S", "nvidia h100 pcie"))) and not catalog.is_model("A41")
+    assert catalog.is_product("NVIDIA H100 PCIe") and not catalog.is_product("NVIDIA A40")
     assert catalog.same_model("NVIDIA A40", "a40") and catalog.same_model("RTX A6000", "rtxa6000")
     assert not catalog.same_model("A40", "A4")
 

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, GEFORCE, L40S, T4
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, GEFORCE, L40S, T4, FakeModel
 
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 
@@ -90,7 +92,7 @@ def test_a_gpu_off_the_bus_and_one_that_nobody_supports(make_host):
     gpus, errors = found.select(["all"])
     assert [gpu.address for gpu in gpus] == ["0000:e8:00.0"] and not errors
     gpus, errors = found.select(["0000:01:00.0"])
-    assert codes(errors) == ["gpu_unsupported"]
+    assert [gpu.address for gpu in gpus] == ["0000:01:00.0"] and not errors, "what a table does not have is no refusal"
 
 
 def test_selectors(make_host):
@@ -107,9 +109,37 @@ def test_selectors(make_host):
     assert chosen("NVIDIA A40") == chosen("a40") == ["0000:e7:00.0", "0000:e8:00.0"]
     assert chosen(host.pf("0000:e7:00.0").uuid.lower().replace("gpu-", "GPU-")) == ["0000:e7:00.0"]
     assert chosen("T4", "e8:00.0", "0000:e8:00.0") == ["0000:3b:00.0", "0000:e8:00.0"]
+    assert chosen("10de:2235") == chosen("10DE:2235:145A") == ["0000:e7:00.0", "0000:e8:00.0"] and chosen("10de:1eb8") == chosen("tesla t4")
+    gpus, errors = found.select(["10de:2235:0001", "10de:20b5", "NVIDIA H100 PCIe"])
+    assert gpus == [] and codes(errors) == ["unknown_gpu"] * 3
     gpus, errors = found.select(["0000:99:00.0", "H100"])
     assert gpus == [] and codes(errors) == ["unknown_gpu"] * 2
     assert "'0000:99:00.0'" in str(errors[0]) and "0000:e8:00.0 (A40)" in str(errors[0])
+
+
+def test_a_product_name_selects_one_board_of_a_model(make_host):
+    pcie, nvl = FakeModel("0x2331", "NVIDIA H100 PCIe", 80, 16, []), FakeModel("0x2321", "NVIDIA H100 NVL", 94, 16, [])
+    for driver in ("nvidia", None):
+        found = inventory.read(make_host(gpus=[("0000:e7:00.0", pcie), ("0000:e8:00.0", nvl)], driver=driver).ctx)
+        names = {word: [gpu.address for gpu in found.select([word])[0]] for word in ("H100", "NVIDIA H100 NVL", "h100 pcie", "10de:2321")}
+        assert names == {
+            "H100": ["0000:e7:00.0", "0000:e8:00.0"], "NVIDIA H100 NVL": ["0000:e8:00.0"], "h100 pcie": ["0000:e7:00.0"],
+            "10de:2321": ["0000:e8:00.0"],
+        }
+
+
+@pytest.mark.parametrize(
+    "device, subsystem, driver, expected",
+    [
+        ("0x1e30", "0x129e", None, "RTX 8000"), ("0x1e30", "0x12ba", None, "RTX 6000"), ("0x1e78", "0x13d9", None, "RTX 6000"),
+        ("0x1e78", "0x13d8", "nvidia", "RTX 8000"), ("0x1e30", "0x9999", None, "RTX 6000"), ("0x1e30", "0x9999", "nvidia", "RTX 8000"),
+    ],
+)
+def test_an_rtx_8000_is_no_rtx_6000(make_host, device, subsystem, driver, expected):
+    """The PCI subsystem distinguishes them; what the driver itself reports goes before it."""
+    host = make_host(gpus=[("0000:e8:00.0", FakeModel(device, "Quadro RTX 8000", 48, 0, [], subsystem=subsystem))], driver=driver)
+    (gpu,) = inventory.read(host.ctx).gpus
+    assert (gpu.name, gpu.model.framebuffer_gib) == (expected, 48 if expected.endswith("8000") else 24)
 
 
 def test_a_uuid_without_the_driver_is_refused_with_the_reason(make_host):

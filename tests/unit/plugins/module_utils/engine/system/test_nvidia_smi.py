@@ -31,10 +31,10 @@ def sample(name):
 
 def test_modes():
     assert nvidia_smi.modes(printed(sample("modes.txt"))) == [
-        ("0000:17:00.0", True, True),
-        ("0000:3b:00.0", None, None),
-        ("0000:65:00.0", False, True),
-        ("10000:e8:00.0", False, False),
+        (0, "0000:17:00.0", True, True),
+        (1, "0000:3b:00.0", None, None),
+        (3, "0000:65:00.0", False, True),
+        (4, "10000:e8:00.0", False, False),
     ]
     assert nvidia_smi.modes(printed("No devices were found\n")) == []
 

@@ -45,6 +45,8 @@ def test_parsing_returns_one_spec_for_each_vgpu():
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": -1}]}, "count is -1"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": "2"}]}, "count is '2'"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2, "uuid": ONE}]}, "a UUID stands with count 2"),
+        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2, "vf": 1}]}, "a VF stands with count 2"),
+        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "vf": "virtfn1"}]}, "vf is 'virtfn1'"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE[:-1]}]}, "is not a UUID"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE.replace("-", "")}]}, "is not a UUID"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE}, {"type": "A40-8Q", "uuid": ONE}]}, "stands at layout[0].vgpus[0] too"),
@@ -68,7 +70,58 @@ def test_entries_of_one_kind_add_up_and_narrower_ones_win(make_host):
     assert types(("all", "a"), (PF, "b"), ("A40", "c")) == {"0000:3b:00.0": ["a"], "0000:e7:00.0": ["c"], PF: ["b"]}
     assert types((PF, "b"), ("all", "a"), (host.pf(PF).uuid, "c"))[PF] == ["b", "c"]
     assert types(("T4", "a")) == {"0000:3b:00.0": ["a"]}
+    assert types(("A40", "a"), ("10de:2235", "b"), ("all", "d")) == {"0000:3b:00.0": ["d"], "0000:e7:00.0": ["b"], PF: ["b"]}
+    assert types(("10de:2235", "a"), ("10de:2235:145a", "b"), (PF, "c")) == {"0000:e7:00.0": ["b"], PF: ["c"]}
+    assert types(("10de:20b5", "a"), ("NVIDIA H100 NVL", "b"), ("all", "c"))[PF] == ["c"], "what this host has none of is for other hosts"
     assert types() == {}
+
+
+def slots(plan, pf=PF):
+    """VF number and type of each vGPU of a plan, and whether it is there already."""
+    return [(one.slot.index, one.type.short, bool(one.vgpu)) for one in plan.target.gpus[pf].placed]
+
+
+@pytest.mark.parametrize("vendor", [False, True])
+def test_a_vgpu_gets_the_vf_that_the_layout_names(make_host, vendor):
+    host = make_host(gpus=[(PF, A40)], vendor_vfio=vendor).vfs_on()
+    entries = [{"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2}, {"type": "A40-8A", "vf": 1}, {"type": "A40-8Q", "vf": "e8:00.7"}]}]
+    assert slots(planned(host, entries)) == [(0, "A40-8Q", False), (1, "A40-8A", False), (2, "A40-8Q", False), (3, "A40-8Q", False)]
+
+
+@pytest.mark.parametrize("vendor", [False, True])
+def test_a_vgpu_on_another_vf_is_not_the_one_that_is_named(make_host, vendor):
+    host = make_host(gpus=[(PF, A40)], vendor_vfio=vendor).vfs_on()
+    host.add("0000:e8:00.4", "A40-8Q", ONE)
+    host.add("0000:e8:00.6", "A40-8Q", TWO)
+    plan = planned(host, [{"gpu": "all", "vgpus": [{"type": "A40-8Q", "vf": "2"}]}])
+    assert slots(plan) == [(2, "A40-8Q", True)] and [vgpu.index for vgpu in plan.target.gpus[PF].removed] == [0]
+    plan = planned(host, [{"gpu": "all", "vgpus": [{"type": "A40-8Q", "vf": 5}]}])
+    assert slots(plan) == [(5, "A40-8Q", False)] and [vgpu.index for vgpu in plan.target.gpus[PF].removed] == [0, 2]
+
+
+def test_a_named_vf_on_a_bare_host(make_host):
+    host = make_host(driver=None)
+    entries = [{"gpu": "all", "vgpus": [{"type": "A40-8Q", "vf": "0000:e8:00.6"}]}]
+    assert slots(planned(host, entries, assume=["driver", "iommu", "vfs"])) == [(2, "A40-8Q", False)]
+
+
+@pytest.mark.parametrize("vf", [32, "0000:e7:00.4", "0000:e8:00.0"])
+def test_a_vf_that_the_gpu_has_not(host, vf):
+    with pytest.raises(EngineError) as caught:
+        planned(host, [{"gpu": "all", "vgpus": [{"type": "A40-8Q", "vf": vf}]}])
+    assert [(one.code, one.device) for one in caught.value.errors] == [("bad_vf", PF)] and "one of its 32 VFs" in str(caught.value)
+
+
+def test_a_gpu_without_vfs_takes_none(make_host):
+    with pytest.raises(EngineError) as caught:
+        planned(make_host(gpus=[("0000:3b:00.0", T4)]), [{"gpu": "all", "vgpus": [{"type": "T4-8Q", "vf": 0}]}])
+    assert [one.code for one in caught.value.errors] == ["bad_vf"] and "on the GPU itself" in str(caught.value)
+
+
+def test_one_vf_holds_one_vgpu(host):
+    with pytest.raises(EngineError) as caught:
+        planned(host, [{"gpu": "all", "vgpus": [{"type": "A40-8Q", "vf": 1}, {"type": "A40-8A", "vf": "e8:00.5"}]}])
+    assert [one.code for one in caught.value.errors] == ["vf_busy"] and "0000:e8:00.5" in str(caught.value)
 
 
 def test_a_given_uuid_that_two_gpus_would_get(make_host):
@@ -129,6 +182,9 @@ def test_limits_name_what_sets_them(host):
     with pytest.raises(EngineError) as caught:
         planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-2Q", "count": 25}]}])
     assert "max_instance of A40-2Q is 24" in str(caught.value)
+    with pytest.raises(EngineError) as caught:
+        planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-24Q", "count": 2}, {"type": "A40-24A"}]}])
+    assert "3 vGPUs of A40-24Q and A40-24A are asked for" in str(caught.value)
     host.pf().set_vfs(0)
     host.pf().set_vfs(3)
     with pytest.raises(EngineError) as caught:

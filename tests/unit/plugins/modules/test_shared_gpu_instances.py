@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""GPU instances that several vGPUs share, whatever the driver puts where; and what the driver reports of types and profiles."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig, nvidia_sriov, nvidia_vgpu
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A30, A100, RTXPRO6000
+
+PF = "0000:17:00.0"
+SMALL, MEDIUM, WHOLE = "1g.24gb+gfx", "2g.48gb+gfx", "4g.96gb+gfx"
+FRAMEWORKS = pytest.mark.parametrize("vendor", [False, True])
+SPREADS = pytest.mark.parametrize("spreads", [False, True])
+ASSUMED = ["driver", "iommu", "vfs", "mig"]
+
+
+def layout_of(**counts):
+    """A layout of one GPU from types (DC_1_3Q=4) and mig."""
+    mig = counts.pop("mig", None)
+    entry = {"gpu": PF, "vgpus": [{"type": name.replace("_", "-"), "count": count} for name, count in counts.items()]}
+    return [dict(entry, mig=mig) if mig is not None else entry]
+
+
+def prepared(host, layout):
+    """The host after the roles mig and sriov."""
+    call(nvidia_mig, host, layout=layout, cycle_vfs=True).ok
+    call(nvidia_sriov, host).ok
+    return host
+
+
+def applied(host, layout):
+    """Applies a layout: check mode is right about it, and a second run changes nothing."""
+    check = call(nvidia_vgpu, host, check=True, layout=layout).ok
+    real = call(nvidia_vgpu, host, layout=layout).ok
+    assert check["actions"] == real["actions"] and check["vgpus"] == real["vgpus"] and host.kernel.harm == []
+    again = call(nvidia_vgpu, host, layout=layout).ok
+    assert again["actions"] == [] and again["diff"]["before"] == again["diff"]["after"] == real["diff"]["after"]
+    return real
+
+
+def instances(host):
+    """Profiles of the GPU instances, sorted."""
+    return sorted(one.profile.name for one in host.pf(PF).instances)
+
+
+def kinds(host):
+    """How many vGPUs of each type there are."""
+    names = [name for dummy, dummy2, name in host.vgpus()]
+    return {name: names.count(name) for name in names}
+
+
+@FRAMEWORKS
+@SPREADS
+@pytest.mark.parametrize(
+    "counts, expected",
+    [
+        ({"DC_1_6Q": 16}, [SMALL] * 4),
+        ({"DC_2_24C": 4}, [MEDIUM] * 2),
+        ({"DC_1_2Q": 48}, [SMALL] * 4),
+        ({"DC_1_3Q": 4, "DC_1_3A": 4}, [SMALL]),
+        ({"DC_1_8Q": 1, "DC_1_8A": 1, "DC_1_8C": 1, "DC_1_12Q": 2, "DC_2_48Q": 1}, [SMALL, SMALL, MEDIUM]),
+        ({"DC_4_32A": 1, "DC_4_32Q": 1, "DC_4_32C": 1}, [WHOLE]),
+        ({"DC_1_3Q": 1, "DC_1_3A": 1, "mig": [SMALL]}, [SMALL]),
+        ({"DC_1_3Q": 8, "DC_1_12A": 2, "mig": [SMALL, SMALL, MEDIUM]}, [SMALL, SMALL, MEDIUM]),
+    ],
+)
+def test_vgpus_of_one_size_share_gpu_instances_whatever_their_series(make_host, vendor, spreads, counts, expected):
+    layout = layout_of(**counts)
+    bare = make_host(gpus=[(PF, RTXPRO6000)], driver=None, vendor_vfio=vendor)
+    bare.kernel.loaded.clear()
+    bare.on_disk = None
+    predicted = call(nvidia_vgpu, bare, check=True, layout=layout, check_mode_assume=ASSUMED).ok
+    host = make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=vendor)
+    host.kernel.spreads = spreads
+    real = applied(prepared(host, layout), layout)
+    assert instances(host) == expected and predicted["actions"] == real["actions"] and predicted["vgpus"] == real["vgpus"]
+    assert not [text for text in predicted.warnings if "AI Enterprise" not in text]
+
+
+@FRAMEWORKS
+def test_more_than_the_instances_hold_is_refused(make_host, vendor):
+    host = prepared(make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=vendor), layout_of(DC_1_3Q=1))
+    writes = len(host.writes)
+    for counts, code, words in (
+        ({"DC_1_3Q": 20, "DC_1_3A": 20}, "mig_no_room", "5 GPU instances 1g.24gb+gfx"),
+        ({"DC_1_8Q": 4, "DC_1_12Q": 3, "DC_2_48Q": 1}, "mig_no_room", "4 slices"),
+        ({"DC_1_3Q": 33}, "too_many", "max_instance of DC-1-3Q is 32"),
+        ({"DC_1_8Q": 1, "DC_1_12Q": 1, "mig": [SMALL]}, "mixed_framebuffer_sizes", "DC-1-12Q (12288 MiB), DC-1-8Q (8192 MiB)"),
+        ({"DC_1_12Q": 3, "mig": [SMALL]}, "gpu_instance_too_small", "each 2 of them"),
+        ({"DC_1_24C": 1, "mig": ["1g.24gb"]}, "gpu_instance_too_small", "such as 1g.24gb+gfx"),
+    ):
+        outcome = call(nvidia_vgpu, host, layout=layout_of(**counts))
+        assert outcome.codes == [code] and words in outcome.msg and len(host.writes) == writes, (counts, outcome.msg)
+
+
+def test_the_number_of_a_profile_is_as_the_driver_reports_it(make_host):
+    host = prepared(make_host(gpus=[(PF, A100)]), layout_of(A100_1_5C=1))
+    outcome = call(nvidia_mig, host, instances=["1g.5gb+me", "1g.5gb+me"])
+    assert outcome.codes == ["mig_no_room"] and "2 GPU instances 1g.5gb+me" in outcome.msg and "at most 1" in outcome.msg
+    outcome = call(nvidia_vgpu, host, layout=layout_of(A100_1_5CME=1, mig=["1g.5gb+me", "1g.5gb+me"]))
+    assert outcome.codes == ["mig_no_room"] and host.vgpus() == []
+    applied(host, layout_of(A100_1_5CME=1, A100_1_5C=6))
+    assert instances(host) == ["1g.5gb"] * 6 + ["1g.5gb+me"]
+
+
+def test_a_suffix_of_nvidias_device_manager_means_the_gpu_instance(make_host):
+    host = prepared(make_host(gpus=[(PF, RTXPRO6000), ("0000:65:00.0", A100)]), layout_of(DC_1_24Q=1))
+    applied(host, layout_of(DC_1_24QGFX=2))
+    assert kinds(host) == {"DC-1-24Q": 2} and instances(host) == [SMALL] * 2
+    outcome = call(nvidia_vgpu, host, layout=layout_of(DC_1_24QME=1))
+    assert outcome.codes == ["unknown_type"] and "DC-1-24Q" in outcome.msg
+
+
+@FRAMEWORKS
+@SPREADS
+@pytest.mark.parametrize("used", [0, 2])
+def test_fewer_vgpus_that_live_in_several_gpu_instances(make_host, vendor, spreads, used):
+    host = prepared(make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=vendor), layout_of(DC_1_12Q=4))
+    host.kernel.spreads = spreads
+    applied(host, layout_of(DC_1_12Q=4, mig=[SMALL] * 2))
+    for number, (key, dummy, dummy2) in enumerate(sorted(host.vgpus(), key=lambda one: one[1])[:used]):
+        host.kernel.use(key, 4000 + number)
+    staying = [one.facts() for one in host.kernel.mdevs.values() if host.kernel.used(one)]
+    applied(host, layout_of(DC_1_12Q=2))
+    assert kinds(host) == {"DC-1-12Q": 2} and set(staying) <= set(host.vgpus())
+    applied(host, layout_of(DC_1_12Q=2, DC_1_24Q=2))
+    assert kinds(host) == {"DC-1-12Q": 2, "DC-1-24Q": 2} and set(staying) <= set(host.vgpus())
+
+
+@FRAMEWORKS
+@SPREADS
+def test_another_size_beside_vgpus_that_are_spread(make_host, vendor, spreads):
+    first, second = layout_of(DC_1_12Q=8), layout_of(DC_1_12Q=2, DC_1_24Q=3)
+    host = prepared(make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=vendor), first)
+    host.kernel.spreads = spreads
+    applied(host, first)
+    applied(host, second)
+    assert kinds(host) == {"DC-1-12Q": 2, "DC-1-24Q": 3} and instances(host) == [SMALL] * 4
+
+
+@FRAMEWORKS
+def test_vgpus_in_use_that_are_spread_are_refused_before_anything_goes(make_host, vendor):
+    host = prepared(make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=vendor), layout_of(DC_1_12Q=8))
+    host.kernel.spreads = True
+    applied(host, layout_of(DC_1_12Q=8))
+    before = host.vgpus()
+    for number, (key, dummy, dummy2) in enumerate(sorted(before, key=lambda one: one[1])[:2]):
+        host.kernel.use(key, 4000 + number)
+    writes = len(host.writes)
+    outcome = call(nvidia_vgpu, host, layout=layout_of(DC_1_12Q=2, DC_1_24Q=3))
+    assert outcome.codes == ["mig_no_room"] and host.vgpus() == before and len(host.writes) == writes
+    applied(host, layout_of(DC_1_12Q=2, DC_1_24Q=2))
+
+
+@FRAMEWORKS
+def test_types_given_by_number_follow_mig_mode(make_host, vendor):
+    number = {one.short: one.id for one in A100.types}
+    backed, sliced = ([{"gpu": PF, "vgpus": [{"type": "nvidia-" + number[name]}]}] for name in ("A100-1-5C", "A100-10C"))
+    host = prepared(make_host(gpus=[(PF, A100)], vendor_vfio=vendor), layout_of(A100_1_5C=1))
+    outcome = call(nvidia_vgpu, host, layout=sliced)
+    assert outcome.codes == ["mig_mode"] and "A100-10C needs it off" in outcome.msg
+    assert call(nvidia_mig, host, layout=backed, cycle_vfs=True).ok["actions"] == [] and host.pf().mig
+    applied(host, backed)
+    assert kinds(host) == {"A100-1-5C": 1}
+    outcome = call(nvidia_mig, host, layout=sliced)
+    assert "has_vgpus" in outcome.codes and host.pf().mig
+
+
+def test_a_number_changes_no_mig_mode_before_the_driver_lists_its_types(make_host):
+    host = make_host(gpus=[(PF, A30)])
+    call(nvidia_mig, host, mode="enabled").ok
+    layout = [{"gpu": PF, "vgpus": [{"type": "nvidia-697"}]}]
+    assert call(nvidia_mig, host, layout=layout).ok["actions"] == [] and host.pf().mig
+    planned = call(nvidia_vgpu, host, check=True, layout=layout, check_mode_assume=ASSUMED).ok
+    assert [one["type"] for one in planned["vgpus"]] == ["nvidia-697"] and "which type nvidia-697 is" in planned.warnings[0]
+
+
+@FRAMEWORKS
+@SPREADS
+def test_a_boot_restores_sizes_that_share_a_profile(make_host, vendor, spreads):
+    layout = layout_of(DC_1_8Q=4, DC_1_8A=1, DC_1_12Q=2)
+    host = prepared(make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=vendor), layout)
+    host.kernel.spreads = spreads
+    applied(host, layout)
+    goal = host.vgpus()
+    host.reboot()
+    assert restore.restore(host.ctx, 60, 0.5, lambda words: None).errors == []
+    assert host.vgpus() == goal and instances(host) == [SMALL] * 3
+    assert call(nvidia_vgpu, host, layout=layout).ok["actions"] == []
+
+
+@FRAMEWORKS
+def test_a_run_that_is_killed_while_it_makes_room_is_finished_by_the_next(make_host, vendor):
+    first, second = layout_of(DC_1_12Q=4, DC_1_24Q=1), layout_of(DC_1_12Q=2, DC_1_8A=3, DC_1_24Q=2)
+
+    def host_with_first():
+        host = prepared(make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=vendor), first)
+        host.kernel.spreads = True
+        call(nvidia_vgpu, host, layout=first, settle=0).ok
+        host.writes.clear()
+        return host
+
+    writes = call(nvidia_vgpu, host_with_first(), layout=second, settle=0).ok.writes
+    for number in range(1, writes + 1):
+        host = host_with_first()
+        host.die_at = number
+        with pytest.raises(Died):
+            call(nvidia_vgpu, host, layout=second, settle=0)
+        host.die_at = None
+        call(nvidia_vgpu, host, layout=second, settle=0).ok
+        assert kinds(host) == {"DC-1-12Q": 2, "DC-1-8A": 3, "DC-1-24Q": 2} and host.kernel.harm == []
+        assert call(nvidia_vgpu, host, layout=second, settle=0).ok["actions"] == []
