@@ -19,9 +19,10 @@ pytestmark = pytest.mark.operations
 RELEASE_BEFORE = "e1843a0965aef83c1077b10f10db093c11abaa84"
 ETC, VAR, COMMAND = "/etc/nvidia-vgpu", "/var/lib/nvidia-vgpu", "/usr/local/sbin/nvidia-vgpu"
 UNIT, LINK = (f"/etc/systemd/system/{place}nvidia-vgpu-restore.service" for place in ("", "multi-user.target.wants/"))
+PLACES = "/etc /usr/local /var/lib/nvidia-vgpu /var/lib/vgpuctl /var/cache/nvidia-vgpu /var/cache/vgpuctl"
 TREE = (
-    "cd /; find etc usr/local var/lib/nvidia-vgpu var/lib/vgpuctl var/cache -xdev \\( -type f -o -type l \\) -printf '%p %M %u %l\\n' 2>/dev/null | sort; "
-    "find etc usr/local var/lib/nvidia-vgpu var/lib/vgpuctl -xdev -type f -exec md5sum {} + 2>/dev/null | sort -k2"
+    f"find {PLACES} -xdev -printf '%p %M %u %l\\n' 2>/dev/null | sort; "
+    f"find {PLACES} -xdev -type f -exec md5sum {{}} + 2>/dev/null | sort -k2"
 )
 # NVIDIA's own services and modules, and files of modprobe.d, have names that begin like ours did. The command and its unit know the former names.
 OLD_FILES = (

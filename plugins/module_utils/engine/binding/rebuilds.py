@@ -32,8 +32,8 @@ def mark(root: str, kind: str) -> None:
 
 def done(root: str, kind: str) -> None:
     """Drops the mark after a rebuild: where the rebuilt files lie elsewhere than is known here, their times would not show it."""
-    if os.path.exists(root + _mark(kind)):
-        files.remove(root, _mark(kind))
+    if os.path.exists(root + _mark(root, kind)):
+        files.remove(root, _mark(root, kind))
 
 
 def read(root: str) -> set[str]:

@@ -89,7 +89,7 @@ def _steps(root: str, present: bool) -> Iterator[Step]:
     for old, new in DIRECTORIES:
         if _is_there(root, old, new):
             yield Step("rename", None, old, "rename it to %s" % new, to=new)
-    if present and os.path.basename(OLD_UNIT) in (files.read_text(root, current(root, STORE)) or ""):
+    if present and os.path.basename(OLD_UNIT).encode() in (files.read_bytes(root, current(root, STORE)) or b""):
         yield Step("reword", None, STORE, "name %s in its comment" % os.path.basename(UNIT))
     if os.path.isdir(root + _OURS) or os.path.isdir(root + OLD_CACHE) and not files.names(root, OLD_CACHE):
         yield Step("cache", None, OLD_CACHE, "remove it")

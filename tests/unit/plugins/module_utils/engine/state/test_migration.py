@@ -32,7 +32,7 @@ TWO = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 OTHER = [{"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 3}]}]
 OLD_ETC, OLD_STATE = "/etc/nvidia-vgpu", "/var/lib/nvidia-vgpu"
 OLD_ENGINE = "#!/usr/bin/python3 -I\nthe engine of the earlier release\n"
-# As the earlier release wrote it.
+# As the earlier release wrote it, with fewer units in Before.
 OLD_UNIT_TEXT = """# Written by vgpu.kvm.
 [Unit]
 Description=Restore NVIDIA VFs and vGPUs
@@ -391,6 +391,11 @@ def test_a_directory_that_can_not_be_renamed_is_reported_and_still_counts(old):
     assert outcome.msg.startswith("%s: it can't be renamed to /etc/vgpuctl: Device or resource busy" % OLD_ETC) and "mount point" in outcome.msg
     assert boot(old, files.read_bytes(old.root, COMMAND))[0] and old.vgpus() == old.goal
     assert call(nvidia_vgpu_restore, old).ok["changed"] and old_names(old) == []
+
+
+def test_a_layout_that_is_no_file_does_not_stop_a_removal(host):
+    os.makedirs(host.root + STORE)
+    assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]
 
 
 # --- the unit, as systemd has it

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The role metrics up to its first write: check mode on this machine, which renders both units."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Runs the role in check mode; returns its exit status and what it printed."""
+
+    def run(**variables):
+        role = {"ansible.builtin.include_role": {"name": "vgpu.kvm.metrics"}, "vars": variables}
+        play = {"hosts": "all", "gather_facts": False, "vars": {"ansible_become": False}, "tasks": [role]}
+        (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+        settings = {**os.environ, "ANSIBLE_HOME": str(tmp_path / "ansible"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
+        argv = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "-c", "local", "--check", "--diff", str(tmp_path / "play.yml")]
+        ended = subprocess.run(argv, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        return ended.returncode, ended.stdout
+
+    return run
+
+
+def test_both_units_are_rendered_and_an_earlier_timer_is_looked_for(check, tmp_path):
+    rc, out = check(metrics_directory=str(tmp_path), metrics_interval="7s")
+    assert rc == 0, out
+    assert f"+ExecStart=/usr/local/sbin/vgpuctl metrics --output {tmp_path}/nvidia_vgpu.prom" in out and "+OnUnitActiveSec=7s" in out, out
+    assert "Earlier | Find the timer of an earlier release" in out
+
+
+def test_a_missing_directory_of_the_collector_is_refused(check, tmp_path):
+    rc, out = check(metrics_directory=str(tmp_path / "none"))
+    assert rc and "prometheus-node-exporter" in out and "ExecStart" not in out, out
