@@ -28,7 +28,7 @@ from ..state.layout_file import StoredGpu, StoredVgpu
 from ..system import sriov_manage
 from ..system.context import Context
 from ..vgpu import apply as vgpu_apply, plan as vgpu_plan
-from ..vgpu.layout import GpuSpec, VgpuSpec
+from ..vgpu.layout import GpuSpec, VgpuSpec, plain_params
 from ..vgpu.target import Host, Options
 
 # Steps that remove nothing.
@@ -247,8 +247,9 @@ class Restore:
         wrong = {one.key: problem for one in stored.vgpus for problem in _blocked(gpu, one) if one.uuid not in existing}
         if wrong:
             self.failed(EngineError(wrong.values()))
+        used = {vgpu.key: plain_params(vgpu.params) for vgpu in gpu.vgpus if vgpu.holders}  # a running VM keeps the parameters that it has read
         specs = [
-            VgpuSpec(one.type, one.uuid, None if one.uuid in existing else one.index, path, one.params or None)
+            VgpuSpec(one.type, one.uuid, None if one.uuid in existing else one.index, path, used.get(one.key, one.params) or None)
             for one in stored.vgpus if one.key not in wrong
         ]
         if not specs and wrong:

@@ -270,6 +270,20 @@ def test_a_foreign_vgpu_on_the_vf_of_a_stored_one_stops_that_one_alone(make_host
     assert [one.code for one in report.errors] == ["vf_busy"] and len(report.missing) == 1 and report.vgpus == 2 and len(host.vgpus()) == 3
 
 
+def test_parameters_under_a_running_vm_stay_and_stop_nothing(make_host):
+    host = make_host().vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 3, "vgpu_params": "frame_rate_limiter=0"}]}]).ok
+    goal = host.vgpus()
+    one, two = (host.kernel.mdevs[vgpu[0]] for vgpu in goal[:2])
+    one.params, two.params = "disable_vnc=1", ""
+    host.kernel.use(one.uuid)
+    host.kernel.use(two.uuid, 4712, "web2")
+    host.kernel.mdevs.pop(goal[2][0])
+    report, dummy = run(host)
+    assert report.errors == [] and host.vgpus() == goal and (one.params, two.params) == ("disable_vnc=1", "")
+    assert host.kernel.mdevs[goal[2][0]].params == "frame_rate_limiter=0"
+
+
 def test_a_vf_on_another_driver_costs_its_own_vgpu_alone(stored):
     """And no time: types never come there."""
     stored.vfs_on()
