@@ -98,6 +98,21 @@ def test_more_than_the_instances_hold_is_refused(make_host, vendor):
         assert outcome.codes == [code] and words in outcome.msg and len(host.writes) == writes, (counts, outcome.msg)
 
 
+def test_a_given_instance_is_doubted_where_the_driver_does_not_report_what_a_type_needs(make_host):
+    layout = layout_of(DC_1_24C=1, mig=["1g.24gb"])
+    bare = make_host(gpus=[(PF, RTXPRO6000)], driver=None)
+    bare.kernel.loaded.clear()
+    bare.on_disk = None
+    silent = prepared(make_host(gpus=[(PF, RTXPRO6000)]), layout)
+    silent.faults.no_smi_types = True
+    for host in (bare, silent):
+        planned = call(nvidia_vgpu, host, check=True, layout=layout, check_mode_assume=ASSUMED).ok
+        assert PF + ": create the GPU instances 1g.24gb" in planned["actions"]
+        assert len([text for text in planned.warnings if "such as 1g.24gb+gfx" in text and "estimate" in text]) == 1
+    reporting = prepared(make_host(gpus=[(PF, RTXPRO6000)]), layout)
+    assert call(nvidia_vgpu, reporting, layout=layout).codes == ["gpu_instance_too_small"]
+
+
 def test_the_number_of_a_profile_is_as_the_driver_reports_it(make_host):
     host = prepared(make_host(gpus=[(PF, A100)]), layout_of(A100_1_5C=1))
     outcome = call(nvidia_mig, host, instances=["1g.5gb+me", "1g.5gb+me"])
