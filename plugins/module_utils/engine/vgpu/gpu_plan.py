@@ -67,7 +67,9 @@ def _fitting(result: LayoutPlan, request: GpuRequest) -> tuple[list[Refusal], li
     if not request.predicted and not gpu.types and spec.vgpus:
         return refusals.no_types(gpu, request.host.facts), []
     refused = _check_mode(request)
-    if refused:
+    if refused and refused[0].code == "mig_unsupported" and request.predicted:
+        result.warnings += map(estimate, refused)
+    elif refused:
         return refused, []
     chosen, refused = choose_types(request)
     if refused:
