@@ -148,6 +148,7 @@ gpus:
   sample:
     - address: "0000:e8:00.0"
       device_id: "0x2235"
+      subsystem_id: "0x145a"
       model: A40
       name: NVIDIA A40
       framebuffer_mib: 49152

@@ -12,7 +12,7 @@ from . import reading, segments, words
 def row(gpu, problems):
     """What the report shows of a GPU. problems: the host's, as rows, for those that name the GPU or one of its VFs."""
     address = reading.text(gpu.get("address"))
-    model = catalog.lookup(reading.text(gpu.get("device_id")))
+    model = catalog.lookup(*(reading.text(gpu.get(key)) for key in ("device_id", "subsystem_id", "name")))
     names = [reading.text(gpu.get(key)) for key in ("model", "name", "device_id")]
     blocked = _why_blocked(gpu, model)
     divided = segments.divide(gpu, _framebuffer(gpu, model), blocked)

@@ -22,7 +22,10 @@ ALL, VGPUS, COUNTS = DETAILS = ("all", "vgpus", "counts")
 MOST_USERS = 10
 # What is returned under the name that it has here.
 _OF_HOST = ("kernel", "cpu_vendor", "cmdline", "secure_boot", "enrolled_certificates", "bootloader", "initramfs_tool")
-_OF_GPU = ("address", "device_id", "supported", "alive", "uuid", "driver", "driver_override", "iommu_group", "iommu_type", "framework", "types_ready")
+_OF_GPU = (
+    *("address", "device_id", "subsystem_id", "supported", "alive", "uuid", "driver", "driver_override", "iommu_group", "iommu_type", "framework"),
+    "types_ready",
+)
 _OF_VF = ("address", "index", "driver", "iommu_group")
 _OF_TYPE = ("id", "name", "short", "framebuffer_mib", "max_instances")
 

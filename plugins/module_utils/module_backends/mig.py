@@ -41,6 +41,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     found = inventory.read(ctx)
     requests, skipped, errors = _requests(params, found)
+    asked = [gpu for gpu in found.gpus if gpu.address in requests and (requests[gpu.address].mode or requests[gpu.address].instances)]
+    inventory.read_mig(ctx, [gpu for gpu in asked if not gpu.may_have_mig], True)
     known = mig_plan.Host(found, host.read(ctx), mig_apply.users(found), sriov_manage.installed(ctx))
     options = mig_plan.Options(cycle_vfs=params["cycle_vfs"], assume=_module.assumed(request), unresponsive=params["unresponsive_gpus"])
     plan = mig_plan.plan(known, requests, options, errors)

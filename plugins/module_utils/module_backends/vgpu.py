@@ -29,6 +29,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     errors += wrong
     if not request.check_mode and not errors:
         found = inventory.await_types(ctx, found, [pf for pf, spec in specs.items() if spec.vgpus], params["timeout"])
+    inventory.read_mig(ctx, [gpu for gpu in found.gpus if gpu.address in specs and specs[gpu.address].needs_mig and not gpu.may_have_mig], True)
     state = host.identity(ctx) if _all_offer(found, specs) else host.read(ctx)
     stored = layout_file.read(ctx.root)
     sizes = [pf for pf, spec in specs.items() if spec.mixed or (pf in stored and stored[pf].mixed)]

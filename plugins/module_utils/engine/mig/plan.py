@@ -72,12 +72,16 @@ def plan(host: Host, requests: Mapping[str, Request], options: Options, errors: 
     others = [gpu.address for gpu in host.inventory.gpus if gpu.has_mig]
     for pf, request in sorted(requests.items()):
         gpu = gpus[pf]
+        absent = refusals.no_mig(gpu, others, "MIG is asked for")
         if gpu.has_mig:
             _plan_gpu(result, host, gpu, request, options)
-        elif request.mode or request.instances:
-            result.errors.append(refusals.no_mig(gpu, others, "MIG is asked for"))
-        else:
+        elif not (request.mode or request.instances):
             result.target.skipped.append(Skipped(pf, "%s has no MIG" % gpu.name))
+        elif gpu.driver != "nvidia" and "driver" in options.assume:
+            result.warnings.append(estimate(absent))
+            _plan_gpu(result, host, gpu, request, options)
+        else:
+            result.errors.append(absent)
     result.refuse()
     return result
 

@@ -74,9 +74,11 @@ class Selected:
 
     first: how many vGPUs of each (slices, framebuffer size) are to be created before any other: one for each GPU instance that has none of that
     size yet. Then all find room, whether the driver fills one instance after the other or spreads vGPUs over all.
+    doubts: what is wrong by the names of types and profiles alone.
     """
 
     profiles: list[Profile] = field(default_factory=list)
+    doubts: list[Refusal] = field(default_factory=list)
     first: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
@@ -93,7 +95,7 @@ def _groups(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], gi
     for vgpu_type, vgpu in tenants:
         name, size = vgpu_type.short, vgpu_type.framebuffer_mib or 0
         if name not in suiting:
-            suiting[name] = profile_for(vgpu_type, profiles, given)
+            suiting[name] = profile_for(vgpu_type, profiles, given) or _large_enough(vgpu_type, given or ())
         profile = suiting[name]
         if profile is None:
             unsuited[name] = vgpu_type
@@ -110,6 +112,12 @@ def _groups(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], gi
         else:
             group.unknown += 1
     return sorted(found.values(), key=lambda one: (-one.profile.slices, -one.profile.gib, -one.size)), list(unsuited.values())
+
+
+def _large_enough(vgpu_type: VgpuType, given: Sequence[Profile]) -> Profile | None:
+    """The smallest given profile for a type of which the driver does not report the profile: what its name's suffix means is a guess."""
+    found = [one for one in given if one.slices == vgpu_type.slices and one.gib * 1024 >= (vgpu_type.framebuffer_mib or 0)]
+    return min(found, key=lambda one: (one.gib, one.name)) if found and vgpu_type.gi_profile is None else None
 
 
 def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple[Group, int]]:
@@ -171,7 +179,9 @@ def _check_given(gpu: Gpu, selected: Selected, tenants: Sequence[Tenant], profil
     by_name = {vgpu_type.short: vgpu_type for vgpu_type, dummy in tenants}
     for group, count in _counts(gpu, groups, selected):
         vgpu_type = by_name[group.names[0]]
-        mine = [one for one in left if suits(one, vgpu_type, profiles)][:count]
+        if not suits(group.profile, vgpu_type, profiles):
+            selected.doubts.append(_none_left(gpu, found, vgpu_type, profiles, group.share))
+        mine = [one for one in left if one.name == group.profile.name or suits(one, vgpu_type, profiles)][:count]
         for one in mine:
             left.remove(one)
         others = [one for one in groups if one.profile.name == group.profile.name]

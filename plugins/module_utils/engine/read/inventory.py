@@ -147,9 +147,12 @@ def read_one(ctx: Context, pf: str, with_vgpus: bool = True) -> Gpu:
     return _read_gpu(ctx, pf, frameworks.instances(ctx, open_files) if with_vgpus else (), open_files)
 
 
-def read_mig(ctx: Context, gpus: Iterable[Gpu]) -> None:
-    """MIG's state of those GPUs that can have it and that the driver drives; runs nothing on other hosts."""
-    capable = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.may_have_mig]
+def read_mig(ctx: Context, gpus: Iterable[Gpu], requested: bool = False) -> None:
+    """MIG's state of those GPUs that can have it and that the driver drives; runs nothing on other hosts.
+
+    requested: MIG is asked of these GPUs, so the driver decides whether they have it, not a table.
+    """
+    capable = [gpu for gpu in gpus if gpu.driver == "nvidia" and (requested or gpu.may_have_mig)]
     modes = nvidia_smi.modes(ctx) if capable else None
     if not modes:
         for gpu in capable:

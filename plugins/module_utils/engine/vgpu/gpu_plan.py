@@ -67,7 +67,9 @@ def _fitting(result: LayoutPlan, request: GpuRequest) -> tuple[list[Refusal], li
     if not request.predicted and not gpu.types and spec.vgpus:
         return refusals.no_types(gpu, request.host.facts), []
     refused = _check_mode(request)
-    if refused:
+    if refused and refused[0].code == "mig_unsupported" and request.predicted:
+        result.warnings += map(estimate, refused)
+    elif refused:
         return refused, []
     chosen, refused = choose_types(request)
     if refused:
@@ -161,6 +163,7 @@ def _instances(target: GpuTarget, request: GpuRequest, recreated: Collection[str
     staying = [(vgpu, vgpu_type) for vgpu_type, vgpu in tenants if vgpu]
     asked = mig_placement.InstanceRequest(found.profiles, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
     target.instances, wrong = mig_placement.plan_instances(gpu, asked)
+    target.instances.warnings += map(estimate, found.doubts)
     target.first = found.first
     target.mig = target.instances.after(gpu) if words is None else sorted(one.name for one in found.profiles)
     return errors or wrong

@@ -50,6 +50,12 @@ def test_a_gpu_is_divided_to_scale(host):
     assert (found["state"], found["state_text"], found["text"]) == ("ok", "no problems", "1 GPU, 2 vGPUs, 16 GiB of 48 GiB taken")
 
 
+def test_the_subsystem_distinguishes_boards_of_one_device_id(make_host):
+    for driver in ("nvidia", None):
+        (gpu,) = read(make_host(gpus=[(PF, FakeModel("0x1e78", "Quadro RTX 6000", 24, 0, [], subsystem="0x13d9"))], driver=driver))["gpus"]
+        assert gpu["name"] == "RTX 6000" and gpu["total_mib"] == 24 * 1024
+
+
 def test_segments_fill_the_framebuffer_on_either_framework_and_with_sizes_mixed(make_host):
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "mixed_sizes": True, "vgpus": [{"type": "L40S-24Q"}, {"type": "L40S-12Q"}]}]).ok

@@ -10,7 +10,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restor
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import A30, A100, RTXPRO6000
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A30, A40, A100, RTXPRO6000, FakeModel, FakeProfile, FakeType
 
 PF = "0000:17:00.0"
 SMALL, MEDIUM, WHOLE = "1g.24gb+gfx", "2g.48gb+gfx", "4g.96gb+gfx"
@@ -96,6 +96,21 @@ def test_more_than_the_instances_hold_is_refused(make_host, vendor):
     ):
         outcome = call(nvidia_vgpu, host, layout=layout_of(**counts))
         assert outcome.codes == [code] and words in outcome.msg and len(host.writes) == writes, (counts, outcome.msg)
+
+
+def test_a_given_instance_is_doubted_where_the_driver_does_not_report_what_a_type_needs(make_host):
+    layout = layout_of(DC_1_24C=1, mig=["1g.24gb"])
+    bare = make_host(gpus=[(PF, RTXPRO6000)], driver=None)
+    bare.kernel.loaded.clear()
+    bare.on_disk = None
+    silent = prepared(make_host(gpus=[(PF, RTXPRO6000)]), layout)
+    silent.faults.no_smi_types = True
+    for host in (bare, silent):
+        planned = call(nvidia_vgpu, host, check=True, layout=layout, check_mode_assume=ASSUMED).ok
+        assert PF + ": create the GPU instances 1g.24gb" in planned["actions"]
+        assert len([text for text in planned.warnings if "such as 1g.24gb+gfx" in text and "estimate" in text]) == 1
+    reporting = prepared(make_host(gpus=[(PF, RTXPRO6000)]), layout)
+    assert call(nvidia_vgpu, reporting, layout=layout).codes == ["gpu_instance_too_small"]
 
 
 def test_the_number_of_a_profile_is_as_the_driver_reports_it(make_host):
@@ -215,3 +230,24 @@ def test_a_run_that_is_killed_while_it_makes_room_is_finished_by_the_next(make_h
         call(nvidia_vgpu, host, layout=second, settle=0).ok
         assert kinds(host) == {"DC-1-12Q": 2, "DC-1-8A": 3, "DC-1-24Q": 2} and host.kernel.harm == []
         assert call(nvidia_vgpu, host, layout=second, settle=0).ok["actions"] == []
+
+
+def test_the_driver_decides_whether_a_gpu_has_mig(make_host):
+    profile, whole = FakeProfile("1g.16gb+gfx", 47, 1, 1, 15.5, 2), FakeProfile("2g.32gb+gfx", 35, 2, 2, 31.0, 1)
+    types = [FakeType(1700, "NVIDIA RTX Pro 4500 Blackwell DC-1-8Q", 8, 4, profile=profile, per_gi=2)]
+    model = FakeModel("0x2c3a", "NVIDIA RTX PRO 4500 Blackwell Server Edition", 32, 16, types, profiles=[profile, whole])
+    layout = layout_of(DC_1_8Q=4)
+    for board, offers in ((model, True), (A40, False)):
+        bare = make_host(gpus=[(PF, board)], driver=None)
+        bare.kernel.loaded.clear()
+        bare.on_disk = None
+        mode = call(nvidia_mig, bare, check=True, layout=layout, check_mode_assume=ASSUMED).ok
+        planned = call(nvidia_vgpu, bare, check=True, layout=layout, check_mode_assume=ASSUMED).ok
+        assert "has no MIG" in mode.warnings[0] and "estimate" in mode.warnings[0] and len(planned["vgpus"]) == 4
+        host = make_host(gpus=[(PF, board)])
+        if offers:
+            applied(prepared(host, layout), layout)
+            assert kinds(host) == {"DC-1-8Q": 4} and instances(host) == ["1g.16gb+gfx"] * 2
+        else:
+            assert call(nvidia_mig, host, layout=layout).codes == ["mig_unsupported"]
+            assert call(nvidia_vgpu, host.vfs_on(), layout=layout).codes == ["mig_unsupported"]
