@@ -45,7 +45,7 @@ class Problem:
 
 def estimate(problem: Refusal) -> str:
     """The warning in place of a refusal that rests on our tables alone: the driver decides."""
-    return "%s This is an estimate: the driver decides, once it is there." % problem
+    return "%s This is an estimate: the driver decides." % problem
 
 
 class EngineError(Exception):

@@ -54,11 +54,15 @@ class Group:
         """How many instances the unknown ones take at least."""
         return _ceil(self.unknown - self._spare, self.share)
 
-    def instances(self, spread: int) -> int:
-        """How many instances the group needs if the unknown ones are spread over so many, or over as few as they can be."""
+    def instances(self, spread: int) -> tuple[int, int]:
+        """How many instances the group needs, and how many of them it has no vGPU in yet.
+
+        spread: over how many the unknown ones are spread, if they can be.
+        """
         spread = max(self.least, min(self.unknown, spread))
         room = self._spare + spread * self.share - self.unknown
-        return len(self.living) + spread + _ceil(self.coming - room, self.share)
+        new = _ceil(self.coming - room, self.share)
+        return len(self.living) + spread + new, new
 
     def __str__(self) -> str:
         return "%s (%d MiB)" % (" and ".join(self.names), self.size)
@@ -68,11 +72,13 @@ class Group:
 class Selected:
     """profiles: of all GPU instances that the GPU is to have.
 
-    first: how many vGPUs of each (slices, framebuffer size) are to be created before any other: one for each GPU instance that gets its size
-    by that, whether the driver fills one instance after the other or spreads vGPUs over all.
+    first: how many vGPUs of each (slices, framebuffer size) are to be created before any other: one for each GPU instance that has none of that
+    size yet. Then all find room, whether the driver fills one instance after the other or spreads vGPUs over all.
+    doubts: what is wrong by the names of types and profiles alone.
     """
 
     profiles: list[Profile] = field(default_factory=list)
+    doubts: list[Refusal] = field(default_factory=list)
     first: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
@@ -89,7 +95,7 @@ def _groups(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], gi
     for vgpu_type, vgpu in tenants:
         name, size = vgpu_type.short, vgpu_type.framebuffer_mib or 0
         if name not in suiting:
-            suiting[name] = profile_for(vgpu_type, profiles, given)
+            suiting[name] = profile_for(vgpu_type, profiles, given) or _large_enough(vgpu_type, given or ())
         profile = suiting[name]
         if profile is None:
             unsuited[name] = vgpu_type
@@ -108,6 +114,12 @@ def _groups(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], gi
     return sorted(found.values(), key=lambda one: (-one.profile.slices, -one.profile.gib, -one.size)), list(unsuited.values())
 
 
+def _large_enough(vgpu_type: VgpuType, given: Sequence[Profile]) -> Profile | None:
+    """The smallest given profile for a type of which the driver does not report the profile: what its name's suffix means is a guess."""
+    found = [one for one in given if one.slices == vgpu_type.slices and one.gib * 1024 >= (vgpu_type.framebuffer_mib or 0)]
+    return min(found, key=lambda one: (one.gib, one.name)) if found and vgpu_type.gi_profile is None else None
+
+
 def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple[Group, int]]:
     """How many GPU instances each group needs; fills selected.first.
 
@@ -121,8 +133,7 @@ def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple
         if others and group.unknown and any(one.coming for one in (group, *others)):
             free = sum(one.profile == group.profile.name and one.id not in held for one in (gpu.mig.instances if gpu.mig else ()))
             spread = free - sum(one.least for one in others)
-        count = group.instances(spread)
-        selected.first[group.profile.slices, group.size] = count - len(group.living)
+        count, selected.first[group.profile.slices, group.size] = group.instances(spread)
         found.append((group, count))
     return found
 
@@ -168,7 +179,9 @@ def _check_given(gpu: Gpu, selected: Selected, tenants: Sequence[Tenant], profil
     by_name = {vgpu_type.short: vgpu_type for vgpu_type, dummy in tenants}
     for group, count in _counts(gpu, groups, selected):
         vgpu_type = by_name[group.names[0]]
-        mine = [one for one in left if suits(one, vgpu_type, profiles)][:count]
+        if not suits(group.profile, vgpu_type, profiles):
+            selected.doubts.append(_none_left(gpu, found, vgpu_type, profiles, group.share))
+        mine = [one for one in left if one.name == group.profile.name or suits(one, vgpu_type, profiles)][:count]
         for one in mine:
             left.remove(one)
         others = [one for one in groups if one.profile.name == group.profile.name]

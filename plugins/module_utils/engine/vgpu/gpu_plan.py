@@ -161,6 +161,7 @@ def _instances(target: GpuTarget, request: GpuRequest, recreated: Collection[str
     staying = [(vgpu, vgpu_type) for vgpu_type, vgpu in tenants if vgpu]
     asked = mig_placement.InstanceRequest(found.profiles, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
     target.instances, wrong = mig_placement.plan_instances(gpu, asked)
+    target.instances.warnings += map(estimate, found.doubts)
     target.first = found.first
     target.mig = target.instances.after(gpu) if words is None else sorted(one.name for one in found.profiles)
     return errors or wrong

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A30, A100, RTXPRO6000
 
 PF = "0000:17:00.0"
@@ -96,6 +98,21 @@ def test_more_than_the_instances_hold_is_refused(make_host, vendor):
         assert outcome.codes == [code] and words in outcome.msg and len(host.writes) == writes, (counts, outcome.msg)
 
 
+def test_a_given_instance_is_doubted_where_the_driver_does_not_report_what_a_type_needs(make_host):
+    layout = layout_of(DC_1_24C=1, mig=["1g.24gb"])
+    bare = make_host(gpus=[(PF, RTXPRO6000)], driver=None)
+    bare.kernel.loaded.clear()
+    bare.on_disk = None
+    silent = prepared(make_host(gpus=[(PF, RTXPRO6000)]), layout)
+    silent.faults.no_smi_types = True
+    for host in (bare, silent):
+        planned = call(nvidia_vgpu, host, check=True, layout=layout, check_mode_assume=ASSUMED).ok
+        assert PF + ": create the GPU instances 1g.24gb" in planned["actions"]
+        assert len([text for text in planned.warnings if "such as 1g.24gb+gfx" in text and "estimate" in text]) == 1
+    reporting = prepared(make_host(gpus=[(PF, RTXPRO6000)]), layout)
+    assert call(nvidia_vgpu, reporting, layout=layout).codes == ["gpu_instance_too_small"]
+
+
 def test_the_number_of_a_profile_is_as_the_driver_reports_it(make_host):
     host = prepared(make_host(gpus=[(PF, A100)]), layout_of(A100_1_5C=1))
     outcome = call(nvidia_mig, host, instances=["1g.5gb+me", "1g.5gb+me"])
@@ -176,3 +193,40 @@ def test_a_number_changes_no_mig_mode_before_the_driver_lists_its_types(make_hos
     assert call(nvidia_mig, host, layout=layout).ok["actions"] == [] and host.pf().mig
     planned = call(nvidia_vgpu, host, check=True, layout=layout, check_mode_assume=ASSUMED).ok
     assert [one["type"] for one in planned["vgpus"]] == ["nvidia-697"] and "which type nvidia-697 is" in planned.warnings[0]
+
+
+@FRAMEWORKS
+@SPREADS
+def test_a_boot_restores_sizes_that_share_a_profile(make_host, vendor, spreads):
+    layout = layout_of(DC_1_8Q=4, DC_1_8A=1, DC_1_12Q=2)
+    host = prepared(make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=vendor), layout)
+    host.kernel.spreads = spreads
+    applied(host, layout)
+    goal = host.vgpus()
+    host.reboot()
+    assert restore.restore(host.ctx, 60, 0.5, lambda words: None).errors == []
+    assert host.vgpus() == goal and instances(host) == [SMALL] * 3
+    assert call(nvidia_vgpu, host, layout=layout).ok["actions"] == []
+
+
+@FRAMEWORKS
+def test_a_run_that_is_killed_while_it_makes_room_is_finished_by_the_next(make_host, vendor):
+    first, second = layout_of(DC_1_12Q=4, DC_1_24Q=1), layout_of(DC_1_12Q=2, DC_1_8A=3, DC_1_24Q=2)
+
+    def host_with_first():
+        host = prepared(make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=vendor), first)
+        host.kernel.spreads = True
+        call(nvidia_vgpu, host, layout=first, settle=0).ok
+        host.writes.clear()
+        return host
+
+    writes = call(nvidia_vgpu, host_with_first(), layout=second, settle=0).ok.writes
+    for number in range(1, writes + 1):
+        host = host_with_first()
+        host.die_at = number
+        with pytest.raises(Died):
+            call(nvidia_vgpu, host, layout=second, settle=0)
+        host.die_at = None
+        call(nvidia_vgpu, host, layout=second, settle=0).ok
+        assert kinds(host) == {"DC-1-12Q": 2, "DC-1-8A": 3, "DC-1-24Q": 2} and host.kernel.harm == []
+        assert call(nvidia_vgpu, host, layout=second, settle=0).ok["actions"] == []
