@@ -103,7 +103,8 @@ def expected_files(sources: Mapping[str, str], before: Sequence[str], interprete
 
 def present(root: str) -> list[str]:
     """Paths of ours that exist on the host, in the order in which they are removed: what starts another comes first."""
-    return [path for path in (UNIT_LINK, UNIT, COMMAND, migration.current(root, STORE)) if os.path.lexists(root + path)]
+    paths = (UNIT_LINK, UNIT, COMMAND, migration.current(root, STORE))
+    return [path for path in paths if os.path.islink(root + path) or os.path.isfile(root + path)]
 
 
 def plan(root: str, expected: Files) -> list[Step]:

@@ -180,7 +180,7 @@ def test_it_goes_without_a_trace(make_host):
     os.symlink(install.UNIT, host.root + install.UNIT_LINK)
     check = call(nvidia_vgpu_restore, host, check=True, state="absent").ok
     real = call(nvidia_vgpu_restore, host, state="absent").ok
-    assert real["actions"] == check["actions"] == ["%s: remove it" % path for path in (install.UNIT, install.COMMAND)]
+    assert real["actions"] == check["actions"] == ["%s: remove it" % path for path in (install.UNIT_LINK, install.UNIT, install.COMMAND)]
     assert install.present(host.root) == [] and not os.path.lexists(host.root + install.UNIT_LINK), "nothing is left that systemd would warn of"
     assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]
 

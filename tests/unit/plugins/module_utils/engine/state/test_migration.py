@@ -117,7 +117,7 @@ def started(host, unit, link):
     conditions = re.findall(r"^ConditionPathExists=(\|?)(.*)$", text, re.MULTILINE)
     required = [os.path.exists(host.root + path) for mark, path in conditions if not mark]
     triggers = [os.path.exists(host.root + path) for mark, path in conditions if mark]
-    (command,) = re.findall(r"^ExecStart=(\S+) restore$", text, re.MULTILINE)
+    (command,) = re.findall(r"^ExecStart=(\S+) restore(?: --timeout \d+)?$", text, re.MULTILINE)
     return command if all(required) and (any(triggers) or not triggers) else None
 
 
