@@ -74,7 +74,7 @@ bootloader:
 next_boot:
   description:
     - The entries that the next boot may start; one if the default entry is known. In check mode, as they are now.
-    - RV(next_boot[].cmdline) is null if it is unknown. A value in RV(next_boot[].iommu) is null if the command line leaves it to the kernel's default.
+    - C(cmdline) is null if it is unknown. A value of C(iommu) is null if the command line leaves it to the kernel's default.
   returned: success
   type: list
   elements: dict

@@ -10,7 +10,7 @@ from ..base.errors import error
 from . import files
 from .context import Context
 
-DIRECTORIES = ("/boot/loader/entries", "/boot/grub2")
+DIRECTORIES = ("/boot/loader/entries", "/boot/grub2", "/etc/default", "/etc/kernel")  # what it may write
 _PATHS = ("/usr/sbin/grubby", "/usr/bin/grubby", "/sbin/grubby")
 
 

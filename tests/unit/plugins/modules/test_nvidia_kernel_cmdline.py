@@ -428,3 +428,13 @@ def test_partitions_of_proxmox(make_host, monkeypatch, tmp_path):
     monkeypatch.setattr(host.sysfs, "read_or", lambda path, default=None: mounts if path == "/proc/mounts" else real(path, default))
     host.put("/boot/efi/grub/grub.cfg", host.get("/esp/%s/grub/grub.cfg" % boot.UUID).replace("iommu=pt", ""))
     assert run(host, check=True).ok["changed"], "what is mounted counts, and lacks a flag"
+
+
+@pytest.mark.parametrize("kind, directory", [("debian", "/boot/grub"), ("suse", "/boot/grub2"), ("redhat", "/boot/loader/entries")])
+def test_what_a_program_wrote_is_synced(make_host, kind, directory):
+    host = boot.KINDS[kind](make_host())
+    run(host).ok
+    synced = [word for argv in host.calls if argv[:2] == ["sync", "-f"] for word in argv[2:]]
+    assert host.root + directory in synced
+    host.sync_rc = 1
+    assert "could not be synced" in run(host, flags=[*FLAGS, "pcie_aspm=off"]).msg
