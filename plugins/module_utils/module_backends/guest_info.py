@@ -13,6 +13,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     found = vm.read(ctx, params["timeout"])
     state, driver = found.state, found.state.driver
     expected = vm.Expected(**{name: params[name] for name in SPEC if name != "timeout"})
+    problems = vm.problems(found, expected)
     other_driver = bool(driver.loaded) and driver.loaded != driver.on_disk
     return {
         "changed": False,
@@ -26,7 +27,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         },
         "gpus": found.gpus,
         "reboot_required": bool(driver.on_disk) and (other_driver or any(gpu["driver"] == "nouveau" for gpu in found.gpus)),
-        "problems": [problem.as_dict() for problem in vm.problems(found, expected)],
+        "problems": [problem.as_dict() for problem in problems],
+        "warnings": [str(problem.error) for problem in problems if problem.severity == "warning"],
     }
 
 

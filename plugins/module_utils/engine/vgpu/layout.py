@@ -241,7 +241,7 @@ def _named(gpus: Sequence[Gpu]) -> str:
 
 def _absent_models(absent: Sequence[str], inventory: Inventory, specs: Mapping[str, GpuSpec], wrong: bool) -> list[Refusal]:
     """Models that this host does not have, if nothing is left of the layout, or GPUs are that it does not name. wrong: there are errors."""
-    words, left = ", ".join(absent), [gpu for gpu in inventory.gpus if gpu.supported and gpu.address not in specs]
+    words, left = ", ".join(absent), [gpu for gpu in inventory.gpus if (gpu.model or gpu.offers) and gpu.address not in specs]
     if absent and not specs and not wrong:
         return [Refusal(
             "the layout is for %s, and none of these is in this host, which has %s" % (words, _named(inventory.gpus) or "no NVIDIA GPU"),

@@ -75,7 +75,7 @@ def test_before_the_driver(guest):
 def test_the_type_by_its_pci_ids_before_the_driver(guest, expected, codes_of):
     found = call(nvidia_guest_info, guest.without_driver(), vgpu_type=expected).ok
     (gpu,) = found["gpus"]
-    assert (gpu["type"], gpu["name"], gpu["passthrough"]) == ("A40-24Q", None, None)
+    assert (gpu["type"], gpu["name"], gpu["passthrough"]) == ("A40-24Q", None, None) and len(found.warnings) == len(codes_of)
     assert [(one["code"], one["severity"]) for one in found["problems"]] == [(code, "warning") for code in codes_of]
     assert all("by its PCI ids the vGPU is a A40-24Q" in one["found"] for one in found["problems"])
 
