@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Iterable
 
 # Numbers are short: a longer one is no profile, and what is computed from it would not end.
 _NAME = r"([0-9]{1,2})g\.([0-9]{1,4})gb([^\s|]*)"
@@ -37,3 +38,8 @@ def plain_profile(word: object) -> str:
 def is_profile(word: str) -> bool:
     """Whether the word is a profile's name, such as 1g.5gb."""
     return bool(re.match(_NAME + "$", word))
+
+
+def malformed(words: Iterable[str]) -> list[str]:
+    """Those of a user's words that are neither a profile's name nor its number, on whatever GPU."""
+    return [word for word in words if not is_profile(plain_profile(word)) and not re.match("[0-9]{1,5}$", plain_profile(word))]

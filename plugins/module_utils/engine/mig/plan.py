@@ -16,6 +16,7 @@ from ..base.errors import Refusal, estimate
 from ..base.plan import Plan, Skipped
 from ..base.steps import Step
 from ..hardware.gpu import Gpu, Holder
+from ..hardware.mig_profiles import malformed
 from ..read.host import HostState
 from ..read.inventory import Inventory
 from ..sriov import plan as sriov_plan
@@ -145,7 +146,7 @@ def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, opt
     staying = [(vgpu, next((one for one in gpu.types if one.short == vgpu.type), None)) for vgpu in gpu.vgpus]
     instances, no_room = plan_instances(gpu, InstanceRequest(found, staying, profiles, predicted=gpu.mig is None or changing))
     errors = errors or no_room
-    if errors and listed:
+    if errors and (listed or malformed(words)):
         result.errors += errors
         return []
     result.warnings += map(estimate, errors)

@@ -10,6 +10,7 @@ from ..base import refusals
 from ..base.errors import Refusal, estimate
 from ..hardware import vgpu_types
 from ..hardware.gpu import Vgpu
+from ..hardware.mig_profiles import malformed
 from ..mig import placement as mig_placement, selection
 from .fit import Chosen, check_room, choose_types
 from .layout import guesses
@@ -43,7 +44,7 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
     ]
     if request.spec.needs_mig and request.spec.removes is None:
         errors = _plan_instances(target, request)
-        if request.lists_profiles:
+        if request.lists_profiles or malformed(request.spec.mig or ()):
             result.errors += errors
         else:
             result.warnings += map(estimate, errors)

@@ -63,6 +63,9 @@ def test_a_word_that_is_no_profile_before_the_driver_lists_any(make_host):
     host = make_host(gpus=[("0000:17:00.0", A100)], driver=None)
     outcome = call(nvidia_mig, host, check=True, gpus=["all"], mode="enabled", instances=["large"], check_mode_assume=["driver", "vfs"])
     assert outcome.codes == ["mig_no_profile"] and "'large'" in outcome.msg
+    entries = [{"gpu": "all", "mig": ["large"], "vgpus": []}]
+    outcome = call(nvidia_vgpu, host, check=True, layout=entries, check_mode_assume=["driver", "iommu", "vfs", "mig"])
+    assert outcome.codes == ["mig_no_profile"] and "'large'" in outcome.msg
 
 
 @pytest.mark.parametrize(
