@@ -101,7 +101,9 @@ def section(role: Role) -> str:
         lines += [spec["short_description"] + ".", ""]
         for paragraph in spec["description"]:
             lines += [paragraph.strip(), ""]
-        if spec.get("options"):
+        if entry != "main" and spec.get("options") is role.main:
+            lines += ["Its variables are those of the main entry point.", ""]
+        elif spec.get("options"):
             lines += ["| variable | type | default | meaning |", "|---|---|---|---|"]
             lines += [*rows(spec["options"], role.defaults), ""]
     return "\n".join([BEGIN, "", *lines, END])
