@@ -51,13 +51,14 @@ def _ahead(params: dict[str, Any], info: _module.Result) -> dict[str, list[str]]
     """What each stage may assume: what stages of this run will have set up before it."""
     if not params["ahead"]:
         return dict.fromkeys(_BEFORE, [])
-    run, driver = params["stages"], info["host"]["driver"]
-    completed = bool({"services", "reboot"} & set(run)) and driver["flavour"] == "vgpu" and bool(driver["on_disk"])
+    run, driver = set(params["stages"]), info["host"]["driver"]
+    there = driver["flavour"] == "vgpu" and bool(driver["on_disk"])
+    usable = there or "driver" in run
     coming = {
-        "driver": "driver" in run or completed,
-        "iommu": bool({"iommu", "reboot"} & set(run)),
-        "vfs": "sriov" in run,
-        "mig": "mig" in run,
+        "driver": "driver" in run or (there and bool(run & {"services", "reboot"})),
+        "iommu": bool(run & {"iommu", "reboot"}),
+        "vfs": usable and "sriov" in run,
+        "mig": usable and "mig" in run,
         "vgpus": "vgpus" in run,
     }
     return {stage: [name for name in names if coming[name]] for stage, names in _BEFORE.items()}
