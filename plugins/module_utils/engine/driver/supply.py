@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Mapping, Sequence
 
-from ..base.errors import EngineError, Refusal
+from ..base.errors import EngineError, Refusal, error
 from ..read.host import HostState
 from ..read.platform import Distribution
 from .bundle import AUTO, FAMILIES, FORMATS, VARIABLES, Contents, Package, choose
@@ -230,8 +230,15 @@ def _harmless(text: str) -> str:
 
 
 def from_dict(found: Mapping[str, Any]) -> Supply:
-    """What as_dict returned, on the host."""
-    values = dict(found)
+    """What as_dict returned, on the host; raises EngineError for anything else."""
+    try:
+        return _from_dict(dict(found))
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        expected = "the result of the lookup vgpu.kvm.driver_files"
+        raise error("it has other values (%s)" % type(exc).__name__, "supply", expected, code="bad_supply") from exc
+
+
+def _from_dict(values: dict[str, Any]) -> Supply:
     contents = values.get("contents")
     if contents:
         packages = [Package(**{**one, "wrong": _refusal(one["wrong"])}) for one in contents["packages"]]

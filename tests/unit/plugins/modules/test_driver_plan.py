@@ -214,6 +214,12 @@ def test_names_in_a_zip_are_no_templates(case):
     assert "{{" not in json.dumps(supply["contents"])
 
 
+def test_what_is_not_of_the_lookup(case):
+    for supply in ({"more": 1}, {"contents": {"src": "x"}}, {"error": {"found": "x", "more": 1}}, {"key": {"path": "x"}}):
+        outcome = call(nvidia_host_plan, case.host, stages=["driver"], driver={"supply": supply})
+        assert outcome.codes == ["bad_supply"] and "vgpu.kvm.driver_files" in outcome.msg
+
+
 # --- keys
 
 
