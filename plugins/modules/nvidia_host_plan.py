@@ -221,6 +221,12 @@ plans:
         - Of M(vgpu.kvm.nvidia_driver). In addition, install, version, format and loads are what would be installed, also in a refusal.
       type: dict
       returned: with O(driver)
+selected:
+  description: Addresses of the GPUs that O(gpus) selects; of all GPUs if it is wrong, which the plans report.
+  returned: success
+  type: list
+  elements: str
+  sample: ["0000:e8:00.0"]
 converged:
   description: Whether the host has converged, that is, no stage has anything to do or to refuse, and all stages are planned.
   returned: success

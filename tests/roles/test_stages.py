@@ -46,7 +46,7 @@ def test_the_stages_of_a_run(run, skip, stages):
 def refusal(stages, install=True, **changes):
     """(reasons for a reboot, users that stand against it) of a host with a newer bundle and a running VM."""
     known = {
-        "__preflight_read": {"info": INFO, "plans": {}}, "preflight_stages": stages, "preflight_reboot": "when_idle",
+        "__preflight_read": {"info": INFO, "plans": {}, "selected": []}, "preflight_stages": stages, "preflight_reboot": "when_idle",
         "driver_plan": {"install": install, "version": "570.86.01", "problems": []},
         "iommu_plan": {"missing": [], "unwritten": [], "flags": []}, **changes,
     }
@@ -61,6 +61,14 @@ def test_a_newer_bundle_matters_only_to_runs_that_install_it():
     assert refusal(["reboot", "vgpus"])[0] == [], "what no stage of this run brings is no reason to reboot"
     assert refusal(["driver"])[1] == [], "no reboot comes"
     assert refusal(ALL, preflight_reboot="never")[1] == []
+
+
+def test_problems_of_gpus_that_are_left_out_do_not_count():
+    problems = [{"severity": "error", "code": "x", "device": one} for one in ("0000:e7:00.0", "0000:e8:00.0")]
+    gpus = [{"address": one["device"]} for one in problems]
+    read = {"info": {**INFO, "gpus": gpus, "problems": problems}, "plans": {}, "selected": ["0000:e8:00.0"]}
+    found = Role("preflight").read("__preflight_found", __preflight_read=read, preflight_stages=["vgpus"], iommu_plan={"missing": []})
+    assert [one["device"] for one in found] == ["0000:e8:00.0"]
 
 
 def test_flags_that_no_stage_writes_are_no_reason_to_reboot():

@@ -9,6 +9,7 @@ from typing import Any, Sequence
 
 from .. import _module
 from ..engine.base.errors import EngineError, Refusal
+from ..engine.read import inventory
 from . import driver_plan, gpu_info, mig, pci_driver, sriov, vgpu, vgpu_attach, vgpu_restore
 
 # What an earlier stage of the same run will have set up, where it is not there yet.
@@ -93,6 +94,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     try:
         info = gpu_info.work(_module.Request(gpu_info.SPEC, {name: params[name] for name in gpu_info.SPEC}), ctx)
         plans = {name: _planned(backend, options, ctx, whole) for name, (backend, options) in _stages(params, info).items()}
+        found = inventory.read(ctx)
+        chosen, wrong = found.select(params["gpus"])
         if params["driver"] is not None and "driver" in params["stages"]:
             plans["driver"] = driver_plan.work(params["driver"], ctx)
     finally:
@@ -103,7 +106,14 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         warnings += [text for text in plan.pop("warnings", []) if text not in warnings]
     # What is not planned is not known to be as expected.
     converged = set(_STAGES) <= set(params["stages"]) and all(not plan.get("failed") and not plan["actions"] for plan in plans.values())
-    return {"changed": False, "info": info, "plans": plans, "converged": converged, "warnings": warnings if params["warn"] else []}
+    return {
+        "changed": False,
+        "info": info,
+        "plans": plans,
+        "selected": [gpu.address for gpu in (found.gpus if wrong else chosen)],
+        "converged": converged,
+        "warnings": warnings if params["warn"] else [],
+    }
 
 
 SPEC: _module.Spec = {

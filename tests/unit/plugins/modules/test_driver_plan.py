@@ -322,3 +322,9 @@ def test_what_no_stage_of_the_run_brings_is_not_assumed(make_host, tmp_path):
     assert refused("vgpus") == {"vgpus"}
     assert refused("services", "reboot", "sriov") == {"sriov"}, "there is no driver to start or to load"
     assert refused("driver", "iommu", "reboot", "vgpus") == {"vgpus"}, "nothing of this run enables VFs"
+
+
+def test_the_selected_gpus_are_known_whatever_is_planned(make_host):
+    host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)])
+    assert call(nvidia_host_plan, host, gpus=["0000:e8:00.0"], stages=["vgpus"]).ok["selected"] == ["0000:e8:00.0"]
+    assert call(nvidia_host_plan, host, gpus=["0000:99:00.0"], stages=["vgpus"]).ok["selected"] == ["0000:e7:00.0", "0000:e8:00.0"]
