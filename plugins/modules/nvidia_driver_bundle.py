@@ -34,10 +34,11 @@ options:
     choices: [host, guest]
     default: host
   format:
-    description: Which form of package.
+    description:
+      - Which format of package. With V(auto), the C(.run) if the bundle has it, and otherwise the format that the machine's distribution installs.
     type: str
-    choices: [run, deb, rpm]
-    default: run
+    choices: [auto, run, deb, rpm]
+    default: auto
 """
 
 EXAMPLES = r"""
@@ -66,6 +67,11 @@ version:
   returned: success
   type: str
   sample: 550.163.02
+format:
+  description: The package's format, V(run), V(deb) or V(rpm).
+  returned: success
+  type: str
+  sample: run
 errors:
   description:
     - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;

@@ -89,11 +89,11 @@ host:
     cmdline: {description: Flags of the running kernel., type: list, elements: str, returned: success, sample: [intel_iommu=on, iommu=pt]}
     iommu:
       description:
-        - Whether the kernel drives an IOMMU, its units, and which of O(iommu_flags) are not in force.
+        - Whether the kernel drives an IOMMU, its units, which of O(iommu_flags) are not in force, and the flags that this host needs by default.
         - The kind is V(intel) or V(amd) after the firmware's tables (DMAR, IVRS); null if the firmware lists none.
       type: dict
       returned: success
-      sample: {active: true, kind: intel, units: [dmar0], missing_flags: []}
+      sample: {active: true, kind: intel, units: [dmar0], default_flags: [intel_iommu=on, iommu=pt], missing_flags: []}
     secure_boot: {description: Whether Secure Boot is on and shim validates; null without UEFI., type: bool, returned: success, sample: false}
     enrolled_certificates:
       description:
@@ -108,6 +108,12 @@ host:
       returned: success
       sample: grub
     initramfs_tool: {description: "update-initramfs, dracut or none.", type: str, returned: success, sample: update-initramfs}
+    initramfs_command:
+      description: The command that rebuilds the initramfs of all kernels; empty without a tool.
+      type: list
+      elements: str
+      returned: success
+      sample: [update-initramfs, -u, -k, all]
     driver:
       description: >-
         NVIDIA's driver, loaded and on disk. C(flavour) is vgpu (the host driver), guest (the driver of VMs), datacenter (neither) or none.

@@ -11,6 +11,7 @@ short_description: Plan all stages of a vGPU host after one reading of it
 description:
   - Reads a host once, and plans what M(vgpu.kvm.nvidia_pci_driver), M(vgpu.kvm.nvidia_mig), M(vgpu.kvm.nvidia_sriov), M(vgpu.kvm.nvidia_vgpu),
     M(vgpu.kvm.nvidia_vgpu_attach) and M(vgpu.kvm.nvidia_vgpu_restore) would do, each as if the stages before it had been done (O(ahead)). Changes nothing.
+  - With O(driver), also plans the installation of NVIDIA's driver, before the bundle is copied to the host.
   - What one of them would refuse is in its plan, and does not fail this module. Role preflight shows all refusals in one message, and
     role host enters only stages that have something to do.
 author:
@@ -45,6 +46,81 @@ options:
     description: libvirt's URI.
     type: str
     default: qemu:///system
+  stages:
+    description:
+      - The stages of role C(host) that a run has. Only these are planned, and O(ahead) assumes nothing that none of them sets up.
+      - RV(converged) is V(false) if a stage is missing.
+    type: list
+    elements: str
+    choices: [gpu_release, iommu, driver, reboot, services, mig, sriov, vgpus, verify, libvirt_attach]
+    default: [gpu_release, iommu, driver, reboot, services, mig, sriov, vgpus, verify, libvirt_attach]
+  driver:
+    description: The driver to install, as in M(vgpu.kvm.nvidia_driver); left out, it is not planned.
+    type: dict
+    suboptions:
+      kind:
+        description: As O(vgpu.kvm.nvidia_driver#module:kind).
+        type: str
+        choices: [host, guest]
+        default: host
+      supply:
+        description: What the controller has of the bundle and the signing key, from the lookup P(vgpu.kvm.driver_files#lookup).
+        type: dict
+      version:
+        description: The expected version. If empty, the version of the bundle; without a bundle, any version.
+        type: str
+        default: ''
+      format:
+        description: The package of the bundle to install, as O(vgpu.kvm.nvidia_driver_bundle#module:format).
+        type: str
+        choices: [auto, run, deb, rpm]
+        default: auto
+      checksum:
+        description: The checksum of the bundle, as V(sha256:…). Here only its form is checked.
+        type: str
+        default: ''
+      keys_on_host:
+        description: Whether the signing key and its certificate are files of the host.
+        type: bool
+        default: false
+      dkms:
+        description: As O(vgpu.kvm.nvidia_driver#module:dkms).
+        type: bool
+        default: true
+      load:
+        description: As O(vgpu.kvm.nvidia_driver#module:load).
+        type: bool
+        default: true
+      reboots:
+        description: Whether the caller reboots the host if that is needed. Then the module is not loaded before.
+        type: bool
+        default: false
+      iommu_flags:
+        description: The kernel's flags that the run sets. If empty, the default of this host.
+        type: list
+        elements: str
+        default: []
+      module_type:
+        description: As O(vgpu.kvm.nvidia_driver#module:module_type).
+        type: str
+        choices: [auto, open, proprietary]
+        default: auto
+      replace_datacenter:
+        description: As O(vgpu.kvm.nvidia_driver#module:replace_datacenter).
+        type: bool
+        default: false
+      allow_downgrade:
+        description: As O(vgpu.kvm.nvidia_driver#module:allow_downgrade).
+        type: bool
+        default: true
+      extra_arguments:
+        description: As O(vgpu.kvm.nvidia_driver#module:extra_arguments).
+        type: list
+        elements: str
+        default: []
+      tmpdir:
+        description: Directory on the host that the bundle and the package are copied to.
+        type: path
   restore:
     description: Whether the layout is stored for the boot, and the restore unit there.
     type: bool
@@ -141,8 +217,19 @@ plans:
     vgpus: {description: Of M(vgpu.kvm.nvidia_vgpu)., type: dict, returned: with O(layout)}
     attach: {description: Of M(vgpu.kvm.nvidia_vgpu_attach)., type: dict, returned: where O(domains) has some}
     restore: {description: Of M(vgpu.kvm.nvidia_vgpu_restore)., type: dict, returned: success}
+    driver:
+      description:
+        - Of M(vgpu.kvm.nvidia_driver). In addition, install, version, format and loads are what would be installed, also in a refusal.
+      type: dict
+      returned: with O(driver)
+selected:
+  description: Addresses of the GPUs that O(gpus) selects; of all GPUs if it is wrong, which the plans report.
+  returned: success
+  type: list
+  elements: str
+  sample: ["0000:e8:00.0"]
 converged:
-  description: Whether the host has converged, that is, no stage has anything to do or to refuse.
+  description: Whether the host has converged, that is, no stage has anything to do or to refuse, and all stages are planned.
   returned: success
   type: bool
   sample: false

@@ -29,14 +29,14 @@ _DRIVER = (
     "v=$(modinfo -F version nvidia 2>/dev/null); echo driver on disk: ${v:-none}; "
     "[ -e /usr/bin/nvidia-vgpu-mgr ] && echo with vGPU manager || echo no vGPU manager"
 )
-_INSTALL = {"host_driver_bundle": str(BUNDLE), "host_driver_dkms": False, "host_driver_extra_arguments": ["--no-systemd"]}
+_INSTALL = {"driver_bundle": str(BUNDLE), "driver_dkms": False, "driver_extra_arguments": ["--no-systemd"]}
 
 
 def _installer(key: str, text: str, make: tuple[str, ...], lift: tuple[str, ...], found: tuple[str, ...], **more: object) -> Fault:
     """A fault of the host driver's installation."""
     parts = {"device": "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "expected": "driver 550.163.02 on disk", "remedy": "then run again"}
     parts.update(more)
-    return Fault(f"installer-{key}", text, "no-driver", Role("host_driver", _INSTALL), make, lift, found=found, left=_DRIVER, **parts)
+    return Fault(f"installer-{key}", text, "no-driver", Role("driver", _INSTALL), make, lift, found=found, left=_DRIVER, **parts)
 
 
 ROWS = [
@@ -124,7 +124,7 @@ ROWS = [
         ("mv /root/nvidia-smi /usr/bin/",),
         found=("nvidia-smi is not there",),
         expected="an answer to 'nvidia-smi",
-        remedy="role host_driver",
+        remedy="role driver",
     ),
     Fault(
         "etc-full",
@@ -211,13 +211,13 @@ ROWS = [
         device="the module nvidia",
         found=("no module nvidia for the running kernel",),
         expected="the vGPU host driver",
-        remedy="role host_driver",
+        remedy="role driver",
     ),
     Fault(
         "secure-boot",
         "Secure Boot is on, and the driver is still to be installed",
         "no-driver",
-        Role("host_driver", _INSTALL),
+        Role("driver", _INSTALL),
         (
             "mkdir /run/acpi; mount --bind /sys/firmware/acpi /run/acpi; mount -t tmpfs tmpfs /sys/firmware",
             "mkdir -p /sys/firmware/acpi /sys/firmware/efi/efivars; mount --bind /run/acpi /sys/firmware/acpi",

@@ -28,7 +28,7 @@ def play(directory, tasks, hosts):
     """The outcome of a play, and the fact plan of each host."""
     last = {
         "ansible.builtin.copy": {
-            "content": "{{ dict(ansible_play_hosts | zip(ansible_play_hosts | map('extract', hostvars, '__iommu_plan'))) | to_json }}",
+            "content": "{{ dict(ansible_play_hosts | zip(ansible_play_hosts | map('extract', hostvars, 'iommu_plan'))) | to_json }}",
             "dest": str(directory / "plans.json"),
         },
         "run_once": True,
@@ -45,7 +45,7 @@ def play(directory, tasks, hosts):
 def host(running, coming):
     """What nvidia_gpu_info returns of a host, as far as the role reads it."""
     return {
-        "cmdline": running, "cpu_vendor": "GenuineIntel", "iommu": {"kind": "intel"}, "bootloader": "grub",
+        "cmdline": running, "cpu_vendor": "GenuineIntel", "iommu": {"kind": "intel", "default_flags": FLAGS}, "bootloader": "grub",
         "distribution": {"family": "debian", "name": "Debian 12"}, "next_kernel": {"release": None, "driver": None, "cmdline": coming},
     }
 

@@ -42,13 +42,10 @@ WITHOUT_PUBLIC_NAME = {
     r".*_(info|check_mode_assume|unresponsive_gpus)": "a role that includes this one hands it over: what it read, and what its other stages do",
     r"(gpu_release|iommu)_state": "the role teardown sets it",
     r"gpu_release_update_bootloader|iommu_bootloader_stale": "which of two stages rebuilds the boot loader's configuration is between them",
+    r"preflight_stages": "the role host sets it, after the tags of the run",
     r"sriov_bind": "the role host sets it, after what it read of the GPUs",
     r"report_(results|time)": "results that were kept are arguments of the entry point render",
-    r"((host|guest)_)?driver_.*": "role driver",
-}
-# Settings whose two names have not the same effect everywhere, by a pattern.
-DIFFERENT = {
-    r"((host|guest)_)?driver_.*": "role driver",
+    r"driver_(kind|load|host_version|reboots_after|read)": "a role that includes this one hands it over, as it knows the machine and its stages",
 }
 # Settings whose value is in no module's arguments as it was given.
 UNSEEN = {
@@ -77,6 +74,9 @@ class Setting:
 
 
 SETTINGS = [Setting(role.name, name, public) for role in ROLES.values() for name, public in role.public.items()]
+# The driver of VMs has public names of its own.
+OF_GUESTS = [Setting(role.name, name, public) for role in ROLES.values() for name, public in role.of_guests.items()]
+SETTINGS += OF_GUESTS
 PUBLIC = sorted({one.public for one in SETTINGS})
 
 
@@ -87,7 +87,8 @@ def excepted(name: str, exceptions: dict[str, str]) -> bool:
 
 def value(setting: Setting, option: dict) -> object:
     """A value of the option's type, found again in what a module gets: a text with the public name, a number that no other setting has."""
-    text = "/two-names/" + setting.public
+    # A link, which has more settings than a file has.
+    text = ("https://two-names/" if setting.name == "driver_bundle" else "/two-names/") + setting.public
     if "choices" in option:
         (chosen, *dummy) = [one for one in option["choices"] if one not in ("", default_of(setting))]
         return [chosen] if option["type"] == "list" else chosen
@@ -136,7 +137,8 @@ STARTED = sorted({*ENTRIES, *(set(ROLES) - REACHED)} - {role for entry in ENTRIE
 def reading(entry: str) -> list[Setting]:
     """The settings of which a started role, or one that it includes, reads a name."""
     text = "\n".join(TEXTS[role] for role in sorted(closure(entry)))
-    return [one for one in SETTINGS if not excepted(one.name, DIFFERENT) and re.search(r"\b(%s|%s)\b" % (one.name, one.public), text)]
+    others = OF_GUESTS if entry != "guest" else [one for one in SETTINGS if ROLES[one.role].of_guests.get(one.name, one.public) != one.public]
+    return [one for one in SETTINGS if one not in others and re.search(r"\b(%s|%s)\b" % (one.name, one.public), text)]
 
 
 # --- the runs
@@ -161,8 +163,10 @@ def answers(folder: Path) -> dict[str, dict]:
         one["reboot_reasons"] = ["a file is new"]
     for name in ("release", "mig"):
         read["plans"].setdefault(name, {})["actions"] = ["something"]
+    read["plans"]["driver"] = {"install": True, "version": "550.163.02", "format": "run", "loads": True, "actions": ["something"]}
     driver = {"loaded": "550.163.01", "on_disk": "550.163.01", "flavour": "guest", "nouveau_loaded": True, "scheduler": None}
-    vm = {"guest": {**read["info"]["host"], "driver": driver}, "gpus": [{"address": "0000:02:00.0", "in_use_by": []}], "problems": [], "reboot_required": True}
+    guest = {**read["info"]["host"], "driver": driver}
+    vm = {"guest": guest, "gpus": [{"address": "0000:02:00.0", "in_use_by": []}], "problems": [], "busy": [], "reboot_required": True}
     released = {"actions": [], "initramfs_update_needed": True, "bootloader_update_needed": True, "reboot_reasons": [], "warnings": [], "gpus": []}
     return {
         "vgpu.kvm.nvidia_host_plan": read,
@@ -174,7 +178,7 @@ def answers(folder: Path) -> dict[str, dict]:
         "vgpu.kvm.nvidia_driver": {"actions": ["install"]},
         "vgpu.kvm.nvidia_grid_license": {"actions": [], "restart_needed": True},
         "vgpu.kvm.nvidia_cloudpods_config": {"restart_pending": True, "errors": []},
-        "ansible.builtin.stat": {"stat": {"exists": True, "isdir": True, "mtime": 1, "rgrp": False, "roth": False, "mode": "0600"}},
+        "ansible.builtin.stat": {"stat": {"exists": True, "isdir": True, "islnk": True, "mtime": 1, "rgrp": False, "roth": False, "mode": "0600"}},
         "ansible.builtin.systemd_service": {"status": {}},
         "ansible.builtin.command": {"rc": 0, "stdout": "", "stderr": ""},
         "ansible.builtin.find": {"matched": 0},
@@ -248,7 +252,7 @@ def test_both_names_have_the_same_effect_everywhere(stages, entry):
 def test_each_setting_reaches_a_module(stages):
     """Of those that have a value of their own: a text or a number."""
     text = json.dumps(list(stages.values()))
-    told = {one.name: re.findall(r"/two-names/\w+|7\d\d\d", json.dumps(value(one, one.option))) for one in SETTINGS if not excepted(one.name, DIFFERENT)}
+    told = {one.name: re.findall(r"/two-names/\w+|7\d\d\d", json.dumps(value(one, one.option))) for one in SETTINGS}
     unseen = {name for name, values in told.items() if values and not any(re.search(re.escape(one) + r"(?![0-9_])", text) for one in values)}
     assert sorted(unseen - set(UNSEEN)) == []
     assert sorted(set(UNSEEN) - unseen) == [], "these are seen by now"
@@ -263,13 +267,13 @@ def test_each_role_variable_has_a_public_name():
 def test_each_role_describes_its_variables_by_both_names():
     """What argument_specs does not have is refused as a role's parameter."""
     known = [(one, entry["options"]) for one in SETTINGS for entry in ROLES[one.role].entries.values() if one.name in entry.get("options", {})]
-    assert sorted({one.name for one, options in known if one.public not in options and not excepted(one.name, DIFFERENT)}) == []
+    assert sorted({one.name for one, options in known if one.public not in options}) == []
 
 
 def test_each_public_name_has_one_role_variable_in_a_playbook():
     """Of two, one would be left behind where an operator sets the other."""
     for entry in STARTED:
-        own = [one for one in SETTINGS if one.role in closure(entry) and not excepted(one.name, DIFFERENT)]
+        own = [one for one in SETTINGS if one.role in closure(entry)]
         assert sorted(one.name for one in own if [two.public for two in own].count(one.public) > 1) == [], entry
 
 

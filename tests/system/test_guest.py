@@ -222,7 +222,7 @@ def test_an_upgrade_is_finished_by_a_reboot_and_a_removal_leaves_nothing(guest):
     run = guest.run(vgpu_driver_bundle=newer)
     assert run.rc == 0, run.out[-3000:]
     assert guest.twin.sh("cat /sys/module/nvidia/version") == "550.200.01" and guest.twin.sh("cat /proc/sys/kernel/random/boot_id") != boot
-    refused = guest.run(guest_driver_version="550.163.01")
+    refused = guest.run(vgpu_guest_driver_version="550.163.01")
     assert "the driver 550.200.01 is installed, which is newer than 550.163.01" in refused.failure, refused.failure
     removed = guest.twin.module("nvidia_driver", kind="guest", state="absent")
     assert removed["changed"] and removed["driver"]["on_disk"] is None, removed

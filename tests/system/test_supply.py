@@ -45,7 +45,7 @@ class Supply:
         self.marks = [MARK, lines[0]]
         self.server = SignedFile(bundle, chain, TOKEN)
         self.role = self.files / "driver.yml"
-        self.role.write_text("- hosts: all\n  gather_facts: false\n  roles: [vgpu.kvm.host_driver]\n", encoding="utf-8")
+        self.role.write_text("- hosts: all\n  gather_facts: false\n  roles: [vgpu.kvm.driver]\n", encoding="utf-8")
         self.variables = {
             "vgpu_driver_bundle": self.link(TOKEN, bundle.name),
             "vgpu_driver_checksum": certificates.digest(bundle),
@@ -139,7 +139,7 @@ def test_a_check_of_the_whole_site_shows_no_secret(supply):
 
 def test_a_key_that_does_not_fit_is_taken_away_again(supply):
     """The installation fails when the key is on the host already. (nouveau has the GPU until the reboot: nothing is loaded.)"""
-    run = supply.run(str(supply.role), vgpu_driver_mok_key=str(supply.other_key), host_driver_load=False)
+    run = supply.run(str(supply.role), vgpu_driver_mok_key=str(supply.other_key), driver_load=False)
     assert run.rc and "cannot be signed" in run.failure, run.out[-3000:]
     assert secret_marks.on_machine(supply.twin, supply.marks) == ""
 
@@ -151,7 +151,7 @@ def test_a_resumed_download_and_a_signed_module_leave_no_trace_of_the_secrets(su
     with secret_marks.Watch(twin) as watch:
         # The first answer is to the question whether the link is good; of the second a part arrives.
         supply.server.breaks = [0, 90000]
-        run = supply.run(str(supply.role), host_driver_load=False)
+        run = supply.run(str(supply.role), driver_load=False)
     assert run.rc == 0, run.out[-4000:]
     resumed = [expected for dummy, expected in supply.server.requests if expected]
     assert resumed and all(re.fullmatch(r"bytes=[1-9]\d*-", expected) for expected in resumed), supply.server.requests

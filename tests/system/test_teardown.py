@@ -47,7 +47,7 @@ def variables() -> dict:
     return {
         "vgpu_driver_bundle": launcher("bundle").strip().splitlines()[-1],
         "vgpu_driver_dkms": False,
-        "host_driver_cache": "/srv/images",
+        "driver_cache": "/srv/images",
         "vgpu_scheduler": "equal_share",
         "vgpu_layout": [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}],
     }

@@ -23,6 +23,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 VARIABLES = ROOT / "docs" / "variables.md"
 BEGIN = "<!-- Begin: written by tests/tools/role_readmes.py from meta/argument_specs.yml -->"
+# How a default begins that comes from a public variable, or in VMs from another one.
+PUBLIC = re.compile(r"\{\{ (?:\((?P<guest>vgpu_\w+) if driver_kind == 'guest'.* else )?(?P<public>vgpu_\w+)")
 END = "<!-- End: written by tests/tools/role_readmes.py -->"
 HEADER = """<!--
 SPDX-License-Identifier: GPL-3.0-or-later
@@ -54,8 +56,14 @@ class Role:
     @property
     def public(self) -> dict[str, str]:
         """By name of a variable the public one that its default comes from."""
-        found = {name: re.match(r"\{\{ (vgpu_\w+)", str(default)) for name, default in self.defaults.items()}
-        return {name: one.group(1) for name, one in found.items() if one}
+        found = {name: PUBLIC.match(str(default)) for name, default in self.defaults.items()}
+        return {name: one.group("public") for name, one in found.items() if one}
+
+    @property
+    def of_guests(self) -> dict[str, str]:
+        """The same, of those variables that have another public name in VMs."""
+        found = {name: PUBLIC.match(str(default)) for name, default in self.defaults.items()}
+        return {name: one.group("guest") for name, one in found.items() if one and one.group("guest")}
 
     def errors(self) -> list[str]:
         """Where specs and defaults don't agree."""
@@ -126,7 +134,9 @@ def section(role: Role) -> str:
         lines += [spec["short_description"] + ".", ""]
         for paragraph in spec["description"]:
             lines += [paragraph.strip(), ""]
-        if spec.get("options"):
+        if entry != "main" and spec.get("options") is role.main:
+            lines += ["Its variables are those of the main entry point.", ""]
+        elif spec.get("options"):
             lines += ["| variable | type | default | meaning |", "|---|---|---|---|"]
             lines += [*rows(spec["options"], role.defaults), ""]
     return "\n".join([BEGIN, "", *lines, END])
@@ -145,7 +155,7 @@ def expected(role: Role) -> str:
 def constant(default: str) -> str:
     """What an expression such as {{ vgpu_x | default(0) }} comes to without the public variable."""
     text = default.strip("{} ")
-    while text.startswith("vgpu_"):
+    while text.startswith(("vgpu_", "(vgpu_")):
         text = text.partition("| default(")[2].rpartition(")")[0]
     return re.sub(r", true$", "", re.sub(r"^'(.+)'$", r"\1", text)).replace("|", "\\|")
 
@@ -157,7 +167,7 @@ def variable_rows(roles: list[Role]) -> list[str]:
     for role in sorted(roles, key=lambda role: role.name not in ("host", "guest")):
         if role.name in ("host", "guest"):
             described = {**{name: option for name, option in role.options.items() if name.startswith("vgpu_")}, **described}
-        for name, public in role.public.items():
+        for name, public in [*role.public.items(), *role.of_guests.items()]:
             described.setdefault(public, role.options.get(public, role.options[name]))
             own.setdefault(public, {})[name] = constant(str(role.defaults[name]))
     lines = []

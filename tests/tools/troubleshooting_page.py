@@ -60,12 +60,12 @@ STAGES = {
         ("iommu_off", "iommu_flags_missing", "bootloader"),
     ),
     "The bundle and its way onto the host": (
-        "Role `host_driver`, modules `nvidia_driver_bundle` and `nvidia_driver_download`.",
-        ("driver/bundle.py", "driver/download.py"),
+        "Role `driver`, modules `nvidia_driver_bundle` and `nvidia_driver_download`.",
+        ("driver/bundle.py", "driver/download.py", "driver/supply.py", "lookup/driver_files.py"),
         ("ca_missing", "no_tls"),
     ),
     "The host driver": (
-        "Role `host_driver`, module `nvidia_driver`; Secure Boot.",
+        "Role `driver`, module `nvidia_driver`; Secure Boot.",
         ("driver/", "read/secure_boot.py"),
         (
             *("driver_datacenter", "driver_of_guest", "driver_unfinished", "driver_missing", "driver_module_missing", "driver_not_loaded"),
@@ -100,7 +100,7 @@ STAGES = {
         ("bad_prefix",),
     ),
     "The guest": (
-        "Roles `guest_driver` and `guest_license`, modules `nvidia_guest_info`, `nvidia_grid_license` and `nvidia_grid_license_info`.",
+        "Roles `driver` and `guest_license`, modules `nvidia_guest_info`, `nvidia_grid_license` and `nvidia_grid_license_info`.",
         ("guest/",),
         ("license_unread", "wrong_product"),
     ),

@@ -21,6 +21,24 @@ def _line(on_disk: str | None, flavour: str) -> str:
     return "driver: %s (%s)\n" % (on_disk or "none", flavour)
 
 
+def planned(
+    ctx: _module.Context, found: inventory.Inventory, state: host.HostState, desired: driver_plan.Request, files: driver_plan.Files, check_mode: bool = True,
+) -> tuple[list[Step], str | None]:
+    """The steps to the desired driver, and the flavor of its kernel module; raises EngineError for what speaks against it."""
+    loaded = state.driver.loaded
+
+    def idle(steps: Sequence[Step]) -> list[str]:
+        return [vgpu.key for vgpu in found.vgpus] if steps and loaded else []
+
+    steps = in_use.settled(ctx, found, lambda: driver_plan.plan(found, state, desired, files, check_mode), idle)
+    if steps and loaded:
+        raise_if_any(in_use.jobs(found, "replacing the driver %s" % loaded if desired.present else "uninstalling the driver"))
+    if desired.module_type != "auto":
+        return steps, desired.module_type
+    versions = [step.args["version"] for step in steps if step.kind == "install"]
+    return steps, driver_plan.module_type(found, versions[0]) if versions else None
+
+
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params, check_mode = request.params, request.check_mode
     options = {_FIELDS.get(name, name): params[name] for name in SPEC if name not in ("state", "timeout")}
@@ -29,17 +47,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     state = host.read(ctx)
     before = after = state.driver
     files = driver_apply.read(ctx, state, desired)
-
-    def idle(steps: Sequence[Step]) -> list[str]:
-        return [vgpu.key for vgpu in found.vgpus] if steps and before.loaded else []
-
-    steps = in_use.settled(ctx, found, lambda: driver_plan.plan(found, state, desired, files, check_mode), idle)
-    if steps and before.loaded:
-        raise_if_any(in_use.jobs(found, "replacing the driver %s" % before.loaded if desired.present else "uninstalling the driver"))
-    module_type: str | None = desired.module_type
-    if module_type == "auto":
-        versions = [step.args["version"] for step in steps if step.kind == "install"]
-        module_type = driver_plan.module_type(found, versions[0]) if versions else None
+    steps, module_type = planned(ctx, found, state, desired, files, check_mode=check_mode)
     if steps and not check_mode:
         driver_apply.apply(ctx, steps, desired, module_type, params["timeout"])
         after = host.read_driver(ctx)

@@ -21,7 +21,10 @@ from ..engine.system import libvirt_xml, systemd
 ALL, VGPUS, COUNTS = DETAILS = ("all", "vgpus", "counts")
 MOST_USERS = 10
 # What is returned under the name that it has here.
-_OF_HOST = ("kernel", "cpu_vendor", "cmdline", "secure_boot", "enrolled_certificates", "bootloader", "initramfs_tool")
+_OF_HOST = (
+    *("kernel", "cpu_vendor", "cmdline", "secure_boot", "enrolled_certificates", "bootloader", "initramfs_tool"),
+    "initramfs_command",
+)
 _OF_GPU = (
     *("address", "device_id", "subsystem_id", "supported", "alive", "uuid", "driver", "driver_override", "iommu_group", "iommu_type", "framework"),
     "types_ready",
@@ -122,7 +125,13 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         "host": {
             **_row(state, _OF_HOST),
             "distribution": vars(state.distribution),
-            "iommu": {"active": state.iommu_active, "kind": state.iommu_kind, "units": state.iommu_units, "missing_flags": missing},
+            "iommu": {
+                "active": state.iommu_active,
+                "kind": state.iommu_kind,
+                "units": state.iommu_units,
+                "default_flags": host.default_flags(state),
+                "missing_flags": missing,
+            },
             "driver": state.driver.as_dict(),
             "next_kernel": vars(state.next_kernel),
             "services": services,

@@ -9,10 +9,14 @@ from typing import Any, Sequence
 
 from .. import _module
 from ..engine.base.errors import EngineError, Refusal
-from . import gpu_info, mig, pci_driver, sriov, vgpu, vgpu_attach, vgpu_restore
+from ..engine.read import inventory
+from . import driver_plan, gpu_info, mig, pci_driver, sriov, vgpu, vgpu_attach, vgpu_restore
 
 # What an earlier stage of the same run will have set up, where it is not there yet.
 _BEFORE = {"sriov": ["driver", "iommu"], "mig": ["driver", "iommu", "vfs"], "vgpus": ["driver", "iommu", "vfs", "mig"], "attach": ["vgpus"]}
+# The stages of a run, as role host has them, and that of each plan.
+_STAGES = ("gpu_release", "iommu", "driver", "reboot", "services", "mig", "sriov", "vgpus", "verify", "libvirt_attach")
+_TAGS = {"release": "gpu_release", "mig": "mig", "sriov": "sriov", "vgpus": "vgpus", "attach": "libvirt_attach", "restore": "vgpus"}
 # What roles need; the rest is in info.
 _KEPT = ("actions", "gpus", "without_sriov", "unresponsive_gpus", "warnings")
 # Of a stage's actions and errors, unless a host's lists are requested.
@@ -44,9 +48,26 @@ def _planned(backend: ModuleType, options: dict[str, Any], ctx: _module.Context,
     return plan
 
 
+def _ahead(params: dict[str, Any], info: _module.Result) -> dict[str, list[str]]:
+    """What each stage may assume: what stages of this run will have set up before it."""
+    if not params["ahead"]:
+        return dict.fromkeys(_BEFORE, [])
+    run, driver = set(params["stages"]), info["host"]["driver"]
+    there = driver["flavour"] == "vgpu" and bool(driver["on_disk"])
+    usable = there or "driver" in run
+    coming = {
+        "driver": "driver" in run or (there and bool(run & {"services", "reboot"})),
+        "iommu": bool(run & {"iommu", "reboot"}),
+        "vfs": usable and "sriov" in run,
+        "mig": usable and "mig" in run,
+        "vgpus": "vgpus" in run,
+    }
+    return {stage: [name for name in names if coming[name]] for stage, names in _BEFORE.items()}
+
+
 def _stages(params: dict[str, Any], info: _module.Result) -> dict[str, tuple[ModuleType, dict[str, Any]]]:
     """The stages that are requested, by name: a module that is planned, and its options."""
-    before = _BEFORE if params["ahead"] else dict.fromkeys(_BEFORE, [])
+    before = _ahead(params, info)
 
     def same(*names: str) -> dict[str, Any]:
         return {name: params[name] for name in names}
@@ -63,7 +84,7 @@ def _stages(params: dict[str, Any], info: _module.Result) -> dict[str, tuple[Mod
         options = {**same("domains", "connect"), "exclusive": params["domains_exclusive"], "live": params["domains_live"]}
         found["attach"] = (vgpu_attach, {**options, "check_mode_assume": before["attach"]})
     found["restore"] = (vgpu_restore, {"state": "present" if params["restore"] else "absent", "before": params["restore_before"]})
-    return found
+    return {name: stage for name, stage in found.items() if _TAGS[name] in params["stages"]}
 
 
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
@@ -73,14 +94,26 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     try:
         info = gpu_info.work(_module.Request(gpu_info.SPEC, {name: params[name] for name in gpu_info.SPEC}), ctx)
         plans = {name: _planned(backend, options, ctx, whole) for name, (backend, options) in _stages(params, info).items()}
+        found = inventory.read(ctx)
+        chosen, wrong = found.select(params["gpus"])
+        if params["driver"] is not None and "driver" in params["stages"]:
+            plans["driver"] = driver_plan.work(params["driver"], ctx)
     finally:
         ctx.memo = None
     del info["changed"]
     warnings = info.pop("warnings")
     for plan in plans.values():
         warnings += [text for text in plan.pop("warnings", []) if text not in warnings]
-    converged = all(not plan.get("failed") and not plan["actions"] for plan in plans.values())
-    return {"changed": False, "info": info, "plans": plans, "converged": converged, "warnings": warnings if params["warn"] else []}
+    # What is not planned is not known to be as expected.
+    converged = set(_STAGES) <= set(params["stages"]) and all(not plan.get("failed") and not plan["actions"] for plan in plans.values())
+    return {
+        "changed": False,
+        "info": info,
+        "plans": plans,
+        "selected": [gpu.address for gpu in (found.gpus if wrong else chosen)],
+        "converged": converged,
+        "warnings": warnings if params["warn"] else [],
+    }
 
 
 SPEC: _module.Spec = {
@@ -94,6 +127,8 @@ SPEC: _module.Spec = {
     "domains": {"type": "list", "elements": "dict", "default": [], "options": vgpu_attach.DOMAIN},
     "domains_live": {"type": "bool", "default": False},
     **_module.options("bool", "domains_exclusive", "restore", "ahead", "warn", default=True),
+    "driver": {"type": "dict", "options": driver_plan.SPEC},
+    "stages": {"type": "list", "elements": "str", "choices": list(_STAGES), "default": list(_STAGES)},
     "connect": vgpu_attach.SPEC["connect"],
     "restore_before": _module.STRINGS,
     "detail": {**gpu_info.SPEC["detail"], "default": gpu_info.COUNTS},

@@ -16,7 +16,10 @@ from ..engine.system import python
 
 PREFIX = cli.__name__[: -len(".cli.main")]
 # What the command on the host does not need, but nvidia_host_plan imports: both must make the same file.
-ELSEWHERE = ("checks.busy", "checks.in_use", "cloud", "guest", "libvirt", "system.virsh", "vgpu.diff")
+ELSEWHERE = (
+    *("checks.busy", "checks.in_use", "cloud", "guest", "libvirt", "system.virsh", "vgpu.diff"),
+    *("driver.apply", "driver.bundle", "driver.installer", "driver.plan", "driver.supply"),
+)
 
 
 def _sources() -> dict[str, str]:

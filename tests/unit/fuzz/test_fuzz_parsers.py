@@ -342,7 +342,7 @@ def test_changed_bundles(tmp_path):
     path, dest = str(tmp_path / "bad.zip"), tmp_path / "dest"
 
     def work():
-        package = bundle.find(path, str(dest), "host", "run")
+        package = bundle.choose(bundle.read(path, str(dest), "host"), "run", platform.distribution({}))
         assert os.path.dirname(package.path) == str(dest)
         bundle.extract(path, package)
 

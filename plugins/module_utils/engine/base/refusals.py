@@ -84,14 +84,14 @@ def driver_error(driver: DriverFacts) -> Refusal | None:
         return Refusal(of_guest, expected=_HOST_DRIVER, remedy=_REPLACE, code="driver_of_guest")
     if driver.unfinished:
         unfinished = "an installation of NVIDIA's driver was interrupted, so any of its files may be damaged"
-        install = "Run the playbook again: role host_driver (module nvidia_driver) installs it again."
+        install = "Run the playbook again: role driver (module nvidia_driver) installs it again."
         return Refusal(unfinished, remedy=install, code="driver_unfinished")
     if driver.flavour == "none" and driver.has_manager:
         left = "there is no module nvidia for the running kernel, although the vGPU manager is installed (as after a kernel update)"
-        again = "Install the driver again (role host_driver does); with DKMS it is built at each kernel update."
+        again = "Install the driver again (role driver does); with DKMS it is built at each kernel update."
         return Refusal(left, _MODULE, "the vGPU host driver for this kernel", again, "driver_missing")
     if driver.flavour == "none":
-        remedy = "Install it (role host_driver, variable vgpu_driver_bundle)."
+        remedy = "Install it (role driver, variable vgpu_driver_bundle)."
         return Refusal("NVIDIA's vGPU host driver is not installed", remedy=remedy, code="driver_missing")
     if driver.on_disk is None:
         gone = "the host driver %s is loaded, but there is no nvidia module on disk for this kernel" % driver.loaded
@@ -218,7 +218,7 @@ def mig_unknown(gpu: GpuFacts) -> Refusal:
     """nvidia-smi, which alone knows of MIG, gave no answer about a GPU that should have it."""
     remedy = "Run that by hand, and check dmesg (NVRM, Xid)."
     if "not there" in (gpu.mig_silence or ""):
-        remedy = "nvidia-smi is part of the host driver: install that again (role host_driver)."
+        remedy = "nvidia-smi is part of the host driver: install that again (role driver)."
     found = "its MIG mode is not known: %s" % (gpu.mig_silence or "nvidia-smi does not report it (driver of the GPU: %s)" % (gpu.driver or "none"))
     answer = "an answer to 'nvidia-smi --query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending --format=csv'"
     return Refusal(found, gpu.address, answer, remedy, "mig_unknown")

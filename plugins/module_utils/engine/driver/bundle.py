@@ -18,9 +18,10 @@ import tempfile
 import zipfile
 import zlib
 from dataclasses import dataclass
-from typing import Iterator
+from typing import Iterator, Sequence
 
-from ..base.errors import EngineError, error
+from ..base.errors import EngineError, Refusal, error
+from ..read.platform import Distribution
 from .plan import version_in
 
 # What zipfile raises for a damaged archive: beside its own error those of its parts, and of what it can't unpack.
@@ -35,7 +36,12 @@ _PATTERNS = {
     ("guest", "deb"): "nvidia-linux-grid-*_amd64.deb",
     ("guest", "rpm"): "nvidia-linux-grid-*.x86_64.rpm",
 }
-_VARIABLES = {"host": "vgpu_driver", "guest": "vgpu_guest_driver"}
+AUTO = "auto"
+FORMATS = ("run", "deb", "rpm")
+# The family of distributions that installs a format. NVIDIA's .run suits all, so it comes first.
+FAMILIES = {"deb": "debian", "rpm": "redhat"}
+VARIABLES = {"host": "vgpu_driver", "guest": "vgpu_guest_driver"}
+_MOST = 12  # names in a message
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*$")
 # A package is compressed by itself and shrinks little in the zip; a tenth is far beyond what one does.
 _RATIO = 10
@@ -44,13 +50,33 @@ _SMALL = 64 << 20
 
 @dataclass(eq=False, repr=False)
 class Package:
-    """A package in a bundle, or by itself. member is None where nothing has to be extracted. crc: of the zip, CRC-32."""
+    """A package in a bundle, or by itself. member is None where nothing has to be extracted. crc: of the zip, CRC-32.
+
+    wrong: why it must not be extracted.
+    """
 
     path: str
     version: str | None
+    form: str
     member: str | None = None
     size: int = 0
     crc: int = 0
+    wrong: Refusal | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return os.path.basename(self.path)
+
+
+@dataclass(eq=False, repr=False)
+class Contents:
+    """What a bundle holds for one kind of driver. names: of its files, the first ones."""
+
+    src: str
+    kind: str
+    packages: Sequence[Package]
+    names: Sequence[str] = ()
 
 
 def _blocks(path: str) -> Iterator[bytes]:
@@ -89,33 +115,55 @@ def check(path: str, checksum: str | None) -> None:
             raise wrong_checksum(path, found, expected)
 
 
-def find(src: str, dest: str, kind: str, form: str) -> Package:
-    """The package of that kind (host, guest) and form (run, deb, rpm)."""
-    pattern = _PATTERNS[(kind, form)]
+def read(src: str, dest: str, kind: str) -> Contents:
+    """The packages of that kind (host, guest), which are extracted to dest; raises EngineError for what is no bundle."""
     name = os.path.basename(src)
-    if fnmatch.fnmatch(name, pattern):
-        return Package(src, version_in(name))
+    for form in FORMATS:
+        if fnmatch.fnmatch(name, _PATTERNS[(kind, form)]):
+            return Contents(src, kind, [Package(src, version_in(name), form)], [name])
     if not name.endswith(".zip") and not zipfile.is_zipfile(src):
-        raise error("this is no %s package of the %s driver" % (form, kind), src, "a .zip bundle or %s" % pattern, code="wrong_package")
+        expected = "a .zip bundle or %s" % ", ".join(_PATTERNS[(kind, form)] for form in FORMATS)
+        raise error("this is no package of the %s driver" % kind, src, expected, code="wrong_package")
     try:
         with zipfile.ZipFile(src) as bundle:
             names = {info: os.path.basename(info.filename) for info in bundle.infolist() if not info.is_dir()}
     except ZIP_ERRORS as exc:
         raise error("it is no readable zip: %s" % exc, src, "the whole zip of NVIDIA's vGPU software package", "Fetch it again.", "bad_zip") from exc
-    found = [info for info, name in names.items() if fnmatch.fnmatch(name, pattern)]
+    packages = [
+        Package(
+            os.path.join(dest, one), version_in(one), form, info.filename, size=info.file_size, crc=info.CRC, wrong=_wrong_member(src, info, one),
+        )
+        for info, one in names.items()
+        for form in FORMATS
+        if fnmatch.fnmatch(one, _PATTERNS[(kind, form)])
+    ]
+    return Contents(src, kind, packages, list(names.values())[:_MOST])
+
+
+def choose(contents: Contents, form: str, distribution: Distribution) -> Package:
+    """The one package of the format, or of the first format that the bundle holds and the distribution installs (auto)."""
+    kind, held = contents.kind, [one for one in FORMATS if any(package.form == one for package in contents.packages)]
+    suitable = [one for one in held if FAMILIES.get(one, distribution.family) == distribution.family]
+    if form == AUTO and held and not suitable:
+        raise error(
+            "it holds the %s driver as %s only, and this is %s" % (kind, " and ".join(held), distribution.name), contents.src,
+            "a package that this distribution installs (run%s)" % "".join(", " + one for one in FAMILIES if FAMILIES[one] == distribution.family),
+            "Fetch NVIDIA's vGPU software package for this distribution, or the one for Linux KVM.", "wrong_format",
+        )
+    form = (suitable or FORMATS)[0] if form == AUTO else form
+    found = [package for package in contents.packages if package.form == form]
     if len(found) != 1:
-        have = ", ".join(repr(names[info])[1:-1] for info in (found or list(names))[:12])
+        have = ", ".join(repr(name)[1:-1] for name in ([package.name for package in found] or contents.names)[:_MOST])
         count = "it holds %s %s packages of the %s driver: %s" % (len(found) or "no", form, kind, have)
-        others = [other for (of, other), one in _PATTERNS.items() if of == kind and not found and fnmatch.filter(names.values(), one)]
-        remedy = "Set format: %s (in roles %s_format)." % (others[0], _VARIABLES[kind]) if others else None
-        raise error(count, src, "exactly one %s" % pattern, remedy, "package_not_found")
-    info, name = found[0], names[found[0]]
-    _check_member(src, info, name)
-    return Package(os.path.join(dest, name), version_in(name), info.filename, info.file_size, info.CRC)
+        remedy = "Set format: %s (in roles %s_format)." % ((suitable or held)[0], VARIABLES[kind]) if held and not found else None
+        raise error(count, contents.src, "exactly one %s" % _PATTERNS[(kind, form)], remedy, "package_not_found")
+    if found[0].wrong:
+        raise EngineError(found[0].wrong)
+    return found[0]
 
 
-def _check_member(src: str, info: zipfile.ZipInfo, name: str) -> None:
-    """Raises EngineError for what NVIDIA does not pack: such a zip is not unpacked at all."""
+def _wrong_member(src: str, info: zipfile.ZipInfo, name: str) -> Refusal | None:
+    """The error of what NVIDIA does not pack, which is not unpacked at all."""
     wrong, code = None, "unsafe_zip"
     if not _NAME.match(name):
         wrong = "the name of a package has characters that are not of file names"
@@ -127,9 +175,10 @@ def _check_member(src: str, info: zipfile.ZipInfo, name: str) -> None:
         wrong, code = "the package is packed by a method (%d) that is none of NVIDIA's" % info.compress_type, "bad_zip"
     elif info.file_size > max(_SMALL, info.compress_size * _RATIO):
         wrong = "the package would grow from %d to %d MiB" % (info.compress_size >> 20, info.file_size >> 20)
-    if wrong:
-        remedy = "The file is damaged or a trap: fetch it again from NVIDIA's portal."
-        raise error("%s (%r)" % (wrong, info.filename[:200]), src, "a plain zip, as NVIDIA publishes it", remedy, code)
+    if not wrong:
+        return None
+    remedy = "The file is damaged or a trap: fetch it again from NVIDIA's portal."
+    return Refusal("%s (%r)" % (wrong, info.filename[:200]), src, "a plain zip, as NVIDIA publishes it", remedy, code)
 
 
 def extracted(package: Package) -> bool:

@@ -21,29 +21,40 @@ from .signing import STEPS, KeyFile, key_errors
 _OWN = ("nvidia-gridd", "nvidia-persistenced")
 _VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
 
-# NVIDIA's own name of the data center driver's package.
-_PLAIN = re.compile(r"NVIDIA-Linux-x86_64-[0-9.]+\.run\Z")
+# The data center driver's package, and those of either kind of vGPU driver.
+_PLAIN = re.compile(r"(?i)NVIDIA-Linux-x86_64-[0-9.]+\.run\Z")
+_NAMES = {
+    "host": re.compile(r"(?i)(.*-vgpu-kvm.*\.run|nvidia-vgpu-.*\.(deb|rpm))\Z"),
+    "guest": re.compile(r"(?i)(.*-grid.*\.run|nvidia-linux-grid-.*\.(deb|rpm))\Z"),
+}
 
-# By kind of driver: what its packages' names have, what people call it, and the flavour that it gives the machine.
+# By kind of driver: what its .run has in its name, what people call it, and the flavour that it gives the machine.
 _MARKS = {"host": "-vgpu-kvm", "guest": "-grid"}
-_TITLES = {"host": "the vGPU host driver", "guest": "the vGPU guest driver"}
+TITLES = {"host": "the vGPU host driver", "guest": "the vGPU guest driver"}
 _FLAVOURS = {"host": "vgpu", "guest": "guest"}
 
 
 @dataclass(eq=False, repr=False)
 class Files:
-    """What an installation needs of the host's files. package: whether it is there. free: MiB in tmpdir. key, certificate: None if not requested."""
+    """What an installation needs of files. package: whether it is there. free: MiB in tmpdir. key, certificate: None if not requested.
+
+    supplied: whether key and certificate are read where they are now, on the controller or on the host.
+    """
 
     package: bool
     free: int
     key: KeyFile | None = None
     certificate: KeyFile | None = None
+    supplied: bool = False
     machine: installer.Machine = field(default_factory=installer.Machine)
 
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """What is requested of the driver. version None: the package's. extra: further arguments of the installer. space: MiB to be free in tmpdir."""
+    """What is requested of the driver. version None: the package's. extra: further arguments of the installer. space: MiB to be free in tmpdir.
+
+    keys_follow: whether the installation brings the signing key to the host.
+    """
 
     present: bool = True
     version: str | None = None
@@ -60,6 +71,12 @@ class Request:
     signing_certificate: str | None = None
     kind: str = "host"
     allow_downgrade: bool = True
+    form: str = "run"
+    keys_follow: bool = False
+
+    def needed(self, driver: Driver) -> bool:
+        """Whether the machine lacks the driver, or has another version of it."""
+        return driver.flavour != self.flavour or not driver.on_disk or bool(self.version and driver.on_disk != self.version)
 
     @property
     def flavour(self) -> str:
@@ -69,13 +86,21 @@ class Request:
     @property
     def signs(self) -> bool:
         """Whether the installer is given a key."""
-        return bool(self.signing_key) or any(word.startswith("--module-signing-secret-key") for word in self.extra)
+        return bool(self.signing_key) or self.keys_follow or any(word.startswith("--module-signing-secret-key") for word in self.extra)
 
 
 def version_in(name: str | None) -> str | None:
     """The driver's version in a package's file name (…-550.163.02-vgpu-kvm.run), or None."""
     match = _VERSION.search(os.path.basename(name or ""))
     return match.group(1) if match else None
+
+
+def mistaken(name: str, kind: str) -> str | None:
+    """The driver that a package's name belongs to, if it is none of that kind; None for a bundle and for any other name."""
+    other = "guest" if kind == "host" else "host"
+    if _NAMES[other].match(name):
+        return TITLES[other]
+    return "NVIDIA's data center driver" if _PLAIN.match(name) else None
 
 
 def number(version: str) -> list[int]:
@@ -94,7 +119,7 @@ def module_type(inventory: Inventory, version: str) -> str | None:
     if len(kinds) > 1:
         both = (", ".join(kinds["open"]), ", ".join(kinds["proprietary"]))
         found = "this host mixes GPUs that need the open kernel module (%s) with GPUs that need the proprietary one (%s)" % both
-        remedy = "One driver can't serve both: take one kind out, or set module_type (in roles host_driver_module_type)."
+        remedy = "One driver can't serve both: take one kind out, or set module_type (in roles driver_module_type)."
         raise error(found, remedy=remedy, code="mixed_flavours")
     return next(iter(kinds), None)
 
@@ -104,8 +129,8 @@ def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -
     errors = []
     if state.secure_boot and not request.signs:
         errors.append(Refusal("Secure Boot is on: the kernel would not load the driver's modules", remedy=STEPS, code="secure_boot"))
-    # In check mode an earlier step of the same run may bring the key.
-    if files.key and files.certificate and not (check_mode and not (files.key.exists and files.certificate.exists)):
+    # In check mode an earlier step of the same run may bring the key, unless the key's own files are known.
+    if files.key and files.certificate and not (check_mode and not files.supplied and not (files.key.exists and files.certificate.exists)):
         errors += key_errors(state, files.key, files.certificate)
     if files.free < request.space:
         found = "%d MiB are free, the bundle and the driver in it take %d MiB" % (files.free, request.space)
@@ -124,6 +149,11 @@ def _version(request: Request) -> str:
     return version
 
 
+def refusals_of(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> list[Refusal]:
+    """What speaks against an installation of any version."""
+    return _unmet(state, request, files, check_mode) + _wrong_machine(inventory, state.driver, request) + _wrong_step(state.driver, request)
+
+
 def plan(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> list[Step]:
     """Steps to the requested driver; raises EngineError when it must not or can't be installed. In check mode src may be still to come."""
     driver = state.driver
@@ -132,7 +162,7 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     version = _version(request)
     if driver.on_disk == version and driver.flavour == request.flavour:
         return []
-    errors = _unmet(state, request, files, check_mode) + _wrong_machine(inventory, driver, request) + _wrong_step(driver, version, request)
+    errors = refusals_of(inventory, state, request, files, check_mode)
     if not check_mode and not files.package:
         expected = "NVIDIA-Linux-x86_64-%s%s.run on the managed host" % (version, _MARKS[request.kind])
         errors.append(Refusal("the driver's package is not there", request.src or "src", expected, code="package_missing"))
@@ -156,7 +186,7 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
     if driver.unfinished:
         was += " (an earlier installation was interrupted)"
-    step = Step("install", None, None, "install %s %s%s" % (_TITLES[request.kind], version, was), version=version, modules=files.machine.modules)
+    step = Step("install", None, None, "install %s %s%s" % (TITLES[request.kind], version, was), version=version, modules=files.machine.modules)
     step.args["was"] = None if replaced else driver.on_disk
     return [*steps, step, *after]
 
@@ -164,13 +194,11 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
 def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> list[Refusal]:
     """Errors for a host's driver in a VM and a guest's on a host, by the package's name and the machine."""
     errors = []
-    own, other = ("host", "guest") if request.kind == "host" else ("guest", "host")
-    name = os.path.basename(request.src or "")
-    mistaken = _TITLES[other] if _MARKS[other] in name else "NVIDIA's data center driver" if _PLAIN.match(name) else None
-    if mistaken:
-        expected = "that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (_TITLES[own], _MARKS[own])
+    wrong = mistaken(os.path.basename(request.src or ""), request.kind)
+    if wrong:
+        expected = "that of %s (NVIDIA-Linux-x86_64-<version>%s.run)" % (TITLES[request.kind], _MARKS[request.kind])
         remedy = "NVIDIA's vGPU software package has both, in Host_Drivers and Guest_Drivers."
-        errors.append(Refusal("this is the package of %s" % mistaken, request.src, expected, remedy, "wrong_kind"))
+        errors.append(Refusal("this is the package of %s" % wrong, request.src, expected, remedy, "wrong_kind"))
     return errors + (not_a_guest(inventory, driver) if request.kind == "guest" else [])
 
 
@@ -184,7 +212,7 @@ def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
     return [Refusal(found, hosts[0] if hosts else "driver", "a VM with a vGPU", remedy, "not_a_guest")]
 
 
-def _wrong_step(driver: Driver, version: str, request: Request) -> list[Refusal]:
+def _wrong_step(driver: Driver, request: Request) -> list[Refusal]:
     """Another driver in the way, or a newer one."""
     if driver.flavour in ("datacenter", "guest") and driver.flavour != request.flavour and (driver.removal or not request.replace_datacenter):
         if request.kind == "host":
@@ -192,10 +220,12 @@ def _wrong_step(driver: Driver, version: str, request: Request) -> list[Refusal]
             return [wrong] if wrong else []
         found = "NVIDIA's data center driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded)
         expected = "the vGPU guest driver (NVIDIA-Linux-x86_64-<version>-grid.run) alone"
-        replace = "Set guest_driver_replace_datacenter: true to have it replaced, or uninstall it by hand."
+        replace = "Set vgpu_guest_driver_replace_datacenter: true to have it replaced, or uninstall it by hand."
         return [Refusal(found, "driver", expected, refusals.packaged(driver) or replace, "driver_datacenter")]
-    if driver.flavour == request.flavour and driver.on_disk and not request.allow_downgrade and number(version) < number(driver.on_disk):
-        allow = "An older one is installed only where that is allowed (allow_downgrade; in roles guest_driver_allow_downgrade: true)."
+    version = request.version or version_in(request.src)
+    older = version and driver.flavour == request.flavour and driver.on_disk and number(version) < number(driver.on_disk)
+    if older and not request.allow_downgrade:
+        allow = "An older one is installed only where that is allowed (allow_downgrade; in roles driver_allow_downgrade: true)."
         return [Refusal("the driver %s is installed, which is newer than %s" % (driver.on_disk, version), "driver", version, allow, "downgrade")]
     return []
 

@@ -5,34 +5,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Sequence
 
 from ..base.errors import Refusal, error
 from ..read.host import HostState
 
 STEPS = (
-    "Sign the modules with a key of yours (vgpu_driver_mok_key, vgpu_driver_mok_certificate) that is enrolled "
-    "('mokutil --import CERTIFICATE.der', reboot, confirm on the console), or turn Secure Boot off in the firmware."
+    "Sign the modules with a key of yours: create one ('openssl req -new -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=vgpu/ "
+    "-addext extendedKeyUsage=codeSigning -outform DER -keyout MOK.priv -out MOK.der'), enroll it "
+    "('mokutil --import MOK.der', reboot, confirm on the console), and set vgpu_driver_mok_key and vgpu_driver_mok_certificate "
+    "(in a guest vgpu_guest_driver_mok_…). Or turn Secure Boot off in the firmware."
 )
 
 
 @dataclass(eq=False, repr=False)
 class KeyFile:
-    """A file of the host that modules are signed with. shared: others than its owner may read it. fingerprint: SHA-256, None if not read."""
+    """A file that modules are signed with. shared: others than its owner may read it. fingerprint: SHA-256, None if not read.
+
+    searched: folders of the controller in which it was searched; empty for a file of the host.
+    """
 
     path: str
     exists: bool
     is_file: bool
     shared: bool = False
     fingerprint: str | None = None
+    searched: Sequence[str] = ()
 
 
 def key_errors(state: HostState, key: KeyFile, certificate: KeyFile) -> list[Refusal]:
     """What is wrong with the key and the certificate that the modules are to be signed with."""
-    errors = [
-        Refusal("the %s is not there" % what, device=one.path, expected="a file on the managed host", code="signing_key_missing")
-        for one, what in ((key, "signing key"), (certificate, "certificate of the signing key"))
-        if not one.is_file
-    ]
+    errors = [_missing(one, what) for one, what in ((key, "signing key"), (certificate, "certificate of the signing key")) if not one.is_file]
     if errors:
         return errors
     if key.shared:
@@ -45,6 +48,14 @@ def key_errors(state: HostState, key: KeyFile, certificate: KeyFile) -> list[Ref
         found = "Secure Boot is on, and this certificate is none that the machine trusts"
         errors.append(Refusal(found, certificate.path, "a certificate (DER) that is enrolled", remedy, "certificate_not_enrolled"))
     return errors
+
+
+def _missing(one: KeyFile, what: str) -> Refusal:
+    expected, remedy = "a file on the managed host", None
+    if one.searched:
+        expected = "a file on the controller (searched in %s)" % ", ".join(one.searched)
+        remedy = "Give its absolute path, or set vgpu_driver_mok_on_host: true (in a guest vgpu_guest_driver_mok_on_host) if it is a file of the host."
+    return Refusal("the %s is not there" % what, one.path, expected, remedy, "signing_key_missing")
 
 
 def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> None:

@@ -21,6 +21,8 @@ from . import boot_loader, next_kernel, platform, secure_boot
 _SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}
 _IOMMU_TABLES = (("DMAR", "intel"), ("IVRS", "amd"))  # that the firmware shows; the CPU's vendor is no proof
 UNINSTALL = "/usr/bin/nvidia-uninstall"  # NVIDIA's .run brings it
+# Rebuild the initramfs of all kernels: an older one must not bring an old driver back either.
+_REBUILD = {"update-initramfs": ["update-initramfs", "-u", "-k", "all"], "dracut": ["dracut", "--force", "--regenerate-all"]}
 
 
 @dataclass(eq=False, repr=False)
@@ -76,6 +78,11 @@ class HostState(Identity):
     def iommu_active(self) -> bool:
         """Whether the kernel drives an IOMMU: /sys/class/iommu, never the kernel's log."""
         return bool(self.iommu_units)
+
+    @property
+    def initramfs_command(self) -> list[str]:
+        """The command that rebuilds the initramfs; empty without a tool for it."""
+        return _REBUILD.get(self.initramfs_tool, [])
 
 
 def identity(ctx: Context) -> Identity:
@@ -146,6 +153,16 @@ def _scheduler(sysfs: Sysfs) -> str | None:
 def _initramfs_tool(ctx: Context) -> str:
     paths = [directory + tool for tool in ("update-initramfs", "dracut") for directory in ("/usr/sbin/", "/usr/bin/", "/sbin/")]
     return next((os.path.basename(path) for path in paths if os.path.exists(ctx.root + path)), "none")
+
+
+def default_flags(state: HostState) -> list[str]:
+    """The kernel's flags that a host's IOMMU needs.
+
+    iommu=pt is passthrough: devices that the host keeps are not translated, those of VMs still are. AMD's IOMMU is on by default; amd_iommu=on is
+    no value that the kernel knows. The firmware decides the kind: Intel's is in machines with other CPUs, too.
+    """
+    intel = state.cpu_vendor == "GenuineIntel" or state.iommu_kind == "intel"
+    return ["intel_iommu=on", "iommu=pt"] if intel else ["iommu=pt"]
 
 
 def missing_flags(state: HostState, flags: Iterable[str]) -> list[str]:

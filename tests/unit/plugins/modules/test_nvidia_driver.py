@@ -260,9 +260,40 @@ def test_a_bundle_is_known_by_its_content(make_host, bundle, tmp_path):
 def test_a_bundle_of_one_distribution_names_the_format_that_it_has(make_host, bundle, tmp_path):
     members = {"Host_Drivers/nvidia-vgpu-ubuntu-525_525.85.07_amd64.deb": "", "Guest_Drivers/NVIDIA-Linux-x86_64-525.85.05-grid.run": ""}
     src = bundle(members, "NVIDIA-GRID-Ubuntu-KVM-525.85.07-525.85.05-528.24.zip")
-    outcome = call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out"))
+    outcome = call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out"), format="run")
     assert outcome.codes == ["package_not_found"] and "Set format: deb (in roles vgpu_driver_format)." in outcome.msg
     assert call(nvidia_driver_bundle, make_host(), src=src, dest=str(tmp_path / "out"), format="deb").ok["version"] == "525.85.07"
+
+
+UBUNTU = 'ID=ubuntu\nVERSION_ID="22.04"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n'
+ROCKY = 'ID=rocky\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\nPRETTY_NAME="Rocky Linux 9.4"\n'
+
+
+@pytest.mark.parametrize(
+    "release, kind, members, form",
+    [
+        (UBUNTU, "host", ("run", "deb"), "run"),
+        (ROCKY, "host", ("run", "deb"), "run"),
+        (UBUNTU, "host", ("deb", "rpm"), "deb"),
+        (ROCKY, "host", ("deb", "rpm"), "rpm"),
+        (UBUNTU, "guest", ("run", "deb", "rpm"), "run"),
+        (ROCKY, "host", ("deb",), None),
+    ],
+)
+def test_the_format_follows_the_bundle_and_the_distribution(make_host, bundle, tmp_path, release, kind, members, form):
+    host, names = make_host(), {
+        "host": {"run": HOST_MEMBER, "deb": "nvidia-vgpu-ubuntu-550_550.163.02_amd64.deb", "rpm": "NVIDIA-vGPU-rhel-9.4-550.163.02.x86_64.rpm"},
+        "guest": {"run": "G/x-550.163.01-grid.run", "deb": "nvidia-linux-grid-550_550.163.01_amd64.deb", "rpm": "nvidia-linux-grid-1.x86_64.rpm"},
+    }
+    host.put("/etc/os-release", release)
+    src = bundle({names[kind][one]: "" for one in members})
+    outcome = call(nvidia_driver_bundle, host, src=src, dest=str(tmp_path / "out"), kind=kind)
+    if form:
+        assert outcome.ok["format"] == form and outcome["path"].endswith("." + form)
+    else:
+        assert outcome.codes == ["wrong_format"] and "it holds the host driver as deb only, and this is Rocky Linux 9.4" in outcome.msg
+    explicit = call(nvidia_driver_bundle, host, src=src, dest=str(tmp_path / "out"), kind=kind, format=members[-1])
+    assert explicit.ok["format"] == members[-1], "an explicit format wins"
 
 
 def test_a_path_in_the_zip_decides_nothing(make_host, bundle, tmp_path):

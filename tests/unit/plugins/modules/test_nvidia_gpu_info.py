@@ -37,7 +37,9 @@ def test_all_about_a_host(host):
     outcome = call(nvidia_gpu_info, host).ok
     info = outcome["host"]
     assert info["kernel"] == "6.1.0-50-amd64" and info["cpu_vendor"] == "GenuineIntel" and "iommu=pt" in info["cmdline"]
-    assert info["iommu"] == {"active": True, "kind": "intel", "units": ["dmar0", "dmar1"], "missing_flags": []}
+    flags = ["intel_iommu=on", "iommu=pt"]
+    assert info["iommu"] == {"active": True, "kind": "intel", "units": ["dmar0", "dmar1"], "default_flags": flags, "missing_flags": []}
+    assert info["initramfs_command"] == ["update-initramfs", "-u", "-k", "all"]
     assert (info["bootloader"], info["initramfs_tool"], info["secure_boot"]) == ("grub", "update-initramfs", None)
     assert info["driver"] == {"loaded": "550.163.02", "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False, "scheduler": "best_effort"}
     (gpu,) = outcome["gpus"]
@@ -83,7 +85,7 @@ def test_the_driver_is_wrong_in_each_way(make_host):
     os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
     assert "no vGPU manager" in problems(host)["driver_datacenter"]["found"]
     host.on_disk = None
-    assert "host_driver" in problems(host)["driver_missing"]["remedy"]
+    assert "role driver" in problems(host)["driver_missing"]["remedy"]
 
 
 def test_a_gpu_on_each_wrong_driver(make_host):

@@ -1,0 +1,126 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: driver_files
+short_description: What the controller has of a driver's installation
+description:
+  - Reads which packages NVIDIA's vGPU software package (the bundle) holds, and whether the files of the signing key exist.
+    The result is O(vgpu.kvm.nvidia_host_plan#module:driver.supply), which plans the installation before anything is copied to the host.
+  - Never fails. What is wrong is in the result, so that one message names it together with all other errors.
+  - Only the file's name of a link is returned, because a link may be signed, also of a link that is misspelled.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+options:
+  _terms:
+    description: The bundle, a package from it, or a link. An empty text if there is none.
+    type: list
+    elements: str
+    required: true
+  kind:
+    description: Which driver.
+    type: str
+    choices: [host, guest]
+    default: host
+  folders:
+    description: Directories in which relative paths are searched.
+    type: list
+    elements: str
+    default: []
+  key:
+    description: The private key that signs kernel modules, or an empty text.
+    type: str
+    default: ''
+  certificate:
+    description: The certificate of O(key) in DER form, or an empty text.
+    type: str
+    default: ''
+  keys_on_host:
+    description: Whether O(key) and O(certificate) are files of the host. Then they are not read here.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Show the packages of the host driver in a bundle
+  ansible.builtin.debug:
+    msg: "{{ lookup('vgpu.kvm.driver_files', '/srv/nvidia/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip')['contents']['packages'] }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: One dictionary for each term, with the bundle's path, size and contents, and the files of the key.
+  type: list
+  elements: dict
+"""
+
+import hashlib
+import os
+import re
+from typing import Any, Mapping
+
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError, Refusal, looks_signed, shown_link
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import bundle, supply
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver.signing import KeyFile
+
+_LINK = re.compile(r"[\s\"']*[a-z][a-z0-9+.-]*:/", re.IGNORECASE)  # also a misspelled one
+_HTTPS = re.compile(r"https://[^/\s\"']+/[^\s\"']+\Z", re.IGNORECASE)
+
+
+def search(name: str, folders: list[str]) -> str:
+    """The path of the first file of that name, or an empty text."""
+    name = os.path.expanduser(name)
+    return next((path for path in (os.path.join(folder, name) for folder in folders or ["."]) if name and os.path.isfile(path)), "")
+
+
+def key_file(name: str, folders: list[str], keys_on_host: bool, with_content: bool) -> KeyFile | None:
+    """A file of the signing key; None if none is set. with_content: also its fingerprint."""
+    if not name:
+        return None
+    path = "" if keys_on_host else search(name, folders)
+    fingerprint = None
+    if path and with_content:
+        with open(path, "rb") as handle:
+            fingerprint = hashlib.sha256(handle.read()).hexdigest()
+    return KeyFile(path or name, bool(path), bool(path), fingerprint=fingerprint, searched=[] if keys_on_host else folders)
+
+
+def found(term: str, kind: str, folders: list[str]) -> supply.Supply:
+    """The bundle, as the controller has it."""
+    if _LINK.match(term):
+        scheme = "https" if _HTTPS.match(term) else "http" if term.lower().startswith("http://") else supply.BROKEN
+        return supply.Supply(shown_link(term), scheme, folders=folders)
+    one = supply.Supply(term, path=search(term, folders), folders=folders)
+    if not one.path and looks_signed(term):
+        one.given, one.cut = shown_link(term), True
+    try:
+        if one.path:
+            one.size = os.path.getsize(one.path)
+            one.contents = bundle.read(one.path, "", kind)
+    except EngineError as exc:
+        one.error = exc.errors[0]
+    except OSError as exc:
+        one.error = Refusal("it can't be read: %s" % exc.strerror, one.path, code="bundle_missing")
+    return one
+
+
+def read(term: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What the controller has, for the way to the host. options: as documented."""
+    folders = list(dict.fromkeys(folder for folder in options["folders"] if folder))
+    one = found(term, options["kind"], folders)
+    one.key = key_file(options["key"], folders, options["keys_on_host"], False)
+    one.certificate = key_file(options["certificate"], folders, options["keys_on_host"], True)
+    return supply.as_dict(one)
+
+
+class LookupModule(LookupBase):
+    """As documented."""
+
+    def run(self, terms: Any, variables: Any = None, **kwargs: Any) -> list[dict[str, Any]]:
+        """What the controller has, by term."""
+        self.set_options(var_options=variables, direct=kwargs)
+        return [read(str(term), self.get_options()) for term in terms]

@@ -1,0 +1,72 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plan of the driver stage, before the bundle is on the host: what would be installed, and all that speaks against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import _module
+from ..engine.base.errors import EngineError, Refusal
+from ..engine.driver import apply as driver_apply, bundle, plan as driver_plan, supply as driver_supply
+from ..engine.read import host, inventory
+from . import driver
+
+_TAKEN = ("kind", "dkms", "module_type", "replace_datacenter", "allow_downgrade", "tmpdir")
+
+
+def _reboot_follows(options: dict[str, Any], state: host.HostState) -> bool:
+    """Whether a reboot completes the installation: the module is not loaded by it then."""
+    if state.driver.nouveau_loaded or state.driver.loaded:
+        return True
+    flags = options["iommu_flags"] or host.default_flags(state)
+    return options["kind"] == "host" and bool(host.missing_flags(state, flags))
+
+
+def work(options: dict[str, Any], ctx: _module.Context) -> _module.Result:
+    """options: of SPEC. The result is a stage's plan, also if errors speak against it: install, version, format and loads are always there."""
+    found, state = inventory.read(ctx, with_types=False), host.read(ctx)
+    supply = driver_supply.from_dict(options["supply"] or {})
+    supply.checksum, supply.keys_on_host = options["checksum"], options["keys_on_host"]
+    load = options["load"] and not ((options["reboots"] or options["kind"] == "guest") and _reboot_follows(options, state))
+    taken = {name: options[name] for name in _TAKEN}
+    desired = driver_plan.Request(version=options["version"] or None, extra=options["extra_arguments"], form=options["format"], load=load, **taken)
+    chosen = driver_supply.choose_from(supply, desired.kind, desired.form, state.distribution)
+    request = driver_supply.complete(desired, supply, chosen)
+    installs = request.needed(state.driver)
+    result = {"install": installs, "version": request.version or "", "format": chosen.form, "loads": load}
+    errors = driver_supply.refusals(desired, supply, chosen, state, installs)
+    actions: list[str] = []
+    if installs:
+        files = driver_apply.read(ctx, state, request)
+        if supply.key and supply.certificate:
+            files.supplied = True
+            if not supply.keys_on_host:
+                files.key, files.certificate = supply.key, supply.certificate
+        try:
+            if request.version:
+                actions = [str(step) for step in driver.planned(ctx, found, state, request, files)[0]]
+            else:
+                errors += driver_plan.refusals_of(found, state, request, files, True)
+        except EngineError as exc:
+            errors += exc.errors
+    if not errors:
+        return {**result, "actions": actions}
+    wrong = EngineError(_unique(errors))
+    return {**result, "failed": True, "msg": str(wrong), "errors": [one.as_dict() for one in wrong.errors]}
+
+
+def _unique(errors: list[Refusal]) -> list[Refusal]:
+    return list({str(one): one for one in errors}.values())
+
+
+SPEC: _module.Spec = {
+    **{name: driver.SPEC[name] for name in (*_TAKEN, "load", "extra_arguments")},
+    "version": {"type": "str", "default": ""},
+    "format": {"type": "str", "choices": [bundle.AUTO, *bundle.FORMATS], "default": bundle.AUTO},
+    "checksum": {"type": "str", "default": ""},
+    "supply": {"type": "dict"},
+    "keys_on_host": {"type": "bool", "default": False, "no_log": False},
+    "reboots": {"type": "bool", "default": False},
+    "iommu_flags": _module.STRINGS,
+}

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The plan of the driver stage: each rule about the bundle, its format, the signing key and the link, before anything is on the host."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.lookup import driver_files
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_host_plan
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S
+
+ZIP = "NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"
+MEMBERS = ("Host_Drivers/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "Guest_Drivers/NVIDIA-Linux-x86_64-550.163.01-grid.run")
+RPM = "Host_Drivers/NVIDIA-vGPU-rhel-9.4-550.163.02.x86_64.rpm"
+DEB = "Host_Drivers/nvidia-vgpu-ubuntu-550_550.163.02_amd64.deb"
+UBUNTU = 'ID=ubuntu\nVERSION_ID="22.04"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n'
+ROCKY = 'ID=rocky\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\nPRETTY_NAME="Rocky Linux 9.4"\n'
+LINK = "https://example.com/" + ZIP
+SUM = "sha256:" + "0" * 64
+SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+
+
+class Case:
+    """A host without a driver, and a directory of the controller."""
+
+    def __init__(self, host, directory):
+        self.host = host
+        self.directory = directory
+        host.on_disk = None
+        host.kernel.loaded.clear()
+        os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
+        for pf in host.kernel.pfs():
+            pf.driver = None
+        host.put("/etc/os-release", UBUNTU)
+
+    def put(self, name=ZIP, members=MEMBERS):
+        """Writes a bundle; a name that is none of a zip is a package."""
+        path = self.directory / name
+        if not name.endswith(".zip"):
+            path.write_text("")
+            return str(path)
+        with zipfile.ZipFile(str(path), "w") as handle:
+            for member in members:
+                handle.writestr(member, "")
+        return str(path)
+
+    def supply(self, bundle="", **files):
+        """What the controller has."""
+        options = {"folders": [str(self.directory)], "kind": "host", "key": "", "certificate": "", "keys_on_host": False, **files}
+        return json.loads(json.dumps(driver_files.read(bundle, options)))
+
+    def plan(self, bundle="", kind="host", key="", certificate="", **options):
+        """The plan of the stage."""
+        supply = self.supply(bundle, kind=kind, key=key, certificate=certificate, keys_on_host=options.get("keys_on_host", False))
+        driver = {"kind": kind, "supply": supply, **options}
+        outcome = call(nvidia_host_plan, self.host, stages=["driver"], driver=driver).ok
+        assert outcome.writes == 0 and not outcome["converged"], "one stage is not all"
+        assert set(outcome["plans"]) == {"driver"}
+        return outcome["plans"]["driver"]
+
+    def refusal(self, *arguments, **options):
+        """The one error of a plan, as (code, text)."""
+        plan = self.plan(*arguments, **options)
+        assert plan["failed"] and plan["msg"] == text_of(plan["errors"]) and len(plan["errors"]) == 1, plan
+        return plan["errors"][0]["code"], plan["msg"]
+
+
+def text_of(errors):
+    """As a module shows one error."""
+    one = errors[0]
+    text = "%s: %s" % (one["device"], one["found"]) if one["device"] else one["found"]
+    text += " (expected: %s)." % one["expected"] if one["expected"] else "."
+    return text + (" " + one["remedy"] if one["remedy"] else "")
+
+
+@pytest.fixture
+def case(make_host, tmp_path):
+    """A host and a controller."""
+    directory = tmp_path / "controller"
+    directory.mkdir()
+    return Case(make_host(), directory)
+
+
+def test_what_would_be_installed(case):
+    plan = case.plan(case.put())
+    assert (plan["install"], plan["version"], plan["format"], plan["actions"]) == (True, "550.163.02", "run", ["install the vGPU host driver 550.163.02"])
+    case.host.on_disk = "550.163.02"
+    case.host.put("/usr/bin/nvidia-vgpu-mgr", "")
+    plan = case.plan(case.put())
+    assert (plan["install"], plan["actions"]) == (False, [])
+    assert case.plan("550.163.02-not-there.zip", version="550.163.02")["actions"] == [], "a bundle is not needed for the version that is there"
+
+
+def test_the_content_counts_and_not_the_name(case):
+    assert case.plan(case.put("download.zip"))["version"] == "550.163.02"
+
+
+def test_a_reboot_that_follows_leaves_the_module_alone(case):
+    case.host.kernel.cmdline = "quiet"
+    assert case.plan(case.put())["loads"] is True
+    assert case.plan(case.put(), reboots=True, iommu_flags=["intel_iommu=on"])["loads"] is False
+    case.host.kernel.load("550.54.10")
+    assert case.plan(case.put(), reboots=True)["loads"] is False and case.plan(case.put())["loads"] is True
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("NVIDIA-Linux-x86_64-550.163.01.run", "NVIDIA's data center driver"),
+        ("NVIDIA-Linux-x86_64-550.163.01-grid.run", "the vGPU guest driver"),
+        ("nvidia-linux-grid-550_550.163.01_amd64.deb", "the vGPU guest driver"),
+    ],
+)
+def test_the_package_of_another_driver(case, name, words):
+    for bundle in (case.put(name), "https://example.com/" + name):
+        code, text = case.refusal(bundle, checksum=SUM)
+        assert code == "wrong_kind" and "this is the package of %s" % words in text and "Host_Drivers" in text, text
+        assert "vgpu_driver_bundle (%s)" % name in text
+
+
+def test_a_hosts_package_in_a_vm(case):
+    plan = case.plan("https://example.com/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", kind="guest", checksum=SUM)
+    assert [one["code"] for one in plan["errors"]] == ["wrong_kind", "not_a_guest"] and "Guest_Drivers" in plan["msg"]
+
+
+def test_a_version_that_is_not_known(case):
+    code, text = case.refusal("https://example.com/download.zip", checksum=SUM)
+    assert code == "no_version" and "the version is not in the name of vgpu_driver_bundle (download.zip)" in text and "vgpu_driver_version" in text
+
+
+def test_a_version_that_is_another_one(case):
+    code, text = case.refusal(case.put(), version="535.161.05")
+    assert code == "wrong_version" and "vgpu_driver_version is 535.161.05" in text and "has 550.163.02" in text
+
+
+def test_a_checksum_of_another_form(case):
+    code, text = case.refusal(case.put(), checksum="md5:12")
+    assert code == "bad_checksum" and "sha256:<64 hexadecimal digits>" in text and "'sha256sum' prints these" in text
+
+
+def test_a_bundle_that_is_not_set_or_not_there(case):
+    code, text = case.refusal()
+    assert code == "bundle_missing" and "the vGPU host driver is not installed, and vgpu_driver_bundle is not set" in text and "licensing portal" in text
+    code, text = case.refusal("550.163.02.zip", version="550.163.02")
+    assert code == "bundle_missing" and "550.163.02.zip is not on the controller (searched in %s)" % case.directory in text and "absolute path" in text
+
+
+def test_links(case):
+    assert "failed" not in case.plan(LINK, checksum=SUM)
+    code, text = case.refusal(LINK + "?autho=SECRETMARK")
+    assert code == "bad_checksum" and "is a link, and vgpu_driver_checksum is not set" in text and "SECRETMARK" not in text
+    code, text = case.refusal(LINK.replace("https", "HTTP"), checksum=SUM)
+    assert code == "no_tls" and "a link without TLS" in text
+    assert "SECRETMARK" not in json.dumps(case.supply(LINK + "?autho=SECRETMARK"))
+
+
+@pytest.mark.parametrize(
+    "release, members, options, words",
+    [
+        (UBUNTU, [RPM], {"format": "rpm"}, ["vgpu_driver_format is rpm, and this is Ubuntu", "vgpu_driver_format: run, with a bundle that has it", "rhel-9.4"]),
+        (ROCKY, [DEB, MEMBERS[0]], {"format": "deb"}, ["vgpu_driver_format is deb, and this is Rocky Linux 9.4", "Set vgpu_driver_format: run."]),
+        (ROCKY.replace("9.4", "8.10"), [RPM], {"format": "rpm"}, ["NVIDIA-vGPU-rhel-9.4", "is for release 9, and this is Rocky Linux 8.10"]),
+        (ROCKY.replace("9.4", "8.10"), [RPM], {}, ["is for release 9, and this is Rocky Linux 8.10"]),
+        (ROCKY, [DEB], {}, ["it holds the host driver as deb only, and this is Rocky Linux 9.4", "Fetch NVIDIA's"]),
+        (UBUNTU, [DEB], {"format": "run"}, ["it holds no run packages of the host driver", "nvidia-vgpu-ubuntu", "Set format: deb (in roles vgpu_driver_format)"]),
+        (UBUNTU, [MEMBERS[0]], {"kind": "guest"}, ["it holds no run packages of the guest driver", "-vgpu-kvm.run"]),
+    ],
+)
+def test_formats(case, release, members, options, words):
+    case.host.put("/etc/os-release", release)
+    plan = case.plan(case.put(members=members), **options)
+    for word in words:
+        assert word in plan["msg"], plan["msg"]
+    assert plan["errors"][0]["code"] in ("wrong_format", "package_not_found", "not_a_guest")
+
+
+@pytest.mark.parametrize("release, members, form", [(UBUNTU, [DEB], "deb"), (ROCKY, [RPM, DEB], "rpm"), (ROCKY, [*MEMBERS, RPM], "run")])
+def test_the_format_is_detected(case, release, members, form):
+    case.host.put("/etc/os-release", release)
+    assert case.plan(case.put(members=members))["format"] == form
+
+
+def test_a_link_to_a_package(case):
+    code, text = case.refusal("https://example.com/" + os.path.basename(DEB), format="run", checksum=SUM)
+    assert code == "wrong_format" and "is a deb" in text and "Set vgpu_driver_format: deb." in text
+    assert case.plan("https://example.com/" + os.path.basename(DEB), checksum=SUM)["format"] == "deb"
+    case.host.put("/etc/os-release", ROCKY)
+    assert case.refusal("https://example.com/" + os.path.basename(DEB), checksum=SUM)[0] == "wrong_format"
+    guessed = case.plan("https://example.com/NVIDIA-GRID-Ubuntu-KVM-550.163.02-550.163.01-553.74.zip", checksum=SUM)
+    assert "failed" not in guessed, "what a name suggests refuses nothing"
+
+
+def test_a_bundle_that_can_not_be_read(case):
+    path = case.put()
+    with open(path, "r+b") as handle:
+        handle.truncate(30)
+    code, text = case.refusal(path)
+    assert code == "bad_zip" and "it is no readable zip" in text
+    case.host.on_disk = "550.163.02"
+    case.host.put("/usr/bin/nvidia-vgpu-mgr", "")
+    assert "failed" not in case.plan(path), "the version of its name is installed"
+
+
+def test_names_in_a_zip_are_no_templates(case):
+    supply = case.supply(case.put(members=["{{ lookup('pipe', 'id') }}", "Host_Drivers/x{{ 1 }}-vgpu-kvm.run"]))
+    assert "{" not in json.dumps(supply["contents"]["names"]) and supply["contents"]["packages"][0]["wrong"]
+    assert "{{" not in json.dumps(supply["contents"])
+
+
+def test_what_is_not_of_the_lookup(case):
+    for supply in ({"more": 1}, {"contents": {"src": "x"}}, {"error": {"found": "x", "more": 1}}, {"key": {"path": "x"}}):
+        outcome = call(nvidia_host_plan, case.host, stages=["driver"], driver={"supply": supply})
+        assert outcome.codes == ["bad_supply"] and "vgpu.kvm.driver_files" in outcome.msg
+
+
+# --- keys
+
+
+def key_files(case, names=("MOK.priv", "MOK.der")):
+    """A key and its certificate on the controller."""
+    for name in names:
+        (case.directory / name).write_text(name)
+    return {"key": "MOK.priv", "certificate": "MOK.der", "dkms": False}
+
+
+def test_a_key_of_the_controller(case):
+    assert "failed" not in case.plan(case.put(), **key_files(case))
+    code, text = case.refusal(case.put(), **dict(key_files(case), certificate=""))
+    assert code == "signing_key_missing" and "of vgpu_driver_mok_key and vgpu_driver_mok_certificate only one is set" in text
+    code, text = case.refusal(case.put(), **dict(key_files(case), key="nowhere.priv"))
+    assert code == "signing_key_missing" and "nowhere.priv: the signing key is not there" in text
+    assert str(case.directory) in text and "vgpu_driver_mok_on_host: true" in text
+
+
+def test_a_key_for_dkms_must_stay_on_the_host(case):
+    for options in ({"dkms": True}, {"format": "deb"}):
+        bundle = case.put(members=[*MEMBERS, DEB])
+        code, text = case.refusal(bundle, **dict(key_files(case), **options))
+        assert code == "signing_key_missing" and "DKMS signs the driver's modules again" in text and "vgpu_driver_mok_on_host: true" in text
+
+
+def test_a_key_of_the_host(case, tmp_path):
+    key, certificate = tmp_path / "host.priv", tmp_path / "host.der"
+    options = {"key": str(key), "certificate": str(certificate), "keys_on_host": True}
+    plan = case.plan(case.put(), **options)
+    assert [one["code"] for one in plan["errors"]] == ["signing_key_missing"] * 2 and "a file on the managed host" in plan["msg"]
+    for path in (key, certificate):
+        path.write_text("x")
+        path.chmod(0o600)
+    assert "failed" not in case.plan(case.put(), **options)
+    key.chmod(0o644)
+    assert case.refusal(case.put(), **options)[0] == "signing_key_open"
+
+
+def test_secure_boot(case, monkeypatch):
+    from_firmware = {"trusted": []}
+    module = "ansible_collections.vgpu.kvm.plugins.module_utils.engine.read.secure_boot."
+    monkeypatch.setattr(module + "read", lambda sysfs: True)
+    monkeypatch.setattr(module + "enrolled", lambda sysfs: from_firmware["trusted"])
+    code, text = case.refusal(case.put())
+    assert code == "secure_boot" and "openssl req" in text and "mokutil --import" in text and "vgpu_driver_mok_key" in text and "turn Secure Boot off" in text
+    code, text = case.refusal(case.put(), **key_files(case))
+    assert code == "certificate_not_enrolled" and "MOK.der" in text and "none that the machine trusts" in text and "-outform DER" in text
+    from_firmware["trusted"] = [hashlib.sha256(b"MOK.der").hexdigest()]
+    assert "failed" not in case.plan(case.put(), **key_files(case))
+    assert "failed" not in case.plan(case.put(), extra_arguments=["--module-signing-secret-key=/root/x"])
+
+
+# --- together
+
+
+def test_all_refusals_are_reported_at_once(case):
+    case.host.on_disk = "535.247.01"  # without a vGPU manager: the data center driver
+    options = dict(key_files(case), dkms=True, checksum="md5:12")
+    found = [one["code"] for one in case.plan(LINK, **options)["errors"]]
+    assert found == ["bad_checksum", "signing_key_missing", "driver_datacenter"]
+    assert [one["code"] for one in case.plan("")["errors"]] == ["bundle_missing", "driver_datacenter"], "also without a version"
+
+
+def test_space_for_the_bundle_and_the_package(case):
+    supply = case.supply(case.put())
+    supply["size"] = 1 << 60
+    plan = call(nvidia_host_plan, case.host, stages=["driver"], driver={"supply": supply}).ok["plans"]["driver"]
+    assert [one["code"] for one in plan["errors"]] == ["no_space"] and "the bundle and the driver in it take" in plan["msg"]
+
+
+def test_gpus_that_need_different_modules(make_host, tmp_path):
+    case = Case(make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", L40S)]), tmp_path)
+    members = ["Host_Drivers/NVIDIA-Linux-x86_64-580.65.05-vgpu-kvm.run"]
+    assert case.refusal(case.put(members=members))[0] == "mixed_flavours"
+    assert "failed" not in case.plan(case.put(members=members), module_type="open")
+
+
+# --- stages of a run
+
+
+def test_a_stage_that_the_run_lacks_is_not_planned(make_host):
+    layout = [{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]
+    host = make_host()
+    found = call(nvidia_host_plan, host, layout=layout, stages=["vgpus"], driver={"version": "570.86.01"}).ok
+    assert set(found["plans"]) == {"vgpus", "restore"} and not found["converged"]
+
+
+def test_what_no_stage_of_the_run_brings_is_not_assumed(make_host, tmp_path):
+    case = Case(make_host(), tmp_path)
+    layout = [{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]
+
+    def refused(*stages):
+        plans = call(nvidia_host_plan, case.host, layout=layout, stages=list(stages)).ok["plans"]
+        return {name for name, plan in plans.items() if plan.get("failed")}
+
+    everything = ("gpu_release", "iommu", "driver", "reboot", "services", "sriov", "vgpus")
+    assert refused(*everything) == set()
+    assert refused("sriov", "vgpus") == {"sriov", "vgpus"}, "nothing of this run installs the driver"
+    assert refused("vgpus") == {"vgpus"}
+    assert refused("services", "reboot", "sriov") == {"sriov"}, "there is no driver to start or to load"
+    assert refused("driver", "iommu", "reboot", "vgpus") == {"vgpus"}, "nothing of this run enables VFs"
+
+
+def test_the_selected_gpus_are_known_whatever_is_planned(make_host):
+    host = make_host(gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)])
+    assert call(nvidia_host_plan, host, gpus=["0000:e8:00.0"], stages=["vgpus"]).ok["selected"] == ["0000:e8:00.0"]
+    assert call(nvidia_host_plan, host, gpus=["0000:99:00.0"], stages=["vgpus"]).ok["selected"] == ["0000:e7:00.0", "0000:e8:00.0"]
