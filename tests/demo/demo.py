@@ -280,7 +280,7 @@ def bring_up() -> None:
   {page}
                                                    the fleet's report: open it in a browser
   {twin} ssh {NAME}                             a shell on the machine; sudo needs no password
-  {twin} ssh {NAME} sudo vgpuctl status     its GPUs and vGPUs
+  {twin} ssh {NAME} sudo vgpuctl status         its GPUs and vGPUs
   {twin} ssh {NAME} nvidia-smi vgpu             the same, as NVIDIA's tool tells it
   {twin} power-cut {NAME}                       cut the power; after the boot the same vGPUs are there again,
   {twin} ssh {NAME} sudo systemctl start vgpu-restore

@@ -8,12 +8,14 @@ import json
 from dataclasses import dataclass, field
 
 from ..state import migration
-from ..state.paths import STATE
+from ..state.paths import GRUB, KERNEL_CMDLINE, STATE
 from ..system import files
-from .loader import Added
+from .loader import ENTRIES, Added
 
 PATH = STATE + "/kernel-cmdline.json"
 VERSION = 1
+# The record of an earlier release, on the Red Hat family: the flags alone.
+_EARLIER = STATE + "/iommu-flags"
 
 
 @dataclass(eq=False, repr=False)
@@ -27,6 +29,9 @@ class Record:
 
 def read(root: str) -> Record:
     """The record; an empty one where there is none, or none that can be read."""
+    earlier = (files.read_text(root, migration.current(root, _EARLIER)) or "").split()
+    if earlier and files.read_text(root, migration.current(root, PATH)) is None:
+        return Record({place: list(earlier) for place in (GRUB, KERNEL_CMDLINE, ENTRIES)})
     try:
         content = json.loads(files.read_text(root, migration.current(root, PATH)) or "{}")
         if content.get("version") != VERSION:
@@ -42,11 +47,19 @@ def write(root: str, record: Record) -> None:
     path = migration.current(root, PATH)
     if not record.added and record.boot is None:
         files.remove(root, path)
+        _drop_earlier(root)
         return
     content = {"version": VERSION, "added": record.added, "boot": record.boot, "line": record.line}
     text = json.dumps(content, indent=1, sort_keys=True) + "\n"
     if text != files.read_text(root, path):
         files.write_atomic(root, path, text)
+    _drop_earlier(root)
+
+
+def _drop_earlier(root: str) -> None:
+    path = migration.current(root, _EARLIER)
+    if files.read_text(root, path) is not None:
+        files.remove(root, path)
 
 
 def merged(record: Record, added: Added) -> Record:

@@ -66,6 +66,20 @@ def test_there_again_and_back(any_loader):
     assert not run(host, state="absent").ok["changed"] and not os.path.exists(host.root + "/var/lib/vgpuctl/kernel-cmdline.json")
 
 
+@pytest.mark.parametrize("directory", ["/var/lib/nvidia-vgpu", "/var/lib/vgpuctl"])
+def test_what_an_earlier_release_added_is_taken_back(make_host, directory):
+    host = boot.redhat(make_host())
+    before = files(host)
+    run(host).ok
+    os.rename(host.root + "/var/lib/vgpuctl", host.root + directory)
+    os.remove(host.root + directory + "/kernel-cmdline.json")
+    host.put(directory + "/iommu-flags", "intel_iommu=on iommu=pt\n")
+    assert not run(host).ok["changed"] and run(host, state="absent").ok["changed"]
+    assert not {"iommu-flags", "kernel-cmdline.json"} & set(os.listdir(host.root + directory))
+    assert {path: text for path, text in files(host).items() if not path.startswith(directory)} == before
+    assert not run(host, state="absent").ok["changed"]
+
+
 def test_only_a_missing_meaning_is_written(any_loader):
     run(any_loader).ok
     before = files(any_loader)
