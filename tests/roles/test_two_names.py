@@ -178,7 +178,9 @@ def answers(folder: Path) -> dict[str, dict]:
         "vgpu.kvm.nvidia_driver": {"actions": ["install"]},
         "vgpu.kvm.nvidia_grid_license": {"actions": [], "restart_needed": True},
         "vgpu.kvm.nvidia_cloudpods_config": {"restart_pending": True, "errors": []},
-        "ansible.builtin.stat": {"stat": {"exists": True, "isdir": True, "islnk": True, "mtime": 1, "rgrp": False, "roth": False, "mode": "0600"}},
+        "ansible.builtin.stat": {
+            "stat": {"exists": True, "path": "/there", "isdir": True, "islnk": True, "mtime": 1, "rgrp": False, "roth": False, "mode": "0600"},
+        },
         "ansible.builtin.systemd_service": {"status": {}},
         "ansible.builtin.command": {"rc": 0, "stdout": "", "stderr": ""},
         "ansible.builtin.find": {"matched": 0},
