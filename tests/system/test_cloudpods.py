@@ -65,6 +65,10 @@ class Tree:
         self.conf = root / "etc" / "yunion" / "host.conf"
         self.mark = root / "var" / "lib" / "vgpuctl" / "cloudpods-restart-due"
         self.put("etc/yunion/host.conf", CONF)
+        # One process, which holds nothing: where none can be read, a guard takes every GPU for used.
+        (root / "proc" / "1" / "fd").mkdir(parents=True)
+        self.put("proc/1/comm", "systemd\n")
+        self.put("proc/devices", "Character devices:\n195 nvidia\n")
 
     def put(self, path: str, text: str) -> None:
         """Write a file."""
