@@ -64,7 +64,8 @@ def node(path):
 
 def device_file(path):
     """What a device's directory in sysfs has: dev."""
-    return Dir({"dev": File(text("%d:%d\n" % node(path)))})
+    numbers = node(path)
+    return None if numbers is None else Dir({"dev": File(text("%d:%d\n" % numbers))})
 
 
 class Faults:

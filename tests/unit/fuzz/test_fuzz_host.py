@@ -103,6 +103,40 @@ class Liar:
 
         return list(self._lie("list", path, lambda: self._real.list(path), lies))
 
+    def _or_error(self, kind, path, truth, lies):
+        """An answer of a method that raises OSError where there is none."""
+
+        def real():
+            try:
+                return truth(path)
+            except OSError as exc:
+                return exc
+
+        def false():
+            return OSError(self._rng.choice((2, 3, 5, 13)), "a lie", path) if self._rng.random() < 0.3 else lies()
+
+        answer = self._lie(kind, path, real, false)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    def names(self, path):
+        """As Sysfs."""
+        return list(self._or_error("names", path, self._real.names, lambda: [*self._real.list(path), self._rng.choice(NAMES)]))
+
+    def leads(self, path):
+        """As Sysfs."""
+        return self._or_error("leads", path, self._real.leads, lambda: self._rng.choice(NAMES))
+
+    def node(self, path):
+        """As Sysfs."""
+        return self._or_error("node", path, self._real.node, lambda: self._rng.choice((None, (0, 0), (195, 0), (10, 196), (1 << 40, -1))))
+
+    def apart(self, work, timeout):
+        """As Sysfs; what the child tells may be cut off."""
+        rows, ended = self._real.apart(work, timeout)
+        return (rows[: len(rows) // 2], False) if self._rng.random() < self._rate else (rows, ended)
+
     def _name(self):
         return self._rng.choice((None, *NAMES))
 
