@@ -92,5 +92,5 @@ def test_a_host_whose_iommu_is_off(other_machine):
 
 
 def test_a_gpu_without_vgpu_support(other_machine):
-    other_machine.up("--tier", "quick", "--gpus", "1", "--hw", "device=0x2504", "--hw", "vf_device=0x2504")
+    other_machine.up("--tier", "quick", "--gpus", "1", "--hw", "device=0x2504", "--hw", "sriov=0")
     refused(other_machine, "does not support vGPU", GPU, layout=[one("A40-24A")])
