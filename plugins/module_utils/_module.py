@@ -123,11 +123,20 @@ def _build(spec: Spec, **kwargs: Any) -> Any:
     try:
         return AnsibleModule(argument_spec=spec, supports_check_mode=True, **kwargs)
     except OverflowError:
-        # Ansible's own check of whole numbers does not reckon with one without end (.inf in YAML).
-        plain = AnsibleModule(argument_spec={name: {"type": "raw"} for name in spec}, supports_check_mode=True)
-        numbers = sorted(name for name in spec if spec[name]["type"] == "int" and plain.params[name] is not None)
-        given = ", ".join("%s: %r" % (name, plain.params[name]) for name in numbers)
+        # Ansible's own check of whole numbers does not reckon with one without end (.inf in YAML),
+        plain, given = _unchecked(spec, "int")
         _fail(plain, error("a number without end stands where a whole one belongs (%s)" % given, expected="whole numbers", code="bad_number"))
+    except TypeError:
+        # and that of dictionaries not with a number.
+        plain, given = _unchecked(spec, "dict")
+        _fail(plain, error("another value stands where a dictionary belongs (%s)" % given, expected="dictionaries", code="bad_value"))
+
+
+def _unchecked(spec: Spec, kind: str) -> tuple[Any, str]:
+    """The module without any check of its options, and those of one kind, for people."""
+    plain = AnsibleModule(argument_spec={name: {"type": "raw"} for name in spec}, supports_check_mode=True)
+    names = sorted(name for name in spec if spec[name]["type"] == kind and plain.params[name] is not None)
+    return plain, ", ".join("%s: %r" % (name, plain.params[name]) for name in names)
 
 
 def _wrong_times(params: dict[str, Any]) -> list[Refusal]:

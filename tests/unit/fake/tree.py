@@ -173,14 +173,21 @@ class TreeSysfs(Sysfs):
         except OSError:
             return []
 
+    def _only(self, kind, path, number, follow=True):
+        """The file, which must be of this kind; else the error that the kernel has."""
+        node = self._walk(path, follow=follow)[0]
+        if not isinstance(node, kind):
+            raise OSError(number, path)
+        return node
+
     def names(self, path):
-        return self._walk(path)[0].names()
+        return self._only(Dir, path, errno.ENOTDIR).names()
 
     def leads(self, path):
-        return self._walk(path, follow=False)[0].target()
+        return self._only(Link, path, errno.EINVAL, follow=False).target()
 
     def node(self, path):
-        return self._walk(path, follow=False)[0].node
+        return getattr(self._walk(path, follow=False)[0], "node", None)
 
     def target(self, path):
         try:
