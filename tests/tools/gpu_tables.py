@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Updates the tables of GPUs and vGPU types from three lists of public facts.
@@ -111,7 +110,7 @@ def update_boards(text: str, gpus: Rows, types: Rows, counts: Rows) -> str:
 
 def update_guest_types(text: str, gpus: Rows, types: Rows) -> str:
     """guest_types.py with all subsystem ids that a VM can see."""
-    names = [(device, subsystem, name) for device, subsystem, name in types]
+    names = list(types)
     names += [(device, subsystem, name) for device, subsystem, _vendor, name in gpus if _TYPE.match(name.split()[-1]) and subsystem != "0000"]
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for device, subsystem, name in sorted(names):

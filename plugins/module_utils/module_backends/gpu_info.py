@@ -15,7 +15,7 @@ from ..engine.hardware import vgpu_types
 from ..engine.hardware.gpu import Gpu, Holder
 from ..engine.read import host, inventory
 from ..engine.state import layout_file, migration
-from ..engine.system import libvirt_xml, systemd
+from ..engine.system import libvirt_xml
 
 # How much of a host's GPUs is returned: the lists of VFs, types and vGPUs; vGPUs alone; neither, and of users the first ones.
 ALL, VGPUS, COUNTS = DETAILS = ("all", "vgpus", "counts")

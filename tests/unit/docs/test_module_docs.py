@@ -211,7 +211,9 @@ def outcome(make_host, tmp_path, monkeypatch):
             "nvidia_mig": {"mode": "enabled"},
             "nvidia_vgpu": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A40-8Q"}]}]},
             "nvidia_vgpu_attach": {"domains": [{"name": "web1", "vgpus": [{"type": "A40-8Q"}]}]},
-            "nvidia_host_plan": {"layout": [{"gpu": ["all"], "vgpus": [{"type": "A100-1-5C"}]}], "domains": [{"name": "web1"}], "driver": {"version": "550.163.02"}},
+            "nvidia_host_plan": {
+                "layout": [{"gpu": ["all"], "vgpus": [{"type": "A100-1-5C"}]}], "domains": [{"name": "web1"}], "driver": {"version": "550.163.02"},
+            },
         }
         monkeypatch.setattr(driver_download, "open_url", answering)
         return call(module(name), host, check=check, **arguments.get(name, {})).ok

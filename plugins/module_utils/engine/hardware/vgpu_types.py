@@ -3,8 +3,8 @@
 """vGPU types: their names, and how a user's word finds one of them.
 
 A name is <GPU>-<framebuffer GiB><series>; series Q, B (also B4), A, C; 0 GiB stands for 512 MiB. With a number of slices before the
-framebuffer (A100-1-5C) the type lives in a GPU instance of MIG. Numeric ids and the driver's prefix of a type's directory (nvidia-558, vfio-pci-558) mean nothing across hosts, so
-types are found by name, or by the number at the end.
+framebuffer (A100-1-5C) the type lives in a GPU instance of MIG. Numeric ids and the driver's prefix of a type's directory (nvidia-558,
+vfio-pci-558) mean nothing across hosts, so types are found by name, or by the number at the end.
 """
 
 from __future__ import annotations

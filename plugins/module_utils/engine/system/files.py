@@ -196,7 +196,7 @@ def rename(root: str, path: str, new: str) -> None:
     """Renames a directory for good, within its file system; an empty one of the new name gives way."""
     try:
         os.rename(root + path, root + new)
-        for one in {os.path.dirname(root + path), os.path.dirname(root + new)}:
+        for one in sorted({os.path.dirname(root + path), os.path.dirname(root + new)}):
             _sync(one)
     except OSError as exc:
         remedy = "Nothing is lost. If it is a mount point of its own, mount it at the new path; then run again."

@@ -34,7 +34,7 @@ def make(ctx: Context, argv: Sequence[str], config: str, timeout: float) -> None
         if checked and checked.rc:
             wrong, said = "grub-script-check refuses what %s wrote" % argv[0], checked.tail() or "rc %d" % checked.rc
         elif "linux" not in after and "linux" in (before or ""):
-            wrong, said = "%s wrote a configuration that starts no kernel" % argv[0], said
+            wrong = "%s wrote a configuration that starts no kernel" % argv[0]
     if wrong:
         if before is not None and files.read_text(ctx.root, config) != before:
             files.write_atomic(ctx.root, config, before)

@@ -235,6 +235,7 @@ def _find_vfs(gpu: Gpu, spec: GpuSpec) -> list[Refusal]:
             one.index = None
     return errors
 
+
 def _named(gpus: Sequence[Gpu]) -> str:
     return ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in gpus)
 

@@ -169,7 +169,10 @@ def test_links(case):
         (ROCKY.replace("9.4", "8.10"), [RPM], {"format": "rpm"}, ["NVIDIA-vGPU-rhel-9.4", "is for release 9, and this is Rocky Linux 8.10"]),
         (ROCKY.replace("9.4", "8.10"), [RPM], {}, ["is for release 9, and this is Rocky Linux 8.10"]),
         (ROCKY, [DEB], {}, ["it holds the host driver as deb only, and this is Rocky Linux 9.4", "Fetch NVIDIA's"]),
-        (UBUNTU, [DEB], {"format": "run"}, ["it holds no run packages of the host driver", "nvidia-vgpu-ubuntu", "Set format: deb (in roles vgpu_driver_format)"]),
+        (
+            UBUNTU, [DEB], {"format": "run"},
+            ["it holds no run packages of the host driver", "nvidia-vgpu-ubuntu", "Set format: deb (in roles vgpu_driver_format)"],
+        ),
         (UBUNTU, [MEMBERS[0]], {"kind": "guest"}, ["it holds no run packages of the guest driver", "-vgpu-kvm.run"]),
     ],
 )

@@ -297,11 +297,15 @@ def test_what_cannot_be_read_counts_as_in_use(make_host, trouble, vendor):
     assert host.vgpus() and host.kernel.harm == []
 
 
+def fails(number, path):
+    raise OSError(number, path)
+
+
 def test_files_that_go_meanwhile_and_files_of_other_systems_are_no_users(host):
     host.kernel.add_process(90, "editor", ["editor"], ["/mnt/nfs/file", "socket:[1]", "/dev/null"])
-    host.sysfs.node = lambda path: (_ for _ in ()).throw(OSError(116, path)) if path == "/proc/90/fd/0" else None
+    host.sysfs.node = lambda path: fails(116, path) if path == "/proc/90/fd/0" else None
     real = host.sysfs.names
-    host.sysfs.names = lambda path: (_ for _ in ()).throw(OSError(3, path)) if path == "/proc/1/fd" else real(path)
+    host.sysfs.names = lambda path: fails(3, path) if path == "/proc/1/fd" else real(path)
     assert call(nvidia_gpu_info, host).ok["in_use"] == []
 
 

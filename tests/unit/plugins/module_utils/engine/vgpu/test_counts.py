@@ -46,7 +46,8 @@ def fake_model(board):
         if board in GRAPHICS:
             gib = max(int(one[1]) for one in rows if one[0] == str(slices))
             for number, after in ((40, "+gfx"), (0, "")):
-                profiles.setdefault((slices, gib, after), FakeProfile("%dg.%dgb%s" % (slices, gib, after), number + slices, slices, slices, gib, memory // slices))
+                profile = FakeProfile("%dg.%dgb%s" % (slices, gib, after), number + slices, slices, slices, gib, memory // slices)
+                profiles.setdefault((slices, gib, after), profile)
             return profiles[slices, gib, "+gfx"]
         smallest = min(int(one[1]) for one in rows if one[0] == str(slices))
         size = (1 if gib == smallest else 2) if slices == 1 else {3: 4, 7: 8}.get(slices, slices)
