@@ -110,7 +110,7 @@ def update_boards(text: str, gpus: Rows, types: Rows, counts: Rows) -> str:
 
 def update_guest_types(text: str, gpus: Rows, types: Rows) -> str:
     """guest_types.py with all subsystem ids that a VM can see."""
-    names = list(types)
+    names = [tuple(row) for row in types]
     names += [(device, subsystem, name) for device, subsystem, _vendor, name in gpus if _TYPE.match(name.split()[-1]) and subsystem != "0000"]
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for device, subsystem, name in sorted(names):
