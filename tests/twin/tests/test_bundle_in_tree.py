@@ -68,7 +68,7 @@ def test_deb_and_its_removal(in_tree):
         modinfo -k $KVER -F version nvidia; ls {' '.join(FILES)}; systemctl is-enabled nvidia-vgpud nvidia-vgpu-mgr
         sh /root/bundle/Host_Drivers/*-vgpu-kvm.run --silent --skip-module-load --kernel-name=$KVER >/tmp/out 2>&1 && echo both || echo refused
         grep -o 'alternate driver installation' /tmp/out
-        dpkg -P $(dpkg-query -f '${{Package}}\\n' -W 'vgpuctl*') >/dev/null 2>&1
+        dpkg -P $(dpkg-query -f '${{Package}}\\n' -W 'nvidia-vgpu*') >/dev/null 2>&1
         modinfo -k $KVER -F version nvidia 2>/dev/null || echo gone""")
     lines = out.splitlines()
     assert lines[0] == VERSION and set(FILES) <= set(lines) and lines.count("enabled") == 2, out
