@@ -185,3 +185,12 @@ def test_the_hash_is_the_policys():
     assert csp_hash("alert('Hello, world.');") == "'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng='"
     with pytest.raises(AnsibleFilterError, match="between the tags"):
         csp_hash(None)
+
+
+def test_a_vms_name_does_not_reach_the_report_raw(make_host):
+    host = make_host(gpus=[("0000:e7:00.0", A40), (PF, A40)])
+    host.pf(PF).driver, host.pf(PF).override = "vfio-pci", "vfio-pci"
+    name = "web\x1b[2J\x1b]0;owned\x07\x9b31m\nroot@host:~# "
+    host.kernel.add_process(77, "qemu-system-x86", ["qemu", "-name", name], ["/dev/kvm", "/dev/vfio/" + host.pf(PF).group])
+    shown = read(host)["gpus"][1]["segments"][0]["details"]
+    assert "web\\x1b[2J" in shown and not set(shown) & set("\x1b\x07\x9b") and "\nroot@host" not in shown

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.filter.fleet_report import fleet_report
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import plan as binding_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import in_use
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
@@ -506,9 +505,3 @@ def make_idle(host):
     """The VM ends."""
     host.kernel.processes.clear()
     return host
-
-
-def test_a_vms_name_does_not_reach_the_fleets_report_raw(make_host):
-    result = call(nvidia_gpu_info, evil(make_host)).ok.result
-    report = fleet_report({"a": result})
-    harmless(report["hosts"][0]["gpus"][1]["segments"][0]["details"])
