@@ -109,7 +109,7 @@ errors:
       device: /boot/grub/grub.cfg
       found: "update-grub failed, so the next boot goes by the old one: grub-probe: error: cannot find a device for /"
       expected: one made of the settings that were written
-      remedy: "Put right what it reports (space on /boot, the root device), then run this again: it is repeated."
+      remedy: "Fix what it reports (space on /boot, the root device), then run this again: it is repeated."
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.kernel_cmdline import main

@@ -39,6 +39,6 @@ def make(ctx: Context, argv: Sequence[str], config: str, timeout: float) -> None
         if before is not None and files.read_text(ctx.root, config) != before:
             files.write_atomic(ctx.root, config, before)
         found = "%s, so the next boot goes by the old one: %s" % (wrong, said)
-        remedy = "Put right what it reports (space on /boot, the root device), then run this again: it is repeated."
+        remedy = "Fix what it reports (space on /boot, the root device), then run this again: it is repeated."
         raise error(found, config, "one made of the settings that were written", remedy, "bootloader_rebuild_failed")
     files.sync_to_disk(ctx, [os.path.dirname(config)], config)

@@ -25,7 +25,7 @@ def update(ctx: Context, add: Sequence[str], remove: Sequence[str], timeout: flo
     words += ["--args=%s" % " ".join(add)] if add else []
     answer = ctx.command(["grubby", "--update-kernel=ALL", *words], timeout, keeps_lock=True)
     if answer.rc:
-        remedy = "Put right what it reports, then run this again: it is repeated."
+        remedy = "Fix what it reports, then run this again: it is repeated."
         found = "grubby failed: %s" % (answer.tail() or "rc %d" % answer.rc)
         raise error(found, "boot entries", "entries with the settings that were written", remedy, "bootloader_rebuild_failed")
     files.sync_to_disk(ctx, [path for path in DIRECTORIES if files.names(ctx.root, path)] or ["/boot"], "boot entries")

@@ -42,7 +42,7 @@ def refresh(ctx: Context, timeout: float) -> None:
     """Writes kernels and configuration to all partitions; it mounts and unmounts them, which syncs."""
     answer = ctx.command(["proxmox-boot-tool", "refresh"], timeout, keeps_lock=True)
     if answer.rc:
-        remedy = "Put right what it reports (space on the EFI partitions), then run this again: it is repeated."
+        remedy = "Fix what it reports (space on the EFI partitions), then run this again: it is repeated."
         found = "'proxmox-boot-tool refresh' failed: %s" % (answer.tail() or "rc %d" % answer.rc)
         raise error(found, PARTITIONS, "boot partitions with the settings that were written", remedy, _CODE)
 

@@ -78,19 +78,19 @@ def test_what_is_not_there(tmp_path):
     assert files.names(root, "/d", ".conf") == ["/d/a.conf", "/d/b.conf"]
 
 
-@pytest.mark.parametrize("target", ["../shared/grub", "/shared/grub", "hop"])
+@pytest.mark.parametrize("target", ["../kept/grub", "/kept/grub", "hop"])
 def test_a_link_stays_and_its_file_is_written(tmp_path, target):
     """Hosts that keep /etc in another place: the link, the owner and the mode stay."""
     root = str(tmp_path)
-    files.write_atomic(root, "/shared/grub", "one")
-    (tmp_path / "shared/grub").chmod(0o640)
+    files.write_atomic(root, "/kept/grub", "one")
+    (tmp_path / "kept/grub").chmod(0o640)
     (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/hop").symlink_to("../shared/grub")
+    (tmp_path / "etc/hop").symlink_to("../kept/grub")
     (tmp_path / "etc/grub").symlink_to(target)
     files.write_atomic(root, "/etc/grub", "two", 0o600)
-    assert os.readlink(str(tmp_path / "etc/grub")) == target and files.read_text(root, "/shared/grub") == "two"
-    assert stat.S_IMODE((tmp_path / "shared/grub").stat().st_mode) == 0o640
-    assert sorted(os.listdir(root + "/shared")) == ["grub"] and sorted(os.listdir(root + "/etc")) == ["grub", "hop"]
+    assert os.readlink(str(tmp_path / "etc/grub")) == target and files.read_text(root, "/kept/grub") == "two"
+    assert stat.S_IMODE((tmp_path / "kept/grub").stat().st_mode) == 0o640
+    assert sorted(os.listdir(root + "/kept")) == ["grub"] and sorted(os.listdir(root + "/etc")) == ["grub", "hop"]
 
 
 def test_a_link_to_no_file_is_replaced(tmp_path):
@@ -123,9 +123,9 @@ def test_the_link_of_another_user_is_not_followed(tmp_path, monkeypatch):
 
 def test_what_a_killed_write_left_beyond_a_link_is_swept(tmp_path):
     root = str(tmp_path)
-    files.write_atomic(root, "/shared/grub", "one")
-    files.write_atomic(root, "/shared/%sx1" % files.TEMPORARY, "half")
+    files.write_atomic(root, "/kept/grub", "one")
+    files.write_atomic(root, "/kept/%sx1" % files.TEMPORARY, "half")
     (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/grub").symlink_to("../shared/grub")
+    (tmp_path / "etc/grub").symlink_to("../kept/grub")
     files.sweep(root, ["/etc"])
-    assert os.listdir(root + "/shared") == ["grub"]
+    assert os.listdir(root + "/kept") == ["grub"]
