@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import struct
 import subprocess
 from pathlib import Path
 
 import pytest
-from twinlib import acpi, cache, cli, cpio, disk, faults, image, inventory, paths, qemu, quick, snapshots, state
+from twinlib import acpi, cache, cli, cpio, disk, faults, image, inventory, paths, qemu, quick, snapshots, ssh, state
 from twinlib.progress import TwinError
 
 
@@ -233,6 +234,16 @@ def test_inventory(machine):
     assert (host["ansible_host"], host["ansible_port"], host["ansible_user"]) == ("127.0.0.1", 4242, "ansible")
     assert "UserKnownHostsFile=/dev/null" in host["ansible_ssh_common_args"]
     assert json.dumps(host)  # plain values only
+
+
+def test_launcher_and_ansible_log_in_once(machine):
+    """Both go through one connection: a key exchange takes an emulated machine seconds."""
+    yaml = pytest.importorskip("yaml")
+    machine.port = 4242
+    host = yaml.safe_load(inventory.text(machine))["all"]["hosts"]["t1"]
+    shared = shlex.split(host["ansible_ssh_args"])
+    assert f"ControlPath={machine.control_path}" in shared and "ControlMaster=auto" in shared
+    assert set(shared) <= set(ssh.argv(machine))
 
 
 @pytest.mark.parametrize(("guest", "group"), [("", "vgpu_hosts"), ("A40-24Q", "vgpu_guests"), ("none", "vgpu_guests")])

@@ -13,13 +13,12 @@ from .state import Machine
 
 def text(machine: Machine) -> str:
     """YAML, with the machine in the group vgpu_hosts or vgpu_guests. JSON strings are YAML strings, so no YAML library is needed."""
-    shared = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", f"ControlPath={machine.control_path}"]
     values = {
         "ansible_host": "127.0.0.1",
         "ansible_port": machine.port,
         "ansible_user": ssh.USER,
         "ansible_ssh_private_key_file": machine.key,
-        "ansible_ssh_args": shlex.join(shared),
+        "ansible_ssh_args": shlex.join(ssh.shared_arguments(machine)),
         "ansible_ssh_common_args": shlex.join(ssh.option_arguments()),
         "ansible_python_interpreter": "/usr/bin/python3",
         "ansible_ssh_pipelining": True,

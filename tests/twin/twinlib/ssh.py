@@ -31,9 +31,14 @@ def option_arguments() -> list[str]:
     return [part for key, value in OPTIONS.items() for part in ("-o", f"{key}={value}")]
 
 
+def shared_arguments(machine: Machine) -> list[str]:
+    """The -o arguments of the one connection that the launcher and Ansible share: a key exchange and a login take an emulated machine seconds."""
+    return ["-o", "ControlMaster=auto", "-o", "ControlPersist=60s", "-o", f"ControlPath={machine.control_path}"]
+
+
 def argv(machine: Machine) -> list[str]:
     """The ssh command up to the remote command."""
-    return ["ssh", *option_arguments(), "-i", machine.key, "-p", str(machine.port), f"{USER}@127.0.0.1"]
+    return ["ssh", *option_arguments(), *shared_arguments(machine), "-i", machine.key, "-p", str(machine.port), f"{USER}@127.0.0.1"]
 
 
 def output(machine: Machine, command: str, timeout: float = 120) -> str:
