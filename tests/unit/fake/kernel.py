@@ -117,7 +117,8 @@ class Device:
         nodes = [kernel.top]
         for name in names[:-1]:
             nodes.append(nodes[-1].get(name) or kernel.root_directory())
-        self.location = (nodes + [self.directory], names)
+        self.location = nodes + [self.directory]
+        self.link = Link(lambda: "../../.." + self.path[4:], lambda: self.location)  # on its bus
 
     @property
     def gpu(self):
@@ -698,7 +699,7 @@ class Kernel:
 
     def _find_bus_device(self, name):
         device = self.devices.get(name)
-        return Link(lambda: "../../.." + device.path[4:], lambda: device.location) if device else None
+        return device.link if device else None
 
     def _find_root(self, name):
         if not any("pci" + one.address[:7] == name for one in self.pfs()):

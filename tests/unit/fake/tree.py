@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs import Sysfs, SysfsError
@@ -17,6 +18,8 @@ class Blocked(Exception):
 class File:
     """An attribute. read() returns text or bytes, write(text) does what the kernel would; both raise OSError."""
 
+    kind = "file"
+
     def __init__(self, read=None, write=None, when=None):
         self.read = read
         self.write = write
@@ -26,8 +29,10 @@ class File:
 class Link:
     """A symbolic link. target() is its text, or None when there is no link now.
 
-    jump() may return the target as (nodes, names) from the top, which saves the walk. node: numbers of the device that it leads to.
+    jump() may return the nodes from the top to the target, which saves the walk. node: numbers of the device that it leads to.
     """
+
+    kind = "link"
 
     def __init__(self, target, jump=None, node=None):
         self.target = target
@@ -40,7 +45,9 @@ class Link:
 
 
 class Dir:
-    """A directory of fixed entries (each may be absent at times) and of more that find(name) and names() provide."""
+    """A directory of fixed entries (each may be absent at times) and of more that find(name) and names() provide: what is there now."""
+
+    kind = "directory"
 
     def __init__(self, entries=None, when=None, find=None, names=None):
         self.entries = entries or {}
@@ -51,11 +58,9 @@ class Dir:
     def get(self, name):
         """The entry of that name if it is there now."""
         node = self.entries.get(name)
-        if node is None and self._find:
-            node = self._find(name)
-        if node is None or (node.when and not node.when()):
-            return None
-        return node
+        if node is None:
+            return self._find(name) if self._find else None
+        return node if not node.when or node.when() else None
 
     def names(self):
         """Names of what is there now."""
@@ -66,6 +71,17 @@ class Dir:
 def text(value):
     """A read() for a fixed text."""
     return lambda: value
+
+
+# Most of what is read lies below this directory, which is always there.
+DEVICES = "/sys/bus/pci/devices/"
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def _parts(path):
+    """(whether the path lies below DEVICES, its names, or those below DEVICES, the last one first)."""
+    inside = path.startswith(DEVICES)
+    return inside, tuple(part for part in reversed(path[len(DEVICES) if inside else 0:].split("/")) if part)
 
 
 class TreeSysfs(Sysfs):
@@ -79,45 +95,46 @@ class TreeSysfs(Sysfs):
         self._clock = clock
         self._top = top
         self._before_write = before_write
+        self._devices = self._resolve([top], DEVICES.strip("/").split("/")[::-1], DEVICES, True)
 
     def _walk(self, path, follow=True):
-        """(node, canonical path); OSError when it isn't there."""
-        nodes, names = [self._top], []
-        todo = [part for part in reversed(path.split("/")) if part]
+        """The node; OSError when it isn't there."""
+        inside, todo = _parts(path)
+        return self._resolve(list(self._devices) if inside else [self._top], list(todo), path, follow)[-1]
+
+    def _resolve(self, nodes, todo, path, follow):
+        """The nodes from the top to where *todo*, names of which the last comes first, leads from the last of *nodes*."""
         hops = 0
         while todo:
             name = todo.pop()
             if name == ".":
                 continue
             if name == "..":
-                if names:
+                if len(nodes) > 1:
                     nodes.pop()
-                    names.pop()
                 continue
-            if not isinstance(nodes[-1], Dir):
+            if nodes[-1].kind != "directory":
                 raise OSError(errno.ENOTDIR, path)
             node = nodes[-1].get(name)
             if node is None:
                 raise OSError(errno.ENOENT, path)
-            if isinstance(node, Link) and (todo or follow):
+            if node.kind == "link" and (todo or follow):
                 hops += 1
                 if hops > 40:
                     raise OSError(errno.ELOOP, path)
                 if node.jump:
-                    nodes, names = node.jump()
-                    nodes, names = list(nodes), list(names)
+                    nodes = list(node.jump())
                     continue
                 target = node.target()
                 if target.startswith("/"):
-                    nodes, names = [self._top], []
+                    nodes = [self._top]
                 todo += [part for part in reversed(target.split("/")) if part]
                 continue
             nodes.append(node)
-            names.append(name)
-        return nodes[-1], "/" + "/".join(names)
+        return nodes
 
     def _bytes(self, path, size=-1):
-        node = self._walk(path)[0]
+        node = self._walk(path)
         if isinstance(node, Dir):
             raise OSError(errno.EISDIR, path)
         if not node.read:
@@ -139,7 +156,7 @@ class TreeSysfs(Sysfs):
     def write(self, path, value, timeout=60):
         try:
             self._before_write(path, value)
-            node = self._walk(path)[0]
+            node = self._walk(path)
             if not isinstance(node, File) or not node.write:
                 raise OSError(errno.EACCES, path)
             deadline = self._clock.now() + timeout
@@ -165,7 +182,7 @@ class TreeSysfs(Sysfs):
 
     def list(self, path):
         try:
-            node = self._walk(path)[0]
+            node = self._walk(path)
         except OSError:
             return []
         try:
@@ -175,7 +192,7 @@ class TreeSysfs(Sysfs):
 
     def _only(self, kind, path, number, follow=True):
         """The file, which must be of this kind; else the error that the kernel has."""
-        node = self._walk(path, follow=follow)[0]
+        node = self._walk(path, follow=follow)
         if not isinstance(node, kind):
             raise OSError(number, path)
         return node
@@ -187,11 +204,11 @@ class TreeSysfs(Sysfs):
         return self._only(Link, path, errno.EINVAL, follow=False).target()
 
     def node(self, path):
-        return getattr(self._walk(path, follow=False)[0], "node", None)
+        return getattr(self._walk(path, follow=False), "node", None)
 
     def target(self, path):
         try:
-            node = self._walk(path, follow=False)[0]
+            node = self._walk(path, follow=False)
         except OSError:
             return None
         return node.target() if isinstance(node, Link) else None
