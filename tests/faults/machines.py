@@ -79,6 +79,7 @@ class Machines:
             self.end()
             twin = Twin(NAME)
             twin.up(*options)
+            twin.warm_up()
             launcher("snapshot", twin.name, "fresh")
             self.twin, self.options = twin, options
         elif start not in self.made:

@@ -26,6 +26,7 @@ def quick_machine() -> Iterator[Twin]:
     twin = Twin("system-quick")
     try:
         twin.up("--tier", "quick", "--gpus", "2")
+        twin.warm_up()
         launcher("snapshot", twin.name, "no-vfs")
         result = twin.module("nvidia_sriov")
         assert result["changed"] and not result["failed"], result

@@ -16,6 +16,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = ROOT / "tests" / "twin" / "twin"
 COLLECTIONS = ROOT / ".build" / "collections"
+sys.path.insert(0, str(LAUNCHER.parent))
+
+from twinlib import ssh, state  # noqa: E402  (found through the line above)
 
 
 def launcher(*arguments: str, check: bool = True, timeout: int = 900) -> str:
@@ -74,6 +77,10 @@ class Twin:
         launcher("up", self.name, *options)
         self.inventory.write_text(launcher("inventory", self.name), encoding="utf-8")
 
+    def warm_up(self) -> None:
+        """Let the machine compile what the modules share (see twin_compiled.py), so that snapshots have it; nothing is changed."""
+        self.module("nvidia_vgpu", check=True, layout=[])
+
     def down(self) -> None:
         """Stop it and remove what it left."""
         launcher("down", self.name, check=False)
@@ -82,7 +89,7 @@ class Twin:
     def sh(self, command: str, check: bool = True) -> str:
         """Run a shell line as root on the machine and return what it prints."""
         done = subprocess.run(
-            [str(LAUNCHER), "ssh", self.name, f"sudo bash -c {shlex.quote(command)}"],
+            [*ssh.argv(state.load(self.name)), f"sudo bash -c {shlex.quote(command)}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -15,6 +15,10 @@ in_tree() { chroot "$tree" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC
 mount_in "$tree"
 cp -r --no-preserve=ownership "$here/rootfs/." "$tree/"
 chmod 440 "$tree/etc/sudoers.d/ansible"
+# An emulated machine compiles what Ansible sends once, and not with each task.
+packages=/usr/lib/python3/dist-packages
+echo "import twin_compiled" > "$tree$packages/twin_compiled.pth"
+in_tree python3 -m py_compile "$packages/twin_compiled.py"
 # Debian 13 has its modules compressed: depmod, which reads them all, takes a minute for that under software emulation.
 find "$tree/lib/modules/$kver/" -name '*.ko.xz' -print0 | xargs -0 -r -n 64 -P 2 unxz
 install -D -m 644 "$twin_hw" "$tree/lib/modules/$kver/extra/twin_hw.ko"

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Bytecode of modules in archives, which twins keep: the same source is compiled once, and another source is never taken for it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from twinlib import paths
+
+PROGRAM = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import twin_compiled
+twin_compiled.FOLDER = sys.argv[2]
+compiled, true = [], twin_compiled._compile
+twin_compiled._compile = lambda path, source: compiled.append(path) or true(path, source)
+sys.path.insert(0, sys.argv[3])
+import package.one
+print(json.dumps([package.one.ANSWER, package.one.function.__code__.co_filename, len(compiled)]))
+"""
+SOURCE = "ANSWER = 42\n\n\ndef function():\n    return [one for one in (1, 2)]\n"
+
+
+class Archives:
+    """A folder for the bytecode, and archives to import from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.kept, self.made = folder, folder / "kept", 0
+
+    def imported(self, source: str) -> tuple[int, bool, int]:
+        """Import a source from a new archive: (its answer, whether its code names that archive, how many files were compiled)."""
+        self.made += 1
+        archive = self.folder / f"payload-{self.made}.zip"
+        with zipfile.ZipFile(archive, "w") as files:
+            files.writestr("package/__init__.py", "")
+            files.writestr("package/one.py", source)
+        words = [sys.executable, "-c", PROGRAM, str(paths.IMAGE / "rootfs/usr/lib/python3/dist-packages"), str(self.kept), str(archive)]
+        answer, path, compiled = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        return answer, path == f"{archive}/package/one.py", compiled
+
+
+@pytest.fixture
+def archives(tmp_path: Path) -> Archives:
+    return Archives(tmp_path)
+
+
+def test_the_same_source_is_compiled_once(archives: Archives) -> None:
+    assert archives.imported(SOURCE) == (42, True, 2)
+    assert archives.imported(SOURCE) == (42, True, 0), "and its code names the archive that it came from"
+    assert [path for path in archives.kept.iterdir() if path.suffix.lstrip(".").isdigit()] == [], "nothing half-written stays"
+
+
+def test_a_changed_source_of_the_same_length_is_compiled(archives: Archives) -> None:
+    archives.imported(SOURCE)
+    assert archives.imported(SOURCE.replace("42", "43")) == (43, True, 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"\xe3", b"nonsense", b"i\1\0\0\0"])
+def test_what_is_no_code_is_compiled_again(archives: Archives, content: bytes) -> None:
+    archives.imported(SOURCE)
+    for path in archives.kept.iterdir():
+        path.write_bytes(content)
+    assert archives.imported(SOURCE) == (42, True, 2)
+
+
+def test_without_a_folder_everything_works(archives: Archives) -> None:
+    archives.kept.write_text("a file, where nobody can make a folder")
+    for _time in range(2):
+        assert archives.imported(SOURCE) == (42, True, 4), "zipimport itself compiles each file twice"
