@@ -256,3 +256,28 @@ def test_inventory_has_the_group_that_playbooks_work_on(machine, guest, group):
 def test_errors_are_one_line_and_status_1(machine, capsys):
     assert cli.main(["ssh", "nope", "true"]) == 1
     assert capsys.readouterr().err.startswith("twin: There is no twin 'nope'")
+
+
+@pytest.mark.parametrize(("options", "made"), [([], ["full"]), (["--quick"], ["quick"])])
+def test_a_build_makes_the_disk_of_one_tier(machine, monkeypatch, options, made):
+    """The session that tests Debian 13 has quick twins alone: a full disk would be built for nothing."""
+    found = []
+    for module, name in ((cli.accel, "check"), (cli.room, "check"), (cli.host_packages, "ensure"), (image, "build"), (cli.bundle, "path")):
+        monkeypatch.setattr(module, name, lambda *_arguments: None)
+    monkeypatch.setattr(cli.bundle, "quick_disk", lambda _built: found.append("quick"))
+    monkeypatch.setattr(image, "variant_disk", lambda *_arguments: found.append("full"))
+    assert cli.main(["build", *options]) == 0 and found == made
+
+
+def test_the_first_full_disk_is_a_copy_of_the_base_disk(machine, monkeypatch, tmp_path):
+    """The base disk is made once, when a full twin asks for it, of the image's tree."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    built = image.Build(image.SYSTEMS["debian12"], tmp_path, tmp_path, tmp_path / "image", "6.1.0-1")
+    (built.image / "start" / "bare").mkdir(parents=True)
+    (built.image / "fs-uuid").write_text("uuid")
+    made = []
+    monkeypatch.setattr(disk, "create", lambda tree, target, *_others: (made.append(tree), target.write_text("base")))
+    monkeypatch.setattr(disk, "write_files", lambda _disk, _files: None)
+    for iommu in ("intel", "none"):
+        assert image.variant_disk(built, "bare", iommu, False).read_text() == "base"
+    assert made == [built.image / "root"]

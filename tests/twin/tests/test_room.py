@@ -106,6 +106,7 @@ def test_what_is_built_needs_less(host, monkeypatch):
     with pytest.raises(TwinError):
         room.check()
     (paths.cache() / "image-0123").mkdir(parents=True)
+    (paths.cache() / "base-0123").mkdir()
     room.check()
 
 

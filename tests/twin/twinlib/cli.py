@@ -28,10 +28,11 @@ def _build(args: argparse.Namespace) -> int:
     room.check()
     host_packages.ensure()
     built = image.build(image.SYSTEMS[args.system], args.extras)
-    image.variant_disk(built, "vfio-pci", "intel", False)
     say(f"bundle: {bundle.path(built)}")
     if args.quick:
         bundle.quick_disk(built)
+    else:
+        image.variant_disk(built, "vfio-pci", "intel", False)
     say("built")
     return 0
 
@@ -225,7 +226,7 @@ def parser() -> argparse.ArgumentParser:
     command = add("build", _build, "build image, kernel modules and driver bundle, as far as they are not in the cache", False)
     systems(command)
     extras(command)
-    command.add_argument("--quick", action="store_true", help="also the disk of the quick tier")
+    command.add_argument("--quick", action="store_true", help="the disk of the quick tier, in place of the full tier's")
     command = add("up", _up, "create and start a machine, or start one that is down; wait for ssh")
     systems(command)
     extras(command)

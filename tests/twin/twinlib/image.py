@@ -61,11 +61,6 @@ class Build:
     image: Path
     kernel_version: str
 
-    @property
-    def base_disk(self) -> Path:
-        """Bootable raw disk; the files of a start state and an IOMMU still have to go into it."""
-        return self.image / "base.raw"
-
 
 def ssh_key() -> Path:
     """The key pair for all twins of this user; made on first use."""
@@ -211,7 +206,7 @@ def _compile(tree: Path, version: str, source: Path, target: Path, *modules: str
 
 
 def build_image(tree: Path, modules: Path) -> Path:
-    """The base disk, and what differs between start states and IOMMUs."""
+    """The root tree of machines, and what differs between start states and IOMMUs."""
     key_file = ssh_key().with_suffix(".pub")
     version = kernel_version(tree)
     firmware = {iommu: acpi.early_initrd(iommu) for iommu in ("intel", "amd")}
@@ -230,11 +225,9 @@ def build_image(tree: Path, modules: Path) -> Path:
         run(as_root(["chown", "-R", owner(), *[str(p) for p in folder.iterdir() if p != root]]))
         (folder / "quick.cpio").write_bytes(quick.initramfs(root, version))
         (folder / "fs-uuid").write_text(fs_uuid, encoding="utf-8")
-        say("image: disk")
-        disk.create(root, folder / "base.raw", fs_uuid, folder / "boot.img", folder / "core.img")
 
     key = cache.digest(
-        [paths.IMAGE, modules / "twin_hw.ko", key_file], str(tree), quick.INIT, *quick.MODULES, *quick.PROGRAMS, str(disk.SIZE_GIB),
+        [paths.IMAGE, modules / "twin_hw.ko", key_file], str(tree), quick.INIT, *quick.MODULES, *quick.PROGRAMS,
         *[data.hex() for data in firmware.values()],
     )
     return cache.product("image", key, make, "image")
@@ -257,6 +250,16 @@ def modules_only(system: System) -> Build:
     return Build(system, tree, build_modules(tree), Path(), kernel_version(tree))
 
 
+def _base_disk(built: Build) -> Path:
+    """Bootable raw disk of a full twin; the files of a start state and an IOMMU still have to go into it. Quick twins have no use for it."""
+
+    def make(folder: Path) -> None:
+        uuid = (built.image / "fs-uuid").read_text(encoding="utf-8")
+        disk.create(built.image / "root", folder / "disk.raw", uuid, built.image / "boot.img", built.image / "core.img")
+
+    return cache.product("base", cache.digest([], str(built.image), str(disk.SIZE_GIB)), make, "full tier: disk") / "disk.raw"
+
+
 def variant_disk(built: Build, start: str, iommu: str, boot_iommu: bool, gpu_models: Sequence[str] = ("a40",)) -> Path:
     """The disk of a full twin in a start state, as a backing file. Where vfio-pci takes the GPUs, it takes those of these models."""
     ids = ",".join(f"10de:{models.load(m).number('device'):04x}" for m in sorted(set(gpu_models)))
@@ -272,7 +275,7 @@ def variant_disk(built: Build, start: str, iommu: str, boot_iommu: bool, gpu_mod
             if A40 != ids and target.startswith("/etc/modprobe.d/") and A40 in source.read_text(encoding="utf-8"):
                 files[target] = folder / source.name
                 files[target].write_text(source.read_text(encoding="utf-8").replace(A40, ids), encoding="utf-8")
-        disk.copy(built.base_disk, folder / "disk.raw")
+        disk.copy(_base_disk(built), folder / "disk.raw")
         disk.write_files(folder / "disk.raw", files)
 
     key = cache.digest([state], str(built.image), start, grub.name, *([ids] if start == "vfio-pci" and ids != A40 else []))

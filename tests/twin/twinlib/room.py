@@ -31,8 +31,9 @@ def check(memory_mib: int = 0) -> None:
 
 def _disk() -> list[str]:
     built = any(paths.cache().glob("image-*"))
+    disks = 1 if any(paths.cache().glob("base-*")) else 2  # the first full twin's disk is a copy of the base disk
     cache, machines = _existing(paths.cache()), _existing(paths.machines())
-    needs = {paths.cache(): DISK_MIB if built else BUILD_MIB}
+    needs = {paths.cache(): disks * DISK_MIB if built else BUILD_MIB}
     if _device(cache) == _device(machines):
         needs[paths.cache()] += MACHINE_MIB
     else:
