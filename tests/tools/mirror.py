@@ -69,6 +69,7 @@ def sync(root: Path, target: Path, names: list[str]) -> tuple[int, int]:
             dirs[:] = [name for name in dirs if name != ".git"]
         if folder == target / "tests":
             dirs[:] = [name for name in dirs if name != "output"]
+        dirs[:] = [name for name in dirs if name != "__pycache__"]  # Python itself sees whether a source changed
         for name in list(dirs):
             path = folder / name
             if path not in keep_dirs and path not in keep_files:

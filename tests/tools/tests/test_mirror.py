@@ -54,6 +54,22 @@ def test_follows_deletion_change_and_kind(tree: Path, tmp_path: Path) -> None:
     assert (copy / "galaxy.yml").read_text() == "namespace: vgpv\n"
 
 
+def test_bytecode_stays_as_long_as_its_folder(tree: Path, tmp_path: Path) -> None:
+    """Each session would compile all files again."""
+    copy = mirror.make(tmp_path / "base", tree)
+    (tree / "package").mkdir()
+    (tree / "package" / "one.py").write_text("")
+    mirror.make(tmp_path / "base", tree)
+    for folder in (copy, copy / "package"):
+        (folder / "__pycache__").mkdir()
+        (folder / "__pycache__" / "one.cpython-311.pyc").touch()
+    mirror.make(tmp_path / "base", tree)
+    assert (copy / "__pycache__" / "one.cpython-311.pyc").exists() and (copy / "package" / "__pycache__").exists()
+    (tree / "package" / "one.py").unlink()
+    mirror.make(tmp_path / "base", tree)
+    assert not (copy / "package").exists()
+
+
 def test_deleted_but_still_tracked(tree: Path, tmp_path: Path) -> None:
     """git lists a deleted file until the deletion is committed; the copy does not have it."""
     subprocess.run(["git", "-C", str(tree), "add", "plugins/a.py"], check=True)
