@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Run all nox sessions and count what they found. This is `make test`.
 
-Every session runs, also after another one failed; those that boot machines run beside the others. Each line is shown as it
+Every session runs, also after another one failed: three side by side, at most two of which boot machines. Each line is shown as it
 comes, with the time since the start. At the end comes a table of the sessions, then what failed (the names of tests, or what
 was printed last where there are none) and what could not run, and the last line is ``N passed, N failed``: all tests of pytest,
 all sanity tests, and one for each linter. Exit status 1 if anything failed.
@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,16 +32,20 @@ RESULTS = ROOT / ".build" / "results"
 TWIN = ROOT / "tests" / "twin" / "twin"
 INTERRUPTED = threading.Event()
 GRACE = 20  # seconds that interrupted sessions get
-# Two run side by side, one for each core: the next of the list starts when one has ended. The longest is first; the quick ones
-# that need no machine come next, and an error in one of them shows early. What takes much longer, or kills at random moments, is left to be
-# named: system-long, awx, runner, release-twin, libvirt, operations, guest, guest-molecule, fleet, in_use, faults, crash, crash-short;
-# molecule, whose steps are part of session life; coverage and units-2.19, which are session engine once more; and bench, which wants the
-# machine for itself.
+# The plain run. What takes much longer, or kills at random moments, is left to be named: system-long, awx, runner, release-twin, libvirt,
+# operations, guest, guest-molecule, fleet, in_use, faults, crash, crash-short; molecule, whose steps are part of session life; coverage and
+# units-2.19, which are session engine once more; and bench, which wants the machine for itself.
+# Sessions with machines come before the long ones without: the last session of a run has the cores for itself, and the shorter it is, the less they
+# idle. Linters come first, because their errors are the usual ones; they also bridge the time in which `system` builds the image that `life` needs.
 SESSIONS = (
-    *("system", "lint", "docs", "site", "engine", "twin_unit", "fuzz", "release", "report", "life", "sanity-2.19", "twin", "sanity-2.18"),
-    *("units-2.18", "sanity-2.21", "units-2.21", "faults-short"),
+    *("system", "lint", "docs", "site", "life", "twin_unit", "engine", "twin", "sanity-2.18", "faults-short", "sanity-2.19", "sanity-2.21"),
+    *("units-2.18", "units-2.21", "fuzz", "release", "report"),
 )
-SIDE_BY_SIDE = 2
+# Three run side by side on two cores, because each waits at times: for a download, a boot, a guest's answer, a timeout that is tested. More than
+# two with machines would slow each other down: QEMU and the controller need a core for each, and 2 GiB.
+SIDE_BY_SIDE = 3
+WITH_MACHINES = 2
+WITHOUT_MACHINES = ("lint", "docs", "site", "engine", "coverage", "twin_unit", "fuzz", "release", "report", "awx", "sanity-", "units-")
 
 
 @dataclass
@@ -119,6 +123,52 @@ def run_session(name: str, start: float, running: dict[str, subprocess.Popen[str
     return collect(name, process.returncode, time.monotonic() - begin, lines, said)
 
 
+class Queue:
+    """Sessions that wait for their turn, and the outcomes of those that ran."""
+
+    def __init__(self, names: Iterable[str], run: Callable[[str], Outcome | None]) -> None:
+        """*run* runs one session; it returns None after an interruption."""
+        self.order = list(names)
+        self.waiting = list(self.order)
+        self.run = run
+        self.active: list[str] = []
+        self.outcomes: dict[str, Outcome] = {}
+        self.changed = threading.Condition()
+
+    def next(self) -> str | None:
+        """The first that may start now: a session with machines only while few enough of them run."""
+        busy = sum(has_machines(name) for name in self.active)
+        return next((name for name in self.waiting if busy < WITH_MACHINES or not has_machines(name)), None)
+
+    def work(self) -> None:
+        """Run one session after the other, until none waits."""
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: not self.waiting or self.next())
+                name = self.next()
+                if name is None:
+                    return
+                self.waiting.remove(name)
+                self.active.append(name)
+            try:
+                outcome = self.run(name)
+                if outcome:
+                    self.outcomes[name] = outcome
+            finally:
+                with self.changed:
+                    self.active.remove(name)
+                    self.changed.notify_all()
+
+    def results(self) -> list[Outcome]:
+        """The outcomes, in the order of the sessions."""
+        return [self.outcomes[name] for name in self.order if name in self.outcomes]
+
+
+def has_machines(name: str) -> bool:
+    """Return whether a session may boot machines."""
+    return not any(name == word or word.endswith("-") and name.startswith(word) for word in WITHOUT_MACHINES)
+
+
 def end(running: dict[str, subprocess.Popen[str]]) -> None:
     """Interrupt the sessions that run, with all that they started; kill what is left of them after GRACE."""
     groups = [process.pid for process in running.values()]
@@ -169,9 +219,11 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)
     up = machines()
     running: dict[str, subprocess.Popen[str]] = {}
+    queue = Queue(dict.fromkeys(names), lambda name: run_session(name, start, running))
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         try:
-            outcomes = [outcome for outcome in pool.map(lambda name: run_session(name, start, running), names) if outcome]
+            for lane in [pool.submit(queue.work) for dummy in range(SIDE_BY_SIDE)]:
+                lane.result()
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not leave machines behind
             INTERRUPTED.set()
@@ -180,6 +232,7 @@ def main() -> int:
             for name in sorted(machines() - up):
                 subprocess.run([str(TWIN), "down", name], stdin=subprocess.DEVNULL, check=False)
             return 130
+    outcomes = queue.results()
     print("\n".join(summary(outcomes)), flush=True)
     return 1 if any(outcome.failed for outcome in outcomes) else 0
 

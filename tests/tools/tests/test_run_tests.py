@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import run_tests  # noqa: E402
+
+NOXFILE = Path(__file__).resolve().parents[3] / "noxfile.py"
 
 
 def line(**values: object) -> str:
@@ -61,6 +65,61 @@ def test_last_line_is_the_plain_summary() -> None:
     lines = run_tests.summary([run_tests.collect("x", 0, 1.0, [line(passed=3)]), run_tests.collect("y", 1, 1.0, [line(failed=2)])])
     assert lines[-1] == "3 passed, 2 failed"
     assert "FAILED s: 2 failed" in lines
+
+
+def test_three_sessions_run_side_by_side_and_two_of_them_with_machines() -> None:
+    """A lane that may not start a session with machines takes a later one without; each runs once, and the summary keeps the order."""
+    names = ["system", "life", "twin", "faults-short", "lint", "docs", "units-2.18"]
+    together: list[set[str]] = []
+    done: list[str] = []
+
+    def run(name: str) -> run_tests.Outcome:
+        together.append(set(queue.active))
+        time.sleep(0.02)
+        done.append(name)
+        return run_tests.Outcome(name)
+
+    queue = run_tests.Queue(names, run)
+    with ThreadPoolExecutor(run_tests.SIDE_BY_SIDE) as pool:
+        for lane in [pool.submit(queue.work) for dummy in range(run_tests.SIDE_BY_SIDE)]:
+            lane.result(timeout=30)
+    assert sorted(done) == sorted(names) and [outcome.name for outcome in queue.results()] == names
+    assert max(len(active) for active in together) == 3
+    assert max(sum(run_tests.has_machines(name) for name in active) for active in together) == 2
+
+
+def test_what_may_start_next() -> None:
+    """The first of the list, unless it has machines and two such run already."""
+    queue = run_tests.Queue(["twin", "lint"], run_tests.Outcome)
+    assert queue.next() == "twin"
+    queue.active = ["system"]
+    assert queue.next() == "twin"
+    queue.active = ["system", "life"]
+    assert queue.next() == "lint"
+    queue.waiting = ["twin"]
+    assert queue.next() is None
+
+
+def test_an_interrupted_run_starts_nothing_more() -> None:
+    """What did not run has no outcome."""
+    queue = run_tests.Queue(["system", "lint"], lambda name: None)
+    queue.work()
+    assert queue.results() == [] and queue.waiting == []
+
+
+def test_sessions_that_boot_are_counted_as_such() -> None:
+    """A session that builds or boots machines must not be in the list of those without."""
+    tree = ast.parse(NOXFILE.read_text(encoding="utf-8"))
+    boots = {"build_twins", "fault_matrix", "molecule_scenario"}
+    sessions = {}
+    for function in (one for one in tree.body if isinstance(one, ast.FunctionDef)):
+        for call in (one for one in function.decorator_list if isinstance(one, ast.Call) and getattr(one.func, "id", "") == "session_of"):
+            called = {getattr(node.func, "id", "") for node in ast.walk(function) if isinstance(node, ast.Call)}
+            sessions[ast.literal_eval(call.args[0])] = bool(boots & called)
+    assert {"system", "faults-short", "molecule", "lint", "release"} <= set(sessions)
+    assert [name for name, booting in sessions.items() if booting and not run_tests.has_machines(name)] == []
+    assert not any(run_tests.has_machines(name) for name in ("lint", "release", "sanity-2.18", "units-2.21"))
+    assert run_tests.has_machines("release-twin")
 
 
 INTERRUPTED = """
