@@ -82,10 +82,11 @@ def test_documentation_is_read_without_a_warning(newest, kind):
     assert sorted(json.loads(text[text.index("{\n") :])) == names
 
 
-@pytest.mark.parametrize("playbook", make.names("playbooks"))
-def test_playbooks_are_read_without_a_warning(newest, inventory, playbook):
-    status, text = run(newest, "ansible-playbook", "-i", inventory, "--syntax-check", playbook)
+def test_playbooks_are_read_without_a_warning(newest, inventory):
+    playbooks = make.names("playbooks")
+    status, text = run(newest, "ansible-playbook", "-i", inventory, "--syntax-check", *playbooks)
     assert status == 0 and signs(text) == [], text
+    assert len(re.findall(r"^playbook: ", text, re.MULTILINE)) == len(playbooks), text
 
 
 @pytest.mark.parametrize("playbook", make.names("playbooks"))

@@ -40,7 +40,7 @@ class Archives:
         with zipfile.ZipFile(archive, "w") as files:
             files.writestr("package/__init__.py", "")
             files.writestr("package/one.py", source)
-        words = [sys.executable, "-c", PROGRAM, str(paths.IMAGE / "rootfs/usr/lib/python3/dist-packages"), str(self.kept), str(archive)]
+        words = [sys.executable, "-B", "-c", PROGRAM, str(paths.IMAGE / "rootfs/usr/lib/python3/dist-packages"), str(self.kept), str(archive)]
         answer, path, compiled = json.loads(subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout)
         return answer, path == f"{archive}/package/one.py", compiled
 
