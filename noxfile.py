@@ -391,7 +391,7 @@ def system(session: nox.Session, steps: Steps) -> None:
     install(session, steps, "test")
     collection(session)
     if build_twins(steps, "debian12"):
-        pytest(session, steps, "system", "tests/system", "-m", "not life and not in_use and not guest and not operations and not libvirt and not long")
+        pytest(session, steps, "system", "tests/system", "-m", "not life and not in_use and not guest and not operations and not libvirt and not loaders and not long")
 
 
 @session_of("system-long", "test")
@@ -512,6 +512,16 @@ def operations(session: nox.Session, steps: Steps) -> None:
         pytest(session, steps, "operations", "tests/system", "-m", "operations")
 
 
+@session_of("boot-loaders", "test")
+def boot_loaders(session: nox.Session, steps: Steps) -> None:
+    """Hosts with UEFI, by systemd-boot and by GRUB: from bare to vGPUs and back, with power cuts after each write to what boots them."""
+    install(session, steps, "test")
+    collection(session)
+    if build_twins(steps, "debian12"):
+        pytest(session, steps, "boot loaders", "tests/system", "-m", "loaders")
+        pytest(session, steps, "power cuts", "tests/crash", "-m", "loaders")
+
+
 @session_of("guest-molecule", "test")
 def guest_molecule(session: nox.Session, steps: Steps) -> None:
     """VMs of Debian 12 (.run) and Debian 13 (.deb): check, converge, idempotence, reboot, verify."""
@@ -553,7 +563,7 @@ def crash(session: nox.Session, steps: Steps) -> None:
     install(session, steps, "test")
     collection(session)
     if build_twins(steps, "debian12"):
-        pytest(session, steps, "crash", "tests/crash", "--kills", "240", "--cuts", "50", "--site-cuts", "10")
+        pytest(session, steps, "crash", "tests/crash", "-m", "not loaders", "--kills", "240", "--cuts", "50", "--site-cuts", "10")
 
 
 @session_of("crash-short", "test")
@@ -562,7 +572,7 @@ def crash_short(session: nox.Session, steps: Steps) -> None:
     install(session, steps, "test")
     collection(session)
     if build_twins(steps, "debian12"):
-        pytest(session, steps, "crash, a slice", "tests/crash", "-m", "not long")
+        pytest(session, steps, "crash, a slice", "tests/crash", "-m", "not long and not loaders")
 
 
 @session_of("bench", "test")

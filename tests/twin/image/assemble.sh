@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-# assemble.sh TREE OUT HERE PUBKEY TWIN_HW_KO KVER FS_UUID
-#   TREE: Debian root tree, changed in place     OUT: gets what differs between twins (kernel, initrds, grub.cfg, GRUB core)
+# assemble.sh TREE OUT HERE PUBKEY TWIN_HW_KO KVER FS_UUID BOOT
+#   TREE: Debian root tree, changed in place     OUT: gets what differs between twins (kernel, initrds, boot loader)
 #   HERE: this folder                            FS_UUID: the UUID that the root file system will have
+#   BOOT: bios (GRUB), grub-efi or systemd-boot (both with UEFI)
 # Runs as mounts.sh says.
 set -euo pipefail
-tree=$1 out=$2 here=$3 pubkey=$4 twin_hw=$5 kver=$6 uuid=$7
+tree=$1 out=$2 here=$3 pubkey=$4 twin_hw=$5 kver=$6 uuid=$7 boot=$8
 umask 022
 in_tree() { chroot "$tree" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"; }
 
@@ -28,10 +29,20 @@ echo kvmhost > "$tree/etc/hostname"
 printf '127.0.0.1 localhost kvmhost\n' > "$tree/etc/hosts"
 printf 'nameserver 10.0.2.3\n' > "$tree/etc/resolv.conf"
 printf 'UUID=%s / ext4 defaults,noatime 0 0\n' "$uuid" > "$tree/etc/fstab"    # no fsck: a throw-away disk
+if [ "$boot" != bios ]; then
+    mkdir -p "$tree/boot/efi"
+    printf '/dev/vda3 /boot/efi vfat umask=0077,noatime 0 0\n' >> "$tree/etc/fstab"
+fi
 # Hooks and menu entries for what this machine has not; each costs seconds in update-initramfs and update-grub. Without udev in
 # the initramfs the root file system is named by its device (grub.in): what is needed to mount it is in initramfs-tools/modules.
 (cd "$tree/usr/share/initramfs-tools" && chmod -x hooks/{dmsetup,thermal,resume,keymap,fsck,udev} scripts/{init-top,init-bottom}/udev)
-chmod -x "$tree"/etc/grub.d/{20_linux_xen,30_os-prober,30_uefi-firmware}
+if [ "$boot" = systemd-boot ]; then
+    # GRUB is told of the table in a menu entry; here the initramfs carries it.
+    install -D -m 644 "$out/twin-acpi-intel.cpio" "$tree/usr/lib/twin/acpi.cpio"
+    install -m 755 "$here/boot/acpi-hook" "$tree/etc/initramfs-tools/hooks/twin-acpi"
+else
+    chmod -x "$tree"/etc/grub.d/{20_linux_xen,30_os-prober,30_uefi-firmware}
+fi
 tr -d - < /proc/sys/kernel/random/uuid > "$tree/etc/machine-id"
 rm -f "$tree"/etc/ssh/ssh_host_*_key*
 in_tree ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key
@@ -60,53 +71,21 @@ if [ -e "$tree/usr/sbin/libvirtd" ]; then
 fi
 rm -rf "$tree"/usr/share/doc/* "$tree"/usr/share/man/* "$tree"/var/cache/apt/*.bin
 
+# shellcheck source=tests/twin/image/boot/loaders.sh
+. "$here/boot/loaders.sh"
+
 # --- initrd per start state: it carries the modprobe.d of that state
 for start in bare nouveau vfio-pci; do
     cp -r --no-preserve=ownership "$here/start/$start/." "$tree/"
     in_tree update-initramfs -c -k "$kver" > /dev/null
     install -D -m 644 "$tree/boot/initrd.img-$kver" "$out/start/$start/initrd"
+    if [ "$boot" = systemd-boot ]; then systemd_boot "$out/efi/$start"; fi
     (cd "$here/start/$start" && find . -type f) | while read -r f; do rm "$tree/$f"; done
 done
 install -m 644 "$tree/boot/vmlinuz-$kver" "$out/vmlinuz"
 
-# --- grub.cfg per IOMMU, made by the real grub-mkconfig.  There is no disk yet, so grub-probe's answers are given.
-cat > "$tree/tmp/grub-probe" <<P
-#!/bin/sh
-for a; do case \$a in --target=*) t=\${a#--target=};; -t) shift; esac; done
-case \$t in
-    device) echo /dev/vda2;; disk) echo /dev/vda;; fs) echo ext2;; fs_uuid) echo $uuid;; partmap) echo gpt;;
-    drive) echo '(hd0,gpt2)';; compatibility_hint) echo hd0,gpt2;; bios_hints) echo hd0,gpt2;;
-    hints_string) echo "--hint='hd0,gpt2' ";;
-    abstraction|cryptodisk_uuid|partuuid|fs_label) ;;
-    *) echo "grub-probe: \$*" >&2; exit 1;;
-esac
-P
-chmod 755 "$tree/tmp/grub-probe"
-mount --bind "$tree/tmp/grub-probe" "$tree/usr/sbin/grub-probe"
-mkdir -p "$tree/dev/disk/by-uuid" && touch "$tree/dev/disk/by-uuid/$uuid"
-variant() {  # NAME EARLY_INITRD CMDLINE
-    sed -e "s|@CMDLINE@|$3|" -e "s|@EARLY@|$2|" "$here/grub.in" > "$tree/etc/default/grub"
-    in_tree grub-mkconfig -o /boot/grub/grub.cfg 2> "$out/grub-mkconfig.log" || { cat "$out/grub-mkconfig.log" >&2; exit 1; }
-    install -D -m 644 "$tree/etc/default/grub" "$out/grub/$1/grub"
-    install -D -m 444 "$tree/boot/grub/grub.cfg" "$out/grub/$1/grub.cfg"
-}
-cp "$out"/twin-acpi-*.cpio "$tree/boot/"
-variant intel-on twin-acpi-intel.cpio ""
-variant intel-off twin-acpi-intel.cpio " intel_iommu=off"
-variant amd-on twin-acpi-amd.cpio ""
-variant amd-off twin-acpi-amd.cpio " amd_iommu=off"
-variant none "" ""
-# a host whose IOMMU was turned on before: start state "ready"
-variant intel-pt twin-acpi-intel.cpio " intel_iommu=on iommu=pt"
-variant amd-pt twin-acpi-amd.cpio " iommu=pt"
-
-# --- GRUB's own files, as grub-install lays them out; the boot sectors are written with the disk
-mkdir -p "$tree/boot/grub/i386-pc"
-cp "$tree"/usr/lib/grub/i386-pc/*.mod "$tree"/usr/lib/grub/i386-pc/*.lst "$tree/boot/grub/i386-pc/"
-in_tree grub-mkimage -O i386-pc -p '(hd0,gpt2)/boot/grub' -o /tmp/core.img biosdisk part_gpt ext2
-in_tree grub-editenv /boot/grub/grubenv create
-cp "$tree/tmp/core.img" "$tree/usr/lib/grub/i386-pc/boot.img" "$out/"
-printf '(hd0) /dev/vda\n' > "$tree/boot/grub/device.map"
-
-umount "$tree/usr/sbin/grub-probe"
+if [ "$boot" != systemd-boot ]; then
+    grub_variants
+    if [ "$boot" = bios ]; then grub_bios; else grub_efi; fi
+fi
 rm -rf "$tree"/tmp/*

@@ -212,7 +212,7 @@ def test_a_tree_without_device_nodes_gets_those_that_a_boot_needs(tmp_path):
     tree, image_file, boot = tmp_path / "root", tmp_path / "base.raw", tmp_path / "boot.img"
     (tree / "dev").mkdir(parents=True)
     boot.write_bytes(b"\2" * 512)
-    disk.create(tree, image_file, "00000000-0000-4000-8000-000000000000", boot, boot)
+    disk.create(tree, image_file, "00000000-0000-4000-8000-000000000000", (boot, boot))
     where = f"{image_file}?offset={disk.ROOT_START * disk.SECTOR}"
     node = subprocess.run(["debugfs", "-R", "stat /dev/console", where], check=True, capture_output=True, text=True).stdout
     assert "Type: character special    Mode:  0600" in node and "Device major/minor number: 05:01" in node

@@ -63,7 +63,7 @@ def quick_disk(built: Build) -> Path:
         run(as_root(["cp", "-a", "--reflink=auto", str(built.image / "root"), str(root)]))
         run(as_root([*PRIVATE, "bash", str(paths.IMAGE / "install-driver.sh"), str(root), str(archive), built.kernel_version]))
         say("quick tier: disk")
-        disk.create(root, folder / "disk.raw", uuid, built.image / "boot.img", built.image / "core.img")
+        disk.create(root, folder / "disk.raw", uuid, image.bios_grub(built.image))
         run(as_root(["chown", owner(), str(folder / "disk.raw")]))
         run(as_root(["rm", "-rf", "--one-file-system", str(root)]))
 

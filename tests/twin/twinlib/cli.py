@@ -11,6 +11,7 @@ import sys
 
 from . import accel, boot, bundle, cache, disk, faults, guest, host_packages, image, inventory, models, qemu, room, snapshots, ssh, state
 from .progress import TwinError, say
+from .run import run
 
 GPUS = 8
 MEMORY_MIB = 2048
@@ -26,8 +27,10 @@ def _check(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> int:
     accel.check()
     room.check()
-    host_packages.ensure()
-    built = image.build(image.SYSTEMS[args.system], args.extras)
+    if args.quick and args.boot != "bios":
+        raise TwinError("--quick is for --boot bios alone: the quick tier has no boot loader.")
+    host_packages.ensure(args.boot != "bios")
+    built = image.build(image.SYSTEMS[args.system], args.extras, args.boot)
     say(f"bundle: {bundle.path(built)}")
     if args.quick:
         bundle.quick_disk(built)
@@ -43,7 +46,7 @@ def _up(args: argparse.Namespace) -> int:
     if name in known and known[name].pid():
         raise TwinError(f"'{name}' is up already. To begin anew: tests/twin/twin down {name}")
     room.check(args.memory)
-    host_packages.ensure()
+    host_packages.ensure(args.boot != "bios")
     choice = accel.find()
     say(f"{name}: {choice}")
     if name in known:
@@ -64,12 +67,14 @@ def _create(args: argparse.Namespace, name: str, accelerator: str) -> state.Mach
     if args.guest:
         guest.settle(args)
     chosen = _models(args)
-    built = image.build(image.SYSTEMS[args.system], args.extras)
+    if args.boot != "bios" and (args.tier == "quick" or args.start == "ready" or args.iommu != "intel"):
+        raise TwinError(f"--boot {args.boot} needs the full tier, --iommu intel, and a --start of {' '.join(image.STARTS)}.")
+    built = image.build(image.SYSTEMS[args.system], args.extras, args.boot)
     framework = [] if args.framework is None else [f"vendor_vfio={int(args.framework == 'vendor_vfio')}"]
     machine = state.Machine(
         name=name, tier=args.tier, gpus=0 if args.guest == guest.NONE else len(chosen), iommu=args.iommu, start=args.start, boot_iommu=args.boot_iommu == "on",
         port=0, accel=accelerator, memory_mib=args.memory, cpus=args.cpus, hardware=args.hw, key=str(image.ssh_key()), guest=args.guest or "",
-        system=args.system, models=chosen, driver=[*framework, *args.driver], extras=args.extras,
+        system=args.system, models=chosen, driver=[*framework, *args.driver], extras=args.extras, boot=args.boot,
     )
     if args.tier == "quick":
         base = bundle.quick_disk(built)
@@ -82,6 +87,8 @@ def _create(args: argparse.Namespace, name: str, accelerator: str) -> state.Mach
     state.claim(machine)
     machine.disk.unlink(missing_ok=True)
     disk.overlay(base, machine.disk)
+    if machine.boot != "bios":
+        run(["qemu-img", "convert", "-O", "qcow2", str(host_packages.FIRMWARE["variables"]), str(machine.efi_variables)])
     return machine
 
 
@@ -217,6 +224,9 @@ def parser() -> argparse.ArgumentParser:
     def extras(command):
         command.add_argument("--with", dest="extras", action="append", default=[], choices=image.EXTRAS, help="more packages: libvirt and QEMU")
 
+    def loader(command):
+        command.add_argument("--boot", choices=image.BOOTS, default="bios", help="bios: GRUB without UEFI; the others are boot loaders with UEFI (OVMF)")
+
     def memory(command):
         command.add_argument("--memory", type=int, default=MEMORY_MIB, help=f"MiB (default: {MEMORY_MIB})")
 
@@ -226,10 +236,12 @@ def parser() -> argparse.ArgumentParser:
     command = add("build", _build, "build image, kernel modules and driver bundle, as far as they are not in the cache", False)
     systems(command)
     extras(command)
+    loader(command)
     command.add_argument("--quick", action="store_true", help="the disk of the quick tier, in place of the full tier's")
     command = add("up", _up, "create and start a machine, or start one that is down; wait for ssh")
     systems(command)
     extras(command)
+    loader(command)
     command.add_argument("--tier", choices=("full", "quick"), default="full", help="quick: no GRUB, no systemd, driver installed, IOMMU on")
     command.add_argument("--gpus", type=_gpus, help="1 to 8 (default: 8): the last ones of 67 68 6a 6b e5 e6 e7 e8")
     command.add_argument("--model", default="a40", metavar="MODEL[*NUMBER][,…]", help="of all GPUs, or of each: t4,a40,a100 or a40*4,t4")

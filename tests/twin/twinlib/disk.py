@@ -15,6 +15,8 @@ SECTOR = 512
 SIZE_GIB = 4
 BIOS_START, BIOS_SECTORS = 2048, 2048
 ROOT_START = BIOS_START + BIOS_SECTORS
+EFI_SECTORS = 192 << 11
+EFI_START = (SIZE_GIB << 21) - 2048 - EFI_SECTORS  # behind the root file system, whose number stays 2
 NODES = {"console": (5, 1), "null": (1, 3)}  # in /dev; the initramfs opens the console before anything is mounted there
 
 
@@ -34,25 +36,32 @@ def core_with_blocklist(core: bytes, start: int) -> bytes:
     return bytes(raw)
 
 
-def create(tree: Path, disk: Path, uuid: str, boot_img: Path, core_img: Path) -> None:
-    """A bootable raw disk (sparse) with the tree as its ext4 root file system."""
+def create(tree: Path, disk: Path, uuid: str, bios: tuple[Path, Path] | None) -> None:
+    """A raw disk (sparse) with the tree as its ext4 root file system.
+
+    bios: GRUB's boot.img and core.img; without them the disk has an EFI system partition instead, which `write_efi` fills.
+    """
     with open(disk, "wb") as handle:
         handle.truncate(SIZE_GIB << 30)
     table = (
         f"label: gpt\nstart={BIOS_START}, size={BIOS_SECTORS}, type=21686148-6449-6E6F-744E-656564454649\n"
-        f"start={ROOT_START}, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4\n"
+        f"start={ROOT_START}{'' if bios else f', size={EFI_START - ROOT_START}'}, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4\n"
     )
+    if not bios:
+        table += f"start={EFI_START}, size={EFI_SECTORS}, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B\n"
     script = disk.with_suffix(".sfdisk")
     script.write_text(table, encoding="utf-8")
     run(["sh", "-c", 'sfdisk -q "$1" < "$2"', "sh", str(disk), str(script)])
     script.unlink()
     partitions = json.loads(run(["sfdisk", "-J", str(disk)]))["partitiontable"]["partitions"]
-    with open(disk, "r+b") as handle:
-        mbr = handle.read(SECTOR)
-        handle.seek(0)
-        handle.write(boot_sector(boot_img.read_bytes(), mbr, BIOS_START))
-        handle.seek(BIOS_START * SECTOR)
-        handle.write(core_with_blocklist(core_img.read_bytes(), BIOS_START))
+    if bios:
+        boot_img, core_img = bios
+        with open(disk, "r+b") as handle:
+            mbr = handle.read(SECTOR)
+            handle.seek(0)
+            handle.write(boot_sector(boot_img.read_bytes(), mbr, BIOS_START))
+            handle.seek(BIOS_START * SECTOR)
+            handle.write(core_with_blocklist(core_img.read_bytes(), BIOS_START))
     run(as_root([
         "mke2fs", "-q", "-F", "-t", "ext4", "-U", uuid, "-L", "root", "-O", "^metadata_csum_seed,^orphan_file",
         "-E", f"offset={ROOT_START * SECTOR},lazy_itable_init=0,lazy_journal_init=0,nodiscard", "-m", "0",
@@ -61,6 +70,15 @@ def create(tree: Path, disk: Path, uuid: str, boot_img: Path, core_img: Path) ->
     if not (tree / "dev" / "console").exists():  # a user namespace makes no device nodes
         nodes = [(f"mknod {name} c {major} {minor}", f"sif {name} mode 020600") for name, (major, minor) in NODES.items()]
         _edit(disk, ["cd /dev", *(line for node in nodes for line in node)])
+
+
+def write_efi(disk: Path, tree: Path) -> None:
+    """Make the EFI system partition's file system, with the files of the tree."""
+    image = disk.with_suffix(".efi")
+    run(["mkfs.vfat", "-F", "32", "-n", "EFI", "-C", str(image), str(EFI_SECTORS // 2)])
+    run(["mcopy", "-s", "-i", str(image), *[str(path) for path in sorted(tree.iterdir())], "::"])
+    run(["dd", f"if={image}", f"of={disk}", "bs=1M", f"seek={EFI_START >> 11}", "conv=notrunc,sparse"])
+    image.unlink()
 
 
 def copy(source: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import Sequence
 
 from .progress import TwinError, say
@@ -25,6 +26,9 @@ PROGRAMS = {
     "unshare": "util-linux",
     "unxz": "xz-utils",
 }
+# For machines with UEFI.
+UEFI_PROGRAMS = {"mkfs.vfat": "dosfstools", "mcopy": "mtools"}
+FIRMWARE = {"code": Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), "variables": Path("/usr/share/OVMF/OVMF_VARS_4M.fd")}  # package ovmf
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
@@ -34,12 +38,13 @@ def extend_path() -> None:
     os.environ["PATH"] = ":".join(have + [p for p in SBIN if p not in have])
 
 
-def missing() -> list[str]:
-    """Debian packages of the programs that are not there."""
-    programs = dict(PROGRAMS)
+def missing(uefi: bool = False) -> list[str]:
+    """Debian packages of the programs that are not there, and of the firmware."""
+    programs = {**PROGRAMS, **(UEFI_PROGRAMS if uefi else {})}
     if os.geteuid() != 0 and not may_sudo():
         programs["newuidmap"] = "uidmap"  # images are built in a user namespace
-    return sorted({package for program, package in programs.items() if not shutil.which(program)})
+    packages = {package for program, package in programs.items() if not shutil.which(program)}
+    return sorted(packages | ({"ovmf"} if uefi and not all(path.is_file() for path in FIRMWARE.values()) else set()))
 
 
 def check(others: Sequence[str] = ()) -> None:
@@ -51,16 +56,16 @@ def check(others: Sequence[str] = ()) -> None:
         as_root(["true"])
 
 
-def ensure() -> None:
+def ensure(uefi: bool = False) -> None:
     """Install what is missing, and nothing else."""
-    packages = missing()
+    packages = missing(uefi)
     if not packages:
         return
     apt_get = _apt_get(packages)
     say(f"installing on this machine: {' '.join(packages)}")
     run([*apt_get, "update"])
     run([*apt_get, "-y", "--no-install-recommends", "install", *packages])
-    left = missing()
+    left = missing(uefi)
     if left:
         raise TwinError(f"Still missing after apt-get install: {' '.join(left)}")
 

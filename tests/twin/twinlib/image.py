@@ -19,7 +19,9 @@ from .run import PRIVATE, as_root, in_namespace, owner, run
 
 STARTS = ("bare", "vfio-pci", "nouveau")
 IOMMUS = ("intel", "amd", "none")
+BOOTS = ("bios", *sorted(f.stem for f in (paths.IMAGE / "boot").glob("*.txt")))  # firmware and boot loader; all but the first have UEFI
 EXTRAS = tuple(sorted(f.stem for f in (paths.IMAGE / "with").glob("*.txt")))  # what `--with` adds
+BIOS_GRUB = "grub-pc"
 A40 = "10de:2235"  # what the start state vfio-pci names
 TREE_OPTIONS = (
     "--variant=minbase", '--aptopt=Apt::Install-Recommends "false"', "--dpkgopt=path-exclude=/usr/share/man/*",
@@ -60,6 +62,7 @@ class Build:
     modules: Path
     image: Path
     kernel_version: str
+    boot: str = "bios"
 
 
 def ssh_key() -> Path:
@@ -117,19 +120,27 @@ def _is_debian(source: Path, suite: str) -> bool:
     return any(suite in line and not line.startswith("#") for line in lines if "main" in line or line.startswith("Suites:"))
 
 
-def packages(extras: Sequence[str] = ()) -> list[str]:
+def packages(extras: Sequence[str] = (), boot: str = "bios") -> list[str]:
     """What goes into the root tree."""
     files = [paths.IMAGE / "packages.txt", *[paths.IMAGE / "with" / f"{extra}.txt" for extra in extras]]
+    files += [paths.IMAGE / "boot" / f"{boot}.txt"] if boot != "bios" else []
     lines = "\n".join(f.read_text(encoding="utf-8") for f in files).split("\n")
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    names = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return [name for name in names if boot == "bios" or name != BIOS_GRUB]
 
 
-def _make_tree(folder: Path, system: System, extras: Sequence[str]) -> None:
+def tree_options(boot: str) -> tuple[str, ...]:
+    """Options of mmdebstrap. The EFI system partition is of a file system that needs two tables of characters."""
+    tables = () if boot == "bios" else tuple(f"--dpkgopt=path-include=/lib/modules/*/kernel/fs/nls/{name}.ko*" for name in ("nls_ascii", "nls_cp437"))
+    return TREE_OPTIONS + tables
+
+
+def _make_tree(folder: Path, system: System, extras: Sequence[str], boot: str) -> None:
     sources = apt_sources(system)
     root, archive = folder / "root", folder / "root.tar"
     packed = in_namespace()  # mmdebstrap has a user namespace of its own, with other ids
     mmdebstrap = [
-        "mmdebstrap", "--mode=unshare" if packed else "--mode=root", *TREE_OPTIONS, "--include=" + ",".join(packages(extras)), system.suite,
+        "mmdebstrap", "--mode=unshare" if packed else "--mode=root", *tree_options(boot), "--include=" + ",".join(packages(extras, boot)), system.suite,
         str(archive if packed else root), *[str(s) for s in sources],
     ]
     run(mmdebstrap if packed else as_root([*PRIVATE, *mmdebstrap]), env={**os.environ, "TMPDIR": "/tmp"})
@@ -140,12 +151,12 @@ def _make_tree(folder: Path, system: System, extras: Sequence[str]) -> None:
     (folder / "sources").write_text("\n".join(map(str, sources)), encoding="utf-8")
 
 
-def build_tree(system: System, extras: Sequence[str] = ()) -> Path:
+def build_tree(system: System, extras: Sequence[str] = (), boot: str = "bios") -> Path:
     """Debian's root tree with kernel, headers and compiler."""
     # A tree of real root's is closed to a user namespace, and the other way round.
-    key = cache.digest(apt_sources(system), *packages(extras), *TREE_OPTIONS, system.suite, *(["namespace"] if in_namespace() else []))
-    what = f"root tree of {system.title}{''.join(f' with {extra}' for extra in extras)} by mmdebstrap (two minutes)"
-    return cache.product("tree", key, lambda folder: _make_tree(folder, system, extras), what) / "root"
+    key = cache.digest(apt_sources(system), *packages(extras, boot), *tree_options(boot), system.suite, *(["namespace"] if in_namespace() else []))
+    what = f"root tree of {system.title}{''.join(f' with {extra}' for extra in [*extras, *([] if boot == 'bios' else [boot])])} by mmdebstrap (two minutes)"
+    return cache.product("tree", key, lambda folder: _make_tree(folder, system, extras, boot), what) / "root"
 
 
 def kernel_version(tree: Path) -> str:
@@ -205,7 +216,7 @@ def _compile(tree: Path, version: str, source: Path, target: Path, *modules: str
     run(as_root(cleaned))
 
 
-def build_image(tree: Path, modules: Path) -> Path:
+def build_image(tree: Path, modules: Path, boot: str = "bios") -> Path:
     """The root tree of machines, and what differs between start states and IOMMUs."""
     key_file = ssh_key().with_suffix(".pub")
     version = kernel_version(tree)
@@ -220,7 +231,7 @@ def build_image(tree: Path, modules: Path) -> Path:
         say("image: users, initrds, grub.cfg")
         run(as_root([
             *PRIVATE, "bash", str(paths.IMAGE / "assemble.sh"), str(root), str(folder), str(paths.IMAGE),
-            str(key_file), str(modules / "twin_hw.ko"), version, fs_uuid,
+            str(key_file), str(modules / "twin_hw.ko"), version, fs_uuid, boot,
         ]))
         run(as_root(["chown", "-R", owner(), *[str(p) for p in folder.iterdir() if p != root]]))
         (folder / "quick.cpio").write_bytes(quick.initramfs(root, version))
@@ -228,20 +239,25 @@ def build_image(tree: Path, modules: Path) -> Path:
 
     key = cache.digest(
         [paths.IMAGE, modules / "twin_hw.ko", key_file], str(tree), quick.INIT, *quick.MODULES, *quick.PROGRAMS,
-        *[data.hex() for data in firmware.values()],
+        *[data.hex() for data in firmware.values()], boot,
     )
     return cache.product("image", key, make, "image")
 
 
-def build(system: System, extras: Sequence[str] = ()) -> Build:
+def bios_grub(image: Path) -> tuple[Path, Path]:
+    """What GRUB has outside of file systems."""
+    return image / "boot.img", image / "core.img"
+
+
+def build(system: System, extras: Sequence[str] = (), boot: str = "bios") -> Build:
     """Everything but the bundle. Modules are built in the tree without extras: so machines with and without them share the bundle."""
     extras = sorted(set(extras))
     tree = build_tree(system)
     modules = build_modules(tree)
-    full = build_tree(system, extras)
+    full = build_tree(system, extras, boot)
     if kernel_version(full) != kernel_version(tree):
         raise TwinError(f"{full} has kernel {kernel_version(full)} and {tree} has {kernel_version(tree)}: delete the older one, it is built again.")
-    return Build(system, tree, modules, build_image(full, modules), kernel_version(tree))
+    return Build(system, tree, modules, build_image(full, modules, boot), kernel_version(tree), boot)
 
 
 def modules_only(system: System) -> Build:
@@ -255,7 +271,7 @@ def _base_disk(built: Build) -> Path:
 
     def make(folder: Path) -> None:
         uuid = (built.image / "fs-uuid").read_text(encoding="utf-8")
-        disk.create(built.image / "root", folder / "disk.raw", uuid, built.image / "boot.img", built.image / "core.img")
+        disk.create(built.image / "root", folder / "disk.raw", uuid, bios_grub(built.image) if built.boot == "bios" else None)
 
     return cache.product("base", cache.digest([], str(built.image), str(disk.SIZE_GIB)), make, "full tier: disk") / "disk.raw"
 
@@ -268,15 +284,33 @@ def variant_disk(built: Build, start: str, iommu: str, boot_iommu: bool, gpu_mod
 
     def make(folder: Path) -> None:
         files = {f"/{p.relative_to(state)}": p for p in state.rglob("*") if p.is_file()}
-        files["/etc/default/grub"] = grub / "grub"
-        files["/boot/grub/grub.cfg"] = grub / "grub.cfg"
+        if built.boot != "systemd-boot":
+            files["/etc/default/grub"] = grub / "grub"
+            files["/boot/grub/grub.cfg"] = grub / "grub.cfg"
         files[f"/boot/initrd.img-{built.kernel_version}"] = built.image / "start" / start / "initrd"
         for target, source in files.items():
             if A40 != ids and target.startswith("/etc/modprobe.d/") and A40 in source.read_text(encoding="utf-8"):
                 files[target] = folder / source.name
                 files[target].write_text(source.read_text(encoding="utf-8").replace(A40, ids), encoding="utf-8")
+        efi = folder / "efi"
+        if built.boot != "bios":
+            shutil.copytree(built.image / "efi" / start, efi)
+            files.update(_kernel_install(efi, folder, "" if boot_iommu else f" {iommu}_iommu=off") if built.boot == "systemd-boot" else {})
         disk.copy(_base_disk(built), folder / "disk.raw")
         disk.write_files(folder / "disk.raw", files)
+        if built.boot != "bios":
+            disk.write_efi(folder / "disk.raw", efi)
+            shutil.rmtree(efi)
 
     key = cache.digest([state], str(built.image), start, grub.name, *([ids] if start == "vfio-pci" and ids != A40 else []))
     return cache.product(f"disk-{start}-{grub.name}", key, make, f"disk: start {start}, IOMMU {grub.name}") / "disk.raw"
+
+
+def _kernel_install(efi: Path, folder: Path, flags: str) -> dict[str, Path]:
+    """Put the IOMMU's flags where assemble.sh left a word for them: into the entries, and into kernel-install's file."""
+    for entry in (efi / "loader" / "entries").iterdir():
+        entry.write_text(entry.read_text(encoding="utf-8").replace(" @IOMMU@", flags), encoding="utf-8")
+    cmdline = folder / "cmdline"
+    cmdline.write_text((efi / "cmdline").read_text(encoding="utf-8").replace(" @IOMMU@", flags), encoding="utf-8")
+    (efi / "cmdline").unlink()
+    return {"/etc/kernel/cmdline": cmdline}

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 
-from . import accel, cache, models, monitor, paths
+from . import accel, cache, host_packages, models, monitor, paths
 from .progress import TwinError
 from .run import run
 from .state import Machine
@@ -36,6 +36,9 @@ def command_line(machine: Machine, load_tag: str = "") -> list[str]:
         "-smp", str(machine.cpus), "-m", str(machine.memory_mib), "-nodefaults", "-display", "none", "-vga", "none",
         "-daemonize", "-pidfile", "qemu.pid", "-monitor", "unix:monitor.sock,server,nowait", "-serial", "file:serial.log",
     ]
+    if machine.boot != "bios":
+        argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={host_packages.FIRMWARE['code']}"]
+        argv += ["-drive", f"if=pflash,unit=1,format=qcow2,file={machine.efi_variables.name}"]
     argv += IOMMU_DEVICE[machine.iommu]
     argv += [
         "-drive", "file=disk.qcow2,if=none,id=disk,cache=unsafe,discard=unmap",

@@ -40,6 +40,7 @@ class Machine:
     driver: list[str] = field(default_factory=list)  # settings of the driver, KEY=NUMBER
     guest: str = ""  # a VM: the type of its vGPU, or "none"
     extras: list[str] = field(default_factory=list)  # what --with added
+    boot: str = "bios"  # firmware and boot loader: a name in image.BOOTS
 
     @property
     def folder(self) -> Path:
@@ -50,6 +51,11 @@ class Machine:
     def disk(self) -> Path:
         """Its own disk; also holds the snapshots."""
         return self.folder / "disk.qcow2"
+
+    @property
+    def efi_variables(self) -> Path:
+        """What its UEFI firmware remembers; in the disk's format, because snapshots hold it, too."""
+        return self.folder / "efivars.qcow2"
 
     @property
     def serial_log(self) -> Path:
