@@ -168,9 +168,9 @@ def test_modules_and_bundle_are_of_the_tree_without_extras(tmp_path, monkeypatch
     trees = {(): tmp_path / "plain", ("libvirt",): tmp_path / "full"}
     for tree in trees.values():
         (tree / "lib" / "modules" / "6.1.0-1" / "kernel").mkdir(parents=True)
-    monkeypatch.setattr(image, "build_tree", lambda system, extras=(): trees[tuple(extras)])
+    monkeypatch.setattr(image, "build_tree", lambda system, extras=(), boot="bios": trees[tuple(extras)])
     monkeypatch.setattr(image, "build_modules", lambda tree: tree / "modules")
-    monkeypatch.setattr(image, "build_image", lambda tree, modules: tree / "image")
+    monkeypatch.setattr(image, "build_image", lambda tree, modules, boot: tree / "image")
     built = image.build(image.SYSTEMS["debian12"], ["libvirt", "libvirt"])
     assert (built.tree, built.modules, built.image) == (trees[()], trees[()] / "modules", trees[("libvirt",)] / "image")
     (trees[("libvirt",)] / "lib/modules/6.1.0-1").rename(trees[("libvirt",)] / "lib/modules/6.1.0-2")

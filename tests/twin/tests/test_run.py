@@ -56,5 +56,5 @@ def test_what_mmdebstrap_mounts_goes_with_it(tmp_path, monkeypatch):
     (tmp_path / "sources.list").write_text("deb http://mirror.example/debian bookworm main\n")
     monkeypatch.setattr(run.os, "geteuid", lambda: 0)
     monkeypatch.setattr(image, "run", lambda argv, **_kwargs: commands.append(argv))
-    image._make_tree(tmp_path, image.SYSTEMS["debian12"], [])
+    image._make_tree(tmp_path, image.SYSTEMS["debian12"], [], "bios")
     assert commands[0][:len(run.PRIVATE) + 1] == [*run.PRIVATE, "mmdebstrap"]
