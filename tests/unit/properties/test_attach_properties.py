@@ -54,7 +54,7 @@ class Case:
             self.requests.append({"name": name, "vgpus": wanted})
 
     def _vgpu(self, chance, number):
-        vf = "%s.%d" % (chance.choice(GPUS)[:-2], number + 4)
+        vf = "%s.%d" % (chance.choice(GPUS)[:-2], number + 3)
         holders = [Holder(1, "qemu", chance.choice(VMS))] if chance.random() < 0.06 else []
         uuid = None if self.vendor else "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a1%d" % number
         return Vgpu(uuid, vf, number, "1", "NVIDIA " + chance.choice(TYPES), holders)
