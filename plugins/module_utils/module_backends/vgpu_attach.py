@@ -29,7 +29,7 @@ DOMAIN: _module.Spec = {
 def _line(vm: str, device: libvirt_xml.Hostdev) -> str:
     """A device of a VM as the diff shows it."""
     words = ["managed='yes'"] if device.managed and not device.mediated else []
-    words += ["%s %s" % (name, "on" if value else "off") for name, value in (("display", device.display), ("ramfb", device.ramfb)) if value is not None]
+    words += [name for name, value in (("display", device.display), ("ramfb", device.ramfb)) if value]
     return "%s: %s%s\n" % (vm, device.key, " (%s)" % ", ".join(words) if words else "")
 
 

@@ -115,6 +115,8 @@ class Libvirt:
                 return Result(1, "error: operation failed: target already exists\n")
             if expected.get("display") == "on" and devices.find("graphics") is None:
                 return Result(1, "error: graphics device is needed for attribute value 'display=on' in <hostdev>\n")
+            if expected.get("type") == "mdev" and not expected.get("display"):
+                expected.set("display", "off")  # as libvirt defines it
             devices.append(expected)
         elif not there:
             return Result(1, "error: device not found\n")

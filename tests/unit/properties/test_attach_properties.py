@@ -117,7 +117,7 @@ def steps_of(case, assigned):
         steps += len(after ^ set(defined)) + len(live_after ^ live)
         for key in set(wanted) & set(defined):
             display = wanted[key].get("display")
-            steps += (display is not None and display != defined[key].display) or (case.vendor and defined[key].managed)
+            steps += (display is not None and display != bool(defined[key].display)) or (case.vendor and defined[key].managed)
         for vgpu in case.vgpus:
             if vgpu.key in after | live_after | set(domain.saved):
                 users[vgpu.key].append(domain.name)

@@ -93,8 +93,9 @@ class Host:
 
 
 def is_same(has: Hostdev, desired: Hostdev) -> bool:
-    """Whether a device of a VM need not be changed. For a mediated device managed='yes' means nothing."""
-    return (has.display, has.ramfb) == (desired.display, desired.ramfb) and (has.mediated or not has.managed)
+    """Whether a device of a VM need not be changed. libvirt takes no display for off; for a mediated device managed='yes' means nothing."""
+    switches = [(bool(one.display), bool(one.ramfb)) for one in (has, desired)]
+    return switches[0] == switches[1] and (has.mediated or not has.managed)
 
 
 @dataclass(eq=False, repr=False)

@@ -312,7 +312,7 @@ def test_a_managed_vf_keeps_its_guest_address(vendor):
 
 
 def test_a_refused_change_is_taken_back(mdevs):
-    virsh = Libvirt(mdevs).define("web1", MDEV % ONE)
+    virsh = Libvirt(mdevs).define("web1", (MDEV % ONE).replace("model=", "display='off' model="))
     old = ElementTree.tostring(virsh.element("web1"))
     mdevs.fail_at = len(mdevs.writes) + 2  # detached, and then not attached
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE, "display": True})])
