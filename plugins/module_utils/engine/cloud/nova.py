@@ -54,7 +54,7 @@ def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
         section["max_instances"] += 1
         if one.vgpu.parent == one.gpu.address:
             unlimited.add(one.mdev_type)
-    for kind in unlimited:
+    for kind in sorted(unlimited):
         # nova adds what the GPU could still create to what exists, and offers nothing where the sum is more.
         types[kind]["max_instances"] = None
     mdevs = list(types.values())

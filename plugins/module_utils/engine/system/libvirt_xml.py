@@ -173,21 +173,26 @@ def domains(root: str) -> tuple[list[Domain], list[str]]:
     return [one for one in found if one.devices], warnings
 
 
-def _sources(root: str) -> Iterator[tuple[str, str]]:
-    """(directory, path) of all files that describe VMs."""
-    for directory, ending in ((DEFINED, ".xml"), (RUNNING, ".xml"), (SAVED, ".save")):
-        for path in files.names(root, directory, ending):
-            yield directory, path
-    for directory in files.names(root, SNAPSHOTS):
+def _sources(root: str, warnings: list[str]) -> Iterator[tuple[str, str]]:
+    """(directory, path) of all files that describe VMs. A directory of saved VMs that only root may read is a warning for others."""
+    for directory in (DEFINED, RUNNING):
         for path in files.names(root, directory, ".xml"):
-            yield SNAPSHOTS, path
+            yield directory, path
+    try:
+        for path in files.names(root, SAVED, ".save"):
+            yield SAVED, path
+        for directory in files.names(root, SNAPSHOTS):
+            for path in files.names(root, directory, ".xml"):
+                yield SNAPSHOTS, path
+    except PermissionError as exc:
+        warnings.append("%s: only root may read it, so the devices of saved VMs are not known" % (exc.filename or SAVED)[len(root):])
 
 
 def all_domains(root: str) -> tuple[list[Domain], list[str]]:
     """All domains, by name, and warnings of files that are no domain's."""
     found: dict[str, Domain] = {}
-    warnings = []
-    for directory, path in _sources(root):
+    warnings: list[str] = []
+    for directory, path in _sources(root, warnings):
         if not os.path.isfile(root + path):
             continue
         try:

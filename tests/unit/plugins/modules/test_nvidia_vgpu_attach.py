@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.libvirt import plan
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files, libvirt_xml
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu_attach
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
@@ -379,6 +380,21 @@ def test_a_file_that_is_no_saved_vm_is_a_warning(mdevs, content):
     mdevs.put("/var/lib/libvirt/qemu/save/web9.save", content)
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).ok
     assert any("web9.save" in one for one in outcome.warnings)
+
+
+def test_a_directory_of_saved_vms_that_only_root_may_read(mdevs, monkeypatch):
+    """What others than root may still do: vgpuctl status."""
+    Libvirt(mdevs).define("web1")
+    names = files.names
+
+    def closed(root, directory, ending=""):
+        if directory == libvirt_xml.SAVED:
+            raise PermissionError(13, "Permission denied", root + directory)
+        return names(root, directory, ending)
+
+    monkeypatch.setattr(files, "names", closed)
+    domains, warnings = libvirt_xml.all_domains(mdevs.root)
+    assert [one.name for one in domains] == ["web1"] and warnings[0].startswith(libvirt_xml.SAVED + ": only root may read it")
 
 
 @pytest.mark.parametrize("argument", [
