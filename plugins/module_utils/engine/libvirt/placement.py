@@ -147,9 +147,11 @@ class Placement:
         for index, row in enumerate(rows):
             number = got[index]
             self.keys[row.vm][row.number] = None if number is None else keys[number]
-            if number is None and row.candidates and not self.options.assume:
+            if number is None and row.candidates:
                 rivals.add(tuple(matching.rivals(costs, got, index)))
-        self.errors += [self._contradiction([rows[index] for index in one]) for one in sorted(rivals)]
+        for several in [[rows[index] for index in one] for one in sorted(rivals)]:
+            if not (self.options.assume and any(row.request.type for row in several)):  # else one that is still to come serves it
+                self.errors.append(self._contradiction(several))
 
     def _find_owners(self) -> None:
         """Who keeps what: a device that is defined or attached stays, unless this plan detaches it."""
@@ -165,9 +167,7 @@ class Placement:
 
     def _owns(self, device: str, vm: str, text: str, direct: bool) -> None:
         for key in self.host.means.get(device, ()):
-            owners = self.owners.setdefault(key, [])
-            if text not in [one.text for one in owners]:
-                owners.append(Owner(vm, text, direct and device == key))
+            self.owners.setdefault(key, []).append(Owner(vm, text, direct and device == key))
 
     def _is_available(self, key: str, vm: str) -> bool:
         return not self._blockers(key, vm) and not self.host.other_users(key, vm)
@@ -183,7 +183,7 @@ class Placement:
 
     def _blockers(self, key: str, vm: str) -> list[str]:
         """The VMs that keep this one from getting a vGPU, in words; itself, where it has the vGPU in a way that can't be changed here."""
-        return [one.text for one in self.owners.get(key, ()) if one.vm != vm or not one.direct]
+        return list(dict.fromkeys(one.text for one in self.owners.get(key, ()) if one.vm != vm or not one.direct))
 
     def _wrong(self, row: Row, fitting: Sequence[str]) -> Refusal | None:
         """Why a request can't get anything, whatever the others get."""
@@ -193,7 +193,7 @@ class Placement:
                 "there are %d vGPUs on %s" % (len(fitting), request.vf), device=request.where, expected="one vGPU that the request names",
                 remedy="Name it by uuid (%s), or request a type with gpu." % ", ".join(fitting[:8]), code="ambiguous_vf",
             )
-        if row.candidates or self.options.assume and not fitting:
+        if row.candidates or self.options.assume and (request.type or not fitting):
             return None
         return self._none_free(row, fitting) if request.type else self._not_available(row, fitting)
 

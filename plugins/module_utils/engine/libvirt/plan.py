@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Iterator, Sequence
 
 from ..base.errors import Refusal, raise_if_any
@@ -100,12 +100,12 @@ class _Planner:
                 ))
             self._define(domain, after[key], defined.get(key))
             if domain.running and key not in live:
-                self._change_running("attach", domain, after[key])
+                self._change_running("attach", domain, replace(after[key], xml=""))  # its address as defined may be taken as it runs
         for key in gone:
             if key in defined:
                 self._step("detach", domain, present[key], "detach %s")
             if key in live:
-                self._change_running("detach", domain, present[key])
+                self._change_running("detach", domain, live[key])
         self.plan.errors += _refused_by_libvirt(domain, list(after.values()))
 
     def _step(self, word: str, domain: Domain, hostdev: Hostdev, text: str, **more: Any) -> None:

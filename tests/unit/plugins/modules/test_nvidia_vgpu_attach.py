@@ -125,6 +125,14 @@ def test_a_running_vm_is_let_alone_unless_live(mdevs):
     assert virsh.has("web1", running=True) == [THREE] and real.warnings == []
 
 
+def test_a_running_vm_gets_it_at_an_address_that_is_free(mdevs):
+    defined = (MDEV % ONE).replace("</hostdev>", "<address type='pci' bus='0x07' slot='0x00'/></hostdev>")
+    virsh = Libvirt(mdevs).define("web1", running=True).define("web1", defined)
+    both(mdevs, domains=[web({"uuid": ONE})], live=True)
+    assert virsh.has("web1", running=True) == [ONE] and virsh.element("web1").find("address") is not None
+    assert "bus='0x07'" not in mdevs.get("/run/libvirt/qemu/web1.xml").replace('"', "'")
+
+
 def test_a_guest_that_keeps_it_is_reported(mdevs):
     virsh = Libvirt(mdevs).define("web1", MDEV % ONE, running=True)
     virsh.stubborn = True
@@ -187,6 +195,18 @@ def test_a_check_before_the_vgpus_are_created(make_host):
     found = call(nvidia_vgpu_attach, host, check=True, domains=expected, check_mode_assume=["vgpus"]).ok
     assert found["actions"] == ["web1: attach a vGPU that is still to come (A40-24Q)", "web1: attach a vGPU that is still to come (%s)" % ONE]
     assert call(nvidia_vgpu_attach, host, domains=expected, check_mode_assume=["vgpus"]).codes == ["no_such_vgpu"] * 2
+
+
+def test_a_check_before_more_vgpus_are_created(mdevs):
+    Libvirt(mdevs).define("web1", MDEV % ONE).define("web2", MDEV % TWO).define("web3")
+
+    def check(*vgpus):
+        return call(nvidia_vgpu_attach, mdevs, check=True, domains=[web(*vgpus, name="web3")], check_mode_assume=["vgpus"])
+
+    assert check({"type": "A40-24Q"}).ok["actions"] == ["web3: attach a vGPU that is still to come (A40-24Q)"]
+    assert len(check({"type": "A40-8Q", "count": 2}).ok["actions"]) == 2
+    assert check({"uuid": ONE}).codes == ["vgpu_taken"], "that one is there"
+    assert check({"uuid": THREE}, {"vf": "e8:00.4"}).codes == ["none_free"], "none that comes can be both"
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -417,8 +437,12 @@ def test_the_vf_or_gpu_of_a_vgpu_in_another_vm_takes_it(mdevs, slot, function):
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})])
     assert outcome.codes == ["vgpu_taken"] and "whole" in outcome.msg
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-24Q"})])
-    assert outcome.failed == (function == 0), outcome.msg
-    assert virsh.has("whole") == ["0000:e7:00.%d" % function]
+    assert outcome.failed == (function == 0), "the GPU has both of them"
+    if function:
+        virsh.define("whole", device, MDEV % ONE)
+        own = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE}, name="whole")], exclusive=False)
+        assert own.codes == ["vgpu_taken"], "it can't have both"
+    assert virsh.has("whole")[0] == "0000:e7:00.%d" % function
 
 
 def test_all_owners_of_a_vgpu_are_named(mdevs):
