@@ -19,7 +19,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.libvirt import pla
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read.inventory import Inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.libvirt_xml import Domain, Hostdev
 
-CASES = int(os.environ.get("VGPU_ATTACH_CASES", "300"))
+CASES = int(os.environ.get("VGPU_ATTACH_CASES", "1000"))
 SEED = int(os.environ.get("VGPU_ATTACH_SEED", "22"))
 PARTS = 10  # of the cases, each a test of its own
 VMS = ("a", "b", "c")

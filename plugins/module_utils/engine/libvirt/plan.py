@@ -107,6 +107,9 @@ class _Planner:
             if key in live:
                 self._change_running("detach", domain, live[key])
         self.plan.errors += _refused_by_libvirt(domain, list(after.values()))
+        if domain.suspended and any(step.lane == domain.name for step in self.plan.steps):
+            text = "%s has a managed save: its next start goes on with that, and its devices change after it was shut down ('virsh managedsave-remove %s')"
+            self.plan.warnings.append(text % (domain.name, domain.uuid))
 
     def _step(self, word: str, domain: Domain, hostdev: Hostdev, text: str, **more: Any) -> None:
         """Adds a step. text: with a %s for the device."""

@@ -72,7 +72,8 @@ class Definition:
 class Domain:
     """A VM. defined and live: its devices as it is defined and as it runs, None where it is not; devices: managed or not, of all, by key.
 
-    saved: which saved state needs a device, by key; fixed, graphics, ramfb: see Definition.
+    saved: which saved state needs a device, by key; suspended: whether its next start goes on with a managed save.
+    fixed, graphics, ramfb: see Definition.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Domain:
     live: list[Hostdev] | None = None
     uuid: str = ""
     saved: dict[str, str] = field(default_factory=dict)
+    suspended: bool = False
     fixed: list[str] = field(default_factory=list)
     graphics: bool = False
     ramfb: bool = False
@@ -214,6 +216,7 @@ def _add(one: Domain, made: Definition, directory: str, path: str) -> None:
     elif directory == DEFINED:
         one.defined, one.graphics, one.ramfb = made.devices, made.graphics, made.ramfb
     elif directory == SAVED or made.memory:
+        one.suspended = one.suspended or directory == SAVED
         state = "its managed save" if directory == SAVED else "its snapshot %s" % os.path.splitext(os.path.basename(path))[0]
         for key in [device.key for device in made.devices] + made.fixed:
             one.saved.setdefault(key, state)

@@ -384,8 +384,9 @@ def test_saved_vms_keep_what_they_were_saved_with(mdevs, how):
     assert outcome.codes == ["vgpu_taken"] and what in outcome.msg, outcome.msg
     both(mdevs, domains=[web({"type": "A40-24Q"})])
     assert virsh.has("web1") == [TWO]
-    both(mdevs, domains=[web({"uuid": ONE}, name="saved"), web()])
+    real = both(mdevs, domains=[web({"uuid": ONE}, name="saved"), web()])
     assert virsh.has("saved") == [ONE], "its own it may have"
+    assert any("saved has a managed save" in one for one in real.warnings) == (how == "save")
 
 
 def test_a_snapshot_of_the_definition_alone_keeps_nothing(mdevs):
