@@ -15,6 +15,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -347,6 +348,10 @@ def engine(session: nox.Session, steps: Steps) -> None:
     with session.chdir(path):
         pytest(session, steps, "engine", "tests/unit")
         pytest(session, steps, "roles", "tests/roles")
+        if os.geteuid() == 0 and shutil.which("libvirtd"):
+            pytest(session, steps, "libvirt", "tests/libvirt")
+        else:
+            steps.not_run("libvirt", "a libvirtd of its own needs root, and libvirt-daemon, libvirt-daemon-driver-qemu and libvirt-clients")
 
 
 @session_of("coverage", "test")

@@ -168,7 +168,7 @@ options:
     type: list
     elements: dict
     suboptions:
-      name: {description: "The VM's name, as C(virsh list --all) shows it. It must be defined.", type: str, required: true}
+      name: {description: "The VM's name, as libvirt has it, spaces included. The VM must be defined.", type: str, required: true}
       vgpus:
         description: Its vGPUs. An empty list detaches all, if O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive).
         type: list
@@ -179,9 +179,10 @@ options:
           count: {description: "How many of that type, 1 when left out.", type: int}
           gpu: {description: "Only of this GPU - address in any spelling, C(GPU-<uuid>), PCI ids, model or product name.", type: str}
           uuid: {description: This very mediated device., type: str}
-          vf: {description: "The vGPU on this VF (or PF, without SR-IOV), by its address in any spelling.", type: str}
+          vf: {description: "The vGPU on this VF, by its address in any spelling. On a GPU without SR-IOV, the GPU's address, if it has one vGPU.", type: str}
           display:
-            description: Whether libvirt shows the vGPU's display to its viewers (mediated devices only). What is defined stays when left out.
+            description: Whether libvirt shows the vGPU's display to its viewers (mediated devices only). The VM needs a C(<graphics>). What is defined stays
+              when left out. Without a display, ramfb is off, too.
             type: bool
-          ramfb: {description: "Whether that display shows boot messages, too. Needs O(domains[].vgpus[].display).", type: bool}
+          ramfb: {description: "Whether that display shows boot messages, too. Needs O(domains[].vgpus[].display); one vGPU of a VM at most.", type: bool}
 """

@@ -228,7 +228,9 @@ busy:
   elements: str
   sample: ["pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"]
 libvirt_domains:
-  description: libvirt's VMs that have devices of the host, also those that do not run, from libvirt's own files.
+  description:
+    - libvirt's VMs that have devices of the host, also those that do not run, from libvirt's own files.
+    - A VM also has the devices of its managed save and of its snapshots with memory, and those on its QEMU command line.
   returned: success
   type: list
   elements: dict

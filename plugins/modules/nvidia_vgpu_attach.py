@@ -11,7 +11,12 @@ short_description: Attach vGPUs to libvirt's VMs
 description:
   - Attaches vGPUs to the definitions of VMs, on either framework - mediated devices by UUID (C(<hostdev type='mdev'>)),
     vendor-specific VFIO by the VF (C(<hostdev type='pci' managed='no'>)).
-  - A VM keeps its vGPUs that are still requested. A vGPU that another VM has (defined or running) or a process has open is never attached.
+  - All requests are solved together, with the fewest changes to the VMs. A VM keeps its vGPUs that are still requested. If an assignment exists,
+    it is found. Otherwise the error names the requests that contradict each other.
+  - A vGPU that another VM has or that a process has open is never attached. A VM has what it is defined with, what it runs with, what its managed
+    save or a snapshot with memory needs, and what is on its QEMU command line, as well as all vGPUs of a VF or GPU that it has whole.
+  - A change of O(domains[].vgpus[].display), O(domains[].vgpus[].ramfb), or C(managed) keeps the rest of the device, such as its guest address.
+    If libvirt refuses the change, the device is put back as it was.
   - A running VM sees a change at its next start, unless O(live) is set.
   - The host needs C(virsh). libvirt's own files are read, and only C(virsh) writes.
 author:
@@ -35,7 +40,7 @@ options:
     type: bool
     default: false
   connect:
-    description: libvirt's URI.
+    description: libvirt's URI, V(qemu:///system) with or without parameters. VMs of a C(qemu:///session) are not supported.
     type: str
     default: qemu:///system
   timeout:
@@ -58,6 +63,13 @@ EXAMPLES = r"""
     domains:
       - {name: web1, vgpus: [{type: A40-24Q}]}
       - {name: web2, vgpus: [{type: A40-24Q, gpu: "0000:67:00.0"}]}
+  become: true
+
+- name: Attach any vGPU of a type to one VM, and a certain vGPU to another one
+  vgpu.kvm.nvidia_vgpu_attach:
+    domains:
+      - {name: any, vgpus: [{type: A40-24Q, count: 2}]}
+      - {name: certain, vgpus: [{vf: "0000:67:00.4"}]}
   become: true
 
 - name: Attach a certain vGPU, with a display
@@ -104,7 +116,7 @@ errors:
   sample:
     - code: not_kept
       device: web1
-      found: "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 is not in it 30 s after virsh reported it"
+      found: "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 is not in it as requested 30 s after virsh reported it"
       expected: to attach 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 (A40-8Q)
       remedy: Check 'virsh dumpxml web1'.
 """

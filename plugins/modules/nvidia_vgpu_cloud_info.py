@@ -23,10 +23,13 @@ options:
     description:
       - Set a custom resource class (V(CUSTOM_A40_24Q)) for each type in Placement, as C(mdev_class) or C(resource_class). Flavors need it to
         distinguish types on hosts that have several. Without it nova's own class, C(VGPU), stands for all mediated devices.
+      - On the vendor-specific VFIO framework nova takes one class for all VFs of a GPU. The module fails if a GPU has vGPUs of several types.
     type: bool
     default: false
   kubevirt_prefix:
-    description: The prefix (before the slash) of the names of KubeVirt's resources.
+    description:
+      - The prefix (before the slash) of the names of KubeVirt's resources.
+      - For VFs of the vendor-specific VFIO framework, prefix, slash and name have 61 characters at most, because KubeVirt names a socket after them.
     type: str
     default: nvidia.com
   kubevirt_external:
@@ -69,7 +72,8 @@ vgpus:
 nova:
   description:
     - Options of C(nova.conf) as data. For mediated devices each type with the addresses on which its vGPUs are and their number; for the
-      vendor-specific VFIO framework one device_spec for each VF that is a vGPU. The class is null without O(nova_resource_classes).
+      vendor-specific VFIO framework one device_spec for each VF that is a vGPU. The class is null without O(nova_resource_classes). The number is
+      null on GPUs without SR-IOV, which nova would not use with it.
   returned: success
   type: dict
   sample:
@@ -81,7 +85,9 @@ nova:
         mdev_class:
     device_specs: []
 nova_conf:
-  description: The same as sections of C(nova.conf); empty where there are no vGPUs.
+  description:
+    - The same as sections of C(nova.conf).
+    - Empty if there are no vGPUs, or if one address has vGPUs of several types, with which nova-compute does not start. A warning names the address.
   returned: success
   type: str
   sample: |

@@ -26,35 +26,31 @@ DOMAIN: _module.Spec = {
 }
 
 
-def _lines(domains: Sequence[libvirt_xml.Domain], names: Sequence[str]) -> set[str]:
-    """What the VMs have, one device a line, for the diff."""
-    return {
-        "%s: %s%s\n" % (one.name, device.key, " (managed='yes')" if device.managed else "")
-        for one in domains
-        if one.name in names
-        for device in one.defined or []
-    }
+def _line(vm: str, device: libvirt_xml.Hostdev) -> str:
+    """A device of a VM as the diff shows it."""
+    words = ["managed='yes'"] if device.managed and not device.mediated else []
+    words += [name for name, value in (("display", device.display), ("ramfb", device.ramfb)) if value]
+    return "%s: %s%s\n" % (vm, device.key, " (%s)" % ", ".join(words) if words else "")
 
 
-def _after(lines: set[str], steps: Sequence[Step]) -> set[str]:
-    """The lines as they will be."""
+def _lines(domains: Sequence[libvirt_xml.Domain], names: Sequence[str], steps: Sequence[Step]) -> str:
+    """What the VMs have once the steps are done, one device a line, for the diff."""
+    devices = {(one.name, device.key): device for one in domains if one.name in names for device in one.defined or []}
     for step in steps:
-        hostdev = step.args.get("hostdev")
-        if hostdev is not None and not step.args["live"]:
-            line = "%s: %s" % (step.device, hostdev.key)
-            lines = {one for one in lines if not one.startswith(line)}
-            if step.kind == "attach-device":
-                lines.add(line + "\n")
-    return lines
+        if step.args.get("live") is False:
+            devices.pop((step.device or "", step.args["hostdev"].key), None)
+            if step.kind != "detach-device":
+                devices[step.device or "", step.args["hostdev"].key] = step.args["hostdev"]
+    return "".join(sorted(_line(vm, device) for (vm, dummy), device in devices.items()))
 
 
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     connect = params["connect"]
     requests = parse(params["domains"])
-    if not connect.startswith("qemu:///"):
-        expected = "qemu:///system or another qemu:/// URI"
-        raise error("%r is not libvirt of this host" % connect[:80], device="connect", expected=expected, code="bad_connect")
+    if connect.partition("?")[0] != "qemu:///system":
+        expected = "qemu:///system: the VMs of a session have their files elsewhere, and their user can't use vGPUs"
+        raise error("%r is not the system's libvirt of this host" % connect[:80], device="connect", expected=expected, code="bad_connect")
     if requests:
         virsh.require_answer(ctx, connect)
     domains, unreadable = libvirt_xml.all_domains(ctx.root)
@@ -62,12 +58,12 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     made = plan.plan(reader.read(ctx, with_types=False), domains, requests, options)
     if made.steps and not request.check_mode:
         apply.apply(ctx, connect, made.steps, params["timeout"])
-    lines = _lines(domains, [one.name for one in requests])
+    names = [one.name for one in requests]
     return _module.result_of_plan(
         made,
         unreadable,
         attached=[{"vm": name, "device": key, "type": type_name} for name, key, type_name in made.target.attached],
-        diff=_module.titled_diff("vGPUs of VMs", "".join(sorted(lines)), "".join(sorted(_after(lines, made.steps)))),
+        diff=_module.titled_diff("vGPUs of VMs", _lines(domains, names, []), _lines(domains, names, made.steps)),
     )
 
 

@@ -24,8 +24,10 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         errors.append(Refusal(found, device="kubevirt_prefix", expected="a DNS name such as nvidia.com", code="bad_prefix"))
     raise_if_any(errors)
     vgpus = offered.read(ctx, gpus)
+    raise_if_any(nova.contradictions(vgpus, params["nova_resource_classes"]))
     for_nova = nova.render(vgpus, params["nova_resource_classes"])
     for_kubevirt = kubevirt.render(vgpus, prefix, params["kubevirt_external"])
+    raise_if_any(kubevirt.too_long(for_kubevirt.data))
     none = [] if vgpus else ["There are no vGPUs on %s: nova and KubeVirt need no configuration." % ", ".join(gpu.address for gpu in gpus)]
     return {
         "changed": False,

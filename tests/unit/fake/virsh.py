@@ -5,13 +5,24 @@
 from __future__ import annotations
 
 import os
+import struct
+import uuid
 from xml.etree import ElementTree
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 
-DOMAIN = "<domain type='qemu'><name>%s</name><memory unit='MiB'>64</memory><devices><emulator>/usr/bin/qemu</emulator></devices></domain>"
+DOMAIN = (
+    "<domain type='qemu'><name>%s</name><uuid>%s</uuid><memory unit='MiB'>64</memory>"
+    "<devices><emulator>/usr/bin/qemu</emulator>%s</devices></domain>"
+)
+GRAPHICS = "<graphics type='vnc' port='-1'/>"
+
+
+def uuid_of(name):
+    """The UUID of a VM."""
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
 
 
 class Libvirt:
@@ -25,15 +36,38 @@ class Libvirt:
         self._real = host.command
         host.ctx.command = self.command
 
-    def define(self, name, *hostdevs, running=False):
-        """A VM with these devices, which runs with them if it runs."""
-        element = ElementTree.fromstring(DOMAIN % name)
+    def xml(self, name, *hostdevs, graphics=True, id=None, more=()):
+        """The XML of a VM with these devices. more: elements beside <devices>."""
+        element = ElementTree.fromstring(DOMAIN % (name, id or uuid_of(name), GRAPHICS if graphics else ""))
         for one in hostdevs:
             element.find("devices").append(ElementTree.fromstring(one))
-        text = ElementTree.tostring(element, encoding="unicode")
+        for one in more:
+            element.append(ElementTree.fromstring(one))
+        return ElementTree.tostring(element, encoding="unicode")
+
+    def define(self, name, *hostdevs, running=False, **words):
+        """A VM with these devices, which runs with them if it runs."""
+        text = self.xml(name, *hostdevs, **words)
         self.host.put("%s/%s.xml" % (libvirt_xml.DEFINED, name), text)
         if running:
-            self.host.put("%s/%s.xml" % (libvirt_xml.RUNNING, name), "<domstatus state='running'>%s</domstatus>" % text)
+            self.host.put("%s/%s.xml" % (libvirt_xml.RUNNING, name), "<domstatus state='%s'>%s</domstatus>" % (
+                "running" if running is True else running, text))
+        return self
+
+    def save(self, name, *hostdevs):
+        """A managed save of a VM with these devices, as libvirt 9.0 writes it."""
+        text = self.xml(name, *hostdevs).encode() + b"\0"
+        header = b"LibvirtQemudSave" + struct.pack("=19I", 2, len(text) + 1024, 0, 0, len(text), *[0] * 14)
+        path = "%s/%s.save" % (libvirt_xml.SAVED, name)
+        self.host.put(path, "")
+        with open(self.host.root + path, "wb") as handle:
+            handle.write(header + text + b"\0" * 1024 + b"QEVM\xff\xfe")
+        return self
+
+    def snapshot(self, name, title, *hostdevs, memory="internal"):
+        """A snapshot of a VM with these devices."""
+        text = "<domainsnapshot><name>%s</name><state>running</state><memory snapshot='%s'/>%s</domainsnapshot>"
+        self.host.put("%s/%s/%s.xml" % (libvirt_xml.SNAPSHOTS, name, title), text % (title, memory, self.xml(name, *hostdevs)))
         return self
 
     def has(self, name, running=False):
@@ -53,13 +87,20 @@ class Libvirt:
         if self.silent:
             return Result(1, "error: failed to connect to the hypervisor\n")
         verb, rest = argv[3], argv[4:]
+        domains = libvirt_xml.all_domains(self.host.root)[0]
         if verb == "list":
-            return Result(0, "".join("%s\n" % one.name for one in libvirt_xml.all_domains(self.host.root)[0]) + "\n")
+            return Result(0, "".join("%s\n" % one.uuid for one in domains) + "\n")
+        # As virsh looks a VM up: the id of a running one, then the UUID, then the name.
+        running = [one for one in domains if one.running]
+        found = [one for number, one in enumerate(running, 1) if rest[0] == str(number)]
+        found += [one for one in domains if one.uuid == rest[0]] + [one for one in domains if one.name == rest[0]]
+        if not found:
+            return Result(1, "error: failed to get domain '%s'\n" % rest[0])
         try:
-            self.host._count("%s %s" % (verb, rest[0]), "virsh")
+            self.host._count("%s %s" % (verb, found[0].name), "virsh")
         except (OSError, EngineError):
             return Result(1, "error: cannot do that now\n")
-        return Result(0, "done\n") if self.lies else self._change(verb, *rest)
+        return Result(0, "done\n") if self.lies else self._change(verb, found[0].name, *rest[1:])
 
     def _change(self, verb, name, path, where):
         with open(path, encoding="utf-8") as handle:
@@ -72,6 +113,10 @@ class Libvirt:
         if verb == "attach-device":
             if there:
                 return Result(1, "error: operation failed: target already exists\n")
+            if expected.get("display") == "on" and devices.find("graphics") is None:
+                return Result(1, "error: graphics device is needed for attribute value 'display=on' in <hostdev>\n")
+            if expected.get("type") == "mdev" and not expected.get("display"):
+                expected.set("display", "off")  # as libvirt defines it
             devices.append(expected)
         elif not there:
             return Result(1, "error: device not found\n")

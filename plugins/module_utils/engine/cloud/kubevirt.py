@@ -11,12 +11,29 @@ import json
 import re
 from typing import Any, Sequence
 
+from ..base.errors import Refusal
 from .offered import Offered, Rendered
+
+# A device plugin listens at DIRECTORY/kubevirt-NAME.sock, and a socket's path has at most 107 bytes. NAME is that of a mediated device's
+# resource without its prefix; that of a PCI device's with it, and a minus for the slash.
+_MOST = 107 - len("/var/lib/kubelet/device-plugins/kubevirt-.sock")
 
 
 def resource_name(prefix: str, name: str) -> str:
     """A resource's name as Kubernetes allows it: <prefix>/NVIDIA_A40-24Q."""
-    return "%s/%s" % (prefix, re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-")[:63].rstrip("_.-"))
+    return "%s/%s" % (prefix, re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-")[:_MOST].rstrip("_.-"))
+
+
+def too_long(data: dict[str, list[dict[str, Any]]]) -> list[Refusal]:
+    """Resources for which KubeVirt's device plugin can't listen. data: of Rendered. With another provider the limit is not ours to know."""
+    names = [one["resourceName"] for one in data["pciHostDevices"] if not one.get("externalResourceProvider")]
+    return [
+        Refusal(
+            "the resource name %s is too long: KubeVirt makes a socket's name of it" % name, device="kubevirt_prefix",
+            expected="%d characters at most, prefix and slash included" % _MOST, remedy="Choose a shorter kubevirt_prefix.", code="long_resource",
+        )
+        for name in names if len(name) > _MOST
+    ]
 
 
 def render(offered: Sequence[Offered], prefix: str, external: bool) -> Rendered:

@@ -3,7 +3,8 @@
 """OpenStack's nova-compute: nova.conf's [devices] and [mdev_<type>], and [pci] device_spec for VFs that are vGPUs.
 
 nova takes a type by the name of its directory in sysfs, and uses mediated devices of it that are there and free before it creates one.
-So each type is given the addresses on which its vGPUs are, and as many of them as there are: nova creates none beyond the layout.
+So each type is given the addresses on which its vGPUs are. On VFs it also gets as many as there are: nova creates none beyond the layout.
+On a GPU without SR-IOV that number would take the GPU away, so it gets none.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import re
 from typing import Any, Sequence
 
+from ..base.errors import Refusal
 from .offered import Offered, Rendered
 
 
@@ -20,10 +22,25 @@ def resource_class(short: str) -> str:
     return "CUSTOM_" + re.sub(r"[^A-Z0-9_]", "_", short.upper())
 
 
+def contradictions(offered: Sequence[Offered], with_classes: bool) -> list[Refusal]:
+    """What nova can't express of what the user requests: VFs of one GPU with two classes end nova-compute at its start."""
+    names = {one.gpu.address: [other.short for other in offered if other.gpu is one.gpu and other.mdev_type is None] for one in offered}
+    return [
+        Refusal(
+            "its VFs are vGPUs of several types (%s), and nova takes one resource class for all VFs of a GPU" % ", ".join(sorted(set(shorts))),
+            device=address, expected="vGPUs of one type on it, else nova-compute ends at its start (PlacementPciMixedResourceClassException)",
+            remedy="Create one type on this GPU (vgpu_layout), or set nova_resource_classes: false: flavors then can't distinguish the types.",
+            code="nova_mixed_classes",
+        )
+        for address, shorts in names.items() if with_classes and len(set(shorts)) > 1
+    ]
+
+
 def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
     """Rendered for vGPUs. with_classes: give each type a resource class of its own, by which flavors distinguish types."""
     types: dict[str, dict[str, Any]] = {}
     specs = []
+    unlimited: set[str] = set()
     for one in offered:
         name = resource_class(one.short) if with_classes else None
         if one.mdev_type is None:
@@ -35,8 +52,15 @@ def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
         if one.vgpu.parent not in section["device_addresses"]:
             section["device_addresses"].append(one.vgpu.parent)
         section["max_instances"] += 1
+        if one.vgpu.parent == one.gpu.address:
+            unlimited.add(one.mdev_type)
+    for kind in sorted(unlimited):
+        # nova adds what the GPU could still create to what exists, and offers nothing where the sum is more.
+        types[kind]["max_instances"] = None
     mdevs = list(types.values())
-    return Rendered({"mdev_types": mdevs, "device_specs": specs}, _text(mdevs, specs), _warnings(offered, mdevs, with_classes))
+    shared = _shared(mdevs)
+    text = "" if shared else _text(mdevs, specs)
+    return Rendered({"mdev_types": mdevs, "device_specs": specs}, text, [*shared, *_warnings(offered, with_classes, unlimited)])
 
 
 def _text(mdevs: Sequence[dict[str, Any]], specs: Sequence[dict[str, Any]]) -> str:
@@ -46,22 +70,34 @@ def _text(mdevs: Sequence[dict[str, Any]], specs: Sequence[dict[str, Any]]) -> s
         blocks.append(["[devices]", "enabled_mdev_types = " + ", ".join(one["type"] for one in mdevs)])
     for one in mdevs:
         lines = ["[mdev_%s]" % one["type"], "# " + one["name"], "device_addresses = " + ",".join(one["device_addresses"])]
-        lines.append("max_instances = %d" % one["max_instances"])
-        blocks.append(lines + (["mdev_class = " + one["mdev_class"]] if one["mdev_class"] else []))
+        lines += ["%s = %s" % (key, one[key]) for key in ("max_instances", "mdev_class") if one[key] is not None]
+        blocks.append(lines)
     if specs:
         blocks.append(["[pci]"] + ["device_spec = " + json.dumps(one) for one in specs])
     return "\n\n".join("\n".join(lines) for lines in blocks) + ("\n" if blocks else "")
 
 
-def _warnings(offered: Sequence[Offered], mdevs: Sequence[dict[str, Any]], with_classes: bool) -> list[str]:
+def _shared(mdevs: Sequence[dict[str, Any]]) -> list[str]:
+    """Warnings of addresses that have several types: there is no nova.conf for them."""
     found = []
     for address in sorted({address for one in mdevs for address in one["device_addresses"]}):
         names = sorted(one["type"] for one in mdevs if address in one["device_addresses"])
         if len(names) > 1:
-            words = "nova: %s has vGPUs of several types (%s); nova-compute refuses to start with one address in two of them."
+            words = "nova: %s has vGPUs of several types (%s); nova-compute refuses to start with one address in two of them, so nova_conf is empty."
             found.append(words % (address, ", ".join(names)))
+    return found
+
+
+def _warnings(offered: Sequence[Offered], with_classes: bool, unlimited: set[str]) -> list[str]:
+    found = []
+    for address in dict.fromkeys(one.gpu.address for one in offered if one.mdev_type in unlimited):
+        words = "nova: %s has no SR-IOV: nova may create more vGPUs on it than the layout has. Fill the GPU in the layout (vgpu_layout) to prevent that."
+        found.append(words % address)
     shorts = sorted({one.short for one in offered})
     if len(shorts) > 1 and not with_classes:
-        words = "nova: this host has vGPUs of several types (%s), which flavors can't distinguish: set nova_resource_classes: true."
-        found.append(words % ", ".join(shorts))
+        advice = "set nova_resource_classes: true"
+        if contradictions(offered, True):
+            advice = "create vGPUs of one type on each GPU, then set nova_resource_classes: true"
+        words = "nova: this host has vGPUs of several types (%s), which flavors can't distinguish: %s."
+        found.append(words % (", ".join(shorts), advice))
     return found

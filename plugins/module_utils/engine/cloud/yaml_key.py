@@ -4,6 +4,8 @@
 
 Both texts are parsed. The edit is refused unless all other keys mean the same afterwards and this one is as desired. PyYAML composes nodes
 and constructs nothing, and no message shows the file's content but line numbers: the file may hold passwords.
+
+A key with minuses in place of underscores is the same key: Cloudpods' reader makes minuses of all of them, and of two such keys any one counts.
 """
 
 from __future__ import annotations
@@ -40,10 +42,14 @@ class Edit:
 
 @dataclass(eq=False, repr=False)
 class _Content:
-    """line, column: the key's, from 0. value: its strings, none for anything else; None without the key. others: all other keys, canonical."""
+    """line, column, key: the key's, from 0 and as it is spelled. value: its strings, none for anything else; None without the key.
+
+    others: all other keys, canonical.
+    """
 
     line: int = 0
     column: int = 0
+    key: str = ""
     value: list[str] | None = None
     others: str = ""
 
@@ -69,7 +75,7 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
         head = " " * now.column + name + ":"
     else:
         first, last = now.line, now.line + 1
-        key = re.match(r""" *(["']?)%s\1[ \t]*:(?=\s)""" % re.escape(name), lines[first])
+        key = re.match(r""" *(["']?)%s\1[ \t]*:(?=\s)""" % re.escape(now.key), lines[first])
         if key is None:
             raise error(
                 "the key %s is not written as 'key: value' (line %d)" % (name, last), device,
@@ -166,15 +172,17 @@ def _content(root: Any, name: str, device: str) -> _Content:
     for pair in root.value[:]:
         key, node = pair
         line, text = key.start_mark.line, (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
+        is_ours = text is not None and text[0] == _TAG + "str" and text[1].strip(" ").replace("-", "_") == name
+        text = (_TAG + "str", name) if is_ours else text
         if text in seen and key.tag != _TAG + "merge":
             raise error(
                 "a key is there twice: at line %d and at line %d" % (seen[text], line + 1), device, "each key once", _ADVICE, "yaml_duplicate")
         if text:
             seen[text] = line + 1
-        if text == (_TAG + "str", name):
+        if is_ours:
             items = node.value if isinstance(node, yaml.SequenceNode) else []
             plain = all(isinstance(one, yaml.ScalarNode) and one.tag.startswith(_TAG) for one in items)
-            now.line, now.value = line, [one.value for one in items] if plain else []
+            now.line, now.key, now.value = line, key.value, [one.value for one in items] if plain else []
             root.value.remove(pair)
     now.others = yaml.serialize(root, Dumper=yaml.SafeDumper) if root.value else ""
     return now

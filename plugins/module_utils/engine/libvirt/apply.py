@@ -7,43 +7,71 @@ from __future__ import annotations
 from typing import Sequence
 
 from ..base.clock import until
-from ..base.errors import error
+from ..base.errors import EngineError, error
 from ..base.steps import Step, execute
 from ..system import libvirt_xml, virsh
 from ..system.context import Context
+from ..system.libvirt_xml import Domain, Hostdev
+from .placement import is_same
 
 
 def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list[Step]:
     """The steps in order; a VM's failure stops that VM only."""
 
     def perform(step: Step) -> None:
-        name, hostdev, live = step.device or "", step.args["hostdev"], step.args["live"]
-        attaches = step.kind == "attach-device"
-        if attaches:
-            _require_free(ctx, name, hostdev.key)
-        virsh.change(ctx, uri, step.kind, name, hostdev=hostdev, live=live)
+        vm, hostdev, live = step.args["vm"], step.args["hostdev"], step.args["live"]
+        if step.kind == "change-device":
+            _replace(ctx, uri, vm, step.args["old"], hostdev)
+        else:
+            if step.kind == "attach-device":
+                _require_free(ctx, vm, step.args["names"])
+            virsh.change(ctx, uri, step.kind, vm, hostdev=hostdev, live=live)
 
         def is_done() -> bool:
-            devices = [one.live if live else one.defined for one in libvirt_xml.all_domains(ctx.root)[0] if one.name == name]
-            return bool(devices) and devices[0] is not None and (hostdev.key in [one.key for one in devices[0]]) == attaches
+            devices = _devices(ctx, vm, live)
+            has = [one for one in devices or () if one.key == hostdev.key]
+            if step.kind == "detach-device":
+                return devices is not None and not has
+            return bool(has) and (live or is_same(has[0], hostdev))
 
         # A running guest lets go of a device when it pleases.
         if not until(ctx.clock, is_done, timeout):
+            goes = step.kind == "detach-device"
             raise error(
-                "%s is %s it %d s after virsh reported it" % (hostdev.key, "not in" if attaches else "still in", timeout),
-                device=name, code="not_kept",
-                remedy="The guest has to let go of it: shut it down." if live and not attaches else "Check 'virsh dumpxml %s'." % name,
+                "%s is %s %d s after virsh reported it" % (hostdev.key, "still in it" if goes else "not in it as requested", timeout),
+                device=vm.name, code="not_kept",
+                remedy="The guest has to let go of it: shut it down." if live and goes else "Check 'virsh dumpxml %s'." % vm.uuid,
             )
 
     return execute([step for step in steps if step.kind != "assume"], perform)
 
 
-def _require_free(ctx: Context, name: str, key: str) -> None:
+def _devices(ctx: Context, vm: Domain, live: bool) -> list[Hostdev] | None:
+    """The VM's devices now, as it runs or as it is defined; None where it does not run or is not defined."""
+    found = [one for one in libvirt_xml.all_domains(ctx.root)[0] if one.uuid == vm.uuid]
+    return (found[0].live if live else found[0].defined) if found else None
+
+
+def _replace(ctx: Context, uri: str, vm: Domain, old: Hostdev, new: Hostdev) -> None:
+    """Changes a device of the definition. libvirt can only detach and attach it: what it refuses to attach is put back as it was."""
+    virsh.change(ctx, uri, "detach-device", vm, hostdev=old, live=False)
+    try:
+        virsh.change(ctx, uri, "attach-device", vm, hostdev=new, live=False)
+    except EngineError as exc:
+        back = Hostdev(old.kind, old.key, old.managed, xml=old.xml)
+        try:
+            virsh.change(ctx, uri, "attach-device", vm, hostdev=back, live=False)
+        except EngineError as second:
+            raise EngineError(exc.errors + second.errors) from second
+        raise
+
+
+def _require_free(ctx: Context, vm: Domain, names: Sequence[str]) -> None:
     """libvirt itself lets two VMs have a device in their definitions: another VM may have got it since the plan was made."""
-    others = [one.name for one in libvirt_xml.all_domains(ctx.root)[0] if one.name != name and key in one.devices]
+    others = [one.name for one in libvirt_xml.all_domains(ctx.root)[0] if one.name != vm.name and any(name in one.devices for name in names)]
     if others:
         raise error(
             "the VM %s has got it meanwhile" % ", ".join(others),
-            device=key, expected="a vGPU for %s that no other VM has" % name, code="changed_meanwhile",
+            device=names[0], expected="a vGPU for %s that no other VM has" % vm.name, code="changed_meanwhile",
             remedy="Run again: another one is taken, if there is one.",
         )

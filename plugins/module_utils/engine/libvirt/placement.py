@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which vGPU each request of a VM gets. Pure.
+"""Which vGPU each request of a VM gets: as few changes as all requests together allow. Pure.
 
-A VM keeps what it has and what still fits. A vGPU that another VM has, defined or running, is not available.
+A vGPU that another VM has, defined, running or saved, is available only where this plan detaches it from that VM.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ..hardware import vgpu_types
 from ..hardware.gpu import Holder
 from ..read.inventory import Inventory
 from ..system.libvirt_xml import Domain, Hostdev
+from . import matching
 from .request import DomainRequest, VgpuRequest
 
 
@@ -28,13 +29,27 @@ class Options:
 
 
 class Host:
-    """The vGPUs by key, and the VMs by name. mdevs: UUIDs of all mediated devices, other vendors' too."""
+    """The vGPUs by key, in order of GPU and VF, and the VMs by name. mdevs: UUIDs of all mediated devices, other vendors' too.
+
+    means: keys of the vGPUs that a VM takes with a device: the vGPU itself, the VF or the GPU that it lives on.
+    """
 
     def __init__(self, inventory: Inventory, domains: Sequence[Domain]) -> None:
-        self.vgpus = {vgpu.key: (gpu, vgpu) for gpu in inventory.gpus for vgpu in gpu.vgpus}
+        found = [(gpu, vgpu) for gpu in inventory.gpus for vgpu in gpu.vgpus]
+        found.sort(key=lambda one: (one[0].address, one[1].index or 0, one[1].key))
+        self.vgpus = {vgpu.key: (gpu, vgpu) for gpu, vgpu in found}
         self.vfs = {vf.address for gpu in inventory.gpus for vf in gpu.vfs}
         self.mdevs = {vgpu.uuid for vgpu in inventory.mdevs}
         self.domains = {one.name: one for one in domains}
+        self.means: dict[str, list[str]] = {}
+        for key in self.vgpus:
+            for name in self.names(key):
+                self.means.setdefault(name, []).append(key)
+
+    def names(self, key: str) -> list[str]:
+        """The devices that a VM can't have without this vGPU: itself, its VF, its GPU."""
+        gpu, vgpu = self.vgpus[key]
+        return list(dict.fromkeys((key, vgpu.parent, gpu.address)))
 
     def ours(self, hostdev: Hostdev) -> bool:
         """Whether it is a vGPU of this host, or was one: an mdev that no longer exists, or a VF of our GPUs."""
@@ -52,113 +67,192 @@ class Host:
         """The short name of a vGPU's type; empty if it is unknown."""
         return vgpu_types.short_name(self.vgpus[key][1].type or "") if key in self.vgpus else ""
 
-    def fits(self, key: str, request: VgpuRequest) -> bool:
-        """Whether the vGPU is one of those that a request by type means."""
-        gpu = self.vgpus[key][0]
-        if self.type_of(key).lower() != vgpu_types.short_name(request.type or "").lower():
-            return False
-        return not request.gpu or gpu.answers_to(request.gpu)
+    def fitting(self, request: VgpuRequest) -> list[str]:
+        """The vGPUs that a request means, whoever has them."""
+        if request.uuid:
+            return [request.uuid] if request.uuid in self.vgpus else []
+        if request.vf:
+            return [key for key, (dummy, vgpu) in self.vgpus.items() if vgpu.parent == request.vf]
+        short = vgpu_types.short_name(request.type or "").lower()
+        fits = [key for key in self.vgpus if self.type_of(key).lower() == short]
+        return [key for key in fits if not request.gpu or self.vgpus[key][0].answers_to(request.gpu)]
 
     def other_users(self, key: str, vm: str) -> list[Holder]:
         """Who has the vGPU open and is not this VM."""
         return [holder for holder in self.vgpus[key][1].holders if holder.vm != vm]
 
+    def desired(self, request: VgpuRequest, key: str, has: Hostdev | None) -> Hostdev:
+        """The device as it is to be defined. What the user does not set stays as it is; without a display there is no ramfb."""
+        new = Hostdev(self.kind(key), key, xml=has.xml if has else "")
+        if self.has_display(key):
+            old = has or new
+            new.display = old.display if request.display is None else request.display
+            new.ramfb = False if old.ramfb and request.display is False else old.ramfb
+            new.ramfb = new.ramfb if request.ramfb is None else request.ramfb
+        return new
+
+
+def is_same(has: Hostdev, desired: Hostdev) -> bool:
+    """Whether a device of a VM need not be changed. libvirt takes no display for off; for a mediated device managed='yes' means nothing."""
+    switches = [(bool(one.display), bool(one.ramfb)) for one in (has, desired)]
+    return switches[0] == switches[1] and (has.mediated or not has.managed)
+
+
+@dataclass(eq=False, repr=False)
+class Owner:
+    """A VM that has a vGPU and keeps it. direct: as that vGPU, which it can go on using; else on the command line, or with its VF or GPU."""
+
+    vm: str
+    text: str
+    direct: bool
+
+
+@dataclass(eq=False, repr=False)
+class Row:
+    """A request of a VM. number: among the VM's; candidates: the vGPUs that it may get."""
+
+    vm: str
+    number: int
+    request: VgpuRequest
+    candidates: list[str] = field(default_factory=list)
+
 
 @dataclass(eq=False, repr=False)
 class Placement:
-    """Places requests. taken: the VM that has a vGPU, or gets it. keys: of each VM's requests in their order, None for one that is still to come."""
+    """Places requests. keys: of each VM's requests in their order, None for one that is still to come. owners: who keeps which vGPU."""
 
     host: Host
     options: Options
-    taken: dict[str, str] = field(default_factory=dict)
     keys: dict[str, list[str | None]] = field(default_factory=dict)
+    owners: dict[str, list[Owner]] = field(default_factory=dict)
     errors: list[Refusal] = field(default_factory=list)
 
     def place(self, requests: Sequence[DomainRequest]) -> None:
-        """Places all requests: by name first, then those that keep what the VM has, then any free vGPU."""
+        """Places all requests at once, with the fewest changes; errors: why some get nothing."""
         self.keys = {one.name: [None] * len(one.vgpus) for one in requests}
-        # VMs keep what they run with, and what is defined unless it is to be detached.
-        for name, domain in self.host.domains.items():
-            stays = name not in self.keys or not self.options.exclusive
-            for hostdev in (domain.live or []) + ((domain.defined or []) if stays else []):
-                self.taken.setdefault(hostdev.key, name)
-        numbered = [(one.name, number, request) for one in requests for number, request in enumerate(one.vgpus)]
-        on_vf = {vgpu.parent: key for key, (dummy, vgpu) in self.host.vgpus.items()}
-        for vm, number, request in [one for one in numbered if not one[2].type]:
-            named = request.uuid or on_vf.get(request.vf or "", request.vf or "")
-            wrong = self._not_available(vm, request, named)
+        self._find_owners()
+        rows = [Row(one.name, number, request) for one in requests for number, request in enumerate(one.vgpus)]
+        rows.sort(key=lambda row: bool(row.request.type))  # what is wrong with names is reported first
+        for row in rows:
+            fitting = self.host.fitting(row.request)
+            row.candidates = [key for key in fitting if self._is_available(key, row.vm)]
+            wrong = self._wrong(row, fitting)
             if wrong:
                 self.errors.append(wrong)
-            else:
-                self._attach(vm, number, named)
-        by_type = [one for one in numbered if one[2].type]
-        for vm, number, request in by_type:
-            self._attach(vm, number, self._kept(vm, request))
-        for vm, number, request in by_type:
-            key = self.keys[vm][number] or self._free(vm, request)
-            if key is None and not self.options.assume:
-                self.errors.append(self._none_free(vm, request))
-            self._attach(vm, number, key)
-        for vm, number, request in numbered:
-            key = self.keys[vm][number]
-            if key and request.display and not self.host.has_display(key):
-                self.errors.append(Refusal(
-                    "its framework is the vendor-specific VFIO, whose vGPUs have no display in libvirt",
-                    device=key, expected="display with a mediated device", remedy="Leave display out.", code="bad_display",
-                ))
+        numbers = {key: number for number, key in enumerate(self.host.vgpus)}
+        keys = list(numbers)
+        costs = [{numbers[key]: self._cost(row, key, len(rows)) for key in row.candidates} for row in rows]
+        got = matching.match(costs)
+        rivals = set()
+        for index, row in enumerate(rows):
+            number = got[index]
+            self.keys[row.vm][row.number] = None if number is None else keys[number]
+            if number is None and row.candidates:
+                rivals.add(tuple(matching.rivals(costs, got, index)))
+        for several in [[rows[index] for index in one] for one in sorted(rivals)]:
+            if not (self.options.assume and any(row.request.type for row in several)):  # else one that is still to come serves it
+                self.errors.append(self._contradiction(several))
 
-    def _attach(self, vm: str, number: int, key: str | None) -> None:
-        if key:
-            self.taken[key] = vm
-        self.keys[vm][number] = key if key in self.host.vgpus else None
+    def _find_owners(self) -> None:
+        """Who keeps what: a device that is defined or attached stays, unless this plan detaches it."""
+        for name, domain in self.host.domains.items():
+            for hostdev, live in [(one, True) for one in domain.live or ()] + [(one, False) for one in domain.defined or ()]:
+                changes = name in self.keys and self.options.exclusive and self.host.ours(hostdev)
+                if not changes or live and not self.options.live:
+                    self._owns(hostdev.key, name, str(domain), direct=True)
+            for key, state in domain.saved.items():
+                self._owns(key, name, "%s (%s)" % (name, state), direct=True)
+            for key in domain.fixed:
+                self._owns(key, name, "%s (on QEMU's command line)" % name, direct=False)
 
-    def _kept(self, vm: str, request: VgpuRequest) -> str | None:
-        """A vGPU that fits and that the VM has already."""
-        domain = self.host.domains[vm]
-        own = [one.key for one in (domain.defined or []) + (domain.live or []) if one.key in self.host.vgpus and one.key not in self.keys[vm]]
-        return next((key for key in own if self.host.fits(key, request) and self.taken.get(key, vm) == vm), None)
+    def _owns(self, device: str, vm: str, text: str, direct: bool) -> None:
+        for key in self.host.means.get(device, ()):
+            self.owners.setdefault(key, []).append(Owner(vm, text, direct and device == key))
 
-    def _free(self, vm: str, request: VgpuRequest) -> str | None:
-        """The first vGPU, in order of GPU and VF, that the request means and nobody has."""
-        fitting = [(gpu.address, vgpu.index or 0, key) for key, (gpu, vgpu) in self.host.vgpus.items() if self.host.fits(key, request)]
-        return next((key for dummy, dummy2, key in sorted(fitting) if key not in self.taken and not self.host.other_users(key, vm)), None)
+    def _is_available(self, key: str, vm: str) -> bool:
+        return not self._blockers(key, vm) and not self.host.other_users(key, vm)
 
-    def _not_available(self, vm: str, request: VgpuRequest, key: str) -> Refusal | None:
-        """Why a VM can't have the vGPU that it names."""
-        if key not in self.host.vgpus and self.options.assume:
-            return None
-        if key not in self.host.vgpus:
+    def _cost(self, row: Row, key: str, rows: int) -> int:
+        """What a VM's getting a vGPU costs, in steps more than keeping it costs; of equal costs, running VMs rather keep what they run with."""
+        domain, extra = self.host.domains[row.vm], 2 if self.options.exclusive else 1  # 2: another one is detached for it
+        defined = next((one for one in domain.defined or () if one.key == key), None)
+        is_live = not domain.running or key in [one.key for one in domain.live or ()]
+        steps = extra if defined is None else int(not is_same(defined, self.host.desired(row.request, key, defined)))
+        steps += 0 if is_live or not self.options.live else extra
+        return steps * (rows + 1) + int(not is_live)
+
+    def _blockers(self, key: str, vm: str) -> list[str]:
+        """The VMs that keep this one from getting a vGPU, in words; itself, where it has the vGPU in a way that can't be changed here."""
+        return list(dict.fromkeys(one.text for one in self.owners.get(key, ()) if one.vm != vm or not one.direct))
+
+    def _wrong(self, row: Row, fitting: Sequence[str]) -> Refusal | None:
+        """Why a request can't get anything, whatever the others get."""
+        request = row.request
+        if request.vf and len(fitting) > 1:
             return Refusal(
-                "there is no vGPU %s" % key if request.uuid else "there is no vGPU on %s" % request.vf,
+                "there are %d vGPUs on %s" % (len(fitting), request.vf), device=request.where, expected="one vGPU that the request names",
+                remedy="Name it by uuid (%s), or request a type with gpu." % ", ".join(fitting[:8]), code="ambiguous_vf",
+            )
+        if row.candidates or self.options.assume and (request.type or not fitting):
+            return None
+        return self._none_free(row, fitting) if request.type else self._not_available(row, fitting)
+
+    def _not_available(self, row: Row, fitting: Sequence[str]) -> Refusal:
+        """Why a VM can't have the vGPU that it names."""
+        request, vm = row.request, row.vm
+        if not fitting:
+            return Refusal(
+                "there is no vGPU %s" % request.uuid if request.uuid else "there is no vGPU on %s" % request.vf,
                 device=request.where, expected="a vGPU of this host", code="no_such_vgpu",
                 remedy="'vgpuctl status' lists them; vgpu_layout creates them.",
             )
-        owner, others = self.taken.get(key, vm), self.host.other_users(key, vm)
-        if owner != vm:
+        key = fitting[0]
+        owners = self._blockers(key, vm)
+        if owners:
             return Refusal(
-                "the VM %s has it" % self.host.domains[owner] if owner in self.host.domains else "the VM %s gets it" % owner,
+                "the VM %s has it" % owners[0] if len(owners) == 1 else "the VMs %s have it" % ", ".join(owners),
                 device=key, expected="a vGPU for %s that no other VM has" % vm, code="vgpu_taken",
-                remedy="Take it from that VM first (an entry with the rest of its vGPUs), or name another one.",
+                remedy="Take it from that VM first (an entry with the rest of its vGPUs; a saved state: start the VM or delete the state), "
+                "or name another one.",
             )
-        if others:
-            return Refusal(
-                "it is in use by %s" % ", ".join(map(str, others)),
-                device=key, expected="a free vGPU for %s" % vm, remedy="End that, or name another vGPU.", code="in_use",
-            )
-        return None
+        return Refusal(
+            "it is in use by %s" % ", ".join(map(str, self.host.other_users(key, vm))),
+            device=key, expected="a free vGPU for %s" % vm, remedy="End that, or name another vGPU.", code="in_use",
+        )
 
-    def _none_free(self, vm: str, request: VgpuRequest) -> Refusal:
-        fitting = sorted(key for key in self.host.vgpus if self.host.fits(key, request))
-        what = "%s on %s" % (request.type, request.gpu) if request.gpu else request.type
+    def _none_free(self, row: Row, fitting: Sequence[str]) -> Refusal:
+        request, vm = row.request, row.vm
+        what = _what(request)
         if not fitting:
             there = ", ".join(sorted({self.host.type_of(key) for key in self.host.vgpus} - {""}))
             return Refusal(
                 "there is no %s for %s; the host has %s" % (what, vm, there or "no vGPU"),
                 device=request.where, expected="a free %s" % request.type, remedy="Create it (vgpu_layout) or name another one.", code="no_such_vgpu",
             )
-        users = ["%s (%s)" % (key, self.taken.get(key) or ", ".join(map(str, self.host.other_users(key, vm)))) for key in fitting]
+        users = ["%s: %s" % (key, ", ".join([*self._blockers(key, vm), *map(str, self.host.other_users(key, vm))])) for key in fitting]
         return Refusal(
-            "none of the %d %s is free for %s: %s" % (len(fitting), what, vm, ", ".join(users[:8]) + (" …" if users[8:] else "")),
+            "none of the %d %s is free for %s (%s)" % (len(fitting), what, vm, _few(users)),
             device=request.where, expected="a free %s" % request.type, code="none_free",
             remedy="Create more of them (vgpu_layout), or detach one from another VM.",
         )
+
+    def _contradiction(self, rows: Sequence[Row]) -> Refusal:
+        """Requests that are more than there is for them together."""
+        keys = [key for key in self.host.vgpus if any(key in row.candidates for row in rows)]
+        asked = ["%s: %s for %s" % (row.request.where, _what(row.request), row.vm) for row in rows]
+        return Refusal(
+            "%d requests (%s) share %d vGPUs: %s" % (len(rows), _few(asked), len(keys), _few(keys)),
+            device=rows[0].request.where, expected="a vGPU of its own for each of them", code="none_free",
+            remedy="Create more of them (vgpu_layout), or change one of these requests.",
+        )
+
+
+def _few(words: Sequence[str]) -> str:
+    return ", ".join(words[:8]) + (" …" if words[8:] else "")
+
+
+def _what(request: VgpuRequest) -> str:
+    """What a request asks for."""
+    if request.type:
+        return "%s on %s" % (request.type, request.gpu) if request.gpu else request.type
+    return request.uuid or "the vGPU on %s" % request.vf

@@ -4,16 +4,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Iterator, Sequence
 
 from ..base.errors import Refusal, raise_if_any
 from ..base.plan import Plan
 from ..base.steps import Step
 from ..read.inventory import Inventory
 from ..system.libvirt_xml import Domain, Hostdev
-from .placement import Host, Options, Placement
-from .request import DomainRequest, VgpuRequest
+from .placement import Host, Options, Placement, is_same
+from .request import DomainRequest
 
 _SWITCH = {None: "as libvirt has it", True: "on", False: "off"}
 # The step for a running VM, and the warning where it is left alone.
@@ -36,12 +36,14 @@ def plan(inventory: Inventory, domains: Sequence[Domain], requests: Sequence[Dom
     raise_if_any(_unknown(host, requests))
     placement = Placement(host, options)
     placement.place(requests)
-    raise_if_any(placement.errors)
-    made = _Planner(host, options)
+    made = _Planner(host, options, Plan(Target(), errors=placement.errors))
     for request in requests:
         made.add(request, placement.keys[request.name])
+    made.plan.refuse()
     # What is detached from one VM may be what is attached to another.
     made.plan.steps.sort(key=lambda step: step.kind != "detach-device")
+    order = {key: number for number, key in enumerate(host.vgpus)}
+    made.plan.target.attached.sort(key=lambda one: order[one[1]])
     return made.plan
 
 
@@ -59,7 +61,12 @@ def _unknown(host: Host, requests: Sequence[DomainRequest]) -> list[Refusal]:
             found.append(Refusal(
                 "it has no definition: it is gone when it stops",
                 device=name, expected="a VM that is defined", code="transient_vm",
-                remedy="Define it ('virsh dumpxml %s > %s.xml; virsh define %s.xml')." % (name, name, name),
+                remedy="Define it ('virsh dumpxml %s > vm.xml; virsh define vm.xml')." % domain.uuid,
+            ))
+        elif not domain.uuid:
+            found.append(Refusal(
+                "its definition has no UUID", device=name, expected="a definition that libvirt has written", code="no_vm_uuid",
+                remedy="Have libvirt define it ('virsh define'): the files in /etc/libvirt/qemu are libvirt's own.",
             ))
     return found
 
@@ -70,43 +77,45 @@ class _Planner:
 
     host: Host
     options: Options
-    plan: Plan[Target] = field(default_factory=lambda: Plan(Target()))
+    plan: Plan[Target]
 
     def add(self, request: DomainRequest, keys: Sequence[str | None]) -> None:
         """The steps of a VM. keys: of its vGPUs, None for one that is still to come."""
         domain = self.host.domains[request.name]
         defined, live = ({one.key: one for one in devices or []} for devices in (domain.defined, domain.live))
+        present = {**live, **defined}
+        gone = [key for key in sorted(present) if self.options.exclusive and key not in keys and self.host.ours(present[key])]
+        after = {key: one for key, one in defined.items() if key not in gone}
         for vgpu, key in zip(request.vgpus, keys):
             if key is None:
                 text = "attach a vGPU that is still to come (%s)" % (vgpu.type or vgpu.uuid or vgpu.vf)
                 self.plan.steps.append(Step("assume", None, domain.name, text))
                 continue
             self.plan.target.attached.append((domain.name, key, self.host.vgpus[key][1].type))
-            desired = self._desired(vgpu, key, defined.get(key))
-            self._define(domain, desired, defined.get(key))
+            after[key] = self.host.desired(vgpu, key, defined.get(key))
+            if vgpu.display and not self.host.has_display(key):
+                self.plan.errors.append(Refusal(
+                    "its framework is the vendor-specific VFIO, whose vGPUs have no display in libvirt",
+                    device=key, expected="display with a mediated device", remedy="Leave display out.", code="bad_display",
+                ))
+            self._define(domain, after[key], defined.get(key))
             if domain.running and key not in live:
-                self._change_running("attach", domain, desired)
-        present = {**live, **defined}
-        for key in sorted(present):
-            if self.options.exclusive and key not in keys and self.host.ours(present[key]):
-                if key in defined:
-                    self._step("detach", domain, present[key], "detach %s")
-                if key in live:
-                    self._change_running("detach", domain, present[key])
+                self._change_running("attach", domain, replace(after[key], xml=""))  # its address as defined may be taken as it runs
+        for key in gone:
+            if key in defined:
+                self._step("detach", domain, present[key], "detach %s")
+            if key in live:
+                self._change_running("detach", domain, live[key])
+        self.plan.errors += _refused_by_libvirt(domain, list(after.values()))
+        if domain.suspended and any(step.lane == domain.name for step in self.plan.steps):
+            text = "%s has a managed save: its next start goes on with that, and its devices change after it was shut down ('virsh managedsave-remove %s')"
+            self.plan.warnings.append(text % (domain.name, domain.uuid))
 
-    def _desired(self, request: VgpuRequest, key: str, has: Hostdev | None) -> Hostdev:
-        """The device as it is to be defined. What the user does not set stays as it is."""
-        new = Hostdev(self.host.kind(key), key)
-        if self.host.has_display(key):
-            old = has or new
-            new.display = old.display if request.display is None else request.display
-            new.ramfb = old.ramfb if request.ramfb is None else request.ramfb
-        return new
-
-    def _step(self, word: str, domain: Domain, hostdev: Hostdev, text: str, live: bool = False) -> None:
+    def _step(self, word: str, domain: Domain, hostdev: Hostdev, text: str, **more: Any) -> None:
         """Adds a step. text: with a %s for the device."""
-        text %= self._named(hostdev)
-        self.plan.steps.append(Step(word + "-device", domain.name, domain.name, text, hostdev=hostdev, live=live))
+        names = self.host.names(hostdev.key) if hostdev.key in self.host.vgpus else [hostdev.key]
+        args = {"vm": domain, "hostdev": hostdev, "names": names, "live": False, **more}
+        self.plan.steps.append(Step(word + "-device", domain.name, domain.name, text % self._named(hostdev), **args))
 
     def _named(self, hostdev: Hostdev) -> str:
         type_name = self.host.type_of(hostdev.key)
@@ -115,10 +124,11 @@ class _Planner:
     def _define(self, domain: Domain, desired: Hostdev, has: Hostdev | None) -> None:
         if has is None:
             self._step("attach", domain, desired, "attach %s")
-        elif has.managed or (has.display, has.ramfb) != (desired.display, desired.ramfb):
-            why = "managed='no' with it" if has.managed else "with display %s, ramfb %s" % (_SWITCH[desired.display], _SWITCH[desired.ramfb])
-            self._step("detach", domain, has, "detach %s, to attach it again " + why)
-            self._step("attach", domain, desired, "attach %s " + why)
+        elif not is_same(has, desired):
+            switches = "display %s, ramfb %s" % (_SWITCH[desired.display], _SWITCH[desired.ramfb])
+            self._step("change", domain, desired, "change %s to " + (switches if desired.mediated else "managed='no'"), old=has)
+            if desired.key in [one.key for one in domain.live or ()]:
+                self.plan.warnings.append("%s runs: the change of %s takes effect at its next start" % (domain.name, self._named(desired)))
 
     def _change_running(self, word: str, domain: Domain, hostdev: Hostdev) -> None:
         """The step for the running VM, or the warning where it is to be left alone."""
@@ -127,3 +137,26 @@ class _Planner:
             self._step(word, domain, hostdev, text, live=True)
         else:
             self.plan.warnings.append(warning % (domain.name, self._named(hostdev)))
+
+
+def _refused_by_libvirt(domain: Domain, devices: Sequence[Hostdev]) -> Iterator[Refusal]:
+    """What libvirt does not define, or QEMU does not start. devices: the VM's, as they will be defined."""
+    shown = [one.key for one in devices if one.display]
+    if shown and not domain.graphics:
+        yield Refusal(
+            "it has no <graphics>, and %s is to have a display" % ", ".join(shown), device=domain.name, expected="a <graphics> in its definition",
+            remedy="Add one ('virsh edit %s': <graphics type='vnc'/>), or leave display out." % domain.uuid, code="no_graphics",
+        )
+    first = [one.key for one in devices if one.ramfb]
+    if len(first) + domain.ramfb > 1:
+        others = " and a <video> of type ramfb" if domain.ramfb else ""
+        yield Refusal(
+            "it would have several ramfb: %s%s" % (", ".join(first), others), device=domain.name, expected="one ramfb in a VM, else it does not start",
+            remedy="Leave ramfb: true with one vGPU of this VM.", code="bad_display",
+        )
+    dark = [one.key for one in devices if one.ramfb and not one.display]
+    if dark:
+        yield Refusal(
+            "%s has ramfb='on' without a display" % ", ".join(dark), device=domain.name, expected="a display with it, else the VM does not start",
+            remedy="Set display: true, or ramfb: false.", code="bad_display",
+        )

@@ -42,8 +42,8 @@ def parse(domains: Sequence[Mapping[str, Any]]) -> list[DomainRequest]:
     errors: list[Refusal] = []
     taken: dict[str, str] = {}  # VM by UUID or VF
     for number, domain in enumerate(domains):
-        name, where = domain["name"].strip(), "domains[%d]" % number
-        if not name or "/" in name or "\n" in name:
+        name, where = domain["name"], "domains[%d]" % number  # with its spaces, which libvirt keeps
+        if not name.strip() or "/" in name or "\n" in name:
             expected = "a name as 'virsh list --all' has it"
             errors.append(Refusal("%s is no VM's name" % shown(domain["name"]), device=where, expected=expected, code="bad_name"))
         if name in [one.name for one in requests]:

@@ -1,12 +1,17 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""libvirt's domains with devices of the host, as defined (/etc) and as they run (/run): read from its files, so that no libvirt need answer."""
+"""libvirt's domains with devices of the host: as defined (/etc), as they run (/run), as they are saved (/var/lib).
+
+Read from libvirt's files, so that no libvirt need answer.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import Any
+import re
+import struct
+from dataclasses import dataclass, field
+from typing import Any, Iterator
 from xml.etree import ElementTree
 
 from ..base.errors import EngineError
@@ -15,18 +20,31 @@ from . import files
 
 DEFINED = "/etc/libvirt/qemu"
 RUNNING = "/run/libvirt/qemu"
+SAVED = "/var/lib/libvirt/qemu/save"
+SNAPSHOTS = "/var/lib/libvirt/qemu/snapshot"
 _SWITCH: dict[str | None, bool] = {"on": True, "off": False}
+# A saved VM: magic, version and length of the XML, 80 bytes more, then the XML, which ends with a zero.
+_SAVE_MAGIC, _SAVE_HEADER = b"LibvirtQemud", 92
+_MOST_XML = 16 << 20
+_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_COMMAND_LINE = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline/{http://libvirt.org/schemas/domain/qemu/1.0}arg"
+# A device of VFIO among QEMU's arguments, also where they are JSON.
+_VFIO = re.compile(r"""\b(?:host|sysfsdev)["']?\s*[=:]\s*["']?([^\s,"'}]+)""")
 
 
 @dataclass(eq=False, repr=False)
 class Hostdev:
-    """A device of the host in a VM. kind: mdev or pci; key: UUID or PCI address in sysfs' spelling. display, ramfb: None if not in the XML."""
+    """A device of the host in a VM. kind: mdev or pci; key: UUID or PCI address in sysfs' spelling. display, ramfb: None if not in the XML.
+
+    xml: the element as libvirt has it, with all that only libvirt knows; empty for a new device.
+    """
 
     kind: str
     key: str
     managed: bool = False
     display: bool | None = None
     ramfb: bool | None = None
+    xml: str = ""
 
     @property
     def mediated(self) -> bool:
@@ -35,12 +53,38 @@ class Hostdev:
 
 
 @dataclass(eq=False, repr=False)
+class Definition:
+    """A VM's XML. fixed: keys of devices on QEMU's command line, which libvirt does not manage; graphics: whether it has a screen for displays.
+
+    ramfb: whether a <video> is a ramfb; memory: whether it is a saved state with the VM's memory.
+    """
+
+    name: str
+    uuid: str
+    devices: list[Hostdev]
+    fixed: list[str]
+    graphics: bool
+    ramfb: bool
+    memory: bool
+
+
+@dataclass(eq=False, repr=False)
 class Domain:
-    """A VM. defined and live: its devices as it is defined and as it runs, None where it is not; devices: managed or not, of both, by key."""
+    """A VM. defined and live: its devices as it is defined and as it runs, None where it is not; devices: managed or not, of all, by key.
+
+    saved: which saved state needs a device, by key; suspended: whether its next start goes on with a managed save.
+    fixed, graphics, ramfb: see Definition.
+    """
 
     name: str
     defined: list[Hostdev] | None = None
     live: list[Hostdev] | None = None
+    uuid: str = ""
+    saved: dict[str, str] = field(default_factory=dict)
+    suspended: bool = False
+    fixed: list[str] = field(default_factory=list)
+    graphics: bool = False
+    ramfb: bool = False
 
     @property
     def running(self) -> bool:
@@ -50,7 +94,8 @@ class Domain:
     @property
     def devices(self) -> dict[str, bool]:
         """For each PCI address or UUID whether libvirt manages it (managed='yes'), what was plugged in since the start last."""
-        return {one.key: one.managed for one in (self.defined or []) + (self.live or [])}
+        other = dict.fromkeys([*self.fixed, *self.saved], False)
+        return {**other, **{one.key: one.managed for one in (self.defined or []) + (self.live or [])}}
 
     def __str__(self) -> str:
         return "%s (%s)" % (self.name, "running" if self.running else "not running")
@@ -61,8 +106,8 @@ class Domain:
         return {"name": self.name, "running": self.running, "devices": devices}
 
 
-def parse(text: str) -> tuple[str, list[Hostdev]]:
-    """(name, hostdevs) of a domain's XML, as defined or as it runs; raises ValueError where it is none."""
+def parse(text: str) -> Definition:
+    """The Definition in a domain's XML, as defined, as it runs or as it is saved; raises ValueError where it is none."""
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as exc:
@@ -76,8 +121,17 @@ def parse(text: str) -> tuple[str, list[Hostdev]]:
         key = _device(kind, one.find("source/address"))
         if key:
             display, ramfb = (_SWITCH.get(one.get(name)) for name in ("display", "ramfb"))
-            devices.append(Hostdev(kind, key, one.get("managed") == "yes", display, ramfb))
-    return (domain.findtext("name") or "").strip(), devices
+            devices.append(Hostdev(kind, key, one.get("managed") == "yes", display, ramfb, xml=ElementTree.tostring(one, encoding="unicode").strip()))
+    memory = root.find("memory") if root.tag == "domainsnapshot" else None
+    return Definition(
+        name=domain.findtext("name") or "",
+        uuid=(domain.findtext("uuid") or "").strip().lower(),
+        devices=devices,
+        fixed=[key for arg in domain.iterfind(_COMMAND_LINE) for key in _vfio_devices(arg.get("value", ""))],
+        graphics=domain.find("devices/graphics") is not None,
+        ramfb=any(one.get("type") == "ramfb" for one in domain.iterfind("devices/video/model")),
+        memory=memory is not None and memory.get("snapshot") in ("internal", "external"),
+    )
 
 
 def _device(kind: str, source: ElementTree.Element | None) -> str | None:
@@ -93,29 +147,79 @@ def _device(kind: str, source: ElementTree.Element | None) -> str | None:
     return address.parse(text) if address.is_address(text) else None
 
 
+def _vfio_devices(argument: str) -> Iterator[str]:
+    """Keys of the devices that an argument of QEMU's names by address or by their directory in sysfs."""
+    for path in _VFIO.findall(argument):
+        word = path.rstrip("/").rpartition("/")[2].lower()
+        if _UUID.fullmatch(word):
+            yield word
+        elif address.is_address(word):
+            yield address.parse(word)
+
+
+def _saved_xml(root: str, path: str) -> str:
+    """The XML in the file of a VM that is saved with its memory; raises ValueError where there is none."""
+    with open(root + path, "rb") as handle:
+        header = handle.read(_SAVE_HEADER)
+        if len(header) < _SAVE_HEADER or not header.startswith(_SAVE_MAGIC):
+            raise ValueError("it is no saved VM")
+        version, length = struct.unpack_from("=II", header, 16)
+        if version > 0xFFFF:
+            raise ValueError("it was saved on a host with another byte order")
+        return handle.read(min(length, _MOST_XML)).split(b"\0")[0].decode("utf-8", "replace")
+
+
 def domains(root: str) -> tuple[list[Domain], list[str]]:
     """All domains that have devices, by name, and warnings of files that are no domain's."""
     found, warnings = all_domains(root)
     return [one for one in found if one.devices], warnings
 
 
+def _sources(root: str, warnings: list[str]) -> Iterator[tuple[str, str]]:
+    """(directory, path) of all files that describe VMs. A directory of saved VMs that only root may read is a warning for others."""
+    for directory in (DEFINED, RUNNING):
+        for path in files.names(root, directory, ".xml"):
+            yield directory, path
+    try:
+        for path in files.names(root, SAVED, ".save"):
+            yield SAVED, path
+        for directory in files.names(root, SNAPSHOTS):
+            for path in files.names(root, directory, ".xml"):
+                yield SNAPSHOTS, path
+    except PermissionError as exc:
+        warnings.append("%s: only root may read it, so the devices of saved VMs are not known" % (exc.filename or SAVED)[len(root):])
+
+
 def all_domains(root: str) -> tuple[list[Domain], list[str]]:
     """All domains, by name, and warnings of files that are no domain's."""
     found: dict[str, Domain] = {}
-    warnings = []
-    for directory in (DEFINED, RUNNING):
-        for path in files.names(root, directory, ".xml"):
-            if not os.path.isfile(root + path):
-                continue
-            try:
-                name, devices = parse(files.read_text(root, path) or "")
-            except (ValueError, EngineError) as exc:
-                warnings.append("%s: it can't be read as libvirt's XML of a VM (%s), so the devices of that VM are not known" % (path, exc))
-                continue
-            name = name or os.path.basename(path)[: -len(".xml")]
-            one = found.setdefault(name, Domain(name))
-            if directory == RUNNING:
-                one.live = devices
-            else:
-                one.defined = devices
+    warnings: list[str] = []
+    for directory, path in _sources(root, warnings):
+        if not os.path.isfile(root + path):
+            continue
+        try:
+            made = parse(_saved_xml(root, path) if directory == SAVED else files.read_text(root, path) or "")
+        except FileNotFoundError:
+            continue  # a saved VM that was started at this moment
+        except (ValueError, EngineError, OSError) as exc:
+            warnings.append("%s: it can't be read as libvirt's XML of a VM (%s), so the devices of that VM are not known" % (path, exc))
+            continue
+        name = made.name or os.path.splitext(os.path.basename(path))[0]
+        _add(found.setdefault(name, Domain(name)), made, directory, path)
     return [found[name] for name in sorted(found)], warnings
+
+
+def _add(one: Domain, made: Definition, directory: str, path: str) -> None:
+    """Adds to a Domain what one of its files has."""
+    if directory == RUNNING:
+        one.live = made.devices
+    elif directory == DEFINED:
+        one.defined, one.graphics, one.ramfb = made.devices, made.graphics, made.ramfb
+    elif directory == SAVED or made.memory:
+        one.suspended = one.suspended or directory == SAVED
+        state = "its managed save" if directory == SAVED else "its snapshot %s" % os.path.splitext(os.path.basename(path))[0]
+        for key in [device.key for device in made.devices] + made.fixed:
+            one.saved.setdefault(key, state)
+    if directory in (RUNNING, DEFINED):
+        one.uuid = made.uuid or one.uuid
+        one.fixed = list(dict.fromkeys(one.fixed + made.fixed))

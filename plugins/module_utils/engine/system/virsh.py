@@ -13,28 +13,38 @@ from xml.etree import ElementTree
 from ..base.errors import error
 from ..hardware import address
 from .context import Context
-from .libvirt_xml import Hostdev
+from .libvirt_xml import Domain, Hostdev
 
 
 def hostdev_xml(hostdev: Hostdev) -> str:
-    """A device as libvirt takes it. managed is always no: a managed VF would be taken from nvidia, and its vGPU would be gone."""
+    """A device as libvirt takes it: its element with display, ramfb and managed as they are to be, or a new element.
+
+    A VF is never managed: libvirt would take it from nvidia, and its vGPU would be gone. For a mediated device the attribute means nothing.
+    """
+    element = ElementTree.fromstring(hostdev.xml) if hostdev.xml else _new_element(hostdev)
+    if not hostdev.mediated:
+        element.set("managed", "no")
+    for name, value in (("display", hostdev.display), ("ramfb", hostdev.ramfb)):
+        if value is not None:
+            element.set(name, "on" if value else "off")
+    return ElementTree.tostring(element, encoding="unicode")
+
+
+def _new_element(hostdev: Hostdev) -> ElementTree.Element:
     element = ElementTree.Element("hostdev", {"mode": "subsystem", "type": hostdev.kind, "managed": "no"})
     source = ElementTree.SubElement(element, "source")
-    if hostdev.kind == "mdev":
+    if hostdev.mediated:
         element.set("model", "vfio-pci")
-        for name, value in (("display", hostdev.display), ("ramfb", hostdev.ramfb)):
-            if value is not None:
-                element.set(name, "on" if value else "off")
         ElementTree.SubElement(source, "address", {"uuid": hostdev.key})
     else:
         parts = re.split("[:.]", address.parse(hostdev.key))
         ElementTree.SubElement(source, "address", {name: "0x" + part for name, part in zip(("domain", "bus", "slot", "function"), parts)})
-    return ElementTree.tostring(element, encoding="unicode")
+    return element
 
 
 def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
     """Raises EngineError where libvirt does not answer."""
-    answer = ctx.command(["virsh", "--connect", uri, "list", "--all", "--name"], timeout)
+    answer = ctx.command(["virsh", "--connect", uri, "list", "--all", "--uuid"], timeout)
     if answer.rc == 127:
         remedy = "Install libvirt-clients (Debian, Ubuntu) or libvirt-client (RHEL) and the libvirt daemon."
         raise error("virsh is not installed", expected="libvirt on this host", remedy=remedy, code="virsh_missing")
@@ -43,17 +53,20 @@ def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
         raise error("virsh did not answer: %s" % (answer.tail(2) or "rc %d" % answer.rc), uri, "a running libvirt", check, "libvirt_silent")
 
 
-def change(ctx: Context, uri: str, verb: str, name: str, hostdev: Hostdev, live: bool, timeout: float = 120) -> None:
-    """attach-device or detach-device, of the definition or (live) of the running VM."""
+def change(ctx: Context, uri: str, verb: str, vm: Domain, hostdev: Hostdev, live: bool, timeout: float = 120) -> None:
+    """attach-device or detach-device, of the definition or (live) of the running VM.
+
+    The VM goes by its UUID: virsh looks a word up as id, then as UUID, then as name, and a name may be another VM's id or UUID.
+    """
     directory = tempfile.mkdtemp(prefix=".vgpu-")
     try:
         path = os.path.join(directory, "hostdev.xml")
         with open(path, "w", encoding="utf-8") as handle:
             handle.write(hostdev_xml(hostdev))
-        answer = ctx.command(["virsh", "--connect", uri, verb, name, path, "--live" if live else "--config"], timeout, keeps_lock=True)
+        answer = ctx.command(["virsh", "--connect", uri, verb, vm.uuid, path, "--live" if live else "--config"], timeout, keeps_lock=True)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     if answer.rc:
-        found = "'virsh %s %s' failed for %s: %s" % (verb, name, hostdev.key, answer.tail(3) or "rc %d" % answer.rc)
-        remedy = "Check the journal of libvirtd (or virtqemud) and, where the VM runs, /var/log/libvirt/qemu/%s.log." % name
-        raise error(found, name, remedy=remedy, code="virsh_failed")
+        found = "'virsh %s %s' failed for %s: %s" % (verb, vm.uuid, hostdev.key, answer.tail(3) or "rc %d" % answer.rc)
+        remedy = "Check the journal of libvirtd (or virtqemud) and, where the VM runs, /var/log/libvirt/qemu/%s.log." % vm.name
+        raise error(found, vm.name, remedy=remedy, code="virsh_failed")

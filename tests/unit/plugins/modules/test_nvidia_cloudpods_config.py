@@ -76,6 +76,21 @@ def test_an_existing_list_is_updated(pod):
     assert outcome["diff"]["before"] == "nvidia_vgpu_pfs:  # ours\n  - 67:00.0\n"
 
 
+@pytest.mark.parametrize("key", ["nvidia-vgpu-pfs", "nvidia_vgpu-pfs", "'nvidia-vgpu-pfs'", "'nvidia_vgpu_pfs '"])
+def test_another_spelling_is_the_same_key(pod, key):
+    """yunionio/structarg, keyToToken: spaces go, and each underscore becomes a minus; of two keys any one counts (parseJSONDict ranges over a map)."""
+    pod.put(CONF, TOP + key + ":\n- 67:00.0\n" + END)
+    outcome = call(nvidia_cloudpods_config, pod).ok
+    lines = text(pod).splitlines()
+    assert [line for line in lines if "pfs" in line] == [key + ":"] and lines[lines.index(key + ":") + 1] == '- "e8:00.0"'
+    assert outcome["diff"]["before"] == key + ":\n- 67:00.0\n" and not call(nvidia_cloudpods_config, pod).ok["changed"]
+    pod.put(CONF, TOP + key + ":\n- 67:00.0\nnvidia_vgpu_pfs: []\n" + END)
+    twice = call(nvidia_cloudpods_config, pod)
+    assert twice.codes == ["yaml_duplicate"] and twice.writes == 0
+    pod.put(CONF, TOP + key + ":\n- 67:00.0\n" + END)
+    assert call(nvidia_cloudpods_config, pod, state="absent").ok["changed"] and text(pod) == TOP + END
+
+
 def test_the_key_is_removed(pod):
     call(nvidia_cloudpods_config, pod).ok
     call(nvidia_cloudpods_config, pod, restarted=True).ok

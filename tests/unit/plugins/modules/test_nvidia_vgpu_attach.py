@@ -4,20 +4,19 @@
 
 from __future__ import annotations
 
-import pytest
-from hypothesis import given, strategies
+from xml.etree import ElementTree
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.libvirt import placement, plan, request
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml as reader
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.libvirt import plan
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files, libvirt_xml
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu_attach
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
-from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
+from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt, uuid_of
 
 PF, OTHER = "0000:e8:00.0", "0000:e7:00.0"
-ONE, TWO, THREE = ("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a1%d" % number for number in (1, 2, 3))
+ONE, TWO, THREE, FOUR = ("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a1%d" % number for number in (1, 2, 3, 4))
 MDEV = "<hostdev mode='subsystem' type='mdev' managed='no' model='vfio-pci'><source><address uuid='%s'/></source></hostdev>"
 VF = (
     "<hostdev mode='subsystem' type='pci' managed='%s'>"
@@ -126,6 +125,14 @@ def test_a_running_vm_is_let_alone_unless_live(mdevs):
     assert virsh.has("web1", running=True) == [THREE] and real.warnings == []
 
 
+def test_a_running_vm_gets_it_at_an_address_that_is_free(mdevs):
+    defined = (MDEV % ONE).replace("</hostdev>", "<address type='pci' bus='0x07' slot='0x00'/></hostdev>")
+    virsh = Libvirt(mdevs).define("web1", running=True).define("web1", defined)
+    both(mdevs, domains=[web({"uuid": ONE})], live=True)
+    assert virsh.has("web1", running=True) == [ONE] and virsh.element("web1").find("address") is not None
+    assert "bus='0x07'" not in mdevs.get("/run/libvirt/qemu/web1.xml").replace('"', "'")
+
+
 def test_a_guest_that_keeps_it_is_reported(mdevs):
     virsh = Libvirt(mdevs).define("web1", MDEV % ONE, running=True)
     virsh.stubborn = True
@@ -140,7 +147,7 @@ def test_who_has_it_is_named(mdevs):
     virsh = Libvirt(mdevs).define("web1", MDEV % ONE).define("web2", MDEV % TWO, running=True).define("web3")
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-24Q"}, {"type": "A40-48Q"}, {"uuid": TWO}, name="web3")])
     assert outcome.codes == ["vgpu_taken", "none_free", "no_such_vgpu"] and outcome.writes == 0
-    for word in ("%s (web1)" % ONE, "%s (web2)" % TWO, "A40-24Q, A40-8Q", "web2 (running)"):
+    for word in ("%s: web1 (not running)" % ONE, "%s: web2 (running)" % TWO, "A40-24Q, A40-8Q", "VM web2 (running) has it"):
         assert word in outcome.msg, outcome.msg
     mdevs.kernel.add_process(78, "qemu", ["qemu"], ["/dev/vfio/" + mdevs.kernel.mdevs[THREE].group])
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": THREE}, name="web3")])
@@ -190,6 +197,18 @@ def test_a_check_before_the_vgpus_are_created(make_host):
     assert call(nvidia_vgpu_attach, host, domains=expected, check_mode_assume=["vgpus"]).codes == ["no_such_vgpu"] * 2
 
 
+def test_a_check_before_more_vgpus_are_created(mdevs):
+    Libvirt(mdevs).define("web1", MDEV % ONE).define("web2", MDEV % TWO).define("web3")
+
+    def check(*vgpus):
+        return call(nvidia_vgpu_attach, mdevs, check=True, domains=[web(*vgpus, name="web3")], check_mode_assume=["vgpus"])
+
+    assert check({"type": "A40-24Q"}).ok["actions"] == ["web3: attach a vGPU that is still to come (A40-24Q)"]
+    assert len(check({"type": "A40-8Q", "count": 2}).ok["actions"]) == 2
+    assert check({"uuid": ONE}).codes == ["vgpu_taken"], "that one is there"
+    assert check({"uuid": THREE}, {"vf": "e8:00.4"}).codes == ["none_free"], "none that comes can be both"
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_failure_of_one_vm_leaves_the_others(mdevs, number):
     virsh = Libvirt(mdevs).define("web1").define("web2")
@@ -218,42 +237,217 @@ def test_a_vgpu_that_another_vm_got_meanwhile_is_not_attached_twice(mdevs, monke
     assert call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-24Q"})]).ok["attached"][0]["device"] == TWO
 
 
-KEYS = strategies.sampled_from([ONE, TWO, THREE])
-REQUEST = strategies.one_of(
-    strategies.builds(lambda key: {"uuid": key}, KEYS),
-    strategies.builds(lambda name: {"type": name}, strategies.sampled_from(["A40-24Q", "A40-8Q"])),
+VGPU_ON_COMMAND_LINE = (
+    "<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><q:arg value='-device'/>"
+    "<q:arg value='%s'/></q:commandline>"
 )
 
 
-@given(
-    has=strategies.lists(strategies.tuples(strategies.sampled_from(["a", "b", "c"]), KEYS), max_size=3, unique_by=lambda one: one[1]),
-    expected=strategies.dictionaries(strategies.sampled_from(["a", "b", "c"]), strategies.lists(REQUEST, max_size=3)),
-    running=strategies.sets(strategies.sampled_from(["a", "b", "c"])),
-    exclusive=strategies.booleans(),
-)
-def test_no_vgpu_is_ever_in_two_vms(tmp_path_factory, has, expected, running, exclusive):
-    """Whatever was and whatever is expected: after the plan each vGPU is in one VM's definition at most, and in no other's that runs with it."""
-    from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
+def test_a_vm_is_addressed_by_its_uuid(mdevs):
+    """virsh takes a name for an id, then for a UUID, before it takes it for a name."""
+    virsh = Libvirt(mdevs).define("first", running=True).define("1")
+    virsh.define(uuid_of("first"))  # a name like another one's UUID
+    both(mdevs, domains=[web({"uuid": ONE}, name="1"), web({"uuid": TWO}, name=uuid_of("first"))], live=True)
+    assert virsh.has("1") == [ONE] and virsh.has(uuid_of("first")) == [TWO]
+    assert virsh.has("first") == virsh.has("first", running=True) == []
+    mdevs.put("/etc/libvirt/qemu/hand.xml", "<domain><name>hand</name><devices/></domain>")
+    assert call(nvidia_vgpu_attach, mdevs, domains=[web(name="hand")]).codes == ["no_vm_uuid"]
 
-    host = Host(tmp_path_factory.mktemp("host"), gpus=[(OTHER, A40), (PF, A40)]).vfs_on()
-    for parent, short, uuid in (("0000:e7:00.4", "A40-24Q", ONE), ("0000:e7:00.5", "A40-24Q", TWO), ("0000:e8:00.4", "A40-8Q", THREE)):
-        host.add(parent, short, uuid)
-    domains = []
-    for name in ("a", "b", "c"):
-        devices = [reader.Hostdev("mdev", key) for owner, key in has if owner == name]
-        domains.append(reader.Domain(name, devices, list(devices) if name in running else None))
-    try:
-        requests = request.parse([{"name": name, "vgpus": vgpus} for name, vgpus in expected.items()])
-        made = plan.plan(inventory.read(host.ctx, with_types=False), domains, requests, placement.Options(exclusive))
-    except EngineError:
-        return
-    defined = {one.name: {device.key for device in one.defined} for one in domains}
-    for step in made.steps:
-        key = step.args["hostdev"].key
-        (defined[step.device].add if step.kind == "attach-device" else defined[step.device].remove)(key)
-    for key in (ONE, TWO, THREE):
-        owners = {name for name in defined if key in defined[name]}
-        assert len(owners) <= 1
-        assert all(key not in [device.key for device in one.live or []] or {one.name} >= owners for one in domains)
-    for name, vgpus in expected.items():
-        assert len(defined[name]) == len(vgpus) or not exclusive and len(defined[name]) >= len(vgpus)
+
+def test_names_keep_their_spaces(mdevs):
+    virsh = Libvirt(mdevs).define(" sp ").define("sp")
+    both(mdevs, domains=[web({"uuid": ONE}, name=" sp "), web({"uuid": TWO}, name="sp")])
+    assert virsh.has(" sp ") == [ONE] and virsh.has("sp") == [TWO]
+    assert call(nvidia_vgpu_attach, mdevs, domains=[web(name="  ")]).codes == ["bad_name"]
+
+
+def test_only_the_systems_libvirt(mdevs):
+    Libvirt(mdevs).define("web1")
+    assert call(nvidia_vgpu_attach, mdevs, domains=[web()], connect="qemu:///session").codes == ["bad_connect"]
+    assert call(nvidia_vgpu_attach, mdevs, domains=[web()], connect="qemu:///system?socket=/run/x").ok
+
+
+def test_all_requests_are_served_where_it_is_possible(mdevs):
+    """The first request would take the only vGPU that the second one can have."""
+    virsh = Libvirt(mdevs).define("web1").define("web2")
+    expected = [web({"type": "A40-24Q"}), web({"uuid": ONE}, name="web2")]
+    both(mdevs, domains=expected)
+    assert virsh.has("web1") == [TWO] and virsh.has("web2") == [ONE]
+
+
+def test_a_request_for_any_gpu_leaves_the_narrow_one_to_whom_it_suits(make_host):
+    host = make_host(gpus=[(OTHER, A40), (PF, A40)]).vfs_on()
+    for vf, uuid in (("0000:e7:00.4", ONE), ("0000:e7:00.5", TWO), ("0000:e8:00.4", FOUR)):
+        host.add(vf, "A40-24Q", uuid)
+    virsh = Libvirt(host).define("web1").define("web2")
+    both(host, domains=[web({"type": "A40-24Q", "count": 2}), web({"type": "A40-24Q", "gpu": OTHER}, name="web2")])
+    assert FOUR in virsh.has("web1") and len(virsh.has("web1") + virsh.has("web2")) == 3
+    virsh.define("web1", MDEV % ONE).define("web2")
+    both(host, domains=[web({"type": "A40-24Q"}, {"type": "A40-24Q", "gpu": OTHER}), web({"type": "A40-24Q", "gpu": OTHER}, name="web2")])
+    assert sorted(virsh.has("web1")) == [ONE, FOUR] and virsh.has("web2") == [TWO], "what it has is for the request that needs it"
+
+
+def test_requests_that_contradict_each_other_are_named(mdevs):
+    Libvirt(mdevs).define("web1").define("web2").define("web3")
+    requests = [web({"type": "A40-24Q"}), web({"type": "A40-24Q", "gpu": OTHER}, name="web2"), web({"uuid": TWO}, {"type": "A40-8Q"}, name="web3")]
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=requests)
+    assert outcome.codes == ["none_free"] and outcome.writes == 0
+    assert "3 requests" in outcome.msg and "share 2 vGPUs: %s, %s" % (ONE, TWO) in outcome.msg
+    for word in ("domains[0].vgpus[0]: A40-24Q for web1", "A40-24Q on %s for web2" % OTHER, "domains[2].vgpus[0]: %s for web3" % TWO):
+        assert word in outcome.msg, outcome.msg
+    assert "A40-8Q" not in outcome.msg
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE}, {"vf": "e7:00.4"})])
+    assert outcome.codes == ["none_free"] and "2 requests" in outcome.msg, "one vGPU by its UUID and by its VF"
+
+
+def test_several_vgpus_on_one_gpu_without_sriov(make_host):
+    host = make_host(gpus=[(PF, T4)])
+    host.add(PF, "T4-4Q", ONE)
+    virsh = Libvirt(host).define("web1")
+    both(host, domains=[web({"vf": PF})])
+    assert virsh.has("web1") == [ONE]
+    host.add(PF, "T4-4Q", TWO)
+    outcome = call(nvidia_vgpu_attach, host, domains=[web({"vf": PF})])
+    assert outcome.codes == ["ambiguous_vf"] and ONE in outcome.msg and TWO in outcome.msg
+    both(host, domains=[web({"type": "T4-4Q", "gpu": PF, "count": 2})])
+
+
+def test_a_change_keeps_what_libvirt_and_the_user_put_into_the_device(mdevs):
+    extra = "<alias name='ua-gpu0'/><rom bar='off'/><address type='pci' domain='0x0000' bus='0x07' slot='0x00' function='0x0'/>"
+    rich = (MDEV % ONE).replace("</hostdev>", extra + "</hostdev>").replace("managed='no'", "managed='yes'")
+    virsh = Libvirt(mdevs).define("web1", rich)
+    assert not call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).ok["changed"], "managed='yes' means nothing for an mdev"
+    real = both(mdevs, domains=[web({"uuid": ONE, "display": True})])
+    assert real["actions"] == ["web1: change %s (A40-24Q) to display on, ramfb as libvirt has it" % ONE]
+    before, after = ElementTree.fromstring(rich), virsh.element("web1")
+    assert after.attrib == {**before.attrib, "display": "on"}
+    assert [ElementTree.tostring(one) for one in after] == [ElementTree.tostring(one) for one in before]
+
+
+def test_a_managed_vf_keeps_its_guest_address(vendor):
+    rich = (VF % ("yes", 0, 5)).replace("</hostdev>", "<driver name='vfio'/><address type='pci' bus='0x07' slot='0x01'/></hostdev>")
+    virsh = Libvirt(vendor).define("web1", rich)
+    real = both(vendor, domains=[web({"type": "A40-24Q"})])
+    assert real["actions"] == ["web1: change 0000:e8:00.5 (A40-24Q) to managed='no'"]
+    assert virsh.element("web1").get("managed") == "no" and virsh.element("web1").find("address").get("bus") == "0x07"
+
+
+def test_a_refused_change_is_taken_back(mdevs):
+    virsh = Libvirt(mdevs).define("web1", (MDEV % ONE).replace("model=", "display='off' model="))
+    old = ElementTree.tostring(virsh.element("web1"))
+    mdevs.fail_at = len(mdevs.writes) + 2  # detached, and then not attached
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE, "display": True})])
+    assert outcome.codes == ["virsh_failed"] and ElementTree.tostring(virsh.element("web1")) == old
+    mdevs.fail_at = None
+    both(mdevs, domains=[web({"uuid": ONE, "display": True})])
+
+
+def test_what_libvirt_or_qemu_would_refuse_is_refused_before(mdevs):
+    virsh = Libvirt(mdevs).define("web1", MDEV % ONE, graphics=False)
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE, "display": True})])
+    assert outcome.codes == ["no_graphics"] and outcome.writes == 0 and "virsh edit %s" % uuid_of("web1") in outcome.msg
+    virsh.define("web1")
+    two = [{"uuid": key, "display": True, "ramfb": True} for key in (ONE, TWO)]
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=[web(*two)])
+    assert outcome.codes == ["bad_display"] and "several ramfb: %s, %s" % (ONE, TWO) in outcome.msg
+    both(mdevs, domains=[web(two[0], {"uuid": TWO, "display": True})])
+    other = "<devices><video><model type='ramfb'/></video><graphics type='vnc'/></devices>"
+    mdevs.put("/etc/libvirt/qemu/web2.xml", "<domain><name>web2</name><uuid>%s</uuid>%s</domain>" % (uuid_of("web2"), other))
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=[web(name="web1"), web(two[0], name="web2")])
+    assert outcome.codes == ["bad_display"] and "<video> of type ramfb" in outcome.msg
+
+
+def test_without_a_display_there_is_no_ramfb(mdevs):
+    virsh = Libvirt(mdevs).define("web1", (MDEV % ONE).replace("model=", "display='on' ramfb='on' model="))
+    both(mdevs, domains=[web({"uuid": ONE, "display": False})])
+    assert (virsh.element("web1").get("display"), virsh.element("web1").get("ramfb")) == ("off", "off")
+    virsh.define("web1", (MDEV % ONE).replace("model=", "display='off' ramfb='on' model="))
+    assert call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).codes == ["bad_display"], "it does not start"
+    both(mdevs, domains=[web({"uuid": ONE, "ramfb": False})])
+
+
+def test_a_running_vm_whose_display_changes_is_named(mdevs):
+    Libvirt(mdevs).define("web1", MDEV % ONE, running="paused")
+    real = both(mdevs, domains=[web({"uuid": ONE, "display": True})])
+    assert any("web1 runs: the change of %s" % ONE in one for one in real.warnings), real.warnings
+
+
+@pytest.mark.parametrize("how", ["save", "snapshot", "external"])
+def test_saved_vms_keep_what_they_were_saved_with(mdevs, how):
+    virsh = Libvirt(mdevs).define("saved").define("web1")
+    if how == "save":
+        virsh.save("saved", MDEV % ONE)
+    else:
+        virsh.snapshot("saved", "before", MDEV % ONE, memory="external" if how == "external" else "internal")
+    what = "saved (its managed save)" if how == "save" else "saved (its snapshot before)"
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})])
+    assert outcome.codes == ["vgpu_taken"] and what in outcome.msg, outcome.msg
+    both(mdevs, domains=[web({"type": "A40-24Q"})])
+    assert virsh.has("web1") == [TWO]
+    real = both(mdevs, domains=[web({"uuid": ONE}, name="saved"), web()])
+    assert virsh.has("saved") == [ONE], "its own it may have"
+    assert any("saved has a managed save" in one for one in real.warnings) == (how == "save")
+
+
+def test_a_snapshot_of_the_definition_alone_keeps_nothing(mdevs):
+    virsh = Libvirt(mdevs).define("saved").define("web1").snapshot("saved", "disks", MDEV % ONE, memory="no")
+    both(mdevs, domains=[web({"uuid": ONE})])
+    assert virsh.has("web1") == [ONE]
+
+
+@pytest.mark.parametrize("content", ["", "LibvirtQemudSave", "x" * 200, "LibvirtQemudSave" + "\0" * 3 + "\1" + "\0" * 80 + "<domain"])
+def test_a_file_that_is_no_saved_vm_is_a_warning(mdevs, content):
+    Libvirt(mdevs).define("web1")
+    mdevs.put("/var/lib/libvirt/qemu/save/web9.save", content)
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})]).ok
+    assert any("web9.save" in one for one in outcome.warnings)
+
+
+def test_a_directory_of_saved_vms_that_only_root_may_read(mdevs, monkeypatch):
+    """What others than root may still do: vgpuctl status."""
+    Libvirt(mdevs).define("web1")
+    names = files.names
+
+    def closed(root, directory, ending=""):
+        if directory == libvirt_xml.SAVED:
+            raise PermissionError(13, "Permission denied", root + directory)
+        return names(root, directory, ending)
+
+    monkeypatch.setattr(files, "names", closed)
+    domains, warnings = libvirt_xml.all_domains(mdevs.root)
+    assert [one.name for one in domains] == ["web1"] and warnings[0].startswith(libvirt_xml.SAVED + ": only root may read it")
+
+
+@pytest.mark.parametrize("argument", [
+    "vfio-pci,sysfsdev=/sys/bus/mdev/devices/%s,id=x" % ONE.upper(), '{"driver":"vfio-pci","sysfsdev":"/sys/bus/mdev/devices/%s"}' % ONE,
+    "vfio-pci,host=e7:00.4", '{"driver": "vfio-pci", "host": "0000:e7:00.4"}',
+])
+def test_what_is_on_qemus_command_line_is_taken(mdevs, argument):
+    virsh = Libvirt(mdevs).define("old", more=[VGPU_ON_COMMAND_LINE % argument]).define("web1")
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})])
+    assert outcome.codes == ["vgpu_taken"] and "old (on QEMU's command line)" in outcome.msg
+    assert call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE}, name="old")]).codes == ["vgpu_taken"], "it would have it twice"
+    both(mdevs, domains=[web({"type": "A40-24Q"}), web(name="old")])
+    assert virsh.has("web1") == [TWO]
+
+
+@pytest.mark.parametrize("slot, function", [(0, 4), (0, 0)])
+def test_the_vf_or_gpu_of_a_vgpu_in_another_vm_takes_it(mdevs, slot, function):
+    device = (VF % ("no", slot, function)).replace("0xe8", "0xe7")
+    virsh = Libvirt(mdevs).define("whole", device).define("web1")
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})])
+    assert outcome.codes == ["vgpu_taken"] and "whole" in outcome.msg
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-24Q"})])
+    assert outcome.failed == (function == 0), "the GPU has both of them"
+    if function:
+        virsh.define("whole", device, MDEV % ONE)
+        own = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE}, name="whole")], exclusive=False)
+        assert own.codes == ["vgpu_taken"], "it can't have both"
+    assert virsh.has("whole")[0] == "0000:e7:00.%d" % function
+
+
+def test_all_owners_of_a_vgpu_are_named(mdevs):
+    Libvirt(mdevs).define("one", MDEV % ONE).define("two", MDEV % ONE, running=True).define("web1")
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE})])
+    assert outcome.codes == ["vgpu_taken"] and "the VMs one (not running), two (running) have it" in outcome.msg
+    assert call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE}, name="one")]).codes == ["vgpu_taken"]

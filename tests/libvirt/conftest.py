@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A real libvirtd of its own, in a mount namespace where its directories are those of a fake host. This machine's libvirt is not touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import command, libvirt_xml
+from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
+
+# In the namespace these directories are the fake host's. The packages lack the user that Debian's own daemon has.
+START = """
+for name in run var/log var/cache var/lib etc; do mkdir -p "$1/$name"; mount --bind "$1/$name" "/$name" || exit 1; done
+exec libvirtd -f /etc/libvirt/libvirtd.conf
+"""
+QEMU_CONF = """stdio_handler = "file"
+security_driver = "none"
+cgroup_controllers = [ ]
+namespaces = [ ]
+user = "root"
+group = "root"
+remember_owner = 0
+"""
+ONE, TWO = ("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a1%d" % number for number in (1, 2))
+DOMAIN = """<domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+<name>%s</name><memory unit='MiB'>32</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='q35'>hvm</type></os>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='usb' model='none'/><memballoon model='none'/>%s</devices>%s</domain>
+"""
+
+
+def missing():
+    """Why there can be no libvirtd here, or None."""
+    programs = [name for name in ("libvirtd", "virsh", "unshare", "qemu-system-x86_64", "qemu-img") if not shutil.which(name)]
+    if programs:
+        return "not installed: %s (Debian: libvirt-daemon-driver-qemu, libvirt-daemon, libvirt-clients, qemu-system-x86)" % ", ".join(programs)
+    if os.geteuid() or subprocess.run(["unshare", "--mount", "true"], check=False, stderr=subprocess.DEVNULL).returncode:
+        return "a mount namespace needs root"
+    return None
+
+
+class Machine:
+    """A fake host with two A40-24Q, and a libvirtd for it."""
+
+    def __init__(self, root):
+        self.host = Host(root, gpus=[("0000:e7:00.0", A40)]).vfs_on()
+        self.host.add("0000:e7:00.4", "A40-24Q", ONE)
+        self.host.add("0000:e7:00.5", "A40-24Q", TWO)
+        self.root = root
+        self.uri = "qemu:///system?socket=%s/run/libvirt/libvirt-sock" % root
+        for name in ("passwd", "group"):
+            with open("/etc/" + name, encoding="utf-8") as handle:
+                own = "libvirt-qemu:x:64055:0::/:/bin/false\n" if name == "passwd" else "libvirt-qemu:x:64055:\n"
+                self.host.put("/etc/" + name, handle.read() + own)
+        self.host.put("/etc/libvirt/qemu.conf", QEMU_CONF)
+        self.host.put("/etc/libvirt/libvirtd.conf", 'auth_unix_rw = "none"\nunix_sock_group = "root"\n')
+        self._fake = self.host.ctx.command
+        self.host.ctx.command = self.command
+        self.log = open(root + "/libvirtd.log", "w", encoding="utf-8")  # pylint: disable=consider-using-with
+        self.daemon = subprocess.Popen(  # pylint: disable=consider-using-with
+            ["unshare", "--mount", "sh", "-c", START, "sh", root], stdout=self.log, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + 60
+        while self.virsh("uri", check=False).returncode:
+            assert self.daemon.poll() is None and time.monotonic() < deadline, open(self.log.name, encoding="utf-8").read()
+            time.sleep(0.2)
+
+    def command(self, argv, timeout, env=None, keeps_lock=False):
+        """Stands for system.command.run: virsh is real."""
+        return (command.run if argv[0] == "virsh" else self._fake)(argv, timeout, env, keeps_lock)
+
+    def virsh(self, *words, check=True):
+        """Runs virsh."""
+        done = subprocess.run(["virsh", "-q", "-c", self.uri, *words], check=False, text=True, capture_output=True)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def define(self, name, devices="<graphics type='vnc'/>", more="", check=True):
+        """Defines a VM."""
+        path = self.root + "/domain.xml"
+        with open(path, "w", encoding="utf-8") as handle:
+            handle.write(DOMAIN % (name, devices, more))
+        return self.virsh("define", path, check=check)
+
+    def domain(self, name):
+        """A VM as our reader has it."""
+        (one,) = [one for one in libvirt_xml.all_domains(self.root)[0] if one.name == name]
+        return one
+
+    def has(self, name):
+        """Keys of the devices in a VM's definition."""
+        return [one.key for one in self.domain(name).defined]
+
+    def clear(self):
+        """Removes all VMs."""
+        for uuid in self.virsh("list", "--all", "--uuid").stdout.split():
+            self.virsh("destroy", uuid, check=False)
+            self.virsh("undefine", uuid, "--managed-save", "--snapshots-metadata")
+
+    def end(self):
+        """Ends the daemon."""
+        with contextlib.suppress(AssertionError):
+            self.clear()
+        self.daemon.terminate()
+        self.daemon.wait(30)
+        self.log.close()
+
+
+@pytest.fixture(scope="session")
+def daemon():
+    """One libvirtd for all tests."""
+    reason = missing()
+    if reason:
+        pytest.skip(reason)
+    root = tempfile.mkdtemp(prefix="vgpu-")  # a socket's path has 107 bytes at most
+    made = None
+    try:
+        made = Machine(root)
+        yield made
+    finally:
+        if made:
+            made.end()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def machine(daemon):
+    """The libvirtd, without VMs."""
+    daemon.clear()
+    return daemon

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""What is rendered for clouds, against what their own code does with it. Each rule names the function that has it; none is copied."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_cloudpods_config, nvidia_vgpu_cloud_info
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S, SMALL_A40, T4
+
+PF, OTHER = "0000:e8:00.0", "0000:3b:00.0"
+VF, NEXT = "0000:e8:00.4", "0000:e8:00.5"
+UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a1%d"
+PCI = "/sys/bus/pci/devices/"
+
+
+def ask(host, **arguments):
+    """The module's result."""
+    return call(nvidia_vgpu_cloud_info, host, **arguments).ok
+
+
+def mdevs_at(host, address):
+    """The mediated devices whose directories are in that of a function, which the fake kernel does not show: {uuid: type}."""
+    return {uuid: one.type.name for uuid, one in host.kernel.mdevs.items() if one.parent.address == address}
+
+
+def settings(text):
+    """A file of oslo.config: {section: {option: [values]}}."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("["):
+            options = found.setdefault(line.strip("[]"), {})
+        elif line and not line.startswith("#"):
+            key, value = line.split(" = ", 1)
+            options.setdefault(key, []).append(value)
+    return found
+
+
+def nova_totals(host, text):
+    """{address: vGPUs that nova 34.0.0 offers there}; raises where nova-compute ends.
+
+    nova/virt/libvirt/driver.py, _get_supported_vgpu_types: an address of two types ends it. _get_gpu_inventories: a device offers what exists and
+    what it could create of its type; a device whose own new ones and all of the type are more than max_instances offers nothing.
+    """
+    conf = settings(text)
+    kinds = conf["devices"]["enabled_mdev_types"][0].split(", ")
+    sections = {kind: conf["mdev_" + kind] for kind in kinds}
+    type_of = {}
+    for kind, options in sections.items():
+        assert re.match(r"^(VGPU|CUSTOM_[A-Z0-9_]+)\Z", options.get("mdev_class", ["VGPU"])[0]), "nova/conf/devices.py, register_dynamic_opts"
+        for address in options["device_addresses"][0].split(","):
+            assert address not in type_of, "InvalidLibvirtMdevConfig: duplicate types for PCI ID"
+            type_of[address] = kind
+    exist = {address: 0 for address in type_of}
+    for mdev in host.kernel.mdevs.values():
+        exist[mdev.parent.address] += 1
+    used = {kind: sum(exist[address] for address, one in type_of.items() if one == kind) for kind in kinds}
+    totals = dict(exist)
+    for address, kind in type_of.items():
+        more = int(host.sysfs.read(PCI + address + "/mdev_supported_types/" + kind + "/available_instances"))
+        limit = sections[kind].get("max_instances")
+        if limit and used[kind] + more > int(limit[0]):
+            totals[address] = 0
+        else:
+            used[kind] += more
+            totals[address] += more
+    return totals
+
+
+def nova_pci(text, parents):
+    """nova/compute/pci_placement_translator.py, PciResourceProvider.add_child: all VFs of a PF have one resource class."""
+    classes = {}
+    for line in settings(text).get("pci", {}).get("device_spec", ()):
+        spec = json.loads(line)
+        assert spec["managed"] == "no", "else libvirt takes the VF from nvidia"
+        classes.setdefault(parents[spec["address"]], set()).add(spec.get("resource_class"))
+    assert all(len(one) == 1 for one in classes.values()), "PlacementPciMixedResourceClassException"
+
+
+def test_nova_offers_what_the_layout_has_on_vfs(make_host):
+    host = make_host(gpus=[(PF, A40)]).vfs_on()
+    host.add(VF, "A40-24Q", UUID % 1)
+    host.add(NEXT, "A40-24Q", UUID % 2)
+    assert nova_totals(host, ask(host, nova_resource_classes=True)["nova_conf"]) == {VF: 1, NEXT: 1}
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_nova_keeps_a_gpu_without_sriov(make_host, number):
+    """With max_instances = 1 or 2 it would offer nothing there: the GPU could have 4."""
+    host = make_host(gpus=[(OTHER, T4)])
+    for index in range(number):
+        host.add(OTHER, "T4-4Q", UUID % index)
+    outcome = ask(host)
+    assert nova_totals(host, outcome["nova_conf"]) == {OTHER: 4}
+    assert outcome["nova"]["mdev_types"][0]["max_instances"] is None and "max_instances" not in outcome["nova_conf"]
+    assert any("has no SR-IOV" in one for one in outcome.warnings)
+    with_limit = outcome["nova_conf"] + "max_instances = %d\n" % number
+    assert nova_totals(host, with_limit) == {OTHER: 4 if number == 4 else 0}, "the rule that this is about"
+
+
+def test_nova_gets_no_configuration_that_ends_it(make_host):
+    """Two types on one address, as V100s and T4s of some releases have them."""
+    host = make_host(gpus=[(OTHER, T4)])
+    host.add(OTHER, "T4-4Q", UUID % 1)
+    resolve = host.sysfs.target
+    outcome = ask(host)
+    assert outcome["nova_conf"]
+    host.add(OTHER, "T4-4Q", UUID % 2)
+    host.sysfs.target = lambda path: "../nvidia-999" if path.endswith(UUID % 2 + "/mdev_type") else resolve(path)
+    outcome = ask(host)
+    assert outcome["nova_conf"] == "" and any("one address in two of them" in one for one in outcome.warnings)
+    assert outcome["kubevirt_yaml"], "that is nova's matter alone"
+
+
+def test_nova_refuses_two_classes_on_one_gpu(make_host):
+    host = make_host(gpus=[(PF, L40S), (OTHER, L40S)], vendor_vfio=True).vfs_on()
+    host.pf(PF).mixed = True
+    host.add(VF, "L40S-24Q", None)
+    host.add("0000:3b:00.4", "L40S-8Q", None)
+    parents = {VF: PF, NEXT: PF, "0000:3b:00.4": OTHER}
+    outcome = ask(host, nova_resource_classes=True)
+    nova_pci(outcome["nova_conf"], parents)
+    assert [one for one in ask(host).warnings if one.startswith("nova")][0].endswith("distinguish: set nova_resource_classes: true.")
+    host.add(NEXT, "L40S-4Q", None)
+    refused = call(nvidia_vgpu_cloud_info, host, nova_resource_classes=True)
+    assert refused.codes == ["nova_mixed_classes"] and PF in refused.msg and "L40S-24Q, L40S-4Q" in refused.msg
+    plain = ask(host)
+    nova_pci(plain["nova_conf"], parents)
+    (warning,) = [one for one in plain.warnings if one.startswith("nova")]
+    assert "create vGPUs of one type on each GPU" in warning, warning
+
+
+def kubevirt_socket(resource, mediated):
+    """The path of the device plugin's socket.
+
+    pkg/virt-handler/device-manager: mediated_device.go, NewMediatedDevicePlugin; pci_device.go, NewPCIDevicePlugin; generic_device.go, SocketPath.
+    """
+    name = resource.split("/")[1] if mediated else resource.replace("/", "-")
+    return "/var/lib/kubelet/device-plugins/kubevirt-%s.sock" % name
+
+
+@pytest.mark.parametrize("prefix", ["nvidia.com", "x" * 45 + ".com", ".".join(["y" * 60] * 3)])
+@pytest.mark.parametrize("vendor", [False, True])
+def test_kubevirts_sockets_have_room_for_the_names(make_host, prefix, vendor):
+    host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on() if vendor else make_host(gpus=[(PF, A40)]).vfs_on()
+    host.add(VF, "L40S-24Q" if vendor else "A40-24Q", None if vendor else UUID % 1)
+    outcome = call(nvidia_vgpu_cloud_info, host, kubevirt_prefix=prefix)
+    if outcome.failed:
+        assert outcome.codes == ["long_resource"] and vendor and len(prefix) > 40 and "shorter kubevirt_prefix" in outcome.msg
+        assert ask(host, kubevirt_prefix=prefix, kubevirt_external=True)["kubevirt_yaml"], "another plugin has other sockets"
+        return
+    for kind, mediated in (("mediatedDevices", True), ("pciHostDevices", False)):
+        for one in outcome["kubevirt"][kind]:
+            assert len(kubevirt_socket(one["resourceName"], mediated).encode()) <= 107, one
+            assert re.match(r"^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z", one["resourceName"].split("/")[1]), "apimachinery, IsQualifiedName"
+
+
+def test_kubevirt_finds_our_devices(make_host):
+    """mediated_device.go, getMdevTypeName and removeSelectorSpaces: both sides with underscores. pci_device.go, shouldPermitNonVFIOPCI: a VF with
+    nvidia, and with a type."""
+    host = make_host(gpus=[(PF, A40)]).vfs_on()
+    host.add(VF, "A40-24Q", UUID % 1)
+    (device,) = ask(host)["kubevirt"]["mediatedDevices"]
+    read = host.sysfs.read("/sys/bus/mdev/devices/%s/mdev_type/name" % (UUID % 1)).strip()
+    assert device["mdevNameSelector"].replace(" ", "_") == read.replace(" ", "_")
+    host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
+    host.add(VF, "L40S-24Q", None)
+    (device,) = ask(host)["kubevirt"]["pciHostDevices"]
+    ids = [host.sysfs.read("%s%s/%s" % (PCI, VF, name)).strip().replace("0x", "") for name in ("vendor", "device")]
+    assert device["pciVendorSelector"].lower() == ":".join(ids)
+    assert host.sysfs.target(PCI + VF + "/driver").endswith("/nvidia") and host.sysfs.read(PCI + VF + "/nvidia/current_vgpu_type").strip() != "0"
+
+
+def test_cloudpods_finds_all_mediated_devices_and_takes_nothing_else(make_host):
+    """pkg/hostman/isolated_device/nvidia_vgpu.go, getNvidiaVGpus: the mdevs of each address; all other functions of the GPU go to vfio-pci."""
+    host = make_host(gpus=[(PF, SMALL_A40)]).vfs_on()
+    host.add(VF, "A40-24Q", UUID % 1)
+    host.add(NEXT, "A40-24Q", UUID % 2)
+    host.put("/etc/yunion/host.conf", "")
+    listed = ["0000:" + one for one in call(nvidia_cloudpods_config, host).ok["addresses"]]
+    assert set(listed) == {one for one in host.sysfs.names("/sys/bus/pci/devices") if one.startswith("0000:e8:")}
+    assert sorted(uuid for one in listed for uuid in mdevs_at(host, one)) == [UUID % 1, UUID % 2]
+
+
+def test_cloudstack_discovers_our_vgpus(make_host):
+    """scripts/vm/hypervisor/kvm/gpudiscovery.sh, process_mdev_instances: types of the PF and of its virtfns, in PCI domain 0000."""
+    host = make_host(gpus=[(PF, A40), (OTHER, T4)]).vfs_on()
+    host.add(VF, "A40-24Q", UUID % 1)
+    host.add(OTHER, "T4-4Q", UUID % 2)
+    found = {}
+    for gpu in (PF, OTHER):
+        virtfns = [host.sysfs.target(PCI + gpu + "/" + name).rpartition("/")[2] for name in host.sysfs.names(PCI + gpu) if name.startswith("virtfn")]
+        for address in [gpu, *virtfns]:
+            assert address.startswith("0000:") and len(address) == 12, "the script cuts bus, slot and function out of it"
+            found.update({uuid: (address, name) for uuid, name in mdevs_at(host, address).items()})
+    assert found == {one["uuid"]: (one["parent"], one["type"]) for one in ask(host)["vgpus"]}
+
+
+def test_opennebula_needs_vfs_that_are_free(make_host):
+    """src/im_mad/remotes/node-probes.d/pci.rb offers VFs alone; src/vmm_mad/remotes/kvm/vgpu writes the VM's UUID to create at its start."""
+    host = make_host(gpus=[(PF, A40)]).vfs_on()
+
+    def create(vf):
+        types = PCI + vf + "/mdev_supported_types"
+        return [kind for kind in host.sysfs.names(types) if host.sysfs.read("%s/%s/available_instances" % (types, kind)).strip() != "0"]
+
+    assert host.sysfs.exists(PCI + VF + "/physfn") and create(VF), "VFs on, an empty layout"
+    host.add(VF, "A40-24Q", UUID % 1)
+    assert not create(VF), "a vGPU of ours is in its way"
