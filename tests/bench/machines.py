@@ -40,6 +40,7 @@ class Host(Twin):
         """Boots it, fresh, with our programs."""
         say(f"{self.name}: booting ({' '.join(self.options)})")
         self.up(*self.options)
+        self.sh("rm /usr/lib/python3/dist-packages/twin_compiled.pth")  # hosts have nothing that keeps the bytecode of Ansible's archives
         self.give_tools()
 
     def about(self) -> str:

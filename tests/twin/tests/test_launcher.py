@@ -178,6 +178,21 @@ def test_modules_and_bundle_are_of_the_tree_without_extras(tmp_path, monkeypatch
         image.build(image.SYSTEMS["debian12"], ["libvirt"])
 
 
+def test_a_machine_with_uefi_has_another_boot_loader():
+    assert "grub-pc" in image.packages() and "systemd-boot" not in image.packages()
+    uefi = image.packages(boot="systemd-boot")
+    assert "systemd-boot" in uefi and "grub-pc" not in uefi and "nls_cp437" in " ".join(image.tree_options("systemd-boot"))
+    with pytest.raises(TwinError, match="--quick is for --boot bios"):
+        cli._build(cli.parser().parse_args(["build", "--boot", "grub-efi", "--quick"]))
+
+
+def test_firmware_of_a_machine_with_uefi(machine):
+    assert "pflash" not in " ".join(qemu.command_line(machine))
+    machine.boot = "grub-efi"
+    line = " ".join(qemu.command_line(machine))
+    assert "if=pflash,unit=0,format=raw,readonly=on" in line and f"if=pflash,unit=1,format=qcow2,file={machine.efi_variables.name}" in line
+
+
 def test_unknown_machine_is_named_with_the_known_ones(machine):
     state.claim(machine)
     with pytest.raises(TwinError, match="no twin 'nope'.*t1"):

@@ -25,10 +25,10 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
-    accel.check()
-    room.check()
     if args.quick and args.boot != "bios":
         raise TwinError("--quick is for --boot bios alone: the quick tier has no boot loader.")
+    accel.check()
+    room.check()
     host_packages.ensure(args.boot != "bios")
     built = image.build(image.SYSTEMS[args.system], args.extras, args.boot)
     say(f"bundle: {bundle.path(built)}")
