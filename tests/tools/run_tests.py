@@ -34,7 +34,7 @@ INTERRUPTED = threading.Event()
 GRACE = 20  # seconds that interrupted sessions get
 # Two run side by side, one for each core: the next of the list starts when one has ended. The longest is first; the quick ones
 # that need no machine come next, and an error in one of them shows early. What takes much longer, or kills at random moments, is left to be
-# named: system-long, awx, runner, release-twin, libvirt, operations, guest, guest-molecule, fleet, in_use, faults, crash, crash-short;
+# named: system-long, awx, runner, release-twin, libvirt, operations, guest, guest-molecule, fleet, misbehaving, in_use, faults, crash, crash-short;
 # molecule, whose steps are part of session life; coverage and units-2.19, which are session engine once more; and bench, which wants the
 # machine for itself.
 SESSIONS = (
