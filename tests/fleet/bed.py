@@ -151,7 +151,8 @@ class Bed:
             "ansible_connection": "fleet", "ansible_become": False, "ansible_python_interpreter": "/usr/bin/python3",
             "ansible_remote_tmp": str(self.folder / "remote"),
         }
-        return {"all": {"vars": everywhere, "children": {group: {"hosts": {name: self.variables.get(name, {}) for name in names}} for group, names in self.groups.items()}}}
+        groups = {group: {"hosts": {name: self.variables.get(name, {}) for name in names}} for group, names in self.groups.items()}
+        return {"all": {"vars": everywhere, "children": groups}}
 
     def play(self, playbook: str, *options: str, strategy: str = "linear", python: str = PYTHON, forks: int = 10, **variables: object) -> Ended:
         """Runs a playbook of the collection, or a file."""
@@ -165,7 +166,8 @@ class Bed:
         )
         words = [python, "-m", "ansible", "playbook", "-i", str(self.folder / "hosts.json"), "-f", str(forks), "-e", json.dumps(variables)]
         words += [*options, playbook if "/" in playbook else "vgpu.kvm." + playbook]
-        done = subprocess.run(words, env=env, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run(words, env=env, cwd=self.folder, check=False, **pipes)
         assert "THE BED:" not in done.stdout and "the test bed has no module" not in done.stdout, done.stdout[-6000:]
         return Ended(done.returncode, done.stdout)
 
