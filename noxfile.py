@@ -352,6 +352,7 @@ def engine(session: nox.Session, steps: Steps) -> None:
             pytest(session, steps, "libvirt", "tests/libvirt")
         else:
             steps.not_run("libvirt", "a libvirtd of its own needs root, and libvirt-daemon, libvirt-daemon-driver-qemu and libvirt-clients")
+        pytest(session, steps, "a fleet that misbehaves", "tests/fleet")
 
 
 @session_of("coverage", "test")
@@ -551,6 +552,24 @@ def fuzz(session: nox.Session, steps: Steps) -> None:
     session.env["VGPU_FUZZ"] = os.environ.get("VGPU_FUZZ") or "100000"
     with session.chdir(path):
         pytest(session, steps, "fuzz", "tests/unit/fuzz")
+
+
+@session_of("misbehaving", "test")
+def misbehaving(session: nox.Session, steps: Steps) -> None:
+    """Playbooks over simulated hosts, with a failure at each remote call, in all ansible-core releases; takes hours."""
+    install(session, steps, "test")
+    path = collection(session)
+    session.env.update(PYTHONPATH=str(BUILD / "collections"), VGPU_FLEET="full")
+    with session.chdir(path):
+        for core, releases in CORES.items():
+            python = pythons.find(releases)
+            if not python:
+                steps.not_run(f"a fleet that misbehaves, core {core}", f"no Python {' or '.join(releases)} found")
+                continue
+            venv = VENVS / f"core-{core}"
+            environment(session, python, venv, f"core-{core}")
+            session.env["VGPU_FLEET_PYTHON"] = str(venv / "bin" / "python")
+            pytest(session, steps, f"a fleet that misbehaves, core {core}", "tests/fleet")
 
 
 @session_of("in_use", "test")

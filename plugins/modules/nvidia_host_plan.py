@@ -100,6 +100,11 @@ options:
         type: list
         elements: str
         default: []
+      temporary:
+        description: Paths of files that only an installation needs. Those that exist are returned as C(leftovers) of the driver's plan.
+        type: list
+        elements: str
+        default: []
       module_type:
         description: As O(vgpu.kvm.nvidia_driver#module:module_type).
         type: str
@@ -140,6 +145,10 @@ options:
     type: list
     elements: str
     default: []
+  before_drain:
+    description: Whether the host is drained before the run. If so, nothing is refused because a device is in use.
+    type: bool
+    default: false
   ahead:
     description: Whether each stage is planned as if those before it had been done; if not, as the host is.
     type: bool

@@ -42,6 +42,7 @@ WITHOUT_PUBLIC_NAME = {
     r".*_(info|check_mode_assume|unresponsive_gpus)": "a role that includes this one hands it over: what it read, and what its other stages do",
     r"(gpu_release|iommu)_state": "the role teardown sets it",
     r"gpu_release_update_bootloader|iommu_bootloader_stale": "which of two stages rebuilds the boot loader's configuration is between them",
+    r"(host|preflight)_before_drain": "the role upgrade sets it",
     r"preflight_stages": "the role host sets it, after the tags of the run",
     r"sriov_bind": "the role host sets it, after what it read of the GPUs",
     r"report_(results|time)": "results that were kept are arguments of the entry point render",
@@ -163,7 +164,7 @@ def answers(folder: Path) -> dict[str, dict]:
         one["reboot_reasons"] = ["a file is new"]
     for name in ("release", "mig"):
         read["plans"].setdefault(name, {})["actions"] = ["something"]
-    read["plans"]["driver"] = {"install": True, "version": "550.163.02", "format": "run", "loads": True, "actions": ["something"]}
+    read["plans"]["driver"] = {"install": True, "version": "550.163.02", "format": "run", "loads": True, "actions": ["something"], "leftovers": []}
     driver = {"loaded": "550.163.01", "on_disk": "550.163.01", "flavour": "guest", "nouveau_loaded": True, "scheduler": None}
     guest = {**read["info"]["host"], "driver": driver}
     vm = {"guest": guest, "gpus": [{"address": "0000:02:00.0", "in_use_by": []}], "problems": [], "busy": [], "reboot_required": True}

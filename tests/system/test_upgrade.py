@@ -101,6 +101,9 @@ def test_a_host_in_use_is_drained_or_refused(fleet):
     one = fleet.first
     group = one.sh("basename $(readlink $(ls -d /sys/bus/mdev/devices/* | head -1)/iommu_group)")
     one.sh(f"exec 9<>/dev/vfio/{group}; (exec -a pretend-vm sleep 900) >/dev/null 2>&1 </dev/null & echo $! > /run/client.pid")
+    done = fleet.run("upgrade", "--limit", one.name)
+    assert done.rc == 0 and done.changed == [], "there is nothing to be done, so its use is no matter"
+    one.sh("systemctl disable nvidia-vgpu-mgr")
     refused = fleet.run("upgrade", "--limit", one.name)
     assert refused.rc and "pretend-vm" in refused.failure and "vgpu_upgrade_drain" in refused.failure, refused.failure
     drain, undrain = one.folder / "drain.yml", one.folder / "undrain.yml"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from .. import _module
@@ -34,7 +35,8 @@ def work(options: dict[str, Any], ctx: _module.Context) -> _module.Result:
     chosen = driver_supply.choose_from(supply, desired.kind, desired.form, state.distribution)
     request = driver_supply.complete(desired, supply, chosen)
     installs = request.needed(state.driver)
-    result = {"install": installs, "version": request.version or "", "format": chosen.form, "loads": load}
+    left = [path for path in options["temporary"] if os.path.lexists(ctx.root.rstrip("/") + path)]
+    result = {"install": installs, "version": request.version or "", "format": chosen.form, "loads": load, "leftovers": left}
     errors = driver_supply.refusals(desired, supply, chosen, state, installs)
     actions: list[str] = []
     if installs:
@@ -69,4 +71,5 @@ SPEC: _module.Spec = {
     "keys_on_host": {"type": "bool", "default": False, "no_log": False},
     "reboots": {"type": "bool", "default": False},
     "iommu_flags": _module.STRINGS,
+    "temporary": _module.STRINGS,
 }

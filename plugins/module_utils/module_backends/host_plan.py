@@ -48,6 +48,16 @@ def _planned(backend: ModuleType, options: dict[str, Any], ctx: _module.Context,
     return plan
 
 
+def _after_drain(plan: _module.Result) -> _module.Result:
+    """A refused plan without what a drain ends: the use of devices. If nothing else speaks against it, that is what the stage waits for."""
+    errors = plan.get("errors", [])
+    left = [one for one in errors if one["code"] != "in_use"]
+    if left or not errors:
+        return {**plan, **({"errors": left} if left else {})}
+    kept = {key: value for key, value in plan.items() if key not in ("failed", "msg", "errors", "errors_left_out")}
+    return {**kept, "actions": ["%s, once it is not in use" % one["device"] for one in errors]}
+
+
 def _ahead(params: dict[str, Any], info: _module.Result) -> dict[str, list[str]]:
     """What each stage may assume: what stages of this run will have set up before it."""
     if not params["ahead"]:
@@ -100,6 +110,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
             plans["driver"] = driver_plan.work(params["driver"], ctx)
     finally:
         ctx.memo = None
+    if params["before_drain"]:
+        plans = {name: _after_drain(plan) for name, plan in plans.items()}
     del info["changed"]
     warnings = info.pop("warnings")
     for plan in plans.values():
@@ -128,6 +140,7 @@ SPEC: _module.Spec = {
     "domains_live": {"type": "bool", "default": False},
     **_module.options("bool", "domains_exclusive", "restore", "ahead", "warn", default=True),
     "driver": {"type": "dict", "options": driver_plan.SPEC},
+    "before_drain": {"type": "bool", "default": False},
     "stages": {"type": "list", "elements": "str", "choices": list(_STAGES), "default": list(_STAGES)},
     "connect": vgpu_attach.SPEC["connect"],
     "restore_before": _module.STRINGS,

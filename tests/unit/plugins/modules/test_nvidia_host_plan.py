@@ -94,6 +94,27 @@ def test_a_refusal_is_in_its_plan(make_host):
 # --- the command on the host
 
 
+def test_before_a_drain_use_alone_refuses_nothing(make_host):
+    host = make_host().vfs_on()
+    host.add("0000:e8:00.4", "A40-8Q", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
+    host.kernel.use("3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11")
+    layout = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
+    refused = call(nvidia_host_plan, host, layout=layout).ok["plans"]["vgpus"]
+    assert refused["failed"] and {one["code"] for one in refused["errors"]} == {"in_use"}
+    found = call(nvidia_host_plan, host, layout=layout, before_drain=True).ok
+    assert "failed" not in found["plans"]["vgpus"] and found["plans"]["vgpus"]["actions"] and not found["converged"]
+    nothing = [{"gpu": "all", "vgpus": [{"type": "A40-99Q"}]}]
+    assert call(nvidia_host_plan, host, layout=nothing, before_drain=True).ok["plans"]["vgpus"]["failed"], "other errors count"
+
+
+def test_files_of_an_interrupted_installation_are_found(make_host):
+    host = make_host().vfs_on()
+    host.put("/var/cache/vgpuctl/vgpu-driver/signing/mok.key", "")
+    paths = ["/var/cache/vgpuctl/vgpu-driver/signing", "/var/cache/vgpuctl/nothing"]
+    plan = call(nvidia_host_plan, host, driver={"temporary": paths}).ok["plans"]["driver"]
+    assert plan["leftovers"] == paths[:1]
+
+
 def imported(path, package):
     """Names of modules of the engine and the backends that a file imports, itself and through others."""
     root = os.path.dirname(os.path.dirname(os.path.abspath(module_backends.__file__)))

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The test bed: hosts on the fake kernel, reached by real playbooks through a connection plugin that asks the server here.
+
+Each remote call of a host has a number, from 1. A fault makes one of them fail:
+
+* ``error``: the module ends with an error, and has done nothing
+* ``unreachable``: the connection is refused, nothing was done
+* ``cut``: the call did its work, and the connection ended before its answer
+* ``timeout``: the call did its work, and Ansible's own time limit ended the task
+* ``garbage``: the call did nothing, and what came back is no answer
+* ``slow``: the answer comes late
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import socketserver
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import modules
+import pytest
+from machine import NEW, OLD, Machine
+
+from ansible_collections.vgpu.kvm.tests.unit import fake
+
+HERE = Path(__file__).resolve().parent
+COLLECTIONS = Path(list(fake.__path__)[0]).parents[5]
+KINDS = ("error", "unreachable", "cut", "timeout", "garbage", "slow")
+# Of the ansible-core that runs the playbooks; the hosts are always this process's.
+PYTHON = os.environ.get("VGPU_FLEET_PYTHON", sys.executable)
+FULL = os.environ.get("VGPU_FLEET") == "full"
+long = pytest.mark.skipif(not FULL, reason="takes minutes; set VGPU_FLEET=full")
+WORKS = ("cut", "timeout", "slow")  # the call does its work
+PARAMS = re.compile(r"^(?: *ANSIBALLZ_PARAMS = |params=)('.*'|\".*\"),?$", re.MULTILINE)
+RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.MULTILINE)
+
+
+class Ended:
+    """A run. rc: its exit status; changed, bad: numbers by host, of changed tasks and of failed ones or broken connections."""
+
+    def __init__(self, rc: int, out: str) -> None:
+        self.rc = rc
+        self.out = out
+        found = [(name, [int(one) for one in rest]) for name, *rest in RECAP.findall(out.rpartition("PLAY RECAP")[2])]
+        self.changed = {name: numbers[1] for name, numbers in found}
+        self.bad = {name: numbers[2] + numbers[3] for name, numbers in found}
+
+
+class Bed:
+    """Hosts by name, and the calls of the last run as names by host.
+
+    Faults: by host the kinds by the numbers of calls, or (module, kind) for the next call of a module.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.hosts: dict[str, Machine] = {}
+        self.variables: dict[str, dict] = {}
+        self.groups: dict[str, list[str]] = {}
+        self.faults: dict[str, dict[int, str]] = {}
+        self.fault_at: dict[str, tuple[str, str]] = {}
+        self.calls: dict[str, list[str]] = {}
+        self.lock = threading.Lock()
+        bed = self
+
+        class Handler(socketserver.StreamRequestHandler):
+            """A call."""
+
+            def handle(self) -> None:
+                self.wfile.write(json.dumps(bed.answer(json.loads(self.rfile.readline()))).encode())
+
+        class Server(socketserver.ThreadingUnixStreamServer):
+            """Of a thread for each call."""
+
+            daemon_threads = True
+            request_queue_size = 128
+
+        self.socket = str(folder / "s")
+        self.server = Server(self.socket, Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Ends the server."""
+        self.server.shutdown()
+        self.server.server_close()
+
+    def add(self, name: str, group: str = "vgpu_hosts", **options: object) -> Machine:
+        """A new host."""
+        root = self.folder / "hosts" / name
+        root.mkdir(parents=True)
+        self.hosts[name] = Machine(root, **options)
+        self.groups.setdefault(group, []).append(name)
+        return self.hosts[name]
+
+    def answer(self, request: dict) -> dict:
+        """What a call gets."""
+        with self.lock:
+            name = request["host"]
+            machine, calls = self.hosts[name], self.calls.setdefault(name, [])
+            calls.append(self._name(request))
+            kind = self.faults.get(name, {}).get(len(calls))
+            if self.fault_at.get(name, ("", ""))[0] == calls[-1]:
+                kind = self.fault_at.pop(name)[1]
+            if kind is None or kind in WORKS:
+                done = self._work(machine, request)
+            if kind is None:
+                return done
+            if kind == "slow":
+                return {**done, "seconds": 0.3}
+            if kind in ("unreachable", "cut"):
+                return {"fault": "unreachable"}
+            if kind == "timeout":
+                return {"fault": "timeout"}
+            if kind == "garbage" or "module" not in request:
+                return {"rc": 1, "out": "Segmentation fault\n", "err": ""}
+            return {"rc": 1, "out": json.dumps({"failed": True, "msg": "injected"})}
+
+    @staticmethod
+    def _args(text: str) -> dict:
+        return json.loads(ast.literal_eval(PARAMS.search(text).group(1)))["ANSIBLE_MODULE_ARGS"]
+
+    def _name(self, request: dict) -> str:
+        """What kind of call it is."""
+        if "module" in request:
+            return self._args(request["module"])["_ansible_module_name"].rsplit(".", 1)[-1]
+        return "file" if "file" in request else "command"
+
+    def _work(self, machine: Machine, request: dict) -> dict:
+        if "file" in request:
+            return {}
+        if "module" not in request:
+            return modules.low_level(machine, request["command"]) or {"really": True}
+        args = self._args(request["module"])
+        given = {name: value for name, value in args.items() if not name.startswith("_ansible_")}
+        try:
+            result = modules.run(machine, args["_ansible_module_name"], given, args.get("_ansible_check_mode", False))
+        except Exception as exc:  # an error of the bed's own must reach the test, not end a thread
+            result = {"failed": True, "msg": "THE BED: %r in %s" % (exc, args["_ansible_module_name"])}
+        return {"rc": int(bool(result.get("failed"))), "out": json.dumps(result)}
+
+    def inventory(self) -> dict:
+        """Ansible's inventory."""
+        everywhere = {
+            "ansible_connection": "fleet", "ansible_become": False, "ansible_python_interpreter": "/usr/bin/python3",
+            "ansible_remote_tmp": str(self.folder / "remote"),
+        }
+        groups = {group: {"hosts": {name: self.variables.get(name, {}) for name in names}} for group, names in self.groups.items()}
+        return {"all": {"vars": everywhere, "children": groups}}
+
+    def play(self, playbook: str, *options: str, strategy: str = "linear", python: str = PYTHON, forks: int = 10, **variables: object) -> Ended:
+        """Runs a playbook of the collection, or a file."""
+        self.calls = {}
+        (self.folder / "hosts.json").write_text(json.dumps(self.inventory()), encoding="utf-8")
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))}
+        env.update(
+            ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS), ANSIBLE_CONNECTION_PLUGINS=str(HERE / "connection"), ANSIBLE_HOME=str(self.folder / "home"),
+            ANSIBLE_PIPELINING="true", ANSIBLE_STRATEGY=strategy, ANSIBLE_TASK_TIMEOUT="3600", FLEET_SOCKET=self.socket, LC_ALL="C.UTF-8",
+            ANSIBLE_NOCOLOR="1", ANSIBLE_RETRY_FILES_ENABLED="false", ANSIBLE_DEPRECATION_WARNINGS="false",
+        )
+        words = [python, "-m", "ansible", "playbook", "-i", str(self.folder / "hosts.json"), "-f", str(forks), "-e", json.dumps(variables)]
+        words += [*options, playbook if "/" in playbook else "vgpu.kvm." + playbook]
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run(words, env=env, cwd=self.folder, check=False, **pipes)
+        assert "THE BED:" not in done.stdout and "the test bed has no module" not in done.stdout, done.stdout[-6000:]
+        return Ended(done.returncode, done.stdout)
+
+    def states(self) -> dict[str, dict]:
+        """All hosts as they are."""
+        return {name: machine.state() for name, machine in self.hosts.items()}

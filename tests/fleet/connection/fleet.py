@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A connection to a host of the test bed: each call goes to its server (bed.py), which answers for the host, or fails as the test asks for."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.executor import module_common
+from ansible.plugins.connection import ConnectionBase
+
+DOCUMENTATION = r"""
+name: fleet
+short_description: Reach a host of the test bed
+description:
+  - What Ansible does on the controller is done as over ssh with pipelining. The server on the socket $FLEET_SOCKET answers.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+extends_documentation_fragment:
+  - connection_pipelining
+options:
+  name:
+    description: The host.
+    vars:
+      - name: inventory_hostname
+"""
+
+
+# The server has the modules, and needs their arguments alone: what they import would be collected for nothing, a second for each module and run.
+module_common.ModuleDepFinder.visit = lambda self, node: None
+
+
+def ask(request: dict) -> dict:
+    """The server's answer."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(os.environ["FLEET_SOCKET"])
+        line.sendall(json.dumps(request).encode() + b"\n")
+        line.shutdown(socket.SHUT_WR)
+        with line.makefile("rb") as answer:
+            return json.load(answer)
+
+
+class Connection(ConnectionBase):
+    """The connection."""
+
+    transport = "fleet"
+    has_pipelining = True
+
+    def _connect(self):
+        self._connected = True
+        return self
+
+    def _ask(self, **request):
+        """The answer to a call; a call that fails ends here as it does over ssh."""
+        answer = ask({"host": self.get_option("name"), **request})
+        time.sleep(answer.get("seconds", 0))
+        if answer.get("fault") == "unreachable":
+            raise AnsibleConnectionFailure("ssh: connect to host %s port 22: Connection timed out" % self.get_option("name"))
+        if answer.get("fault") == "timeout":
+            signal.raise_signal(signal.SIGALRM)  # Ansible's own, of the task's keyword timeout
+        return answer
+
+    def exec_command(self, cmd, in_data=None, sudoable=True):
+        """(status, output, errors) of a module, whose program is in_data, or of a command line."""
+        super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        answer = self._ask(module=in_data.decode()) if in_data else self._ask(command=cmd)
+        if answer.get("really"):
+            done = subprocess.run(cmd, shell=True, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # Ansible's scratch directories
+            return done.returncode, done.stdout, done.stderr
+        return answer["rc"], answer["out"].encode(), answer.get("err", "").encode()
+
+    def put_file(self, in_path, out_path):
+        """A file for Ansible's scratch directory, which is one of the test's."""
+        super().put_file(in_path, out_path)
+        self._ask(file=out_path)
+        shutil.copyfile(in_path, out_path)
+
+    def fetch_file(self, in_path, out_path):
+        """No role fetches a file."""
+        raise AnsibleConnectionFailure("%s can't be fetched" % in_path)
+
+    def close(self):
+        """Nothing is open."""
+        self._connected = False
+
+    def reset(self):
+        """Nothing is open."""

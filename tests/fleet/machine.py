@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A host of the test bed: the fake host of the unit tests, with services, packages, an installer and a boot."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from pathlib import Path
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
+from ansible_collections.vgpu.kvm.tests.unit.fake import boot
+from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
+
+OLD, NEW = "550.144.02", "550.163.02"
+DEBIAN = 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID_LIKE=debian\n'
+DRIVERS = ("nvidia-vgpud", "nvidia-vgpu-mgr")  # services of the driver
+FLAGS = ["intel_iommu=on", "iommu=pt"]
+UNITS = "/etc/systemd/system/"
+
+
+class Machine(Host):
+    """A bare host on Debian with GRUB. drained: whether it is out of service; failing: what its installer does wrong."""
+
+    def __init__(self, root, gpus=(("0000:e8:00.0", A40),), loader="debian"):
+        super().__init__(root, gpus, driver=None)
+        boot.KINDS[loader](self)
+        if loader == "debian":
+            self.put("/etc/os-release", DEBIAN)
+        self.kernel.loaded.clear()
+        self.on_disk = None
+        os.unlink(self.root + "/usr/bin/nvidia-vgpu-mgr")
+        self.put("/usr/sbin/update-initramfs", "", 0o755)
+        self.rebuilds = 0
+        self.loader = loader
+        self.boot_id = str(uuid.uuid4())
+        self.boots = 0
+        self.drained = False
+        self.drains = []  # each "drain" and "undrain"
+        self.failing = None
+        self.packages_there = set()
+        self.enabled = set()
+        self.started = set()
+        self.initramfs_fails = False
+        self.shutdown_fails = False
+
+    def folder_of(self, path):
+        """A path of the host, as one of the controller."""
+        return Path(self.root + path)
+
+    def has_text(self, text):
+        """Whether a file of the host has it."""
+        return any(text.encode() in path.read_bytes() for path in Path(self.root).rglob("*") if path.is_file() and not path.is_symlink())
+
+    # --- services
+
+    def exists(self, unit):
+        """Whether systemd knows the unit."""
+        if unit.split(".")[0] in DRIVERS:
+            return os.path.exists(self.root + "/usr/bin/nvidia-vgpu-mgr")
+        name = unit if "." in unit else unit + ".service"
+        return os.path.exists(self.root + UNITS + name)
+
+    def _systemctl(self, argv, timeout):
+        if argv[0] != "show":
+            for name in [one.replace(".service", "") for one in argv[1:] if not one.startswith("-")]:
+                self.set_service(name, argv[0])
+            return Result(0, "")
+        blocks = []
+        for name in [one[: -len(".service")] for one in argv if one.endswith(".service")]:
+            there = self.exists(name)
+            shown = (name, "loaded" if there else "not-found", "active" if name in self.started and name != "nvidia-vgpud" else "inactive")
+            state = "enabled" if name in self.enabled else "disabled" if there else ""
+            blocks.append(
+                "Id=%s.service\nLoadState=%s\nActiveState=%s\nResult=success\n" % shown
+                + "UnitFileState=%s\nInactiveExitTimestampMonotonic=%d" % (state, 7 if name in self.started else 0)
+            )
+        return Result(0, "\n\n".join(blocks) + "\n")
+
+    def set_service(self, name, word):
+        """start, stop, enable, disable; returns whether that changed something."""
+        which = self.started if word in ("start", "restart", "stop") else self.enabled
+        there = name in which
+        if word in ("start", "restart", "enable"):
+            which.add(name)
+            return not there or word == "restart"
+        which.discard(name)
+        return there
+
+    # --- driver
+
+    def _installer(self, argv, timeout):
+        if self.failing:
+            self.put("/usr/bin/nvidia-half", "half")
+            return Result(1, "ERROR: %s\n" % self.failing)
+        done = super()._installer(argv, timeout)
+        if any(word.startswith("--module-signing-secret-key=") for word in argv):
+            self.signed_by = ("0A", "the operator's key")
+        self.put("/usr/bin/nvidia-uninstall", "", 0o755)
+        return done
+
+    def _uninstall(self, argv, timeout):
+        for name in ("nvidia-uninstall", "nvidia-half"):
+            if os.path.exists("%s/usr/bin/%s" % (self.root, name)):
+                os.unlink("%s/usr/bin/%s" % (self.root, name))
+        self.started.difference_update(DRIVERS)
+        self.enabled.difference_update(DRIVERS)
+        return super()._uninstall(argv, timeout)
+
+    # --- the boot
+
+    def update_initramfs(self):
+        """Rebuilds it; returns the status."""
+        if self.initramfs_fails:
+            return 1
+        self.rebuilds += 1
+        self.put("/boot/initrd.img-" + boot.RELEASE, "")
+        return 0
+
+    def reboot(self):
+        """Files stay; enabled services run, and the restore does its work."""
+        self.boots += 1
+        shutil.rmtree(self.folder_of("/run"), ignore_errors=True)
+        self.boot_id = str(uuid.uuid4())
+        found = re.search(r"^\tlinux\t(.*)$", self.get("/boot/grub/grub.cfg") or "", re.MULTILINE)
+        if found:
+            self.kernel.cmdline = "BOOT_IMAGE=" + found.group(1)
+        options = "".join(path.read_text() for path in self.folder_of("/etc/modprobe.d").glob("*.conf"))
+        self.kernel.registry = "".join(re.findall(r'NVreg_RegistryDwords="(.*)"', options))
+        self.started = set()
+        self.kernel.processes.clear()
+        for one in list(self.kernel.mdevs.values()):
+            self.kernel.remove(one)
+        self.kernel.loaded.clear()
+        if self.on_disk is None:
+            for pf in self.kernel.pfs():
+                pf.set_vfs(0)
+                self.kernel.unregister(pf)
+                pf.driver, pf.override = None, None
+            return
+        super().reboot()
+        self.started = {name for name in self.enabled if self.exists(name)}
+        if "vgpu-restore" in self.started:
+            restore.restore(self.ctx, 60, 1, lambda line: None)
+
+    # --- what it is now
+
+    def state(self):
+        """All of it that a run may change, for comparisons."""
+        return {
+            "driver": (self.on_disk, self.kernel.loaded.get("nvidia")), "vgpus": [list(one) for one in self.vgpus()], "cmdline": self.kernel.cmdline,
+            "gpus": [(pf.address, pf.driver, len(pf.vfs), pf.override) for pf in self.kernel.pfs()], "boots": self.boots,
+            "services": (sorted(self.started), sorted(self.enabled)), "drained": self.drained, "packages": sorted(self.packages_there), "files": self.files(),
+        }
+
+    def files(self):
+        """Files by path: mode and the sum of the content."""
+        found = {}
+        for folder, dummy, names in os.walk(self.root):
+            for name in names:
+                path = os.path.join(folder, name)
+                if not os.path.islink(path):
+                    with open(path, "rb") as handle:
+                        found[path[len(self.root) :]] = (oct(os.stat(path).st_mode & 0o777), hashlib.sha256(handle.read()).hexdigest()[:12])
+        return found

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""What whole playbooks do on hosts that are not as expected. VGPU_FLEET=full runs those that take minutes, too."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from bed import FULL, long
+from machine import NEW, OLD
+from modules import ready
+
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
+
+LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
+BASE = {"vgpu_layout": LAYOUT, "vgpu_driver_dkms": False}
+KEY = "SECRETMARK-key"
+DRAIN = "- ansible.builtin.command: {argv: [%s]}\n"
+
+
+@pytest.fixture
+def cloud(bed):
+    """Variables of an upgrade in a cloud that drains."""
+    found = {}
+    for word in ("drain", "undrain"):
+        path = bed.folder / (word + ".yml")
+        path.write_text(DRAIN % word, encoding="utf-8")
+        found["vgpu_upgrade_" + word] = str(path)
+    return found
+
+
+def use(machine, vm="web1"):
+    """A VM takes the first vGPU."""
+    machine.kernel.use(machine.vgpus()[0][0], name=vm)
+    return machine
+
+
+def unchanged(bed, before):
+    """Whether nothing but readings happened."""
+    return bed.states() == before
+
+
+def test_a_failed_installation_is_repaired_by_the_same_command(bed, bundles):
+    """By host and by upgrade; a third run changes nothing."""
+    for name in ("host", "upgrade") if FULL else ("host",):
+        ready(bed.add(name), OLD, LAYOUT).failing = "No space left on device"
+    variables = {**BASE, "vgpu_driver_bundle": bundles[NEW]}
+    first = bed.play("site", **variables)
+    assert first.rc == 2 and all(first.bad.values()) and "No space left" in first.out, first.out[-3000:]
+    for name, machine in bed.hosts.items():
+        machine.failing = None
+        again = bed.play(name, "--limit", name, **variables)
+        assert again.rc == 0 and machine.state()["driver"] == (NEW, NEW), again.out[-3000:]
+    third = bed.play("site", **variables)
+    assert third.rc == 0 and set(third.changed.values()) == {0}, third.out[-3000:]
+
+
+@long
+def test_a_guest_driver_on_a_host_is_replaced_on_request(bed, bundles):
+    machine = bed.add("one")
+    machine.on_disk = OLD
+    machine.put("/usr/bin/nvidia-gridd", "")
+    machine.put("/usr/bin/nvidia-uninstall", "", 0o755)
+    variables = {**BASE, "vgpu_driver_bundle": bundles[NEW]}
+    refused = bed.play("host", **variables)
+    assert refused.rc == 2 and "vgpu_driver_replace_datacenter" in refused.out, refused.out[-3000:]
+    done = bed.play("host", **variables, vgpu_driver_replace_datacenter=True)
+    assert done.rc == 0 and machine.state()["driver"] == (NEW, NEW), done.out[-3000:]
+
+
+def test_a_wrong_bundle_drains_nobody(bed, bundles, cloud):
+    """The plan is refused before the drain, and the host is in service afterwards. Check mode reports what follows the drain."""
+    machine = use(ready(bed.add("old"), OLD, LAYOUT))
+    before = bed.states()
+    wrong = bed.play("upgrade", **BASE, **cloud, vgpu_driver_bundle="/nowhere/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip")
+    assert wrong.rc == 2 and "/nowhere/" in wrong.out and machine.drains == ["undrain"], wrong.out[-3000:]
+    check = bed.play("upgrade", "--check", **BASE, **cloud, vgpu_driver_bundle=bundles[NEW])
+    assert check.rc == 0 and "old would be drained, then:" in check.out and unchanged(bed, before), check.out[-3000:]
+
+
+@long
+def test_upgrade_drains_only_what_it_changes(bed, bundles, cloud):
+    """A host that is done stays in service, although it is in use."""
+    use(ready(bed.add("done"), NEW, LAYOUT))
+    use(ready(bed.add("old"), OLD, LAYOUT))
+    before = bed.states()
+    variables = {**BASE, **cloud, "vgpu_driver_bundle": bundles[NEW]}
+    refused = bed.play("upgrade", **{**BASE, "vgpu_driver_bundle": bundles[NEW]})
+    assert refused.rc == 2 and refused.bad == {"done": 0, "old": 1} and "vgpu_upgrade_drain" in refused.out, refused.out[-3000:]
+    bed.hosts["old"].drains.clear()
+    ended = bed.play("upgrade", **variables)
+    assert ended.rc == 0 and [one.drains for one in bed.hosts.values()] == [["undrain"], ["drain", "undrain"]], ended.out[-3000:]
+    assert bed.hosts["old"].state()["driver"] == (NEW, NEW) and bed.hosts["done"].boots == before["done"]["boots"]
+
+
+def test_upgrade_refuses_to_leave_the_reboot_to_somebody(bed, bundles, cloud):
+    ready(bed.add("one"), OLD, LAYOUT)
+    before = bed.states()
+    ended = bed.play("upgrade", **BASE, **cloud, vgpu_driver_bundle=bundles[NEW], vgpu_reboot="never")
+    assert ended.rc == 2 and "vgpu_reboot is never" in ended.out and unchanged(bed, before) and bed.hosts["one"].drains == []
+
+
+@long
+def test_an_idle_gpu_for_passthrough_is_not_this_collections_affair(bed, bundles):
+    """host settles, upgrade ends well."""
+    machine = bed.add("one", gpus=[("0000:e7:00.0", A40), ("0000:e8:00.0", A40)])
+    bed.variables["one"] = {"vgpu_gpus": ["0000:e8:00.0"], "vgpu_layout": [{"gpu": "0000:e8:00.0", "vgpus": LAYOUT[0]["vgpus"]}]}
+    variables = {"vgpu_driver_dkms": False, "vgpu_driver_bundle": bundles[OLD]}
+    outside = machine.pf("0000:e7:00.0")
+
+    def passthrough():
+        outside.driver = outside.override = "vfio-pci"
+
+    passthrough()
+    first = bed.play("host", **variables)
+    assert first.rc == 0, first.out[-3000:]
+    passthrough()
+    again = bed.play("host", **variables)
+    assert again.rc == 0 and again.changed == {"one": 0} and bed.calls["one"] == ["nvidia_host_plan"], again.out[-3000:]
+    upgraded = bed.play("upgrade", **{**variables, "vgpu_driver_bundle": bundles[NEW]})
+    assert upgraded.rc == 0, upgraded.out[-3000:]
+
+
+@long
+@pytest.mark.parametrize("loader", ["suse", "systemd-boot"])
+def test_teardown_on_other_machines(bed, loader):
+    """it ends well, and a second run changes nothing; what it can't remove is refused before the first change."""
+    machine = ready(bed.add("one", loader=loader), OLD, LAYOUT)
+    first = bed.play("teardown", vgpu_teardown_confirm=True)
+    assert first.rc == 0, first.out[-3000:]
+    assert machine.vgpus() == [] and machine.on_disk is None and not [path for path in machine.files() if "vgpu" in path], machine.files()
+    second = bed.play("teardown", vgpu_teardown_confirm=True)
+    assert second.rc == 0 and second.changed == {"one": 0}, second.out[-3000:]
+
+
+def test_teardown_refuses_what_it_can_not_remove_before_its_first_change(bed):
+    """a package of a distribution that no role knows; boot files of ours where the boot loader is no longer known."""
+    package = ready(bed.add("package", loader="suse"), OLD, LAYOUT)
+    package.folder_of("/usr/bin/nvidia-uninstall").unlink()
+    package.packages_there.add("nvidia-vgpu-sles-550")
+    loader = ready(bed.add("loader"), OLD, LAYOUT)
+    for path in ("/etc/default/grub", "/boot/grub/grub.cfg", "/usr/sbin/update-grub"):
+        loader.folder_of(path).unlink()
+    before = bed.states()
+    ended = bed.play("teardown", vgpu_teardown_confirm=True)
+    assert ended.rc == 2 and all(ended.bad.values()) and unchanged(bed, before), ended.out[-4000:]
+
+
+@long
+def test_a_signing_key_that_a_cut_connection_left_is_removed(bed, bundles):
+    """by the next run, also by one that has nothing to do, or that is refused."""
+    paths = []
+    for name in ("mok.key", "mok.der"):
+        (bed.folder / name).write_text(KEY, encoding="utf-8")
+        paths.append(str(bed.folder / name))
+    variables = {**BASE, "vgpu_driver_bundle": bundles[NEW], "vgpu_driver_mok_key": paths[0], "vgpu_driver_mok_certificate": paths[1]}
+    for name in ("idle", "done", "refused"):
+        ready(bed.add(name), OLD, LAYOUT)
+        bed.fault_at[name] = ("nvidia_driver", "cut")
+    first = bed.play("host", **variables)
+    assert first.rc == 4 and all(machine.has_text(KEY) for machine in bed.hosts.values()), first.out[-3000:]
+    bed.hosts["done"].reboot()
+    use(bed.hosts["refused"])
+    ended = bed.play("host", **variables)
+    assert ended.bad == {"idle": 0, "done": 0, "refused": 1} and not any(machine.has_text(KEY) for machine in bed.hosts.values()), ended.out[-3000:]
+    assert KEY not in first.out + ended.out
+
+
+@long
+def test_the_role_twice_in_one_play_reboots_once(bed, bundles):
+    machine = bed.add("one")
+    play = bed.folder / "twice.yml"
+    roles = [{"ansible.builtin.include_role": {"name": "vgpu.kvm.host"}} for dummy in range(2)]
+    play.write_text(json.dumps([{"hosts": "vgpu_hosts", "gather_facts": False, "tasks": roles}]), encoding="utf-8")
+    machine.pf().driver = machine.pf().override = "vfio-pci"
+    ended = bed.play(str(play), **BASE, vgpu_driver_bundle=bundles[NEW], vgpu_scheduler="equal_share")
+    assert ended.rc == 0 and machine.boots == 1, (machine.boots, ended.out[-3000:])
+
+
+@long
+def test_teardown_repeats_a_failed_initramfs(bed):
+    """And finds what the inventory has elsewhere."""
+    machine = ready(bed.add("one"), OLD, LAYOUT)
+    path = "/etc/modprobe.d/ours.conf"
+    bed.variables["one"] = {"vgpu_scheduler_path": path, "vgpu_driver_cache": "/srv/cache"}
+    machine.put(path, "options nvidia NVreg_RegistryDwords=RmPVMRL=0x01\n")
+    machine.put("/srv/cache/vgpu-driver/bundle.zip", "")
+    machine.put("/srv/cache/others", "")
+    machine.initramfs_fails = True
+    first = bed.play("teardown", vgpu_teardown_confirm=True)
+    assert first.rc == 2 and machine.rebuilds == 0, first.out[-3000:]
+    machine.initramfs_fails = False
+    second = bed.play("teardown", vgpu_teardown_confirm=True)
+    assert second.rc == 0 and machine.rebuilds == 1 and machine.get(path) is None, second.out[-3000:]
+    assert machine.get("/srv/cache/others") == "" and machine.get("/srv/cache/vgpu-driver/bundle.zip") is None
+
+
+@long
+def test_a_reboot_that_was_not_started_is_not_called_late(bed, bundles):
+    ready(bed.add("one"), OLD, LAYOUT).shutdown_fails = True
+    ended = bed.play("host", **BASE, vgpu_driver_bundle=bundles[NEW])
+    assert ended.rc == 2 and "Failed to talk to init daemon" in ended.out and "it is not back" not in ended.out, ended.out[-3000:]
