@@ -33,7 +33,7 @@ for _entries in ROLES.values():
         for _name, _option in _entry.get("options", {}).items():
             OPTIONS.setdefault(_name, []).append(_option)
 # Of playbooks alone: no role knows them.
-OF_PLAYBOOKS = set(re.findall(r"\bvgpu_\w+(?= \| default)", "".join(PLAYBOOKS.values())))
+OF_PLAYBOOKS = set(re.findall(r"\bvgpu_\w+(?= \| default|', default=)", "".join(PLAYBOOKS.values())))
 PREFIX = "vgpu.kvm."
 OURS = re.compile("(?:vgpu|%s)_" % "|".join(sorted(ROLES)))
 
