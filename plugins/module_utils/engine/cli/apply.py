@@ -60,5 +60,5 @@ def _show(screen: Screen, args: argparse.Namespace, outcome: vgpus.Outcome, word
         screen("WARNING: %s" % text, "warning")
     for text in steps:
         screen(text)
-    screen("vgpuctl: %d steps %s" % (len(steps), word) if steps else "vgpuctl: the host is as the layout says", "good")
+    screen("vgpuctl: %d step%s %s" % (len(steps), "" if len(steps) == 1 else "s", word) if steps else "vgpuctl: the host is as the layout says", "good")
     return 0
