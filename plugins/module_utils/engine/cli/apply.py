@@ -17,10 +17,10 @@ from .command import Option
 from .screen import Screen
 
 PLAN_OPTIONS = (
-    Option("layout", metavar="FILE", text='the layout, as JSON or YAML: the value of vgpu_layout, or a file of variables that has it; "-" for standard input'),
-    Option("--force-remove", metavar="VGPU", action="append", default=[], text="UUID or VF of a vGPU that may be removed although it is in use; may be repeated"),
+    Option("layout", metavar="FILE", text='the layout, as JSON or YAML: the value of vgpu_layout, or a file of variables with it; "-" for standard input'),
+    Option("--force-remove", metavar="VGPU", action="append", default=[], text="UUID or VF of a vGPU that may go although it is in use; may be repeated"),
     Option("--no-persist", action="store_true", text="do not store the layout for the boot"),
-    Option("--unresponsive", choices=UNRESPONSIVE_POLICIES, default="fail", text="whether a GPU that fell off the bus fails the run or is skipped with a warning"),
+    Option("--unresponsive", choices=UNRESPONSIVE_POLICIES, default="fail", text="whether a GPU that fell off the bus fails the run, or is skipped"),
 )
 APPLY_OPTIONS = (
     *PLAN_OPTIONS,

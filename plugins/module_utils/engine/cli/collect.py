@@ -50,7 +50,9 @@ _PROGRAMS: tuple[tuple[str, Sequence[str]], ...] = (
     ("services.txt", ("systemctl", "status", "--no-pager", "--lines=0", "--full", *_UNITS)),
     ("journal-services.txt", (*_JOURNAL, *("--unit=%s" % unit for unit in _UNITS))),
 )
-_VERSIONS: tuple[Sequence[str], ...] = (("modinfo", "-F", "version", "nvidia"), ("mdevctl", "--version"), ("libvirtd", "--version"), ("qemu-system-x86_64", "--version"))
+_VERSIONS: tuple[Sequence[str], ...] = (
+    *(("modinfo", "-F", "version", "nvidia"), ("mdevctl", "--version"), ("libvirtd", "--version"), ("qemu-system-x86_64", "--version")),
+)
 
 
 def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:

@@ -28,5 +28,6 @@ def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
         out("")
     gpus, vgpus = len(seen.inventory.gpus), sum(len(gpu.vgpus) for gpu in seen.inventory.gpus)
     stored, warnings = sum(len(one.vgpus) for one in seen.stored.values()), len(seen.found) - len(errors)
-    out("%d GPUs, %d vGPUs, %d of them stored for the next boot: %d errors, %d warnings." % (gpus, vgpus, stored, len(errors), warnings), "error" if errors else "good")
+    text = "%d GPUs, %d vGPUs, %d of them stored for the next boot: %d errors, %d warnings."
+    out(text % (gpus, vgpus, stored, len(errors), warnings), "error" if errors else "good")
     return 1 if errors else 0

@@ -31,7 +31,8 @@ MARKED = {
 JOURNAL = """2026-11-01T10:00:00+00:00 nvidia-vgpu-mgr[911]: notice: vmiop_log: VM UUID deadbeef-1111-4222-8333-abcdefabcdef guest=markvm2,debug-threads=on
 2026-11-01T10:00:01+00:00 nvidia-vgpu-mgr[911]: error: vmiop_log: (0x0): failed to get vgpu_params for 0000:e8:00.4, error 0x38
 2026-11-01T10:00:02+00:00 libvirtd[2]: Domain markvm-payroll from 10.203.77.5 and [2001:db8:77::beef]:49152 mac 52:54:00:6d:61:72 by markuser of markhost
-2026-11-01T10:00:03+00:00 x[3]: https://markuser:markpassword@markserver/api?token=marktoken55 Authorization: Bearer eyJtYXJrZWRfaGVhZGVy.eyJtYXJrZWQ.c2lnbmF0dXJl
+2026-11-01T10:00:03+00:00 x[3]: https://markuser:markpassword@markserver/api?token=marktoken55 end
+2026-11-01T10:00:03+00:00 x[3]: Authorization: Bearer eyJtYXJrZWRfaGVhZGVy.eyJtYXJrZWQ.c2lnbmF0dXJl
 2026-11-01T10:00:04+00:00 x[3]: -----BEGIN PRIVATE KEY-----
 TUFSS0VES0VZTUFSS0VES0VZ
 -----END PRIVATE KEY-----
