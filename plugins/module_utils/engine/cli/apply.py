@@ -24,9 +24,9 @@ PLAN_OPTIONS = (
 )
 APPLY_OPTIONS = (
     *PLAN_OPTIONS,
-    Option("--timeout", metavar="SECONDS", type=int, default=60, text="for each wait, such as for a vGPU to appear"),
-    Option("--settle", metavar="SECONDS", type=float, default=2, text="that new vGPUs are watched"),
-    Option("--lock-timeout", metavar="SECONDS", type=int, default=60, text="to wait for another program that changes this host's vGPUs"),
+    Option("--timeout", metavar="SECONDS", type=int, default=60, text="seconds for each wait, such as for a vGPU to appear"),
+    Option("--settle", metavar="SECONDS", type=float, default=2, text="seconds that new vGPUs are watched"),
+    Option("--lock-timeout", metavar="SECONDS", type=int, default=60, text="seconds to wait for another program that changes this host's vGPUs"),
 )
 
 

@@ -31,11 +31,11 @@ COMMANDS = (
     Command("plan", apply.plan, "what 'apply' would do with a layout; changes nothing", options=apply.PLAN_OPTIONS, root=True),
     Command(
         "apply", apply.apply, "create and remove vGPUs to match a layout, as the module nvidia_vgpu does",
-        "vGPUs in use are never removed unless --force-remove names them. The layout is stored for the boot.", options=apply.APPLY_OPTIONS, root=True,
+        "A vGPU in use is never removed, unless --force-remove names it. The layout is stored for the boot.", options=apply.APPLY_OPTIONS, root=True,
     ),
     Command("restore", restore.run, "restore VFs and vGPUs as stored in %s" % layout_file.PATH, options=(
-        Option("--timeout", metavar="SECONDS", type=int, default=120, text="for all of it: a GPU in use is tried again until then"),
-        Option("--settle", metavar="SECONDS", type=float, default=2, text="that vGPUs are watched"),
+        Option("--timeout", metavar="SECONDS", type=int, default=120, text="seconds for all of it: a GPU in use is tried again until then"),
+        Option("--settle", metavar="SECONDS", type=float, default=2, text="seconds that vGPUs are watched"),
     )),
     Command("explain", explain.run, "what a code of doctor, validate or the metrics means, and what to do", options=explain.OPTIONS),
     Command("metrics", metrics.run, "numbers for Prometheus, as text", options=(

@@ -67,7 +67,7 @@ def _command(one: Command) -> Iterable[str]:
 
 def _sentence(text: str) -> str:
     """A text as a sentence, on a line of its own."""
-    text = text[0].upper() + text[1:]
+    text = text if text.startswith("vGPU") else text[0].upper() + text[1:]
     return _escaped(text if text.endswith(".") else text + ".") + "\n"
 
 
