@@ -140,8 +140,8 @@ NOTES = {
 SAID = "(the message quotes what the system said)"
 
 
-class PageError(Exception):
-    """Sources and this file don't agree; said in one message."""
+# Sources and this file don't agree; said in one message.
+PageError = messages.MessageError
 
 
 def listed(name: str, entries: Collection[str]) -> str:
@@ -239,7 +239,7 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     try:
         expected = page(collect())
-    except (PageError, messages.MessageError) as exc:
+    except PageError as exc:
         print(exc)
         return 1
     return 0 if put(PAGE, expected, options.check, "the code's messages", "is not what the code says: run tests/tools/troubleshooting_page.py") else 1

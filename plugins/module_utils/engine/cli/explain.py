@@ -13,7 +13,7 @@ from typing import Any, Dict, List
 from ..base.errors import error, shown
 from ..system.context import Context
 from .command import Option
-from .messages import UNKNOWN, Message, Reader, Source
+from .messages import UNKNOWN, Message, MessageError, Reader, Source
 from .screen import Screen
 
 OPTIONS = (Option("code", metavar="CODE", text="such as iommu_off, as doctor shows it in brackets"),)
@@ -55,12 +55,20 @@ def all_messages() -> Messages:
     reader = Reader(sources.values())
     found: Messages = {}
     for name in sorted(sources):
-        for code, message in reader.errors(sources[name]) if name != "base/errors.py" else ():
+        for code, message in _errors(reader, sources[name]) if name != "base/errors.py" else ():
             said = Message(*(tuple(text for text in texts if text.strip(UNKNOWN + " ")) for texts in (message.found, message.expected, message.remedy)))
             mine = found.setdefault(code, [])
             if said not in mine and said != Message((), (), ()):
                 mine.append(said)
     return {code: mine for code, mine in found.items() if mine}
+
+
+def _errors(reader: Reader, source: Source) -> list[tuple[str, Message]]:
+    """The errors of a source. One whose codes stand in a module that this command does not have is left out: the others are still explained."""
+    try:
+        return reader.errors(source)
+    except MessageError:
+        return []
 
 
 def sources_here(prefix: str) -> dict[str, str]:
