@@ -16,7 +16,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command imp
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.systemd import UNITS
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
 
-PAGE = Path(os.environ.get("VGPU_WRITE_SCREENS") or Path(__file__).resolve().parents[7] / "docs" / "vgpuctl.md")
+PAGE = Path(os.environ.get("VGPU_WRITE_SCREENS") or Path(__file__).resolve().parents[6] / "docs" / "vgpuctl.md")
 SCREEN = re.compile(r"<!-- screen: ([\w-]+) -->\n\n```text\n(.*?)```", re.DOTALL)
 UNIT = "Id=%s.service\nLoadState=loaded\nActiveState=active\nResult=success\nUnitFileState=enabled\nInactiveExitTimestampMonotonic=7\n"
 
