@@ -53,6 +53,12 @@ def specs_of(roles: set[str], variable: str) -> list[dict]:
 def default_of(roles: set[str], variable: str, specs: list[dict]) -> tuple[object, bool]:
     """(What a role takes where nothing was said, whether it comes from another variable, which inventories set)."""
     told = [spec["default"] for spec in specs if "default" in spec]
+    if variable.startswith("vgpu_"):  # a public name is what inventories set; a role's own variable has it, or else its default
+        defaults = [text for role in roles for text in read(ROOT / "roles" / role / "defaults" / "main.yml").values()]
+        own = [re.fullmatch(r"\{\{ (%s \| default\(.*\)) \}\}" % variable, str(text)) for text in defaults]
+        found = {Environment(undefined=StrictUndefined).compile_expression(one[1], undefined_to_none=False)() for one in own if one}
+        assert len(found) <= 1, f"{variable}: the roles differ: {found}"
+        return found.pop() if found else NOTHING, True
     if told:
         assert all(one == told[0] for one in told), f"{variable}: the roles differ"
         return told[0], False
@@ -118,3 +124,13 @@ def test_each_playbook_that_is_shipped_has_a_template(data):
     shipped = {path.name for path in (ROOT / "playbooks").glob("*.yml")}
     # site is host and guest, which the workflow runs with an approval before them.
     assert {template["playbook"] for template in data["awx_job_templates"].values()} == shipped - {"site.yml"}
+
+
+def test_a_question_has_the_public_name_that_every_role_of_its_playbook_reads(data):
+    """host_reboot was asked for, and the role that refuses a reboot did not read it."""
+    for key, question in QUESTIONS:
+        assert question["variable"].startswith("vgpu_"), (key, question["variable"])
+        roles = roles_of(data["awx_job_templates"][key]["playbook"])
+        text = "\n".join(path.read_text(encoding="utf-8") for role in roles for path in (ROOT / "roles" / role).rglob("*") if path.suffix in (".yml", ".j2")
+                         and path.parent.name != "meta")
+        assert re.search(r"\b%s\b[^:]* default" % question["variable"], text), (key, question["variable"])

@@ -97,7 +97,11 @@ def environment() -> dict[str, str]:
     """The environment for Ansible: this one, without settings of the user's own Ansible."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTHONPATH"))}
     kept.update(
-        ANSIBLE_CONFIG=str(HERE / "ansible.cfg"),
+        ANSIBLE_CONFIG=str(ROOT / "examples" / "ansible.cfg"),
+        ANSIBLE_HOST_KEY_CHECKING="false",
+        ANSIBLE_PYTHON_INTERPRETER="/usr/bin/python3",
+        # Under emulation, beside other work, sudo's first answer takes longer than the default's 10 s.
+        ANSIBLE_TIMEOUT="60",
         ANSIBLE_HOME=str(WORK / "ansible"),
         ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS),
         PYTHONUNBUFFERED="1",

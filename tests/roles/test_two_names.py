@@ -34,7 +34,7 @@ _SPEC.loader.exec_module(role_readmes)
 ROLES = {role.name: role for role in role_readmes.read_roles()}
 PLAYBOOKS = {path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "playbooks").glob("*.yml"))}
 # Of playbooks alone: no role has them.
-OF_PLAYBOOKS = set(re.findall(r"\bvgpu_\w+(?= \| default)", "".join(PLAYBOOKS.values())))
+OF_PLAYBOOKS = set(re.findall(r"\bvgpu_\w+(?= \| default|', default=)", "".join(PLAYBOOKS.values())))
 ENTRIES = sorted({name for text in PLAYBOOKS.values() for name in re.findall(r"role: vgpu\.kvm\.(\w+)", text)})
 
 # Role variables without a public name, by a pattern, each with its reason.

@@ -2,8 +2,7 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Makes docs/troubleshooting.md of the errors in the code: their codes, what was found and expected, and what to do.
 
-The code is read, not run. An error is a call of ``Refusal`` or ``error``, or of a function of the same file that hands its parameters to
-one. Texts are followed through constants, conditions, local variables and tables; what only a run knows is shown as ``…``.
+The code is read, not run, as 'vgpuctl explain' reads it: see plugins/module_utils/engine/cli/messages.py.
 
 ``troubleshooting_page.py`` writes the page; with ``--check`` nothing is written, and the exit status is 1 if the page is not what it would write.
 An error that STAGES has no place for, by its file or its code, is an error, as is a code in docs/failures.md that no error has.
@@ -12,14 +11,12 @@ An error that STAGES has no place for, by its file or its code, is an error, as 
 from __future__ import annotations
 
 import argparse
-import ast
+import importlib.util
 import re
 import sys
 import textwrap
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Union
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
@@ -28,12 +25,14 @@ from made_page import put  # noqa: E402  (found through the line above)
 
 PLUGINS = ROOT / "plugins"
 ENGINE = "module_utils/engine/"
+_SPEC = importlib.util.spec_from_file_location("vgpuctl_messages", PLUGINS / ENGINE / "cli" / "messages.py")
+messages = importlib.util.module_from_spec(_SPEC)
+sys.modules[_SPEC.name] = messages
+_SPEC.loader.exec_module(messages)
+Message, UNKNOWN = messages.Message, messages.UNKNOWN
 PAGE = ROOT / "docs" / "troubleshooting.md"
 SYMPTOMS = ROOT / "docs" / "failures.md"
 
-PARAMETERS = ("found", "device", "expected", "remedy", "code")
-UNKNOWN = "…"
-MOST = 8  # readings of one text that are followed
 WIDTH = 150
 
 # Stage: what to say of it, the files (or directories, with a slash) whose errors are its own, and codes of files that several stages share.
@@ -104,7 +103,8 @@ STAGES = {
         ("guest/",),
         ("license_unread", "wrong_product"),
     ),
-    "Metrics": ("Role `metrics`.", ("cli/",), ()),
+    "The command on the host": ("`vgpuctl`.", ("cli/",), ()),
+    "Metrics": ("Role `metrics`.", ("cli/metrics.py",), ()),
 }
 # Files and directories of no single stage, where each code must be assigned above; the modules' own files are such, too.
 SHARED = ("checks/", "base/refusals.py")
@@ -140,212 +140,8 @@ NOTES = {
 SAID = "(the message quotes what the system said)"
 
 
-class PageError(Exception):
-    """Sources and this file don't agree; said in one message."""
-
-
-@dataclass(frozen=True)
-class Message:
-    """One way in which an error is told."""
-
-    found: tuple[str, ...]
-    expected: tuple[str, ...]
-    remedy: tuple[str, ...]
-
-
-@dataclass
-class Source:
-    """A file of the plugins, with what is looked up in it."""
-
-    name: str
-    tree: ast.Module
-    constants: dict[str, ast.expr] = field(default_factory=dict)
-    functions: dict[str, ast.FunctionDef] = field(default_factory=dict)
-    taken: dict[str, tuple[str, str]] = field(default_factory=dict)  # names from other files of ours: file, name there
-
-    @classmethod
-    def read(cls, path: Path) -> Source:
-        """The file at *path*."""
-        one = cls(path.relative_to(PLUGINS).as_posix().replace(ENGINE, ""), ast.parse(path.read_text(encoding="utf-8")))
-        for node in one.tree.body:
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                one.constants[node.targets[0].id] = node.value
-            if isinstance(node, ast.ImportFrom) and node.level and node.module:
-                file = "/".join([*one.name.split("/")[: -node.level], *node.module.split(".")]) + ".py"
-                one.taken.update({alias.asname or alias.name: (file, alias.name) for alias in node.names})
-        one.functions = {node.name: node for node in ast.walk(one.tree) if isinstance(node, ast.FunctionDef)}
-        return one
-
-
-def parameters(function: ast.FunctionDef) -> list[str]:
-    """Names of a function's parameters."""
-    return [one.arg for one in (*function.args.args, *function.args.kwonlyargs)]
-
-
-def called(call: ast.Call) -> str:
-    """The last name of what is called."""
-    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-
-
-class Reader:
-    """Reads errors out of the sources."""
-
-    def __init__(self, sources: list[Source]) -> None:
-        """Know all sources, so that constants of one are found from another."""
-        self.sources = {one.name: one for one in sources}
-        self.by_module = {Path(one.name).stem: one for one in sources}
-
-    def errors(self, source: Source) -> list[tuple[str, Message]]:
-        """(code, message) of each error in the file, in its order."""
-        found: list[tuple[str, Message]] = []
-        scopes = [source.tree, *(node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef))]
-        for scope in scopes:
-            for call in sorted(calls_of(scope), key=lambda one: (one.lineno, one.col_offset)):
-                names = self.taken(source, call)
-                if names and not self.only_hands_on(scope, names, call):
-                    for environment in self.rows(source, scope, call):
-                        found += self.told(source, scope, names, call, environment)
-        return found
-
-    def taken(self, source: Source, call: ast.Call) -> list[str]:
-        """Parameters of a call that makes an error, in their order; none for other calls."""
-        name = called(call)
-        if name in ("Refusal", "error"):
-            return list(PARAMETERS)
-        own = source.functions.get(name)
-        if own and isinstance(call.func, ast.Name) and {"found", "remedy", "code"} <= set(parameters(own)):
-            return parameters(own)
-        return []
-
-    @staticmethod
-    def only_hands_on(scope: Union[ast.Module, ast.FunctionDef], names: list[str], call: ast.Call) -> bool:
-        """Whether the call stands in a function that hands its own parameter *code* on."""
-        if isinstance(scope, ast.Module) or "code" not in parameters(scope):
-            return False
-        given = dict(zip(names, call.args), **{one.arg: one.value for one in call.keywords if one.arg})
-        return isinstance(given.get("code"), ast.Name) and given["code"].id == "code"
-
-    def rows(self, source: Source, scope: Union[ast.Module, ast.FunctionDef], call: ast.Call) -> list[dict[str, list[str]]]:
-        """What names mean in each round of a loop over a table of constants; one empty meaning where there is none."""
-        for loop in ast.walk(scope):
-            inside = isinstance(loop, ast.For) and any(node is call for node in ast.walk(loop))
-            if not (inside and isinstance(loop.target, ast.Tuple) and isinstance(loop.iter, ast.Name)):
-                continue
-            table = source.constants.get(loop.iter.id)
-            if isinstance(table, (ast.Tuple, ast.List)):
-                columns = [one.id for one in loop.target.elts if isinstance(one, ast.Name)]
-                return [dict(zip(columns, [self.texts(source, source.tree, cell, {}) for cell in row.elts])) for row in table.elts]
-        return [{}]
-
-    def told(self, source: Source, scope, names: list[str], call: ast.Call, environment) -> list[tuple[str, Message]]:
-        """The messages of one call."""
-        given = dict(zip(names, call.args), **{one.arg: one.value for one in call.keywords if one.arg})
-
-        def text(name: str) -> tuple[str, ...]:
-            return tuple(self.texts(source, scope, given[name], environment)) if name in given else ()
-
-        codes = text("code") or ("error",)
-        if UNKNOWN in codes:
-            raise PageError(f"{source.name}:{call.lineno}: the code of this error can't be read: write it as a constant")
-        return [(code, Message(text("found"), text("expected"), text("remedy"))) for code in codes]
-
-    def texts(self, source: Source, scope, node: ast.expr, environment) -> list[str]:
-        """All texts that an expression may have, in the order of the code."""
-        return list(dict.fromkeys(self.raw(source, scope, node, environment)))[:MOST]
-
-    def raw(self, source: Source, scope, node: ast.expr, environment) -> list[str]:
-        """Like texts, with repetitions."""
-
-        def inner(one: ast.expr) -> list[str]:
-            return self.texts(source, scope, one, environment)
-
-        if isinstance(node, ast.Constant):
-            return [] if node.value in (None, "") else [str(node.value)]
-        if isinstance(node, ast.IfExp):
-            return inner(node.body) + inner(node.orelse)
-        if isinstance(node, ast.BoolOp) and isinstance(node.op, ast.Or):
-            return [text for one in node.values for text in inner(one)]
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-            return [left + right for left in inner(node.left) or [""] for right in inner(node.right) or [""]]
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
-            values = node.right.elts if isinstance(node.right, ast.Tuple) else [node.right]
-            return [filled(text, [inner(one) for one in values]) for text in inner(node.left)]
-        if isinstance(node, ast.Name):
-            return self.named(source, scope, node.id, environment)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            other = self.by_module.get(node.value.id)
-            if other and node.attr in other.constants:
-                return self.texts(other, other.tree, other.constants[node.attr], {})
-        if isinstance(node, ast.Call) and called(node) == "get" and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
-            return self.looked_up(source, scope, node, environment)
-        return [UNKNOWN]
-
-    def looked_up(self, source: Source, scope, node: ast.Call, environment) -> list[str]:
-        """The values of a table of constants, and the default."""
-        name = node.func.value.id
-        tables = [one.value for one in assignments(scope) if isinstance(one.targets[0], ast.Name) and one.targets[0].id == name]
-        table = (tables or [source.constants.get(name)])[0]
-        if not isinstance(table, ast.Dict):
-            return [UNKNOWN]
-        values = list(table.values) + node.args[1:]
-        return [text for one in values for text in self.texts(source, scope, one, environment)]
-
-    def named(self, source: Source, scope, name: str, environment) -> list[str]:
-        """What a name may hold: of the round of a loop, of the function, of the file."""
-        if name in environment:
-            return environment[name]
-        found = []
-        for one in assignments(scope) if isinstance(scope, ast.FunctionDef) else []:
-            target, value = one.targets[0], one.value
-            if isinstance(target, ast.Name) and target.id == name:
-                found.append(value)
-            elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-                found += [two for left, two in zip(target.elts, value.elts) if isinstance(left, ast.Name) and left.id == name]
-        if found:
-            return [text for value in found if not mentions(value, name) for text in self.texts(source, scope, value, environment)] or [UNKNOWN]
-        if name in source.constants:
-            return self.texts(source, source.tree, source.constants[name], {})
-        file, there = source.taken.get(name, ("", ""))
-        other = self.sources.get(file)
-        if other and there in other.constants:
-            return self.texts(other, other.tree, other.constants[there], {})
-        return [UNKNOWN]
-
-
-def calls_of(scope: Union[ast.Module, ast.FunctionDef]) -> list[ast.Call]:
-    """Calls of a function, or of a file outside its functions; those of functions inside a function are theirs."""
-    found, waiting = [], list(ast.iter_child_nodes(scope))
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.FunctionDef):
-            continue
-        if isinstance(node, ast.Call):
-            found.append(node)
-        waiting += ast.iter_child_nodes(node)
-    return found
-
-
-def assignments(scope) -> list[ast.Assign]:
-    """Assignments of a function or file, in the order of the code."""
-    return sorted((node for node in ast.walk(scope) if isinstance(node, ast.Assign)), key=lambda one: one.lineno)
-
-
-def mentions(node: ast.expr, name: str) -> bool:
-    """Whether an expression reads the name."""
-    return any(isinstance(one, ast.Name) and one.id == name for one in ast.walk(node))
-
-
-def filled(text: str, values: list[list[str]]) -> str:
-    """A format with those of its values that are known beforehand; the others as ``…``."""
-    waiting = iter(values)
-
-    def value(match: re.Match) -> str:
-        if match.group() == "%%":
-            return "%"
-        known = next(waiting, [])
-        return known[0] if len(known) == 1 else UNKNOWN
-
-    return re.sub(r"%[-+ 0#]*\d*(?:\.\d+)?[a-zA-Z%]", value, text)
+# Sources and this file don't agree; said in one message.
+PageError = messages.MessageError
 
 
 def listed(name: str, entries: Collection[str]) -> str:
@@ -355,8 +151,9 @@ def listed(name: str, entries: Collection[str]) -> str:
 
 def collect(folder: Path = PLUGINS) -> dict[str, dict[str, list[Message]]]:
     """By stage and code: the messages. Raises PageError for what no stage has."""
-    sources = [Source.read(path) for path in sorted(folder.rglob("*.py"))]
-    reader = Reader(sources)
+    names = {path: path.relative_to(folder).as_posix().replace(ENGINE, "") for path in sorted(folder.rglob("*.py"))}
+    sources = [messages.Source.of(name, path.read_text(encoding="utf-8")) for path, name in names.items()]
+    reader = messages.Reader(sources)
     of_file = {name: stage for stage, (_words, names, _codes) in STAGES.items() for name in names}
     of_code = {code: stage for stage, (_words, _names, codes) in STAGES.items() for code in codes}
     found: dict[str, dict[str, list[Message]]] = {stage: {} for stage in STAGES}
@@ -369,9 +166,9 @@ def collect(folder: Path = PLUGINS) -> dict[str, dict[str, list[Message]]]:
             if stage is None:
                 lost.append(f"{source.name}: {code}")
                 continue
-            messages = found[stage].setdefault(code, [])
-            if message not in messages:
-                messages.append(message)
+            known = found[stage].setdefault(code, [])
+            if message not in known:
+                known.append(message)
     if lost:
         raise PageError("STAGES in tests/tools/troubleshooting_page.py names no stage for: " + ", ".join(sorted(set(lost))))
     return found
@@ -385,17 +182,17 @@ def wrapped(text: str, first: str) -> str:
     return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_long_words=False, break_on_hyphens=False)
 
 
-def known(texts: tuple[str, ...]) -> list[str]:
+def speaking(texts: tuple[str, ...]) -> list[str]:
     """Those texts that say something."""
     return [text for text in texts if text.strip(UNKNOWN + " ")]
 
 
 def block(message: Message) -> list[str]:
     """The lines of one message."""
-    lines = [wrapped(" / ".join(known(message.found)) or SAID, "- ")]
-    if known(message.expected):
-        lines.append(wrapped(" / ".join(known(message.expected)), "  - expected: "))
-    return lines + [wrapped(text, "  - do: ") for text in known(message.remedy)]
+    lines = [wrapped(" / ".join(speaking(message.found)) or SAID, "- ")]
+    if speaking(message.expected):
+        lines.append(wrapped(" / ".join(speaking(message.expected)), "  - expected: "))
+    return lines + [wrapped(text, "  - do: ") for text in speaking(message.remedy)]
 
 
 def symptoms(codes: set[str]) -> list[str]:
@@ -416,8 +213,8 @@ def page(found: dict[str, dict[str, list[Message]]]) -> str:
     lines = [HEAD, *symptoms({code for codes in found.values() for code in codes})]
     merged: dict[str, list[Message]] = {}
     for codes in found.values():
-        for code, messages in codes.items():
-            merged.setdefault(code, []).extend(one for one in messages if one not in merged.get(code, []))
+        for code, mine in codes.items():
+            merged.setdefault(code, []).extend(one for one in mine if one not in merged.get(code, []))
     unknown = sorted(set(NOTES) - set(merged))
     if unknown:
         raise PageError("NOTES in tests/tools/troubleshooting_page.py names codes that no error has: " + ", ".join(unknown))

@@ -5,44 +5,32 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
 from .. import _module
 from ..engine.boot import install
-from ..engine.cli import main as cli
+from ..engine.cli import explain, main as cli
 from ..engine.state import migration
 from ..engine.system import python
 
-PREFIX = cli.__name__[: -len(".cli.main")]
+PREFIX = explain.PREFIX
 # What the command on the host does not need, but nvidia_host_plan imports: both must make the same file.
 ELSEWHERE = (
-    *("checks.busy", "checks.in_use", "cloud", "guest", "libvirt", "system.virsh", "vgpu.diff"),
+    *("checks.busy", "cloud", "guest", "libvirt", "system.virsh", "vgpu.diff"),
     *("driver.apply", "driver.bundle", "driver.installer", "driver.plan", "driver.supply"),
 )
 
 
 def _sources() -> dict[str, str]:
-    """The engine's own modules, as they run here: by relative path."""
-    elsewhere = tuple("%s.%s." % (PREFIX, name) for name in ELSEWHERE)
-    found = {}
-    for name, module in list(sys.modules.items()):
-        if not (name + ".").startswith(PREFIX + ".") or (name + ".").startswith(elsewhere):
-            continue
-        relative = name[len(PREFIX) + 1:].replace(".", "/")
-        if hasattr(module, "__path__"):
-            relative = (relative + "/__init__").lstrip("/")
-        loader: Any = module.__spec__ and module.__spec__.loader
-        text = loader.get_source(name)
-        # Ansible's own loader of collections gives bytes where a zip's gives text.
-        found[relative + ".py"] = text.decode("utf-8") if isinstance(text, bytes) else text or ""
-    return found
+    """The engine's modules that the command on the host needs: by relative path."""
+    elsewhere = tuple(name.replace(".", "/") + end for name in ELSEWHERE for end in (".py", "/"))
+    return {name: text for name, text in explain.sources_here(PREFIX).items() if not name.startswith(elsewhere)}
 
 
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     desired: dict[str, Any] = {}
     if request.params["state"] == "present":
-        desired = install.expected_files(_sources(), request.params["before"], python.interpreter(ctx))
+        desired = install.expected_files(_sources(), request.params["before"], python.interpreter(ctx), cli.manual())
     steps = install.plan(ctx.root, desired)
     before = "".join("%s\n" % step.device for step in steps if os.path.lexists(ctx.root + str(step.device)))
     after = "".join("%s\n" % step.args.get("to", step.device) for step in steps if step.kind in ("write", "link", "rename"))

@@ -33,7 +33,7 @@ for _entries in ROLES.values():
         for _name, _option in _entry.get("options", {}).items():
             OPTIONS.setdefault(_name, []).append(_option)
 # Of playbooks alone: no role knows them.
-OF_PLAYBOOKS = set(re.findall(r"\bvgpu_\w+(?= \| default)", "".join(PLAYBOOKS.values())))
+OF_PLAYBOOKS = set(re.findall(r"\bvgpu_\w+(?= \| default|', default=)", "".join(PLAYBOOKS.values())))
 PREFIX = "vgpu.kvm."
 OURS = re.compile("(?:vgpu|%s)_" % "|".join(sorted(ROLES)))
 
@@ -306,11 +306,9 @@ class Method:
 '''
 
 
-def test_errors_are_read_from_code(tool, tmp_path, monkeypatch):
-    monkeypatch.setattr(tool, "PLUGINS", tmp_path)
-    (tmp_path / "x.py").write_text(SOURCE, encoding="utf-8")
-    source = tool.Source.read(tmp_path / "x.py")
-    found = dict(tool.Reader([source]).errors(source))
+def test_errors_are_read_from_code(tool):
+    source = tool.messages.Source.of("x.py", SOURCE)
+    found = dict(tool.messages.Reader([source]).errors(source))
     assert sorted(found) == ["fifth", "first", "fourth", "second", "third"]
     assert found["second"] == tool.Message(("other thing, … times",), (), ("Do that.",))
     assert found["third"] == tool.Message(("a", "b"), ("5%, …",), ("Stop it.", "Move it aside."))

@@ -16,7 +16,7 @@ from typing import Dict, Iterable, Mapping, Sequence, Tuple
 from ..base.errors import Refusal, raise_if_any, shown
 from ..base.steps import Step, execute
 from ..state import migration
-from ..state.paths import COMMAND, STORE, UNIT, UNIT_LINK
+from ..state.paths import COMMAND, MANUAL, STORE, UNIT, UNIT_LINK
 from ..system import files, python
 
 # Content and mode of files, by path.
@@ -88,8 +88,8 @@ def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
     return content.getvalue()
 
 
-def expected_files(sources: Mapping[str, str], before: Sequence[str], interpreter: str) -> Files:
-    """Content and mode of each file by path, in the order in which they are written."""
+def expected_files(sources: Mapping[str, str], before: Sequence[str], interpreter: str, manual: str = "") -> Files:
+    """Content and mode of each file by path, in the order in which they are written. manual: the man page, empty for none."""
     raise_if_any(
         Refusal("%s is no unit of systemd" % shown(unit), "before[%d]" % number, "a name such as my-agent.service", code="bad_unit")
         for number, unit in enumerate(before)
@@ -98,12 +98,13 @@ def expected_files(sources: Mapping[str, str], before: Sequence[str], interprete
     units = [*BEFORE, *(unit for unit in before if unit not in BEFORE)]
     old = {"old_unit": os.path.basename(migration.OLD_UNIT), "old_store": migration.OLD_STORE}
     unit_text = _UNIT_TEXT % {"store": STORE, "command": COMMAND, "timeout": DEADLINE, "before": " ".join(units), **old}
-    return {COMMAND: (zipapp(sources, interpreter), 0o755), UNIT: (unit_text.encode("utf-8"), 0o644)}
+    found = {COMMAND: (zipapp(sources, interpreter), 0o755), UNIT: (unit_text.encode("utf-8"), 0o644)}
+    return {**found, MANUAL: (manual.encode("utf-8"), 0o644)} if manual else found
 
 
 def present(root: str) -> list[str]:
     """Paths of ours that exist on the host, in the order in which they are removed: what starts another comes first."""
-    paths = (UNIT_LINK, UNIT, COMMAND, migration.current(root, STORE))
+    paths = (UNIT_LINK, UNIT, COMMAND, MANUAL, migration.current(root, STORE))
     return [path for path in paths if os.path.islink(root + path) or os.path.isfile(root + path)]
 
 

@@ -4,49 +4,82 @@
 
 from __future__ import annotations
 
-import argparse
 import io
+import os
 import signal
 import sys
-from typing import Sequence
+from typing import Any, Sequence
 
-from ..base.errors import EngineError, printable
+from ..base.errors import EngineError, error, printable
+from ..base.steps import ApplyError
 from ..state import layout_file
 from ..system.context import Context
-from . import doctor, metrics, restore, status
+from . import apply, collect, doctor, explain, metrics, restore, status
+from .command import Command, Option, parser
+from .man import page
+from .screen import Screen
+
+NAME = "vgpuctl"
+DESCRIPTION = "shows, checks and changes this host's vGPUs, and restores the stored ones"
+
+COMMANDS = (
+    Command(
+        "status", status.run, "GPUs, VFs, vGPUs, who uses them, and whether all is well",
+        "The first line sums it up. Exit status 0: all is well; 1: warnings only; 2: something does not work.", failed=2,
+    ),
+    Command("doctor", doctor.run, "what is wrong with this host, what was expected, and what to do", "Exit status 1 if there are errors."),
+    Command("plan", apply.plan, "what 'apply' would do with a layout; changes nothing", options=apply.PLAN_OPTIONS, root=True),
+    Command(
+        "apply", apply.apply, "create and remove vGPUs to match a layout, as the module nvidia_vgpu does",
+        "A vGPU in use is never removed, unless --force-remove names it. The layout is stored for the boot.", options=apply.APPLY_OPTIONS, root=True,
+    ),
+    Command("restore", restore.run, "restore VFs and vGPUs as stored in %s" % layout_file.PATH, options=(
+        Option("--timeout", metavar="SECONDS", type=int, default=120, text="seconds for all of it: a GPU in use is tried again until then"),
+        Option("--settle", metavar="SECONDS", type=float, default=2, text="seconds that vGPUs are watched"),
+    )),
+    Command("explain", explain.run, "what a code of doctor, validate or the metrics means, and what to do", options=explain.OPTIONS),
+    Command("metrics", metrics.run, "numbers for Prometheus, as text", options=(
+        Option("--output", metavar="FILE", text="a file *.prom of node_exporter's textfile collector; without it they are printed"),
+    )),
+    Command(
+        "collect", collect.run, "an archive for a bug report, without names, UUIDs, serial numbers, network addresses and secrets",
+        "What the archive contains is listed before it is written. Look through it before you hand it on.", options=collect.OPTIONS, root=True,
+    ),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; exit status 0, or 1 with the errors on stderr."""
-    args = _parser().parse_args(argv)
+    """Entry point; the exit status. Errors are on stderr, with --json on stdout too."""
+    args = parser(NAME, DESCRIPTION[0].upper() + DESCRIPTION[1:] + ".", COMMANDS).parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a byte of a host's file may be no text
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "vgpuctl status | head" ends quietly
+    command: Command = args.command_of
+    screen = Screen(sys.stdout)
     try:
-        done: int = args.run(Context(), _write, args)
-        return done
-    except (EngineError, PermissionError) as exc:
-        sys.stderr.write("vgpuctl: %s%s\n" % (exc, ": it must run as root" if isinstance(exc, PermissionError) else ""))
-        return 1
+        if command.root and os.geteuid():
+            raise _not_root(args.command)
+        return command.run(Context(), screen, args)
+    except EngineError as exc:
+        _report(screen, exc, args.json)
+    except PermissionError:
+        _report(screen, _not_root(args.command), args.json)
+    return command.failed
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vgpuctl", description="Shows this host's vGPUs and restores the stored ones.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    shown = commands.add_parser("status", help="GPUs, VFs, vGPUs, who uses them, and what is wrong")
-    wrong = commands.add_parser("doctor", help="what is wrong with this host, what was expected, and what to do; exit status 1 if there are errors")
-    counted = commands.add_parser("metrics", help="for Prometheus, as text")
-    counted.add_argument("--output", metavar="FILE", help="a file *.prom of node_exporter's textfile collector; without it they are printed")
-    again = commands.add_parser("restore", help="restore VFs and vGPUs as stored in %s" % layout_file.PATH)
-    for command, when in ((shown, ""), (wrong, ""), (again, ", at the end")):
-        command.add_argument("--json", action="store_true", help="for machines" + when)
-    again.add_argument("--timeout", type=int, default=120, help="seconds for all of it: a GPU in use is tried again until then (default: %(default)s)")
-    again.add_argument("--settle", type=float, default=2, help="seconds that vGPUs are watched (default: %(default)s)")
-    for command, run in ((shown, status.run), (wrong, doctor.run), (counted, metrics.run), (again, restore.run)):
-        command.set_defaults(run=run)
-    return parser
+def manual() -> str:
+    """The man page."""
+    return page(DESCRIPTION, COMMANDS)
 
 
-def _write(text: str) -> None:
-    sys.stdout.write(printable(text) + "\n")
-    sys.stdout.flush()  # the journal shows each step when it happens
+def _not_root(command: str) -> EngineError:
+    return error("vgpuctl runs as the user with the id %d" % os.geteuid(), expected="root", remedy="Run 'sudo vgpuctl %s'." % command, code="not_root")
+
+
+def _report(screen: Screen, exc: EngineError, as_json: bool) -> None:
+    sys.stderr.write("vgpuctl: %s\n" % printable(str(exc)))
+    if as_json:
+        report: dict[str, Any] = {"msg": str(exc), "errors": [one.as_dict() for one in exc.errors]}
+        if isinstance(exc, ApplyError):
+            report.update(actions=list(map(str, exc.done)), not_done=list(map(str, exc.left)))
+        screen.json(report)

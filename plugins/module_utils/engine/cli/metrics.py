@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
-from typing import Callable, Dict, Iterator, Tuple
+from typing import Dict, Iterator, Tuple
 
 from ..base.errors import error
 from ..hardware.gpu import Gpu
@@ -19,8 +19,10 @@ from ..state import restore_record
 from ..system import files
 from ..system.context import Context
 from . import snapshot
+from .screen import Screen
 
 _MIB = 1024 * 1024
+PREFIX = "nvidia_vgpu_"
 # Seconds after which a half-written file is one of a killed run: nothing here holds the host's lock.
 _ABANDONED = 3600
 # The metric's name, and the sample's value and labels.
@@ -49,10 +51,13 @@ HELP = (
 )
 
 
-def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> int:
+def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
     """Prints the metrics, or replaces the file of --output by them in one step."""
-    text = render(snapshot.read(ctx), restore_record.read(ctx.root), ctx.clock.wall())
-    output = args.output
+    seen, restored, output = snapshot.read(ctx), restore_record.read(ctx.root), args.output
+    if args.json and output is None:
+        out.json([{"name": PREFIX + name, "value": value, "labels": labels} for name, value, labels in _samples(seen, restored, ctx.clock.wall())])
+        return 0
+    text = render(seen, restored, ctx.clock.wall())
     if output is None:
         out(text.rstrip("\n"))
         return 0
@@ -66,6 +71,8 @@ def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> i
     files.sweep(ctx.root, [os.path.dirname(output)], before=ctx.clock.wall() - _ABANDONED)
     # Renamed into place: a reader never sees half of it.
     files.write_atomic(ctx.root, output, text)
+    if args.json:
+        out.json({"written": output})
     return 0
 
 
@@ -74,8 +81,8 @@ def render(seen: snapshot.Snapshot, restored: restore_record.Record | None, now:
     lines: dict[str, list[str]] = {name: [] for name, dummy in HELP}
     for name, value, labels in _samples(seen, restored, now):
         shown = ",".join('%s="%s"' % (key, _escaped(labels[key])) for key in sorted(labels))
-        lines[name].append("nvidia_vgpu_%s%s %s\n" % (name, "{%s}" % shown if shown else "", value))
-    head = "# HELP nvidia_vgpu_%s %s\n# TYPE nvidia_vgpu_%s gauge\n"
+        lines[name].append("%s%s%s %s\n" % (PREFIX, name, "{%s}" % shown if shown else "", value))
+    head = "# HELP {0}%s %s\n# TYPE {0}%s gauge\n".format(PREFIX)
     return "".join(head % (name, text, name) + "".join(lines[name]) for name, text in HELP if lines[name])
 
 

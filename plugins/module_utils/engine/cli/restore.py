@@ -5,20 +5,20 @@
 from __future__ import annotations
 
 import argparse
-import json
-from typing import Any, Callable
+from typing import Any
 
 from ..boot import restore
 from ..state import restore_record
 from ..state.lock import HostLock, clean_leftovers
 from ..system.context import Context
+from .screen import Screen
 
 
 # Seconds to wait for another program that changes vGPUs.
 _LOCK = 60
 
 
-def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> int:
+def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
     """Restores what is stored. Exit status 0, or 1 if something failed. With --json all is printed at the end."""
     with HostLock(ctx, min(args.timeout, _LOCK), name="vgpuctl restore"):
         clean_leftovers(ctx.root)
@@ -30,7 +30,7 @@ def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> i
     if args.json:
         result: dict[str, Any] = {"actions": report.done, "errors": [one.as_dict() for one in report.errors], "seconds": round(took, 3)}
         missing = [one.as_dict() for one in report.missing]
-        out(json.dumps(dict(result, vgpus=report.vgpus, vgpus_after=round(report.after, 3), missing=missing), indent=1))
+        out.json(dict(result, vgpus=report.vgpus, vgpus_after=round(report.after, 3), missing=missing))
     else:
         out("vgpuctl: %d of the %d stored vGPUs there, %.1f s after the driver was ready" % (report.vgpus, report.vgpus + len(report.missing), report.after))
         for one in report.missing:

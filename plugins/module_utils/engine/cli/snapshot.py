@@ -26,12 +26,10 @@ class Snapshot:
     found: list[Problem]
 
 
-def read(ctx: Context, thorough: bool = True) -> Snapshot:
-    """Reads it. thorough: also whether what was set up is there (services, stored vGPUs, VMs)."""
+def read(ctx: Context) -> Snapshot:
+    """Reads it."""
     inventory, state = reader.read(ctx, with_types=False, with_mig=True), host.read(ctx)
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in inventory.gpus if gpu.supported])[0]
-    if not thorough:
-        return Snapshot(inventory, state, {}, {}, problems.find(inventory, state, (), causes))
     services, stored, domains = migration.services(ctx), layout_file.read(ctx.root), libvirt_xml.domains(ctx.root)[0]
     found = problems.find(inventory, state, (), causes, domains) + drift.find(inventory, stored, services, domains)
     return Snapshot(inventory, state, services, stored, found)

@@ -1,33 +1,63 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vgpuctl status: GPUs, VFs, vGPUs, who uses them, and what is wrong."""
+"""vgpuctl status: whether all is well; GPUs, VFs, vGPUs, and who uses them."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from typing import Any, Callable
+from collections import Counter
+from typing import Any
 
-from ..hardware.gpu import Gpu
+from ..base.errors import Problem
+from ..hardware.gpu import Gpu, Vgpu
 from ..system.context import Context
 from . import snapshot
+from .screen import Screen
 
 _WORDS = {True: "on", False: "off", None: "off"}
+# Exit status and style by the worst severity.
+_VERDICTS = {"error": (2, "error"), "warning": (1, "warning"), "ok": (0, "good")}
 
 
-def run(ctx: Context, out: Callable[[str], None], args: argparse.Namespace) -> int:
-    """Prints it; always exit status 0."""
-    seen = snapshot.read(ctx, thorough=False)
+def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
+    """Prints it. Exit status 0: all is well; 1: warnings only; 2: something does not work."""
+    seen = snapshot.read(ctx)
+    severities = [one.severity for one in seen.found]
+    verdict = next((one for one in ("error", "warning") if one in severities), "ok")
+    status, style = _VERDICTS[verdict]
     driver, gpus = seen.state.driver, seen.inventory.gpus
     if args.json:
-        out(json.dumps({"driver": driver.as_dict(), "gpus": list(map(_row, gpus)), "problems": [one.as_dict() for one in seen.found]}, indent=1))
-        return 0
-    out("Driver: %s loaded, %s on disk (%s)" % (driver.loaded or "none", driver.on_disk or "none", driver.flavour))
+        report = {"status": verdict, "summary": _summary(seen), "driver": driver.as_dict(), "gpus": list(map(_row, gpus))}
+        screen.json(dict(report, problems=[one.as_dict() for one in seen.found]))
+        return status
+    screen("%s: %s" % (verdict.upper(), _summary(seen)), style)
+    screen("Driver: %s loaded, %s on disk (%s)" % (driver.loaded or "none", driver.on_disk or "none", driver.flavour))
+    if screen.terminal and gpus:
+        _table(screen, gpus, seen.found)
     for gpu in gpus:
-        _show(gpu, out)
-    for problem in seen.found:
-        out("\n%s: %s" % (problem.severity.upper(), problem.error))
-    return 0
+        _show(gpu, screen)
+    for problem in sorted(seen.found, key=lambda one: one.severity != "error"):
+        screen("\n%s: %s [%s]" % (problem.severity.upper(), problem.error, problem.error.code), problem.severity)
+    return status
+
+
+def _summary(seen: snapshot.Snapshot) -> str:
+    """The host on one line."""
+    gpus, stored = seen.inventory.gpus, [(one.address, vgpu.key) for one in seen.stored.values() for vgpu in one.vgpus]
+    vgpus = [(gpu.address, vgpu) for gpu in gpus for vgpu in gpu.vgpus]
+    there = {(pf, vgpu.key) for pf, vgpu in vgpus}
+    counts = Counter(one.severity for one in seen.found)
+    parts = [_count(len(gpus), "GPU"), _count(len(vgpus), "vGPU")]
+    parts[1] += " (%d in use)" % sum(bool(vgpu.holders) for dummy, vgpu in vgpus)
+    missing = sum(one not in there for one in stored)
+    if missing:
+        parts.append("%d of the %d stored vGPUs missing" % (missing, len(stored)))
+    parts += [_count(counts["error"], "error"), _count(counts["warning"], "warning")]
+    return ", ".join(parts)
+
+
+def _count(number: int, word: str) -> str:
+    return "%d %s%s" % (number, word, "" if number == 1 else "s")
 
 
 def _row(gpu: Gpu) -> dict[str, Any]:
@@ -37,15 +67,36 @@ def _row(gpu: Gpu) -> dict[str, Any]:
     return dict(row, mig=mig, vgpus=vgpus)
 
 
-def _show(gpu: Gpu, out: Callable[[str], None]) -> None:
-    """A GPU for people."""
-    out("\n%s  %s  driver %s  VFs %d of %d  framework %s" % (gpu.address, gpu.name, gpu.driver or "none", gpu.num_vfs, gpu.total_vfs, gpu.framework))
+def _table(screen: Screen, gpus: list[Gpu], found: list[Problem]) -> None:
+    """All GPUs on a terminal, one a line. A GPU is as bad as what is wrong with it, its VFs and its vGPUs."""
+    rows, styles = [], []
+    for gpu in gpus:
+        devices = {gpu.address, *(vf.address for vf in gpu.vfs), *(vgpu.key for vgpu in gpu.vgpus)}
+        mine = {one.severity for one in found if one.error.device in devices}
+        types = Counter(vgpu.type or "unknown" for vgpu in gpu.vgpus)
+        shown = ", ".join("%d x %s" % (types[name], name) for name in sorted(types)) or "none"
+        used = sum(bool(vgpu.holders) for vgpu in gpu.vgpus)
+        word = "error" if "error" in mine else "warning" if mine else "ok"
+        rows.append([gpu.address, gpu.name, gpu.driver or "none", "%d/%d" % (gpu.num_vfs, gpu.total_vfs), shown, str(used), word])
+        styles.append("" if word == "ok" else word)
+    screen("")
+    screen.table(["GPU", "MODEL", "DRIVER", "VFS", "VGPUS", "IN USE", "STATE"], rows, styles)
+
+
+def _show(gpu: Gpu, screen: Screen) -> None:
+    """A GPU and its vGPUs, for people."""
+    words = (gpu.address, gpu.name, gpu.driver or "none", gpu.num_vfs, gpu.total_vfs, gpu.framework)
+    screen("\n%s  %s  driver %s  VFs %d of %d  framework %s" % words, "strong")
     if gpu.holders:
-        out("  the whole GPU is in use by %s" % ", ".join(map(str, gpu.holders)))
+        screen("  the whole GPU is in use by %s" % ", ".join(map(str, gpu.holders)))
     if gpu.mig and gpu.mig.current is not None:
         instances = ", ".join("%s (%d)" % (one.profile, one.id) for one in gpu.mig.instances)
         pending = " (pending: %s)" % _WORDS[gpu.mig.pending] if gpu.mig.pending != gpu.mig.current else ""
-        out("  MIG %s%s%s" % (_WORDS[gpu.mig.current], pending, ": " + instances if instances else ""))
+        screen("  MIG %s%s%s" % (_WORDS[gpu.mig.current], pending, ": " + instances if instances else ""))
     for vgpu in sorted(gpu.vgpus, key=lambda one: (one.index or 0, one.key)):
-        holders = "  in use by %s" % ", ".join(map(str, vgpu.holders)) if vgpu.holders else ""
-        out("  %s  %-10s %s%s" % (vgpu.parent, vgpu.type, vgpu.uuid or "", holders))
+        screen("  %s" % _vgpu(vgpu))
+
+
+def _vgpu(vgpu: Vgpu) -> str:
+    holders = "  in use by %s" % ", ".join(map(str, vgpu.holders)) if vgpu.holders else ""
+    return "%s  %-10s %s%s" % (vgpu.parent, vgpu.type, vgpu.uuid or "", holders)

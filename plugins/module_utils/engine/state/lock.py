@@ -20,7 +20,7 @@ PATH = "/run/nvidia-vgpu.lock"
 # Where a killed run may have left half-written files.
 DIRECTORIES = (
     *(paths.STATE, paths.MODPROBE[0], paths.GRUB_DIRECTORY, paths.DRIVERCTL),
-    *map(os.path.dirname, (paths.STORE, paths.GRUB, paths.UNIT, paths.COMMAND, paths.KERNEL_CMDLINE)),
+    *map(os.path.dirname, (paths.STORE, paths.GRUB, paths.UNIT, paths.COMMAND, paths.MANUAL, paths.KERNEL_CMDLINE)),
     *(directory + "/entries" for directory in paths.LOADERS),
 )
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 STORE = "/etc/vgpuctl/layout.json"
 # Marks of work that was begun, the originals of edited files, the last restore.
 STATE = "/var/lib/vgpuctl"
-# The command on the host, which is the engine as one file, and its unit.
+# The command on the host, which is the engine as one file, its man page, and its unit.
 COMMAND = "/usr/local/sbin/vgpuctl"
+MANUAL = "/usr/local/share/man/man8/vgpuctl.8"
 UNIT = "/etc/systemd/system/vgpu-restore.service"
 # What enables the unit.
 UNIT_LINK = "/etc/systemd/system/multi-user.target.wants/vgpu-restore.service"

@@ -331,7 +331,7 @@ def test_status_and_info_show_mig(monkeypatch, capsys, make_host):
     (gpu,) = call(nvidia_gpu_info, host).ok["gpus"]
     assert gpu["vgpus"][0]["gpu_instance"] == 1, "nvidia-smi prints it for what runs"
     monkeypatch.setattr(cli, "Context", lambda: host.ctx)
-    assert cli.main(["status"]) == 0
+    assert cli.main(["status"]) == 2, "no unit restores the layout"
     assert "MIG on: 1g.5gb (1)" in capsys.readouterr().out
 
 

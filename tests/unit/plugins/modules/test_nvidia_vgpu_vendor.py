@@ -219,7 +219,7 @@ def test_nvidia_mdev_points_to_the_other_module(host):
 def test_status_shows_the_vf_and_the_type(monkeypatch, capsys, host):
     call(nvidia_vgpu, host, layout=TWO).ok
     monkeypatch.setattr(cli, "Context", lambda: host.ctx)
-    assert cli.main(["status"]) == 0
+    assert cli.main(["status"]) == 2, "no unit restores the layout"
     out = capsys.readouterr().out
     assert "framework vendor_vfio" in out and "0000:e8:00.4  L40S-24Q" in out and "None" not in out
 

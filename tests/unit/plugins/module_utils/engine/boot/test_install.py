@@ -20,6 +20,7 @@ import pytest
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import install
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import drift
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state.lock import clean_leftovers
@@ -44,7 +45,7 @@ def test_the_command_runs_without_ansible(make_host):
     check = call(nvidia_vgpu_restore, host, check=True, before=["my-agent.service"]).ok
     assert check.writes == 0
     real = call(nvidia_vgpu_restore, host, before=["my-agent.service"]).ok
-    assert real["actions"] == check["actions"] == [install.COMMAND + ": write it", install.UNIT + ": write it"]
+    assert real["actions"] == check["actions"] == [path + ": write it" for path in (install.COMMAND, install.UNIT, install.MANUAL)]
     assert not call(nvidia_vgpu_restore, host, before=["my-agent.service"]).ok["changed"]
     unit = host.get(install.UNIT)
     assert "my-agent.service" in unit and "Before=libvirtd.service" in unit and layout_file.PATH in unit
@@ -54,7 +55,10 @@ def test_the_command_runs_without_ansible(make_host):
     done = run(here, "status", "--help")
     assert done.returncode == 0 and "--json" in done.stdout, done.stderr
     done = run(here, "status", "--json")
-    assert done.returncode == 0 and "gpus" in json.loads(done.stdout), done.stderr
+    assert "gpus" in json.loads(done.stdout) and not done.stderr, "its exit status is that of the machine which runs this test"
+    done = run(here, "explain", "iommu_off", "--json")
+    assert done.returncode == 0 and "the IOMMU is off" in done.stdout, done.stderr
+    assert host.get(install.MANUAL) == cli.manual()
 
 
 def test_its_first_line_starts_it(tmp_path):
@@ -165,7 +169,7 @@ def test_a_restore_that_is_given_up_leaves_nothing_enabled_and_nothing_stored(ma
     check = call(nvidia_vgpu_restore, host, check=True, state="absent").ok
     real = call(nvidia_vgpu_restore, host, state="absent").ok
     assert real["actions"] == check["actions"]
-    assert real["actions"] == ["%s: remove it" % path for path in (install.UNIT_LINK, install.UNIT, install.COMMAND, layout_file.PATH)]
+    assert real["actions"] == ["%s: remove it" % path for path in (install.UNIT_LINK, install.UNIT, install.COMMAND, install.MANUAL, layout_file.PATH)]
     assert not os.path.lexists(host.root + install.UNIT_LINK) and layout_file.read(host.root) == {} and len(host.vgpus()) == 1
     assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]
     services = {name: {"load": "loaded", "active": "active", "result": "success", "enabled": "enabled"} for name in UNITS[:2]}
@@ -180,7 +184,7 @@ def test_it_goes_without_a_trace(make_host):
     os.symlink(install.UNIT, host.root + install.UNIT_LINK)
     check = call(nvidia_vgpu_restore, host, check=True, state="absent").ok
     real = call(nvidia_vgpu_restore, host, state="absent").ok
-    assert real["actions"] == check["actions"] == ["%s: remove it" % path for path in (install.UNIT_LINK, install.UNIT, install.COMMAND)]
+    assert real["actions"] == check["actions"] == ["%s: remove it" % path for path in (install.UNIT_LINK, install.UNIT, install.COMMAND, install.MANUAL)]
     assert install.present(host.root) == [] and not os.path.lexists(host.root + install.UNIT_LINK), "nothing is left that systemd would warn of"
     assert not call(nvidia_vgpu_restore, host, state="absent").ok["changed"]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import json
+import re
 
 import pytest
 
@@ -415,23 +416,23 @@ def test_restore_with_a_bad_store(monkeypatch, capsys, host):
 def test_status_for_people(monkeypatch, capsys, host):
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     host.kernel.use(host.vgpus()[0][0])
-    assert command(monkeypatch, host, "status") == 0
+    assert command(monkeypatch, host, "status") == 2, "no unit restores the layout"
     out = capsys.readouterr().out
     assert "Driver: 550.163.02 loaded, 550.163.02 on disk (vgpu)" in out
     assert "0000:e8:00.0  A40  driver nvidia  VFs 32 of 32  framework mdev" in out
     for uuid, parent, name in host.vgpus():
         assert "%s  %s" % (parent, name) in out and uuid in out
-    assert out.count("in use by VM web1, pid 4711 (qemu-system-x86)") == 1 and "ERROR" not in out
+    assert out.count("in use by VM web1, pid 4711 (qemu-system-x86)") == 1 and re.findall(r"\[(\w+)\]$", out, re.MULTILINE) == ["restore_not_enabled"]
 
 
 def test_status_names_problems(monkeypatch, capsys, make_host):
-    assert command(monkeypatch, make_host(driver="vfio-pci"), "status") == 0
+    assert command(monkeypatch, make_host(driver="vfio-pci"), "status") == 2
     assert "ERROR: 0000:e8:00.0: the GPU is bound to vfio-pci (expected: nvidia)." in capsys.readouterr().out
 
 
 def test_status_for_machines(monkeypatch, capsys, host):
     call(nvidia_vgpu, host, layout=LAYOUT).ok
-    assert command(monkeypatch, host, "status", "--json") == 0
+    assert command(monkeypatch, host, "status", "--json") == 2
     out = json.loads(capsys.readouterr().out)
-    assert out["driver"]["flavour"] == "vgpu" and out["problems"] == []
+    assert out["driver"]["flavour"] == "vgpu" and [one["code"] for one in out["problems"]] == ["restore_not_enabled"]
     assert sorted((one["uuid"], one["parent"], one["type"]) for one in out["gpus"][0]["vgpus"]) == host.vgpus()

@@ -9,11 +9,9 @@ import os
 import re
 import stat
 import time
-import time
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import restore_record
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
@@ -28,19 +26,6 @@ def made(host):
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     host.kernel.use(host.vgpus()[0][0])
     return host
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs vgpuctl; (exit status, stdout, stderr)."""
-
-    def run(host, *words):
-        monkeypatch.setattr(cli, "Context", lambda: host.ctx)
-        status = cli.main(list(words))
-        out = capsys.readouterr()
-        return status, out.out, out.err
-
-    return run
 
 
 def metrics(text):
@@ -131,3 +116,8 @@ def test_a_gpu_off_the_bus_is_counted(made, command):
     made.pf().off_bus = True
     found = metrics(command(made, "metrics")[1])
     assert found["nvidia_vgpu_gpu_alive", 'gpu="0000:e8:00.0"'] == 0 and found["nvidia_vgpu_problems", 'code="gpu_off_bus",severity="error"'] == 1
+
+
+def test_metrics_as_json(made, command):
+    samples = json.loads(command(made, "metrics", "--json")[1])
+    assert {"name": "nvidia_vgpu_vfs", "value": 32, "labels": {"gpu": "0000:e8:00.0"}} in samples

@@ -209,6 +209,7 @@ def test_the_module_renames_all_and_check_mode_lists_it(old):
     assert real["actions"] == check["actions"] == [
         "/usr/local/sbin/vgpuctl: write it",
         "/etc/systemd/system/vgpu-restore.service: write it",
+        "/usr/local/share/man/man8/vgpuctl.8: write it",
         "/etc/systemd/system/vgpu-restore.service: enable it, as nvidia-vgpu-restore.service was",
         "/etc/systemd/system/nvidia-vgpu-restore.service: disable and remove it",
         "/usr/local/sbin/nvidia-vgpu: remove it",

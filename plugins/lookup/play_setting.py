@@ -1,0 +1,94 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: play_setting
+short_description: A setting of a whole play, from wherever the inventory has it
+description:
+  - Ansible evaluates keywords such as C(serial) before it knows any host, so a variable of C(group_vars) is not seen there. This lookup reads
+    the variable from the hosts of the play.
+  - An extra variable (C(-e)) wins. Hosts that do not set the variable do not matter; hosts that set different values are an error.
+  - Ansible knows the variables of hosts from the second play of a run on. In the first play the default is returned.
+author:
+  - The vgpu.kvm authors (@vgpu-kvm)
+options:
+  _terms:
+    description: The variable's name.
+    type: list
+    elements: str
+    required: true
+  kinds:
+    description: Whose settings count, as for P(vgpu.kvm.target_hosts#lookup).
+    type: list
+    elements: str
+    choices: [hosts, guests]
+    default: [hosts]
+  default:
+    description: The value where nobody sets one.
+    type: raw
+"""
+
+EXAMPLES = r"""
+- name: Let Ansible know the variables of the hosts
+  hosts: vgpu_hosts
+  gather_facts: false
+
+- name: Work on as many hosts at a time as the inventory says
+  hosts: vgpu_hosts
+  gather_facts: false
+  serial: "{{ query('vgpu.kvm.play_setting', 'vgpu_serial', default='100%') }}"
+  roles:
+    - role: vgpu.kvm.host
+"""
+
+RETURN = r"""
+_raw:
+  description: The value, or the elements of a list.
+  type: list
+  elements: raw
+"""
+
+from collections.abc import Mapping, Sequence
+
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.loader import lookup_loader
+from ansible.plugins.lookup import LookupBase
+
+
+class LookupModule(LookupBase):
+    """As documented."""
+
+    def run(self, terms: Sequence[str], variables: Mapping | None = None, **kwargs: object) -> list:
+        """Return the value of the one setting that *terms* names, as a list."""
+        self.set_options(var_options=variables, direct=kwargs)
+        variables = variables or {}
+        (name,) = terms
+        value = variables[name] if name in variables else self._of_hosts(name, variables)
+        return list(value) if isinstance(value, (list, tuple)) else [value]
+
+    def _of_hosts(self, name: str, variables: Mapping) -> object:
+        """The one value that hosts of the play set, else the default."""
+        found: dict[str, list[str]] = {}
+        values: dict[str, object] = {}
+        for host in self._hosts(variables) if "hostvars" in variables else ():
+            there = variables["hostvars"][host]
+            if name in there:
+                found.setdefault(str(there[name]), []).append(host)
+                values[str(there[name])] = there[name]
+        if len(found) > 1:
+            shown = "; ".join(f"{value}: {', '.join(hosts[:3])}{', …' if len(hosts) > 3 else ''}" for value, hosts in sorted(found.items()))
+            raise AnsibleLookupError(f"{name}: hosts of one play have different values ({shown}). Set one value, for their group or with -e.")
+        return next(iter(values.values())) if values else self.get_option("default")
+
+    def _hosts(self, variables: Mapping) -> list[str]:
+        """Names of the hosts that the play works on."""
+        patterns = lookup_loader.get("vgpu.kvm.target_hosts", loader=self._loader, templar=self._templar)
+        names = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
+        found = names.run([":".join(patterns.run(self.get_option("kinds"), variables=variables, optional=True))], variables=variables)
+        limit = str(variables.get("ansible_limit") or "")
+        # A file of names (@file) is not for this lookup: then all hosts count.
+        limited = set(names.run([limit], variables=variables)) if limit and "@" not in limit else set()
+        return [name for name in found if name in limited] or found

@@ -1,0 +1,64 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vgpuctl plan and vgpuctl apply: a layout from a file, with the planner, guards, lock and store of the module nvidia_vgpu."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..base.plan import UNRESPONSIVE_POLICIES
+from ..runs import vgpus
+from ..state.lock import HostLock, clean_leftovers
+from ..system import mdevctl
+from ..system.context import Context
+from ..vgpu.target import Options
+from . import layout_input
+from .command import Option
+from .screen import Screen
+
+PLAN_OPTIONS = (
+    Option("layout", metavar="FILE", text='the layout, as JSON or YAML: the value of vgpu_layout, or a file of variables with it; "-" for standard input'),
+    Option("--force-remove", metavar="VGPU", action="append", default=[], text="UUID or VF of a vGPU that may go although it is in use; may be repeated"),
+    Option("--no-persist", action="store_true", text="do not store the layout for the boot"),
+    Option("--unresponsive", choices=UNRESPONSIVE_POLICIES, default="fail", text="whether a GPU that fell off the bus fails the run, or is skipped"),
+)
+APPLY_OPTIONS = (
+    *PLAN_OPTIONS,
+    Option("--timeout", metavar="SECONDS", type=int, default=60, text="seconds for each wait, such as for a vGPU to appear"),
+    Option("--settle", metavar="SECONDS", type=float, default=2, text="seconds that new vGPUs are watched"),
+    Option("--lock-timeout", metavar="SECONDS", type=int, default=60, text="seconds to wait for another program that changes this host's vGPUs"),
+)
+
+
+def plan(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
+    """Prints what apply would do. Exit status 0, whether there is something to do or not."""
+    return _show(screen, args, vgpus.run(ctx, _request(ctx, args)), "to do")
+
+
+def apply(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
+    """Applies the layout and prints what was done. What fails midway raises ApplyError."""
+    request = _request(ctx, args)
+    request.dry, request.timeout, request.settle = False, args.timeout, args.settle
+    with HostLock(ctx, args.lock_timeout, name="vgpuctl apply"):
+        clean_leftovers(ctx.root)
+        outcome = vgpus.run(ctx, request)
+    return _show(screen, args, outcome, "done")
+
+
+def _request(ctx: Context, args: argparse.Namespace) -> vgpus.Request:
+    layout = layout_input.read(args.layout)
+    options = Options(args.force_remove, mdevctl.binary(ctx) is not None, not args.no_persist, unresponsive=args.unresponsive)
+    return vgpus.Request(layout, options, dry=True)
+
+
+def _show(screen: Screen, args: argparse.Namespace, outcome: vgpus.Outcome, word: str) -> int:
+    steps, warnings = list(map(str, outcome.plan.steps)), [*outcome.plan.warnings, *outcome.more_warnings]
+    if args.json:
+        screen.json({"changed": bool(steps), "actions": steps, "warnings": warnings, "vgpus": outcome.vgpus()})
+        return 0
+    for text in warnings:
+        screen("WARNING: %s" % text, "warning")
+    for text in steps:
+        screen(text)
+    screen("vgpuctl: %d step%s %s" % (len(steps), "" if len(steps) == 1 else "s", word) if steps else "vgpuctl: the host is as the layout says", "good")
+    return 0

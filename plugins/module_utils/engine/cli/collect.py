@@ -1,0 +1,211 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vgpuctl collect: an archive for a bug report, without what identifies its owner."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import re
+import tarfile
+import time
+from typing import Callable, Iterator, Sequence
+
+from ..base.errors import EngineError, error
+from ..state import layout_file, migration
+from ..system import files, libvirt_xml
+from ..system.context import Context
+from . import doctor, metrics, status
+from .command import Option
+from .masks import Masks
+from .screen import Screen
+
+OPTIONS = (
+    Option("--output", metavar="FILE", text="the archive; without it vgpuctl-report-<time>.tar.gz in the current directory"),
+    Option("--list", action="store_true", text="only list what the archive would contain"),
+)
+# Bytes of one file of the archive, lines of a journal, seconds of one program.
+_MOST, _LINES, _PATIENCE = 2 * 1024 * 1024, 3000, 60
+_UNITS = ("nvidia-vgpud", "nvidia-vgpu-mgr", "vgpu-restore", "vgpu-metrics", "nvidia-fabricmanager", "libvirtd", "virtqemud")
+_JOURNAL = ("journalctl", "--no-pager", "--no-hostname", "--boot", "--output=short-iso", "--lines=%d" % _LINES)
+_KERNEL = re.compile(r"nvidia|NVRM|Xid|nouveau|vfio|mdev|iommu|DMAR|AMD-Vi|SR-IOV|sriov|BAR \d|Command line|Linux version", re.IGNORECASE)
+_MODULES = re.compile(r"^(nvidia|nouveau|vfio|mdev|kvm|pci_pf_stub)\w*", re.MULTILINE)
+_BOOT_LINES = re.compile(r"nvidia|nouveau|vfio|pci-pf-stub|blacklist", re.IGNORECASE)
+# Files of the kernel that every GPU and VF has.
+_OF_GPU = (
+    *("vendor", "device", "subsystem_vendor", "subsystem_device", "class", "revision", "numa_node", "driver_override", "power_state", "reset_method"),
+    *("sriov_totalvfs", "sriov_numvfs", "sriov_offset", "sriov_stride", "sriov_vf_device", "sriov_drivers_autoprobe"),
+    *("current_link_speed", "current_link_width", "max_link_speed", "max_link_width"),
+)
+_OF_VF = ("nvidia/current_vgpu_type", "nvidia/vgpu_params")
+_PCI = "/sys/bus/pci/devices"
+_NVIDIA = "/proc/driver/nvidia"
+# Programs by the name of their output.
+_PROGRAMS: tuple[tuple[str, Sequence[str]], ...] = (
+    ("nvidia-smi.txt", ("nvidia-smi",)),
+    ("nvidia-smi-q.txt", ("nvidia-smi", "-q")),
+    ("nvidia-smi-vgpu.txt", ("nvidia-smi", "vgpu", "-q")),
+    ("nvidia-smi-vgpu-types.txt", ("nvidia-smi", "vgpu", "-s")),
+    ("services.txt", ("systemctl", "status", "--no-pager", "--lines=0", "--full", *_UNITS)),
+    ("journal-services.txt", (*_JOURNAL, *("--unit=%s" % unit for unit in _UNITS))),
+)
+_VERSIONS: tuple[Sequence[str], ...] = (
+    *(("modinfo", "-F", "version", "nvidia"), ("mdevctl", "--version"), ("libvirtd", "--version"), ("qemu-system-x86_64", "--version")),
+)
+
+
+def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
+    """Lists what the archive contains, then writes it, readable by its owner alone."""
+    now = time.localtime(ctx.clock.wall())
+    path = args.output or time.strftime("vgpuctl-report-%Y%m%d-%H%M%S.tar.gz", now)
+    masks = Masks()
+    content, unread = _content(ctx)
+    _learn(ctx, masks, content)
+    masked = {name: masks.mask(text) for name, text in content.items()}
+    written = None if args.list else path
+    if not args.json:
+        screen("%s %s:" % (path, "would contain" if args.list else "contains"), "strong")
+        screen.table(["FILE", "BYTES"], [[name, str(len(text.encode("utf-8", "replace")))] for name, text in masked.items()])
+        screen("Masked: %s." % (", ".join("%d %s" % (number, kind) for kind, number in masks.counts.items()) or "nothing"))
+        for text in unread:
+            screen("Not read: %s" % masks.mask(text), "warning")
+    if written:
+        _write(path, masked, int(ctx.clock.wall()))
+    if args.json:
+        report = {"archive": written, "files": {name: len(text) for name, text in masked.items()}, "masked": masks.counts}
+        screen.json(dict(report, not_read=list(map(masks.mask, unread))))
+    elif written:
+        screen("Written: %s. Look through it before you hand it on: what no rule knows is not masked." % path, "good")
+    return 0
+
+
+def _write(path: str, content: dict[str, str], when: int) -> None:
+    """The archive: a new file, for nobody but its owner. One that is there is never replaced."""
+    try:
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(number, "wb") as handle, tarfile.open(fileobj=handle, mode="w:gz") as archive:
+            for name, text in content.items():
+                data = text.encode("utf-8", "replace")
+                entry = tarfile.TarInfo("vgpuctl-report/" + name)
+                entry.size, entry.mtime, entry.mode = len(data), when, 0o600
+                archive.addfile(entry, io.BytesIO(data))
+    except OSError as exc:
+        raise error("it can't be written: %s" % exc.strerror, path, "a new file", "Name another one with --output.", "archive_not_written") from exc
+
+
+def _content(ctx: Context) -> tuple[dict[str, str], list[str]]:
+    """Text by name, and what could not be read: a report of a host in trouble has what is left."""
+    found: dict[str, str] = {}
+    unread: list[str] = []
+    makers: list[tuple[str, Callable[[], str]]] = [
+        *((name + ".json", _printed(ctx, command)) for name, command in (("status", status.run), ("doctor", doctor.run), ("metrics", metrics.run))),
+        ("versions.txt", lambda: _versions(ctx)),
+        ("sysfs.txt", lambda: "\n".join(_sysfs(ctx)) + "\n"),
+        ("proc.txt", lambda: _proc(ctx)),
+        ("boot-files.txt", lambda: "\n".join(_boot_files(ctx)) + "\n"),
+        ("layout.json", lambda: files.read_text(ctx.root, migration.current(ctx.root, layout_file.PATH)) or ""),
+        *((name, _said(ctx, argv)) for name, argv in _PROGRAMS),
+        ("journal-kernel.txt", lambda: _kernel(ctx)),
+    ]
+    for name, make in makers:
+        try:
+            text = make()
+        except (EngineError, OSError) as exc:
+            unread.append("%s: %s" % (name, exc))
+            continue
+        if text.strip():
+            found[name] = text[-_MOST:]
+    return found, unread
+
+
+def _printed(ctx: Context, command: Callable[[Context, Screen, argparse.Namespace], int]) -> Callable[[], str]:
+    """What a subcommand prints with --json."""
+
+    def make() -> str:
+        stream = io.StringIO()
+        command(ctx, Screen(stream, terminal=False), argparse.Namespace(json=True, output=None))
+        return stream.getvalue()
+
+    return make
+
+
+def _said(ctx: Context, argv: Sequence[str]) -> Callable[[], str]:
+    """What a program prints, with its command line."""
+
+    def make() -> str:
+        answer = ctx.command(argv, _PATIENCE)
+        return "$ %s\n%s\n[exit status %d]\n" % (" ".join(argv), answer.out, answer.rc)
+
+    return make
+
+
+def _kernel(ctx: Context) -> str:
+    """The lines of the kernel's log that are about GPUs and what lies below them."""
+    answer = ctx.command([*_JOURNAL[:-1], "--dmesg"], _PATIENCE)
+    lines = [line for line in answer.out.splitlines() if _KERNEL.search(line)] if not answer.rc else [answer.out]
+    return "\n".join(lines[-_LINES:]) + "\n"
+
+
+def _versions(ctx: Context) -> str:
+    release = "".join(line + "\n" for line in (files.read_text(ctx.root, "/etc/os-release") or "").splitlines() if not line.startswith("BUILD_ID"))
+    lines = [_said(ctx, argv)() for argv in _VERSIONS]
+    machine = ["%s: %s" % (name, ctx.sysfs.read_or("/sys/class/dmi/id/%s" % name, "?")) for name in ("sys_vendor", "product_name", "bios_version")]
+    return "\n".join([ctx.sysfs.read_or("/proc/version", ""), ctx.sysfs.read_or(_NVIDIA + "/version", ""), release, *machine, "", *lines])
+
+
+def _sysfs(ctx: Context) -> Iterator[str]:
+    """A line for each file of each GPU, and one for each VF."""
+    for device in sorted(ctx.sysfs.list(_PCI)):
+        where = "%s/%s" % (_PCI, device)
+        if ctx.sysfs.read_or(where + "/vendor", "") != "0x10de":
+            continue
+        links = ["%s -> %s" % (name, ctx.sysfs.link("%s/%s" % (where, name))) for name in ("driver", "iommu_group")]
+        if ctx.sysfs.link(where + "/physfn"):
+            values = ["%s=%s" % (name, ctx.sysfs.read_or("%s/%s" % (where, name), "-").strip()) for name in _OF_VF]
+            yield "%s VF of %s: %s" % (device, ctx.sysfs.link(where + "/physfn"), ", ".join([*links, *values]))
+            continue
+        yield "%s: %s" % (device, ", ".join(links))
+        for name in _OF_GPU:
+            value = ctx.sysfs.read_or("%s/%s" % (where, name))
+            if value is not None:
+                yield "  %s = %s" % (name, value.strip())
+    for uuid in sorted(ctx.sysfs.list("/sys/bus/mdev/devices")):
+        yield "mdev %s: type %s" % (uuid, ctx.sysfs.link("/sys/bus/mdev/devices/%s/mdev_type" % uuid))
+
+
+def _proc(ctx: Context) -> str:
+    parts = ["# /proc/cmdline", ctx.sysfs.read_or("/proc/cmdline", ""), "# /proc/modules"]
+    parts += [line for line in ctx.sysfs.read_or("/proc/modules", "").splitlines() if _MODULES.match(line)]
+    paths = [_NVIDIA + "/params", *("%s/gpus/%s/information" % (_NVIDIA, one) for one in sorted(ctx.sysfs.list(_NVIDIA + "/gpus")))]
+    for path in paths:
+        parts += ["# " + path, ctx.sysfs.read_or(path, "")]
+    return "\n".join(parts) + "\n"
+
+
+def _boot_files(ctx: Context) -> Iterator[str]:
+    """The lines of modprobe's and GRUB's files that may bind a GPU to a driver, or set the kernel's flags."""
+    for path in [*files.names(ctx.root, "/etc/modprobe.d", ".conf"), *files.names(ctx.root, "/etc/modules-load.d", ".conf")]:
+        lines = [line for line in (files.read_text(ctx.root, path) or "").splitlines() if _BOOT_LINES.search(line) and not line.lstrip().startswith("#")]
+        yield from ["# " + path, *lines] if lines else ()
+    for path in ("/etc/default/grub", *files.names(ctx.root, "/etc/default/grub.d", ".cfg"), "/etc/kernel/cmdline"):
+        lines = [line for line in (files.read_text(ctx.root, path) or "").splitlines() if "CMDLINE" in line or path.endswith("/cmdline")]
+        yield from ["# " + path, *lines] if lines else ()
+
+
+def _learn(ctx: Context, masks: Masks, content: dict[str, str]) -> None:
+    """All names that this host knows: its own and its neighbours', of VMs, of users."""
+    host = (ctx.sysfs.read_or("/proc/sys/kernel/hostname", "").strip(), (files.read_text(ctx.root, "/etc/hostname") or "").strip())
+    masks.add("host", [word for name in host for word in (name, name.partition(".")[0])])
+    for line in (files.read_text(ctx.root, "/etc/hosts") or "").splitlines():
+        masks.add("host", [part for word in line.partition("#")[0].split()[1:] for part in (word, word.partition(".")[0]) if "ip6-" not in word])
+    for line in (files.read_text(ctx.root, "/etc/resolv.conf") or "").splitlines():
+        if line.startswith(("search", "domain")):
+            masks.add("host", line.split()[1:])
+    masks.add("vm", [one.name for one in libvirt_xml.all_domains(ctx.root)[0]])
+    for line in (files.read_text(ctx.root, "/etc/passwd") or "").splitlines():
+        fields = line.split(":")
+        if len(fields) > 4 and fields[2].isdigit() and 1000 <= int(fields[2]) < 65534:
+            masks.add("user", [fields[0], *fields[4].split(",")])
+    for text in content.values():
+        masks.learn(text)

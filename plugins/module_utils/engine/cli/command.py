@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A subcommand of vgpuctl as a value: --help and the man page are made of it."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from typing import Any, Callable, Sequence
+
+from ..system.context import Context
+from .screen import Screen
+
+
+class Option:
+    """An option or an argument. names: as argparse takes them; rest: what else argparse takes."""
+
+    def __init__(self, *names: str, text: str, **rest: Any) -> None:
+        self.names, self.text, self.rest = names, text, rest
+
+    @property
+    def shown(self) -> str:
+        """As the man page shows it."""
+        if not self.names[0].startswith("-"):
+            return str(self.rest.get("metavar", self.names[0]))
+        word = "|".join(self.rest["choices"]) if "choices" in self.rest else self.rest.get("metavar", "")
+        return ", ".join(self.names) + (" " + word if word else "")
+
+    @property
+    def help(self) -> str:
+        """What it is for, with its default."""
+        return self.text + (" (default: %s)" % self.rest["default"] if self.rest.get("default") not in (None, []) else "")
+
+
+@dataclass(eq=False, repr=False)
+class Command:
+    """One subcommand. run(ctx, screen, args) returns the exit status. text: more than its help. root: whether it must run as root.
+
+    failed: exit status if it cannot do its work.
+    """
+
+    name: str
+    run: Callable[[Context, Screen, argparse.Namespace], int]
+    help: str
+    text: str = ""
+    options: Sequence[Option] = field(default_factory=tuple)
+    root: bool = False
+    failed: int = 1
+
+
+JSON = Option("--json", text="print JSON, for machines", action="store_true")
+
+
+def parser(name: str, description: str, commands: Sequence[Command]) -> argparse.ArgumentParser:
+    """The parser of them all; args.command_of is the Command that was chosen."""
+    made = argparse.ArgumentParser(prog=name, description=description)
+    below = made.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for one in commands:
+        sub = below.add_parser(one.name, help=one.help, description=("%s. %s" % (one.help[0].upper() + one.help[1:], one.text)).strip())
+        for option in (*one.options, JSON):
+            sub.add_argument(*option.names, help=option.help.replace("%", "%%"), **option.rest)
+        sub.set_defaults(command_of=one)
+    return made

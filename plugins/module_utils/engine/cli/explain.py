@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vgpuctl explain: what a code means and what to do, from the command's own sources."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+import textwrap
+from typing import Any, Dict, List
+
+from ..base.errors import error, shown
+from ..system.context import Context
+from .command import Option
+from .messages import UNKNOWN, Message, MessageError, Reader, Source
+from .screen import Screen
+
+OPTIONS = (Option("code", metavar="CODE", text="such as iommu_off, as doctor shows it in brackets"),)
+PREFIX = __name__[: -len(".cli.explain")]
+# The messages of a code, by the code.
+Messages = Dict[str, List[Message]]
+
+
+def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
+    """Prints all messages that have the code. Raises EngineError for a code that no message of this command has."""
+    known = all_messages()
+    if args.code not in known:
+        near = difflib.get_close_matches(args.code, known, 3)
+        raise error(
+            "no message of this host's vgpuctl has the code %s" % shown(args.code), expected="one of: %s" % ", ".join(near or sorted(known)),
+            remedy="All codes, also those of modules that run elsewhere, are in docs/troubleshooting.md of the collection.", code="unknown_code",
+        )
+    found = known[args.code]
+    if args.json:
+        screen.json({"code": args.code, "messages": [as_dict(one) for one in found]})
+        return 0
+    screen(args.code, "strong")
+    for one in found:
+        screen("")
+        for word, texts in (("found", one.found), ("expected", one.expected), ("do", one.remedy)):
+            for text in texts:
+                screen(textwrap.fill(text, 110, initial_indent="  %-8s  " % word, subsequent_indent=" " * 12))
+    return 0
+
+
+def as_dict(message: Message) -> dict[str, Any]:
+    """A message for machines. What only a run knows is an ellipsis in its texts."""
+    return {"found": list(message.found), "expected": list(message.expected), "remedy": list(message.remedy)}
+
+
+def all_messages() -> Messages:
+    """All messages of the engine as it runs here, by code. A text of which nothing is known beforehand is left out."""
+    sources = {name: Source.of(name, text) for name, text in sources_here(PREFIX).items()}
+    reader = Reader(sources.values())
+    found: Messages = {}
+    for name in sorted(sources):
+        for code, message in _errors(reader, sources[name]) if name != "base/errors.py" else ():
+            said = Message(*(tuple(text for text in texts if text.strip(UNKNOWN + " ")) for texts in (message.found, message.expected, message.remedy)))
+            mine = found.setdefault(code, [])
+            if said not in mine and said != Message((), (), ()):
+                mine.append(said)
+    return {code: mine for code, mine in found.items() if mine}
+
+
+def _errors(reader: Reader, source: Source) -> list[tuple[str, Message]]:
+    """The errors of a source. One whose codes stand in a module that this command does not have is left out: the others are still explained."""
+    try:
+        return reader.errors(source)
+    except MessageError:
+        return []
+
+
+def sources_here(prefix: str) -> dict[str, str]:
+    """The engine's modules that are loaded, as they run here: their texts by relative path."""
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if not (name + ".").startswith(prefix + "."):
+            continue
+        relative = name[len(prefix) + 1:].replace(".", "/")
+        if hasattr(module, "__path__"):
+            relative = (relative + "/__init__").lstrip("/")
+        loader: Any = module.__spec__ and module.__spec__.loader
+        text = loader.get_source(name)
+        # Ansible's own loader of collections gives bytes where a zip's gives text.
+        found[relative + ".py"] = text.decode("utf-8") if isinstance(text, bytes) else text or ""
+    return found

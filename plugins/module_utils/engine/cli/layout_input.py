@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A layout that an operator hands to vgpuctl: as JSON, or as YAML where Python has PyYAML. The same as the option layout of nvidia_vgpu.
+
+Ansible checks names and kinds of a module's options; here nobody has, so a misspelled key is refused, not ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, Hashable, Iterator
+
+from ..base.errors import Refusal, error, raise_if_any, shown
+
+try:  # at the top, as every import: a host may lack PyYAML
+    import yaml
+except ImportError:
+    yaml = None
+
+# As the options of the module; a test compares them.
+ENTRY = ("gpu", "vgpus", "mixed_sizes", "mig")
+VGPU = ("type", "count", "uuid", "vf", "vgpu_params")
+# The variable of an inventory: its file of group_vars or host_vars serves as it is.
+VARIABLE = "vgpu_layout"
+_MOST = 1024 * 1024
+_EXPECTED = "a list of entries, each with gpu and vgpus, or a file of variables with %s" % VARIABLE
+_INSTALL = "Write it as JSON, or install the package python3-yaml (Debian, Ubuntu: apt) or python3-pyyaml (Red Hat family: dnf)."
+
+
+def read(path: str) -> list[dict[str, Any]]:
+    """The layout in the file, or on standard input for "-". Raises EngineError with all that is wrong with its form."""
+    try:
+        if path == "-":
+            text = sys.stdin.read(_MOST + 1)
+        else:
+            with open(path, encoding="utf-8") as handle:
+                text = handle.read(_MOST + 1)
+    except OSError as exc:
+        raise error("it can't be read: %s" % exc.strerror, path, "a layout", "Check the path.", "layout_unreadable") from exc
+    except UnicodeDecodeError as exc:
+        raise error("it is no UTF-8 text", path, "JSON or YAML", code="layout_unreadable") from exc
+    if len(text) > _MOST:
+        raise error("it is larger than %d bytes" % _MOST, path, "a layout", code="layout_unreadable")
+    layout = _parsed(text, path)
+    if isinstance(layout, dict) and VARIABLE in layout:
+        layout = layout[VARIABLE]
+    if not isinstance(layout, list):
+        raise error("it holds %s" % shown(layout), path, _EXPECTED, code="wrong_shape")
+    raise_if_any(_wrong(layout))
+    return layout
+
+
+def _parsed(text: str, path: str) -> Any:
+    """The content. JSON first: it needs nothing but Python."""
+    try:
+        return json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, path))
+    except RecursionError as exc:
+        raise error("it is nested too deeply", path, _EXPECTED, code="layout_unreadable") from exc
+    except ValueError as exc:
+        if yaml is None:
+            no_json = "it is no JSON (%s), and Python's YAML library (PyYAML) is not installed" % exc
+            raise error(no_json, path, "JSON, or YAML and PyYAML", _INSTALL, "yaml_missing") from exc
+    try:
+        return _yaml(text, path)
+    except RecursionError as exc:
+        raise error("it is nested too deeply", path, _EXPECTED, code="layout_unreadable") from exc
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        where = " at line %d, column %d" % (mark.line + 1, mark.column + 1) if mark else ""
+        found = "it is neither JSON nor YAML: %s%s" % (getattr(exc, "problem", None) or "it can't be parsed", where)
+        raise error(found, path, _EXPECTED, code="layout_unreadable") from exc
+
+
+def _unique(pairs: list[tuple[Any, Any]], path: str) -> dict[Any, Any]:
+    """A mapping whose keys stand in it once: of two, a parser would silently keep the last."""
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise error("the key %s is there twice in one entry" % shown(key), path, "each key once", code="duplicate_key")
+        found[key] = value
+    return found
+
+
+def _yaml(text: str, path: str) -> Any:
+    """The content of one YAML document, of plain values alone. Keys are checked as those of JSON are."""
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        for node in _nodes(root):
+            if isinstance(node, yaml.MappingNode):
+                _unique([((key.tag, key.value) if isinstance(key.value, Hashable) else id(key), 0) for key, dummy in node.value], path)
+        return loader.construct_document(root) if root else None
+    except (ValueError, OverflowError) as exc:
+        raise error("a number or date in it is out of bounds: %s" % exc, path, _EXPECTED, code="layout_unreadable") from exc
+    finally:
+        loader.dispose()
+
+
+def _nodes(root: Any) -> Iterator[Any]:
+    """A node and all below it; each once, though anchors repeat it."""
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        if isinstance(node, yaml.MappingNode):
+            waiting += [one for pair in node.value for one in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+
+
+def _wrong(layout: list[Any]) -> Iterator[Refusal]:
+    """What Ansible would refuse before the module, and what only Ansible could fill in. Other errors are for the planner's own parser."""
+    for number, entry in enumerate(layout):
+        where = "layout[%d]" % number
+        if not isinstance(entry, dict):
+            continue
+        yield from _unknown(entry, ENTRY, where)
+        if not isinstance(entry.get("mixed_sizes", False), bool):
+            yield Refusal("mixed_sizes is %s" % shown(entry["mixed_sizes"]), where, "true or false", code="wrong_shape")
+        selectors = entry.get("gpu")
+        for word in selectors if isinstance(selectors, list) else [selectors]:
+            if isinstance(word, (int, float)):
+                remedy = 'Put the address in quotes, such as "0000:57:00.0": YAML reads an unquoted one as a number.'
+                yield Refusal("gpu is the number %s" % word, where, "text", remedy, "wrong_shape")
+        vgpus = entry.get("vgpus")
+        for position, vgpu in enumerate(vgpus if isinstance(vgpus, list) else []):
+            if isinstance(vgpu, dict):
+                yield from _unknown(vgpu, VGPU, "%s.vgpus[%d]" % (where, position))
+        if "{{" in str(entry):
+            yield Refusal("it has a template ({{ … }})", where, "plain values: only Ansible fills in templates", code="layout_template")
+
+
+def _unknown(entry: dict[Any, Any], known: tuple[str, ...], where: str) -> Iterator[Refusal]:
+    for key in entry:
+        if key not in known:
+            yield Refusal("there is no option %s" % shown(key), where, "one of %s" % ", ".join(known), code="unknown_key")

@@ -1,0 +1,77 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The man page of vgpuctl, made of the same table as its --help."""
+
+from __future__ import annotations
+
+from typing import Iterable, Sequence
+
+from ..state.paths import COMMAND, STORE
+from .command import JSON, Command
+
+_HEAD = """.\\" Written by vgpu.kvm, from the table of vgpuctl's subcommands.
+.TH VGPUCTL 8
+.SH NAME
+vgpuctl \\- %s
+.SH SYNOPSIS
+.B vgpuctl
+.I COMMAND
+[OPTION ...]
+.SH COMMANDS
+"""
+_TAIL = """.SH EXIT STATUS
+.TP
+.B 0
+The command did its work. For
+.B status
+and
+.B doctor
+also: nothing is wrong.
+.TP
+.B 1
+The command failed, or was refused; the reason is on standard error.
+.B status
+found warnings only.
+.B doctor
+found errors.
+.TP
+.B 2
+.B status
+found errors, or could not read the host. For all commands: the options are wrong.
+.SH ENVIRONMENT
+.TP
+.B NO_COLOR
+If it is set, nothing is printed in color.
+.SH FILES
+.TP
+.I %s
+The layout that the boot restores.
+.TP
+.I %s
+This command: one file, which needs Python 3.8 or newer and no other package. Layouts in YAML need PyYAML.
+"""
+
+
+def page(description: str, commands: Sequence[Command]) -> str:
+    """The page, for section 8."""
+    return "".join([_HEAD % _escaped(description), *(line for one in commands for line in _command(one)), _TAIL % (_escaped(STORE), _escaped(COMMAND))])
+
+
+def _command(one: Command) -> Iterable[str]:
+    words = [option.names[0] if option.names[0].startswith("-") else option.shown for option in (*one.options, JSON)]
+    yield ".SS %s\n" % _escaped(" ".join([one.name, *("[%s]" % word if word.startswith("-") else word for word in words)]))
+    yield _sentence(one.help) + (_sentence(one.text) if one.text else "")
+    for option in (*one.options, JSON):
+        yield ".TP\n.B %s\n%s" % (_escaped(option.shown), _sentence(option.help))
+
+
+def _sentence(text: str) -> str:
+    """A text as a sentence, on a line of its own."""
+    text = text if text.startswith("vGPU") else text[0].upper() + text[1:]
+    return _escaped(text if text.endswith(".") else text + ".") + "\n"
+
+
+def _escaped(text: str) -> str:
+    """A text that troff prints as it is: also one whose line would begin as a request does."""
+    text = text.replace("\\", "\\e").replace("-", "\\-")
+    return "\\&" + text if text.startswith((".", "'")) else text

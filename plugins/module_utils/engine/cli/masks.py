@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names, UUIDs, serial numbers, network addresses and secrets of texts, each replaced by the same word wherever it stands.
+
+Texts are learned first, all of them, and masked then: a serial number that one text names as such is masked in the others too.
+PCI addresses, versions and types stay: a report is worth nothing without them.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import re
+from typing import Iterable, Match, Pattern
+
+# What a report is about, or what every host has.
+_COMMON = frozenset(
+    "localhost localdomain root nvidia vgpu kvm qemu libvirt linux debian ubuntu none null unknown n/a default true false on off yes no the and for with"
+    " system host guest vm gpu kernel driver error failed active inactive enabled disabled running service".split()
+)
+_PLAIN = ("", "0", "1", "127.0.0.1", "0.0.0.0", "[N/A]")
+_UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
+# A key whose name ends in one of these holds a secret.
+_SECRET = r"(?:tokens?|passw(?:or)?d|passphrase|passwd|pwd|secrets?|api[_-]?key|access[_-]?key|private[_-]?key|authorization|credentials?|cookie|signature)"
+# Texts in which each match of the second group is replaced: (kind, pattern), in this order.
+_RULES: tuple[tuple[str, Pattern[str]], ...] = (
+    ("key", re.compile(r"()(-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z))", re.DOTALL)),
+    ("secret", re.compile(r"()(\beyJ[\w-]{8,}(?:\.[\w-]+){1,4})")),
+    ("secret", re.compile(r"(?i)(\b(?:bearer|basic)\s+)([A-Za-z0-9+/=._~-]{8,})")),
+    ("secret", re.compile(r"(?i)([\w.-]*%s[\"']?\s*[:=]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&\"']+)" % _SECRET)),
+    ("secret", re.compile(r"(?i)(--?[\w-]*%s\s+)([^\s-][^\s]*)" % _SECRET)),
+    ("host", re.compile(r"(\b[a-z][a-z0-9+.-]*://)([^/\s\"'<>]+(?:/[^\s\"'<>]*)?)")),
+    ("address", re.compile(r"()((?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.?[A-Za-z]\w*)")),
+    ("serial", re.compile(r"(?i)((?:\bserial(?:[ _-]?(?:number|no\.?))?|\bPDI|\bs/n|\basset[ _]tag)\"?[ \t]*[:=][ \t]*\"?)([^\s\",;]+)")),
+    ("uuid", re.compile(r"()(?<![0-9A-Za-z])(%s)(?![0-9A-Za-z])" % _UUID)),
+    ("uuid", re.compile(r"()(?<![0-9A-Za-z])([0-9a-fA-F]{32})(?![0-9A-Za-z])")),
+    ("mac", re.compile(r"()(?<![0-9A-Za-z:.-])((?:[0-9a-fA-F]{2}[:-]){5}[0-9a-fA-F]{2}(?:(?:[:-][0-9a-fA-F]{2}){14})?)(?![0-9A-Za-z:-])")),
+    ("address", re.compile(r"()(?<![\w.])((?:\d{1,3}\.){3}\d{1,3})(?![\w.]*\w)")),
+)
+_IPV6 = re.compile(r"(?<![\w:.])([0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}(?:(?:\d{1,3}\.){3}\d{1,3})?)(?![\w:]|\.\d)")
+# Where texts name VMs, users and hosts: (kind, pattern of the name).
+_NAMES: tuple[tuple[str, Pattern[str]], ...] = (
+    ("vm", re.compile(r"\bguest=([^,\s'\"\]]+)")),
+    ("vm", re.compile(r"(?:^|\s)-name\s+(?:guest=)?([^,\s'\"\]]+)")),
+    ("vm", re.compile(r"\bVM Name[ \t]*:[ \t]*(\S[^\n]*?)[ \t]*$", re.MULTILINE)),
+    ("vm", re.compile(r"/libvirt/qemu/(?:log/)?(?:domain-\d+-)?([^/\s]+?)(?:\.xml|\.log|/)")),
+    ("vm", re.compile(r"machine-qemu[^/\s]*?-\d+-([^/\s]+?)\.scope")),
+    ("user", re.compile(r"/home/([^/\s:\"']+)")),
+    ("user", re.compile(r"(?:\buser[ =]|\bUSER=|session opened for user |\bfor user )([A-Za-z_][\w.-]*)")),
+    ("secret", re.compile(r"(?i)\bVM ID[ \t]*:[ \t]*([^\s]+)")),
+)
+
+
+class Masks:
+    """Learns what is to be masked, then masks it. counts: how many different ones of each kind were replaced."""
+
+    def __init__(self) -> None:
+        self._words: dict[str, str] = {}  # what replaces a text, by the text in lower case
+        self._numbers: dict[str, int] = {}
+        self._names: dict[str, str] = {}  # kind by name
+        self._pattern: Pattern[str] | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Of each kind, by the kind's name."""
+        return dict(sorted(self._numbers.items()))
+
+    def add(self, kind: str, names: Iterable[str]) -> None:
+        """Names that are known to be secret, whatever stands around them."""
+        for name in names:
+            plain = name.strip().strip(".,:;\"'")
+            if len(plain) > 1 and plain.lower() not in _COMMON and not plain.isdigit():
+                self._names.setdefault(plain.lower(), kind)
+        self._pattern = None
+
+    def learn(self, text: str) -> None:
+        """Adds the names and serial numbers that a text calls so."""
+        for kind, pattern in _NAMES:
+            self.add(kind, pattern.findall(text))
+        self.add("serial", (found.group(2) for kind, pattern in _RULES if kind == "serial" for found in pattern.finditer(text)))
+
+    def mask(self, text: str) -> str:
+        """The text without them."""
+        for kind, pattern in _RULES:
+            text = pattern.sub(functools.partial(self._replace, kind), text)
+        text = _IPV6.sub(self._ipv6, text)
+        if self._pattern is None:
+            known = sorted(map(re.escape, self._names), key=len, reverse=True)
+            self._pattern = re.compile(r"(?i)(?<![A-Za-z0-9<])(%s)(?![A-Za-z0-9])" % ("|".join(known) or r"(?!)"))
+        return self._pattern.sub(lambda found: self._word(self._names[found.group(1).lower()], found.group(1)), text)
+
+    def _replace(self, kind: str, found: Match[str]) -> str:
+        """A match whose second group is replaced, unless that says nothing, or stands for something already."""
+        text = found.group(2)
+        plain = text.strip("\"'")
+        if plain.lower() in _COMMON or plain in _PLAIN or re.fullmatch(r"<[a-z]+-\d+>", plain):
+            return found.group()
+        quote = text[0] if text[0] in "\"'" else ""
+        return found.group(1) + quote + self._word(kind, plain if quote else text) + quote
+
+    def _word(self, kind: str, text: str) -> str:
+        """What stands for a text: its kind and a number."""
+        plain = text.lower()
+        if plain not in self._words:
+            self._numbers[kind] = self._numbers.get(kind, 0) + 1
+            self._words[plain] = "<%s-%d>" % (kind, self._numbers[kind])
+        return self._words[plain]
+
+    def _ipv6(self, found: Match[str]) -> str:
+        text = found.group(1)
+        try:
+            address = ipaddress.IPv6Address(text)
+        except ValueError:
+            return text
+        return text if address.is_loopback or address.is_unspecified else self._word("address", text)
+

@@ -1,0 +1,46 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What vgpuctl prints: on a terminal with colors and tables, in a pipe as plain lines."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Mapping, Sequence, TextIO
+
+from ..base.errors import printable
+
+# Codes of a terminal by style.
+_STYLES = {"error": "31;1", "warning": "33", "good": "32", "strong": "1", "dim": "2"}
+# Columns are apart by this.
+_GAP = "  "
+
+
+class Screen:
+    """Prints texts and tables to a stream. terminal: whether a person reads it."""
+
+    def __init__(self, stream: TextIO, terminal: bool | None = None, surroundings: Mapping[str, str] | None = None) -> None:
+        known = os.environ if surroundings is None else surroundings
+        self.stream = stream
+        self.terminal = stream.isatty() if terminal is None else terminal
+        self.colored = self.terminal and "NO_COLOR" not in known and known.get("TERM", "") not in ("", "dumb")
+
+    def __call__(self, text: str, style: str = "") -> None:
+        """Prints a text, one line or several. style: see _STYLES."""
+        self.stream.write(self.painted(printable(text), style) + "\n")
+        self.stream.flush()  # the journal shows each step when it happens
+
+    def painted(self, text: str, style: str) -> str:
+        """A printable text in a style; as it is where there are no colors."""
+        return "\x1b[%sm%s\x1b[0m" % (_STYLES[style], text) if style and self.colored else text
+
+    def json(self, value: Any) -> None:
+        """Prints a value for machines."""
+        self(json.dumps(value, indent=1))
+
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], styles: Sequence[str] = ()) -> None:
+        """Prints rows under a head, in columns. styles: of each row."""
+        lines = [[printable(cell, lines=False) for cell in row] for row in (head, *rows)]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+        for line, style in zip(lines, ["strong", *(styles or [""] * len(rows))]):
+            self(_GAP.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip(), style)

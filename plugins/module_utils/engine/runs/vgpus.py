@@ -1,0 +1,76 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One run of a layout: read the host, plan, and apply. The module nvidia_vgpu and 'vgpuctl plan' and 'apply' do this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+from ..checks import in_use
+from ..read import host, inventory
+from ..state import layout_file
+from ..system import mdevctl
+from ..system.context import Context
+from ..vgpu import apply as vgpu_apply, layout, plan as vgpu_plan
+from ..vgpu.target import Host, LayoutPlan, Options
+
+
+@dataclass(eq=False, repr=False)
+class Request:
+    """A layout as its user wrote it. dry: plan only. timeout, settle: seconds, as the options of nvidia_vgpu."""
+
+    layout: Any
+    options: Options
+    dry: bool = False
+    timeout: float = 60
+    settle: float = 2
+
+
+@dataclass(eq=False, repr=False)
+class Outcome:
+    """The plan, which was carried out unless the request was dry. more_warnings: those about VMs that need what goes."""
+
+    inventory: inventory.Inventory
+    plan: LayoutPlan
+    more_warnings: list[str]
+
+    def vgpus(self) -> list[dict[str, Any]]:
+        """The vGPUs of the listed GPUs as they are now, or would be."""
+        return [
+            {"gpu": pf, "vf": one.slot.parent, "vf_index": one.slot.index, "type": one.type.short, "uuid": one.uuid}
+            for pf, target in sorted(self.plan.target.gpus.items())
+            for one in target.placed or ()
+        ]
+
+    def diff(self) -> tuple[str, str]:
+        """The host's vGPUs before and after, one a line."""
+        return vgpu_plan.lines(self.inventory), vgpu_plan.lines(self.inventory, self.plan.target)
+
+
+def run(ctx: Context, request: Request) -> Outcome:
+    """Plans the layout, and applies it unless the request is dry. Raises EngineError with all that is wrong; the caller holds the host's lock."""
+    entries, errors = layout.parse(request.layout)
+    found = inventory.read(ctx)
+    specs, wrong = layout.by_gpu(entries, found)
+    errors += wrong
+    if not request.dry and not errors:
+        found = inventory.await_types(ctx, found, [pf for pf, spec in specs.items() if spec.vgpus], request.timeout)
+    inventory.read_mig(ctx, [gpu for gpu in found.gpus if gpu.address in specs and specs[gpu.address].needs_mig and not gpu.may_have_mig], True)
+    state = host.identity(ctx) if _all_offer(found, specs) else host.read(ctx)
+    stored = layout_file.read(ctx.root)
+    sizes = [pf for pf, spec in specs.items() if spec.mixed or (pf in stored and stored[pf].mixed)]
+    inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])
+    known = Host(found, state, stored, mdevctl.definitions(ctx.root))
+    plan = in_use.settled(ctx, found, lambda: vgpu_plan.plan(known, specs, request.options, errors), lambda made: in_use.touched(made.steps))
+    if request.dry:
+        plan.refuse_unresponsive()
+    else:
+        vgpu_apply.apply(ctx, plan, request.timeout, request.settle)
+    return Outcome(found, plan, in_use.domain_warnings(ctx, in_use.removed(plan.steps), "the vGPU goes"))
+
+
+def _all_offer(found: inventory.Inventory, specs: Mapping[str, layout.GpuSpec]) -> bool:
+    """Whether the GPUs that get vGPUs offer them, so that no plan has to report what of the host is in the way."""
+    meant = [(found.gpu(pf), spec) for pf, spec in specs.items() if spec.vgpus or spec.needs_mig]
+    return all(gpu and gpu.types and (gpu.mig or not spec.needs_mig) for gpu, spec in meant)

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""vgpuctl on a fake host."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs vgpuctl; (exit status, stdout, stderr). uid: the user who runs it."""
+
+    def run(host, *words, uid=0):
+        monkeypatch.setattr(cli, "Context", lambda: host.ctx)
+        monkeypatch.setattr(cli.os, "geteuid", lambda: uid)
+        with host.counting_files():
+            status = cli.main(list(words))
+        out = capsys.readouterr()
+        return status, out.out, out.err
+
+    return run
