@@ -37,14 +37,15 @@ class Refusal:
 
 @dataclass(eq=False, repr=False)
 class Problem:
-    """An error with a severity: error (vGPUs can't work) or warning (they will not for long)."""
+    """An error with a severity: error (vGPUs can't work) or warning (they will not for long). follows: the code of its root cause, if that is another."""
 
     error: Refusal
     severity: str = "error"
+    follows: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
-        return dict(self.error.as_dict(), severity=self.severity)
+        return dict(self.error.as_dict(), severity=self.severity, **({"follows": self.follows} if self.follows else {}))
 
 
 def estimate(problem: Refusal) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..base.errors import Problem
 from ..binding import boot_files
-from ..checks import drift, problems
+from ..checks import health, problems
 from ..read import host, inventory as reader
 from ..state import layout_file, migration
 from ..system import libvirt_xml, systemd
@@ -33,5 +33,5 @@ def read(ctx: Context, thorough: bool = True) -> Snapshot:
     if not thorough:
         return Snapshot(inventory, state, {}, {}, problems.find(inventory, state, (), causes))
     services, stored, domains = migration.services(ctx), layout_file.read(ctx.root), libvirt_xml.domains(ctx.root)[0]
-    found = problems.find(inventory, state, (), causes, domains) + drift.find(inventory, stored, services, domains)
+    found = health.find(ctx, inventory, state, health.Setup(stored, services, domains, causes=causes))
     return Snapshot(inventory, state, services, stored, found)
