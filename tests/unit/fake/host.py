@@ -210,7 +210,7 @@ class Host:
         """journalctl --output=json of the units and transports that are asked for."""
         wanted = {word.partition("=")[2].replace(".service", "") for word in argv if word.startswith("_")}
         lines = []
-        for number, (name, message, *pid) in enumerate(self.journal):
+        for number, (name, message, *pid) in enumerate(one if isinstance(one, tuple) else ("nvidia-gridd", one) for one in self.journal):
             if name in wanted:
                 where = {"_TRANSPORT": "kernel"} if name == "kernel" else {"_TRANSPORT": "journal", "_SYSTEMD_UNIT": name + ".service"}
                 moment = str(int((self.clock.wall() - 600 + number) * 1e6))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Iterator, Mapping, Sequence
+from typing import Collection, Iterator, Mapping, Sequence
 
 from ..base.errors import Problem, Refusal
 from ..binding.boot_files import Cause
@@ -68,9 +68,14 @@ def find(ctx: Context, inventory: Inventory, state: host.HostState, setup: Setup
     found = problems.find(inventory, state, setup.flags, setup.causes, setup.domains)
     found += drift.find(inventory, setup.stored, setup.services, setup.domains)
     keys = {vgpu.key for vgpu in inventory.vgpus} | {vf.address for gpu in inventory.gpus for vf in gpu.vfs}
-    lines = logs_reader.read(ctx, setup.domains, keys, timeout)
-    found += problems.rated([*fabric(ctx), *logs.find(lines, {one.error.code for one in found})])
-    return judged(found)
+    return judged(found + problems.rated(fabric(ctx)) + of_logs(ctx, found, setup.domains, keys, timeout=timeout))
+
+
+def of_logs(
+    ctx: Context, told: Sequence[Problem], domains: Sequence[Domain] = (), vgpus: Collection[str] = (), timeout: float = 30
+) -> list[Problem]:
+    """What the logs of a host or a VM show, beyond what is told already. domains and vgpus: as the reader of logs takes them."""
+    return problems.rated(logs.find(logs_reader.read(ctx, domains, vgpus, timeout), {one.error.code for one in told}))
 
 
 def fabric(ctx: Context) -> Iterator[Refusal]:
@@ -88,7 +93,7 @@ def fabric(ctx: Context) -> Iterator[Refusal]:
 
 
 def judged(found: Sequence[Problem]) -> list[Problem]:
-    """Root causes first, each as grave as what follows from it; what follows has the code of its root."""
+    """Root causes first, errors before warnings, each as grave as what follows from it; what follows has the code of its root."""
     by_code: dict[str, list[Problem]] = {}
     for one in found:
         by_code.setdefault(one.error.code, []).append(one)
@@ -97,7 +102,7 @@ def judged(found: Sequence[Problem]) -> list[Problem]:
         if root is not one:
             one.follows = root.error.code
             root.severity = min(root.severity, one.severity)  # error comes before warning
-    return sorted(found, key=lambda one: one.follows is not None)
+    return sorted(found, key=lambda one: (one.follows is not None, one.severity))
 
 
 def _root(one: Problem, by_code: Mapping[str, list[Problem]]) -> Problem:

@@ -61,6 +61,8 @@ _SIGNS = (
      "the client configuration token is not understood", "Generate a new one on the license server and give that as vgpu_license_token."),
     ("token_missing", r"(?:unable|failed|cannot|could not|can't).*(?:find|fetch|open|read|load).*token|token.*(?:not found|missing)",
      "nvidia-gridd finds no token that it can read", "Give the client configuration token as vgpu_license_token."),
+    ("trust_store_full", r"trusted store.*maximum buffer size exceeded", "the license server's answer is larger than this guest driver takes",
+     "Update the guest driver to the newest release of its branch, or shorten the server's certificate chain; then restart nvidia-gridd."),
     ("trust_store", r"trusted? store|certificate|\bssl\b|\btls\b", "the license server's answer is not trusted",
      "Is the token of this very server (a new instance needs new tokens), and does a proxy stand between? Generate a new token and give that."),
     ("server_unreachable",
