@@ -21,7 +21,7 @@ PF = "0000:e8:00.0"
 BAD = {"code": "vfs_missing", "device": PF, "gpu": PF, "found": "its VFs are off", "expected": "32 VFs", "remedy": "Enable them.", "severity": "error"}
 MILD = {**BAD, "code": "boot_cause", "severity": "warning"}
 WHY = {"code": "refused", "device": "nvidia-gridd.service", "found": "the server refuses", "expected": "a license", "remedy": "Ask for more."}
-TIMED_OUT = re.compile(r"Timed out after 30 second|time frame \(30\)")  # ansible-core from 2.19 on, and before
+TIMED_OUT = re.compile(r"Timed out after 15 second|time frame \(15\)")  # ansible-core from 2.19 on, and before
 RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+) +skipped=(\d+) +rescued=(\d+) +ignored=(\d+)", re.MULTILINE)
 
 
@@ -84,7 +84,7 @@ def test_each_bad_host_fails_itself_and_the_recap_is_true(fleet):
     fleet.add("a-well", reading()).add("b-mild", reading(MILD)).add("c-broken", reading(BAD)).add("d-gone")
     fleet.add("e-slow", reading(), recorded_seconds=200).add("f-undefined", reading(), vgpu_layout=[{"gpu": "all", "vgpus": "{{ no_such_variable }}"}])
     fleet.add("g-fails", {"failed": True, "msg": "it must run as root"})
-    fleet.run("vgpu.kvm.validate", vgpu_validate_timeout=30)
+    fleet.run("vgpu.kvm.validate", vgpu_validate_timeout=15)
     bad = ["c-broken", "d-gone", "e-slow", "f-undefined", "g-fails"]
     assert (fleet.status, fleet.failed) == (2, bad), fleet.out
     assert fleet.states() == {
@@ -121,7 +121,7 @@ def test_a_guest_outside_the_group_is_a_guest(fleet):
 
 def test_the_report_is_written_whatever_a_host_does(fleet):
     fleet.add("well", reading()).add("gone").add("slow", reading(), recorded_seconds=200).add("fails", {"failed": True, "msg": "it must run as root"})
-    fleet.run("vgpu.kvm.report", vgpu_report_timeout=30)
+    fleet.run("vgpu.kvm.report", vgpu_report_timeout=15)
     assert fleet.status == 0, fleet.out
     page = (fleet.directory / "page.html").read_text()
     assert page.count("<article") == 4 and all("<h2>%s</h2>" % name in page for name in fleet.hosts) and TIMED_OUT.search(page)

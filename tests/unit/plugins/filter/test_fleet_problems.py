@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleFilterError
@@ -127,6 +128,8 @@ def test_one_failed_restore_is_one_problem_and_numbers():
         "      do: Check 'journalctl -u vgpu-restore'.",
         "1 host: 1 with errors.",
     ]
+    page = (Path(__file__).resolve().parents[4] / "docs/operations.md").read_text(encoding="utf-8")
+    assert "```text\n%s\n```" % "\n".join(found["table"]) in page, "the page shows what is printed"
     assert found["bad"] == {"gpu-7": {"state": "error", "text": "gpu-7: it has errors (restore_failed)."}}
     codes = {one["code"] for one in found["hosts"][0]["problems"]}
     assert codes == {"restore_failed", "vfs_missing", "vgpus_missing", "vm_without_vgpu"}, "for machines nothing is left out"

@@ -61,7 +61,8 @@ def test_a_cause_on_one_gpu_explains_nothing_on_another():
 
 
 def test_without_the_driver_all_else_follows():
-    rows = judged(problem("gpu_unbound", FIRST), problem("manager_not_running", "nvidia-vgpu-mgr.service"), problem("driver_missing"), problem("vfs_missing", FIRST))
+    service = problem("manager_not_running", "nvidia-vgpu-mgr.service")
+    rows = judged(problem("gpu_unbound", FIRST), service, problem("driver_missing"), problem("vfs_missing", FIRST))
     assert [one[2] for one in rows] == [None] + ["driver_missing"] * 3
 
 

@@ -22,6 +22,7 @@ MGR, VGPUD, FABRIC, GRIDD, INSTALLER, LIBVIRT = (
     "nvidia-vgpu-mgr", "nvidia-vgpud", "nvidia-fabricmanager", "nvidia-gridd", "nvidia-installer", "libvirtd",
 )
 VM = "VM web1"
+START = "notice: vmiop_env_log: (0x0): Received start call from nvidia-vgpu-vfio module: mdev uuid %s GPU PCI id 00:e8:00.0 config params vgpu_type_id=558"
 UUID = "4bca2ed2-bf47-4a06-af38-103c5c22d1c6"
 
 # (log, line, code, device, words of the remedy). Addresses are ours; the words are those of the threads that the table names.
@@ -38,7 +39,8 @@ LINES = [
     ("kernel", "NVRM: Xid (PCI:0000:44:00): 74, pid='<unknown>', NVLink: fatal error detected on link 3", "log_nvlink", "0000:44:00.0", "nvlink -e"),
     ("kernel", "NVRM: Xid (PCI:0000:44:00): 31, pid=77, MMU Fault", "log_xid", "0000:44:00.0", "Xid errors"),
     ("kernel", "NVRM: RmInitAdapter: Cannot initialize GSP firmware RM", "log_gsp_firmware", "kernel", "/lib/firmware/nvidia"),
-    ("kernel", "nvidia 0000:98:00.0: loading /lib/firmware/nvidia/570.133.20/gsp_ga10x.bin failed with error -4", "log_gsp_firmware", "0000:98:00.0", "firmware"),
+    ("kernel", "nvidia 0000:98:00.0: loading /lib/firmware/nvidia/570.133.20/gsp_ga10x.bin failed with error -4",
+     "log_gsp_firmware", "0000:98:00.0", "firmware"),
     ("kernel", "NVRM: installed in this system requires use of the NVIDIA open kernel modules.", "log_wrong_flavour", "kernel", "vgpu_driver_module_type"),
     ("kernel", "NVRM: installed in this system is not supported by the\nNVRM: NVIDIA 550.90.07 driver release.", "log_gpu_unsupported", "kernel", "release"),
     ("kernel", "NVRM: GPU 0000:98:00.0: RmInitAdapter failed! (0x62:0x65:1792)", "log_init_failed", "0000:98:00.0", "reboot"),
@@ -55,7 +57,8 @@ LINES = [
     ("kernel", "NVRM: The NVIDIA probe routine was not called for 1 device(s).", "log_other_driver", "kernel", "gpu_release"),
     ("kernel", "NVRM: The NVIDIA probe routine failed for 1 device(s).", "log_probe_failed", "kernel", "NVRM"),
     ("kernel", "nvidia: probe of 0000:01:00.0 failed with error -1", "log_probe_failed", "0000:01:00.0", "NVRM"),
-    ("kernel", 'audit: type=1400 apparmor="DENIED" operation="open" profile="libvirt-1" name="/dev/nvidia0" comm="qemu-system-x86"', "log_denied", "kernel", "AppArmor"),
+    ("kernel", 'audit: type=1400 apparmor="DENIED" operation="open" profile="libvirt-1" name="/dev/nvidia0" comm="qemu-system-x86"',
+     "log_denied", "kernel", "AppArmor"),
     (MGR, "error: vmiop_env_log: Failed to initialize RM client: 0x26", "log_rm_client", MGR + ".service", "modinfo -F version nvidia"),
     (MGR, "error: vmiop_env_log: Failed to get VM UUID from QEMU command-line 0x57", "log_no_vm_uuid", MGR + ".service", "-uuid"),
     (MGR, "error: vmiop_log: (0x0): Incompatible Guest/Host drivers: Guest VGX version is newer than the maximum version supported by the Host."
@@ -74,7 +77,8 @@ LINES = [
     (GRIDD, "Failed to acquire license from license.example.com", "log_no_license", GRIDD + ".service", "vgpu.kvm.validate"),
     (VM, "qemu-kvm: -device vfio-pci,id=hostdev0,sysfsdev=/sys/bus/mdev/devices/%s: vfio error: %s: error getting device from group 14:"
          " Input/output error" % (UUID, UUID), "log_vfio_group", VM, "second vGPU"),
-    (VM, "qemu-kvm: -device vfio-pci,host=0000:e8:00.4: vfio 0000:e8:00.4: failed to open /dev/vfio/40: Device or resource busy", "log_vfio_busy", VM, "same vGPU"),
+    (VM, "qemu-kvm: -device vfio-pci,host=0000:e8:00.4: vfio 0000:e8:00.4: failed to open /dev/vfio/40: Device or resource busy",
+     "log_vfio_busy", VM, "same vGPU"),
     (VM, "qemu-kvm: -device vfio-pci,sysfsdev=/sys/bus/mdev/devices/%s: vfio %s: failed to open /dev/vfio/0: No such file or directory" % (UUID, UUID),
      "log_vfio_gone", VM, "managed='no'"),
     (VM, "qemu-kvm: -device vfio-pci,host=0000:e8:00.4: vfio 0000:e8:00.4: no such host device: No such file or directory", "log_vfio_gone", VM, "restore"),
@@ -114,7 +118,7 @@ QUIET = [
     (MGR, "notice: vmiop_env_log: nvidia-vgpu-mgr daemon started"),
     (MGR, "notice: vmiop_env_log: vmiop-env: guest_max_gpfn:0x0"),
     (MGR, "notice: vmiop_env_log: Unable to get VM name from QEMU commandline, using VM's UUID as VM name. 0x57"),
-    (MGR, "notice: vmiop_env_log: (0x0): Received start call from nvidia-vgpu-vfio module: mdev uuid %s GPU PCI id 00:e8:00.0 config params vgpu_type_id=558" % UUID),
+    (MGR, START % UUID),
     (MGR, "notice: vmiop_env_log: (0x0): pluginconfig: vgpu_type_id=558"),
     (MGR, "notice: vmiop_env_log: Successfully updated env symbols!"),
     (MGR, "notice: vmiop_log: (0x0): detected a VF at 0:3b:0.7"),
@@ -135,7 +139,8 @@ QUIET = [
     (VM, "LC_ALL=C \\"),
     (VM, "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny \\"),
     (VM, "-device '{\"driver\":\"vfio-pci\",\"id\":\"hostdev0\",\"sysfsdev\":\"/sys/bus/mdev/devices/%s\",\"display\":\"off\"}' \\" % UUID),
-    (VM, "qemu-system-x86_64: -device vfio-pci,sysfsdev=/sys/bus/mdev/devices/%s: warning: vfio %s: Could not enable error recovery for the device" % (UUID, UUID)),
+    (VM, "qemu-system-x86_64: -device vfio-pci,sysfsdev=/sys/bus/mdev/devices/%s: warning: vfio %s: Could not enable error recovery for the"
+         " device" % (UUID, UUID)),
     (VM, "char device redirected to /dev/pts/3 (label charserial0)"),
     (VM, "qemu-system-x86_64: terminating on signal 15 from pid 2114 (/usr/sbin/libvirtd)"),
     (VM, "shutting down, reason=shutdown"),
@@ -216,10 +221,10 @@ def test_many_lines_of_one_kind_are_one_finding():
 
 
 def test_what_a_later_line_ends_is_no_finding():
-    start = "notice: vmiop_env_log: (0x0): Received start call from nvidia-vgpu-vfio module: mdev uuid %s GPU PCI id 00:e8:00.0"
     other = UUID.replace("4bca", "5bca")
-    unlicensed, licensed = (MGR, "notice: vmiop_log: (0x0): vGPU license state: Unlicensed (Unrestricted)"), "notice: vmiop_log: (0x0): vGPU license state: Licensed"
-    rows = findings((MGR, start % UUID, "11"), (MGR, start % other, "12"), (*unlicensed, "11"), (*unlicensed, "12"), (MGR, licensed, "11"))[0]
+    state = "notice: vmiop_log: (0x0): vGPU license state: "
+    unlicensed = [(MGR, state + "Unlicensed (Unrestricted)", pid) for pid in ("11", "12")]
+    rows = findings((MGR, START % UUID, "11"), (MGR, START % other, "12"), *unlicensed, (MGR, state + "Licensed", "11"))[0]
     assert rows == [("log_unlicensed", other)], "each VM has its own license"
     failed = (MGR, "error: vmiop_env_log: Failed to initialize RM client: 0x26", "1")
     assert findings(failed, (MGR, "notice: vmiop_env_log: nvidia-vgpu-mgr daemon started", "2"))[0] == []
@@ -298,7 +303,8 @@ def test_a_journal_that_gives_no_or_a_strange_answer(host, answer, unread):
 
 def test_a_message_of_bytes(host):
     text = b"NVRM: Xid (PCI:0000:44:00): 79, \x1b[2J GPU has fallen off the bus"
-    host.programs["journalctl"] = lambda argv, timeout: Result(0, '{"MESSAGE": %s, "_TRANSPORT": "kernel"}\n' % list(text) if "_TRANSPORT=kernel" in argv else "")
+    answer = '{"MESSAGE": %s, "_TRANSPORT": "kernel"}\n' % list(text)
+    host.programs["journalctl"] = lambda argv, timeout: Result(0, answer if "_TRANSPORT=kernel" in argv else "")
     (found,) = logs.find(reader.read(host.ctx))
     assert (found.code, found.device) == ("log_off_bus", "0000:44:00.0") and found.found.isprintable()
 
