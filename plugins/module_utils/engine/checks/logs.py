@@ -12,8 +12,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Collection, Iterator
 
-from ..base.errors import Refusal, printable
-from ..guest.license import plain
+from ..base.errors import Refusal, plain, printable
 from ..hardware import address
 from ..read.logs import INSTALLER, LIBVIRT, VM, Logs
 from ..system.journal import HOURS, KERNEL, Line

@@ -9,12 +9,10 @@ import re
 from dataclasses import dataclass
 from typing import Sequence
 
-from ..base.errors import Refusal
+from ..base.errors import Refusal, plain
 
 UNIT = "nvidia-gridd.service"
 _EXPIRY = re.compile(r"Expiry\s*:\s*([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}\s+[0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2})")
-# What may be a token, or a part of one: never quoted.
-_SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
 
 
 @dataclass(eq=False, repr=False)
@@ -80,12 +78,6 @@ _SERVER = re.compile(r"(?<=\bfrom )\S+", re.IGNORECASE)
 _BEGIN = re.compile(r"^Starting |\bstarted \(\d+\)", re.IGNORECASE)
 # systemd's word that it is up, which may come after the daemon's first lines: it begins nothing that has begun already.
 _UP = re.compile(r"^Started ")
-
-
-def plain(line: str) -> str:
-    """A line of the journal that may be shown: without what could be of a token, and no longer than a line."""
-    text = " ".join(_SECRET.sub("…", line).split())
-    return text if len(text) <= 200 else text[:200] + "…"
 
 
 def _begin(lines: Sequence[str]) -> int:
