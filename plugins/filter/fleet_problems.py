@@ -42,7 +42,9 @@ RETURN = r"""
 _value:
   description:
     - RV(_value) has the C(hosts), gravest first, each with its name, kind (V(host) or V(guest)), state (V(ok), V(warning), V(error), V(unread) or
-      V(unreachable)), numbers and problems; the C(counts) by state; the C(codes); the C(table) as lines; and the C(summary), a sentence.
+      V(unreachable)), numbers and problems; the C(counts) by state; the C(codes); the C(table) as lines; the C(summary), a sentence;
+      and C(bad), by name the C(state) and a C(text) of each host that is not V(ok).
+    - A problem that follows from another one has the code of its root cause as C(follows). The table counts these below the root cause.
   type: dict
   sample:
     hosts:
@@ -50,6 +52,7 @@ _value:
     counts: {error: 0, unread: 0, unreachable: 0, warning: 0, ok: 1}
     codes: []
     summary: "1 host: 1 well."
+    bad: {}
 """
 
 from collections.abc import Mapping

@@ -37,7 +37,10 @@ options:
   health:
     description:
       - Whether RV(problems) also includes drift from the stored state - vGPUs and VFs that are stored for this host and missing, services that do
-        not run or would not start at the next boot, VMs that need a vGPU that is missing or that another VM has.
+        not run or would not start at the next boot, VMs that need a vGPU that is missing or that another VM has - and what the logs show.
+      - Read are the journals of NVIDIA's and libvirt's services, the kernel log, the QEMU logs of VMs with vGPUs, and the log of NVIDIA's installer, as
+        far as they are of this boot and the last 24 hours. What they show has happened and may be mended since, so it is a warning. Its code begins with
+        V(log_); V(log_unknown) shows lines that report an error and that this collection does not know.
     type: bool
     default: false
   detail:
@@ -255,6 +258,7 @@ problems:
   description:
     - What is wrong, each with its remedy. The severity is error or warning.
     - Where the device is a GPU, one of its VFs or of its vGPUs, C(gpu) is the GPU's address.
+    - C(follows) is the code of the root cause, where the problem follows from another one. Root causes come first.
   returned: success
   type: list
   elements: dict

@@ -38,6 +38,12 @@ options:
     description: Whether the module is signed with a key that the machine trusts, so that Secure Boot may be on.
     type: bool
     default: false
+  health:
+    description:
+      - Whether RV(problems) also includes what the VM's kernel log and the journal of C(nvidia-gridd) show, of this boot and the last 24 hours.
+        These findings are warnings, with codes that begin with V(log_).
+    type: bool
+    default: false
   timeout:
     description: Timeout in seconds for the programs that are run (C(modinfo), C(nvidia-smi)).
     type: int

@@ -17,9 +17,8 @@ _PARTS = ("severity", "code", "found", "expected", "remedy")
 def judge(result, gpus, problems_read):
     """(state, problems) of a host. result: what the task that read it registered; gpus and problems_read: what that read of GPUs and problems."""
     if isinstance(gpus, (list, tuple)):
-        # GPUs that VMs have through passthrough are on vfio-pci rightly.
-        problems = rows(problems_read, [one.get("address") for one in used(gpus)])
-        return (problems[0]["severity"] if problems else "ok"), problems
+        problems = rows(problems_read)
+        return min((one["severity"] for one in problems), default="ok"), problems  # error comes before warning
     if result.get("unreachable") is True:
         found = words.shortened(reading.text(result.get("msg"))) or "Ansible could not connect"
         remedy = "Check whether the host is up, and try 'ansible -m ping' on it."
@@ -32,19 +31,19 @@ def used(devices):
     return [one for one in reading.mappings(devices) if reading.mappings(one.get("in_use_by"))]
 
 
-def rows(problems_read, whole=()):
-    """Problems as they are listed, errors first; the same one of several devices once. whole: GPUs that may be on vfio-pci."""
+def rows(problems_read):
+    """Problems as they are listed: root causes before what follows from them, errors first; the same one of several devices once."""
     found = {}
     for one in reading.mappings(problems_read):
-        if one.get("code") == "gpu_on_vfio" and one.get("device") in whole:
-            continue
         key = ("warning" if one.get("severity") == "warning" else "error", *[reading.text(one.get(name)) for name in _PARTS[1:]])
-        row = found.setdefault(key, {**dict(zip(_PARTS, key)), "code": key[1] or "error", "devices": [], "gpus": []})
+        fresh = {**dict(zip(_PARTS, key)), "code": key[1] or "error", "devices": [], "gpus": [], "follows": reading.text(one.get("follows")), "more": 0}
+        row = found.setdefault(key, fresh)
+        row["more"] += reading.number(one.get("more"))
         for name in ("device", "gpu"):
             value, values = reading.text(one.get(name)), row[name + "s"]
             if value and value not in values:
                 values.append(value)
-    return sorted(found.values(), key=lambda row: row["severity"])
+    return sorted(found.values(), key=lambda row: (bool(row["follows"]), row["severity"]))
 
 
 def counts(hosts):

@@ -10,7 +10,9 @@ from . import hosts, reading, words
 
 _STEPS = 5  # that one problem names
 _DEVICES = 3  # that one line names
+_LINES = 3  # of problems of one code
 _HEAD = ("HOST", "STATE", "GPUS", "VGPUS", "IN USE")
+_STATES = {"error": "it has errors", "unread": "it was not read", "unreachable": "it is unreachable", "warning": "it has warnings"}
 _WORDS = {"error": "with errors", "unread": "not read", "unreachable": "unreachable", "warning": "with warnings", "ok": "well"}
 
 
@@ -21,7 +23,8 @@ def fleet(reads, licenses, guests):
     rows.sort(key=lambda one: (hosts.STATES.index(one["state"]), words.natural(one["name"]), one["name"]))
     counts = hosts.counts(rows)
     summary = _summary(counts)
-    return {"hosts": rows, "counts": counts, "codes": hosts.codes(rows), "table": [*_table(rows), summary], "summary": summary}
+    bad = {one["name"]: {"state": one["state"], "text": _short(one)} for one in rows if one["state"] != "ok"}
+    return {"hosts": rows, "counts": counts, "codes": hosts.codes(rows), "table": [*_table(rows), summary], "summary": summary, "bad": bad}
 
 
 def _row(name, read, license_, guest):
@@ -56,7 +59,8 @@ def _left_out(info):
     for one in reading.mappings(info.get("problems")):
         amount = more.pop(reading.text(one.get("code")), 0)
         if amount:
-            rows.append({"code": one.get("code"), "severity": one.get("severity"), "found": "%d more of this kind" % amount})
+            more_of_it = {"found": "%d more of this kind" % amount, "more": amount}
+            rows.append({**more_of_it, **{name: one.get(name) for name in ("code", "severity", "follows")}})
     return rows
 
 
@@ -97,9 +101,39 @@ def _table(rows):
     for line, problems in zip(cells, [[], *[one["problems"] for one in rows]]):
         texts = [cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths))]
         lines.append("  ".join(texts).rstrip())
-        for problem in problems:
-            lines += _problem(problem)
+        lines += _problems(problems)
     return lines
+
+
+def _problems(problems):
+    """Lines below a host: a root cause with its remedy, by code, and what follows from it as numbers."""
+    groups, roots = {}, {problem["code"] for problem in problems if not problem["follows"]}
+    for problem in problems:
+        if problem["follows"] not in roots:
+            groups.setdefault(problem["code"], []).append(problem)
+    lines = []
+    for code, group in groups.items():
+        lines += [_problem(one) for one in group[:_LINES]]
+        if len(group) > _LINES:
+            lines.append("    %s %s: and %d more like these" % (group[0]["severity"], code, sum(map(_amount, group[_LINES:]))))
+        follow = {}
+        for one in [one for one in problems if one["follows"] == code]:
+            follow[one["code"]] = follow.get(one["code"], 0) + _amount(one)
+        if follow:
+            lines.append("      from it follow: %s" % ", ".join("%d %s" % (follow[name], name) for name in sorted(follow)))
+        lines += ["      do: %s" % remedy for remedy in dict.fromkeys(" ".join(one["remedy"].split()) for one in group) if remedy]
+    return lines
+
+
+def _amount(row):
+    """How many problems a row stands for."""
+    return row["more"] or len(row["devices"]) or 1
+
+
+def _short(one):
+    """A host that is not well, in one line."""
+    codes = dict.fromkeys(problem["code"] for problem in one["problems"] if not problem["follows"])
+    return "%s: %s (%s)." % (one["name"], _STATES[one["state"]], ", ".join(codes))
 
 
 def _summary(counts):
@@ -120,4 +154,4 @@ def _problem(problem):
     text = "    %s %s: %s%s" % (problem["severity"], problem["code"], named + ": " if named else "", " ".join(problem["found"].split()))
     if problem["expected"]:
         text += " (expected: %s)" % problem["expected"]
-    return [text] + (["      do: %s" % " ".join(problem["remedy"].split())] if problem["remedy"] else [])
+    return text

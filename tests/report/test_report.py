@@ -219,6 +219,17 @@ def test_axe_finds_nothing_serious_among_a_thousand(large, dark):
         assert page.violations() == []
 
 
+@pytest.mark.parametrize("button", [False, True])
+def test_it_is_printed_light(small, button):
+    with Page(small, dark=not button) as page:
+        if button:
+            page.run("document.documentElement.dataset.theme = 'dark'")
+        colour = "return getComputedStyle(document.body).backgroundColor"
+        assert page.run(colour) == "rgb(14, 19, 27)"
+        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": [{"name": "prefers-color-scheme", "value": "dark"}]})
+        assert page.run(colour) == "rgb(244, 246, 249)"
+
+
 def test_no_hosts_are_a_page_too():
     with Page(rendered("fleet-0", {})) as page:
         assert "has no hosts" in page.find("#none").text and page.errors() == [] and page.violations() == []

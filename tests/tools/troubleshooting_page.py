@@ -71,7 +71,7 @@ STAGES = {
             *("driver_mismatch", "next_kernel_without_driver", "secure_boot"),
         ),
     ),
-    "Services": ("Role `services`.", (), ("manager_not_running", "vgpud_failed", "service_not_enabled")),
+    "Services": ("Role `services`.", (), ("manager_not_running", "vgpud_failed", "service_not_enabled", "fabric_mode")),
     "VFs": ("Role `sriov`, module `nvidia_sriov`.", ("sriov/",), ("sriov_off", "vfs_off", "vfs_fewer", "vfs_missing", "vfs_unbound")),
     "MIG": (
         "Role `mig`, module `nvidia_mig`.",
@@ -103,11 +103,17 @@ STAGES = {
         ("guest/",),
         ("license_unread", "wrong_product"),
     ),
+    "The logs": (
+        "What lines of the last day and this boot mean, in the journals of NVIDIA's and libvirt's services, in the kernel's log, in the logs of QEMU and"
+        " of NVIDIA's installer. They show what has happened: such a finding is a warning.",
+        ("checks/logs.py", "checks/symptoms.py"),
+        (),
+    ),
     "The command on the host": ("`vgpuctl`.", ("cli/",), ()),
     "Metrics": ("Role `metrics`.", ("cli/metrics.py",), ()),
 }
 # Files and directories of no single stage, where each code must be assigned above; the modules' own files are such, too.
-SHARED = ("checks/", "base/refusals.py")
+SHARED = ("checks/problems.py", "checks/drift.py", "checks/health.py", "checks/in_use.py", "base/refusals.py")
 
 HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 <!-- SPDX-FileCopyrightText: The vgpu.kvm authors -->

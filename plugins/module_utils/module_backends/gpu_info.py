@@ -10,7 +10,7 @@ from typing import Mapping, Sequence
 from .. import _module
 from ..engine.base.errors import Problem
 from ..engine.binding import boot_files
-from ..engine.checks import busy, drift, in_use, problems
+from ..engine.checks import busy, health, in_use, problems
 from ..engine.hardware import vgpu_types
 from ..engine.hardware.gpu import Gpu, Holder
 from ..engine.read import host, inventory
@@ -110,9 +110,11 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     users = found.users()
     domains, unreadable = libvirt_xml.domains(ctx.root)
     services = migration.services(ctx, timeout)
-    wrong = problems.find(found, state, flags, causes, domains)
     if params["health"]:
-        wrong += drift.find(found, layout_file.read(ctx.root), services, domains)
+        setup = health.Setup(layout_file.read(ctx.root), services, domains, flags, causes)
+        wrong = health.find(ctx, found, state, setup, timeout)
+    else:
+        wrong = health.judged(problems.find(found, state, flags, causes, domains))
     rows, left_out = _problems(wrong, _owners(found), params["most_problems"])
     missing = host.missing_flags(state, flags)
     lists = {

@@ -30,7 +30,7 @@ ADDRESSES = ["0000:%02x:00.0" % bus for bus in (0x17, 0x2A, 0x3D, 0x63, 0x9A, 0x
 TYPE = "A40-1Q"
 # As the roles validate and report read a host.
 VALIDATE = {"health": True, "most_problems": 8, "unresponsive_gpus": "warn", "ahead": False, "warn": False}
-REPORT = {"detail": "vgpus"}
+REPORT = {"detail": "vgpus", "health": True}
 HOSTDEV = "<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='%s'/></source></hostdev>"
 
 

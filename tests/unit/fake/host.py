@@ -59,6 +59,7 @@ class Host:
         self.units = {}  # ActiveState of services by name; the others are not there
         self.owners = {}  # packages by paths, as dpkg knows them
         self.programs = {}  # stand-ins of a test, by name: what takes (arguments, timeout)
+        self.journal = []  # (unit or "kernel", message) or (unit, message, pid), oldest first
         self.python_rc = 0  # whether the system's Python can run the engine
         for address, model in gpus:
             self.kernel.add_gpu(address, model, driver)
@@ -168,6 +169,7 @@ class Host:
             "modprobe": self._modprobe,
             "sync": lambda argv, timeout: Result(self.sync_rc, "sync: error syncing: Input/output error\n" if self.sync_rc else ""),
             "systemctl": self._systemctl,
+            "journalctl": self._journalctl,
             "rmmod": self._rmmod,
             "dpkg-query": self._dpkg_query,
             "rpm": lambda argv, timeout: Result(127, "rpm: No such file or directory\n"),
@@ -203,6 +205,17 @@ class Host:
             load, active = ("loaded", self.units[name]) if name in self.units else ("not-found", "inactive")
             blocks.append("Id=%s.service\nLoadState=%s\nActiveState=%s\nResult=success\nUnitFileState=" % (name, load, active))
         return Result(0, "\n\n".join(blocks) + "\n")
+
+    def _journalctl(self, argv, timeout):
+        """journalctl --output=json of the units and transports that are asked for."""
+        wanted = {word.partition("=")[2].replace(".service", "") for word in argv if word.startswith("_")}
+        lines = []
+        for number, (name, message, *pid) in enumerate(one if isinstance(one, tuple) else ("nvidia-gridd", one) for one in self.journal):
+            if name in wanted:
+                where = {"_TRANSPORT": "kernel"} if name == "kernel" else {"_TRANSPORT": "journal", "_SYSTEMD_UNIT": name + ".service"}
+                moment = str(int((self.clock.wall() - 600 + number) * 1e6))
+                lines.append(json.dumps({"__REALTIME_TIMESTAMP": moment, "MESSAGE": message, "_PID": str((pid or [7])[0]), **where}))
+        return Result(0, "".join(line + "\n" for line in lines))
 
     def _rmmod(self, argv, timeout):
         """The module nvidia goes unless a process or a service has it open; with it go VFs and vGPUs."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine import frameworks
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import boot_files
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import logs
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import bundle, plan as driver_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import vendor_vfio
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.guest import branches, gridd_conf, license as licensing, token
@@ -21,9 +22,9 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import ad
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.mig_profiles import plain_profile
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Gpu
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement as mig_placement
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, platform
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, logs as log_files, platform
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml, mdevctl, nvidia_smi, systemd
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import journal, libvirt_xml, mdevctl, nvidia_smi, systemd
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER, token as good_token
@@ -45,6 +46,12 @@ DOMAIN = (
     "</hostdev><hostdev type='pci' managed='yes'><source><address domain='0x0000' bus='0xe8' slot='0x00' function='0x4'/></source></hostdev>"
     "</devices></domain>"
 )
+JOURNAL = [
+    '{"MESSAGE": "NVRM: Xid (PCI:0000:44:00): 79, GPU has fallen off the bus", "_TRANSPORT": "kernel", "__REALTIME_TIMESTAMP": "1700000000000000"}\n',
+    '{"MESSAGE": "notice: vmiop_log: (0x0): detected a VF at 0:3b:0.7", "_SYSTEMD_UNIT": "nvidia-vgpu-mgr.service", "_PID": "7"}\n'
+    '{"MESSAGE": "error: vmiop_log: (0x0): init_device_instance failed", "_SYSTEMD_UNIT": "nvidia-vgpu-mgr.service", "_PID": "7"}\n',
+    '{"MESSAGE": [27, 91, 50, 74, 102, 97, 105, 108, 101, 100], "_SYSTEMD_UNIT": "nvidia-vgpud.service"}\n',
+]
 SHOW = "Id=nvidia-vgpud.service\nLoadState=loaded\nActiveState=inactive\nResult=success\nInactiveExitTimestampMonotonic=77\n\nId=x.service\n"
 GRUB = 'GRUB_DEFAULT=0\nGRUB_CMDLINE_LINUX="quiet vfio-pci.ids=10de:2235,8086:1572"\nGRUB_CMDLINE_LINUX_DEFAULT=\'vfio_pci.ids=0x10de:0x2235\'\n'
 MODPROBE = "# mine\noptions vfio-pci ids=10de:2235:10de:145a,8086:1572 disable_vga=1\nblacklist nouveau\ninstall nouveau /bin/false\n"
@@ -193,6 +200,13 @@ def host_texts(text):
     frameworks.likely_uuids(text)
 
 
+def journal_lines(text):
+    """What journalctl printed, to findings, which a terminal may show."""
+    lines, dummy = journal.read(printed(text), ["_TRANSPORT=kernel"], 100)
+    for one in logs.find(log_files.Logs(lines)):
+        assert one.found.isprintable() and one.device and one.code.startswith("log_")
+
+
 # name: (what is called with the text, good texts)
 PARSERS = {
     "nvidia-smi: modes": (lambda text: nvidia_smi.modes(printed(text)), [inputs.sample("modes.txt")]),
@@ -214,6 +228,7 @@ PARSERS = {
     "vgpu_params": (layout.plain_params, ["frame_rate_limiter=0, disable_vnc=1", "enable_uvm=1"]),
     "layout.json": (stored, [STORE]),
     "systemctl show": (lambda text: systemd.read(printed(text)), [SHOW]),
+    "journalctl": (journal_lines, JOURNAL),
     "modprobe.d, GRUB, driverctl": (boot_texts, [GRUB, MODPROBE, "vfio-pci\n"]),
     "cmdline, /proc, modinfo": (
         host_texts,

@@ -11,6 +11,9 @@ from typing import Any, Iterable
 # Where the part of a link begins that may be a secret, also where the link was copied with its characters escaped.
 _QUERY = re.compile(r"[?#&=\r\n]|%3F|%23|%3D", re.IGNORECASE)
 
+# What may be a token, or a part of one: never quoted.
+_SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
+
 
 @dataclass(eq=False, repr=False)
 class Refusal:
@@ -37,14 +40,15 @@ class Refusal:
 
 @dataclass(eq=False, repr=False)
 class Problem:
-    """An error with a severity: error (vGPUs can't work) or warning (they will not for long)."""
+    """An error with a severity: error (vGPUs can't work) or warning (they will not for long). follows: the code of its root cause, if that is another."""
 
     error: Refusal
     severity: str = "error"
+    follows: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
-        return dict(self.error.as_dict(), severity=self.severity)
+        return dict(self.error.as_dict(), severity=self.severity, **({"follows": self.follows} if self.follows else {}))
 
 
 def estimate(problem: Refusal) -> str:
@@ -70,6 +74,12 @@ def printable(text: str, lines: bool = True) -> str:
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() or lines and one in "\n\t" else one.encode("unicode_escape").decode() for one in text)
+
+
+def plain(line: str) -> str:
+    """A line of a log that may be shown: without what could be of a token, and no longer than a line."""
+    text = " ".join(_SECRET.sub("…", line).split())
+    return text if len(text) <= 200 else text[:200] + "…"
 
 
 def shown(value: object, most: int = 60) -> str:

@@ -18,7 +18,7 @@ from ..system.libvirt_xml import Domain
 # Codes that are warnings; all others are errors.
 WARNINGS = (
     *("boot_cause", "libvirt_managed", "next_kernel_without_driver", "nouveau_loaded", "iommu_flags_missing", "secure_boot", "bootloader"),
-    *("gpu_unsupported", "gpu_unknown", "mig_pending", "service_not_enabled", "restore_failed", "vm_without_vgpu", "vgpu_in_two_vms"),
+    *("gpu_unsupported", "gpu_unknown", "mig_pending", "service_not_enabled", "restore_failed", "vm_without_vgpu", "vgpu_in_two_vms", "fabric_mode"),
 )
 _MISMATCH = "the driver %s is loaded, %s is on disk"
 _FLAGS_MISSING = "the kernel runs without %s"
@@ -40,8 +40,8 @@ def find(
 
 
 def rated(errors: Iterable[Refusal]) -> list[Problem]:
-    """Each with its severity, which its code decides."""
-    return [Problem(one, "warning" if one.code in WARNINGS else "error") for one in errors]
+    """Each with its severity, which its code decides. What a log shows has happened, and may be mended since."""
+    return [Problem(one, "warning" if one.code in WARNINGS or one.code.startswith("log_") else "error") for one in errors]
 
 
 def _managed(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusal]:
@@ -92,6 +92,8 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
         yield Refusal("the GPU is not in our table, but offers vGPU types: it is used", gpu.address, code="gpu_unknown")
     if not gpu.iommu_group and gpu.sriov:
         yield refusals.iommu_error(gpu, state)
+    if gpu.driver == "vfio-pci" and gpu.holders:
+        return  # a VM has the whole GPU: all else is its own
     if gpu.driver != "nvidia":
         bound, code = "the GPU is bound to %s" % (gpu.driver or "no driver"), _ON_OTHER_DRIVER.get(gpu.driver or "", "gpu_unbound")
         yield Refusal(bound, gpu.address, "nvidia", "Role gpu_release and module nvidia_pci_driver bind it to nvidia.", code)

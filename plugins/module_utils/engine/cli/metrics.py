@@ -61,6 +61,7 @@ def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
     if output is None:
         out(text.rstrip("\n"))
         return 0
+    output = os.path.abspath(output)  # a name alone is a file of this directory
     if not os.path.isdir(ctx.root + os.path.dirname(output)):
         raise error(
             "its directory is not there", output, "the directory of node_exporter's textfile collector (--collector.textfile.directory)",
@@ -87,8 +88,11 @@ def render(seen: snapshot.Snapshot, restored: restore_record.Record | None, now:
 
 
 def _samples(seen: snapshot.Snapshot, restored: restore_record.Record | None, now: float) -> Iterator[Sample]:
-    for gpu in seen.inventory.gpus:
-        yield from _gpu(gpu, [one.type for one in seen.stored[gpu.address].vgpus] if gpu.address in seen.stored else [])
+    there = {gpu.address: gpu for gpu in seen.inventory.gpus}
+    for address in sorted({*there, *seen.stored}):
+        expected = [one.type for one in seen.stored[address].vgpus] if address in seen.stored else []
+        # What is stored for a GPU that is gone is still expected: an alert must not end with the GPU.
+        yield from _gpu(there[address], expected) if address in there else _vgpus(address, expected, [], [])
     driver = seen.state.driver
     yield "driver_info", 1, {"loaded": driver.loaded or "", "on_disk": driver.on_disk or "", "flavour": driver.flavour}
     for name, unit in sorted(seen.services.items()):
@@ -119,10 +123,14 @@ def _gpu(gpu: Gpu, expected: list[str]) -> Iterator[Sample]:
     yield "vfs_supported", gpu.total_vfs, where
     yield "vfs_used", len({vgpu.parent for vgpu in gpu.vgpus if vgpu.index is not None}), where
     present = [vgpu.type or "unknown" for vgpu in gpu.vgpus]
-    used = [vgpu.type or "unknown" for vgpu in gpu.vgpus if vgpu.holders]
+    yield from _vgpus(gpu.address, expected, present, [vgpu.type or "unknown" for vgpu in gpu.vgpus if vgpu.holders])
+
+
+def _vgpus(address: str, expected: list[str], present: list[str], used: list[str]) -> Iterator[Sample]:
+    """Numbers of vGPUs by type, of the types of all of them."""
     for kind in sorted({*expected, *present}):
         for name, kinds in (("expected", expected), ("present", present), ("in_use", used)):
-            yield name, kinds.count(kind), dict(where, type=kind)
+            yield name, kinds.count(kind), {"gpu": address, "type": kind}
 
 
 def _escaped(text: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..base.errors import Problem
 from ..binding import boot_files
-from ..checks import drift, problems
+from ..checks import health, problems
 from ..read import host, inventory as reader
 from ..state import layout_file, migration
 from ..system import libvirt_xml, systemd
@@ -31,5 +31,5 @@ def read(ctx: Context) -> Snapshot:
     inventory, state = reader.read(ctx, with_types=False, with_mig=True), host.read(ctx)
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in inventory.gpus if gpu.supported])[0]
     services, stored, domains = migration.services(ctx), layout_file.read(ctx.root), libvirt_xml.domains(ctx.root)[0]
-    found = problems.find(inventory, state, (), causes, domains) + drift.find(inventory, stored, services, domains)
+    found = health.find(ctx, inventory, state, health.Setup(stored, services, domains, causes=causes))
     return Snapshot(inventory, state, services, stored, found)

@@ -9,12 +9,10 @@ import re
 from dataclasses import dataclass
 from typing import Sequence
 
-from ..base.errors import Refusal
+from ..base.errors import Refusal, plain
 
 UNIT = "nvidia-gridd.service"
 _EXPIRY = re.compile(r"Expiry\s*:\s*([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}\s+[0-9]{1,2}:[0-9]{1,2}:[0-9]{1,2})")
-# What may be a token, or a part of one: never quoted.
-_SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
 
 
 @dataclass(eq=False, repr=False)
@@ -61,6 +59,8 @@ _SIGNS = (
      "the client configuration token is not understood", "Generate a new one on the license server and give that as vgpu_license_token."),
     ("token_missing", r"(?:unable|failed|cannot|could not|can't).*(?:find|fetch|open|read|load).*token|token.*(?:not found|missing)",
      "nvidia-gridd finds no token that it can read", "Give the client configuration token as vgpu_license_token."),
+    ("trust_store_full", r"trusted store.*maximum buffer size exceeded", "the license server's answer is larger than this guest driver takes",
+     "Update the guest driver to the newest release of its branch, or shorten the server's certificate chain; then restart nvidia-gridd."),
     ("trust_store", r"trusted? store|certificate|\bssl\b|\btls\b", "the license server's answer is not trusted",
      "Is the token of this very server (a new instance needs new tokens), and does a proxy stand between? Generate a new token and give that."),
     ("server_unreachable",
@@ -78,12 +78,6 @@ _SERVER = re.compile(r"(?<=\bfrom )\S+", re.IGNORECASE)
 _BEGIN = re.compile(r"^Starting |\bstarted \(\d+\)", re.IGNORECASE)
 # systemd's word that it is up, which may come after the daemon's first lines: it begins nothing that has begun already.
 _UP = re.compile(r"^Started ")
-
-
-def plain(line: str) -> str:
-    """A line of the journal that may be shown: without what could be of a token, and no longer than a line."""
-    text = " ".join(_SECRET.sub("…", line).split())
-    return text if len(text) <= 200 else text[:200] + "…"
 
 
 def _begin(lines: Sequence[str]) -> int:

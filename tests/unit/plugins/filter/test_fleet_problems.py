@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from ansible.errors import AnsibleFilterError
@@ -104,6 +105,47 @@ def test_problems_that_the_host_did_not_list():
     rows = found["hosts"][0]["problems"]
     assert [(one["severity"], one["code"]) for one in rows] == [("error", "vfs_missing")] * 2 + [("warning", "boot_cause")] * 2
     assert "3 more of this kind" in "".join(found["table"]) and found["hosts"][0]["state"] == "error"
+
+
+def failed_restore():
+    """What a host with eight GPUs and a restore that failed at boot reports: 1 + 8 + 8 + 16, of which the first eight of a code are listed."""
+    root = {"code": "restore_failed", "device": "vgpu-restore.service", "found": "it failed at this boot", "expected": "success", "severity": "error"}
+    rows = [{**root, "remedy": "Check 'journalctl -u vgpu-restore'."}]
+    for code, device in (("vfs_missing", "0000:%02x:00.0"), ("vgpus_missing", "0000:%02x:00.0"), ("vm_without_vgpu", "VM web%d")):
+        for number in range(8):
+            found = "it lacks %d" % number if code != "vfs_missing" else "its VFs are off"
+            rows.append({**BAD, "code": code, "device": device % number, "found": found, "follows": "restore_failed"})
+    return dict(read(*rows), problems_left_out={"vm_without_vgpu": 8})
+
+
+def test_one_failed_restore_is_one_problem_and_numbers():
+    found = fleet_problems({"gpu-7": failed_restore()})
+    assert found["table"] == [
+        "HOST   STATE  GPUS  VGPUS  IN USE",
+        "gpu-7  error     1      2       1",
+        "    error restore_failed: vgpu-restore.service: it failed at this boot (expected: success)",
+        "      from it follow: 8 vfs_missing, 8 vgpus_missing, 16 vm_without_vgpu",
+        "      do: Check 'journalctl -u vgpu-restore'.",
+        "1 host: 1 with errors.",
+    ]
+    page = (Path(__file__).resolve().parents[4] / "docs/operations.md").read_text(encoding="utf-8")
+    assert "```text\n%s\n```" % "\n".join(found["table"]) in page, "the page shows what is printed"
+    assert found["bad"] == {"gpu-7": {"state": "error", "text": "gpu-7: it has errors (restore_failed)."}}
+    codes = {one["code"] for one in found["hosts"][0]["problems"]}
+    assert codes == {"restore_failed", "vfs_missing", "vgpus_missing", "vm_without_vgpu"}, "for machines nothing is left out"
+
+
+def test_problems_of_one_code_have_their_remedy_once():
+    rows = [dict(BAD, device="0000:%02x:00.0" % number, found="it has %d VFs" % number) for number in range(8)]
+    table = fleet_problems({"a": read(*rows)})["table"]
+    assert len([line for line in table if "do:" in line]) == 1 and "    error vfs_missing: and 5 more like these" in table and len(table) == 8
+    lost = dict(BAD, follows="a code that is not there")
+    assert any("vfs_missing" in line for line in fleet_problems({"a": read(lost)})["table"])
+
+
+def test_a_root_cause_comes_first_whatever_its_severity():
+    rows = fleet_problems({"a": read(dict(BAD, follows="boot_cause"), MILD)})["hosts"][0]
+    assert [one["code"] for one in rows["problems"]] == ["boot_cause", "vfs_missing"] and rows["state"] == "error"
 
 
 def test_guests():

@@ -44,6 +44,12 @@ def test_all_is_well(made):
     assert [one["code"] for one in problems] == ["restore_not_enabled"], "the fake host has no services"
 
 
+@pytest.mark.parametrize("word, wrong", [("enabled", False), ("static", False), ("generated", False), ("disabled", True), ("", True)])
+def test_units_that_systemd_starts_in_other_ways_are_enabled(made, word, wrong):
+    units = {name: {**WELL[name], "enabled": word} for name in ("nvidia-vgpud", "nvidia-vgpu-mgr")}
+    assert ("service_not_enabled" in found(made, units)[0]) is wrong
+
+
 def test_after_a_reboot_without_a_restore(made):
     made.reboot()
     made.pf().driver = "nvidia"

@@ -90,6 +90,23 @@ def test_metrics_after_a_reboot_and_a_restore(made, command):
     assert ("nvidia_vgpu_restore_failures", "") not in metrics(command(made, "metrics")[1])
 
 
+def test_what_is_stored_for_a_gpu_that_is_gone_is_still_expected(made, command):
+    kind = 'gpu="0000:e8:00.0",type="A40-24Q"'
+    made.reboot()
+    made.kernel.devices.pop(made.pf().address)
+    found = metrics(command(made, "metrics")[1])
+    assert (found["nvidia_vgpu_expected", kind], found["nvidia_vgpu_present", kind], found["nvidia_vgpu_in_use", kind]) == (2, 0, 0)
+    assert ("nvidia_vgpu_gpu_alive", 'gpu="0000:e8:00.0"') not in found
+    assert found["nvidia_vgpu_problems", 'code="gpu_gone",severity="error"'] == 1
+
+
+def test_metrics_into_a_file_of_this_directory(made, command, monkeypatch):
+    os.makedirs(made.root + made.root)  # the path below the host's root
+    monkeypatch.chdir(made.root)
+    assert command(made, "metrics", "--output", "nvidia_vgpu.prom") == (0, "", "")
+    assert metrics(made.get(made.root + "/nvidia_vgpu.prom"))
+
+
 def test_metrics_into_a_file(made, command):
     path = "/var/lib/prometheus/node-exporter/nvidia_vgpu.prom"
     status, dummy, err = command(made, "metrics", "--output", path)

@@ -34,7 +34,7 @@ def test_states(status, licensed, restricted, expiry):
 @pytest.mark.parametrize(
     "line, code",
     [
-        ("Failed to update local trusted store - Maximum buffer size exceeded", "trust_store"),
+        ("Failed to update local trusted store - Maximum buffer size exceeded", "trust_store_full"),
         ("Failed to acquire license from dls.example.com (Error: SSL peer certificate was not OK)", "trust_store"),
         ("Failed to acquire license from 10.0.2.2 (Info: NVIDIA RTX Virtual Workstation - Error: Connection timed out)", "server_unreachable"),
         ("Failed to acquire license from dls.example.com (Error: Could not resolve host: dls.example.com)", "server_unreachable"),

@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one judgement of a host's health: its state, its drift and its logs, root causes first, and what follows from them marked.
+
+doctor, metrics, nvidia_gpu_info, validate and the report all show this; none of them judges anything itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Collection, Iterator, Mapping, Sequence
+
+from ..base.errors import Problem, Refusal
+from ..binding.boot_files import Cause
+from ..hardware import address
+from ..read import host, logs as logs_reader
+from ..read.inventory import Inventory
+from ..state.layout_file import StoredGpu
+from ..system.context import Context
+from ..system.files import read_text
+from ..system.libvirt_xml import Domain
+from ..system.systemd import Units
+from . import drift, logs, problems
+
+_FABRIC = "/usr/share/nvidia/nvswitch/fabricmanager.cfg"
+_SWITCHES = "/proc/driver/nvidia-nvswitch/devices"  # the directory is there without any switch, too
+_DRIVER = ("driver_unfinished", "driver_missing", "driver_module_missing", "driver_not_loaded", "driver_datacenter", "driver_of_guest")
+_GPU = (
+    *("gpu_gone", "gpu_off_bus", "iommu_off", "sriov_off", "gpu_on_vfio", "gpu_on_nouveau", "gpu_on_stub", "gpu_on_other_driver", "gpu_unbound"),
+    *("restore_failed", "mig_lost", "mig_instances_missing"),
+)
+# What a code may follow from, the deepest cause first. The cause is of the same GPU, or of the whole host.
+_CAUSES = {
+    "gpu_unbound": _DRIVER,
+    "manager_not_running": (*_DRIVER, "log_rm_client"),
+    "vgpud_failed": (*_DRIVER, "log_no_types", "log_vgpud"),
+    "restore_failed": _DRIVER,
+    "mig_lost": (*_DRIVER, "restore_failed"),
+    "mig_instances_missing": (*_DRIVER, "restore_failed", "mig_lost"),
+    "no_types": (*_DRIVER, "vgpud_failed"),
+    "vfs_missing": (*_DRIVER, *_GPU),
+    "vgpus_missing": (*_DRIVER, *_GPU, "vfs_missing", "no_types", "vfs_unbound"),
+    "vm_without_vgpu": ("vgpus_missing", "gpu_gone"),
+    "log_probe_failed": ("log_iommu_off", "log_pf_unbound", "log_gpu_unsupported", "log_other_driver"),
+    "log_init_failed": ("log_wrong_flavour", "log_gsp_firmware", "log_gpu_unsupported"),
+    "log_vgpud": ("log_no_types",),
+    "log_vgpu_start": ("log_no_vm_uuid", "log_not_a_vgpu_board", "log_vgpu_init", "log_rm_client"),
+    "log_vgpu_init": ("log_not_a_vgpu_board",),
+    "log_vfio_group": ("log_no_vm_uuid", "log_not_a_vgpu_board", "log_vgpu_init", "log_rm_client", "log_vgpu_start", "manager_not_running"),
+    "log_no_license": ("log_trusted_store",),
+}
+
+
+@dataclass(eq=False, repr=False)
+class Setup:
+    """What was set up on a host: stored GPUs by address, systemd's services, libvirt's VMs. flags and causes: as problems.find takes them."""
+
+    stored: Mapping[str, StoredGpu] = field(default_factory=dict)
+    services: Units = field(default_factory=dict)
+    domains: Sequence[Domain] = ()
+    flags: Sequence[str] = ()
+    causes: Sequence[Cause] = ()
+
+
+def find(ctx: Context, inventory: Inventory, state: host.HostState, setup: Setup, timeout: float = 30) -> list[Problem]:
+    """All problems, judged. The logs are read for it."""
+    found = problems.find(inventory, state, setup.flags, setup.causes, setup.domains)
+    found += drift.find(inventory, setup.stored, setup.services, setup.domains)
+    keys = {vgpu.key for vgpu in inventory.vgpus} | {vf.address for gpu in inventory.gpus for vf in gpu.vfs}
+    return judged(found + problems.rated(fabric(ctx)) + of_logs(ctx, found, setup.domains, keys, timeout=timeout))
+
+
+def of_logs(
+    ctx: Context, told: Sequence[Problem], domains: Sequence[Domain] = (), vgpus: Collection[str] = (), timeout: float = 30
+) -> list[Problem]:
+    """What the logs of a host or a VM show, beyond what is told already. domains and vgpus: as the reader of logs takes them."""
+    return problems.rated(logs.find(logs_reader.read(ctx, domains, vgpus, timeout), {one.error.code for one in told}))
+
+
+def fabric(ctx: Context) -> Iterator[Refusal]:
+    """Fabric Manager's mode on a host with NVSwitches: in another one than vGPU's, CUDA does not start in a VM with a whole-card vGPU."""
+    if not ctx.sysfs.list(_SWITCHES):
+        return
+    match = re.search(r"^\s*FABRIC_MODE\s*=\s*(\S+)", read_text(ctx.root, _FABRIC) or "", re.MULTILINE)
+    mode = match.group(1) if match else None
+    if mode != "2":
+        found = "FABRIC_MODE is %s" % mode if mode else "it is not there, or has no FABRIC_MODE"
+        yield Refusal(
+            found, _FABRIC, "FABRIC_MODE=2: without it cuInit ends with 802 (system not yet initialized) in a VM that has a whole card as its vGPU",
+            "Set it, and restart nvidia-fabricmanager while no VM uses a GPU. MIG-backed vGPUs need no fabric.", "fabric_mode",
+        )
+
+
+def judged(found: Sequence[Problem]) -> list[Problem]:
+    """Root causes first, errors before warnings, each as grave as what follows from it; what follows has the code of its root."""
+    by_code: dict[str, list[Problem]] = {}
+    for one in found:
+        by_code.setdefault(one.error.code, []).append(one)
+    for one in found:
+        root = _root(one, by_code)
+        if root is not one:
+            one.follows = root.error.code
+            root.severity = min(root.severity, one.severity)  # error comes before warning
+    return sorted(found, key=lambda one: (one.follows is not None, one.severity))
+
+
+def _root(one: Problem, by_code: Mapping[str, list[Problem]]) -> Problem:
+    for code in _CAUSES.get(one.error.code, ()):
+        for cause in by_code.get(code, ()):
+            if _explains(cause, one):
+                return _root(cause, by_code)
+    return one
+
+
+def _explains(cause: Problem, one: Problem) -> bool:
+    """Whether the cause is of the same GPU or the whole host. Logs and VMs have other names for a GPU, so that none is compared."""
+    gpus = [device for device in (cause.error.device or "", one.error.device or "") if address.is_address(device)]
+    return len(gpus) < 2 or gpus[0] == gpus[1] or one.error.code.startswith("log_")

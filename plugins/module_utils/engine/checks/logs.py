@@ -1,0 +1,149 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Findings in logs: each known line with its cause and remedy, once for each device, and the unknown lines that report an error.
+
+A log shows what happened, not what still holds: its findings are warnings, and one that a check of the state reports already is left out.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from dataclasses import dataclass, field
+from typing import Collection, Iterator
+
+from ..base.errors import Refusal, plain, printable
+from ..hardware import address
+from ..read.logs import INSTALLER, LIBVIRT, VM, Logs
+from ..system.journal import HOURS, KERNEL, Line
+from . import symptoms
+
+_SHOWN = 3  # lines that nobody knows that one finding quotes
+_ERROR = re.compile(
+    r"\b(?:error|fail(?:ed|s|ure)?|fatal|can(?:not|'t)|unable|timed? ?out|refused|denied|invalid|(?:not |un)supported|abort\w*|assert\w*|mismatch"
+    r"|incompatible|corrupt\w*|Xid)\b", re.IGNORECASE)
+# In logs that others write to, too.
+_OURS = re.compile(r"NVRM|nvidia|vgpu|mdev", re.IGNORECASE)
+_PCI = re.compile(r"\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}(?:\.[0-7])?\b", re.IGNORECASE)
+_UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
+# nvidia-vgpu-mgr's process for a VM names its vGPU once: a mediated device, or a VF (0:3b:0.7).
+_STARTS = re.compile(r"mdev uuid (\S{36})|detected a VF at ([0-9a-f]{1,4}:[0-9a-f]{1,2}:[0-9a-f]{1,2}\.[0-9a-f])", re.IGNORECASE)
+
+
+@dataclass(eq=False, repr=False)
+class _Found:
+    """Lines that mean the same of one device."""
+
+    lines: list[Line] = field(default_factory=list)
+
+
+def find(logs: Logs, told: Collection[str] = ()) -> list[Refusal]:
+    """What the logs show. told: codes of what the state of the host shows already."""
+    known: dict[tuple[str, str, str], _Found] = {}
+    unknown: dict[str, _Found] = {}
+    vgpus: dict[str, str] = {}  # of the vGPU manager's processes
+    for line in logs.lines:
+        kind, text = _kind(line.log), " ".join(line.text.split())
+        started = _STARTS.search(text)
+        if started:
+            vgpus[line.pid] = _key(started.group(1) or started.group(2))
+        _end(known, line, text)
+        matching, patterns, harmless = symptoms.patterns(kind)
+        if harmless.search(text):
+            continue
+        code = next((one for one, pattern in patterns if pattern.search(text)), None) if matching.search(text) else None
+        if code:
+            known.setdefault((code, _device(line, text, vgpus), _pid(code, line)), _Found()).lines.append(line)
+        elif _is_error(kind, text):
+            unknown.setdefault(line.log, _Found()).lines.append(line)
+    merged: dict[tuple[str, str], _Found] = {}
+    for (code, device, dummy), one in known.items():
+        merged.setdefault((code, device), _Found()).lines += one.lines
+    found = [symptoms.refusal(code, device, _evidence(one)) for (code, device), one in merged.items() if not set(symptoms.reported(code)) & set(told)]
+    return [*found, *_unknown(unknown), *_unread(logs)]
+
+
+def _kind(log: str) -> str:
+    """The log's name in the table."""
+    return "qemu" if log.startswith(VM) else "libvirt" if log in LIBVIRT else log
+
+
+def _pid(code: str, line: Line) -> str:
+    """The process whose story it is, where each has its own."""
+    return line.pid if symptoms.ENDED.get(code, ("", False))[1] else ""
+
+
+def _end(known: dict[tuple[str, str, str], _Found], line: Line, text: str) -> None:
+    """Removes what this line ends."""
+    for code, (pattern, dummy) in symptoms.ENDED.items():
+        open_ones = [key for key, one in known.items() if key[0] == code and one.lines[0].log == line.log and key[2] == _pid(code, line)]
+        if open_ones and re.search(pattern, text, re.IGNORECASE):
+            for key in open_ones:
+                del known[key]
+
+
+def _is_error(kind: str, text: str) -> bool:
+    """Whether a line that no pattern knows reports an error, and one of ours."""
+    if kind == INSTALLER:
+        return text.startswith("ERROR:")
+    shared = kind in (KERNEL, "qemu", "libvirt")
+    return bool(_ERROR.search(text)) and (not shared or bool(_OURS.search(text))) and not (kind == "qemu" and text.startswith("-"))
+
+
+def _device(line: Line, text: str, vgpus: dict[str, str]) -> str:
+    """What the line is about: a PCI function or vGPU that it names, that of its process, else the VM or the log."""
+    if line.log.startswith(VM):
+        return line.log
+    pci, uuid = _PCI.search(text) if line.log == KERNEL else None, _UUID.search(text)
+    if pci:
+        return _key(pci.group(0) if "." in pci.group(0) else pci.group(0) + ".0")
+    return uuid.group(0).lower() if uuid else vgpus.get(line.pid) or (line.log + ".service" if line.log not in (KERNEL, INSTALLER) else line.log)
+
+
+def _key(word: str) -> str:
+    """A PCI address or UUID in sysfs' spelling."""
+    return address.parse(word) if address.is_address(word) else word.lower()
+
+
+def _quoted(line: Line) -> str:
+    return printable(plain(line.text), lines=False)
+
+
+def _evidence(one: _Found) -> str:
+    """The last of the lines, how many there are, and when."""
+    last = one.lines[-1]
+    log = "the kernel's log" if last.log == KERNEL else last.log + "'s log"
+    often = "" if len(one.lines) == 1 else " %d times, at last" % len(one.lines)
+    return "%s shows%s%s: %s" % (log, often, _time(last), _quoted(last))
+
+
+def _time(line: Line) -> str:
+    try:
+        return datetime.datetime.fromtimestamp(line.when, datetime.timezone.utc).strftime(" at %Y-%m-%d %H:%M:%S UTC") if line.when else ""
+    except (OverflowError, OSError, ValueError):
+        return ""
+
+
+def _unknown(found: dict[str, _Found]) -> Iterator[Refusal]:
+    for log, one in found.items():
+        texts = list(dict.fromkeys(map(_quoted, one.lines)))[-_SHOWN:]
+        lines = "%d lines report errors" % len(one.lines) if len(one.lines) > 1 else "a line reports an error"
+        yield Refusal(
+            "%s that this collection does not know: %s" % (lines, " | ".join(texts)), log if log == KERNEL or log.startswith(VM) else log + ".service",
+            remedy="Read them with the lines around them: %s." % _command(log), code="log_unknown",
+        )
+
+
+def _unread(logs: Logs) -> Iterator[Refusal]:
+    for log, why in logs.unread:
+        found = "it can't be read, so nothing is known of errors in it: %s" % why
+        yield Refusal(found, log, "the lines of the last %d hours" % HOURS, "Run this as root, and check 'journalctl -n 10'.", "log_unread")
+
+
+def _command(log: str) -> str:
+    """Where a log is read."""
+    if log.startswith(VM):
+        return "/var/log/libvirt/qemu/%s.log" % log[len(VM):]
+    if log == INSTALLER:
+        return "/var/log/nvidia-installer.log"
+    return "'journalctl -k -b'" if log == KERNEL else "'journalctl -b -u %s'" % log

@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One judgement for doctor, metrics and nvidia_gpu_info: root causes, what follows from them, and what is no problem."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import Problem, Refusal
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import health
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_vgpu
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
+from ansible_collections.vgpu.kvm.tests.unit.fake.tree import Dir
+
+FIRST, SECOND = "0000:e8:00.0", "0000:e9:00.0"
+
+
+def problem(code, device=None, severity="error"):
+    return Problem(Refusal("x", device, code=code), severity)
+
+
+def judged(*problems):
+    """(code, severity, what it follows from) in order."""
+    return [(one.error.code, one.severity, one.follows) for one in health.judged(list(problems))]
+
+
+def everywhere(host, monkeypatch, capsys):
+    """What doctor, metrics and the module report: {(severity, code): how many} of each."""
+    monkeypatch.setattr(cli, "Context", lambda: host.ctx)
+    counted = []
+    cli.main(["doctor", "--json"])
+    for rows in (json.loads(capsys.readouterr().out)["problems"], call(nvidia_gpu_info, host, health=True).ok["problems"]):
+        counted.append({})
+        for one in rows:
+            key = (one["severity"], one["code"])
+            counted[-1][key] = counted[-1].get(key, 0) + 1
+    cli.main(["metrics"])
+    found = re.findall(r'^nvidia_vgpu_problems\{code="(\w+)",severity="(\w+)"\} (\d+)$', capsys.readouterr().out, re.MULTILINE)
+    return [*counted, {(severity, code): int(count) for code, severity, count in found}]
+
+
+def test_a_failed_restore_is_the_root_of_what_is_missing():
+    rows = judged(
+        problem("vm_without_vgpu", "VM web1", "warning"), problem("vgpus_missing", FIRST), problem("vfs_missing", FIRST), problem("vfs_missing", SECOND),
+        problem("restore_failed", "vgpu-restore.service", "warning"), problem("boot_cause", "/etc/modprobe.d/a.conf", "warning"),
+    )
+    assert rows == [
+        ("restore_failed", "error", None), ("boot_cause", "warning", None), ("vgpus_missing", "error", "restore_failed"),
+        ("vfs_missing", "error", "restore_failed"), ("vfs_missing", "error", "restore_failed"), ("vm_without_vgpu", "warning", "restore_failed"),
+    ]
+
+
+def test_a_cause_on_one_gpu_explains_nothing_on_another():
+    rows = judged(problem("gpu_off_bus", FIRST), problem("vgpus_missing", FIRST), problem("vgpus_missing", SECOND))
+    assert rows == [("gpu_off_bus", "error", None), ("vgpus_missing", "error", None), ("vgpus_missing", "error", "gpu_off_bus")]
+
+
+def test_without_the_driver_all_else_follows():
+    service = problem("manager_not_running", "nvidia-vgpu-mgr.service")
+    rows = judged(problem("gpu_unbound", FIRST), service, problem("driver_missing"), problem("vfs_missing", FIRST))
+    assert [one[2] for one in rows] == [None] + ["driver_missing"] * 3
+
+
+def test_the_manager_s_journal_is_the_root_of_its_end(host):
+    host.units = {"nvidia-vgpu-mgr": "failed"}
+    host.journal.append(("nvidia-vgpu-mgr", "error: vmiop_env_log: Failed to initialize RM client: 0x26"))
+    rows = call(nvidia_gpu_info, host, health=True).ok["problems"]
+    assert [(one["code"], one.get("follows")) for one in rows][0] == ("log_rm_client", None)
+    assert ("manager_not_running", "log_rm_client") in [(one["code"], one.get("follows")) for one in rows]
+    assert rows[0]["severity"] == "error", "as grave as what follows from it"
+
+
+def test_no_cause_leads_back_to_itself():
+    def walk(code, seen):
+        assert code not in seen, seen
+        for cause in health._CAUSES.get(code, ()):
+            walk(cause, seen | {code})
+
+    for code in health._CAUSES:
+        walk(code, frozenset())
+
+
+@pytest.mark.parametrize("gpus", [1, 9])
+def test_whole_gpus_of_vms_are_no_problem_anywhere(make_host, monkeypatch, capsys, gpus):
+    host = make_host(gpus=[("0000:%02x:00.0" % (0x10 + number), A40) for number in range(gpus)], driver="vfio-pci")
+    for number, pf in enumerate(host.kernel.pfs()):
+        host.kernel.add_process(100 + number, "qemu-system-x86", ["qemu", "-name", "vm%d" % number], ["/dev/vfio/%s" % pf.group])
+    told = everywhere(host, monkeypatch, capsys)
+    assert told[0] == told[1] == told[2] and not [key for key in told[0] if key[1] in ("gpu_on_vfio", "iommu_off", "vfs_missing")], told
+    host.kernel.processes.clear()
+    assert everywhere(host, monkeypatch, capsys)[0]["error", "gpu_on_vfio"] == gpus, "idle ones are"
+
+
+def test_the_same_findings_everywhere(host, monkeypatch, capsys):
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]).ok
+    host.reboot()
+    host.pf().driver = "nvidia"
+    host.journal += [("kernel", "NVRM: Xid (PCI:0000:e8:00): 94, Contained"), ("nvidia-vgpu-mgr", "error: something new failed")]
+    first, second, third = everywhere(host, monkeypatch, capsys)
+    assert first == second == third
+    assert {("error", "vfs_missing"), ("error", "vgpus_missing"), ("warning", "log_gpu_memory"), ("warning", "log_unknown")} <= set(first)
+
+
+@pytest.mark.parametrize("config, told", [("FABRIC_MODE=0\n", True), ("# FABRIC_MODE=2\n", True), (None, True), ("A=1\nFABRIC_MODE=2\n", False)])
+def test_the_mode_of_fabric_manager(host, config, told):
+    assert "fabric_mode" not in [one["code"] for one in call(nvidia_gpu_info, host, health=True).ok["problems"]], "no NVSwitch"
+    host.kernel.top.entries["proc"].entries["driver"].entries["nvidia-nvswitch"] = Dir({"devices": Dir({"0000:c1:00.0": Dir()})})
+    if config:
+        host.put("/usr/share/nvidia/nvswitch/fabricmanager.cfg", config)
+    rows = [one for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"] == "fabric_mode"]
+    assert bool(rows) is told and all(one["severity"] == "warning" and "802" in one["expected"] for one in rows)
