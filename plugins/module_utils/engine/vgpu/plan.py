@@ -11,6 +11,7 @@ A definition of mdevctl's is kept as the vGPU is: this parent, this type, starte
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Mapping, Sequence
 
 from ..base.errors import Refusal
@@ -133,15 +134,30 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
                 steps.append(Step("params", pf, parent, text, key=one.key, params=one.params))
             if options.mdevctl and one.uuid and one.spec.managed:
                 steps += _define(pf, one, definitions.get(one.uuid))
+    _move_first(result)
+
+
+def _move_first(result: LayoutPlan) -> None:
+    """A UUID that moves to another GPU is removed before it is created there, so the two GPUs share a lane."""
+    coming = {step.args["uuid"]: step for step in result.steps if step.kind == "create" and step.args["uuid"]}
+    moving = [step for step in result.steps if step.kind == "remove" and step.args["key"] in coming and step.lane != coming[step.args["key"]].lane]
+    for step in moving:
+        left, lane = step.lane, coming[step.args["key"]].lane
+        for one in result.steps:
+            one.lane = lane if one.lane == left else one.lane
+    begin = next((number for number, step in enumerate(result.steps) if step.lane), 0)
+    result.steps[begin:] = moving + [step for step in result.steps[begin:] if step not in moving]
 
 
 def _add_store(result: LayoutPlan, host: Host, going: set[str], options: Options) -> None:
     """The step that writes the layout file, if it changes. The boot restores the layout's GPUs, and VFs of GPUs that have them on."""
     kept, new = [], []
+    placed = {one.uuid for target in result.target.gpus.values() for one in target.placed or () if one.uuid}
     for gpu in host.inventory.gpus:
         planned, stored = result.target.of(gpu.address), host.stored.get(gpu.address)
         if stored and not gpu.alive:
-            kept.append(stored)  # what it had is what it gets again, should it come back
+            # What it had is what it gets again, should it come back; less what moved to another GPU.
+            kept.append(replace(stored, vgpus=[one for one in stored.vgpus if one.uuid not in placed]))
         if gpu.alive and (planned.placed is not None or gpu.num_vfs or stored):
             vgpus = [
                 layout_file.StoredVgpu(one.uuid, one.slot.parent, one.slot.index if gpu.sriov else None, one.type.short, one.params or "")
