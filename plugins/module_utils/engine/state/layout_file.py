@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Iterable, TypeVar
+from typing import Any, Collection, Iterable, TypeVar
 
 from ..base.errors import error
 from ..system import files
@@ -50,8 +50,8 @@ class StoredGpu:
     address: str
     vfs: int  # how many
     vgpus: list[StoredVgpu]
-    # Keys of vGPUs of ours that were to be removed when the file was written. If a run was interrupted before it removed them,
-    # the next one does; without this list it would take them for somebody else's.
+    # Keys of vGPUs of ours that were to be removed when the file was written, and are forgotten once they are gone. If a run was interrupted
+    # before it removed them, the next one does; without this list it would take them for somebody else's.
     former: list[str] = field(default_factory=list)
     mig: list[str] | None = None  # names of the profiles of its GPU instances; None where MIG is not managed
     mixed: bool = False  # mixed-size mode
@@ -60,6 +60,11 @@ class StoredGpu:
     def keys(self) -> list[str]:
         """Keys of vGPUs that we created here."""
         return [one.key for one in self.vgpus] + self.former
+
+    def forget(self, present: Collection[str]) -> None:
+        """Leaves of the former keys those that there still are and that are not desired again. present: keys of vGPUs and definitions."""
+        desired = {one.key for one in self.vgpus}
+        self.former = sorted({key for key in self.former if key in present and key not in desired})
 
     def as_dict(self) -> dict[str, Any]:
         """For the file; what a GPU does not have is left out."""
@@ -132,3 +137,13 @@ def read(root: str) -> dict[str, StoredGpu]:
     """What is stored, by address."""
     path = migration.current(root, PATH)
     return loads(files.read_text(root, path), path)
+
+
+def forget(root: str, present: Collection[str]) -> None:
+    """Forgets the former keys of vGPUs that are gone by now."""
+    stored = read(root).values()
+    before = content(stored)
+    for gpu in stored:
+        gpu.forget(present)
+    if content(stored) != before:
+        files.write_atomic(root, migration.current(root, PATH), dumps(stored), 0o644)

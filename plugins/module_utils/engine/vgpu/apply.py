@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Sequence
 
@@ -14,7 +15,7 @@ from ..base.errors import EngineError, Refusal, error
 from ..base.steps import ApplyError, Step, execute
 from ..frameworks.framework import Framework
 from ..mig import instances as mig_instances
-from ..state import migration
+from ..state import layout_file, migration
 from ..system import files, mdevctl
 from ..system.context import Context
 from ..system.open_files import Watch
@@ -25,7 +26,15 @@ from .target import LayoutPlan, titled
 
 def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list[Step]:
     """Runs the steps, then watches for settle seconds that no new vGPU vanishes."""
-    return plan.finish(lambda: watch(ctx, run(ctx, plan.steps, timeout), settle))
+
+    def work() -> list[Step]:
+        outcome = run(ctx, plan.steps, timeout)
+        if plan.target.forgets:
+            with contextlib.suppress(EngineError):  # the next run forgets them
+                layout_file.forget(ctx.root, {vgpu.key for vgpu in frameworks.instances(ctx)}.union(mdevctl.definitions(ctx.root)))
+        return watch(ctx, outcome, settle)
+
+    return plan.finish(work)
 
 
 @dataclass(eq=False, repr=False)

@@ -110,7 +110,7 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
     going = {vgpu.key for target in targets for vgpu in target.removed}
     definitions = host.definitions if options.mdevctl else {}
     if options.persist:
-        _add_store(result, host, going, options)
+        _add_store(result, host, options)
     for gpu in host.inventory.gpus:
         pf, planned = gpu.address, result.target.of(gpu.address)
         # Definitions of vGPUs of ours that are not there any more.
@@ -149,7 +149,7 @@ def _move_first(result: LayoutPlan) -> None:
     result.steps[begin:] = moving + [step for step in result.steps[begin:] if step not in moving]
 
 
-def _add_store(result: LayoutPlan, host: Host, going: set[str], options: Options) -> None:
+def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
     """The step that writes the layout file, if it changes. The boot restores the layout's GPUs, and VFs of GPUs that have them on."""
     kept, new = [], []
     placed = {one.uuid for target in result.target.gpus.values() for one in target.placed or () if one.uuid}
@@ -166,13 +166,11 @@ def _add_store(result: LayoutPlan, host: Host, going: set[str], options: Options
             # A GPU without vGPUs whose VFs are off stays so: it may be for a VM as a whole.
             comes = planned.placed or "vfs" in options.assume
             count = (gpu.num_vfs or (gpu.total_vfs if comes else 0)) if gpu.sriov else 0
-            # What is gone by now is forgotten, but not worth a write of its own.
-            former = stored.former if stored else []
-            new.append(layout_file.StoredGpu(gpu.address, count, vgpus, former, mig=planned.mig, mixed=planned.mixed))
+            new.append(layout_file.StoredGpu(gpu.address, count, vgpus, stored.keys if stored else [], mig=planned.mig, mixed=planned.mixed))
+            new[-1].forget({vgpu.key for vgpu in host.inventory.vgpus}.union(host.definitions))
+    result.target.forgets = any(one.former for one in new)
     if layout_file.content(kept + new) == layout_file.content(host.stored.values()):
         return
-    for one in new:
-        one.former = sorted(going.intersection(host.stored[one.address].keys)) if one.address in host.stored else []
     result.target.store_text = layout_file.dumps(kept + new)
     result.steps.append(Step("store", None, STORE, "store the layout for the boot", content=result.target.store_text))
 

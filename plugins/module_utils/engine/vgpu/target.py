@@ -143,10 +143,11 @@ class GpuTarget:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The vGPUs of the host by GPU, and the text of the layout file if it changes."""
+    """The vGPUs of the host by GPU, and the text of the layout file if it changes. forgets: whether that has keys of vGPUs that go."""
 
     gpus: dict[str, GpuTarget] = field(default_factory=dict)
     store_text: str | None = None
+    forgets: bool = False
 
     def of(self, pf: str) -> GpuTarget:
         """What becomes of a GPU; nothing, if the plan does not touch it."""
