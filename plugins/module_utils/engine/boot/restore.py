@@ -256,7 +256,7 @@ class Restore:
             return []
         # Removals are left out of the steps below, so that a vGPU in use that is not stored does not refuse the others.
         options = Options(persist=False, force_remove=[vgpu.key for vgpu in gpu.vgpus])
-        spec = GpuSpec(specs, stored.mixed, stored.mig or None)
+        spec = GpuSpec(specs, bool(stored.mixed), stored.mig or None)
         plan = vgpu_plan.plan(Host(inventory, self._facts(), self.stored), {pf: spec}, options, listed_only=True)
         return [step for step in plan.steps if step.lane == pf and step.kind in RESTORING]
 

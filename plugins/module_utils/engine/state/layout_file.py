@@ -54,7 +54,7 @@ class StoredGpu:
     # before it removed them, the next one does; without this list it would take them for somebody else's.
     former: list[str] = field(default_factory=list)
     mig: list[str] | None = None  # names of the profiles of its GPU instances; None where MIG is not managed
-    mixed: bool = False  # mixed-size mode
+    mixed: bool | None = None  # mixed-size mode; False: still on, and to be turned off once the GPU is empty; None: off
 
     @property
     def keys(self) -> list[str]:
@@ -69,7 +69,7 @@ class StoredGpu:
     def as_dict(self) -> dict[str, Any]:
         """For the file; what a GPU does not have is left out."""
         content = {"address": self.address, "vfs": self.vfs, "vgpus": [one.as_dict() for one in self.vgpus]}
-        more = {"mig": self.mig, "mixed_sizes": self.mixed or None, "former": sorted(self.former) or None}
+        more = {"mig": self.mig, "mixed_sizes": self.mixed, "former": sorted(self.former) or None}
         return {**content, **{key: value for key, value in more.items() if value is not None}}
 
 
@@ -92,11 +92,11 @@ def _number(value: object) -> int:
 
 
 def _gpu(content: dict[str, Any]) -> StoredGpu:
-    mig = _is(content, dict).get("mig")
+    mig, mixed = _is(content, dict).get("mig"), content.get("mixed_sizes")
     vgpus = [_vgpu(one) for one in _is(content["vgpus"], list)]
     stored = StoredGpu(_is(content["address"], str), _number(content["vfs"]), vgpus, _words(content.get("former", [])))
     stored.mig = None if mig is None else _words(mig)
-    stored.mixed = _is(content.get("mixed_sizes", False), bool)
+    stored.mixed = None if mixed is None else _is(mixed, bool)
     return stored
 
 
@@ -139,11 +139,12 @@ def read(root: str) -> dict[str, StoredGpu]:
     return loads(files.read_text(root, path), path)
 
 
-def forget(root: str, present: Collection[str]) -> None:
-    """Forgets the former keys of vGPUs that are gone by now."""
+def forget(root: str, present: Collection[str], unmixed: Collection[str]) -> None:
+    """Forgets the former keys of vGPUs that are gone by now. unmixed: GPUs whose mixed-size mode was turned off."""
     stored = read(root).values()
     before = content(stored)
     for gpu in stored:
         gpu.forget(present)
+        gpu.mixed = None if gpu.address in unmixed else gpu.mixed
     if content(stored) != before:
         files.write_atomic(root, migration.current(root, PATH), dumps(stored), 0o644)

@@ -30,8 +30,9 @@ def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list
     def work() -> list[Step]:
         outcome = run(ctx, plan.steps, timeout)
         if plan.target.forgets:
+            there = {vgpu.key for vgpu in frameworks.instances(ctx)}.union(mdevctl.definitions(ctx.root))
             with contextlib.suppress(EngineError):  # the next run forgets them
-                layout_file.forget(ctx.root, {vgpu.key for vgpu in frameworks.instances(ctx)}.union(mdevctl.definitions(ctx.root)))
+                layout_file.forget(ctx.root, there, [str(step.device) for step in outcome.done if step.kind == "mixed" and not step.args["enabled"]])
         return watch(ctx, outcome, settle)
 
     return plan.finish(work)

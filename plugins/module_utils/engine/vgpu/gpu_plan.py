@@ -9,9 +9,10 @@ from typing import Collection, Sequence
 from ..base import refusals
 from ..base.errors import Refusal, estimate
 from ..hardware import vgpu_types
-from ..hardware.gpu import Vgpu
+from ..hardware.gpu import Gpu, Vgpu
 from ..hardware.mig_profiles import malformed
 from ..mig import placement as mig_placement, selection
+from ..state.layout_file import StoredGpu
 from .fit import Chosen, check_room, choose_types
 from .layout import guesses
 from .placement import Matching, match, place
@@ -23,6 +24,7 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
     target = result.target.gpus[request.gpu.address] = GpuTarget(placed=[])
     if not request.spec.vgpus and request.spec.mig is None:
         result.errors += _empty(target, request)
+        unset_mixed(result, target, request.gpu, request.stored)
         return
     result.warnings += guesses(request.gpu, request.spec) if request.predicted else []
     refused, chosen = _fitting(result, request)
@@ -32,12 +34,13 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
             result.errors += place(request, match(request, chosen))
         target.placed = None
         return
-    target.mixed = request.spec.mixed
-    result.errors += _set_mixed(result, target, request)
+    result.errors += _set_mixed(result, target, request) if request.spec.mixed else []
     found = Matching(removed=list(request.gpu.vgpus), open=chosen) if target.sets_mixed else match(request, chosen)
     result.errors += guard_removal(found.removed, request.options)
     result.errors += place(request, found)
     target.placed, target.removed = found.placed, found.removed
+    if not request.spec.mixed:
+        unset_mixed(result, target, request.gpu, request.stored)
     result.errors += [  # a running VM has read its parameters: they are changed only while nobody uses the vGPU
         refusals.in_use(one.key, one.vgpu.holders, "changing its vgpu_params")
         for one in found.placed if one.vgpu and one.vgpu.holders and one.changes_params
@@ -115,26 +118,30 @@ def _check_mode(request: GpuRequest) -> list[Refusal]:
 
 
 def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> list[Refusal]:
-    """Whether mixed-size mode must be enabled or disabled; the GPU must be empty for that."""
-    gpu, requested = request.gpu, request.spec.mixed
-    if not requested and not (request.stored and request.stored.mixed):
-        return []
+    """Mixed-size mode is requested; the GPU must be empty when it is enabled."""
+    gpu = request.gpu
+    target.mixed = True
     supported, on = gpu.mixed or (request.predicted, False)
-    if requested and gpu.mixed is None and supported:
+    if gpu.mixed is None and supported:
         result.warnings.append("%s: whether this GPU supports mixed_sizes is known only once the driver is there" % gpu.address)
-    if requested and not supported:
+    if not supported:
         return [Refusal(
             "mixed_sizes is asked for, but this GPU (%s) does not support it with this driver" % gpu.name,
             device=gpu.address, expected="'Heterogeneous Time-Slice Sizes: Supported' in 'nvidia-smi -q'",
             remedy="Take one framebuffer size per GPU, without mixed_sizes.", code="mixed_unsupported",
         )]
-    target.sets_mixed = requested != on and (requested or not gpu.vgpus)
-    if requested and not on:
-        busy = [vgpu for vgpu in gpu.vgpus if vgpu.holders and vgpu.key not in request.options.force_remove]
-        return [refusals.in_use(vgpu.key, vgpu.holders, "enabling mixed-size mode, which takes an empty GPU") for vgpu in busy]
-    if on and not requested and gpu.vgpus:
+    target.sets_mixed = not on
+    busy = [vgpu for vgpu in gpu.vgpus if not on and vgpu.holders and vgpu.key not in request.options.force_remove]
+    return [refusals.in_use(vgpu.key, vgpu.holders, "enabling mixed-size mode, which takes an empty GPU") for vgpu in busy]
+
+
+def unset_mixed(result: LayoutPlan, target: GpuTarget, gpu: Gpu, stored: StoredGpu | None) -> None:
+    """Disables mixed-size mode, if an earlier layout enabled it, as soon as no vGPU keeps it on."""
+    if not (stored and stored.mixed is not None and gpu.mixed and gpu.mixed[1]):
+        return
+    target.mixed, target.sets_mixed = False, all(vgpu in target.removed for vgpu in gpu.vgpus)
+    if not target.sets_mixed:
         result.warnings.append("%s: mixed-size mode stays on until the GPU is empty or the host reboots" % gpu.address)
-    return []
 
 
 def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:

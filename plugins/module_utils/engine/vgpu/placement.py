@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import uuid as uuids
 from dataclasses import dataclass, field
-from typing import Collection, Sequence
+from typing import Callable, Collection, Optional, Sequence
 
 from ..base.errors import Refusal
 from ..hardware.gpu import Vgpu
@@ -33,8 +33,8 @@ class Matching:
         self.left.remove(vgpu)
         self.open.remove(one)
         spec, stored = one.spec, request.known.get(vgpu.key)
-        # Parameters that only we had set go if none are requested; others are left.
-        params = "" if spec.params is None and stored and stored.params else spec.params
+        # Parameters that only we had set go if none are requested, once nobody uses the vGPU; others are left.
+        params = "" if spec.params is None and stored and stored.params and not vgpu.holders else spec.params
         self.placed.append(Placed(Slot(vgpu.parent, vgpu.index), one.type, spec, vgpu.uuid, vgpu, params=params))
 
 
@@ -46,6 +46,17 @@ def stable_uuid(machine_id: str | None, pf: str, index: int | None, taken: Colle
         salt += 1
         word = str(uuids.uuid5(NAMESPACE, "%s/%d" % (name, salt)))
     return word
+
+
+# Whether a vGPU suits a request of its type, by the requested parameters, its own, and whether it is in use: the best first. What is in use stays
+# as it is, if any request allows that.
+_FITTING: Sequence[Callable[[Optional[str], str, bool], bool]] = (
+    lambda requested, present, used: used and present == (requested or ""),
+    lambda requested, present, used: used and requested is None,
+    lambda requested, present, used: not used and present == (requested or ""),
+    lambda requested, present, used: not used,
+    lambda requested, present, used: True,
+)
 
 
 def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
@@ -62,15 +73,15 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
         [vgpu for vgpu in found.left if vgpu.uuid not in request.explicit],
         key=lambda vgpu: (not vgpu.holders, vgpu.key not in request.known, vgpu.index or 0, vgpu.key),
     )
-    # What a vGPU was created for: an interrupted run may not have set it.
-    params = {vgpu.key: request.known[vgpu.key].params if vgpu.key in request.known else plain_params(vgpu.params) for vgpu in ranked}
-    # First those that find a vGPU with their parameters, then the others.
-    for exact in (True, False):
+    # What an idle vGPU was created for counts: an interrupted run may not have set it.
+    known = {vgpu.key: request.known[vgpu.key].params for vgpu in ranked if vgpu.key in request.known and not vgpu.holders}
+    params = {vgpu.key: known.get(vgpu.key, plain_params(vgpu.params)) for vgpu in ranked}
+    for fits in _FITTING:
         for one in [one for one in found.open if not one.spec.uuid and one.spec.index is None]:
-            fitting = [vgpu for vgpu in ranked if vgpu.type == one.type.short and (not exact or params[vgpu.key] == (one.spec.params or ""))]
-            if fitting:
-                ranked.remove(fitting[0])
-                found.keep(request, one, fitting[0])
+            vgpu = next((vgpu for vgpu in ranked if vgpu.type == one.type.short and fits(one.spec.params, params[vgpu.key], bool(vgpu.holders))), None)
+            if vgpu:
+                ranked.remove(vgpu)
+                found.keep(request, one, vgpu)
     if removes is None:
         found.removed, found.left = found.left, []
     return found

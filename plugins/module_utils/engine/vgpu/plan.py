@@ -23,7 +23,7 @@ from ..read.inventory import Inventory
 from ..state import layout_file
 from ..state.paths import STORE
 from ..system.mdevctl import Definition
-from .gpu_plan import guard_removal, plan_gpu
+from .gpu_plan import guard_removal, plan_gpu, unset_mixed
 from .layout import GpuSpec, named, plain_params
 from .target import GpuRequest, GpuTarget, Host, LayoutPlan, Options, Placed, Target, titled
 
@@ -61,6 +61,7 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
         if len(target.removed) == len(gpu.vgpus):  # somebody else's vGPUs keep their GPU instances
             target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
         target.mig = []
+    unset_mixed(result, target, gpu, stored)
     result.target.gpus[gpu.address] = target
 
 
@@ -124,7 +125,7 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
         if planned.instances:
             steps += mig_placement.steps(gpu, planned.instances)
         if planned.sets_mixed:
-            steps.append(Step("mixed", pf, pf, "turn mixed-size mode %s" % ("on" if planned.mixed else "off"), enabled=planned.mixed))
+            steps.append(Step("mixed", pf, pf, "turn mixed-size mode %s" % ("on" if planned.mixed else "off"), enabled=bool(planned.mixed)))
         for one in planned.in_order():
             parent, short = one.slot.parent, one.type.short
             if one.vgpu is None:
@@ -160,7 +161,7 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
             kept.append(replace(stored, vgpus=[one for one in stored.vgpus if one.uuid not in placed]))
         if gpu.alive and (planned.placed is not None or gpu.num_vfs or stored):
             vgpus = [
-                layout_file.StoredVgpu(one.uuid, one.slot.parent, one.slot.index if gpu.sriov else None, one.type.short, one.params or "")
+                layout_file.StoredVgpu(one.uuid, one.slot.parent, one.slot.index if gpu.sriov else None, one.type.short, _params(one, stored))
                 for one in planned.placed or ()
             ]
             # A GPU without vGPUs whose VFs are off stays so: it may be for a VM as a whole.
@@ -168,11 +169,18 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
             count = (gpu.num_vfs or (gpu.total_vfs if comes else 0)) if gpu.sriov else 0
             new.append(layout_file.StoredGpu(gpu.address, count, vgpus, stored.keys if stored else [], mig=planned.mig, mixed=planned.mixed))
             new[-1].forget({vgpu.key for vgpu in host.inventory.vgpus}.union(host.definitions))
-    result.target.forgets = any(one.former for one in new)
+    result.target.forgets = any(one.former for one in new) or any(one.sets_mixed and not one.mixed for one in result.target.gpus.values())
     if layout_file.content(kept + new) == layout_file.content(host.stored.values()):
         return
     result.target.store_text = layout_file.dumps(kept + new)
     result.steps.append(Step("store", None, STORE, "store the layout for the boot", content=result.target.store_text))
+
+
+def _params(one: Placed, stored: layout_file.StoredGpu | None) -> str:
+    """The vgpu_params to store: of a vGPU that is left as it is, those that it was created with."""
+    if one.params is not None or one.vgpu is None:
+        return one.params or ""
+    return next((was.params for was in stored.vgpus if was.key == one.key), "") if stored else ""
 
 
 def lines(inventory: Inventory, target: Target | None = None) -> str:

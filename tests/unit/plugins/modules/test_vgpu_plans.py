@@ -231,6 +231,22 @@ def test_mixed_size_mode_goes_with_the_last_vgpu(make_host, vendor, left):
     assert not host.pf().mixed and "mixed_sizes" not in stored(host)[SECOND]
 
 
+def test_mixed_size_mode_goes_in_the_next_run_after_a_crash(make_host):
+    host, word = mixed_host(make_host, True)
+    host.writes.clear()
+    writes = call(nvidia_vgpu, host, layout=EMPTY, settle=0).ok.writes
+    for number in range(1, writes + 1):
+        call(nvidia_vgpu, host, layout=json.loads(json.dumps(MIXED).replace("%s", word)), settle=0).ok
+        host.writes.clear()
+        host.die_at = number
+        with pytest.raises(Died):
+            call(nvidia_vgpu, host, layout=EMPTY, settle=0)
+        host.die_at = None
+        call(nvidia_vgpu, host, layout=EMPTY, settle=0).ok
+        assert not host.pf().mixed and "mixed_sizes" not in stored(host)[SECOND]
+        assert not call(nvidia_vgpu, host, layout=EMPTY, settle=0).ok["changed"]
+
+
 @FRAMEWORKS
 def test_mixed_size_mode_goes_once_it_can(make_host, vendor):
     host, word = mixed_host(make_host, vendor)
@@ -249,8 +265,8 @@ def test_a_boot_does_not_turn_on_a_mode_that_is_to_go(make_host, vendor):
     host.reboot()
     restored(host)
     assert not host.pf().mixed and len(host.vgpus()) == 1
-    applied(host, [entry("all", word + "-8Q")]) if not call(nvidia_vgpu, host, layout=[entry("all", word + "-8Q")]).ok["changed"] else None
-    assert not call(nvidia_vgpu, host, layout=[entry("all", word + "-8Q")]).ok["changed"]
+    applied(host, [entry("all", word + "-8Q")])
+    assert "mixed_sizes" not in stored(host)[SECOND]
 
 
 # --- vgpu_params
