@@ -329,28 +329,23 @@ def test_two_entries_of_one_gpu_still_add_up(make_host):
 # --- VFs
 
 
-def without_vf(host, number):
-    """A VF was removed through sysfs; sriov_numvfs still counts it."""
-    pf = host.pf()
-    vf = pf.vfs[number]
-    host.kernel.unregister(vf)
-    host.kernel.devices.pop(vf.address)
-    pf.directory.entries.pop("virtfn%d" % number)
-    return vf.address
-
-
 def test_a_vf_that_was_removed_stops_none_of_the_others(make_host):
     host = make_host(gpus=[(SECOND, SMALL_A40)]).vfs_on()
     call(nvidia_vgpu, host, layout=[entry("all", "A40-8Q", "A40-8Q")]).ok
-    gone = without_vf(host, 1)
+    gone = host.pf().remove_vf(1)
     host.kernel.use(host.vgpus()[0][0])
     outcome = call(nvidia_sriov, host).ok
     assert not outcome["changed"] and "VF 1" in outcome.warnings[0] and "5 of its 6 VFs" in outcome.warnings[0]
     applied(host, [entry("all", "A40-8Q", "A40-8Q")])
-    assert len(host.vgpus()) == 2 and gone not in [parent for dummy, parent, dummy2 in host.vgpus()]
-    host.kernel.mdevs.pop(next(one[0] for one in host.vgpus() if one[0] != host.kernel.processes and not host.kernel.used(host.kernel.mdevs[one[0]])))
+    goal = host.vgpus()
+    assert len(goal) == 2 and gone not in [parent for dummy, parent, dummy2 in goal]
+    host.kernel.mdevs.pop(next(one.uuid for one in host.kernel.mdevs.values() if not host.kernel.used(one)))
     restored(host)
-    assert len(host.vgpus()) == 2 and host.kernel.harm == []
+    assert host.vgpus() == goal and host.kernel.harm == []
+    host.kernel.processes.clear()
+    call(nvidia_vgpu, host, layout=EMPTY).ok
+    planned = call(nvidia_sriov, host, check=True).ok
+    assert planned["actions"] == [SECOND + ": disable its 6 VFs", SECOND + ": enable 6 VFs"]
 
 
 def test_a_restore_needs_no_vf_that_holds_none_of_its_vgpus(make_host):
@@ -358,7 +353,7 @@ def test_a_restore_needs_no_vf_that_holds_none_of_its_vgpus(make_host):
     call(nvidia_vgpu, host, layout=[entry("all", "A40-8Q", "A40-8Q")]).ok
     goal = host.vgpus()
     host.kernel.mdevs.clear()
-    without_vf(host, 5)
+    host.pf().remove_vf(5)
     restored(host)
     assert host.vgpus() == goal
 
