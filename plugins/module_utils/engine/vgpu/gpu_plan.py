@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Collection, Sequence
 
 from ..base import refusals
@@ -146,18 +147,33 @@ def unset_mixed(result: LayoutPlan, target: GpuTarget, gpu: Gpu, stored: StoredG
 
 def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     """GPU instances for the vGPUs; errors if they don't fit."""
-    placed = target.placed or []
-    errors = _instances(target, request, ())
-    idle = [one.vgpu for one in placed if one.vgpu and not one.vgpu.holders]
-    if errors and idle:
-        # Their GPU instances are in the way: vGPUs that nobody uses are recreated in others.
+    placed, errors = target.placed or [], _instances(target, request, ())
+    # The GPU instances of idle vGPUs may be in the way: as few as possible are recreated in others, if it helps to recreate them all.
+    sets = _recreatable([one.vgpu for one in placed if one.vgpu and not one.vgpu.holders]) if errors else []
+    for some in sets if sets and not _instances(GpuTarget(placed), request, _keys(sets[-1])) else ():
         again = GpuTarget(placed)
-        if not _instances(again, request, [vgpu.key for vgpu in idle]):
-            target.instances, target.mig, target.first, errors = again.instances, again.mig, again.first, []
-            target.removed = target.removed + idle
+        if not _instances(again, request, _keys(some)):
+            target.instances, target.mig, target.first, target.removed = again.instances, again.mig, again.first, target.removed + some
             for one in placed:
-                one.vgpu = one.vgpu if one.vgpu and one.vgpu.holders else None
+                one.vgpu = None if one.vgpu in some else one.vgpu
+            return []
     return errors
+
+
+def _keys(vgpus: Sequence[Vgpu]) -> list[str]:
+    return [vgpu.key for vgpu in vgpus]
+
+
+def _recreatable(idle: Sequence[Vgpu]) -> list[list[Vgpu]]:
+    """The sets of idle vGPUs that make GPU instances free, the smallest first, all of them last.
+
+    Those of which the driver does not report the GPU instance are in a set together if they have the same number of slices.
+    """
+    homes: dict[tuple[int | None, int | None], list[Vgpu]] = {}
+    for vgpu in idle:
+        homes.setdefault((vgpu.gi, vgpu_types.slices_of(vgpu.type) if vgpu.gi is None else None), []).append(vgpu)
+    several = [some for number in range(1, len(homes) + 1) for some in itertools.combinations(homes.values(), number)]
+    return sorted(([vgpu for home in some for vgpu in home] for some in several), key=len)
 
 
 def _instances(target: GpuTarget, request: GpuRequest, recreated: Collection[str]) -> list[Refusal]:

@@ -14,7 +14,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layou
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100, L40S, RTXPRO6000, SMALL_A40
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100, L40S, SMALL_A40
 
 FIRST, SECOND = "0000:e7:00.0", "0000:e8:00.0"
 UUID, OTHER = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11", "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a22"
@@ -422,19 +422,34 @@ def test_mig_that_was_turned_off_is_not_lost(make_host, monkeypatch, capsys):
     assert not call(nvidia_vgpu, host, layout=EMPTY).ok["changed"]
 
 
-@FRAMEWORKS
-def test_no_more_idle_vgpus_are_recreated_than_stand_in_the_way(make_host, vendor):
-    """3g at 4 and 1g at 0 to 3: a second 3g needs the four, but a 2g two of them at most."""
-    host = mig_host(make_host, A100, vendor)
-    first = [entry("all", {"type": "A100-1-5C", "count": 6})]
-    applied(host, first)
-    before = set(host.vgpus())
-    assert sorted(one.start for one in host.pf().instances) == [0, 1, 2, 3, 4, 5]
-    keep = [{"type": "A100-1-5C", "count": 4}]
-    call(nvidia_vgpu, host, layout=[entry("all", *keep, mig=["1g.5gb"] * 6)]).ok
-    left = set(host.vgpus())
-    assert len(left) == 4 and left < before
-    second = [entry("all", *keep, "A100-3-20C")]
-    real = applied(host, second)
-    removed = [text for text in real["actions"] if ": remove" in text]
-    assert len(host.vgpus()) == 5 and len(removed) <= (1 if vendor else 4), real["actions"]
+@pytest.mark.parametrize("used", [False, True])
+def test_no_more_idle_vgpus_are_recreated_than_stand_in_the_way(make_host, used):
+    """1g at 0 and at 5: a 4g needs the first place alone."""
+    host = mig_host(make_host, A100, True)
+    six = [entry("all", {"type": "A100-1-5C", "count": 6})]
+    call(nvidia_vgpu, host, layout=six).ok
+    by_start = {one.gi.start: one.uuid for one in host.kernel.mdevs.values()}
+    for number, start in enumerate((0, 5)):
+        host.kernel.use(by_start[start], 4000 + number)
+    applied(host, [entry("all", {"type": "A100-1-5C", "count": 2})])
+    assert sorted(one.gi.start for one in host.kernel.mdevs.values()) == [0, 5]
+    host.kernel.processes.pop(4000)
+    if not used:
+        host.kernel.processes.clear()
+    real = applied(host, [entry("all", {"type": "A100-1-5C", "count": 2}, "A100-4-20C")])
+    assert [text for text in real["actions"] if ": remove" in text] == ["%s: remove A100-1-5C" % by_start[0]]
+    assert sorted(name for dummy, dummy2, name in host.vgpus()) == ["A100-1-5C", "A100-1-5C", "A100-4-20C"]
+
+
+def test_idle_vgpus_that_must_all_go_do_and_one_in_use_refuses(make_host):
+    host = mig_host(make_host)
+    call(nvidia_vgpu, host, layout=[entry("all", {"type": "A100-1-5C", "count": 6})]).ok
+    used = [one.uuid for one in host.kernel.mdevs.values() if one.gi.start in (0, 1)]
+    for number, key in enumerate(used):
+        host.kernel.use(key, 4000 + number)
+    applied(host, [entry("all", {"type": "A100-1-5C", "count": 2})])
+    layout = [entry("all", {"type": "A100-1-5C", "count": 2}, "A100-4-20C")]
+    assert call(nvidia_vgpu, host, layout=layout).codes == ["mig_no_room"]
+    host.kernel.processes.clear()
+    applied(host, layout)
+    assert len(host.vgpus()) == 3 and set(used) < {key for key, dummy, dummy2 in host.vgpus()}
