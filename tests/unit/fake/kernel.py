@@ -421,6 +421,7 @@ class Kernel:
         self.cdevs = False  # VMs open /dev/vfio/devices/vfioN instead of a group
         self.release = "6.1.0-50-amd64"
         self.cmdline = "BOOT_IMAGE=/vmlinuz root=/dev/sda1 intel_iommu=on iommu=pt"
+        self.product_uuid = None  # of the firmware
         self.secure_boot = None
         self.efivars = {}  # more variables of the firmware: bytes by name
         self.xen = None  # /proc/xen/capabilities
@@ -796,6 +797,7 @@ class Kernel:
                         "vfio": Dir(find=lambda name: device_file("/dev/vfio/" + name), names=self._groups_open),
                         "vfio-dev": Dir(find=self._find_cdev, names=lambda: list(self._cdev_owners())),
                         "misc": Dir({name: device_file(path) for name, path in MISC.items()}),
+                        "dmi": Dir({"id": Dir({"product_uuid": File(lambda: self.product_uuid + "\n", when=lambda: bool(self.product_uuid))})}),
                     }
                 ),
                 "module": Dir(

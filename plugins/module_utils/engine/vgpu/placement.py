@@ -38,9 +38,9 @@ class Matching:
         self.placed.append(Placed(Slot(vgpu.parent, vgpu.index), one.type, spec, vgpu.uuid, vgpu, params=params))
 
 
-def stable_uuid(machine_id: str | None, pf: str, index: int | None, taken: Collection[str]) -> str:
+def stable_uuid(machine: str | None, pf: str, index: int | None, taken: Collection[str]) -> str:
     """UUIDv5 of machine, PF and VF number; the next in line when that one is taken."""
-    name, salt = "%s/%s/%s" % (machine_id, pf, index), 0
+    name, salt = "%s/%s/%s" % (machine, pf, index), 0
     word = str(uuids.uuid5(NAMESPACE, name))
     while word in taken:
         salt += 1
@@ -120,7 +120,7 @@ def place(request: GpuRequest, found: Matching) -> list[Refusal]:
         if not request.uuids:
             uuid = None
         elif not uuid:
-            uuid = stable_uuid(request.host.state.machine_id, gpu.address, slot.index, in_use | {other.key for other in gone})
+            uuid = stable_uuid(request.host.state.machine, gpu.address, slot.index, in_use | {other.key for other in gone})
         in_use.add(uuid or slot.parent)
         found.placed.append(Placed(slot if gpu.sriov else Slot(slot.parent, None), one.type, one.spec, uuid, params=one.spec.params or None))
     found.placed.sort(key=lambda one: (one.slot.index or 0, one.key))

@@ -122,6 +122,21 @@ def test_a_uuid_that_moves_off_a_gpu_off_the_bus_is_stored_once(make_host):
     assert {(uuid, parent[:7]) for uuid, parent, dummy in host.vgpus()} == {(UUID, "0000:e7"), (other, "0000:e8")}
 
 
+def test_hosts_that_were_cloned_have_uuids_of_their_own(make_host):
+    """They have one machine-id. vGPUs that are stored keep their UUIDs all the same."""
+    hosts = [make_host().vfs_on() for dummy in range(3)]
+    layout = [entry("all", "A40-8Q")]
+    for host, product in zip(hosts, ("4C4C4544-0042-3510-8053-B4C04F4D4E32", "4c4c4544-0042-3510-8053-b4c04f4d4e33", None)):
+        host.kernel.product_uuid = product
+        applied(host, layout)
+    uuids = [host.vgpus()[0][0] for host in hosts]
+    assert len(set(uuids)) == 3
+    hosts[2].kernel.product_uuid = "4c4c4544-0042-3510-8053-b4c04f4d4e34"
+    hosts[2].kernel.mdevs.clear()
+    applied(hosts[2], layout)
+    assert hosts[2].vgpus()[0][0] == uuids[2]
+
+
 # --- vGPUs that are missing
 
 
