@@ -137,14 +137,3 @@ def read(root: str) -> dict[str, StoredGpu]:
     """What is stored, by address."""
     path = migration.current(root, PATH)
     return loads(files.read_text(root, path), path)
-
-
-def forget(root: str, present: Collection[str], unmixed: Collection[str]) -> None:
-    """Forgets the former keys of vGPUs that are gone by now. unmixed: GPUs whose mixed-size mode was turned off."""
-    stored = read(root).values()
-    before = content(stored)
-    for gpu in stored:
-        gpu.forget(present)
-        gpu.mixed = None if gpu.address in unmixed else gpu.mixed
-    if content(stored) != before:
-        files.write_atomic(root, migration.current(root, PATH), dumps(stored), 0o644)

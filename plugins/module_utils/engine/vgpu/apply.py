@@ -29,13 +29,23 @@ def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list
 
     def work() -> list[Step]:
         outcome = run(ctx, plan.steps, timeout)
-        if plan.target.forgets:
-            there = {vgpu.key for vgpu in frameworks.instances(ctx)}.union(mdevctl.definitions(ctx.root))
-            with contextlib.suppress(EngineError):  # the next run forgets them
-                layout_file.forget(ctx.root, there, [str(step.device) for step in outcome.done if step.kind == "mixed" and not step.args["enabled"]])
+        if plan.target.forgets and outcome.done:
+            with contextlib.suppress(EngineError):  # then the next run does
+                _forget(ctx, outcome.done)
         return watch(ctx, outcome, settle)
 
     return plan.finish(work)
+
+
+def _forget(ctx: Context, done: Sequence[Step]) -> None:
+    """Removes from the layout file what was to go and is gone."""
+    there = {vgpu.key for vgpu in frameworks.instances(ctx)}.union(mdevctl.definitions(ctx.root))
+    unmixed = [step.device for step in done if step.kind == "mixed" and not step.args["enabled"]]
+    stored = layout_file.read(ctx.root).values()
+    for gpu in stored:
+        gpu.forget(there)
+        gpu.mixed = None if gpu.address in unmixed else gpu.mixed
+    files.write_atomic(ctx.root, migration.current(ctx.root, layout_file.PATH), layout_file.dumps(stored), 0o644)
 
 
 @dataclass(eq=False, repr=False)

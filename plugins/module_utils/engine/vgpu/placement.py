@@ -78,10 +78,10 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
     params = {vgpu.key: known.get(vgpu.key, plain_params(vgpu.params)) for vgpu in ranked}
     for fits in _FITTING:
         for one in [one for one in found.open if not one.spec.uuid and one.spec.index is None]:
-            vgpu = next((vgpu for vgpu in ranked if vgpu.type == one.type.short and fits(one.spec.params, params[vgpu.key], bool(vgpu.holders))), None)
-            if vgpu:
-                ranked.remove(vgpu)
-                found.keep(request, one, vgpu)
+            fitting = [vgpu for vgpu in ranked if vgpu.type == one.type.short and fits(one.spec.params, params[vgpu.key], bool(vgpu.holders))]
+            if fitting:
+                ranked.remove(fitting[0])
+                found.keep(request, one, fitting[0])
     if removes is None:
         found.removed, found.left = found.left, []
     return found
