@@ -141,18 +141,18 @@ options:
           uuid: {description: "A UUID of your own, for one vGPU. Only on hosts whose vGPUs are mediated devices.", type: str}
           vf:
             description:
-              - The VF for one vGPU, by its number (V(0) is C(virtfn0)) or its address. Left out, vGPUs that match stay where they are, and others
-                get free VFs in the order of their numbers.
+              - The VF for one vGPU, by its number (V(0) is C(virtfn0)) or its address. Left out, vGPUs that match stay where they are, missing ones
+                return to their VFs, and others get free VFs in the order of their numbers.
             type: str
           vgpu_params:
             description:
               - NVIDIA's parameters of the vGPU as a list with commas, such as V(frame_rate_limiter=0,disable_vnc=1). An empty string clears them;
-                left out, they stay as they are, or are cleared where M(vgpu.kvm.nvidia_vgpu) had set them.
+                left out, they stay as they are, or are cleared where M(vgpu.kvm.nvidia_vgpu) had set them, once no VM uses the vGPU.
             type: str
       mixed_sizes:
         description:
           - Whether vGPUs of different framebuffer sizes may share the GPU. The mode is set before the first vGPU, so enabling it recreates
-            unused vGPUs. It is set again at boot.
+            unused vGPUs. It is set again at boot, and disabled when no vGPU needs it any more and the GPU is empty.
         type: bool
         default: false
       mig:
