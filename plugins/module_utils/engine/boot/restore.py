@@ -182,9 +182,12 @@ class Restore:
                 self.did(sriov_apply.repair(self.ctx, gpu, STEP))
             self._mig(self._inventory(), pf)
         if stored.vfs:
-            options = sriov_plan.Options(num_vfs=stored.vfs, has_tool=sriov_manage.installed(self.ctx))
+            gpu = _present(self._inventory(), pf)  # as it is with MIG mode
+            options = sriov_plan.Options(num_vfs=_number(gpu, stored), has_tool=sriov_manage.installed(self.ctx), leave_used=True)
             plan = sriov_plan.plan(self._inventory(), self._facts(), [pf], options)
             self.did(sriov_apply.apply(self.ctx, plan, STEP, 0, lock=0))  # agents start after this; vGPUs are watched below
+            for text in plan.warnings:
+                self.out(text)
 
     def _mig(self, inventory: reader.Inventory, pf: str) -> None:
         """MIG mode of one GPU, which Ampere keeps over a reboot, and Hopper and later may lose."""
@@ -244,7 +247,8 @@ class Restore:
         if stored.mixed:
             reader.read_mixed(self.ctx, [gpu])
         existing, path = {vgpu.uuid for vgpu in inventory.mdevs}, layout_file.PATH
-        wrong = {one.key: problem for one in stored.vgpus for problem in _blocked(gpu, one) if one.uuid not in existing}
+        found = {one.key: _taken(inventory, gpu, one) if one.uuid in existing else _blocked(gpu, one) for one in stored.vgpus}
+        wrong = {key: problem for key, problems in found.items() for problem in problems}
         if wrong:
             self.failed(EngineError(wrong.values()))
         used = {vgpu.key: plain_params(vgpu.params) for vgpu in gpu.vgpus if vgpu.holders}  # a running VM keeps the parameters that it has read
@@ -256,7 +260,7 @@ class Restore:
             return []
         # Removals are left out of the steps below, so that a vGPU in use that is not stored does not refuse the others.
         options = Options(persist=False, force_remove=[vgpu.key for vgpu in gpu.vgpus])
-        spec = GpuSpec(specs, stored.mixed, stored.mig or None)
+        spec = GpuSpec(specs, bool(stored.mixed), stored.mig or None)
         plan = vgpu_plan.plan(Host(inventory, self._facts(), self.stored), {pf: spec}, options, listed_only=True)
         return [step for step in plan.steps if step.lane == pf and step.kind in RESTORING]
 
@@ -291,6 +295,22 @@ def _present(inventory: reader.Inventory, pf: str) -> Gpu:
     return gpu
 
 
+def _number(gpu: Gpu, stored: StoredGpu) -> int:
+    """How many VFs: those that are there, if the stored vGPUs' VFs are among them or somebody needs them."""
+    there = {vf.index for vf in gpu.vfs}
+    enough = all(one.index in there for one in stored.vgpus)
+    return gpu.num_vfs if gpu.num_vfs and (enough or sriov_plan.vgpu_guard(gpu, "restoring its VFs")) else stored.vfs
+
+
+def _taken(inventory: reader.Inventory, gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
+    """Why a stored vGPU can't be created although its UUID exists: on another GPU, or as another type."""
+    there = next(vgpu for vgpu in inventory.mdevs if vgpu.uuid == one.uuid)
+    if there in gpu.vgpus and there.type == one.type:
+        return []
+    found, expected = "the UUID %s exists already, as %s on %s" % (one.uuid, there.type, there.parent), "%s with it on this VF" % one.type
+    return [Refusal(found, one.parent, expected, "Run the playbook: it moves or recreates that vGPU.", "uuid_elsewhere")]
+
+
 def _blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
     """Why the VF of a stored vGPU can't have it; nothing where no VF offers types, which the plan reports."""
     if not any(vf.offers_types for vf in gpu.vfs) or not gpu.sriov:
@@ -302,6 +322,7 @@ def _blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
     vf = next((vf for vf in gpu.vfs if vf.index == one.index), None)
     if vf is None or not vf.offers_types:
         bound = ", which is bound to %s" % (vf.driver or "no driver") if vf else ""
+        bound += " and in use by %s" % ", ".join(map(str, vf.holders)) if vf and vf.holders else ""
         found = "VF %s is not there or not free for %s%s" % (one.index, one.type, bound)
         return [Refusal(found, gpu.address, remedy="Check 'vgpuctl status'.", code="no_slot")]
     return []

@@ -110,7 +110,7 @@ class VendorVfio(Framework):
         for vgpu in vgpus:
             vgpu.type = listed[pfs[vgpu.parent]].get(vgpu.type_id, "")
         left = [vgpu for vgpu in vgpus if not vgpu.type]
-        supported = nvidia_smi.types(self.ctx) if left else {}
+        supported = nvidia_smi.types(self.ctx, dict.fromkeys(pfs[vgpu.parent] for vgpu in left)) if left else {}
         for vgpu in left:
             vgpu.type = next((one.short for one in supported.get(pfs[vgpu.parent], ()) if one.id == vgpu.type_id), "")
         left = [vgpu for vgpu in left if not vgpu.type]
@@ -148,6 +148,8 @@ class VendorVfio(Framework):
             found, remedy = "creating %s failed: %s" % (type_name, exc.errors[0].found), _CREATE_REMEDY.get(exc.number, CHECK_LOGS + ".")
             raise error(found, parent, "a vGPU %s there" % type_name, remedy, "create_failed") from exc
         self._verify(uuid, parent, type_id, type_name, timeout)
+        if self.params(parent):
+            self.set_params(parent, "")  # of a vGPU that went without us
 
     def _await_room(self, parent: str, type_id: str, type_name: str) -> None:
         """Waits until the VF takes the type."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Collection, Iterable
+from typing import Collection, Iterable, Sequence
 
 from .. import frameworks
 from ..base.clock import until
@@ -114,13 +114,13 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None) -> Inventory:
             gpu.types_ready = bool(gpu.types or gpu.vgpus or (gpu.framework != "none" and gpu.mig and gpu.mig.current))
         # Types that no VF lists now, with limits that only nvidia-smi has.
         wanting = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.framework != "none" and (not gpu.uuids or gpu.mig)]
-        supported = nvidia_smi.types(ctx) if wanting else {}
+        listed = supported(ctx, wanting)
         for gpu in wanting:
-            if gpu.claims_vfs and gpu.vgpus and not supported.get(gpu.address):
+            if gpu.claims_vfs and gpu.vgpus and not listed.get(gpu.address):
                 gpu.types_silence = nvidia_smi.silence(ctx) or "'nvidia-smi vgpu -s -v' lists none of it"
                 # What exists is offered, whatever can be created now.
                 gpu.types = merge(gpu.types, [VgpuType(one.type_id, one.type) for one in gpu.vgpus if gpu_word(one.type)])
-            gpu.types = merge(gpu.types, supported.get(gpu.address, ()))
+            gpu.types = merge(gpu.types, listed.get(gpu.address, ()))
     _check_gi(ctx, gpus)
     return Inventory(gpus, vgpus, open_files)
 
@@ -153,26 +153,45 @@ def read_mig(ctx: Context, gpus: Iterable[Gpu], requested: bool = False) -> None
     requested: MIG is asked of these GPUs, so the driver decides whether they have it, not a table.
     """
     capable = [gpu for gpu in gpus if gpu.driver == "nvidia" and (requested or gpu.may_have_mig)]
-    modes = nvidia_smi.modes(ctx) if capable else None
+    if not capable or _read_mig(ctx, capable):
+        return
+    for gpu in capable:
+        gpu.mig_silence = nvidia_smi.silence(ctx)
+        if gpu.alive and not gpu.mig_silence:
+            _read_mig(ctx, [gpu], gpu.address)  # one that fell off the bus makes an answer about all GPUs fail
+
+
+def _read_mig(ctx: Context, gpus: Sequence[Gpu], pf: str | None = None) -> bool:
+    """Sets the GPUs' MIG as nvidia-smi reports it; whether it did. pf: of this one alone."""
+    modes = nvidia_smi.modes(ctx, pf=pf)
     if not modes:
-        for gpu in capable:
-            gpu.mig_silence = nvidia_smi.silence(ctx)
-        return
+        return False
     by_number: dict[int, Mig] = defaultdict(lambda: Mig(None, None))  # what is reported of other GPUs goes into one that nobody has
-    for order, pf, current, pending in modes:
-        for gpu in capable:
-            if gpu.address == pf:
-                gpu.mig = by_number[order] = Mig(current, pending)
-    for order, profile in nvidia_smi.profiles(ctx):
-        by_number[order].profiles.append(profile)
+
+    def of(number: int) -> Mig:
+        return by_number[0 if pf else number]  # of one GPU alone the number has no meaning
+
+    for order, address_of, current, pending in modes:
+        for gpu in gpus:
+            if gpu.address == address_of:
+                gpu.mig = by_number[0 if pf else order] = Mig(current, pending)
+    for order, profile in nvidia_smi.profiles(ctx, pf=pf):
+        of(order).profiles.append(profile)
     if not any(mig.current for mig in by_number.values()):
-        return
-    for order, instance in nvidia_smi.instances(ctx):
-        by_number[order].instances.append(instance)
-    for order, gi, compute in nvidia_smi.compute_instances(ctx):
-        for instance in by_number[order].instances:
+        return True
+    for order, instance in nvidia_smi.instances(ctx, pf=pf):
+        of(order).instances.append(instance)
+    for order, gi, compute in nvidia_smi.compute_instances(ctx, pf=pf):
+        for instance in of(order).instances:
             if instance.id == gi:
                 instance.compute.append(compute)
+    return True
+
+
+def supported(ctx: Context, gpus: Iterable[Gpu]) -> dict[str, list[VgpuType]]:
+    """The types that nvidia-smi lists, by GPU, also while VFs are off; asks nothing if NVIDIA's driver drives none of the GPUs."""
+    bound = [gpu for gpu in gpus if gpu.driver == "nvidia"]
+    return nvidia_smi.types(ctx, [gpu.address for gpu in bound if gpu.alive]) if bound else {}
 
 
 def read_mixed(ctx: Context, gpus: Iterable[Gpu]) -> None:
@@ -267,9 +286,12 @@ def await_types(ctx: Context, found: Inventory, addresses: Collection[str], time
 
 
 def types_there(ctx: Context, gpu: Gpu) -> bool:
-    """Whether a GPU offers its types on all VFs that can have them, or has none on which it could. A VF on another driver, or on none, can't."""
+    """Whether a GPU offers its types on all VFs that can have them, or has none on which it could. A VF on another driver, or on none, can't.
+
+    Nothing comes of a GPU that fell off the bus.
+    """
     vfs = [vf for vf in gpu.vfs if vf.usable]
-    if not vfs or gpu.driver != "nvidia":
+    if not vfs or gpu.driver != "nvidia" or not gpu.alive:
         return True
     framework = frameworks.of(ctx, gpu.framework)
     if framework is None:

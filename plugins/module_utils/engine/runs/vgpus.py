@@ -59,8 +59,8 @@ def run(ctx: Context, request: Request) -> Outcome:
     inventory.read_mig(ctx, [gpu for gpu in found.gpus if gpu.address in specs and specs[gpu.address].needs_mig and not gpu.may_have_mig], True)
     state = host.identity(ctx) if _all_offer(found, specs) else host.read(ctx)
     stored = layout_file.read(ctx.root)
-    sizes = [pf for pf, spec in specs.items() if spec.mixed or (pf in stored and stored[pf].mixed)]
-    inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])
+    sizes = {pf for pf, spec in specs.items() if spec.mixed} | {pf for pf, gpu in stored.items() if gpu.mixed is not None}
+    inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes and gpu.alive])
     known = Host(found, state, stored, mdevctl.definitions(ctx.root))
     plan = in_use.settled(ctx, found, lambda: vgpu_plan.plan(known, specs, request.options, errors), lambda made: in_use.touched(made.steps))
     if request.dry:
