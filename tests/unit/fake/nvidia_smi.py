@@ -76,7 +76,8 @@ class Program:
 
     @staticmethod
     def _long(pf):
-        return "0000" + pf.address.upper()
+        domain, rest = pf.address.upper().split(":", 1)
+        return "%08X:%s" % (int(domain, 16), rest)
 
     def _modes(self, pf):
         def word(enabled):
