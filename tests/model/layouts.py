@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 from hypothesis import strategies as st
@@ -80,11 +79,10 @@ class _Writer:
         ranks = card.spellings(gpu, self.world.host.pf(gpu).uuid)
         rank = pick.one([0, 0, 0, 0, 1, 2, 2, 3, 3, 4])
         gpus = [pick.one(ranks[rank])]
-        if pick.rarely(0 if os.environ.get("TEMP_NODUP") else 15):
+        if pick.rarely(15):
             gpus.append(pick.one(ranks[rank] + ranks[pick.number(0, 3)]))
         if pick.rarely(10):
-            other = pick.one([one for one in sorted(self.world.cards) if one != gpu or not os.environ.get('TEMP_NODUP')] or [gpu])
-            if other == gpu and os.environ.get('TEMP_NODUP'): return {'gpu': gpus, 'vgpus': []}
+            other = pick.one(sorted(self.world.cards))
             gpus.append(pick.one(self.world.cards[other].spellings(other, self.world.host.pf(other).uuid)[rank]))
         if pick.rarely(5):
             gpus.append(pick.one(ELSEWHERE))
@@ -192,7 +190,7 @@ def means(world: World, layout: Sequence[Dict[str, Any]]) -> Meaning:
             unclear.append("entries for %s differ in mixed_sizes" % gpu)
         if len(entries) > 1 and any("mig" in one for one in entries):
             unclear.append("several entries for %s, and mig in one" % gpu)
-        wants = [want for entry in entries for line in entry["vgpus"] for want in _line(world, gpu, line, reasons)]
+        wants = [want for entry in entries for line in entry["vgpus"] for want in _line(world, gpu, line, unclear if world.host.pf(gpu).off_bus else reasons)]
         mig = next((tuple(one["mig"]) for one in entries if "mig" in one), None)
         gpus[gpu] = GpuWant(tuple(wants), any(one.get("mixed_sizes") for one in entries), mig)
     for line in [line for entry in layout for line in entry["vgpus"]]:

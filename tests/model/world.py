@@ -199,7 +199,7 @@ class World:
             self.hidden.update(keys)
             for key in keys:
                 parent = self.kernel.mdevs[key].parent
-                parent.vm_name = "hidden" if named and parent.vendor else None
+                parent.vm_name = "web1" if named and parent.vendor else None
             return
         opened = []
         for key in keys:
