@@ -32,8 +32,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     inventory.read_mig(ctx, [gpu for gpu in found.gpus if gpu.address in specs and specs[gpu.address].needs_mig and not gpu.may_have_mig], True)
     state = host.identity(ctx) if _all_offer(found, specs) else host.read(ctx)
     stored = layout_file.read(ctx.root)
-    sizes = [pf for pf, spec in specs.items() if spec.mixed or (pf in stored and stored[pf].mixed)]
-    inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes])
+    sizes = {pf for pf, spec in specs.items() if spec.mixed} | {pf for pf, gpu in stored.items() if gpu.mixed is not None}
+    inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes and gpu.alive])
     wants_mdevctl = _module.wants_mdevctl(request, mdevctl.binary(ctx))
     options = Options(params["force_remove"], wants_mdevctl, params["persist"], _module.assumed(request), params["unresponsive_gpus"])
     known = Host(found, state, stored, mdevctl.definitions(ctx.root))

@@ -243,6 +243,7 @@ class Pf(Device):
         self.number = number
         self.uuid = "GPU-%s" % uuids.uuid5(uuids.NAMESPACE_OID, address)
         self.vfs = []
+        self.removed = set()  # numbers of VFs that were removed through sysfs, which sriov_numvfs still counts
         self.mig = self.mig_pending = False
         self.instances = []
         self.mixed = False
@@ -265,7 +266,7 @@ class Pf(Device):
 
     def _vf_link(self, index):
         def target():
-            return "../%s" % self.vfs[index].address if index < len(self.vfs) else None
+            return "../%s" % self.vfs[index].address if index < len(self.vfs) and index not in self.removed else None
 
         return Link(target, lambda: self.vfs[index].location)
 
@@ -293,15 +294,22 @@ class Pf(Device):
             raise OSError(errno.EBUSY, value)
         self.set_vfs(expected - min(expected, faults.fewer_vfs))
 
+    def remove_vf(self, number):
+        """A VF goes; returns its address."""
+        one = self.vfs[number]
+        self.kernel.unregister(one)
+        one.driver, one.gone = None, True
+        self.kernel.devices.pop(one.address, None)
+        self.removed.add(number)
+        return one.address
+
     def set_vfs(self, expected):
         """Creates VFs, or removes them all. Either resets GPU instances and mixed-size mode."""
         kernel = self.kernel
         self.instances, self.mixed = [], False
-        for one in self.vfs:
-            kernel.unregister(one)
-            one.driver, one.gone = None, True
-            kernel.devices.pop(one.address)
-        self.vfs = []
+        for number in range(len(self.vfs)):
+            self.remove_vf(number)
+        self.vfs, self.removed = [], set()
         for index in range(expected):
             vf = Device(kernel, self._vf_address(index), "0x%04x" % int(self.model.vf_device, 16), kernel.new_group(), self, index)
             self.vfs.append(vf)
@@ -413,6 +421,7 @@ class Kernel:
         self.cdevs = False  # VMs open /dev/vfio/devices/vfioN instead of a group
         self.release = "6.1.0-50-amd64"
         self.cmdline = "BOOT_IMAGE=/vmlinuz root=/dev/sda1 intel_iommu=on iommu=pt"
+        self.product_uuid = None  # of the firmware
         self.secure_boot = None
         self.efivars = {}  # more variables of the firmware: bytes by name
         self.xen = None  # /proc/xen/capabilities
@@ -788,6 +797,7 @@ class Kernel:
                         "vfio": Dir(find=lambda name: device_file("/dev/vfio/" + name), names=self._groups_open),
                         "vfio-dev": Dir(find=self._find_cdev, names=lambda: list(self._cdev_owners())),
                         "misc": Dir({name: device_file(path) for name, path in MISC.items()}),
+                        "dmi": Dir({"id": Dir({"product_uuid": File(lambda: self.product_uuid + "\n", when=lambda: bool(self.product_uuid))})}),
                     }
                 ),
                 "module": Dir(

@@ -182,7 +182,8 @@ class Restore:
                 self.did(sriov_apply.repair(self.ctx, gpu, STEP))
             self._mig(self._inventory(), pf)
         if stored.vfs:
-            options = sriov_plan.Options(num_vfs=stored.vfs, has_tool=sriov_manage.installed(self.ctx))
+            gpu = _present(self._inventory(), pf)  # as it is with MIG mode
+            options = sriov_plan.Options(num_vfs=_number(gpu, stored), has_tool=sriov_manage.installed(self.ctx))
             plan = sriov_plan.plan(self._inventory(), self._facts(), [pf], options)
             self.did(sriov_apply.apply(self.ctx, plan, STEP, 0, lock=0))  # agents start after this; vGPUs are watched below
 
@@ -256,7 +257,7 @@ class Restore:
             return []
         # Removals are left out of the steps below, so that a vGPU in use that is not stored does not refuse the others.
         options = Options(persist=False, force_remove=[vgpu.key for vgpu in gpu.vgpus])
-        spec = GpuSpec(specs, stored.mixed, stored.mig or None)
+        spec = GpuSpec(specs, bool(stored.mixed), stored.mig or None)
         plan = vgpu_plan.plan(Host(inventory, self._facts(), self.stored), {pf: spec}, options, listed_only=True)
         return [step for step in plan.steps if step.lane == pf and step.kind in RESTORING]
 
@@ -289,6 +290,13 @@ def _present(inventory: reader.Inventory, pf: str) -> Gpu:
     if gpu is None:
         raise error("the GPU is not there any more", pf, remedy="If it was taken out, remove it from the layout.", code="gpu_gone")
     return gpu
+
+
+def _number(gpu: Gpu, stored: StoredGpu) -> int:
+    """How many VFs: those that are there, if the stored vGPUs' VFs are among them or somebody needs them."""
+    there = {vf.index for vf in gpu.vfs}
+    enough = all(one.index in there for one in stored.vgpus)
+    return gpu.num_vfs if gpu.num_vfs and (enough or sriov_plan.vgpu_guard(gpu, "restoring its VFs")) else stored.vfs
 
 
 def _blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:

@@ -41,7 +41,7 @@ def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
         )
     if gpu is None or not gpu.alive:
         return  # off the bus: reported already, and all else follows from it
-    if stored.mig is not None and gpu.mig and gpu.mig.current is False:
+    if stored.mig and gpu.mig and gpu.mig.current is False:
         yield Refusal("MIG is off", pf, "MIG on, as stored", _AGAIN, "mig_lost")
     elif stored.mig and gpu.mig and gpu.mig.current:
         have = [one.profile for one in gpu.mig.instances]

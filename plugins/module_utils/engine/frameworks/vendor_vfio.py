@@ -148,6 +148,8 @@ class VendorVfio(Framework):
             found, remedy = "creating %s failed: %s" % (type_name, exc.errors[0].found), _CREATE_REMEDY.get(exc.number, CHECK_LOGS + ".")
             raise error(found, parent, "a vGPU %s there" % type_name, remedy, "create_failed") from exc
         self._verify(uuid, parent, type_id, type_name, timeout)
+        if self.params(parent):
+            self.set_params(parent, "")  # of a vGPU that went without us
 
     def _await_room(self, parent: str, type_id: str, type_name: str) -> None:
         """Waits until the VF takes the type."""

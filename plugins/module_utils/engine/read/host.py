@@ -51,10 +51,16 @@ class Driver:
 
 @dataclass(eq=False, repr=False)
 class Identity:
-    """Which host it is. kernel: as uname -r prints it; machine_id: of /etc/machine-id. Both None when unknown."""
+    """Which host it is. kernel: as uname -r prints it; machine_id: of /etc/machine-id; product_uuid: of the firmware. Each None when unknown."""
 
     kernel: str | None
     machine_id: str | None
+    product_uuid: str | None
+
+    @property
+    def machine(self) -> str | None:
+        """What distinguishes it from others: clones of one installation may share the machine-id."""
+        return "/".join(filter(None, (self.machine_id, self.product_uuid))) or None
 
 
 @dataclass(eq=False, repr=False)
@@ -87,7 +93,8 @@ class HostState(Identity):
 
 def identity(ctx: Context) -> Identity:
     """For a plan of vGPUs that nothing blocks. No program is started."""
-    return Identity(ctx.sysfs.read_or("/proc/sys/kernel/osrelease"), (read_text(ctx.root, "/etc/machine-id") or "").strip() or None)
+    kernel, machine = ctx.sysfs.read_or("/proc/sys/kernel/osrelease"), (read_text(ctx.root, "/etc/machine-id") or "").strip() or None
+    return Identity(kernel, machine, ctx.sysfs.read_or("/sys/class/dmi/id/product_uuid", "").strip().lower() or None)
 
 
 def read(ctx: Context, timeout: float = 30) -> HostState:

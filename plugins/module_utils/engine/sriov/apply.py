@@ -20,7 +20,7 @@ from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, SysfsError
 from .plan import STRANDED, SriovPlan, complete, repair_step, vgpu_guard
 
-# Seconds that VFs may come after the request for them has ended, that the rest may take once some are bound, and that all are watched.
+# Seconds that VFs may come after the request for them has ended, that binding them may take without progress, and that all are watched.
 LATE = 60
 STALLED = 10
 SETTLE = 1.5
@@ -133,10 +133,10 @@ def repair(ctx: Context, gpu: Gpu, timeout: float) -> list[Step]:
 def _converged(ctx: Context, pf: str, number: int, timeout: float) -> Gpu:
     """Waits until all VFs are there and usable; returns the last reading. A stranded PF does not recover by itself.
 
-    VFs that another driver took, or whose probe failed, don't come late: the wait ends when some are bound and no more follow.
+    VFs that another driver took, or whose probe failed, don't come late: the wait ends when all are there and no more are bound.
     """
     last: list[Gpu] = []
-    bound: set[str] = set()
+    bound: set[str] | None = None
     since = ctx.clock.now()
 
     def decided() -> bool:
@@ -145,7 +145,7 @@ def _converged(ctx: Context, pf: str, number: int, timeout: float) -> Gpu:
         now = {vf.address for vf in last[0].vfs if vf.driver or vf.usable}
         if now != bound:
             bound, since = now, ctx.clock.now()
-        stalled = bool(bound) and ctx.clock.now() - since >= STALLED
+        stalled = bool(bound or len(last[0].vfs) == number) and ctx.clock.now() - since >= STALLED
         return complete(last[0], number) or last[0].driver in STRANDED or stalled
 
     until(ctx.clock, decided, timeout)

@@ -117,10 +117,12 @@ def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) ->
         result.errors.append(Refusal(all_or_none, pf, "%d VFs" % number, remedy, "all_or_none"))
     if gpu.driver in STRANDED and "driver" not in options.assume:
         result.steps.append(repair_step(gpu))
-    if gpu.num_vfs and gpu.num_vfs != number:
-        result.errors += vgpu_guard(gpu, "changing the number of VFs")
+    busy = vgpu_guard(gpu, "changing the number of VFs") if gpu.num_vfs else []
+    cycled = gpu.num_vfs != number or len(gpu.vfs) < number and not busy
+    if gpu.num_vfs and cycled:
+        result.errors += busy
         result.steps.append(off_step(gpu, options))
-    if gpu.num_vfs != number:
+    if cycled:
         text = "enable %d VFs%s" % (number, " after a reset" if options.reset else "")
         result.steps.append(Step("enable", pf, pf, text, number=number, how=how, reset=options.reset))
     else:
@@ -128,7 +130,11 @@ def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) ->
 
 
 def _plan_vfs(result: SriovPlan, gpu: Gpu) -> None:
-    """VFs that are there, but that another driver has, or none."""
+    """VFs that are there, but that another driver has, or none; those that were removed come only with all of them."""
+    gone = sorted(set(range(gpu.num_vfs)) - {vf.index for vf in gpu.vfs})
+    if gone:
+        text = "%s: %d of its %d VFs are there: VF %s was removed. It comes back when the VFs are disabled and enabled again, once the GPU is idle"
+        result.warnings.append(text % (gpu.address, len(gpu.vfs), gpu.num_vfs, ", ".join(map(str, gone))))
     for vf in [vf for vf in gpu.vfs if not vf.usable]:
         driver = vf.driver or "no driver"
         mine = [vgpu.key for vgpu in gpu.vgpus if vgpu.parent == vf.address]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Iterable, TypeVar
+from typing import Any, Collection, Iterable, TypeVar
 
 from ..base.errors import error
 from ..system import files
@@ -50,21 +50,26 @@ class StoredGpu:
     address: str
     vfs: int  # how many
     vgpus: list[StoredVgpu]
-    # Keys of vGPUs of ours that were to be removed when the file was written. If a run was interrupted before it removed them,
-    # the next one does; without this list it would take them for somebody else's.
+    # Keys of vGPUs of ours that were to be removed when the file was written, and are forgotten once they are gone. If a run was interrupted
+    # before it removed them, the next one does; without this list it would take them for somebody else's.
     former: list[str] = field(default_factory=list)
     mig: list[str] | None = None  # names of the profiles of its GPU instances; None where MIG is not managed
-    mixed: bool = False  # mixed-size mode
+    mixed: bool | None = None  # mixed-size mode; False: still on, and to be turned off once the GPU is empty; None: off
 
     @property
     def keys(self) -> list[str]:
         """Keys of vGPUs that we created here."""
         return [one.key for one in self.vgpus] + self.former
 
+    def forget(self, present: Collection[str]) -> None:
+        """Leaves of the former keys those that there still are and that are not desired again. present: keys of vGPUs and definitions."""
+        desired = {one.key for one in self.vgpus}
+        self.former = sorted({key for key in self.former if key in present and key not in desired})
+
     def as_dict(self) -> dict[str, Any]:
         """For the file; what a GPU does not have is left out."""
         content = {"address": self.address, "vfs": self.vfs, "vgpus": [one.as_dict() for one in self.vgpus]}
-        more = {"mig": self.mig, "mixed_sizes": self.mixed or None, "former": sorted(self.former) or None}
+        more = {"mig": self.mig, "mixed_sizes": self.mixed, "former": sorted(self.former) or None}
         return {**content, **{key: value for key, value in more.items() if value is not None}}
 
 
@@ -87,11 +92,11 @@ def _number(value: object) -> int:
 
 
 def _gpu(content: dict[str, Any]) -> StoredGpu:
-    mig = _is(content, dict).get("mig")
+    mig, mixed = _is(content, dict).get("mig"), content.get("mixed_sizes")
     vgpus = [_vgpu(one) for one in _is(content["vgpus"], list)]
     stored = StoredGpu(_is(content["address"], str), _number(content["vfs"]), vgpus, _words(content.get("former", [])))
     stored.mig = None if mig is None else _words(mig)
-    stored.mixed = _is(content.get("mixed_sizes", False), bool)
+    stored.mixed = None if mixed is None else _is(mixed, bool)
     return stored
 
 

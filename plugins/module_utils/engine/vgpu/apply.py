@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Sequence
 
@@ -14,7 +15,7 @@ from ..base.errors import EngineError, Refusal, error
 from ..base.steps import ApplyError, Step, execute
 from ..frameworks.framework import Framework
 from ..mig import instances as mig_instances
-from ..state import migration
+from ..state import layout_file, migration
 from ..system import files, mdevctl
 from ..system.context import Context
 from ..system.open_files import Watch
@@ -25,7 +26,26 @@ from .target import LayoutPlan, titled
 
 def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list[Step]:
     """Runs the steps, then watches for settle seconds that no new vGPU vanishes."""
-    return plan.finish(lambda: watch(ctx, run(ctx, plan.steps, timeout), settle))
+
+    def work() -> list[Step]:
+        outcome = run(ctx, plan.steps, timeout)
+        if plan.target.forgets and outcome.done:
+            with contextlib.suppress(EngineError):  # then the next run does
+                _forget(ctx, outcome.done)
+        return watch(ctx, outcome, settle)
+
+    return plan.finish(work)
+
+
+def _forget(ctx: Context, done: Sequence[Step]) -> None:
+    """Removes from the layout file what was to go and is gone."""
+    there = {vgpu.key for vgpu in frameworks.instances(ctx)}.union(mdevctl.definitions(ctx.root))
+    unmixed = [step.device for step in done if step.kind == "mixed" and not step.args["enabled"]]
+    stored = layout_file.read(ctx.root).values()
+    for gpu in stored:
+        gpu.forget(there)
+        gpu.mixed = None if gpu.address in unmixed else gpu.mixed
+    files.write_atomic(ctx.root, migration.current(ctx.root, layout_file.PATH), layout_file.dumps(stored), 0o644)
 
 
 @dataclass(eq=False, repr=False)

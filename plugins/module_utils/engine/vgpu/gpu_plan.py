@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Collection, Sequence
 
 from ..base import refusals
 from ..base.errors import Refusal, estimate
 from ..hardware import vgpu_types
-from ..hardware.gpu import Vgpu
+from ..hardware.gpu import Gpu, Vgpu
 from ..hardware.mig_profiles import malformed
 from ..mig import placement as mig_placement, selection
+from ..state.layout_file import StoredGpu
 from .fit import Chosen, check_room, choose_types
 from .layout import guesses
 from .placement import Matching, match, place
@@ -23,6 +25,7 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
     target = result.target.gpus[request.gpu.address] = GpuTarget(placed=[])
     if not request.spec.vgpus and request.spec.mig is None:
         result.errors += _empty(target, request)
+        unset_mixed(result, target, request.gpu, request.stored)
         return
     result.warnings += guesses(request.gpu, request.spec) if request.predicted else []
     refused, chosen = _fitting(result, request)
@@ -32,12 +35,13 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
             result.errors += place(request, match(request, chosen))
         target.placed = None
         return
-    target.mixed = request.spec.mixed
-    result.errors += _set_mixed(result, target, request)
+    result.errors += _set_mixed(result, target, request) if request.spec.mixed else []
     found = Matching(removed=list(request.gpu.vgpus), open=chosen) if target.sets_mixed else match(request, chosen)
     result.errors += guard_removal(found.removed, request.options)
     result.errors += place(request, found)
     target.placed, target.removed = found.placed, found.removed
+    if not request.spec.mixed:
+        unset_mixed(result, target, request.gpu, request.stored)
     result.errors += [  # a running VM has read its parameters: they are changed only while nobody uses the vGPU
         refusals.in_use(one.key, one.vgpu.holders, "changing its vgpu_params")
         for one in found.placed if one.vgpu and one.vgpu.holders and one.changes_params
@@ -58,7 +62,7 @@ def _empty(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     target.removed = [vgpu for vgpu in gpu.vgpus if removes is None or vgpu.key in removes]
     if ours and gpu.mig and gpu.mig.current:
         target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
-    target.mig = [] if ours else None  # until the next layout, so that an interrupted run is finished
+    target.mig = [] if ours and not (gpu.mig and gpu.mig.current is False) else None  # until MIG is off, so that an interrupted run is finished
     return guard_removal(target.removed, request.options)
 
 
@@ -115,42 +119,61 @@ def _check_mode(request: GpuRequest) -> list[Refusal]:
 
 
 def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> list[Refusal]:
-    """Whether mixed-size mode must be enabled or disabled; the GPU must be empty for that."""
-    gpu, requested = request.gpu, request.spec.mixed
-    if not requested and not (request.stored and request.stored.mixed):
-        return []
+    """Mixed-size mode is requested; the GPU must be empty when it is enabled."""
+    gpu = request.gpu
+    target.mixed = True
     supported, on = gpu.mixed or (request.predicted, False)
-    if requested and gpu.mixed is None and supported:
+    if gpu.mixed is None and supported:
         result.warnings.append("%s: whether this GPU supports mixed_sizes is known only once the driver is there" % gpu.address)
-    if requested and not supported:
+    if not supported:
         return [Refusal(
             "mixed_sizes is asked for, but this GPU (%s) does not support it with this driver" % gpu.name,
             device=gpu.address, expected="'Heterogeneous Time-Slice Sizes: Supported' in 'nvidia-smi -q'",
             remedy="Take one framebuffer size per GPU, without mixed_sizes.", code="mixed_unsupported",
         )]
-    target.sets_mixed = requested != on and (requested or not gpu.vgpus)
-    if requested and not on:
-        busy = [vgpu for vgpu in gpu.vgpus if vgpu.holders and vgpu.key not in request.options.force_remove]
-        return [refusals.in_use(vgpu.key, vgpu.holders, "enabling mixed-size mode, which takes an empty GPU") for vgpu in busy]
-    if on and not requested and gpu.vgpus:
+    target.sets_mixed = not on
+    busy = [vgpu for vgpu in gpu.vgpus if not on and vgpu.holders and vgpu.key not in request.options.force_remove]
+    return [refusals.in_use(vgpu.key, vgpu.holders, "enabling mixed-size mode, which takes an empty GPU") for vgpu in busy]
+
+
+def unset_mixed(result: LayoutPlan, target: GpuTarget, gpu: Gpu, stored: StoredGpu | None) -> None:
+    """Disables mixed-size mode, if an earlier layout enabled it, as soon as no vGPU keeps it on."""
+    if not (stored and stored.mixed is not None and gpu.mixed and gpu.mixed[1]):
+        return
+    target.mixed, target.sets_mixed = False, all(vgpu in target.removed for vgpu in gpu.vgpus)
+    if not target.sets_mixed:
         result.warnings.append("%s: mixed-size mode stays on until the GPU is empty or the host reboots" % gpu.address)
-    return []
 
 
 def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     """GPU instances for the vGPUs; errors if they don't fit."""
-    placed = target.placed or []
-    errors = _instances(target, request, ())
-    idle = [one.vgpu for one in placed if one.vgpu and not one.vgpu.holders]
-    if errors and idle:
-        # Their GPU instances are in the way: vGPUs that nobody uses are recreated in others.
+    placed, errors = target.placed or [], _instances(target, request, ())
+    # The GPU instances of idle vGPUs may be in the way: as few as possible are recreated in others, if it helps to recreate them all.
+    sets = _recreatable([one.vgpu for one in placed if one.vgpu and not one.vgpu.holders]) if errors else []
+    for some in sets if sets and not _instances(GpuTarget(placed), request, _keys(sets[-1])) else ():
         again = GpuTarget(placed)
-        if not _instances(again, request, [vgpu.key for vgpu in idle]):
-            target.instances, target.mig, target.first, errors = again.instances, again.mig, again.first, []
-            target.removed = target.removed + idle
+        if not _instances(again, request, _keys(some)):
+            target.instances, target.mig, target.first, target.removed = again.instances, again.mig, again.first, target.removed + some
             for one in placed:
-                one.vgpu = one.vgpu if one.vgpu and one.vgpu.holders else None
+                one.vgpu = None if one.vgpu in some else one.vgpu
+            return []
     return errors
+
+
+def _keys(vgpus: Sequence[Vgpu]) -> list[str]:
+    return [vgpu.key for vgpu in vgpus]
+
+
+def _recreatable(idle: Sequence[Vgpu]) -> list[list[Vgpu]]:
+    """The sets of idle vGPUs that make GPU instances free, the smallest first, all of them last.
+
+    Those of which the driver does not report the GPU instance are in a set together if they have the same number of slices.
+    """
+    homes: dict[tuple[int | None, int | None], list[Vgpu]] = {}
+    for vgpu in idle:
+        homes.setdefault((vgpu.gi, vgpu_types.slices_of(vgpu.type) if vgpu.gi is None else None), []).append(vgpu)
+    several = [some for number in range(1, len(homes) + 1) for some in itertools.combinations(homes.values(), number)]
+    return sorted(([vgpu for home in some for vgpu in home] for some in several), key=len)
 
 
 def _instances(target: GpuTarget, request: GpuRequest, recreated: Collection[str]) -> list[Refusal]:

@@ -202,19 +202,21 @@ def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, Gp
     errors: list[Refusal] = []
     absent: list[str] = []
     for entry in entries:
+        named: dict[str, int] = {}  # rank by GPU: whatever names it in this entry, it gets the entry's vGPUs once
         for word in entry.selectors:
-            (gpus, wrong), here = inventory.select([word]), _rank(word)
+            gpus, wrong = inventory.select([word])
             if not gpus and (address.pci_ids(word) or catalog.is_model(word)):
                 absent.append(word)
                 continue
             for one in wrong:
                 one.device = one.device or entry.where
             errors += wrong
-            for gpu in gpus:
-                if here > rank.get(gpu.address, 0):
-                    specs[gpu.address], rank[gpu.address] = GpuSpec(), here
-                if here == rank[gpu.address]:
-                    specs[gpu.address].add(entry)
+            named.update({gpu.address: max(_rank(word), named.get(gpu.address, 0)) for gpu in gpus})
+        for pf, here in named.items():
+            if here > rank.get(pf, 0):
+                specs[pf], rank[pf] = GpuSpec(), here
+            if here == rank[pf]:
+                specs[pf].add(entry)
     errors += _absent_models(absent, inventory, specs, bool(errors)) + _given_twice(specs)
     return specs, errors + [one for gpu in inventory.gpus if gpu.address in specs for one in _find_vfs(gpu, specs[gpu.address])]
 

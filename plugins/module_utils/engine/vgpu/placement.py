@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import uuid as uuids
 from dataclasses import dataclass, field
-from typing import Collection, Sequence
+from typing import Callable, Collection, Optional, Sequence
 
 from ..base.errors import Refusal
 from ..hardware.gpu import Vgpu
@@ -33,19 +33,30 @@ class Matching:
         self.left.remove(vgpu)
         self.open.remove(one)
         spec, stored = one.spec, request.known.get(vgpu.key)
-        # Parameters that only we had set go if none are requested; others are left.
-        params = "" if spec.params is None and stored and stored.params else spec.params
+        # Parameters that only we had set go if none are requested, once nobody uses the vGPU; others are left.
+        params = "" if spec.params is None and stored and stored.params and not vgpu.holders else spec.params
         self.placed.append(Placed(Slot(vgpu.parent, vgpu.index), one.type, spec, vgpu.uuid, vgpu, params=params))
 
 
-def stable_uuid(machine_id: str | None, pf: str, index: int | None, taken: Collection[str]) -> str:
+def stable_uuid(machine: str | None, pf: str, index: int | None, taken: Collection[str]) -> str:
     """UUIDv5 of machine, PF and VF number; the next in line when that one is taken."""
-    name, salt = "%s/%s/%s" % (machine_id, pf, index), 0
+    name, salt = "%s/%s/%s" % (machine, pf, index), 0
     word = str(uuids.uuid5(NAMESPACE, name))
     while word in taken:
         salt += 1
         word = str(uuids.uuid5(NAMESPACE, "%s/%d" % (name, salt)))
     return word
+
+
+# Whether a vGPU suits a request of its type, by the requested parameters, its own, and whether it is in use: the best first. What is in use stays
+# as it is, if any request allows that.
+_FITTING: Sequence[Callable[[Optional[str], str, bool], bool]] = (
+    lambda requested, present, used: used and present == (requested or ""),
+    lambda requested, present, used: used and requested is None,
+    lambda requested, present, used: not used and present == (requested or ""),
+    lambda requested, present, used: not used,
+    lambda requested, present, used: True,
+)
 
 
 def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
@@ -62,12 +73,12 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
         [vgpu for vgpu in found.left if vgpu.uuid not in request.explicit],
         key=lambda vgpu: (not vgpu.holders, vgpu.key not in request.known, vgpu.index or 0, vgpu.key),
     )
-    # What a vGPU was created for: an interrupted run may not have set it.
-    params = {vgpu.key: request.known[vgpu.key].params if vgpu.key in request.known else plain_params(vgpu.params) for vgpu in ranked}
-    # First those that find a vGPU with their parameters, then the others.
-    for exact in (True, False):
+    # What an idle vGPU was created for counts: an interrupted run may not have set it.
+    known = {vgpu.key: request.known[vgpu.key].params for vgpu in ranked if vgpu.key in request.known and not vgpu.holders}
+    params = {vgpu.key: known.get(vgpu.key, plain_params(vgpu.params)) for vgpu in ranked}
+    for fits in _FITTING:
         for one in [one for one in found.open if not one.spec.uuid and one.spec.index is None]:
-            fitting = [vgpu for vgpu in ranked if vgpu.type == one.type.short and (not exact or params[vgpu.key] == (one.spec.params or ""))]
+            fitting = [vgpu for vgpu in ranked if vgpu.type == one.type.short and fits(one.spec.params, params[vgpu.key], bool(vgpu.holders))]
             if fitting:
                 ranked.remove(fitting[0])
                 found.keep(request, one, fitting[0])
@@ -85,46 +96,72 @@ def _is_it(request: GpuRequest, spec: VgpuSpec, vgpu: Vgpu) -> bool:
 
 def place(request: GpuRequest, found: Matching) -> list[Refusal]:
     """Places the requested vGPUs that no existing one matches: fills found.placed; returns errors."""
-    gpu = request.gpu
+    gpu, staying = request.gpu, [vgpu.uuid for vgpu in found.left]
     existing = {vgpu.key for vgpu in request.host.inventory.mdevs} - {vgpu.key for vgpu in found.removed}
     in_use = existing | {one.key for one in found.placed} | set(request.explicit) | set(request.spec.removes or ())
     held = [one.slot.index for one in found.placed] + [vgpu.index for vgpu in found.left]
     busy = held if gpu.sriov else range(len(held))  # on a PF the number is only part of the UUID: an existing vGPU does not show it
     free = [slot for slot in slots_of(request) if slot.index not in busy]
-    stored = [one for one in request.known.values() if one.key not in in_use]
-    staying = [vgpu.uuid for vgpu in found.left]
+    # Larger before smaller: they need more room in one piece. What is another vGPU's UUID the plan refuses.
+    coming = sorted([one for one in found.open if one.spec.uuid not in staying or not one.spec.uuid], key=lambda one: -(one.type.framebuffer_mib or 0))
+    continued, gone = _continue(request, coming, free, in_use)
     errors = []
-    # Requests with a slot of their own first, so that no other takes it. Larger before smaller: they need more room in one piece.
-    for one in sorted(found.open, key=lambda one: (one.spec.index is None, one.spec.uuid is None, -(one.type.framebuffer_mib or 0))):
-        uuid, index = one.spec.uuid, one.spec.index
-        if uuid and uuid in staying:
-            continue  # it is another vGPU's, which the plan refuses
-        remembered = None if uuid else _remembered(one, stored, free)
-        if index is None and remembered:
-            index = remembered.index
-        slot = next((slot for slot in free if index in (None, slot.index)), None)
+    # Requests with a slot of their own first, so that no other takes it.
+    for one in sorted(coming, key=lambda one: (one.spec.index is None, one not in continued, one.spec.uuid is None)):
+        was, index = continued.get(one), one.spec.index
+        if was and index is None:
+            index = was.index
+        slot = _free_slot(free, index, [other.index for other in gone])
         if slot is None:
             errors.append(_no_slot(request, found, one, index))
             continue
         free.remove(slot)
-        if remembered and remembered.index in (None, slot.index):
-            uuid = remembered.uuid
-            stored.remove(remembered)
+        uuid = one.spec.uuid or (was.uuid if was else None)
         if not request.uuids:
             uuid = None
         elif not uuid:
-            uuid = stable_uuid(request.host.state.machine_id, gpu.address, slot.index, in_use)
+            uuid = stable_uuid(request.host.state.machine, gpu.address, slot.index, in_use | {other.key for other in gone})
         in_use.add(uuid or slot.parent)
         found.placed.append(Placed(slot if gpu.sriov else Slot(slot.parent, None), one.type, one.spec, uuid, params=one.spec.params or None))
     found.placed.sort(key=lambda one: (one.slot.index or 0, one.key))
     return errors
 
 
-def _remembered(one: Chosen, stored: Sequence[StoredVgpu], free: Sequence[Slot]) -> StoredVgpu | None:
-    """The stored vGPU that a request continues: of its type, in a free slot; with its parameters, if there is one."""
-    indexes = [None] + [slot.index for slot in free]
-    fitting = [was for was in stored if was.type == one.type.short and was.index in indexes]
-    return next((was for was in fitting if was.params == (one.spec.params or "")), next(iter(fitting), None))
+def _free_slot(free: Sequence[Slot], index: int | None, avoided: Collection[int | None]) -> Slot | None:
+    """The slot of a number; without one the first, of those that are not avoided if there are such."""
+    fitting = [slot for slot in free if index in (None, slot.index)]
+    return next((slot for slot in fitting if index is not None or slot.index not in avoided), next(iter(fitting), None))
+
+
+def _continue(
+    request: GpuRequest, coming: Sequence[Chosen], free: Sequence[Slot], in_use: Collection[str]
+) -> tuple[dict[Chosen, StoredVgpu], list[StoredVgpu]]:
+    """The stored vGPU that each request continues, in its own free slot, and those that are missing and that none continues.
+
+    That of a request's UUID, or of its VF and type, or of its type: first with the same parameters.
+    """
+    slots, given = {None, *(slot.index for slot in free)}, {one.spec.index for one in coming if one.spec.index is not None}
+    left = [was for was in request.known.values() if was.index in slots]
+    continued: dict[Chosen, StoredVgpu] = {}
+
+    def by_uuid(one: Chosen, was: StoredVgpu) -> bool:
+        return was.uuid == one.spec.uuid and (was.index not in given if one.spec.index is None else was.index == one.spec.index)
+
+    def by_type(one: Chosen, was: StoredVgpu) -> bool:
+        mine = was.index not in given if one.spec.index is None else was.index == one.spec.index
+        return mine and was.type == one.type.short and was.key not in in_use
+
+    def exactly(one: Chosen, was: StoredVgpu) -> bool:
+        return by_type(one, was) and was.params == (one.spec.params or "")
+
+    for fits in (by_uuid, exactly, by_type):
+        for one in [one for one in coming if one not in continued and bool(one.spec.uuid) == (fits is by_uuid)]:
+            found = next((was for was in left if fits(one, was)), None)
+            if found:
+                continued[one] = found
+                left.remove(found)
+    there = {vgpu.key for vgpu in request.gpu.vgpus}
+    return continued, [was for was in left if was.key not in there]
 
 
 def _no_slot(request: GpuRequest, found: Matching, one: Chosen, index: int | None) -> Refusal:

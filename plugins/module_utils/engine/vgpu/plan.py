@@ -11,6 +11,7 @@ A definition of mdevctl's is kept as the vGPU is: this parent, this type, starte
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Mapping, Sequence
 
 from ..base.errors import Refusal
@@ -22,7 +23,7 @@ from ..read.inventory import Inventory
 from ..state import layout_file
 from ..state.paths import STORE
 from ..system.mdevctl import Definition
-from .gpu_plan import guard_removal, plan_gpu
+from .gpu_plan import guard_removal, plan_gpu, unset_mixed
 from .layout import GpuSpec, named, plain_params
 from .target import GpuRequest, GpuTarget, Host, LayoutPlan, Options, Placed, Target, titled
 
@@ -60,6 +61,7 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
         if len(target.removed) == len(gpu.vgpus):  # somebody else's vGPUs keep their GPU instances
             target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
         target.mig = []
+    unset_mixed(result, target, gpu, stored)
     result.target.gpus[gpu.address] = target
 
 
@@ -109,7 +111,7 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
     going = {vgpu.key for target in targets for vgpu in target.removed}
     definitions = host.definitions if options.mdevctl else {}
     if options.persist:
-        _add_store(result, host, going, options)
+        _add_store(result, host, options)
     for gpu in host.inventory.gpus:
         pf, planned = gpu.address, result.target.of(gpu.address)
         # Definitions of vGPUs of ours that are not there any more.
@@ -123,7 +125,7 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
         if planned.instances:
             steps += mig_placement.steps(gpu, planned.instances)
         if planned.sets_mixed:
-            steps.append(Step("mixed", pf, pf, "turn mixed-size mode %s" % ("on" if planned.mixed else "off"), enabled=planned.mixed))
+            steps.append(Step("mixed", pf, pf, "turn mixed-size mode %s" % ("on" if planned.mixed else "off"), enabled=bool(planned.mixed)))
         for one in planned.in_order():
             parent, short = one.slot.parent, one.type.short
             if one.vgpu is None:
@@ -133,32 +135,52 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
                 steps.append(Step("params", pf, parent, text, key=one.key, params=one.params))
             if options.mdevctl and one.uuid and one.spec.managed:
                 steps += _define(pf, one, definitions.get(one.uuid))
+    _move_first(result)
 
 
-def _add_store(result: LayoutPlan, host: Host, going: set[str], options: Options) -> None:
+def _move_first(result: LayoutPlan) -> None:
+    """A UUID that moves to another GPU is removed before it is created there, so the two GPUs share a lane."""
+    coming = {step.args["uuid"]: step for step in result.steps if step.kind == "create" and step.args["uuid"]}
+    moving = [step for step in result.steps if step.kind == "remove" and step.args["key"] in coming and step.lane != coming[step.args["key"]].lane]
+    for step in moving:
+        left, lane = step.lane, coming[step.args["key"]].lane
+        for one in result.steps:
+            one.lane = lane if one.lane == left else one.lane
+    begin = next((number for number, step in enumerate(result.steps) if step.lane), 0)
+    result.steps[begin:] = moving + [step for step in result.steps[begin:] if step not in moving]
+
+
+def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
     """The step that writes the layout file, if it changes. The boot restores the layout's GPUs, and VFs of GPUs that have them on."""
     kept, new = [], []
+    placed = {one.uuid for target in result.target.gpus.values() for one in target.placed or () if one.uuid}
     for gpu in host.inventory.gpus:
         planned, stored = result.target.of(gpu.address), host.stored.get(gpu.address)
         if stored and not gpu.alive:
-            kept.append(stored)  # what it had is what it gets again, should it come back
+            # What it had is what it gets again, should it come back; less what moved to another GPU.
+            kept.append(replace(stored, vgpus=[one for one in stored.vgpus if one.uuid not in placed]))
         if gpu.alive and (planned.placed is not None or gpu.num_vfs or stored):
             vgpus = [
-                layout_file.StoredVgpu(one.uuid, one.slot.parent, one.slot.index if gpu.sriov else None, one.type.short, one.params or "")
+                layout_file.StoredVgpu(one.uuid, one.slot.parent, one.slot.index if gpu.sriov else None, one.type.short, _params(one, stored))
                 for one in planned.placed or ()
             ]
             # A GPU without vGPUs whose VFs are off stays so: it may be for a VM as a whole.
             comes = planned.placed or "vfs" in options.assume
             count = (gpu.num_vfs or (gpu.total_vfs if comes else 0)) if gpu.sriov else 0
-            # What is gone by now is forgotten, but not worth a write of its own.
-            former = stored.former if stored else []
-            new.append(layout_file.StoredGpu(gpu.address, count, vgpus, former, mig=planned.mig, mixed=planned.mixed))
+            new.append(layout_file.StoredGpu(gpu.address, count, vgpus, stored.keys if stored else [], mig=planned.mig, mixed=planned.mixed))
+            new[-1].forget({vgpu.key for vgpu in host.inventory.vgpus}.union(host.definitions))
+    result.target.forgets = any(one.former for one in new) or any(one.sets_mixed and not one.mixed for one in result.target.gpus.values())
     if layout_file.content(kept + new) == layout_file.content(host.stored.values()):
         return
-    for one in new:
-        one.former = sorted(going.intersection(host.stored[one.address].keys)) if one.address in host.stored else []
     result.target.store_text = layout_file.dumps(kept + new)
     result.steps.append(Step("store", None, STORE, "store the layout for the boot", content=result.target.store_text))
+
+
+def _params(one: Placed, stored: layout_file.StoredGpu | None) -> str:
+    """The vgpu_params to store: of a vGPU that is left as it is, those that it was created with."""
+    if one.params is not None or one.vgpu is None:
+        return one.params or ""
+    return next((was.params for was in stored.vgpus if was.key == one.key), "") if stored else ""
 
 
 def lines(inventory: Inventory, target: Target | None = None) -> str:

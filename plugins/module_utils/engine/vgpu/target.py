@@ -113,7 +113,8 @@ class GpuTarget:
     """What becomes of one GPU.
 
     placed: its vGPUs; None if the layout does not name the GPU. removed: vGPUs that go. instances: what becomes of its GPU
-    instances, None if they are not managed. mig: names of the profiles to store. mixed: mixed-size mode; sets_mixed: a step sets it.
+    instances, None if they are not managed. mig: names of the profiles to store. mixed: mixed-size mode, as in the layout file; sets_mixed: a
+    step sets it.
     first: see mig.selection.Selected.
     """
 
@@ -121,7 +122,7 @@ class GpuTarget:
     removed: list[Vgpu] = field(default_factory=list)
     instances: Instances | None = None
     mig: list[str] | None = None
-    mixed: bool = False
+    mixed: bool | None = None
     sets_mixed: bool = False
     first: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
@@ -143,10 +144,11 @@ class GpuTarget:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The vGPUs of the host by GPU, and the text of the layout file if it changes."""
+    """The vGPUs of the host by GPU, and the text of the layout file if it changes. forgets: whether that has what is to go."""
 
     gpus: dict[str, GpuTarget] = field(default_factory=dict)
     store_text: str | None = None
+    forgets: bool = False
 
     def of(self, pf: str) -> GpuTarget:
         """What becomes of a GPU; nothing, if the plan does not touch it."""

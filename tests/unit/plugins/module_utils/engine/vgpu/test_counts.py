@@ -67,7 +67,10 @@ def fake_model(board):
 
 
 class Planner:
-    """Plans layouts of one board; each state of the host is read once. framework: of its driver; None: before the driver is there."""
+    """Plans layouts of one board; each state of the host is read once.
+
+    framework: of its driver; None: before the driver is there; off: the driver is there, and its VFs are off.
+    """
 
     def __init__(self, make_host, board, framework):
         self.board, self.framework, self._read = board, framework, {}
@@ -76,7 +79,9 @@ class Planner:
     def _host(self, mig):
         if mig not in self._read:
             host = self._make()
-            if self.framework:
+            if self.framework == "off":
+                pass
+            elif self.framework:
                 host.pf().mig = mig
                 host.vfs_on()
             else:
@@ -90,7 +95,7 @@ class Planner:
         known = self._host("-" in word)
         parsed, errors = layout.parse([{"gpu": PF, "vgpus": [{"type": "%s-%s" % (self.board, word), "count": count}]}])
         specs, wrong = layout.by_gpu(parsed, known.inventory)
-        options = target.Options(assume=() if self.framework else ("driver", "iommu", "vfs", "mig"))
+        options = target.Options(assume=() if self.framework in ("mdev", "vendor") else ("driver", "iommu", "vfs", "mig"))
         try:
             return vgpu_plan.plan(known, specs, options, errors + wrong), None
         except EngineError as exc:
@@ -122,6 +127,14 @@ def test_as_many_as_nvidia_counts_are_accepted(make_host, board, framework):
             assert not [text for text in plan.warnings if "estimate" in text], word
     compute = {one for one in names if re.search("C(GFX)?$", one)} if any(one.endswith("Q") for one in BOARDS[board]) else set()
     assert refused == {} and warned == (set() if framework else NEVER_OFFERED & names | compute)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_every_type_is_accepted_while_the_vfs_are_off(make_host, board):
+    planner, off = Planner(make_host, board, "off"), set(NEVER_OFFERED) if board in GRAPHICS else set()
+    assert {word for word, count in BOARDS[board].items() if not word.endswith("GFX") and planner.plan(word, int(count))[0] is None} <= {
+        word for word in BOARDS[board] if "%s-%s" % (board, word) in off
+    }
 
 
 @pytest.mark.parametrize("board, framework", CASES)
