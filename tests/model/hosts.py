@@ -10,6 +10,13 @@ from ansible_collections.vgpu.kvm.tests.unit.fake import models
 
 from ansible_collections.vgpu.kvm.tests.model.rules import Board, Profile, Type
 
+# An RTX PRO 6000 with few VFs and types, so that a run is short.
+SMALL_RTX = models.FakeModel(
+    "0x2bb5", models.RTXPRO6000.title, 96, 10,
+    [one for one in models.RTXPRO6000.types if one.profile and one.gib in (3, 6, 12, 24, 48, 96) or not one.profile and one.gib >= 24],
+    offset=2, profiles=models.RTXPRO6000.profiles, mixed=True,
+)
+
 
 class Card(NamedTuple):
     """model: how NVIDIA's lists and a layout call it. fake: the fake host's model."""
@@ -61,7 +68,7 @@ CARDS = {
     "a100": Card("A100", models.SMALL_A100),
     "a30": Card("A30", models.A30),
     "h100": Card("H100", models.SMALL_H100),
-    "rtxpro6000": Card("RTX PRO 6000", models.RTXPRO6000),
+    "rtxpro6000": Card("RTX PRO 6000 Blackwell SE", SMALL_RTX),
 }
 ADDRESSES = ["0000:3b:00.0", "0000:17:00.1", "0000:e7:00.0", "0000:e8:00.0", "10000:01:00.0"]
 # Known to NVIDIA's lists, in no world: such an entry is passed over.

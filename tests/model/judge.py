@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Set, Tuple
+from itertools import combinations
+from typing import Dict, List, NamedTuple, Sequence, Set, Tuple
 
 from ansible_collections.vgpu.kvm.tests.model.layouts import GpuWant, Meaning
-from ansible_collections.vgpu.kvm.tests.model.rules import Board, Stay, Type, Verdict, Want, instances_needed, may_stay, time_sliced_fit
+from ansible_collections.vgpu.kvm.tests.model.rules import Stay, Type, Verdict, Want, instances_needed, may_stay, time_sliced_fit
 from ansible_collections.vgpu.kvm.tests.model.world import GpuState, State, Vgpu, World
 
 
@@ -119,15 +120,39 @@ class Judge:
                 self.reasons.append("%s: mixed sizes while a vGPU is in use" % gpu)
             self.removals[gpu] = len(there)
             return
-        stay = may_stay(there, want.wants, self.named, protected, self.ours)
+        stay = may_stay(there, want.wants, self.named, protected)
         for one in stay.stuck:
             self.reasons.append("%s: %s is in use and must go or change" % (gpu, one.key))
         self.removals[gpu] = self._least(gpu, want, state, types, stay)
 
     def _least(self, gpu: str, want: GpuWant, state: GpuState, types: List[Type], stay: Stay) -> int | None:
-        if state.mig:
-            return None  # see the MIG suite: what a new GPU instance pushes aside depends on where idle vGPUs live
-        return len(self.state.on(gpu)) - stay.kept
+        there = self.state.on(gpu)
+        if not state.mig or not there or not want.wants or any(not one.profile for one in types):
+            return len(there) - stay.kept
+        if not self.world.vendor:
+            return None if stay.kept else len(there)  # where idle mediated devices live is not known, so more of them may go than must
+        for size in range(stay.kept, -1, -1):
+            for kept in combinations(there, size):
+                gone = [one for one in there if one not in kept]
+                if may_stay(there, want.wants, self.named, set(), gone).kept == size and self._room(state, want, types, kept):
+                    return len(gone)
+        return len(there)
+
+    def _room(self, state: GpuState, want: GpuWant, types: List[Type], kept: Sequence[Vgpu]) -> bool:
+        """Whether all vGPUs find GPU instances while some stay where they are."""
+        homes = [(state.card.types[one.type], one.gi or 0) for one in kept]
+        pinned = [one for one in state.instances if one.id in {home for dummy, home in homes}]
+        new = instances_needed(types, homes)
+        if want.mig is not None:
+            rest = list(want.mig)
+            for one in [one.profile for one in pinned]:
+                if one not in rest:
+                    return False
+                rest.remove(one)
+            if any(new.count(name) > rest.count(name) for name in new):
+                return False
+            new = rest
+        return state.card.board.fits(new, pinned)
 
     def _slots(self, gpu: str, want: GpuWant, state: GpuState) -> None:
         pinned = [one.vf for one in want.wants if one.vf is not None]
@@ -142,6 +167,8 @@ class Judge:
         if any(bool(one.profile) != state.mig for one in types):
             self.reasons.append("%s: MIG is %s, and types of the other kind" % (gpu, "on" if state.mig else "off"))
             return
+        if want.mig == () and not state.mig:
+            self.open.append("%s: whether an empty list of GPU instances asks for MIG mode" % gpu)
         if not want.wants and not want.mig:
             return
         if not state.mig:
@@ -152,10 +179,14 @@ class Judge:
             return
         if slots is not None and len(types) > slots:
             self.reasons.append("%s: more vGPUs than VFs" % gpu)
-        self._mig_fit(gpu, want, state, types)
-
-    def _mig_fit(self, gpu: str, want: GpuWant, state: GpuState, types: List[Type]) -> None:
-        raise NotImplementedError
+        if want.mixed:
+            self.open.append("%s: mixed sizes in MIG mode" % gpu)
+        if any(name not in state.card.board.profiles for name in want.mig or ()):
+            self.reasons.append("%s: no such GPU instance" % gpu)
+            return
+        protected = self.protected(gpu)
+        if not self._room(state, want, types, [one for one in self.state.on(gpu) if one.serial in protected]):
+            self.reasons.append("%s: GPU instances find no place" % gpu)
 
 
 def wanted_params(world: World, before: Dict[int, Vgpu], judge: Judge, one: Vgpu, want: Want) -> bool:
@@ -163,6 +194,8 @@ def wanted_params(world: World, before: Dict[int, Vgpu], judge: Judge, one: Vgpu
     if want.params is not None:
         return one.params == want.params
     old = before.get(one.serial)
+    if old is not None and old.serial in judge.protected(old.gpu):
+        return one.params == old.params
     if old is not None:
         return one.params == ("" if judge.ours(old) else old.params)
     device = world.kernel.devices.get(one.key)
@@ -170,5 +203,3 @@ def wanted_params(world: World, before: Dict[int, Vgpu], judge: Judge, one: Vgpu
         return True  # what others wrote to a VF before: not said anywhere
     return one.params == ""
 
-
-Board, instances_needed  # used by the MIG suite

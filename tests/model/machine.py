@@ -17,7 +17,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import Outcome
 from ansible_collections.vgpu.kvm.tests.model.hosts import ADDRESSES, UUIDS
 from ansible_collections.vgpu.kvm.tests.model.judge import Judge, Judgement, wanted_params
 from ansible_collections.vgpu.kvm.tests.model.layouts import Meaning, Pick, means, write
-from ansible_collections.vgpu.kvm.tests.model.rules import Vgpu, satisfied, time_sliced_fit
+from ansible_collections.vgpu.kvm.tests.model.rules import Vgpu, instances_needed, satisfied, time_sliced_fit
 from ansible_collections.vgpu.kvm.tests.model.world import Goal, State, World, agree
 
 DATA = st.data()
@@ -43,9 +43,13 @@ class Worlds(RuleBasedStateMachine):
         gpus = [(address, pick.one(self.cards)) for address in addresses]
         vendor = bool(pick.number(0, 1))
         self.world = World(gpus, vendor, bool(pick.number(0, 1)), pick.some(["short list", "cdevs", "spreads"], 3))
+        self.built(pick)
         if pick.number(0, 9):
             self.world.host.vfs_on()
             self.world.say("world.host.vfs_on()")
+
+    def built(self, pick: Pick) -> None:
+        """More of the host, before its VFs are on."""
 
     def teardown(self) -> None:
         if self.world is not None:
@@ -159,6 +163,7 @@ class Worlds(RuleBasedStateMachine):
                 fits = satisfied(there, listed[gpu].wants, lambda one, want: wanted_params(world, old, judge, one, want))
                 agree(fits, "state", lambda gpu=gpu, there=there: "%s has %s, asked for %s" % (gpu, there, listed[gpu]))
                 self.mixed(before, after, gpu, listed[gpu])
+                self.instances(after, gpu, listed[gpu])
             else:
                 new = [one for one in there if one.serial not in old]
                 agree(not new, "vGPUs that nobody asked for", lambda new=new: str(new))
@@ -177,6 +182,17 @@ class Worlds(RuleBasedStateMachine):
             agree(after.gpus[gpu].mixed, "mixed sizes are off", lambda: gpu)
         elif not want.mixed and not kept and before.on(gpu):
             agree(not after.gpus[gpu].mixed, "mixed sizes stay on", lambda: gpu)
+
+    def instances(self, after: State, gpu: str, want: Any) -> None:
+        """GPU instances are the listed ones, or those that vGPUs live in."""
+        if not after.gpus[gpu].mig:
+            return
+        there = after.gpus[gpu].instances
+        if want.mig is not None:
+            agree(sorted(want.mig) == sorted(one.profile for one in there), "GPU instances", lambda: "%s, listed: %s" % (there, want.mig))
+        else:
+            homes = {one.gi for one in after.on(gpu)}
+            agree(all(one.id in homes for one in there), "unneeded GPU instances", lambda: "%s: %s" % (there, after.on(gpu)))
 
     def remember(self, before: State, after: State, judge: Judge, listed: Dict[str, Any]) -> None:
         """What the model knows of the host from now on."""
@@ -341,12 +357,23 @@ class Worlds(RuleBasedStateMachine):
             return False if goal.facts else (True if state.driver != "nvidia" else None)
         if goal.mixed and not state.mixed and there:
             return None
+        if not goal.facts and not goal.profiles and goal.mig == state.mig:
+            return True
+        if goal.mig != state.mig:
+            return True if not there and not state.vfs and goal.mig else None
         keys = {(one.key, one.vf, one.type) for one in there}
         missing = [fact for fact in goal.facts if fact[1:4] not in keys]
         taken = {one.key for one in before.vgpus} & {fact[1] for fact in missing}
         vfs = {one.vf for one in there} & {fact[2] for fact in missing if fact[2] is not None}
         types = [state.card.types[one.type] for one in there] + [state.card.types[fact[3]] for fact in missing]
         slots = None if state.card.on_pf else goal.vfs
+        if goal.mig:
+            if not there:
+                return True
+            homes = [(state.card.types[one.type], one.gi or 0) for one in there]
+            pinned = [one for one in state.instances if one.id in {home for dummy, home in homes}]
+            room = state.card.board.fits(instances_needed(types, homes), pinned)
+            return None if missing and not room else not (taken or vfs)
         if missing and (taken or vfs or time_sliced_fit(types, state.card.fake.gib, slots, goal.mixed or state.mixed, state.card.fake.mixed)):
             return False
         return True
@@ -362,6 +389,10 @@ class Worlds(RuleBasedStateMachine):
             agree(bool(found), "not restored", lambda fact=fact: "%s; there: %s; errors: %s" % (fact, there, errors))
         owed = {fact[1] for fact in goal.facts} | {one.key for one in before.on(gpu)}
         agree(all(one.key in owed for one in there), "restored too much", lambda: str(there))
+        if not before.on(gpu) and goal.mig:
+            found = sorted(one.profile for one in after.gpus[gpu].instances)
+            agree(after.gpus[gpu].mig or not goal.facts, "MIG mode after the restore", lambda: gpu)
+            agree(found == list(goal.profiles) or not goal.facts, "GPU instances after the restore", lambda: "%s, expected %s" % (found, goal.profiles))
         if not before.on(gpu):
             agree(after.gpus[gpu].mixed == goal.mixed or not goal.facts, "mixed sizes after the restore", lambda: gpu)
 

@@ -71,11 +71,11 @@ class Stay(NamedTuple):
 
 
 def may_stay(
-    existing: Sequence[Vgpu], wants: Sequence[Want], named: Dict[str, str], protected: Set[int], ours: Callable[[Vgpu], bool]
+    existing: Sequence[Vgpu], wants: Sequence[Want], named: Dict[str, str], protected: Set[int], but: Sequence[Vgpu] = ()
 ) -> Stay:
     """How many of a GPU's vGPUs a plan can keep.
 
-    named: UUIDs that the layout names, with their GPU. protected: serials that nobody may touch. ours: whether we had set its parameters.
+    named: UUIDs that the layout names, with their GPU. protected: serials that nobody may touch. but: those that go.
     """
     pinned = {want.vf for want in wants if want.vf is not None}
 
@@ -88,9 +88,9 @@ def may_stay(
             return False
         if one.serial not in protected:
             return True
-        return (one.params == want.params) if want.params is not None else not (one.params and ours(one))
+        return want.params in (None, one.params)  # what a vGPU in use has, it keeps, unless the layout says another word
 
-    order = sorted(range(len(existing)), key=lambda number: existing[number].serial not in protected)
+    order = sorted((number for number, one in enumerate(existing) if one not in but), key=lambda number: existing[number].serial not in protected)
     found = cover(order, lambda one: [other for other, want in enumerate(wants) if fits(existing[one], want)])
     return Stay(len(found), tuple(one for number, one in enumerate(existing) if one.serial in protected and number not in found))
 
@@ -196,14 +196,21 @@ class Board:
         return False
 
 
-def instances_needed(types: Sequence[Type]) -> List[str]:
-    """Profiles of the GPU instances that vGPUs need: one framebuffer size in each, of any series."""
+def instances_needed(types: Sequence[Type], kept: Sequence[Tuple[Type, int]] = ()) -> List[str]:
+    """Profiles of the GPU instances that vGPUs need beside those that stay: one framebuffer size in each, of any series.
+
+    types: of all vGPUs, those that stay included. kept: type and GPU instance of each that stays; what room it leaves is used first.
+    """
     counts: Dict[Tuple[str, int, int], int] = {}
     for one in types:
         assert one.profile is not None
         key = (one.profile, one.gib, one.per_gi)
         counts[key] = counts.get(key, 0) + 1
+    rooms: Dict[Tuple[str, int, int], Set[int]] = {}
+    for one, instance in kept:
+        assert one.profile is not None
+        rooms.setdefault((one.profile, one.gib, one.per_gi), set()).add(instance)
     found = []
-    for (profile, dummy, per_gi), number in sorted(counts.items()):
-        found += [profile] * -(-number // per_gi)
+    for key, number in sorted(counts.items()):
+        found += [key[0]] * max(0, -(-number // key[2]) - len(rooms.get(key, ())))
     return found

@@ -272,6 +272,15 @@ class World:
         pf.driver = None
         self.kernel.bind("nvidia", pf)
 
+    def mig(self, gpu: str) -> None:
+        """The GPU is in MIG mode from the beginning."""
+        self.host.pf(gpu).mig = self.host.pf(gpu).mig_pending = True
+
+    def smi(self, *argv: str) -> None:
+        """Somebody runs nvidia-smi."""
+        self.say("world.smi(%s)" % ", ".join(map(repr, argv)))
+        self.host.command(["nvidia-smi", *argv], 60)
+
     def reboot(self, back: bool = True) -> None:
         """The host reboots; GPUs that fell off the bus come back or not."""
         self.say("world.reboot(back=%r)" % back)
