@@ -121,7 +121,8 @@ options:
           - The GPU or GPUs as V(all), a PCI address in any spelling, V(GPU-<uuid>), a model such as V(A40), a product name such as
             V(NVIDIA A100 80GB PCIe), or PCI ids (V(10de:20b5), with the subsystem V(10de:25b6:157e)).
           - The narrowest entry that names a GPU counts. An address or UUID is narrower than PCI ids with a subsystem, these than PCI ids or a
-            product name, these than a model, and a model than V(all).
+            product name, these than a model, and a model than V(all). V(NVIDIA A40) is the model V(A40) with its vendor, not a product.
+          - A GPU that several words of one entry name gets the entry's vGPUs once.
           - An entry with PCI ids, or with a known model or product, that this host lacks is skipped, so that hosts with different GPUs can share one layout.
             If nothing of the layout is for this host, that is an error.
         type: list
@@ -141,18 +142,18 @@ options:
           uuid: {description: "A UUID of your own, for one vGPU. Only on hosts whose vGPUs are mediated devices.", type: str}
           vf:
             description:
-              - The VF for one vGPU, by its number (V(0) is C(virtfn0)) or its address. Left out, vGPUs that match stay where they are, and others
-                get free VFs in the order of their numbers.
+              - The VF for one vGPU, by its number (V(0) is C(virtfn0)) or its address. Left out, vGPUs that match stay where they are, missing ones
+                return to their VFs, and others get free VFs in the order of their numbers.
             type: str
           vgpu_params:
             description:
               - NVIDIA's parameters of the vGPU as a list with commas, such as V(frame_rate_limiter=0,disable_vnc=1). An empty string clears them;
-                left out, they stay as they are, or are cleared where M(vgpu.kvm.nvidia_vgpu) had set them.
+                left out, they stay as they are, or are cleared where M(vgpu.kvm.nvidia_vgpu) had set them, once nobody uses the vGPU.
             type: str
       mixed_sizes:
         description:
           - Whether vGPUs of different framebuffer sizes may share the GPU. The mode is set before the first vGPU, so enabling it recreates
-            unused vGPUs. It is set again at boot.
+            unused vGPUs. It is set again at boot, and disabled when no vGPU needs it any more and the GPU is empty.
         type: bool
         default: false
       mig:

@@ -13,11 +13,12 @@ description:
   - vGPUs that match stay as they are. Surplus vGPUs of the listed GPUs are removed, unless a process has them open.
     On GPUs that the layout does not name, vGPUs that this module created are removed and those of others stay, with a warning.
   - The whole request is validated before the first write. Each vGPU is verified, and watched for O(settle) seconds.
-  - A vGPU's UUID follows from the machine, the PF and the VF's number. A recreated vGPU has the same UUID.
+  - A vGPU's UUID follows from the machine, the PF and the VF's number. A recreated vGPU has the same VF and the same UUID.
   - Works on both of NVIDIA's frameworks. On hosts with the vendor-specific VFIO framework (kernels from 6.8 on) a VF itself becomes the vGPU,
     so there are no UUIDs; it is attached to VMs by the VF's PCI address.
   - Types with a number of slices (V(A100-1-5C)) live in GPU instances of MIG. The needed ones are created, larger first, and unneeded ones of
-    the listed GPUs destroyed. The GPU must be in MIG mode before its VFs are enabled, see M(vgpu.kvm.nvidia_mig).
+    the listed GPUs destroyed. A GPU whose list is empty keeps GPU instances, unless an earlier layout had MIG-backed vGPUs or GPU instances on it.
+    The GPU must be in MIG mode before its VFs are enabled, see M(vgpu.kvm.nvidia_mig).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -31,8 +32,7 @@ extends_documentation_fragment:
 options:
   layout:
     description:
-      - What each GPU should hold. Precedence is address or UUID, then model, then V(all). A GPU uses only the entries of the
-        highest precedence that match it. Entries of the same kind add up.
+      - What each GPU should hold. A GPU uses only the narrowest entries that name it, see O(layout[].gpu). Entries of the same kind add up.
     required: true
   persist:
     description:

@@ -93,6 +93,7 @@ class Faults:
         self.mig_create_fails = 0  # nvidia-smi mig -cgi creates the first instance only
         self.mig_reset_fails = False
         self.no_smi_types = False  # nvidia-smi vgpu -s -v prints nothing
+        self.off_bus_silences = False  # a GPU off the bus ends each call of nvidia-smi that is not about another GPU alone
 
 
 class Device:

@@ -51,6 +51,9 @@ class Program:
             chosen = [pf for pf in gpus if pf.address == address.parse(options["-i"])]
             if not chosen:
                 return Result(6, "No devices were found\n")
+        lost = [pf for pf in chosen if pf.off_bus]
+        if lost and self.kernel.faults.off_bus_silences:
+            return Result(15, "Unable to determine the device handle for GPU0: %s: GPU is lost.  Reboot the system\n" % lost[0].address)
         if argv[0] == "mig":
             return self._mig(options, gpus, chosen)
         if argv[0] == "vgpu":

@@ -110,7 +110,7 @@ class VendorVfio(Framework):
         for vgpu in vgpus:
             vgpu.type = listed[pfs[vgpu.parent]].get(vgpu.type_id, "")
         left = [vgpu for vgpu in vgpus if not vgpu.type]
-        supported = nvidia_smi.types(self.ctx) if left else {}
+        supported = nvidia_smi.types(self.ctx, dict.fromkeys(pfs[vgpu.parent] for vgpu in left)) if left else {}
         for vgpu in left:
             vgpu.type = next((one.short for one in supported.get(pfs[vgpu.parent], ()) if one.id == vgpu.type_id), "")
         left = [vgpu for vgpu in left if not vgpu.type]

@@ -108,7 +108,7 @@ def _compute(ctx: Context, step: Step, timeout: float) -> None:
 def _mixed(ctx: Context, step: Step, timeout: float) -> None:
     pf, enabled = str(step.device), step.args["enabled"]
     answer = nvidia_smi.set_mixed(ctx, pf, enabled, timeout)
-    if not until(ctx.clock, lambda: nvidia_smi.mixed(ctx, pf, timeout)[1] == enabled, min(timeout, 10)):
+    if not until(ctx.clock, lambda: (nvidia_smi.mixed(ctx, pf, timeout) or ())[1:] == (enabled,), min(timeout, 10)):
         found = "mixed-size mode did not go %s (nvidia-smi printed: %s)" % ("on" if enabled else "off", words_of(answer))
         in_use = answer.rc == 19 or re.search("in use", answer.out, re.IGNORECASE)
         remedy = "It can be set only while the GPU holds no vGPU: empty it first." if in_use else "Its VFs must be enabled; check 'nvidia-smi -q'."

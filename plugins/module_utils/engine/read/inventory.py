@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Collection, Iterable
+from typing import Collection, Iterable, Sequence
 
 from .. import frameworks
 from ..base.clock import until
@@ -114,7 +114,7 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None) -> Inventory:
             gpu.types_ready = bool(gpu.types or gpu.vgpus or (gpu.framework != "none" and gpu.mig and gpu.mig.current))
         # Types that no VF lists now, with limits that only nvidia-smi has.
         wanting = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.framework != "none" and (not gpu.uuids or gpu.mig)]
-        supported = nvidia_smi.types(ctx) if wanting else {}
+        supported = nvidia_smi.types(ctx, [gpu.address for gpu in wanting if gpu.alive]) if wanting else {}
         for gpu in wanting:
             if gpu.claims_vfs and gpu.vgpus and not supported.get(gpu.address):
                 gpu.types_silence = nvidia_smi.silence(ctx) or "'nvidia-smi vgpu -s -v' lists none of it"
@@ -153,26 +153,39 @@ def read_mig(ctx: Context, gpus: Iterable[Gpu], requested: bool = False) -> None
     requested: MIG is asked of these GPUs, so the driver decides whether they have it, not a table.
     """
     capable = [gpu for gpu in gpus if gpu.driver == "nvidia" and (requested or gpu.may_have_mig)]
-    modes = nvidia_smi.modes(ctx) if capable else None
+    if not capable or _read_mig(ctx, capable):
+        return
+    for gpu in capable:
+        gpu.mig_silence = nvidia_smi.silence(ctx)
+        if gpu.alive and not gpu.mig_silence:
+            _read_mig(ctx, [gpu], gpu.address)  # one that fell off the bus makes an answer about all GPUs fail
+
+
+def _read_mig(ctx: Context, gpus: Sequence[Gpu], pf: str | None = None) -> bool:
+    """Sets the GPUs' MIG as nvidia-smi reports it; whether it did. pf: of this one alone."""
+    modes = nvidia_smi.modes(ctx, pf=pf)
     if not modes:
-        for gpu in capable:
-            gpu.mig_silence = nvidia_smi.silence(ctx)
-        return
+        return False
     by_number: dict[int, Mig] = defaultdict(lambda: Mig(None, None))  # what is reported of other GPUs goes into one that nobody has
-    for order, pf, current, pending in modes:
-        for gpu in capable:
-            if gpu.address == pf:
-                gpu.mig = by_number[order] = Mig(current, pending)
-    for order, profile in nvidia_smi.profiles(ctx):
-        by_number[order].profiles.append(profile)
+
+    def of(number: int) -> Mig:
+        return by_number[0 if pf else number]  # of one GPU alone the number has no meaning
+
+    for order, address_of, current, pending in modes:
+        for gpu in gpus:
+            if gpu.address == address_of:
+                gpu.mig = by_number[0 if pf else order] = Mig(current, pending)
+    for order, profile in nvidia_smi.profiles(ctx, pf=pf):
+        of(order).profiles.append(profile)
     if not any(mig.current for mig in by_number.values()):
-        return
-    for order, instance in nvidia_smi.instances(ctx):
-        by_number[order].instances.append(instance)
-    for order, gi, compute in nvidia_smi.compute_instances(ctx):
-        for instance in by_number[order].instances:
+        return True
+    for order, instance in nvidia_smi.instances(ctx, pf=pf):
+        of(order).instances.append(instance)
+    for order, gi, compute in nvidia_smi.compute_instances(ctx, pf=pf):
+        for instance in of(order).instances:
             if instance.id == gi:
                 instance.compute.append(compute)
+    return True
 
 
 def read_mixed(ctx: Context, gpus: Iterable[Gpu]) -> None:

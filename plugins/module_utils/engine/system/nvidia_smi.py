@@ -131,9 +131,10 @@ def _rows(text: str) -> Iterator[tuple[str | None, str, str]]:
             yield gpu, " ".join(key.split()).lower(), value.strip()
 
 
-def modes(ctx: Context, timeout: float = 60) -> list[Mode] | None:
-    """Modes of all GPUs; None when it gave no answer. A GPU that does not answer has a number of nvidia-smi's, but may have no line."""
-    answer = call(ctx, ["--query-gpu=index,pci.bus_id,mig.mode.current,mig.mode.pending", "--format=csv,noheader"], timeout)
+def modes(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[Mode] | None:
+    """Modes of all GPUs, or of one; None when it gave no answer. A GPU that does not answer has a number of nvidia-smi's, but may have no line."""
+    alone = ["-i", pf] if pf else []
+    answer = call(ctx, [*alone, "--query-gpu=index,pci.bus_id,mig.mode.current,mig.mode.pending", "--format=csv,noheader"], timeout)
     lines = [[word.strip() for word in line.split(",")] for line in answer.out.splitlines()]
     whole = [one for one in lines if len(one) == 4 and re.match(_N + "$", one[0]) and address.is_address(one[1])]
     return None if answer.rc else [(int(one[0]), address.parse(one[1]), _switch(one[2]), _switch(one[3])) for one in whole]
@@ -141,7 +142,7 @@ def modes(ctx: Context, timeout: float = 60) -> list[Mode] | None:
 
 def mode(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool | None, bool | None]:
     """(current, pending) of one GPU; (None, None) when unknown."""
-    return next(((current, pending) for dummy, one, current, pending in modes(ctx, timeout) or () if one == pf), (None, None))
+    return next(((current, pending) for dummy, one, current, pending in modes(ctx, timeout, pf) or () if one == pf), (None, None))
 
 
 def profiles(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, Profile]]:
@@ -173,10 +174,14 @@ def compute_instances(ctx: Context, timeout: float = 60, pf: str | None = None) 
     return [(int(gpu), int(instance), int(compute)) for gpu, instance, dummy, dummy2, compute in _table(ctx, "-lci", _LCI, timeout, pf)]
 
 
-def types(ctx: Context, timeout: float = 60) -> dict[str, list[VgpuType]]:
-    """All supported vGPU types by GPU address, whatever can be created now."""
+def types(ctx: Context, pfs: Iterable[str] = (), timeout: float = 60) -> dict[str, list[VgpuType]]:
+    """All supported vGPU types by GPU address, whatever can be created now. pfs: GPUs that are asked alone if an answer about all GPUs fails."""
     shown: list[tuple[str | None, dict[str, str]]] = []
-    for gpu, key, value in _rows(call(ctx, ["vgpu", "-s", "-v"], timeout).out):
+    answer = call(ctx, ["vgpu", "-s", "-v"], timeout)
+    text = answer.out
+    if answer.rc and not silence(ctx):
+        text = "\n".join(call(ctx, ["vgpu", "-s", "-v", "-i", pf], timeout).out for pf in pfs)
+    for gpu, key, value in _rows(text):
         if key == _TYPE_ID:
             shown.append((gpu, {key: value}))
         elif shown and shown[-1][0] == gpu:
@@ -226,14 +231,15 @@ def active(ctx: Context, pf: str, timeout: float = 60) -> tuple[list[Active], st
     return found, None
 
 
-def mixed(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool, bool]:
-    """(supported, on) of mixed-size mode. The spelling differs between releases."""
-    text = call(ctx, ["-q", "-i", pf], timeout).out
+def mixed(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool, bool] | None:
+    """(supported, on) of mixed-size mode; None when it gave no answer. The spelling differs between releases."""
+    answer = call(ctx, ["-q", "-i", pf], timeout)
+    text = answer.out
     sizes = re.search(r"^\s*heterogen\w*\s+time-?\s?slice\s+sizes\s*:\s*(.*?)\s*$", text, re.IGNORECASE | re.MULTILINE)
     multi = re.search(r"^\s*(?:vgpu\s+heterogen\w*\s+mode|heterogen\w*\s+multi-?vgpu)\s*:\s*(.*?)\s*$", text, re.IGNORECASE | re.MULTILINE)
     supported = bool(sizes and sizes.group(1).lower() == "supported")
     enabled = bool(multi and _switch(multi.group(1)))
-    return supported or enabled, enabled
+    return None if answer.rc else (supported or enabled, enabled)
 
 
 def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str | None]:

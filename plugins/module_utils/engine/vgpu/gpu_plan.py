@@ -138,10 +138,11 @@ def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> li
 
 def unset_mixed(result: LayoutPlan, target: GpuTarget, gpu: Gpu, stored: StoredGpu | None) -> None:
     """Disables mixed-size mode, if an earlier layout enabled it, as soon as no vGPU keeps it on."""
-    if not (stored and stored.mixed is not None and gpu.mixed and gpu.mixed[1]):
+    on = stored is not None and stored.mixed is not None and (gpu.mixed is None or gpu.mixed[1])
+    if not on:
         return
-    target.mixed, target.sets_mixed = False, all(vgpu in target.removed for vgpu in gpu.vgpus)
-    if not target.sets_mixed:
+    target.mixed, target.sets_mixed = False, gpu.mixed is not None and all(vgpu in target.removed for vgpu in gpu.vgpus)
+    if gpu.mixed and not target.sets_mixed:
         result.warnings.append("%s: mixed-size mode stays on until the GPU is empty or the host reboots" % gpu.address)
 
 

@@ -69,8 +69,9 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
         same = next((vgpu for vgpu in found.left if _is_it(request, one.spec, vgpu) and vgpu.type == one.type.short), None)
         if same:
             found.keep(request, one, same)
+    given = {one.spec.index for one in found.open} - {None}
     ranked = sorted(
-        [vgpu for vgpu in found.left if vgpu.uuid not in request.explicit],
+        [vgpu for vgpu in found.left if vgpu.uuid not in request.explicit and vgpu.index not in given],
         key=lambda vgpu: (not vgpu.holders, vgpu.key not in request.known, vgpu.index or 0, vgpu.key),
     )
     # What an idle vGPU was created for counts: an interrupted run may not have set it.

@@ -12,7 +12,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restor
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig, nvidia_pci_driver, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100, L40S
 
 GOOD, OFF_BUS = "0000:e7:00.0", "0000:e8:00.0"
 LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
@@ -92,3 +92,23 @@ def test_mig_mode_of_the_others(make_host):
     host = fall_off_bus(make_host(gpus=[(GOOD, A100), (OFF_BUS, A100)]))
     outcome = call(nvidia_mig, host, mode="enabled")
     assert outcome.codes == ["gpu_off_bus"] and outcome["actions"] == [GOOD + ": turn MIG mode on"] and host.pf(GOOD).mig
+
+
+@pytest.mark.parametrize("vendor", [False, True])
+def test_nvidia_smi_that_fails_for_all_is_asked_about_each(make_host, vendor):
+    """MIG mode, GPU instances, types and mixed-size mode of the others are known all the same."""
+    host = make_host(gpus=[(GOOD, A100), (OFF_BUS, A40), ("0000:e9:00.0", L40S)], vendor_vfio=vendor)
+    host.pf(GOOD).mig = host.pf(GOOD).mig_pending = True
+    fall_off_bus(host.vfs_on()).faults.off_bus_silences = True
+    layout = [
+        {"gpu": GOOD, "vgpus": [{"type": "A100-1-5C", "count": 2}]},
+        {"gpu": "0000:e9:00.0", "mixed_sizes": True, "vgpus": [{"type": "L40S-24Q"}, {"type": "L40S-8Q", "count": 3}]},
+    ]
+    call(nvidia_vgpu, host, layout=layout, unresponsive_gpus="warn").ok
+    assert len(host.vgpus()) == 6 and len(host.pf(GOOD).instances) == 2
+    assert not call(nvidia_vgpu, host, layout=layout, unresponsive_gpus="warn").ok["changed"]
+    layout[1]["vgpus"] = [{"type": "L40S-12Q", "count": 2}]
+    call(nvidia_vgpu, host, layout=layout, unresponsive_gpus="warn").ok
+    assert sorted(name for dummy, dummy2, name in host.vgpus()) == ["A100-1-5C"] * 2 + ["L40S-12Q"] * 2
+    host.kernel.mdevs.clear()
+    assert call(nvidia_mig, host, gpus=[GOOD], instances=[]).ok["changed"] and not host.pf(GOOD).instances

@@ -167,6 +167,18 @@ def test_a_new_type_takes_no_missing_vgpus_place(make_host, vendor):
     assert not {key for key, dummy, name in host.vgpus() if name == new} & {key for key, dummy, dummy2 in goal}
 
 
+@FRAMEWORKS
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_given_vf_is_not_kept_for_another_vgpu(make_host, vendor, number):
+    host, word = one_gpu(make_host, vendor)
+    old, new = word + "-24Q", word + ("-8Q" if vendor else "-24A")
+    mixed = {"mixed_sizes": True} if vendor else {}
+    applied(host, [entry("all", {"type": old, "count": number}, **mixed)])
+    real = applied(host, [entry("all", old, {"type": new, "vf": 0}, **mixed)])
+    assert {(parent[-2:], name) for dummy, parent, name in host.vgpus()} == {(".5", old), (".4", new)}
+    assert len([text for text in real["actions"] if ": remove" in text]) == 1
+
+
 # --- what was ours
 
 
