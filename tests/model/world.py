@@ -102,6 +102,7 @@ class World:
         self.vf_params: Dict[str, str] = {}  # the same by VF, on the vendor-specific framework
         self.goal: Dict[str, Optional[Goal]] = {}
         self.boot_vfio: Set[str] = set()
+        self.by_hand = False  # nvidia_mdev has defined devices of its own
 
     def close(self) -> None:
         """Removes the host's directory."""
