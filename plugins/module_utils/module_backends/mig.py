@@ -16,12 +16,15 @@ from ..engine.system import sriov_manage
 from ..engine.vgpu import layout
 
 
-def _requests(params: dict[str, Any], found: inventory.Inventory) -> tuple[dict[str, Request], list[Skipped], list[Refusal]]:
+def _requests(params: dict[str, Any], found: inventory.Inventory, ctx: _module.Context) -> tuple[dict[str, Request], list[Skipped], list[Refusal]]:
     """Requests by GPU address, GPUs left out, and errors."""
     if params["layout"] is not None:
         entries, errors = layout.parse(params["layout"])
         specs, wrong = layout.by_gpu(entries, found)
-        return layout.mig_requests(specs, found), [], errors + wrong
+        unknown = [gpu for gpu in found.gpus if gpu.address in specs and not gpu.types and specs[gpu.address].numbered]
+        inventory.read_supported(ctx, unknown)
+        requested, refused = layout.mig_requests(specs, found)
+        return requested, [], errors + wrong + refused
     requests: dict[str, Request] = {}
     skipped: list[Skipped] = []
     errors = []
@@ -40,7 +43,7 @@ def _requests(params: dict[str, Any], found: inventory.Inventory) -> tuple[dict[
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     found = inventory.read(ctx)
-    requests, skipped, errors = _requests(params, found)
+    requests, skipped, errors = _requests(params, found, ctx)
     asked = [gpu for gpu in found.gpus if gpu.address in requests and (requests[gpu.address].mode or requests[gpu.address].instances)]
     inventory.read_mig(ctx, [gpu for gpu in asked if not gpu.may_have_mig], True)
     known = mig_plan.Host(found, host.read(ctx), mig_apply.users(found), sriov_manage.installed(ctx))

@@ -15,7 +15,7 @@ from ..hardware.mig_profiles import malformed
 from ..mig import placement as mig_placement, selection
 from ..state.layout_file import StoredGpu
 from .fit import Chosen, check_room, choose_types
-from .layout import guesses
+from .layout import guesses, two_kinds
 from .placement import Matching, match, place
 from .target import GpuRequest, GpuTarget, LayoutPlan, Options
 
@@ -96,13 +96,9 @@ def _check_mode(request: GpuRequest) -> list[Refusal]:
         others = [one.address for one in request.host.inventory.gpus if one.has_mig]
         asked = "%s needs MIG" % sliced[0].type if sliced else "GPU instances are asked for (mig)"
         return [refusals.no_mig(gpu, others, asked)]
-    if spec.needs_mig and shared:
-        return [Refusal(
-            "a GPU is in MIG mode or time-sliced, not both: %s and %s are asked for"
-            % (sliced[0].type if sliced else "GPU instances (mig)", shared[0].type),
-            device=gpu.address, expected="types with a number of slices only, or types without only",
-            remedy="Put one kind on another GPU.", code="mig_and_time_sliced",
-        )]
+    wrong = two_kinds(gpu, spec)
+    if wrong:
+        return wrong
     if "mig" in request.options.assume:
         return []
     if spec.needs_mig and gpu.mig is None:

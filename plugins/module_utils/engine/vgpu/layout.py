@@ -53,6 +53,11 @@ class GpuSpec:
         """Whether the GPU must be in MIG mode."""
         return self.mig is not None or any(vgpu_types.slices_of(word) for word in {one.type for one in self.vgpus})
 
+    @property
+    def numbered(self) -> set[str]:
+        """Types that the user gives by number."""
+        return {one.type for one in self.vgpus if not vgpu_types.gpu_word(one.type)}
+
     def add(self, other: GpuSpec) -> None:
         """Adds what another spec requests."""
         self.vgpus += [replace(one) for one in other.vgpus]
@@ -275,21 +280,33 @@ def _given_twice(specs: Mapping[str, GpuSpec]) -> list[Refusal]:
 
 def named(gpu: Gpu, spec: GpuSpec) -> GpuSpec:
     """The spec with the names of types that the user gives by number, as far as the driver lists them: MIG mode follows from names."""
-    numbers = {one.type for one in spec.vgpus if not vgpu_types.gpu_word(one.type)}
-    names = {word: found.short for word, found in ((word, vgpu_types.find(word, gpu.types)) for word in numbers) if found}
+    names = {word: found.short for word, found in ((word, vgpu_types.find(word, gpu.types)) for word in spec.numbered) if found}
     return replace(spec, vgpus=[replace(one, type=names.get(one.type, one.type)) for one in spec.vgpus]) if names else spec
 
 
-def mig_requests(specs: Mapping[str, GpuSpec], inventory: Inventory) -> dict[str, MigRequest]:
-    """The MIG mode of each GPU that the layout names, as its types need it; as it is where a type's number does not show that yet."""
-    requests = {}
+def two_kinds(gpu: Gpu, spec: GpuSpec) -> list[Refusal]:
+    """The error of MIG-backed and time-sliced types on one GPU."""
+    sliced = [one.type for one in spec.vgpus if vgpu_types.slices_of(one.type)]
+    shared = [one.type for one in spec.vgpus if vgpu_types.gpu_word(one.type) and not vgpu_types.slices_of(one.type)]
+    if not (spec.needs_mig and shared):
+        return []
+    both = "a GPU is in MIG mode or time-sliced, not both: %s and %s are asked for" % (sliced[0] if sliced else "GPU instances (mig)", shared[0])
+    expected = "types with a number of slices only, or types without only"
+    return [Refusal(both, gpu.address, expected, "Put one kind on another GPU.", "mig_and_time_sliced")]
+
+
+def mig_requests(specs: Mapping[str, GpuSpec], inventory: Inventory) -> tuple[dict[str, MigRequest], list[Refusal]]:
+    """The MIG mode of each GPU that the layout names, as its types need it, and errors; as it is where numbers of types do not show that yet."""
+    requests: dict[str, MigRequest] = {}
+    errors: list[Refusal] = []
     for gpu in inventory.gpus:
         spec = named(gpu, specs.get(gpu.address) or GpuSpec())
+        errors += two_kinds(gpu, spec)
         if spec.needs_mig:
             requests[gpu.address] = MigRequest(True)
         elif spec.vgpus and gpu.has_mig:
-            requests[gpu.address] = MigRequest(False if all(vgpu_types.gpu_word(one.type) for one in spec.vgpus) else None)
-    return requests
+            requests[gpu.address] = MigRequest(False if any(vgpu_types.gpu_word(one.type) for one in spec.vgpus) else None)
+    return requests, errors
 
 
 def guesses(gpu: Gpu, spec: GpuSpec) -> list[str]:

@@ -373,3 +373,28 @@ def test_a_dead_gpu_does_not_shift_the_numbers_of_the_others(make_host):
     assert found.gpu("0000:17:00.0").mig is None
     mig = found.gpu("0000:e8:00.0").mig
     assert mig.current and [one.name for one in mig.profiles] == [one.name for one in SMALL_A100.profiles]
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("second", [{"vgpus": [{"type": "A100-10C"}, {"type": "A100-1-5C"}]}, {"vgpus": [{"type": "nvidia-470"}], "mig": ["1g.5gb"]}])
+def test_two_kinds_on_one_gpu_change_no_mode(make_host, second, mode, check):
+    host = make_host(gpus=[("0000:17:00.0", A100)])
+    host.pf().mig = host.pf().mig_pending = mode
+    host.vfs_on()
+    outcome = call(nvidia_mig, host, check=check, layout=[{"gpu": "all", **second}], cycle_vfs=True)
+    assert outcome.codes == ["mig_and_time_sliced"] and outcome.writes == 0 and host.pf().mig is mode
+
+
+@pytest.mark.parametrize("vfs", [True, False])
+@pytest.mark.parametrize("beside", [[], [{"type": "A100-10C"}]])
+def test_a_type_by_number_is_known_to_nvidia_smi_without_vfs(make_host, vfs, beside):
+    number = {one.short: one.id for one in A100.types}
+    for name, mode in (("A100-10C", False), *([] if beside else [("A100-1-5C", True)])):
+        host = make_host(gpus=[("0000:17:00.0", A100)])
+        host.pf().mig = host.pf().mig_pending = not mode
+        host = host.vfs_on() if vfs else host
+        layout = [{"gpu": "all", "vgpus": [{"type": number[name]}, *beside]}]
+        assert call(nvidia_mig, host, layout=layout, cycle_vfs=True).ok["changed"] and host.pf().mig is mode
+        host.kernel.faults.no_smi_types = True
+        assert not call(nvidia_mig, host, layout=layout, cycle_vfs=True).ok["changed"]
