@@ -52,6 +52,8 @@ class Judge:
 
     def protected(self, gpu: str) -> Set[int]:
         """vGPUs that nobody may touch: used ones, and those that may be the used one that the driver reports without a name."""
+        if self.world.blind:
+            return {one.serial for one in self.state.on(gpu)}
         found = {one.serial for one in self.state.on(gpu) if one.used}
         for key in self.world.hidden:
             mdev = self.world.kernel.mdevs.get(key)

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from hypothesis import note, seed
 from hypothesis import strategies as st
@@ -34,6 +34,7 @@ class Worlds(RuleBasedStateMachine):
         super().__init__()
         self.world: World = None  # type: ignore[assignment]
         self.last: Optional[List[Dict[str, Any]]] = None
+        self.swapped: Set[str] = set()  # GPUs that are other cards than the stored layout knows
 
     @initialize(data=DATA)
     def begin(self, data: Any) -> None:
@@ -42,7 +43,7 @@ class Worlds(RuleBasedStateMachine):
         addresses = sorted(pick.some(ADDRESSES, 3) or [ADDRESSES[2]])
         gpus = [(address, pick.one(self.cards)) for address in addresses]
         vendor = bool(pick.number(0, 1))
-        self.world = World(gpus, vendor, bool(pick.number(0, 1)), pick.some(["short list", "cdevs", "spreads"], 3))
+        self.world = World(gpus, vendor, bool(pick.number(0, 1)), pick.some(["short list", "cdevs", "spreads", "side by side"], 3))
         self.built(pick)
         if pick.number(0, 9):
             self.world.host.vfs_on()
@@ -57,7 +58,7 @@ class Worlds(RuleBasedStateMachine):
             self.world.close()
 
     weights = (
-        ("apply", 8), ("apply_once_more", 2), ("apply_killed", 2), ("vm_starts", 5), ("vms_stop", 1), ("foreign_vgpu", 4), ("vgpu_vanishes", 3),
+        ("apply", 8), ("apply_once_more", 2), ("apply_killed", 2), ("apply_raced", 1), ("apply_blind", 1), ("preflight", 1), ("vf_taken", 1), ("vm_starts", 5), ("vms_stop", 1), ("foreign_vgpu", 4), ("vgpu_vanishes", 3),
         ("vf_cycle", 1), ("off_the_bus", 1), ("whole_gpu", 1), ("vfs_by_module", 2), ("reboot", 2), ("restore_now", 2),
     )
 
@@ -81,12 +82,57 @@ class Worlds(RuleBasedStateMachine):
         """A module is killed midway, then run again."""
         pick, world = Pick(data), self.world
         layout = write(world, pick, self.mig) if self.last is None or pick.number(0, 1) else self.last
-        number = pick.number(1, 12)
-        world.say("world.killed(nvidia_vgpu, %d, layout=%r, settle=0)" % (number, layout))
+        number, fails = pick.number(1, 12), pick.number(0, 3) == 3
+        world.say("world.killed(nvidia_vgpu, %d, fails=%r, layout=%r, settle=0)" % (number, fails, layout))
         before = world.state()
-        world.killed(nvidia_vgpu, number, layout=layout, settle=0)
+        world.killed(nvidia_vgpu, number, fails, layout=layout, settle=0)
         self.unsure(before)
         self.applied(layout, "warn")
+
+    def apply_raced(self, data: Any) -> None:
+        """While a layout is applied, a VM starts with one of the vGPUs."""
+        pick, world = Pick(data), self.world
+        before = world.state()
+        idle = [one.key for one in before.vgpus if not one.used]
+        if not idle:
+            return
+        key, number, layout = pick.one(idle), pick.number(1, 5), write(world, pick, self.mig)
+        world.say("world.raced(nvidia_vgpu, %d, lambda: world.start_vm([%r], False), layout=%r, settle=0)" % (number, key, layout))
+
+        def event() -> None:
+            if key in world.kernel.mdevs:
+                world.start_vm([key], False)
+                there.append(world.vgpu(world.kernel.mdevs[key]))
+
+        there: List[Vgpu] = []
+        world.raced(nvidia_vgpu, number, event, layout=layout, settle=0)
+        for one in there:
+            agree(one in world.state().vgpus, "vGPU removed under a new VM", lambda one=one: str(one))
+        self.unsure(before)
+
+    def apply_blind(self, data: Any) -> None:
+        """A layout is applied while nvidia-smi does not say who uses vGPUs: each may be in use."""
+        with self.world.blinded():
+            self.applied(write(self.world, Pick(data), self.mig), "warn")
+
+    def preflight(self, data: Any) -> None:
+        """Before VFs are on, check mode says what the layout will come to with them."""
+        pick, world = Pick(data), self.world
+        for gpu, state in world.state().gpus.items():
+            if state.driver != "nvidia" or state.off_bus:
+                return
+            if self.idle(gpu) and not state.card.on_pf and pick.number(0, 2):
+                world.cycle(gpu, on=False)
+        layout = write(world, pick, self.mig)
+        before = world.state()
+        on = {gpu: state._replace(vfs=state.card.fake.vfs, usable=state.usable if state.vfs else tuple(range(state.card.fake.vfs)))
+              for gpu, state in before.gpus.items()}
+        judged = Judge(world, before._replace(gpus=on), means(world, layout)).judge()
+        world.say("world.call(nvidia_vgpu, check=True, layout=%r, check_mode_assume=['vfs'])" % layout)
+        outcome = world.call(nvidia_vgpu, check=True, layout=layout, check_mode_assume=["vfs"])
+        if outcome.failed:
+            agree(bool(judged.verdict.reasons or judged.verdict.open), "refused before VFs are on", lambda: outcome.result["msg"])
+        # What it can't know of types before the VFs are on, it need not refuse.
 
     def unsure(self, before: State) -> None:
         """A run ended midway: what it made is ours, what the boot restores is not known."""
@@ -130,7 +176,9 @@ class Worlds(RuleBasedStateMachine):
         if refused(outcome):
             return
         self.result(before, judge, judged, outcome)
+        start = world.host.clock.now()
         again = world.call(nvidia_vgpu, **arguments)
+        agree(world.host.clock.now() - start < 20, "a run that has nothing to do waits", lambda: "%d s" % (world.host.clock.now() - start))
         agree(again.failed == outcome.failed and not again.result.get("changed") and not again.result.get("actions"), "second run",
               lambda: "%s %s" % (again.result, again.warnings))
         agree(again.writes == 0, "second run writes", lambda: str(world.host.writes[-again.writes:]))
@@ -169,6 +217,7 @@ class Worlds(RuleBasedStateMachine):
                 agree(not new, "vGPUs that nobody asked for", lambda new=new: str(new))
                 others = [one for one in gone if one.serial not in world.created | world.adopted]
                 agree(not others, "vGPU of others removed", lambda others=others: str(others))
+            self.come_back(before, after, gpu, listed.get(gpu))
         if not outcome.failed:
             agree(returned(outcome) == sorted(shown(world, one) for gpu in listed for one in after.on(gpu)), "returned vgpus",
                   lambda: "%s, the kernel has %s" % (returned(outcome), after.vgpus))
@@ -182,6 +231,26 @@ class Worlds(RuleBasedStateMachine):
             agree(after.gpus[gpu].mixed, "mixed sizes are off", lambda: gpu)
         elif not want.mixed and not kept and before.on(gpu):
             agree(not after.gpus[gpu].mixed, "mixed sizes stay on", lambda: gpu)
+
+    def come_back(self, before: State, after: State, gpu: str, want: Any) -> None:
+        """vGPUs that vanished come back on their VFs, with their UUIDs; no other type gets these first. A derived UUID stands for one VF."""
+        world, old = self.world, {one.serial for one in before.vgpus}
+        new = [one for one in after.on(gpu) if one.serial not in old]
+        for one in new:
+            if one.key not in UUIDS and one.vf is not None:
+                home = world.homes.setdefault(one.key, (gpu, one.vf))
+                agree(home == (gpu, one.vf), "a derived UUID on another VF", lambda one=one: "%s, before: %s" % (one, home))
+        goal = world.goal.get(gpu)
+        if not want or not goal or after.gpus[gpu].card.on_pf or any(one.vf is not None or one.uuid for one in want.wants):
+            return
+        there = {one.vf for one in after.on(gpu) if one.serial in old} | {one.vf for one in before.on(gpu)}
+        keys = {one.key for one in before.vgpus} | {one.key for one in after.vgpus if one.gpu != gpu}
+        for short in sorted({one.type for one in new}):
+            made = [one for one in new if one.type == short]
+            missing = [fact for fact in goal.facts if fact[3] == short and fact[2] not in there and fact[1] not in keys and fact[2] in before.gpus[gpu].usable]
+            back = [one for one in made if (one.key, one.vf) in [fact[1:3] for fact in missing]]
+            agree(len(back) >= min(len(made), len(missing)), "a missing vGPU comes back elsewhere",
+                  lambda missing=missing, made=made: "missing: %s, made: %s" % (missing, made))
 
     def instances(self, after: State, gpu: str, want: Any) -> None:
         """GPU instances are the listed ones, or those that vGPUs live in."""
@@ -212,6 +281,7 @@ class Worlds(RuleBasedStateMachine):
                 continue
             facts = tuple(sorted(goal_fact(one) for one in after.on(gpu))) if gpu in listed else ()
             profiles = tuple(sorted(one.profile for one in after.gpus[gpu].instances))
+            self.swapped.discard(gpu)
             world.goal[gpu] = Goal(facts, gpu in listed and listed[gpu].mixed, after.gpus[gpu].vfs, after.gpus[gpu].mig, profiles)  # type: ignore[arg-type]
 
     def check_store(self, after: State, listed: Dict[str, Any]) -> None:
@@ -272,6 +342,13 @@ class Worlds(RuleBasedStateMachine):
         if self.idle(gpu) and not self.world.cards[gpu].on_pf:
             self.world.cycle(gpu, bool(pick.number(0, 2)))
 
+    def vf_taken(self, data: Any) -> None:
+        """A VM gets a plain VF without a vGPU."""
+        pick, world = Pick(data), self.world
+        free = [vf.address for pf in world.kernel.pfs() for vf in pf.vfs if vf.prefix and not vf.mdevs()]
+        if free:
+            world.take_vf(pick.one(free))
+
     def off_the_bus(self, data: Any) -> None:
         """A GPU falls off the bus, or comes back."""
         pf = self.world.host.pf(Pick(data).one(sorted(self.world.cards)))
@@ -298,6 +375,8 @@ class Worlds(RuleBasedStateMachine):
         check = world.call(nvidia_sriov, check=True, gpus=wanted)
         outcome = world.call(nvidia_sriov, gpus=wanted)
         same_answer(check, outcome, "changed", "actions", "msg")
+        if any(before.gpus[gpu].vfs and len(before.gpus[gpu].usable) < before.gpus[gpu].vfs for gpu in wanted):
+            return  # a VF that another driver has: in use, or an error
         agree(not outcome.failed, "enabling VFs failed", lambda: outcome.result["msg"])
         after = world.state()
         agree(all(after.gpus[gpu].vfs == world.cards[gpu].fake.vfs for gpu in wanted), "VFs are off", lambda: str(outcome.result))
@@ -309,6 +388,14 @@ class Worlds(RuleBasedStateMachine):
     def reboot(self, data: Any) -> None:
         """The host reboots and restores; the restore may be killed once."""
         pick, world = Pick(data), self.world
+        if pick.rarely(10):
+            gpu = pick.one(sorted(world.cards))
+            world.swap(gpu, pick.one(self.cards))
+            goal = world.goal.get(gpu)
+            if goal and not {fact[3] for fact in goal.facts} & set(world.cards[gpu].types):
+                self.swapped.add(gpu)
+            elif goal:
+                world.goal[gpu] = None
         world.reboot(back=bool(pick.number(0, 3)))
         world.goal and self.restores(pick.number(1, 12) if pick.rarely(20) else None)
 
@@ -349,11 +436,15 @@ class Worlds(RuleBasedStateMachine):
         world.say("world.restored()")
         writes = len(world.host.writes)
         world.restored()
-        agree(len(world.host.writes) == writes, "second restore writes", lambda: str(world.host.writes[writes:]))
+        agree(len(world.host.writes) == writes or bool(self.swapped) or unsure, "second restore writes", lambda: str(world.host.writes[writes:]))
 
     def restorable(self, before: State, gpu: str, goal: Goal) -> Optional[bool]:
         """Whether the restore can do for this GPU what it owes; None where the documentation does not say."""
         state, there = before.gpus[gpu], before.on(gpu)
+        if gpu in self.swapped:
+            return False if goal.facts else None
+        if any(fact[2] is not None and state.vfs and fact[2] not in state.usable for fact in goal.facts):
+            return None
         if state.off_bus or state.driver != "nvidia":
             return False if goal.facts else (True if state.driver != "nvidia" else None)
         if goal.mixed and not state.mixed and there:

@@ -4,15 +4,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import tempfile
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, Type as Class
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, Type as Class
+from unittest import mock
 
 from hypothesis import reject
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
+from ansible_collections.vgpu.kvm.tests.unit.fake import nvidia_smi
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import Outcome, call
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died, Host
 
@@ -90,6 +94,7 @@ class World:
         self.kernel.short_list = "short list" in options
         self.kernel.cdevs = "cdevs" in options
         self.kernel.spreads = "spreads" in options
+        self.host.ctx.side_by_side = "side by side" in options
         self.log = ["World(%r, vendor=%r, mdevctl=%r, options=%r)" % (list(gpus), vendor, mdevctl, list(options))]
         self.hidden: Set[str] = set()
         self._used = self.kernel.used
@@ -102,6 +107,8 @@ class World:
         self.vf_params: Dict[str, str] = {}  # the same by VF, on the vendor-specific framework
         self.goal: Dict[str, Optional[Goal]] = {}
         self.boot_vfio: Set[str] = set()
+        self.homes: Dict[str, Tuple[str, int]] = {}  # of derived UUIDs
+        self.blind = False  # nvidia-smi does not say who uses vGPUs
         self.by_hand = False  # nvidia_mdev has defined devices of its own
 
     def close(self) -> None:
@@ -156,31 +163,56 @@ class World:
             agree("Traceback" not in outcome.result["msg"], "traceback", lambda: outcome.result["msg"])
         return outcome
 
-    def killed(self, module: Any, number: int, **arguments: Any) -> Optional[Outcome]:
-        """Runs a module that is killed before its change of that number; its outcome if it ended before."""
+    def killed(self, module: Any, number: int, fails: bool = False, **arguments: Any) -> None:
+        """Runs a module that is killed before its change of that number, or whose change of that number fails with EIO."""
         before = self.state()
-        self.host.die_at = len(self.host.writes) + number
+        with self.ending(number, fails):
+            call(module, self.host, **arguments)
+        self.unharmed(before)
+
+    @contextlib.contextmanager
+    def ending(self, number: Optional[int], fails: bool = False) -> Iterator[None]:
+        """What runs within it is killed before its change of that number, or meets an error there."""
+        setattr(self.host, "fail_at" if fails else "die_at", len(self.host.writes) + number if number else None)
+        together, self.host.ctx.side_by_side = self.host.ctx.side_by_side, False
         try:
-            return call(module, self.host, **arguments)
+            yield
         except Died:
-            return None
+            pass
         finally:
-            self.host.die_at = None
-            self.unharmed(before)
+            self.host.die_at = self.host.fail_at = None
+            self.host.ctx.side_by_side = together
+
+    def raced(self, module: Any, number: int, event: Callable[[], None], **arguments: Any) -> None:
+        """Runs a module beside which something happens, right after its change of that number."""
+        before, sysfs, count = self.state(), self.host.sysfs.write, self.host._count
+        left = [number]
+
+        def tick() -> None:
+            left[0] -= 1
+            if not left[0]:
+                event()
+
+        def write(path: str, value: str, timeout: float = 60) -> None:
+            sysfs(path, value, timeout)
+            tick()
+
+        def counted(path: str, value: str) -> None:
+            count(path, value)
+            if value == "file":
+                tick()
+
+        with mock.patch.object(self.host.sysfs, "write", write), mock.patch.object(self.host, "_count", counted):
+            call(module, self.host, **arguments)
+        self.unharmed(before)
 
     def restored(self, kill: Optional[int] = None) -> Optional[List[str]]:
         """Runs the restore; the texts of its errors, or None when it was killed."""
-        before = self.state()
-        self.host.die_at = len(self.host.writes) + kill if kill else None
-        try:
-            with self.host.counting_files():
-                report = restore.restore(self.host.ctx, 60, 0.5, lambda words: None)
-            return [str(one) for one in report.errors]
-        except Died:
-            return None
-        finally:
-            self.host.die_at = None
-            self.unharmed(before)
+        before, errors = self.state(), None
+        with self.ending(kill) if kill else contextlib.nullcontext(), self.host.counting_files():
+            errors = [str(one) for one in restore.restore(self.host.ctx, 60, 0.5, lambda words: None).errors]
+        self.unharmed(before)
+        return errors
 
     def unharmed(self, before: State) -> None:
         """What is used is as it was, and nothing was tried on it."""
@@ -250,6 +282,42 @@ class World:
             del self.vf_params[address]
         if on:
             pf.set_vfs(pf.model.vfs)
+
+    def take_vf(self, address: str) -> None:
+        """A VM gets a plain VF."""
+        self.say("world.take_vf(%r)" % address)
+        vf = self.kernel.devices[address]
+        self.kernel.unregister(vf)
+        vf.driver = "vfio-pci"
+        self._pid += 1
+        self.kernel.add_process(self._pid, "qemu-system-x86", ["qemu-system-x86_64", "-name", "guest=plain"], ["/dev/kvm", "/dev/vfio/" + vf.group])
+
+    def swap(self, gpu: str, name: str) -> None:
+        """While the host is off, another card comes into the slot."""
+        self.say("world.swap(%r, %r)" % (gpu, name))
+        self.host.pf(gpu).set_vfs(0)
+        self.kernel.unregister(self.host.pf(gpu))
+        del self.kernel.devices[gpu]
+        self.cards[gpu] = CARDS[name]
+        self.kernel.add_gpu(gpu, self.cards[gpu].fake, None)
+
+    @contextlib.contextmanager
+    def blinded(self) -> Iterator[None]:
+        """Within it nvidia-smi fails to say who uses vGPUs."""
+        self.say("# with world.blinded():")
+
+        def run(argv: List[str], timeout: float) -> Any:
+            if argv[:1] == ["vgpu"] and "-q" in argv:
+                return Result(255, "Failed to initialize NVML: Unknown Error\n")
+            return nvidia_smi.Program(self.host).run(argv, timeout)
+
+        self.blind = True
+        self.host.programs["nvidia-smi"] = run
+        try:
+            yield
+        finally:
+            self.blind = False
+            del self.host.programs["nvidia-smi"]
 
     def to_vfio(self, gpu: str, at_boot: bool) -> None:
         """Somebody gives a GPU that nobody uses to vfio-pci, for a VM that gets it as a whole."""
