@@ -9,7 +9,8 @@ DOCUMENTATION = r"""
 module: nvidia_mdev
 short_description: Create and remove single vGPUs as mediated devices
 description:
-  - Ensures that mediated devices with a given UUID, parent and type exist, or do not.
+  - Ensures that mediated devices with a given UUID, parent and type exist, or do not. A UUID that exists with another type or on another
+    parent is refused. Remove that device first.
   - For a whole host from types and counts, use M(vgpu.kvm.nvidia_vgpu). It also restores vGPUs after a reboot, and it supports hosts with
     the vendor-specific VFIO framework, where VFs hold no mediated devices.
 author:

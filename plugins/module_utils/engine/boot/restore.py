@@ -245,7 +245,7 @@ class Restore:
         if stored.mixed:
             reader.read_mixed(self.ctx, [gpu])
         existing, path = {vgpu.uuid for vgpu in inventory.mdevs}, layout_file.PATH
-        wrong = {one.key: problem for one in stored.vgpus for problem in _blocked(gpu, one) if one.uuid not in existing}
+        wrong = {one.key: problem for one in stored.vgpus for problem in (_taken(inventory, gpu, one) if one.uuid in existing else _blocked(gpu, one))}
         if wrong:
             self.failed(EngineError(wrong.values()))
         used = {vgpu.key: plain_params(vgpu.params) for vgpu in gpu.vgpus if vgpu.holders}  # a running VM keeps the parameters that it has read
@@ -297,6 +297,15 @@ def _number(gpu: Gpu, stored: StoredGpu) -> int:
     there = {vf.index for vf in gpu.vfs}
     enough = all(one.index in there for one in stored.vgpus)
     return gpu.num_vfs if gpu.num_vfs and (enough or sriov_plan.vgpu_guard(gpu, "restoring its VFs")) else stored.vfs
+
+
+def _taken(inventory: reader.Inventory, gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
+    """Why a stored vGPU can't be created although its UUID exists: on another GPU, or as another type."""
+    there = next(vgpu for vgpu in inventory.mdevs if vgpu.uuid == one.uuid)
+    if there in gpu.vgpus and there.type == one.type:
+        return []
+    found, remedy = "the UUID %s exists already, as %s on %s" % (one.uuid, there.type, there.parent), "Run the playbook: it moves or recreates that vGPU."
+    return [Refusal(found, one.parent, "%s with it on this VF" % one.type, remedy, "uuid_elsewhere")]
 
 
 def _blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:

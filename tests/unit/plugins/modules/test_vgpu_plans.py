@@ -425,6 +425,26 @@ def test_a_vf_on_another_driver_costs_no_run_a_minute(make_host, vendor, driver)
     assert host.clock.now() - begun < 30
 
 
+def test_a_restore_after_an_interrupted_move_creates_all_the_others(make_host):
+    """The UUID is on the GPU that it was to leave, or has the type that it was to lose."""
+    for moved in (True, False):
+        host = two_gpus(make_host)
+        call(nvidia_vgpu, host, layout=[entry(SECOND, {"type": "A40-8Q", "uuid": UUID}), entry(FIRST, "A40-8Q")]).ok
+        host.writes.clear()
+        host.die_at = 2
+        after = [entry(SECOND, "A40-8A" if moved else {"type": "A40-8A", "uuid": UUID}), entry(FIRST, "A40-8Q", "A40-8Q")]
+        if moved:
+            after[1]["vgpus"].append({"type": "A40-8Q", "uuid": UUID})
+        with pytest.raises(Died):
+            call(nvidia_vgpu, host, layout=after)
+        host.die_at = None
+        report = restore.restore(host.ctx, 60, 0.5, lambda words: None)
+        assert sorted(one.code for one in report.errors) == (["uuid_elsewhere", "vf_busy"] if moved else ["uuid_elsewhere"])
+        assert (UUID, SECOND[:-1] + "4", "A40-8Q") in host.vgpus() and len(host.vgpus()) == 3 and host.kernel.harm == []
+        applied(host, after)
+        restored(host)
+
+
 # --- MIG
 
 
