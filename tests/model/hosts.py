@@ -49,11 +49,13 @@ class Card(NamedTuple):
         if int(domain, 16) == 0:
             exact.append("%s:%s" % (bus, rest))
         device, subsystem = self.fake.device[2:], self.fake.subsystem[2:]
+        product = self.fake.title
+        vendored = product.split(" ", 1)[1] == self.model  # "NVIDIA A40" is the model with its vendor, not a product
         return [
             exact,
             ["10de:%s:%s" % (device, subsystem), "10DE:%s:%s" % (device.upper(), subsystem.upper())],
-            ["10de:%s" % device, self.fake.title],
-            [self.model, self.model.lower()],
+            ["10de:%s" % device] + ([] if vendored else [product]),
+            [self.model, self.model.lower()] + ([product] if vendored else []),
             ["all"],
         ]
 

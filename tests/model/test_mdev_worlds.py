@@ -61,6 +61,8 @@ class MdevWorlds(Worlds):
         """What a device means."""
         world = self.world
         present = device.get("state") != "absent"
+        if ":" in device.get("uuid", ""):
+            reasons.append("a VF's address is no UUID")
         if not present and "uuid" not in device:
             reasons.append("removed without a UUID")
             return None
