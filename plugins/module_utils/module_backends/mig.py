@@ -21,9 +21,8 @@ def _requests(params: dict[str, Any], found: inventory.Inventory, ctx: _module.C
     if params["layout"] is not None:
         entries, errors = layout.parse(params["layout"])
         specs, wrong = layout.by_gpu(entries, found)
-        unknown = [gpu for gpu in found.gpus if gpu.address in specs and not gpu.types and specs[gpu.address].numbered]
-        inventory.read_supported(ctx, unknown)
-        requested, refused = layout.mig_requests(specs, found)
+        unlisted = [gpu for gpu in found.gpus if gpu.address in specs and specs[gpu.address].numbered and not gpu.types]
+        requested, refused = layout.mig_requests(specs, found, inventory.supported(ctx, unlisted))
         return requested, [], errors + wrong + refused
     requests: dict[str, Request] = {}
     skipped: list[Skipped] = []

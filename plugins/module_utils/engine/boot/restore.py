@@ -245,7 +245,8 @@ class Restore:
         if stored.mixed:
             reader.read_mixed(self.ctx, [gpu])
         existing, path = {vgpu.uuid for vgpu in inventory.mdevs}, layout_file.PATH
-        wrong = {one.key: problem for one in stored.vgpus for problem in (_taken(inventory, gpu, one) if one.uuid in existing else _blocked(gpu, one))}
+        found = {one.key: _taken(inventory, gpu, one) if one.uuid in existing else _blocked(gpu, one) for one in stored.vgpus}
+        wrong = {key: problem for key, problems in found.items() for problem in problems}
         if wrong:
             self.failed(EngineError(wrong.values()))
         used = {vgpu.key: plain_params(vgpu.params) for vgpu in gpu.vgpus if vgpu.holders}  # a running VM keeps the parameters that it has read
@@ -304,8 +305,8 @@ def _taken(inventory: reader.Inventory, gpu: Gpu, one: StoredVgpu) -> list[Refus
     there = next(vgpu for vgpu in inventory.mdevs if vgpu.uuid == one.uuid)
     if there in gpu.vgpus and there.type == one.type:
         return []
-    found, remedy = "the UUID %s exists already, as %s on %s" % (one.uuid, there.type, there.parent), "Run the playbook: it moves or recreates that vGPU."
-    return [Refusal(found, one.parent, "%s with it on this VF" % one.type, remedy, "uuid_elsewhere")]
+    found, expected = "the UUID %s exists already, as %s on %s" % (one.uuid, there.type, there.parent), "%s with it on this VF" % one.type
+    return [Refusal(found, one.parent, expected, "Run the playbook: it moves or recreates that vGPU.", "uuid_elsewhere")]
 
 
 def _blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:

@@ -114,13 +114,13 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None) -> Inventory:
             gpu.types_ready = bool(gpu.types or gpu.vgpus or (gpu.framework != "none" and gpu.mig and gpu.mig.current))
         # Types that no VF lists now, with limits that only nvidia-smi has.
         wanting = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.framework != "none" and (not gpu.uuids or gpu.mig)]
-        supported = _supported(ctx, wanting)
+        listed = supported(ctx, wanting)
         for gpu in wanting:
-            if gpu.claims_vfs and gpu.vgpus and not supported.get(gpu.address):
+            if gpu.claims_vfs and gpu.vgpus and not listed.get(gpu.address):
                 gpu.types_silence = nvidia_smi.silence(ctx) or "'nvidia-smi vgpu -s -v' lists none of it"
                 # What exists is offered, whatever can be created now.
                 gpu.types = merge(gpu.types, [VgpuType(one.type_id, one.type) for one in gpu.vgpus if gpu_word(one.type)])
-            gpu.types = merge(gpu.types, supported.get(gpu.address, ()))
+            gpu.types = merge(gpu.types, listed.get(gpu.address, ()))
     _check_gi(ctx, gpus)
     return Inventory(gpus, vgpus, open_files)
 
@@ -188,17 +188,10 @@ def _read_mig(ctx: Context, gpus: Sequence[Gpu], pf: str | None = None) -> bool:
     return True
 
 
-def _supported(ctx: Context, gpus: Sequence[Gpu]) -> dict[str, list[VgpuType]]:
-    """The types that nvidia-smi lists, by GPU; asks nothing without GPUs."""
-    return nvidia_smi.types(ctx, [gpu.address for gpu in gpus if gpu.alive]) if gpus else {}
-
-
-def read_supported(ctx: Context, gpus: Iterable[Gpu]) -> None:
-    """Types of GPUs whose VFs are off, as far as NVIDIA's driver drives them."""
+def supported(ctx: Context, gpus: Iterable[Gpu]) -> dict[str, list[VgpuType]]:
+    """The types that nvidia-smi lists, by GPU, also while VFs are off; asks nothing if NVIDIA's driver drives none of the GPUs."""
     bound = [gpu for gpu in gpus if gpu.driver == "nvidia"]
-    for pf, types in _supported(ctx, bound).items():
-        for gpu in bound:
-            gpu.types = list(types) if gpu.address == pf else gpu.types
+    return nvidia_smi.types(ctx, [gpu.address for gpu in bound if gpu.alive]) if bound else {}
 
 
 def read_mixed(ctx: Context, gpus: Iterable[Gpu]) -> None:

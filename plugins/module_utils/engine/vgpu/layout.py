@@ -12,6 +12,7 @@ from ..base import refusals
 from ..base.errors import EngineError, Refusal, shown, error
 from ..hardware import address, catalog, vgpu_types
 from ..hardware.gpu import Gpu
+from ..hardware.vgpu_types import VgpuType
 from ..mig.selection import Request as MigRequest
 from ..read.inventory import SELECTORS, Inventory
 
@@ -278,9 +279,12 @@ def _given_twice(specs: Mapping[str, GpuSpec]) -> list[Refusal]:
     return errors
 
 
-def named(gpu: Gpu, spec: GpuSpec) -> GpuSpec:
-    """The spec with the names of types that the user gives by number, as far as the driver lists them: MIG mode follows from names."""
-    names = {word: found.short for word, found in ((word, vgpu_types.find(word, gpu.types)) for word in spec.numbered) if found}
+def named(gpu: Gpu, spec: GpuSpec, types: Sequence[VgpuType] = ()) -> GpuSpec:
+    """The spec with the names of types that the user gives by number, as far as the driver lists them: MIG mode follows from names.
+
+    types: those that nvidia-smi lists, where no VF does.
+    """
+    names = {word: found.short for word, found in ((word, vgpu_types.find(word, gpu.types or types)) for word in spec.numbered) if found}
     return replace(spec, vgpus=[replace(one, type=names.get(one.type, one.type)) for one in spec.vgpus]) if names else spec
 
 
@@ -295,12 +299,17 @@ def two_kinds(gpu: Gpu, spec: GpuSpec) -> list[Refusal]:
     return [Refusal(both, gpu.address, expected, "Put one kind on another GPU.", "mig_and_time_sliced")]
 
 
-def mig_requests(specs: Mapping[str, GpuSpec], inventory: Inventory) -> tuple[dict[str, MigRequest], list[Refusal]]:
-    """The MIG mode of each GPU that the layout names, as its types need it, and errors; as it is where numbers of types do not show that yet."""
+def mig_requests(
+    specs: Mapping[str, GpuSpec], inventory: Inventory, listed: Mapping[str, Sequence[VgpuType]]
+) -> tuple[dict[str, MigRequest], list[Refusal]]:
+    """The MIG mode of each GPU that the layout names, as its types need it, and errors; as it is where numbers of types do not show that yet.
+
+    listed: types by GPU, where no VF lists them.
+    """
     requests: dict[str, MigRequest] = {}
     errors: list[Refusal] = []
     for gpu in inventory.gpus:
-        spec = named(gpu, specs.get(gpu.address) or GpuSpec())
+        spec = named(gpu, specs.get(gpu.address) or GpuSpec(), listed.get(gpu.address, ()))
         errors += two_kinds(gpu, spec)
         if spec.needs_mig:
             requests[gpu.address] = MigRequest(True)

@@ -153,6 +153,7 @@ def _move_first(result: LayoutPlan) -> None:
 def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
     """The step that writes the layout file, if it changes. The boot restores the layout's GPUs, and VFs of GPUs that have them on."""
     kept, new = [], []
+    present = {vgpu.key for vgpu in host.inventory.vgpus}.union(host.definitions)
     placed = {one.uuid for target in result.target.gpus.values() for one in target.placed or () if one.uuid}
     for gpu in host.inventory.gpus:
         planned, stored = result.target.of(gpu.address), host.stored.get(gpu.address)
@@ -168,7 +169,7 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
             comes = planned.placed or "vfs" in options.assume
             count = (gpu.num_vfs or (gpu.total_vfs if comes else 0)) if gpu.sriov else 0
             new.append(layout_file.StoredGpu(gpu.address, count, vgpus, stored.keys if stored else [], mig=planned.mig, mixed=planned.mixed))
-            new[-1].forget({vgpu.key for vgpu in host.inventory.vgpus}.union(host.definitions))
+            new[-1].forget(present)
     result.target.forgets = any(one.former for one in new) or any(one.sets_mixed and not one.mixed for one in result.target.gpus.values())
     if layout_file.content(kept + new) == layout_file.content(host.stored.values()):
         return
