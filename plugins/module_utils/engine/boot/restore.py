@@ -183,9 +183,11 @@ class Restore:
             self._mig(self._inventory(), pf)
         if stored.vfs:
             gpu = _present(self._inventory(), pf)  # as it is with MIG mode
-            options = sriov_plan.Options(num_vfs=_number(gpu, stored), has_tool=sriov_manage.installed(self.ctx))
+            options = sriov_plan.Options(num_vfs=_number(gpu, stored), has_tool=sriov_manage.installed(self.ctx), leave_used=True)
             plan = sriov_plan.plan(self._inventory(), self._facts(), [pf], options)
             self.did(sriov_apply.apply(self.ctx, plan, STEP, 0, lock=0))  # agents start after this; vGPUs are watched below
+            for text in plan.warnings:
+                self.out(text)
 
     def _mig(self, inventory: reader.Inventory, pf: str) -> None:
         """MIG mode of one GPU, which Ampere keeps over a reboot, and Hopper and later may lose."""
@@ -320,6 +322,7 @@ def _blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
     vf = next((vf for vf in gpu.vfs if vf.index == one.index), None)
     if vf is None or not vf.offers_types:
         bound = ", which is bound to %s" % (vf.driver or "no driver") if vf else ""
+        bound += " and in use by %s" % ", ".join(map(str, vf.holders)) if vf and vf.holders else ""
         found = "VF %s is not there or not free for %s%s" % (one.index, one.type, bound)
         return [Refusal(found, gpu.address, remedy="Check 'vgpuctl status'.", code="no_slot")]
     return []

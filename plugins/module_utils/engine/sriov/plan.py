@@ -29,6 +29,7 @@ class Options:
     """What is requested of the selected GPUs: all VFs (or num_vfs), or none.
 
     method: auto, sriov_manage or sysfs. has_tool: sriov-manage is there. assume: the module's option. unresponsive: plan.UNRESPONSIVE_POLICIES.
+    leave_used: whether VFs on another driver that somebody uses stay there, with a warning.
     """
 
     enabled: bool = True
@@ -38,6 +39,7 @@ class Options:
     has_tool: bool = True
     assume: Sequence[str] = ()
     unresponsive: str = "fail"
+    leave_used: bool = False
 
 
 @dataclass(eq=False, repr=False)
@@ -126,10 +128,10 @@ def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) ->
         text = "enable %d VFs%s" % (number, " after a reset" if options.reset else "")
         result.steps.append(Step("enable", pf, pf, text, number=number, how=how, reset=options.reset))
     else:
-        _plan_vfs(result, gpu)
+        _plan_vfs(result, gpu, options)
 
 
-def _plan_vfs(result: SriovPlan, gpu: Gpu) -> None:
+def _plan_vfs(result: SriovPlan, gpu: Gpu, options: Options) -> None:
     """VFs that are there, but that another driver has, or none; those that were removed come only with all of them."""
     gone = sorted(set(range(gpu.num_vfs)) - {vf.index for vf in gpu.vfs})
     if gone:
@@ -138,8 +140,12 @@ def _plan_vfs(result: SriovPlan, gpu: Gpu) -> None:
     for vf in [vf for vf in gpu.vfs if not vf.usable]:
         driver = vf.driver or "no driver"
         mine = [vgpu.key for vgpu in gpu.vgpus if vgpu.parent == vf.address]
-        if vf.holders:
-            result.errors.append(refusals.in_use(vf.address, vf.holders, "binding the VF to nvidia"))
+        used = [refusals.in_use(vf.address, vf.holders, "binding the VF to nvidia")] if vf.holders else []
+        if used and options.leave_used:
+            result.warnings += map(str, used)
+            continue
+        if used:
+            result.errors += used
         elif mine:
             found = "the VF is bound to %s and holds the vGPU %s" % (driver, mine[0])
             result.errors.append(Refusal(found, vf.address, "nvidia", "Remove that vGPU first.", "vf_holds_vgpu"))

@@ -294,7 +294,20 @@ def test_a_vf_on_another_driver_costs_its_own_vgpu_alone(stored):
     begun = stored.clock.now()
     report, dummy = run(stored)
     assert stored.clock.now() - begun < 10 and report.vgpus == 3 and [one.parent for one in report.missing] == ["0000:e7:00.4"]
-    assert [problem.code for problem in report.errors] == ["in_use", "no_slot"] and stored.kernel.harm == []
+    assert [problem.code for problem in report.errors] == ["no_slot"] and "VM web1, pid 77" in str(report.errors[0]) and stored.kernel.harm == []
+
+
+def test_a_vf_that_a_vm_has_and_no_stored_vgpu_needs_is_no_error(stored):
+    stored.vfs_on()
+    one, two = stored.pf("0000:e7:00.0").vfs[5:7]
+    for vf in (one, two):
+        stored.kernel.unbind("nvidia", vf)
+        vf.driver, vf.override = "vfio-pci", "vfio-pci"
+    stored.kernel.add_process(77, "qemu-system-x86", ["/usr/bin/qemu-system-x86_64", "-name", "guest=web1"], ["/dev/vfio/%s" % one.group])
+    report, lines = run(stored)
+    assert report.errors == [] and stored.vgpus() == stored.goal and stored.kernel.harm == []
+    assert (one.driver, two.driver) == ("vfio-pci", "nvidia") and [line for line in lines if line.startswith(one.address) and "VM web1, pid 77" in line]
+    assert run(stored)[0].errors == []
 
 
 def test_new_vfs_that_vfio_pci_takes_cost_no_minute(stored):
