@@ -55,7 +55,7 @@ class Judge:
         if self.world.blind:
             return {one.serial for one in self.state.on(gpu)}
         found = {one.serial for one in self.state.on(gpu) if one.used}
-        for key in self.world.hidden:
+        for key in sorted(self.world.hidden):
             mdev = self.world.kernel.mdevs.get(key)
             if mdev and mdev.parent.vendor and mdev.parent.vm_name is None and mdev.parent.gpu.address == gpu:
                 found |= {one.serial for one in self.state.on(gpu) if one.type == mdev.type.short}

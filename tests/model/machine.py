@@ -16,7 +16,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import Outcome
 
 from ansible_collections.vgpu.kvm.tests.model.hosts import ADDRESSES, UUIDS
 from ansible_collections.vgpu.kvm.tests.model.judge import Judge, Judgement, wanted_params
-from ansible_collections.vgpu.kvm.tests.model.layouts import Meaning, Pick, means, write
+from ansible_collections.vgpu.kvm.tests.model.layouts import Pick, means, write
 from ansible_collections.vgpu.kvm.tests.model.rules import Vgpu, instances_needed, satisfied, time_sliced_fit
 from ansible_collections.vgpu.kvm.tests.model.world import Goal, State, World, agree
 
@@ -58,7 +58,8 @@ class Worlds(RuleBasedStateMachine):
             self.world.close()
 
     weights = (
-        ("apply", 8), ("apply_once_more", 2), ("apply_killed", 2), ("apply_raced", 1), ("apply_blind", 1), ("preflight", 1), ("vf_taken", 1), ("vm_starts", 5), ("vms_stop", 1), ("foreign_vgpu", 4), ("vgpu_vanishes", 3),
+        ("apply", 8), ("apply_once_more", 2), ("apply_killed", 2), ("apply_raced", 1), ("apply_blind", 1), ("preflight", 1), ("vf_taken", 1),
+        ("vm_starts", 5), ("vms_stop", 1), ("foreign_vgpu", 4), ("vgpu_vanishes", 3),
         ("vf_cycle", 1), ("off_the_bus", 1), ("whole_gpu", 1), ("vfs_by_module", 2), ("reboot", 2), ("restore_now", 2),
     )
 
@@ -178,7 +179,8 @@ class Worlds(RuleBasedStateMachine):
         self.result(before, judge, judged, outcome)
         start = world.host.clock.now()
         again = world.call(nvidia_vgpu, **arguments)
-        agree(world.host.clock.now() - start < 5 + 13 * len(world.cards), "a run that has nothing to do waits", lambda: "%d s" % (world.host.clock.now() - start))
+        took = world.host.clock.now() - start
+        agree(took < 5 + 13 * len(world.cards), "a run that has nothing to do waits", lambda: "%d s" % took)
         agree(again.failed == outcome.failed and not again.result.get("changed") and not again.result.get("actions"), "second run",
               lambda: "%s %s" % (again.result, again.warnings))
         agree(again.writes == 0, "second run writes", lambda: str(world.host.writes[-again.writes:]))
@@ -398,7 +400,7 @@ class Worlds(RuleBasedStateMachine):
             elif goal:
                 world.goal[gpu] = None
         world.reboot(back=bool(pick.number(0, 3)))
-        world.goal and self.restores(pick.number(1, 12) if pick.rarely(20) else None)
+        self.restores(pick.number(1, 12) if pick.rarely(20) else None)
 
     def restore_now(self, data: Any) -> None:
         """Somebody restores on a running host."""
@@ -515,7 +517,8 @@ def same_answer(check: Outcome, real: Outcome, *only: str) -> None:
 
 def returned(outcome: Outcome) -> List[Tuple[Any, ...]]:
     """The module's own list of vGPUs."""
-    return sorted((one["gpu"], one["vf"] or "", one["vf_index"] if one["vf_index"] is not None else -1, one["type"], one["uuid"] or "") for one in outcome["vgpus"])
+    rows = outcome["vgpus"]
+    return sorted((one["gpu"], one["vf"], -1 if one["vf_index"] is None else one["vf_index"], one["type"], one["uuid"] or "") for one in rows)
 
 
 def shown(world: World, one: Vgpu) -> Tuple[Any, ...]:

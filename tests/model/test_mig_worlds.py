@@ -58,7 +58,6 @@ class MigWorlds(Worlds):
         """A change of modes, in check mode, for real and once more."""
         world = self.world
         before = world.state()
-        cycled = [gpu for gpu, mode in modes.items() if before.gpus[gpu].vfs and self.changes(before.gpus[gpu], mode)]
         for gpu, mode in modes.items():
             self.may_change(gpu, mode, before, bool(arguments["cycle_vfs"]), reasons, unclear)
         arguments["unresponsive_gpus"] = "warn"
@@ -76,9 +75,8 @@ class MigWorlds(Worlds):
             if state.card.fake.profiles and not state.off_bus and state.driver == "nvidia" and mode is not None:
                 agree(state.mig == mode, "MIG mode", lambda gpu=gpu: "%s: %s" % (gpu, outcome.result))
         for gpu in world.cards:
-            if gpu not in cycled or before.gpus[gpu].off_bus:
-                agree(after.gpus[gpu][2:] == before.gpus[gpu][2:], "nvidia_mig changed another GPU", lambda gpu=gpu: "%s: %s" % (gpu, after.gpus[gpu])) \
-                    if gpu not in modes else None
+            same = gpu in modes or after.gpus[gpu] == before.gpus[gpu]
+            agree(same, "nvidia_mig changed another GPU", lambda gpu=gpu: "%s: %s" % (gpu, after.gpus[gpu]))
         agree(after.vgpus == before.vgpus, "nvidia_mig changed vGPUs", lambda: str(after.vgpus))
         again = world.call(nvidia_mig, **arguments)
         agree(not again.failed and not again["changed"] and not again.writes, "second run of nvidia_mig", lambda: str(again.result))

@@ -128,8 +128,9 @@ class World:
     def vgpu(self, mdev: Any) -> Vgpu:
         """A vGPU of the kernel."""
         parent = mdev.parent
+        instance = mdev.gi.id if mdev.gi else None
         return Vgpu(
-            self.serial(mdev), mdev.uuid, parent.gpu.address, parent.index, mdev.type.short, mdev.params, self.kernel.used(mdev), mdev.gi.id if mdev.gi else None
+            self.serial(mdev), mdev.uuid, parent.gpu.address, parent.index, mdev.type.short, mdev.params, self.kernel.used(mdev), instance
         )
 
     def state(self) -> State:
@@ -245,7 +246,7 @@ class World:
         """All VMs stop."""
         self.say("world.stop_vms()")
         self.kernel.processes.clear()
-        for key in self.hidden:
+        for key in sorted(self.hidden):
             if key in self.kernel.mdevs:
                 self.kernel.mdevs[key].parent.vm_name = None
         self.hidden.clear()
