@@ -286,9 +286,12 @@ def await_types(ctx: Context, found: Inventory, addresses: Collection[str], time
 
 
 def types_there(ctx: Context, gpu: Gpu) -> bool:
-    """Whether a GPU offers its types on all VFs that can have them, or has none on which it could. A VF on another driver, or on none, can't."""
+    """Whether a GPU offers its types on all VFs that can have them, or has none on which it could. A VF on another driver, or on none, can't.
+
+    Nothing comes of a GPU that fell off the bus.
+    """
     vfs = [vf for vf in gpu.vfs if vf.usable]
-    if not vfs or gpu.driver != "nvidia":
+    if not vfs or gpu.driver != "nvidia" or not gpu.alive:
         return True
     framework = frameworks.of(ctx, gpu.framework)
     if framework is None:

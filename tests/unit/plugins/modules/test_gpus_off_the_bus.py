@@ -94,6 +94,15 @@ def test_mig_mode_of_the_others(make_host):
     assert outcome.codes == ["gpu_off_bus"] and outcome["actions"] == [GOOD + ": turn MIG mode on"] and host.pf(GOOD).mig
 
 
+def test_its_types_are_not_waited_for(make_host):
+    host = make_host(gpus=[(GOOD, A40), (OFF_BUS, A100)], vendor_vfio=True).vfs_on()
+    host.pf(OFF_BUS).mig = True  # no VF lists a type
+    begun = fall_off_bus(host).clock.now()
+    layout = [{"gpu": OFF_BUS, "vgpus": [{"type": "A100-1-5C"}]}, {"gpu": GOOD, "vgpus": [{"type": "A40-8Q"}]}]
+    call(nvidia_vgpu, host, layout=layout, unresponsive_gpus="warn").ok
+    assert host.clock.now() - begun < 10 and len(host.vgpus()) == 1
+
+
 @pytest.mark.parametrize("vendor", [False, True])
 def test_nvidia_smi_that_fails_for_all_is_asked_about_each(make_host, vendor):
     """MIG mode, GPU instances, types and mixed-size mode of the others are known all the same."""
