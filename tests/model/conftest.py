@@ -14,7 +14,7 @@ settings.register_profile(
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
-    max_examples=int(os.environ.get("VGPU_WORLDS") or 15),
+    max_examples=int(os.environ.get("VGPU_WORLDS") or 20),
     stateful_step_count=20,
     print_blob=False,
     phases=[Phase.generate, Phase.shrink] if not os.environ.get("VGPU_WORLDS_NOSHRINK") else [Phase.generate],

@@ -256,8 +256,8 @@ class Worlds(RuleBasedStateMachine):
                   lambda missing=missing, made=made: "missing: %s, made: %s" % (missing, made))
 
     def instances(self, after: State, gpu: str, want: Any) -> None:
-        """GPU instances are the listed ones, or those that vGPUs live in."""
-        if not after.gpus[gpu].mig:
+        """GPU instances are the listed ones, or those that vGPUs live in. Not said: whether a GPU that is emptied keeps its instances."""
+        if not after.gpus[gpu].mig or not want.wants and want.mig is None:
             return
         there = after.gpus[gpu].instances
         if want.mig is not None:
