@@ -341,12 +341,13 @@ def pytest(session: nox.Session, steps: Steps, step: str, *arguments: str, runne
 
 @session_of("engine", "test")
 def engine(session: nox.Session, steps: Steps) -> None:
-    """Run the unit and property tests, and those of roles without a machine, with plain pytest."""
+    """Run the unit and property tests, worlds of the independent model, and tests of roles without a machine, with plain pytest."""
     install(session, steps, "test")
     path = collection(session)
     session.env["PYTHONPATH"] = str(BUILD / "collections")
     with session.chdir(path):
         pytest(session, steps, "engine", "tests/unit")
+        pytest(session, steps, "model", "tests/model")
         pytest(session, steps, "roles", "tests/roles")
         if os.geteuid() == 0 and shutil.which("libvirtd"):
             pytest(session, steps, "libvirt", "tests/libvirt")

@@ -79,7 +79,8 @@ class Program:
 
     @staticmethod
     def _long(pf):
-        return "0000" + pf.address.upper()
+        domain, rest = pf.address.upper().split(":", 1)
+        return "%08X:%s" % (int(domain, 16), rest)
 
     def _modes(self, pf):
         def word(enabled):
@@ -158,12 +159,18 @@ class Program:
                 text += "".join("        %-34s: %s\n" % row for row in rows)
         return Result(0, text)
 
+    def _vm_name(self, mdev):
+        """The name of the VM that has it; web1 where /proc does not show the VM."""
+        users = self.kernel.users(mdev.group) + self.kernel.having(self.kernel.cdev_of(mdev))
+        names = [word[len("guest="):].split(",")[0] for one in users for word in one.argv if word.startswith("guest=")]
+        return names[0] if names else "web1"
+
     def _running(self, pf):
         text = "GPU %s\n" % self._long(pf)
         for one in self.kernel.mdevs.values():
             if one.parent.gpu is pf and self.kernel.used(one):
                 rows = (
-                    ("VM Name", "web1"),
+                    ("VM Name", self._vm_name(one)),
                     ("vGPU Name", one.type.name),
                     ("vGPU Type", one.type.id),
                     ("MDEV UUID", "N/A" if one.parent.vendor else one.uuid),

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Says of a layout on a host what the module must do: refuse, and why; or which vGPUs stay, go and come."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Dict, List, NamedTuple, Sequence, Set, Tuple
+
+from ansible_collections.vgpu.kvm.tests.model.layouts import GpuWant, Meaning
+from ansible_collections.vgpu.kvm.tests.model.rules import Stay, Type, Verdict, Want, instances_needed, may_stay, time_sliced_fit
+from ansible_collections.vgpu.kvm.tests.model.world import GpuState, State, Vgpu, World
+
+
+class Judgement(NamedTuple):
+    """removals: how many vGPUs go at the least, by GPU; None where it is left open. lost: listed GPUs that fell off the bus."""
+
+    verdict: Verdict
+    removals: Dict[str, int | None]
+    lost: Tuple[str, ...]
+
+
+class Judge:
+    """One layout on one state."""
+
+    def __init__(self, world: World, state: State, meaning: Meaning) -> None:
+        self.world, self.state, self.meaning = world, state, meaning
+        self.reasons: List[str] = list(meaning.reasons)
+        self.open: List[str] = list(meaning.open)
+        self.removals: Dict[str, int | None] = {}
+        self.named: Dict[str, str] = {}  # UUIDs with the GPU that gets them
+
+    def judge(self) -> Judgement:
+        """The judgement."""
+        listed = self.meaning.gpus
+        lost = tuple(gpu for gpu in listed if self.state.gpus[gpu].off_bus)
+        for gpu, want in listed.items():
+            for one in want.wants:
+                if one.uuid and gpu not in lost:
+                    if one.uuid in self.named:
+                        self.reasons.append("%s is named twice" % one.uuid)
+                    self.named[one.uuid] = gpu
+        for gpu in self.state.gpus:
+            if gpu in lost:
+                self._lost(gpu, listed[gpu])
+            elif gpu in listed:
+                self._listed(gpu, listed[gpu])
+            else:
+                self._unlisted(gpu)
+        self._moved(lost)
+        return Judgement(Verdict(tuple(self.reasons), tuple(self.open)), self.removals, lost)
+
+    def protected(self, gpu: str) -> Set[int]:
+        """vGPUs that nobody may touch: used ones, and those that may be the used one that the driver reports without a name."""
+        if self.world.blind:
+            return {one.serial for one in self.state.on(gpu)}
+        found = {one.serial for one in self.state.on(gpu) if one.used}
+        for key in sorted(self.world.hidden):
+            mdev = self.world.kernel.mdevs.get(key)
+            if mdev and mdev.parent.vendor and mdev.parent.vm_name is None and mdev.parent.gpu.address == gpu:
+                found |= {one.serial for one in self.state.on(gpu) if one.type == mdev.type.short}
+        return found
+
+    def ours(self, one: Vgpu) -> bool:
+        """Whether a layout had set this vGPU's parameters."""
+        return self.world.params.get(one.serial) == one.params or self.world.vf_params.get(one.key) == one.params
+
+    def _unlisted(self, gpu: str) -> None:
+        there = self.state.on(gpu)
+        if self.state.gpus[gpu].off_bus:
+            if there:
+                self.open.append("%s is off the bus and not listed: its vGPUs can't be removed" % gpu)
+                self.removals[gpu] = None
+            return
+        mine = [one for one in there if one.serial in self.world.created and one.serial not in self.world.adopted]
+        self.removals[gpu] = len(mine)
+        for one in there:
+            if one.serial in self.world.adopted:
+                self.open.append("%s: %s was part of a layout, but of another's making" % (gpu, one.key))
+                self.removals[gpu] = None
+        if set(one.serial for one in mine) & self.protected(gpu):
+            self.reasons.append("%s: a vGPU that must go is in use" % gpu)
+
+    def _moved(self, lost: Tuple[str, ...]) -> None:
+        """UUIDs that exist on another GPU than the one that is to have them."""
+        for one in self.state.vgpus:
+            target = self.named.get(one.key)
+            if target in (None, one.gpu) or one.gpu in self.meaning.gpus and one.gpu not in lost:
+                continue
+            if self.state.gpus[one.gpu].off_bus:
+                self.open.append("%s is on a GPU that is off the bus" % one.key)
+            elif one.serial not in self.world.created | self.world.adopted:
+                self.reasons.append("%s is another's, on a GPU that is not listed" % one.key)
+
+    def _lost(self, gpu: str, want: GpuWant) -> None:
+        """What can't be true of the GPU in any state may be refused although it is off the bus."""
+        refusals, self.reasons = self.reasons, []
+        state = self.state.gpus[gpu]._replace(vfs=self.state.gpus[gpu].card.fake.vfs, usable=tuple(range(self.state.gpus[gpu].card.fake.vfs)))
+        self._slots(gpu, want, state)
+        self._fit(gpu, want, state, [state.card.types[one.type] for one in want.wants])
+        self.open += self.reasons
+        self.reasons = refusals
+
+    def _listed(self, gpu: str, want: GpuWant) -> None:
+        state = self.state.gpus[gpu]
+        there = self.state.on(gpu)
+        protected = self.protected(gpu)
+        types = [state.card.types[one.type] for one in want.wants]
+        self.removals[gpu] = None
+        if state.driver != "nvidia":
+            (self.reasons if want.wants else self.open).append("%s is on %s" % (gpu, state.driver))
+            return
+        if not state.card.on_pf and want.wants and not state.vfs:
+            self.reasons.append("%s: its VFs are off" % gpu)
+            return
+        if want.mixed and (not want.wants or not state.card.fake.mixed):
+            (self.reasons if want.wants else self.open).append("%s: mixed sizes of nothing, or without support" % gpu)
+        self._slots(gpu, want, state)
+        self._fit(gpu, want, state, types)
+        if want.mixed and not state.mixed and want.wants:
+            if protected:
+                self.reasons.append("%s: mixed sizes while a vGPU is in use" % gpu)
+            self.removals[gpu] = len(there)
+            return
+        stay = may_stay(there, want.wants, self.named, protected)
+        for one in stay.stuck:
+            self.reasons.append("%s: %s is in use and must go or change" % (gpu, one.key))
+        self.removals[gpu] = self._least(gpu, want, state, types, stay)
+
+    def _least(self, gpu: str, want: GpuWant, state: GpuState, types: List[Type], stay: Stay) -> int | None:
+        there = self.state.on(gpu)
+        if not state.mig or not there or not want.wants or any(not one.profile for one in types):
+            return len(there) - stay.kept
+        if not self.world.vendor:
+            return None if stay.kept else len(there)  # where idle mediated devices live is not known, so more of them may go than must
+        for size in range(stay.kept, -1, -1):
+            for kept in combinations(there, size):
+                gone = [one for one in there if one not in kept]
+                if may_stay(there, want.wants, self.named, set(), gone).kept == size and self._room(state, want, types, kept):
+                    return len(gone)
+        return len(there)
+
+    def _room(self, state: GpuState, want: GpuWant, types: List[Type], kept: Sequence[Vgpu]) -> bool:
+        """Whether all vGPUs find GPU instances while some stay where they are."""
+        homes = [(state.card.types[one.type], one.gi or 0) for one in kept]
+        pinned = [one for one in state.instances if one.id in {home for dummy, home in homes}]
+        new = instances_needed(types, homes)
+        if want.mig is not None:
+            rest = list(want.mig)
+            for one in [one.profile for one in pinned]:
+                if one not in rest:
+                    return False
+                rest.remove(one)
+            if any(new.count(name) > rest.count(name) for name in new):
+                return False
+            new = rest
+        return state.card.board.fits(new, pinned)
+
+    def _slots(self, gpu: str, want: GpuWant, state: GpuState) -> None:
+        pinned = [one.vf for one in want.wants if one.vf is not None]
+        if len(set(pinned)) < len(pinned):
+            self.reasons.append("%s: a VF twice" % gpu)
+        for number in pinned:
+            if number not in state.usable:
+                self.reasons.append("%s: no VF %d, or none that holds vGPUs" % (gpu, number))
+
+    def _fit(self, gpu: str, want: GpuWant, state: GpuState, types: List[Type]) -> None:
+        slots = None if state.card.on_pf else len(state.usable)
+        if any(bool(one.profile) != state.mig for one in types):
+            self.reasons.append("%s: MIG is %s, and types of the other kind" % (gpu, "on" if state.mig else "off"))
+            return
+        if want.mig == () and not state.mig:
+            self.open.append("%s: whether an empty list of GPU instances asks for MIG mode" % gpu)
+        if not want.wants and not want.mig:
+            return
+        if not state.mig:
+            if want.mig is not None:
+                (self.reasons if want.mig else self.open).append("%s: GPU instances without MIG mode" % gpu)
+            for text in time_sliced_fit(types, state.card.fake.gib, slots, want.mixed, state.card.fake.mixed):
+                self.reasons.append("%s: %s" % (gpu, text))
+            return
+        if slots is not None and len(types) > slots:
+            self.reasons.append("%s: more vGPUs than VFs" % gpu)
+        if want.mixed:
+            self.open.append("%s: mixed sizes in MIG mode" % gpu)
+        if any(name not in state.card.board.profiles for name in want.mig or ()):
+            self.reasons.append("%s: no such GPU instance" % gpu)
+            return
+        protected = self.protected(gpu)
+        if not self._room(state, want, types, [one for one in self.state.on(gpu) if one.serial in protected]):
+            self.reasons.append("%s: GPU instances find no place" % gpu)
+
+
+def wanted_params(world: World, before: Dict[int, Vgpu], judge: Judge, one: Vgpu, want: Want) -> bool:
+    """Whether the parameters of a vGPU are those that the layout asks for."""
+    if want.params is not None:
+        return one.params == want.params
+    old = before.get(one.serial)
+    if old is not None and old.serial in judge.protected(old.gpu):
+        return one.params == old.params
+    if old is not None:
+        return one.params == ("" if judge.ours(old) else old.params)
+    device = world.kernel.devices.get(one.key)
+    if device is not None and device.vendor and one.key not in world.vf_params:
+        return True  # what others wrote to a VF before: not said anywhere
+    return one.params == ""
+

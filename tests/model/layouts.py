@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Layouts in every spelling that the documentation allows, each with what it means."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
+
+from hypothesis import strategies as st
+
+from ansible_collections.vgpu.kvm.tests.model.hosts import ELSEWHERE, UUIDS
+from ansible_collections.vgpu.kvm.tests.model.rules import Type, Want
+from ansible_collections.vgpu.kvm.tests.model.world import State, World
+
+T = TypeVar("T")
+
+
+class Pick:
+    """Draws of hypothesis in words. The first of a list is what an example shrinks to."""
+
+    def __init__(self, data: Any) -> None:
+        self._draw: Callable[[Any], Any] = data.draw
+
+    def one(self, choices: Sequence[T]) -> T:
+        """One of them."""
+        return choices[self._draw(st.integers(0, len(choices) - 1))]  # type: ignore[no-any-return]
+
+    def number(self, least: int, most: int) -> int:
+        """A number."""
+        return self._draw(st.integers(least, most))  # type: ignore[no-any-return]
+
+    def rarely(self, percent: int) -> bool:
+        """True in so many of a hundred cases."""
+        return self._draw(st.integers(0, 99)) >= 100 - percent  # type: ignore[no-any-return]
+
+    def some(self, choices: Sequence[T], most: int) -> List[T]:
+        """Up to so many of them, none twice."""
+        rest, found = list(choices), []
+        for dummy in range(self.number(0, min(most, len(rest)))):
+            found.append(rest.pop(self.number(0, len(rest) - 1)))
+        return found
+
+
+class GpuWant(NamedTuple):
+    """What a layout means for one GPU. mig: GPU instances that it lists, None where they follow from the types."""
+
+    wants: Tuple[Want, ...]
+    mixed: bool
+    mig: Optional[Tuple[str, ...]]
+
+
+class Meaning(NamedTuple):
+    """What a layout means on a host: by GPU; why it is refused by its words alone; what the documentation leaves open."""
+
+    gpus: Dict[str, GpuWant]
+    reasons: Tuple[str, ...]
+    open: Tuple[str, ...]
+
+
+class _Writer:
+    """Writes one layout."""
+
+    def __init__(self, world: World, pick: Pick, mig: bool) -> None:
+        self.world, self.pick, self.mig = world, pick, mig
+        self.state: State = world.state()
+
+    def layout(self) -> List[Dict[str, Any]]:
+        """Entries: mostly one for each of some GPUs, now and then one for several."""
+        if self.pick.rarely(4):
+            return []
+        entries = []
+        for gpu in self.pick.some(sorted(self.world.cards), 3) or [self.pick.one(sorted(self.world.cards))]:
+            entries.append(self.entry(gpu))
+        return entries
+
+    def entry(self, gpu: str) -> Dict[str, Any]:
+        """An entry that fits this GPU, more or less."""
+        pick, card = self.pick, self.world.cards[gpu]
+        ranks = card.spellings(gpu, self.world.host.pf(gpu).uuid)
+        rank = pick.one([0, 0, 0, 0, 1, 2, 2, 3, 3, 4])
+        gpus = [pick.one(ranks[rank])]
+        if pick.rarely(15):
+            gpus.append(pick.one(ranks[rank] + ranks[pick.number(0, 3)]))
+        if pick.rarely(10):
+            other = pick.one(sorted(self.world.cards))
+            gpus.append(pick.one(self.world.cards[other].spellings(other, self.world.host.pf(other).uuid)[rank]))
+        if pick.rarely(5):
+            gpus.append(pick.one(ELSEWHERE))
+        if pick.rarely(2):
+            gpus = [pick.one(["0000:aa:00.0", "Z99", "GPU-00000000-0000-0000-0000-000000000000"] + ELSEWHERE)]
+        entry: Dict[str, Any] = {"gpu": gpus, "vgpus": self.lines(gpu)}
+        if pick.rarely(20 if card.fake.mixed else 2):
+            entry["mixed_sizes"] = True
+        if self.mig and card.fake.profiles and pick.rarely(20):
+            names = [one.name for one in card.fake.profiles]
+            entry["mig"] = [pick.one(names) for dummy in range(pick.number(0, 4))]
+        return entry
+
+    def lines(self, gpu: str) -> List[Dict[str, Any]]:
+        """vGPUs: those that are there with a change, or other ones."""
+        pick, there = self.pick, self.state.on(gpu)
+        if there and pick.rarely(55):
+            return self.changed(gpu)
+        types = self.pool(gpu)
+        lines = []
+        first = pick.one(types)
+        for number in range(pick.number(0, 3)):
+            kin = [one for one in types if one.gib == first.gib] if pick.number(0, 3) else types
+            one = first if number == 0 else pick.one(kin)
+            lines.append(self.line(gpu, one, pick.number(1, max(1, min(one.most, 4) if pick.number(0, 9) else one.most + 1))))
+        return lines
+
+    def pool(self, gpu: str) -> List[Type]:
+        """Types to choose from; mostly those that the mode of the GPU offers."""
+        types = sorted(self.world.cards[gpu].types.values())
+        mig = self.state.gpus[gpu].mig if not self.mig else bool(self.pick.number(0, 5))
+        found = [one for one in types if bool(one.profile) == mig]
+        return found if found and not self.pick.rarely(3) else types
+
+    def changed(self, gpu: str) -> List[Dict[str, Any]]:
+        """The vGPUs of a GPU once more, with one more, one less or one of another type."""
+        pick, types = self.pick, self.world.cards[gpu].types
+        there = [types[one.type] for one in self.state.on(gpu)]
+        for dummy in range(pick.number(0, 2)):
+            if there and pick.number(0, 1):
+                there.remove(pick.one(there))
+            if pick.number(0, 2):
+                there.append(pick.one(there) if there and pick.number(0, 1) else pick.one(self.pool(gpu)))
+        counts: Dict[Type, int] = {}
+        for one in there:
+            counts[one] = counts.get(one, 0) + 1
+        return [self.line(gpu, one, number) for one, number in counts.items()]
+
+    def line(self, gpu: str, one: Type, count: int) -> Dict[str, Any]:
+        """One line of an entry."""
+        pick = self.pick
+        spelling = pick.one([one.short, one.short, one.name, "nvidia-" + one.id, "vfio-pci-" + one.id, one.id])
+        if pick.rarely(1):
+            spelling = pick.one(["A40-5Q", "Z99-1Q", "nvidia-9999"])
+        line: Dict[str, Any] = {"type": spelling, "count": count}
+        if pick.rarely(15):
+            line["vgpu_params"] = pick.one(["frame_rate_limiter=0", "disable_vnc=1", ""])
+        if pick.rarely(12 if not self.world.vendor else 2):
+            line["uuid"] = pick.one(UUIDS + [UUIDS[0].upper()]) if not pick.rarely(3) else "no-uuid"
+            line["count"] = 1 if not pick.rarely(4) else count
+        if pick.rarely(15):
+            number = pick.number(0, self.world.cards[gpu].fake.vfs)
+            pf = self.world.host.pf(gpu)
+            line["vf"] = pf.vfs[number].address if number < len(pf.vfs) and pick.number(0, 1) else str(number)
+            line["count"] = 1 if not pick.rarely(4) else count
+        return line
+
+
+def write(world: World, pick: Pick, mig: bool = False) -> List[Dict[str, Any]]:
+    """A layout for the host."""
+    return _Writer(world, pick, mig).layout()
+
+
+def rank_of(world: World, gpu: str, spelling: str) -> Optional[int]:
+    """How narrowly a spelling names a GPU; None where it does not."""
+    ranks = world.cards[gpu].spellings(gpu, world.host.pf(gpu).uuid)
+    return next((rank for rank, found in enumerate(ranks) if spelling in found), None)
+
+
+def means(world: World, layout: Sequence[Dict[str, Any]]) -> Meaning:
+    """What the documentation says that a layout means."""
+    reasons, unclear = [], []
+    best: Dict[str, Tuple[int, List[Dict[str, Any]]]] = {}
+    for entry in layout:
+        for spelling in entry["gpu"]:
+            if any(pf.uuid == spelling and pf.driver != "nvidia" for pf in world.kernel.pfs()):
+                unclear.append("%s: a UUID is the driver's word, and another driver has the GPU" % spelling)
+            if spelling not in ELSEWHERE and all(rank_of(world, gpu, spelling) is None for gpu in world.cards):
+                reasons.append("no GPU answers to %s" % spelling)
+        for gpu in world.cards:
+            ranks = [rank for rank in (rank_of(world, gpu, spelling) for spelling in entry["gpu"]) if rank is not None]
+            if not ranks:
+                continue
+            if gpu not in best or min(ranks) < best[gpu][0]:
+                best[gpu] = (min(ranks), [entry])
+            elif min(ranks) == best[gpu][0]:
+                best[gpu][1].append(entry)
+    if layout and not best:
+        reasons.append("nothing of it is for this host")
+    if any(spelling in ELSEWHERE for entry in layout for spelling in entry["gpu"]) and set(best) != set(world.cards):
+        reasons.append("a layout for several hosts must name each GPU of this one")
+    gpus = {}
+    for gpu, (dummy, entries) in sorted(best.items()):
+        if len({bool(one.get("mixed_sizes")) for one in entries}) > 1:
+            unclear.append("entries for %s differ in mixed_sizes" % gpu)
+        if len(entries) > 1 and any("mig" in one for one in entries):
+            unclear.append("several entries for %s, and mig in one" % gpu)
+        wants = [want for entry in entries for line in entry["vgpus"] for want in _line(world, gpu, line, unclear if world.host.pf(gpu).off_bus else reasons)]
+        mig = next((tuple(one["mig"]) for one in entries if "mig" in one), None)
+        gpus[gpu] = GpuWant(tuple(wants), any(one.get("mixed_sizes") for one in entries), mig)
+    for line in [line for entry in layout for line in entry["vgpus"]]:
+        if line.get("uuid") == "no-uuid":
+            reasons.append("%s is no UUID" % line["uuid"])
+        if line["count"] > 1 and ("uuid" in line or "vf" in line):
+            reasons.append("uuid and vf are for one vGPU")
+    return Meaning(gpus, tuple(reasons), tuple(unclear))
+
+
+def _line(world: World, gpu: str, line: Dict[str, Any], reasons: List[str]) -> List[Want]:
+    """The vGPUs of a line on a GPU."""
+    card = world.cards[gpu]
+    word = line["type"].rsplit("-", 1)[-1]
+    types = card.types
+    found = next((one for one in types.values() if line["type"] in (one.short, one.name)), None)
+    if found is None and (line["type"].isdigit() or line["type"].startswith(("nvidia-", "vfio-pci-"))):
+        found = next((one for one in types.values() if one.id == word), None)
+    if found is None:
+        reasons.append("%s has no type %s" % (gpu, line["type"]))
+        return []
+    number = None
+    if "vf" in line:
+        pf = world.host.pf(gpu)
+        addresses = [pf._vf_address(index) for index in range(card.fake.vfs)]  # as the kernel reckons: offset and stride
+        if card.on_pf:
+            reasons.append("%s has no VFs" % gpu)
+        elif line["vf"] in addresses:
+            number = addresses.index(line["vf"])
+        elif ":" in line["vf"]:
+            reasons.append("%s is no VF of %s" % (line["vf"], gpu))
+        else:
+            number = int(line["vf"])
+    uuid = line["uuid"].lower() if "uuid" in line else None
+    if uuid and world.vendor and not card.on_pf:
+        reasons.append("%s has no UUIDs" % gpu)
+    return [Want(found.short, uuid, number, line.get("vgpu_params"))] * line["count"]

@@ -1,0 +1,533 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The operations of a world, each held against the model."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
+
+from hypothesis import note, seed
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_sriov, nvidia_vgpu
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import Outcome
+
+from ansible_collections.vgpu.kvm.tests.model.hosts import ADDRESSES, UUIDS
+from ansible_collections.vgpu.kvm.tests.model.judge import Judge, Judgement, wanted_params
+from ansible_collections.vgpu.kvm.tests.model.layouts import Pick, means, write
+from ansible_collections.vgpu.kvm.tests.model.rules import Vgpu, instances_needed, satisfied, time_sliced_fit
+from ansible_collections.vgpu.kvm.tests.model.world import Goal, State, World, agree
+
+DATA = st.data()
+Fact = Tuple[str, str, Optional[int], str, Optional[str]]
+
+
+class Worlds(RuleBasedStateMachine):
+    """One world. cards: what its GPUs may be."""
+
+    cards: Sequence[str] = ()
+    mig = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world: World = None  # type: ignore[assignment]
+        self.last: Optional[List[Dict[str, Any]]] = None
+        self.swapped: Set[str] = set()  # GPUs that are other cards than the stored layout knows
+
+    @initialize(data=DATA)
+    def begin(self, data: Any) -> None:
+        """A host is built."""
+        pick = Pick(data)
+        addresses = sorted(pick.some(ADDRESSES, 3) or [ADDRESSES[2]])
+        gpus = [(address, pick.one(self.cards)) for address in addresses]
+        vendor = bool(pick.number(0, 1))
+        self.world = World(gpus, vendor, bool(pick.number(0, 1)), pick.some(["short list", "cdevs", "spreads", "side by side"], 3))
+        self.built(pick)
+        if pick.number(0, 9):
+            self.world.host.vfs_on()
+            self.world.say("world.host.vfs_on()")
+
+    def built(self, pick: Pick) -> None:
+        """More of the host, before its VFs are on."""
+
+    def teardown(self) -> None:
+        if self.world is not None:
+            note("\n".join(self.world.log))
+            self.world.close()
+
+    weights = (
+        ("apply", 8), ("apply_once_more", 2), ("apply_killed", 2), ("apply_raced", 1), ("apply_blind", 1), ("preflight", 1), ("vf_taken", 1),
+        ("vm_starts", 5), ("vms_stop", 1), ("foreign_vgpu", 4), ("vgpu_vanishes", 3),
+        ("vf_cycle", 1), ("off_the_bus", 1), ("whole_gpu", 1), ("vfs_by_module", 2), ("reboot", 2), ("restore_now", 2),
+    )
+
+    @rule(data=DATA)
+    def operation(self, data: Any) -> None:
+        """One operation, the frequent ones more often."""
+        getattr(self, Pick(data).one([name for name, weight in self.weights for dummy in range(weight)]))(data)
+
+    # --- layouts
+
+    def apply(self, data: Any) -> None:
+        """A layout is applied."""
+        self.applied(write(self.world, Pick(data), self.mig), Pick(data).one(["fail", "warn"]))
+
+    def apply_once_more(self, data: Any) -> None:
+        """The last layout is applied again."""
+        if self.last is not None:
+            self.applied(self.last, "warn")
+
+    def apply_killed(self, data: Any) -> None:
+        """A module is killed midway, then run again."""
+        pick, world = Pick(data), self.world
+        layout = write(world, pick, self.mig) if self.last is None or pick.number(0, 1) else self.last
+        number, fails = pick.number(1, 12), pick.number(0, 3) == 3
+        world.say("world.killed(nvidia_vgpu, %d, fails=%r, layout=%r, settle=0)" % (number, fails, layout))
+        before = world.state()
+        world.killed(nvidia_vgpu, number, fails, layout=layout, settle=0)
+        self.unsure(before)
+        self.applied(layout, "warn")
+
+    def apply_raced(self, data: Any) -> None:
+        """While a layout is applied, a VM starts with one of the vGPUs."""
+        pick, world = Pick(data), self.world
+        before = world.state()
+        idle = [one.key for one in before.vgpus if not one.used]
+        if not idle:
+            return
+        key, number, layout = pick.one(idle), pick.number(1, 5), write(world, pick, self.mig)
+        world.say("world.raced(nvidia_vgpu, %d, lambda: world.start_vm([%r], False), layout=%r, settle=0)" % (number, key, layout))
+
+        def event() -> None:
+            if key in world.kernel.mdevs:
+                world.start_vm([key], False)
+                there.append(world.vgpu(world.kernel.mdevs[key]))
+
+        there: List[Vgpu] = []
+        world.raced(nvidia_vgpu, number, event, layout=layout, settle=0)
+        for one in there:
+            agree(one in world.state().vgpus, "vGPU removed under a new VM", lambda one=one: str(one))
+        self.unsure(before)
+
+    def apply_blind(self, data: Any) -> None:
+        """A layout is applied while nvidia-smi does not say who uses vGPUs: each may be in use."""
+        with self.world.blinded():
+            self.applied(write(self.world, Pick(data), self.mig), "warn")
+
+    def preflight(self, data: Any) -> None:
+        """Before VFs are on, check mode says what the layout will come to with them."""
+        pick, world = Pick(data), self.world
+        for gpu, state in world.state().gpus.items():
+            if state.driver != "nvidia" or state.off_bus:
+                return
+            if self.idle(gpu) and not state.card.on_pf and pick.number(0, 2):
+                world.cycle(gpu, on=False)
+        layout = write(world, pick, self.mig)
+        before = world.state()
+        on = {gpu: state._replace(vfs=state.card.fake.vfs, usable=state.usable if state.vfs else tuple(range(state.card.fake.vfs)))
+              for gpu, state in before.gpus.items()}
+        judged = Judge(world, before._replace(gpus=on), means(world, layout)).judge()
+        world.say("world.call(nvidia_vgpu, check=True, layout=%r, check_mode_assume=['vfs'])" % layout)
+        outcome = world.call(nvidia_vgpu, check=True, layout=layout, check_mode_assume=["vfs"])
+        if outcome.failed:
+            agree(bool(judged.verdict.reasons or judged.verdict.open), "refused before VFs are on", lambda: outcome.result["msg"])
+        # What it can't know of types before the VFs are on, it need not refuse.
+
+    def unsure(self, before: State) -> None:
+        """A run ended midway: what it made is ours, what the boot restores is not known."""
+        old = {one.serial for one in before.vgpus}
+        for one in self.world.state().vgpus:
+            if one.serial not in old:
+                self.world.created.add(one.serial)
+                self.remember_params(one)
+        self.world.goal = {gpu: None for gpu in self.world.cards}
+
+    def remember_params(self, one: Vgpu) -> None:
+        """The parameters of this vGPU are a layout's; others write other ones, so they can be told apart."""
+        world = self.world
+        world.params.pop(one.serial, None)
+        if one.params and one.params != "foreign=1":
+            world.params[one.serial] = one.params
+        if world.vendor and one.vf is not None:
+            world.vf_params.pop(one.key, None)
+            if one.serial in world.params:
+                world.vf_params[one.key] = one.params
+
+    def applied(self, layout: List[Dict[str, Any]], unresponsive: str) -> None:
+        """Check mode, the real run and a second run, each against the model."""
+        world = self.world
+        arguments = {"layout": layout, "settle": 0, "unresponsive_gpus": unresponsive}
+        world.say("world.call(nvidia_vgpu, **%r)" % arguments)
+        before = world.state()
+        meaning = means(world, layout)
+        judge = Judge(world, before, meaning)
+        judged = judge.judge()
+        self.last = layout
+        check = world.call(nvidia_vgpu, check=True, **arguments)
+        outcome = world.call(nvidia_vgpu, **arguments)
+        if judged.lost and check.failed and outcome.failed and not refused(outcome):
+            check.result.update(steps=steps(check))  # not said: whether a check that must fail lists its steps as done or as not done
+            outcome.result.update(steps=steps(outcome))
+            same_answer(check, outcome, "steps", "errors")
+        else:
+            same_answer(check, outcome)
+        self.verdict(judged, outcome, unresponsive, before)
+        if refused(outcome):
+            return
+        self.result(before, judge, judged, outcome)
+        start = world.host.clock.now()
+        again = world.call(nvidia_vgpu, **arguments)
+        took = world.host.clock.now() - start
+        agree(took < 5 + 13 * len(world.cards), "a run that has nothing to do waits", lambda: "%d s" % took)
+        agree(again.failed == outcome.failed and not again.result.get("changed") and not again.result.get("actions"), "second run",
+              lambda: "%s %s" % (again.result, again.warnings))
+        agree(again.writes == 0, "second run writes", lambda: str(world.host.writes[-again.writes:]))
+
+    def verdict(self, judged: Judgement, outcome: Outcome, unresponsive: str, before: State) -> None:
+        """It is refused exactly when the model refuses."""
+        verdict = judged.verdict
+        if refused(outcome):
+            agree(bool(verdict.reasons or verdict.open), "refused", lambda: outcome.result["msg"])
+            agree(self.world.state() == before and outcome.writes == 0, "refusal that writes", lambda: outcome.result["msg"])
+            return
+        agree(not verdict.reasons, "not refused", lambda: "%s; the module: %s" % (verdict.reasons, outcome.result))
+        if judged.lost and unresponsive == "fail":
+            agree(outcome.failed and outcome.codes == ["gpu_off_bus"] * len(judged.lost), "GPU off the bus", lambda: str(outcome.result))
+        else:
+            agree(not outcome.failed, "failed midway", lambda: str(outcome.result))
+
+    def result(self, before: State, judge: Judge, judged: Judgement, outcome: Outcome) -> None:
+        """The host is as the layout says, and no more was done for it than needed."""
+        world, after = self.world, self.world.state()
+        old = {one.serial: one for one in before.vgpus}
+        listed = {gpu: want for gpu, want in judge.meaning.gpus.items() if gpu not in judged.lost}
+        for gpu in world.cards:
+            there = after.on(gpu)
+            kept = {one.serial for one in there}
+            gone = [one for one in before.on(gpu) if one.serial not in kept]
+            least = judged.removals.get(gpu, 0)
+            agree(least is None or len(gone) == least, "removals", lambda gpu=gpu, gone=gone: "%s: %s, the model: %s" % (gpu, gone, judged.removals[gpu]))
+            if gpu in listed:
+                fits = satisfied(there, listed[gpu].wants, lambda one, want: wanted_params(world, old, judge, one, want))
+                agree(fits, "state", lambda gpu=gpu, there=there: "%s has %s, asked for %s" % (gpu, there, listed[gpu]))
+                self.mixed(before, after, gpu, listed[gpu])
+                self.instances(after, gpu, listed[gpu])
+            else:
+                new = [one for one in there if one.serial not in old]
+                agree(not new, "vGPUs that nobody asked for", lambda new=new: str(new))
+                others = [one for one in gone if one.serial not in world.created | world.adopted]
+                agree(not others, "vGPU of others removed", lambda others=others: str(others))
+            self.come_back(before, after, gpu, listed.get(gpu))
+        if not outcome.failed:
+            agree(returned(outcome) == sorted(shown(world, one) for gpu in listed for one in after.on(gpu)), "returned vgpus",
+                  lambda: "%s, the kernel has %s" % (returned(outcome), after.vgpus))
+        self.remember(before, after, judge, listed)
+        self.check_store(after, listed)
+
+    def mixed(self, before: State, after: State, gpu: str, want: Any) -> None:
+        """Mixed sizes are on where asked for, and off again where the GPU was empty on the way."""
+        kept = {one.serial for one in before.on(gpu)} & {one.serial for one in after.on(gpu)}
+        if want.wants and want.mixed:
+            agree(after.gpus[gpu].mixed, "mixed sizes are off", lambda: gpu)
+        elif not want.mixed and not kept and before.on(gpu):
+            agree(not after.gpus[gpu].mixed, "mixed sizes stay on", lambda: gpu)
+
+    def come_back(self, before: State, after: State, gpu: str, want: Any) -> None:
+        """vGPUs that vanished come back on their VFs, with their UUIDs; no other type gets these first. A derived UUID stands for one VF."""
+        world, old = self.world, {one.serial for one in before.vgpus}
+        new = [one for one in after.on(gpu) if one.serial not in old]
+        for one in new:
+            if one.key not in UUIDS and one.vf is not None:
+                home = world.homes.setdefault(one.key, (gpu, one.vf))
+                agree(home == (gpu, one.vf), "a derived UUID on another VF", lambda one=one: "%s, before: %s" % (one, home))
+        goal = world.goal.get(gpu)
+        if not want or not goal or after.gpus[gpu].card.on_pf or any(one.vf is not None or one.uuid for one in want.wants):
+            return
+        there = {one.vf for one in after.on(gpu) if one.serial in old} | {one.vf for one in before.on(gpu)}
+        keys = {one.key for one in before.vgpus} | {one.key for one in after.vgpus if one.gpu != gpu}
+        recreated = {(one.key, one.vf) for one in before.on(gpu)}
+        for short in sorted({one.type for one in new}):
+            made = [one for one in new if one.type == short and (one.key, one.vf) not in recreated]
+            missing = [fact for fact in goal.facts if fact[3] == short and fact[2] not in there and fact[1] not in keys and fact[2] in before.gpus[gpu].usable]
+            back = [one for one in made if (one.key, one.vf) in [fact[1:3] for fact in missing]]
+            agree(len(back) >= min(len(made), len(missing)), "a missing vGPU comes back elsewhere",
+                  lambda missing=missing, made=made: "missing: %s, made: %s" % (missing, made))
+
+    def instances(self, after: State, gpu: str, want: Any) -> None:
+        """GPU instances are the listed ones, or those that vGPUs live in. Not said: whether a GPU that is emptied keeps its instances."""
+        if not after.gpus[gpu].mig or not want.wants and want.mig is None:
+            return
+        there = after.gpus[gpu].instances
+        if want.mig is not None:
+            agree(sorted(want.mig) == sorted(one.profile for one in there), "GPU instances", lambda: "%s, listed: %s" % (there, want.mig))
+        else:
+            homes = {one.gi for one in after.on(gpu)}
+            blind = set() if self.world.vendor else {self.world.cards[gpu].types[one.type].profile for one in after.on(gpu)}
+            agree(all(one.id in homes or one.profile in blind for one in there), "unneeded GPU instances", lambda: "%s: %s" % (there, after.on(gpu)))
+
+    def remember(self, before: State, after: State, judge: Judge, listed: Dict[str, Any]) -> None:
+        """What the model knows of the host from now on."""
+        world = self.world
+        old = {one.serial for one in before.vgpus}
+        for one in after.vgpus:
+            if one.serial not in old:
+                world.created.add(one.serial)
+            elif one.serial not in world.created and one.gpu in listed:
+                world.adopted.add(one.serial)
+            if one.gpu in listed:
+                self.remember_params(one)
+        for gpu in world.cards:
+            if after.gpus[gpu].off_bus or (gpu not in listed and gpu in judge.meaning.gpus):
+                world.goal[gpu] = None
+                continue
+            facts = tuple(sorted(goal_fact(one) for one in after.on(gpu))) if gpu in listed else ()
+            profiles = tuple(sorted(one.profile for one in after.gpus[gpu].instances))
+            self.swapped.discard(gpu)
+            world.goal[gpu] = Goal(facts, gpu in listed and listed[gpu].mixed, after.gpus[gpu].vfs, after.gpus[gpu].mig, profiles)  # type: ignore[arg-type]
+
+    def check_store(self, after: State, listed: Dict[str, Any]) -> None:
+        """What is stored for the boot is what is there."""
+        world = self.world
+        stored = world.stored()
+        for gpu in world.cards:
+            if after.gpus[gpu].off_bus:
+                continue
+            found = sorted((one["uuid"] or one["parent"], one["vf_index"], one["type"]) for one in stored.get(gpu, []))
+            there = sorted((one.key, one.vf, one.type) for one in after.on(gpu)) if gpu in listed else []
+            agree(found == there, "store", lambda gpu=gpu, found=found, there=there: "%s: stored %s, there %s" % (gpu, found, there))
+        if world.mdevctl and not world.by_hand and not any(state.off_bus for state in after.gpus.values()):
+            keys = sorted(one.key for one in after.vgpus if one.gpu in listed and (one.vf is None or not world.vendor))
+            agree(list(after.defined) == keys, "mdevctl definitions", lambda: "%s, expected %s" % (after.defined, keys))
+
+    # --- users
+
+    def vm_starts(self, data: Any) -> None:
+        """A VM starts with one or two vGPUs."""
+        pick = Pick(data)
+        free = [one.key for one in self.world.state().vgpus if not one.used and not self.world.host.pf(one.gpu).off_bus]
+        keys = pick.some(free, 2)
+        if keys:
+            self.world.start_vm(keys, pick.number(0, 3) == 3, bool(pick.number(0, 1)))
+
+    def vms_stop(self, data: Any) -> None:
+        """All VMs stop; those with a whole GPU, too."""
+        self.world.stop_vms()
+
+    def foreign_vgpu(self, data: Any) -> None:
+        """Somebody else creates a vGPU."""
+        pick, world = Pick(data), self.world
+        gpu = pick.one(sorted(world.cards))
+        card, pf = world.cards[gpu], world.host.pf(gpu)
+        parents = [pf] if card.on_pf else [vf for vf in pf.vfs if vf.prefix and not vf.mdevs()]
+        if pf.driver == "nvidia" and parents and not pf.off_bus:
+            short = pick.one(sorted(card.types))
+            world.create(pick.one(parents).address, short, pick.one(UUIDS), pick.one(["", "", "foreign=1"]))
+
+    def vgpu_vanishes(self, data: Any) -> None:
+        """Somebody else removes a vGPU that nobody uses."""
+        free = [one for one in self.world.state().vgpus if not one.used]
+        if free:
+            self.world.remove(Pick(data).one(free).key)
+
+    # --- mishaps
+
+    def idle(self, gpu: str) -> bool:
+        """Nobody uses the GPU or a vGPU of it."""
+        state = self.world.state()
+        return state.gpus[gpu].driver == "nvidia" and not any(one.used for one in state.on(gpu))
+
+    def vf_cycle(self, data: Any) -> None:
+        """Somebody turns VFs off, and on again or not."""
+        pick = Pick(data)
+        gpu = pick.one(sorted(self.world.cards))
+        if self.idle(gpu) and not self.world.cards[gpu].on_pf:
+            self.world.cycle(gpu, bool(pick.number(0, 2)))
+
+    def vf_taken(self, data: Any) -> None:
+        """A VM gets a plain VF without a vGPU."""
+        pick, world = Pick(data), self.world
+        free = [vf.address for pf in world.kernel.pfs() for vf in pf.vfs if vf.prefix and not vf.mdevs()]
+        if free:
+            world.take_vf(pick.one(free))
+
+    def off_the_bus(self, data: Any) -> None:
+        """A GPU falls off the bus, or comes back."""
+        pf = self.world.host.pf(Pick(data).one(sorted(self.world.cards)))
+        pf.off_bus = not pf.off_bus
+        self.world.say("world.host.pf(%r).off_bus = %r" % (pf.address, pf.off_bus))
+
+    def whole_gpu(self, data: Any) -> None:
+        """A GPU goes to vfio-pci and a VM, or comes back."""
+        pick = Pick(data)
+        gpu = pick.one(sorted(self.world.cards))
+        if self.world.host.pf(gpu).driver == "vfio-pci":
+            self.world.to_nvidia(gpu)
+        elif self.idle(gpu) and pick.number(0, 1):
+            self.world.to_vfio(gpu, bool(pick.number(0, 1)))
+
+    def vfs_by_module(self, data: Any) -> None:
+        """The VFs of all GPUs are enabled by the module."""
+        world = self.world
+        before = world.state()
+        wanted = [gpu for gpu, state in before.gpus.items() if state.driver == "nvidia" and not state.off_bus and not state.card.on_pf]
+        if not wanted:
+            return
+        world.say("world.call(nvidia_sriov, gpus=%r)" % wanted)
+        check = world.call(nvidia_sriov, check=True, gpus=wanted)
+        outcome = world.call(nvidia_sriov, gpus=wanted)
+        same_answer(check, outcome, "changed", "actions", "msg")
+        if any(before.gpus[gpu].vfs and len(before.gpus[gpu].usable) < before.gpus[gpu].vfs for gpu in wanted):
+            return  # a VF that another driver has: in use, or an error
+        agree(not outcome.failed, "enabling VFs failed", lambda: outcome.result["msg"])
+        after = world.state()
+        agree(all(after.gpus[gpu].vfs == world.cards[gpu].fake.vfs for gpu in wanted), "VFs are off", lambda: str(outcome.result))
+        agree(after.vgpus == before.vgpus, "enabling VFs changed vGPUs", lambda: str(after.vgpus))
+        agree(world.call(nvidia_sriov, gpus=wanted).writes == 0, "second run of nvidia_sriov", lambda: "")
+
+    # --- the boot
+
+    def reboot(self, data: Any) -> None:
+        """The host reboots and restores; the restore may be killed once."""
+        pick, world = Pick(data), self.world
+        if pick.rarely(10):
+            gpu = pick.one(sorted(world.cards))
+            world.swap(gpu, pick.one(self.cards))
+            goal = world.goal.get(gpu)
+            if goal and not {fact[3] for fact in goal.facts} & set(world.cards[gpu].types):
+                self.swapped.add(gpu)
+            elif goal:
+                world.goal[gpu] = None
+        world.reboot(back=bool(pick.number(0, 3)))
+        self.restores(pick.number(1, 12) if pick.rarely(20) else None)
+
+    def restore_now(self, data: Any) -> None:
+        """Somebody restores on a running host."""
+        self.restores(Pick(data).number(1, 12) if Pick(data).rarely(20) else None)
+
+    def restores(self, kill: Optional[int]) -> None:
+        """The restore, killed before or not, against what the model owes the host."""
+        world = self.world
+        if not world.goal:
+            return
+        before = world.state()
+        if kill:
+            world.say("world.restored(kill=%d)" % kill)
+            world.restored(kill)
+        world.say("world.restored()")
+        errors = world.restored()
+        after = world.state()
+        kept = {one.serial for one in after.vgpus}
+        gone = [one for one in before.vgpus if one.serial not in kept]
+        agree(not gone, "restore removes", lambda: str(gone))
+        expected, unsure = False, False
+        for gpu, goal in world.goal.items():
+            if goal is None:
+                unsure = True
+                continue
+            possible = self.restorable(before, gpu, goal)
+            expected = expected or possible is False
+            unsure = unsure or possible is None
+            if possible:
+                self.check_restored(before, after, gpu, goal, errors)
+        agree(unsure or bool(errors) == expected, "errors of the restore", lambda: "%s; the model expects %s" % (errors, expected))
+        for one in after.vgpus:
+            if one.serial not in {other.serial for other in before.vgpus}:
+                world.created.add(one.serial)
+                self.remember_params(one)
+        world.say("world.restored()")
+        writes = len(world.host.writes)
+        world.restored()
+        agree(len(world.host.writes) == writes or bool(self.swapped) or unsure, "second restore writes", lambda: str(world.host.writes[writes:]))
+
+    def restorable(self, before: State, gpu: str, goal: Goal) -> Optional[bool]:
+        """Whether the restore can do for this GPU what it owes; None where the documentation does not say."""
+        state, there = before.gpus[gpu], before.on(gpu)
+        if gpu in self.swapped:
+            return False if goal.facts else None
+        if any(fact[2] is not None and state.vfs and fact[2] not in state.usable for fact in goal.facts):
+            return None
+        if state.off_bus or state.driver != "nvidia":
+            return False if goal.facts else (True if state.driver != "nvidia" else None)
+        if goal.mixed and not state.mixed and there:
+            return None
+        if not goal.facts and not goal.profiles and goal.mig == state.mig:
+            return True
+        if goal.mig != state.mig:
+            return True if not there and not state.vfs and goal.mig else None
+        keys = {(one.key, one.vf, one.type) for one in there}
+        missing = [fact for fact in goal.facts if fact[1:4] not in keys]
+        taken = {one.key for one in before.vgpus} & {fact[1] for fact in missing}
+        vfs = {one.vf for one in there} & {fact[2] for fact in missing if fact[2] is not None}
+        types = [state.card.types[one.type] for one in there] + [state.card.types[fact[3]] for fact in missing]
+        slots = None if state.card.on_pf else goal.vfs
+        if goal.mig:
+            if not there:
+                return True
+            homes = [(state.card.types[one.type], one.gi or 0) for one in there]
+            pinned = [one for one in state.instances if one.id in {home for dummy, home in homes}]
+            room = state.card.board.fits(instances_needed(types, homes), pinned)
+            return None if missing and not room else not (taken or vfs)
+        if missing and (taken or vfs or time_sliced_fit(types, state.card.fake.gib, slots, goal.mixed or state.mixed, state.card.fake.mixed)):
+            return False
+        return True
+
+    def check_restored(self, before: State, after: State, gpu: str, goal: Goal, errors: Any) -> None:
+        """All that is owed is there, beside what was there."""
+        if after.gpus[gpu].driver != "nvidia":
+            return
+        agree(after.gpus[gpu].vfs == (before.gpus[gpu].vfs or goal.vfs), "VFs after the restore", lambda: "%s: %s" % (gpu, after.gpus[gpu].vfs))
+        there = after.on(gpu)
+        for fact in goal.facts:
+            found = [one for one in there if (one.key, one.vf, one.type) == fact[1:4] and fact[4] in (None, one.params)]
+            agree(bool(found), "not restored", lambda fact=fact: "%s; there: %s; errors: %s" % (fact, there, errors))
+        owed = {fact[1] for fact in goal.facts} | {one.key for one in before.on(gpu)}
+        agree(all(one.key in owed for one in there), "restored too much", lambda: str(there))
+        if not before.on(gpu) and goal.mig:
+            found = sorted(one.profile for one in after.gpus[gpu].instances)
+            agree(after.gpus[gpu].mig or not goal.facts, "MIG mode after the restore", lambda: gpu)
+            agree(found == list(goal.profiles) or not goal.facts, "GPU instances after the restore", lambda: "%s, expected %s" % (found, goal.profiles))
+        if not before.on(gpu):
+            agree(after.gpus[gpu].mixed == goal.mixed or not goal.facts, "mixed sizes after the restore", lambda: gpu)
+
+
+def goal_fact(one: Vgpu) -> Fact:
+    """What the restore owes for a vGPU; parameters that others wrote are nobody's word."""
+    return one.facts()[:4] + (None if one.params == "foreign=1" else one.params,)
+
+
+def refused(outcome: Outcome) -> bool:
+    """Whether the module refused, before any change."""
+    return outcome.failed and not outcome.result.get("actions") and not outcome.result.get("not_done")
+
+
+def steps(outcome: Outcome) -> List[str]:
+    """All steps of a run that failed midway."""
+    return sorted(outcome.result.get("actions", []) + outcome.result.get("not_done", []))
+
+
+def same_answer(check: Outcome, real: Outcome, *only: str) -> None:
+    """Check mode says what the real run says."""
+    keys = only or sorted(set(check.result) | set(real.result))
+    differ = [key for key in keys if check.result.get(key) != real.result.get(key) and key not in ("diff", "invocation")]
+    agree(check.failed == real.failed and not differ, "check differs",
+          lambda: "in %s: check %s, real %s" % (differ, {key: check.result.get(key) for key in differ}, {key: real.result.get(key) for key in differ}))
+
+
+def returned(outcome: Outcome) -> List[Tuple[Any, ...]]:
+    """The module's own list of vGPUs."""
+    rows = outcome["vgpus"]
+    return sorted((one["gpu"], one["vf"], -1 if one["vf_index"] is None else one["vf_index"], one["type"], one["uuid"] or "") for one in rows)
+
+
+def shown(world: World, one: Vgpu) -> Tuple[Any, ...]:
+    """A vGPU as the module should list it."""
+    parent = world.host.pf(one.gpu).vfs[one.vf].address if one.vf is not None else one.gpu
+    return (one.gpu, parent, one.vf if one.vf is not None else -1, one.type, "" if one.key == parent else one.key)
+
+
+def run(machine: Any) -> None:
+    """Runs worlds of the machine."""
+    number = os.environ.get("VGPU_WORLDS_SEED")
+    run_state_machine_as_test(seed(int(number))(machine) if number else machine)

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Single mediated devices, beside layouts and what others create, in worlds of twenty operations."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, NamedTuple, Optional, Set
+
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mdev
+from ansible_collections.vgpu.kvm.tests.model.hosts import UUIDS
+from ansible_collections.vgpu.kvm.tests.model.layouts import Pick
+from ansible_collections.vgpu.kvm.tests.model.machine import Worlds, refused, run, same_answer
+from ansible_collections.vgpu.kvm.tests.model.rules import Type, Vgpu, time_sliced_fit
+from ansible_collections.vgpu.kvm.tests.model.world import State, agree
+
+
+class Device(NamedTuple):
+    """One of nvidia_mdev's devices by its meaning. vf: None where any free VF of the GPU will do, or the PF holds vGPUs."""
+
+    present: bool
+    uuid: Optional[str]
+    gpu: Optional[str]
+    vf: Optional[int]
+    type: Optional[Type]
+
+
+class MdevWorlds(Worlds):
+    """Hosts whose vGPUs are mediated devices, now and then others."""
+
+    cards = ("a40", "a40", "l40s", "t4", "v100", "p40", "a100", "a2")
+    weights = (
+        ("devices", 12), ("apply", 2), ("vm_starts", 4), ("vms_stop", 1), ("foreign_vgpu", 3), ("vgpu_vanishes", 3),
+        ("vf_cycle", 1), ("whole_gpu", 1), ("vfs_by_module", 2), ("reboot", 1), ("restore_now", 1), ("devices_killed", 1),
+    )
+
+    def draw(self, pick: Pick) -> List[Dict[str, Any]]:
+        """Up to four devices in any spelling."""
+        world = self.world
+        found = []
+        there = [one.key for one in world.state().vgpus]
+        for dummy in range(pick.number(1, 4)):
+            gpu = pick.one(sorted(world.cards))
+            card, pf = world.cards[gpu], world.host.pf(gpu)
+            one = pick.one(sorted(card.types.values())[:3] + sorted(card.types.values()))
+            device: Dict[str, Any] = {}
+            if pick.number(0, 2):
+                device["uuid"] = pick.one(UUIDS + there)
+            if pick.rarely(25):
+                device["state"] = "absent"
+            if "state" not in device or pick.rarely(20):
+                index = pick.number(0, max(0, card.fake.vfs - 1))
+                address = gpu if card.on_pf or pick.number(0, 1) else pf._vf_address(index)
+                device["parent"] = pick.one(card.spellings(address, "-")[0][:3])
+                device["type"] = pick.one([one.short, one.name, "nvidia-" + one.id, "vfio-pci-" + one.id, one.id])
+            if pick.rarely(2):
+                device.pop(pick.one(sorted(device)), None)
+            found.append(device)
+        return found
+
+    def means(self, device: Dict[str, Any], reasons: List[str]) -> Optional[Device]:
+        """What a device means."""
+        world = self.world
+        present = device.get("state") != "absent"
+        if ":" in device.get("uuid", ""):
+            reasons.append("a VF's address is no UUID")
+        if not present and "uuid" not in device:
+            reasons.append("removed without a UUID")
+            return None
+        if present and not ("parent" in device and "type" in device):
+            reasons.append("created without parent or type")
+            return None
+        if "parent" not in device:
+            return Device(present, device["uuid"], None, None, None)
+        for gpu, card in world.cards.items():
+            addresses = [gpu] + ([] if card.on_pf else [world.host.pf(gpu)._vf_address(index) for index in range(card.fake.vfs)])
+            for number, address in enumerate(addresses):
+                if device["parent"] in card.spellings(address, "-")[0]:
+                    word = device.get("type", "").rsplit("-", 1)[-1]
+                    types = [one for one in card.types.values() if device.get("type") in (one.short, one.name) or one.id == word]
+                    return Device(present, device.get("uuid"), gpu, number - 1 if number else None, types[0] if types else None)
+        raise AssertionError("a parent that is nowhere")
+
+    def devices(self, data: Any) -> None:
+        """Devices are ensured: in check mode, for real, once more."""
+        world, devices = self.world, self.draw(Pick(data))
+        before = world.state()
+        reasons: List[str] = []
+        unclear: List[str] = []
+        meant = [self.means(one, reasons) for one in devices]
+        final = self.judge(before, [one for one in meant if one], reasons, unclear) if None not in meant else []
+        arguments = {"devices": devices, "settle": 0}
+        world.say("world.call(nvidia_mdev, **%r)" % arguments)
+        check = world.call(nvidia_mdev, check=True, **arguments)
+        outcome = world.call(nvidia_mdev, **arguments)
+        same_answer(check, outcome)
+        if refused(outcome):
+            agree(bool(reasons or unclear), "nvidia_mdev refused", lambda: outcome.result["msg"])
+            agree(world.state() == before and not outcome.writes, "refusal of nvidia_mdev that writes", lambda: outcome.result["msg"])
+            return
+        agree(not reasons, "nvidia_mdev did not refuse", lambda: "%s; the module: %s" % (reasons, outcome.result))
+        agree(not outcome.failed, "nvidia_mdev failed midway", lambda: str(outcome.result))
+        self.remember_devices(before)
+        after = world.state()
+        if not unclear:
+            found = sorted((one.gpu, one.type) for one in after.vgpus)
+            agree(found == sorted(final), "devices", lambda: "%s, expected %s" % (found, sorted(final)))
+        named = {one.uuid for one in meant if one and one.uuid}
+        for one in before.vgpus:
+            stays = one in after.vgpus or one.key in named or any(meaning and meaning.vf == one.vf and meaning.gpu == one.gpu for meaning in meant)
+            agree(stays, "nvidia_mdev removed another device", lambda one=one: str(one))
+        self.check_devices([one for one in meant if one], after, outcome)
+        again = world.call(nvidia_mdev, **arguments)
+        agree(not again.failed and not again["changed"] and not again.writes, "second run of nvidia_mdev", lambda: str(again.result))
+
+    def remember_devices(self, before: State) -> None:
+        """Devices of this module are no layout's."""
+        old = {one.serial for one in before.vgpus}
+        self.world.adopted.update(one.serial for one in self.world.state().vgpus if one.serial not in old)
+        self.world.by_hand = True
+
+    def check_devices(self, meant: List[Device], after: State, outcome: Any) -> None:
+        """Each device is as it was asked for, and the module says so."""
+        there = {one.key: one for one in after.vgpus}
+        for one in meant:
+            if not one.present:
+                agree(one.uuid not in there, "device is still there", lambda one=one: str(one))
+                continue
+            found = [other for other in after.on(one.gpu or "") if one.type and other.type == one.type.short
+                     and one.vf in (None, other.vf) and one.uuid in (None, other.key)]
+            agree(bool(found), "device is missing", lambda one=one: "%s; there: %s" % (one, after.vgpus))
+        for row in outcome["devices"]:
+            other = there.get(row["uuid"])
+            parent = other and (self.world.host.pf(other.gpu).vfs[other.vf].address if other.vf is not None else other.gpu)
+            agree(other is not None and (parent, other.type) == (row["parent"], row["type"]), "returned devices", lambda row=row: str(row))
+        agree(len(outcome["devices"]) == sum(one.present for one in meant), "returned devices", lambda: str(outcome["devices"]))
+
+    def judge(self, before: State, meant: List[Device], reasons: List[str], unclear: List[str]) -> List[Any]:
+        """(GPU, type) of all vGPUs afterwards; why it is refused."""
+        uuids = [one.uuid for one in meant if one.uuid]
+        if len(set(uuids)) < len(uuids):
+            reasons.append("a UUID twice")
+        vfs = [(one.gpu, one.vf) for one in meant if one.present and one.vf is not None]
+        if len(set(vfs)) < len(vfs):
+            reasons.append("a VF twice")
+        if any(one.uuid == vgpu.key for one in meant if one.uuid for vgpu in before.vgpus if not one.present and one.gpu not in (None, vgpu.gpu)):
+            unclear.append("a device to be removed, at another parent than it has")
+        final: List[Vgpu] = []
+        gone: Set[int] = set()
+        for one in before.vgpus:
+            for device in meant:
+                if device.uuid == one.key and (not device.present or not self.same(device, one)):
+                    gone.add(one.serial)
+                    if device.present:
+                        unclear.append("%s exists with another type or parent: recreated, or refused" % one.key)
+            if one.serial in gone:
+                if one.used:
+                    reasons.append("%s is in use and must go or change" % one.key)
+            else:
+                final.append(one)
+        created = self.place(before, meant, final, reasons, unclear)
+        self.fit(before, meant, final, created, reasons)
+        return [(one.gpu, one.type) for one in final] + created
+
+    @staticmethod
+    def same(device: Device, one: Vgpu) -> bool:
+        """Whether a vGPU is the device, its UUID apart."""
+        return device.gpu == one.gpu and device.type is not None and device.type.short == one.type and device.vf in (None, one.vf)
+
+    def place(self, before: State, meant: List[Device], final: List[Vgpu], reasons: List[str], unclear: List[str]) -> List[Any]:
+        """(GPU, type) of what must be created."""
+        created: List[Any] = []
+        free = [one for one in final if one.key not in [device.uuid for device in meant]]
+        for device in sorted((one for one in meant if one.present), key=lambda one: one.vf is None):
+            assert device.gpu is not None
+            state = before.gpus[device.gpu]
+            if device.type is None:
+                reasons.append("no such type")
+                continue
+            if state.off_bus:
+                unclear.append("%s is off the bus" % device.gpu)
+            elif state.driver != "nvidia" or not (state.card.on_pf or state.vfs):
+                reasons.append("%s holds no vGPUs now" % device.gpu)
+            if self.world.vendor and not state.card.on_pf:
+                reasons.append("%s has no mediated devices" % device.gpu)
+            if device.vf is not None and device.vf not in state.usable:
+                reasons.append("no such VF now")
+            if device.uuid:
+                if any(one.key == device.uuid for one in final):
+                    continue
+                if device.vf is not None and any(one.gpu == device.gpu and one.vf == device.vf for one in final):
+                    reasons.append("the VF holds another device")
+            else:
+                found = [one for one in free if self.same(device, one)]
+                if found:
+                    free.remove(found[0])
+                    continue
+                if device.vf is not None and any(one.gpu == device.gpu and one.vf == device.vf for one in final):
+                    unclear.append("the VF holds a device of another type or UUID: recreated, or refused")
+            created.append((device.gpu, device.type.short))
+        return created
+
+    @staticmethod
+    def fit(before: State, meant: List[Device], final: List[Vgpu], created: List[Any], reasons: List[str]) -> None:
+        """Whether all find room, on each GPU that gets a new one."""
+        for gpu in sorted({gpu for gpu, short in created}):
+            state = before.gpus[gpu]
+            types = [state.card.types[short] for other, short in [(one.gpu, one.type) for one in final] + created if other == gpu]
+            if any(bool(one.profile) != state.mig for one in types):
+                reasons.append("%s: MIG is %s" % (gpu, "on" if state.mig else "off"))
+                continue
+            slots = None if state.card.on_pf else len(state.usable)
+            reasons += time_sliced_fit(types, state.card.fake.gib, slots, state.mixed, state.card.fake.mixed)
+
+    def devices_killed(self, data: Any) -> None:
+        """The module is killed midway; what it did so far is a beginning."""
+        pick, world = Pick(data), self.world
+        devices, number = self.draw(pick), pick.number(1, 6)
+        world.say("world.killed(nvidia_mdev, %d, devices=%r, settle=0)" % (number, devices))
+        before = world.state()
+        world.killed(nvidia_mdev, number, devices=devices, settle=0)
+        self.remember_devices(before)
+
+
+def test_mdev_worlds():
+    """Model and modules agree."""
+    run(MdevWorlds)

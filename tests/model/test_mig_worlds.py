@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""MIG: modes, GPU instances, and layouts of MIG-backed vGPUs, in worlds of twenty operations."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Sequence
+
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig
+from ansible_collections.vgpu.kvm.tests.model.layouts import Pick, means, write
+from ansible_collections.vgpu.kvm.tests.model.machine import Worlds, refused, run, same_answer
+from ansible_collections.vgpu.kvm.tests.model.world import GpuState, State, agree
+
+
+class MigWorlds(Worlds):
+    """GPUs with MIG, now and then one without."""
+
+    cards = ("a100", "a30", "h100", "rtxpro6000", "a100", "h100", "rtxpro6000", "a40")
+    mig = True
+    weights = Worlds.weights + (("mode", 3), ("mode_of_layout", 3), ("gpu_instances", 2), ("foreign_instance", 2))
+
+    def built(self, pick: Pick) -> None:
+        """Some GPUs are in MIG mode already."""
+        for gpu, card in self.world.cards.items():
+            if card.fake.profiles and pick.number(0, 3):
+                self.world.say("world.mig(%r)" % gpu)
+                self.world.mig(gpu)
+
+    def mode(self, data: Any) -> None:
+        """The module sets the mode of some GPUs."""
+        pick = Pick(data)
+        gpus = pick.some(sorted(self.world.cards), 2) or sorted(self.world.cards)[:1]
+        enabled = bool(pick.number(0, 1))
+        arguments = {"gpus": gpus, "mode": "enabled" if enabled else "disabled", "cycle_vfs": bool(pick.number(0, 1))}
+        self.set({gpu: enabled for gpu in gpus}, arguments, [], [])
+
+    def mode_of_layout(self, data: Any) -> None:
+        """The module sets the modes that a layout needs."""
+        pick, world = Pick(data), self.world
+        layout = write(world, pick, True)
+        meaning = means(world, layout)
+        reasons: List[str] = []
+        unclear = list(meaning.open + meaning.reasons)  # how much of a layout nvidia_mig checks, beyond the modes, is not said
+        modes: Dict[str, Optional[bool]] = {}
+        for gpu, want in meaning.gpus.items():
+            kinds = {bool(world.cards[gpu].types[one.type].profile) for one in want.wants} | ({True} if want.mig else set())
+            if len(kinds) > 1:
+                reasons.append("%s: MIG-backed and time-sliced at once" % gpu)
+            elif want.mig == ():
+                unclear.append("%s: an empty list of GPU instances" % gpu)
+            if kinds or want.mig is not None:
+                modes[gpu] = True in kinds if kinds and want.mig != () else None
+            if want.wants or want.mig:
+                unclear.append("%s: how much of the layout is checked by nvidia_mig" % gpu)
+        self.set(modes, {"layout": layout, "cycle_vfs": bool(pick.number(0, 1))}, reasons, unclear)
+
+    def set(self, modes: Dict[str, Optional[bool]], arguments: Dict[str, Any], reasons: List[str], unclear: List[str]) -> None:
+        """A change of modes, in check mode, for real and once more."""
+        world = self.world
+        before = world.state()
+        for gpu, mode in modes.items():
+            self.may_change(gpu, mode, before, bool(arguments["cycle_vfs"]), reasons, unclear)
+        arguments["unresponsive_gpus"] = "warn"
+        world.say("world.call(nvidia_mig, **%r)" % arguments)
+        check = world.call(nvidia_mig, check=True, **arguments)
+        outcome = world.call(nvidia_mig, **arguments)
+        same_answer(check, outcome)
+        self.judged(outcome, reasons, unclear, before)
+        if refused(outcome):
+            return
+        after = world.state()
+        agree(not outcome.failed, "nvidia_mig failed midway", lambda: str(outcome.result))
+        for gpu, mode in modes.items():
+            state = after.gpus[gpu]
+            if state.card.fake.profiles and not state.off_bus and state.driver == "nvidia" and mode is not None:
+                agree(state.mig == mode, "MIG mode", lambda gpu=gpu: "%s: %s" % (gpu, outcome.result))
+        for gpu in world.cards:
+            same = gpu in modes or after.gpus[gpu] == before.gpus[gpu]
+            agree(same, "nvidia_mig changed another GPU", lambda gpu=gpu: "%s: %s" % (gpu, after.gpus[gpu]))
+        agree(after.vgpus == before.vgpus, "nvidia_mig changed vGPUs", lambda: str(after.vgpus))
+        again = world.call(nvidia_mig, **arguments)
+        agree(not again.failed and not again["changed"] and not again.writes, "second run of nvidia_mig", lambda: str(again.result))
+
+    @staticmethod
+    def changes(state: GpuState, mode: Optional[bool]) -> bool:
+        """Whether the mode is another one."""
+        return mode is not None and state.mig != mode and bool(state.card.fake.profiles)
+
+    def may_change(self, gpu: str, mode: Optional[bool], before: State, cycle: bool, reasons: List[str], unclear: List[str]) -> None:
+        """Why a mode can't be set."""
+        state = before.gpus[gpu]
+        if state.off_bus:
+            unclear.append("%s is off the bus" % gpu)
+            return
+        if state.driver != "nvidia":
+            unclear.append("%s is on %s" % (gpu, state.driver))
+            return
+        if mode and not state.card.fake.profiles:
+            unclear.append("%s has no MIG: refused, or reported in without_mig" % gpu)
+        if not self.changes(state, mode):
+            return
+        if before.on(gpu):
+            reasons.append("%s holds vGPUs" % gpu)
+        elif state.vfs and not cycle:
+            reasons.append("%s: its VFs are on" % gpu)
+
+    def judged(self, outcome: Any, reasons: Sequence[str], unclear: Sequence[str], before: State) -> None:
+        """It is refused exactly when the model refuses."""
+        if refused(outcome):
+            agree(bool(reasons or unclear), "nvidia_mig refused", lambda: outcome.result["msg"])
+            agree(self.world.state() == before and outcome.writes == 0, "refusal of nvidia_mig that writes", lambda: outcome.result["msg"])
+        else:
+            agree(not reasons, "nvidia_mig did not refuse", lambda: "%s; the module: %s" % (list(reasons), outcome.result))
+
+    def gpu_instances(self, data: Any) -> None:
+        """The module makes the GPU instances of one GPU."""
+        pick, world = Pick(data), self.world
+        gpus = [gpu for gpu, card in sorted(world.cards.items()) if card.fake.profiles]
+        if not gpus:
+            return
+        gpu = pick.one(gpus)
+        names = [one.name for one in world.cards[gpu].fake.profiles]
+        wanted = [pick.one(names) for dummy in range(pick.number(0, 4))]
+        before = world.state()
+        state = before.gpus[gpu]
+        reasons: List[str] = []
+        unclear: List[str] = []
+        if state.off_bus or state.driver != "nvidia":
+            unclear.append("%s does not answer" % gpu)
+        elif wanted and state.mig and not state.vfs:
+            reasons.append("%s: GPU instances before its VFs" % gpu)
+        elif not state.mig:
+            (reasons if wanted else unclear).append("%s is not in MIG mode" % gpu)
+        homes = {one.gi for one in before.on(gpu)}
+        pinned = [one for one in state.instances if one.id in homes]
+        rest = list(wanted)
+        for one in pinned:
+            if one.profile in rest:
+                rest.remove(one.profile)
+            else:
+                unclear.append("a GPU instance that is not listed holds a vGPU: kept, or refused")
+        if not world.cards[gpu].board.fits(rest, pinned):
+            (unclear if state.off_bus or state.driver != "nvidia" else reasons).append("%s: they find no place" % gpu)
+        arguments = {"gpus": [gpu], "instances": wanted, "unresponsive_gpus": "warn"}
+        world.say("world.call(nvidia_mig, **%r)" % arguments)
+        check = world.call(nvidia_mig, check=True, **arguments)
+        outcome = world.call(nvidia_mig, **arguments)
+        same_answer(check, outcome)
+        self.judged(outcome, reasons, unclear, before)
+        if refused(outcome):
+            return
+        agree(not outcome.failed, "nvidia_mig failed midway", lambda: str(outcome.result))
+        after = world.state()
+        agree(after.vgpus == before.vgpus, "nvidia_mig changed vGPUs", lambda: str(after.vgpus))
+        if not unclear:
+            found = sorted(one.profile for one in after.gpus[gpu].instances)
+            agree(found == sorted(wanted), "GPU instances of nvidia_mig", lambda: "%s, listed: %s" % (found, wanted))
+            self.kept(before, after, gpu, wanted)
+        again = world.call(nvidia_mig, **arguments)
+        agree(not again.failed and not again["changed"] and not again.writes, "second run of nvidia_mig", lambda: str(again.result))
+
+    def kept(self, before: State, after: State, gpu: str, wanted: Sequence[str]) -> None:
+        """No more GPU instances went than had to."""
+        old, board = before.gpus[gpu].instances, before.gpus[gpu].card.board
+        most = 0
+        for bits in range(2 ** len(old)):
+            stay = [one for number, one in enumerate(old) if bits >> number & 1]
+            rest = list(wanted)
+            for one in stay:
+                if one.profile in rest:
+                    rest.remove(one.profile)
+                else:
+                    break
+            else:
+                if len(stay) > most and board.fits(rest, stay):
+                    most = len(stay)
+        found = len([one for one in old if one in after.gpus[gpu].instances])
+        agree(found >= most, "GPU instances destroyed", lambda: "%s became %s, %d can stay" % (old, after.gpus[gpu].instances, most))
+
+    def foreign_instance(self, data: Any) -> None:
+        """Somebody creates a GPU instance by hand, or destroys one that holds no vGPU."""
+        pick, world = Pick(data), self.world
+        state = world.state()
+        gpus = [gpu for gpu in sorted(world.cards) if state.gpus[gpu].mig and state.gpus[gpu].driver == "nvidia" and not state.gpus[gpu].off_bus]
+        if not gpus:
+            return
+        gpu = pick.one(gpus)
+        empty = [one for one in state.gpus[gpu].instances if one.id not in {vgpu.gi for vgpu in state.on(gpu)}]
+        if empty and pick.number(0, 1):
+            number = pick.one(empty).id
+            world.smi("mig", "-dci", "-ci", "0", "-gi", str(number), "-i", gpu)
+            world.smi("mig", "-dgi", "-gi", str(number), "-i", gpu)
+        else:
+            world.smi("mig", "-cgi", str(pick.one(world.cards[gpu].fake.profiles).id), "-C", "-i", gpu)
+
+
+def test_mig_worlds():
+    """Model and modules agree."""
+    run(MigWorlds)

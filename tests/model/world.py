@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A world: a fake host, what everybody did to it, and what the model remembers of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple, Type as Class
+from unittest import mock
+
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
+from ansible_collections.vgpu.kvm.tests.unit.fake import nvidia_smi
+from ansible_collections.vgpu.kvm.tests.unit.fake.calls import Outcome, call
+from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died, Host
+
+from ansible_collections.vgpu.kvm.tests.model.hosts import CARDS, Card
+from ansible_collections.vgpu.kvm.tests.model.rules import Instance, Vgpu
+
+LAYOUT_FILE = "/etc/vgpuctl/layout.json"
+
+
+class Deviation(AssertionError):
+    """Model and module differ."""
+
+
+_KINDS: Dict[str, Class[Deviation]] = {}
+
+
+def deviation(kind: str, text: str) -> Deviation:
+    """A deviation; each kind is an exception of its own, so that hypothesis reports each."""
+    return _KINDS.setdefault(kind, type("Deviation_" + kind.replace(" ", "_"), (Deviation,), {}))(kind + ": " + text)
+
+
+def agree(holds: bool, kind: str, text: Callable[[], str]) -> None:
+    """Raises the deviation of that kind unless it holds."""
+    if not holds:
+        raise deviation(kind, text())
+
+
+class GpuState(NamedTuple):
+    """A GPU as the kernel has it. free: numbers of VFs that offer types or hold a vGPU; held: a process has the whole GPU or a plain VF."""
+
+    card: Card
+    driver: Optional[str]
+    vfs: int
+    usable: Tuple[int, ...]
+    off_bus: bool
+    mixed: bool
+    mig: bool
+    instances: Tuple[Instance, ...]
+
+
+class State(NamedTuple):
+    """All that counts of a host at one moment."""
+
+    gpus: Dict[str, GpuState]
+    vgpus: Tuple[Vgpu, ...]
+    stored: str
+    defined: Tuple[str, ...]
+
+    def on(self, gpu: str) -> List[Vgpu]:
+        """The vGPUs of a GPU."""
+        return [one for one in self.vgpus if one.gpu == gpu]
+
+
+class Goal(NamedTuple):
+    """What the restore owes a GPU."""
+
+    facts: Tuple[Tuple[str, str, Optional[int], str, str], ...]
+    mixed: bool
+    vfs: int
+    mig: bool
+    profiles: Tuple[str, ...]
+
+
+class World:
+    """gpus: (address, name of a card) each. goal: what the last layout left on each GPU; None where that is not known."""
+
+    def __init__(self, gpus: Sequence[Tuple[str, str]], vendor: bool, mdevctl: bool, options: Sequence[str]) -> None:
+        self.directory = tempfile.mkdtemp(prefix="model-")
+        self.cards = {address: CARDS[name] for address, name in gpus}
+        self.host = Host(self.directory, gpus=[(address, card.fake) for address, card in self.cards.items()], mdevctl=mdevctl, vendor_vfio=vendor)
+        self.vendor, self.mdevctl = vendor, mdevctl
+        self.kernel = self.host.kernel
+        self.kernel.short_list = "short list" in options
+        self.kernel.cdevs = "cdevs" in options
+        self.kernel.spreads = "spreads" in options
+        self.host.ctx.side_by_side = "side by side" in options
+        self.log = ["World(%r, vendor=%r, mdevctl=%r, options=%r)" % (list(gpus), vendor, mdevctl, list(options))]
+        self.hidden: Set[str] = set()
+        self._used = self.kernel.used
+        self.kernel.used = lambda mdev: mdev.uuid in self.hidden or self._used(mdev)
+        self._serials: Dict[int, Tuple[Any, int]] = {}
+        self._pid = 4000
+        self.created: Set[int] = set()  # by the modules
+        self.adopted: Set[int] = set()  # of others, part of a layout since
+        self.params: Dict[int, str] = {}  # that a layout set, by serial
+        self.vf_params: Dict[str, str] = {}  # the same by VF, on the vendor-specific framework
+        self.goal: Dict[str, Optional[Goal]] = {}
+        self.boot_vfio: Set[str] = set()
+        self.homes: Dict[str, Tuple[str, int]] = {}  # of derived UUIDs
+        self.blind = False  # nvidia-smi does not say who uses vGPUs
+        self.by_hand = False  # nvidia_mdev has defined devices of its own
+
+    def close(self) -> None:
+        """Removes the host's directory."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def say(self, text: str) -> None:
+        """Writes an operation down, as code for a world by hand."""
+        self.log.append(text)
+
+    # --- what is there
+
+    def serial(self, mdev: Any) -> int:
+        """The number of a vGPU, which no other one ever gets."""
+        return self._serials.setdefault(id(mdev), (mdev, len(self._serials)))[1]
+
+    def vgpu(self, mdev: Any) -> Vgpu:
+        """A vGPU of the kernel."""
+        parent = mdev.parent
+        instance = mdev.gi.id if mdev.gi else None
+        return Vgpu(
+            self.serial(mdev), mdev.uuid, parent.gpu.address, parent.index, mdev.type.short, mdev.params, self.kernel.used(mdev), instance
+        )
+
+    def state(self) -> State:
+        """The host now."""
+        self.host.clock.pause(0)
+        gpus = {}
+        for pf in self.kernel.pfs():
+            usable = tuple(vf.index for vf in pf.vfs if vf.prefix)
+            instances = tuple(Instance(one.id, one.profile.name, one.start) for one in pf.instances)
+            gpus[pf.address] = GpuState(self.cards[pf.address], pf.driver, len(pf.vfs), usable, pf.off_bus, pf.mixed, pf.mig, instances)
+        vgpus = tuple(sorted(self.vgpu(one) for one in self.kernel.mdevs.values()))
+        directory = self.host.root + "/etc/mdevctl.d"
+        defined = sorted(name for dummy, dummy2, names in os.walk(directory) for name in names)
+        return State(gpus, vgpus, self.host.get(LAYOUT_FILE) or "", tuple(defined))
+
+    def stored(self) -> Dict[str, List[Dict[str, Any]]]:
+        """vGPUs by GPU, as the layout is stored for the boot."""
+        text = self.host.get(LAYOUT_FILE)
+        return {one["address"]: one["vgpus"] for one in json.loads(text)["gpus"]} if text else {}
+
+    # --- what modules do
+
+    def call(self, module: Any, check: bool = False, **arguments: Any) -> Outcome:
+        """Runs a module, and looks after what nobody may ever do."""
+        before = self.state()
+        outcome = call(module, self.host, check=check, **arguments)
+        self.unharmed(before)
+        if check:
+            agree(self.state() == before and outcome.writes == 0, "check mode writes", lambda: str(outcome.result))
+        if outcome.failed:
+            agree("Traceback" not in outcome.result["msg"], "traceback", lambda: outcome.result["msg"])
+        return outcome
+
+    def killed(self, module: Any, number: int, fails: bool = False, **arguments: Any) -> None:
+        """Runs a module that is killed before its change of that number, or whose change of that number fails with EIO."""
+        before = self.state()
+        with self.ending(number, fails):
+            call(module, self.host, **arguments)
+        self.unharmed(before)
+
+    @contextlib.contextmanager
+    def ending(self, number: Optional[int], fails: bool = False) -> Iterator[None]:
+        """What runs within it is killed before its change of that number, or meets an error there."""
+        setattr(self.host, "fail_at" if fails else "die_at", len(self.host.writes) + number if number else None)
+        together, self.host.ctx.side_by_side = self.host.ctx.side_by_side, False
+        try:
+            yield
+        except Died:
+            pass
+        finally:
+            self.host.die_at = self.host.fail_at = None
+            self.host.ctx.side_by_side = together
+
+    def raced(self, module: Any, number: int, event: Callable[[], None], **arguments: Any) -> None:
+        """Runs a module beside which something happens, right after its change of that number."""
+        before, sysfs, count = self.state(), self.host.sysfs.write, self.host._count
+        left = [number]
+
+        def tick() -> None:
+            left[0] -= 1
+            if not left[0]:
+                event()
+
+        def write(path: str, value: str, timeout: float = 60) -> None:
+            sysfs(path, value, timeout)
+            tick()
+
+        def counted(path: str, value: str) -> None:
+            count(path, value)
+            if value == "file":
+                tick()
+
+        with mock.patch.object(self.host.sysfs, "write", write), mock.patch.object(self.host, "_count", counted):
+            call(module, self.host, **arguments)
+        self.unharmed(before)
+
+    def restored(self, kill: Optional[int] = None) -> Optional[List[str]]:
+        """Runs the restore; the texts of its errors, or None when it was killed."""
+        before, errors = self.state(), None
+        with self.ending(kill) if kill else contextlib.nullcontext(), self.host.counting_files():
+            errors = [str(one) for one in restore.restore(self.host.ctx, 60, 0.5, lambda words: None).errors]
+        self.unharmed(before)
+        return errors
+
+    def unharmed(self, before: State) -> None:
+        """What is used is as it was, and nothing was tried on it."""
+        agree(not self.kernel.harm, "harm", lambda: "; ".join(self.kernel.harm))
+        after = {one.serial: one.facts() for one in self.state().vgpus}
+        for one in before.vgpus:
+            if one.used:
+                agree(after.get(one.serial) == one.facts(), "used vGPU changed", lambda one=one: "%s became %s" % (one, after.get(one.serial)))
+
+    # --- what others do
+
+    def start_vm(self, keys: Sequence[str], out_of_sight: bool, named: bool = True) -> None:
+        """A VM opens vGPUs."""
+        self.say("world.start_vm(%r, out_of_sight=%r, named=%r)" % (list(keys), out_of_sight, named))
+        self._pid += 1
+        if out_of_sight:
+            self.hidden.update(keys)
+            for key in keys:
+                parent = self.kernel.mdevs[key].parent
+                parent.vm_name = "web1" if named and parent.vendor else None
+            return
+        opened = []
+        for key in keys:
+            one = self.kernel.mdevs[key]
+            opened += [self.kernel.cdev_of(one)] if self.kernel.cdevs else ["/dev/vfio/%s" % one.group]
+        argv = ["/usr/bin/qemu-system-x86_64", "-name", "guest=vm%d" % self._pid]
+        self.kernel.add_process(self._pid, "qemu-system-x86", argv, ["/dev/kvm", "/dev/vfio/vfio"] + opened)
+
+    def stop_vms(self) -> None:
+        """All VMs stop."""
+        self.say("world.stop_vms()")
+        self.kernel.processes.clear()
+        for key in sorted(self.hidden):
+            if key in self.kernel.mdevs:
+                self.kernel.mdevs[key].parent.vm_name = None
+        self.hidden.clear()
+
+    def create(self, parent: str, short: str, uuid: str, params: str = "") -> bool:
+        """Somebody else creates a vGPU; whether the driver lets him."""
+        self.say("world.create(%r, %r, %r, %r)" % (parent, short, uuid, params))
+        try:
+            self.host.add(parent, short, uuid)
+        except OSError:
+            return False
+        device = self.kernel.devices[parent]
+        if device.vendor:
+            device.params = params
+            self.vf_params.pop(parent, None)
+        self.kernel.mdevs[parent if device.vendor else uuid].params = params
+        return True
+
+    def remove(self, key: str) -> None:
+        """Somebody else removes a vGPU that nobody uses."""
+        self.say("world.remove(%r)" % key)
+        one = self.kernel.mdevs[key]
+        if one.parent.vendor:
+            self.kernel.set_type(one.parent, "0")
+        else:
+            self.kernel.remove(one)
+
+    def cycle(self, gpu: str, on: bool = True) -> None:
+        """Somebody else disables the VFs of a GPU that nobody uses, and enables them again or not."""
+        self.say("world.cycle(%r, on=%r)" % (gpu, on))
+        pf = self.host.pf(gpu)
+        pf.set_vfs(0)
+        for address in [one for one in self.vf_params if one.startswith(gpu[:-1])]:
+            del self.vf_params[address]
+        if on:
+            pf.set_vfs(pf.model.vfs)
+
+    def take_vf(self, address: str) -> None:
+        """A VM gets a plain VF."""
+        self.say("world.take_vf(%r)" % address)
+        vf = self.kernel.devices[address]
+        self.kernel.unregister(vf)
+        vf.driver = "vfio-pci"
+        self._pid += 1
+        self.kernel.add_process(self._pid, "qemu-system-x86", ["qemu-system-x86_64", "-name", "guest=plain"], ["/dev/kvm", "/dev/vfio/" + vf.group])
+
+    def swap(self, gpu: str, name: str) -> None:
+        """While the host is off, another card comes into the slot."""
+        self.say("world.swap(%r, %r)" % (gpu, name))
+        self.host.pf(gpu).set_vfs(0)
+        self.kernel.unregister(self.host.pf(gpu))
+        del self.kernel.devices[gpu]
+        self.cards[gpu] = CARDS[name]
+        self.kernel.add_gpu(gpu, self.cards[gpu].fake, None)
+
+    @contextlib.contextmanager
+    def blinded(self) -> Iterator[None]:
+        """Within it nvidia-smi fails to say who uses vGPUs."""
+        self.say("# with world.blinded():")
+
+        def run(argv: List[str], timeout: float) -> Any:
+            if argv[:1] == ["vgpu"] and "-q" in argv:
+                return Result(255, "Failed to initialize NVML: Unknown Error\n")
+            return nvidia_smi.Program(self.host).run(argv, timeout)
+
+        self.blind = True
+        self.host.programs["nvidia-smi"] = run
+        try:
+            yield
+        finally:
+            self.blind = False
+            del self.host.programs["nvidia-smi"]
+
+    def to_vfio(self, gpu: str, at_boot: bool) -> None:
+        """Somebody gives a GPU that nobody uses to vfio-pci, for a VM that gets it as a whole."""
+        self.say("world.to_vfio(%r, at_boot=%r)" % (gpu, at_boot))
+        pf = self.host.pf(gpu)
+        pf.set_vfs(0)
+        if at_boot:
+            self.boot_vfio.add(gpu)
+        self.kernel.unregister(pf)
+        pf.driver = "vfio-pci"
+        self._pid += 1
+        self.kernel.add_process(self._pid, "qemu-system-x86", ["qemu-system-x86_64", "-name", "guest=whole"], ["/dev/kvm", "/dev/vfio/" + pf.group])
+
+    def to_nvidia(self, gpu: str) -> None:
+        """The GPU comes back."""
+        self.say("world.to_nvidia(%r)" % gpu)
+        pf = self.host.pf(gpu)
+        self.boot_vfio.discard(gpu)
+        for pid in [one.pid for one in self.kernel.users(pf.group)]:
+            del self.kernel.processes[pid]
+        pf.driver = None
+        self.kernel.bind("nvidia", pf)
+
+    def mig(self, gpu: str) -> None:
+        """The GPU is in MIG mode from the beginning."""
+        self.host.pf(gpu).mig = self.host.pf(gpu).mig_pending = True
+
+    def smi(self, *argv: str) -> None:
+        """Somebody runs nvidia-smi."""
+        self.say("world.smi(%s)" % ", ".join(map(repr, argv)))
+        self.host.command(["nvidia-smi", *argv], 60)
+
+    def reboot(self, back: bool = True) -> None:
+        """The host reboots; GPUs that fell off the bus come back or not."""
+        self.say("world.reboot(back=%r)" % back)
+        self.hidden.clear()
+        for pf in self.kernel.pfs():
+            pf.off_bus = pf.off_bus and not back
+        self.vf_params.clear()
+        self.host.reboot()
+        for gpu in sorted(self.boot_vfio):
+            pf = self.host.pf(gpu)
+            self.kernel.unregister(pf)
+            pf.driver = "vfio-pci"
