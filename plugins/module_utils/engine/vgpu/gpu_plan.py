@@ -177,6 +177,8 @@ def _instances(target: GpuTarget, request: GpuRequest, recreated: Collection[str
     """Plans the target's GPU instances; returns errors. recreated: keys of vGPUs that do not stay."""
     gpu, words = request.gpu, request.spec.mig
     tenants = [(one.type, one.vgpu if one.key not in recreated else None) for one in target.placed or ()]
+    unknown = {vgpu_type.short for vgpu_type, dummy in tenants if request.predicted and vgpu_type.framebuffer_mib is None}
+    tenants = [one for one in tenants if one[0].short not in unknown]
     profiles = gpu.mig.profiles if gpu.mig else []
     if not profiles:
         profiles = mig_placement.predicted_profiles(gpu.model, words or (), [vgpu_type for vgpu_type, dummy in tenants])
@@ -185,6 +187,9 @@ def _instances(target: GpuTarget, request: GpuRequest, recreated: Collection[str
     asked = mig_placement.InstanceRequest(found.profiles, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
     target.instances, wrong = mig_placement.plan_instances(gpu, asked)
     target.instances.warnings += map(estimate, found.doubts)
+    target.instances.warnings += [
+        "%s: which GPU instance %s needs is known only once the driver lists its types" % (gpu.address, name) for name in sorted(unknown)
+    ]
     target.first = found.first
     target.mig = target.instances.after(gpu) if words is None else sorted(one.name for one in found.profiles)
     return errors or wrong

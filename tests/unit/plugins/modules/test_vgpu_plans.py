@@ -500,3 +500,11 @@ def test_idle_vgpus_that_must_all_go_do_and_one_in_use_refuses(make_host):
     host.kernel.processes.clear()
     applied(host, layout)
     assert len(host.vgpus()) == 3 and set(used) < {key for key, dummy, dummy2 in host.vgpus()}
+
+
+def test_a_mig_type_by_number_before_the_vfs_are_on(make_host):
+    """What only the driver's own list tells of it is no reason to refuse: it stood beside a type by name and had "0 slices, None MiB"."""
+    host = make_host(gpus=[(SECOND, A100)])
+    host.pf(SECOND).mig = host.pf(SECOND).mig_pending = True
+    outcome = call(nvidia_vgpu, host, check=True, layout=[entry("all", "nvidia-476", "A100-1-5C")], check_mode_assume=["vfs"])
+    assert outcome.ok["changed"] and any("nvidia-476" in one and "GPU instance" in one for one in outcome.warnings), outcome.warnings
