@@ -112,7 +112,7 @@ def write_out(host: Host) -> None:
     """Puts the fake kernel's files beside the host's ordinary ones."""
     write(host.kernel.top, Path(host.root))
     for path in unlisted(host):
-        write(host.sysfs._walk(path)[0], Path(host.root + path))
+        write(host.sysfs._walk(path), Path(host.root + path))
 
 
 class Tree:
