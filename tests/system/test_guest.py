@@ -193,10 +193,10 @@ def test_each_state_of_the_licence_is_told_apart(guest):
 
 def test_a_deadline_holds_and_its_end_names_the_reason(guest):
     guest.service.mode = "refuse"
-    begin = time.monotonic()
     run = guest.run(guest_license_timeout=10)
     assert run.rc and licences.REFUSAL in run.failure and "free licenses" in run.failure, run.failure
-    assert time.monotonic() - begin < 240
+    waited = next(line["ended"] - line["begun"] for line in run.lines if line["outcome"] == "failed")
+    assert waited < 120, waited  # of the task alone: how long a whole run takes depends on what else this machine does
     guest.service.mode = "grant"
 
 
