@@ -105,6 +105,28 @@ def test_a_gpu_in_use_is_never_reset(make_host):
     assert call(nvidia_mig, host, mode="enabled").ok["changed"] and host.pf().mig
 
 
+@pytest.mark.parametrize(
+    ("argv", "unreadable"),
+    [(["/opt/train", "--log", "/var/log/nvidia-persistenced.log"], False), (["/usr/bin/nvidia-persistenced", "--user", "x"], True)],
+)
+def test_only_the_daemon_itself_counts_as_harmless(make_host, argv, unreadable):
+    host = make_host(gpus=[(PF, A100)])
+    host.kernel.add_process(9, "x", argv, ["/dev/nvidia0"])
+    if unreadable:  # it stands for all that can't be read
+        host.kernel.unreadable = {9}
+    outcome = call(nvidia_mig, host, mode="enabled")
+    assert outcome.codes == ["in_use"] and outcome.writes == 0 and not host.pf().mig
+
+
+def test_a_gpu_whose_number_is_not_known_has_all_users(make_host, monkeypatch):
+    host = make_host(gpus=[(PF, A100)])
+    real = inventory._read_proc
+    monkeypatch.setattr(inventory, "_read_proc", lambda sysfs, gpu: (real(sysfs, gpu), setattr(gpu, "minor", None)))
+    host.kernel.add_process(9, "python3", ["python3", "train.py"], ["/dev/nvidia0", "/dev/nvidiactl"])
+    outcome = call(nvidia_mig, host, mode="enabled")
+    assert outcome.codes == ["in_use"] and "train.py" in outcome.msg and outcome.writes == 0
+
+
 def test_a_mode_that_waits_for_a_reboot_is_a_problem_and_comes_with_it(make_host):
     host = make_host(gpus=[(PF, A100)])
     host.faults.mig_reset_fails = True
