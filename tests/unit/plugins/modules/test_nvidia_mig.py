@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -113,7 +114,7 @@ def test_only_the_daemon_itself_counts_as_harmless(make_host, argv, unreadable):
     host = make_host(gpus=[(PF, A100)])
     host.kernel.add_process(9, "x", argv, ["/dev/nvidia0"])
     if unreadable:  # it stands for all that can't be read
-        host.kernel.unreadable = {9}
+        host.kernel.processes[9].unreadable = errno.EACCES
     outcome = call(nvidia_mig, host, mode="enabled")
     assert outcome.codes == ["in_use"] and outcome.writes == 0 and not host.pf().mig
 
