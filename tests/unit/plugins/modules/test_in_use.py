@@ -505,3 +505,12 @@ def make_idle(host):
     """The VM ends."""
     host.kernel.processes.clear()
     return host
+
+
+@pytest.mark.parametrize("link", ["anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0", "anon_inode:[vfio-device]"])
+def test_a_vm_whose_process_closed_the_node_that_it_opened_is_in_use(make_host, link):
+    """Firecracker closes /dev/kvm once it has the VM."""
+    host = make_host()
+    host.kernel.add_process(88, "firecracker", ["/usr/bin/firecracker", "--id", "a"], [link])
+    (user,) = call(nvidia_gpu_info, host).ok["in_use"]
+    assert user["pid"] == 88
