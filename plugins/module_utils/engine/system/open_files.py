@@ -64,10 +64,22 @@ def _walk(sysfs: Sysfs, known: Container[int]) -> Iterator[list[Any]]:
     for pid in [one for one in pids if one not in known]:
         yield [pid]
         try:
-            yield [pid, sorted(_devices(sysfs, "/proc/%d/fd" % pid))]
+            yield [pid, sorted(_devices(sysfs, "/proc/%d/fd" % pid) or _of_threads(sysfs, pid))]
         except OSError as exc:
             yield [pid, [] if exc.errno in _GONE else None]
     yield _END
+
+
+def _of_threads(sysfs: Sysfs, pid: int) -> set[Number]:
+    """Of a process whose first thread has ended, which then shows no open files; the threads that go on do."""
+    found: set[Number] = set()
+    for name in sysfs.list("/proc/%d/task" % pid) if not sysfs.names("/proc/%d/fd" % pid) else ():
+        try:
+            found |= _devices(sysfs, "/proc/%d/task/%s/fd" % (pid, name))
+        except OSError as exc:
+            if exc.errno not in _GONE:
+                raise
+    return found
 
 
 def _devices(sysfs: Sysfs, directory: str) -> set[Number]:

@@ -514,3 +514,11 @@ def test_a_vm_whose_process_closed_the_node_that_it_opened_is_in_use(make_host, 
     host.kernel.add_process(88, "firecracker", ["/usr/bin/firecracker", "--id", "a"], [link])
     (user,) = call(nvidia_gpu_info, host).ok["in_use"]
     assert user["pid"] == 88
+
+
+def test_a_process_whose_first_thread_has_ended_is_in_use(make_host):
+    """The kernel shows no open files of that thread; the others have them."""
+    host = passed_through(make_host)
+    host.kernel.processes[77].headless = True
+    outcome = call(nvidia_pci_driver, host)
+    assert outcome.codes == ["in_use"] and outcome.writes == 0
