@@ -12,6 +12,9 @@ import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Gpu, GpuInstance, Mig, Vgpu
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.mig_profiles import Profile
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
@@ -421,3 +424,12 @@ def test_a_type_by_number_is_known_to_nvidia_smi_without_vfs(make_host, vfs, bes
         assert call(nvidia_mig, host, layout=layout, cycle_vfs=True).ok["changed"] and host.pf().mig is mode
         host.kernel.faults.no_smi_types = True
         assert not call(nvidia_mig, host, layout=layout, cycle_vfs=True).ok["changed"]
+
+
+def test_no_instance_goes_where_one_may_hold_a_vgpu_of_an_unknown_type():
+    """Neither its GPU instance nor its type is known: it may live in any."""
+    gpu = Gpu(PF, "0x20b0", "0x0000", None)
+    gpu.mig = Mig(True, True, [Profile("1g.5gb", 19), Profile("3g.20gb", 9)], [GpuInstance(3, "3g.20gb", 9, 0, 4, [0])])
+    vgpu = Vgpu(UUID, "0000:17:00.4", 0, "999", "type 999")
+    made, errors = placement.plan_instances(gpu, placement.InstanceRequest([], [(vgpu, None)], gpu.mig.profiles))
+    assert not errors and not made.destroy and "instance 3" in made.warnings[0]
