@@ -24,9 +24,9 @@ ROLES = {
 }
 
 
-def run(directory, role, variables, hosts="one,", *options):
+def run(directory, role, variables, hosts="one,", *options, tasks="reboot"):
     """What ansible-playbook prints of the role's reboot. A connection without ssh: no reboot can happen."""
-    tasks = [{"ansible.builtin.include_role": {"name": "vgpu.kvm.%s" % role, "tasks_from": "reboot"}}]
+    tasks = [{"ansible.builtin.include_role": {"name": "vgpu.kvm.%s" % role, "tasks_from": tasks}}]
     (directory / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     (directory / "variables.json").write_text(json.dumps({**variables, "ansible_connection": "local", "ansible_become": False}))
     settings = {**os.environ, "ANSIBLE_HOME": str(directory / "ansible"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
@@ -57,3 +57,13 @@ def test_each_machine_is_asked_when_it_is_its_turn(tmp_path, role):
     tasks = re.findall(r"^TASK \[.*: (.*?)\]", ended.stdout, re.MULTILINE)
     asked = [name for name in tasks if name.startswith("Reboot | Refuse while somebody changes") or name == "Reboot | Reboot"]
     assert len(asked) == 4 and asked[:2] == asked[2:], ended.stdout
+
+
+def test_the_drivers_package_stays_while_somebody_came_meanwhile(tmp_path):
+    users = [{"pid": 88, "command": "python3 train.py", "vm": None, "devices": []}]
+    known = {
+        "__teardown_uninstaller": {"stat": {"exists": False}}, "__teardown_packages": ["nvidia-vgpu-ubuntu-550"],
+        "__teardown_info": {"host": {"distribution": {"family": "debian"}}}, "__teardown_meanwhile": {"in_use": users},
+    }
+    ended = run(tmp_path, "teardown", known, "one,", "--check", tasks="driver")
+    assert ended.returncode == 2 and "pid 88 (python3 train.py)" in ended.stdout and "with apt" not in ended.stdout, ended.stdout
