@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -23,13 +24,13 @@ ROLES = {
 }
 
 
-def run(directory, role, variables):
+def run(directory, role, variables, hosts="one,", *options, tasks="reboot"):
     """What ansible-playbook prints of the role's reboot. A connection without ssh: no reboot can happen."""
-    tasks = [{"ansible.builtin.include_role": {"name": "vgpu.kvm.%s" % role, "tasks_from": "reboot"}}]
+    tasks = [{"ansible.builtin.include_role": {"name": "vgpu.kvm.%s" % role, "tasks_from": tasks}}]
     (directory / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     (directory / "variables.json").write_text(json.dumps({**variables, "ansible_connection": "local", "ansible_become": False}))
     settings = {**os.environ, "ANSIBLE_HOME": str(directory / "ansible"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
-    argv = [sys.executable, "-m", "ansible", "playbook", "-i", "one,", "-e", "@%s" % (directory / "variables.json"), str(directory / "play.yml")]
+    argv = [sys.executable, "-m", "ansible", "playbook", "-i", hosts, "-e", "@%s" % (directory / "variables.json"), str(directory / "play.yml"), *options]
     return subprocess.run(argv, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
 
 
@@ -45,3 +46,24 @@ def test_a_machine_that_nobody_changes_is_rebooted(tmp_path, role):
     (before,) = [name for name in ROLES[role] if name.endswith("_before")]
     ended = run(tmp_path, role, {**ROLES[role], before: {**ROLES[role][before], "busy": []}})
     assert "would reboot the control node" in ended.stdout, ended.stdout
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_each_machine_is_asked_when_it_is_its_turn(tmp_path, role):
+    """The first one's reboot may take minutes: what was true of the others before it may be no longer."""
+    (before,) = [name for name in ROLES[role] if name.endswith("_before")]
+    idle = {**ROLES[role], before: {**ROLES[role][before], "busy": []}}
+    ended = run(tmp_path, role, idle, "one,two", "--forks", "1")
+    tasks = re.findall(r"^TASK \[.*: (.*?)\]", ended.stdout, re.MULTILINE)
+    asked = [name for name in tasks if name.startswith("Reboot | Refuse while somebody changes") or name == "Reboot | Reboot"]
+    assert len(asked) == 4 and asked[:2] == asked[2:], ended.stdout
+
+
+def test_the_drivers_package_stays_while_somebody_came_meanwhile(tmp_path):
+    users = [{"pid": 88, "command": "python3 train.py", "vm": None, "devices": []}]
+    known = {
+        "__teardown_uninstaller": {"stat": {"exists": False}}, "__teardown_packages": ["nvidia-vgpu-ubuntu-550"],
+        "__teardown_info": {"host": {"distribution": {"family": "debian"}}}, "__teardown_meanwhile": {"in_use": users},
+    }
+    ended = run(tmp_path, "teardown", known, "one,", "--check", tasks="driver")
+    assert ended.returncode == 2 and "pid 88 (python3 train.py)" in ended.stdout and "with apt" not in ended.stdout, ended.stdout

@@ -9,11 +9,14 @@ from typing import Sequence
 from .. import _module
 from ..engine.base.errors import error
 from ..engine.base.steps import Step
+from ..engine.frameworks.mdev import Mdev
+from ..engine.hardware import address, catalog
 from ..engine.libvirt import apply, plan
 from ..engine.libvirt.placement import Options
 from ..engine.libvirt.request import parse
 from ..engine.read import inventory as reader
-from ..engine.system import libvirt_xml, virsh
+from ..engine.system import libvirt_xml, mdevctl, virsh
+from ..engine.system.sysfs import PCI
 
 VGPU: _module.Spec = {
     **_module.options("str", "type", "gpu", "uuid", "vf"),
@@ -44,6 +47,16 @@ def _lines(domains: Sequence[libvirt_xml.Domain], names: Sequence[str], steps: S
     return "".join(sorted(_line(vm, device) for (vm, dummy), device in devices.items()))
 
 
+def _foreign(ctx: _module.Context) -> set[str]:
+    """Mediated devices that are there, whosever they are (types of Intel's have no name), or that mdevctl has for a parent other than NVIDIA's."""
+
+    def other(parent: str) -> bool:
+        return not address.is_address(parent) or ctx.sysfs.read_or("%s/%s/vendor" % (PCI, parent), catalog.NVIDIA).lower() != catalog.NVIDIA
+
+    defined = mdevctl.definitions(ctx.root).values()
+    return {*ctx.sysfs.list(Mdev.devices), *(one.uuid.lower() for one in defined if other(one.parent))}
+
+
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     connect = params["connect"]
@@ -54,7 +67,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     if requests:
         virsh.require_answer(ctx, connect)
     domains, unreadable = libvirt_xml.all_domains(ctx.root)
-    options = Options(params["exclusive"], params["live"], request.check_mode and "vgpus" in params["check_mode_assume"])
+    options = Options(params["exclusive"], params["live"], request.check_mode and "vgpus" in params["check_mode_assume"], _foreign(ctx))
     made = plan.plan(reader.read(ctx, with_types=False), domains, requests, options)
     if made.steps and not request.check_mode:
         apply.apply(ctx, connect, made.steps, params["timeout"])

@@ -373,6 +373,7 @@ class Process:
     """A process with the devices that it has open. paths: as /proc shows them; (path shown, path of the node) for one with a root of its own.
 
     unreadable: the errno with which its open files can't be read. hangs: a file of it is on a network file system that does not answer.
+    headless: its first thread has ended, another one goes on.
     """
 
     def __init__(self, pid, comm, argv, paths):
@@ -383,11 +384,14 @@ class Process:
         self.nodes = [node(path if isinstance(path, str) else path[1]) for path in paths]
         self.unreadable = None
         self.hangs = False
+        self.headless = False
+        thread = Dir({"fd": Dir(find=self._file, names=lambda: [str(number) for number in range(len(self.paths))])})
         self.directory = Dir(
             {
                 "comm": File(text(comm + "\n")),
                 "cmdline": File(text("".join(word + "\0" for word in argv))),
                 "fd": Dir(find=self._fd, names=self._numbers),
+                "task": Dir({str(pid): Dir({"fd": Dir(find=self._fd, names=self._numbers)}), str(pid + 1): thread}),
             }
         )
 
@@ -396,9 +400,12 @@ class Process:
             raise OSError(self.unreadable, "fd")
         if self.hangs:
             raise Blocked()
-        return [str(number) for number in range(len(self.paths))]
+        return [] if self.headless else [str(number) for number in range(len(self.paths))]
 
     def _fd(self, name):
+        return None if self.headless else self._file(name)
+
+    def _file(self, name):
         if name.isdigit() and int(name) < len(self.paths):
             return Link(lambda: self.paths[int(name)], node=self.nodes[int(name)])
         return None

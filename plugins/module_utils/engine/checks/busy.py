@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Sequence
 
 from ..state import lock
 from ..system.context import Context
@@ -21,7 +22,8 @@ _PROGRAMS = (
     *("grub-install", "grub2-install", "grubby", "depmod"),
 )
 _PACKAGE = re.compile(r"NVIDIA-.*\.run\Z")
-_INTERPRETER = re.compile(r"(?:(?:ba|da)?sh|perl|python[0-9.]*)\Z")
+_INTERPRETER = re.compile(r"(?:(?:ba|da)?sh|perl|(?:platform-)?python[0-9.]*)\Z")
+_COMMAND = re.compile(r"-[a-z]*c\Z")  # what follows is no file
 # 1: POSIX  ADVISORY  WRITE 812 08:02:131 0 EOF
 _HELD = re.compile(r"^[0-9]+: \S+ +\S+ +WRITE +(-?[0-9]+) ([0-9a-f]+):([0-9a-f]+):([0-9]+) ", re.MULTILINE)
 
@@ -67,6 +69,12 @@ def _installs(ctx: Context, pid: int) -> bool:
     if not words:  # a kernel's thread, or one that has ended
         return False
     names = [os.path.basename(words[0])]
-    if _INTERPRETER.match(names[0]) and len(words) > 1:
-        names.append(os.path.basename(words[1]))
+    if _INTERPRETER.match(names[0]):
+        names.append(os.path.basename(_script(words[1:])))
     return any(name in _PROGRAMS or _PACKAGE.match(name) for name in names)
+
+
+def _script(words: Sequence[str]) -> str:
+    """The file that an interpreter runs, behind the options that its first line names (bash --norc, python3 -sP); empty for none."""
+    file = next((word for word in words if not word.startswith("-") or _COMMAND.match(word)), "")
+    return "" if file.startswith("-") else file

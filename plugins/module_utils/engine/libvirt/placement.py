@@ -8,7 +8,7 @@ A vGPU that another VM has, defined, running or saved, is available only where t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Sequence
+from typing import Collection, Sequence
 
 from ..base.errors import Refusal
 from ..hardware import vgpu_types
@@ -21,11 +21,15 @@ from .request import DomainRequest, VgpuRequest
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """exclusive: other vGPUs of these VMs are detached. live: running VMs, too. assume: missing vGPUs are still to come (check mode)."""
+    """exclusive: other vGPUs of these VMs are detached. live: running VMs, too. assume: missing vGPUs are still to come (check mode).
+
+    foreign: UUIDs of mediated devices that are none of our GPUs', as far as the inventory does not have them.
+    """
 
     exclusive: bool = True
     live: bool = False
     assume: bool = False
+    foreign: Collection[str] = ()
 
 
 class Host:
@@ -34,12 +38,12 @@ class Host:
     means: keys of the vGPUs that a VM takes with a device: the vGPU itself, the VF or the GPU that it lives on.
     """
 
-    def __init__(self, inventory: Inventory, domains: Sequence[Domain]) -> None:
+    def __init__(self, inventory: Inventory, domains: Sequence[Domain], foreign: Collection[str] = ()) -> None:
         found = [(gpu, vgpu) for gpu in inventory.gpus for vgpu in gpu.vgpus]
         found.sort(key=lambda one: (one[0].address, one[1].index or 0, one[1].key))
         self.vgpus = {vgpu.key: (gpu, vgpu) for gpu, vgpu in found}
         self.vfs = {vf.address for gpu in inventory.gpus for vf in gpu.vfs}
-        self.mdevs = {vgpu.uuid for vgpu in inventory.mdevs}
+        self.mdevs = {*(vgpu.uuid for vgpu in inventory.mdevs), *foreign}
         self.domains = {one.name: one for one in domains}
         self.means: dict[str, list[str]] = {}
         for key in self.vgpus:

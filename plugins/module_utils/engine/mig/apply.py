@@ -9,7 +9,7 @@ from typing import Sequence
 from ..base.clock import until
 from ..base.errors import error
 from ..base.steps import Step, execute
-from ..hardware.gpu import Holder
+from ..hardware.gpu import Gpu, Holder
 from ..read import inventory as reader
 from ..sriov.apply import disable
 from ..system import nvidia_smi
@@ -22,7 +22,12 @@ from .plan import MigPlan
 
 def users(inventory: reader.Inventory) -> dict[str, Sequence[Holder]]:
     """Processes that have a GPU with MIG open, by the GPU's address: for plan.Host."""
-    return {gpu.address: inventory.open_files.of_gpu(gpu.minor) for gpu in inventory.gpus if gpu.has_mig}
+    return {gpu.address: _users(inventory.open_files, gpu) for gpu in inventory.gpus if gpu.has_mig}
+
+
+def _users(open_files: OpenFiles, gpu: Gpu) -> Sequence[Holder]:
+    """Whoever has the GPU open; where the driver does not show its number, whoever uses any GPU through the driver."""
+    return open_files.natives() if gpu.minor is None and gpu.driver == "nvidia" else open_files.of_gpu(gpu.minor)
 
 
 def apply(ctx: Context, plan: MigPlan, timeout: float) -> list[Step]:
@@ -46,7 +51,7 @@ def _mode(ctx: Context, step: Step, timeout: float) -> None:
     word = "on" if enabled else "off"
     if last[1] == enabled:
         # Ampere: it takes a reset. Whoever came since the plan was made keeps the GPU.
-        holders = OpenFiles(ctx.sysfs).of_gpu(reader.read_one(ctx, pf, with_vgpus=False).minor)
+        holders = _users(OpenFiles(ctx.sysfs), reader.read_one(ctx, pf, with_vgpus=False))
         if not holders:
             words = words_of(nvidia_smi.reset(ctx, pf, timeout))
             if until(ctx.clock, both, min(timeout, 30)):

@@ -164,7 +164,7 @@ def _plan_instances(gpu: Gpu, request: InstanceRequest, only_held: bool) -> tupl
 
 def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: Sequence[GpuInstance]) -> list[Refusal]:
     """Destroys the instances that are left over, unless a vGPU lives in them, or may."""
-    held, unknown = request.held, [vgpu_type for vgpu, vgpu_type in request.staying if vgpu.gi is None and vgpu_type is not None]
+    held, unknown = request.held, [vgpu_type for vgpu, vgpu_type in request.staying if vgpu.gi is None]
     errors = []
     for instance in left:
         name, vgpu, profile = instance.profile, held.get(instance.id), find_profile(instance.profile, request.profiles)
@@ -172,7 +172,7 @@ def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: S
             found = "the GPU instance %d (%s) holds the vGPU %s (%s) and is not among those expected" % (instance.id, name, vgpu.key, vgpu.type)
             remedy = "Add %s to 'mig' of this GPU, or remove the vGPU." % name
             errors.append(Refusal(found, gpu.address, "GPU instances for the vGPUs that stay", remedy, "gpu_instance_in_use"))
-        elif profile and any(suits(profile, one, request.profiles) for one in unknown):
+        elif any(one is None or profile and suits(profile, one, request.profiles) for one in unknown):
             text = "%s: the GPU instance %d (%s) is not expected but stays: the driver does not report whether a vGPU lives in it"
             result.warnings.append(text % (gpu.address, instance.id, name))
         else:

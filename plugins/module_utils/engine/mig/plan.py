@@ -8,6 +8,7 @@ GPU instances follow from the types of the vGPUs that are to live in them, or ar
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Mapping, Sequence
 
@@ -24,7 +25,7 @@ from .placement import InstanceRequest, plan_instances, predicted_profiles, step
 from .selection import Request, given
 
 # nvidia-smi and the driver live with it: it lets go by itself.
-_HARMLESS = ("nvidia-persiste",)
+_HARMLESS = "nvidia-persiste"
 
 
 @dataclass(eq=False, repr=False)
@@ -113,7 +114,7 @@ def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Op
     word = "on" if enabled else "off"
     doing = "turning MIG mode %s" % word
     result.errors += sriov_plan.vgpu_guard(gpu, doing, options.assume)
-    holders = [one for one in host.users.get(gpu.address, ()) if not one.command.split("/")[-1].startswith(_HARMLESS)]
+    holders = [one for one in host.users.get(gpu.address, ()) if not _is_harmless(one)]
     if holders:
         # On Ampere the mode takes a reset, which would end what they do; later GPUs refuse while they are there.
         result.errors.append(refusals.in_use(gpu.address, holders, doing))
@@ -124,6 +125,11 @@ def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Op
         remedy = "Turn them off first (module nvidia_sriov, state: disabled) and on again afterwards, or set cycle_vfs: true."
         result.errors.append(Refusal(found, gpu.address, "no VFs", remedy, "mig_vfs_on"))
     result.steps.append(Step("mig_mode", gpu.address, gpu.address, "turn MIG mode %s" % word, enabled=enabled))
+
+
+def _is_harmless(holder: Holder) -> bool:
+    """Whether it is that daemon itself, and does not stand for processes that can't be read."""
+    return not holder.remedy and os.path.basename(holder.command.split(" ")[0]).startswith(_HARMLESS)
 
 
 def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, options: Options) -> list[str]:

@@ -52,6 +52,11 @@ class Inventory:
         """Processes that use GPUs on the host through NVIDIA's driver, such as CUDA's."""
         return self.open_files.jobs(["%s/%s" % (PCI, gpu.address) for gpu in self.gpus])
 
+    def jobs_on(self, gpu: Gpu) -> list[Holder]:
+        """Those of the jobs that have the GPU's own nodes open; of what can't be read, and where the GPU's number is not known, all."""
+        pids = self.open_files.of_nodes(gpu.minor, "%s/%s" % (PCI, gpu.address))
+        return [one for one in self.jobs() if one.remedy or gpu.minor is None or one.pid in pids]
+
     def gpu(self, pf: str) -> Gpu | None:
         """The GPU at an address, or None."""
         return next((one for one in self.gpus if one.address == pf), None)

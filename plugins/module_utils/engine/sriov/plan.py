@@ -75,6 +75,9 @@ def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], optio
                 result.errors.append(refusals.sriov_off(gpu))
             else:
                 _plan_on(result, gpu, state, options)
+                if options.reset and any(step.kind == "enable" and step.lane == gpu.address for step in result.steps):
+                    jobs = inventory.jobs_on(gpu)  # the script resets before the driver can refuse
+                    result.errors += [refusals.in_use(gpu.address, jobs, "resetting it")] if jobs else []
     result.refuse()
     return result
 

@@ -213,8 +213,11 @@ def active(ctx: Context, pf: str, timeout: float = 60) -> tuple[list[Active], st
         missing = None if binary(ctx) else silence(ctx)
         return [], missing or "nvidia-smi ended with rc %d: %s" % (answer.rc, answer.tail(2) or "it printed nothing")
     found: list[Active] = []
+    counted = 0
     for gpu, key, value in _rows(answer.out):
-        if key == "vgpu id" and gpu:
+        if key == "active vgpus":
+            counted += number(value) or 0
+        elif key == "vgpu id" and gpu:
             found.append(Active(gpu))
         elif not found:
             continue
@@ -228,6 +231,8 @@ def active(ctx: Context, pf: str, timeout: float = 60) -> tuple[list[Active], st
             found[-1].type = short_name(value)
         elif key == "vgpu type" and number(value) is not None:
             found[-1].type_id = str(number(value))
+    if counted > len(found):
+        return [], "nvidia-smi counts %d active vGPUs, of which %d can be read" % (counted, len(found))
     return found, None
 
 

@@ -26,6 +26,8 @@ _FRESH = 1  # seconds for which one walk serves a batch of removals, as far as n
 _GONE = (errno.ENOENT, errno.ESRCH)
 # Open files that no path leads to: sockets, pipes, and the kernel's anonymous files.
 _PATHLESS = re.compile(r"[a-z_]+:")
+# Of those, what a VM is, and a device of VFIO's: the nodes that they came from may be closed by now (Firecracker closes /dev/kvm).
+_MACHINE = re.compile(r"anon_inode:(?:kvm-v(?:m|cpu)\b|\[vfio-device\])")
 _UNREAD = "run this as root with all capabilities (CAP_SYS_PTRACE), and check dmesg for a security module"
 # NVIDIA's services and their clients. They hold the driver, but work of nobody's ends with them. "vgpu" is nvidia-vgpu-mgr's process for a VM,
 # which has its vGPU open through VFIO itself.
@@ -34,7 +36,7 @@ _SERVICES = (
     *("nvidia-smi", "nvidia-dcgm", "dcgm", "dcgmi", "nv-hostengine", "dcgm-exporter", "nvidia_gpu_exporter", "nv-fabricmanager", "nvlsm"),
 )
 _COMM = 15  # longest name of a process
-_NO_NUMBER = (-1, -1)
+_NO_NUMBER, _NODELESS = (-1, -1), (-1, 0)
 _END: list[Any] = [0, []]  # the last row of a walk: no process has this pid
 
 
@@ -62,10 +64,22 @@ def _walk(sysfs: Sysfs, known: Container[int]) -> Iterator[list[Any]]:
     for pid in [one for one in pids if one not in known]:
         yield [pid]
         try:
-            yield [pid, sorted(_devices(sysfs, "/proc/%d/fd" % pid))]
+            yield [pid, sorted(_devices(sysfs, "/proc/%d/fd" % pid) or _of_threads(sysfs, pid))]
         except OSError as exc:
             yield [pid, [] if exc.errno in _GONE else None]
     yield _END
+
+
+def _of_threads(sysfs: Sysfs, pid: int) -> set[Number]:
+    """Of a process whose first thread has ended, which then shows no open files; the threads that go on do."""
+    found: set[Number] = set()
+    for name in sysfs.list("/proc/%d/task" % pid) if not sysfs.names("/proc/%d/fd" % pid) else ():
+        try:
+            found |= _devices(sysfs, "/proc/%d/task/%s/fd" % (pid, name))
+        except OSError as exc:
+            if exc.errno not in _GONE:
+                raise
+    return found
 
 
 def _devices(sysfs: Sysfs, directory: str) -> set[Number]:
@@ -73,7 +87,9 @@ def _devices(sysfs: Sysfs, directory: str) -> set[Number]:
     for name in sysfs.names(directory):
         path = "%s/%s" % (directory, name)
         try:
-            if _PATHLESS.match(sysfs.leads(path)):
+            leads = sysfs.leads(path)
+            if _PATHLESS.match(leads):
+                found.update([_NODELESS] if _MACHINE.match(leads) else [])
                 continue
         except OSError as exc:
             if exc.errno in _GONE:  # closed in the meantime
@@ -115,7 +131,7 @@ class OpenFiles:
             self._unread.append(1)
         misc = {self._number("/sys/class/misc/%s" % name) for name in ("kvm", "iommu", "vfio")}
         self._vfio = {one for one in self._by_number if majors.get(one[0], "").startswith("vfio")}
-        self._machines = self._vfio | {one for one in self._by_number if one in misc}
+        self._machines = self._vfio | {one for one in self._by_number if one in misc or one == _NODELESS}
         self._natives = {one for one in self._by_number if majors.get(one[0], "").startswith("nvidia")}
 
     def _number(self, directory: str) -> Number | None:
@@ -184,7 +200,7 @@ class OpenFiles:
         return {pid for number in numbers if number for pid in self._by_number.get(number, ())}
 
     def machines(self) -> list[Holder]:
-        """Processes that run VMs: /dev/kvm, /dev/iommu or anything of VFIO is open."""
+        """Processes that run VMs: /dev/kvm, /dev/iommu or anything of VFIO is open, or what came from it."""
         return self._of(self._machines)
 
     def devices(self) -> dict[int, set[str]]:

@@ -57,6 +57,9 @@ def test_who_only_reads_under_a_lock_is_none(make_host):
         ["/bin/sh", "/usr/sbin/dkms", "autoinstall"],
         ["/bin/sh", "/usr/sbin/update-initramfs", "-u"],
         ["/usr/bin/bash", "/usr/bin/dracut", "--force"],
+        ["/bin/bash", "--norc", "/usr/bin/dracut", "--force"],
+        ["/usr/bin/python3", "-sP", "/usr/bin/dnf", "upgrade"],
+        ["/usr/libexec/platform-python", "/usr/bin/dnf", "upgrade"],
         ["/bin/sh", "/usr/sbin/grub-mkconfig", "-o", "/boot/grub/grub.cfg"],
         ["sh", "/root/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "--silent"],
         ["./nvidia-installer", "--silent"],
@@ -73,6 +76,7 @@ def test_what_only_reads_or_waits_is_none(make_host):
     quiet = (
         ["/usr/bin/python3", "/usr/share/unattended-upgrades/unattended-upgrade-shutdown", "--wait-for-signal"],
         ["rpm", "-qa"], ["vim", "/usr/sbin/update-grub"], ["dpkg-query", "-l"], ["/usr/sbin/shutdown", "dkms"], [],
+        ["/bin/sh", "-c", "sleep 9; which dkms"], ["/bin/bash", "--norc"],
     )
     for number, argv in enumerate(quiet):
         host.kernel.add_process(900 + number, "dkms", argv, [])

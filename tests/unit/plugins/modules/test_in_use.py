@@ -505,3 +505,38 @@ def make_idle(host):
     """The VM ends."""
     host.kernel.processes.clear()
     return host
+
+
+@pytest.mark.parametrize("link", ["anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0", "anon_inode:[vfio-device]"])
+def test_a_vm_whose_process_closed_the_node_that_it_opened_is_in_use(make_host, link):
+    """Firecracker closes /dev/kvm once it has the VM."""
+    host = make_host()
+    host.kernel.add_process(88, "firecracker", ["/usr/bin/firecracker", "--id", "a"], [link])
+    (user,) = call(nvidia_gpu_info, host).ok["in_use"]
+    assert user["pid"] == 88
+
+
+def test_a_process_whose_first_thread_has_ended_is_in_use(make_host):
+    """The kernel shows no open files of that thread; the others have them."""
+    host = passed_through(make_host)
+    host.kernel.processes[77].headless = True
+    outcome = call(nvidia_pci_driver, host)
+    assert outcome.codes == ["in_use"] and outcome.writes == 0
+
+
+@pytest.mark.parametrize("change", [("vGPU ID ", "vGPU Id-"), ("GPU 00000000:E8", "Device 00000000:E8")])
+def test_an_active_vgpu_that_cannot_be_read_is_in_use(host, change):
+    """A release that prints another table: what it counts and what was understood differ."""
+    host.add("0000:e8:00.4", "A40-24Q", UUID)
+    real = host.ctx.command
+
+    def command(argv, *args, **options):
+        answer = real(argv, *args, **options)
+        if argv[1:3] == ["vgpu", "-q"]:
+            text = "GPU 00000000:E8:00.0\n    Active vGPUs                          : 1\n    vGPU ID                               : 3251634213\n"
+            answer = Result(0, text.replace(*change))
+        return answer
+
+    host.ctx.command = command
+    outcome = call(nvidia_vgpu, host, layout=EMPTY)
+    assert outcome.codes == ["in_use"] and outcome.writes == 0 and host.vgpus()

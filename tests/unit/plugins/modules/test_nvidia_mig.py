@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -11,6 +12,9 @@ import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu import Gpu, GpuInstance, Mig, Vgpu
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.mig_profiles import Profile
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
@@ -103,6 +107,28 @@ def test_a_gpu_in_use_is_never_reset(make_host):
     assert outcome.codes == ["mig_pending"] and "nvidia-persistenced" in outcome.msg and "reboot" in outcome.msg and host.kernel.harm == []
     host.kernel.processes.clear()
     assert call(nvidia_mig, host, mode="enabled").ok["changed"] and host.pf().mig
+
+
+@pytest.mark.parametrize(
+    ("argv", "unreadable"),
+    [(["/opt/train", "--log", "/var/log/nvidia-persistenced.log"], False), (["/usr/bin/nvidia-persistenced", "--user", "x"], True)],
+)
+def test_only_the_daemon_itself_counts_as_harmless(make_host, argv, unreadable):
+    host = make_host(gpus=[(PF, A100)])
+    host.kernel.add_process(9, "x", argv, ["/dev/nvidia0"])
+    if unreadable:  # it stands for all that can't be read
+        host.kernel.processes[9].unreadable = errno.EACCES
+    outcome = call(nvidia_mig, host, mode="enabled")
+    assert outcome.codes == ["in_use"] and outcome.writes == 0 and not host.pf().mig
+
+
+def test_a_gpu_whose_number_is_not_known_has_all_users(make_host, monkeypatch):
+    host = make_host(gpus=[(PF, A100)])
+    real = inventory._read_proc
+    monkeypatch.setattr(inventory, "_read_proc", lambda sysfs, gpu: (real(sysfs, gpu), setattr(gpu, "minor", None)))
+    host.kernel.add_process(9, "python3", ["python3", "train.py"], ["/dev/nvidia0", "/dev/nvidiactl"])
+    outcome = call(nvidia_mig, host, mode="enabled")
+    assert outcome.codes == ["in_use"] and "train.py" in outcome.msg and outcome.writes == 0
 
 
 def test_a_mode_that_waits_for_a_reboot_is_a_problem_and_comes_with_it(make_host):
@@ -398,3 +424,12 @@ def test_a_type_by_number_is_known_to_nvidia_smi_without_vfs(make_host, vfs, bes
         assert call(nvidia_mig, host, layout=layout, cycle_vfs=True).ok["changed"] and host.pf().mig is mode
         host.kernel.faults.no_smi_types = True
         assert not call(nvidia_mig, host, layout=layout, cycle_vfs=True).ok["changed"]
+
+
+def test_no_instance_goes_where_one_may_hold_a_vgpu_of_an_unknown_type():
+    """Neither its GPU instance nor its type is known: it may live in any."""
+    gpu = Gpu(PF, "0x20b0", "0x0000", None)
+    gpu.mig = Mig(True, True, [Profile("1g.5gb", 19), Profile("3g.20gb", 9)], [GpuInstance(3, "3g.20gb", 9, 0, 4, [0])])
+    vgpu = Vgpu(UUID, "0000:17:00.4", 0, "999", "type 999")
+    made, errors = placement.plan_instances(gpu, placement.InstanceRequest([], [(vgpu, None)], gpu.mig.profiles))
+    assert not errors and not made.destroy and "instance 3" in made.warnings[0]

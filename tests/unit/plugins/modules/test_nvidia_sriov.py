@@ -42,6 +42,15 @@ def test_reset_is_passed_on(make_host):
     assert ["/usr/lib/nvidia/sriov-manage", "-e", PF, "-r", "1"] in host.calls
 
 
+def test_a_gpu_that_a_job_uses_is_not_reset(make_host):
+    """The script resets before it asks the driver whether the GPU is in use."""
+    host = make_host(gpus=[(PF, A40), ("0000:e7:00.0", A40)])
+    host.kernel.add_process(9, "python3", ["python3", "train.py"], ["/dev/nvidiactl", "/dev/nvidia%d" % host.pf(PF).number])
+    outcome = call(nvidia_sriov, host, gpus=[PF], reset=True)
+    assert outcome.codes == ["in_use"] and "train.py" in outcome.msg and outcome.writes == 0 and not [argv for argv in host.calls if "sriov" in argv[0]]
+    assert call(nvidia_sriov, host, gpus=["0000:e7:00.0"], reset=True).ok["changed"]
+
+
 def test_a_t4_is_skipped_with_the_reason(make_host):
     host = make_host(gpus=[("0000:3b:00.0", T4), (PF, A40)])
     outcome = call(nvidia_sriov, host).ok

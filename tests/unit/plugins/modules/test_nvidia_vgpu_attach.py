@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks.mdev import Mdev
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.libvirt import plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files, libvirt_xml
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu_attach
@@ -94,6 +95,20 @@ def test_an_exact_list_takes_the_rest_and_leaves_other_devices(mdevs):
     virsh.define("web1", MDEV % ONE)
     both(mdevs, domains=[web({"type": "A40-8Q"})], exclusive=False)
     assert sorted(virsh.has("web1")) == [ONE, THREE]
+
+
+def test_other_vendors_mediated_devices_stay(mdevs, monkeypatch):
+    """One that is there has no name of its type (Intel's have none); one that is not started is known to mdevctl alone."""
+    mdevs.add("0000:e8:00.5", "A40-8Q", FOUR)
+    real, gone = Mdev.type_title, "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3aff"
+    monkeypatch.setattr(Mdev, "type_title", lambda self, key: None if key == FOUR else real(self, key))
+    stopped = [gone[:-1] + "1", gone[:-1] + "2"]
+    for uuid, parent in zip(stopped, ("matrix", "0.0.0110")):
+        mdevs.put("/etc/mdevctl.d/%s/%s" % (parent, uuid), '{"mdev_type": "vfio_ap-passthrough", "start": "manual", "attrs": []}')
+    mdevs.put("/etc/mdevctl.d/0000:e9:00.4/" + gone, '{"mdev_type": "nvidia-558", "start": "manual", "attrs": []}')
+    virsh = Libvirt(mdevs).define("web1", *(MDEV % one for one in [FOUR, ONE, gone, *stopped]))
+    both(mdevs, domains=[web()])
+    assert sorted(virsh.has("web1")) == sorted([FOUR, *stopped])
 
 
 def test_from_one_vm_to_another_in_one_run(mdevs):
