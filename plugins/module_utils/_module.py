@@ -134,7 +134,8 @@ def _build(spec: Spec, **kwargs: Any) -> Any:
 
 def _unchecked(spec: Spec, kind: str) -> tuple[Any, str]:
     """The module without any check of its options, and those of one kind, for people."""
-    plain = AnsibleModule(argument_spec={name: {"type": "raw"} for name in spec}, supports_check_mode=True)
+    raw = {name: {"type": "raw", "no_log": spec[name].get("no_log")} for name in spec}
+    plain = AnsibleModule(argument_spec=raw, supports_check_mode=True)
     names = sorted(name for name in spec if spec[name]["type"] == kind and plain.params[name] is not None)
     return plain, ", ".join("%s: %r" % (name, plain.params[name]) for name in names)
 
