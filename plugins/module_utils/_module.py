@@ -104,7 +104,10 @@ def _fail(module: Any, error: EngineError, **more: Any) -> None:
 
 
 def _printable(value: Any, secrets: Sequence[str] = ()) -> Any:
-    """A result that is text throughout: a byte of a host's file that is no UTF-8 becomes \\xNN. Of the secrets, which are links, the file's name."""
+    """A result that is text throughout, without what a terminal would obey: roles show parts of it, and Ansible diffs, as they are.
+
+    A byte of a host's file that is no UTF-8 becomes \\xNN. Of the secrets, which are links, the file's name.
+    """
     if isinstance(value, dict):
         return {_printable(key, secrets): _printable(one, secrets) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -113,10 +116,9 @@ def _printable(value: Any, secrets: Sequence[str] = ()) -> Any:
         return value
     for secret in secrets:
         value = value.replace(secret, shown_link(secret))
-    if value.isascii():
+    if value.isprintable():
         return value
-    plain = re.sub("[\udc80-\udcff]", lambda match: "\\x%02x" % (ord(match.group()) - 0xDC00), value)
-    return plain.encode("utf-8", "backslashreplace").decode("utf-8")
+    return printable(re.sub("[\udc80-\udcff]", lambda match: "\\x%02x" % (ord(match.group()) - 0xDC00), value))
 
 
 def _build(spec: Spec, **kwargs: Any) -> Any:
