@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Iterable
 
 # Where the part of a link begins that may be a secret, also where the link was copied with its characters escaped.
-_QUERY = re.compile(r"[?#&=\r\n]|%3F|%23|%3D", re.IGNORECASE)
+_QUERY = re.compile(r"[?#&=;\r\n]|%(?:3F|23|3D|26|3B)", re.IGNORECASE)
+# Where a link begins, up to its server, before which a user and a password may stand.
+_SCHEME = re.compile(r"^[\s\"']*[a-z][a-z0-9+.-]*:[/\\]*", re.IGNORECASE)
 
 # What may be a token, or a part of one: never quoted.
 _SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
@@ -94,8 +96,13 @@ def looks_signed(text: str) -> bool:
 
 
 def shown_link(link: str) -> str:
-    """All that a message shows of a link: the name of the file behind it."""
-    return _QUERY.split(link, maxsplit=1)[0].rpartition("/")[2].strip(" \t\"'") or "the link"
+    """All that a message shows of a link: the name of the file behind it. A server is no file, and its password no name."""
+    whole = _QUERY.split(link, maxsplit=1)[0]
+    rest = _SCHEME.sub("", whole)
+    parts = re.split(r"[/\\]", rest)
+    name = parts[-1].strip(" \t\"'")
+    is_server = "@" in name or (len(parts) == 1 and rest != whole)
+    return "the link" if is_server or not name else name
 
 
 def error(found: str, device: str | None = None, expected: str | None = None, remedy: str | None = None, code: str = "error") -> EngineError:

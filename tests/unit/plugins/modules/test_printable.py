@@ -10,6 +10,7 @@ from unittest import mock
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import looks_signed, shown_link
 from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_driver_bundle,
     nvidia_driver_download,
@@ -71,6 +72,25 @@ LINKS = [
     "https://example.com/x/NVIDIA-GRID.zip?autho=exp=1\n~hmac=%(m)s/%(m)s",
     "https://example.com/x/NVIDIA-GRID.zip%%3Fautho%%3D%(m)s",
 ]
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://u:%s@example.com",
+        "https:/u:%s@example.com",
+        "https://%s#x@example.com/x/NVIDIA-GRID.zip",
+        "https://u:%s?x@example.com/x/NVIDIA-GRID.zip",
+        "u:%s@example.com",
+        "u:%s#x@example.com/x/NVIDIA-GRID.zip",
+        "https:\\\\u:%s@example.com\\x\\NVIDIA-GRID.zip",
+        "https://example.com/x/NVIDIA-GRID.zip;key:%s",
+        "https://example.com/x/NVIDIA-GRID.zip%%26key%%3D%s",
+    ],
+)
+def test_a_password_is_no_files_name(link):
+    link %= MARK
+    assert looks_signed(link) and shown_link(link) in ("the link", "NVIDIA-GRID.zip")
 
 
 @pytest.mark.parametrize("link", LINKS)
