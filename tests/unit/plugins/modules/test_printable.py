@@ -135,3 +135,12 @@ def test_a_result_has_nothing_that_a_terminal_obeys(latin, capfdbinary, text):
         wrong = [one for one in leaves(result) if any(sign in one for sign in text if not sign.isprintable())]
         assert not wrong and text.encode("unicode_escape").decode()[:4] in json.dumps(result).replace("\\\\", "\\")
     assert any("\n" in one for one in leaves(result["diff"])), "lines stay lines"
+
+
+def test_a_link_in_place_of_a_checksum_is_not_repeated(host, tmp_path, capfdbinary):
+    link = "sha256:https://example.com/x/SHA256SUMS\n?autho=" + MARK
+    for module, arguments in ((nvidia_driver_bundle, {"src": __file__}), (nvidia_driver_download, {"url": "https://example.com/x.zip"})):
+        dest = str(tmp_path if module is nvidia_driver_bundle else tmp_path / "x.zip")
+        result = printed(module, host, capfdbinary, check=True, dest=dest, checksum=link, **arguments)
+        result.pop("invocation")
+        assert result["errors"][0]["code"] == "bad_checksum" and "SHA256SUMS" in result["msg"] and MARK not in json.dumps(result)
