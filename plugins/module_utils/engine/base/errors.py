@@ -13,6 +13,14 @@ _QUERY = re.compile(r"[?#&=;\r\n]|%(?:3F|23|3D|26|3B)", re.IGNORECASE)
 # Where a link begins, up to its server, before which a user and a password may stand.
 _SCHEME = re.compile(r"^[\s\"']*[a-z][a-z0-9+.-]*:[/\\]*", re.IGNORECASE)
 
+# How the names of options, variables and keys end whose values are secrets.
+SECRET_NAMES = (
+    r"(?:tokens?|passw(?:or)?d|passphrase|passwd|pwd|secrets?|api[_-]?key|access[_-]?key|private[_-]?key|authorization|credentials?|cookie|signature)"
+)
+_LOGIN = re.compile(r"(?<=://)[^\s/]+@")  # user and password in a link
+_ASSIGNED = re.compile(r"([\w.-]*%s=)(\"[^\"\n]*\"|'[^'\n]*'|\S+)" % SECRET_NAMES, re.IGNORECASE)
+_OPTION = re.compile(r"--?[\w-]*%s" % SECRET_NAMES, re.IGNORECASE)
+
 # What may be a token, or a part of one: never quoted.
 _SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
 
@@ -79,9 +87,21 @@ def printable(text: str, lines: bool = True) -> str:
 
 
 def plain(line: str) -> str:
-    """A line of a log that may be shown: without what could be of a token, and no longer than a line."""
-    text = " ".join(_SECRET.sub("…", line).split())
+    """A line of a log that may be shown: without what could be a secret or of a token, and no longer than a line."""
+    text = " ".join(_SECRET.sub("…", _ASSIGNED.sub(r"\1…", _LOGIN.sub("…@", line))).split())
     return text if len(text) <= 200 else text[:200] + "…"
+
+
+def command_line(words: Iterable[str], most: int = 60) -> str:
+    """The beginning of a program's command line as it may be shown: others' programs get secrets as arguments."""
+    found: list[str] = []
+    hides = False
+    for word in filter(None, words):
+        assigned = _ASSIGNED.search(word)
+        shown_word = word[: assigned.end(1)] + "…" if assigned else _LOGIN.sub("…@", word)
+        found.append("…" if hides and not word.startswith("-") else shown_word)
+        hides = bool(_OPTION.fullmatch(word))
+    return " ".join(found)[:most]
 
 
 def shown(value: object, most: int = 60) -> str:

@@ -13,6 +13,8 @@ import ipaddress
 import re
 from typing import Iterable, Match, Pattern
 
+from ..base.errors import SECRET_NAMES
+
 # What a report is about, or what every host has.
 _COMMON = frozenset(
     "localhost localdomain root nvidia vgpu kvm qemu libvirt linux debian ubuntu none null unknown n/a default true false on off yes no the and for with"
@@ -20,8 +22,6 @@ _COMMON = frozenset(
 )
 _PLAIN = ("", "0", "1", "127.0.0.1", "0.0.0.0", "[N/A]")
 _UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
-# A key whose name ends in one of these holds a secret.
-_SECRET = r"(?:tokens?|passw(?:or)?d|passphrase|passwd|pwd|secrets?|api[_-]?key|access[_-]?key|private[_-]?key|authorization|credentials?|cookie|signature)"
 # Texts in which each match of the second group is replaced: (kind, pattern), in this order.
 _RULES: tuple[tuple[str, Pattern[str]], ...] = (
     ("key", re.compile(r"()(-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z))", re.DOTALL)),
@@ -30,9 +30,9 @@ _RULES: tuple[tuple[str, Pattern[str]], ...] = (
     # The kernel's command line: iscsi:user:password@target of dracut, and credentials of systemd (name:value).
     ("secret", re.compile(r"(\biscsi:)([^\s\"]+)(?=@)")),
     ("secret", re.compile(r"(\bset_credential_binary=)([^\s\"]+)")),
-    ("secret", re.compile(r"(?i)([\w.-]*%s=)([^\s;&\"'][^\s;&\"]*)" % _SECRET)),
-    ("secret", re.compile(r"(?i)([\w.-]*%s[\"']?\s*[:=]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&\"']+)" % _SECRET)),
-    ("secret", re.compile(r"(?i)(--?[\w-]*%s\s+)([^\s-][^\s]*)" % _SECRET)),
+    ("secret", re.compile(r"(?i)([\w.-]*%s=)([^\s;&\"'][^\s;&\"]*)" % SECRET_NAMES)),
+    ("secret", re.compile(r"(?i)([\w.-]*%s[\"']?\s*[:=]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&\"']+)" % SECRET_NAMES)),
+    ("secret", re.compile(r"(?i)(--?[\w-]*%s\s+)([^\s-][^\s]*)" % SECRET_NAMES)),
     ("host", re.compile(r"(\b[a-z][a-z0-9+.-]*://)([^/\s\"'<>]+(?:/[^\s\"'<>]*)?)")),
     ("address", re.compile(r"()((?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.?[A-Za-z]\w*)")),
     ("serial", re.compile(r"(?i)((?:\bserial(?:[ _-]?(?:number|no\.?))?|\bPDI|\bs/n|\basset[ _]tag)\"?[ \t]*[:=][ \t]*\"?)([^\s\",;]+)")),

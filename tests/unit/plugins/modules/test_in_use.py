@@ -505,3 +505,17 @@ def make_idle(host):
     """The VM ends."""
     host.kernel.processes.clear()
     return host
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["python3", "train.py", "--api-key=MARK"], ["python3", "--hf_token", "MARK two", "train.py"], ["env", "DB_PASSWORD=MARK two", "train.py"],
+        ["curl", "https://u:MARK@example.com/x", "train.py"],
+    ],
+)
+def test_secrets_of_others_programs_are_not_repeated(make_host, argv):
+    host = make_host()
+    host.kernel.add_process(4711, "train", argv, ["/dev/nvidia0"])
+    found = call(nvidia_gpu_info, host).ok.result
+    assert "train.py" in str(found) and "MARK" not in str(found) and " two" not in str(found)
