@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Protocol, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .engine.base.errors import EngineError, Refusal, error, looks_signed, printable, raise_if_any, shown_link
+from .engine.base.errors import EngineError, Refusal, error, hidden, looks_signed, printable, raise_if_any, shown_link
 from .engine.base.plan import UNRESPONSIVE_POLICIES, Plan
 from .engine.base.steps import ApplyError
 from .engine.state.lock import HostLock, clean_leftovers
@@ -173,8 +173,8 @@ def result_of_plan(plan: Plan[Any], warnings: Sequence[str] = (), **more: Any) -
 
 
 def titled_diff(title: str, before: str, after: str) -> dict[str, str]:
-    """A diff under its own title."""
-    return {"before": before, "after": after, "before_header": title, "after_header": title}
+    """A diff under its own title, without secrets that stand in the file, such as a password on the kernel's command line."""
+    return {"before": hidden(before), "after": hidden(after), "before_header": title, "after_header": title}
 
 
 def assumed(module: Task) -> list[str]:

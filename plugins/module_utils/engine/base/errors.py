@@ -15,10 +15,12 @@ _SCHEME = re.compile(r"^[\s\"']*[a-z][a-z0-9+.-]*:[/\\]*", re.IGNORECASE)
 
 # How the names of options, variables and keys end whose values are secrets.
 SECRET_NAMES = (
-    r"(?:tokens?|passw(?:or)?d|passphrase|passwd|pwd|secrets?|api[_-]?key|access[_-]?key|private[_-]?key|authorization|credentials?|cookie|signature)"
+    r"(?:tokens?|passw(?:or)?d|passphrase|passwd|pwd|secrets?|api[_-]?key|access[_-]?key|private[_-]?key|authorization"
+    r"|credentials?(?:_binary)?|cookie|signature)"
 )
-_LOGIN = re.compile(r"(?<=://)[^\s/]+@")  # user and password in a link
-_ASSIGNED = re.compile(r"([\w.-]*%s=)(\"[^\"\n]*\"|'[^'\n]*'|\S+)" % SECRET_NAMES, re.IGNORECASE)
+# User and password in a link, and in dracut's netroot=iscsi:user:password@target.
+_LOGIN = re.compile(r"(?<=://)[^\s/]+@|(?<=\biscsi:)[^\s\"]+@")
+_ASSIGNED = re.compile(r"([\w.-]*%s=)(\"[^\"\n]*\"|'[^'\n]*'|[^\s\"]+)" % SECRET_NAMES, re.IGNORECASE)
 _OPTION = re.compile(r"--?[\w-]*%s" % SECRET_NAMES, re.IGNORECASE)
 
 # What may be a token, or a part of one: never quoted.
@@ -86,9 +88,14 @@ def printable(text: str, lines: bool = True) -> str:
     return "".join(one if one.isprintable() or lines and one in "\n\t" else one.encode("unicode_escape").decode() for one in text)
 
 
+def hidden(text: str) -> str:
+    """A text without the values of what is named after secrets, and without logins in links. Other than a token, they have no form of their own."""
+    return _ASSIGNED.sub(r"\1…", _LOGIN.sub("…@", text))
+
+
 def plain(line: str) -> str:
     """A line of a log that may be shown: without what could be a secret or of a token, and no longer than a line."""
-    text = " ".join(_SECRET.sub("…", _ASSIGNED.sub(r"\1…", _LOGIN.sub("…@", line))).split())
+    text = " ".join(_SECRET.sub("…", hidden(line)).split())
     return text if len(text) <= 200 else text[:200] + "…"
 
 

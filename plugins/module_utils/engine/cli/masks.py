@@ -27,9 +27,7 @@ _RULES: tuple[tuple[str, Pattern[str]], ...] = (
     ("key", re.compile(r"()(-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z))", re.DOTALL)),
     ("secret", re.compile(r"()(\beyJ[\w-]{8,}(?:\.[\w-]+){1,4})")),
     ("secret", re.compile(r"(?i)(\b(?:bearer|basic)\s+)([A-Za-z0-9+/=._~-]{8,})")),
-    # The kernel's command line: iscsi:user:password@target of dracut, and credentials of systemd (name:value).
-    ("secret", re.compile(r"(\biscsi:)([^\s\"]+)(?=@)")),
-    ("secret", re.compile(r"(\bset_credential_binary=)([^\s\"]+)")),
+    ("secret", re.compile(r"(\biscsi:)([^\s\"]+)(?=@)")),  # dracut's netroot=iscsi:user:password@target
     ("secret", re.compile(r"(?i)([\w.-]*%s=)([^\s;&\"'][^\s;&\"]*)" % SECRET_NAMES)),
     ("secret", re.compile(r"(?i)([\w.-]*%s[\"']?\s*[:=]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&\"']+)" % SECRET_NAMES)),
     ("secret", re.compile(r"(?i)(--?[\w-]*%s\s+)([^\s-][^\s]*)" % SECRET_NAMES)),
