@@ -519,3 +519,11 @@ def test_secrets_of_others_programs_are_not_repeated(make_host, argv):
     host.kernel.add_process(4711, "train", argv, ["/dev/nvidia0"])
     found = call(nvidia_gpu_info, host).ok.result
     assert "train.py" in str(found) and "MARK" not in str(found) and " two" not in str(found)
+
+
+def test_a_program_of_several_lines_is_named_on_one(make_host):
+    # Roles list users one a line: a line of a program's own must not look like one of theirs.
+    host = make_host()
+    host.kernel.add_process(4711, "python3", ["python3", "-c", "import torch\n- All is well."], ["/dev/nvidia0"])
+    (user,) = call(nvidia_gpu_info, host).ok["in_use"]
+    assert user["command"] == "python3 -c import torch\\n- All is well."
