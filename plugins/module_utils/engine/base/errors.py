@@ -20,7 +20,7 @@ SECRET_NAMES = (
 )
 # User and password in a link, and in dracut's netroot=iscsi:user:password@target.
 _LOGIN = re.compile(r"(?<=://)[^\s/]+@|(?<=\biscsi:)[^\s\"]+@")
-_ASSIGNED = re.compile(r"([\w.-]*%s=)(\"[^\"\n]*\"|'[^'\n]*'|[^\s\"]+)" % SECRET_NAMES, re.IGNORECASE)
+_ASSIGNED = re.compile(r"(%s=)(\"[^\"\n]*\"|'[^'\n]*'|[^\s\"]+)" % SECRET_NAMES, re.IGNORECASE)
 _OPTION = re.compile(r"--?[\w-]*%s" % SECRET_NAMES, re.IGNORECASE)
 
 # What may be a token, or a part of one: never quoted.
@@ -103,7 +103,7 @@ def command_line(words: Iterable[str], most: int = 60) -> str:
     """The beginning of a program's command line as it may be shown: others' programs get secrets as arguments."""
     found: list[str] = []
     hides = False
-    for word in filter(None, words):
+    for word in [word[:1000] for word in words if word][:most]:  # others decide how long they are
         assigned = _ASSIGNED.search(word)
         shown_word = word[: assigned.end(1)] + "…" if assigned else _LOGIN.sub("…@", word)
         found.append("…" if hides and not word.startswith("-") else shown_word)

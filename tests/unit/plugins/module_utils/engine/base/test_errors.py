@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import EngineError, Refusal, command_line, error, plain, raise_if_any
@@ -35,3 +37,11 @@ def test_a_quoted_line_has_no_password(line, found):
 def test_a_command_line_has_no_password_and_is_short():
     assert command_line(["curl", "", "-x", "http://u:p@proxy:1", "--token", "--secret", "abc", "x"]) == "curl -x http://…@proxy:1 --token --secret … x"
     assert command_line(["a" * 50, "b" * 50]) == "a" * 50 + " " + "b" * 9
+
+
+def test_a_long_line_does_not_take_long():
+    # Others decide how long command lines and lines of logs are.
+    begun = time.process_time()
+    for part in ("a", "token-", "-", "://", "iscsi:", "eyJ", "password"):
+        assert len(command_line([part * 100000] * 3)) == 60 and plain((part * 1000)[:1000])
+    assert time.process_time() - begun < 2
