@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Protocol, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
-from .engine.base.errors import EngineError, Refusal, error, looks_signed, printable, raise_if_any, shown_link
+from .engine.base.errors import EngineError, Refusal, error, hidden, looks_signed, printable, raise_if_any, shown_link
 from .engine.base.plan import UNRESPONSIVE_POLICIES, Plan
 from .engine.base.steps import ApplyError
 from .engine.state.lock import HostLock, clean_leftovers
@@ -104,7 +104,10 @@ def _fail(module: Any, error: EngineError, **more: Any) -> None:
 
 
 def _printable(value: Any, secrets: Sequence[str] = ()) -> Any:
-    """A result that is text throughout: a byte of a host's file that is no UTF-8 becomes \\xNN. Of the secrets, which are links, the file's name."""
+    """A result that is text throughout, without what a terminal would obey: roles show parts of it, and Ansible diffs, as they are.
+
+    A byte of a host's file that is no UTF-8 becomes \\xNN. Of the secrets, which are links, the file's name.
+    """
     if isinstance(value, dict):
         return {_printable(key, secrets): _printable(one, secrets) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
@@ -113,10 +116,9 @@ def _printable(value: Any, secrets: Sequence[str] = ()) -> Any:
         return value
     for secret in secrets:
         value = value.replace(secret, shown_link(secret))
-    if value.isascii():
+    if value.isprintable():
         return value
-    plain = re.sub("[\udc80-\udcff]", lambda match: "\\x%02x" % (ord(match.group()) - 0xDC00), value)
-    return plain.encode("utf-8", "backslashreplace").decode("utf-8")
+    return printable(re.sub("[\udc80-\udcff]", lambda match: "\\x%02x" % (ord(match.group()) - 0xDC00), value))
 
 
 def _build(spec: Spec, **kwargs: Any) -> Any:
@@ -134,7 +136,8 @@ def _build(spec: Spec, **kwargs: Any) -> Any:
 
 def _unchecked(spec: Spec, kind: str) -> tuple[Any, str]:
     """The module without any check of its options, and those of one kind, for people."""
-    plain = AnsibleModule(argument_spec={name: {"type": "raw"} for name in spec}, supports_check_mode=True)
+    raw = {name: {"type": "raw", "no_log": spec[name].get("no_log")} for name in spec}
+    plain = AnsibleModule(argument_spec=raw, supports_check_mode=True)
     names = sorted(name for name in spec if spec[name]["type"] == kind and plain.params[name] is not None)
     return plain, ", ".join("%s: %r" % (name, plain.params[name]) for name in names)
 
@@ -170,8 +173,8 @@ def result_of_plan(plan: Plan[Any], warnings: Sequence[str] = (), **more: Any) -
 
 
 def titled_diff(title: str, before: str, after: str) -> dict[str, str]:
-    """A diff under its own title."""
-    return {"before": before, "after": after, "before_header": title, "after_header": title}
+    """A diff under its own title, without secrets that stand in the file, such as a password on the kernel's command line."""
+    return {"before": hidden(before), "after": hidden(after), "before_header": title, "after_header": title}
 
 
 def assumed(module: Task) -> list[str]:

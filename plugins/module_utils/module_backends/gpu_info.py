@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Mapping, Sequence
 
 from .. import _module
-from ..engine.base.errors import Problem
+from ..engine.base.errors import Problem, hidden
 from ..engine.binding import boot_files
 from ..engine.checks import busy, health, in_use, problems
 from ..engine.hardware import vgpu_types
@@ -22,7 +22,7 @@ ALL, VGPUS, COUNTS = DETAILS = ("all", "vgpus", "counts")
 MOST_USERS = 10
 # What is returned under the name that it has here.
 _OF_HOST = (
-    *("kernel", "cpu_vendor", "cmdline", "secure_boot", "enrolled_certificates", "bootloader", "initramfs_tool"),
+    *("kernel", "cpu_vendor", "secure_boot", "enrolled_certificates", "bootloader", "initramfs_tool"),
     "initramfs_command",
 )
 _OF_GPU = (
@@ -116,7 +116,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     else:
         wrong = health.judged(problems.find(found, state, flags, causes, domains))
     rows, left_out = _problems(wrong, _owners(found), params["most_problems"])
-    missing = host.missing_flags(state, flags)
+    missing, coming = host.missing_flags(state, flags), state.next_kernel.cmdline
     lists = {
         "in_use": _users(users),
         "in_the_way": _users(in_use.in_the_way(users, params["may_disturb"])),
@@ -126,6 +126,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         "changed": False,
         "host": {
             **_row(state, _OF_HOST),
+            "cmdline": list(map(hidden, state.cmdline)),
             "distribution": vars(state.distribution),
             "iommu": {
                 "active": state.iommu_active,
@@ -135,7 +136,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
                 "missing_flags": missing,
             },
             "driver": state.driver.as_dict(),
-            "next_kernel": vars(state.next_kernel),
+            "next_kernel": {**vars(state.next_kernel), "cmdline": coming and list(map(hidden, coming))},
             "services": services,
         },
         "gpus": [_gpu(gpu, detail) for gpu in found.gpus],

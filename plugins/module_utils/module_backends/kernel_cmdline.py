@@ -10,7 +10,7 @@ from .. import _module
 from ..engine.binding import rebuilds
 from ..engine.bootloader import apply as bootloader_apply, choose, grub_debian, plan as bootloader_plan, record
 from ..engine.bootloader.loader import Loader
-from ..engine.base.errors import raise_if_any
+from ..engine.base.errors import hidden, raise_if_any
 from ..engine.base.plan import Plan
 from ..engine.hardware import kernel_flags
 from ..engine.read.boot_entries import Entry
@@ -43,7 +43,7 @@ def _shown(entry: Entry, flags: list[str]) -> dict[str, object]:
     return {
         "entry": entry.where,
         "release": entry.release,
-        "cmdline": entry.cmdline,
+        "cmdline": entry.cmdline and list(map(hidden, entry.cmdline)),
         "iommu": kernel_flags.iommu(line),
         "missing_flags": kernel_flags.missing(flags, line),
     }

@@ -9,7 +9,19 @@ from dataclasses import dataclass
 from typing import Any, Iterable
 
 # Where the part of a link begins that may be a secret, also where the link was copied with its characters escaped.
-_QUERY = re.compile(r"[?#&=\r\n]|%3F|%23|%3D", re.IGNORECASE)
+_QUERY = re.compile(r"[?#&=;\r\n]|%(?:3F|23|3D|26|3B)", re.IGNORECASE)
+# Where a link begins, up to its server, before which a user and a password may stand.
+_SCHEME = re.compile(r"^[\s\"']*[a-z][a-z0-9+.-]*:[/\\]*", re.IGNORECASE)
+
+# How the names of options, variables and keys end whose values are secrets.
+SECRET_NAMES = (
+    r"(?:tokens?|passw(?:or)?d|passphrase|passwd|pwd|secrets?|api[_-]?key|access[_-]?key|private[_-]?key|authorization"
+    r"|credentials?(?:_binary)?|cookie|signature)"
+)
+# User and password in a link, and in dracut's netroot=iscsi:user:password@target.
+_LOGIN = re.compile(r"(?<=://)[^\s/]+@|(?<=\biscsi:)[^\s\"]+@")
+_ASSIGNED = re.compile(r"(%s=)(\"[^\"\n]*\"|'[^'\n]*'|[^\s\"]+)" % SECRET_NAMES, re.IGNORECASE)
+_OPTION = re.compile(r"--?[\w-]*%s" % SECRET_NAMES, re.IGNORECASE)
 
 # What may be a token, or a part of one: never quoted.
 _SECRET = re.compile(r"[A-Za-z0-9_+-]{40,}(?:\.[A-Za-z0-9_+-]*)*=*|eyJ[A-Za-z0-9_.+/=-]*")
@@ -76,10 +88,27 @@ def printable(text: str, lines: bool = True) -> str:
     return "".join(one if one.isprintable() or lines and one in "\n\t" else one.encode("unicode_escape").decode() for one in text)
 
 
+def hidden(text: str) -> str:
+    """A text without the values of what is named after secrets, and without logins in links. Other than a token, they have no form of their own."""
+    return _ASSIGNED.sub(r"\1…", _LOGIN.sub("…@", text))
+
+
 def plain(line: str) -> str:
-    """A line of a log that may be shown: without what could be of a token, and no longer than a line."""
-    text = " ".join(_SECRET.sub("…", line).split())
+    """A line of a log that may be shown: without what could be a secret or of a token, and no longer than a line."""
+    text = " ".join(_SECRET.sub("…", hidden(line)).split())
     return text if len(text) <= 200 else text[:200] + "…"
+
+
+def command_line(words: Iterable[str], most: int = 60) -> str:
+    """The beginning of a program's command line as it may be shown: others' programs get secrets as arguments."""
+    found: list[str] = []
+    hides = False
+    for word in [word[:1000] for word in words if word][:most]:  # others decide how long they are
+        assigned = _ASSIGNED.search(word)
+        shown_word = word[: assigned.end(1)] + "…" if assigned else _LOGIN.sub("…@", word)
+        found.append("…" if hides and not word.startswith("-") else shown_word)
+        hides = bool(_OPTION.fullmatch(word))
+    return " ".join(found)[:most]
 
 
 def shown(value: object, most: int = 60) -> str:
@@ -94,8 +123,13 @@ def looks_signed(text: str) -> bool:
 
 
 def shown_link(link: str) -> str:
-    """All that a message shows of a link: the name of the file behind it."""
-    return _QUERY.split(link, maxsplit=1)[0].rpartition("/")[2].strip(" \t\"'") or "the link"
+    """All that a message shows of a link: the name of the file behind it. A server is no file, and its password no name."""
+    whole = _QUERY.split(link, maxsplit=1)[0]
+    rest = _SCHEME.sub("", whole)
+    parts = re.split(r"[/\\]", rest)
+    name = parts[-1].strip(" \t\"'")
+    is_server = "@" in name or (len(parts) == 1 and rest != whole)
+    return "the link" if is_server or not name else name
 
 
 def error(found: str, device: str | None = None, expected: str | None = None, remedy: str | None = None, code: str = "error") -> EngineError:

@@ -8,6 +8,7 @@ import os
 import re
 from typing import Sequence
 
+from ..base.errors import command_line
 from ..state import lock
 from ..system.context import Context
 
@@ -61,7 +62,7 @@ def _words(ctx: Context, pid: int) -> list[str]:
 
 def _named(ctx: Context, pid: int) -> str:
     # The kernel shows who took the lock; what that one started may hold it beyond its end.
-    return "pid %d (%s)" % (pid, " ".join(_words(ctx, pid))[:60] or "it has ended, a program that it started has not")
+    return "pid %d (%s)" % (pid, command_line(_words(ctx, pid)) or "it has ended, a program that it started has not")
 
 
 def _installs(ctx: Context, pid: int) -> bool:

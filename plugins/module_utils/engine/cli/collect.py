@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
+import json
 import os
 import re
 import tarfile
 import time
-from typing import Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 from ..base.errors import EngineError, error
 from ..state import layout_file, migration
@@ -62,7 +64,7 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
     masks = Masks()
     content, unread = _content(ctx)
     _learn(ctx, masks, content)
-    masked = {name: masks.mask(text) for name, text in content.items()}
+    masked = {name: _masked(masks, name, text) for name, text in content.items()}
     written = None if args.list else path
     if not args.json:
         screen("%s %s:" % (path, "would contain" if args.list else "contains"), "strong")
@@ -115,8 +117,25 @@ def _content(ctx: Context) -> tuple[dict[str, str], list[str]]:
             unread.append("%s: %s" % (name, exc))
             continue
         if text.strip():
-            found[name] = text[-_MOST:]
+            found[name] = text if name.endswith(".json") else text[-_MOST:]
     return found, unread
+
+
+def _masked(masks: Masks, name: str, text: str) -> str:
+    """The text without what is masked. Of JSON each text by itself: within the whole, quotes and letters are spelled in another way."""
+    if name.endswith(".json"):
+        with contextlib.suppress(ValueError, RecursionError):
+            text = json.dumps(_each(json.loads(text), masks.mask), indent=1, ensure_ascii=False) + "\n"
+    return masks.mask(text)[-_MOST:]
+
+
+def _each(value: Any, change: Callable[[str], str]) -> Any:
+    """A value of JSON with each of its texts changed."""
+    if isinstance(value, dict):
+        return {change(key): _each(one, change) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_each(one, change) for one in value]
+    return change(value) if isinstance(value, str) else value
 
 
 def _printed(ctx: Context, command: Callable[[Context, Screen, argparse.Namespace], int]) -> Callable[[], str]:
@@ -207,5 +226,13 @@ def _learn(ctx: Context, masks: Masks, content: dict[str, str]) -> None:
         fields = line.split(":")
         if len(fields) > 4 and fields[2].isdigit() and 1000 <= int(fields[2]) < 65534:
             masks.add("user", [fields[0], *fields[4].split(",")])
-    for text in content.values():
+
+    def learn(text: str) -> str:
         masks.learn(text)
+        return text
+
+    for name, text in content.items():
+        learn(text)
+        if name.endswith(".json"):
+            with contextlib.suppress(ValueError, RecursionError):
+                _each(json.loads(text), learn)

@@ -13,6 +13,8 @@ import ipaddress
 import re
 from typing import Iterable, Match, Pattern
 
+from ..base.errors import SECRET_NAMES
+
 # What a report is about, or what every host has.
 _COMMON = frozenset(
     "localhost localdomain root nvidia vgpu kvm qemu libvirt linux debian ubuntu none null unknown n/a default true false on off yes no the and for with"
@@ -20,15 +22,16 @@ _COMMON = frozenset(
 )
 _PLAIN = ("", "0", "1", "127.0.0.1", "0.0.0.0", "[N/A]")
 _UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
-# A key whose name ends in one of these holds a secret.
-_SECRET = r"(?:tokens?|passw(?:or)?d|passphrase|passwd|pwd|secrets?|api[_-]?key|access[_-]?key|private[_-]?key|authorization|credentials?|cookie|signature)"
-# Texts in which each match of the second group is replaced: (kind, pattern), in this order.
+# Texts in which each match of the second group is replaced: (kind, pattern), in this order. Each begins where it can't begin once more within
+# its own match: others decide how long a word in a log is.
 _RULES: tuple[tuple[str, Pattern[str]], ...] = (
     ("key", re.compile(r"()(-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z))", re.DOTALL)),
     ("secret", re.compile(r"()(\beyJ[\w-]{8,}(?:\.[\w-]+){1,4})")),
     ("secret", re.compile(r"(?i)(\b(?:bearer|basic)\s+)([A-Za-z0-9+/=._~-]{8,})")),
-    ("secret", re.compile(r"(?i)([\w.-]*%s[\"']?\s*[:=]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&\"']+)" % _SECRET)),
-    ("secret", re.compile(r"(?i)(--?[\w-]*%s\s+)([^\s-][^\s]*)" % _SECRET)),
+    ("secret", re.compile(r"((?<![\w:])iscsi:)([^\s\"]+)(?=@)")),  # dracut's netroot=iscsi:user:password@target
+    ("secret", re.compile(r"(?i)(%s=)([^\s;&\"'][^\s;&\"]*)" % SECRET_NAMES)),
+    ("secret", re.compile(r"(?i)(%s[\"']?\s*[:=]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s,;&\"']+)" % SECRET_NAMES)),
+    ("secret", re.compile(r"(?i)((?<![\w-])--?[\w-]*%s\s+)([^\s-][^\s]*)" % SECRET_NAMES)),
     ("host", re.compile(r"(\b[a-z][a-z0-9+.-]*://)([^/\s\"'<>]+(?:/[^\s\"'<>]*)?)")),
     ("address", re.compile(r"()((?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.?[A-Za-z]\w*)")),
     ("serial", re.compile(r"(?i)((?:\bserial(?:[ _-]?(?:number|no\.?))?|\bPDI|\bs/n|\basset[ _]tag)\"?[ \t]*[:=][ \t]*\"?)([^\s\",;]+)")),

@@ -20,7 +20,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Iterator, Sequence
 
-from ..base.errors import EngineError, Refusal, error
+from ..base.errors import EngineError, Refusal, error, looks_signed, shown, shown_link
 from ..read.platform import Distribution
 from .plan import version_in
 
@@ -95,7 +95,9 @@ def sha256(path: str) -> str:
 def check_form(path: str, checksum: str) -> str:
     """The digits of a checksum (sha256:…); raises EngineError unless it is one that is understood."""
     if not re.match(r"sha256:[0-9a-fA-F]{64}$", checksum):
-        raise error("%r is no checksum" % checksum, path, "sha256: and 64 hexadecimal digits", code="bad_checksum")
+        # It may be a link to a list of checksums, or the bundle's own in the wrong variable.
+        found = shown_link(checksum) if looks_signed(checksum) else shown(checksum, 100)
+        raise error("%s is no checksum" % found, path, "sha256: and 64 hexadecimal digits", code="bad_checksum")
     return checksum.partition(":")[2].lower()
 
 

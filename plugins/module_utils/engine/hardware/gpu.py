@@ -35,7 +35,7 @@ class Holder:
 
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
-        return {"pid": self.pid, "command": self.command, "vm": self.vm}
+        return {"pid": self.pid, "command": printable(self.command, lines=False), "vm": self.vm}
 
 
 @dataclass(eq=False, repr=False)

@@ -11,7 +11,7 @@ import stat
 from typing import TextIO
 
 from ..base.clock import until
-from ..base.errors import EngineError, error
+from ..base.errors import EngineError, command_line, error
 from ..system import command, files, mdevctl
 from ..system.context import Context
 from . import install_mark, migration, paths
@@ -66,8 +66,8 @@ class HostLock:
                     continue
                 locks = sysfs.read_or("/proc/%s/fdinfo/%s" % (pid, number), "")
                 if "FLOCK" in locks and lock in locks:
-                    words = sysfs.read_or("/proc/%s/cmdline" % pid, "").replace("\0", " ").strip()
-                    shown = words or sysfs.read_or("/proc/%s/comm" % pid, "") or "?"
+                    words = sysfs.read_or("/proc/%s/cmdline" % pid, "").split("\0")
+                    shown = command_line(words, 200) or sysfs.read_or("/proc/%s/comm" % pid, "") or "?"
                     found.append("pid %s (%s%s)" % (pid, "%s: " % name if name and pid == written else "", shown))
                     break
         return ", ".join(found) or "a process that can't be seen from here"

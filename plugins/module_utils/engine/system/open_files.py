@@ -15,6 +15,7 @@ import threading
 from typing import Any, Container, Iterable, Iterator, Sequence, Tuple
 
 from ..base.clock import Clock
+from ..base.errors import command_line
 from ..hardware.gpu import Holder
 from .sysfs import Sysfs
 
@@ -142,7 +143,7 @@ class OpenFiles:
     def _holder(self, pid: int) -> Holder:
         words = self._sysfs.read_or("/proc/%d/cmdline" % pid, "").split("\0")
         command = self._sysfs.read_or("/proc/%d/comm" % pid, "") or "?"
-        shown = " ".join(word for word in words if word)[:60] or command
+        shown = command_line(words) or command
         vm = vm_name(words)
         return Holder(pid, command if vm else shown, vm)
 

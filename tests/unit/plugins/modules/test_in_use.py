@@ -540,3 +540,25 @@ def test_an_active_vgpu_that_cannot_be_read_is_in_use(host, change):
     host.ctx.command = command
     outcome = call(nvidia_vgpu, host, layout=EMPTY)
     assert outcome.codes == ["in_use"] and outcome.writes == 0 and host.vgpus()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["python3", "train.py", "--api-key=MARK"], ["python3", "--hf_token", "MARK two", "train.py"], ["env", "DB_PASSWORD=MARK two", "train.py"],
+        ["curl", "https://u:MARK@example.com/x", "train.py"],
+    ],
+)
+def test_secrets_of_others_programs_are_not_repeated(make_host, argv):
+    host = make_host()
+    host.kernel.add_process(4711, "train", argv, ["/dev/nvidia0"])
+    found = call(nvidia_gpu_info, host).ok.result
+    assert "train.py" in str(found) and "MARK" not in str(found) and " two" not in str(found)
+
+
+def test_a_program_of_several_lines_is_named_on_one(make_host):
+    # Roles list users one a line: a line of a program's own must not look like one of theirs.
+    host = make_host()
+    host.kernel.add_process(4711, "python3", ["python3", "-c", "import torch\n- All is well."], ["/dev/nvidia0"])
+    (user,) = call(nvidia_gpu_info, host).ok["in_use"]
+    assert user["command"] == "python3 -c import torch\\n- All is well."

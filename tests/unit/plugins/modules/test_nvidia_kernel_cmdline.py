@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.bootloader.grub_debian import DROP_IN
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
-from ansible_collections.vgpu.kvm.plugins.modules import nvidia_kernel_cmdline, nvidia_pci_driver
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_kernel_cmdline, nvidia_pci_driver
 from ansible_collections.vgpu.kvm.tests.unit.fake import boot
 from ansible_collections.vgpu.kvm.tests.unit.fake.boot import FLAGS
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
@@ -43,6 +43,18 @@ def files(host):
 
 
 # --- each boot loader: there, again, and back
+
+
+def test_a_password_on_the_command_line_is_kept_and_not_shown(make_host):
+    host = make_host()
+    line = "root=/dev/sda1 netroot=iscsi:u:MARK@10.0.0.1::3260::iqn.x rd.iscsi.password=MARK systemd.set_credential_binary=a:MARK quiet"
+    boot.systemd_boot(host, options=line, cmdline=line + "\n")
+    host.kernel.cmdline = line
+    done = run(host).ok
+    assert host.get(CMDLINE).startswith(line + " ") and "rd.iscsi.password=…" in done["diff"][0]["before"] and done["next_boot"]
+    found = call(nvidia_gpu_info, host).ok
+    assert "rd.iscsi.password=…" in found["host"]["cmdline"] and "quiet" in found["host"]["next_kernel"]["cmdline"]
+    assert "MARK" not in str(done.result) + str(found.result)
 
 
 def test_there_again_and_back(any_loader):

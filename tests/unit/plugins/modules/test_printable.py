@@ -10,7 +10,15 @@ from unittest import mock
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import _module
-from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver_bundle, nvidia_driver_download, nvidia_gpu_info, nvidia_host_plan, nvidia_pci_driver
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import looks_signed, shown_link
+from ansible_collections.vgpu.kvm.plugins.modules import (
+    nvidia_driver_bundle,
+    nvidia_driver_download,
+    nvidia_gpu_info,
+    nvidia_grid_license,
+    nvidia_host_plan,
+    nvidia_pci_driver,
+)
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import patch_module_args
 
 LINE = b"options vfio-pci ids=10de:2235 # by J\xf6rg\n"
@@ -66,6 +74,25 @@ LINKS = [
 ]
 
 
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://u:%s@example.com",
+        "https:/u:%s@example.com",
+        "https://%s#x@example.com/x/NVIDIA-GRID.zip",
+        "https://u:%s?x@example.com/x/NVIDIA-GRID.zip",
+        "u:%s@example.com",
+        "u:%s#x@example.com/x/NVIDIA-GRID.zip",
+        "https:\\\\u:%s@example.com\\x\\NVIDIA-GRID.zip",
+        "https://example.com/x/NVIDIA-GRID.zip;key:%s",
+        "https://example.com/x/NVIDIA-GRID.zip%%26key%%3D%s",
+    ],
+)
+def test_a_password_is_no_files_name(link):
+    link %= MARK
+    assert looks_signed(link) and shown_link(link) in ("the link", "NVIDIA-GRID.zip")
+
+
 @pytest.mark.parametrize("link", LINKS)
 def test_a_misspelled_link_is_not_repeated(host, tmp_path, capfdbinary, link):
     link %= {"m": MARK}
@@ -77,3 +104,43 @@ def test_a_misspelled_link_is_not_repeated(host, tmp_path, capfdbinary, link):
         result.pop("invocation", None)
         assert result["failed"] and MARK not in json.dumps(result), result
         assert "NVIDIA-GRID.zip" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    "module, arguments",
+    [
+        (nvidia_grid_license, {"token": MARK, "interval": float("inf")}),
+        (nvidia_driver_download, {"url": "https://example.com/x.zip?" + MARK, "dest": "/x.zip", "checksum": "sha256:" + "0" * 64, "timeout": float("inf")}),
+    ],
+)
+def test_a_secret_is_hidden_where_ansible_cannot_check_the_options(host, capfdbinary, module, arguments):
+    result = printed(module, host, capfdbinary, **arguments)
+    assert result["errors"][0]["code"] == "bad_number" and MARK not in json.dumps(result), result
+
+
+def leaves(value):
+    """All texts in a result."""
+    if isinstance(value, dict):
+        return [text for pair in value.items() for one in pair for text in leaves(one)]
+    return [text for one in value for text in leaves(one)] if isinstance(value, list) else [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize("text", ["\x1b]0;mine\x07", "\x9b31m", "\u202e"])
+def test_a_result_has_nothing_that_a_terminal_obeys(latin, capfdbinary, text):
+    # Roles show parts of results in messages of their own, and Ansible shows diffs, both as they are.
+    latin.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235 # %s\n" % text)
+    for module in (nvidia_gpu_info, nvidia_pci_driver):
+        result = printed(module, latin, capfdbinary, check=True)
+        result.pop("invocation", None)
+        wrong = [one for one in leaves(result) if any(sign in one for sign in text if not sign.isprintable())]
+        assert not wrong and text.encode("unicode_escape").decode()[:4] in json.dumps(result).replace("\\\\", "\\")
+    assert any("\n" in one for one in leaves(result["diff"])), "lines stay lines"
+
+
+def test_a_link_in_place_of_a_checksum_is_not_repeated(host, tmp_path, capfdbinary):
+    link = "sha256:https://example.com/x/SHA256SUMS\n?autho=" + MARK
+    for module, arguments in ((nvidia_driver_bundle, {"src": __file__}), (nvidia_driver_download, {"url": "https://example.com/x.zip"})):
+        dest = str(tmp_path if module is nvidia_driver_bundle else tmp_path / "x.zip")
+        result = printed(module, host, capfdbinary, check=True, dest=dest, checksum=link, **arguments)
+        result.pop("invocation")
+        assert result["errors"][0]["code"] == "bad_checksum" and "SHA256SUMS" in result["msg"] and MARK not in json.dumps(result)

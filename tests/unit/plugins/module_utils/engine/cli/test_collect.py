@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import tarfile
+import time
 
 import pytest
 
@@ -125,6 +126,24 @@ def test_what_helps_stays(marked, command, tmp_path):
     assert re.fullmatch(r"<uuid-\d+>", stored) and stored in content["journal-services.txt"] and stored in content["status.json"]
 
 
+def test_what_json_spells_in_another_way_is_masked_too(marked, command, tmp_path):
+    text = 'nvidia-vgpu-mgr failed: {"password": "markpassword two", "host": "m\u00e4rkhost"} on m\u00e4rkvm'
+    marked.put("/etc/hosts", "10.203.77.9 m\u00e4rkhost\n")
+    device = HOSTDEV % MARKED["uuid"][0]
+    domain = "<domain type='kvm'><name>märkvm</name><uuid>%s</uuid><devices>%s</devices></domain>" % (MARKED["uuid"][0], device)
+    marked.put("/etc/libvirt/qemu/m\u00e4rkvm.xml", domain)
+    lines = json.dumps({"MESSAGE": text, "_SYSTEMD_UNIT": "nvidia-vgpu-mgr.service", "__REALTIME_TIMESTAMP": str(int(marked.ctx.clock.wall() * 1e6))})
+    journal = marked.programs["journalctl"]
+    marked.programs["journalctl"] = lambda argv, timeout: Result(0, lines + "\n") if "--output=json" in argv else journal(argv, timeout)
+    path = str(tmp_path / "report.tar.gz")
+    assert command(marked, "collect", "--output", path)[0] == 0
+    content = unpacked(path)
+    doctor = json.loads(content["doctor.json"])
+    assert "failed" in json.dumps(doctor["problems"])
+    for name, one in content.items():
+        assert not [word for word in ("markpassword", " two", "m\u00e4rk", "m\\u00e4rk") if word in one], name
+
+
 def test_the_list_comes_before_the_file(marked, command, tmp_path):
     path = tmp_path / "report.tar.gz"
     code, out, dummy = command(marked, "collect", "--list", "--output", str(path))
@@ -175,8 +194,20 @@ def test_what_is_no_secret_stays(text):
         ("AWS_SECRET_ACCESS_KEY=abcd/efgh x", "AWS_SECRET_ACCESS_KEY=<secret-1> x"),
         ('{"api_key": "abcd efgh", "b": 1}', '{"api_key": "<secret-1>", "b": 1}'),
         ("curl --password hunter2 https://u:p@h.example:8443/x?y=z end", "curl --password <secret-1> https://<host-1> end"),
+        ("netroot=iscsi:u:s3c!et:v:oth@r@10.0.0.1::3260::iqn.x", "netroot=iscsi:<secret-1>@<address-1>::3260::iqn.x"),
+        ("systemd.set_credential_binary=passwd:aGVsbG8= x", "systemd.set_credential_binary=<secret-1> x"),
+        ("password=hunt,er'2 x", "password=<secret-1> x"),
         ("GPU-11111111-2222-3333-4444-555555555555, 11111111-2222-3333-4444-555555555555", "GPU-<uuid-1>, <uuid-1>"),
     ],
 )
 def test_masks(text, masked):
     assert Masks().mask(text) == masked
+
+
+@pytest.mark.parametrize("part", ["a", "-", "0-", "token-", "iscsi:", "://", "a@", "-----BEGIN A-----", "guest="])
+def test_a_long_word_does_not_take_long(part):
+    begun = time.process_time()
+    masks = Masks()
+    masks.learn(part * 1500)
+    masks.mask(part * 1500)
+    assert time.process_time() - begun < 1
