@@ -103,7 +103,7 @@ def clean_leftovers(root: str) -> None:
     So what can't be removed or listed (a read-only file system, an EFI partition that is damaged) stays, and stops nobody, least of all a boot.
     """
     definitions: list[str] = []
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(EngineError, OSError):
         definitions = files.names(root, mdevctl.DIRECTORY)
     for directory in [*(migration.current(root, one) for one in DIRECTORIES), *definitions]:
         with contextlib.suppress(EngineError, OSError):

@@ -48,6 +48,10 @@ def names(root: str, directory: str, ending: str = "") -> list[str]:
         return ["%s/%s" % (directory, name) for name in sorted(os.listdir(root + directory)) if name.endswith(ending)]
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except PermissionError:
+        raise
+    except OSError as exc:
+        raise error("it can't be listed: %s" % exc.strerror, device=directory) from exc
 
 
 def real_path(root: str, path: str) -> str:

@@ -89,3 +89,21 @@ def test_what_was_half_put_back_beside_grubs_configuration_goes(host):
     host.put("/boot/grub/.vgpu-abc", "half")
     lock.clean_leftovers(host.root)
     assert host.get("/boot/grub/.vgpu-abc") is None
+
+
+@pytest.mark.parametrize("place", ["/boot/loader/entries", "/boot"])
+def test_boot_files_that_can_not_be_listed_leave_no_host_without_vgpus(host, monkeypatch, place):
+    call(nvidia_sriov, host).ok
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]).ok
+    goal = host.vgpus()
+    host.reboot()
+    real = os.listdir
+
+    def listdir(path):
+        if path == host.root + place:
+            raise OSError(errno.ENODEV, "No such device")
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    monkeypatch.setattr(cli, "Context", lambda: host.ctx)
+    assert cli.main(["restore", "--settle", "0"]) == 0 and host.vgpus() == goal

@@ -167,3 +167,12 @@ def test_the_file_is_synced_once_more_under_its_name(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "rename", lambda old, new: (done.append("renamed"), rename(old, new)))
     files.write_atomic(root, "/f", "text")
     assert done[done.index("renamed") + 1:] == [root + "/f", root]
+
+
+def test_a_directory_that_can_not_be_listed_is_an_error_of_ours(tmp_path, monkeypatch):
+    def refuse(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(EngineError, match="/boot: it can't be listed: Input/output error"):
+        files.names(str(tmp_path), "/boot")
