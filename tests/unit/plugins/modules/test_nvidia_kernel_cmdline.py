@@ -444,6 +444,32 @@ def test_partitions_of_proxmox(make_host, monkeypatch, tmp_path):
     assert run(host, check=True).ok["changed"], "what is mounted counts, and lacks a flag"
 
 
+def test_a_partition_that_a_killed_run_left_mounted_is_unmounted(make_host, monkeypatch, tmp_path):
+    """Mounted read-only it could not be mounted for writing: no refresh would reach it, a kernel update's neither, until a reboot."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    host = boot.proxmox(make_host(), True)
+    ended, running = (str(tmp_path / name) for name in ("vgpu-boot-4711-abc", "vgpu-boot-1-def"))
+    for name in (ended, running):
+        os.mkdir(name)
+    host.put("/proc/1/stat", "")
+    device = os.path.realpath(host.root + "/dev/disk/by-uuid/" + boot.UUID)
+    real, mounts, gone = host.sysfs.read_or, {ended: device, running: "/dev/other"}, []
+
+    def umount(argv, timeout):
+        gone.append(argv[0])
+        mounts.pop(argv[0], None)
+        return Result(0, "")
+
+    def read_or(path, default=None):
+        return "".join("%s %s vfat ro 0 0\n" % (one, where) for where, one in mounts.items()) if path == "/proc/mounts" else real(path, default)
+
+    monkeypatch.setattr(host.sysfs, "read_or", read_or)
+    host.programs["umount"] = umount
+    assert run(host, check=True).ok["changed"]
+    assert gone[0] == ended and running not in gone and not os.path.exists(ended) and os.path.exists(running)
+    assert gone[1].startswith("%s/vgpu-boot-%d-" % (tmp_path, os.getpid())), "the next run knows whose it is"
+
+
 @pytest.mark.parametrize("kind, directory", [("debian", "/boot/grub"), ("suse", "/boot/grub2"), ("redhat", "/boot/loader/entries")])
 def test_what_a_program_wrote_is_synced(make_host, kind, directory):
     host = boot.KINDS[kind](make_host())
