@@ -178,6 +178,17 @@ def test_the_role_twice_in_one_play_reboots_once(bed, bundles):
     assert ended.rc == 0 and machine.boots == 1, (machine.boots, ended.out[-3000:])
 
 
+def test_teardown_removes_what_an_interrupted_installation_left(bed):
+    """Which is no driver, until the mark goes that says so: then it would be a whole one."""
+    machine = bed.add("one")
+    machine.put("/var/lib/vgpuctl/driver-installation", "of other files\n")
+    machine.put("/usr/bin/nvidia-uninstall", "", 0o755)
+    machine.put("/usr/bin/nvidia-half", "half")
+    ended = bed.play("teardown", vgpu_teardown_confirm=True, vgpu_reboot="never")
+    assert ended.rc == 0 and machine.get("/usr/bin/nvidia-half") is None, ended.out[-4000:]
+    assert machine.get("/var/lib/vgpuctl/driver-installation") is None
+
+
 @long
 def test_teardown_repeats_a_failed_initramfs(bed):
     """And finds what the inventory has elsewhere."""

@@ -101,3 +101,13 @@ def test_the_boot_restores_from_the_first_vgpu_on():
     order = [next(key for key in task if "." in key) for task in tasks]
     enables = next(number for number, task in enumerate(tasks) if task.get("ansible.builtin.systemd_service", {}).get("enabled"))
     assert order.index("vgpu.kvm.nvidia_vgpu_restore") < enables < order.index("vgpu.kvm.nvidia_vgpu")
+
+
+@pytest.mark.parametrize("flavour, mark, removes", [("vgpu", False, True), ("none", True, True), ("none", False, False), ("datacenter", False, False)])
+def test_a_teardown_removes_what_an_interrupted_installation_left(flavour, mark, removes):
+    """It counts as no driver; without the mark, which goes with the records, it would count as a whole one."""
+    known = {
+        "__teardown_info": {"host": {"driver": {**DRIVER, "flavour": flavour}}}, "teardown_driver": True,
+        "__teardown_mark": {"results": [{"stat": {"exists": mark}}, {"stat": {"exists": False}}]},
+    }
+    assert Role("teardown").read("__teardown_removes_driver", **known) is removes
