@@ -178,6 +178,17 @@ def test_the_role_twice_in_one_play_reboots_once(bed, bundles):
     assert ended.rc == 0 and machine.boots == 1, (machine.boots, ended.out[-3000:])
 
 
+def test_teardown_removes_what_an_interrupted_installation_left(bed):
+    """Which is no driver, until the mark goes that says so: then it would be a whole one."""
+    machine = bed.add("one")
+    machine.put("/var/lib/vgpuctl/driver-installation", "of other files\n")
+    machine.put("/usr/bin/nvidia-uninstall", "", 0o755)
+    machine.put("/usr/bin/nvidia-half", "half")
+    ended = bed.play("teardown", vgpu_teardown_confirm=True, vgpu_reboot="never")
+    assert ended.rc == 0 and machine.get("/usr/bin/nvidia-half") is None, ended.out[-4000:]
+    assert machine.get("/var/lib/vgpuctl/driver-installation") is None
+
+
 @long
 def test_teardown_repeats_a_failed_initramfs(bed):
     """And finds what the inventory has elsewhere."""
@@ -201,3 +212,22 @@ def test_a_reboot_that_was_not_started_is_not_called_late(bed, bundles):
     ready(bed.add("one"), OLD, LAYOUT).shutdown_fails = True
     ended = bed.play("host", **BASE, vgpu_driver_bundle=bundles[NEW])
     assert ended.rc == 2 and "Failed to talk to init daemon" in ended.out and "it is not back" not in ended.out, ended.out[-3000:]
+
+
+def test_a_scheduler_of_a_cut_run_comes_into_the_initramfs(bed):
+    """The file that was written is not there as it should be until the initramfs has it."""
+    machine = ready(bed.add("one"), OLD, LAYOUT)
+    role = {"name": "vgpu.kvm.driver", "tasks_from": "scheduler"}
+    tasks = [{"vgpu.kvm.nvidia_gpu_info": {}, "register": "read"}, {"ansible.builtin.include_role": role, "vars": {"driver_info": "{{ read }}"}}]
+    play = bed.folder / "scheduler.yml"
+    play.write_text(json.dumps([{"hosts": "vgpu_hosts", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
+    bed.fault_at["one"] = ("copy", "cut")
+    first = bed.play(str(play), vgpu_scheduler="equal_share")
+    assert first.rc == 4 and machine.rebuilds == 0, first.out[-3000:]
+    second = bed.play(str(play), vgpu_scheduler="equal_share")
+    text = machine.get("/etc/modprobe.d/nvidia-vgpu-scheduler.conf")
+    assert second.rc == 0 and machine.rebuilds == 1 and 'NVreg_RegistryDwords="RmPVMRL=0x01"' in text, second.out[-3000:]
+    third = bed.play(str(play), vgpu_scheduler="equal_share")
+    assert third.rc == 0 and third.changed == {"one": 0} and machine.rebuilds == 1, third.out[-3000:]
+    check = bed.play(str(play), "--check", vgpu_scheduler="fixed_share")
+    assert check.changed == {"one": 1} and machine.get("/etc/modprobe.d/nvidia-vgpu-scheduler.conf") == text, check.out[-3000:]

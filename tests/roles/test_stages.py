@@ -93,3 +93,21 @@ def test_no_role_uses_what_is_another_roles_alone():
             if path.suffix in (".yml", ".j2"):
                 found = set(re.findall(r"\b__[a-z]\w*", path.read_text(encoding="utf-8")))
                 assert not [name for name in found if not name.startswith(f"__{role}_")], path
+
+
+def test_the_boot_restores_from_the_first_vgpu_on():
+    """A power cut while the first layout is applied: the layout is stored, so the unit must be enabled, which a boot goes by."""
+    tasks = yaml.safe_load((ROLES / "vgpus" / "tasks" / "main.yml").read_text(encoding="utf-8"))
+    order = [next(key for key in task if "." in key) for task in tasks]
+    enables = next(number for number, task in enumerate(tasks) if task.get("ansible.builtin.systemd_service", {}).get("enabled"))
+    assert order.index("vgpu.kvm.nvidia_vgpu_restore") < enables < order.index("vgpu.kvm.nvidia_vgpu")
+
+
+@pytest.mark.parametrize("flavour, mark, removes", [("vgpu", False, True), ("none", True, True), ("none", False, False), ("datacenter", False, False)])
+def test_a_teardown_removes_what_an_interrupted_installation_left(flavour, mark, removes):
+    """It counts as no driver; without the mark, which goes with the records, it would count as a whole one."""
+    known = {
+        "__teardown_info": {"host": {"driver": {**DRIVER, "flavour": flavour}}}, "teardown_driver": True,
+        "__teardown_mark": {"results": [{"stat": {"exists": mark}}, {"stat": {"exists": False}}]},
+    }
+    assert Role("teardown").read("__teardown_removes_driver", **known) is removes

@@ -45,6 +45,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         plan.refuse_unresponsive()
     else:
         binding_apply.apply(ctx, plan, params["timeout"])
+        if params["driver"] == "original":
+            backups.settle(ctx.root)
     gpus = found.select(params["gpus"])[0]
     moved = [step.device for step in plan.steps if step.device and step.kind == "unbind"]
     return _module.result_of_plan(

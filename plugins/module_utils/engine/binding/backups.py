@@ -74,6 +74,14 @@ def forget(root: str, path: str) -> None:
         _write(root, record)
 
 
+def settle(root: str) -> None:
+    """Drops the records of files that are as they were, which a run that was killed after it restored them left."""
+    record = read(root)
+    left = {path: one for path, one in record.items() if files.read_text(root, path) != one["before"]}
+    if left != record:
+        _write(root, left)
+
+
 def back(root: str) -> tuple[list[FileEdit], list[str]]:
     """(edits that restore the files, sentences about those that somebody changed since)."""
     edits, warnings = [], []

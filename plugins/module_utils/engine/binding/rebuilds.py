@@ -3,7 +3,8 @@
 """Rebuilds that an edit of boot files makes pending: the initramfs, and the boot loader's configuration.
 
 A mark is written before the first edit. It counts until the rebuilt file is newer than the mark. A rebuild that failed, or never
-began, is requested again, whoever does it in the end.
+began, is requested again, whoever does it in the end. One that we began counts as pending until we have seen it end well: a program
+that was killed leaves new files, too, of which one is half there (grub.cfg) or others are old (grubby's entries).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..system import files
 INITRAMFS = "initramfs"
 BOOTLOADER = "bootloader"
 _LOADER_FILES = ["/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"]
+_BEGUN = "Written by vgpu.kvm: the %s is being rebuilt. Until that has ended well, its files don't count.\n"
 _IMAGE = re.compile(r"^(?:initrd\.img-(?P<debian>.+)|initramfs-(?P<redhat>.+)\.img)$")
 
 
@@ -28,6 +30,11 @@ def _mark(root: str, kind: str) -> str:
 def mark(root: str, kind: str) -> None:
     """Notes that a rebuild is pending, before the edit that needs it."""
     files.write_atomic(root, _mark(root, kind), "Written by vgpu.kvm: the %s must be rebuilt. If it is newer than this file, it has been.\n" % kind)
+
+
+def begin(root: str, kind: str) -> None:
+    """Notes that a rebuild begins, before the program that does it."""
+    files.write_atomic(root, _mark(root, kind), _BEGUN % kind)
 
 
 def done(root: str, kind: str) -> None:
@@ -45,6 +52,8 @@ def _is_pending(root: str, kind: str) -> bool:
     marked = _times(root, [_mark(root, kind)])
     if not marked:
         return False
+    if files.read_text(root, _mark(root, kind)) == _BEGUN % kind:
+        return True
     made = _times(root, _images(root) if kind == INITRAMFS else _LOADER_FILES + files.names(root, "/boot/loader/entries", ".conf"))
     if not made:
         return False  # none of those that we know: whoever made this host boot has other means

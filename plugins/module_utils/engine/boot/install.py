@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 import zipfile
 from typing import Dict, Iterable, Mapping, Sequence, Tuple
 
@@ -110,7 +111,11 @@ def present(root: str) -> list[str]:
 
 def plan(root: str, expected: Files) -> list[Step]:
     """Steps from what is there to these files; without any, all are removed. What an earlier release left goes last."""
-    changed = [(path, content, mode) for path, (content, mode) in expected.items() if files.read_bytes(root, path) != content]
+    changed = [
+        (path, content, mode)
+        for path, (content, mode) in expected.items()
+        if files.read_bytes(root, path) != content or not _starts(root, path, mode)
+    ]
     steps = [Step("write", None, path, "write it", content=content, mode=mode) for path, content, mode in changed]
     # A layout is another module's, and what enables the unit is systemd's: only the removal of all removes them.
     kept = [*expected, UNIT_LINK, migration.current(root, STORE)] if expected else []
@@ -118,12 +123,20 @@ def plan(root: str, expected: Files) -> list[Step]:
     return steps + migration.plan(root, present=bool(expected))
 
 
+def _starts(root: str, path: str, mode: int) -> bool:
+    """Whether a file that is to be a program is one, whatever other mode its operator gave it."""
+    return not mode & stat.S_IXUSR or bool(os.stat(root + path).st_mode & stat.S_IXUSR)
+
+
 def apply(root: str, steps: Iterable[Step]) -> None:
     """Writes and removes the files."""
 
     def perform(step: Step) -> None:
         if step.kind == "write":
-            files.write_atomic(root, str(step.device), step.args["content"], step.args["mode"])
+            path, mode = str(step.device), step.args["mode"]
+            files.write_atomic(root, path, step.args["content"], mode)
+            if not _starts(root, path, mode):  # the old file's mode was kept
+                os.chmod(root + path, mode)
         elif step.kind == "delete":
             files.remove(root, str(step.device))
         else:

@@ -138,7 +138,7 @@ class Restore:
     def _facts(self) -> host.HostState:
         """The host's state; read again as long as the driver is not loaded."""
         if self._state is None or not self._state.driver.loaded:
-            self._state = host.read(self.ctx)
+            self._state = host.at_boot(self.ctx)
         return self._state
 
     def _enable(self, one: _Pending) -> None:

@@ -48,6 +48,7 @@ def _perform(ctx: Context, loader: Loader, target: Target, step: Step, timeout: 
             rebuilds.mark(ctx.root, rebuilds.BOOTLOADER)
         _edit(ctx.root, step.args["edit"], step.args["kept"])
     elif step.kind == "run":
+        rebuilds.begin(ctx.root, rebuilds.BOOTLOADER)
         loader.apply_run(changes, timeout)
         rebuilds.done(ctx.root, rebuilds.BOOTLOADER)
         for edit in changes.edits:

@@ -188,9 +188,11 @@ def _left(ctx: Context, was: str | None) -> str:
 
 
 def _uninstall(ctx: Context, timeout: float) -> None:
+    install_mark.begin(ctx.root, install_mark.DRIVER)  # what it leaves when it is killed looks like a driver
     answer = ctx.command([host.UNINSTALL, "--silent"], timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc or driver.on_disk:
+        install_mark.drop_untouched(ctx.root)
         found = "uninstalling ended with rc %d, and the driver on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8))
         raise error(found, remedy="Check %s." % UNINSTALL_LOG, code="uninstall_failed")
     install_mark.end(ctx, install_mark.DRIVER)

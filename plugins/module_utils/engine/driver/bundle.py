@@ -8,6 +8,7 @@ Names vary between releases, so packages are found by what they end with, not by
 from __future__ import annotations
 
 import fnmatch
+import glob
 import hashlib
 import os
 import re
@@ -201,6 +202,8 @@ def extract(src: str, package: Package) -> None:
         return
     directory, name = os.path.split(package.path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
+    for left in glob.glob(glob.escape(package.path) + ".*.part"):  # by a run that was killed
+        os.unlink(left)
     free = shutil.disk_usage(directory).free
     if free < package.size + MARGIN:
         found = "%d MiB are free, the package takes %d MiB" % (free >> 20, package.size >> 20)

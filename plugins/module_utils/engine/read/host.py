@@ -97,6 +97,11 @@ def identity(ctx: Context) -> Identity:
     return Identity(kernel, machine, ctx.sysfs.read_or("/sys/class/dmi/id/product_uuid", "").strip().lower() or None)
 
 
+def at_boot(ctx: Context, timeout: float = 30) -> HostState:
+    """The host's state without the next boot: this one has just begun, and must not fail by files of /boot that can't be read."""
+    return _read(ctx, timeout, next_boot=False)
+
+
 def read(ctx: Context, timeout: float = 30) -> HostState:
     """Reads the host's state."""
     if ctx.memo is None:
@@ -106,10 +111,11 @@ def read(ctx: Context, timeout: float = 30) -> HostState:
     return state
 
 
-def _read(ctx: Context, timeout: float) -> HostState:
+def _read(ctx: Context, timeout: float, next_boot: bool = True) -> HostState:
     sysfs, known, driver, loader = ctx.sysfs, identity(ctx), read_driver(ctx, timeout), boot_loader.read(ctx)
     match = re.search(r"^vendor_id\s*:\s*(\S+)", sysfs.read_or("/proc/cpuinfo", ""), re.MULTILINE)
     secure = secure_boot.read(sysfs)
+    running = next_kernel.Running(known.kernel, driver.on_disk, loader)
     return HostState(
         **vars(known),
         distribution=platform.read(ctx),
@@ -123,7 +129,7 @@ def _read(ctx: Context, timeout: float) -> HostState:
         secure_boot=secure,
         enrolled_certificates=secure_boot.enrolled(sysfs) if secure else [],
         unsupported=platform.unsupported(ctx),
-        next_kernel=next_kernel.read(ctx, next_kernel.Running(known.kernel, driver.on_disk, loader), timeout),
+        next_kernel=next_kernel.read(ctx, running, timeout) if next_boot else next_kernel.NextKernel(),
     )
 
 

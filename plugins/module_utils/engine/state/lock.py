@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -22,6 +23,7 @@ DIRECTORIES = (
     *(paths.STATE, paths.MODPROBE[0], paths.GRUB_DIRECTORY, paths.DRIVERCTL),
     *map(os.path.dirname, (paths.STORE, paths.GRUB, paths.UNIT, paths.COMMAND, paths.MANUAL, paths.KERNEL_CMDLINE)),
     *(directory + "/entries" for directory in paths.LOADERS),
+    *("/boot/grub", "/boot/grub2"),
 )
 
 
@@ -96,6 +98,15 @@ def _no_lock(found: str) -> EngineError:
 
 
 def clean_leftovers(root: str) -> None:
-    """Removes half-written files of ours, and the mark of an installer that changed nothing. No change of the host: nobody goes by them."""
-    files.sweep(root, [*(migration.current(root, one) for one in DIRECTORIES), *files.names(root, mdevctl.DIRECTORY)])
-    install_mark.drop_untouched(root)
+    """Removes half-written files of ours, and the mark of an installer that changed nothing. No change of the host: nobody goes by them.
+
+    So what can't be removed or listed (a read-only file system, an EFI partition that is damaged) stays, and stops nobody, least of all a boot.
+    """
+    definitions: list[str] = []
+    with contextlib.suppress(EngineError, OSError):
+        definitions = files.names(root, mdevctl.DIRECTORY)
+    for directory in [*(migration.current(root, one) for one in DIRECTORIES), *definitions]:
+        with contextlib.suppress(EngineError, OSError):
+            files.sweep(root, [directory])
+    with contextlib.suppress(EngineError, OSError):
+        install_mark.drop_untouched(root)

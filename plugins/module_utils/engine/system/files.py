@@ -48,6 +48,10 @@ def names(root: str, directory: str, ending: str = "") -> list[str]:
         return ["%s/%s" % (directory, name) for name in sorted(os.listdir(root + directory)) if name.endswith(ending)]
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except PermissionError:
+        raise
+    except OSError as exc:
+        raise error("it can't be listed: %s" % exc.strerror, device=directory) from exc
 
 
 def real_path(root: str, path: str) -> str:
@@ -102,29 +106,32 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
                 os.fchmod(number, mode)
             if lasting:
                 os.fsync(number)
+            os.rename(temporary, target)
+            temporary = None
+            if lasting:
+                os.fsync(number)  # FAT has size and place in the name's entry, and writes them there with the file, not with the directory
+                _sync(directory)
         finally:
             os.close(number)
-        os.rename(temporary, target)
-        temporary = None
-        if lasting:
-            _sync(directory)
     except OSError as exc:
         remedy = "The old file is untouched. Free space or mend the file system, then run again."
         raise error("it can't be written: %s" % exc.strerror, device=path, remedy=remedy) from exc
     finally:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
+        if temporary:
+            with contextlib.suppress(OSError):  # the next run removes it
+                os.unlink(temporary)
 
 
 def _keep_label(path: str, number: int) -> None:
-    """Sets the old file's SELinux label on the new one. A file that was not there inherits its directory's label."""
+    """Sets the old file's SELinux label on the new one. A file that was not there inherits its directory's label.
+
+    A file system that has no labels (FAT, NFS) shows its mount's for every file, and takes none.
+    """
     try:
-        label = os.getxattr(path, _LABEL)
+        os.setxattr(number, _LABEL, os.getxattr(path, _LABEL))
     except OSError as exc:
         if exc.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
             raise
-    else:
-        os.setxattr(number, _LABEL, label)
 
 
 def sync(root: str, path: str) -> None:

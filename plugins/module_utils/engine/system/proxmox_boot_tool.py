@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tempfile
 from dataclasses import dataclass, field
 from typing import Dict
@@ -18,6 +19,7 @@ from .context import Context
 PARTITIONS = "/etc/kernel/proxmox-boot-uuids"
 _PATHS = ("/usr/sbin/proxmox-boot-tool", "/usr/bin/proxmox-boot-tool", "/sbin/proxmox-boot-tool")
 _CODE = "bootloader_rebuild_failed"
+_OURS = re.compile(r"/vgpu-boot-([0-9]+)-[^/]+\Z")  # a directory of read(), with the pid of who made it
 
 
 @dataclass(eq=False, repr=False)
@@ -49,6 +51,7 @@ def refresh(ctx: Context, timeout: float) -> None:
 
 def read(ctx: Context, timeout: float = 60) -> list[Partition]:
     """What is on each partition; one that is not mounted is mounted read-only for this."""
+    _unmount_left(ctx, timeout)
     found = []
     for uuid in uuids(ctx):
         device = "/dev/disk/by-uuid/" + uuid
@@ -58,7 +61,7 @@ def read(ctx: Context, timeout: float = 60) -> list[Partition]:
         if mounted:
             found.append(_partition(uuid, ctx.root + mounted))
             continue
-        directory = tempfile.mkdtemp(prefix="vgpu-boot-")
+        directory = tempfile.mkdtemp(prefix="vgpu-boot-%d-" % os.getpid())
         try:
             answer = ctx.command(["mount", "-o", "ro", device, directory], timeout)
             if answer.rc:
@@ -74,10 +77,25 @@ def read(ctx: Context, timeout: float = 60) -> list[Partition]:
     return found
 
 
+def _unmount_left(ctx: Context, timeout: float) -> None:
+    """Unmounts what a killed run of ours left mounted read-only: the kernel mounts it for nobody's writing then, so no refresh would reach it."""
+    for dummy, place in _mounts(ctx):
+        match = _OURS.search(place)
+        if match and not ctx.sysfs.exists("/proc/" + match.group(1)):
+            ctx.command(["umount", place], timeout)
+            with contextlib.suppress(OSError):
+                os.rmdir(place)
+
+
+def _mounts(ctx: Context) -> list[tuple[str, str]]:
+    """Devices, and where they are mounted."""
+    lines = [line.split() for line in ctx.sysfs.read_or("/proc/mounts", "").splitlines()]
+    return [(words[0], words[1]) for words in lines if len(words) > 1]
+
+
 def _mounted(ctx: Context, device: str) -> str | None:
     """Where a device is mounted, or None."""
-    lines = [line.split() for line in ctx.sysfs.read_or("/proc/mounts", "").splitlines()]
-    return next((words[1] for words in lines if len(words) > 1 and words[0] == device), None)
+    return next((place for one, place in _mounts(ctx) if one == device), None)
 
 
 def _partition(uuid: str, directory: str) -> Partition:

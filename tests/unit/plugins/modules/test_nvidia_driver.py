@@ -370,6 +370,17 @@ def test_a_package_of_the_same_size_but_another_content_is_extracted_again(make_
     assert (dest / RUN).read_text() == "host driver"
 
 
+def test_what_a_killed_extraction_left_is_removed(make_host, bundle, tmp_path):
+    """Where the bundle is kept each kill would leave a driver's size on the disk."""
+    src, dest = bundle(GOOD), str(tmp_path / "out")
+    os.makedirs(dest)
+    for name in (RUN + ".ab12cd.part", "other.part"):
+        with open(os.path.join(dest, name), "w", encoding="utf-8") as handle:
+            handle.write("half")
+    assert call(nvidia_driver_bundle, make_host(), src=src, dest=dest).ok["changed"]
+    assert sorted(os.listdir(dest)) == [RUN, "other.part"]
+
+
 def strange(name=HOST_MEMBER, content=b"x", mode=0o100644):
     """A zip with one member that NVIDIA would not ship."""
     info = zipfile.ZipInfo(name)

@@ -456,6 +456,77 @@ def test_partitions_of_proxmox(make_host, monkeypatch, tmp_path):
     assert run(host, check=True).ok["changed"], "what is mounted counts, and lacks a flag"
 
 
+def test_a_partition_that_a_killed_run_left_mounted_is_unmounted(make_host, monkeypatch, tmp_path):
+    """Mounted read-only it could not be mounted for writing: no refresh would reach it, a kernel update's neither, until a reboot."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    host = boot.proxmox(make_host(), True)
+    ended, running = (str(tmp_path / name) for name in ("vgpu-boot-4711-abc", "vgpu-boot-1-def"))
+    for name in (ended, running):
+        os.mkdir(name)
+    host.put("/proc/1/stat", "")
+    device = os.path.realpath(host.root + "/dev/disk/by-uuid/" + boot.UUID)
+    real, mounts, gone = host.sysfs.read_or, {ended: device, running: "/dev/other"}, []
+
+    def umount(argv, timeout):
+        gone.append(argv[0])
+        mounts.pop(argv[0], None)
+        return Result(0, "")
+
+    def read_or(path, default=None):
+        return "".join("%s %s vfat ro 0 0\n" % (one, where) for where, one in mounts.items()) if path == "/proc/mounts" else real(path, default)
+
+    monkeypatch.setattr(host.sysfs, "read_or", read_or)
+    host.programs["umount"] = umount
+    assert run(host, check=True).ok["changed"]
+    assert gone[0] == ended and running not in gone and not os.path.exists(ended) and os.path.exists(running)
+    assert gone[1].startswith("%s/vgpu-boot-%d-" % (tmp_path, os.getpid())), "the next run knows whose it is"
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing of ours runs after it."""
+
+
+def test_a_grubby_that_is_killed_halfway_is_run_again(make_host):
+    """Its first entry is newer than the mark of what is due, and the entry that boots may be one that it did not come to."""
+    host = boot.redhat(make_host(), 'GRUB_CMDLINE_LINUX="vfio-pci.ids=10de:2235 quiet"\n', "root=/dev/sda1 vfio-pci.ids=10de:2235")
+    host.programs["modinfo"] = lambda argv, timeout: Result(1, "modinfo: ERROR: Module nvidia not found.\n")
+    assert call(nvidia_pci_driver, host, driver="none").ok["bootloader_update_needed"] and "vfio" not in host.get(GRUB)
+    good = host.programs["grubby"]
+
+    def killed(argv, timeout):
+        path = "/boot/loader/entries/abc-5.14.0-427.el9.x86_64.conf"
+        host.put(path, host.get(path).replace(" vfio-pci.ids=10de:2235", ""))
+        raise Killed
+
+    host.programs["grubby"] = killed
+    with pytest.raises(Killed):
+        run(host, flags=[], rebuild=True)
+    host.programs["grubby"] = good
+    assert call(nvidia_pci_driver, host, driver="none").ok["bootloader_update_needed"]
+    run(host, flags=[]).ok
+    assert not any("vfio" in text for path, text in files(host).items() if path.endswith(".conf"))
+    assert not call(nvidia_pci_driver, host, driver="none").ok["changed"] and not run(host, flags=[]).ok["changed"]
+
+
+@pytest.mark.parametrize("kind, program", [("debian", "update-grub"), ("suse", "grub2-mkconfig")])
+def test_a_configuration_that_was_half_written_is_written_again(make_host, kind, program):
+    """Both write in place; the first entry is there, and has the flags, but the configuration ends in its middle."""
+    host = boot.KINDS[kind](make_host())
+    good, config = host.programs[program], "/boot/grub/grub.cfg" if kind == "debian" else "/boot/grub2/grub.cfg"
+
+    def killed(argv, timeout):
+        good(argv, timeout)
+        host.put(config, host.get(config)[:-20])
+        raise Killed
+
+    host.programs[program] = killed
+    with pytest.raises(Killed):
+        run(host)
+    host.programs[program] = good
+    assert run(host).ok["changed"] and host.get(config).endswith("}\n")
+    assert not run(host).ok["changed"]
+
+
 @pytest.mark.parametrize("kind, directory", [("debian", "/boot/grub"), ("suse", "/boot/grub2"), ("redhat", "/boot/loader/entries")])
 def test_what_a_program_wrote_is_synced(make_host, kind, directory):
     host = boot.KINDS[kind](make_host())

@@ -83,3 +83,12 @@ def test_a_failure_midway_is_finished_by_the_next_run(released, number):
         call(nvidia_pci_driver, released, driver="original").ok
     assert {path: released.get(path) for path in TEXTS} == TEXTS and released.get(boot_files.NOUVEAU_FILE) is None
     assert backups.back(released.root) == ([], [])
+
+
+def test_a_record_whose_file_a_killed_run_put_back_goes(released):
+    """It would stay, and with it the teardown's word that somebody changed the file."""
+    released.put(VFIO, TEXTS[VFIO])  # the kill came before the record was dropped
+    record = released.get(backups.PATH)
+    assert call(nvidia_pci_driver, released, driver="original", check=True).ok["changed"] and released.get(backups.PATH) == record
+    call(nvidia_pci_driver, released, driver="original").ok
+    assert released.get(VFIO) == TEXTS[VFIO] and released.get(boot_files.NOUVEAU_FILE) is None and released.get(backups.PATH) is None

@@ -244,3 +244,17 @@ def test_a_cut_file_beside_is_ignored_and_cleaned(tmp_path):
             clean_leftovers(root)
         assert os.listdir(directory) == ["vgpuctl"]
     assert run(root + install.COMMAND).stdout == "small\n"
+
+
+def test_a_command_that_nobody_may_start_is_made_one_again(tmp_path):
+    """Such as one that came back from a backup without its mode: the content is right, and each boot would end in 'Permission denied'."""
+    root = str(tmp_path)
+    expected = install.expected_files({"cli/main.py": ""}, [], "/usr/bin/python3")
+    install.apply(root, install.plan(root, expected))
+    os.chmod(root + install.COMMAND, 0o640)
+    steps = install.plan(root, expected)
+    assert [step.device for step in steps] == [install.COMMAND]
+    install.apply(root, steps)
+    assert os.stat(root + install.COMMAND).st_mode & 0o777 == 0o755 and not install.plan(root, expected)
+    os.chmod(root + install.COMMAND, 0o700)
+    assert not install.plan(root, expected), "the operator's own mode"

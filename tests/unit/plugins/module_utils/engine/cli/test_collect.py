@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -166,6 +167,15 @@ def test_a_host_that_can_hardly_be_read_still_gives_a_report(marked, command, tm
     content = unpacked(tmp_path / "report")
     assert code == 0 and "Not read: status.json: /etc/vgpuctl/layout.json" in out and "sysfs.txt" in content and "status.json" not in content
     assert "mark" not in "".join(content.values()).lower()
+
+
+def test_a_full_disk_leaves_no_half_of_it(marked, command, tmp_path, monkeypatch):
+    def full(*dummy):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = str(tmp_path / "report")
+    monkeypatch.setattr(tarfile.TarFile, "addfile", full)
+    assert "archive_not_written" in command(marked, "collect", "--json", "--output", path)[1] and not os.path.exists(path)
 
 
 def test_refused_without_root(marked, command, tmp_path):

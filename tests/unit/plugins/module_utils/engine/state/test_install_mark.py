@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base import refusals
@@ -116,3 +118,39 @@ def test_a_broken_installation_can_be_uninstalled(host):
     outcome = call(nvidia_driver, host, state="absent").ok
     assert outcome["actions"] == ["uninstall the driver whose installation was interrupted"]
     assert host.get(install_mark.DRIVER) is None and not call(nvidia_driver, host, state="absent").ok["changed"]
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing of ours runs after it."""
+
+
+@pytest.mark.parametrize("after", ["present", "absent"])
+def test_an_interrupted_uninstallation_leaves_no_driver(host, package, after):
+    """The module is still there, and much else is not: what counted as installed would never be installed again."""
+    host.put("/usr/bin/nvidia-uninstall", "", 0o755)
+    host.put("/usr/bin/nvidia-smi", "", 0o755)
+    good = host.programs.get("nvidia-uninstall")
+
+    def killed(argv, timeout):
+        os.unlink(host.root + "/usr/bin/nvidia-smi")
+        raise Killed
+
+    host.programs["nvidia-uninstall"] = killed
+    with pytest.raises(Killed):
+        call(nvidia_driver, host, state="absent")
+    driver = host_reader.read_driver(host.ctx)
+    assert (driver.on_disk, driver.unfinished) == (None, True)
+    if good:
+        host.programs["nvidia-uninstall"] = good
+    else:
+        del host.programs["nvidia-uninstall"]
+    arguments = {"state": "absent"} if after == "absent" else {"src": package, "load": False}
+    assert call(nvidia_driver, host, **arguments).ok["changed"]
+    assert host.get(install_mark.DRIVER) is None and host_reader.read_driver(host.ctx).unfinished is False
+
+
+def test_an_uninstaller_that_touched_nothing_leaves_the_driver_whole(host):
+    host.put("/usr/bin/nvidia-uninstall", "", 0o755)
+    host.programs["nvidia-uninstall"] = lambda argv, timeout: Result(1, "ERROR: in use")
+    assert call(nvidia_driver, host, state="absent").codes == ["uninstall_failed"]
+    assert host_reader.read_driver(host.ctx).on_disk == "550.163.02" and host.get(install_mark.DRIVER) is None

@@ -129,3 +129,50 @@ def test_what_a_killed_write_left_beyond_a_link_is_swept(tmp_path):
     (tmp_path / "etc/grub").symlink_to("../kept/grub")
     files.sweep(root, ["/etc"])
     assert os.listdir(root + "/kept") == ["grub"]
+
+
+def test_a_file_system_without_labels_of_its_own_is_written(tmp_path, monkeypatch):
+    """An EFI partition (FAT) under SELinux: each file shows the label of the whole mount, and none can be set."""
+    root = str(tmp_path)
+    files.write_atomic(root, "/loader/entries/a.conf", "one")
+    monkeypatch.setattr(os, "getxattr", lambda path, name: b"system_u:object_r:dosfs_t:s0")
+
+    def refuse(*dummy):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "setxattr", refuse)
+    files.write_atomic(root, "/loader/entries/a.conf", "two")
+    assert files.read_text(root, "/loader/entries/a.conf") == "two"
+
+
+def test_a_file_system_that_turns_read_only_midway_is_an_error_of_ours(tmp_path, monkeypatch):
+    """The half-written file can't be removed then either, and the reason must not be lost over that."""
+    root = str(tmp_path)
+    files.write_atomic(root, "/f", "old")
+
+    def refuse(*dummy):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "rename", refuse)
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(EngineError, match="/f: it can't be written: Read-only file system"):
+        files.write_atomic(root, "/f", "new")
+    assert files.read_text(root, "/f") == "old"
+
+
+def test_the_file_is_synced_once_more_under_its_name(tmp_path, monkeypatch):
+    """FAT has a file's size and place in its directory, and writes them there with the file, not with the directory."""
+    done, root, real, rename = [], str(tmp_path), os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda number: (done.append(os.readlink("/proc/self/fd/%d" % number)), real(number)))
+    monkeypatch.setattr(os, "rename", lambda old, new: (done.append("renamed"), rename(old, new)))
+    files.write_atomic(root, "/f", "text")
+    assert done[done.index("renamed") + 1:] == [root + "/f", root]
+
+
+def test_a_directory_that_can_not_be_listed_is_an_error_of_ours(tmp_path, monkeypatch):
+    def refuse(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(EngineError, match="/boot: it can't be listed: Input/output error"):
+        files.names(str(tmp_path), "/boot")
