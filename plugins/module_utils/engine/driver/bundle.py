@@ -94,9 +94,9 @@ def sha256(path: str) -> str:
 
 def check_form(path: str, checksum: str) -> str:
     """The digits of a checksum (sha256:…); raises EngineError unless it is one that is understood."""
-    if not re.match(r"sha256:[0-9a-fA-F]{64}$", checksum):
+    if not re.match(r"sha256:[0-9a-fA-F]{64}$", checksum.strip()):
         raise error("%r is no checksum" % checksum, path, "sha256: and 64 hexadecimal digits", code="bad_checksum")
-    return checksum.partition(":")[2].lower()
+    return checksum.strip().partition(":")[2].lower()
 
 
 def wrong_checksum(path: str, found: str, expected: str) -> EngineError:

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import bundle
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.frameworks import vendor_vfio
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import inventory
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_pci_driver, nvidia_sriov, nvidia_vgpu
@@ -65,3 +67,16 @@ def test_a_limit_of_the_drivers_that_no_gpu_has(make_host):
     host.ctx.memo = {"inventory": found}
     outcome = call(nvidia_vgpu, host, check=True, layout=[{"gpu": "all", "vgpus": [{"type": "T4-8Q"}]}])
     assert len(outcome.ok["vgpus"]) == 1
+
+
+def test_a_series_of_tomorrow_in_a_list_of_types():
+    """Which series there are is for the driver to say. Lines that name no board are none of types."""
+    text = "NVIDIA A40-1Q 557\nNVIDIA Z1-24V 900\nGRID T9-2W 7\ntypes 12\nvGPU-types: 12\n"
+    assert [(one.id, one.short) for one in vendor_vfio.parse_creatable(text)] == [("557", "A40-1Q"), ("900", "Z1-24V"), ("7", "T9-2W")]
+
+
+def test_a_checksum_with_the_end_of_its_line(tmp_path):
+    """A block of YAML ends with a newline: the right file was called damaged."""
+    path = tmp_path / "package"
+    path.write_bytes(b"x")
+    bundle.check(str(path), " sha256:%s\n" % bundle.sha256(str(path)).upper())
