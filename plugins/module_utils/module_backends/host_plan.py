@@ -75,26 +75,26 @@ def _ahead(params: dict[str, Any], info: _module.Result) -> dict[str, list[str]]
     return {stage: [name for name in names if coming[name]] for stage, names in _BEFORE.items()}
 
 
-def _stages(params: dict[str, Any], info: _module.Result) -> dict[str, tuple[ModuleType, dict[str, Any]]]:
+def _stages(params: dict[str, Any], info: _module.Result, found: inventory.Inventory) -> dict[str, tuple[ModuleType, dict[str, Any]]]:
     """The stages that are requested, by name: a module that is planned, and its options."""
     before = _ahead(params, info)
 
     def same(*names: str) -> dict[str, Any]:
         return {name: params[name] for name in names}
 
-    found = {"release": (pci_driver, {**same("gpus", "unresponsive_gpus"), "driver": "none"})}
-    if params["layout"] is not None and any(gpu["mig_slices"] for gpu in info["gpus"]):
+    stages = {"release": (pci_driver, {**same("gpus", "unresponsive_gpus"), "driver": "none"})}
+    if params["layout"] is not None and any(gpu.has_mig for gpu in found.gpus):
         # Options that Ansible does not check here: a layout's entries are filled up by it already.
-        found["mig"] = (mig, {**same("layout", "unresponsive_gpus"), "cycle_vfs": True, "check_mode_assume": before["mig"]})
-    found["sriov"] = (sriov, {**same("gpus", "num_vfs", "unresponsive_gpus"), "check_mode_assume": before["sriov"]})
+        stages["mig"] = (mig, {**same("layout", "unresponsive_gpus"), "cycle_vfs": True, "check_mode_assume": before["mig"]})
+    stages["sriov"] = (sriov, {**same("gpus", "num_vfs", "unresponsive_gpus"), "check_mode_assume": before["sriov"]})
     if params["layout"] is not None:
         options = {**same("layout", "force_remove", "mdevctl", "unresponsive_gpus"), "persist": params["restore"]}
-        found["vgpus"] = (vgpu, {**options, "check_mode_assume": before["vgpus"]})
+        stages["vgpus"] = (vgpu, {**options, "check_mode_assume": before["vgpus"]})
     if params["domains"]:
         options = {**same("domains", "connect"), "exclusive": params["domains_exclusive"], "live": params["domains_live"]}
-        found["attach"] = (vgpu_attach, {**options, "check_mode_assume": before["attach"]})
-    found["restore"] = (vgpu_restore, {"state": "present" if params["restore"] else "absent", "before": params["restore_before"]})
-    return {name: stage for name, stage in found.items() if _TAGS[name] in params["stages"]}
+        stages["attach"] = (vgpu_attach, {**options, "check_mode_assume": before["attach"]})
+    stages["restore"] = (vgpu_restore, {"state": "present" if params["restore"] else "absent", "before": params["restore_before"]})
+    return {name: stage for name, stage in stages.items() if _TAGS[name] in params["stages"]}
 
 
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
@@ -103,8 +103,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     ctx.memo = {}  # one reading for all
     try:
         info = gpu_info.work(_module.Request(gpu_info.SPEC, {name: params[name] for name in gpu_info.SPEC}), ctx)
-        plans = {name: _planned(backend, options, ctx, whole) for name, (backend, options) in _stages(params, info).items()}
         found = inventory.read(ctx)
+        plans = {name: _planned(backend, options, ctx, whole) for name, (backend, options) in _stages(params, info, found).items()}
         chosen, wrong = found.select(params["gpus"])
         if params["driver"] is not None and "driver" in params["stages"]:
             plans["driver"] = driver_plan.work(params["driver"], ctx)

@@ -13,7 +13,7 @@ from ..system import mdevctl
 from ..system.context import Context
 from ..vgpu.target import Options
 from . import layout_input
-from .command import Option
+from .command import Option, seconds, whole_seconds
 from .screen import Screen
 
 PLAN_OPTIONS = (
@@ -24,9 +24,9 @@ PLAN_OPTIONS = (
 )
 APPLY_OPTIONS = (
     *PLAN_OPTIONS,
-    Option("--timeout", metavar="SECONDS", type=int, default=60, text="seconds for each wait, such as for a vGPU to appear"),
-    Option("--settle", metavar="SECONDS", type=float, default=2, text="seconds that new vGPUs are watched"),
-    Option("--lock-timeout", metavar="SECONDS", type=int, default=60, text="seconds to wait for another program that changes this host's vGPUs"),
+    Option("--timeout", metavar="SECONDS", type=whole_seconds, default=60, text="seconds for each wait, such as for a vGPU to appear"),
+    Option("--settle", metavar="SECONDS", type=seconds, default=2, text="seconds that new vGPUs are watched"),
+    Option("--lock-timeout", metavar="SECONDS", type=whole_seconds, default=60, text="seconds to wait for another program that changes this host's vGPUs"),
 )
 
 

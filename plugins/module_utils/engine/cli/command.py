@@ -8,6 +8,7 @@ import argparse
 from dataclasses import dataclass, field
 from typing import Any, Callable, Sequence
 
+from ..base.errors import shown
 from ..system.context import Context
 from .screen import Screen
 
@@ -46,6 +47,25 @@ class Command:
     options: Sequence[Option] = field(default_factory=tuple)
     root: bool = False
     failed: int = 1
+
+
+_DAY = 86400
+
+
+def seconds(text: str) -> float:
+    """A time that a wait can have, for argparse; as the modules check theirs."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1
+    if not 0 <= found <= _DAY:  # nor is nan
+        raise argparse.ArgumentTypeError("it is %s (expected: seconds, from 0 to %d)" % (shown(text), _DAY))
+    return found
+
+
+def whole_seconds(text: str) -> int:
+    """As seconds, without fractions."""
+    return int(seconds(text))
 
 
 JSON = Option("--json", text="print JSON, for machines", action="store_true")

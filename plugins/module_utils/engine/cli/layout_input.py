@@ -91,7 +91,7 @@ def _yaml(text: str, path: str) -> Any:
             if isinstance(node, yaml.MappingNode):
                 _unique([((key.tag, key.value) if isinstance(key.value, Hashable) else id(key), 0) for key, dummy in node.value], path)
         return loader.construct_document(root) if root else None
-    except (ValueError, OverflowError) as exc:
+    except (ValueError, OverflowError, LookupError, AttributeError) as exc:  # the latter two: of a tag (!!int, !!timestamp) at what is none
         raise error("a number or date in it is out of bounds: %s" % exc, path, _EXPECTED, code="layout_unreadable") from exc
     finally:
         loader.dispose()

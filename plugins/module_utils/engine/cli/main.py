@@ -15,7 +15,7 @@ from ..base.steps import ApplyError
 from ..state import layout_file
 from ..system.context import Context
 from . import apply, collect, doctor, explain, metrics, restore, status
-from .command import Command, Option, parser
+from .command import Command, Option, parser, seconds, whole_seconds
 from .man import page
 from .screen import Screen
 
@@ -34,8 +34,8 @@ COMMANDS = (
         "A vGPU in use is never removed, unless --force-remove names it. The layout is stored for the boot.", options=apply.APPLY_OPTIONS, root=True,
     ),
     Command("restore", restore.run, "restore VFs and vGPUs as stored in %s" % layout_file.PATH, options=(
-        Option("--timeout", metavar="SECONDS", type=int, default=120, text="seconds for all of it: a GPU in use is tried again until then"),
-        Option("--settle", metavar="SECONDS", type=float, default=2, text="seconds that vGPUs are watched"),
+        Option("--timeout", metavar="SECONDS", type=whole_seconds, default=120, text="seconds for all of it: a GPU in use is tried again until then"),
+        Option("--settle", metavar="SECONDS", type=seconds, default=2, text="seconds that vGPUs are watched"),
     )),
     Command("explain", explain.run, "what a code of doctor, validate or the metrics means, and what to do", options=explain.OPTIONS),
     Command("metrics", metrics.run, "numbers for Prometheus, as text", options=(

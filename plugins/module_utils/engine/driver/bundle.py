@@ -95,6 +95,7 @@ def sha256(path: str) -> str:
 
 def check_form(path: str, checksum: str) -> str:
     """The digits of a checksum (sha256:…); raises EngineError unless it is one that is understood."""
+    checksum = checksum.strip()
     if not re.match(r"sha256:[0-9a-fA-F]{64}$", checksum):
         # It may be a link to a list of checksums, or the bundle's own in the wrong variable.
         found = shown_link(checksum) if looks_signed(checksum) else shown(checksum, 100)

@@ -120,7 +120,7 @@ def refusals(request: Request, supply: Supply, chosen: Chosen, state: HostState,
     """What speaks against the supply. request: as the operator set it. installs: whether the host lacks the version."""
     variable = VARIABLES[request.kind]
     errors = _wrong_version(request, supply, chosen, variable)
-    if supply.checksum and not _CHECKSUM.match(supply.checksum):
+    if supply.checksum and not _CHECKSUM.match(supply.checksum.strip()):
         found = "%s_checksum is not of the form sha256:<64 hexadecimal digits>" % variable
         errors.append(Refusal(found, remedy="'sha256sum' prints these.", code="bad_checksum"))
     if installs:

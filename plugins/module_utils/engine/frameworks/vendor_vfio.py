@@ -54,7 +54,7 @@ def parse_creatable(text: str) -> list[VgpuType]:
         id_last = re.match(r"^\s*(\S.*?\S)\s+([0-9]{1,9})\s*$", line)
         if id_first:
             found.append(VgpuType(id_first.group(1), id_first.group(2)))
-        elif id_last and vgpu_types.gpu_word(id_last.group(1)):
+        elif id_last and (vgpu_types.gpu_word(id_last.group(1)) or id_last.group(1).startswith(("NVIDIA ", "GRID "))):
             found.append(VgpuType(id_last.group(2), id_last.group(1)))
     return found
 

@@ -141,5 +141,5 @@ def _plain(name: str) -> str:
 
 
 def same_model(name: str, other: str) -> bool:
-    """Whether two spellings name one model: NVIDIA A40, A40, rtx a6000, RTXA6000."""
-    return _plain(name) == _plain(other)
+    """Whether two spellings name one model: NVIDIA A40, A40, rtx a6000, RTXA6000. The maker's name alone (NVIDIA, Tesla) names none."""
+    return _plain(name) == _plain(other) != ""

@@ -83,6 +83,8 @@ class Inventory:
         have = ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in self.gpus)
         unread = address.is_gpu_uuid(word) and not any(gpu.uuid for gpu in self.gpus)
         remedy = "UUIDs are known only while the driver is loaded: name the GPU by its address." if unread else None
+        if re.match(r"[0-9]+(\.[0-9]*)?$", word):
+            remedy = 'Put an address in quotes, such as "0000:57:00.0": YAML reads an unquoted one as a number.'
         found, expected = "no GPU answers to %r; this host has %s", SELECTORS
         return Refusal(found % (word, have or "no NVIDIA GPU"), None, expected, remedy, "unknown_gpu")
 

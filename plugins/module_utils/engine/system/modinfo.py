@@ -12,6 +12,8 @@ from .context import Context
 NVIDIA = "nvidia"
 _SETTINGS = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
 _INSTALL = re.compile(r"^[ \t]*install[ \t]+nvidia[ \t].*?\bmodprobe\b(?:[ \t]+-\S+)*[ \t]+(nvidia[\w-]*)", re.MULTILINE)
+# What stands before the answer where the loader of programs (of a stale /etc/ld.so.preload) or modinfo itself complains.
+_COMPLAINT = re.compile(r"^(?:ERROR: ld\.so: |modinfo: |libkmod: ).*\n?", re.MULTILINE)
 
 
 def module(ctx: Context, timeout: float = 30, kernel: str | None = None) -> str:
@@ -32,4 +34,4 @@ def field(ctx: Context, name: str, timeout: float = 30, kernel: str | None = Non
 def _ask(ctx: Context, name: str, timeout: float, kernel: str | None, which: str) -> str | None:
     of_kernel = ["-k", kernel] if kernel else []
     answer = ctx.command(["modinfo", *of_kernel, "-F", name, which], timeout)
-    return answer.out.strip() if answer.rc == 0 else None
+    return _COMPLAINT.sub("", answer.out).strip() if answer.rc == 0 else None

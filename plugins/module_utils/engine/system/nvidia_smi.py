@@ -31,6 +31,7 @@ _LGIPP = r"(?i)^\s*GPU\s+[0-9]+\s+Profile\s+ID\s+%s\s+Placements?\s*:\s*\{([0-9,
 _LCI = r"^\W*%s\s+%s\s+(?:MIG\s+)?((?:[0-9]{1,2}c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)\s+%s\s+%s(?![0-9])" % (_N, _N, _N, _N)
 # GRID Licensed Product until release 11, vGPU Software Licensed Product since.
 _LICENSED_PRODUCT = r"(?i)(vGPU Software|GRID) Licensed Product$"
+_CORRUPTED = 14  # exit status: it answered, and some GPU's infoROM is corrupted
 _MOST_HUNG = 2  # calls: one about all GPUs, and one about the GPU that it hangs for
 _TYPE_ID = "vgpu type id"
 _ROW = r"^([ \t]*)([^:]*[^:\s])\s*:(?:\s(.*))?$"
@@ -93,7 +94,7 @@ def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
     if answer.timed_out:
         ctx.smi_hung.add(gpu)
         ctx.smi_silent = "nvidia-smi did not end within %d s and was stopped" % timeout
-    return answer
+    return Result(0, answer.out) if answer.rc == _CORRUPTED else answer
 
 
 def silence(ctx: Context) -> str | None:

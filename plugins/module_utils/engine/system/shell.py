@@ -43,6 +43,7 @@ def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout:
             inside, noise = False, ""
         elif inside:
             name, dummy, value = part.partition("=")
+            name = name.rpartition("\n")[2]  # before the first one, the loader of programs may complain (of /etc/ld.so.preload)
             if name not in _OWN:
                 found[-1][name] = value
         else:

@@ -34,7 +34,7 @@ def slots_of(request: GpuRequest) -> list[Slot]:
     if gpu.sriov:
         return [Slot(vf.address, vf.index) for vf in gpu.vfs if vf.offers_types]
     most = [one.max_instances or 0 for one in gpu.types]
-    return [Slot(gpu.address, number) for number in range(max(most) if most and all(most) else layout.MOST)]
+    return [Slot(gpu.address, number) for number in range(min(max(most), layout.MOST) if most and all(most) else layout.MOST)]
 
 
 def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal]]:

@@ -126,15 +126,15 @@ def _entry(item: Any, where: str) -> Entry:
     """An entry without its vGPUs; raises EngineError if its shape is wrong."""
     if not isinstance(item, dict):
         raise _wrong_shape(item, where, "an entry with gpu and vgpus")
-    selectors, vgpus, mig = item.get("gpu"), item.get("vgpus") or [], item.get("mig")
+    selectors, vgpus, mig = item.get("gpu"), item.get("vgpus"), item.get("mig")
     selectors = selectors if isinstance(selectors, list) else [selectors]
     if not selectors or not all(selectors) or any(isinstance(word, (list, dict)) for word in selectors):
         raise error("it names no GPU", device=where, expected="gpu: %s" % SELECTORS)
-    if not isinstance(vgpus, list):
+    if vgpus is not None and not isinstance(vgpus, list):
         raise _wrong_shape(vgpus, where + ".vgpus", "a list of vGPUs, such as [{type: A40-24Q}]")
     if mig is not None and not (isinstance(mig, list) and all(isinstance(word, str) for word in mig)):
         raise _wrong_shape(mig, where + ".mig", "a list of profiles, such as [3g.20gb]")
-    return Entry(mixed=bool(item.get("mixed_sizes")), mig=mig, selectors=[str(word) for word in selectors], where=where)
+    return Entry(mixed=bool(item.get("mixed_sizes")), mig=mig, selectors=[str(word).strip() for word in selectors], where=where)
 
 
 def _wrong_shape(value: object, where: str, expected: str) -> EngineError:
@@ -147,19 +147,19 @@ def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
         raise _wrong_shape(vgpu, where, "a vGPU, such as {type: A40-24Q}")
     count = 1 if vgpu.get("count") is None else vgpu["count"]
     uuid, params = vgpu.get("uuid"), vgpu.get("vgpu_params")
-    params = None if params is None else plain_params(params)
-    if params and not re.match(r"^[\x20-\x7e]+$", params):
+    plain = None if params is None else plain_params(params)
+    if isinstance(params, (bool, list, dict)) or (plain and not re.match(r"^[\x20-\x7e]+$", plain)):
         raise error("vgpu_params are %s" % shown(params), device=where, expected="letters, digits and signs on one line", code="bad_params")
     if not vgpu.get("type"):
         raise error("no type is given", device=where, expected="type: a name such as A40-24Q")
-    if not isinstance(count, int) or not 0 <= count <= MOST:
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST:
         raise error("count is %s" % shown(count), device=where, expected="a number from 0 to %d" % MOST)
-    spec = VgpuSpec(str(vgpu["type"]), where=where, params=params)
+    spec = VgpuSpec(str(vgpu["type"]), where=where, params=plain)
     if vgpu.get("vf") not in (None, ""):
         if count != 1:
             raise error("a VF stands with count %d" % count, device=where, expected="count 1: a VF holds one vGPU")
         spec.index, spec.vf = _vf(vgpu["vf"], where)
-    if uuid:
+    if uuid not in (None, ""):
         if count != 1:
             raise error("a UUID stands with count %d" % count, device=where, expected="count 1: a UUID names one vGPU")
         spec.uuid = check_uuid(uuid, where)

@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
 from ansible_collections.vgpu.kvm.plugins.modules import (
-    nvidia_gpu_info, nvidia_mig, nvidia_pci_driver, nvidia_sriov, nvidia_vgpu,
+    nvidia_gpu_info, nvidia_host_plan, nvidia_mig, nvidia_pci_driver, nvidia_sriov, nvidia_vgpu,
 )
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100, GEFORCE, FakeModel, FakeType
@@ -69,6 +69,18 @@ def test_its_mig_is_asked_for(make_host):
     host.vfs_on()
     outcome = call(nvidia_vgpu, host, layout=layout_of("A100-1-5C"))
     assert [one["type"] for one in outcome.ok["vgpus"]] == ["A100-1-5C"] * 2
+
+
+def test_its_mig_is_planned_with_the_host(make_host):
+    """A stage that is not in the plan is not run by role host: the layout was refused for want of the mode that role mig sets."""
+    host = make_host(gpus=[(PF, MIG)])
+    plan = call(nvidia_host_plan, host, layout=layout_of("A100-1-5C")).ok["plans"]["mig"]
+    assert any("MIG" in action for action in plan["actions"])
+    host = make_host(gpus=[(PF, NEW)], driver=None)
+    host.kernel.loaded.clear()
+    host.on_disk = None
+    plans = call(nvidia_host_plan, host, layout=layout_of("Z99-24Q")).ok["plans"]
+    assert plans["mig"].get("actions") == [] and not plans["vgpus"].get("failed")
 
 
 def test_the_boot_restores_it(make_host):

@@ -14,6 +14,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.bootloader import grub_defaults, shell_text
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.bootloader.shell_text import NotUnderstood
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import shell
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
 
 NAME = "GRUB_CMDLINE_LINUX"
@@ -95,3 +96,10 @@ def test_variables_of_each_file_in_a_clean_environment(monkeypatch):
     monkeypatch.setenv("GRUB_CMDLINE_LINUX", "of ours")
     found = shell.variables(Context("/"), ["A=1\necho noise", "A=\"$A\n2\"; B=$A$GRUB_CMDLINE_LINUX\n"], ["a", "b"])
     assert found[0]["A"] == "1" and "B" not in found[0] and found[1]["A"] == "1\n2" and found[1]["B"] == "1\n2"
+
+
+def test_what_a_loader_of_programs_complains_of_is_no_variable():
+    """A stale /etc/ld.so.preload, which env's clean environment does not take away, makes each program complain first."""
+    noise = "ERROR: ld.so: object '/opt/agent.so' from /etc/ld.so.preload cannot be preloaded: ignored.\n"
+    ctx = Context("/", command=lambda argv, timeout: Result(0, "\0#begin\0%sGRUB_CMDLINE_LINUX=quiet\0A=\nb\0#end\0" % noise))
+    assert shell.variables(ctx, [""], ["/etc/default/grub"]) == [{"GRUB_CMDLINE_LINUX": "quiet", "A": "\nb"}]

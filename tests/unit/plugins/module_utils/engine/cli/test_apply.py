@@ -145,10 +145,22 @@ def test_refused_while_somebody_else_changes_the_host(host, write, command):
         ("- !!python/object/apply:os.system [id]", "layout_unreadable", "could not determine a constructor"),
         ("- 2001-99-99", "layout_unreadable", "out of bounds"),
         ("[" * 99999, "layout_unreadable", "nested"),
+        ('- gpu: !!int ""', "layout_unreadable", "out of bounds"),
+        ("- gpu: !!bool maybe", "layout_unreadable", "out of bounds"),
+        ("- gpu: !!timestamp soon", "layout_unreadable", "out of bounds"),
     ],
 )
 def test_refused_with_bad_input(host, write, command, text, code, words):
     assert words in refused(host, command, "apply", write(text), code=code)
+
+
+@pytest.mark.parametrize("option", ["--settle=nan", "--settle=inf", "--settle=-1", "--timeout=-5", "--lock-timeout=86401"])
+def test_times_that_no_wait_could_have(host, write, command, capsys, option):
+    """Found before the first write, as the module does: "nan" and "inf" were waited for when the vGPUs were there already."""
+    writes = len(host.writes)
+    with pytest.raises(SystemExit) as ended:
+        command(host, "apply", write(LAYOUTS[0]), option)
+    assert ended.value.code == 2 and "seconds, from 0 to 86400" in capsys.readouterr().err and len(host.writes) == writes
 
 
 def test_a_file_that_is_not_there_is_binary_or_huge(host, tmp_path, command):

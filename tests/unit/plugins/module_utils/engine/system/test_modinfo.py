@@ -24,3 +24,10 @@ def test_a_field(tmp_path, kernel, argv, answer, expected):
         return answer
 
     assert modinfo.field(Context(str(tmp_path), command=command), "version", kernel=kernel) == expected and calls == [argv]
+
+
+def test_what_a_loader_of_programs_complains_of_is_no_version(tmp_path):
+    noise = "ERROR: ld.so: object '/opt/agent.so' from /etc/ld.so.preload cannot be preloaded: ignored.\n"
+    for answer, expected in ((noise + "550.90.05\n", "550.90.05"), (noise + "\n", ""), (noise, "")):
+        ctx = Context(str(tmp_path), command=lambda words, timeout, answer=answer: Result(0, answer))
+        assert modinfo.field(ctx, "version") == expected

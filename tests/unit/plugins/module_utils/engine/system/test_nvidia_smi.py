@@ -221,3 +221,11 @@ def test_a_gpu_for_which_it_hangs_does_not_silence_the_others():
     for gpu in (second, third, "0000:e8:00.0"):
         assert nvidia_smi.active(ctx, gpu) == ([], "nvidia-smi did not end within 60 s and was stopped")
     assert calls[3:] == [second, third], "where it hangs for several, it is not called any more"
+
+
+def test_a_corrupted_inforom_is_a_warning_not_silence():
+    """nvidia-smi answers in full, adds a line and ends with 14."""
+    row, warning = "0, 00000000:17:00.0, Disabled, Disabled\n", "WARNING: infoROM is corrupted at gpu 0000:17:00.0\n"
+    ctx = Context(command=lambda argv, timeout: Result(14, row + warning))
+    assert nvidia_smi.modes(ctx) == [(0, "0000:17:00.0", False, False)]
+    assert nvidia_smi.active(ctx, "0000:17:00.0") == ([], None)
