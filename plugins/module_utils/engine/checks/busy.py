@@ -21,7 +21,7 @@ _PROGRAMS = (
     *("grub-install", "grub2-install", "grubby", "depmod"),
 )
 _PACKAGE = re.compile(r"NVIDIA-.*\.run\Z")
-_INTERPRETER = re.compile(r"(?:(?:ba|da)?sh|perl|python[0-9.]*)\Z")
+_INTERPRETER = re.compile(r"(?:(?:ba|da)?sh|perl|(?:platform-)?python[0-9.]*)\Z")
 # 1: POSIX  ADVISORY  WRITE 812 08:02:131 0 EOF
 _HELD = re.compile(r"^[0-9]+: \S+ +\S+ +WRITE +(-?[0-9]+) ([0-9a-f]+):([0-9a-f]+):([0-9]+) ", re.MULTILINE)
 
@@ -67,6 +67,6 @@ def _installs(ctx: Context, pid: int) -> bool:
     if not words:  # a kernel's thread, or one that has ended
         return False
     names = [os.path.basename(words[0])]
-    if _INTERPRETER.match(names[0]) and len(words) > 1:
-        names.append(os.path.basename(words[1]))
+    if _INTERPRETER.match(names[0]):  # bash --norc /usr/bin/dracut
+        names += [os.path.basename(word) for word in words[1:] if not word.startswith("-")][:1]
     return any(name in _PROGRAMS or _PACKAGE.match(name) for name in names)

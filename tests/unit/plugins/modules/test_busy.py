@@ -57,6 +57,8 @@ def test_who_only_reads_under_a_lock_is_none(make_host):
         ["/bin/sh", "/usr/sbin/dkms", "autoinstall"],
         ["/bin/sh", "/usr/sbin/update-initramfs", "-u"],
         ["/usr/bin/bash", "/usr/bin/dracut", "--force"],
+        ["/usr/bin/bash", "--norc", "/usr/bin/dracut", "--force"],
+        ["/usr/libexec/platform-python", "-s", "/usr/bin/dnf", "upgrade"],
         ["/bin/sh", "/usr/sbin/grub-mkconfig", "-o", "/boot/grub/grub.cfg"],
         ["sh", "/root/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "--silent"],
         ["./nvidia-installer", "--silent"],
