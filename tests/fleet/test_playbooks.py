@@ -201,3 +201,18 @@ def test_a_reboot_that_was_not_started_is_not_called_late(bed, bundles):
     ready(bed.add("one"), OLD, LAYOUT).shutdown_fails = True
     ended = bed.play("host", **BASE, vgpu_driver_bundle=bundles[NEW])
     assert ended.rc == 2 and "Failed to talk to init daemon" in ended.out and "it is not back" not in ended.out, ended.out[-3000:]
+
+
+@pytest.mark.parametrize("playbook, forks, more", [("host", 10, {}), ("host", 1, {"vgpu_serial": 2}), ("teardown", 10, {"vgpu_teardown_confirm": True})])
+def test_a_vm_that_comes_while_other_hosts_reboot_is_not_interrupted(bed, bundles, playbook, forks, more):
+    """Who uses a host counts when its turn comes: not before the hosts that go first, nor before those that have all of Ansible's forks."""
+    first, last = (ready(bed.add(name), OLD, LAYOUT) for name in ("h0", "h1"))
+    reboot, boots = first.reboot, last.boots
+
+    def meanwhile():
+        last.kernel.add_process(4711, "qemu-system-x86", ["/usr/bin/qemu-system-x86_64", "-name", "guest=web1"], ["/dev/kvm", "/dev/vfio/vfio"])
+        reboot()
+
+    first.reboot = meanwhile
+    ended = bed.play(playbook, forks=forks, **BASE, **more, vgpu_driver_bundle=bundles[NEW])
+    assert ended.bad == {"h0": 0, "h1": 1} and last.boots == boots and "Refuse while" in ended.out, ended.out[-3000:]
