@@ -101,7 +101,9 @@ options:
         elements: str
         default: []
       temporary:
-        description: Paths of files that only an installation needs. Those that exist are returned as C(leftovers) of the driver's plan.
+        description:
+          - Paths of files that only an installation needs.
+          - Those that exist are returned as C(leftovers) of the driver's plan, unless an installation runs, which may need them.
         type: list
         elements: str
         default: []

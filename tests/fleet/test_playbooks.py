@@ -231,3 +231,18 @@ def test_a_scheduler_of_a_cut_run_comes_into_the_initramfs(bed):
     assert third.rc == 0 and third.changed == {"one": 0} and machine.rebuilds == 1, third.out[-3000:]
     check = bed.play(str(play), "--check", vgpu_scheduler="fixed_share")
     assert check.changed == {"one": 1} and machine.get("/etc/modprobe.d/nvidia-vgpu-scheduler.conf") == text, check.out[-3000:]
+
+
+@pytest.mark.parametrize("playbook, forks, more", [("host", 10, {}), ("host", 1, {"vgpu_serial": 2}), ("teardown", 10, {"vgpu_teardown_confirm": True})])
+def test_a_vm_that_comes_while_other_hosts_reboot_is_not_interrupted(bed, bundles, playbook, forks, more):
+    """Who uses a host counts when its turn comes: not before the hosts that go first, nor before those that have all of Ansible's forks."""
+    first, last = (ready(bed.add(name), OLD, LAYOUT) for name in ("h0", "h1"))
+    reboot, boots = first.reboot, last.boots
+
+    def meanwhile():
+        last.kernel.add_process(4711, "qemu-system-x86", ["/usr/bin/qemu-system-x86_64", "-name", "guest=web1"], ["/dev/kvm", "/dev/vfio/vfio"])
+        reboot()
+
+    first.reboot = meanwhile
+    ended = bed.play(playbook, forks=forks, **BASE, **more, vgpu_driver_bundle=bundles[NEW])
+    assert ended.bad == {"h0": 0, "h1": 1} and last.boots == boots and "Refuse while" in ended.out, ended.out[-3000:]

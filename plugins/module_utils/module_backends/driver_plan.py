@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import _module
 from ..engine.base.errors import EngineError, Refusal
+from ..engine.checks import busy
 from ..engine.driver import apply as driver_apply, bundle, plan as driver_plan, supply as driver_supply
 from ..engine.read import host, inventory
 from . import driver
@@ -36,6 +37,8 @@ def work(options: dict[str, Any], ctx: _module.Context) -> _module.Result:
     request = driver_supply.complete(desired, supply, chosen)
     installs = request.needed(state.driver)
     left = [path for path in options["temporary"] if os.path.lexists(ctx.root.rstrip("/") + path)]
+    if left and busy.find(ctx):
+        left = []  # an installation whose run lost its connection, or another controller's, may need them
     result = {"install": installs, "version": request.version or "", "format": chosen.form, "loads": load, "leftovers": left}
     errors = driver_supply.refusals(desired, supply, chosen, state, installs)
     actions: list[str] = []

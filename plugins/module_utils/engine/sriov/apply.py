@@ -226,11 +226,11 @@ def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
 
 
 def disable(ctx: Context, step: Step, timeout: float) -> None:
-    """Disables the VFs, unless a vGPU came since the plan was made."""
+    """Disables the VFs, unless a vGPU came since the plan was made, or between two attempts."""
     pf = str(step.device)
-    raise_if_any(vgpu_guard(reader.read_one(ctx, pf), "disabling its VFs"))
     deadline = ctx.clock.now() + timeout
     while True:
+        raise_if_any(vgpu_guard(reader.read_one(ctx, pf), "disabling its VFs"))
         answer = _request(ctx, step, 0, max(1, deadline - ctx.clock.now()))
         gpu = reader.read_one(ctx, pf)
         if gpu.num_vfs == 0 and gpu.driver not in STRANDED:

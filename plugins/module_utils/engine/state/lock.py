@@ -81,10 +81,9 @@ class HostLock:
             self.handle.close()
             found = "%s is changing this host's vGPUs, for more than %d s by now" % (holders, self.timeout)
             raise error(found, PATH, remedy="Wait until it ends, then run again.", code="locked")
-        self.handle.seek(0)
-        self.handle.truncate()
-        self.handle.write(("%d %s" % (os.getpid(), self.name)).strip() + "\n")
-        self.handle.flush()
+        with contextlib.suppress(OSError):  # a file system that is full: the kernel knows the holder, and people do without the name
+            os.ftruncate(self.handle.fileno(), 0)
+            os.pwrite(self.handle.fileno(), ("%d %s" % (os.getpid(), self.name)).strip().encode() + b"\n", 0)
         command.INHERITED.add(self.handle.fileno())
         return self
 

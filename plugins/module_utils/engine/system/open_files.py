@@ -120,11 +120,13 @@ class OpenFiles:
         rows, ended = self._sysfs.apart(lambda: _walk(self._sysfs, self._known), _TIMEOUT)
         found = {row[0]: row[1] if len(row) > 1 else None for row in rows if isinstance(row, list)}
         self._known |= set(found)
+        by_number = {number: set(pids) for number, pids in self._by_number.items()}  # another thread may go through the old ones
         for pid, numbers in found.items():
             if numbers is None:
                 self._unread.append(pid)
             for major, minor in numbers or ():
-                self._by_number.setdefault((major, minor), set()).add(pid)
+                by_number.setdefault((major, minor), set()).add(pid)
+        self._by_number = by_number
         majors = {NVIDIA_MAJOR: "nvidia"}
         text = self._sysfs.read_or("/proc/devices")
         majors.update((int(major), name) for major, name in re.findall(r"^ *([0-9]+) (\S+)$", (text or "").partition("Block devices")[0], re.MULTILINE))

@@ -113,6 +113,9 @@ def test_files_of_an_interrupted_installation_are_found(make_host):
     paths = ["/var/cache/vgpuctl/vgpu-driver/signing", "/var/cache/vgpuctl/nothing"]
     plan = call(nvidia_host_plan, host, driver={"temporary": paths}).ok["plans"]["driver"]
     assert plan["leftovers"] == paths[:1]
+    host.kernel.add_process(900, "sh", ["sh", "/var/cache/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "--silent"], [])
+    plan = call(nvidia_host_plan, host, driver={"temporary": paths}).ok["plans"]["driver"]
+    assert plan["leftovers"] == [], "an installation whose run lost its connection still needs them"
 
 
 def imported(path, package):

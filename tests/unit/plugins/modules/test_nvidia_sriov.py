@@ -209,6 +209,21 @@ def test_a_vgpu_that_comes_between_plan_and_disabling_is_seen(host):
     assert outcome.codes == ["has_vgpus"] and len(host.pf().vfs) == 32 and outcome.writes == 0
 
 
+def test_a_vgpu_that_comes_while_the_lock_is_busy_is_seen(host, monkeypatch):
+    """A retry may come a minute after the guard's first look."""
+    host.faults.lock_taken = host.clock.now() + 10
+    real = host._sriov_manage
+
+    def sriov_manage(argv, timeout):
+        if UUID not in host.kernel.mdevs:
+            host.add("0000:e8:00.4", "A40-8Q", UUID)
+        return real(argv, timeout)
+
+    monkeypatch.setattr(host, "_sriov_manage", sriov_manage)
+    outcome = call(nvidia_sriov, host, state="disabled")
+    assert outcome.codes == ["has_vgpus"] and UUID in outcome.msg and len(host.pf().vfs) == 32 and UUID in host.kernel.mdevs
+
+
 def test_off_while_the_lock_is_busy(host):
     host.kernel.add_process(812, "dcgm", ["/usr/bin/nv-hostengine"], ["/dev/nvidia0"])
     outcome = call(nvidia_sriov, host, state="disabled", timeout=5)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import re
@@ -12,7 +13,7 @@ import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import install, restore
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark, layout_file
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark, layout_file, lock
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100, T4
@@ -449,3 +450,17 @@ def test_status_for_machines(monkeypatch, capsys, host):
     out = json.loads(capsys.readouterr().out)
     assert out["driver"]["flavour"] == "vgpu" and [one["code"] for one in out["problems"]] == ["restore_not_enabled"]
     assert sorted((one["uuid"], one["parent"], one["type"]) for one in out["gpus"][0]["vgpus"]) == host.vgpus()
+
+
+def test_a_restore_that_has_to_wait_for_the_lock_has_the_rest_of_its_time(monkeypatch, stored, capsys):
+    """At a boot nobody runs it again: a playbook that is faster than the unit may enable the VFs of all GPUs first."""
+    with contextlib.ExitStack() as other:
+        other.enter_context(lock.HostLock(stored.ctx))
+        stored.clock.after(200, other.close)
+        assert command(monkeypatch, stored, "restore", "--timeout", "660") == 0, capsys.readouterr()
+    assert stored.vgpus() == stored.goal
+    stored.reboot()
+    begun = stored.clock.now()
+    with lock.HostLock(stored.ctx):
+        assert command(monkeypatch, stored, "restore", "--timeout", "660") == 1
+    assert "is changing this host's vGPUs, for more than 660 s by now" in capsys.readouterr().err and stored.clock.now() - begun < 700

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 
@@ -60,3 +61,15 @@ def test_the_lock_dies_with_its_holder(tmp_path, holder):
     with lock.HostLock(Context(str(tmp_path), clock=Clock()), 1):
         text = (tmp_path / "run/nvidia-vgpu.lock").read_text()
     assert text == "%d\n" % os.getpid()
+
+
+def test_a_full_file_system_keeps_nobody_from_the_lock(tmp_path):
+    """The name in the file is for people, and /run, a tmpfs, may be full. No room: no file may grow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with lock.HostLock(Context(str(tmp_path), clock=Clock()), 1):
+            with pytest.raises(EngineError):
+                lock.HostLock(Context(str(tmp_path), sysfs=Sysfs("/"), clock=Clock()), 1).__enter__()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import open_files
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import OpenFiles
@@ -41,3 +43,36 @@ def test_a_walk_that_does_not_end_reads_nobody_as_nobody(monkeypatch):
     files = OpenFiles(Sysfs())
     (unread,) = [one for one in files.of_gpu(200) if one.remedy]
     assert files.vfio and "open files can't be read" in unread.command
+
+
+class Growing:
+    """A machine on which each walk of /proc finds a hundred new processes, all with one device open."""
+
+    def __init__(self):
+        self.pids = itertools.count(1)
+
+    def apart(self, work, timeout):
+        """As child.rows."""
+        return [[pid, [[open_files.NVIDIA_MAJOR, 0]]] for pid in itertools.islice(self.pids, 100)] + [[0, []]], True
+
+    def read_or(self, path, default=None):
+        """A file's text."""
+        return "Character devices:\n195 nvidia\n" if path == "/proc/devices" else ""
+
+
+def test_a_walk_in_one_thread_disturbs_no_check_in_another(monkeypatch):
+    """GPUs are worked on in threads, and one walk serves them all."""
+    files = OpenFiles(Growing())
+    monkeypatch.setattr(files, "_holder", lambda pid: pid)
+    for dummy in range(50):
+        files.read_new()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            walks = pool.submit(lambda: [files.read_new() for dummy in range(60)])
+            while not walks.done():
+                assert len(files.of_gpu(0)) >= 5000
+            walks.result()
+    finally:
+        sys.setswitchinterval(interval)
