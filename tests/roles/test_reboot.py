@@ -62,7 +62,7 @@ def test_each_machine_is_asked_when_it_is_its_turn(tmp_path, role):
 def test_the_drivers_package_stays_while_somebody_came_meanwhile(tmp_path):
     users = [{"pid": 88, "command": "python3 train.py", "vm": None, "devices": []}]
     known = {
-        "__teardown_uninstaller": {"stat": {"exists": False}}, "__teardown_packages": ["nvidia-vgpu-ubuntu-550"],
+        "__teardown_mark": {"results": []}, "__teardown_uninstaller": {"stat": {"exists": False}}, "__teardown_packages": ["nvidia-vgpu-ubuntu-550"],
         "__teardown_info": {"host": {"distribution": {"family": "debian"}}}, "__teardown_meanwhile": {"in_use": users},
     }
     ended = run(tmp_path, "teardown", known, "one,", "--check", tasks="driver")
