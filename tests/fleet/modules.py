@@ -180,5 +180,3 @@ def low_level(machine, text: str) -> dict | None:
         machine.reboot()
         return {"rc": 0, "out": ""}
     return None
-
-

@@ -204,4 +204,3 @@ def wanted_params(world: World, before: Dict[int, Vgpu], judge: Judge, one: Vgpu
     if device is not None and device.vendor and one.key not in world.vf_params:
         return True  # what others wrote to a VF before: not said anywhere
     return one.params == ""
-

@@ -116,4 +116,3 @@ class Masks:
         except ValueError:
             return text
         return text if address.is_loopback or address.is_unspecified else self._word("address", text)
-

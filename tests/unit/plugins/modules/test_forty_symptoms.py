@@ -204,4 +204,3 @@ def test_a_state_of_a_guest(guest, number):
 
 def test_there_are_forty():
     assert {one[0] for one in IN_LOGS} | set(OF_HOSTS) | set(OF_GUESTS) == set(range(1, 41))
-
