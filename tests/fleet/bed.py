@@ -26,7 +26,7 @@ from pathlib import Path
 
 import modules
 import pytest
-from machine import NEW, OLD, Machine
+from machine import Machine
 
 from ansible_collections.vgpu.kvm.tests.unit import fake
 

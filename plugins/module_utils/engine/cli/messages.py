@@ -12,7 +12,7 @@ import ast
 import posixpath
 import re
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, List, Tuple, Union
+from typing import Any, Dict, Iterable, List, Union
 
 PARAMETERS = ("found", "device", "expected", "remedy", "code")
 UNKNOWN = "…"

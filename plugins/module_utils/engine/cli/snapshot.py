@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..base.errors import Problem
 from ..binding import boot_files
-from ..checks import health, problems
+from ..checks import health
 from ..read import host, inventory as reader
 from ..state import layout_file, migration
 from ..system import libvirt_xml, systemd
