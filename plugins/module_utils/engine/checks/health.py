@@ -74,7 +74,7 @@ def find(ctx: Context, inventory: Inventory, state: host.HostState, setup: Setup
 def of_logs(
     ctx: Context, told: Sequence[Problem], domains: Sequence[Domain] = (), vgpus: Collection[str] = (), timeout: float = 30
 ) -> list[Problem]:
-    """What the logs of a host or a VM show, beyond what is told already. domains and vgpus: as the reader of logs takes them."""
+    """What the logs of a host or a VM show, beyond what is reported already. domains and vgpus: as the reader of logs takes them."""
     return problems.rated(logs.find(logs_reader.read(ctx, domains, vgpus, timeout), {one.error.code for one in told}))
 
 

@@ -102,7 +102,7 @@ def _write(path: str, content: dict[str, str], when: int) -> None:
 
 
 def _content(ctx: Context) -> tuple[dict[str, str], list[str]]:
-    """Text by name, and what could not be read: a report of a host in trouble has what is left."""
+    """Text by name, and what could not be read: an archive of a broken host has the rest."""
     found: dict[str, str] = {}
     unread: list[str] = []
     makers: list[tuple[str, Callable[[], str]]] = [

@@ -29,7 +29,7 @@ class MessageError(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """One way in which an error is told."""
+    """One message of an error."""
 
     found: tuple[str, ...]
     expected: tuple[str, ...]
