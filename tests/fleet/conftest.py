@@ -14,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import bed as beds  # noqa: E402  (beside this file)
+import machine  # noqa: E402  (beside this file)
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def bed():
 def bundles(tmp_path_factory):
     """Paths of vGPU software packages, by the version of the host driver."""
     folder, found = tmp_path_factory.mktemp("bundles"), {}
-    for version in (beds.OLD, beds.NEW):
+    for version in (machine.OLD, machine.NEW):
         path = folder / ("NVIDIA-GRID-Linux-KVM-%s-%s-553.74.zip" % (version, version))
         with zipfile.ZipFile(path, "w") as bundle:
             bundle.writestr("Host_Drivers/NVIDIA-Linux-x86_64-%s-vgpu-kvm.run" % version, "#!/bin/sh\n")

@@ -19,10 +19,10 @@ GALAXY = yaml.safe_load((make.ROOT / "galaxy.yml").read_text(encoding="utf-8"))
 # What users get. A new name here is a decision.
 TOP = {
     *("MANIFEST.json", "FILES.json", "README.md", "CHANGELOG.md", "COPYING", "LICENSES"),
-    *("changelogs", "docs", "meta", "playbooks", "plugins", "roles"),
+    *("changelogs", "docs", "examples", "meta", "playbooks", "plugins", "roles"),
 }
 MAY = {"CONTRIBUTING.md", "SECURITY.md", "awx", "execution-environment.yml"}
-WHOLE = ("plugins/", "roles/", "playbooks/", "meta/")
+WHOLE = ("plugins/", "roles/", "playbooks/", "meta/", "examples/")
 UNWANTED = re.compile(
     r"(^|/)(\.[^/]+|__pycache__|tests|extensions|molecule|fragments|site)(/|$)|\.(py[co]|k?o|img|qcow2|iso|zip|gz|run|deb|rpm|tok|key|pem|der|priv)$"
 )
