@@ -67,6 +67,7 @@ def test_from_bare_to_vgpus_and_back(host, variables):
     again = host.playbook("vgpu.kvm.site", variables)
     assert again.rc == 0 and again.changed == [], again.changed
     launcher("power-cut", host.name)
+    host.sh("systemctl start vgpu-restore")  # which waits until the boot's has ended
     assert host.mdevs() == vgpus and flags(host)[-2:] == FLAGS
     back = host.playbook("vgpu.kvm.teardown", {**variables, "vgpu_teardown_confirm": True})
     assert back.rc == 0, back.out[-4000:]
