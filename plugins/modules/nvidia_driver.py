@@ -70,7 +70,10 @@ options:
     choices: [auto, open, proprietary]
     default: auto
   replace_datacenter:
-    description: Whether a data center driver is uninstalled first.
+    description:
+      - Whether a data center driver is uninstalled first. That of a distribution or of NVIDIA's repository is removed by C(apt-get purge) or C(dnf remove);
+        check mode names all packages that go, also those that need them.
+      - With O(state=absent) a distribution's driver is an error without this option.
     type: bool
     default: false
   extra_arguments:

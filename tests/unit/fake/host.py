@@ -54,6 +54,7 @@ class Host:
         self.on_disk = "550.163.02"
         self.module = "nvidia"  # the file's name; Debian's packages have nvidia-current
         self.packages = []  # of the distribution's data center driver
+        self.dependents = []  # packages that need these, and go with them
         self.signed_by = ("", "")  # serial number and name of the key that signed the module nvidia
         self.sync_rc = 0
         self.units = {}  # ActiveState of services by name; the others are not there
@@ -172,6 +173,7 @@ class Host:
             "journalctl": self._journalctl,
             "rmmod": self._rmmod,
             "dpkg-query": self._dpkg_query,
+            "apt-get": self._apt_get,
             "rpm": lambda argv, timeout: Result(127, "rpm: No such file or directory\n"),
             "sriov-manage": self._sriov_manage,
             "mdevctl": self._mdevctl,
@@ -193,8 +195,18 @@ class Host:
         if argv[0] == "--search":
             owner = self.owners.get(argv[-1])
             return Result(0, "%s: %s\n" % (owner, argv[-1])) if owner else Result(1, "dpkg-query: no path found matching pattern\n")
-        listed = ["ii  %s\n" % name for name in self.packages] + ["rc  nvidia-driver-bin\n"]
-        return Result(1, "".join(listed) + "dpkg-query: no packages found matching nvidia-dkms*\n")
+        listed = ["ii  %s %s-1\n" % (name, self.on_disk) for name in self.packages] + ["rc  nvidia-driver-bin 470.1-1\n"]
+        return Result(1, "".join(listed) + "dpkg-query: no packages found matching libnvcuvid*\n")
+
+    def _apt_get(self, argv, timeout):
+        """A purge, or what it would remove."""
+        gone = [name for name in self.packages if name in argv] + self.dependents
+        if argv[0] != "--simulate":
+            self.packages, self.dependents = [name for name in self.packages if name not in argv], []
+            self.on_disk, self.module = None, "nvidia"
+            for path in ("/etc/modprobe.d/nvidia.conf", "/usr/lib/nvidia/alternate-install-present"):
+                files.remove(self.root, path)
+        return Result(0, "".join("Purg %s [%s-1]\n" % (name, self.on_disk) for name in gone))
 
     def _systemctl(self, argv, timeout):
         if argv[0] in ("start", "stop"):

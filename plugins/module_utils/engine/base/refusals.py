@@ -19,7 +19,7 @@ class DriverFacts(Protocol):
     flavour: str
     has_manager: bool
     unfinished: bool
-    removal: str | None
+    removal: list[str] | None
 
 
 class HostFacts(Protocol):
@@ -78,7 +78,7 @@ def driver_error(driver: DriverFacts) -> Refusal | None:
     version = driver.on_disk or driver.loaded
     if driver.flavour == "datacenter":
         found = "NVIDIA's data center driver %s is installed; it has no vGPU manager" % version
-        return Refusal(found, expected=_HOST_DRIVER, remedy=packaged(driver) or _REPLACE, code="driver_datacenter")
+        return Refusal(found, expected=_HOST_DRIVER, remedy=packaged(driver, _REPLACE), code="driver_datacenter")
     if driver.flavour == "guest":
         of_guest = "the vGPU guest driver %s is installed; it belongs into VMs and has no vGPU manager" % version
         return Refusal(of_guest, expected=_HOST_DRIVER, remedy=_REPLACE, code="driver_of_guest")
@@ -103,9 +103,11 @@ def driver_error(driver: DriverFacts) -> Refusal | None:
     return None
 
 
-def packaged(driver: DriverFacts) -> str | None:
-    """What to do about a driver of the distribution's own packages, which NVIDIA's uninstaller does not know; None for another one."""
-    return "It is the distribution's: remove its packages ('%s'), reboot, then run again." % driver.removal if driver.removal else None
+def packaged(driver: DriverFacts, remedy: str) -> str:
+    """The remedy for another driver; of the distribution's packages, which NVIDIA's uninstaller does not know, with the command that removes them."""
+    if not driver.removal:
+        return remedy
+    return "%s, or remove the distribution's packages ('%s') and reboot." % (remedy.split(", or ", maxsplit=1)[0], " ".join(driver.removal))
 
 
 def unsupported(gpu: GpuFacts) -> Refusal:

@@ -135,10 +135,16 @@ def causes_and_edits(boot: BootFiles, gpus: Sequence[Gpu], others: Sequence[Gpu]
     return causes, edits, sorted(touched)
 
 
+def _stays(path: str) -> bool:
+    """Whether a file of modprobe's belongs to no driver's package, which is removed with it. NVIDIA's .run leaves what it wrote."""
+    name = path.rsplit("/", 1)[-1]
+    return not name.startswith("nvidia") or name == "nvidia-installer-disable-nouveau.conf" or path == NOUVEAU_FILE
+
+
 def nouveau_edit(boot: BootFiles) -> FileEdit | None:
-    """The file that blocks nouveau, unless some file does so already."""
-    for text in boot.modprobe.values():
-        for words in map(str.split, text.splitlines()):
+    """The file that blocks nouveau, unless some file does so already that does not go with another driver."""
+    for path, text in boot.modprobe.items():
+        for words in map(str.split, text.splitlines() if _stays(path) else ()):
             if words[:2] == ["blacklist", "nouveau"] or words[:3] in (["install", "nouveau", "/bin/false"], ["install", "nouveau", "/bin/true"]):
                 return None
     return FileEdit(NOUVEAU_FILE, boot.modprobe.get(NOUVEAU_FILE, ""), NOUVEAU_TEXT, ["nothing keeps nouveau from loading"])

@@ -17,7 +17,7 @@ from ..base.errors import EngineError, error
 from ..base.steps import ApplyError, Step, execute
 from ..read import host
 from ..state import install_mark
-from ..system import files, modinfo, systemd
+from ..system import files, modinfo, packages, systemd
 from ..system.context import Context
 from ..system.open_files import OpenFiles
 from . import installer, signing
@@ -33,6 +33,8 @@ def read(ctx: Context, state: host.HostState, request: Request) -> Files:
     while not os.path.isdir(directory):
         directory = os.path.dirname(directory)
     found = Files(os.path.isfile(request.src or ""), shutil.disk_usage(directory).free >> 20, machine=_machine(ctx, state.driver))
+    if state.driver.removal and request.replace_datacenter:
+        found.machine.removes, found.machine.removal_error = packages.foreseen(ctx, state.driver.removal)
     if request.signing_key and request.signing_certificate:
         found.key = _key_file(request.signing_key, False)
         found.certificate = _key_file(request.signing_certificate, bool(state.secure_boot))
@@ -106,6 +108,8 @@ def apply(ctx: Context, steps: Sequence[Step], request: Request, module_type: st
     def perform(step: Step) -> None:
         if step.kind == "uninstall":
             _uninstall(ctx, timeout)
+        elif step.kind == "purge":
+            _purge(ctx, step, timeout)
         elif step.kind == "install":
             _install(ctx, request, step, module_type, timeout)
         else:
@@ -196,3 +200,15 @@ def _uninstall(ctx: Context, timeout: float) -> None:
         found = "uninstalling ended with rc %d, and the driver on disk is %s: %s" % (answer.rc, driver.on_disk or "none", answer.tail(8))
         raise error(found, remedy="Check %s." % UNINSTALL_LOG, code="uninstall_failed")
     install_mark.end(ctx, install_mark.DRIVER)
+
+
+def _purge(ctx: Context, step: Step, timeout: float) -> None:
+    """Removes a distribution's driver. No mark: the package manager knows what it has not finished, and the next run finds the packages again."""
+    command = step.args["command"]
+    answer = packages.remove(ctx, command, timeout)
+    left = host.read_driver(ctx).removal
+    if answer.rc or left:
+        found = "'%s' ended with rc %d, and of the packages %s: %s" % (
+            " ".join(command[:2]), answer.rc, "these are left: " + ", ".join(left[2:]) if left else "none is left", answer.tail(8),
+        )
+        raise error(found, "driver", "the distribution's driver removed", "Correct what it reports, then run again.", "uninstall_failed")

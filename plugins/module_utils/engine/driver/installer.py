@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Sequence
 
 from ..base.errors import Refusal
-from ..base.refusals import packaged
 from ..base.steps import Step
 from ..hardware.gpu import Holder
 from ..read.host import UNINSTALL, Driver
@@ -39,7 +38,7 @@ class Machine:
     """What the installer meets. alternate: the package that says that the driver is its own; empty if unknown, None if none says so.
 
     x_server: the pid of a running one and its lock. services: those of DAEMONS that run (SETUP: that ran). modules: those of MODULES that are loaded.
-    uninstaller: whether NVIDIA's is there.
+    uninstaller: whether NVIDIA's is there. removes: the packages that go with a distribution's driver; empty if removal_error says why they would stay.
     """
 
     alternate: str | None = None
@@ -47,6 +46,8 @@ class Machine:
     services: Sequence[str] = ()
     modules: Sequence[str] = ()
     uninstaller: bool = True
+    removes: Sequence[str] = ()
+    removal_error: str = ""
 
 
 @dataclass(eq=False, repr=False)
@@ -73,7 +74,8 @@ def refusals(inventory: Inventory, run: Run, machine: Machine) -> list[Refusal]:
         if not run.knows(word):
             found, first = "the %s installer does not support %s" % (run.version, word), "release %d or later" % _SINCE[word.split("=")[0]]
             errors.append(Refusal(found, "extra_arguments", first, "Remove this argument.", "unknown_argument"))
-    if machine.alternate is not None and NO_ALTERNATE_CHECK not in run.extra:
+    goes = machine.alternate in machine.removes or machine.removal_error  # with the distribution's driver, or that error says why not
+    if machine.alternate is not None and not goes and NO_ALTERNATE_CHECK not in run.extra:
         errors.append(_alternate(machine.alternate))
     if machine.x_server and run.load and NO_X_CHECK not in run.extra:
         errors.append(_x_server(*machine.x_server))
@@ -128,8 +130,29 @@ def no_uninstaller(driver: Driver) -> Refusal:
         missing = "there is no %s: the installation was interrupted before it wrote that" % UNINSTALL
         return Refusal(missing, remedy="Complete the installation (state: present), then uninstall the driver.", code="no_uninstaller")
     found = "there is no %s, so the driver was not installed by NVIDIA's .run" % UNINSTALL
-    remedy = packaged(driver) or "Remove its packages with apt or dnf, then run again."
+    remedy = "Remove its packages with apt or dnf, then run again."
+    if driver.removal:
+        remedy = "Set replace_datacenter: true to have its packages removed. By hand: '%s'." % " ".join(driver.removal)
     return Refusal(found, remedy=remedy, code="no_uninstaller")
+
+
+def stays(driver: Driver, machine: Machine) -> list[Refusal]:
+    """Why the driver that is there can't be removed: the package manager would not, or there is no uninstaller."""
+    if not driver.removal:
+        return [] if machine.uninstaller else [no_uninstaller(driver)]
+    command = " ".join(driver.removal)
+    if machine.removes:
+        return []
+    found, remedy = "'%s' would fail: %s" % (command, machine.removal_error), "Correct what it reports, then run again."
+    return [Refusal(found, "driver", "the distribution's driver removed by its package manager", remedy, "packages_stay")]
+
+
+def removal(driver: Driver, machine: Machine, what: str) -> Step:
+    """The step that removes the driver: of the distribution's, with all packages that go."""
+    if not driver.removal:
+        return Step("uninstall", None, None, "uninstall %s" % what)
+    text = "remove %s of the distribution (%s): %s" % (what, " ".join(driver.removal[:2]), ", ".join(machine.removes))
+    return Step("purge", None, None, text, command=driver.removal)
 
 
 def still_loaded(run: Run, holders: Sequence[Holder], said: str = "") -> Refusal:

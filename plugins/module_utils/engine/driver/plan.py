@@ -176,13 +176,13 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
         errors += users or installer.held(inventory, driver, run)
     # One that is loaded alone was uninstalled already.
     replaced = driver.flavour not in ("none", request.flavour) and bool(driver.on_disk or files.machine.uninstaller)
-    if replaced and not files.machine.uninstaller and not errors:
-        errors.append(installer.no_uninstaller(driver))
+    if replaced:
+        errors += installer.stays(driver, files.machine) if not errors else []
     raise_if_any(errors)
     steps, after = installer.around(inventory, driver, run, files.machine)
-    installed = driver.flavour.replace("datacenter", "data center")
     if replaced:
-        steps.append(Step("uninstall", None, None, "uninstall the %s driver %s" % (installed, driver.on_disk or driver.loaded)))
+        kind = driver.flavour.replace("datacenter", "data center")
+        steps.append(installer.removal(driver, files.machine, "the %s driver %s" % (kind, driver.on_disk or driver.loaded)))
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
     if driver.unfinished:
         was += " (an earlier installation was interrupted)"
@@ -214,14 +214,14 @@ def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
 
 def _wrong_step(driver: Driver, request: Request) -> list[Refusal]:
     """Another driver in the way, or a newer one."""
-    if driver.flavour in ("datacenter", "guest") and driver.flavour != request.flavour and (driver.removal or not request.replace_datacenter):
+    if driver.flavour in ("datacenter", "guest") and driver.flavour != request.flavour and not request.replace_datacenter:
         if request.kind == "host":
             wrong = refusals.driver_error(driver)
             return [wrong] if wrong else []
         found = "NVIDIA's data center driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded)
         expected = "the vGPU guest driver (NVIDIA-Linux-x86_64-<version>-grid.run) alone"
         replace = "Set vgpu_guest_driver_replace_datacenter: true to have it replaced, or uninstall it by hand."
-        return [Refusal(found, "driver", expected, refusals.packaged(driver) or replace, "driver_datacenter")]
+        return [Refusal(found, "driver", expected, refusals.packaged(driver, replace), "driver_datacenter")]
     version = request.version or version_in(request.src)
     older = version and driver.flavour == request.flavour and driver.on_disk and number(version) < number(driver.on_disk)
     if older and not request.allow_downgrade:
@@ -237,8 +237,9 @@ def _plan_absent(inventory: Inventory, driver: Driver, request: Request, files: 
     if (driver.flavour == "none" or only_loaded) and not driver.unfinished:
         return []
     users = _users(inventory, "uninstalling the driver", driver.flavour == "guest")
-    raise_if_any(users or ([] if files.machine.uninstaller else [installer.no_uninstaller(driver)]))
-    return [Step("uninstall", None, None, "uninstall the driver %s" % (driver.on_disk or driver.loaded or "whose installation was interrupted"))]
+    packaged = bool(driver.removal) and not request.replace_datacenter
+    raise_if_any(users or ([installer.no_uninstaller(driver)] if packaged else installer.stays(driver, files.machine)))
+    return [installer.removal(driver, files.machine, "the driver %s" % (driver.on_disk or driver.loaded or "whose installation was interrupted"))]
 
 
 def _users(inventory: Inventory, doing: str, in_guest: bool) -> list[Refusal]:

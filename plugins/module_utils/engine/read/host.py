@@ -32,7 +32,7 @@ class Driver:
     scheduler: of time-sliced vGPUs, as the loaded module has it; None when unknown.
     has_manager: whether the vGPU manager's programs are there, also where no module is.
     unfinished: an installation of ours was interrupted, so that any file of it may be incomplete; then none is on disk.
-    removal: the command that removes the packages of a distribution's own driver; None if it has none.
+    removal: the command that removes the packages of a distribution's own driver, as words; None if it has none.
     """
 
     loaded: str | None
@@ -42,7 +42,7 @@ class Driver:
     scheduler: str | None
     has_manager: bool
     unfinished: bool
-    removal: str | None = None
+    removal: list[str] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For a module's result."""
@@ -146,7 +146,7 @@ def read_driver(ctx: Context, timeout: float = 30, trusting: bool = False) -> Dr
     packaged = not os.path.exists(ctx.root + UNINSTALL)
     if on_disk and modinfo.module(ctx, timeout) != modinfo.NVIDIA:
         flavour, packaged = "datacenter", True  # a distribution's: the kernel loads that, whatever else is installed
-    removal = packages.removal(ctx, timeout) if flavour == "datacenter" and on_disk and packaged else None
+    removal = packages.removal(ctx, on_disk, timeout) if flavour == "datacenter" and on_disk and packaged else None
     nouveau, scheduler = ctx.sysfs.exists("/sys/module/nouveau"), _scheduler(ctx.sysfs)
     return Driver(loaded, on_disk or None, flavour, nouveau, scheduler, has_manager=manager or daemon, unfinished=unfinished, removal=removal)
 

@@ -1,31 +1,79 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""dpkg-query and rpm: which of the distribution's packages have NVIDIA's data center driver."""
+"""dpkg-query, apt-get, rpm and dnf: which of the distribution's packages have NVIDIA's data center driver, and their removal."""
 
 from __future__ import annotations
 
+import fnmatch
 import re
+from typing import Sequence
 
+from .command import Result
 from .context import Context
 
-# NVIDIA's own packages of the vGPU drivers have other names (nvidia-vgpu-*, nvidia-linux-grid-*).
 _DEB = (
     *("nvidia-driver*", "nvidia-headless*", "nvidia-kernel*", "nvidia-open*", "nvidia-dkms*", "nvidia-tesla*", "nvidia-legacy*"),
-    "linux-modules-nvidia*",
+    *("linux-modules-nvidia*", "nvidia-installer-cleanup*", "cuda-drivers*"),
 )
-_RPM = ("nvidia-driver*", "nvidia-open*", "nvidia-kmod*", "kmod-nvidia*", "akmod-nvidia*", "dkms-nvidia*", "xorg-x11-drv-nvidia*")
+_RPM = ("nvidia-driver*", "nvidia-open*", "nvidia-kmod*", "kmod-nvidia*", "akmod-nvidia*", "dkms-nvidia*", "xorg-x11-drv-nvidia*", "cuda-drivers*")
+# Libraries and programs of the driver have its version, and other names in each distribution.
+_ANY = ("*nvidia*", "libcuda*", "libnvcuvid*", "libnvoptix*", "cuda-drivers*")
+# NVIDIA's packages of the vGPU drivers. They are not the distribution's.
+_OURS = ("nvidia-vgpu-*", "nvidia-linux-grid-*")
 # dpkg's desired action and status, of packages that are there as a whole or in part: ii, hi (held), iU, iF. Other lines are complaints.
-_INSTALLED = re.compile(r"^([uihrp])[HUFWti][ R] *(\S+)$", re.MULTILINE)
-_OF_RPM = re.compile(r"^(\S*nvidia\S*)$", re.MULTILINE)
+_INSTALLED = re.compile(r"^([uihrp])[HUFWti][ R] *(\S+) (\S+)$", re.MULTILINE)
+_OF_RPM = re.compile(r"^(\S*(?:nvidia|cuda|nvcuvid|nvoptix)\S*) (\S+)$", re.MULTILINE)
+_APT, _HELD, _DNF = ("apt-get", "purge"), "--allow-change-held-packages", ("dnf", "remove")
+_OF_APT = re.compile(r"^(?:Purg|Remv) (\S+)", re.MULTILINE)
+# A row of dnf's table; a long name stands on a line of its own.
+_OF_DNF = re.compile(r"^ (\S+)\s+(?:x86_64|noarch|i[3-6]86)\s", re.MULTILINE)
 
 
-def removal(ctx: Context, timeout: float = 30) -> str | None:
-    """The command that removes them; None if there are none. One with a line for modprobe must be purged."""
-    listed = ctx.command(["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\\n", *_DEB], timeout).out
-    found = sorted({name: held == "h" for held, name in _INSTALLED.findall(listed)}.items())
+def removal(ctx: Context, version: str | None, timeout: float = 30) -> list[str] | None:
+    """The command that removes them, with the driver's libraries; None if there are none. version: the driver's.
+
+    One with a line for modprobe must be purged.
+    """
+    listed = ctx.command(["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${binary:Package} ${Version}\\n", *_ANY], timeout).out
+    states = {name: (held == "h", full) for held, name, full in _INSTALLED.findall(listed)}
+    found = _of_driver({name: full for name, (dummy, full) in states.items()}, _DEB, version)
     if found:
-        anyhow = ["--allow-change-held-packages"] if any(held for dummy, held in found) else []
-        return " ".join(["apt-get purge", *anyhow, *(name for name, dummy in found)])
-    answer = ctx.command(["rpm", "-qa", "--qf", "%{NAME}\\n", *_RPM], timeout)
-    names = _OF_RPM.findall(answer.out) if answer.rc == 0 else []
-    return "dnf remove " + " ".join(sorted(names)) if names else None
+        return [*_APT, *([_HELD] if any(states[name][0] for name in found) else []), *found]
+    answer = ctx.command(["rpm", "-qa", "--qf", "%{NAME} %{VERSION}\\n", *_ANY], timeout)
+    found = _of_driver(dict(_OF_RPM.findall(answer.out)), _RPM, version) if answer.rc == 0 else []
+    return [*_DNF, *found] if found else None
+
+
+def _of_driver(installed: dict[str, str], patterns: Sequence[str], version: str | None) -> list[str]:
+    """Names of the driver's packages, sorted; none if only libraries are there. installed: versions by name."""
+    theirs = {name: full for name, full in installed.items() if not _fits(name, _OURS)}
+    drivers = [name for name in theirs if _fits(name, patterns)]
+    return sorted(name for name, full in theirs.items() if name in drivers or _upstream(full) == version) if drivers else []
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, one) for one in patterns)
+
+
+def _upstream(version: str) -> str:
+    """A package's version without epoch and the distribution's number."""
+    return re.split("[-~+]", version.split(":")[-1])[0]
+
+
+def foreseen(ctx: Context, command: Sequence[str], timeout: float = 120) -> tuple[list[str], str]:
+    """What a removal removes: the packages, and those that need them. If the package manager would not do it: none, and why."""
+    if command[:2] == list(_APT):
+        answer = ctx.command(["apt-get", "--simulate", *command[1:]], timeout)
+        found, refused = _OF_APT.findall(answer.out), answer.rc != 0
+    else:
+        answer = ctx.command(["dnf", "--assumeno", *command[1:]], timeout)
+        found, refused = _OF_DNF.findall(answer.out), False  # 1 is also the answer to "no"
+    if refused or not found:
+        return [], answer.tail() or "no answer"
+    return sorted(set(found)), ""
+
+
+def remove(ctx: Context, command: Sequence[str], timeout: float) -> Result:
+    """Removes them. Other programs that use the package manager end first."""
+    words = ["--yes", "--option", "DPkg::Lock::Timeout=300"] if command[:2] == list(_APT) else ["--assumeyes"]
+    return ctx.command([command[0], *words, *command[1:]], timeout, env={"DEBIAN_FRONTEND": "noninteractive"}, keeps_lock=True)

@@ -118,14 +118,62 @@ def test_a_driver_of_the_distribution_is_recognized(make_host, package):
     host.on_disk, host.module, host.packages = "535.247.01", "nvidia-current", ["nvidia-driver", "nvidia-kernel-dkms"]
     driver = call(nvidia_gpu_info, host).ok["host"]["driver"]
     assert (driver["on_disk"], driver["flavour"]) == ("535.247.01", "datacenter")
-    for options in ({}, {"replace_datacenter": True}):
-        outcome = call(nvidia_driver, host, check=True, src=package, **options)
-        assert outcome.codes == ["driver_datacenter"]
-        assert "535.247.01" in outcome.msg and "'apt-get purge nvidia-driver nvidia-kernel-dkms'" in outcome.msg
+    outcome = call(nvidia_driver, host, check=True, src=package)
+    assert outcome.codes == ["driver_datacenter"] and "vgpu_driver_replace_datacenter: true" in outcome.msg
+    assert "535.247.01" in outcome.msg and "'apt-get purge nvidia-driver nvidia-kernel-dkms'" in outcome.msg
     outcome = call(nvidia_driver, host, state="absent")
     assert outcome.codes == ["no_uninstaller"] and "'apt-get purge nvidia-driver nvidia-kernel-dkms'" in outcome.msg
+    assert not [argv for argv in host.calls if argv[0] == "apt-get"], "left alone without the word"
     host.put("/usr/bin/nvidia-vgpu-mgr", "")
     assert call(nvidia_gpu_info, host).ok["host"]["driver"]["flavour"] == "datacenter", "modprobe loads the distribution's"
+
+
+@pytest.fixture
+def debians(make_host):
+    """A host with Debian's driver, loaded."""
+    host = bare(make_host())
+    host.put("/etc/modprobe.d/nvidia.conf", "install nvidia modprobe -i nvidia-current $CMDLINE_OPTS\n")
+    host.put("/usr/lib/nvidia/alternate-install-present", "")
+    host.on_disk, host.module, host.packages = "535.247.01", "nvidia-current", ["libnvidia-ml1:amd64", "nvidia-driver", "nvidia-installer-cleanup"]
+    host.dependents, host.owners["/usr/lib/nvidia/alternate-install-present"] = ["nvtop"], "nvidia-installer-cleanup"
+    host.kernel.load("535.247.01")
+    return host
+
+
+def test_a_driver_of_the_distribution_is_replaced_on_request(debians, package):
+    """With all packages that go, in check mode too; what its own packages have against the .run goes with them."""
+    check = call(nvidia_driver, debians, check=True, src=package, replace_datacenter=True, load=False).ok
+    assert debians.packages and not [argv for argv in debians.calls if argv[:2] == ["apt-get", "--yes"]]
+    real = call(nvidia_driver, debians, src=package, replace_datacenter=True, load=False).ok
+    assert real["actions"] == check["actions"] == [
+        "remove the data center driver 535.247.01 of the distribution (apt-get purge): libnvidia-ml1:amd64, nvidia-driver, nvidia-installer-cleanup, nvtop",
+        "install the vGPU host driver 550.163.02 in place of 535.247.01",
+    ]
+    (purge,) = [argv for argv in debians.calls if argv[:2] == ["apt-get", "--yes"]]
+    assert purge[4:] == ["purge", "libnvidia-ml1:amd64", "nvidia-driver", "nvidia-installer-cleanup"]
+    assert (debians.on_disk, debians.packages) == ("550.163.02", [])
+    assert not call(nvidia_driver, debians, src=package, replace_datacenter=True, load=False).ok["changed"]
+
+
+def test_a_driver_of_the_distribution_is_removed_on_request(debians):
+    outcome = call(nvidia_driver, debians, state="absent", replace_datacenter=True).ok
+    assert outcome["actions"][0].startswith("remove the driver 535.247.01 of the distribution (apt-get purge): ") and debians.on_disk is None
+    assert not call(nvidia_driver, debians, state="absent", replace_datacenter=True).ok["changed"]
+
+
+def test_packages_that_would_stay_are_reported_before_anything_is_done(debians, package):
+    debians.programs["apt-get"] = lambda argv, timeout: Result(100, "E: Unable to correct problems, you have held broken packages.\n")
+    for check in (True, False):
+        outcome = call(nvidia_driver, debians, check=check, src=package, replace_datacenter=True, load=False)
+        assert outcome.codes == ["packages_stay"] and "held broken packages" in outcome.msg and "not_done" not in outcome.result
+
+
+def test_packages_that_stay_are_named(debians, package):
+    real = debians._apt_get
+    debians.programs["apt-get"] = lambda argv, timeout: real(argv, timeout) if argv[0] == "--simulate" else Result(100, "E: Could not get lock\n")
+    outcome = call(nvidia_driver, debians, src=package, replace_datacenter=True, load=False)
+    assert outcome.codes == ["uninstall_failed"] and "these are left: libnvidia-ml1:amd64, nvidia-driver" in outcome.msg
+    assert "Could not get lock" in outcome.msg and "sh" not in [argv[0] for argv in debians.calls]
 
 
 def test_a_half_done_replacement_is_completed(make_host, package):

@@ -111,6 +111,14 @@ def test_nouveau_is_blacklisted_unless_it_already_is():
         assert boot_files.nouveau_edit(BootFiles({CONF: text}, {}, {})) is None
 
 
+def test_a_file_that_goes_with_another_driver_does_not_keep_nouveau_from_loading():
+    """Debian's and Ubuntu's packages block nouveau, until they make room for the vGPU driver. What NVIDIA's .run wrote stays."""
+    for name in ("nvidia-blacklists-nouveau.conf", "nvidia-graphics-drivers.conf", "nvidia.conf"):
+        assert boot_files.nouveau_edit(BootFiles({"/etc/modprobe.d/" + name: "blacklist nouveau\n"}, {}, {})), name
+    for name in ("nvidia-installer-disable-nouveau.conf", "nvidia-vgpu-nouveau.conf"):
+        assert boot_files.nouveau_edit(BootFiles({"/etc/modprobe.d/" + name: "blacklist nouveau\n"}, {}, {})) is None, name
+
+
 def test_files_are_read_from_all_paths(host):
     host.put("/run/modprobe.d/a.conf", "options vfio-pci ids=10de:2235\n")
     host.put("/etc/modprobe.d/readme.txt", "options vfio-pci ids=10de:2235\n")
