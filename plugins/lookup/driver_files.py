@@ -60,6 +60,7 @@ _raw:
 import hashlib
 import os
 import re
+import stat
 from typing import Any, Mapping
 
 from ansible.plugins.lookup import LookupBase
@@ -67,6 +68,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import bundle, supply
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver.signing import KeyFile
 
+_VAULT = b"$ANSIBLE_VAULT;"
 _LINK = re.compile(r"[\s\"']*[a-z][a-z0-9+.-]*:/", re.IGNORECASE)  # also a misspelled one
 _HTTPS = re.compile(r"https://[^/\s\"']+/[^\s\"']+\Z", re.IGNORECASE)
 
@@ -82,11 +84,15 @@ def key_file(name: str, folders: list[str], keys_on_host: bool, with_content: bo
     if not name:
         return None
     path = "" if keys_on_host else search(name, folders)
-    fingerprint = None
+    fingerprint, shared = None, False
     if path and with_content:
         with open(path, "rb") as handle:
             fingerprint = hashlib.sha256(handle.read()).hexdigest()
-    return KeyFile(path or name, bool(path), bool(path), fingerprint=fingerprint, searched=[] if keys_on_host else folders)
+    elif path:
+        with open(path, "rb") as handle:
+            vaulted = handle.read(len(_VAULT)) == _VAULT
+        shared = bool(os.stat(path).st_mode & (stat.S_IRWXG | stat.S_IRWXO)) and not vaulted
+    return KeyFile(path or name, bool(path), bool(path), shared, fingerprint, [] if keys_on_host else folders)
 
 
 def found(term: str, kind: str, folders: list[str]) -> supply.Supply:

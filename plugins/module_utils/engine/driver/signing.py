@@ -39,7 +39,8 @@ def key_errors(state: HostState, key: KeyFile, certificate: KeyFile) -> list[Ref
     if errors:
         return errors
     if key.shared:
-        errors.append(Refusal("others than its owner may read the signing key", key.path, "mode 0600", "chmod 600 it.", "signing_key_open"))
+        remedy = "'chmod 600 %s' on the %s." % (key.path, "controller, or encrypt it with ansible-vault" if key.searched else "host")
+        errors.append(Refusal("others than its owner may read the signing key", key.path, "mode 0600", remedy, "signing_key_open"))
     if state.secure_boot and certificate.fingerprint not in state.enrolled_certificates:
         remedy = (
             "Enroll it: 'mokutil --import CERTIFICATE.der', reboot, confirm on the console. "

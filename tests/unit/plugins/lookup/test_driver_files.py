@@ -230,6 +230,7 @@ def key_files(case, names=("MOK.priv", "MOK.der")):
     """A key and its certificate on the controller."""
     for name in names:
         (case.directory / name).write_text(name)
+        (case.directory / name).chmod(0o600)
     return {"key": "MOK.priv", "certificate": "MOK.der", "dkms": False}
 
 
@@ -240,6 +241,17 @@ def test_a_key_of_the_controller(case):
     code, text = case.refusal(case.put(), **dict(key_files(case), key="nowhere.priv"))
     assert code == "signing_key_missing" and "nowhere.priv: the signing key is not there" in text
     assert str(case.directory) in text and "vgpu_driver_mok_on_host: true" in text
+
+
+def test_a_key_of_the_controller_that_others_may_read(case):
+    """As a token: refused, unless ansible-vault has encrypted it."""
+    options = key_files(case)
+    key = case.directory / options["key"]
+    key.chmod(0o644)
+    code, text = case.refusal(case.put(), **options)
+    assert code == "signing_key_open" and "'chmod 600 %s' on the controller" % key in text and "ansible-vault" in text
+    key.write_text("$ANSIBLE_VAULT;1.1;AES256\n3030\n")
+    assert "failed" not in case.plan(case.put(), **options)
 
 
 def test_a_key_for_dkms_must_stay_on_the_host(case):
