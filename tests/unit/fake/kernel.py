@@ -251,7 +251,7 @@ class Pf(Device):
         self.mixed = False
         super().__init__(kernel, address, model.device, group)
         names = ("card%d" % number, "renderD%d" % (128 + number))
-        self.directory.entries["drm"] = Dir({name: device_file("/dev/dri/" + name) for name in names}, when=lambda: self.driver == "nvidia")
+        self.directory.entries["drm"] = Dir({name: device_file("/dev/dri/" + name) for name in names}, when=lambda: self.driver in ("nvidia", "nouveau"))
         self.directory.entries["subsystem_device"] = File(text(model.subsystem + "\n"))
         if model.vfs:
             self.directory.entries.update(

@@ -17,7 +17,7 @@ from ..base.errors import EngineError, error
 from ..base.steps import ApplyError, Step, execute
 from ..read import host
 from ..state import install_mark
-from ..system import files, modinfo, packages, systemd
+from ..system import daemons, files, modinfo, packages, systemd
 from ..system.context import Context
 from ..system.open_files import OpenFiles
 from . import installer, signing
@@ -51,9 +51,9 @@ def _machine(ctx: Context, driver: host.Driver) -> installer.Machine:
             machine.x_server = (pid, lock)
             break
     if driver.loaded:
-        units = systemd.read(ctx, units=installer.DAEMONS)
-        running = [name for name, unit in units.items() if unit["active"] == "active" or (name == installer.SETUP and unit["started"])]
-        machine.services = [name for name in installer.DAEMONS if name in running]
+        units = systemd.read(ctx, units=daemons.UNITS)
+        running = [name for name, unit in units.items() if unit["active"] == "active" or (name == daemons.SETUP and unit["started"])]
+        machine.services = [name for name in daemons.UNITS if name in running]
         machine.modules = [name for name in installer.MODULES if ctx.sysfs.exists("/sys/module/" + name)]
     return machine
 
@@ -151,7 +151,7 @@ def _make_way(ctx: Context, step: Step, timeout: float) -> None:
             raise EngineError(installer.still_loaded(step.args["run"], OpenFiles(ctx.sysfs).natives(), answer.tail()))
     else:
         # The new driver may have another set of services.
-        known = systemd.read(ctx, units=installer.DAEMONS)
+        known = systemd.read(ctx, units=daemons.UNITS)
         names = [name for name in step.args["services"] if known.get(name, {}).get("load") != "not-found"]
         answer = ctx.command(["systemctl", "start", *names], timeout)
         if names and answer.rc:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import Sequence
 
@@ -13,6 +12,7 @@ from ..base.steps import Step
 from ..hardware.gpu import Holder
 from ..read.host import UNINSTALL, Driver
 from ..read.inventory import Inventory
+from ..system import daemons
 
 RUNNING = "--allow-installation-with-running-driver"
 SKIP_LOAD = "--skip-module-load"
@@ -25,10 +25,6 @@ _SINCE = {RUNNING: 545, REBUILD: 545, "--no-rebuild-initramfs": 545, SKIP_LOAD: 
 
 ALTERNATE = "/usr/lib/nvidia/alternate-install-present"
 X_LOCKS = tuple("/tmp/.X%d-lock" % display for display in range(8))
-# Services that keep the modules loaded, in the order in which they start; and their programs.
-SETUP = "nvidia-vgpud"
-DAEMONS = (SETUP, "nvidia-vgpu-mgr", "nvidia-gridd", "nvidia-persistenced", "nvidia-dcgm", "dcgm")
-_PROGRAMS = (*DAEMONS, "nv-hostengine")
 # Each can be unloaded once those before it are.
 MODULES = ("nv_peer_mem", "nvidia_peermem", "nvidia_vgpu_vfio", "nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia")
 
@@ -37,7 +33,7 @@ MODULES = ("nv_peer_mem", "nvidia_peermem", "nvidia_vgpu_vfio", "nvidia_uvm", "n
 class Machine:
     """What the installer meets. alternate: the package that says that the driver is its own; empty if unknown, None if none says so.
 
-    x_server: the pid of a running one and its lock. services: those of DAEMONS that run (SETUP: that ran). modules: those of MODULES that are loaded.
+    x_server: the pid of a running one and its lock. services: those of daemons.UNITS that run (SETUP: that ran). modules: those of MODULES that are loaded.
     uninstaller: whether NVIDIA's is there. removes: the packages that go with a distribution's driver; empty if removal_error says why they would stay.
     """
 
@@ -115,7 +111,7 @@ def held(inventory: Inventory, driver: Driver, run: Run) -> list[Refusal]:
     """Why the loaded driver can't be unloaded, where it must be: programs other than its services, and vGPUs that no reboot restores."""
     if not run.unloads(driver):
         return []
-    others = [one for one in inventory.open_files.natives() if os.path.basename(one.command.split(" ")[0]) not in _PROGRAMS]
+    others = inventory.open_files.without(daemons.STOPPED, inventory.open_files.natives())
     errors = [still_loaded(run, others)] if others else []
     if inventory.vgpus and run.load:
         found = "unloading the driver %s would remove the idle vGPUs (%d)" % (driver.loaded, len(inventory.vgpus))
@@ -172,7 +168,7 @@ def around(inventory: Inventory, driver: Driver, run: Run, machine: Machine) -> 
     if not run.unloads(driver):
         return [], []
     before = [Step("remove", None, one.key, "remove the idle vGPU until the reboot", parent=one.parent) for one in inventory.vgpus]
-    running = [name for name in machine.services if name != SETUP]
+    running = [name for name in machine.services if name != daemons.SETUP]
     if running:
         before.append(Step("stop", None, None, "stop %s" % ", ".join(running), services=list(reversed(running))))
     before.append(Step("unload", None, None, "unload the modules %s" % ", ".join(machine.modules), run=run, modules=machine.modules))

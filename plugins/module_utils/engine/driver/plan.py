@@ -14,11 +14,10 @@ from ..base.errors import Refusal, raise_if_any, shown, error
 from ..base.steps import Step
 from ..read.host import Driver, HostState
 from ..read.inventory import Inventory
+from ..system import daemons
 from . import installer
 from .signing import STEPS, KeyFile, key_errors
 
-# The guest driver's own daemons, which restart with it.
-_OWN = ("nvidia-gridd", "nvidia-persistenced")
 _VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
 
 # The data center driver's package, and those of either kind of vGPU driver.
@@ -243,14 +242,14 @@ def _plan_absent(inventory: Inventory, driver: Driver, request: Request, files: 
 
 
 def _users(inventory: Inventory, doing: str, in_guest: bool) -> list[Refusal]:
-    """What of the driver's is in use, in a VM apart from the driver's own programs.
+    """What of the driver's is in use, in a VM apart from NVIDIA's services.
 
     A whole GPU that a VM has is on vfio-pci: the driver's coming and going does not reach it.
     """
     errors = []
     for gpu in inventory.gpus:
         if in_guest:
-            users = [one for one in inventory.open_files.of_gpu(gpu.minor) if os.path.basename(one.command.split(" ")[0]) not in _OWN]
+            users = inventory.open_files.without(daemons.ALL, inventory.open_files.of_gpu(gpu.minor))
             errors += [refusals.in_use(gpu.address, users, doing)] if users else []
             continue
         parents = [vgpu.parent for vgpu in gpu.vgpus]

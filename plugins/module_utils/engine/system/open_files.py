@@ -17,6 +17,7 @@ from typing import Any, Container, Iterable, Iterator, Sequence, Tuple
 from ..base.clock import Clock
 from ..base.errors import command_line
 from ..hardware.gpu import Holder
+from . import daemons
 from .sysfs import Sysfs
 
 Number = Tuple[int, int]
@@ -30,12 +31,6 @@ _PATHLESS = re.compile(r"[a-z_]+:")
 # Of those, what a VM is, and a device of VFIO's: the nodes that they came from may be closed by now (Firecracker closes /dev/kvm).
 _MACHINE = re.compile(r"anon_inode:(?:kvm-v(?:m|cpu)\b|\[vfio-device\])")
 _UNREAD = "run this as root with all capabilities (CAP_SYS_PTRACE), and check dmesg for a security module"
-# NVIDIA's services and their clients. They hold the driver, but work of nobody's ends with them. "vgpu" is nvidia-vgpu-mgr's process for a VM,
-# which has its vGPU open through VFIO itself.
-_SERVICES = (
-    *("nvidia-vgpud", "nvidia-vgpu-mgr", "vgpu", "nvidia-gridd", "nvidia-persistenced", "nvidia-powerd", "nvidia-topologyd", "nvidia-imex"),
-    *("nvidia-smi", "nvidia-dcgm", "dcgm", "dcgmi", "nv-hostengine", "dcgm-exporter", "nvidia_gpu_exporter", "nv-fabricmanager", "nvlsm"),
-)
 _COMM = 15  # longest name of a process
 _NO_NUMBER, _NODELESS = (-1, -1), (-1, 0)
 _END: list[Any] = [0, []]  # the last row of a walk: no process has this pid
@@ -188,11 +183,15 @@ class OpenFiles:
     def jobs(self, gpus: Iterable[str]) -> list[Holder]:
         """Whose work ends with the driver or the machine: as natives, or of a DRM node of the GPUs (directories); without NVIDIA's services."""
         drm = [number for directory in gpus for number in self._drm(directory)]
-        return [one for one in self._of([*self._natives, *drm]) if one.remedy or not self._service(one)]
+        return self.without(daemons.ALL, self._of([*self._natives, *drm]))
 
-    def _service(self, holder: Holder) -> bool:
+    def without(self, programs: Iterable[str], holders: Iterable[Holder]) -> list[Holder]:
+        """Those of the holders that are none of these programs; what can't be read is none of them."""
+        return [one for one in holders if one.remedy or not self._is_one(one, programs)]
+
+    def _is_one(self, holder: Holder, programs: Iterable[str]) -> bool:
         names = (os.path.basename(holder.command.split(" ")[0]), self._sysfs.read_or("/proc/%s/comm" % holder.pid, ""))
-        return any(name in (one, one[:_COMM]) for one in _SERVICES for name in names)
+        return any(name in (one, one[:_COMM]) for one in programs for name in names)
 
     def _drm(self, directory: str) -> list[Number | None]:
         return [self._number("%s/drm/%s" % (directory, name)) for name in self._sysfs.list(directory + "/drm")]

@@ -41,6 +41,19 @@ def test_a_guest_that_is_well(guest):
     assert found["guest"]["driver"]["flavour"] == "guest"
 
 
+def test_who_a_reboot_would_interrupt(guest):
+    """Users of the GPU's own nodes, also a desktop on nouveau; without NVIDIA's services."""
+    guest.kernel.add_process(900, "nvidia-gridd", ["/usr/bin/nvidia-gridd"], ["/dev/nvidiactl", "/dev/nvidia0"])
+    guest.kernel.add_process(901, "python3", ["python3", "train.py"], ["/dev/nvidia0"])
+    assert [one["pid"] for one in call(nvidia_guest_info, guest).ok["gpus"][0]["in_use_by"]] == [901]
+    guest.kernel.processes.clear()
+    guest.without_driver()
+    guest.pf().driver = "nouveau"
+    guest.kernel.loaded = {"nouveau": ""}
+    guest.kernel.add_process(950, "Xorg", ["/usr/lib/xorg/Xorg", ":0"], ["/dev/dri/card0"])
+    assert [one["command"] for one in call(nvidia_guest_info, guest).ok["gpus"][0]["in_use_by"]] == ["/usr/lib/xorg/Xorg :0"]
+
+
 def test_no_vgpu(tmp_path):
     found = call(nvidia_guest_info, Guest(tmp_path, gpus=()).without_driver()).ok
     assert codes(found) == ["no_vgpu"] and found["gpus"] == []
@@ -165,6 +178,8 @@ def test_who_uses_the_vgpu_is_asked_and_named(guest, tmp_path):
     newer.write_text("")
     guest.kernel.add_process(900, "nvidia-gridd", ["/usr/bin/nvidia-gridd"], ["/dev/nvidiactl", "/dev/nvidia0"])
     assert call(nvidia_driver, guest, check=True, kind="guest", src=str(newer)).ok["changed"]
+    guest.kernel.add_process(901, "dcgm-exporter", ["/usr/bin/dcgm-exporter"], ["/dev/nvidia0"])
+    assert call(nvidia_driver, guest, check=True, kind="guest", src=str(newer), load=False).ok["changed"], "monitoring is nobody's work, as on a host"
     guest.kernel.add_process(4711, "python3", ["python3", "train.py"], ["/dev/nvidia0"])
     outcome = call(nvidia_driver, guest, kind="guest", src=str(newer))
     assert ADDRESS in outcome.msg and "pid 4711 (python3 train.py)" in outcome.msg

@@ -1,0 +1,16 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""NVIDIA's services and their clients: programs that hold the driver, and are nobody's work. The one list of them."""
+
+from __future__ import annotations
+
+SETUP = "nvidia-vgpud"
+# Services that keep the modules loaded, and are stopped to unload them, in the order in which they start.
+UNITS = (SETUP, "nvidia-vgpu-mgr", "nvidia-gridd", "nvidia-persistenced", "nvidia-dcgm", "dcgm")
+# Their programs.
+STOPPED = (*UNITS, "nv-hostengine")
+# "vgpu" is nvidia-vgpu-mgr's process for a VM, which has its vGPU open through VFIO itself.
+ALL = (
+    *(*STOPPED, "vgpu", "nvidia-powerd", "nvidia-topologyd", "nvidia-imex", "nv-fabricmanager", "nvlsm"),
+    *("nvidia-smi", "dcgmi", "dcgm-exporter", "nvidia_gpu_exporter"),
+)
