@@ -76,6 +76,13 @@ options:
       - With O(state=absent) a distribution's driver is an error without this option.
     type: bool
     default: false
+  format:
+    description:
+      - What installs the driver. For V(deb) and V(rpm) this module plans and checks the installation, and removes a driver that is in the way:
+        NVIDIA's own installation, or another driver's. The package is installed by C(apt) or C(dnf), as role C(driver) does.
+    type: str
+    choices: [run, deb, rpm]
+    default: run
   extra_arguments:
     description: More arguments for NVIDIA's installer.
     type: list

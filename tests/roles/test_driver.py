@@ -202,11 +202,11 @@ def test_packages_for_another_distribution_are_refused_beforehand(plans):
 
 
 def test_packages_are_installed_as_the_run_is():
-    """Guarded by the plan of nvidia_driver, older ones if allowed, and again where the module alone is missing."""
+    """Behind nvidia_driver, which asks who uses the driver; older ones if allowed, and again where the module alone is missing."""
     tasks = yaml.safe_load((ROLES / "driver/tasks/install_package.yml").read_text(encoding="utf-8"))
     guard, options = tasks[0], tasks[0]["vgpu.kvm.nvidia_driver"]
-    assert guard["check_mode"] is True and "failed_when" not in guard
-    assert {"kind", "version", "replace_datacenter", "allow_downgrade", "module_type", "signing_key", "signing_certificate"} <= set(options)
+    assert not {"check_mode", "failed_when", "when"} & set(guard), "it also removes what is in the way"
+    assert {"kind", "version", "format", "src", "replace_datacenter", "allow_downgrade", "module_type", "signing_key", "signing_certificate"} <= set(options)
     for module, again in (("ansible.builtin.apt", "dpkg"), ("ansible.builtin.dnf", "rpm")):
         (number,) = [number for number, one in enumerate(tasks) if module in one]
         install, reinstall = tasks[number], tasks[number + 1]

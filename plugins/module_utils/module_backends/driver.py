@@ -11,10 +11,11 @@ from ..engine.base.errors import raise_if_any
 from ..engine.base.steps import Step
 from ..engine.checks import in_use
 from ..engine.driver import apply as driver_apply, plan as driver_plan
+from ..engine.driver.bundle import FORMATS
 from ..engine.read import host, inventory
 
 # Fields of a request, by the names of options, where these differ.
-_FIELDS = {"extra_arguments": "extra", "required_space": "space"}
+_FIELDS = {"extra_arguments": "extra", "required_space": "space", "format": "form"}
 
 
 def _line(on_disk: str | None, flavour: str) -> str:
@@ -48,6 +49,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     before = after = state.driver
     files = driver_apply.read(ctx, state, desired)
     steps, module_type = planned(ctx, found, state, desired, files, check_mode=check_mode)
+    if desired.form != "run" and not check_mode:
+        steps = [step for step in steps if step.kind != "install"]  # the package manager's work
     if steps and not check_mode:
         driver_apply.apply(ctx, steps, desired, module_type, params["timeout"])
         after = host.read_driver(ctx)
@@ -67,6 +70,7 @@ SPEC: _module.Spec = {
     **_module.STATE,
     "kind": {"type": "str", "choices": ["host", "guest"], "default": "host"},
     "version": {"type": "str"},
+    "format": {"type": "str", "choices": list(FORMATS), "default": FORMATS[0]},
     **_module.options("path", "src", "tmpdir", "signing_certificate"),
     **_module.options("bool", "allow_downgrade", "dkms", "load", default=True),
     **_module.options("bool", "disable_nouveau", "replace_datacenter", default=False),

@@ -33,8 +33,10 @@ def read(ctx: Context, state: host.HostState, request: Request) -> Files:
     while not os.path.isdir(directory):
         directory = os.path.dirname(directory)
     found = Files(os.path.isfile(request.src or ""), shutil.disk_usage(directory).free >> 20, machine=_machine(ctx, state.driver))
-    if state.driver.removal and request.replace_datacenter:
-        found.machine.removes, found.machine.removal_error = packages.foreseen(ctx, state.driver.removal)
+    if state.driver.removal and not request.replace_datacenter:
+        found.machine.command = ()
+    elif found.machine.command:
+        found.machine.removes, found.machine.removal_error = packages.foreseen(ctx, found.machine.command)
     if request.signing_key and request.signing_certificate:
         found.key = _key_file(request.signing_key, False)
         found.certificate = _key_file(request.signing_certificate, bool(state.secure_boot))
@@ -42,7 +44,9 @@ def read(ctx: Context, state: host.HostState, request: Request) -> Files:
 
 
 def _machine(ctx: Context, driver: host.Driver) -> installer.Machine:
-    machine = installer.Machine(uninstaller=os.path.exists(ctx.root + host.UNINSTALL))
+    machine = installer.Machine(uninstaller=os.path.exists(ctx.root + host.UNINSTALL), command=driver.removal or ())
+    if driver.on_disk and driver.flavour != "datacenter" and not machine.uninstaller:
+        machine.command = packages.removal(ctx, driver.on_disk, ours=True) or ()
     if os.path.exists(ctx.root + installer.ALTERNATE):
         machine.alternate = _owner(ctx, installer.ALTERNATE)
     for lock in installer.X_LOCKS:
@@ -203,12 +207,12 @@ def _uninstall(ctx: Context, timeout: float) -> None:
 
 
 def _purge(ctx: Context, step: Step, timeout: float) -> None:
-    """Removes a distribution's driver. No mark: the package manager knows what it has not finished, and the next run finds the packages again."""
+    """Removes a driver's packages. No mark: the package manager knows what it has not finished, and the next run finds the packages again."""
     command = step.args["command"]
     answer = packages.remove(ctx, command, timeout)
-    left = host.read_driver(ctx).removal
+    left = packages.installed(ctx, command)
     if answer.rc or left:
         found = "'%s' ended with rc %d, and of the packages %s: %s" % (
-            " ".join(command[:2]), answer.rc, "these are left: " + ", ".join(left[2:]) if left else "none is left", answer.tail(8),
+            " ".join(command[:2]), answer.rc, "these are left: " + ", ".join(left) if left else "none is left", answer.tail(8),
         )
-        raise error(found, "driver", "the distribution's driver removed", "Correct what it reports, then run again.", "uninstall_failed")
+        raise error(found, "driver", "the driver's packages removed", "Correct what it reports, then run again.", "uninstall_failed")

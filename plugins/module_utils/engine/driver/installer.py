@@ -34,7 +34,8 @@ class Machine:
     """What the installer meets. alternate: the package that says that the driver is its own; empty if unknown, None if none says so.
 
     x_server: the pid of a running one and its lock. services: those of daemons.UNITS that run (SETUP: that ran). modules: those of MODULES that are loaded.
-    uninstaller: whether NVIDIA's is there. removes: the packages that go with a distribution's driver; empty if removal_error says why they would stay.
+    uninstaller: whether NVIDIA's is there. command: what removes the driver's packages; empty if it is of none. removes: the packages that go then;
+    empty if removal_error says why they would stay.
     """
 
     alternate: str | None = None
@@ -42,6 +43,7 @@ class Machine:
     services: Sequence[str] = ()
     modules: Sequence[str] = ()
     uninstaller: bool = True
+    command: Sequence[str] = ()
     removes: Sequence[str] = ()
     removal_error: str = ""
 
@@ -134,21 +136,20 @@ def no_uninstaller(driver: Driver) -> Refusal:
 
 def stays(driver: Driver, machine: Machine) -> list[Refusal]:
     """Why the driver that is there can't be removed: the package manager would not, or there is no uninstaller."""
-    if not driver.removal:
+    if not machine.command:
         return [] if machine.uninstaller else [no_uninstaller(driver)]
-    command = " ".join(driver.removal)
     if machine.removes:
         return []
-    found, remedy = "'%s' would fail: %s" % (command, machine.removal_error), "Correct what it reports, then run again."
-    return [Refusal(found, "driver", "the distribution's driver removed by its package manager", remedy, "packages_stay")]
+    found, remedy = "'%s' would fail: %s" % (" ".join(machine.command), machine.removal_error), "Correct what it reports, then run again."
+    return [Refusal(found, "driver", "the driver removed by its package manager", remedy, "packages_stay")]
 
 
-def removal(driver: Driver, machine: Machine, what: str) -> Step:
-    """The step that removes the driver: of the distribution's, with all packages that go."""
-    if not driver.removal:
+def removal(machine: Machine, what: str) -> Step:
+    """The step that removes the driver: one of packages, with all packages that go."""
+    if not machine.command:
         return Step("uninstall", None, None, "uninstall %s" % what)
-    text = "remove %s of the distribution (%s): %s" % (what, " ".join(driver.removal[:2]), ", ".join(machine.removes))
-    return Step("purge", None, None, text, command=driver.removal)
+    text = "remove %s (%s): %s" % (what, " ".join(machine.command[:2]), ", ".join(machine.removes))
+    return Step("purge", None, None, text, command=machine.command)
 
 
 def still_loaded(run: Run, holders: Sequence[Holder], said: str = "") -> Refusal:

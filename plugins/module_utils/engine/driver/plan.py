@@ -31,6 +31,7 @@ _NAMES = {
 _MARKS = {"host": "-vgpu-kvm", "guest": "-grid"}
 TITLES = {"host": "the vGPU host driver", "guest": "the vGPU guest driver"}
 _FLAVOURS = {"host": "vgpu", "guest": "guest"}
+_KINDS = {"datacenter": "data center", "vgpu": "vGPU host", "guest": "vGPU guest"}
 
 
 @dataclass(eq=False, repr=False)
@@ -168,26 +169,31 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     named = version_in(request.src)
     if named and named != version:
         errors.append(Refusal("the package is of version %s" % named, request.src, version, code="wrong_version"))
-    run = installer.Run(version, request.load, request.extra)
-    errors += installer.refusals(inventory, run, files.machine)
+    run, packaged = installer.Run(version, request.load, request.extra), request.form != "run"
+    errors += [] if packaged else installer.refusals(inventory, run, files.machine)
     if driver.loaded:
         users = _users(inventory, "replacing the driver %s" % driver.loaded, request.kind == "guest")
-        errors += users or installer.held(inventory, driver, run)
-    # One that is loaded alone was uninstalled already.
-    replaced = driver.flavour not in ("none", request.flavour) and bool(driver.on_disk or files.machine.uninstaller)
+        errors += users or ([] if packaged else installer.held(inventory, driver, run))
+    replaced = _goes_first(driver, request, files.machine)
     if replaced:
         errors += installer.stays(driver, files.machine) if not errors else []
     raise_if_any(errors)
-    steps, after = installer.around(inventory, driver, run, files.machine)
+    steps, after = ([], []) if packaged else installer.around(inventory, driver, run, files.machine)
     if replaced:
-        kind = driver.flavour.replace("datacenter", "data center")
-        steps.append(installer.removal(driver, files.machine, "the %s driver %s" % (kind, driver.on_disk or driver.loaded)))
+        steps.append(installer.removal(files.machine, "the %s driver %s" % (_KINDS[driver.flavour], driver.on_disk or driver.loaded)))
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
     if driver.unfinished:
         was += " (an earlier installation was interrupted)"
     step = Step("install", None, None, "install %s %s%s" % (TITLES[request.kind], version, was), version=version, modules=files.machine.modules)
     step.args["was"] = None if replaced else driver.on_disk
     return [*steps, step, *after]
+
+
+def _goes_first(driver: Driver, request: Request, machine: installer.Machine) -> bool:
+    """Whether the driver that is there must be removed before: another kind, or one that the new one's tool does not know. Loaded alone: it went already."""
+    if driver.flavour == request.flavour:
+        return bool(driver.on_disk) and (machine.uninstaller if request.form != "run" else bool(machine.command))
+    return driver.flavour != "none" and bool(driver.on_disk or machine.uninstaller)
 
 
 def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> list[Refusal]:
@@ -236,9 +242,9 @@ def _plan_absent(inventory: Inventory, driver: Driver, request: Request, files: 
     if (driver.flavour == "none" or only_loaded) and not driver.unfinished:
         return []
     users = _users(inventory, "uninstalling the driver", driver.flavour == "guest")
-    packaged = bool(driver.removal) and not request.replace_datacenter
-    raise_if_any(users or ([installer.no_uninstaller(driver)] if packaged else installer.stays(driver, files.machine)))
-    return [installer.removal(driver, files.machine, "the driver %s" % (driver.on_disk or driver.loaded or "whose installation was interrupted"))]
+    alone = bool(driver.removal) and not request.replace_datacenter
+    raise_if_any(users or ([installer.no_uninstaller(driver)] if alone else installer.stays(driver, files.machine)))
+    return [installer.removal(files.machine, "the driver %s" % (driver.on_disk or driver.loaded or "whose installation was interrupted"))]
 
 
 def _users(inventory: Inventory, doing: str, in_guest: bool) -> list[Refusal]:

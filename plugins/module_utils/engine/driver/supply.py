@@ -103,10 +103,8 @@ def _guess(name: str, form: str) -> str:
 
 def complete(request: Request, supply: Supply, chosen: Chosen) -> Request:
     """The request with what follows from the supply."""
-    # What ends NVIDIA's .run installer does not concern apt and dnf, whose packages are planned as if they were a .run.
-    extra = request.extra if chosen.form == "run" else ["--no-check-for-alternate-installs", "--no-x-check"]
     signs, version = bool(supply.key or supply.certificate), request.version or chosen.version or None
-    completed = replace(request, version=version, space=supply.space, extra=extra, keys_follow=signs)
+    completed = replace(request, version=version, space=supply.space, form=chosen.form, keys_follow=signs)
     if supply.keys_on_host:
         completed = replace(completed, signing_key=_path(supply.key), signing_certificate=_path(supply.certificate))
     return completed

@@ -17,35 +17,52 @@ _DEB = (
 )
 _RPM = ("nvidia-driver*", "nvidia-open*", "nvidia-kmod*", "kmod-nvidia*", "akmod-nvidia*", "dkms-nvidia*", "xorg-x11-drv-nvidia*", "cuda-drivers*")
 # Libraries and programs of the driver have its version, and other names in each distribution.
-_ANY = ("*nvidia*", "libcuda*", "libnvcuvid*", "libnvoptix*", "cuda-drivers*")
+_ANY = ("*nvidia*", "NVIDIA-vGPU-*", "libcuda*", "libnvcuvid*", "libnvoptix*", "cuda-drivers*")
 # NVIDIA's packages of the vGPU drivers. They are not the distribution's.
-_OURS = ("nvidia-vgpu-*", "nvidia-linux-grid-*")
+_OURS = ("nvidia-vgpu-*", "nvidia-linux-grid-*", "NVIDIA-vGPU-*")
 # dpkg's desired action and status, of packages that are there as a whole or in part: ii, hi (held), iU, iF. Other lines are complaints.
 _INSTALLED = re.compile(r"^([uihrp])[HUFWti][ R] *(\S+) (\S+)$", re.MULTILINE)
-_OF_RPM = re.compile(r"^(\S*(?:nvidia|cuda|nvcuvid|nvoptix)\S*) (\S+)$", re.MULTILINE)
+_OF_RPM = re.compile(r"^(\S*(?:nvidia|NVIDIA-vGPU|cuda|nvcuvid|nvoptix)\S*) (\S+)$", re.MULTILINE)
 _APT, _HELD, _DNF = ("apt-get", "purge"), "--allow-change-held-packages", ("dnf", "remove")
 _OF_APT = re.compile(r"^(?:Purg|Remv) (\S+)", re.MULTILINE)
 # A row of dnf's table; a long name stands on a line of its own.
 _OF_DNF = re.compile(r"^ (\S+)\s+(?:x86_64|noarch|i[3-6]86)\s", re.MULTILINE)
 
 
-def removal(ctx: Context, version: str | None, timeout: float = 30) -> list[str] | None:
-    """The command that removes them, with the driver's libraries; None if there are none. version: the driver's.
+def removal(ctx: Context, version: str | None, timeout: float = 30, ours: bool = False) -> list[str] | None:
+    """The command that removes them, with the driver's libraries; None if there are none. version: the driver's. ours: of NVIDIA's vGPU driver instead.
 
     One with a line for modprobe must be purged.
     """
-    listed = ctx.command(["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${binary:Package} ${Version}\\n", *_ANY], timeout).out
-    states = {name: (held == "h", full) for held, name, full in _INSTALLED.findall(listed)}
-    found = _of_driver({name: full for name, (dummy, full) in states.items()}, _DEB, version)
+    states = _debs(ctx, timeout)
+    found = _of_driver({name: full for name, (dummy, full) in states.items()}, _OURS if ours else _DEB, version)
     if found:
         return [*_APT, *([_HELD] if any(states[name][0] for name in found) else []), *found]
-    answer = ctx.command(["rpm", "-qa", "--qf", "%{NAME} %{VERSION}\\n", *_ANY], timeout)
-    found = _of_driver(dict(_OF_RPM.findall(answer.out)), _RPM, version) if answer.rc == 0 else []
+    found = _of_driver(_rpms(ctx, timeout), _OURS if ours else _RPM, version)
     return [*_DNF, *found] if found else None
+
+
+def installed(ctx: Context, command: Sequence[str], timeout: float = 30) -> list[str]:
+    """The packages of a removal that are there."""
+    there = _debs(ctx, timeout) if command[:2] == list(_APT) else _rpms(ctx, timeout)
+    return [name for name in command[2:] if name in there]
+
+
+def _debs(ctx: Context, timeout: float) -> dict[str, tuple[bool, str]]:
+    """Whether it is held, and the version, by package."""
+    listed = ctx.command(["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${binary:Package} ${Version}\\n", *_ANY], timeout).out
+    return {name: (held == "h", full) for held, name, full in _INSTALLED.findall(listed)}
+
+
+def _rpms(ctx: Context, timeout: float) -> dict[str, str]:
+    answer = ctx.command(["rpm", "-qa", "--qf", "%{NAME} %{VERSION}\\n", *_ANY], timeout)
+    return dict(_OF_RPM.findall(answer.out)) if answer.rc == 0 else {}
 
 
 def _of_driver(installed: dict[str, str], patterns: Sequence[str], version: str | None) -> list[str]:
     """Names of the driver's packages, sorted; none if only libraries are there. installed: versions by name."""
+    if patterns is _OURS:
+        return sorted(name for name in installed if _fits(name, _OURS))
     theirs = {name: full for name, full in installed.items() if not _fits(name, _OURS)}
     drivers = [name for name in theirs if _fits(name, patterns)]
     return sorted(name for name, full in theirs.items() if name in drivers or _upstream(full) == version) if drivers else []

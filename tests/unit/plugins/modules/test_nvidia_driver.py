@@ -146,7 +146,7 @@ def test_a_driver_of_the_distribution_is_replaced_on_request(debians, package):
     assert debians.packages and not [argv for argv in debians.calls if argv[:2] == ["apt-get", "--yes"]]
     real = call(nvidia_driver, debians, src=package, replace_datacenter=True, load=False).ok
     assert real["actions"] == check["actions"] == [
-        "remove the data center driver 535.247.01 of the distribution (apt-get purge): libnvidia-ml1:amd64, nvidia-driver, nvidia-installer-cleanup, nvtop",
+        "remove the data center driver 535.247.01 (apt-get purge): libnvidia-ml1:amd64, nvidia-driver, nvidia-installer-cleanup, nvtop",
         "install the vGPU host driver 550.163.02 in place of 535.247.01",
     ]
     (purge,) = [argv for argv in debians.calls if argv[:2] == ["apt-get", "--yes"]]
@@ -157,8 +157,45 @@ def test_a_driver_of_the_distribution_is_replaced_on_request(debians, package):
 
 def test_a_driver_of_the_distribution_is_removed_on_request(debians):
     outcome = call(nvidia_driver, debians, state="absent", replace_datacenter=True).ok
-    assert outcome["actions"][0].startswith("remove the driver 535.247.01 of the distribution (apt-get purge): ") and debians.on_disk is None
+    assert outcome["actions"][0].startswith("remove the driver 535.247.01 (apt-get purge): ") and debians.on_disk is None
     assert not call(nvidia_driver, debians, state="absent", replace_datacenter=True).ok["changed"]
+
+
+@pytest.mark.parametrize("kind", ["run", "deb"])
+def test_one_way_of_installation_makes_room_for_the_other(make_host, tmp_path, kind):
+    """NVIDIA's .run and its packages write the same files, and neither knows of the other's."""
+    host = make_host()
+    if kind == "run":
+        host.packages = ["nvidia-vgpu-ubuntu-550"]
+        name, first = "NVIDIA-Linux-x86_64-550.200.01-vgpu-kvm.run", "remove the vGPU host driver 550.163.02 (apt-get purge): nvidia-vgpu-ubuntu-550"
+    else:
+        host.put("/usr/bin/nvidia-uninstall", "", 0o755)
+        name, first = "nvidia-vgpu-ubuntu-550_550.200.01_amd64.deb", "uninstall the vGPU host driver 550.163.02"
+    src = tmp_path / name
+    src.write_text("")
+    options = {"src": str(src), "format": kind, "load": False}
+    check = call(nvidia_driver, host, check=True, **options).ok
+    assert check["actions"] == [first, "install the vGPU host driver 550.200.01 in place of 550.163.02"]
+    real = call(nvidia_driver, host, **options).ok
+    if kind == "run":
+        assert real["actions"] == check["actions"] and (host.on_disk, host.packages) == ("550.200.01", [])
+    else:
+        assert real["actions"] == [first] and host.on_disk is None, "the package is installed by apt"
+        assert not [argv for argv in host.calls if argv[0] == "sh"]
+
+
+def test_a_package_of_ours_is_updated_by_its_manager(make_host, tmp_path):
+    host = make_host()
+    host.packages = ["nvidia-vgpu-ubuntu-550"]
+    src = tmp_path / "nvidia-vgpu-ubuntu-550_550.200.01_amd64.deb"
+    src.write_text("")
+    options = {"src": str(src), "format": "deb", "load": False}
+    assert call(nvidia_driver, host, check=True, **options).ok["actions"] == ["install the vGPU host driver 550.200.01 in place of 550.163.02"]
+    assert call(nvidia_driver, host, **options).ok["actions"] == [] and host.on_disk == "550.163.02"
+    host.kernel.add_process(4711, "python3", ["python3", "train.py"], ["/dev/nvidia0"])
+    assert call(nvidia_driver, host, **options).codes == ["in_use"], "apt would not ask"
+    host.kernel.processes.clear()
+    assert call(nvidia_driver, host, state="absent").ok["actions"] == ["remove the driver 550.163.02 (apt-get purge): nvidia-vgpu-ubuntu-550"]
 
 
 def test_packages_that_would_stay_are_reported_before_anything_is_done(debians, package):

@@ -45,6 +45,22 @@ def test_the_command_that_removes_them(tmp_path, dpkg, rpm, removal):
     assert (found and " ".join(found)) == removal
 
 
+@pytest.mark.parametrize(
+    ("dpkg", "rpm", "removal"),
+    [
+        (Result(0, "ii  nvidia-vgpu-ubuntu-550 550.1\nii  nvidia-kernel-common 20220217-3\n"), NONE, "apt-get purge nvidia-vgpu-ubuntu-550"),
+        (NONE, Result(0, "NVIDIA-vGPU-rhel 550.1\nkmod-nvidia 550.1\n"), "dnf remove NVIDIA-vGPU-rhel"),
+        (NONE, NONE, None),
+    ],
+)
+def test_the_command_that_removes_our_package(tmp_path, dpkg, rpm, removal):
+    answers = {"dpkg-query": dpkg, "rpm": rpm}
+    ctx = Context(str(tmp_path), command=lambda argv, timeout: answers[argv[0]])
+    found = packages.removal(ctx, "550.1", ours=True)
+    assert (found and " ".join(found)) == removal
+    assert not found or packages.installed(ctx, found) == found[2:]
+
+
 # dnf 4 (a name that is too long for its column), and dnf 5.
 DNF4 = """Dependencies resolved.
 ================================================================================
