@@ -402,7 +402,7 @@ def system(session: nox.Session, steps: Steps) -> None:
     install(session, steps, "test")
     collection(session)
     if build_twins(steps, "debian12"):
-        others = ("life", "in_use", "guest", "operations", "libvirt", "loaders", "long")
+        others = ("life", "in_use", "guest", "operations", "drivers", "libvirt", "loaders", "long")
         pytest(session, steps, "system", "tests/system", "-m", " and ".join(f"not {name}" for name in others))
 
 
@@ -522,6 +522,15 @@ def operations(session: nox.Session, steps: Steps) -> None:
     collection(session)
     if build_twins(steps, "debian12"):
         pytest(session, steps, "operations", "tests/system", "-m", "operations")
+
+
+@session_of("drivers", "test")
+def drivers(session: nox.Session, steps: Steps) -> None:
+    """One host from driver to driver: what is refused, installers that fail, die or lose power, Debian's own packages."""
+    install(session, steps, "test")
+    collection(session)
+    if build_twins(steps, "debian12"):
+        pytest(session, steps, "drivers", "tests/system", "-m", "drivers")
 
 
 @session_of("boot-loaders", "test")

@@ -234,8 +234,24 @@ def test_a_loaded_nouveau_gives_way_by_a_reboot(guest):
     refused = guest.run(vgpu_reboot="never")
     assert "the module nouveau is loaded" in refused.failure and "unless vgpu_reboot is never" in refused.failure, refused.failure
     run = guest.run()
-    assert run.rc == 0, run.out[-3000:]
+    assert run.rc == 0 and run.changed.count("Reboot | Reboot") == 1, (run.changed, run.out[-3000:])
     assert guest.twin.sh("lsmod | grep -c nouveau; true") == "0" and "Licensed" in guest.twin.sh("nvidia-smi -q")
+
+
+def test_nouveau_gives_way_to_the_package_with_one_reboot(guest):
+    """As to the .run. The package's own manager removes it again."""
+    twin, package = guest.twin, {"vgpu_guest_driver_format": "deb"}
+    assert not twin.module("nvidia_driver", kind="guest", state="absent")["failed"]
+    twin.sh("rm -f /etc/modprobe.d/nvidia-vgpu-nouveau.conf; rmmod nvidia; modprobe nouveau")
+    boot = twin.sh("cat /proc/sys/kernel/random/boot_id")
+    run = guest.run(**package)
+    assert run.rc == 0 and run.changed.count("Reboot | Reboot") == 1, (run.changed, run.out[-3000:])
+    assert twin.sh("cat /proc/sys/kernel/random/boot_id") != boot and twin.sh("lsmod | grep -c nouveau; true") == "0"
+    assert "Licensed" in twin.sh("nvidia-smi -q") and twin.sh("dpkg-query -W -f '${db:Status-Abbrev}' nvidia-linux-grid-550").strip() == "ii"
+    again = guest.run(**package)
+    assert again.rc == 0 and again.changed == [], again.changed
+    removed = twin.module("nvidia_driver", kind="guest", state="absent")
+    assert removed["changed"] and removed["actions"] == ["remove the driver 550.163.01 (apt-get purge): nvidia-linux-grid-550"], removed
 
 
 def test_missing_headers_are_named(guest):

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Packages as Debian 12 has them for its own NVIDIA driver (non-free, 535.261.03), made on a twin around a module that it can load.
+
+Names, versions, dependencies, the module's name, the lines for modprobe and the file that stops NVIDIA's installer are Debian's. The content of the
+files is ours: Debian's module would not find an emulated GPU.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+
+from support import Twin
+
+FOLDER = "/root/debian-driver"
+ALTERNATE = "/usr/lib/nvidia/alternate-install-present"
+
+
+@dataclass
+class Package:
+    """One package. files: texts by path; None: the module. depends: on packages of the same version, by name; others: on any version."""
+
+    name: str
+    files: dict[str, str | None]
+    depends: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+    version: str | None = None
+
+
+@dataclass
+class Driver:
+    """The packages of one version of the driver, for one kernel."""
+
+    version: str
+    kernel: str
+    packages: list[Package] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        modprobe = "install nvidia modprobe -i nvidia-current $CMDLINE_OPTS\nremove nvidia modprobe -r -i nvidia-current\n"
+        self.packages = [
+            Package("nvidia-installer-cleanup", {ALTERNATE: ""}, version="20220217+3~deb12u1"),
+            Package("nvidia-kernel-common", {"/usr/share/nvidia-kernel-common/README": ""}, version="20220217+3~deb12u1"),
+            Package("nvidia-kernel-support", {
+                "/etc/modprobe.d/nvidia.conf": modprobe,
+                "/etc/modprobe.d/nvidia-blacklists-nouveau.conf": "blacklist nouveau\n",
+            }, others=("nvidia-kernel-common",)),
+            Package("nvidia-kernel-dkms", {f"/lib/modules/{self.kernel}/updates/dkms/nvidia-current.ko": None}, ("nvidia-kernel-support",),
+                    ("nvidia-installer-cleanup",)),
+            Package("libnvidia-ml1", {"/usr/lib/x86_64-linux-gnu/nvidia/current/libnvidia-ml.so.1": "no library\n"}),
+            Package("nvidia-driver", {"/usr/share/bug/nvidia-driver/control": ""}, ("nvidia-kernel-dkms", "libnvidia-ml1")),
+            # Of others, and needs a library of the driver.
+            Package("nvtop", {"/usr/share/nvtop/README": ""}, others=("libnvidia-ml1",), version="3.0.1-1"),
+        ]
+
+    @property
+    def names(self) -> list[str]:
+        """Of all that a removal of the driver removes."""
+        return sorted(one.name for one in self.packages)
+
+
+def build(twin: Twin, driver: Driver, module: str) -> None:
+    """Makes the packages in FOLDER on the machine. module: the kernel module's path there."""
+    lines = [f"rm -rf {FOLDER}; mkdir -p {FOLDER}"]
+    for one in driver.packages:
+        version = one.version or f"{driver.version}-1"
+        top = f"{FOLDER}/{one.name}"
+        depends = [f"{name} (= {version})" for name in one.depends] + list(one.others)
+        control = {
+            "Package": one.name, "Version": version, "Architecture": "amd64", "Maintainer": "The vgpu.kvm authors <noreply@example.invalid>",
+            "Section": "non-free/libs", "Depends": ", ".join(depends), "Description": "made for a test after Debian's package of this name",
+        }
+        text = "".join(f"{key}: {value}\n" for key, value in control.items() if value)
+        lines.append(f"mkdir -p {top}/DEBIAN; printf %s {shlex.quote(text)} > {top}/DEBIAN/control")
+        for path, content in one.files.items():
+            make = f"cp {module} {top}{path}" if content is None else f"printf %s {shlex.quote(content)} > {top}{path}"
+            lines.append(f"mkdir -p $(dirname {top}{path}); {make}")
+        if None in one.files.values():
+            script = "#!/bin/sh\ndepmod -a\n"
+            lines.append(f"for name in postinst postrm; do printf %s {shlex.quote(script)} > {top}/DEBIAN/$name; chmod 755 {top}/DEBIAN/$name; done")
+        lines.append(f"dpkg-deb --build --root-owner-group {top} {FOLDER} > /dev/null")
+    twin.sh("set -e; " + "; ".join(lines))
