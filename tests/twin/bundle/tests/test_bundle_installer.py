@@ -38,14 +38,25 @@ def unpacked_run(dot_run, tmp_path_factory):
 @pytest.fixture
 def release(unpacked_run, tmp_path, machine):
     """Run the installer of another release on the machine."""
-    def go(number, *options):
+    def go(number, *options, **env):
         folder = tmp_path / str(number)
         if not folder.exists():
             shutil.copytree(unpacked_run, folder)
             path = folder / "nvidia-installer"
             path.write_text(path.read_text().replace("550.163.02", RELEASES[number]))
-        return run(folder / "nvidia-installer", "-s", f"--kernel-name={KERNEL}", *options, NVIDIA_INSTALLER_ROOT=machine)
+        return run(folder / "nvidia-installer", "-s", f"--kernel-name={KERNEL}", *options, NVIDIA_INSTALLER_ROOT=machine, **env)
     return go
+
+
+@pytest.fixture
+def no_compiler(tmp_path):
+    """A folder of programs, for PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("bash", "sh", "tail", "gzip", "tar", "sha256sum", "stat", "mktemp", "mkdir", "rm", "cp", "mv", "chmod", "install", "ln", "dirname",
+                 "uname", "rmdir", "readlink", "find", "nproc"):
+        (folder / name).symlink_to(f"/usr/bin/{name}")
+    return folder
 
 
 @pytest.fixture
@@ -360,17 +371,23 @@ def test_missing_headers_end_it(install, machine):
     assert tree(machine) == before
 
 
-def test_a_missing_compiler_ends_it_and_is_named_alone(install, machine, tmp_path):
+def test_a_missing_compiler_ends_it_and_is_named_alone(install, machine, no_compiler):
     put(machine, "lib/modules/6.6.6/build/Makefile")
     before = tree(machine)
-    bin_dir = tmp_path / "bin"
-    bin_dir.mkdir()
-    for name in ("bash", "sh", "tail", "gzip", "tar", "sha256sum", "stat", "mktemp", "mkdir", "rm", "cp", "mv", "chmod", "install", "ln", "dirname",
-                 "uname", "rmdir", "readlink", "find", "nproc"):
-        (bin_dir / name).symlink_to(f"/usr/bin/{name}")
-    done = install(kernel="6.6.6", PATH=bin_dir)
+    done = install(kernel="6.6.6", PATH=no_compiler)
     assert done.returncode == 1 and tree(machine) == before
     assert "Unable to find the development tool `cc` in your path" in done.stdout and "'gcc'" in done.stdout and "`make`" not in done.stdout
+
+
+@pytest.mark.parametrize("number", RELEASES)
+def test_newer_releases_look_for_the_compiler_before_nouveau(release, machine, nouveau, no_compiler, number):
+    """Without the words about a log, as NVIDIA's installer returns at once; where a prebuilt module fits, no compiler is looked for."""
+    before = tree(machine)
+    done = release(number, "--no-precompiled-interface", PATH=no_compiler)
+    first = "development tool `cc`" if number >= 560 else "Nouveau kernel driver is currently in use"
+    assert done.returncode == 1 and first in done.stdout and tree(machine) == before, done.stdout
+    assert ("Installation has failed" in done.stdout) == (number < 560)
+    assert "Nouveau" in release(number, PATH=no_compiler).stdout
 
 
 def test_unknown_kernel(install, machine):
