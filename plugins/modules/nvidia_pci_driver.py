@@ -35,6 +35,10 @@ options:
     description: Whether the files that would bind the old driver again at boot are changed too.
     type: bool
     default: true
+  initramfs:
+    description: Whether the initramfs is rebuilt where it must be. A rebuild that fails or is interrupted is repeated by the next run.
+    type: bool
+    default: false
   timeout:
     description: Seconds for each wait.
     type: int
@@ -83,7 +87,7 @@ boot_causes:
 initramfs_update_needed:
   description:
     - Whether files changed that the initramfs has a copy of. It stays true in later runs, also after a failed rebuild, until the
-      initramfs is newer than the change.
+      initramfs is newer than the change. With O(initramfs) it has been rebuilt then.
   returned: success
   type: bool
   sample: true

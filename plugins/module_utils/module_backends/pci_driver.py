@@ -41,6 +41,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     found = inventory.read(ctx, with_types=False)
     plan = _plan(request, ctx, found)
+    if params["initramfs"]:
+        binding_plan.add_rebuild(plan, host.read(ctx).initramfs_command)
     if request.check_mode:
         plan.refuse_unresponsive()
     else:
@@ -67,6 +69,7 @@ SPEC: _module.Spec = {
     **_module.UNRESPONSIVE,
     "driver": {"type": "str", "choices": ["nvidia", "none", "original"], "default": "nvidia"},
     "boot": {"type": "bool", "default": True},
+    "initramfs": {"type": "bool", "default": False},
     "timeout": {"type": "int", "default": 60},
 }
 main = _module.main_of(SPEC, work)

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import errno
-from typing import Container
+import os
+from typing import Container, Sequence
 
 from ..base import refusals
 from ..base.clock import until
@@ -21,6 +22,8 @@ from .plan import BindingPlan, rebuild_of
 
 # Seconds that another probe of a device may still take after the kernel refused ours.
 _PROBE = 5.0
+# Seconds for the initramfs of all kernels.
+_REBUILD = 1800.0
 
 
 def apply(ctx: Context, plan: BindingPlan, timeout: float) -> list[Step]:
@@ -32,6 +35,8 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
     device = str(step.device)
     if step.kind == "edit":
         _edit(ctx.root, step.args["edit"], step.args["back"])
+    elif step.kind == "initramfs":
+        _initramfs(ctx, step.args["command"])
     elif step.kind == "forget_id":
         forget_id(ctx, step.args["driver"], step.args["number"])
     elif step.kind == "clear_override":
@@ -59,6 +64,19 @@ def _edit(root: str, edit: FileEdit, back: bool) -> None:
         files.write_atomic(root, edit.path, edit.after)
     if back:
         backups.forget(root, edit.path)
+
+
+def _initramfs(ctx: Context, command: Sequence[str]) -> None:
+    """Rebuilds the initramfs. One that is half written is newer than the edit, so it does not count before this has ended well."""
+    rebuilds.begin(ctx.root, rebuilds.INITRAMFS)
+    answer = ctx.command(command, _REBUILD, keeps_lock=True)
+    if answer.rc:
+        found = "the initramfs could not be rebuilt, so that the GPUs would be taken again at the next boot: %s" % answer.tail()
+        remedy = "Correct what it reports (space on /boot), then run again, which repeats it."
+        raise error(found, "initramfs", "'%s' ends well" % " ".join(command), remedy, "initramfs_failed")
+    if os.path.isdir(ctx.root + "/boot"):
+        files.sync_to_disk(ctx, ["/boot"], "/boot")
+    rebuilds.done(ctx.root, rebuilds.INITRAMFS)
 
 
 def refuse_holders(ctx: Context, address: str, doing: str) -> None:

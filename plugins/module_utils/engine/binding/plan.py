@@ -142,6 +142,12 @@ def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> Non
         result.steps.append(Step("edit", None, edit.path, why if back else "%s: %s" % (doing, why), edit=edit, back=back))
 
 
+def add_rebuild(result: BindingPlan, command: Sequence[str]) -> None:
+    """The last step, if the initramfs must be rebuilt and there is a tool for it."""
+    if INITRAMFS in result.target.rebuilds and command:
+        result.steps.append(Step("initramfs", None, None, "run %s" % " ".join(command), command=command))
+
+
 def rebuild_of(path: str) -> str | None:
     """What must be rebuilt after an edit of a boot file, or None."""
     if path.startswith(GRUB):

@@ -9,8 +9,10 @@ import os
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import rebuilds
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_pci_driver
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died
 
 KERNEL = "6.1.0-50-amd64"
 IMAGE = "/boot/initrd.img-" + KERNEL
@@ -51,6 +53,30 @@ def test_a_rebuild_is_requested_until_it_is_done(booted, path, text, key, made):
     renew(booted, made)
     last = call(nvidia_pci_driver, booted).ok
     assert not last[key] and not last["changed"]
+
+
+def test_the_initramfs_is_rebuilt_under_its_mark(booted):
+    """One that a power cut left half written is newer than the edit, and does not count."""
+
+    def half(argv, timeout):
+        renew(booted, IMAGE)
+        raise Died
+
+    assert call(nvidia_pci_driver, booted, initramfs=True).ok["actions"] == []
+    booted.put("/etc/modprobe.d/vfio.conf", "options vfio-pci ids=10de:2235\n")
+    check = call(nvidia_pci_driver, booted, check=True, initramfs=True).ok
+    booted.programs["update-initramfs"] = half
+    with pytest.raises(Died):
+        call(nvidia_pci_driver, booted, initramfs=True)
+    booted.programs["update-initramfs"] = lambda argv, timeout: Result(1, "cat: write error: No space left on device\n")
+    failed = call(nvidia_pci_driver, booted, initramfs=True)
+    assert failed.codes == ["initramfs_failed"] and "No space left" in failed.msg and "'update-initramfs -u -k all' ends well" in failed.msg
+    del booted.programs["update-initramfs"]
+    real = call(nvidia_pci_driver, booted, initramfs=True).ok
+    assert real["actions"][-1] == check["actions"][-1] == "run update-initramfs -u -k all" and real["initramfs_update_needed"]
+    assert ["sync", "-f", booted.root + "/boot"] in booted.calls, "on the disk before the mark goes"
+    last = call(nvidia_pci_driver, booted, initramfs=True).ok
+    assert not last["changed"] and not last["initramfs_update_needed"]
 
 
 def test_each_kernel_with_modules_counts_and_no_other(booted):
