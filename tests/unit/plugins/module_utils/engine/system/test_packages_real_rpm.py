@@ -55,4 +55,14 @@ def tree(folder, *names):
     ],
 )
 def test_the_command_that_removes_them(tmp_path, names, removal):
-    assert packages.removal(tree(tmp_path, *names)) == removal
+    ctx = tree(tmp_path, *names)
+    found = packages.removal(ctx, "550.163")
+    assert (found and " ".join(found)) == removal
+    assert not found or packages.installed(ctx, found) == found[2:]
+
+
+def test_the_package_of_ours_and_libraries_of_another_version(tmp_path):
+    ctx = tree(tmp_path, "NVIDIA-vGPU-rhel", "kmod-nvidia", "libcuda")
+    assert packages.removal(ctx, "550.163", ours=True) == ["dnf", "remove", "NVIDIA-vGPU-rhel"]
+    assert packages.removal(ctx, "550.163") == ["dnf", "remove", "kmod-nvidia", "libcuda"]
+    assert packages.removal(ctx, "550.200") == ["dnf", "remove", "kmod-nvidia"]
