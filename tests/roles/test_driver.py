@@ -214,6 +214,21 @@ def test_packages_are_installed_as_the_run_is():
         assert reinstall["ansible.builtin.command"]["argv"][0] == again and "%s is not changed" % install["register"] in reinstall["when"]
 
 
+def test_the_operators_directory_is_neither_changed_nor_removed():
+    """Files of others may lie in it; ours is below."""
+    paths = set()
+    for path in sorted((ROLES / "driver/tasks").glob("*.yml")):
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        while found:
+            task = found.pop()
+            found += [one for key in ("block", "rescue", "always") for one in task.get(key, [])]
+            paths.add(task.get("ansible.builtin.file", {}).get("path"))
+    assert not [path for path in paths if path and "driver_cache" in path], paths
+    assert {"{{ __driver_directory }}", "{{ __driver_signing }}"} <= paths
+    names = yaml.safe_load((ROLES / "driver/vars/main.yml").read_text(encoding="utf-8"))
+    assert names["__driver_directory"] == "{{ driver_cache }}/vgpu-driver" and names["__driver_signing"].startswith("{{ __driver_directory }}/")
+
+
 def test_a_link_to_the_data_center_driver_is_refused(plans):
     assert "is the package of NVIDIA's data center driver" in plans["plain"]["problems"][0]
 
