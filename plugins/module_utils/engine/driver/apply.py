@@ -208,9 +208,12 @@ def _uninstall(ctx: Context, timeout: float) -> None:
 
 def _purge(ctx: Context, step: Step, timeout: float) -> None:
     """Removes a driver's packages. No mark: the package manager knows what it has not finished, and the next run finds the packages again."""
-    command = step.args["command"]
+    command, module = step.args["command"], modinfo.module(ctx)
     answer = packages.remove(ctx, command, timeout)
     left = packages.installed(ctx, command)
+    if modinfo.exists(ctx, module) and not left:
+        found = "the packages are removed, and their module %s is still on disk: %s" % (module, answer.tail(8))
+        raise error(found, "driver", "no such module", "Check 'dkms status', remove the module, then run again.", "uninstall_failed")
     if answer.rc or left:
         found = "'%s' ended with rc %d, and of the packages %s: %s" % (
             " ".join(command[:2]), answer.rc, "these are left: " + ", ".join(left) if left else "none is left", answer.tail(8),

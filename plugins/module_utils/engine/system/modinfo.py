@@ -31,6 +31,11 @@ def field(ctx: Context, name: str, timeout: float = 30, kernel: str | None = Non
     return _ask(ctx, name, timeout, kernel, module(ctx, timeout, kernel))
 
 
+def exists(ctx: Context, name: str, timeout: float = 30) -> bool:
+    """Whether there is a module of that name for the running kernel."""
+    return _ask(ctx, "version", timeout, None, name) is not None
+
+
 def _ask(ctx: Context, name: str, timeout: float, kernel: str | None, which: str) -> str | None:
     of_kernel = ["-k", kernel] if kernel else []
     answer = ctx.command(["modinfo", *of_kernel, "-F", name, which], timeout)

@@ -205,6 +205,20 @@ def test_packages_that_would_stay_are_reported_before_anything_is_done(debians, 
         assert outcome.codes == ["packages_stay"] and "held broken packages" in outcome.msg and "not_done" not in outcome.result
 
 
+def test_a_module_that_its_package_leaves_is_reported(debians, package):
+    """As Debian's does where dkms fails: at the next boot the kernel might load that one."""
+    real = debians._apt_get
+
+    def leaves(argv, timeout):
+        answer = real(argv, timeout)
+        debians.on_disk, debians.module = "535.247.01", "nvidia-current"
+        return answer
+
+    debians.programs["apt-get"] = leaves
+    outcome = call(nvidia_driver, debians, src=package, replace_datacenter=True, load=False)
+    assert outcome.codes == ["uninstall_failed"] and "module nvidia-current is still on disk" in outcome.msg and "dkms status" in outcome.msg
+
+
 def test_packages_that_stay_are_named(debians, package):
     real = debians._apt_get
     debians.programs["apt-get"] = lambda argv, timeout: real(argv, timeout) if argv[0] == "--simulate" else Result(100, "E: Could not get lock\n")
