@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The GPUs that NVIDIA sells for vGPU, as text that hardware.catalog parses when somebody asks. All of it is a hint: the driver's word wins.
 
-To add a GPU: add a row. tests/tools/gpu_tables.py updates the columns that NVIDIA's public lists know, and PROFILES.
+To add a GPU: add a row. tests/tools/gpu_tables.py updates the columns that NVIDIA's public lists know, PROFILES and LIMITS.
 """
 
 from __future__ import annotations
@@ -107,4 +107,12 @@ PROFILES = """\
 7x180: 1g.23gb*7 1g.23gb+me*1 1g.45gb*4 2g.45gb*3 3g.90gb*2 4g.90gb*1 7g.180gb*1
 7x189: 1g.24gb*7 1g.24gb+me*1 1g.47gb*4 2g.47gb*3 3g.95gb*2 4g.95gb*1 7g.189gb*1
 7x269: 1g.34gb*7 1g.34gb+me*1 1g.67gb*4 2g.67gb*3 3g.135gb*2 4g.135gb*1 7g.269gb*1
+"""
+
+# Time-sliced types of which a GPU holds fewer than its framebuffer has room for, with how many.
+LIMITS = """\
+H20X-8C*16
+H200X-8C*16
+H200-8C*16
+RTX8000P-4C*8
 """

@@ -14,8 +14,6 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.boards im
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.vgpu_types import VgpuType, framebuffer_of, gpu_word, predicted
 
 SAMPLES = Path(__file__).resolve().parents[4] / "samples"
-# Where the device manager makes fewer than fit in the framebuffer.
-OTHER_COUNTS = {"RTX8000P-4C", "H200-8C", "H200X-8C", "H20X-8C"}
 # The device manager's examples have types on DC without a GPU instance's +gfx; there they are never offered.
 NOT_OFFERED = {"DC-1-16C", "DC-1-16Q", "DC-2-8C", "DC-2-8Q", "DC-2-32C", "DC-2-32Q"}
 
@@ -90,7 +88,7 @@ def test_the_table_counts_as_the_device_manager_does():
         for ids, model in models():
             if model.word == gpu_word(name) and name not in NOT_OFFERED:
                 seen += 1
-                if model.most(VgpuType("", name)) != count and name not in OTHER_COUNTS:
+                if model.most(VgpuType("", name)) != count:
                     wrong.append((ids, name, count, model.most(VgpuType("", name))))
     assert not wrong and seen > 650
 
