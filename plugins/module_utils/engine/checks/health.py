@@ -17,6 +17,7 @@ from ..hardware import address
 from ..read import host, logs as logs_reader
 from ..read.inventory import Inventory
 from ..state.layout_file import StoredGpu
+from ..system import mdevctl
 from ..system.context import Context
 from ..system.files import read_text
 from ..system.libvirt_xml import Domain
@@ -66,7 +67,7 @@ class Setup:
 def find(ctx: Context, inventory: Inventory, state: host.HostState, setup: Setup, timeout: float = 30) -> list[Problem]:
     """All problems, judged. The logs are read for it."""
     found = problems.find(inventory, state, setup.flags, setup.causes, setup.domains)
-    found += drift.find(inventory, setup.stored, setup.services, setup.domains)
+    found += drift.find(inventory, setup.stored, setup.services, setup.domains, definitions=mdevctl.definitions(ctx.root))
     keys = {vgpu.key for vgpu in inventory.vgpus} | {vf.address for gpu in inventory.gpus for vf in gpu.vfs}
     return judged(found + problems.rated(fabric(ctx)) + of_logs(ctx, found, setup.domains, keys, timeout=timeout))
 

@@ -19,6 +19,7 @@ from ..system.libvirt_xml import Domain
 WARNINGS = (
     *("boot_cause", "libvirt_managed", "next_kernel_without_driver", "nouveau_loaded", "iommu_flags_missing", "secure_boot", "bootloader"),
     *("gpu_unsupported", "gpu_unknown", "mig_pending", "service_not_enabled", "restore_failed", "vm_without_vgpu", "vgpu_in_two_vms", "fabric_mode"),
+    "mdevctl_autostart",
 )
 _MISMATCH = "the driver %s is loaded, %s is on disk"
 _FLAGS_MISSING = "the kernel runs without %s"
