@@ -29,12 +29,14 @@ BOARDS = """\
 1e30:12ba | RTX 6000 | Quadro RTX 6000 | Turing | 24 |  | RTX6000 |
 1e30:129e | RTX 8000 | Quadro RTX 8000 | Turing | 48 |  | RTX8000 |
 1e30 | RTX 6000 | Quadro RTX 6000 | Turing | 24 |  | RTX6000 |
+1e36 | RTX 6000 | Quadro RTX 6000 | Turing | 24 |  | RTX6000 |
 1e78:13d8 | RTX 8000 | Quadro RTX 8000 | Turing | 48 |  | RTX8000P |
 1e78:13d9 | RTX 6000 | Quadro RTX 6000 | Turing | 24 |  | RTX6000P |
 1e78 | RTX 8000 | Quadro RTX 8000 | Turing | 48 |  | RTX8000P |
 1e37 | T10 | GRID RTX T10 | Turing | 16 |  | T10 |
 1eb8 | T4 | Tesla T4 | Turing | 16 |  | T4 |
 20b0 | A100 | NVIDIA A100-SXM4-40GB | Ampere | 40 | VF | A100X | 7x40
+20b1 | A100 | NVIDIA A100-PCIE-40GB | Ampere | 40 | VF | A100 | 7x40
 20b2 | A100 | NVIDIA A100-SXM4-80GB | Ampere | 80 | VF | A100DX | 7x80
 20b5 | A100 | NVIDIA A100 80GB PCIe | Ampere | 80 | VF | A100D | 7x80
 20b7 | A30 | NVIDIA A30 | Ampere | 24 | VF | A30 | 4x24
