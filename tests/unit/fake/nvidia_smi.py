@@ -123,7 +123,8 @@ class Program:
     def _details(self, pf):
         sizes = "Supported" if pf.model.mixed else "Not Supported"
         mode = ("Enabled" if pf.mixed else "Disabled") if pf.model.mixed else "N/A"
-        host_mode = pf.host_mode or ("SR-IOV" if pf.model.vfs and pf.model.vf_device else "Non SR-IOV")
+        lives = "SR-IOV" if pf.model.vfs and pf.model.vf_device else "Non SR-IOV"
+        host_mode = pf.host_mode or (lives if pf.model.types else "N/A")
         return (
             "GPU %s\n    vGPU Device Capability\n        Fractional Multi-vGPU             : Supported\n"
             "        Heterogeneous Time-Slice Profiles : Supported\n        Heterogeneous Time-Slice Sizes    : %s\n"

@@ -27,7 +27,7 @@ from ..state import layout_file
 from ..state.layout_file import StoredGpu, StoredVgpu
 from ..system import sriov_manage
 from ..system.context import Context
-from ..vgpu import apply as vgpu_apply, autostart, plan as vgpu_plan
+from ..vgpu import apply as vgpu_apply, plan as vgpu_plan
 from ..vgpu.layout import GpuSpec, VgpuSpec, plain_params
 from ..vgpu.target import Host, Options
 
@@ -320,7 +320,7 @@ def _blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
         found = "the VF holds %s already, which is not stored" % (" ".join(filter(None, (other.type, other.uuid))))
         remedy = "Remove that vGPU, then run 'vgpuctl restore'."
         if other.uuid:
-            remedy += " mdevctl may start it at each boot. %s" % autostart.manual(other.uuid, one.parent)
+            remedy += " If mdevctl starts it at each boot: 'mdevctl modify -u %s -p %s --manual'." % (other.uuid, one.parent)
         return [Refusal(found, one.parent, "a free VF for %s" % one.type, remedy, "vf_busy")]
     vf = next((vf for vf in gpu.vfs if vf.index == one.index), None)
     if vf is None or not vf.offers_types:

@@ -23,7 +23,8 @@ _AGAIN = "'vgpuctl restore' restores them, as does the playbook; why they were n
 
 
 def find(
-    inventory: Inventory, stored: Mapping[str, StoredGpu], services: Units, domains: Iterable[Domain] = (), definitions: Mapping[str, Definition] | None = None
+    inventory: Inventory, stored: Mapping[str, StoredGpu], services: Units, domains: Iterable[Domain] = (),
+    definitions: Mapping[str, Definition] | None = None,
 ) -> list[Problem]:
     """All that has drifted. stored: by address; services: of systemd.read, empty without systemd; domains: libvirt's; definitions: mdevctl's."""
     found = [one for pf in sorted(stored) for one in _gpu(inventory, stored[pf])]

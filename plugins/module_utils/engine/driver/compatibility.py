@@ -181,7 +181,10 @@ def _text(row: Row, subject: Subject, kernel: str, gpu: Gpu | None) -> str:
     on = ["kernel %s" % kernel] if kernel else []
     on += ["%s (%s)" % (gpu.address, gpu.name)] if gpu else []
     on += ["the host driver %s" % subject.host_driver] if row.host_driver else []
-    device = "the driver %s%s" % (subject.driver, " with %s" % " and ".join(on) if on else "")
-    source = " Source: %s." % row.source if row.source else ""
-    known = " This is known from a table (%s) and stops nothing." % VARIABLE
-    return str(Refusal(row.note, device, remedy=row.remedy or None)) + source + known
+    sentences = [
+        "the driver %s%s: %s." % (subject.driver, " with %s" % " and ".join(on) if on else "", row.note.rstrip(".")),
+        row.remedy,
+        "Source: %s." % row.source if row.source else "",
+        "This is known from a table (%s) and stops nothing." % VARIABLE,
+    ]
+    return " ".join(filter(None, sentences))

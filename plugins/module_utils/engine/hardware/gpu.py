@@ -174,8 +174,8 @@ class Gpu:
 
     @property
     def supported(self) -> bool:
-        """Whether it is one of the GPUs for vGPU: it offers types, the kernel shows VFs for vGPUs, or the table has it."""
-        return bool(self.model or self.offers or self.sriov)
+        """Whether it is one of the GPUs for vGPU: it offers types, the kernel shows VFs for vGPUs, the driver has a mode for it, or the table has it."""
+        return bool(self.model or self.offers or self.sriov or self.host_mode)
 
     @property
     def offers(self) -> bool:

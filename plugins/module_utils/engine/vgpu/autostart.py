@@ -9,21 +9,16 @@ from typing import Collection, Mapping
 from ..base.errors import Refusal
 from ..system.mdevctl import Definition
 
-CODE = "mdevctl_autostart"
-
 
 def foreign(definitions: Mapping[str, Definition], parents: Collection[str], ours: Collection[str | None]) -> list[Refusal]:
     """Definitions that start by themselves on one of the parents. ours: UUIDs of the layout's vGPUs."""
     return [
         Refusal(
-            "mdevctl starts %s (%s) here at each boot, which is no vGPU of the layout: the layout's own may then find no room" % (one.uuid, one.mdev_type),
-            one.parent, "definitions with start: manual", manual(one.uuid, one.parent) + " Or undefine it ('mdevctl undefine').", CODE,
+            "mdevctl starts %s (%s) here at each boot, before the restore; then vGPUs of the layout may find no room" % (one.uuid, one.mdev_type),
+            one.parent, "definitions of others with start: manual",
+            "Keep mdevctl from starting it ('mdevctl modify -u %s -p %s --manual'), or undefine it ('mdevctl undefine')." % (one.uuid, one.parent),
+            "mdevctl_autostart",
         )
         for dummy, found in sorted(definitions.items()) for one in found.all
         if one.start == "auto" and one.parent in parents and one.uuid not in ours
     ]
-
-
-def manual(uuid: str | None, parent: str) -> str:
-    """How to keep mdevctl from starting a device."""
-    return "To have it started by hand alone: 'mdevctl modify -u %s -p %s --manual'." % (uuid, parent)

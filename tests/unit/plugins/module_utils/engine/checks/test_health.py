@@ -121,22 +121,38 @@ def modes(host):
     return {one["device"]: one for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"] == "vgpu_mode"}
 
 
+NEW = FakeModel("0x2fff", "NVIDIA Z99", 48, 0, [])  # no table has it
+
+
+def unsupported(host):
+    """GPUs of which is reported that they do not support vGPU."""
+    return [one["device"] for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"] == "gpu_unsupported"]
+
+
 def test_the_drivers_word_for_where_vgpus_live_is_compared_with_sysfs(make_host):
-    host = make_host(gpus=[(FIRST, A40), (SECOND, T4)]).vfs_on()
-    assert modes(host) == {}, "SR-IOV, and Non SR-IOV although a T4 has the capability"
+    host = make_host(gpus=[(FIRST, A40), (SECOND, NEW)])
+    assert modes(host) == {} and unsupported(host) == [SECOND]
     found = call(nvidia_gpu_info, host, health=True).ok["gpus"]
-    assert [one["host_vgpu_mode"] for one in found] == ["SR-IOV", "Non SR-IOV"]
+    assert [one["host_vgpu_mode"] for one in found] == ["SR-IOV", None]
     assert [one["host_vgpu_mode"] for one in call(nvidia_gpu_info, host).ok["gpus"]] == [None, None], "nvidia-smi is asked for the health alone"
     host.pf(FIRST).host_mode, host.pf(SECOND).host_mode = "Non SR-IOV", "SR-IOV"
     wrong = modes(host)
     assert set(wrong) == {FIRST, SECOND} and {one["severity"] for one in wrong.values()} == {"warning"}
-    assert "Host VGPU Mode : Non SR-IOV" in wrong[FIRST]["found"] and "VFs for vGPUs" in wrong[FIRST]["found"]
-    assert "Host VGPU Mode : SR-IOV" in wrong[SECOND]["found"] and "no VFs for vGPUs" in wrong[SECOND]["found"]
+    assert "Host VGPU Mode : Non SR-IOV" in wrong[FIRST]["found"] and "32 VFs for vGPUs" in wrong[FIRST]["found"]
+    assert "no VFs for vGPUs" in wrong[SECOND]["found"] and "firmware" in wrong[SECOND]["remedy"]
+    assert unsupported(host) == [], "the driver has a mode for it: it is one of the GPUs for vGPU"
+
+
+def test_a_host_that_is_set_up_is_not_asked(make_host):
+    """Its metrics are written each minute, and nvidia-smi has the GPU open as long as it runs."""
+    host = make_host(gpus=[(FIRST, A40), (SECOND, T4)]).vfs_on()
+    call(nvidia_gpu_info, host, health=True).ok
+    assert not [argv for argv in host.calls if argv[0].endswith("nvidia-smi") and argv[1:2] == ["-q"]]
 
 
 @pytest.mark.parametrize("word", ["N/A", "[N/A]", "Unknown Error", ""])
 def test_a_mode_that_the_driver_does_not_name_is_no_disagreement(make_host, word):
-    host = make_host(gpus=[(FIRST, A40)]).vfs_on()
+    host = make_host(gpus=[(FIRST, A40)])
     host.pf(FIRST).host_mode = word or " "
     assert modes(host) == {}
 
@@ -148,7 +164,7 @@ def test_firmware_without_sriov_is_the_root_of_a_mode_that_differs(make_host):
 
 
 def test_a_gpu_off_the_bus_silences_no_other(make_host):
-    host = make_host(gpus=[(FIRST, A40), (SECOND, A40)]).vfs_on()
+    host = make_host(gpus=[(FIRST, A40), (SECOND, A40)])
     host.kernel.faults.off_bus_silences = True
     host.pf(FIRST).off_bus = True
     host.pf(SECOND).host_mode = "Non SR-IOV"
