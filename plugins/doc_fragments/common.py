@@ -84,6 +84,7 @@ options:
   mdevctl:
     description:
       - Whether mdevctl definitions (C(manual)) are kept for the vGPUs, so that mdevctl and libvirt show them.
+      - The attributes of a definition that is written again are kept.
       - V(auto) does so if mdevctl is installed.
     type: str
     choices: [auto, "true", "false"]

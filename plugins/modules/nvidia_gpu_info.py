@@ -147,6 +147,8 @@ gpus:
   description:
     - The GPUs, in order of address. The framework is mdev, vendor_vfio, or none; types_ready is whether the driver lists vGPU types on its
       VFs (or PF). A vGPU on vendor_vfio has no uuid, and the key vgpu of its VF shows its type.
+    - host_vgpu_mode is what C(nvidia-smi -q) has as Host VGPU Mode, SR-IOV or Non SR-IOV. With O(health) it is read of GPUs on which sysfs shows no vGPU
+      types yet; otherwise it is null. If it differs from what sysfs shows, the problems have the code C(vgpu_mode).
     - The key mig is null if the driver reports nothing about it; otherwise it has the modes current and pending (null on a GPU without MIG),
       the names of the profiles, and the GPU instances. A vGPU's GPU instance is known on VFs, and for mediated devices in use.
     - C(vfs_there) are the VFs that are on, C(vfs_used) those of them with a vGPU, C(vgpu_counts) vGPUs by type. The lists C(vfs), C(types) and C(vgpus)
@@ -175,6 +177,7 @@ gpus:
       vfs_used: 1
       framework: mdev
       types_ready: true
+      host_vgpu_mode:
       mig:
       mig_slices: 0
       vgpu_counts: [{type: A40-24A, vgpus: 1, in_use: 0}]

@@ -128,6 +128,50 @@ options:
       tmpdir:
         description: Directory on the host that the bundle and the package are copied to.
         type: path
+      host_version:
+        description: In a VM, the version of the host's driver, if it is known.
+        type: str
+        default: ''
+      compatibility:
+        description:
+          - More rows for the table of drivers, kernels, GPUs and editions of NVIDIA's software that are known not to fit together.
+          - The table only warns, before an installation. A row applies if all its conditions hold. These rows come before those of the collection.
+          - A version span is V(535), V(..535), V(6.14..) or V(535..570). A bound includes all versions that begin with it.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          note:
+            description: What is known, as a clause.
+            type: str
+            required: true
+          driver:
+            description: Version span of the driver to install.
+            type: str
+          kernel:
+            description: Version span of the running kernel, or of the kernel that the next boot starts. Quote it.
+            type: str
+          gpus:
+            description: Architectures such as V(Hopper), models, product names, PCI ids or addresses. One of them must be the GPU's.
+            type: list
+            elements: str
+          edition:
+            description: The edition of NVIDIA's software, after the names of bundle and package.
+            type: str
+            choices: [grid, ai_enterprise]
+          host_driver:
+            description: In a VM, version span of the host's driver.
+            type: str
+          remedy:
+            description: What to do, as a sentence.
+            type: str
+          source:
+            description: Where this is known from.
+            type: str
+          works:
+            description:
+              - With V(true), the combination is known to work. Other rows do not warn about it, if this row has all kinds of conditions that they have.
+            type: bool
   restore:
     description: Whether the layout is stored for the boot, and the restore unit there.
     type: bool

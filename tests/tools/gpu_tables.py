@@ -29,6 +29,7 @@ HARDWARE = ROOT / "plugins" / "module_utils" / "engine" / "hardware"
 COLUMNS = 150
 
 _TYPE = re.compile(r"^(?P<gpu>.+?)-(?:(?P<slices>[1-7])-)?(?P<gib>[0-9]{1,3})(?P<series>[QAC]|B4?)?(?P<suffix>ME|GFX)?$")
+MOST = 32  # as hardware/catalog.py has it
 _SUFFIXES = {"ME": "+me", "GFX": "+gfx"}
 
 Rows = list[list[str]]
@@ -82,6 +83,16 @@ def profiles(counts: Rows) -> dict[str, dict[str, list[str]]]:
     return found
 
 
+def limits(counts: Rows, sizes: dict[str, int]) -> list[str]:
+    """Time-sliced types of which a GPU holds fewer than its framebuffer has room for, and how many. sizes: GiB by the word in type names."""
+    found = []
+    for name, count in counts:
+        one = parts(name)
+        if not one["slices"] and one["gpu"] in sizes and int(count) < min(sizes[one["gpu"]] // (int(one["gib"]) or 1), MOST):
+            found.append(f"{name}*{count}")
+    return found
+
+
 def update_boards(text: str, gpus: Rows, types: Rows, counts: Rows) -> str:
     """boards.py with what the lists know."""
     words: dict[str, set[str]] = defaultdict(set)
@@ -92,7 +103,7 @@ def update_boards(text: str, gpus: Rows, types: Rows, counts: Rows) -> str:
         sizes[one["gpu"]] = max(sizes[one["gpu"]], int(one["gib"]))
     products = {(device, subsystem): name for device, subsystem, _vendor, name in reversed(gpus) if not _TYPE.match(name.split()[-1])}
     sets = profiles(counts)
-    rows, used = [], {}
+    rows, used, whole = [], {}, {}
     for line in block(text, "BOARDS")[1].splitlines():
         ids, model, product, architecture, gib, vfs, word, mig = (column.strip() for column in line.split("|"))
         device, _colon, subsystem = ids.partition(":")
@@ -101,11 +112,12 @@ def update_boards(text: str, gpus: Rows, types: Rows, counts: Rows) -> str:
         if len(words[device]) == 1:
             word = next(iter(words[device]))
         gib = str(sizes.get(word) or gib)
+        whole[word] = int(gib)
         mig = next(iter(sets.get(word, {})), mig)
         used.update({mig: one for key, one in sets.get(word, {}).items() if key == mig})
         rows.append(" | ".join([ids, model, product, architecture, gib, vfs, word, mig]).strip())
     listed = [f"{key}: {' '.join(one)}" for key, one in sorted(used.items(), key=lambda item: [int(number) for number in item[0].split("x")])]
-    return put(put(text, "BOARDS", rows), "PROFILES", listed)
+    return put(put(put(text, "BOARDS", rows), "PROFILES", listed), "LIMITS", limits(counts, whole))
 
 
 def update_guest_types(text: str, gpus: Rows, types: Rows) -> str:

@@ -72,7 +72,7 @@ STAGES = {
         ),
     ),
     "Services": ("Role `services`.", (), ("manager_not_running", "vgpud_failed", "service_not_enabled", "fabric_mode")),
-    "VFs": ("Role `sriov`, module `nvidia_sriov`.", ("sriov/",), ("sriov_off", "vfs_off", "vfs_fewer", "vfs_missing", "vfs_unbound")),
+    "VFs": ("Role `sriov`, module `nvidia_sriov`.", ("sriov/",), ("sriov_off", "vgpu_mode", "vfs_off", "vfs_fewer", "vfs_missing", "vfs_unbound")),
     "MIG": (
         "Role `mig`, module `nvidia_mig`.",
         ("mig/",),
@@ -80,7 +80,7 @@ STAGES = {
     ),
     "vGPUs": (
         "Role `vgpus`, modules `nvidia_vgpu` and `nvidia_mdev`.",
-        ("vgpu/apply.py", "frameworks/", "system/mdevctl.py", "state/install_mark.py"),
+        ("vgpu/apply.py", "vgpu/autostart.py", "frameworks/", "system/mdevctl.py", "state/install_mark.py"),
         ("no_types", "vendor_vfio", "in_use", "gpu_gone", "vgpus_missing", "vgpu_wrong_type"),
     ),
     "Bringing them back at boot": (

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Sequence
 
 from .. import _module
 from ..engine.base.errors import EngineError, Refusal
 from ..engine.checks import busy
-from ..engine.driver import apply as driver_apply, bundle, plan as driver_plan, supply as driver_supply
+from ..engine.driver import apply as driver_apply, bundle, compatibility, plan as driver_plan, supply as driver_supply
+from ..engine.hardware.gpu import Gpu
 from ..engine.read import host, inventory
 from . import driver
 
@@ -25,8 +26,25 @@ def _reboot_follows(options: dict[str, Any], state: host.HostState) -> bool:
     return options["kind"] == "host" and bool(host.missing_flags(state, flags))
 
 
-def work(options: dict[str, Any], ctx: _module.Context) -> _module.Result:
-    """options: of SPEC. The result is a stage's plan, also if errors speak against it: install, version, format and loads are always there."""
+def _subject(options: dict[str, Any], state: host.HostState, gpus: Sequence[Gpu], version: str, names: tuple[str, str]) -> compatibility.Subject:
+    """What the driver meets on this machine. names: of package and bundle. What the machine shows already is in no need of a table."""
+    kernels = {state.kernel: state.driver.on_disk, state.next_kernel.release: state.next_kernel.driver}
+    runs = state.driver.loaded == version
+    return compatibility.Subject(
+        version,
+        [release for release, built in kernels.items() if release and built != version],
+        # A GPU that a VM has as a whole is no GPU of the driver's, and in a VM a vGPU says nothing of the GPU's generation.
+        [gpu for gpu in gpus if options["kind"] == "host" and not (runs and gpu.offers) and not (gpu.driver == "vfio-pci" and gpu.holders)],
+        compatibility.edition(*names),
+        options["host_version"],
+    )
+
+
+def work(options: dict[str, Any], ctx: _module.Context, selected: Sequence[Gpu] = ()) -> _module.Result:
+    """options: of SPEC. The result is a stage's plan, also if errors speak against it: install, version, format and loads are always there.
+
+    selected: the GPUs that the run is about.
+    """
     found, state = inventory.read(ctx, with_types=False), host.read(ctx)
     supply = driver_supply.from_dict(options["supply"] or {})
     supply.checksum, supply.keys_on_host = options["checksum"], options["keys_on_host"]
@@ -39,7 +57,10 @@ def work(options: dict[str, Any], ctx: _module.Context) -> _module.Result:
     left = [path for path in options["temporary"] if os.path.lexists(ctx.root.rstrip("/") + path)]
     if left and busy.find(ctx):
         left = []  # an installation whose run lost its connection, or another controller's, may need them
-    result = {"install": installs, "version": request.version or "", "format": chosen.form, "loads": load, "leftovers": left}
+    version = request.version or state.driver.on_disk or ""
+    names = (chosen.package.name if chosen.package else "", supply.name)
+    unfit = compatibility.warnings(_subject(options, state, selected, version, names), compatibility.parse(options["compatibility"]))
+    result = {"install": installs, "version": request.version or "", "format": chosen.form, "loads": load, "leftovers": left, "warnings": unfit}
     errors = driver_supply.refusals(desired, supply, chosen, state, installs)
     actions: list[str] = []
     if installs:
@@ -75,4 +96,13 @@ SPEC: _module.Spec = {
     "reboots": {"type": "bool", "default": False},
     "iommu_flags": _module.STRINGS,
     "temporary": _module.STRINGS,
+    "host_version": {"type": "str", "default": ""},
+    "compatibility": {"type": "list", "elements": "dict", "default": [], "options": {
+        "note": {"type": "str", "required": True},
+        **_module.options("str", "driver", "kernel", "host_driver"),
+        **_module.options("str", "remedy", "source"),
+        "gpus": {"type": "list", "elements": "str"},
+        "edition": {"type": "str", "choices": list(compatibility.EDITIONS)},
+        "works": {"type": "bool"},
+    }},
 }

@@ -64,6 +64,7 @@ def _gpu(gpu: Gpu, detail: str) -> _module.Result:
         "sriov_numvfs": gpu.num_vfs,
         "vfs_there": len(gpu.vfs),
         "vfs_used": len([vf for vf in gpu.vfs if vf.address in names]),
+        "host_vgpu_mode": gpu.host_mode,
         "mig": gpu.mig.as_dict() if gpu.mig else None,
         "mig_slices": gpu.model.mig_slices if gpu.model else 0,
         "vgpu_counts": _counts(gpu),

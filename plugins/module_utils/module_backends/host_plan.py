@@ -107,7 +107,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         plans = {name: _planned(backend, options, ctx, whole) for name, (backend, options) in _stages(params, info, found).items()}
         chosen, wrong = found.select(params["gpus"])
         if params["driver"] is not None and "driver" in params["stages"]:
-            plans["driver"] = driver_plan.work(params["driver"], ctx)
+            plans["driver"] = driver_plan.work(params["driver"], ctx, found.gpus if wrong else chosen)
     finally:
         ctx.memo = None
     if params["before_drain"]:

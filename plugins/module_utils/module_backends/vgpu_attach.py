@@ -53,7 +53,7 @@ def _foreign(ctx: _module.Context) -> set[str]:
     def other(parent: str) -> bool:
         return not address.is_address(parent) or ctx.sysfs.read_or("%s/%s/vendor" % (PCI, parent), catalog.NVIDIA).lower() != catalog.NVIDIA
 
-    defined = mdevctl.definitions(ctx.root).values()
+    defined = [one for found in mdevctl.definitions(ctx.root).values() for one in found.all]
     return {*ctx.sysfs.list(Mdev.devices), *(one.uuid.lower() for one in defined if other(one.parent))}
 
 

@@ -17,7 +17,7 @@ PREFIX = explain.PREFIX
 # What the command on the host does not need, but nvidia_host_plan imports: both must make the same file.
 ELSEWHERE = (
     *("checks.busy", "cloud", "guest", "libvirt", "system.virsh", "vgpu.diff"),
-    *("driver.apply", "driver.bundle", "driver.installer", "driver.plan", "driver.supply"),
+    *("driver.apply", "driver.bundle", "driver.compatibility", "driver.installer", "driver.plan", "driver.supply"),
 )
 
 

@@ -24,6 +24,8 @@ BOARDS = """\\
 # profiles
 PROFILES = """\\
 """
+LIMITS = """\\
+"""
 '''
 GUESTS = 'TYPES = """\\\n"""\n\n\ndef kept():\n    pass\n'
 GPUS = """# comment
@@ -35,7 +37,7 @@ TYPES = """8888\tb001\tNVIDIA Y1-4C
 8888\tb002\tNVIDIA Y1-24C
 8888\tb003\tNVIDIA Y1-1-12C
 """
-COUNTS = "Y1-4C\t6\nY1-24C\t1\nY1-1-12C\t2\nY1-1-12CME\t1\nY1-2-24C\t1\n"
+COUNTS = "Y1-4C\t6\nY1-8C\t2\nY1-24C\t1\nY1-1-12C\t2\nY1-1-12CME\t1\nY1-2-24C\t1\n"
 
 
 @pytest.fixture()
@@ -62,6 +64,7 @@ def test_what_the_lists_know_is_set_and_the_rest_is_left(here: Path) -> None:
         "8888 | Y1 | NVIDIA Y1 | Rubin | 24 | VF | Y1 | 2x24",
     ]
     assert gpu_tables.block(boards, "PROFILES")[1] == "2x24: 1g.12gb*2 1g.12gb+me*1 2g.24gb*1\n"
+    assert gpu_tables.block(boards, "LIMITS")[1] == "Y1-8C*2\n", "of the others as many fit as the framebuffer has room for"
     assert boards.startswith("# hand-written\n") and "# profiles\n" in boards
     guests = (here / "guest_types.py").read_text(encoding="utf-8")
     assert gpu_tables.block(guests, "TYPES")[1] == "8888 NVIDIA Y1: b001=4C b002=24C b003=1-12C\n9999 NVIDIA X100: 0003=24\n"

@@ -249,6 +249,7 @@ class Pf(Device):
         self.mig = self.mig_pending = False
         self.instances = []
         self.mixed = False
+        self.host_mode = None  # what nvidia-smi prints as Host VGPU Mode, if it is another word than the hardware's
         super().__init__(kernel, address, model.device, group)
         names = ("card%d" % number, "renderD%d" % (128 + number))
         self.directory.entries["drm"] = Dir({name: device_file("/dev/dri/" + name) for name in names}, when=lambda: self.driver in ("nvidia", "nouveau"))

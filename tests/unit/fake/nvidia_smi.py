@@ -123,11 +123,14 @@ class Program:
     def _details(self, pf):
         sizes = "Supported" if pf.model.mixed else "Not Supported"
         mode = ("Enabled" if pf.mixed else "Disabled") if pf.model.mixed else "N/A"
+        lives = "SR-IOV" if pf.model.vfs and pf.model.vf_device else "Non SR-IOV"
+        host_mode = pf.host_mode or (lives if pf.model.types else "N/A")
         return (
             "GPU %s\n    vGPU Device Capability\n        Fractional Multi-vGPU             : Supported\n"
             "        Heterogeneous Time-Slice Profiles : Supported\n        Heterogeneous Time-Slice Sizes    : %s\n"
             "    GPU Virtualization Mode\n        Virtualization Mode               : Host VGPU\n"
-            "        Host VGPU Mode                    : SR-IOV\n        vGPU Heterogeneous Mode           : %s\n" % (self._long(pf), sizes, mode)
+            "        Host VGPU Mode                    : %s\n        vGPU Heterogeneous Mode           : %s\n"
+            % (self._long(pf), sizes, host_mode, mode)
         )
 
     # --- vgpu

@@ -318,7 +318,10 @@ def _blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
     other = next((vgpu for vgpu in gpu.vgpus if vgpu.index == one.index and (vgpu.uuid, vgpu.type) != (one.uuid, one.type)), None)
     if other:
         found = "the VF holds %s already, which is not stored" % (" ".join(filter(None, (other.type, other.uuid))))
-        return [Refusal(found, one.parent, "a free VF for %s" % one.type, "Remove that vGPU, then run 'vgpuctl restore'.", "vf_busy")]
+        remedy = "Remove that vGPU, then run 'vgpuctl restore'."
+        if other.uuid:
+            remedy += " If mdevctl starts it at each boot: 'mdevctl modify -u %s -p %s --manual'." % (other.uuid, one.parent)
+        return [Refusal(found, one.parent, "a free VF for %s" % one.type, remedy, "vf_busy")]
     vf = next((vf for vf in gpu.vfs if vf.index == one.index), None)
     if vf is None or not vf.offers_types:
         bound = ", which is bound to %s" % (vf.driver or "no driver") if vf else ""

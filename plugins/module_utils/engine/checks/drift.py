@@ -13,16 +13,22 @@ from ..base.errors import Problem, Refusal
 from ..read.inventory import Inventory
 from ..state.layout_file import StoredGpu
 from ..system.libvirt_xml import Domain
+from ..system.mdevctl import Definition
 from ..system.systemd import UNITS, Units
+from ..vgpu import autostart
 from .problems import rated
 
 _MOST = 5  # devices that one sentence names
 _AGAIN = "'vgpuctl restore' restores them, as does the playbook; why they were not restored: 'journalctl -u vgpu-restore'."
 
 
-def find(inventory: Inventory, stored: Mapping[str, StoredGpu], services: Units, domains: Iterable[Domain] = ()) -> list[Problem]:
-    """All that has drifted. stored: StoredGpus by address; services: of systemd.read, empty without systemd; domains: libvirt's."""
+def find(
+    inventory: Inventory, stored: Mapping[str, StoredGpu], services: Units, domains: Iterable[Domain] = (),
+    definitions: Mapping[str, Definition] | None = None,
+) -> list[Problem]:
+    """All that has drifted. stored: by address; services: of systemd.read, empty without systemd; domains: libvirt's; definitions: mdevctl's."""
     found = [one for pf in sorted(stored) for one in _gpu(inventory, stored[pf])]
+    found += [one for pf in sorted(stored) for one in _autostarted(inventory, stored[pf], definitions or {})]
     if services:
         found += _services(services, any(one.vgpus or one.vfs for one in stored.values()))
     return rated([*found, *_vms(inventory, domains)])
@@ -63,6 +69,13 @@ def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
         if vgpu and vgpu.type and vgpu.type != one.type:
             remedy = "The playbook recreates it, unless a VM uses it."
             yield Refusal("the vGPU is a %s" % vgpu.type, one.key, "%s, as stored" % one.type, remedy, "vgpu_wrong_type")
+
+
+def _autostarted(inventory: Inventory, stored: StoredGpu, definitions: Mapping[str, Definition]) -> list[Refusal]:
+    """What mdevctl will start at the next boot on a GPU that has stored vGPUs."""
+    gpu = inventory.gpu(stored.address)
+    parents = {stored.address, *[one.parent for one in stored.vgpus], *[vf.address for vf in (gpu.vfs if gpu else ())]}
+    return autostart.foreign(definitions, parents, [one.uuid for one in stored.vgpus]) if stored.vgpus else []
 
 
 def _services(services: Units, has_stored: bool) -> Iterator[Refusal]:

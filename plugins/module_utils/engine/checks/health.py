@@ -15,8 +15,9 @@ from ..base.errors import Problem, Refusal
 from ..binding.boot_files import Cause
 from ..hardware import address
 from ..read import host, logs as logs_reader
-from ..read.inventory import Inventory
+from ..read.inventory import Inventory, read_host_modes
 from ..state.layout_file import StoredGpu
+from ..system import mdevctl
 from ..system.context import Context
 from ..system.files import read_text
 from ..system.libvirt_xml import Domain
@@ -34,6 +35,7 @@ _GPU = (
 _CAUSES = {
     "gpu_unbound": _DRIVER,
     "manager_not_running": (*_DRIVER, "log_rm_client"),
+    "vgpu_mode": ("sriov_off",),
     "vgpud_failed": (*_DRIVER, "log_no_types", "log_vgpud"),
     "restore_failed": _DRIVER,
     "mig_lost": (*_DRIVER, "restore_failed"),
@@ -65,8 +67,9 @@ class Setup:
 
 def find(ctx: Context, inventory: Inventory, state: host.HostState, setup: Setup, timeout: float = 30) -> list[Problem]:
     """All problems, judged. The logs are read for it."""
+    read_host_modes(ctx, inventory.gpus)
     found = problems.find(inventory, state, setup.flags, setup.causes, setup.domains)
-    found += drift.find(inventory, setup.stored, setup.services, setup.domains)
+    found += drift.find(inventory, setup.stored, setup.services, setup.domains, definitions=mdevctl.definitions(ctx.root))
     keys = {vgpu.key for vgpu in inventory.vgpus} | {vf.address for gpu in inventory.gpus for vf in gpu.vfs}
     return judged(found + problems.rated(fabric(ctx)) + of_logs(ctx, found, setup.domains, keys, timeout=timeout))
 

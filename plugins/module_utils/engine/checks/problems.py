@@ -13,12 +13,14 @@ from ..driver import signing
 from ..hardware.gpu import Gpu
 from ..read import boot_loader, host
 from ..read.inventory import Inventory
+from ..system import nvidia_smi
 from ..system.libvirt_xml import Domain
 
 # Codes that are warnings; all others are errors.
 WARNINGS = (
     *("boot_cause", "libvirt_managed", "next_kernel_without_driver", "nouveau_loaded", "iommu_flags_missing", "secure_boot", "bootloader"),
     *("gpu_unsupported", "gpu_unknown", "mig_pending", "service_not_enabled", "restore_failed", "vm_without_vgpu", "vgpu_in_two_vms", "fabric_mode"),
+    *("mdevctl_autostart", "vgpu_mode"),
 )
 _MISMATCH = "the driver %s is loaded, %s is on disk"
 _FLAGS_MISSING = "the kernel runs without %s"
@@ -99,6 +101,8 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
         yield Refusal(bound, gpu.address, "nvidia", "Role gpu_release and module nvidia_pci_driver bind it to nvidia.", code)
     if gpu.model and gpu.model.sriov and not gpu.total_vfs:
         yield refusals.sriov_off(gpu)
+    if gpu.host_mode and (gpu.host_mode == nvidia_smi.SRIOV) != gpu.sriov:
+        yield _mode_differs(gpu)
     if gpu.num_vfs and len(gpu.vfs) < gpu.num_vfs:
         fewer = "sriov_numvfs is %d, but %d VFs are there" % (gpu.num_vfs, len(gpu.vfs))
         yield Refusal(fewer, gpu.address, remedy="Check dmesg.", code="vfs_fewer")
@@ -112,6 +116,16 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
         yield Refusal(mode, gpu.address, remedy="Stop what uses the GPU and run role mig again, or reboot.", code="mig_pending")
     if gpu.vfs and gpu.driver == "nvidia" and not unusable and gpu.framework == "none":
         yield refusals.no_types(gpu, state)[0]
+
+
+def _mode_differs(gpu: Gpu) -> Refusal:
+    """What driver and kernel report differently; vGPUs are created where sysfs shows them."""
+    shown = "%d VFs for vGPUs" % gpu.total_vfs if gpu.sriov else "no VFs for vGPUs"
+    remedy = "Check SR-IOV, ARI and above-4G decoding in the firmware, and dmesg." if gpu.host_mode == nvidia_smi.SRIOV else (
+        "If no types appear on its VFs, check 'journalctl -u nvidia-vgpud', and report the GPU's ids ('lspci -nn') to this project."
+    )
+    found = "nvidia-smi reports 'Host VGPU Mode : %s', but sysfs shows %s" % (gpu.host_mode, shown)
+    return Refusal(found, gpu.address, "the same of both", remedy, "vgpu_mode")
 
 
 def reboot_reasons(inventory: Inventory, state: host.HostState, flags: Iterable[str] = ()) -> list[str]:

@@ -3,7 +3,9 @@
 """Whether a guest's driver fits the host's.
 
 NVIDIA's rules: the same branch; a host of the next branch with a guest of the one before; from release 19 on also a host of a long-term
-branch with a guest of the long-term branch before. A guest that is newer than its host is never supported.
+branch with a guest of the long-term branch before. A guest that is newer than its host is never supported, which needs no table; that one is too old
+is known by the table of branches alone, which warns. Source: the section on compatibility in
+https://docs.nvidia.com/vgpu/19.0/grid-vgpu-release-notes-citrix-xenserver/index.html, the same in the notes of other hypervisors.
 """
 
 from __future__ import annotations
@@ -40,21 +42,26 @@ def named(number: int) -> str:
 
 
 def error_of(host_version: str, guest_version: str) -> Refusal | None:
-    """What is wrong with this pair, or None.
-
-    A host of a branch that is not in the table is checked only for a guest that is newer: releases come faster than tables.
-    """
+    """What is wrong with this pair whatever the table has: a word that is no version, a guest that is newer than its host. None if nothing is."""
     host, guest = branch(host_version), branch(guest_version)
     if host is None or guest is None:
         what, version = ("host", host_version) if host is None else ("guest", guest_version)
         return Refusal(
             "%s is no version of a driver" % shown(version), device="the %s's driver" % what, expected="such as 550.163.01", code="bad_version")
-    fit = fitting(host)
-    if guest in fit or (host not in RELEASES and guest < host):
+    return _differs(host, "is newer than the host's", host_version, guest_version) if guest > host else None
+
+
+def warning_of(host_version: str, guest_version: str) -> Refusal | None:
+    """What the table of branches has against this pair: a guest that is too old. Of a host's branch that it does not have it knows nothing."""
+    host, guest = branch(host_version), branch(guest_version)
+    if host is None or guest is None or host not in RELEASES or guest > host or guest in fitting(host):
         return None
-    why = "is newer than the host's" if guest > host else "is too old for the host's"
+    return _differs(host, "is too old for the host's", host_version, guest_version)
+
+
+def _differs(host: int, why: str, host_version: str, guest_version: str) -> Refusal:
     return Refusal(
         "the guest driver %s %s %s" % (guest_version, why, host_version),
-        device="driver", expected="a guest driver of branch %s" % " or ".join(named(one) for one in fit),
+        device="driver", expected="a guest driver of branch %s" % " or ".join(named(one) for one in fitting(host)),
         remedy="Use the guest driver of the host's own bundle, which always fits; or upgrade the host to the newer branch first.",
         code="branches_differ")

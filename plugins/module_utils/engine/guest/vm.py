@@ -110,12 +110,16 @@ def _errors(vm: Found, expected: Expected) -> Iterator[Refusal]:
                 remedy="For a vGPU, detach the GPU from the VM and attach a vGPU on the host. A VM with a whole GPU needs no role guest.")
     yield from driver_plan.not_a_guest(vm.inventory, driver)
     yield from _driver(vm, expected)
-    version = expected.driver_version or driver.on_disk or driver.loaded
-    differs = branches.error_of(expected.host_version, version) if expected.host_version and version else None
+    differs = branches.error_of(*_versions(vm, expected)) if all(_versions(vm, expected)) else None
     if differs:
         yield differs
     if driver.loaded and driver.flavour == "guest":
         yield from _reported(vm, expected)
+
+
+def _versions(vm: Found, expected: Expected) -> tuple[str, str]:
+    """Versions of the host's driver and of this machine's; empty if unknown."""
+    return expected.host_version or "", expected.driver_version or vm.state.driver.on_disk or vm.state.driver.loaded or ""
 
 
 def _driver(vm: Found, expected: Expected) -> Iterator[Refusal]:
@@ -165,7 +169,10 @@ def _is_expected(vgpu_type: str | None, expected: Expected) -> bool:
 
 
 def _warnings(vm: Found, expected: Expected) -> Iterator[Refusal]:
-    """What only our table of PCI ids knows: the type that the host gave, before the VM has a driver that names it."""
+    """What only tables of ours know: the type that the host gave, before the VM has a driver that names it, and branches that are far apart."""
+    differs = branches.warning_of(*_versions(vm, expected))
+    if differs and not vm.container:
+        yield differs
     for gpu in vm.gpus:
         if not vm.container and gpu["name"] is None and gpu["type"] and not _is_expected(gpu["type"], expected):
             found = "by its PCI ids the vGPU is a %s" % gpu["type"]

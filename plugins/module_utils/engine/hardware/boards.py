@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The GPUs that NVIDIA sells for vGPU, as text that hardware.catalog parses when somebody asks. All of it is a hint: the driver's word wins.
 
-To add a GPU: add a row. tests/tools/gpu_tables.py updates the columns that NVIDIA's public lists know, and PROFILES.
+To add a GPU: add a row. tests/tools/gpu_tables.py updates the columns that NVIDIA's public lists know, PROFILES and LIMITS.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ BOARDS = """\
 1e30:12ba | RTX 6000 | Quadro RTX 6000 | Turing | 24 |  | RTX6000 |
 1e30:129e | RTX 8000 | Quadro RTX 8000 | Turing | 48 |  | RTX8000 |
 1e30 | RTX 6000 | Quadro RTX 6000 | Turing | 24 |  | RTX6000 |
+1e36 | RTX 6000 | Quadro RTX 6000 | Turing | 24 |  | RTX6000 |
 1e78:13d8 | RTX 8000 | Quadro RTX 8000 | Turing | 48 |  | RTX8000P |
 1e78:13d9 | RTX 6000 | Quadro RTX 6000 | Turing | 24 |  | RTX6000P |
 1e78 | RTX 8000 | Quadro RTX 8000 | Turing | 48 |  | RTX8000P |
 1e37 | T10 | GRID RTX T10 | Turing | 16 |  | T10 |
 1eb8 | T4 | Tesla T4 | Turing | 16 |  | T4 |
 20b0 | A100 | NVIDIA A100-SXM4-40GB | Ampere | 40 | VF | A100X | 7x40
+20b1 | A100 | NVIDIA A100-PCIE-40GB | Ampere | 40 | VF | A100 | 7x40
 20b2 | A100 | NVIDIA A100-SXM4-80GB | Ampere | 80 | VF | A100DX | 7x80
 20b5 | A100 | NVIDIA A100 80GB PCIe | Ampere | 80 | VF | A100D | 7x80
 20b7 | A30 | NVIDIA A30 | Ampere | 24 | VF | A30 | 4x24
@@ -107,4 +109,12 @@ PROFILES = """\
 7x180: 1g.23gb*7 1g.23gb+me*1 1g.45gb*4 2g.45gb*3 3g.90gb*2 4g.90gb*1 7g.180gb*1
 7x189: 1g.24gb*7 1g.24gb+me*1 1g.47gb*4 2g.47gb*3 3g.95gb*2 4g.95gb*1 7g.189gb*1
 7x269: 1g.34gb*7 1g.34gb+me*1 1g.67gb*4 2g.67gb*3 3g.135gb*2 4g.135gb*1 7g.269gb*1
+"""
+
+# Time-sliced types of which a GPU holds fewer than its framebuffer has room for, with how many.
+LIMITS = """\
+H20X-8C*16
+H200X-8C*16
+H200-8C*16
+RTX8000P-4C*8
 """

@@ -11,7 +11,7 @@ import functools
 import re
 from dataclasses import dataclass
 
-from .boards import BOARDS, PROFILES
+from .boards import BOARDS, LIMITS, PROFILES
 from .guest_types import listed
 from .mig_profiles import Profile
 from .vgpu_types import VgpuType, framebuffer_of, gpu_word, series_of, short_name
@@ -71,7 +71,7 @@ class Model:
         if not size:
             return None
         if not kind.slices:
-            return min(self.framebuffer_gib * 1024 // size, MOST) or None
+            return _limits().get(kind.short.lower()) or min(self.framebuffer_gib * 1024 // size, MOST) or None
         return max([profile.total or 0 for profile in self.profiles if _suits(profile, kind)] or [0]) * self._share(kind) or None
 
     def _share(self, kind: VgpuType) -> int:
@@ -101,6 +101,11 @@ def _boards() -> dict[str, list[tuple[str, Model]]]:
         model = Model(name, product, architecture, int(gib), vfs == "VF", mig_slices=slices, word=word, profiles=partitions.get(mig, ()))
         found.setdefault(device, []).append((subsystem, model))
     return found
+
+
+@functools.lru_cache(maxsize=None)
+def _limits() -> dict[str, int]:
+    return {name.lower(): int(most) for name, dummy, most in (line.partition("*") for line in LIMITS.splitlines())}
 
 
 def _profiles(text: str) -> tuple[Profile, ...]:

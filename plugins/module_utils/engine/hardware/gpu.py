@@ -145,6 +145,7 @@ class Gpu:
     uuids: bool = True  # whether its vGPUs have UUIDs, as the framework defines
     claims_vfs: bool = False  # whether a VF of it is itself a vGPU
     mig: Mig | None = None
+    host_mode: str | None = None  # Host VGPU Mode as nvidia-smi has it (SR-IOV, Non SR-IOV), read only for the health
     mixed: tuple[bool, bool] | None = None  # mixed-size mode as (supported, on), read only where it matters
     types: list[VgpuType] = field(default_factory=list)
     types_silence: str | None = None  # why types that no VF lists now are unknown, though the GPU may offer them
@@ -173,8 +174,8 @@ class Gpu:
 
     @property
     def supported(self) -> bool:
-        """Whether it is one of the GPUs for vGPU: it offers types, the kernel shows VFs for vGPUs, or the table has it."""
-        return bool(self.model or self.offers or self.sriov)
+        """Whether it is one of the GPUs for vGPU: it offers types, the kernel shows VFs for vGPUs, the driver has a mode for it, or the table has it."""
+        return bool(self.model or self.offers or self.sriov or self.host_mode)
 
     @property
     def offers(self) -> bool:

@@ -208,6 +208,17 @@ def read_mixed(ctx: Context, gpus: Iterable[Gpu]) -> None:
             gpu.mixed = nvidia_smi.mixed(ctx, gpu.address)
 
 
+def read_host_modes(ctx: Context, gpus: Iterable[Gpu]) -> None:
+    """Host VGPU Mode of the GPUs that NVIDIA's driver drives and on which sysfs shows no vGPU types yet: where it does, it is plain where vGPUs live.
+
+    So metrics ask nothing of a host that is set up: nvidia-smi is a client that sriov-manage would wait for.
+    """
+    bound = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.framework == "none"]
+    modes = nvidia_smi.host_modes(ctx, [gpu.address for gpu in bound if gpu.alive]) if bound else {}
+    for gpu in bound:
+        gpu.host_mode = modes.get(gpu.address)
+
+
 def _read_gpu(ctx: Context, name: str, vgpus: Iterable[Vgpu], open_files: OpenFiles | None, known: Surveyed | None = None) -> Gpu:
     """One GPU. vgpus: of the whole host. known: with the types, and those that this reading has already (see Framework.survey); None: without."""
     sysfs, directory = ctx.sysfs, "%s/%s" % (PCI, name)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
-from typing import Iterable
+from dataclasses import dataclass, field
+from typing import Iterable, Sequence
 
 from ..base.errors import Refusal
 from . import files
@@ -32,12 +32,22 @@ def binary(ctx: Context) -> str | None:
 
 @dataclass(eq=False, repr=False)
 class Definition:
-    """A definition: start is auto or manual. mdev_type None: its file is damaged, and mdevctl passes over it."""
+    """A definition: start is auto or manual. mdev_type None: its file is damaged, and mdevctl passes over it.
+
+    attrs: what mdevctl writes into the device when it starts it. others: definitions of the same UUID under other parents.
+    """
 
     uuid: str
     parent: str
     mdev_type: str | None
     start: str | None
+    attrs: Sequence[object] = ()
+    others: list[Definition] = field(default_factory=list)
+
+    @property
+    def all(self) -> list[Definition]:
+        """All definitions of the UUID."""
+        return [self, *self.others]
 
 
 def definitions(root: str) -> dict[str, Definition]:
@@ -51,21 +61,30 @@ def definitions(root: str) -> dict[str, Definition]:
             text = files.read_bytes(root, path)
             if text is None:
                 continue  # a directory, or gone in the meantime
-            try:
-                content = json.loads(text)
-                kind, start = content["mdev_type"], content["start"]
-            except (ValueError, KeyError, TypeError, RecursionError):
-                kind = start = None
-            if isinstance(kind, str) and isinstance(start, str):
-                found[name] = Definition(name, parent, kind, start)
+            one, other = _parsed(name, parent, text), found.get(name)
+            if other and one.mdev_type and not other.mdev_type:
+                one.others, other = other.all, None
+            if other:
+                other.others.append(one)
             else:
-                found.setdefault(name, Definition(name, parent, None, None))
+                found[name] = one
     return found
 
 
-def define(ctx: Context, uuid: str, parent: str, mdev_type: str | None) -> None:
+def _parsed(uuid: str, parent: str, text: bytes) -> Definition:
+    try:
+        content = json.loads(text)
+        kind, start, attrs = content["mdev_type"], content["start"], content.get("attrs")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        kind = start = attrs = None
+    if not isinstance(kind, str) or not isinstance(start, str):
+        return Definition(uuid, parent, None, None)
+    return Definition(uuid, parent, kind, start, attrs if isinstance(attrs, list) else [])
+
+
+def define(ctx: Context, uuid: str, parent: str, mdev_type: str | None, attrs: Sequence[object] = ()) -> None:
     """Writes a manual definition as mdevctl does. sync() syncs all of them."""
-    content: dict[str, object] = {"mdev_type": mdev_type, "start": "manual", "attrs": []}
+    content: dict[str, object] = {"mdev_type": mdev_type, "start": "manual", "attrs": list(attrs)}
     files.write_atomic(ctx.root, _path(parent, uuid), json.dumps(content, indent=2) + "\n", lasting=False)
 
 
@@ -88,11 +107,11 @@ def _path(parent: str, uuid: str) -> str:
 def unseen(ctx: Context, written: Iterable[tuple[str, str]], timeout: float = 30) -> dict[str, Refusal]:
     """Errors by UUID of those (uuid, parent) that mdevctl does not see as written. Where a bad file makes its list fail, our reading counts."""
     answer = ctx.command([binary(ctx) or "mdevctl", "list", "--defined", "--dumpjson"], timeout)
-    ours = definitions(ctx.root)
-    seen = _shown(answer.out) if not answer.rc else {(one.parent, one.uuid): (one.mdev_type, one.start) for one in ours.values()}
+    read = {(one.parent, one.uuid): one for found in definitions(ctx.root).values() for one in found.all}
+    seen = _shown(answer.out) if not answer.rc else {key: (one.mdev_type, one.start) for key, one in read.items()}
     errors = {}
     for uuid, parent in written:
-        mine = ours.get(uuid)
+        mine = read.get((parent, uuid))
         if mine is None or mine.mdev_type is None or seen.get((parent, uuid)) != (mine.mdev_type, mine.start):
             remedy = "Check 'mdevctl list -d', or set mdevctl: false to do without definitions."
             expected = "a definition in %s" % _path(parent, uuid)

@@ -31,9 +31,11 @@ _LGIPP = r"(?i)^\s*GPU\s+[0-9]+\s+Profile\s+ID\s+%s\s+Placements?\s*:\s*\{([0-9,
 _LCI = r"^\W*%s\s+%s\s+(?:MIG\s+)?((?:[0-9]{1,2}c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)\s+%s\s+%s(?![0-9])" % (_N, _N, _N, _N)
 # GRID Licensed Product until release 11, vGPU Software Licensed Product since.
 _LICENSED_PRODUCT = r"(?i)(vGPU Software|GRID) Licensed Product$"
+SRIOV = "SR-IOV"  # the Host VGPU Mode of a GPU whose vGPUs live on VFs
 _CORRUPTED = 14  # exit status: it answered, and some GPU's infoROM is corrupted
 _MOST_HUNG = 2  # calls: one about all GPUs, and one about the GPU that it hangs for
 _TYPE_ID = "vgpu type id"
+_HOST_MODES = (SRIOV, "Non SR-IOV")
 _ROW = r"^([ \t]*)([^:]*[^:\s])\s*:(?:\s(.*))?$"
 _SECTION = r"^([ \t]*)(\S.*?)\s*$"
 
@@ -246,6 +248,15 @@ def mixed(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool, bool] | Non
     supported = bool(sizes and sizes.group(1).lower() == "supported")
     enabled = bool(multi and _switch(multi.group(1)))
     return None if answer.rc else (supported or enabled, enabled)
+
+
+def host_modes(ctx: Context, pfs: Iterable[str], timeout: float = 60) -> dict[str, str]:
+    """Host VGPU Mode (SR-IOV, Non SR-IOV) of those GPUs that have one, by address. pfs: GPUs that are asked alone if an answer about all fails."""
+    answer = call(ctx, ["-q"], timeout)
+    text = answer.out
+    if answer.rc and not silence(ctx):
+        text = "\n".join(call(ctx, ["-q", "-i", pf], timeout).out for pf in pfs)
+    return {gpu: value for gpu, key, value in _rows(text) if gpu and key == "host vgpu mode" and value in _HOST_MODES}
 
 
 def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str | None]:

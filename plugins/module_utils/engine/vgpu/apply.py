@@ -104,7 +104,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
         if step.kind == "create":
             _create(framework, step, timeout)
         elif step.kind == "define":
-            mdevctl.define(ctx, step.args["uuid"], device, framework.type_directory(step.args["uuid"]))
+            mdevctl.define(ctx, step.args["uuid"], device, framework.type_directory(step.args["uuid"]), step.args["attrs"])
         else:
             _set_params(framework, step)
 

@@ -73,7 +73,7 @@ def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
     result.steps[:0] = [layout_plan.remove(vgpu.parent, vgpu) for vgpu in requests.orphans]
     if options.mdevctl:
         absent = {device.uuid for device in devices if device.absent} - {step.args["uuid"] for step in result.steps if step.kind == "undefine"}
-        for definition in [one for one in host.definitions.values() if one.uuid in absent]:
+        for definition in [one for found in host.definitions.values() for one in found.all if one.uuid in absent]:
             gpu = requests.owner(definition.parent)
             result.steps.append(layout_plan.undefine(gpu.address if gpu else definition.parent, definition))
     return result

@@ -23,6 +23,7 @@ from ..read.inventory import Inventory
 from ..state import layout_file
 from ..state.paths import STORE
 from ..system.mdevctl import Definition
+from . import autostart
 from .gpu_plan import guard_removal, plan_gpu, unset_mixed
 from .layout import GpuSpec, named, plain_params
 from .target import GpuRequest, GpuTarget, Host, LayoutPlan, Options, Placed, Target, titled
@@ -44,7 +45,16 @@ def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, errors: Seq
     result.errors += _foreign_uuids(result, host, specs)
     result.refuse()
     _add_steps(result, host, options)
+    if not listed_only:
+        result.warnings += [str(one) for pf in sorted(specs) for one in _autostarted(result, host, pf)]
     return result
+
+
+def _autostarted(result: LayoutPlan, host: Host, pf: str) -> list[Refusal]:
+    """What mdevctl starts on the GPU at each boot beside the layout's vGPUs, as the run leaves its definitions."""
+    gpu, placed = host.inventory.gpu(pf), result.target.of(pf).placed or ()
+    ours = {one.uuid for one in placed} | {step.args["uuid"] for step in result.steps if step.kind == "undefine"}
+    return autostart.foreign(host.definitions, {pf, *[vf.address for vf in gpu.vfs], *[one.slot.parent for one in placed]}, ours) if gpu else []
 
 
 def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -> None:
@@ -95,13 +105,15 @@ def remove(lane: str, vgpu: Vgpu) -> Step:
 
 
 def _define(lane: str, placed: Placed, definition: Definition | None) -> list[Step]:
-    """Steps to a manual definition; none if it is so already. definition: the present one."""
+    """Steps to one manual definition; none if it is so already. definition: the present one, whose attributes are kept."""
     uuid, parent = str(placed.uuid), placed.slot.parent
-    if definition and definition.parent == parent and definition.start == "manual":
-        if (definition.mdev_type or "").rsplit("-", 1)[-1] == placed.type.id:
-            return []
-    steps = [undefine(lane, definition)] if definition else []
-    return steps + [Step("define", lane, parent, "define %s in mdevctl (manual)" % uuid, uuid=uuid)]
+    found = definition.all if definition else []
+    good = [one for one in found if one.parent == parent and one.start == "manual" and (one.mdev_type or "").rsplit("-", 1)[-1] == placed.type.id]
+    steps = [undefine(lane, one) for one in found if one not in good]
+    if good:
+        return steps
+    attrs = next((one.attrs for one in sorted(found, key=lambda one: one.parent != parent) if one.attrs), ())
+    return steps + [Step("define", lane, parent, "define %s in mdevctl (manual)" % uuid, uuid=uuid, attrs=attrs)]
 
 
 def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
@@ -116,12 +128,13 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
         pf, planned = gpu.address, result.target.of(gpu.address)
         # Definitions of vGPUs of ours that are not there any more.
         ours = host.stored[pf].keys if gpu.alive and pf in host.stored else ()
-        steps += [undefine(pf, definitions[key]) for key in ours if key in definitions and key not in coming | going]
+        left = [definitions[key] for key in ours if key in definitions and key not in coming | going]
+        steps += [undefine(pf, one) for definition in left for one in definition.all]
         for vgpu in planned.removed:
             steps.append(remove(pf, vgpu))
             # A UUID that comes again, as another type, is defined again below.
             if vgpu.key in definitions and vgpu.key not in coming:
-                steps.append(undefine(pf, definitions[vgpu.key]))
+                steps += [undefine(pf, one) for one in definitions[vgpu.key].all]
         if planned.instances:
             steps += mig_placement.steps(gpu, planned.instances)
         if planned.sets_mixed:

@@ -12,7 +12,7 @@ import zipfile
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.lookup import driver_files
-from ansible_collections.vgpu.kvm.plugins.modules import nvidia_host_plan
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver_bundle, nvidia_host_plan
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S
 
@@ -188,6 +188,29 @@ def test_formats(case, release, members, options, words):
 def test_the_format_is_detected(case, release, members, form):
     case.host.put("/etc/os-release", release)
     assert case.plan(case.put(members=members))["format"] == form
+
+
+@pytest.mark.parametrize(
+    "name, release, member, form",
+    [
+        ("NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip", UBUNTU, MEMBERS[0], "run"),
+        ("NVIDIA-GRID-Ubuntu-KVM-550.163.02-550.163.01-553.74.zip", UBUNTU, DEB, "deb"),
+        ("NVIDIA-GRID-RHEL-9.4-KVM-550.163.02-550.163.01-553.74.zip", ROCKY, RPM, "rpm"),
+        ("NVIDIA-AI-Enterprise-Ubuntu-KVM-550.163.02-550.163.01-553.74.zip", UBUNTU, DEB, "deb"),
+        ("NVIDIA-AI-Enterprise-RHEL-9.4-KVM-550.163.02-550.163.01-553.74.zip", ROCKY, RPM, "rpm"),
+        ("NVIDIA-AI-Enterprise-Linux-KVM-550.163.02-550.163.01-553.74.zip", ROCKY, MEMBERS[0].replace(".run", "-aie.run"), "run"),
+        ("from the portal.zip", ROCKY, RPM, "rpm"),
+    ],
+)
+def test_a_package_alone_in_a_bundle_of_any_name_is_planned_and_extracted(case, name, release, member, form):
+    """The plan and the extraction must not differ: a bundle that the plan took failed later, where the package was taken out."""
+    case.host.put("/etc/os-release", release)
+    for inside in (member, os.path.basename(member)):
+        path = case.put(name, members=[inside])
+        plan = case.plan(path)
+        assert (plan.get("msg"), plan["format"], plan["version"], len(plan["actions"])) == (None, form, "550.163.02", 1)
+        taken = call(nvidia_driver_bundle, case.host, src=path, dest=str(case.directory / "out"), format="auto").ok
+        assert (taken["path"], taken["version"]) == (str(case.directory / "out" / os.path.basename(member)), "550.163.02")
 
 
 def test_a_link_to_a_package(case):

@@ -14,7 +14,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import heal
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_gpu_info, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4, FakeModel
 from ansible_collections.vgpu.kvm.tests.unit.fake.tree import Dir
 
 FIRST, SECOND = "0000:e8:00.0", "0000:e9:00.0"
@@ -114,3 +114,58 @@ def test_the_mode_of_fabric_manager(host, config, told):
         host.put("/usr/share/nvidia/nvswitch/fabricmanager.cfg", config)
     rows = [one for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"] == "fabric_mode"]
     assert bool(rows) is told and all(one["severity"] == "warning" and "802" in one["expected"] for one in rows)
+
+
+def modes(host):
+    """What is reported about the mode of GPUs, by GPU."""
+    return {one["device"]: one for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"] == "vgpu_mode"}
+
+
+NEW = FakeModel("0x2fff", "NVIDIA Z99", 48, 0, [])  # no table has it
+
+
+def unsupported(host):
+    """GPUs of which is reported that they do not support vGPU."""
+    return [one["device"] for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"] == "gpu_unsupported"]
+
+
+def test_the_drivers_word_for_where_vgpus_live_is_compared_with_sysfs(make_host):
+    host = make_host(gpus=[(FIRST, A40), (SECOND, NEW)])
+    assert modes(host) == {} and unsupported(host) == [SECOND]
+    found = call(nvidia_gpu_info, host, health=True).ok["gpus"]
+    assert [one["host_vgpu_mode"] for one in found] == ["SR-IOV", None]
+    assert [one["host_vgpu_mode"] for one in call(nvidia_gpu_info, host).ok["gpus"]] == [None, None], "nvidia-smi is asked for the health alone"
+    host.pf(FIRST).host_mode, host.pf(SECOND).host_mode = "Non SR-IOV", "SR-IOV"
+    wrong = modes(host)
+    assert set(wrong) == {FIRST, SECOND} and {one["severity"] for one in wrong.values()} == {"warning"}
+    assert "Host VGPU Mode : Non SR-IOV" in wrong[FIRST]["found"] and "32 VFs for vGPUs" in wrong[FIRST]["found"]
+    assert "no VFs for vGPUs" in wrong[SECOND]["found"] and "firmware" in wrong[SECOND]["remedy"]
+    assert unsupported(host) == [], "the driver has a mode for it: it is one of the GPUs for vGPU"
+
+
+def test_a_host_that_is_set_up_is_not_asked(make_host):
+    """Its metrics are written each minute, and nvidia-smi has the GPU open as long as it runs."""
+    host = make_host(gpus=[(FIRST, A40), (SECOND, T4)]).vfs_on()
+    call(nvidia_gpu_info, host, health=True).ok
+    assert not [argv for argv in host.calls if argv[0].endswith("nvidia-smi") and argv[1:2] == ["-q"]]
+
+
+@pytest.mark.parametrize("word", ["N/A", "[N/A]", "Unknown Error", ""])
+def test_a_mode_that_the_driver_does_not_name_is_no_disagreement(make_host, word):
+    host = make_host(gpus=[(FIRST, A40)])
+    host.pf(FIRST).host_mode = word or " "
+    assert modes(host) == {}
+
+
+def test_firmware_without_sriov_is_the_root_of_a_mode_that_differs(make_host):
+    host = make_host(gpus=[(FIRST, FakeModel("0x2235", "NVIDIA A40", 48, 0, []))])
+    host.pf(FIRST).host_mode = "SR-IOV"
+    assert modes(host)[FIRST]["follows"] == "sriov_off"
+
+
+def test_a_gpu_off_the_bus_silences_no_other(make_host):
+    host = make_host(gpus=[(FIRST, A40), (SECOND, A40)])
+    host.kernel.faults.off_bus_silences = True
+    host.pf(FIRST).off_bus = True
+    host.pf(SECOND).host_mode = "Non SR-IOV"
+    assert set(modes(host)) == {SECOND}

@@ -14,8 +14,6 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.boards im
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.vgpu_types import VgpuType, framebuffer_of, gpu_word, predicted
 
 SAMPLES = Path(__file__).resolve().parents[4] / "samples"
-# Where the device manager makes fewer than fit in the framebuffer.
-OTHER_COUNTS = {"RTX8000P-4C", "H200-8C", "H200X-8C", "H20X-8C"}
 # The device manager's examples have types on DC without a GPU instance's +gfx; there they are never offered.
 NOT_OFFERED = {"DC-1-16C", "DC-1-16Q", "DC-2-8C", "DC-2-8Q", "DC-2-32C", "DC-2-32Q"}
 
@@ -69,7 +67,12 @@ def test_boards_by_their_pci_ids(ids, name, product, word, gib):
 
 
 @pytest.mark.parametrize(
-    "device", "1df6 1db3 20b8 20b9 20bd 20fd 2238 26b8 2336 2337 230e 2bb9 2c3a 31c2 1e37".split(),
+    "device",
+    (
+        "13bd 13f2 13f3 1bb3 1bb4 1b38 15f7 15f8 15f9 1db1 1db3 1db4 1db5 1db6 1df6 1eb8 1e30 1e36 1e37 1e78 25b6 2235 2236 2237 2238 20b7 20b9 "
+        "20b0 20b1 20f1 20b2 20b5 20b8 20bd 20f3 20f5 20f6 20fd 2230 2231 2233 27b8 27b6 26b1 26b2 26b3 26b5 26b8 26b9 26ba 2321 2330 2331 2336 2337 "
+        "2339 2322 2324 233a 2335 233b 2329 232c 230e 2342 2348 2901 2941 3182 31c2 2bb5 2bb9 2c3a"
+    ).split(),
 )
 def test_every_gpu_that_nvidia_sells_for_vgpu_is_known(device):
     assert catalog.lookup("0x" + device)
@@ -90,7 +93,7 @@ def test_the_table_counts_as_the_device_manager_does():
         for ids, model in models():
             if model.word == gpu_word(name) and name not in NOT_OFFERED:
                 seen += 1
-                if model.most(VgpuType("", name)) != count and name not in OTHER_COUNTS:
+                if model.most(VgpuType("", name)) != count:
                     wrong.append((ids, name, count, model.most(VgpuType("", name))))
     assert not wrong and seen > 650
 

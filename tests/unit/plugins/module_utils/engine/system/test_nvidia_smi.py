@@ -229,3 +229,19 @@ def test_a_corrupted_inforom_is_a_warning_not_silence():
     ctx = Context(command=lambda argv, timeout: Result(14, row + warning))
     assert nvidia_smi.modes(ctx) == [(0, "0000:17:00.0", False, False)]
     assert nvidia_smi.active(ctx, "0000:17:00.0") == ([], None)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (sample("l40s-q.txt"), {"0000:e8:00.0": "SR-IOV"}),
+        (sample("h100-host-q.txt"), {"0000:65:00.0": "SR-IOV"}),
+        (sample("h100-q.txt"), {}),  # N/A, in a VM
+        ("GPU 00000000:3B:00.0\n    GPU Virtualization Mode\n        Host VGPU Mode : Non SR-IOV\n", {"0000:3b:00.0": "Non SR-IOV"}),
+        (sample("l40s-q.txt") + sample("h100-host-q.txt"), {"0000:e8:00.0": "SR-IOV", "0000:65:00.0": "SR-IOV"}),
+        ("Host VGPU Mode : SR-IOV\n", {}),
+        ("", {}),
+    ],
+)
+def test_the_mode_in_which_the_driver_has_its_vgpus(text, expected):
+    assert nvidia_smi.host_modes(printed(text), ["0000:e8:00.0"]) == expected

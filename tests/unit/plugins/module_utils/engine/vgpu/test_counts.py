@@ -31,8 +31,6 @@ TABLE = (Path(__file__).parents[4] / "samples/vgpu-counts.txt").read_text(encodi
 BOARDS = {line.split()[0]: dict(word.split(":") for word in line.split()[1:]) for line in TABLE.splitlines()}
 # The device manager has them without graphics; no driver offers them.
 NEVER_OFFERED = set("DC-1-16C DC-1-16Q DC-2-8C DC-2-8Q DC-2-32C DC-2-32Q".split())
-# Types of which our estimate lets more through than NVIDIA's driver: it may, as long as it never lets fewer.
-GENEROUS = NEVER_OFFERED | set("RTX8000P-4C H200-8C H200X-8C H20X-8C".split())
 
 
 def fake_model(board):
@@ -150,4 +148,4 @@ def test_one_more_is_refused_by_the_driver_alone(make_host, board, framework):
         if not [text for text in plan.warnings if "estimate" in text]:
             silent.append("%s-%s" % (board, word))
     assert accepted == ([] if framework else list(BOARDS[board]))
-    assert set(silent) == (set() if framework else GENEROUS & {"%s-%s" % (board, word) for word in BOARDS[board]})
+    assert set(silent) == (set() if framework else NEVER_OFFERED & {"%s-%s" % (board, word) for word in BOARDS[board]})

@@ -1,0 +1,190 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which driver, kernel, GPU and edition of NVIDIA's software are known not to fit together, by a table with sources. Pure.
+
+All of it is a hint: it warns before the installation and refuses nothing. What the machine shows counts more: a module that is there was built, and a
+GPU that offers vGPU types is supported. An operator's rows (vgpu_driver_compatibility) have the form of the table's, come first, and may correct it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Iterable, Mapping, Sequence
+
+from ..base.errors import Refusal, raise_if_any, shown
+from ..hardware.gpu import Gpu
+
+GRID, AI_ENTERPRISE = EDITIONS = ("grid", "ai_enterprise")
+_SPAN = re.compile(r"(?=.*[0-9])(?:[0-9]{1,6}(?:\.[0-9]{1,6}){0,3})?(?:\.\.(?:[0-9]{1,6}(?:\.[0-9]{1,6}){0,3})?)?\Z")
+_SPANS = ("driver", "kernel", "host_driver")
+_CONDITIONS = ("kernel", "gpus", "edition", "host_driver")
+VARIABLE = "vgpu_driver_compatibility"
+
+
+@dataclass(eq=False, repr=False)
+class Row:
+    """What does not fit together, or (works) what does. Each condition that is given must hold; note: what then comes of it, as a clause.
+
+    driver, kernel, host_driver: spans of versions: 535, ..535, 6.14.., 535..570. A bound includes all versions that begin with it.
+    gpus: architectures, or selectors of a layout. edition: one of EDITIONS. host_driver: of the host, for the driver of a VM.
+    """
+
+    note: str
+    driver: str = ""
+    kernel: str = ""
+    gpus: Sequence[str] = ()
+    edition: str = ""
+    host_driver: str = ""
+    remedy: str = ""
+    source: str = ""
+    works: bool = False
+
+    @property
+    def conditions(self) -> set[str]:
+        """What it is about, beside the driver."""
+        return {name for name in _CONDITIONS if getattr(self, name)}
+
+
+@dataclass(eq=False, repr=False)
+class Subject:
+    """What is to come together: the driver's version, kernels that its module is not built for yet, GPUs on which it does not run yet.
+
+    edition and host_driver: empty if unknown.
+    """
+
+    driver: str
+    kernels: Sequence[str] = ()
+    gpus: Sequence[Gpu] = ()
+    edition: str = ""
+    host_driver: str = ""
+
+
+_LAST_WITH_PASCAL = "https://github.com/anomixer/proxmox-vgpu-installer/issues/29"
+_KERNEL_6_8 = "https://gitlab.com/polloloco/vgpu-proxmox/-/merge_requests/9"
+# The first row about a kernel or a GPU is the one that is shown.
+TABLE: Sequence[Row] = (
+    Row(
+        "releases of branch 535 before 16.8 (535.216.01) do not build on kernels from 6.8 on", "..535.183", "6.8..6.13",
+        remedy="Take a later release.", source=_KERNEL_6_8,
+    ),
+    Row(
+        "the first releases of branch 550 do not build on kernels from 6.8 on", "550..550.54", "6.8..6.13",
+        remedy="Take a later release.", source=_KERNEL_6_8,
+    ),
+    Row(
+        "branch 535 and older ones do not build on kernels from 6.14 on", "..535", "6.14..",
+        remedy="Boot an older kernel, or take a later branch.", source="https://github.com/anomixer/proxmox-vgpu-installer/issues/18",
+    ),
+    Row(
+        "branch 550 does not build on kernels from 6.17 on", "550", "6.17..",
+        remedy="Boot an older kernel, or take a later branch.", source="https://github.com/NVIDIA/open-gpu-kernel-modules/issues/1143",
+    ),
+    Row(
+        "only branch 595 (vGPU 20) and later ones are reported to build on kernels from 7.0 on", "..580", "7..",
+        remedy="Boot an older kernel, or take a later branch.", source="https://github.com/anomixer/proxmox-vgpu-installer/issues/27",
+    ),
+    Row(
+        "the last branch that offers vGPU types on GPUs of this generation is 535 (vGPU 16)", "536..", gpus=("Maxwell", "Pascal"),
+        remedy="Take a release of branch 535.", source=_LAST_WITH_PASCAL,
+    ),
+    Row(
+        "the last branch that offers vGPU types on this GPU is 580 (vGPU 19)", "581..", gpus=("Volta", "RTX 6000", "RTX 8000"),
+        remedy="Take a release of branch 580.", source=_LAST_WITH_PASCAL,
+    ),
+    Row(
+        "GPUs of this generation have vGPU types from branch 525 (vGPU 15) on", "..524", gpus=("Hopper",),
+        remedy="Take a later branch.", source="https://docs.nvidia.com/ai-enterprise/3.0/release-notes/index.html",
+    ),
+    Row(
+        "the GRID bundle of this branch enables VFs on GPUs of this generation, but offers no vGPU types", "525..550", gpus=("Hopper",), edition=GRID,
+        remedy="Take NVIDIA AI Enterprise's bundle (…-vgpu-kvm-aie.run).", source="https://github.com/harvester/harvester/issues/7111",
+    ),
+    Row(
+        "GPUs of this generation need branch 570 (vGPU 18) or a later one", "..569", gpus=("Blackwell",),
+        remedy="Take a later branch.", source="https://github.com/NVIDIA/cloud-native-docs/pull/184",
+    ),
+    Row(
+        "NVIDIA's release notes have this GPU from branch 580 (vGPU 19) on", "570..579", gpus=("RTX PRO 6000 Blackwell SE",),
+        remedy="Take a later branch.", source="https://docs.nvidia.com/vgpu/latest/grid-vgpu-release-notes-microsoft-azure-stack-hci/index.html",
+    ),
+)
+
+
+def _numbers(text: str) -> list[int]:
+    """The numbers that a version begins with: 6, 14, 11 of 6.14.11-5-pve."""
+    match = re.match(r"[0-9]{1,6}(?:\.[0-9]{1,6}){0,3}", text)
+    return [int(one) for one in match.group().split(".")] if match else []
+
+
+def within(version: str, span: str) -> bool:
+    """Whether a version lies within a span; one that is not known does not."""
+    low, dots, high = span.partition("..")
+    found, least, most = _numbers(version), _numbers(low), _numbers(high if dots else low)
+    return bool(found) and (not least or found >= least) and (not most or found[: len(most)] <= most)
+
+
+def parse(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """An operator's rows; raises EngineError with all that can't be read. Values that are None were not given."""
+    found, errors = [], []
+    for number, row in enumerate(rows):
+        given = {name: value for name, value in row.items() if value is not None}
+        found.append(Row(**given))
+        errors += [
+            Refusal(
+                "%s is no span of versions" % shown(str(given[name])), "%s[%d]" % (VARIABLE, number), "such as 535, ..535, 6.14.. or 535..570",
+                "Correct %s. Quote it: YAML reads an unquoted 6.10 as 6.1." % name, "bad_compatibility",
+            )
+            for name in _SPANS if given.get(name) and not _SPAN.match(str(given[name]))
+        ]
+    raise_if_any(errors)
+    return found
+
+
+def edition(package: str, bundle: str) -> str:
+    """The edition of NVIDIA's software, by the names of the package and of the bundle; empty if they do not show it."""
+    if re.search(r"(?i)[-_]aie\b|ai[-_]enterprise", package + " " + bundle):
+        return AI_ENTERPRISE
+    return GRID if package.endswith("-vgpu-kvm.run") or "-GRID-" in bundle else ""
+
+
+def warnings(subject: Subject, extra: Sequence[Row] = ()) -> list[str]:
+    """What is known against it, a sentence each."""
+    rows = [*extra, *TABLE]
+    good = [row for row in rows if row.works]
+    found: dict[tuple[object, ...], str] = {}
+    no_gpu: Sequence[Gpu | None] = [None]
+    for row in rows:
+        for kernel in subject.kernels if row.kernel else [""]:
+            for gpu in subject.gpus if row.gpus else no_gpu:
+                corrected = any(row.conditions <= one.conditions and _holds(one, subject, kernel, gpu) for one in good)
+                if _holds(row, subject, kernel, gpu) and not row.works and not corrected:
+                    found.setdefault((kernel, gpu, bool(row.host_driver)), _text(row, subject, kernel, gpu))
+    return list(found.values())
+
+
+def _holds(row: Row, subject: Subject, kernel: str, gpu: Gpu | None) -> bool:
+    return all((
+        not row.driver or within(subject.driver, row.driver),
+        not row.kernel or within(kernel, row.kernel),
+        not row.gpus or gpu is not None and any(_is_one(gpu, word) for word in row.gpus),
+        row.edition in ("", subject.edition),
+        not row.host_driver or within(subject.host_driver, row.host_driver),
+    ))
+
+
+def _is_one(gpu: Gpu, word: str) -> bool:
+    return gpu.answers_to(word) or bool(gpu.model and gpu.model.architecture.lower() == word.strip().lower())
+
+
+def _text(row: Row, subject: Subject, kernel: str, gpu: Gpu | None) -> str:
+    on = ["kernel %s" % kernel] if kernel else []
+    on += ["%s (%s)" % (gpu.address, gpu.name)] if gpu else []
+    on += ["the host driver %s" % subject.host_driver] if row.host_driver else []
+    sentences = [
+        "the driver %s%s: %s." % (subject.driver, " with %s" % " and ".join(on) if on else "", row.note.rstrip(".")),
+        row.remedy,
+        "Source: %s." % row.source if row.source else "",
+        "This is known from a table (%s) and stops nothing." % VARIABLE,
+    ]
+    return " ".join(filter(None, sentences))
