@@ -100,3 +100,11 @@ def test_a_lock_of_the_real_kernel(tmp_path):
         assert other.stdout.readline() == b"held\n"
         assert [one for one in busy.find(Context(str(tmp_path))) if one.startswith("pid %d (" % other.pid) and one.endswith("holds " + lock.PATH)]
         other.stdin.close()
+
+
+@pytest.mark.parametrize(("trouble", "why"), [("container", "/proc shows only the processes of a container"), ("hidden", "(hidepid)")])
+def test_where_proc_does_not_show_all_processes_nobody_is_no_answer(make_host, trouble, why):
+    host = make_host()
+    setattr(host.kernel, trouble, True)
+    (one,) = found(host)
+    assert one.startswith("whether an installation runs is not known: ") and why in one

@@ -330,20 +330,28 @@ def hiding(host):
     host.kernel.hidden = True
 
 
-@pytest.mark.parametrize("trouble", [unreadable, hanging, hiding])
+def inside(host):
+    """The module runs in a container with processes of its own."""
+    host.kernel.container = True
+
+
+@pytest.mark.parametrize("trouble", [unreadable, hanging, hiding, inside])
 @pytest.mark.parametrize("vendor", [False, True])
 def test_what_cannot_be_read_counts_as_in_use(make_host, trouble, vendor):
     host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q" if vendor else "A40-24Q"}]}]).ok
     trouble(host)
-    who = "pid 1 (" if trouble is hiding else "pid 90 (/usr/bin/secret --serve; "
+    who = "pid 1 (" if trouble in (hiding, inside) else "pid 90 (/usr/bin/secret --serve; "
+    found, way_on = "open files can't be read", "CAP_SYS_PTRACE"
+    if trouble is inside:
+        found, way_on = "/proc shows only the processes of a container (pid:[4026532178])", "run this on the host itself, or in a container with"
     for module, arguments in ((nvidia_vgpu, {"layout": EMPTY}), (nvidia_sriov, {"state": "disabled"}), (nvidia_driver, {"state": "absent"})):
         outcome = call(module, host, **arguments)
         assert set(outcome.codes) == {"in_use"} and outcome.writes == 0
-        for text in ("may be in use by " + who, "open files can't be read", "CAP_SYS_PTRACE"):
+        for text in ("may be in use by " + who, found, way_on):
             assert text in outcome.msg
-    found = call(nvidia_gpu_info, host, may_disturb=["secret", "?", PF]).ok
-    assert [one["pid"] for one in found["in_the_way"]] == [1 if trouble is hiding else 90]
+    info = call(nvidia_gpu_info, host, may_disturb=["secret", "?", "systemd", PF]).ok
+    assert [one["pid"] for one in info["in_the_way"]] == [1 if trouble in (hiding, inside) else 90]
     assert host.vgpus() and host.kernel.harm == []
 
 
