@@ -53,7 +53,7 @@ def _identity(path: str) -> tuple[int, int, int] | None:
     """How the kernel names a file in its list of locks."""
     try:
         status = os.stat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return os.major(status.st_dev), os.minor(status.st_dev), status.st_ino
 

@@ -83,6 +83,12 @@ def test_what_only_reads_or_waits_is_none(make_host):
     assert found(host) == []
 
 
+def test_a_file_where_others_have_a_directory_is_no_traceback(make_host):
+    host = make_host()
+    host.put("/var/lib/rpm", "")
+    assert found(host) == []
+
+
 def test_locks_that_cannot_be_read_count(make_host):
     host = make_host()
     real = host.sysfs.read_or
