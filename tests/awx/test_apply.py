@@ -102,7 +102,7 @@ def test_what_is_missing_and_what_awx_refuses_is_told_in_words(tmp_path):
         assert run.rc and "- vGPU licence token (from awx_license_inputs):" in run.out and "Additional properties" in run.out, run.out[-2000:]
         assert not [mark for mark in SECRETS.values() if mark in run.out]
         for broken in (KEY[: KEY.index("END")] % SECRETS["key"], "  " + SECRETS["key"]):  # AWX quotes the first hundred characters
-            run = apply(awx, tmp_path, {**SETTINGS, "awx_machine_inputs": {"username": "ansible", "ssh_key_data": broken}}, "-vvv")
+            run = apply(awx, tmp_path, {**SETTINGS, "awx_update_secrets": True, "awx_machine_inputs": {"username": "ansible", "ssh_key_data": broken}}, "-vvv")
             assert run.rc and "- vGPU machines (from awx_machine_inputs): its answer quotes what was given" in run.out, run.out[-2000:]
             assert "Check ssh_key_data" in run.out and SECRETS["key"] not in run.out and "BEGIN OPENSSH" not in run.out, run.out[-2000:]
         run = apply(awx, tmp_path, SETTINGS, token="wrong")
