@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
 import mirror  # noqa: E402  (a script of this repository, found through the line above)
+import page_ages  # noqa: E402  (likewise)
 import pythons  # noqa: E402
 
 BUILD = ROOT / ".build"
@@ -199,6 +200,9 @@ def lint(session: nox.Session, steps: Steps) -> None:
     with session.chdir(ROOT):
         steps.run("licences", "reuse", "lint", "--lines")
         steps.run("types", "mypy", "--config-file", "tests/tools/mypy.ini")
+        for line in page_ages.ages():  # a note in the summary, no failure: whether it matters, whoever releases decides (--strict)
+            session.warn(line)
+            steps.record("pages with numbers", not_run=line)
     with session.chdir(BUILD / "collections" / "ansible_collections" / "vgpu" / "kvm"):
         steps.run("project rules", "python", "tests/tools/project_rules.py")
         steps.run("import graph", "python", "tests/tools/import_graph.py")

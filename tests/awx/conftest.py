@@ -25,6 +25,7 @@ SECRETS = {
     "key": "MARK-ssh-key-74",
     "new": "MARK-new-licence-75",
 }
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\n%s\n-----END OPENSSH PRIVATE KEY-----\n"
 SETTINGS = {
     "awx_execution_environment_image": "registry.example.com/vgpu-kvm:1.0.0",
     "awx_organization": "Compute",
@@ -33,7 +34,7 @@ SETTINGS = {
     "awx_guests": {"web1": {"ansible_host": "192.0.2.11", "vgpu_guest_host": "gpu01"}},
     "awx_hosts_variables": {"vgpu_layout": [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]},
     "awx_inventory_path": "inventory/fleet.yml",
-    "awx_machine_inputs": {"username": "ansible", "ssh_key_data": SECRETS["key"]},
+    "awx_machine_inputs": {"username": "ansible", "ssh_key_data": KEY % SECRETS["key"]},
     "awx_bundle_inputs": {"url": f"https://bundles.example.com/bundle.zip?signature={SECRETS['link']}", "checksum": "sha256:" + "a" * 64},
     "awx_license_inputs": {"token": SECRETS["license"]},
 }

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import re
+
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
@@ -17,6 +19,7 @@ MACHINE = {
         {"id": "become_method", "type": "string", "label": "Privilege Escalation Method"},
     ]
 }
+PEM = re.compile(r"-{4,} *BEGIN (?P<type>[A-Z ]+?) *-{4,}\s.*\s-{4,} *END (?P=type) *-{4,}\s*\Z", re.DOTALL)
 # A node's wish and the switch of its template that allows it.
 PROMPTS = {name: f"ask_{name}_on_launch" for name in ("job_type", "diff_mode", "limit", "forks", "inventory", "scm_branch", "verbosity", "timeout")}
 
@@ -94,6 +97,10 @@ def credential(inputs: dict, kind: dict) -> None:
     missing = [name for name in kind["inputs"].get("required", []) if not inputs.get(name)]
     if missing:
         raise Refused(inputs={name: ["required for this type of credential"] for name in missing})
+    for field in kind["inputs"].get("fields", []):
+        given = inputs.get(field["id"], "")
+        if given and field.get("format") == "ssh_private_key" and not PEM.match(given):
+            raise Refused(inputs={field["id"]: [f"Invalid certificate or key: {given[:100]}..."]})  # validate_pem in awx/main/validators.py
 
 
 def node(item: dict, template: dict | None, questions: list[dict]) -> None:

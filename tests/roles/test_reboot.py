@@ -9,10 +9,12 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 
+ROLES_DIRECTORY = Path(__file__).resolve().parents[2] / "roles"
 BUSY = "pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"
 # What the reading of the machine returns. Extra variables win over what the tasks register.
 KERNELS = {"kernel": "6.1.0-50-amd64", "next_kernel": {"release": None, "driver": None}, "driver": {"on_disk": None}}
@@ -67,3 +69,25 @@ def test_the_drivers_package_stays_while_somebody_came_meanwhile(tmp_path):
     }
     ended = run(tmp_path, "teardown", known, "one,", "--check", tasks="driver")
     assert ended.returncode == 2 and "pid 88 (python3 train.py)" in ended.stdout and "with apt" not in ended.stdout, ended.stdout
+
+
+def test_teardown_removes_what_names_the_operators_key(tmp_path):
+    """DKMS reads it for every module that it builds, and the key may be gone."""
+    path = tmp_path / "vgpu-kvm.conf"
+    path.write_text("mok_signing_key=/root/mok.key\n")
+    run(tmp_path, "teardown", {"__teardown_dkms_settings": str(path)}, "one,", "--check", tasks="dkms")
+    assert path.exists()
+    ended = run(tmp_path, "teardown", {"__teardown_dkms_settings": str(path)}, tasks="dkms")
+    assert ended.returncode == 0 and not path.exists(), ended.stdout
+    driver, teardown = (yaml.safe_load((ROLES_DIRECTORY / role / "vars" / "main.yml").read_text(encoding="utf-8")) for role in ("driver", "teardown"))
+    assert driver["__driver_dkms_settings"] == teardown["__teardown_dkms_settings"]
+
+
+def test_the_enablement_of_the_restore_is_on_the_disk(tmp_path):
+    """systemctl writes a link and syncs nothing: a reset a moment after a green run would boot without vGPUs."""
+    tasks = yaml.safe_load((ROLES_DIRECTORY / "vgpus" / "tasks" / "main.yml").read_text(encoding="utf-8"))
+    names = [task["name"] for task in tasks]
+    enables, syncs = tasks[names.index("Enable the restore at boot")], tasks[names.index("Sync the enablement to disk")]
+    assert names.index("Enable the restore at boot") + 1 == names.index("Sync the enablement to disk")
+    assert syncs["ansible.builtin.command"]["argv"] == ["sync", "-f", "/etc/systemd/system"]
+    assert "%s is changed" % enables["register"] in syncs["when"]

@@ -441,9 +441,11 @@ class Kernel:
         self.locks = ""  # /proc/locks
         self.forced = set()  # vGPUs whose removal may be asked for although they are in use
         self.hidden = False  # /proc hides the processes of others
+        self.container = False  # /proc is that of a container, with processes of its own
         self._groups = 10
         self._cdevs = 0
         self._init = Process(1, "systemd", ["/sbin/init"], ["/dev/null"])
+        self._init.directory.entries["ns"] = Dir({"pid": Link(lambda: "pid:[%d]" % (4026532178 if self.container else 4026531836))})
         self.top = self._tree()
 
     def new_cdev(self):

@@ -19,6 +19,7 @@ from ..base.steps import Step, execute
 from ..state import migration
 from ..state.paths import COMMAND, MANUAL, STORE, UNIT, UNIT_LINK
 from ..system import files, python
+from . import restore
 
 # Content and mode of files, by path.
 Files = Dict[str, Tuple[bytes, int]]
@@ -52,7 +53,7 @@ RemainAfterExit=yes
 Nice=-10
 ExecStart=%(command)s restore --timeout %(timeout)d
 # Well above that: what was begun is finished, and the journal names what is missing.
-TimeoutStartSec=15min
+TimeoutStartSec=%(limit)d
 
 [Install]
 WantedBy=multi-user.target
@@ -60,6 +61,9 @@ WantedBy=multi-user.target
 
 # Seconds after which the boot gives up GPUs that are in use.
 DEADLINE = 660
+# Seconds that systemd gives the unit: the wait for the host's lock, the work that comes after that, what was begun before the deadline, and besides
+# programs that take long to be ended, the readings, and the watch over new vGPUs.
+LIMIT = DEADLINE + restore.LEAST + restore.REST + 100
 
 # What attaches vGPUs to VMs; cloud agents that take free VFs for themselves; and what holds all GPUs open, so that no VFs can be enabled.
 BEFORE = (
@@ -98,7 +102,7 @@ def expected_files(sources: Mapping[str, str], before: Sequence[str], interprete
     )
     units = [*BEFORE, *(unit for unit in before if unit not in BEFORE)]
     old = {"old_unit": os.path.basename(migration.OLD_UNIT), "old_store": migration.OLD_STORE}
-    unit_text = _UNIT_TEXT % {"store": STORE, "command": COMMAND, "timeout": DEADLINE, "before": " ".join(units), **old}
+    unit_text = _UNIT_TEXT % {"store": STORE, "command": COMMAND, "timeout": DEADLINE, "limit": LIMIT, "before": " ".join(units), **old}
     found = {COMMAND: (zipapp(sources, interpreter), 0o755), UNIT: (unit_text.encode("utf-8"), 0o644)}
     return {**found, MANUAL: (manual.encode("utf-8"), 0o644)} if manual else found
 

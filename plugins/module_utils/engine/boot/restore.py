@@ -35,6 +35,8 @@ from ..vgpu.target import Host, Options
 RESTORING = ("create", "params", "mig_create", "mig_compute", "mixed")
 # Seconds: until a GPU without a driver is given up, the longest that one step or the types may take, between two attempts at a GPU in use.
 BIND, STEP, RETRY = 30.0, 120.0, 5.0
+# Seconds: that are left for the work, however long another program had the host's lock; within which all ends that was begun before the deadline.
+LEAST, REST = 60.0, 180.0
 # Codes of errors that end when a program closes the GPU.
 _BUSY = ("unbind_lock", "mig_pending")
 
@@ -92,6 +94,10 @@ class Restore:
     def vgpus(self) -> int:
         """How many of the stored vGPUs are there."""
         return sum(len(one.vgpus) for one in self.stored.values()) - len(self.missing)
+
+    def _most(self) -> float:
+        """The seconds that one step may take: all ends within REST of the deadline."""
+        return max(1.0, min(STEP, self._begun + self.timeout + REST - self.ctx.clock.now()))
 
     def _inventory(self) -> reader.Inventory:
         """The GPUs without their types; read once a round, and after each change."""
@@ -179,13 +185,13 @@ class Restore:
         if stored.mig:
             if gpu.driver in STRANDED:  # nvidia-smi reports MIG only of GPUs that are bound to nvidia
                 raise_if_any(refusals.no_vfs_yet(gpu, self._facts()))
-                self.did(sriov_apply.repair(self.ctx, gpu, STEP))
+                self.did(sriov_apply.repair(self.ctx, gpu, self._most()))
             self._mig(self._inventory(), pf)
         if stored.vfs:
             gpu = _present(self._inventory(), pf)  # as it is with MIG mode
             options = sriov_plan.Options(num_vfs=_number(gpu, stored), has_tool=sriov_manage.installed(self.ctx), leave_used=True)
             plan = sriov_plan.plan(self._inventory(), self._facts(), [pf], options)
-            self.did(sriov_apply.apply(self.ctx, plan, STEP, 0, lock=0))  # agents start after this; vGPUs are watched below
+            self.did(sriov_apply.apply(self.ctx, plan, self._most(), 0, lock=0))  # agents start after this; vGPUs are watched below
             for text in plan.warnings:
                 self.out(text)
 
@@ -200,7 +206,7 @@ class Restore:
             if not gpu.vgpus and {one.code for one in exc.errors} == {"in_use"}:
                 raise _Busy(exc.errors) from exc
             raise
-        self.did(mig_apply.apply(self.ctx, plan, STEP))
+        self.did(mig_apply.apply(self.ctx, plan, self._most()))
 
     def _create_offered(self, pool: ThreadPoolExecutor) -> None:
         """The vGPUs of GPUs whose types are there, or don't come in time."""
@@ -223,9 +229,9 @@ class Restore:
                 continue
             # Programs are asked one at a time: nvidia-smi does not work on several GPUs.
             if self.ctx.side_by_side and not any(step.kind in mig_instances.KINDS for step in steps):
-                self._running.append(pool.submit(vgpu_apply.run, self.ctx, steps, STEP))
+                self._running.append(pool.submit(vgpu_apply.run, self.ctx, steps, self._most()))
             else:
-                self._finished(vgpu_apply.run(self.ctx, steps, STEP))
+                self._finished(vgpu_apply.run(self.ctx, steps, self._most()))
 
     def _collect(self) -> None:
         """Notes what the threads have done."""

@@ -10,6 +10,7 @@ from typing import Sequence
 
 from ..base.errors import command_line
 from ..state import lock
+from ..system import open_files
 from ..system.context import Context
 
 _LOCKS = (
@@ -32,9 +33,10 @@ _HELD = re.compile(r"^[0-9]+: \S+ +\S+ +WRITE +(-?[0-9]+) ([0-9a-f]+):([0-9a-f]+
 def find(ctx: Context) -> list[str]:
     """What is running, as clauses; none when the host may be rebooted."""
     locks = ctx.sysfs.read_or("/proc/locks")
-    if locks is None:
-        return ["whether an installation runs is not known: /proc/locks can't be read"]
-    held = {(int(major, 16), int(minor, 16), int(inode)): int(pid) for pid, major, minor, inode in _HELD.findall(locks)}
+    unknown = "/proc/locks can't be read" if locks is None else open_files.inside(ctx.sysfs)
+    if unknown is None and "1" not in ctx.sysfs.list("/proc"):
+        unknown = "/proc hides the processes of other users (hidepid)"
+    held = {(int(major, 16), int(minor, 16), int(inode)): int(pid) for pid, major, minor, inode in _HELD.findall(locks or "")}
     found: dict[int, str] = {}
     for path in _LOCKS:
         identity = _identity(ctx.root + path)
@@ -44,14 +46,14 @@ def find(ctx: Context) -> list[str]:
     for pid in sorted(int(name) for name in ctx.sysfs.list("/proc") if name.isdigit()):
         if _installs(ctx, pid):
             found.setdefault(pid, "%s is running" % _named(ctx, pid))
-    return list(found.values())
+    return [*found.values(), *(["whether an installation runs is not known: %s" % unknown] if unknown else ())]
 
 
 def _identity(path: str) -> tuple[int, int, int] | None:
     """How the kernel names a file in its list of locks."""
     try:
         status = os.stat(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return os.major(status.st_dev), os.minor(status.st_dev), status.st_ino
 

@@ -126,6 +126,11 @@ def jobs(inventory: Inventory, doing: str) -> list[Refusal]:
     return [refusals.in_use("NVIDIA's driver", found, doing)] if found else []
 
 
+def defined(ctx: Context) -> set[str]:
+    """Keys of what libvirt's VMs have, whether they run or not: UUIDs, and PCI addresses."""
+    return {key for domain in libvirt_xml.domains(ctx.root)[0] for key in domain.devices}
+
+
 def domain_warnings(ctx: Context, keys: Collection[str], doing: str) -> list[str]:
     """A sentence for each of the keys (addresses, UUIDs) that libvirt's VMs which do not run need at their next start."""
     if not keys:

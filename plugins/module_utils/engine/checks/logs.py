@@ -45,7 +45,7 @@ def find(logs: Logs, told: Collection[str] = ()) -> list[Refusal]:
     for line in logs.lines:
         kind, text = _kind(line.log), " ".join(line.text.split())
         started = _STARTS.search(text)
-        if started:
+        if started and line.pid:  # the kernel and files have none: their next line is of something else
             vgpus[line.pid] = _key(started.group(1) or started.group(2))
         _end(known, line, text)
         matching, patterns, harmless = symptoms.patterns(kind)

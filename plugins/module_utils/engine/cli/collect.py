@@ -84,21 +84,23 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
 
 def _write(path: str, content: dict[str, str], when: int) -> None:
     """The archive: a new file, for nobody but its owner. One that is there is never replaced."""
-    written = False
+    begun = whole = False
     try:
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        written = True
+        begun = True
         with os.fdopen(number, "wb") as handle, tarfile.open(fileobj=handle, mode="w:gz") as archive:
             for name, text in content.items():
                 data = text.encode("utf-8", "replace")
                 entry = tarfile.TarInfo("vgpuctl-report/" + name)
                 entry.size, entry.mtime, entry.mode = len(data), when, 0o600
                 archive.addfile(entry, io.BytesIO(data))
+        whole = True
     except OSError as exc:
-        if written:
+        raise error("it can't be written: %s" % exc.strerror, path, "a new file", "Name another one with --output.", "archive_not_written") from exc
+    finally:
+        if begun and not whole:
             with contextlib.suppress(OSError):  # half of it helps nobody, and takes the room
                 os.unlink(path)
-        raise error("it can't be written: %s" % exc.strerror, path, "a new file", "Name another one with --output.", "archive_not_written") from exc
 
 
 def _content(ctx: Context) -> tuple[dict[str, str], list[str]]:

@@ -20,6 +20,7 @@ from .man import page
 from .screen import Screen
 
 NAME = "vgpuctl"
+_INTERRUPTED = 128 + signal.SIGINT  # as shells have it
 DESCRIPTION = "shows, checks and changes this host's vGPUs, and restores the stored ones"
 
 COMMANDS = (
@@ -64,6 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(screen, exc, args.json)
     except PermissionError:
         _report(screen, _not_root(args.command), args.json)
+    except OSError as exc:  # such as standard output on a full disk
+        _report(screen, error("it failed with '%s'" % exc.strerror, exc.filename, remedy="Put that right, then run it again.", code="io_error"), False)
+    except KeyboardInterrupt:
+        _report(screen, error("it was interrupted", expected="its end", remedy="What was done stays. Run it again: it goes on.", code="interrupted"), False)
+        return _INTERRUPTED
     return command.failed
 
 

@@ -14,17 +14,13 @@ from ..system.context import Context
 from .screen import Screen
 
 
-# Seconds that are left for the work, however long another program had the lock.
-_LEAST = 60
-
-
 def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
     """Restores what is stored. Exit status 0, or 1 if something failed. With --json all is printed at the end."""
     asked = ctx.clock.now()
     with HostLock(ctx, args.timeout, name="vgpuctl restore"):
         clean_leftovers(ctx.root)
         begun = ctx.clock.now()
-        left = max(args.timeout - (begun - asked), min(args.timeout, _LEAST))
+        left = max(args.timeout - (begun - asked), min(args.timeout, restore.LEAST))
         report = restore.restore(ctx, left, args.settle, (lambda text: None) if args.json else out)
         took, done, failed = ctx.clock.now() - begun, len(report.done), len(report.errors)
         record = restore_record.Record(int(ctx.clock.wall()), took, done, failed, vgpus=report.vgpus, after=report.after)

@@ -54,7 +54,7 @@ def read(ctx: Context, domains: Iterable[Domain] = (), vgpus: Collection[str] = 
     named = [one.name for one in domains if any(device.mediated or device.key in vgpus for device in (one.defined or []) + (one.live or []))]
     for name in sorted(name for name in named if "/" not in name)[:_FILES]:
         found.lines += _qemu(VM + name, _tail(ctx, "%s/%s.log" % (QEMU_LOGS, name), since), since)
-    found.lines += [Line(INSTALLER, text) for text in _tail(ctx, _INSTALLER_LOG, since)]
+    found.lines += [Line(INSTALLER, journal.bounded(text)) for text in _tail(ctx, _INSTALLER_LOG, since)]
     return found
 
 
@@ -82,7 +82,7 @@ def _qemu(log: str, texts: Iterable[str], since: float) -> list[Line]:
         if match and _BEGIN in text:
             found = []
         elif when is not None and when >= since:
-            found.append(Line(log, text[match.end():] if match else text, when))
+            found.append(Line(log, journal.bounded(text[match.end():] if match else text), when))
     return found
 
 

@@ -61,13 +61,20 @@ def run(ctx: Context, request: Request) -> Outcome:
     stored = layout_file.read(ctx.root)
     sizes = {pf for pf, spec in specs.items() if spec.mixed} | {pf for pf, gpu in stored.items() if gpu.mixed is not None}
     inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes and gpu.alive])
-    known = Host(found, state, stored, mdevctl.definitions(ctx.root))
+    known = Host(found, state, stored, mdevctl.definitions(ctx.root), in_use.defined(ctx))
     plan = in_use.settled(ctx, found, lambda: vgpu_plan.plan(known, specs, request.options, errors), lambda made: in_use.touched(made.steps))
     if request.dry:
         plan.refuse_unresponsive()
     else:
         vgpu_apply.apply(ctx, plan, request.timeout, request.settle)
-    return Outcome(found, plan, in_use.domain_warnings(ctx, in_use.removed(plan.steps), "the vGPU goes"))
+    return Outcome(found, plan, in_use.domain_warnings(ctx, _going(known, plan), "the vGPU goes"))
+
+
+def _going(known: Host, plan: LayoutPlan) -> list[str]:
+    """Keys of the vGPUs that the plan removes, and of those that are not there and that it no longer stores."""
+    staying = {one.key for target in plan.target.gpus.values() for one in target.placed or ()} | {one.key for one in known.inventory.vgpus}
+    stored = [one.key for pf, gpu in known.stored.items() if pf in plan.target.gpus for one in gpu.vgpus] if plan.target.store_text else []
+    return in_use.removed(plan.steps) + [key for key in stored if key not in staying]
 
 
 def _all_offer(found: inventory.Inventory, specs: Mapping[str, layout.GpuSpec]) -> bool:

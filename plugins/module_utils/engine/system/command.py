@@ -4,14 +4,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import selectors
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import Mapping, Protocol, Sequence
 
 # The host's lock, which programs that change the host keep open: one that outlives us keeps others out.
 INHERITED: set[int] = set()
+
+_CHECK = 0.05  # seconds between two checks whether a program has ended whose pipe is still open
+_PIPE = 1 << 20  # the largest that a pipe may be
 
 
 @dataclass(eq=False, repr=False)
@@ -50,19 +56,40 @@ def run(argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = Non
         )
     except OSError as exc:
         return Result(127, "%s: %s" % (argv[0], exc.strerror))
+    out = bytearray()
     try:
-        out = process.communicate(timeout=timeout)[0]
-        return Result(process.returncode, out.decode("utf-8", "replace"))
-    except subprocess.TimeoutExpired:
+        if _follow(process, out, timeout):
+            return Result(process.returncode, out.decode("utf-8", "replace"))
         for number in (signal.SIGTERM, signal.SIGKILL):
             try:
                 os.killpg(process.pid, number)
             except ProcessLookupError:
-                break
-            try:
-                out = process.communicate(timeout=5)[0]
+                pass
+            if _follow(process, out, 5):
                 return Result(124, out.decode("utf-8", "replace"), True)
-            except subprocess.TimeoutExpired:
-                continue
         # It hangs in the kernel and can't be ended; leave it and report that.
         return Result(124, "%s does not end, not even by SIGKILL" % argv[0], True)
+    finally:
+        if process.stdout:
+            process.stdout.close()
+
+
+def _follow(process: subprocess.Popen[bytes], out: bytearray, timeout: float) -> bool:
+    """Adds to out what the program prints until it ends; whether it did within timeout seconds. What it started may go on, and hold the pipe open."""
+    deadline, pipe = time.monotonic() + timeout, process.stdout
+    with selectors.DefaultSelector() as selector:
+        if pipe:
+            selector.register(pipe, selectors.EVENT_READ)
+        while True:
+            ended, left = process.poll() is not None, max(0.0, deadline - time.monotonic())
+            if pipe and selector.select(0 if ended else min(left, _CHECK)):
+                block = os.read(pipe.fileno(), _PIPE)  # of a program that has ended, all the rest
+                out += block
+                if not block:
+                    selector.unregister(pipe)
+                    pipe = None
+            if ended or not left:
+                return ended
+            if pipe is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(left)

@@ -9,7 +9,7 @@ import errno
 import os
 import shutil
 import tempfile
-from typing import Callable, Container, Iterable
+from typing import Callable, Container, Iterable, Iterator
 
 from ..base.errors import error
 from . import sysfs
@@ -120,6 +120,23 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
         if temporary:
             with contextlib.suppress(OSError):  # the next run removes it
                 os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def handed(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Files with these texts for a program, which only our user reads: ps shows a program's arguments to everybody. Gone when it has ended."""
+    with contextlib.ExitStack() as stack:
+        paths: list[str] = []
+        try:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix=TEMPORARY))
+            for number, text in enumerate(texts):
+                paths.append("%s/%d" % (directory, number))
+                with open(paths[-1], "w", encoding="utf-8", errors="surrogateescape", newline="") as handle:
+                    handle.write(text)
+        except OSError as exc:
+            found = "a file for a program can't be written: %s" % exc.strerror
+            raise error(found, "the directory for temporary files", remedy="Free space there, then run again.", code="no_space") from exc
+        yield paths
 
 
 def _keep_label(path: str, number: int) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Sequence
 
@@ -14,6 +15,7 @@ HOURS = 24  # older lines are of another story
 KERNEL = "kernel"
 _FIELDS = "MESSAGE,_TRANSPORT,_SYSTEMD_UNIT,_PID"  # __REALTIME_TIMESTAMP comes with each line
 _LONGEST = 1000  # characters of one line that are read
+_CUT = re.compile(r"[\w+./=-]*\Z")  # a word that is cut: a part of a token is not known as one
 
 
 @dataclass(eq=False, repr=False)
@@ -56,4 +58,9 @@ def _message(value: Any) -> str:
     """A message is a text, a list of bytes where it is none, or null where it is too long."""
     if isinstance(value, list):
         value = bytes(one for one in value if isinstance(one, int) and 0 <= one < 256).decode("utf-8", "replace")
-    return value[:_LONGEST] if isinstance(value, str) else ""
+    return bounded(value) if isinstance(value, str) else ""
+
+
+def bounded(text: str) -> str:
+    """As much of a line as is read: a pattern may take the square of a line's length, and others decide about that."""
+    return text if len(text) <= _LONGEST else _CUT.sub("", text[:_LONGEST])

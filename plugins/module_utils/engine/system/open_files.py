@@ -30,6 +30,10 @@ _GONE = (errno.ENOENT, errno.ESRCH)
 _PATHLESS = re.compile(r"[a-z_]+:")
 # Of those, what a VM is, and a device of VFIO's: the nodes that they came from may be closed by now (Firecracker closes /dev/kvm).
 _MACHINE = re.compile(r"anon_inode:(?:kvm-v(?:m|cpu)\b|\[vfio-device\])")
+# The first PID namespace, which is the host's: PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h, 0xEFFFFFFC since Linux 3.8.
+_HOST = "pid:[4026531836]"
+_INSIDE = "/proc shows only the processes of a container (%s)"
+_OUTSIDE = "run this on the host itself, or in a container with the host's PID namespace and its /proc (--pid=host, hostPID: true)"
 _UNREAD = "run this as root with all capabilities (CAP_SYS_PTRACE), and check dmesg for a security module"
 _COMM = 15  # longest name of a process
 _NO_NUMBER, _NODELESS = (-1, -1), (-1, 0)
@@ -47,6 +51,12 @@ def vm_name(words: Sequence[str]) -> str | None:
                 return part[len("guest="):]
         return parts[0] if "=" not in parts[0] else None
     return None
+
+
+def inside(sysfs: Sysfs) -> str | None:
+    """As a clause, that /proc is not the host's, which has all processes; None where it is: there pid 1 is in the first PID namespace."""
+    namespace = sysfs.target("/proc/1/ns/pid")  # None: a kernel without such namespaces, or no right to read it, and then no open files either
+    return None if namespace in (None, _HOST) else _INSIDE % namespace
 
 
 def _walk(sysfs: Sysfs, known: Container[int]) -> Iterator[list[Any]]:
@@ -108,6 +118,7 @@ class OpenFiles:
         self._by_number: dict[Number, set[int]] = {}
         self._unread: list[int] = []
         self._known: set[int] = set()
+        self._inside = inside(sysfs)
         self.read_new()
 
     def read_new(self) -> None:
@@ -125,7 +136,7 @@ class OpenFiles:
         majors = {NVIDIA_MAJOR: "nvidia"}
         text = self._sysfs.read_or("/proc/devices")
         majors.update((int(major), name) for major, name in re.findall(r"^ *([0-9]+) (\S+)$", (text or "").partition("Block devices")[0], re.MULTILINE))
-        if not self._unread and (not ended or _END not in rows or text is None):
+        if not self._unread and (self._inside or not ended or _END not in rows or text is None):
             self._unread.append(1)
         misc = {self._number("/sys/class/misc/%s" % name) for name in ("kvm", "iommu", "vfio")}
         self._vfio = {one for one in self._by_number if majors.get(one[0], "").startswith("vfio")}
@@ -152,6 +163,8 @@ class OpenFiles:
     def _not_read(self) -> list[Holder]:
         if not self._unread:
             return []
+        if self._inside:
+            return [Holder(1, "%s; who else has devices open can't be read" % self._inside, remedy=_OUTSIDE)]
         one, more = self._holder(self._unread[0]), len(self._unread) - 1
         others = ", nor those of %d more processes" % more if more else ""
         one.command, one.remedy = "%s; its open files can't be read%s" % (one.command, others), _UNREAD

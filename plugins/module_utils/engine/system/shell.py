@@ -7,31 +7,35 @@ from __future__ import annotations
 from typing import Dict, List, Sequence
 
 from ..base.errors import error
+from . import files
 from .context import Context
 
 Variables = Dict[str, str]
 TIMEOUT = 20
-MOST = 100000  # bytes that a program takes as one argument are 128 KiB
 _PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 # As grub-mkconfig: a command that fails ends it. What the files print is thrown away; errors of the shell come before the mark of their file.
 _SCRIPT = r"""
 set -ae
-for __vgpu_text; do
-  eval "$__vgpu_text" >/dev/null
+for __vgpu_file; do
+  . "$__vgpu_file" >/dev/null
   printf '\0#begin\0'
   /usr/bin/env -0
   printf '#end\0'
 done
 """
-_OWN = ("__vgpu_text", "_", "PWD", "OLDPWD", "SHLVL", "PATH")
+_OWN = ("__vgpu_file", "_", "PWD", "OLDPWD", "SHLVL", "PATH")
 
 
 def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout: float = TIMEOUT) -> List[Variables]:
-    """The variables after each of the texts; the texts are sourced in one shell. paths: where they are, for the message. EngineError if one fails."""
+    """The variables after each of the texts; the texts are sourced in one shell. paths: where they are, for the message. EngineError if one fails.
+
+    sh reads them from files of root's alone: its arguments are shown to everybody by ps, and a kernel command line may have a password.
+    """
     for text, path in zip(texts, paths):
-        if "\0" in text or len(text.encode("utf-8", "surrogateescape")) > MOST:
-            raise _unreadable(path, "it has a NUL in it, or more than %d bytes" % MOST)
-    answer = ctx.command(["/usr/bin/env", "-i", "LC_ALL=C", _PATH, "sh", "-c", _SCRIPT, "sh", *texts], timeout)
+        if "\0" in text:
+            raise _unreadable(path, "it has a NUL in it")
+    with files.handed(texts) as names:
+        answer = ctx.command(["/usr/bin/env", "-i", "LC_ALL=C", _PATH, "sh", "-c", _SCRIPT, "sh", *names], timeout)
     found: List[Variables] = []
     noise = ""
     inside = False
@@ -49,8 +53,9 @@ def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout:
         else:
             noise += part
     if answer.rc or len(found) != len(texts):
-        path = paths[min(len(found), len(paths) - 1)]
-        raise _unreadable(path, noise.strip().replace("\n", " | ") or "it ends with rc %d" % answer.rc)
+        number = min(len(found), len(paths) - 1)
+        said = noise.replace(names[number], paths[number]).strip().replace("\n", " | ")
+        raise _unreadable(paths[number], said or "it ends with rc %d" % answer.rc)
     return found
 
 

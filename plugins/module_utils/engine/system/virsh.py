@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import tempfile
 from xml.etree import ElementTree
 
 from ..base.errors import error
 from ..hardware import address
+from . import files
 from .context import Context
 from .libvirt_xml import Domain, Hostdev
 
@@ -58,14 +56,8 @@ def change(ctx: Context, uri: str, verb: str, vm: Domain, hostdev: Hostdev, live
 
     The VM goes by its UUID: virsh looks a word up as id, then as UUID, then as name, and a name may be another VM's id or UUID.
     """
-    directory = tempfile.mkdtemp(prefix=".vgpu-")
-    try:
-        path = os.path.join(directory, "hostdev.xml")
-        with open(path, "w", encoding="utf-8") as handle:
-            handle.write(hostdev_xml(hostdev))
-        answer = ctx.command(["virsh", "--connect", uri, verb, vm.uuid, path, "--live" if live else "--config"], timeout, keeps_lock=True)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    with files.handed([hostdev_xml(hostdev)]) as paths:
+        answer = ctx.command(["virsh", "--connect", uri, verb, vm.uuid, *paths, "--live" if live else "--config"], timeout, keeps_lock=True)
     if answer.rc:
         found = "'virsh %s %s' failed for %s: %s" % (verb, vm.uuid, hostdev.key, answer.tail(3) or "rc %d" % answer.rc)
         remedy = "Check the journal of libvirtd (or virtqemud) and, where the VM runs, /var/log/libvirt/qemu/%s.log." % vm.name

@@ -48,14 +48,19 @@ def stable_uuid(machine: str | None, pf: str, index: int | None, taken: Collecti
     return word
 
 
-# Whether a vGPU suits a request of its type, by the requested parameters, its own, and whether it is in use: the best first. What is in use stays
-# as it is, if any request allows that.
-_FITTING: Sequence[Callable[[Optional[str], str, bool], bool]] = (
-    lambda requested, present, used: used and present == (requested or ""),
-    lambda requested, present, used: used and requested is None,
-    lambda requested, present, used: not used and present == (requested or ""),
-    lambda requested, present, used: not used,
-    lambda requested, present, used: True,
+# How much a vGPU must stay: nobody needs it, a VM that is off is defined with it, somebody uses it.
+_IDLE, _DEFINED, _USED = 0, 1, 2
+# Whether a vGPU suits a request of its type, by the requested parameters, its own, and how much it must stay: the best first. What is in use stays
+# as it is, if any request allows that; what a VM is defined with stays rather than what none is.
+_FITTING: Sequence[Callable[[Optional[str], str, int], bool]] = (
+    lambda requested, present, stays: stays == _USED and present == (requested or ""),
+    lambda requested, present, stays: stays == _USED and requested is None,
+    lambda requested, present, stays: stays == _DEFINED and present == (requested or ""),
+    lambda requested, present, stays: stays == _DEFINED and requested is None,
+    lambda requested, present, stays: stays == _DEFINED,
+    lambda requested, present, stays: stays == _IDLE and present == (requested or ""),
+    lambda requested, present, stays: stays == _IDLE,
+    lambda requested, present, stays: True,
 )
 
 
@@ -79,13 +84,17 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
     params = {vgpu.key: known.get(vgpu.key, plain_params(vgpu.params)) for vgpu in ranked}
     for fits in _FITTING:
         for one in [one for one in found.open if not one.spec.uuid and one.spec.index is None]:
-            fitting = [vgpu for vgpu in ranked if vgpu.type == one.type.short and fits(one.spec.params, params[vgpu.key], bool(vgpu.holders))]
+            fitting = [vgpu for vgpu in ranked if vgpu.type == one.type.short and fits(one.spec.params, params[vgpu.key], _stays(request, vgpu))]
             if fitting:
                 ranked.remove(fitting[0])
                 found.keep(request, one, fitting[0])
     if removes is None:
         found.removed, found.left = found.left, []
     return found
+
+
+def _stays(request: GpuRequest, vgpu: Vgpu) -> int:
+    return _USED if vgpu.holders else _DEFINED if vgpu.key in request.host.defined else _IDLE
 
 
 def _is_it(request: GpuRequest, spec: VgpuSpec, vgpu: Vgpu) -> bool:
@@ -142,7 +151,7 @@ def _continue(
     That of a request's UUID, or of its VF and type, or of its type: first with the same parameters.
     """
     slots, given = {None, *(slot.index for slot in free)}, {one.spec.index for one in coming if one.spec.index is not None}
-    left = [was for was in request.known.values() if was.index in slots]
+    left = sorted((was for was in request.known.values() if was.index in slots), key=lambda was: was.key not in request.host.defined)
     continued: dict[Chosen, StoredVgpu] = {}
 
     def by_uuid(one: Chosen, was: StoredVgpu) -> bool:

@@ -22,12 +22,13 @@ from .layout import GpuSpec, VgpuSpec, plain_params
 
 @dataclass(eq=False, repr=False)
 class Host:
-    """What was read. stored: of the layout file, by GPU. definitions: mdevctl's, by UUID."""
+    """What was read. stored: of the layout file, by GPU. definitions: mdevctl's, by UUID. defined: keys of the vGPUs that VMs are defined with."""
 
     inventory: Inventory
     state: HostState | Identity
     stored: Mapping[str, StoredGpu] = field(default_factory=dict)
     definitions: Mapping[str, Definition] = field(default_factory=dict)
+    defined: Collection[str] = ()
 
     @property
     def facts(self) -> HostState:

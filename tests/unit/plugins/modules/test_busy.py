@@ -83,6 +83,12 @@ def test_what_only_reads_or_waits_is_none(make_host):
     assert found(host) == []
 
 
+def test_a_file_where_others_have_a_directory_is_no_traceback(make_host):
+    host = make_host()
+    host.put("/var/lib/rpm", "")
+    assert found(host) == []
+
+
 def test_locks_that_cannot_be_read_count(make_host):
     host = make_host()
     real = host.sysfs.read_or
@@ -100,3 +106,11 @@ def test_a_lock_of_the_real_kernel(tmp_path):
         assert other.stdout.readline() == b"held\n"
         assert [one for one in busy.find(Context(str(tmp_path))) if one.startswith("pid %d (" % other.pid) and one.endswith("holds " + lock.PATH)]
         other.stdin.close()
+
+
+@pytest.mark.parametrize(("trouble", "why"), [("container", "/proc shows only the processes of a container"), ("hidden", "(hidepid)")])
+def test_where_proc_does_not_show_all_processes_nobody_is_no_answer(make_host, trouble, why):
+    host = make_host()
+    setattr(host.kernel, trouble, True)
+    (one,) = found(host)
+    assert one.startswith("whether an installation runs is not known: ") and why in one

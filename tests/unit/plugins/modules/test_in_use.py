@@ -187,6 +187,57 @@ def test_the_vf_of_a_vm_is_known_to_the_driver_or_to_libvirt(make_host, source):
     assert [parent for dummy, parent, dummy2 in host.vgpus()] == [second["vf"]] != [first["vf"]] and host.kernel.harm == []
 
 
+def defines(host, name, vgpu):
+    """A VM of libvirt's that is off and has the vGPU."""
+    domain(host, name, MDEV % vgpu["uuid"] if vgpu["uuid"] else PCI % ("no", int(vgpu["vf"][-1])))
+
+
+def counted(kind, count, **words):
+    """A layout of one row."""
+    return [{"gpu": "all", "vgpus": [{"type": kind, "count": count, **words}]}]
+
+
+def keys_of(host):
+    """Of all vGPUs, the UUID, or the VF where they have none."""
+    return sorted(key for key, dummy, dummy2 in host.vgpus())
+
+
+@pytest.mark.parametrize("params", [None, "enable_uvm=1"])
+@pytest.mark.parametrize("vendor", [False, True])
+def test_a_lower_count_keeps_what_a_vm_that_is_off_is_defined_with(make_host, vendor, params):
+    host, kind = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on(), "L40S-8Q" if vendor else "A40-8Q"
+    vgpus = call(nvidia_vgpu, host, layout=counted(kind, 4)).ok["vgpus"]
+    keys = [one["uuid"] or one["vf"] for one in vgpus]
+    defines(host, "web2", vgpus[2])
+    defines(host, "web3", vgpus[3])
+    host.kernel.use(keys[1])
+    check = call(nvidia_vgpu, host, check=True, layout=counted(kind, 3))
+    real = call(nvidia_vgpu, host, layout=counted(kind, 3)).ok
+    assert keys_of(host) == sorted(keys[1:]) and real.warnings == [] and check.ok["actions"] == real["actions"]
+    if params:  # also where another one has the parameters already
+        host.kernel.processes.clear()
+        call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": kind, "count": 2}, {"type": kind, "vgpu_params": params}]}]).ok
+    # Of two that VMs are defined with one must go.
+    last = call(nvidia_vgpu, host, layout=counted(kind, 1 if params else 2, **({"vgpu_params": params} if params else {}))).ok
+    assert keys[2] in keys_of(host) and keys[3] not in keys_of(host)
+    (warning,) = last.warnings
+    assert warning.startswith(keys[3]) and "VM web3, which is not running, has it: it will not start" in warning
+    assert not call(nvidia_vgpu, host, layout=counted(kind, 1 if params else 2, **({"vgpu_params": params} if params else {}))).ok["changed"]
+
+
+def test_a_lower_count_after_a_boot_restores_what_a_vm_is_defined_with(host):
+    vgpus = call(nvidia_vgpu, host, layout=counted("A40-8Q", 3)).ok["vgpus"]
+    for number in (1, 2):
+        defines(host, "web%d" % number, vgpus[number])
+    host.reboot()
+    host.vfs_on()
+    assert host.vgpus() == []
+    real = call(nvidia_vgpu, host, layout=counted("A40-8Q", 1)).ok
+    assert [one["uuid"] for one in real["vgpus"]] == [vgpus[1]["uuid"]]
+    (warning,) = real.warnings
+    assert warning.startswith(vgpus[2]["uuid"]) and "web2" in warning
+
+
 @pytest.mark.parametrize("answer", [Result(15, "Unable to determine the device handle\n"), Result(124, "", True)], ids=["fails", "hangs"])
 @pytest.mark.parametrize("vendor", [False, True])
 def test_nvidia_smi_without_an_answer_counts_as_a_user(make_host, answer, vendor):
@@ -279,20 +330,28 @@ def hiding(host):
     host.kernel.hidden = True
 
 
-@pytest.mark.parametrize("trouble", [unreadable, hanging, hiding])
+def inside(host):
+    """The module runs in a container with processes of its own."""
+    host.kernel.container = True
+
+
+@pytest.mark.parametrize("trouble", [unreadable, hanging, hiding, inside])
 @pytest.mark.parametrize("vendor", [False, True])
 def test_what_cannot_be_read_counts_as_in_use(make_host, trouble, vendor):
     host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q" if vendor else "A40-24Q"}]}]).ok
     trouble(host)
-    who = "pid 1 (" if trouble is hiding else "pid 90 (/usr/bin/secret --serve; "
+    who = "pid 1 (" if trouble in (hiding, inside) else "pid 90 (/usr/bin/secret --serve; "
+    found, way_on = "open files can't be read", "CAP_SYS_PTRACE"
+    if trouble is inside:
+        found, way_on = "/proc shows only the processes of a container (pid:[4026532178])", "run this on the host itself, or in a container with"
     for module, arguments in ((nvidia_vgpu, {"layout": EMPTY}), (nvidia_sriov, {"state": "disabled"}), (nvidia_driver, {"state": "absent"})):
         outcome = call(module, host, **arguments)
         assert set(outcome.codes) == {"in_use"} and outcome.writes == 0
-        for text in ("may be in use by " + who, "open files can't be read", "CAP_SYS_PTRACE"):
+        for text in ("may be in use by " + who, found, way_on):
             assert text in outcome.msg
-    found = call(nvidia_gpu_info, host, may_disturb=["secret", "?", PF]).ok
-    assert [one["pid"] for one in found["in_the_way"]] == [1 if trouble is hiding else 90]
+    info = call(nvidia_gpu_info, host, may_disturb=["secret", "?", "systemd", PF]).ok
+    assert [one["pid"] for one in info["in_the_way"]] == [1 if trouble in (hiding, inside) else 90]
     assert host.vgpus() and host.kernel.harm == []
 
 

@@ -14,7 +14,9 @@ import pytest
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import install, restore
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as cli
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark, layout_file, lock
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig, nvidia_vgpu
+from ansible_collections.vgpu.kvm.tests.unit.fake import nvidia_smi
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100, T4
 
@@ -207,7 +209,70 @@ def test_what_is_missing_is_named(monkeypatch, capsys, stored):
 
 def test_the_units_deadline_is_well_below_systemds(make_host):
     unit = install.expected_files({}, [], "/usr/bin/python3")[install.UNIT][0].decode()
-    assert "restore --timeout %d\n" % install.DEADLINE in unit and "TimeoutStartSec=15min" in unit and install.DEADLINE <= 12 * 60
+    assert "restore --timeout %d\n" % install.DEADLINE in unit and "TimeoutStartSec=%d\n" % install.LIMIT in unit
+    assert 600 < install.DEADLINE <= 12 * 60 and install.LIMIT <= 20 * 60, "a boot without its VMs for longer helps nobody"
+
+
+def hanging_sriov_manage(host, when):
+    """GPUs are in use until when; from then on sriov-manage hangs until it is ended."""
+
+    def call(argv, timeout):
+        if host.clock.now() < when:
+            return Result(1, "Cannot obtain unbindLock for %s\n" % argv[1])
+        host.clock.pause(timeout + 10)
+        return Result(124, "", True)
+
+    host.programs["sriov-manage"] = call
+
+
+def hanging_nvidia_smi(host, when):
+    """GPUs are in use until when; from then on no GPU instance is created."""
+    real_manage, real_smi = host.command, nvidia_smi.Program(host).run
+
+    def manage(argv, timeout):
+        if host.clock.now() < when:
+            return Result(1, "Cannot obtain unbindLock for %s\n" % argv[1])
+        del host.programs["sriov-manage"]
+        return real_manage(["sriov-manage", *argv], timeout)
+
+    def smi(argv, timeout):
+        if "-cgi" in argv:
+            host.clock.pause(timeout + 10)
+            return Result(124, "", True)
+        return real_smi(argv, timeout)
+
+    host.programs.update({"sriov-manage": manage, "nvidia-smi": smi})
+
+
+def hanging_creation(host, when):
+    """GPUs are in use until when; the driver then takes the requests for vGPUs, and creates none."""
+    host.faults.locked = {pf.address: when for pf in host.kernel.pfs()}
+    host.kernel.create = lambda *args: None
+
+
+@pytest.mark.parametrize(
+    ("trouble", "locked"), [(hanging_sriov_manage, False), (hanging_sriov_manage, True), (hanging_nvidia_smi, False), (hanging_creation, False)]
+)
+def test_a_restore_ends_before_the_units_limit_whatever_hangs_last(monkeypatch, make_host, trouble, locked, capsys):
+    """systemd would end it in the middle, and nothing would name what is missing."""
+    model, kind = (A100, "A100-3-20C") if trouble is hanging_nvidia_smi else (A40, "A40-24Q")
+    host = make_host(gpus=[("0000:%02x:00.0" % (0x10 + 8 * index), model) for index in range(4)])
+    layout = [{"gpu": "all", "vgpus": [{"type": kind, "count": 2}]}]
+    if model is A100:
+        call(nvidia_mig, host, layout=layout).ok
+    call(nvidia_vgpu, host.vfs_on(), layout=layout).ok
+    host.reboot()
+    begun = host.clock.now()
+    work = restore.LEAST if locked else install.DEADLINE
+    trouble(host, begun + (install.DEADLINE if locked else 0) + work - 4)
+    with contextlib.ExitStack() as other:
+        if locked:  # by another program, until just before the deadline
+            other.enter_context(lock.HostLock(host.ctx))
+            host.clock.after(install.DEADLINE - 1, other.close)
+        assert command(monkeypatch, host, "restore", "--timeout", str(install.DEADLINE)) == 1
+    took = host.clock.now() - begun
+    assert install.DEADLINE < took < install.LIMIT, took
+    assert "0 of the 8 stored vGPUs there" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["nvidia-dcgm", "dcgm", "nvidia-persistenced", "nvidia-dcgm-exporter", "dcgm-exporter", "prometheus-nvidia-exporter"])

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.bootloader import grub_defaults, shell_text
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.bootloader.shell_text import NotUnderstood
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import shell
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result, run
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
 
 NAME = "GRUB_CMDLINE_LINUX"
@@ -87,8 +89,8 @@ def test_what_is_not_understood(text):
 def test_files_that_do_not_end_are_ended():
     with pytest.raises(EngineError, match="can't source it"):
         shell.variables(Context("/"), ["sleep 60\n"], ["/etc/default/grub"], timeout=0.5)
-    for text in ("A=\0", "A=" + "x" * 200000):
-        with pytest.raises(EngineError, match="NUL"):
+    for text, match in (("A=\0", "NUL"), ("A=" + "x" * 200000, "rc 126")):  # env can take no such variable, nor can GRUB's own tools
+        with pytest.raises(EngineError, match=match):
             shell.variables(Context("/"), [text], ["/etc/default/grub"])
 
 
@@ -103,3 +105,31 @@ def test_what_a_loader_of_programs_complains_of_is_no_variable():
     noise = "ERROR: ld.so: object '/opt/agent.so' from /etc/ld.so.preload cannot be preloaded: ignored.\n"
     ctx = Context("/", command=lambda argv, timeout: Result(0, "\0#begin\0%sGRUB_CMDLINE_LINUX=quiet\0A=\nb\0#end\0" % noise))
     assert shell.variables(ctx, [""], ["/etc/default/grub"]) == [{"GRUB_CMDLINE_LINUX": "quiet", "A": "\nb"}]
+
+
+def test_the_text_is_in_no_argument_and_no_file_stays(tmp_path, monkeypatch):
+    """Everybody sees a program's arguments."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen = []
+
+    def command(argv, timeout):
+        paths = [path for path in argv if path.startswith(str(tmp_path))]
+        modes = [os.stat(path).st_mode & 0o77 for path in (os.path.dirname(paths[0]), *paths)]
+        seen.append((" ".join(argv), [open(path, encoding="utf-8").read() for path in paths], modes))
+        return run(argv, timeout)
+
+    texts = ['GRUB_CMDLINE_LINUX="rd.luks.key=MARK"\n', "exit 3 # %s\n" % ("x" * 300000)]
+    with pytest.raises(EngineError) as caught:
+        shell.variables(Context("/", command=command), texts, ["/etc/default/grub", "/etc/default/grub.d/x.cfg"])
+    ((argv, found, modes),) = seen
+    assert "MARK" not in argv and found == texts and modes[0] == 0 and os.listdir(tmp_path) == []
+    assert "/etc/default/grub.d/x.cfg" in str(caught.value)
+    with pytest.raises(EngineError, match="sh: 1: /etc/default/grub: nowhere") as caught:
+        shell.variables(Context("/"), ["nowhere-to-be-found\n"], ["/etc/default/grub"])
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_full_disk_is_no_traceback(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(EngineError, match="can't be written"):
+        shell.variables(Context("/"), ["A=1\n"], ["/etc/default/grub"])

@@ -287,6 +287,27 @@ def test_of_a_large_file_the_end_is_read(host):
     assert sum(len(line.text) for line in found) <= 64 * 1024 and found[-1].log == INSTALLER
 
 
+def test_a_long_line_takes_no_time_and_fills_no_message(host):
+    """A guest may make QEMU write one. No more of a secret is known as one where a line is cut, so none of it is shown."""
+    tomorrow = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86400))
+    token = "abcdefghi_" * 90
+    for text in ("VFIO device " * 5000, "vfio_dma_map postcopy " * 2900, "iscsi:" * 10000, token + " error: " + "y" * 80 + " MARK" * 5000):
+        host.put("/var/log/libvirt/qemu/web1.log", "%sT01:00:00.000001Z %s\n" % (tomorrow, text))
+        begin = time.monotonic()
+        found = reader.read(host.ctx, domains(host))
+        texts = [str(one) for one in logs.find(found)]
+        assert time.monotonic() - begin < 2 and all(len(line.text) <= 1000 for line in found.lines) and all(len(one) < 1000 for one in texts)
+    cut = "%s nvidia error %s" % ("a" * 985, "TOKENTOKENTOKEN" * 3)
+    host.put("/var/log/nvidia-installer.log", "ERROR: %s\n" % cut)
+    assert not [one for one in logs.find(reader.read(host.ctx)) if "TOKEN" in str(one)]
+
+
+def test_a_vgpu_is_of_the_manager_s_process_alone():
+    """The kernel's lines and the installer's have no pid: what follows one that names a vGPU is of something else."""
+    rows, dummy = findings(("kernel", START % UUID, ""), (INSTALLER, "ERROR: Unable to load the kernel module 'nvidia.ko'.", ""))
+    assert ("log_module_load", INSTALLER) in [(code, device) for code, device in rows], rows
+
+
 @pytest.mark.parametrize("answer, unread", [
     (Result(127, "journalctl: No such file or directory"), 0),
     (Result(124, "", True), 2),

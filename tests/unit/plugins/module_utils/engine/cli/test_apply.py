@@ -222,3 +222,28 @@ def test_each_command_has_json(capsys):
             cli.main([one.name, "--help"])
         out = capsys.readouterr().out
         assert "--json" in out and all(option.names[0] in out or option.shown in out for option in one.options)
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [(KeyboardInterrupt(), 130, "it was interrupted"), (OSError(28, "No space left on device", "/dev/stdout"), 1, "/dev/stdout: it failed with 'No space")],
+)
+def test_what_ends_it_from_outside_is_no_traceback(host, write, command, monkeypatch, raised, status, said):
+    """And the host's lock is free: what was done stays, and the next run goes on from there."""
+    created = host.kernel.create
+
+    def create(*args):
+        created(*args)
+        raise raised
+
+    def show(*args):
+        raise raised
+
+    if isinstance(raised, OSError):
+        monkeypatch.setattr(cli.apply, "_show", show)
+    else:
+        monkeypatch.setattr(host.kernel, "create", create)
+    code, dummy, err = command(host, "apply", write(LAYOUTS[0]))
+    assert code == status and said in err and "Traceback" not in err
+    with lock.HostLock(host.ctx, 0):
+        assert host.vgpus()

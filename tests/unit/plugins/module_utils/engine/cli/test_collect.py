@@ -178,6 +178,15 @@ def test_a_full_disk_leaves_no_half_of_it(marked, command, tmp_path, monkeypatch
     assert "archive_not_written" in command(marked, "collect", "--json", "--output", path)[1] and not os.path.exists(path)
 
 
+def test_an_interrupted_one_leaves_no_half_of_it(marked, command, tmp_path, monkeypatch):
+    def addfile(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tarfile.TarFile, "addfile", addfile)
+    code, dummy, err = command(marked, "collect", "--output", str(tmp_path / "out.tar.gz"))
+    assert code == 130 and "interrupted" in err and not (tmp_path / "out.tar.gz").exists()
+
+
 def test_refused_without_root(marked, command, tmp_path):
     assert "not_root" in command(marked, "collect", "--json", "--output", str(tmp_path / "report"), uid=1000)[1] and not (tmp_path / "report").exists()
 

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
+import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import command
 
@@ -33,3 +35,27 @@ def test_a_program_that_does_not_end_is_ended_with_its_children(tmp_path):
         time.sleep(0.05)
     else:
         assert not os.path.exists("/proc/%d" % pid)
+
+
+@pytest.mark.parametrize("goes_on", ["sleep 20", "setsid sleep 20", "yes"])
+def test_a_program_has_ended_although_what_it_started_holds_its_output(tmp_path, goes_on):
+    """As a script does that starts a service. Its own output is whole, and what is silent goes on."""
+    begin = time.monotonic()
+    answer = command.run(["sh", "-c", "trap '' PIPE; %s & echo $! > %s/pid; seq 9000; exit 3" % (goes_on, tmp_path)], 15)
+    took = time.monotonic() - begin
+    pid = int((tmp_path / "pid").read_text())
+    if goes_on != "yes":  # which ends, as nobody reads what it writes
+        os.kill(pid, signal.SIGKILL)
+    assert took < 5 and answer.rc == 3 and not answer.timed_out
+    lines = [line for line in answer.out.splitlines() if line != "y"]
+    assert len(lines) == 9000 or goes_on == "yes" and len(lines) >= 8990  # the other's lines come in between
+
+
+def test_a_program_that_closes_its_output_and_goes_on_is_waited_for():
+    begin = time.monotonic()
+    answer = command.run(["sh", "-c", "echo first; exec >&- 2>&-; sleep 0.5; exit 4"], 10)
+    assert answer.rc == 4 and answer.out == "first\n" and time.monotonic() - begin > 0.4
+
+
+def test_a_long_output_is_whole():
+    assert command.run(["seq", "400000"], 60).out.splitlines() == [str(number) for number in range(1, 400001)]

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import open_files
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import OpenFiles
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs import Sysfs
@@ -45,6 +47,28 @@ def test_a_walk_that_does_not_end_reads_nobody_as_nobody(monkeypatch):
     assert files.vfio and "open files can't be read" in unread.command
 
 
+ASK = """
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.checks import busy
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import open_files
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.context import Context
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.sysfs import Sysfs
+print(*open_files.OpenFiles(Sysfs()).of_gpu(200), *busy.find(Context()), sep="\\n")
+"""
+
+
+@pytest.mark.skipif(open_files.inside(Sysfs()) is not None or os.geteuid() != 0, reason="takes root, and the first PID namespace")
+def test_in_a_pid_namespace_of_its_own_nobody_is_no_answer():
+    """A real namespace of the kernel's, with a /proc of its own and with the host's."""
+    settings = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    own = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", ASK], env=settings, stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert "pid 1 (/proc shows only the processes of a container (pid:[" in own.stdout, own.stdout
+    assert "whether an installation runs is not known: /proc shows only" in own.stdout
+    hosts = subprocess.run(["unshare", "--pid", "--fork", sys.executable, "-c", ASK], env=settings, stdout=subprocess.PIPE, text=True, check=True)
+    assert "container" not in hosts.stdout, "the host's /proc has all processes"
+
+
 class Growing:
     """A machine on which each walk of /proc finds a hundred new processes, all with one device open."""
 
@@ -54,6 +78,10 @@ class Growing:
     def apart(self, work, timeout):
         """As child.rows."""
         return [[pid, [[open_files.NVIDIA_MAJOR, 0]]] for pid in itertools.islice(self.pids, 100)] + [[0, []]], True
+
+    def target(self, path):
+        """A link's target: of a kernel without namespaces."""
+        return None
 
     def read_or(self, path, default=None):
         """A file's text."""

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Says which pages with numbers are older than the code that they speak of.
+
+``page_ages.py`` prints a line for each such page, and exits with 0: not every change of the code changes what was measured. ``--strict``,
+before a release, exits with 1 then, and where the clone has too little history to say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+# "commit": "8b8cd99cfe" of a record, or "on 6cf66bc" of a page.
+COMMIT = re.compile(r'(?:"commit": "|\b(?:on|commit) `?)([0-9a-f]{7,40})\b')
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page. source: the file that has its numbers and names their commit; code: what they are of; command: what measures again."""
+
+    path: str
+    source: str
+    code: tuple[str, ...]
+    command: str
+
+
+ENGINE = ("plugins/module_utils", "plugins/modules")
+PAGES = (
+    Page("docs/performance.md", "tests/bench/results.json", (*ENGINE, "roles", "playbooks", "tests/bench"), "make bench"),
+    Page("docs/faults.md", "tests/faults/results.json", (*ENGINE, "roles", "tests/faults"), "make test-faults"),
+    Page("docs/crash-safety.md", "docs/crash-safety.md", (*ENGINE, "roles", "tests/crash"), "make test-crash"),
+)
+
+
+def git(root: Path, *words: str) -> str:
+    """What git prints, without the newline at its end; empty where it fails."""
+    ended = subprocess.run(["git", *words], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+    return ended.stdout.strip() if ended.returncode == 0 else ""
+
+
+def no_history(root: Path) -> str:
+    """Why nothing can be said; empty where the history is there."""
+    if not git(root, "rev-parse", "HEAD"):
+        return "this is no clone of the repository, so the age of pages with numbers is not known"
+    if git(root, "rev-parse", "--is-shallow-repository") == "true":
+        return "this clone has no history ('git fetch --unshallow' brings it), so the age of pages with numbers is not known"
+    return ""
+
+
+def measured(root: Path, page: Page) -> str:
+    """The newest commit of HEAD's history that the source names; of a source that names none, the last one that changed it."""
+    named = COMMIT.findall((root / page.source).read_text(encoding="utf-8"))
+    known = [one for one in dict.fromkeys(named) if git(root, "rev-parse", "--verify", one + "^{commit}")]
+    if named:
+        return min(known, key=lambda one: int(git(root, "rev-list", "--count", f"{one}..HEAD")), default="")
+    return git(root, "log", "-1", "--format=%H", "--", page.source)
+
+
+def age(root: Path, page: Page) -> str:
+    """That a page is older than its code, in words; empty where it is not."""
+    commit = measured(root, page)
+    if not commit:
+        return f"{page.path}: the commit that {page.source} names is not in this history: '{page.command}' measures again"
+    newer = git(root, "rev-list", "--no-merges", f"{commit}..HEAD", "--", *page.code).split()
+    if not newer:
+        return ""
+    files = git(root, "diff", "--name-only", commit, "HEAD", "--", *page.code).splitlines()
+    day = git(root, "show", "-s", "--format=%cs", commit)
+    return (
+        f"{page.path}: its numbers are of {commit[:10]} ({day}); {len(newer)} commits since then changed {len(files)} files that they speak of:"
+        f" '{page.command}' measures again"
+    )
+
+
+def ages(root: Path = ROOT, pages: tuple[Page, ...] = PAGES) -> list[str]:
+    """All that there is to say."""
+    why = no_history(root)
+    return [why] if why else [line for line in (age(root, page) for page in pages) if line]
+
+
+def main(argv: list[str]) -> int:
+    """Print the lines."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--strict", action="store_true")
+    options = parser.parse_args(argv)
+    found = ages()
+    print("\n".join(found) or "All pages with numbers are as new as the code that they speak of.")
+    return int(options.strict and bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
