@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
 
 PCI = "/sys/bus/pci/devices/"
@@ -20,7 +21,9 @@ os.environ["OS_NOVA_DISABLE_EVENTLET_PATCHING"] = "true"
 
 
 class Binding(types.ModuleType):
-    """Stands for libvirt's binding, which is compiled against an installed libvirt. Flags have no meaning here."""
+    """Stands for libvirt's binding, which is compiled against an installed libvirt. One flag has a meaning here."""
+
+    VIR_CONNECT_LIST_NODE_DEVICES_INACTIVE = 1
 
     class libvirtError(Exception):
         """What libvirt raises."""
@@ -32,10 +35,10 @@ class Binding(types.ModuleType):
 
 
 class Device:
-    """A node device of libvirt."""
+    """A node device of libvirt. create: starts one that is defined."""
 
-    def __init__(self, name, xml, caps):
-        self._name, self._xml, self._caps = name, xml, caps
+    def __init__(self, name, xml, caps, create=None):
+        self._name, self._xml, self._caps, self.create = name, xml, caps, create
 
     def name(self):
         """Its name."""
@@ -66,10 +69,10 @@ def _numbers(address):
 
 
 class Connection:
-    """virConnect, as far as vGPUs need it. made: XML of the devices that nova wanted to have."""
+    """virConnect, as far as vGPUs need it. made: XML of the devices that nova wanted to have; started: UUIDs of those that were defined."""
 
     def __init__(self, host):
-        self.host, self.made = host, []
+        self.host, self.made, self.started = host, [], []
 
     def _function(self, address):
         sysfs, path = self.host.sysfs, PCI + address
@@ -105,8 +108,10 @@ class Connection:
         return sysfs.names(top) if sysfs.exists(top) else []
 
     def listAllDevices(self, flags=0):
-        """All of them."""
-        assert flags == 0
+        """All of them, or those that mdevctl defines and that are not there."""
+        if flags:
+            there, defined = self._mdevs(), [one.uuid for one in mdevctl.definitions(self.host.root).values()]
+            return [Device("mdev_" + one, "", ["mdev"], lambda _, uuid=one: self.started.append(uuid)) for one in defined if one not in there]
         return [self._function(one) for one in self.host.sysfs.names("/sys/bus/pci/devices")] + [
             self._mediated(one) for one in self._mdevs()
         ]

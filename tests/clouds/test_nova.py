@@ -14,7 +14,8 @@ import pytest
 from conftest import Connection, node_name
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cloud import nova as rendered
-from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu_cloud_info
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import mdevctl
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu, nvidia_vgpu_cloud_info
 from ansible_collections.vgpu.kvm.tests.unit.fake import models
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.kernel import GpuInstance
@@ -302,6 +303,24 @@ def test_mig_backed_vgpus(make_host, start):
     nova = start(host, ask(host, nova_resource_classes=True)["nova_conf"])
     assert nova.mdevs() == {vfs[0]: {"CUSTOM_A100_3_20C": 1}, vfs[1]: {"CUSTOM_A100_2_10C": 1}}
     assert nova.allocate(vfs[1], "CUSTOM_A100_2_10C") == [UUID % 2] and nova.libvirt.made == []
+
+
+def test_what_nova_starts_by_itself(make_host, start):
+    """All that mdevctl defines and that is not there: a vGPU that was removed must not be among it, else it comes back."""
+    host = make_host(gpus=[(PF, A40)], mdevctl=True).vfs_on()
+
+    def started(count):
+        call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": count}]}]).ok
+        nova = start(host, ask(host)["nova_conf"])
+        nova.driver._start_inactive_mediated_devices()
+        return nova.libvirt.started
+
+    assert started(2) == [] and len(mdevctl.definitions(host.root)) == 2
+    assert started(1) == [] and len(mdevctl.definitions(host.root)) == 1
+    host.reboot()
+    nova = start(host, "")
+    nova.driver._start_inactive_mediated_devices()
+    assert len(nova.libvirt.started) == 1, "without our restore before it"
 
 
 def test_a_host_without_vgpus(make_host, start):
