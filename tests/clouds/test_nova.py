@@ -309,18 +309,21 @@ def test_what_nova_starts_by_itself(make_host, start):
     """All that mdevctl defines and that is not there: a vGPU that was removed must not be among it, else it comes back."""
     host = make_host(gpus=[(PF, A40)], mdevctl=True).vfs_on()
 
-    def started(count):
-        call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": count}]}]).ok
+    def started(count=None, kept="auto"):
+        if count is not None:
+            call(nvidia_vgpu, host, mdevctl=kept, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": count}]}]).ok
         nova = start(host, ask(host)["nova_conf"])
         nova.driver._start_inactive_mediated_devices()
-        return nova.libvirt.started
+        return len(nova.libvirt.started)
 
-    assert started(2) == [] and len(mdevctl.definitions(host.root)) == 2
-    assert started(1) == [] and len(mdevctl.definitions(host.root)) == 1
+    assert started(2) == 0 and len(mdevctl.definitions(host.root)) == 2
+    assert started(1) == 0 and len(mdevctl.definitions(host.root)) == 1
     host.reboot()
-    nova = start(host, "")
-    nova.driver._start_inactive_mediated_devices()
-    assert len(nova.libvirt.started) == 1, "without our restore before it"
+    assert started() == 1, "a vGPU that is not restored before"
+    host = make_host(gpus=[(PF, A40)], mdevctl=True).vfs_on()
+    assert started(2, kept="false") == 0
+    host.reboot()
+    assert started() == 0, "as the page says of vgpu_mdevctl"
 
 
 def test_a_host_without_vgpus(make_host, start):
