@@ -501,6 +501,16 @@ def report(session: nox.Session, steps: Steps) -> None:
         pytest(session, steps, "metrics", "tests/metrics")
 
 
+@session_of("clouds", "clouds")
+def clouds(session: nox.Session, steps: Steps) -> None:
+    """Run nova-compute's own code with the nova.conf that is rendered: what it offers to Placement, allocates and refuses."""
+    install(session, steps, "clouds")
+    path = collection(session)
+    session.env["PYTHONPATH"] = str(BUILD / "collections")
+    with session.chdir(path):
+        pytest(session, steps, "clouds", "tests/clouds")
+
+
 @session_of("awx", "awx")
 def awx(session: nox.Session, steps: Steps) -> None:
     """Apply awx/ to a small AWX of our own, twice; surveys against the roles; the execution environment's definition."""

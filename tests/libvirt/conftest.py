@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A real libvirtd of its own, in a mount namespace where its directories are those of a fake host. This machine's libvirt is not touched."""
+"""A real libvirtd of its own, in a mount namespace where its directories are those of a fake host: this machine's (Debian 12 where tests run), and
+Debian 13's in a root tree. This machine's libvirt is not touched."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,10 +19,13 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import comm
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
 
-# In the namespace these directories are the fake host's. The packages lack the user that Debian's own daemon has.
+TWIN = Path(__file__).parents[1] / "twin" / "twin"
+PACKAGES = ["libvirt-daemon", "libvirt-daemon-driver-qemu", "libvirt-clients", "qemu-system-x86", "qemu-utils"]
+# In the namespace these directories are the fake host's ($1). $2: the root tree that has the programs, empty for this machine's.
 START = """
-for name in run var/log var/cache var/lib etc; do mkdir -p "$1/$name"; mount --bind "$1/$name" "/$name" || exit 1; done
-exec libvirtd -f /etc/libvirt/libvirtd.conf
+for name in run var/log var/cache var/lib etc; do mkdir -p "$1/$name"; mount --bind "$1/$name" "$2/$name" || exit 1; done
+[ -z "$2" ] || for name in dev proc sys tmp; do mount --rbind "/$name" "$2/$name" || exit 1; done
+exec chroot "$2/" libvirtd -f /etc/libvirt/libvirtd.conf
 """
 QEMU_CONF = """stdio_handler = "file"
 security_driver = "none"
@@ -41,23 +46,24 @@ def missing():
     """Why there can be no libvirtd here, or None."""
     programs = [name for name in ("libvirtd", "virsh", "unshare", "qemu-system-x86_64", "qemu-img") if not shutil.which(name)]
     if programs:
-        return "not installed: %s (Debian: libvirt-daemon-driver-qemu, libvirt-daemon, libvirt-clients, qemu-system-x86)" % ", ".join(programs)
+        return "not installed: %s (Debian: %s)" % (", ".join(programs), " ".join(PACKAGES))
     if os.geteuid() or subprocess.run(["unshare", "--mount", "true"], check=False, stderr=subprocess.DEVNULL).returncode:
         return "a mount namespace needs root"
     return None
 
 
 class Machine:
-    """A fake host with two A40-24Q, and a libvirtd for it."""
+    """A fake host with two A40-24Q, and a libvirtd for it. tree: the root tree that has libvirt and QEMU, empty for this machine."""
 
-    def __init__(self, root):
+    uri = "qemu:///system"
+
+    def __init__(self, root, tree=""):
         self.host = Host(root, gpus=[("0000:e7:00.0", A40)]).vfs_on()
         self.host.add("0000:e7:00.4", "A40-24Q", ONE)
         self.host.add("0000:e7:00.5", "A40-24Q", TWO)
         self.root = root
-        self.uri = "qemu:///system?socket=%s/run/libvirt/libvirt-sock" % root
         for name in ("passwd", "group"):
-            with open("/etc/" + name, encoding="utf-8") as handle:
+            with open(tree + "/etc/" + name, encoding="utf-8") as handle:
                 own = "libvirt-qemu:x:64055:0::/:/bin/false\n" if name == "passwd" else "libvirt-qemu:x:64055:\n"
                 self.host.put("/etc/" + name, handle.read() + own)
         self.host.put("/etc/libvirt/qemu.conf", QEMU_CONF)
@@ -66,7 +72,8 @@ class Machine:
         self.host.ctx.command = self.command
         self.log = open(root + "/libvirtd.log", "w", encoding="utf-8")  # pylint: disable=consider-using-with
         self.daemon = subprocess.Popen(  # pylint: disable=consider-using-with
-            ["unshare", "--mount", "sh", "-c", START, "sh", root], stdout=self.log, stderr=subprocess.STDOUT)
+            ["unshare", "--mount", "sh", "-c", START, "sh", root, tree], stdout=self.log, stderr=subprocess.STDOUT)
+        self.inside = ["nsenter", "--target", str(self.daemon.pid), "--mount", "--root"]
         deadline = time.monotonic() + 60
         while self.virsh("uri", check=False).returncode:
             assert self.daemon.poll() is None and time.monotonic() < deadline, open(self.log.name, encoding="utf-8").read()
@@ -74,11 +81,13 @@ class Machine:
 
     def command(self, argv, timeout, env=None, keeps_lock=False):
         """Stands for system.command.run: virsh is real."""
-        return (command.run if argv[0] == "virsh" else self._fake)(argv, timeout, env, keeps_lock)
+        if argv[0] == "virsh":
+            return command.run([*self.inside, *argv], timeout, env, keeps_lock)
+        return self._fake(argv, timeout, env, keeps_lock)
 
     def virsh(self, *words, check=True):
         """Runs virsh."""
-        done = subprocess.run(["virsh", "-q", "-c", self.uri, *words], check=False, text=True, capture_output=True)
+        done = subprocess.run([*self.inside, "virsh", "-q", "-c", self.uri, *words], check=False, text=True, capture_output=True)
         assert not check or done.returncode == 0, done.stderr
         return done
 
@@ -113,16 +122,22 @@ class Machine:
         self.log.close()
 
 
-@pytest.fixture(scope="session")
-def daemon():
+@pytest.fixture(scope="session", params=["", "debian13"], ids=["libvirt of this machine", "libvirt of Debian 13"])
+def daemon(request):
     """One libvirtd for all tests."""
     reason = missing()
     if reason:
         pytest.skip(reason)
+    tree = ""
+    if request.param:
+        made = subprocess.run([TWIN, "tree", "--os", request.param, *PACKAGES], check=False, stdout=subprocess.PIPE, text=True)
+        assert made.returncode == 0, "a root tree of %s with libvirt could not be built: see above" % request.param
+        tree = made.stdout.splitlines()[-1]
     root = tempfile.mkdtemp(prefix="vgpu-")  # a socket's path has 107 bytes at most
     made = None
     try:
-        made = Machine(root)
+        made = Machine(root, tree)
+        assert not tree or "hypervisor: QEMU 10." in made.virsh("version").stdout, made.virsh("version").stdout
         yield made
     finally:
         if made:

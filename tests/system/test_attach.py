@@ -104,6 +104,21 @@ def test_a_running_vm_loses_it_at_its_next_start_or_live(machine):
     machine.twin.sh("virsh -q start --paused web1 && virsh -q destroy web1")
 
 
+def test_a_ramfb_without_a_display_does_not_start(machine):
+    """So the module refuses it, and takes ramfb away with the display."""
+    if machine.kind != "mdev":
+        pytest.skip("only mediated devices have a display")
+    vgpu = {"uuid": machine.attach({"name": "web1", "vgpus": [{"type": machine.type}]})["attached"][0]["device"]}
+    dark = "s/ display='[a-z]*'//; s/ ramfb='[a-z]*'//; s/model='vfio-pci'/& display='off' ramfb='on'/"
+    machine.twin.sh(f'virsh dumpxml --inactive --security-info web1 | sed "{dark}" > /tmp/dark.xml && virsh -q define /tmp/dark.xml')
+    printed = machine.twin.sh("virsh -q start --paused web1 2>&1", check=False)
+    assert "ramfb" in printed and machine.twin.sh("virsh -q domstate web1") == "shut off", printed
+    refused = machine.attach({"name": "web1", "vgpus": [vgpu]})
+    assert refused["failed"] and "ramfb" in refused["msg"], pretty(refused)
+    assert not machine.attach({"name": "web1", "vgpus": [{**vgpu, "display": False}]})["failed"]
+    machine.twin.sh("virsh -q start --paused web1 && virsh -q destroy web1")
+
+
 def test_the_role_and_what_the_doctor_says_of_a_vm_without_its_vgpu(machine):
     run = machine.twin.playbook("vgpu.kvm.validate", {"vgpu_layout": machine.layout})
     assert run.rc == 0, run.out[-3000:]

@@ -39,13 +39,13 @@ GRACE = 20  # seconds that interrupted sessions get
 # idle. Linters come first, because their errors are the usual ones; they also bridge the time in which `system` builds the image that `life` needs.
 SESSIONS = (
     *("system", "lint", "docs", "site", "life", "twin_unit", "engine", "twin", "sanity-2.18", "faults-short", "sanity-2.19", "sanity-2.21"),
-    *("units-2.18", "units-2.21", "fuzz", "release", "report"),
+    *("units-2.18", "units-2.21", "fuzz", "release", "report", "clouds"),
 )
 # Three run side by side on two cores, because each waits at times: for a download, a boot, a guest's answer, a timeout that is tested. More than
 # two with machines would slow each other down: QEMU and the controller need a core for each, and 2 GiB.
 SIDE_BY_SIDE = 3
 WITH_MACHINES = 2
-WITHOUT_MACHINES = ("lint", "docs", "site", "engine", "coverage", "twin_unit", "fuzz", "release", "report", "awx", "misbehaving", "sanity-", "units-")
+WITHOUT_MACHINES = ("lint", "docs", "site", "engine", "coverage", "twin_unit", "fuzz", "release", "report", "clouds", "awx", "misbehaving", "sanity-", "units-")
 
 
 @dataclass

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from twinlib import image, run
+from twinlib import cli, image, run
 
 PROGRAM = """\
 import sys
@@ -56,5 +56,22 @@ def test_what_mmdebstrap_mounts_goes_with_it(tmp_path, monkeypatch):
     (tmp_path / "sources.list").write_text("deb http://mirror.example/debian bookworm main\n")
     monkeypatch.setattr(run.os, "geteuid", lambda: 0)
     monkeypatch.setattr(image, "run", lambda argv, **_kwargs: commands.append(argv))
-    image._make_tree(tmp_path, image.SYSTEMS["debian12"], [], "bios")
+    image._make_tree(tmp_path, image.SYSTEMS["debian12"], ["grub-pc"], image.TREE_OPTIONS)
     assert commands[0][:len(run.PRIVATE) + 1] == [*run.PRIVATE, "mmdebstrap"]
+
+
+def test_a_root_tree_with_packages(tmp_path, monkeypatch, capsys):
+    commands = []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TWIN_APT_SOURCES", str(tmp_path / "sources.list"))
+    (tmp_path / "sources.list").write_text("deb http://mirror.example/debian bookworm main\n")
+    monkeypatch.setattr(run.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(cli.host_packages, "ensure", lambda: None)
+    monkeypatch.setattr(image, "run", lambda argv, **_kwargs: commands.append(argv))
+    for dummy in range(2):
+        assert cli.main(["tree", "--os", "debian13", "libvirt-daemon", "libvirt-clients"]) == 0
+    first, second = map(Path, capsys.readouterr().out.split())
+    assert first == second and first.name == "root" and first.parent.parent == tmp_path / "vgpu-twin"
+    (command,) = commands
+    assert "--include=libvirt-daemon,libvirt-clients" in command and "trixie" in command
+    assert "trixie" in (tmp_path / "vgpu-twin" / "sources-trixie" / "sources.list").read_text()

@@ -192,6 +192,12 @@ def _bundle(args: argparse.Namespace) -> int:
     return 0
 
 
+def _tree(args: argparse.Namespace) -> int:
+    host_packages.ensure()
+    print(image.tree_of(image.SYSTEMS[args.system], args.packages))
+    return 0
+
+
 def _gpus(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= GPUS:
         raise argparse.ArgumentTypeError(f"1 to {GPUS}")
@@ -271,6 +277,9 @@ def parser() -> argparse.ArgumentParser:
     add("down", _down, "end a machine and delete its disk").add_argument("--keep", action="store_true", help="keep the disk")
     add("list", _list, "list this checkout's machines", False)
     systems(add("bundle", _bundle, "print the path of the driver bundle (debian13: with modules for Debian 12, too)", False))
+    command = add("tree", _tree, "print the path of a root tree with packages of a Debian, for programs that run in a chroot; built if it is not there", False)
+    systems(command)
+    command.add_argument("packages", nargs="+", metavar="PACKAGE")
     return top
 
 

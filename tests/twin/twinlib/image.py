@@ -135,12 +135,12 @@ def tree_options(boot: str) -> tuple[str, ...]:
     return TREE_OPTIONS + tables
 
 
-def _make_tree(folder: Path, system: System, extras: Sequence[str], boot: str) -> None:
+def _make_tree(folder: Path, system: System, names: Sequence[str], options: Sequence[str]) -> None:
     sources = apt_sources(system)
     root, archive = folder / "root", folder / "root.tar"
     packed = in_namespace()  # mmdebstrap has a user namespace of its own, with other ids
     mmdebstrap = [
-        "mmdebstrap", "--mode=unshare" if packed else "--mode=root", *tree_options(boot), "--include=" + ",".join(packages(extras, boot)), system.suite,
+        "mmdebstrap", "--mode=unshare" if packed else "--mode=root", *options, "--include=" + ",".join(names), system.suite,
         str(archive if packed else root), *[str(s) for s in sources],
     ]
     run(mmdebstrap if packed else as_root([*PRIVATE, *mmdebstrap]), env={**os.environ, "TMPDIR": "/tmp"})
@@ -153,10 +153,15 @@ def _make_tree(folder: Path, system: System, extras: Sequence[str], boot: str) -
 
 def build_tree(system: System, extras: Sequence[str] = (), boot: str = "bios") -> Path:
     """Debian's root tree with kernel, headers and compiler."""
+    what = f"{''.join(f' with {extra}' for extra in [*extras, *([] if boot == 'bios' else [boot])])} by mmdebstrap (two minutes)"
+    return tree_of(system, packages(extras, boot), tree_options(boot), what)
+
+
+def tree_of(system: System, names: Sequence[str], options: Sequence[str] = TREE_OPTIONS, what: str = " by mmdebstrap (a minute)") -> Path:
+    """Debian's root tree with these packages and what they need, nothing else."""
     # A tree of real root's is closed to a user namespace, and the other way round.
-    key = cache.digest(apt_sources(system), *packages(extras, boot), *tree_options(boot), system.suite, *(["namespace"] if in_namespace() else []))
-    what = f"root tree of {system.title}{''.join(f' with {extra}' for extra in [*extras, *([] if boot == 'bios' else [boot])])} by mmdebstrap (two minutes)"
-    return cache.product("tree", key, lambda folder: _make_tree(folder, system, extras, boot), what) / "root"
+    key = cache.digest(apt_sources(system), *names, *options, system.suite, *(["namespace"] if in_namespace() else []))
+    return cache.product("tree", key, lambda folder: _make_tree(folder, system, names, options), f"root tree of {system.title}{what}") / "root"
 
 
 def kernel_version(tree: Path) -> str:

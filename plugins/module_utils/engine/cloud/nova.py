@@ -22,9 +22,15 @@ def resource_class(short: str) -> str:
     return "CUSTOM_" + re.sub(r"[^A-Z0-9_]", "_", short.upper())
 
 
+def _spelled(offered: Sequence[Offered]) -> list[Offered]:
+    """The vGPUs whose addresses nova takes: its PCI domains have four digits, and nova-compute ends at others."""
+    return [one for one in offered if one.gpu.address.index(":") == 4]
+
+
 def contradictions(offered: Sequence[Offered], with_classes: bool) -> list[Refusal]:
     """What nova can't express of what the user requests: VFs of one GPU with two classes end nova-compute at its start."""
-    names = {one.gpu.address: [other.short for other in offered if other.gpu is one.gpu and other.mdev_type is None] for one in offered}
+    vfs = [one for one in _spelled(offered) if one.mdev_type is None]
+    names = {one.gpu.address: [other.short for other in vfs if other.gpu is one.gpu] for one in vfs}
     return [
         Refusal(
             "its VFs are vGPUs of several types (%s), and nova takes one resource class for all VFs of a GPU" % ", ".join(sorted(set(shorts))),
@@ -41,7 +47,7 @@ def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
     types: dict[str, dict[str, Any]] = {}
     specs = []
     unlimited: set[str] = set()
-    for one in offered:
+    for one in _spelled(offered):
         name = resource_class(one.short) if with_classes else None
         if one.mdev_type is None:
             spec = {"address": one.vgpu.parent, "managed": "no"}
@@ -90,6 +96,10 @@ def _shared(mdevs: Sequence[dict[str, Any]]) -> list[str]:
 
 def _warnings(offered: Sequence[Offered], with_classes: bool, unlimited: set[str]) -> list[str]:
     found = []
+    for address in dict.fromkeys(one.gpu.address for one in offered if one not in _spelled(offered)):
+        words = "nova: %s is in PCI domain %s, and nova takes domains of four digits: its vGPUs are not in nova_conf."
+        found.append(words % (address, address.partition(":")[0]))
+    offered = _spelled(offered)
     for address in dict.fromkeys(one.gpu.address for one in offered if one.mdev_type in unlimited):
         words = "nova: %s has no SR-IOV: nova may create more vGPUs on it than the layout has. Fill the GPU in the layout (vgpu_layout) to prevent that."
         found.append(words % address)

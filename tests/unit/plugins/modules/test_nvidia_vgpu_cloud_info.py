@@ -63,6 +63,21 @@ def test_a_type_has_the_current_name_of_its_directory(host):
     assert "[mdev_vfio-pci-565]" in ask(host)["nova_conf"]
 
 
+@pytest.mark.parametrize("classes", [False, True])
+def test_nova_gets_no_pci_domain_of_five_digits(make_host, classes):
+    """nova-compute would end; with two types on that GPU there is no contradiction, because nova does not get it."""
+    far = "10000:e8:00.0"
+    host = make_host(gpus=[(far, L40S), ("0000:3b:00.0", L40S)], vendor_vfio=True).vfs_on()
+    host.pf(far).mixed = True
+    for address, short in (("10000:e8:00.4", "L40S-24Q"), ("10000:e8:00.5", "L40S-8Q"), ("0000:3b:00.4", "L40S-24Q")):
+        host.add(address, short, None)
+    outcome = ask(host, nova_resource_classes=classes)
+    assert [one["address"] for one in outcome["nova"]["device_specs"]] == ["0000:3b:00.4"] and far[:5] not in outcome["nova_conf"]
+    (warning,) = [one for one in outcome.warnings if one.startswith("nova")]
+    assert warning.startswith("nova: %s is in PCI domain 10000" % far)
+    assert len(outcome["vgpus"]) == 3 and outcome["kubevirt_yaml"], "that is nova's matter alone"
+
+
 def test_a_host_without_vgpus(host):
     outcome = ask(host)
     assert outcome["vgpus"] == [] and outcome["nova_conf"] == outcome["kubevirt_yaml"] == "" and "no vGPUs on 0000:e8:00.0" in outcome.warnings[0]
