@@ -154,8 +154,8 @@ class Bed:
         groups = {group: {"hosts": {name: self.variables.get(name, {}) for name in names}} for group, names in self.groups.items()}
         return {"all": {"vars": everywhere, "children": groups}}
 
-    def play(self, playbook: str, *options: str, strategy: str = "linear", python: str = PYTHON, forks: int = 10, **variables: object) -> Ended:
-        """Runs a playbook of the collection, or a file."""
+    def play(self, playbook: str, *options: str, strategy: str = "linear", python: str = PYTHON, forks: int = 10, config: str = "", **variables: object) -> Ended:
+        """Runs a playbook of the collection, or a file. config: an ansible.cfg; without it Ansible has its own defaults."""
         self.calls = {}
         (self.folder / "hosts.json").write_text(json.dumps(self.inventory()), encoding="utf-8")
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))}
@@ -163,6 +163,7 @@ class Bed:
             ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS), ANSIBLE_CONNECTION_PLUGINS=str(HERE / "connection"), ANSIBLE_HOME=str(self.folder / "home"),
             ANSIBLE_PIPELINING="true", ANSIBLE_STRATEGY=strategy, ANSIBLE_TASK_TIMEOUT="3600", FLEET_SOCKET=self.socket, LC_ALL="C.UTF-8",
             ANSIBLE_NOCOLOR="1", ANSIBLE_RETRY_FILES_ENABLED="false", ANSIBLE_DEPRECATION_WARNINGS="false",
+            ANSIBLE_CONFIG=config or os.devnull, COLUMNS="80",
         )
         words = [python, "-m", "ansible", "playbook", "-i", str(self.folder / "hosts.json"), "-f", str(forks), "-e", json.dumps(variables)]
         words += [*options, playbook if "/" in playbook else "vgpu.kvm." + playbook]
