@@ -41,7 +41,7 @@ def test_first_use_shows_the_first_run_and_the_second(bed, bundles):
     first = bed.play("site", config=CONFIG, **variables)
     second = bed.play("site", config=CONFIG, **variables)
     assert (first.rc, second.rc, second.changed) == (0, 0, {"gpu01": 0}), first.out[-3000:] + second.out[-3000:]
-    (announced,) = re.findall(r"gpu01: to do'?\n((?: *- .*\n)+)", first.out)
+    (announced,) = re.findall(r"gpu01: to do\n((?: {8}.*\n)+)", first.out)
     assert "gpu01: 2 GPUs, 4 vGPUs, %d changes, rebooted" % announced.count("\n") in first.out, first.out
     assert re.search("set the kernel flags.*install the vGPU host driver.*enable 32 VFs.*vgpu-restore.*create A40-24Q", announced, re.DOTALL), announced
     screens = {"site-first": SILENT.sub("", screen("vgpu.kvm.site", first)), "site-second": screen("vgpu.kvm.site", second)}
@@ -56,6 +56,7 @@ def test_operations_shows_a_verdict_and_a_refusal(bed):
     bed.faults["gpu03"] = {1: "unreachable"}
     verdict = bed.play("validate", config=CONFIG, forks=1, **BASE)
     assert verdict.bad == {"gpu01": 0, "gpu02": 1, "gpu03": 1}, verdict.out
+    assert re.search(r"^ +HOST   STATE  .*\n +gpu02  error +2 +0 +0\n", verdict.out, re.MULTILINE), "a table, not a list in quotes"
     used = bed.hosts["gpu01"]
     used.kernel.use(used.vgpus()[0][0], pid=4711, name="web1")
     before = bed.states()
