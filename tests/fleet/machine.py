@@ -191,7 +191,7 @@ class Vm(Machine, Guest):
         """Stands for system.command.run."""
         runs = "nvidia-gridd" in self.started
         self.daemon.update(ActiveState="active" if runs else "inactive", SubState="running" if runs else "dead")
-        if argv[0] == "nvidia-smi" and self.on_disk:
+        if os.path.basename(argv[0]) == "nvidia-smi" and self.on_disk:
             self.kernel.load(self.on_disk)  # by nvidia-modprobe
             self.pf().driver = "nvidia"
         licensed = runs and list(self.folder_of(DIRECTORY).glob("*.tok"))

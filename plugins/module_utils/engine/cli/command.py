@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass, field
 from typing import Any, Callable, Sequence
 
@@ -79,5 +80,17 @@ def parser(name: str, description: str, commands: Sequence[Command]) -> argparse
         sub = below.add_parser(one.name, help=one.help, description=("%s. %s" % (one.help[0].upper() + one.help[1:], one.text)).strip())
         for option in (*one.options, JSON):
             sub.add_argument(*option.names, help=option.help.replace("%", "%%"), **option.rest)
-        sub.set_defaults(command_of=one)
+        sub.set_defaults(command_of=one, parser_of=sub)
     return made
+
+
+def parsed(made: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments. Ends the program after a message if they are wrong; without any, the message is the list of commands."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words:
+        sys.stderr.write(made.format_help())
+        sys.exit(2)
+    args, rest = made.parse_known_args(words)
+    if rest:
+        args.parser_of.error("unrecognized arguments: %s" % " ".join(rest))
+    return args

@@ -15,7 +15,7 @@ from ..base.steps import ApplyError
 from ..state import layout_file
 from ..system.context import Context
 from . import apply, collect, doctor, explain, metrics, restore, status
-from .command import Command, Option, parser, seconds, whole_seconds
+from .command import Command, Option, parsed, parser, seconds, whole_seconds
 from .man import page
 from .screen import Screen
 
@@ -50,7 +50,7 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit status. Errors are on stderr, with --json on stdout too."""
-    args = parser(NAME, DESCRIPTION[0].upper() + DESCRIPTION[1:] + ".", COMMANDS).parse_args(argv)
+    args = parsed(parser(NAME, DESCRIPTION[0].upper() + DESCRIPTION[1:] + ".", COMMANDS), argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a byte of a host's file may be no text
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "vgpuctl status | head" ends quietly
