@@ -30,6 +30,6 @@ def test_site_takes_a_host_and_its_vms_to_licensed_vgpus(bed):
     assert host.state()["driver"] == ("550.163.02", "550.163.02") and len(host.vgpus()) == 2
     for vm in vms:
         assert vm.state()["driver"] == ("550.163.01", "550.163.01") and "nvidia-gridd" in vm.enabled
-        assert [path.read_text() for path in vm.folder_of(DIRECTORY).glob("*.tok")] == [token()] and vm.status[0].startswith("Licensed")
+        assert [path.read_text().strip() for path in vm.folder_of(DIRECTORY).glob("*.tok")] == [token()] and vm.status[0].startswith("Licensed")
     second = bed.play("site", *example, config=str(EXAMPLES / "ansible.cfg"), ansible_become=False)
     assert second.rc == 0 and second.changed == {"gpu01": 0, "web1": 0, "web2": 0}, second.out[-6000:]

@@ -92,5 +92,6 @@ def parsed(made: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpars
         sys.exit(2)
     args, rest = made.parse_known_args(words)
     if rest:
-        args.parser_of.error("unrecognized arguments: %s" % " ".join(rest))
+        args.parser_of.print_usage(sys.stderr)
+        args.parser_of.exit(2, "%s: error: unrecognized arguments: %s\n" % (args.parser_of.prog, " ".join(rest)))
     return args
