@@ -38,7 +38,7 @@ class Option:
 class Command:
     """One subcommand. run(ctx, screen, args) returns the exit status. text: more than its help. root: whether it must run as root.
 
-    failed: exit status if it cannot do its work.
+    failed: exit status if it cannot do its work. partial: whether it sees less without root.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Command:
     options: Sequence[Option] = field(default_factory=tuple)
     root: bool = False
     failed: int = 1
+    partial: bool = False
 
 
 _DAY = 86400

@@ -22,12 +22,13 @@ from .screen import Screen
 NAME = "vgpuctl"
 DESCRIPTION = "shows, checks and changes this host's vGPUs, and restores the stored ones"
 
+_PARTIAL = "vgpuctl: without root, logs are left out, and vGPUs may count as in use. Run 'sudo vgpuctl %s'.\n"
 COMMANDS = (
     Command(
         "status", status.run, "GPUs, VFs, vGPUs, who uses them, and whether all is well",
-        "The first line sums it up. Exit status 0: all is well; 1: warnings only; 2: something does not work.", failed=2,
+        "The first line sums it up. Exit status 0: all is well; 1: warnings only; 2: something does not work.", failed=2, partial=True,
     ),
-    Command("doctor", doctor.run, "what is wrong with this host, what was expected, and what to do", "Exit status 1 if there are errors."),
+    Command("doctor", doctor.run, "what is wrong with this host, what was expected, and what to do", "Exit status 1 if there are errors.", partial=True),
     Command("plan", apply.plan, "what 'apply' would do with a layout; changes nothing", options=apply.PLAN_OPTIONS, root=True),
     Command(
         "apply", apply.apply, "create and remove vGPUs to match a layout, as the module nvidia_vgpu does",
@@ -59,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command.root and os.geteuid():
             raise _not_root(args.command)
+        if command.partial and os.geteuid():
+            sys.stderr.write(_PARTIAL % args.command)
         return command.run(Context(), screen, args)
     except EngineError as exc:
         _report(screen, exc, args.json)

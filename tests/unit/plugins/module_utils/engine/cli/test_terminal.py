@@ -104,3 +104,13 @@ def test_a_wrong_call_has_one_message(host, command, capsys, words, code, shown)
         status, (out, err) = ended.code, capsys.readouterr()
     assert (status, out) == (code, "") and shown in err and len(err) < 1500, err
     assert "Traceback" not in err and sys.stdout is not None
+
+
+def test_without_root_the_reading_commands_say_what_they_do_not_see(rebooted, command):
+    host = rebooted(1)
+    for word in ("status", "doctor"):
+        code, out, err = command(host, word, "--json", uid=1000)
+        assert code and json.loads(out) and err == (
+            "vgpuctl: without root, logs are left out, and vGPUs may count as in use. Run 'sudo vgpuctl %s'.\n" % word
+        )
+        assert command(host, word, "--json")[2] == ""
