@@ -23,6 +23,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import modules
 import pytest
@@ -37,6 +38,7 @@ KINDS = ("error", "unreachable", "cut", "timeout", "garbage", "slow")
 PYTHON = os.environ.get("VGPU_FLEET_PYTHON", sys.executable)
 FULL = os.environ.get("VGPU_FLEET") == "full"
 long = pytest.mark.skipif(not FULL, reason="takes minutes; set VGPU_FLEET=full")
+CONTROLLER = SimpleNamespace(root="", boot_id="")
 WORKS = ("cut", "timeout", "slow")  # the call does its work
 PARAMS = re.compile(r"^(?: *ANSIBALLZ_PARAMS = |params=)('.*'|\".*\"),?$", re.MULTILINE)
 RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.MULTILINE)
@@ -91,11 +93,11 @@ class Bed:
         self.server.shutdown()
         self.server.server_close()
 
-    def add(self, name: str, group: str = "vgpu_hosts", **options: object) -> Machine:
-        """A new host."""
+    def add(self, name: str, group: str = "vgpu_hosts", kind: type[Machine] = Machine, **options: object) -> Machine:
+        """A new host, or a VM."""
         root = self.folder / "hosts" / name
         root.mkdir(parents=True)
-        self.hosts[name] = Machine(root, **options)
+        self.hosts[name] = kind(root, **options)
         self.groups.setdefault(group, []).append(name)
         return self.hosts[name]
 
@@ -103,7 +105,8 @@ class Bed:
         """What a call gets."""
         with self.lock:
             name = request["host"]
-            machine, calls = self.hosts[name], self.calls.setdefault(name, [])
+            # What a role asks the controller for is about its real files.
+            machine, calls = self.hosts.get(name, CONTROLLER), self.calls.setdefault(name, [])
             calls.append(self._name(request))
             kind = self.faults.get(name, {}).get(len(calls))
             if self.fault_at.get(name, ("", ""))[0] == calls[-1]:
@@ -152,10 +155,10 @@ class Bed:
             "ansible_remote_tmp": str(self.folder / "remote"),
         }
         groups = {group: {"hosts": {name: self.variables.get(name, {}) for name in names}} for group, names in self.groups.items()}
-        return {"all": {"vars": everywhere, "children": groups}}
+        return {"all": {"vars": everywhere, "hosts": {"localhost": {}}, "children": groups}}
 
-    def play(self, playbook: str, *options: str, strategy: str = "linear", python: str = PYTHON, forks: int = 10, **variables: object) -> Ended:
-        """Runs a playbook of the collection, or a file."""
+    def play(self, playbook: str, *options: str, strategy: str = "linear", python: str = PYTHON, forks: int = 10, config: str = "", **variables: object) -> Ended:
+        """Runs a playbook of the collection, or a file. config: an ansible.cfg; without it Ansible has its own defaults."""
         self.calls = {}
         (self.folder / "hosts.json").write_text(json.dumps(self.inventory()), encoding="utf-8")
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))}
@@ -163,6 +166,7 @@ class Bed:
             ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS), ANSIBLE_CONNECTION_PLUGINS=str(HERE / "connection"), ANSIBLE_HOME=str(self.folder / "home"),
             ANSIBLE_PIPELINING="true", ANSIBLE_STRATEGY=strategy, ANSIBLE_TASK_TIMEOUT="3600", FLEET_SOCKET=self.socket, LC_ALL="C.UTF-8",
             ANSIBLE_NOCOLOR="1", ANSIBLE_RETRY_FILES_ENABLED="false", ANSIBLE_DEPRECATION_WARNINGS="false",
+            ANSIBLE_CONFIG=config or os.devnull, COLUMNS="80",
         )
         words = [python, "-m", "ansible", "playbook", "-i", str(self.folder / "hosts.json"), "-f", str(forks), "-e", json.dumps(variables)]
         words += [*options, playbook if "/" in playbook else "vgpu.kvm." + playbook]

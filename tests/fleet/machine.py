@@ -14,6 +14,7 @@ from pathlib import Path
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.boot import restore
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.tests.unit.fake import boot
+from ansible_collections.vgpu.kvm.tests.unit.fake.guest import A40_24Q, ADDRESS, DIRECTORY, Guest
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
 
@@ -34,7 +35,8 @@ class Machine(Host):
             self.put("/etc/os-release", DEBIAN)
         self.kernel.loaded.clear()
         self.on_disk = None
-        os.unlink(self.root + "/usr/bin/nvidia-vgpu-mgr")
+        for name in ("nvidia-vgpu-mgr", "nvidia-gridd"):
+            self.folder_of("/usr/bin/" + name).unlink(missing_ok=True)
         self.put("/usr/sbin/update-initramfs", "", 0o755)
         self.rebuilds = 0
         self.loader = loader
@@ -173,3 +175,25 @@ class Machine(Host):
                     with open(path, "rb") as handle:
                         found[path[len(self.root) :]] = (oct(os.stat(path).st_mode & 0o777), hashlib.sha256(handle.read()).hexdigest()[:12])
         return found
+
+
+class Vm(Machine, Guest):
+    """A VM with a vGPU and without a driver. It has a license while the driver's daemon runs and there is a token."""
+
+    def __init__(self, root):
+        super().__init__(root, gpus=((ADDRESS, A40_24Q),))
+
+    def exists(self, unit):
+        """Whether systemd knows the unit."""
+        return os.path.exists(self.root + "/usr/bin/nvidia-gridd") if unit.split(".")[0] == "nvidia-gridd" else super().exists(unit)
+
+    def command(self, argv, timeout, env=None, keeps_lock=False):
+        """Stands for system.command.run."""
+        runs = "nvidia-gridd" in self.started
+        self.daemon.update(ActiveState="active" if runs else "inactive", SubState="running" if runs else "dead")
+        if os.path.basename(argv[0]) == "nvidia-smi" and self.on_disk:
+            self.kernel.load(self.on_disk)  # by nvidia-modprobe
+            self.pf().driver = "nvidia"
+        licensed = runs and list(self.folder_of(DIRECTORY).glob("*.tok"))
+        self.status = ["Licensed (Expiry: 2027-11-25 7:29:4 GMT)" if licensed else "Unlicensed (Unrestricted)"]
+        return super().command(argv, timeout, env, keeps_lock)

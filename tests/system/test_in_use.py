@@ -7,7 +7,12 @@ The VMs are processes that have their device open through VFIO, as QEMU has it: 
 
 from __future__ import annotations
 
+import base64
+import io
+import json
+import re
 import shlex
+import tarfile
 from collections.abc import Iterator
 
 import pytest
@@ -112,6 +117,58 @@ def test_the_host_is_brought_up_beside_a_vm_with_a_whole_gpu(twin):
     used = made(twin)[VF]
     device, folder = (used, f"/sys/bus/mdev/devices/{used}") if "-" in used else (VF, f"/sys/bus/pci/devices/{VF}")
     twin.guests.append(Guest(twin, "sliced", device, folder))
+    all_live(twin)
+
+
+# Where each mark goes. The kernel's log and the journal of a service of ours are read as they are; the other words are of no log.
+MARKS = {
+    "token": "eyJtYXJrZWRfaGVhZGVy.eyJtYXJrZWQ.c2lnbmF0dXJl", "password": "markpassword", "serial": "MARK0123456789", "address": "10.203.77.5",
+    "host": "markneighbor", "user": "markuser", "vm": "markvm-payroll", "mac": "52:54:00:6d:61:72", "uuid": "deadbeef-1111-4222-8333-abcdefabcdef",
+}
+PLANT = """
+echo '{address} {host}.example {host}' >> /etc/hosts
+echo '{user}:x:1777:1777:Mark Surname:/home/{user}:/bin/sh' >> /etc/passwd
+echo 'options nvidia-none password={password} # {user}' > /etc/modprobe.d/mark.conf
+echo 'NVRM: a board of nvidia, serial: {serial} mac {mac} of {host} uuid {uuid} token={token}' > /dev/kmsg
+systemd-run --quiet --wait --unit=vgpu-metrics echo 'Bearer {token} {uuid} https://{user}:{password}@{host}/x from {address} VM {vm}'
+journalctl --sync
+"""
+# With another name of the machine meanwhile.
+COLLECT = "cd /root; old=$(cat /proc/sys/kernel/hostname); echo markhost > /proc/sys/kernel/hostname; vgpuctl collect %s; echo $old > /proc/sys/kernel/hostname"
+UPROOT = "sed -i /{host}/d /etc/hosts; sed -i /{user}:/d /etc/passwd; rm -f /etc/modprobe.d/mark.conf /root/report.tar.gz"
+# What the machine itself has of the kinds that are masked, one a line.
+OWN = (
+    "cat /etc/machine-id /proc/sys/kernel/random/boot_id /sys/class/net/*/address; ls /sys/bus/mdev/devices 2>/dev/null; "
+    "nvidia-smi -q | sed -n 's/.*\\(Serial Number\\|GPU UUID\\) *: //p'"
+)
+PLAIN = {"", "00:00:00:00:00:00", "N/A"}
+
+
+def test_collect_has_no_secret_of_the_host(twin):
+    """An archive of a host with vGPUs and VMs: what is listed before is what is in it, and no mark is."""
+    free = sorted(made(twin).items())[1]
+    device, folder = (free[1], f"/sys/bus/mdev/devices/{free[1]}") if "-" in free[1] else (free[0], f"/sys/bus/pci/devices/{free[0]}")
+    vm = Guest(twin, MARKS["vm"], device, folder)
+    try:
+        twin.sh(PLANT.format(**MARKS))
+        listed = json.loads(twin.sh(COLLECT % "--list --json"))
+        shown = twin.sh(COLLECT % "--output /root/report.tar.gz")
+        archive = base64.b64decode(twin.sh("base64 -w0 /root/report.tar.gz"))
+        own = set(twin.sh(OWN).splitlines()) - PLAIN
+    finally:
+        twin.sh(f"kill {vm.pid}; {UPROOT.format(**MARKS)}", check=False)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
+        content = {one.name.partition("/")[2]: opened.extractfile(one).read().decode() for one in opened.getmembers()}
+    assert listed["archive"] is None and set(listed["files"]) == set(content), shown
+    rows = dict(re.findall(r"^(\S+\.(?:json|txt)) +(\d+)$", shown, re.MULTILINE))
+    assert {name: int(size) for name, size in rows.items()} == {name: len(text.encode()) for name, text in content.items()}, shown
+    assert shown.index("BYTES") < shown.index("Written: ")
+    assert len(own) >= 5, own
+    for mark in [*MARKS.values(), "markhost", *own]:
+        found = [name for name, text in {**content, "the screen": shown}.items() if mark.lower() in text.lower()]
+        assert not found, f"{mark} is in {found}"
+    assert "a board of nvidia, serial: <serial-" in content["journal-kernel.txt"] and "Bearer <secret-" in content["journal-services.txt"]
+    assert '"vm": "<vm-' in content["status.json"] and f"{GPU}: driver -> nvidia" in content["sysfs.txt"], "what helps stays"
     all_live(twin)
 
 

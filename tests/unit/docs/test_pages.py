@@ -177,6 +177,13 @@ def test_what_is_wrong_is_found(value):
     assert len(wrong(value)) == 1
 
 
+def test_the_page_of_variables_has_each_of_them_once():
+    """Of roles, which role_readmes.py writes, of playbooks alone, and of the lookup target_hosts. site sets vgpu_guests_optional for its own play."""
+    rows = re.findall(r"^\| `(vgpu_\w+)` \|", (ROOT / "docs" / "variables.md").read_text(encoding="utf-8"), re.MULTILINE)
+    public = {name for name in OPTIONS if name.startswith("vgpu_")} | OF_PLAYBOOKS - {"vgpu_guests_optional"} | {"vgpu_target"}
+    assert len(public) > 100 and sorted(rows) == sorted(public)
+
+
 # --- layouts
 
 

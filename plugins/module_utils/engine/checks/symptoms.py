@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What lines of logs mean: a table of patterns, each with its cause, its remedy and the public text that its words come from. Data only.
+"""What lines of logs mean: a table of patterns, each with its cause, its remedy and where its words come from. Data only.
 
-A new row needs a line that somebody has published, and a test in tests/unit/plugins/module_utils/engine/checks/test_symptoms.py.
+A new row needs a line that a program prints, and a test in tests/unit/plugins/module_utils/engine/checks/test_symptoms.py.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ _MODULES = "https://github.com/NVIDIA/open-gpu-kernel-modules/"
 _OPERATOR = "https://github.com/NVIDIA/gpu-operator/issues/"
 _XID = "https://docs.nvidia.com/deploy/xid-errors/"
 _QEMU = "https://gitlab.com/qemu-project/qemu/-/blob/master/hw/vfio/"
+# A line that was seen on hosts, and whose words no vendor publishes.
+FIELD = "seen in the field"
 _REBOOT = "Stop the GPU's VMs, then reboot the host."
 _SERVER = "Look for the cause in the host's firmware: SR-IOV, ARI and above-4G decoding must be on; update the firmware."
 
@@ -87,7 +89,8 @@ TABLE = (
      "another driver (nouveau, vfio-pci) had the GPU when nvidia was loaded", "Role gpu_release takes it away and blocks nouveau.",
      "gpu_on_nouveau gpu_on_vfio nouveau_loaded", _MODULES + "blob/main/kernel-open/nvidia/nv.c"),
     ("log_probe_failed", "kernel", r"NVIDIA probe routine failed|nvidia.*probe of \S+ failed",
-     "nvidia did not take a GPU or VF", "The lines before it have the reason ('journalctl -k -b | grep NVRM').", "", "https://pastebin.com/sCaps7a7"),
+     "nvidia did not take a GPU or VF", "The lines before it have the reason ('journalctl -k -b | grep NVRM').",
+     "", _MODULES + "blob/main/kernel-open/nvidia/nv.c"),
     ("log_denied", "kernel", r"(?:apparmor=.DENIED.|avc: +denied).*(?:nvidia|vfio|mdev)",
      "a security module keeps a program from a device of NVIDIA's or of VFIO", "Allow it in the AppArmor profile or SELinux policy of that program.",
      "", "https://gitlab.com/apparmor/apparmor/-/wikis/AppArmor_Failures"),
@@ -95,7 +98,7 @@ TABLE = (
     ("log_rm_client", "nvidia-vgpu-mgr", r"Failed to initialize RM client",
      "the vGPU manager can't talk to the driver: the module is not loaded, or is of another version or kind",
      "Compare 'modinfo -F version nvidia' with /sys/module/nvidia/version; then 'systemctl restart nvidia-vgpud nvidia-vgpu-mgr'.",
-     "", "https://github.com/mrzenc/vgpu4nixos/issues/4"),
+     "", FIELD),
     ("log_no_vm_uuid", "nvidia-vgpu-mgr", r"Failed to get VM UUID from QEMU command-line|kvm_plugin_global_init failed with error 0x57",
      "the vGPU manager finds no UUID of the VM in its command line", "Start QEMU with '-uuid UUID', as libvirt does; other hypervisors need it, too.",
      "", "https://github.com/cloud-hypervisor/cloud-hypervisor/issues/5319"),
@@ -116,10 +119,10 @@ TABLE = (
     ("log_no_types", "nvidia-vgpud", r"GPU not supported by vGPU",
      "the installed vGPU software has no vGPU types for this GPU, so its VFs list none",
      "Install a release that supports it: H100 and later need the bundle of NVIDIA AI Enterprise (-aie), Pascal and Volta an older branch.",
-     "gpu_unsupported", "https://github.com/huataihuang/cloud-atlas"),
+     "gpu_unsupported", FIELD),
     ("log_vgpud", "nvidia-vgpud", r"failed to (?:send vGPU configuration info to RM|allocate client)",
      "nvidia-vgpud could not hand the vGPU types to the driver", "Is the loaded module that of the vGPU host driver? Then 'systemctl restart nvidia-vgpud'.",
-     "", "https://github.com/huataihuang/cloud-atlas"),
+     "", FIELD),
     # --- nvidia-fabricmanager
     ("log_fabric_version", "nvidia-fabricmanager", r"n[o']t match with driver version",
      "Fabric Manager and the driver are of two versions, so the NVSwitches stay uninitialized and CUDA in VMs ends with error 802",
@@ -170,7 +173,7 @@ TABLE = (
      r"(?:Bad return|bad exit) status|An error occurred while performing the step.*build|Unable to build the NVIDIA kernel module",
      "the driver's module can't be built for this kernel",
      "Older branches do not build on newer kernels (6.14 and later): take a newer release, or boot an older kernel.",
-     "driver_module_missing driver_missing", "https://github.com/mrzenc/vgpu4nixos/issues/3"),
+     "driver_module_missing driver_missing", _MODULES + "issues/526"),
 )
 
 # Lines that name a failure and mean none. (log, pattern, source)
@@ -178,7 +181,7 @@ HARMLESS = (
     ("kernel", r"module verification failed: signature and/or required key missing", _OPERATOR + "554"),  # Secure Boot is off
     ("nvidia-vgpu-mgr", r"Unable to get VM name from QEMU commandline, using VM's UUID",
      "https://github.com/cloud-hypervisor/cloud-hypervisor/issues/7572"),
-    ("nvidia-vgpu-mgr", r"Cannot query ECC status|frames returned by backtrace|vmiop_log: \S+\([^)]*\) \[0x", "https://pastebin.com/JJLAqG49"),
+    ("nvidia-vgpu-mgr", r"Cannot query ECC status|frames returned by backtrace|vmiop_log: \S+\([^)]*\) \[0x", FIELD),
     ("qemu", r"Could not enable error recovery for the device", _QEMU + "pci.c"),
 )
 

@@ -242,4 +242,14 @@ def _learn(ctx: Context, masks: Masks, content: dict[str, str]) -> None:
         learn(text)
         if name.endswith(".json"):
             with contextlib.suppress(ValueError, RecursionError):
-                _each(json.loads(text), learn)
+                value = json.loads(text)
+                _each(value, learn)
+                masks.add("vm", _vms(value))
+
+
+def _vms(value: Any) -> Iterator[str]:
+    """Names of VMs that a value of JSON has as such: a VM that is not libvirt's has its name in its process alone."""
+    for key, one in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        if key == "vm" and isinstance(one, str):
+            yield one
+        yield from _vms(one)

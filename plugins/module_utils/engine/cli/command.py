@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass, field
 from typing import Any, Callable, Sequence
 
@@ -37,7 +38,7 @@ class Option:
 class Command:
     """One subcommand. run(ctx, screen, args) returns the exit status. text: more than its help. root: whether it must run as root.
 
-    failed: exit status if it cannot do its work.
+    failed: exit status if it cannot do its work. partial: whether it sees less without root.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Command:
     options: Sequence[Option] = field(default_factory=tuple)
     root: bool = False
     failed: int = 1
+    partial: bool = False
 
 
 _DAY = 86400
@@ -79,5 +81,18 @@ def parser(name: str, description: str, commands: Sequence[Command]) -> argparse
         sub = below.add_parser(one.name, help=one.help, description=("%s. %s" % (one.help[0].upper() + one.help[1:], one.text)).strip())
         for option in (*one.options, JSON):
             sub.add_argument(*option.names, help=option.help.replace("%", "%%"), **option.rest)
-        sub.set_defaults(command_of=one)
+        sub.set_defaults(command_of=one, parser_of=sub)
     return made
+
+
+def parsed(made: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments. Ends the program after a message if they are wrong; without any, the message is the list of commands."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words:
+        sys.stderr.write(made.format_help())
+        sys.exit(2)
+    args, rest = made.parse_known_args(words)
+    if rest:
+        args.parser_of.print_usage(sys.stderr)
+        args.parser_of.exit(2, "%s: error: unrecognized arguments: %s\n" % (args.parser_of.prog, " ".join(rest)))
+    return args

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 
+from ..base.errors import Refusal
+from ..hardware import address
 from ..system.context import Context
 from . import snapshot
-from .screen import Screen
+from .findings import MOST, Finding, grouped, more
+from .screen import Screen, count
 
 
 def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
@@ -19,15 +21,34 @@ def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
     if args.json:
         out.json({"healthy": not errors, "problems": [one.as_dict() for one in seen.found]})
         return 1 if errors else 0
-    for problem in errors + [one for one in seen.found if one.severity != "error"]:
-        error = problem.error
-        out("%s  %s  [%s]" % (problem.severity.upper(), error.device or "this host", error.code), problem.severity)
-        for word, text in (("found", error.found), ("expected", error.expected), ("do", error.remedy)):
-            if text:
-                out(textwrap.fill(text, 110, initial_indent="  %-8s  " % word, subsequent_indent=" " * 12))
-        out("")
+    for finding in grouped(seen.found):
+        _show(finding, out)
     gpus, vgpus = len(seen.inventory.gpus), sum(len(gpu.vgpus) for gpu in seen.inventory.gpus)
     stored, warnings = sum(len(one.vgpus) for one in seen.stored.values()), len(seen.found) - len(errors)
-    text = "%d GPUs, %d vGPUs, %d of them stored for the next boot: %d errors, %d warnings."
-    out(text % (gpus, vgpus, stored, len(errors), warnings), "error" if errors else "good")
+    numbers = (count(gpus, "GPU"), count(vgpus, "vGPU"), stored, count(len(errors), "error"), count(warnings, "warning"))
+    out("%s, %s, %d stored for the next boot: %s, %s." % numbers, "error" if errors else "good")
     return 1 if errors else 0
+
+
+def _show(finding: Finding, out: Screen) -> None:
+    """A finding: one device in its heading, several as lines."""
+    errors = finding.errors
+    if len(errors) == 1:
+        out("%s  %s  [%s]" % (finding.severity.upper(), errors[0].device or "this host", errors[0].code), finding.severity)
+        out.labelled("found", errors[0].found)
+    else:
+        out("%s  [%s]  %s" % (finding.severity.upper(), errors[0].code, count(len(errors), _kind(errors))), finding.severity)
+        for one in errors[:MOST]:
+            out.labelled("found", "%s: %s" % (one.device or "this host", one.found))
+        if len(errors) > MOST:
+            out.labelled("found", "the same on %s" % more(errors[MOST:]))
+    for text in dict.fromkeys(one.expected for one in errors if one.expected):
+        out.labelled("expected", text)
+    out.labelled("do", finding.first.remedy or "")
+    out.labelled("effects", finding.consequences)
+    out("")
+
+
+def _kind(errors: list[Refusal]) -> str:
+    """What the devices are, for their number."""
+    return "GPU" if all(address.is_address(one.device or "") and (one.device or "").endswith(".0") for one in errors) else "device"

@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-import textwrap
 from typing import Any, Dict, List
 
 from ..base.errors import error, shown
@@ -28,7 +27,7 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
     if args.code not in known:
         near = difflib.get_close_matches(args.code, known, 3)
         raise error(
-            "no message of this host's vgpuctl has the code %s" % shown(args.code), expected="one of: %s" % ", ".join(near or sorted(known)),
+            "no message of this host's vgpuctl has the code %s" % shown(args.code), expected="one of: %s" % ", ".join(near) if near else "a code that doctor shows in brackets",
             remedy="All codes, also those of modules that run elsewhere, are in docs/troubleshooting.md of the collection.", code="unknown_code",
         )
     found = known[args.code]
@@ -40,7 +39,7 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
         screen("")
         for word, texts in (("found", one.found), ("expected", one.expected), ("do", one.remedy)):
             for text in texts:
-                screen(textwrap.fill(text, 110, initial_indent="  %-8s  " % word, subsequent_indent=" " * 12))
+                screen.labelled(word, text)
     return 0
 
 

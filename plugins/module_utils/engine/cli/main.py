@@ -15,7 +15,7 @@ from ..base.steps import ApplyError
 from ..state import layout_file
 from ..system.context import Context
 from . import apply, collect, doctor, explain, metrics, restore, status
-from .command import Command, Option, parser, seconds, whole_seconds
+from .command import Command, Option, parsed, parser, seconds, whole_seconds
 from .man import page
 from .screen import Screen
 
@@ -23,12 +23,13 @@ NAME = "vgpuctl"
 _INTERRUPTED = 128 + signal.SIGINT  # as shells have it
 DESCRIPTION = "shows, checks and changes this host's vGPUs, and restores the stored ones"
 
+_PARTIAL = "vgpuctl: without root, logs are left out, and vGPUs may count as in use. Run 'sudo vgpuctl %s'.\n"
 COMMANDS = (
     Command(
         "status", status.run, "GPUs, VFs, vGPUs, who uses them, and whether all is well",
-        "The first line sums it up. Exit status 0: all is well; 1: warnings only; 2: something does not work.", failed=2,
+        "The first line sums it up. Exit status 0: all is well; 1: warnings only; 2: something does not work.", failed=2, partial=True,
     ),
-    Command("doctor", doctor.run, "what is wrong with this host, what was expected, and what to do", "Exit status 1 if there are errors."),
+    Command("doctor", doctor.run, "what is wrong with this host, what was expected, and what to do", "Exit status 1 if there are errors.", partial=True),
     Command("plan", apply.plan, "what 'apply' would do with a layout; changes nothing", options=apply.PLAN_OPTIONS, root=True),
     Command(
         "apply", apply.apply, "create and remove vGPUs to match a layout, as the module nvidia_vgpu does",
@@ -51,7 +52,7 @@ COMMANDS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; the exit status. Errors are on stderr, with --json on stdout too."""
-    args = parser(NAME, DESCRIPTION[0].upper() + DESCRIPTION[1:] + ".", COMMANDS).parse_args(argv)
+    args = parsed(parser(NAME, DESCRIPTION[0].upper() + DESCRIPTION[1:] + ".", COMMANDS), argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a byte of a host's file may be no text
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "vgpuctl status | head" ends quietly
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command.root and os.geteuid():
             raise _not_root(args.command)
+        if command.partial and os.geteuid():
+            sys.stderr.write(_PARTIAL % args.command)
         return command.run(Context(), screen, args)
     except EngineError as exc:
         _report(screen, exc, args.json)

@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import textwrap
 from typing import Any, Mapping, Sequence, TextIO
 
 from ..base.errors import printable
@@ -14,6 +17,15 @@ from ..base.errors import printable
 _STYLES = {"error": "31;1", "warning": "33", "good": "32", "strong": "1", "dim": "2"}
 # Columns are apart by this.
 _GAP = "  "
+# The longest line of a text that is filled; a terminal may be narrower.
+_WIDTH = 110
+# A command in quotes, which is pasted: it stays on one line.
+_COMMAND = re.compile(r"(?<!\w)'[^'\n]{1,60}'(?!\w)")
+
+
+def count(number: int, word: str) -> str:
+    """A number with its word, which has an s unless it is one."""
+    return "%d %s%s" % (number, word, "" if number == 1 else "s")
 
 
 class Screen:
@@ -33,6 +45,14 @@ class Screen:
     def painted(self, text: str, style: str) -> str:
         """A printable text in a style; as it is where there are no colors."""
         return "\x1b[%sm%s\x1b[0m" % (_STYLES[style], text) if style and self.colored else text
+
+    def labelled(self, word: str, text: str) -> None:
+        """Prints a text that begins with a word in a column of its own, in lines that fit. Without a text, nothing."""
+        width = min(shutil.get_terminal_size((_WIDTH, 0)).columns, _WIDTH) if self.terminal else _WIDTH
+        if text:
+            whole = _COMMAND.sub(lambda found: found.group().replace(" ", "\0"), text)
+            lines = textwrap.wrap(whole, max(width, 40), initial_indent="  %-8s  " % word, subsequent_indent=" " * 12, break_on_hyphens=False)
+            self("\n".join(lines).replace("\0", " "))
 
     def json(self, value: Any) -> None:
         """Prints a value for machines."""

@@ -12,7 +12,8 @@ from ..base.errors import Problem
 from ..hardware.gpu import Gpu, Vgpu
 from ..system.context import Context
 from . import snapshot
-from .screen import Screen
+from .findings import grouped, more
+from .screen import Screen, count
 
 _WORDS = {True: "on", False: "off", None: "off"}
 # Exit status and style by the worst severity.
@@ -36,8 +37,13 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
         _table(screen, gpus, seen.found)
     for gpu in gpus:
         _show(gpu, screen)
-    for problem in sorted(seen.found, key=lambda one: one.severity != "error"):
-        screen("\n%s: %s [%s]" % (problem.severity.upper(), problem.error, problem.error.code), problem.severity)
+    for finding in grouped(seen.found):
+        screen("")
+        screen("%s: %s [%s]" % (finding.severity.upper(), finding.first, finding.first.code), finding.severity)
+        if len(finding.errors) > 1:
+            screen("  and %d more of this kind: %s" % (len(finding.errors) - 1, more(finding.errors[1:])))
+        if finding.effects:
+            screen("  from it follow: %s" % finding.consequences)
     return status
 
 
@@ -47,17 +53,13 @@ def _summary(seen: snapshot.Snapshot) -> str:
     vgpus = [(gpu.address, vgpu) for gpu in gpus for vgpu in gpu.vgpus]
     there = {(pf, vgpu.key) for pf, vgpu in vgpus}
     counts = Counter(one.severity for one in seen.found)
-    parts = [_count(len(gpus), "GPU"), _count(len(vgpus), "vGPU")]
+    parts = [count(len(gpus), "GPU"), count(len(vgpus), "vGPU")]
     parts[1] += " (%d in use)" % sum(bool(vgpu.holders) for dummy, vgpu in vgpus)
     missing = sum(one not in there for one in stored)
     if missing:
         parts.append("%d of the %d stored vGPUs missing" % (missing, len(stored)))
-    parts += [_count(counts["error"], "error"), _count(counts["warning"], "warning")]
+    parts += [count(counts["error"], "error"), count(counts["warning"], "warning")]
     return ", ".join(parts)
-
-
-def _count(number: int, word: str) -> str:
-    return "%d %s%s" % (number, word, "" if number == 1 else "s")
 
 
 def _row(gpu: Gpu) -> dict[str, Any]:
@@ -86,7 +88,8 @@ def _table(screen: Screen, gpus: list[Gpu], found: list[Problem]) -> None:
 def _show(gpu: Gpu, screen: Screen) -> None:
     """A GPU and its vGPUs, for people."""
     words = (gpu.address, gpu.name, gpu.driver or "none", gpu.num_vfs, gpu.total_vfs, gpu.framework)
-    screen("\n%s  %s  driver %s  VFs %d of %d  framework %s" % words, "strong")
+    screen("")
+    screen("%s  %s  driver %s  VFs %d of %d  framework %s" % words, "strong")
     if gpu.holders:
         screen("  the whole GPU is in use by %s" % ", ".join(map(str, gpu.holders)))
     if gpu.mig and gpu.mig.current is not None:

@@ -145,6 +145,20 @@ def test_what_json_spells_in_another_way_is_masked_too(marked, command, tmp_path
         assert not [word for word in ("markpassword", " two", "m\u00e4rk", "m\\u00e4rk") if word in one], name
 
 
+def test_a_vm_that_only_its_process_names(host, command, tmp_path):
+    """Not of libvirt's, and no program that could name it answers."""
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
+    host.kernel.use(host.vgpus()[0][0], name="markvm3")
+    host.kernel.add_process(4712, "qemu-system-x86", ["/usr/bin/qemu-system-x86_64", "-name", "guest=markvm4"], ["/dev/kvm", "/dev/nvidia0"])
+    answer = host.command
+    host.ctx.command = lambda argv, timeout, **more: answer(list(argv), timeout, **more) if argv[0] in ("modinfo", "systemctl") else Result(124, "", True)
+    path = str(tmp_path / "report.tar.gz")
+    assert command(host, "collect", "--output", path)[0] == 0
+    content = unpacked(path)
+    assert '"vm": "<vm-1>"' in content["status.json"]
+    assert not [name for name, text in content.items() if "mark" in text.lower()]
+
+
 def test_the_list_comes_before_the_file(marked, command, tmp_path):
     path = tmp_path / "report.tar.gz"
     code, out, dummy = command(marked, "collect", "--list", "--output", str(path))

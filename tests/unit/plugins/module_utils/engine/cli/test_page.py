@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""docs/vgpuctl.md shows what the command prints. VGPU_WRITE_SCREENS=<the page> writes the screens in place of comparing them."""
+"""docs/vgpuctl.md shows what the command prints."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -15,9 +14,8 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import main as
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.systemd import UNITS
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
+from ansible_collections.vgpu.kvm.tests.unit.fake.screens import DOCS, compare
 
-PAGE = Path(os.environ.get("VGPU_WRITE_SCREENS") or Path(__file__).resolve().parents[6] / "docs" / "vgpuctl.md")
-SCREEN = re.compile(r"<!-- screen: ([\w-]+) -->\n\n```text\n(.*?)```", re.DOTALL)
 UNIT = "Id=%s.service\nLoadState=loaded\nActiveState=active\nResult=success\nUnitFileState=enabled\nInactiveExitTimestampMonotonic=7\n"
 
 
@@ -47,13 +45,9 @@ def screens(make_host, command, tmp_path, monkeypatch):
 
 
 def test_the_screens_are_what_it_prints(screens):
-    text = PAGE.read_text(encoding="utf-8")
-    if "VGPU_WRITE_SCREENS" in os.environ:
-        PAGE.write_text(SCREEN.sub(lambda found: "<!-- screen: %s -->\n\n```text\n%s```" % (found[1], screens[found[1]]), text), encoding="utf-8")
-        return
-    assert dict(SCREEN.findall(text)) == screens
+    compare("vgpuctl.md", screens)
 
 
 def test_its_table_has_each_command():
-    rows = re.findall(r"^\| `vgpuctl (\w+)` \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| `vgpuctl (\w+)` \| (.*) \|$", (DOCS / "vgpuctl.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert rows == [(one.name, one.help) for one in cli.COMMANDS]

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Writes the screens in docs: what commands and playbooks print on simulated hosts. The same tests compare them in session engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mirror
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = ("tests/unit/plugins/module_utils/engine/cli/test_page.py", "tests/fleet/test_screens.py")
+
+if __name__ == "__main__":
+    folder = ROOT / ".build" / "collections"
+    environment = {**os.environ, "PYTHONPATH": str(folder), "VGPU_WRITE_SCREENS": str(ROOT / "docs")}
+    sys.exit(max(subprocess.run([sys.executable, "-m", "pytest", "-q", one], cwd=mirror.make(folder), env=environment).returncode for one in TESTS))
