@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import metrics, snapshot
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import metrics
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import restore_record
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
@@ -45,7 +45,8 @@ def texts(folder: Path):
     broken = Host(folder / "broken", driver="vfio-pci")
     broken.pf().off_bus = True
     for host in (good, broken, Host(folder / "empty", gpus=[])):
-        yield metrics.render(snapshot.read(host.ctx), restore_record.Record(1764129600, 2.5, 3, 1), 1764129700)
+        restore_record.write(host.root, restore_record.Record(1764129600, 2.5, 3, 1))
+        yield metrics.render(metrics.scrape(host.ctx))
 
 
 def test_it_has_nothing_to_say(promtool, tmp_path):
