@@ -27,6 +27,7 @@ from .screen import Screen
 
 # Seconds after which a half-written file is one of a killed run: nothing here holds the host's lock.
 _ABANDONED = 3600
+TIMEOUT = 20.0  # seconds for all runs of nvidia-smi together
 # Problems that keep the next boot from restoring the vGPUs.
 NEXT_BOOT = ("next_kernel_without_driver", "boot_cause", "service_not_enabled", "restore_not_enabled")
 
@@ -73,12 +74,13 @@ def _check(ctx: Context, output: str) -> None:
         raise error("node_exporter reads only *.prom", output, "a name such as nvidia_vgpu.prom", code="bad_name")
 
 
-def scrape(ctx: Context, timeout: float = 20) -> Scrape:
+def scrape(ctx: Context, timeout: float = TIMEOUT) -> Scrape:
     """Reads the host. timeout: seconds for all runs of nvidia-smi together."""
     began = ctx.clock.now()
     ctx.smi_deadline, ctx.smi_answers = began + timeout, {}
     seen = snapshot.read(ctx)
     usage = metrics_usage.read(ctx, seen.inventory)
+    ctx.smi_deadline = ctx.smi_answers = None
     return Scrape(seen, restore_record.read(ctx.root), usage, ctx.clock.wall(), ctx.clock.now() - began)
 
 
