@@ -494,7 +494,18 @@ def report(session: nox.Session, steps: Steps) -> None:
     session.env["PYTHONPATH"] = str(BUILD / "collections")
     pytest(session, steps, "report", "tests/report")
     with session.chdir(path):
+        steps.run("the dashboard", "python", "tests/tools/dashboard.py", "--check")
         pytest(session, steps, "metrics", "tests/metrics")
+
+
+@session_of("watch", "watch")
+def watch(session: nox.Session, steps: Steps) -> None:
+    """The dashboard before a real Prometheus; Alertmanager and ansible-rulebook mend a host without a person. VGPU_WATCH_HOSTS=1000: a large fleet."""
+    install(session, steps, "watch")
+    path = collection(session)
+    session.env["PYTHONPATH"] = str(BUILD / "collections")
+    with session.chdir(path):
+        pytest(session, steps, "watch", "tests/watch", "-m", "not booted")
 
 
 @session_of("awx", "awx")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import socket
@@ -58,11 +59,12 @@ class Exporters:
             def do_GET(handler) -> None:  # noqa: N802, N805  (http.server's names)
                 found = self.texts[handler.path.split("/")[1]]
                 body = (found() if callable(found) else found).encode()
-                handler.send_response(200)
-                handler.send_header("Content-Type", "text/plain; version=0.0.4")
-                handler.send_header("Content-Length", str(len(body)))
-                handler.end_headers()
-                handler.wfile.write(body)
+                with contextlib.suppress(ConnectionError):  # a scrape that took too long was given up
+                    handler.send_response(200)
+                    handler.send_header("Content-Type", "text/plain; version=0.0.4")
+                    handler.send_header("Content-Length", str(len(body)))
+                    handler.end_headers()
+                    handler.wfile.write(body)
 
             def log_message(self, *words) -> None:
                 """Nothing."""

@@ -76,8 +76,8 @@ def test_a_large_fleet(start, tmp_path):
     states.hot(one)
     texts.append(states.text(one))
     exporters = start(Exporters, simulated(texts, HOSTS))
-    prometheus = start(Prometheus, exporters, interval="30s", rules=FILES / "vgpu-alerts.yml")
-    scraped(prometheus, HOSTS, 300)
+    prometheus = start(Prometheus, exporters, interval="1m", rules=FILES / "vgpu-alerts.yml")
+    scraped(prometheus, HOSTS, 600)
     times = []
     for title, query in QUERIES:
         best = None

@@ -138,7 +138,7 @@ class Program:
             "        Free                              : %d MiB\n    Utilization\n%s    ECC Mode\n        Current                           : Enabled\n"
             "        Pending                           : Enabled\n    ECC Errors\n        Volatile\n%s        Aggregate\n            SRAM Correctable    : 7\n"
             "    Temperature\n        GPU Current Temp                  : %d C\n    GPU Power Readings\n        Average Power Draw                : %.2f W\n"
-        ) % (reasons, total, held, total - held - 480, self._engines(load, ("GPU", "Memory", "Encoder", "Decoder", "JPEG", "OFA"), 8), errors,
+        ) % (reasons, total, held, max(total - held - 480, 0), self._engines(load, ("GPU", "Memory", "Encoder", "Decoder", "JPEG", "OFA"), 8), errors,
              load.get("celsius", 31), load.get("watts", 22))
 
     @staticmethod
