@@ -508,6 +508,16 @@ def watch(session: nox.Session, steps: Steps) -> None:
         pytest(session, steps, "watch", "tests/watch", "-m", "not booted")
 
 
+@session_of("watch-machine", "watch")
+def watch_machine(session: nox.Session, steps: Steps) -> None:
+    """The same chain with a booted host: it loses a vGPU, the alert starts a run, the vGPU is back."""
+    install(session, steps, "watch")
+    collection(session)
+    session.env["PYTHONPATH"] = str(BUILD / "collections")
+    if build_twins(steps, "debian12"):
+        pytest(session, steps, "watch", "tests/watch", "-m", "booted")
+
+
 @session_of("awx", "awx")
 def awx(session: nox.Session, steps: Steps) -> None:
     """Apply awx/ to a small AWX of our own, twice; surveys against the roles; the execution environment's definition."""

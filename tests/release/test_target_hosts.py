@@ -10,9 +10,8 @@ from collections.abc import Callable
 import make
 import pytest
 
-ON_HOSTS = ("host", "teardown", "upgrade", "cloudpods", "report")
+ON_HOSTS = ("host", "teardown", "upgrade", "cloudpods", "report", "react")
 ALL = (*ON_HOSTS, "guest", "site", "validate")
-ON_CONTROLLER = ("react",)  # chooses its host itself: tests/fleet/test_react.py
 GROUPED = """\
 [vgpu_hosts]
 gpu[1:2]
@@ -53,7 +52,7 @@ def listed(installed, tmp_path) -> Listed:
 
 
 def test_all_playbooks_are_here():
-    assert sorted(f"vgpu.kvm.{name}" for name in (*ALL, *ON_CONTROLLER)) == sorted(make.names("playbooks"))
+    assert sorted(f"vgpu.kvm.{name}" for name in ALL) == sorted(make.names("playbooks"))
 
 
 @pytest.mark.parametrize(

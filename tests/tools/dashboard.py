@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Makes roles/metrics/files/vgpu-dashboard.json, the dashboard for Grafana, from the table of panels here; ``--check`` fails if it is not what it would write."""
+"""Makes roles/metrics/files/vgpu-dashboard.json, the dashboard for Grafana, from the table of panels here.
+
+``--check`` fails if the file is not what it would write.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Busiest VMs", "timeseries", "percentunit", 12, (
             ("{{vm}} on {{instance}}", f'topk(10, {N}utilization_ratio{{engine="gpu"}}{VM})'),), "Share of the GPU's time."),
         Panel("Problems by code", "timeseries", "short", 12, (
-            ("{{code}} ({{severity}})", f'sum by (code, severity) ({N}problems) or sum by (code) ({N}drift)'),)),
+            ("{{code}} {{severity}}", f"sum by (code, severity) ({N}problems) or vector(0)"),)),
         Panel("Oldest metrics", "timeseries", "s", 12, (("{{instance}}", f"topk(5, time() - {N}metrics_timestamp_seconds)"),)),
     ),
     "Host": (
@@ -59,16 +62,17 @@ ROWS: dict[str, tuple[Panel, ...]] = {
                                                          ("{{instance}} nvidia-smi {{query}}", f"{N}scrape_query_duration_seconds{{{HOST}}}"))),
     ),
     "GPU": (
-        Panel("Utilization", "timeseries", "percentunit", 8, (("{{gpu}} {{engine}}", f'{N}gpu_utilization_ratio{{{GPU}, engine=~"gpu|memory"}}'),)),
-        Panel("Framebuffer", "timeseries", "bytes", 8, (("{{gpu}} used", f"{N}gpu_framebuffer_used_bytes{{{GPU}}}"),
-                                                       ("{{gpu}} free", f"{N}gpu_framebuffer_free_bytes{{{GPU}}}"),
-                                                       ("{{gpu}} assigned", f"{N}gpu_framebuffer_assigned_bytes{{{GPU}}}"))),
-        Panel("vGPUs", "timeseries", "short", 8, (("{{gpu}} expected", f"sum by (instance, gpu) ({N}expected{{{GPU}}})"),
-                                                 ("{{gpu}} present", f"sum by (instance, gpu) ({N}present{{{GPU}}})"))),
-        Panel("Power", "timeseries", "watt", 6, (("{{gpu}}", f"{N}gpu_power_watts{{{GPU}}}"),)),
-        Panel("Temperature", "timeseries", "celsius", 6, (("{{gpu}}", f"{N}gpu_temperature_celsius{{{GPU}}}"),)),
-        Panel("Slowed down", "timeseries", "short", 6, (("{{gpu}} {{reason}}", f"{N}gpu_throttled{{{GPU}}}"),)),
-        Panel("Memory errors", "timeseries", "short", 6, (("{{gpu}} {{kind}}", f"{N}gpu_ecc_errors_total{{{GPU}}}"),)),
+        Panel("Utilization", "timeseries", "percentunit", 8, (
+            ("{{instance}} {{gpu}} {{engine}}", f'{N}gpu_utilization_ratio{{{GPU}, engine=~"gpu|memory"}}'),)),
+        Panel("Framebuffer", "timeseries", "bytes", 8, (("{{instance}} {{gpu}} used", f"{N}gpu_framebuffer_used_bytes{{{GPU}}}"),
+                                                       ("{{instance}} {{gpu}} free", f"{N}gpu_framebuffer_free_bytes{{{GPU}}}"),
+                                                       ("{{instance}} {{gpu}} assigned", f"{N}gpu_framebuffer_assigned_bytes{{{GPU}}}"))),
+        Panel("vGPUs", "timeseries", "short", 8, (("{{instance}} {{gpu}} expected", f"sum by (instance, gpu) ({N}expected{{{GPU}}})"),
+                                                 ("{{instance}} {{gpu}} present", f"sum by (instance, gpu) ({N}present{{{GPU}}})"))),
+        Panel("Power", "timeseries", "watt", 6, (("{{instance}} {{gpu}}", f"{N}gpu_power_watts{{{GPU}}}"),)),
+        Panel("Temperature", "timeseries", "celsius", 6, (("{{instance}} {{gpu}}", f"{N}gpu_temperature_celsius{{{GPU}}}"),)),
+        Panel("Slowed down", "timeseries", "short", 6, (("{{instance}} {{gpu}} {{reason}}", f"{N}gpu_throttled{{{GPU}}}"),)),
+        Panel("Memory errors", "timeseries", "short", 6, (("{{instance}} {{gpu}} {{kind}}", f"{N}gpu_ecc_errors_total{{{GPU}}}"),)),
     ),
     "vGPU": (
         Panel("Utilization", "timeseries", "percentunit", 12, (("{{vm}} {{engine}}", f"{N}utilization_ratio{{{VGPU}}}{VM}"),)),

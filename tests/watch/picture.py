@@ -26,6 +26,7 @@ from servers import LOOPBACK, Program, free_port, get  # noqa: E402
 
 BEGIN, STEP, POINTS = 1764115200, 300, 73
 COLUMN, LINE, GAP, SIDE = 50, 20, 8, 1200
+MOST = 10  # lines of a panel
 COLORS = ("#3274d9", "#e0752d", "#37872d", "#c4162a", "#8f3bb8", "#0f9dad", "#b0921d", "#5a5a5a")
 VARIED = {"utilization_ratio": 1.0, "framebuffer_used_bytes": 0.6, "gpu_utilization_ratio": 0.8, "gpu_power_watts": 0.5, "gpu_temperature_celsius": 0.2}
 SAMPLE = re.compile(r"^nvidia_vgpu_(\w+?)(?:\{(.*)\})? (\S+)$")
@@ -101,7 +102,7 @@ def amount(value: float, unit: str) -> str:
     if unit == "bytes":
         return "%.3g GiB" % (value / 1024**3)
     if unit == "s":
-        return "%.3g d" % (value / 86400) if value > 2 * 86400 else "%.3g s" % value
+        return "%d d" % (value / 86400) if value > 2 * 86400 else "%.3g s" % value
     return "%.3g%s" % (value, {"watt": " W", "celsius": " °C"}.get(unit, ""))
 
 
@@ -132,18 +133,19 @@ def drawn(panel: Panel, store: Store, x: float, y: float, height: float) -> list
         level = bottom - share * (bottom - top)
         out.append('<line x1="%.0f" y1="%.0f" x2="%.0f" y2="%.0f" stroke="#e6e9ed"/>' % (left, level, right, level))
         out.append(text(left - 4, level + 3, amount(share * most, panel.unit), 8, text_anchor="end", fill="#666"))
-    for number, (words, values) in enumerate(found):
+    busiest = sorted(found, key=lambda one: -sum(value for _when, value in one[1]))  # more lines than these tell nothing
+    for number, (words, values) in enumerate(busiest[:MOST]):
         color = COLORS[number % len(COLORS)]
         points = " ".join(
-            "%.1f,%.1f" % (left + (when - BEGIN) / ((POINTS - 1) * STEP) * (right - left), bottom - max(value, 0) / most * (bottom - top))
+            "%.0f,%.0f" % (left + (when - BEGIN) / ((POINTS - 1) * STEP) * (right - left), bottom - max(value, 0) / most * (bottom - top))
             for when, value in values
         )
         out.append('<polyline points="%s" fill="none" stroke="%s" stroke-width="1.2"/>' % (points, color))
         if number < 6:
             place = x + 8 + number % 3 * (width - 16) / 3
             out.append(text(place, y + height - 26 + 12 * (number // 3), words[: int(width / 20)], 8, fill=color))
-    if len(found) > 6:
-        out.append(text(x + width - 8, y + 16, "and %d more series" % (len(found) - 6), 8, text_anchor="end", fill="#666"))
+    if len(found) > MOST:
+        out.append(text(x + width - 8, y + 16, "the busiest %d of %d" % (min(len(found), MOST), len(found)), 8, text_anchor="end", fill="#666"))
     return out
 
 
