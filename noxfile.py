@@ -205,6 +205,7 @@ def lint(session: nox.Session, steps: Steps) -> None:
         steps.run("size limits", "python", "tests/tools/size_limits.py")
         steps.run("docs/faults.md", "python", "tests/tools/fault_page.py", "--check")
         steps.run("docs/performance.md", "python", "tests/tools/performance_page.py", "--check")
+        steps.run("docs/metrics.md", "python", "tests/tools/metrics_page.py", "--check")
         steps.run("role READMEs", "python", "tests/tools/role_readmes.py", "--check")
         steps.run("docs/troubleshooting.md", "python", "tests/tools/troubleshooting_page.py", "--check")
 

@@ -69,7 +69,7 @@ def test_alert_run_and_the_vgpu_is_back_without_a_person(bed, start, tmp_path):
     quick.write_text(re.sub(r"^( +for: ).*$", r"\g<1>2s", RULES.read_text(encoding="utf-8"), flags=re.MULTILINE), encoding="utf-8")
     rulebook = start(Rulebook, bed.write_inventory(), bed.environment(), apply=True)
     alertmanager = start(Alertmanager, rulebook.url, TOKEN)
-    prometheus = start(Prometheus, start(Exporters, {"gpu1": lambda: text(bed)}), rules=quick, alertmanager=alertmanager.port)
+    prometheus = start(Prometheus, start(Exporters, {"gpu1": lambda: text(bed)}), interval="5s", rules=quick, alertmanager=alertmanager.port)
     wait(lambda: prometheus.query("nvidia_vgpu_present"), 60, "the host was scraped")
     began = time.monotonic()
     lose(bed)
