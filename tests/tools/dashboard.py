@@ -85,11 +85,11 @@ ROWS: dict[str, tuple[Panel, ...]] = {
 }
 
 
-def variable(name: str, label: str, query: str) -> dict:
-    """A variable of the dashboard, all of whose values are chosen at first."""
+def variable(name: str, label: str, query: str, every: bool = True) -> dict:
+    """A variable of the dashboard. every: all of its values are chosen at first; otherwise the first one is, as a fleet has too many."""
     return {
         "name": name, "label": label, "type": "query", "query": {"query": query, "refId": name}, "definition": query, "refresh": 2, "multi": True,
-        "includeAll": True, "allValue": ".*", "current": {"text": "All", "value": "$__all"}, "datasource": {"type": "prometheus", "uid": "$datasource"},
+        "includeAll": every, "allValue": ".*", "current": {"text": "All", "value": "$__all"} if every else {}, "datasource": {"type": "prometheus", "uid": "$datasource"},
     }
 
 
@@ -123,7 +123,7 @@ def dashboard() -> dict:
     info = N + "metrics_timestamp_seconds"
     variables = [
         {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus", "current": {}},
-        variable("host", "Host", f"label_values({info}, instance)"),
+        variable("host", "Host", f"label_values({info}, instance)", every=False),
         variable("gpu", "GPU", f'label_values({N}gpu_info{{instance=~"$host"}}, gpu)'),
         variable("vgpu", "vGPU", f'label_values({N}info{{instance=~"$host", gpu=~"$gpu"}}, vgpu)'),
     ]

@@ -70,7 +70,7 @@ def simulated(texts: list[str], number: int) -> dict[str, str]:
 
 @pytest.mark.skipif(not HOSTS, reason="takes minutes and some GiB of memory; set VGPU_WATCH_HOSTS=1000")
 def test_a_large_fleet(start, tmp_path):
-    """Queries over hosts with two GPUs and 24 vGPUs each take less than two seconds."""
+    """Queries over hosts with two GPUs and 24 vGPUs each take less than two seconds: of the fleet, and of the host that is chosen."""
     one = states.host(tmp_path / "hosts" / "one", count=12)
     texts = [states.text(one)]
     states.hot(one)
@@ -83,7 +83,7 @@ def test_a_large_fleet(start, tmp_path):
         best = None
         for _turn in range(3):  # the machine does other work, too
             began = time.monotonic()
-            assert prometheus.query(chosen(query)), title
+            assert prometheus.query(chosen(query, "gpu0007")), title
             taken = time.monotonic() - began
             best = taken if best is None else min(best, taken)
         times.append((best, title, query))
