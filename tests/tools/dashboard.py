@@ -89,7 +89,8 @@ def variable(name: str, label: str, query: str, every: bool = True) -> dict:
     """A variable of the dashboard. every: all of its values are chosen at first; otherwise the first one is, as a fleet has too many."""
     return {
         "name": name, "label": label, "type": "query", "query": {"query": query, "refId": name}, "definition": query, "refresh": 2, "multi": True,
-        "includeAll": every, "allValue": ".*", "current": {"text": "All", "value": "$__all"} if every else {}, "datasource": {"type": "prometheus", "uid": "$datasource"},
+        "includeAll": every, "allValue": ".*", "current": {"text": "All", "value": "$__all"} if every else {},
+        "datasource": {"type": "prometheus", "uid": "$datasource"},
     }
 
 
