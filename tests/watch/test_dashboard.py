@@ -34,8 +34,14 @@ def chosen(query: str, host: str = ".*") -> str:
 
 
 def scraped(prometheus: Prometheus, hosts: int, seconds: float) -> None:
-    """Waits until all hosts were scraped."""
-    wait(lambda: len(prometheus.query("nvidia_vgpu_metrics_timestamp_seconds")) == hosts, seconds, "all hosts were scraped")
+    """Waits until all hosts were scraped. On a busy machine there may be no answer at all for a while."""
+
+    def there() -> bool:
+        answer = prometheus.ask("query", query="count(nvidia_vgpu_metrics_timestamp_seconds)")
+        result = answer["data"]["result"] if answer else []
+        return bool(result) and int(result[0]["value"][1]) == hosts
+
+    wait(there, seconds, "all hosts were scraped")
 
 
 def test_every_panel_has_a_result(start, tmp_path):
