@@ -45,7 +45,9 @@ SESSIONS = (
 # two with machines would slow each other down: QEMU and the controller need a core for each, and 2 GiB.
 SIDE_BY_SIDE = 3
 WITH_MACHINES = 2
-WITHOUT_MACHINES = ("lint", "docs", "site", "engine", "coverage", "twin_unit", "fuzz", "release", "report", "awx", "watch", "misbehaving", "sanity-", "units-")
+WITHOUT_MACHINES = (
+    *("lint", "docs", "site", "engine", "coverage", "twin_unit", "fuzz", "release", "report", "awx", "watch", "misbehaving", "sanity-", "units-"),
+)
 
 
 @dataclass
