@@ -209,6 +209,7 @@ def lint(session: nox.Session, steps: Steps) -> None:
         steps.run("size limits", "python", "tests/tools/size_limits.py")
         steps.run("docs/faults.md", "python", "tests/tools/fault_page.py", "--check")
         steps.run("docs/performance.md", "python", "tests/tools/performance_page.py", "--check")
+        steps.run("docs/metrics.md", "python", "tests/tools/metrics_page.py", "--check")
         steps.run("role READMEs", "python", "tests/tools/role_readmes.py", "--check")
         steps.run("docs/troubleshooting.md", "python", "tests/tools/troubleshooting_page.py", "--check")
 
@@ -498,6 +499,7 @@ def report(session: nox.Session, steps: Steps) -> None:
     session.env["PYTHONPATH"] = str(BUILD / "collections")
     pytest(session, steps, "report", "tests/report")
     with session.chdir(path):
+        steps.run("the dashboard", "python", "tests/tools/dashboard.py", "--check")
         pytest(session, steps, "metrics", "tests/metrics")
 
 
@@ -509,6 +511,26 @@ def clouds(session: nox.Session, steps: Steps) -> None:
     session.env["PYTHONPATH"] = str(BUILD / "collections")
     with session.chdir(path):
         pytest(session, steps, "clouds", "tests/clouds")
+
+
+@session_of("watch", "watch")
+def watch(session: nox.Session, steps: Steps) -> None:
+    """The dashboard before a real Prometheus; Alertmanager and ansible-rulebook mend a host without a person. VGPU_WATCH_HOSTS=1000: a large fleet."""
+    install(session, steps, "watch")
+    path = collection(session)
+    session.env["PYTHONPATH"] = str(BUILD / "collections")
+    with session.chdir(path):
+        pytest(session, steps, "watch", "tests/watch", "-m", "not booted")
+
+
+@session_of("watch-machine", "watch")
+def watch_machine(session: nox.Session, steps: Steps) -> None:
+    """The same chain with a booted host: it loses a vGPU, the alert starts a run, the vGPU is back."""
+    install(session, steps, "watch")
+    collection(session)
+    session.env["PYTHONPATH"] = str(BUILD / "collections")
+    if build_twins(steps, "debian12"):
+        pytest(session, steps, "watch", "tests/watch", "-m", "booted")
 
 
 @session_of("awx", "awx")

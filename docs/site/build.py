@@ -53,6 +53,8 @@ def turned(path: str, anchor: str, page: Path) -> str:
         return "index.md" + anchor
     if target.suffix == ".md" and target.parent == ROOT / "docs":
         return target.name + anchor
+    if target.parent == ROOT / "docs" / "images":
+        return "images/" + target.name
     if name in ELSEWHERE:
         return ELSEWHERE[name] + anchor
     return repository() + name + anchor
@@ -73,6 +75,7 @@ def assemble(source: Path) -> None:
     for path, name in ELSEWHERE.items():
         (source / name).write_text(text_of(ROOT / path), encoding="utf-8")
     shutil.copy(HERE / "index.md", source / "index.md")
+    shutil.copytree(ROOT / "docs" / "images", source / "images")
 
 
 def run(*command: str, **environment: str) -> bool:

@@ -78,8 +78,8 @@ options:
     default: false
   format:
     description:
-      - What installs the driver. For V(deb) and V(rpm) this module plans and checks the installation, and removes a driver that is in the way:
-        NVIDIA's own installation, or another driver's. The package is installed by C(apt) or C(dnf), as role C(driver) does.
+      - What installs the driver. For V(deb) and V(rpm) this module plans and checks the installation, and removes a driver that is in the
+        way, NVIDIA's own installation or another driver's. The package is installed by C(apt) or C(dnf), as role C(driver) does.
     type: str
     choices: [run, deb, rpm]
     default: run

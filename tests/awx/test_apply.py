@@ -28,16 +28,34 @@ def test_everything_is_there_after_the_first_run(applied, data):
     assert awx.one("inventory_sources", name="vGPU inventory in the project")["update_on_launch"]
 
 
-def test_the_workflow_asks_before_anything_is_changed(applied):
-    awx = applied.awx
-    order, node = [], awx.one("workflow_job_template_nodes", identifier="validate")
+def order_of(awx, first):
+    """The nodes of a workflow, from its first one: (identifier, type, job's type)."""
+    order, node = [], awx.one("workflow_job_template_nodes", identifier=first)
     while node:
         order.append((node["identifier"], awx.store.items[node["unified_job_template"]]["type"], node["job_type"]))
         assert not awx.members(node, "failure_nodes") and not awx.members(node, "always_nodes"), "such a link makes a failed workflow a success"
         following = sorted(awx.members(node, "success_nodes"))
         assert len(following) < 2
         node = awx.one("workflow_job_template_nodes", identifier=following[0]) if following else None
-    assert order == [
+    return order
+
+
+def test_an_alert_is_answered_by_a_plan_and_a_question(applied):
+    assert order_of(applied.awx, "react-validate") == [
+        ("react-validate", "job_template", None),
+        ("react-plan", "job_template", "check"),
+        ("react-approval", "workflow_approval_template", None),
+        ("react-host", "job_template", None),
+        ("react-verify", "job_template", None),
+    ]
+    workflow = applied.awx.one("workflow_job_templates", name="vGPU react")
+    nodes = [one for one in applied.awx.store.items.values() if one.get("workflow_job_template") == workflow["id"]]
+    assert workflow["ask_limit_on_launch"] and len(nodes) == 5
+    assert all(one["extra_data"] == {"vgpu_reboot": "never"} for one in nodes if one["identifier"] in ("react-plan", "react-host"))
+
+
+def test_the_workflow_asks_before_anything_is_changed(applied):
+    assert order_of(applied.awx, "validate") == [
         ("validate", "job_template", None),
         ("plan", "job_template", "check"),
         ("approval", "workflow_approval_template", None),

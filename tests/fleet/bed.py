@@ -157,18 +157,28 @@ class Bed:
         groups = {group: {"hosts": {name: self.variables.get(name, {}) for name in names}} for group, names in self.groups.items()}
         return {"all": {"vars": everywhere, "hosts": {"localhost": {}}, "children": groups}}
 
-    def play(self, playbook: str, *options: str, strategy: str = "linear", python: str = PYTHON, forks: int = 10, config: str = "", **variables: object) -> Ended:
-        """Runs a playbook of the collection, or a file. config: an ansible.cfg; without it Ansible has its own defaults."""
-        self.calls = {}
-        (self.folder / "hosts.json").write_text(json.dumps(self.inventory()), encoding="utf-8")
+    def write_inventory(self) -> Path:
+        """The file of the inventory."""
+        path = self.folder / "hosts.json"
+        path.write_text(json.dumps(self.inventory()), encoding="utf-8")
+        return path
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """In which Ansible reaches the hosts."""
         env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))}
         env.update(
             ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS), ANSIBLE_CONNECTION_PLUGINS=str(HERE / "connection"), ANSIBLE_HOME=str(self.folder / "home"),
-            ANSIBLE_PIPELINING="true", ANSIBLE_STRATEGY=strategy, ANSIBLE_TASK_TIMEOUT="3600", FLEET_SOCKET=self.socket, LC_ALL="C.UTF-8",
-            ANSIBLE_NOCOLOR="1", ANSIBLE_RETRY_FILES_ENABLED="false", ANSIBLE_DEPRECATION_WARNINGS="false",
-            ANSIBLE_CONFIG=config or os.devnull, COLUMNS="80",
+            ANSIBLE_PIPELINING="true", ANSIBLE_TASK_TIMEOUT="3600", FLEET_SOCKET=self.socket, LC_ALL="C.UTF-8",
+            ANSIBLE_NOCOLOR="1", ANSIBLE_RETRY_FILES_ENABLED="false", ANSIBLE_DEPRECATION_WARNINGS="false", COLUMNS="80", **more,
         )
-        words = [python, "-m", "ansible", "playbook", "-i", str(self.folder / "hosts.json"), "-f", str(forks), "-e", json.dumps(variables)]
+        return env
+
+    def play(self, playbook: str, *options: str, strategy: str = "linear", python: str = PYTHON, forks: int = 10, config: str = "", **variables: object) -> Ended:
+        """Runs a playbook of the collection, or a file. config: an ansible.cfg; without it Ansible has its own defaults."""
+        self.calls = {}
+        inventory = self.write_inventory()
+        env = self.environment(ANSIBLE_STRATEGY=strategy, ANSIBLE_CONFIG=config or os.devnull)
+        words = [python, "-m", "ansible", "playbook", "-i", str(inventory), "-f", str(forks), "-e", json.dumps(variables)]
         words += [*options, playbook if "/" in playbook else "vgpu.kvm." + playbook]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         done = subprocess.run(words, env=env, cwd=self.folder, check=False, **pipes)

@@ -4,31 +4,15 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import metrics, snapshot
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import metrics
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import restore_record
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
-
-
-@pytest.fixture(scope="module")
-def promtool(tmp_path_factory) -> str:
-    """The linter: the machine's, or that of Debian's package, which is unpacked and not installed."""
-    found = shutil.which("promtool")
-    if found:
-        return found
-    folder = tmp_path_factory.mktemp("prometheus")
-    subprocess.run(["apt-get", "-q", "download", "prometheus"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    (package,) = folder.glob("prometheus_*.deb")
-    subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "tree")], check=True)
-    return str(folder / "tree" / "usr" / "bin" / "promtool")
 
 
 def lint(promtool: str, text: str) -> str:
@@ -45,7 +29,8 @@ def texts(folder: Path):
     broken = Host(folder / "broken", driver="vfio-pci")
     broken.pf().off_bus = True
     for host in (good, broken, Host(folder / "empty", gpus=[])):
-        yield metrics.render(snapshot.read(host.ctx), restore_record.Record(1764129600, 2.5, 3, 1), 1764129700)
+        restore_record.write(host.root, restore_record.Record(1764129600, 2.5, 3, 1))
+        yield metrics.render(metrics.scrape(host.ctx))
 
 
 def test_it_has_nothing_to_say(promtool, tmp_path):

@@ -19,12 +19,12 @@ GALAXY = yaml.safe_load((make.ROOT / "galaxy.yml").read_text(encoding="utf-8"))
 # What users get. A new name here is a decision.
 TOP = {
     *("MANIFEST.json", "FILES.json", "README.md", "CHANGELOG.md", "COPYING", "LICENSES"),
-    *("changelogs", "docs", "examples", "meta", "playbooks", "plugins", "roles"),
+    *("changelogs", "docs", "examples", "extensions", "meta", "playbooks", "plugins", "roles"),
 }
 MAY = {"CONTRIBUTING.md", "SECURITY.md", "awx", "execution-environment.yml"}
-WHOLE = ("plugins/", "roles/", "playbooks/", "meta/", "examples/")
+WHOLE = ("plugins/", "roles/", "playbooks/", "meta/", "examples/", "extensions/eda/")
 UNWANTED = re.compile(
-    r"(^|/)(\.[^/]+|__pycache__|tests|extensions|molecule|fragments|site)(/|$)|\.(py[co]|k?o|img|qcow2|iso|zip|gz|run|deb|rpm|tok|key|pem|der|priv)$"
+    r"(^|/)(\.[^/]+|__pycache__|tests|molecule|fragments|site)(/|$)|\.(py[co]|k?o|img|qcow2|iso|zip|gz|run|deb|rpm|tok|key|pem|der|priv)$"
 )
 IMPORTER = "[galaxy-importer]\nRUN_ANSIBLE_TEST=False\nRUN_ANSIBLE_LINT=False\nRUN_ANSIBLE_DOC=True\nCHECK_REQUIRED_TAGS=True\n"
 LARGEST = 256 * 1024  # bytes of one file

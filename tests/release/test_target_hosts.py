@@ -10,7 +10,7 @@ from collections.abc import Callable
 import make
 import pytest
 
-ON_HOSTS = ("host", "teardown", "upgrade", "cloudpods", "report")
+ON_HOSTS = ("host", "teardown", "upgrade", "cloudpods", "report", "react")
 ALL = (*ON_HOSTS, "guest", "site", "validate")
 GROUPED = """\
 [vgpu_hosts]

@@ -16,8 +16,8 @@ import yaml
 def check(tmp_path):
     """Runs the role in check mode; returns its exit status and what it printed."""
 
-    def run(**variables):
-        role = {"ansible.builtin.include_role": {"name": "vgpu.kvm.metrics"}, "vars": variables}
+    def run(entry="main", **variables):
+        role = {"ansible.builtin.include_role": {"name": "vgpu.kvm.metrics", "tasks_from": entry}, "vars": variables}
         play = {"hosts": "all", "gather_facts": False, "vars": {"ansible_become": False}, "tasks": [role]}
         (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
         settings = {**os.environ, "ANSIBLE_HOME": str(tmp_path / "ansible"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
@@ -39,3 +39,10 @@ def test_both_units_are_rendered_and_an_earlier_timer_is_looked_for(check, tmp_p
 def test_a_missing_directory_of_the_collector_is_refused(check, tmp_path):
     rc, out = check(metrics_directory=str(tmp_path / "none"))
     assert rc and "prometheus-node-exporter" in out and "ExecStart" not in out, out
+
+
+def test_rules_and_dashboard_are_written_where_the_server_reads_them(check, tmp_path):
+    rc, out = check("server", metrics_rules_file=f"{tmp_path}/vgpu.yml", metrics_dashboard_file=f"{tmp_path}/vgpu.json")
+    assert rc == 0 and "+      - alert: VgpusMissing" in out and '+ "title": "NVIDIA vGPUs",' in out, out
+    rc, out = check("server", metrics_rules_file="", metrics_dashboard_file="")
+    assert rc == 0 and "alert:" not in out and "title" not in out, out

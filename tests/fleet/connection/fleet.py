@@ -33,10 +33,6 @@ options:
 """
 
 
-# The server has the modules, and needs their arguments alone: what they import would be collected for nothing, a second for each module and run.
-module_common.ModuleDepFinder.visit = lambda self, node: None
-
-
 def ask(request: dict) -> dict:
     """The server's answer."""
     with socket.socket(socket.AF_UNIX) as line:
@@ -52,6 +48,12 @@ class Connection(ConnectionBase):
 
     transport = "fleet"
     has_pipelining = True
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # The server has the modules, and needs their arguments alone: what they import would be collected for nothing, a second for each module and
+        # run. Here, in the process of one task: modules on localhost are real ones.
+        module_common.ModuleDepFinder.visit = lambda self, node: None
 
     def _connect(self):
         self._connected = True

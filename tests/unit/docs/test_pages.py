@@ -34,6 +34,9 @@ for _entries in ROLES.values():
             OPTIONS.setdefault(_name, []).append(_option)
 # Of playbooks alone: no role knows them.
 OF_PLAYBOOKS = set(re.findall(r"\bvgpu_\w+(?= \| default|', default=)", "".join(PLAYBOOKS.values())))
+# Of the rulebooks: settings of ansible-rulebook, which no play knows.
+for _rulebook in (ROOT / "extensions" / "eda" / "rulebooks").glob("*.yml"):
+    OF_PLAYBOOKS |= set(re.findall(r"\{\{ (vgpu_\w+)", _rulebook.read_text(encoding="utf-8")))
 PREFIX = "vgpu.kvm."
 OURS = re.compile("(?:vgpu|%s)_" % "|".join(sorted(ROLES)))
 

@@ -61,6 +61,7 @@ class Host:
         self.owners = {}  # packages by paths, as dpkg knows them
         self.programs = {}  # stand-ins of a test, by name: what takes (arguments, timeout)
         self.journal = []  # (unit or "kernel", message) or (unit, message, pid), oldest first
+        self.load = {}  # what nvidia-smi shows of GPUs by address, and of vGPUs that VMs use by UUID or VF: engines in percent, and more
         self.python_rc = 0  # whether the system's Python can run the engine
         for address, model in gpus:
             self.kernel.add_gpu(address, model, driver)

@@ -48,7 +48,7 @@ class Program:
         gpus = [pf for pf in self.kernel.pfs() if pf.driver == "nvidia"]
         chosen = gpus
         if "-i" in options:
-            chosen = [pf for pf in gpus if pf.address == address.parse(options["-i"])]
+            chosen = [pf for pf in gpus if pf.address in [address.parse(word) for word in options["-i"].split(",")]]
             if not chosen:
                 return Result(6, "No devices were found\n")
         lost = [pf for pf in chosen if pf.off_bus]
@@ -64,7 +64,7 @@ class Program:
             return self._set_mode(chosen[0], options["-mig"] == "1")
         if "--gpu-reset" in options:
             return self._reset(chosen[0])
-        return Result(0, "".join(self._details(pf) for pf in chosen))
+        return self._lost(chosen) or Result(0, "".join(self._details(pf) for pf in chosen))
 
     def _counted(self, what):
         """A change of the host; None, or how the program ends when it fails."""
@@ -81,6 +81,12 @@ class Program:
     def _long(pf):
         domain, rest = pf.address.upper().split(":", 1)
         return "%08X:%s" % (int(domain, 16), rest)
+
+    @staticmethod
+    def _lost(chosen):
+        """How it ends when a GPU does not answer, or None."""
+        text = "Unable to determine the device handle for GPU0: %s: GPU is lost.  Reboot the system to recover this GPU\n"
+        return next((Result(15, text % pf.address) for pf in chosen if pf.off_bus), None)
 
     def _modes(self, pf):
         def word(enabled):
@@ -121,6 +127,25 @@ class Program:
         return Result(0, "GPU %s was successfully reset.\nAll done.\n" % self._long(pf))
 
     def _details(self, pf):
+        load = self.host.load.get(pf.address, {})
+        total = max(one.gib * 1024 for one in pf.model.types) if pf.model.types else 0
+        held = sum(one.type.gib * 1024 for one in self.kernel.mdevs.values() if one.parent.gpu is pf and self.kernel.used(one))
+        reasons = "".join("        %-34s: %s\n" % (name, load.get(name, "Not Active")) for name in ("SW Power Cap", "HW Slowdown", "SW Thermal Slowdown"))
+        errors = "".join("            %-30s: %d\n" % (name, load.get(name, 0)) for name in ("SRAM Correctable", "DRAM Correctable", "DRAM Uncorrectable"))
+        return self._virtualization(pf) + (
+            "    Clocks Event Reasons\n%s    FB Memory Usage\n        Total                             : %d MiB\n"
+            "        Reserved                          : 480 MiB\n        Used                              : %d MiB\n"
+            "        Free                              : %d MiB\n    Utilization\n%s    ECC Mode\n        Current                           : Enabled\n"
+            "        Pending                           : Enabled\n    ECC Errors\n        Volatile\n%s        Aggregate\n            SRAM Correctable    : 7\n"
+            "    Temperature\n        GPU Current Temp                  : %d C\n    GPU Power Readings\n        Average Power Draw                : %.2f W\n"
+        ) % (reasons, total, held, max(total - held - 480, 0), self._engines(load, ("GPU", "Memory", "Encoder", "Decoder", "JPEG", "OFA"), 8), errors,
+             load.get("celsius", 31), load.get("watts", 22))
+
+    @staticmethod
+    def _engines(load, names, depth):
+        return "".join("%s%s: %s\n" % (" " * depth, name.ljust(42 - depth), "%d %%" % load.get(name.lower(), 0)) for name in names)
+
+    def _virtualization(self, pf):
         sizes = "Supported" if pf.model.mixed else "Not Supported"
         mode = ("Enabled" if pf.mixed else "Disabled") if pf.model.mixed else "N/A"
         lives = "SR-IOV" if pf.model.vfs and pf.model.vf_device else "Non SR-IOV"
@@ -139,10 +164,7 @@ class Program:
         if "-shm" in options:
             return self._set_mixed(chosen[0], options["-shm"] == "1")
         if "-q" in options:
-            if any(pf.off_bus for pf in chosen):
-                text = "Unable to determine the device handle for GPU0: %s: GPU is lost.  Reboot the system to recover this GPU\n"
-                return Result(15, text % chosen[0].address)
-            return Result(0, "".join(self._running(pf) for pf in chosen))
+            return self._lost(chosen) or Result(0, "".join(self._running(pf) for pf in chosen))
         if self.kernel.faults.no_smi_types:
             return Result(0, "No supported devices in vGPU mode\n")
         text = ""
@@ -169,18 +191,26 @@ class Program:
         return names[0] if names else "web1"
 
     def _running(self, pf):
-        text = "GPU %s\n" % self._long(pf)
-        for one in self.kernel.mdevs.values():
-            if one.parent.gpu is pf and self.kernel.used(one):
-                rows = (
-                    ("VM Name", self._vm_name(one)),
-                    ("vGPU Name", one.type.name),
-                    ("vGPU Type", one.type.id),
-                    ("MDEV UUID", "N/A" if one.parent.vendor else one.uuid),
-                    ("GPU Instance ID", one.gi.id if one.gi else "N/A"),
-                )
-                text += "    vGPU ID                               : 3251634213\n"
-                text += "".join("        %-34s: %s\n" % row for row in rows)
+        running = [one for one in self.kernel.mdevs.values() if one.parent.gpu is pf and self.kernel.used(one)]
+        text = "GPU %s\n    Active vGPUs                          : %d\n" % (self._long(pf), len(running))
+        for one in running:
+            rows = (
+                ("VM Name", self._vm_name(one)),
+                ("vGPU Name", one.type.name),
+                ("vGPU Type", one.type.id),
+                ("MDEV UUID", "N/A" if one.parent.vendor else one.uuid),
+                ("GPU Instance ID", one.gi.id if one.gi else "N/A"),
+            )
+            load = self.host.load.get(one.parent.address if one.parent.vendor else one.uuid, {})
+            rows = (
+                ("VM UUID", load.get("vm_uuid", "N/A")), *rows, ("Guest Driver Version", load.get("driver", "N/A")),
+                ("License Status", load.get("license", "N/A (Expiry: N/A)")), ("Frame Rate Limit", load.get("frames", "N/A")),
+            )
+            text += "    vGPU ID                               : %d\n" % (3251634213 + list(self.kernel.mdevs).index(one.uuid))
+            text += "".join("        %-34s: %s\n" % row for row in rows)
+            text += "        FB Memory Usage\n            Total                         : %d MiB\n" % (one.type.gib * 1024)
+            text += "            Used                          : %d MiB\n" % load.get("used", 0)
+            text += "        Utilization\n" + self._engines(load, ("Gpu", "Memory", "Encoder", "Decoder"), 12)
         return text
 
     def _set_mixed(self, pf, enabled):

@@ -24,7 +24,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware.gpu impor
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.mig import placement as mig_placement
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.read import host, logs as log_files, platform
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import layout_file
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import journal, libvirt_xml, mdevctl, nvidia_smi, systemd
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import journal, libvirt_xml, mdevctl, nvidia_smi, nvidia_smi_usage, systemd
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files import vm_name
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.vgpu import layout
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import ANSWER, token as good_token
@@ -218,8 +218,10 @@ PARSERS = {
     ),
     "nvidia-smi: mig -lci": (lambda text: nvidia_smi.compute_instances(printed(text)), inputs.samples("lci.txt", "lci-old.txt")),
     "nvidia-smi: vgpu -s -v": (lambda text: nvidia_smi.types(printed(text)), [inputs.sample("types.txt")]),
-    "nvidia-smi: vgpu -q": (lambda text: nvidia_smi.running(printed(text), "0000:17:00.0"), [inputs.sample("running.txt")]),
+    "nvidia-smi: vgpu -q": (lambda text: nvidia_smi.running(printed(text)), [inputs.sample("running.txt")]),
     "nvidia-smi: vgpu -q, active": (lambda text: nvidia_smi.active(printed(text), "0000:17:00.0"), [inputs.sample("running.txt")]),
+    "nvidia-smi: -q, usage": (lambda text: nvidia_smi_usage.gpus(printed(text), (), True), [inputs.sample("usage-q.txt")]),
+    "nvidia-smi: vgpu -q, usage": (lambda text: nvidia_smi_usage.vgpus(printed(text), ()), [inputs.sample("usage-vgpu-q.txt")]),
     "nvidia-smi: -q": (lambda text: nvidia_smi.mixed(printed(text), ADDRESSES[0]), inputs.samples("-q.txt")),
     "creatable_vgpu_types": (creatable, inputs.samples("creatable-table.txt", "creatable-short.txt", "creatable-empty.txt")),
     "types' names and descriptions": (type_names, NAMES + ["num_heads=4, frl_config=45, framebuffer=1024M, max_resolution=5120x2880, max_instance=32"]),

@@ -18,6 +18,8 @@ from ..system.systemd import UNITS, Units
 from ..vgpu import autostart
 from .problems import rated
 
+# What differs from the stored layout; the other codes here are of services and VMs.
+CODES = ("gpu_gone", "mig_lost", "mig_instances_missing", "vfs_missing", "vgpus_missing", "vgpu_wrong_type")
 _MOST = 5  # devices that one sentence names
 _AGAIN = "'vgpuctl restore' restores them, as does the playbook; why they were not restored: 'journalctl -u vgpu-restore'."
 

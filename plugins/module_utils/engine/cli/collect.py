@@ -150,7 +150,7 @@ def _printed(ctx: Context, command: Callable[[Context, Screen, argparse.Namespac
 
     def make() -> str:
         stream = io.StringIO()
-        command(ctx, Screen(stream, terminal=False), argparse.Namespace(json=True, output=None))
+        command(ctx, Screen(stream, terminal=False), argparse.Namespace(json=True, output=None, timeout=metrics.TIMEOUT))
         return stream.getvalue()
 
     return make

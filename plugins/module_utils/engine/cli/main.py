@@ -42,6 +42,7 @@ COMMANDS = (
     Command("explain", explain.run, "what a code of doctor, validate or the metrics means, and what to do", options=explain.OPTIONS),
     Command("metrics", metrics.run, "numbers for Prometheus, as text", options=(
         Option("--output", metavar="FILE", text="a file *.prom of node_exporter's textfile collector; without it they are printed"),
+        Option("--timeout", metavar="SECONDS", type=seconds, default=metrics.TIMEOUT, text="seconds for all runs of nvidia-smi together"),
     )),
     Command(
         "collect", collect.run, "an archive for a bug report, without names, UUIDs, serial numbers, network addresses and secrets",

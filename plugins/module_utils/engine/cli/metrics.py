@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """vgpuctl metrics: the host's vGPUs for Prometheus, in the text format of node_exporter's textfile collector.
 
-Names and labels are an interface: dashboards and alerts are built on them. What is wrong is counted by the codes of ``problems``.
+What is wrong is counted by the codes of ``problems``.
 """
 
 from __future__ import annotations
@@ -10,65 +10,52 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
-from typing import Dict, Iterator, Tuple
+from dataclasses import dataclass
+from typing import Iterator
 
 from ..base.errors import error
+from ..checks import drift, problems
 from ..hardware.gpu import Gpu
 from ..hardware.vgpu_types import framebuffer_of
 from ..state import restore_record
 from ..system import files
 from ..system.context import Context
-from . import snapshot
+from . import metrics_usage, snapshot
+from .metrics_names import METRICS, PREFIX
+from .metrics_usage import MIB, Sample
 from .screen import Screen
 
-_MIB = 1024 * 1024
-PREFIX = "nvidia_vgpu_"
 # Seconds after which a half-written file is one of a killed run: nothing here holds the host's lock.
 _ABANDONED = 3600
-# The metric's name, and the sample's value and labels.
-Sample = Tuple[str, object, Dict[str, str]]
+TIMEOUT = 20.0  # seconds for all runs of nvidia-smi together
+# Problems that keep the next boot from restoring the vGPUs.
+NEXT_BOOT = ("next_kernel_without_driver", "boot_cause", "service_not_enabled", "restore_not_enabled")
 
-HELP = (
-    ("gpu_info", "A GPU, with its model, kernel driver and vGPU framework as labels; 1."),
-    ("gpu_alive", "Whether the GPU answers on the bus."),
-    ("gpu_framebuffer_bytes", "Framebuffer of the GPU as its model has it."),
-    ("gpu_framebuffer_assigned_bytes", "Framebuffer that the GPU's vGPUs have."),
-    ("vfs", "Virtual functions that are on."),
-    ("vfs_supported", "Virtual functions that the GPU has."),
-    ("vfs_used", "Virtual functions that hold a vGPU."),
-    ("expected", "vGPUs that are stored for this host and created at each boot."),
-    ("present", "vGPUs that there are."),
-    ("in_use", "vGPUs that a process has open, such as a running VM."),
-    ("driver_info", "The host driver, with the versions that are loaded and on disk as labels; 1."),
-    ("service_active", "Whether a service that vGPUs need is active (nvidia-vgpud: whether its one-shot went well)."),
-    ("problems", "What is wrong, by code and severity; 'vgpuctl doctor' shows what to do."),
-    ("restore_timestamp_seconds", "When vGPUs were last restored (at boot, or by hand)."),
-    ("restore_duration_seconds", "How long that took."),
-    ("restore_failures", "What failed at that."),
-    ("restore_vgpus", "Stored vGPUs that were there in the end."),
-    ("restore_vgpus_after_seconds", "Seconds from the driver being ready to the last of them."),
-    ("metrics_timestamp_seconds", "When this was written."),
-)
+
+@dataclass(eq=False, repr=False)
+class Scrape:
+    """All that is shown. now: its end, seconds since 1970; seconds: how long it took."""
+
+    seen: snapshot.Snapshot
+    restored: restore_record.Record | None
+    usage: metrics_usage.Usage
+    now: float
+    seconds: float
 
 
 def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
     """Prints the metrics, or replaces the file of --output by them in one step."""
-    seen, restored, output = snapshot.read(ctx), restore_record.read(ctx.root), args.output
+    output = args.output and os.path.abspath(args.output)  # a name alone is a file of this directory
+    if output:
+        _check(ctx, output)
+    scraped = scrape(ctx, args.timeout)
     if args.json and output is None:
-        out.json([{"name": PREFIX + name, "value": value, "labels": labels} for name, value, labels in _samples(seen, restored, ctx.clock.wall())])
+        out.json([{"name": PREFIX + name, "value": value, "labels": labels} for name, value, labels in _samples(scraped)])
         return 0
-    text = render(seen, restored, ctx.clock.wall())
+    text = render(scraped)
     if output is None:
         out(text.rstrip("\n"))
         return 0
-    output = os.path.abspath(output)  # a name alone is a file of this directory
-    if not os.path.isdir(ctx.root + os.path.dirname(output)):
-        raise error(
-            "its directory is not there", output, "the directory of node_exporter's textfile collector (--collector.textfile.directory)",
-            "Install node_exporter, or name its directory (vgpu_metrics_directory).", "no_directory",
-        )
-    if not output.endswith(".prom"):
-        raise error("node_exporter reads only *.prom", output, "a name such as nvidia_vgpu.prom", code="bad_name")
     files.sweep(ctx.root, [os.path.dirname(output)], before=ctx.clock.wall() - _ABANDONED)
     # Renamed into place: a reader never sees half of it.
     files.write_atomic(ctx.root, output, text)
@@ -77,30 +64,46 @@ def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
     return 0
 
 
-def render(seen: snapshot.Snapshot, restored: restore_record.Record | None, now: float) -> str:
-    """The text. restored: restore_record.Record or None; now: seconds since 1970."""
-    lines: dict[str, list[str]] = {name: [] for name, dummy in HELP}
-    for name, value, labels in _samples(seen, restored, now):
+def _check(ctx: Context, output: str) -> None:
+    if not os.path.isdir(ctx.root + os.path.dirname(output)):
+        raise error(
+            "its directory is not there", output, "the directory of node_exporter's textfile collector (--collector.textfile.directory)",
+            "Install node_exporter, or name its directory (vgpu_metrics_directory).", "no_directory",
+        )
+    if not output.endswith(".prom"):
+        raise error("node_exporter reads only *.prom", output, "a name such as nvidia_vgpu.prom", code="bad_name")
+
+
+def scrape(ctx: Context, timeout: float = TIMEOUT) -> Scrape:
+    """Reads the host. timeout: seconds for all runs of nvidia-smi together."""
+    began = ctx.clock.now()
+    ctx.smi_deadline, ctx.smi_answers = began + timeout, {}
+    seen = snapshot.read(ctx)
+    usage = metrics_usage.read(ctx, seen.inventory)
+    ctx.smi_deadline = ctx.smi_answers = None
+    return Scrape(seen, restore_record.read(ctx.root), usage, ctx.clock.wall(), ctx.clock.now() - began)
+
+
+def render(scraped: Scrape) -> str:
+    """The text."""
+    lines: dict[str, list[str]] = {metric.name: [] for metric in METRICS}
+    for name, value, labels in _samples(scraped):
         shown = ",".join('%s="%s"' % (key, _escaped(labels[key])) for key in sorted(labels))
         lines[name].append("%s%s%s %s\n" % (PREFIX, name, "{%s}" % shown if shown else "", value))
-    head = "# HELP {0}%s %s\n# TYPE {0}%s gauge\n".format(PREFIX)
-    return "".join(head % (name, text, name) + "".join(lines[name]) for name, text in HELP if lines[name])
+    head = "# HELP {0}%s %s\n# TYPE {0}%s %s\n".format(PREFIX)
+    return "".join(head % (one.name, one.text, one.name, one.kind) + "".join(lines[one.name]) for one in METRICS if lines[one.name])
 
 
-def _samples(seen: snapshot.Snapshot, restored: restore_record.Record | None, now: float) -> Iterator[Sample]:
+def _samples(scraped: Scrape) -> Iterator[Sample]:
+    seen = scraped.seen
     there = {gpu.address: gpu for gpu in seen.inventory.gpus}
     for address in sorted({*there, *seen.stored}):
         expected = [one.type for one in seen.stored[address].vgpus] if address in seen.stored else []
         # What is stored for a GPU that is gone is still expected: an alert must not end with the GPU.
         yield from _gpu(there[address], expected) if address in there else _vgpus(address, expected, [], [])
-    driver = seen.state.driver
-    yield "driver_info", 1, {"loaded": driver.loaded or "", "on_disk": driver.on_disk or "", "flavour": driver.flavour}
-    for name, unit in sorted(seen.services.items()):
-        well = unit["active"] == "active" or (name == "nvidia-vgpud" and unit["started"] and unit["result"] == "success")
-        if unit["load"] != "not-found":
-            yield "service_active", int(well), {"service": name}
-    for (severity, code), count in sorted(Counter((one.severity, one.error.code) for one in seen.found).items()):
-        yield "problems", count, {"severity": severity, "code": code}
+    yield from metrics_usage.samples(seen.inventory, scraped.usage)
+    yield from _host(seen)
+    restored = scraped.restored
     if restored:
         yield "restore_timestamp_seconds", restored.when, {}
         yield "restore_duration_seconds", round(restored.seconds, 3), {}
@@ -108,7 +111,25 @@ def _samples(seen: snapshot.Snapshot, restored: restore_record.Record | None, no
     if restored and restored.after is not None:
         yield "restore_vgpus", restored.vgpus, {}
         yield "restore_vgpus_after_seconds", round(restored.after, 3), {}
-    yield "metrics_timestamp_seconds", int(now), {}
+    yield "scrape_duration_seconds", round(scraped.seconds, 3), {}
+    yield "metrics_timestamp_seconds", int(scraped.now), {}
+
+
+def _host(seen: snapshot.Snapshot) -> Iterator[Sample]:
+    driver, codes = seen.state.driver, Counter(one.error.code for one in seen.found)
+    yield "driver_info", 1, {"loaded": driver.loaded or "", "on_disk": driver.on_disk or "", "flavour": driver.flavour}
+    if driver.scheduler:
+        yield "scheduler_info", 1, {"policy": driver.scheduler}
+    for name, unit in sorted(seen.services.items()):
+        well = unit["active"] == "active" or (name == "nvidia-vgpud" and unit["started"] and unit["result"] == "success")
+        if unit["load"] != "not-found":
+            yield "service_active", int(well), {"service": name}
+    for (severity, code), count in sorted(Counter((one.severity, one.error.code) for one in seen.found).items()):
+        yield "problems", count, {"severity": severity, "code": code}
+    for code in drift.CODES:
+        yield "drift", codes[code], {"code": code}
+    yield "reboot_pending", int(bool(problems.reboot_reasons(seen.inventory, seen.state))), {}
+    yield "next_boot_ready", int(not any(codes[code] for code in NEXT_BOOT)), {}
 
 
 def _gpu(gpu: Gpu, expected: list[str]) -> Iterator[Sample]:
@@ -117,8 +138,8 @@ def _gpu(gpu: Gpu, expected: list[str]) -> Iterator[Sample]:
     yield "gpu_info", 1, dict(where, model=gpu.name, driver=gpu.driver or "", framework=gpu.framework)
     yield "gpu_alive", int(gpu.alive), where
     if gpu.model:
-        yield "gpu_framebuffer_bytes", gpu.model.framebuffer_gib * 1024 * _MIB, where
-    yield "gpu_framebuffer_assigned_bytes", sum(framebuffer_of(vgpu.type or "") or 0 for vgpu in gpu.vgpus) * _MIB, where
+        yield "gpu_framebuffer_bytes", gpu.model.framebuffer_gib * 1024 * MIB, where
+    yield "gpu_framebuffer_assigned_bytes", sum(framebuffer_of(vgpu.type or "") or 0 for vgpu in gpu.vgpus) * MIB, where
     yield "vfs", gpu.num_vfs, where
     yield "vfs_supported", gpu.total_vfs, where
     yield "vfs_used", len({vgpu.parent for vgpu in gpu.vgpus if vgpu.index is not None}), where

@@ -132,17 +132,24 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None) -> Inventory:
     return Inventory(gpus, vgpus, open_files)
 
 
+def answering(gpus: Iterable[Gpu]) -> list[str]:
+    """The GPUs to name to nvidia-smi: those that answer, or none where all do; one that fell off the bus makes an answer about all GPUs fail."""
+    bound = [gpu for gpu in gpus if gpu.driver == "nvidia"]
+    return [] if all(gpu.alive for gpu in bound) else [gpu.address for gpu in bound if gpu.alive]
+
+
 def _check_gi(ctx: Context, gpus: Iterable[Gpu]) -> None:
     """Leaves vGPUs only those GPU instances that there are; the driver shows some number without MIG too.
 
     A mediated device does not show its GPU instance; nvidia-smi does for those that VMs use.
     """
+    gpus = list(gpus)
+    running: dict[str, int] | None = None
     for gpu in gpus:
-        running: dict[str, int] | None = None
         instances = [one.id for one in gpu.mig.instances] if gpu.mig and gpu.mig.current else []
         for vgpu in gpu.vgpus:
             if instances and vgpu.gi is None and vgpu.holders:
-                running = nvidia_smi.running(ctx, gpu.address) if running is None else running
+                running = nvidia_smi.running(ctx, answering(gpus)) if running is None else running
                 vgpu.gi = running.get(vgpu.uuid or "")
             if vgpu.gi not in instances:
                 vgpu.gi = None

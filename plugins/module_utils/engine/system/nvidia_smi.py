@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Iterable, Iterator, Optional, Sequence, Tuple
+from typing import Iterable, Optional, Sequence, Tuple
 
 from ..base.numbers import number
 from ..hardware import address
 from ..hardware.gpu import GpuInstance
 from ..hardware.mig_profiles import Profile, plain_profile
 from ..hardware.vgpu_types import VgpuType, mebibytes, short_name
+from . import nvidia_smi_text
 from .command import Result
 from .context import Context
 
@@ -33,11 +34,10 @@ _LCI = r"^\W*%s\s+%s\s+(?:MIG\s+)?((?:[0-9]{1,2}c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb[^
 _LICENSED_PRODUCT = r"(?i)(vGPU Software|GRID) Licensed Product$"
 SRIOV = "SR-IOV"  # the Host VGPU Mode of a GPU whose vGPUs live on VFs
 _CORRUPTED = 14  # exit status: it answered, and some GPU's infoROM is corrupted
+GPUS, VGPUS = ("-q",), ("vgpu", "-q")  # what it shows of GPUs, and of the vGPUs that VMs use
 _MOST_HUNG = 2  # calls: one about all GPUs, and one about the GPU that it hangs for
 _TYPE_ID = "vgpu type id"
 _HOST_MODES = (SRIOV, "Non SR-IOV")
-_ROW = r"^([ \t]*)([^:]*[^:\s])\s*:(?:\s(.*))?$"
-_SECTION = r"^([ \t]*)(\S.*?)\s*$"
 
 # What becomes of a guest's row, by its section (license: _LICENSED_PRODUCT) and name.
 _GUEST_ROWS = {
@@ -90,12 +90,13 @@ def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
     A GPU whose call hangs does not silence the others, unless several calls do.
     """
     gpu = next((after for here, after in zip(arguments, arguments[1:]) if here == "-i"), "")
-    if gpu in ctx.smi_hung or len(ctx.smi_hung) > _MOST_HUNG:
+    left = timeout if ctx.smi_deadline is None else min(timeout, ctx.smi_deadline - ctx.clock.now())
+    if gpu in ctx.smi_hung or len(ctx.smi_hung) > _MOST_HUNG or left <= 0:
         return Result(124, "", True)
-    answer = ctx.command([binary(ctx) or "nvidia-smi"] + list(arguments), timeout)
+    answer = ctx.command([binary(ctx) or "nvidia-smi"] + list(arguments), left)
     if answer.timed_out:
         ctx.smi_hung.add(gpu)
-        ctx.smi_silent = "nvidia-smi did not end within %d s and was stopped" % timeout
+        ctx.smi_silent = "nvidia-smi did not end within %d s and was stopped" % left
     return Result(0, answer.out) if answer.rc == _CORRUPTED else answer
 
 
@@ -114,24 +115,6 @@ def _switch(word: str) -> bool | None:
 def _table(ctx: Context, option: str, row: str, timeout: float, pf: str | None) -> list[tuple[str, ...]]:
     """The rows of one of MIG's tables, of all GPUs or of one. A host without MIG answers in words, with whatever exit status."""
     return re.findall(row, call(ctx, ["mig", *(["-i", pf] if pf else []), option], timeout).out, re.MULTILINE)
-
-
-def _head(line: str) -> str | None:
-    """The address in the line that begins a GPU's part; None for other lines."""
-    head = re.match(r"^GPU\s+(\S+)\s*$", line)
-    return address.parse(head.group(1)) if head and address.is_address(head.group(1)) else None
-
-
-def _rows(text: str) -> Iterator[tuple[str | None, str, str]]:
-    """(address of the GPU, key in lower case, value) of each row with a colon."""
-    gpu = None
-    for line in text.splitlines():
-        head = _head(line)
-        key, colon, value = line.partition(":")
-        if head:
-            gpu = head
-        elif colon:
-            yield gpu, " ".join(key.split()).lower(), value.strip()
 
 
 def modes(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[Mode] | None:
@@ -184,7 +167,7 @@ def types(ctx: Context, pfs: Iterable[str] = (), timeout: float = 60) -> dict[st
     text = answer.out
     if answer.rc and not silence(ctx):
         text = "\n".join(call(ctx, ["vgpu", "-s", "-v", "-i", pf], timeout).out for pf in pfs)
-    for gpu, key, value in _rows(text):
+    for gpu, key, value in nvidia_smi_text.rows(text):
         if key == _TYPE_ID:
             shown.append((gpu, {key: value}))
         elif shown and shown[-1][0] == gpu:
@@ -199,9 +182,25 @@ def types(ctx: Context, pfs: Iterable[str] = (), timeout: float = 60) -> dict[st
     return found
 
 
-def running(ctx: Context, pf: str, timeout: float = 60) -> dict[str, int]:
-    """{UUID of a mediated device: id of its GPU instance} of the vGPUs of a GPU that VMs use."""
-    return {one.uuid: one.instance for one in active(ctx, pf, timeout)[0] if one.uuid and one.instance is not None}
+def together(ctx: Context, query: Sequence[str], pfs: Iterable[str] = (), timeout: float = 60) -> Result:
+    """One query about several GPUs by one run; the same query has the same answer as long as ctx.smi_answers keeps it. pfs: these alone.
+
+    A GPU that fell off the bus makes an answer about all GPUs fail.
+    """
+    chosen = ",".join(pfs)
+    arguments = (*query, *(("-i", chosen) if chosen else ()))
+    kept = ctx.smi_answers.get(arguments) if ctx.smi_answers is not None else None
+    answer = kept or call(ctx, arguments, timeout)
+    if ctx.smi_answers is not None:
+        ctx.smi_answers[arguments] = answer
+    return answer
+
+
+def running(ctx: Context, pfs: Sequence[str] = (), timeout: float = 60) -> dict[str, int]:
+    """{UUID of a mediated device: id of its GPU instance} of the vGPUs that VMs use. pfs: of these GPUs alone."""
+    answer = together(ctx, VGPUS, pfs, timeout)
+    found = _active(answer.out)[0] if not answer.rc else []
+    return {one.uuid: one.instance for one in found if one.uuid and one.instance is not None}
 
 
 def active(ctx: Context, pf: str, timeout: float = 60) -> tuple[list[Active], str | None]:
@@ -209,15 +208,23 @@ def active(ctx: Context, pf: str, timeout: float = 60) -> tuple[list[Active], st
 
     Each GPU is asked alone: one that fell off the bus makes an answer about all GPUs fail.
     """
-    answer = call(ctx, ["vgpu", "-q", "-i", pf], timeout)
+    answer = call(ctx, [*VGPUS, "-i", pf], timeout)
     if answer.timed_out:
         return [], ctx.smi_silent
     if answer.rc:
         missing = None if binary(ctx) else silence(ctx)
         return [], missing or "nvidia-smi ended with rc %d: %s" % (answer.rc, answer.tail(2) or "it printed nothing")
+    found, counted = _active(answer.out)
+    if counted > len(found):
+        return [], "nvidia-smi counts %d active vGPUs, of which %d can be read" % (counted, len(found))
+    return found, None
+
+
+def _active(text: str) -> tuple[list[Active], int]:
+    """(the vGPUs of vgpu -q, how many it counts)."""
     found: list[Active] = []
     counted = 0
-    for gpu, key, value in _rows(answer.out):
+    for gpu, key, value in nvidia_smi_text.rows(text):
         if key == "active vgpus":
             counted += number(value) or 0
         elif key == "vgpu id" and gpu:
@@ -234,9 +241,7 @@ def active(ctx: Context, pf: str, timeout: float = 60) -> tuple[list[Active], st
             found[-1].type = short_name(value)
         elif key == "vgpu type" and number(value) is not None:
             found[-1].type_id = str(number(value))
-    if counted > len(found):
-        return [], "nvidia-smi counts %d active vGPUs, of which %d can be read" % (counted, len(found))
-    return found, None
+    return found, counted
 
 
 def mixed(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool, bool] | None:
@@ -256,7 +261,7 @@ def host_modes(ctx: Context, pfs: Iterable[str], timeout: float = 60) -> dict[st
     text = answer.out
     if answer.rc and not silence(ctx):
         text = "\n".join(call(ctx, ["-q", "-i", pf], timeout).out for pf in pfs)
-    return {gpu: value for gpu, key, value in _rows(text) if gpu and key == "host vgpu mode" and value in _HOST_MODES}
+    return {gpu: value for gpu, key, value in nvidia_smi_text.rows(text) if gpu and key == "host vgpu mode" and value in _HOST_MODES}
 
 
 def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str | None]:
@@ -270,28 +275,14 @@ def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str |
 
 
 def _guest_gpus(text: str) -> list[GuestGpu]:
-    """The GPUs of nvidia-smi -q. Rows are distinguished by their sections, and sections by their indentation: some have rows of the same name."""
-    found: list[GuestGpu] = []
-    path: list[tuple[int, str]] = []
-    for line in text.splitlines():
-        head = _head(line)
-        if head:
-            found.append(GuestGpu(head))
-            path = []
-            continue
-        row = re.match(_ROW, line)
-        part = row or re.match(_SECTION, line)
-        if not found or not part:
-            continue
-        depth = len(part.group(1).expandtabs())
-        path = [one for one in path if one[0] < depth]
-        if not row:
-            path.append((depth, part.group(2)))
-            continue
-        section, value = path[-1][1] if path else "", (row.group(3) or "").strip()
-        attribute = _GUEST_ROWS.get(("license" if re.search(_LICENSED_PRODUCT, section) else section, row.group(2)))
+    """The GPUs of nvidia-smi -q."""
+    found = [GuestGpu(head) for head in nvidia_smi_text.heads(text)]
+    by_address = {one.address: one for one in found}
+    for gpu, path, key, value in nvidia_smi_text.sections(text):
+        section = path[-1] if path else ""
+        attribute = _GUEST_ROWS.get(("license" if re.search(_LICENSED_PRODUCT, section) else section, key))
         if attribute:
-            setattr(found[-1], attribute, mebibytes(value) if attribute == "framebuffer_mib" else value)
+            setattr(by_address[gpu], attribute, mebibytes(value) if attribute == "framebuffer_mib" else value)
     return found
 
 

@@ -153,6 +153,19 @@ def test_vgpu_table(smi, host):
     assert "4711" in done.stdout
 
 
+def test_the_work_of_a_vgpu_is_what_a_test_gives_it(smi, host):
+    host.vgpu(UUID, "0000:67:00.4")
+    host.process(4711, "/dev/vfio/42", "sleep")
+    assert [line.split() for line in smi("vgpu", "-u").stdout.splitlines()[3:]] == [["1", "-", "-", "-", "-", "-"]]
+    put(host.root, "var/lib/nvidia/twin-load", f"{UUID}\tgpu=37\tmemory=12\tused=512\tlicense=Licensed (Expiry: 2027-3-19 7:29:4 GMT)\n")
+    table = smi("vgpu", "-u").stdout.splitlines()
+    assert table[0] == "# gpu   vgpu     sm    mem    enc    dec" and table[2].split()[2:] == ["37", "12", "0", "0"]
+    text = re.sub(r" +", " ", smi("vgpu", "-q", "-i", "0").stdout)
+    assert " Utilization\n Gpu : 37 %\n Memory : 12 %\n Encoder : 0 %\n" in text
+    assert " FB Memory Usage\n Total : 2048 MiB\n Used : 512 MiB\n Free : 1536 MiB\n" in text
+    assert " License Status : Licensed (Expiry: 2027-3-19 7:29:4 GMT)\n" in text
+
+
 def test_vgpu_of_the_vendor_framework(smi, host):
     for vf in ("0000:67:00.4", "0000:67:00.5"):
         shutil.rmtree(host.root / "sys/bus/pci/devices" / vf / "mdev_supported_types")

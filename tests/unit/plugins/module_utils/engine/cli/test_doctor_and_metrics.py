@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import time
 
@@ -15,9 +14,9 @@ import pytest
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import restore_record
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.prometheus import metrics
 
 LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
-SAMPLE = re.compile(r'^(nvidia_vgpu_[a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\]|\\.)*",?)*)\})? ([0-9.e+-]+)$')
 
 
 @pytest.fixture
@@ -26,23 +25,6 @@ def made(host):
     call(nvidia_vgpu, host, layout=LAYOUT).ok
     host.kernel.use(host.vgpus()[0][0])
     return host
-
-
-def metrics(text):
-    """{(name, labels): value}; each family has its help and its type before its samples, and only once."""
-    found, family = {}, None
-    for line in text.splitlines():
-        if line.startswith("# HELP "):
-            assert line.split(" ")[2] != family and not any(key[0] == line.split(" ")[2] for key in found)
-            family = line.split(" ")[2]
-        elif line.startswith("# TYPE "):
-            assert line == "# TYPE %s gauge" % family
-        else:
-            name, labels, value = SAMPLE.match(line).groups()
-            assert name == family
-            found[name, labels or ""] = float(value)
-    assert text.endswith("\n")
-    return found
 
 
 def test_doctor_of_a_host_without_the_restore(made, command):

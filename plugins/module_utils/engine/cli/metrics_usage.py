@@ -1,0 +1,141 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What GPUs and vGPUs do, for vgpuctl metrics: what nvidia-smi reports, and which vGPU of the host it is about.
+
+Each question is asked once, with a deadline for all of them. No answer is a metric of its own, and changes nothing else.
+"""
+
+from __future__ import annotations
+
+import calendar
+import time
+from dataclasses import dataclass
+from typing import Dict, Iterator, Sequence, Tuple
+
+from ..base.errors import printable
+from ..guest import license as licensing
+from ..hardware.gpu import Gpu, Vgpu
+from ..hardware.vgpu_types import framebuffer_of
+from ..read.inventory import Inventory, answering
+from ..system import nvidia_smi_usage
+from ..system.context import Context
+from ..system.nvidia_smi_usage import Answer, GpuUsage, VgpuUsage
+
+MIB = 1024 * 1024
+# The metric's name without its prefix, and the sample's value and labels.
+Sample = Tuple[str, object, Dict[str, str]]
+
+
+@dataclass(eq=False, repr=False)
+class Usage:
+    """The answers about GPUs and vGPUs; None: there was nothing to ask about."""
+
+    gpus: Answer[GpuUsage] | None
+    vgpus: Answer[VgpuUsage] | None
+
+
+def read(ctx: Context, inventory: Inventory) -> Usage:
+    """Asks nvidia-smi. Without a GPU that NVIDIA's driver drives, or without a vGPU, it is not asked."""
+    bound = [gpu for gpu in inventory.gpus if gpu.driver == "nvidia" and gpu.alive]
+    if not bound:
+        return Usage(None, None)
+    chosen = answering(inventory.gpus)
+    return Usage(
+        nvidia_smi_usage.gpus(ctx, chosen, expected=True),
+        nvidia_smi_usage.vgpus(ctx, chosen) if any(gpu.vgpus for gpu in bound) else None,
+    )
+
+
+def samples(inventory: Inventory, usage: Usage) -> Iterator[Sample]:
+    """All of both answers, and what there is without them."""
+    running = usage.vgpus.found if usage.vgpus else []
+    named = [(one, _key(one, inventory, running)) for one in running]
+    known = [(one, key) for one, key in named if key]
+    by_key = {key: one for one, key in known}
+    for busy in usage.gpus.found if usage.gpus else ():
+        if inventory.gpu(busy.address):
+            yield from _of_gpu(busy)
+    for gpu in inventory.gpus:
+        for vgpu in gpu.vgpus:
+            yield from _of_vgpu(gpu, vgpu, by_key.get(vgpu.key))
+    for one, key in known:
+        yield from _of_running(one, {"gpu": one.gpu, "vgpu": key})
+    wrong = len(known) < len(named) or any(one.memory.get("used", 0) > one.memory.get("total", one.memory.get("used", 0)) for one in running)
+    yield from _outcome("gpus", usage.gpus, False)
+    yield from _outcome("vgpus", usage.vgpus, wrong)
+
+
+def _outcome(query: str, answer: Answer[GpuUsage] | Answer[VgpuUsage] | None, wrong: bool) -> Iterator[Sample]:
+    """wrong: whether the answer contradicts the kernel, or itself."""
+    if answer:
+        error = answer.error or ("contradiction" if wrong else None)
+        yield "scrape_success", int(not error), {"query": query}
+        yield "scrape_query_duration_seconds", round(answer.seconds, 3), {"query": query}
+        if error:
+            yield "scrape_error", 1, {"query": query, "reason": error}
+
+
+def _key(one: VgpuUsage, inventory: Inventory, running: Sequence[VgpuUsage]) -> str | None:
+    """Which vGPU of the host it is: by UUID, or else as the only one of its type that its VM has on the GPU.
+
+    The driver's own number where that is not certain; None where the kernel has no such vGPU.
+    """
+    gpu = inventory.gpu(one.gpu)
+    there = gpu.vgpus if gpu else []
+    if one.uuid:
+        return next((vgpu.key for vgpu in there if vgpu.uuid == one.uuid), None)
+    same = [other for other in running if (other.gpu, other.vm, other.type) == (one.gpu, one.vm, one.type)]
+    mine = [vgpu for vgpu in there if vgpu.type == one.type and one.vm and one.vm in [holder.vm for holder in vgpu.holders]]
+    if len(mine) == len(same) == 1:
+        return mine[0].key
+    return one.number if there else None
+
+
+def _of_gpu(one: GpuUsage) -> Iterator[Sample]:
+    where = {"gpu": one.address}
+    for word in ("used", "free"):
+        if word in one.memory:
+            yield "gpu_framebuffer_%s_bytes" % word, one.memory[word] * MIB, where
+    for engine, share in sorted(one.busy.items()):
+        yield "gpu_utilization_ratio", share, dict(where, engine=engine)
+    if one.ecc is not None:
+        yield "gpu_ecc_enabled", int(one.ecc), where
+    for kind, count in sorted(one.ecc_errors.items()):
+        yield "gpu_ecc_errors_total", count, dict(where, kind=kind)
+    for reason, held in sorted(one.throttled.items()):
+        yield "gpu_throttled", int(held), dict(where, reason=reason)
+    for name, value in (("gpu_temperature_celsius", one.celsius), ("gpu_power_watts", one.watts)):
+        if value is not None:
+            yield name, value, where
+
+
+def _of_vgpu(gpu: Gpu, vgpu: Vgpu, used: VgpuUsage | None) -> Iterator[Sample]:
+    """A vGPU that the kernel has, with its VM: as /proc shows it, or else nvidia-smi."""
+    where = {"gpu": gpu.address, "vgpu": vgpu.key}
+    yield "info", 1, dict(where, parent=vgpu.parent, type=vgpu.type or "unknown")
+    size = framebuffer_of(vgpu.type or "")
+    if size:
+        yield "framebuffer_bytes", size * MIB, where
+    if vgpu.holders or used:
+        vm = next((holder.vm for holder in vgpu.holders if holder.vm), None) or (used.vm if used else None)
+        uuid, driver = (used.vm_uuid, used.guest_driver) if used else (None, None)
+        yield "vm_info", 1, dict(where, vm=_label(vm), vm_uuid=_label(uuid), guest_driver=_label(driver))
+
+
+def _of_running(one: VgpuUsage, where: dict[str, str]) -> Iterator[Sample]:
+    if "used" in one.memory:
+        yield "framebuffer_used_bytes", one.memory["used"] * MIB, where
+    for engine, share in sorted(one.busy.items()):
+        yield "utilization_ratio", share, dict(where, engine=engine)
+    state = licensing.state(one.license)
+    # Other words than these two say nothing of a license.
+    if one.license and (state.licensed or one.license.startswith("Unlicensed")):
+        yield "licensed", int(state.licensed), where
+    if state.expiry:
+        yield "license_expiry_timestamp_seconds", calendar.timegm(time.strptime(state.expiry, "%Y-%m-%dT%H:%M:%SZ")), where
+    if one.frame_rate:
+        yield "frame_rate_limit", one.frame_rate, where
+
+
+def _label(text: str | None) -> str:
+    return printable(text or "", lines=False)

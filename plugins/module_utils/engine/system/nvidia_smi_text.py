@@ -1,0 +1,57 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The texts that nvidia-smi prints about GPUs: a line that begins a GPU's part, and rows of a key and a value below it."""
+
+from __future__ import annotations
+
+import re
+from typing import Iterator
+
+from ..hardware import address
+
+_ROW = r"^([ \t]*)([^:]*[^:\s])\s*:(?:\s(.*))?$"
+_SECTION = r"^([ \t]*)(\S.*?)\s*$"
+
+
+def head(line: str) -> str | None:
+    """The address in the line that begins a GPU's part; None for other lines."""
+    match = re.match(r"^GPU\s+(\S+)\s*$", line)
+    return address.parse(match.group(1)) if match and address.is_address(match.group(1)) else None
+
+
+def rows(text: str) -> Iterator[tuple[str | None, str, str]]:
+    """(address of the GPU, key in lower case, value) of each row with a colon."""
+    gpu = None
+    for line in text.splitlines():
+        found = head(line)
+        key, colon, value = line.partition(":")
+        if found:
+            gpu = found
+        elif colon:
+            yield gpu, " ".join(key.split()).lower(), value.strip()
+
+
+def sections(text: str) -> Iterator[tuple[str, list[str], str, str]]:
+    """(address of the GPU, lines that it is indented below, key, value) of each row with a colon.
+
+    Some sections have rows of the same name, and sections are distinguished by their indentation alone.
+    """
+    gpu = ""
+    path: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        found = head(line)
+        row = re.match(_ROW, line)
+        part = row or re.match(_SECTION, line)
+        if found:
+            gpu, path = found, []
+        elif gpu and part:
+            depth = len(part.group(1).expandtabs())
+            path = [one for one in path if one[0] < depth]
+            if row:
+                yield gpu, [name for dummy, name in path], row.group(2), (row.group(3) or "").strip()
+            path.append((depth, part.group(2)))
+
+
+def heads(text: str) -> list[str]:
+    """The addresses of the GPUs that it is about."""
+    return [found for found in map(head, text.splitlines()) if found]

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A real Prometheus and Alertmanager on loopback, for as long as a test runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+for _folder in ("watch", "metrics", "tools", "fleet"):
+    sys.path.insert(0, str(HERE.parent / _folder))
+
+import servers  # noqa: E402  (found through the lines above)
+from programs import program  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory) -> dict[str, str]:
+    """Paths of prometheus and prometheus-alertmanager."""
+    folder = tmp_path_factory.mktemp("programs")
+    return {name: program(name, name, folder) for name in ("prometheus", "prometheus-alertmanager")}
+
+
+@pytest.fixture
+def start(programs, tmp_path):
+    """Starts servers (see servers.py); all end with the test."""
+    running = []
+
+    def begin(kind, *words, **options):
+        running.append(kind(programs, tmp_path, *words, **options))
+        return running[-1]
+
+    yield begin
+    for one in reversed(running):
+        one.close()

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Servers of a test, on loopback: the hosts' node_exporters as one small server, Prometheus, and Alertmanager."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import socket
+import subprocess
+import threading
+import time
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import yaml
+
+LOOPBACK = "127.0.0.1"
+
+
+def free_port() -> int:
+    """A port that nobody has at this moment."""
+    with socket.socket() as one:
+        one.bind((LOOPBACK, 0))
+        return one.getsockname()[1]
+
+
+def wait(probe, seconds: float, what: str):
+    """What probe returns as soon as it is true; a failure after some seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = probe()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{what}: not within {seconds} s")
+
+
+def get(url: str) -> object | None:
+    """The JSON at a URL, or None as long as there is none."""
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+    except (OSError, ValueError):
+        return None
+
+
+class Exporters:
+    """Serves /HOST/metrics. texts: by host's name, what 'vgpuctl metrics' wrote, or a function that returns it."""
+
+    def __init__(self, _programs: dict[str, str], _folder: Path, texts: dict) -> None:
+        self.texts = texts
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            """A scrape."""
+
+            def do_GET(handler) -> None:  # noqa: N802, N805  (http.server's names)
+                found = self.texts[handler.path.split("/")[1]]
+                body = (found() if callable(found) else found).encode()
+                with contextlib.suppress(ConnectionError):  # a scrape that took too long was given up
+                    handler.send_response(200)
+                    handler.send_header("Content-Type", "text/plain; version=0.0.4")
+                    handler.send_header("Content-Length", str(len(body)))
+                    handler.end_headers()
+                    handler.wfile.write(body)
+
+            def log_message(self, *words) -> None:
+                """Nothing."""
+
+        self.server = http.server.ThreadingHTTPServer((LOOPBACK, 0), Handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def targets(self) -> list[dict]:
+        """For Prometheus: an address each, with the host's own name as its instance."""
+        return [{"targets": [f"{LOOPBACK}:{self.port}"], "labels": {"instance": name, "__metrics_path__": f"/{name}/metrics"}} for name in self.texts]
+
+    def close(self) -> None:
+        """Ends it."""
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Program:
+    """A program that serves HTTP."""
+
+    def __init__(self, argv: list[str], folder: Path, ready: str, port: int) -> None:
+        self.log = folder / (Path(argv[0]).name + ".log")
+        self.port = port
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
+        try:
+            wait(lambda: self._answers(ready), 60, f"{argv[0]} is ready")
+        except AssertionError as exc:
+            self.close()
+            raise AssertionError(self.log.read_text(errors="replace")[-3000:]) from exc
+
+    def _answers(self, path: str) -> bool:
+        assert self.process.poll() is None
+        try:
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{self.port}{path}", timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Ends it."""
+        self.process.terminate()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Prometheus(Program):
+    """Scrapes exporters; rules: a file of them; alertmanager: its port."""
+
+    def __init__(self, programs: dict[str, str], folder: Path, exporters: Exporters, *, interval: str = "1s", rules: Path | None = None,
+                 alertmanager: int | None = None) -> None:
+        config = {
+            "global": {"scrape_interval": interval, "evaluation_interval": interval, "scrape_timeout": interval},
+            "scrape_configs": [{"job_name": "vgpu", "static_configs": exporters.targets()}],
+            "rule_files": [str(rules)] if rules else [],
+        }
+        if alertmanager:
+            config["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": [f"{LOOPBACK}:{alertmanager}"]}]}]}
+        path, port = folder / "prometheus.yml", free_port()
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        words = [f"--config.file={path}", f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address={LOOPBACK}:{port}", "--log.level=warn"]
+        super().__init__([programs["prometheus"], *words], folder, "/-/ready", port)
+
+    def query(self, expression: str) -> list[dict]:
+        """The result of a query at this moment."""
+        body = self.ask("query", query=expression)
+        assert body and body["status"] == "success", (expression, body)
+        return body["data"]["result"]
+
+    def ask(self, what: str, **words: str) -> dict | None:
+        """An answer of its API."""
+        return get(f"http://{LOOPBACK}:{self.port}/api/v1/{what}?{urllib.parse.urlencode(words)}")
+
+
+class Alertmanager(Program):
+    """Sends alerts to a webhook, a group for each host and code, as docs/metrics.md shows."""
+
+    def __init__(self, programs: dict[str, str], folder: Path, hook: str, token: str) -> None:
+        path, port = folder / "alertmanager.yml", free_port()
+        receiver = {"url": hook, "send_resolved": False, "http_config": {"authorization": {"credentials": token}}}
+        config = {
+            "route": {"receiver": "vgpu", "group_by": ["alertname", "instance", "code"], "group_wait": "1s", "group_interval": "5s", "repeat_interval": "1h"},
+            "receivers": [{"name": "vgpu", "webhook_configs": [receiver]}],
+        }
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+        words = [f"--config.file={path}", f"--storage.path={folder / 'alerts'}", f"--web.listen-address={LOOPBACK}:{port}", "--cluster.listen-address="]
+        super().__init__([programs["prometheus-alertmanager"], *words], folder, "/-/ready", port)
