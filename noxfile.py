@@ -513,9 +513,18 @@ def clouds(session: nox.Session, steps: Steps) -> None:
         pytest(session, steps, "clouds", "tests/clouds")
 
 
+def java(steps: Steps) -> bool:
+    """Whether ansible-rulebook can run here. The plain run does without it: no package is installed for it."""
+    if not shutil.which("java"):
+        steps.not_run("watch", "ansible-rulebook needs a Java runtime (apt-get install default-jre-headless)")
+    return bool(shutil.which("java"))
+
+
 @session_of("watch", "watch")
 def watch(session: nox.Session, steps: Steps) -> None:
     """The dashboard before a real Prometheus; Alertmanager and ansible-rulebook mend a host without a person. VGPU_WATCH_HOSTS=1000: a large fleet."""
+    if not java(steps):
+        return
     install(session, steps, "watch")
     path = collection(session)
     session.env["PYTHONPATH"] = str(BUILD / "collections")
@@ -526,6 +535,8 @@ def watch(session: nox.Session, steps: Steps) -> None:
 @session_of("watch-machine", "watch")
 def watch_machine(session: nox.Session, steps: Steps) -> None:
     """The same chain with a booted host: it loses a vGPU, the alert starts a run, the vGPU is back."""
+    if not java(steps):
+        return
     install(session, steps, "watch")
     collection(session)
     session.env["PYTHONPATH"] = str(BUILD / "collections")
