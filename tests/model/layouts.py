@@ -56,6 +56,10 @@ class Meaning(NamedTuple):
     reasons: Tuple[str, ...]
     open: Tuple[str, ...]
 
+    def wants(self) -> List[Want]:
+        """The vGPUs of all GPUs."""
+        return [one for gpu in self.gpus.values() for one in gpu.wants]
+
 
 class _Writer:
     """Writes one layout."""

@@ -139,6 +139,7 @@ class Worlds(RuleBasedStateMachine):
 
     def unsure(self, before: State) -> None:
         """A run ended midway: what it made is ours, what the boot restores is not known."""
+        self.world.mig_layouts.update(self.world.cards)
         old = {one.serial for one in before.vgpus}
         for one in self.world.state().vgpus:
             if one.serial not in old:
@@ -209,19 +210,22 @@ class Worlds(RuleBasedStateMachine):
             there = after.on(gpu)
             kept = {one.serial for one in there}
             gone = [one for one in before.on(gpu) if one.serial not in kept]
-            least = judged.removals.get(gpu, 0)
-            agree(least is None or len(gone) == least, "removals", lambda gpu=gpu, gone=gone: "%s: %s, the model: %s" % (gpu, gone, judged.removals[gpu]))
+            agree(after.gpus[gpu].mig == before.gpus[gpu].mig, "MIG mode of a layout", lambda gpu=gpu: str(after.gpus[gpu]))
+            bounds = judged.removals.get(gpu, (0, 0))
+            agree(bounds is None or bounds[0] <= len(gone) <= bounds[1], "removals",
+                  lambda gpu=gpu, gone=gone: "%s: %s, the model: %s" % (gpu, gone, judged.removals[gpu]))
             if gpu in listed:
                 fits = satisfied(there, listed[gpu].wants, lambda one, want: wanted_params(world, old, judge, one, want))
                 agree(fits, "state", lambda gpu=gpu, there=there: "%s has %s, asked for %s" % (gpu, there, listed[gpu]))
                 self.mixed(before, after, gpu, listed[gpu])
-                self.instances(after, gpu, listed[gpu])
+                self.instances(before, after, gpu, listed[gpu])
             else:
+                agree(after.gpus[gpu].instances == before.gpus[gpu].instances, "GPU instances of an unlisted GPU", lambda gpu=gpu: str(after.gpus[gpu]))
                 new = [one for one in there if one.serial not in old]
                 agree(not new, "vGPUs that nobody asked for", lambda new=new: str(new))
                 others = [one for one in gone if one.serial not in world.created | world.adopted]
                 agree(not others, "vGPU of others removed", lambda others=others: str(others))
-            self.come_back(before, after, gpu, listed.get(gpu))
+            self.come_back(before, after, gpu, listed.get(gpu), judge)
         if not outcome.failed:
             agree(returned(outcome) == sorted(shown(world, one) for gpu in listed for one in after.on(gpu)), "returned vgpus",
                   lambda: "%s, the kernel has %s" % (returned(outcome), after.vgpus))
@@ -236,7 +240,7 @@ class Worlds(RuleBasedStateMachine):
         elif not want.mixed and not kept and before.on(gpu):
             agree(not after.gpus[gpu].mixed, "mixed sizes stay on", lambda: gpu)
 
-    def come_back(self, before: State, after: State, gpu: str, want: Any) -> None:
+    def come_back(self, before: State, after: State, gpu: str, want: Any, judge: Judge) -> None:
         """vGPUs that vanished come back on their VFs, with their UUIDs; no other type gets these first. A derived UUID stands for one VF."""
         world, old = self.world, {one.serial for one in before.vgpus}
         new = [one for one in after.on(gpu) if one.serial not in old]
@@ -245,29 +249,47 @@ class Worlds(RuleBasedStateMachine):
                 home = world.homes.setdefault(one.key, (gpu, one.vf))
                 agree(home == (gpu, one.vf), "a derived UUID on another VF", lambda one=one: "%s, before: %s" % (one, home))
         goal = world.goal.get(gpu)
-        if not want or not goal or after.gpus[gpu].card.on_pf or any(one.vf is not None or one.uuid for one in want.wants):
+        if not want or not goal or after.gpus[gpu].card.on_pf:
             return
+        pinned = {one.vf for one in want.wants if one.vf is not None}
+        named = {one.uuid for one in judge.meaning.wants() if one.uuid}
         there = {one.vf for one in after.on(gpu) if one.serial in old} | {one.vf for one in before.on(gpu)}
         keys = {one.key for one in before.vgpus} | {one.key for one in after.vgpus if one.gpu != gpu}
         recreated = {(one.key, one.vf) for one in before.on(gpu)}
-        for short in sorted({one.type for one in new}):
-            made = [one for one in new if one.type == short and (one.key, one.vf) not in recreated]
-            missing = [fact for fact in goal.facts if fact[3] == short and fact[2] not in there and fact[1] not in keys and fact[2] in before.gpus[gpu].usable]
-            back = [one for one in made if (one.key, one.vf) in [fact[1:3] for fact in missing]]
-            agree(len(back) >= min(len(made), len(missing)), "a missing vGPU comes back elsewhere",
-                  lambda missing=missing, made=made: "missing: %s, made: %s" % (missing, made))
+        missing = [fact for fact in goal.facts if fact[2] not in there | pinned and fact[1] not in keys and fact[2] in before.gpus[gpu].usable]
+        made = [one for one in new if one.vf not in pinned and (one.key, one.vf) not in recreated]
+        for short in sorted({one.type for one in made}):
+            mine = [one for one in made if one.type == short and one.key not in named]
+            lost = [fact for fact in missing if fact[3] == short and fact[1] not in named]
+            back = [one for one in mine if (one.key, one.vf) in [fact[1:3] for fact in lost]]
+            agree(len(back) >= min(len(mine), len(lost)), "a missing vGPU comes back elsewhere",
+                  lambda lost=lost, mine=mine: "missing: %s, made: %s" % (lost, mine))
+        for one in made:
+            homes = [fact[2] for fact in missing if fact[1] == one.key and fact[3] == one.type and one.key in named]
+            agree(not homes or one.vf in homes, "a named UUID comes back on another VF", lambda one=one, homes=homes: "%s, before: %s" % (one, homes))
 
-    def instances(self, after: State, gpu: str, want: Any) -> None:
-        """GPU instances are the listed ones, or those that vGPUs live in. Not said: whether a GPU that is emptied keeps its instances."""
-        if not after.gpus[gpu].mig or not want.wants and want.mig is None:
+    def instances(self, before: State, after: State, gpu: str, want: Any) -> None:
+        """GPU instances are the listed ones, or those that vGPUs live in; a GPU that is emptied keeps those that no layout had. What matches stays."""
+        if not after.gpus[gpu].mig:
             return
-        there = after.gpus[gpu].instances
+        old, there = before.gpus[gpu].instances, after.gpus[gpu].instances
+        goal = self.world.goal.get(gpu)
         if want.mig is not None:
             agree(sorted(want.mig) == sorted(one.profile for one in there), "GPU instances", lambda: "%s, listed: %s" % (there, want.mig))
-        else:
+        elif want.wants:
             homes = {one.gi for one in after.on(gpu)}
             blind = set() if self.world.vendor else {self.world.cards[gpu].types[one.type].profile for one in after.on(gpu)}
             agree(all(one.id in homes or one.profile in blind for one in there), "unneeded GPU instances", lambda: "%s: %s" % (there, after.on(gpu)))
+        elif goal and goal.asked:
+            agree(not there, "GPU instances of an emptied GPU", lambda: str(there))
+        elif gpu not in self.world.mig_layouts:
+            agree(there == old, "GPU instances of others destroyed", lambda: "%s became %s" % (old, there))
+        if want.wants or want.mig is not None:
+            kept = {one.serial for one in before.on(gpu)} & {one.serial for one in after.on(gpu)}
+            homes = {one.gi for one in before.on(gpu) if one.serial in kept}
+            most = staying(before.gpus[gpu].card.board, old, [one.profile for one in there], [one for one in old if one.id in homes])
+            found = len([one for one in old if one in there])
+            agree(found >= most, "GPU instances destroyed", lambda: "%s became %s, %d can stay" % (old, there, most))
 
     def remember(self, before: State, after: State, judge: Judge, listed: Dict[str, Any]) -> None:
         """What the model knows of the host from now on."""
@@ -287,7 +309,10 @@ class Worlds(RuleBasedStateMachine):
             facts = tuple(sorted(goal_fact(one) for one in after.on(gpu))) if gpu in listed else ()
             profiles = tuple(sorted(one.profile for one in after.gpus[gpu].instances))
             self.swapped.discard(gpu)
-            world.goal[gpu] = Goal(facts, gpu in listed and listed[gpu].mixed, after.gpus[gpu].vfs, after.gpus[gpu].mig, profiles)  # type: ignore[arg-type]
+            asked = gpu in listed and bool(listed[gpu].mig or any(world.cards[gpu].types[one.type].profile for one in listed[gpu].wants))
+            if asked:
+                world.mig_layouts.add(gpu)
+            world.goal[gpu] = Goal(facts, gpu in listed and listed[gpu].mixed, after.gpus[gpu].vfs, after.gpus[gpu].mig, profiles, asked)  # type: ignore[arg-type]
 
     def check_store(self, after: State, listed: Dict[str, Any]) -> None:
         """What is stored for the boot is what is there."""
@@ -399,8 +424,6 @@ class Worlds(RuleBasedStateMachine):
             goal = world.goal.get(gpu)
             if goal and not {fact[3] for fact in goal.facts} & set(world.cards[gpu].types):
                 self.swapped.add(gpu)
-            elif goal:
-                world.goal[gpu] = None
         world.reboot(back=bool(pick.number(0, 3)))
         self.restores(pick.number(1, 12) if pick.rarely(20) else None)
 
@@ -441,15 +464,17 @@ class Worlds(RuleBasedStateMachine):
         world.say("world.restored()")
         writes = len(world.host.writes)
         world.restored()
-        agree(len(world.host.writes) == writes or bool(self.swapped) or unsure, "second restore writes", lambda: str(world.host.writes[writes:]))
+        agree(len(world.host.writes) == writes or unsure, "second restore writes", lambda: str(world.host.writes[writes:]))
 
     def restorable(self, before: State, gpu: str, goal: Goal) -> Optional[bool]:
         """Whether the restore can do for this GPU what it owes; None where the documentation does not say."""
         state, there = before.gpus[gpu], before.on(gpu)
         if gpu in self.swapped:
             return False if goal.facts else None
-        if any(fact[2] is not None and state.vfs and fact[2] not in state.usable for fact in goal.facts):
-            return None
+        lost = [fact[2] for fact in goal.facts if fact[2] is not None and state.vfs and fact[2] not in state.usable]
+        if lost:  # not said: whether the restore frees a VF that vfio-pci has and nobody uses
+            vfs = self.world.host.pf(gpu).vfs
+            return False if any(self.world.kernel.users(vfs[number].group) for number in lost) else None
         if state.off_bus or state.driver != "nvidia":
             return False if goal.facts else (True if state.driver != "nvidia" else None)
         if goal.mixed and not state.mixed and there:
@@ -470,7 +495,7 @@ class Worlds(RuleBasedStateMachine):
             homes = [(state.card.types[one.type], one.gi or 0) for one in there]
             pinned = [one for one in state.instances if one.id in {home for dummy, home in homes}]
             room = state.card.board.fits(instances_needed(types, homes), pinned)
-            return None if missing and not room else not (taken or vfs)
+            return not (missing and (taken or vfs or not room or len(types) > goal.vfs))
         if missing and (taken or vfs or time_sliced_fit(types, state.card.fake.gib, slots, goal.mixed or state.mixed, state.card.fake.mixed)):
             return False
         return True
@@ -492,6 +517,22 @@ class Worlds(RuleBasedStateMachine):
             agree(found == list(goal.profiles) or not goal.facts, "GPU instances after the restore", lambda: "%s, expected %s" % (found, goal.profiles))
         if not before.on(gpu):
             agree(after.gpus[gpu].mixed == goal.mixed or not goal.facts, "mixed sizes after the restore", lambda: gpu)
+
+
+def staying(board: Any, old: Sequence[Any], wanted: Sequence[str], must: Sequence[Any] = ()) -> int:
+    """How many of the old GPU instances can stay at the most where the wanted profiles are to be."""
+    most = 0
+    for bits in range(2 ** len(old)):
+        stay = [one for number, one in enumerate(old) if bits >> number & 1]
+        rest = list(wanted)
+        for one in stay:
+            if one.profile not in rest:
+                break
+            rest.remove(one.profile)
+        else:
+            if len(stay) > most and all(one in stay for one in must) and board.fits(rest, stay):
+                most = len(stay)
+    return most
 
 
 def goal_fact(one: Vgpu) -> Fact:

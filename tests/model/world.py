@@ -69,13 +69,14 @@ class State(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """What the restore owes a GPU."""
+    """What the restore owes a GPU. asked: whether the last layout had MIG-backed vGPUs or GPU instances on it."""
 
     facts: Tuple[Tuple[str, str, Optional[int], str, str], ...]
     mixed: bool
     vfs: int
     mig: bool
     profiles: Tuple[str, ...]
+    asked: bool = False
 
 
 class World:
@@ -103,6 +104,7 @@ class World:
         self.vf_params: Dict[str, str] = {}  # the same by VF, on the vendor-specific framework
         self.goal: Dict[str, Optional[Goal]] = {}
         self.boot_vfio: Set[str] = set()
+        self.mig_layouts: Set[str] = set()  # GPUs on which some layout had MIG-backed vGPUs or GPU instances
         self.homes: Dict[str, Tuple[str, int]] = {}  # of derived UUIDs
         self.blind = False  # nvidia-smi does not say who uses vGPUs
         self.by_hand = False  # nvidia_mdev has defined devices of its own
