@@ -89,7 +89,7 @@ class Worlds(RuleBasedStateMachine):
         world.say("world.killed(nvidia_vgpu, %d, fails=%r, layout=%r, settle=0)" % (number, fails, layout))
         before = world.state()
         world.killed(nvidia_vgpu, number, fails, layout=layout, settle=0)
-        self.unsure(before)
+        self.unsure(before, layout)
         self.applied(layout, "warn")
 
     def apply_raced(self, data: Any) -> None:
@@ -110,8 +110,8 @@ class Worlds(RuleBasedStateMachine):
         there: List[Vgpu] = []
         world.raced(nvidia_vgpu, number, event, layout=layout, settle=0)
         for one in there:
-            agree(one in world.state().vgpus, "vGPU removed under a new VM", lambda one=one: str(one))
-        self.unsure(before)
+            agree(one in world.state().vgpus, "vGPU changed under a new VM", lambda one=one: str(one))
+        self.unsure(before, layout)
 
     def apply_blind(self, data: Any) -> None:
         """A layout is applied while nvidia-smi does not say who uses vGPUs: each may be in use."""
@@ -137,9 +137,11 @@ class Worlds(RuleBasedStateMachine):
             agree(bool(judged.verdict.reasons or judged.verdict.open), "refused before VFs are on", lambda: outcome.result["msg"])
         # What it can't know of types before the VFs are on, it need not refuse.
 
-    def unsure(self, before: State) -> None:
+    def unsure(self, before: State, layout: Sequence[Dict[str, Any]]) -> None:
         """A run ended midway: what it made is ours, what the boot restores is not known."""
         self.world.mig_layouts.update(self.world.cards)
+        listed = means(self.world, layout).gpus
+        self.world.adopted.update(one.serial for one in before.vgpus if one.gpu in listed and one.serial not in self.world.created)
         old = {one.serial for one in before.vgpus}
         for one in self.world.state().vgpus:
             if one.serial not in old:
@@ -220,7 +222,8 @@ class Worlds(RuleBasedStateMachine):
                 self.mixed(before, after, gpu, listed[gpu])
                 self.instances(before, after, gpu, listed[gpu])
             else:
-                agree(after.gpus[gpu].instances == before.gpus[gpu].instances, "GPU instances of an unlisted GPU", lambda gpu=gpu: str(after.gpus[gpu]))
+                if gpu not in world.mig_layouts or before.gpus[gpu].off_bus:
+                    agree(after.gpus[gpu].instances == before.gpus[gpu].instances, "GPU instances of an unlisted GPU", lambda gpu=gpu: str(after.gpus[gpu]))
                 new = [one for one in there if one.serial not in old]
                 agree(not new, "vGPUs that nobody asked for", lambda new=new: str(new))
                 others = [one for one in gone if one.serial not in world.created | world.adopted]
@@ -267,6 +270,13 @@ class Worlds(RuleBasedStateMachine):
         for one in made:
             homes = [fact[2] for fact in missing if fact[1] == one.key and fact[3] == one.type and one.key in named]
             agree(not homes or one.vf in homes, "a named UUID comes back on another VF", lambda one=one, homes=homes: "%s, before: %s" % (one, homes))
+
+        others = sorted(one.vf for one in new if one.vf not in pinned and (one.key, one.vf, one.type) not in [fact[1:4] for fact in missing])
+        taken = there | pinned | {one.vf for one in new if one.vf not in others}
+        free = sorted(set(before.gpus[gpu].usable) - taken)
+        gone = [one for one in before.on(gpu) if one not in after.vgpus]
+        if not gone and {fact[2] for fact in missing} <= taken:
+            agree(others == free[:len(others)], "free VFs out of order", lambda: "%s, free: %s" % (new, free))
 
     def instances(self, before: State, after: State, gpu: str, want: Any) -> None:
         """GPU instances are the listed ones, or those that vGPUs live in; a GPU that is emptied keeps those that no layout had. What matches stays."""
@@ -463,8 +473,9 @@ class Worlds(RuleBasedStateMachine):
                 self.remember_params(one)
         world.say("world.restored()")
         writes = len(world.host.writes)
-        world.restored()
-        agree(len(world.host.writes) == writes or unsure, "second restore writes", lambda: str(world.host.writes[writes:]))
+        again = world.restored()
+        agree(len(world.host.writes) == writes or unsure or bool(again), "second restore writes", lambda: str(world.host.writes[writes:]))
+        agree(world.state() == after or unsure, "second restore changes the host", lambda: "%s became %s" % (after, world.state()))
 
     def restorable(self, before: State, gpu: str, goal: Goal) -> Optional[bool]:
         """Whether the restore can do for this GPU what it owes; None where the documentation does not say."""

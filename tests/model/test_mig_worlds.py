@@ -74,8 +74,9 @@ class MigWorlds(Worlds):
         self.judged(outcome, reasons, unclear, before)
         if refused(outcome):
             return
-        lost = [gpu for gpu in sorted(modes) if before.gpus[gpu].off_bus]
-        agree(sorted(outcome.result.get("unresponsive_gpus", [])) == lost, "unresponsive_gpus", lambda: str(outcome.result))
+        lost = {gpu for gpu in modes if before.gpus[gpu].off_bus}
+        named = {gpu for gpu in lost if modes[gpu] is not None and before.gpus[gpu].card.fake.profiles}
+        agree(named <= set(outcome.result.get("unresponsive_gpus", [])) <= lost, "unresponsive_gpus", lambda: str(outcome.result))
         after = world.state()
         agree(not outcome.failed, "nvidia_mig failed midway", lambda: str(outcome.result))
         for gpu, mode in modes.items():
@@ -99,7 +100,7 @@ class MigWorlds(Worlds):
         state = before.gpus[gpu]
         if state.off_bus:
             return
-        if state.driver != "nvidia":
+        if state.driver != "nvidia" and (mode or state.card.fake.profiles):
             (unclear if mode is None else reasons).append("%s is on %s" % (gpu, state.driver))
             return
         if mode and not state.card.fake.profiles:
@@ -110,6 +111,8 @@ class MigWorlds(Worlds):
             reasons.append("%s holds vGPUs" % gpu)
         elif state.vfs and not cycle:
             reasons.append("%s: its VFs are on" % gpu)
+        elif any(self.world.kernel.users(vf.group) for vf in self.world.host.pf(gpu).vfs):
+            reasons.append("%s: a VM has a VF" % gpu)
 
     def judged(self, outcome: Any, reasons: Sequence[str], unclear: Sequence[str], before: State) -> None:
         """It is refused exactly when the model refuses."""

@@ -293,6 +293,7 @@ class World:
 
     def swap(self, gpu: str, name: str) -> None:
         """While the host is off, another card comes into the slot."""
+        self.stop_vms()
         self.say("world.swap(%r, %r)" % (gpu, name))
         self.host.pf(gpu).set_vfs(0)
         self.kernel.unregister(self.host.pf(gpu))

@@ -60,7 +60,9 @@ def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
 def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
     """The plan for single devices; raises EngineError with all that is wrong."""
     requests = _Requests(host, devices)
-    for device in sorted(devices, key=lambda one: not one.absent):  # removals first
+    # Removals first, then devices on VFs: those of a PF take what is left.
+    pfs = [gpu.address for gpu in host.inventory.gpus]
+    for device in sorted(devices, key=lambda one: (not one.absent, one.parent in pfs)):
         if device.absent:
             requests.remove(device)
         else:

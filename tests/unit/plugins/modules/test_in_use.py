@@ -562,3 +562,21 @@ def test_a_program_of_several_lines_is_named_on_one(make_host):
     host.kernel.add_process(4711, "python3", ["python3", "-c", "import torch\n- All is well."], ["/dev/nvidia0"])
     (user,) = call(nvidia_gpu_info, host).ok["in_use"]
     assert user["command"] == "python3 -c import torch\\n- All is well."
+
+
+@pytest.mark.parametrize("vendor", [False, True])
+def test_a_vm_that_comes_after_the_plan_keeps_its_parameters(make_host, vendor):
+    host = make_host(vendor_vfio=vendor).vfs_on()
+    one = {"type": "A40-24Q", "count": 1, "vgpu_params": "disable_vnc=1"}
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [one]}]).ok
+    key, count = host.vgpus()[0][0], host._count
+
+    def counted(path, value):
+        count(path, value)
+        if value == "file":  # the layout is stored
+            host.kernel.use(key)
+
+    host._count = counted
+    outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [dict(one, vgpu_params="frame_rate_limiter=0")]}])
+    assert outcome.codes == ["in_use"] and "changing its vgpu_params" in outcome.msg
+    assert host.kernel.mdevs[key].params == "disable_vnc=1"
