@@ -201,7 +201,7 @@ class Judge:
             self.reasons.append("%s: GPU instances find no place" % gpu)
 
 
-def wanted_params(world: World, before: Dict[int, Vgpu], judge: Judge, one: Vgpu, want: Want) -> bool:
+def wanted_params(before: Dict[int, Vgpu], judge: Judge, one: Vgpu, want: Want) -> bool:
     """Whether the parameters of a vGPU are those that the layout asks for."""
     if want.params is not None:
         return one.params == want.params
@@ -210,7 +210,4 @@ def wanted_params(world: World, before: Dict[int, Vgpu], judge: Judge, one: Vgpu
         return one.params == old.params
     if old is not None:
         return one.params == ("" if judge.ours(old) else old.params)
-    device = world.kernel.devices.get(one.key)
-    if device is not None and device.vendor and one.key not in world.vf_params:
-        return True  # what others wrote to a VF before: not said anywhere
     return one.params == ""

@@ -217,7 +217,7 @@ class Worlds(RuleBasedStateMachine):
             agree(bounds is None or bounds[0] <= len(gone) <= bounds[1], "removals",
                   lambda gpu=gpu, gone=gone: "%s: %s, the model: %s" % (gpu, gone, judged.removals[gpu]))
             if gpu in listed:
-                fits = satisfied(there, listed[gpu].wants, lambda one, want: wanted_params(world, old, judge, one, want))
+                fits = satisfied(there, listed[gpu].wants, lambda one, want: wanted_params(old, judge, one, want))
                 agree(fits, "state", lambda gpu=gpu, there=there: "%s has %s, asked for %s" % (gpu, there, listed[gpu]))
                 self.mixed(before, after, gpu, listed[gpu])
                 self.instances(before, after, gpu, listed[gpu])
@@ -233,7 +233,7 @@ class Worlds(RuleBasedStateMachine):
             agree(returned(outcome) == sorted(shown(world, one) for gpu in listed for one in after.on(gpu)), "returned vgpus",
                   lambda: "%s, the kernel has %s" % (returned(outcome), after.vgpus))
         self.remember(before, after, judge, listed)
-        self.check_store(after, listed)
+        self.check_store(before, after, listed)
 
     def mixed(self, before: State, after: State, gpu: str, want: Any) -> None:
         """Mixed sizes are on where asked for, and off again where the GPU was empty on the way."""
@@ -324,12 +324,17 @@ class Worlds(RuleBasedStateMachine):
                 world.mig_layouts.add(gpu)
             world.goal[gpu] = Goal(facts, gpu in listed and listed[gpu].mixed, after.gpus[gpu].vfs, after.gpus[gpu].mig, profiles, asked)  # type: ignore[arg-type]
 
-    def check_store(self, after: State, listed: Dict[str, Any]) -> None:
+    def check_store(self, before: State, after: State, listed: Dict[str, Any]) -> None:
         """What is stored for the boot is what is there."""
         world = self.world
-        stored = world.stored()
+        stored, earlier = world.stored(), world.stored(before.stored)
+        uuids = [one["uuid"] for vgpus in stored.values() for one in vgpus if one["uuid"]]
+        agree(len(uuids) == len(set(uuids)), "a UUID is stored twice", lambda: str(stored))
         for gpu in world.cards:
             if after.gpus[gpu].off_bus:
+                elsewhere = {one["uuid"] for other, vgpus in stored.items() for one in vgpus if other != gpu}
+                kept = [one for one in earlier.get(gpu, []) if not one["uuid"] or one["uuid"] not in elsewhere]
+                agree(stored.get(gpu, []) == kept, "store of a GPU off the bus", lambda gpu=gpu: "%s, before: %s" % (stored.get(gpu), earlier.get(gpu)))
                 continue
             found = sorted((one["uuid"] or one["parent"], one["vf_index"], one["type"]) for one in stored.get(gpu, []))
             there = sorted((one.key, one.vf, one.type) for one in after.on(gpu)) if gpu in listed else []

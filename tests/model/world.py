@@ -144,9 +144,9 @@ class World:
         defined = sorted(name for dummy, dummy2, names in os.walk(directory) for name in names)
         return State(gpus, vgpus, self.host.get(LAYOUT_FILE) or "", tuple(defined))
 
-    def stored(self) -> Dict[str, List[Dict[str, Any]]]:
-        """vGPUs by GPU, as the layout is stored for the boot."""
-        text = self.host.get(LAYOUT_FILE)
+    def stored(self, text: Optional[str] = None) -> Dict[str, List[Dict[str, Any]]]:
+        """vGPUs by GPU, as the layout is stored for the boot, or was in that text."""
+        text = self.host.get(LAYOUT_FILE) if text is None else text
         return {one["address"]: one["vgpus"] for one in json.loads(text)["gpus"]} if text else {}
 
     # --- what modules do
