@@ -34,12 +34,14 @@ class Judge:
         """The judgement."""
         listed = self.meaning.gpus
         lost = tuple(gpu for gpu in listed if self.state.gpus[gpu].off_bus)
+        uuids: Set[str] = set()
         for gpu, want in listed.items():
             for one in want.wants:
-                if one.uuid and gpu not in lost:
-                    if one.uuid in self.named:
-                        self.reasons.append("%s is named twice" % one.uuid)
-                    self.named[one.uuid] = gpu
+                if one.uuid and one.uuid in uuids:
+                    self.reasons.append("%s is named twice" % one.uuid)
+                elif one.uuid:
+                    uuids.add(one.uuid)
+                    self.named.update({one.uuid: gpu} if gpu not in lost else {})
         for gpu in self.state.gpus:
             if gpu in lost:
                 self._lost(gpu, listed[gpu])

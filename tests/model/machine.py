@@ -60,9 +60,9 @@ class Worlds(RuleBasedStateMachine):
             self.world.close()
 
     weights = (
-        ("apply", 8), ("apply_once_more", 2), ("apply_killed", 2), ("apply_raced", 1), ("apply_blind", 1), ("preflight", 1), ("vf_taken", 1),
-        ("vm_starts", 5), ("vms_stop", 1), ("foreign_vgpu", 4), ("vgpu_vanishes", 3),
-        ("vf_cycle", 1), ("off_the_bus", 1), ("whole_gpu", 1), ("vfs_by_module", 2), ("reboot", 2), ("restore_now", 2),
+        ("apply", 14), ("apply_once_more", 2), ("apply_killed", 2), ("apply_raced", 2), ("apply_blind", 1), ("preflight", 1), ("vf_taken", 1),
+        ("vm_starts", 5), ("vms_stop", 2), ("foreign_vgpu", 4), ("vgpu_vanishes", 4),
+        ("vf_cycle", 1), ("off_the_bus", 2), ("whole_gpu", 1), ("vfs_by_module", 2), ("reboot", 3), ("restore_now", 3),
     )
 
     @rule(data=DATA)
@@ -99,7 +99,7 @@ class Worlds(RuleBasedStateMachine):
         idle = [one.key for one in before.vgpus if not one.used]
         if not idle:
             return
-        key, number, layout = pick.one(idle), pick.number(1, 5), write(world, pick, self.mig)
+        key, number, layout = pick.one(idle), pick.one([1, 1, 2, 3, 4, 5]), write(world, pick, self.mig)
         world.say("world.raced(nvidia_vgpu, %d, lambda: world.start_vm([%r], False), layout=%r, settle=0)" % (number, key, layout))
 
         def event() -> None:
@@ -320,7 +320,7 @@ class Worlds(RuleBasedStateMachine):
             profiles = tuple(sorted(one.profile for one in after.gpus[gpu].instances))
             self.swapped.discard(gpu)
             asked = gpu in listed and bool(listed[gpu].mig or any(world.cards[gpu].types[one.type].profile for one in listed[gpu].wants))
-            if asked:
+            if asked or gpu in listed and listed[gpu].mig is not None:
                 world.mig_layouts.add(gpu)
             world.goal[gpu] = Goal(facts, gpu in listed and listed[gpu].mixed, after.gpus[gpu].vfs, after.gpus[gpu].mig, profiles, asked)  # type: ignore[arg-type]
 
@@ -364,14 +364,15 @@ class Worlds(RuleBasedStateMachine):
         card, pf = world.cards[gpu], world.host.pf(gpu)
         parents = [pf] if card.on_pf else [vf for vf in pf.vfs if vf.prefix and not vf.mdevs()]
         if pf.driver == "nvidia" and parents and not pf.off_bus:
-            short = pick.one(sorted(card.types))
-            world.create(pick.one(parents).address, short, pick.one(UUIDS), pick.one(["", "", "foreign=1"]))
+            parent = pick.one(parents[:2] + parents)
+            offered = [one.short for one in card.fake.types if world.kernel.available(parent, one)]
+            short = pick.one(sorted(offered if offered and pick.number(0, 3) else card.types))
+            world.create(parent.address, short, pick.one(UUIDS), pick.one(["", "", "foreign=1"]))
 
     def vgpu_vanishes(self, data: Any) -> None:
-        """Somebody else removes a vGPU that nobody uses."""
-        free = [one for one in self.world.state().vgpus if not one.used]
-        if free:
-            self.world.remove(Pick(data).one(free).key)
+        """Somebody else removes one or more vGPUs that nobody uses."""
+        for one in Pick(data).some([one for one in self.world.state().vgpus if not one.used], 3):
+            self.world.remove(one.key)
 
     # --- mishaps
 
@@ -439,8 +440,8 @@ class Worlds(RuleBasedStateMachine):
             goal = world.goal.get(gpu)
             if goal and not {fact[3] for fact in goal.facts} & set(world.cards[gpu].types):
                 self.swapped.add(gpu)
-        world.reboot(back=bool(pick.number(0, 3)))
-        self.restores(pick.number(1, 12) if pick.rarely(20) else None)
+        world.reboot(back=bool(pick.number(0, 1)))
+        self.restores(pick.number(1, 12) if pick.rarely(35) else None)
 
     def restore_now(self, data: Any) -> None:
         """Somebody restores on a running host."""

@@ -99,6 +99,8 @@ class MigWorlds(Worlds):
         """Why a mode can't be set."""
         state = before.gpus[gpu]
         if state.off_bus:
+            if mode and not state.card.fake.profiles:
+                unclear.append("%s has no MIG, and is off the bus" % gpu)
             return
         if state.driver != "nvidia" and (mode or state.card.fake.profiles):
             (unclear if mode is None else reasons).append("%s is on %s" % (gpu, state.driver))

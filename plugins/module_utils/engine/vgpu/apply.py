@@ -42,11 +42,12 @@ def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list
 
 def _forget(ctx: Context, done: Sequence[Step]) -> None:
     """Removes from the layout file what was to go and is gone."""
-    there = {vgpu.key for vgpu in frameworks.instances(ctx)}.union(mdevctl.definitions(ctx.root))
+    params = {vgpu.key: plain_params(vgpu.params) for vgpu in frameworks.instances(ctx)}
+    there = {*params, *mdevctl.definitions(ctx.root)}
     unmixed = [step.device for step in done if step.kind == "mixed" and not step.args["enabled"]]
     stored = layout_file.read(ctx.root).values()
     for gpu in stored:
-        gpu.forget(there)
+        gpu.forget(there, params)
         gpu.mixed = None if gpu.address in unmixed else gpu.mixed
     files.write_atomic(ctx.root, migration.current(ctx.root, layout_file.PATH), layout_file.dumps(stored), 0o644)
 

@@ -32,9 +32,10 @@ class Matching:
         """An existing vGPU is the requested one."""
         self.left.remove(vgpu)
         self.open.remove(one)
-        spec, stored = one.spec, request.known.get(vgpu.key)
+        spec, stored = one.spec, request.stored
         # Parameters that only we had set go if none are requested, once nobody uses the vGPU; others are left.
-        params = "" if spec.params is None and stored and stored.params and not vgpu.holders else spec.params
+        ours = stored is not None and stored.gave(vgpu.key, plain_params(vgpu.params))
+        params = "" if spec.params is None and ours and not vgpu.holders else spec.params
         self.placed.append(Placed(Slot(vgpu.parent, vgpu.index), one.type, spec, vgpu.uuid, vgpu, params=params))
 
 
