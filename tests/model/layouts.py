@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from hypothesis import strategies as st
 
-from ansible_collections.vgpu.kvm.tests.model.hosts import ELSEWHERE, UUIDS
+from ansible_collections.vgpu.kvm.tests.model.hosts import ELSEWHERE, UUIDS, WORDS
 from ansible_collections.vgpu.kvm.tests.model.rules import Type, Want
 from ansible_collections.vgpu.kvm.tests.model.world import State, World
 
@@ -200,11 +200,14 @@ def means(world: World, layout: Sequence[Dict[str, Any]]) -> Meaning:
     """What the documentation says that a layout means."""
     reasons, unclear = [], []
     best: Dict[str, Tuple[int, List[Dict[str, Any]]]] = {}
+    absent = False
     for entry in layout:
         for spelling in entry["gpu"]:
             if any(pf.uuid == spelling and pf.driver != "nvidia" for pf in world.kernel.pfs()):
                 unclear.append("%s: a UUID is the driver's word, and another driver has the GPU" % spelling)
-            if spelling not in ELSEWHERE and all(rank_of(world, gpu, spelling) is None for gpu in world.cards):
+            missing = all(rank_of(world, gpu, spelling) is None for gpu in world.cards)
+            absent = absent or missing and spelling in WORDS
+            if missing and spelling not in WORDS:
                 reasons.append("no GPU answers to %s" % spelling)
         for gpu in world.cards:
             ranks = [rank for rank in (rank_of(world, gpu, spelling) for spelling in entry["gpu"]) if rank is not None]
@@ -216,7 +219,7 @@ def means(world: World, layout: Sequence[Dict[str, Any]]) -> Meaning:
                 best[gpu][1].append(entry)
     if layout and not best:
         reasons.append("nothing of it is for this host")
-    if any(spelling in ELSEWHERE for entry in layout for spelling in entry["gpu"]) and set(best) != set(world.cards):
+    if absent and set(best) != set(world.cards):
         reasons.append("a layout for several hosts must name each GPU of this one")
     gpus = {}
     for gpu, (dummy, entries) in sorted(best.items()):
