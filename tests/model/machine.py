@@ -322,7 +322,8 @@ class Worlds(RuleBasedStateMachine):
             asked = gpu in listed and bool(listed[gpu].mig or any(world.cards[gpu].types[one.type].profile for one in listed[gpu].wants))
             if asked or gpu in listed and listed[gpu].mig is not None:
                 world.mig_layouts.add(gpu)
-            world.goal[gpu] = Goal(facts, gpu in listed and listed[gpu].mixed, after.gpus[gpu].vfs, after.gpus[gpu].mig, profiles, asked)  # type: ignore[arg-type]
+            mixed = gpu in listed and listed[gpu].mixed
+            world.goal[gpu] = Goal(facts, mixed, after.gpus[gpu].vfs, after.gpus[gpu].mig, profiles, asked)  # type: ignore[arg-type]
 
     def check_store(self, before: State, after: State, listed: Dict[str, Any]) -> None:
         """What is stored for the boot is what is there."""

@@ -37,7 +37,8 @@ class Mutant(NamedTuple):
 
 MUTANTS = (
     Mutant("nvidia-smi is not asked about keys that come again", "layout", "checks/in_use.py",
-           'return [step.args["key"] for step in steps if step.kind == "params" or', 'return removed(steps) or [step.args["key"] for step in steps if False and'),
+           'return [step.args["key"] for step in steps if step.kind == "params" or',
+           'return removed(steps) or [step.args["key"] for step in steps if False and'),
     Mutant("former keys are never cleared", "layout", "state/layout_file.py", "if key in present and key not in desired", "if key not in desired"),
     Mutant("GPU instances are counted for each type", "mig", "mig/selection.py",
            "found.setdefault((profile.name, size),", "found.setdefault((name, size),"),
@@ -59,7 +60,8 @@ MUTANTS = (
     Mutant("a UUID on a GPU off the bus refuses the layout", "layout", "vgpu/plan.py",
            "gpu.address in specs and result.target.of(gpu.address).placed is None:", "False:"),
     Mutant("mixed sizes stay on silently", "layout", "vgpu/gpu_plan.py",
-           "    if not request.spec.mixed:\n        unset_mixed(result, target, request.gpu, request.stored)\n    result.errors += [", "    result.errors += ["),
+           "    if not request.spec.mixed:\n        unset_mixed(result, target, request.gpu, request.stored)\n    result.errors += [",
+           "    result.errors += ["),
     Mutant("a VF's parameters pass to its next vGPU", "layout", "frameworks/vendor_vfio.py",
            "        if self.params(parent):\n            self.set_params(parent, \"\")", "        if False:\n            self.set_params(parent, \"\")"),
     Mutant("a GPU that two words of an entry name gets double", "layout", "vgpu/layout.py",
