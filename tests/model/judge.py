@@ -41,7 +41,10 @@ class Judge:
                     self.reasons.append("%s is named twice" % one.uuid)
                 elif one.uuid:
                     uuids.add(one.uuid)
-                    self.named.update({one.uuid: gpu} if gpu not in lost else {})
+                    if gpu not in lost:
+                        self.named[one.uuid] = gpu
+                    elif any(vgpu.key == one.uuid and vgpu.gpu != gpu for vgpu in self.state.vgpus):
+                        self.open.append("%s is for a GPU that is off the bus, and is on another one" % one.uuid)
         for gpu in self.state.gpus:
             if gpu in lost:
                 self._lost(gpu, listed[gpu])

@@ -142,10 +142,11 @@ class Worlds(RuleBasedStateMachine):
         self.world.mig_layouts.update(self.world.cards)
         listed = means(self.world, layout).gpus
         self.world.adopted.update(one.serial for one in before.vgpus if one.gpu in listed and one.serial not in self.world.created)
-        old = {one.serial for one in before.vgpus}
+        old = {one.serial: one for one in before.vgpus}
         for one in self.world.state().vgpus:
             if one.serial not in old:
                 self.world.created.add(one.serial)
+            if one.serial not in old or old[one.serial].params != one.params:
                 self.remember_params(one)
         self.world.goal = {gpu: None for gpu in self.world.cards}
 

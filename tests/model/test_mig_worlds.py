@@ -143,7 +143,8 @@ class MigWorlds(Worlds):
             reasons.append("%s is not in MIG mode" % gpu)
         elif wanted and not state.vfs and not state.off_bus:
             reasons.append("%s: GPU instances before its VFs" % gpu)
-        homes = {one.gi for one in before.on(gpu) if world.vendor or one.used}
+        hidden = world.hidden if not world.vendor else set()
+        homes = {one.gi for one in before.on(gpu) if world.vendor or one.used and one.key not in hidden}
         pinned = [one for one in state.instances if one.id in homes]
         rest = list(wanted)
         for one in pinned:
@@ -151,7 +152,7 @@ class MigWorlds(Worlds):
                 rest.remove(one.profile)
             elif not state.off_bus:
                 reasons.append("%s: a GPU instance that is not listed holds a vGPU" % gpu)
-        if not world.vendor and any(not one.used for one in before.on(gpu)):
+        if not world.vendor and any(not one.used or one.key in hidden for one in before.on(gpu)):
             if staying(world.cards[gpu].board, state.instances, wanted) < len(state.instances):
                 unclear.append("%s: where idle mediated devices live is not known" % gpu)
         if not world.cards[gpu].board.fits(rest, pinned):

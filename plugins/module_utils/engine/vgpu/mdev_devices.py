@@ -81,6 +81,12 @@ def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
     return result
 
 
+def several_types(gpu: Gpu, devices: Sequence[Device]) -> bool:
+    """Whether the GPU may come to hold vGPUs of several types, so that its mixed-size mode counts."""
+    own = [gpu.address] + [vf.address for vf in gpu.vfs]
+    return len({vgpu.type for vgpu in gpu.vgpus} | {one.type for one in devices if not one.absent and one.parent in own}) > 1
+
+
 def placed(result: LayoutPlan, devices: Sequence[Device]) -> list[Placed]:
     """The requested devices as they will be, in the order of the request."""
     found = {one.spec.where: one for target in result.target.gpus.values() for one in target.placed or ()}
@@ -102,7 +108,7 @@ class _Requests:
         return next((gpu for gpu in self.host.inventory.gpus if parent in [gpu.address] + [vf.address for vf in gpu.vfs]), None)
 
     def _spec_of(self, gpu: Gpu) -> GpuSpec:
-        return self.specs.setdefault(gpu.address, GpuSpec(removes=set()))
+        return self.specs.setdefault(gpu.address, GpuSpec(removes=set(), mixed=bool(gpu.mixed and gpu.mixed[1])))
 
     def _unnamed(self, gpu: Gpu) -> list[Vgpu]:
         """The GPU's vGPUs that no device names."""

@@ -66,8 +66,12 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
     found = Matching(open=list(chosen))
     for vgpu in request.gpu.vgpus:
         (found.removed if removes is not None and vgpu.key in removes else found.left).append(vgpu)
+    vfs = {one.spec.index for one in chosen} - {None}
     for one in [one for one in chosen if one.spec.uuid or one.spec.index is not None]:
-        same = next((vgpu for vgpu in found.left if _is_it(request, one.spec, vgpu) and vgpu.type == one.type.short), None)
+        # Another's VF, or another's UUID, is not this one's to keep.
+        mine = [vgpu for vgpu in found.left if one.spec.index is not None or vgpu.index not in vfs]
+        mine = [vgpu for vgpu in mine if one.spec.uuid or vgpu.uuid not in request.explicit]
+        same = next((vgpu for vgpu in mine if _is_it(request, one.spec, vgpu) and vgpu.type == one.type.short), None)
         if same:
             found.keep(request, one, same)
     given = {one.spec.index for one in found.open} - {None}

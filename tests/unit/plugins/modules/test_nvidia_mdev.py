@@ -45,6 +45,28 @@ def test_a_device_of_the_pf_leaves_one_on_a_vf_to_the_device_of_that_vf(host, nu
     assert len(host.vgpus()) == 2 and not call(nvidia_mdev, host, devices=devices).ok["changed"]
 
 
+@pytest.mark.parametrize("on", [False, True])
+def test_sizes_share_a_gpu_that_is_in_mixed_size_mode(host, on):
+    host.pf().mixed = on
+    devices = [{"parent": PF, "type": "A40-8Q"}, {"parent": PF, "type": "A40-24Q"}]
+    outcome = call(nvidia_mdev, host, devices=devices)
+    assert outcome.failed != on and len(host.vgpus()) == (2 if on else 0)
+    if on:
+        assert call(nvidia_mdev, host, devices=[{"parent": PF, "type": "A40-12Q"}]).ok["changed"] and host.pf().mixed
+        assert call(nvidia_mdev, host, devices=devices + [{"parent": PF, "type": "A40-24A"}]).codes == ["too_many"]
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_sizes_share_a_gpu_that_is_in_mixed_size_mode(host, on):
+    host.pf().mixed = on
+    devices = [{"parent": PF, "type": "A40-8Q"}, {"parent": PF, "type": "A40-24Q"}]
+    outcome = call(nvidia_mdev, host, devices=devices)
+    assert outcome.failed != on and len(host.vgpus()) == (2 if on else 0)
+    if on:
+        assert call(nvidia_mdev, host, devices=[{"uuid": ONE, "parent": PF, "type": "A40-12Q"}]).ok["changed"] and host.pf().mixed
+        assert call(nvidia_mdev, host, devices=devices + [{"parent": PF, "type": "A40-24A"}]).codes == ["too_many"]
+
+
 def test_swap_in_one_call(host):
     host.add(VF, "A40-24Q", ONE)
     call(nvidia_mdev, host, devices=[{"uuid": ONE, "state": "absent"}, {"uuid": TWO, "parent": VF, "type": "A40-8Q"}]).ok
