@@ -149,7 +149,8 @@ options:
           vgpu_params:
             description:
               - NVIDIA's parameters of the vGPU as a list with commas, such as V(frame_rate_limiter=0,disable_vnc=1). An empty string clears them;
-                left out, they stay as they are, or are cleared where M(vgpu.kvm.nvidia_vgpu) had set them, once nobody uses the vGPU.
+                left out, they stay as they are, or are cleared where M(vgpu.kvm.nvidia_vgpu) had set them, once nobody uses the vGPU. A new vGPU
+                has no others, whatever its VF had before.
             type: str
       mixed_sizes:
         description:

@@ -17,7 +17,8 @@ description:
   - Works on both of NVIDIA's frameworks. On hosts with the vendor-specific VFIO framework (kernels from 6.8 on) a VF itself becomes the vGPU,
     so there are no UUIDs; it is attached to VMs by the VF's PCI address.
   - Types with a number of slices (V(A100-1-5C)) live in GPU instances of MIG. The needed ones are created, larger first, and unneeded ones of
-    the listed GPUs destroyed. A GPU whose list is empty keeps GPU instances, unless an earlier layout had MIG-backed vGPUs or GPU instances on it.
+    the listed GPUs destroyed. A GPU whose list is empty, or that the layout does not name, keeps GPU instances, unless an earlier layout had
+    MIG-backed vGPUs or GPU instances on it.
     The GPU must be in MIG mode before its VFs are enabled, see M(vgpu.kvm.nvidia_mig).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)

@@ -75,4 +75,6 @@ CARDS = {
 ADDRESSES = ["0000:3b:00.0", "0000:17:00.1", "0000:e7:00.0", "0000:e8:00.0", "10000:01:00.0"]
 # Known to NVIDIA's lists, in no world: such an entry is passed over.
 ELSEWHERE = ["B200", "M60", "10de:2901", "10de:3182"]
+# The same of cards that a world may lack, too.
+WORDS = {word for card in CARDS.values() for words in card.spellings("0000:00:00.0", "-")[1:-1] for word in words}.union(ELSEWHERE)
 UUIDS = ["3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a%02x" % number for number in range(5)]

@@ -13,10 +13,10 @@ from ansible_collections.vgpu.kvm.tests.model.world import GpuState, State, Vgpu
 
 
 class Judgement(NamedTuple):
-    """removals: how many vGPUs go at the least, by GPU; None where it is left open. lost: listed GPUs that fell off the bus."""
+    """removals: how many vGPUs go, by GPU, as (least, most); None where it is left open. lost: listed GPUs that fell off the bus."""
 
     verdict: Verdict
-    removals: Dict[str, int | None]
+    removals: Dict[str, Tuple[int, int] | None]
     lost: Tuple[str, ...]
 
 
@@ -27,19 +27,24 @@ class Judge:
         self.world, self.state, self.meaning = world, state, meaning
         self.reasons: List[str] = list(meaning.reasons)
         self.open: List[str] = list(meaning.open)
-        self.removals: Dict[str, int | None] = {}
+        self.removals: Dict[str, Tuple[int, int] | None] = {}
         self.named: Dict[str, str] = {}  # UUIDs with the GPU that gets them
 
     def judge(self) -> Judgement:
         """The judgement."""
         listed = self.meaning.gpus
         lost = tuple(gpu for gpu in listed if self.state.gpus[gpu].off_bus)
+        uuids: Set[str] = set()
         for gpu, want in listed.items():
             for one in want.wants:
-                if one.uuid and gpu not in lost:
-                    if one.uuid in self.named:
-                        self.reasons.append("%s is named twice" % one.uuid)
-                    self.named[one.uuid] = gpu
+                if one.uuid and one.uuid in uuids:
+                    self.reasons.append("%s is named twice" % one.uuid)
+                elif one.uuid:
+                    uuids.add(one.uuid)
+                    if gpu not in lost:
+                        self.named[one.uuid] = gpu
+                    elif any(vgpu.key == one.uuid and vgpu.gpu != gpu for vgpu in self.state.vgpus):
+                        self.open.append("%s is for a GPU that is off the bus, and is on another one" % one.uuid)
         for gpu in self.state.gpus:
             if gpu in lost:
                 self._lost(gpu, listed[gpu])
@@ -73,7 +78,7 @@ class Judge:
                 self.removals[gpu] = None
             return
         mine = [one for one in there if one.serial in self.world.created and one.serial not in self.world.adopted]
-        self.removals[gpu] = len(mine)
+        self.removals[gpu] = (len(mine), len(mine))
         for one in there:
             if one.serial in self.world.adopted:
                 self.open.append("%s: %s was part of a layout, but of another's making" % (gpu, one.key))
@@ -120,30 +125,40 @@ class Judge:
         if want.mixed and not state.mixed and want.wants:
             if protected:
                 self.reasons.append("%s: mixed sizes while a vGPU is in use" % gpu)
-            self.removals[gpu] = len(there)
+            self.removals[gpu] = (len(there), len(there))
             return
         stay = may_stay(there, want.wants, self.named, protected)
         for one in stay.stuck:
             self.reasons.append("%s: %s is in use and must go or change" % (gpu, one.key))
         self.removals[gpu] = self._least(gpu, want, state, types, stay)
 
-    def _least(self, gpu: str, want: GpuWant, state: GpuState, types: List[Type], stay: Stay) -> int | None:
+    def _least(self, gpu: str, want: GpuWant, state: GpuState, types: List[Type], stay: Stay) -> Tuple[int, int]:
+        """How many vGPUs go. Where an idle mediated device lives is not known: then what must go if they are spread as widely as can be is allowed."""
         there = self.state.on(gpu)
         if not state.mig or not there or not want.wants or any(not one.profile for one in types):
-            return len(there) - stay.kept
-        if not self.world.vendor:
-            return None if stay.kept else len(there)  # where idle mediated devices live is not known, so more of them may go than must
-        for size in range(stay.kept, -1, -1):
+            return (len(there) - stay.kept,) * 2
+        least = self._gone(there, want, state, types, stay.kept, False)
+        return (least, least if self.world.vendor else self._gone(there, want, state, types, stay.kept, True))
+
+    def _gone(self, there: List[Vgpu], want: GpuWant, state: GpuState, types: List[Type], most: int, spread: bool) -> int:
+        """How many must go for the rest to find room."""
+        for size in range(most, -1, -1):
             for kept in combinations(there, size):
                 gone = [one for one in there if one not in kept]
-                if may_stay(there, want.wants, self.named, set(), gone).kept == size and self._room(state, want, types, kept):
+                if may_stay(there, want.wants, self.named, set(), gone).kept == size and self._room(state, want, types, kept, spread):
                     return len(gone)
         return len(there)
 
-    def _room(self, state: GpuState, want: GpuWant, types: List[Type], kept: Sequence[Vgpu]) -> bool:
-        """Whether all vGPUs find GPU instances while some stay where they are."""
-        homes = [(state.card.types[one.type], one.gi or 0) for one in kept]
-        pinned = [one for one in state.instances if one.id in {home for dummy, home in homes}]
+    def _room(self, state: GpuState, want: GpuWant, types: List[Type], kept: Sequence[Vgpu], spread: bool = False) -> bool:
+        """Whether all vGPUs find GPU instances while some stay where they are; spread: where idle ones are is not known."""
+        homes = [(state.card.types[one.type], one.gi or 0) for one in kept if one.used or not spread]
+        idle = [state.card.types[one.type] for one in kept if not one.used and spread]
+        blind = {one.profile for one in idle}
+        pinned = [one for one in state.instances if one.id in {home for dummy, home in homes} or one.profile in blind]
+        for one in idle:  # each in an instance of its own, as long as there are any
+            rest = [other.id for other in pinned if other.profile == one.profile and other.id not in {home for dummy, home in homes}]
+            if rest:
+                homes.append((one, rest[0]))
         new = instances_needed(types, homes)
         if want.mig is not None:
             rest = list(want.mig)
@@ -191,7 +206,7 @@ class Judge:
             self.reasons.append("%s: GPU instances find no place" % gpu)
 
 
-def wanted_params(world: World, before: Dict[int, Vgpu], judge: Judge, one: Vgpu, want: Want) -> bool:
+def wanted_params(before: Dict[int, Vgpu], judge: Judge, one: Vgpu, want: Want) -> bool:
     """Whether the parameters of a vGPU are those that the layout asks for."""
     if want.params is not None:
         return one.params == want.params
@@ -200,7 +215,4 @@ def wanted_params(world: World, before: Dict[int, Vgpu], judge: Judge, one: Vgpu
         return one.params == old.params
     if old is not None:
         return one.params == ("" if judge.ours(old) else old.params)
-    device = world.kernel.devices.get(one.key)
-    if device is not None and device.vendor and one.key not in world.vf_params:
-        return True  # what others wrote to a VF before: not said anywhere
     return one.params == ""

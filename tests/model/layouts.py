@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from hypothesis import strategies as st
 
-from ansible_collections.vgpu.kvm.tests.model.hosts import ELSEWHERE, UUIDS
+from ansible_collections.vgpu.kvm.tests.model.hosts import ELSEWHERE, UUIDS, WORDS
 from ansible_collections.vgpu.kvm.tests.model.rules import Type, Want
 from ansible_collections.vgpu.kvm.tests.model.world import State, World
 
@@ -56,6 +56,10 @@ class Meaning(NamedTuple):
     reasons: Tuple[str, ...]
     open: Tuple[str, ...]
 
+    def wants(self) -> List[Want]:
+        """The vGPUs of all GPUs."""
+        return [one for gpu in self.gpus.values() for one in gpu.wants]
+
 
 class _Writer:
     """Writes one layout."""
@@ -66,11 +70,30 @@ class _Writer:
 
     def layout(self) -> List[Dict[str, Any]]:
         """Entries: mostly one for each of some GPUs, now and then one for several."""
-        if self.pick.rarely(4):
+        if self.pick.rarely(7):
             return []
+        if self.pick.rarely(10) and not self.world.vendor and len(self.world.cards) > 1:
+            return self.moved()
         entries = []
         for gpu in self.pick.some(sorted(self.world.cards), 3) or [self.pick.one(sorted(self.world.cards))]:
             entries.append(self.entry(gpu))
+        return entries
+
+    def moved(self) -> List[Dict[str, Any]]:
+        """What is there once more, but a UUID on another GPU, also one that is only stored."""
+        pick, world = self.pick, self.world
+        named = [(one.gpu, one.type, one.key) for one in self.state.vgpus if one.key in UUIDS]
+        named += [(gpu, one["type"], one["uuid"]) for gpu, vgpus in sorted(world.stored().items()) for one in vgpus if one["uuid"] in UUIDS]
+        old, short, uuid = pick.one(named) if named else ("", "", "")
+        entries = []
+        to = pick.one([gpu for gpu in sorted(world.cards) if gpu != old])
+        for gpu in sorted(world.cards):
+            lines = self.again(gpu, [(other.type, other.key) for other in self.state.on(gpu) if other.key != uuid])
+            if gpu == to and uuid:
+                same = short in world.cards[gpu].types and pick.number(0, 3)
+                lines.append({"type": short if same else pick.one(self.pool(gpu)).short, "uuid": uuid})
+            if lines or gpu == to or pick.number(0, 1):
+                entries.append({"gpu": [gpu], "vgpus": [dict(line, count=line.get("count", 1)) for line in lines]})
         return entries
 
     def entry(self, gpu: str) -> Dict[str, Any]:
@@ -98,14 +121,16 @@ class _Writer:
 
     def lines(self, gpu: str) -> List[Dict[str, Any]]:
         """vGPUs: those that are there with a change, or other ones."""
-        pick, there = self.pick, self.state.on(gpu)
-        if there and pick.rarely(55):
+        pick, goal = self.pick, self.world.goal.get(gpu)
+        if (self.state.on(gpu) or goal and goal.facts) and pick.rarely(60):
             return self.changed(gpu)
         types = self.pool(gpu)
         lines = []
         first = pick.one(types)
         for number in range(pick.number(0, 3)):
             kin = [one for one in types if one.gib == first.gib] if pick.number(0, 3) else types
+            if first.profile and pick.number(0, 2):  # those that share its GPU instances, or could but for their size
+                kin = [one for one in types if one.profile == first.profile and (one.gib == first.gib or not pick.number(0, 2))]
             one = first if number == 0 else pick.one(kin)
             lines.append(self.line(gpu, one, pick.number(1, max(1, min(one.most, 4) if pick.number(0, 9) else one.most + 1))))
         return lines
@@ -118,32 +143,41 @@ class _Writer:
         return found if found and not self.pick.rarely(3) else types
 
     def changed(self, gpu: str) -> List[Dict[str, Any]]:
-        """The vGPUs of a GPU once more, with one more, one less or one of another type."""
-        pick, types = self.pick, self.world.cards[gpu].types
-        there = [types[one.type] for one in self.state.on(gpu)]
+        """The vGPUs of a GPU, or those of its last layout, once more: with one more, one less or one of another type."""
+        pick, goal = self.pick, self.world.goal.get(gpu)
+        there = [(one.type, one.key) for one in self.state.on(gpu)]
+        if goal and goal.facts and (not there or pick.number(0, 1)):
+            there = [(fact[3], fact[1]) for fact in goal.facts if fact[3] in self.world.cards[gpu].types]
         for dummy in range(pick.number(0, 2)):
             if there and pick.number(0, 1):
                 there.remove(pick.one(there))
             if pick.number(0, 2):
-                there.append(pick.one(there) if there and pick.number(0, 1) else pick.one(self.pool(gpu)))
-        counts: Dict[Type, int] = {}
-        for one in there:
-            counts[one] = counts.get(one, 0) + 1
-        return [self.line(gpu, one, number) for one, number in counts.items()]
+                there.append((pick.one(there)[0] if there and pick.number(0, 1) else pick.one(self.pool(gpu)).short, ""))
+        return self.again(gpu, there)
 
-    def line(self, gpu: str, one: Type, count: int) -> Dict[str, Any]:
+    def again(self, gpu: str, there: Sequence[Tuple[str, str]]) -> List[Dict[str, Any]]:
+        """Lines for (type, key): mostly with the UUIDs that layouts give."""
+        counts: Dict[Tuple[str, str], int] = {}
+        for short, key in there:
+            word = key if key in UUIDS and self.pick.number(0, 4) else ""
+            counts[short, word] = counts.get((short, word), 0) + 1
+        return [self.line(gpu, self.world.cards[gpu].types[short], number, word) for (short, word), number in counts.items()]
+
+    def line(self, gpu: str, one: Type, count: int, uuid: str = "") -> Dict[str, Any]:
         """One line of an entry."""
         pick = self.pick
         spelling = pick.one([one.short, one.short, one.name, "nvidia-" + one.id, "vfio-pci-" + one.id, one.id])
         if pick.rarely(1):
             spelling = pick.one(["A40-5Q", "Z99-1Q", "nvidia-9999"])
         line: Dict[str, Any] = {"type": spelling, "count": count}
-        if pick.rarely(15):
+        if pick.rarely(20):
             line["vgpu_params"] = pick.one(["frame_rate_limiter=0", "disable_vnc=1", ""])
-        if pick.rarely(12 if not self.world.vendor else 2):
+        if uuid:
+            line["uuid"] = uuid
+        elif pick.rarely(12 if not self.world.vendor else 2):
             line["uuid"] = pick.one(UUIDS + [UUIDS[0].upper()]) if not pick.rarely(3) else "no-uuid"
             line["count"] = 1 if not pick.rarely(4) else count
-        if pick.rarely(15):
+        if pick.rarely(12):
             number = pick.number(0, self.world.cards[gpu].fake.vfs)
             pf = self.world.host.pf(gpu)
             line["vf"] = pf.vfs[number].address if number < len(pf.vfs) and pick.number(0, 1) else str(number)
@@ -166,11 +200,14 @@ def means(world: World, layout: Sequence[Dict[str, Any]]) -> Meaning:
     """What the documentation says that a layout means."""
     reasons, unclear = [], []
     best: Dict[str, Tuple[int, List[Dict[str, Any]]]] = {}
+    absent = False
     for entry in layout:
         for spelling in entry["gpu"]:
             if any(pf.uuid == spelling and pf.driver != "nvidia" for pf in world.kernel.pfs()):
                 unclear.append("%s: a UUID is the driver's word, and another driver has the GPU" % spelling)
-            if spelling not in ELSEWHERE and all(rank_of(world, gpu, spelling) is None for gpu in world.cards):
+            missing = all(rank_of(world, gpu, spelling) is None for gpu in world.cards)
+            absent = absent or missing and spelling in WORDS
+            if missing and spelling not in WORDS:
                 reasons.append("no GPU answers to %s" % spelling)
         for gpu in world.cards:
             ranks = [rank for rank in (rank_of(world, gpu, spelling) for spelling in entry["gpu"]) if rank is not None]
@@ -182,7 +219,7 @@ def means(world: World, layout: Sequence[Dict[str, Any]]) -> Meaning:
                 best[gpu][1].append(entry)
     if layout and not best:
         reasons.append("nothing of it is for this host")
-    if any(spelling in ELSEWHERE for entry in layout for spelling in entry["gpu"]) and set(best) != set(world.cards):
+    if absent and set(best) != set(world.cards):
         reasons.append("a layout for several hosts must name each GPU of this one")
     gpus = {}
     for gpu, (dummy, entries) in sorted(best.items()):
@@ -193,6 +230,9 @@ def means(world: World, layout: Sequence[Dict[str, Any]]) -> Meaning:
         wants = [want for entry in entries for line in entry["vgpus"] for want in _line(world, gpu, line, unclear if world.host.pf(gpu).off_bus else reasons)]
         mig = next((tuple(one["mig"]) for one in entries if "mig" in one), None)
         gpus[gpu] = GpuWant(tuple(wants), any(one.get("mixed_sizes") for one in entries), mig)
+    uuids = [line["uuid"].lower() for entry in layout for line in entry["vgpus"] if "uuid" in line]
+    if len(uuids) > len(set(uuids)):
+        reasons.append("a UUID is for one vGPU")
     for line in [line for entry in layout for line in entry["vgpus"]]:
         if line.get("uuid") == "no-uuid":
             reasons.append("%s is no UUID" % line["uuid"])

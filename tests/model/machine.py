@@ -29,6 +29,7 @@ class Worlds(RuleBasedStateMachine):
 
     cards: Sequence[str] = ()
     mig = False
+    built_worlds = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,6 +40,7 @@ class Worlds(RuleBasedStateMachine):
     @initialize(data=DATA)
     def begin(self, data: Any) -> None:
         """A host is built."""
+        type(self).built_worlds += 1
         pick = Pick(data)
         addresses = sorted(pick.some(ADDRESSES, 3) or [ADDRESSES[2]])
         gpus = [(address, pick.one(self.cards)) for address in addresses]
@@ -58,9 +60,9 @@ class Worlds(RuleBasedStateMachine):
             self.world.close()
 
     weights = (
-        ("apply", 8), ("apply_once_more", 2), ("apply_killed", 2), ("apply_raced", 1), ("apply_blind", 1), ("preflight", 1), ("vf_taken", 1),
-        ("vm_starts", 5), ("vms_stop", 1), ("foreign_vgpu", 4), ("vgpu_vanishes", 3),
-        ("vf_cycle", 1), ("off_the_bus", 1), ("whole_gpu", 1), ("vfs_by_module", 2), ("reboot", 2), ("restore_now", 2),
+        ("apply", 14), ("apply_once_more", 2), ("apply_killed", 2), ("apply_raced", 2), ("apply_blind", 1), ("preflight", 1), ("vf_taken", 1),
+        ("vm_starts", 5), ("vms_stop", 2), ("foreign_vgpu", 4), ("vgpu_vanishes", 4),
+        ("vf_cycle", 1), ("off_the_bus", 2), ("whole_gpu", 1), ("vfs_by_module", 2), ("reboot", 3), ("restore_now", 3),
     )
 
     @rule(data=DATA)
@@ -87,7 +89,7 @@ class Worlds(RuleBasedStateMachine):
         world.say("world.killed(nvidia_vgpu, %d, fails=%r, layout=%r, settle=0)" % (number, fails, layout))
         before = world.state()
         world.killed(nvidia_vgpu, number, fails, layout=layout, settle=0)
-        self.unsure(before)
+        self.unsure(before, layout)
         self.applied(layout, "warn")
 
     def apply_raced(self, data: Any) -> None:
@@ -97,7 +99,7 @@ class Worlds(RuleBasedStateMachine):
         idle = [one.key for one in before.vgpus if not one.used]
         if not idle:
             return
-        key, number, layout = pick.one(idle), pick.number(1, 5), write(world, pick, self.mig)
+        key, number, layout = pick.one(idle), pick.one([1, 1, 2, 3, 4, 5]), write(world, pick, self.mig)
         world.say("world.raced(nvidia_vgpu, %d, lambda: world.start_vm([%r], False), layout=%r, settle=0)" % (number, key, layout))
 
         def event() -> None:
@@ -108,8 +110,8 @@ class Worlds(RuleBasedStateMachine):
         there: List[Vgpu] = []
         world.raced(nvidia_vgpu, number, event, layout=layout, settle=0)
         for one in there:
-            agree(one in world.state().vgpus, "vGPU removed under a new VM", lambda one=one: str(one))
-        self.unsure(before)
+            agree(one in world.state().vgpus, "vGPU changed under a new VM", lambda one=one: str(one))
+        self.unsure(before, layout)
 
     def apply_blind(self, data: Any) -> None:
         """A layout is applied while nvidia-smi does not say who uses vGPUs: each may be in use."""
@@ -135,12 +137,16 @@ class Worlds(RuleBasedStateMachine):
             agree(bool(judged.verdict.reasons or judged.verdict.open), "refused before VFs are on", lambda: outcome.result["msg"])
         # What it can't know of types before the VFs are on, it need not refuse.
 
-    def unsure(self, before: State) -> None:
+    def unsure(self, before: State, layout: Sequence[Dict[str, Any]]) -> None:
         """A run ended midway: what it made is ours, what the boot restores is not known."""
-        old = {one.serial for one in before.vgpus}
+        self.world.mig_layouts.update(self.world.cards)
+        listed = means(self.world, layout).gpus
+        self.world.adopted.update(one.serial for one in before.vgpus if one.gpu in listed and one.serial not in self.world.created)
+        old = {one.serial: one for one in before.vgpus}
         for one in self.world.state().vgpus:
             if one.serial not in old:
                 self.world.created.add(one.serial)
+            if one.serial not in old or old[one.serial].params != one.params:
                 self.remember_params(one)
         self.world.goal = {gpu: None for gpu in self.world.cards}
 
@@ -207,24 +213,28 @@ class Worlds(RuleBasedStateMachine):
             there = after.on(gpu)
             kept = {one.serial for one in there}
             gone = [one for one in before.on(gpu) if one.serial not in kept]
-            least = judged.removals.get(gpu, 0)
-            agree(least is None or len(gone) == least, "removals", lambda gpu=gpu, gone=gone: "%s: %s, the model: %s" % (gpu, gone, judged.removals[gpu]))
+            agree(after.gpus[gpu].mig == before.gpus[gpu].mig, "MIG mode of a layout", lambda gpu=gpu: str(after.gpus[gpu]))
+            bounds = judged.removals.get(gpu, (0, 0))
+            agree(bounds is None or bounds[0] <= len(gone) <= bounds[1], "removals",
+                  lambda gpu=gpu, gone=gone: "%s: %s, the model: %s" % (gpu, gone, judged.removals[gpu]))
             if gpu in listed:
-                fits = satisfied(there, listed[gpu].wants, lambda one, want: wanted_params(world, old, judge, one, want))
+                fits = satisfied(there, listed[gpu].wants, lambda one, want: wanted_params(old, judge, one, want))
                 agree(fits, "state", lambda gpu=gpu, there=there: "%s has %s, asked for %s" % (gpu, there, listed[gpu]))
                 self.mixed(before, after, gpu, listed[gpu])
-                self.instances(after, gpu, listed[gpu])
+                self.instances(before, after, gpu, listed[gpu])
             else:
+                if gpu not in world.mig_layouts or before.gpus[gpu].off_bus:
+                    agree(after.gpus[gpu].instances == before.gpus[gpu].instances, "GPU instances of an unlisted GPU", lambda gpu=gpu: str(after.gpus[gpu]))
                 new = [one for one in there if one.serial not in old]
                 agree(not new, "vGPUs that nobody asked for", lambda new=new: str(new))
                 others = [one for one in gone if one.serial not in world.created | world.adopted]
                 agree(not others, "vGPU of others removed", lambda others=others: str(others))
-            self.come_back(before, after, gpu, listed.get(gpu))
+            self.come_back(before, after, gpu, listed.get(gpu), judge)
         if not outcome.failed:
             agree(returned(outcome) == sorted(shown(world, one) for gpu in listed for one in after.on(gpu)), "returned vgpus",
                   lambda: "%s, the kernel has %s" % (returned(outcome), after.vgpus))
         self.remember(before, after, judge, listed)
-        self.check_store(after, listed)
+        self.check_store(before, after, listed)
 
     def mixed(self, before: State, after: State, gpu: str, want: Any) -> None:
         """Mixed sizes are on where asked for, and off again where the GPU was empty on the way."""
@@ -234,7 +244,7 @@ class Worlds(RuleBasedStateMachine):
         elif not want.mixed and not kept and before.on(gpu):
             agree(not after.gpus[gpu].mixed, "mixed sizes stay on", lambda: gpu)
 
-    def come_back(self, before: State, after: State, gpu: str, want: Any) -> None:
+    def come_back(self, before: State, after: State, gpu: str, want: Any, judge: Judge) -> None:
         """vGPUs that vanished come back on their VFs, with their UUIDs; no other type gets these first. A derived UUID stands for one VF."""
         world, old = self.world, {one.serial for one in before.vgpus}
         new = [one for one in after.on(gpu) if one.serial not in old]
@@ -243,29 +253,54 @@ class Worlds(RuleBasedStateMachine):
                 home = world.homes.setdefault(one.key, (gpu, one.vf))
                 agree(home == (gpu, one.vf), "a derived UUID on another VF", lambda one=one: "%s, before: %s" % (one, home))
         goal = world.goal.get(gpu)
-        if not want or not goal or after.gpus[gpu].card.on_pf or any(one.vf is not None or one.uuid for one in want.wants):
+        if not want or not goal or after.gpus[gpu].card.on_pf:
             return
+        pinned = {one.vf for one in want.wants if one.vf is not None}
+        named = {one.uuid for one in judge.meaning.wants() if one.uuid}
         there = {one.vf for one in after.on(gpu) if one.serial in old} | {one.vf for one in before.on(gpu)}
         keys = {one.key for one in before.vgpus} | {one.key for one in after.vgpus if one.gpu != gpu}
         recreated = {(one.key, one.vf) for one in before.on(gpu)}
-        for short in sorted({one.type for one in new}):
-            made = [one for one in new if one.type == short and (one.key, one.vf) not in recreated]
-            missing = [fact for fact in goal.facts if fact[3] == short and fact[2] not in there and fact[1] not in keys and fact[2] in before.gpus[gpu].usable]
-            back = [one for one in made if (one.key, one.vf) in [fact[1:3] for fact in missing]]
-            agree(len(back) >= min(len(made), len(missing)), "a missing vGPU comes back elsewhere",
-                  lambda missing=missing, made=made: "missing: %s, made: %s" % (missing, made))
+        missing = [fact for fact in goal.facts if fact[2] not in there | pinned and fact[1] not in keys and fact[2] in before.gpus[gpu].usable]
+        made = [one for one in new if one.vf not in pinned and (one.key, one.vf) not in recreated]
+        for short in sorted({one.type for one in made}):
+            mine = [one for one in made if one.type == short and one.key not in named]
+            lost = [fact for fact in missing if fact[3] == short and fact[1] not in named]
+            back = [one for one in mine if (one.key, one.vf) in [fact[1:3] for fact in lost]]
+            agree(len(back) >= min(len(mine), len(lost)), "a missing vGPU comes back elsewhere",
+                  lambda lost=lost, mine=mine: "missing: %s, made: %s" % (lost, mine))
+        for one in made:
+            homes = [fact[2] for fact in missing if fact[1] == one.key and fact[3] == one.type and one.key in named]
+            agree(not homes or one.vf in homes, "a named UUID comes back on another VF", lambda one=one, homes=homes: "%s, before: %s" % (one, homes))
 
-    def instances(self, after: State, gpu: str, want: Any) -> None:
-        """GPU instances are the listed ones, or those that vGPUs live in. Not said: whether a GPU that is emptied keeps its instances."""
-        if not after.gpus[gpu].mig or not want.wants and want.mig is None:
+        others = sorted(one.vf for one in new if one.vf not in pinned and (one.key, one.vf, one.type) not in [fact[1:4] for fact in missing])
+        taken = there | pinned | {one.vf for one in new if one.vf not in others}
+        free = sorted(set(before.gpus[gpu].usable) - taken)
+        gone = [one for one in before.on(gpu) if one not in after.vgpus]
+        if not gone and {fact[2] for fact in missing} <= taken:
+            agree(others == free[:len(others)], "free VFs out of order", lambda: "%s, free: %s" % (new, free))
+
+    def instances(self, before: State, after: State, gpu: str, want: Any) -> None:
+        """GPU instances are the listed ones, or those that vGPUs live in; a GPU that is emptied keeps those that no layout had. What matches stays."""
+        if not after.gpus[gpu].mig:
             return
-        there = after.gpus[gpu].instances
+        old, there = before.gpus[gpu].instances, after.gpus[gpu].instances
+        goal = self.world.goal.get(gpu)
         if want.mig is not None:
             agree(sorted(want.mig) == sorted(one.profile for one in there), "GPU instances", lambda: "%s, listed: %s" % (there, want.mig))
-        else:
+        elif want.wants:
             homes = {one.gi for one in after.on(gpu)}
             blind = set() if self.world.vendor else {self.world.cards[gpu].types[one.type].profile for one in after.on(gpu)}
             agree(all(one.id in homes or one.profile in blind for one in there), "unneeded GPU instances", lambda: "%s: %s" % (there, after.on(gpu)))
+        elif goal and goal.asked:
+            agree(not there, "GPU instances of an emptied GPU", lambda: str(there))
+        elif gpu not in self.world.mig_layouts:
+            agree(there == old, "GPU instances of others destroyed", lambda: "%s became %s" % (old, there))
+        if want.wants or want.mig is not None:
+            kept = {one.serial for one in before.on(gpu)} & {one.serial for one in after.on(gpu)}
+            homes = {one.gi for one in before.on(gpu) if one.serial in kept}
+            most = staying(before.gpus[gpu].card.board, old, [one.profile for one in there], [one for one in old if one.id in homes])
+            found = len([one for one in old if one in there])
+            agree(found >= most, "GPU instances destroyed", lambda: "%s became %s, %d can stay" % (old, there, most))
 
     def remember(self, before: State, after: State, judge: Judge, listed: Dict[str, Any]) -> None:
         """What the model knows of the host from now on."""
@@ -285,14 +320,23 @@ class Worlds(RuleBasedStateMachine):
             facts = tuple(sorted(goal_fact(one) for one in after.on(gpu))) if gpu in listed else ()
             profiles = tuple(sorted(one.profile for one in after.gpus[gpu].instances))
             self.swapped.discard(gpu)
-            world.goal[gpu] = Goal(facts, gpu in listed and listed[gpu].mixed, after.gpus[gpu].vfs, after.gpus[gpu].mig, profiles)  # type: ignore[arg-type]
+            asked = gpu in listed and bool(listed[gpu].mig or any(world.cards[gpu].types[one.type].profile for one in listed[gpu].wants))
+            if asked or gpu in listed and listed[gpu].mig is not None:
+                world.mig_layouts.add(gpu)
+            mixed = gpu in listed and listed[gpu].mixed
+            world.goal[gpu] = Goal(facts, mixed, after.gpus[gpu].vfs, after.gpus[gpu].mig, profiles, asked)  # type: ignore[arg-type]
 
-    def check_store(self, after: State, listed: Dict[str, Any]) -> None:
+    def check_store(self, before: State, after: State, listed: Dict[str, Any]) -> None:
         """What is stored for the boot is what is there."""
         world = self.world
-        stored = world.stored()
+        stored, earlier = world.stored(), world.stored(before.stored)
+        uuids = [one["uuid"] for vgpus in stored.values() for one in vgpus if one["uuid"]]
+        agree(len(uuids) == len(set(uuids)), "a UUID is stored twice", lambda: str(stored))
         for gpu in world.cards:
             if after.gpus[gpu].off_bus:
+                elsewhere = {one["uuid"] for other, vgpus in stored.items() for one in vgpus if other != gpu}
+                kept = [one for one in earlier.get(gpu, []) if not one["uuid"] or one["uuid"] not in elsewhere]
+                agree(stored.get(gpu, []) == kept, "store of a GPU off the bus", lambda gpu=gpu: "%s, before: %s" % (stored.get(gpu), earlier.get(gpu)))
                 continue
             found = sorted((one["uuid"] or one["parent"], one["vf_index"], one["type"]) for one in stored.get(gpu, []))
             there = sorted((one.key, one.vf, one.type) for one in after.on(gpu)) if gpu in listed else []
@@ -322,14 +366,15 @@ class Worlds(RuleBasedStateMachine):
         card, pf = world.cards[gpu], world.host.pf(gpu)
         parents = [pf] if card.on_pf else [vf for vf in pf.vfs if vf.prefix and not vf.mdevs()]
         if pf.driver == "nvidia" and parents and not pf.off_bus:
-            short = pick.one(sorted(card.types))
-            world.create(pick.one(parents).address, short, pick.one(UUIDS), pick.one(["", "", "foreign=1"]))
+            parent = pick.one(parents[:2] + parents)
+            offered = [one.short for one in card.fake.types if world.kernel.available(parent, one)]
+            short = pick.one(sorted(offered if offered and pick.number(0, 3) else card.types))
+            world.create(parent.address, short, pick.one(UUIDS), pick.one(["", "", "foreign=1"]))
 
     def vgpu_vanishes(self, data: Any) -> None:
-        """Somebody else removes a vGPU that nobody uses."""
-        free = [one for one in self.world.state().vgpus if not one.used]
-        if free:
-            self.world.remove(Pick(data).one(free).key)
+        """Somebody else removes one or more vGPUs that nobody uses."""
+        for one in Pick(data).some([one for one in self.world.state().vgpus if not one.used], 3):
+            self.world.remove(one.key)
 
     # --- mishaps
 
@@ -397,10 +442,8 @@ class Worlds(RuleBasedStateMachine):
             goal = world.goal.get(gpu)
             if goal and not {fact[3] for fact in goal.facts} & set(world.cards[gpu].types):
                 self.swapped.add(gpu)
-            elif goal:
-                world.goal[gpu] = None
-        world.reboot(back=bool(pick.number(0, 3)))
-        self.restores(pick.number(1, 12) if pick.rarely(20) else None)
+        world.reboot(back=bool(pick.number(0, 1)))
+        self.restores(pick.number(1, 12) if pick.rarely(35) else None)
 
     def restore_now(self, data: Any) -> None:
         """Somebody restores on a running host."""
@@ -438,16 +481,19 @@ class Worlds(RuleBasedStateMachine):
                 self.remember_params(one)
         world.say("world.restored()")
         writes = len(world.host.writes)
-        world.restored()
-        agree(len(world.host.writes) == writes or bool(self.swapped) or unsure, "second restore writes", lambda: str(world.host.writes[writes:]))
+        again = world.restored()
+        agree(len(world.host.writes) == writes or unsure or bool(again), "second restore writes", lambda: str(world.host.writes[writes:]))
+        agree(world.state() == after or unsure, "second restore changes the host", lambda: "%s became %s" % (after, world.state()))
 
     def restorable(self, before: State, gpu: str, goal: Goal) -> Optional[bool]:
         """Whether the restore can do for this GPU what it owes; None where the documentation does not say."""
         state, there = before.gpus[gpu], before.on(gpu)
         if gpu in self.swapped:
             return False if goal.facts else None
-        if any(fact[2] is not None and state.vfs and fact[2] not in state.usable for fact in goal.facts):
-            return None
+        lost = [fact[2] for fact in goal.facts if fact[2] is not None and state.vfs and fact[2] not in state.usable]
+        if lost:  # not said: whether the restore frees a VF that vfio-pci has and nobody uses
+            vfs = self.world.host.pf(gpu).vfs
+            return False if any(self.world.kernel.users(vfs[number].group) for number in lost) else None
         if state.off_bus or state.driver != "nvidia":
             return False if goal.facts else (True if state.driver != "nvidia" else None)
         if goal.mixed and not state.mixed and there:
@@ -468,7 +514,7 @@ class Worlds(RuleBasedStateMachine):
             homes = [(state.card.types[one.type], one.gi or 0) for one in there]
             pinned = [one for one in state.instances if one.id in {home for dummy, home in homes}]
             room = state.card.board.fits(instances_needed(types, homes), pinned)
-            return None if missing and not room else not (taken or vfs)
+            return not (missing and (taken or vfs or not room or len(types) > goal.vfs))
         if missing and (taken or vfs or time_sliced_fit(types, state.card.fake.gib, slots, goal.mixed or state.mixed, state.card.fake.mixed)):
             return False
         return True
@@ -490,6 +536,22 @@ class Worlds(RuleBasedStateMachine):
             agree(found == list(goal.profiles) or not goal.facts, "GPU instances after the restore", lambda: "%s, expected %s" % (found, goal.profiles))
         if not before.on(gpu):
             agree(after.gpus[gpu].mixed == goal.mixed or not goal.facts, "mixed sizes after the restore", lambda: gpu)
+
+
+def staying(board: Any, old: Sequence[Any], wanted: Sequence[str], must: Sequence[Any] = ()) -> int:
+    """How many of the old GPU instances can stay at the most where the wanted profiles are to be."""
+    most = 0
+    for bits in range(2 ** len(old)):
+        stay = [one for number, one in enumerate(old) if bits >> number & 1]
+        rest = list(wanted)
+        for one in stay:
+            if one.profile not in rest:
+                break
+            rest.remove(one.profile)
+        else:
+            if len(stay) > most and all(one in stay for one in must) and board.fits(rest, stay):
+                most = len(stay)
+    return most
 
 
 def goal_fact(one: Vgpu) -> Fact:
@@ -528,6 +590,10 @@ def shown(world: World, one: Vgpu) -> Tuple[Any, ...]:
 
 
 def run(machine: Any) -> None:
-    """Runs worlds of the machine."""
+    """Runs worlds of the machine, and prints how many."""
     number = os.environ.get("VGPU_WORLDS_SEED")
-    run_state_machine_as_test(seed(int(number))(machine) if number else machine)
+    machine.built_worlds = 0
+    try:
+        run_state_machine_as_test(seed(int(number))(machine) if number else machine)
+    finally:
+        print("%d worlds of 20 operations from seed %s" % (machine.built_worlds, number or "of the slice"))

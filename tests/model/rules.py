@@ -167,8 +167,8 @@ class Board:
 
     def __init__(self, profiles: Sequence[Profile]) -> None:
         self.profiles = {one.name: one for one in profiles}
-        self._compute = max(one.slices for one in profiles)
-        self._memory = max(one.memory for one in profiles)
+        self._compute = max([one.slices for one in profiles] or [0])
+        self._memory = max([one.memory for one in profiles] or [0])
 
     def starts(self, name: str) -> List[int]:
         """Where an instance of a profile may begin."""

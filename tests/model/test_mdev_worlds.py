@@ -30,7 +30,8 @@ class MdevWorlds(Worlds):
     cards = ("a40", "a40", "l40s", "t4", "v100", "p40", "a100", "a2")
     weights = (
         ("devices", 12), ("apply", 2), ("vm_starts", 4), ("vms_stop", 1), ("foreign_vgpu", 3), ("vgpu_vanishes", 3),
-        ("vf_cycle", 1), ("whole_gpu", 1), ("vfs_by_module", 2), ("reboot", 1), ("restore_now", 1), ("devices_killed", 1),
+        ("vf_cycle", 1), ("whole_gpu", 1), ("off_the_bus", 1), ("vf_taken", 1), ("vfs_by_module", 2), ("reboot", 1), ("restore_now", 1),
+        ("devices_killed", 1),
     )
 
     def draw(self, pick: Pick) -> List[Dict[str, Any]]:
@@ -142,8 +143,13 @@ class MdevWorlds(Worlds):
         vfs = [(one.gpu, one.vf) for one in meant if one.present and one.vf is not None]
         if len(set(vfs)) < len(vfs):
             reasons.append("a VF twice")
-        if any(one.uuid == vgpu.key for one in meant if one.uuid for vgpu in before.vgpus if not one.present and one.gpu not in (None, vgpu.gpu)):
-            unclear.append("a device to be removed, at another parent than it has")
+        for one, vgpu in [(one, vgpu) for one in meant for vgpu in before.vgpus if not one.present and one.uuid == vgpu.key]:
+            if one.gpu not in (None, vgpu.gpu) or one.vf not in (None, vgpu.vf):
+                reasons.append("a device to be removed, at another parent than it has")
+            elif one.gpu and one.vf != vgpu.vf:
+                unclear.append("a device to be removed, given with its PF")
+            if before.gpus[vgpu.gpu].off_bus:
+                reasons.append("a device to be removed, of a GPU that is off the bus")
         final: List[Vgpu] = []
         gone: Set[int] = set()
         for one in before.vgpus:
@@ -151,7 +157,7 @@ class MdevWorlds(Worlds):
                 if device.uuid == one.key and (not device.present or not self.same(device, one)):
                     gone.add(one.serial)
                     if device.present:
-                        unclear.append("%s exists with another type or parent: recreated, or refused" % one.key)
+                        reasons.append("%s exists with another type or parent" % one.key)
             if one.serial in gone:
                 if one.used:
                     reasons.append("%s is in use and must go or change" % one.key)
@@ -177,7 +183,7 @@ class MdevWorlds(Worlds):
                 reasons.append("no such type")
                 continue
             if state.off_bus:
-                unclear.append("%s is off the bus" % device.gpu)
+                unclear.append("%s is off the bus, whether or not its device is there" % device.gpu)
             elif state.driver != "nvidia" or not (state.card.on_pf or state.vfs):
                 reasons.append("%s holds no vGPUs now" % device.gpu)
             if self.world.vendor and not state.card.on_pf:
@@ -195,7 +201,9 @@ class MdevWorlds(Worlds):
                     free.remove(found[0])
                     continue
                 if device.vf is not None and any(one.gpu == device.gpu and one.vf == device.vf for one in final):
-                    unclear.append("the VF holds a device of another type or UUID: recreated, or refused")
+                    reasons.append("the VF holds a device of another type")
+            if state.off_bus:
+                reasons.append("%s is off the bus" % device.gpu)
             created.append((device.gpu, device.type.short))
         return created
 

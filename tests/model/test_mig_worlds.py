@@ -7,8 +7,9 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Sequence
 
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig
+from ansible_collections.vgpu.kvm.tests.model.judge import Judge
 from ansible_collections.vgpu.kvm.tests.model.layouts import Pick, means, write
-from ansible_collections.vgpu.kvm.tests.model.machine import Worlds, refused, run, same_answer
+from ansible_collections.vgpu.kvm.tests.model.machine import Worlds, refused, run, same_answer, staying
 from ansible_collections.vgpu.kvm.tests.model.world import GpuState, State, agree
 
 
@@ -39,20 +40,25 @@ class MigWorlds(Worlds):
         pick, world = Pick(data), self.world
         layout = write(world, pick, True)
         meaning = means(world, layout)
+        before = world.state()
         reasons: List[str] = []
-        unclear = list(meaning.open + meaning.reasons)  # how much of a layout nvidia_mig checks, beyond the modes, is not said
         modes: Dict[str, Optional[bool]] = {}
         for gpu, want in meaning.gpus.items():
             kinds = {bool(world.cards[gpu].types[one.type].profile) for one in want.wants} | ({True} if want.mig else set())
             if len(kinds) > 1:
                 reasons.append("%s: MIG-backed and time-sliced at once" % gpu)
-            elif want.mig == ():
-                unclear.append("%s: an empty list of GPU instances" % gpu)
-            if kinds or want.mig is not None:
-                modes[gpu] = True in kinds if kinds and want.mig != () else None
-            if want.wants or want.mig:
-                unclear.append("%s: how much of the layout is checked by nvidia_mig" % gpu)
-        self.set(modes, {"layout": layout, "cycle_vfs": bool(pick.number(0, 1))}, reasons, unclear)
+            modes[gpu] = True in kinds if kinds and want.mig != () else None
+        # Not said: how much of a layout nvidia_mig checks beyond the modes. What is legal once they are set, it never refuses.
+        there = {gpu: self.then(state, modes.get(gpu)) for gpu, state in before.gpus.items()}
+        judged = Judge(world, before._replace(gpus=there), meaning).judge()
+        cycle = bool(pick.number(0, 1))
+        self.set(modes, {"layout": layout, "cycle_vfs": cycle}, reasons, list(judged.verdict.open + judged.verdict.reasons))
+
+    @staticmethod
+    def then(state: GpuState, mode: Optional[bool]) -> GpuState:
+        """The GPU once its mode is set and its VFs are on."""
+        on = state._replace(vfs=state.card.fake.vfs, usable=tuple(range(state.card.fake.vfs)))
+        return on if mode in (None, state.mig) else on._replace(mig=bool(mode), instances=(), mixed=False)
 
     def set(self, modes: Dict[str, Optional[bool]], arguments: Dict[str, Any], reasons: List[str], unclear: List[str]) -> None:
         """A change of modes, in check mode, for real and once more."""
@@ -68,6 +74,9 @@ class MigWorlds(Worlds):
         self.judged(outcome, reasons, unclear, before)
         if refused(outcome):
             return
+        lost = {gpu for gpu in modes if before.gpus[gpu].off_bus}
+        named = {gpu for gpu in lost if modes[gpu] is not None and before.gpus[gpu].card.fake.profiles}
+        agree(named <= set(outcome.result.get("unresponsive_gpus", [])) <= lost, "unresponsive_gpus", lambda: str(outcome.result))
         after = world.state()
         agree(not outcome.failed, "nvidia_mig failed midway", lambda: str(outcome.result))
         for gpu, mode in modes.items():
@@ -90,19 +99,22 @@ class MigWorlds(Worlds):
         """Why a mode can't be set."""
         state = before.gpus[gpu]
         if state.off_bus:
-            unclear.append("%s is off the bus" % gpu)
+            if mode and not state.card.fake.profiles:
+                unclear.append("%s has no MIG, and is off the bus" % gpu)
             return
-        if state.driver != "nvidia":
-            unclear.append("%s is on %s" % (gpu, state.driver))
+        if state.driver != "nvidia" and (mode or state.card.fake.profiles):
+            (unclear if mode is None else reasons).append("%s is on %s" % (gpu, state.driver))
             return
         if mode and not state.card.fake.profiles:
-            unclear.append("%s has no MIG: refused, or reported in without_mig" % gpu)
+            reasons.append("%s has no MIG" % gpu)
         if not self.changes(state, mode):
             return
         if before.on(gpu):
             reasons.append("%s holds vGPUs" % gpu)
         elif state.vfs and not cycle:
             reasons.append("%s: its VFs are on" % gpu)
+        elif any(self.world.kernel.users(vf.group) for vf in self.world.host.pf(gpu).vfs):
+            reasons.append("%s: a VM has a VF" % gpu)
 
     def judged(self, outcome: Any, reasons: Sequence[str], unclear: Sequence[str], before: State) -> None:
         """It is refused exactly when the model refuses."""
@@ -125,20 +137,24 @@ class MigWorlds(Worlds):
         state = before.gpus[gpu]
         reasons: List[str] = []
         unclear: List[str] = []
-        if state.off_bus or state.driver != "nvidia":
-            unclear.append("%s does not answer" % gpu)
-        elif wanted and state.mig and not state.vfs:
+        if state.driver != "nvidia" and not state.off_bus:
+            (reasons if wanted else unclear).append("%s is on %s" % (gpu, state.driver))
+        elif wanted and not state.mig and not state.off_bus:
+            reasons.append("%s is not in MIG mode" % gpu)
+        elif wanted and not state.vfs and not state.off_bus:
             reasons.append("%s: GPU instances before its VFs" % gpu)
-        elif not state.mig:
-            (reasons if wanted else unclear).append("%s is not in MIG mode" % gpu)
-        homes = {one.gi for one in before.on(gpu)}
+        hidden = world.hidden if not world.vendor else set()
+        homes = {one.gi for one in before.on(gpu) if world.vendor or one.used and one.key not in hidden}
         pinned = [one for one in state.instances if one.id in homes]
         rest = list(wanted)
         for one in pinned:
             if one.profile in rest:
                 rest.remove(one.profile)
-            else:
-                unclear.append("a GPU instance that is not listed holds a vGPU: kept, or refused")
+            elif not state.off_bus:
+                reasons.append("%s: a GPU instance that is not listed holds a vGPU" % gpu)
+        if not world.vendor and any(not one.used or one.key in hidden for one in before.on(gpu)):
+            if staying(world.cards[gpu].board, state.instances, wanted) < len(state.instances):
+                unclear.append("%s: where idle mediated devices live is not known" % gpu)
         if not world.cards[gpu].board.fits(rest, pinned):
             (unclear if state.off_bus or state.driver != "nvidia" else reasons).append("%s: they find no place" % gpu)
         arguments = {"gpus": [gpu], "instances": wanted, "unresponsive_gpus": "warn"}
@@ -152,28 +168,18 @@ class MigWorlds(Worlds):
         agree(not outcome.failed, "nvidia_mig failed midway", lambda: str(outcome.result))
         after = world.state()
         agree(after.vgpus == before.vgpus, "nvidia_mig changed vGPUs", lambda: str(after.vgpus))
-        if not unclear:
+        if not unclear and not state.off_bus:
             found = sorted(one.profile for one in after.gpus[gpu].instances)
             agree(found == sorted(wanted), "GPU instances of nvidia_mig", lambda: "%s, listed: %s" % (found, wanted))
             self.kept(before, after, gpu, wanted)
         again = world.call(nvidia_mig, **arguments)
         agree(not again.failed and not again["changed"] and not again.writes, "second run of nvidia_mig", lambda: str(again.result))
 
-    def kept(self, before: State, after: State, gpu: str, wanted: Sequence[str]) -> None:
+    @staticmethod
+    def kept(before: State, after: State, gpu: str, wanted: Sequence[str]) -> None:
         """No more GPU instances went than had to."""
-        old, board = before.gpus[gpu].instances, before.gpus[gpu].card.board
-        most = 0
-        for bits in range(2 ** len(old)):
-            stay = [one for number, one in enumerate(old) if bits >> number & 1]
-            rest = list(wanted)
-            for one in stay:
-                if one.profile in rest:
-                    rest.remove(one.profile)
-                else:
-                    break
-            else:
-                if len(stay) > most and board.fits(rest, stay):
-                    most = len(stay)
+        old = before.gpus[gpu].instances
+        most = staying(before.gpus[gpu].card.board, old, wanted)
         found = len([one for one in old if one in after.gpus[gpu].instances])
         agree(found >= most, "GPU instances destroyed", lambda: "%s became %s, %d can stay" % (old, after.gpus[gpu].instances, most))
 

@@ -69,13 +69,14 @@ class State(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """What the restore owes a GPU."""
+    """What the restore owes a GPU. asked: whether the last layout had MIG-backed vGPUs or GPU instances on it."""
 
     facts: Tuple[Tuple[str, str, Optional[int], str, str], ...]
     mixed: bool
     vfs: int
     mig: bool
     profiles: Tuple[str, ...]
+    asked: bool = False
 
 
 class World:
@@ -103,6 +104,7 @@ class World:
         self.vf_params: Dict[str, str] = {}  # the same by VF, on the vendor-specific framework
         self.goal: Dict[str, Optional[Goal]] = {}
         self.boot_vfio: Set[str] = set()
+        self.mig_layouts: Set[str] = set()  # GPUs on which some layout had MIG-backed vGPUs or GPU instances
         self.homes: Dict[str, Tuple[str, int]] = {}  # of derived UUIDs
         self.blind = False  # nvidia-smi does not say who uses vGPUs
         self.by_hand = False  # nvidia_mdev has defined devices of its own
@@ -142,9 +144,9 @@ class World:
         defined = sorted(name for dummy, dummy2, names in os.walk(directory) for name in names)
         return State(gpus, vgpus, self.host.get(LAYOUT_FILE) or "", tuple(defined))
 
-    def stored(self) -> Dict[str, List[Dict[str, Any]]]:
-        """vGPUs by GPU, as the layout is stored for the boot."""
-        text = self.host.get(LAYOUT_FILE)
+    def stored(self, text: Optional[str] = None) -> Dict[str, List[Dict[str, Any]]]:
+        """vGPUs by GPU, as the layout is stored for the boot, or was in that text."""
+        text = self.host.get(LAYOUT_FILE) if text is None else text
         return {one["address"]: one["vgpus"] for one in json.loads(text)["gpus"]} if text else {}
 
     # --- what modules do
@@ -291,6 +293,7 @@ class World:
 
     def swap(self, gpu: str, name: str) -> None:
         """While the host is off, another card comes into the slot."""
+        self.stop_vms()
         self.say("world.swap(%r, %r)" % (gpu, name))
         self.host.pf(gpu).set_vfs(0)
         self.kernel.unregister(self.host.pf(gpu))

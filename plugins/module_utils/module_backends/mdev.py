@@ -34,6 +34,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         parents = {one.parent for one in devices}
         meant = [gpu.address for gpu in found.gpus if parents & {gpu.address, *[vf.address for vf in gpu.vfs]}]
         found = inventory.await_types(ctx, found, meant, params["timeout"])
+    inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.alive and mdev_devices.several_types(gpu, devices)])
     options = Options(force_remove=params["force_remove"], mdevctl=_module.wants_mdevctl(request, mdevctl.binary(ctx)), persist=False)
     known = Host(found, host.read(ctx), definitions=mdevctl.definitions(ctx.root))
     plan = in_use.settled(ctx, found, lambda: mdev_devices.plan(known, devices, options), lambda made: in_use.touched(made.steps))

@@ -158,7 +158,7 @@ def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, opt
     result.warnings += map(estimate, errors)
     result.steps += steps(gpu, instances)
     result.warnings += instances.warnings
-    return [one.name for one in found]
+    return [one.name for one in found] if changing or gpu.mig is None else instances.after(gpu)
 
 
 def lines(gpus: Sequence[Gpu], after: Mapping[str, MigState] | None = None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Collection, Iterable, TypeVar
+from typing import Any, Collection, Iterable, Mapping, TypeVar
 
 from ..base.errors import error
 from ..system import files
@@ -55,21 +55,29 @@ class StoredGpu:
     former: list[str] = field(default_factory=list)
     mig: list[str] | None = None  # names of the profiles of its GPU instances; None where MIG is not managed
     mixed: bool | None = None  # mixed-size mode; False: still on, and to be turned off once the GPU is empty; None: off
+    # vgpu_params that an earlier layout set and that this one replaces, by key, for as long as the vGPU has them.
+    former_params: dict[str, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> list[str]:
         """Keys of vGPUs that we created here."""
         return [one.key for one in self.vgpus] + self.former
 
-    def forget(self, present: Collection[str]) -> None:
-        """Leaves of the former keys those that there still are and that are not desired again. present: keys of vGPUs and definitions."""
-        desired = {one.key for one in self.vgpus}
+    def gave(self, key: str, params: str) -> bool:
+        """Whether a layout set these vgpu_params of the vGPU."""
+        return bool(params) and params in [self.former_params.get(key), *[one.params for one in self.vgpus if one.key == key]]
+
+    def forget(self, present: Collection[str], params: Mapping[str, str]) -> None:
+        """Leaves of what is former that which there still is and is not desired again. present: keys of vGPUs and definitions; params: of vGPUs."""
+        desired = {one.key: one.params for one in self.vgpus}
         self.former = sorted({key for key in self.former if key in present and key not in desired})
+        self.former_params = {key: text for key, text in sorted(self.former_params.items()) if params.get(key) == text != desired.get(key)}
 
     def as_dict(self) -> dict[str, Any]:
         """For the file; what a GPU does not have is left out."""
         content = {"address": self.address, "vfs": self.vfs, "vgpus": [one.as_dict() for one in self.vgpus]}
-        more = {"mig": self.mig, "mixed_sizes": self.mixed, "former": sorted(self.former) or None}
+        more: dict[str, Any] = {"mig": self.mig, "mixed_sizes": self.mixed, "former": sorted(self.former) or None}
+        more["former_params"] = self.former_params or None
         return {**content, **{key: value for key, value in more.items() if value is not None}}
 
 
@@ -97,6 +105,7 @@ def _gpu(content: dict[str, Any]) -> StoredGpu:
     stored = StoredGpu(_is(content["address"], str), _number(content["vfs"]), vgpus, _words(content.get("former", [])))
     stored.mig = None if mig is None else _words(mig)
     stored.mixed = None if mixed is None else _is(mixed, bool)
+    stored.former_params = {key: _is(text, str) for key, text in _is(content.get("former_params", {}), dict).items()}
     return stored
 
 

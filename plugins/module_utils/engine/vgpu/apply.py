@@ -23,6 +23,9 @@ from ..system.sysfs import SysfsError
 from .layout import plain_params
 from .target import LayoutPlan, titled
 
+# Kinds of steps that take an existing vGPU away or change it.
+_TOUCHING = {"remove": "removing it", "params": "changing its vgpu_params"}
+
 
 def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list[Step]:
     """Runs the steps, then watches for settle seconds that no new vGPU vanishes."""
@@ -39,11 +42,12 @@ def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list
 
 def _forget(ctx: Context, done: Sequence[Step]) -> None:
     """Removes from the layout file what was to go and is gone."""
-    there = {vgpu.key for vgpu in frameworks.instances(ctx)}.union(mdevctl.definitions(ctx.root))
+    params = {vgpu.key: plain_params(vgpu.params) for vgpu in frameworks.instances(ctx)}
+    there = {*params, *mdevctl.definitions(ctx.root)}
     unmixed = [step.device for step in done if step.kind == "mixed" and not step.args["enabled"]]
     stored = layout_file.read(ctx.root).values()
     for gpu in stored:
-        gpu.forget(there)
+        gpu.forget(there, params)
         gpu.mixed = None if gpu.address in unmixed else gpu.mixed
     files.write_atomic(ctx.root, migration.current(ctx.root, layout_file.PATH), layout_file.dumps(stored), 0o644)
 
@@ -71,14 +75,15 @@ class Outcome:
 def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
     """Runs the steps and verifies each; the result has what failed. GPUs are worked on at the same time if that is possible."""
     created, watch_files = [ctx.clock.now()], Watch(ctx.sysfs, ctx.clock)
+    new: set[str] = set()
 
     def perform(step: Step) -> None:
-        if step.kind == "remove":
-            _remove(frameworks.at(ctx, str(step.device)), step, watch_files, timeout)
-        else:
-            _perform(ctx, step, timeout)
+        if step.kind in _TOUCHING and step.args["key"] not in new:
+            _check_idle(frameworks.at(ctx, str(step.device)), step, watch_files)
+        _perform(ctx, step, timeout)
         if step.kind == "create":
             created[0] = ctx.clock.now()
+            new.add(step.args["uuid"] or str(step.device))
 
     # The driver works on several GPUs at a time, nvidia-smi does not.
     side_by_side = ctx.side_by_side and not any(step.kind in mig_instances.KINDS for step in steps)
@@ -103,6 +108,8 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
         framework = frameworks.at(ctx, device)
         if step.kind == "create":
             _create(framework, step, timeout)
+        elif step.kind == "remove":
+            framework.remove(step.args["key"], timeout, step.args["forced"])
         elif step.kind == "define":
             mdevctl.define(ctx, step.args["uuid"], device, framework.type_directory(step.args["uuid"]), step.args["attrs"])
         else:
@@ -156,13 +163,12 @@ def _create(framework: Framework, step: Step, timeout: float) -> None:
     framework.create(device, type_id, type_name, step.args["uuid"], timeout)
 
 
-def _remove(framework: Framework, step: Step, watch_files: Watch, timeout: float) -> None:
-    key, forced = step.args["key"], step.args["forced"]
-    # Somebody may have taken it since the plan was made.
-    holders = [] if forced else framework.holders(watch_files.open_files(), key)
+def _check_idle(framework: Framework, step: Step, watch_files: Watch) -> None:
+    """Refuses a step that touches a vGPU which somebody has taken since the plan was made."""
+    key, override = step.args["key"], "force_remove" if step.kind == "remove" else None
+    holders = [] if step.args.get("forced") else framework.holders(watch_files.open_files(), key)
     if holders:
-        raise EngineError(refusals.in_use(key, holders, "removing it", "force_remove"))
-    framework.remove(key, timeout, forced)
+        raise EngineError(refusals.in_use(key, holders, _TOUCHING[step.kind], override))
 
 
 def _set_params(framework: Framework, step: Step) -> None:

@@ -60,7 +60,9 @@ def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
 def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
     """The plan for single devices; raises EngineError with all that is wrong."""
     requests = _Requests(host, devices)
-    for device in sorted(devices, key=lambda one: not one.absent):  # removals first
+    # Removals first, then devices on VFs: those of a PF take what is left.
+    pfs = [gpu.address for gpu in host.inventory.gpus]
+    for device in sorted(devices, key=lambda one: (not one.absent, one.parent in pfs)):
         if device.absent:
             requests.remove(device)
         else:
@@ -77,6 +79,12 @@ def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
             gpu = requests.owner(definition.parent)
             result.steps.append(layout_plan.undefine(gpu.address if gpu else definition.parent, definition))
     return result
+
+
+def several_types(gpu: Gpu, devices: Sequence[Device]) -> bool:
+    """Whether the GPU may come to hold vGPUs of several types, so that its mixed-size mode counts."""
+    own = [gpu.address] + [vf.address for vf in gpu.vfs]
+    return len({vgpu.type for vgpu in gpu.vgpus} | {one.type for one in devices if not one.absent and one.parent in own}) > 1
 
 
 def placed(result: LayoutPlan, devices: Sequence[Device]) -> list[Placed]:
@@ -100,7 +108,7 @@ class _Requests:
         return next((gpu for gpu in self.host.inventory.gpus if parent in [gpu.address] + [vf.address for vf in gpu.vfs]), None)
 
     def _spec_of(self, gpu: Gpu) -> GpuSpec:
-        return self.specs.setdefault(gpu.address, GpuSpec(removes=set()))
+        return self.specs.setdefault(gpu.address, GpuSpec(removes=set(), mixed=bool(gpu.mixed and gpu.mixed[1])))
 
     def _unnamed(self, gpu: Gpu) -> list[Vgpu]:
         """The GPU's vGPUs that no device names."""

@@ -32,9 +32,10 @@ class Matching:
         """An existing vGPU is the requested one."""
         self.left.remove(vgpu)
         self.open.remove(one)
-        spec, stored = one.spec, request.known.get(vgpu.key)
+        spec, stored = one.spec, request.stored
         # Parameters that only we had set go if none are requested, once nobody uses the vGPU; others are left.
-        params = "" if spec.params is None and stored and stored.params and not vgpu.holders else spec.params
+        ours = stored is not None and stored.gave(vgpu.key, plain_params(vgpu.params))
+        params = "" if spec.params is None and ours and not vgpu.holders else spec.params
         self.placed.append(Placed(Slot(vgpu.parent, vgpu.index), one.type, spec, vgpu.uuid, vgpu, params=params))
 
 
@@ -70,8 +71,12 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
     found = Matching(open=list(chosen))
     for vgpu in request.gpu.vgpus:
         (found.removed if removes is not None and vgpu.key in removes else found.left).append(vgpu)
+    vfs = {one.spec.index for one in chosen} - {None}
     for one in [one for one in chosen if one.spec.uuid or one.spec.index is not None]:
-        same = next((vgpu for vgpu in found.left if _is_it(request, one.spec, vgpu) and vgpu.type == one.type.short), None)
+        # Another's VF, or another's UUID, is not this one's to keep.
+        mine = [vgpu for vgpu in found.left if one.spec.index is not None or vgpu.index not in vfs]
+        mine = [vgpu for vgpu in mine if one.spec.uuid or vgpu.uuid not in request.explicit]
+        same = next((vgpu for vgpu in mine if _is_it(request, one.spec, vgpu) and vgpu.type == one.type.short), None)
         if same:
             found.keep(request, one, same)
     given = {one.spec.index for one in found.open} - {None}

@@ -182,8 +182,11 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
             comes = planned.placed or "vfs" in options.assume
             count = (gpu.num_vfs or (gpu.total_vfs if comes else 0)) if gpu.sriov else 0
             new.append(layout_file.StoredGpu(gpu.address, count, vgpus, stored.keys if stored else [], mig=planned.mig, mixed=planned.mixed))
-            new[-1].forget(present)
-    result.target.forgets = any(one.former for one in new) or any(one.sets_mixed and not one.mixed for one in result.target.gpus.values())
+            shown = {vgpu.key: plain_params(vgpu.params) for vgpu in gpu.vgpus}
+            new[-1].former_params = {key: text for key, text in shown.items() if stored and stored.gave(key, text)}
+            new[-1].forget(present, shown)
+    unmixes = any(one.sets_mixed and not one.mixed for one in result.target.gpus.values())
+    result.target.forgets = unmixes or any(one.former or one.former_params for one in new)
     if layout_file.content(kept + new) == layout_file.content(host.stored.values()):
         return
     result.target.store_text = layout_file.dumps(kept + new)
@@ -191,10 +194,10 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
 
 
 def _params(one: Placed, stored: layout_file.StoredGpu | None) -> str:
-    """The vgpu_params to store: of a vGPU that is left as it is, those that it was created with."""
+    """The vgpu_params to store: of a vGPU that is left as it is, those that a layout gave it."""
     if one.params is not None or one.vgpu is None:
         return one.params or ""
-    return next((was.params for was in stored.vgpus if was.key == one.key), "") if stored else ""
+    return one.present_params if stored and stored.gave(one.key, one.present_params) else ""
 
 
 def lines(inventory: Inventory, target: Target | None = None) -> str:

@@ -621,3 +621,44 @@ def test_a_program_of_several_lines_is_named_on_one(make_host):
     host.kernel.add_process(4711, "python3", ["python3", "-c", "import torch\n- All is well."], ["/dev/nvidia0"])
     (user,) = call(nvidia_gpu_info, host).ok["in_use"]
     assert user["command"] == "python3 -c import torch\\n- All is well."
+
+
+def vm_comes_after_the_plan(host, key):
+    """A VM takes the vGPU as soon as the layout is stored."""
+    count = host._count
+
+    def counted(path, value):
+        count(path, value)
+        if value == "file" and key in host.kernel.mdevs:
+            host._count = count
+            host.kernel.use(key)
+
+    host._count = counted
+
+
+@pytest.mark.parametrize("vendor", [False, True])
+@pytest.mark.parametrize("params", ["", "disable_vnc=1"])
+def test_a_vm_that_comes_after_the_plan_keeps_its_parameters(make_host, vendor, params):
+    host = make_host(vendor_vfio=vendor).vfs_on()
+    one = {"type": "A40-24Q", "count": 1}
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [dict(one, vgpu_params=params)]}]).ok
+    key = host.vgpus()[0][0]
+    vm_comes_after_the_plan(host, key)
+    outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [dict(one, vgpu_params="frame_rate_limiter=0")]}])
+    assert outcome.codes == ["in_use"] and "changing its vgpu_params" in outcome.msg
+    assert host.kernel.mdevs[key].params == params
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [one]}]).ok
+    assert host.kernel.mdevs[key].params == params and "frame_rate_limiter" not in host.get("/etc/vgpuctl/layout.json")
+
+
+@pytest.mark.parametrize("vendor", [False, True])
+def test_parameters_of_a_vgpu_that_an_interrupted_run_was_to_remove_are_known_as_ours(make_host, vendor):
+    host = make_host(vendor_vfio=vendor).vfs_on()
+    one = {"type": "A40-24Q", "count": 2}
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [dict(one, vgpu_params="disable_vnc=1")]}]).ok
+    first = host.vgpus()[0][0]
+    vm_comes_after_the_plan(host, first)
+    assert call(nvidia_vgpu, host, layout=EMPTY).codes == ["in_use"]
+    host.kernel.processes.clear()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [one]}]).ok
+    assert [vgpu.params for vgpu in host.kernel.mdevs.values()] == ["", ""] and "params" not in host.get("/etc/vgpuctl/layout.json")

@@ -37,6 +37,36 @@ def test_several_by_vf_and_by_pf_do_not_collide(host):
     assert not call(nvidia_mdev, host, devices=devices).ok["changed"]
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_device_of_the_pf_leaves_one_on_a_vf_to_the_device_of_that_vf(host, number):
+    devices = [{"parent": PF, "type": "A40-24Q"}, {"parent": ("0000:e8:00.5", "0000:e8:01.3")[number], "type": "A40-24Q"}]
+    host.add(devices[1]["parent"], "A40-24Q", ONE)
+    call(nvidia_mdev, host, devices=devices).ok
+    assert len(host.vgpus()) == 2 and not call(nvidia_mdev, host, devices=devices).ok["changed"]
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_sizes_share_a_gpu_that_is_in_mixed_size_mode(host, on):
+    host.pf().mixed = on
+    devices = [{"parent": PF, "type": "A40-8Q"}, {"parent": PF, "type": "A40-24Q"}]
+    outcome = call(nvidia_mdev, host, devices=devices)
+    assert outcome.failed != on and len(host.vgpus()) == (2 if on else 0)
+    if on:
+        assert call(nvidia_mdev, host, devices=[{"parent": PF, "type": "A40-12Q"}]).ok["changed"] and host.pf().mixed
+        assert call(nvidia_mdev, host, devices=devices + [{"parent": PF, "type": "A40-24A"}]).codes == ["too_many"]
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_sizes_share_a_gpu_that_is_in_mixed_size_mode(host, on):
+    host.pf().mixed = on
+    devices = [{"parent": PF, "type": "A40-8Q"}, {"parent": PF, "type": "A40-24Q"}]
+    outcome = call(nvidia_mdev, host, devices=devices)
+    assert outcome.failed != on and len(host.vgpus()) == (2 if on else 0)
+    if on:
+        assert call(nvidia_mdev, host, devices=[{"uuid": ONE, "parent": PF, "type": "A40-12Q"}]).ok["changed"] and host.pf().mixed
+        assert call(nvidia_mdev, host, devices=devices + [{"parent": PF, "type": "A40-24A"}]).codes == ["too_many"]
+
+
 def test_swap_in_one_call(host):
     host.add(VF, "A40-24Q", ONE)
     call(nvidia_mdev, host, devices=[{"uuid": ONE, "state": "absent"}, {"uuid": TWO, "parent": VF, "type": "A40-8Q"}]).ok

@@ -190,6 +190,14 @@ def test_instances_beside_what_is_there(make_host):
     assert names(host) == ["1g.5gb"] * 3
 
 
+def test_an_instance_that_may_hold_an_idle_device_is_returned(make_host):
+    host = prepare(make_host(gpus=[(PF, A100)]), one("A100-1-5C"))
+    call(nvidia_vgpu, host, layout=one("A100-1-5C")).ok
+    for check in (True, False):
+        outcome = call(nvidia_mig, host, check=check, instances=[]).ok
+        assert outcome["gpus"][0]["instances"] == names(host) == ["1g.5gb"] and not outcome["changed"]
+
+
 def test_a_gpu_instance_without_compute_instance_gets_one(make_host):
     host = prepare(make_host(gpus=[(PF, A100)]), one("A100-1-5C"))
     call(nvidia_mig, host, instances=["3g.20gb"]).ok

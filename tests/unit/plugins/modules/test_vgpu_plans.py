@@ -151,6 +151,15 @@ def test_a_given_uuid_keeps_its_vf(make_host):
     assert host.vgpus() == goal
 
 
+@pytest.mark.parametrize("short", ["A40-8A", "A40-8Q"])
+def test_a_given_uuid_leaves_the_vf_that_another_is_to_have(make_host, short):
+    host, dummy = one_gpu(make_host)
+    applied(host, [entry("all", {"type": "A40-8Q", "uuid": UUID})])
+    applied(host, [entry("all", {"type": "A40-8Q", "uuid": UUID}, {"type": short, "vf": 0})])
+    assert {(parent[-2:], name) for dummy, parent, name in host.vgpus()} == {(".4", short), (".5", "A40-8Q")}
+    assert [parent[-2:] for key, parent, dummy in host.vgpus() if key == UUID] == [".5"]
+
+
 @FRAMEWORKS
 def test_a_new_type_takes_no_missing_vgpus_place(make_host, vendor):
     host, word = one_gpu(make_host, vendor)

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""Plants defects in the planner, one at a time, each in a copy of the collection, and says which of them the model finds.
+
+Run by hand, from a folder ``ansible_collections/vgpu/kvm``, with pytest and hypothesis:
+
+    python3 tests/model/mutants.py --seconds 300 --jobs 16
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+ENGINE = ROOT / "plugins" / "module_utils" / "engine"
+
+
+class Mutant(NamedTuple):
+    """suite: the worlds that can show it. file: below the engine; old, which is there once, becomes new."""
+
+    title: str
+    suite: str
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    Mutant("nvidia-smi is not asked about keys that come again", "layout", "checks/in_use.py",
+           'return [step.args["key"] for step in steps if step.kind == "params" or',
+           'return removed(steps) or [step.args["key"] for step in steps if False and'),
+    Mutant("former keys are never cleared", "layout", "state/layout_file.py", "if key in present and key not in desired", "if key not in desired"),
+    Mutant("GPU instances are counted for each type", "mig", "mig/selection.py",
+           "found.setdefault((profile.name, size),", "found.setdefault((name, size),"),
+    Mutant("a UUID that moves is created before it is removed", "layout", "vgpu/plan.py",
+           "    _move_first(result)\n", ""),
+    Mutant("an explicit UUID forgets its VF", "layout", "vgpu/placement.py", "return was.uuid == one.spec.uuid and", "return False and"),
+    Mutant("the restore refuses because of vGPUs in use that it does not touch", "layout", "boot/restore.py",
+           "force_remove=[vgpu.key for vgpu in gpu.vgpus]", "force_remove=[]"),
+    Mutant("VFs of a GPU whose VFs are off are stored", "layout", "vgpu/plan.py",
+           'comes = planned.placed or "vfs" in options.assume', "comes = True"),
+    Mutant("a type given by number passes the check of MIG mode", "mig", "vgpu/layout.py",
+           "if names else spec", "if names and False else spec"),
+    Mutant("another type gets the VF of one that is missing", "layout", "vgpu/placement.py",
+           "(one.spec.index is None, one not in continued, one.spec.uuid is None)", "(one.spec.index is None, one in continued, one.spec.uuid is None)"),
+    Mutant("idle mediated devices count as close together", "mig", "mig/selection.py",
+           "spread = free - sum(one.least for one in others)", "spread = 0"),
+    Mutant("more of a profile than the driver has", "mig", "mig/placement.py", "if most and counts[name] > most", "if False"),
+    Mutant("a stranded GPU with MIG is not recovered at boot", "mig", "boot/restore.py", "if gpu.driver in STRANDED:  #", "if False:  #"),
+    Mutant("a UUID on a GPU off the bus refuses the layout", "layout", "vgpu/plan.py",
+           "gpu.address in specs and result.target.of(gpu.address).placed is None:", "False:"),
+    Mutant("mixed sizes stay on silently", "layout", "vgpu/gpu_plan.py",
+           "    if not request.spec.mixed:\n        unset_mixed(result, target, request.gpu, request.stored)\n    result.errors += [",
+           "    result.errors += ["),
+    Mutant("a VF's parameters pass to its next vGPU", "layout", "frameworks/vendor_vfio.py",
+           "        if self.params(parent):\n            self.set_params(parent, \"\")", "        if False:\n            self.set_params(parent, \"\")"),
+    Mutant("a GPU that two words of an entry name gets double", "layout", "vgpu/layout.py",
+           "                specs[pf].add(entry)\n",
+           "                for dummy in [one for one in entry.selectors if pf in [gpu.address for gpu in inventory.select([one])[0]]]:\n"
+           "                    specs[pf].add(entry)\n"),
+    Mutant("all idle MIG-backed vGPUs are recreated where one would do", "mig", "vgpu/gpu_plan.py",
+           "for home in some for vgpu in home] for some in several), key=len)", "for home in some for vgpu in home] for some in several), key=len)[-1:]"),
+    Mutant("a request without parameters prefers an idle vGPU", "layout", "vgpu/placement.py",
+           "    lambda requested, present, used: used and requested is None,\n", ""),
+    Mutant("a UUID that moved off a lost GPU is stored twice", "layout", "vgpu/plan.py",
+           "kept.append(replace(stored, vgpus=[one for one in stored.vgpus if one.uuid not in placed]))", "kept.append(stored)"),
+    Mutant("nobody looks again before a vGPU is removed", "layout", "vgpu/apply.py",
+           'holders = [] if step.args.get("forced") else', 'holders = [] if step.kind == "remove" else'),
+)
+
+
+def plant(mutant: Mutant, engine: Path) -> None:
+    """Changes the engine; raises ValueError where the text is not there once."""
+    path = engine / mutant.file
+    text = path.read_text(encoding="utf-8")
+    if text.count(mutant.old) != 1:
+        raise ValueError("%s: %r is there %d times" % (mutant.file, mutant.old, text.count(mutant.old)))
+    path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+
+
+def worlds_until_found(mutant: Mutant, seed: int, until: float) -> tuple[int, str]:
+    """Runs worlds until one deviates, or the time is over: (how many were run, the deviation or an empty text)."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "ansible_collections" / "vgpu" / "kvm"
+        for name in ("plugins", "tests/unit", "tests/model"):
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pytest.ini", copy)
+        plant(mutant, copy / "plugins" / "module_utils" / "engine")
+        path = os.pathsep.join([folder] + [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one])
+        command = [sys.executable, "-m", "pytest", "-s", "-q", "-p", "no:cacheprovider", "tests/model/test_%s_worlds.py" % mutant.suite]
+        number = 0
+        for batch in range(10000):
+            settings = {"VGPU_WORLDS": "25", "VGPU_WORLDS_SEED": str(seed + batch), "VGPU_WORLDS_NOSHRINK": "1", "PYTHONPATH": path}
+            try:
+                answer = subprocess.run(command, cwd=copy, env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                        timeout=until - time.monotonic(), check=False)
+            except (subprocess.TimeoutExpired, ValueError):
+                break
+            worlds = re.search(r"(\d+) worlds of", answer.stdout)
+            number += int(worlds.group(1)) if worlds else 0
+            if answer.returncode != 0:
+                kind = re.search(r"Deviation_(\w+)|^E +(\w+(?:Error|Exception)\b.*)", answer.stdout, re.MULTILINE)
+                return number, (kind.group(1) or kind.group(2)).replace("_", " ") if kind else answer.stdout[-300:]
+        return number, ""
+
+
+def main() -> int:
+    """Run as a program."""
+    parser = argparse.ArgumentParser(description="Plant defects in the planner, and count which of them the model finds.")
+    parser.add_argument("--seconds", type=int, default=300, help="for all of them (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", help="part of a title")
+    arguments = parser.parse_args()
+    chosen = [one for one in MUTANTS if not arguments.only or arguments.only in one.title]
+    until = time.monotonic() + arguments.seconds
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        results = list(pool.map(lambda one: worlds_until_found(one, arguments.seed, until), chosen))
+    for mutant, (number, kind) in zip(chosen, results):
+        print("| %s | %s | %s%d | %s |" % (mutant.title, mutant.suite, "" if kind else "not in ", number, kind))
+    print("%d of %d found" % (sum(bool(kind) for dummy, kind in results), len(chosen)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

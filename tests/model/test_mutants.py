@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The planted defects of mutants.py are still ones of the planner as it is. Whether the model finds them is run by hand."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from ansible_collections.vgpu.kvm.tests.model.mutants import ENGINE, MUTANTS, plant
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[one.title for one in MUTANTS])
+def test_mutant_can_be_planted(tmp_path, mutant):
+    (tmp_path / mutant.file).parent.mkdir(parents=True)
+    path = shutil.copy(ENGINE / mutant.file, tmp_path / mutant.file)
+    plant(mutant, tmp_path)
+    with open(path, encoding="utf-8") as handle:
+        compile(handle.read(), path, "exec")
