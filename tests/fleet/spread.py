@@ -47,8 +47,10 @@ def main() -> int:
             how = "not run"
         else:
             report = "--junitxml=%s" % (given.reports / ("%04d.xml" % number))
-            done = subprocess.run([*PYTEST, report, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+            done = subprocess.run([*PYTEST, report, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
             how = "failed" if done.returncode else "passed"
+            if done.returncode:
+                print("\n".join(line for line in done.stdout.splitlines() if line.startswith("E "))[-4000:], flush=True)
         print("%s %.0f s %s" % (how, time.monotonic() - start, name), flush=True)
         return how
 

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.executor import module_common
 from ansible.plugins.connection import ConnectionBase
 
@@ -33,10 +33,6 @@ options:
 """
 
 
-# The server has the modules, and needs their arguments alone: what they import would be collected for nothing, a second for each module and run.
-module_common.ModuleDepFinder.visit = lambda self, node: None
-
-
 def ask(request: dict) -> dict:
     """The server's answer."""
     with socket.socket(socket.AF_UNIX) as line:
@@ -52,6 +48,12 @@ class Connection(ConnectionBase):
 
     transport = "fleet"
     has_pipelining = True
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        # The server has the modules, and needs their arguments alone: what they import would be collected for nothing, a second for each module and
+        # run. A task on the controller, which is a process of its own, needs all of it.
+        module_common.ModuleDepFinder.visit = lambda finder, node: None
 
     def _connect(self):
         self._connected = True
@@ -79,7 +81,8 @@ class Connection(ConnectionBase):
     def put_file(self, in_path, out_path):
         """A file for Ansible's scratch directory, which is one of the test's."""
         super().put_file(in_path, out_path)
-        self._ask(file=out_path)
+        if self._ask(file=out_path).get("rc"):
+            raise AnsibleError("failed to transfer file to %s" % out_path)
         shutil.copyfile(in_path, out_path)
 
     def fetch_file(self, in_path, out_path):
