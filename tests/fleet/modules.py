@@ -154,8 +154,9 @@ def package_facts(machine, args, check):
 
 
 def setup(machine, args, check):
-    """What the action of reboot asks for."""
-    return {"ansible_facts": {"ansible_distribution": "Debian", "ansible_distribution_version": "12", "ansible_os_family": "Debian"}}
+    """What the actions of reboot and dnf ask for."""
+    family, tool = ("RedHat", "dnf") if machine.dracut else ("Debian", "apt")
+    return {"ansible_facts": {"ansible_distribution": family, "ansible_distribution_version": "9", "ansible_os_family": family, "ansible_pkg_mgr": tool}}
 
 
 def find(machine, args, check):
