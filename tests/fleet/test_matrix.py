@@ -33,6 +33,7 @@ class Command:
         self.bed = bed
         self.playbook = playbook
         self.variables = {"vgpu_layout": LAYOUT, "vgpu_driver_dkms": False, "vgpu_driver_bundle": bundles[NEW]}
+        self.variables["vgpu_reboot_timeout"] = 60  # a connection that ends at the shutdown's call is a reboot to Ansible, whose end it waits for
         for option, name in (("key", "mok.key"), ("certificate", "mok.der")):
             (bed.folder / name).write_text(SECRET, encoding="utf-8")
             self.variables["vgpu_driver_mok_" + option] = str(bed.folder / name)
