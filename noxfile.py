@@ -618,7 +618,7 @@ def fuzz(session: nox.Session, steps: Steps) -> None:
 
 @session_of("misbehaving", "test")
 def misbehaving(session: nox.Session, steps: Steps) -> None:
-    """Playbooks over simulated hosts, with a failure at each remote call, in all ansible-core releases; takes hours."""
+    """Playbooks over simulated hosts, with a failure at each remote call, in all ansible-core releases; takes hours of each processor."""
     install(session, steps, "test")
     path = collection(session)
     session.env.update(PYTHONPATH=str(BUILD / "collections"), VGPU_FLEET="full")
@@ -631,7 +631,9 @@ def misbehaving(session: nox.Session, steps: Steps) -> None:
             venv = VENVS / f"core-{core}"
             environment(session, python, venv, f"core-{core}")
             session.env["VGPU_FLEET_PYTHON"] = str(venv / "bin" / "python")
-            pytest(session, steps, f"a fleet that misbehaves, core {core}", "tests/fleet")
+            folder = RESULTS / f"{session.name}-{core}"
+            step = ("python", "tests/fleet/spread.py", "--reports", str(folder), "tests/fleet", *session.posargs)
+            steps.run(f"a fleet that misbehaves, core {core}", *step, junit=folder)
 
 
 @session_of("in_use", "test")

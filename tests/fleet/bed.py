@@ -45,7 +45,7 @@ RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +faile
 
 
 class Ended:
-    """A run. rc: its exit status; changed, bad: numbers by host, of changed tasks and of failed ones or broken connections."""
+    """A run. rc: its exit status; changed, bad: numbers by host, of changed tasks and of failed ones or broken connections; unreachable: hosts."""
 
     def __init__(self, rc: int, out: str) -> None:
         self.rc = rc
@@ -53,6 +53,7 @@ class Ended:
         found = [(name, [int(one) for one in rest]) for name, *rest in RECAP.findall(out.rpartition("PLAY RECAP")[2])]
         self.changed = {name: numbers[1] for name, numbers in found}
         self.bad = {name: numbers[2] + numbers[3] for name, numbers in found}
+        self.unreachable = [name for name, numbers in found if numbers[2]]
 
 
 class Bed:

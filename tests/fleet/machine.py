@@ -19,6 +19,11 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
 
 OLD, NEW = "550.144.02", "550.163.02"
+RELEASES = {
+    "redhat": 'ID="rhel"\nVERSION_ID="9.6"\nPRETTY_NAME="Red Hat Enterprise Linux 9.6"\nID_LIKE="fedora"\n',
+    "suse": 'ID="sles"\nVERSION_ID="15.6"\nPRETTY_NAME="SUSE Linux Enterprise Server 15 SP6"\nID_LIKE="suse"\n',
+}
+BY_HAND = {"refind": "rEFInd 0.14.2", "unknown": None}  # boot loaders whose kernel flags the operator sets
 DEBIAN = 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\nID_LIKE=debian\n'
 DRIVERS = ("nvidia-vgpud", "nvidia-vgpu-mgr")  # services of the driver
 FLAGS = ["intel_iommu=on", "iommu=pt"]
@@ -26,18 +31,22 @@ UNITS = "/etc/systemd/system/"
 
 
 class Machine(Host):
-    """A bare host on Debian with GRUB. drained: whether it is out of service; failing: what its installer does wrong."""
+    """A bare host, on Debian with GRUB unless loader is another. drained: whether it is out of service; failing: what its installer does wrong."""
 
     def __init__(self, root, gpus=(("0000:e8:00.0", A40),), loader="debian"):
         super().__init__(root, gpus, driver=None)
-        boot.KINDS[loader](self)
-        if loader == "debian":
-            self.put("/etc/os-release", DEBIAN)
+        if loader in BY_HAND:
+            boot.kernel(self, "quiet " + " ".join(FLAGS)).kernel.loader = BY_HAND[loader]
+        else:
+            boot.KINDS[loader](self)
+        self.put("/etc/os-release", RELEASES.get(loader, DEBIAN))
+        self.dracut = loader in RELEASES
         self.kernel.loaded.clear()
         self.on_disk = None
         for name in ("nvidia-vgpu-mgr", "nvidia-gridd"):
             self.folder_of("/usr/bin/" + name).unlink(missing_ok=True)
-        self.put("/usr/sbin/update-initramfs", "", 0o755)
+        self.put("/usr/sbin/dracut" if self.dracut else "/usr/sbin/update-initramfs", "", 0o755)
+        self.programs["dracut"] = self._update_initramfs
         self.rebuilds = 0
         self.loader = loader
         self.boot_id = str(uuid.uuid4())
@@ -96,6 +105,9 @@ class Machine(Host):
 
     # --- driver
 
+    def _modinfo(self, argv, timeout):
+        return super()._modinfo(argv[2:] if argv[0] == "-k" else argv, timeout)  # all kernels have the same modules
+
     def _installer(self, argv, timeout):
         if self.failing:
             self.put("/usr/bin/nvidia-half", "half")
@@ -105,6 +117,10 @@ class Machine(Host):
             self.signed_by = ("0A", "the operator's key")
         self.put("/usr/bin/nvidia-uninstall", "", 0o755)
         return done
+
+    def uninstall(self):
+        """What the removal of the driver's package does."""
+        self._uninstall([], 0)
 
     def _uninstall(self, argv, timeout):
         for name in ("nvidia-uninstall", "nvidia-half"):
@@ -121,7 +137,8 @@ class Machine(Host):
         if self.initramfs_fails:
             return 1
         self.rebuilds += 1
-        self.put("/boot/initrd.img-" + boot.RELEASE, "")
+        for release in os.listdir(self.root + "/lib/modules"):
+            self.put("/boot/initramfs-%s.img" % release if self.dracut else "/boot/initrd.img-" + release, "")
         return 0
 
     def _update_initramfs(self, argv, timeout):
@@ -129,14 +146,25 @@ class Machine(Host):
         status = self.update_initramfs()
         return Result(status, "no space left on device" if status else "")
 
+    def _next_cmdline(self):
+        """As the boot loader has it; the present one where no file tells."""
+        esp = "/esp/" + boot.UUID  # Proxmox'
+        for path in (esp + "/grub/grub.cfg", "/boot/grub/grub.cfg", "/boot/grub2/grub.cfg"):
+            found = re.search(r"^\tlinux\t(.*)$", self.get(path) or "", re.MULTILINE)
+            if found:
+                return "BOOT_IMAGE=" + found.group(1)
+        for directory in (esp + "/loader/entries", "/boot/loader/entries", "/boot/efi/loader/entries"):
+            for entry in sorted(self.folder_of(directory).glob("*.conf"), reverse=True):
+                found = re.search(r"^options (.*)$", entry.read_text(), re.MULTILINE)
+                return ("BOOT_IMAGE=/vmlinuz " if self.loader == "redhat" else "") + found.group(1)
+        return self.kernel.cmdline
+
     def reboot(self):
         """Files stay; enabled services run, and the restore does its work."""
         self.boots += 1
         shutil.rmtree(self.folder_of("/run"), ignore_errors=True)
         self.boot_id = str(uuid.uuid4())
-        found = re.search(r"^\tlinux\t(.*)$", self.get("/boot/grub/grub.cfg") or "", re.MULTILINE)
-        if found:
-            self.kernel.cmdline = "BOOT_IMAGE=" + found.group(1)
+        self.kernel.cmdline = self._next_cmdline()
         options = "".join(path.read_text() for path in self.folder_of("/etc/modprobe.d").glob("*.conf"))
         self.kernel.registry = "".join(re.findall(r'NVreg_RegistryDwords="(.*)"', options))
         self.started = set()

@@ -130,7 +130,7 @@ def command(machine, args, check):
         if machine.drained:
             machine.kernel.processes.clear()
         return {"changed": True, "rc": 0, "stdout": "", "stderr": ""}
-    status = machine.update_initramfs() if argv[0] == "update-initramfs" else 100 if argv[0] == "apt-cache" else 127
+    status = machine.update_initramfs() if argv[0] in ("update-initramfs", "dracut") else 100 if argv[0] == "apt-cache" else 127
     told = "no space left on device" if status else ""
     return {"changed": True, "rc": status, "stdout": "", "stderr": told, "failed": bool(status), "msg": "non-zero return code" if status else ""}
 
@@ -142,6 +142,8 @@ def apt(machine, args, check):
     new = machine.packages_there - names if args.get("state") == "absent" else machine.packages_there | names
     changed = new != machine.packages_there
     if not check:
+        if any(name.startswith("nvidia-vgpu") for name in machine.packages_there - new):
+            machine.uninstall()
         machine.packages_there = new
     return {"changed": changed}
 
@@ -152,8 +154,9 @@ def package_facts(machine, args, check):
 
 
 def setup(machine, args, check):
-    """What the action of reboot asks for."""
-    return {"ansible_facts": {"ansible_distribution": "Debian", "ansible_distribution_version": "12", "ansible_os_family": "Debian"}}
+    """What the actions of reboot and dnf ask for."""
+    family, tool = ("RedHat", "dnf") if machine.dracut else ("Debian", "apt")
+    return {"ansible_facts": {"ansible_distribution": family, "ansible_distribution_version": "9", "ansible_os_family": family, "ansible_pkg_mgr": tool}}
 
 
 def find(machine, args, check):

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 
 import pytest
 from bed import FULL, long
-from machine import NEW, OLD
+from machine import BY_HAND, NEW, OLD
 from modules import ready
 
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
@@ -120,18 +121,51 @@ def test_an_idle_gpu_for_passthrough_is_not_this_collections_affair(bed, bundles
     assert again.rc == 0 and again.changed == {"one": 0} and bed.calls["one"] == ["nvidia_host_plan"], again.out[-3000:]
     upgraded = bed.play("upgrade", **{**variables, "vgpu_driver_bundle": bundles[NEW]})
     assert upgraded.rc == 0, upgraded.out[-3000:]
+    validated = bed.play("validate", **variables)
+    assert validated.rc == 0 and "1 well" in validated.out, validated.out[-3000:]
+
+
+def test_a_gpu_that_a_vm_holds_whole_is_judged_once(bed):
+    """However many there are, by validate and report as by doctor and the metrics (test_health.py): no problem while it is held."""
+    for name, gpus in (("one", 1), ("nine", 9)):
+        machine = ready(bed.add(name, gpus=[("0000:%02x:00.0" % (0x10 + number), A40) for number in range(gpus)]), NEW, [])
+        for number, pf in enumerate(machine.kernel.pfs()):
+            pf.set_vfs(0)
+            pf.driver = pf.override = "vfio-pci"
+            machine.kernel.add_process(100 + number, "qemu-system-x86", ["qemu", "-name", "vm%d" % number], ["/dev/vfio/%s" % pf.group])
+    told, page = bed.folder / "verdict.json", bed.folder / "page.html"
+    held = bed.play("validate", vgpu_layout=[], vgpu_validate_json=str(told))
+    assert told.exists(), held.out[-4000:]
+    codes = {one["name"]: [found["code"] for found in one["problems"]] for one in json.loads(told.read_text(encoding="utf-8"))["hosts"]}
+    assert "gpu_on_vfio" not in codes["one"] + codes["nine"] and set(codes["one"]) == set(codes["nine"]), held.out[-4000:]
+    assert bed.play("report", vgpu_layout=[], vgpu_report_path=str(page)).rc == 0
+    assert "gpu_on_vfio" not in page.read_text(encoding="utf-8")
+    bed.hosts["nine"].kernel.processes.clear()
+    idle = bed.play("validate", vgpu_layout=[])
+    assert idle.rc == 2 and idle.bad["nine"] and "gpu_on_vfio" in idle.out, idle.out[-4000:]
 
 
 @long
-@pytest.mark.parametrize("loader", ["suse", "systemd-boot"])
-def test_teardown_on_other_machines(bed, loader):
-    """it ends well, and a second run changes nothing; what it can't remove is refused before the first change."""
-    machine = ready(bed.add("one", loader=loader), OLD, LAYOUT)
+def test_teardown_on_other_machines(bed):
+    """Of other distributions and boot loaders, and by packages: it ends well, and a second run changes nothing. Flags set by hand stay."""
+    loaders = ("suse", "systemd-boot", "redhat", "proxmox-systemd-boot", "proxmox-grub", "refind", "unknown")
+    for loader in loaders:
+        machine = ready(bed.add(loader, loader=loader), OLD, LAYOUT)
+        assert "intel_iommu=on" in machine.kernel.cmdline and len(machine.vgpus()) == 2
+    for loader in ("debian", "redhat"):
+        package = ready(bed.add(loader + "-package", loader=loader), OLD, LAYOUT)
+        package.folder_of("/usr/bin/nvidia-uninstall").unlink()
+        package.packages_there.add("nvidia-vgpu-" + loader)
+    check = bed.play("teardown", "--check", vgpu_teardown_confirm=True)
+    assert check.rc == 0, check.out[-5000:]
     first = bed.play("teardown", vgpu_teardown_confirm=True)
-    assert first.rc == 0, first.out[-3000:]
-    assert machine.vgpus() == [] and machine.on_disk is None and not [path for path in machine.files() if "vgpu" in path], machine.files()
+    assert first.rc == 0, first.out[-5000:]
+    for name, machine in bed.hosts.items():
+        assert machine.vgpus() == [] and machine.on_disk is None and [path for path in machine.files() if "vgpu" in path] == [], (name, machine.files())
+        assert machine.boots == 2 and machine.kernel.loaded.get("nvidia") is None, name
+        assert ("intel_iommu=on" in machine.kernel.cmdline) == (name in BY_HAND), name
     second = bed.play("teardown", vgpu_teardown_confirm=True)
-    assert second.rc == 0 and second.changed == {"one": 0}, second.out[-3000:]
+    assert second.rc == 0 and set(second.changed.values()) == {0}, second.out[-5000:]
 
 
 def test_teardown_refuses_what_it_can_not_remove_before_its_first_change(bed):
@@ -233,16 +267,48 @@ def test_a_scheduler_of_a_cut_run_comes_into_the_initramfs(bed):
     assert check.changed == {"one": 1} and machine.get("/etc/modprobe.d/nvidia-vgpu-scheduler.conf") == text, check.out[-3000:]
 
 
-@pytest.mark.parametrize("playbook, forks, more", [("host", 10, {}), ("host", 1, {"vgpu_serial": 2}), ("teardown", 10, {"vgpu_teardown_confirm": True})])
-def test_a_vm_that_comes_while_other_hosts_reboot_is_not_interrupted(bed, bundles, playbook, forks, more):
+ONE_BY_ONE = [
+    ("host", 10, {}, "linear"), ("host", 1, {"vgpu_serial": 2}, "linear"), ("teardown", 10, {"vgpu_teardown_confirm": True}, "linear"),
+    ("host", 10, {}, "free"), ("teardown", 10, {"vgpu_teardown_confirm": True}, "host_pinned"),
+]
+
+
+@pytest.mark.parametrize("playbook, forks, more, strategy", ONE_BY_ONE)
+def test_a_vm_that_comes_while_other_hosts_reboot_is_not_interrupted(bed, bundles, playbook, forks, more, strategy):
     """Who uses a host counts when its turn comes: not before the hosts that go first, nor before those that have all of Ansible's forks."""
-    first, last = (ready(bed.add(name), OLD, LAYOUT) for name in ("h0", "h1"))
-    reboot, boots = first.reboot, last.boots
+    machines = [ready(bed.add(name), OLD, LAYOUT) for name in ("h0", "h1")]
+    boots, rebooted = machines[0].boots, []
 
-    def meanwhile():
-        last.kernel.add_process(4711, "qemu-system-x86", ["/usr/bin/qemu-system-x86_64", "-name", "guest=web1"], ["/dev/kvm", "/dev/vfio/vfio"])
-        reboot()
+    def meanwhile(number):
+        def reboot():
+            if not rebooted:
+                machines[1 - number].kernel.add_process(
+                    4711, "qemu-system-x86", ["/usr/bin/qemu-system-x86_64", "-name", "guest=web1"], ["/dev/kvm", "/dev/vfio/vfio"])
+            rebooted.append("h%d" % number)
+            original[number]()
+        return reboot
 
-    first.reboot = meanwhile
-    ended = bed.play(playbook, forks=forks, **BASE, **more, vgpu_driver_bundle=bundles[NEW])
-    assert ended.bad == {"h0": 0, "h1": 1} and last.boots == boots and "Refuse while" in ended.out, ended.out[-3000:]
+    original = [machine.reboot for machine in machines]
+    for number, machine in enumerate(machines):
+        machine.reboot = meanwhile(number)
+    ended = bed.play(playbook, forks=forks, strategy=strategy, **BASE, **more, vgpu_driver_bundle=bundles[NEW])
+    other = {"h0": "h1", "h1": "h0"}[rebooted[0]]
+    assert rebooted == rebooted[:1] and bed.hosts[other].boots == boots, ended.out[-3000:]
+    assert ended.bad == {rebooted[0]: 0, other: 1}, ended.out[-3000:]
+
+
+def test_a_run_that_is_locked_out_leaves_the_key_of_the_one_that_installs(bed, bundles):
+    """Both have it in the same directory; the one that installs removes it."""
+    machine = ready(bed.add("one"), OLD, LAYOUT)
+    paths = []
+    for name in ("mok.key", "mok.der"):
+        (bed.folder / name).write_text(KEY, encoding="utf-8")
+        paths.append(str(bed.folder / name))
+    variables = {**BASE, "vgpu_driver_bundle": bundles[NEW], "vgpu_driver_mok_key": paths[0], "vgpu_driver_mok_certificate": paths[1]}
+    machine.put("/run/nvidia-vgpu.lock", "")
+    with open(machine.root + "/run/nvidia-vgpu.lock", "r+", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        second = bed.play("host", **variables)
+    assert second.rc == 2 and "is changing this host" in second.out and machine.has_text(KEY), second.out[-3000:]
+    first = bed.play("host", **variables)
+    assert first.rc == 0 and not machine.has_text(KEY), first.out[-3000:]

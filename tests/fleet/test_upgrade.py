@@ -2,13 +2,11 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 """Eight hosts are upgraded three at a time, and one of them goes wrong: no other batch begins, and nobody is left out of service.
 
-A slice runs always. VGPU_FLEET=full runs each kind of failure in each position under each strategy, or those that VGPU_FLEET_CASES names
-(strategy:kind:position, separated by commas); VGPU_FLEET_PYTHON is the Python of another release of ansible-core.
+A slice runs always. VGPU_FLEET=full runs each kind of failure in each position under each strategy; VGPU_FLEET_PYTHON is the Python of another
+release of ansible-core.
 """
 
 from __future__ import annotations
-
-import os
 
 import pytest
 from bed import KINDS, long
@@ -21,7 +19,6 @@ SERIAL = 3
 BAD = [kind for kind in KINDS if kind != "slow"]
 # (strategy, kind, position) of the bad host.
 EVERY = [(strategy, kind, position) for strategy in ("linear", "free", "host_pinned") for kind in BAD for position in range(len(NAMES))]
-NAMED = [tuple(case.split(":")) for case in os.environ.get("VGPU_FLEET_CASES", "").split(",") if case]
 
 
 def fleet(bed, names, done=()):
@@ -50,9 +47,9 @@ def test_no_batch_starts_after_a_bad_host(bed, bundles, strategy, kind):
 
 
 @long
-@pytest.mark.parametrize("strategy, kind, position", NAMED or EVERY)
+@pytest.mark.parametrize("strategy, kind, position", EVERY)
 def test_the_first_bad_host_stops_the_fleet(bed, bundles, strategy, kind, position):
-    position, variables = int(position), {**fleet(bed, NAMES), "vgpu_driver_bundle": bundles[NEW]}
+    variables = {**fleet(bed, NAMES), "vgpu_driver_bundle": bundles[NEW]}
     bad, end = NAMES[position], (position // SERIAL + 1) * SERIAL
     before = bed.states()
     bed.fault_at[bad] = ("nvidia_driver", kind)

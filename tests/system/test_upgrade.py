@@ -141,3 +141,20 @@ def test_a_release_that_does_not_install_beside_a_loaded_driver(fleet, tmp_path)
     assert one.mdevs() == vgpus and one.sh("systemctl is-active nvidia-vgpu-mgr") == "active"
     again = fleet.run("host", "--limit", one.name, vgpu_driver_bundle=str(oldest))
     assert again.rc == 0 and again.changed == [], again.changed
+
+
+def test_an_installer_that_failed_in_site_is_repaired_by_the_same_command(fleet):
+    """It has written all files but the modules. Mended, the same command ends well, and a third run changes nothing."""
+    one, video = fleet.first, "/lib/modules/$(uname -r)/kernel/drivers/video"
+    vgpus, boot = one.mdevs(), fleet.boots()[0]
+    one.sh(f"mkdir -p {video} && mount -t tmpfs -o size=1m none {video} && dd if=/dev/zero of={video}/full bs=1k status=none 2>/dev/null || true")
+    failed = fleet.run("site", "--limit", one.name)
+    assert failed.rc == 2 and "No space left on device" in failed.out and fleet.boots()[0] == boot, failed.out[-4000:]
+    assert one.sh("ls /var/lib/vgpuctl/driver-installation"), "the mark of an interrupted installation"
+    again = fleet.run("site", "--limit", one.name)
+    assert again.rc == 2 and "No space left on device" in again.out, "the installer runs again, and fails as before: " + again.out[-4000:]
+    one.sh(f"umount {video}")
+    done = fleet.run("site", "--limit", one.name)
+    assert done.rc == 0 and one.sh("cat /sys/module/nvidia/version") == NEW and one.mdevs() == vgpus, done.out[-4000:]
+    third = fleet.run("site", "--limit", one.name)
+    assert third.rc == 0 and third.changed == [], third.changed

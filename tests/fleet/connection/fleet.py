@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 
-from ansible.errors import AnsibleConnectionFailure
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.executor import module_common
 from ansible.plugins.connection import ConnectionBase
 
@@ -81,7 +81,8 @@ class Connection(ConnectionBase):
     def put_file(self, in_path, out_path):
         """A file for Ansible's scratch directory, which is one of the test's."""
         super().put_file(in_path, out_path)
-        self._ask(file=out_path)
+        if self._ask(file=out_path).get("rc"):
+            raise AnsibleError("failed to transfer file to %s" % out_path)
         shutil.copyfile(in_path, out_path)
 
     def fetch_file(self, in_path, out_path):

@@ -50,6 +50,8 @@ MODULES = (
     "nvidia_vgpu_cloud_info",
     "nvidia_vgpu_restore",
 )
+# On the controller: these are no programs of a host.
+ACTIONS = ("nvidia_host_reboot",)
 CLOUDS = ("nvidia_cloudpods_config", "nvidia_vgpu_cloud_info")
 GUESTS = ("nvidia_grid_license", "nvidia_grid_license_info", "nvidia_guest_info")
 READING = ("nvidia_gpu_info", "nvidia_grid_license_info", "nvidia_guest_info", "nvidia_host_plan", "nvidia_vgpu_cloud_info")
@@ -129,7 +131,15 @@ def test_all_modules_are_tested():
 
     from ansible_collections.vgpu.kvm.plugins import modules
 
-    assert sorted(one.name for one in pkgutil.iter_modules(modules.__path__)) == sorted(MODULES)
+    assert sorted(one.name for one in pkgutil.iter_modules(modules.__path__)) == sorted(MODULES + ACTIONS)
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_options_of_an_action_are_those_that_it_checks(name):
+    action = importlib.import_module("ansible_collections.vgpu.kvm.plugins.action." + name)
+    compare(yaml.safe_load(module(name).DOCUMENTATION)["options"], action.SPEC, name)
+    for task in yaml.safe_load(module(name).EXAMPLES):
+        assert ArgumentSpecValidator(action.SPEC).validate(task[PREFIX + name]).error_messages == []
 
 
 def compare(options, arguments, where):

@@ -1,0 +1,63 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Reboots a host if nobody uses it: one task, because between two the reboots of other hosts may take minutes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+
+from ansible import constants
+from ansible.plugins.action import ActionBase
+
+SPEC = {
+    "may_disturb": {"type": "list", "elements": "str", "default": []},
+    "one_at_a_time": {"type": "bool", "default": True},
+    "reboot_timeout": {"type": "int", "default": 900},
+    "msg": {"type": "str", "default": "Rebooted by Ansible for NVIDIA vGPU (vgpu.kvm)"},
+}
+
+
+def shown(user):
+    """A user of the host, in words."""
+    return "%spid %s (%s)" % ("VM %s, " % user["vm"] if user["vm"] else "", user["pid"], user["command"])
+
+
+@contextlib.contextmanager
+def turn():
+    """The time when no other host of this run reboots. Ansible's throttle does not limit included tasks under the strategies free and host_pinned."""
+    with open(os.path.join(constants.DEFAULT_LOCAL_TMP, "vgpu_kvm_reboot"), "a", encoding="utf-8") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+class ActionModule(ActionBase):
+    """As the module's documentation says."""
+
+    def run(self, tmp=None, task_vars=None):
+        """Read who uses the host, then reboot it."""
+        self._supports_check_mode = True
+        result = super().run(tmp, task_vars)
+        given = self.validate_argument_spec(argument_spec=SPEC)[1]
+        with turn() if given["one_at_a_time"] else contextlib.nullcontext():
+            return {**result, "rebooted": False, **self._reboot(given, task_vars)}
+
+    def _reboot(self, given, task_vars):
+        """The result of what was done."""
+        if self._connection.transport != "local":  # the reboot itself refuses that
+            options = {"may_disturb": given["may_disturb"], "detail": "counts"}
+            read = self._execute_module(module_name="vgpu.kvm.nvidia_gpu_info", module_args=options, task_vars=task_vars)
+            if "in_the_way" not in read or "busy" not in read:
+                return {**read, "failed": True}
+            reasons = [shown(user) for user in read["in_the_way"]] + read["busy"]
+            if reasons:
+                return {"failed": True, "msg": "The host came into use: %s (expected: nobody who uses or changes it)." % "; ".join(reasons)}
+        task = self._task.copy()
+        task.args = {"reboot_timeout": given["reboot_timeout"], "msg": given["msg"]}
+        reboot = self._shared_loader_obj.action_loader.get(
+            "ansible.builtin.reboot", task=task, connection=self._connection, play_context=self._play_context, loader=self._loader,
+            templar=self._templar, shared_loader_obj=self._shared_loader_obj,
+        )
+        return reboot.run(task_vars=task_vars)
