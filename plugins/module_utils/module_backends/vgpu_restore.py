@@ -16,7 +16,8 @@ from ..engine.system import python
 PREFIX = explain.PREFIX
 # What the command on the host does not need, but nvidia_host_plan imports: both must make the same file.
 ELSEWHERE = (
-    *("checks.busy", "cloud", "guest", "libvirt", "system.virsh", "vgpu.diff"),
+    *("checks.busy", "cloud", "libvirt", "system.virsh", "vgpu.diff"),
+    *("guest.branches", "guest.gridd_conf", "guest.license_plan", "guest.license_setup", "guest.license_status", "guest.token", "guest.vm"),
     *("driver.apply", "driver.bundle", "driver.compatibility", "driver.installer", "driver.plan", "driver.supply"),
 )
 

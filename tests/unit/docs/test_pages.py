@@ -34,9 +34,9 @@ for _entries in ROLES.values():
             OPTIONS.setdefault(_name, []).append(_option)
 # Of playbooks alone: no role knows them.
 OF_PLAYBOOKS = set(re.findall(r"\bvgpu_\w+(?= \| default|', default=)", "".join(PLAYBOOKS.values())))
-# Of the rulebooks: settings of ansible-rulebook, which no play knows.
-for _rulebook in (ROOT / "extensions" / "eda" / "rulebooks").glob("*.yml"):
-    OF_PLAYBOOKS |= set(re.findall(r"\{\{ (vgpu_\w+)", _rulebook.read_text(encoding="utf-8")))
+# Settings of ansible-rulebook, which no play knows; docs/metrics.md has them.
+RULEBOOKS = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "extensions" / "eda" / "rulebooks").glob("*.yml"))
+OF_RULEBOOKS = set(re.findall(r"\{\{ (vgpu_\w+)", RULEBOOKS))
 PREFIX = "vgpu.kvm."
 OURS = re.compile("(?:vgpu|%s)_" % "|".join(sorted(ROLES)))
 
@@ -78,7 +78,7 @@ def variables(value):
 
 def wrong_variable(name, value):
     """What is wrong with a variable, or None."""
-    if name in OF_PLAYBOOKS:
+    if name in OF_PLAYBOOKS | OF_RULEBOOKS:
         return None
     if name not in OPTIONS:
         return "%s: no role knows it" % name
@@ -245,7 +245,7 @@ def wrong_command(words):
     if words[0] == "ansible-playbook":
         found = [wrong_playbook(word) for word in words[1:]]
         extra = [words[index + 1].partition("=")[0] for index, word in enumerate(words) if word == "-e"]
-        found += ["-e %s: no role knows it" % name for name in extra if OURS.match(name) and name not in OPTIONS and name not in OF_PLAYBOOKS]
+        found += ["-e %s: no role knows it" % name for name in extra if OURS.match(name) and name not in OPTIONS and name not in OF_PLAYBOOKS | OF_RULEBOOKS]
         return next((text for text in found if text), None)
     if "/" in words[0] and words[0].startswith("tests/") and not (ROOT / words[0]).is_file():
         return "%s: no such program" % words[0]

@@ -170,7 +170,7 @@ def test_a_guest_driver_on_a_host_is_reported_and_replaced_on_request(make_host,
     package.write_text("")
     assert call(nvidia_driver, host, src=str(package)).codes == ["driver_of_guest"]
     real = call(nvidia_driver, host, src=str(package), replace_datacenter=True, load=False).ok
-    assert real["actions"][0] == "uninstall the guest driver 550.163.01"
+    assert real["actions"][0] == "uninstall the vGPU guest driver 550.163.01"
 
 
 def test_who_uses_the_vgpu_is_asked_and_named(guest, tmp_path):
