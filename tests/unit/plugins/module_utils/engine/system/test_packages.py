@@ -61,7 +61,25 @@ def test_the_command_that_removes_our_package(tmp_path, dpkg, rpm, removal):
     assert not found or packages.installed(ctx, found) == found[2:]
 
 
-# dnf 4 (a name that is too long for its column), and dnf 5.
+# Printed by dnf 4.14 of Debian 12 over packages that rpmbuild made; then two composed ones: a name too long for its column, and dnf 5.
+REAL = """Unable to detect release version (use '--releasever' to specify release version)
+Dependencies resolved.
+================================================================================
+ Package                       Architecture Version         Repository     Size
+================================================================================
+Removing:
+ kmod-nvidia-latest-dkms       noarch       550.163-1       @System         0\x20\x20
+ nvidia-driver                 noarch       550.163-1       @System         0\x20\x20
+Removing dependent packages:
+ nvidia-driver-cuda            noarch       550.163-1       @System         0\x20\x20
+
+Transaction Summary
+================================================================================
+Remove  3 Packages
+
+Freed space: 0\x20\x20
+Operation aborted.
+"""
 DNF4 = """Dependencies resolved.
 ================================================================================
  Package                Architecture  Version               Repository     Size
@@ -93,6 +111,7 @@ Operation aborted by the user.
 @pytest.mark.parametrize(
     ("command", "answer", "expected"),
     [
+        ("dnf remove nvidia-driver kmod-nvidia-latest-dkms", Result(1, REAL), (["kmod-nvidia-latest-dkms", "nvidia-driver", "nvidia-driver-cuda"], "")),
         ("dnf remove kmod-nvidia", Result(1, DNF4), (["egl-wayland", "kmod-nvidia", "xorg-x11-drv-nvidia-cuda-libs-of-a-long-name"], "")),
         ("dnf remove kmod-nvidia", Result(1, DNF5), (["kmod-nvidia"], "")),
         ("dnf remove kmod-nvidia", Result(1, "Error: This command has to be run with superuser privileges\n"),
