@@ -26,6 +26,6 @@ pygments_style = "ansible"
 
 # antsibull-docs refers to pages of Ansible's own documentation, which an offline build does not have.
 nitpick_ignore_regex = [
-    ("std:ref", r"(ansible_configuration_settings|common_return_values|list_of_collections|ansible_collections\.ansible\..*|.*_keyword)"),
+    ("std:ref", r"(action_plugins|ansible_configuration_settings|common_return_values|list_of_collections|ansible_collections\.ansible\..*|.*_keyword)"),
 
 ]

@@ -18,14 +18,7 @@ author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
   - action_common_attributes
-  - action_common_attributes.flow
 attributes:
-  action:
-    support: full
-  async:
-    support: none
-  bypass_host_loop:
-    support: none
   check_mode:
     support: full
   diff_mode:
