@@ -25,6 +25,7 @@ LAYOUT = ["vgpu.kvm.host", "vgpu.kvm.site"]  # bring the layout
 WHOLE = ["vgpu.kvm.teardown", "vgpu.kvm.upgrade"]  # are for hosts that nobody uses
 READING = ["vgpu.kvm.report", "vgpu.kvm.validate"]
 AGENT = "vgpu.kvm.cloudpods"
+REACTION = "vgpu.kvm.react"
 VF = "0000:e8:00.4"
 
 # Opens a device as QEMU does and answers each SIGUSR1 with a line, after asking the device.
@@ -174,7 +175,7 @@ def test_collect_has_no_secret_of_the_host(twin):
 
 def test_every_playbook_is_tried():
     there = {f"vgpu.kvm.{path.stem}" for path in (ROOT / "playbooks").glob("*.yml")}
-    assert there == {GUESTS_ALONE, AGENT, *LAYOUT, *WHOLE, *READING}, "put a new one where it belongs"
+    assert there == {GUESTS_ALONE, AGENT, REACTION, *LAYOUT, *WHOLE, *READING}, "put a new one where it belongs"
 
 
 @pytest.mark.parametrize("playbook", LAYOUT)
@@ -206,6 +207,14 @@ def test_what_reads_or_has_nothing_to_do_here_changes_nothing(twin, playbook):
     before = made(twin)
     run = play(twin, playbook, vgpus(("A40-24Q", 2)))
     assert run.remote_tasks and [line["task"] for line in run.lines if line["remote"] and line["result"].get("changed")] == [], run.out[-3000:]
+    assert made(twin) == before
+    all_live(twin)
+
+
+def test_the_reaction_to_an_alert_that_is_over_runs_nothing(twin):
+    before = made(twin)
+    run = play(twin, REACTION, [], vgpu_react_instance=twin.name, vgpu_react_code="vgpus_missing", vgpu_react_apply=True)
+    assert run.rc == 0 and "Nothing was run." in run.out, run.out[-3000:]
     assert made(twin) == before
     all_live(twin)
 
