@@ -202,7 +202,10 @@ class Judge:
             self.reasons.append("%s: no such GPU instance" % gpu)
             return
         protected = self.protected(gpu)
-        if not self._room(state, want, types, [one for one in self.state.on(gpu) if one.serial in protected]):
+        used = [one for one in self.state.on(gpu) if one.serial in protected]
+        if any(not state.card.types[one.type].profile for one in used):  # as nvidia_mig asks: what would be, were MIG mode on
+            self.reasons.append("%s: a time-sliced vGPU is in use" % gpu)
+        elif not self._room(state, want, types, used):
             self.reasons.append("%s: GPU instances find no place" % gpu)
 
 

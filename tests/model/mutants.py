@@ -71,7 +71,7 @@ MUTANTS = (
     Mutant("all idle MIG-backed vGPUs are recreated where one would do", "mig", "vgpu/gpu_plan.py",
            "for home in some for vgpu in home] for some in several), key=len)", "for home in some for vgpu in home] for some in several), key=len)[-1:]"),
     Mutant("a request without parameters prefers an idle vGPU", "layout", "vgpu/placement.py",
-           "    lambda requested, present, used: used and requested is None,\n", ""),
+           "    lambda requested, present, stays: stays == _USED and requested is None,\n", ""),
     Mutant("a UUID that moved off a lost GPU is stored twice", "layout", "vgpu/plan.py",
            "kept.append(replace(stored, vgpus=[one for one in stored.vgpus if one.uuid not in placed]))", "kept.append(stored)"),
     Mutant("nobody looks again before a vGPU is removed", "layout", "vgpu/apply.py",
