@@ -156,7 +156,7 @@ class Bed:
             "ansible_remote_tmp": str(self.folder / "remote"),
         }
         groups = {group: {"hosts": {name: self.variables.get(name, {}) for name in names}} for group, names in self.groups.items()}
-        return {"all": {"vars": everywhere, "hosts": {"localhost": {}}, "children": groups}}
+        return {"all": {"vars": everywhere, "hosts": {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": PYTHON}}, "children": groups}}
 
     def write_inventory(self) -> Path:
         """The file of the inventory."""
@@ -174,11 +174,15 @@ class Bed:
         )
         return env
 
-    def play(self, playbook: str, *options: str, strategy: str = "linear", python: str = PYTHON, forks: int = 10, config: str = "", **variables: object) -> Ended:
+    def play(
+        self, playbook: str, *options: str, strategy: str = "linear", python: str = PYTHON, forks: int = 10, config: str = "", **variables: object
+    ) -> Ended:
         """Runs a playbook of the collection, or a file. config: an ansible.cfg; without it Ansible has its own defaults."""
         self.calls = {}
         inventory = self.write_inventory()
-        env = self.environment(ANSIBLE_STRATEGY=strategy, ANSIBLE_CONFIG=config or os.devnull)
+        none = self.folder / "none.cfg"
+        none.write_text("", encoding="utf-8")
+        env = self.environment(ANSIBLE_STRATEGY=strategy, ANSIBLE_CONFIG=config or str(none))
         words = [python, "-m", "ansible", "playbook", "-i", str(inventory), "-f", str(forks), "-e", json.dumps(variables)]
         words += [*options, playbook if "/" in playbook else "vgpu.kvm." + playbook]
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

@@ -36,6 +36,7 @@ class Command:
         self.variables["vgpu_reboot_timeout"] = 60  # a connection that ends at the shutdown's call is a reboot to Ansible, whose end it waits for
         for option, name in (("key", "mok.key"), ("certificate", "mok.der")):
             (bed.folder / name).write_text(SECRET, encoding="utf-8")
+            (bed.folder / name).chmod(0o600)
             self.variables["vgpu_driver_mok_" + option] = str(bed.folder / name)
         if playbook == "upgrade":
             self.variables.update(vgpu_serial="100%", vgpu_max_fail_percentage=100)

@@ -187,6 +187,7 @@ def test_a_signing_key_that_a_cut_connection_left_is_removed(bed, bundles):
     paths = []
     for name in ("mok.key", "mok.der"):
         (bed.folder / name).write_text(KEY, encoding="utf-8")
+        (bed.folder / name).chmod(0o600)
         paths.append(str(bed.folder / name))
     variables = {**BASE, "vgpu_driver_bundle": bundles[NEW], "vgpu_driver_mok_key": paths[0], "vgpu_driver_mok_certificate": paths[1]}
     for name in ("idle", "done", "refused"):
@@ -303,6 +304,7 @@ def test_a_run_that_is_locked_out_leaves_the_key_of_the_one_that_installs(bed, b
     paths = []
     for name in ("mok.key", "mok.der"):
         (bed.folder / name).write_text(KEY, encoding="utf-8")
+        (bed.folder / name).chmod(0o600)
         paths.append(str(bed.folder / name))
     variables = {**BASE, "vgpu_driver_bundle": bundles[NEW], "vgpu_driver_mok_key": paths[0], "vgpu_driver_mok_certificate": paths[1]}
     machine.put("/run/nvidia-vgpu.lock", "")

@@ -43,8 +43,10 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("vGPUs missing", "stat", "short", 4, (("missing", f"sum(clamp_min({N}expected - {N}present, 0))"),)),
         Panel("VMs without a license", "stat", "short", 4, (("VMs", f"count({N}licensed == 0) or vector(0)"),)),
         Panel("Hosts whose next boot fails", "stat", "short", 4, (("hosts", f"count({N}next_boot_ready == 0) or vector(0)"),)),
-        Panel("vGPUs by type", "timeseries", "short", 12, (("{{type}} present", f"sum by (type) ({N}present)"),
-                                                         ("{{type}} in use", f"sum by (type) ({N}in_use)"))),
+        Panel("vGPUs by type", "timeseries", "short", 12, (
+            ("{{type}} present", f"sum by (type) ({N}present)"),
+            ("{{type}} in use", f"sum by (type) ({N}in_use)"),
+        )),
         Panel("Busiest VMs", "timeseries", "percentunit", 12, (
             ("{{vm}} on {{instance}}", f'topk(10, {N}utilization_ratio{{engine="gpu"}}{VM})'),), "Share of the GPU's time."),
         Panel("Problems by code", "timeseries", "short", 12, (
@@ -53,22 +55,30 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     ),
     "Host": (
         Panel("Differences from what was set up", "timeseries", "short", 8, (("{{instance}} {{code}}", f"{N}drift{{{HOST}}}"),)),
-        Panel("Reboot pending, next boot ready", "timeseries", "short", 8, (("{{instance}} pending", f"{N}reboot_pending{{{HOST}}}"),
-                                                                           ("{{instance}} ready", f"{N}next_boot_ready{{{HOST}}}"))),
+        Panel("Reboot pending, next boot ready", "timeseries", "short", 8, (
+            ("{{instance}} pending", f"{N}reboot_pending{{{HOST}}}"),
+            ("{{instance}} ready", f"{N}next_boot_ready{{{HOST}}}"),
+        )),
         Panel("Last restore", "timeseries", "s", 8, (("{{instance}}", f"{N}restore_duration_seconds{{{HOST}}}"),)),
         Panel("Free VFs", "timeseries", "short", 8, (("{{instance}}", f"sum by (instance) ({N}vfs{{{HOST}}} - {N}vfs_used{{{HOST}}})"),)),
         Panel("Driver", "table", "short", 8, (("{{instance}} {{loaded}}", f"{N}driver_info{{{HOST}}}"),)),
-        Panel("Time of a scrape", "timeseries", "s", 8, (("{{instance}}", f"{N}scrape_duration_seconds{{{HOST}}}"),
-                                                         ("{{instance}} nvidia-smi {{query}}", f"{N}scrape_query_duration_seconds{{{HOST}}}"))),
+        Panel("Time of a scrape", "timeseries", "s", 8, (
+            ("{{instance}}", f"{N}scrape_duration_seconds{{{HOST}}}"),
+            ("{{instance}} nvidia-smi {{query}}", f"{N}scrape_query_duration_seconds{{{HOST}}}"),
+        )),
     ),
     "GPU": (
         Panel("Utilization", "timeseries", "percentunit", 8, (
             ("{{instance}} {{gpu}} {{engine}}", f'{N}gpu_utilization_ratio{{{GPU}, engine=~"gpu|memory"}}'),)),
-        Panel("Framebuffer", "timeseries", "bytes", 8, (("{{instance}} {{gpu}} used", f"{N}gpu_framebuffer_used_bytes{{{GPU}}}"),
-                                                       ("{{instance}} {{gpu}} free", f"{N}gpu_framebuffer_free_bytes{{{GPU}}}"),
-                                                       ("{{instance}} {{gpu}} assigned", f"{N}gpu_framebuffer_assigned_bytes{{{GPU}}}"))),
-        Panel("vGPUs", "timeseries", "short", 8, (("{{instance}} {{gpu}} expected", f"sum by (instance, gpu) ({N}expected{{{GPU}}})"),
-                                                 ("{{instance}} {{gpu}} present", f"sum by (instance, gpu) ({N}present{{{GPU}}})"))),
+        Panel("Framebuffer", "timeseries", "bytes", 8, (
+            ("{{instance}} {{gpu}} used", f"{N}gpu_framebuffer_used_bytes{{{GPU}}}"),
+            ("{{instance}} {{gpu}} free", f"{N}gpu_framebuffer_free_bytes{{{GPU}}}"),
+            ("{{instance}} {{gpu}} assigned", f"{N}gpu_framebuffer_assigned_bytes{{{GPU}}}"),
+        )),
+        Panel("vGPUs", "timeseries", "short", 8, (
+            ("{{instance}} {{gpu}} expected", f"sum by (instance, gpu) ({N}expected{{{GPU}}})"),
+            ("{{instance}} {{gpu}} present", f"sum by (instance, gpu) ({N}present{{{GPU}}})"),
+        )),
         Panel("Power", "timeseries", "watt", 6, (("{{instance}} {{gpu}}", f"{N}gpu_power_watts{{{GPU}}}"),)),
         Panel("Temperature", "timeseries", "celsius", 6, (("{{instance}} {{gpu}}", f"{N}gpu_temperature_celsius{{{GPU}}}"),)),
         Panel("Slowed down", "timeseries", "short", 6, (("{{instance}} {{gpu}} {{reason}}", f"{N}gpu_throttled{{{GPU}}}"),)),

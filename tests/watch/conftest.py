@@ -13,8 +13,7 @@ HERE = Path(__file__).resolve().parent
 for _folder in ("watch", "metrics", "tools", "fleet"):
     sys.path.insert(0, str(HERE.parent / _folder))
 
-import servers  # noqa: E402  (found through the lines above)
-from programs import program  # noqa: E402
+from programs import program  # noqa: E402  (found through the lines above)
 
 
 @pytest.fixture(scope="session")

@@ -52,19 +52,20 @@ class Exporters:
 
     def __init__(self, _programs: dict[str, str], _folder: Path, texts: dict) -> None:
         self.texts = texts
+        exporters = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             """A scrape."""
 
-            def do_GET(handler) -> None:  # noqa: N802, N805  (http.server's names)
-                found = self.texts[handler.path.split("/")[1]]
+            def do_GET(self) -> None:  # noqa: N802  (http.server's name)
+                found = exporters.texts[self.path.split("/")[1]]
                 body = (found() if callable(found) else found).encode()
                 with contextlib.suppress(ConnectionError):  # a scrape that took too long was given up
-                    handler.send_response(200)
-                    handler.send_header("Content-Type", "text/plain; version=0.0.4")
-                    handler.send_header("Content-Length", str(len(body)))
-                    handler.end_headers()
-                    handler.wfile.write(body)
+                    self.send_response(200)
+                    self.send_header("Content-Type", "text/plain; version=0.0.4")
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
 
             def log_message(self, *words) -> None:
                 """Nothing."""

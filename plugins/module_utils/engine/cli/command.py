@@ -90,7 +90,7 @@ def parsed(made: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpars
     words = sys.argv[1:] if argv is None else argv
     if not words:
         sys.stderr.write(made.format_help())
-        sys.exit(2)
+        raise SystemExit(2)
     args, rest = made.parse_known_args(words)
     if rest:
         args.parser_of.print_usage(sys.stderr)

@@ -27,7 +27,8 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
     if args.code not in known:
         near = difflib.get_close_matches(args.code, known, 3)
         raise error(
-            "no message of this host's vgpuctl has the code %s" % shown(args.code), expected="one of: %s" % ", ".join(near) if near else "a code that doctor shows in brackets",
+            "no message of this host's vgpuctl has the code %s" % shown(args.code),
+            expected="one of: %s" % ", ".join(near) if near else "a code that doctor shows in brackets",
             remedy="All codes, also those of modules that run elsewhere, are in docs/troubleshooting.md of the collection.", code="unknown_code",
         )
     found = known[args.code]

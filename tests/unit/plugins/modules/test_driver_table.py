@@ -257,7 +257,7 @@ def test_the_page_has_what_is_planned(tmp_path):
 
 def test_what_the_issue_asks_of_the_table(tmp_path):
     """Each kind of row is there, and what is refused is refused in each column that would touch the driver."""
-    found = dict(reversed([(text, cells) for text, cells in rows(tmp_path)]))
+    found = dict(reversed(list(rows(tmp_path))))
     assert found["Host: the bundle's version, loaded"][:2] == ["nothing", "nothing"]
     for text in ("Host: another version, a VM has a vGPU", "Host: another version, a program uses a GPU"):
         assert all("`in_use`" in one for one in found[text]), found[text]

@@ -25,13 +25,15 @@ NOISE = "ERROR: ld.so: object '/opt/agent.so' from /etc/ld.so.preload cannot be 
         (Result(0, "iU  nvidia-driver-550 550.1-1\niF  nvidia-dkms-550 550.1-1\n"), NONE, "apt-get purge nvidia-dkms-550 nvidia-driver-550"),
         (Result(1, NOISE + "dpkg-query: no packages found matching nvidia-driver*\n"), Result(0, NOISE), None),
         (
-            Result(0, "ii  nvidia-driver 1:550.1-1\nii  libnvidia-ml1:amd64 550.1-1~deb12u1\nii  libnvidia-container1 1.17.4-1\nii  nvidia-smi 535.1-1\n"), NONE,
+            Result(0, "ii  nvidia-driver 1:550.1-1\nii  libnvidia-ml1:amd64 550.1-1~deb12u1\nii  libnvidia-container1 1.17.4-1\nii  nvidia-smi 535.1-1\n"),
+            NONE,
             "apt-get purge libnvidia-ml1:amd64 nvidia-driver",
         ),
         (Result(0, "ii  libnvidia-ml1:amd64 550.1-1\nii  nvidia-container-toolkit 550.1-1\n"), NONE, None),
         (Result(0, "ii  nvidia-vgpu-ubuntu-550 550.1\n"), NONE, None),
         (
-            NONE, Result(0, "warning: Found bdb_ro Packages database while attempting sqlite backend\nkmod-nvidia 550.1\nlibcuda 550.1\nNVIDIA-vGPU-rhel 550.1\n"),
+            NONE,
+            Result(0, "warning: Found bdb_ro Packages database while attempting sqlite backend\nkmod-nvidia 550.1\nlibcuda 550.1\nNVIDIA-vGPU-rhel 550.1\n"),
             "dnf remove kmod-nvidia libcuda",
         ),
         (NONE, Result(0, ""), None),
