@@ -36,6 +36,7 @@ COLLECTIONS = Path(list(fake.__path__)[0]).parents[5]
 KINDS = ("error", "unreachable", "cut", "timeout", "garbage", "slow")
 # Of the ansible-core that runs the playbooks; the hosts are always this process's.
 PYTHON = os.environ.get("VGPU_FLEET_PYTHON", sys.executable)
+LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": PYTHON}
 FULL = os.environ.get("VGPU_FLEET") == "full"
 long = pytest.mark.skipif(not FULL, reason="takes minutes; set VGPU_FLEET=full")
 CONTROLLER = SimpleNamespace(root="", boot_id="")
@@ -66,6 +67,7 @@ class Bed:
         self.folder = folder
         self.hosts: dict[str, Machine] = {}
         self.variables: dict[str, dict] = {}
+        self.localhost: dict = {}  # its variables: the bed answers for it, too, unless they are LOCAL
         self.groups: dict[str, list[str]] = {}
         self.faults: dict[str, dict[int, str]] = {}
         self.fault_at: dict[str, tuple[str, str]] = {}
@@ -156,7 +158,7 @@ class Bed:
             "ansible_remote_tmp": str(self.folder / "remote"),
         }
         groups = {group: {"hosts": {name: self.variables.get(name, {}) for name in names}} for group, names in self.groups.items()}
-        return {"all": {"vars": everywhere, "hosts": {"localhost": {"ansible_connection": "local", "ansible_python_interpreter": PYTHON}}, "children": groups}}
+        return {"all": {"vars": everywhere, "hosts": {"localhost": self.localhost}, "children": groups}}
 
     def write_inventory(self) -> Path:
         """The file of the inventory."""

@@ -54,6 +54,7 @@ UNSEEN = {
     "guest_license_token_file": "a file that is not there; a problem that both names report",
     "upgrade_drain": "the tasks of this file are run",
     "upgrade_undrain": "the tasks of this file are run",
+    **dict.fromkeys(("metrics_rules_file", "metrics_dashboard_file", "metrics_prometheus_service"), "of the entry point server: see test_metrics.py"),
     "upgrade_drain_timeout": "it becomes a number of retries, which are compared",
 }
 # What leaves out stages, or ends the run for a host: these settings are given to hosts of their own.

@@ -52,7 +52,7 @@ def test_an_open_vf_is_in_use(twin):
     out = sh(twin, L40S + r"""
         hold $(basename $(readlink $P/virtfn0)) | grep -o 'No such device'; echo 1148 > $V/current_vgpu_type; hold $(basename $(readlink $P/virtfn0))
         echo 0 > $V/current_vgpu_type; cat $V/current_vgpu_type; L=/proc/driver/nvidia/gpus/0000:e6:00.0/unbindLock; echo 1 > $L; cat $L
-        nvidia-smi vgpu -q -i 1 | grep -E 'Active|vGPU Name' | tr -s ' '; release; echo 0 > $V/current_vgpu_type; cat $V/current_vgpu_type""")
+        nvidia-smi vgpu -q -i 1 | grep -E 'Active vGPUs|vGPU Name' | tr -s ' '; release; echo 0 > $V/current_vgpu_type; cat $V/current_vgpu_type""")
     assert out[:2] == ["No such device", "open"] and "Operation not permitted" in out[2]
     assert out[3:] == ["1148", "0", " Active vGPUs : 1", " vGPU Name : NVIDIA L40S-2Q", "0"]
 
@@ -85,5 +85,5 @@ def test_several_vgpus_share_a_gpu_instance_of_an_rtx_pro_6000(twin):
         id=$(sed -n 's/ *: NVIDIA RTX Pro 6000 Blackwell DC-1-12Q$//p' $P/virtfn0/nvidia/creatable_vgpu_types)
         for i in 0 1; do echo $id > $P/virtfn$i/nvidia/current_vgpu_type; wc -l < $P/virtfn2/nvidia/creatable_vgpu_types; done
         echo $id > $P/virtfn2/nvidia/current_vgpu_type; no_vfs e8; nvidia-smi -mig 0 -i 3 > /dev/null; dmesg | grep -cE 'WARN|BUG|Call Trace'""")
-    assert out[:2] == ["2", "1"], "only the same size, then nothing"
+    assert out[:2] == ["4", "1"], "only the same size, of the series Q, A and C, then nothing"
     assert "No space left" in out[2] and out[3:] == ["0"]

@@ -23,7 +23,7 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.guest import Guest
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
 
-PAGE = Path(__file__).resolve().parents[4] / "docs" / "drivers.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "drivers.md"
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
 OLD, PLAIN = "550.144.02", "550.163.01"
 UNINSTALL = "/usr/bin/nvidia-uninstall"
@@ -251,7 +251,7 @@ def test_the_page_has_what_is_planned(tmp_path):
     if os.environ.get("VGPU_DRIVERS_PAGE"):
         Path(os.environ["VGPU_DRIVERS_PAGE"]).write_text(expected, encoding="utf-8")
         pytest.skip("written")
-    assert page == expected, "Write it: VGPU_DRIVERS_PAGE=$PWD/docs/drivers.md make unit TESTS=tests/unit/plugins/modules/test_driver_table.py"
+    assert page == expected, "Write it: VGPU_DRIVERS_PAGE=$PWD/docs/drivers.md make unit TESTS=tests/unit/docs/test_driver_table.py"
     assert table in page
 
 
