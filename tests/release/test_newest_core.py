@@ -22,7 +22,10 @@ pytestmark = pytest.mark.newest
 
 KINDS = {"module": "plugins/modules", "filter": "plugins/filter", "role": "roles"}
 LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
-VALUES = {"ansible_become": False, "vgpu_teardown_confirm": True, "vgpu_driver_bundle": "/nowhere/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip"}
+VALUES = {
+    "ansible_become": False, "vgpu_teardown_confirm": True, "vgpu_react_instance": "here",
+    "vgpu_driver_bundle": "/nowhere/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip",
+}
 SIGNS = ("[DEPRECATION WARNING]", "Traceback", "Unexpected Exception")
 # A module that says what the collection's must not.
 OLD = """\
