@@ -233,19 +233,23 @@ class Placement:
                 "there is no %s for %s; the host has %s" % (what, vm, there or "no vGPU"),
                 device=request.where, expected="a free %s" % request.type, remedy="Create it (vgpu_layout) or name another one.", code="no_such_vgpu",
             )
-        users = ["%s: %s" % (key, ", ".join([*self._blockers(key, vm), *map(str, self.host.other_users(key, vm))])) for key in fitting]
         return Refusal(
-            "none of the %d %s is free for %s (%s)" % (len(fitting), what, vm, _few(users)),
+            "none of the %d %s is free for %s (%s)" % (len(fitting), what, vm, _few([self._taken(key, vm) for key in fitting])),
             device=request.where, expected="a free %s" % request.type, code="none_free",
             remedy="Create more of them (vgpu_layout), or detach one from another VM.",
         )
+
+    def _taken(self, key: str, vm: str) -> str:
+        return "%s: %s" % (key, ", ".join([*self._blockers(key, vm), *map(str, self.host.other_users(key, vm))]))
 
     def _contradiction(self, rows: Sequence[Row]) -> Refusal:
         """Requests that are more than there is for them together."""
         keys = [key for key in self.host.vgpus if any(key in row.candidates for row in rows)]
         asked = ["%s: %s for %s" % (row.request.where, _what(row.request), row.vm) for row in rows]
+        others = {key: row.vm for row in rows for key in self.host.fitting(row.request) if key not in keys}
+        taken = "; not free: %s" % _few([self._taken(key, vm) for key, vm in others.items()]) if others else ""
         return Refusal(
-            "%d requests (%s) share %d vGPUs: %s" % (len(rows), _few(asked), len(keys), _few(keys)),
+            "%d requests (%s) share %d vGPUs: %s%s" % (len(rows), _few(asked), len(keys), _few(keys), taken),
             device=rows[0].request.where, expected="a vGPU of its own for each of them", code="none_free",
             remedy="Create more of them (vgpu_layout), or change one of these requests.",
         )

@@ -315,6 +315,12 @@ def test_requests_that_contradict_each_other_are_named(mdevs):
     assert outcome.codes == ["none_free"] and "2 requests" in outcome.msg, "one vGPU by its UUID and by its VF"
 
 
+def test_who_has_the_others_is_named_where_too_few_are_free(mdevs):
+    Libvirt(mdevs).define("web1", MDEV % ONE).define("web2")
+    outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-24Q", "count": 2}, name="web2")])
+    assert outcome.codes == ["none_free"] and "share 1 vGPUs: %s; not free: %s: web1" % (TWO, ONE) in outcome.msg, outcome.msg
+
+
 def test_several_vgpus_on_one_gpu_without_sriov(make_host):
     host = make_host(gpus=[(PF, T4)])
     host.add(PF, "T4-4Q", ONE)
