@@ -67,7 +67,7 @@ class Bed:
         self.folder = folder
         self.hosts: dict[str, Machine] = {}
         self.variables: dict[str, dict] = {}
-        self.localhost: dict = {}  # its variables: the bed answers for it, too, unless they are LOCAL
+        self.localhost: dict = LOCAL  # its variables; without them the bed answers for it, too
         self.groups: dict[str, list[str]] = {}
         self.faults: dict[str, dict[int, str]] = {}
         self.fault_at: dict[str, tuple[str, str]] = {}

@@ -18,6 +18,7 @@ DRIVERS = ("Host_Drivers/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "Guest_Dr
 
 def test_site_takes_a_host_and_its_vms_to_licensed_vgpus(bed):
     """A second run changes nothing. The test gives the bundle, the token, and how the machines are reached; all else is the example's."""
+    bed.localhost = {}
     host = bed.add("gpu01")
     vms = [bed.add(name, "vgpu_guests", Vm) for name in ("web1", "web2")]
     with zipfile.ZipFile(bed.folder / BUNDLE, "w") as bundle:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from bed import LOCAL, long
+from bed import long
 from machine import NEW
 from modules import ready
 
@@ -15,7 +15,6 @@ LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
 @pytest.fixture
 def fleet(bed):
     """A bed with two hosts that are well; the layout and the way to set them up are variables of the hosts, as in an inventory."""
-    bed.localhost = LOCAL
     for name in ("gpu1", "gpu2"):
         ready(bed.add(name), NEW, LAYOUT)
         bed.variables[name] = {"vgpu_layout": LAYOUT, "vgpu_host_driver_version": NEW, "vgpu_driver_dkms": False}

@@ -32,7 +32,6 @@ def bed():
     """One host that is well."""
     with tempfile.TemporaryDirectory() as folder:
         one = beds.Bed(Path(folder))
-        one.localhost = beds.LOCAL
         ready(one.add("gpu1"), NEW, LAYOUT)
         one.variables["gpu1"] = {"vgpu_layout": LAYOUT, "vgpu_host_driver_version": NEW, "vgpu_driver_dkms": False}
         yield one
