@@ -187,6 +187,13 @@ def test_the_page_of_variables_has_each_of_them_once():
     assert len(public) > 100 and sorted(rows) == sorted(public)
 
 
+def test_both_rulebooks_mend_the_same():
+    """AWX' rulebook asks before it starts anything; the other leaves it to the playbook."""
+    (asked,) = re.findall(r"commonLabels\.code in \[([^]]+)\]", RULEBOOKS)
+    (play,) = yaml.safe_load(PLAYBOOKS["react"])
+    assert re.findall(r'"(\w+)"', asked) == play["vars"]["__react_codes"]
+
+
 # --- layouts
 
 
