@@ -20,6 +20,16 @@ KEY = "SECRETMARK-key"
 DRAIN = "- ansible.builtin.command: {argv: [%s]}\n"
 
 
+def signing(bed, bundles):
+    """Variables of a run that installs a driver and signs its modules with the operator's key."""
+    paths = []
+    for name in ("mok.key", "mok.der"):
+        (bed.folder / name).write_text(KEY, encoding="utf-8")
+        (bed.folder / name).chmod(0o600)
+        paths.append(str(bed.folder / name))
+    return {**BASE, "vgpu_driver_bundle": bundles[NEW], "vgpu_driver_mok_key": paths[0], "vgpu_driver_mok_certificate": paths[1]}
+
+
 @pytest.fixture
 def cloud(bed):
     """Variables of an upgrade in a cloud that drains."""
@@ -184,12 +194,7 @@ def test_teardown_refuses_what_it_can_not_remove_before_its_first_change(bed):
 @long
 def test_a_signing_key_that_a_cut_connection_left_is_removed(bed, bundles):
     """by the next run, also by one that has nothing to do, or that is refused."""
-    paths = []
-    for name in ("mok.key", "mok.der"):
-        (bed.folder / name).write_text(KEY, encoding="utf-8")
-        (bed.folder / name).chmod(0o600)
-        paths.append(str(bed.folder / name))
-    variables = {**BASE, "vgpu_driver_bundle": bundles[NEW], "vgpu_driver_mok_key": paths[0], "vgpu_driver_mok_certificate": paths[1]}
+    variables = signing(bed, bundles)
     for name in ("idle", "done", "refused"):
         ready(bed.add(name), OLD, LAYOUT)
         bed.fault_at[name] = ("nvidia_driver", "cut")
@@ -301,12 +306,7 @@ def test_a_vm_that_comes_while_other_hosts_reboot_is_not_interrupted(bed, bundle
 def test_a_run_that_is_locked_out_leaves_the_key_of_the_one_that_installs(bed, bundles):
     """Both have it in the same directory; the one that installs removes it."""
     machine = ready(bed.add("one"), OLD, LAYOUT)
-    paths = []
-    for name in ("mok.key", "mok.der"):
-        (bed.folder / name).write_text(KEY, encoding="utf-8")
-        (bed.folder / name).chmod(0o600)
-        paths.append(str(bed.folder / name))
-    variables = {**BASE, "vgpu_driver_bundle": bundles[NEW], "vgpu_driver_mok_key": paths[0], "vgpu_driver_mok_certificate": paths[1]}
+    variables = signing(bed, bundles)
     machine.put("/run/nvidia-vgpu.lock", "")
     with open(machine.root + "/run/nvidia-vgpu.lock", "r+", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
