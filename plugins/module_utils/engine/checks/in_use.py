@@ -24,6 +24,7 @@ Made = TypeVar("Made")
 
 _ASK = "nvidia-smi vgpu -q"
 _NO_ANSWER = "run 'nvidia-smi vgpu -q -i %s' by hand and check dmesg (NVRM, Xid)"
+_OTHER_DRIVER = "nvidia-smi can't say, because the driver on disk is not the one that is loaded. Reboot the host, then run this again"
 _UNCLEAR = "stop that VM, or attach its vGPU through libvirt, which knows which one it is"
 
 
@@ -69,7 +70,8 @@ def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
     """{key: user} of the idle vGPUs that nvidia-smi calls active, or may mean."""
     active, silent = nvidia_smi.active(ctx, gpu.address)
     if silent:
-        answer = Holder(None, "a VM: '%s -i %s' gave no answer (%s)" % (_ASK, gpu.address, silent), remedy=_NO_ANSWER % gpu.address)
+        remedy = _OTHER_DRIVER if "version mismatch" in silent else _NO_ANSWER % gpu.address
+        answer = Holder(None, "a VM: '%s -i %s' gave no answer (%s)" % (_ASK, gpu.address, silent), remedy=remedy)
         return {vgpu.key: answer for vgpu in idle}
     found = {vgpu.key: Holder(None, _ASK, one.vm) for one in active for vgpu in idle if one.uuid and one.uuid == vgpu.uuid}
     for one in _unexplained([one for one in active if not one.uuid], gpu):

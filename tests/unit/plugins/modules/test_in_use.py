@@ -255,6 +255,16 @@ def test_nvidia_smi_without_an_answer_counts_as_a_user(make_host, answer, vendor
     assert host.vgpus() == []
 
 
+def test_an_nvidia_smi_of_another_driver_than_the_loaded_one_asks_for_a_reboot(make_host):
+    host = make_host(gpus=[(PF, A40)]).vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
+    real, words = host.ctx.command, "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 550.144\n"
+    host.ctx.command = lambda argv, timeout, **rest: Result(18, words) if argv[1:3] == ["vgpu", "-q"] else real(argv, timeout, **rest)
+    outcome = call(nvidia_vgpu, host, layout=EMPTY)
+    assert outcome.codes == ["in_use"] and outcome.writes == 0
+    assert "the driver on disk is not the one that is loaded. Reboot the host" in outcome.msg and "by hand" not in outcome.msg
+
+
 def test_a_gpu_off_the_bus_does_not_silence_nvidia_smi_for_the_others(make_host):
     host = make_host(gpus=[(OTHER, A40), (PF, A40)]).vfs_on()
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
