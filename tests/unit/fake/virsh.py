@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""A fake virsh on the files of a fake libvirt: list, attach-device, detach-device."""
+"""A fake virsh on the files of a fake libvirt: list, define, attach-device, detach-device."""
 
 from __future__ import annotations
 
@@ -90,6 +90,8 @@ class Libvirt:
         domains = libvirt_xml.all_domains(self.host.root)[0]
         if verb == "list":
             return Result(0, "".join("%s\n" % one.uuid for one in domains) + "\n")
+        if verb == "define":
+            return self._define(rest[0])
         # As virsh looks a VM up: the id of a running one, then the UUID, then the name.
         running = [one for one in domains if one.running]
         found = [one for number, one in enumerate(running, 1) if rest[0] == str(number)]
@@ -101,6 +103,21 @@ class Libvirt:
         except (OSError, EngineError):
             return Result(1, "error: cannot do that now\n")
         return Result(0, "done\n") if self.lies else self._change(verb, found[0].name, *rest[1:])
+
+    def _define(self, path):
+        with open(path, encoding="utf-8") as handle:
+            text = handle.read()
+        top = ElementTree.fromstring(text)
+        name, devices = top.findtext("name"), top.find("devices")
+        try:
+            self.host._count("define " + name, "virsh")
+        except (OSError, EngineError):
+            return Result(1, "error: cannot do that now\n")
+        if devices.find("graphics") is None and [one for one in devices.findall("hostdev") if one.get("display") == "on"]:
+            return Result(1, "error: graphics device is needed for attribute value 'display=on' in <hostdev>\n")
+        if not self.lies:
+            self.host.put("%s/%s.xml" % (libvirt_xml.DEFINED, name), text)
+        return Result(0, "Domain '%s' defined\n" % name)
 
     def _change(self, verb, name, path, where):
         with open(path, encoding="utf-8") as handle:

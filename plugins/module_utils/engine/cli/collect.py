@@ -27,7 +27,7 @@ OPTIONS = (
     Option("--output", metavar="FILE", text="the archive; without it vgpuctl-report-<time>.tar.gz in the current directory"),
     Option("--list", action="store_true", text="only list what the archive would contain"),
 )
-# Bytes of one file of the archive, lines of a journal, seconds of one program.
+# Characters of one file of the archive, cut when it is masked: a rule must see the whole of a secret. Lines of a journal, seconds of one program.
 _MOST, _LINES, _PATIENCE = 2 * 1024 * 1024, 3000, 60
 _UNITS = ("nvidia-vgpud", "nvidia-vgpu-mgr", "vgpu-restore", "vgpu-metrics", "nvidia-fabricmanager", "libvirtd", "virtqemud")
 _JOURNAL = ("journalctl", "--no-pager", "--no-hostname", "--boot", "--output=short-iso", "--lines=%d" % _LINES)
@@ -124,7 +124,7 @@ def _content(ctx: Context) -> tuple[dict[str, str], list[str]]:
             unread.append("%s: %s" % (name, exc))
             continue
         if text.strip():
-            found[name] = text if name.endswith(".json") else text[-_MOST:]
+            found[name] = text
     return found, unread
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Sequence
 
 from ..base.clock import until
-from ..base.errors import EngineError, error
+from ..base.errors import error
 from ..base.steps import Step, execute
 from ..system import libvirt_xml, virsh
 from ..system.context import Context
@@ -21,7 +21,7 @@ def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list
     def perform(step: Step) -> None:
         vm, hostdev, live = step.args["vm"], step.args["hostdev"], step.args["live"]
         if step.kind == "change-device":
-            _replace(ctx, uri, vm, step.args["old"], hostdev)
+            virsh.redefine(ctx, uri, vm, step.args["old"].key, hostdev)
         else:
             if step.kind == "attach-device":
                 _require_free(ctx, vm, step.args["names"])
@@ -50,20 +50,6 @@ def _devices(ctx: Context, vm: Domain, live: bool) -> list[Hostdev] | None:
     """The VM's devices now, as it runs or as it is defined; None where it does not run or is not defined."""
     found = [one for one in libvirt_xml.all_domains(ctx.root)[0] if one.uuid == vm.uuid]
     return (found[0].live if live else found[0].defined) if found else None
-
-
-def _replace(ctx: Context, uri: str, vm: Domain, old: Hostdev, new: Hostdev) -> None:
-    """Changes a device of the definition. libvirt can only detach and attach it: what it refuses to attach is put back as it was."""
-    virsh.change(ctx, uri, "detach-device", vm, hostdev=old, live=False)
-    try:
-        virsh.change(ctx, uri, "attach-device", vm, hostdev=new, live=False)
-    except EngineError as exc:
-        back = Hostdev(old.kind, old.key, old.managed, xml=old.xml)
-        try:
-            virsh.change(ctx, uri, "attach-device", vm, hostdev=back, live=False)
-        except EngineError as second:
-            raise EngineError(exc.errors + second.errors) from second
-        raise
 
 
 def _require_free(ctx: Context, vm: Domain, names: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any, Iterator
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 from ..base.errors import EngineError
 from ..hardware import address
@@ -132,6 +133,39 @@ def parse(text: str) -> Definition:
         ramfb=any(one.get("type") == "ramfb" for one in domain.iterfind("devices/video/model")),
         memory=memory is not None and memory.get("snapshot") in ("internal", "external"),
     )
+
+
+def replaced(text: str, key: str, element: str) -> str | None:
+    """A domain's XML with another element in place of a device's, and all else as it was, to the letter; None where it has no such device."""
+    try:
+        devices = list(ElementTree.fromstring(text).iterfind("devices/hostdev"))
+    except (ElementTree.ParseError, ValueError):
+        return None
+    data = text.encode("utf-8", "surrogateescape")
+    for one, (begin, end) in zip(devices, _spans(data, ["domain", "devices", "hostdev"])):
+        if _device(one.get("type", ""), one.find("source/address")) == key:
+            return (data[:begin] + element.encode() + data[end:]).decode("utf-8", "surrogateescape")
+    return None
+
+
+def _spans(data: bytes, path: list[str]) -> list[tuple[int, int]]:
+    """Where the elements of a path begin and end, in the order of the text."""
+    parser = expat.ParserCreate("utf-8")
+    found: list[tuple[int, int]] = []
+    opened: list[tuple[str, int]] = []
+
+    def start(name: str, dummy: object) -> None:
+        opened.append((name, parser.CurrentByteIndex))
+
+    def end(dummy: str) -> None:
+        names = [name for name, dummy2 in opened]
+        begin, after = opened.pop()[1], parser.CurrentByteIndex
+        if names == path:
+            found.append((begin, data.index(b">", after) + 1 if data[after:after + 2] == b"</" else after))
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.Parse(data, True)
+    return found
 
 
 def _device(kind: str, source: ElementTree.Element | None) -> str | None:

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import re
+from typing import Sequence
 from xml.etree import ElementTree
 
 from ..base.errors import error
 from ..hardware import address
-from . import files
+from . import files, libvirt_xml
 from .context import Context
 from .libvirt_xml import Domain, Hostdev
 
@@ -51,14 +52,29 @@ def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
         raise error("virsh did not answer: %s" % (answer.tail(2) or "rc %d" % answer.rc), uri, "a running libvirt", check, "libvirt_silent")
 
 
-def change(ctx: Context, uri: str, verb: str, vm: Domain, hostdev: Hostdev, live: bool, timeout: float = 120) -> None:
+def change(ctx: Context, uri: str, verb: str, vm: Domain, hostdev: Hostdev, live: bool) -> None:
     """attach-device or detach-device, of the definition or (live) of the running VM.
 
     The VM goes by its UUID: virsh looks a word up as id, then as UUID, then as name, and a name may be another VM's id or UUID.
     """
     with files.handed([hostdev_xml(hostdev)]) as paths:
-        answer = ctx.command(["virsh", "--connect", uri, verb, vm.uuid, *paths, "--live" if live else "--config"], timeout, keeps_lock=True)
+        _run(ctx, uri, [verb, vm.uuid, *paths, "--live" if live else "--config"], vm, hostdev)
+
+
+def redefine(ctx: Context, uri: str, vm: Domain, key: str, hostdev: Hostdev) -> None:
+    """Changes a device of the definition by one write of libvirt's: killed between a detach and an attach, a run would leave the VM without it."""
+    defined = files.read_text(ctx.root, "%s/%s.xml" % (libvirt_xml.DEFINED, vm.name))
+    text = libvirt_xml.replaced(defined or "", key, hostdev_xml(hostdev))
+    if text is None:
+        found, remedy = "its definition has no %s any more" % key, "Run again, which reads it again."
+        raise error(found, vm.name, "the device that is changed", remedy, "changed_meanwhile")
+    with files.handed([text]) as paths:
+        _run(ctx, uri, ["define", *paths], vm, hostdev)
+
+
+def _run(ctx: Context, uri: str, words: Sequence[str], vm: Domain, hostdev: Hostdev, timeout: float = 120) -> None:
+    answer = ctx.command(["virsh", "--connect", uri, *words], timeout, keeps_lock=True)
     if answer.rc:
-        found = "'virsh %s %s' failed for %s: %s" % (verb, vm.uuid, hostdev.key, answer.tail(3) or "rc %d" % answer.rc)
+        found = "'virsh %s' of %s failed for %s: %s" % (words[0], vm.uuid, hostdev.key, answer.tail(3) or "rc %d" % answer.rc)
         remedy = "Check the journal of libvirtd (or virtqemud) and, where the VM runs, /var/log/libvirt/qemu/%s.log." % vm.name
         raise error(found, vm.name, remedy=remedy, code="virsh_failed")

@@ -13,6 +13,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.libvirt import pla
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import files, libvirt_xml
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu_attach
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, T4
 from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt, uuid_of
 
@@ -353,10 +354,36 @@ def test_a_managed_vf_keeps_its_guest_address(vendor):
     assert virsh.element("web1").get("managed") == "no" and virsh.element("web1").find("address").get("bus") == "0x07"
 
 
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_change_that_is_killed_leaves_the_vm_with_its_vgpu(mdevs, at):
+    virsh = Libvirt(mdevs).define("web1", SOUND, MDEV % ONE, more=["<metadata><a:b xmlns:a='urn:x'>&#228;<devices><hostdev/></devices></a:b></metadata>"])
+    mdevs.die_at = len(mdevs.writes) + at
+    try:
+        call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE, "display": True})])
+    except Died:
+        pass
+    assert virsh.has("web1") == ["0000:03:00.0", ONE]
+    mdevs.die_at = None
+    call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE, "display": True})]).ok
+    assert virsh.has("web1") == ["0000:03:00.0", ONE] and virsh.element("web1", 1).get("display") == "on"
+
+
+def test_all_else_of_a_definition_stays_to_the_letter(mdevs):
+    before = Libvirt(mdevs).xml("web1", SOUND, "<hostdev mode='capabilities' type='misc'/>", MDEV % ONE, MDEV % TWO)
+    text = before.replace("<devices>", "<!-- \u00e4 --><metadata xmlns:a='urn:x'><a:hostdev/></metadata>\n<devices>")
+    mdevs.put("/etc/libvirt/qemu/web1.xml", text)
+    call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE, "display": True}, {"uuid": TWO})]).ok
+    begin, end = text.index('<hostdev mode="subsystem" type="mdev"'), text.index("</hostdev>", text.index(ONE)) + len("</hostdev>")
+    after = mdevs.get("/etc/libvirt/qemu/web1.xml")
+    assert after.startswith(text[:begin]) and after.endswith(text[end:]) and after != text
+    changed = ElementTree.fromstring(after[begin:len(after) - len(text[end:])])
+    assert (changed.get("display"), changed.find("source/address").get("uuid")) == ("on", ONE)
+
+
 def test_a_refused_change_is_taken_back(mdevs):
     virsh = Libvirt(mdevs).define("web1", (MDEV % ONE).replace("model=", "display='off' model="))
     old = ElementTree.tostring(virsh.element("web1"))
-    mdevs.fail_at = len(mdevs.writes) + 2  # detached, and then not attached
+    mdevs.fail_at = len(mdevs.writes) + 1
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE, "display": True})])
     assert outcome.codes == ["virsh_failed"] and ElementTree.tostring(virsh.element("web1")) == old
     mdevs.fail_at = None

@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli import collect
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.cli.masks import Masks
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
@@ -145,6 +146,25 @@ def test_what_json_spells_in_another_way_is_masked_too(marked, command, tmp_path
         assert not [word for word in ("markpassword", " two", "m\u00e4rk", "m\\u00e4rk") if word in one], name
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "-----BEGIN PRIVATE KEY-----\n%s\n-----END PRIVATE KEY-----" % "\n".join(["TUFSS0VES0VZ" * 5] * 9), "password=%s" % ("markpassword" * 40),
+        "Authorization: Bearer eyJ%s" % ("markedtoken" * 40),
+    ],
+)
+def test_a_secret_where_a_long_text_is_cut(marked, command, tmp_path, secret):
+    """The text keeps its end alone, whose first character would be in the middle of the secret."""
+    after = collect._MOST - len(secret) // 2
+    line = "2026-11-01T10:00:06+00:00 x[3]: nothing of interest\n"
+    marked.programs["journalctl"] = lambda argv, timeout: Result(0, "first line\n%s\n%s" % (secret, (line * (after // len(line) + 1))[-after:]))
+    path = str(tmp_path / "report.tar.gz")
+    assert command(marked, "collect", "--output", path)[0] == 0
+    text = unpacked(path)["journal-services.txt"]
+    assert len(text) <= collect._MOST and text.endswith("[exit status 0]\n")
+    assert "mark" not in text.lower() and "TUFSS0VES0VZ" not in text
+
+
 def test_a_vm_that_only_its_process_names(host, command, tmp_path):
     """Not of libvirt's, and no program that could name it answers."""
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q"}]}]).ok
@@ -229,6 +249,7 @@ def test_what_is_no_secret_stays(text):
         ("curl --password hunter2 https://u:p@h.example:8443/x?y=z end", "curl --password <secret-1> https://<host-1> end"),
         ("netroot=iscsi:u:s3c!et:v:oth@r@10.0.0.1::3260::iqn.x", "netroot=iscsi:<secret-1>@<address-1>::3260::iqn.x"),
         ("systemd.set_credential_binary=passwd:aGVsbG8= x", "systemd.set_credential_binary=<secret-1> x"),
+        ("TUFS\nS0VE\n-----END PRIVATE KEY-----\nnvidia-vgpu-mgr[1]: error 0x38", "<key-1>\nnvidia-vgpu-mgr[1]: error 0x38"),
         ("password=hunt,er'2 x", "password=<secret-1> x"),
         ("GPU-11111111-2222-3333-4444-555555555555, 11111111-2222-3333-4444-555555555555", "GPU-<uuid-1>, <uuid-1>"),
     ],
@@ -237,7 +258,7 @@ def test_masks(text, masked):
     assert Masks().mask(text) == masked
 
 
-@pytest.mark.parametrize("part", ["a", "-", "0-", "token-", "iscsi:", "://", "a@", "-----BEGIN A-----", "guest="])
+@pytest.mark.parametrize("part", ["a", "-", "0-", "token-", "iscsi:", "://", "a@", "-----BEGIN A-----", "-----END ", "guest="])
 def test_a_long_word_does_not_take_long(part):
     begun = time.process_time()
     masks = Masks()
