@@ -18,8 +18,9 @@ TARGET = ROOT / "roles" / "metrics" / "files" / "vgpu-dashboard.json"
 DOCS = "https://github.com/vgpu-kvm/vgpu.kvm/blob/main/docs/"
 N = "nvidia_vgpu_"
 HOST, GPU, VGPU = 'instance=~"$host"', 'instance=~"$host", gpu=~"$gpu"', 'instance=~"$host", gpu=~"$gpu", vgpu=~"$vgpu"'
-# The VM that has a vGPU, as a label.
-VM = f" * on (job, instance, gpu, vgpu) group_left (vm) {N}vm_info"
+# The VM that has a vGPU, as a label: of the whole fleet, and of the vGPUs that the variables choose. Without these a query about one host reads all VMs.
+FLEET_VM = f" * on (job, instance, gpu, vgpu) group_left (vm) {N}vm_info"
+VM = f"{FLEET_VM}{{{VGPU}}}"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             ("{{type}} in use", f"sum by (type) ({N}in_use)"),
         )),
         Panel("Busiest VMs", "timeseries", "percentunit", 12, (
-            ("{{vm}} on {{instance}}", f'topk(10, {N}utilization_ratio{{engine="gpu"}}{VM})'),), "Share of the GPU's time."),
+            ("{{vm}} on {{instance}}", f'topk(10, {N}utilization_ratio{{engine="gpu"}}){FLEET_VM}'),), "Share of the GPU's time."),
         Panel("Problems by code", "timeseries", "short", 12, (
             ("{{code}} {{severity}}", f"sum by (code, severity) ({N}problems) or vector(0)"),)),
         Panel("Oldest metrics", "timeseries", "s", 12, (("{{instance}}", f"topk(5, time() - {N}metrics_timestamp_seconds)"),)),

@@ -21,6 +21,7 @@ def metrics(text):
         else:
             name, labels, value = SAMPLE.match(line).groups()
             assert name == family
+            assert (name, labels or "") not in found, "node_exporter drops a file that has a sample twice: %s" % line
             found[name, labels or ""] = float(value)
     assert text.endswith("\n")
     return found

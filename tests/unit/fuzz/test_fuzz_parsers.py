@@ -220,7 +220,7 @@ PARSERS = {
     "nvidia-smi: vgpu -s -v": (lambda text: nvidia_smi.types(printed(text)), [inputs.sample("types.txt")]),
     "nvidia-smi: vgpu -q": (lambda text: nvidia_smi.running(printed(text)), [inputs.sample("running.txt")]),
     "nvidia-smi: vgpu -q, active": (lambda text: nvidia_smi.active(printed(text), "0000:17:00.0"), [inputs.sample("running.txt")]),
-    "nvidia-smi: -q, usage": (lambda text: nvidia_smi_usage.gpus(printed(text), (), True), [inputs.sample("usage-q.txt")]),
+    "nvidia-smi: -q, usage": (lambda text: nvidia_smi_usage.gpus(printed(text), ()), [inputs.sample("usage-q.txt")]),
     "nvidia-smi: vgpu -q, usage": (lambda text: nvidia_smi_usage.vgpus(printed(text), ()), [inputs.sample("usage-vgpu-q.txt")]),
     "nvidia-smi: -q": (lambda text: nvidia_smi.mixed(printed(text), ADDRESSES[0]), inputs.samples("-q.txt")),
     "creatable_vgpu_types": (creatable, inputs.samples("creatable-table.txt", "creatable-short.txt", "creatable-empty.txt")),

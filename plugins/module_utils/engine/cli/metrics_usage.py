@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import calendar
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Dict, Iterator, Sequence, Tuple
 
@@ -41,28 +42,33 @@ def read(ctx: Context, inventory: Inventory) -> Usage:
         return Usage(None, None)
     chosen = answering(inventory.gpus)
     return Usage(
-        nvidia_smi_usage.gpus(ctx, chosen, expected=True),
-        nvidia_smi_usage.vgpus(ctx, chosen) if any(gpu.vgpus for gpu in bound) else None,
+        nvidia_smi_usage.gpus(ctx, chosen, [gpu.address for gpu in bound]),
+        nvidia_smi_usage.vgpus(ctx, chosen, [gpu.address for gpu in bound if any(vgpu.holders for vgpu in gpu.vgpus)])
+        if any(gpu.vgpus for gpu in bound) else None,
     )
 
 
 def samples(inventory: Inventory, usage: Usage) -> Iterator[Sample]:
-    """All of both answers, and what there is without them."""
+    """All of both answers, and what there is without them. What contradicts the kernel, or itself, is left out."""
     running = usage.vgpus.found if usage.vgpus else []
-    named = [(one, _key(one, inventory, running)) for one in running]
-    known = [(one, key) for one, key in named if key]
+    named = Counter((one.gpu, _key(one, inventory, running)) for one in running)
+    known = [(one, key) for one, key in ((one, _key(one, inventory, running)) for one in running) if key and named[one.gpu, key] == 1]
     by_key = {key: one for one, key in known}
-    for busy in usage.gpus.found if usage.gpus else ():
-        if inventory.gpu(busy.address):
-            yield from _of_gpu(busy)
+    busy = [one for one in (usage.gpus.found if usage.gpus else ()) if inventory.gpu(one.address)]
+    for gpu_usage in busy:
+        yield from _of_gpu(gpu_usage)
     for gpu in inventory.gpus:
         for vgpu in gpu.vgpus:
             yield from _of_vgpu(gpu, vgpu, by_key.get(vgpu.key))
     for one, key in known:
         yield from _of_running(one, {"gpu": one.gpu, "vgpu": key})
-    wrong = len(known) < len(named) or any(one.memory.get("used", 0) > one.memory.get("total", one.memory.get("used", 0)) for one in running)
-    yield from _outcome("gpus", usage.gpus, False)
-    yield from _outcome("vgpus", usage.vgpus, wrong)
+    yield from _outcome("gpus", usage.gpus, not all(_fits(one.memory) for one in busy))
+    yield from _outcome("vgpus", usage.vgpus, len(known) < len(running) or not all(_fits(one.memory) for one in running))
+
+
+def _fits(memory: dict[str, int]) -> bool:
+    """Whether no more framebuffer is used or free than there is."""
+    return all(memory.get(word, 0) <= memory.get("total", memory.get(word, 0)) for word in ("used", "free"))
 
 
 def _outcome(query: str, answer: Answer[GpuUsage] | Answer[VgpuUsage] | None, wrong: bool) -> Iterator[Sample]:
@@ -94,7 +100,7 @@ def _key(one: VgpuUsage, inventory: Inventory, running: Sequence[VgpuUsage]) -> 
 def _of_gpu(one: GpuUsage) -> Iterator[Sample]:
     where = {"gpu": one.address}
     for word in ("used", "free"):
-        if word in one.memory:
+        if word in one.memory and _fits(one.memory):
             yield "gpu_framebuffer_%s_bytes" % word, one.memory[word] * MIB, where
     for engine, share in sorted(one.busy.items()):
         yield "gpu_utilization_ratio", share, dict(where, engine=engine)
@@ -123,7 +129,7 @@ def _of_vgpu(gpu: Gpu, vgpu: Vgpu, used: VgpuUsage | None) -> Iterator[Sample]:
 
 
 def _of_running(one: VgpuUsage, where: dict[str, str]) -> Iterator[Sample]:
-    if "used" in one.memory:
+    if "used" in one.memory and _fits(one.memory):
         yield "framebuffer_used_bytes", one.memory["used"] * MIB, where
     for engine, share in sorted(one.busy.items()):
         yield "utilization_ratio", share, dict(where, engine=engine)

@@ -39,7 +39,7 @@ def state(status: str | None) -> State:
 def _expiry(text: str) -> str | None:
     match = _EXPIRY.search(text)
     try:
-        return datetime.datetime.strptime(match.group(1), "%Y-%m-%d %H:%M:%S").strftime("%Y-%m-%dT%H:%M:%SZ") if match else None
+        return datetime.datetime.strptime(match.group(1), "%Y-%m-%d %H:%M:%S").isoformat() + "Z" if match else None
     except ValueError:
         return None
 

@@ -9,9 +9,6 @@ from typing import Iterator
 
 from ..hardware import address
 
-_ROW = r"^([ \t]*)([^:]*[^:\s])\s*:(?:\s(.*))?$"
-_SECTION = r"^([ \t]*)(\S.*?)\s*$"
-
 
 def head(line: str) -> str | None:
     """The address in the line that begins a GPU's part; None for other lines."""
@@ -39,17 +36,17 @@ def sections(text: str) -> Iterator[tuple[str, list[str], str, str]]:
     gpu = ""
     path: list[tuple[int, str]] = []
     for line in text.splitlines():
-        found = head(line)
-        row = re.match(_ROW, line)
-        part = row or re.match(_SECTION, line)
+        found, name = head(line), line.strip()
         if found:
             gpu, path = found, []
-        elif gpu and part:
-            depth = len(part.group(1).expandtabs())
+        elif gpu and name:
+            depth = len(line.expandtabs()) - len(line.expandtabs().lstrip())
             path = [one for one in path if one[0] < depth]
-            if row:
-                yield gpu, [name for dummy, name in path], row.group(2), (row.group(3) or "").strip()
-            path.append((depth, part.group(2)))
+            key, colon, value = name.partition(":")
+            if colon and key and not value[:1].strip():
+                name = key.rstrip()
+                yield gpu, [one for dummy, one in path], name, value.strip()
+            path.append((depth, name))
 
 
 def heads(text: str) -> list[str]:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """nvidia-smi: what GPUs and the vGPUs of VMs do at this moment, one run for all GPUs of a host.
 
-Both questions report why there is no answer: missing (nvidia-smi is not there), timeout, failed (its exit status), unreadable (no GPU, or fewer
-vGPUs than it counts, can be read of what it printed).
+Both questions report why there is no answer: missing (nvidia-smi is not there), timeout, failed (its exit status), unreadable (not all GPUs that must
+be there, or fewer vGPUs than it counts, can be read of what it printed).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _THROTTLES = {
     "sw power cap": "power_cap", "hw slowdown": "hardware", "hw thermal slowdown": "hardware_thermal", "hw power brake slowdown": "power_brake",
     "sw thermal slowdown": "thermal", "sync boost": "sync_boost",
 }
+_POWER = ("gpu power readings", "power readings")
 _ENGINES = ("gpu", "memory", "encoder", "decoder", "jpeg", "ofa")
 
 Used = TypeVar("Used")
@@ -75,23 +76,23 @@ class Answer(Generic[Used]):
     seconds: float
 
 
-def gpus(ctx: Context, pfs: Sequence[str], expected: bool) -> Answer[GpuUsage]:
-    """nvidia-smi -q. pfs: of these GPUs alone; expected: whether there is one that must answer."""
+def gpus(ctx: Context, pfs: Sequence[str], expected: Sequence[str] = ()) -> Answer[GpuUsage]:
+    """nvidia-smi -q. pfs: of these GPUs alone; expected: GPUs that must be in the answer."""
     began = ctx.clock.now()
     answer = nvidia_smi.together(ctx, nvidia_smi.GPUS, pfs)
     found = _gpus(answer.out) if not answer.rc else []
-    unread = expected and not any(one.memory or one.busy for one in found)
+    unread = not {*expected} <= {one.address for one in found if one.memory or one.busy}
     return Answer(found, _error(ctx, answer) or ("unreadable" if unread else None), ctx.clock.now() - began)
 
 
-def vgpus(ctx: Context, pfs: Sequence[str]) -> Answer[VgpuUsage]:
-    """nvidia-smi vgpu -q. pfs: of these GPUs alone."""
+def vgpus(ctx: Context, pfs: Sequence[str], expected: Sequence[str] = ()) -> Answer[VgpuUsage]:
+    """nvidia-smi vgpu -q. pfs: of these GPUs alone; expected: GPUs that must be in the answer."""
     began = ctx.clock.now()
     answer = nvidia_smi.together(ctx, nvidia_smi.VGPUS, pfs)
     found = _vgpus(answer.out) if not answer.rc else []
     counts = [number(value) for dummy, key, value in nvidia_smi_text.rows(answer.out) if key == "active vgpus"]
     known = bool(counts) or "no supported devices" in answer.out.lower()
-    unread = not known or None in counts or sum(one or 0 for one in counts) != len(found)
+    unread = not known or None in counts or sum(one or 0 for one in counts) != len(found) or not {*expected} <= {*nvidia_smi_text.heads(answer.out)}
     return Answer(found, _error(ctx, answer) or ("unreadable" if unread else None), ctx.clock.now() - began)
 
 
@@ -136,16 +137,23 @@ def _gpu_row(gpu: GpuUsage, path: Sequence[str], key: str, value: str) -> None:
         _shared_row(gpu.memory, gpu.busy, path[0], key, value)
     elif path == ["ecc mode"] and key == "current":
         gpu.ecc = {"Enabled": True, "Disabled": False}.get(value)
-    elif path == ["ecc errors", "volatile"]:
-        kind, count = "uncorrectable" if "uncorrectable" in key else "correctable", number(value)
-        if count is not None:
+    elif path[:2] == ["ecc errors", "volatile"]:
+        kind, count = _ecc_kind(path[2:], key), number(value)
+        if kind and count is not None:
             gpu.ecc_errors[kind] = gpu.ecc_errors.get(kind, 0) + count
     elif path[0] in _REASONS and key in _THROTTLES and value in ("Active", "Not Active"):
         gpu.throttled[_THROTTLES[key]] = value == "Active"
     elif path == ["temperature"] and key == "gpu current temp":
         gpu.celsius = _quantity(value, "C")
-    elif path == ["gpu power readings"] and key in ("average power draw", "power draw"):
+    elif path[0] in _POWER and len(path) == 1 and key in ("average power draw", "power draw"):
         gpu.watts = _quantity(value, "W")
+
+
+def _ecc_kind(section: Sequence[str], key: str) -> str | None:
+    """Which errors a row counts. GPUs before Turing have a section for single and one for double bits, each with its total."""
+    if not section:
+        return "uncorrectable" if "uncorrectable" in key else "correctable"
+    return {"single bit": "correctable", "double bit": "uncorrectable"}.get(section[0]) if key == "total" else None
 
 
 def _shared_row(memory: dict[str, int], busy: dict[str, float], section: str, key: str, value: str) -> None:

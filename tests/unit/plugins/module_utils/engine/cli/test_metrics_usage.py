@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 import pytest
 
@@ -143,6 +144,65 @@ def test_what_lies_or_has_other_words_is_reported_and_breaks_nothing(made, comma
     found = shown(command, made)
     assert 'query="%s",reason="%s"' % (query, reason) in of(found, "scrape_error") and found["scrape_success", 'query="%s"' % query] == 0
     assert list(of(found, "present").values()) == [2] and len(of(found, "info")) == 2 and len(of(found, "vm_info")) == 1
+
+
+def _changed(made, change):
+    real = Program(made)
+    made.programs["nvidia-smi"] = lambda argv, timeout: Result(0, change(real.run(argv, timeout).out))
+
+
+def _twice(out):
+    """Each vGPU twice."""
+    begin = out.find("    vGPU ID")
+    return out if begin < 0 else out.replace("Active vGPUs                          : 1", "Active vGPUs : 2") + out[begin:]
+
+
+def test_a_vgpu_that_is_listed_twice_is_left_out(made, command):
+    """Which one is right, nobody knows."""
+    _changed(made, _twice)
+    found = shown(command, made)
+    assert of(found, "scrape_error") == {'query="vgpus",reason="contradiction"': 1}
+    assert not of(found, "framebuffer_used_bytes") and len(of(found, "vm_info")) == 1 and len(of(found, "info")) == 2
+
+
+@pytest.mark.parametrize(
+    "old, new, query, name",
+    [
+        (r"Used +: 2048 MiB", "Used : 999999 MiB", "vgpus", "framebuffer_used_bytes"),
+        (r"Used +: 24576 MiB", "Used : 999999 MiB", "gpus", "gpu_framebuffer_used_bytes"),
+    ],
+)
+def test_more_memory_than_there_is_fires_no_alert(made, command, old, new, query, name):
+    """An alert is about this very number."""
+    assert of(shown(command, made), name)
+    _changed(made, lambda out: re.sub(old, new, out))
+    found = shown(command, made)
+    assert of(found, "scrape_error") == {'query="%s",reason="contradiction"' % query: 1} and not of(found, name)
+
+
+@pytest.mark.parametrize("date", ["0001-1-1 0:0:0", "0000-0-0 0:0:0", "9999-99-99 99:99:99"])
+def test_a_date_that_is_none(made, command, date):
+    made.load[made.key]["license"] = "Licensed (Expiry: %s GMT)" % date
+    found = shown(command, made)
+    assert list(of(found, "licensed").values()) == [1] and of(found, "scrape_success") == {'query="gpus"': 1, 'query="vgpus"': 1}
+
+
+@pytest.mark.parametrize("query, words", [("gpus", ["-q"]), ("vgpus", ["vgpu", "-q"])])
+def test_a_gpu_that_is_left_out_of_an_answer(tmp_path, command, query, words):
+    host = Host(tmp_path, gpus=[("0000:10:00.0", A40), ("0000:11:00.0", A40)]).vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 1}]}]).ok
+    for number, (key, *dummy) in enumerate(host.vgpus()):
+        host.kernel.use(key, pid=5000 + number, name="vm%d" % number)
+    real = Program(host)
+
+    def program(argv, timeout):
+        out = real.run(argv, timeout).out
+        return Result(0, out.partition("GPU 00000000:11")[0] if argv == words else out)
+
+    host.programs["nvidia-smi"] = program
+    found = shown(command, host)
+    assert of(found, "scrape_error") == {'query="%s",reason="unreadable"' % query: 1}
+    assert len(of(found, "gpu_temperature_celsius")) == (1 if query == "gpus" else 2) and len(of(found, "vm_info")) == 2
 
 
 def test_no_nvidia_smi(made, command):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import pathlib
+import time
 
 import pytest
 
@@ -38,7 +39,7 @@ class Prints:
 
 
 def test_a_gpu(tmp_path):
-    answer = nvidia_smi_usage.gpus(Prints(tmp_path, sample("usage-q.txt")).ctx, (), True)
+    answer = nvidia_smi_usage.gpus(Prints(tmp_path, sample("usage-q.txt")).ctx, (), [GPU])
     (one,) = answer.found
     assert answer.error is None and one.address == GPU
     assert one.memory == {"total": 81559, "reserved": 480, "used": 0, "free": 81079}, "not those of BAR1"
@@ -70,9 +71,9 @@ def test_it_runs_once_as_long_as_answers_are_kept_and_names_gpus_where_it_must(t
 def test_the_deadline_is_one_for_all_runs(tmp_path):
     host = Prints(tmp_path, "")
     host.ctx.smi_deadline = host.ctx.clock.now() + 5
-    assert nvidia_smi_usage.gpus(host.ctx, (), False).error is None and 0 < host.runs[0][1] <= 5
+    assert nvidia_smi_usage.gpus(host.ctx, ()).error is None and 0 < host.runs[0][1] <= 5
     host.ctx.smi_deadline = host.ctx.clock.now() - 1
-    assert nvidia_smi_usage.gpus(host.ctx, (), False).error == "timeout" and len(host.runs) == 1
+    assert nvidia_smi_usage.gpus(host.ctx, ()).error == "timeout" and len(host.runs) == 1
 
 
 @pytest.mark.parametrize(
@@ -88,12 +89,28 @@ def test_the_deadline_is_one_for_all_runs(tmp_path):
 )
 def test_why_there_is_no_answer(tmp_path, out, rc, timed_out, error):
     assert nvidia_smi_usage.vgpus(Prints(tmp_path / "a", out, rc, timed_out).ctx, ()).error == error
-    assert nvidia_smi_usage.gpus(Prints(tmp_path / "b", out, rc, timed_out).ctx, (), True).error == error
+    assert nvidia_smi_usage.gpus(Prints(tmp_path / "b", out, rc, timed_out).ctx, (), [GPU]).error == error
 
 
 def test_no_vgpu_and_no_program(tmp_path):
     assert nvidia_smi_usage.vgpus(Prints(tmp_path, "No supported devices in vGPU mode\n").ctx, ()).error is None
     assert nvidia_smi_usage.vgpus(Context(str(tmp_path / "empty")), ()).error in ("missing", "failed")
+
+
+def test_the_words_of_other_releases(tmp_path):
+    """Driver 470, and GPUs before Turing."""
+    bits = "".join("            %s Bit\n                Device Memory : %d\n                Total : %d\n" % one for one in (("Single", 3, 4), ("Double", 1, 2)))
+    text = "GPU 00000000:17:00.0\n    FB Memory Usage\n        Total : 16 MiB\n    ECC Errors\n        Volatile\n" + bits + bits.replace(
+        "Single", "Other") .replace("Double", "Another") + "        Aggregate\n" + bits + "    Power Readings\n        Power Draw : 31.5 W\n"
+    (one,) = nvidia_smi_usage.gpus(Prints(tmp_path, text).ctx, (), [GPU]).found
+    assert one.ecc_errors == {"correctable": 4, "uncorrectable": 2} and one.watts == 31.5
+
+
+@pytest.mark.parametrize("line", [" " * 100000, "x" + " " * 100000 + "y", ": " * 50000, "\t" * 100000 + ":", "a " * 50000])
+def test_a_line_of_whatever_length_does_not_take_long(tmp_path, line):
+    begun = time.process_time()
+    nvidia_smi_usage.vgpus(Prints(tmp_path, "GPU 00000000:17:00.0\n%s\n    Active vGPUs : 0\n" % line).ctx, ())
+    assert time.process_time() - begun < 1
 
 
 def test_numbers_that_can_not_be_are_none(tmp_path):
