@@ -17,12 +17,25 @@ SPEC = {
     "one_at_a_time": {"type": "bool", "default": True},
     "reboot_timeout": {"type": "int", "default": 900},
     "msg": {"type": "str", "default": "Rebooted by Ansible for NVIDIA vGPU (vgpu.kvm)"},
+    "read": {"type": "bool", "default": True},
+    "progress": {"type": "str", "default": ""},
 }
+_LATE = (
+    "Look at its console. When it is up, run this again: it goes on from here. A host that needs longer is given the time by vgpu_reboot_timeout (seconds)."
+)
 
 
 def shown(user):
     """A user of the host, in words."""
     return "%spid %s (%s)" % ("VM %s, " % user["vm"] if user["vm"] else "", user["pid"], user["command"])
+
+
+def failure(done, given, host):
+    """What is wrong, and how to go on."""
+    late = "it is not back %d s after its reboot was asked for (expected: an answer over ssh, after a new boot)." % given["reboot_timeout"]
+    then = _LATE if done["rebooted"] else "Correct what it reports, then run this again: it goes on from here."
+    said = "Ansible said: %s." % str(done.get("msg") or "nothing").rstrip(".")
+    return " ".join(["%s:" % host, late if done["rebooted"] else "the reboot was not started.", said, then, given["progress"]]).rstrip()
 
 
 @contextlib.contextmanager
@@ -42,11 +55,12 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         given = self.validate_argument_spec(argument_spec=SPEC)[1]
         with turn() if given["one_at_a_time"] else contextlib.nullcontext():
-            return {**result, "rebooted": False, **self._reboot(given, task_vars)}
+            done = {**result, "rebooted": False, **self._reboot(given, task_vars)}
+        return {**done, "msg": failure(done, given, task_vars["inventory_hostname"])} if done.get("failed") else done
 
     def _reboot(self, given, task_vars):
         """The result of what was done."""
-        if self._connection.transport != "local":  # the reboot itself refuses that
+        if given["read"] and self._connection.transport != "local":  # the reboot itself refuses that
             options = {"may_disturb": given["may_disturb"], "detail": "counts"}
             read = self._execute_module(module_name="vgpu.kvm.nvidia_gpu_info", module_args=options, task_vars=task_vars)
             if "in_the_way" not in read or "busy" not in read:

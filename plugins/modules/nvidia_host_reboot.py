@@ -45,6 +45,14 @@ options:
     description: Message for users of the host before the reboot.
     type: str
     default: Rebooted by Ansible for NVIDIA vGPU (vgpu.kvm)
+  read:
+    description: Whether the host is read first. V(false) is for a machine that is read by another module, such as a VM by M(vgpu.kvm.nvidia_guest_info).
+    type: bool
+    default: true
+  progress:
+    description: What the run has done and has not, as sentences. The message of a failure ends with it.
+    type: str
+    default: ""
 seealso:
   - module: ansible.builtin.reboot
   - module: vgpu.kvm.nvidia_gpu_info
