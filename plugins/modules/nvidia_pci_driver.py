@@ -39,6 +39,10 @@ options:
     description: Whether the initramfs is rebuilt where it must be. A rebuild that fails or is interrupted is repeated by the next run.
     type: bool
     default: false
+  initramfs_stale:
+    description: Whether another task changed a file that the initramfs has a copy of. With O(initramfs) it is rebuilt in any case then.
+    type: bool
+    default: false
   timeout:
     description: Seconds for each wait.
     type: int
@@ -55,6 +59,15 @@ EXAMPLES = r"""
 - name: Restore the original boot files
   vgpu.kvm.nvidia_pci_driver:
     driver: original
+  become: true
+
+- name: Rebuild the initramfs after a change of a file in /etc/modprobe.d, and touch no GPU
+  vgpu.kvm.nvidia_pci_driver:
+    gpus: []
+    driver: none
+    boot: false
+    initramfs: true
+    initramfs_stale: true
   become: true
 
 - name: Bind one GPU to nvidia and leave configuration files alone

@@ -12,6 +12,7 @@ from bed import FULL, long
 from machine import BY_HAND, NEW, OLD
 from modules import ready
 
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import rebuilds
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
 
 LAYOUT = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
@@ -240,7 +241,7 @@ def test_teardown_repeats_a_failed_initramfs(bed):
     machine.put("/srv/cache/others", "")
     machine.initramfs_fails = True
     first = bed.play("teardown", vgpu_teardown_confirm=True)
-    assert first.rc == 2 and machine.rebuilds == 0, first.out[-3000:]
+    assert first.rc == 2 and machine.rebuilds == 0 and rebuilds.read(machine.root) == {"initramfs"}, first.out[-3000:]
     machine.initramfs_fails = False
     second = bed.play("teardown", vgpu_teardown_confirm=True)
     assert second.rc == 0 and machine.rebuilds == 1 and machine.get(path) is None, second.out[-3000:]
@@ -276,6 +277,8 @@ def test_a_scheduler_of_a_cut_run_comes_into_the_initramfs(bed):
     tasks = [{"vgpu.kvm.nvidia_gpu_info": {}, "register": "read"}, {"ansible.builtin.include_role": role, "vars": {"driver_info": "{{ read }}"}}]
     play = bed.folder / "scheduler.yml"
     play.write_text(json.dumps([{"hosts": "vgpu_hosts", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
+    marks, rebuild = [], machine.update_initramfs
+    machine.update_initramfs = lambda: (marks.append(rebuilds.read(machine.root)), rebuild())[1]
     bed.fault_at["one"] = ("copy", "cut")
     first = bed.play(str(play), vgpu_scheduler="equal_share")
     assert first.rc == 4 and machine.rebuilds == 0, first.out[-3000:]
@@ -286,6 +289,7 @@ def test_a_scheduler_of_a_cut_run_comes_into_the_initramfs(bed):
     assert third.rc == 0 and third.changed == {"one": 0} and machine.rebuilds == 1, third.out[-3000:]
     check = bed.play(str(play), "--check", vgpu_scheduler="fixed_share")
     assert check.changed == {"one": 1} and machine.get("/etc/modprobe.d/nvidia-vgpu-scheduler.conf") == text, check.out[-3000:]
+    assert marks == [{"initramfs"}] and not rebuilds.read(machine.root), "while it runs, it counts as not done"
 
 
 ONE_BY_ONE = [

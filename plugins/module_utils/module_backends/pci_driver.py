@@ -42,7 +42,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     found = inventory.read(ctx, with_types=False)
     plan = _plan(request, ctx, found)
     if params["initramfs"]:
-        binding_plan.add_rebuild(plan, host.read(ctx).initramfs_command)
+        binding_plan.add_rebuild(plan, host.read(ctx).initramfs_command, params["initramfs_stale"])
     if request.check_mode:
         plan.refuse_unresponsive()
     else:
@@ -70,6 +70,7 @@ SPEC: _module.Spec = {
     "driver": {"type": "str", "choices": ["nvidia", "none", "original"], "default": "nvidia"},
     "boot": {"type": "bool", "default": True},
     "initramfs": {"type": "bool", "default": False},
+    "initramfs_stale": {"type": "bool", "default": False},
     "timeout": {"type": "int", "default": 60},
 }
 main = _module.main_of(SPEC, work)

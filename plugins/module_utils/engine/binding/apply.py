@@ -71,7 +71,7 @@ def _initramfs(ctx: Context, command: Sequence[str]) -> None:
     rebuilds.begin(ctx.root, rebuilds.INITRAMFS)
     answer = ctx.command(command, _REBUILD, keeps_lock=True)
     if answer.rc:
-        found = "the initramfs could not be rebuilt, so that the GPUs would be taken again at the next boot: %s" % answer.tail()
+        found = "the initramfs could not be rebuilt, so that the next boot would go by the old files: %s" % answer.tail()
         remedy = "Correct what it reports (space on /boot), then run again, which repeats it."
         raise error(found, "initramfs", "'%s' ends well" % " ".join(command), remedy, "initramfs_failed")
     if os.path.isdir(ctx.root + "/boot"):

@@ -142,8 +142,9 @@ def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> Non
         result.steps.append(Step("edit", None, edit.path, why if back else "%s: %s" % (doing, why), edit=edit, back=back))
 
 
-def add_rebuild(result: BindingPlan, command: Sequence[str]) -> None:
-    """The last step, if the initramfs must be rebuilt and there is a tool for it."""
+def add_rebuild(result: BindingPlan, command: Sequence[str], stale: bool) -> None:
+    """The last step, if the initramfs must be rebuilt and there is a tool for it. stale: whether somebody else changed a file that it has a copy of."""
+    result.target.rebuilds |= {INITRAMFS} if stale else set()
     if INITRAMFS in result.target.rebuilds and command:
         result.steps.append(Step("initramfs", None, None, "run %s" % " ".join(command), command=command))
 

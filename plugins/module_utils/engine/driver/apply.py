@@ -16,7 +16,7 @@ from ..base import refusals
 from ..base.errors import EngineError, error
 from ..base.steps import ApplyError, Step, execute
 from ..read import host
-from ..state import install_mark
+from ..state import install_mark, removal_mark
 from ..system import daemons, files, modinfo, packages, systemd
 from ..system.context import Context
 from ..system.open_files import OpenFiles
@@ -47,6 +47,9 @@ def _machine(ctx: Context, driver: host.Driver) -> installer.Machine:
     machine = installer.Machine(uninstaller=os.path.exists(ctx.root + host.UNINSTALL), command=driver.removal or ())
     if driver.on_disk and driver.flavour != "datacenter" and not machine.uninstaller:
         machine.command = packages.removal(ctx, driver.on_disk, ours=True) or ()
+    if not machine.command:
+        machine.command = packages.rest(ctx, removal_mark.read(ctx.root))
+        machine.begun = bool(machine.command)
     if os.path.exists(ctx.root + installer.ALTERNATE):
         machine.alternate = _owner(ctx, installer.ALTERNATE)
     for lock in installer.X_LOCKS:
@@ -207,10 +210,13 @@ def _uninstall(ctx: Context, timeout: float) -> None:
 
 
 def _purge(ctx: Context, step: Step, timeout: float) -> None:
-    """Removes a driver's packages. No mark: the package manager knows what it has not finished, and the next run finds the packages again."""
+    """Removes a driver's packages."""
     command, module = step.args["command"], modinfo.module(ctx)
+    removal_mark.begin(ctx.root, command)
     answer = packages.remove(ctx, command, timeout)
     left = packages.installed(ctx, command)
+    if not left:
+        removal_mark.end(ctx.root)
     if modinfo.exists(ctx, module) and not left:
         found = "the packages are removed, and their module %s is still on disk: %s" % (module, answer.tail(8))
         raise error(found, "driver", "no such module", "Check 'dkms status', remove the module, then run again.", "uninstall_failed")

@@ -35,7 +35,7 @@ class Machine:
 
     x_server: the pid of a running one and its lock. services: those of daemons.UNITS that run (SETUP: that ran). modules: those of MODULES that are loaded.
     uninstaller: whether NVIDIA's is there. command: what removes the driver's packages; empty if it is of none. removes: the packages that go then;
-    empty if removal_error says why they would stay.
+    empty if removal_error says why they would stay. begun: whether command is the rest of a removal that was interrupted.
     """
 
     alternate: str | None = None
@@ -46,6 +46,7 @@ class Machine:
     command: Sequence[str] = ()
     removes: Sequence[str] = ()
     removal_error: str = ""
+    begun: bool = False
 
 
 @dataclass(eq=False, repr=False)
@@ -144,8 +145,9 @@ def stays(driver: Driver, machine: Machine) -> list[Refusal]:
     return [Refusal(found, "driver", "the driver removed by its package manager", remedy, "packages_stay")]
 
 
-def removal(machine: Machine, what: str) -> Step:
+def removal(machine: Machine, driver: str) -> Step:
     """The step that removes the driver: one of packages, with all packages that go."""
+    what = "the rest of a driver whose removal was interrupted" if machine.begun else driver
     if not machine.command:
         return Step("uninstall", None, None, "uninstall %s" % what)
     text = "remove %s (%s): %s" % (what, " ".join(machine.command[:2]), ", ".join(machine.removes))

@@ -180,7 +180,7 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     raise_if_any(errors)
     steps, after = ([], []) if packaged else installer.around(inventory, driver, run, files.machine)
     if replaced:
-        steps.append(installer.removal(files.machine, "the %s driver %s" % (_KINDS[driver.flavour], driver.on_disk or driver.loaded)))
+        steps.append(installer.removal(files.machine, "the %s driver %s" % (_KINDS.get(driver.flavour), driver.on_disk or driver.loaded)))
     was = " in place of %s" % driver.on_disk if driver.on_disk else ""
     if driver.unfinished:
         was += " (an earlier installation was interrupted)"
@@ -191,6 +191,8 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
 
 def _goes_first(driver: Driver, request: Request, machine: installer.Machine) -> bool:
     """Whether the driver that is there must be removed before: another kind, or one that the new one's tool does not know. Loaded alone: it went already."""
+    if machine.begun:
+        return True
     if driver.flavour == request.flavour:
         return bool(driver.on_disk) and (machine.uninstaller if request.form != "run" else bool(machine.command))
     return driver.flavour != "none" and bool(driver.on_disk or machine.uninstaller)
@@ -239,7 +241,7 @@ def _plan_absent(inventory: Inventory, driver: Driver, request: Request, files: 
     if request.kind == "guest" and driver.flavour == "vgpu":
         raise_if_any(not_a_guest(inventory, driver))
     only_loaded = driver.flavour == "datacenter" and not driver.on_disk and not files.machine.uninstaller
-    if (driver.flavour == "none" or only_loaded) and not driver.unfinished:
+    if (driver.flavour == "none" or only_loaded) and not driver.unfinished and not files.machine.begun:
         return []
     users = _users(inventory, "uninstalling the driver", driver.flavour == "guest")
     alone = bool(driver.removal) and not request.replace_datacenter

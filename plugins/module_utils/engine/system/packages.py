@@ -48,6 +48,12 @@ def installed(ctx: Context, command: Sequence[str], timeout: float = 30) -> list
     return [name for name in command[2:] if name in there]
 
 
+def rest(ctx: Context, command: Sequence[str], timeout: float = 30) -> list[str]:
+    """The command of a removal, for those of its packages that are still there; empty if none is."""
+    left = installed(ctx, command, timeout) if command else []
+    return [word for number, word in enumerate(command) if number < 2 or word == _HELD or word in left] if left else []
+
+
 def _debs(ctx: Context, timeout: float) -> dict[str, tuple[bool, str]]:
     """Whether it is held, and the version, by package."""
     listed = ctx.command(["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${binary:Package} ${Version}\\n", *_ANY], timeout).out

@@ -18,6 +18,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import insta
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_driver_bundle, nvidia_gpu_info
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S
 
 RUN = "NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run"
@@ -153,6 +154,29 @@ def test_a_driver_of_the_distribution_is_replaced_on_request(debians, package):
     assert purge[4:] == ["purge", "libnvidia-ml1:amd64", "nvidia-driver", "nvidia-installer-cleanup"]
     assert (debians.on_disk, debians.packages) == ("550.163.02", [])
     assert not call(nvidia_driver, debians, src=package, replace_datacenter=True, load=False).ok["changed"]
+
+
+@pytest.mark.parametrize("options", [{}, {"state": "absent"}])
+def test_a_removal_of_packages_that_was_killed_is_continued(debians, package, options):
+    """The module goes first, by whose version the packages are found."""
+    options = {"replace_datacenter": True, **(options or {"src": package, "load": False})}
+
+    def killed(argv, timeout):
+        if argv[0] == "--simulate":
+            return debians._apt_get(argv, timeout)
+        debians.packages, debians.dependents = ["libnvidia-ml1:amd64", "nvidia-installer-cleanup"], []
+        debians.on_disk, debians.module = None, "nvidia"
+        raise Died
+
+    debians.programs["apt-get"] = killed
+    with pytest.raises(Died):
+        call(nvidia_driver, debians, **options)
+    del debians.programs["apt-get"]
+    first = "remove the rest of a driver whose removal was interrupted (apt-get purge): libnvidia-ml1:amd64, nvidia-installer-cleanup"
+    check = call(nvidia_driver, debians, check=True, **options).ok
+    assert check["actions"] == [first, "install the vGPU host driver 550.163.02"][:1 if "state" in options else 2]
+    assert call(nvidia_driver, debians, **options).ok["actions"] == check["actions"] and debians.packages == []
+    assert not call(nvidia_driver, debians, **options).ok["changed"] and debians.get("/var/lib/vgpuctl/driver-removal") is None
 
 
 def test_a_driver_of_the_distribution_is_removed_on_request(debians):

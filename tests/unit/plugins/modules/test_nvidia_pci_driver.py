@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.binding import rebuilds
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_pci_driver
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40
@@ -95,6 +97,24 @@ def test_causes_are_reported_and_removed(make_host):
     (warning,) = outcome.warnings
     assert "/usr/lib/modprobe.d/pkg.conf" in warning and "belongs to a package" in warning
     assert outcome["diff"][0]["before_header"] == "/etc/modprobe.d/vfio.conf"
+
+
+def test_a_file_of_another_task_comes_into_the_initramfs(make_host):
+    """The rebuild counts as not done until it has ended well."""
+    host, seen = make_host(driver="vfio-pci"), []
+    fails = [True]
+
+    def rebuild(argv, timeout):
+        seen.append((list(argv), rebuilds.read(host.root)))
+        return Result(int(fails.pop() if fails else False), "no space")
+
+    host.programs["update-initramfs"] = rebuild
+    options = {"gpus": [], "driver": "none", "boot": False, "initramfs": True, "initramfs_stale": True}
+    assert call(nvidia_pci_driver, host, check=True, **options).ok["actions"] == ["run update-initramfs -u -k all"] and not seen
+    assert call(nvidia_pci_driver, host, **options).codes == ["initramfs_failed"] and rebuilds.read(host.root) == {"initramfs"}
+    assert call(nvidia_pci_driver, host, **options).ok["changed"] and rebuilds.read(host.root) == set()
+    assert seen[0][1] == seen[1][1] == {"initramfs"} and host.pf().driver == "vfio-pci"
+    assert not call(nvidia_pci_driver, host, **{**options, "initramfs_stale": False}).ok["changed"]
 
 
 def test_an_id_that_others_share_is_refused(make_host):
