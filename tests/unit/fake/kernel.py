@@ -390,6 +390,7 @@ class Process:
         self.directory = Dir(
             {
                 "comm": File(text(comm + "\n")),
+                "stat": File(text("%d (%s) D 1%s %d 0\n" % (pid, comm, " 0" * 17, 1000 + pid))),
                 "cmdline": File(text("".join(word + "\0" for word in argv))),
                 "fd": Dir(find=self._fd, names=self._numbers),
                 "task": Dir({str(pid): Dir({"fd": Dir(find=self._fd, names=self._numbers)}), str(pid + 1): thread}),

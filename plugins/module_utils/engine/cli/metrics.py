@@ -27,6 +27,8 @@ from .screen import Screen
 
 # Seconds after which a half-written file is one of a killed run: nothing here holds the host's lock.
 _ABANDONED = 3600
+# Which nvidia-smi hangs in the kernel: its pid, and when it began. A reboot empties the directory.
+_STUCK = "/run/vgpuctl-nvidia-smi"
 TIMEOUT = 20.0  # seconds for all runs of nvidia-smi together
 # Problems that keep the next boot from restoring the vGPUs.
 NEXT_BOOT = ("next_kernel_without_driver", "boot_cause", "service_not_enabled", "restore_not_enabled")
@@ -77,11 +79,27 @@ def _check(ctx: Context, output: str) -> None:
 def scrape(ctx: Context, timeout: float = TIMEOUT) -> Scrape:
     """Reads the host. timeout: seconds for all runs of nvidia-smi together."""
     began = ctx.clock.now()
-    ctx.smi_deadline, ctx.smi_answers = began + timeout, {}
+    ctx.smi_deadline, ctx.smi_answers = began + (0 if _is_stuck(ctx) else timeout), {}
     seen = snapshot.read(ctx)
     usage = metrics_usage.read(ctx, seen.inventory)
     ctx.smi_deadline = ctx.smi_answers = None
+    if ctx.smi_stuck:
+        files.write_atomic(ctx.root, _STUCK, "%d %s\n" % (ctx.smi_stuck, _began(ctx, ctx.smi_stuck)))
     return Scrape(seen, restore_record.read(ctx.root), usage, ctx.clock.wall(), ctx.clock.now() - began)
+
+
+def _is_stuck(ctx: Context) -> bool:
+    """Whether the nvidia-smi of an earlier scrape still hangs in the kernel: each one more would stay there, too, until the host is rebooted."""
+    pid, dummy, began = (files.read_text(ctx.root, _STUCK) or "").strip().partition(" ")
+    if not pid.isdigit() or not began or _began(ctx, int(pid)) != began:
+        return False
+    ctx.smi_silent = "the nvidia-smi of an earlier run (pid %s) hangs in the kernel" % pid
+    return True
+
+
+def _began(ctx: Context, pid: int) -> str:
+    """When a process began, in the kernel's ticks; empty if there is none."""
+    return " ".join(ctx.sysfs.read_or("/proc/%d/stat" % pid, "").rpartition(")")[2].split()[19:20])
 
 
 def render(scraped: Scrape) -> str:

@@ -22,11 +22,12 @@ _PIPE = 1 << 20  # the largest that a pipe may be
 
 @dataclass(eq=False, repr=False)
 class Result:
-    """How a program ended. rc 124 and timed_out: it was ended at its deadline; rc 127: it isn't there."""
+    """How a program ended. rc 124 and timed_out: it was ended at its deadline; rc 127: it isn't there. stuck: its pid, if it hangs in the kernel."""
 
     rc: int
     out: str
     timed_out: bool = False
+    stuck: int | None = None
 
     def tail(self, lines: int = 5) -> str:
         """The last lines of what it printed, on one line."""
@@ -68,7 +69,7 @@ def run(argv: Sequence[str], timeout: float, env: Mapping[str, str] | None = Non
             if _follow(process, out, 5):
                 return Result(124, out.decode("utf-8", "replace"), True)
         # It hangs in the kernel and can't be ended; leave it and report that.
-        return Result(124, "%s does not end, not even by SIGKILL" % argv[0], True)
+        return Result(124, "%s does not end, not even by SIGKILL" % argv[0], True, process.pid)
     finally:
         if process.stdout:
             process.stdout.close()

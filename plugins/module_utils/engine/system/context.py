@@ -25,6 +25,7 @@ class Context:
         self.side_by_side = True  # whether GPUs that do not need each other are worked on at the same time; a fake host has no locks for it
         self.type_directories: dict[str, str] = {}  # names of vGPU types' directories (nvidia-558) by the type's number
         self.smi_silent: str | None = None  # why nvidia-smi reported nothing (it hung), as a clause
+        self.smi_stuck: int | None = None  # pid of one that hangs in the kernel, where nothing ends it
         self.smi_deadline: float | None = None  # when, by the clock, nvidia-smi must have ended; later calls are not made
         self.smi_answers: dict[Sequence[str], Result] | None = None  # answers about several GPUs that count for all of a scrape; None: none is kept
         self.smi_hung: set[str] = set()  # GPUs for which it hung, empty for all: they are not asked for again in this run

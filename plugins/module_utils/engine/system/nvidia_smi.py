@@ -96,6 +96,7 @@ def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
     answer = ctx.command([binary(ctx) or "nvidia-smi"] + list(arguments), left)
     if answer.timed_out:
         ctx.smi_hung.add(gpu)
+        ctx.smi_stuck = answer.stuck or ctx.smi_stuck
         ctx.smi_silent = "nvidia-smi did not end within %d s and was stopped" % left
     return Result(0, answer.out) if answer.rc == _CORRUPTED else answer
 

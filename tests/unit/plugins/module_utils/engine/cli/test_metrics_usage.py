@@ -14,6 +14,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command imp
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Host
+from ansible_collections.vgpu.kvm.tests.unit.fake.kernel import Process
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S
 from ansible_collections.vgpu.kvm.tests.unit.fake.nvidia_smi import Program
 from ansible_collections.vgpu.kvm.tests.unit.fake.prometheus import metrics
@@ -126,6 +127,23 @@ def test_what_hangs_has_one_deadline_and_costs_nothing_else(made, command):
     assert of(found, "scrape_error") == {'query="gpus",reason="timeout"': 1, 'query="vgpus",reason="timeout"': 1}
     assert found["scrape_duration_seconds", ""] <= 4 and len(asked(made)) == 1
     assert list(of(found, "present").values()) == [2] and list(of(found, "in_use").values()) == [1] and "vm=\"web1\"" in str(of(found, "vm_info"))
+
+
+def test_what_hangs_in_the_kernel_is_not_joined_by_another_each_minute(made, command):
+    """SIGKILL does not end it, and systemd's timer goes on."""
+    made.kernel.add_process(4242, "nvidia-smi", ["nvidia-smi", "-q"], [])
+    made.programs["nvidia-smi"] = lambda argv, timeout: Result(124, "nvidia-smi does not end, not even by SIGKILL", True, 4242)
+    shown(command, made)
+    assert len(asked(made)) == 1
+    made.ctx.smi_hung.clear()  # the next scrape is a process of its own
+    made.ctx.smi_stuck = made.ctx.smi_silent = None
+    found = shown(command, made)
+    assert not asked(made) and of(found, "scrape_error") == {'query="gpus",reason="timeout"': 1, 'query="vgpus",reason="timeout"': 1}
+    made.kernel.add_process(4242, "other", ["other"], [])
+    made.kernel.processes[4242].directory = Process(4243, "other", ["other"], []).directory  # the pid is another process' by now
+    del made.programs["nvidia-smi"]
+    made.ctx.smi_silent = None
+    assert of(shown(command, made), "scrape_success") == {'query="gpus"': 1, 'query="vgpus"': 1}
 
 
 @pytest.mark.parametrize(
