@@ -82,7 +82,7 @@ def test_a_managed_vf_keeps_its_address_in_the_guest(machine):
     assert [ElementTree.tostring(one).strip() for one in after] == [ElementTree.tostring(one).strip() for one in before]
 
 
-def test_a_display_needs_graphics_and_what_libvirt_refuses_is_put_back(machine):
+def test_a_display_needs_graphics_and_what_libvirt_refuses_changes_nothing(machine):
     machine.define("web1", RICH.partition("\n")[2])
     refused = attach(machine, web({"uuid": ONE, "display": True}))
     assert refused.codes == ["no_graphics"] and machine.has("web1") == [ONE]

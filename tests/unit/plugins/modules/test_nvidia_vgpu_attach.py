@@ -380,7 +380,7 @@ def test_all_else_of_a_definition_stays_to_the_letter(mdevs):
     assert (changed.get("display"), changed.find("source/address").get("uuid")) == ("on", ONE)
 
 
-def test_a_refused_change_is_taken_back(mdevs):
+def test_a_refused_change_changes_nothing(mdevs):
     virsh = Libvirt(mdevs).define("web1", (MDEV % ONE).replace("model=", "display='off' model="))
     old = ElementTree.tostring(virsh.element("web1"))
     mdevs.fail_at = len(mdevs.writes) + 1
