@@ -119,7 +119,8 @@ def test_what_is_missing_and_what_awx_refuses_is_told_in_words(tmp_path):
         run = apply(awx, tmp_path, {**SETTINGS, "awx_license_inputs": {"token": SECRETS["license"], "tok": "x"}})
         assert run.rc and "- vGPU licence token (from awx_license_inputs):" in run.out and "Additional properties" in run.out, run.out[-2000:]
         assert not [mark for mark in SECRETS.values() if mark in run.out]
-        for broken in (KEY[: KEY.index("END")] % SECRETS["key"], "  " + SECRETS["key"]):  # AWX quotes the first hundred characters
+        long = SECRETS["key"] + "A" * 200  # as keys are: AWX quotes the first hundred characters, which the module does not know as the secret
+        for broken in (KEY[: KEY.index("END")] % long, "  " + long):
             run = apply(awx, tmp_path, {**SETTINGS, "awx_update_secrets": True, "awx_machine_inputs": {"username": "ansible", "ssh_key_data": broken}}, "-vvv")
             assert run.rc and "- vGPU machines (from awx_machine_inputs): its answer quotes what was given" in run.out, run.out[-2000:]
             assert "Check ssh_key_data" in run.out and SECRETS["key"] not in run.out and "BEGIN OPENSSH" not in run.out, run.out[-2000:]
