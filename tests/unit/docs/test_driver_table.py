@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.lookup import driver_files
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark, removal_mark
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_host_plan
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
@@ -123,6 +123,14 @@ def debians(host):
     host.kernel.load(host.on_disk)
 
 
+def half_gone(host):
+    """The module's package went first. Nothing is loaded."""
+    debians(host)
+    nothing(host)
+    host.put(removal_mark.PATH, "".join(word + "\n" for word in ["apt-get", "purge", *host.packages]))
+    host.module, host.packages = "nvidia", ["libnvidia-ml1:amd64", "nvidia-installer-cleanup"]
+
+
 def ubuntus(host):
     """With nvtop, which needs a library of it."""
     nothing(host)
@@ -187,6 +195,7 @@ ROWS = (
     ("Host: the same, with the word", plain, UBUNTU, True, "host"),
     ("Host: Debian's packages", debians, DEBIAN, False, "host"),
     ("Host: the same, with the word", debians, DEBIAN, True, "host"),
+    ("Host: the same, whose removal was interrupted", half_gone, DEBIAN, True, "host"),
     ("Host: Ubuntu's packages, and a program that needs one of them", ubuntus, UBUNTU, False, "host"),
     ("Host: the same, with the word", ubuntus, UBUNTU, True, "host"),
     ("Host: packages of NVIDIA's CUDA repository", cuda, UBUNTU, False, "host"),
