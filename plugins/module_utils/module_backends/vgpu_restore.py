@@ -18,7 +18,7 @@ PREFIX = explain.PREFIX
 ELSEWHERE = (
     *("checks.busy", "cloud", "libvirt", "system.virsh", "vgpu.diff"),
     *("guest.branches", "guest.gridd_conf", "guest.license_plan", "guest.license_setup", "guest.license_status", "guest.token", "guest.vm"),
-    *("driver.apply", "driver.bundle", "driver.compatibility", "driver.installer", "driver.plan", "driver.supply"),
+    *("driver.apply", "driver.bundle", "driver.compatibility", "driver.installer", "driver.plan", "driver.removal_mark", "driver.supply"),
 )
 
 

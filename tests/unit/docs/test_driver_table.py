@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.lookup import driver_files
-from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark, removal_mark
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import removal_mark
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_host_plan
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call

@@ -16,11 +16,11 @@ from ..base import refusals
 from ..base.errors import EngineError, error
 from ..base.steps import ApplyError, Step, execute
 from ..read import host
-from ..state import install_mark, removal_mark
+from ..state import install_mark
 from ..system import daemons, files, modinfo, packages, systemd
 from ..system.context import Context
 from ..system.open_files import OpenFiles
-from . import installer, signing
+from . import installer, removal_mark, signing
 from .plan import Files, Request
 
 LOG = "/var/log/nvidia-installer.log"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Sequence
 
+from ..state import migration
+from ..state.paths import STATE
 from ..system import files
-from . import migration
-from .paths import STATE
 
 PATH = STATE + "/driver-removal"
 
