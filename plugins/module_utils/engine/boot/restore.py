@@ -3,8 +3,9 @@
 """Restores the stored layout at boot: MIG mode and VFs, then GPU instances, mixed-size mode and vGPUs.
 
 No GPU waits for another one: each gets its vGPUs as soon as it offers its types, and a GPU that a program keeps open is tried again until
-the deadline, which all GPUs share. Only sriov-manage takes one GPU at a time: it writes the model's id into pci-pf-stub, which takes an id
-only once. Nothing is ever removed: vGPUs that are not stored stay, and stand in nobody's way.
+the deadline, which all GPUs share. Only sriov-manage takes one GPU at a time, and waits for the VFs of the last: it writes the model's id
+into pci-pf-stub, which takes an id only once, and takes VFs of that id, too, while nvidia does not have them. Nothing is ever removed:
+vGPUs that are not stored stay, and stand in nobody's way.
 """
 
 from __future__ import annotations
