@@ -22,7 +22,7 @@ from tables import report
 
 OUTPUT = ROOT / ".build" / "bench"
 # Modules beside this one, by the name of the part ("site" is a module of Python's own). Each has measure(bench), which returns a list of sections (rows.py).
-PARTS = {"modules": "single_module", "site": "whole_host", "boot": "boot", "fleet": "simulated_fleet"}
+PARTS = {"modules": "single_module", "site": "whole_host", "bare": "bare_host", "boot": "boot", "fleet": "simulated_fleet"}
 
 
 def write(told: dict, sections: list[Section], folder: Path) -> str:

@@ -12,11 +12,15 @@ from machines import TOOLS, Bench, Host, say
 from rows import Ratio, Row, Section
 from whole_host import BOOTED, EIGHT, LARGE, PLACE_EIGHT, PLACE_TWO, TWO, first_run, variables
 
+ONE = EIGHT[-1:]
+PLACE_ONE = ("bench-one", "--tier", "full", "--gpus", "1", "--start", "ready")
+
 UNIT = "vgpu-restore.service"
 ABOUT = (
     "The same machines, shut down and booted again. *The driver is ready* when `nvidia-vgpud` has told it the vGPU types and ended, or when the kernel module "
     "has bound all GPUs, whichever is later; *present* is the kernel's line about a vGPU's IOMMU group, "
-    "by the kernel's clock. Both are read from the journal, apart from what the unit says itself."
+    "by the kernel's clock. Both are read from the journal, apart from what the unit says itself. In the boot with a lock the first GPU's unbindLock is "
+    "refused until all vGPUs of the other seven are there. A twin has eight GPUs at most: that sixteen cost twice the work of eight is a unit test's."
 )
 SAID = re.compile(r"(\d+) of the (?:\d+ )?stored vGPUs there, ([\d.]+) s after the driver was ready")
 
@@ -38,8 +42,8 @@ def moment(host: Host, unit: str, which: str) -> float:
     return int(host.sh(f"systemctl show --value -p {which}Monotonic {unit}") or 0) / 1e6
 
 
-def kernel_moments(lines: list[tuple[float, str]], uuids: set[str]) -> tuple[float, list[float]]:
-    """From the kernel's log: when the driver was loaded, and when each of the vGPUs came."""
+def kernel_moments(lines: list[tuple[float, str]], uuids: set[str]) -> tuple[float, dict[str, float]]:
+    """From the kernel's log: when the driver was loaded, and when each of the vGPUs came, by UUID."""
     loaded = [when for when, text in lines if "NVRM: loading" in text]
     came = {}
     for when, text in lines:
@@ -48,7 +52,16 @@ def kernel_moments(lines: list[tuple[float, str]], uuids: set[str]) -> tuple[flo
             came[found.group(1)] = when
     if not loaded or set(came) != uuids:
         raise RuntimeError(f"the kernel's log tells of {len(came)} of {len(uuids)} vGPUs, and {len(loaded)} times of the driver")
-    return loaded[-1], sorted(came.values())
+    return loaded[-1], came
+
+
+def last_by_gpu(came: dict[str, float], mdevs: dict[str, tuple[str, str]]) -> dict[str, float]:
+    """When the last vGPU of each GPU came, by the GPU's bus. mdevs: as Twin.mdevs."""
+    found: dict[str, float] = {}
+    for uuid, when in came.items():
+        bus = mdevs[uuid][0].rpartition(":")[0]
+        found[bus] = max(when, found.get(bus, 0.0))
+    return found
 
 
 def await_unit(host: Host) -> None:
@@ -97,16 +110,19 @@ ROWS = {
     "unit": "the unit's start to the last vGPU present",
     "start": "the kernel's start to the last vGPU present",
     "wait": "the driver ready to the unit's start",
+    "first": "the driver ready to the last vGPU of the GPU that has all of its own first",
 }
+# A fault of the twin's driver from boot on: the first GPU's unbindLock is not granted.
+LOCK = "/etc/modprobe.d/lock.conf"
 
 
 def one_boot(host: Host, count: int) -> tuple[dict[str, float], list[list]]:
     """What this boot came to: seconds by the keys of ROWS, and the unit's lines."""
     await_unit(host)
-    uuids = set(host.mdevs())
-    if len(uuids) != count:
-        raise RuntimeError(f"{len(uuids)} vGPUs are there after the boot, {count} were wanted")
-    loaded, came = kernel_moments(journal(host, "-k"), uuids)
+    mdevs = host.mdevs()
+    if len(mdevs) != count:
+        raise RuntimeError(f"{len(mdevs)} vGPUs are there after the boot, {count} were wanted")
+    loaded, came = kernel_moments(journal(host, "-k"), set(mdevs))
     told = moment(host, "nvidia-vgpud.service", "ExecMainExitTimestamp")
     begun = moment(host, UNIT, "ExecMainStartTimestamp")
     if not told or not begun:
@@ -116,15 +132,37 @@ def one_boot(host: Host, count: int) -> tuple[dict[str, float], list[list]]:
     said = [found.groups() for found in (SAID.search(text) for dummy, text in lines) if found]
     if [int(number) for number, dummy in said] != [count]:
         raise RuntimeError(f"the unit tells of {said}, {count} vGPUs are there")
-    found = {"after": came[-1] - ready, "said": float(said[0][1]), "unit": came[-1] - begun, "start": came[-1], "wait": begun - ready}
-    return found, timeline(lines, begun)
+    last = last_by_gpu(came, mdevs).values()
+    found = {"after": max(last) - ready, "said": float(said[0][1]), "unit": max(last) - begun, "start": max(last), "wait": begun - ready}
+    return {**found, "first": min(last) - ready}, timeline(lines, begun)
+
+
+def locked_boot(bench: Bench, name: str, count: int, gpus: int) -> float:
+    """Seconds from the driver being ready to the last vGPU of the other GPUs, while the first one is locked."""
+    bench.host(name)[0].sh(f"echo options nvidia fault_unbind_lock=1 > {LOCK}")
+    host = bench.rebooted(name)
+    others = count - count // gpus
+    deadline = time.monotonic() + 600
+    while len(host.mdevs()) < others:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{len(host.mdevs())} vGPUs are there beside a locked GPU, {others} were wanted")
+        time.sleep(1)
+    mdevs = host.mdevs()
+    loaded, came = kernel_moments(journal(host, "-k"), set(mdevs))
+    told = moment(host, "nvidia-vgpud.service", "ExecMainExitTimestamp")
+    host.sh(f"rm {LOCK}; echo 0 > /sys/module/nvidia/parameters/fault_unbind_lock")
+    await_unit(host)
+    if len(mdevs) != others or len(host.mdevs()) != count:
+        raise RuntimeError(f"{len(mdevs)} vGPUs were there beside a locked GPU, {len(host.mdevs())} after it; {others} and {count} were wanted")
+    return max(came.values()) - max(loaded, told)
 
 
 def measure(bench: Bench) -> list[Section]:
     """All rows of this part."""
     section = Section("The boot", about=ABOUT)
     several = min(bench.settings.repeats, 3 if bench.settings.full else 2)
-    for place, gpus, count, key, runs in ((PLACE_EIGHT, EIGHT, BOOTED, "8", 1), (PLACE_TWO, TWO, LARGE, "2", several)):
+    places = ((PLACE_EIGHT, EIGHT, BOOTED, "8", 2), (PLACE_TWO, TWO, LARGE, "2", several), (PLACE_ONE, ONE, BOOTED // len(EIGHT), "1", several))
+    for place, gpus, count, key, runs in places:
         words = f"{count} vGPUs on {len(gpus)} GPUs with 32 VFs each"
         if not bench.has(place[0]):
             host, dummy = bench.host(*place)
@@ -137,11 +175,16 @@ def measure(bench: Bench) -> list[Section]:
         for name, text in ROWS.items():
             section.rows.append(Row(f"boot-{name}-{key}", f"{words}: {text}", [found[name] for found, dummy in boots]))
         section.profiles[f"boot, {words}: lines of the unit, and what each came after"] = boots[-1][1]
+        if gpus == EIGHT:
+            say(f"boot with {words}, one of them locked")
+            text = f"{words}, the first one locked: the driver ready to the last vGPU of the other seven present, by the journal"
+            section.rows.append(Row("boot-locked-8", text, [locked_boot(bench, place[0], count, len(gpus)) for dummy in range(runs)]))
         profile_restore(host, section, words)
         bench.drop(host.name)
     section.ratios = [
         Ratio(f"{LARGE} vGPUs present after the driver is ready, by the unit's own line", "boot-said-2", at_most=10),
         Ratio(f"{LARGE} vGPUs present after the driver is ready, by the journal", "boot-after-2", at_most=10),
         Ratio(f"{BOOTED} vGPUs on 8 GPUs present after the driver is ready, by the journal", "boot-after-8"),
+        Ratio("boot with one GPU of eight locked, the other seven / boot without the lock", "boot-locked-8", "boot-after-8", at_most=1.3),
     ]
     return [section]

@@ -42,6 +42,7 @@ WITHOUT_PUBLIC_NAME = {
     r".*_(info|check_mode_assume|unresponsive_gpus)": "a role that includes this one hands it over: what it read, and what its other stages do",
     r"(gpu_release|iommu)_state|gpu_release_initramfs_stale": "the role teardown sets it",
     r"gpu_release_update_bootloader|iommu_bootloader_stale": "which of two stages rebuilds the boot loader's configuration is between them",
+    r"driver_initramfs_rebuilt": "which of two stages rebuilds the initramfs is between them",
     r"(host|preflight)_before_drain": "the role upgrade sets it",
     r"preflight_stages": "the role host sets it, after the tags of the run",
     r"sriov_bind": "the role host sets it, after what it read of the GPUs",

@@ -37,9 +37,14 @@ def test_the_kernels_lines_have_the_kernels_time():
 def test_the_kernel_tells_when_driver_and_vgpus_came():
     log = [(1.0, "NVRM: loading NVIDIA"), (5.0, f"nvidia-vgpu-vfio {TWO}: Adding to iommu group 4"), (4.0, f"nvidia-vgpu-vfio {ONE}: Adding to iommu group 3")]
     log.append((9.0, "vfio_mdev 00000000-7a54-4c7e-9b0d-0c7d2f6f3a12: Adding to iommu group 7"))
-    assert boot.kernel_moments(log, {ONE, TWO}) == (1.0, [4.0, 5.0])
+    assert boot.kernel_moments(log, {ONE, TWO}) == (1.0, {ONE: 4.0, TWO: 5.0})
     with pytest.raises(RuntimeError, match="1 of 2"):
         boot.kernel_moments(log[:2], {ONE, TWO})
+
+
+def test_the_last_vgpu_of_each_gpu():
+    mdevs = {"a": ("0000:e7:00.4", "A40-3Q"), "b": ("0000:e7:01.2", "A40-3Q"), "c": ("0000:e8:00.4", "A40-3Q")}
+    assert boot.last_by_gpu({"a": 4.0, "b": 6.0, "c": 5.0}, mdevs) == {"0000:e7": 6.0, "0000:e8": 5.0}
 
 
 def test_the_units_own_line_is_understood():

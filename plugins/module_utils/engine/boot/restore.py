@@ -3,8 +3,9 @@
 """Restores the stored layout at boot: MIG mode and VFs, then GPU instances, mixed-size mode and vGPUs.
 
 No GPU waits for another one: each gets its vGPUs as soon as it offers its types, and a GPU that a program keeps open is tried again until
-the deadline, which all GPUs share. Only sriov-manage takes one GPU at a time: it writes the model's id into pci-pf-stub, which takes an id
-only once. Nothing is ever removed: vGPUs that are not stored stay, and stand in nobody's way.
+the deadline, which all GPUs share. Only sriov-manage takes one GPU at a time, and waits for the VFs of the last: it writes the model's id
+into pci-pf-stub, which takes an id only once, and takes VFs of that id, too, while nvidia does not have them. Nothing is ever removed:
+vGPUs that are not stored stay, and stand in nobody's way.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ..state import layout_file
 from ..state.layout_file import StoredGpu, StoredVgpu
 from ..system import sriov_manage
 from ..system.context import Context
+from ..system.open_files import OpenFiles
 from ..vgpu import apply as vgpu_apply, plan as vgpu_plan
 from ..vgpu.layout import GpuSpec, VgpuSpec, plain_params
 from ..vgpu.target import Host, Options
@@ -88,7 +90,9 @@ class Restore:
         self._pending = [_Pending(one) for dummy, one in sorted(self.stored.items()) if one.vfs or one.vgpus or one.mig]
         self._running: list[Future[vgpu_apply.Outcome]] = []
         self._created: list[Step] = []
-        self._seen: reader.Inventory | None = None  # since the last change of ours, in this round
+        # In this round: each GPU since the last change of ours, and who has what open; what is in use is checked again before it is changed.
+        self._seen: dict[str, reader.Inventory] = {}
+        self._files: OpenFiles | None = None
 
     @property
     def vgpus(self) -> int:
@@ -99,15 +103,20 @@ class Restore:
         """The seconds that one step may take: all ends within REST of the deadline."""
         return max(1.0, min(STEP, self._begun + self.timeout + REST - self.ctx.clock.now()))
 
-    def _inventory(self) -> reader.Inventory:
-        """The GPUs without their types; read once a round, and after each change."""
-        self._seen = self._seen or reader.read(self.ctx, with_types=False)
-        return self._seen
+    def _read(self, pf: str, with_types: bool) -> reader.Inventory:
+        """One GPU: it costs the same work, however many there are."""
+        self._files = self._files or OpenFiles(self.ctx.sysfs)
+        return reader.read_alone(self.ctx, pf, self._files, with_types)
+
+    def _inventory(self, pf: str) -> reader.Inventory:
+        """One GPU without its types; read once a round, and after each change."""
+        self._seen[pf] = self._seen.get(pf) or self._read(pf, with_types=False)
+        return self._seen[pf]
 
     def did(self, steps: Iterable[Step]) -> None:
         """Notes steps that were done."""
         for step in steps:
-            self._seen = None
+            self._seen.clear()
             self.done.append(str(step))
             self.out(str(step))
 
@@ -130,7 +139,7 @@ class Restore:
 
     def _round(self, pool: ThreadPoolExecutor) -> bool:
         """One attempt at each GPU that is due, and the vGPUs of all that offer their types; whether nothing is left to do."""
-        self._seen = None
+        self._seen, self._files = {}, None
         for one in list(self._pending):
             if one.enabled is None and one.again <= self.ctx.clock.now() < self._begun + self.timeout:
                 self._enable(one)
@@ -150,7 +159,7 @@ class Restore:
     def _enable(self, one: _Pending) -> None:
         """One attempt at MIG mode and VFs of a GPU. What fails elsewhere than in a lock is reported; the VFs that work get their vGPUs."""
         pf, clock = one.stored.address, self.ctx.clock
-        gpu = self._inventory().gpu(pf)
+        gpu = self._inventory(pf).gpu(pf)
         # udev, the module or nvidia-vgpud may still be at work.
         if gpu and gpu.alive and gpu.driver is None and clock.now() < self._begun + min(BIND, self.timeout / 2):
             return
@@ -168,8 +177,8 @@ class Restore:
                 self.did(exc.done if isinstance(exc, ApplyError) else ())
                 return
             self.failed(exc)
-            self._seen = None
-            gpu = self._inventory().gpu(pf)
+            self._seen.clear()
+            gpu = self._inventory(pf).gpu(pf)
             if gpu is None or gpu.driver != "nvidia" or not any(vf.usable for vf in gpu.vfs):
                 self._pending.remove(one)
                 return
@@ -179,18 +188,18 @@ class Restore:
 
     def _vfs(self, stored: StoredGpu) -> None:
         """MIG mode and VFs of one GPU."""
-        pf, gpu = stored.address, _present(self._inventory(), stored.address)
+        pf, gpu = stored.address, _present(self._inventory(stored.address), stored.address)
         if not gpu.alive:
             raise EngineError(refusals.off_bus(gpu))
         if stored.mig:
             if gpu.driver in STRANDED:  # nvidia-smi reports MIG only of GPUs that are bound to nvidia
                 raise_if_any(refusals.no_vfs_yet(gpu, self._facts()))
                 self.did(sriov_apply.repair(self.ctx, gpu, self._most()))
-            self._mig(self._inventory(), pf)
+            self._mig(self._inventory(pf), pf)
         if stored.vfs:
-            gpu = _present(self._inventory(), pf)  # as it is with MIG mode
+            gpu = _present(self._inventory(pf), pf)  # as it is with MIG mode
             options = sriov_plan.Options(num_vfs=_number(gpu, stored), has_tool=sriov_manage.installed(self.ctx), leave_used=True)
-            plan = sriov_plan.plan(self._inventory(), self._facts(), [pf], options)
+            plan = sriov_plan.plan(self._inventory(pf), self._facts(), [pf], options)
             self.did(sriov_apply.apply(self.ctx, plan, self._most(), 0, lock=0))  # agents start after this; vGPUs are watched below
             for text in plan.warnings:
                 self.out(text)
@@ -212,18 +221,17 @@ class Restore:
         """The vGPUs of GPUs whose types are there, or don't come in time."""
         waiting = [one for one in self._pending if one.enabled is not None]
         if waiting:
-            seen, now = self._inventory(), self.ctx.clock.now()
-            found = [(one, seen.gpu(one.stored.address)) for one in waiting]
+            now = self.ctx.clock.now()
+            found = [(one, self._inventory(one.stored.address).gpu(one.stored.address)) for one in waiting]
             late = [one for one in waiting if one.enabled is not None and now >= one.enabled + STEP]
             self._create(pool, [one for one, gpu in found if gpu is None or one in late or reader.types_there(self.ctx, gpu)])
 
     def _create(self, pool: ThreadPoolExecutor, ready: Sequence[_Pending]) -> None:
         """GPU instances, mixed-size mode and vGPUs of some GPUs, all at the same time."""
-        inventory = reader.read(self.ctx) if ready else None
         for one in ready:
             self._pending.remove(one)
             try:
-                steps = self._plan_gpu(inventory, one.stored) if inventory else []
+                steps = self._plan_gpu(self._read(one.stored.address, with_types=True), one.stored)
             except EngineError as exc:
                 self.failed(exc)
                 continue
@@ -273,7 +281,7 @@ class Restore:
     def _late(self, one: _Pending) -> EngineError:
         """The error of a GPU that was not ready before the deadline."""
         pf, now = one.stored.address, self.ctx.clock.now()
-        gpu = self._inventory().gpu(pf)
+        gpu = self._inventory(pf).gpu(pf)
         if one.since is None:
             remedy = "The errors above show what took the time. Put that right, then run 'vgpuctl restore'."
             return error("the %d s of this restore ended before its turn" % self.timeout, pf, "its VFs and vGPUs", remedy, "no_time")

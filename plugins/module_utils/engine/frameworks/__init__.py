@@ -34,9 +34,9 @@ def at(ctx: Context, parent: str) -> Framework:
     return of(ctx, probe(ctx.sysfs, parent)) or Mdev(ctx)
 
 
-def instances(ctx: Context, open_files: OpenFiles | None = None) -> list[Vgpu]:
-    """All vGPUs of the host, of whatever framework."""
-    return [vgpu for one in ALL for vgpu in one(ctx).instances(open_files)]
+def instances(ctx: Context, open_files: OpenFiles | None = None, parents: Sequence[str] | None = None) -> list[Vgpu]:
+    """All vGPUs of the host, of whatever framework; parents: as in Framework.instances."""
+    return [vgpu for one in ALL for vgpu in one(ctx).instances(open_files, parents)]
 
 
 def likely_uuids(kernel: str | None) -> bool:

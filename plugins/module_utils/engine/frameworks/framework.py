@@ -63,8 +63,8 @@ class Framework(ABC):
         """The type's number as the parent has it now, or None. known: as it was when the plan was made."""
 
     @abstractmethod
-    def instances(self, open_files: OpenFiles | None = None) -> list[Vgpu]:
-        """All vGPUs of the host; open_files: with who holds them."""
+    def instances(self, open_files: OpenFiles | None = None, parents: Iterable[str] | None = None) -> list[Vgpu]:
+        """All vGPUs of the host; open_files: with who holds them. parents: those of these VFs and PFs are enough, where others have no UUID to be taken."""
 
     @abstractmethod
     def exists(self, key: str) -> bool:

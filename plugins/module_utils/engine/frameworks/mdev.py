@@ -81,7 +81,7 @@ class Mdev(Framework):
         found = vgpu_types.find(type_name, self._types(parent))
         return found.id if found else None
 
-    def instances(self, open_files: OpenFiles | None = None) -> list[Vgpu]:
+    def instances(self, open_files: OpenFiles | None = None, parents: Iterable[str] | None = None) -> list[Vgpu]:
         found = []
         watched = open_files if open_files and open_files.vfio else None  # most hosts need no check of each vGPU
         for uuid in self.sysfs.list(self.devices):

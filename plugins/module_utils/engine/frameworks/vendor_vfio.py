@@ -91,9 +91,9 @@ class VendorVfio(Framework):
             return found.id
         return known if self.offered(self.sysfs, parent) else None
 
-    def instances(self, open_files: OpenFiles | None = None) -> list[Vgpu]:
+    def instances(self, open_files: OpenFiles | None = None, parents: Iterable[str] | None = None) -> list[Vgpu]:
         found = []
-        for parent in self.sysfs.list(PCI):
+        for parent in self.sysfs.list(PCI) if parents is None else parents:
             # On most hosts no device has it: a check is cheaper than a read that fails.
             number = self._current(parent) if self.offered(self.sysfs, parent) else 0
             if number:

@@ -101,12 +101,18 @@ def read(ctx: Context, with_types: bool = True, with_mig: bool | None = None) ->
     return inventory
 
 
-def _read(ctx: Context, with_types: bool, with_mig: bool | None) -> Inventory:
-    sysfs, open_files = ctx.sysfs, OpenFiles(ctx.sysfs)
-    vgpus = frameworks.instances(ctx, open_files)
+def read_alone(ctx: Context, pf: str, open_files: OpenFiles, with_types: bool) -> Inventory:
+    """One GPU, and the vGPUs that have UUIDs of the whole host: for work on many GPUs, one after the other. open_files: read a moment ago."""
+    return _read(ctx, with_types, None, open_files, pf)
+
+
+def _read(ctx: Context, with_types: bool, with_mig: bool | None, open_files: OpenFiles | None = None, pf: str | None = None) -> Inventory:
+    """pf: of this GPU alone; None: of all."""
+    sysfs, open_files = ctx.sysfs, open_files or OpenFiles(ctx.sysfs)
+    vgpus = frameworks.instances(ctx, open_files, None if pf is None else [pf, *(name for dummy, name in _vf_names(sysfs, "%s/%s" % (PCI, pf)))])
     gpus: list[Gpu] = []
     known: Surveyed | None = {} if with_types else None
-    for name in sysfs.list(PCI):
+    for name in sysfs.list(PCI) if pf is None else [pf]:
         directory = "%s/%s" % (PCI, name)
         # The cheapest check first: a host may have hundreds of VFs.
         if sysfs.exists(directory + "/physfn") or sysfs.read_or(directory + "/vendor", "").lower() != catalog.NVIDIA:
@@ -128,7 +134,7 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None) -> Inventory:
                 # What exists is offered, whatever can be created now.
                 gpu.types = merge(gpu.types, [VgpuType(one.type_id, one.type) for one in gpu.vgpus if gpu_word(one.type)])
             gpu.types = merge(gpu.types, listed.get(gpu.address, ()))
-    _check_gi(ctx, gpus)
+    _check_gi(ctx, gpus, answering(gpus) if pf is None else [pf])
     return Inventory(gpus, vgpus, open_files)
 
 
@@ -138,18 +144,17 @@ def answering(gpus: Iterable[Gpu]) -> list[str]:
     return [] if all(gpu.alive for gpu in bound) else [gpu.address for gpu in bound if gpu.alive]
 
 
-def _check_gi(ctx: Context, gpus: Iterable[Gpu]) -> None:
+def _check_gi(ctx: Context, gpus: Iterable[Gpu], asked: Sequence[str]) -> None:
     """Leaves vGPUs only those GPU instances that there are; the driver shows some number without MIG too.
 
-    A mediated device does not show its GPU instance; nvidia-smi does for those that VMs use.
+    A mediated device does not show its GPU instance; nvidia-smi does for those that VMs use. asked: the GPUs to name to it; none for all.
     """
-    gpus = list(gpus)
     running: dict[str, int] | None = None
     for gpu in gpus:
         instances = [one.id for one in gpu.mig.instances] if gpu.mig and gpu.mig.current else []
         for vgpu in gpu.vgpus:
             if instances and vgpu.gi is None and vgpu.holders:
-                running = nvidia_smi.running(ctx, answering(gpus)) if running is None else running
+                running = nvidia_smi.running(ctx, asked) if running is None else running
                 vgpu.gi = running.get(vgpu.uuid or "")
             if vgpu.gi not in instances:
                 vgpu.gi = None
@@ -281,18 +286,22 @@ def _read_proc(sysfs: Sysfs, gpu: Gpu) -> None:
     gpu.product, gpu.uuid, gpu.minor = rows.get("Model") or None, uuid if address.is_gpu_uuid(uuid) else None, number(rows.get("Device Minor"))
 
 
+def _vf_names(sysfs: Sysfs, directory: str) -> list[tuple[int, str]]:
+    """Numbers and addresses of VFs, in order: the links' names sort wrongly as text (virtfn10 before virtfn2)."""
+    matches = [(link, _VIRTFN.match(link)) for link in sysfs.list(directory)]
+    found = [(int(match.group(1)), sysfs.link("%s/%s" % (directory, link))) for link, match in matches if match]
+    return sorted((index, name) for index, name in found if name)
+
+
 def _read_vfs(sysfs: Sysfs, directory: str, watched: OpenFiles | None) -> list[Vf]:
-    """VFs in order of their number: the links' names sort wrongly as text (virtfn10 before virtfn2)."""
+    """The VFs, in order of their number."""
     vfs = []
-    for link in sysfs.list(directory):
-        match = _VIRTFN.match(link)
-        name = sysfs.link("%s/%s" % (directory, link)) if match else None
-        if match and name:
-            path = "%s/%s" % (PCI, name)
-            driver, group = sysfs.link(path + "/driver"), sysfs.link(path + "/iommu_group")
-            holders = watched.of_device(path) if watched else ()
-            vfs.append(Vf(name, int(match.group(1)), driver, group, frameworks.probe(sysfs, name), holders=holders))
-    return sorted(vfs, key=lambda vf: vf.index)
+    for index, name in _vf_names(sysfs, directory):
+        path = "%s/%s" % (PCI, name)
+        driver, group = sysfs.link(path + "/driver"), sysfs.link(path + "/iommu_group")
+        holders = watched.of_device(path) if watched else ()
+        vfs.append(Vf(name, index, driver, group, frameworks.probe(sysfs, name), holders=holders))
+    return vfs
 
 
 def await_types(ctx: Context, found: Inventory, addresses: Collection[str], timeout: float) -> Inventory:

@@ -53,7 +53,7 @@ def _do(ctx: Context, steps: Sequence[Step], timeout: float, settle: float, lock
     except ApplyError as exc:
         failed, done = exc, exc.done
     enabled = [step for step in done if step.kind in ("enable", "bind_vf")]
-    taken = _watch(ctx, enabled, settle)
+    taken = _watch(ctx, enabled, settle) if settle else {}
     if taken or failed:
         undone = [step for step in enabled if step.lane in taken]
         for step in undone:

@@ -186,6 +186,36 @@ def test_a_gpus_vgpus_do_not_wait_for_the_vfs_of_the_others(make_host):
     assert seen["0000:10:00.0"] <= 9 and max(seen.values()) <= 8 * 4 + 5, seen
 
 
+def test_sriov_manage_meets_no_vf_without_a_driver(make_host):
+    """The id that it writes into pci-pf-stub is that of the VFs, too: the stub would take those that nvidia does not have yet."""
+    host = racked(make_host, 4)
+    host.faults.vfs_delay = 3
+    loose = []
+
+    def manage(argv, timeout):
+        loose.append((argv[1], [vf.address for pf in host.kernel.pfs() for vf in pf.vfs if vf.driver != "nvidia"]))
+        return host._sriov_manage(argv, timeout)
+
+    host.programs["sriov-manage"] = manage
+    report, dummy = created_at(host)
+    assert loose == [(pf.address, []) for pf in host.kernel.pfs()] and report.errors == [] and host.vgpus() == host.goal
+
+
+def test_the_work_for_a_gpu_does_not_grow_with_the_others(make_host, monkeypatch):
+    def work(number):
+        host, counted = racked(make_host, number), []
+        for name in ("exists", "list", "link", "target", "read_or", "apart"):
+            real = getattr(host.ctx.sysfs, name)
+            monkeypatch.setattr(host.ctx.sysfs, name, lambda *args, name=name, real=real: (counted.append(name), real(*args))[1])
+        report, dummy = created_at(host)
+        assert report.errors == [] and host.vgpus() == host.goal
+        return len(counted), counted.count("apart")
+
+    (small, walks), (large, more) = work(8), work(16)
+    assert large <= 2.2 * small, (small, large)
+    assert more <= 2.2 * walks, (walks, more)
+
+
 @pytest.mark.parametrize("number, locked", [(8, 1), (8, 7), (16, 7), (16, 16)])
 def test_gpus_that_stay_locked_share_one_deadline(make_host, number, locked):
     host = racked(make_host, number)

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The first run of the playbook site on the demo's host: bare, without a driver, the IOMMU off, and one reboot between."""
+
+from __future__ import annotations
+
+import yaml
+from machines import ROOT, Bench, say
+from rows import Ratio, Row, Section
+from settings import BUSES
+from whole_host import first_run, pings, task_profile, variables
+
+ABOUT = (
+    "The demo's host and layout: full tier, eight A40 meant for vfio-pci, the IOMMU off, no driver. The driver's module is not built but taken from the "
+    "bundle, and what the twin's installer does is modelled; packages, initramfs, GRUB, reboot, VFs and vGPUs are the real thing. *Bare floor* is what the "
+    "run can not do without: the tools for initramfs and GRUB alone, run once more on the same machine."
+)
+PLACE = ("bench-bare", "--tier", "full")
+# What any way to a host with vGPUs runs once; by the row's key.
+FLOOR = {"initramfs": "update-initramfs -u", "grub": "update-grub"}
+
+
+def measure(bench: Bench) -> list[Section]:
+    """All rows of this part."""
+    section = Section("A bare host", about=ABOUT)
+    host, dummy = bench.host(*PLACE)
+    demo = yaml.safe_load((ROOT / "tests" / "demo" / "group_vars" / "all.yml").read_text(encoding="utf-8"))
+    given = {**variables(len(BUSES), BUSES), **demo}
+    host.tasks([{"name": "warm", "ansible.builtin.ping": {}}])
+    say("site on a bare host")
+    run, wall = first_run(host, given)
+    section.rows += [
+        Row("bare-first", "site, first run on a bare host", [wall]),
+        Row("bare-tasks", "site, first run on a bare host: tasks on the host", [float(len(run.remote_tasks))], "tasks"),
+        Row("bare-ping", "`ping`: a task of a running play", pings(host)[0]),
+    ]
+    section.profiles["site, first run on a bare host"] = task_profile(run, wall)
+    found = host.series(list(FLOOR.items()))
+    section.rows += [Row(f"bare-{key}", f"bare floor: `{FLOOR[key]}`", values) for key, values in found.items()]
+    section.ratios = [Ratio("first run on a bare host / one `ping` task", "bare-first", "bare-ping")]
+    bench.drop(host.name)
+    return [section]
