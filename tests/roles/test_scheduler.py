@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The file that sets the scheduler, and how often the initramfs is rebuilt for it. A real run on this machine, with a command that only counts."""
+"""The file that sets the scheduler, and how often the initramfs is rebuilt for it. A real run on this machine, with a module that only counts."""
 
 from __future__ import annotations
 
@@ -8,19 +8,37 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 TEXT = "RmPVMRL=0x01"
 PENDING = "# The initramfs does not have it yet.\n"
+MODULE = "nvidia_pci_driver"
+# In place of the module that rebuilds the initramfs.
+COUNTS = """
+import json, pathlib
+from ansible.module_utils.basic import AnsibleModule
+module = AnsibleModule({{name: {{"type": "raw"}} for name in ("gpus", "driver", "boot", "initramfs", "initramfs_stale")}})
+with open({log!r}, "a") as log:
+    log.write("--\\n" + pathlib.Path({path!r}).read_text())
+module.exit_json(changed=True) if not {fails!r} and module.params["initramfs_stale"] else module.fail_json("No space left on device")
+"""
 
 
 class Machine:
-    """A directory with the scheduler's file and a list of rebuilds."""
+    """A directory with the scheduler's file, a list of rebuilds, and the collection with the module in place of the real one."""
 
     def __init__(self, directory):
         self.directory, self.path, self.log = directory, directory / "scheduler.conf", directory / "rebuilds"
         self.log.write_text("")
+        collection = directory / "ansible_collections" / "vgpu" / "kvm"
+        (collection / "plugins" / "modules").mkdir(parents=True)
+        for source in (*ROOT.glob("[!.]*"), *(ROOT / "plugins").iterdir(), *(ROOT / "plugins" / "modules").iterdir()):
+            if source.name not in ("plugins", "modules", f"{MODULE}.py"):
+                (collection / source.relative_to(ROOT)).symlink_to(source)
+        self.module = collection / "plugins" / "modules" / f"{MODULE}.py"
 
     @property
     def rebuilds(self):
@@ -29,15 +47,16 @@ class Machine:
 
     def run(self, *entries, rebuilt=False, fails=False):
         """Runs entry points of the role; returns the exit status and what was printed."""
-        rebuild = "(echo --; cat %s) >> %s; exit %d" % (self.path, self.log, fails)
+        self.module.write_text(COUNTS.format(log=str(self.log), path=str(self.path), fails=fails))
         known = {
-            "driver_info": {"host": {"initramfs_command": ["sh", "-c", rebuild]}}, "vgpu_scheduler": "equal_share",
+            "driver_info": {"host": {"initramfs_command": ["update-initramfs", "-u"]}}, "vgpu_scheduler": "equal_share",
             "driver_scheduler_path": str(self.path), "driver_initramfs_rebuilt": rebuilt,
         }
         tasks = [{"ansible.builtin.include_role": {"name": "vgpu.kvm.driver", "tasks_from": entry}, "vars": known} for entry in entries]
         play = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": {"ansible_become": False}, "tasks": tasks}]
         (self.directory / "play.json").write_text(json.dumps(play))
         settings = {**os.environ, "ANSIBLE_HOME": str(self.directory / "ansible"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable}
+        settings["ANSIBLE_COLLECTIONS_PATH"] = str(self.directory)
         # The file is root's.
         root = [] if os.geteuid() == 0 else ["unshare", "--map-root-user"]
         argv = [*root, sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", str(self.directory / "play.json")]
