@@ -26,7 +26,7 @@ PF, OTHER = "0000:e8:00.0", "0000:3b:00.0"
 VF, NEXT = "0000:e8:00.4", "0000:e8:00.5"
 OTHER_VF = "0000:3b:00.4"
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a%02d"
-PAGE = Path(__file__).parents[2] / "docs" / "clouds.md"
+PAGE = Path(__file__).parents[2] / "docs" / "openstack.md"
 NODE = "compute1"
 
 

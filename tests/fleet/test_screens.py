@@ -64,4 +64,5 @@ def test_operations_shows_a_verdict_and_a_refusal(bed):
     refused = bed.play("teardown", *words, config=CONFIG, vgpu_teardown_confirm=True)
     assert refused.bad == {"gpu01": 1} and bed.states() == before, refused.out
     command = "vgpu.kvm.teardown --limit gpu01 -e vgpu_teardown_confirm=true"
-    compare("operations.md", {"validate": screen("vgpu.kvm.validate", verdict), "teardown-refused": screen(command, refused)})
+    compare("validate.md", {"validate": screen("vgpu.kvm.validate", verdict)})
+    compare("teardown.md", {"teardown-refused": screen(command, refused)})
