@@ -200,6 +200,7 @@ def lint(session: nox.Session, steps: Steps) -> None:
     with session.chdir(ROOT):
         steps.run("licences", "reuse", "lint", "--lines")
         steps.run("types", "mypy", "--config-file", "tests/tools/mypy.ini")
+        steps.run("spelling", "python", "tests/tools/spelling.py")
         for line in page_ages.ages():  # a note in the summary, no failure: whether it matters, whoever releases decides (--strict)
             session.warn(line)
             steps.record("pages with numbers", not_run=line)
@@ -207,6 +208,7 @@ def lint(session: nox.Session, steps: Steps) -> None:
         steps.run("project rules", "python", "tests/tools/project_rules.py")
         steps.run("import graph", "python", "tests/tools/import_graph.py")
         steps.run("size limits", "python", "tests/tools/size_limits.py")
+        steps.run("terms", "python", "tests/tools/terms.py")
         steps.run("docs/faults.md", "python", "tests/tools/fault_page.py", "--check")
         steps.run("docs/performance.md", "python", "tests/tools/performance_page.py", "--check")
         steps.run("docs/metrics.md", "python", "tests/tools/metrics_page.py", "--check")

@@ -54,7 +54,7 @@ options:
   load:
     description:
       - Whether the installer loads the module. Set V(false) if a reboot follows.
-      - With V(false), idle vGPUs, nouveau and an X server do not stand in the way. The installer of 535 is an exception. It cannot install beside
+      - With V(false), idle vGPUs, nouveau and an X server do not prevent the installation. The installer of 535 is an exception. It cannot install beside
         a loaded module, nor while nouveau drives a GPU.
     type: bool
     default: true

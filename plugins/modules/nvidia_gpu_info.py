@@ -39,7 +39,7 @@ options:
       - Whether RV(problems) also includes drift from the stored state - vGPUs and VFs that are stored for this host and missing, services that do
         not run or would not start at the next boot, VMs that need a vGPU that is missing or that another VM has - and what the logs show.
       - Read are the journals of NVIDIA's and libvirt's services, the kernel log, the QEMU logs of VMs with vGPUs, and the log of NVIDIA's installer, as
-        far as they are of this boot and the last 24 hours. What they show has happened and may be mended since, so it is a warning. Its code begins with
+        far as they are of this boot and the last 24 hours. What they show may be repaired since, so it is a warning. Its code begins with
         V(log_); V(log_unknown) shows lines that report an error and that this collection does not know.
     type: bool
     default: false
@@ -204,7 +204,7 @@ in_use:
   description:
     - VMs, users of vGPUs or whole GPUs, and programs that use a GPU on the host (such as CUDA), which a reboot or a removal would disrupt,
       with the devices that each has (addresses, and UUIDs of mediated devices). NVIDIA's own services are left out.
-    - A process whose open files can't be read counts as a user, and its C(command) says so.
+    - A process whose open files can't be read counts as a user, and its C(command) shows that.
   returned: success
   type: list
   elements: dict

@@ -10,7 +10,7 @@ module: nvidia_kernel_cmdline
 short_description: Put kernel flags in force at the next boot
 description:
   - Writes kernel flags, such as those of the IOMMU, for the boot loader that started this host, and verifies that the next boot has them in force.
-  - Supports GRUB on Debian, Ubuntu, SLES, openSUSE, RHEL and its kin, C(systemd-boot) with C(kernel-install), and Proxmox VE's
+  - Supports GRUB on Debian, Ubuntu, SLES, openSUSE, RHEL and its derivatives, C(systemd-boot) with C(kernel-install), and Proxmox VE's
     C(proxmox-boot-tool). Any other boot loader is refused, and nothing is changed.
   - Flags are compared by their meaning. C(intel_iommu=on,sm_on) has C(intel_iommu=on) in force, C(iommu.passthrough=1) is C(iommu=pt),
     and the last of several settings wins. A flag that is in force is not written, wherever it comes from.
@@ -37,7 +37,7 @@ options:
   rebuild:
     description:
       - Whether to rebuild the boot loader's configuration in any case, because another of its sources changed.
-      - With boot entries of RHEL and its kin, this removes C(ids=) of C(vfio-pci) from the entries that C(/etc/default/grub) no longer has.
+      - With boot entries of RHEL and its derivatives, this removes C(ids=) of C(vfio-pci) from the entries that C(/etc/default/grub) no longer has.
     type: bool
     default: false
   timeout:

@@ -37,7 +37,7 @@ options:
     elements: str
   layout:
     description:
-      - In place of the options above, a layout as that of M(vgpu.kvm.nvidia_vgpu). GPUs whose types have a number of slices (V(A100-1-5C)), or
+      - Instead of the options above, a layout as that of M(vgpu.kvm.nvidia_vgpu). GPUs whose types have a number of slices (V(A100-1-5C)), or
         that have C(mig), are set to MIG mode; GPUs with other types leave it. GPUs that it does not name, and those for which
         it lists no vGPUs, stay as they are.
   cycle_vfs:
