@@ -11,7 +11,8 @@ short_description: Set up a vGPU guest's licensing
 description:
   - Installs the client configuration token of NVIDIA's license server and sets the matching options in C(/etc/nvidia/gridd.conf).
     Other settings, comments and their order stay as they are.
-  - A token that is cut, malformed or expired is refused before anything is written. The token is in no message, no diff, no log, no command line.
+  - A token that is cut, malformed or expired is refused before anything is written. The token never appears in messages, diffs, logs or command
+    lines.
   - Does not restart C(nvidia-gridd); do so when RV(restart_needed) is true.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)

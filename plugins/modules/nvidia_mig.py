@@ -26,13 +26,13 @@ extends_documentation_fragment:
   - vgpu.kvm.common.layout
 options:
   mode:
-    description: Whether the GPUs of O(gpus) are in MIG mode. Left out, the mode stays.
+    description: Whether the GPUs of O(gpus) are in MIG mode. If omitted, the mode stays.
     type: str
     choices: [enabled, disabled]
   instances:
     description:
-      - GPU instances that each GPU of O(gpus) should have, by profile name (V(1g.5gb)) or number, each as often as it is expected.
-        Those that match are kept; others are destroyed, unless they hold a vGPU. Left out, they stay.
+      - GPU instances that each GPU of O(gpus) should have, by profile name (V(1g.5gb)) or number, each as often as requested. Matching instances
+        stay. Others are destroyed, unless they hold a vGPU. If omitted, all instances stay.
     type: list
     elements: str
   layout:

@@ -28,7 +28,7 @@ extends_documentation_fragment:
   - vgpu.kvm.common.lock
 options:
   state:
-    description: Whether the files are there. V(absent) also disables the unit and removes the layout that is stored for the boot.
+    description: Whether the files exist. V(absent) also disables the unit and removes the layout that is stored for the boot.
     type: str
     choices: [present, absent]
     default: present
