@@ -102,7 +102,7 @@ options:
       - Only its path is passed to other programs. Afterwards the module's signature is verified.
     type: path
   signing_certificate:
-    description: The certificate of O(signing_key), in DER form. With Secure Boot on it must be one that the machine trusts.
+    description: The certificate of O(signing_key), in DER form. With Secure Boot, the machine must trust this certificate.
     type: path
   timeout:
     description: Seconds for the installer.

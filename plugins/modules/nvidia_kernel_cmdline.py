@@ -85,7 +85,7 @@ next_boot:
       iommu: {intel: null, amd: null, passthrough: true, strict: null}
       missing_flags: []
 missing_flags:
-  description: Flags that the running kernel does not have in force. If RV(next_boot) has them, a reboot brings them.
+  description: Flags that are not active in the running kernel. If RV(next_boot) has them, a reboot activates them.
   returned: success
   type: list
   elements: str
