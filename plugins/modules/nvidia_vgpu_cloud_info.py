@@ -9,8 +9,9 @@ DOCUMENTATION = r"""
 module: nvidia_vgpu_cloud_info
 short_description: Render cloud configuration for a host's vGPUs
 description:
-  - Reads the vGPUs of a host, on either framework, and renders what a cloud needs to attach them to VMs. OpenStack nova gets sections of C(nova.conf),
-    KubeVirt a patch of its custom resource, OpenNebula the C(pci.conf) of its probe. For Apache CloudStack it lists the profiles to expect.
+  - Reads the vGPUs of a host, on either framework, and renders what a cloud needs to attach them to VMs. OpenStack nova gets sections of
+    C(nova.conf), KubeVirt a patch of its custom resource, OpenNebula the C(pci.conf) of its probe. For Apache CloudStack it lists the profiles
+    to expect.
   - Changes nothing. The tool that deploys the cloud installs the results. See the page on clouds in the collection's documentation.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
