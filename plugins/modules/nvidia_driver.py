@@ -62,7 +62,7 @@ options:
   disable_nouveau:
     description:
       - Whether the installer keeps nouveau from loading. Installers from 545 on do so only while nouveau drives a GPU.
-        Role C(gpu_release) does so always.
+        The role C(gpu_release) always prevents it.
     type: bool
     default: false
   module_type:
