@@ -21,7 +21,7 @@ TOP = {
     *("MANIFEST.json", "FILES.json", "README.md", "CHANGELOG.md", "COPYING", "LICENSES"),
     *("changelogs", "docs", "examples", "extensions", "meta", "playbooks", "plugins", "roles"),
 }
-MAY = {"CONTRIBUTING.md", "SECURITY.md", "awx", "execution-environment.yml"}
+MAY = {"CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md", "awx", "execution-environment.yml"}
 WHOLE = ("plugins/", "roles/", "playbooks/", "meta/", "examples/", "extensions/eda/")
 UNWANTED = re.compile(
     r"(^|/)(\.[^/]+|__pycache__|tests|molecule|fragments|site)(/|$)|\.(py[co]|k?o|img|qcow2|iso|zip|gz|run|deb|rpm|tok|key|pem|der|priv)$"

@@ -8,6 +8,9 @@ connection to the hosts of the bed, git finds this clone in place of the reposit
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
 import os
 import shutil
 import sys
@@ -32,11 +35,20 @@ DRIVERS = ("Host_Drivers/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run", "Guest_Dr
 
 
 def awx_collection(folder: Path) -> Path:
-    """Pack the collection awx.awx, which the package ansible has beside this Python."""
+    """Pack the collection awx.awx, which the package ansible has beside this Python, without its tests, which that package leaves out."""
     (source,) = Path(sys.prefix).glob("lib/python*/site-packages/ansible_collections/awx/awx")
-    target = folder / "awx-awx-24.6.1.tar.gz"
+    files, manifest = (json.loads((source / name).read_text(encoding="utf-8")) for name in ("FILES.json", "MANIFEST.json"))
+    files["files"] = [one for one in files["files"] if (source / one["name"]).exists()]
+    listed = json.dumps(files).encode()
+    manifest["file_manifest_file"]["chksum_sha256"] = hashlib.sha256(listed).hexdigest()
+    target = folder / f"awx-awx-{manifest['collection_info']['version']}.tar.gz"
     with tarfile.open(target, "w:gz") as tar:
-        tar.add(source, arcname="", filter=lambda one: None if "__pycache__" in one.name else one)
+        for name, content in (("MANIFEST.json", json.dumps(manifest).encode()), ("FILES.json", listed)):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        for one in files["files"]:
+            tar.add(source / one["name"], arcname=one["name"], recursive=False)
     return target
 
 
