@@ -14,12 +14,13 @@ from page import follow, steps
 
 PAGE = ROOT / "docs" / "first-awx.md"
 TOKEN = "MARK-awx-token-81"
+KEY = "-----BEGIN OPENSSH PRIVATE KEY-----\nMARK-ssh-key-82\n-----END OPENSSH PRIVATE KEY-----\n"
 
 
 def test_awx_has_the_fleet(shell, home, tmp_path_factory):
     (home / ".awx-token").write_text(TOKEN, encoding="utf-8")
     (home / ".ssh").mkdir()
-    (home / ".ssh" / "id_ed25519").write_text("MARK-ssh-key-82\n", encoding="utf-8")
+    (home / ".ssh" / "id_ed25519").write_text(KEY, encoding="utf-8")
     with FakeAwx(TOKEN, PLAYBOOKS) as awx, Galaxy(awx_collection(tmp_path_factory.mktemp("awx"))) as galaxy:
         user = shell(ANSIBLE_GALAXY_SERVER=galaxy.url)
         follow(user, steps(PAGE.read_text(encoding="utf-8")), {"https://awx.example.com": awx.url})
