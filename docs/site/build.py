@@ -29,7 +29,7 @@ COLLECTIONS = ROOT / ".build" / "collections"
 REFERENCE = "collections/vgpu/kvm"
 
 # Pages that lie elsewhere in the repository: path there, name on the site.
-ELSEWHERE = {"tests/twin/README.md": "twin-machine.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
+ELSEWHERE = {"tests/twin/README.md": "twin-machine.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CODE_OF_CONDUCT.md": "code-of-conduct.md"}
 
 _LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 _ROLE = re.compile(r"roles/([a-z_]+)/README\.md")
