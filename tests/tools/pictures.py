@@ -89,7 +89,8 @@ def cast(record: str) -> str:
     out = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="ui-monospace, Menlo, Consolas, monospace" font-size="13.5">',
         NOTE.strip(), "<title>make demo: from a bare host to 71 vGPUs</title>", f"<style>{' '.join(style)}</style>",
-        '<rect width="100%" height="100%" rx="8" fill="#0f172a"/>', f'<clipPath id="c"><rect width="{width}" height="{height - EDGE}" y="{EDGE // 2}"/></clipPath>',
+        '<rect width="100%" height="100%" rx="8" fill="#0f172a"/>',
+        f'<clipPath id="c"><rect width="{width}" height="{height - EDGE}" y="{EDGE // 2}"/></clipPath>',
         '<g clip-path="url(#c)"><g id="s" fill="#cbd5e1">',
     ]
     for number, (when, line) in enumerate(shown):
@@ -165,14 +166,16 @@ def architecture() -> str:
     parts += box(36, 56, 278, 66, "Inventory", ["vgpu_layout: which vGPUs on which GPU"], AMBER)
     parts += box(36, 146, 278, 104, "Playbooks", wrapped(names("playbooks", "*.yml"), 38), BLUE)
     parts += box(36, 274, 278, 142, "Roles: a stage each", wrapped(names("roles", "*"), 38), BLUE)
-    parts += box(36, 440, 278, 144, "Plugins", [*wrapped(names("plugins/filter", "*.py") + names("plugins/lookup", "*.py"), 38), "tables of report and validate"], BLUE)
+    plugins = [*wrapped(names("plugins/filter", "*.py") + names("plugins/lookup", "*.py"), 38), "tables of report and validate"]
+    parts += box(36, 440, 278, 144, "Plugins", plugins, BLUE)
     parts += arrow(175, 122, 175, 146) + arrow(175, 250, 175, 274) + arrow(175, 416, 175, 440)
     parts += box(420, 20, 620, 400, "KVM host", [], GREY)
     modules = [one[len("nvidia_") :] for one in names("plugins/modules", "nvidia_*.py")]
     parts += box(436, 56, 588, 84, f"Modules: nvidia_* ({len(modules)})", wrapped(modules, 88), BLUE)
     parts += box(436, 164, 380, 116, "Engine: read, plan, apply", wrapped(engine(), 56), GREEN)
     parts += box(840, 164, 184, 116, "vgpuctl", ["the engine as one file", "vgpu-restore.service", "at each boot"], GREEN)
-    parts += box(436, 304, 588, 100, "Kernel and NVIDIA's driver", ["sysfs, VFIO, mdev: PF → VFs → vGPUs", "nvidia-smi, sriov-manage, nvidia-vgpu-mgr"], VIOLET)
+    driver = ["sysfs, VFIO, mdev: PF → VFs → vGPUs", "nvidia-smi, sriov-manage, nvidia-vgpu-mgr"]
+    parts += box(436, 304, 588, 100, "Kernel and NVIDIA's driver", driver, VIOLET)
     parts += arrow(330, 98, 436, 98, "ssh") + arrow(626, 140, 626, 164) + arrow(626, 280, 626, 304) + arrow(932, 280, 932, 304)
     parts += box(420, 440, 620, 160, "VM", [], GREY)
     parts += box(436, 476, 280, 104, "Guest driver", ["of the same vGPU software package", "modules driver, guest_info"], VIOLET)

@@ -91,7 +91,10 @@ SESSIONS = (
         "fleet", "Apply one layout to hosts of both frameworks, with and without MIG, and to one with mixed GPUs; power cut, other layout, empty layout",
         (molecule("fleet"),), machines=BOTH,
     ),
-    Session("guest-molecule", "Configure VMs of Debian 12 (.run) and Debian 13 (.deb): check, converge, idempotence, reboot, verify", (molecule("guest"),), machines=BOTH),
+    Session(
+        "guest-molecule", "Configure VMs of Debian 12 (.run) and Debian 13 (.deb): check, converge, idempotence, reboot, verify", (molecule("guest"),),
+        machines=BOTH,
+    ),
     Session(
         "guest", "Test a VM with a vGPU: refusals, the driver, each state of the license, a host and its guest in one run",
         (tests("guest", "tests/system", "-m", "guest"),), machines=DEBIAN12,
