@@ -6,7 +6,8 @@ A page is read from top to bottom:
 
 * ``console``: each line that begins with ``$ `` is a command. Every command must succeed.
 * ``yaml`` whose first line is ``# path/of/a/file.yml``: the file, relative to the shell's current directory.
-* ``text`` right after ``console``: lines that these commands print, in this order. ``…`` stands for anything.
+* ``text`` as the next block after ``console``: lines that the last command prints, in this order. ``…`` stands for anything. A screen, which another test
+  compares (``<!-- screen: … -->``), is left out.
 
 All other blocks are left out. One shell runs the whole page, so ``cd`` and ``export`` last until its end.
 """
@@ -37,18 +38,18 @@ class Step:
 def steps(text: str) -> list[Step]:
     """Return the steps of a page, or of a part of it."""
     found: list[Step] = []
-    end = 0
+    before, end = "", 0
     for block in BLOCK.finditer(text):
         language, content = block.groups()
         named = NAMED.match(content)
-        follows = bool(found) and found[-1].kind == "command" and not text[end : block.start()].strip()
+        follows = before == "console" and "<!-- screen" not in text[end : block.start()]
         if language == "console":
             found += [Step("command", line[2:]) for line in content.replace("\\\n", " ").splitlines() if line.startswith("$ ")]
         elif language == "yaml" and named:
             found.append(Step("file", content, named[1]))
         elif language == "text" and follows:
             found.append(Step("output", content))
-        end = block.end()
+        before, end = language, block.end()
     return found
 
 

@@ -54,7 +54,6 @@ def test_a_first_host(shell, home, twin):
         seconds=2400, ANSIBLE_SSH_ARGS=f"-F {config} -o ControlMaster=auto -o ControlPersist=60s", ANSIBLE_TIMEOUT="60",
         ANSIBLE_PYTHON_INTERPRETER="/usr/bin/python3",
     )
-    (home / "group_vars").mkdir()
     found = steps((ROOT / "docs" / "first-use.md").read_text(encoding="utf-8"))
     place = next(number for number, one in enumerate(found) if one.kind == "file")
     follow(user, found[:place])

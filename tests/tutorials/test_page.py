@@ -30,6 +30,8 @@ not: {a: file}
 $ cat some.yml; echo "$WORD words"
 ```
 
+This prints:
+
 ```text
 word: […]
 two words
@@ -37,6 +39,16 @@ two words
 
 ```text
 about something else
+```
+
+```console
+$ true
+```
+
+<!-- screen: other -->
+
+```text
+of another test
 ```
 """
 
@@ -52,7 +64,7 @@ def test_a_page_is_read():
     assert steps(PAGE) == [
         Step("command", "mkdir one && cd one   # a comment"), Step("command", "export WORD=two"),
         Step("file", "# some.yml\nword: [one, two]\n", "some.yml"),
-        Step("command", 'cat some.yml; echo "$WORD words"'), Step("output", "word: […]\ntwo words\n"),
+        Step("command", 'cat some.yml; echo "$WORD words"'), Step("output", "word: […]\ntwo words\n"), Step("command", "true"),
     ]
 
 
