@@ -92,7 +92,7 @@ def shell(home: Path, environment: dict[str, str]) -> Iterator[Callable[..., She
     """Starts fresh shells in the home directory, with *more* in their environment; all end with the test."""
     running: list[Shell] = []
 
-    def start(seconds: int = 600, **more: str) -> Shell:
+    def start(seconds: int = 1800, **more: str) -> Shell:
         running.append(Shell(home, {**environment, **more}, seconds))
         return running[-1]
 

@@ -14,7 +14,9 @@ All other blocks are left out. One shell runs the whole page, so ``cd`` and ``ex
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import threading
 import uuid
@@ -66,16 +68,16 @@ def missing(expected: str, printed: str) -> str:
 class Shell:
     """A bash that has read no startup file. environment: all that it knows; seconds: the limit of one command."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], seconds: int = 600) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], seconds: int = 1800) -> None:
         self.seconds = seconds
         self.log = ""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        self.process = subprocess.Popen(["bash", "--noprofile", "--norc"], cwd=folder, env=dict(environment), **pipes)
+        self.process = subprocess.Popen(["bash", "--noprofile", "--norc"], cwd=folder, env=dict(environment), start_new_session=True, **pipes)
 
     def run(self, command: str) -> str:
         """Run a command; return what it printed. Raises AssertionError if it fails."""
         mark = uuid.uuid4().hex
-        limit = threading.Timer(self.seconds, self.process.kill)
+        limit = threading.Timer(self.seconds, os.killpg, (self.process.pid, signal.SIGKILL))  # with all that the command started
         limit.start()
         self.process.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\n%s %s\\n' {mark} $?\n")
         self.process.stdin.flush()

@@ -85,6 +85,13 @@ def test_a_command_that_fails_ends_the_page(shell):
     assert "no\n" not in shell.log
 
 
+def test_a_command_that_does_not_end_is_ended(tmp_path):
+    one = Shell(tmp_path, {"PATH": os.environ["PATH"]}, 1)
+    with pytest.raises(AssertionError, match="ended with the shell"):
+        one.run("echo before; sleep 60 | cat")
+    one.close()
+
+
 def test_a_directory_that_the_page_does_not_create_is_found(shell):
     with pytest.raises(AssertionError, match="does not create"):
         follow(shell, [Step("file", "# a/b.yml\n", "a/b.yml")])
