@@ -3,7 +3,8 @@
 """Draws docs/images/architecture.svg and docs/images/demo.svg; ``--check`` fails if they differ from what would be drawn.
 
 The architecture has the names of the repository's own playbooks, roles and directories. The demo is a terminal cast of tests/demo/record.txt, which
-``--take FILE`` makes of what a run of 'make demo' printed. The check also fails if the record shows a task that no role has.
+``--take FILE`` makes of what a run of 'make demo' printed. The check also fails if the record shows a task that no role has, or if the picture of the
+dashboard, which tests/watch/picture.py draws, lacks a panel.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-from made_page import put  # noqa: E402  (found through the line above)
+from dashboard import ROWS  # noqa: E402  (found through the line above)
+from made_page import put  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 RECORD = ROOT / "tests" / "demo" / "record.txt"
@@ -28,7 +30,7 @@ REMEDY = "is out of date: run tests/tools/pictures.py"
 
 STAGE = re.compile(r"^== \[(\d+):(\d\d)\] (.*)")
 TASK = re.compile(r"^TASK \[(?:[\w.]+ : )?(.*?)\] \*+$")
-COLUMNS, ROWS, LINE, CHARACTER, EDGE = 100, 26, 18, 8.1, 16
+COLUMNS, HEIGHT, LINE, CHARACTER, EDGE = 100, 26, 18, 8.1, 16
 SECONDS = 24  # of the cast, whatever the run took
 COLORS = {"$": "#ffffff", "=": "#7dd3fc", "c": "#fcd34d", "8": "#86efac"}
 
@@ -75,14 +77,14 @@ def timed(record: str) -> list[tuple[float, str]]:
 def cast(record: str) -> str:
     """Return the record as an animated SVG that scrolls as a terminal does. Where nothing moves, it shows the end."""
     shown = timed(record)
-    height, width = ROWS * LINE + 2 * EDGE, round(COLUMNS * CHARACTER) + 2 * EDGE
-    last = max(0, len(shown) - ROWS) * LINE
+    height, width = HEIGHT * LINE + 2 * EDGE, round(COLUMNS * CHARACTER) + 2 * EDGE
+    last = max(0, len(shown) - HEIGHT) * LINE
     style = ["@keyframes in { from { opacity: 0 } }", ".l { white-space: pre; animation: in 0.01s backwards }", "@keyframes up {"]
     for number, (when, _line) in enumerate(shown):
-        offset = max(0, number + 1 - ROWS) * LINE
+        offset = max(0, number + 1 - HEIGHT) * LINE
         if offset:
             style.append(f"{100 * when / SECONDS:.2f}% {{ transform: translateY(-{offset}px) }}")
-        elif number == ROWS - 1:
+        elif number == HEIGHT - 1:
             style.append(f"0%, {100 * when / SECONDS:.2f}% {{ transform: translateY(0) }}")
     style.append(f"}} #s {{ transform: translateY(-{last}px); animation: up {SECONDS}s steps(1, end) }}")
     style.append("@media (prefers-reduced-motion: reduce) { .l, #s { animation: none } }")
@@ -108,6 +110,16 @@ def unknown_tasks(record: str) -> list[str]:
             names.add(found.strip("\"'"))
     shown = [line.partition(": ")[2].rpartition(" | ")[2] for line in record.splitlines() if line.startswith("changed: ")]
     return sorted({one for one in shown if one not in names and not any(name.rpartition(" | ")[2] == one for name in names)})
+
+
+# --- the dashboard, which tests/watch/picture.py draws with a real Prometheus
+
+
+def panels_without_picture() -> list[str]:
+    """Return the rows and panels of the dashboard that its picture does not show."""
+    shown = (IMAGES / "dashboard.svg").read_text(encoding="utf-8")
+    titles = [title for row, panels in ROWS.items() for title in (row, *(panel.title for panel in panels))]
+    return [title for title in titles if f">{html.escape(title)}</text>" not in shown]
 
 
 # --- the architecture
@@ -195,11 +207,13 @@ def main() -> int:
     record = RECORD.read_text(encoding="utf-8")
     wrong = unknown_tasks(record)
     print("".join(f"{RECORD.name}: no role has the task '{one}': record 'make demo' again (--take)\n" for one in wrong), end="")
+    missing = panels_without_picture()
+    print("".join(f"dashboard.svg does not show '{one}': run tests/watch/picture.py\n" for one in missing), end="")
     good = [
         put(IMAGES / name, picture, options.check, "the repository", REMEDY)
         for name, picture in (("architecture.svg", architecture()), ("demo.svg", cast(record)))
     ]
-    return 0 if all(good) and not wrong else 1
+    return 0 if all(good) and not wrong and not missing else 1
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
 
-import support_page  # noqa: E402  (found through the line above)
+import pictures  # noqa: E402  (found through the line above)
+import support_page  # noqa: E402
 
 FORGE = ROOT / ".github"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -94,3 +95,38 @@ def test_the_support_matrix_knows_which_branches_do_not_fit():
     assert support_page.branches("Pascal", "6.1") == "535" and support_page.branches("Ampere", "6.15") == "550–595"
     assert support_page.branches("Pascal", "6.15") == "—" and support_page.framework("6.8", True) == "VFIO"
     assert support_page.framework("6.12", False) == "mdev" and support_page.framework("6.1", True) == "mdev"
+
+
+LOG = """\
+== [0:01] Booting
+TASK [vgpu.kvm.sriov : Enable the VFs] ***
+ok: [demo]
+TASK [vgpu.kvm.host : Reboot | Reboot] ***
+changed: [demo]
+demo                       : ok=2   changed=1    failed=0
+== [3:00] What the machine itself shows now
+GPU           driver    VFs  vGPUs
+0000:67:00.0  nvidia     32      0
+0000:68:00.0  nvidia     32      0
+0000:6a:00.0  nvidia     32      0
+0000:6b:00.0  nvidia     32      2
+                               two
+8 GPUs, 256 VFs, 2 vGPUs
+== [3:10] Done
+"""
+
+
+def test_the_cast_is_made_of_a_run():
+    record = pictures.take(LOG)
+    assert record.splitlines() == [
+        "$ make demo", "== [0:01] Booting", "changed: Reboot | Reboot", "demo  : ok=2   changed=1  failed=0", "== [3:00] What the machine itself shows now",
+        "GPU           driver    VFs  vGPUs", "0000:67:00.0  nvidia     32      0", "…", "0000:6a:00.0  nvidia     32      0",
+        "0000:6b:00.0  nvidia     32      2", "                               two", "8 GPUs, 256 VFs, 2 vGPUs", "== [3:10] Done",
+    ]
+    times = [when for when, _line in pictures.timed(record)]
+    assert times == sorted(times) and times[0] == 0 and times[-1] == pictures.SECONDS
+
+
+def test_a_cast_of_an_earlier_release_is_found():
+    assert pictures.unknown_tasks(pictures.take(LOG)) == []
+    assert pictures.unknown_tasks("changed: Dance\nchanged: Reboot | Dance\n") == ["Dance"]
