@@ -25,7 +25,9 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 antsibull_ext_color_scheme = "none"  # static/site.css has the colors
 html_theme_options = {"navigation_with_keys": True}
-pygments_style = "ansible"
+html_favicon = "static/favicon.svg"
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"
 
 # antsibull-docs refers to pages of Ansible's own documentation, which an offline build does not have.
 nitpick_ignore_regex = [

@@ -14,7 +14,7 @@ from build import Links
 from conftest import SITE
 
 PAGES = sorted(SITE.rglob("*.html"))
-NO_PAGES = {"genindex.html", "search.html", "py-modindex.html"}  # of Sphinx: nobody reads them
+NO_PAGES = {"genindex.html", "search.html", "py-modindex.html", "environment_variables.html"}  # of the generators: nobody reads them
 # One page of each kind: the entry, a tutorial, wide tables, pictures, generated pages of Sphinx and of antsibull-docs.
 KINDS = (
     *("index.html", "five-minutes.html", "first-use.html", "support.html", "reference.html", "metrics.html", "troubleshooting.html", "search.html"),
@@ -56,18 +56,18 @@ def test_one_click_leads_to_tutorials_and_reference(page):
 
 
 @pytest.mark.parametrize("page", KINDS)
-def test_the_console_is_silent(page):
-    with Page(SITE / page) as shown:
+def test_the_console_is_silent(at, page):
+    with Page(at(page)) as shown:
         assert shown.errors() == []
 
 
-def test_every_page_fits_on_a_phone():
+def test_every_page_fits_on_a_phone(at):
     """Wide tables and code scroll within themselves; the page does not."""
     wide = []
-    with Page(SITE / "index.html", **PHONE) as shown:
+    with Page(at("index.html"), **PHONE) as shown:
         assert shown.run("return getComputedStyle(document.querySelector('article p')).fontSize") >= "14px"
         for path in PAGES:
-            shown.driver.get(path.as_uri())
+            shown.driver.get(at(name(path)))
             if shown.run(WIDER) > 1:
                 wide.append(name(path))
     assert wide == []
@@ -75,11 +75,11 @@ def test_every_page_fits_on_a_phone():
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("screen", [{}, PHONE], ids=["desk", "phone"])
-def test_axe_finds_nothing(screen, dark):
+def test_axe_finds_nothing(at, screen, dark):
     found = []
-    with Page(SITE / KINDS[0], dark=dark, **screen) as shown:
+    with Page(at(KINDS[0]), dark=dark, **screen) as shown:
         for page in KINDS:
-            shown.driver.get((SITE / page).as_uri())
+            shown.driver.get(at(page))
             found += [f"{page}: {text}" for text in shown.violations("html")]
     assert found == []
 
@@ -87,9 +87,9 @@ def test_axe_finds_nothing(screen, dark):
 @pytest.mark.parametrize(
     ("words", "page"), [("unbindLock", "failures.html"), ("vgpu_layout", "variables.html"), ("license token", "first-vm.html"), ("nova", "clouds.html")]
 )
-def test_the_search_finds(words, page):
-    with Page(SITE / "index.html") as shown:
-        shown.driver.get((SITE / "search.html").as_uri() + "?q=" + words.replace(" ", "+"))
+def test_the_search_finds(at, words, page):
+    with Page(at("index.html")) as shown:
+        shown.driver.get(at("search.html?q=" + words.replace(" ", "+")))
         found, end = [], time.monotonic() + 30
         while not any(one.partition("?")[0].partition("#")[0].endswith("/" + page) for one in found):
             assert time.monotonic() < end, found
