@@ -124,7 +124,7 @@ def panels_without_picture() -> list[str]:
 
 # --- the architecture
 
-BLUE, GREEN, AMBER, GREY, VIOLET = ("#dbeafe", "#1d4ed8"), ("#dcfce7", "#15803d"), ("#fef3c7", "#b45309"), ("#f1f5f9", "#475569"), ("#ede9fe", "#6d28d9")
+BLUE, GREEN, AMBER, SLATE, VIOLET = ("#dbeafe", "#1d4ed8"), ("#dcfce7", "#15803d"), ("#fef3c7", "#b45309"), ("#f1f5f9", "#475569"), ("#ede9fe", "#6d28d9")
 
 
 def names(folder: str, pattern: str) -> list[str]:
@@ -174,14 +174,14 @@ def architecture() -> str:
         "</marker></defs>",
         '<rect width="100%" height="100%" fill="#ffffff"/>',
     ]
-    parts += box(20, 20, 310, 580, "Controller", [], GREY)
+    parts += box(20, 20, 310, 580, "Controller", [], SLATE)
     parts += box(36, 56, 278, 66, "Inventory", ["vgpu_layout: which vGPUs on which GPU"], AMBER)
     parts += box(36, 146, 278, 104, "Playbooks", wrapped(names("playbooks", "*.yml"), 38), BLUE)
     parts += box(36, 274, 278, 142, "Roles: a stage each", wrapped(names("roles", "*"), 38), BLUE)
     plugins = [*wrapped(names("plugins/filter", "*.py") + names("plugins/lookup", "*.py"), 38), "tables of report and validate"]
     parts += box(36, 440, 278, 144, "Plugins", plugins, BLUE)
     parts += arrow(175, 122, 175, 146) + arrow(175, 250, 175, 274) + arrow(175, 416, 175, 440)
-    parts += box(420, 20, 620, 400, "KVM host", [], GREY)
+    parts += box(420, 20, 620, 400, "KVM host", [], SLATE)
     modules = [one[len("nvidia_") :] for one in names("plugins/modules", "nvidia_*.py")]
     parts += box(436, 56, 588, 84, f"Modules: nvidia_* ({len(modules)})", wrapped(modules, 88), BLUE)
     parts += box(436, 164, 380, 116, "Engine: read, plan, apply", wrapped(engine(), 56), GREEN)
@@ -189,7 +189,7 @@ def architecture() -> str:
     driver = ["sysfs, VFIO, mdev: PF → VFs → vGPUs", "nvidia-smi, sriov-manage, nvidia-vgpu-mgr"]
     parts += box(436, 304, 588, 100, "Kernel and NVIDIA's driver", driver, VIOLET)
     parts += arrow(330, 98, 436, 98, "ssh") + arrow(626, 140, 626, 164) + arrow(626, 280, 626, 304) + arrow(932, 280, 932, 304)
-    parts += box(420, 440, 620, 160, "VM", [], GREY)
+    parts += box(420, 440, 620, 160, "VM", [], SLATE)
     parts += box(436, 476, 280, 104, "Guest driver", ["of the same vGPU software package", "modules driver, guest_info"], VIOLET)
     parts += box(744, 476, 280, 104, "License", ["client configuration token, gridd.conf", "nvidia-gridd asks the license server"], AMBER)
     parts += arrow(330, 528, 436, 528, "ssh") + arrow(730, 404, 730, 440, "")
