@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The parts of `make test`, one nox session each.
+"""The parts of `make test`, one nox session each: the table of tests/tools/sessions.py, and here those that decide something.
 
 A session runs all of its steps, also after a failure, writes what each step counted to ``.build/results/SESSION.jsonl``
 and fails at the end if a step failed. Environments lie in ``.build/venvs``, are shared by sessions with the same tools and are
@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT / "tests" / "tools"))
 import mirror  # noqa: E402  (a script of this repository, found through the line above)
 import page_ages  # noqa: E402  (likewise)
 import pythons  # noqa: E402
+from sessions import SESSIONS, Session  # noqa: E402
 
 BUILD = ROOT / ".build"
 RESULTS = BUILD / "results"
@@ -191,7 +192,7 @@ def session_of(name: str, venv: str, releases: tuple[str, ...] = ("3.11", "3.12"
 
 @session_of("lint", "lint")
 def lint(session: nox.Session, steps: Steps) -> None:
-    """Check YAML, roles, playbooks, changelog fragments, licences, types and the rules of this project."""
+    """Check YAML, roles, playbooks, changelog fragments, licenses, types, generated pages and the rules of this project."""
     install(session, steps, "lint")
     with session.chdir(collection(session)):
         steps.run("yamllint", "yamllint", "--strict", ".")
@@ -200,6 +201,7 @@ def lint(session: nox.Session, steps: Steps) -> None:
     with session.chdir(ROOT):
         steps.run("licences", "reuse", "lint", "--lines")
         steps.run("types", "mypy", "--config-file", "tests/tools/mypy.ini")
+        steps.run("spelling", "python", "tests/tools/spelling.py")
         for line in page_ages.ages():  # a note in the summary, no failure: whether it matters, whoever releases decides (--strict)
             session.warn(line)
             steps.record("pages with numbers", not_run=line)
@@ -207,11 +209,14 @@ def lint(session: nox.Session, steps: Steps) -> None:
         steps.run("project rules", "python", "tests/tools/project_rules.py")
         steps.run("import graph", "python", "tests/tools/import_graph.py")
         steps.run("size limits", "python", "tests/tools/size_limits.py")
+        steps.run("terms", "python", "tests/tools/terms.py")
         steps.run("docs/faults.md", "python", "tests/tools/fault_page.py", "--check")
         steps.run("docs/performance.md", "python", "tests/tools/performance_page.py", "--check")
         steps.run("docs/metrics.md", "python", "tests/tools/metrics_page.py", "--check")
         steps.run("role READMEs", "python", "tests/tools/role_readmes.py", "--check")
         steps.run("docs/troubleshooting.md", "python", "tests/tools/troubleshooting_page.py", "--check")
+        for name in ("support_page", "reference_page", "testing_page", "pictures"):
+            steps.run(name, "python", f"tests/tools/{name}.py", "--check")
 
 
 @session_of("docs", "site")
@@ -226,16 +231,9 @@ def docs(session: nox.Session, steps: Steps) -> None:
         )
 
 
-@session_of("site", "site")
-def site(session: nox.Session, steps: Steps) -> None:
-    """Build the documentation site; warnings and links that lead nowhere are errors."""
-    install(session, steps, "site")
-    steps.run("documentation site", "python", "docs/site/build.py")
-
-
 @session_of("release", "release")
 def release(session: nox.Session, steps: Steps) -> None:
-    """Build the artifact and the list of the tools' pins, look into it, install and use it, ask galaxy-importer."""
+    """Build the artifact and the list of the tools' pins, inspect it, install and use it, check it with galaxy-importer."""
     install(session, steps, "release")
     pytest(session, steps, "release", "tests/release", "-m", "not booted and not newest")
     if newest_core(session, steps):
@@ -244,7 +242,7 @@ def release(session: nox.Session, steps: Steps) -> None:
 
 @session_of("release-twin", "release")
 def release_twin(session: nox.Session, steps: Steps) -> None:
-    """Install the artifact into an empty path and take a bare host to vGPUs by it and the newest ansible-core, and by nothing else."""
+    """Install the artifact into an empty path, and configure a bare host with it and the newest ansible-core alone."""
     install(session, steps, "release")
     if newest_core(session, steps) and build_twins(steps, "debian12"):
         pytest(session, steps, "site from the artifact", "tests/release", "-m", "booted")
@@ -281,7 +279,7 @@ def register_core(core: str, releases: tuple[str, ...]) -> None:
 
     @session_of(f"sanity-{core}", f"core-{core}", releases)
     def sanity(session: nox.Session, steps: Steps) -> None:
-        """Run all sanity tests of this ansible-core."""
+        """Run all sanity tests of one ansible-core."""
         path, env, release = ansible_test(session, steps, core)
         output = path / "tests" / "output" / "junit"
         with session.chdir(path):
@@ -320,7 +318,7 @@ def register_core(core: str, releases: tuple[str, ...]) -> None:
 
     @session_of(f"units-{core}", f"core-{core}", releases)
     def units(session: nox.Session, steps: Steps) -> None:
-        """Run the unit and property tests as Ansible does."""
+        """Run the unit and property tests as Ansible does, with one ansible-core."""
         path, env, release = ansible_test(session, steps, core)
         # The engine imports nothing of Ansible's (tests/tools/import_graph.py), and session engine runs its tests with the same Python. The
         # newest core comes with another one. Each module's own tests run with every core.
@@ -367,7 +365,7 @@ def engine(session: nox.Session, steps: Steps) -> None:
 
 @session_of("coverage", "test")
 def coverage(session: nox.Session, steps: Steps) -> None:
-    """Run the unit and property tests once more, and say what they covered; branches cost as much time again."""
+    """Run the unit and property tests once more, and report what they cover; branches double the time."""
     install(session, steps, "test")
     path = collection(session)
     session.env["PYTHONPATH"] = str(BUILD / "collections")
@@ -378,46 +376,11 @@ def coverage(session: nox.Session, steps: Steps) -> None:
         session.run(str(steps.venv / "bin" / "coverage"), "report", "--skip-covered", external=True, success_codes=[0, 1])
 
 
-@session_of("twin_unit", "test")
-def twin_unit(session: nox.Session, steps: Steps) -> None:
-    """Test the twin's launcher, its driver bundle, and what the bench reckons with; no machine is booted."""
-    install(session, steps, "test")
-    for folder in ("tests/twin/tests", "tests/twin/bundle/tests", "tests/tools/tests", "tests/bench/tests"):
-        pytest(session, steps, folder, folder, "-m", "not booted")
-
-
 def build_twins(steps: Steps, *systems: str) -> bool:
     """Build the machines of the *systems*; return whether all is well so far."""
     for system in systems:
         steps.run(f"twin build {system}", "tests/twin/twin", "build", "--quick", "--os", system)
     return not steps.failed
-
-
-@session_of("twin", "test")
-def twin(session: nox.Session, steps: Steps) -> None:
-    """Test the twin itself: its kernel modules on booted machines, its bundle on the root tree."""
-    install(session, steps, "test")
-    if build_twins(steps, "debian12", "debian13"):
-        pytest(session, steps, "the twin itself", "tests/twin/tests", "-m", "booted and not libvirt")
-
-
-@session_of("system", "test")
-def system(session: nox.Session, steps: Steps) -> None:
-    """Test the modules against a booted twin."""
-    install(session, steps, "test")
-    collection(session)
-    if build_twins(steps, "debian12"):
-        others = ("life", "in_use", "guest", "operations", "drivers", "libvirt", "loaders", "long")
-        pytest(session, steps, "system", "tests/system", "-m", " and ".join(f"not {name}" for name in others))
-
-
-@session_of("system-long", "test")
-def system_long(session: nox.Session, steps: Steps) -> None:
-    """What session system has no room for: where drivers come from, a check of the whole site and its secrets, Red Hat's boot loader."""
-    install(session, steps, "test")
-    collection(session)
-    if build_twins(steps, "debian12"):
-        pytest(session, steps, "system, the long ones", "tests/system", "-m", "long")
 
 
 def fault_matrix(session: nox.Session, steps: Steps, *options: str) -> None:
@@ -432,85 +395,15 @@ def fault_matrix(session: nox.Session, steps: Steps, *options: str) -> None:
 
 @session_of("faults", "test")
 def faults(session: nox.Session, steps: Steps) -> None:
-    """Make every fault of the matrix, print it, and compare docs/faults.md with what came of it."""
+    """Inject every fault of the matrix, print it, and compare docs/faults.md with the results."""
     fault_matrix(session, steps)
     steps.run("docs/faults.md is this run", "python", "tests/tools/fault_page.py", "--check", "--run", str(BUILD / "faults" / "results.json"))
 
 
 @session_of("faults-short", "test")
 def faults_short(session: nox.Session, steps: Steps) -> None:
-    """Make the faults of the matrix that every test run has room for."""
+    """Inject the faults of the matrix that every test run has time for."""
     fault_matrix(session, steps, "-m", "short")
-
-
-@session_of("life", "test")
-def life(session: nox.Session, steps: Steps) -> None:
-    """Take a twin through a host's whole life: molecule's scenario step by step, refusals, vGPUs in use, another layout."""
-    install(session, steps, "test")
-    collection(session)
-    if build_twins(steps, "debian12"):
-        pytest(session, steps, "life", "tests/system", "-m", "life")
-
-
-def molecule_scenario(session: nox.Session, steps: Steps, scenario: str, *systems: str) -> None:
-    """Run one scenario on machines of the *systems*."""
-    install(session, steps, "test")
-    collection(session)
-    if build_twins(steps, *systems):
-        with session.chdir(ROOT / "extensions"):
-            steps.run(f"molecule {scenario}", "molecule", "test", "--scenario-name", scenario)
-
-
-@session_of("molecule", "test")
-def molecule(session: nox.Session, steps: Steps) -> None:
-    """Run molecule's scenario as one command: create, check, converge, idempotence, power cut, verify, destroy."""
-    molecule_scenario(session, steps, "default", "debian12")
-
-
-@session_of("fleet", "test")
-def fleet(session: nox.Session, steps: Steps) -> None:
-    """One layout on hosts of both frameworks, with and without MIG, and on one that mixes GPUs; power cut, other layout, none."""
-    molecule_scenario(session, steps, "fleet", "debian12", "debian13")
-
-
-@session_of("guest", "test")
-def guest(session: nox.Session, steps: Steps) -> None:
-    """A VM with a vGPU: what is refused, the driver, each state of the licence, a host and its guest in one run of site."""
-    install(session, steps, "test")
-    collection(session)
-    if build_twins(steps, "debian12"):
-        pytest(session, steps, "guest", "tests/system", "-m", "guest")
-
-
-@session_of("libvirt", "test")
-def libvirt(session: nox.Session, steps: Steps) -> None:
-    """vGPUs in VMs of a real libvirt and QEMU, on both frameworks: the twin itself, and the module that hands them over."""
-    install(session, steps, "test")
-    collection(session)
-    pytest(session, steps, "the twin itself", "tests/twin/tests", "-m", "libvirt")
-    pytest(session, steps, "attach", "tests/system", "-m", "libvirt")
-
-
-@session_of("report", "test")
-def report(session: nox.Session, steps: Steps) -> None:
-    """The fleet's page in a real browser, for a few hosts and for a thousand; metrics before Prometheus' own linter."""
-    install(session, steps, "test")
-    path = collection(session)
-    session.env["PYTHONPATH"] = str(BUILD / "collections")
-    pytest(session, steps, "report", "tests/report")
-    with session.chdir(path):
-        steps.run("the dashboard", "python", "tests/tools/dashboard.py", "--check")
-        pytest(session, steps, "metrics", "tests/metrics")
-
-
-@session_of("clouds", "clouds")
-def clouds(session: nox.Session, steps: Steps) -> None:
-    """Run nova-compute's own code with the nova.conf that is rendered: what it offers to Placement, allocates and refuses."""
-    install(session, steps, "clouds")
-    path = collection(session)
-    session.env["PYTHONPATH"] = str(BUILD / "collections")
-    with session.chdir(path):
-        pytest(session, steps, "clouds", "tests/clouds")
 
 
 def java(steps: Steps) -> bool:
@@ -520,94 +413,9 @@ def java(steps: Steps) -> bool:
     return bool(shutil.which("java"))
 
 
-@session_of("watch", "watch")
-def watch(session: nox.Session, steps: Steps) -> None:
-    """The dashboard before a real Prometheus; Alertmanager and ansible-rulebook mend a host without a person. VGPU_WATCH_HOSTS=1000: a large fleet."""
-    if not java(steps):
-        return
-    install(session, steps, "watch")
-    path = collection(session)
-    session.env["PYTHONPATH"] = str(BUILD / "collections")
-    with session.chdir(path):
-        pytest(session, steps, "watch", "tests/watch", "-m", "not booted")
-
-
-@session_of("watch-machine", "watch")
-def watch_machine(session: nox.Session, steps: Steps) -> None:
-    """The same chain with a booted host: it loses a vGPU, the alert starts a run, the vGPU is back."""
-    if not java(steps):
-        return
-    install(session, steps, "watch")
-    collection(session)
-    session.env["PYTHONPATH"] = str(BUILD / "collections")
-    if build_twins(steps, "debian12"):
-        pytest(session, steps, "watch", "tests/watch", "-m", "booted")
-
-
-@session_of("awx", "awx")
-def awx(session: nox.Session, steps: Steps) -> None:
-    """Apply awx/ to a small AWX of our own, twice; surveys against the roles; the execution environment's definition."""
-    install(session, steps, "awx")
-    with session.chdir(collection(session)):
-        steps.run("ansible-lint with awx.awx", "ansible-lint", "--offline", "--strict", "--profile", "production", "awx/apply.yml")
-    pytest(session, steps, "awx", "tests/awx")
-
-
-@session_of("runner", "awx")
-def runner(session: nox.Session, steps: Steps) -> None:
-    """Jobs by ansible-runner, the engine inside AWX, against a booted host."""
-    install(session, steps, "awx")
-    collection(session)
-    if build_twins(steps, "debian12"):
-        pytest(session, steps, "runner", "tests/runner")
-
-
-@session_of("operations", "test")
-def operations(session: nox.Session, steps: Steps) -> None:
-    """A fleet of three upgraded, one of which goes wrong; a host from bare to vGPUs and back, file by file; one of the release before, renamed."""
-    install(session, steps, "test")
-    collection(session)
-    if build_twins(steps, "debian12"):
-        pytest(session, steps, "operations", "tests/system", "-m", "operations")
-
-
-@session_of("drivers", "test")
-def drivers(session: nox.Session, steps: Steps) -> None:
-    """One host from driver to driver: what is refused, installers that fail, die or lose power, Debian's own packages."""
-    install(session, steps, "test")
-    collection(session)
-    if build_twins(steps, "debian12"):
-        pytest(session, steps, "drivers", "tests/system", "-m", "drivers")
-
-
-@session_of("boot-loaders", "test")
-def boot_loaders(session: nox.Session, steps: Steps) -> None:
-    """Hosts with UEFI, by systemd-boot and by GRUB: from bare to vGPUs and back, with power cuts after each write to what boots them."""
-    install(session, steps, "test")
-    collection(session)
-    if build_twins(steps, "debian12"):
-        pytest(session, steps, "boot loaders", "tests/system", "-m", "loaders")
-        pytest(session, steps, "power cuts", "tests/crash", "-m", "loaders")
-
-
-@session_of("guest-molecule", "test")
-def guest_molecule(session: nox.Session, steps: Steps) -> None:
-    """VMs of Debian 12 (.run) and Debian 13 (.deb): check, converge, idempotence, reboot, verify."""
-    molecule_scenario(session, steps, "guest", "debian12", "debian13")
-
-
-@session_of("demo", "test")
-def demo(session: nox.Session, steps: Steps) -> None:
-    """Bring the demo up as a newcomer would, and down again."""
-    install(session, steps, "test")
-    collection(session)
-    steps.run("demo up", "python", "tests/demo/demo.py", "up")
-    steps.run("demo down", "python", "tests/demo/demo.py", "down")
-
-
 @session_of("fuzz", "test")
 def fuzz(session: nox.Session, steps: Steps) -> None:
-    """Hand 100,000 bad inputs to parsers, modules' options and hosts' files; VGPU_FUZZ tries another number, VGPU_FUZZ_SEED others."""
+    """Feed 100,000 bad inputs to parsers, module options and host files; VGPU_FUZZ sets another number, VGPU_FUZZ_SEED another seed."""
     install(session, steps, "test")
     path = collection(session)
     session.env["PYTHONPATH"] = str(BUILD / "collections")
@@ -636,37 +444,39 @@ def misbehaving(session: nox.Session, steps: Steps) -> None:
             steps.run(f"a fleet that misbehaves, core {core}", *step, junit=folder)
 
 
-@session_of("in_use", "test")
-def in_use(session: nox.Session, steps: Steps) -> None:
-    """VMs with a whole GPU and with a vGPU live through every playbook, on both frameworks."""
-    install(session, steps, "test")
-    collection(session)
-    if build_twins(steps, "debian12", "debian13"):
-        pytest(session, steps, "in use", "tests/system", "-m", "in_use")
-
-
-@session_of("crash", "test")
-def crash(session: nox.Session, steps: Steps) -> None:
-    """Kill modules in front of their writes and cut the power, as often as docs/crash-safety.md says; takes hours without KVM."""
-    install(session, steps, "test")
-    collection(session)
-    if build_twins(steps, "debian12"):
-        pytest(session, steps, "crash", "tests/crash", "-m", "not loaders", "--kills", "240", "--cuts", "50", "--site-cuts", "10")
-
-
-@session_of("crash-short", "test")
-def crash_short(session: nox.Session, steps: Steps) -> None:
-    """A slice of the session crash: some kills of the two modules that matter most, one power cut, all about the lock."""
-    install(session, steps, "test")
-    collection(session)
-    if build_twins(steps, "debian12"):
-        pytest(session, steps, "crash, a slice", "tests/crash", "-m", "not long and not loaders")
-
-
 @session_of("bench", "test")
 def bench(session: nox.Session, steps: Steps) -> None:
-    """Measure how long things take, against the floor and against what is used today; BENCH="--full" and others are its options."""
+    """Measure how long each operation takes, against the floor and against other tools; BENCH="--full" and others are its options."""
     install(session, steps, "test")
     collection(session)
     if build_twins(steps, "debian12"):
         steps.run("bench", "python", "tests/bench/bench.py", *shlex.split(os.environ.get("BENCH", "")))
+
+
+def register(row: Session) -> None:
+    """Register a session of the table."""
+
+    def steps_of(session: nox.Session, steps: Steps) -> None:
+        if row.java and not java(steps):
+            return
+        install(session, steps, row.venv)
+        folders = {"root": ROOT, "extensions": ROOT / "extensions"}
+        if row.collection:
+            folders["mirror"] = collection(session)
+        if row.importable:
+            session.env["PYTHONPATH"] = str(BUILD / "collections")
+        if not build_twins(steps, *row.machines):
+            return
+        for step in row.steps:
+            with session.chdir(folders[step.where]):
+                if step.tests:
+                    pytest(session, steps, step.name, *step.arguments)
+                else:
+                    steps.run(step.name, *step.arguments)
+
+    steps_of.__doc__ = row.does + "."
+    session_of(row.name, row.venv)(steps_of)
+
+
+for _row in SESSIONS:
+    register(_row)

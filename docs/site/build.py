@@ -29,9 +29,10 @@ COLLECTIONS = ROOT / ".build" / "collections"
 REFERENCE = "collections/vgpu/kvm"
 
 # Pages that lie elsewhere in the repository: path there, name on the site.
-ELSEWHERE = {"tests/twin/README.md": "twin-machine.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
+ELSEWHERE = {"tests/twin/README.md": "twin-machine.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CODE_OF_CONDUCT.md": "code-of-conduct.md"}
 
 _LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
+_CONTENTS = re.compile(r"^\.\. contents::\n(?: +:.*\n)+", re.MULTILINE)
 _ROLE = re.compile(r"roles/([a-z_]+)/README\.md")
 
 
@@ -96,6 +97,19 @@ def reference(source: Path) -> bool:
     )
 
 
+def without_contents(source: Path) -> None:
+    """Remove the lists of contents from the pages of antsibull-docs: the theme shows its own, and an error where there are two."""
+    for page in (source / "collections").rglob("*.rst"):
+        page.write_text(_CONTENTS.sub("", page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def accessible(html: Path) -> None:
+    """Repair what assistive technology can't read: headings of the navigation without a level, and an attribute that does not exist."""
+    for page in html.rglob("*.html"):
+        text = page.read_text(encoding="utf-8").replace('class="caption" role="heading"', 'class="caption" role="heading" aria-level="2"')
+        page.write_text(text.replace(' aria-role="button"', ""), encoding="utf-8")
+
+
 class Links(HTMLParser):
     """The links and the anchors of one page."""
 
@@ -145,8 +159,10 @@ def main() -> int:
         return 1
     if not reference(source):
         return 1
+    without_contents(source)
     if not run("sphinx-build", "-b", "html", "-W", "--keep-going", "-n", "-q", "-c", str(HERE), "-d", str(SITE / "doctrees"), str(source), str(html)):
         return 1
+    accessible(html)
     broken, external = check_links(html)
     (SITE / "external-links.txt").write_text("".join(f"{link}\n" for link in sorted(external)), encoding="utf-8")
     print("".join(f"{line}\n" for line in broken), end="")

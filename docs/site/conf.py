@@ -21,11 +21,15 @@ html_title = "vgpu.kvm"
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+antsibull_ext_color_scheme = "none"  # static/site.css has the colors
 html_theme_options = {"navigation_with_keys": True}
-pygments_style = "ansible"
+html_favicon = "static/favicon.svg"
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"
 
 # antsibull-docs refers to pages of Ansible's own documentation, which an offline build does not have.
 nitpick_ignore_regex = [
     ("std:ref", r"(action_plugins|ansible_configuration_settings|common_return_values|list_of_collections|ansible_collections\.ansible\..*|.*_keyword)"),
-
 ]

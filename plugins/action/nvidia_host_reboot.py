@@ -47,7 +47,7 @@ def turn():
 
 
 class ActionModule(ActionBase):
-    """As the module's documentation says."""
+    """See the module's documentation."""
 
     def run(self, tmp=None, task_vars=None):
         """Read who uses the host, then reboot it."""

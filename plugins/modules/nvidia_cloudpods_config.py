@@ -12,8 +12,8 @@ description:
   - Sets the key C(nvidia_vgpu_pfs) of C(/etc/yunion/host.conf) to the PF and every VF of the GPUs, in Cloudpods' spelling (C(e8:00.4)), in order
     of PF and of the VF's number, as the kernel has them. The agent binds every NVIDIA function that is not listed there to C(vfio-pci), which
     destroys its vGPU.
-  - Every other byte of the file stays as it is - comments, anchors, keys of others, line ends. Comments between the addresses go when the list
-    changes. A diff shows the lines of this key alone, as the file may hold passwords.
+  - Everything else in the file stays byte for byte, such as comments, anchors, other keys and line ends. Comments between the addresses are lost
+    when the list changes. A diff shows only the lines of this key, because the file may contain passwords.
   - Refuses, with all reasons at once, GPUs on the vendor-specific VFIO framework and outside PCI domain 0000, which Cloudpods can't use; a file that
     is not valid YAML, that has a key twice or more than one document; and the removal of a GPU from the list while a VM uses its vGPUs.
   - Does not restart the agent. The agent reads the file only at its start. Restart it if RV(restart_pending) is true, then call this module with
@@ -51,7 +51,7 @@ options:
     type: bool
     default: false
   path:
-    description: The agent's configuration file. A link is followed and stays.
+    description: The agent's configuration file. A link stays a link.
     type: path
     default: /etc/yunion/host.conf
 """

@@ -9,13 +9,14 @@ DOCUMENTATION = r"""
 module: nvidia_driver
 short_description: Install or uninstall NVIDIA's vGPU driver of a host or a guest from its .run package
 description:
-  - Runs NVIDIA's installer only when the version on disk is another one, with a deadline, and verifies the version afterwards.
+  - Runs NVIDIA's installer with a deadline if the version on disk differs, and verifies the version afterwards.
     If the installer fails, the message includes the last lines of its log.
   - Refuses to replace a driver while a vGPU is in use or a program (such as CUDA) uses a GPU on the host, and to replace
     a data center driver without O(replace_datacenter=true).
-  - Refuses what would end NVIDIA's installer - a GPU that nouveau drives, a running X server with O(load=true), a driver that a package of the
-    distribution installed.
-  - Replaces a loaded driver. With O(load=false), releases from 545 on are installed beside it, and the reboot ends it. Otherwise the driver's
+  - Refuses in situations in which NVIDIA's installer would stop. These are a GPU that nouveau drives, a running X server with O(load=true), and a
+    driver from a package of the distribution.
+  - Replaces a loaded driver. With O(load=false), releases from 545 on are installed beside it and become active with the reboot. Otherwise the
+    driver's
     services are stopped, its modules are unloaded, and the services are started again, even if the installation fails.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -48,20 +49,20 @@ options:
   dkms:
     description:
       - Whether the kernel module is built through DKMS, which builds it again at each kernel update.
-      - DKMS, a compiler and the kernel's headers must be there. With V(false), NVIDIA's installer does not use DKMS even if it finds it.
+      - DKMS, a compiler and the kernel's headers must be installed. With V(false), NVIDIA's installer does not use DKMS even if it finds it.
     type: bool
     default: true
   load:
     description:
       - Whether the installer loads the module. Set V(false) if a reboot follows.
-      - With V(false), idle vGPUs, nouveau and an X server do not stand in the way. The installer of 535 is an exception. It cannot install beside
+      - With V(false), idle vGPUs, nouveau and an X server do not prevent the installation. The installer of 535 is an exception. It cannot install beside
         a loaded module, nor while nouveau drives a GPU.
     type: bool
     default: true
   disable_nouveau:
     description:
       - Whether the installer keeps nouveau from loading. Installers from 545 on do so only while nouveau drives a GPU.
-        Role C(gpu_release) does so always.
+        The role C(gpu_release) always prevents it.
     type: bool
     default: false
   module_type:
@@ -72,14 +73,14 @@ options:
   replace_datacenter:
     description:
       - Whether a data center driver is uninstalled first. That of a distribution or of NVIDIA's repository is removed by C(apt-get purge) or C(dnf remove);
-        check mode names all packages that go, also those that need them.
+        check mode names all packages that are removed, including packages that depend on them.
       - With O(state=absent) a distribution's driver is an error without this option.
     type: bool
     default: false
   format:
     description:
-      - What installs the driver. For V(deb) and V(rpm) this module plans and checks the installation, and removes a driver that is in the
-        way, NVIDIA's own installation or another driver's. The package is installed by C(apt) or C(dnf), as role C(driver) does.
+      - What installs the driver. For V(deb) and V(rpm) this module plans and checks the installation, and removes a conflicting driver, from
+        NVIDIA's installer or from other packages. The package is installed by C(apt) or C(dnf), as role C(driver) does.
     type: str
     choices: [run, deb, rpm]
     default: run
@@ -97,11 +98,11 @@ options:
     default: 0
   signing_key:
     description:
-      - Private key on the managed host that the kernel modules are signed with, for Secure Boot. None but its owner may read it.
+      - Private key on the managed host that signs the kernel modules, for Secure Boot. Only its owner may be able to read it.
       - Only its path is passed to other programs. Afterwards the module's signature is verified.
     type: path
   signing_certificate:
-    description: The certificate of O(signing_key), in DER form. With Secure Boot on it must be one that the machine trusts.
+    description: The certificate of O(signing_key), in DER form. With Secure Boot, the machine must trust this certificate.
     type: path
   timeout:
     description: Seconds for the installer.
@@ -150,7 +151,7 @@ driver:
   type: dict
   sample: {loaded: null, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: null}
 reboot_required:
-  description: Whether the driver on disk is not the one that runs.
+  description: Whether the driver on disk differs from the loaded one.
   returned: success
   type: bool
   sample: true

@@ -31,7 +31,7 @@ options:
     type: str
     required: true
   ca_path:
-    description: File on the managed host with the certificates (PEM) that vouch for the server; the system's own when left out.
+    description: File on the managed host with the CA certificates (PEM) for the server. If omitted, the CA certificates of the system.
     type: path
   timeout:
     description: Seconds without progress after which the download fails.

@@ -21,16 +21,15 @@ extends_documentation_fragment:
 options:
   iommu_flags:
     description:
-      - Flags of the kernel's command line that should be in force, for example V(intel_iommu=on) and V(iommu=pt).
+      - Expected flags of the kernel command line, for example V(intel_iommu=on) and V(iommu=pt).
         Those that are missing are reported in RV(host), RV(problems) and RV(reboot_reasons).
     type: list
     elements: str
     default: []
   may_disturb:
     description:
-      - What an interruption such as a reboot may hit although it is in use - addresses of GPUs and VFs in any spelling, UUIDs of vGPUs, names of VMs
-        and of programs.
-        It only decides what is left out of RV(in_the_way).
+      - What a reboot may interrupt although it is in use. Addresses of GPUs and VFs in any spelling, UUIDs of vGPUs, names of VMs and of programs.
+        The option only determines what RV(in_the_way) omits.
     type: list
     elements: str
     default: []
@@ -39,7 +38,7 @@ options:
       - Whether RV(problems) also includes drift from the stored state - vGPUs and VFs that are stored for this host and missing, services that do
         not run or would not start at the next boot, VMs that need a vGPU that is missing or that another VM has - and what the logs show.
       - Read are the journals of NVIDIA's and libvirt's services, the kernel log, the QEMU logs of VMs with vGPUs, and the log of NVIDIA's installer, as
-        far as they are of this boot and the last 24 hours. What they show has happened and may be mended since, so it is a warning. Its code begins with
+        far as they are of this boot and the last 24 hours. What they show may be repaired since, so it is a warning. Its code begins with
         V(log_); V(log_unknown) shows lines that report an error and that this collection does not know.
     type: bool
     default: false
@@ -204,13 +203,13 @@ in_use:
   description:
     - VMs, users of vGPUs or whole GPUs, and programs that use a GPU on the host (such as CUDA), which a reboot or a removal would disrupt,
       with the devices that each has (addresses, and UUIDs of mediated devices). NVIDIA's own services are left out.
-    - A process whose open files can't be read counts as a user, and its C(command) says so.
+    - A process whose open files can't be read counts as a user, and its C(command) shows that.
   returned: success
   type: list
   elements: dict
   sample: [{pid: 4711, command: qemu-system-x86, vm: web1, devices: ["0000:e8:00.4"]}]
 in_use_count:
-  description: The length of RV(in_use), and of what was left out of it.
+  description: The number of users, including those that RV(in_use) omits.
   returned: success
   type: int
   sample: 1
@@ -221,14 +220,13 @@ in_the_way:
   elements: dict
   sample: [{pid: 4711, command: qemu-system-x86, vm: web1, devices: ["0000:e8:00.4"]}]
 in_the_way_count:
-  description: The length of RV(in_the_way), and of what was left out of it.
+  description: The number of users, including those that RV(in_the_way) omits.
   returned: success
   type: int
   sample: 1
 busy:
   description:
-    - What a reboot would leave half done. Programs that install packages, drivers or boot files, and whoever holds the lock with which the modules
-      of this collection keep each other out.
+    - Programs whose work a reboot would interrupt, which install packages, drivers or boot files, and the holder of this collection's lock.
   returned: success
   type: list
   elements: str
@@ -242,7 +240,7 @@ libvirt_domains:
   elements: dict
   sample: [{name: web1, running: false, devices: [{device: "0000:e8:00.4", managed: false}]}]
 libvirt_domains_count:
-  description: The length of RV(libvirt_domains), and of what was left out of it.
+  description: The number of VMs, including those that RV(libvirt_domains) omits.
   returned: success
   type: int
   sample: 1
@@ -274,7 +272,7 @@ problems:
       severity: error
       gpu: "0000:e8:00.0"
 problems_left_out:
-  description: By code, how many problems are not in RV(problems), because O(most_problems) of that code are.
+  description: By code, the number of problems that RV(problems) omits because of O(most_problems).
   returned: success
   type: dict
   sample: {}

@@ -11,7 +11,8 @@ short_description: Set up a vGPU guest's licensing
 description:
   - Installs the client configuration token of NVIDIA's license server and sets the matching options in C(/etc/nvidia/gridd.conf).
     Other settings, comments and their order stay as they are.
-  - A token that is cut, malformed or expired is refused before anything is written. The token is in no message, no diff, no log, no command line.
+  - A token that is cut, malformed or expired is refused before anything is written. The token never appears in messages, diffs, logs or command
+    lines.
   - Does not restart C(nvidia-gridd); do so when RV(restart_needed) is true.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -45,14 +46,14 @@ options:
     description:
       - The licensed feature by its name (C(FeatureType)). V(vgpu) leaves it to the vGPU's type and is right for all vGPUs, V(vws) is NVIDIA RTX Virtual
         Workstation, V(compute) is Virtual Compute Server, V(unlicensed) requests no license.
-      - Left out, C(FeatureType) is not set, and the vGPU's type decides.
+      - If omitted, C(FeatureType) is not set, and the vGPU's type decides.
     type: str
     choices: [vgpu, vws, compute, unlicensed]
   server:
-    description: Name or address of a legacy license server (C(ServerAddress)). Must be left out with a token.
+    description: Name or address of a legacy license server (C(ServerAddress)). Must be omitted with a token.
     type: str
   server_port:
-    description: Its port (C(ServerPort)); that of NVIDIA, 7070, when left out.
+    description: Port of the legacy license server (C(ServerPort)). If omitted, NVIDIA's default, 7070.
     type: int
   backup_server:
     description: A second legacy license server (C(BackupServerAddress)).
@@ -61,7 +62,7 @@ options:
     description: Its port (C(BackupServerPort)).
     type: int
   interval:
-    description: Minutes for which a license is borrowed (C(LicenseInterval)), 1 to 10080. If left out, the file's value stays.
+    description: Minutes for which a license is borrowed (C(LicenseInterval)), 1 to 10080. If omitted, the value in the file stays.
     type: int
   enable_ui:
     description: Whether users may change the licensing in NVIDIA's control panel (C(EnableUI)).

@@ -24,18 +24,18 @@ options:
     type: str
   host_version:
     description:
-      - Version of the driver on the VM's host, such as V(550.163.02). With it the guest's is checked for NVIDIA's rules - the same branch, or the one
-        before the host's; from release 19 on also the long-term branch before the host's.
+      - Version of the driver on the VM's host, such as V(550.163.02). If set, the module checks the guest driver against NVIDIA's rules. These
+        allow the host's branch, the branch before it, and from release 19 on also the previous long-term branch.
     type: str
   driver_version:
-    description: The guest's version to check; what is installed when left out.
+    description: Version of the guest driver to check. If omitted, the installed version.
     type: str
   builds:
-    description: Whether a module is to be built, so that the running kernel's headers must be there.
+    description: Whether a kernel module will be built, which needs the headers of the running kernel.
     type: bool
     default: false
   signs:
-    description: Whether the module is signed with a key that the machine trusts, so that Secure Boot may be on.
+    description: Whether the kernel module is signed with a key that the machine trusts, which Secure Boot requires.
     type: bool
     default: false
   health:
@@ -67,8 +67,8 @@ EXAMPLES = r"""
 RETURN = r"""
 guest:
   description:
-    - The VM apart from its GPUs. Kernel, distribution, driver, Secure Boot and initramfs_tool are those of M(vgpu.kvm.nvidia_gpu_info).
-    - C(driver.flavour) is V(guest) where NVIDIA's guest driver is there.
+    - Properties of the VM. Kernel, distribution, driver, Secure Boot and initramfs_tool are those of M(vgpu.kvm.nvidia_gpu_info).
+    - C(driver.flavour) is V(guest) if NVIDIA's guest driver is installed.
   returned: success
   type: dict
   sample:
@@ -101,14 +101,13 @@ gpus:
       in_use_by: []
 busy:
   description:
-    - What a reboot would leave half done. Programs that install packages, drivers or boot files, and whoever holds the lock with which the modules
-      of this collection keep each other out.
+    - Programs whose work a reboot would interrupt, which install packages, drivers or boot files, and the holder of this collection's lock.
   returned: success
   type: list
   elements: str
   sample: ["pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"]
 reboot_required:
-  description: Whether the driver on disk is another one than the loaded one, or nouveau has the vGPU.
+  description: Whether the driver on disk differs from the loaded one, or nouveau drives the vGPU.
   returned: success
   type: bool
   sample: false

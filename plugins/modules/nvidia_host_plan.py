@@ -12,8 +12,8 @@ description:
   - Reads a host once, and plans what M(vgpu.kvm.nvidia_pci_driver), M(vgpu.kvm.nvidia_mig), M(vgpu.kvm.nvidia_sriov), M(vgpu.kvm.nvidia_vgpu),
     M(vgpu.kvm.nvidia_vgpu_attach) and M(vgpu.kvm.nvidia_vgpu_restore) would do, each as if the stages before it had been done (O(ahead)). Changes nothing.
   - With O(driver), also plans the installation of NVIDIA's driver, before the bundle is copied to the host.
-  - What one of them would refuse is in its plan, and does not fail this module. Role preflight shows all refusals in one message, and
-    role host enters only stages that have something to do.
+  - A refusal of one of them is part of its plan and does not fail this module. The role preflight reports all refusals in one message. The role
+    host runs only stages with work.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -27,10 +27,10 @@ extends_documentation_fragment:
   - vgpu.kvm.common.domains
 options:
   num_vfs:
-    description: VFs of each GPU; left out, all that it has.
+    description: Number of VFs of each GPU. If omitted, all VFs.
     type: int
   layout:
-    description: What each GPU should hold, as in M(vgpu.kvm.nvidia_vgpu); left out, neither vGPUs nor MIG mode are planned.
+    description: What each GPU should hold, as in M(vgpu.kvm.nvidia_vgpu); If omitted, neither vGPUs nor MIG mode are planned.
   domains:
     description: VMs, each with its desired vGPUs, as in M(vgpu.kvm.nvidia_vgpu_attach).
     default: []
@@ -48,14 +48,14 @@ options:
     default: qemu:///system
   stages:
     description:
-      - The stages of role C(host) that a run has. Only these are planned, and O(ahead) assumes nothing that none of them sets up.
+      - The stages of role C(host) that a run has. Only these are planned. O(ahead) expects only results of these stages.
       - RV(converged) is V(false) if a stage is missing.
     type: list
     elements: str
     choices: [gpu_release, iommu, driver, reboot, services, mig, sriov, vgpus, verify, libvirt_attach]
     default: [gpu_release, iommu, driver, reboot, services, mig, sriov, vgpus, verify, libvirt_attach]
   driver:
-    description: The driver to install, as in M(vgpu.kvm.nvidia_driver); left out, it is not planned.
+    description: The driver to install, as in M(vgpu.kvm.nvidia_driver); If omitted, no driver is planned.
     type: dict
     suboptions:
       kind:
@@ -92,7 +92,7 @@ options:
         type: bool
         default: true
       reboots:
-        description: Whether the caller reboots the host if that is needed. Then the module is not loaded before.
+        description: Whether the caller reboots the host if needed. If so, the kernel module is not loaded before.
         type: bool
         default: false
       iommu_flags:
@@ -134,8 +134,9 @@ options:
         default: ''
       compatibility:
         description:
-          - More rows for the table of drivers, kernels, GPUs and editions of NVIDIA's software that are known not to fit together.
-          - The table only warns, before an installation. A row applies if all its conditions hold. These rows come before those of the collection.
+          - More rows for the table of drivers, kernels, GPUs and editions of NVIDIA's software that are known to be incompatible.
+          - A row causes a warning before an installation. It applies if all its conditions hold, and takes precedence over the collection's own
+            rows.
           - A version span is V(535), V(..535), V(6.14..) or V(535..570). A bound includes all versions that begin with it.
         type: list
         elements: dict
@@ -170,10 +171,11 @@ options:
             type: str
           works:
             description:
-              - With V(true), the combination is known to work. Other rows do not warn about it, if this row has all kinds of conditions that they have.
+              - With V(true), the combination is known to work. It suppresses the warnings of rows that have no other kinds of conditions than this
+                row.
             type: bool
   restore:
-    description: Whether the layout is stored for the boot, and the restore unit there.
+    description: Whether the layout is stored for the boot and the restore unit is installed.
     type: bool
     default: true
   restore_before:
@@ -196,7 +198,7 @@ options:
     type: bool
     default: false
   ahead:
-    description: Whether each stage is planned as if those before it had been done; if not, as the host is.
+    description: Whether each stage is planned as if the earlier stages had been done. Otherwise the current state of the host counts.
     type: bool
     default: true
   warn:
@@ -261,8 +263,8 @@ info:
     problems_left_out: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:problems_left_out).", type: dict, returned: success}
 plans:
   description:
-    - By stage what its module would return in check mode, as far as roles need it. A refusal has failed, msg and errors in place of actions.
-    - Where O(detail) left some out, actions_left_out or errors_left_out is their number.
+    - For each stage, what its module would return in check mode, as far as roles need it. A refusal has failed, msg and errors instead of actions.
+    - If O(detail) omits some, actions_left_out or errors_left_out has their number.
   returned: success
   type: dict
   contains:
@@ -278,13 +280,13 @@ plans:
       type: dict
       returned: with O(driver)
 selected:
-  description: Addresses of the GPUs that O(gpus) selects; of all GPUs if it is wrong, which the plans report.
+  description: Addresses of the GPUs that O(gpus) selects. All GPUs if O(gpus) is invalid, which the plans report.
   returned: success
   type: list
   elements: str
   sample: ["0000:e8:00.0"]
 converged:
-  description: Whether the host has converged, that is, no stage has anything to do or to refuse, and all stages are planned.
+  description: Whether the host has converged. Then all stages are planned, and none has work or a refusal.
   returned: success
   type: bool
   sample: false

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_kernel_cmdline
-short_description: Put kernel flags in force at the next boot
+short_description: Set kernel flags for the next boot
 description:
-  - Writes kernel flags, such as those of the IOMMU, for the boot loader that started this host, and verifies that the next boot has them in force.
-  - Supports GRUB on Debian, Ubuntu, SLES, openSUSE, RHEL and its kin, C(systemd-boot) with C(kernel-install), and Proxmox VE's
+  - Writes kernel flags, such as those of the IOMMU, for the boot loader that started this host, and verifies that they are active at the next boot.
+  - Supports GRUB on Debian, Ubuntu, SLES, openSUSE, RHEL and its derivatives, C(systemd-boot) with C(kernel-install), and Proxmox VE's
     C(proxmox-boot-tool). Any other boot loader is refused, and nothing is changed.
-  - Flags are compared by their meaning. C(intel_iommu=on,sm_on) has C(intel_iommu=on) in force, C(iommu.passthrough=1) is C(iommu=pt),
-    and the last of several settings wins. A flag that is in force is not written, wherever it comes from.
-  - A file is edited only if it is understood. The host's own shell confirms that an edit of GRUB's settings changes nothing else.
+  - Flags are compared by their meaning. C(intel_iommu=on,sm_on) includes C(intel_iommu=on), C(iommu.passthrough=1) equals C(iommu=pt), and the last
+    of several settings wins. A flag that is already active is not written, whatever set it.
+  - A file is edited only if the module can parse it. The host's own shell confirms that an edit of GRUB's settings changes nothing else.
   - The module does not reboot.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -24,20 +24,20 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(present) puts O(flags) in force.
+      - V(present) sets O(flags).
       - V(absent) removes the flags that this module added, and no others.
     type: str
     choices: [present, absent]
     default: present
   flags:
-    description: Kernel flags that the next boot must have in force. Not used with O(state=absent).
+    description: Kernel flags that must be active at the next boot. Not used with O(state=absent).
     type: list
     elements: str
     default: []
   rebuild:
     description:
       - Whether to rebuild the boot loader's configuration in any case, because another of its sources changed.
-      - With boot entries of RHEL and its kin, this removes C(ids=) of C(vfio-pci) from the entries that C(/etc/default/grub) no longer has.
+      - With boot entries of RHEL and its derivatives, this removes C(ids=) of C(vfio-pci) from the entries that C(/etc/default/grub) no longer has.
     type: bool
     default: false
   timeout:
@@ -85,7 +85,7 @@ next_boot:
       iommu: {intel: null, amd: null, passthrough: true, strict: null}
       missing_flags: []
 missing_flags:
-  description: Flags that the running kernel does not have in force. If RV(next_boot) has them, a reboot brings them.
+  description: Flags that are not active in the running kernel. If RV(next_boot) has them, a reboot activates them.
   returned: success
   type: list
   elements: str

@@ -37,7 +37,7 @@ options:
     choices: [present, absent]
     default: present
   devices:
-    description: Several devices in one call, in place of the single one above. All are validated before the first is created.
+    description: Several devices in one call, instead of the single one above. All are validated before the first is created.
     type: list
     elements: dict
     suboptions:
@@ -95,7 +95,7 @@ actions:
   elements: str
   sample: ["0000:67:00.4: create A40-24A (3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11)"]
 devices:
-  description: The devices that are present, as they are now or would be.
+  description: The devices that exist now, or would exist after the run.
   returned: success
   type: list
   elements: dict

@@ -26,18 +26,18 @@ extends_documentation_fragment:
   - vgpu.kvm.common.layout
 options:
   mode:
-    description: Whether the GPUs of O(gpus) are in MIG mode. Left out, the mode stays.
+    description: Whether the GPUs of O(gpus) are in MIG mode. If omitted, the mode stays.
     type: str
     choices: [enabled, disabled]
   instances:
     description:
-      - GPU instances that each GPU of O(gpus) should have, by profile name (V(1g.5gb)) or number, each as often as it is expected.
-        Those that match are kept; others are destroyed, unless they hold a vGPU. Left out, they stay.
+      - GPU instances that each GPU of O(gpus) should have, by profile name (V(1g.5gb)) or number, each as often as requested. Matching instances
+        stay. Others are destroyed, unless they hold a vGPU. If omitted, all instances stay.
     type: list
     elements: str
   layout:
     description:
-      - In place of the options above, a layout as that of M(vgpu.kvm.nvidia_vgpu). GPUs whose types have a number of slices (V(A100-1-5C)), or
+      - Instead of the options above, a layout as that of M(vgpu.kvm.nvidia_vgpu). GPUs whose types have a number of slices (V(A100-1-5C)), or
         that have C(mig), are set to MIG mode; GPUs with other types leave it. GPUs that it does not name, and those for which
         it lists no vGPUs, stay as they are.
   cycle_vfs:

@@ -99,7 +99,7 @@ boot_causes:
   sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
 initramfs_update_needed:
   description:
-    - Whether files changed that the initramfs has a copy of. It stays true in later runs, also after a failed rebuild, until the
+    - Whether files changed whose copies are in the initramfs. It stays true in later runs, also after a failed rebuild, until the
       initramfs is newer than the change. With O(initramfs) it has been rebuilt then.
   returned: success
   type: bool

@@ -33,7 +33,8 @@ extends_documentation_fragment:
 options:
   layout:
     description:
-      - What each GPU should hold. A GPU uses only the narrowest entries that name it, see O(layout[].gpu). Entries of the same kind add up.
+      - What each GPU should hold. Only the most specific entries that match a GPU apply to it, see O(layout[].gpu). Entries of the same kind add
+        up.
     required: true
   persist:
     description:

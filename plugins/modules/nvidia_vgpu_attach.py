@@ -16,8 +16,8 @@ description:
   - A vGPU that another VM has or that a process has open is never attached. A VM has what it is defined with, what it runs with, what its managed
     save or a snapshot with memory needs, and what is on its QEMU command line, as well as all vGPUs of a VF or GPU that it has whole.
   - A change of O(domains[].vgpus[].display), O(domains[].vgpus[].ramfb), or C(managed) keeps the rest of the device, such as its guest address.
-    If libvirt refuses the change, the device is put back as it was.
-  - A running VM sees a change at its next start, unless O(live) is set.
+    If libvirt refuses the change, the old device is restored.
+  - A running VM gets a change at its next start, unless O(live) is set.
   - The host needs C(virsh). libvirt's own files are read, and only C(virsh) writes.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -30,7 +30,7 @@ options:
     description: VMs by name, each with its desired vGPUs. Other VMs are not touched.
     required: true
   exclusive:
-    description: Whether other vGPUs of these VMs are detached, also those whose mediated device is nowhere on the host any more.
+    description: Whether other vGPUs of these VMs are detached, including those whose mediated device no longer exists.
     type: bool
     default: true
   live:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_vgpu_cloud_info
-short_description: Render the configuration of OpenStack nova and KubeVirt for a host's vGPUs
+short_description: Render cloud configuration for a host's vGPUs
 description:
-  - Reads the vGPUs of a host, on either framework, and renders the parts of C(nova.conf) and of KubeVirt's custom resource that attach
-    them to VMs, as data and as text.
-  - Changes nothing. The tool that deploys the cloud installs these parts. See the page on clouds in the collection's documentation.
+  - Reads the vGPUs of a host, on either framework, and renders what a cloud needs to attach them to VMs. OpenStack nova gets sections of
+    C(nova.conf), KubeVirt a patch of its custom resource, OpenNebula the C(pci.conf) of its probe. For Apache CloudStack it lists the profiles
+    to expect.
+  - Changes nothing. The tool that deploys the cloud installs the results. See the page on clouds in the collection's documentation.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -116,6 +117,28 @@ kubevirt_yaml:
           mediatedDevices:
           - mdevNameSelector: "NVIDIA A40-24Q"
             resourceName: "nvidia.com/NVIDIA_A40-24Q"
+cloudstack:
+  description:
+    - The vGPU profiles that Apache CloudStack discovers on this host, by GPU (vendor and device id), with the addresses of the vGPUs in its spelling.
+    - GPUs outside PCI domain 0000 are omitted, with a warning.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - gpu: "10de:2235"
+      profile: NVIDIA A40-24Q
+      addresses: ["e8:00.4", "e8:00.5"]
+opennebula_pci_conf:
+  description:
+    - The C(pci.conf) of OpenNebula's probe, with the VFs on which it can create vGPUs, which are those without one.
+    - Empty if there are none. GPUs outside PCI domain 0000 are omitted, with a warning.
+  returned: success
+  type: str
+  sample: |
+    :filter: "10de:2235"
+    :short_address:
+      - "e8:00.6"
+      - "e8:00.7"
 errors:
   description:
     - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;

@@ -13,7 +13,7 @@ description:
     the command C(vgpuctl) (C(status), C(doctor), C(metrics), C(restore)), which is the collection's engine as one file, and the unit
     C(vgpu-restore.service). The unit restores what M(vgpu.kvm.nvidia_vgpu) stored, after NVIDIA's vGPU services, and before libvirt, cloud
     agents and what holds all GPUs open (DCGM, C(nvidia-persistenced), exporters).
-  - Each GPU gets its vGPUs as soon as it is ready. One that is in use is tried again for 11 minutes. The unit then fails, and its journal
+  - Each GPU gets its vGPUs as soon as it is ready. For a GPU in use, the unit retries for 11 minutes. The unit then fails, and its journal
     names the vGPUs that are missing; the others stay.
   - The command needs Python 3.8 or newer and no other file. It starts with C(/usr/bin/python3) if that is 3.8 or newer, else with the Python that
     runs the module, or the first one in C(/usr/bin) that is there after an upgrade of the distribution. It is replaced atomically.
@@ -28,7 +28,7 @@ extends_documentation_fragment:
   - vgpu.kvm.common.lock
 options:
   state:
-    description: Whether the files are there. V(absent) also disables the unit and removes the layout that is stored for the boot.
+    description: Whether the files exist. V(absent) also disables the unit and removes the layout that is stored for the boot.
     type: str
     choices: [present, absent]
     default: present

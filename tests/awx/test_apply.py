@@ -72,7 +72,7 @@ def test_no_secret_is_shown(applied):
     for name, mark in SECRETS.items():
         assert mark not in applied.first.out, name
         assert not [answer for answer in awx.answers if mark in answer], name
-    assert awx.one("credentials", name="vGPU licence token")["inputs"] == {"token": "$encrypted$"}
+    assert awx.one("credentials", name="vGPU license token")["inputs"] == {"token": "$encrypted$"}
     kept = [secrets for secrets in awx.store.secrets.values() if "url" in secrets]
     assert SECRETS["link"] in kept[0]["url"], "AWX did not get the secret"
 
@@ -117,7 +117,7 @@ def test_what_is_missing_and_what_awx_refuses_is_told_in_words(tmp_path):
         run = apply(awx, tmp_path, {})
         assert run.rc and "Set awx_execution_environment_image" in run.out and run.writes == [], run.out[-2000:]
         run = apply(awx, tmp_path, {**SETTINGS, "awx_license_inputs": {"token": SECRETS["license"], "tok": "x"}})
-        assert run.rc and "- vGPU licence token (from awx_license_inputs):" in run.out and "Additional properties" in run.out, run.out[-2000:]
+        assert run.rc and "- vGPU license token (from awx_license_inputs):" in run.out and "Additional properties" in run.out, run.out[-2000:]
         assert not [mark for mark in SECRETS.values() if mark in run.out]
         long = SECRETS["key"] + "A" * 200  # as keys are: AWX quotes the first hundred characters, which the module does not know as the secret
         for broken in (KEY[: KEY.index("END")] % long, "  " + long):

@@ -26,7 +26,7 @@ PF, OTHER = "0000:e8:00.0", "0000:3b:00.0"
 VF, NEXT = "0000:e8:00.4", "0000:e8:00.5"
 OTHER_VF = "0000:3b:00.4"
 UUID = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a%02d"
-PAGE = Path(__file__).parents[2] / "docs" / "clouds.md"
+PAGE = Path(__file__).parents[2] / "docs" / "openstack.md"
 NODE = "compute1"
 
 
@@ -89,9 +89,13 @@ class Compute:
 
     def allocate(self, address, kind):
         """The mediated devices that nova takes for an allocation of one vGPU."""
+        return self.allocate_all([(address, kind)])
+
+    def allocate_all(self, groups):
+        """The mediated devices of one VM: an allocation for each numbered group of its flavor."""
         self.driver.provider_tree = self.tree
-        provider = self.tree.data("%s_%s" % (NODE, node_name(address))).uuid
-        return self.driver._allocate_mdevs({provider: {"resources": {kind: 1}}})
+        providers = [(self.tree.data("%s_%s" % (NODE, node_name(address))).uuid, kind) for address, kind in groups]
+        return self.driver._allocate_mdevs({provider: {"resources": {kind: 1}} for provider, kind in providers})
 
     def vfs(self):
         """(PciDevTracker, {GPU: {resource class: total}}) of passed-through VFs."""
@@ -149,6 +153,17 @@ def test_what_the_layout_has_on_vfs(make_host, start, classes):
     assert nova.mdevs() == {VF: {kind: 1}, NEXT: {kind: 1}}
     assert {address: 1 for address in (VF, NEXT)} == nova_totals(host, text), "as the unit tests reckon"
     assert nova.allocate(VF, kind) == [UUID % 1] and nova.allocate(NEXT, kind) == [UUID % 2] and nova.libvirt.made == []
+
+
+def test_several_vgpus_of_one_vm(make_host, start):
+    """From nova 33.0.0 on. A VF is a provider of one, so the flavor needs a numbered group for each vGPU."""
+    host = make_host(gpus=[(PF, A40)]).vfs_on()
+    host.add(VF, "A40-24Q", UUID % 1)
+    host.add(NEXT, "A40-24Q", UUID % 2)
+    nova = start(host, ask(host, nova_resource_classes=True)["nova_conf"])
+    kind = "CUSTOM_A40_24Q"
+    assert nova.mdevs() == {VF: {kind: 1}, NEXT: {kind: 1}}, "'resources:%s=2' finds no provider" % kind
+    assert sorted(nova.allocate_all([(VF, kind), (NEXT, kind)])) == [UUID % 1, UUID % 2] and nova.libvirt.made == []
 
 
 def test_several_types_on_one_host(make_host, start):

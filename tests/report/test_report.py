@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import picture
 import pytest
 from browser import Page
 from conftest import HOSTILE, KEPT, ROOT, ansible, rendered
@@ -244,3 +245,8 @@ def test_pictures_are_kept(small, large, name, width, height, dark):
                 page.run("const one = document.querySelector('#sort'); one.value = arguments[0]; one.dispatchEvent(new Event('change'))", order)
                 target: Path = KEPT / f"{file.stem}-{name}-{'dark' if dark else 'light'}-{order}.png"
                 assert page.driver.save_screenshot(str(target)) and target.stat().st_size > 10000
+
+
+def test_the_picture_of_the_readme_shows_the_page_as_it_is():
+    """The picture itself depends on the browser's release, so its page is compared."""
+    assert picture.mark(picture.PICTURE.read_bytes()) == picture.checksum(picture.page()), "tests/report/picture.py takes it again"

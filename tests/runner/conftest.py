@@ -52,7 +52,7 @@ def job(tmp_path: Path) -> Callable[[str, str], tuple[Job, list[str]]]:
         made = Job(tmp_path / "job")
         made.machine(user, key)
         made.credential("driver bundle", {"url": f"https://bundles.invalid/{BUNDLE}?autho={LINK_MARK}", "checksum": "sha256:" + "a" * 64})
-        made.credential("licence token", {"token": token()})
+        made.credential("license token", {"token": token()})
         return made, [LINK_MARK, TOKEN_MARK, middle(key)]
 
     return make

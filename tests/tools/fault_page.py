@@ -27,15 +27,16 @@ PAGE = ROOT / "docs" / "faults.md"
 HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 <!-- SPDX-FileCopyrightText: The vgpu.kvm authors -->
 <!-- Made by tests/tools/fault_page.py of tests/faults/; edit those. -->
-# Faults, and what you see of them
+# Faults
 
-Each row was made for real on a booted [twin](twin.md): a stock kernel with an emulated GPU, whose behaviour is modelled from public
-sources. The table is made of the tests and of what they recorded; `make test-faults` repeats all of it.
+Each row was produced on a booted [twin](twin.md): a stock kernel with an emulated GPU, whose behavior is a model from public sources. The table is generated
+from the tests and their record. `make test-faults` repeats all of it.
 
-Every row that fails ends as failed, with a message that has device, what was found, what was expected and what to do, and with what was
-done and what was not. Meanwhile somebody else's vGPU runs on another GPU, wherever the machine has a second one, and must not notice.
-Then the fault is lifted, and the same module or role runs twice more: *changed, then nothing* means that the first of these runs
-put all right and the second found nothing to do. In messages `<UUID>`, `<n>`, `<kernel>` and `…` stand for what differs from run to run.
+A row that fails has a message with device, what was found, what was expected and what to do, and lists what was done and what was not. Meanwhile a vGPU of
+another user runs on another GPU, if the machine has one, and must not be affected.
+
+Then the fault is removed, and the same module or role runs twice more. *changed, then nothing* means that the first of these runs repaired the host and the
+second one found nothing to do. In messages, `<UUID>`, `<n>`, `<kernel>` and `…` replace what differs from run to run.
 """
 
 
@@ -48,7 +49,7 @@ def line(row: Fault, record: dict[str, str] | None) -> str:
     """One row of the page."""
     if record is None:
         return f"| {cell(row.fault)} | {row.run} | *no run is recorded yet* | | |"
-    seen = cell(record["seen"]) or "nothing: it is waited for, or put right, in the same run"
+    seen = cell(record["seen"]) or "none: the same run waits for it or repairs it"
     state = f"{cell(record['done'])} **State:** {cell(record['left'])}"
     return f"| {cell(row.fault)} | {row.run} | {seen} | {state} | {cell(record['rerun'])} |"
 

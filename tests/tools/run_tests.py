@@ -32,21 +32,21 @@ RESULTS = ROOT / ".build" / "results"
 TWIN = ROOT / "tests" / "twin" / "twin"
 INTERRUPTED = threading.Event()
 GRACE = 20  # seconds that interrupted sessions get
-# The plain run. What takes much longer, or kills at random moments, is left to be named: system-long, awx, runner, release-twin, libvirt,
-# operations, drivers, boot-loaders, guest, guest-molecule, fleet, watch, watch-machine, misbehaving, in_use, faults, crash, crash-short; molecule,
-# whose steps are part of session life; coverage and units-2.19, which are session engine once more; and bench, which wants the machine for itself.
+# The plain run. What takes much longer, or kills at random moments, must be named: system-long, awx, runner, release-twin, libvirt, operations,
+# drivers, boot-loaders, guest, guest-molecule, fleet, watch, watch-machine, tutorials-machine, misbehaving, in_use, faults, crash, crash-short; molecule,
+# whose steps are part of session life; coverage and units-2.19, which are session engine once more; and bench, which needs the machine for itself.
 # Sessions with machines come before the long ones without: the last session of a run has the cores for itself, and the shorter it is, the less they
 # idle. Linters come first, because their errors are the usual ones; they also bridge the time in which `system` builds the image that `life` needs.
 SESSIONS = (
     *("system", "lint", "docs", "site", "life", "twin_unit", "engine", "twin", "sanity-2.18", "faults-short", "sanity-2.19", "sanity-2.21"),
-    *("units-2.18", "units-2.21", "fuzz", "release", "report", "clouds"),
+    *("units-2.18", "units-2.21", "fuzz", "tutorials", "release", "report", "clouds"),
 )
 # Three run side by side on two cores, because each waits at times: for a download, a boot, a guest's answer, a timeout that is tested. More than
 # two with machines would slow each other down: QEMU and the controller need a core for each, and 2 GiB.
 SIDE_BY_SIDE = 3
 WITH_MACHINES = 2
 WITHOUT_MACHINES = (
-    *("lint", "docs", "site", "engine", "coverage", "twin_unit", "fuzz", "release", "report", "clouds", "awx", "watch", "misbehaving"),
+    *("lint", "docs", "site", "engine", "coverage", "twin_unit", "fuzz", "tutorials", "release", "report", "clouds", "awx", "watch", "misbehaving"),
     *("sanity-", "units-"),
 )
 

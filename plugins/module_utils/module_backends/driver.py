@@ -25,7 +25,7 @@ def _line(on_disk: str | None, flavour: str) -> str:
 def planned(
     ctx: _module.Context, found: inventory.Inventory, state: host.HostState, desired: driver_plan.Request, files: driver_plan.Files, check_mode: bool = True,
 ) -> tuple[list[Step], str | None]:
-    """The steps to the desired driver, and the flavor of its kernel module; raises EngineError for what speaks against it."""
+    """The steps to the desired driver, and the flavor of its kernel module; raises EngineError with all refusals."""
     loaded = state.driver.loaded
 
     def idle(steps: Sequence[Step]) -> list[str]:

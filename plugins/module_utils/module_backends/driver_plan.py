@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan of the driver stage, before the bundle is on the host: what would be installed, and all that speaks against it."""
+"""The plan of the driver stage, before the bundle is on the host: what would be installed, and all refusals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _subject(options: dict[str, Any], state: host.HostState, gpus: Sequence[Gpu]
     return compatibility.Subject(
         version,
         [release for release, built in kernels.items() if release and built != version],
-        # A GPU that a VM has as a whole is no GPU of the driver's, and in a VM a vGPU says nothing of the GPU's generation.
+        # A GPU that a VM has as a whole is no GPU of the driver's, and in a VM a vGPU does not show the GPU's generation.
         [gpu for gpu in gpus if options["kind"] == "host" and not (runs and gpu.offers) and not (gpu.driver == "vfio-pci" and gpu.holders)],
         compatibility.edition(*names),
         options["host_version"],
@@ -41,7 +41,7 @@ def _subject(options: dict[str, Any], state: host.HostState, gpus: Sequence[Gpu]
 
 
 def work(options: dict[str, Any], ctx: _module.Context, selected: Sequence[Gpu] = ()) -> _module.Result:
-    """options: of SPEC. The result is a stage's plan, also if errors speak against it: install, version, format and loads are always there.
+    """options: of SPEC. The result is a stage's plan, also with errors: install, version, format and loads are always there.
 
     selected: the GPUs that the run is about.
     """

@@ -49,7 +49,7 @@ def _planned(backend: ModuleType, options: dict[str, Any], ctx: _module.Context,
 
 
 def _after_drain(plan: _module.Result) -> _module.Result:
-    """A refused plan without what a drain ends: the use of devices. If nothing else speaks against it, that is what the stage waits for."""
+    """A refused plan without what a drain ends: the use of devices. If there is no other refusal, that is what the stage waits for."""
     errors = plan.get("errors", [])
     left = [one for one in errors if one["code"] != "in_use"]
     if left or not errors:

@@ -8,7 +8,7 @@ import re
 
 from .. import _module
 from ..engine.base.errors import Refusal, raise_if_any, shown
-from ..engine.cloud import kubevirt, nova, offered
+from ..engine.cloud import cloudstack, kubevirt, nova, offered, opennebula
 from ..engine.read import inventory
 
 # A DNS subdomain, as Kubernetes wants it.
@@ -38,7 +38,9 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         "nova_conf": for_nova.text,
         "kubevirt": for_kubevirt.data,
         "kubevirt_yaml": for_kubevirt.text,
-        "warnings": none + for_nova.warnings + for_kubevirt.warnings,
+        "cloudstack": cloudstack.render(vgpus),
+        "opennebula_pci_conf": opennebula.render(gpus),
+        "warnings": none + for_nova.warnings + for_kubevirt.warnings + cloudstack.warnings(gpus),
     }
 
 

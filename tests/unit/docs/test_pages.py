@@ -232,6 +232,7 @@ def test_layouts_fit_their_gpus(make_host, layout, vendor_vfio):
 
 MAKE = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 SESSIONS = set(re.findall(r"^@session_of\(\"([a-z0-9_-]+)\"", (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE))
+SESSIONS |= set(re.findall(r"^    Session\(\s*\"([a-z0-9_-]+)\"", (ROOT / "tests/tools/sessions.py").read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def commands(text):
@@ -271,8 +272,8 @@ def test_a_wrong_command_is_found(line):
     assert wrong_command(shlex.split(line))
 
 
-def test_the_five_minutes_are_those_of_the_other_pages():
-    known = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/first-use.md", "tests/demo/demo.py"))
+def test_the_demo_page_has_the_commands_that_the_demo_prints():
+    known = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/first-awx.md", "tests/demo/demo.py"))
     known = known.replace("{twin}", "tests/twin/twin").replace("{NAME}", "demo")
     lines = re.findall(r"^\$ (.*)$", (ROOT / "docs/five-minutes.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(lines) > 6

@@ -138,7 +138,7 @@ class Restore:
         self.after = self._at - self._ready if self._created and self._ready is not None else 0.0
 
     def _round(self, pool: ThreadPoolExecutor) -> bool:
-        """One attempt at each GPU that is due, and the vGPUs of all that offer their types; whether nothing is left to do."""
+        """One attempt at each pending GPU, and the vGPUs of all that offer their types; whether nothing is left to do."""
         self._seen, self._files = {}, None
         for one in list(self._pending):
             if one.enabled is None and one.again <= self.ctx.clock.now() < self._begun + self.timeout:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which boot loader's file serves this host: by what started it, then by its tools. Anything else is refused, with what to do by hand."""
+"""Which boot loader's file serves this host: by what started it, then by its tools. Anything else is refused, with what to do manually."""
 
 from __future__ import annotations
 

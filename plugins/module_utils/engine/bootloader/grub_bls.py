@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""GRUB with boot entries (BLS) on RHEL and its kin: grubby for the entries that are there, two files for those of kernels to come.
+"""GRUB with boot entries (BLS) on RHEL and its derivatives: grubby for the entries that are there, two files for those of kernels to come.
 
 Nothing is written to grub.cfg, least of all to the one on the EFI partition.
 """

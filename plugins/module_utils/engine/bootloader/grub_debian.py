@@ -24,7 +24,7 @@ GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX %s"
 
 
 class Debian(Loader):
-    """The drop-in tells which flags are ours: no record is needed."""
+    """The drop-in identifies our flags, so no record is needed."""
 
     name = "GRUB (update-grub)"
     run = "run update-grub"

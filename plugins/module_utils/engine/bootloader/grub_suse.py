@@ -17,7 +17,7 @@ CONFIG = "/boot/grub2/grub.cfg"
 
 
 class Suse(Loader):
-    """No drop-ins: the flags go into the file itself, and the record tells which are ours."""
+    """No drop-ins: the flags go into the file itself, and the record identifies ours."""
 
     name = "GRUB (grub2-mkconfig)"
     run = "run grub2-mkconfig -o " + CONFIG

@@ -43,7 +43,7 @@ def read(root: str) -> Record:
 
 
 def write(root: str, record: Record) -> None:
-    """Writes the record; one that says nothing is removed."""
+    """Writes the record. An empty record is removed."""
     path = migration.current(root, PATH)
     if not record.added and record.boot is None:
         files.remove(root, path)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one judgement of a host's health: its state, its drift and its logs, root causes first, and what follows from them marked.
+"""The one judgment of a host's health: its state, its drift and its logs, root causes first, and what follows from them marked.
 
 doctor, metrics, nvidia_gpu_info, validate and the report all show this; none of them judges anything itself.
 """

@@ -42,7 +42,7 @@ def find(
 
 
 def rated(errors: Iterable[Refusal]) -> list[Problem]:
-    """Each with its severity, which its code decides. What a log shows has happened, and may be mended since."""
+    """Each with its severity, which its code decides. A log shows what happened, which may be repaired since."""
     return [Problem(one, "warning" if one.code in WARNINGS or one.code.startswith("log_") else "error") for one in errors]
 
 

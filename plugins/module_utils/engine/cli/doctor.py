@@ -35,17 +35,17 @@ def _show(finding: Finding, out: Screen) -> None:
     errors = finding.errors
     if len(errors) == 1:
         out("%s  %s  [%s]" % (finding.severity.upper(), errors[0].device or "this host", errors[0].code), finding.severity)
-        out.labelled("found", errors[0].found)
+        out.labeled("found", errors[0].found)
     else:
         out("%s  [%s]  %s" % (finding.severity.upper(), errors[0].code, count(len(errors), _kind(errors))), finding.severity)
         for one in errors[:MOST]:
-            out.labelled("found", "%s: %s" % (one.device or "this host", one.found))
+            out.labeled("found", "%s: %s" % (one.device or "this host", one.found))
         if len(errors) > MOST:
-            out.labelled("found", "the same on %s" % more(errors[MOST:]))
+            out.labeled("found", "the same on %s" % more(errors[MOST:]))
     for text in dict.fromkeys(one.expected for one in errors if one.expected):
-        out.labelled("expected", text)
-    out.labelled("do", finding.first.remedy or "")
-    out.labelled("effects", finding.consequences)
+        out.labeled("expected", text)
+    out.labeled("do", finding.first.remedy or "")
+    out.labeled("effects", finding.consequences)
     out("")
 
 

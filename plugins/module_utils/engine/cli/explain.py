@@ -40,7 +40,7 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
         screen("")
         for word, texts in (("found", one.found), ("expected", one.expected), ("do", one.remedy)):
             for text in texts:
-                screen.labelled(word, text)
+                screen.labeled(word, text)
     return 0
 
 

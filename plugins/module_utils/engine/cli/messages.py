@@ -24,7 +24,7 @@ Environment = Dict[str, List[str]]
 
 
 class MessageError(Exception):
-    """A source that can't be read like this; said in one message."""
+    """A source that can't be parsed, reported in one message."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Message:
 
 @dataclass
 class Source:
-    """A file of the plugins, with what is looked up in it."""
+    """A file of the plugins, with its indexed definitions."""
 
     name: str
     tree: ast.Module

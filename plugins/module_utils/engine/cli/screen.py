@@ -46,7 +46,7 @@ class Screen:
         """A printable text in a style; as it is where there are no colors."""
         return "\x1b[%sm%s\x1b[0m" % (_STYLES[style], text) if style and self.colored else text
 
-    def labelled(self, word: str, text: str) -> None:
+    def labeled(self, word: str, text: str) -> None:
         """Prints a text that begins with a word in a column of its own, in lines that fit. Without a text, nothing."""
         width = min(shutil.get_terminal_size((_WIDTH, 0)).columns, _WIDTH) if self.terminal else _WIDTH
         if text:

@@ -170,7 +170,7 @@ def _edit(state: State, desired: list[str] | None) -> tuple[yaml_key.Edit | None
 
 
 def plan(state: State, request: Request) -> Plan[Target]:
-    """The Plan; raises EngineError with everything that stands against it."""
+    """The Plan; raises EngineError with all refusals."""
     errors: list[Refusal] = []
     gpus: list[Gpu] = []
     if request.present:

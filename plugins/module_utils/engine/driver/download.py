@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file from a link: what stands against it is reported before the first write, and an interrupted download continues where it stopped.
+"""A file from a link: refusals are reported before the first write, and an interrupted download continues where it stopped.
 
 The link is a secret and never comes here: an opener is called with the headers of a request and returns the answer, or raises LinkError.
 """
@@ -87,7 +87,7 @@ class _Answer:
 
 
 def size(clock: Clock, opener: Opener, target: Target, timeout: float) -> int | None:
-    """The file's bytes, without fetching it; None where the server does not report them. Raises EngineError for what stands against it."""
+    """The file's bytes, without fetching it; None where the server does not report them. Raises EngineError if it can't be downloaded."""
 
     def ask() -> int | None:
         answer = _ask(opener, target)
@@ -168,7 +168,7 @@ def _attempt(opener: Opener, target: Target) -> None:
             os.fsync(number)
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            target.discard()  # a full file system harms the whole host
+            target.discard()  # a full file system affects the whole host
         remedy = "Free space or mend the file system, then run again."
         raise error("it can't be written: %s" % exc.strerror, target.part, remedy=remedy) from exc
     finally:
@@ -187,7 +187,7 @@ def _alone(number: int, target: Target) -> None:
 
 
 def _blocks(response: Any) -> Iterator[bytes]:
-    """The body. Raises LinkError where it breaks off; that it is short without that is seen by its length, if the server reports one."""
+    """The body. Raises LinkError if it is interrupted; that it is short without that is seen by its length, if the server reports one."""
     try:
         yield from iter(lambda: response.read(_BLOCK), b"")
         return

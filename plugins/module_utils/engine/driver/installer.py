@@ -73,7 +73,7 @@ def refusals(inventory: Inventory, run: Run, machine: Machine) -> list[Refusal]:
         if not run.knows(word):
             found, first = "the %s installer does not support %s" % (run.version, word), "release %d or later" % _SINCE[word.split("=")[0]]
             errors.append(Refusal(found, "extra_arguments", first, "Remove this argument.", "unknown_argument"))
-    goes = machine.alternate in machine.removes or machine.removal_error  # with the distribution's driver, or that error says why not
+    goes = machine.alternate in machine.removes or machine.removal_error  # with the distribution's driver, or that error has the reason
     if machine.alternate is not None and not goes and NO_ALTERNATE_CHECK not in run.extra:
         errors.append(_alternate(machine.alternate))
     if machine.x_server and run.load and NO_X_CHECK not in run.extra:

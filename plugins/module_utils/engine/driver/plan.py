@@ -150,7 +150,7 @@ def _version(request: Request) -> str:
 
 
 def refusals_of(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> list[Refusal]:
-    """What speaks against an installation of any version."""
+    """Refusals of an installation of any version."""
     return _unmet(state, request, files, check_mode) + _wrong_machine(inventory, state.driver, request) + _wrong_step(state.driver, request)
 
 

@@ -22,7 +22,7 @@ STEPS = (
 class KeyFile:
     """A file that modules are signed with. shared: others than its owner may read it. fingerprint: SHA-256, None if not read.
 
-    searched: folders of the controller in which it was searched; empty for a file of the host.
+    searched: directories of the controller in which it was searched; empty for a file of the host.
     """
 
     path: str

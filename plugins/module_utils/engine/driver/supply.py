@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The driver's package before it is on the host: which package of the bundle is taken, and what speaks against it. Pure."""
+"""The driver's package before it is on the host: which package of the bundle is taken, and the refusals. Pure."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _path(one: KeyFile | None) -> str | None:
 
 
 def refusals(request: Request, supply: Supply, chosen: Chosen, state: HostState, installs: bool) -> list[Refusal]:
-    """What speaks against the supply. request: as the operator set it. installs: whether the host lacks the version."""
+    """Refusals of the supply. request: as the operator set it. installs: whether the host lacks the version."""
     variable = VARIABLES[request.kind]
     errors = _wrong_version(request, supply, chosen, variable)
     if supply.checksum and not _CHECKSUM.match(supply.checksum.strip()):
@@ -194,7 +194,7 @@ def _without_run(supply: Supply) -> str:
 
 
 def _wrong_keys(request: Request, supply: Supply, chosen: Chosen, variable: str) -> list[Refusal]:
-    """What speaks against the key that signs the modules; what speaks against its files is the plan's."""
+    """Refusals of the key that signs the modules. Those of its files are in the plan."""
     if not supply.key and not supply.certificate:
         return []
     if not supply.key or not supply.certificate:

@@ -163,7 +163,7 @@ def _wrong_server(request: Request) -> Iterator[Refusal]:
 
 
 def plan(state: State, request: Request) -> Plan[Target]:
-    """The Plan for a request that check() has passed; raises EngineError with what stands against it before the first write."""
+    """The Plan for a request that check() has passed; raises EngineError with all refusals before the first write."""
     before = state.conf or ""
     after = gridd_conf.render(before if state.conf is not None else state.template or "", _keys(request))
     former = [path for path in _former(request, state.conf) if path in state.existing]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The GPUs that NVIDIA sells for vGPU, as text that hardware.catalog parses when somebody asks. All of it is a hint: the driver's word wins.
+"""The GPUs that NVIDIA sells for vGPU, as text that hardware.catalog parses when somebody asks. All of it is a hint: what the driver reports wins.
 
 To add a GPU: add a row. tests/tools/gpu_tables.py updates the columns that NVIDIA's public lists know, PROFILES and LIMITS.
 """

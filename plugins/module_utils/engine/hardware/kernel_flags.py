@@ -123,6 +123,6 @@ def against(flags: Sequence[str], line: Sequence[str]) -> str | None:
 
 
 def iommu(line: Iterable[str]) -> dict[str, bool | None]:
-    """What a command line says of the IOMMU; None: the kernel's default."""
+    """What a command line sets for the IOMMU; None: the kernel's default."""
     found = meaning(line)
     return {key.split()[1]: bool(found[key]) if key in found else None for key in (INTEL, AMD, PASSTHROUGH, STRICT)}

@@ -31,7 +31,7 @@ class Target:
 
 
 def plan(inventory: Inventory, domains: Sequence[Domain], requests: Sequence[DomainRequest], options: Options) -> Plan[Target]:
-    """The steps; raises EngineError with everything that stands against them."""
+    """The steps; raises EngineError with all refusals."""
     host = Host(inventory, domains, options.foreign)
     raise_if_any(_unknown(host, requests))
     placement = Placement(host, options)

@@ -41,7 +41,7 @@ def suits(profile: Profile, vgpu_type: VgpuType, profiles: Sequence[Profile]) ->
     """Whether a vGPU of the type can live in a GPU instance of the profile. profiles: all that the GPU has."""
     alike = [one for one in profiles if one.slices == vgpu_type.slices]
     if vgpu_type.gi_profile is not None and any(one.id == vgpu_type.gi_profile for one in alike):
-        return profile.slices == vgpu_type.slices and profile.id == vgpu_type.gi_profile  # the driver's own word
+        return profile.slices == vgpu_type.slices and profile.id == vgpu_type.gi_profile  # as the driver reports it
     if profile.slices != vgpu_type.slices or profile.gib * 1024 < (vgpu_type.framebuffer_mib or 0):
         return False
     # [guess] Where there are GPU instances with graphics, all types need one, those for compute too.

@@ -67,7 +67,7 @@ def _variable(ctx: Context, path: str) -> bytes:
 
 
 def _loader_info(ctx: Context) -> str:
-    """What the loader says of itself. systemd-boot does; later GRUBs and rEFInds, too."""
+    """The loader's name in LoaderInfo. systemd-boot sets it; later GRUBs and rEFInds, too."""
     return _variable(ctx, _LOADER_INFO).decode("utf-16-le", "ignore")
 
 

@@ -43,7 +43,7 @@ def distribution(values: Mapping[str, str]) -> Distribution:
 
 
 def parse(text: str) -> dict[str, str]:
-    """Assignments of os-release; a line that no shell would take is passed over."""
+    """Assignments of os-release; a line that no shell would accept is skipped."""
     values = {}
     for line in text.splitlines():
         key, mark, value = line.strip().partition("=")

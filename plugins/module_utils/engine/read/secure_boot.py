@@ -30,7 +30,7 @@ def read(sysfs: Sysfs) -> bool | None:
 
 
 def _validation_off(sysfs: Sysfs) -> bool:
-    """Whether shim was told to validate nothing ('mokutil --disable-validation'): then the kernel does not either.
+    """Whether shim is configured to validate nothing ('mokutil --disable-validation'): then the kernel does not either.
 
     As the kernel's EFI stub has it (drivers/firmware/efi/libstub/secureboot.c): shim's copy of the setting is volatile. A variable that is not
     comes from somebody else.

@@ -54,7 +54,7 @@ class StoredGpu:
     # before it removed them, the next one does; without this list it would take them for somebody else's.
     former: list[str] = field(default_factory=list)
     mig: list[str] | None = None  # names of the profiles of its GPU instances; None where MIG is not managed
-    mixed: bool | None = None  # mixed-size mode; False: still on, and to be turned off once the GPU is empty; None: off
+    mixed: bool | None = None  # mixed-size mode; False: still on, and to be disabled when the GPU is empty; None: off
     # vgpu_params that an earlier layout set and that this one replaces, by key, for as long as the vGPU has them.
     former_params: dict[str, str] = field(default_factory=dict)
 

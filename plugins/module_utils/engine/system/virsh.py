@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""virsh: the only writer of libvirt's definitions. The XML of a device is built by a library, never by hand."""
+"""virsh: the only writer of libvirt's definitions. The XML of a device is built by a library, never by string operations."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> tuple[list[Refu
     Returns errors, and as warnings what our tables alone would refuse.
     """
     gpu, types = request.gpu, [one.type for one in chosen]
-    sizes = {one.framebuffer_mib: one.short for one in reversed(types) if one.framebuffer_mib}  # a number alone (nvidia-565) says nothing of its size
+    sizes = {one.framebuffer_mib: one.short for one in reversed(types) if one.framebuffer_mib}  # a number alone (nvidia-565) lacks the size
     if len(sizes) > 1 and not request.spec.mixed and not request.spec.needs_mig:
         return [Refusal(
             "vGPUs of different framebuffer sizes are asked for: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),

@@ -31,7 +31,7 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
     refused, chosen = _fitting(result, request)
     if refused:
         result.errors += refused
-        if request.spec.removes is not None:  # slots are taken one by one: what stands in the way of the others is known already
+        if request.spec.removes is not None:  # slots are taken one by one: conflicts of the others are already known
             result.errors += place(request, match(request, chosen))
         target.placed = None
         return

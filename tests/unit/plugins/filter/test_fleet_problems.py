@@ -128,7 +128,7 @@ def test_one_failed_restore_is_one_problem_and_numbers():
         "      do: Check 'journalctl -u vgpu-restore'.",
         "1 host: 1 with errors.",
     ]
-    page = (Path(__file__).resolve().parents[4] / "docs/operations.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[4] / "docs/validate.md").read_text(encoding="utf-8")
     assert "```text\n%s\n```" % "\n".join(found["table"]) in page, "the page shows what is printed"
     assert found["bad"] == {"gpu-7": {"state": "error", "text": "gpu-7: it has errors (restore_failed)."}}
     codes = {one["code"] for one in found["hosts"][0]["problems"]}

@@ -8,6 +8,7 @@ import json
 import re
 
 import pytest
+import yaml
 
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_cloudpods_config, nvidia_vgpu_cloud_info
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
@@ -192,23 +193,64 @@ def test_cloudstack_discovers_our_vgpus(make_host):
     host = make_host(gpus=[(PF, A40), (OTHER, T4)]).vfs_on()
     host.add(VF, "A40-24Q", UUID % 1)
     host.add(OTHER, "T4-4Q", UUID % 2)
-    found = {}
+    found, listed = {}, {}
     for gpu in (PF, OTHER):
+        ids = ":".join(host.sysfs.read("%s%s/%s" % (PCI, gpu, name)).strip().replace("0x", "") for name in ("vendor", "device"))
         virtfns = [host.sysfs.target(PCI + gpu + "/" + name).rpartition("/")[2] for name in host.sysfs.names(PCI + gpu) if name.startswith("virtfn")]
         for address in [gpu, *virtfns]:
             assert address.startswith("0000:") and len(address) == 12, "the script cuts bus, slot and function out of it"
-            found.update({uuid: (address, name) for uuid, name in mdevs_at(host, address).items()})
-    assert found == {one["uuid"]: (one["parent"], one["type"]) for one in ask(host)["vgpus"]}
+            for uuid, name in mdevs_at(host, address).items():
+                found[uuid] = (address, name)
+                listed.setdefault((ids, name), []).append(address[5:])
+    outcome = ask(host)
+    assert found == {one["uuid"]: (one["parent"], one["type"]) for one in outcome["vgpus"]}
+    assert listed == {(one["gpu"], one["profile"]): one["addresses"] for one in outcome["cloudstack"]}
 
 
-def test_opennebula_needs_vfs_that_are_free(make_host):
-    """src/im_mad/remotes/node-probes.d/pci.rb offers VFs alone; src/vmm_mad/remotes/kvm/vgpu writes the VM's UUID to create at its start."""
-    host = make_host(gpus=[(PF, A40)]).vfs_on()
+def test_cloudstack_takes_vfs_that_have_a_type(make_host):
+    """Pull request 11432 of apache/cloudstack: VFs of NVIDIA whose type nvidia-smi names, with managed='no'; VFs without a type have no profile."""
+    host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
+    host.add(NEXT, "L40S-24Q", None)
+    (profile,) = ask(host)["cloudstack"]
+    assert profile["profile"] == "NVIDIA L40S-24Q" and profile["addresses"] == ["e8:00.5"]
 
-    def create(vf):
-        types = PCI + vf + "/mdev_supported_types"
-        return [kind for kind in host.sysfs.names(types) if host.sysfs.read("%s/%s/available_instances" % (types, kind)).strip() != "0"]
 
-    assert host.sysfs.exists(PCI + VF + "/physfn") and create(VF), "VFs on, an empty layout"
-    host.add(VF, "A40-24Q", UUID % 1)
-    assert not create(VF), "a vGPU of ours is in its way"
+def opennebula_offers(host, text):
+    """The short addresses that src/im_mad/remotes/node-probes.d/pci.rb offers: 'lspci -d' for each filter, then short_address, if it is not empty."""
+    conf = yaml.safe_load(text)
+    assert set(conf) <= {":filter", ":short_address", ":device_name", ":nvidia_vendors"}, "the keys of CONF; YAML of Ruby reads them as symbols"
+    ids = {one: ":".join(host.sysfs.read(PCI + one + "/" + name).strip().replace("0x", "") for name in ("vendor", "device"))
+           for one in host.sysfs.names("/sys/bus/pci/devices")}
+    matching = sorted(one[5:] for one in ids if one.startswith("0000:") and ids[one] in conf[":filter"].split(","))
+    return [one for one in matching if not conf[":short_address"] or one in conf[":short_address"]]
+
+
+@pytest.mark.parametrize("vendor", [False, True])
+def test_opennebula_gets_vfs_that_are_free(make_host, vendor):
+    """src/vmm_mad/remotes/kvm/vgpu creates a vGPU at the start of its VM; one of ours on that VF is in its way. A PF would be offered as a whole GPU."""
+    host = make_host(gpus=[(PF, L40S if vendor else A40)], vendor_vfio=vendor).vfs_on()
+
+    def can_create(short):
+        device = PCI + "0000:" + short
+        if vendor:
+            return host.sysfs.read(device + "/nvidia/current_vgpu_type").strip() == "0"
+        types = device + "/mdev_supported_types"
+        return any(host.sysfs.read("%s/%s/available_instances" % (types, kind)).strip() != "0" for kind in host.sysfs.names(types))
+
+    free = opennebula_offers(host, ask(host)["opennebula_pci_conf"])
+    assert len(free) == 32 and PF[5:] not in free and all(map(can_create, free)), "VFs on, an empty layout"
+    host.add(VF, "L40S-24Q" if vendor else "A40-24Q", None if vendor else UUID % 1)
+    free = opennebula_offers(host, ask(host)["opennebula_pci_conf"])
+    assert len(free) == 31 and VF[5:] not in free and not can_create(VF[5:])
+
+
+def test_clouds_without_domains_get_no_gpu_of_another_domain(make_host):
+    host = make_host(gpus=[("0001:3b:00.0", A40)]).vfs_on()
+    host.add("0001:3b:00.4", "A40-24Q", UUID % 1)
+    outcome = ask(host)
+    assert outcome["cloudstack"] == [] and outcome["opennebula_pci_conf"] == "" and outcome["nova_conf"]
+    assert any("0001:3b:00.0 is in PCI domain 0001" in one for one in outcome.warnings)
+
+
+def test_opennebula_gets_nothing_of_a_gpu_without_vfs(make_host):
+    assert ask(make_host(gpus=[(OTHER, T4)]))["opennebula_pci_conf"] == ""

@@ -1,0 +1,39 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The vGPUs that Apache CloudStack discovers on a host: for each profile of each GPU model, the addresses of its vGPUs in CloudStack's spelling.
+
+CloudStack takes existing vGPUs only: mediated devices by their UUID, VFs of the vendor-specific VFIO framework by their address. Its addresses have
+no PCI domain.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+from ..hardware.gpu import Gpu
+from .offered import Offered
+
+
+def in_reach(address: str) -> bool:
+    """Whether CloudStack and OpenNebula can spell an address: they put domain 0000 before it."""
+    return address.partition(":")[0] == "0000"
+
+
+def short_address(address: str) -> str:
+    """An address as lspci spells it: e8:00.4."""
+    return address.partition(":")[2]
+
+
+def render(offered: Sequence[Offered]) -> list[dict[str, Any]]:
+    """For a module's result. A GPU without SR-IOV has all its vGPUs at its own address, so the address stands once for each."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for one in offered:
+        if in_reach(one.vgpu.parent):
+            found.setdefault(("10de:" + one.gpu.device_id.replace("0x", ""), one.type_name), []).append(short_address(one.vgpu.parent))
+    return [{"gpu": gpu, "profile": profile, "addresses": addresses} for (gpu, profile), addresses in found.items()]
+
+
+def warnings(gpus: Sequence[Gpu]) -> list[str]:
+    """Warnings of GPUs that both clouds can't spell."""
+    words = "CloudStack and OpenNebula: %s is in PCI domain %s, and both use domain 0000 only: its vGPUs and VFs are omitted."
+    return [words % (gpu.address, gpu.address.partition(":")[0]) for gpu in gpus if not in_reach(gpu.address)]

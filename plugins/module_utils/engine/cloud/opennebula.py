@@ -1,0 +1,29 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""pci.conf of OpenNebula's probe: the VFs of a host on which OpenNebula may create vGPUs.
+
+OpenNebula creates a vGPU when its VM starts, so a VF that holds a vGPU is of no use to it. PFs often have the device id of their VFs, and the probe
+would offer them as whole GPUs: therefore the addresses are listed.
+"""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from ..hardware.gpu import Gpu
+from .cloudstack import in_reach, short_address
+
+
+def render(gpus: Sequence[Gpu]) -> str:
+    """The file; empty where there is no free VF. gpus: read with their VFs and vGPUs."""
+    filters: list[str] = []
+    lines: list[str] = []
+    for gpu in gpus:
+        taken = {vgpu.parent for vgpu in gpu.vgpus}
+        free = [vf.address for vf in gpu.vfs if vf.address not in taken and in_reach(vf.address)]
+        if free:
+            filters.append("10de:%s" % ("%04x" % gpu.vf_device if gpu.vf_device else gpu.device_id.replace("0x", "")))
+            lines += ['  - "%s"\n' % short_address(address) for address in free]
+    if not lines:
+        return ""
+    return ':filter: "%s"\n:short_address:\n%s' % (",".join(dict.fromkeys(filters)), "".join(lines))

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The picture of the report in docs/images/report.png: a page of a made-up fleet, as Chromium shows it.
+
+As a program it takes the picture; the collection must be importable. The picture names the page that it shows by a checksum, which a test compares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+from browser import Page
+from conftest import ROOT, rendered
+from fleet import fleet
+
+PICTURE = ROOT / "docs" / "images" / "report.png"
+KEY = b"vgpu.kvm report"
+HOSTS = 8
+
+
+def page() -> Path:
+    """The page, rendered by the role."""
+    return rendered("picture", fleet(HOSTS, seed=4))
+
+
+def checksum(file: Path) -> str:
+    """Of a page, by which the picture names it."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def marked(png: bytes, words: str) -> bytes:
+    """A picture with a text chunk after its header, which ends at byte 33."""
+    content = b"tEXt" + KEY + b"\0" + words.encode()
+    return png[:33] + struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content)) + png[33:]
+
+
+def mark(png: bytes) -> str:
+    """The words of that chunk; empty without one."""
+    _before, _key, rest = png.partition(b"tEXt" + KEY + b"\0")
+    return rest[:64].decode("latin-1")
+
+
+def main() -> int:
+    """Take the picture."""
+    file = page()
+    with Page(file, width=1200, height=760) as shown:
+        png = shown.driver.get_screenshot_as_png()
+    PICTURE.write_bytes(marked(png, checksum(file)))
+    print(f"{PICTURE}: {PICTURE.stat().st_size} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

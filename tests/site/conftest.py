@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The documentation site, as docs/site/build.py made it, and a headless Chromium."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = ROOT / ".build" / "docs-site" / "html"
+for _folder in ("docs/site", "tests/report"):
+    sys.path.insert(0, str(ROOT / _folder))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _there() -> None:
+    """Without a browser or a site nothing is tested, which is a failure."""
+    missing = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
+    assert not missing, f"not installed: {', '.join(missing)} (packages chromium and chromium-driver)"
+    assert (SITE / "index.html").is_file(), "there is no site: docs/site/build.py makes it"
+
+
+class Address(str):
+    """Of a page, in place of a file's path."""
+
+    def as_uri(self) -> str:
+        """Return it."""
+        return str(self)
+
+
+class Silent(SimpleHTTPRequestHandler):
+    """Serves files, and prints nothing."""
+
+    def log_message(self, *_args: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture(scope="session")
+def at() -> Iterator[Callable[[str], Address]]:
+    """The address of a page by its name, on a web server: a browser lets no page search in files."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(SITE)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield lambda name: Address(f"http://127.0.0.1:{server.server_address[1]}/{name}")
+    server.shutdown()
+    server.server_close()

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""The tutorials on booted machines, as printed: the demo in a new clone, and a first host that is a machine with two emulated A40."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import BUNDLE, ROOT
+from page import follow, steps
+
+sys.path.insert(0, str(ROOT / "tests" / "system"))
+
+from support import Twin, launcher  # noqa: E402  (found through the line above)
+from twinlib import ssh, state  # noqa: E402
+
+pytestmark = pytest.mark.booted
+
+HOST = "gpu01.example.com"
+
+
+def test_the_demo(shell):
+    """The clone is of this clone's last commit. Images come from this user's cache, or are built."""
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    # The demo has an ansible-core of its own, so pip is held to none here.
+    user = shell(seconds=2400, XDG_CACHE_HOME=cache, USER=os.environ.get("USER", "root"), PIP_CONSTRAINT="")
+    try:
+        follow(user, steps((ROOT / "docs" / "five-minutes.md").read_text(encoding="utf-8")))
+    finally:
+        user.run('cd ~/vgpu.kvm && { tests/twin/twin down demo || true; }')
+
+
+@pytest.fixture
+def twin():
+    """A bare host, as a server is delivered: no driver, IOMMU off."""
+    one = Twin("tutorial")
+    try:
+        one.up("--tier", "full", "--gpus", "2", "--start", "bare")
+        yield one
+    finally:
+        one.down()
+
+
+def test_a_first_host(shell, home, twin):
+    """The name gpu01.example.com leads to the machine through ssh's configuration, the download is its bundle, and nothing is compiled on it."""
+    shutil.copy(launcher("bundle").strip().splitlines()[-1], home / "Downloads" / BUNDLE)
+    words = ssh.argv(state.load(twin.name))
+    config = home / "ssh_config"
+    config.write_text(f"Host {HOST}\n" + _settings(words), encoding="utf-8")
+    user = shell(
+        seconds=2400, ANSIBLE_SSH_ARGS=f"-F {config} -o ControlMaster=auto -o ControlPersist=60s", ANSIBLE_TIMEOUT="60",
+        ANSIBLE_PYTHON_INTERPRETER="/usr/bin/python3",
+    )
+    found = steps((ROOT / "docs" / "first-use.md").read_text(encoding="utf-8"))
+    place = next(number for number, one in enumerate(found) if one.kind == "file")
+    follow(user, found[:place])
+    Path(user.run("pwd").strip(), "inventory", "host_vars").mkdir()
+    Path(user.run("pwd").strip(), "inventory", "host_vars", f"{HOST}.yml").write_text("vgpu_driver_dkms: false\n", encoding="utf-8")
+    follow(user, found[place:])
+    assert sorted(name for _parent, name in twin.mdevs().values()) == ["A40-24Q"] * 4
+
+
+def _settings(words: list[str]) -> str:
+    """The options of an ssh command, as lines of its configuration."""
+    options, user_host = [], words[-1]
+    for number, word in enumerate(words):
+        if word == "-o":
+            options.append(words[number + 1].replace("=", " ", 1))
+        elif word == "-i":
+            options.append(f"IdentityFile {words[number + 1]}")
+        elif word == "-p":
+            options.append(f"Port {words[number + 1]}")
+    user, _at, host = user_host.rpartition("@")
+    options += [f"HostName {host}"] + ([f"User {user}"] if user else [])
+    return "".join(f"    {one}\n" for one in options)
