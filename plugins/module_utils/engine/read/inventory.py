@@ -28,11 +28,12 @@ _VIRTFN = re.compile(r"^virtfn([0-9]{1,5})$")
 
 @dataclass(eq=False, repr=False)
 class Inventory:
-    """The GPUs of a host, in order of address, and every vGPU, of whatever parent."""
+    """The GPUs of a host, in order of address, every vGPU, of whatever parent, and the addresses of NVSwitches."""
 
     gpus: list[Gpu]
     vgpus: list[Vgpu]
     open_files: OpenFiles
+    switches: Sequence[str] = ()
 
     @property
     def mdevs(self) -> list[Vgpu]:
@@ -105,13 +106,17 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None) -> Inventory:
     sysfs, open_files = ctx.sysfs, OpenFiles(ctx.sysfs)
     vgpus = frameworks.instances(ctx, open_files)
     gpus: list[Gpu] = []
+    switches: list[str] = []
     known: Surveyed | None = {} if with_types else None
     for name in sysfs.list(PCI):
         directory = "%s/%s" % (PCI, name)
         # The cheapest check first: a host may have hundreds of VFs.
         if sysfs.exists(directory + "/physfn") or sysfs.read_or(directory + "/vendor", "").lower() != catalog.NVIDIA:
             continue
-        if sysfs.read_or(directory + "/class", "").startswith(("0x0300", "0x0302")):
+        kind = sysfs.read_or(directory + "/class", "")
+        if kind.startswith("0x0680"):  # a bridge of another kind: an NVSwitch
+            switches.append(name)
+        elif kind.startswith(("0x0300", "0x0302")):
             gpus.append(_read_gpu(ctx, name, vgpus, open_files, known))
     if with_types if with_mig is None else with_mig:
         read_mig(ctx, gpus)
@@ -129,7 +134,7 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None) -> Inventory:
                 gpu.types = merge(gpu.types, [VgpuType(one.type_id, one.type) for one in gpu.vgpus if gpu_word(one.type)])
             gpu.types = merge(gpu.types, listed.get(gpu.address, ()))
     _check_gi(ctx, gpus)
-    return Inventory(gpus, vgpus, open_files)
+    return Inventory(gpus, vgpus, open_files, switches)
 
 
 def answering(gpus: Iterable[Gpu]) -> list[str]:
