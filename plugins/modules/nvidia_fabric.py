@@ -103,11 +103,11 @@ errors:
   type: list
   elements: dict
   sample:
-    - code: fabric_not_installed
+    - code: fabric_service_failed
       device: nvidia-fabricmanager.service
-      found: Fabric Manager is not installed
-      expected: Fabric Manager 550.163.02, as the driver
-      remedy: Install it and its library from your package source; role fabric does.
+      found: "systemctl ended with 1: Job for nvidia-fabricmanager.service failed."
+      expected: to restart it
+      remedy: "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show why."
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.fabric import main
