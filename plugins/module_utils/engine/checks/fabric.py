@@ -29,16 +29,16 @@ def find(fabric: Fabric | None, inventory: Inventory, driver: str | None) -> Ite
         )
     else:
         if manager.version and driver and manager.version != driver:
-            found, expected = "Fabric Manager is %s, the driver %s" % (manager.version, driver), "one version: with two of them it does not start"
-            yield Refusal(found, unit, expected, "Role fabric installs that of the driver.", "fabric_version")
+            versions = "Fabric Manager is %s, the driver %s" % (manager.version, driver)
+            yield Refusal(versions, unit, "one version: with two of them it does not start", "Role fabric installs that of the driver.", "fabric_version")
         if manager.mode != VGPU_MODE:
             mode = manager.mode
-            found = "FABRIC_MODE is %s%s" % (mode, " (%s)" % MODES[mode] if mode in MODES else "") if mode else "it is not there, or has no FABRIC_MODE"
+            shown = "FABRIC_MODE is %s%s" % (mode, " (%s)" % MODES[mode] if mode in MODES else "") if mode else "it is not there, or has no FABRIC_MODE"
             remedy = "Role fabric sets it, and restarts Fabric Manager while no VM uses a GPU. " + _MIG
-            yield Refusal(found, CONFIG, "FABRIC_MODE=2: " + _NO_CUDA, remedy, "fabric_mode")
+            yield Refusal(shown, CONFIG, "FABRIC_MODE=2: " + _NO_CUDA, remedy, "fabric_mode")
         if manager.unit and not manager.running:
-            remedy = "'systemctl start nvidia-fabricmanager'; why it ended: 'journalctl -u nvidia-fabricmanager', /var/log/fabricmanager.log."
-            yield Refusal("it is %s" % (manager.unit.get("active") or "not reported"), unit, "active: " + _NO_CUDA, remedy, "fabric_not_running")
+            start = "'systemctl start nvidia-fabricmanager'; why it ended: 'journalctl -u nvidia-fabricmanager', /var/log/fabricmanager.log."
+            yield Refusal("it is %s" % (manager.unit.get("active") or "not reported"), unit, "active: " + _NO_CUDA, start, "fabric_not_running")
         elif fabric.silence and fabric.silence.code not in ("fabric_not_running", "fabric_mode", "fabric_version"):
             yield fabric.silence
     for one in fabric.failed:

@@ -109,10 +109,10 @@ def _ask(ctx: Context, fabric: Fabric, wait: float) -> None:
     """Adds what Fabric Manager answers. One that is not there, or does not run, is not asked."""
     manager = fabric.manager
     if not manager.installed or (manager.unit and not manager.running):
-        code, word = ("fabric_not_installed", "is not installed") if not manager.installed else ("fabric_not_running", "does not run")
-        fabric.silence = Refusal(
-            "Fabric Manager %s" % word, fabric_manager.UNIT + ".service", "a running Fabric Manager", "Role fabric installs and starts it.", code,
-        )
+        code = "fabric_not_running" if manager.installed else "fabric_not_installed"
+        word = "does not run" if manager.installed else "is not installed"
+        unit, remedy = fabric_manager.UNIT + ".service", "Role fabric installs and starts it."
+        fabric.silence = Refusal("Fabric Manager %s" % word, unit, "a running Fabric Manager", remedy, code)
         return
     try:
         found, addresses = fabric_manager.partitions(ctx, 0 if manager.restart else wait)

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Sequence
+from dataclasses import replace
+from typing import Sequence
 
 from ..base.clock import until
 from ..base.errors import EngineError, Refusal, error
@@ -29,23 +30,34 @@ _MODE = "FABRIC_MODE"
 _CALL = 30.0  # seconds for one session
 _LOOK = "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show more."
 _VERSION = "Install Fabric Manager and its library (nvidia-fabricmanager-dev, nvidia-fabricmanager-devel) of exactly the driver's version."
-# What a status means: (code, what was found, what was expected, what to do).
+_ITSELF = "Fabric Manager"
+# What a status means; the call's name comes into what was found.
 _MEANING = {
-    libnvfm.NO_CONNECTION: (
-        "fabric_not_running", "Fabric Manager can't be reached", "a running Fabric Manager", "'systemctl start nvidia-fabricmanager'. " + _LOOK),
-    libnvfm.VERSION_MISMATCH: ("fabric_version", "Fabric Manager and its library are of two versions", "one version", _VERSION),
-    libnvfm.NOT_SUPPORTED: (
-        "fabric_mode", "Fabric Manager does not run in vGPU mode", "FABRIC_MODE=2", "Role fabric sets it and restarts Fabric Manager, if no VM uses a GPU."),
-    libnvfm.NOT_CONFIGURED: ("fabric_starting", "Fabric Manager is still starting", "an answer about its partitions", "Run again later. " + _LOOK),
-    libnvfm.IN_USE: (
-        "fabric_in_use", "the partition, or a GPU of it, is active already for somebody else", "a partition whose GPUs are in no other one",
-        "'vgpuctl status' lists the active partitions."),
-    libnvfm.BAD_PARAMETER: (
-        "fabric_bad_parameter", "Fabric Manager refused the partition or its VFs", "one VF for each GPU of the partition", _LOOK),
-    libnvfm.UNINITIALIZED: (
-        "fabric_wrong_socket", "Fabric Manager's internal socket answered", "its command interface",
-        "Set FM_CMD_UNIX_SOCKET_PATH, or leave it empty, and restart Fabric Manager."),
-    libnvfm.NVLINK_ERROR: ("fabric_nvlink", "NVLinks of the partition failed", "NVLinks that train", "Check 'nvidia-smi nvlink -s' and dmesg. " + _LOOK),
+    libnvfm.NO_CONNECTION: Refusal(
+        "Fabric Manager can't be reached", _ITSELF, "a running Fabric Manager", "'systemctl start nvidia-fabricmanager'. " + _LOOK, "fabric_not_running",
+    ),
+    libnvfm.VERSION_MISMATCH: Refusal("Fabric Manager and its library are of two versions", _ITSELF, "one version", _VERSION, "fabric_version"),
+    libnvfm.NOT_SUPPORTED: Refusal(
+        "Fabric Manager does not run in vGPU mode", _ITSELF, "FABRIC_MODE=2", "Role fabric sets it and restarts Fabric Manager, if no VM uses a GPU.",
+        "fabric_mode",
+    ),
+    libnvfm.NOT_CONFIGURED: Refusal(
+        "Fabric Manager is still starting", _ITSELF, "an answer about its partitions", "Run again later. " + _LOOK, "fabric_starting",
+    ),
+    libnvfm.IN_USE: Refusal(
+        "the partition, or a GPU of it, is active already for somebody else", _ITSELF, "a partition whose GPUs are in no other one",
+        "'vgpuctl status' lists the active partitions.", "fabric_in_use",
+    ),
+    libnvfm.BAD_PARAMETER: Refusal(
+        "Fabric Manager refused the partition or its VFs", _ITSELF, "one VF for each GPU of the partition", _LOOK, "fabric_bad_parameter",
+    ),
+    libnvfm.UNINITIALIZED: Refusal(
+        "Fabric Manager's internal socket answered", _ITSELF, "its command interface",
+        "Set FM_CMD_UNIX_SOCKET_PATH, or leave it empty, and restart Fabric Manager.", "fabric_wrong_socket",
+    ),
+    libnvfm.NVLINK_ERROR: Refusal(
+        "NVLinks of the partition failed", _ITSELF, "NVLinks that train", "Check 'nvidia-smi nvlink -s' and dmesg. " + _LOOK, "fabric_nvlink",
+    ),
 }
 _MEANING[libnvfm.NOT_READY] = _MEANING[libnvfm.NOT_CONFIGURED]
 
@@ -120,7 +132,7 @@ def deactivate(ctx: Context, partition: int, timeout: float) -> None:
     """Deactivates a partition; one that is not active is none that fails."""
     answer = _patient(ctx, [("deactivate", partition)], timeout, fine=(libnvfm.UNINITIALIZED,))
     if answer.status == libnvfm.UNINITIALIZED and answer.call != "fmDeactivateFabricPartition":
-        raise EngineError(_refusal(ctx, answer))
+        raise EngineError(_refusal(answer))
 
 
 def set_activated(ctx: Context, active: Sequence[int]) -> None:
@@ -139,7 +151,7 @@ def _patient(ctx: Context, requests: Sequence[libnvfm.Request], timeout: float, 
 
     until(ctx.clock, there, timeout, 0.5)
     if last.status not in (libnvfm.SUCCESS, *fine) or last.unusable or not last.ended:
-        raise EngineError(_refusal(ctx, last))
+        raise EngineError(_refusal(last))
     return last
 
 
@@ -156,15 +168,11 @@ def _no_library(ctx: Context) -> EngineError:
     return error(found, "libnvfm.so.1", "the library, which activates partitions", _VERSION, "fabric_library_missing")
 
 
-def _refusal(ctx: Context, answer: libnvfm.Answer) -> Refusal:
-    where: dict[str, Any] = {"device": "Fabric Manager"}
+def _refusal(answer: libnvfm.Answer) -> Refusal:
     if not answer.ended:
-        found = "its library gave no answer within %d s" % _CALL
-        return Refusal(found, expected="an answer", remedy="Restart Fabric Manager while no VM uses a GPU. " + _LOOK, code="fabric_silent", **where)
+        remedy = "Restart Fabric Manager while no VM uses a GPU. " + _LOOK
+        return Refusal("its library gave no answer within %d s" % _CALL, _ITSELF, "an answer", remedy, "fabric_silent")
     if answer.unusable:
-        found = "its library can't be used: %s" % answer.unusable
-        return Refusal(found, expected="a library that can be loaded", remedy=_VERSION, code="fabric_library_missing", **where)
-    name = "%s: %s" % (answer.call, libnvfm.NAMES.get(answer.status, "status %d" % answer.status))
-    unknown = ("fabric_failed", "Fabric Manager failed", "success", _LOOK)
-    code, found, expected, remedy = _MEANING.get(answer.status, unknown)
-    return Refusal("%s (%s)" % (found, name), expected=expected, remedy=remedy, code=code, **where)
+        return Refusal("its library can't be used: %s" % answer.unusable, _ITSELF, "a library that can be loaded", _VERSION, "fabric_library_missing")
+    found = _MEANING.get(answer.status) or Refusal("Fabric Manager failed", _ITSELF, "success", _LOOK, "fabric_failed")
+    return replace(found, found="%s (%s: %s)" % (found.found, answer.call, libnvfm.NAMES.get(answer.status, "status %d" % answer.status)))
