@@ -12,11 +12,11 @@ from typing import Sequence
 from ..base.clock import until
 from ..base.errors import EngineError, Refusal, error
 from ..hardware.fabric import FailedDevice, Partition
-from . import files, libnvfm, packages
+from . import daemons, files, libnvfm, packages
 from .context import Context
 
 CONFIG = "/usr/share/nvidia/nvswitch/fabricmanager.cfg"
-UNIT = "nvidia-fabricmanager"
+UNIT = daemons.FABRIC
 BINARY = "/usr/bin/nv-fabricmanager"
 VGPU_MODE = "2"
 MODES = {"0": "bare metal or full passthrough", "1": "shared NVSwitch", VGPU_MODE: "vGPU"}
