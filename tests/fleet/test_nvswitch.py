@@ -9,7 +9,7 @@ from machine import NEW, Machine
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import fabric_manager
 from ansible_collections.vgpu.kvm.tests.unit.fake.fabric import Board
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import H200
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import H200X
 
 PFS = ["0000:%s:00.0" % bus for bus in ("1b", "43", "52", "61", "9d", "c3", "d1", "df")]
 MODULES = dict(zip(PFS, (2, 4, 3, 1, 7, 5, 8, 6)))
@@ -21,7 +21,7 @@ class BoardMachine(Machine):
     """A machine with such a board. Fabric Manager comes and goes with its package, and starts with the machine."""
 
     def __init__(self, root, monkeypatch):
-        super().__init__(root, gpus=[(pf, H200) for pf in PFS])
+        super().__init__(root, gpus=[(pf, H200X) for pf in PFS])
         self.board = None  # while the machine is built
         self.board = Board(self, MODULES, monkeypatch, installed=False)
         self.kernel.vendor_vfio = True

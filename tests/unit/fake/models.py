@@ -147,7 +147,7 @@ H100 = FakeModel(
     profiles=_H100_MIG,
 )
 # Of an HGX board, whose GPUs talk through NVSwitches.
-H200 = FakeModel("0x2335", "NVIDIA H200", 141, 6, _types(1300, "H200X", 141, (28, 70, 141), "C") + _mig_types(1310, "H200X", _H100_MIG), profiles=_H100_MIG)
+H200X = FakeModel("0x2335", "NVIDIA H200", 141, 6, _types(1300, "H200X", 141, (28, 70, 141), "C") + _mig_types(1310, "H200X", _H100_MIG), profiles=_H100_MIG)
 _RTX_MIG = [
     FakeProfile("1g.24gb+gfx", 47, 1, 1, 23.12, 4),
     FakeProfile("2g.48gb+gfx", 35, 2, 2, 46.5, 2),

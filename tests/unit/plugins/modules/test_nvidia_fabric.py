@@ -12,7 +12,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import fabr
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_fabric, nvidia_gpu_info, nvidia_host_plan, nvidia_vgpu, nvidia_vgpu_attach
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.fabric import CONFIG, PARTITIONS, SWITCHES, Board
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, H200
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, H200X
 from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt
 
 PFS = ["0000:%s:00.0" % bus for bus in ("1b", "43", "52", "61", "9d", "c3", "d1", "df")]
@@ -39,7 +39,7 @@ ALONE = {7 + MODULES[pf] - 1: [vf(pf)] for pf in PFS}  # the partition of each c
 @pytest.fixture
 def host(make_host):
     """Eight H200, VFs on, on the vendor-specific framework."""
-    return make_host(gpus=[(pf, H200) for pf in PFS], vendor_vfio=True).vfs_on()
+    return make_host(gpus=[(pf, H200X) for pf in PFS], vendor_vfio=True).vfs_on()
 
 
 @pytest.fixture
