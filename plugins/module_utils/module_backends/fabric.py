@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from .. import _module
 from ..engine.base.errors import EngineError, raise_if_any
+from ..engine.base.steps import Step
 from ..engine.fabric import apply, service
 from ..engine.fabric.plan import takes_card
 from ..engine.read import fabric as fabric_reader, host, inventory
@@ -39,7 +40,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     else:
         plan = service.undo(fabric, users)
     plan.refuse()
-    packages, done = list(fabric.record.packages), []
+    packages = list(fabric.record.packages)
+    done: list[Step] = []
     if not request.check_mode:
         if params["state"] == "absent":  # nothing is stored any more: its partitions are deactivated
             dummy, done, failed = fabric_run.converge(ctx, {}, 0)
