@@ -10,7 +10,7 @@ from typing import Any, Mapping
 from ..base.errors import raise_if_any
 from ..checks import in_use
 from ..fabric.plan import Card, takes_card
-from ..read import host, inventory
+from ..read import fabric as fabric_reader, host, inventory
 from ..state import layout_file
 from ..system import mdevctl
 from ..system.context import Context
@@ -81,7 +81,8 @@ def run(ctx: Context, request: Request) -> Outcome:
 
 def _partitions(ctx: Context, found: inventory.Inventory, plan: LayoutPlan, request: Request) -> fabric.Run:
     """The fabric's plan for the host's whole-card vGPUs as they will be; raises EngineError with what the layout asks for and the board has not."""
-    cards = [
+    there = any(fabric_reader.present(ctx, found))
+    cards = [] if not there else [
         Card(gpu.address, one.slot.parent, one.key, one.spec.fabric)
         for gpu in found.gpus for one in plan.target.of(gpu.address).placed or () if takes_card(gpu, one.type.short, one.type.max_instances)
     ]
