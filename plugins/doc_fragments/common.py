@@ -152,6 +152,12 @@ options:
                 left out, they stay as they are, or are cleared where M(vgpu.kvm.nvidia_vgpu) had set them, once nobody uses the vGPU. A new vGPU
                 has no others, whatever its VF had before.
             type: str
+          fabric:
+            description:
+              - On a host with NVSwitches, a name for vGPUs of several whole cards that one VM gets. The vGPUs of the layout with this name share one
+                partition of the NVLink fabric. Left out, the vGPUs of each VM in libvirt share one, and any other whole card has its own.
+              - The board has a fixed list of partitions. Cards that none of them has are refused, and the error lists the partitions.
+            type: str
       mixed_sizes:
         description:
           - Whether vGPUs of different framebuffer sizes may share the GPU. The mode is set before the first vGPU, so enabling it recreates

@@ -34,7 +34,7 @@ FORCE: Spec = {"force_remove": STRINGS}
 ROOT: Spec = {"sysfs_root": {"type": "str", "default": "/"}}
 LOCK: Spec = {"lock_timeout": {"type": "int", "default": 300}}
 ASSUME: Spec = {"check_mode_assume": {**STRINGS, "choices": ["driver", "iommu", "vfs", "mig", "no_vgpus"]}}
-VGPU: Spec = {"type": {"type": "str", "required": True}, "count": {"type": "int", "default": 1}, **options("str", "uuid", "vf", "vgpu_params")}
+VGPU: Spec = {"type": {"type": "str", "required": True}, "count": {"type": "int", "default": 1}, **options("str", "uuid", "vf", "vgpu_params", "fabric")}
 GPU: Spec = {
     "gpu": {"type": "list", "elements": "str", "required": True},
     "vgpus": {"type": "list", "elements": "dict", "default": [], "options": VGPU},

@@ -142,12 +142,24 @@ host:
         nvidia-vgpud: {load: loaded, active: inactive, result: success, enabled: enabled, started: true}
         nvidia-vgpu-mgr: {load: loaded, active: active, result: success, enabled: enabled, started: true}
         vgpu-restore: {load: loaded, active: active, result: success, enabled: enabled, started: true}
+    fabric:
+      description:
+        - The NVLink fabric of a host with NVSwitches; null on other hosts. C(nvlsm) is whether the NVSwitches are behind a network adapter, so that
+          Fabric Manager needs C(nvlsm).
+        - C(manager) is Fabric Manager, with the mode from its configuration file, V(2) for vGPU, and the state of its service.
+        - C(partitions) is null if Fabric Manager does not report them; C(silence) is why. C(gpus) are module ids, C(vfs) the VFs for which this
+          collection activated a partition. C(failed) lists devices with failed NVLinks.
+      type: dict
+      returned: success
+      sample:
 gpus:
   description:
     - The GPUs, in order of address. The framework is mdev, vendor_vfio, or none; types_ready is whether the driver lists vGPU types on its
       VFs (or PF). A vGPU on vendor_vfio has no uuid, and the key vgpu of its VF shows its type.
     - host_vgpu_mode is what C(nvidia-smi -q) has as Host VGPU Mode, SR-IOV or Non SR-IOV. With O(health) it is read of GPUs on which sysfs shows no vGPU
       types yet; otherwise it is null. If it differs from what sysfs shows, the problems have the code C(vgpu_mode).
+    - The key fabric is null on a host without NVSwitches. Otherwise it has the GPU's module id, by which Fabric Manager names it, and the state and
+      status of its fabric as C(nvidia-smi -q) shows them.
     - The key mig is null if the driver reports nothing about it; otherwise it has the modes current and pending (null on a GPU without MIG),
       the names of the profiles, and the GPU instances. A vGPU's GPU instance is known on VFs, and for mediated devices in use.
     - C(vfs_there) are the VFs that are on, C(vfs_used) those of them with a vGPU, C(vgpu_counts) vGPUs by type. The lists C(vfs), C(types) and C(vgpus)
@@ -177,6 +189,7 @@ gpus:
       framework: mdev
       types_ready: true
       host_vgpu_mode:
+      fabric:
       mig:
       mig_slices: 0
       vgpu_counts: [{type: A40-24A, vgpus: 1, in_use: 0}]

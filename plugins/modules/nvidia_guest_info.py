@@ -84,6 +84,7 @@ gpus:
       report them. C(passthrough) is true for a whole GPU that the VM has instead of a vGPU.
     - C(type) is the short name of the vGPU's type, as the driver reports it, or before that as the PCI ids show it. It is null if neither is
       known, and for a whole GPU.
+    - C(fabric) has the module id of a GPU on an NVSwitch board, and the state and status of its NVLink fabric. It is null if the driver shows none.
     - C(in_use_by) has the programs that use the GPU through a device node of NVIDIA's or of DRM (a desktop). NVIDIA's own services are not listed.
   returned: success
   type: list
@@ -98,6 +99,7 @@ gpus:
       virtualization: VGPU
       passthrough: false
       framebuffer_mib: 24576
+      fabric:
       in_use_by: []
 busy:
   description:

@@ -9,8 +9,8 @@ DOCUMENTATION = r"""
 module: nvidia_host_plan
 short_description: Plan all stages of a vGPU host after one reading of it
 description:
-  - Reads a host once, and plans what M(vgpu.kvm.nvidia_pci_driver), M(vgpu.kvm.nvidia_mig), M(vgpu.kvm.nvidia_sriov), M(vgpu.kvm.nvidia_vgpu),
-    M(vgpu.kvm.nvidia_vgpu_attach) and M(vgpu.kvm.nvidia_vgpu_restore) would do, each as if the stages before it had been done (O(ahead)). Changes nothing.
+  - Reads a host once, and plans what M(vgpu.kvm.nvidia_pci_driver), M(vgpu.kvm.nvidia_fabric), M(vgpu.kvm.nvidia_mig), M(vgpu.kvm.nvidia_sriov),
+    M(vgpu.kvm.nvidia_vgpu), M(vgpu.kvm.nvidia_vgpu_attach) and M(vgpu.kvm.nvidia_vgpu_restore) would do, each as if the stages before it had been done (O(ahead)). Changes nothing.
   - With O(driver), also plans the installation of NVIDIA's driver, before the bundle is copied to the host.
   - A refusal of one of them is part of its plan and does not fail this module. The role preflight reports all refusals in one message. The role
     host runs only stages with work.
@@ -52,8 +52,8 @@ options:
       - RV(converged) is V(false) if a stage is missing.
     type: list
     elements: str
-    choices: [gpu_release, iommu, driver, reboot, services, mig, sriov, vgpus, verify, libvirt_attach]
-    default: [gpu_release, iommu, driver, reboot, services, mig, sriov, vgpus, verify, libvirt_attach]
+    choices: [gpu_release, iommu, driver, reboot, services, fabric, mig, sriov, vgpus, verify, libvirt_attach]
+    default: [gpu_release, iommu, driver, reboot, services, fabric, mig, sriov, vgpus, verify, libvirt_attach]
   driver:
     description: The driver to install, as in M(vgpu.kvm.nvidia_driver); If omitted, no driver is planned.
     type: dict
@@ -269,6 +269,7 @@ plans:
   type: dict
   contains:
     release: {description: Of M(vgpu.kvm.nvidia_pci_driver) with driver none., type: dict, returned: success}
+    fabric: {description: Of M(vgpu.kvm.nvidia_fabric)., type: dict, returned: on a host with NVSwitches}
     mig: {description: Of M(vgpu.kvm.nvidia_mig)., type: dict, returned: with O(layout) where a GPU knows MIG}
     sriov: {description: Of M(vgpu.kvm.nvidia_sriov)., type: dict, returned: success}
     vgpus: {description: Of M(vgpu.kvm.nvidia_vgpu)., type: dict, returned: with O(layout)}

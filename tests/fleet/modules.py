@@ -137,7 +137,7 @@ def command(machine, args, check):
 def apt(machine, args, check):
     """As ansible.builtin.apt and dnf."""
     names = args.get("name") or args.get("pkg") or []
-    names = {names} if isinstance(names, str) else set(names)
+    names = {one.split("=")[0] for one in ([names] if isinstance(names, str) else names)}  # whatever version is asked for
     new = machine.packages_there - names if args.get("state") == "absent" else machine.packages_there | names
     changed = new != machine.packages_there
     if not check:
@@ -166,7 +166,7 @@ def find(machine, args, check):
 THEIRS = {
     one.__name__: one for one in (stat, file, copy, systemd_service, command, apt, package_facts, setup, find)
 }
-THEIRS["dnf"] = apt
+THEIRS["dnf"] = THEIRS["package"] = apt
 THEIRS["systemd"] = systemd_service
 
 

@@ -24,7 +24,7 @@ import hosts as simulated  # noqa: E402  (simulated/hosts.py)
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_host_plan  # noqa: E402  (after the path)
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call  # noqa: E402  (after the path)
 
-STAGES = ["gpu_release", "iommu", "driver", "reboot", "services", "mig", "sriov", "vgpus", "verify", "libvirt_attach"]
+STAGES = ["gpu_release", "iommu", "driver", "reboot", "services", "fabric", "mig", "sriov", "vgpus", "verify", "libvirt_attach"]
 DRIVER = {"kind": "host", "supply": {"given": "", "path": "", "scheme": ""}, "version": "550.163.02"}
 
 

@@ -13,7 +13,7 @@ import yaml
 from ansible_collections.vgpu.kvm.tests.unit.fuzz.test_fuzz_roles import Role
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-ALL = ["gpu_release", "iommu", "driver", "reboot", "services", "mig", "sriov", "vgpus", "verify", "libvirt_attach"]
+ALL = ["gpu_release", "iommu", "driver", "reboot", "services", "fabric", "mig", "sriov", "vgpus", "verify", "libvirt_attach"]
 USER = {"vm": "web1", "pid": 4711, "command": "qemu", "devices": []}
 DRIVER = {"loaded": "550.163.02", "on_disk": "550.163.02", "flavour": "vgpu", "nouveau_loaded": False}
 INFO = {

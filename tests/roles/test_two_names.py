@@ -40,7 +40,7 @@ ENTRIES = sorted({name for text in PLAYBOOKS.values() for name in re.findall(r"r
 # Role variables without a public name, by a pattern, each with its reason.
 WITHOUT_PUBLIC_NAME = {
     r".*_(info|check_mode_assume|unresponsive_gpus)": "a role that includes this one hands it over: what it read, and what its other stages do",
-    r"(gpu_release|iommu)_state|gpu_release_initramfs_stale": "the role teardown sets it",
+    r"(gpu_release|iommu|fabric)_state|gpu_release_initramfs_stale": "the role teardown sets it",
     r"gpu_release_update_bootloader|iommu_bootloader_stale": "which of two stages rebuilds the boot loader's configuration is between them",
     r"driver_initramfs_rebuilt": "which of two stages rebuilds the initramfs is between them",
     r"(host|preflight)_before_drain": "the role upgrade sets it",
@@ -164,7 +164,10 @@ def answers(folder: Path) -> dict[str, dict]:
     info = call(nvidia_gpu_info, host).ok.result
     for one in (info, read["info"]):
         one["reboot_reasons"] = ["a file is new"]
-    for name in ("release", "mig"):
+    board = {"switches": ["0000:05:00.0"], "nvlsm": False, "partitions": []}
+    for one in (info, read["info"]):
+        one["host"]["fabric"] = board
+    for name in ("release", "fabric", "mig"):
         read["plans"].setdefault(name, {})["actions"] = ["something"]
     read["plans"]["driver"] = {"install": True, "version": "550.163.02", "format": "run", "loads": True, "actions": ["something"], "leftovers": []}
     driver = {"loaded": "550.163.01", "on_disk": "550.163.01", "flavour": "guest", "nouveau_loaded": True, "scheduler": None}
@@ -176,6 +179,7 @@ def answers(folder: Path) -> dict[str, dict]:
         "vgpu.kvm.nvidia_gpu_info": info,
         "vgpu.kvm.nvidia_guest_info": vm,
         "vgpu.kvm.nvidia_pci_driver": released,
+        "vgpu.kvm.nvidia_fabric": {"fabric": board, "installs": "550.163.02", "packages": ["nvidia-fabricmanager-550"]},
         "vgpu.kvm.nvidia_sriov": {"without_types": ["0000:e8:00.4"]},
         "vgpu.kvm.nvidia_driver_bundle": {"path": "/cache/driver.run", "version": "550.163.01"},
         "vgpu.kvm.nvidia_driver": {"actions": ["install"]},

@@ -26,7 +26,7 @@ ANSIBLES = "ansible_collections.vgpu.kvm.plugins."
 
 # From the ground up.
 ORDER = (
-    *("base", "hardware", "system", "state", "frameworks", "read", "binding", "bootloader", "driver", "sriov", "mig", "vgpu", "libvirt", "guest", "cloud"),
+    *("base", "hardware", "system", "state", "frameworks", "read", "binding", "bootloader", "driver", "sriov", "mig", "fabric", "vgpu", "libvirt", "guest", "cloud"),
     *("checks", "runs", "boot", "cli"),
 )
 # Files that decide what is to be done, and do nothing.

@@ -71,7 +71,12 @@ STAGES = {
             *("driver_mismatch", "next_kernel_without_driver", "secure_boot"),
         ),
     ),
-    "Services": ("Role `services`.", (), ("manager_not_running", "vgpud_failed", "service_not_enabled", "fabric_mode")),
+    "Services": ("Role `services`.", (), ("manager_not_running", "vgpud_failed", "service_not_enabled")),
+    "NVSwitch boards": (
+        "Role `fabric`, module `nvidia_fabric`; the partitions also of `nvidia_vgpu`, `nvidia_vgpu_attach` and the boot. See [NVSwitch](nvswitch.md).",
+        ("fabric/", "system/fabric_manager.py", "read/fabric.py", "checks/fabric.py"),
+        ("fabric_mode",),
+    ),
     "VFs": ("Role `sriov`, module `nvidia_sriov`.", ("sriov/",), ("sriov_off", "vgpu_mode", "vfs_off", "vfs_fewer", "vfs_missing", "vfs_unbound")),
     "MIG": (
         "Role `mig`, module `nvidia_mig`.",

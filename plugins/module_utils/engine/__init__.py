@@ -14,7 +14,7 @@ system      the doors to the machine, a file for each program or file system
 state       what is kept on a host: the layout, the lock, marks, records
 frameworks  mdev and vendor-specific VFIO behind one interface
 read        the one reader of GPUs and host
-binding, bootloader, driver, sriov, mig, vgpu, libvirt, guest, cloud
+binding, bootloader, driver, sriov, mig, fabric, vgpu, libvirt, guest, cloud
             the domains; plan.py decides and writes nothing, apply.py writes
 checks      what is wrong with a host
 boot        the restore at boot, and what installs it

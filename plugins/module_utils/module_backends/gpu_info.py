@@ -13,7 +13,8 @@ from ..engine.binding import boot_files
 from ..engine.checks import busy, health, in_use, problems
 from ..engine.hardware import vgpu_types
 from ..engine.hardware.gpu import Gpu, Holder
-from ..engine.read import host, inventory
+from ..engine.read import fabric as fabric_reader, host, inventory
+from ..engine.read.fabric import Fabric
 from ..engine.state import layout_file, migration
 from ..engine.system import libvirt_xml
 
@@ -51,7 +52,7 @@ def _counts(gpu: Gpu) -> list[_module.Result]:
     return [{"type": name, "vgpus": there[name], "in_use": used[name]} for name in sorted(there, key=str)]
 
 
-def _gpu(gpu: Gpu, detail: str) -> _module.Result:
+def _gpu(gpu: Gpu, detail: str, fabric: Fabric | None) -> _module.Result:
     """A GPU, with what grows with the number of VFs, types and vGPUs as far as it is requested."""
     names = {vgpu.parent: vgpu.uuid or vgpu.type for vgpu in gpu.vgpus}
     found = {
@@ -65,6 +66,7 @@ def _gpu(gpu: Gpu, detail: str) -> _module.Result:
         "vfs_there": len(gpu.vfs),
         "vfs_used": len([vf for vf in gpu.vfs if vf.address in names]),
         "host_vgpu_mode": gpu.host_mode,
+        "fabric": vars(fabric.gpus[gpu.address]) if fabric and gpu.address in fabric.gpus else None,
         "mig": gpu.mig.as_dict() if gpu.mig else None,
         "mig_slices": gpu.model.mig_slices if gpu.model else 0,
         "vgpu_counts": _counts(gpu),
@@ -110,9 +112,9 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     reasons = problems.reboot_reasons(found, state, flags)
     users = found.users()
     domains, unreadable = libvirt_xml.domains(ctx.root)
-    services = migration.services(ctx, timeout)
+    services, board = migration.services(ctx, timeout), fabric_reader.read(ctx, found, timeout)
     if params["health"]:
-        setup = health.Setup(layout_file.read(ctx.root), services, domains, flags, causes)
+        setup = health.Setup(layout_file.read(ctx.root), services, domains, flags, causes, fabric=board)
         wrong = health.find(ctx, found, state, setup, timeout)
     else:
         wrong = health.judged(problems.find(found, state, flags, causes, domains))
@@ -139,8 +141,9 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
             "driver": state.driver.as_dict(),
             "next_kernel": {**vars(state.next_kernel), "cmdline": coming and list(map(hidden, coming))},
             "services": services,
+            "fabric": board.as_dict() if board else None,
         },
-        "gpus": [_gpu(gpu, detail) for gpu in found.gpus],
+        "gpus": [_gpu(gpu, detail, board) for gpu in found.gpus],
         "boot_causes": [cause.as_dict() for cause in causes],
         "busy": busy.find(ctx)[:MOST_USERS],
         "reboot_required": bool(reasons),

@@ -10,15 +10,15 @@ from typing import Any, Sequence
 from .. import _module
 from ..engine.base.errors import EngineError, Refusal
 from ..engine.read import inventory
-from . import driver_plan, gpu_info, mig, pci_driver, sriov, vgpu, vgpu_attach, vgpu_restore
+from . import driver_plan, fabric, gpu_info, mig, pci_driver, sriov, vgpu, vgpu_attach, vgpu_restore
 
 # What an earlier stage of the same run will have set up, where it is not there yet.
 _BEFORE = {"sriov": ["driver", "iommu"], "mig": ["driver", "iommu", "vfs"], "vgpus": ["driver", "iommu", "vfs", "mig"], "attach": ["vgpus"]}
 # The stages of a run, as role host has them, and that of each plan.
-_STAGES = ("gpu_release", "iommu", "driver", "reboot", "services", "mig", "sriov", "vgpus", "verify", "libvirt_attach")
-_TAGS = {"release": "gpu_release", "mig": "mig", "sriov": "sriov", "vgpus": "vgpus", "attach": "libvirt_attach", "restore": "vgpus"}
+_STAGES = ("gpu_release", "iommu", "driver", "reboot", "services", "fabric", "mig", "sriov", "vgpus", "verify", "libvirt_attach")
+_TAGS = {"release": "gpu_release", "fabric": "fabric", "mig": "mig", "sriov": "sriov", "vgpus": "vgpus", "attach": "libvirt_attach", "restore": "vgpus"}
 # What roles need; the rest is in info.
-_KEPT = ("actions", "gpus", "without_sriov", "unresponsive_gpus", "warnings")
+_KEPT = ("actions", "gpus", "without_sriov", "unresponsive_gpus", "installs", "warnings")
 # Of a stage's actions and errors, unless a host's lists are requested.
 _MOST = 20
 
@@ -83,6 +83,8 @@ def _stages(params: dict[str, Any], info: _module.Result, found: inventory.Inven
         return {name: params[name] for name in names}
 
     stages = {"release": (pci_driver, {**same("gpus", "unresponsive_gpus"), "driver": "none"})}
+    if info["host"]["fabric"]:
+        stages["fabric"] = (fabric, same("layout"))
     if params["layout"] is not None and any(gpu.has_mig for gpu in found.gpus):
         # Options that Ansible does not check here: a layout's entries are filled up by it already.
         stages["mig"] = (mig, {**same("layout", "unresponsive_gpus"), "cycle_vfs": True, "check_mode_assume": before["mig"]})

@@ -7,14 +7,18 @@ from __future__ import annotations
 from typing import Sequence
 
 from .. import _module
-from ..engine.base.errors import error
+from ..engine.base.errors import error, raise_if_any
+from ..engine.base.plan import Plan
 from ..engine.base.steps import Step
+from ..engine.fabric.plan import Card, chosen as choose
 from ..engine.frameworks.mdev import Mdev
 from ..engine.hardware import address, catalog
 from ..engine.libvirt import apply, plan
 from ..engine.libvirt.placement import Options
-from ..engine.libvirt.request import parse
-from ..engine.read import inventory as reader
+from ..engine.libvirt.request import DomainRequest, parse
+from ..engine.read import fabric as fabric_reader, inventory as reader
+from ..engine.runs import fabric
+from ..engine.state import layout_file
 from ..engine.system import libvirt_xml, mdevctl, virsh
 from ..engine.system.sysfs import PCI
 
@@ -57,6 +61,39 @@ def _foreign(ctx: _module.Context) -> set[str]:
     return {*ctx.sysfs.list(Mdev.devices), *(one.uuid.lower() for one in defined if other(one.parent))}
 
 
+def _cards(ctx: _module.Context, found: reader.Inventory) -> list[Card]:
+    """The whole-card vGPUs, on a host with NVSwitches."""
+    if not any(fabric_reader.present(ctx, found)):
+        return []
+    return fabric.cards_there(reader.read(ctx), layout_file.read(ctx.root), others=True)
+
+
+def _preferred(
+    ctx: _module.Context, found: reader.Inventory, cards: Sequence[Card], domains: Sequence[libvirt_xml.Domain], requests: Sequence[DomainRequest]
+) -> dict[str, list[str]]:
+    """The whole cards that a VM with several of them best gets: those of one partition."""
+    numbers = {one.name: len(one.vgpus) for one in requests if len(one.vgpus) > 1 and all(vgpu.type for vgpu in one.vgpus)}
+    board = fabric_reader.read(ctx, found) if cards and numbers else None
+    taken = {key: one.name for one in domains for key in one.devices}
+    return choose(board, cards, numbers, taken) if board else {}
+
+
+def _partitions(ctx: _module.Context, found: reader.Inventory, cards: Sequence[Card], made: Plan[plan.Target]) -> fabric.Run:
+    """The fabric's plan for the VMs as they will be; raises EngineError if a VM is to have cards that are no partition."""
+    coming: dict[str, list[str]] = {}
+    for vm, key, dummy in made.target.attached:
+        coming.setdefault(vm, []).append(key)
+    run = fabric.prepare(ctx, found, fabric.wanted(ctx, cards, coming), fabric.Options())
+    raise_if_any(run.plan.errors)
+    return run
+
+
+def _attached(ctx: _module.Context, request: _module.Task, steps: Sequence[Step]) -> Sequence[Step]:
+    if steps:
+        apply.apply(ctx, request.params["connect"], steps, request.params["timeout"])
+    return steps
+
+
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     connect = params["connect"]
@@ -68,15 +105,21 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         virsh.require_answer(ctx, connect)
     domains, unreadable = libvirt_xml.all_domains(ctx.root)
     options = Options(params["exclusive"], params["live"], request.check_mode and "vgpus" in params["check_mode_assume"], _foreign(ctx))
-    made = plan.plan(reader.read(ctx, with_types=False), domains, requests, options)
-    if made.steps and not request.check_mode:
-        apply.apply(ctx, connect, made.steps, params["timeout"])
+    found = reader.read(ctx, with_types=False)
+    cards = _cards(ctx, found)
+    options.preferred = _preferred(ctx, found, cards, domains, requests)
+    made = plan.plan(found, domains, requests, options)
+    partitions = _partitions(ctx, found, cards, made)
+    attaching = list(made.steps)
+    if not request.check_mode:
+        fabric.apply(ctx, partitions.plan.steps, lambda: _attached(ctx, request, attaching), len(attaching))
     names = [one.name for one in requests]
+    made.steps += partitions.plan.steps
     return _module.result_of_plan(
         made,
-        unreadable,
+        [*partitions.plan.warnings, *unreadable],
         attached=[{"vm": name, "device": key, "type": type_name} for name, key, type_name in made.target.attached],
-        diff=_module.titled_diff("vGPUs of VMs", _lines(domains, names, []), _lines(domains, names, made.steps)),
+        diff=_module.titled_diff("vGPUs of VMs", _lines(domains, names, []), _lines(domains, names, attaching)),
     )
 
 

@@ -26,6 +26,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import dr
 from ansible_collections.vgpu.kvm.tests.unit.fake import boot as fake_boot
 from ansible_collections.vgpu.kvm.tests.unit.fake import guest as fake_guest
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
+from ansible_collections.vgpu.kvm.tests.unit.fake.fabric import Board
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, A100
 from ansible_collections.vgpu.kvm.tests.unit.fake.virsh import Libvirt
 
@@ -35,6 +36,7 @@ MODULES = (
     "nvidia_driver",
     "nvidia_driver_bundle",
     "nvidia_driver_download",
+    "nvidia_fabric",
     "nvidia_gpu_info",
     "nvidia_grid_license",
     "nvidia_grid_license_info",
@@ -59,6 +61,7 @@ READING = ("nvidia_gpu_info", "nvidia_grid_license_info", "nvidia_guest_info", "
 STEPPING = (
     "nvidia_cloudpods_config",
     "nvidia_driver",
+    "nvidia_fabric",
     "nvidia_grid_license",
     "nvidia_kernel_cmdline",
     "nvidia_mdev",
@@ -197,7 +200,8 @@ def outcome(make_host, tmp_path, monkeypatch):
             return call(module(name), fake_guest.Guest(tmp_path), check=check, **given.get(name, {})).ok
         model = A100 if name in ("nvidia_mig", "nvidia_host_plan") else A40
         host = make_host(gpus=[("0000:e8:00.0", model)], driver="vfio-pci" if name == "nvidia_pci_driver" else "nvidia")
-        if name == "nvidia_host_plan":
+        if name in ("nvidia_fabric", "nvidia_host_plan"):
+            Board(host, {"0000:e8:00.0": 1}, monkeypatch, mode="0")
             Libvirt(host).define("web1")
         if name == "nvidia_kernel_cmdline":
             fake_boot.debian(host)
@@ -303,6 +307,8 @@ def early(make_host, tmp_path, monkeypatch):
             host.kernel.loaded.clear()
             host.on_disk = None
             os.unlink(host.root + "/usr/bin/nvidia-vgpu-mgr")
+        if name == "nvidia_fabric":
+            Board(host, {"0000:e8:00.0": 1}, monkeypatch, installed=False)
         if name in ("nvidia_gpu_info", "nvidia_host_plan"):
             os.mkdir(host.root + "/etc/modprobe.d/local.conf")
         if name == "nvidia_kernel_cmdline":
@@ -328,7 +334,7 @@ def early(make_host, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def midway(make_host, tmp_path):
+def midway(make_host, tmp_path, monkeypatch):
     """Runs one module where a step of it fails."""
 
     def run(name):
@@ -353,6 +359,9 @@ def midway(make_host, tmp_path):
             host.faults.bind_errno = [errno.ENODEV]
         if name == "nvidia_sriov":
             host.kernel.add_process(812, "dcgm", ["/usr/bin/nv-hostengine", "-n"], ["/dev/nvidia0"])
+        if name == "nvidia_fabric":
+            show = Board(host, {"0000:e8:00.0": 1}, monkeypatch, mode="0")._systemctl
+            host.programs["systemctl"] = lambda argv, timeout: show(argv, timeout) if argv[0] == "show" else Result(1, "Job for it failed.\n")
         if name == "nvidia_vgpu_restore":
             host.fail_at = 2
         if name == "nvidia_kernel_cmdline":

@@ -146,6 +146,8 @@ H100 = FakeModel(
     "0x2331", "NVIDIA H100 PCIe", 80, 16, _types(821, "H100", 80, (4, 5, 8, 10, 16, 20, 40, 80), "C") + _mig_types(835, "H100", _H100_MIG),
     profiles=_H100_MIG,
 )
+# Of an HGX board, whose GPUs talk through NVSwitches.
+H200X = FakeModel("0x2335", "NVIDIA H200", 141, 6, _types(1300, "H200X", 141, (28, 70, 141), "C") + _mig_types(1310, "H200X", _H100_MIG), profiles=_H100_MIG)
 _RTX_MIG = [
     FakeProfile("1g.24gb+gfx", 47, 1, 1, 23.12, 4),
     FakeProfile("2g.48gb+gfx", 35, 2, 2, 46.5, 2),

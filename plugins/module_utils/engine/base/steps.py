@@ -93,15 +93,15 @@ class _Outcome:
                 self.not_done.append(step)
 
 
-def execute(steps: Iterable[Step], perform: Callable[[Step], None], side_by_side: bool = False) -> list[Step]:
+def execute(steps: Iterable[Step], perform: Callable[[Step], None], side_by_side: bool = False, begin: int = 0) -> list[Step]:
     """Runs perform(step) in order; returns the steps. A failure stops its lane only, the host's stops all; then ApplyError.
 
-    side_by_side: each lane's steps run in a thread of their own, between steps of the host. For what the kernel
+    begin: the first step's position, where others were done before. side_by_side: each lane's steps run in a thread of their own, between steps of the host. For what the kernel
     does for GPUs at the same time, and for a perform that shares nothing between them.
     """
     outcome = _Outcome(perform)
     steps = list(steps)
-    for position, step in enumerate(steps):
+    for position, step in enumerate(steps, begin):
         step.position = position
     if not side_by_side:
         outcome.do(steps)

@@ -40,7 +40,7 @@ _UNIT_TEXT = """# Written by vgpu.kvm.
 [Unit]
 Description=Restore NVIDIA VFs and vGPUs
 Documentation=file:%(store)s
-After=nvidia-vgpud.service nvidia-vgpu-mgr.service systemd-modules-load.service systemd-udev-settle.service %(old_unit)s
+After=nvidia-vgpud.service nvidia-vgpu-mgr.service nvidia-fabricmanager.service systemd-modules-load.service systemd-udev-settle.service %(old_unit)s
 Wants=nvidia-vgpud.service nvidia-vgpu-mgr.service
 Before=%(before)s
 ConditionPathExists=|%(store)s

@@ -20,6 +20,7 @@ from ..base.errors import EngineError, Refusal, error, raise_if_any
 from ..base.steps import ApplyError, Step
 from ..mig import apply as mig_apply, instances as mig_instances, plan as mig_plan
 from ..mig.selection import Request
+from ..runs import fabric
 from ..hardware.gpu import Gpu
 from ..read import host, inventory as reader
 from ..sriov import apply as sriov_apply, plan as sriov_plan
@@ -47,6 +48,7 @@ def restore(ctx: Context, timeout: float, settle: float, out: Callable[[str], No
     """Restores everything; returns how it went. timeout: seconds that all GPUs share; settle: seconds that vGPUs are watched."""
     run = Restore(ctx, layout_file.read(ctx.root), timeout, out)
     run.create_all()
+    run.activate()
     run.watch(settle)
     return run
 
@@ -288,6 +290,16 @@ class Restore:
         if gpu and one.busy[0].code == "unbind_lock":
             return sriov_apply.lock_refused(self.ctx, gpu, now - one.since)
         return EngineError(one.busy)
+
+    def activate(self) -> None:
+        """The fabric partitions of the whole-card vGPUs that are there, on a host with NVSwitches."""
+        wait = max(1.0, min(fabric.START, self._begun + self.timeout + REST - self.ctx.clock.now()))
+        run, done, failed = fabric.converge(self.ctx, self.stored, wait)
+        self.did(done)
+        for text in run.plan.warnings:
+            self.out(text)
+        for one in failed:
+            self.failed(EngineError(one.errors))  # what was done is noted already
 
     def watch(self, settle: float) -> None:
         """Watches the new vGPUs, those that vanish were not done; then counts the stored ones."""

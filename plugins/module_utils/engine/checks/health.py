@@ -7,25 +7,22 @@ doctor, metrics, nvidia_gpu_info, validate and the report all show this; none of
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from typing import Collection, Iterator, Mapping, Sequence
+from typing import Collection, Mapping, Sequence
 
-from ..base.errors import Problem, Refusal
+from ..base.errors import Problem
 from ..binding.boot_files import Cause
 from ..hardware import address
-from ..read import host, logs as logs_reader
+from ..read import fabric as fabric_reader, host, logs as logs_reader
+from ..read.fabric import Fabric
 from ..read.inventory import Inventory, read_host_modes
 from ..state.layout_file import StoredGpu
 from ..system import mdevctl
 from ..system.context import Context
-from ..system.files import read_text
 from ..system.libvirt_xml import Domain
 from ..system.systemd import Units
-from . import drift, logs, problems
+from . import drift, fabric, logs, problems
 
-_FABRIC = "/usr/share/nvidia/nvswitch/fabricmanager.cfg"
-_SWITCHES = "/proc/driver/nvidia-nvswitch/devices"  # the directory is there without any switch, too
 _DRIVER = ("driver_unfinished", "driver_missing", "driver_module_missing", "driver_not_loaded", "driver_datacenter", "driver_of_guest")
 _GPU = (
     *("gpu_gone", "gpu_off_bus", "iommu_off", "sriov_off", "gpu_on_vfio", "gpu_on_nouveau", "gpu_on_stub", "gpu_on_other_driver", "gpu_unbound"),
@@ -51,18 +48,27 @@ _CAUSES = {
     "log_vgpu_init": ("log_not_a_vgpu_board",),
     "log_vfio_group": ("log_no_vm_uuid", "log_not_a_vgpu_board", "log_vgpu_init", "log_rm_client", "log_vgpu_start", "manager_not_running"),
     "log_no_license": ("log_trusted_store",),
+    "fabric_not_running": (*_DRIVER, "fabric_version", "log_fabric_version"),
+    "fabric_partition_inactive": (
+        *(*_DRIVER, "fabric_not_installed", "fabric_version", "fabric_mode", "fabric_not_running", "fabric_starting", "fabric_silent"),
+        *("fabric_library_missing", "fabric_wrong_socket", "fabric_links_failed", "restore_failed"),
+    ),
 }
 
 
 @dataclass(eq=False, repr=False)
 class Setup:
-    """What was set up on a host: stored GPUs by address, systemd's services, libvirt's VMs. flags and causes: as problems.find takes them."""
+    """What was set up on a host: stored GPUs by address, systemd's services, libvirt's VMs. flags and causes: as problems.find takes them.
+
+    fabric: if it was read already.
+    """
 
     stored: Mapping[str, StoredGpu] = field(default_factory=dict)
     services: Units = field(default_factory=dict)
     domains: Sequence[Domain] = ()
     flags: Sequence[str] = ()
     causes: Sequence[Cause] = ()
+    fabric: Fabric | None = None
 
 
 def find(ctx: Context, inventory: Inventory, state: host.HostState, setup: Setup, timeout: float = 30) -> list[Problem]:
@@ -71,7 +77,9 @@ def find(ctx: Context, inventory: Inventory, state: host.HostState, setup: Setup
     found = problems.find(inventory, state, setup.flags, setup.causes, setup.domains)
     found += drift.find(inventory, setup.stored, setup.services, setup.domains, definitions=mdevctl.definitions(ctx.root))
     keys = {vgpu.key for vgpu in inventory.vgpus} | {vf.address for gpu in inventory.gpus for vf in gpu.vfs}
-    return judged(found + problems.rated(fabric(ctx)) + of_logs(ctx, found, setup.domains, keys, timeout=timeout))
+    board = setup.fabric if setup.fabric is not None else fabric_reader.read(ctx, inventory, timeout)
+    found += problems.rated(fabric.find(board, inventory, state.driver.loaded or state.driver.on_disk))
+    return judged(found + of_logs(ctx, found, setup.domains, keys, timeout=timeout))
 
 
 def of_logs(
@@ -79,20 +87,6 @@ def of_logs(
 ) -> list[Problem]:
     """What the logs of a host or a VM show, beyond what is reported already. domains and vgpus: as the reader of logs takes them."""
     return problems.rated(logs.find(logs_reader.read(ctx, domains, vgpus, timeout), {one.error.code for one in told}))
-
-
-def fabric(ctx: Context) -> Iterator[Refusal]:
-    """Fabric Manager's mode on a host with NVSwitches: in another one than vGPU's, CUDA does not start in a VM with a whole-card vGPU."""
-    if not ctx.sysfs.list(_SWITCHES):
-        return
-    match = re.search(r"^\s*FABRIC_MODE\s*=\s*(\S+)", read_text(ctx.root, _FABRIC) or "", re.MULTILINE)
-    mode = match.group(1) if match else None
-    if mode != "2":
-        found = "FABRIC_MODE is %s" % mode if mode else "it is not there, or has no FABRIC_MODE"
-        yield Refusal(
-            found, _FABRIC, "FABRIC_MODE=2: without it cuInit ends with 802 (system not yet initialized) in a VM that has a whole card as its vGPU",
-            "Set it, and restart nvidia-fabricmanager while no VM uses a GPU. MIG-backed vGPUs need no fabric.", "fabric_mode",
-        )
 
 
 def judged(found: Sequence[Problem]) -> list[Problem]:

@@ -20,7 +20,8 @@ from ..system.libvirt_xml import Domain
 WARNINGS = (
     *("boot_cause", "libvirt_managed", "next_kernel_without_driver", "nouveau_loaded", "iommu_flags_missing", "secure_boot", "bootloader"),
     *("gpu_unsupported", "gpu_unknown", "mig_pending", "service_not_enabled", "restore_failed", "vm_without_vgpu", "vgpu_in_two_vms", "fabric_mode"),
-    *("mdevctl_autostart", "vgpu_mode"),
+    *("mdevctl_autostart", "vgpu_mode", "fabric_not_installed", "fabric_version", "fabric_not_running", "fabric_starting", "fabric_partition_stale"),
+    *("fabric_links_failed", "fabric_library_missing", "fabric_silent", "fabric_wrong_socket", "fabric_failed"),
 )
 _MISMATCH = "the driver %s is loaded, %s is on disk"
 _FLAGS_MISSING = "the kernel runs without %s"

@@ -20,7 +20,7 @@ except ImportError:
 
 # As the options of the module; a test compares them.
 ENTRY = ("gpu", "vgpus", "mixed_sizes", "mig")
-VGPU = ("type", "count", "uuid", "vf", "vgpu_params")
+VGPU = ("type", "count", "uuid", "vf", "vgpu_params", "fabric")
 # The variable of an inventory: its file of group_vars or host_vars serves as it is.
 VARIABLE = "vgpu_layout"
 _MOST = 1024 * 1024

@@ -17,6 +17,7 @@ from ..base.errors import error
 from ..checks import drift, problems
 from ..hardware.gpu import Gpu
 from ..hardware.vgpu_types import framebuffer_of
+from ..read.fabric import Fabric
 from ..state import restore_record
 from ..system import files
 from ..system.context import Context
@@ -146,8 +147,20 @@ def _host(seen: snapshot.Snapshot) -> Iterator[Sample]:
         yield "problems", count, {"severity": severity, "code": code}
     for code in drift.CODES:
         yield "drift", codes[code], {"code": code}
+    if seen.fabric:
+        yield from _fabric(seen.fabric)
     yield "reboot_pending", int(bool(problems.reboot_reasons(seen.inventory, seen.state))), {}
     yield "next_boot_ready", int(not any(codes[code] for code in NEXT_BOOT)), {}
+
+
+def _fabric(fabric: Fabric) -> Iterator[Sample]:
+    """Of a host with NVSwitches. Without a sample of partitions, Fabric Manager does not show them."""
+    manager = fabric.manager
+    labels = {"version": manager.version or "", "mode": manager.mode or "", "active": manager.unit.get("active") or ""}
+    yield "fabric_manager_info", 1, labels
+    if fabric.partitions is not None:
+        yield "fabric_partitions", sum(one.active for one in fabric.partitions), {"state": "active"}
+        yield "fabric_partitions", len(fabric.partitions), {"state": "supported"}
 
 
 def _gpu(gpu: Gpu, expected: list[str]) -> Iterator[Sample]:

@@ -45,6 +45,11 @@ METRICS = (
     Metric(_HOST, "restore_failures", (), "Steps of it that failed."),
     Metric(_HOST, "restore_vgpus", (), "Stored vGPUs that were there in the end."),
     Metric(_HOST, "restore_vgpus_after_seconds", (), "Seconds from the driver being ready to the last of them."),
+    Metric(
+        _HOST, "fabric_manager_info", ("version", "mode", "active"),
+        "Fabric Manager of a host with NVSwitches, with its version, its mode (2: vGPU) and the state of its service as labels; 1.",
+    ),
+    Metric(_HOST, "fabric_partitions", ("state",), "Partitions of the NVLink fabric: active, and all that the board supports."),
     Metric(_CARD, "gpu_info", ("gpu", "model", "driver", "framework"), "A GPU, with its model, kernel driver and vGPU framework as labels; 1."),
     Metric(_CARD, "gpu_alive", _GPU, "Whether the GPU answers on the bus."),
     Metric(_CARD, "gpu_framebuffer_bytes", _GPU, "Framebuffer of the GPU as its model has it."),

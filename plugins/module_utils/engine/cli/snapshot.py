@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..base.errors import Problem
 from ..binding import boot_files
 from ..checks import health
-from ..read import host, inventory as reader
+from ..read import fabric as fabric_reader, host, inventory as reader
 from ..state import layout_file, migration
 from ..system import libvirt_xml, systemd
 from ..system.context import Context
@@ -17,13 +17,14 @@ from ..system.context import Context
 
 @dataclass(eq=False, repr=False)
 class Snapshot:
-    """A host. stored: by address; found: all problems."""
+    """A host. stored: by address; found: all problems; fabric: None without NVSwitches."""
 
     inventory: reader.Inventory
     state: host.HostState
     services: systemd.Units
     stored: dict[str, layout_file.StoredGpu]
     found: list[Problem]
+    fabric: fabric_reader.Fabric | None = None
 
 
 def read(ctx: Context) -> Snapshot:
@@ -31,5 +32,6 @@ def read(ctx: Context) -> Snapshot:
     inventory, state = reader.read(ctx, with_types=False, with_mig=True), host.read(ctx)
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in inventory.gpus if gpu.supported])[0]
     services, stored, domains = migration.services(ctx), layout_file.read(ctx.root), libvirt_xml.domains(ctx.root)[0]
-    found = health.find(ctx, inventory, state, health.Setup(stored, services, domains, causes=causes))
-    return Snapshot(inventory, state, services, stored, found)
+    fabric = fabric_reader.read(ctx, inventory)
+    found = health.find(ctx, inventory, state, health.Setup(stored, services, domains, causes=causes, fabric=fabric))
+    return Snapshot(inventory, state, services, stored, found, fabric=fabric)

@@ -10,7 +10,9 @@ from typing import Any
 
 from ..base.errors import Problem
 from ..hardware.gpu import Gpu, Vgpu
+from ..read.fabric import Fabric
 from ..system.context import Context
+from ..system.fabric_manager import MODES
 from . import snapshot
 from .findings import grouped, more
 from .screen import Screen, count
@@ -29,10 +31,14 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
     driver, gpus = seen.state.driver, seen.inventory.gpus
     if args.json:
         report = {"status": verdict, "summary": _summary(seen), "driver": driver.as_dict(), "gpus": list(map(_row, gpus))}
+        if seen.fabric:
+            report["fabric"] = seen.fabric.as_dict()
         screen.json(dict(report, problems=[one.as_dict() for one in seen.found]))
         return status
     screen("%s: %s" % (verdict.upper(), _summary(seen)), style)
     screen("Driver: %s loaded, %s on disk (%s)" % (driver.loaded or "none", driver.on_disk or "none", driver.flavour))
+    if seen.fabric:
+        _fabric(screen, seen.fabric)
     if screen.terminal and gpus:
         _table(screen, gpus, seen.found)
     for gpu in gpus:
@@ -45,6 +51,18 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
         if finding.effects:
             screen("  from it follow: %s" % finding.consequences)
     return status
+
+
+def _fabric(screen: Screen, fabric: Fabric) -> None:
+    """The NVLink fabric of a host with NVSwitches, for people."""
+    manager = fabric.manager
+    mode, active = MODES.get(manager.mode or "", manager.mode or "unknown"), manager.unit.get("active") or "not there"
+    words = (count(len(fabric.switches), "NVSwitch device"), manager.version or "none", mode, active)
+    screen("Fabric: %s, Fabric Manager %s, mode %s, service %s" % words)
+    for one in fabric.partitions or ():
+        if one.active:
+            gpus = ", ".join(fabric.address_of(module) for module in one.gpus)
+            screen("  partition %d active: %s, VFs %s" % (one.id, gpus, ", ".join(fabric.record.partitions.get(one.id, ())) or "unknown"))
 
 
 def _summary(seen: snapshot.Snapshot) -> str:

@@ -82,6 +82,7 @@ def _gpu(ctx: Context, found: Inventory, gpu: Gpu, seen: GuestGpu | None) -> dic
         "virtualization": virtualization,
         "passthrough": passthrough,
         "framebuffer_mib": seen.framebuffer_mib if seen else None,
+        "fabric": vars(seen.fabric) if seen and any(vars(seen.fabric).values()) else None,
         "in_use_by": [holder.as_dict() for holder in found.jobs_on(gpu)],
     }
 

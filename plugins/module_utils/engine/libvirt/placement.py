@@ -8,7 +8,7 @@ A vGPU that another VM has, defined, running or saved, is available only where t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Collection, Sequence
+from typing import Collection, Mapping, Sequence
 
 from ..base.errors import Refusal
 from ..hardware import vgpu_types
@@ -24,12 +24,14 @@ class Options:
     """exclusive: other vGPUs of these VMs are detached. live: running VMs, too. assume: missing vGPUs are still to come (check mode).
 
     foreign: UUIDs of mediated devices that are none of our GPUs', as far as the inventory does not have them.
+    preferred: keys of the vGPUs that a VM rather gets than others that cost the same, by VM.
     """
 
     exclusive: bool = True
     live: bool = False
     assume: bool = False
     foreign: Collection[str] = ()
+    preferred: Mapping[str, Collection[str]] = field(default_factory=dict)
 
 
 class Host:
@@ -183,7 +185,8 @@ class Placement:
         is_live = not domain.running or key in [one.key for one in domain.live or ()]
         steps = extra if defined is None else int(not is_same(defined, self.host.desired(row.request, key, defined)))
         steps += 0 if is_live or not self.options.live else extra
-        return steps * (rows + 1) + int(not is_live)
+        other = key not in self.options.preferred.get(row.vm, (key,))
+        return (steps * (rows + 1) + int(not is_live)) * (rows + 1) + int(other)
 
     def _blockers(self, key: str, vm: str) -> list[str]:
         """The VMs that keep this one from getting a vGPU, in words; itself, where it has the vGPU in a way that can't be changed here."""

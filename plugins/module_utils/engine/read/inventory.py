@@ -28,11 +28,12 @@ _VIRTFN = re.compile(r"^virtfn([0-9]{1,5})$")
 
 @dataclass(eq=False, repr=False)
 class Inventory:
-    """The GPUs of a host, in order of address, and every vGPU, of whatever parent."""
+    """The GPUs of a host, in order of address, every vGPU, of whatever parent, and the addresses of NVSwitches."""
 
     gpus: list[Gpu]
     vgpus: list[Vgpu]
     open_files: OpenFiles
+    switches: Sequence[str] = ()
 
     @property
     def mdevs(self) -> list[Vgpu]:
@@ -111,13 +112,17 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None, open_files: Ope
     sysfs, open_files = ctx.sysfs, open_files or OpenFiles(ctx.sysfs)
     vgpus = frameworks.instances(ctx, open_files, None if pf is None else [pf, *(name for dummy, name in _vf_names(sysfs, "%s/%s" % (PCI, pf)))])
     gpus: list[Gpu] = []
+    switches: list[str] = []
     known: Surveyed | None = {} if with_types else None
     for name in sysfs.list(PCI) if pf is None else [pf]:
         directory = "%s/%s" % (PCI, name)
         # The cheapest check first: a host may have hundreds of VFs.
         if sysfs.exists(directory + "/physfn") or sysfs.read_or(directory + "/vendor", "").lower() != catalog.NVIDIA:
             continue
-        if sysfs.read_or(directory + "/class", "").startswith(("0x0300", "0x0302")):
+        kind = sysfs.read_or(directory + "/class", "")
+        if kind.startswith("0x0680"):  # a bridge of another kind: an NVSwitch
+            switches.append(name)
+        elif kind.startswith(("0x0300", "0x0302")):
             gpus.append(_read_gpu(ctx, name, vgpus, open_files, known))
     if with_types if with_mig is None else with_mig:
         read_mig(ctx, gpus)
@@ -135,7 +140,7 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None, open_files: Ope
                 gpu.types = merge(gpu.types, [VgpuType(one.type_id, one.type) for one in gpu.vgpus if gpu_word(one.type)])
             gpu.types = merge(gpu.types, listed.get(gpu.address, ()))
     _check_gi(ctx, gpus, answering(gpus) if pf is None else [pf])
-    return Inventory(gpus, vgpus, open_files)
+    return Inventory(gpus, vgpus, open_files, switches)
 
 
 def answering(gpus: Iterable[Gpu]) -> list[str]:

@@ -7,13 +7,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Mapping
 
+from ..base.errors import raise_if_any
 from ..checks import in_use
-from ..read import host, inventory
+from ..fabric.plan import Card, takes_card
+from ..read import fabric as fabric_reader, host, inventory
 from ..state import layout_file
 from ..system import mdevctl
 from ..system.context import Context
 from ..vgpu import apply as vgpu_apply, layout, plan as vgpu_plan
 from ..vgpu.target import Host, LayoutPlan, Options
+from . import fabric
 
 
 @dataclass(eq=False, repr=False)
@@ -29,10 +32,11 @@ class Request:
 
 @dataclass(eq=False, repr=False)
 class Outcome:
-    """The plan, which was carried out unless the request was dry. more_warnings: those about VMs that need what goes."""
+    """The plan, which was carried out unless the request was dry; with the steps of the NVLink fabric. more_warnings: those about VMs that need what goes."""
 
     inventory: inventory.Inventory
     plan: LayoutPlan
+    fabric: fabric.Run
     more_warnings: list[str]
 
     def vgpus(self) -> list[dict[str, Any]]:
@@ -44,8 +48,9 @@ class Outcome:
         ]
 
     def diff(self) -> tuple[str, str]:
-        """The host's vGPUs before and after, one a line."""
-        return vgpu_plan.lines(self.inventory), vgpu_plan.lines(self.inventory, self.plan.target)
+        """The host's vGPUs and active fabric partitions before and after, one a line."""
+        before, after = vgpu_plan.lines(self.inventory), vgpu_plan.lines(self.inventory, self.plan.target)
+        return before + self.fabric.lines(), after + self.fabric.lines(after=True)
 
 
 def run(ctx: Context, request: Request) -> Outcome:
@@ -63,11 +68,30 @@ def run(ctx: Context, request: Request) -> Outcome:
     inventory.read_mixed(ctx, [gpu for gpu in found.gpus if gpu.address in sizes and gpu.alive])
     known = Host(found, state, stored, mdevctl.definitions(ctx.root), in_use.defined(ctx))
     plan = in_use.settled(ctx, found, lambda: vgpu_plan.plan(known, specs, request.options, errors), lambda made: in_use.touched(made.steps))
+    going = _going(known, plan)
+    partitions = _partitions(ctx, found, plan, request)
+    if not request.dry:
+        fabric.apply(ctx, partitions.plan.steps, lambda: vgpu_apply.apply(ctx, plan, request.timeout, request.settle), len(plan.steps))
+    plan.steps += partitions.plan.steps
+    plan.warnings += partitions.plan.warnings
     if request.dry:
         plan.refuse_unresponsive()
-    else:
-        vgpu_apply.apply(ctx, plan, request.timeout, request.settle)
-    return Outcome(found, plan, in_use.domain_warnings(ctx, _going(known, plan), "the vGPU goes"))
+    return Outcome(found, plan, partitions, in_use.domain_warnings(ctx, going, "the vGPU goes"))
+
+
+def _partitions(ctx: Context, found: inventory.Inventory, plan: LayoutPlan, request: Request) -> fabric.Run:
+    """The fabric's plan for the host's whole-card vGPUs as they will be; raises EngineError with what the layout asks for and the board has not."""
+    there = any(fabric_reader.present(ctx, found))
+    cards = [] if not there else [
+        Card(gpu.address, one.slot.parent, one.key, one.spec.fabric)
+        for gpu in found.gpus for one in plan.target.of(gpu.address).placed or () if takes_card(gpu, one.type.short, one.type.max_instances)
+    ]
+    going = {vgpu.parent for target in plan.target.gpus.values() for vgpu in target.removed}
+    staying = {vgpu.parent for vgpu in found.vgpus} - going | {card.vf for card in cards}
+    options = fabric.Options(0 if request.dry else request.timeout, request.dry and "driver" in request.options.assume, staying)
+    made = fabric.prepare(ctx, found, fabric.wanted(ctx, cards), options)
+    raise_if_any(made.plan.errors)
+    return made
 
 
 def _going(known: Host, plan: LayoutPlan) -> list[str]:

@@ -24,13 +24,14 @@ _T = TypeVar("_T")
 
 @dataclass(eq=False, repr=False)
 class StoredVgpu:
-    """One desired vGPU. params: its vgpu_params, empty for none."""
+    """One desired vGPU. params: its vgpu_params, empty for none. fabric: the name of those whole cards that share an NVLink partition."""
 
     uuid: str | None
     parent: str
     index: int | None
     type: str
     params: str = ""
+    fabric: str | None = None
 
     @property
     def key(self) -> str:
@@ -40,7 +41,7 @@ class StoredVgpu:
     def as_dict(self) -> dict[str, Any]:
         """For the file; what most vGPUs don't have is left out."""
         content = {"uuid": self.uuid, "parent": self.parent, "vf_index": self.index, "type": self.type}
-        return dict(content, params=self.params) if self.params else content
+        return {**content, **({"params": self.params} if self.params else {}), **({"fabric": self.fabric} if self.fabric else {})}
 
 
 @dataclass(eq=False, repr=False)
@@ -113,7 +114,8 @@ def _vgpu(content: dict[str, Any]) -> StoredVgpu:
     index, uuid = _is(content, dict)["vf_index"], content["uuid"]
     uuid = None if uuid is None else _is(uuid, str)
     index = None if index is None else _number(index)
-    return StoredVgpu(uuid, _is(content["parent"], str), index, _is(content["type"], str), _is(content.get("params", ""), str))
+    fabric = _is(content.get("fabric", ""), str) or None
+    return StoredVgpu(uuid, _is(content["parent"], str), index, _is(content["type"], str), _is(content.get("params", ""), str), fabric=fabric)
 
 
 def loads(text: str | None, path: str = PATH) -> dict[str, StoredGpu]:

@@ -9,11 +9,12 @@ always checked again.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Iterable, Optional, Sequence, Tuple
 
 from ..base.numbers import number
 from ..hardware import address
+from ..hardware.fabric import GpuFabric
 from ..hardware.gpu import GpuInstance
 from ..hardware.mig_profiles import Profile, plain_profile
 from ..hardware.vgpu_types import VgpuType, mebibytes, short_name
@@ -77,6 +78,7 @@ class GuestGpu:
     framebuffer_mib: int | None = None
     product: str | None = None
     status: str | None = None
+    fabric: GpuFabric = field(default_factory=GpuFabric)
 
 
 def binary(ctx: Context) -> str | None:
@@ -265,6 +267,12 @@ def host_modes(ctx: Context, pfs: Iterable[str], timeout: float = 60) -> dict[st
     return {gpu: value for gpu, key, value in nvidia_smi_text.rows(text) if gpu and key == "host vgpu mode" and value in _HOST_MODES}
 
 
+def fabric(ctx: Context, pfs: Iterable[str] = (), timeout: float = 60) -> dict[str, GpuFabric]:
+    """Module ids and fabric of GPUs by address; empty where it gave no answer. pfs: these alone."""
+    answer = together(ctx, GPUS, pfs, timeout)
+    return {} if answer.rc else nvidia_smi_text.fabric(answer.out)
+
+
 def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str | None]:
     """(GPUs of a guest, None), or (none, why nvidia-smi reported nothing, as a clause)."""
     answer = call(ctx, ["-q"], timeout)
@@ -277,7 +285,7 @@ def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str |
 
 def _guest_gpus(text: str) -> list[GuestGpu]:
     """The GPUs of nvidia-smi -q."""
-    found = [GuestGpu(head) for head in nvidia_smi_text.heads(text)]
+    found = [GuestGpu(head, fabric=one) for head, one in nvidia_smi_text.fabric(text).items()]
     by_address = {one.address: one for one in found}
     for gpu, path, key, value in nvidia_smi_text.sections(text):
         section = path[-1] if path else ""

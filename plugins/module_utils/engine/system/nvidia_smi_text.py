@@ -7,7 +7,9 @@ from __future__ import annotations
 import re
 from typing import Iterator
 
+from ..base.numbers import number
 from ..hardware import address
+from ..hardware.fabric import GpuFabric
 
 
 def head(line: str) -> str | None:
@@ -52,3 +54,15 @@ def sections(text: str) -> Iterator[tuple[str, list[str], str, str]]:
 def heads(text: str) -> list[str]:
     """The addresses of the GPUs that it is about."""
     return [found for found in map(head, text.splitlines()) if found]
+
+
+def fabric(text: str) -> dict[str, GpuFabric]:
+    """A GPU's place on an NVSwitch board and its fabric, by address. Older drivers show the module id beside the part numbers."""
+    found = {pf: GpuFabric() for pf in heads(text)}
+    for pf, path, key, value in sections(text):
+        shown = None if value in ("", "N/A", "[N/A]") else value
+        if key.lower() == "module id":
+            found[pf].module = number(shown)
+        elif path and path[-1] == "Fabric" and key in ("State", "Status"):
+            setattr(found[pf], key.lower(), shown)
+    return found

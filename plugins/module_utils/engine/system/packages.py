@@ -23,6 +23,8 @@ _OURS = ("nvidia-vgpu-*", "nvidia-linux-grid-*", "NVIDIA-vGPU-*")
 # dpkg's desired action and status, of packages that are there as a whole or in part: ii, hi (held), iU, iF. Other lines are complaints.
 _INSTALLED = re.compile(r"^([uihrp])[HUFWti][ R] *(\S+) (\S+)$", re.MULTILINE)
 _OF_RPM = re.compile(r"^(\S*(?:nvidia|NVIDIA-vGPU|cuda|nvcuvid|nvoptix)\S*) (\S+)$", re.MULTILINE)
+# Fabric Manager itself: the branch stands in its name before 580, and a hyphen in the names of some RPMs.
+_FABRIC_MANAGER = r"nvidia-fabric-?manager(-[0-9]+)?(:\w+)?$"
 _APT, _HELD, _DNF = ("apt-get", "purge"), "--allow-change-held-packages", ("dnf", "remove")
 _OF_APT = re.compile(r"^(?:Purg|Remv) (\S+)", re.MULTILINE)
 # A row of dnf's table; a long name stands on a line of its own.
@@ -40,6 +42,13 @@ def removal(ctx: Context, version: str | None, timeout: float = 30, ours: bool =
         return [*_APT, *([_HELD] if any(states[name][0] for name in found) else []), *found]
     found = _of_driver(_rpms(ctx, timeout), _OURS if ours else _RPM, version)
     return [*_DNF, *found] if found else None
+
+
+def fabric_manager(ctx: Context, timeout: float = 30) -> tuple[str | None, str | None]:
+    """(the package of Fabric Manager, its version without the distribution's number); (None, None) where there is none."""
+    there = {name: full for name, (dummy, full) in _debs(ctx, timeout).items()} or _rpms(ctx, timeout)
+    name = next((one for one in sorted(there) if re.match(_FABRIC_MANAGER, one)), None)
+    return name, _upstream(there[name]) if name else None
 
 
 def installed(ctx: Context, command: Sequence[str], timeout: float = 30) -> list[str]:

@@ -24,7 +24,7 @@ MOST = 1024
 class VgpuSpec:
     """One requested vGPU. uuid and index (VF number) are None if the engine chooses. vf: the VF's address, until its number is known.
 
-    where: the entry that requests it. params: its vgpu_params, None if the user sets none.
+    where: the entry that requests it. params: its vgpu_params, None if the user sets none. fabric: see fabric.plan.Card.group.
     managed: whether more than its existence is ours (parameters, definitions); not so of one that only must not be touched.
     """
 
@@ -35,6 +35,7 @@ class VgpuSpec:
     params: str | None = None
     managed: bool = True
     vf: str | None = None
+    fabric: str | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -154,7 +155,7 @@ def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
         raise error("no type is given", device=where, expected="type: a name such as A40-24Q")
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST:
         raise error("count is %s" % shown(count), device=where, expected="a number from 0 to %d" % MOST)
-    spec = VgpuSpec(str(vgpu["type"]), where=where, params=plain)
+    spec = VgpuSpec(str(vgpu["type"]), where=where, params=plain, fabric=str(vgpu.get("fabric") or "").strip() or None)
     if vgpu.get("vf") not in (None, ""):
         if count != 1:
             raise error("a VF stands with count %d" % count, device=where, expected="count 1: a VF holds one vGPU")

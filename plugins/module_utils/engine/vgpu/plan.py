@@ -175,7 +175,9 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
             kept.append(replace(stored, vgpus=[one for one in stored.vgpus if one.uuid not in placed]))
         if gpu.alive and (planned.placed is not None or gpu.num_vfs or stored):
             vgpus = [
-                layout_file.StoredVgpu(one.uuid, one.slot.parent, one.slot.index if gpu.sriov else None, one.type.short, _params(one, stored))
+                layout_file.StoredVgpu(
+                    one.uuid, one.slot.parent, one.slot.index if gpu.sriov else None, one.type.short, _params(one, stored), fabric=one.spec.fabric,
+                )
                 for one in planned.placed or ()
             ]
             # A GPU without vGPUs whose VFs are off stays so: it may be for a VM as a whole.

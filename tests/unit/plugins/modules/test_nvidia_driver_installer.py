@@ -108,6 +108,14 @@ def test_without_a_reboot_the_driver_is_unloaded(running, package):
     ]
 
 
+def test_fabric_manager_is_stopped_too_and_starts_in_the_new_version(running, package):
+    """It keeps the modules loaded. Started by this module, it would be of the old version, and end."""
+    running.units = {"nvidia-fabricmanager": "active", "nvidia-vgpu-mgr": "active"}
+    real = call(nvidia_driver, running, src=package()).ok
+    assert real["actions"][0] == "stop nvidia-vgpu-mgr, nvidia-fabricmanager" and real["actions"][-1] == "start nvidia-vgpu-mgr again"
+    assert programs(running)[0] == "systemctl stop nvidia-fabricmanager nvidia-vgpu-mgr"
+
+
 def test_after_a_failure_the_old_driver_runs_again(running, package):
     running._installer = lambda argv, timeout: Result(1, "ERROR: no compiler\n")
     outcome = call(nvidia_driver, running, src=package())

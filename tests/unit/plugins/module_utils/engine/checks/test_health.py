@@ -112,8 +112,11 @@ def test_the_mode_of_fabric_manager(host, config, told):
     host.kernel.top.entries["proc"].entries["driver"].entries["nvidia-nvswitch"] = Dir({"devices": Dir({"0000:c1:00.0": Dir()})})
     if config:
         host.put("/usr/share/nvidia/nvswitch/fabricmanager.cfg", config)
-    rows = [one for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"] == "fabric_mode"]
+    host.units["nvidia-fabricmanager"] = "active"
+    found = call(nvidia_gpu_info, host, health=True).ok["problems"]
+    rows = [one for one in found if one["code"] == "fabric_mode"]
     assert bool(rows) is told and all(one["severity"] == "warning" and "802" in one["expected"] for one in rows)
+    assert "fabric_not_installed" not in [one["code"] for one in found], "its unit is there"
 
 
 def modes(host):

@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What keeps whole-card vGPUs on NVSwitch boards from CUDA: Fabric Manager, and the partitions of its fabric. Pure."""
+
+from __future__ import annotations
+
+from typing import Iterator, Mapping
+
+from ..base.errors import Refusal
+from ..fabric import plan as fabric_plan
+from ..hardware.gpu import Gpu, Vgpu
+from ..read.fabric import Fabric
+from ..read.inventory import Inventory
+from ..system.fabric_manager import CONFIG, MODES, UNIT, VGPU_MODE
+
+_NO_CUDA = "without it cuInit ends with 802 (system not yet initialized) in a VM that has a whole card as its vGPU"
+_MIG = "MIG-backed vGPUs need no fabric."
+
+
+def find(fabric: Fabric | None, inventory: Inventory, driver: str | None) -> Iterator[Refusal]:
+    """All of it. fabric: None on a host without NVSwitches. driver: the version that is loaded, or else on disk."""
+    if fabric is None or _all_mig(inventory):
+        return
+    manager, unit = fabric.manager, UNIT + ".service"
+    if not manager.installed:
+        yield Refusal(
+            "this host has NVSwitches, and Fabric Manager is not installed", unit, "Fabric Manager %s: %s" % (driver or "of the driver's version", _NO_CUDA),
+            "Role fabric installs it. " + _MIG, "fabric_not_installed",
+        )
+    else:
+        if manager.version and driver and manager.version != driver:
+            versions = "Fabric Manager is %s, the driver %s" % (manager.version, driver)
+            yield Refusal(versions, unit, "one version: with two of them it does not start", "Role fabric installs that of the driver.", "fabric_version")
+        if manager.mode != VGPU_MODE:
+            mode = manager.mode
+            shown = "FABRIC_MODE is %s%s" % (mode, " (%s)" % MODES[mode] if mode in MODES else "") if mode else "it is not there, or has no FABRIC_MODE"
+            remedy = "Role fabric sets it, and restarts Fabric Manager while no VM uses a GPU. " + _MIG
+            yield Refusal(shown, CONFIG, "FABRIC_MODE=2: " + _NO_CUDA, remedy, "fabric_mode")
+        if manager.unit and not manager.running:
+            start = "'systemctl start nvidia-fabricmanager'; why it ended: 'journalctl -u nvidia-fabricmanager', /var/log/fabricmanager.log."
+            yield Refusal("it is %s" % (manager.unit.get("active") or "not reported"), unit, "active: " + _NO_CUDA, start, "fabric_not_running")
+        elif fabric.silence and fabric.silence.code not in ("fabric_not_running", "fabric_mode", "fabric_version"):
+            yield fabric.silence
+    for one in fabric.failed:
+        ports = "%d NVLinks failed (ports %s)" % (len(one.ports), ", ".join(map(str, one.ports)))
+        yield Refusal(ports, one.device, "NVLinks that train", "Restart Fabric Manager while no VM uses a GPU; if they fail again, the board needs service.",
+                      "fabric_links_failed")
+    yield from _partitions(fabric, inventory)
+
+
+def _all_mig(inventory: Inventory) -> bool:
+    """Whether MIG turned NVLink off on all GPUs."""
+    return bool(inventory.gpus) and all(gpu.mig and gpu.mig.current for gpu in inventory.gpus)
+
+
+def _partitions(fabric: Fabric, inventory: Inventory) -> Iterator[Refusal]:
+    """Whole-card vGPUs without an active partition, and partitions that are active for a VF without a vGPU."""
+    vgpus = {vgpu.parent: vgpu for gpu in inventory.gpus for vgpu in gpu.vgpus}
+    active = [one for one in fabric.partitions or () if one.active]
+    served = {module: one.id for one in active for module in one.gpus}
+    for gpu in inventory.gpus:
+        for vgpu in gpu.vgpus:
+            if gpu.alive and fabric_plan.takes_card(gpu, vgpu.type or ""):
+                yield from _without(fabric, gpu, vgpu, served)
+    for one in active:
+        for vf in fabric.record.partitions.get(one.id, ()):
+            if vf not in vgpus:
+                yield Refusal(
+                    "it is active for %s, which has no vGPU" % vf, "fabric partition %d" % one.id, "an active partition for vGPUs that are there",
+                    "The playbook and 'vgpuctl restore' deactivate it, or activate it for the vGPU that there is.", "fabric_partition_stale",
+                )
+
+
+def _without(fabric: Fabric, gpu: Gpu, vgpu: Vgpu, served: Mapping[int, int]) -> Iterator[Refusal]:
+    module = fabric.modules.get(gpu.address)
+    if module is not None and module in served:
+        recorded = fabric.record.partitions.get(served[module])
+        if not recorded or vgpu.parent in recorded:
+            return
+        found = "the fabric partition of its GPU is active for another VF (%s)" % ", ".join(recorded)
+    elif fabric.partitions is None and fabric.silence and fabric.silence.code != "fabric_not_installed" and fabric.manager.running:
+        found = "whether the fabric partition of its GPU is active is not known"
+    else:
+        found = "the fabric partition of its GPU is not active"
+    remedy = "'vgpuctl restore' activates it, as does the playbook."
+    yield Refusal(found, vgpu.parent, "an active partition with this VF: " + _NO_CUDA, remedy, "fabric_partition_inactive")

@@ -1,0 +1,111 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Does the steps of a fabric's plan, and notes for which VFs a partition was activated."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from .. import frameworks
+from ..base import refusals
+from ..base.errors import EngineError, error
+from ..base.steps import Step, execute
+from ..hardware import address
+from ..read.fabric import Fabric
+from ..state import fabric_record
+from ..system import fabric_manager, files
+from ..system.context import Context
+from ..system.open_files import OpenFiles
+from ..system.sysfs import PCI
+from . import plan as fabric_plan, service
+
+
+def resume(ctx: Context, fabric: Fabric) -> bool:
+    """Whether Fabric Manager started in restart mode and was told now which partitions are active: until then it answers nothing."""
+    if not fabric.manager.restart or fabric.silence is None or fabric.silence.code != "fabric_starting":
+        return False
+    fabric_manager.set_activated(ctx, sorted(fabric.record.partitions))
+    return True
+
+
+def run(ctx: Context, steps: Sequence[Step], timeout: float, begin: int = 0) -> list[Step]:
+    """Does the steps; one that fails does not stop the others. Raises ApplyError. begin: the position of the first."""
+    return execute(steps, lambda step: _perform(ctx, step, timeout), begin=begin)
+
+
+def _perform(ctx: Context, step: Step, timeout: float) -> None:
+    number = step.args["partition"]
+    if step.kind == fabric_plan.DEACTIVATE:
+        _check_idle(ctx, step)
+        fabric_manager.deactivate(ctx, number, timeout)
+        _note(ctx, number, None)
+        return
+    _check_vgpus(ctx, step)
+    fabric_manager.activate(ctx, number, step.args["vfs"], timeout)
+    _note(ctx, number, step.args["vfs"])
+    if not any(one.id == number and one.active for one in fabric_manager.partitions(ctx, timeout)[0]):
+        remedy = "Check /var/log/fabricmanager.log and dmesg."
+        raise error("Fabric Manager took the activation, but reports the partition as inactive", step.device, "active", remedy, "fabric_unconfirmed")
+
+
+def set_up(ctx: Context, steps: Sequence[Step], timeout: float) -> list[Step]:
+    """Does the steps of fabric.service, in order."""
+    return execute(steps, lambda step: _set_up(ctx, step, timeout))
+
+
+def _set_up(ctx: Context, step: Step, timeout: float) -> None:
+    if step.kind == service.MODE:
+        _set_mode(ctx, step)
+        return
+    word = {service.ENABLE: "enable", service.DISABLE: "disable", service.START: "start", service.STOP: "stop", service.RESTART: "restart"}[step.kind]
+    answer = ctx.command(["systemctl", word, fabric_manager.UNIT + ".service"], timeout, keeps_lock=True)
+    if answer.rc:
+        remedy = "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show why."
+        ended = "systemctl did not end within %d s" % timeout if answer.timed_out else "systemctl ended with %d: %s" % (answer.rc, answer.tail(2))
+        raise error(ended, step.device, "to %s" % step.text, remedy, "fabric_service_failed")
+    if step.kind in (service.RESTART, service.STOP):
+        record = fabric_record.read(ctx)
+        record.partitions.clear()
+        fabric_record.write(ctx, record)
+
+
+def _set_mode(ctx: Context, step: Step) -> None:
+    """Edits the one setting. What it was is noted first, and forgotten when it is so again."""
+    record, text = fabric_record.read(ctx), files.read_text(ctx.root, fabric_manager.CONFIG)
+    if text is None:
+        raise error("it is not there", fabric_manager.CONFIG, "Fabric Manager's configuration file", "Install its package again.", "fabric_no_config")
+    before, mode = fabric_manager.mode(ctx.root), step.args["mode"]
+    if mode == fabric_manager.VGPU_MODE and record.mode_before is None:
+        record.mode_before = before or "0"
+        fabric_record.write(ctx, record)
+    files.write_atomic(ctx.root, fabric_manager.CONFIG, fabric_manager.with_mode(text, mode))
+    if mode == record.mode_before:
+        record.mode_before = None
+        fabric_record.write(ctx, record)
+
+
+def _check_idle(ctx: Context, step: Step) -> None:
+    """Refuses to take the fabric from a vGPU that somebody has taken since the plan was made."""
+    gpus = [pf for pf in step.args["gpus"] if address.is_address(pf)]
+    vfs = [(pf, name) for pf in gpus for name in ctx.sysfs.list("%s/%s" % (PCI, pf)) if name.startswith("virtfn")]
+    parents = {*gpus, *(ctx.sysfs.link("%s/%s/%s" % (PCI, pf, name)) for pf, name in vfs)}
+    holders = [holder for vgpu in frameworks.instances(ctx, OpenFiles(ctx.sysfs)) if vgpu.parent in parents for holder in vgpu.holders]
+    if holders:
+        raise EngineError(refusals.in_use(str(step.device), holders, "deactivating it"))
+
+
+def _check_vgpus(ctx: Context, step: Step) -> None:
+    """A VF whose vGPU could not be created gets no partition."""
+    parents = {vgpu.parent for vgpu in frameworks.instances(ctx)}
+    for vf in step.args["vfs"]:
+        if vf not in parents:
+            raise error("there is no vGPU on %s" % vf, step.device, "the vGPU that the partition is for", "Create it first.", "vgpus_missing")
+
+
+def _note(ctx: Context, number: int, vfs: list[str] | None) -> None:
+    """Keeps for which VFs a partition is active, none if it is not."""
+    record = fabric_record.read(ctx)
+    record.partitions.pop(number, None)
+    if vfs:
+        record.partitions[number] = list(vfs)
+    fabric_record.write(ctx, record)

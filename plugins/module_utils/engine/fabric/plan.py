@@ -1,0 +1,230 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which partition of the NVLink fabric each whole-card vGPU needs, and the steps to it. Pure.
+
+A vGPU that takes a whole card needs an active partition with its VF, also where it is alone: without one CUDA does not start in its VM. Cards
+that a VM has together need the partition of exactly these cards, which is one of a fixed list. A partition that somebody uses is never
+deactivated, and one that we did not activate only makes way for a vGPU of the layout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Collection, Iterable, Mapping, Sequence
+
+from ..base.errors import Refusal
+from ..base.plan import Plan
+from ..base.steps import Step
+from ..hardware import vgpu_types
+from ..hardware.fabric import Partition
+from ..hardware.gpu import Gpu
+from ..read.fabric import Fabric
+
+ACTIVATE, DEACTIVATE, ASSUME = "fabric_activate", "fabric_deactivate", "fabric_assume"
+KINDS = (ACTIVATE, DEACTIVATE, ASSUME)
+
+
+@dataclass(eq=False, repr=False)
+class Card:
+    """A vGPU that takes a whole card. group: the name under which the layout puts cards together; key: as Vgpu.key."""
+
+    pf: str
+    vf: str
+    key: str
+    group: str | None = None
+
+
+@dataclass(eq=False, repr=False)
+class Request:
+    """Cards that share a partition. where: who asks for that. strict: whether a partition that there is not refuses the plan."""
+
+    cards: list[Card]
+    where: str = ""
+    strict: bool = False
+
+
+@dataclass(eq=False, repr=False)
+class Target:
+    """VFs of the partitions that are active then, by id."""
+
+    active: dict[int, list[str]] = field(default_factory=dict)
+
+
+FabricPlan = Plan[Target]
+
+
+def takes_card(gpu: Gpu, type_name: str, most: int | None = None) -> bool:
+    """Whether a type takes a whole card: the driver lets the GPU have one of it, or it has the model's framebuffer. most: as the driver reports it."""
+    if vgpu_types.slices_of(type_name):
+        return False
+    listed = vgpu_types.find(type_name, gpu.types)
+    most = most or (listed.max_instances if listed else None)
+    if most:
+        return most == 1
+    return bool(gpu.model) and vgpu_types.framebuffer_of(type_name) == gpu.model.framebuffer_gib * 1024 if gpu.model else False
+
+
+def requests(cards: Sequence[Card], machines: Mapping[str, Iterable[str]], strict: Collection[str] = ()) -> list[Request]:
+    """The cards as they share partitions: by their group in the layout, else by the VM that is defined with several, else each alone.
+
+    machines: keys of devices by VM. strict: the VMs that need their partition.
+    """
+    found: list[Request] = []
+    left = list(cards)
+    for name in dict.fromkeys(card.group for card in cards if card.group):
+        mine = [card for card in left if card.group == name]
+        found.append(Request(mine, "fabric: %s of the layout" % name, True))
+        left = [card for card in left if card not in mine]
+    for vm, keys in sorted(machines.items()):
+        taken = set(keys)
+        mine = [card for card in left if card.key in taken or card.vf in taken]
+        if len(mine) > 1:
+            found.append(Request(mine, "VM %s" % vm, vm in strict))
+            left = [card for card in left if card not in mine]
+    return found + [Request([card]) for card in left]
+
+
+def chosen(fabric: Fabric, cards: Sequence[Card], numbers: Mapping[str, int], taken: Mapping[str, str]) -> dict[str, list[str]]:
+    """Keys of the cards that each VM best gets, by VM: a partition's. numbers: how many each is to have; taken: VM by the card's key.
+
+    The largest come first. VMs for which no partition is free are left out.
+    """
+    found: dict[str, list[str]] = {}
+    by_module = {fabric.modules[card.pf]: card for card in cards if card.pf in fabric.modules}
+    given: set[str] = set()
+    for vm, number in sorted(numbers.items(), key=lambda one: (-one[1], one[0])):
+        for partition in fabric.partitions or ():
+            mine = [by_module[module].key for module in partition.gpus if module in by_module]
+            free = not given & set(mine) and all(taken.get(key, vm) == vm for key in mine)
+            if len(partition.gpus) == len(mine) == number > 1 and free:
+                found[vm] = mine
+                given.update(mine)
+                break
+    return found
+
+
+def foreseen(wanted: Sequence[Request]) -> FabricPlan:
+    """The plan of check mode before Fabric Manager is there, which alone knows the partitions."""
+    made: FabricPlan = Plan(Target())
+    for one in wanted:
+        text = "activate the fabric partition of %s" % ("this card" if len(one.cards) == 1 else ", ".join(card.pf for card in one.cards))
+        made.steps.append(Step(ASSUME, None, one.cards[0].vf, text))
+    return made
+
+
+def plan(fabric: Fabric, wanted: Sequence[Request], users: Mapping[str, str], staying: Collection[str]) -> FabricPlan:
+    """The plan; errors are in it. The fabric's partitions are known.
+
+    users: who uses a GPU, as text, by address. staying: the VFs that have a vGPU then.
+    """
+    planner = _Planner(fabric, users)
+    for one in wanted:
+        planner.add(one)
+    planner.clear(staying)
+    planner.made.steps.sort(key=lambda step: (step.kind != DEACTIVATE, step.args["partition"]))
+    return planner.made
+
+
+@dataclass(eq=False, repr=False)
+class _Planner:
+    fabric: Fabric
+    users: Mapping[str, str]
+    made: FabricPlan = field(default_factory=lambda: Plan(Target()))
+    kept: set[int] = field(default_factory=set)  # partitions that are as they should be, or must stay
+    going: set[int] = field(default_factory=set)
+
+    @property
+    def partitions(self) -> list[Partition]:
+        return self.fabric.partitions or []
+
+    def add(self, request: Request) -> None:
+        """The steps for one request."""
+        modules = {self.fabric.modules.get(card.pf): card for card in request.cards}
+        unknown = [card.pf for card in request.cards if card.pf not in self.fabric.modules]
+        if unknown:
+            self._report(request, Refusal(
+                "its module id is not known", unknown[0], "'Module Id' of 'nvidia-smi -q', by which Fabric Manager names GPUs",
+                "Check nvidia-smi and dmesg.", "fabric_module_unknown",
+            ))
+            return
+        match = next((one for one in self.partitions if set(one.gpus) == set(modules) and len(request.cards) == len(one.gpus)), None)
+        if match is None:
+            self._no_partition(request)
+            return
+        vfs = [card.vf for card in map(modules.get, match.gpus) if card]
+        others = [one for one in self.partitions if one.active and one is not match and set(one.gpus) & set(match.gpus)]
+        if match.active and self.fabric.record.partitions.get(match.id) not in (vfs, None):
+            others.append(match)
+        busy = [one for one in others if self._user(one)]
+        if busy:
+            self.kept.update(one.id for one in [*others, match])
+            self._report(request, self._in_use(busy[0], request))
+            return
+        if match.active and self.fabric.record.partitions.get(match.id) is None and not self._user(match):
+            others.append(match)  # for which VF, nobody knows
+        for one in others:
+            self._deactivate(one)
+        self.kept.add(match.id)
+        self.made.target.active[match.id] = vfs
+        if not match.active or match in others:
+            alone = len(vfs) == 1
+            text = "activate fabric partition %d" % match.id if alone else "activate it for %s" % ", ".join(vfs)
+            self.made.steps.append(Step(
+                ACTIVATE, "fabric partition %d" % match.id, vfs[0] if alone else "fabric partition %d" % match.id, text, partition=match.id, vfs=vfs,
+            ))
+
+    def clear(self, staying: Collection[str]) -> None:
+        """Deactivates what we activated for vGPUs that are gone then."""
+        for one in self.partitions:
+            if not one.active or one.id in self.kept or one.id in self.going:
+                continue
+            vfs = self.fabric.record.partitions.get(one.id, [])
+            if vfs and not set(vfs) & set(staying) and not self._user(one):
+                self._deactivate(one)
+            else:
+                self.made.target.active.setdefault(one.id, vfs)
+
+    def _deactivate(self, one: Partition) -> None:
+        if one.id in self.going:
+            return
+        self.going.add(one.id)
+        device = "fabric partition %d" % one.id
+        gpus = self._gpus(one)
+        self.made.steps.append(Step(DEACTIVATE, device, device, "deactivate it (%s)" % ", ".join(gpus), partition=one.id, gpus=gpus))
+
+    def _gpus(self, one: Partition) -> list[str]:
+        return [self.fabric.address_of(module) for module in one.gpus]
+
+    def _user(self, one: Partition) -> str:
+        return next((self.users[pf] for pf in self._gpus(one) if self.users.get(pf)), "")
+
+    def _report(self, request: Request, wrong: Refusal) -> None:
+        """What the layout asks for refuses the plan; what follows from a VM, or from a card alone, warns."""
+        if request.strict:
+            self.made.errors.append(wrong)
+        else:
+            self.made.warnings.append(str(wrong))
+
+    def _in_use(self, one: Partition, request: Request) -> Refusal:
+        cards = ", ".join(card.pf for card in request.cards)
+        return Refusal(
+            "it is active for %s, and in use by %s" % (", ".join(self._gpus(one)), self._user(one)), "fabric partition %d" % one.id,
+            "the partition of %s%s" % (cards, " (%s)" % request.where if request.where else ""),
+            "Shut down that VM, then run again.", "in_use",
+        )
+
+    def _no_partition(self, request: Request) -> None:
+        cards, several = [card.pf for card in request.cards], len(request.cards) > 1
+        sizes = sorted({len(one.gpus) for one in self.partitions if len(one.gpus) > 1}, reverse=True)
+        sets = "; ".join("%d: %s" % (size, " or ".join(
+            "{%s}" % ", ".join(sorted(self._gpus(one))) for one in self.partitions if len(one.gpus) == size)) for size in sizes)
+        found = "no fabric partition has exactly %s%s" % (", ".join(cards), " (%s)" % request.where if request.where else "")
+        expected, remedy = "one of the sets that the board has: %s" % (sets or "none"), "Choose one of these sets."
+        if not several:
+            expected, remedy = "a partition of this card alone", (
+                "A GPU that was in MIG mode when Fabric Manager started has none: reboot the host. Check /var/log/fabricmanager.log."
+            )
+        self._report(request, Refusal(found, cards[0] if not several else None, expected, remedy, "no_fabric_partition"))
+        if several and not request.strict:
+            for card in request.cards:  # CUDA works in each of them alone
+                self.add(Request([card], request.where))

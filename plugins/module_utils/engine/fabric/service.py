@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fabric Manager in vGPU mode: its setting and its service. The plan is pure; the packages are the role's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Mapping
+
+from ..base.errors import Refusal
+from ..base.plan import Plan
+from ..base.steps import Step
+from ..read.fabric import Fabric
+from ..system.fabric_manager import CONFIG, MODES, UNIT, VGPU_MODE
+
+INSTALL, MODE, ENABLE, DISABLE, START, RESTART, STOP = (
+    *("fabric_install", "fabric_set_mode", "fabric_enable", "fabric_disable"), *("fabric_start", "fabric_restart", "fabric_stop"),
+)
+
+
+@dataclass(eq=False, repr=False)
+class Target:
+    """installs: the version of Fabric Manager that is missing; None if it is there."""
+
+    installs: str | None = None
+
+
+ServicePlan = Plan[Target]
+
+
+def plan(fabric: Fabric, driver: str | None, users: Mapping[str, str], assume: bool) -> ServicePlan:
+    """The way to vGPU mode. driver: its version. users: who uses a GPU, as text, by address. assume: packages are still to come (check mode)."""
+    made: ServicePlan = Plan(Target())
+    manager, service = fabric.manager, UNIT + ".service"
+    version = driver or "of the driver's version"
+    if not manager.installed or (driver and manager.version and manager.version != driver):
+        made.target.installs = driver or ""
+        if not assume:
+            found = "Fabric Manager %s is installed" % manager.version if manager.installed else "Fabric Manager is not installed"
+            code = "fabric_version" if manager.installed else "fabric_not_installed"
+            remedy = "Install it and its library from your package source; role fabric does."
+            made.errors.append(Refusal(found, service, "Fabric Manager %s, as the driver" % version, remedy, code))
+            return made
+        made.steps.append(Step(INSTALL, None, service, "install Fabric Manager %s" % version))
+    if manager.mode != VGPU_MODE and (manager.installed or assume):
+        was = " (%s until now)" % manager.mode if manager.mode is not None else ""
+        made.steps.append(Step(MODE, None, CONFIG, "set FABRIC_MODE=%s%s" % (VGPU_MODE, was), mode=VGPU_MODE))
+    if manager.unit.get("enabled") != "enabled":
+        made.steps.append(Step(ENABLE, None, service, "enable it"))
+    stale = fabric.silence is not None and fabric.silence.code == "fabric_mode"
+    if not manager.running:
+        made.steps.append(Step(START, None, service, "start it"))
+    elif manager.mode != VGPU_MODE or stale or made.target.installs is not None:
+        _restart(made, fabric, users, "starting Fabric Manager in vGPU mode")
+    return made
+
+
+def undo(fabric: Fabric, users: Mapping[str, str]) -> ServicePlan:
+    """The way back to what was before us."""
+    made: ServicePlan = Plan(Target())
+    manager, record, service = fabric.manager, fabric.record, UNIT + ".service"
+    back = record.mode_before is not None and manager.mode == VGPU_MODE and manager.installed
+    if back:
+        text = "set FABRIC_MODE=%s again (%s)" % (record.mode_before, MODES.get(str(record.mode_before), "as before"))
+        made.steps.append(Step(MODE, None, CONFIG, text, mode=record.mode_before))
+    if record.packages:  # they go
+        if manager.running:
+            _guard(made, fabric, users, "stopping Fabric Manager")
+            made.steps.append(Step(STOP, None, service, "stop it"))
+        if manager.unit.get("enabled") == "enabled":
+            made.steps.append(Step(DISABLE, None, service, "disable it"))
+    elif back and manager.running:
+        _restart(made, fabric, users, "starting Fabric Manager in its former mode")
+    return made
+
+
+def _restart(made: ServicePlan, fabric: Fabric, users: Mapping[str, str], doing: str) -> None:
+    _guard(made, fabric, users, doing)
+    made.steps.append(Step(RESTART, None, UNIT + ".service", "restart it"))
+
+
+def _guard(made: ServicePlan, fabric: Fabric, users: Mapping[str, str], doing: str) -> None:
+    """Running VMs and programs would lose the fabric."""
+    made.errors += [
+        Refusal("it is in use by %s" % user, pf, "nobody using it, for %s" % doing, "Stop that, then run again.", "in_use")
+        for pf, user in sorted(users.items())
+    ]

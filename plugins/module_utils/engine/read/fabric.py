@@ -1,0 +1,127 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The NVLink fabric of a host with NVSwitches: Fabric Manager, its partitions, and where each GPU is on the board. Other hosts are asked nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..base.errors import EngineError, Refusal
+from ..hardware.fabric import FailedDevice, GpuFabric, Partition
+from ..state import fabric_record
+from ..system import fabric_manager, nvidia_smi, systemd
+from ..system.context import Context
+from .inventory import Inventory, answering
+
+# Where the driver of NVSwitches lists them. The directory is there without any switch, too.
+SWITCHES = "/proc/driver/nvidia-nvswitch/devices"
+# Boards whose NVSwitches are behind a network adapter and no PCI functions: nvlsm configures them, and only the driver knows that they are there.
+_BRIDGED = ("B200", "B300")
+
+
+@dataclass(eq=False, repr=False)
+class Manager:
+    """Fabric Manager. mode and restart: FABRIC_MODE and FABRIC_MODE_RESTART of its file. unit: as systemd.read has it."""
+
+    package: str | None = None
+    version: str | None = None
+    mode: str | None = None
+    restart: bool = False
+    unit: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def running(self) -> bool:
+        """Whether the service runs."""
+        return self.unit.get("active") == "active"
+
+    @property
+    def installed(self) -> bool:
+        """Whether it is there in any way."""
+        return bool(self.package or self.version or self.unit.get("load") not in (None, "not-found"))
+
+
+@dataclass(eq=False, repr=False)
+class Fabric:
+    """switches: addresses; none on a board that bridges them. gpus: by address. partitions: None where unknown, and silence is why.
+
+    record: of what we activated.
+    """
+
+    switches: list[str]
+    bridged: bool
+    manager: Manager
+    gpus: dict[str, GpuFabric]
+    partitions: list[Partition] | None = None
+    silence: Refusal | None = None
+    failed: list[FailedDevice] = field(default_factory=list)
+    record: fabric_record.Record = field(default_factory=fabric_record.Record)
+
+    @property
+    def modules(self) -> dict[str, int]:
+        """Module ids by address, as far as they are known."""
+        return {pf: one.module for pf, one in self.gpus.items() if one.module is not None}
+
+    def address_of(self, module: int) -> str:
+        """The GPU with a module id, for people."""
+        return next((pf for pf, one in sorted(self.gpus.items()) if one.module == module), "module %d" % module)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a module's result."""
+        manager = {name: value for name, value in vars(self.manager).items() if name != "unit"}
+        units = {name: self.manager.unit.get(name) for name in ("active", "enabled")}
+        partitions = None if self.partitions is None else [
+            dict(one.as_dict(), vfs=self.record.partitions.get(one.id) if one.active else None) for one in self.partitions
+        ]
+        return {
+            "switches": self.switches, "nvlsm": self.bridged, "manager": dict(manager, **units), "partitions": partitions,
+            "silence": str(self.silence) if self.silence else None, "failed": [one.as_dict() for one in self.failed],
+        }
+
+
+def present(ctx: Context, inventory: Inventory) -> tuple[list[str], bool]:
+    """(addresses of NVSwitches, whether they are behind a bridge); ([], False) on other hosts, which are asked nothing more."""
+    switches = list(inventory.switches) or ctx.sysfs.list(SWITCHES)
+    bridged = not switches and any(gpu.driver == "nvidia" and gpu.name in _BRIDGED for gpu in inventory.gpus)
+    return switches, bridged and any(one.state for one in _gpus(ctx, inventory).values())
+
+
+def read(ctx: Context, inventory: Inventory, timeout: float = 30, wait: float = 0) -> Fabric | None:
+    """The fabric; None on a host without NVSwitches. wait: seconds for a Fabric Manager that is still starting."""
+    switches, bridged = present(ctx, inventory)
+    if not switches and not bridged:
+        return None
+    found = fabric_manager.settings(ctx.root) or {}
+    package, version = fabric_manager.version(ctx, timeout)
+    unit = systemd.read(ctx, timeout, [fabric_manager.UNIT]).get(fabric_manager.UNIT, {})
+    manager = Manager(package, version, found.get("FABRIC_MODE"), found.get("FABRIC_MODE_RESTART") == "1", unit)
+    fabric = Fabric(switches, bridged, manager, _gpus(ctx, inventory), record=fabric_record.read(ctx))
+    _ask(ctx, fabric, wait)
+    return fabric
+
+
+def _gpus(ctx: Context, inventory: Inventory) -> dict[str, GpuFabric]:
+    bound = [gpu for gpu in inventory.gpus if gpu.driver == "nvidia"]
+    return nvidia_smi.fabric(ctx, answering(inventory.gpus)) if bound else {}
+
+
+def _ask(ctx: Context, fabric: Fabric, wait: float) -> None:
+    """Adds what Fabric Manager answers. One that is not there, or does not run, is not asked."""
+    manager = fabric.manager
+    if not manager.installed or (manager.unit and not manager.running):
+        code = "fabric_not_running" if manager.installed else "fabric_not_installed"
+        word = "does not run" if manager.installed else "is not installed"
+        unit, remedy = fabric_manager.UNIT + ".service", "Role fabric installs and starts it."
+        fabric.silence = Refusal("Fabric Manager %s" % word, unit, "a running Fabric Manager", remedy, code)
+        return
+    try:
+        found, addresses = fabric_manager.partitions(ctx, 0 if manager.restart else wait)
+        fabric.failed = fabric_manager.failed_devices(ctx)
+    except EngineError as exc:
+        fabric.silence = exc.errors[0]
+        return
+    fabric.partitions = found
+    for module, pci in addresses.items():  # of A100 boards
+        for pf, gpu in fabric.gpus.items():
+            if pci.lower().endswith(pf):
+                gpu.module = module

@@ -1,0 +1,167 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One run of the NVLink fabric: read it, plan the partitions of the whole-card vGPUs, and activate them.
+
+nvidia_vgpu and 'vgpuctl apply' do it after the vGPUs, the restore at boot when they are there, and nvidia_vgpu_attach when VMs have them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Collection, Iterable, Mapping, Sequence
+
+from ..base.clock import until
+from ..base.errors import EngineError
+from ..base.steps import ApplyError, Step
+from ..checks import in_use
+from ..fabric import apply as fabric_apply, plan as fabric_plan
+from ..fabric.plan import Card, FabricPlan, Request
+from ..read import fabric as fabric_reader, inventory as inventory_reader
+from ..read.fabric import Fabric
+from ..read.inventory import Inventory
+from ..state.layout_file import StoredGpu
+from ..system import libvirt_xml
+from ..system.context import Context
+
+# Seconds for one activation, which trains no links on H100 and later; for a Fabric Manager that starts.
+STEP, START = 60.0, 60.0
+# Why partitions can't be known, where a later try may find them.
+_COMING = ("fabric_starting", "fabric_not_running")
+
+
+@dataclass(eq=False, repr=False)
+class Run:
+    """The plan, and the fabric that it was made for; fabric None: there are no NVSwitches, and the plan is empty."""
+
+    fabric: Fabric | None
+    plan: FabricPlan
+
+    def lines(self, after: bool = False) -> str:
+        """The active partitions for a diff, one a line."""
+        if after:
+            active = self.plan.target.active
+        else:
+            known = self.fabric.record.partitions if self.fabric else {}
+            active = {one.id: known.get(one.id, []) for one in (self.fabric.partitions or () if self.fabric else ()) if one.active}
+        return "".join("fabric partition %d %s\n" % (number, " ".join(vfs) or "of others") for number, vfs in sorted(active.items()))
+
+
+def cards_there(inventory: Inventory, stored: Mapping[str, StoredGpu], others: bool = False) -> list[Card]:
+    """The whole-card vGPUs that are there and stored. others: also those that are not."""
+    known = {one.key: one for gpu in stored.values() for one in gpu.vgpus}
+    return [
+        Card(gpu.address, vgpu.parent, vgpu.key, known[vgpu.key].fabric if vgpu.key in known else None)
+        for gpu in inventory.gpus for vgpu in gpu.vgpus
+        if (others or vgpu.key in known) and fabric_plan.takes_card(gpu, vgpu.type or "")
+    ]
+
+
+def wanted(ctx: Context, cards: Sequence[Card], coming: Mapping[str, Iterable[str]] | None = None) -> list[Request]:
+    """The cards as they share partitions; VMs are libvirt's. coming: keys of the devices that VMs will have, whose partitions must be there."""
+    machines: dict[str, Iterable[str]] = {one.name: one.devices for one in libvirt_xml.domains(ctx.root)[0]} if len(cards) > 1 else {}
+    return fabric_plan.requests(cards, {**machines, **(coming or {})}, coming or ())
+
+
+@dataclass(eq=False, repr=False)
+class Options:
+    """wait: seconds for a Fabric Manager that is still starting; 0: it is only read. coming: this run will have installed it (check mode).
+
+    staying: the VFs that have a vGPU then; None: those that have one now.
+    """
+
+    wait: float = 0
+    coming: bool = False
+    staying: Collection[str] | None = None
+
+
+def prepare(ctx: Context, inventory: Inventory, requests: Sequence[Request], options: Options) -> Run:
+    """The plan. Nothing is written, but for a Fabric Manager that waits to be told what is active."""
+    wait, coming = options.wait, options.coming
+    if not any(fabric_reader.present(ctx, inventory)):
+        return Run(None, fabric_plan.foreseen(()))
+    fabric = fabric_reader.read(ctx, inventory)
+    if wait and fabric and fabric.silence and fabric.silence.code in _COMING and fabric.manager.unit.get("active") in ("active", "activating"):
+        fabric = awaited(ctx, inventory, wait)
+    if fabric is None or fabric.partitions is None:
+        made = fabric_plan.foreseen(requests if coming else ())
+        if fabric and fabric.silence and requests and not coming:
+            _unusable(fabric, requests, made)
+        return Run(fabric, made)
+
+    staying = [vgpu.parent for vgpu in inventory.vgpus] if options.staying is None else options.staying
+
+    def make() -> FabricPlan:
+        return fabric_plan.plan(fabric, requests, users(inventory), staying) if fabric else fabric_plan.foreseen(())
+
+    return Run(fabric, in_use.settled(ctx, inventory, make, lambda made: _touched(inventory, made)))
+
+
+def awaited(ctx: Context, inventory: Inventory, wait: float) -> Fabric | None:
+    """The fabric, once Fabric Manager answers."""
+    last: list[Fabric | None] = []
+
+    def there() -> bool:
+        last[:] = [fabric_reader.read(ctx, inventory)]
+        if last[0] and fabric_apply.resume(ctx, last[0]):
+            last[:] = [fabric_reader.read(ctx, inventory)]
+        return not (last[0] and last[0].silence and last[0].silence.code in _COMING)
+
+    until(ctx.clock, there, wait, 0.5)
+    return last[0]
+
+
+def _unusable(fabric: Fabric, requests: Sequence[Request], made: FabricPlan) -> None:
+    """Why there are no partitions: it refuses what the layout asks for, and is a warning for cards alone."""
+    strict, silence = [one.where for one in requests if one.strict], fabric.silence
+    if silence and strict:
+        made.errors.append(silence)
+    elif silence:
+        cards = ", ".join(card.vf for one in requests for card in one.cards)
+        made.warnings.append("%s Until its partition is active, CUDA does not start in a VM with %s (cuInit: 802)." % (silence, cards))
+
+
+def users(inventory: Inventory) -> dict[str, str]:
+    """Who uses a GPU or a vGPU of it, as text, by the GPU's address."""
+    found = {}
+    for gpu in inventory.gpus:
+        holders = [*gpu.holders, *[holder for vgpu in gpu.vgpus for holder in vgpu.holders]]
+        if holders:
+            found[gpu.address] = ", ".join(map(str, holders))
+    return found
+
+
+def _touched(inventory: Inventory, made: FabricPlan) -> list[str]:
+    """Keys of the vGPUs whose partition is deactivated."""
+    gpus = {pf for step in made.steps if step.kind == fabric_plan.DEACTIVATE for pf in step.args["gpus"]}
+    return [vgpu.key for gpu in inventory.gpus if gpu.address in gpus for vgpu in gpu.vgpus]
+
+
+def apply(ctx: Context, steps: Sequence[Step], before: Callable[[], Iterable[Step]], begin: int = 0) -> list[Step]:
+    """Does what comes before, then the steps of a fabric's plan, also where a part of the first failed; raises ApplyError with all that did."""
+    failed: list[ApplyError] = []
+    done: list[Step] = []
+    for work in (before, lambda: fabric_apply.run(ctx, steps, STEP, begin)):
+        try:
+            done += work()
+        except ApplyError as exc:
+            failed.append(exc)
+            done += exc.done
+    if not failed:
+        return done
+    errors, not_done = [one for exc in failed for one in exc.errors], [one for exc in failed for one in exc.not_done]
+    raise ApplyError(errors, done, not_done, [one for exc in failed for one in exc.unresponsive])
+
+
+def converge(ctx: Context, stored: Mapping[str, StoredGpu], wait: float = START) -> tuple[Run, list[Step], list[EngineError]]:
+    """The run for the stored vGPUs that are there, what was done, and what failed."""
+    seen = inventory_reader.read(ctx, with_types=False)
+    if not any(fabric_reader.present(ctx, seen)):
+        return Run(None, fabric_plan.foreseen(())), [], []
+    found = inventory_reader.read(ctx)  # the types show which vGPUs take a whole card
+    run = prepare(ctx, found, wanted(ctx, cards_there(found, stored)), Options(wait))
+    if run.plan.errors:
+        return run, [], [EngineError(run.plan.errors)]
+    try:
+        return run, fabric_apply.run(ctx, run.plan.steps, STEP), []
+    except ApplyError as exc:
+        return run, exc.done, [exc]

@@ -1,0 +1,52 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What we set up of Fabric Manager, kept for reruns and a teardown: the VFs of the partitions that we activated, its mode before, and packages.
+
+Fabric Manager reports which partitions are active, but not for which VFs. The partitions count for one boot only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..system import files
+from ..system.context import Context
+from . import migration
+from .paths import STATE
+
+PATH = STATE + "/fabric.json"
+_BOOT = "/proc/sys/kernel/random/boot_id"
+
+
+@dataclass(eq=False, repr=False)
+class Record:
+    """partitions: VFs by the partition's id. mode_before: FABRIC_MODE before we changed it. packages: those that we installed."""
+
+    partitions: dict[int, list[str]] = field(default_factory=dict)
+    mode_before: str | None = None
+    packages: list[str] = field(default_factory=list)
+
+
+def read(ctx: Context) -> Record:
+    """The record; an empty one where there is none, or none that can be read."""
+    try:
+        content = json.loads(files.read_text(ctx.root, migration.current(ctx.root, PATH)) or "{}")
+        same = content.get("boot") == ctx.sysfs.read_or(_BOOT)
+        found = {int(number): [str(vf) for vf in vfs] for number, vfs in content.get("partitions", {}).items()} if same else {}
+        before = content.get("mode_before")
+        return Record(found, None if before is None else str(before), [str(name) for name in content.get("packages", [])])
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return Record()
+
+
+def write(ctx: Context, record: Record) -> None:
+    """Keeps it; an empty one is removed."""
+    path = migration.current(ctx.root, PATH)
+    if not (record.partitions or record.mode_before is not None or record.packages):
+        files.remove(ctx.root, path)
+        return
+    content: dict[str, Any] = {"partitions": {str(number): vfs for number, vfs in sorted(record.partitions.items())}}
+    content.update(boot=ctx.sysfs.read_or(_BOOT), mode_before=record.mode_before, packages=sorted(record.packages))
+    files.write_atomic(ctx.root, path, json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,178 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""NVIDIA's Fabric Manager: its configuration file, its version, and what it answers through its library."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+from typing import Sequence
+
+from ..base.clock import until
+from ..base.errors import EngineError, Refusal, error
+from ..hardware.fabric import FailedDevice, Partition
+from . import daemons, files, libnvfm, packages
+from .context import Context
+
+CONFIG = "/usr/share/nvidia/nvswitch/fabricmanager.cfg"
+UNIT = daemons.FABRIC
+BINARY = "/usr/bin/nv-fabricmanager"
+VGPU_MODE = "2"
+MODES = {"0": "bare metal or full passthrough", "1": "shared NVSwitch", VGPU_MODE: "vGPU"}
+_LIBRARIES = tuple(
+    directory + "/libnvfm.so.1" for directory in
+    ("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/aarch64-linux-gnu", "/usr/lib", "/usr/local/lib64", "/usr/local/lib")
+)
+_FMPM = ("/usr/bin/fmpm", "/usr/local/bin/fmpm")
+_SETTING = r"^[ \t]*%s[ \t]*=[ \t]*(\S*)[ \t]*$"
+_MODE = "FABRIC_MODE"
+_CALL = 30.0  # seconds for one session
+_LOOK = "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show more."
+_VERSION = "Install Fabric Manager and its library (nvidia-fabricmanager-dev, nvidia-fabricmanager-devel) of exactly the driver's version."
+_ITSELF = "Fabric Manager"
+# What a status means; the call's name comes into what was found.
+_MEANING = {
+    libnvfm.NO_CONNECTION: Refusal(
+        "Fabric Manager can't be reached", _ITSELF, "a running Fabric Manager", "'systemctl start nvidia-fabricmanager'. " + _LOOK, "fabric_not_running",
+    ),
+    libnvfm.VERSION_MISMATCH: Refusal("Fabric Manager and its library are of two versions", _ITSELF, "one version", _VERSION, "fabric_version"),
+    libnvfm.NOT_SUPPORTED: Refusal(
+        "Fabric Manager does not run in vGPU mode", _ITSELF, "FABRIC_MODE=2", "Role fabric sets it and restarts Fabric Manager, if no VM uses a GPU.",
+        "fabric_mode",
+    ),
+    libnvfm.NOT_CONFIGURED: Refusal(
+        "Fabric Manager is still starting", _ITSELF, "an answer about its partitions", "Run again later. " + _LOOK, "fabric_starting",
+    ),
+    libnvfm.IN_USE: Refusal(
+        "the partition, or a GPU of it, is active already for somebody else", _ITSELF, "a partition whose GPUs are in no other one",
+        "'vgpuctl status' lists the active partitions.", "fabric_in_use",
+    ),
+    libnvfm.BAD_PARAMETER: Refusal(
+        "Fabric Manager refused the partition or its VFs", _ITSELF, "one VF for each GPU of the partition", _LOOK, "fabric_bad_parameter",
+    ),
+    libnvfm.UNINITIALIZED: Refusal(
+        "Fabric Manager's internal socket answered", _ITSELF, "its command interface",
+        "Set FM_CMD_UNIX_SOCKET_PATH, or leave it empty, and restart Fabric Manager.", "fabric_wrong_socket",
+    ),
+    libnvfm.NVLINK_ERROR: Refusal(
+        "NVLinks of the partition failed", _ITSELF, "NVLinks that train", "Check 'nvidia-smi nvlink -s' and dmesg. " + _LOOK, "fabric_nvlink",
+    ),
+}
+_MEANING[libnvfm.NOT_READY] = _MEANING[libnvfm.NOT_CONFIGURED]
+
+
+def settings(root: str) -> dict[str, str] | None:
+    """The settings of the configuration file; None where there is no file."""
+    text = files.read_text(root, CONFIG)
+    return None if text is None else dict(re.findall(_SETTING % "([A-Z][A-Z_0-9]*)", text, re.MULTILINE))
+
+
+def with_mode(text: str, mode: str) -> str:
+    """The configuration file's text with another FABRIC_MODE; every other line stays as it is."""
+    lines, found = [], False
+    for line in text.splitlines(keepends=True):
+        if re.match(_SETTING % _MODE, line.rstrip("\r\n")):
+            end = line[len(line.rstrip("\r\n")):]
+            line, found = "%s=%s%s" % (_MODE, mode, end), True
+        lines.append(line)
+    if found:
+        return "".join(lines)
+    return "%s%s%s=%s\n" % (text, "" if not text or text.endswith("\n") else "\n", _MODE, mode)
+
+
+def mode(root: str) -> str | None:
+    """FABRIC_MODE; None where the file or the setting is not there."""
+    return (settings(root) or {}).get(_MODE)
+
+
+def address(found: dict[str, str]) -> str:
+    """Where Fabric Manager takes commands: a socket's path, or IP:port."""
+    path = found.get("FM_CMD_UNIX_SOCKET_PATH")
+    return path or "%s:%s" % (found.get("FM_CMD_BIND_INTERFACE") or "127.0.0.1", found.get("FM_CMD_PORT_NUMBER") or "6666")
+
+
+def library(root: str) -> str | None:
+    """Where the library is, or None."""
+    return next((path for path in _LIBRARIES if os.path.exists(root + path)), None)
+
+
+def version(ctx: Context, timeout: float = 30) -> tuple[str | None, str | None]:
+    """(the package, the version) of Fabric Manager; without a package what the program prints, and (None, None) where there is none."""
+    name, found = packages.fabric_manager(ctx, timeout)
+    if name or not os.path.exists(ctx.root + BINARY):
+        return name, found
+    match = re.search(r"([0-9]+(?:\.[0-9]+){1,3})", ctx.command([BINARY, "--version"], timeout).out)
+    return None, match.group(1) if match else None
+
+
+def partitions(ctx: Context, timeout: float = 0) -> tuple[list[Partition], dict[int, str]]:
+    """(the partitions, PCI addresses of GPUs by module id as far as Fabric Manager knows them); raises EngineError.
+
+    timeout: seconds to wait for a Fabric Manager that is still starting.
+    """
+    answer = _patient(ctx, [("partitions",)], timeout)
+    found = [Partition(number, active, [module for module, dummy in gpus]) for number, active, gpus in answer.rows]
+    return found, {module: address for dummy, dummy2, gpus in answer.rows for module, address in gpus if address}
+
+
+def failed_devices(ctx: Context) -> list[FailedDevice]:
+    """GPUs and NVSwitches with failed NVLinks; none where Fabric Manager does not say. On H100 and later it never names one."""
+    answer = _ask(ctx, [("failed",)])
+    return [FailedDevice(kind, pci or uuid, ports) for kind, pci, uuid, ports in answer.rows]
+
+
+def activate(ctx: Context, partition: int, vfs: Sequence[str], timeout: float) -> None:
+    """Activates a partition for the VFs, in the order of its GPUs; raises EngineError."""
+    numbers = [[int(word, 16) for word in re.split("[:.]", one)] for one in vfs]
+    _patient(ctx, [("activate", partition, numbers)], timeout)
+
+
+def deactivate(ctx: Context, partition: int, timeout: float) -> None:
+    """Deactivates a partition; one that is not active is none that fails."""
+    answer = _patient(ctx, [("deactivate", partition)], timeout, fine=(libnvfm.UNINITIALIZED,))
+    if answer.status == libnvfm.UNINITIALIZED and answer.call != "fmDeactivateFabricPartition":
+        raise EngineError(_refusal(answer))
+
+
+def set_activated(ctx: Context, active: Sequence[int]) -> None:
+    """Tells a Fabric Manager that started in restart mode which partitions are active; raises EngineError."""
+    _patient(ctx, [("set", list(active))], 0)
+
+
+def _patient(ctx: Context, requests: Sequence[libnvfm.Request], timeout: float, fine: Sequence[int] = ()) -> libnvfm.Answer:
+    """The answer of a session that went well. As long as Fabric Manager starts, it is asked again until timeout seconds are over."""
+    last = libnvfm.Answer()
+
+    def there() -> bool:
+        nonlocal last
+        last = _ask(ctx, requests)
+        return last.status not in (libnvfm.NOT_CONFIGURED, libnvfm.NOT_READY, libnvfm.NO_CONNECTION)
+
+    until(ctx.clock, there, timeout, 0.5)
+    if last.status not in (libnvfm.SUCCESS, *fine) or last.unusable or not last.ended:
+        raise EngineError(_refusal(last))
+    return last
+
+
+def _ask(ctx: Context, requests: Sequence[libnvfm.Request]) -> libnvfm.Answer:
+    path, found = library(ctx.root), settings(ctx.root)
+    if path is None:
+        raise _no_library(ctx)
+    return libnvfm.ask(ctx.root + path, address(found or {}), requests, _CALL)
+
+
+def _no_library(ctx: Context) -> EngineError:
+    there = "; fmpm is there, but it can't activate a partition for VFs" if ctx.executable(*_FMPM) else ""
+    found = "the library of Fabric Manager is not there" + there
+    return error(found, "libnvfm.so.1", "the library, which activates partitions", _VERSION, "fabric_library_missing")
+
+
+def _refusal(answer: libnvfm.Answer) -> Refusal:
+    if not answer.ended:
+        remedy = "Restart Fabric Manager while no VM uses a GPU. " + _LOOK
+        return Refusal("its library gave no answer within %d s" % _CALL, _ITSELF, "an answer", remedy, "fabric_silent")
+    if answer.unusable:
+        return Refusal("its library can't be used: %s" % answer.unusable, _ITSELF, "a library that can be loaded", _VERSION, "fabric_library_missing")
+    found = _MEANING.get(answer.status) or Refusal("Fabric Manager failed", _ITSELF, "success", _LOOK, "fabric_failed")
+    return replace(found, found="%s (%s: %s)" % (found.found, answer.call, libnvfm.NAMES.get(answer.status, "status %d" % answer.status)))

@@ -1,0 +1,85 @@
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fabric Manager of a host with NVSwitches, from options to the result."""
+
+from __future__ import annotations
+
+from .. import _module
+from ..engine.base.errors import EngineError, raise_if_any
+from ..engine.base.steps import Step
+from ..engine.fabric import apply, service
+from ..engine.fabric.plan import takes_card
+from ..engine.read import fabric as fabric_reader, host, inventory
+from ..engine.runs import fabric as fabric_run
+from ..engine.state import fabric_record
+from ..engine.vgpu import layout
+
+
+def needed(request: _module.Task, ctx: _module.Context, found: inventory.Inventory) -> bool:
+    """Whether there are NVSwitches, and the layout, if one is given, has a vGPU that takes a whole card."""
+    if not any(fabric_reader.present(ctx, found)):
+        return False
+    if request.params["state"] == "absent" or request.params["layout"] is None:
+        return True
+    specs = layout.by_gpu(layout.parse(request.params["layout"])[0], found)[0]
+    return any(takes_card(gpu, one.type) for gpu in found.gpus if gpu.address in specs for one in specs[gpu.address].vgpus)
+
+
+def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
+    params, found = request.params, inventory.read(ctx)
+    nothing = _module.result_of([], fabric=None, installs=None, packages=[], diff={"before": "", "after": ""})
+    if not needed(request, ctx, found):
+        return nothing
+    fabric = fabric_reader.read(ctx, found)
+    if fabric is None:
+        return nothing
+    driver = host.read_driver(ctx, params["timeout"])
+    users = {**fabric_run.users(found), **{gpu.address: ", ".join(map(str, jobs)) for gpu in found.gpus for jobs in [found.jobs_on(gpu)] if jobs}}
+    if params["state"] == "present":
+        plan = service.plan(fabric, driver.loaded or driver.on_disk, users, request.check_mode)
+    else:
+        plan = service.undo(fabric, users)
+    plan.refuse()
+    packages = list(fabric.record.packages)
+    done: list[Step] = []
+    if not request.check_mode:
+        if params["state"] == "absent":  # nothing is stored any more: its partitions are deactivated
+            dummy, done, failed = fabric_run.converge(ctx, {}, 0)
+            raise_if_any(one for exc in failed for one in exc.errors)
+        apply.set_up(ctx, plan.steps, params["timeout"])
+        packages = _noted(ctx, params)
+        if params["state"] == "present":
+            fabric = _answering(ctx, found, params["timeout"])
+    steps = [*done, *plan.steps]
+    before = "FABRIC_MODE=%s, %s\n" % (fabric.manager.mode, fabric.manager.unit.get("active"))
+    after = before if not steps else "".join("%s\n" % step for step in steps)
+    return _module.result_of(
+        steps, fabric=fabric.as_dict(), installs=plan.target.installs, packages=packages, diff={"before": before, "after": after},
+    )
+
+
+def _noted(ctx: _module.Context, params: dict[str, object]) -> list[str]:
+    """The packages that the collection installed; forgotten by a removal, which the caller does next."""
+    record = fabric_record.read(ctx)
+    before, given = list(record.packages), params["packages"]
+    record.packages = sorted({*before, *map(str, given)}) if params["state"] == "present" and isinstance(given, list) else []
+    if record.packages != before:
+        fabric_record.write(ctx, record)
+    return record.packages or before
+
+
+def _answering(ctx: _module.Context, found: inventory.Inventory, timeout: float) -> fabric_reader.Fabric:
+    """The fabric, once Fabric Manager answers about it; raises EngineError if it does not."""
+    fabric = fabric_run.awaited(ctx, found, timeout)
+    if fabric is None or fabric.partitions is None:
+        raise EngineError(fabric.silence if fabric and fabric.silence else [])
+    return fabric
+
+
+SPEC: _module.Spec = {
+    **_module.STATE,
+    "layout": _module.LAYOUT,
+    "packages": _module.STRINGS,
+    "timeout": {"type": "int", "default": 300},
+}
+main = _module.main_of(SPEC, work)
