@@ -109,7 +109,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in found.gpus if gpu.supported])[0]
     reasons = problems.reboot_reasons(found, state, flags)
     users = found.users()
-    domains, unreadable = libvirt_xml.domains(ctx.root)
+    domains, unreadable = libvirt_xml.domains(ctx)
     services = migration.services(ctx, timeout)
     if params["health"]:
         setup = health.Setup(layout_file.read(ctx.root), services, domains, flags, causes)
