@@ -668,5 +668,4 @@ def bench(session: nox.Session, steps: Steps) -> None:
     """Measure how long things take, against the floor and against what is used today; BENCH="--full" and others are its options."""
     install(session, steps, "test")
     collection(session)
-    if build_twins(steps, "debian12"):
-        steps.run("bench", "python", "tests/bench/bench.py", *shlex.split(os.environ.get("BENCH", "")))
+    steps.run("bench", "python", "tests/bench/bench.py", *shlex.split(os.environ.get("BENCH", "")))
