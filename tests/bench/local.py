@@ -32,8 +32,8 @@ ABOUT = (
 )
 VGPUS = 128
 GPUS, EMPTY = "healthy-%d" % VGPUS, "without_gpus"
-# As role host calls it, for a host that is as it should be; and as role validate does.
-PLAN, VALIDATE = {}, {"health": True, "most_problems": 8, "unresponsive_gpus": "warn", "ahead": False, "warn": False}
+# As simulated/hosts.py has them: as role preflight calls it, and as role validate does.
+PLAN, VALIDATE = {"driver": {}}, {"health": True, "most_problems": 8, "unresponsive_gpus": "warn", "ahead": False, "warn": False}
 MODULES = {"vgpu": "vgpu.kvm.nvidia_vgpu", "plan": "vgpu.kvm.nvidia_host_plan", "validate": "vgpu.kvm.nvidia_host_plan"}
 # What a run of site or validate sends, and what is sent for others to compare with.
 WEIGHED = (
@@ -72,11 +72,7 @@ class Tree:
         simulated.timed(
             [simulated.program("ansible-playbook"), "-i", "localhost,", str(playbook)], self.folder, self.environment(TASK_LOG=str(log), **more)
         )
-        lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-        changed = sorted({line["task"] for line in lines if line["result"].get("changed")})
-        if changed:
-            raise RuntimeError(f"a host of files was changed by: {changed}")
-        return lines
+        return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
 
     def payloads(self, tasks: list[dict]) -> list[Path]:
         """What is sent for each of the tasks, as files."""
@@ -106,6 +102,9 @@ def task_rows(tree: Tree, rounds: int) -> list[Row]:
     say("tasks over a local connection")
     tasks = {key_of(name, kind): tree.task(name, kind) for name, kind in TASKS}
     lines = tree.play(list(tasks.values()) * (rounds + 1))
+    changed = sorted({line["task"] for line in lines if line["result"].get("changed")})
+    if changed:
+        raise RuntimeError(f"a host of files was changed by: {changed}")
     found = {key: [line["ended"] - line["begun"] for line in lines if line["task"] == task["name"]][1:] for key, task in tasks.items()}
     return [Row(f"local-{key}", f"{WORDS[key]}: task", times) for key, times in found.items()]
 

@@ -32,7 +32,7 @@ TYPE = "A40-1Q"
 # As the roles validate and report read a host.
 VALIDATE = {"health": True, "most_problems": 8, "unresponsive_gpus": "warn", "ahead": False, "warn": False}
 REPORT = {"detail": "vgpus", "health": True}
-SITE: dict = {}
+SITE: dict = {"driver": {}}  # as role preflight does, with a driver that is there already
 HOSTDEV = "<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='%s'/></source></hostdev>"
 
 

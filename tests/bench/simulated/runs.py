@@ -78,9 +78,9 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))}
     env.update(
         ANSIBLE_CONFIG=str(ROOT / "tests/system/ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS), ANSIBLE_CONNECTION_PLUGINS=str(HERE / "connection"),
-        ANSIBLE_HOME=str(folder / "home"), ANSIBLE_PIPELINING="true", LC_ALL="C.UTF-8", **more,
+        ANSIBLE_HOME=str(folder / "home"), ANSIBLE_PIPELINING="true", LC_ALL="C.UTF-8",
     )
-    return env
+    return {**env, **more}
 
 
 def timed(words: Sequence[str], folder: Path, env: dict[str, str], codes: Sequence[int] = (0,)) -> tuple[float, float, float]:
