@@ -123,7 +123,7 @@ def parse(text: str) -> Definition:
         key = _device(kind, one.find("source/address"))
         if key:
             display, ramfb = (_SWITCH.get(one.get(name)) for name in ("display", "ramfb"))
-            devices.append(Hostdev(kind, key, one.get("managed") == "yes", display, ramfb, one))
+            devices.append(Hostdev(kind, key, one.get("managed") == "yes", display, ramfb, element=one))
     memory = root.find("memory") if root.tag == "domainsnapshot" else None
     return Definition(
         name=domain.findtext("name") or "",
