@@ -202,14 +202,14 @@ def measure(bench: Bench) -> list[Section]:
         section.rows += site_rows(tree, bench.settings.repeats)
         section.rows += payload_rows(tree)
     section.ratios = [
-        Ratio(f"`nvidia_vgpu`, changes nothing of {VGPUS}: task / `ping`", "local-vgpu", "local-ping", at_most=1.3),
-        Ratio("`nvidia_vgpu` on a host without GPUs: task / `ping`, the least that it can be", "local-vgpu-empty", "local-ping"),
-        Ratio(f"`nvidia_host_plan`, {VGPUS} vGPUs: task / `ping`", "local-plan", "local-ping", at_most=1.5),
-        Ratio("`nvidia_host_plan` on a host without GPUs: task / `ping`, the least that it can be", "local-plan-empty", "local-ping"),
+        Ratio(f"`nvidia_vgpu`, changes nothing of {VGPUS}: task / `ping`", "local-vgpu", "local-ping", at_most=1.3, least="local-vgpu-empty"),
+        Ratio("`nvidia_vgpu` on a host without GPUs: task / `ping`", "local-vgpu-empty", "local-ping"),
+        Ratio(f"`nvidia_host_plan`, {VGPUS} vGPUs: task / `ping`", "local-plan", "local-ping", at_most=1.5, least="local-plan-empty"),
+        Ratio("`nvidia_host_plan` on a host without GPUs: task / `ping`", "local-plan-empty", "local-ping"),
         Ratio("`nvidia_host_plan`, as `validate` calls it: task / `ping`", "local-validate", "local-ping"),
         Ratio(f"`nvidia_vgpu`, changes nothing of {VGPUS}: own time / own time of `ping`", "local-own-vgpu", "local-own-ping"),
         Ratio(f"`nvidia_host_plan`, {VGPUS} vGPUs: own time / own time of `ping`", "local-own-plan", "local-own-ping"),
-        Ratio("second run of `site`: whole `ansible-playbook` / task `ping`", "local-site", "local-ping", at_most=5),
+        Ratio("second run of `site`: whole `ansible-playbook` / task `ping`", "local-site", "local-ping", at_most=5, least="local-ping-alone"),
         Ratio("second run of `site` / a playbook of one `ping`", "local-site", "local-ping-alone"),
     ]
     return [section]

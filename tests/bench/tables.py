@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from rows import NOT_HELD, Row, Section, Verdict, by_key, judge, verdicts
+from rows import NOT_HELD, Ratio, Row, Section, Verdict, by_key, judge, verdicts
 
 
 def number(value: float, unit: str) -> str:
@@ -69,8 +69,9 @@ def judged_table(sections: list[Section]) -> list[str]:
     for came in verdicts(sections):
         if came.ratio.limit and came.value is not None:
             value = found(came, rows)
-            lines.append([came.ratio.what, f"**{value}**" if came.verdict == NOT_HELD else value, came.ratio.limit])
-    return write_table(["compared", "found", "wanted"], lines)
+            least = judge(Ratio("", came.ratio.least, came.ratio.below), rows)
+            lines.append([came.ratio.what, f"**{value}**" if came.verdict == NOT_HELD else value, came.ratio.limit, found(least, rows) if came.ratio.least else ""])
+    return write_table(["compared", "found", "wanted", "least possible"], lines)
 
 
 def profile_table(lines: list[list]) -> list[str]:

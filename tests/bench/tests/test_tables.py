@@ -26,7 +26,7 @@ def sections(apply: float = 3.0) -> list[Section]:
         Section(
             "One",
             [Row("apply", "apply | all", [apply, 9.0, 1.0]), Row("ping", "ping", [2.0], note="why"), Row("size", "payload", [20480], "bytes")],
-            [Ratio("apply / ping", "apply", "ping", at_most=1.2), Ratio("told", "apply", "ping"), Ratio("gone", "apply", "nothing", at_most=1)],
+            [Ratio("apply / ping", "apply", "ping", at_most=1.2, least="ping"), Ratio("told", "apply", "ping"), Ratio("gone", "apply", "nothing", at_most=1)],
             {"apply: phases": [["reads", 1.25, "s"]]},
         )
     ]
@@ -85,7 +85,7 @@ def fixture_repository(tmp_path, monkeypatch):
 def test_the_page_has_what_was_asked_and_nothing_else(repository):
     assert repository(record()) == 0
     text = repository.page.read_text(encoding="utf-8")
-    assert "| apply / ping | **1.50×** | ≤ 1.2× |" in text and "One (2026-01-01, commit 0123456789; 2 cores):" in text
+    assert "| apply / ping | **1.50×** | ≤ 1.2× | 1.00× |" in text and "One (2026-01-01, commit 0123456789; 2 cores):" in text
     for word in ("told", "gone", "payload", "phases"):
         assert word not in text, word
 
@@ -94,7 +94,7 @@ def test_a_run_replaces_its_parts_and_no_others(repository):
     for run in (record(), record(8.0, "Two"), record(1.0)):
         assert repository(run) == 0
     text = repository.page.read_text(encoding="utf-8")
-    assert text.index("Two (") < text.index("One (") and text.count("apply / ping") == 2 and "| apply / ping | 0.50× |" in text
+    assert text.index("Two (") < text.index("One (") and text.count("apply / ping") == 2 and "| apply / ping | 0.50× | ≤ 1.2× |" in text
 
 
 def test_check_sees_a_page_that_is_another_one(repository, capsys):
