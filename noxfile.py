@@ -449,8 +449,7 @@ def bench(session: nox.Session, steps: Steps) -> None:
     """Measure how long each operation takes, against the floor and against other tools; BENCH="--full" and others are its options."""
     install(session, steps, "test")
     collection(session)
-    if build_twins(steps, "debian12"):
-        steps.run("bench", "python", "tests/bench/bench.py", *shlex.split(os.environ.get("BENCH", "")))
+    steps.run("bench", "python", "tests/bench/bench.py", *shlex.split(os.environ.get("BENCH", "")))
 
 
 def register(row: Session) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,7 +23,9 @@ from tables import report
 
 OUTPUT = ROOT / ".build" / "bench"
 # Modules beside this one, by the name of the part ("site" is a module of Python's own). Each has measure(bench), which returns a list of sections (rows.py).
-PARTS = {"modules": "single_module", "site": "whole_host", "bare": "bare_host", "boot": "boot", "fleet": "simulated_fleet"}
+PARTS = {
+    "local": "local", "modules": "single_module", "site": "whole_host", "bare": "bare_host", "boot": "boot", "fleet": "simulated_fleet",
+}
 
 
 def write(told: dict, sections: list[Section], folder: Path) -> str:
@@ -49,6 +52,7 @@ def main(argv: list[str]) -> int:
     if options.repeats < 1:
         parser.error("--repeats is a number from 1")
     settings = Settings(options.repeats, options.full)
+    subprocess.run([sys.executable, str(ROOT / "tests" / "tools" / "mirror.py")], check=True, stdout=subprocess.DEVNULL)
     told = conditions()
     sections: list[Section] = []
     begun = time.monotonic()

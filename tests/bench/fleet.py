@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=numbers, default=[10, 100, 1000], help="sizes of the fleet (default: 10,100,1000)")
     parser.add_argument("--vgpus", type=numbers, default=[], help="instead of the usual mix: all hosts well, with so many vGPUs each (1, 16, 64, 128 or 256)")
-    parser.add_argument("--modes", nargs="+", choices=simulated.MODES, default=list(simulated.MODES))
+    parser.add_argument("--modes", nargs="+", choices=("ping", *simulated.MODES), default=list(simulated.MODES))
     parser.add_argument("--ansible", action="append", default=[], help="an ansible-playbook (default: that of this Python's environment); may be repeated")
     parser.add_argument("--real", action="store_true", help="run the modules")
     parser.add_argument("--forks", type=int, default=10)
@@ -47,7 +47,10 @@ def main(argv: list[str]) -> int:
                     mix = None if vgpus is None else {"healthy-%d" % vgpus: 1}
                     for hosts in options.hosts:
                         for dummy in range(options.repeats):
-                            done = simulated.run(Path(folder), mode, hosts, mix, options.real, program, options.forks, options.strategy)
+                            if mode == "ping":
+                                done = simulated.ping(Path(folder), hosts, options.forks)
+                            else:
+                                done = simulated.run(Path(folder), mode, hosts, mix, options.real, program, options.forks, options.strategy)
                             found.append(dict(asdict(done), vgpus=vgpus, ansible=program, real=options.real, forks=options.forks, strategy=options.strategy))
                             words = (mode, hosts, "" if vgpus is None else " of %d vGPUs" % vgpus, done.wall, done.cpu, done.rss)
                             print("%s, %d hosts%s: %.1f s, %.1f s of processors, largest process %.0f MiB" % words, flush=True)

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -129,6 +130,8 @@ class Bench:
             self._hosts[self._up].off()
             self._up = ""
         fresh = name not in self._hosts
+        if not self._hosts:
+            launcher("build", "--quick", "--os", "debian12", timeout=7200)
         if fresh:
             self._hosts[name] = Host(name, *options)
             self._hosts[name].boot()
@@ -181,6 +184,8 @@ def accelerator(name: str) -> str:
 
 def git(*words: str) -> str:
     """What git says about this checkout; empty without git."""
+    if not shutil.which("git"):
+        return ""
     done = subprocess.run(["git", "-C", str(ROOT), *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
     return done.stdout.strip()
 

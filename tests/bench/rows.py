@@ -36,7 +36,7 @@ class Row:
 class Ratio:
     """What is asked of the medians of two rows: above / below. Without below, of the row itself.
 
-    at_most and at_least are limits; with neither it is told and not judged.
+    at_most and at_least are limits; with neither it is told and not judged. least: the row of the same thing with nothing to do, which above can't get below.
     """
 
     what: str
@@ -44,6 +44,7 @@ class Ratio:
     below: str = ""
     at_most: float | None = None
     at_least: float | None = None
+    least: str = ""
 
     @property
     def limit(self) -> str:
@@ -132,6 +133,6 @@ def from_data(data: list[dict]) -> list[Section]:
     sections = []
     for told in data:
         rows = [Row(**{key: one[key] for key in ("key", "what", "values", "unit", "note")}) for one in told["rows"]]
-        ratios = [Ratio(**{key: one[key] for key in ("what", "above", "below", "at_most", "at_least")}) for one in told["ratios"]]
+        ratios = [Ratio(**{key: one[key] for key in ("what", "above", "below", "at_most", "at_least", "least")}) for one in told["ratios"]]
         sections.append(Section(told["title"], rows, ratios, told["profiles"], told["texts"], told["about"]))
     return sections

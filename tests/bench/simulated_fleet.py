@@ -15,13 +15,36 @@ from machines import Bench, say  # noqa: E402  (beside this file)
 from rows import Ratio, Row, Section  # noqa: E402  (beside this file)
 
 ABOUT = (
-    "A simulated fleet: each host has eight A40 and up to 128 vGPUs with a VM on each; eight of a hundred have faults, two can't be reached. "
-    "The controller does all that it does, and a host's answer is what the module printed on such a host. `-f 10`. A run counts only if it told of each "
-    "host what is so. *Largest process* is that of the controller. For the forks each "
-    "host takes two seconds for its answer."
+    "A simulated fleet: each host has eight A40 and up to 128 vGPUs with a VM on each; eight of a hundred have faults, two can't be reached. For `site` "
+    "all are as they should be. The controller does all that it does, and a host's answer is what the module printed on such a host, at once: what is "
+    "measured is the controller. `ping` is `ansible -m ping` over the same hosts. `-f 10` where nothing else is said. A run counts only if it "
+    "told of each host what is so. *Largest process* is that of the controller. For the rows of many forks each host takes two seconds for its answer."
 )
 FORKS = (5, 10, 25, 50)
 HOST_SECONDS = 2.0
+SKIPPED = 20  # tasks that are skipped, against one
+
+
+def size_rows(folder: Path, hosts: int, forks: int = 10) -> list[Row]:
+    """All modes over so many hosts."""
+    rows, suffix, more = [], "" if forks == 10 else f"-f{forks}", "" if forks == 10 else f", `-f {forks}`"
+    for mode in ("ping", *simulated.MODES):
+        say(f"{mode} over {hosts} hosts, {forks} forks")
+        done = simulated.ping(folder, hosts, forks) if mode == "ping" else simulated.run(folder, mode, hosts, forks=forks)
+        words = f"`{mode}`, {hosts} hosts{more}"
+        rows += [
+            Row(f"fleet-{mode}-{hosts}{suffix}", words, [done.wall]),
+            Row(f"fleet-{mode}-cpu-{hosts}{suffix}", f"{words}: of all processors", [done.cpu]),
+            Row(f"fleet-{mode}-memory-{hosts}{suffix}", f"{words}: largest process", [done.rss], "MiB"),
+        ]
+    return rows
+
+
+def skipped_row(folder: Path, hosts: int) -> Row:
+    """What a skipped task costs the controller, for each host."""
+    say("skipped tasks")
+    walls = [simulated.skipped(folder, hosts, number) for number in (1, 1 + SKIPPED)]
+    return Row("fleet-skipped", "a skipped task, on each host", [(walls[1] - walls[0]) / SKIPPED / hosts])
 
 
 def measure(bench: Bench) -> list[Section]:
@@ -31,16 +54,16 @@ def measure(bench: Bench) -> list[Section]:
     few, many = sizes[-2:]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for mode in simulated.MODES:
-            for hosts in sizes:
-                say(f"{mode} over {hosts} hosts")
-                done = simulated.run(folder, mode, hosts)
-                words = f"`{mode}`, {hosts} hosts"
-                section.rows += [
-                    Row(f"fleet-{mode}-{hosts}", words, [done.wall]),
-                    Row(f"fleet-{mode}-cpu-{hosts}", f"{words}: of all processors", [done.cpu]),
-                    Row(f"fleet-{mode}-memory-{hosts}", f"{words}: largest process", [done.rss], "MiB"),
-                ]
+        for hosts in sizes:
+            section.rows += size_rows(folder, hosts)
+        section.rows += size_rows(folder, many, 50)
+        section.rows.append(skipped_row(folder, few))
+        for mode in ("validate", "site"):
+            ran, left = simulated.task_counts(folder, mode)
+            section.rows += [
+                Row(f"fleet-{mode}-tasks", f"`{mode}`: tasks that cost a process for each host", [ran + left], "tasks"),
+                Row(f"fleet-{mode}-skipped", f"`{mode}`: of these, skipped", [left], "tasks"),
+            ]
         for vgpus in (1, 128):
             say(f"validate over {few} hosts with {vgpus} vGPUs each")
             done = simulated.run(folder, "validate", few, {f"healthy-{vgpus}": 1})
@@ -50,6 +73,10 @@ def measure(bench: Bench) -> list[Section]:
             done = simulated.run(folder, "validate", few, {"healthy-16": 1}, forks=forks, seconds=HOST_SECONDS)
             section.rows.append(Row(f"fleet-forks-{forks}", f"`validate`, {few} hosts that take {HOST_SECONDS:g} s each, `-f {forks}`", [done.wall]))
     section.ratios = [
+        *[Ratio(f"`{mode}` / `ping`, {hosts} hosts", f"fleet-{mode}-{hosts}", f"fleet-ping-{hosts}", at_most=3 if mode == "validate" and hosts == many else None)
+          for mode in ("validate", "site") for hosts in (few, many)],
+        Ratio(f"`validate` / `ping`, {many} hosts, `-f 50`", f"fleet-validate-{many}-f50", f"fleet-ping-{many}-f50", at_most=3),
+        Ratio(f"`site` / `ping`, {many} hosts, `-f 50`", f"fleet-site-{many}-f50", f"fleet-ping-{many}-f50"),
         *[
             Ratio(f"`{mode}`: {many} hosts / {few} hosts", f"fleet-{mode}-{many}", f"fleet-{mode}-{few}", at_most=many / few if mode == "validate" else None)
             for mode in simulated.MODES

@@ -7,9 +7,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
-import tempfile
-from pathlib import Path
 
 from machines import TOOLS, Bench, Host, layout, say, seconds
 from rows import Ratio, Row, Section
@@ -28,11 +25,6 @@ ABOUT = (
 )
 # What leaves out all that a bare loop over sysfs has no part in.
 BARE = {"persist": False, "mdevctl": "false", "settle": 0}
-# Modules whose payload is weighed: those that a run of site sends to a host that is settled, or not.
-WEIGHED = (
-    "vgpu.kvm.nvidia_host_plan", "vgpu.kvm.nvidia_gpu_info", "vgpu.kvm.nvidia_pci_driver", "vgpu.kvm.nvidia_mig", "vgpu.kvm.nvidia_sriov",
-    "vgpu.kvm.nvidia_vgpu", "vgpu.kvm.nvidia_vgpu_restore", "ansible.builtin.ping", "ansible.builtin.systemd_service",
-)
 MODULE = "vgpu.kvm.nvidia_vgpu"
 
 
@@ -57,25 +49,6 @@ def take_payloads(host: Host, wanted: dict[str, tuple[str, dict]]) -> None:
 def own(name: str) -> str:
     """The shell line that runs a payload as Ansible has it run."""
     return f"/usr/bin/python3 < /root/bench/{name}.py"
-
-
-def payload_sizes() -> list[Row]:
-    """Bytes that are sent for a task of each module, before its arguments; measured without a host."""
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        host = Host("nowhere")
-        host.settings.update(ANSIBLE_KEEP_REMOTE_FILES="1", ANSIBLE_REMOTE_TMP=folder)
-        host.inventory.write_text("localhost ansible_connection=local\n", encoding="utf-8")
-        for module in WEIGHED:
-            # Without arguments, and in check mode: what matters is what is sent.
-            host._ansible(["ansible", "-i", str(host.inventory), "localhost", "--check", "-m", module])
-            name = module.rsplit(".", maxsplit=1)[-1]
-            found = list(Path(folder).rglob(f"AnsiballZ_{name}.py"))
-            if len(found) != 1:
-                raise RuntimeError(f"no payload of {module} in {folder}: {found}")
-            rows.append(Row(f"payload-{name}", f"payload of `{name}`", [found[0].stat().st_size], "bytes"))
-        shutil.rmtree(host.folder)
-    return rows
 
 
 def controller_rows(host: Host, settings: Settings) -> list[Row]:
@@ -240,8 +213,6 @@ def measure(bench: Bench) -> list[Section]:
     profile(host, largest, section)
     import_profiles(host, largest, section)
     bench.drop(host.name)
-    say("weighing payloads")
-    section.rows += payload_sizes()
     middle = {row.key: row.median for row in section.rows}
     define, start = middle["mdevctl-define"], middle["mdevctl-start"]
     for key, words in (("apply", "as the role calls it"), ("bare-apply", "sysfs alone")):

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from rows import Row, Section, by_key, judge
+from rows import NOT_HELD, Ratio, Row, Section, Verdict, by_key, judge, verdicts
 
 
 def number(value: float, unit: str) -> str:
@@ -44,19 +44,34 @@ def rows_table(section: Section) -> list[str]:
     return write_table(["measured", "median", "from … to", "runs"], lines)
 
 
+def found(came: Verdict, rows: dict[str, Row]) -> str:
+    """What came of a ratio."""
+    if came.value is None:
+        return "—"
+    return times(came.value) if came.ratio.below else number(came.value, rows[came.ratio.above].unit)
+
+
 def ratios_table(sections: list[Section], section: Section) -> list[str]:
     """A section's ratios; their rows may be those of other sections."""
     rows = by_key(sections)
     lines = []
     for ratio in section.ratios:
         came = judge(ratio, rows)
-        if came.value is None:
-            value = "—"
-        else:
-            value = times(came.value) if ratio.below else number(came.value, rows[ratio.above].unit)
         verdict = came.verdict if ratio.limit or came.value is None else ""
-        lines.append([ratio.what, value, ratio.limit, f"**{verdict}**" if verdict == "not held" else verdict])
+        lines.append([ratio.what, found(came, rows), ratio.limit, f"**{verdict}**" if verdict == NOT_HELD else verdict])
     return write_table(["compared", "found", "wanted", ""], lines)
+
+
+def judged_table(sections: list[Section]) -> list[str]:
+    """The ratios of all sections that have a limit and were measured; what does not hold is in bold."""
+    rows = by_key(sections)
+    lines = []
+    for came in verdicts(sections):
+        if came.ratio.limit and came.value is not None:
+            value = found(came, rows)
+            least = judge(Ratio("", came.ratio.least, came.ratio.below), rows)
+            lines.append([came.ratio.what, f"**{value}**" if came.verdict == NOT_HELD else value, came.ratio.limit, found(least, rows) if came.ratio.least else ""])
+    return write_table(["compared", "found", "wanted", "least possible"], lines)
 
 
 def profile_table(lines: list[list]) -> list[str]:

@@ -100,7 +100,7 @@ class Machine:
 
     def domain(self, name):
         """A VM as our reader has it."""
-        (one,) = [one for one in libvirt_xml.all_domains(self.root)[0] if one.name == name]
+        (one,) = [one for one in libvirt_xml.all_domains(self.host.ctx)[0] if one.name == name]
         return one
 
     def has(self, name):

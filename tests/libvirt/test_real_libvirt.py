@@ -74,7 +74,7 @@ def test_a_managed_vf_keeps_its_address_in_the_guest(machine):
         <address type='pci' domain='0x0000' bus='0x00' slot='0x09' function='0x0'/></hostdev>""")
     vm, (before,) = machine.domain("web1"), elements(machine, "web1")
     (old,) = vm.defined
-    new = Hostdev("pci", old.key, xml=old.xml)
+    new = Hostdev("pci", old.key, element=old.element)
     steps = [Step("change-device", "web1", "web1", "change it", vm=vm, hostdev=new, old=old, names=[old.key], live=False)]
     apply.apply(machine.host.ctx, machine.uri, steps, 10)
     (after,) = elements(machine, "web1")
@@ -88,7 +88,7 @@ def test_a_display_needs_graphics_and_what_libvirt_refuses_changes_nothing(machi
     assert refused.codes == ["no_graphics"] and machine.has("web1") == [ONE]
     vm, (before,) = machine.domain("web1"), elements(machine, "web1")
     (old,) = vm.defined
-    new = Hostdev("mdev", ONE, display=True, xml=old.xml)
+    new = Hostdev("mdev", ONE, display=True, element=old.element)
     steps = [Step("change-device", "web1", "web1", "change it", vm=vm, hostdev=new, old=old, names=[ONE], live=False)]
     with pytest.raises(EngineError, match="graphics device is needed"):
         apply.apply(machine.host.ctx, machine.uri, steps, 10)

@@ -111,7 +111,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in found.gpus if gpu.supported])[0]
     reasons = problems.reboot_reasons(found, state, flags)
     users = found.users()
-    domains, unreadable = libvirt_xml.domains(ctx.root)
+    domains, unreadable = libvirt_xml.domains(ctx)
     services, board = migration.services(ctx, timeout), fabric_reader.read(ctx, found, timeout)
     if params["health"]:
         setup = health.Setup(layout_file.read(ctx.root), services, domains, flags, causes, fabric=board)

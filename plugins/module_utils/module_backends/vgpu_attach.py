@@ -103,7 +103,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         raise error("%r is not the system's libvirt of this host" % connect[:80], device="connect", expected=expected, code="bad_connect")
     if requests:
         virsh.require_answer(ctx, connect)
-    domains, unreadable = libvirt_xml.all_domains(ctx.root)
+    domains, unreadable = libvirt_xml.all_domains(ctx)
     options = Options(params["exclusive"], params["live"], request.check_mode and "vgpus" in params["check_mode_assume"], _foreign(ctx))
     found = reader.read(ctx, with_types=False)
     cards = _cards(ctx, found)

@@ -5,8 +5,9 @@
 # For the bare loops, which start no process per device. Arguments of a script: TYPE PF=COUNT..., as in A40-3Q 0000:67:00.0=16.
 set -euo pipefail
 shopt -s nullglob
-DEVICES=/sys/bus/pci/devices
-MDEVS=/sys/bus/mdev/devices
+# Of a host that is a tree of files: ROOT.
+DEVICES=${ROOT:-}/sys/bus/pci/devices
+MDEVS=${ROOT:-}/sys/bus/mdev/devices
 
 die() { printf '%s\n' "$*" >&2; exit 1; }
 

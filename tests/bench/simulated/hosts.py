@@ -4,7 +4,7 @@
 
 The fake kernel of the unit tests makes the hosts; its sysfs and proc are written out as files. The collection must be found by Python.
 
-As a program: hosts.py FOLDER [--trees] makes the kinds there and prints what they are as JSON.
+As a program: hosts.py FOLDER [--trees] [KIND...] makes the kinds there and prints what they are as JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
@@ -31,6 +32,7 @@ TYPE = "A40-1Q"
 # As the roles validate and report read a host.
 VALIDATE = {"health": True, "most_problems": 8, "unresponsive_gpus": "warn", "ahead": False, "warn": False}
 REPORT = {"detail": "vgpus", "health": True}
+SITE: dict = {"driver": {}}  # as role preflight does, with a driver that is there already
 HOSTDEV = "<hostdev mode='subsystem' type='mdev' model='vfio-pci'><source><address uuid='%s'/></source></hostdev>"
 
 
@@ -43,7 +45,9 @@ class Serving(Host):
 
 
 def layout(vgpus: int) -> list[dict]:
-    """So many vGPUs, spread over the GPUs."""
+    """So many vGPUs, spread over the GPUs; without any, no GPU is named."""
+    if not vgpus:
+        return []
     counts = [vgpus // 8 + (place < vgpus % 8) for place in range(8)]
     return [{"gpu": [pf], "vgpus": [{"type": TYPE, "count": count}] if count else []} for pf, count in zip(ADDRESSES, counts)]
 
@@ -63,6 +67,12 @@ def healthy(folder: Path, vgpus: int) -> Host:
     return host
 
 
+def without_gpus(folder: Path, dummy: int) -> Host:
+    """A host without GPUs, of which there is next to nothing to read: what a module takes there, it takes for its start and its imports."""
+    folder.mkdir(parents=True)
+    return Serving(folder, gpus=[])
+
+
 def rebooted(folder: Path, vgpus: int) -> Host:
     """The VFs came back after a reboot, the vGPUs did not."""
     host = healthy(folder, vgpus)
@@ -79,6 +89,14 @@ def without_vfs(folder: Path, vgpus: int) -> Host:
     for pf in host.kernel.pfs():
         pf.set_vfs(0)
     return host
+
+
+KINDS: dict[str, tuple[Callable[[Path, int], Host], int]] = {
+    **{f"healthy-{number}": (healthy, number) for number in (1, 16, 64, 128, 256)},
+    "rebooted": (rebooted, 16),
+    "without_vfs": (without_vfs, 16),
+    "without_gpus": (without_gpus, 0),
+}
 
 
 def unlisted(host: Host) -> list[str]:
@@ -131,7 +149,11 @@ def kind(folder: Path, host: Host, vgpus: int, trees: bool) -> dict:
     if trees:
         write_out(host)
         tree = Tree(host.root)
-    said = {"validate": call(nvidia_host_plan, tree, layout=layout(vgpus), **VALIDATE).ok, "report": call(nvidia_gpu_info, tree, **REPORT).ok}
+    said = {
+        "validate": call(nvidia_host_plan, tree, layout=layout(vgpus), **VALIDATE).ok,
+        "site": call(nvidia_host_plan, tree, layout=layout(vgpus), **SITE).ok,
+        "report": call(nvidia_gpu_info, tree, **REPORT).ok,
+    }
     for name, outcome in said.items():
         (folder / f"{name}.json").write_text(json.dumps(outcome.result), encoding="utf-8")
     return {
@@ -142,17 +164,15 @@ def kind(folder: Path, host: Host, vgpus: int, trees: bool) -> dict:
     }
 
 
-def kinds(folder: Path, trees: bool) -> dict[str, dict]:
-    """All kinds, by name. trees: each as ten thousand files, for modules that run."""
-    made = {f"healthy-{number}": (healthy, number) for number in (1, 16, 64, 128, 256)}
-    made.update(rebooted=(rebooted, 16), without_vfs=(without_vfs, 16))
+def kinds(folder: Path, trees: bool, names: Sequence[str] = ()) -> dict[str, dict]:
+    """The kinds of these names, or all, by name. trees: each as ten thousand files, for modules that run."""
     found = {}
-    for name, (make, vgpus) in made.items():
-        place = folder / name
+    for name in names or KINDS:
+        (make, vgpus), place = KINDS[name], folder / name
         found[name] = kind(place, make(place / "root", vgpus), vgpus, trees)
     return found
 
 
 if __name__ == "__main__":
     os.environ["PATH"] = f"{BIN}:{os.environ['PATH']}"
-    json.dump(kinds(Path(sys.argv[1]), "--trees" in sys.argv[2:]), sys.stdout)
+    json.dump(kinds(Path(sys.argv[1]), "--trees" in sys.argv[2:], [word for word in sys.argv[2:] if word != "--trees"]), sys.stdout)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,8 @@ COLLECTIONS = ROOT / ".build" / "collections"
 # Kinds of a hundred hosts.
 MIX = {"healthy-16": 80, "healthy-128": 10, "rebooted": 5, "without_vfs": 3, "unreachable": 2}
 STATES = {"rebooted": "error", "without_vfs": "error", "unreachable": "unreachable"}  # all others are well
-MODES = ("validate", "report")
+MODES = ("validate", "report", "site")
+WELL = {"healthy-16": 9, "healthy-128": 1}  # what a second run of site finds
 
 
 @dataclass
@@ -36,14 +39,14 @@ class Done:
     rss: float
 
 
-def make(folder: Path, real: bool, python: str = sys.executable) -> dict[str, dict]:
-    """The kinds of hosts, made in *folder*, once; real: as trees of files, which take minutes to make and to remove on some disks."""
+def make(folder: Path, real: bool, names: Sequence[str] = ()) -> dict[str, dict]:
+    """The kinds of hosts of these names, or all, made in *folder*, once; real: as trees of files, which take minutes to make and to remove on some disks."""
     place = folder / ("real" if real else "recorded")
     told = place / "kinds.json"
     if not told.exists():
         place.mkdir()
         env = dict(os.environ, PYTHONPATH=str(COLLECTIONS))
-        words = [python, str(HERE / "hosts.py"), str(place), *(["--trees"] if real else [])]
+        words = [sys.executable, str(HERE / "hosts.py"), str(place), *(["--trees"] if real else []), *names]
         done = subprocess.run(words, env=env, check=True, stdout=subprocess.PIPE, text=True)
         told.write_text(done.stdout, encoding="utf-8")
     return json.loads(told.read_text(encoding="utf-8"))
@@ -70,23 +73,18 @@ def inventory(kinds: dict[str, dict], fleet: dict[str, str], mode: str, real: bo
     return {"vgpu_hosts": {"children": groups}}
 
 
-def run(
-    folder: Path, mode: str, hosts: int, mix: dict[str, int] | None = None, real: bool = False, program: str = "", forks: int = 10, strategy: str = "linear",
-    seconds: float = 0,
-) -> Done:
-    """Runs the playbook over so many hosts, and looks whether it says of each what is so."""
-    kinds, fleet = make(folder, real), names(hosts, mix or MIX)
-    path, out = folder / "inventory.json", folder / ("verdict.json" if mode == "validate" else "page.html")
-    path.write_text(json.dumps(inventory(kinds, fleet, mode, real, seconds)), encoding="utf-8")
-    out.unlink(missing_ok=True)
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """The environment of Ansible's programs, which no setting of the user's reaches."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("ANSIBLE_", "PYTHONPATH"))}
     env.update(
         ANSIBLE_CONFIG=str(ROOT / "tests/system/ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(COLLECTIONS), ANSIBLE_CONNECTION_PLUGINS=str(HERE / "connection"),
-        ANSIBLE_HOME=str(folder / "home"), ANSIBLE_PIPELINING="true", ANSIBLE_STRATEGY=strategy, LC_ALL="C.UTF-8",
+        ANSIBLE_HOME=str(folder / "home"), ANSIBLE_PIPELINING="true", LC_ALL="C.UTF-8",
     )
-    variables = {"vgpu_validate_json": str(out), "vgpu_validate_fail_on": "never"} if mode == "validate" else {"report_path": str(out)}
-    program = program or str(Path(sys.executable).parent / "ansible-playbook")
-    words = [program, "-i", str(path), "-f", str(forks), "-e", json.dumps(variables), str(HERE / f"{mode}.yml")]
+    return {**env, **more}
+
+
+def timed(words: Sequence[str], folder: Path, env: dict[str, str], codes: Sequence[int] = (0,)) -> tuple[float, float, float]:
+    """Seconds, seconds of all processors and MiB of the largest process of one of Ansible's programs, which must end with one of the codes."""
     with open(folder / "output.txt", "w+b") as output:
         begun = time.monotonic()
         # The program's own account of its children: that of this process would have those of earlier runs, too.
@@ -94,11 +92,66 @@ def run(
         dummy, status, usage = os.wait4(process.pid, 0)
         wall = time.monotonic() - begun
         process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
+        if process.returncode not in codes:
             output.seek(0)
             raise RuntimeError("%s ended with %d:\n%s" % (" ".join(words), process.returncode, output.read().decode(errors="replace")[-4000:]))
-    check(out, mode, fleet)
-    return Done(mode, hosts, wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def program(name: str) -> str:
+    """One of Ansible's programs, of this Python's environment."""
+    return str(Path(sys.executable).parent / name)
+
+
+def ping(folder: Path, hosts: int, forks: int = 10) -> Done:
+    """`ansible -m ping` over the same hosts, which answer at once."""
+    fleet = names(hosts, MIX)
+    pong = folder / "pong.json"
+    pong.write_text(json.dumps({"ping": "pong", "changed": False}), encoding="utf-8")
+    kinds = {kind: {"root": "/nonexistent", "layout": [], "answers": {"ping": str(pong)}} for kind in MIX}
+    path = folder / "inventory.json"
+    path.write_text(json.dumps(inventory(kinds, fleet, "ping", False)), encoding="utf-8")
+    words = [program("ansible"), "-i", str(path), "-f", str(forks), "vgpu_hosts", "-m", "ansible.builtin.ping"]
+    found = timed(words, folder, environment(folder), codes=(0, 4))  # 4: hosts that can't be reached
+    answers = (folder / "output.txt").read_text(encoding="utf-8").count("SUCCESS")
+    wanted = len([kind for kind in fleet.values() if kind != "unreachable"])
+    if answers != wanted:
+        raise RuntimeError("%d hosts answered, %d were to" % (answers, wanted))
+    return Done("ping", hosts, *found)
+
+
+def skipped(folder: Path, hosts: int, tasks: int) -> float:
+    """Seconds of a play of so many tasks that are skipped on all hosts."""
+    playbook, inventory_of = folder / "skipped.json", folder / "skipped_hosts.json"
+    one = {"ansible.builtin.ping": {}, "when": False}
+    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [one] * tasks}]), encoding="utf-8")
+    inventory_of.write_text(json.dumps({"all": {"hosts": {name: {} for name in names(hosts, MIX)}}}), encoding="utf-8")
+    return timed([program("ansible-playbook"), "-i", str(inventory_of), "-f", "10", str(playbook)], folder, environment(folder))[0]
+
+
+def task_counts(folder: Path, mode: str) -> tuple[int, int]:
+    """(tasks that ran, tasks that were skipped) of a host that is well; each costs the controller a process."""
+    run(folder, mode, 1, {"healthy-16": 1})
+    found = re.search(r"^gpu-00000 +: ok=(\d+) .* skipped=(\d+) ", (folder / "output.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    if not found:
+        raise RuntimeError("no summary of the run of %s" % mode)
+    return int(found.group(1)), int(found.group(2))
+
+
+def run(
+    folder: Path, mode: str, hosts: int, mix: dict[str, int] | None = None, real: bool = False, ansible_playbook: str = "", forks: int = 10, strategy: str = "linear",
+    seconds: float = 0,
+) -> Done:
+    """Runs the playbook over so many hosts, and looks whether it says of each what is so."""
+    kinds, fleet = make(folder, real), names(hosts, mix or (WELL if mode == "site" else MIX))
+    path, out = folder / "inventory.json", folder / ("verdict.json" if mode == "validate" else "page.html")
+    path.write_text(json.dumps(inventory(kinds, fleet, mode, real, seconds)), encoding="utf-8")
+    out.unlink(missing_ok=True)
+    variables = {"validate": {"vgpu_validate_json": str(out), "vgpu_validate_fail_on": "never"}, "report": {"report_path": str(out)}}.get(mode, {})
+    words = [ansible_playbook or program("ansible-playbook"), "-i", str(path), "-f", str(forks), "-e", json.dumps(variables), str(HERE / f"{mode}.yml")]
+    found = timed(words, folder, environment(folder, ANSIBLE_STRATEGY=strategy))
+    check(out if mode != "site" else folder / "output.txt", mode, fleet)
+    return Done(mode, hosts, *found)
 
 
 def check(out: Path, mode: str, fleet: dict[str, str]) -> None:
@@ -107,6 +160,11 @@ def check(out: Path, mode: str, fleet: dict[str, str]) -> None:
     if mode == "report":
         if text.count("<article") != len(fleet):
             raise RuntimeError("the page has %d hosts of %d" % (text.count("<article"), len(fleet)))
+        return
+    if mode == "site":
+        idle = len(re.findall(r"^gpu-\d+ +: ok=\d+ +changed=0 +unreachable=0 +failed=0 ", text, re.MULTILINE))
+        if idle != len(fleet):
+            raise RuntimeError("%d hosts of %d are as they should be" % (idle, len(fleet)))
         return
     wanted = {name: STATES.get(kind, "ok") for name, kind in fleet.items()}
     found = {one["name"]: one["state"] for one in json.loads(text)["hosts"]}

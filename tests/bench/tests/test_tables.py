@@ -26,7 +26,7 @@ def sections(apply: float = 3.0) -> list[Section]:
         Section(
             "One",
             [Row("apply", "apply | all", [apply, 9.0, 1.0]), Row("ping", "ping", [2.0], note="why"), Row("size", "payload", [20480], "bytes")],
-            [Ratio("apply / ping", "apply", "ping", at_most=1.2), Ratio("told", "apply", "ping"), Ratio("gone", "apply", "nothing", at_most=1)],
+            [Ratio("apply / ping", "apply", "ping", at_most=1.2, least="ping"), Ratio("told", "apply", "ping"), Ratio("gone", "apply", "nothing", at_most=1)],
             {"apply: phases": [["reads", 1.25, "s"]]},
         )
     ]
@@ -59,22 +59,45 @@ def test_the_report_has_conditions_medians_and_verdicts():
     assert "| apply / ping | 0.50× | ≤ 1.2× | held |" in report(CONDITIONS, sections(1.0))
 
 
-def test_the_page_compares_with_the_record_before():
-    text = performance_page.page(CONDITIONS, sections(3.0), (dict(CONDITIONS, commit="feed"), sections(8.0)))
-    assert "| apply \\| all | 8.00 s | 3.00 s | 2.7× |" in text and "commit feed" in text
-    assert "| ping | 2.00 s | 2.00 s" not in text, "what did not change is left out"
-    assert text.count("### apply: phases") == 2
-    alone = performance_page.page(CONDITIONS, sections(), None)
-    assert "Before" not in alone and alone.count("### apply: phases") == 1
+def record(apply: float = 3.0, title: str = "One") -> dict:
+    """A run as the bench writes it."""
+    made = sections(apply)
+    made[0].title = title
+    return {"conditions": CONDITIONS, "sections": as_data(made)}
 
 
-def test_check_sees_a_page_that_is_another_one(tmp_path, monkeypatch, capsys):
-    record = tmp_path / "results.json"
-    record.write_text(json.dumps({"conditions": CONDITIONS, "sections": as_data(sections())}), encoding="utf-8")
-    for name, path in (("RECORD", tmp_path / "kept.json"), ("BEFORE", tmp_path / "none.json"), ("PAGE", tmp_path / "page.md")):
+@pytest.fixture(name="repository")
+def fixture_repository(tmp_path, monkeypatch):
+    """The tool, with a record and a page of its own. Calling it takes a run, or checks."""
+    for name, path in (("RECORD", tmp_path / "kept.json"), ("PAGE", tmp_path / "page.md")):
         monkeypatch.setattr(performance_page, name, path)
-    assert performance_page.main(["--take", str(record)]) == 0
-    assert performance_page.main(["--check"]) == 0
-    page = tmp_path / "page.md"
-    page.write_text(page.read_text(encoding="utf-8").replace("not held", "held"), encoding="utf-8")
-    assert performance_page.main(["--check"]) == 1 and "--take" in capsys.readouterr().out
+
+    def call(run: dict | None = None) -> int:
+        if run is None:
+            return performance_page.main(["--check"])
+        (tmp_path / "results.json").write_text(json.dumps(run), encoding="utf-8")
+        return performance_page.main(["--take", str(tmp_path / "results.json")])
+
+    call.page = tmp_path / "page.md"
+    return call
+
+
+def test_the_page_has_what_was_asked_and_nothing_else(repository):
+    assert repository(record()) == 0
+    text = repository.page.read_text(encoding="utf-8")
+    assert "| apply / ping | **1.50×** | ≤ 1.2× | 1.00× |" in text and "One (2026-01-01, commit 0123456789; 2 cores):" in text
+    for word in ("told", "gone", "payload", "phases"):
+        assert word not in text, word
+
+
+def test_a_run_replaces_its_parts_and_no_others(repository):
+    for run in (record(), record(8.0, "Two"), record(1.0)):
+        assert repository(run) == 0
+    text = repository.page.read_text(encoding="utf-8")
+    assert text.index("Two (") < text.index("One (") and text.count("apply / ping") == 2 and "| apply / ping | 0.50× | ≤ 1.2× |" in text
+
+
+def test_check_sees_a_page_that_is_another_one(repository, capsys):
+    assert repository(record()) == 0 and repository() == 0
+    repository.page.write_text(repository.page.read_text(encoding="utf-8").replace("1.50", "1.10"), encoding="utf-8")
+    assert repository() == 1 and "--take" in capsys.readouterr().out

@@ -72,7 +72,7 @@ class Libvirt:
 
     def has(self, name, running=False):
         """Keys of the devices that a VM has."""
-        (one,) = [one for one in libvirt_xml.all_domains(self.host.root)[0] if one.name == name]
+        (one,) = [one for one in libvirt_xml.all_domains(self.host.ctx)[0] if one.name == name]
         return [device.key for device in (one.live if running else one.defined)]
 
     def element(self, name, number=0):
@@ -87,7 +87,7 @@ class Libvirt:
         if self.silent:
             return Result(1, "error: failed to connect to the hypervisor\n")
         verb, rest = argv[3], argv[4:]
-        domains = libvirt_xml.all_domains(self.host.root)[0]
+        domains = libvirt_xml.all_domains(self.host.ctx)[0]
         if verb == "list":
             return Result(0, "".join("%s\n" % one.uuid for one in domains) + "\n")
         if verb == "define":

@@ -107,7 +107,7 @@ def _candidates(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], one: Active) -> li
     framework = frameworks.of(ctx, gpu.framework)
     if not one.vm or not framework:
         return found
-    live = [device.key for domain in libvirt_xml.domains(ctx.root)[0] if domain.name == one.vm for device in domain.live or ()]
+    live = [device.key for domain in libvirt_xml.domains(ctx)[0] if domain.name == one.vm for device in domain.live or ()]
     return [vgpu for vgpu in found if framework.vm(vgpu.key) == one.vm or vgpu.key in live] or found
 
 
@@ -130,14 +130,14 @@ def jobs(inventory: Inventory, doing: str) -> list[Refusal]:
 
 def defined(ctx: Context) -> set[str]:
     """Keys of what libvirt's VMs have, whether they run or not: UUIDs, and PCI addresses."""
-    return {key for domain in libvirt_xml.domains(ctx.root)[0] for key in domain.devices}
+    return {key for domain in libvirt_xml.domains(ctx)[0] for key in domain.devices}
 
 
 def domain_warnings(ctx: Context, keys: Collection[str], doing: str) -> list[str]:
     """A sentence for each of the keys (addresses, UUIDs) that libvirt's VMs which do not run need at their next start."""
     if not keys:
         return []
-    domains, unreadable = libvirt_xml.domains(ctx.root)
+    domains, unreadable = libvirt_xml.domains(ctx)
     text = "%s: %s, but libvirt's VM %s, which is not running, has it: it will not start until its definition is changed"
     names = {key: ", ".join(one.name for one in domains if key in one.devices and not one.running) for key in keys}
     return [text % (key, doing, names[key]) for key in keys if names[key]] + unreadable

@@ -228,7 +228,7 @@ def _learn(ctx: Context, masks: Masks, content: dict[str, str]) -> None:
     for line in (files.read_text(ctx.root, "/etc/resolv.conf") or "").splitlines():
         if line.startswith(("search", "domain")):
             masks.add("host", line.split()[1:])
-    masks.add("vm", [one.name for one in libvirt_xml.all_domains(ctx.root)[0]])
+    masks.add("vm", [one.name for one in libvirt_xml.all_domains(ctx)[0]])
     for line in (files.read_text(ctx.root, "/etc/passwd") or "").splitlines():
         fields = line.split(":")
         if len(fields) > 4 and fields[2].isdigit() and 1000 <= int(fields[2]) < 65534:

@@ -31,7 +31,7 @@ def read(ctx: Context) -> Snapshot:
     """Reads it."""
     inventory, state = reader.read(ctx, with_types=False, with_mig=True), host.read(ctx)
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in inventory.gpus if gpu.supported])[0]
-    services, stored, domains = migration.services(ctx), layout_file.read(ctx.root), libvirt_xml.domains(ctx.root)[0]
+    services, stored, domains = migration.services(ctx), layout_file.read(ctx.root), libvirt_xml.domains(ctx)[0]
     fabric = fabric_reader.read(ctx, inventory)
     found = health.find(ctx, inventory, state, health.Setup(stored, services, domains, causes=causes, fabric=fabric))
     return Snapshot(inventory, state, services, stored, found, fabric=fabric)

@@ -48,13 +48,13 @@ def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list
 
 def _devices(ctx: Context, vm: Domain, live: bool) -> list[Hostdev] | None:
     """The VM's devices now, as it runs or as it is defined; None where it does not run or is not defined."""
-    found = [one for one in libvirt_xml.all_domains(ctx.root)[0] if one.uuid == vm.uuid]
+    found = [one for one in libvirt_xml.all_domains(ctx)[0] if one.uuid == vm.uuid]
     return (found[0].live if live else found[0].defined) if found else None
 
 
 def _require_free(ctx: Context, vm: Domain, names: Sequence[str]) -> None:
     """libvirt itself lets two VMs have a device in their definitions: another VM may have got it since the plan was made."""
-    others = [one.name for one in libvirt_xml.all_domains(ctx.root)[0] if one.name != vm.name and any(name in one.devices for name in names)]
+    others = [one.name for one in libvirt_xml.all_domains(ctx)[0] if one.name != vm.name and any(name in one.devices for name in names)]
     if others:
         raise error(
             "the VM %s has got it meanwhile" % ", ".join(others),

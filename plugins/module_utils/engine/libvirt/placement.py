@@ -89,7 +89,7 @@ class Host:
 
     def desired(self, request: VgpuRequest, key: str, has: Hostdev | None) -> Hostdev:
         """The device as it is to be defined. What the user does not set stays as it is; without a display there is no ramfb."""
-        new = Hostdev(self.kind(key), key, xml=has.xml if has else "")
+        new = Hostdev(self.kind(key), key, element=has.element if has else None)
         if self.has_display(key):
             old = has or new
             new.display = old.display if request.display is None else request.display

@@ -100,7 +100,7 @@ class _Planner:
                 ))
             self._define(domain, after[key], defined.get(key))
             if domain.running and key not in live:
-                self._change_running("attach", domain, replace(after[key], xml=""))  # its address as defined may be taken as it runs
+                self._change_running("attach", domain, replace(after[key], element=None))  # its address as defined may be taken as it runs
         for key in gone:
             if key in defined:
                 self._step("detach", domain, present[key], "detach %s")

@@ -104,11 +104,7 @@ def at_boot(ctx: Context, timeout: float = 30) -> HostState:
 
 def read(ctx: Context, timeout: float = 30) -> HostState:
     """Reads the host's state."""
-    if ctx.memo is None:
-        return _read(ctx, timeout)
-    state: HostState = ctx.memo.get("host") or _read(ctx, timeout)
-    ctx.memo["host"] = state
-    return state
+    return ctx.once("host", lambda: _read(ctx, timeout))
 
 
 def _read(ctx: Context, timeout: float, next_boot: bool = True) -> HostState:

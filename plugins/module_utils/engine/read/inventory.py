@@ -95,11 +95,9 @@ def read(ctx: Context, with_types: bool = True, with_mig: bool | None = None) ->
 
     with_types: also the types' names (22 of an A40, three files each). with_mig: also what only nvidia-smi has; None: if with the types.
     """
-    if ctx.memo is None:
-        return _read(ctx, with_types, with_mig)
-    inventory: Inventory = ctx.memo.get("inventory") or _read(ctx, True, None)  # a reading with the types serves those who need none, too
-    ctx.memo["inventory"] = inventory
-    return inventory
+    if ctx.memo is not None:
+        with_types, with_mig = True, None  # a reading with the types serves those who need none, too
+    return ctx.once("inventory", lambda: _read(ctx, with_types, with_mig))
 
 
 def read_alone(ctx: Context, pf: str, open_files: OpenFiles, with_types: bool) -> Inventory:

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence, TypeVar
 
 from ..base.clock import Clock
 from .command import Result, Runner, run
 from .sysfs import Sysfs
+
+Read = TypeVar("Read")
 
 
 class Context:
@@ -29,6 +31,15 @@ class Context:
         self.smi_deadline: float | None = None  # when, by the clock, nvidia-smi must have ended; later calls are not made
         self.smi_answers: dict[Sequence[str], Result] | None = None  # answers about several GPUs that count for all of a scrape; None: none is kept
         self.smi_hung: set[str] = set()  # GPUs for which it hung, empty for all: they are not asked for again in this run
+
+    def once(self, name: str, read: Callable[[], Read]) -> Read:
+        """What read returns; with a memo, what it returned under this name the first time."""
+        if self.memo is None:
+            return read()
+        if name not in self.memo:
+            self.memo[name] = read()
+        found: Read = self.memo[name]
+        return found
 
     def executable(self, *paths: str) -> str | None:
         """The first of the paths that is a program, or None."""

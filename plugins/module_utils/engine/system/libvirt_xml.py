@@ -18,6 +18,7 @@ from xml.parsers import expat
 from ..base.errors import EngineError
 from ..hardware import address
 from . import files
+from .context import Context
 
 DEFINED = "/etc/libvirt/qemu"
 RUNNING = "/run/libvirt/qemu"
@@ -37,7 +38,7 @@ _VFIO = re.compile(r"""\b(?:host|sysfsdev)["']?\s*[=:]\s*["']?([^\s,"'}]+)""")
 class Hostdev:
     """A device of the host in a VM. kind: mdev or pci; key: UUID or PCI address in sysfs' spelling. display, ramfb: None if not in the XML.
 
-    xml: the element as libvirt has it, with all that only libvirt knows; empty for a new device.
+    element: as libvirt has it, with all that only libvirt knows; None for a new device.
     """
 
     kind: str
@@ -45,7 +46,7 @@ class Hostdev:
     managed: bool = False
     display: bool | None = None
     ramfb: bool | None = None
-    xml: str = ""
+    element: ElementTree.Element | None = None
 
     @property
     def mediated(self) -> bool:
@@ -122,7 +123,7 @@ def parse(text: str) -> Definition:
         key = _device(kind, one.find("source/address"))
         if key:
             display, ramfb = (_SWITCH.get(one.get(name)) for name in ("display", "ramfb"))
-            devices.append(Hostdev(kind, key, one.get("managed") == "yes", display, ramfb, xml=ElementTree.tostring(one, encoding="unicode").strip()))
+            devices.append(Hostdev(kind, key, one.get("managed") == "yes", display, ramfb, element=one))
     memory = root.find("memory") if root.tag == "domainsnapshot" else None
     return Definition(
         name=domain.findtext("name") or "",
@@ -203,9 +204,9 @@ def _saved_xml(root: str, path: str) -> str:
         return handle.read(min(length, _MOST_XML)).split(b"\0")[0].decode("utf-8", "replace")
 
 
-def domains(root: str) -> tuple[list[Domain], list[str]]:
+def domains(ctx: Context) -> tuple[list[Domain], list[str]]:
     """All domains that have devices, by name, and warnings of files that are no domain's."""
-    found, warnings = all_domains(root)
+    found, warnings = all_domains(ctx)
     return [one for one in found if one.devices], warnings
 
 
@@ -224,8 +225,12 @@ def _sources(root: str, warnings: list[str]) -> Iterator[tuple[str, str]]:
         warnings.append("%s: only root may read it, so the devices of saved VMs are not known" % (exc.filename or SAVED)[len(root):])
 
 
-def all_domains(root: str) -> tuple[list[Domain], list[str]]:
+def all_domains(ctx: Context) -> tuple[list[Domain], list[str]]:
     """All domains, by name, and warnings of files that are no domain's."""
+    return ctx.once("domains", lambda: _read(ctx.root))
+
+
+def _read(root: str) -> tuple[list[Domain], list[str]]:
     found: dict[str, Domain] = {}
     warnings: list[str] = []
     for directory, path in _sources(root, warnings):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Sequence
 from xml.etree import ElementTree
@@ -20,7 +21,8 @@ def hostdev_xml(hostdev: Hostdev) -> str:
 
     A VF is never managed: libvirt would take it from nvidia, and its vGPU would be gone. For a mediated device the attribute means nothing.
     """
-    element = ElementTree.fromstring(hostdev.xml) if hostdev.xml else _new_element(hostdev)
+    element = _new_element(hostdev) if hostdev.element is None else copy.deepcopy(hostdev.element)
+    element.tail = None
     if not hostdev.mediated:
         element.set("managed", "no")
     for name, value in (("display", hostdev.display), ("ramfb", hostdev.ramfb)):

@@ -86,13 +86,13 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
     )
     # What an idle vGPU was created for counts: an interrupted run may not have set it.
     known = {vgpu.key: request.known[vgpu.key].params for vgpu in ranked if vgpu.key in request.known and not vgpu.holders}
-    params = {vgpu.key: known.get(vgpu.key, plain_params(vgpu.params)) for vgpu in ranked}
+    present = {vgpu.key: (known.get(vgpu.key, plain_params(vgpu.params)), _stays(request, vgpu)) for vgpu in ranked}
     for fits in _FITTING:
         for one in [one for one in found.open if not one.spec.uuid and one.spec.index is None]:
-            fitting = [vgpu for vgpu in ranked if vgpu.type == one.type.short and fits(one.spec.params, params[vgpu.key], _stays(request, vgpu))]
+            fitting = next((vgpu for vgpu in ranked if vgpu.type == one.type.short and fits(one.spec.params, *present[vgpu.key])), None)
             if fitting:
-                ranked.remove(fitting[0])
-                found.keep(request, one, fitting[0])
+                ranked.remove(fitting)
+                found.keep(request, one, fitting)
     if removes is None:
         found.removed, found.left = found.left, []
     return found

@@ -10,6 +10,7 @@ import os
 import pytest
 
 from ansible_collections.vgpu.kvm.plugins.module_utils import module_backends
+from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system import libvirt_xml
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends import vgpu_restore
 from ansible_collections.vgpu.kvm.plugins.modules import (
     nvidia_gpu_info,
@@ -148,3 +149,14 @@ def test_both_modules_copy_the_same_files_of_the_engine():
     copied = imported(os.path.join(directory, "vgpu_restore.py"), ["module_backends"])
     assert "cli/main.py" in copied and "system/mdevctl.py" in copied
     assert imported(os.path.join(directory, "host_plan.py"), ["module_backends"]) == copied
+
+
+def test_what_is_read_counts_for_all_stages(make_host, monkeypatch):
+    host = mixed(make_host, "nvidia")
+    read: list[str] = []
+    real = libvirt_xml.parse
+    monkeypatch.setattr(libvirt_xml, "parse", lambda text: read.append(text) or real(text))
+    call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS).ok
+    assert len(read) == 1, "the definition of web1, for the host's state, the vGPUs' plan and that of the VMs"
+    call(nvidia_host_plan, host, layout=LAYOUT, domains=DOMAINS).ok
+    assert len(read) == 2, "each task reads again"

@@ -462,7 +462,7 @@ def test_a_directory_of_saved_vms_that_only_root_may_read(mdevs, monkeypatch):
         return names(root, directory, ending)
 
     monkeypatch.setattr(files, "names", closed)
-    domains, warnings = libvirt_xml.all_domains(mdevs.root)
+    domains, warnings = libvirt_xml.all_domains(mdevs.ctx)
     assert [one.name for one in domains] == ["web1"] and warnings[0].startswith(libvirt_xml.SAVED + ": only root may read it")
 
 

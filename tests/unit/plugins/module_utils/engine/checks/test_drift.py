@@ -115,6 +115,6 @@ def test_vms(made):
     one = made.vgpus()[0][0]
     gone = "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3aff"
     virsh.define("web1", MDEV % one).define("web2", MDEV % one, MDEV % gone, running=True)
-    codes, seen = found(made, domains=libvirt_xml.all_domains(made.root)[0])
+    codes, seen = found(made, domains=libvirt_xml.all_domains(made.ctx)[0])
     assert codes == ["vm_without_vgpu", "vgpu_in_two_vms"]
     assert seen[0].error.device == "VM web2" and gone in seen[0].error.found and "web1, web2" in seen[1].error.found

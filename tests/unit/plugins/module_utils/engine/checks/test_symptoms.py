@@ -262,7 +262,7 @@ it goes on: vfio failed
 
 def domains(host):
     host.put("/etc/libvirt/qemu/web1.xml", XML)
-    return libvirt_xml.domains(host.root)[0]
+    return libvirt_xml.domains(host.ctx)[0]
 
 
 def test_qemu_s_log_since_the_last_start(host):
