@@ -59,7 +59,7 @@ def ratios_table(sections: list[Section], section: Section) -> list[str]:
         came = judge(ratio, rows)
         verdict = came.verdict if ratio.limit or came.value is None else ""
         lines.append([ratio.what, found(came, rows), ratio.limit, f"**{verdict}**" if verdict == NOT_HELD else verdict])
-    return write_table(["compared", "found", "wanted", ""], lines)
+    return write_table(["compared", "found", "limit", ""], lines)
 
 
 def judged_table(sections: list[Section]) -> list[str]:
@@ -71,7 +71,7 @@ def judged_table(sections: list[Section]) -> list[str]:
             value = found(came, rows)
             least = judge(Ratio("", came.ratio.least, came.ratio.below), rows)
             lines.append([came.ratio.what, f"**{value}**" if came.verdict == NOT_HELD else value, came.ratio.limit, found(least, rows) if came.ratio.least else ""])
-    return write_table(["compared", "found", "wanted", "least possible"], lines)
+    return write_table(["compared", "found", "limit", "least possible"], lines)
 
 
 def profile_table(lines: list[list]) -> list[str]:

@@ -58,7 +58,7 @@ def cards_there(inventory: Inventory, stored: Mapping[str, StoredGpu], others: b
 
 def wanted(ctx: Context, cards: Sequence[Card], coming: Mapping[str, Iterable[str]] | None = None) -> list[Request]:
     """The cards as they share partitions; VMs are libvirt's. coming: keys of the devices that VMs will have, whose partitions must be there."""
-    machines: dict[str, Iterable[str]] = {one.name: one.devices for one in libvirt_xml.domains(ctx.root)[0]} if len(cards) > 1 else {}
+    machines: dict[str, Iterable[str]] = {one.name: one.devices for one in libvirt_xml.domains(ctx)[0]} if len(cards) > 1 else {}
     return fabric_plan.requests(cards, {**machines, **(coming or {})}, coming or ())
 
 
