@@ -4,9 +4,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
-
-from hypothesis import strategies as st
+from random import Random
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
 from ansible_collections.vgpu.kvm.tests.model.hosts import ELSEWHERE, UUIDS, WORDS
 from ansible_collections.vgpu.kvm.tests.model.rules import Type, Want
@@ -16,22 +15,22 @@ T = TypeVar("T")
 
 
 class Pick:
-    """Draws of hypothesis in words. The first of a list is what an example shrinks to."""
+    """Random choices in words."""
 
-    def __init__(self, data: Any) -> None:
-        self._draw: Callable[[Any], Any] = data.draw
+    def __init__(self, source: Random) -> None:
+        self._random = source
 
     def one(self, choices: Sequence[T]) -> T:
         """One of them."""
-        return choices[self._draw(st.integers(0, len(choices) - 1))]  # type: ignore[no-any-return]
+        return self._random.choice(choices)
 
     def number(self, least: int, most: int) -> int:
         """A number."""
-        return self._draw(st.integers(least, most))  # type: ignore[no-any-return]
+        return self._random.randint(least, most)
 
     def rarely(self, percent: int) -> bool:
         """True in so many of a hundred cases."""
-        return self._draw(st.integers(0, 99)) >= 100 - percent  # type: ignore[no-any-return]
+        return self._random.randrange(100) < percent
 
     def some(self, choices: Sequence[T], most: int) -> List[T]:
         """Up to so many of them, none twice."""
