@@ -10,6 +10,7 @@ Run by hand, from a folder ``ansible_collections/vgpu/kvm``, with pytest and hyp
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import re
 import shutil
@@ -92,26 +93,26 @@ def worlds_until_found(mutant: Mutant, seed: int, until: float) -> tuple[int, st
     """Runs worlds until one deviates, or the time is over: (how many were run, the deviation or an empty text)."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "ansible_collections" / "vgpu" / "kvm"
-        for name in ("plugins", "tests/unit", "tests/model"):
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pytest.ini", copy)
+        for name in ("plugins", "tests/unit/fake", "tests/model"):
+            shutil.copytree(ROOT / name, copy / name)
+        for name in ("pytest.ini", "tests/unit/__init__.py"):
+            if (ROOT / name).exists():
+                shutil.copy(ROOT / name, copy / name)
         plant(mutant, copy / "plugins" / "module_utils" / "engine")
         path = os.pathsep.join([folder] + [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one])
-        command = [sys.executable, "-m", "pytest", "-s", "-q", "-p", "no:cacheprovider", "tests/model/test_%s_worlds.py" % mutant.suite]
-        number = 0
-        for batch in range(10000):
-            settings = {"VGPU_WORLDS": "25", "VGPU_WORLDS_SEED": str(seed + batch), "VGPU_WORLDS_NOSHRINK": "1", "PYTHONPATH": path}
-            try:
-                answer = subprocess.run(command, cwd=copy, env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                        timeout=until - time.monotonic(), check=False)
-            except (subprocess.TimeoutExpired, ValueError):
-                break
-            worlds = re.search(r"(\d+) worlds of", answer.stdout)
-            number += int(worlds.group(1)) if worlds else 0
-            if answer.returncode != 0:
-                kind = re.search(r"Deviation_(\w+)|^E +(\w+(?:Error|Exception)\b.*)", answer.stdout, re.MULTILINE)
-                return number, (kind.group(1) or kind.group(2)).replace("_", " ") if kind else answer.stdout[-300:]
-        return number, ""
+        settings = {"VGPU_WORLDS": "2000", "VGPU_WORLDS_SEED": str(seed), "VGPU_WORLDS_NOSHRINK": "1", "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider", "tests/model/test_%s_worlds.py" % mutant.suite]
+        try:
+            answer = subprocess.run(command, cwd=copy, env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                    timeout=max(1.0, until - time.monotonic()), check=False)
+            text, ended = answer.stdout.decode(), answer.returncode == 1
+        except subprocess.TimeoutExpired as exc:
+            text, ended = (exc.stdout or b"").decode(), False
+        number = sum(len(line) for line in re.findall(r"^([.F]+)(?: +\[ *\d+%\])?$", text, re.MULTILINE))
+        kind = re.search(r"Deviation_(\w+)|^E +(\w+(?:Error|Exception)\b.*)", text, re.MULTILINE)
+        if ended and kind:
+            return number, (kind.group(1) or kind.group(2)).replace("_", " ")
+        return number, text[-300:] if ended or not number else ""
 
 
 def main() -> int:
@@ -123,9 +124,12 @@ def main() -> int:
     parser.add_argument("--only", help="part of a title")
     arguments = parser.parse_args()
     chosen = [one for one in MUTANTS if not arguments.only or arguments.only in one.title]
+    compileall.compile_dir(str(ROOT / "plugins"), quiet=2)  # the copies take the files along
+    compileall.compile_dir(str(ROOT / "tests" / "unit" / "fake"), quiet=2)
     until = time.monotonic() + arguments.seconds
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        results = list(pool.map(lambda one: worlds_until_found(one, arguments.seed, until), chosen))
+        share = arguments.seconds * arguments.jobs / max(len(chosen), arguments.jobs)  # of the time, for each
+        results = list(pool.map(lambda one: worlds_until_found(one, arguments.seed, min(until, time.monotonic() + share)), chosen))
     for mutant, (number, kind) in zip(chosen, results):
         print("| %s | %s | %s%d | %s |" % (mutant.title, mutant.suite, "" if kind else "not in ", number, kind))
     print("%d of %d found" % (sum(bool(kind) for dummy, kind in results), len(chosen)))
