@@ -18,13 +18,14 @@ from ansible_collections.vgpu.kvm.tests.unit.fake.calls import Outcome
 
 from ansible_collections.vgpu.kvm.tests.model.hosts import ADDRESSES, UUIDS
 from ansible_collections.vgpu.kvm.tests.model.judge import Judge, Judgement, wanted_params
-from ansible_collections.vgpu.kvm.tests.model.layouts import Pick, means, write
+from ansible_collections.vgpu.kvm.tests.model.layouts import HABITS, Pick, means, moved, write
 from ansible_collections.vgpu.kvm.tests.model.rules import Vgpu, instances_needed, satisfied, time_sliced_fit
 from ansible_collections.vgpu.kvm.tests.model.world import Goal, State, World, agree
 
 # What each operation draws from. One number below 2**24, all as likely as any other; larger ranges hypothesis prefers small ones of. 0 does nothing, so
 # that an example shrinks to fewer operations and each of the rest stays what it was.
 NUMBERS = st.integers(0, 2**24 - 1)
+STRANDED = (None, "pci-pf-stub")  # drivers of a PF whose VFs somebody was about to enable
 Fact = Tuple[str, str, Optional[int], str, Optional[str]]
 
 
@@ -38,6 +39,7 @@ class Worlds(RuleBasedStateMachine):
         super().__init__()
         self.world: World = None  # type: ignore[assignment]
         self.last: Optional[List[Dict[str, Any]]] = None
+        self.names: List[str] = []  # of operations, each as often as it is likely
         self.swapped: Set[str] = set()  # GPUs that are other cards than the stored layout knows
 
     @initialize(number=NUMBERS)
@@ -50,6 +52,9 @@ class Worlds(RuleBasedStateMachine):
         gpus = [(address, pick.one(self.cards)) for address in addresses]
         vendor = bool(pick.number(0, 1))
         self.world = World(gpus, vendor, bool(pick.number(0, 1)), pick.some(["short list", "cdevs", "spreads", "side by side"], 3))
+        self.world.habits = {word: pick.one([0, 1, 1, 3]) for word in HABITS}
+        # Not all worlds are alike: what is rare in most is frequent in some.
+        self.names = [name for name, weight in self.weights for dummy in range(weight * pick.one([0, 1, 1, 3]))] + ["apply"]
         self.built(pick)
         if pick.number(0, 9):
             self.world.host.vfs_on()
@@ -64,9 +69,10 @@ class Worlds(RuleBasedStateMachine):
             self.world.close()
 
     weights = (
-        ("apply", 14), ("apply_once_more", 2), ("apply_killed", 2), ("apply_raced", 2), ("apply_blind", 1), ("preflight", 1), ("vf_taken", 1),
+        ("apply", 14), ("apply_once_more", 2), ("apply_killed", 2), ("apply_raced", 3), ("apply_blind", 1), ("preflight", 1), ("vf_taken", 1),
         ("vm_starts", 5), ("vms_stop", 2), ("foreign_vgpu", 4), ("vgpu_vanishes", 4),
         ("vf_cycle", 1), ("off_the_bus", 2), ("whole_gpu", 1), ("vfs_by_module", 2), ("reboot", 3), ("restore_now", 3),
+        ("comes_back", 4), ("beside_a_vm", 3), ("beside_others", 2), ("without_a_gpu", 2), ("moves_from_a_lost_gpu", 1), ("stranded", 1),
     )
 
     @rule(number=NUMBERS)
@@ -74,12 +80,15 @@ class Worlds(RuleBasedStateMachine):
         """One operation, the frequent ones more often."""
         if number and self.world is not None:
             data = Random(number)
-            getattr(self, Pick(data).one([name for name, weight in self.weights for dummy in range(weight)]))(data)
+            getattr(self, Pick(data).one(self.names))(data)
 
     # --- layouts
 
     def apply(self, data: Random) -> None:
-        """A layout is applied."""
+        """A layout is applied, mostly once VFs are on."""
+        for gpu, state in self.world.state().gpus.items():
+            if state.driver == "nvidia" and not state.vfs and not state.card.on_pf and not state.off_bus and data.randrange(8):
+                self.world.cycle(gpu)
         self.applied(write(self.world, Pick(data), self.mig), Pick(data).one(["fail", "warn"]))
 
     def apply_once_more(self, data: Random) -> None:
@@ -437,6 +446,69 @@ class Worlds(RuleBasedStateMachine):
         agree(after.vgpus == before.vgpus, "enabling VFs changed vGPUs", lambda: str(after.vgpus))
         agree(world.call(nvidia_sriov, gpus=wanted).writes == 0, "second run of nvidia_sriov", lambda: "")
 
+    # --- several of these, one after another
+
+    def comes_back(self, data: Random) -> None:
+        """vGPUs vanish, and a layout is applied: the last one, or another."""
+        self.vgpu_vanishes(data)
+        if Pick(data).number(0, 1):
+            self.apply_once_more(data)
+        else:
+            self.apply(data)
+
+    def beside_a_vm(self, data: Random) -> None:
+        """A VM starts, and a layout is applied."""
+        self.vm_starts(data)
+        self.apply(data)
+
+    def beside_others(self, data: Random) -> None:
+        """A VM starts with a vGPU of somebody else, and the host is restored."""
+        world = self.world
+        before = {one.serial for one in world.state().vgpus}
+        self.foreign_vgpu(data)
+        keys = [one.key for one in world.state().vgpus if one.serial not in before]
+        if keys:
+            world.start_vm(keys, bool(Pick(data).rarely(25)))
+        self.restores(None)
+
+    def without_a_gpu(self, data: Random) -> None:
+        """A GPU falls off the bus, a layout is applied, and the GPU comes back or not."""
+        pick, world = Pick(data), self.world
+        pf = world.host.pf(pick.one(sorted(world.cards)))
+        pf.off_bus = True
+        world.say("world.host.pf(%r).off_bus = True" % pf.address)
+        if pick.number(0, 1):
+            self.apply_once_more(data)
+        else:
+            self.apply(data)
+        pf.off_bus = bool(pick.number(0, 1))
+        world.say("world.host.pf(%r).off_bus = %r" % (pf.address, pf.off_bus))
+
+    def moves_from_a_lost_gpu(self, data: Random) -> None:
+        """The host reboots without a GPU that had vGPUs with named UUIDs, and the layout gives one of these to another GPU."""
+        pick, world = Pick(data), self.world
+        lost = [gpu for gpu, vgpus in sorted(world.stored().items()) if gpu in world.cards and any(one["uuid"] in UUIDS for one in vgpus)]
+        if not lost or len(world.cards) < 2:
+            return
+        pf = world.host.pf(pick.one(lost))
+        pf.off_bus = True
+        world.say("world.host.pf(%r).off_bus = True" % pf.address)
+        world.reboot(back=False)
+        self.restores(None)
+        self.applied(moved(world, pick, self.mig), "warn")
+
+    def stranded(self, data: Random) -> None:
+        """At the boot something broke off what enables a GPU's VFs: neither nvidia nor vfio-pci has the PF when the restore begins."""
+        pick, world = Pick(data), self.world
+        world.reboot()
+        gpus = [gpu for gpu, state in world.state().gpus.items() if state.driver == "nvidia" and not state.card.on_pf and not state.vfs]
+        if gpus:
+            gpu = pick.one(gpus)
+            world.strand(gpu, pick.one([None, "pci-pf-stub"]))
+            self.restores(None)
+            if world.host.pf(gpu).driver != "nvidia":
+                world.to_nvidia(gpu)
+
     # --- the boot
 
     def reboot(self, data: Random) -> None:
@@ -500,7 +572,7 @@ class Worlds(RuleBasedStateMachine):
         if lost:  # not said: whether the restore frees a VF that vfio-pci has and nobody uses
             vfs = self.world.host.pf(gpu).vfs
             return False if any(self.world.kernel.users(vfs[number].group) for number in lost) else None
-        if state.off_bus or state.driver != "nvidia":
+        if state.off_bus or state.driver not in ("nvidia", *STRANDED) or state.driver in STRANDED and state.card.on_pf:
             return False if goal.facts else (True if state.driver != "nvidia" else None)
         if goal.mixed and not state.mixed and there:
             return None

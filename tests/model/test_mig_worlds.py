@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig
 from ansible_collections.vgpu.kvm.tests.model.judge import Judge
-from ansible_collections.vgpu.kvm.tests.model.layouts import Pick, means, write
+from ansible_collections.vgpu.kvm.tests.model.layouts import Pick, means, profiles, write
 from ansible_collections.vgpu.kvm.tests.model.machine import Worlds, refused, same_answer, staying, worlds
 from ansible_collections.vgpu.kvm.tests.model.world import GpuState, State, agree
 
@@ -39,7 +39,7 @@ class MigWorlds(Worlds):
     def mode_of_layout(self, data: Random) -> None:
         """The module sets the modes that a layout needs."""
         pick, world = Pick(data), self.world
-        layout = write(world, pick, True)
+        layout = write(world, pick, True, 50)
         meaning = means(world, layout)
         before = world.state()
         reasons: List[str] = []
@@ -132,8 +132,7 @@ class MigWorlds(Worlds):
         if not gpus:
             return
         gpu = pick.one(gpus)
-        names = [one.name for one in world.cards[gpu].fake.profiles]
-        wanted = [pick.one(names) for dummy in range(pick.number(0, 4))]
+        wanted = profiles(world.cards[gpu], pick)
         before = world.state()
         state = before.gpus[gpu]
         reasons: List[str] = []

@@ -107,6 +107,7 @@ class World:
         self.mig_layouts: Set[str] = set()  # GPUs on which some layout had MIG-backed vGPUs or GPU instances
         self.homes: Dict[str, Tuple[str, int]] = {}  # of derived UUIDs
         self.blind = False  # nvidia-smi does not say who uses vGPUs
+        self.habits: Dict[str, int] = {}  # how many times as often as elsewhere a layout has something
         self.by_hand = False  # nvidia_mdev has defined devices of its own
 
     def close(self) -> None:
@@ -340,6 +341,13 @@ class World:
             del self.kernel.processes[pid]
         pf.driver = None
         self.kernel.bind("nvidia", pf)
+
+    def strand(self, gpu: str, driver: Optional[str]) -> None:
+        """What enables the VFs of a GPU ends before the GPU is back."""
+        self.say("world.strand(%r, %r)" % (gpu, driver))
+        pf = self.host.pf(gpu)
+        self.kernel.unregister(pf)
+        pf.driver = driver
 
     def mig(self, gpu: str) -> None:
         """The GPU is in MIG mode from the beginning."""
