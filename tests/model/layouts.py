@@ -198,7 +198,7 @@ class _Writer:
             line["uuid"] = pick.one(UUIDS + [UUIDS[0].upper()]) if not self.often("wrong", 2) else "no-uuid"
             line["count"] = 1 if not self.often("wrong", 3) else count
         if self.often("vf", 12) if self.world.cards[gpu].fake.vfs else self.often("wrong", 2):
-            number = pick.number(0, self.world.cards[gpu].fake.vfs - (0 if self.often("wrong", 10) else 1))
+            number = pick.number(0, max(0, self.world.cards[gpu].fake.vfs - (0 if self.often("wrong", 10) else 1)))
             pf = self.world.host.pf(gpu)
             line["vf"] = pf.vfs[number].address if number < len(pf.vfs) and pick.number(0, 1) else str(number)
             line["count"] = 1 if not self.often("wrong", 3) else count
