@@ -21,12 +21,16 @@ NAMESPACE = uuids.UUID("6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11")
 
 @dataclass(eq=False, repr=False)
 class Matching:
-    """Existing vGPUs that are requested ones (placed), that do not stay (removed), the others (left); requests that none matches (open)."""
+    """Existing vGPUs that are requested ones (placed), that do not stay (removed), the others (left); requests that none matches (open).
+
+    again: vGPUs that go although they match. A request may get one of them anew.
+    """
 
     placed: list[Placed] = field(default_factory=list)
     left: list[Vgpu] = field(default_factory=list)
     open: list[Chosen] = field(default_factory=list)
     removed: list[Vgpu] = field(default_factory=list)
+    again: Sequence[Vgpu] = ()
 
     def keep(self, request: GpuRequest, one: Chosen, vgpu: Vgpu) -> None:
         """An existing vGPU is the requested one."""
@@ -65,12 +69,13 @@ _FITTING: Sequence[Callable[[Optional[str], str, int], bool]] = (
 )
 
 
-def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
-    """Existing vGPUs for requested ones: by UUID, then by slot in the layout file, then by type."""
+def match(request: GpuRequest, chosen: Sequence[Chosen], again: Sequence[Vgpu] = ()) -> Matching:
+    """Existing vGPUs for requested ones: by UUID, then by slot in the layout file, then by type. again: as in Matching."""
     removes = request.spec.removes
-    found = Matching(open=list(chosen))
+    found = Matching(open=list(chosen), again=again)
     for vgpu in request.gpu.vgpus:
-        (found.removed if removes is not None and vgpu.key in removes else found.left).append(vgpu)
+        goes = vgpu in again or removes is not None and vgpu.key in removes
+        (found.removed if goes else found.left).append(vgpu)
     vfs = {one.spec.index for one in chosen} - {None}
     for one in [one for one in chosen if one.spec.uuid or one.spec.index is not None]:
         # Another's VF, or another's UUID, is not this one's to keep.
@@ -94,7 +99,7 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
                 ranked.remove(fitting[0])
                 found.keep(request, one, fitting[0])
     if removes is None:
-        found.removed, found.left = found.left, []
+        found.removed, found.left = found.removed + found.left, []
     return found
 
 
@@ -119,7 +124,8 @@ def place(request: GpuRequest, found: Matching) -> list[Refusal]:
     free = [slot for slot in slots_of(request) if slot.index not in busy]
     # Larger before smaller: they need more room in one piece. What is another vGPU's UUID the plan refuses.
     coming = sorted([one for one in found.open if one.spec.uuid not in staying or not one.spec.uuid], key=lambda one: -(one.type.framebuffer_mib or 0))
-    continued, gone = _continue(request, coming, free, in_use)
+    former = [StoredVgpu(one.uuid, one.parent, one.index, one.type, plain_params(one.params)) for one in found.again if one.key not in request.known]
+    continued, gone = _continue(request, [*request.known.values(), *former], coming, free, in_use)
     errors = []
     # Requests with a slot of their own first, so that no other takes it.
     for one in sorted(coming, key=lambda one: (one.spec.index is None, one not in continued, one.spec.uuid is None)):
@@ -149,14 +155,14 @@ def _free_slot(free: Sequence[Slot], index: int | None, avoided: Collection[int 
 
 
 def _continue(
-    request: GpuRequest, coming: Sequence[Chosen], free: Sequence[Slot], in_use: Collection[str]
+    request: GpuRequest, former: Sequence[StoredVgpu], coming: Sequence[Chosen], free: Sequence[Slot], in_use: Collection[str]
 ) -> tuple[dict[Chosen, StoredVgpu], list[StoredVgpu]]:
-    """The stored vGPU that each request continues, in its own free slot, and those that are missing and that none continues.
+    """The former vGPU that each request continues, in its own free slot, and those that are missing and that none continues.
 
     That of a request's UUID, or of its VF and type, or of its type: first with the same parameters.
     """
     slots, given = {None, *(slot.index for slot in free)}, {one.spec.index for one in coming if one.spec.index is not None}
-    left = sorted((was for was in request.known.values() if was.index in slots), key=lambda was: was.key not in request.host.defined)
+    left = sorted((was for was in former if was.index in slots), key=lambda was: was.key not in request.host.defined)
     continued: dict[Chosen, StoredVgpu] = {}
 
     def by_uuid(one: Chosen, was: StoredVgpu) -> bool:
