@@ -261,7 +261,11 @@ class World:
         if device.vendor:
             device.params = params
             self.vf_params.pop(parent, None)
-        self.kernel.mdevs[parent if device.vendor else uuid].params = params
+        made = self.kernel.mdevs[parent if device.vendor else uuid]
+        made.params = params
+        # What has the UUID, or the VF where there is none, and the type of a stored one, can't be told from that one.
+        if any((one["uuid"] or one["parent"], one["type"]) == (made.uuid, short) for one in self.stored().get(made.parent.gpu.address, ())):
+            self.adopted.add(self.serial(made))
         return True
 
     def remove(self, key: str) -> None:

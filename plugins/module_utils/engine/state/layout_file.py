@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Collection, Iterable, Mapping, TypeVar
 
 from ..base.errors import error
+from ..hardware.gpu import Gpu
 from ..system import files
 from . import migration
 from .paths import STORE
@@ -62,6 +63,15 @@ class StoredGpu:
     def keys(self) -> list[str]:
         """Keys of vGPUs that we created here."""
         return [one.key for one in self.vgpus] + self.former
+
+    def has(self, key: str, type_name: str) -> bool:
+        """Whether a vGPU of this key and type is one that we created here. A VF, which is its vGPU's key without UUIDs, may hold somebody else's since."""
+        return key in self.former or any(one.key == key and one.type == type_name for one in self.vgpus)
+
+    def there(self, gpu: Gpu) -> list[str]:
+        """The keys, less those of what somebody else has there now."""
+        others = [one.key for one in gpu.vgpus if not self.has(one.key, one.type)]
+        return [key for key in self.keys if key not in others]
 
     def gave(self, key: str, params: str) -> bool:
         """Whether a layout set these vgpu_params of the vGPU."""

@@ -38,7 +38,7 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
     result.errors += _set_mixed(result, target, request) if request.spec.mixed else []
     found = Matching(removed=list(request.gpu.vgpus), open=chosen) if target.sets_mixed else match(request, chosen)
     wrong = place(request, found)
-    target.placed, target.removed = found.placed, found.removed
+    target.placed, target.removed, target.left = found.placed, found.removed, found.left
     errors: list[Refusal] = []
     if request.spec.needs_mig and request.spec.removes is None:
         errors = _plan_instances(target, request, chosen)
@@ -133,7 +133,8 @@ def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> li
             remedy="Take one framebuffer size per GPU, without mixed_sizes.", code="mixed_unsupported",
         )]
     target.sets_mixed = not on
-    busy = [vgpu for vgpu in gpu.vgpus if not on and vgpu.holders and vgpu.key not in request.options.force_remove]
+    options = request.options
+    busy = [vgpu for vgpu in gpu.vgpus if not on and vgpu.holders and vgpu.key not in options.force_remove and not options.keeps]
     return [refusals.in_use(vgpu.key, vgpu.holders, "enabling mixed-size mode, which takes an empty GPU") for vgpu in busy]
 
 
@@ -151,7 +152,7 @@ def _plan_instances(target: GpuTarget, request: GpuRequest, chosen: Sequence[Cho
     """GPU instances for the vGPUs; errors if they don't fit."""
     errors = _instances(target, request)
     # The GPU instances of idle vGPUs may be in the way: as few as possible go, or are recreated in others, if it helps that all do.
-    sets = _recreatable([vgpu for vgpu in request.gpu.vgpus if not vgpu.holders]) if errors and not target.sets_mixed else []
+    sets = _recreatable([vgpu for vgpu in request.gpu.vgpus if not vgpu.holders]) if errors and not (target.sets_mixed or request.options.keeps) else []
     least, best = len(target.removed), None
     for some in sets if sets and _without(request, chosen, sets[-1]) else ():
         if best and (len(best.removed) <= max(least, len(some))):
@@ -194,7 +195,12 @@ def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     profiles = gpu.mig.profiles if gpu.mig else []
     if not profiles:
         profiles = mig_placement.predicted_profiles(gpu.model, words or (), [vgpu_type for vgpu_type, dummy in tenants])
+    others = _others(target, request)
+    tenants += others
     found, errors = selection.needed(gpu, tenants, profiles) if words is None else selection.given(gpu, words, tenants, profiles)
+    if errors and others and words is not None:  # the listed ones are for others than those that stay
+        beside = selection.needed(gpu, others, profiles)[0].profiles
+        found, errors = selection.given(gpu, [*words, *(one.name for one in beside)], tenants, profiles)
     staying = [(vgpu, vgpu_type) for vgpu_type, vgpu in tenants if vgpu]
     asked = mig_placement.InstanceRequest(found.profiles, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
     target.instances, wrong = mig_placement.plan_instances(gpu, asked)
@@ -207,9 +213,15 @@ def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     return errors or wrong
 
 
+def _others(target: GpuTarget, request: GpuRequest) -> list[selection.Tenant]:
+    """The vGPUs that stay although nothing requests them, as far as their types are known."""
+    types = {one.id: one for one in request.gpu.types}
+    return [(types[vgpu.type_id], vgpu) for vgpu in target.left if vgpu.type_id in types]
+
+
 def guard_removal(vgpus: Sequence[Vgpu], options: Options) -> list[Refusal]:
     """vGPUs that are to be removed, are in use, and are not named in force_remove."""
-    used = [vgpu for vgpu in vgpus if vgpu.holders and vgpu.key not in options.force_remove]
+    used = [vgpu for vgpu in vgpus if vgpu.holders and vgpu.key not in options.force_remove and not options.keeps]
     names = ["%s (%s%s)" % (vgpu.key, vgpu.type, " on " + vgpu.parent if vgpu.uuid else "") for vgpu in used]
     override = "force_remove (role variable vgpu_force_remove)"
     return [refusals.in_use(name, vgpu.holders, "removing it", override) for name, vgpu in zip(names, used)]

@@ -98,7 +98,7 @@ def match(request: GpuRequest, chosen: Sequence[Chosen], again: Sequence[Vgpu] =
             if fitting:
                 ranked.remove(fitting[0])
                 found.keep(request, one, fitting[0])
-    if removes is None:
+    if removes is None and not request.options.keeps:
         found.removed, found.left = found.removed + found.left, []
     return found
 
