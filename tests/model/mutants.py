@@ -40,7 +40,7 @@ MUTANTS = (
     Mutant("nvidia-smi is not asked about keys that come again", "layout", "checks/in_use.py",
            'return [step.args["key"] for step in steps if step.kind == "params" or',
            'return removed(steps) or [step.args["key"] for step in steps if False and'),
-    Mutant("former keys are never cleared", "layout", "state/layout_file.py", "if key in present and key not in desired", "if key not in desired"),
+    Mutant("former keys are never cleared", "layout", "state/layout_file.py", "if key in present and (key not in types or present[key] not in (None, types[key]))", "if key not in types"),
     Mutant("GPU instances are counted for each type", "mig", "mig/selection.py",
            "found.setdefault((profile.name, size),", "found.setdefault((name, size),"),
     Mutant("a UUID that moves is created before it is removed", "layout", "vgpu/plan.py",

@@ -42,14 +42,14 @@ def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list
 
 def _forget(ctx: Context, done: Sequence[Step]) -> None:
     """Removes from the layout file what was to go and is gone."""
-    params = {vgpu.key: plain_params(vgpu.params) for vgpu in frameworks.instances(ctx)}
-    there = {*params, *mdevctl.definitions(ctx.root)}
+    vgpus = frameworks.instances(ctx)
+    there: dict[str, str | None] = {**dict.fromkeys(mdevctl.definitions(ctx.root)), **{vgpu.key: vgpu.type for vgpu in vgpus}}
     unmixed = [step.device for step in done if step.kind == "mixed" and not step.args["enabled"]]
     stored = layout_file.read(ctx.root).values()
     homes = {one.key: gpu for gpu in stored for one in gpu.vgpus}  # a UUID may have moved
     for gpu in stored:
-        mine = [key for key in there if homes.get(key, gpu) is gpu]
-        gpu.forget(mine, {key: text for key, text in params.items() if key in mine})
+        mine = {key: name for key, name in there.items() if homes.get(key, gpu) is gpu}
+        gpu.forget(mine, {vgpu.key: plain_params(vgpu.params) for vgpu in vgpus if vgpu.key in mine})
         gpu.mixed = None if gpu.address in unmixed else gpu.mixed
     files.write_atomic(ctx.root, migration.current(ctx.root, layout_file.PATH), layout_file.dumps(stored), 0o644)
 

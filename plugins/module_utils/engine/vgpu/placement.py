@@ -58,12 +58,16 @@ _IDLE, _DEFINED, _USED = 0, 1, 2
 # Whether a vGPU suits a request of its type, by the requested parameters, its own, and how much it must stay: the best first. What is in use stays
 # as it is, if any request allows that; what a VM is defined with stays rather than what none is.
 _FITTING: Sequence[Callable[[Optional[str], str, int], bool]] = (
-    lambda requested, present, stays: stays == _USED and present == (requested or ""),
+    lambda requested, present, stays: stays == _USED and present == requested,
+    lambda requested, present, stays: stays == _USED and requested is None and not present,
     lambda requested, present, stays: stays == _USED and requested is None,
-    lambda requested, present, stays: stays == _DEFINED and present == (requested or ""),
+    lambda requested, present, stays: stays == _DEFINED and present == requested,
+    lambda requested, present, stays: stays == _DEFINED and requested is None and not present,
     lambda requested, present, stays: stays == _DEFINED and requested is None,
     lambda requested, present, stays: stays == _DEFINED,
-    lambda requested, present, stays: stays == _IDLE and present == (requested or ""),
+    lambda requested, present, stays: stays == _IDLE and present == requested,
+    lambda requested, present, stays: stays == _IDLE and requested is None and not present,
+    lambda requested, present, stays: stays == _IDLE and requested is None,
     lambda requested, present, stays: stays == _IDLE,
     lambda requested, present, stays: True,
 )
@@ -91,7 +95,7 @@ def match(request: GpuRequest, chosen: Sequence[Chosen], again: Sequence[Vgpu] =
     )
     # What an idle vGPU was created for counts: an interrupted run may not have set it.
     known = {vgpu.key: request.known[vgpu.key].params for vgpu in ranked if vgpu.key in request.known and not vgpu.holders}
-    params = {vgpu.key: known.get(vgpu.key, plain_params(vgpu.params)) for vgpu in ranked}
+    params = {vgpu.key: known.get(vgpu.key) or plain_params(vgpu.params) for vgpu in ranked}
     for fits in _FITTING:
         for one in [one for one in found.open if not one.spec.uuid and one.spec.index is None]:
             fitting = [vgpu for vgpu in ranked if vgpu.type == one.type.short and fits(one.spec.params, params[vgpu.key], _stays(request, vgpu))]
@@ -181,7 +185,7 @@ def _continue(
             if found:
                 continued[one] = found
                 left.remove(found)
-    there = {vgpu.key for vgpu in request.gpu.vgpus}
+    there = {vgpu.key for vgpu in request.host.inventory.vgpus}
     return continued, [was for was in left if was.key not in there]
 
 

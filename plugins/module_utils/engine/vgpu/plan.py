@@ -171,7 +171,7 @@ def _move_first(result: LayoutPlan) -> None:
 def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
     """The step that writes the layout file, if it changes. The boot restores the layout's GPUs, and VFs of GPUs that have them on."""
     kept, new = [], []
-    homes = {vgpu.key: gpu.address for gpu in host.inventory.gpus for vgpu in gpu.vgpus}
+    everywhere = {vgpu.key for vgpu in host.inventory.vgpus}
     placed = {one.uuid for target in result.target.gpus.values() for one in target.placed or () if one.uuid}
     for gpu in host.inventory.gpus:
         planned, stored = result.target.of(gpu.address), host.stored.get(gpu.address)
@@ -189,7 +189,8 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
             new.append(layout_file.StoredGpu(gpu.address, count, vgpus, stored.there(gpu) if stored else [], mig=planned.mig, mixed=planned.mixed))
             shown = {vgpu.key: plain_params(vgpu.params) for vgpu in gpu.vgpus}
             new[-1].former_params = {key: text for key, text in shown.items() if stored and stored.gave(key, text)}
-            new[-1].forget([key for key in {*homes, *host.definitions} if homes.get(key, gpu.address) == gpu.address], shown)
+            defined = {key: None for key in host.definitions if key not in everywhere}
+            new[-1].forget({**defined, **{vgpu.key: vgpu.type for vgpu in gpu.vgpus}}, shown)
     unmixes = any(one.sets_mixed and not one.mixed for one in result.target.gpus.values())
     result.target.forgets = unmixes or any(one.former or one.former_params for one in new)
     if layout_file.content(kept + new) == layout_file.content(host.stored.values()):

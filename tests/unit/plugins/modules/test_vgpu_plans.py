@@ -629,3 +629,38 @@ def test_two_vgpus_of_one_vm_put_no_third_one_in_use(make_host):
     host.kernel.used = lambda mdev: mdev.parent in used
     outcome = call(nvidia_vgpu, host, layout=[entry("all", *[name + "-8Q"] * 2)]).ok
     assert outcome["changed"] and third not in host.kernel.mdevs.values() and len(host.kernel.mdevs) == 2
+
+
+@pytest.mark.parametrize("vendor", [False, True])
+def test_a_vgpu_that_was_to_change_its_type_stays_ours_while_it_is_there(make_host, vendor):
+    """A VM started with it after the plan was made. The layout file has its key with the new type."""
+    host, word = one_gpu(make_host, vendor)
+    call(nvidia_vgpu, host, layout=[entry("all", {"type": word + "-8Q", "vf": 0})]).ok
+    (there,) = host.kernel.mdevs.values()
+    host.fail_at = len(host.writes) + 2
+    assert call(nvidia_vgpu, host, layout=[entry("all", {"type": word + "-24Q", "vf": 0})]).failed
+    host.fail_at = None
+    assert list(host.kernel.mdevs.values()) == [there]
+    host.kernel.use(there.uuid)
+    assert call(nvidia_vgpu, host, layout=[]).codes == ["in_use"]
+    host.kernel.processes.clear()
+    applied(host, [])
+    assert host.vgpus() == []
+
+
+def test_a_request_for_no_parameters_takes_no_vgpu_that_has_some(make_host):
+    """A request that leaves them out takes that one; the second run decides the same."""
+    host, word = one_gpu(make_host)
+    host.add(host.pf(SECOND).vfs[5].address, word + "-8Q", OTHER)
+    host.kernel.mdevs[OTHER].params = "disable_vnc=1"
+    applied(host, [entry("all", word + "-8Q", {"type": word + "-8Q", "count": 2, "vgpu_params": ""})])
+    assert len(host.vgpus()) == 3 and host.kernel.mdevs[OTHER].params == "disable_vnc=1"
+
+
+def test_the_vf_of_a_uuid_that_lives_on_another_gpu_is_free(make_host):
+    host = two_gpus(make_host)
+    call(nvidia_vgpu, host, layout=[entry(FIRST, {"type": "A40-8Q", "uuid": UUID, "vf": 0})]).ok
+    host.kernel.remove(host.kernel.mdevs[UUID])
+    host.add(host.pf(SECOND).vfs[0].address, "A40-8Q", UUID)
+    call(nvidia_vgpu, host, layout=[entry(FIRST, "A40-8A")]).ok
+    assert [parent for key, parent, dummy in host.vgpus() if key != UUID] == [host.pf(FIRST).vfs[0].address]
