@@ -4,34 +4,35 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
+from random import Random
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, TypeVar
 
-from hypothesis import strategies as st
-
-from ansible_collections.vgpu.kvm.tests.model.hosts import ELSEWHERE, UUIDS, WORDS
-from ansible_collections.vgpu.kvm.tests.model.rules import Type, Want
+from ansible_collections.vgpu.kvm.tests.model.hosts import Card, ELSEWHERE, UUIDS, WORDS
+from ansible_collections.vgpu.kvm.tests.model.rules import Type, Want, instances_needed
 from ansible_collections.vgpu.kvm.tests.model.world import State, World
 
 T = TypeVar("T")
+# What layouts of a world may have more often than those of others, or never; wrong: what refuses them.
+HABITS = ("uuid", "vf", "vgpu_params", "mixed_sizes", "mig", "wrong")
 
 
 class Pick:
-    """Draws of hypothesis in words. The first of a list is what an example shrinks to."""
+    """Random choices in words."""
 
-    def __init__(self, data: Any) -> None:
-        self._draw: Callable[[Any], Any] = data.draw
+    def __init__(self, source: Random) -> None:
+        self._random = source
 
     def one(self, choices: Sequence[T]) -> T:
         """One of them."""
-        return choices[self._draw(st.integers(0, len(choices) - 1))]  # type: ignore[no-any-return]
+        return self._random.choice(choices)
 
     def number(self, least: int, most: int) -> int:
         """A number."""
-        return self._draw(st.integers(least, most))  # type: ignore[no-any-return]
+        return self._random.randint(least, most)
 
     def rarely(self, percent: int) -> bool:
         """True in so many of a hundred cases."""
-        return self._draw(st.integers(0, 99)) >= 100 - percent  # type: ignore[no-any-return]
+        return self._random.randrange(100) < percent
 
     def some(self, choices: Sequence[T], most: int) -> List[T]:
         """Up to so many of them, none twice."""
@@ -62,11 +63,15 @@ class Meaning(NamedTuple):
 
 
 class _Writer:
-    """Writes one layout."""
+    """Writes one layout. other: how many of a hundred are for the other MIG mode than the GPU has."""
 
-    def __init__(self, world: World, pick: Pick, mig: bool) -> None:
-        self.world, self.pick, self.mig = world, pick, mig
+    def __init__(self, world: World, pick: Pick, mig: bool, other: int = 6) -> None:
+        self.world, self.pick, self.mig, self.other = world, pick, mig, other
         self.state: State = world.state()
+
+    def often(self, word: str, percent: int) -> bool:
+        """True in so many of a hundred cases, as often as this world has it."""
+        return self.pick.rarely(percent * self.world.habits.get(word, 1))
 
     def layout(self) -> List[Dict[str, Any]]:
         """Entries: mostly one for each of some GPUs, now and then one for several."""
@@ -107,16 +112,17 @@ class _Writer:
         if pick.rarely(10):
             other = pick.one(sorted(self.world.cards))
             gpus.append(pick.one(self.world.cards[other].spellings(other, self.world.host.pf(other).uuid)[rank]))
-        if pick.rarely(5):
+        if self.often("wrong", 4):
             gpus.append(pick.one(ELSEWHERE))
-        if pick.rarely(2):
+        if self.often("wrong", 2):
             gpus = [pick.one(["0000:aa:00.0", "Z99", "GPU-00000000-0000-0000-0000-000000000000"] + ELSEWHERE)]
         entry: Dict[str, Any] = {"gpu": gpus, "vgpus": self.lines(gpu)}
-        if pick.rarely(20 if card.fake.mixed else 2):
+        if entry["vgpus"] and (self.often("mixed_sizes", 20) if card.fake.mixed else self.often("wrong", 2)):
             entry["mixed_sizes"] = True
-        if self.mig and card.fake.profiles and pick.rarely(20):
-            names = [one.name for one in card.fake.profiles]
-            entry["mig"] = [pick.one(names) for dummy in range(pick.number(0, 4))]
+        if self.mig and card.fake.profiles and self.often("mig", 15) and (self.state.gpus[gpu].mig or self.often("wrong", 10)):
+            types = [card.types[want.type] for line in entry["vgpus"] for want in _line(self.world, gpu, line, [])]
+            needed = instances_needed([one for one in types if one.profile])
+            entry["mig"] = needed + profiles(card, pick)[:pick.number(0, 1)] if pick.number(0, 3) else profiles(card, pick)
         return entry
 
     def lines(self, gpu: str) -> List[Dict[str, Any]]:
@@ -126,21 +132,33 @@ class _Writer:
             return self.changed(gpu)
         types = self.pool(gpu)
         lines = []
-        first = pick.one(types)
-        for number in range(pick.number(0, 3)):
-            kin = [one for one in types if one.gib == first.gib] if pick.number(0, 3) else types
+        first, room = pick.one(types), 1.0
+        for number in range(pick.one([0, 1, 1, 2, 2, 3])):
+            kin = [one for one in types if one.gib == first.gib] if pick.number(0, 7) else types
             if first.profile and pick.number(0, 2):  # those that share its GPU instances, or could but for their size
                 kin = [one for one in types if one.profile == first.profile and (one.gib == first.gib or not pick.number(0, 2))]
-            one = first if number == 0 else pick.one(kin)
-            lines.append(self.line(gpu, one, pick.number(1, max(1, min(one.most, 4) if pick.number(0, 9) else one.most + 1))))
+            one = first if number == 0 or not pick.number(0, 2) else pick.one(kin)
+            most = min(4, max(0, int(room / self.share(gpu, one) + 0.01)))
+            if self.often("wrong", 5):
+                most = one.most + 1
+            if most:
+                lines.append(self.line(gpu, one, pick.number(1, most)))
+                room -= lines[-1]["count"] * self.share(gpu, one)
         return lines
+
+    def share(self, gpu: str, one: Type) -> float:
+        """The part of the GPU that a vGPU of the type takes, more or less."""
+        card = self.world.cards[gpu]
+        if not one.profile:
+            return max(1 / one.most, one.gib / card.fake.gib)
+        return card.board.profiles[one.profile].memory / max(profile.memory for profile in card.fake.profiles) / one.per_gi
 
     def pool(self, gpu: str) -> List[Type]:
         """Types to choose from; mostly those that the mode of the GPU offers."""
         types = sorted(self.world.cards[gpu].types.values())
-        mig = self.state.gpus[gpu].mig if not self.mig else bool(self.pick.number(0, 5))
+        mig = self.state.gpus[gpu].mig is not (self.mig and self.pick.rarely(self.other))
         found = [one for one in types if bool(one.profile) == mig]
-        return found if found and not self.pick.rarely(3) else types
+        return found if found and not self.often("wrong", 2) else types
 
     def changed(self, gpu: str) -> List[Dict[str, Any]]:
         """The vGPUs of a GPU, or those of its last layout, once more: with one more, one less or one of another type."""
@@ -152,7 +170,9 @@ class _Writer:
             if there and pick.number(0, 1):
                 there.remove(pick.one(there))
             if pick.number(0, 2):
-                there.append((pick.one(there)[0] if there and pick.number(0, 1) else pick.one(self.pool(gpu)).short, ""))
+                like = self.world.cards[gpu].types[pick.one(there)[0]] if there and pick.number(0, 3) else None
+                kin = [one for one in self.pool(gpu) if like is None or one.gib == like.gib] if pick.number(0, 1) or not like else [like]
+                there.append((pick.one(kin or self.pool(gpu)).short, ""))
         return self.again(gpu, there)
 
     def again(self, gpu: str, there: Sequence[Tuple[str, str]]) -> List[Dict[str, Any]]:
@@ -167,27 +187,39 @@ class _Writer:
         """One line of an entry."""
         pick = self.pick
         spelling = pick.one([one.short, one.short, one.name, "nvidia-" + one.id, "vfio-pci-" + one.id, one.id])
-        if pick.rarely(1):
+        if self.often("wrong", 1):
             spelling = pick.one(["A40-5Q", "Z99-1Q", "nvidia-9999"])
         line: Dict[str, Any] = {"type": spelling, "count": count}
-        if pick.rarely(20):
+        if self.often("vgpu_params", 20):
             line["vgpu_params"] = pick.one(["frame_rate_limiter=0", "disable_vnc=1", ""])
         if uuid:
             line["uuid"] = uuid
-        elif pick.rarely(12 if not self.world.vendor else 2):
-            line["uuid"] = pick.one(UUIDS + [UUIDS[0].upper()]) if not pick.rarely(3) else "no-uuid"
-            line["count"] = 1 if not pick.rarely(4) else count
-        if pick.rarely(12):
-            number = pick.number(0, self.world.cards[gpu].fake.vfs)
+        elif self.often("uuid", 15) if not self.world.vendor else self.often("wrong", 2):
+            line["uuid"] = pick.one(UUIDS + [UUIDS[0].upper()]) if not self.often("wrong", 2) else "no-uuid"
+            line["count"] = 1 if not self.often("wrong", 3) else count
+        if self.often("vf", 12) if self.world.cards[gpu].fake.vfs else self.often("wrong", 2):
+            number = pick.number(0, max(0, self.world.cards[gpu].fake.vfs - (0 if self.often("wrong", 10) else 1)))
             pf = self.world.host.pf(gpu)
             line["vf"] = pf.vfs[number].address if number < len(pf.vfs) and pick.number(0, 1) else str(number)
-            line["count"] = 1 if not pick.rarely(4) else count
+            line["count"] = 1 if not self.often("wrong", 3) else count
         return line
 
 
-def write(world: World, pick: Pick, mig: bool = False) -> List[Dict[str, Any]]:
+def profiles(card: Card, pick: Pick) -> List[str]:
+    """Names of GPU instance profiles, now and then the same more than once."""
+    names = [one.name for one in card.fake.profiles]
+    found = [pick.one(names) for dummy in range(pick.number(0, 4))]
+    return found + found[:1] * pick.one([0, 0, 1, 2])
+
+
+def write(world: World, pick: Pick, mig: bool = False, other: int = 6) -> List[Dict[str, Any]]:
     """A layout for the host."""
-    return _Writer(world, pick, mig).layout()
+    return _Writer(world, pick, mig, other).layout()
+
+
+def moved(world: World, pick: Pick, mig: bool = False) -> List[Dict[str, Any]]:
+    """A layout that gives a UUID to another GPU."""
+    return _Writer(world, pick, mig).moved()
 
 
 def rank_of(world: World, gpu: str, spelling: str) -> Optional[int]:

@@ -10,6 +10,7 @@ Run by hand, from a folder ``ansible_collections/vgpu/kvm``, with pytest and hyp
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import re
 import shutil
@@ -39,14 +40,14 @@ MUTANTS = (
     Mutant("nvidia-smi is not asked about keys that come again", "layout", "checks/in_use.py",
            'return [step.args["key"] for step in steps if step.kind == "params" or',
            'return removed(steps) or [step.args["key"] for step in steps if False and'),
-    Mutant("former keys are never cleared", "layout", "state/layout_file.py", "if key in present and key not in desired", "if key not in desired"),
+    Mutant("former keys are never cleared", "layout", "state/layout_file.py", "if key in present and (key not in types or present[key] not in (None, types[key]))", "if key not in types"),
     Mutant("GPU instances are counted for each type", "mig", "mig/selection.py",
            "found.setdefault((profile.name, size),", "found.setdefault((name, size),"),
     Mutant("a UUID that moves is created before it is removed", "layout", "vgpu/plan.py",
            "    _move_first(result)\n", ""),
     Mutant("an explicit UUID forgets its VF", "layout", "vgpu/placement.py", "return was.uuid == one.spec.uuid and", "return False and"),
     Mutant("the restore refuses because of vGPUs in use that it does not touch", "layout", "boot/restore.py",
-           "force_remove=[vgpu.key for vgpu in gpu.vgpus]", "force_remove=[]"),
+           "persist=False, keeps=True", "persist=False"),
     Mutant("VFs of a GPU whose VFs are off are stored", "layout", "vgpu/plan.py",
            'comes = planned.placed or "vfs" in options.assume', "comes = True"),
     Mutant("a type given by number passes the check of MIG mode", "mig", "vgpu/layout.py",
@@ -60,8 +61,7 @@ MUTANTS = (
     Mutant("a UUID on a GPU off the bus refuses the layout", "layout", "vgpu/plan.py",
            "gpu.address in specs and result.target.of(gpu.address).placed is None:", "False:"),
     Mutant("mixed sizes stay on silently", "layout", "vgpu/gpu_plan.py",
-           "    if not request.spec.mixed:\n        unset_mixed(result, target, request.gpu, request.stored)\n    result.errors += [",
-           "    result.errors += ["),
+           "    if not request.spec.mixed:\n        unset_mixed(result, target, request.gpu, request.stored)\n", ""),
     Mutant("a VF's parameters pass to its next vGPU", "layout", "frameworks/vendor_vfio.py",
            "        if self.params(parent):\n            self.set_params(parent, \"\")", "        if False:\n            self.set_params(parent, \"\")"),
     Mutant("a GPU that two words of an entry name gets double", "layout", "vgpu/layout.py",
@@ -88,29 +88,38 @@ def plant(mutant: Mutant, engine: Path) -> None:
     path.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
 
 
+def run(copy: Path, mutant: Mutant, seed: int, until: float, world: str = "") -> tuple[bool, str]:
+    """Runs worlds of that seed, or one of them, with the collection in that folder, until one deviates: (whether one did, what pytest printed)."""
+    path = os.pathsep.join([str(copy.parents[2])] + [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one])
+    settings = {"VGPU_WORLDS": "1000", "VGPU_WORLDS_SEED": str(seed), "VGPU_WORLDS_NOSHRINK": "1", "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=short", "-p", "no:cacheprovider", "tests/model/test_%s_worlds.py%s" % (mutant.suite, world)]
+    try:
+        answer = subprocess.run(command, cwd=copy, env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                timeout=max(1.0, until - time.monotonic()), check=False)
+    except subprocess.TimeoutExpired as exc:
+        return False, (exc.stdout or b"").decode()
+    return answer.returncode == 1, answer.stdout.decode()
+
+
 def worlds_until_found(mutant: Mutant, seed: int, until: float) -> tuple[int, str]:
-    """Runs worlds until one deviates, or the time is over: (how many were run, the deviation or an empty text)."""
+    """Runs worlds until one deviates that the planner as it is passes, or the time is over: (how many were run, the deviation or an empty text)."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "ansible_collections" / "vgpu" / "kvm"
-        for name in ("plugins", "tests/unit", "tests/model"):
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("plugins", "tests/unit/fake", "tests/model"):
+            shutil.copytree(ROOT / name, copy / name)
         shutil.copy(ROOT / "pytest.ini", copy)
         plant(mutant, copy / "plugins" / "module_utils" / "engine")
-        path = os.pathsep.join([folder] + [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one])
-        command = [sys.executable, "-m", "pytest", "-s", "-q", "-p", "no:cacheprovider", "tests/model/test_%s_worlds.py" % mutant.suite]
         number = 0
-        for batch in range(10000):
-            settings = {"VGPU_WORLDS": "25", "VGPU_WORLDS_SEED": str(seed + batch), "VGPU_WORLDS_NOSHRINK": "1", "PYTHONPATH": path}
-            try:
-                answer = subprocess.run(command, cwd=copy, env={**os.environ, **settings}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                        timeout=until - time.monotonic(), check=False)
-            except (subprocess.TimeoutExpired, ValueError):
-                break
-            worlds = re.search(r"(\d+) worlds of", answer.stdout)
-            number += int(worlds.group(1)) if worlds else 0
-            if answer.returncode != 0:
-                kind = re.search(r"Deviation_(\w+)|^E +(\w+(?:Error|Exception)\b.*)", answer.stdout, re.MULTILINE)
-                return number, (kind.group(1) or kind.group(2)).replace("_", " ") if kind else answer.stdout[-300:]
+        while time.monotonic() < until:
+            ended, text = run(copy, mutant, seed, until)
+            number += sum(len(line) for line in re.findall(r"^([.F]+)(?: +\[ *\d+%\])?$", text, re.MULTILINE))
+            kind = re.search(r"Deviation_(\w+)|^E +(\w+(?:Error|Exception)\b.*)", text, re.MULTILINE)
+            world = re.search(r"^FAILED [^\s:]+(::\S+)", text, re.MULTILINE)
+            if not (ended and kind and world):
+                return number, "" if number and not ended else text[-300:]
+            if not run(ROOT, mutant, seed, until, world.group(1))[0]:
+                return number, (kind.group(1) or kind.group(2)).replace("_", " ")
+            seed += 1000  # the planner as it is deviates there, too
         return number, ""
 
 
@@ -123,9 +132,12 @@ def main() -> int:
     parser.add_argument("--only", help="part of a title")
     arguments = parser.parse_args()
     chosen = [one for one in MUTANTS if not arguments.only or arguments.only in one.title]
+    compileall.compile_dir(str(ROOT / "plugins"), quiet=2)  # the copies take the files along
+    compileall.compile_dir(str(ROOT / "tests" / "unit" / "fake"), quiet=2)
     until = time.monotonic() + arguments.seconds
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        results = list(pool.map(lambda one: worlds_until_found(one, arguments.seed, until), chosen))
+        share = arguments.seconds * arguments.jobs / max(len(chosen), arguments.jobs)  # of the time, for each
+        results = list(pool.map(lambda one: worlds_until_found(one, arguments.seed, min(until, time.monotonic() + share)), chosen))
     for mutant, (number, kind) in zip(chosen, results):
         print("| %s | %s | %s%d | %s |" % (mutant.title, mutant.suite, "" if kind else "not in ", number, kind))
     print("%d of %d found" % (sum(bool(kind) for dummy, kind in results), len(chosen)))

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.vgpu.kvm.tests.model.machine import Worlds, run
+from ansible_collections.vgpu.kvm.tests.model.machine import Worlds, worlds
 
 
 class LayoutWorlds(Worlds):
@@ -13,6 +13,4 @@ class LayoutWorlds(Worlds):
     cards = ("a40", "a40", "l40s", "t4", "v100", "a2", "a100", "p40")
 
 
-def test_layout_worlds():
-    """Model and modules agree."""
-    run(LayoutWorlds)
+test_layout_worlds = worlds(LayoutWorlds)

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any, Dict, List, NamedTuple, Optional, Set
 
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mdev
 from ansible_collections.vgpu.kvm.tests.model.hosts import UUIDS
 from ansible_collections.vgpu.kvm.tests.model.layouts import Pick
-from ansible_collections.vgpu.kvm.tests.model.machine import Worlds, refused, run, same_answer
+from ansible_collections.vgpu.kvm.tests.model.machine import Worlds, refused, same_answer, worlds
 from ansible_collections.vgpu.kvm.tests.model.rules import Type, Vgpu, time_sliced_fit
 from ansible_collections.vgpu.kvm.tests.model.world import State, agree
 
@@ -81,7 +82,7 @@ class MdevWorlds(Worlds):
                     return Device(present, device.get("uuid"), gpu, number - 1 if number else None, types[0] if types else None)
         raise AssertionError("a parent that is nowhere")
 
-    def devices(self, data: Any) -> None:
+    def devices(self, data: Random) -> None:
         """Devices are ensured: in check mode, for real, once more."""
         world, devices = self.world, self.draw(Pick(data))
         before = world.state()
@@ -219,7 +220,7 @@ class MdevWorlds(Worlds):
             slots = None if state.card.on_pf else len(state.usable)
             reasons += time_sliced_fit(types, state.card.fake.gib, slots, state.mixed, state.card.fake.mixed)
 
-    def devices_killed(self, data: Any) -> None:
+    def devices_killed(self, data: Random) -> None:
         """The module is killed midway; what it did so far is a beginning."""
         pick, world = Pick(data), self.world
         devices, number = self.draw(pick), pick.number(1, 6)
@@ -229,6 +230,4 @@ class MdevWorlds(Worlds):
         self.remember_devices(before)
 
 
-def test_mdev_worlds():
-    """Model and modules agree."""
-    run(MdevWorlds)
+test_mdev_worlds = worlds(MdevWorlds)

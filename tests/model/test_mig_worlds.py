@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any, Dict, List, Optional, Sequence
 
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_mig
 from ansible_collections.vgpu.kvm.tests.model.judge import Judge
-from ansible_collections.vgpu.kvm.tests.model.layouts import Pick, means, write
-from ansible_collections.vgpu.kvm.tests.model.machine import Worlds, refused, run, same_answer, staying
+from ansible_collections.vgpu.kvm.tests.model.layouts import Pick, means, profiles, write
+from ansible_collections.vgpu.kvm.tests.model.machine import Worlds, refused, same_answer, staying, worlds
 from ansible_collections.vgpu.kvm.tests.model.world import GpuState, State, agree
 
 
@@ -27,7 +28,7 @@ class MigWorlds(Worlds):
                 self.world.say("world.mig(%r)" % gpu)
                 self.world.mig(gpu)
 
-    def mode(self, data: Any) -> None:
+    def mode(self, data: Random) -> None:
         """The module sets the mode of some GPUs."""
         pick = Pick(data)
         gpus = pick.some(sorted(self.world.cards), 2) or sorted(self.world.cards)[:1]
@@ -35,10 +36,10 @@ class MigWorlds(Worlds):
         arguments = {"gpus": gpus, "mode": "enabled" if enabled else "disabled", "cycle_vfs": bool(pick.number(0, 1))}
         self.set({gpu: enabled for gpu in gpus}, arguments, [], [])
 
-    def mode_of_layout(self, data: Any) -> None:
+    def mode_of_layout(self, data: Random) -> None:
         """The module sets the modes that a layout needs."""
         pick, world = Pick(data), self.world
-        layout = write(world, pick, True)
+        layout = write(world, pick, True, 50)
         meaning = means(world, layout)
         before = world.state()
         reasons: List[str] = []
@@ -124,15 +125,14 @@ class MigWorlds(Worlds):
         else:
             agree(not reasons, "nvidia_mig did not refuse", lambda: "%s; the module: %s" % (list(reasons), outcome.result))
 
-    def gpu_instances(self, data: Any) -> None:
+    def gpu_instances(self, data: Random) -> None:
         """The module makes the GPU instances of one GPU."""
         pick, world = Pick(data), self.world
         gpus = [gpu for gpu, card in sorted(world.cards.items()) if card.fake.profiles]
         if not gpus:
             return
         gpu = pick.one(gpus)
-        names = [one.name for one in world.cards[gpu].fake.profiles]
-        wanted = [pick.one(names) for dummy in range(pick.number(0, 4))]
+        wanted = profiles(world.cards[gpu], pick)
         before = world.state()
         state = before.gpus[gpu]
         reasons: List[str] = []
@@ -183,7 +183,7 @@ class MigWorlds(Worlds):
         found = len([one for one in old if one in after.gpus[gpu].instances])
         agree(found >= most, "GPU instances destroyed", lambda: "%s became %s, %d can stay" % (old, after.gpus[gpu].instances, most))
 
-    def foreign_instance(self, data: Any) -> None:
+    def foreign_instance(self, data: Random) -> None:
         """Somebody creates a GPU instance by hand, or destroys one that holds no vGPU."""
         pick, world = Pick(data), self.world
         state = world.state()
@@ -200,6 +200,4 @@ class MigWorlds(Worlds):
             world.smi("mig", "-cgi", str(pick.one(world.cards[gpu].fake.profiles).id), "-C", "-i", gpu)
 
 
-def test_mig_worlds():
-    """Model and modules agree."""
-    run(MigWorlds)
+test_mig_worlds = worlds(MigWorlds)

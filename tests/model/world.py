@@ -107,6 +107,7 @@ class World:
         self.mig_layouts: Set[str] = set()  # GPUs on which some layout had MIG-backed vGPUs or GPU instances
         self.homes: Dict[str, Tuple[str, int]] = {}  # of derived UUIDs
         self.blind = False  # nvidia-smi does not say who uses vGPUs
+        self.habits: Dict[str, int] = {}  # how many times as often as elsewhere a layout has something
         self.by_hand = False  # nvidia_mdev has defined devices of its own
 
     def close(self) -> None:
@@ -260,7 +261,11 @@ class World:
         if device.vendor:
             device.params = params
             self.vf_params.pop(parent, None)
-        self.kernel.mdevs[parent if device.vendor else uuid].params = params
+        made = self.kernel.mdevs[parent if device.vendor else uuid]
+        made.params = params
+        # What has the UUID, or the VF where there is none, and the type of a stored one, can't be told from that one.
+        if any((one["uuid"] or one["parent"], one["type"]) == (made.uuid, short) for one in self.stored().get(made.parent.gpu.address, ())):
+            self.adopted.add(self.serial(made))
         return True
 
     def remove(self, key: str) -> None:
@@ -340,6 +345,13 @@ class World:
             del self.kernel.processes[pid]
         pf.driver = None
         self.kernel.bind("nvidia", pf)
+
+    def strand(self, gpu: str, driver: Optional[str]) -> None:
+        """What enables the VFs of a GPU ends before the GPU is back."""
+        self.say("world.strand(%r, %r)" % (gpu, driver))
+        pf = self.host.pf(gpu)
+        self.kernel.unregister(pf)
+        pf.driver = driver
 
     def mig(self, gpu: str) -> None:
         """The GPU is in MIG mode from the beginning."""

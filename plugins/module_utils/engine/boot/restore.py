@@ -18,6 +18,7 @@ from ..base import refusals
 from ..base.clock import until
 from ..base.errors import EngineError, Refusal, error, raise_if_any
 from ..base.steps import ApplyError, Step
+from ..checks import in_use
 from ..mig import apply as mig_apply, instances as mig_instances, plan as mig_plan
 from ..mig.selection import Request
 from ..runs import fabric
@@ -262,23 +263,24 @@ class Restore:
         pf, gpu = stored.address, _present(inventory, stored.address)
         if stored.mixed:
             reader.read_mixed(self.ctx, [gpu])
-        existing, path = {vgpu.uuid for vgpu in inventory.mdevs}, layout_file.PATH
+        existing = {vgpu.uuid for vgpu in inventory.mdevs}
         found = {one.key: _taken(inventory, gpu, one) if one.uuid in existing else _blocked(gpu, one) for one in stored.vgpus}
         wrong = {key: problem for key, problems in found.items() for problem in problems}
         if wrong:
             self.failed(EngineError(wrong.values()))
-        used = {vgpu.key: plain_params(vgpu.params) for vgpu in gpu.vgpus if vgpu.holders}  # a running VM keeps the parameters that it has read
-        specs = [
-            VgpuSpec(one.type, one.uuid, None if one.uuid in existing else one.index, path, used.get(one.key, one.params) or None)
-            for one in stored.vgpus if one.key not in wrong
-        ]
-        if not specs and wrong:
+        there = [(one, None if one.uuid in existing else one.index) for one in stored.vgpus if one.key not in wrong]
+        if not there and wrong:
             return []
-        # Removals are left out of the steps below, so that a vGPU in use that is not stored does not refuse the others.
-        options = Options(persist=False, force_remove=[vgpu.key for vgpu in gpu.vgpus])
-        spec = GpuSpec(specs, bool(stored.mixed), stored.mig or None)
-        plan = vgpu_plan.plan(Host(inventory, self._facts(), self.stored), {pf: spec}, options, listed_only=True)
-        return [step for step in plan.steps if step.lane == pf and step.kind in RESTORING]
+        known = Host(inventory, self._facts(), self.stored)
+
+        def steps() -> list[Step]:
+            used = {vgpu.key: plain_params(vgpu.params) for vgpu in gpu.vgpus if vgpu.holders}  # a running VM keeps the parameters that it has read
+            specs = [VgpuSpec(one.type, one.uuid, index, layout_file.PATH, used.get(one.key, one.params) or None) for one, index in there]
+            spec = GpuSpec(specs, bool(stored.mixed), stored.mig or None)
+            plan = vgpu_plan.plan(known, {pf: spec}, Options(persist=False, keeps=True), listed_only=True)
+            return [step for step in plan.steps if step.lane == pf and step.kind in RESTORING]
+
+        return in_use.settled(self.ctx, inventory, steps, in_use.touched)
 
     def _late(self, one: _Pending) -> EngineError:
         """The error of a GPU that was not ready before the deadline."""

@@ -74,10 +74,13 @@ def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
         answer = Holder(None, "a VM: '%s -i %s' gave no answer (%s)" % (_ASK, gpu.address, silent), remedy=remedy)
         return {vgpu.key: answer for vgpu in idle}
     found = {vgpu.key: Holder(None, _ASK, one.vm) for one in active for vgpu in idle if one.uuid and one.uuid == vgpu.uuid}
+    certain = set(found)
     for one in _unexplained([one for one in active if not one.uuid], gpu):
-        candidates = _candidates(ctx, gpu, [vgpu for vgpu in idle if vgpu.key not in found], one)
+        candidates = _candidates(ctx, gpu, [vgpu for vgpu in idle if vgpu.key not in certain], one)
         user = Holder(None, _ASK, one.vm)
-        if len(candidates) > 1:
+        if len(candidates) == 1:
+            certain.add(candidates[0].key)
+        else:
             some = "%s, which has one of the %d vGPUs %s of this GPU that seem idle" % (user, len(candidates), one.type or "")
             user = Holder(None, some, one.vm, _UNCLEAR)
         found.update((vgpu.key, user) for vgpu in candidates)

@@ -8,9 +8,10 @@ and its compute slices end within the GPU's.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Collection, Sequence
+from typing import Collection, Iterator, Sequence
 
 from ..base.errors import Refusal
 from ..base.steps import Step
@@ -134,23 +135,36 @@ class InstanceRequest:
 def plan_instances(gpu: Gpu, request: InstanceRequest) -> tuple[Instances, list[Refusal]]:
     """What becomes of the GPU instances, and errors.
 
-    What matches is kept; if the rest does not fit then, instances that no vGPU lives in are recreated elsewhere.
+    What matches is kept. If the rest does not fit then, as few instances that no vGPU lives in as possible are recreated elsewhere.
     """
-    result, errors = _plan_instances(gpu, request, only_held=False)
+    existing = [] if request.predicted or not gpu.mig else list(gpu.mig.instances)
+    plans = (_plan_instances(gpu, request, existing, kept) for kept in _keepable(existing, request))
+    result, errors = next(plans)
     if any(one.code == "mig_no_room" for one in errors):
-        again, wrong = _plan_instances(gpu, request, only_held=True)
-        if not wrong:
-            return again, wrong
+        return next(((again, wrong) for again, wrong in plans if not wrong), (result, errors))
     return result, errors
 
 
-def _plan_instances(gpu: Gpu, request: InstanceRequest, only_held: bool) -> tuple[Instances, list[Refusal]]:
-    """As plan_instances; only_held: of the present instances, only those that hold a vGPU are kept."""
+def _keepable(existing: Sequence[GpuInstance], request: InstanceRequest) -> Iterator[list[GpuInstance]]:
+    """What may be kept of the instances that match and that no vGPU lives in: the largest sets first."""
+    held = request.held
+    free = Counter(one.name for one in request.desired)
+    free.subtract(one.profile for one in existing if one.id in held)
+    loose = sorted((one for one in existing if one.id not in held and free[one.profile] > 0), key=lambda one: one.id)
+    for number in range(len(loose), -1, -1):
+        for some in itertools.combinations(loose, number):
+            if all(count <= free[name] for name, count in Counter(one.profile for one in some).items()):
+                yield list(some)
+
+
+def _plan_instances(
+    gpu: Gpu, request: InstanceRequest, existing: Sequence[GpuInstance], kept: Sequence[GpuInstance]
+) -> tuple[Instances, list[Refusal]]:
+    """As plan_instances; kept: of the existing instances that no vGPU lives in, those that are kept."""
     result, held = Instances(), request.held
-    existing = [] if request.predicted or not gpu.mig else list(gpu.mig.instances)
     left = sorted(existing, key=lambda one: (one.id not in held, one.id))
     for profile in request.desired:
-        match = next((one for one in left if one.profile == profile.name and (one.id in held or not only_held)), None)
+        match = next((one for one in left if one.profile == profile.name and (one.id in held or one in kept)), None)
         if match is None:
             result.create.append(profile)
             continue

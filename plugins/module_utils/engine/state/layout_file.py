@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Collection, Iterable, Mapping, TypeVar
+from typing import Any, Iterable, Mapping, TypeVar
 
 from ..base.errors import error
+from ..hardware.gpu import Gpu
 from ..system import files
 from . import migration
 from .paths import STORE
@@ -64,14 +65,26 @@ class StoredGpu:
         """Keys of vGPUs that we created here."""
         return [one.key for one in self.vgpus] + self.former
 
+    def has(self, key: str, type_name: str) -> bool:
+        """Whether a vGPU of this key and type is one that we created here. A VF, which is its vGPU's key without UUIDs, may hold somebody else's since."""
+        return key in self.former or any(one.key == key and one.type == type_name for one in self.vgpus)
+
+    def there(self, gpu: Gpu) -> list[str]:
+        """The keys, less those of what somebody else has there now."""
+        others = [one.key for one in gpu.vgpus if not self.has(one.key, one.type)]
+        return [key for key in self.keys if key not in others]
+
     def gave(self, key: str, params: str) -> bool:
         """Whether a layout set these vgpu_params of the vGPU."""
         return bool(params) and params in [self.former_params.get(key), *[one.params for one in self.vgpus if one.key == key]]
 
-    def forget(self, present: Collection[str], params: Mapping[str, str]) -> None:
-        """Leaves of what is former that which there still is and is not desired again. present: keys of vGPUs and definitions; params: of vGPUs."""
-        desired = {one.key: one.params for one in self.vgpus}
-        self.former = sorted({key for key in self.former if key in present and key not in desired})
+    def forget(self, present: Mapping[str, str | None], params: Mapping[str, str]) -> None:
+        """Leaves of what is former that which there still is and is not desired, or not as this type.
+
+        present: the types of vGPUs by key, None where there is but a definition; params: of vGPUs.
+        """
+        desired, types = {one.key: one.params for one in self.vgpus}, {one.key: one.type for one in self.vgpus}
+        self.former = sorted({key for key in self.former if key in present and (key not in types or present[key] not in (None, types[key]))})
         self.former_params = {key: text for key, text in sorted(self.former_params.items()) if params.get(key) == text != desired.get(key)}
 
     def as_dict(self) -> dict[str, Any]:

@@ -42,12 +42,14 @@ def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list
 
 def _forget(ctx: Context, done: Sequence[Step]) -> None:
     """Removes from the layout file what was to go and is gone."""
-    params = {vgpu.key: plain_params(vgpu.params) for vgpu in frameworks.instances(ctx)}
-    there = {*params, *mdevctl.definitions(ctx.root)}
+    vgpus = frameworks.instances(ctx)
+    there: dict[str, str | None] = {**dict.fromkeys(mdevctl.definitions(ctx.root)), **{vgpu.key: vgpu.type for vgpu in vgpus}}
     unmixed = [step.device for step in done if step.kind == "mixed" and not step.args["enabled"]]
     stored = layout_file.read(ctx.root).values()
+    homes = {one.key: gpu for gpu in stored for one in gpu.vgpus}  # a UUID may have moved
     for gpu in stored:
-        gpu.forget(there, params)
+        mine = {key: name for key, name in there.items() if homes.get(key, gpu) is gpu}
+        gpu.forget(mine, {vgpu.key: plain_params(vgpu.params) for vgpu in vgpus if vgpu.key in mine})
         gpu.mixed = None if gpu.address in unmixed else gpu.mixed
     files.write_atomic(ctx.root, migration.current(ctx.root, layout_file.PATH), layout_file.dumps(stored), 0o644)
 
@@ -75,15 +77,13 @@ class Outcome:
 def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
     """Runs the steps and verifies each; the result has what failed. GPUs are worked on at the same time if that is possible."""
     created, watch_files = [ctx.clock.now()], Watch(ctx.sysfs, ctx.clock)
-    new: set[str] = set()
 
     def perform(step: Step) -> None:
-        if step.kind in _TOUCHING and step.args["key"] not in new:
+        if step.kind in _TOUCHING:
             _check_idle(frameworks.at(ctx, str(step.device)), step, watch_files)
         _perform(ctx, step, timeout)
         if step.kind == "create":
             created[0] = ctx.clock.now()
-            new.add(step.args["uuid"] or str(step.device))
 
     # The driver works on several GPUs at a time, nvidia-smi does not.
     side_by_side = ctx.side_by_side and not any(step.kind in mig_instances.KINDS for step in steps)

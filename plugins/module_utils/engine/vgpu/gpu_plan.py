@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Collection, Sequence
+from typing import Sequence
 
 from ..base import refusals
 from ..base.errors import Refusal, estimate
@@ -17,7 +17,7 @@ from ..state.layout_file import StoredGpu
 from .fit import Chosen, check_room, choose_types
 from .layout import guesses, two_kinds
 from .placement import Matching, match, place
-from .target import GpuRequest, GpuTarget, LayoutPlan, Options
+from .target import GpuRequest, GpuTarget, LayoutPlan, Options, Placed
 
 
 def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
@@ -37,22 +37,27 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
         return
     result.errors += _set_mixed(result, target, request) if request.spec.mixed else []
     found = Matching(removed=list(request.gpu.vgpus), open=chosen) if target.sets_mixed else match(request, chosen)
-    result.errors += guard_removal(found.removed, request.options)
-    result.errors += place(request, found)
-    target.placed, target.removed = found.placed, found.removed
+    wrong = place(request, found)
+    target.placed, target.removed, target.left = found.placed, found.removed, found.left
+    errors: list[Refusal] = []
+    if request.spec.needs_mig and request.spec.removes is None:
+        errors = _plan_instances(target, request, chosen)
+    result.errors += guard_removal(target.removed, request.options) + wrong
     if not request.spec.mixed:
         unset_mixed(result, target, request.gpu, request.stored)
-    result.errors += [  # a running VM has read its parameters: they are changed only while nobody uses the vGPU
-        refusals.in_use(one.key, one.vgpu.holders, "changing its vgpu_params")
-        for one in found.placed if one.vgpu and one.vgpu.holders and one.changes_params
+    result.errors += _changed_in_use(target.placed)
+    if request.lists_profiles or malformed(request.spec.mig or ()):
+        result.errors += errors
+    else:
+        result.warnings += map(estimate, errors)
+    result.warnings += target.instances.warnings if target.instances else []
+
+
+def _changed_in_use(placed: Sequence[Placed]) -> list[Refusal]:
+    """A running VM has read its parameters: they are changed only while nobody uses the vGPU."""
+    return [
+        refusals.in_use(one.key, one.vgpu.holders, "changing its vgpu_params") for one in placed if one.vgpu and one.vgpu.holders and one.changes_params
     ]
-    if request.spec.needs_mig and request.spec.removes is None:
-        errors = _plan_instances(target, request)
-        if request.lists_profiles or malformed(request.spec.mig or ()):
-            result.errors += errors
-        else:
-            result.warnings += map(estimate, errors)
-        result.warnings += target.instances.warnings if target.instances else []
 
 
 def _empty(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
@@ -128,7 +133,8 @@ def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> li
             remedy="Take one framebuffer size per GPU, without mixed_sizes.", code="mixed_unsupported",
         )]
     target.sets_mixed = not on
-    busy = [vgpu for vgpu in gpu.vgpus if not on and vgpu.holders and vgpu.key not in request.options.force_remove]
+    options = request.options
+    busy = [vgpu for vgpu in gpu.vgpus if not on and vgpu.holders and vgpu.key not in options.force_remove and not options.keeps]
     return [refusals.in_use(vgpu.key, vgpu.holders, "enabling mixed-size mode, which takes an empty GPU") for vgpu in busy]
 
 
@@ -142,23 +148,30 @@ def unset_mixed(result: LayoutPlan, target: GpuTarget, gpu: Gpu, stored: StoredG
         result.warnings.append("%s: mixed-size mode stays on until the GPU is empty or the host reboots" % gpu.address)
 
 
-def _plan_instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
+def _plan_instances(target: GpuTarget, request: GpuRequest, chosen: Sequence[Chosen]) -> list[Refusal]:
     """GPU instances for the vGPUs; errors if they don't fit."""
-    placed, errors = target.placed or [], _instances(target, request, ())
-    # The GPU instances of idle vGPUs may be in the way: as few as possible are recreated in others, if it helps to recreate them all.
-    sets = _recreatable([one.vgpu for one in placed if one.vgpu and not one.vgpu.holders]) if errors else []
-    for some in sets if sets and not _instances(GpuTarget(placed), request, _keys(sets[-1])) else ():
-        again = GpuTarget(placed)
-        if not _instances(again, request, _keys(some)):
-            target.instances, target.mig, target.first, target.removed = again.instances, again.mig, again.first, target.removed + some
-            for one in placed:
-                one.vgpu = None if one.vgpu in some else one.vgpu
-            return []
-    return errors
+    errors = _instances(target, request)
+    # The GPU instances of idle vGPUs may be in the way: as few as possible go, or are recreated in others, if it helps that all do.
+    sets = _recreatable([vgpu for vgpu in request.gpu.vgpus if not vgpu.holders]) if errors and not (target.sets_mixed or request.options.keeps) else []
+    least, best = len(target.removed), None
+    for some in sets if sets and _without(request, chosen, sets[-1]) else ():
+        if best and (len(best.removed) <= max(least, len(some))):
+            break
+        again = _without(request, chosen, some)
+        best = again if again and (not best or len(again.removed) < len(best.removed)) else best
+    if not best:
+        return errors
+    target.placed, target.removed = best.placed, best.removed
+    target.instances, target.mig, target.first = best.instances, best.mig, best.first
+    return []
 
 
-def _keys(vgpus: Sequence[Vgpu]) -> list[str]:
-    return [vgpu.key for vgpu in vgpus]
+def _without(request: GpuRequest, chosen: Sequence[Chosen], gone: Sequence[Vgpu]) -> GpuTarget | None:
+    """What becomes of the GPU if these vGPUs go; None if that is no plan."""
+    found = match(request, chosen, gone)
+    wrong = place(request, found) + guard_removal(found.removed, request.options) + _changed_in_use(found.placed)
+    target = GpuTarget(found.placed, found.removed)
+    return None if wrong or _instances(target, request) else target
 
 
 def _recreatable(idle: Sequence[Vgpu]) -> list[list[Vgpu]]:
@@ -173,16 +186,21 @@ def _recreatable(idle: Sequence[Vgpu]) -> list[list[Vgpu]]:
     return sorted(([vgpu for home in some for vgpu in home] for some in several), key=len)
 
 
-def _instances(target: GpuTarget, request: GpuRequest, recreated: Collection[str]) -> list[Refusal]:
-    """Plans the target's GPU instances; returns errors. recreated: keys of vGPUs that do not stay."""
+def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
+    """Plans the target's GPU instances; returns errors."""
     gpu, words = request.gpu, request.spec.mig
-    tenants = [(one.type, one.vgpu if one.key not in recreated else None) for one in target.placed or ()]
+    tenants = [(one.type, one.vgpu) for one in target.placed or ()]
     unknown = {vgpu_type.short for vgpu_type, dummy in tenants if request.predicted and vgpu_type.framebuffer_mib is None}
     tenants = [one for one in tenants if one[0].short not in unknown]
     profiles = gpu.mig.profiles if gpu.mig else []
     if not profiles:
         profiles = mig_placement.predicted_profiles(gpu.model, words or (), [vgpu_type for vgpu_type, dummy in tenants])
+    others = _others(target, request)
+    tenants += others
     found, errors = selection.needed(gpu, tenants, profiles) if words is None else selection.given(gpu, words, tenants, profiles)
+    if errors and others and words is not None:  # the listed ones are for others than those that stay
+        beside = selection.needed(gpu, others, profiles)[0].profiles
+        found, errors = selection.given(gpu, [*words, *(one.name for one in beside)], tenants, profiles)
     staying = [(vgpu, vgpu_type) for vgpu_type, vgpu in tenants if vgpu]
     asked = mig_placement.InstanceRequest(found.profiles, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
     target.instances, wrong = mig_placement.plan_instances(gpu, asked)
@@ -195,9 +213,15 @@ def _instances(target: GpuTarget, request: GpuRequest, recreated: Collection[str
     return errors or wrong
 
 
+def _others(target: GpuTarget, request: GpuRequest) -> list[selection.Tenant]:
+    """The vGPUs that stay although nothing requests them, as far as their types are known."""
+    types = {one.id: one for one in request.gpu.types}
+    return [(types[vgpu.type_id], vgpu) for vgpu in target.left if vgpu.type_id in types]
+
+
 def guard_removal(vgpus: Sequence[Vgpu], options: Options) -> list[Refusal]:
     """vGPUs that are to be removed, are in use, and are not named in force_remove."""
-    used = [vgpu for vgpu in vgpus if vgpu.holders and vgpu.key not in options.force_remove]
+    used = [vgpu for vgpu in vgpus if vgpu.holders and vgpu.key not in options.force_remove and not options.keeps]
     names = ["%s (%s%s)" % (vgpu.key, vgpu.type, " on " + vgpu.parent if vgpu.uuid else "") for vgpu in used]
     override = "force_remove (role variable vgpu_force_remove)"
     return [refusals.in_use(name, vgpu.holders, "removing it", override) for name, vgpu in zip(names, used)]

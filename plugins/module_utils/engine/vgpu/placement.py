@@ -21,12 +21,16 @@ NAMESPACE = uuids.UUID("6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11")
 
 @dataclass(eq=False, repr=False)
 class Matching:
-    """Existing vGPUs that are requested ones (placed), that do not stay (removed), the others (left); requests that none matches (open)."""
+    """Existing vGPUs that are requested ones (placed), that do not stay (removed), the others (left); requests that none matches (open).
+
+    again: vGPUs that go although they match. A request may get one of them anew.
+    """
 
     placed: list[Placed] = field(default_factory=list)
     left: list[Vgpu] = field(default_factory=list)
     open: list[Chosen] = field(default_factory=list)
     removed: list[Vgpu] = field(default_factory=list)
+    again: Sequence[Vgpu] = ()
 
     def keep(self, request: GpuRequest, one: Chosen, vgpu: Vgpu) -> None:
         """An existing vGPU is the requested one."""
@@ -54,23 +58,28 @@ _IDLE, _DEFINED, _USED = 0, 1, 2
 # Whether a vGPU suits a request of its type, by the requested parameters, its own, and how much it must stay: the best first. What is in use stays
 # as it is, if any request allows that; what a VM is defined with stays rather than what none is.
 _FITTING: Sequence[Callable[[Optional[str], str, int], bool]] = (
-    lambda requested, present, stays: stays == _USED and present == (requested or ""),
+    lambda requested, present, stays: stays == _USED and present == requested,
+    lambda requested, present, stays: stays == _USED and requested is None and not present,
     lambda requested, present, stays: stays == _USED and requested is None,
-    lambda requested, present, stays: stays == _DEFINED and present == (requested or ""),
+    lambda requested, present, stays: stays == _DEFINED and present == requested,
+    lambda requested, present, stays: stays == _DEFINED and requested is None and not present,
     lambda requested, present, stays: stays == _DEFINED and requested is None,
     lambda requested, present, stays: stays == _DEFINED,
-    lambda requested, present, stays: stays == _IDLE and present == (requested or ""),
+    lambda requested, present, stays: stays == _IDLE and present == requested,
+    lambda requested, present, stays: stays == _IDLE and requested is None and not present,
+    lambda requested, present, stays: stays == _IDLE and requested is None,
     lambda requested, present, stays: stays == _IDLE,
     lambda requested, present, stays: True,
 )
 
 
-def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
-    """Existing vGPUs for requested ones: by UUID, then by slot in the layout file, then by type."""
+def match(request: GpuRequest, chosen: Sequence[Chosen], again: Sequence[Vgpu] = ()) -> Matching:
+    """Existing vGPUs for requested ones: by UUID, then by slot in the layout file, then by type. again: as in Matching."""
     removes = request.spec.removes
-    found = Matching(open=list(chosen))
+    found = Matching(open=list(chosen), again=again)
     for vgpu in request.gpu.vgpus:
-        (found.removed if removes is not None and vgpu.key in removes else found.left).append(vgpu)
+        goes = vgpu in again or removes is not None and vgpu.key in removes
+        (found.removed if goes else found.left).append(vgpu)
     vfs = {one.spec.index for one in chosen} - {None}
     for one in [one for one in chosen if one.spec.uuid or one.spec.index is not None]:
         # Another's VF, or another's UUID, is not this one's to keep.
@@ -86,15 +95,15 @@ def match(request: GpuRequest, chosen: Sequence[Chosen]) -> Matching:
     )
     # What an idle vGPU was created for counts: an interrupted run may not have set it.
     known = {vgpu.key: request.known[vgpu.key].params for vgpu in ranked if vgpu.key in request.known and not vgpu.holders}
-    present = {vgpu.key: (known.get(vgpu.key, plain_params(vgpu.params)), _stays(request, vgpu)) for vgpu in ranked}
+    present = {vgpu.key: (known.get(vgpu.key) or plain_params(vgpu.params), _stays(request, vgpu)) for vgpu in ranked}
     for fits in _FITTING:
         for one in [one for one in found.open if not one.spec.uuid and one.spec.index is None]:
             fitting = next((vgpu for vgpu in ranked if vgpu.type == one.type.short and fits(one.spec.params, *present[vgpu.key])), None)
             if fitting:
                 ranked.remove(fitting)
                 found.keep(request, one, fitting)
-    if removes is None:
-        found.removed, found.left = found.left, []
+    if removes is None and not request.options.keeps:
+        found.removed, found.left = found.removed + found.left, []
     return found
 
 
@@ -119,7 +128,8 @@ def place(request: GpuRequest, found: Matching) -> list[Refusal]:
     free = [slot for slot in slots_of(request) if slot.index not in busy]
     # Larger before smaller: they need more room in one piece. What is another vGPU's UUID the plan refuses.
     coming = sorted([one for one in found.open if one.spec.uuid not in staying or not one.spec.uuid], key=lambda one: -(one.type.framebuffer_mib or 0))
-    continued, gone = _continue(request, coming, free, in_use)
+    former = [StoredVgpu(one.uuid, one.parent, one.index, one.type, plain_params(one.params)) for one in found.again if one.key not in request.known]
+    continued, gone = _continue(request, [*request.known.values(), *former], coming, free, in_use)
     errors = []
     # Requests with a slot of their own first, so that no other takes it.
     for one in sorted(coming, key=lambda one: (one.spec.index is None, one not in continued, one.spec.uuid is None)):
@@ -149,14 +159,14 @@ def _free_slot(free: Sequence[Slot], index: int | None, avoided: Collection[int 
 
 
 def _continue(
-    request: GpuRequest, coming: Sequence[Chosen], free: Sequence[Slot], in_use: Collection[str]
+    request: GpuRequest, former: Sequence[StoredVgpu], coming: Sequence[Chosen], free: Sequence[Slot], in_use: Collection[str]
 ) -> tuple[dict[Chosen, StoredVgpu], list[StoredVgpu]]:
-    """The stored vGPU that each request continues, in its own free slot, and those that are missing and that none continues.
+    """The former vGPU that each request continues, in its own free slot, and those that are missing and that none continues.
 
     That of a request's UUID, or of its VF and type, or of its type: first with the same parameters.
     """
     slots, given = {None, *(slot.index for slot in free)}, {one.spec.index for one in coming if one.spec.index is not None}
-    left = sorted((was for was in request.known.values() if was.index in slots), key=lambda was: was.key not in request.host.defined)
+    left = sorted((was for was in former if was.index in slots), key=lambda was: was.key not in request.host.defined)
     continued: dict[Chosen, StoredVgpu] = {}
 
     def by_uuid(one: Chosen, was: StoredVgpu) -> bool:
@@ -175,7 +185,7 @@ def _continue(
             if found:
                 continued[one] = found
                 left.remove(found)
-    there = {vgpu.key for vgpu in request.gpu.vgpus}
+    there = {vgpu.key for vgpu in request.host.inventory.vgpus}
     return continued, [was for was in left if was.key not in there]
 
 

@@ -61,7 +61,7 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
     """A GPU that the layout does not name: our vGPUs go, others' stay."""
     target, stored = GpuTarget(), host.stored.get(gpu.address)
     for vgpu in gpu.vgpus:
-        if stored and vgpu.key in stored.keys:
+        if stored and stored.has(vgpu.key, vgpu.type):
             target.removed.append(vgpu)
         else:
             text = "%s: the vGPU %s(%s) was not created by vgpu.kvm and its GPU is not in the layout; it stays"
@@ -82,8 +82,13 @@ def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec])
     fine |= {one.uuid for target in targets for one in target.placed or () if one.vgpu}
     for gpu in host.inventory.gpus:
         if gpu.address in specs and result.target.of(gpu.address).placed is None:  # nothing is decided there
-            elsewhere = {(one.uuid, one.index) for one in specs[gpu.address].vgpus if one.index is not None}
-            fine |= {vgpu.uuid for vgpu in gpu.vgpus if all(uuid != vgpu.uuid or index == vgpu.index for uuid, index in elsewhere)}
+            spec = specs[gpu.address]
+            elsewhere = {(one.uuid, one.index) for one in spec.vgpus if one.index is not None} if spec.removes is not None else set()
+            own = {one.uuid for one in spec.vgpus}  # what the GPU that does not answer has, no other GPU can get
+            fine |= {
+                vgpu.uuid for vgpu in gpu.vgpus
+                if (gpu.alive or vgpu.uuid in own) and all(uuid != vgpu.uuid or index == vgpu.index for uuid, index in elsewhere)
+            }
     existing = {vgpu.uuid: vgpu for vgpu in host.inventory.mdevs}
     return [
         Refusal(
@@ -166,7 +171,7 @@ def _move_first(result: LayoutPlan) -> None:
 def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
     """The step that writes the layout file, if it changes. The boot restores the layout's GPUs, and VFs of GPUs that have them on."""
     kept, new = [], []
-    present = {vgpu.key for vgpu in host.inventory.vgpus}.union(host.definitions)
+    everywhere = {vgpu.key for vgpu in host.inventory.vgpus}
     placed = {one.uuid for target in result.target.gpus.values() for one in target.placed or () if one.uuid}
     for gpu in host.inventory.gpus:
         planned, stored = result.target.of(gpu.address), host.stored.get(gpu.address)
@@ -183,10 +188,11 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
             # A GPU without vGPUs whose VFs are off stays so: it may be for a VM as a whole.
             comes = planned.placed or "vfs" in options.assume
             count = (gpu.num_vfs or (gpu.total_vfs if comes else 0)) if gpu.sriov else 0
-            new.append(layout_file.StoredGpu(gpu.address, count, vgpus, stored.keys if stored else [], mig=planned.mig, mixed=planned.mixed))
+            new.append(layout_file.StoredGpu(gpu.address, count, vgpus, stored.there(gpu) if stored else [], mig=planned.mig, mixed=planned.mixed))
             shown = {vgpu.key: plain_params(vgpu.params) for vgpu in gpu.vgpus}
             new[-1].former_params = {key: text for key, text in shown.items() if stored and stored.gave(key, text)}
-            new[-1].forget(present, shown)
+            defined = {key: None for key in host.definitions if key not in everywhere}
+            new[-1].forget({**defined, **{vgpu.key: vgpu.type for vgpu in gpu.vgpus}}, shown)
     unmixes = any(one.sets_mixed and not one.mixed for one in result.target.gpus.values())
     result.target.forgets = unmixes or any(one.former or one.former_params for one in new)
     if layout_file.content(kept + new) == layout_file.content(host.stored.values()):

@@ -41,6 +41,7 @@ class Options:
     """force_remove: vGPUs that may be removed although in use, by UUID or VF. mdevctl: whether definitions are kept.
 
     persist: whether the layout is stored for the boot. assume: see the module's option. unresponsive: see plan.UNRESPONSIVE_POLICIES.
+    keeps: what is there and not requested stays: vGPUs, and their GPU instances.
     """
 
     force_remove: Sequence[str] = ()
@@ -48,6 +49,7 @@ class Options:
     persist: bool = True
     assume: Sequence[str] = ()
     unresponsive: str = "fail"
+    keeps: bool = False
 
     def __post_init__(self) -> None:
         self.force_remove = [address.parse(one) if address.is_address(one) else str(one).lower() for one in self.force_remove]
@@ -113,7 +115,7 @@ class Placed:
 class GpuTarget:
     """What becomes of one GPU.
 
-    placed: its vGPUs; None if the layout does not name the GPU. removed: vGPUs that go. instances: what becomes of its GPU
+    placed: its vGPUs; None if the layout does not name the GPU. removed: vGPUs that go; left: others that stay. instances: what becomes of its GPU
     instances, None if they are not managed. mig: names of the profiles to store. mixed: mixed-size mode, as in the layout file; sets_mixed: a
     step sets it.
     first: see mig.selection.Selected.
@@ -121,6 +123,7 @@ class GpuTarget:
 
     placed: list[Placed] | None = None
     removed: list[Vgpu] = field(default_factory=list)
+    left: Sequence[Vgpu] = ()
     instances: Instances | None = None
     mig: list[str] | None = None
     mixed: bool | None = None

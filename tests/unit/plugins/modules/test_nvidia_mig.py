@@ -441,3 +441,13 @@ def test_no_instance_goes_where_one_may_hold_a_vgpu_of_an_unknown_type():
     vgpu = Vgpu(UUID, "0000:17:00.4", 0, "999", "type 999")
     made, errors = placement.plan_instances(gpu, placement.InstanceRequest([], [(vgpu, None)], gpu.mig.profiles))
     assert not errors and not made.destroy and "instance 3" in made.warnings[0]
+
+
+def test_as_many_instances_stay_as_leave_room_for_the_others(make_host):
+    """Six small ones: those at 0 to 3 make room for the large one, that at 4 or 5 stays."""
+    host = make_host(gpus=[("0000:17:00.0", A100)]).vfs_on()
+    host.pf().mig = host.pf().mig_pending = True
+    assert call(nvidia_mig, host, gpus=["all"], instances=["1g.5gb"] * 6).ok["changed"]
+    before = list(host.pf().instances)
+    assert call(nvidia_mig, host, gpus=["all"], instances=["4g.20gb", "1g.5gb", "1g.5gb+me"]).ok["changed"]
+    assert [one.profile.name for one in host.pf().instances if any(one is other for other in before)] == ["1g.5gb"]

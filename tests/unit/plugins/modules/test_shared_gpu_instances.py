@@ -158,6 +158,17 @@ def test_another_size_beside_vgpus_that_are_spread(make_host, vendor, spreads):
     assert kinds(host) == {"DC-1-12Q": 2, "DC-1-24Q": 3} and instances(host) == [SMALL] * 4
 
 
+def test_of_two_idle_vgpus_the_one_that_leaves_room_stays(make_host):
+    """The vGPU at 0 is where the large GPU instance must be; that at 4 does as well."""
+    host = prepared(make_host(gpus=[(PF, A100)], vendor_vfio=True), layout_of(A100_3_20C=2))
+    applied(host, layout_of(A100_3_20C=2))
+    first, second = (one for dummy, one in sorted((one.gi.start, one) for one in host.kernel.mdevs.values()))
+    applied(host, layout_of(A100_3_20C=1, A100_4_20C=1))
+    assert kinds(host) == {"A100-3-20C": 1, "A100-4-20C": 1}
+    there = list(host.kernel.mdevs.values())
+    assert any(one is second for one in there) and not any(one is first for one in there)
+
+
 @FRAMEWORKS
 def test_vgpus_in_use_that_are_spread_are_refused_before_anything_goes(make_host, vendor):
     host = prepared(make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=vendor), layout_of(DC_1_12Q=8))

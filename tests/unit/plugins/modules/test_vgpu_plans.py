@@ -517,3 +517,150 @@ def test_a_mig_type_by_number_before_the_vfs_are_on(make_host):
     host.pf(SECOND).mig = host.pf(SECOND).mig_pending = True
     outcome = call(nvidia_vgpu, host, check=True, layout=[entry("all", "nvidia-476", "A100-1-5C")], check_mode_assume=["vfs"])
     assert outcome.ok["changed"] and any("nvidia-476" in one and "GPU instance" in one for one in outcome.warnings), outcome.warnings
+
+
+# --- what random worlds found
+
+
+def test_the_uuid_of_a_vgpu_on_a_gpu_off_the_bus_is_for_no_other_gpu(make_host):
+    """Nobody can remove it there."""
+    host = two_gpus(make_host)
+    call(nvidia_vgpu, host, layout=[entry(SECOND, {"type": "A40-8Q", "uuid": UUID})]).ok
+    host.pf(SECOND).off_bus = True
+    layout = [entry(FIRST, {"type": "A40-8Q", "uuid": UUID}), entry(SECOND)]
+    outcome = call(nvidia_vgpu, host, layout=layout, unresponsive_gpus="warn")
+    assert outcome.codes == ["uuid_elsewhere"] and outcome.writes == 0
+
+
+def test_a_given_uuid_that_is_to_change_its_vf_on_a_gpu_off_the_bus_refuses_nothing(make_host):
+    host = two_gpus(make_host)
+    call(nvidia_vgpu, host, layout=[entry(SECOND, {"type": "A40-8Q", "uuid": UUID, "vf": 3})]).ok
+    host.pf(SECOND).off_bus = True
+    layout = [entry(FIRST, "A40-8Q"), entry(SECOND, {"type": "A40-8Q", "uuid": UUID, "vf": 4})]
+    assert len(call(nvidia_vgpu, host, layout=layout, unresponsive_gpus="warn").ok["vgpus"]) == 1
+
+
+def test_a_uuid_with_parameters_moves_and_the_second_run_is_empty(make_host):
+    host = two_gpus(make_host)
+    one = {"type": "A40-8Q", "uuid": UUID, "vgpu_params": "disable_vnc=1"}
+    call(nvidia_vgpu, host, layout=[entry(SECOND, one)]).ok
+    applied(host, [entry(FIRST, one), entry(SECOND)])
+    assert all("former" not in gpu and "former_params" not in gpu for gpu in stored(host).values())
+
+
+def test_another_type_on_a_vf_of_the_layout_file_is_somebody_elses(make_host):
+    host, word = one_gpu(make_host, True)
+    call(nvidia_vgpu, host, layout=[entry("all", {"type": word + "-8Q", "vf": 1})]).ok
+    parent = host.pf(SECOND).vfs[1].address
+    host.kernel.set_type(host.kernel.devices[parent], "0")
+    host.add(parent, word + "-24Q", UUID)
+    there = host.vgpus()
+    for dummy in range(2):
+        outcome = call(nvidia_vgpu, host, layout=[]).ok
+        assert host.vgpus() == there and not [one for one in outcome["actions"] if "remove" in one]
+
+
+@pytest.mark.parametrize("word", ["create", "vgpu_params"])
+def test_no_parameters_change_under_a_vm_that_starts_meanwhile(make_host, monkeypatch, word):
+    """Also right after the vGPU was created."""
+    host, name = one_gpu(make_host)
+    layout = [entry("all", {"type": name + "-8Q", "uuid": UUID})]
+    if word == "vgpu_params":
+        call(nvidia_vgpu, host, layout=layout).ok
+    layout[0]["vgpus"][0]["vgpu_params"] = "disable_vnc=1"
+    write = host.sysfs.write
+
+    def raced(path, value, timeout=60):
+        write(path, value, timeout)
+        if path.endswith("create"):
+            host.kernel.use(UUID)
+
+    monkeypatch.setattr(host.sysfs, "write", raced)
+    outcome = call(nvidia_vgpu, host, layout=layout)
+    if word == "create":
+        assert outcome.codes == ["in_use"] and host.kernel.mdevs[UUID].params == ""
+    else:
+        assert outcome.ok["changed"] and host.kernel.mdevs[UUID].params == "disable_vnc=1"
+
+
+def test_the_restore_changes_no_parameters_of_what_only_nvidia_smi_shows_in_use(make_host):
+    host, name = one_gpu(make_host)
+    call(nvidia_vgpu, host, layout=[entry("all", {"type": name + "-8Q", "uuid": UUID, "vgpu_params": "disable_vnc=1"})]).ok
+    host.kernel.mdevs[UUID].params = ""
+    used = host.kernel.used
+    host.kernel.used = lambda mdev: True
+    restore.restore(host.ctx, 60, 0.5, print)
+    assert host.kernel.mdevs[UUID].params == ""
+    host.kernel.used = used
+    restore.restore(host.ctx, 60, 0.5, print)
+    assert host.kernel.mdevs[UUID].params == "disable_vnc=1"
+
+
+@FRAMEWORKS
+@pytest.mark.parametrize("listed", [False, True])
+def test_the_restore_creates_gpu_instances_beside_those_of_others(make_host, vendor, listed):
+    host = make_host(gpus=[(FIRST, A100)], vendor_vfio=vendor)
+    call(nvidia_mig, host, mode="enabled").ok
+    host.vfs_on()
+    more = {"mig": ["1g.5gb"]} if listed else {}
+    call(nvidia_vgpu, host, layout=[entry(FIRST, {"type": "A100-1-5C", "vf": 0}, **more)]).ok
+    goal = host.vgpus()
+    (mine,) = list(host.kernel.mdevs.values())
+    if vendor:
+        host.kernel.set_type(mine.parent, "0")
+    else:
+        host.kernel.remove(mine)
+    parent = host.pf(FIRST).vfs[5].address
+    host.add(parent, "A100-1-5C", OTHER)
+    host.kernel.use(parent if vendor else OTHER)
+    theirs = host.vgpus()
+    report = restore.restore(host.ctx, 60, 0.5, print)
+    assert report.errors == [] and sorted(map(str, host.vgpus())) == sorted(map(str, goal + theirs)) and len(host.pf(FIRST).instances) == 2
+
+
+def test_two_vgpus_of_one_vm_put_no_third_one_in_use(make_host):
+    """nvidia-smi names no VF; the driver names the VM at both."""
+    host, name = one_gpu(make_host, True)
+    call(nvidia_vgpu, host, layout=[entry("all", *[name + "-8Q"] * 3)]).ok
+    *others, third = host.kernel.mdevs.values()
+    used = [one.parent for one in others]
+    for parent in used:
+        parent.vm_name = "web1"
+    host.kernel.used = lambda mdev: mdev.parent in used
+    outcome = call(nvidia_vgpu, host, layout=[entry("all", *[name + "-8Q"] * 2)]).ok
+    assert outcome["changed"] and third not in host.kernel.mdevs.values() and len(host.kernel.mdevs) == 2
+
+
+@pytest.mark.parametrize("vendor", [False, True])
+def test_a_vgpu_that_was_to_change_its_type_stays_ours_while_it_is_there(make_host, vendor):
+    """A VM started with it after the plan was made. The layout file has its key with the new type."""
+    host, word = one_gpu(make_host, vendor)
+    call(nvidia_vgpu, host, layout=[entry("all", {"type": word + "-8Q", "vf": 0})]).ok
+    (there,) = host.kernel.mdevs.values()
+    host.fail_at = len(host.writes) + 2
+    assert call(nvidia_vgpu, host, layout=[entry("all", {"type": word + "-24Q", "vf": 0})]).failed
+    host.fail_at = None
+    assert list(host.kernel.mdevs.values()) == [there]
+    host.kernel.use(there.uuid)
+    assert call(nvidia_vgpu, host, layout=[]).codes == ["in_use"]
+    host.kernel.processes.clear()
+    applied(host, [])
+    assert host.vgpus() == []
+
+
+def test_a_request_for_no_parameters_takes_no_vgpu_that_has_some(make_host):
+    """A request that leaves them out takes that one; the second run decides the same."""
+    host, word = one_gpu(make_host)
+    host.add(host.pf(SECOND).vfs[5].address, word + "-8Q", OTHER)
+    host.kernel.mdevs[OTHER].params = "disable_vnc=1"
+    applied(host, [entry("all", word + "-8Q", {"type": word + "-8Q", "count": 2, "vgpu_params": ""})])
+    assert len(host.vgpus()) == 3 and host.kernel.mdevs[OTHER].params == "disable_vnc=1"
+
+
+def test_the_vf_of_a_uuid_that_lives_on_another_gpu_is_free(make_host):
+    host = two_gpus(make_host)
+    call(nvidia_vgpu, host, layout=[entry(FIRST, {"type": "A40-8Q", "uuid": UUID, "vf": 0})]).ok
+    host.kernel.remove(host.kernel.mdevs[UUID])
+    host.add(host.pf(SECOND).vfs[0].address, "A40-8Q", UUID)
+    call(nvidia_vgpu, host, layout=[entry(FIRST, "A40-8A")]).ok
+    assert [parent for key, parent, dummy in host.vgpus() if key != UUID] == [host.pf(FIRST).vfs[0].address]
