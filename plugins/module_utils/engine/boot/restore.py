@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Callable, Iterable, Sequence
 
+from . import conflicts
 from ..base import refusals
 from ..base.clock import until
 from ..base.errors import EngineError, Refusal, error, raise_if_any
@@ -264,7 +265,7 @@ class Restore:
         if stored.mixed:
             reader.read_mixed(self.ctx, [gpu])
         existing = {vgpu.uuid for vgpu in inventory.mdevs}
-        found = {one.key: _taken(inventory, gpu, one) if one.uuid in existing else _blocked(gpu, one) for one in stored.vgpus}
+        found = {one.key: conflicts.taken(inventory, gpu, one) if one.uuid in existing else conflicts.blocked(gpu, one) for one in stored.vgpus}
         wrong = {key: problem for key, problems in found.items() for problem in problems}
         if wrong:
             self.failed(EngineError(wrong.values()))
@@ -328,32 +329,3 @@ def _number(gpu: Gpu, stored: StoredGpu) -> int:
     there = {vf.index for vf in gpu.vfs}
     enough = all(one.index in there for one in stored.vgpus)
     return gpu.num_vfs if gpu.num_vfs and (enough or sriov_plan.vgpu_guard(gpu, "restoring its VFs")) else stored.vfs
-
-
-def _taken(inventory: reader.Inventory, gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
-    """Why a stored vGPU can't be created although its UUID exists: on another GPU, or as another type."""
-    there = next(vgpu for vgpu in inventory.mdevs if vgpu.uuid == one.uuid)
-    if there in gpu.vgpus and there.type == one.type:
-        return []
-    found, expected = "the UUID %s exists already, as %s on %s" % (one.uuid, there.type, there.parent), "%s with it on this VF" % one.type
-    return [Refusal(found, one.parent, expected, "Run the playbook: it moves or recreates that vGPU.", "uuid_elsewhere")]
-
-
-def _blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
-    """Why the VF of a stored vGPU can't have it; nothing where no VF offers types, which the plan reports."""
-    if not any(vf.offers_types for vf in gpu.vfs) or not gpu.sriov:
-        return []
-    other = next((vgpu for vgpu in gpu.vgpus if vgpu.index == one.index and (vgpu.uuid, vgpu.type) != (one.uuid, one.type)), None)
-    if other:
-        found = "the VF holds %s already, which is not stored" % (" ".join(filter(None, (other.type, other.uuid))))
-        remedy = "Remove that vGPU, then run 'vgpuctl restore'."
-        if other.uuid:
-            remedy += " If mdevctl starts it at each boot: 'mdevctl modify -u %s -p %s --manual'." % (other.uuid, one.parent)
-        return [Refusal(found, one.parent, "a free VF for %s" % one.type, remedy, "vf_busy")]
-    vf = next((vf for vf in gpu.vfs if vf.index == one.index), None)
-    if vf is None or not vf.offers_types:
-        bound = ", which is bound to %s" % (vf.driver or "no driver") if vf else ""
-        bound += " and in use by %s" % ", ".join(map(str, vf.holders)) if vf and vf.holders else ""
-        found = "VF %s is not there or not free for %s%s" % (one.index, one.type, bound)
-        return [Refusal(found, gpu.address, remedy="Check 'vgpuctl status'.", code="no_slot")]
-    return []
