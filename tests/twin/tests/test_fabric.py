@@ -325,10 +325,11 @@ def test_faults(client, host):
 
 
 def test_not_configured_for_a_while(host, library):
-    host.fault(configure_ms=1500)
+    host.fault(configure_ms=999999999)
     host.start(wait=False)
     host.wait(lambda: library.connect(f"127.0.0.1:{host.port}") == nvfm.SUCCESS)
     assert library.list()[0] == nvfm.NOT_CONFIGURED and library.activate(13, vf(7)) == nvfm.NOT_CONFIGURED
+    host.fault(configure_ms=0)
     host.wait(lambda: library.list()[0] == nvfm.SUCCESS)
 
 
