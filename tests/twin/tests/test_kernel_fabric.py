@@ -167,3 +167,10 @@ def test_a_power_cut_takes_all_partitions(twin):
     while run(twin, "ls /proc/driver/nvidia-nvswitch/devices | wc -l") != ["4"]:
         assert time.monotonic() < end
     assert run(twin, "vfs e8; start 2; becomes none fm list; partition e8; stop") == ["none"]
+
+
+def test_the_driver_goes_and_comes_back_with_its_switches(twin):
+    out = run(twin, r"""
+        no_vfs e8; rmmod nvidia; ls /proc/driver | grep -c nvidia; ls /dev/nvidia* 2> /dev/null | wc -l
+        modprobe nvidia; ls /proc/driver/nvidia-nvswitch/devices | wc -l; becomes 5 sh -c 'ls /dev/nvidia-nvswitch* | wc -l'; traces""")
+    assert out == ["0", "0", "4", "5", "0"]
