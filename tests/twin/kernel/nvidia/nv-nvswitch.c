@@ -31,6 +31,7 @@ static struct pci_dev *switches[MAX_SWITCHES];
 static struct proc_dir_entry *dirs[MAX_SWITCHES];
 static DEFINE_MUTEX(lock);
 static int major;
+static bool has_ctl;		/* the node nvidia-nvswitchctl: only where there is a switch, as nvidia-modprobe makes it */
 
 static int permissions_show(struct seq_file *s, void *unused)
 {
@@ -61,8 +62,12 @@ static int switch_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	mutex_lock(&lock);
 	for (n = 0; n < MAX_SWITCHES && switches[n]; n++)
 		;
-	if (n < MAX_SWITCHES)
+	if (n < MAX_SWITCHES) {
 		switches[n] = pdev;
+		if (!has_ctl)
+			device_create(nv_class, NULL, MKDEV(major, CTL_MINOR), NULL, "nvidia-nvswitchctl");
+		has_ctl = true;
+	}
 	mutex_unlock(&lock);
 	if (n == MAX_SWITCHES) {
 		pci_disable_device(pdev);
@@ -187,7 +192,6 @@ int nv_nvswitch_init(void)
 	rc = pci_register_driver(&switch_driver);
 	if (rc)
 		goto proc;
-	device_create(nv_class, NULL, MKDEV(major, CTL_MINOR), NULL, "nvidia-nvswitchctl");
 	return 0;
 proc:
 	proc_remove(root);
@@ -198,7 +202,8 @@ chrdev:
 
 void nv_nvswitch_exit(void)
 {
-	device_destroy(nv_class, MKDEV(major, CTL_MINOR));
+	if (has_ctl)
+		device_destroy(nv_class, MKDEV(major, CTL_MINOR));
 	pci_unregister_driver(&switch_driver);
 	proc_remove(root);
 	unregister_chrdev(major, "nvidia-nvswitch");
