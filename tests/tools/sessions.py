@@ -47,7 +47,7 @@ class Session:
 
 
 DEBIAN12, BOTH = ("debian12",), ("debian12", "debian13")
-MARKED = ("life", "in_use", "guest", "operations", "drivers", "libvirt", "loaders", "long")
+MARKED = ("life", "in_use", "guest", "operations", "drivers", "libvirt", "loaders", "long", "nvswitch")
 
 SESSIONS = (
     Session(
@@ -151,6 +151,10 @@ SESSIONS = (
     Session(
         "in_use", "Let VMs with a whole GPU and with a vGPU survive every playbook, on both frameworks",
         (tests("in use", "tests/system", "-m", "in_use"),), machines=BOTH,
+    ),
+    Session(
+        "nvswitch", "Test a board with NVSwitches: Fabric Manager, the partitions of whole cards, and what keeps VMs from CUDA",
+        (tests("NVSwitch", "tests/system", "-m", "nvswitch"),), machines=("debian13",),
     ),
     Session(
         "crash", "Kill modules before their writes and cut the power, as often as docs/crash-safety.md reports; takes hours without KVM",

@@ -64,6 +64,7 @@ GUEST = Edition(
     files=(
         ("0755", "tools/nvidia-smi", "/usr/bin/nvidia-smi"),
         ("0755", "tools/nvidia-gridd", "/usr/bin/nvidia-gridd"),
+        ("0755", "tools/twin-cuinit", "/usr/bin/twin-cuinit"),
         ("0644", "share/guest-types", "/usr/share/nvidia/guest-types"),
         ("0644", "gridd.conf.template", "/etc/nvidia/gridd.conf.template"),
         ("0644", "units/nvidia-gridd.service", "/usr/lib/systemd/system/nvidia-gridd.service"),

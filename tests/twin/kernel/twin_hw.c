@@ -13,6 +13,9 @@
  * Settings come as module parameters, or from the machine as SMBIOS OEM strings
  * "twin_hw.NAME=VALUE" (qemu -smbios type=11,value=...), which win: so one disk image
  * serves machines with different hardware.  "twin_hw.N.NAME=VALUE" is for GPU N alone.
+ *
+ * On an NVSwitch board (nvswitches=) there are bridges of the switches on buses 71 and up, and each
+ * GPU's place on the board is in a vendor-specific capability, which our drivers read.
  */
 #include <linux/dmi.h>
 #include <linux/kprobes.h>
@@ -26,10 +29,14 @@
 #define CFG		4096
 #define CAP_PM		0x60
 #define CAP_EXP		0x78
+#define CAP_FABRIC	0xb4		/* ours: length, module id, state of the partition */
+#define FABRIC_STATE	(CAP_FABRIC + 4)
 #define ECAP_VSEC	0x100		/* chain head */
 #define ECAP_SRIOV	0xbcc		/* where the A40 has it */
 #define ECAP_ARI	0xc14
 #define BUSES		16		/* of one root complex */
+#define SWITCH_BUS	0x71		/* of the first NVSwitch */
+#define MAX_SWITCHES	8
 #define MMIO_BASE	0x8000000000ULL
 #define MMIO_32		SZ_64M		/* per GPU; appears below 4 GiB on the bus */
 
@@ -43,6 +50,8 @@ MODULE_PARM_DESC(bus, "bus number of each GPU, ascending; not a multiple of 16")
 /* What may differ between GPUs; the parameters are for all of them. */
 struct hw {
 	int device, vf_device, subsystem, totalvfs, vf_offset, vf_stride, sriov, vf_bar1_mb;
+	int module_id;		/* place on an NVSwitch board; 0: on none */
+	int partition;		/* 1: a guest's vGPU that needs a fabric partition */
 };
 static struct hw all = {	/* A40 */
 	.device = 0x2235, .vf_device = -1, .subsystem = 0x145a, .totalvfs = 32, .vf_offset = 4, .vf_stride = 1, .sriov = 1, .vf_bar1_mb = 2,
@@ -63,6 +72,16 @@ module_param_named(sriov, all.sriov, int, 0444);
 MODULE_PARM_DESC(sriov, "0: no SR-IOV capability, as when the firmware has it off");
 module_param_named(vf_bar1_mb, all.vf_bar1_mb, int, 0444);
 MODULE_PARM_DESC(vf_bar1_mb, "size of the VFs' BAR1; 4096: not enough MMIO, ENOMEM on sriov_numvfs");
+module_param_named(module_id, all.module_id, int, 0444);
+MODULE_PARM_DESC(module_id, "place on an NVSwitch board, 0: on none");
+module_param_named(partition, all.partition, int, 0444);
+MODULE_PARM_DESC(partition, "1: a guest's vGPU that needs a fabric partition, see fault_partition");
+static int nvswitches;
+module_param(nvswitches, int, 0444);
+MODULE_PARM_DESC(nvswitches, "number of NVSwitches");
+static int nvswitch_device = 0x22a3;
+module_param(nvswitch_device, int, 0444);
+MODULE_PARM_DESC(nvswitch_device, "PCI device id of the NVSwitches");
 static int mmio_mb = 4096;
 module_param(mmio_mb, int, 0444);
 MODULE_PARM_DESC(mmio_mb, "64-bit MMIO window per GPU");
@@ -71,6 +90,9 @@ MODULE_PARM_DESC(mmio_mb, "64-bit MMIO window per GPU");
 static int fault_dead;
 module_param(fault_dead, int, 0644);
 MODULE_PARM_DESC(fault_dead, "bit n: GPU n has fallen off the bus, all its configuration space reads ff");
+static int fault_partition;
+module_param(fault_partition, int, 0644);
+MODULE_PARM_DESC(fault_partition, "in a guest, bit n: the fabric partition of vGPU n is not active, cuInit says 802");
 static int fault_numvfs;
 module_param(fault_numvfs, int, 0644);
 MODULE_PARM_DESC(fault_numvfs, "bit n: enabling VFs of GPU n fails with EIO, under any driver");
@@ -150,6 +172,24 @@ static void init_common(struct fn *f, const struct hw *hw)
 	put(f, ECAP_ARI, 4, PCI_EXT_CAP_ID_ARI | 1 << 16, 0);
 }
 
+/* What our drivers read of the board; absent where there is no NVSwitch, so that other machines are as they were. */
+static void init_fabric(struct fn *f, const struct hw *hw)
+{
+	if (!hw->module_id && !hw->partition)
+		return;
+	put(f, CAP_EXP + 1, 1, CAP_FABRIC, 0);
+	put(f, CAP_FABRIC, 4, PCI_CAP_ID_VNDR | 8 << 16 | hw->module_id << 24, 0);
+}
+
+static void init_switch(struct gpu *g)
+{
+	init_common(&g->pf, &g->hw);
+	put(&g->pf, PCI_VENDOR_ID, 4, PCI_VENDOR_ID_NVIDIA | g->hw.device << 16, 0);
+	put(&g->pf, PCI_CLASS_REVISION, 4, PCI_CLASS_BRIDGE_OTHER << 16 | 0xa1, 0);
+	put(&g->pf, ECAP_VSEC, 4, PCI_EXT_CAP_ID_VNDR | 1 << 16, 0);
+	bar64(&g->pf, PCI_BASE_ADDRESS_0, SZ_32M, 0);
+}
+
 static void init_gpu(struct gpu *g)
 {
 	const struct hw *hw = &g->hw;
@@ -161,6 +201,7 @@ static void init_gpu(struct gpu *g)
 	bar32(p, PCI_BASE_ADDRESS_0, SZ_16M, 0);
 	bar64(p, PCI_BASE_ADDRESS_1, SZ_256M, PCI_BASE_ADDRESS_MEM_PREFETCH);
 	bar64(p, PCI_BASE_ADDRESS_3, SZ_32M, PCI_BASE_ADDRESS_MEM_PREFETCH);
+	init_fabric(p, hw);
 	if (!hw->sriov)
 		return;
 	put(p, ECAP_VSEC, 4, PCI_EXT_CAP_ID_VNDR | 1 << 16 | ECAP_SRIOV << 20, 0);
@@ -246,6 +287,11 @@ static int cfg_read(struct pci_bus *b, unsigned int devfn, int where, int size, 
 	if (!f)
 		return PCIBIOS_DEVICE_NOT_FOUND;
 	*val = get(f, where, size);
+	if (b->number != c->first && !devfn && where <= FABRIC_STATE && where + size > FABRIC_STATE) {
+		g = c->gpu[b->number - c->first];
+		if (g->hw.partition)	/* 1: not active, 2: active */
+			*val |= (fault_partition & BIT(g->idx) ? 1 : 2) << 8 * (FABRIC_STATE - where);
+	}
 	if (!fault_numvfs || b->number == c->first || devfn || where != ECAP_SRIOV + PCI_SRIOV_INITIAL_VF)
 		return PCIBIOS_SUCCESSFUL;
 	/* The kernel refuses to enable VFs when InitialVFs is more than TotalVFs. */
@@ -308,7 +354,7 @@ static struct complex *complex_of(u8 b)
 static bool hw_valid(const struct hw *hw)
 {
 	return hw->totalvfs >= 1 && hw->totalvfs <= MAX_VFS && hw->vf_offset >= 1 && hw->vf_stride >= 1 &&
-	       hw->vf_offset + hw->vf_stride * (hw->totalvfs - 1) <= 255;
+	       hw->vf_offset + hw->vf_stride * (hw->totalvfs - 1) <= 255 && hw->module_id >= 0 && hw->module_id <= 255;
 }
 
 static int add_gpu(int idx, u8 b, const struct hw *hw)
@@ -323,7 +369,10 @@ static int add_gpu(int idx, u8 b, const struct hw *hw)
 	g->idx = idx;
 	g->bus = b;
 	g->hw = *hw;
-	init_gpu(g);
+	if (idx < MAX_GPUS)
+		init_gpu(g);
+	else
+		init_switch(g);
 	init_port(&g->port, c->first, b);
 	c->gpu[b - c->first] = g;
 	return 0;
@@ -397,6 +446,7 @@ static void twin_exit(void)
 static const struct { const char *name; size_t offset; } hw_settings[] __initconst = {
 #define HW(member) { #member, offsetof(struct hw, member) }
 	HW(device), HW(vf_device), HW(subsystem), HW(totalvfs), HW(vf_offset), HW(vf_stride), HW(sriov), HW(vf_bar1_mb),
+	HW(module_id), HW(partition),
 };
 
 static int __init set(struct hw *hw, const char *name, size_t len, int value)
@@ -430,6 +480,14 @@ static int __init read_setting(const char *s, struct hw *hw, bool each)
 		gpus = v;
 		return 0;
 	}
+	if (!strncmp(s, "nvswitches=", 11)) {
+		nvswitches = v;
+		return 0;
+	}
+	if (!strncmp(s, "nvswitch_device=", 16)) {
+		nvswitch_device = v;
+		return 0;
+	}
 	if (!strncmp(s, "mmio_mb=", 8)) {
 		mmio_mb = v;
 		return 0;
@@ -451,7 +509,7 @@ static int __init read_machine(struct hw *hw, bool each)
 
 static int __init twin_init(void)
 {
-	struct hw hw[MAX_GPUS];
+	struct hw hw[MAX_GPUS], bridge;
 	int i, rc = read_machine(hw, false);
 
 	for (i = 0; i < MAX_GPUS; i++)
@@ -459,16 +517,19 @@ static int __init twin_init(void)
 	rc = rc ?: read_machine(hw, true);
 	if (rc)
 		return rc;
-	if (gpus < 1 || gpus > nbus || mmio_mb < 128)
+	if (gpus < 1 || gpus > nbus || mmio_mb < 128 || nvswitches < 0 || nvswitches > MAX_SWITCHES)
 		rc = -EINVAL;
 	for (i = 0; i < gpus && !rc; i++)
 		rc = hw_valid(&hw[i]) ? 0 : -EINVAL;
 	if (rc) {
-		pr_err("twin_hw: gpus, totalvfs, vf_offset, vf_stride or mmio_mb out of range\n");
+		pr_err("twin_hw: gpus, totalvfs, vf_offset, vf_stride, module_id, nvswitches or mmio_mb out of range\n");
 		return rc;
 	}
 	for (i = nbus - gpus; i < nbus && !rc; i++)
 		rc = bus[i] > 255 || !(bus[i] % BUSES) ? -EINVAL : add_gpu(i - (nbus - gpus), bus[i], &hw[i - (nbus - gpus)]);
+	bridge = (struct hw){ .device = nvswitch_device, .subsystem = 0x1796, .totalvfs = 1 };
+	for (i = 0; i < nvswitches && !rc; i++)		/* their number for fault_dead: behind all GPUs */
+		rc = add_gpu(MAX_GPUS + i, SWITCH_BUS + i, &bridge);
 	if (rc || register_kprobe(&fewer)) {
 		if (!rc)
 			pr_warn("twin_hw: no kprobe on sriov_enable, fault_vf_fewer does nothing\n");

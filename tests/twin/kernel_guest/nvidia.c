@@ -25,12 +25,18 @@ struct gpu {
 };
 static struct gpu gpus[MOST];
 static struct class *class;
-static struct proc_dir_entry *root, *gpus_dir;
+static struct proc_dir_entry *root, *gpus_dir, *nvswitch;
 static DEFINE_MUTEX(lock);
 
 static int version_show(struct seq_file *s, void *unused)
 {
 	seq_printf(s, "NVRM version: NVIDIA UNIX x86_64 Kernel Module  %s\n", NV_VERSION);
+	return 0;
+}
+
+static int permissions_show(struct seq_file *s, void *unused)
+{
+	seq_puts(s, "DeviceFileMode: 438\n");
 	return 0;
 }
 
@@ -43,6 +49,19 @@ static int information_show(struct seq_file *s, void *unused)
 	seq_printf(s, "Model: \t\t NVIDIA vGPU\nIRQ:   \t\t %d\n", g->pdev->irq);
 	seq_printf(s, "GPU UUID: \t GPU-%08x-0000-11ef-8000-%04x%08x\n", pci_dev_id(g->pdev), g->pdev->subsystem_device, n);
 	seq_printf(s, "Bus Type: \t PCI\nBus Location: \t %s\nDevice Minor: \t %u\nGPU Excluded:\t No\n", pci_name(g->pdev), n);
+	return 0;
+}
+
+/* "fabric 0": CUDA starts without a fabric partition, 1: it has to wait for one (802), 2: the partition is active; ours, for our nvidia-smi and cuInit. */
+static int twin_show(struct seq_file *s, void *unused)
+{
+	struct gpu *g = s->private;
+	int at = pci_find_capability(g->pdev, PCI_CAP_ID_VNDR);
+	u8 state = 0;
+
+	if (at)
+		pci_read_config_byte(g->pdev, at + 4, &state);
+	seq_printf(s, "fabric %d\n", state);
 	return 0;
 }
 
@@ -78,8 +97,10 @@ static int probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	}
 	pci_set_drvdata(pdev, &gpus[n]);
 	gpus[n].proc = proc_mkdir(pci_name(pdev), gpus_dir);
-	if (gpus[n].proc)
+	if (gpus[n].proc) {
 		proc_create_single_data("information", 0444, gpus[n].proc, information_show, &gpus[n]);
+		proc_create_single_data("twin", 0444, gpus[n].proc, twin_show, &gpus[n]);
+	}
 	device_create(class, NULL, MKDEV(MAJOR_NUMBER, n), NULL, "nvidia%d", n);
 	return 0;
 }
@@ -140,6 +161,11 @@ static int __init nv_init(void)
 	if (!gpus_dir)
 		goto proc;
 	proc_create_single("version", 0444, root, version_show);
+	nvswitch = proc_mkdir("driver/nvidia-nvswitch", NULL);	/* also where there is no switch, which a VM never has */
+	if (nvswitch) {
+		proc_create_single("permissions", 0444, nvswitch, permissions_show);
+		proc_mkdir("devices", nvswitch);
+	}
 	device_create(class, NULL, MKDEV(MAJOR_NUMBER, CTL_MINOR), NULL, "nvidiactl");
 	rc = pci_register_driver(&driver);
 	if (!rc) {
@@ -147,6 +173,7 @@ static int __init nv_init(void)
 		return 0;
 	}
 	device_destroy(class, MKDEV(MAJOR_NUMBER, CTL_MINOR));
+	proc_remove(nvswitch);
 proc:
 	proc_remove(root);
 class:
@@ -160,6 +187,7 @@ static void __exit nv_exit(void)
 {
 	pci_unregister_driver(&driver);
 	device_destroy(class, MKDEV(MAJOR_NUMBER, CTL_MINOR));
+	proc_remove(nvswitch);
 	proc_remove(root);
 	class_destroy(class);
 	unregister_chrdev(MAJOR_NUMBER, "nvidia");

@@ -8,7 +8,7 @@ import argparse
 import xml.etree.ElementTree as tree
 
 import pytest
-from twinlib import cli, models, qemu, state
+from twinlib import cli, guest, models, qemu, state
 from twinlib.progress import TwinError
 
 
@@ -74,6 +74,42 @@ def test_each_gpu_gets_what_differs_from_an_a40():
         "twin_hw.2.device=11189", "twin_hw.2.subsystem=8270", "twin_hw.2.totalvfs=48", "twin_hw.2.vf_offset=2", "twin_hw.2.vf_device=11189",
         "twin_hw.1.sriov=0", "nvidia.vendor_vfio=1",
     ]
+
+
+def board_settings(*words):
+    """What the hardware of such a machine is told of its board."""
+    args = arguments("--model", "h200", *words)
+    chosen = cli._models(args)
+    cli._check_board(args, chosen)
+    machine = state.Machine(
+        name="t1", tier="full", gpus=len(chosen), iommu="intel", start="bare", boot_iommu=False, port=1, accel="tcg", memory_mib=1024, cpus=1,
+        hardware=[], models=chosen, board=args.board or "",
+    )
+    words = [word.partition("value=twin_hw.")[2] for word in qemu.command_line(machine) if word.startswith("type=11")]
+    return [word for word in words if "nvswitch" in word or "module_id" in word]
+
+
+def test_a_board_has_switches_and_each_gpu_a_place_on_it():
+    settings = board_settings("--board", "hgx")
+    places = [int(word.partition("=")[2]) for word in settings[2:]]
+    assert settings[:2] == ["nvswitches=4", "nvswitch_device=8867"] and [word.partition(".")[0] for word in settings[2:]] == list("01234567")
+    assert sorted(places) == list(range(1, 9)) and places != sorted(places), "not in the order of the addresses"
+    assert [int(word.partition("=")[2]) for word in board_settings("--board", "hgx", "--gpus", "2")[2:]] == places[-2:], "the last ones, as of the buses"
+    assert board_settings() == [], "without the option nothing is on a board"
+
+
+@pytest.mark.parametrize("words", [["--model", "a40"], ["--model", "h200,a40"], ["--guest", "H200X-141C"]])
+def test_what_has_no_board(words):
+    args = arguments("--board", "hgx", *words)
+    with pytest.raises(TwinError, match="such a board: h200"):
+        cli._check_board(args, ["h200"] if args.guest else cli._models(args))
+
+
+@pytest.mark.parametrize("name, settings", [("H200X-141C", ["partition=1"]), ("H200X-70C", []), ("H200X-7-141C", []), ("A40-48Q", [])])
+def test_a_guest_with_a_whole_card_of_a_board_needs_a_partition(name, settings):
+    args = arguments("--guest", name)
+    guest.settle(args)
+    assert [word for word in args.hw if word.startswith("partition")] == settings
 
 
 def test_a_gpu_without_vfs_has_no_sriov_capability():

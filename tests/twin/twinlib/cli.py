@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 
-from . import accel, boot, bundle, cache, disk, faults, guest, host_packages, image, inventory, models, qemu, room, snapshots, ssh, state
+from . import accel, boot, bundle, cache, disk, fabric, faults, guest, host_packages, image, inventory, models, qemu, room, snapshots, ssh, state
 from .progress import TwinError, say
 from .run import run
 
@@ -67,6 +67,7 @@ def _create(args: argparse.Namespace, name: str, accelerator: str) -> state.Mach
     if args.guest:
         guest.settle(args)
     chosen = _models(args)
+    _check_board(args, chosen)
     if args.boot != "bios" and (args.tier == "quick" or args.start == "ready" or args.iommu != "intel"):
         raise TwinError(f"--boot {args.boot} needs the full tier, --iommu intel, and a --start of {' '.join(image.STARTS)}.")
     built = image.build(image.SYSTEMS[args.system], args.extras, args.boot)
@@ -75,6 +76,7 @@ def _create(args: argparse.Namespace, name: str, accelerator: str) -> state.Mach
         name=name, tier=args.tier, gpus=0 if args.guest == guest.NONE else len(chosen), iommu=args.iommu, start=args.start, boot_iommu=args.boot_iommu == "on",
         port=0, accel=accelerator, memory_mib=args.memory, cpus=args.cpus, hardware=args.hw, key=str(image.ssh_key()), guest=args.guest or "",
         system=args.system, models=chosen, driver=[*framework, *args.driver], extras=args.extras, boot=args.boot,
+        board=args.board or "",
     )
     if args.tier == "quick":
         base = bundle.quick_disk(built)
@@ -103,6 +105,12 @@ def _models(args: argparse.Namespace) -> list[str]:
     if args.gpus not in (None, len(chosen)):
         raise TwinError(f"--model {args.model} are {len(chosen)} GPUs, --gpus says {args.gpus}: leave --gpus out.")
     return chosen
+
+
+def _check_board(args: argparse.Namespace, chosen: list[str]) -> None:
+    if args.board and (args.guest or len(set(chosen)) > 1 or not models.load(chosen[0]).board):
+        known = ", ".join(name for name in models.names() if models.load(name).board)
+        raise TwinError(f"--board {args.board} is for a host whose GPUs are all of one model that has such a board: {known}.")
 
 
 def _quick_initrd(built: image.Build, iommu: str):
@@ -192,6 +200,12 @@ def _bundle(args: argparse.Namespace) -> int:
     return 0
 
 
+def _fabric(args: argparse.Namespace) -> int:
+    host_packages.ensure()
+    print(fabric.repository(image.SYSTEMS[args.system], args.version))
+    return 0
+
+
 def _tree(args: argparse.Namespace) -> int:
     host_packages.ensure()
     print(image.tree_of(image.SYSTEMS[args.system], args.packages))
@@ -251,6 +265,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--tier", choices=("full", "quick"), default="full", help="quick: no GRUB, no systemd, driver installed, IOMMU on")
     command.add_argument("--gpus", type=_gpus, help="1 to 8 (default: 8): the last ones of 67 68 6a 6b e5 e6 e7 e8")
     command.add_argument("--model", default="a40", metavar="MODEL[*NUMBER][,…]", help="of all GPUs, or of each: t4,a40,a100 or a40*4,t4")
+    command.add_argument("--board", choices=("hgx",), help="the GPUs sit on a board with NVSwitches")
     command.add_argument("--guest", metavar="TYPE", help="a VM with a vGPU of this type (A40-24Q), or none, in place of a host")
     command.add_argument("--framework", choices=("mdev", "vendor_vfio"), help="of GPUs with SR-IOV vGPU (default: as the kernel has it)")
     command.add_argument("--iommu", choices=image.IOMMUS, default="intel")
@@ -277,6 +292,9 @@ def parser() -> argparse.ArgumentParser:
     add("down", _down, "end a machine and delete its disk").add_argument("--keep", action="store_true", help="keep the disk")
     add("list", _list, "list this checkout's machines", False)
     systems(add("bundle", _bundle, "print the path of the driver bundle (debian13: with modules for Debian 12, too)", False))
+    command = add("fabric", _fabric, "print the path of a directory with Fabric Manager's packages, which apt can take them from", False)
+    systems(command)
+    command.add_argument("--version", default=fabric.VERSION, help=f"of the driver (default: the bundle's, {fabric.VERSION})")
     command = add("tree", _tree, "print the path of a root tree with packages of a Debian, for programs that run in a chroot; built if it is not there", False)
     systems(command)
     command.add_argument("packages", nargs="+", metavar="PACKAGE")

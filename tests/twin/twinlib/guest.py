@@ -29,4 +29,5 @@ def settle(args: argparse.Namespace) -> None:
     except models.BadModel as error:
         raise TwinError(str(error)) from error
     args.model = model.key
-    args.hw = [*args.hw, "sriov=0", f"subsystem={models.guest_subsystem(vgpu_type)}"]
+    fabric = ["partition=1"] if model.board and vgpu_type.whole else []
+    args.hw = [*args.hw, "sriov=0", f"subsystem={models.guest_subsystem(vgpu_type)}", *fabric]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import configparser
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -40,6 +40,11 @@ class Type:
     per_instance: int = 0
 
     @property
+    def whole(self) -> bool:
+        """Whether it takes the whole card, not a GPU instance that does."""
+        return self.most == 1 and self.profile < 0
+
+    @property
     def series(self) -> str:
         """Q, B, A or C; of 1-5CME: C."""
         return re.sub(r".*-\d+", "", self.name)[0]
@@ -68,6 +73,7 @@ class Model:
     mig: dict[str, str]
     profiles: tuple[Profile, ...]
     types: tuple[Type, ...]
+    board: dict[str, str] = field(default_factory=dict)  # with NVSwitches; none: there is no such board
 
     def number(self, name: str) -> int:
         """A number of the section [gpu]."""
@@ -101,7 +107,8 @@ def load(key: str) -> Model:
     gpu = dict(parser["gpu"])
     profiles = tuple(_profile(i, row) for i, row in (parser["profiles"].items() if "profiles" in parser else ()))
     types = tuple(_type(gpu["types"], i, row) for i, row in parser["types"].items())
-    return Model(key, gpu, dict(parser["mig"]) if "mig" in parser else {}, profiles, types)
+    mig, board = (dict(parser[name]) if name in parser else {} for name in ("mig", "board"))
+    return Model(key, gpu, mig, profiles, types, board)
 
 
 def _type(prefix: str, type_id: str, row: str) -> Type:

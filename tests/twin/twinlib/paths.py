@@ -12,6 +12,7 @@ KERNEL = HERE / "kernel"
 KERNEL_GUEST = HERE / "kernel_guest"
 IMAGE = HERE / "image"
 BUNDLE = HERE / "bundle"
+FABRIC = HERE / "fabric"
 REPO = HERE.parent.parent
 
 

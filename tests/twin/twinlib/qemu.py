@@ -60,7 +60,17 @@ def _hardware(machine: Machine) -> list[str]:
     settings = [f"gpus={machine.gpus}"]
     for number, name in enumerate(machine.models):
         settings += [f"{number}.{key}={value}" for key, value in models.load(name).hardware().items() if value != base[key] and name != "a40"]
+    settings += _board(machine)
     return [f"twin_hw.{setting}" for setting in [*settings, *machine.hardware]]
+
+
+def _board(machine: Machine) -> list[str]:
+    """The NVSwitches, and each GPU's place on the board: fewer GPUs than it has are its last ones, as with their addresses."""
+    if not machine.board:
+        return []
+    board = models.load(machine.models[0]).board
+    places = board["module_ids"].split()[-machine.gpus:]
+    return [f"{key}={int(board[key], 0)}" for key in ("nvswitches", "nvswitch_device")] + [f"{n}.module_id={place}" for n, place in enumerate(places)]
 
 
 def start(machine: Machine, load_tag: str = "") -> None:

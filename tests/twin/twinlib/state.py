@@ -41,6 +41,7 @@ class Machine:
     guest: str = ""  # a VM: the type of its vGPU, or "none"
     extras: list[str] = field(default_factory=list)  # what --with added
     boot: str = "bios"  # firmware and boot loader: a name in image.BOOTS
+    board: str = ""  # hgx: the GPUs' board with its NVSwitches
 
     @property
     def folder(self) -> Path:

@@ -58,3 +58,14 @@ def test_nvidia_smi_tells_the_type_and_the_licence(unpacked_run, tmp_path):
     assert "License Status                    : Licensed (Expiry: 2026-1-2 3:4:5 GMT)" in run(sys.executable, smi, "-q", NVIDIA_ROOT=tmp_path).stdout
     query = run(sys.executable, smi, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits", NVIDIA_ROOT=tmp_path)
     assert query.stdout.strip() == "NVIDIA A40-24Q, 24576"
+
+
+@pytest.mark.parametrize("lines, state, code", [(["fabric 0"], None, 0), (["fabric 1"], "In Progress", 802), (["fabric 2"], "Completed", 0), ([], None, 100)])
+def test_cuda_starts_where_the_partition_is_active(unpacked_run, tmp_path, lines, state, code):
+    for line in lines:
+        put(tmp_path, "proc/driver/nvidia/version", "x")
+        put(tmp_path, "proc/driver/nvidia/gpus/0000:e8:00.0/twin", f"{line}\n")
+        told = run(sys.executable, unpacked_run / "tools/nvidia-smi", "-q", NVIDIA_ROOT=tmp_path).stdout
+        assert (f"    Fabric\n        State                             : {state}\n" in told) == ("Fabric" in told) == bool(state)
+    done = run(sys.executable, unpacked_run / "tools/twin-cuinit", NVIDIA_ROOT=tmp_path)
+    assert done.stdout.startswith(f"cuInit: {code} (CUDA_") and done.returncode == int(code != 0)

@@ -295,6 +295,20 @@ def test_devices_are_listed_under_their_gpu(smi, host):
     assert [line.split("(")[0] for line in lines[2:]] == ["  MIG 1c.3g.40gb  Device  0: ", "  MIG 2c.3g.40gb  Device  1: ", "  MIG 1g.10gb     Device  2: "]
 
 
+def test_a_gpu_on_an_nvswitch_board_has_its_place_and_its_fabric(smi, host):
+    """As 580.159.04 shows them in a VM with four H100; the words of a GPU that is not registered yet are those of NVIDIA's guide."""
+    path = host.root / f"proc/driver/nvidia/gpus/{host.FIRST}/twin"
+    path.write_text(path.read_text(encoding="utf-8") + "fabric 7 0\n", encoding="utf-8")
+    out = smi("-q").stdout
+    assert out.count("Platform Info") == out.count("\n    Fabric\n") == 1, "of that GPU alone"
+    assert "        Module Id                                      : 7\n" in out
+    waiting = "    Fabric\n        State                                          : In Progress\n        Status                                         : N/A\n"
+    assert waiting in out
+    path.write_text(path.read_text(encoding="utf-8").replace("fabric 7 0", "fabric 7 1"), encoding="utf-8")
+    done = "    Fabric\n        State                                          : Completed\n        Status                                         : Success\n"
+    assert done + "        CliqueId                                       : 0\n" in smi("-q").stdout
+
+
 def test_mixed_sizes_are_told(smi, host):
     text = re.sub(r" +", " ", smi("-q", "-i", "0").stdout)
     assert " Heterogeneous Time-Slice Sizes : Supported\n" in text and " vGPU Heterogeneous Mode : Disabled\n" in text

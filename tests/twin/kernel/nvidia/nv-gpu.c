@@ -14,7 +14,7 @@ static int fault_unbind_lock;
 module_param(fault_unbind_lock, int, 0644);
 MODULE_PARM_DESC(fault_unbind_lock, "bit n: the unbindLock of the GPU with device minor n is never granted");
 
-static struct class *nv_class;
+struct class *nv_class;
 
 static void enable_vfs(struct work_struct *w)
 {
@@ -45,6 +45,7 @@ struct nv_gpu *nv_gpu_of(struct pci_dev *pf)
 	mutex_init(&g->lock);
 	INIT_LIST_HEAD(&g->vgpus);
 	nv_mig_init(g);
+	nv_fabric_init(g, pf);
 	INIT_DELAYED_WORK(&g->enable, enable_vfs);
 	list_add_tail(&g->node, &nv_gpus);
 	return g;

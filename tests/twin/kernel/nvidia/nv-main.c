@@ -80,13 +80,18 @@ static int __init nv_init(void)
 	rc = nv_foreign_init();
 	if (rc)
 		goto mdev;
+	rc = nv_nvswitch_init();
+	if (rc)
+		goto foreign;
 	if (nv_sriov_sysfs)
 		nv_driver.sriov_configure = nv_sriov_configure;
 	rc = pci_register_driver(&nv_driver);
 	if (rc)
-		goto foreign;
+		goto nvswitch;
 	pr_info("NVRM: loading NVIDIA UNIX x86_64 Kernel Module  " NV_VERSION "\n");
 	return 0;
+nvswitch:
+	nv_nvswitch_exit();
 foreign:
 	nv_foreign_exit();
 mdev:
@@ -101,6 +106,7 @@ procfs:
 static void __exit nv_exit(void)
 {
 	pci_unregister_driver(&nv_driver);
+	nv_nvswitch_exit();
 	nv_foreign_exit();
 	nv_mdev_exit();
 	nv_chardev_exit();

@@ -38,6 +38,7 @@ struct nv_vf *nv_vf_add(struct pci_dev *pdev, bool foreign)
 	}
 	v->pdev = pdev;
 	v->foreign = foreign;
+	v->partition = -1;
 	v->gpu = nv_gpu_of(pci_physfn(pdev));
 	v->vendor = nv_vendor_vfio && v->gpu->model->sriov_vgpu;
 	nv_mdev_prepare(v);
@@ -152,6 +153,7 @@ static void pf_remove(struct pci_dev *pdev)
 			if (v->pdev == pdev)
 				own = v;
 		}
+	nv_fabric_wipe(g);
 	mutex_unlock(&nv_lock);
 	if (own)
 		nv_vf_del(own);

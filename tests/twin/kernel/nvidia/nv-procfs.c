@@ -75,6 +75,7 @@ static int vgpus_show(struct seq_file *s, void *unused)
 static int twin_show(struct seq_file *s, void *unused)
 {
 	nv_mig_show(s, s->private);
+	nv_fabric_show(s, s->private);
 	return 0;
 }
 
@@ -93,7 +94,10 @@ static ssize_t twin_write(struct file *f, const char __user *ubuf, size_t n, lof
 	if (copy_from_user(line, ubuf, n))
 		return -EFAULT;
 	line[n] = 0;
-	rc = nv_mig_command(pde_data(file_inode(f)), line);
+	if (!strncmp(line, "fabric ", 7) || !strncmp(line, "partition ", 10))
+		rc = nv_fabric_command(pde_data(file_inode(f)), line);
+	else
+		rc = nv_mig_command(pde_data(file_inode(f)), line);
 	return rc ?: n;
 }
 

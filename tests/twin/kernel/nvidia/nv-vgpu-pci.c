@@ -11,6 +11,8 @@
 
 #define REGION_SHIFT	40		/* where a region begins in the device's file: its index, shifted */
 #define CAP_MSI		0x68
+#define CAP_FABRIC	0x80		/* ours, as in twin_hw: the guest driver reads whether CUDA may start */
+#define FABRIC_STATE	(CAP_FABRIC + 4)
 #define SUBSYSTEM	0x1000		/* plus the type's id, as in guests; NVIDIA's own are in no public table */
 
 /* Of the VM's BARs; those of 64 bits take two. */
@@ -58,6 +60,10 @@ static void reset(struct nv_vgpu_pci *p)
 	put(p, CAP_MSI + PCI_MSI_ADDRESS_LO, 4, 0, ~3);
 	put(p, CAP_MSI + PCI_MSI_ADDRESS_HI, 4, 0, ~0);
 	put(p, CAP_MSI + PCI_MSI_DATA_64, 2, 0, 0xffff);
+	if (p->vf) {
+		put(p, CAP_MSI + 1, 1, CAP_FABRIC, 0);
+		put(p, CAP_FABRIC, 4, PCI_CAP_ID_VNDR | 8 << 16, 0);
+	}
 	for (i = 0; i < PCI_STD_NUM_BARS; i++) {
 		u64 mask = ~(bar_size[i] - 1);
 
@@ -85,6 +91,7 @@ void nv_vgpu_pci_start(struct nv_vgpu_pci *p, struct nv_vf *v, const struct nv_t
 		pr_warn("nvidia: type %s is no number\n", t->id);
 	p->device = pci_physfn(v->pdev)->device;
 	p->subsystem = SUBSYSTEM + id;
+	p->vf = nv_needs_partition(v, t) ? v : NULL;
 	reset(p);
 }
 
@@ -118,6 +125,8 @@ ssize_t nv_vgpu_pci_read(struct vfio_device *vdev, char __user *buf, size_t coun
 		return -EINVAL;
 	if (region == VFIO_PCI_CONFIG_REGION_INDEX) {
 		mutex_lock(&p->lock);
+		if (p->vf)		/* 1: no partition is active, 2: one is */
+			p->cfg[FABRIC_STATE] = p->vf->partition < 0 ? 1 : 2;
 		left = copy_to_user(buf, p->cfg + at, count);
 		mutex_unlock(&p->lock);
 	} else {

@@ -77,6 +77,8 @@ struct nv_gpu {			/* one per PF address ever seen; lives until the module goes *
 	bool unbind_locked;
 	struct list_head vgpus, gis;
 	bool mig, mig_pending, mixed;
+	u8 module_id;		/* place on an NVSwitch board; 0: on none */
+	bool registered;	/* with the fabric; nv_lock */
 	struct proc_dir_entry *proc;
 	struct delayed_work enable;	/* fault_sriov_async_ms */
 	int enable_n;
@@ -98,6 +100,7 @@ struct nv_vf {			/* a function that has vGPUs: a VF, or a PF without SR-IOV vGPU
 	struct nv_gpu *gpu;
 	bool foreign;		/* bound to another driver than this one */
 	bool registered;
+	int partition;		/* fabric partition that is active for it, or -1; nv_lock */
 	struct mdev_parent parent;
 	struct mdev_type type[NV_MAX_TYPES], *types[NV_MAX_TYPES];
 	struct delayed_work reg, vanish;
@@ -112,11 +115,13 @@ struct nv_vgpu_pci {		/* a vGPU as the PCI function that a VM opens */
 	struct vfio_device vdev;	/* must be first, says VFIO */
 	struct mutex lock;	/* cfg */
 	u16 device, subsystem;
+	struct nv_vf *vf;	/* while it is open, if CUDA in the VM needs a fabric partition */
 	u8 cfg[PCI_CFG_SPACE_SIZE], wm[PCI_CFG_SPACE_SIZE];	/* value and write mask */
 };
 
 extern struct mutex nv_lock;	/* the lists, and (un)registration of mdev parents */
 extern struct list_head nv_gpus, nv_vfs;
+extern struct class *nv_class;
 
 /* nv-main.c: parameters that several parts read */
 extern int nv_sriov_sysfs, nv_vendor_vfio, nv_heterogeneous, nv_foreign_parents, nv_creatable_format;
@@ -182,6 +187,15 @@ ssize_t nv_vgpu_pci_read(struct vfio_device *vdev, char __user *buf, size_t coun
 ssize_t nv_vgpu_pci_write(struct vfio_device *vdev, const char __user *buf, size_t count, loff_t *pos);
 long nv_vgpu_pci_ioctl(struct vfio_device *vdev, unsigned int cmd, unsigned long arg);
 #define NV_VGPU_PCI_OPS .init = nv_vgpu_pci_init, .read = nv_vgpu_pci_read, .write = nv_vgpu_pci_write, .ioctl = nv_vgpu_pci_ioctl
+
+/* nv-nvswitch.c */
+int nv_nvswitch_init(void);
+void nv_nvswitch_exit(void);
+void nv_fabric_init(struct nv_gpu *g, struct pci_dev *pf);
+bool nv_needs_partition(struct nv_vf *v, const struct nv_type *t);
+void nv_fabric_show(struct seq_file *s, struct nv_gpu *g);
+void nv_fabric_wipe(struct nv_gpu *g);		/* nv_lock held */
+int nv_fabric_command(struct nv_gpu *g, const char *line);
 
 /* nv-procfs.c */
 int nv_procfs_init(void);

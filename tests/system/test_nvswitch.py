@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# SPDX-FileCopyrightText: The vgpu.kvm authors
+"""A board with NVSwitches and eight H200, from bare to vGPUs of whole cards whose VMs can start CUDA. The tests build on each other.
+
+What is active is read from the driver and from Fabric Manager itself, not through the collection. A VM is a process that has its VF open through
+VFIO and sees in its configuration space whether CUDA could start: 0, or 802 without an active partition.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import ROOT, Run, Twin, launcher
+
+from twinlib import ssh, state
+
+pytestmark = pytest.mark.nvswitch
+
+TWIN = ROOT / "tests" / "twin"
+BUSES = ("67", "68", "6a", "6b", "e5", "e6", "e7", "e8")
+MODULES = dict(zip(BUSES, (7, 2, 5, 4, 3, 8, 1, 6)))  # as tests/twin/models/h200.ini has them
+SINGLE = {bus: 6 + module for bus, module in MODULES.items()}  # NVIDIA's guide: partitions 7 to 14 are of the modules 1 to 8
+FOUR = [bus for bus in BUSES if MODULES[bus] in (5, 6, 7, 8)]  # partition 2
+REST = [bus for bus in BUSES if bus not in FOUR]
+WHOLE, SMALL = "H200X-141C", "H200X-1-18C"
+CONFIG = "/usr/share/nvidia/nvswitch/fabricmanager.cfg"
+UNIT = "nvidia-fabricmanager"
+VM = "67"  # the card of the VM that runs
+READING = ("vgpu.kvm.validate", "vgpu.kvm.report")
+LAYOUT = ("vgpu.kvm.site", "vgpu.kvm.host")
+REFUSED = ("vgpu.kvm.teardown", "vgpu.kvm.upgrade")
+
+# Fabric Manager asked through its library: "list" prints the ids of active partitions, "deactivate" its return code.
+CLIENT = """
+import sys
+sys.path.insert(0, "/root")
+import nvfm
+library = nvfm.Library("libnvfm.so.1")
+library.lib.fmLibInit()
+rc = library.connect("127.0.0.1")
+verb, *words = sys.argv[1:]
+if rc:
+    print("return code", rc)
+elif verb == "list":
+    rc, active, modules = library.list()
+    print("return code %d" % rc if rc else " ".join(str(number) for number, on in active.items() if on))
+else:
+    print(library.deactivate(int(words[0])))
+"""
+
+
+def gpu(bus: str) -> str:
+    """Address of a GPU."""
+    return f"0000:{bus}:00.0"
+
+
+def card(*buses: str, **more: object) -> dict:
+    """Whole cards in a layout."""
+    return {"gpu": [gpu(bus) for bus in buses], "vgpus": [{"type": WHOLE, **more}]}
+
+
+ALONE = [{"gpu": "all", "vgpus": [{"type": WHOLE}]}]
+TOGETHER = [card(*FOUR, fabric="train"), card(*REST)]
+THREE = [card(*FOUR[:3], fabric="train"), card(FOUR[3], *REST)]
+HALF_IN_MIG = [{"gpu": [gpu(bus) for bus in REST], "vgpus": [{"type": SMALL, "count": 7}]}, card(*FOUR)]
+
+
+class Board:
+    """The machine, and what is true on it."""
+
+    def __init__(self, twin: Twin) -> None:
+        self.twin = twin
+        self.variables = {"vgpu_driver_bundle": launcher("bundle", "--os", "debian13").strip().splitlines()[-1], "vgpu_driver_dkms": False}
+
+    def send(self, path: Path, name: str = "") -> None:
+        """A file to /root."""
+        command = [*ssh.argv(state.load(self.twin.name)), f"sudo sh -c 'cat > /root/{name or path.name}'"]
+        subprocess.run(command, input=path.read_bytes(), check=True, timeout=300)
+
+    def offer(self, version: str, folder: str) -> None:
+        """Make packages of Fabric Manager of that version a package source of the machine."""
+        self.twin.sh(f"rm -rf {folder}; mkdir -p {folder}")
+        for path in Path(launcher("fabric", "--os", "debian13", "--version", version).strip().splitlines()[-1]).iterdir():
+            self.send(path)
+            self.twin.sh(f"mv /root/{path.name} {folder}/")
+        source = f"/etc/apt/sources.list.d/fabric-{version}.list"
+        only = f"-o Dir::Etc::sourcelist={source} -o Dir::Etc::sourceparts=- -o APT::Get::List-Cleanup=0"
+        self.twin.sh(f"echo 'deb [trusted=yes] file:{folder} ./' > {source}; apt-get -qq update {only}")
+
+    def play(self, layout: list, playbook: str = "vgpu.kvm.site", *options: str, **more: object) -> Run:
+        """Run a playbook with a layout."""
+        return self.twin.playbook(playbook, {**self.variables, "vgpu_layout": layout, **more}, *options)
+
+    def fabric_manager(self, *words: str) -> str:
+        """Ask Fabric Manager."""
+        return self.twin.sh(f"python3 /root/client.py {' '.join(words)}")
+
+    def active(self) -> set[int]:
+        """The partitions that Fabric Manager has as active."""
+        return {int(word) for word in self.fabric_manager("list").split()}
+
+    def vfs(self) -> dict[str, tuple[str, int]]:
+        """(bus, partition) of each VF that has one, as the driver has it."""
+        lines = self.twin.sh("grep -H '^partition ' /proc/driver/nvidia/gpus/*/twin || true").splitlines()
+        rows = [line.split(":partition ") for line in lines]
+        return {row.split()[0]: (path.split(":")[1], int(row.split()[1])) for path, row in rows}
+
+    def types(self) -> dict[str, str]:
+        """Type ids of the VFs that have one."""
+        text = self.twin.sh("cd /sys/bus/pci/devices; grep -H . */nvidia/current_vgpu_type | grep -v ':0$' || true")
+        return dict(line.replace("/nvidia/current_vgpu_type:", " ").split() for line in text.splitlines())
+
+    def assert_partitions(self, expected: dict[str, int]) -> None:
+        """Each of these cards has its partition active, on the VF with the vGPU; no other card has one. expected: partition by bus."""
+        assert self.active() == set(expected.values())
+        vfs = self.vfs()
+        assert sorted(vfs.values()) == sorted(expected.items()), vfs
+        assert set(vfs) <= set(self.types()), "on VFs that have a vGPU"
+
+    def power_cut(self) -> None:
+        """Cut the power; wait until all that runs at a boot has ended."""
+        launcher("power-cut", self.twin.name)
+        self.twin.sh("systemctl start vgpu-restore; systemctl start vgpu-fabric")
+        results = self.twin.sh("systemctl show --value -p Result vgpu-restore vgpu-fabric").split()
+        assert results == ["success", "success"], self.twin.sh("journalctl -b -u vgpu-restore -u vgpu-fabric -u nvidia-fabricmanager")
+
+    def fault(self, **faults: int) -> None:
+        """Set faults of Fabric Manager; 0 resets."""
+        launcher("fault", self.twin.name, *[f"fault_fm_{name}={number}" for name, number in faults.items()])
+
+    def see(self, vf: str) -> str:
+        """What a VM with that VF would get from cuInit."""
+        return self.twin.sh(f"modprobe vfio_iommu_type1; timeout 20 python3 /root/twin-sees {vf} | head -1")
+
+
+class Guest:
+    """A running VM with a VF."""
+
+    def __init__(self, board: Board, vf: str) -> None:
+        self.board, self.vf = board, vf
+        self.pid = int(board.twin.sh(
+            f"modprobe vfio_iommu_type1; setsid python3 /root/twin-sees {vf} -name guest=train > /run/train.log 2>&1 < /dev/null & echo $!"
+        ))
+        board.twin.sh("for i in $(seq 200); do [ -s /run/train.log ] && break; sleep 0.1; done")
+        self.must_have_cuda()
+
+    def must_have_cuda(self) -> None:
+        """CUDA never stopped in it: it lives, and has seen nothing but 0."""
+        seen = self.board.twin.sh(f"kill -0 {self.pid} && cat /run/train.log", check=False)
+        assert seen == "0", seen
+
+    def end(self) -> None:
+        """Shut it down."""
+        self.board.twin.sh(f"kill {self.pid}; while kill -0 {self.pid} 2>/dev/null; do sleep 0.1; done", check=False)
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory) -> Iterator[Board]:
+    """A bare host; its package sources have Fabric Manager in the driver's version and in an older one."""
+    twin = Twin("system-nvswitch")
+    try:
+        twin.up("--os", "debian13", "--model", "h200", "--board", "hgx", "--start", "bare")
+        made = Board(twin)
+        client = tmp_path_factory.mktemp("nvswitch") / "client.py"
+        client.write_text(CLIENT, encoding="utf-8")
+        for path in (client, TWIN / "tests" / "nvfm.py", TWIN / "fabric" / "twin-sees"):
+            made.send(path)
+        made.offer("550.144.02", "/srv/fabric-old")
+        made.offer("550.163.02", "/srv/fabric")
+        yield made
+    finally:
+        twin.down()
+
+
+def codes(run: Run) -> set[str]:
+    """Codes of the errors of a failed run."""
+    return {one["code"] for line in run.lines for one in line["result"].get("errors") or []}
+
+
+def converge(board: Board, expected: dict[str, int], layout: list) -> None:
+    """A rerun brings the partitions, and another one changes nothing."""
+    run = board.play(layout)
+    assert run.rc == 0, run.out[-6000:]
+    board.assert_partitions(expected)
+    again = board.play(layout)
+    assert again.rc == 0 and again.changed == [], again.out[-6000:]
+
+
+def test_from_bare_to_eight_whole_cards(board):
+    check = board.play(ALONE, "vgpu.kvm.site", "--check", "--diff")
+    assert check.rc == 0 and "install Fabric Manager" in check.out, check.out[-6000:]
+    assert board.twin.sh("ls /usr/bin/nv-fabricmanager", check=False).endswith("No such file or directory")
+    converge(board, SINGLE, ALONE)
+    assert len(board.types()) == 8
+    state = board.twin.sh(f"grep ^FABRIC_MODE= {CONFIG}; systemctl is-enabled {UNIT}; systemctl is-active {UNIT}").split()
+    assert state == ["FABRIC_MODE=2", "enabled", "active"]
+    assert board.twin.sh("dpkg-query -W -f '${Version} ' nvidia-fabricmanager-550 nvidia-fabricmanager-dev-550").split() == ["550.163.02-1"] * 2
+    assert {board.see(vf) for vf in board.types()} == {"0"}, "CUDA starts in all VMs"
+
+
+def test_the_configuration_differs_in_one_line(board):
+    board.twin.sh("mkdir -p /tmp/fm; dpkg-deb -x /srv/fabric/nvidia-fabricmanager-550_*.deb /tmp/fm")
+    assert board.twin.sh(f"diff /tmp/fm{CONFIG} {CONFIG} | grep -c '^[<>]'", check=False) == "2"
+
+
+def test_the_power_fails_and_all_partitions_come_back(board):
+    board.power_cut()
+    board.assert_partitions(SINGLE)
+
+
+def test_modules_show_the_board(board):
+    found = board.twin.module("nvidia_gpu_info", health=True)
+    fabric = found["host"]["fabric"]
+    assert fabric["switches"] == [f"0000:7{n}:00.0" for n in range(1, 5)] and fabric["manager"]["mode"] == "2"
+    assert {one["gpus"][0] for one in fabric["partitions"] if one["active"]} == set(MODULES.values())
+    assert {one["address"]: one["fabric"]["module"] for one in found["gpus"]} == {gpu(bus): module for bus, module in MODULES.items()}
+    assert not [one for one in found["problems"] if one["code"].startswith("fabric")], found["problems"]
+
+
+# ------------------------------------------------------------------------------------------------- a VM that runs
+def test_a_running_vm_keeps_its_partition_through_every_playbook(board):
+    (vf,) = [one for one, (bus, _number) in board.vfs().items() if bus == VM]
+    guest = Guest(board, vf)
+    before = board.vfs()
+    try:
+        for playbook in (*READING, *LAYOUT):
+            run = board.play(ALONE, playbook)
+            assert run.rc == 0 and run.changed == [], (playbook, run.out[-4000:])
+            guest.must_have_cuda()
+        for playbook in REFUSED:
+            run = board.play(ALONE, playbook, vgpu_teardown_confirm=True)
+            assert run.rc and f"pid {guest.pid}" in run.failure, (playbook, run.out[-4000:])
+            guest.must_have_cuda()
+            assert board.vfs() == before, playbook
+        for layout in ([], TOGETHER):  # its card is in that partition of four
+            run = board.play(layout)
+            assert run.rc and f"pid {guest.pid}" in run.out, run.out[-4000:]
+            guest.must_have_cuda()
+            assert board.vfs()[vf] == (VM, SINGLE[VM])
+    finally:
+        guest.end()
+    converge(board, SINGLE, ALONE)
+
+
+def test_fabric_manager_is_not_restarted_under_a_running_vm(board):
+    (vf,) = [one for one, (bus, _number) in board.vfs().items() if bus == VM]
+    board.twin.sh(f"sed -i s/^FABRIC_MODE=.*/FABRIC_MODE=0/ {CONFIG}")
+    guest = Guest(board, vf)
+    try:
+        run = board.play(ALONE)
+        assert run.rc and f"pid {guest.pid}" in run.failure, run.out[-4000:]
+        guest.must_have_cuda()
+    finally:
+        guest.end()
+    converge(board, SINGLE, ALONE)
+
+
+# ------------------------------------------------------------------------------------------------- several cards
+def test_three_cards_are_refused_with_the_sets_that_there_are(board):
+    before = board.vfs()
+    run = board.play(THREE)
+    assert run.rc, run.out[-4000:]
+    assert "no_fabric_partition" in codes(run) and "no fabric partition has exactly" in run.failure, run.failure
+    sets = ["{%s}" % ", ".join(sorted(gpu(bus) for bus in some)) for some in (FOUR, REST)]
+    assert all(one in run.failure for one in sets), run.failure
+    assert board.vfs() == before, "nothing was changed"
+
+
+def test_four_cards_get_the_partition_of_these_four(board):
+    expected = {**{bus: 2 for bus in FOUR}, **{bus: SINGLE[bus] for bus in REST}}
+    converge(board, expected, TOGETHER)
+    assert {board.see(vf) for vf in board.vfs()} == {"0"}
+    board.power_cut()
+    board.assert_partitions(expected)
+    converge(board, SINGLE, ALONE)
+
+
+# --------------------------------------------------------------------------------------------------------- faults
+@pytest.mark.parametrize("fault, code", [({"activate": -7}, "fabric_in_use"), ({"activate": -1}, "fabric_bad_parameter"), ({"crash": 2}, "fabric_not_running")])
+def test_an_activation_that_fails_is_named_and_a_rerun_converges(board, fault, code):
+    """In use, one VF too many, a crash in the middle."""
+    assert board.fabric_manager("deactivate", str(SINGLE[VM])) == "0"
+    board.fault(**fault)
+    run = board.play(ALONE)
+    assert run.rc and code in codes(run), (codes(run), run.failure, run.out[-4000:])
+    board.fault(**dict.fromkeys(fault, 0))
+    converge(board, SINGLE, ALONE)
+
+
+def test_a_library_of_another_version_is_named_and_a_rerun_converges(board):
+    """Without the list nobody knows what is active: for cards alone that is a warning, for cards together a refusal."""
+    assert board.fabric_manager("deactivate", str(SINGLE[VM])) == "0"
+    board.fault(query=-6)
+    words = " ".join(board.play(ALONE).out.split())
+    assert "FM_ST_VERSION_MISMATCH" in words and "802" in words, words[-4000:]
+    refused = board.play(TOGETHER)
+    assert refused.rc and "FM_ST_VERSION_MISMATCH" in refused.failure and "fabric_version" in codes(refused), refused.out[-4000:]
+    board.fault(query=0)
+    converge(board, SINGLE, ALONE)
+
+
+def test_one_that_starts_for_20_seconds_is_waited_for(board):
+    board.fault(configure_ms=20000)
+    board.twin.sh(f"systemctl restart {UNIT}")  # it answers from now on, and has nothing to say yet
+    try:
+        converge(board, SINGLE, ALONE)
+    finally:
+        board.fault(configure_ms=0)
+
+
+def test_after_a_crash_the_next_start_activates_all_partitions_again(board):
+    board.twin.sh(f"systemctl kill -s KILL {UNIT}; while systemctl is-active -q {UNIT}; do sleep 0.2; done; systemctl start {UNIT} vgpu-fabric")
+    board.assert_partitions(SINGLE)
+
+
+def test_a_package_of_another_version_is_replaced(board):
+    names = ("nvidia-fabricmanager-550", "nvidia-fabricmanager-dev-550")
+    board.twin.sh("DEBIAN_FRONTEND=noninteractive apt-get -qq -y --allow-downgrades install " + " ".join(f"{name}=550.144.02-1" for name in names))
+    failed = board.twin.sh(f"systemctl restart {UNIT}; systemctl is-active {UNIT}; journalctl -b -u {UNIT}", check=False)
+    assert "don't match with driver version 550.163.02" in failed, failed
+    found = board.twin.module("nvidia_gpu_info", health=True)
+    assert {"fabric_version", "fabric_not_running"} <= {one["code"] for one in found["problems"]}, found["problems"]
+    converge(board, SINGLE, ALONE)
+    assert board.twin.sh("nv-fabricmanager --version") == "Fabric Manager version is : 550.163.02"
+
+
+# ------------------------------------------------------------------------------------------------------------ MIG
+def test_cards_in_mig_mode_are_left_alone(board):
+    expected = {bus: SINGLE[bus] for bus in FOUR}
+    converge(board, expected, HALF_IN_MIG)
+    small = [vf for vf in board.types() if vf.split(":")[1] in REST]
+    assert len(small) == 28 and board.see(small[0]) == "0", "they need no partition"
+    board.power_cut()
+    board.assert_partitions(expected)
+
+
+# ------------------------------------------------------------------------------------------------------------ end
+def test_teardown_takes_it_back(board):
+    run = board.play(ALONE, "vgpu.kvm.teardown", vgpu_teardown_confirm=True)
+    assert run.rc == 0, run.out[-6000:]
+    assert board.twin.sh("ls /usr/bin/nv-fabricmanager /etc/systemd/system/vgpu-fabric.service", check=False).count("No such file") == 2
