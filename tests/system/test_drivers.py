@@ -208,6 +208,6 @@ def test_debians_packages_are_told_left_alone_and_replaced(host):
     run = host.run(NEWEST, **WORD)
     assert run.rc == 0 and told in run.actions("nvidia_driver"), run.out[-4000:]
     assert (host.loaded(), host.on_disk(), host.sh(listed)) == (NEWEST, NEWEST, "") and len(host.mdevs()) == 2
-    assert host.sh("lsmod | grep -c ^nouveau; true") == "0" and "blacklist nouveau" in host.sh("cat /etc/modprobe.d/nvidia-vgpu-nouveau.conf")
+    assert host.sh("lsmod | grep -c ^nouveau; true") == "0" and "blacklist nouveau" in host.sh("modprobe --showconfig").splitlines()
     again = host.run(NEWEST, **WORD)
     assert again.rc == 0 and again.changed == [], again.changed
