@@ -165,6 +165,10 @@ class Words:
         self.text = text
         self.sysfs = self
 
+    def once(self, name, read):
+        """Nothing is kept."""
+        return read()
+
     def read_or(self, path, default=None):
         """Every file."""
         return self.text

@@ -76,16 +76,16 @@ _MODULE = "the module nvidia"
 def driver_error(driver: DriverFacts) -> Refusal | None:
     """What is wrong with the host's driver as a whole, or None."""
     version = driver.on_disk or driver.loaded
+    if driver.unfinished:
+        unfinished = "an installation of NVIDIA's driver was interrupted, so any of its files may be damaged"
+        install = "Run the playbook again: role driver (module nvidia_driver) installs it again."
+        return Refusal(unfinished, remedy=install, code="driver_unfinished")
     if driver.flavour == "datacenter":
         found = "NVIDIA's data center driver %s is installed; it has no vGPU manager" % version
         return Refusal(found, expected=_HOST_DRIVER, remedy=packaged(driver, _REPLACE), code="driver_datacenter")
     if driver.flavour == "guest":
         of_guest = "the vGPU guest driver %s is installed; it belongs into VMs and has no vGPU manager" % version
         return Refusal(of_guest, expected=_HOST_DRIVER, remedy=_REPLACE, code="driver_of_guest")
-    if driver.unfinished:
-        unfinished = "an installation of NVIDIA's driver was interrupted, so any of its files may be damaged"
-        install = "Run the playbook again: role driver (module nvidia_driver) installs it again."
-        return Refusal(unfinished, remedy=install, code="driver_unfinished")
     if driver.flavour == "none" and driver.has_manager:
         left = "there is no module nvidia for the running kernel, although the vGPU manager is installed (as after a kernel update)"
         again = "Install the driver again (role driver does); with DKMS it is built at each kernel update."

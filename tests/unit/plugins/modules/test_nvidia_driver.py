@@ -268,6 +268,19 @@ def test_a_half_done_replacement_is_completed(make_host, package):
     assert outcome["actions"][0] == "uninstall the data center driver 550.163.01" and host.on_disk == "550.163.02"
 
 
+@pytest.mark.parametrize("uninstaller", [False, True])
+def test_an_interrupted_installation_needs_no_word_to_go_on(make_host, package, uninstaller):
+    """The installer had removed the old driver's programs when it ended; the old module is loaded. It is nobody's data center driver."""
+    host = bare(make_host())
+    host.kernel.load("535.161.05")
+    if uninstaller:
+        host.put("/usr/bin/nvidia-uninstall", "", 0o755)
+    host.put(install_mark.DRIVER, "")
+    assert [one["code"] for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"].startswith("driver")] == ["driver_unfinished"]
+    assert call(nvidia_driver, host, src=package, load=False).ok["actions"][-1].startswith("install the vGPU host driver 550.163.02")
+    assert host.on_disk == "550.163.02"
+
+
 def test_uninstalled(make_host):
     host = make_host()
     host.put("/usr/bin/nvidia-uninstall", "", 0o755)
