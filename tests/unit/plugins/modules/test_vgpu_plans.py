@@ -664,3 +664,11 @@ def test_the_vf_of_a_uuid_that_lives_on_another_gpu_is_free(make_host):
     host.add(host.pf(SECOND).vfs[0].address, "A40-8Q", UUID)
     call(nvidia_vgpu, host, layout=[entry(FIRST, "A40-8A")]).ok
     assert [parent for key, parent, dummy in host.vgpus() if key != UUID] == [host.pf(FIRST).vfs[0].address]
+
+
+def test_the_vf_of_a_uuid_that_comes_to_another_gpu_is_free(make_host):
+    host = two_gpus(make_host)
+    applied(host, [entry(FIRST, {"type": "A40-8Q", "uuid": UUID, "vf": 0})])
+    host.kernel.mdevs.clear()
+    applied(host, [entry(FIRST, "A40-8Q"), entry(SECOND, {"type": "A40-8Q", "uuid": UUID})])
+    assert [parent for key, parent, dummy in host.vgpus() if key != UUID] == [host.pf(FIRST).vfs[0].address]
