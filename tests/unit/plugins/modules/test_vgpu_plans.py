@@ -305,6 +305,21 @@ def test_a_boot_does_not_turn_on_a_mode_that_is_to_go(make_host, vendor):
     assert "mixed_sizes" not in stored(host)[SECOND]
 
 
+@FRAMEWORKS
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_restore_turns_off_a_mode_that_is_to_go_once_the_gpu_is_empty(make_host, vendor, stays):
+    host, word = mixed_host(make_host, vendor)
+    layout = [entry("all", word + "-8Q", *[word + "-8Q"] * stays)]
+    applied(host, layout)
+    goal = host.vgpus()
+    for one in list(host.kernel.mdevs.values())[stays:]:
+        host.kernel.set_type(one.parent, "0") if vendor else host.kernel.remove(one)
+    restored(host)
+    assert host.pf().mixed is stays and host.vgpus() == goal
+    applied(host, layout)
+    assert ("mixed_sizes" in stored(host)[SECOND]) is stays
+
+
 # --- vgpu_params
 
 
