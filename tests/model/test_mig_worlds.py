@@ -43,17 +43,18 @@ class MigWorlds(Worlds):
         meaning = means(world, layout)
         before = world.state()
         reasons: List[str] = []
+        unclear: List[str] = []
         modes: Dict[str, Optional[bool]] = {}
         for gpu, want in meaning.gpus.items():
             kinds = {bool(world.cards[gpu].types[one.type].profile) for one in want.wants} | ({True} if want.mig else set())
-            if len(kinds) > 1:
-                reasons.append("%s: MIG-backed and time-sliced at once" % gpu)
+            if len(kinds) > 1:  # a type's number is the driver's word, and a GPU off the bus lists none
+                (unclear if before.gpus[gpu].off_bus else reasons).append("%s: MIG-backed and time-sliced at once" % gpu)
             modes[gpu] = True in kinds if kinds and want.mig != () else None
         # Not said: how much of a layout nvidia_mig checks beyond the modes. What is legal once they are set, it never refuses.
         there = {gpu: self.then(state, modes.get(gpu)) for gpu, state in before.gpus.items()}
         judged = Judge(world, before._replace(gpus=there), meaning).judge()
         cycle = bool(pick.number(0, 1))
-        self.set(modes, {"layout": layout, "cycle_vfs": cycle}, reasons, list(judged.verdict.open + judged.verdict.reasons))
+        self.set(modes, {"layout": layout, "cycle_vfs": cycle}, reasons, unclear + list(judged.verdict.open + judged.verdict.reasons))
 
     @staticmethod
     def then(state: GpuState, mode: Optional[bool]) -> GpuState:
