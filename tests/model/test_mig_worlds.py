@@ -19,7 +19,7 @@ class MigWorlds(Worlds):
 
     cards = ("a100", "a30", "h100", "rtxpro6000", "a100", "h100", "rtxpro6000", "a40")
     mig = True
-    weights = Worlds.weights + (("mode", 3), ("mode_of_layout", 3), ("gpu_instances", 2), ("foreign_instance", 2))
+    weights = Worlds.weights + (("mode", 3), ("mode_of_layout", 3), ("gpu_instances", 2), ("foreign_instance", 2), ("another_size", 3))
 
     def built(self, pick: Pick) -> None:
         """Some GPUs are in MIG mode already."""
@@ -27,6 +27,20 @@ class MigWorlds(Worlds):
             if card.fake.profiles and pick.number(0, 3):
                 self.world.say("world.mig(%r)" % gpu)
                 self.world.mig(gpu)
+
+    def another_size(self, data: Random) -> None:
+        """More vGPUs than one GPU instance holds; then fewer, and one of another size beside them."""
+        pick, world = Pick(data), self.world
+        state = world.state()
+        shared = [(gpu, one) for gpu, card in sorted(world.cards.items()) if state.gpus[gpu].mig for one in sorted(card.types.values()) if one.per_gi > 1]
+        if not shared:
+            return
+        gpu, one = pick.one(shared)
+        others = [other for other in sorted(world.cards[gpu].types.values()) if other.profile == one.profile and other.gib != one.gib]
+        first = {"type": one.short, "count": one.per_gi + pick.number(1, 2)}
+        self.applied([{"gpu": [gpu], "vgpus": [first]}], "warn")
+        fewer = {"type": one.short, "count": pick.number(2, one.per_gi)}
+        self.applied([{"gpu": [gpu], "vgpus": [fewer, {"type": pick.one(others).short, "count": 1}]}], "warn")
 
     def mode(self, data: Random) -> None:
         """The module sets the mode of some GPUs."""
