@@ -63,7 +63,8 @@ class Judge:
         for key in sorted(self.world.hidden):
             mdev = self.world.kernel.mdevs.get(key)
             if mdev and mdev.parent.vendor and mdev.parent.vm_name is None and mdev.parent.gpu.address == gpu:
-                found |= {one.serial for one in self.state.on(gpu) if one.type == mdev.type.short}
+                home = mdev.gi.id if mdev.gi else None  # nvidia-smi shows it, and sysfs that of each VF
+                found |= {one.serial for one in self.state.on(gpu) if one.type == mdev.type.short and one.gi == home}
         return found
 
     def ours(self, one: Vgpu) -> bool:
@@ -141,11 +142,14 @@ class Judge:
         return (least, least if self.world.vendor else self._gone(there, want, state, types, stay.kept, True))
 
     def _gone(self, there: List[Vgpu], want: GpuWant, state: GpuState, types: List[Type], most: int, spread: bool) -> int:
-        """How many must go for the rest to find room."""
+        """How many must go for the rest to find room; never what nobody may touch."""
+        protected = self.protected(there[0].gpu)
         for size in range(most, -1, -1):
             for kept in combinations(there, size):
                 gone = [one for one in there if one not in kept]
-                if may_stay(there, want.wants, self.named, set(), gone).kept == size and self._room(state, want, types, kept, spread):
+                if any(one.serial in protected for one in gone):
+                    continue
+                if may_stay(there, want.wants, self.named, protected, gone).kept == size and self._room(state, want, types, kept, spread):
                     return len(gone)
         return len(there)
 
@@ -162,10 +166,12 @@ class Judge:
         new = instances_needed(types, homes)
         if want.mig is not None:
             rest = list(want.mig)
-            for one in [one.profile for one in pinned]:
-                if one not in rest:
-                    return False
-                rest.remove(one)
+            shown = {one.gi for one in kept if self.world.vendor or one.used and one.key not in self.world.hidden and not self.world.blind}
+            for instance in sorted(pinned, key=lambda one: one.id not in shown):
+                if instance.profile in rest:
+                    rest.remove(instance.profile)
+                elif spread or instance.id in shown:
+                    return False  # else it stays beside the listed ones: nobody can tell in which of a profile a mediated device lives
             if any(new.count(name) > rest.count(name) for name in new):
                 return False
             new = rest

@@ -173,7 +173,24 @@ class _Writer:
                 like = self.world.cards[gpu].types[pick.one(there)[0]] if there and pick.number(0, 3) else None
                 kin = [one for one in self.pool(gpu) if like is None or one.gib == like.gib] if pick.number(0, 1) or not like else [like]
                 there.append((pick.one(kin or self.pool(gpu)).short, ""))
+        if self.state.gpus[gpu].mig and pick.number(0, 1):
+            there = self.moved_together(gpu, there)
         return self.again(gpu, there)
+
+    def moved_together(self, gpu: str, there: Sequence[Tuple[str, str]]) -> List[Tuple[str, str]]:
+        """Some of these MIG-backed vGPUs, and one for which there is room if the GPU instances of the others move together: a large one, or another size."""
+        pick, card = self.pick, self.world.cards[gpu]
+        rest = list(there)
+        for dummy in range(pick.number(1, 3)):
+            if len(rest) > 1:
+                rest.remove(pick.one(rest))
+        kept = [card.types[short] for short, dummy in rest if card.types[short].profile]
+        fitting = [one for one in card.types.values() if one.profile and card.board.fits(instances_needed([*kept, one]))]
+        kin = [one for one in fitting if (one.profile, one.gib) in {(other.profile, one.gib) for other in kept if other.gib != one.gib}]
+        large = sorted(fitting, key=lambda one: (-card.board.profiles[str(one.profile)].memory, -one.gib, one.short))[:1]
+        if len(kept) < len(rest) or not fitting:
+            return list(there)
+        return rest + [(pick.one(sorted(kin) or large if pick.number(0, 2) else large).short, "")]
 
     def again(self, gpu: str, there: Sequence[Tuple[str, str]]) -> List[Dict[str, Any]]:
         """Lines for (type, key): mostly with the UUIDs that layouts give."""

@@ -19,7 +19,7 @@ class MigWorlds(Worlds):
 
     cards = ("a100", "a30", "h100", "rtxpro6000", "a100", "h100", "rtxpro6000", "a40")
     mig = True
-    weights = Worlds.weights + (("mode", 3), ("mode_of_layout", 3), ("gpu_instances", 2), ("foreign_instance", 2))
+    weights = Worlds.weights + (("mode", 3), ("mode_of_layout", 3), ("gpu_instances", 2), ("foreign_instance", 2), ("another_size", 3))
 
     def built(self, pick: Pick) -> None:
         """Some GPUs are in MIG mode already."""
@@ -27,6 +27,20 @@ class MigWorlds(Worlds):
             if card.fake.profiles and pick.number(0, 3):
                 self.world.say("world.mig(%r)" % gpu)
                 self.world.mig(gpu)
+
+    def another_size(self, data: Random) -> None:
+        """More vGPUs than one GPU instance holds; then fewer, and one of another size beside them."""
+        pick, world = Pick(data), self.world
+        state = world.state()
+        shared = [(gpu, one) for gpu, card in sorted(world.cards.items()) if state.gpus[gpu].mig for one in sorted(card.types.values()) if one.per_gi > 1]
+        if not shared:
+            return
+        gpu, one = pick.one(shared)
+        others = [other for other in sorted(world.cards[gpu].types.values()) if other.profile == one.profile and other.gib != one.gib]
+        first = {"type": one.short, "count": one.per_gi + pick.number(1, 2)}
+        self.applied([{"gpu": [gpu], "vgpus": [first]}], "warn")
+        fewer = {"type": one.short, "count": pick.number(2, one.per_gi)}
+        self.applied([{"gpu": [gpu], "vgpus": [fewer, {"type": pick.one(others).short, "count": 1}]}], "warn")
 
     def mode(self, data: Random) -> None:
         """The module sets the mode of some GPUs."""
@@ -43,17 +57,18 @@ class MigWorlds(Worlds):
         meaning = means(world, layout)
         before = world.state()
         reasons: List[str] = []
+        unclear: List[str] = []
         modes: Dict[str, Optional[bool]] = {}
         for gpu, want in meaning.gpus.items():
             kinds = {bool(world.cards[gpu].types[one.type].profile) for one in want.wants} | ({True} if want.mig else set())
-            if len(kinds) > 1:
-                reasons.append("%s: MIG-backed and time-sliced at once" % gpu)
+            if len(kinds) > 1:  # a type's number is the driver's word, and a GPU off the bus lists none
+                (unclear if before.gpus[gpu].off_bus else reasons).append("%s: MIG-backed and time-sliced at once" % gpu)
             modes[gpu] = True in kinds if kinds and want.mig != () else None
         # Not said: how much of a layout nvidia_mig checks beyond the modes. What is legal once they are set, it never refuses.
         there = {gpu: self.then(state, modes.get(gpu)) for gpu, state in before.gpus.items()}
         judged = Judge(world, before._replace(gpus=there), meaning).judge()
         cycle = bool(pick.number(0, 1))
-        self.set(modes, {"layout": layout, "cycle_vfs": cycle}, reasons, list(judged.verdict.open + judged.verdict.reasons))
+        self.set(modes, {"layout": layout, "cycle_vfs": cycle}, reasons, unclear + list(judged.verdict.open + judged.verdict.reasons))
 
     @staticmethod
     def then(state: GpuState, mode: Optional[bool]) -> GpuState:

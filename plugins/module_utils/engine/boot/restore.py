@@ -262,7 +262,7 @@ class Restore:
     def _plan_gpu(self, inventory: reader.Inventory, stored: StoredGpu) -> list[Step]:
         """The steps that restore one GPU's vGPUs. What can't be restored is reported, and the rest is restored."""
         pf, gpu = stored.address, _present(inventory, stored.address)
-        if stored.mixed:
+        if stored.mixed is not None:  # one that is to go goes here if the GPU is empty
             reader.read_mixed(self.ctx, [gpu])
         existing = {vgpu.uuid for vgpu in inventory.mdevs}
         found = {one.key: conflicts.taken(inventory, gpu, one) if one.uuid in existing else conflicts.blocked(gpu, one) for one in stored.vgpus}

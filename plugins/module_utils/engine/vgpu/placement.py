@@ -161,7 +161,7 @@ def _free_slot(free: Sequence[Slot], index: int | None, avoided: Collection[int 
 def _continue(
     request: GpuRequest, former: Sequence[StoredVgpu], coming: Sequence[Chosen], free: Sequence[Slot], in_use: Collection[str]
 ) -> tuple[dict[Chosen, StoredVgpu], list[StoredVgpu]]:
-    """The former vGPU that each request continues, in its own free slot, and those that are missing and that none continues.
+    """The former vGPU that each request continues, in its own free slot, and those that are missing and may come back there.
 
     That of a request's UUID, or of its VF and type, or of its type: first with the same parameters.
     """
@@ -185,8 +185,8 @@ def _continue(
             if found:
                 continued[one] = found
                 left.remove(found)
-    there = {vgpu.key for vgpu in request.host.inventory.vgpus}
-    return continued, [was for was in left if was.key not in there]
+    elsewhere = {*(vgpu.key for vgpu in request.host.inventory.vgpus), *request.explicit}
+    return continued, [was for was in left if was.key not in elsewhere]
 
 
 def _no_slot(request: GpuRequest, found: Matching, one: Chosen, index: int | None) -> Refusal:

@@ -305,6 +305,21 @@ def test_a_boot_does_not_turn_on_a_mode_that_is_to_go(make_host, vendor):
     assert "mixed_sizes" not in stored(host)[SECOND]
 
 
+@FRAMEWORKS
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_restore_turns_off_a_mode_that_is_to_go_once_the_gpu_is_empty(make_host, vendor, stays):
+    host, word = mixed_host(make_host, vendor)
+    layout = [entry("all", word + "-8Q", *[word + "-8Q"] * stays)]
+    applied(host, layout)
+    goal = host.vgpus()
+    for one in list(host.kernel.mdevs.values())[stays:]:
+        host.kernel.set_type(one.parent, "0") if vendor else host.kernel.remove(one)
+    restored(host)
+    assert host.pf().mixed is stays and host.vgpus() == goal
+    applied(host, layout)
+    assert ("mixed_sizes" in stored(host)[SECOND]) is stays
+
+
 # --- vgpu_params
 
 
@@ -663,4 +678,12 @@ def test_the_vf_of_a_uuid_that_lives_on_another_gpu_is_free(make_host):
     host.kernel.remove(host.kernel.mdevs[UUID])
     host.add(host.pf(SECOND).vfs[0].address, "A40-8Q", UUID)
     call(nvidia_vgpu, host, layout=[entry(FIRST, "A40-8A")]).ok
+    assert [parent for key, parent, dummy in host.vgpus() if key != UUID] == [host.pf(FIRST).vfs[0].address]
+
+
+def test_the_vf_of_a_uuid_that_comes_to_another_gpu_is_free(make_host):
+    host = two_gpus(make_host)
+    applied(host, [entry(FIRST, {"type": "A40-8Q", "uuid": UUID, "vf": 0})])
+    host.kernel.mdevs.clear()
+    applied(host, [entry(FIRST, "A40-8Q"), entry(SECOND, {"type": "A40-8Q", "uuid": UUID})])
     assert [parent for key, parent, dummy in host.vgpus() if key != UUID] == [host.pf(FIRST).vfs[0].address]
