@@ -15,7 +15,7 @@ from ..base.steps import Step
 from ..frameworks.framework import LINGER
 from ..hardware import address
 from ..hardware.gpu import Gpu, Holder, Vgpu
-from ..read.inventory import Inventory
+from ..read.inventory import Inventory, read_gi
 from ..system import libvirt_xml, nvidia_smi
 from ..system.context import Context
 from ..system.nvidia_smi import Active
@@ -50,6 +50,7 @@ def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str]) -> boo
         for vgpu in idle:
             if vgpu.key in users:
                 vgpu.holders, found = [users[vgpu.key]], True
+        read_gi(ctx, [gpu], [gpu.address])
     return found
 
 

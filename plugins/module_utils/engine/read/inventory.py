@@ -137,7 +137,7 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None, open_files: Ope
                 # What exists is offered, whatever can be created now.
                 gpu.types = merge(gpu.types, [VgpuType(one.type_id, one.type) for one in gpu.vgpus if gpu_word(one.type)])
             gpu.types = merge(gpu.types, listed.get(gpu.address, ()))
-    _check_gi(ctx, gpus, answering(gpus) if pf is None else [pf])
+    read_gi(ctx, gpus, answering(gpus) if pf is None else [pf])
     return Inventory(gpus, vgpus, open_files, switches)
 
 
@@ -147,7 +147,7 @@ def answering(gpus: Iterable[Gpu]) -> list[str]:
     return [] if all(gpu.alive for gpu in bound) else [gpu.address for gpu in bound if gpu.alive]
 
 
-def _check_gi(ctx: Context, gpus: Iterable[Gpu], asked: Sequence[str]) -> None:
+def read_gi(ctx: Context, gpus: Iterable[Gpu], asked: Sequence[str]) -> None:
     """Leaves vGPUs only those GPU instances that there are; the driver shows some number without MIG too.
 
     A mediated device does not show its GPU instance; nvidia-smi does for those that VMs use. asked: the GPUs to name to it; none for all.

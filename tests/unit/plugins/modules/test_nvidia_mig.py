@@ -279,6 +279,17 @@ def test_another_layout_moves_instances_around_what_is_in_use(make_host, vendor)
     assert outcome.codes == ["mig_no_room"] and host.kernel.harm == []
 
 
+def test_where_a_vgpu_lives_is_known_of_a_vm_that_only_nvidia_smi_reports(make_host):
+    first = one(*["A100-1-5C"] * 6)
+    host = prepare(make_host(gpus=[(PF, A100)]), first)
+    call(nvidia_vgpu, host, layout=first).ok
+    used = [each for each in host.kernel.mdevs.values() if each.gi.start < 2]
+    host.kernel.used = lambda mdev: mdev in used
+    second = one(*["A100-1-5C"] * 3, "A100-3-20C")
+    call(nvidia_vgpu, host, layout=second).ok
+    assert names(host) == ["1g.5gb"] * 3 + ["3g.20gb"] and set(used) <= set(host.kernel.mdevs.values()) and host.kernel.harm == []
+
+
 def test_given_instances_are_used_and_stored(make_host):
     layout = one("A100-3-20C", mig=["3g.20gb", "3g.20gb"])
     host = prepare(make_host(gpus=[(PF, A100)]), layout)
