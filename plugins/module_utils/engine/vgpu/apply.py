@@ -19,7 +19,7 @@ from ..state import layout_file, migration
 from ..system import files, mdevctl
 from ..system.context import Context
 from ..system.open_files import Watch
-from ..system.sysfs import SysfsError
+from ..system.sysfs import PCI, SysfsError
 from .layout import plain_params
 from .target import LayoutPlan, titled
 
@@ -46,9 +46,10 @@ def _forget(ctx: Context, done: Sequence[Step]) -> None:
     there: dict[str, str | None] = {**dict.fromkeys(mdevctl.definitions(ctx.root)), **{vgpu.key: vgpu.type for vgpu in vgpus}}
     unmixed = [step.device for step in done if step.kind == "mixed" and not step.args["enabled"]]
     stored = layout_file.read(ctx.root).values()
-    homes = {one.key: gpu for gpu in stored for one in gpu.vgpus}  # a UUID may have moved
+    homes = {one.key: gpu.address for gpu in stored for one in gpu.vgpus}  # a UUID may have moved, or was to
+    homes.update({vgpu.key: ctx.sysfs.link("%s/%s/physfn" % (PCI, vgpu.parent)) or vgpu.parent for vgpu in vgpus})
     for gpu in stored:
-        mine = {key: name for key, name in there.items() if homes.get(key, gpu) is gpu}
+        mine = {key: name for key, name in there.items() if homes.get(key, gpu.address) == gpu.address}
         gpu.forget(mine, {vgpu.key: plain_params(vgpu.params) for vgpu in vgpus if vgpu.key in mine})
         gpu.mixed = None if gpu.address in unmixed else gpu.mixed
     files.write_atomic(ctx.root, migration.current(ctx.root, layout_file.PATH), layout_file.dumps(stored), 0o644)

@@ -687,3 +687,15 @@ def test_the_vf_of_a_uuid_that_comes_to_another_gpu_is_free(make_host):
     host.kernel.mdevs.clear()
     applied(host, [entry(FIRST, "A40-8Q"), entry(SECOND, {"type": "A40-8Q", "uuid": UUID})])
     assert [parent for key, parent, dummy in host.vgpus() if key != UUID] == [host.pf(FIRST).vfs[0].address]
+
+
+def test_a_uuid_that_was_to_move_stays_ours_while_it_is_there(make_host):
+    """It could not be removed. The layout file has its key with the other GPU."""
+    host = two_gpus(make_host)
+    call(nvidia_vgpu, host, layout=[entry(SECOND, {"type": "A40-8Q", "uuid": UUID})]).ok
+    host.fail_at = len(host.writes) + 2
+    assert call(nvidia_vgpu, host, layout=[entry(FIRST, {"type": "A40-8Q", "uuid": UUID}), entry(SECOND)]).failed
+    host.fail_at = None
+    assert len(host.vgpus()) == 1
+    call(nvidia_vgpu, host, layout=[entry(FIRST, "A40-24Q")]).ok
+    assert [(parent[:7], name) for dummy, parent, name in host.vgpus()] == [("0000:e7", "A40-24Q")]
