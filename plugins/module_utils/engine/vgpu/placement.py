@@ -84,13 +84,13 @@ def match(request: GpuRequest, chosen: Sequence[Chosen], again: Sequence[Vgpu] =
     for one in [one for one in chosen if one.spec.uuid or one.spec.index is not None]:
         # Another's VF, or another's UUID, is not this one's to keep.
         mine = [vgpu for vgpu in found.left if one.spec.index is not None or vgpu.index not in vfs]
-        mine = [vgpu for vgpu in mine if one.spec.uuid or vgpu.uuid not in request.explicit]
+        mine = [vgpu for vgpu in mine if one.spec.uuid or not request.gives_away(vgpu)]
         same = next((vgpu for vgpu in mine if _is_it(request, one.spec, vgpu) and vgpu.type == one.type.short), None)
         if same:
             found.keep(request, one, same)
     given = {one.spec.index for one in found.open} - {None}
     ranked = sorted(
-        [vgpu for vgpu in found.left if vgpu.uuid not in request.explicit and vgpu.index not in given],
+        [vgpu for vgpu in found.left if not request.gives_away(vgpu) and vgpu.index not in given],
         key=lambda vgpu: (not vgpu.holders, vgpu.key not in request.known, vgpu.index or 0, vgpu.key),
     )
     # What an idle vGPU was created for counts: an interrupted run may not have set it.

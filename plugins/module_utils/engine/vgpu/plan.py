@@ -35,7 +35,8 @@ def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, errors: Seq
     listed_only: GPUs without a spec are left alone, for requests that are no layout.
     """
     result = Plan(Target(), errors=list(errors))
-    explicit = {one.uuid for spec in specs.values() for one in spec.vgpus if one.uuid}
+    alive = {gpu.address for gpu in host.inventory.gpus if gpu.alive}
+    explicit = {one.uuid: pf in alive for pf, spec in specs.items() for one in spec.vgpus if one.uuid}
     for gpu in host.inventory.gpus:
         if gpu.address in specs and not result.skips(gpu, "apply the layout to its vGPUs", options.unresponsive):
             plan_gpu(result, GpuRequest(gpu, named(gpu, specs[gpu.address]), host, options, explicit))

@@ -57,7 +57,7 @@ class Options:
 
 @dataclass(eq=False, repr=False)
 class GpuRequest:
-    """One GPU and what is requested of it. explicit: UUIDs that the request as a whole names.
+    """One GPU and what is requested of it. explicit: UUIDs that the request as a whole names; whether the GPU of each answers.
 
     stored: the GPU in the layout file. known: its vGPUs there, by key. predicted: its VFs are still to come. uuids: whether its vGPUs have UUIDs.
     """
@@ -66,7 +66,7 @@ class GpuRequest:
     spec: GpuSpec
     host: Host
     options: Options
-    explicit: Collection[str]
+    explicit: Mapping[str, bool]
 
     def __post_init__(self) -> None:
         self.stored = self.host.stored.get(self.gpu.address)
@@ -74,6 +74,10 @@ class GpuRequest:
         self.predicted = self.gpu.framework == "none" and "vfs" in self.options.assume
         self.lists_profiles = bool(self.gpu.mig and self.gpu.mig.profiles)  # of GPU instances
         self.uuids = likely_uuids(self.host.state.kernel) if self.predicted and self.gpu.sriov else self.gpu.uuids
+
+    def gives_away(self, vgpu: Vgpu) -> bool:
+        """Whether a vGPU's UUID is for what names it, on a GPU that can get it."""
+        return self.explicit.get(vgpu.uuid or "", False)
 
 
 @dataclass(eq=False, repr=False)

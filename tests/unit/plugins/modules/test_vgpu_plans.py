@@ -699,3 +699,16 @@ def test_a_uuid_that_was_to_move_stays_ours_while_it_is_there(make_host):
     assert len(host.vgpus()) == 1
     call(nvidia_vgpu, host, layout=[entry(FIRST, "A40-24Q")]).ok
     assert [(parent[:7], name) for dummy, parent, name in host.vgpus()] == [("0000:e7", "A40-24Q")]
+
+
+def test_a_vgpu_stays_whose_uuid_is_for_a_gpu_off_the_bus(make_host):
+    """That GPU can't get it now."""
+    host = two_gpus(make_host)
+    call(nvidia_vgpu, host, layout=[entry(FIRST, "A40-8Q", {"type": "A40-8Q", "uuid": UUID, "vf": 1})]).ok
+    layout = [entry(FIRST, {"type": "A40-8Q", "vf": 1}), entry(SECOND, {"type": "A40-8Q", "uuid": UUID})]
+    host.pf(SECOND).off_bus = True
+    call(nvidia_vgpu, host, layout=layout, unresponsive_gpus="warn").ok
+    assert host.vgpus() == [(UUID, host.pf(FIRST).vfs[1].address, "A40-8Q")]
+    host.pf(SECOND).off_bus = False
+    applied(host, layout)
+    assert [parent[:7] for uuid, parent, dummy in sorted(host.vgpus()) if uuid == UUID] == ["0000:e8"] and len(host.vgpus()) == 2
