@@ -30,23 +30,23 @@ _UNCLEAR = "stop that VM, or attach its vGPU through libvirt, which knows which 
 
 def settled(ctx: Context, inventory: Inventory, make: Callable[[], Made], keys: Callable[[Made], Collection[str]]) -> Made:
     """What make plans once no vGPU of keys (Vgpu.key) has a user that only nvidia-smi reports. Users are added to the inventory, which make reads."""
-    made = make()
-    while ask_driver(ctx, inventory, keys(made)):
+    made, deadline = make(), ctx.clock.now() + LINGER  # nvidia-smi lags behind a VM's end
+    while ask_driver(ctx, inventory, keys(made), deadline):
         made = make()  # it keeps what is in use, may take others instead, or refuses
     return made
 
 
-def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str]) -> bool:
+def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str], deadline: float) -> bool:
     """Adds the users that nvidia-smi reports to vGPUs that seem idle, on the GPUs that have one of the keys; returns whether there are some.
 
-    A process may be out of sight of /proc (another PID namespace). No answer counts as a user.
+    A process may be out of sight of /proc (another PID namespace). No answer counts as a user. deadline: until when an answer may be out of date.
     """
     found = False
     for gpu in inventory.gpus:
         idle = [vgpu for vgpu in gpu.vgpus if not vgpu.holders]
         if not any(vgpu.key in keys for vgpu in idle):
             continue
-        users = _last_users(ctx, gpu, idle, keys)
+        users = _last_users(ctx, gpu, idle, keys, deadline)
         for vgpu in idle:
             if vgpu.key in users:
                 vgpu.holders, found = [users[vgpu.key]], True
@@ -54,8 +54,8 @@ def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str]) -> boo
     return found
 
 
-def _last_users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], keys: Collection[str]) -> dict[str, Holder]:
-    """As _users, once none of the keys has one: nvidia-smi lags behind a VM's end."""
+def _last_users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], keys: Collection[str], deadline: float) -> dict[str, Holder]:
+    """As _users, once none of the keys has one, or at the deadline."""
     last: dict[str, Holder] = {}
 
     def free() -> bool:
@@ -63,7 +63,7 @@ def _last_users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], keys: Collection[s
         last = _users(ctx, gpu, idle)
         return last.keys().isdisjoint(keys)
 
-    until(ctx.clock, free, LINGER)
+    until(ctx.clock, free, deadline - ctx.clock.now())
     return last
 
 

@@ -444,6 +444,21 @@ def test_nvidia_smi_that_lags_behind_a_vms_end_is_waited_for(host):
     assert host.vgpus() == [] and host.kernel.harm == []
 
 
+def test_nvidia_smi_that_lags_is_waited_for_once(make_host):
+    """The driver names the VM at all of its vGPUs but one, so that one is known only to the second question."""
+    host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
+    row = {"type": "L40S-8Q", "vgpu_params": "disable_vnc=1"}
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{**row, "count": 2}, {"type": "L40S-8Q"}]}]).ok
+    first, *others = host.kernel.mdevs.values()
+    for one in others:
+        one.parent.vm_name = "web1"
+    used = [first, *others]
+    host.kernel.used = lambda mdev: mdev in used
+    begin = host.clock.now()
+    assert not call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-8Q", "count": 3}]}]).ok["changed"]
+    assert host.clock.now() - begin < 15
+
+
 def test_an_idle_vgpu_beside_one_in_use_goes_on_the_framework_without_uuids(make_host):
     """nvidia-smi names no VF: the one that /proc shows explains its answer."""
     host = make_host(gpus=[(PF, L40S)], vendor_vfio=True).vfs_on()
