@@ -592,8 +592,8 @@ class Worlds(RuleBasedStateMachine):
             return True
         if goal.mig != state.mig:
             return True if not there and not state.vfs and goal.mig else None
-        keys = {(one.key, one.vf, one.type) for one in there}
-        missing = [fact for fact in goal.facts if fact[1:4] not in keys]
+        keys = {(one.key, one.type) for one in there}  # a VM names a mediated device by its UUID, whichever VF it is on
+        missing = [fact for fact in goal.facts if (fact[1], fact[3]) not in keys]
         taken = {one.key for one in before.vgpus} & {fact[1] for fact in missing}
         vfs = {one.vf for one in there} & {fact[2] for fact in missing if fact[2] is not None}
         types = [state.card.types[one.type] for one in there] + [state.card.types[fact[3]] for fact in missing]
@@ -616,7 +616,7 @@ class Worlds(RuleBasedStateMachine):
         agree(after.gpus[gpu].vfs == (before.gpus[gpu].vfs or goal.vfs), "VFs after the restore", lambda: "%s: %s" % (gpu, after.gpus[gpu].vfs))
         there, old = after.on(gpu), {one.serial for one in before.on(gpu)}
         for fact in goal.facts:
-            found = [one for one in there if (one.key, one.vf, one.type) == fact[1:4]]
+            found = [one for one in there if (one.key, one.type) == (fact[1], fact[3]) and (one.vf == fact[2] or one.serial in old)]
             # Where none are stored, those that another wrote stay, as in a layout that leaves them out.
             written = [one for one in found if one.serial in old and one.params == "foreign=1" and not fact[4]]
             found = [one for one in found if one.used or fact[4] in (None, one.params) or one in written]
