@@ -29,7 +29,9 @@ COLLECTIONS = ROOT / ".build" / "collections"
 REFERENCE = "collections/vgpu/kvm"
 
 # Pages that lie elsewhere in the repository: path there, name on the site.
-ELSEWHERE = {"tests/twin/README.md": "twin-machine.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CODE_OF_CONDUCT.md": "code-of-conduct.md"}
+ELSEWHERE = {
+    "tests/twin/README.md": "twin-machine.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md", "CODE_OF_CONDUCT.md": "code-of-conduct.md",
+}
 
 _LINK = re.compile(r"(?<=\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 _CONTENTS = re.compile(r"^\.\. contents::\n(?: +:.*\n)+", re.MULTILINE)

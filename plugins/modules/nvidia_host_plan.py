@@ -10,7 +10,8 @@ module: nvidia_host_plan
 short_description: Plan all stages of a vGPU host after one reading of it
 description:
   - Reads a host once, and plans what M(vgpu.kvm.nvidia_pci_driver), M(vgpu.kvm.nvidia_fabric), M(vgpu.kvm.nvidia_mig), M(vgpu.kvm.nvidia_sriov),
-    M(vgpu.kvm.nvidia_vgpu), M(vgpu.kvm.nvidia_vgpu_attach) and M(vgpu.kvm.nvidia_vgpu_restore) would do, each as if the stages before it had been done (O(ahead)). Changes nothing.
+    M(vgpu.kvm.nvidia_vgpu), M(vgpu.kvm.nvidia_vgpu_attach) and M(vgpu.kvm.nvidia_vgpu_restore) would do, each as if the
+    stages before it had been done (O(ahead)). Changes nothing.
   - With O(driver), also plans the installation of NVIDIA's driver, before the bundle is copied to the host.
   - A refusal of one of them is part of its plan and does not fail this module. The role preflight reports all refusals in one message. The role
     host runs only stages with work.

@@ -67,7 +67,8 @@ class Tree:
         """Runs the tasks in one play; the lines of the callback task_log."""
         playbook, log = self.folder / "play.json", self.folder / "tasks.jsonl"
         variables = {"ansible_python_interpreter": sys.executable}
-        playbook.write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks, "vars": variables}]), encoding="utf-8")
+        play = {"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks, "vars": variables}
+        playbook.write_text(json.dumps([play]), encoding="utf-8")
         log.unlink(missing_ok=True)
         simulated.timed(
             [simulated.program("ansible-playbook"), "-i", "localhost,", str(playbook)], self.folder, self.environment(TASK_LOG=str(log), **more)

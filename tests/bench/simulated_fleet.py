@@ -73,8 +73,9 @@ def measure(bench: Bench) -> list[Section]:
             done = simulated.run(folder, "validate", few, {"healthy-16": 1}, forks=forks, seconds=HOST_SECONDS)
             section.rows.append(Row(f"fleet-forks-{forks}", f"`validate`, {few} hosts that take {HOST_SECONDS:g} s each, `-f {forks}`", [done.wall]))
     section.ratios = [
-        *[Ratio(f"`{mode}` / `ping`, {hosts} hosts", f"fleet-{mode}-{hosts}", f"fleet-ping-{hosts}", at_most=3 if mode == "validate" and hosts == many else None)
-          for mode in ("validate", "site") for hosts in (few, many)],
+        *[Ratio(
+            f"`{mode}` / `ping`, {hosts} hosts", f"fleet-{mode}-{hosts}", f"fleet-ping-{hosts}", at_most=3 if mode == "validate" and hosts == many else None,
+        ) for mode in ("validate", "site") for hosts in (few, many)],
         Ratio(f"`validate` / `ping`, {many} hosts, `-f 50`", f"fleet-validate-{many}-f50", f"fleet-ping-{many}-f50", at_most=3),
         Ratio(f"`site` / `ping`, {many} hosts, `-f 50`", f"fleet-site-{many}-f50", f"fleet-ping-{many}-f50"),
         *[

@@ -70,7 +70,8 @@ def judged_table(sections: list[Section]) -> list[str]:
         if came.ratio.limit and came.value is not None:
             value = found(came, rows)
             least = judge(Ratio("", came.ratio.least, came.ratio.below), rows)
-            lines.append([came.ratio.what, f"**{value}**" if came.verdict == NOT_HELD else value, came.ratio.limit, found(least, rows) if came.ratio.least else ""])
+            shown = f"**{value}**" if came.verdict == NOT_HELD else value
+            lines.append([came.ratio.what, shown, came.ratio.limit, found(least, rows) if came.ratio.least else ""])
     return write_table(["compared", "found", "limit", "least possible"], lines)
 
 

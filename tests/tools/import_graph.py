@@ -26,8 +26,8 @@ ANSIBLES = "ansible_collections.vgpu.kvm.plugins."
 
 # From the ground up.
 ORDER = (
-    *("base", "hardware", "system", "state", "frameworks", "read", "binding", "bootloader", "driver", "sriov", "mig", "fabric", "vgpu", "libvirt", "guest", "cloud"),
-    *("checks", "runs", "boot", "cli"),
+    *("base", "hardware", "system", "state", "frameworks", "read", "binding", "bootloader", "driver", "sriov", "mig", "fabric", "vgpu", "libvirt", "guest"),
+    *("cloud", "checks", "runs", "boot", "cli"),
 )
 # Files that decide what is to be done, and do nothing.
 PLANNERS = (

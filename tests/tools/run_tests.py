@@ -33,8 +33,8 @@ TWIN = ROOT / "tests" / "twin" / "twin"
 INTERRUPTED = threading.Event()
 GRACE = 20  # seconds that interrupted sessions get
 # The plain run. What takes much longer, or kills at random moments, must be named: system-long, awx, runner, release-twin, libvirt, operations,
-# drivers, boot-loaders, guest, guest-molecule, fleet, watch, watch-machine, tutorials-machine, misbehaving, in_use, nvswitch, faults, crash, crash-short; molecule,
-# whose steps are part of session life; coverage and units-2.19, which are session engine once more; and bench, which needs the machine for itself.
+# drivers, boot-loaders, guest, guest-molecule, fleet, watch, watch-machine, tutorials-machine, misbehaving, in_use, nvswitch, faults, crash, crash-short;
+# molecule, whose steps are part of session life; coverage and units-2.19, which are session engine once more; and bench, which needs the machine for itself.
 # Sessions with machines come before the long ones without: the last session of a run has the cores for itself, and the shorter it is, the less they
 # idle. Linters come first, because their errors are the usual ones; they also bridge the time in which `system` builds the image that `life` needs.
 SESSIONS = (

@@ -139,8 +139,8 @@ def task_counts(folder: Path, mode: str) -> tuple[int, int]:
 
 
 def run(
-    folder: Path, mode: str, hosts: int, mix: dict[str, int] | None = None, real: bool = False, ansible_playbook: str = "", forks: int = 10, strategy: str = "linear",
-    seconds: float = 0,
+    folder: Path, mode: str, hosts: int, mix: dict[str, int] | None = None, real: bool = False, ansible_playbook: str = "", forks: int = 10,
+    strategy: str = "linear", seconds: float = 0,
 ) -> Done:
     """Runs the playbook over so many hosts, and looks whether it says of each what is so."""
     kinds, fleet = make(folder, real), names(hosts, mix or (WELL if mode == "site" else MIX))

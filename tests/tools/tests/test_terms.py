@@ -55,8 +55,8 @@ def test_each_kind_of_text_is_checked(tmp_path, name, text, line):
 
 
 # From the table of the project's style: what it forbids.
-FORBIDDEN = """the layout that you wish; trouble with a GPU; it is told; the driver says so; look at it; a place for it; lost GPUs; we assume it; it has settled;
-a reboot is due; the run broke off; written anew; a virgin host; the ordinary driver; a folder; it makes vGPUs; bring the vGPUs back;
+FORBIDDEN = """the layout that you wish; trouble with a GPU; it is told; the driver says so; look at it; a place for it; lost GPUs; we assume it;
+it has settled; a reboot is due; the run broke off; written anew; a virgin host; the ordinary driver; a folder; it makes vGPUs; bring the vGPUs back;
 takes the driver away; turn the VFs on; give a vGPU to a VM; a licence; by the operator's word; What runs is not harmed; GPUs that were passed over"""
 
 
@@ -66,7 +66,8 @@ def test_what_the_style_forbids_is_found(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["troubleshooting", "because of", "written in place", "replaced", "due to the driver", "a vGPU is given by its UUID", "make sure", "lost connection"]
+    "text",
+    ["troubleshooting", "because of", "written in place", "replaced", "due to the driver", "a vGPU is given by its UUID", "make sure", "lost connection"],
 )
 def test_a_harmless_neighbor_is_let_through(text):
     assert not any(list(term.breaches(text)) for term in terms.table()), text

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""An NVSwitch host: eight H200 on a board with four switches, Fabric Manager from its packages, the partitions of VFs, and what their VMs see. The tests build on each other."""
+"""An NVSwitch host: eight H200 on a board with four switches, Fabric Manager from its packages, the partitions of VFs, and what their VMs see.
+
+The tests build on each other.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ stop() { p=$(pid); kill -${1:-TERM} $p; becomes 1 gone $p > /dev/null; }
 modules() { nvidia-smi -q | sed -n 's/.*Module Id *: //p'; }
 partition() { sed -n "s/^partition 0000:$1:00.4 //p" /proc/driver/nvidia/gpus/0000:$1:00.0/twin; }
 whole() { echo 1678 > $D/0000:$1:00.4/nvidia/current_vgpu_type; }
-sees() { modprobe vfio_iommu_type1; python3 /root/twin-sees 0000:$1:00.${2:-4} > /tmp/sees-$1 2>&1 & seer=$!; becomes ${3:-1} grep -c . /tmp/sees-$1 > /dev/null; }
+sees() {
+    modprobe vfio_iommu_type1; python3 /root/twin-sees 0000:$1:00.${2:-4} > /tmp/sees-$1 2>&1 & seer=$!
+    becomes ${3:-1} grep -c . /tmp/sees-$1 > /dev/null
+}
 seen() { becomes "$2" tail -1 /tmp/sees-$1; }
 unseen() { kill $seer; wait $seer 2> /dev/null; }
 traces() { dmesg | grep -E 'WARNING|BUG' | grep -vc crypto/testmgr; }  # the kernel's own test of random numbers fails on a busy machine
@@ -66,7 +72,8 @@ def twin(tmp_path_factory):
     client.write_text(CLIENT, encoding="utf-8")
     packages = sorted(fabric.repository(image.SYSTEMS["debian13"], fabric.VERSION).glob("*.deb"))
     send(machine, client, Path(__file__).with_name("nvfm.py"), paths.FABRIC / "twin-sees", *packages)
-    assert run(machine, f"dpkg -i /root/*.deb > /tmp/dpkg.log 2>&1; echo $?; for b in {' '.join(BUSES)}; do vfs $b; done; ls $D | grep -c '00.4$'") == ["0", "8"]
+    out = run(machine, f"dpkg -i /root/*.deb > /tmp/dpkg.log 2>&1; echo $?; for b in {' '.join(BUSES)}; do vfs $b; done; ls $D | grep -c '00.4$'")
+    assert out == ["0", "8"]
     yield machine
     down(NAME)
 
@@ -93,7 +100,11 @@ def test_gpus_are_registered_when_fabric_manager_is_there(twin):
 
 
 def test_in_the_bare_metal_mode_a_vm_waits_for_ever(twin):
-    out = run(twin, "start 0; whole e8; sees e8; seen e8 802; becomes -3 fm list; fm activate 12 0000:e8:00.4; unseen; stop; echo 0 > $D/0000:e8:00.4/nvidia/current_vgpu_type")
+    out = run(
+        twin,
+        "start 0; whole e8; sees e8; seen e8 802; becomes -3 fm list; fm activate 12 0000:e8:00.4; unseen; stop; "
+        "echo 0 > $D/0000:e8:00.4/nvidia/current_vgpu_type",
+    )
     assert out == ["802", "-3", "-3"]
 
 
@@ -130,8 +141,8 @@ def test_a_crash_leaves_the_vm_alone_and_a_restart_does_not(twin):
     out = run(twin, r"""
         start 2; becomes none fm list; whole e6; sees e6; fm activate 14 0000:e6:00.4; seen e6 0; stop KILL; fm list; seen e6 0; partition e6
         sed -i 's/^WAIT_FOR_LIST = .*/WAIT_FOR_LIST = 36000/' /usr/bin/nv-fabricmanager  # on a busy machine its minute is over too soon
-        start 2 1; becomes -8 fm list; seen e6 0; fm activate 13 0000:67:00.4; fm set 14; fm list; seen e6 0; fm deactivate 14; seen e6 802; fm activate 14 0000:e6:00.4
-        seen e6 0; stop; start 2; becomes none fm list; seen e6 802; unseen; stop""")
+        start 2 1; becomes -8 fm list; seen e6 0; fm activate 13 0000:67:00.4; fm set 14; fm list; seen e6 0; fm deactivate 14; seen e6 802
+        fm activate 14 0000:e6:00.4; seen e6 0; stop; start 2; becomes none fm list; seen e6 802; unseen; stop""")
     assert out == ["none", "0", "0", "-9", "0", "14", "-8", "0", "-8", "0", "14", "0", "0", "802", "0", "0", "none", "802"]
 
 
@@ -155,7 +166,11 @@ def test_faults(twin):
 def test_a_package_of_another_version_does_not_start(twin):
     (package,) = fabric.repository(image.SYSTEMS["debian13"], "550.144.02").glob("nvidia-fabricmanager-550_*.deb")
     send(twin, package)
-    out = run(twin, f"dpkg -i /root/{package.name} > /dev/null 2>&1; nv-fabricmanager --version; nv-fabricmanager -c $C; echo $?; dpkg -i /root/*_550.163.02-1_*.deb > /dev/null 2>&1")
+    out = run(
+        twin,
+        f"dpkg -i /root/{package.name} > /dev/null 2>&1; nv-fabricmanager --version; nv-fabricmanager -c $C; echo $?; "
+        "dpkg -i /root/*_550.163.02-1_*.deb > /dev/null 2>&1",
+    )
     assert out[0] == "Fabric Manager version is : 550.144.02" and out[2] == "1"
     assert out[1] == ("fabric manager NVIDIA GPU driver interface version 550.144.02 don't match with driver version 550.163.02. "
                       "Please update with matching NVIDIA driver package.")

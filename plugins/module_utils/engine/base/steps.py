@@ -96,8 +96,8 @@ class _Outcome:
 def execute(steps: Iterable[Step], perform: Callable[[Step], None], side_by_side: bool = False, begin: int = 0) -> list[Step]:
     """Runs perform(step) in order; returns the steps. A failure stops its lane only, the host's stops all; then ApplyError.
 
-    begin: the first step's position, where others were done before. side_by_side: each lane's steps run in a thread of their own, between steps of the host. For what the kernel
-    does for GPUs at the same time, and for a perform that shares nothing between them.
+    begin: the first step's position, where others were done before. side_by_side: each lane's steps run in a thread of their own, between steps of the
+    host. For what the kernel does for GPUs at the same time, and for a perform that shares nothing between them.
     """
     outcome = _Outcome(perform)
     steps = list(steps)

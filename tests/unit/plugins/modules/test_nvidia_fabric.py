@@ -288,7 +288,8 @@ def test_what_is_read(host, board, capsys, monkeypatch):
     assert "partition 8 active: 0000:1b:00.0, VFs 0000:1b:00.4" in shown
     cli.main(["metrics"])
     text = capsys.readouterr().out
-    assert 'nvidia_vgpu_fabric_partitions{state="active"} 8\n' in text and 'nvidia_vgpu_fabric_manager_info{active="active",mode="2",version="550.163.02"} 1' in text
+    assert 'nvidia_vgpu_fabric_partitions{state="active"} 8\n' in text
+    assert 'nvidia_vgpu_fabric_manager_info{active="active",mode="2",version="550.163.02"} 1' in text
 
 
 def test_what_is_wrong_has_a_code(host, board):
