@@ -61,7 +61,7 @@ def takes_card(gpu: Gpu, type_name: str, most: int | None = None) -> bool:
     most = most or (listed.max_instances if listed else None)
     if most:
         return most == 1
-    return bool(gpu.model) and vgpu_types.framebuffer_of(type_name) == gpu.model.framebuffer_gib * 1024 if gpu.model else False
+    return gpu.model is not None and vgpu_types.framebuffer_of(type_name) == gpu.model.framebuffer_gib * 1024
 
 
 def requests(cards: Sequence[Card], machines: Mapping[str, Iterable[str]], strict: Collection[str] = ()) -> list[Request]:

@@ -23,7 +23,7 @@ NAMESPACE = uuids.UUID("6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11")
 class Matching:
     """Existing vGPUs that are requested ones (placed), that do not stay (removed), the others (left); requests that none matches (open).
 
-    again: vGPUs that go although they match. A request may get one of them anew.
+    again: vGPUs that go although they match. A request may recreate one of them.
     """
 
     placed: list[Placed] = field(default_factory=list)
