@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .. import _module
 from ..engine.base.errors import EngineError, raise_if_any
 from ..engine.base.steps import Step
+from ..engine.checks import in_use
 from ..engine.fabric import apply, service
 from ..engine.fabric.plan import takes_card
 from ..engine.read import fabric as fabric_reader, host, inventory
@@ -34,11 +37,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     if fabric is None:
         return nothing
     driver = host.read_driver(ctx, params["timeout"])
-    users = {**fabric_run.users(found), **{gpu.address: ", ".join(map(str, jobs)) for gpu in found.gpus for jobs in [found.jobs_on(gpu)] if jobs}}
-    if params["state"] == "present":
-        plan = service.plan(fabric, driver.loaded or driver.on_disk, users, request.check_mode)
-    else:
-        plan = service.undo(fabric, users)
+    make = partial(_plan, request, found, fabric, driver.loaded or driver.on_disk)
+    plan = in_use.settled(ctx, found, make, lambda made: [vgpu.key for vgpu in found.vgpus] if service.interrupts(made) else [])
     plan.refuse()
     packages = list(fabric.record.packages)
     done: list[Step] = []
@@ -56,6 +56,15 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     return _module.result_of(
         steps, fabric=fabric.as_dict(), installs=plan.target.installs, packages=packages, diff={"before": before, "after": after},
     )
+
+
+def _plan(request: _module.Task, found: inventory.Inventory, fabric: fabric_reader.Fabric, driver: str | None) -> service.ServicePlan:
+    """What the service needs, by who uses the GPUs as far as the inventory knows."""
+    jobs = {gpu.address: ", ".join(map(str, found.jobs_on(gpu))) for gpu in found.gpus if found.jobs_on(gpu)}
+    users = {**fabric_run.users(found), **jobs}
+    if request.params["state"] == "present":
+        return service.plan(fabric, driver, users, request.check_mode)
+    return service.undo(fabric, users)
 
 
 def _noted(ctx: _module.Context, params: dict[str, object]) -> list[str]:

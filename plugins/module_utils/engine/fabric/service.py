@@ -74,6 +74,11 @@ def undo(fabric: Fabric, users: Mapping[str, str]) -> ServicePlan:
     return made
 
 
+def interrupts(made: ServicePlan) -> bool:
+    """Whether running VMs would lose the fabric."""
+    return any(step.kind in (RESTART, STOP) for step in made.steps)
+
+
 def _restart(made: ServicePlan, fabric: Fabric, users: Mapping[str, str], doing: str) -> None:
     _guard(made, fabric, users, doing)
     made.steps.append(Step(RESTART, None, UNIT + ".service", "restart it"))

@@ -227,6 +227,16 @@ def test_it_is_never_restarted_while_a_vm_uses_a_gpu(host, monkeypatch):
     assert failed.codes == ["in_use"] and failed.writes == 0 and "web1" in failed.msg
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_it_is_not_restarted_under_a_vm_that_only_nvidia_smi_reports(host, monkeypatch, check):
+    Board(host, MODULES, monkeypatch, mode="1")
+    call(nvidia_vgpu, host, layout=WHOLE).ok
+    taken, real = host.kernel.devices[vf(PFS[0])].mdevs()[0].uuid, host.kernel.used
+    monkeypatch.setattr(host.kernel, "used", lambda mdev: mdev.uuid == taken or real(mdev))
+    failed = call(nvidia_fabric, host, check=check)
+    assert failed.codes == ["in_use"] and failed.writes == 0 and "web1" in failed.msg and "nvidia-smi vgpu -q" in failed.msg
+
+
 def test_it_must_be_the_drivers_version(host, board):
     board.version = "550.90.05"
     failed = call(nvidia_fabric, host)
