@@ -91,8 +91,9 @@ def driver_error(driver: DriverFacts) -> Refusal | None:
         again = "Install the driver again (role driver does); with DKMS it is built at each kernel update."
         return Refusal(left, _MODULE, "the vGPU host driver for this kernel", again, "driver_missing")
     if driver.flavour == "none":
+        loaded = " (the module nvidia %s is loaded, but its driver is not on disk)" % version if version else ""
         remedy = "Install it (role driver, variable vgpu_driver_bundle)."
-        return Refusal("NVIDIA's vGPU host driver is not installed", remedy=remedy, code="driver_missing")
+        return Refusal("NVIDIA's vGPU host driver is not installed" + loaded, remedy=remedy, code="driver_missing")
     if driver.on_disk is None:
         gone = "the host driver %s is loaded, but there is no nvidia module on disk for this kernel" % driver.loaded
         build = "Install the driver for the running kernel (DKMS does so at each kernel update)."

@@ -242,8 +242,7 @@ def _wrong_step(driver: Driver, request: Request) -> list[Refusal]:
 def _plan_absent(inventory: Inventory, driver: Driver, request: Request, files: Files) -> list[Step]:
     if request.kind == "guest" and driver.flavour == "vgpu":
         raise_if_any(not_a_guest(inventory, driver))
-    only_loaded = driver.flavour == "datacenter" and not driver.on_disk and not files.machine.uninstaller
-    if (driver.flavour == "none" or only_loaded) and not driver.unfinished and not files.machine.begun:
+    if driver.flavour == "none" and not driver.unfinished and not files.machine.begun:
         return []
     users = _users(inventory, "uninstalling the driver", driver.flavour == "guest")
     alone = bool(driver.removal) and not request.replace_datacenter

@@ -21,6 +21,7 @@ from . import boot_loader, next_kernel, platform, secure_boot
 _SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}
 _IOMMU_TABLES = (("DMAR", "intel"), ("IVRS", "amd"))  # that the firmware shows; the CPU's vendor is no proof
 UNINSTALL = "/usr/bin/nvidia-uninstall"  # NVIDIA's .run brings it
+_CONTAINER = "/run/nvidia/driver"  # the root directory of NVIDIA's driver container
 # Rebuild the initramfs of all kernels: an older one must not bring an old driver back either.
 _REBUILD = {"update-initramfs": ["update-initramfs", "-u", "-k", "all"], "dracut": ["dracut", "--force", "--regenerate-all"]}
 
@@ -136,10 +137,11 @@ def read_driver(ctx: Context, timeout: float = 30, trusting: bool = False) -> Dr
     unfinished = install_mark.is_open(ctx.root, install_mark.DRIVER)
     on_disk = installed if trusting or not unfinished else None
     manager, daemon, guest = (os.path.exists(ctx.root + "/usr/bin/" + name) for name in ("nvidia-vgpu-mgr", "nvidia-vgpud", "nvidia-gridd"))
-    flavour = "none"
-    if loaded or on_disk:
-        flavour = "vgpu" if manager or daemon else "guest" if guest else "datacenter"
     packaged = not os.path.exists(ctx.root + UNINSTALL)
+    there = bool(on_disk) or not packaged or os.path.exists(ctx.root + _CONTAINER)
+    flavour = "none"  # also of a module that is loaded while nothing else is left of its driver, as after its removal
+    if loaded or on_disk:
+        flavour = "vgpu" if manager or daemon else "guest" if guest else "datacenter" if there else "none"
     if on_disk and modinfo.module(ctx, timeout) != modinfo.NVIDIA:
         flavour, packaged = "datacenter", True  # a distribution's: the kernel loads that, whatever else is installed
     removal = packages.removal(ctx, on_disk, timeout) if flavour == "datacenter" and on_disk and packaged else None

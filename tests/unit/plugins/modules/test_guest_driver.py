@@ -173,6 +173,21 @@ def test_a_guest_driver_on_a_host_is_reported_and_replaced_on_request(make_host,
     assert real["actions"][0] == "uninstall the vGPU guest driver 550.163.01"
 
 
+def test_a_removed_driver_that_is_still_loaded_is_no_other_driver(guest, package):
+    """As after 'apt-get purge': nothing on disk proves a data center driver. Of a driver container, whose files the machine does not have, it is one."""
+    guest.on_disk = None
+    for left in ("nvidia-gridd", "nvidia-uninstall"):
+        if os.path.exists(guest.root + "/usr/bin/" + left):
+            os.unlink(guest.root + "/usr/bin/" + left)
+    before = call(nvidia_guest_info, guest).ok["guest"]["driver"]
+    assert (before["loaded"], before["on_disk"], before["flavour"]) == ("550.163.01", None, "none")
+    assert call(nvidia_driver, guest, check=True, kind="guest", state="absent").ok["actions"] == []
+    check = call(nvidia_driver, guest, check=True, kind="guest", src=package, load=False).ok
+    assert check["actions"] == ["install the vGPU guest driver 550.163.01"]
+    os.makedirs(guest.root + "/run/nvidia/driver")
+    assert call(nvidia_driver, guest, kind="guest", src=package, load=False).codes == ["driver_datacenter"]
+
+
 def test_who_uses_the_vgpu_is_asked_and_named(guest, tmp_path):
     newer = tmp_path / "NVIDIA-Linux-x86_64-550.200.01-grid.run"
     newer.write_text("")
