@@ -21,13 +21,13 @@ sys.path.insert(0, str(LAUNCHER.parent))
 from twinlib import ssh, state  # noqa: E402  (found through the line above)
 
 
-def launcher(*arguments: str, check: bool = True, timeout: int = 900) -> str:
-    """Call the twin's launcher and return what it prints."""
-    done = subprocess.run(
-        [str(LAUNCHER), *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, timeout=timeout, check=False
-    )
+def launcher(*arguments: str, check: bool = True, timeout: int = 1500) -> str:
+    """Call the twin's launcher and return what it prints. An error has what it printed on stderr."""
+    done = subprocess.run([str(LAUNCHER), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
+    sys.stderr.write(done.stderr)
     if check and done.returncode:
-        raise RuntimeError(f"twin {' '.join(arguments)} ended with {done.returncode}: {done.stdout}")
+        why = done.stderr[max(done.stderr.rfind("twin: "), 0):]
+        raise RuntimeError(f"twin {' '.join(arguments)} ended with {done.returncode}: {why or done.stdout}")
     return done.stdout
 
 

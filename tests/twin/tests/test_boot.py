@@ -131,7 +131,24 @@ def test_user_space_on_kvm_is_waited_for_as_under_emulation(machine, clock, monk
     guest = Guest(machine, clock, monkeypatch, {"kvm": [(1, KERNEL), (2, USER_SPACE)]})
     with pytest.raises(TwinError, match="did not come up within 600 s, stage: user space"):
         boot.boot(machine)
-    assert guest.started == ["kvm"]
+    assert guest.started == ["kvm", "kvm"] and accel._remembered() is None
+
+
+def test_a_machine_that_hangs_is_started_once_more(machine, clock, monkeypatch, capsys):
+    """As a quick twin in CI, whose kernel got no further, beside two sessions on two cores."""
+    machine.accel, machine.tier = "tcg", "quick"
+    guest = Guest(machine, clock, monkeypatch, {"tcg": [(5, USER_SPACE)]})
+    ends = []
+
+    def stop(_machine) -> None:
+        ends.append(clock.now)
+        guest.running, guest.plan = False, {"tcg": EMULATED}
+
+    monkeypatch.setattr(qemu, "stop", stop)
+    boot.boot(machine)
+    said = capsys.readouterr().err
+    assert guest.started == ["tcg", "tcg"] and [round(now) for now in ends] == [1250], "ten times the 25 s that it takes"
+    assert "did not come up within 250 s, stage: user space" in said and "starting again\n" in said and "up after 60" in said
 
 
 def test_a_reboot_of_a_machine_on_kvm_is_not_given_up(machine, clock, monkeypatch):

@@ -17,28 +17,36 @@ MARKS = {"kernel": "Linux version", "user space": "twin: user space"}
 EMULATED = {"full": {"kernel": 10, "user space": 20, "ssh": 70}, "quick": {"kernel": 6, "user space": 12, "ssh": 25}}
 PATIENCE = 4  # a KVM that takes this many times as long as emulation is given up
 LIMIT = 600.0  # seconds for a boot, on a busy machine without KVM
+HANGS = 10  # a machine that was just started and takes this many times as long as on an idle processor is started again, once
 
 
-class KvmGivenUp(TwinError):
+class GivenUp(TwinError):
+    """A machine that was just started hangs."""
+
+
+class KvmGivenUp(GivenUp):
     """A machine on KVM ended, or takes longer than emulation would."""
 
 
 def boot(machine: Machine) -> None:
-    """Start QEMU and wait until the machine is up. A machine that does not come up on KVM is started again under emulation."""
+    """Start QEMU and wait until the machine is up. One that hangs is started once more; one on KVM under emulation."""
     try:
         _boot(machine)
         return
     except KeyboardInterrupt:
         qemu.stop(machine)
         raise
-    except KvmGivenUp as error:
+    except GivenUp as error:
         say(f"{machine.name}: {error}")
-    say(f"{machine.name}: starting again under emulation, which is also the choice until this machine reboots")
+        on_kvm = isinstance(error, KvmGivenUp)
+    say(f"{machine.name}: starting again{' under emulation, which is also the choice until this machine reboots' if on_kvm else ''}")
     qemu.stop(machine)
-    accel.remember(accel.Choice("tcg", "a machine on KVM did not come up"))
-    machine.accel = "tcg"
-    machine.save()
-    _boot(machine)
+    if on_kvm:
+        accel.remember(accel.Choice("tcg", "a machine on KVM did not come up"))
+        machine.accel = "tcg"
+        machine.save()
+    qemu.start(machine)
+    wait(machine)
 
 
 def _boot(machine: Machine) -> None:
@@ -52,11 +60,12 @@ def _boot(machine: Machine) -> None:
 def wait(machine: Machine, fresh: bool = False, since: int = 0) -> None:
     """Poll until ssh answers; in the quick tier also until the driver is loaded.
 
-    `fresh`: QEMU was just started, and a machine on KVM may be given up (KvmGivenUp). `since`: where this boot begins in `console`.
+    `fresh`: QEMU was just started, and may be started again: the machine may be given up (GivenUp). `since`: where this boot begins in `console`.
     """
     ready = "test -e /run/twin-driver-loaded" if machine.tier == "quick" else "true"
     begin, status, last = time.monotonic(), Status(), ""
     usual = EMULATED[machine.tier]["ssh"]
+    limit = min(HANGS * usual, LIMIT) if fresh else LIMIT
     try:
         while True:
             stage = reached(console(machine)[since:])
@@ -69,8 +78,9 @@ def wait(machine: Machine, fresh: bool = False, since: int = 0) -> None:
                     break
             except ssh.CommandFailed as error:
                 last = f" ({error})"
-            if taken > LIMIT:
-                raise _failed(machine, f"did not come up within {LIMIT:.0f} s, stage: {stage}{last}")
+            if taken > limit:
+                hangs = _failed(machine, f"did not come up within {limit:.0f} s, stage: {stage}{last}")
+                raise GivenUp(str(hangs)) if fresh else hangs
             expected = f"usually {usual} s under emulation, longer beside other work" if machine.accel == "tcg" else f"usually less than {usual} s"
             status.update(f"{machine.name}: booting, {taken:.0f} s, stage: {stage} ({expected})")
             time.sleep(0.3)
