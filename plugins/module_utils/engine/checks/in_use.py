@@ -16,6 +16,7 @@ from ..frameworks.framework import LINGER
 from ..hardware import address
 from ..hardware.gpu import Gpu, Holder, Vgpu
 from ..read.inventory import Inventory, read_gi
+from ..state import install_mark
 from ..system import libvirt_xml, nvidia_smi
 from ..system.context import Context
 from ..system.nvidia_smi import Active
@@ -70,6 +71,8 @@ def _last_users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], keys: Collection[s
 def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
     """{key: user} of the idle vGPUs that nvidia-smi calls active, or may mean."""
     active, silent = nvidia_smi.active(ctx, gpu.address)
+    if silent and not nvidia_smi.binary(ctx) and install_mark.is_open(ctx.root, install_mark.DRIVER):
+        return {}  # an interrupted installation removed it, which began when nobody used them and stopped the service that a VM's start needs
     if silent:
         remedy = _OTHER_DRIVER if "version mismatch" in silent else _NO_ANSWER % gpu.address
         answer = Holder(None, "a VM: '%s -i %s' gave no answer (%s)" % (_ASK, gpu.address, silent), remedy=remedy)
