@@ -25,7 +25,7 @@ LINES, FUNCTION, POSITIONAL = 350, 60, 5
 PAGES, PAGE_LINES, WORDS = ("README.md", "CONTRIBUTING.md", "docs/*.md", "docs/site/*.md", "examples/*.md", "tests/twin/README.md"), 250, 25_000
 GENERATED_PAGES = {"docs/troubleshooting.md", "docs/faults.md", "docs/performance.md", "docs/reference.md"}
 NOT_COUNTED = re.compile(
-    r"<!-- Begin: .*?<!-- End: [^>]*-->|<!-- table -->.*?<!-- end -->|<!--.*?-->|^```(?:text|json)\n.*?^```", re.DOTALL | re.MULTILINE
+    r"<!-- Begin: .*?<!-- End: [^>]*-->|<!-- table -->.*?<!-- end -->|<!--.*?-->|^```(?:text|json)\n.*?^```|^```\w*$", re.DOTALL | re.MULTILINE
 )
 
 # (file below module_utils, what is too large there).
