@@ -72,11 +72,13 @@ class Group:
 class Selected:
     """profiles: of all GPU instances that the GPU is to have.
 
+    certain: whether there is to be room wherever vGPUs that stay in unknown GPU instances live; else only for those that surely need it.
     first: how many vGPUs of each (slices, framebuffer size) are to be created before any other: one for each GPU instance that has none of that
     size yet. Then all find room, whether the driver fills one instance after the other or spreads vGPUs over all.
     doubts: what is wrong by the names of types and profiles alone.
     """
 
+    certain: bool = True
     profiles: list[Profile] = field(default_factory=list)
     doubts: list[Refusal] = field(default_factory=list)
     first: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -130,7 +132,7 @@ def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple
     for group in groups:
         others = [one for one in groups if one.profile.name == group.profile.name and one is not group]
         spread = 0
-        if others and group.unknown and any(one.coming for one in (group, *others)):
+        if selected.certain and others and group.unknown and any(one.coming for one in (group, *others)):
             free = sum(one.profile == group.profile.name and one.id not in held for one in (gpu.mig.instances if gpu.mig else ()))
             spread = free - sum(one.least for one in others)
         count, selected.first[group.profile.slices, group.size] = group.instances(spread)
@@ -138,11 +140,11 @@ def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple
     return found
 
 
-def needed(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> tuple[Selected, list[Refusal]]:
-    """The GPU instances that the vGPUs need, with those that they live in, and errors."""
+def needed(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], certain: bool = True) -> tuple[Selected, list[Refusal]]:
+    """The GPU instances that the vGPUs need, with those that they live in, and errors. certain: see Selected."""
     groups, unsuited = _groups(gpu, tenants, profiles)
     own = {one.id: find_profile(one.profile, profiles) for one in gpu.mig.instances} if gpu.mig else {}
-    found = Selected()
+    found = Selected(certain)
     for group, count in _counts(gpu, groups, found):
         found.profiles += [own.get(instance) or group.profile for instance in group.living] + [group.profile] * (count - len(group.living))
     errors = []
@@ -156,9 +158,11 @@ def _names(profiles: Sequence[Profile]) -> str:
     return ", ".join(one.name for one in profiles)
 
 
-def given(gpu: Gpu, words: Sequence[str], tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> tuple[Selected, list[Refusal]]:
-    """The given GPU instances; errors where one is unknown, or the vGPUs don't find theirs among them."""
-    found = Selected()
+def given(
+    gpu: Gpu, words: Sequence[str], tenants: Sequence[Tenant], profiles: Sequence[Profile], certain: bool = True
+) -> tuple[Selected, list[Refusal]]:
+    """The given GPU instances; errors where one is unknown, or the vGPUs don't find theirs among them. certain: see Selected."""
+    found = Selected(certain)
     errors: list[Refusal] = []
     for word in words:
         profile = find_profile(word, profiles)
