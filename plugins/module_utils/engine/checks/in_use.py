@@ -89,7 +89,7 @@ def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
 
 
 def _unexplained(nameless: Sequence[Active], gpu: Gpu) -> list[Active]:
-    """What nvidia-smi shows without a UUID, less one for each vGPU that has a user already: of its type, GPU instance and VM, as far as both are known."""
+    """What nvidia-smi shows without a UUID, less one for each vGPU that has a user already: of its type, GPU instance and VM, as far as known."""
     left = list(nameless)
     for vgpu in [one for one in gpu.vgpus if one.holders]:
         names = {holder.vm for holder in vgpu.holders if holder.vm}
