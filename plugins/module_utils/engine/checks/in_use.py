@@ -92,11 +92,11 @@ def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
 
 
 def _unexplained(nameless: Sequence[Active], gpu: Gpu) -> list[Active]:
-    """What nvidia-smi shows without a UUID, less one of its type for each vGPU that has a user already: that of its VM, where both have a name."""
+    """What nvidia-smi shows without a UUID, less one for each vGPU that has a user already: of its type, GPU instance and VM, as far as known."""
     left = list(nameless)
     for vgpu in [one for one in gpu.vgpus if one.holders]:
         names = {holder.vm for holder in vgpu.holders if holder.vm}
-        mine = [one for one in left if _same_type(one, vgpu) and (not names or one.vm is None or one.vm in names)]
+        mine = [one for one in left if _same_type(one, vgpu) and _same_instance(one, vgpu) and (not names or one.vm is None or one.vm in names)]
         mine = [one for one in mine if one.vm in names] or mine
         if mine:
             left.remove(mine[0])
@@ -107,10 +107,14 @@ def _same_type(one: Active, vgpu: Vgpu) -> bool:
     return one.type_id == vgpu.type_id or one.type == vgpu.type
 
 
+def _same_instance(one: Active, vgpu: Vgpu) -> bool:
+    return None in (one.instance, vgpu.gi) or one.instance == vgpu.gi
+
+
 def _candidates(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], one: Active) -> list[Vgpu]:
     """The idle vGPUs that an active one without a UUID may be: that of its VM, where the driver or libvirt knows it."""
     found = [vgpu for vgpu in idle if _same_type(one, vgpu)] or list(idle)
-    found = [vgpu for vgpu in found if None in (one.instance, vgpu.gi) or one.instance == vgpu.gi] or found
+    found = [vgpu for vgpu in found if _same_instance(one, vgpu)] or found
     framework = frameworks.of(ctx, gpu.framework)
     if not one.vm or not framework:
         return found
