@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Writes the support matrix into README.md and docs/support.md; ``--check`` fails if they differ.
+"""Writes the tables of GPUs, drivers and ansible-core into README.md, docs/support.md and docs/distributions.md; ``--check`` fails if they differ.
 
-The data: tests/tools/support.yml, the engine's table of GPUs and its table of drivers that do not fit.
+The data: tests/tools/support.yml, noxfile.py, the engine's table of GPUs and its table of drivers that do not fit.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import sys
 from pathlib import Path
@@ -22,22 +23,23 @@ from engine.hardware import boards  # noqa: E402
 from made_page import put  # noqa: E402
 
 DATA = yaml.safe_load((ROOT / "tests" / "tools" / "support.yml").read_text(encoding="utf-8"))
-PAGES = (ROOT / "README.md", ROOT / "docs" / "support.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "support.md", ROOT / "docs" / "distributions.md")
 VENDOR_VFIO = (6, 8)
 
 
 class Generation:
-    """A GPU of a generation, of no particular model, for the table of drivers."""
+    """A GPU of a generation, of no particular model unless one is named, for the table of drivers."""
 
     address = ""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, one: str = "") -> None:
         self.name = self.architecture = name
         self.model = self
+        self.one = one
 
-    def answers_to(self, _word: str) -> bool:
-        """No single model is meant."""
-        return False
+    def answers_to(self, word: str) -> bool:
+        """Whether the table means this model."""
+        return word == self.one
 
 
 def generations() -> dict[str, tuple[list[str], bool]]:
@@ -55,9 +57,9 @@ def framework(kernel: str, virtual: bool) -> str:
     return "VFIO" if virtual and tuple(map(int, kernel.split("."))) >= VENDOR_VFIO else "mdev"
 
 
-def branches(generation: str, kernel: str) -> str:
-    """Return the driver branches that nothing is known against: 535-580, or a dash."""
-    gpu = Generation(generation)
+def branches(generation: str, kernel: str, model: str = "") -> str:
+    """Return the driver branches whose newest release nothing is known against: 535-580, or a dash."""
+    gpu = Generation(generation, model)
     good = [
         branch for branch, release in DATA["branches"].items()
         if not compatibility.warnings(compatibility.Subject(release, kernels=[kernel], gpus=[gpu]))
@@ -87,10 +89,59 @@ def booted() -> str:
 
 
 def models() -> str:
-    """Return the table of models."""
+    """Return the table of models; a model with other branches than its generation has them in brackets."""
     lines = ["| GPU generation | vGPUs live on | models |", "|---|---|---|"]
-    lines += [f"| {name} | {'VFs' if virtual else 'the PF'} | {', '.join(found)} |" for name, (found, virtual) in generations().items()]
+    kernel = DATA["systems"][0]["kernel"]
+    for name, (found, virtual) in generations().items():
+        own = {model: branches(name, kernel, model) for model in found}
+        shown = [model if own[model] == branches(name, kernel) else f"{model} ({own[model]})" for model in found]
+        lines.append(f"| {name} | {'VFs' if virtual else 'the PF'} | {', '.join(shown)} |")
     return "\n".join(lines) + "\n"
+
+
+def unfit(branch: str, kernel: str) -> list[str]:
+    """Return the notes about releases of a branch that do not fit a kernel."""
+    rows = [row for row in compatibility.TABLE if row.kernel and not row.gpus and compatibility.within(kernel, row.kernel)]
+    ends = [row.driver.partition("..")[2] or row.driver for row in rows]
+    return [row.note for row, end in zip(rows, ends) if end.partition(".")[0] == branch or compatibility.within(DATA["branches"][branch], row.driver)]
+
+
+def take() -> str:
+    """Return the table of what to take from NVIDIA for each distribution: the oldest branch, all releases of which fit, and the file."""
+    booted_ones = {one["system"] for one in DATA["booted"]}
+    lines = ["| distribution | driver branch | known about older ones | file from the licensing portal | booted here |", "|---|---|---|---|---|"]
+    for one in DATA["systems"]:
+        notes = {branch: unfit(branch, one["kernel"]) for branch in DATA["branches"]}
+        first = next(branch for branch in notes if not notes[branch])
+        less = "; ".join(note for branch in notes for note in notes[branch] if branch < first)
+        cells = [one["name"], f"{first} or newer", less, one["file"], "yes" if one["name"] in booted_ones else "**no**"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def conflicts() -> str:
+    """Return the table of drivers that do not fit."""
+    lines = ["| driver | with | known result | source |", "|---|---|---|---|"]
+    for row in compatibility.TABLE:
+        parts = [f"kernel `{row.kernel}`"] if row.kernel else []
+        parts += [", ".join(row.gpus)] if row.gpus else []
+        parts += [f"edition `{row.edition}`"] if row.edition else []
+        lines.append(f"| `{row.driver}` | {', '.join(parts)} | {row.note} | [source]({row.source}) |")
+    return "\n".join(lines) + "\n"
+
+
+def cores() -> str:
+    """Return the table of ansible-core releases: the Pythons that each supports, and those that noxfile.py tests it with."""
+    values = {}
+    for node in ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id in ("CORES", "TARGETS"):
+            values[node.targets[0].id] = ast.literal_eval(node.value)
+    lines = ["| ansible-core | Python of the controller | Python of hosts and VMs | tested here |", "|---|---|---|---|"]
+    for core, one in DATA["cores"].items():
+        tested = values["CORES"].get(core)
+        how = f"yes, with the first of Python {', '.join(tested)} that the test machine has" if tested else "**no**"
+        lines.append(f"| {core} | {one['controller']} | {one['host']} | {how} |")
+    return "\n".join(lines) + "\n\n" + f"Sanity tests compile the modules for Python {values['TARGETS'][0]} to {values['TARGETS'][-1]}.\n"
 
 
 def errors() -> list[str]:
@@ -104,10 +155,13 @@ def errors() -> list[str]:
     return found
 
 
+TABLES = {one.__name__: one() for one in (matrix, booted, models, take, conflicts, cores)}
+
+
 def page(path: Path) -> str:
     """Return a page with its tables."""
     text = path.read_text(encoding="utf-8")
-    for name, table in (("matrix", matrix()), ("booted", booted()), ("models", models())):
+    for name, table in TABLES.items():
         begin, end = f"<!-- Begin: {name}, written by tests/tools/support_page.py -->\n", f"<!-- End: {name} -->\n"
         text = re.sub(re.escape(begin) + ".*?" + re.escape(end), lambda match, t=table, b=begin, e=end: f"{b}\n{t}\n{e}", text, flags=re.DOTALL)
     return text
