@@ -170,9 +170,11 @@ def variable_rows(roles: list[Role]) -> list[str]:
         for name, public in [*role.public.items(), *role.of_guests.items()]:
             described.setdefault(public, role.options.get(public, role.options[name]))
             own.setdefault(public, {})[name] = constant(str(role.defaults[name]))
+    of = {role.name: role.options for role in roles}
     lines = []
     for public, names in sorted(own.items()):
-        text = words(described[public]["description"])
+        both = [words(of[name][public]["description"]) if public in of.get(name, {}) else "" for name in ("host", "guest")]
+        text = "Hosts: {} VMs: {}".format(*both) if all(both) and both[0] != both[1] else words(described[public]["description"])
         for name in names:
             text = text.replace(f"`{name}`", f"`{public}`")
         cells = [f"`{public}`", ", ".join(f"`{name}`" for name in names), kind_of(described[public])]

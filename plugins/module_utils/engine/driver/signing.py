@@ -14,7 +14,7 @@ STEPS = (
     "Sign the modules with a key of yours: create one ('openssl req -new -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=vgpu/ "
     "-addext extendedKeyUsage=codeSigning -outform DER -keyout MOK.priv -out MOK.der'), enroll it "
     "('mokutil --import MOK.der', reboot, confirm on the console), and set vgpu_driver_mok_key and vgpu_driver_mok_certificate "
-    "(in a guest vgpu_guest_driver_mok_…). Or turn Secure Boot off in the firmware."
+    "(in a guest vgpu_guest_driver_mok_…), with DKMS also vgpu_driver_mok_on_host: true. Or turn Secure Boot off in the firmware."
 )
 
 
@@ -67,7 +67,7 @@ def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> N
         found = "the module nvidia is signed by %s" % (signer or "another key") if signed_by else "the module nvidia is not signed"
         remedy = (
             "Check /var/log/nvidia-installer.log for messages about signing. DKMS signs with mok_signing_key of "
-            "/etc/dkms/framework.conf from its release 3.0 on; an older one takes a key of its own."
+            "/etc/dkms/framework.conf.d/vgpu-kvm.conf from its release 3.0 on; an older one takes a key of its own."
         )
         raise error(found, certificate, "a signature by this certificate's key", remedy, "not_signed")
 
