@@ -6,7 +6,7 @@ from __future__ import annotations
 
 project = "vgpu.kvm"
 author = "The vgpu.kvm authors"
-project_copyright = author
+project_copyright = "The vgpu.kvm authors. License: GPL-3.0-or-later; kernel modules of the twin: GPL-2.0-only"
 language = "en"
 
 extensions = ["myst_parser", "sphinx_antsibull_ext"]

@@ -13,7 +13,7 @@ short_description: Reboot a vGPU host that nobody uses
 description:
   - Reads who uses the host's GPUs, vGPUs and VMs, and whether an installation or another run changes the host. If nobody does, reboots the host as
     M(ansible.builtin.reboot) does and waits until it is back.
-  - Both are one task, for a host whose turn comes minutes after the first one's. What an earlier task read may not be true any more.
+  - One task does both, because a host may wait minutes for its turn, and a VM may start meanwhile.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:

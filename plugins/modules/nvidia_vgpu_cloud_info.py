@@ -53,7 +53,6 @@ EXAMPLES = r"""
     dest: /etc/nova/nova.conf.d/50-vgpu.conf
     mode: "0644"
   become: true
-  when: cloud['nova_conf'] != ''
 """
 
 RETURN = r"""

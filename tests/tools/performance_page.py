@@ -31,8 +31,9 @@ HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 
 Ratios of times that were measured in one run on one machine; seconds vary with the machine. No NVIDIA GPU was in any of them: how long the driver takes
 for a VF or a vGPU on hardware is not in these numbers. `make bench` measures all on [twins](twin.md), `make bench BENCH=local` on your processor without
-one. All values and profiles are then in `.build/bench/results.md`. In bold: what does not hold. *Least possible* is the same module on a host without
-GPUs, where it has next to nothing to read: Python compiles the module's sources for each task, and nothing on the host keeps what it compiled.
+one. All values and profiles are then in `.build/bench/results.md`. **Bold values miss their limit**:
+Ansible sends the module to the host with each task, and Python compiles its sources each time. *Least possible* is the time of the same module on a host
+without GPUs, where it has almost nothing to read. Where that exceeds the limit, a change of the module alone cannot meet it.
 """
 
 

@@ -36,8 +36,11 @@ def decided() -> dict[str, str]:
 def table() -> str:
     """Return the table."""
     rows = {**decided(), **{one.name: one.does + "." for one in SESSIONS}}
-    plain = {re.sub(r"[\d.]+$", "…", name) for name in run_tests.SESSIONS}
+    plain = set(run_tests.SESSIONS)
     lines = ["| session | does | machines | `make test` |", "|---|---|---|---|"]
+    for name, release in re.findall(r"^(\w+-)([\d.]+)$", "\n".join(run_tests.SESSIONS), re.MULTILINE):
+        rows.setdefault(name + release, rows[name + "…"])
+    rows = {name: does for name, does in rows.items() if "…" not in name}
     for name in sorted(rows, key=lambda one: (one not in plain, one)):
         booted = "yes" if run_tests.has_machines(name) else ""
         lines.append(f"| `{name}` | {rows[name].rstrip('.')} | {booted} | {'yes' if name in plain else ''} |")
