@@ -33,13 +33,18 @@ def decided() -> dict[str, str]:
     return found
 
 
+def cores() -> list[str]:
+    """Return the releases of ansible-core that noxfile.py has sessions for."""
+    nodes = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8")).body
+    return [core for node in nodes if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "CORES" for core in ast.literal_eval(node.value)]
+
+
 def table() -> str:
     """Return the table."""
     rows = {**decided(), **{one.name: one.does + "." for one in SESSIONS}}
     plain = set(run_tests.SESSIONS)
     lines = ["| session | does | machines | `make test` |", "|---|---|---|---|"]
-    for name, release in re.findall(r"^(\w+-)([\d.]+)$", "\n".join(run_tests.SESSIONS), re.MULTILINE):
-        rows.setdefault(name + release, rows[name + "…"])
+    rows.update({name.replace("…", core): does for name, does in rows.items() if "…" in name for core in cores()})
     rows = {name: does for name, does in rows.items() if "…" not in name}
     for name in sorted(rows, key=lambda one: (one not in plain, one)):
         booted = "yes" if run_tests.has_machines(name) else ""
