@@ -97,6 +97,15 @@ def test_the_support_matrix_knows_which_branches_do_not_fit():
     assert support_page.framework("6.12", False) == "mdev" and support_page.framework("6.1", True) == "mdev"
 
 
+def test_the_tables_of_drivers_follow_the_data():
+    """What is known against a branch on a kernel moves the distribution to the next one; a model's own branches are in brackets."""
+    rows = dict(re.findall(r"^\| ([^|]+) \| (\d+ or newer) ", support_page.take(), re.MULTILINE))
+    assert (rows["Debian 12"], rows["Ubuntu 24.04"]) == ("535 or newer", "570 or newer") and support_page.unfit("550", "6.17")
+    assert "RTX 8000 (535–580)" in support_page.models() and "T4 (" not in support_page.models()
+    assert support_page.conflicts().count("\n") == len(support_page.compatibility.TABLE) + 2
+    assert re.findall(r"^\| (2\.\d+) .*\*\*no\*\*", support_page.cores(), re.MULTILINE) == ["2.20"]
+
+
 LOG = """\
 == [0:01] Booting
 TASK [vgpu.kvm.sriov : Enable the VFs] ***
