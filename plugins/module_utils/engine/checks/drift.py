@@ -84,7 +84,8 @@ def _services(services: Units, has_stored: bool) -> Iterator[Refusal]:
     setup, manager, restorer = (services.get(name, {}) for name in UNITS)
     if manager.get("load") != "not-found" and manager.get("active") != "active":
         yield Refusal(
-            "it is %s" % (manager.get("active") or "not reported"), "nvidia-vgpu-mgr.service", "active: without this service, no VM with a vGPU starts",
+            "it is %s" % (manager.get("active") or "not reported"), "nvidia-vgpu-mgr.service",
+            "active: without this service, no VM with a vGPU starts",
             "Run 'systemctl start nvidia-vgpu-mgr'. 'journalctl -u nvidia-vgpu-mgr' shows why the service ended.", "manager_not_running",
         )
     if setup.get("active") == "failed" or setup.get("result") not in (None, "", "success"):
@@ -120,5 +121,6 @@ def _vms(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusal]:
                 )
     for key, names in sorted(users.items()):
         if len(names) > 1 and key in vgpus:
-            found, remedy = "it is attached to several VMs: %s" % ", ".join(names), "Detach the vGPU from all but one VM (vgpu_domains, or 'virsh edit')."
+            found = "it is attached to several VMs: %s" % ", ".join(names)
+            remedy = "Detach the vGPU from all but one VM (vgpu_domains, or 'virsh edit')."
             yield Refusal(found, key, "one VM: only one of them can run", remedy, "vgpu_in_two_vms")

@@ -24,27 +24,30 @@ def find(fabric: Fabric | None, inventory: Inventory, driver: str | None) -> Ite
     manager, unit = fabric.manager, UNIT + ".service"
     if not manager.installed:
         yield Refusal(
-            "this host has NVSwitches, but Fabric Manager is not installed", unit, "Fabric Manager %s: %s" % (driver or "of the driver's version", _NO_CUDA),
+            "this host has NVSwitches, but Fabric Manager is not installed", unit,
+            "Fabric Manager %s: %s" % (driver or "of the driver's version", _NO_CUDA),
             "Role fabric installs it. " + _MIG, "fabric_not_installed",
         )
     else:
         if manager.version and driver and manager.version != driver:
             versions = "Fabric Manager has version %s, the driver has version %s" % (manager.version, driver)
-            yield Refusal(versions, unit, "equal versions: otherwise Fabric Manager does not start", "Role fabric installs the driver's version.", "fabric_version")
+            remedy = "Role fabric installs the driver's version."
+            yield Refusal(versions, unit, "equal versions: otherwise Fabric Manager does not start", remedy, "fabric_version")
         if manager.mode != VGPU_MODE:
             mode = manager.mode
-            shown = "FABRIC_MODE is %s%s" % (mode, " (%s)" % MODES[mode] if mode in MODES else "") if mode else "the file is missing or has no FABRIC_MODE"
+            shown = "FABRIC_MODE is %s%s" % (mode, " (%s)" % MODES[mode] if mode in MODES else "") if mode else "it is missing or has no FABRIC_MODE"
             remedy = "Role fabric sets the mode, and restarts Fabric Manager while no VM uses a GPU. " + _MIG
             yield Refusal(shown, CONFIG, "FABRIC_MODE=2: " + _NO_CUDA, remedy, "fabric_mode")
         if manager.unit and not manager.running:
-            start = "Run 'systemctl start nvidia-fabricmanager'. 'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show why the service ended."
+            start = ("Run 'systemctl start nvidia-fabricmanager'. "
+                     "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show why the service ended.")
             yield Refusal("it is %s" % (manager.unit.get("active") or "not reported"), unit, "active: " + _NO_CUDA, start, "fabric_not_running")
         elif fabric.silence and fabric.silence.code not in ("fabric_not_running", "fabric_mode", "fabric_version"):
             yield fabric.silence
     for one in fabric.failed:
         ports = "%d NVLinks failed (ports %s)" % (len(one.ports), ", ".join(map(str, one.ports)))
-        yield Refusal(ports, one.device, "working NVLinks", "Restart Fabric Manager while no VM uses a GPU. If the links fail again, the board needs service.",
-                      "fabric_links_failed")
+        remedy = "Restart Fabric Manager while no VM uses a GPU. If the links fail again, the board needs service."
+        yield Refusal(ports, one.device, "working NVLinks", remedy, "fabric_links_failed")
     yield from _partitions(fabric, inventory)
 
 
@@ -67,7 +70,8 @@ def _partitions(fabric: Fabric, inventory: Inventory) -> Iterator[Refusal]:
             if vf not in vgpus:
                 yield Refusal(
                     "it is active for %s, which has no vGPU" % vf, "fabric partition %d" % one.id, "active partitions for existing vGPUs only",
-                    "Run 'vgpuctl restore' or the playbook: they deactivate the partition, or activate it for the existing vGPU.", "fabric_partition_stale",
+                    "Run 'vgpuctl restore' or the playbook: they deactivate the partition, or activate it for the existing vGPU.",
+                    "fabric_partition_stale",
                 )
 
 

@@ -89,7 +89,7 @@ def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
 
 
 def _unexplained(nameless: Sequence[Active], gpu: Gpu) -> list[Active]:
-    """Entries of nvidia-smi without a UUID, except one entry for each vGPU of the same type with a known user (matched by VM, if both have a name)."""
+    """nvidia-smi's entries without a UUID, except one entry for each vGPU of the same type with a known user (matched by VM, if both have a name)."""
     left = list(nameless)
     for vgpu in [one for one in gpu.vgpus if one.holders]:
         names = {holder.vm for holder in vgpu.holders if holder.vm}

@@ -53,7 +53,8 @@ def _managed(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusa
     for domain in domains:
         for key in sorted(domain.devices):
             if key in ours and domain.devices[key]:
-                found, remedy = "libvirt's VM %s has this VF with managed='yes', which would bind it to vfio-pci", "Set managed='no' ('virsh edit %s')."
+                found = "libvirt's VM %s has this VF with managed='yes', which would bind it to vfio-pci"
+                remedy = "Set managed='no' ('virsh edit %s')."
                 yield Refusal(found % domain.name, key, "managed='no'", remedy % domain.name, "libvirt_managed")
 
 
@@ -66,7 +67,8 @@ def _host(state: host.HostState, flags: Iterable[str]) -> Iterator[Refusal]:
         yield Refusal(_MISMATCH % (driver.loaded, driver.on_disk), remedy="Reboot.", code="driver_mismatch")
     if driver.on_disk and coming.release not in (None, state.kernel) and coming.driver != driver.on_disk:
         lacks = "whose module nvidia is %s" % coming.driver if coming.driver else "for which there is no module nvidia"
-        dkms = "Install the kernel's headers and run 'dkms autoinstall -k %s'. Without DKMS, install the driver for it, or boot the running kernel by default."
+        dkms = ("Install the kernel's headers and run 'dkms autoinstall -k %s'. "
+                "Without DKMS, install the driver for this kernel, or boot the running kernel by default.")
         yield Refusal(
             "the next boot starts this kernel, %s" % lacks, "kernel %s" % coming.release, "the module nvidia %s for it, too" % driver.on_disk,
             dkms % coming.release, "next_kernel_without_driver",
@@ -79,7 +81,8 @@ def _host(state: host.HostState, flags: Iterable[str]) -> Iterator[Refusal]:
     if state.secure_boot:
         yield Refusal("Secure Boot is on: the kernel loads only signed modules", remedy=signing.STEPS, code="secure_boot")
     if state.bootloader in boot_loader.UNSUPPORTED:
-        yield Refusal("this host boots with %s" % state.bootloader, None, "GRUB or systemd-boot", "Set the kernel flags with the boot loader's own tool.", "bootloader")
+        remedy = "Set the kernel flags with the boot loader's own tool."
+        yield Refusal("this host boots with %s" % state.bootloader, None, "GRUB or systemd-boot", remedy, "bootloader")
 
 
 def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
