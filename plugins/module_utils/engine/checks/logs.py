@@ -129,7 +129,7 @@ def _unknown(found: dict[str, _Found]) -> Iterator[Refusal]:
         texts = list(dict.fromkeys(map(_quoted, one.lines)))[-_SHOWN:]
         lines = "%d lines report errors" % len(one.lines) if len(one.lines) > 1 else "a line reports an error"
         yield Refusal(
-            "%s that this collection can't explain: %s" % (lines, " | ".join(texts)), log if log == KERNEL or log.startswith(VM) else log + ".service",
+            "%s that the collection can't explain: %s" % (lines, " | ".join(texts)), log if log == KERNEL or log.startswith(VM) else log + ".service",
             remedy="Read them with the lines around them: %s." % _command(log), code="log_unknown",
         )
 
