@@ -187,7 +187,7 @@ def _alone(number: int, target: Target) -> None:
 
 
 def _blocks(response: Any) -> Iterator[bytes]:
-    """Yields the body. Raises LinkError if the connection is interrupted. A body that ends early is detected by its length, if the server reports it."""
+    """Yields the body. Raises LinkError if the connection is interrupted. A body that ends early is detected by its length, if that is reported."""
     try:
         yield from iter(lambda: response.read(_BLOCK), b"")
         return

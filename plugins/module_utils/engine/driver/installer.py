@@ -33,7 +33,7 @@ MODULES = ("nv_peer_mem", "nvidia_peermem", "nvidia_vgpu_vfio", "nvidia_uvm", "n
 class Machine:
     """The state that the installer finds. alternate: the package that claims to manage the driver; empty if unknown, None if there is none.
 
-    x_server: pid and lock of a running X server. services: the running ones of daemons.UNITS (SETUP: if it has run). modules: the loaded ones of MODULES.
+    x_server: pid and lock of a running X server. services: the running daemons.UNITS (SETUP: if it has run). modules: the loaded ones of MODULES.
     uninstaller: whether NVIDIA's uninstaller exists. command: the command that removes the driver's packages, empty without packages. removes: the
     packages that it removes; empty if removal_error has the reason for which they would stay. begun: whether an interrupted removal is continued.
     """

@@ -145,7 +145,7 @@ def _version(request: Request) -> str:
         found = "no version is set, and the name %r does not include one" % (request.src or "")
         raise error(found, expected="version, such as 550.163.02", code="no_version")
     if not re.match(r"^[0-9]{1,4}(\.[0-9]{1,4}){1,3}$", version):
-        raise error("%s is not a version of a driver" % shown(version), "version", "numbers separated by dots, such as 550.163.02", code="bad_version")
+        raise error("%s is not a driver version" % shown(version), "version", "numbers separated by dots, such as 550.163.02", code="bad_version")
     return version
 
 
@@ -190,8 +190,7 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
 
 
 def _goes_first(driver: Driver, request: Request, machine: installer.Machine) -> bool:
-    """Whether the installed driver must be removed first: it is of another kind, or was installed by another tool. A driver that is only loaded counts as
-    removed."""
+    """Whether to remove the installed driver first: it is of another kind, or another tool installed it. A driver that is only loaded is removed already."""
     if machine.begun:
         return True
     if driver.flavour == request.flavour:
@@ -221,7 +220,7 @@ def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
 
 
 def _wrong_step(driver: Driver, request: Request) -> list[Refusal]:
-    """The errors of another driver or a newer one. After an interrupted installation of ours, an installed driver is no error: it was allowed before."""
+    """The errors of another driver or a newer one. After an interrupted installation, the installed driver is no error: it was allowed before."""
     if driver.unfinished:
         return []
     if driver.flavour in ("datacenter", "guest") and driver.flavour != request.flavour and not request.replace_datacenter:

@@ -29,8 +29,8 @@ _OF_NAMES = (("-ubuntu-", "deb"), ("-rhel-", "rpm"))
 class Supply:
     """The bundle and the signing key, as the operator set them and as the controller found them (lookup driver_files).
 
-    given: the bundle; for a link, only the file's name. scheme: https, http or BROKEN for a link, empty for a file. cut: whether given was cut to a file
-    name, because the value is neither a link nor a file and may have a secret. path: on the controller, empty if the file is missing.
+    given: the bundle; for a link, only the file's name. scheme: https, http or BROKEN for a link, empty for a file. cut: whether given was cut to a
+    file name, because the value is neither a link nor a file and may have a secret. path: on the controller, empty if the file is missing.
     size: in bytes. folders: the searched directories. contents: None for a link, and for an unreadable file, whose error is in error.
     key, certificate: None if not set. keys_on_host: whether they are files of the host.
     """
@@ -230,7 +230,7 @@ def _dict_of(one: Refusal | None) -> dict[str, Any] | None:
 
 
 def _harmless(text: str) -> str:
-    """A text from a zip, marked so that Ansible evaluates no template in it."""
+    """A text from a zip without braces, in which Ansible might find a template."""
     return text.replace("{", "(").replace("}", ")")
 
 
