@@ -45,7 +45,8 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
     _note(ctx, number, step.args["vfs"])
     if not any(one.id == number and one.active for one in fabric_manager.partitions(ctx, timeout)[0]):
         remedy = "Check /var/log/fabricmanager.log and dmesg."
-        raise error("Fabric Manager accepted the activation, but reports the partition as inactive", step.device, "active", remedy, "fabric_unconfirmed")
+        found = "Fabric Manager accepted the activation, but reports the partition as inactive"
+        raise error(found, step.device, "active", remedy, "fabric_unconfirmed")
 
 
 def set_up(ctx: Context, steps: Sequence[Step], timeout: float) -> list[Step]:
@@ -73,7 +74,8 @@ def _set_mode(ctx: Context, step: Step) -> None:
     """Edits FABRIC_MODE. Its original value is recorded first, and the record is dropped when the value is restored."""
     record, text = fabric_record.read(ctx), files.read_text(ctx.root, fabric_manager.CONFIG)
     if text is None:
-        raise error("the file does not exist", fabric_manager.CONFIG, "Fabric Manager's configuration file", "Install its package again.", "fabric_no_config")
+        expected, remedy = "Fabric Manager's configuration file", "Install Fabric Manager's package again."
+        raise error("the file does not exist", fabric_manager.CONFIG, expected, remedy, "fabric_no_config")
     before, mode = fabric_manager.mode(ctx.root), step.args["mode"]
     if mode == fabric_manager.VGPU_MODE and record.mode_before is None:
         record.mode_before = before or "0"

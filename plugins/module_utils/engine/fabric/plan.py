@@ -190,7 +190,7 @@ class _Planner:
         self.going.add(one.id)
         device = "fabric partition %d" % one.id
         gpus = self._gpus(one)
-        self.made.steps.append(Step(DEACTIVATE, device, device, "deactivate it (%s)" % ", ".join(gpus), partition=one.id, gpus=gpus))
+        self.made.steps.append(Step(DEACTIVATE, device, device, "deactivate the partition (%s)" % ", ".join(gpus), partition=one.id, gpus=gpus))
 
     def _gpus(self, one: Partition) -> list[str]:
         return [self.fabric.address_of(module) for module in one.gpus]

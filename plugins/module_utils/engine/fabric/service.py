@@ -29,7 +29,7 @@ ServicePlan = Plan[Target]
 
 
 def plan(fabric: Fabric, driver: str | None, users: Mapping[str, str], assume: bool) -> ServicePlan:
-    """The steps to vGPU mode. driver: its version. users: the user of a GPU as text, by address. assume: packages are installed later (check mode)."""
+    """The steps to vGPU mode. driver: its version. users: the user of a GPU as text, by address. assume: packages come later (check mode)."""
     made: ServicePlan = Plan(Target())
     manager, service = fabric.manager, UNIT + ".service"
     version = driver or "of the driver's version"
@@ -66,22 +66,22 @@ def undo(fabric: Fabric, users: Mapping[str, str]) -> ServicePlan:
     if record.packages:  # the role removes them
         if manager.running:
             _guard(made, fabric, users, "stopping Fabric Manager")
-            made.steps.append(Step(STOP, None, service, "stop it"))
+            made.steps.append(Step(STOP, None, service, "stop the service"))
         if manager.unit.get("enabled") == "enabled":
-            made.steps.append(Step(DISABLE, None, service, "disable it"))
+            made.steps.append(Step(DISABLE, None, service, "disable the service"))
     elif back and manager.running:
         _restart(made, fabric, users, "starting Fabric Manager in its former mode")
     return made
 
 
 def interrupts(made: ServicePlan) -> bool:
-    """Adds a restart, unless running VMs would lose the fabric."""
+    """Whether the plan interrupts the fabric, which running VMs would lose."""
     return any(step.kind in (RESTART, STOP) for step in made.steps)
 
 
 def _restart(made: ServicePlan, fabric: Fabric, users: Mapping[str, str], doing: str) -> None:
     _guard(made, fabric, users, doing)
-    made.steps.append(Step(RESTART, None, UNIT + ".service", "restart it"))
+    made.steps.append(Step(RESTART, None, UNIT + ".service", "restart the service"))
 
 
 def _guard(made: ServicePlan, fabric: Fabric, users: Mapping[str, str], doing: str) -> None:

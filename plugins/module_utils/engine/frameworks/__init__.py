@@ -42,8 +42,8 @@ def instances(ctx: Context, open_files: OpenFiles | None = None, parents: Sequen
 def likely_uuids(kernel: str | None) -> bool:
     """Whether vGPUs on VFs will have UUIDs. Check mode uses this on a bare host, before the driver is installed.
 
-    NVIDIA's driver has no mdev for VFs on kernels 6.8 and later. Distributions that it supports have kernels up to 6.1, or 6.8 and later. As soon as VFs
-    exist, they show their framework.
+    NVIDIA's driver has no mdev for VFs on kernels 6.8 and later. Distributions that it supports have kernels up to 6.1, or 6.8 and later. As soon as
+    VFs exist, they show their framework.
     """
     numbers = re.match(r"^([0-9]{1,4})\.([0-9]{1,4})", kernel or "")
     return not numbers or (int(numbers.group(1)), int(numbers.group(2))) < (6, 8)

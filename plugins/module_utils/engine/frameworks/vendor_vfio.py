@@ -38,8 +38,8 @@ _CREATE_REMEDY = {
     errno.ENOSPC: "The GPU is full: use fewer or smaller vGPUs, or another GPU.",
     errno.EINVAL: "The driver does not accept this type: check nvidia/creatable_vgpu_types of this VF, and dmesg.",
     errno.ENODEV: VF_REMOVED,
-    errno.ENOENT: "The VF is no longer bound to nvidia. A VF that was bound to vfio-pci works again only after its GPU's VFs were disabled and enabled "
-    "(module nvidia_sriov).",
+    errno.ENOENT: "The VF is no longer bound to nvidia. A VF that was bound to vfio-pci works again only after its GPU's VFs were disabled "
+    "and enabled (module nvidia_sriov).",
 }
 
 

@@ -55,7 +55,7 @@ _SIGNS = (
      "the clocks of guest and license server differ", _TIME),
     ("token_expired", r"token.*(?:expired|no longer valid)|expired.*token", "the client configuration token has expired",
      "Generate a new one on the license server and set it as vgpu_license_token."),
-     ("token_malformed", r"decode signature|read configurations from.*token|malformed.*token|token.*malformed",
+    ("token_malformed", r"decode signature|read configurations from.*token|malformed.*token|token.*malformed",
      "the client configuration token is malformed", "Generate a new one on the license server and set it as vgpu_license_token."),
     ("token_missing", r"(?:unable|failed|cannot|could not|can't).*(?:find|fetch|open|read|load).*token|token.*(?:not found|missing)",
      "nvidia-gridd finds no readable token", "Set the client configuration token as vgpu_license_token."),

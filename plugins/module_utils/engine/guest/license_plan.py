@@ -227,5 +227,6 @@ def _check_directory(directory: Directory, request: Request) -> None:
     changes = directory.mode not in (None, DIRECTORY_MODE) or directory.stranger is not None
     if changes and strangers and request.directory != gridd_conf.TOKENS:
         raise error(
-            "the directory has other files (%s)" % ", ".join(strangers[:5]), request.directory, "a directory only for tokens, which other users can't enter",
+            "the directory has other files (%s)" % ", ".join(strangers[:5]), request.directory,
+            "a directory only for tokens, which other users can't enter",
             "Name another directory in token_path (vgpu_license_token_path), or remove the setting.", "folder_shared")

@@ -119,7 +119,7 @@ def _errors(vm: Found, expected: Expected) -> Iterator[Refusal]:
 
 
 def _versions(vm: Found, expected: Expected) -> tuple[str, str]:
-    """The errors of the versions of the host's driver and this machine's; empty if unknown."""
+    """The versions of the host's driver and of this machine's driver; empty if unknown."""
     return expected.host_version or "", expected.driver_version or vm.state.driver.on_disk or vm.state.driver.loaded or ""
 
 
