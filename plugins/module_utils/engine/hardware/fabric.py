@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(eq=False, repr=False)
 class GpuFabric:
-    """A GPU on the board. module: its module id, which is the physical id in Fabric Manager; state and status: of its fabric. None: not shown, or N/A."""
+    """A GPU on the board. module: its module id, the physical id in Fabric Manager; state and status: of its fabric. None: not shown, or N/A."""
 
     module: int | None = None
     state: str | None = None

@@ -14,7 +14,7 @@ _NAME = r"([0-9]{1,2})g\.([0-9]{1,4})gb([^\s|]*)"
 
 @dataclass(eq=False, repr=False)
 class Profile:
-    """A GPU instance profile. free, total: how many are left and how many fit; memory: GiB that the driver reports; None if only the name is known."""
+    """A GPU instance profile. free, total: how many are left and how many fit; memory: GiB from the driver; None if only the name is known."""
 
     name: str
     id: int

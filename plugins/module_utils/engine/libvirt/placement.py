@@ -125,7 +125,7 @@ class Row:
 
 @dataclass(eq=False, repr=False)
 class Placement:
-    """Assigns vGPUs to requests. keys: for each VM's requests in order, None for a vGPU that is created later. owners: the VM that keeps each vGPU."""
+    """Assigns vGPUs to requests. keys: for each VM's requests in order, None for a vGPU that is created later. owners: the VM that keeps a vGPU."""
 
     host: Host
     options: Options
@@ -234,7 +234,7 @@ class Placement:
             there = ", ".join(sorted({self.host.type_of(key) for key in self.host.vgpus} - {""}))
             return Refusal(
                 "there is no %s for %s; the host has %s" % (what, vm, there or "no vGPU"),
-                device=request.where, expected="a free %s" % request.type, remedy="Create this vGPU (vgpu_layout) or name another one.", code="no_such_vgpu",
+                device=request.where, expected="a free %s" % request.type, remedy="Create it (vgpu_layout) or name another one.", code="no_such_vgpu",
             )
         return Refusal(
             "none of the %d %s is free for %s (%s)" % (len(fitting), what, vm, _few([self._taken(key, vm) for key in fitting])),

@@ -100,7 +100,7 @@ class _Planner:
                 ))
             self._define(domain, after[key], defined.get(key))
             if domain.running and key not in live:
-                self._change_running("attach", domain, replace(after[key], element=None))  # the address of the definition may be in use in the running VM
+                self._change_running("attach", domain, replace(after[key], element=None))  # the running VM may use its address
         for key in gone:
             if key in defined:
                 self._step("detach", domain, present[key], "detach %s")
@@ -108,7 +108,7 @@ class _Planner:
                 self._change_running("detach", domain, live[key])
         self.plan.errors += _refused_by_libvirt(domain, list(after.values()))
         if domain.suspended and any(step.lane == domain.name for step in self.plan.steps):
-            text = "%s has a managed save: its next start resumes this state, and its devices change only after a shutdown ('virsh managedsave-remove %s')"
+            text = "%s has a managed save: its next start resumes it, and devices change only after a shutdown ('virsh managedsave-remove %s')"
             self.plan.warnings.append(text % (domain.name, domain.uuid))
 
     def _step(self, word: str, domain: Domain, hostdev: Hostdev, text: str, **more: Any) -> None:
@@ -144,7 +144,8 @@ def _refused_by_libvirt(domain: Domain, devices: Sequence[Hostdev]) -> Iterator[
     shown = [one.key for one in devices if one.display]
     if shown and not domain.graphics:
         yield Refusal(
-            "its definition has no <graphics>, but a display is requested for %s" % ", ".join(shown), device=domain.name, expected="a <graphics> in its definition",
+            "its definition has no <graphics>, but a display is requested for %s" % ", ".join(shown),
+            device=domain.name, expected="a <graphics> in its definition",
             remedy="Add one ('virsh edit %s': <graphics type='vnc'/>), or remove display." % domain.uuid, code="no_graphics",
         )
     first = [one.key for one in devices if one.ramfb]

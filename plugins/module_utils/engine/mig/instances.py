@@ -111,7 +111,9 @@ def _mixed(ctx: Context, step: Step, timeout: float) -> None:
     if not until(ctx.clock, lambda: (nvidia_smi.mixed(ctx, pf, timeout) or ())[1:] == (enabled,), min(timeout, 10)):
         found = "mixed-size mode did not change to %s (nvidia-smi printed: %s)" % ("on" if enabled else "off", words_of(answer))
         in_use = answer.rc == 19 or re.search("in use", answer.out, re.IGNORECASE)
-        remedy = "The mode can only be set while the GPU has no vGPU: remove its vGPUs first." if in_use else "Its VFs must be enabled; check 'nvidia-smi -q'."
+        remedy = "Its VFs must be enabled; check 'nvidia-smi -q'."
+        if in_use:
+            remedy = "The mode can only be set while the GPU has no vGPU: remove its vGPUs first."
         raise error(found, pf, remedy=remedy, code="mixed_failed")
 
 

@@ -183,7 +183,7 @@ def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: S
     for instance in left:
         name, vgpu, profile = instance.profile, held.get(instance.id), find_profile(instance.profile, request.profiles)
         if vgpu:
-            found = "the GPU instance %d (%s) has the vGPU %s (%s), but is not among the expected instances" % (instance.id, name, vgpu.key, vgpu.type)
+            found = "the GPU instance %d (%s) has the vGPU %s (%s), but is not among the expected ones" % (instance.id, name, vgpu.key, vgpu.type)
             remedy = "Add %s to 'mig' of this GPU, or remove the vGPU." % name
             errors.append(Refusal(found, gpu.address, "GPU instances for the vGPUs that stay", remedy, "gpu_instance_in_use"))
         elif any(one is None or profile and suits(profile, one, request.profiles) for one in unknown):

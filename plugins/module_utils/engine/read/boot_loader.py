@@ -37,7 +37,7 @@ def read(ctx: Context) -> str:
     itself, by_firmware = _named(_loader_info(ctx)), _named(_firmware_entry(ctx))
     if itself and itself != GRUB_LOADER:
         return itself
-    if not itself and not any(word.startswith("BOOT_IMAGE=") for word in line):  # GRUB adds this word to each command line, even if rEFInd started GRUB
+    if not itself and not any(word.startswith("BOOT_IMAGE=") for word in line):  # GRUB adds this word, even if rEFInd started GRUB
         if by_firmware and by_firmware != GRUB_LOADER:
             return by_firmware
         for name in () if by_firmware else (ZFSBOOTMENU, REFIND):

@@ -93,7 +93,7 @@ class Inventory:
 def read(ctx: Context, with_types: bool = True, with_mig: bool | None = None) -> Inventory:
     """Reads the whole host.
 
-    with_types: also reads the types' names (22 for an A40, three files each). with_mig: also reads data that only nvidia-smi has; None: as with_types.
+    with_types: also reads the types' names (22 for an A40, three files each). with_mig: also reads data from nvidia-smi; None: as with_types.
     """
     if ctx.memo is not None:
         with_types, with_mig = True, None  # a reading with the types is also sufficient without them
@@ -142,7 +142,7 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None, open_files: Ope
 
 
 def answering(gpus: Iterable[Gpu]) -> list[str]:
-    """The GPUs for a query of nvidia-smi: the responsive ones, or none (meaning all) if all respond. A GPU off the bus would make a query of all fail."""
+    """The GPUs for a query of nvidia-smi: the responsive ones, or none (meaning all) if all respond. A GPU off the bus makes a query of all fail."""
     bound = [gpu for gpu in gpus if gpu.driver == "nvidia"]
     return [] if all(gpu.alive for gpu in bound) else [gpu.address for gpu in bound if gpu.alive]
 

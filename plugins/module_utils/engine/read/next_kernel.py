@@ -23,7 +23,7 @@ from .boot_loader import REFIND, SYSTEMD_BOOT, ZFSBOOTMENU
 
 @dataclass(eq=False, repr=False)
 class NextKernel:
-    """The next kernel. release: as in uname -r; driver: version of its module nvidia, None without the module; cmdline: its flags. None if unknown."""
+    """The next kernel. release: as in uname -r; driver: version of its module nvidia, None without one; cmdline: its flags. None if unknown."""
 
     release: str | None = None
     driver: str | None = None

@@ -17,7 +17,7 @@ _DB = "db-d719b2cb-3d3a-4596-a3bc-dad00e67656f"
 _MOK = "-605dab50-e046-4300-abb6-3dd810dd8b23"
 _STATE = _EFI + "/MokSBStateRT" + _MOK
 _NON_VOLATILE = 1  # a bit of a variable's attributes
-_X509 = bytes.fromhex("a159c0a5e494a74a87b5ab155c2bf072")  # EFI_CERT_X509_GUID a5c059a1-94e4-4aa7-87b5-ab155c2bf072, its first parts in little-endian order
+_X509 = bytes.fromhex("a159c0a5e494a74a87b5ab155c2bf072")  # EFI_CERT_X509_GUID a5c059a1-94e4-4aa7-87b5-ab155c2bf072, partly little-endian
 _LIST = struct.Struct("<16sIII")  # EFI_SIGNATURE_LIST: type, list size, header size, signature size
 _OWNER = 16  # EFI_SIGNATURE_DATA begins with its owner's GUID
 
