@@ -47,7 +47,7 @@ def csp_hash(text):
 
 
 class FilterModule:
-    """The filter by its name."""
+    """Returns the filter by its name."""
 
     def filters(self):
         return {"csp_hash": csp_hash}

@@ -65,7 +65,7 @@ def fleet_report(results):
 
 
 class FilterModule:
-    """The filter by its name."""
+    """Returns the filter by its name."""
 
     def filters(self):
         return {"fleet_report": fleet_report}

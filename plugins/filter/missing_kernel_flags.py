@@ -45,8 +45,8 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import ke
 
 
 def missing_kernel_flags(flags, cmdline):
-    """The flags that are not in force; none where the command line is unknown."""
-    if cmdline is None or cmdline == "":  # a template of ansible-core 2.18 makes an empty text of null
+    """The flags that are not in force; none for an unknown command line."""
+    if cmdline is None or cmdline == "":  # in ansible-core 2.18, templates convert null to an empty text
         return []
     if not isinstance(flags, list) or not isinstance(cmdline, list):
         raise AnsibleFilterError("missing_kernel_flags was given a %s and a %s; expected: two lists." % (type(flags).__name__, type(cmdline).__name__))
@@ -54,7 +54,7 @@ def missing_kernel_flags(flags, cmdline):
 
 
 class FilterModule:
-    """The filter by its name."""
+    """Returns the filter by its name."""
 
     def filters(self):
         return {"missing_kernel_flags": missing_kernel_flags}

@@ -37,13 +37,13 @@ from ansible.plugins.loader import lookup_loader
 
 
 def shown_lines(lines):
-    """One text where results are shown as YAML, else the lines."""
+    """One text if results are shown as YAML, otherwise the lines."""
     setting = {"plugin_type": "callback", "plugin_name": "default", "on_missing": "skip"}
     return "\n".join(lines) if lookup_loader.get("config").run(["result_format"], variables={}, **setting) == ["yaml"] else lines
 
 
 class FilterModule:
-    """The filter by its name."""
+    """Returns the filter by its name."""
 
     def filters(self):
         return {"shown_lines": shown_lines}

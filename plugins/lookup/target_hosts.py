@@ -57,10 +57,10 @@ NOBODY = "all:!all"
 
 
 class LookupModule(LookupBase):
-    """As documented."""
+    """The lookup, as documented."""
 
     def run(self, terms: Sequence[str], variables: Mapping | None = None, **kwargs: object) -> list[str]:
-        """Return the patterns of all *terms*."""
+        """Returns the patterns of all *terms*."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
         groups = {kind: f"vgpu_{kind}" for kind in terms}
@@ -70,17 +70,17 @@ class LookupModule(LookupBase):
             return self._matching(str(target), terms, variables) or [NOBODY]
         if not known and not self.get_option("optional") and not context.CLIARGS.get("syntax"):
             raise AnsibleLookupError(
-                f"the inventory has no group {' or '.join(groups.values())}. Add the machines to it, or name them with '-e vgpu_target=<host or group>'."
+                f"the inventory has no group {' or '.join(groups.values())}. Add the machines to this group, or name them with '-e vgpu_target=<host or group>'."
             )
         return known or [NOBODY]
 
     def _matching(self, target: str, terms: Sequence[str], variables: Mapping) -> list[str]:
-        """Names of the hosts of the kinds *terms* that the pattern *target* matches."""
+        """The names of the hosts of the kinds *terms* that the pattern *target* matches."""
         by_pattern = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
         names = by_pattern.run([target], variables=variables)
         if not names:
             raise AnsibleLookupError(f"vgpu_target: '{target}' matches no host of the inventory (expected: hosts or groups, such as gpu1,gpu2).")
         guests = variables["groups"].get("vgpu_guests")
-        if guests is None and "hosts" not in terms:  # what is named is a guest, unless site has taken it for a host
+        if guests is None and "hosts" not in terms:  # a named machine is a guest, unless site treats it as a host
             return [] if self.get_option("optional") else names
         return [name for name in names if ("guests" if name in (guests or ()) else "hosts") in terms]

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
-# The documentation alone: plugins/action has the code.
+# Only the documentation: plugins/action has the code.
 
 from __future__ import annotations
 

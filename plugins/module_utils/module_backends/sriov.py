@@ -44,7 +44,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
 
 
 def _going(plan: Plan[sriov_plan.Target]) -> list[str]:
-    """Addresses of the VFs that are disabled and not enabled again."""
+    """The addresses of the VFs that are disabled and not enabled again."""
     back = {step.device for step in plan.steps if step.kind == "enable"}
     off = {step.device for step in plan.steps if step.kind == "disable"} - back
     return [vf.address for gpu in plan.target.gpus if gpu.address in off for vf in gpu.vfs]

@@ -190,7 +190,7 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
 
 
 def _goes_first(driver: Driver, request: Request, machine: installer.Machine) -> bool:
-    """Whether to remove the installed driver first, because its kind or installation tool differs. A driver that is only loaded was removed before."""
+    """Whether to remove the installed driver first: its kind or installation tool differs. A driver that is only loaded was removed before."""
     if machine.begun:
         return True
     if driver.flavour == request.flavour:

@@ -187,7 +187,7 @@ def _check_given(gpu: Gpu, selected: Selected, tenants: Sequence[Tenant], profil
         others = [one for one in groups if one.profile.name == group.profile.name]
         if len(mine) < count and len(others) > 1:
             wrong = "the given GPU instances (%s) are too few for vGPUs of different framebuffer sizes: %s" % (_names(found), ", ".join(map(str, others)))
-            expected = "%s once for each %d vGPUs of %s: an instance has vGPUs of one size" % (group.profile.name, group.share, " and ".join(group.names))
+            expected = "%s once for each %d vGPUs of %s: an instance has one size" % (group.profile.name, group.share, " and ".join(group.names))
             errors.append(Refusal(wrong, gpu.address, expected, _ADD, "mixed_framebuffer_sizes"))
         elif len(mine) < count:
             errors.append(_none_left(gpu, found, vgpu_type, profiles, group.share))

@@ -83,7 +83,8 @@ def _steps(root: str, present: bool) -> Iterator[Step]:
         yield Step("retire", None, OLD_UNIT, "disable and remove the old unit")
     if present and os.path.lexists(root + OLD_METRICS):
         if not os.path.islink(root + OLD_COMMAND):
-            yield Step("link", None, OLD_COMMAND, "replace the old command with a link to %s until the role metrics replaces its old timer" % os.path.basename(COMMAND))
+            text = "replace the old command with a link to %s until the role metrics replaces its old timer"
+            yield Step("link", None, OLD_COMMAND, text % os.path.basename(COMMAND))
     elif os.path.lexists(root + OLD_COMMAND):
         yield Step("delete", None, OLD_COMMAND, "remove it")
     for old, new in DIRECTORIES:

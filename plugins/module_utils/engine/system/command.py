@@ -22,7 +22,7 @@ _PIPE = 1 << 20  # the maximum size of a pipe
 
 @dataclass(eq=False, repr=False)
 class Result:
-    """The result of a program. rc 124 and timed_out: it was killed at its deadline; rc 127: it does not exist. stuck: its pid if it hangs in the kernel."""
+    """The result of a program. rc 124 and timed_out: killed at its deadline; rc 127: it does not exist. stuck: its pid if it hangs in the kernel."""
 
     rc: int
     out: str

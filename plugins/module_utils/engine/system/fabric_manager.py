@@ -34,9 +34,10 @@ _ITSELF = "Fabric Manager"
 # The error of each status. The call's name is added to the found text.
 _MEANING = {
     libnvfm.NO_CONNECTION: Refusal(
-        "Fabric Manager can't be reached", _ITSELF, "a running Fabric Manager", "Run 'systemctl start nvidia-fabricmanager'. " + _LOOK, "fabric_not_running",
+        "Fabric Manager can't be reached", _ITSELF, "a running Fabric Manager", "Run 'systemctl start nvidia-fabricmanager'. " + _LOOK,
+        "fabric_not_running",
     ),
-    libnvfm.VERSION_MISMATCH: Refusal("Fabric Manager and its library have different versions", _ITSELF, "equal versions", _VERSION, "fabric_version"),
+    libnvfm.VERSION_MISMATCH: Refusal("Fabric Manager and its library differ in version", _ITSELF, "equal versions", _VERSION, "fabric_version"),
     libnvfm.NOT_SUPPORTED: Refusal(
         "Fabric Manager is not running in vGPU mode", _ITSELF, "FABRIC_MODE=2", "Run role fabric: it sets the mode and restarts Fabric Manager.",
         "fabric_mode",

@@ -86,7 +86,7 @@ def _written_path(root: str, path: str) -> str:
 
 
 def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, lasting: bool = True) -> None:
-    """Writes a new file, syncs it, renames it, syncs the directory. Keeps links, owner, mode and SELinux label. lasting: False if the caller syncs."""
+    """Writes a new file, syncs it, renames it, syncs the directory. Keeps links, owner, mode, SELinux label. lasting: False if the caller syncs."""
     temporary: str | None = None
     try:
         target = root + _written_path(root, path)

@@ -55,7 +55,9 @@ Mode = Tuple[int, str, Optional[bool], Optional[bool]]
 
 @dataclass(eq=False, repr=False)
 class Active:
-    """A vGPU in use, from vgpu -q. type: short name; type_id: its number; uuid: of its mediated device; instance: of MIG. None: not shown."""
+    """A vGPU in use, from vgpu -q. type: short name; type_id: its number; uuid: of its mediated device; instance: of MIG.
+
+    None: not shown.
     """
 
     gpu: str

@@ -32,7 +32,7 @@ _OF_DNF = re.compile(r"^ (\S+)\s+(?:x86_64|noarch|i[3-6]86)\s", re.MULTILINE)
 
 
 def removal(ctx: Context, version: str | None, timeout: float = 30, ours: bool = False) -> list[str] | None:
-    """The command that removes the packages and the driver's libraries; None without packages. version: the driver's. ours: NVIDIA's vGPU driver instead.
+    """The command that removes the driver's packages and libraries; None without packages. version: the driver's. ours: NVIDIA's vGPU driver instead.
 
     A package with a modprobe configuration must be purged.
     """

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NVIDIA's sriov-manage. Its exit status is not reliable: callers check sysfs. If interrupted, it leaves the PF without a driver or on pci-pf-stub."""
+"""NVIDIA's sriov-manage. Its exit status is unreliable: callers check sysfs. If interrupted, it leaves the PF without a driver or on pci-pf-stub."""
 
 from __future__ import annotations
 

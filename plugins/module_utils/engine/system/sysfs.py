@@ -31,7 +31,7 @@ _MEANING = {
     errno.EPERM: "the driver refuses: a VM uses the device, or the caller is not root",
     errno.EACCES: "the caller is not root",
     errno.ENXIO: "the GPU does not respond",
-    errno.ETIMEDOUT: "the kernel is still waiting: a process has the device open, or has ended without releasing its use count, which requires a reboot",
+    errno.ETIMEDOUT: "the kernel is still waiting: a process has the device open, or has ended without releasing it, which requires a reboot",
 }
 
 
