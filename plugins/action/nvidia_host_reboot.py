@@ -40,7 +40,7 @@ def failure(done, given, host):
 
 @contextlib.contextmanager
 def turn():
-    """Ensures that only one host of this run reboots at a time. Ansible's throttle does not limit included tasks with strategies free and host_pinned."""
+    """Lets only one host of this run reboot at a time. Ansible's throttle does not limit included tasks with strategies free and host_pinned."""
     with open(os.path.join(constants.DEFAULT_LOCAL_TMP, "vgpu_kvm_reboot"), "a", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -67,7 +67,7 @@ class ActionModule(ActionBase):
                 return {**read, "failed": True}
             reasons = [shown(user) for user in read["in_the_way"]] + read["busy"]
             if reasons:
-                return {"failed": True, "msg": "The host is in use by now: %s (expected: a host that is not in use and not being changed)." % "; ".join(reasons)}
+                return {"failed": True, "msg": "The host is in use by now: %s (expected: a host that is not used or changed)." % "; ".join(reasons)}
         task = self._task.copy()
         task.args = {"reboot_timeout": given["reboot_timeout"], "msg": given["msg"]}
         reboot = self._shared_loader_obj.action_loader.get(

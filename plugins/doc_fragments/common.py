@@ -122,10 +122,10 @@ options:
           - The GPU or GPUs as V(all), a PCI address in any spelling, V(GPU-<uuid>), a model such as V(A40), a product name such as
             V(NVIDIA A100 80GB PCIe), or PCI ids (V(10de:20b5), with the subsystem V(10de:25b6:157e)).
           - The most specific entry for a GPU counts. Precedence - address or UUID, PCI ids with a subsystem, PCI ids or product name, model, V(all).
-          V(NVIDIA A40) is the model V(A40) with its vendor, not a product.
+            V(NVIDIA A40) is the model V(A40) with its vendor, not a product.
           - If several selectors of one entry match a GPU, the GPU gets the entry's vGPUs once.
-          - An entry with PCI ids, or a known model or product, that this host does not have is skipped, so that hosts with different GPUs can share a layout.
-          A layout without any entry for this host is an error.
+          - An entry with PCI ids, or a known model or product, that this host does not have is skipped, so that hosts with different GPUs can
+            share a layout. A layout without any entry for this host is an error.
         type: list
         elements: str
         required: true
@@ -144,19 +144,19 @@ options:
           vf:
             description:
               - The VF for one vGPU, by its number (V(0) is C(virtfn0)) or its address. If omitted, matching vGPUs stay on their VFs, missing ones
-              return to their VFs, and others get free VFs in the order of their numbers.
+                return to their VFs, and others get free VFs in the order of their numbers.
             type: str
           vgpu_params:
             description:
               - NVIDIA's parameters of the vGPU as a comma-separated list, such as V(frame_rate_limiter=0,disable_vnc=1). An empty string clears them.
-              If omitted, parameters that M(vgpu.kvm.nvidia_vgpu) has set are cleared once the vGPU is not in use, and others are kept. A new vGPU
-              does not inherit parameters from its VF.
+                If omitted, parameters that M(vgpu.kvm.nvidia_vgpu) has set are cleared once the vGPU is not in use, and others are kept. A new vGPU
+                does not inherit parameters from its VF.
             type: str
           fabric:
             description:
               - On a host with NVSwitches, a name for vGPUs of several whole cards that one VM gets. The vGPUs of the layout with this name share one
                 partition of the NVLink fabric. If omitted, the vGPUs of each VM in libvirt share one, and any other whole card has its own.
-                - The board has a fixed list of partitions. A set of cards without a partition is refused, and the error lists the partitions.
+              - The board has a fixed list of partitions. A set of cards without a partition is refused, and the error lists the partitions.
             type: str
       mixed_sizes:
         description:
@@ -190,8 +190,8 @@ options:
           uuid: {description: The UUID of a mediated device., type: str}
           vf: {description: "The vGPU on this VF, by its address in any spelling. On a GPU without SR-IOV, the GPU's address, if it has one vGPU.", type: str}
           display:
-            description: Whether libvirt shows the vGPU's display to its viewers (mediated devices only). The VM requires a C(<graphics>). If omitted, the
-            setting of the definition is kept. Without a display, ramfb is off, too.
+            description: Whether libvirt shows the vGPU's display to its viewers (mediated devices only). The VM requires a C(<graphics>). If
+              omitted, the setting of the definition is kept. Without a display, ramfb is off, too.
             type: bool
           ramfb: {description: "Whether that display shows boot messages, too. Needs O(domains[].vgpus[].display); one vGPU of a VM at most.", type: bool}
 """

@@ -70,7 +70,7 @@ class LookupModule(LookupBase):
             return self._matching(str(target), terms, variables) or [NOBODY]
         if not known and not self.get_option("optional") and not context.CLIARGS.get("syntax"):
             raise AnsibleLookupError(
-                f"the inventory has no group {' or '.join(groups.values())}. Add the machines to this group, or name them with '-e vgpu_target=<host or group>'."
+                f"the inventory has no group {' or '.join(groups.values())}. Add the machines to it, or use '-e vgpu_target=<host or group>'."
             )
         return known or [NOBODY]
 

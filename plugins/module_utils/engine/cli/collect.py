@@ -168,7 +168,7 @@ def _said(ctx: Context, argv: Sequence[str]) -> Callable[[], str]:
 
 
 def _kernel(ctx: Context) -> str:
-    """The lines of the kernel's log that concern GPUs, PCI and the IOMMU."""
+    """The lines of the kernel's log about GPUs, VFIO, PCI and the IOMMU."""
     answer = ctx.command([*_JOURNAL[:-1], "--dmesg"], _PATIENCE)
     lines = [line for line in answer.out.splitlines() if _KERNEL.search(line)] if not answer.rc else [answer.out]
     return "\n".join(lines[-_LINES:]) + "\n"

@@ -19,7 +19,7 @@ _KINDS = {"when": int, "seconds": float, "steps": int, "failures": int, "vgpus":
 
 @dataclass(eq=False, repr=False)
 class Record:
-    """The outcome of a restore. when: its end, seconds since 1970; after: seconds from the driver's readiness to the last vGPU. None: older release."""
+    """The outcome of a restore. when: its end, seconds since 1970; after: seconds from the ready driver to the last vGPU. None: older release."""
 
     when: int
     seconds: float

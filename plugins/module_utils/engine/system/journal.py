@@ -29,7 +29,7 @@ class Line:
 
 
 def read(ctx: Context, matches: Sequence[str], most: int, timeout: float = 30) -> tuple[list[Line], str | None]:
-    """Returns (the last lines of this boot, oldest first, the reason for a missing answer or None). matches: for journalctl. Empty without systemd."""
+    """Returns (the last lines of this boot, oldest first, the reason of a missing answer or None). matches: for journalctl. Empty without systemd."""
     argv = ["journalctl", "--quiet", "--no-pager", "--boot", "--output=json", "--output-fields=" + _FIELDS]
     answer = ctx.command([*argv, "--since=-%dh" % HOURS, "--lines=%d" % most, *matches], timeout)
     if answer.rc == 127:

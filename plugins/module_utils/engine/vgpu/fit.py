@@ -62,7 +62,9 @@ def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Refusal:
     gpu = request.gpu
     if gpu.types_silence:
         return Refusal(
-            "it is unknown whether the GPU offers the type %r (%s): its VFs list only types that can be created now, and %s" % (spec.type, spec.where, gpu.types_silence),
+            "it is unknown whether this GPU offers the type %r (%s): its VFs list only types that can be created now, and %s" % (
+                spec.type, spec.where, gpu.types_silence,
+            ),
             device=gpu.address, expected="the type in 'nvidia-smi vgpu -s -v'", code="types_unknown",
             remedy="Run this command manually, and check dmesg (NVRM, Xid).",
         )
@@ -113,7 +115,7 @@ class _Limit:
 
 
 def _limit_of(gpu: Gpu, vgpu_type: VgpuType) -> tuple[int | None, bool]:
-    """The most vGPUs of a type, None if unknown, and whether this is an estimate from the framebuffer's size, because the driver does not report it."""
+    """The most vGPUs of a type, None if unknown, and whether this is an estimate from the framebuffer's size, not reported by the driver."""
     if vgpu_type.max_instances or not gpu.model or vgpu_type.slices:
         return vgpu_type.max_instances or None, False
     return gpu.model.most(vgpu_type), True
@@ -154,7 +156,7 @@ def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> tuple[list[Refu
             remedy="Use different GPUs for the sizes, or set mixed_sizes: true for this GPU if it supports this.",
         )], []
     found = [
-        (Refusal("%d vGPUs of %s are requested" % (one.count, one.name), gpu.address, "at most %d, because %s" % (one.most, one.cause), code="too_many"),
+        (Refusal("%d vGPUs of %s requested" % (one.count, one.name), gpu.address, "at most %d, because %s" % (one.most, one.cause), code="too_many"),
          one.estimate)
         for one in _limits(request, types) if one.most is not None and one.count > one.most
     ]

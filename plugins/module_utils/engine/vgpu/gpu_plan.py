@@ -67,7 +67,7 @@ def _empty(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     target.removed = [vgpu for vgpu in gpu.vgpus if removes is None or vgpu.key in removes]
     if ours and gpu.mig and gpu.mig.current:
         target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
-    target.mig = [] if ours and not (gpu.mig and gpu.mig.current is False) else None  # until MIG is off, so that the next run completes an interrupted one
+    target.mig = [] if ours and not (gpu.mig and gpu.mig.current is False) else None  # until MIG is off: the next run completes this one
     return guard_removal(target.removed, request.options)
 
 

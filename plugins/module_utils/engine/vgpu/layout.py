@@ -250,7 +250,7 @@ def _named(gpus: Sequence[Gpu]) -> str:
 
 
 def _absent_models(absent: Sequence[str], inventory: Inventory, specs: Mapping[str, GpuSpec], wrong: bool) -> list[Refusal]:
-    """The errors of models that this host does not have, if no entry of the layout matches, or if GPUs are not named. wrong: there are other errors."""
+    """The errors of models that this host does not have, if no entry matches, or if GPUs are not named. wrong: there are other errors."""
     words, left = ", ".join(absent), [gpu for gpu in inventory.gpus if (gpu.model or gpu.offers) and gpu.address not in specs]
     if absent and not specs and not wrong:
         return [Refusal(
