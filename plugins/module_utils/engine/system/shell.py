@@ -61,4 +61,4 @@ def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout:
 
 def _unreadable(path: str, found: str) -> Exception:
     remedy = "Correct the file ('sh -e %s' shows the error), then run again. Nothing was changed." % path
-    return error("sh can't source it: %s" % found, path, "shell assignments, as GRUB's own tools source them", remedy, "grub_defaults_broken")
+    return error("sh can't source the file: %s" % found, path, "shell assignments, as for GRUB's own tools", remedy, "grub_defaults_broken")
