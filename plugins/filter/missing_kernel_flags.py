@@ -8,8 +8,8 @@ DOCUMENTATION = r"""
 name: missing_kernel_flags
 short_description: Kernel flags that are not in force on a command line
 description:
-  - Compares flags with a command line by what they mean to the kernel. C(intel_iommu=on,sm_on) has C(intel_iommu=on) in force,
-    C(iommu.passthrough=1) is C(iommu=pt), and the last of several settings wins.
+  - Compares flags with a command line by their meaning to the kernel. C(intel_iommu=on,sm_on) has C(intel_iommu=on) in force,
+    C(iommu.passthrough=1) is C(iommu=pt), and the last of several settings counts.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
@@ -19,14 +19,14 @@ options:
     elements: str
     required: true
   cmdline:
-    description: The words of a kernel command line. Of an unknown one (null or empty text) no flag is reported missing.
+    description: The words of a kernel command line. For an unknown command line (null or empty text), no flag is reported as missing.
     type: list
     elements: str
     required: true
 """
 
 EXAMPLES = r"""
-- name: Show which flags the next boot lacks
+- name: Show the flags that the next boot does not have
   ansible.builtin.debug:
     msg: "{{ ['intel_iommu=on', 'iommu=pt'] | vgpu.kvm.missing_kernel_flags(info['host']['next_kernel']['cmdline']) }}"
 """

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: driver_files
-short_description: What the controller has of a driver's installation
+short_description: The controller's files for a driver's installation
 description:
-  - Reads which packages NVIDIA's vGPU software package (the bundle) holds, and whether the files of the signing key exist.
+  - Reads the packages in NVIDIA's vGPU software package (the bundle), and whether the files of the signing key exist.
     The result is O(vgpu.kvm.nvidia_host_plan#module:driver.supply), which plans the installation before anything is copied to the host.
-  - Never fails. What is wrong is in the result, so that one message names it together with all other errors.
-  - Only the file's name of a link is returned, because a link may be signed, also of a link that is misspelled.
+  - Never fails. Errors are part of the result, so that one message reports them together with all other errors.
+  - Only the file name of a link is returned, because a link may be signed. This also applies to a misspelled link.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
@@ -21,7 +21,7 @@ options:
     elements: str
     required: true
   kind:
-    description: Which driver.
+    description: The kind of driver.
     type: str
     choices: [host, guest]
     default: host
@@ -39,7 +39,7 @@ options:
     type: str
     default: ''
   keys_on_host:
-    description: Whether O(key) and O(certificate) are files of the host. Then they are not read here.
+    description: Whether O(key) and O(certificate) are files of the host. If so, they are not read here.
     type: bool
     default: false
 """

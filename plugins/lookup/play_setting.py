@@ -6,12 +6,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: play_setting
-short_description: A setting of a whole play, from wherever the inventory has it
+short_description: A setting of a whole play, from any part of the inventory
 description:
-  - Ansible evaluates keywords such as C(serial) before it knows any host, so a variable of C(group_vars) is not seen there. This lookup reads
+  - Ansible evaluates keywords such as C(serial) before it knows any host, so variables of C(group_vars) are not available to them. This lookup reads
     the variable from the hosts of the play.
-  - An extra variable (C(-e)) wins. Hosts that do not set the variable do not matter; hosts that set different values are an error.
-  - Ansible knows the variables of hosts from the second play of a run on. In the first play the default is returned.
+  - An extra variable (C(-e)) has priority. Hosts that do not set the variable are ignored. Different values of hosts are an error.
+  - Ansible knows the variables of hosts only after the first play of a run. In the first play, the default is returned.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
@@ -21,13 +21,13 @@ options:
     elements: str
     required: true
   kinds:
-    description: Whose settings count, as for P(vgpu.kvm.target_hosts#lookup).
+    description: The kinds of hosts whose settings count, as for P(vgpu.kvm.target_hosts#lookup).
     type: list
     elements: str
     choices: [hosts, guests]
     default: [hosts]
   default:
-    description: The value where nobody sets one.
+    description: The value if no host sets one.
     type: raw
 """
 
@@ -36,7 +36,7 @@ EXAMPLES = r"""
   hosts: vgpu_hosts
   gather_facts: false
 
-- name: Work on as many hosts at a time as the inventory says
+- name: Work on as many hosts at a time as the inventory sets
   hosts: vgpu_hosts
   gather_facts: false
   serial: "{{ query('vgpu.kvm.play_setting', 'vgpu_serial', default='100%') }}"

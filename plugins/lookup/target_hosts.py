@@ -6,11 +6,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: target_hosts
-short_description: The hosts that a playbook of this collection works on
+short_description: The hosts of a playbook of this collection
 description:
-  - Returns what a play's C(hosts) takes - the group C(vgpu_hosts), the group C(vgpu_guests), or what the variable C(vgpu_target) matches of them.
-  - An inventory without such a group needs C(vgpu_target). Without either it fails, and so does a C(vgpu_target) that matches no host. A play never
-    works on the whole inventory because of a typing error.
+  - Returns a value for a play's C(hosts) - the group C(vgpu_hosts), the group C(vgpu_guests), or their hosts that match the variable C(vgpu_target).
+  - An inventory without such a group requires C(vgpu_target). The lookup fails without both, and if C(vgpu_target) matches no host. A play
+    therefore never runs on the whole inventory because of a typing error.
   - Members of C(vgpu_guests) are never returned as hosts.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -22,11 +22,11 @@ options:
     choices: [hosts, guests]
     required: true
   optional:
-    description: Whether an inventory may be without the group. Then nothing is returned that matches a host.
+    description: Whether the inventory need not have the group. Without the group, the result matches no host.
     type: bool
     default: false
 notes:
-  - With C(--syntax-check) an inventory is not needed.
+  - C(--syntax-check) requires no inventory.
 """
 
 EXAMPLES = r"""
