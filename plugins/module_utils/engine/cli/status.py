@@ -49,7 +49,7 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
         if len(finding.errors) > 1:
             screen("  and %d more of this kind: %s" % (len(finding.errors) - 1, more(finding.errors[1:])))
         if finding.effects:
-            screen("  from it follow: %s" % finding.consequences)
+            screen("  consequences: %s" % finding.consequences)
     return status
 
 

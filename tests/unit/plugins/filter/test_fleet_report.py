@@ -117,7 +117,7 @@ def test_hosts_that_were_not_read_show_why():
     sudo = row({"failed": False, "msg": "MODULE FAILURE", "module_stderr": "sudo: a password is required\n", "rc": 1})
     assert sudo["state"] == "unread" and sudo["problems"][0]["found"] == "sudo: a password is required"
     for nothing in ({}, None, "text", []):
-        assert row(nothing)["state"] == "unread" and "given it up" in row(nothing)["problems"][0]["found"]
+        assert row(nothing)["state"] == "unread" and "excluded it" in row(nothing)["problems"][0]["found"]
 
 
 def test_the_gravest_come_first_and_names_count_as_people_do(make_host):

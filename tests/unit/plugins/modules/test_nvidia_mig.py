@@ -136,7 +136,7 @@ def test_a_mode_that_waits_for_a_reboot_is_a_problem_and_comes_with_it(make_host
     host.faults.mig_reset_fails = True
     assert call(nvidia_mig, host, mode="enabled").codes == ["mig_pending"]
     (problem,) = [each for each in call(nvidia_gpu_info, host).ok["problems"] if each["code"] == "mig_pending"]
-    assert "waits to be on" in problem["found"] and problem["severity"] == "warning"
+    assert "a change to on is pending" in problem["found"] and problem["severity"] == "warning"
     host.reboot()
     assert not call(nvidia_mig, host, mode="enabled").ok["changed"] and host.pf().mig
 
