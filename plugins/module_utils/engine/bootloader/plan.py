@@ -55,7 +55,7 @@ def wrong_flags(flags: Sequence[str]) -> list[Refusal]:
     against = [] if errors else kernel_flags.missing(flags, flags)
     if against:
         both = "%s and %s exclude each other" % (" ".join(against), kernel_flags.against(against, flags))
-        errors.append(Refusal(both, "flags", "flags that can all be in force", "Leave one of them out.", "bad_flag"))
+        errors.append(Refusal(both, "flags", "flags that can all be in force", "Remove one of them.", "bad_flag"))
     return errors
 
 

@@ -56,7 +56,7 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
 def _fabric(screen: Screen, fabric: Fabric) -> None:
     """Prints the NVLink fabric of a host with NVSwitches."""
     manager = fabric.manager
-    mode, active = MODES.get(manager.mode or "", manager.mode or "unknown"), manager.unit.get("active") or "not there"
+    mode, active = MODES.get(manager.mode or "", manager.mode or "unknown"), manager.unit.get("active") or "missing"
     words = (count(len(fabric.switches), "NVSwitch device"), manager.version or "none", mode, active)
     screen("Fabric: %s, Fabric Manager %s, mode %s, service %s" % words)
     for one in fabric.partitions or ():

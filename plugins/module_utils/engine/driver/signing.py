@@ -56,7 +56,7 @@ def _missing(one: KeyFile, what: str) -> Refusal:
     if one.searched:
         expected = "a file on the controller (searched in %s)" % ", ".join(one.searched)
         remedy = "Set its absolute path, or set vgpu_driver_mok_on_host: true (in a guest vgpu_guest_driver_mok_on_host) if it is a file of the host."
-    return Refusal("the %s is not there" % what, one.path, expected, remedy, "signing_key_missing")
+    return Refusal("the %s does not exist" % what, one.path, expected, remedy, "signing_key_missing")
 
 
 def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> None:

@@ -102,7 +102,7 @@ def test_gpus_without_vfs_and_without_vgpus(make_host):
     found = read(make_host(gpus=[(PF, T4), ("0000:01:00.0", GEFORCE)]))
     geforce, tesla = found["gpus"]
     assert tesla["vfs"] is None and drawn(tesla) == [("free", 16, "16 GiB free")]
-    assert geforce["segments"] == [] and "not known" in geforce["notes"][0] and found["state"] == "warning"
+    assert geforce["segments"] == [] and "unknown" in geforce["notes"][0] and found["state"] == "warning"
     unlisted = read(make_host(gpus=[(PF, FakeModel("0x2fff", "NVIDIA Z99", 48, 4, A40.types))]).vfs_on())
     assert drawn(unlisted["gpus"][0]) == [("free", 48, "48 GiB free")] and unlisted["gpus"][0]["name"] == "NVIDIA Z99"
 

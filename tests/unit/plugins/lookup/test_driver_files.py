@@ -262,7 +262,7 @@ def test_a_key_of_the_controller(case):
     code, text = case.refusal(case.put(), **dict(key_files(case), certificate=""))
     assert code == "signing_key_missing" and "only one of vgpu_driver_mok_key and vgpu_driver_mok_certificate is set" in text
     code, text = case.refusal(case.put(), **dict(key_files(case), key="nowhere.priv"))
-    assert code == "signing_key_missing" and "nowhere.priv: the signing key is not there" in text
+    assert code == "signing_key_missing" and "nowhere.priv: the signing key does not exist" in text
     assert str(case.directory) in text and "vgpu_driver_mok_on_host: true" in text
 
 

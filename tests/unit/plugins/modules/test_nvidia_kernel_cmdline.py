@@ -357,7 +357,7 @@ def test_the_entry_that_loader_conf_names_must_have_the_flags(make_host):
 def test_proxmox_without_a_command_line_file(make_host):
     host = boot.proxmox(make_host(), False)
     os.unlink(host.root + CMDLINE)
-    assert "this file is not there" in run(host).msg
+    assert "this file is missing" in run(host).msg
 
 
 # --- boot loaders without a file here, and bad flags
