@@ -69,7 +69,7 @@ def _kind(log: str) -> str:
 
 
 def _pid(code: str, line: Line) -> str:
-    """The process that a line belongs to, in logs whose processes are told apart."""
+    """The process that a line belongs to, in logs that distinguish processes."""
     return line.pid if symptoms.ENDED.get(code, ("", False))[1] else ""
 
 

@@ -189,7 +189,7 @@ TABLE = (
      "driver_module_missing driver_missing", _MODULES + "issues/526"),
 )
 
-# Harmless lines that look like failures. (log, pattern, source)
+# Harmless lines that resemble failures. (log, pattern, source)
 HARMLESS = (
     ("kernel", r"module verification failed: signature and/or required key missing", _OPERATOR + "554"),  # Secure Boot is off
     ("nvidia-vgpu-mgr", r"Unable to get VM name from QEMU commandline, using VM's UUID",

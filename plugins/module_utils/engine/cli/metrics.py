@@ -60,7 +60,7 @@ def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
         out(text.rstrip("\n"))
         return 0
     files.sweep(ctx.root, [os.path.dirname(output)], before=ctx.clock.wall() - _ABANDONED)
-    # Renamed into place: a reader never sees an incomplete file.
+    # Renamed atomically: a reader never sees an incomplete file.
     files.write_atomic(ctx.root, output, text)
     if args.json:
         out.json({"written": output})

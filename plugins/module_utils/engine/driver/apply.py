@@ -199,7 +199,7 @@ def _left(ctx: Context, was: str | None) -> str:
 
 
 def _uninstall(ctx: Context, timeout: float) -> None:
-    install_mark.begin(ctx.root, install_mark.DRIVER)  # leftovers of a killed installer look like a driver
+    install_mark.begin(ctx.root, install_mark.DRIVER)  # leftovers of a killed installer resemble a driver
     answer = ctx.command([host.UNINSTALL, "--silent"], timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc or driver.on_disk:
