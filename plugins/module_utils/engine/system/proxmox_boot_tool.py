@@ -66,8 +66,8 @@ def read(ctx: Context, timeout: float = 60) -> list[Partition]:
             answer = ctx.command(["mount", "-o", "ro", device, directory], timeout)
             if answer.rc:
                 remedy = "Check 'proxmox-boot-tool status'. Nothing was changed."
-                found = "the partition can't be mounted: %s" % answer.tail()
-                raise error(found, "boot partition " + uuid, "a partition with GRUB or systemd-boot", remedy, _CODE)
+                wrong = "the partition can't be mounted: %s" % answer.tail()
+                raise error(wrong, "boot partition " + uuid, "a partition with GRUB or systemd-boot", remedy, _CODE)
             try:
                 found.append(_partition(uuid, directory))
             finally:

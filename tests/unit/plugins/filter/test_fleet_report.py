@@ -46,7 +46,7 @@ def test_a_gpu_is_divided_to_scale(host):
     assert drawn(gpu) == [("used", 8, "A40-8Q"), ("idle", 8, "A40-8Q"), ("free", 32, "32 GiB free")]
     assert "VM web1" in gpu["segments"][0]["details"] and UUID in gpu["segments"][0]["details"] and "not in use" in gpu["segments"][1]["details"]
     assert gpu["vfs"] == {"total": 32, "on": 32, "used": 2, "free": 30, "text": "2 of 32 used, 30 free"}
-    assert gpu["alt"] == "Framebuffer of A40 0000:e8:00.0, 48 GiB: 2 vGPUs, 1 in use; 16 GiB taken, 32 GiB free"
+    assert gpu["alt"] == "Framebuffer of A40 0000:e8:00.0, 48 GiB: 2 vGPUs, 1 in use; 16 GiB used, 32 GiB free"
     assert (found["state"], found["state_text"], found["text"]) == ("ok", "no problems", "1 GPU, 2 vGPUs, 16 GiB of 48 GiB taken")
 
 

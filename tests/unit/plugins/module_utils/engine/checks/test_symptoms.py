@@ -78,7 +78,7 @@ LINES = [
     (GRIDD, "Failed to update local trusted store - Maximum buffer size exceeded", "log_trusted_store", GRIDD + ".service", "Update the guest driver"),
     (GRIDD, "Failed to acquire license from license.example.com", "log_no_license", GRIDD + ".service", "vgpu.kvm.validate"),
     (VM, "qemu-kvm: -device vfio-pci,id=hostdev0,sysfsdev=/sys/bus/mdev/devices/%s: vfio error: %s: error getting device from group 14:"
-         " Input/output error" % (UUID, UUID), "log_vfio_group", VM, "second vGPU"),
+         " Input/output error" % (UUID, UUID), "log_vfio_group", VM, "Several vGPUs in a VM"),
     (VM, "qemu-kvm: -device vfio-pci,host=0000:e8:00.4: vfio 0000:e8:00.4: failed to open /dev/vfio/40: Device or resource busy",
      "log_vfio_busy", VM, "same vGPU"),
     (VM, "qemu-kvm: -device vfio-pci,sysfsdev=/sys/bus/mdev/devices/%s: vfio %s: failed to open /dev/vfio/0: No such file or directory" % (UUID, UUID),

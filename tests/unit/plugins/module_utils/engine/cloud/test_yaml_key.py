@@ -133,7 +133,7 @@ def test_a_diff_shows_the_keys_lines_alone():
         (KEY + ": &x\n- hunter2\nb: *x\n", "yaml_anchor", "another key uses"),
         (KEY + ":\n- &x hunter2\nb: [*x]\n", "yaml_anchor", "another key uses"),
         ("&k %s: [a]\nb: *k\n" % KEY, "yaml_form", "line 1"),
-        (KEY + ": [\nhunter2\n]\n", "yaml_edit", "something else"),
+        (KEY + ": [\nhunter2\n]\n", "yaml_edit", "another part of the file"),
         ("a: |\n  hunter2", "yaml_edit", "line break at the end"),
     ],
 )

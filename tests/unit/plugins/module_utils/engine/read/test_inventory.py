@@ -169,4 +169,4 @@ def test_what_is_wrong_with_a_vgpu_is_reported(host):
     assert mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.4", "557", "A40-1Q") is None
     assert "on 0000:e8:00.4" in mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.5", "557", "A40-1Q")
     assert "type NVIDIA A40-1Q" in mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.4", "558", "A40-2Q")
-    assert "not there" in mdev.Mdev(host.ctx).complaint(UUID.replace("3f", "4f"), "0000:e8:00.4", "558", "A40-2Q")
+    assert "does not exist" in mdev.Mdev(host.ctx).complaint(UUID.replace("3f", "4f"), "0000:e8:00.4", "558", "A40-2Q")
