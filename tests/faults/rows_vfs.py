@@ -65,7 +65,7 @@ ROWS = [
         ("kill $(cat /run/fault.pid)",),
         found=("unbindLock was not granted for 20 s", "pid ", "pretend-dcgm"),
         expected="a GPU that no process has open",
-        remedy="Stop what uses the GPU on the host",
+        remedy="Stop all users of the GPU on the host",
         not_done=("enable 32 VFs",),
         short=True,
     ),

@@ -45,7 +45,7 @@ IN_LOGS = [
     (27, "libvirt does not find mdevctl", "libvirtd", "Cannot find 'mdevctl' in path: No such file or directory", "log_no_mdevctl", "container"),
     (28, "live migration is refused", "qemu", "qemu-system-x86_64: VFIO migration is not compatible with postcopy migration", "log_migration", "post-copy"),
     (29, "a second vGPU in a VM fails", "qemu", "qemu-kvm: vfio %s: error getting device from group 53: Input/output error" % UUID,
-     "log_vfio_group", "second vGPU"),
+     "log_vfio_group", "Several vGPUs in a VM"),
     (31, "CUDA devices are busy, nvidia-smi is well", MGR, "notice: vmiop_log: (0x0): vGPU license state: Unlicensed (Restricted)",
      "log_unlicensed", "guest_license"),
     (33, "a GPU fell off the bus", KERNEL, "NVRM: Xid (PCI:0000:e8:00): 79, GPU has fallen off the bus", "log_off_bus", "power-cycle"),

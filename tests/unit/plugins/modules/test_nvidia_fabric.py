@@ -81,7 +81,7 @@ def test_each_whole_card_gets_its_own_partition_by_module_id(host, board):
     assert "0000:1b:00.4: activate fabric partition 8" in real["actions"] and "fabric partition 8 0000:1b:00.4\n" in real["diff"]["after"]
     assert set(board.asked) == {"127.0.0.1:6666"} and problems(host) == []
     gone = both(host, layout=EMPTY)
-    assert board.active == {} and "fabric partition 8: deactivate it (0000:1b:00.0)" in gone["actions"]
+    assert board.active == {} and "fabric partition 8: deactivate the partition (0000:1b:00.0)" in gone["actions"]
 
 
 def test_a_boot_activates_them_again_and_once(host, board):

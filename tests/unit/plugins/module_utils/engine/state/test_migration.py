@@ -389,7 +389,7 @@ def test_a_directory_that_can_not_be_renamed_is_reported_and_still_counts(old):
 
     with mock.patch.object(os, "rename", busy):
         outcome = call(nvidia_vgpu_restore, old)
-    assert outcome.msg.startswith("%s: it can't be renamed to /etc/vgpuctl: Device or resource busy" % OLD_ETC) and "mount point" in outcome.msg
+    assert outcome.msg.startswith("%s: the directory can't be renamed to /etc/vgpuctl: Device or resource busy" % OLD_ETC) and "mount point" in outcome.msg
     assert boot(old, files.read_bytes(old.root, COMMAND))[0] and old.vgpus() == old.goal
     assert call(nvidia_vgpu_restore, old).ok["changed"] and old_names(old) == []
 
