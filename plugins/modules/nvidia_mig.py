@@ -85,7 +85,7 @@ actions:
   returned: success, failure midway
   type: list
   elements: str
-  sample: ["0000:17:00.0: turn MIG mode on"]
+  sample: ["0000:17:00.0: enable MIG mode"]
 gpus:
   description: The selected GPUs after the run, in check mode as planned. The mode is whether MIG is enabled.
   returned: success

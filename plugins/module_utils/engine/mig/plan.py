@@ -112,7 +112,7 @@ def _present(gpu: Gpu) -> MigState:
 
 def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Options) -> None:
     word = "on" if enabled else "off"
-    doing = "turning MIG mode %s" % word
+    doing = "%s MIG mode" % ("enabling" if enabled else "disabling")
     result.errors += sriov_plan.vgpu_guard(gpu, doing, options.assume)
     holders = [one for one in host.users.get(gpu.address, ()) if not _is_harmless(one)]
     if holders:
@@ -124,7 +124,7 @@ def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Op
         found = "MIG mode can't be changed to %s while the GPU's %d VFs are enabled" % (word, gpu.num_vfs)
         remedy = "Disable the VFs first (module nvidia_sriov, state: disabled) and enable them afterwards, or set cycle_vfs: true."
         result.errors.append(Refusal(found, gpu.address, "no VFs", remedy, "mig_vfs_on"))
-    result.steps.append(Step("mig_mode", gpu.address, gpu.address, "turn MIG mode %s" % word, enabled=enabled))
+    result.steps.append(Step("mig_mode", gpu.address, gpu.address, "%s MIG mode" % ("enable" if enabled else "disable"), enabled=enabled))
 
 
 def _is_harmless(holder: Holder) -> bool:

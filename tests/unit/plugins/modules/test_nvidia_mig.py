@@ -62,7 +62,7 @@ def test_mode_vfs_instances_in_their_order(make_host, model):
     large, small = ("3g.20gb", "1g.5gb") if model is A100 else ("3g.40gb", "1g.10gb")
     check = call(nvidia_mig, host, check=True, mode="enabled").ok
     real = call(nvidia_mig, host, mode="enabled").ok
-    assert check.writes == 0 and check["actions"] == real["actions"] == [PF + ": turn MIG mode on"] and check["diff"] == real["diff"]
+    assert check.writes == 0 and check["actions"] == real["actions"] == [PF + ": enable MIG mode"] and check["diff"] == real["diff"]
     assert real["diff"] == {"before": PF + " MIG off\n", "after": PF + " MIG on\n"} and host.pf().mig
     assert not call(nvidia_mig, host, mode="enabled").ok["changed"]
     early = call(nvidia_mig, host, instances=[small])
@@ -85,7 +85,7 @@ def test_mode_off_with_vfs_on_is_refused_with_what_would_work(make_host):
     outcome = call(nvidia_mig, host, mode="disabled")
     assert outcome.codes == ["mig_vfs_on"] and "nvidia_sriov" in outcome.msg and "cycle_vfs" in outcome.msg and outcome.writes == 0
     done = call(nvidia_mig, host, mode="disabled", cycle_vfs=True).ok
-    assert done["actions"] == [PF + ": disable its 16 VFs", PF + ": turn MIG mode off"] and not host.pf().mig and not host.pf().vfs
+    assert done["actions"] == [PF + ": disable its 16 VFs", PF + ": disable MIG mode"] and not host.pf().mig and not host.pf().vfs
 
 
 def test_a_card_without_mig_is_refused_by_name_and_left_out_of_all(make_host):
@@ -212,7 +212,7 @@ def test_a_bare_host_is_planned(make_host):
     bare.on_disk = None
     layout = one("A100-1-5C", "A100-1-5C")
     assert call(nvidia_mig, bare, check=True, layout=layout).codes == ["driver_missing"]
-    assert call(nvidia_mig, bare, check=True, layout=layout, check_mode_assume=["driver"]).ok["actions"] == [PF + ": turn MIG mode on"]
+    assert call(nvidia_mig, bare, check=True, layout=layout, check_mode_assume=["driver"]).ok["actions"] == [PF + ": enable MIG mode"]
     planned = call(nvidia_vgpu, bare, check=True, layout=layout, check_mode_assume=["driver", "iommu", "vfs", "mig"]).ok
     assert PF + ": create the GPU instances 1g.5gb, 1g.5gb" in planned["actions"] and len(planned["vgpus"]) == 2
     many = [{"gpu": PF, "vgpus": [{"type": "A100-1-5C", "count": 8}]}]
