@@ -61,7 +61,8 @@ def test_each_kind_of_text_is_checked(tmp_path, name, text, line):
 
 # From the table of the project's style: what it forbids.
 FORBIDDEN = """the layout that you wish; trouble with a GPU; it is told; the driver says so; look at it; a place for it; lost GPUs; we assume it;
-it has settled; it is not there any more; a VF is asked for; put that right, then run again; the guest lets go of it; a reboot is due; the run broke off; written anew; a virgin host; the ordinary driver; a folder; it makes vGPUs; bring the vGPUs back;
+it has settled; it is not there any more; a VF is asked for; put that right, then run again; the guest lets go of it;
+a reboot is due; the run broke off; written anew; a virgin host; the ordinary driver; a folder; it makes vGPUs; bring the vGPUs back;
 takes the driver away; turn the VFs on; give a vGPU to a VM; a licence; by the operator's word; What runs is not harmed; GPUs that were passed over"""
 
 

@@ -164,7 +164,8 @@ def test_links(case):
 @pytest.mark.parametrize(
     "release, members, options, words",
     [
-        (UBUNTU, [RPM], {"format": "rpm"}, ["vgpu_driver_format is rpm, but this is Ubuntu", "vgpu_driver_format: run, with a bundle that has this format", "rhel-9.4"]),
+        (UBUNTU, [RPM], {"format": "rpm"},
+         ["vgpu_driver_format is rpm, but this is Ubuntu", "vgpu_driver_format: run, with a bundle that has this format", "rhel-9.4"]),
         (ROCKY, [DEB, MEMBERS[0]], {"format": "deb"}, ["vgpu_driver_format is deb, but this is Rocky Linux 9.4", "Set vgpu_driver_format: run."]),
         (ROCKY.replace("9.4", "8.10"), [RPM], {"format": "rpm"}, ["NVIDIA-vGPU-rhel-9.4", "is for release 9, but this is Rocky Linux 8.10"]),
         (ROCKY.replace("9.4", "8.10"), [RPM], {}, ["is for release 9, but this is Rocky Linux 8.10"]),

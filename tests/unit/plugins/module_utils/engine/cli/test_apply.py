@@ -226,7 +226,10 @@ def test_each_command_has_json(capsys):
 
 @pytest.mark.parametrize(
     ("raised", "status", "said"),
-    [(KeyboardInterrupt(), 130, "the command was interrupted"), (OSError(28, "No space left on device", "/dev/stdout"), 1, "/dev/stdout: it failed with 'No space")],
+    [
+        (KeyboardInterrupt(), 130, "the command was interrupted"),
+        (OSError(28, "No space left on device", "/dev/stdout"), 1, "/dev/stdout: the command failed with 'No space"),
+    ],
 )
 def test_what_ends_it_from_outside_is_no_traceback(host, write, command, monkeypatch, raised, status, said):
     """And the host's lock is free: what was done stays, and the next run goes on from there."""
