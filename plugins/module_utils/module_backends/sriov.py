@@ -32,7 +32,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         without_types = sriov_apply.without_types(gpus)
     return _module.result_of_plan(
         plan,
-        in_use.domain_warnings(ctx, _going(plan), "the VF goes"),
+        in_use.domain_warnings(ctx, _going(plan), "the VF is removed"),
         diff={name: "".join("%s %d VFs\n" % row for row in rows) for name, rows in (("before", before), ("after", after))},
         gpus=[
             {"address": gpu.address, "sriov_numvfs": gpu.num_vfs, "sriov_totalvfs": gpu.total_vfs, "vfs": [vf.address for vf in gpu.vfs]}

@@ -76,7 +76,7 @@ def run(ctx: Context, request: Request) -> Outcome:
     plan.warnings += partitions.plan.warnings
     if request.dry:
         plan.refuse_unresponsive()
-    return Outcome(found, plan, partitions, in_use.domain_warnings(ctx, going, "the vGPU goes"))
+    return Outcome(found, plan, partitions, in_use.domain_warnings(ctx, going, "the vGPU is removed"))
 
 
 def _partitions(ctx: Context, found: inventory.Inventory, plan: LayoutPlan, request: Request) -> fabric.Run:

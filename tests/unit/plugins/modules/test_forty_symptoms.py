@@ -28,7 +28,7 @@ IN_LOGS = [
     (16, "cuInit 802: Fabric Manager of another version", FABRIC, "fabric manager NVIDIA GPU driver interface version 550.90.07 don't match with driver version"
          " 550.107.02. Please update with matching NVIDIA driver package", "log_fabric_version", "exactly the driver's version"),
     (17, "an unbind hangs, lsof is empty", KERNEL, "NVRM: Attempting to remove device 0000:e8:00.0 with non-zero usage count!",
-     "log_unbind_waits", "only a reboot"),
+     "log_unbind_waits", "reboot the host"),
     (18, "MIG vGPUs fail on RTX PRO 6000", KERNEL, "NVRM: Failed to add vgpu create request: 0x38", "log_no_gpu_instance", "+gfx"),
     (19, "the build fails on kernels 6.14 and later", "installer", "Error! Bad return status for module build on kernel: 6.14.0-27-generic (x86_64)",
          "log_build_failed", "newer release"),

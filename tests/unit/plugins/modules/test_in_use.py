@@ -476,7 +476,7 @@ def test_vms_that_do_not_run_are_warned_of(host):
     host.put("/etc/libvirt/qemu/broken.xml", "<domain")
     outcome = call(nvidia_vgpu, host, check=True, layout=EMPTY).ok
     expected, broken = outcome.warnings
-    assert expected.startswith(UUID) and "VM idle" in expected and "busy" not in expected and "not running" in expected
+    assert expected.startswith(UUID) and "VM idle" in expected and "busy" not in expected and "the stopped VM" in expected
     assert broken.startswith("/etc/libvirt/qemu/broken.xml")
     assert call(nvidia_mdev, host, check=True, uuid=UUID, state="absent").warnings == outcome.warnings
     assert call(nvidia_vgpu, host, check=True, layout=layout).warnings == []

@@ -117,7 +117,7 @@ def test_the_layout_puts_cards_together(host, board):
     real = both(host, layout=four)
     vfs = [vf(pf) for pf in of(1, 2, 3, 4)]
     assert board.active == {1: vfs, **{number: ALONE[number] for number in (11, 12, 13, 14)}}, "in the partition's order, not PCI's"
-    assert "fabric partition 1: activate it for %s" % ", ".join(vfs) in real["actions"]
+    assert "fabric partition 1: activate the partition for %s" % ", ".join(vfs) in real["actions"]
     board.reboot()
     assert boot(host).errors == [] and board.active[1] == vfs
     both(host, layout=WHOLE)
