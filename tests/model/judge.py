@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Dict, List, NamedTuple, Sequence, Set, Tuple
 
 from ansible_collections.vgpu.kvm.tests.model.layouts import GpuWant, Meaning
-from ansible_collections.vgpu.kvm.tests.model.rules import Stay, Type, Verdict, Want, instances_needed, may_stay, time_sliced_fit
+from ansible_collections.vgpu.kvm.tests.model.rules import Instance, Stay, Type, Verdict, Want, instances_needed, may_stay, spreads, time_sliced_fit
 from ansible_collections.vgpu.kvm.tests.model.world import GpuState, State, Vgpu, World
 
 
@@ -134,7 +134,7 @@ class Judge:
         self.removals[gpu] = self._least(gpu, want, state, types, stay)
 
     def _least(self, gpu: str, want: GpuWant, state: GpuState, types: List[Type], stay: Stay) -> Tuple[int, int]:
-        """How many vGPUs go. Where an idle mediated device lives is not known: then what must go if they are spread as widely as can be is allowed."""
+        """How many vGPUs go. Where an idle mediated device lives is not known: then what must go wherever they may be is allowed."""
         there = self.state.on(gpu)
         if not state.mig or not there or not want.wants or any(not one.profile for one in types):
             return (len(there) - stay.kept,) * 2
@@ -154,16 +154,16 @@ class Judge:
         return len(there)
 
     def _room(self, state: GpuState, want: GpuWant, types: List[Type], kept: Sequence[Vgpu], spread: bool = False) -> bool:
-        """Whether all vGPUs find GPU instances while some stay where they are; spread: where idle ones are is not known."""
+        """Whether all vGPUs find GPU instances while some stay where they are; spread: wherever idle ones may be, as that is not known."""
         homes = [(state.card.types[one.type], one.gi or 0) for one in kept if one.used or not spread]
         idle = [state.card.types[one.type] for one in kept if not one.used and spread]
-        blind = {one.profile for one in idle}
-        pinned = [one for one in state.instances if one.id in {home for dummy, home in homes} or one.profile in blind]
-        for one in idle:  # each in an instance of its own, as long as there are any
-            rest = [other.id for other in pinned if other.profile == one.profile and other.id not in {home for dummy, home in homes}]
-            if rest:
-                homes.append((one, rest[0]))
-        new = instances_needed(types, homes)
+        blind, held = {one.profile for one in idle}, {home for dummy, home in homes}
+        pinned = [one for one in state.instances if one.id in held or one.profile in blind]
+        free = [one for one in pinned if one.id not in held]
+        return all(self._finds(state, want, instances_needed(types, homes + some, free), kept, pinned, spread) for some in spreads(idle, homes, free))
+
+    def _finds(self, state: GpuState, want: GpuWant, new: List[str], kept: Sequence[Vgpu], pinned: Sequence[Instance], spread: bool) -> bool:
+        """Whether new GPU instances find places beside those that stay, and are listed if any are."""
         if want.mig is not None:
             rest = list(want.mig)
             shown = {one.gi for one in kept if self.world.vendor or one.used and one.key not in self.world.hidden and not self.world.blind}

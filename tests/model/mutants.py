@@ -56,7 +56,7 @@ MUTANTS = (
     Mutant("another type gets the VF of one that is missing", "layout", "vgpu/placement.py",
            "(one.spec.index is None, one not in continued, one.spec.uuid is None)", "(one.spec.index is None, one in continued, one.spec.uuid is None)"),
     Mutant("idle mediated devices count as close together", "mig", "mig/selection.py",
-           "spread = free - sum(one.least for one in others)", "spread = 0"),
+           "if selected.certain and len(alike) > 1 and any(one.coming for one in alike):", "if False:"),
     Mutant("more of a profile than the driver has", "mig", "mig/placement.py", "if most and counts[name] > most", "if False"),
     Mutant("a stranded GPU with MIG is not recovered at boot", "mig", "boot/restore.py", "if gpu.driver in STRANDED:  #", "if False:  #"),
     Mutant("a UUID on a GPU off the bus refuses the layout", "layout", "vgpu/plan.py",
@@ -70,7 +70,7 @@ MUTANTS = (
            "                for dummy in [one for one in entry.selectors if pf in [gpu.address for gpu in inventory.select([one])[0]]]:\n"
            "                    specs[pf].add(entry)\n"),
     Mutant("all idle MIG-backed vGPUs are recreated where one would do", "mig", "vgpu/gpu_plan.py",
-           "for home in some for vgpu in home] for some in several), key=len)", "for home in some for vgpu in home] for some in several), key=len)[-1:]"),
+           "return sorted((some for some in sets if some), key=len)", "return sorted((some for some in sets if some), key=len)[-1:]"),
     Mutant("a request without parameters prefers an idle vGPU", "layout", "vgpu/placement.py",
            "    lambda requested, present, stays: stays == _USED and requested is None,\n", ""),
     Mutant("a UUID that moved off a lost GPU is stored twice", "layout", "vgpu/plan.py",

@@ -8,7 +8,8 @@ imported: a rule that both got wrong in the same way is the one thing that this 
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from collections import Counter
+from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 
 class Vgpu(NamedTuple):
@@ -196,21 +197,47 @@ class Board:
         return False
 
 
-def instances_needed(types: Sequence[Type], kept: Sequence[Tuple[Type, int]] = ()) -> List[str]:
+Size = Tuple[str, int, int]
+
+
+def _size(one: Type) -> Size:
+    """What vGPUs share a GPU instance by."""
+    assert one.profile is not None
+    return (one.profile, one.gib, one.per_gi)
+
+
+def instances_needed(types: Sequence[Type], kept: Sequence[Tuple[Type, int]] = (), stay: Sequence[Instance] = ()) -> List[str]:
     """Profiles of the GPU instances that vGPUs need beside those that stay: one framebuffer size in each, of any series.
 
-    types: of all vGPUs, those that stay included. kept: type and GPU instance of each that stays; what room it leaves is used first.
+    types: of all vGPUs, those that stay included. kept: type and GPU instance of each that stays; what room it leaves is used first. stay: GPU
+    instances that stay, whether one of these lives in them or not.
     """
-    counts: Dict[Tuple[str, int, int], int] = {}
-    for one in types:
-        assert one.profile is not None
-        key = (one.profile, one.gib, one.per_gi)
-        counts[key] = counts.get(key, 0) + 1
-    rooms: Dict[Tuple[str, int, int], Set[int]] = {}
+    rooms: Dict[Size, Set[int]] = {}
     for one, instance in kept:
-        assert one.profile is not None
-        rooms.setdefault((one.profile, one.gib, one.per_gi), set()).add(instance)
+        rooms.setdefault(_size(one), set()).add(instance)
     found = []
-    for key, number in sorted(counts.items()):
-        found += [key[0]] * max(0, -(-number // key[2]) - len(rooms.get(key, ())))
+    for size, number in sorted(Counter(map(_size, types)).items()):
+        found += [size[0]] * max(0, -(-number // size[2]) - len(rooms.get(size, ())))
+    for empty in [other for other in stay if other.id not in {instance for dummy, instance in kept}]:
+        if empty.profile in found:
+            found.remove(empty.profile)
     return found
+
+
+def spreads(idle: Sequence[Type], known: Sequence[Tuple[Type, int]], free: Sequence[Instance]) -> Iterator[List[Tuple[Type, int]]]:
+    """All ways in which vGPUs may live in GPU instances: type and GPU instance, once for each instance in which that size lives.
+
+    known: type and GPU instance of others. free: GPU instances in which none of these lives.
+    """
+    if not idle:
+        yield []
+        return
+    one = idle[0]
+    size = _size(one)
+    mine, rest = [other for other in idle if _size(other) == size], [other for other in idle if _size(other) != size]
+    beside = [instance for other, instance in known if _size(other) == size]
+    places = [instance for instance in free if instance.profile == size[0]]
+    least = max(0, -(-(len(mine) - len(set(beside)) * size[2] + len(beside)) // size[2]))
+    for number in range(least, min(len(mine), len(places)) + 1):
+        for others in spreads(rest, known, [instance for instance in free if instance not in places[:number]]):
+            yield [(one, instance.id) for instance in places[:number]] + others

@@ -85,7 +85,7 @@ def test_axe_finds_nothing(at, screen, dark):
 
 
 @pytest.mark.parametrize(
-    ("words", "page"), [("unbindLock", "failures.html"), ("vgpu_layout", "variables.html"), ("license token", "first-vm.html"), ("nova", "clouds.html")]
+    ("words", "page"), [("unbindLock", "troubleshooting.html"), ("vgpu_layout", "variables.html"), ("license token", "first-vm.html"), ("nova", "clouds.html")]
 )
 def test_the_search_finds(at, words, page):
     with Page(at("index.html")) as shown:

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""Limits for the size of what plugins/module_utils has. Prints each breach as path:line: text; exit status 1 if there is one.
+"""Limits for the size of what plugins/module_utils and the pages have. Prints each breach as path:line: text; exit status 1 if there is one.
 
 1. A file has at most 350 lines.
 2. A function has at most 60 lines, its docstring and the functions inside it included.
 3. A call has at most 5 positional arguments, of whatever function or class: name the others. (``*words`` counts as one.)
+4. A page has at most 250 lines, and all pages together at most 25,000 words: what stands between spaces and has a letter or a digit. Generated pages and
+   parts, comments, and screens (blocks of ``text`` and ``json``) do not count.
 
 STILL lists what is over a limit today. An entry that is no longer needed is a breach itself.
 """
@@ -13,12 +15,18 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "plugins" / "module_utils"
 LINES, FUNCTION, POSITIONAL = 350, 60, 5
+PAGES, PAGE_LINES, WORDS = ("README.md", "CONTRIBUTING.md", "docs/*.md", "docs/site/*.md", "examples/*.md", "tests/twin/README.md"), 250, 25_000
+GENERATED_PAGES = {"docs/troubleshooting.md", "docs/faults.md", "docs/performance.md", "docs/reference.md"}
+NOT_COUNTED = re.compile(
+    r"<!-- Begin: .*?<!-- End: [^>]*-->|<!-- table -->.*?<!-- end -->|<!--.*?-->|^```(?:text|json)\n.*?^```|^```\w*$", re.DOTALL | re.MULTILINE
+)
 
 # (file below module_utils, what is too large there).
 STILL: frozenset[tuple[str, str]] = frozenset(
@@ -53,6 +61,15 @@ def functions(tree: ast.Module) -> list[tuple[int, str]]:
     ]
 
 
+def pages(root: Path = ROOT) -> list[str]:
+    """What is too large in the pages that people write."""
+    texts = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for pattern in PAGES for path in sorted(root.glob(pattern))}
+    texts = {name: text for name, text in texts.items() if name not in GENERATED_PAGES}
+    found = [f"{name}:1: has more than {PAGE_LINES} lines" for name, text in texts.items() if len(text.splitlines()) > PAGE_LINES]
+    words = sum(1 for text in texts.values() for word in NOT_COUNTED.sub("", text).split() if re.search(r"\w", word))
+    return found + ([f"docs:1: the pages have {words} words, more than {WORDS}"] if words > WORDS else [])
+
+
 def breaches(folder: Path = FOLDER, still: frozenset[tuple[str, str]] = STILL) -> list[str]:
     """Each breach as path:line: text, and each entry of *still* that is not needed."""
     found = []
@@ -66,7 +83,7 @@ def breaches(folder: Path = FOLDER, still: frozenset[tuple[str, str]] = STILL) -
 
 def main() -> int:
     """Run as a program."""
-    found = breaches()
+    found = breaches() + pages()
     print("\n".join([*found, f"{len(found)} breaches"]))
     return 1 if found else 0
 

@@ -5,7 +5,7 @@
 The code is read, not run, as 'vgpuctl explain' reads it: see plugins/module_utils/engine/cli/messages.py.
 
 ``troubleshooting_page.py`` writes the page; with ``--check`` nothing is written, and the exit status is 1 if the page is not what it would write.
-An error that STAGES has no place for, by its file or its code, is an error, as is a code in docs/failures.md that no error has.
+An error that STAGES has no place for, by its file or its code, is an error, as is a code in symptoms.yml that no error has.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import sys
 import textwrap
 from collections.abc import Collection
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "tools"))
@@ -31,20 +33,20 @@ sys.modules[_SPEC.name] = messages
 _SPEC.loader.exec_module(messages)
 Message, UNKNOWN = messages.Message, messages.UNKNOWN
 PAGE = ROOT / "docs" / "troubleshooting.md"
-SYMPTOMS = ROOT / "docs" / "failures.md"
+SYMPTOMS = ROOT / "tests" / "tools" / "symptoms.yml"
 
 WIDTH = 150
 
 # Stage: what to say of it, the files (or directories, with a slash) whose errors are its own, and codes of files that several stages share.
 # A file comes before its directory.
 STAGES = {
-    "Before anything else": (
-        "Who runs it, where, and one at a time.",
+    "General": (
+        "User, host, lock and time.",
         ("module_utils/_module.py", "state/lock.py", "system/files.py", "base/steps.py", "system/sysfs.py", "plugin_utils/hosts.py"),
         ("bad_time", "host_unsupported", "no_gpu", "gpu_unsupported", "gpu_unknown", "gpu_off_bus"),
     ),
     "The layout": (
-        "What was written in `vgpu_layout`, or handed to a module.",
+        "`vgpu_layout`, and the layout of modules.",
         ("hardware/address.py", "read/inventory.py", "vgpu/", "plugin_utils/verdict.py"),
         (),
     ),
@@ -54,11 +56,11 @@ STAGES = {
         ("bad_boot", "boot_cause", "gpu_on_vfio", "gpu_on_nouveau", "gpu_on_stub", "gpu_on_other_driver", "gpu_unbound", "nouveau_loaded"),
     ),
     "IOMMU and boot loader": (
-        "Role `iommu`, module `nvidia_kernel_cmdline`. What is done for each boot loader: [Boot loaders](bootloaders.md).",
+        "Role `iommu`, module `nvidia_kernel_cmdline`. See [boot loaders](bootloaders.md).",
         ("bootloader/", "system/shell.py", "system/grub.py", "system/grubby.py", "system/proxmox_boot_tool.py"),
         ("iommu_off", "iommu_flags_missing", "bootloader"),
     ),
-    "The bundle and its way onto the host": (
+    "The bundle": (
         "Role `driver`, modules `nvidia_driver_bundle` and `nvidia_driver_download`.",
         ("driver/bundle.py", "driver/download.py", "driver/supply.py", "lookup/driver_files.py"),
         ("ca_missing", "no_tls"),
@@ -73,7 +75,7 @@ STAGES = {
     ),
     "Services": ("Role `services`.", (), ("manager_not_running", "vgpud_failed", "service_not_enabled")),
     "NVSwitch boards": (
-        "Role `fabric`, module `nvidia_fabric`; the partitions also of `nvidia_vgpu`, `nvidia_vgpu_attach` and the boot. See [NVSwitch](nvswitch.md).",
+        "Role `fabric`, module `nvidia_fabric`; also `nvidia_vgpu`, `nvidia_vgpu_attach` and the restore at boot. See [NVSwitch boards](nvswitch.md).",
         ("fabric/", "system/fabric_manager.py", "read/fabric.py", "checks/fabric.py"),
         ("fabric_mode",),
     ),
@@ -88,12 +90,12 @@ STAGES = {
         ("vgpu/apply.py", "vgpu/autostart.py", "frameworks/", "system/mdevctl.py", "state/install_mark.py"),
         ("no_types", "vendor_vfio", "in_use", "gpu_gone", "vgpus_missing", "vgpu_wrong_type"),
     ),
-    "Bringing them back at boot": (
+    "Restore at boot": (
         "Module `nvidia_vgpu_restore`, the unit `vgpu-restore.service`.",
         ("boot/", "state/layout_file.py", "state/migration.py", "state/restore_record.py"),
         ("restore_not_enabled", "restore_failed"),
     ),
-    "VMs of libvirt's": (
+    "libvirt VMs": (
         "Role `libvirt_attach`, module `nvidia_vgpu_attach`.",
         ("libvirt/", "system/virsh.py"),
         ("bad_connect", "libvirt_managed", "vgpu_in_two_vms", "vm_without_vgpu"),
@@ -109,8 +111,7 @@ STAGES = {
         ("license_unread", "wrong_product"),
     ),
     "The logs": (
-        "What lines of the last day and this boot mean, in the journals of NVIDIA's and libvirt's services, in the kernel's log, in the logs of QEMU and"
-        " of NVIDIA's installer. They show what has happened: such a finding is a warning.",
+        "Lines of [the logs](validate.md#logs). A log shows what happened, not the current state: each of these findings is a warning.",
         ("checks/logs.py", "checks/symptoms.py"),
         (),
     ),
@@ -125,30 +126,30 @@ HEAD = """<!-- SPDX-License-Identifier: GPL-3.0-or-later -->
 <!-- Made by tests/tools/troubleshooting_page.py of the code's own messages; edit those. -->
 # Troubleshooting
 
-A message reads `device: what was found (expected: what should be). What to do.` Several problems are numbered in one message. Each has a code: in
-`errors` of a module's result, in `problems` of `nvidia_gpu_info`, in brackets in `vgpuctl doctor`, in the table of `vgpu.kvm.validate` and as
-the label `code` of the metric `nvidia_vgpu_problems`. Look the code up here, or search this page for words of the message. What only a run knows,
-such as an address or a number, is shown as `…`. One code may have several messages.
+1. `ansible-playbook -i inventory vgpu.kvm.validate` shows the errors of all hosts and changes nothing.
+2. On a host, `sudo vgpuctl doctor` shows its errors, `sudo vgpuctl status` its GPUs, VFs and vGPUs, and `vgpuctl explain CODE` the text of this page.
+3. For more, read `dmesg`, `journalctl -u nvidia-vgpu-mgr -u nvidia-vgpud -u vgpu-restore`, and `/var/log/nvidia-installer.log`.
+4. Fix the error and run the playbook again. It continues where it stopped.
 
-First steps, in this order:
+A message reads `device: what was found (expected: what was expected). What to do.` Each message has a code: in `errors` of a module's result, in
+`problems` of `nvidia_gpu_info`, in brackets in `vgpuctl status` and `doctor`, in the table of `vgpu.kvm.validate`, and as the label `code` of the metric
+`nvidia_vgpu_problems`. Several messages may have one code. `…` stands for values such as addresses and numbers.
 
-1. `ansible-playbook -i inventory vgpu.kvm.validate` shows what is wrong with the whole fleet and changes nothing.
-2. On a host, `sudo vgpuctl doctor` tells the same of this host; `sudo vgpuctl status` shows GPUs, VFs and vGPUs.
-3. `dmesg`, `journalctl -u nvidia-vgpu-mgr -u nvidia-vgpud -u vgpu-restore`, `/var/log/nvidia-installer.log`.
-4. Put right what is named, and run the playbook again: it goes on from where it stopped.
-
-What each fault of a run looks like, and what is left after it, is in [Faults](faults.md).
+[Faults](faults.md) shows the message of each fault of a run, and the state that it leaves.
 """
+COLUMNS = {"sign": "you see", "cause": "cause", "codes": "code", "by": "reported by"}
+READ = """*read*: `vgpuctl doctor`, `vgpu.kvm.validate`, the report and the preflight of each run report the error. *run*: the failing module reports it."""
+LINES = """The same commands find these lines in [the logs](validate.md#logs). Each finding has the code, the line, its time and its device."""
 # What the messages of a code can't say here, because a run puts their words together.
 NOTES = {
-    "error": "Messages that have no code of their own.",
-    "host_unsupported": "A container, a host of ostree, the dom0 of Xen, or a machine that is not x86_64. Use another host.",
-    "kernel_…": "The kernel refused a read or a write; the code ends with the error's name, such as `kernel_eio`. `dmesg` tells more.",
-    "link_expired": "NVIDIA's links end after some hours: get a new one from the licensing portal. What was fetched is kept.",
-    "wrong_shape": "A value in the layout is of another kind than it should be, such as a word where a list belongs.",
+    "error": "Messages without a code of their own.",
+    "host_unsupported": "A container, an ostree host, Xen's dom0, or a machine other than x86_64. Use another host.",
+    "kernel_…": "The kernel refused a read or a write; the code ends with the name of the error, such as `kernel_eio`. Check `dmesg`.",
+    "link_expired": "NVIDIA's links expire after some hours: get a new one from the licensing portal. The download resumes.",
+    "wrong_shape": "A value in the layout has the wrong type, such as a string in place of a list.",
 }
 # In place of a text of which nothing is known beforehand.
-SAID = "(the message quotes what the system said)"
+SAID = "(the message quotes the system)"
 
 
 # Sources and this file don't agree; said in one message.
@@ -207,16 +208,20 @@ def block(message: Message) -> list[str]:
 
 
 def symptoms(codes: set[str]) -> list[str]:
-    """The table of docs/failures.md, with each code as a link."""
-    rows = [line.split("|") for line in SYMPTOMS.read_text(encoding="utf-8").splitlines() if line.startswith("| ")][1:]
-    lines = ["## By symptom", "", "| you see | look at |", "|---|---|"]
-    for row in rows:
-        named = re.findall(r"`([a-z_]+)`", row[3])
-        missing = sorted(set(named) - codes)
-        if missing:
-            raise PageError(f"docs/failures.md names codes that no error has: {', '.join(missing)}")
-        lines.append(f"| {row[1].strip()}: {row[2].strip()} | {', '.join(f'[`{code}`](#{code})' for code in named)} |")
-    return [*lines, ""]
+    """The tables of symptoms.yml, with each code as a link."""
+    tables = yaml.safe_load(SYMPTOMS.read_text(encoding="utf-8"))
+    lines = []
+    for name, head, text in (("symptoms", "By symptom", READ), ("lines", "By log line", LINES)):
+        columns = ["sign", "cause", "codes", *(["by"] if name == "symptoms" else [])]
+        lines += [f"## {head}", "", text, "", "| " + " | ".join(COLUMNS[one] for one in columns) + " |", "|---" * len(columns) + "|"]
+        for row in tables[name]:
+            missing = sorted(set(row["codes"]) - codes)
+            if missing:
+                raise PageError(f"tests/tools/symptoms.yml names codes that no error has: {', '.join(missing)}")
+            cells = dict(row, codes=", ".join(f"[`{code}`](#{code})" for code in row["codes"]))
+            lines.append("| " + " | ".join(cells[one] for one in columns) + " |")
+        lines.append("")
+    return lines
 
 
 def page(found: dict[str, dict[str, list[Message]]]) -> str:

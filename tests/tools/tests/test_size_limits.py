@@ -25,7 +25,25 @@ def copy(tmp_path: Path) -> Path:
 
 def test_nothing_is_over_a_limit() -> None:
     assert len(list(size_limits.FOLDER.rglob("*.py"))) > 100
-    assert size_limits.breaches() == []
+    assert size_limits.breaches() == [] and size_limits.pages() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("docs/one.md", "\n" * 251, ["docs/one.md:1: has more than 250 lines"]),
+        ("docs/faults.md", "\n" * 251, []),
+        ("README.md", "word " * 25_001, ["docs:1: the pages have 25001 words, more than 25000"]),
+        ("README.md", "word - " * 25_000, []),
+        ("tests/twin/README.md", "```yaml\n" + "a: 1 " * 12_501 + "\n```\n", ["docs:1: the pages have 25002 words, more than 25000"]),
+        ("docs/one.md", "```text\n" + "word " * 25_001 + "\n```\n", []),
+        ("docs/one.md", "<!-- Begin: x, written by y -->\n" + "word " * 25_001 + "\n<!-- End: x -->\n", []),
+    ],
+)
+def test_limits_of_pages(tmp_path: Path, name: str, text: str, said: list[str]) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert size_limits.pages(tmp_path) == said
 
 
 @pytest.mark.parametrize(

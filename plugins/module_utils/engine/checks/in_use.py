@@ -16,6 +16,7 @@ from ..frameworks.framework import LINGER
 from ..hardware import address
 from ..hardware.gpu import Gpu, Holder, Vgpu
 from ..read.inventory import Inventory, read_gi
+from ..state import install_mark
 from ..system import libvirt_xml, nvidia_smi
 from ..system.context import Context
 from ..system.nvidia_smi import Active
@@ -70,6 +71,8 @@ def _last_users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], keys: Collection[s
 def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
     """{key: user} of the idle vGPUs that nvidia-smi reports as active, or that its report may concern."""
     active, silent = nvidia_smi.active(ctx, gpu.address)
+    if silent and not nvidia_smi.binary(ctx) and install_mark.is_open(ctx.root, install_mark.DRIVER):
+        return {}  # an interrupted installation removed it: it began with idle vGPUs, and stopped the service that VMs need to start
     if silent:
         remedy = _OTHER_DRIVER if "version mismatch" in silent else _NO_ANSWER % gpu.address
         answer = Holder(None, "a VM: '%s -i %s' gave no answer (%s)" % (_ASK, gpu.address, silent), remedy=remedy)
@@ -89,11 +92,11 @@ def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
 
 
 def _unexplained(nameless: Sequence[Active], gpu: Gpu) -> list[Active]:
-    """nvidia-smi's entries without a UUID, except one entry for each vGPU of the same type with a known user (matched by VM, if both have a name)."""
+    """nvidia-smi's entries without a UUID, except one entry for each vGPU with a known user (matched by type, GPU instance and VM, as far as known)."""
     left = list(nameless)
     for vgpu in [one for one in gpu.vgpus if one.holders]:
         names = {holder.vm for holder in vgpu.holders if holder.vm}
-        mine = [one for one in left if _same_type(one, vgpu) and (not names or one.vm is None or one.vm in names)]
+        mine = [one for one in left if _same_type(one, vgpu) and _same_instance(one, vgpu) and (not names or one.vm is None or one.vm in names)]
         mine = [one for one in mine if one.vm in names] or mine
         if mine:
             left.remove(mine[0])
@@ -104,10 +107,14 @@ def _same_type(one: Active, vgpu: Vgpu) -> bool:
     return one.type_id == vgpu.type_id or one.type == vgpu.type
 
 
+def _same_instance(one: Active, vgpu: Vgpu) -> bool:
+    return None in (one.instance, vgpu.gi) or one.instance == vgpu.gi
+
+
 def _candidates(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], one: Active) -> list[Vgpu]:
     """The idle vGPUs that an active entry without a UUID may mean: only that of its VM, if the driver or libvirt identifies it."""
     found = [vgpu for vgpu in idle if _same_type(one, vgpu)] or list(idle)
-    found = [vgpu for vgpu in found if None in (one.instance, vgpu.gi) or one.instance == vgpu.gi] or found
+    found = [vgpu for vgpu in found if _same_instance(one, vgpu)] or found
     framework = frameworks.of(ctx, gpu.framework)
     if not one.vm or not framework:
         return found

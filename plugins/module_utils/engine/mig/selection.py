@@ -7,6 +7,7 @@ A GPU instance can have vGPUs of one framebuffer size and of several series, as 
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Optional, Sequence, Tuple
@@ -72,11 +73,13 @@ class Group:
 class Selected:
     """The selection. profiles: of all GPU instances that the GPU should have.
 
+    certain: whether there must be room for every distribution of vGPUs in unknown GPU instances; otherwise only for the minimum.
     first: how many vGPUs of each (slices, framebuffer size) must be created before any other: one for each GPU instance that has none of this size
     yet. All vGPUs fit then, whether the driver fills one instance after the other or spreads vGPUs over all.
     doubts: problems that rely only on the names of types and profiles.
     """
 
+    certain: bool = True
     profiles: list[Profile] = field(default_factory=list)
     doubts: list[Refusal] = field(default_factory=list)
     first: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -123,26 +126,33 @@ def _large_enough(vgpu_type: VgpuType, given: Sequence[Profile]) -> Profile | No
 def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple[Group, int]]:
     """The number of GPU instances that each group needs. Fills selected.first.
 
-    If several sizes share a profile and vGPUs are to be created, vGPUs in unknown instances count as spread over as many instances as possible.
+    If several sizes share a profile and vGPUs are to be created, those in unknown instances count as spread in the way that leaves the least room.
     """
     held = {instance for group in groups for instance in group.living}
     found = []
     for group in groups:
-        others = [one for one in groups if one.profile.name == group.profile.name and one is not group]
-        spread = 0
-        if others and group.unknown and any(one.coming for one in (group, *others)):
+        alike = [one for one in groups if one.profile.name == group.profile.name]
+        free = 0
+        if selected.certain and len(alike) > 1 and any(one.coming for one in alike):
             free = sum(one.profile == group.profile.name and one.id not in held for one in (gpu.mig.instances if gpu.mig else ()))
-            spread = free - sum(one.least for one in others)
-        count, selected.first[group.profile.slices, group.size] = group.instances(spread)
-        found.append((group, count))
+        alone = free - sum(one.least for one in alike if one is not group)
+        selected.first[group.profile.slices, group.size] = group.instances(alone)[1]
+        found.append((group, group.instances(_worst(alike, free)[alike.index(group)])[0]))
     return found
 
 
-def needed(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> tuple[Selected, list[Refusal]]:
-    """The GPU instances that the vGPUs need, including their current ones, and errors."""
+def _worst(groups: Sequence[Group], free: int) -> Sequence[int]:
+    """The number of instances for the unknown vGPUs of each group in the worst case. free: the number of possible instances."""
+    most = max(free, sum(one.least for one in groups))
+    ways = itertools.product(*(range(one.least, max(one.least, min(one.unknown, free)) + 1) for one in groups))
+    return max((way for way in ways if sum(way) <= most), key=lambda way: sum(one.instances(spread)[0] for one, spread in zip(groups, way)))
+
+
+def needed(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], certain: bool = True) -> tuple[Selected, list[Refusal]]:
+    """The GPU instances that the vGPUs need, including their current ones, and errors. certain: see Selected."""
     groups, unsuited = _groups(gpu, tenants, profiles)
     own = {one.id: find_profile(one.profile, profiles) for one in gpu.mig.instances} if gpu.mig else {}
-    found = Selected()
+    found = Selected(certain)
     for group, count in _counts(gpu, groups, found):
         found.profiles += [own.get(instance) or group.profile for instance in group.living] + [group.profile] * (count - len(group.living))
     errors = []
@@ -156,9 +166,11 @@ def _names(profiles: Sequence[Profile]) -> str:
     return ", ".join(one.name for one in profiles)
 
 
-def given(gpu: Gpu, words: Sequence[str], tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> tuple[Selected, list[Refusal]]:
-    """The given GPU instances, and errors of unknown ones and of vGPUs without a suitable instance."""
-    found = Selected()
+def given(
+    gpu: Gpu, words: Sequence[str], tenants: Sequence[Tenant], profiles: Sequence[Profile], certain: bool = True
+) -> tuple[Selected, list[Refusal]]:
+    """The given GPU instances, and errors of unknown ones and of vGPUs without a suitable instance. certain: see Selected."""
+    found = Selected(certain)
     errors: list[Refusal] = []
     for word in words:
         profile = find_profile(word, profiles)

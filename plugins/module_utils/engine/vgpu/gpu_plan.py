@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import Sequence
 
 from ..base import refusals
@@ -152,7 +153,7 @@ def _plan_instances(target: GpuTarget, request: GpuRequest, chosen: Sequence[Cho
     """Plans GPU instances for the vGPUs. Returns errors if they do not fit."""
     errors = _instances(target, request)
     # GPU instances of idle vGPUs may block the new ones. As few of these vGPUs as possible are removed or recreated, if all vGPUs fit then.
-    sets = _recreatable([vgpu for vgpu in request.gpu.vgpus if not vgpu.holders]) if errors and not (target.sets_mixed or request.options.keeps) else []
+    sets = _recreatable(request, target.removed) if errors and not (target.sets_mixed or request.options.keeps) else []
     least, best = len(target.removed), None
     for some in sets if sets and _without(request, chosen, sets[-1]) else ():
         if best and (len(best.removed) <= max(least, len(some))):
@@ -174,16 +175,26 @@ def _without(request: GpuRequest, chosen: Sequence[Chosen], gone: Sequence[Vgpu]
     return None if wrong or _instances(target, request) else target
 
 
-def _recreatable(idle: Sequence[Vgpu]) -> list[list[Vgpu]]:
-    """The sets of idle vGPUs whose removal frees GPU instances, the smallest sets first, the set of all last.
+def _recreatable(request: GpuRequest, going: Sequence[Vgpu]) -> list[list[Vgpu]]:
+    """The sets of idle vGPUs whose removal may free GPU instances, the smallest sets first, the set of all last. going: those that are removed anyway.
 
-    vGPUs whose GPU instance the driver does not report form one set for each number of slices.
+    A set has all vGPUs of one GPU instance. If the driver does not report the instances of several vGPUs of one profile and size, the set is so
+    large that fewer vGPUs are left than possible instances.
     """
-    homes: dict[tuple[int | None, int | None], list[Vgpu]] = {}
-    for vgpu in idle:
-        homes.setdefault((vgpu.gi, vgpu_types.slices_of(vgpu.type) if vgpu.gi is None else None), []).append(vgpu)
-    several = [some for number in range(1, len(homes) + 1) for some in itertools.combinations(homes.values(), number)]
-    return sorted(([vgpu for home in some for vgpu in home] for some in several), key=len)
+    gpu, types = request.gpu, {one.id: one for one in request.gpu.types}
+    there: Counter[int | str | None] = Counter(one.profile for one in (gpu.mig.instances if gpu.mig else ()))
+    homes: dict[tuple[int | str | None, int | None], list[Vgpu]] = {}
+    for vgpu in [one for one in gpu.vgpus if not one.holders]:
+        own = types.get(vgpu.type_id)
+        profile = mig_placement.profile_for(own, gpu.mig.profiles) if own and gpu.mig and vgpu.gi is None else None
+        homes.setdefault((profile.name if profile else vgpu.gi, own.framebuffer_mib if own else None), []).append(vgpu)
+    several = []
+    for (home, dummy), mine in homes.items():
+        mine.sort(key=lambda vgpu: (vgpu not in going, vgpu.key in request.host.defined))
+        least = max(1, len(mine) - max(1, there[home]) + 1)
+        several.append([mine[:number] for number in (0, *range(least, len(mine) + 1))])
+    sets = [[vgpu for some in chosen for vgpu in some] for chosen in itertools.product(*several)]
+    return sorted((some for some in sets if some), key=len)
 
 
 def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
@@ -197,10 +208,11 @@ def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
         profiles = mig_placement.predicted_profiles(gpu.model, words or (), [vgpu_type for vgpu_type, dummy in tenants])
     others = _others(target, request)
     tenants += others
-    found, errors = selection.needed(gpu, tenants, profiles) if words is None else selection.given(gpu, words, tenants, profiles)
+    certain = not request.options.keeps  # if nothing is removed, an attempt is harmless
+    found, errors = selection.needed(gpu, tenants, profiles, certain) if words is None else selection.given(gpu, words, tenants, profiles, certain)
     if errors and others and words is not None:  # the listed instances are not for the vGPUs that stay
-        beside = selection.needed(gpu, others, profiles)[0].profiles
-        found, errors = selection.given(gpu, [*words, *(one.name for one in beside)], tenants, profiles)
+        beside = selection.needed(gpu, others, profiles, certain)[0].profiles
+        found, errors = selection.given(gpu, [*words, *(one.name for one in beside)], tenants, profiles, certain)
     staying = [(vgpu, vgpu_type) for vgpu_type, vgpu in tenants if vgpu]
     asked = mig_placement.InstanceRequest(found.profiles, staying, profiles, predicted=not (gpu.mig and gpu.mig.current))
     target.instances, wrong = mig_placement.plan_instances(gpu, asked)

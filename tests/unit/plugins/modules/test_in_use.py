@@ -16,7 +16,7 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.open_files 
 from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_gpu_info, nvidia_mdev, nvidia_pci_driver, nvidia_sriov, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake import nvidia_smi as program
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
-from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S
+from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S, RTXPRO6000
 from ansible_collections.vgpu.kvm.tests.unit.fake.printed import printed
 
 PF, OTHER = "0000:e8:00.0", "0000:e7:00.0"
@@ -466,6 +466,21 @@ def test_an_idle_vgpu_beside_one_in_use_goes_on_the_framework_without_uuids(make
     host.kernel.use("0000:e8:00.5")
     call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q"}]}]).ok
     assert [parent for dummy, parent, dummy2 in host.vgpus()] == ["0000:e8:00.5"] and host.kernel.harm == []
+
+
+def test_a_user_in_another_gpu_instance_explains_nothing(make_host):
+    """Of four vGPUs, two in each GPU instance, two have a user: /proc shows that of the third, nvidia-smi alone that of the first."""
+    host = make_host(gpus=[(PF, RTXPRO6000)], vendor_vfio=True)
+    host.pf(PF).mig = host.pf(PF).mig_pending = True
+    host.vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "DC-1-12Q", "count": 4}]}]).ok
+    first, second, third, fourth = host.kernel.mdevs.values()
+    assert first.gi is second.gi is not third.gi is fourth.gi
+    host.kernel.add_process(77, "qemu-system-x86", ["qemu-system-x86_64"], ["/dev/kvm", "/dev/vfio/" + third.group])
+    hidden(host, first.uuid)
+    first.parent.vm_name = "web1"
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "DC-1-12Q", "count": 2}]}]).ok
+    assert list(host.kernel.mdevs.values()) == [first, third] and host.kernel.harm == []
 
 
 def test_vms_that_do_not_run_are_warned_of(host):

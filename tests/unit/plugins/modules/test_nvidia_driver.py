@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import apply as driver_apply, plan as driver_plan
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.state import install_mark
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.system.command import Result
-from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_driver_bundle, nvidia_gpu_info
+from ansible_collections.vgpu.kvm.plugins.modules import nvidia_driver, nvidia_driver_bundle, nvidia_gpu_info, nvidia_vgpu
 from ansible_collections.vgpu.kvm.tests.unit.fake.calls import call
 from ansible_collections.vgpu.kvm.tests.unit.fake.host import Died
 from ansible_collections.vgpu.kvm.tests.unit.fake.models import A40, L40S
@@ -279,6 +279,27 @@ def test_an_interrupted_installation_needs_no_word_to_go_on(make_host, package, 
     assert [one["code"] for one in call(nvidia_gpu_info, host, health=True).ok["problems"] if one["code"].startswith("driver")] == ["driver_unfinished"]
     assert call(nvidia_driver, host, src=package, load=False).ok["actions"][-1].startswith("install the vGPU host driver 550.163.02")
     assert host.on_disk == "550.163.02"
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_idle_vgpus_do_not_end_an_interrupted_installation(make_host, package, check):
+    """The installer had removed nvidia-smi when it ended; the old driver is loaded and has its vGPUs. /proc alone shows who uses them."""
+    host = make_host(gpus=[("0000:e8:00.0", A40)]).vfs_on()
+    call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}]}]).ok
+    host.kernel.load("550.144.02")
+    host.on_disk = None
+    for name in ("nvidia-smi", "nvidia-vgpu-mgr"):
+        os.unlink(host.root + "/usr/bin/" + name)
+    host.programs["nvidia-smi"] = lambda argv, timeout: Result(127, "nvidia-smi: No such file or directory")
+    outcome = call(nvidia_driver, host, check=check, src=package, load=False)
+    assert outcome.codes == ["in_use", "in_use"] and "nvidia-smi is not there" in outcome.msg, "without the mark nobody knows"
+    host.put(install_mark.DRIVER, "")
+    group = next(iter(host.kernel.mdevs.values())).group
+    host.kernel.add_process(4711, "qemu-system-x86", ["qemu-system-x86_64", "-name", "guest=web1"], ["/dev/vfio/%s" % group])
+    outcome = call(nvidia_driver, host, check=check, src=package, load=False)
+    assert outcome.codes == ["in_use"] and "web1" in outcome.msg
+    del host.kernel.processes[4711]
+    assert call(nvidia_driver, host, check=check, src=package, load=False).ok["actions"][-1].startswith("install the vGPU host driver 550.163.02")
 
 
 def test_uninstalled(make_host):

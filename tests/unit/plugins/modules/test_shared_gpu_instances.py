@@ -220,6 +220,53 @@ def test_a_boot_restores_sizes_that_share_a_profile(make_host, vendor, spreads):
     assert call(nvidia_vgpu, host, layout=layout).ok["actions"] == []
 
 
+@SPREADS
+def test_a_restore_needs_no_more_room_than_there_is_for_sure(make_host, spreads):
+    """The driver does not report where idle mediated devices live: five of them may be in all three GPU instances, or in one."""
+    host = prepared(make_host(gpus=[(PF, RTXPRO6000)]), layout_of(DC_1_3A=10))
+    host.kernel.spreads = spreads
+    applied(host, layout_of(DC_1_3A=10))
+    applied(host, layout_of(DC_1_3A=6, DC_1_24A=1))
+    goal = host.vgpus()
+    host.reboot()
+    assert restore.restore(host.ctx, 60, 0.5, lambda words: None).errors == [] and instances(host) == [SMALL] * 3
+    for short in ("DC-1-3A", "DC-1-24A"):
+        host.kernel.remove(next(one for one in host.kernel.mdevs.values() if one.type.short == short))
+    assert restore.restore(host.ctx, 60, 0.5, lambda words: None).errors == []
+    assert host.vgpus() == goal and instances(host) == [SMALL] * 3
+
+
+def test_an_idle_vgpu_in_a_gpu_instance_of_another_profile_stays(make_host):
+    host = prepared(make_host(gpus=[(PF, A100)]), layout_of(A100_1_5C=4))
+    applied(host, layout_of(A100_1_5C=4))
+    applied(host, layout_of(A100_1_5C=2, A100_1_5CME=1))
+    media = [one for one in host.kernel.mdevs.values() if one.type.short == "A100-1-5CME"]
+    applied(host, layout_of(A100_1_5C=1, A100_1_5CME=1, A100_3_20C=1))
+    assert kinds(host) == {"A100-1-5C": 1, "A100-1-5CME": 1, "A100-3-20C": 1}
+    assert [one for one in host.kernel.mdevs.values() if one.type.short == "A100-1-5CME"] == media
+
+
+@SPREADS
+@pytest.mark.parametrize(
+    "first, second, recreated",
+    [
+        ({"DC_2_12Q": 6}, {"DC_2_12Q": 4, "DC_2_24Q": 1}, 3),
+        ({"DC_1_6Q": 8, "DC_1_6A": 5}, {"DC_1_6Q": 4, "DC_1_6A": 4, "DC_1_24Q": 1}, 5),
+        ({"DC_1_12Q": 4, "DC_1_8Q": 3}, {"DC_1_12Q": 2, "DC_1_8Q": 2, "DC_1_24Q": 1}, 0),
+    ],
+    ids=["one stays", "one of each GPU instance that may stay", "two sizes can't be everywhere at once"],
+)
+def test_no_more_idle_vgpus_are_recreated_than_may_be_in_the_way(make_host, spreads, first, second, recreated):
+    host = prepared(make_host(gpus=[(PF, RTXPRO6000)]), layout_of(**first))
+    host.kernel.spreads = spreads
+    applied(host, layout_of(**first))
+    before = list(host.kernel.mdevs.values())
+    applied(host, layout_of(**second))
+    assert kinds(host) == {name.replace("_", "-"): count for name, count in second.items()}
+    kept = [one for one in host.kernel.mdevs.values() if one in before]
+    assert len(kept) == sum(second[name] for name in first) - recreated
+
+
 @FRAMEWORKS
 def test_a_run_that_is_killed_while_it_makes_room_is_finished_by_the_next(make_host, vendor):
     first, second = layout_of(DC_1_12Q=4, DC_1_24Q=1), layout_of(DC_1_12Q=2, DC_1_8A=3, DC_1_24Q=2)
