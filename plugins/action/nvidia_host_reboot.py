@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Reboots a host if nobody uses it: one task, because between two the reboots of other hosts may take minutes."""
+"""Reboots a host if it is not in use. Check and reboot are one task, because reboots of other hosts between two tasks may take minutes."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ SPEC = {
     "progress": {"type": "str", "default": ""},
 }
 _LATE = (
-    "Look at its console. When it is up, run this again: it goes on from here. A host that needs longer is given the time by vgpu_reboot_timeout (seconds)."
+    "Check the host's console. When the host is up, run this again to continue. For a slower host, raise vgpu_reboot_timeout (seconds)."
 )
 
 
 def shown(user):
-    """A user of the host, in words."""
+    """A user of the host, as text."""
     return "%spid %s (%s)" % ("VM %s, " % user["vm"] if user["vm"] else "", user["pid"], user["command"])
 
 
 def failure(done, given, host):
-    """What is wrong, and how to go on."""
-    late = "it is not back %d s after its reboot was asked for (expected: an answer over ssh, after a new boot)." % given["reboot_timeout"]
-    then = _LATE if done["rebooted"] else "Correct what it reports, then run this again: it goes on from here."
+    """The problem, and how to continue."""
+    late = "the host is not back %d s after the request to reboot (expected: an answer over ssh, after a new boot)." % given["reboot_timeout"]
+    then = _LATE if done["rebooted"] else "Fix the reported error, then run this again to continue."
     said = "Ansible said: %s." % str(done.get("msg") or "nothing").rstrip(".")
     return " ".join(["%s:" % host, late if done["rebooted"] else "the reboot was not started.", said, then, given["progress"]]).rstrip()
 
 
 @contextlib.contextmanager
 def turn():
-    """The time when no other host of this run reboots. Ansible's throttle does not limit included tasks under the strategies free and host_pinned."""
+    """Lets only one host of this run reboot at a time. Ansible's throttle does not limit included tasks with strategies free and host_pinned."""
     with open(os.path.join(constants.DEFAULT_LOCAL_TMP, "vgpu_kvm_reboot"), "a", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -50,7 +50,7 @@ class ActionModule(ActionBase):
     """See the module's documentation."""
 
     def run(self, tmp=None, task_vars=None):
-        """Read who uses the host, then reboot it."""
+        """Checks the users of the host, then reboots it."""
         self._supports_check_mode = True
         result = super().run(tmp, task_vars)
         given = self.validate_argument_spec(argument_spec=SPEC)[1]
@@ -59,15 +59,15 @@ class ActionModule(ActionBase):
         return {**done, "msg": failure(done, given, task_vars["inventory_hostname"])} if done.get("failed") else done
 
     def _reboot(self, given, task_vars):
-        """The result of what was done."""
-        if given["read"] and self._connection.transport != "local":  # the reboot itself refuses that
+        """Returns the result."""
+        if given["read"] and self._connection.transport != "local":  # the reboot itself refuses a local connection
             options = {"may_disturb": given["may_disturb"], "detail": "counts"}
             read = self._execute_module(module_name="vgpu.kvm.nvidia_gpu_info", module_args=options, task_vars=task_vars)
             if "in_the_way" not in read or "busy" not in read:
                 return {**read, "failed": True}
             reasons = [shown(user) for user in read["in_the_way"]] + read["busy"]
             if reasons:
-                return {"failed": True, "msg": "The host came into use: %s (expected: nobody who uses or changes it)." % "; ".join(reasons)}
+                return {"failed": True, "msg": "The host is in use by now: %s (expected: a host that is not used or changed)." % "; ".join(reasons)}
         task = self._task.copy()
         task.args = {"reboot_timeout": given["reboot_timeout"], "msg": given["msg"]}
         reboot = self._shared_loader_obj.action_loader.get(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Documentation that several modules share."""
+"""Documentation fragments that several modules share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ options:
   lock_timeout:
     description:
       - Seconds to wait for another program of this collection that changes the host's vGPUs at the same time
-        (another playbook, C(vgpuctl restore)). After that the module fails and names it.
+        (another playbook, C(vgpuctl restore)). After this time, the module fails and names that program.
     type: int
     default: 300
 """
@@ -45,7 +45,7 @@ options:
   check_mode_assume:
     description:
       - What an earlier step of the same run would have done. Used in check mode only.
-        With it, a check of a bare host continues instead of failing at what is still missing.
+        With this option, a check of a bare host continues instead of failing because of missing parts.
       - V(driver) is the loaded vGPU host driver with the GPUs bound to it, V(iommu) an active IOMMU, V(vfs) enabled VFs,
         V(mig) the MIG mode that a layout needs, V(no_vgpus) the removal of the vGPUs before VFs are disabled.
     type: list
@@ -83,9 +83,9 @@ options:
 options:
   mdevctl:
     description:
-      - Whether mdevctl definitions (C(manual)) are kept for the vGPUs, so that mdevctl and libvirt show them.
-      - The attributes of a definition that is written again are kept.
-      - V(auto) does so if mdevctl is installed.
+      - Whether the module maintains mdevctl definitions (C(manual)) of the vGPUs, so that mdevctl and libvirt show them.
+      - The attributes of an existing definition are kept.
+      - V(auto) maintains definitions if mdevctl is installed.
     type: str
     choices: [auto, "true", "false"]
     default: auto
@@ -95,7 +95,7 @@ options:
 options:
   force_remove:
     description:
-      - UUIDs of vGPUs (where they have none, addresses of their VFs) that may be removed although a process has them open. The kernel removes
+      - UUIDs of vGPUs (or addresses of their VFs, for vGPUs without UUIDs) that may be removed although a process has them open. The kernel removes
         such a vGPU only when that process releases it. The VM loses its GPU, or the module fails after O(timeout).
     type: list
     elements: str
@@ -105,9 +105,9 @@ options:
     READS = r"""
 attributes:
   check_mode:
-    description: Changes nothing, in check mode as in real mode.
+    description: The module never changes the host.
   diff_mode:
-    description: Has nothing to show.
+    description: The module has no diff.
     support: none
 """
 
@@ -121,16 +121,16 @@ options:
         description:
           - The GPU or GPUs as V(all), a PCI address in any spelling, V(GPU-<uuid>), a model such as V(A40), a product name such as
             V(NVIDIA A100 80GB PCIe), or PCI ids (V(10de:20b5), with the subsystem V(10de:25b6:157e)).
-          - The narrowest entry that names a GPU counts. An address or UUID is narrower than PCI ids with a subsystem, these than PCI ids or a
-            product name, these than a model, and a model than V(all). V(NVIDIA A40) is the model V(A40) with its vendor, not a product.
-          - A GPU that several words of one entry name gets the entry's vGPUs once.
-          - An entry with PCI ids, or with a known model or product, that this host lacks is skipped, so that hosts with different GPUs can share one layout.
-            If nothing of the layout is for this host, that is an error.
+          - The most specific entry for a GPU counts. Precedence - address or UUID, PCI ids with a subsystem, PCI ids or product name, model, V(all).
+            V(NVIDIA A40) is the model V(A40) with its vendor, not a product.
+          - If several selectors of one entry match a GPU, the GPU gets the entry's vGPUs once.
+          - An entry with PCI ids, or a known model or product, that this host does not have is skipped, so that hosts with different GPUs can
+            share a layout. A layout without any entry for this host is an error.
         type: list
         elements: str
         required: true
       vgpus:
-        description: The vGPUs for each of them. An empty list empties the GPU.
+        description: The vGPUs for each of these GPUs. An empty list removes all vGPUs of the GPU.
         type: list
         elements: dict
         default: []
@@ -139,34 +139,34 @@ options:
             description: The type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565)).
             type: str
             required: true
-          count: {description: How many., type: int, default: 1}
-          uuid: {description: "A UUID of your own, for one vGPU. Only on hosts whose vGPUs are mediated devices.", type: str}
+          count: {description: The number of vGPUs., type: int, default: 1}
+          uuid: {description: "The UUID for one vGPU. Only on hosts whose vGPUs are mediated devices.", type: str}
           vf:
             description:
-              - The VF for one vGPU, by its number (V(0) is C(virtfn0)) or its address. Left out, vGPUs that match stay where they are, missing ones
+              - The VF for one vGPU, by its number (V(0) is C(virtfn0)) or its address. If omitted, matching vGPUs stay on their VFs, missing ones
                 return to their VFs, and others get free VFs in the order of their numbers.
             type: str
           vgpu_params:
             description:
-              - NVIDIA's parameters of the vGPU as a list with commas, such as V(frame_rate_limiter=0,disable_vnc=1). An empty string clears them;
-                left out, they stay as they are, or are cleared where M(vgpu.kvm.nvidia_vgpu) had set them, once nobody uses the vGPU. A new vGPU
-                has no others, whatever its VF had before.
+              - NVIDIA's parameters of the vGPU as a comma-separated list, such as V(frame_rate_limiter=0,disable_vnc=1). An empty string clears them.
+                If omitted, parameters that M(vgpu.kvm.nvidia_vgpu) has set are cleared once the vGPU is not in use, and others are kept. A new vGPU
+                does not inherit parameters from its VF.
             type: str
           fabric:
             description:
               - On a host with NVSwitches, a name for vGPUs of several whole cards that one VM gets. The vGPUs of the layout with this name share one
-                partition of the NVLink fabric. Left out, the vGPUs of each VM in libvirt share one, and any other whole card has its own.
-              - The board has a fixed list of partitions. Cards that none of them has are refused, and the error lists the partitions.
+                partition of the NVLink fabric. If omitted, the vGPUs of each VM in libvirt share one, and any other whole card has its own.
+              - The board has a fixed list of partitions. A set of cards without a partition is refused, and the error lists the partitions.
             type: str
       mixed_sizes:
         description:
           - Whether vGPUs of different framebuffer sizes may share the GPU. The mode is set before the first vGPU, so enabling it recreates
-            unused vGPUs. It is set again at boot, and disabled when no vGPU needs it any more and the GPU is empty.
+            unused vGPUs. The mode is set again at boot, and disabled when no vGPU needs it and the GPU is empty.
         type: bool
         default: false
       mig:
         description:
-          - GPU instances of MIG by profile name, such as V(3g.20gb), each as often as it is expected. Left out, they follow from the types.
+          - GPU instances of MIG by profile name, such as V(3g.20gb), one item for each instance. If omitted, they follow from the types.
         type: list
         elements: str
 """
@@ -177,21 +177,21 @@ options:
     type: list
     elements: dict
     suboptions:
-      name: {description: "The VM's name, as libvirt has it, spaces included. The VM must be defined.", type: str, required: true}
+      name: {description: "The VM's name in libvirt, including spaces. The VM must be defined.", type: str, required: true}
       vgpus:
-        description: Its vGPUs. An empty list detaches all, if O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive).
+        description: The VM's vGPUs. An empty list detaches all, if O(vgpu.kvm.nvidia_vgpu_attach#module:exclusive).
         type: list
         elements: dict
         default: []
         suboptions:
-          type: {description: "Any free vGPU of this type, by full or short name (V(A40-24Q)). One that the VM has already is kept.", type: str}
-          count: {description: "How many of that type, 1 when left out.", type: int}
-          gpu: {description: "Only of this GPU - address in any spelling, C(GPU-<uuid>), PCI ids, model or product name.", type: str}
-          uuid: {description: This very mediated device., type: str}
+          type: {description: "Any free vGPU of this type, by full or short name (V(A40-24Q)). A vGPU that the VM already has is kept.", type: str}
+          count: {description: "The number of vGPUs of this type. The default is 1.", type: int}
+          gpu: {description: "Selects only vGPUs of this GPU - address in any spelling, C(GPU-<uuid>), PCI ids, model or product name.", type: str}
+          uuid: {description: The UUID of a mediated device., type: str}
           vf: {description: "The vGPU on this VF, by its address in any spelling. On a GPU without SR-IOV, the GPU's address, if it has one vGPU.", type: str}
           display:
-            description: Whether libvirt shows the vGPU's display to its viewers (mediated devices only). The VM needs a C(<graphics>). What is defined stays
-              when left out. Without a display, ramfb is off, too.
+            description: Whether libvirt shows the vGPU's display to its viewers (mediated devices only). The VM requires a C(<graphics>). If
+              omitted, the setting of the definition is kept. Without a display, ramfb is off, too.
             type: bool
           ramfb: {description: "Whether that display shows boot messages, too. Needs O(domains[].vgpus[].display); one vGPU of a VM at most.", type: bool}
 """

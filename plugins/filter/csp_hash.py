@@ -6,14 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: csp_hash
-short_description: Hash of a text as a Content Security Policy has it
+short_description: Hash of a text for a Content Security Policy
 description:
   - Returns the source expression under which a browser runs an inline script or style of exactly this text, and no other.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _input:
-    description: What stands between the tags.
+    description: The text between the tags.
     type: str
     required: true
 """
@@ -47,7 +47,7 @@ def csp_hash(text):
 
 
 class FilterModule:
-    """The filter by its name."""
+    """Returns the filter by its name."""
 
     def filters(self):
         return {"csp_hash": csp_hash}

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: fleet_problems
-short_description: What is wrong in a fleet of vGPU hosts and guests
+short_description: Problems of a fleet of vGPU hosts and guests
 description:
-  - Takes what tasks registered on each host and returns a verdict - a row a host with its state and problems, counts by state, problems by code, and
-    a table of text.
+  - Takes the registered results of each host and returns a verdict - a row for each host with its state and problems, counts by state, problems by
+    code, and a text table.
   - A host that was not reached, or whose reading failed, is a row with the reason.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -17,23 +17,23 @@ positional: licenses, guests
 options:
   _input:
     description:
-      - By host's name, what a task registered that read it - M(vgpu.kvm.nvidia_host_plan), whose plan of the layout counts, too, or
-        M(vgpu.kvm.nvidia_gpu_info), or M(vgpu.kvm.nvidia_guest_info) for a guest. An empty value is a host that was not read.
+      - By host's name, the registered result of the task that read it - M(vgpu.kvm.nvidia_host_plan), whose plan of the layout counts, too,
+        M(vgpu.kvm.nvidia_gpu_info), or M(vgpu.kvm.nvidia_guest_info) for a guest. An empty value means that the host was not read.
     type: dict
     required: true
   licenses:
-    description: By guest's name, what M(vgpu.kvm.nvidia_grid_license_info) returned, where it ran.
+    description: By guest's name, the result of M(vgpu.kvm.nvidia_grid_license_info), if it ran.
     type: dict
     default: {}
   guests:
-    description: Names of those that are guests.
+    description: The names of the guests.
     type: list
     elements: str
     default: []
 """
 
 EXAMPLES = r"""
-- name: Show what is wrong
+- name: Show the problems
   ansible.builtin.debug:
     msg: "{{ ({inventory_hostname: info} | vgpu.kvm.fleet_problems)['table'] }}"
 """
@@ -41,10 +41,10 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - RV(_value) has the C(hosts), gravest first, each with its name, kind (V(host) or V(guest)), state (V(ok), V(warning), V(error), V(unread) or
-      V(unreachable)), numbers and problems; the C(counts) by state; the C(codes); the C(table) as lines; the C(summary), a sentence;
+    - RV(_value) has the C(hosts), the most severe first, each with its name, kind (V(host) or V(guest)), state (V(ok), V(warning), V(error),
+      V(unread) or V(unreachable)), numbers and problems; the C(counts) by state; the C(codes); the C(table) as lines; the C(summary), a sentence;
       and C(bad), by name the C(state) and a C(text) of each host that is not V(ok).
-    - A problem that follows from another one has the code of its root cause as C(follows). The table counts these below the root cause.
+    - A problem that another one causes has the code of its root cause as C(follows). The table counts such problems below the root cause.
   type: dict
   sample:
     hosts:
@@ -71,7 +71,7 @@ def fleet_problems(reads, licenses=None, guests=()):
 
 
 class FilterModule:
-    """The filter by its name."""
+    """Returns the filter by its name."""
 
     def filters(self):
         return {"fleet_problems": fleet_problems}

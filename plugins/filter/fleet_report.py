@@ -8,22 +8,22 @@ DOCUMENTATION = r"""
 name: fleet_report
 short_description: Rows and sums of a fleet's vGPU report
 description:
-  - Takes what M(vgpu.kvm.nvidia_gpu_info) returned on each host and returns what a page about the fleet shows - hosts with their problems, GPUs
-    whose framebuffer is divided into vGPUs, VFs, and sums.
+  - Takes the results of M(vgpu.kvm.nvidia_gpu_info) of each host and returns the data for a page about the fleet - hosts with their problems, GPUs
+    with their framebuffer divided into vGPUs, VFs, and sums.
   - A host that was not reached, or whose reading failed, is a row with the reason.
-  - Texts are returned as they were read; escape them where they are shown.
+  - Texts are not escaped. Escape them in the template that shows them.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
   _input:
     description:
-      - By host's name, what the task that read the host registered. An empty value is a host that was not read.
+      - By host's name, the registered result of the task that read the host. An empty value means that the host was not read.
     type: dict
     required: true
 """
 
 EXAMPLES = r"""
-- name: Show how much of the fleet's framebuffer is taken
+- name: Show how much of the fleet's framebuffer is in use
   ansible.builtin.debug:
     msg: "{{ fleet['summary']['used'] }} of {{ fleet['summary']['total'] }}"
   vars:
@@ -33,9 +33,9 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - RV(_value) has the V(hosts), gravest first; the V(summary); all V(sizes) of segments in MiB; and V(most_gpus), the number of GPUs of the host
-      that has most.
-    - A host has its name, state (V(ok), V(warning), V(error), V(unread) or V(unreachable)), the state in words, facts, why it must reboot, problems
+    - RV(_value) has the V(hosts), the most severe first; the V(summary); all V(sizes) of segments in MiB; and V(most_gpus), the number of GPUs of
+      the host that has most.
+    - A host has its name, state (V(ok), V(warning), V(error), V(unread) or V(unreachable)), the state as text, facts, reasons for a reboot, problems
       and GPUs. A GPU has segments, which together are its framebuffer.
   type: dict
   sample:
@@ -65,7 +65,7 @@ def fleet_report(results):
 
 
 class FilterModule:
-    """The filter by its name."""
+    """Returns the filter by its name."""
 
     def filters(self):
         return {"fleet_report": fleet_report}

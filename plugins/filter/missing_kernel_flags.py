@@ -8,8 +8,8 @@ DOCUMENTATION = r"""
 name: missing_kernel_flags
 short_description: Kernel flags that are not in force on a command line
 description:
-  - Compares flags with a command line by what they mean to the kernel. C(intel_iommu=on,sm_on) has C(intel_iommu=on) in force,
-    C(iommu.passthrough=1) is C(iommu=pt), and the last of several settings wins.
+  - Compares flags with a command line by their meaning to the kernel. C(intel_iommu=on,sm_on) has C(intel_iommu=on) in force,
+    C(iommu.passthrough=1) is C(iommu=pt), and the last of several settings counts.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
@@ -19,14 +19,14 @@ options:
     elements: str
     required: true
   cmdline:
-    description: The words of a kernel command line. Of an unknown one (null or empty text) no flag is reported missing.
+    description: The words of a kernel command line. For an unknown command line (null or empty text), no flag is reported as missing.
     type: list
     elements: str
     required: true
 """
 
 EXAMPLES = r"""
-- name: Show which flags the next boot lacks
+- name: Show the flags that the next boot does not have
   ansible.builtin.debug:
     msg: "{{ ['intel_iommu=on', 'iommu=pt'] | vgpu.kvm.missing_kernel_flags(info['host']['next_kernel']['cmdline']) }}"
 """
@@ -45,8 +45,8 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import ke
 
 
 def missing_kernel_flags(flags, cmdline):
-    """The flags that are not in force; none where the command line is unknown."""
-    if cmdline is None or cmdline == "":  # a template of ansible-core 2.18 makes an empty text of null
+    """The flags that are not in force; none for an unknown command line."""
+    if cmdline is None or cmdline == "":  # in ansible-core 2.18, templates convert null to an empty text
         return []
     if not isinstance(flags, list) or not isinstance(cmdline, list):
         raise AnsibleFilterError("missing_kernel_flags was given a %s and a %s; expected: two lists." % (type(flags).__name__, type(cmdline).__name__))
@@ -54,7 +54,7 @@ def missing_kernel_flags(flags, cmdline):
 
 
 class FilterModule:
-    """The filter by its name."""
+    """Returns the filter by its name."""
 
     def filters(self):
         return {"missing_kernel_flags": missing_kernel_flags}

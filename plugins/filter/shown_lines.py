@@ -6,10 +6,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: shown_lines
-short_description: Lines as Ansible shows them line by line
+short_description: Format lines for Ansible's output
 description:
-  - Makes of lines what the callback C(default) shows line by line, whatever its C(result_format) is.
-  - As YAML, the lines of a text are shown as they are, and those of a list in quotes. As JSON, it is the other way round.
+  - Converts lines to a value that the callback C(default) shows line by line, with any C(result_format).
+  - In YAML, the lines of a text are shown unchanged, but those of a list in quotes. In JSON, a list is more readable than a text.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
@@ -28,7 +28,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: One text where results are shown as YAML, else the lines as they are.
+  description: One text if results are shown as YAML, otherwise the unchanged lines.
   type: raw
   sample: "gpu01: 2 vGPUs\ngpu02: 4 vGPUs"
 """
@@ -37,13 +37,13 @@ from ansible.plugins.loader import lookup_loader
 
 
 def shown_lines(lines):
-    """One text where results are shown as YAML, else the lines."""
+    """One text if results are shown as YAML, otherwise the lines."""
     setting = {"plugin_type": "callback", "plugin_name": "default", "on_missing": "skip"}
     return "\n".join(lines) if lookup_loader.get("config").run(["result_format"], variables={}, **setting) == ["yaml"] else lines
 
 
 class FilterModule:
-    """The filter by its name."""
+    """Returns the filter by its name."""
 
     def filters(self):
         return {"shown_lines": shown_lines}

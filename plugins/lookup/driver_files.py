@@ -6,12 +6,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: driver_files
-short_description: What the controller has of a driver's installation
+short_description: The controller's files for a driver's installation
 description:
-  - Reads which packages NVIDIA's vGPU software package (the bundle) holds, and whether the files of the signing key exist.
+  - Reads the packages in NVIDIA's vGPU software package (the bundle), and whether the files of the signing key exist.
     The result is O(vgpu.kvm.nvidia_host_plan#module:driver.supply), which plans the installation before anything is copied to the host.
-  - Never fails. What is wrong is in the result, so that one message names it together with all other errors.
-  - Only the file's name of a link is returned, because a link may be signed, also of a link that is misspelled.
+  - Never fails. Errors are part of the result, so that one message reports them together with all other errors.
+  - Only the file name of a link is returned, because a link may be signed. This also applies to a misspelled link.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
@@ -21,7 +21,7 @@ options:
     elements: str
     required: true
   kind:
-    description: Which driver.
+    description: The kind of driver.
     type: str
     choices: [host, guest]
     default: host
@@ -39,7 +39,7 @@ options:
     type: str
     default: ''
   keys_on_host:
-    description: Whether O(key) and O(certificate) are files of the host. Then they are not read here.
+    description: Whether O(key) and O(certificate) are files of the host. If so, they are not read here.
     type: bool
     default: false
 """
@@ -69,18 +69,18 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver import bund
 from ansible_collections.vgpu.kvm.plugins.module_utils.engine.driver.signing import KeyFile
 
 _VAULT = b"$ANSIBLE_VAULT;"
-_LINK = re.compile(r"[\s\"']*[a-z][a-z0-9+.-]*:/", re.IGNORECASE)  # also a misspelled one
+_LINK = re.compile(r"[\s\"']*[a-z][a-z0-9+.-]*:/", re.IGNORECASE)  # also matches a misspelled link
 _HTTPS = re.compile(r"https://[^/\s\"']+/[^\s\"']+\Z", re.IGNORECASE)
 
 
 def search(name: str, folders: list[str]) -> str:
-    """The path of the first file of that name, or an empty text."""
+    """The path of the first file with this name, or an empty text."""
     name = os.path.expanduser(name)
     return next((path for path in (os.path.join(folder, name) for folder in folders or ["."]) if name and os.path.isfile(path)), "")
 
 
 def key_file(name: str, folders: list[str], keys_on_host: bool, with_content: bool) -> KeyFile | None:
-    """A file of the signing key; None if none is set. with_content: also its fingerprint."""
+    """A file of the signing key; None if not set. with_content: also reads its fingerprint."""
     if not name:
         return None
     path = "" if keys_on_host else search(name, folders)
@@ -96,7 +96,7 @@ def key_file(name: str, folders: list[str], keys_on_host: bool, with_content: bo
 
 
 def found(term: str, kind: str, folders: list[str]) -> supply.Supply:
-    """The bundle, as the controller has it."""
+    """The bundle on the controller."""
     if _LINK.match(term):
         scheme = "https" if _HTTPS.match(term) else "http" if term.lower().startswith("http://") else supply.BROKEN
         return supply.Supply(shown_link(term), scheme, folders=folders)
@@ -115,7 +115,7 @@ def found(term: str, kind: str, folders: list[str]) -> supply.Supply:
 
 
 def read(term: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What the controller has, for the way to the host. options: as documented."""
+    """The controller's files, as values for the host. options: as documented."""
     folders = list(dict.fromkeys(folder for folder in options["folders"] if folder))
     one = found(term, options["kind"], folders)
     one.key = key_file(options["key"], folders, options["keys_on_host"], False)
@@ -124,9 +124,9 @@ def read(term: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class LookupModule(LookupBase):
-    """As documented."""
+    """The lookup, as documented."""
 
     def run(self, terms: Any, variables: Any = None, **kwargs: Any) -> list[dict[str, Any]]:
-        """What the controller has, by term."""
+        """Returns the controller's files for each term."""
         self.set_options(var_options=variables, direct=kwargs)
         return [read(str(term), self.get_options()) for term in terms]

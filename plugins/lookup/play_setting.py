@@ -6,12 +6,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: play_setting
-short_description: A setting of a whole play, from wherever the inventory has it
+short_description: A setting of a whole play, from any part of the inventory
 description:
-  - Ansible evaluates keywords such as C(serial) before it knows any host, so a variable of C(group_vars) is not seen there. This lookup reads
+  - Ansible evaluates keywords such as C(serial) before it knows any host, so variables of C(group_vars) are not available to them. This lookup reads
     the variable from the hosts of the play.
-  - An extra variable (C(-e)) wins. Hosts that do not set the variable do not matter; hosts that set different values are an error.
-  - Ansible knows the variables of hosts from the second play of a run on. In the first play the default is returned.
+  - An extra variable (C(-e)) has priority. Hosts that do not set the variable are ignored. Different values of hosts are an error.
+  - Ansible knows the variables of hosts only after the first play of a run. In the first play, the default is returned.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 options:
@@ -21,13 +21,13 @@ options:
     elements: str
     required: true
   kinds:
-    description: Whose settings count, as for P(vgpu.kvm.target_hosts#lookup).
+    description: The kinds of hosts whose settings count, as for P(vgpu.kvm.target_hosts#lookup).
     type: list
     elements: str
     choices: [hosts, guests]
     default: [hosts]
   default:
-    description: The value where nobody sets one.
+    description: The value if no host sets one.
     type: raw
 """
 
@@ -36,7 +36,7 @@ EXAMPLES = r"""
   hosts: vgpu_hosts
   gather_facts: false
 
-- name: Work on as many hosts at a time as the inventory says
+- name: Work on as many hosts at a time as the inventory sets
   hosts: vgpu_hosts
   gather_facts: false
   serial: "{{ query('vgpu.kvm.play_setting', 'vgpu_serial', default='100%') }}"
@@ -59,10 +59,10 @@ from ansible.plugins.lookup import LookupBase
 
 
 class LookupModule(LookupBase):
-    """As documented."""
+    """The lookup, as documented."""
 
     def run(self, terms: Sequence[str], variables: Mapping | None = None, **kwargs: object) -> list:
-        """Return the value of the one setting that *terms* names, as a list."""
+        """Returns the value of the one setting in *terms*, as a list."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
         (name,) = terms
@@ -70,7 +70,7 @@ class LookupModule(LookupBase):
         return list(value) if isinstance(value, (list, tuple)) else [value]
 
     def _of_hosts(self, name: str, variables: Mapping) -> object:
-        """The one value that hosts of the play set, else the default."""
+        """The common value of all hosts of the play that set it, otherwise the default."""
         found: dict[str, list[str]] = {}
         values: dict[str, object] = {}
         for host in self._hosts(variables) if "hostvars" in variables else ():
@@ -84,11 +84,11 @@ class LookupModule(LookupBase):
         return next(iter(values.values())) if values else self.get_option("default")
 
     def _hosts(self, variables: Mapping) -> list[str]:
-        """Names of the hosts that the play works on."""
+        """The names of the play's hosts."""
         patterns = lookup_loader.get("vgpu.kvm.target_hosts", loader=self._loader, templar=self._templar)
         names = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
         found = names.run([":".join(patterns.run(self.get_option("kinds"), variables=variables, optional=True))], variables=variables)
         limit = str(variables.get("ansible_limit") or "")
-        # A file of names (@file) is not for this lookup: then all hosts count.
+        # This lookup does not read a file of names (@file): all hosts count then.
         limited = set(names.run([limit], variables=variables)) if limit and "@" not in limit else set()
         return [name for name in found if name in limited] or found

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: target_hosts
-short_description: The hosts that a playbook of this collection works on
+short_description: The hosts of a playbook of this collection
 description:
-  - Returns what a play's C(hosts) takes - the group C(vgpu_hosts), the group C(vgpu_guests), or what the variable C(vgpu_target) matches of them.
-  - An inventory without such a group needs C(vgpu_target). Without either it fails, and so does a C(vgpu_target) that matches no host. A play never
-    works on the whole inventory because of a typing error.
+  - Returns a value for a play's C(hosts) - the group C(vgpu_hosts), the group C(vgpu_guests), or their hosts that match the variable C(vgpu_target).
+  - An inventory without such a group requires C(vgpu_target). The lookup fails without both, and if C(vgpu_target) matches no host. A play
+    therefore never runs on the whole inventory because of a typing error.
   - Members of C(vgpu_guests) are never returned as hosts.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -22,11 +22,11 @@ options:
     choices: [hosts, guests]
     required: true
   optional:
-    description: Whether an inventory may be without the group. Then nothing is returned that matches a host.
+    description: Whether the inventory need not have the group. Without the group, the result matches no host.
     type: bool
     default: false
 notes:
-  - With C(--syntax-check) an inventory is not needed.
+  - C(--syntax-check) requires no inventory.
 """
 
 EXAMPLES = r"""
@@ -57,10 +57,10 @@ NOBODY = "all:!all"
 
 
 class LookupModule(LookupBase):
-    """As documented."""
+    """The lookup, as documented."""
 
     def run(self, terms: Sequence[str], variables: Mapping | None = None, **kwargs: object) -> list[str]:
-        """Return the patterns of all *terms*."""
+        """Returns the patterns of all *terms*."""
         self.set_options(var_options=variables, direct=kwargs)
         variables = variables or {}
         groups = {kind: f"vgpu_{kind}" for kind in terms}
@@ -70,17 +70,17 @@ class LookupModule(LookupBase):
             return self._matching(str(target), terms, variables) or [NOBODY]
         if not known and not self.get_option("optional") and not context.CLIARGS.get("syntax"):
             raise AnsibleLookupError(
-                f"the inventory has no group {' or '.join(groups.values())}. Add the machines to it, or name them with '-e vgpu_target=<host or group>'."
+                f"the inventory has no group {' or '.join(groups.values())}. Add the machines to it, or use '-e vgpu_target=<host or group>'."
             )
         return known or [NOBODY]
 
     def _matching(self, target: str, terms: Sequence[str], variables: Mapping) -> list[str]:
-        """Names of the hosts of the kinds *terms* that the pattern *target* matches."""
+        """The names of the hosts of the kinds *terms* that the pattern *target* matches."""
         by_pattern = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
         names = by_pattern.run([target], variables=variables)
         if not names:
             raise AnsibleLookupError(f"vgpu_target: '{target}' matches no host of the inventory (expected: hosts or groups, such as gpu1,gpu2).")
         guests = variables["groups"].get("vgpu_guests")
-        if guests is None and "hosts" not in terms:  # what is named is a guest, unless site has taken it for a host
+        if guests is None and "hosts" not in terms:  # a named machine is a guest, unless site treats it as a host
             return [] if self.get_option("optional") else names
         return [name for name in names if ("guests" if name in (guests or ()) else "hosts") in terms]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Between Ansible and the engine: the only layer that knows both."""
+"""The layer between Ansible and the engine. No other code depends on both."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .engine.base.steps import ApplyError
 from .engine.state.lock import HostLock, clean_leftovers
 from .engine.system import context
 
-# What the work of each module takes and returns.
+# Parameters and results of the function that does a module's work.
 Context = context.Context
 Result = Dict[str, Any]
 Spec = Dict[str, Any]
 
 
 def options(kind: str, *names: str, **rest: Any) -> Spec:
-    """Options of one type, and whatever else they have in common."""
+    """The argument spec of several options that have the same type and settings."""
     return {name: {"type": kind, **rest} for name in names}
 
 
@@ -47,14 +47,14 @@ MDEVCTL: Spec = {"mdevctl": {"type": "str", "default": "auto", "choices": ["auto
 
 
 class Task(Protocol):
-    """What a module's work gets of a task: an AnsibleModule, or a Request of a module that plans several."""
+    """The part of a task that a module's work function receives: an AnsibleModule, or a Request if one module plans several stages."""
 
     params: dict[str, Any]
     check_mode: bool
 
 
 class Request:
-    """A stage in check mode, for a module that plans several. Its params are completed with the defaults of the stage's SPEC."""
+    """One stage in check mode, for a module that plans several stages. Missing params get the defaults of the stage's SPEC."""
 
     check_mode = True
 
@@ -63,7 +63,7 @@ class Request:
 
 
 def main_of(spec: Spec, work: Callable[[Any, Context], Result], reads_only: bool = False, **rules: Any) -> Callable[[], None]:
-    """A module's main, see run. rules: of Ansible, for options that need or exclude others."""
+    """Runs a module, see run(). rules: Ansible's rules for options that require or exclude each other."""
     whole = spec if reads_only else {**spec, **LOCK}
 
     def main() -> None:
@@ -73,9 +73,9 @@ def main_of(spec: Spec, work: Callable[[Any, Context], Result], reads_only: bool
 
 
 def run(argument_spec: Spec, work: Callable[[Any, Context], Result], reads_only: bool = False, **kwargs: Any) -> None:
-    """Builds the module, calls work(module, ctx) and ends; an EngineError becomes one msg.
+    """Builds the module, calls work(module, ctx) and exits. An EngineError becomes the module's msg.
 
-    A module that writes holds the host's lock from the first read to the last write.
+    A module that writes holds the host's lock from its first read to its last write.
     """
     module = _build({**argument_spec, **ROOT}, **kwargs)
     ctx = Context(module.params["sysfs_root"])
@@ -104,9 +104,9 @@ def _fail(module: Any, error: EngineError, **more: Any) -> None:
 
 
 def _printable(value: Any, secrets: Sequence[str] = ()) -> Any:
-    """A result that is text throughout, without what a terminal would obey: roles show parts of it, and Ansible diffs, as they are.
+    """The result without terminal control characters, because roles and Ansible's diffs print parts of it unchanged.
 
-    A byte of a host's file that is no UTF-8 becomes \\xNN. Of the secrets, which are links, the file's name.
+    A byte that is not valid UTF-8 becomes \\xNN. A secret, which is always a link, is replaced with the link's file name.
     """
     if isinstance(value, dict):
         return {_printable(key, secrets): _printable(one, secrets) for key, one in value.items()}
@@ -125,17 +125,17 @@ def _build(spec: Spec, **kwargs: Any) -> Any:
     try:
         return AnsibleModule(argument_spec=spec, supports_check_mode=True, **kwargs)
     except OverflowError:
-        # Ansible's own check of whole numbers does not reckon with one without end (.inf in YAML),
+        # Ansible's check of whole numbers fails on infinity (.inf in YAML),
         plain, given = _unchecked(spec, "int")
-        _fail(plain, error("a number without end stands where a whole one belongs (%s)" % given, expected="whole numbers", code="bad_number"))
+        _fail(plain, error("a whole number is expected, but an infinite one was found (%s)" % given, expected="whole numbers", code="bad_number"))
     except TypeError:
-        # and that of dictionaries not with a number.
+        # and its check of dictionaries fails on a number.
         plain, given = _unchecked(spec, "dict")
-        _fail(plain, error("another value stands where a dictionary belongs (%s)" % given, expected="dictionaries", code="bad_value"))
+        _fail(plain, error("a dictionary is expected, but another value was found (%s)" % given, expected="dictionaries", code="bad_value"))
 
 
 def _unchecked(spec: Spec, kind: str) -> tuple[Any, str]:
-    """The module without any check of its options, and those of one kind, for people."""
+    """The module without a check of its options, and the values of its options of one type as text."""
     raw = {name: {"type": "raw", "no_log": spec[name].get("no_log")} for name in spec}
     plain = AnsibleModule(argument_spec=raw, supports_check_mode=True)
     names = sorted(name for name in spec if spec[name]["type"] == kind and plain.params[name] is not None)
@@ -143,7 +143,7 @@ def _unchecked(spec: Spec, kind: str) -> tuple[Any, str]:
 
 
 def _wrong_times(params: dict[str, Any]) -> list[Refusal]:
-    """Times that no wait could have: below 0, longer than a day, or none at all (nan)."""
+    """The errors of invalid timeouts: below 0, longer than a day, or not a number (nan)."""
     return [
         Refusal("%s is %s" % (name, params[name]), device=name, expected="seconds, from 0 to %d" % DAY, code="bad_time")
         for name in ("timeout", "settle", "lock_timeout", "wait")
@@ -152,7 +152,7 @@ def _wrong_times(params: dict[str, Any]) -> list[Refusal]:
 
 
 def _wrong_texts(value: Any, where: str = "") -> list[Refusal]:
-    """Texts that no file, program or path could take: those with NUL in them."""
+    """The errors of texts with a NUL character, which no file name, program or path can have."""
     if isinstance(value, dict):
         return [one for key in value for one in _wrong_texts(value[key], "%s.%s" % (where, key) if where else str(key))]
     if isinstance(value, list):
@@ -162,28 +162,28 @@ def _wrong_texts(value: Any, where: str = "") -> list[Refusal]:
 
 
 def result_of(steps: Sequence[object], **more: Any) -> Result:
-    """What a module returns of its steps, with what it returns besides."""
+    """A module's result: its steps, and the other values given."""
     return {"changed": bool(steps), "actions": [str(step) for step in steps], **more}
 
 
 def result_of_plan(plan: Plan[Any], warnings: Sequence[str] = (), **more: Any) -> Result:
-    """As result_of, with the plan's warnings before those given, and the GPUs that the plan skips."""
+    """As result_of, with the plan's warnings before the given ones, and with the GPUs that the plan skips."""
     skipped = {"unresponsive_gpus": plan.unresponsive} if plan.unresponsive else {}
     return result_of(plan.steps, warnings=[*plan.warnings, *warnings], **skipped, **more)
 
 
 def titled_diff(title: str, before: str, after: str) -> dict[str, str]:
-    """A diff under its own title, without secrets that stand in the file, such as a password on the kernel's command line."""
+    """A diff with its own title, without the file's secrets, such as a password on the kernel command line."""
     return {"before": hidden(before), "after": hidden(after), "before_header": title, "after_header": title}
 
 
 def assumed(module: Task) -> list[str]:
-    """The option assume, which counts in check mode only."""
+    """The option check_mode_assume, which is effective in check mode only."""
     return list(module.params["check_mode_assume"]) if module.check_mode else []
 
 
 def wants_mdevctl(module: Task, binary: str | None) -> bool:
-    """Whether mdevctl's definitions are kept: auto follows whether it is installed."""
+    """Whether mdevctl's definitions are managed. auto: only if mdevctl is installed."""
     word = module.params["mdevctl"]
     if word == "true" and not binary:
         raise error("mdevctl is not installed", remedy="Install it, or set mdevctl: auto.", code="mdevctl_missing")

@@ -10,12 +10,12 @@ module: nvidia_cloudpods_config
 short_description: List the GPUs with vGPUs for Cloudpods' host agent
 description:
   - Sets the key C(nvidia_vgpu_pfs) of C(/etc/yunion/host.conf) to the PF and every VF of the GPUs, in Cloudpods' spelling (C(e8:00.4)), in order
-    of PF and of the VF's number, as the kernel has them. The agent binds every NVIDIA function that is not listed there to C(vfio-pci), which
+    of PF and of the kernel's VF number. The agent binds every NVIDIA function that is not listed there to C(vfio-pci), which
     destroys its vGPU.
-  - Everything else in the file stays byte for byte, such as comments, anchors, other keys and line ends. Comments between the addresses are lost
+  - All other bytes of the file are unchanged, such as comments, anchors, other keys and line ends. Comments between the addresses are lost
     when the list changes. A diff shows only the lines of this key, because the file may contain passwords.
-  - Refuses, with all reasons at once, GPUs on the vendor-specific VFIO framework and outside PCI domain 0000, which Cloudpods can't use; a file that
-    is not valid YAML, that has a key twice or more than one document; and the removal of a GPU from the list while a VM uses its vGPUs.
+  - Reports all refusals at once. Refused are GPUs that Cloudpods can't use (on the vendor-specific VFIO framework, or outside PCI domain 0000), a
+    file that is not valid YAML or has a key twice or several documents, and the removal of a GPU from the list while a VM uses its vGPUs.
   - Does not restart the agent. The agent reads the file only at its start. Restart it if RV(restart_pending) is true, then call this module with
     O(restarted=true). The role P(vgpu.kvm.cloudpods#role) does both.
 author:
@@ -35,23 +35,24 @@ options:
     default: present
   gpus:
     description:
-      - The GPUs whose functions are listed; those of others are removed. V(all) means every GPU that supports vGPU and has VFs, or mediated
+      - The GPUs whose functions are listed. Functions of other GPUs are removed. V(all) means every GPU that supports vGPU and has VFs, or mediated
         device types on its PF. Otherwise a PCI address in any spelling, V(GPU-<uuid>), PCI ids such as V(10de:20b5), or a model such as V(A40).
     type: list
     elements: str
     default: [all]
   require_vgpus:
     description:
-      - Refuse while vGPUs of the host's layout are missing on these GPUs, or while there is none at all. The agent detects them only at its start.
+      - Whether to refuse the run while vGPUs of the host's layout are missing on these GPUs, or while no vGPU exists. The agent detects them only at
+        its start.
     type: bool
     default: true
   restarted:
     description:
-      - The agent was restarted since the last change of the file, so RV(restart_pending) becomes false. Has no effect where the file has to be changed.
+      - The agent was restarted since the last change of the file, so RV(restart_pending) becomes false. Has no effect if the file must be changed.
     type: bool
     default: false
   path:
-    description: The agent's configuration file. A link stays a link.
+    description: The agent's configuration file. If it is a link, the link is kept.
     type: path
     default: /etc/yunion/host.conf
 """
@@ -69,7 +70,7 @@ EXAMPLES = r"""
   changed_when: true
   when: config['restart_pending']
 
-- name: Note that it was restarted
+- name: Record the restart of the agent
   vgpu.kvm.nvidia_cloudpods_config:
     restarted: true
   become: true
@@ -82,7 +83,7 @@ actions:
   type: list
   elements: str
   sample:
-    - "/var/lib/vgpuctl/cloudpods-restart-due: note that Cloudpods' agent must be restarted"
+    - "/var/lib/vgpuctl/cloudpods-restart-due: record that Cloudpods' agent must be restarted"
     - "/etc/yunion/host.conf: set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0"
 addresses:
   description: The addresses in the file, in Cloudpods' spelling; none with O(state=absent).
@@ -97,7 +98,7 @@ gpus:
   elements: str
   sample: ["0000:e8:00.0"]
 vgpus:
-  description: How many vGPUs there are on these GPUs.
+  description: The number of vGPUs on these GPUs.
   returned: success
   type: int
   sample: 2
@@ -124,9 +125,9 @@ errors:
   sample:
     - code: error
       device: /etc/yunion/host.conf
-      found: "it can't be written: Input/output error"
+      found: "the file can't be written: Input/output error"
       expected: to set nvidia_vgpu_pfs to the 33 addresses of 0000:e8:00.0
-      remedy: The old file is untouched. Free space or mend the file system, then run again.
+      remedy: The old file is unchanged. Free disk space or repair the file system, then run again.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.cloudpods_config import main

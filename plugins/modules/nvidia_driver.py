@@ -13,11 +13,10 @@ description:
     If the installer fails, the message includes the last lines of its log.
   - Refuses to replace a driver while a vGPU is in use or a program (such as CUDA) uses a GPU on the host, and to replace
     a data center driver without O(replace_datacenter=true).
-  - Refuses in situations in which NVIDIA's installer would stop. These are a GPU that nouveau drives, a running X server with O(load=true), and a
-    driver from a package of the distribution.
-  - Replaces a loaded driver. With O(load=false), releases from 545 on are installed beside it and become active with the reboot. Otherwise the
-    driver's
-    services are stopped, its modules are unloaded, and the services are started again, even if the installation fails.
+  - Refuses in situations in which NVIDIA's installer would stop. These are a GPU that is bound to nouveau, a running X server with O(load=true), and
+    a driver from a package of the distribution.
+  - Replaces a loaded driver. With O(load=false), releases 545 and later are installed next to it and become active after a reboot. Otherwise
+    the driver's services are stopped, its modules are unloaded, and the services are started again, even if the installation fails.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -31,8 +30,8 @@ options:
     default: present
   kind:
     description:
-      - Which driver. V(host) is the one with the vGPU manager (C(…-vgpu-kvm.run)), V(guest) the one of VMs that have a vGPU (C(…-grid.run)).
-      - A guest's driver is refused on a host, and a host's package in a guest.
+      - The kind of driver. V(host) is the driver with the vGPU manager (C(…-vgpu-kvm.run)), V(guest) the driver for VMs with a vGPU (C(…-grid.run)).
+      - A guest driver is refused on a host, and a host driver in a guest.
     type: str
     choices: [host, guest]
     default: host
@@ -41,10 +40,10 @@ options:
     type: bool
     default: true
   src:
-    description: NVIDIA's C(….run) on the managed host. Not needed when the expected version is there already, or in check mode.
+    description: NVIDIA's C(….run) on the managed host. Not needed if the expected version is already installed, or in check mode.
     type: path
   version:
-    description: The expected version, such as V(550.163.02). Left out, it is read from the name of O(src).
+    description: The expected version, such as V(550.163.02). If omitted, it is read from the name of O(src).
     type: str
   dkms:
     description:
@@ -55,32 +54,32 @@ options:
   load:
     description:
       - Whether the installer loads the module. Set V(false) if a reboot follows.
-      - With V(false), idle vGPUs, nouveau and an X server do not prevent the installation. The installer of 535 is an exception. It cannot install beside
-        a loaded module, nor while nouveau drives a GPU.
+      - With V(false), idle vGPUs, nouveau and an X server do not prevent the installation. The installer of 535 is an exception. It can't install
+        while the module is loaded or a GPU is bound to nouveau.
     type: bool
     default: true
   disable_nouveau:
     description:
-      - Whether the installer keeps nouveau from loading. Installers from 545 on do so only while nouveau drives a GPU.
-        The role C(gpu_release) always prevents it.
+      - Whether the installer prevents nouveau from loading. Installers 545 and later do this only while a GPU is bound to nouveau.
+        The role C(gpu_release) always blocks nouveau.
     type: bool
     default: false
   module_type:
-    description: The kernel module's flavor. V(auto) uses the one that the host's GPUs need.
+    description: The kernel module's flavor. V(auto) selects the one that the host's GPUs require.
     type: str
     choices: [auto, open, proprietary]
     default: auto
   replace_datacenter:
     description:
-      - Whether a data center driver is uninstalled first. That of a distribution or of NVIDIA's repository is removed by C(apt-get purge) or C(dnf remove);
-        check mode names all packages that are removed, including packages that depend on them.
+      - Whether a data center driver is uninstalled first. Packages of a distribution or of NVIDIA's repository are removed with C(apt-get purge) or
+        C(dnf remove). Check mode names all packages that are removed, including dependent ones.
       - With O(state=absent) a distribution's driver is an error without this option.
     type: bool
     default: false
   format:
     description:
-      - What installs the driver. For V(deb) and V(rpm) this module plans and checks the installation, and removes a conflicting driver, from
-        NVIDIA's installer or from other packages. The package is installed by C(apt) or C(dnf), as role C(driver) does.
+      - The format of the driver's package. For V(deb) and V(rpm), this module plans and checks the installation, and removes a conflicting driver,
+        from NVIDIA's installer or from other packages. The package is installed by C(apt) or C(dnf), as role C(driver) does.
     type: str
     choices: [run, deb, rpm]
     default: run
@@ -90,22 +89,22 @@ options:
     elements: str
     default: []
   tmpdir:
-    description: Directory in which the installer unpacks itself.
+    description: Directory to which the installer extracts itself.
     type: path
   required_space:
-    description: MiB that must be free in O(tmpdir), or where it will be created, before anything is done.
+    description: MiB that must be free in O(tmpdir), or in its parent directory, before anything is done.
     type: int
     default: 0
   signing_key:
     description:
-      - Private key on the managed host that signs the kernel modules, for Secure Boot. Only its owner may be able to read it.
+      - Private key on the managed host that signs the kernel modules, for Secure Boot. Only its owner may have read access.
       - Only its path is passed to other programs. Afterwards the module's signature is verified.
     type: path
   signing_certificate:
     description: The certificate of O(signing_key), in DER form. With Secure Boot, the machine must trust this certificate.
     type: path
   timeout:
-    description: Seconds for the installer.
+    description: Timeout of the installer in seconds.
     type: int
     default: 1800
 """
@@ -118,7 +117,7 @@ EXAMPLES = r"""
     load: false
   become: true
 
-- name: Install it on a host with Secure Boot
+- name: Install the driver on a host with Secure Boot
   vgpu.kvm.nvidia_driver:
     src: /var/cache/vgpuctl/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
     signing_key: /root/mok/MOK.priv
@@ -132,7 +131,7 @@ EXAMPLES = r"""
     allow_downgrade: false
   become: true
 
-- name: Uninstall it
+- name: Uninstall the driver
   vgpu.kvm.nvidia_driver:
     state: absent
   become: true
@@ -176,7 +175,7 @@ errors:
       device: /var/cache/vgpuctl/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run
       found: "the installer ended with rc 1: ERROR: Installation has failed."
       expected: driver 550.163.02 on disk
-      remedy: Mend what the log names (compiler, headers of the running kernel, nouveau, space), then run again
+      remedy: Fix the error that the log shows (compiler, headers of the running kernel, nouveau, disk space), then run again
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.driver import main

@@ -22,20 +22,20 @@ options:
     type: path
     required: true
   dest:
-    description: Directory for the package; created with mode 0700 if it does not exist.
+    description: Directory for the package. A missing directory is created with mode 0700.
     type: path
     required: true
   checksum:
     description: "The checksum of O(src), as V(sha256:…)."
     type: str
   kind:
-    description: Which driver.
+    description: The kind of driver.
     type: str
     choices: [host, guest]
     default: host
   format:
     description:
-      - Which format of package. With V(auto), the C(.run) if the bundle has it, and otherwise the format that the machine's distribution installs.
+      - The format of the package. With V(auto), the C(.run) if the bundle has one, otherwise the format that the machine's distribution installs.
     type: str
     choices: [auto, run, deb, rpm]
     default: auto
@@ -83,8 +83,8 @@ errors:
   sample:
     - code: bundle_missing
       device: /srv/nvidia/NVIDIA-GRID-Linux-KVM-550.163.02-550.163.01-553.74.zip
-      found: the vGPU software package is not there
-      expected: NVIDIA's zip, or a package out of it
+      found: the vGPU software package does not exist
+      expected: NVIDIA's zip, or a package from it
       remedy:
 """
 

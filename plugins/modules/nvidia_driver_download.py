@@ -9,9 +9,9 @@ DOCUMENTATION = r"""
 module: nvidia_driver_download
 short_description: Download NVIDIA's vGPU software package to the managed host
 description:
-  - Fetches a file over https with the server's certificate verified. An interrupted download is resumed, in the same run and in the next one.
-  - The checksum, the server's answer and the free space are checked before the first byte is written. Check mode queries the server
-    too, and so reports an expired link before a run.
+  - Downloads a file over https and verifies the server's certificate. An interrupted download is resumed, in the same run and in the next one.
+  - The checksum, the server's answer and the free space are checked before the first byte is written. Check mode also
+    queries the server, and reports an expired link before a run.
   - The link may be signed. It never appears in a message, a log or another program's command line.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -23,7 +23,7 @@ options:
     type: str
     required: true
   dest:
-    description: The file on the managed host, readable by its owner alone. A missing directory is created with mode 0700.
+    description: The file on the managed host, readable only by its owner. A missing directory is created with mode 0700.
     type: path
     required: true
   checksum:
@@ -74,7 +74,7 @@ errors:
       found: the server downloads.example.com answered 403 (Forbidden)
       expected: "the file behind the link (which is not shown: it may be signed)"
       remedy: >-
-        The signed link has expired or was cut short: NVIDIA's links end after some hours. Get a new one from the licensing portal.
+        The signed link has expired or is incomplete: NVIDIA's links expire after some hours. Get a new link from the licensing portal.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.driver_download import main

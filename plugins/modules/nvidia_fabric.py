@@ -11,10 +11,10 @@ short_description: Run NVIDIA Fabric Manager in vGPU mode on a host with NVSwitc
 description:
   - Sets C(FABRIC_MODE=2) in Fabric Manager's configuration file, enables and starts its service, and waits until it reports its partitions.
     No other line of the file is changed.
-  - Does nothing on a host without NVSwitches, and nothing if no vGPU of O(layout) takes a whole card, because MIG-backed vGPUs need no fabric.
+  - Does nothing on a host without NVSwitches, or if O(layout) has no whole-card vGPU, because MIG-backed vGPUs need no fabric.
   - Fabric Manager must be installed in exactly the driver's version, with its library C(libnvfm.so.1). Role C(fabric) installs both.
   - Fabric Manager is never restarted or stopped while a VM or a program uses a GPU.
-  - M(vgpu.kvm.nvidia_vgpu) and M(vgpu.kvm.nvidia_vgpu_attach) activate the partitions, and C(vgpu-restore.service) does at each boot.
+  - M(vgpu.kvm.nvidia_vgpu) and M(vgpu.kvm.nvidia_vgpu_attach) activate the partitions. C(vgpu-restore.service) activates them at each boot.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -24,20 +24,20 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(absent) restores the C(FABRIC_MODE) that was there before this collection changed it. If the collection installed Fabric Manager, its service
+      - V(absent) restores the original C(FABRIC_MODE) from before this collection changed it. If the collection installed Fabric Manager, its service
         is stopped and disabled.
     type: str
     choices: [present, absent]
     default: present
   layout:
-    description: The vGPUs, as for M(vgpu.kvm.nvidia_vgpu). Left out, Fabric Manager is set up wherever there are NVSwitches.
+    description: The vGPUs, as for M(vgpu.kvm.nvidia_vgpu). If omitted, Fabric Manager is set up on every host with NVSwitches.
   packages:
-    description: Packages that the caller installed for Fabric Manager. They are remembered, and returned with O(state=absent).
+    description: Packages that the caller installed for Fabric Manager. They are recorded, and returned with O(state=absent).
     type: list
     elements: str
     default: []
   timeout:
-    description: Seconds for a start of the service, and after that for Fabric Manager's first answer.
+    description: Timeout in seconds for starting the service, and afterwards for Fabric Manager's first answer.
     type: int
     default: 300
 """
@@ -62,7 +62,7 @@ actions:
   elements: str
   sample:
     - "/usr/share/nvidia/nvswitch/fabricmanager.cfg: set FABRIC_MODE=2 (0 until now)"
-    - "nvidia-fabricmanager.service: start it"
+    - "nvidia-fabricmanager.service: restart the service"
 fabric:
   description:
     - NVSwitches, Fabric Manager and its partitions, as C(host.fabric) of M(vgpu.kvm.nvidia_gpu_info).
@@ -77,12 +77,12 @@ fabric:
     silence:
     failed: []
 installs:
-  description: In check mode, the version of Fabric Manager that must be installed first, or null. Empty if the driver's version is not known.
+  description: In check mode, the version of Fabric Manager that must be installed first, or null. Empty if the driver's version is unknown.
   returned: success
   type: str
   sample: 550.163.02
 packages:
-  description: The remembered packages of O(packages).
+  description: The recorded packages of O(packages).
   returned: success
   type: list
   elements: str
@@ -93,7 +93,7 @@ not_done:
   type: list
   elements: str
   sample:
-    - "nvidia-fabricmanager.service: start it"
+    - "nvidia-fabricmanager.service: restart the service"
 errors:
   description:
     - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
@@ -106,7 +106,7 @@ errors:
     - code: fabric_service_failed
       device: nvidia-fabricmanager.service
       found: "systemctl ended with 1: Job for nvidia-fabricmanager.service failed."
-      expected: to restart it
+      expected: to restart the service
       remedy: "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show why."
 """
 

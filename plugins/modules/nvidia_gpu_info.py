@@ -9,9 +9,9 @@ DOCUMENTATION = r"""
 module: nvidia_gpu_info
 short_description: Read a host's NVIDIA GPUs and vGPUs
 description:
-  - Reads GPUs, drivers, IOMMU, VFs, vGPU types, vGPUs and who uses them from the kernel's own files, and recognizes
-    the failures that operators of NVIDIA vGPU meet.
-  - Changes nothing. Runs C(nvidia-smi) only for what sysfs does not show - for GPUs that can be partitioned by MIG, and for type names on
+  - Reads GPUs, drivers, IOMMU, VFs, vGPU types, vGPUs and their users from the kernel's own files, and detects
+    common problems of NVIDIA vGPU.
+  - Changes nothing. Runs C(nvidia-smi) only for data that sysfs does not have - for GPUs with MIG, and for type names on
     hosts with the vendor-specific VFIO framework.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -22,37 +22,37 @@ options:
   iommu_flags:
     description:
       - Expected flags of the kernel command line, for example V(intel_iommu=on) and V(iommu=pt).
-        Those that are missing are reported in RV(host), RV(problems) and RV(reboot_reasons).
+        Missing flags are reported in RV(host), RV(problems) and RV(reboot_reasons).
     type: list
     elements: str
     default: []
   may_disturb:
     description:
-      - What a reboot may interrupt although it is in use. Addresses of GPUs and VFs in any spelling, UUIDs of vGPUs, names of VMs and of programs.
-        The option only determines what RV(in_the_way) omits.
+      - Devices, VMs and programs that a reboot may interrupt. Addresses of GPUs and VFs in any spelling, UUIDs of vGPUs, names of VMs and of
+        programs. The option only determines what RV(in_the_way) omits.
     type: list
     elements: str
     default: []
   health:
     description:
-      - Whether RV(problems) also includes drift from the stored state - vGPUs and VFs that are stored for this host and missing, services that do
-        not run or would not start at the next boot, VMs that need a vGPU that is missing or that another VM has - and what the logs show.
-      - Read are the journals of NVIDIA's and libvirt's services, the kernel log, the QEMU logs of VMs with vGPUs, and the log of NVIDIA's installer, as
-        far as they are of this boot and the last 24 hours. What they show may be repaired since, so it is a warning. Its code begins with
-        V(log_); V(log_unknown) shows lines that report an error and that this collection does not know.
+      - Whether RV(problems) also includes findings in logs and drift from the stored state - missing stored vGPUs and VFs, services that are not
+        running or would not start at the next boot, VMs whose vGPU is missing or attached to another VM.
+      - The module reads the journals of NVIDIA's and libvirt's services, the kernel log, the QEMU logs of VMs with vGPUs, and the log of NVIDIA's
+        installer, limited to this boot and the last 24 hours. Findings are warnings, because they may have been fixed since. Their codes begin with
+        V(log_). V(log_unknown) shows error lines that this collection can't explain.
     type: bool
     default: false
   detail:
     description:
-      - How much of the GPUs is listed. V(all) lists VFs, types and vGPUs; V(vgpus) lists vGPUs, and neither VFs nor types; V(counts) none of them, and of
-        RV(in_use), RV(in_the_way) and RV(libvirt_domains) the first 10.
-      - What is left out is counted (C(vfs_there), C(vfs_used), C(vgpu_counts), RV(in_use_count)). A fleet's controller holds the result of
-        each host, which with V(counts) does not grow with the number of VFs, vGPUs and VMs.
+      - The amount of data. V(all) lists VFs, types and vGPUs; V(vgpus) lists only vGPUs; V(counts) lists none of them, and only the first 10 of
+        RV(in_use), RV(in_the_way) and RV(libvirt_domains).
+      - Omitted items are counted (C(vfs_there), C(vfs_used), C(vgpu_counts), RV(in_use_count)). A fleet's controller keeps the result of
+        each host. With V(counts), its size does not depend on the number of VFs, vGPUs and VMs.
     type: str
     choices: [all, vgpus, counts]
     default: all
   most_problems:
-    description: How many problems of one code RV(problems) holds, 0 for all; RV(problems_left_out) has the number of others.
+    description: The most problems of one code in RV(problems), 0 for all. RV(problems_left_out) has the number of omitted ones.
     type: int
     default: 0
   timeout:
@@ -68,7 +68,7 @@ EXAMPLES = r"""
   register: info
   become: true
 
-- name: Fail with the remedies if vGPUs can't work
+- name: Fail with the remedies if there are errors
   ansible.builtin.assert:
     that: info['problems'] | selectattr('severity', 'equalto', 'error') | length == 0
     fail_msg: "{{ info['problems'] | map(attribute='remedy') | join(' ') }}"
@@ -77,7 +77,7 @@ EXAMPLES = r"""
 RETURN = r"""
 host:
   description:
-    - The host apart from its GPUs.
+    - The host without its GPUs.
   returned: success
   type: dict
   contains:
@@ -91,15 +91,15 @@ host:
     cmdline: {description: Flags of the running kernel., type: list, elements: str, returned: success, sample: [intel_iommu=on, iommu=pt]}
     iommu:
       description:
-        - Whether the kernel drives an IOMMU, its units, which of O(iommu_flags) are not in force, and the flags that this host needs by default.
-        - The kind is V(intel) or V(amd) after the firmware's tables (DMAR, IVRS); null if the firmware lists none.
+        - Whether the kernel has an active IOMMU, its units, those of O(iommu_flags) that are not in force, and this host's default flags.
+        - The kind is V(intel) or V(amd), from the firmware's tables (DMAR, IVRS); null if the firmware has none.
       type: dict
       returned: success
       sample: {active: true, kind: intel, units: [dmar0], default_flags: [intel_iommu=on, iommu=pt], missing_flags: []}
     secure_boot: {description: Whether Secure Boot is on and shim validates; null without UEFI., type: bool, returned: success, sample: false}
     enrolled_certificates:
       description:
-        - Fingerprints (SHA-256 of the DER form) of the certificates that firmware and shim trust, where Secure Boot is on.
+        - Fingerprints (SHA-256 of the DER form) of the certificates that firmware and shim trust, if Secure Boot is on.
       type: list
       elements: str
       returned: success
@@ -120,14 +120,14 @@ host:
       description: >-
         NVIDIA's driver, loaded and on disk. C(flavour) is vgpu (the host driver), guest (the driver of VMs), datacenter (neither) or none.
         The scheduler of time-sliced vGPUs is best_effort, equal_share, fixed_share or other; null if the driver does not report it.
-        on_disk is null while an installation by M(vgpu.kvm.nvidia_driver) runs or after it was interrupted, as any of its files may be damaged.
+        on_disk is null during an installation by M(vgpu.kvm.nvidia_driver), and after an interrupted one, because any file may be damaged.
       type: dict
       returned: success
       sample: {loaded: 550.163.02, on_disk: 550.163.02, flavour: vgpu, nouveau_loaded: false, scheduler: equal_share}
     next_kernel:
       description:
-        - The kernel that the next boot starts, with its flags and the version of its module C(nvidia), null if it has none. The release is null where
-          GRUB's default is not the usual one (the newest kernel, or the saved entry on Red Hat's family), the flags are null if they are unknown.
+        - The kernel of the next boot, with its flags and the version of its module C(nvidia), null without the module. The release is null unless
+          GRUB has its common default (the newest kernel, or the saved entry on the Red Hat family). The flags are null if unknown.
       type: dict
       returned: success
       sample: {release: 6.1.0-51-amd64, driver: 550.163.02, cmdline: [quiet, intel_iommu=on, iommu=pt]}
@@ -135,7 +135,7 @@ host:
       description:
         - The services that vGPUs depend on, as systemd reports them. C(nvidia-vgpud) is a one-shot, V(inactive) with result V(success)
           is its healthy state; started is whether it was started since the boot.
-        - Empty where systemd does not run.
+        - Empty without systemd.
       type: dict
       returned: success
       sample:
@@ -144,11 +144,11 @@ host:
         vgpu-restore: {load: loaded, active: active, result: success, enabled: enabled, started: true}
     fabric:
       description:
-        - The NVLink fabric of a host with NVSwitches; null on other hosts. C(nvlsm) is whether the NVSwitches are behind a network adapter, so that
-          Fabric Manager needs C(nvlsm).
+        - The NVLink fabric of a host with NVSwitches; null on other hosts. C(nvlsm) is whether the NVSwitches are behind a network adapter, and
+          Fabric Manager therefore requires C(nvlsm).
         - C(manager) is Fabric Manager, with the mode from its configuration file, V(2) for vGPU, and the state of its service.
-        - C(partitions) is null if Fabric Manager does not report them; C(silence) is why. C(gpus) are module ids, C(vfs) the VFs for which this
-          collection activated a partition. C(failed) lists devices with failed NVLinks.
+        - C(partitions) is null if Fabric Manager does not report them, and C(silence) has the reason. C(gpus) are module ids, C(vfs) the VFs for
+          which this collection activated a partition. C(failed) lists devices with failed NVLinks.
       type: dict
       returned: success
       sample:
@@ -156,14 +156,14 @@ gpus:
   description:
     - The GPUs, in order of address. The framework is mdev, vendor_vfio, or none; types_ready is whether the driver lists vGPU types on its
       VFs (or PF). A vGPU on vendor_vfio has no uuid, and the key vgpu of its VF shows its type.
-    - host_vgpu_mode is what C(nvidia-smi -q) has as Host VGPU Mode, SR-IOV or Non SR-IOV. With O(health) it is read of GPUs on which sysfs shows no vGPU
-      types yet; otherwise it is null. If it differs from what sysfs shows, the problems have the code C(vgpu_mode).
+    - host_vgpu_mode is the Host VGPU Mode of C(nvidia-smi -q), SR-IOV or Non SR-IOV. With O(health), it is read for GPUs without vGPU types in sysfs;
+      otherwise it is null. If it contradicts sysfs, the problems have the code C(vgpu_mode).
     - The key fabric is null on a host without NVSwitches. Otherwise it has the GPU's module id, by which Fabric Manager names it, and the state and
       status of its fabric as C(nvidia-smi -q) shows them.
-    - The key mig is null if the driver reports nothing about it; otherwise it has the modes current and pending (null on a GPU without MIG),
+    - The key mig is null if the driver does not report MIG; otherwise it has the modes current and pending (null on a GPU without MIG),
       the names of the profiles, and the GPU instances. A vGPU's GPU instance is known on VFs, and for mediated devices in use.
-    - C(vfs_there) are the VFs that are on, C(vfs_used) those of them with a vGPU, C(vgpu_counts) vGPUs by type. The lists C(vfs), C(types) and C(vgpus)
-      are present as O(detail) selects.
+    - C(vfs_there) is the number of enabled VFs, C(vfs_used) the number of VFs with a vGPU, C(vgpu_counts) has vGPUs by type. O(detail) selects which
+      of the lists C(vfs), C(types) and C(vgpus) are present.
   returned: success
   type: list
   elements: dict
@@ -215,7 +215,7 @@ boot_causes:
 in_use:
   description:
     - VMs, users of vGPUs or whole GPUs, and programs that use a GPU on the host (such as CUDA), which a reboot or a removal would disrupt,
-      with the devices that each has (addresses, and UUIDs of mediated devices). NVIDIA's own services are left out.
+      with their devices (addresses, and UUIDs of mediated devices). NVIDIA's own services are omitted.
     - A process whose open files can't be read counts as a user, and its C(command) shows that.
   returned: success
   type: list
@@ -246,7 +246,7 @@ busy:
   sample: ["pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"]
 libvirt_domains:
   description:
-    - libvirt's VMs that have devices of the host, also those that do not run, from libvirt's own files.
+    - libvirt's VMs with devices of the host, including stopped VMs, from libvirt's own files.
     - A VM also has the devices of its managed save and of its snapshots with memory, and those on its QEMU command line.
   returned: success
   type: list
@@ -263,16 +263,16 @@ reboot_required:
   type: bool
   sample: false
 reboot_reasons:
-  description: Why.
+  description: The reasons for the reboot.
   returned: success
   type: list
   elements: str
   sample: ["the kernel runs without intel_iommu=on iommu=pt"]
 problems:
   description:
-    - What is wrong, each with its remedy. The severity is error or warning.
-    - Where the device is a GPU, one of its VFs or of its vGPUs, C(gpu) is the GPU's address.
-    - C(follows) is the code of the root cause, where the problem follows from another one. Root causes come first.
+    - The problems, each with its remedy. The severity is error or warning.
+    - If the device is a GPU, a VF or a vGPU, C(gpu) is the GPU's address.
+    - If another problem causes this one, C(follows) is the code of the root cause. Root causes come first.
   returned: success
   type: list
   elements: dict

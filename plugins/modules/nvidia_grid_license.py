@@ -10,10 +10,10 @@ module: nvidia_grid_license
 short_description: Set up a vGPU guest's licensing
 description:
   - Installs the client configuration token of NVIDIA's license server and sets the matching options in C(/etc/nvidia/gridd.conf).
-    Other settings, comments and their order stay as they are.
-  - A token that is cut, malformed or expired is refused before anything is written. The token never appears in messages, diffs, logs or command
+    Other settings, comments and their order are unchanged.
+  - A truncated, malformed or expired token is refused before anything is written. The token never appears in messages, diffs, logs or command
     lines.
-  - Does not restart C(nvidia-gridd); do so when RV(restart_needed) is true.
+  - Does not restart C(nvidia-gridd). Restart it if RV(restart_needed) is true.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -24,7 +24,7 @@ options:
     description:
       - V(present) sets up licensing.
       - V(absent) removes the token that this module wrote, and the settings of feature, servers and token, so that no license is requested.
-        C(EnableUI) and C(LicenseInterval) stay as they are.
+        C(EnableUI) and C(LicenseInterval) are unchanged.
     type: str
     choices: [present, absent]
     default: present
@@ -44,8 +44,8 @@ options:
     default: /etc/nvidia/ClientConfigToken
   feature:
     description:
-      - The licensed feature by its name (C(FeatureType)). V(vgpu) leaves it to the vGPU's type and is right for all vGPUs, V(vws) is NVIDIA RTX Virtual
-        Workstation, V(compute) is Virtual Compute Server, V(unlicensed) requests no license.
+      - The licensed feature by its name (C(FeatureType)). V(vgpu) is correct for all vGPUs, because the vGPU's type decides, V(vws) is NVIDIA RTX
+        Virtual Workstation, V(compute) is Virtual Compute Server, V(unlicensed) requests no license.
       - If omitted, C(FeatureType) is not set, and the vGPU's type decides.
     type: str
     choices: [vgpu, vws, compute, unlicensed]
@@ -59,10 +59,10 @@ options:
     description: A second legacy license server (C(BackupServerAddress)).
     type: str
   backup_server_port:
-    description: Its port (C(BackupServerPort)).
+    description: The port of the second legacy license server (C(BackupServerPort)).
     type: int
   interval:
-    description: Minutes for which a license is borrowed (C(LicenseInterval)), 1 to 10080. If omitted, the value in the file stays.
+    description: Minutes for which a license is borrowed (C(LicenseInterval)), 1 to 10080. If omitted, the value in the file is kept.
     type: int
   enable_ui:
     description: Whether users may change the licensing in NVIDIA's control panel (C(EnableUI)).
@@ -122,9 +122,9 @@ errors:
   sample:
     - code: error
       device: /etc/nvidia/gridd.conf
-      found: "it can't be written: No space left on device"
+      found: "the file can't be written: No space left on device"
       expected: to write it
-      remedy: The old file is untouched. Free space or mend the file system, then run again.
+      remedy: The old file is unchanged. Free disk space or repair the file system, then run again.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.grid_license import main

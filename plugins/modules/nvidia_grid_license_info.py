@@ -7,11 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_grid_license_info
-short_description: Read a vGPU guest's license, wait for it, and report why there is none
+short_description: Read a vGPU guest's license, wait for it, and report why it is missing
 description:
   - Reads the license's state from C(nvidia-smi). C(nvidia-gridd) acquires a license in the background after its start; with O(wait) the module
     polls until there is one.
-  - If there is no license, the module reports why - from the token's claims, the daemon, and its journal since its last start. Changes nothing.
+  - If there is no license, the module reports the reasons - from the token's claims, the daemon, and its journal since its last start. Changes
+    nothing.
   - The token never appears in a message or a result.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -48,7 +49,7 @@ EXAMPLES = r"""
   become: true
   register: license
 
-- name: Show why there is none
+- name: Show the reasons for a missing license
   ansible.builtin.debug:
     msg: "{{ license['reasons'] | map(attribute='remedy') }}"
   when: not license['licensed']
@@ -85,7 +86,8 @@ tokens:
       mode: "0744"
       expires: "2035-11-22T07:29:04Z"
 clock_synchronized:
-  description: Whether systemd reports the clock as synchronized, which licenses need; null if unknown. The module warns of a clock that is not.
+  description: Whether systemd reports the clock as synchronized, which licenses need; null if unknown. The module warns if the clock is not
+    synchronized.
   returned: success
   type: bool
   sample: true
@@ -95,7 +97,7 @@ feature:
   type: str
   sample: vgpu
 reasons:
-  description: Why there is no license, the cause before its consequences. Empty when there is one.
+  description: The reasons for a missing license, causes before their consequences. Empty with a license.
   returned: success
   type: list
   elements: dict

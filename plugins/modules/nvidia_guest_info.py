@@ -19,13 +19,13 @@ extends_documentation_fragment:
 options:
   vgpu_type:
     description:
-      - The type that the VM should have, as on the host, such as V(A40-24Q). The running driver names the VM's type. Before that it follows
-        from the PCI ids for GPUs from Turing on, and a difference is a warning.
+      - The type that the VM should have, as on the host, such as V(A40-24Q). The running driver names the VM's type. Before a driver is running, the
+        type comes from the PCI ids (for Turing and later), and a difference is a warning.
     type: str
   host_version:
     description:
       - Version of the driver on the VM's host, such as V(550.163.02). If set, the module checks the guest driver against NVIDIA's rules. These
-        allow the host's branch, the branch before it, and from release 19 on also the previous long-term branch.
+        allow the host's branch, the previous branch, and since release 19 also the previous long-term branch.
     type: str
   driver_version:
     description: Version of the guest driver to check. If omitted, the installed version.
@@ -82,8 +82,8 @@ gpus:
   description:
     - The VM's NVIDIA GPUs in order of address. C(name), C(virtualization), C(passthrough) and C(framebuffer_mib) are null if the driver does not
       report them. C(passthrough) is true for a whole GPU that the VM has instead of a vGPU.
-    - C(type) is the short name of the vGPU's type, as the driver reports it, or before that as the PCI ids show it. It is null if neither is
-      known, and for a whole GPU.
+    - C(type) is the short name of the vGPU's type, from the driver or, before a driver is installed, from the PCI ids. It is null if
+      unknown, and for a whole GPU.
     - C(fabric) has the module id of a GPU on an NVSwitch board, and the state and status of its NVLink fabric. It is null if the driver shows none.
     - C(in_use_by) has the programs that use the GPU through a device node of NVIDIA's or of DRM (a desktop). NVIDIA's own services are not listed.
   returned: success
@@ -109,21 +109,21 @@ busy:
   elements: str
   sample: ["pid 812 (apt-get --yes upgrade) holds /var/lib/dpkg/lock-frontend"]
 reboot_required:
-  description: Whether the driver on disk differs from the loaded one, or nouveau drives the vGPU.
+  description: Whether the driver on disk differs from the loaded one, or the vGPU is bound to nouveau.
   returned: success
   type: bool
   sample: false
 problems:
-  description: What is wrong, each with its remedy.
+  description: The problems, each with its remedy.
   returned: success
   type: list
   elements: dict
   sample:
     - code: no_vgpu
       device: PCI bus
-      found: this VM has no NVIDIA GPU, so no vGPU either
+      found: this VM has no NVIDIA GPU and therefore no vGPU
       expected: a vGPU (a display function of vendor 10de)
-      remedy: Attach a vGPU to the VM on its host, then start the VM again; 'lspci -d 10de:' shows it.
+      remedy: Attach a vGPU to the VM on its host, then start the VM again. 'lspci -d 10de:' shows the vGPU.
       severity: error
 errors:
   description:

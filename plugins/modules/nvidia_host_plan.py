@@ -10,8 +10,8 @@ module: nvidia_host_plan
 short_description: Plan all stages of a vGPU host after one reading of it
 description:
   - Reads a host once, and plans what M(vgpu.kvm.nvidia_pci_driver), M(vgpu.kvm.nvidia_fabric), M(vgpu.kvm.nvidia_mig), M(vgpu.kvm.nvidia_sriov),
-    M(vgpu.kvm.nvidia_vgpu), M(vgpu.kvm.nvidia_vgpu_attach) and M(vgpu.kvm.nvidia_vgpu_restore) would do, each as if the
-    stages before it had been done (O(ahead)). Changes nothing.
+    M(vgpu.kvm.nvidia_vgpu), M(vgpu.kvm.nvidia_vgpu_attach) and M(vgpu.kvm.nvidia_vgpu_restore) would do, each as if all
+    earlier stages had been done (O(ahead)). Changes nothing.
   - With O(driver), also plans the installation of NVIDIA's driver, before the bundle is copied to the host.
   - A refusal of one of them is part of its plan and does not fail this module. The role preflight reports all refusals in one message. The role
     host runs only stages with work.
@@ -31,7 +31,7 @@ options:
     description: Number of VFs of each GPU. If omitted, all VFs.
     type: int
   layout:
-    description: What each GPU should hold, as in M(vgpu.kvm.nvidia_vgpu); If omitted, neither vGPUs nor MIG mode are planned.
+    description: The desired vGPUs of each GPU, as in M(vgpu.kvm.nvidia_vgpu). If omitted, neither vGPUs nor MIG mode are planned.
   domains:
     description: VMs, each with its desired vGPUs, as in M(vgpu.kvm.nvidia_vgpu_attach).
     default: []
@@ -56,7 +56,7 @@ options:
     choices: [gpu_release, iommu, driver, reboot, services, fabric, mig, sriov, vgpus, verify, libvirt_attach]
     default: [gpu_release, iommu, driver, reboot, services, fabric, mig, sriov, vgpus, verify, libvirt_attach]
   driver:
-    description: The driver to install, as in M(vgpu.kvm.nvidia_driver); If omitted, no driver is planned.
+    description: The driver to install, as in M(vgpu.kvm.nvidia_driver). If omitted, no driver is planned.
     type: dict
     suboptions:
       kind:
@@ -65,7 +65,7 @@ options:
         choices: [host, guest]
         default: host
       supply:
-        description: What the controller has of the bundle and the signing key, from the lookup P(vgpu.kvm.driver_files#lookup).
+        description: The bundle and the signing key on the controller, from the lookup P(vgpu.kvm.driver_files#lookup).
         type: dict
       version:
         description: The expected version. If empty, the version of the bundle; without a bundle, any version.
@@ -77,7 +77,7 @@ options:
         choices: [auto, run, deb, rpm]
         default: auto
       checksum:
-        description: The checksum of the bundle, as V(sha256:…). Here only its form is checked.
+        description: The checksum of the bundle, as V(sha256:…). This module only checks its form.
         type: str
         default: ''
       keys_on_host:
@@ -97,14 +97,14 @@ options:
         type: bool
         default: false
       iommu_flags:
-        description: The kernel's flags that the run sets. If empty, the default of this host.
+        description: The kernel flags that the run sets. If empty, the default of this host.
         type: list
         elements: str
         default: []
       temporary:
         description:
           - Paths of files that only an installation needs.
-          - Those that exist are returned as C(leftovers) of the driver's plan, unless an installation runs, which may need them.
+          - Existing files are returned as C(leftovers) of the driver's plan, unless a running installation may need them.
         type: list
         elements: str
         default: []
@@ -127,10 +127,10 @@ options:
         elements: str
         default: []
       tmpdir:
-        description: Directory on the host that the bundle and the package are copied to.
+        description: Directory on the host to which the bundle and the package are copied.
         type: path
       host_version:
-        description: In a VM, the version of the host's driver, if it is known.
+        description: In a VM, the version of the host's driver, if known.
         type: str
         default: ''
       compatibility:
@@ -138,37 +138,37 @@ options:
           - More rows for the table of drivers, kernels, GPUs and editions of NVIDIA's software that are known to be incompatible.
           - A row causes a warning before an installation. It applies if all its conditions hold, and takes precedence over the collection's own
             rows.
-          - A version span is V(535), V(..535), V(6.14..) or V(535..570). A bound includes all versions that begin with it.
+          - A version range is V(535), V(..535), V(6.14..) or V(535..570). A bound includes all versions that begin with it.
         type: list
         elements: dict
         default: []
         suboptions:
           note:
-            description: What is known, as a clause.
+            description: The known problem, as a clause.
             type: str
             required: true
           driver:
-            description: Version span of the driver to install.
+            description: Version range of the driver to install.
             type: str
           kernel:
-            description: Version span of the running kernel, or of the kernel that the next boot starts. Quote it.
+            description: Version range of the running kernel, or of the kernel of the next boot. Quote the value.
             type: str
           gpus:
-            description: Architectures such as V(Hopper), models, product names, PCI ids or addresses. One of them must be the GPU's.
+            description: Architectures such as V(Hopper), models, product names, PCI ids or addresses. At least one of them must match the GPU.
             type: list
             elements: str
           edition:
-            description: The edition of NVIDIA's software, after the names of bundle and package.
+            description: The edition of NVIDIA's software, from the names of bundle and package.
             type: str
             choices: [grid, ai_enterprise]
           host_driver:
-            description: In a VM, version span of the host's driver.
+            description: In a VM, version range of the host's driver.
             type: str
           remedy:
-            description: What to do, as a sentence.
+            description: The remedy, as a sentence.
             type: str
           source:
-            description: Where this is known from.
+            description: The source of this information.
             type: str
           works:
             description:
@@ -216,9 +216,9 @@ options:
     default: false
   detail:
     description:
-      - How much RV(info) and RV(plans) hold. With V(all) everything is listed. With V(counts) the result does not grow with the number of VFs and vGPUs of
-        a host - RV(info) is as in O(vgpu.kvm.nvidia_gpu_info#module:detail), a plan has its first 20 actions, or its first 20 refusals.
-      - V(vgpus) lists vGPUs and users, and is as V(counts) in RV(plans).
+      - The amount of data in RV(info) and RV(plans). V(all) lists everything. With V(counts), the size of the result does not depend on the number of
+        VFs and vGPUs - RV(info) is as in O(vgpu.kvm.nvidia_gpu_info#module:detail), and a plan has its first 20 actions, or its first 20 refusals.
+      - V(vgpus) lists vGPUs and users. RV(plans) are as with V(counts).
     type: str
     choices: [all, vgpus, counts]
     default: counts
@@ -264,21 +264,22 @@ info:
     problems_left_out: {description: "As RV(vgpu.kvm.nvidia_gpu_info#module:problems_left_out).", type: dict, returned: success}
 plans:
   description:
-    - For each stage, what its module would return in check mode, as far as roles need it. A refusal has failed, msg and errors instead of actions.
+    - For each stage, the result of its module in check mode, limited to values that roles need. A refusal has failed, msg and errors instead of
+      actions.
     - If O(detail) omits some, actions_left_out or errors_left_out has their number.
   returned: success
   type: dict
   contains:
     release: {description: Of M(vgpu.kvm.nvidia_pci_driver) with driver none., type: dict, returned: success}
     fabric: {description: Of M(vgpu.kvm.nvidia_fabric)., type: dict, returned: on a host with NVSwitches}
-    mig: {description: Of M(vgpu.kvm.nvidia_mig)., type: dict, returned: with O(layout) where a GPU knows MIG}
+    mig: {description: Of M(vgpu.kvm.nvidia_mig)., type: dict, returned: with O(layout) if a GPU has MIG}
     sriov: {description: Of M(vgpu.kvm.nvidia_sriov)., type: dict, returned: success}
     vgpus: {description: Of M(vgpu.kvm.nvidia_vgpu)., type: dict, returned: with O(layout)}
-    attach: {description: Of M(vgpu.kvm.nvidia_vgpu_attach)., type: dict, returned: where O(domains) has some}
+    attach: {description: Of M(vgpu.kvm.nvidia_vgpu_attach)., type: dict, returned: with O(domains)}
     restore: {description: Of M(vgpu.kvm.nvidia_vgpu_restore)., type: dict, returned: success}
     driver:
       description:
-        - Of M(vgpu.kvm.nvidia_driver). In addition, install, version, format and loads are what would be installed, also in a refusal.
+        - Of M(vgpu.kvm.nvidia_driver). In addition, install, version, format and loads describe the installation, even in a refusal.
       type: dict
       returned: with O(driver)
 selected:
@@ -288,7 +289,7 @@ selected:
   elements: str
   sample: ["0000:e8:00.0"]
 converged:
-  description: Whether the host has converged. Then all stages are planned, and none has work or a refusal.
+  description: Whether the host has converged, which means that all stages are planned and none has work or a refusal.
   returned: success
   type: bool
   sample: false

@@ -3,17 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 
-# The documentation alone: plugins/action has the code.
+# Only the documentation: plugins/action has the code.
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_host_reboot
-short_description: Reboot a vGPU host that nobody uses
+short_description: Reboot a vGPU host that is not in use
 description:
-  - Reads who uses the host's GPUs, vGPUs and VMs, and whether an installation or another run changes the host. If nobody does, reboots the host as
-    M(ansible.builtin.reboot) does and waits until it is back.
-  - One task does both, because a host may wait minutes for its turn, and a VM may start meanwhile.
+  - Reads the users of the host's GPUs, vGPUs and VMs, and whether an installation or another run changes the host. If there are none, reboots the
+    host like M(ansible.builtin.reboot) and waits until it is back.
+  - Check and reboot are one task, because a host may have to wait for the reboots of others, and an earlier result would be outdated.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -27,7 +27,7 @@ attributes:
     platforms: linux
 options:
   may_disturb:
-    description: Who may be interrupted, as in M(vgpu.kvm.nvidia_gpu_info).
+    description: Devices, VMs and programs that may be interrupted, as in M(vgpu.kvm.nvidia_gpu_info).
     type: list
     elements: str
     default: []
@@ -42,15 +42,15 @@ options:
     type: int
     default: 900
   msg:
-    description: Message for users of the host before the reboot.
+    description: The message for users of the host before the reboot.
     type: str
     default: Rebooted by Ansible for NVIDIA vGPU (vgpu.kvm)
   read:
-    description: Whether the host is read first. V(false) is for a machine that is read by another module, such as a VM by M(vgpu.kvm.nvidia_guest_info).
+    description: Whether the module reads the host first. Set V(false) if another module has read it, such as M(vgpu.kvm.nvidia_guest_info) in a VM.
     type: bool
     default: true
   progress:
-    description: What the run has done and has not, as sentences. The message of a failure ends with it.
+    description: The completed and open steps of the run, as sentences. They are added to the message of a failure.
     type: str
     default: ""
 seealso:
@@ -64,7 +64,7 @@ EXAMPLES = r"""
     reboot_timeout: 1800
   become: true
 
-- name: Reboot, although a VM runs that may be interrupted
+- name: Reboot, although a VM is running that may be interrupted
   vgpu.kvm.nvidia_host_reboot:
     may_disturb: [scratch]
   become: true

@@ -13,7 +13,7 @@ description:
   - Supports GRUB on Debian, Ubuntu, SLES, openSUSE, RHEL and its derivatives, C(systemd-boot) with C(kernel-install), and Proxmox VE's
     C(proxmox-boot-tool). Any other boot loader is refused, and nothing is changed.
   - Flags are compared by their meaning. C(intel_iommu=on,sm_on) includes C(intel_iommu=on), C(iommu.passthrough=1) equals C(iommu=pt), and the last
-    of several settings wins. A flag that is already active is not written, whatever set it.
+    of several settings counts. A flag that is already active is not written, regardless of its source.
   - A file is edited only if the module can parse it. The host's own shell confirms that an edit of GRUB's settings changes nothing else.
   - The module does not reboot.
 author:
@@ -36,12 +36,13 @@ options:
     default: []
   rebuild:
     description:
-      - Whether to rebuild the boot loader's configuration in any case, because another of its sources changed.
-      - With boot entries of RHEL and its derivatives, this removes C(ids=) of C(vfio-pci) from the entries that C(/etc/default/grub) no longer has.
+      - Whether to rebuild the boot loader's configuration in any case, because another one of its sources has changed.
+      - With boot entries of RHEL and its derivatives, this removes C(ids=) of C(vfio-pci) from the entries if C(/etc/default/grub) no longer has
+        them.
     type: bool
     default: false
   timeout:
-    description: Seconds that the boot loader's program may take.
+    description: Timeout of the boot loader's program in seconds.
     type: int
     default: 300
 """
@@ -73,8 +74,8 @@ bootloader:
   sample: GRUB (update-grub)
 next_boot:
   description:
-    - The entries that the next boot may start; one if the default entry is known. In check mode, as they are now.
-    - C(cmdline) is null if it is unknown. A value of C(iommu) is null if the command line leaves it to the kernel's default.
+    - The entries that the next boot may start; one if the default entry is known. In check mode, the current entries.
+    - C(cmdline) is null if it is unknown. A value of C(iommu) is null if the kernel's default applies.
   returned: success
   type: list
   elements: dict
@@ -107,9 +108,9 @@ errors:
   sample:
     - code: bootloader_rebuild_failed
       device: /boot/grub/grub.cfg
-      found: "update-grub failed, so the next boot goes by the old one: grub-probe: error: cannot find a device for /"
-      expected: one made of the settings that were written
-      remedy: "Fix what it reports (space on /boot, the root device), then run this again: it is repeated."
+      found: "update-grub failed, so the next boot uses the old configuration: grub-probe: error: cannot find a device for /"
+      expected: a configuration with the new settings
+      remedy: "Fix the reported error (space on /boot, the root device), then run this again, which repeats the step."
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.kernel_cmdline import main

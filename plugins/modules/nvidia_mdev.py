@@ -11,8 +11,8 @@ short_description: Create and remove single vGPUs as mediated devices
 description:
   - Ensures that mediated devices with a given UUID, parent and type exist, or do not. A UUID that exists with another type or on another
     parent is refused. Remove that device first.
-  - For a whole host from types and counts, use M(vgpu.kvm.nvidia_vgpu). It also restores vGPUs after a reboot, and it supports hosts with
-    the vendor-specific VFIO framework, where VFs hold no mediated devices.
+  - To configure a whole host by types and counts, use M(vgpu.kvm.nvidia_vgpu). It also restores vGPUs after a reboot, and supports hosts with
+    the vendor-specific VFIO framework, on which VFs have no mediated devices.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -22,22 +22,22 @@ extends_documentation_fragment:
   - vgpu.kvm.common.force
 options:
   uuid:
-    description: UUID of a single device. Without it a device follows from its parent's VF and is the same each time.
+    description: UUID of a single device. If omitted, the UUID is derived from the parent's VF, and is the same in each run.
     type: str
   parent:
     description:
-      - Address of the VF that holds the device, in any spelling; or of the PF, whose first free VF is then used.
+      - Address of the VF for the device, in any spelling, or of the PF, whose first free VF is used.
     type: str
   type:
     description: The type by full name (V(NVIDIA A40-24Q)), short name (V(A40-24Q)) or id with any prefix (V(nvidia-565), V(vfio-pci-565), V(565)).
     type: str
   state:
-    description: Whether the device is there.
+    description: Whether the device exists.
     type: str
     choices: [present, absent]
     default: present
   devices:
-    description: Several devices in one call, instead of the single one above. All are validated before the first is created.
+    description: Several devices in one call, instead of the single one above. All devices are validated before the first one is created.
     type: list
     elements: dict
     suboptions:
@@ -56,11 +56,11 @@ options:
         choices: [present, absent]
         default: present
   timeout:
-    description: Seconds for each wait.
+    description: Timeout of each wait in seconds.
     type: int
     default: 60
   settle:
-    description: Seconds for which new devices are watched.
+    description: Seconds for which new devices are monitored.
     type: float
     default: 2
 """
@@ -73,14 +73,14 @@ EXAMPLES = r"""
     type: A40-24A
   become: true
 
-- name: Create several, one of them by its PF
+- name: Create several devices, one of them by its PF
   vgpu.kvm.nvidia_mdev:
     devices:
       - {uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a12, parent: "0000:68:00.4", type: NVIDIA A40-4Q}
       - {parent: "0000:68:00.0", type: nvidia-560}
   become: true
 
-- name: Remove one
+- name: Remove a device
   vgpu.kvm.nvidia_mdev:
     uuid: 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11
     state: absent

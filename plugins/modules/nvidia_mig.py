@@ -12,9 +12,9 @@ description:
   - Enables or disables MIG mode, and creates GPU instances (each with its default compute instance) from a list of profiles.
   - Set MIG mode before VFs are enabled, and create GPU instances afterwards, because enabling VFs removes GPU instances. With O(layout)
     this module sets only the mode that the types need; M(vgpu.kvm.nvidia_vgpu) creates the GPU instances that its types need.
-  - GPUs of the Ampere generation need a reset for the mode to take effect, and keep it over reboots; later ones need none and may lose it.
-    C(vgpu-restore.service) therefore sets it at boot. A GPU that a process or a vGPU uses is never reset.
-  - The whole request is validated before the first change, and what C(nvidia-smi) did is verified.
+  - On GPUs of the Ampere generation, a change of the mode requires a reset, and the mode is kept across reboots. Later GPUs need no reset, but may
+    lose the mode. C(vgpu-restore.service) therefore sets the mode at boot. A GPU in use by a process or a vGPU is never reset.
+  - The whole request is validated before the first change, and the changes of C(nvidia-smi) are verified.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -26,28 +26,28 @@ extends_documentation_fragment:
   - vgpu.kvm.common.layout
 options:
   mode:
-    description: Whether the GPUs of O(gpus) are in MIG mode. If omitted, the mode stays.
+    description: Whether the GPUs of O(gpus) are in MIG mode. If omitted, the mode is unchanged.
     type: str
     choices: [enabled, disabled]
   instances:
     description:
-      - GPU instances that each GPU of O(gpus) should have, by profile name (V(1g.5gb)) or number, each as often as requested. Matching instances
-        stay. Others are destroyed, unless they hold a vGPU. If omitted, all instances stay.
+      - GPU instances that each GPU of O(gpus) should have, by profile name (V(1g.5gb)) or number, one item for each instance. Matching instances
+        stay. Others are destroyed, unless they have a vGPU. If omitted, all instances stay.
     type: list
     elements: str
   layout:
     description:
-      - Instead of the options above, a layout as that of M(vgpu.kvm.nvidia_vgpu). GPUs whose types have a number of slices (V(A100-1-5C)), or
-        that have C(mig), are set to MIG mode; GPUs with other types leave it. GPUs that it does not name, and those for which
-        it lists no vGPUs, stay as they are.
+      - Instead of the options above, a layout as for M(vgpu.kvm.nvidia_vgpu). MIG mode is enabled on GPUs whose types have a number of slices
+        (V(A100-1-5C)) or that have C(mig), and disabled on GPUs with other types. GPUs that the layout does not name, or for which
+        it lists no vGPUs, are unchanged.
   cycle_vfs:
     description:
-      - Whether enabled VFs are disabled for a change of the mode. Enable them again with M(vgpu.kvm.nvidia_sriov).
-        Otherwise such a change is refused. It is always refused while the GPU holds a vGPU.
+      - Whether enabled VFs are disabled to change the mode. Enable them again with M(vgpu.kvm.nvidia_sriov).
+        With V(false), such a change is refused. A change is always refused while the GPU has a vGPU.
     type: bool
     default: false
   timeout:
-    description: Seconds for each step.
+    description: Timeout of each step in seconds.
     type: int
     default: 120
 """
@@ -70,7 +70,7 @@ EXAMPLES = r"""
     instances: [3g.20gb, 1g.5gb, 1g.5gb]
   become: true
 
-- name: Set the mode of each GPU as a layout needs it
+- name: Set the mode of each GPU for a layout
   vgpu.kvm.nvidia_mig:
     layout:
       - gpu: A100
@@ -85,9 +85,9 @@ actions:
   returned: success, failure midway
   type: list
   elements: str
-  sample: ["0000:17:00.0: turn MIG mode on"]
+  sample: ["0000:17:00.0: enable MIG mode"]
 gpus:
-  description: The selected GPUs as they are now, or would be. The mode is whether MIG is enabled.
+  description: The selected GPUs after the run, in check mode as planned. The mode is whether MIG is enabled.
   returned: success
   type: list
   elements: dict
@@ -99,7 +99,7 @@ unresponsive_gpus:
   elements: str
   sample: ["0000:e8:00.0"]
 without_mig:
-  description: GPUs that have no MIG, with the reason.
+  description: GPUs without MIG, with the reason.
   returned: success
   type: list
   elements: dict
@@ -110,7 +110,7 @@ not_done:
   type: list
   elements: str
   sample:
-    - "0000:e8:00.0: turn MIG mode on"
+    - "0000:e8:00.0: enable MIG mode"
 errors:
   description:
     - What is wrong, as text (also in C(msg)) and with a C(code) for programs. C(device) is null if the error concerns the whole host;
@@ -123,10 +123,10 @@ errors:
     - code: mig_pending
       device: "0000:e8:00.0"
       found: >-
-        MIG mode is to be on, but that waits for a reset of the GPU
+        the change of MIG mode to on is pending until a reset of the GPU
         (nvidia-smi printed: Resetting GPU 00000000:E8:00.0 is not supported.)
       expected:
-      remedy: "Stop what uses the GPU and run again, or reboot: this GPU keeps the mode over a reboot."
+      remedy: "Stop all users of the GPU and run again, or reboot: this GPU keeps the mode across a reboot."
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.mig import main

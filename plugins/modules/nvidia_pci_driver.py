@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nvidia_pci_driver
-short_description: Choose the kernel driver that NVIDIA GPUs are bound to
+short_description: Set the kernel driver of NVIDIA GPUs
 description:
   - Binds GPUs (PFs) on C(vfio-pci), C(pci-pf-stub) or no driver to C(nvidia), or only releases them.
-  - Finds and removes what would bind the old driver again at boot - C(ids=) of vfio-pci in C(modprobe.d) and on the kernel's
+  - Finds and removes settings that would bind the old driver again at boot - C(ids=) of vfio-pci in C(modprobe.d) and on the kernel
     command line, driverctl's overrides, and C(nouveau) if no file prevents it from loading.
-  - A GPU that a VM has open is never touched. C(nouveau) is never unbound at run time; only a reboot leaves it.
+  - A GPU that a VM has open is never changed. C(nouveau) is never unbound at run time; this requires a reboot.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -27,24 +27,24 @@ options:
       - V(nvidia) binds the GPUs to NVIDIA's driver and loads it if needed.
       - V(none) releases them from C(vfio-pci) and C(pci-pf-stub), for a host whose driver is not installed yet.
       - V(original) restores the boot files as they were before this module first edited them. The next boot then binds the GPUs as before.
-        A file that was changed since is left alone, with a warning. The GPUs stay bound as they are.
+        A file that was changed since is not restored, with a warning. The current bindings of the GPUs are unchanged.
     type: str
     choices: [nvidia, none, original]
     default: nvidia
   boot:
-    description: Whether the files that would bind the old driver again at boot are changed too.
+    description: Whether files that would bind the old driver again at boot are changed, too.
     type: bool
     default: true
   initramfs:
-    description: Whether the initramfs is rebuilt where it must be. A rebuild that fails or is interrupted is repeated by the next run.
+    description: Whether the initramfs is rebuilt if necessary. The next run repeats a rebuild that failed or was interrupted.
     type: bool
     default: false
   initramfs_stale:
-    description: Whether another task changed a file that the initramfs has a copy of. With O(initramfs) it is rebuilt in any case then.
+    description: Whether another task changed a file that the initramfs copies. With O(initramfs), the initramfs is then rebuilt in any case.
     type: bool
     default: false
   timeout:
-    description: Seconds for each wait.
+    description: Timeout of each wait in seconds.
     type: int
     default: 60
 """
@@ -61,7 +61,7 @@ EXAMPLES = r"""
     driver: original
   become: true
 
-- name: Rebuild the initramfs after a change of a file in /etc/modprobe.d, and touch no GPU
+- name: Rebuild the initramfs after a change of a file in /etc/modprobe.d, without changing a GPU
   vgpu.kvm.nvidia_pci_driver:
     gpus: []
     driver: none
@@ -70,7 +70,7 @@ EXAMPLES = r"""
     initramfs_stale: true
   become: true
 
-- name: Bind one GPU to nvidia and leave configuration files alone
+- name: Bind one GPU to nvidia without changing configuration files
   vgpu.kvm.nvidia_pci_driver:
     gpus: ["0000:e8:00.0"]
     driver: nvidia
@@ -86,7 +86,7 @@ actions:
   elements: str
   sample: ["/etc/modprobe.d/vfio.conf: edit it: vfio-pci takes 10de:2235", "0000:e8:00.0: unbind from vfio-pci"]
 gpus:
-  description: The selected GPUs with the driver that they were found on.
+  description: The selected GPUs with their previous driver.
   returned: success
   type: list
   elements: dict
@@ -99,13 +99,14 @@ boot_causes:
   sample: [{path: /etc/modprobe.d/vfio.conf, line: "options vfio-pci ids=10de:2235", what: "vfio-pci takes 10de:2235"}]
 initramfs_update_needed:
   description:
-    - Whether files changed whose copies are in the initramfs. It stays true in later runs, also after a failed rebuild, until the
-      initramfs is newer than the change. With O(initramfs) it has been rebuilt then.
+    - Whether files were changed that the initramfs copies. The value stays true in later runs, even after a failed rebuild, until the
+      initramfs is newer than the change. With O(initramfs), this run has rebuilt it.
   returned: success
   type: bool
   sample: true
 bootloader_update_needed:
-  description: Whether GRUB's settings changed, so that update-grub must run. It stays true until GRUB's configuration is newer than the change.
+  description: Whether GRUB's settings changed, so that update-grub must run. The value stays true until GRUB's configuration is newer than the
+    change.
   returned: success
   type: bool
   sample: false
@@ -116,7 +117,7 @@ unresponsive_gpus:
   elements: str
   sample: ["0000:e8:00.0"]
 reboot_reasons:
-  description: Why a GPU can be bound to its driver only by a reboot.
+  description: The reasons for which a GPU can only be bound to its driver by a reboot.
   returned: success
   type: list
   elements: str
@@ -140,8 +141,8 @@ errors:
     - code: bind_failed
       device: "0000:e8:00.0"
       found: >-
-        the driver nvidia does not take it (writing '0000:e8:00.0' to it failed with ENODEV:
-        the device is gone or is going away); it is bound to no driver
+        the driver nvidia did not bind to it (writing '0000:e8:00.0' to it failed with ENODEV:
+        the device is gone or is being removed); it is bound to no driver
       expected: nvidia
       remedy: "Check dmesg for NVRM lines: wrong module flavor, GPU off the bus, IOMMU off."
 """

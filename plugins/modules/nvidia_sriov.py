@@ -10,10 +10,10 @@ module: nvidia_sriov
 short_description: Enable or disable the virtual functions of NVIDIA GPUs
 description:
   - Enables or disables VFs through NVIDIA's C(sriov-manage) or, if the driver allows it, through C(sriov_numvfs).
-  - Verifies C(sriov_numvfs), each C(virtfn) link and each VF's driver, since the exit status of C(sriov-manage) proves nothing.
-    A PF that was left without a driver or on C(pci-pf-stub) is bound to C(nvidia) again. A refused unbindLock is retried until O(timeout);
-    after that the error names the processes that hold the GPU.
-  - VFs are never disabled under a vGPU, nor while a VM has one of them or the whole GPU.
+  - Verifies C(sriov_numvfs), each C(virtfn) link and each VF's driver, because the exit status of C(sriov-manage) is unreliable.
+    A PF that was left without a driver or on C(pci-pf-stub) is bound to C(nvidia) again. A refused unbindLock is retried until O(timeout).
+    Afterwards, the error names the processes that have the GPU open.
+  - VFs are never disabled while the GPU has vGPUs, or while a VM uses a VF or the whole GPU.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -30,20 +30,20 @@ options:
     default: enabled
   num_vfs:
     description:
-      - How many VFs, at least 1; all of the GPU's when left out. C(sriov-manage) knows only all, so a smaller number goes through
-        C(sriov_numvfs), which NVIDIA's driver of most releases refuses.
+      - The number of VFs, at least 1. If omitted, all VFs of the GPU. C(sriov-manage) can only enable all VFs, so a smaller number is written to
+        C(sriov_numvfs), which most releases of NVIDIA's driver refuse.
     type: int
   reset:
-    description: Whether C(sriov-manage) resets the GPU before it enables VFs. It resets nothing if the VFs are already enabled.
+    description: Whether C(sriov-manage) resets the GPU before it enables VFs. If the VFs are already enabled, there is no reset.
     type: bool
     default: false
   method:
-    description: How VFs are enabled. V(auto) uses C(sriov-manage) if it is installed.
+    description: The method of enabling VFs. V(auto) uses C(sriov-manage) if it is installed.
     type: str
     choices: [auto, sriov_manage, sysfs]
     default: auto
   timeout:
-    description: Seconds for each GPU.
+    description: Timeout of each GPU in seconds.
     type: int
     default: 120
 """
@@ -80,13 +80,13 @@ unresponsive_gpus:
   elements: str
   sample: ["0000:e8:00.0"]
 without_types:
-  description: GPUs whose VFs this run enabled and that offer no vGPU types yet. Some releases of the driver need C(nvidia-vgpud) to run once more.
+  description: GPUs whose VFs this run enabled, but that offer no vGPU types yet. Some releases of the driver require another run of C(nvidia-vgpud).
   returned: success
   type: list
   elements: str
   sample: []
 without_sriov:
-  description: GPUs that have no SR-IOV vGPU, with the reason.
+  description: GPUs without SR-IOV vGPU, with the reason.
   returned: success
   type: list
   elements: dict
@@ -111,7 +111,7 @@ errors:
       device: "0000:e8:00.0"
       found: the GPU's unbindLock was not granted for 20 s; it is open in pid 812 (/usr/bin/nv-hostengine -n)
       expected:
-      remedy: Stop what uses the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again.
+      remedy: Stop all users of the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.sriov import main

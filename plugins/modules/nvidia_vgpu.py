@@ -9,17 +9,16 @@ DOCUMENTATION = r"""
 module: nvidia_vgpu
 short_description: Create and remove vGPUs to match a layout
 description:
-  - Reads the desired vGPUs of each GPU as types and counts, chooses VFs for them, and creates and removes what is needed.
-  - vGPUs that match stay as they are. Surplus vGPUs of the listed GPUs are removed, unless a process has them open.
-    On GPUs that the layout does not name, vGPUs that this module created are removed and those of others stay, with a warning.
-  - The whole request is validated before the first write. Each vGPU is verified, and watched for O(settle) seconds.
-  - A vGPU's UUID follows from the machine, the PF and the VF's number. A recreated vGPU has the same VF and the same UUID.
-  - Works on both of NVIDIA's frameworks. On hosts with the vendor-specific VFIO framework (kernels from 6.8 on) a VF itself becomes the vGPU,
-    so there are no UUIDs; it is attached to VMs by the VF's PCI address.
-  - Types with a number of slices (V(A100-1-5C)) live in GPU instances of MIG. The needed ones are created, larger first, and unneeded ones of
-    the listed GPUs destroyed. A GPU whose list is empty, or that the layout does not name, keeps GPU instances, unless an earlier layout had
-    MIG-backed vGPUs or GPU instances on it.
-    The GPU must be in MIG mode before its VFs are enabled, see M(vgpu.kvm.nvidia_mig).
+  - Takes the desired vGPUs of each GPU as types and counts, selects VFs for them, and creates and removes vGPUs as needed.
+  - Matching vGPUs are unchanged. Surplus vGPUs of the listed GPUs are removed, unless a process has them open.
+    On GPUs that the layout does not name, vGPUs that this module created are removed, and all others stay, with a warning.
+  - The whole request is validated before the first write. Each vGPU is verified, and monitored for O(settle) seconds.
+  - A vGPU's UUID is derived from the machine, the PF and the VF's number. A recreated vGPU has the same VF and the same UUID.
+  - Supports both of NVIDIA's frameworks. On hosts with the vendor-specific VFIO framework (kernels 6.8 and later), a VF itself becomes the vGPU.
+    Such a vGPU has no UUID, and is attached to VMs by the VF's PCI address.
+  - Types with a number of slices (V(A100-1-5C)) require GPU instances of MIG. Required instances are created, larger ones first, and unneeded ones
+    of the listed GPUs are destroyed. A GPU whose list is empty, or that the layout does not name, keeps its GPU instances, unless an earlier layout
+    had MIG-backed vGPUs or GPU instances on it. MIG mode must be set before the GPU's VFs are enabled, see M(vgpu.kvm.nvidia_mig).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -33,8 +32,8 @@ extends_documentation_fragment:
 options:
   layout:
     description:
-      - What each GPU should hold. Only the most specific entries that match a GPU apply to it, see O(layout[].gpu). Entries of the same kind add
-        up.
+      - The desired vGPUs of each GPU. Only the most specific entries for a GPU apply, see O(layout[].gpu). Entries of the same kind are
+        combined.
     required: true
   persist:
     description:
@@ -43,24 +42,24 @@ options:
     type: bool
     default: true
   timeout:
-    description: Seconds for each wait (for types after VFs, for a vGPU to appear or to go).
+    description: Timeout in seconds of each wait (for types after VFs, for a vGPU to appear or to disappear).
     type: int
     default: 60
   settle:
-    description: Seconds for which new vGPUs are watched, because a cloud agent may unbind their VFs.
+    description: Seconds for which new vGPUs are monitored, because a cloud agent may unbind their VFs.
     type: float
     default: 2
 """
 
 EXAMPLES = r"""
-- name: Two large vGPUs on each GPU
+- name: Create two large vGPUs on each GPU
   vgpu.kvm.nvidia_vgpu:
     layout:
       - gpu: all
         vgpus: [{type: A40-24Q, count: 2}]
   become: true
 
-- name: Different GPUs, different types
+- name: Create different types on different GPUs
   vgpu.kvm.nvidia_vgpu:
     layout:
       - gpu: "0000:e8:00.0"
@@ -71,7 +70,7 @@ EXAMPLES = r"""
         vgpus: []
   become: true
 
-- name: GPUs in MIG mode, one with the GPU instances that the types need, one with explicit ones
+- name: Create MIG-backed vGPUs, on one GPU with the GPU instances that the types require, on another one with explicit ones
   vgpu.kvm.nvidia_vgpu:
     layout:
       - gpu: "0000:17:00.0"
@@ -81,7 +80,7 @@ EXAMPLES = r"""
         vgpus: [{type: A100-3-20C, count: 2}]
   become: true
 
-- name: Several framebuffer sizes on one GPU, and no limit of the frame rate for one of them
+- name: Create several framebuffer sizes on one GPU, one of them without a frame rate limit
   vgpu.kvm.nvidia_vgpu:
     layout:
       - gpu: "0000:e8:00.0"
@@ -104,7 +103,7 @@ unresponsive_gpus:
   elements: str
   sample: ["0000:e8:00.0"]
 vgpus:
-  description: The vGPUs of the listed GPUs as they are now, or would be. The uuid is null on the vendor-specific VFIO framework.
+  description: The vGPUs of the listed GPUs after the run, in check mode as planned. The uuid is null on the vendor-specific VFIO framework.
   returned: success
   type: list
   elements: dict

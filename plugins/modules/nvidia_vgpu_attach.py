@@ -11,14 +11,14 @@ short_description: Attach vGPUs to libvirt's VMs
 description:
   - Attaches vGPUs to the definitions of VMs, on either framework - mediated devices by UUID (C(<hostdev type='mdev'>)),
     vendor-specific VFIO by the VF (C(<hostdev type='pci' managed='no'>)).
-  - All requests are solved together, with the fewest changes to the VMs. A VM keeps its vGPUs that are still requested. If an assignment exists,
-    it is found. Otherwise the error names the requests that contradict each other.
-  - A vGPU that another VM has or that a process has open is never attached. A VM has what it is defined with, what it runs with, what its managed
-    save or a snapshot with memory needs, and what is on its QEMU command line, as well as all vGPUs of a VF or GPU that it has whole.
-  - A change of O(domains[].vgpus[].display), O(domains[].vgpus[].ramfb), or C(managed) keeps the rest of the device, such as its guest address.
-    If libvirt refuses the change, the old device is restored.
+  - The module assigns vGPUs to all requests together, with the fewest changes to the VMs. A VM keeps its vGPUs that are still requested. If an
+    assignment exists, the module finds it. Otherwise the error names the conflicting requests.
+  - A vGPU that another VM has, or that a process has open, is never attached. The vGPUs of a VM are those of its definition, of the running VM, of
+    its managed save, of snapshots with memory and of its QEMU command line, and all vGPUs of a VF or GPU that is passed through to it.
+  - A change of O(domains[].vgpus[].display), O(domains[].vgpus[].ramfb) or C(managed) keeps all other settings of the device, such as its guest
+    address. If libvirt refuses the change, the old device is restored.
   - A running VM gets a change at its next start, unless O(live) is set.
-  - The host needs C(virsh). libvirt's own files are read, and only C(virsh) writes.
+  - The host requires C(virsh). The module reads libvirt's own files, and writes only with C(virsh).
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -27,7 +27,7 @@ extends_documentation_fragment:
   - vgpu.kvm.common.domains
 options:
   domains:
-    description: VMs by name, each with its desired vGPUs. Other VMs are not touched.
+    description: VMs by name, each with its desired vGPUs. Other VMs are not changed.
     required: true
   exclusive:
     description: Whether other vGPUs of these VMs are detached, including those whose mediated device no longer exists.
@@ -40,17 +40,17 @@ options:
     type: bool
     default: false
   connect:
-    description: libvirt's URI, V(qemu:///system) with or without parameters. VMs of a C(qemu:///session) are not supported.
+    description: libvirt's URI, V(qemu:///system) with or without parameters. VMs of C(qemu:///session) are not supported.
     type: str
     default: qemu:///system
   timeout:
-    description: Seconds until a change must be seen.
+    description: Timeout in seconds for a change to become visible.
     type: int
     default: 30
   check_mode_assume:
     description:
       - What an earlier step of the same run would have created. Used in check mode only. With V(vgpus), a missing vGPU counts as one that
-        is still to be created.
+        is created later.
     type: list
     elements: str
     choices: [vgpus]
@@ -65,14 +65,14 @@ EXAMPLES = r"""
       - {name: web2, vgpus: [{type: A40-24Q, gpu: "0000:67:00.0"}]}
   become: true
 
-- name: Attach any vGPU of a type to one VM, and a certain vGPU to another one
+- name: Attach any vGPU of a type to one VM, and a specific vGPU to another one
   vgpu.kvm.nvidia_vgpu_attach:
     domains:
       - {name: any, vgpus: [{type: A40-24Q, count: 2}]}
       - {name: certain, vgpus: [{vf: "0000:67:00.4"}]}
   become: true
 
-- name: Attach a certain vGPU, with a display
+- name: Attach a specific vGPU with a display
   vgpu.kvm.nvidia_vgpu_attach:
     domains:
       - name: desktop
@@ -116,7 +116,7 @@ errors:
   sample:
     - code: not_kept
       device: web1
-      found: "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 is not in it as requested 30 s after virsh reported it"
+      found: "3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 is not attached as requested 30 s after virsh reported it"
       expected: to attach 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11 (A40-8Q)
       remedy: Check 'virsh dumpxml web1'.
 """

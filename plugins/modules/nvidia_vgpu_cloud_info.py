@@ -9,9 +9,9 @@ DOCUMENTATION = r"""
 module: nvidia_vgpu_cloud_info
 short_description: Render cloud configuration for a host's vGPUs
 description:
-  - Reads the vGPUs of a host, on either framework, and renders what a cloud needs to attach them to VMs. OpenStack nova gets sections of
-    C(nova.conf), KubeVirt a patch of its custom resource, OpenNebula the C(pci.conf) of its probe. For Apache CloudStack it lists the profiles
-    to expect.
+  - Reads the vGPUs of a host, on either framework, and renders the configuration that clouds need to attach them to VMs. These are sections of
+    C(nova.conf) for OpenStack nova, a patch of the custom resource for KubeVirt, and C(pci.conf) of the probe for OpenNebula. For Apache CloudStack,
+    the module lists the expected profiles.
   - Changes nothing. The tool that deploys the cloud installs the results. See the page on clouds in the collection's documentation.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
@@ -22,15 +22,16 @@ extends_documentation_fragment:
 options:
   nova_resource_classes:
     description:
-      - Set a custom resource class (V(CUSTOM_A40_24Q)) for each type in Placement, as C(mdev_class) or C(resource_class). Flavors need it to
-        distinguish types on hosts that have several. Without it nova's own class, C(VGPU), stands for all mediated devices.
-      - On the vendor-specific VFIO framework nova takes one class for all VFs of a GPU. The module fails if a GPU has vGPUs of several types.
+      - Whether to set a custom resource class (V(CUSTOM_A40_24Q)) in Placement for each type, as C(mdev_class) or C(resource_class). Flavors need it
+        to distinguish types on hosts that have several. Without it, all mediated devices have nova's own class, C(VGPU).
+      - On the vendor-specific VFIO framework, nova supports one class for all VFs of a GPU. The module fails if a GPU has vGPUs of several types.
     type: bool
     default: false
   kubevirt_prefix:
     description:
       - The prefix (before the slash) of the names of KubeVirt's resources.
-      - For VFs of the vendor-specific VFIO framework, prefix, slash and name have 61 characters at most, because KubeVirt names a socket after them.
+      - For VFs of the vendor-specific VFIO framework, prefix, slash and name have at most 61 characters, because KubeVirt uses them in a socket's
+        path.
     type: str
     default: nvidia.com
   kubevirt_external:
@@ -71,9 +72,9 @@ vgpus:
       mdev_type: nvidia-565
 nova:
   description:
-    - Options of C(nova.conf) as data. For mediated devices each type with the addresses on which its vGPUs are and their number; for the
-      vendor-specific VFIO framework one device_spec for each VF that is a vGPU. The class is null without O(nova_resource_classes). The number is
-      null on GPUs without SR-IOV, which nova would not use with it.
+    - Options of C(nova.conf) as data. For mediated devices, each type with the addresses and the number of its vGPUs; for the
+      vendor-specific VFIO framework, one device_spec for each VF that is a vGPU. The class is null without O(nova_resource_classes). The number is
+      null on GPUs without SR-IOV, because nova would ignore them otherwise.
   returned: success
   type: dict
   sample:
@@ -86,8 +87,9 @@ nova:
     device_specs: []
 nova_conf:
   description:
-    - The same as sections of C(nova.conf).
-    - Empty if there are no vGPUs, or if one address has vGPUs of several types, with which nova-compute does not start. A warning names the address.
+    - The same options as sections of C(nova.conf).
+    - Empty if there are no vGPUs, or if one address has vGPUs of several types, because nova-compute does not start then. A warning names the
+      address.
   returned: success
   type: str
   sample: |
@@ -106,7 +108,7 @@ kubevirt:
     mediatedDevices: [{mdevNameSelector: NVIDIA A40-24Q, resourceName: nvidia.com/NVIDIA_A40-24Q}]
     pciHostDevices: []
 kubevirt_yaml:
-  description: The same as a patch of the KubeVirt custom resource; empty where there are no vGPUs.
+  description: The same as a patch of the KubeVirt custom resource. Empty without vGPUs.
   returned: success
   type: str
   sample: |
@@ -129,7 +131,7 @@ cloudstack:
       addresses: ["e8:00.4", "e8:00.5"]
 opennebula_pci_conf:
   description:
-    - The C(pci.conf) of OpenNebula's probe, with the VFs on which it can create vGPUs, which are those without one.
+    - The C(pci.conf) of OpenNebula's probe, with the VFs on which it can create vGPUs, which are those without a vGPU.
     - Empty if there are none. GPUs outside PCI domain 0000 are omitted, with a warning.
   returned: success
   type: str
@@ -149,7 +151,7 @@ errors:
   sample:
     - code: unknown_gpu
       device:
-      found: "no GPU answers to 'A16'; this host has 0000:e8:00.0 (A40)"
+      found: "no GPU matches 'A16'; this host has 0000:e8:00.0 (A40)"
       expected: all, an address such as 0000:e8:00.0, GPU-<uuid>, PCI ids such as 10de:20b5, a model or a product name
       remedy:
 """

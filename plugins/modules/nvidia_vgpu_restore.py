@@ -11,16 +11,16 @@ short_description: Install the service that restores vGPUs at boot
 description:
   - VFs and vGPUs do not survive a reboot, nor do GPU instances of MIG, mixed-size mode and, on some GPUs, MIG mode. This module installs
     the command C(vgpuctl) (C(status), C(doctor), C(metrics), C(restore)), which is the collection's engine as one file, and the unit
-    C(vgpu-restore.service). The unit restores what M(vgpu.kvm.nvidia_vgpu) stored, after NVIDIA's vGPU services, and before libvirt, cloud
-    agents and what holds all GPUs open (DCGM, C(nvidia-persistenced), exporters).
-  - Each GPU gets its vGPUs as soon as it is ready. For a GPU in use, the unit retries for 11 minutes. The unit then fails, and its journal
-    names the vGPUs that are missing; the others stay.
-  - The command needs Python 3.8 or newer and no other file. It starts with C(/usr/bin/python3) if that is 3.8 or newer, else with the Python that
-    runs the module, or the first one in C(/usr/bin) that is there after an upgrade of the distribution. It is replaced atomically.
-  - It writes files only. Enable the unit with M(ansible.builtin.systemd_service).
+    C(vgpu-restore.service). The unit restores the layout that M(vgpu.kvm.nvidia_vgpu) stored, after NVIDIA's vGPU services, and before libvirt, cloud
+    agents and services that keep all GPUs open (DCGM, C(nvidia-persistenced), exporters).
+  - Each GPU gets its vGPUs as soon as it is ready. For a GPU in use, the unit retries for 11 minutes. Then the unit fails, and its journal
+    names the missing vGPUs. All others stay.
+  - The command requires Python 3.8 or newer and no other file. It uses C(/usr/bin/python3) if that is 3.8 or newer, else the Python that runs the
+    module, or the first one in C(/usr/bin) after an upgrade of the distribution. The command is replaced atomically.
+  - The module only writes files. Enable the unit with M(ansible.builtin.systemd_service).
   - A host of an earlier release has the command C(nvidia-vgpu), the unit C(nvidia-vgpu-restore.service), C(/etc/nvidia-vgpu) and
     C(/var/lib/nvidia-vgpu). The module renames them, and enables the new unit if the old one was enabled. If it is interrupted, the next boot
-    restores the vGPUs nevertheless, and the next run continues.
+    still restores the vGPUs, and the next run continues.
 author:
   - The vgpu.kvm authors (@vgpu-kvm)
 extends_documentation_fragment:
@@ -45,7 +45,7 @@ EXAMPLES = r"""
     before: [my-agent.service]
   become: true
 
-- name: Enable it
+- name: Enable the restore unit
   ansible.builtin.systemd_service:
     name: vgpu-restore.service
     enabled: true
@@ -61,7 +61,7 @@ actions:
   elements: str
   sample: ["/usr/local/sbin/vgpuctl: write it"]
 not_done:
-  description: What was not done, if the module failed midway. RV(actions) then lists only what was done.
+  description: Steps that were not done, if the module failed midway. RV(actions) then lists only what was done.
   returned: failure midway
   type: list
   elements: str
@@ -78,9 +78,9 @@ errors:
   sample:
     - code: error
       device: /etc/systemd/system/vgpu-restore.service
-      found: "it can't be written: No space left on device"
+      found: "the file can't be written: No space left on device"
       expected:
-      remedy: The old file is untouched. Free space or mend the file system, then run again.
+      remedy: The old file is unchanged. Free disk space or repair the file system, then run again.
 """
 
 from ansible_collections.vgpu.kvm.plugins.module_utils.module_backends.vgpu_restore import main

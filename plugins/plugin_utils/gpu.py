@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One GPU of the report: its bar, its VFs, and the same in words."""
+"""One GPU of the report: its bar, its VFs, and the same as text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from . import reading, segments, words
 
 
 def row(gpu, problems):
-    """What the report shows of a GPU. problems: the host's, as rows, for those that name the GPU or one of its VFs."""
+    """The report's data of a GPU. problems: rows of the host's problems, from which those of the GPU and its VFs are selected."""
     address = reading.text(gpu.get("address"))
     model = catalog.lookup(*(reading.text(gpu.get(key)) for key in ("device_id", "subsystem_id", "name")))
     names = [reading.text(gpu.get(key)) for key in ("model", "name", "device_id")]
@@ -33,13 +33,13 @@ def row(gpu, problems):
         "whole": whole,
         "vfs": None if whole else _vfs(gpu, model, blocked),
         "notes": _notes(divided, blocked),
-        "level": min(mine, default="ok"),  # error comes before warning
+        "level": min(mine, default="ok"),  # "error" sorts before "warning"
     }
     return {**found, "alt": _alt(found)}
 
 
 def _framebuffer(gpu, model):
-    """MiB that types are shares of: from the table of models, else the most that vGPUs of one type can have; 0 if neither is known."""
+    """The framebuffer in MiB: from the table of models, or else the most that vGPUs of one type can have; 0 if neither is known."""
     if model:
         return model.framebuffer_gib * 1024
     shares = [
@@ -51,7 +51,7 @@ def _framebuffer(gpu, model):
 
 
 def _why_blocked(gpu, model):
-    """Why no vGPU can be created on the GPU now; empty if nothing is known against it."""
+    """The reason for which no vGPU can be created on the GPU now; empty if there is none."""
     if gpu.get("alive") is False:
         return "it does not answer"
     if gpu.get("supported") is False:
@@ -67,14 +67,14 @@ def _why_blocked(gpu, model):
 
 
 def _has_vfs(gpu, model):
-    """Whether its vGPUs live on VFs: by the table, else by the GPU."""
+    """Whether the GPU's vGPUs are created on VFs: from the table, or else from the GPU."""
     return model.sriov if model else reading.number(gpu.get("sriov_totalvfs")) > 0
 
 
 def _vfs(gpu, model, blocked):
-    """VFs of the GPU: how many it may have, are on, have a vGPU, are free. None where vGPUs live on the GPU itself.
+    """The numbers of the GPU's VFs: supported, enabled, with a vGPU, free. None if vGPUs are created on the GPU itself.
 
-    blocked: why no vGPU can be created on it, so that none of them is free.
+    blocked: the reason for which no vGPU can be created. No VF counts as free then.
     """
     if not _has_vfs(gpu, model):
         return None
@@ -89,7 +89,7 @@ def _vfs(gpu, model, blocked):
 
 
 def _vfs_there(gpu):
-    """(VFs that are on, those of them with a vGPU), as they were counted on the host, or as they are listed."""
+    """Returns (enabled VFs, VFs with a vGPU), from the host's count or from the list."""
     if "vfs_there" in gpu:
         return reading.number(gpu["vfs_there"]), reading.number(gpu.get("vfs_used"))
     listed = reading.mappings(gpu.get("vfs"))
@@ -97,24 +97,24 @@ def _vfs_there(gpu):
 
 
 def _kind(gpu):
-    """Framework and mode, in the words of the documentation."""
+    """The framework and mode, in the documentation's terms."""
     mode = "MIG" if reading.mapping(gpu.get("mig")).get("current") is True else ""
     framework = {"mdev": "mdev", "vendor_vfio": "vendor VFIO"}.get(reading.text(gpu.get("framework")), "")
     return " · ".join(filter(None, (mode, framework)))
 
 
 def _notes(divided, blocked):
-    notes = ["Not drawn, because their size is not known: %s." % ", ".join(divided.unsized)] if divided.unsized else []
+    notes = ["Not drawn, because their size is unknown: %s." % ", ".join(divided.unsized)] if divided.unsized else []
     if not divided.total:
-        notes.append("Its framebuffer is not known%s." % (": " + blocked if blocked else ""))
+        notes.append("Its framebuffer is unknown%s." % (": " + blocked if blocked else ""))
     return notes
 
 
 def _alt(found):
-    """The bar in words."""
+    """The bar as text."""
     name = "%s %s" % (found["name"], found["address"])
     if not found["total_mib"]:
         return name
     total, used, free = (words.size(found[key]) for key in ("total_mib", "used_mib", "free_mib"))
     what = words.count(found["vgpus"], "vGPU") + (", %d in use" % found["running"] if found["vgpus"] else "")
-    return "Framebuffer of %s, %s: %s; %s taken, %s free" % (name, total, "whole GPU in use by a VM" if found["whole"] else what, used, free)
+    return "Framebuffer of %s, %s: %s; %s used, %s free" % (name, total, "whole GPU in use by a VM" if found["whole"] else what, used, free)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What report and verdict have in common: a host's state and problems, whatever its reading gave, and both counted over a fleet."""
+"""Common code of report and verdict: a host's state and problems, from any kind of reading, and their counts over a fleet."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import
 
 from . import reading, words
 
-# The most urgent first.
+# The most urgent state first.
 STATES = ("error", "unread", "unreachable", "warning", "ok")
 UNREAD = ("unread", "unreachable")
 _PARTS = ("severity", "code", "found", "expected", "remedy")
 
 
 def judge(result, gpus, problems_read):
-    """(state, problems) of a host. result: what the task that read it registered; gpus and problems_read: what that read of GPUs and problems."""
+    """Returns (state, problems) of a host. result: registered by the task that read the host; gpus and problems_read: from this result."""
     if isinstance(gpus, (list, tuple)):
         problems = rows(problems_read)
-        return min((one["severity"] for one in problems), default="ok"), problems  # error comes before warning
+        return min((one["severity"] for one in problems), default="ok"), problems  # "error" sorts before "warning"
     if result.get("unreachable") is True:
         found = words.shortened(reading.text(result.get("msg"))) or "Ansible could not connect"
-        remedy = "Check whether the host is up, and try 'ansible -m ping' on it."
+        remedy = "Check that the host is up, and run 'ansible -m ping' for it."
         return "unreachable", rows([Refusal(found, remedy=remedy, code="unreachable").as_dict()])
     return "unread", rows(result.get("errors")) or rows([_unread(result).as_dict()])
 
 
 def used(devices):
-    """Those of the devices that somebody uses."""
+    """The devices in use."""
     return [one for one in reading.mappings(devices) if reading.mappings(one.get("in_use_by"))]
 
 
 def rows(problems_read):
-    """Problems as they are listed: root causes before what follows from them, errors first; the same one of several devices once."""
+    """The problems in order: root causes before their consequences, errors first. The same problem of several devices is listed once."""
     found = {}
     for one in reading.mappings(problems_read):
         key = ("warning" if one.get("severity") == "warning" else "error", *[reading.text(one.get(name)) for name in _PARTS[1:]])
@@ -47,29 +47,29 @@ def rows(problems_read):
 
 
 def counts(hosts):
-    """How many hosts are in which state."""
+    """The number of hosts in each state."""
     return {state: len([one for one in hosts if one["state"] == state]) for state in STATES}
 
 
 def codes(hosts):
-    """Problems by code: on how many hosts, and the gravest severity; errors first, then those of most hosts."""
+    """The problems by code: the number of hosts, and the highest severity. Errors come first, then those of the most hosts."""
     found = {}
     for one in hosts:
         for problem in one["problems"]:
             row = found.setdefault(problem["code"], {"code": problem["code"], "severity": problem["severity"], "hosts": set()})
-            row["severity"] = min(row["severity"], problem["severity"])  # error comes before warning
+            row["severity"] = min(row["severity"], problem["severity"])  # "error" sorts before "warning"
             row["hosts"].add(one["name"])
     return sorted(({**row, "hosts": len(row["hosts"])} for row in found.values()), key=lambda row: (row["severity"], -row["hosts"], row["code"]))
 
 
 def _unread(result):
-    """Why a host could not be read, where the module itself does not report it."""
+    """The reason for which a host could not be read, if the module itself does not report it."""
     if result:
-        # A module that ran reports why in msg; where one could not start, its interpreter or sudo reports more.
+        # A module that ran reports the reason in msg. If it could not start, its interpreter or sudo prints more.
         names = ("msg", "exception", "module_stdout", "module_stderr")
         texts = [reading.text(result.get(name)) for name in (names if result.get("rc") is None else reversed(names))]
         text = next(filter(None, texts), "")
         remedy = "Run the playbook with -vvv for this host; the module needs root (become) and Python 3.8 or newer there."
         return Refusal(words.shortened(text) or "the module gave no answer", remedy=remedy, code="not_read")
-    found = "the host was not read in this run: Ansible had given it up before"
-    return Refusal(found, remedy="Check the run's output above, and run the report alone.", code="not_read")
+    found = "the host was not read in this run, because Ansible had excluded it after an earlier error"
+    return Refusal(found, remedy="Check the run's output above, and run only the report.", code="not_read")

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The report's hosts and the sums over them, worked out from what nvidia_gpu_info read: pure functions, on the controller.
+"""The report's hosts and their sums, from the results of nvidia_gpu_info. Pure functions that run on the controller.
 
-Nothing here escapes anything: texts are data, and the template escapes each of them.
+Texts are not escaped here, because the template escapes each of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ DRIVERS = {"vgpu": "vGPU driver", "guest": "guest driver", "datacenter": "data c
 
 
 def page(results):
-    """What the page shows. results: by host, what the task that read it registered (None if it was not read)."""
+    """The data of the page. results: the registered result of each host (None if the host was not read)."""
     rows = [_row(name, results[name]) for name in results]
     rows.sort(key=lambda one: (words.natural(one["name"]), one["name"]))
     for index, one in enumerate(rows):
@@ -30,7 +30,7 @@ def page(results):
 
 
 def _row(name, result):
-    """What the report shows of a host, whatever its reading gave."""
+    """The report's data of a host, from any kind of reading."""
     result = reading.mapping(result)
     state, problems = hosts.judge(result, result.get("gpus"), result.get("problems"))
     info = {} if state in hosts.UNREAD else result
@@ -50,7 +50,7 @@ def _row(name, result):
 
 
 def _facts(host):
-    """System, kernel and driver, each a short text."""
+    """The system, kernel and driver, each as a short text."""
     driver = reading.mapping(host.get("driver"))
     version = reading.text(driver.get("loaded")) or reading.text(driver.get("on_disk"))
     flavour = DRIVERS.get(reading.text(driver.get("flavour")))
@@ -62,7 +62,7 @@ def _facts(host):
 
 
 def _state_text(state, problems):
-    """The state in words."""
+    """The state as text."""
     if state in hosts.UNREAD:
         return "not read" if state == "unread" else state
     amounts = [(len([one for one in problems if one["severity"] == level]), level) for level in ("error", "warning")]
@@ -82,7 +82,7 @@ def _totals(found):
 
 
 def _summary(rows):
-    """Sums of the rows."""
+    """The sums of the rows."""
     gpus = [each for one in rows for each in one["gpus"]]
     vfs = [each["vfs"] for each in gpus if each["vfs"]]
     states = hosts.counts(rows)
@@ -108,7 +108,7 @@ def _sums(rows):
 
 
 def _most(names, most=2):
-    """The most frequent names with how often, as texts, and how many there are besides."""
+    """The most frequent names with their counts, as texts, and the number of other names."""
     pairs = sorted(Counter(names).items(), key=lambda pair: (-pair[1], pair[0]))
     if len(pairs) == most + 1:
         most += 1

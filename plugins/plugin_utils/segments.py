@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A GPU's framebuffer as a row of segments, to scale.
 
-A segment has its kind (used: a VM runs on it; idle: a vGPU nobody uses; slice: a GPU instance without a vGPU; whole: the
-GPU is a VM's; free; off: no vGPU can be created on it now), its size in MiB, a label, details, and the room for the label.
+A segment has a kind (used: a vGPU in use; idle: a vGPU that is not in use; slice: a GPU instance without a vGPU; whole: the
+GPU is passed through to a VM; free; off: no vGPU can be created now), a size in MiB, a label, details, and the space for the label.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.hardware import vg
 
 from . import reading, words
 
-# Where a line ends, it ends in front of the dot.
+# A line breaks before the dot.
 SEPARATOR = " ·\u00a0"
 _PROFILE = re.compile(r"^(?P<slices>[0-9]{1,2})g\.(?P<gib>[0-9]{1,4})gb", re.IGNORECASE)
-# Pixels of a character of a label and around it, and of a bar: on a phone and on a screen. A label that would not fit is not shown.
+# Pixels of a label's character and its margin, and of a bar on a phone and on a screen. A label that does not fit is not shown.
 _CHARACTER, _AROUND = 6.6, 20
 _BARS = (("always", 330), ("wide", 580))
 
 
 class Bar:
-    """segments: all of them. used: MiB that are taken. unsized: types of vGPUs of unknown size, which can't be drawn."""
+    """A bar. segments: all segments. used: MiB in use. unsized: types of vGPUs of unknown size, which can't be drawn."""
 
     def __init__(self, total):
         self.total = total
@@ -38,7 +38,7 @@ class Bar:
             self.used += mib
 
     def close(self, kind, details):
-        """Adds the rest as a last segment; returns the bar. Without a known total the segments are all there is."""
+        """Adds the rest as the last segment, and returns the bar. Without a known total, there is no rest."""
         drawn = sum(one["mib"] for one in self.segments)
         if self.total > drawn:
             word = "free" if kind == "free" else "not usable"
@@ -51,7 +51,7 @@ class Bar:
 
 
 def divide(gpu, total, blocked):
-    """The Bar of a GPU as nvidia_gpu_info has it. total: MiB, 0 if not known. blocked: why no vGPU can be created on it, or empty."""
+    """The Bar of a GPU from nvidia_gpu_info. total: MiB, 0 if unknown. blocked: the reason for which no vGPU can be created, or empty."""
     strip = Bar(total)
     whole = words.users(gpu.get("in_use_by"))
     if whole and total:
@@ -69,7 +69,7 @@ def divide(gpu, total, blocked):
 
 
 def _mebibytes(gpu, vgpu):
-    """A vGPU's framebuffer: as reported with it, else by its type, else by the type's name; 0 if none is known."""
+    """A vGPU's framebuffer: its own value, or else from its type, or else from the type's name; 0 if unknown."""
     types = [one for one in reading.mappings(gpu.get("types")) if reading.text(one.get("id")) == reading.text(vgpu.get("type_id"))]
     sizes = (reading.number(one.get("framebuffer_mib")) for one in [vgpu, *types])
     return next(filter(None, sizes), 0) or vgpu_types.framebuffer_of(reading.text(vgpu.get("type"))) or 0
@@ -88,10 +88,10 @@ def _vgpu(strip, gpu, vgpu, mib=0, where=""):
 
 
 def _instances(strip, gpu, vgpus, instances):
-    """GPU instances with the vGPUs that live in them; returns the vGPUs that live in none.
+    """Adds GPU instances with their vGPUs. Returns the vGPUs without an instance.
 
-    Where the driver reports the instance of a vGPU, that counts; a vGPU without one gets an instance of its size that
-    has none yet, since one MIG-backed vGPU lives in one.
+    If the driver reports the instance of a vGPU, this counts. Any other vGPU is assigned to an instance of its size that
+    has no vGPU yet.
     """
     waiting = list(vgpus)
     for instance in instances:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The verdict over a fleet: what is wrong on each host and guest, as rows, as sums, and as a table of text."""
+"""The verdict over a fleet: the problems of each host and guest, as rows, sums and a text table."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from ansible_collections.vgpu.kvm.plugins.module_utils.engine.base.errors import
 
 from . import hosts, reading, words
 
-_STEPS = 5  # that one problem names
-_DEVICES = 3  # that one line names
-_LINES = 3  # of problems of one code
+_STEPS = 5  # the most steps that one problem names
+_DEVICES = 3  # the most devices that one line names
+_LINES = 3  # the most lines for problems of one code
 _HEAD = ("HOST", "STATE", "GPUS", "VGPUS", "IN USE")
 _STATES = {"error": "it has errors", "unread": "it was not read", "unreachable": "it is unreachable", "warning": "it has warnings"}
 _WORDS = {"error": "with errors", "unread": "not read", "unreachable": "unreachable", "warning": "with warnings", "ok": "well"}
 
 
 def fleet(reads, licenses, guests):
-    """The verdict. reads, licenses: by name, what was registered; an empty read: not read. guests: names of those."""
+    """The verdict. reads, licenses: registered results by name; an empty read: not read. guests: names of the guests."""
     names = set(guests)
     rows = [_row(name, reads[name], licenses.get(name), name in names) for name in reads]
     rows.sort(key=lambda one: (hosts.STATES.index(one["state"]), words.natural(one["name"]), one["name"]))
@@ -29,7 +29,7 @@ def fleet(reads, licenses, guests):
 
 def _row(name, read, license_, guest):
     read = reading.mapping(read)
-    # What a plan of the whole host read, or a reading alone.
+    # The data of a plan of the whole host, or of a reading.
     info = reading.mapping(read.get("info")) or read
     gpus = reading.mappings(info.get("gpus"))
     vgpus, in_use = (len(gpus), len(hosts.used(gpus))) if guest else [sum(numbers) for numbers in zip((0, 0), *map(_vgpus, gpus))]
@@ -37,7 +37,7 @@ def _row(name, read, license_, guest):
     if guest:
         reported += _license(reading.mapping(license_))
     elif not [one for one in reported if one.get("severity") != "warning"]:
-        # Where VFs or driver are missing, that is reported already, and all else follows from it.
+        # Missing VFs or a missing driver are reported already, and cause all differences.
         reported += _drift(reading.mapping(reading.mapping(read.get("plans")).get("vgpus")))
     state, problems = hosts.judge(read, info.get("gpus"), reported)
     kind = "guest" if guest else "host"
@@ -45,7 +45,7 @@ def _row(name, read, license_, guest):
 
 
 def _vgpus(gpu):
-    """(vGPUs of a GPU, those in use), as they were counted on the host, or as they are listed."""
+    """Returns (vGPUs of a GPU, those in use), from the host's count or from the list."""
     if "vgpu_counts" in gpu:
         rows = reading.mappings(gpu["vgpu_counts"])
         return tuple(sum(reading.number(row.get(key)) for row in rows) for key in ("vgpus", "in_use"))
@@ -53,7 +53,7 @@ def _vgpus(gpu):
 
 
 def _left_out(info):
-    """A row for each code of which the host reported the first problems only."""
+    """A row for each code for which the host reported only the first problems."""
     rows = []
     more = {reading.text(code): reading.number(amount) for code, amount in reading.mapping(info.get("problems_left_out")).items()}
     for one in reading.mappings(info.get("problems")):
@@ -65,7 +65,7 @@ def _left_out(info):
 
 
 def _drift(plan):
-    """What a run of the layout would change, or why it would be refused. plan: of the vGPUs; empty without a layout."""
+    """The changes that a run of the layout would make, or its refusals. plan: of the vGPUs; empty without a layout."""
     if plan.get("failed") is True:
         rows = [{**row, "severity": "error"} for row in reading.mappings(plan.get("errors"))]
         more = reading.number(plan.get("errors_left_out"))
@@ -83,7 +83,7 @@ def _drift(plan):
 
 
 def _license(result):
-    """Why a guest has no license."""
+    """The reasons for a guest's missing license."""
     if not result or result.get("skipped") is True:
         return []
     if result.get("failed") is True:
@@ -94,7 +94,7 @@ def _license(result):
 
 
 def _table(rows):
-    """Lines without ends: one table, and below each host what is wrong with it."""
+    """The lines of the text: one table, with the problems below each host."""
     cells = [_HEAD, *map(_cells, rows)]
     widths = [max(map(len, column)) for column in zip(*cells)]
     lines = []
@@ -106,7 +106,7 @@ def _table(rows):
 
 
 def _problems(problems):
-    """Lines below a host: a root cause with its remedy, by code, and what follows from it as numbers."""
+    """The lines below a host: each root cause with its remedy, by code, and its consequences as numbers."""
     groups, roots = {}, {problem["code"] for problem in problems if not problem["follows"]}
     for problem in problems:
         if problem["follows"] not in roots:
@@ -120,24 +120,24 @@ def _problems(problems):
         for one in [one for one in problems if one["follows"] == code]:
             follow[one["code"]] = follow.get(one["code"], 0) + _amount(one)
         if follow:
-            lines.append("      from it follow: %s" % ", ".join("%d %s" % (follow[name], name) for name in sorted(follow)))
+            lines.append("      consequences: %s" % ", ".join("%d %s" % (follow[name], name) for name in sorted(follow)))
         lines += ["      do: %s" % remedy for remedy in dict.fromkeys(" ".join(one["remedy"].split()) for one in group) if remedy]
     return lines
 
 
 def _amount(row):
-    """How many problems a row stands for."""
+    """The number of problems that a row represents."""
     return row["more"] or len(row["devices"]) or 1
 
 
 def _short(one):
-    """A host that is not well, in one line."""
+    """A host with problems, in one line."""
     codes = dict.fromkeys(problem["code"] for problem in one["problems"] if not problem["follows"])
     return "%s: %s (%s)." % (one["name"], _STATES[one["state"]], ", ".join(codes))
 
 
 def _summary(counts):
-    """One sentence: how many hosts are in which state."""
+    """One sentence with the number of hosts in each state."""
     total = sum(counts.values())
     parts = ["%d %s" % (counts[state], _WORDS[state]) for state in hosts.STATES if counts[state]]
     return "%s: %s." % ("1 host" if total == 1 else "%d hosts" % total, ", ".join(parts) or "none")

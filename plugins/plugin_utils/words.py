@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sizes, users and counts as people read them."""
+"""Formats sizes, users and counts as text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def count(amount, what):
 
 
 def users(holders):
-    """Who has a device open: VM web1, pid 4711 (python3). Empty: nobody."""
+    """The users of a device: VM web1, pid 4711 (python3). Empty if there are none."""
     found = []
     for one in reading.mappings(holders):
         vm, pid, command = (reading.line(one.get(key)) for key in ("vm", "pid", "command"))
@@ -37,11 +37,11 @@ def users(holders):
 
 
 def natural(name):
-    """A sort key under which gpu-2 comes before gpu-10."""
+    """A sort key that puts gpu-2 before gpu-10."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"([0-9]+)", name.lower()) if part]
 
 
 def shortened(text, most=800):
-    """A message of others, without the noise around it and not without end."""
+    """A message of another program, without noise and shortened."""
     plain = re.sub(r"^Task failed: ", "", "\n".join(filter(None, map(str.strip, text.splitlines()))))
     return plain if len(plain) <= most else plain[:most].rstrip() + " …"

@@ -22,7 +22,7 @@ ABOUT = (
     "by the kernel's clock. Both are read from the journal, apart from what the unit says itself. In the boot with a lock the first GPU's unbindLock is "
     "refused until all vGPUs of the other seven are there. A twin has eight GPUs at most: that sixteen cost twice the work of eight is a unit test's."
 )
-SAID = re.compile(r"(\d+) of the (?:\d+ )?stored vGPUs there, ([\d.]+) s after the driver was ready")
+SAID = re.compile(r"(\d+) of the (?:\d+ )?stored vGPUs exist, ([\d.]+) s after the driver was ready")
 
 
 def journal(host: Host, *selection: str) -> list[tuple[float, str]]:

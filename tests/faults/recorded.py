@@ -22,7 +22,7 @@ _STAND_INS = (
         r"\b\d+ of its VFs are not bound to nvidia: .*?(?= \(expected: )",
         "<n> of its VFs are not bound to nvidia: <VF> on vfio-pci, …",
     ),
-    ("Ansible reports the last of several attempts to connect", r"(?<=Ansible said: ).*?(?=\. Look at its console)", "…"),
+    ("Ansible reports the last of several attempts to connect", r"(?<=Ansible said: ).*?(?=\. Check the host's console)", "…"),
 )
 
 

@@ -53,7 +53,7 @@ ROWS = [
         ("twin: fault_dead=2",),
         ("twin: fault_dead=0",),
         found=("fell off the bus",),
-        expected="an answer from its configuration space",
+        expected="a readable configuration space",
         remedy="Power-cycle the host",
         done=(),
         left=f"for g in {OTHER_GPU} {GPU}; do echo $g: $(cat /sys/bus/pci/devices/$g/sriov_numvfs) VFs; done; "
@@ -68,9 +68,9 @@ ROWS = [
         (f"rm -r {_SLOW}; systemctl daemon-reload",),
         settled="grep -q pcie_aspm=off /proc/cmdline",
         device=NAME,
-        found=("is not back 5 s after its reboot",),
+        found=("is not back 5 s after the request to reboot",),
         expected="an answer over ssh",
-        remedy="run this again: it goes on from here",
+        remedy="run this again to continue",
         left="grep -o pcie_aspm=off /proc/cmdline; ls /sys/bus/mdev/devices 2>/dev/null | wc -l | sed 's/$/ vGPUs/'",
     ),
 ]

@@ -257,7 +257,7 @@ def means(world: World, layout: Sequence[Dict[str, Any]]) -> Meaning:
             missing = all(rank_of(world, gpu, spelling) is None for gpu in world.cards)
             absent = absent or missing and spelling in WORDS
             if missing and spelling not in WORDS:
-                reasons.append("no GPU answers to %s" % spelling)
+                reasons.append("no GPU matches %s" % spelling)
         for gpu in world.cards:
             ranks = [rank for rank in (rank_of(world, gpu, spelling) for spelling in entry["gpu"]) if rank is not None]
             if not ranks:

@@ -189,12 +189,12 @@ def test_a_misspelled_link_is_refused_and_not_shown(plans, name):
     (problem,) = plan["problems"]
     words = {"no-scheme": "a link begins with https://", "user-and-no-scheme": "a link begins with https://", "escaped": "a link begins with https://"}
     assert "(%s)" % NAME in problem or "bundle: %s is not" % NAME in problem, problem
-    assert words.get(name, "is a link without TLS" if name == "without-tls" else "is no whole link") in problem, problem
+    assert words.get(name, "is a link without TLS" if name == "without-tls" else "is an incomplete link") in problem, problem
 
 
 def test_packages_for_another_distribution_are_refused_beforehand(plans):
     (problem,) = plans["rpm-on-ubuntu"]["problems"]
-    assert "vgpu_driver_format is rpm, and this is Ubuntu 22.04.5 LTS" in problem and "vgpu_driver_format: run" in problem
+    assert "vgpu_driver_format is rpm, but this is Ubuntu 22.04.5 LTS" in problem and "vgpu_driver_format: run" in problem
     (problem,) = plans["rhel-8-on-9"]["problems"]
     assert "NVIDIA-vGPU-rhel-8.8-525.125.03.x86_64.rpm" in problem and "this is Rocky Linux 9.4" in problem
     assert plans["rhel-8-on-8"]["problems"] == []
@@ -240,14 +240,14 @@ def test_another_driver_is_refused_in_the_words_of_the_reading(plans):
 
 def test_a_bundle_without_the_package_is_refused_beforehand(plans):
     (problem,) = plans["other-format"]["problems"]
-    assert "it holds no run packages of the host driver" in problem and "Set format: deb (in roles vgpu_driver_format)." in problem
+    assert "the bundle has no run packages of the host driver" in problem and "Set format: deb (in roles vgpu_driver_format)." in problem
 
 
 def test_the_format_follows_the_bundle_and_the_distribution(plans):
     assert (plans["auto"]["problems"], plans["auto"]["format"], plans["auto"]["version"]) == ([], "deb", "525.85.07")
     assert (plans["auto-rpm"]["problems"], plans["auto-rpm"]["format"]) == ([], "rpm")
     (problem,) = plans["auto-none"]["problems"]
-    assert "it holds the host driver as deb only, and this is Rocky Linux 9.4" in problem
+    assert "the bundle has the host driver only as deb, but this is Rocky Linux 9.4" in problem
     assert plans["auto-link"]["format"] == "deb", "of a link its name is all that is known"
 
 

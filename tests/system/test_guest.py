@@ -96,7 +96,7 @@ def test_all_that_stands_against_it_is_told_at_once_and_nothing_is_changed(guest
         assert words in run.failure, run.failure
     readable = guest.file("token.tok", guest.secret, 0o644)
     run = guest.run("--check", vgpu_license_token=None, vgpu_license_token_file=readable)
-    assert "may be read by others than its owner (mode 0644)" in run.failure and "chmod 600" in run.failure, run.failure
+    assert "is group- or world-readable (mode 0644)" in run.failure and "chmod 600" in run.failure, run.failure
     run = guest.run("--check", vgpu_license_feature="everything")
     assert run.rc and "everything" in run.failure and "vws" in run.failure, run.failure
     assert guest.twin.sh(STATE) == before
@@ -217,7 +217,7 @@ def test_an_upgrade_is_finished_by_a_reboot_and_a_removal_leaves_nothing(guest):
     newer = guest.newer_package("550.200.01")
     boot = guest.twin.sh("cat /proc/sys/kernel/random/boot_id")
     stopped = guest.run(vgpu_driver_bundle=newer, vgpu_reboot="never")
-    assert stopped.rc == 0 and "reboot it yourself" in stopped.out, stopped.out[-3000:]
+    assert stopped.rc == 0 and "reboot the machine" in stopped.out, stopped.out[-3000:]
     assert guest.twin.sh("modinfo -F version nvidia; cat /sys/module/nvidia/version").split() == ["550.200.01", "550.163.01"]
     run = guest.run(vgpu_driver_bundle=newer)
     assert run.rc == 0, run.out[-3000:]
@@ -273,7 +273,7 @@ def test_a_vm_without_a_vgpu_is_told_so():
         twin.up("--guest", "none", "--memory", "1024")
         one = Guest(twin)
         run = one.run()
-        assert "this VM has no NVIDIA GPU, so no vGPU either" in run.failure and "Attach a vGPU to the VM on its host" in run.failure, run.failure
+        assert "this VM has no NVIDIA GPU and therefore no vGPU" in run.failure and "Attach a vGPU to the VM on its host" in run.failure, run.failure
         one.service.close()
     finally:
         twin.down()

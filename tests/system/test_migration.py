@@ -37,7 +37,7 @@ OLD_WORDS = (
 OLD_UNITS = "for what in list-units list-unit-files; do systemctl $what --no-legend 'nvidia-vgpu-restore*' 'nvidia-vgpu-metrics*'; done; true"
 METRICS = "- hosts: all\n  gather_facts: false\n  roles:\n    - vgpu.kvm.metrics\n"
 PROM = "/var/lib/prometheus/node-exporter/nvidia_vgpu.prom"
-RENAMING = "vgpu.kvm.vgpus : Install what restores vGPUs at boot"
+RENAMING = "vgpu.kvm.vgpus : Install the restore unit"
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def one(name: str, gpu: str = GPU, **more: object) -> dict:
 
 
 WISHES = {
-    "an unknown GPU": ([one("A40-24A", "0000:11:00.0")], ["no GPU answers to '0000:11:00.0'", f"this host has {OTHER_GPU} (A40), {GPU} (A40)"]),
+    "an unknown GPU": ([one("A40-24A", "0000:11:00.0")], ["no GPU matches '0000:11:00.0'", f"this host has {OTHER_GPU} (A40), {GPU} (A40)"]),
     "an unknown type": ([one("A40-24X")], ["'A40-24X'", GPU, "nearest: A40-24"]),
     "too many": ([one("A40-24Q", count=3)], [GPU, "3 vGPUs of A40-24Q", "at most 2", "max_instance of A40-24Q is 2", "24576 MiB"]),
     "two sizes on one GPU": (

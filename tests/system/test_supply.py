@@ -98,7 +98,7 @@ def test_what_stands_against_a_link_is_all_told_at_once_and_nothing_is_changed(s
     before = supply.twin.sh(STATE)
     changes = {"vgpu_driver_checksum": "", "vgpu_driver_mok_certificate": str(supply.other_certificate), "vgpu_driver_dkms": True}
     run = supply.run(str(supply.role), **changes)
-    for words in ("vgpu_driver_checksum is not set", "none that the machine trusts", "mokutil --import", "DKMS signs"):
+    for words in ("vgpu_driver_checksum is not set", "the machine does not trust this certificate", "mokutil --import", "DKMS signs"):
         assert words in run.failure, run.failure
     assert supply.server.requests == [], "a link without a checksum is not even asked for"
 

@@ -113,12 +113,12 @@ def test_wrong_layouts_change_nothing(host):
     ]
     result = host.module("nvidia_vgpu", layout=wrong)
     assert result["failed"]
-    for text in ("at most 2, because max_instance of A40-24A is 2", "different framebuffer sizes", "no GPU answers to '0000:11:00.0'"):
+    for text in ("at most 2, because max_instance of A40-24A is 2", "different framebuffer sizes", "no GPU matches '0000:11:00.0'"):
         assert text in result["msg"], pretty(result)
     typo = host.module("nvidia_vgpu", layout=layout(("A40-24X", 1)))
     assert typo["failed"] and "nearest: A40-24" in typo["msg"], pretty(typo)
     twice = host.module("nvidia_vgpu", layout=[{"gpu": GPU, "vgpus": [{"type": "A40-4Q", "uuid": ONE}, {"type": "A40-4Q", "uuid": ONE}]}])
-    assert twice["failed"] and "stands at" in twice["msg"], pretty(twice)
+    assert twice["failed"] and "is also set at" in twice["msg"], pretty(twice)
     assert host.mdevs() == {} and host.sh("ls /etc/vgpuctl 2>/dev/null; true") == ""
 
 
@@ -166,4 +166,4 @@ def test_foreign_vgpus_of_unlisted_gpus_stay(host):
     host.sh(f"echo {ONE} > /sys/bus/pci/devices/0000:e7:00.4/mdev_supported_types/nvidia-575/create")
     result = host.module("nvidia_vgpu", layout=layout(("A40-4Q", 1)))
     assert not result["failed"] and ONE in host.mdevs(), pretty(result)
-    assert any("it stays" in text for text in result.get("warnings", [])), pretty(result)
+    assert any("the vGPU stays" in text for text in result.get("warnings", [])), pretty(result)

@@ -3,14 +3,17 @@
 """Checks the words of what users read against terms.yml. Prints each breach as path:line: text; exit status 1 if there is one.
 
 Read are: pages, without code, links and generated parts; the descriptions in argument specs and module documentation; task names; the changelog's
-fragments. Pages that tools generate from other sources (``MADE``) are left to those sources.
+fragments; messages, docstrings and comments of plugins, roles and playbooks. Pages that tools generate from other sources (``MADE``) are left to
+those sources.
 """
 
 from __future__ import annotations
 
 import ast
+import io
 import re
 import sys
+import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator
@@ -28,7 +31,10 @@ NO_PROSE = re.compile(
 )
 # Markup of Ansible's documentation whose content is no prose: C(x), V(x), O(x=y).
 MARKUP = re.compile(r"\b[A-Z]{1,3}\([^)]*\)")
-TEXTS = {"description", "short_description", "notes", "name"}
+TEXTS = {"description", "short_description", "notes", "name", "msg", "fail_msg", "success_msg"}
+# Parts of a text in code that are no prose: an expression of Jinja, a quoted command or name, and the name of a parameter or field before its meaning.
+NO_WORDS = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|`[^`\n]*`|(?<!\w)'[^'\n]*'(?!\w)|(?<![a-z%] )\b[a-z_]+(?:, [a-z_]+)*: |\[guess\]", re.DOTALL)
+LEAST = 25  # characters of a message; shorter texts are names, keys and parts of patterns
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def strings(node: yaml.Node, key: str = "") -> Iterator[tuple[int, str]]:
         for value in node.value:
             yield from strings(value, key if key in ("description", "notes") else "")
     elif key in TEXTS:
-        yield node.start_mark.line, blank(re.compile(r"`[^`]*`"), blank(MARKUP, node.value))
+        yield node.start_mark.line, blank(NO_WORDS if key.endswith("msg") else re.compile(r"`[^`]*`"), blank(MARKUP, node.value))
 
 
 def of_yaml(text: str, first: int = 1) -> Iterator[tuple[int, str]]:
@@ -88,6 +94,28 @@ def of_module(text: str) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and getattr(node.targets[0], "id", "") in ("DOCUMENTATION", "RETURN"):
             yield from of_yaml(node.value.value, node.lineno)
+
+
+def of_python(text: str) -> Iterator[tuple[int, str]]:
+    """(line, text) of each docstring, message and comment of a Python file. Raw texts are patterns, and others have the reader of_module."""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], blank(NO_WORDS, token.string)
+        elif token.type == tokenize.STRING and len(token.string) > LEAST and " " in token.string and token.string[0] not in "rR":
+            yield token.start[0], blank(NO_WORDS, token.string)
+
+
+def of_comments(text: str) -> Iterator[tuple[int, str]]:
+    """(line, text) of each comment of a YAML file."""
+    for number, line in enumerate(text.splitlines(), 1):
+        found = re.search(r"(?:^|\s)#.*", line)
+        if found:
+            yield number, blank(NO_WORDS, found.group())
+
+
+def of_template(text: str) -> Iterator[tuple[int, str]]:
+    """(line, text) of a template: its comments and texts, without Jinja's expressions."""
+    return iter([(1, blank(NO_WORDS, text))])
 
 
 def of_fragment(text: str) -> Iterator[tuple[int, str]]:
@@ -112,11 +140,12 @@ def texts(root: Path) -> Iterator[tuple[str, int, str]]:
         name = path.relative_to(root).as_posix()
         if name not in MADE:
             yield name, 1, prose(path.read_text(encoding="utf-8"))
-    readers = {
-        "roles/*/meta/argument_specs.yml": of_yaml, "roles/*/tasks/*.yml": of_yaml, "playbooks/*.yml": of_yaml, "awx/*.yml": of_yaml,
-        "plugins/modules/*.py": of_module, "plugins/doc_fragments/*.py": of_module, "changelogs/fragments/*.yml": of_fragment,
-    }
-    for pattern, reader in readers.items():
+    readers = [
+        ("roles/*/meta/argument_specs.yml", of_yaml), ("roles/*/tasks/*.yml", of_yaml), ("playbooks/*.yml", of_yaml), ("awx/*.yml", of_yaml),
+        ("plugins/modules/*.py", of_module), ("plugins/doc_fragments/*.py", of_module), ("changelogs/fragments/*.yml", of_fragment),
+        ("plugins/**/*.py", of_python), ("roles/**/*.yml", of_comments), ("playbooks/*.yml", of_comments), ("roles/*/templates/*.j2", of_template),
+    ]
+    for pattern, reader in readers:
         for path in sorted(root.glob(pattern)):
             for line, text in reader(path.read_text(encoding="utf-8")):
                 yield path.relative_to(root).as_posix(), line, text

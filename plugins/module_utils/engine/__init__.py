@@ -4,19 +4,19 @@
 
 It runs in three contexts: inside the collection's modules, at boot as
 ``vgpu-restore.service`` and in unit tests. It needs Python 3.8 and
-nothing but the standard library.
+only the standard library.
 
-From the ground up; each directory imports only those before it:
+The directories, from the bottom up. Each one imports only those listed before it:
 
 base        errors, refusals, steps, the clock, numbers
 hardware    GPUs, the catalog of models, vGPU types, addresses, as values
-system      the doors to the machine, a file for each program or file system
-state       what is kept on a host: the layout, the lock, marks, records
+system      access to the machine: one file for each program or file system
+state       what the engine stores on a host: the layout, the lock, marks, records
 frameworks  mdev and vendor-specific VFIO behind one interface
-read        the one reader of GPUs and host
+read        the only code that reads the state of GPUs and host
 binding, bootloader, driver, sriov, mig, fabric, vgpu, libvirt, guest, cloud
-            the domains; plan.py decides and writes nothing, apply.py writes
-checks      what is wrong with a host
-boot        the restore at boot, and what installs it
+            one directory for each domain: plan.py decides and writes nothing, apply.py writes
+checks      finds the problems of a host
+boot        restores the layout at boot, and installs the files for this
 cli         the command vgpuctl
 """

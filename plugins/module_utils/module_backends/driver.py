@@ -14,7 +14,7 @@ from ..engine.driver import apply as driver_apply, plan as driver_plan
 from ..engine.driver.bundle import FORMATS
 from ..engine.read import host, inventory
 
-# Fields of a request, by the names of options, where these differ.
+# The fields of a request whose options have other names.
 _FIELDS = {"extra_arguments": "extra", "required_space": "space", "format": "form"}
 
 
@@ -25,7 +25,7 @@ def _line(on_disk: str | None, flavour: str) -> str:
 def planned(
     ctx: _module.Context, found: inventory.Inventory, state: host.HostState, desired: driver_plan.Request, files: driver_plan.Files, check_mode: bool = True,
 ) -> tuple[list[Step], str | None]:
-    """The steps to the desired driver, and the flavor of its kernel module; raises EngineError with all refusals."""
+    """The steps to the desired driver, and the flavor of its kernel module. Raises EngineError with all refusals."""
     loaded = state.driver.loaded
 
     def idle(steps: Sequence[Step]) -> list[str]:
@@ -50,7 +50,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     files = driver_apply.read(ctx, state, desired)
     steps, module_type = planned(ctx, found, state, desired, files, check_mode=check_mode)
     if desired.form != "run" and not check_mode:
-        steps = [step for step in steps if step.kind != "install"]  # the package manager's work
+        steps = [step for step in steps if step.kind != "install"]  # the package manager installs it
     if steps and not check_mode:
         driver_apply.apply(ctx, steps, desired, module_type, params["timeout"])
         after = host.read_driver(ctx)

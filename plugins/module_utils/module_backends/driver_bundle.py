@@ -14,7 +14,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     bundle.check(params["src"], params["checksum"])
     package = bundle.choose(bundle.read(params["src"], params["dest"], params["kind"]), params["format"], platform.read(ctx))
-    steps = [] if bundle.extracted(package) else [Step("extract", None, package.path, "extract it from the bundle")]
+    steps = [] if bundle.extracted(package) else [Step("extract", None, package.path, "extract the package from the bundle")]
     if steps and not request.check_mode:
         bundle.extract(params["src"], package)
     diff = {"before": "", "after": package.path + "\n" if steps else ""}

@@ -21,18 +21,18 @@ from ..engine.base.steps import Step
 from ..engine.driver import download
 from ..engine.driver.download import LinkError, Opener
 
-# Answers of a server, or of a proxy before it, that may be others a little later.
+# Status codes of a server or proxy that may be temporary.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
-# Answers that name another link, and how many of them are followed.
+# Status codes of redirects, and the most redirects to follow.
 _MOVED = (301, 302, 303, 307, 308)
 _MOST_MOVES = 10
 
 
 def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
-    """Asks the server; what may repeat the link is left out of the error."""
+    """Sends a request to the server. The error has no text that may repeat the link."""
     try:
         host = urlsplit(url).hostname
-    except ValueError:  # such as https://[::1/
+    except ValueError:  # for example https://[::1/
         host = None
     server = "the server %s" % host
 
@@ -63,13 +63,13 @@ def opener(url: str, ca_path: str | None, timeout: float) -> Opener:
                 raise LinkError("the certificate of %s is not accepted: %s" % (server, why)) from None
             raise unreachable(reason) from None
         except (http.client.HTTPException, UrlsConnectionError, ValueError) as exc:
-            raise LinkError("%s can't be asked: %s" % (server, type(exc).__name__)) from None
+            raise LinkError("the request to %s failed: %s" % (server, type(exc).__name__)) from None
 
     return ask
 
 
 def _follow(url: str, headers: dict[str, str], ca_path: str | None, timeout: float) -> Any:
-    """The answer to a request, also where the server names another link for it. One without TLS is not asked: its request would show the secret."""
+    """The response to a request, after redirects. A redirect to a link without TLS is not followed, because it would reveal the secret."""
     server = urlsplit(url).hostname
     for dummy in range(_MOST_MOVES):
         try:
@@ -81,8 +81,8 @@ def _follow(url: str, headers: dict[str, str], ca_path: str | None, timeout: flo
             exc.close()
             url = urljoin(url, location)
         if not url.lower().startswith("https://"):
-            raise LinkError("the server %s sends on to a link without TLS" % server)
-    raise LinkError("the server %s sends on to another link more than %d times" % (server, _MOST_MOVES))
+            raise LinkError("the server %s redirects to a link without TLS" % server)
+    raise LinkError("the server %s redirects more than %d times" % (server, _MOST_MOVES))
 
 
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
@@ -90,9 +90,9 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     url, ca_path, timeout = params["url"], params["ca_path"], params["timeout"]
     target = download.Target(params["dest"], params["checksum"])
     if not url.lower().startswith("https://"):
-        raise error("the link is without TLS", device=os.path.basename(target.dest), expected="https://…", code="no_tls")
+        raise error("the link does not use TLS", device=os.path.basename(target.dest), expected="https://…", code="no_tls")
     if ca_path and not os.path.isfile(ca_path):
-        raise error("ca_path is not there", device=ca_path, expected="certificates (PEM) on the managed host", code="ca_missing")
+        raise error("ca_path does not exist", device=ca_path, expected="certificates (PEM) on the managed host", code="ca_missing")
     steps = []
     if not target.there():
         ask = opener(url, ca_path, timeout)
@@ -113,5 +113,5 @@ SPEC: _module.Spec = {
     "ca_path": {"type": "path"},
     "timeout": {"type": "int", "default": 120},
 }
-# It holds no lock of the host: it takes long, and changes neither GPUs nor vGPUs.
+# The host is not locked: a download takes long, and changes neither GPUs nor vGPUs.
 main = _module.main_of(SPEC, work, reads_only=True)

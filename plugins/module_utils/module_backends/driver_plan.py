@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan of the driver stage, before the bundle is on the host: what would be installed, and all refusals."""
+"""The plan of the driver stage before the bundle is on the host: the driver to install, and all refusals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TAKEN = ("kind", "dkms", "module_type", "replace_datacenter", "allow_downgrade"
 
 
 def _reboot_follows(options: dict[str, Any], state: host.HostState) -> bool:
-    """Whether a reboot completes the installation: the module is not loaded by it then."""
+    """Whether a reboot completes the installation. If so, the installation does not load the module."""
     if state.driver.nouveau_loaded or state.driver.loaded:
         return True
     flags = options["iommu_flags"] or host.default_flags(state)
@@ -27,13 +27,13 @@ def _reboot_follows(options: dict[str, Any], state: host.HostState) -> bool:
 
 
 def _subject(options: dict[str, Any], state: host.HostState, gpus: Sequence[Gpu], version: str, names: tuple[str, str]) -> compatibility.Subject:
-    """What the driver meets on this machine. names: of package and bundle. What the machine shows already is in no need of a table."""
+    """The combination for the compatibility table. names: of package and bundle. Combinations that work on this machine already are left out."""
     kernels = {state.kernel: state.driver.on_disk, state.next_kernel.release: state.next_kernel.driver}
     runs = state.driver.loaded == version
     return compatibility.Subject(
         version,
         [release for release, built in kernels.items() if release and built != version],
-        # A GPU that a VM has as a whole is no GPU of the driver's, and in a VM a vGPU does not show the GPU's generation.
+        # The driver does not use passed-through GPUs, and in a VM, a vGPU does not show the GPU's generation.
         [gpu for gpu in gpus if options["kind"] == "host" and not (runs and gpu.offers) and not (gpu.driver == "vfio-pci" and gpu.holders)],
         compatibility.edition(*names),
         options["host_version"],
@@ -41,9 +41,9 @@ def _subject(options: dict[str, Any], state: host.HostState, gpus: Sequence[Gpu]
 
 
 def work(options: dict[str, Any], ctx: _module.Context, selected: Sequence[Gpu] = ()) -> _module.Result:
-    """options: of SPEC. The result is a stage's plan, also with errors: install, version, format and loads are always there.
+    """options: of SPEC. The result is a stage's plan, even with errors. It always has install, version, format and loads.
 
-    selected: the GPUs that the run is about.
+    selected: the GPUs of the run.
     """
     found, state = inventory.read(ctx, with_types=False), host.read(ctx)
     supply = driver_supply.from_dict(options["supply"] or {})
@@ -56,7 +56,7 @@ def work(options: dict[str, Any], ctx: _module.Context, selected: Sequence[Gpu] 
     installs = request.needed(state.driver)
     left = [path for path in options["temporary"] if os.path.lexists(ctx.root.rstrip("/") + path)]
     if left and busy.find(ctx):
-        left = []  # an installation whose run lost its connection, or another controller's, may need them
+        left = []  # a running installation (after a lost connection, or of another controller) may need them
     version = request.version or state.driver.on_disk or ""
     names = (chosen.package.name if chosen.package else "", supply.name)
     unfit = compatibility.warnings(_subject(options, state, selected, version, names), compatibility.parse(options["compatibility"]))

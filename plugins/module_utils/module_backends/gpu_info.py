@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All about the host and its GPUs, for a module's result."""
+"""The data of the host and its GPUs, for a module's result."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..engine.read.fabric import Fabric
 from ..engine.state import layout_file, migration
 from ..engine.system import libvirt_xml
 
-# How much of a host's GPUs is returned: the lists of VFs, types and vGPUs; vGPUs alone; neither, and of users the first ones.
+# The amount of data: lists of VFs, types and vGPUs; only vGPUs; none of these, and only the first users.
 ALL, VGPUS, COUNTS = DETAILS = ("all", "vgpus", "counts")
 MOST_USERS = 10
-# What is returned under the name that it has here.
+# Attributes that are returned with the same name.
 _OF_HOST = (
     *("kernel", "cpu_vendor", "secure_boot", "enrolled_certificates", "bootloader", "initramfs_tool"),
     "initramfs_command",
@@ -39,21 +39,21 @@ def _row(one: object, names: Sequence[str]) -> _module.Result:
 
 
 def _framebuffer(gpu: Gpu) -> int | None:
-    """As the model has it; of an unknown one as its largest type; null where neither is known."""
+    """The framebuffer of the model or, for an unknown model, of its largest type; null if neither is known."""
     if gpu.model:
         return gpu.model.framebuffer_gib * 1024
     return max((one.framebuffer_mib or 0 for one in gpu.types), default=0) or None
 
 
 def _counts(gpu: Gpu) -> list[_module.Result]:
-    """vGPUs by type: how many there are, and how many are in use. Its length is the number of types, however many vGPUs there are."""
+    """vGPUs by type: their number, and how many are in use. The length is the number of types, for any number of vGPUs."""
     there = Counter(vgpu.type for vgpu in gpu.vgpus)
     used = Counter(vgpu.type for vgpu in gpu.vgpus if vgpu.holders)
     return [{"type": name, "vgpus": there[name], "in_use": used[name]} for name in sorted(there, key=str)]
 
 
 def _gpu(gpu: Gpu, detail: str, fabric: Fabric | None) -> _module.Result:
-    """A GPU, with what grows with the number of VFs, types and vGPUs as far as it is requested."""
+    """A GPU. Data that grows with the number of VFs, types and vGPUs is only included if requested."""
     names = {vgpu.parent: vgpu.uuid or vgpu.type for vgpu in gpu.vgpus}
     found = {
         **_row(gpu, _OF_GPU),
@@ -84,12 +84,12 @@ def _gpu(gpu: Gpu, detail: str, fabric: Fabric | None) -> _module.Result:
 
 
 def _owners(found: inventory.Inventory) -> dict[str, str]:
-    """Address of the GPU, by that of itself, of its VFs, and by what its vGPUs are known as."""
+    """The address of the GPU, by its own address, by those of its VFs, and by the keys of its vGPUs."""
     return {name: gpu.address for gpu in found.gpus for name in [gpu.address] + [vf.address for vf in gpu.vfs] + [one.key for one in gpu.vgpus]}
 
 
 def _problems(wrong: Sequence[Problem], owners: Mapping[str, str], most: int) -> tuple[list[_module.Result], dict[str, int]]:
-    """(rows, by code how many are not among them). most: rows of one code, 0 for all."""
+    """Returns (rows, the number of omitted rows by code). most: rows of one code, 0 for all."""
     rows = []
     seen: Counter[str] = Counter()
     for one in wrong:

@@ -9,7 +9,7 @@ import time
 from .. import _module
 from ..engine.guest import gridd_conf, license_plan, license_setup, license_status, token
 
-# Fields of a request, by the names of options, where these differ.
+# The fields of a request whose options have other names.
 _FIELDS = {"token_name": "name", "server_port": "port", "backup_server": "backup", "backup_server_port": "backup_port", "enable_ui": "interface"}
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a VM is licensed, from options to the result."""
+"""The license status of a VM, from options to the result."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..engine.system.nvidia_smi import GuestGpu
 
 MOST = 3600
 UNSYNCHRONIZED = (
-    "The clock of this VM is not synchronized (timedatectl): licenses and tokens have times, and a wrong clock makes them invalid. "
+    "The clock of this VM is not synchronized (timedatectl): licenses and tokens have validity periods, and a wrong clock makes them invalid. "
     "Set up chrony or systemd-timesyncd."
 )
 
 
 def _other_product(gpu: GuestGpu, expected: str) -> Refusal:
-    remedy = "Set vgpu_license_feature to that product, and check whether the server has licenses of it."
+    remedy = "Set vgpu_license_feature to this product, and check that the server has licenses for it."
     return Refusal("it is licensed as %s" % (gpu.product or "a product without a name"), gpu.address, expected, remedy, code="wrong_product")
 
 
@@ -27,7 +27,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     product, timeout = params["product"], params["timeout"]
     if params["wait"] > MOST:
-        raise error("it is %d" % params["wait"], device="wait", expected="seconds, from 0 to %d" % MOST, code="bad_time")
+        raise error("wait is %d" % params["wait"], device="wait", expected="seconds, from 0 to %d" % MOST, code="bad_time")
     snapshot = license_status.await_license(ctx, params["wait"], timeout)
     found = [] if snapshot.licensed else license_status.reasons(ctx, snapshot, time.time(), timeout)
     if snapshot.licensed and product:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a VM with a vGPU has, from options to the result."""
+"""The state of a VM with a vGPU, from options to the result."""
 
 from __future__ import annotations
 

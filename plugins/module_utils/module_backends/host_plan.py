@@ -12,19 +12,19 @@ from ..engine.base.errors import EngineError, Refusal
 from ..engine.read import inventory
 from . import driver_plan, fabric, gpu_info, mig, pci_driver, sriov, vgpu, vgpu_attach, vgpu_restore
 
-# What an earlier stage of the same run will have set up, where it is not there yet.
+# The state that an earlier stage of the same run will set up.
 _BEFORE = {"sriov": ["driver", "iommu"], "mig": ["driver", "iommu", "vfs"], "vgpus": ["driver", "iommu", "vfs", "mig"], "attach": ["vgpus"]}
-# The stages of a run, as role host has them, and that of each plan.
+# The stages of a run in role host, and the stage of each plan.
 _STAGES = ("gpu_release", "iommu", "driver", "reboot", "services", "fabric", "mig", "sriov", "vgpus", "verify", "libvirt_attach")
 _TAGS = {"release": "gpu_release", "fabric": "fabric", "mig": "mig", "sriov": "sriov", "vgpus": "vgpus", "attach": "libvirt_attach", "restore": "vgpus"}
-# What roles need; the rest is in info.
+# The values that roles need; all others are in info.
 _KEPT = ("actions", "gpus", "without_sriov", "unresponsive_gpus", "installs", "warnings")
-# Of a stage's actions and errors, unless a host's lists are requested.
+# The most actions and errors of a stage, unless the whole lists are requested.
 _MOST = 20
 
 
 def _refusal(errors: Sequence[Refusal], most: int | None) -> _module.Result:
-    """A plan that is a refusal, with the first errors; all of them without most."""
+    """A refused plan with its first errors; without most, with all of them."""
     first = errors[:most]
     found: _module.Result = {"failed": True, "msg": str(EngineError(first)), "errors": [one.as_dict() for one in first]}
     if len(errors) > len(first):
@@ -34,7 +34,7 @@ def _refusal(errors: Sequence[Refusal], most: int | None) -> _module.Result:
 
 
 def _planned(backend: ModuleType, options: dict[str, Any], ctx: _module.Context, whole: bool) -> _module.Result:
-    """A stage's result in check mode, or its refusal, as a task that ran it would have. whole: with all that it lists."""
+    """A stage's result in check mode, or its refusal, as in a task of its own. whole: with complete lists."""
     try:
         result = backend.work(_module.Request(backend.SPEC, options), ctx)
     except EngineError as exc:
@@ -49,7 +49,7 @@ def _planned(backend: ModuleType, options: dict[str, Any], ctx: _module.Context,
 
 
 def _after_drain(plan: _module.Result) -> _module.Result:
-    """A refused plan without what a drain ends: the use of devices. If there is no other refusal, that is what the stage waits for."""
+    """A refused plan without refusals that a drain resolves (devices in use). Without other refusals, the plan lists what the stage waits for."""
     errors = plan.get("errors", [])
     left = [one for one in errors if one["code"] != "in_use"]
     if left or not errors:
@@ -59,7 +59,7 @@ def _after_drain(plan: _module.Result) -> _module.Result:
 
 
 def _ahead(params: dict[str, Any], info: _module.Result) -> dict[str, list[str]]:
-    """What each stage may assume: what stages of this run will have set up before it."""
+    """The assumptions of each stage: the state that earlier stages of this run will set up."""
     if not params["ahead"]:
         return dict.fromkeys(_BEFORE, [])
     run, driver = set(params["stages"]), info["host"]["driver"]
@@ -76,7 +76,7 @@ def _ahead(params: dict[str, Any], info: _module.Result) -> dict[str, list[str]]
 
 
 def _stages(params: dict[str, Any], info: _module.Result, found: inventory.Inventory) -> dict[str, tuple[ModuleType, dict[str, Any]]]:
-    """The stages that are requested, by name: a module that is planned, and its options."""
+    """The requested stages, by name: a module to plan, and its options."""
     before = _ahead(params, info)
 
     def same(*names: str) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _stages(params: dict[str, Any], info: _module.Result, found: inventory.Inven
     if info["host"]["fabric"]:
         stages["fabric"] = (fabric, same("layout"))
     if params["layout"] is not None and any(gpu.has_mig for gpu in found.gpus):
-        # Options that Ansible does not check here: a layout's entries are filled up by it already.
+        # Options that need no check here: Ansible has already completed the entries of a layout.
         stages["mig"] = (mig, {**same("layout", "unresponsive_gpus"), "cycle_vfs": True, "check_mode_assume": before["mig"]})
     stages["sriov"] = (sriov, {**same("gpus", "num_vfs", "unresponsive_gpus"), "check_mode_assume": before["sriov"]})
     if params["layout"] is not None:
@@ -102,7 +102,7 @@ def _stages(params: dict[str, Any], info: _module.Result, found: inventory.Inven
 def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     params = request.params
     whole = params["detail"] == gpu_info.ALL
-    ctx.memo = {}  # one reading for all
+    ctx.memo = {}  # one reading for all stages
     try:
         info = gpu_info.work(_module.Request(gpu_info.SPEC, {name: params[name] for name in gpu_info.SPEC}), ctx)
         found = inventory.read(ctx)
@@ -118,7 +118,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     warnings = info.pop("warnings")
     for plan in plans.values():
         warnings += [text for text in plan.pop("warnings", []) if text not in warnings]
-    # What is not planned is not known to be as expected.
+    # Without a plan, it is unknown whether the state is as expected.
     converged = set(_STAGES) <= set(params["stages"]) and all(not plan.get("failed") and not plan["actions"] for plan in plans.values())
     return {
         "changed": False,

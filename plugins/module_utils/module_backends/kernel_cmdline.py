@@ -38,7 +38,7 @@ def _plan(request: _module.Task, ctx: _module.Context, facts: bootloader_plan.Fa
 
 
 def _shown(entry: Entry, flags: list[str]) -> dict[str, object]:
-    """An entry for the module's result."""
+    """A boot entry for the module's result."""
     line = entry.cmdline or []
     return {
         "entry": entry.where,

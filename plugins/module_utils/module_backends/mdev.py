@@ -44,7 +44,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         plan.steps,
         diff={"before": _lines(found, []), "after": _lines(found, plan.steps)},
         devices=[{"uuid": one.uuid, "parent": one.slot.parent, "type": one.type.short} for one in mdev_devices.placed(plan, devices)],
-        warnings=in_use.domain_warnings(ctx, in_use.removed(plan.steps), "the vGPU goes"),
+        warnings=in_use.domain_warnings(ctx, in_use.removed(plan.steps), "the vGPU is removed"),
     )
 
 

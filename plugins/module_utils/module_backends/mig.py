@@ -17,7 +17,7 @@ from ..engine.vgpu import layout
 
 
 def _requests(params: dict[str, Any], found: inventory.Inventory, ctx: _module.Context) -> tuple[dict[str, Request], list[Skipped], list[Refusal]]:
-    """Requests by GPU address, GPUs left out, and errors."""
+    """Returns the requests by GPU address, the skipped GPUs, and errors."""
     if params["layout"] is not None:
         entries, errors = layout.parse(params["layout"])
         specs, wrong = layout.by_gpu(entries, found)

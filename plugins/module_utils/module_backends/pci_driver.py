@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which kernel driver GPUs are bound to, from options to the result."""
+"""The kernel driver of GPUs, from options to the result."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def _plan(request: _module.Task, ctx: _module.Context, found: inventory.Inventor
     params, boot = request.params, boot_files.read(ctx.root)
     if params["driver"] == "original":
         if not params["boot"]:
-            raise error("driver is original, and boot is false", device="boot", expected="boot: true: it is about boot files alone", code="bad_boot")
+            expected = "boot: true, because original only concerns boot files"
+            raise error("driver is original, and boot is false", device="boot", expected=expected, code="bad_boot")
         return binding_plan.plan_back(boot, *backups.back(ctx.root))
     options = binding_plan.Options(params["driver"], params["boot"], _module.assumed(request), params["unresponsive_gpus"])
     return binding_plan.plan(found, host.read(ctx), boot, params["gpus"], options)
@@ -53,7 +54,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     moved = [step.device for step in plan.steps if step.device and step.kind == "unbind"]
     return _module.result_of_plan(
         plan,
-        in_use.domain_warnings(ctx, moved, "it is taken from passthrough"),
+        in_use.domain_warnings(ctx, moved, "the GPU is removed from passthrough"),
         diff=_diff(plan, gpus),
         gpus=[{"address": gpu.address, "driver_before": gpu.driver} for gpu in gpus],
         boot_causes=[cause.as_dict() for cause in plan.target.causes],

@@ -32,7 +32,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
         without_types = sriov_apply.without_types(gpus)
     return _module.result_of_plan(
         plan,
-        in_use.domain_warnings(ctx, _going(plan), "the VF goes"),
+        in_use.domain_warnings(ctx, _going(plan), "the VF is removed"),
         diff={name: "".join("%s %d VFs\n" % row for row in rows) for name, rows in (("before", before), ("after", after))},
         gpus=[
             {"address": gpu.address, "sriov_numvfs": gpu.num_vfs, "sriov_totalvfs": gpu.total_vfs, "vfs": [vf.address for vf in gpu.vfs]}
@@ -44,7 +44,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
 
 
 def _going(plan: Plan[sriov_plan.Target]) -> list[str]:
-    """Addresses of the VFs that are disabled and not enabled again."""
+    """The addresses of the VFs that are disabled and not enabled again."""
     back = {step.device for step in plan.steps if step.kind == "enable"}
     off = {step.device for step in plan.steps if step.kind == "disable"} - back
     return [vf.address for gpu in plan.target.gpus if gpu.address in off for vf in gpu.vfs]

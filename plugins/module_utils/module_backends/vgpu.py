@@ -16,7 +16,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     options = Options(params["force_remove"], wants_mdevctl, params["persist"], _module.assumed(request), params["unresponsive_gpus"])
     outcome = vgpus.run(ctx, vgpus.Request(params["layout"], options, request.check_mode, params["timeout"], params["settle"]))
     result = _module.result_of_plan(outcome.plan, outcome.more_warnings, vgpus=outcome.vgpus())
-    if getattr(request, "_diff", False):  # its text takes a while, and is made only if somebody asked
+    if getattr(request, "_diff", False):  # the diff is slow, so it is created only on request
         before, after = outcome.diff()
         result["diff"] = {"before": before, "after": after}
     return result

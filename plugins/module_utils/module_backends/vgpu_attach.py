@@ -34,14 +34,14 @@ DOMAIN: _module.Spec = {
 
 
 def _line(vm: str, device: libvirt_xml.Hostdev) -> str:
-    """A device of a VM as the diff shows it."""
+    """A device of a VM as text for the diff."""
     words = ["managed='yes'"] if device.managed and not device.mediated else []
     words += [name for name, value in (("display", device.display), ("ramfb", device.ramfb)) if value]
     return "%s: %s%s\n" % (vm, device.key, " (%s)" % ", ".join(words) if words else "")
 
 
 def _lines(domains: Sequence[libvirt_xml.Domain], names: Sequence[str], steps: Sequence[Step]) -> str:
-    """What the VMs have once the steps are done, one device a line, for the diff."""
+    """The devices of the VMs after the steps as text for the diff, one a line."""
     devices = {(one.name, device.key): device for one in domains if one.name in names for device in one.defined or []}
     for step in steps:
         if step.args.get("live") is False:
@@ -52,7 +52,7 @@ def _lines(domains: Sequence[libvirt_xml.Domain], names: Sequence[str], steps: S
 
 
 def _foreign(ctx: _module.Context) -> set[str]:
-    """Mediated devices that are there, whosever they are (types of Intel's have no name), or that mdevctl has for a parent other than NVIDIA's."""
+    """All existing mediated devices of any vendor (Intel's types have no name), and those that mdevctl has for parents of other vendors."""
 
     def other(parent: str) -> bool:
         return not address.is_address(parent) or ctx.sysfs.read_or("%s/%s/vendor" % (PCI, parent), catalog.NVIDIA).lower() != catalog.NVIDIA
@@ -71,7 +71,7 @@ def _cards(ctx: _module.Context, found: reader.Inventory) -> list[Card]:
 def _preferred(
     ctx: _module.Context, found: reader.Inventory, cards: Sequence[Card], domains: Sequence[libvirt_xml.Domain], requests: Sequence[DomainRequest]
 ) -> dict[str, list[str]]:
-    """The whole cards that a VM with several of them best gets: those of one partition."""
+    """The whole cards that a VM with several cards preferably gets: those of one partition."""
     numbers = {one.name: len(one.vgpus) for one in requests if len(one.vgpus) > 1 and all(vgpu.type for vgpu in one.vgpus)}
     board = fabric_reader.read(ctx, found) if cards and numbers else None
     taken = {key: one.name for one in domains for key in one.devices}
@@ -79,7 +79,7 @@ def _preferred(
 
 
 def _partitions(ctx: _module.Context, found: reader.Inventory, cards: Sequence[Card], made: Plan[plan.Target]) -> fabric.Run:
-    """The fabric's plan for the VMs as they will be; raises EngineError if a VM is to have cards that are no partition."""
+    """The fabric's plan for the future devices of VMs. Raises EngineError if a VM's cards are not one partition."""
     coming: dict[str, list[str]] = {}
     for vm, key, dummy in made.target.attached:
         coming.setdefault(vm, []).append(key)
@@ -99,8 +99,8 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     connect = params["connect"]
     requests = parse(params["domains"])
     if connect.partition("?")[0] != "qemu:///system":
-        expected = "qemu:///system: the VMs of a session have their files elsewhere, and their user can't use vGPUs"
-        raise error("%r is not the system's libvirt of this host" % connect[:80], device="connect", expected=expected, code="bad_connect")
+        expected = "qemu:///system: session VMs have their files elsewhere, and their user can't use vGPUs"
+        raise error("%r is not the system libvirt of this host" % connect[:80], device="connect", expected=expected, code="bad_connect")
     if requests:
         virsh.require_answer(ctx, connect)
     domains, unreadable = libvirt_xml.all_domains(ctx)

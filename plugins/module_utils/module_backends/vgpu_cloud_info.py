@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What clouds need to know of vGPUs, from options to the result."""
+"""The settings of clouds for vGPUs, from options to the result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..engine.base.errors import Refusal, raise_if_any, shown
 from ..engine.cloud import cloudstack, kubevirt, nova, offered, opennebula
 from ..engine.read import inventory
 
-# A DNS subdomain, as Kubernetes wants it.
+# A DNS subdomain, as Kubernetes requires.
 _PREFIX = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*\Z")
 
 
@@ -20,7 +20,7 @@ def work(request: _module.Task, ctx: _module.Context) -> _module.Result:
     gpus, errors = inventory.read(ctx, with_mig=False).select(params["gpus"])
     prefix = params["kubevirt_prefix"]
     if not _PREFIX.match(prefix) or len(prefix) > 253:
-        found = "%s is no prefix of a Kubernetes resource" % shown(prefix)
+        found = "%s is not a valid prefix of a Kubernetes resource" % shown(prefix)
         errors.append(Refusal(found, device="kubevirt_prefix", expected="a DNS name such as nvidia.com", code="bad_prefix"))
     raise_if_any(errors)
     vgpus = offered.read(ctx, gpus)

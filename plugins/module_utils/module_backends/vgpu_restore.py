@@ -14,7 +14,7 @@ from ..engine.state import migration
 from ..engine.system import python
 
 PREFIX = explain.PREFIX
-# What the command on the host does not need, but nvidia_host_plan imports: both must make the same file.
+# Modules that nvidia_host_plan imports and the command does not need. They are excluded, so that both build the same file.
 ELSEWHERE = (
     *("checks.busy", "cloud", "libvirt", "system.virsh", "vgpu.diff"),
     *("guest.branches", "guest.gridd_conf", "guest.license_plan", "guest.license_setup", "guest.license_status", "guest.token", "guest.vm"),

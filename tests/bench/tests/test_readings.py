@@ -48,7 +48,7 @@ def test_the_last_vgpu_of_each_gpu():
 
 
 def test_the_units_own_line_is_understood():
-    found = boot.SAID.search("vgpuctl: 32 of the 32 stored vGPUs there, 4.7 s after the driver was ready")
+    found = boot.SAID.search("vgpuctl: 32 of the 32 stored vGPUs exist, 4.7 s after the driver was ready")
     assert found and found.groups() == ("32", "4.7")
 
 

@@ -47,6 +47,11 @@ def test_prose_of_a_page_is_checked_and_nothing_else_of_it(tmp_path):
         ("plugins/modules/a.py", 'DOCUMENTATION = r"""\nmodule: a\noptions:\n  b:\n    description: Where C(folder) is wished.\n"""\nX = "trouble"\n', 5),
         ("plugins/doc_fragments/a.py", 'class ModuleDocFragment:\n    DOCUMENTATION = r"""\nnotes:\n  - The licence.\n"""\n', 4),
         ("changelogs/fragments/a.yml", "minor_changes:\n  - a - it says ``folder``.\n", 1),
+        ("roles/a/tasks/main.yml", "- name: Fail\n  a.b.fail:\n    msg: \"{{ folder }}: the trouble of 'folder'\"\n", 3),
+        ("roles/a/vars/main.yml", "folder: trouble\nb: c  # where the folder is\n", 2),
+        ("roles/a/templates/a.j2", "{{ folder }}\n{# A folder. #}\n", 2),
+        ("plugins/a/b.py", 'FOLDER = "trouble"\n\n\ndef folder():\n    """Looks."""  # folder: trouble\n', 5),
+        ("plugins/a/b.py", 'X = r"a trouble of a pattern and a folder"\nY = "the device is in trouble: see \'folder\'"\n', 2),
     ],
 )
 def test_each_kind_of_text_is_checked(tmp_path, name, text, line):
@@ -56,7 +61,8 @@ def test_each_kind_of_text_is_checked(tmp_path, name, text, line):
 
 # From the table of the project's style: what it forbids.
 FORBIDDEN = """the layout that you wish; trouble with a GPU; it is told; the driver says so; look at it; a place for it; lost GPUs; we assume it;
-it has settled; a reboot is due; the run broke off; written anew; a virgin host; the ordinary driver; a folder; it makes vGPUs; bring the vGPUs back;
+it has settled; it is not there any more; a VF is asked for; put that right, then run again; the guest lets go of it;
+a reboot is due; the run broke off; written anew; a virgin host; the ordinary driver; a folder; it makes vGPUs; bring the vGPUs back;
 takes the driver away; turn the VFs on; give a vGPU to a VM; a licence; by the operator's word; What runs is not harmed; GPUs that were passed over"""
 
 

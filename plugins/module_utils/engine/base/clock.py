@@ -11,19 +11,19 @@ _T = TypeVar("_T")
 
 
 class Clock:
-    """Time in seconds. The pause between two checks of the same state is the only sleep."""
+    """Time in seconds. The engine sleeps only in pause(), between two checks of the same state."""
 
     now = staticmethod(time.monotonic)
-    wall = staticmethod(time.time)  # of day, which people and network time may set
+    wall = staticmethod(time.time)  # the time of day, which can jump when an administrator or NTP sets it
 
     @staticmethod
     def pause(seconds: float) -> None:
-        """One polling interval."""
-        time.sleep(seconds)  # not a fixed wait: until() checks again after each interval
+        """Sleeps for one polling interval."""
+        time.sleep(seconds)  # not a fixed delay: until() checks again after each interval
 
 
 def until(clock: Clock, probe: Callable[[], _T], timeout: float, interval: float = 0.1) -> _T:
-    """Calls probe until it returns something true or the time is up; returns its last answer."""
+    """Calls probe until it returns a true value or the timeout has passed. Returns its last value."""
     deadline = clock.now() + timeout
     while True:
         answer = probe()

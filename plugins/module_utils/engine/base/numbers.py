@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Numbers in what the kernel and programs print, which may be anything but a number."""
+"""Parses numbers in the output of the kernel and of programs. The output may be anything."""
 
 from __future__ import annotations
 
 import re
 from typing import overload
 
-# Longer ones are none of ours, and int() itself refuses thousands of digits.
+# No valid number is longer, and int() refuses thousands of digits.
 _NUMBER = re.compile(r"^(?:0[xX][0-9a-fA-F]{1,16}|[0-9]{1,18})$")
 
 
@@ -22,6 +22,6 @@ def number(text: str | None, default: None = None) -> int | None:
 
 
 def number(text: str | None, default: int | None = None) -> int | None:
-    """A number from 0, decimal (leading zeros too) or hexadecimal with 0x before it, or the default."""
+    """A number of at least 0, decimal (leading zeros are allowed) or hexadecimal with the prefix 0x; otherwise the default."""
     word = (text or "").strip()
     return int(word, 16 if word[:2] in ("0x", "0X") else 10) if _NUMBER.match(word) else default

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Why a GPU offers no vGPU types, in one wording for all modules (the failures operators meet)."""
+"""The reasons for which a GPU offers no vGPU types, worded once for all modules."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any, Iterable, Protocol, Sequence
 
 from .errors import Refusal
 
-# base/ stands below the classes that a refusal reads; these protocols have the part of them that it reads.
+# base/ must not import the classes that a refusal reads. These protocols declare the attributes that it needs.
 
 
 class DriverFacts(Protocol):
-    """As read.host.Driver."""
+    """The part of read.host.Driver that is read here."""
 
     loaded: str | None
     on_disk: str | None
@@ -23,21 +23,21 @@ class DriverFacts(Protocol):
 
 
 class HostFacts(Protocol):
-    """As read.host.HostState."""
+    """The part of read.host.HostState that is read here."""
 
     cmdline: list[str]
 
     @property
     def driver(self) -> DriverFacts:
-        """NVIDIA's driver."""
+        """The state of NVIDIA's driver."""
 
     @property
     def iommu_active(self) -> bool:
-        """Whether the kernel drives an IOMMU."""
+        """Whether the kernel has an active IOMMU."""
 
 
 class GpuFacts(Protocol):
-    """As hardware.gpu.Gpu. model: a hardware.catalog.Model or None; vfs: hardware.gpu.Vf."""
+    """The part of hardware.gpu.Gpu that is read here. model: a hardware.catalog.Model or None; vfs: hardware.gpu.Vf."""
 
     address: str
     driver: str | None
@@ -53,28 +53,28 @@ class GpuFacts(Protocol):
 
     @property
     def name(self) -> str:
-        """The model's name."""
+        """The GPU's product name."""
 
     @property
     def supported(self) -> bool:
-        """Whether it can have vGPUs."""
+        """Whether the GPU supports vGPUs."""
 
     @property
     def offers(self) -> bool:
-        """Whether the driver offers vGPU types on it."""
+        """Whether the driver offers vGPU types on the GPU."""
 
     @property
     def sriov(self) -> bool:
-        """Whether vGPUs live on VFs."""
+        """Whether the GPU's vGPUs are created on VFs."""
 
 
-_HOST_DRIVER = "the vGPU host driver (NVIDIA-Linux-x86_64-<version>-vgpu-kvm.run) alone"
-_REPLACE = "Set vgpu_driver_replace_datacenter: true to have it replaced, or uninstall it by hand."
+_HOST_DRIVER = "only the vGPU host driver (NVIDIA-Linux-x86_64-<version>-vgpu-kvm.run)"
+_REPLACE = "Set vgpu_driver_replace_datacenter: true to have it replaced, or uninstall it manually."
 _MODULE = "the module nvidia"
 
 
 def driver_error(driver: DriverFacts) -> Refusal | None:
-    """What is wrong with the host's driver as a whole, or None."""
+    """The problem of the host's driver as a whole, or None."""
     version = driver.on_disk or driver.loaded
     if driver.unfinished:
         unfinished = "an installation of NVIDIA's driver was interrupted, so any of its files may be damaged"
@@ -84,61 +84,61 @@ def driver_error(driver: DriverFacts) -> Refusal | None:
         found = "NVIDIA's data center driver %s is installed; it has no vGPU manager" % version
         return Refusal(found, expected=_HOST_DRIVER, remedy=packaged(driver, _REPLACE), code="driver_datacenter")
     if driver.flavour == "guest":
-        of_guest = "the vGPU guest driver %s is installed; it belongs into VMs and has no vGPU manager" % version
+        of_guest = "the vGPU guest driver %s is installed; it is made for VMs and has no vGPU manager" % version
         return Refusal(of_guest, expected=_HOST_DRIVER, remedy=_REPLACE, code="driver_of_guest")
     if driver.flavour == "none" and driver.has_manager:
-        left = "there is no module nvidia for the running kernel, although the vGPU manager is installed (as after a kernel update)"
-        again = "Install the driver again (role driver does); with DKMS it is built at each kernel update."
+        left = "the running kernel has no module nvidia, although the vGPU manager is installed (as after a kernel update)"
+        again = "Install the driver again (role driver does this). With DKMS, the module is rebuilt at each kernel update."
         return Refusal(left, _MODULE, "the vGPU host driver for this kernel", again, "driver_missing")
     if driver.flavour == "none":
         loaded = " (the module nvidia %s is loaded, but its driver is not on disk)" % version if version else ""
         remedy = "Install it (role driver, variable vgpu_driver_bundle)."
         return Refusal("NVIDIA's vGPU host driver is not installed" + loaded, remedy=remedy, code="driver_missing")
     if driver.on_disk is None:
-        gone = "the host driver %s is loaded, but there is no nvidia module on disk for this kernel" % driver.loaded
-        build = "Install the driver for the running kernel (DKMS does so at each kernel update)."
+        gone = "the host driver %s is loaded, but no nvidia module for this kernel is on disk" % driver.loaded
+        build = "Install the driver for the running kernel. DKMS does this at each kernel update."
         return Refusal(gone, _MODULE, "a module for the running kernel", build, "driver_module_missing")
     if driver.loaded is None:
-        load = "Load it ('modprobe nvidia') or reboot; a module that does not load is explained in dmesg."
+        load = "Load the module ('modprobe nvidia') or reboot. If it does not load, dmesg shows why."
         return Refusal("the host driver %s is installed but not loaded" % driver.on_disk, _MODULE, "the loaded module", load, "driver_not_loaded")
     return None
 
 
 def packaged(driver: DriverFacts, remedy: str) -> str:
-    """The remedy for another driver; of the distribution's packages, which NVIDIA's uninstaller does not know, with the command that removes them."""
+    """The remedy for another driver. NVIDIA's uninstaller does not remove the distribution's packages: for those, the remedy names the command."""
     if not driver.removal:
         return remedy
     return "%s, or remove the distribution's packages ('%s') and reboot." % (remedy.split(", or ", maxsplit=1)[0], " ".join(driver.removal))
 
 
 def unsupported(gpu: GpuFacts) -> Refusal:
-    """The error of a GPU that does not support vGPU: no driver offers types on it, and the kernel shows no VFs for them."""
-    remedy = "Leave it out of 'gpus' and of the layout."
+    """The error of a GPU that does not support vGPU: no driver offers types on it, and the kernel shows no VFs."""
+    remedy = "Remove this GPU from 'gpus' and from the layout."
     found, expected = "this GPU (%s) does not support vGPU", "vGPU types on the GPU, or SR-IOV"
     return Refusal(found % gpu.name, gpu.address, expected, remedy, "gpu_unsupported")
 
 
 def unlisted(gpu: GpuFacts) -> Refusal:
-    """The warning of a GPU that the table of models does not have, and on which no driver offers types yet."""
-    found = "this GPU (%s) is not in the table of GPUs that support vGPU: whether it does is known once the host driver drives it" % gpu.name
-    remedy = "Nothing, if it is meant; else leave it out of 'gpus' and of the layout."
+    """The warning of a GPU that is missing in the table of models and on which no driver offers types yet."""
+    found = "this GPU (%s) is not in the table of GPUs that support vGPU; its support is only known once the host driver is loaded" % gpu.name
+    remedy = "Do nothing if this GPU was selected on purpose; otherwise remove it from 'gpus' and from the layout."
     return Refusal(found, gpu.address, "a GPU that NVIDIA supports for vGPU", remedy, "gpu_unknown")
 
 
 def unlisted_warnings(gpus: Iterable[GpuFacts]) -> list[str]:
-    """The warnings of those of the GPUs that are not in the table and offer no types yet."""
+    """The warnings of those GPUs that are missing in the table and offer no types yet."""
     return [str(unlisted(gpu)) for gpu in gpus if not gpu.model and not gpu.offers]
 
 
 def off_bus(gpu: GpuFacts) -> Refusal:
-    """The error of a GPU whose configuration space reads as all ones."""
-    remedy = "Power-cycle the host (a warm reboot may not do); if the GPU comes back, check power, risers and dmesg (Xid 79)."
-    found = "the GPU does not answer any more: it fell off the bus"
-    return Refusal(found, gpu.address, "an answer from its configuration space", remedy, "gpu_off_bus")
+    """The error of a GPU that fell off the bus: its configuration space reads as all ones."""
+    remedy = "Power-cycle the host (a warm reboot may not be enough). If the GPU comes back, check power, risers and dmesg (Xid 79)."
+    found = "the GPU no longer responds: it fell off the bus"
+    return Refusal(found, gpu.address, "a readable configuration space", remedy, "gpu_off_bus")
 
 
 def no_vfs_yet(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
-    """Why VFs can't be had on this GPU now: driver, IOMMU, firmware."""
+    """The reasons for which this GPU can't have VFs now: driver, IOMMU, firmware."""
     if not gpu.alive:
         return [off_bus(gpu)]
     wrong = driver_error(state.driver)
@@ -156,14 +156,14 @@ def no_vfs_yet(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
 
 
 def iommu_error(gpu: GpuFacts, state: HostFacts) -> Refusal:
-    """The GPU has no IOMMU group: flags missing, or the firmware has it off."""
+    """The error of a GPU without an IOMMU group: kernel flags are missing, or the firmware disables the IOMMU."""
     flags = " ".join(word for word in state.cmdline if "iommu" in word)
     if state.iommu_active:
         found = "the IOMMU is on, but this GPU has no IOMMU group"
         remedy = "Check the firmware's IOMMU settings (DMAR/IVRS) and dmesg."
     elif any(word.startswith(("intel_iommu=on", "amd_iommu=on", "iommu=pt", "iommu.passthrough=1")) for word in state.cmdline):
-        found = "the kernel's flags ask for the IOMMU (%s), but it is not there" % flags
-        remedy = "Enable VT-d or AMD-Vi in the firmware; a later iommu=off flag wins over an earlier on."
+        found = "the kernel flags enable the IOMMU (%s), but the kernel has none" % flags
+        remedy = "Enable VT-d or AMD-Vi in the firmware; a later flag iommu=off overrides an earlier one."
     else:
         found = "the IOMMU is off (/sys/class/iommu is empty)"
         remedy = "Enable it: role iommu, then reboot (Intel: intel_iommu=on iommu=pt; AMD: iommu=pt)."
@@ -171,7 +171,7 @@ def iommu_error(gpu: GpuFacts, state: HostFacts) -> Refusal:
 
 
 def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
-    """Why a GPU offers no vGPU types. Never empty."""
+    """The reasons for which a GPU offers no vGPU types. Never empty."""
     errors = no_vfs_yet(gpu, state)
     if errors:
         return errors
@@ -186,61 +186,61 @@ def no_types(gpu: GpuFacts, state: HostFacts) -> list[Refusal]:
         found = "its VFs list no vGPU types now, and %s" % (gpu.types_silence or "nvidia-smi reports none")
         return [Refusal(found, gpu.address, types, services, "no_types")]
     if any(vf.driver == "vfio-pci" for vf in gpu.vfs):
-        remedy = ("Stop what took them (a cloud agent, driverctl, an id of vfio-pci), "
+        remedy = ("Stop the program or setting that took the VFs (a cloud agent, driverctl, an id of vfio-pci), "
                   "then rebind them to nvidia (role sriov or module nvidia_sriov).")
     else:
         remedy = ("Check 'systemctl status nvidia-vgpud nvidia-vgpu-mgr' and dmesg; "
                   "a GPU with a display must be switched with NVIDIA's displaymodeselector first.")
     drivers = sorted({one.driver or "no driver" for one in gpu.vfs or [gpu]})
-    found = "neither mdev_supported_types nor nvidia/current_vgpu_type is there (bound to %s)" % ", ".join(drivers)
+    found = "sysfs has neither mdev_supported_types nor nvidia/current_vgpu_type (bound to %s)" % ", ".join(drivers)
     expected = "vGPU types on %s" % ("each VF" if gpu.vfs else "the GPU")
     return [Refusal(found, (gpu.vfs or [gpu])[0].address, expected, remedy, "no_types")]
 
 
 def sriov_off(gpu: GpuFacts) -> Refusal:
-    """A GPU of an SR-IOV model that shows no SR-IOV capability."""
+    """The error of a GPU whose model has SR-IOV, but which shows no SR-IOV capability."""
     remedy = ("Enable SR-IOV, ARI and above-4G decoding in the firmware. "
               "If this machine is itself a VM with a passed-through GPU: vGPUs are created on the bare host, not here.")
     return Refusal("the GPU (%s) shows no SR-IOV capability" % gpu.name, gpu.address, "sriov_totalvfs in sysfs", remedy, "sriov_off")
 
 
 def vendor_vfio(gpu: GpuFacts) -> Refusal:
-    """A mediated device is asked for where there are none."""
+    """The error of a request for a mediated device on a GPU that has none."""
     found = "this host has no mediated devices: the GPU is on the vendor-specific VFIO framework, where a VF itself becomes a vGPU"
     return Refusal(found, gpu.address, "mdev_supported_types", "Use the module nvidia_vgpu, which creates vGPUs on either framework.", "vendor_vfio")
 
 
 def no_mig(gpu: GpuFacts, others: Sequence[str], asked: str) -> Refusal:
-    """MIG is asked of a GPU that has none. others: addresses of this host's GPUs that have it."""
+    """The error of a request for MIG on a GPU without MIG. others: addresses of this host's GPUs with MIG."""
     expected = "a GPU with MIG; on this host: %s" % (", ".join(others) or "none")
-    remedy = "Take time-sliced types here (without a number of slices, such as %s-4Q)." % (gpu.model.prefix if gpu.model else "A40")
+    remedy = "Use time-sliced types on this GPU (without a number of slices, such as %s-4Q)." % (gpu.model.prefix if gpu.model else "A40")
     return Refusal("%s, but the GPU (%s) has no MIG" % (asked, gpu.name), gpu.address, expected, remedy, "mig_unsupported")
 
 
 def mig_unknown(gpu: GpuFacts) -> Refusal:
-    """nvidia-smi, which alone knows of MIG, gave no answer about a GPU that should have it."""
-    remedy = "Run that by hand, and check dmesg (NVRM, Xid)."
+    """The error of a GPU that should have MIG, but whose MIG mode nvidia-smi, the only source, does not report."""
+    remedy = "Run this command manually, and check dmesg (NVRM, Xid)."
     if "not there" in (gpu.mig_silence or ""):
-        remedy = "nvidia-smi is part of the host driver: install that again (role driver)."
+        remedy = "nvidia-smi is part of the host driver: install the driver again (role driver)."
     found = "its MIG mode is not known: %s" % (gpu.mig_silence or "nvidia-smi does not report it (driver of the GPU: %s)" % (gpu.driver or "none"))
     answer = "an answer to 'nvidia-smi --query-gpu=pci.bus_id,mig.mode.current,mig.mode.pending --format=csv'"
     return Refusal(found, gpu.address, answer, remedy, "mig_unknown")
 
 
 def passed_through(gpu: GpuFacts) -> Refusal:
-    """A VM has the whole GPU."""
-    instead = "leave this GPU out: of 'gpus' (role variable vgpu_gpus) and of the layout"
+    """The error of a GPU that is passed through to a VM as a whole."""
+    instead = "remove this GPU from 'gpus' (role variable vgpu_gpus) and from the layout"
     return in_use(gpu.address, gpu.holders, "releasing the GPU from %s" % (gpu.driver or "its VM"), instead=instead)
 
 
 def in_use(device: str, holders: Sequence[Any], doing: str, override: str | None = None, instead: str | None = None) -> Refusal:
-    """A device that must not be touched because somebody uses it. override: the option that allows it, for named devices alone."""
-    who, unsure = ", ".join(map(str, holders)), [one for one in holders if one.remedy]  # what can't be read counts as in use
+    """The error of a device that must not be changed because it is in use. override: the option that allows it for named devices."""
+    who, unsure = ", ".join(map(str, holders)), [one for one in holders if one.remedy]  # a user that can't be identified counts as a user
     known = len(unsure) < len(holders)
-    remedy = "Stop it first" if known else "Find out who uses it: %s" % unsure[0].remedy
+    remedy = "Stop this user first" if known else "Find out what uses the device: %s" % unsure[0].remedy
     if override:
         remedy += ", or name the device in %s" % override
     if instead:
         remedy += ", or %s" % instead
     found = "it is in use by %s" % who if known else "it may be in use by %s" % who
-    return Refusal(found, device, "nobody using it, for %s" % doing, remedy + ".", "in_use")
+    return Refusal(found, device, "a device that is not in use, for %s" % doing, remedy + ".", "in_use")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Steps of a plan: what check mode lists and real mode does."""
+"""The steps of a plan: check mode lists them, and a real run does them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .errors import EngineError, Refusal
 
 
 class Step:
-    """One write.
+    """One change on the host.
 
-    kind: what the executor does. lane: what the step belongs to (a GPU's address, a VM's name, or None for the host);
-    after a failure the steps of other lanes still run. device and text make the sentence that people read.
-    args: what the executor needs. position: in the plan; execute sets it.
+    kind: selects the executor's action. lane: the owner of the step (a GPU's address, a VM's name, or None for the host);
+    after a failure, the steps of other lanes still run. device and text form the sentence that operators read.
+    args: the executor's parameters. position: the step's position in the plan, which execute sets.
     """
 
     def __init__(self, kind: str, lane: str | None, device: str | None, text: str, **args: Any) -> None:
@@ -32,7 +32,7 @@ class Step:
 
 @dataclass(eq=False, repr=False)
 class Unresponsive:
-    """A GPU that fell off the bus, so that its plan is left out. text: what is not done to it."""
+    """A GPU that fell off the bus, and whose steps are therefore left out. text: the work that is not done."""
 
     address: str
     text: str
@@ -46,7 +46,7 @@ _position = operator.attrgetter("position")
 
 
 class ApplyError(EngineError):
-    """Steps failed. All lists are in the plan's order, whatever failed first. unresponsive: the GPUs whose plan was left out."""
+    """Raised when steps failed. All lists are in the plan's order, whichever step failed first. unresponsive: the GPUs whose steps were left out."""
 
     def __init__(
         self, errors: Sequence[Refusal], done: Sequence[Step], not_done: Sequence[Step], unresponsive: Sequence[Unresponsive] = ()
@@ -58,18 +58,18 @@ class ApplyError(EngineError):
 
     @property
     def left(self) -> list[Step | Unresponsive]:
-        """All that was not done."""
+        """All steps that were not done."""
         return [*self.not_done, *self.unresponsive]
 
     def __str__(self) -> str:
         done = "; ".join(map(str, self.done)) or "nothing"
         left = "; ".join(map(str, self.left))
-        return "%s\nDone: %s.\nNot done: %s.\nRun again when the cause is gone: what is done stays." % (super().__str__(), done, left)
+        return "%s\nDone: %s.\nNot done: %s.\nFix the cause, then run again. Completed steps stay in place." % (super().__str__(), done, left)
 
 
 @dataclass(eq=False, repr=False)
 class _Outcome:
-    """How the steps went. Lanes in threads share it; ApplyError has the plan's order, whichever lane was faster."""
+    """The outcome of the steps. Lanes share it between threads; ApplyError is in the plan's order, whichever lane was faster."""
 
     perform: Callable[[Step], None]
     done: list[Step] = field(default_factory=list)
@@ -78,7 +78,7 @@ class _Outcome:
     failed: set[str | None] = field(default_factory=set)  # lanes; None for the host
 
     def do(self, steps: Iterable[Step]) -> None:
-        """Does the steps in order, and leaves out those of a lane that failed before."""
+        """Does the steps in order, and skips those of a lane in which a step has failed."""
         for step in steps:
             if step.lane in self.failed or None in self.failed:
                 self.not_done.append(step)
@@ -94,10 +94,10 @@ class _Outcome:
 
 
 def execute(steps: Iterable[Step], perform: Callable[[Step], None], side_by_side: bool = False, begin: int = 0) -> list[Step]:
-    """Runs perform(step) in order; returns the steps. A failure stops its lane only, the host's stops all; then ApplyError.
+    """Runs perform(step) in order, returns the steps. A failure stops only its lane; a failure of the host's lane stops all. Then raises ApplyError.
 
-    begin: the first step's position, where others were done before. side_by_side: each lane's steps run in a thread of their own, between steps of the
-    host. For what the kernel does for GPUs at the same time, and for a perform that shares nothing between them.
+    begin: the first step's position, if other steps were done before. side_by_side: each lane's steps run in a thread of their own, between steps of
+    the host. Use this for work that the kernel does in parallel for several GPUs, with a perform that shares no data between lanes.
     """
     outcome = _Outcome(perform)
     steps = list(steps)
@@ -114,7 +114,7 @@ def execute(steps: Iterable[Step], perform: Callable[[Step], None], side_by_side
 
 
 def _in_threads(steps: Iterable[Step], outcome: _Outcome) -> None:
-    """Does each lane's steps in a thread of its own; a single lane, such as the host's, needs none."""
+    """Does each lane's steps in a thread of its own. A single lane, such as the host's, runs without a thread."""
     lanes: dict[str | None, list[Step]] = {}
     for step in steps:
         lanes.setdefault(step.lane, []).append(step)
@@ -123,22 +123,22 @@ def _in_threads(steps: Iterable[Step], outcome: _Outcome) -> None:
         return
     with ThreadPoolExecutor(len(lanes)) as pool:
         for one in [pool.submit(outcome.do, lane) for lane in lanes.values()]:
-            one.result()  # a fault of ours comes out here
+            one.result()  # raises an exception that is a bug of the engine
 
 
 def _whole(step: Step, error: Refusal) -> Refusal:
-    """An error with all of its four parts: what its source did not know, the step adds."""
+    """The error with all of its four parts: the step adds those that its source did not know."""
     error.device = error.device or step.device or "this host"
     error.expected = error.expected or "to %s" % step.text
-    error.remedy = error.remedy or "Put that right (dmesg may show more), then run again."
+    error.remedy = error.remedy or "Fix this (dmesg may show more), then run again."
     error.position = step.position
     return error
 
 
 def _system_error(exc: OSError) -> Refusal:
-    """What the system refused midway: the steps before it were done, and must be reported with it."""
-    remedy = "Free space, processes or memory, as the error shows, then run again."
+    """The error of a step that the operating system refused. Earlier steps are done, and must be reported with the error."""
+    remedy = "Free disk space, processes or memory, as the error shows, then run again."
     if exc.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        remedy = "Run this as root (become: true); if it was, a read-only file system or a security module (dmesg) stands in the way."
+        remedy = "Run this as root (become: true). If it did run as root, check for a read-only file system and for a security module (dmesg)."
     where = " (%s)" % exc.filename if exc.filename else ""
     return Refusal("the system refused it: %s%s" % (exc.strerror or exc, where), remedy=remedy, code="system_refused")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Binds GPUs to a driver and releases them, and writes boot files."""
+"""Binds GPUs to a driver, releases them, and writes boot files."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from . import backups, rebuilds
 from .boot_files import FileEdit
 from .plan import BindingPlan, rebuild_of
 
-# Seconds that another probe of a device may still take after the kernel refused ours.
+# Seconds to wait for another program's probe of a device after the kernel refused ours.
 _PROBE = 5.0
-# Seconds for the initramfs of all kernels.
+# Seconds for rebuilding the initramfs of all kernels.
 _REBUILD = 1800.0
 
 
@@ -42,7 +42,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
     elif step.kind == "clear_override":
         clear_override(ctx, device)
     elif step.kind == "unbind":
-        # The kernel would wait in the unbind until a VM that came since the plan was made lets go.
+        # A VM may have opened the device since the plan was made. The unbind would then wait in the kernel until the VM ends.
         refuse_holders(ctx, device, "unbinding it from %s" % step.args["driver"])
         unbind(ctx, device, step.args["driver"], timeout)
     elif step.kind == "modprobe":
@@ -52,7 +52,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def _edit(root: str, edit: FileEdit, back: bool) -> None:
-    """One edit of a boot file; back: it restores the original, whose record is dropped then."""
+    """Does one edit of a boot file. back: the edit restores the original, and its record is dropped afterwards."""
     kind = rebuild_of(edit.path)
     if kind:
         rebuilds.mark(root, kind)
@@ -67,12 +67,12 @@ def _edit(root: str, edit: FileEdit, back: bool) -> None:
 
 
 def _initramfs(ctx: Context, command: Sequence[str]) -> None:
-    """Rebuilds the initramfs. One that is half written is newer than the edit, so it does not count before this has ended well."""
+    """Rebuilds the initramfs. A half-written one is newer than the edit, too: it counts only after the rebuild has succeeded."""
     rebuilds.begin(ctx.root, rebuilds.INITRAMFS)
     answer = ctx.command(command, _REBUILD, keeps_lock=True)
     if answer.rc:
-        found = "the initramfs could not be rebuilt, so that the next boot would go by the old files: %s" % answer.tail()
-        remedy = "Correct what it reports (space on /boot), then run again, which repeats it."
+        found = "the initramfs could not be rebuilt, and the next boot would use the old files: %s" % answer.tail()
+        remedy = "Fix the reported error (such as no space on /boot), then run again, which repeats the rebuild."
         raise error(found, "initramfs", "'%s' ends well" % " ".join(command), remedy, "initramfs_failed")
     if os.path.isdir(ctx.root + "/boot"):
         files.sync_to_disk(ctx, ["/boot"], "/boot")
@@ -80,14 +80,14 @@ def _initramfs(ctx: Context, command: Sequence[str]) -> None:
 
 
 def refuse_holders(ctx: Context, address: str, doing: str) -> None:
-    """Raises EngineError if somebody has the device open through VFIO."""
+    """Raises EngineError if a process has the device open through VFIO."""
     holders = OpenFiles(ctx.sysfs).of_device("%s/%s" % (PCI, address))
     if holders:
         raise EngineError(refusals.in_use(address, holders, doing))
 
 
 def _write_driver_file(ctx: Context, driver: str, file: str, value: str, fine: Container[int]) -> None:
-    """Writes to one of a driver's files; fine: errno that is no error."""
+    """Writes to one of a driver's sysfs files. fine: the errno that is not an error here."""
     try:
         ctx.sysfs.write("%s/%s/%s" % (PCI_DRIVERS, driver, file), value)
     except SysfsError as exc:
@@ -96,7 +96,7 @@ def _write_driver_file(ctx: Context, driver: str, file: str, value: str, fine: C
 
 
 def forget_id(ctx: Context, driver: str, number: str) -> None:
-    """Removes an id from a driver's dynamic list; one that isn't there is fine."""
+    """Removes an id from a driver's dynamic list. A missing id is no error."""
     _write_driver_file(ctx, driver, "remove_id", "10de %s" % number, (errno.ENODEV, errno.ENOENT))
 
 
@@ -108,16 +108,16 @@ def clear_override(ctx: Context, address: str) -> None:
 
 
 def unbind(ctx: Context, address: str, driver: str, timeout: float) -> None:
-    """Unbinds a device and waits until it is without a driver (or elsewhere)."""
+    """Unbinds a device and waits until it has no driver or another one."""
     _write_driver_file(ctx, driver, "unbind", address, (errno.ENODEV,))
     link = "%s/%s/driver" % (PCI, address)
     if not until(ctx.clock, lambda: ctx.sysfs.link(link) != driver, timeout):
-        remedy = "A process may hold it: check 'fuser -v /dev/vfio/*' and dmesg."
+        remedy = "A process may have the device open: check 'fuser -v /dev/vfio/*' and dmesg."
         raise error("it is still bound to %s %d s after the unbind" % (driver, timeout), address, "no driver", remedy, "unbind_failed")
 
 
 def bind(ctx: Context, address: str, timeout: float) -> None:
-    """Binds a device to nvidia and waits until it is."""
+    """Binds a device to nvidia and waits until it is bound."""
     link = "%s/%s/driver" % (PCI, address)
 
     def bound() -> bool:
@@ -129,16 +129,16 @@ def bind(ctx: Context, address: str, timeout: float) -> None:
     try:
         ctx.sysfs.write(PCI_DRIVERS + "/nvidia/bind", address)
     except SysfsError as exc:
-        # EBUSY/ENODEV: udev or the module's own probe was faster, or the probe failed; the link shows which, and soon.
+        # EBUSY/ENODEV: udev or the module's own probe was faster, or the probe failed. The driver link soon shows which.
         reason, timeout = " (%s)" % exc.errors[0].found, min(timeout, _PROBE)
     if not until(ctx.clock, bound, timeout):
-        found = "the driver nvidia does not take it%s; it is bound to %s" % (reason, ctx.sysfs.link(link) or "no driver")
+        found = "the driver nvidia did not bind to it%s; it is bound to %s" % (reason, ctx.sysfs.link(link) or "no driver")
         remedy = "Check dmesg for NVRM lines: wrong module flavor, GPU off the bus, IOMMU off."
         raise error(found, address, "nvidia", remedy, "bind_failed")
 
 
 def modprobe(ctx: Context, timeout: float) -> None:
-    """Loads the module nvidia and verifies that it is loaded."""
+    """Loads the module nvidia and verifies that the module is loaded."""
     answer = ctx.command(["modprobe", "nvidia"], timeout)
     if answer.rc or not ctx.sysfs.exists("/sys/module/nvidia"):
         found = "it can't be loaded: %s" % (answer.tail() or "rc %d" % answer.rc)

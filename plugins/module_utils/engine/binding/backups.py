@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Boot files as they were before our first edit, kept for a teardown that restores them.
+"""The original boot files from before the collection's first edit. A teardown restores them.
 
-A file that somebody changed after our edit is theirs: it is not restored, and at our next edit its text counts as the original.
+A file that another program or person changed after our edit is not restored. At our next edit, its text counts as the original.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .boot_files import FileEdit
 PATH = STATE + "/originals.json"
 VERSION = 1
 
-# Of each file, by path: "before" is its text (None: there was none), "after" the digest of our text.
+# For each path: "before" is the file's text (None: there was no file), "after" the digest of our text.
 Record = Dict[str, Dict[str, Any]]
 
 
 def _digest(text: str | None) -> str | None:
-    """None for a file that is not there."""
+    """The digest of the text; None for a missing file."""
     return None if text is None else hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def read(root: str) -> Record:
-    """The record; empty where there is no record, or none that can be read."""
+    """The record; empty if the record is missing or can't be read."""
     try:
         content = json.loads(files.read_text(root, migration.current(root, PATH)) or "{}")
         entries = content["files"] if content["version"] == VERSION else {}
@@ -47,11 +47,11 @@ def _write(root: str, record: Record) -> None:
 
 
 def keep(root: str, path: str, after: str | None) -> None:
-    """Notes a file's text before an edit. after: its text then, None if it is removed."""
+    """Records a file's text before an edit. after: its text after the edit, None if the edit removes the file."""
     record, before = read(root), files.read_text(root, path)
     known = record.get(path)
     if known and _digest(before) == known["after"]:
-        before = known["before"]  # a second edit of ours
+        before = known["before"]  # this is our second edit
     if before is not None and before == after:
         record.pop(path, None)
     else:
@@ -60,7 +60,7 @@ def keep(root: str, path: str, after: str | None) -> None:
 
 
 def follow(root: str, path: str) -> None:
-    """Notes what a program that we ran left of a file after our edit, so that it still counts as ours."""
+    """Records the text that a program started by us left after our edit: the file still counts as ours."""
     record = read(root)
     if path in record:
         record[path]["after"] = _digest(files.read_text(root, path))
@@ -68,14 +68,14 @@ def follow(root: str, path: str) -> None:
 
 
 def forget(root: str, path: str) -> None:
-    """Drops the record of a file that was restored."""
+    """Drops the record of a restored file."""
     record = read(root)
     if record.pop(path, None) is not None:
         _write(root, record)
 
 
 def settle(root: str) -> None:
-    """Drops the records of files that are as they were, which a run that was killed after it restored them left."""
+    """Drops the records of files that have their original text: a run that was killed after restoring them leaves such records."""
     record = read(root)
     left = {path: one for path, one in record.items() if files.read_text(root, path) != one["before"]}
     if left != record:
@@ -83,14 +83,14 @@ def settle(root: str) -> None:
 
 
 def back(root: str) -> tuple[list[FileEdit], list[str]]:
-    """(edits that restore the files, sentences about those that somebody changed since)."""
+    """Returns (edits that restore the files, warnings about files that were changed after our edit)."""
     edits, warnings = [], []
     for path, one in sorted(read(root).items()):
         now = files.read_text(root, path)
         if now == one["before"]:
             continue
         if _digest(now) == one["after"]:
-            edits.append(FileEdit(path, now, one["before"], ["put it back as it was before the first edit"]))
+            edits.append(FileEdit(path, now, one["before"], ["restore the file as it was before the first edit"]))
         else:
-            warnings.append("%s: it was changed after this collection edited it, so it is not put back" % path)
+            warnings.append("%s: the file was changed after this collection edited it, so it is not restored" % path)
     return edits, warnings

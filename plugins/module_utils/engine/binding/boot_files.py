@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What binds a GPU to vfio-pci or nouveau at boot, and the files without it.
+"""The boot files that bind a GPU to vfio-pci or nouveau, and their text without these settings.
 
-Causes: ``ids=`` of vfio-pci in modprobe.d or on the kernel's command line, driverctl's overrides, and nouveau where nothing blocks it.
+Causes: ``ids=`` of vfio-pci in modprobe.d or on the kernel command line, driverctl's overrides, and nouveau if nothing blocks it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _IDS = re.compile(r"(?P<before>^|[\s\"'])(?P<key>(?:vfio[-_]pci\.)?ids=)(?P<ids>
 
 @dataclass(eq=False, repr=False)
 class BootFiles:
-    """The texts of the files that decide which driver takes a GPU at boot, by path. waiting: rebuilds that an earlier edit still needs."""
+    """The texts of the files that determine a GPU's driver at boot, by path. waiting: pending rebuilds after an earlier edit."""
 
     modprobe: Mapping[str, str]
     grub: Mapping[str, str]
@@ -38,7 +38,7 @@ class BootFiles:
 
 @dataclass(eq=False, repr=False)
 class FileEdit:
-    """A file's text before and after; None: there is no file. why: causes, for people."""
+    """A file's text before and after the edit; None: there is no file. why: the causes as text for operators."""
 
     path: str
     before: str | None
@@ -48,7 +48,7 @@ class FileEdit:
 
 @dataclass(eq=False, repr=False)
 class Cause:
-    """One line that binds the other driver again. editable False: a file that packages own."""
+    """One line that binds the other driver again at boot. editable: False if a package owns the file."""
 
     path: str
     line: str
@@ -56,7 +56,7 @@ class Cause:
     editable: bool = True
 
     def as_dict(self) -> dict[str, str]:
-        """For a module's result."""
+        """The values for a module's result."""
         return {"path": self.path, "line": self.line, "what": self.what}
 
 
@@ -72,13 +72,13 @@ def read(root: str) -> BootFiles:
 
 
 def _matches(word: str, gpu: Gpu) -> bool:
-    """Whether an id of vfio-pci's list (vendor:device[:subvendor:subdevice[:class…]]) means the GPU."""
+    """Whether an id of vfio-pci's list (vendor:device[:subvendor:subdevice[:class…]]) matches the GPU."""
     parts = [part.lower().replace("0x", "") for part in word.split(":")]
     return parts[0].lstrip("0") == "10de" and len(parts) > 1 and parts[1].rjust(4, "0") == gpu.device_id.replace("0x", "")
 
 
 def _without_ids(text: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
-    """The text without the GPUs' ids, and the ids that went."""
+    """The text without the GPUs' ids, and the removed ids."""
     gone: list[str] = []
 
     def replace(match: re.Match[str]) -> str:
@@ -92,7 +92,7 @@ def _without_ids(text: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
 
 
 def _modprobe_line(line: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
-    """As _without_ids, of a line in modprobe.d; nothing is left of one that has no other option."""
+    """As _without_ids, for a line in modprobe.d. A line without any other option is removed."""
     match = _OPTIONS.match(line.rstrip("\n"))
     if not match:
         return line, []
@@ -101,7 +101,7 @@ def _modprobe_line(line: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
 
 
 def _grub_line(line: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
-    """As _without_ids, of a line in GRUB's defaults."""
+    """As _without_ids, for a line in GRUB's defaults."""
     if not line.lstrip().startswith("GRUB_CMDLINE_LINUX") or not re.search(r"vfio[-_]pci\.ids=", line):
         return line, []
     changed, gone = _without_ids(line, gpus)
@@ -109,7 +109,7 @@ def _grub_line(line: str, gpus: Sequence[Gpu]) -> tuple[str, list[str]]:
 
 
 def causes_and_edits(boot: BootFiles, gpus: Sequence[Gpu], others: Sequence[Gpu] = ()) -> tuple[list[Cause], list[FileEdit], list[str]]:
-    """What binds vfio-pci to the GPUs at boot: (causes, edits, addresses of other GPUs that an edit touches)."""
+    """The settings that bind vfio-pci to the GPUs at boot: (causes, edits, addresses of other GPUs that an edit affects)."""
     causes: list[Cause] = []
     edits: list[FileEdit] = []
     touched: set[str] = set()
@@ -136,13 +136,13 @@ def causes_and_edits(boot: BootFiles, gpus: Sequence[Gpu], others: Sequence[Gpu]
 
 
 def _stays(path: str) -> bool:
-    """Whether a file of modprobe's belongs to no driver's package, which is removed with it. NVIDIA's .run leaves what it wrote."""
+    """Whether a file in modprobe.d stays when the driver is removed: a package's file goes, but NVIDIA's .run leaves the files that it wrote."""
     name = path.rsplit("/", 1)[-1]
     return not name.startswith("nvidia") or name == "nvidia-installer-disable-nouveau.conf" or path == NOUVEAU_FILE
 
 
 def nouveau_edit(boot: BootFiles) -> FileEdit | None:
-    """The file that blocks nouveau, unless some file does so already that does not go with another driver."""
+    """The edit that creates the file to block nouveau, unless a file that stays without the current driver blocks it already."""
     for path, text in boot.modprobe.items():
         for words in map(str.split, text.splitlines() if _stays(path) else ()):
             if words[:2] == ["blacklist", "nouveau"] or words[:3] in (["install", "nouveau", "/bin/false"], ["install", "nouveau", "/bin/true"]):

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which kernel driver a PF is to be bound to. Pure.
+"""Plans which kernel driver a PF is bound to. Reads and writes nothing.
 
-Release, as the kernel's PCI core wants it: take the id from vfio-pci's list (so that neither
-the PF nor its VFs are taken again), clear driver_override, unbind, then bind.
+A release follows the rules of the kernel's PCI core: remove the id from vfio-pci's list (otherwise it
+would take the PF and its VFs again), clear driver_override, unbind, then bind.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FOREIGN = ("vfio-pci", "pci-pf-stub")
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """What is requested of the selected GPUs. driver: nvidia, or none (released). edit_boot: whether boot files may be edited.
+    """The request for the selected GPUs. driver: nvidia, or none (released). edit_boot: whether boot files may be edited.
 
     assume: see the module's option. unresponsive: see plan.UNRESPONSIVE_POLICIES.
     """
@@ -41,7 +41,7 @@ class Options:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """Edits of boot files with their causes, and what must follow the steps: kinds of rebuild, a reboot for these reasons."""
+    """The edits of boot files with their causes, the rebuilds that must follow the steps, and the reasons for a reboot."""
 
     edits: list[FileEdit] = field(default_factory=list)
     causes: list[Cause] = field(default_factory=list)
@@ -53,13 +53,13 @@ BindingPlan = Plan[Target]
 
 
 def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Sequence[str], options: Options) -> BindingPlan:
-    """The steps that bind the GPUs to the driver, or release them; raises EngineError with all that is wrong."""
+    """The steps that bind the GPUs to the driver, or release them. Raises EngineError with all problems."""
     result = Plan(Target())
     gpus, errors = inventory.select(selectors)
     result.errors += errors
     result.warnings += refusals.unlisted_warnings(gpus)
     binds = options.driver == "nvidia"
-    assumed = binds and "driver" in options.assume  # GPUs are bound by the boot that follows the driver's installation
+    assumed = binds and "driver" in options.assume  # the reboot after the driver's installation binds the GPUs
     wrong = refusals.driver_error(state.driver) if binds and not assumed else None
     if wrong and wrong.code != "driver_not_loaded":
         result.errors.append(wrong)
@@ -73,10 +73,10 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
             continue
         if gpu.driver == "nouveau":
             if binds:
-                remedy = "Keep nouveau from loading (role gpu_release does) and reboot."
+                remedy = "Block nouveau (role gpu_release does this) and reboot."
                 result.errors.append(Refusal("the GPU is bound to nouveau", gpu.address, "nvidia", remedy, "gpu_on_nouveau"))
             else:
-                result.target.reboot.append("%s is on nouveau, which is left only by a reboot" % gpu.address)
+                result.target.reboot.append("%s is on nouveau, which releases a GPU only at a reboot" % gpu.address)
             continue
         if result.skips(gpu, "bind it to nvidia" if binds else "release it from %s" % gpu.driver, options.unresponsive):
             continue
@@ -92,12 +92,12 @@ def plan(inventory: Inventory, state: HostState, boot: BootFiles, selectors: Seq
 
 
 def _release(gpu: Gpu, forgotten: set[tuple[str, str]]) -> list[Step]:
-    """Steps that take a GPU from its driver. forgotten: the ids that steps have taken from a driver's list."""
+    """The steps that unbind a GPU from its driver. forgotten: the ids that earlier steps have removed from a driver's list."""
     steps, pf, driver = [], gpu.address, gpu.driver
     if driver in FOREIGN and (driver, gpu.device_id) not in forgotten:
         forgotten.add((driver, gpu.device_id))
         number = gpu.device_id.replace("0x", "")
-        steps.append(Step("forget_id", pf, None, "take the id 10de:%s from %s" % (number, driver), driver=driver, number=number))
+        steps.append(Step("forget_id", pf, None, "remove the id 10de:%s from %s" % (number, driver), driver=driver, number=number))
     if gpu.driver_override:
         steps.append(Step("clear_override", pf, pf, "clear driver_override (%s)" % gpu.driver_override))
     if driver:
@@ -106,7 +106,7 @@ def _release(gpu: Gpu, forgotten: set[tuple[str, str]]) -> list[Step]:
 
 
 def plan_back(boot: BootFiles, edits: Sequence[FileEdit], warnings: Sequence[str]) -> BindingPlan:
-    """The steps that restore boot files as they were before their first edit. edits, warnings: of backups.back."""
+    """The steps that restore boot files to their state before the first edit. edits, warnings: as backups.back returns them."""
     result = Plan(Target(list(edits)), warnings=list(warnings))
     _plan_edits(result, boot, back=True)
     return result
@@ -118,7 +118,7 @@ def _plan_boot(result: BindingPlan, inventory: Inventory, boot: BootFiles, gpus:
     target.causes, target.edits, touched = boot_files.causes_and_edits(boot, gpus, others)
     if touched:
         found = "%s is on vfio-pci by the same id as the selected GPUs, but is not selected" % ", ".join(touched)
-        remedy = "Select them too, or bind those to vfio-pci one by one (driverctl) in place of an id for all."
+        remedy = "Select these GPUs, too, or bind them to vfio-pci one by one (driverctl) instead of by an id."
         result.errors.append(Refusal(found, expected="all GPUs of one id released together", remedy=remedy, code="shared_id"))
     nouveau = boot_files.nouveau_edit(boot) if gpus else None
     if nouveau:
@@ -130,11 +130,11 @@ def _plan_boot(result: BindingPlan, inventory: Inventory, boot: BootFiles, gpus:
 
 
 def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> None:
-    """Steps for the edits, and what must be rebuilt after them or after those of an earlier run. back: they restore the originals."""
+    """The steps for the edits, and for the rebuilds that these or an earlier run's edits require. back: the edits restore the originals."""
     target = result.target
     for kind, what in ((INITRAMFS, "initramfs"), (BOOTLOADER, "boot loader's configuration")):
         if kind in boot.waiting:
-            result.steps.append(Step("rebuild", None, None, "rebuild the %s, which an earlier run left undone" % what))
+            result.steps.append(Step("rebuild", None, None, "rebuild the %s, which an earlier run did not complete" % what))
     kinds = [rebuild_of(edit.path) for edit in target.edits]
     target.rebuilds = {*boot.waiting, *[kind for kind in kinds if kind]}
     for edit in target.edits:
@@ -143,14 +143,14 @@ def _plan_edits(result: BindingPlan, boot: BootFiles, back: bool = False) -> Non
 
 
 def add_rebuild(result: BindingPlan, command: Sequence[str], stale: bool) -> None:
-    """The last step, if the initramfs must be rebuilt and there is a tool for it. stale: whether somebody else changed a file that it has a copy of."""
+    """The last step, if the initramfs must be rebuilt and a tool exists. stale: whether another program changed a file that the initramfs copies."""
     result.target.rebuilds |= {INITRAMFS} if stale else set()
     if INITRAMFS in result.target.rebuilds and command:
         result.steps.append(Step("initramfs", None, None, "run %s" % " ".join(command), command=command))
 
 
 def rebuild_of(path: str) -> str | None:
-    """What must be rebuilt after an edit of a boot file, or None."""
+    """The kind of rebuild that an edit of a boot file requires, or None."""
     if path.startswith(GRUB):
         return BOOTLOADER
     return INITRAMFS if "modprobe.d" in path else None
@@ -159,7 +159,7 @@ def rebuild_of(path: str) -> str | None:
 def _guard(gpu: Gpu) -> list[Refusal]:
     if gpu.holders:
         return [refusals.passed_through(gpu)]
-    # VFs stay when the PF changes its driver, but the new driver resets the GPU.
-    doing = "taking the GPU from %s" % (gpu.driver or "no driver")
+    # VFs survive a change of the PF's driver, but the new driver resets the GPU.
+    doing = "unbinding the GPU from %s" % (gpu.driver or "no driver")
     errors = [refusals.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders]
     return errors + [refusals.in_use(one.key, one.holders, doing) for one in gpu.vgpus if one.holders and one.uuid]

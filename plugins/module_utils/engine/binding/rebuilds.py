@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rebuilds that an edit of boot files makes pending: the initramfs, and the boot loader's configuration.
 
-A mark is written before the first edit. It counts until the rebuilt file is newer than the mark. A rebuild that failed, or never
-began, is requested again, whoever does it in the end. One that we began counts as pending until we have seen it end well: a program
-that was killed leaves new files, too, of which one is half there (grub.cfg) or others are old (grubby's entries).
+A mark is written before the first edit. The rebuild is pending until the rebuilt file is newer than the mark, whoever rebuilds it. A rebuild
+that failed or never began is requested again. A rebuild that we began stays pending until it has succeeded: a program that was killed also
+leaves new files, of which one is incomplete (grub.cfg) or some are old (grubby's entries).
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ def _mark(root: str, kind: str) -> str:
 
 
 def mark(root: str, kind: str) -> None:
-    """Notes that a rebuild is pending, before the edit that needs it."""
+    """Records that a rebuild is pending. Called before the edit that requires the rebuild."""
     files.write_atomic(root, _mark(root, kind), "Written by vgpu.kvm: the %s must be rebuilt. If it is newer than this file, it has been.\n" % kind)
 
 
 def begin(root: str, kind: str) -> None:
-    """Notes that a rebuild begins, before the program that does it."""
+    """Records that a rebuild begins. Called before the program is started."""
     files.write_atomic(root, _mark(root, kind), _BEGUN % kind)
 
 
 def done(root: str, kind: str) -> None:
-    """Drops the mark after a rebuild: where the rebuilt files lie elsewhere than is known here, their times would not show it."""
+    """Drops the mark after a rebuild. Times of files are not enough: the rebuilt files may be at paths that are unknown here."""
     if os.path.exists(root + _mark(root, kind)):
         files.remove(root, _mark(root, kind))
 
@@ -56,22 +56,22 @@ def _is_pending(root: str, kind: str) -> bool:
         return True
     made = _times(root, _images(root) if kind == INITRAMFS else _LOADER_FILES + files.names(root, "/boot/loader/entries", ".conf"))
     if not made:
-        return False  # none of those that we know: whoever made this host boot has other means
+        return False  # no known file: this host boots in a way that this collection does not manage
     return (min(made) if kind == INITRAMFS else max(made)) <= marked[0]
 
 
 def _images(root: str) -> list[str]:
-    """The initramfs of each kernel that has modules; a rescue image is never rebuilt."""
+    """The initramfs of each kernel that has modules. Rescue images are left out: they are never rebuilt."""
     images = [(path, _IMAGE.match(os.path.basename(path))) for path in files.names(root, "/boot")]
     return [path for path, match in images if match and os.path.isdir("%s/lib/modules/%s" % (root, match["debian"] or match["redhat"]))]
 
 
 def _times(root: str, paths: list[str]) -> list[int]:
-    """When each of the files was written, in nanoseconds; nothing for one that is not there."""
+    """The modification times of the files in nanoseconds. Missing files are left out."""
     found = []
     for path in paths:
         try:
             found.append(os.stat(root + path).st_mtime_ns)
         except OSError:
-            pass  # not there, or not to be seen
+            pass  # missing or not accessible
     return found

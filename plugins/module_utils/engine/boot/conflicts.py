@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands against a stored vGPU at boot: its UUID exists already, or its VF is not free."""
+"""The conflicts of a stored vGPU at boot: its UUID exists already, or its VF is not free."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from ..state.layout_file import StoredVgpu
 
 
 def taken(inventory: Inventory, gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
-    """Why a stored vGPU can't be created although its UUID exists: on another GPU, or as another type."""
+    """The error of a stored vGPU whose UUID exists on another GPU or with another type."""
     there = next(vgpu for vgpu in inventory.mdevs if vgpu.uuid == one.uuid)
     if there in gpu.vgpus and there.type == one.type:
         return []
-    found, expected = "the UUID %s exists already, as %s on %s" % (one.uuid, there.type, there.parent), "%s with it on this VF" % one.type
+    found, expected = "the UUID %s exists already, as %s on %s" % (one.uuid, there.type, there.parent), "%s with this UUID on this VF" % one.type
     return [Refusal(found, one.parent, expected, "Run the playbook: it moves or recreates that vGPU.", "uuid_elsewhere")]
 
 
 def blocked(gpu: Gpu, one: StoredVgpu) -> list[Refusal]:
-    """Why the VF of a stored vGPU can't have it; nothing where no VF offers types, which the plan reports."""
+    """The error of a stored vGPU whose VF can't have it. None if no VF offers types, which the plan reports."""
     if not any(vf.offers_types for vf in gpu.vfs) or not gpu.sriov:
         return []
     other = next((vgpu for vgpu in gpu.vgpus if vgpu.index == one.index and (vgpu.uuid, vgpu.type) != (one.uuid, one.type)), None)
     if other:
-        found = "the VF holds %s already, which is not stored" % (" ".join(filter(None, (other.type, other.uuid))))
+        found = "the VF already has the vGPU %s, which is not stored" % (" ".join(filter(None, (other.type, other.uuid))))
         remedy = "Remove that vGPU, then run 'vgpuctl restore'."
         if other.uuid:
-            remedy += " If mdevctl starts it at each boot: 'mdevctl modify -u %s -p %s --manual'." % (other.uuid, one.parent)
+            remedy += " If mdevctl starts this vGPU at each boot: 'mdevctl modify -u %s -p %s --manual'." % (other.uuid, one.parent)
         return [Refusal(found, one.parent, "a free VF for %s" % one.type, remedy, "vf_busy")]
     vf = next((vf for vf in gpu.vfs if vf.index == one.index), None)
     if vf is None or not vf.offers_types:
         bound = ", which is bound to %s" % (vf.driver or "no driver") if vf else ""
         bound += " and in use by %s" % ", ".join(map(str, vf.holders)) if vf and vf.holders else ""
-        found = "VF %s is not there or not free for %s%s" % (one.index, one.type, bound)
+        found = "VF %s is missing or not free for %s%s" % (one.index, one.type, bound)
         return [Refusal(found, gpu.address, remedy="Check 'vgpuctl status'.", code="no_slot")]
     return []

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a boot needs on the host, so that it needs no controller: the command vgpuctl and its unit.
+"""Installs the files that restore vGPUs at boot without a controller: the command vgpuctl and its unit.
 
-The command is the engine as one file, a zipapp. It is replaced whole: a run that is killed leaves the old one or the new one.
+The command is the engine as one file, a zipapp. It is replaced atomically.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from ..state.paths import COMMAND, MANUAL, STORE, UNIT, UNIT_LINK
 from ..system import files, python
 from . import restore
 
-# Content and mode of files, by path.
+# The content and mode of each file, by path.
 Files = Dict[str, Tuple[bytes, int]]
 # The engine's name in the zipapp.
 PACKAGE = "vgpu_engine"
-# What a line of the unit may name: anything else would write lines of its own.
+# The characters of a name in the unit. Others, such as a newline, could add lines to the unit.
 _UNIT = re.compile(r"^[A-Za-z0-9:_.@\\-]{1,200}\.(service|socket|target|mount|device|timer|path|slice|scope|swap|automount)\Z")
 
 _MAIN_TEXT = """# Written by vgpu.kvm. Shows this host's vGPUs and restores the stored ones.
@@ -49,23 +49,23 @@ ConditionPathExists=|%(old_store)s
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-# VMs wait for it, while udev is busy with hundreds of new VFs.
+# VMs wait for this unit while udev handles hundreds of new VFs.
 Nice=-10
 ExecStart=%(command)s restore --timeout %(timeout)d
-# Well above that: what was begun is finished, and the journal names what is missing.
+# Much longer than the timeout above: steps in progress can end, and the journal names missing vGPUs.
 TimeoutStartSec=%(limit)d
 
 [Install]
 WantedBy=multi-user.target
 """
 
-# Seconds after which the boot gives up GPUs that are in use.
+# Seconds after which the restore at boot gives up on GPUs that are in use.
 DEADLINE = 660
-# Seconds that systemd gives the unit: the wait for the host's lock, the work that comes after that, what was begun before the deadline, and besides
-# programs that take long to be ended, the readings, and the watch over new vGPUs.
+# The unit's time limit in seconds: the wait for the host's lock, the work after it, steps that began before the deadline, and a reserve for
+# programs that end slowly, for reading the state, and for monitoring new vGPUs.
 LIMIT = DEADLINE + restore.LEAST + restore.REST + 100
 
-# What attaches vGPUs to VMs; cloud agents that take free VFs for themselves; and what holds all GPUs open, so that no VFs can be enabled.
+# Units that attach vGPUs to VMs, cloud agents that claim free VFs, and services that keep all GPUs open, which prevents VFs from being enabled.
 BEFORE = (
     *("libvirtd.service", "virtqemud.service", "virtnodedevd.service", "libvirt-guests.service", "pve-guests.service"),
     *("nova-compute.service", "openstack-nova-compute.service"),
@@ -76,9 +76,9 @@ BEFORE = (
 
 
 def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
-    """The engine as one file that can be executed. sources: texts of the engine's modules by relative path.
+    """The engine as one executable file. sources: the texts of the engine's modules by relative path.
 
-    The same sources give the same bytes: it is stored, not compressed, whatever zlib the host has, and has one fixed time.
+    The same sources always give the same bytes: the files are not compressed, as zlib versions differ, and have a fixed time.
     """
     members = {"%s/%s" % (PACKAGE, name): text for name, text in sources.items()}
     members["__main__.py"] = _MAIN_TEXT
@@ -86,17 +86,17 @@ def zipapp(sources: Mapping[str, str], interpreter: str) -> bytes:
     content.write(os.fsencode(python.first_lines(interpreter)))
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(members):
-            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # the first time that a zip can hold
-            entry.create_system = 3  # Unix, whose modes follow
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))  # the earliest time that the zip format allows
+            entry.create_system = 3  # Unix: external_attr has Unix modes
             entry.external_attr = 0o100644 << 16
             archive.writestr(entry, members[name].encode("utf-8", "surrogateescape"))
     return content.getvalue()
 
 
 def expected_files(sources: Mapping[str, str], before: Sequence[str], interpreter: str, manual: str = "") -> Files:
-    """Content and mode of each file by path, in the order in which they are written. manual: the man page, empty for none."""
+    """The content and mode of each file by path, in the order of writing. manual: the text of the man page; empty for none."""
     raise_if_any(
-        Refusal("%s is no unit of systemd" % shown(unit), "before[%d]" % number, "a name such as my-agent.service", code="bad_unit")
+        Refusal("%s is not a name of a systemd unit" % shown(unit), "before[%d]" % number, "a name such as my-agent.service", code="bad_unit")
         for number, unit in enumerate(before)
         if not _UNIT.match(unit)
     )
@@ -108,38 +108,38 @@ def expected_files(sources: Mapping[str, str], before: Sequence[str], interprete
 
 
 def present(root: str) -> list[str]:
-    """Paths of ours that exist on the host, in the order in which they are removed: what starts another comes first."""
+    """The collection's paths that exist on the host, in the order of removal: a file that starts another one comes first."""
     paths = (UNIT_LINK, UNIT, COMMAND, MANUAL, migration.current(root, STORE))
     return [path for path in paths if os.path.islink(root + path) or os.path.isfile(root + path)]
 
 
 def plan(root: str, expected: Files) -> list[Step]:
-    """Steps from what is there to these files; without any, all are removed. What an earlier release left goes last."""
+    """The steps that install these files; without files, the steps that remove all. Files of an earlier release are removed last."""
     changed = [
         (path, content, mode)
         for path, (content, mode) in expected.items()
         if files.read_bytes(root, path) != content or not _starts(root, path, mode)
     ]
     steps = [Step("write", None, path, "write it", content=content, mode=mode) for path, content, mode in changed]
-    # A layout is another module's, and what enables the unit is systemd's: only the removal of all removes them.
+    # Another module manages the layout, and systemd the link that enables the unit: only a complete removal removes these.
     kept = [*expected, UNIT_LINK, migration.current(root, STORE)] if expected else []
     steps += [Step("delete", None, path, "remove it") for path in present(root) if path not in kept]
     return steps + migration.plan(root, present=bool(expected))
 
 
 def _starts(root: str, path: str, mode: int) -> bool:
-    """Whether a file that is to be a program is one, whatever other mode its operator gave it."""
+    """Whether a file has the execute permissions of the required mode. The operator may have changed other permissions."""
     return not mode & stat.S_IXUSR or bool(os.stat(root + path).st_mode & stat.S_IXUSR)
 
 
 def apply(root: str, steps: Iterable[Step]) -> None:
-    """Writes and removes the files."""
+    """Does the steps: writes and removes the files."""
 
     def perform(step: Step) -> None:
         if step.kind == "write":
             path, mode = str(step.device), step.args["mode"]
             files.write_atomic(root, path, step.args["content"], mode)
-            if not _starts(root, path, mode):  # the old file's mode was kept
+            if not _starts(root, path, mode):  # write_atomic kept the old file's mode
                 os.chmod(root + path, mode)
         elif step.kind == "delete":
             files.remove(root, str(step.device))

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Restores the stored layout at boot: MIG mode and VFs, then GPU instances, mixed-size mode and vGPUs.
 
-No GPU waits for another one: each gets its vGPUs as soon as it offers its types, and a GPU that a program keeps open is tried again until
-the deadline, which all GPUs share. Only sriov-manage takes one GPU at a time, and waits for the VFs of the last: it writes the model's id
-into pci-pf-stub, which takes an id only once, and takes VFs of that id, too, while nvidia does not have them. Nothing is ever removed:
-vGPUs that are not stored stay, and stand in nobody's way.
+No GPU waits for another one. Each GPU gets its vGPUs as soon as it offers its types. A GPU that a program keeps open is tried again until
+the deadline, which all GPUs share. Only sriov-manage handles one GPU at a time, and waits for the VFs of the previous one: it writes the
+model's id into pci-pf-stub, which accepts an id only once and also takes unbound VFs with that id. The restore removes nothing: vGPUs that
+are not stored stay.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from ..vgpu import apply as vgpu_apply, plan as vgpu_plan
 from ..vgpu.layout import GpuSpec, VgpuSpec, plain_params
 from ..vgpu.target import Host, Options
 
-# Steps that remove nothing.
+# The kinds of steps that remove nothing.
 RESTORING = ("create", "params", "mig_create", "mig_compute", "mixed")
-# Seconds: until a GPU without a driver is given up, the longest that one step or the types may take, between two attempts at a GPU in use.
+# Seconds: until a GPU without a driver is given up, the limit of one step and of the wait for types, and between two attempts at a GPU in use.
 BIND, STEP, RETRY = 30.0, 120.0, 5.0
-# Seconds: that are left for the work, however long another program had the host's lock; within which all ends that was begun before the deadline.
+# Seconds: the minimum for the work after a long wait for the host's lock, and the limit for steps in progress at the deadline.
 LEAST, REST = 60.0, 180.0
-# Codes of errors that end when a program closes the GPU.
+# Codes of errors that disappear when a program closes the GPU.
 _BUSY = ("unbind_lock", "mig_pending")
 
 
 def restore(ctx: Context, timeout: float, settle: float, out: Callable[[str], None]) -> Restore:
-    """Restores everything; returns how it went. timeout: seconds that all GPUs share; settle: seconds that vGPUs are watched."""
+    """Restores everything and returns the outcome. timeout: seconds that all GPUs share; settle: seconds for which new vGPUs are monitored."""
     run = Restore(ctx, layout_file.read(ctx.root), timeout, out)
     run.create_all()
     run.activate()
@@ -56,12 +56,12 @@ def restore(ctx: Context, timeout: float, settle: float, out: Callable[[str], No
 
 
 class _Busy(EngineError):
-    """Programs use the GPU."""
+    """Raised while programs use the GPU."""
 
 
 @dataclass(eq=False, repr=False)
 class _Pending:
-    """A stored GPU whose vGPUs are still to come. enabled: when its VFs came; busy: since when, and why, it is in use; again: when to try again."""
+    """A stored GPU without its vGPUs. enabled: when its VFs appeared; busy: since when and why the GPU is in use; again: when to try again."""
 
     stored: StoredGpu
     enabled: float | None = None
@@ -73,9 +73,9 @@ class _Pending:
 
 @dataclass(eq=False, repr=False)
 class Restore:
-    """One restore: what was done, and the errors; out(text) is called with each as it happens.
+    """One restore: the completed steps and the errors. out(text) is called with each one immediately.
 
-    missing: the stored vGPUs that are not there in the end. after: seconds from the driver being ready to the last new vGPU.
+    missing: the stored vGPUs that are missing at the end. after: seconds from the driver being ready to the last new vGPU.
     """
 
     ctx: Context
@@ -89,60 +89,60 @@ class Restore:
 
     def __post_init__(self) -> None:
         self._begun = self._at = self.ctx.clock.now()
-        self._ready: float | None = None  # when the driver had the first GPU
+        self._ready: float | None = None  # when the driver was bound to the first GPU
         self._state: host.HostState | None = None
         self._pending = [_Pending(one) for dummy, one in sorted(self.stored.items()) if one.vfs or one.vgpus or one.mig]
         self._running: list[Future[vgpu_apply.Outcome]] = []
         self._created: list[Step] = []
-        # In this round: each GPU since the last change of ours, and who has what open; what is in use is checked again before it is changed.
+        # The cache of this round: each GPU since our last change, and the users of open devices. Usage is checked again right before each change.
         self._seen: dict[str, reader.Inventory] = {}
         self._files: OpenFiles | None = None
 
     @property
     def vgpus(self) -> int:
-        """How many of the stored vGPUs are there."""
+        """The number of stored vGPUs that exist."""
         return sum(len(one.vgpus) for one in self.stored.values()) - len(self.missing)
 
     def _most(self) -> float:
-        """The seconds that one step may take: all ends within REST of the deadline."""
+        """The limit of one step in seconds: all steps end at most REST seconds after the deadline."""
         return max(1.0, min(STEP, self._begun + self.timeout + REST - self.ctx.clock.now()))
 
     def _read(self, pf: str, with_types: bool) -> reader.Inventory:
-        """One GPU: it costs the same work, however many there are."""
+        """The inventory of one GPU. The effort does not depend on the number of GPUs."""
         self._files = self._files or OpenFiles(self.ctx.sysfs)
         return reader.read_alone(self.ctx, pf, self._files, with_types)
 
     def _inventory(self, pf: str) -> reader.Inventory:
-        """One GPU without its types; read once a round, and after each change."""
+        """One GPU without its types. It is read once a round, and after each change."""
         self._seen[pf] = self._seen.get(pf) or self._read(pf, with_types=False)
         return self._seen[pf]
 
     def did(self, steps: Iterable[Step]) -> None:
-        """Notes steps that were done."""
+        """Records completed steps."""
         for step in steps:
             self._seen.clear()
             self.done.append(str(step))
             self.out(str(step))
 
     def failed(self, exc: EngineError) -> None:
-        """Notes an EngineError; of an ApplyError also what was done before it."""
+        """Records an EngineError, and for an ApplyError also the steps that were done before it."""
         self.did(exc.done if isinstance(exc, ApplyError) else ())
         self.errors += exc.errors
         for one in exc.errors:
             self.out("FAILED: %s" % one)
 
     def create_all(self) -> None:
-        """VFs and vGPUs of all GPUs, until the deadline; what is missing then is reported."""
+        """Restores VFs and vGPUs of all GPUs until the deadline, then reports missing ones."""
         with ThreadPoolExecutor(max(1, len(self._pending))) as pool:
             if not until(self.ctx.clock, lambda: self._round(pool), self.timeout):
-                self._create(pool, [one for one in self._pending if one.enabled is not None])  # the plan reports what is missing
+                self._create(pool, [one for one in self._pending if one.enabled is not None])  # the plan reports the missing ones
                 for one in self._pending:
                     self.failed(self._late(one))
         self._collect()
         self.after = self._at - self._ready if self._created and self._ready is not None else 0.0
 
     def _round(self, pool: ThreadPoolExecutor) -> bool:
-        """One attempt at each pending GPU, and the vGPUs of all that offer their types; whether nothing is left to do."""
+        """Tries each pending GPU once, and creates the vGPUs of all GPUs that offer their types. Returns whether no work is left."""
         self._seen, self._files = {}, None
         for one in list(self._pending):
             if one.enabled is None and one.again <= self.ctx.clock.now() < self._begun + self.timeout:
@@ -155,21 +155,21 @@ class Restore:
         return not self._pending and not self._running
 
     def _facts(self) -> host.HostState:
-        """The host's state; read again as long as the driver is not loaded."""
+        """The host's state. It is read again until the driver is loaded."""
         if self._state is None or not self._state.driver.loaded:
             self._state = host.at_boot(self.ctx)
         return self._state
 
     def _enable(self, one: _Pending) -> None:
-        """One attempt at MIG mode and VFs of a GPU. What fails elsewhere than in a lock is reported; the VFs that work get their vGPUs."""
+        """Tries once to set MIG mode and VFs of a GPU. Errors other than a busy GPU are reported, and working VFs still get their vGPUs."""
         pf, clock = one.stored.address, self.ctx.clock
         gpu = self._inventory(pf).gpu(pf)
-        # udev, the module or nvidia-vgpud may still be at work.
+        # udev, the module or nvidia-vgpud may still be busy.
         if gpu and gpu.alive and gpu.driver is None and clock.now() < self._begun + min(BIND, self.timeout / 2):
             return
         self._ready = clock.now() if self._ready is None and gpu and gpu.driver == "nvidia" else self._ready
         if gpu and gpu.driver not in ("nvidia", *STRANDED) and not (one.stored.vgpus or one.stored.mig):
-            self.out("%s: bound to %s, and no vGPU is stored for it: left as it is" % (pf, gpu.driver))
+            self.out("%s: the GPU is bound to %s and no vGPU is stored for it, so it is not changed" % (pf, gpu.driver))
             self._pending.remove(one)
             return
         try:
@@ -191,7 +191,7 @@ class Restore:
             self._pending.remove(one)
 
     def _vfs(self, stored: StoredGpu) -> None:
-        """MIG mode and VFs of one GPU."""
+        """Sets MIG mode and VFs of one GPU."""
         pf, gpu = stored.address, _present(self._inventory(stored.address), stored.address)
         if not gpu.alive:
             raise EngineError(refusals.off_bus(gpu))
@@ -201,15 +201,15 @@ class Restore:
                 self.did(sriov_apply.repair(self.ctx, gpu, self._most()))
             self._mig(self._inventory(pf), pf)
         if stored.vfs:
-            gpu = _present(self._inventory(pf), pf)  # as it is with MIG mode
+            gpu = _present(self._inventory(pf), pf)  # its state with MIG mode
             options = sriov_plan.Options(num_vfs=_number(gpu, stored), has_tool=sriov_manage.installed(self.ctx), leave_used=True)
             plan = sriov_plan.plan(self._inventory(pf), self._facts(), [pf], options)
-            self.did(sriov_apply.apply(self.ctx, plan, self._most(), 0, lock=0))  # agents start after this; vGPUs are watched below
+            self.did(sriov_apply.apply(self.ctx, plan, self._most(), 0, lock=0))  # agents start after this; vGPUs are monitored below
             for text in plan.warnings:
                 self.out(text)
 
     def _mig(self, inventory: reader.Inventory, pf: str) -> None:
-        """MIG mode of one GPU, which Ampere keeps over a reboot, and Hopper and later may lose."""
+        """Sets MIG mode of one GPU. Ampere keeps the mode across a reboot; Hopper and later may not."""
         gpu = _present(inventory, pf)
         reader.read_mig(self.ctx, [gpu])
         known = mig_plan.Host(inventory, self._facts(), mig_apply.users(inventory))
@@ -222,7 +222,7 @@ class Restore:
         self.did(mig_apply.apply(self.ctx, plan, self._most()))
 
     def _create_offered(self, pool: ThreadPoolExecutor) -> None:
-        """The vGPUs of GPUs whose types are there, or don't come in time."""
+        """Creates the vGPUs of GPUs that offer their types, or whose wait for types has ended."""
         waiting = [one for one in self._pending if one.enabled is not None]
         if waiting:
             now = self.ctx.clock.now()
@@ -231,7 +231,7 @@ class Restore:
             self._create(pool, [one for one, gpu in found if gpu is None or one in late or reader.types_there(self.ctx, gpu)])
 
     def _create(self, pool: ThreadPoolExecutor, ready: Sequence[_Pending]) -> None:
-        """GPU instances, mixed-size mode and vGPUs of some GPUs, all at the same time."""
+        """Creates GPU instances, mixed-size mode and vGPUs of several GPUs in parallel."""
         for one in ready:
             self._pending.remove(one)
             try:
@@ -239,14 +239,14 @@ class Restore:
             except EngineError as exc:
                 self.failed(exc)
                 continue
-            # Programs are asked one at a time: nvidia-smi does not work on several GPUs.
+            # Programs run one at a time: nvidia-smi does not work on several GPUs in parallel.
             if self.ctx.side_by_side and not any(step.kind in mig_instances.KINDS for step in steps):
                 self._running.append(pool.submit(vgpu_apply.run, self.ctx, steps, self._most()))
             else:
                 self._finished(vgpu_apply.run(self.ctx, steps, self._most()))
 
     def _collect(self) -> None:
-        """Notes what the threads have done."""
+        """Records what the threads have done."""
         for one in [one for one in self._running if one.done()]:
             self._running.remove(one)
             self._finished(one.result())
@@ -260,9 +260,9 @@ class Restore:
         self._at = max(self._at, outcome.at)
 
     def _plan_gpu(self, inventory: reader.Inventory, stored: StoredGpu) -> list[Step]:
-        """The steps that restore one GPU's vGPUs. What can't be restored is reported, and the rest is restored."""
+        """The steps that restore one GPU's vGPUs. vGPUs that can't be restored are reported, and all others are restored."""
         pf, gpu = stored.address, _present(inventory, stored.address)
-        if stored.mixed is not None:  # one that is to go goes here if the GPU is empty
+        if stored.mixed is not None:  # a mode that is not stored is left, if the GPU has no vGPU
             reader.read_mixed(self.ctx, [gpu])
         existing = {vgpu.uuid for vgpu in inventory.mdevs}
         found = {one.key: conflicts.taken(inventory, gpu, one) if one.uuid in existing else conflicts.blocked(gpu, one) for one in stored.vgpus}
@@ -275,7 +275,7 @@ class Restore:
         known = Host(inventory, self._facts(), self.stored)
 
         def steps() -> list[Step]:
-            used = {vgpu.key: plain_params(vgpu.params) for vgpu in gpu.vgpus if vgpu.holders}  # a running VM keeps the parameters that it has read
+            used = {vgpu.key: plain_params(vgpu.params) for vgpu in gpu.vgpus if vgpu.holders}  # a running VM keeps its parameters
             specs = [VgpuSpec(one.type, one.uuid, index, layout_file.PATH, used.get(one.key, one.params) or None) for one, index in there]
             spec = GpuSpec(specs, bool(stored.mixed), stored.mig or None)
             plan = vgpu_plan.plan(known, {pf: spec}, Options(persist=False, keeps=True), listed_only=True)
@@ -284,28 +284,28 @@ class Restore:
         return in_use.settled(self.ctx, inventory, steps, in_use.touched)
 
     def _late(self, one: _Pending) -> EngineError:
-        """The error of a GPU that was not ready before the deadline."""
+        """The error of a GPU that was not ready at the deadline."""
         pf, now = one.stored.address, self.ctx.clock.now()
         gpu = self._inventory(pf).gpu(pf)
         if one.since is None:
-            remedy = "The errors above show what took the time. Put that right, then run 'vgpuctl restore'."
-            return error("the %d s of this restore ended before its turn" % self.timeout, pf, "its VFs and vGPUs", remedy, "no_time")
+            remedy = "The errors above show the cause. Fix it, then run 'vgpuctl restore'."
+            return error("the restore's time limit (%d s) ended before this GPU's turn" % self.timeout, pf, "its VFs and vGPUs", remedy, "no_time")
         if gpu and one.busy[0].code == "unbind_lock":
             return sriov_apply.lock_refused(self.ctx, gpu, now - one.since)
         return EngineError(one.busy)
 
     def activate(self) -> None:
-        """The fabric partitions of the whole-card vGPUs that are there, on a host with NVSwitches."""
+        """Activates the fabric partitions of the existing whole-card vGPUs, on a host with NVSwitches."""
         wait = max(1.0, min(fabric.START, self._begun + self.timeout + REST - self.ctx.clock.now()))
         run, done, failed = fabric.converge(self.ctx, self.stored, wait)
         self.did(done)
         for text in run.plan.warnings:
             self.out(text)
         for one in failed:
-            self.failed(EngineError(one.errors))  # what was done is noted already
+            self.failed(EngineError(one.errors))  # completed steps are recorded already
 
     def watch(self, settle: float) -> None:
-        """Watches the new vGPUs, those that vanish were not done; then counts the stored ones."""
+        """Monitors the new vGPUs, reports those that vanish as not done, then counts the stored ones."""
         try:
             vgpu_apply.watch(self.ctx, vgpu_apply.Outcome(self._created, None, self._at), settle)
         except ApplyError as exc:
@@ -320,12 +320,12 @@ def _present(inventory: reader.Inventory, pf: str) -> Gpu:
     """The GPU at an address; raises EngineError if there is none."""
     gpu = inventory.gpu(pf)
     if gpu is None:
-        raise error("the GPU is not there any more", pf, remedy="If it was taken out, remove it from the layout.", code="gpu_gone")
+        raise error("the host no longer has this GPU", pf, remedy="If the GPU was taken out, remove it from the layout.", code="gpu_gone")
     return gpu
 
 
 def _number(gpu: Gpu, stored: StoredGpu) -> int:
-    """How many VFs: those that are there, if the stored vGPUs' VFs are among them or somebody needs them."""
+    """The number of VFs: the current number, if it includes the VFs of the stored vGPUs or if VFs are in use."""
     there = {vf.index for vf in gpu.vfs}
     enough = all(one.index in there for one in stored.vgpus)
     return gpu.num_vfs if gpu.num_vfs and (enough or sriov_plan.vgpu_guard(gpu, "restoring its VFs")) else stored.vfs

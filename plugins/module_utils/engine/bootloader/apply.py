@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the kernel command line of the next boot, and verifies it: what is read again must have the flags in force before anybody reboots."""
+"""Writes the kernel command line of the next boot, reads it again and verifies that the flags are in force, before any reboot."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .plan import CmdlinePlan, Facts, Target, line_of
 
 
 def apply(ctx: Context, plan: CmdlinePlan, facts: Facts, timeout: float) -> list[Step]:
-    """Does the steps. The record of what is added comes before the first edit, that of what is taken back goes after the last."""
+    """Does the steps. The record of added flags is written before the first edit; the record of removed flags is dropped after the last edit."""
     target = plan.target
     known = facts.record
     if target.changes.added:
@@ -59,7 +59,7 @@ def _perform(ctx: Context, loader: Loader, target: Target, step: Step, timeout: 
 
 
 def _edit(root: str, edit: FileEdit, kept: bool) -> None:
-    """One edit; kept: the original is kept for a teardown."""
+    """Does one edit. kept: the original is kept for a teardown."""
     if kept:
         backups.keep(root, edit.path, edit.after)
     if edit.after is None:

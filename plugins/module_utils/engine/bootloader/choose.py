@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which boot loader's file serves this host: by what started it, then by its tools. Anything else is refused, with what to do manually."""
+"""Selects the boot loader's class for this host: by the loader that booted it, then by its tools. Others are refused, with manual instructions."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _BY_HAND = {
     boot_loader.REFIND: "Add %s to the options of /boot/refind_linux.conf or of the stanza in refind.conf",
     boot_loader.ZFSBOOTMENU: "Append %s to the property org.zfsbootmenu:commandline of the boot environment ('zfs set')",
     boot_loader.OSTREE: "Run 'rpm-ostree kargs' to append %s",
-    boot_loader.SYSTEMD_BOOT: "Add %s to what the kernel images are built with (/etc/kernel/cmdline), and build them again",
+    boot_loader.SYSTEMD_BOOT: "Add %s to /etc/kernel/cmdline, from which the kernel images are built, and build the images again",
 }
-_UNKNOWN = "Add %s to the kernel command line by the boot loader's own tools"
+_UNKNOWN = "Add %s to the kernel command line with the boot loader's own tools"
 UKI = ("/efi/EFI/Linux", "/boot/EFI/Linux", "/boot/efi/EFI/Linux")
 
 
 def choose(ctx: Context) -> Loader | str:
-    """The boot loader, or why there is none that is supported, as a clause."""
+    """The boot loader, or the reason for which it is unsupported, as a clause."""
     started = boot_loader.read(ctx)
     proxmox = proxmox_boot_tool.has(ctx)
     if started == boot_loader.SYSTEMD_BOOT:
         if proxmox:
             return ProxmoxSystemdBoot(ctx)
         if any(files.names(ctx.root, directory, ".efi") for directory in UKI):
-            return "systemd-boot with unified kernel images, which have the command line inside"
+            return "systemd-boot with unified kernel images, which include the command line"
         return SystemdBoot(ctx)
     if started != boot_loader.GRUB_LOADER:
         return started
@@ -65,10 +65,10 @@ def _is_suse(ctx: Context) -> bool:
 
 
 def unsupported(ctx: Context, found: str, flags: Sequence[str]) -> EngineError:
-    """The error of a boot loader that has no file here."""
+    """The error of an unsupported boot loader."""
     started = boot_loader.read(ctx)
     remedy = (_BY_HAND.get(started, _UNKNOWN) % (" ".join(flags) or "the flags")) + ", reboot and run again. Nothing was changed."
     if found == boot_loader.UNKNOWN and not os.path.exists(ctx.root + GRUB):
-        found = "unknown: neither the firmware nor %s tells" % GRUB
+        found = "unknown: neither the firmware nor %s identifies it" % GRUB
     expected = "GRUB, systemd-boot or proxmox-boot-tool"
     return error("the boot loader (%s) is unsupported" % found, "boot loader", expected, remedy, "bootloader_unsupported")

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""GRUB with boot entries (BLS) on RHEL and its derivatives: grubby for the entries that are there, two files for those of kernels to come.
+"""GRUB with boot entries (BLS) on RHEL and its derivatives: grubby edits the existing entries, two files define those of future kernels.
 
-Nothing is written to grub.cfg, least of all to the one on the EFI partition.
+grub.cfg is never written, neither the main one nor the one on the EFI partition.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IDS = "vfio_pci.ids"
 
 
 class Bls(Loader):
-    """grubby changes all entries alike; a flag counts only where every entry has it."""
+    """grubby changes all entries alike. A flag is in force only if every entry has it."""
 
     name = "GRUB with boot entries (grubby)"
 
@@ -31,11 +31,11 @@ class Bls(Loader):
         return [entry for entry in entries if not entry.rescue]
 
     def next_boot(self) -> list[Entry]:
-        """The saved entry."""
+        """The default entry, as GRUB saved it."""
         return next_kernel.default_of_bls(self.ctx.root, self._entries())
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """The two files, then the entries."""
+        """Edits the two files, then the entries."""
         changes = Changes()
         edit = grub_defaults.added(self.ctx, flags)
         text = files.read_text(self.ctx.root, KERNEL_CMDLINE)
@@ -50,7 +50,7 @@ class Bls(Loader):
         return self._with_run(changes, rebuild)
 
     def plan_back(self, added: Added, rebuild: bool) -> Changes:
-        """The two files without the flags, then the entries."""
+        """Removes the flags from the two files, then from the entries."""
         text = files.read_text(self.ctx.root, KERNEL_CMDLINE)
         edits = [
             grub_defaults.taken(self.ctx, added.get(GRUB, ())),
@@ -62,7 +62,7 @@ class Bls(Loader):
         return self._with_run(changes, rebuild)
 
     def _with_run(self, changes: Changes, rebuild: bool) -> Changes:
-        """With what grubby is to do. rebuild: ids of vfio-pci that somebody took from GRUB's defaults leave the entries, too."""
+        """Adds the run of grubby. rebuild: ids of vfio-pci that were removed from GRUB's defaults are removed from the entries, too."""
         self.add, self.remove = list(changes.added.get(ENTRIES, ())), list(changes.removed)
         given = grub_defaults.sources(self.ctx.root, drop_ins=False)
         if rebuild and given:
@@ -76,7 +76,7 @@ class Bls(Loader):
         return changes
 
     def apply_run(self, changes: Changes, timeout: float) -> None:
-        """grubby, which must leave all else as it was; it may rewrite GRUB's defaults, too, which must still be shell."""
+        """Runs grubby, and verifies that no other argument changed. grubby may also rewrite GRUB's defaults, which must remain valid shell text."""
         before = {entry.name: entry.cmdline for entry in self._entries()}
         grubby.update(self.ctx, self.add, self.remove, timeout)
         meant = {**kernel_flags.meaning(self.add), **kernel_flags.meaning(self.remove)}
@@ -85,13 +85,13 @@ class Bls(Loader):
             old = kernel_flags.meaning(before.get(entry.name) or ())
             lost = sorted(key for key, value in old.items() if key not in meant and now.get(key) != value)
             if lost:
-                remedy = "Restore it ('grubby --update-kernel=ALL --args=…') before you reboot."
-                raise error("grubby took %s from this entry" % ", ".join(lost), entry.where, "what it had, and the flags", remedy, "cmdline_lost")
+                remedy = "Restore these arguments ('grubby --update-kernel=ALL --args=…') before you reboot."
+                raise error("grubby removed %s from this entry" % ", ".join(lost), entry.where, "all previous arguments", remedy, "cmdline_lost")
         given = grub_defaults.sources(self.ctx.root, drop_ins=False)
         if given:
             grub_defaults.states(self.ctx, given)
 
 
 def ids(line: Sequence[str]) -> list[str]:
-    """The words of a command line that give ids to vfio-pci."""
+    """The words of a command line that set ids of vfio-pci."""
     return [word for word in line if kernel_flags.name_of(word) == IDS]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""GRUB on Debian and Ubuntu: a drop-in of ours in /etc/default/grub.d, and update-grub."""
+"""GRUB on Debian and Ubuntu: a drop-in file in /etc/default/grub.d, and update-grub."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX %s"
 
 
 class Debian(Loader):
-    """The drop-in identifies our flags, so no record is needed."""
+    """No record is needed: all flags in the drop-in were added by this collection."""
 
     name = "GRUB (update-grub)"
     run = "run update-grub"
 
     def next_boot(self) -> list[Entry]:
-        """Of grub.cfg."""
+        """The entries of grub.cfg."""
         return next_kernel.default_of_grub(self.ctx)
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """The drop-in with the flags that are missing, and with those of it that are still requested."""
+        """Writes the drop-in with the missing flags and with those of its flags that are still requested."""
         before = files.read_text(self.ctx.root, DROP_IN)
         own = kernel_flags.words(" ".join(re.findall(r'^GRUB_CMDLINE_LINUX="\$GRUB_CMDLINE_LINUX ([^"\n]*)"$', before or "", re.MULTILINE)))
         entries = self.next_boot()
@@ -62,11 +62,11 @@ class Debian(Loader):
         return Changes(edits, [DROP_IN], self.run if edits or rebuild else "")
 
     def apply_run(self, changes: Changes, timeout: float) -> None:
-        """update-grub."""
+        """Runs update-grub."""
         config = next((path for path in CONFIGS if os.path.exists(self.ctx.root + path)), CONFIGS[0])
         grub.make(self.ctx, grub.UPDATE_GRUB, config, timeout)
 
     def source_of(self, word: str) -> str | None:
-        """A line of GRUB's defaults."""
+        """The line of GRUB's defaults that has the word."""
         given = grub_defaults.sources(self.ctx.root, drop_ins=True)
         return grub_defaults.where(given, word) if given else None

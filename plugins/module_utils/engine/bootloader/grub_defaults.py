@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""/etc/default/grub and its drop-ins: what they set together, by the host's own sh; edits that sh proves; the line that is in the way."""
+"""/etc/default/grub and its drop-ins: the variables that they set, as the host's sh evaluates them, verified edits, and conflicting lines."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from . import shell_text
 from .loader import refused
 
 LINUX, DEFAULT = "GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"
-Sources = List[Tuple[str, str]]  # path and text, in the order in which GRUB's tools source them
+Sources = List[Tuple[str, str]]  # (path, text) in the order in which GRUB's tools source the files
 
 
 def sources(root: str, drop_ins: bool) -> Sources:
-    """The files. drop_ins: whether this distribution's tools source those, too."""
+    """The files. drop_ins: whether this distribution's tools also source drop-ins."""
     paths = [GRUB, *(files.names(root, GRUB_DIRECTORY, ".cfg") if drop_ins else ())]
     texts = [(path, files.read_text(root, path)) for path in paths]
     return [(path, text) for path, text in texts if text is not None]
 
 
 def changed(given: Sources, path: str, text: str) -> Sources:
-    """The files with another text of one of them, or with one more."""
+    """The files with one text replaced, or with one file added."""
     return sorted([one for one in given if one[0] != path] + [(path, text)], key=lambda one: (one[0] != GRUB, one[0]))
 
 
 def states(ctx: Context, given: Sources) -> list[shell.Variables]:
-    """The variables after each of the files."""
+    """The values of the variables after each of the files."""
     return shell.variables(ctx, [text for dummy, text in given], [path for path, dummy in given])
 
 
 def line_of(variables: shell.Variables) -> list[str]:
-    """The words that a normal entry of GRUB's configuration gets of the variables: the default's come last."""
+    """The words that a normal entry of GRUB's configuration gets from the variables. Those of the default variable come last."""
     return kernel_flags.words(variables.get(LINUX, "") + " " + variables.get(DEFAULT, ""))
 
 
 def require(ctx: Context, before: Sources, after: Sources, flags: Sequence[str]) -> None:
-    """Raises EngineError unless the files, as they would be, put the flags in force and change nothing else."""
+    """Raises EngineError unless the edited files put the flags in force and change nothing else."""
     old, new = states(ctx, before), states(ctx, after)
     base = old[-1] if old else {}
     others = sorted(name for name in {*base, *new[-1]} if name != LINUX and base.get(name) != new[-1].get(name))
     lines = [[word for word in kernel_flags.words(one.get(LINUX, "")) if word not in flags] for one in (base, new[-1])]
     if others or lines[0] != lines[1]:
-        found = "an edit would change more than the flags (%s), as sh shows" % (", ".join(others) or LINUX)
+        found = "an edit would change more than the flags (%s)" % (", ".join(others) or LINUX)
         edited = next((path for path, text in after if (path, text) not in before), GRUB)
         raise refused(edited, 1, found, flags)
     if kernel_flags.missing(flags, line_of(new[-1])):
@@ -57,14 +57,14 @@ def require(ctx: Context, before: Sources, after: Sources, flags: Sequence[str])
 
 
 def in_the_way(given: Sources, after: Sequence[shell.Variables], flags: Sequence[str]) -> EngineError:
-    """The error that names the line which keeps the flags from being in force."""
+    """The error that names the line that prevents the flags from being in force."""
     missing = kernel_flags.missing(flags, line_of(after[-1]))
     lacks = " ".join(missing)
     word = kernel_flags.against(missing, line_of(after[-1]))
     had = [not kernel_flags.missing(missing, kernel_flags.words(one.get(LINUX, ""))) for one in after]
     if word is not None:
         path, line = _line_with(given, word)
-        found = "%s is set on this line, which wins over %s" % (word, lacks)
+        found = "%s is set on this line, which overrides %s" % (word, lacks)
         remedy = "Remove %s from this line, then run again. Nothing was changed." % word
     else:
         first = next((number for number in range(len(had) - 1, 0, -1) if had[number - 1] and not had[number]), len(had) - 1)
@@ -76,7 +76,7 @@ def in_the_way(given: Sources, after: Sequence[shell.Variables], flags: Sequence
 
 
 def _line_with(given: Sources, word: str) -> tuple[str, int]:
-    """Path and line of the last line that has a word."""
+    """The path and number of the last line that has the word."""
     for path, text in reversed(given):
         for number, line in reversed(list(enumerate(text.splitlines(), 1))):
             if word in line and not line.lstrip().startswith("#"):
@@ -85,7 +85,7 @@ def _line_with(given: Sources, word: str) -> tuple[str, int]:
 
 
 def where(given: Sources, word: str) -> str | None:
-    """Path and line of a word as the files have it, None if none has."""
+    """The path and line of a word in the files; None if no file has it."""
     path, number = _line_with(given, word)
     return "%s:%d" % (path, number) if word in dict(given)[path] else None
 
@@ -96,7 +96,7 @@ def _last_assignment(text: str, name: str) -> int:
 
 
 def added(ctx: Context, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | None:
-    """The edit of /etc/default/grub that puts the flags in force for what is made of it, and the flags that it adds; None if all are there."""
+    """The edit of /etc/default/grub that puts the flags in force for generated files, and the added flags; None if all flags are present."""
     before = sources(ctx.root, drop_ins=False)
     if not before:
         return None
@@ -106,7 +106,7 @@ def added(ctx: Context, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | No
         try:
             lacks = kernel_flags.missing(flags, line_of(states(ctx, before)[-1]))
         except EngineError:
-            shell_text.assignments(text, LINUX)  # it may name the line
+            shell_text.assignments(text, LINUX)  # the exception may name the line
             raise
         if not lacks:
             return None
@@ -118,7 +118,7 @@ def added(ctx: Context, flags: Sequence[str]) -> tuple[FileEdit, list[str]] | No
 
 
 def taken(ctx: Context, flags: Sequence[str]) -> FileEdit | None:
-    """The edit of /etc/default/grub that takes the flags back; None if it has none of them."""
+    """The edit of /etc/default/grub that removes the flags; None if the file has none of them."""
     before = sources(ctx.root, drop_ins=False)
     if not before or not flags:
         return None
@@ -134,6 +134,6 @@ def taken(ctx: Context, flags: Sequence[str]) -> FileEdit | None:
     new = states(ctx, [(GRUB, after)])[-1]
     same = {name: value for name, value in new.items() if name != LINUX} == {name: value for name, value in base.items() if name != LINUX}
     if not same or kernel_flags.words(new.get(LINUX, "")) != [word for word in old if word not in flags]:
-        found = "%s can't be taken from %s without a change of something else" % (" ".join(flags), LINUX)
+        found = "%s can't be removed from %s without changing something else" % (" ".join(flags), LINUX)
         raise refused(GRUB, _last_assignment(text, LINUX), found, flags)
     return FileEdit(GRUB, text, after, ["remove %s from %s" % (" ".join(flags), LINUX)])

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""GRUB on SLES and openSUSE: /etc/default/grub, and grub2-mkconfig."""
+"""GRUB on SLES and openSUSE: /etc/default/grub and grub2-mkconfig."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ CONFIG = "/boot/grub2/grub.cfg"
 
 
 class Suse(Loader):
-    """No drop-ins: the flags go into the file itself, and the record identifies ours."""
+    """SUSE has no drop-ins: the flags are added to the file itself, and the record lists them."""
 
     name = "GRUB (grub2-mkconfig)"
     run = "run grub2-mkconfig -o " + CONFIG
 
     def next_boot(self) -> list[Entry]:
-        """Of grub.cfg."""
+        """The entries of grub.cfg."""
         return next_kernel.default_of_grub(self.ctx)
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """The edit of /etc/default/grub, and a new grub.cfg."""
+        """Edits /etc/default/grub and generates grub.cfg."""
         entries = self.next_boot()
         lacks = self.lacking(flags, entries) if entries else list(flags)
         changes = Changes(run=self.run if rebuild or lacks else "")
@@ -38,15 +38,15 @@ class Suse(Loader):
         return changes
 
     def plan_back(self, added: Added, rebuild: bool) -> Changes:
-        """The edit without the flags, and a new grub.cfg."""
+        """Removes the flags from /etc/default/grub and generates grub.cfg."""
         edit = grub_defaults.taken(self.ctx, added.get(GRUB, ()))
         return Changes([edit] if edit else [], run=self.run if edit or rebuild else "")
 
     def apply_run(self, changes: Changes, timeout: float) -> None:
-        """grub2-mkconfig."""
+        """Runs grub2-mkconfig."""
         grub.make(self.ctx, [*grub.MKCONFIG, CONFIG], CONFIG, timeout)
 
     def source_of(self, word: str) -> str | None:
-        """A line of GRUB's defaults."""
+        """The line of GRUB's defaults that has the word."""
         given = grub_defaults.sources(self.ctx.root, drop_ins=False)
         return grub_defaults.where(given, word) if given else None

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The interface of a boot loader: what the next boot will have, what is to be written, and the program that makes it count.
+"""The interface of a boot loader: the entries of the next boot, the edits of files, and the program that applies them.
 
-To add a boot loader: a file here with a class that has all that is abstract here, and its line in ``choose.py``.
+To add a boot loader, write a file in this directory with a class that implements the abstract methods, and add it to ``choose.py``.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ..hardware import kernel_flags
 from ..read.boot_entries import Entry
 from ..system.context import Context
 
-# Flags that we added, by the file that has them; those of boot entries under one name.
+# The flags that this collection added, by file. Flags of boot entries are listed under one common name.
 Added = Dict[str, List[str]]
 ENTRIES = "boot entries"
 
 
 @dataclass(eq=False, repr=False)
 class Changes:
-    """What is to be done. edits: files, whose originals are kept unless they are among ours; run: what then makes it count, for people.
+    """The planned changes. edits: the files; their originals are kept, except for our own files. run: the program that applies them, as text.
 
-    added: flags that the edits and the program add; removed: flags that the program takes from boot entries.
+    added: the flags that the edits and the program add; removed: the flags that the program removes from boot entries.
     """
 
     edits: list[FileEdit] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Changes:
 
 
 class Loader(ABC):
-    """A boot loader on one host. Nothing here writes but apply_run."""
+    """A boot loader on one host. Only apply_run writes."""
 
     name: str
 
@@ -46,29 +46,29 @@ class Loader(ABC):
 
     @abstractmethod
     def next_boot(self) -> list[Entry]:
-        """The entries that the next boot may start; one where the default is known."""
+        """The entries that the next boot may start. If the default is known, only this one."""
 
     @abstractmethod
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """What puts the flags in force. Raises EngineError where that is not understood, or would not help."""
+        """The changes that put the flags in force. Raises EngineError if a file is not understood or an edit would have no effect."""
 
     @abstractmethod
     def plan_back(self, added: Added, rebuild: bool) -> Changes:
-        """What takes back the flags that were added."""
+        """The changes that remove the added flags."""
 
     def apply_run(self, changes: Changes, timeout: float) -> None:
-        """Runs the program of changes.run, and syncs what it wrote."""
+        """Runs the program of changes.run, and syncs its files to disk."""
 
     def source_of(self, word: str) -> str | None:
-        """The file and line that a word of the command line comes from, where that is known."""
+        """The file and line that a word of the command line comes from; None if unknown."""
         return None
 
     def lacking(self, flags: Sequence[str], entries: Sequence[Entry]) -> list[str]:
-        """The flags that one of the entries does not have in force."""
+        """The flags that are not in force in at least one of the entries."""
         return [flag for flag in flags if any(kernel_flags.missing([flag], entry.cmdline or ()) for entry in entries)]
 
     def wrong(self, flags: Sequence[str], entries: Sequence[Entry]) -> list[Refusal]:
-        """Why the next boot would not have the flags in force."""
+        """The reason for which the next boot would not have the flags in force."""
         if not entries:
             return [no_entries(self.name)]
         return [self._against(flags, entry) for entry in entries if kernel_flags.missing(flags, entry.cmdline or ())]
@@ -77,28 +77,28 @@ class Loader(ABC):
         missing = kernel_flags.missing(flags, entry.cmdline or ())
         lacks = " ".join(missing)
         if entry.cmdline is None:
-            unknown = "the command line of this entry can't be read: it has a variable of GRUB's that is not known"
-            return Refusal(unknown, entry.where, lacks, "Put the flags there by hand, then run again.", "cmdline_unknown")
+            unknown = "the command line of this entry can't be read: it uses an unknown variable of GRUB"
+            return Refusal(unknown, entry.where, lacks, "Add the flags to this entry manually, then run again.", "cmdline_unknown")
         word = kernel_flags.against(missing, entry.cmdline)
         source = self.source_of(word) if word else None
-        found = "the next boot would not have %s in force%s" % (lacks, "; %s is in the way" % word if word else "")
-        remedy = "Remove %s from %s, then run again. Do not reboot before that." % (word, source or "what this entry is made of")
+        found = "the next boot would not have %s in force%s" % (lacks, "; %s conflicts with them" % word if word else "")
+        remedy = "Remove %s from %s, then run again. Do not reboot before that." % (word, source or "the source of this entry")
         if not word:
-            remedy = "Find what makes this entry (a fixed entry, another configuration), put the flags there, then run again."
+            remedy = "Find the source of this entry (a fixed entry, another configuration), add the flags there, then run again."
         return Refusal(found, entry.where, lacks, remedy, "cmdline_overridden")
 
 
 def no_entries(name: str) -> Refusal:
-    """No entry of this system was found."""
+    """The error of a boot loader without an entry of this system."""
     found = "no boot entry of this system was found (%s)" % name
     return Refusal(found, "boot loader", "an entry with the running system's root file system", _BY_HAND, "bootloader_unknown")
 
 
-_BY_HAND = "Add the flags to the kernel command line by its own tools, reboot and run again."
+_BY_HAND = "Add the flags to the kernel command line with the boot loader's own tools, reboot and run again."
 
 
 def refused(path: str, line: int, found: str, flags: Sequence[str]) -> EngineError:
-    """A file that is not edited."""
+    """The error of a file that is not edited."""
     where = "%s:%d" % (path, line)
-    remedy = "Add them by hand, or write this line as NAME=\"value\" on its own, then run again. Nothing was changed."
+    remedy = "Add the flags manually, or write this line as a single statement NAME=\"value\", then run again. Nothing was changed."
     return error(found, where, "a plain assignment, to which %s can be added" % " ".join(flags), remedy, "bootloader_file_unclear")

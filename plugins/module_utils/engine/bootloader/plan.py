@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which steps put kernel flags in force at the next boot, or take them back. Nothing is written here."""
+"""Plans the steps that put kernel flags in force at the next boot, or remove them. Nothing is written here."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _PLAIN = re.compile(r"[\w.,:=/@%+-]+\Z", re.ASCII)
 
 @dataclass(eq=False, repr=False)
 class Facts:
-    """What the plan goes by besides the boot loader's files. running: words of the kernel's command line; boot: this boot's id."""
+    """The input of the plan besides the boot loader's files. running: the words of the running kernel's command line; boot: the current boot's id."""
 
     running: list[str]
     boot: str
     record: Record
-    pending: bool = False  # an edit of an earlier run still needs the boot loader's configuration rebuilt
+    pending: bool = False  # the boot loader's configuration must be rebuilt after an edit of an earlier run
 
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """What the steps result in. loader: None where nothing is to be done and no boot loader is known."""
+    """The state that the steps result in. loader: None if there is nothing to do and no boot loader is known."""
 
     flags: list[str]
     absent: bool = False
@@ -45,22 +45,22 @@ CmdlinePlan = Plan[Target]
 
 
 def wrong_flags(flags: Sequence[str]) -> list[Refusal]:
-    """Flags that can't be written, or that no command line could have together."""
+    """The errors of flags that can't be written, and of flags that exclude each other."""
     errors = []
     for flag in flags:
         if not _PLAIN.match(flag) or flag.startswith(("=", "-")):
             plain = "letters, digits and any of . , : = / @ % + - _"
-            remedy = "Write such a flag into the boot loader's files by hand."
+            remedy = "Add such a flag to the boot loader's files manually."
             errors.append(Refusal("%r can't be written to the files of all boot loaders" % flag, "flags", plain, remedy, "bad_flag"))
     against = [] if errors else kernel_flags.missing(flags, flags)
     if against:
         both = "%s and %s exclude each other" % (" ".join(against), kernel_flags.against(against, flags))
-        errors.append(Refusal(both, "flags", "flags that can all be in force", "Leave one of them out.", "bad_flag"))
+        errors.append(Refusal(both, "flags", "flags that can all be in force", "Remove one of them.", "bad_flag"))
     return errors
 
 
 def plan_present(loader: Loader, flags: Sequence[str], rebuild: bool, facts: Facts) -> CmdlinePlan:
-    """The steps that put the flags in force; raises EngineError where they can't be."""
+    """The steps that put the flags in force. Raises EngineError if this is impossible."""
     target = Target(list(flags), rebuild=rebuild or facts.pending, loader=loader)
     result = Plan(target)
     target.changes = loader.plan(flags, target.rebuild)
@@ -76,25 +76,25 @@ def plan_present(loader: Loader, flags: Sequence[str], rebuild: bool, facts: Fac
 
 
 def _in_vain(lacks: Sequence[str], entries: Sequence[Entry], facts: Facts) -> list[Refusal]:
-    """The refusal of a reboot that was tried before: the entry that should have booted is still the same."""
+    """The refusal of a second reboot, if the host was rebooted before with the same boot entry and without effect."""
     record = facts.record
     if record.boot in (None, facts.boot) or record.line != line_of(entries):
         return []
     found = "this host was rebooted since the flags were written, and its kernel still runs without %s" % " ".join(lacks)
     remedy = (
         "Another reboot would not help. Check which entry boots ('cat /proc/cmdline', the firmware's boot order, a pinned entry), "
-        "boot this one by hand, then run again."
+        "boot this entry manually, then run again."
     )
     return [Refusal(found, "boot loader", "a boot of the entry %s" % entries[0].where, remedy, "cmdline_not_in_force")]
 
 
 def line_of(entries: Sequence[Entry]) -> str:
-    """The command line that the next boot should have, to compare."""
+    """The expected command line of the next boot, for a comparison."""
     return " ".join(entries[0].cmdline or ()) if entries else ""
 
 
 def plan_back(loader: Loader, rebuild: bool, facts: Facts) -> CmdlinePlan:
-    """The steps that take back the flags that were added."""
+    """The steps that remove the added flags."""
     target = Target([], absent=True, rebuild=rebuild or facts.pending, loader=loader)
     result = Plan(target)
     target.changes = loader.plan_back(facts.record.added, target.rebuild)

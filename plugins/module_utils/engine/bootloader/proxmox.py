@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Proxmox VE's proxmox-boot-tool, with GRUB or with systemd-boot: it copies what was set to the EFI partitions, which are what boots."""
+"""Proxmox VE's proxmox-boot-tool, with GRUB or systemd-boot. It copies the configuration to the EFI partitions, from which the host boots."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RUN = "run proxmox-boot-tool refresh"
 
 
 def _partitions(loader: Loader, grub: bool) -> Iterator[Entry]:
-    """The entries on all partitions, any of which the firmware may boot."""
+    """The entries on all EFI partitions: the firmware may boot from any of them."""
     for partition in proxmox_boot_tool.read(loader.ctx):
         for path, text in partition.texts.items():
             place = "%s:%s" % (partition.uuid, path)
@@ -31,39 +31,39 @@ def _partitions(loader: Loader, grub: bool) -> Iterator[Entry]:
 
 
 class ProxmoxGrub(Debian):
-    """As Debian's, but for the last step."""
+    """As on Debian, except for the last step."""
 
     name = "GRUB (proxmox-boot-tool)"
     run = RUN
 
     def next_boot(self) -> list[Entry]:
-        """Of each partition's grub.cfg."""
+        """The entries of each partition's grub.cfg."""
         return list(_partitions(self, grub=True))
 
     def apply_run(self, changes: Changes, timeout: float) -> None:
-        """proxmox-boot-tool refresh."""
+        """Runs proxmox-boot-tool refresh."""
         proxmox_boot_tool.refresh(self.ctx, timeout)
 
 
 class ProxmoxSystemdBoot(Loader):
-    """/etc/kernel/cmdline is what entries are made of."""
+    """proxmox-boot-tool generates the entries from /etc/kernel/cmdline."""
 
     name = "systemd-boot (proxmox-boot-tool)"
 
     def next_boot(self) -> list[Entry]:
-        """Of each partition's entries."""
+        """The entries of each partition."""
         return list(_partitions(self, grub=False))
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """The edit of the file, then the partitions."""
+        """Edits the file, then updates the partitions."""
         changes = Changes(run=RUN if rebuild else "")
         entries = self.next_boot()
         if not self.lacking(flags, entries) and (entries or not flags):
             return changes
         text = files.read_text(self.ctx.root, KERNEL_CMDLINE)
         if text is None:
-            remedy = "Write the whole command line to it ('cat /proc/cmdline', without initrd=), then run again. Nothing was changed."
-            raise error("this file is not there", KERNEL_CMDLINE, "the command line that proxmox-boot-tool gives to kernels", remedy, "bootloader_unknown")
+            remedy = "Write the whole command line to this file ('cat /proc/cmdline', without initrd=), then run again. Nothing was changed."
+            raise error("this file is missing", KERNEL_CMDLINE, "the kernel command line for proxmox-boot-tool", remedy, "bootloader_unknown")
         edit = cmdline_file.added(text, flags)
         if edit:
             changes.edits.append(edit[0])
@@ -72,14 +72,14 @@ class ProxmoxSystemdBoot(Loader):
         return changes
 
     def plan_back(self, added: Added, rebuild: bool) -> Changes:
-        """The edit of the file, then the partitions."""
+        """Edits the file, then updates the partitions."""
         edit = cmdline_file.taken(files.read_text(self.ctx.root, KERNEL_CMDLINE) or "", added.get(KERNEL_CMDLINE, ()))
         return Changes([edit] if edit else [], run=RUN if edit or rebuild else "")
 
     def apply_run(self, changes: Changes, timeout: float) -> None:
-        """proxmox-boot-tool refresh."""
+        """Runs proxmox-boot-tool refresh."""
         proxmox_boot_tool.refresh(self.ctx, timeout)
 
     def source_of(self, word: str) -> str | None:
-        """The file."""
+        """The path of the file."""
         return KERNEL_CMDLINE if word in (files.read_text(self.ctx.root, KERNEL_CMDLINE) or "").split() else None

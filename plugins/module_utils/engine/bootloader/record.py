@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is kept of the kernel command line: the flags that we added, where, for a teardown; and the boot for which the last reboot was meant."""
+"""The record of the kernel command line: the flags that we added, by file, for a teardown, and the boot before which a reboot was requested."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .loader import ENTRIES, Added
 
 PATH = STATE + "/kernel-cmdline.json"
 VERSION = 1
-# The record of an earlier release, on the Red Hat family: the flags alone.
+# The record of an earlier release, on the Red Hat family: only the flags.
 _EARLIER = STATE + "/iommu-flags"
 
 
 @dataclass(eq=False, repr=False)
 class Record:
-    """added: see loader.Added. boot: the boot's id in which the next boot was found to have what the running kernel lacks; line: that command line."""
+    """added: see loader.Added. boot: id of the boot during which the next boot had flags that the running kernel lacked; line: that command line."""
 
     added: Added = field(default_factory=dict)
     boot: str | None = None
@@ -28,7 +28,7 @@ class Record:
 
 
 def read(root: str) -> Record:
-    """The record; an empty one where there is none, or none that can be read."""
+    """The record; an empty one if the file is missing or can't be read."""
     earlier = (files.read_text(root, migration.current(root, _EARLIER)) or "").split()
     if earlier and files.read_text(root, migration.current(root, PATH)) is None:
         return Record({place: list(earlier) for place in (GRUB, KERNEL_CMDLINE, ENTRIES)})
@@ -43,7 +43,7 @@ def read(root: str) -> Record:
 
 
 def write(root: str, record: Record) -> None:
-    """Writes the record. An empty record is removed."""
+    """Writes the record. The file of an empty record is removed."""
     path = migration.current(root, PATH)
     if not record.added and record.boot is None:
         files.remove(root, path)
@@ -63,7 +63,7 @@ def _drop_earlier(root: str) -> None:
 
 
 def merged(record: Record, added: Added) -> Record:
-    """The record with more flags."""
+    """The record with the given flags added."""
     whole = {path: list(flags) for path, flags in record.added.items()}
     for path, flags in added.items():
         whole[path] = whole.get(path, []) + [flag for flag in flags if flag not in whole.get(path, [])]

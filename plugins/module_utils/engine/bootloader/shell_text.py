@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Assignments in a shell file, found and edited in place. Pure.
+"""Finds and edits assignments in the text of a shell file.
 
-Only an assignment that stands alone as a statement, outside of any condition or loop, is edited; anything else is NotUnderstood. The caller proves
-the result by the shell itself.
+Only an assignment that is a statement of its own, outside of any condition or loop, is edited. Any other one raises NotUnderstood. The caller
+verifies the result with the shell.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _OPENING, _CLOSING = ("if", "case", "for", "while", "until", "select", "{", "(")
 
 
 class NotUnderstood(Exception):
-    """Why a file is not edited, and the line."""
+    """The reason for which a file is not edited, and the line."""
 
     def __init__(self, line: int, found: str) -> None:
         super().__init__(found)
@@ -25,7 +25,7 @@ class NotUnderstood(Exception):
 
 @dataclass(eq=False, repr=False)
 class Assignment:
-    """name=value as a statement of its own. start, end: of the value in the text; closing: the quote that it ends with, or nothing."""
+    """name=value as a statement of its own. start, end: the value's position in the text; closing: the quote at its end, or nothing."""
 
     name: str
     line: int
@@ -39,7 +39,7 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self.text, self.at = text, 0
-        self.words: list[tuple[int, int, str]] = []  # of the statement: start, end, closing quote
+        self.words: list[tuple[int, int, str]] = []  # the statement's words: start, end, closing quote
         self.depth = 0
         self.found: list[Assignment] = []
         self.comments: list[tuple[int, int]] = []
@@ -48,7 +48,7 @@ class _Reader:
         return self.text.count("\n", 0, position) + 1
 
     def read(self) -> None:
-        """Reads all of it."""
+        """Reads the whole text."""
         text = self.text
         while self.at < len(text):
             char = text[self.at]
@@ -65,7 +65,7 @@ class _Reader:
                 self.at = self.comments[-1][1]
             elif char in "&|<>()":
                 if text.startswith("<<", self.at):
-                    raise NotUnderstood(self.line(self.at), "it has a here-document")
+                    raise NotUnderstood(self.line(self.at), "the file has a here-document")
                 self.words.append((self.at, self.at + 1, ""))
                 self.depth += {"(": 1, ")": -1}.get(char, 0)
                 self.at += 1
@@ -74,7 +74,7 @@ class _Reader:
         self._end_statement()
 
     def _word(self) -> None:
-        """One word: pieces in quotes and outside of them."""
+        """Reads one word: its quoted and unquoted pieces."""
         text, start, closing = self.text, self.at, ""
         while self.at < len(text) and text[self.at] not in " \t\n;&|<>()":
             char = text[self.at]
@@ -91,7 +91,7 @@ class _Reader:
         self.words.append((start, self.at, closing))
 
     def _quoted(self, quote: str) -> None:
-        """A piece in quotes."""
+        """Reads a piece in quotes."""
         start = self.at
         self.at += 1
         while self.at < len(self.text) and self.text[self.at] != quote:
@@ -101,7 +101,7 @@ class _Reader:
         self.at += 1
 
     def _substitution(self) -> None:
-        """A command substitution, up to its end."""
+        """Reads a command substitution up to its end."""
         start, depth = self.at, 0
         if self.text[self.at] == "`":
             end = self.text.find("`", self.at + 1)
@@ -122,7 +122,7 @@ class _Reader:
         raise NotUnderstood(self.line(start), "a command substitution is not closed")
 
     def _end_statement(self) -> None:
-        """Takes note of an assignment, and of where conditions and loops begin and end."""
+        """Records an assignment, and the depth of conditions and loops."""
         words, self.words = self.words, []
         if not words:
             return
@@ -139,19 +139,19 @@ class _Reader:
 
 
 def assignments(text: str, name: str) -> list[Assignment]:
-    """All assignments of a variable, in order. NotUnderstood if one of them is no statement of its own."""
+    """All assignments of a variable, in order. Raises NotUnderstood if one of them is not a statement of its own."""
     reader = _Reader(text)
     reader.read()
     found = [one for one in reader.found if one.name == name]
     for match in re.finditer(r"(?<![\w$])%s\+?=" % re.escape(name), text):
         known = any(match.end() == one.start for one in found)
         if not known and not any(start <= match.start() < end for start, end in reader.comments):
-            raise NotUnderstood(reader.line(match.start()), "%s is set there in a way that is not understood" % name)
+            raise NotUnderstood(reader.line(match.start()), "%s is set on this line in a form that can't be edited" % name)
     return found
 
 
 def append(text: str, name: str, words: Sequence[str]) -> str:
-    """The text with the words at the end of the variable's value, which its last assignment has; with a new one where there is none."""
+    """The text with the words appended to the variable's last assignment. Without an assignment, a new one is added."""
     added = " ".join(words)
     found = assignments(text, name)
     if not found:

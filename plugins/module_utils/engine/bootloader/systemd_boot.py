@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""systemd-boot with kernel-install: the options of this system's entries, and /etc/kernel/cmdline for kernels to come.
+"""systemd-boot with kernel-install: the options of this system's entries, and /etc/kernel/cmdline for future kernels.
 
-Without that file kernel-install takes the running kernel's command line, which has the flags after the reboot: then it is not created.
+Without that file, kernel-install uses the running kernel's command line, which has the flags after the reboot. A missing file is not created.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .loader import ENTRIES, Added, Changes, Loader
 
 
 class SystemdBoot(Loader):
-    """No program runs: systemd-boot reads the entries as they are."""
+    """No program is run: systemd-boot reads the entries directly."""
 
     name = "systemd-boot"
 
@@ -30,11 +30,11 @@ class SystemdBoot(Loader):
         return [entry for place in LOADERS for entry in boot_entries.read_bls(self.ctx.root, place + "/entries", {})]
 
     def next_boot(self) -> list[Entry]:
-        """The default, or all of this system."""
+        """The default entry, or all entries of this system."""
         return boot_entries.systemd_boot_default(self.ctx, self._entries())
 
     def plan(self, flags: Sequence[str], rebuild: bool) -> Changes:
-        """The entries, then the file."""
+        """Edits the entries, then the file."""
         changes = Changes()
         added: list[str] = []
         for entry in boot_entries.of_this_system(self.ctx, self._entries()):
@@ -53,7 +53,7 @@ class SystemdBoot(Loader):
         return changes
 
     def _edit(self, entry: Entry, flags: Sequence[str]) -> FileEdit:
-        """The entry with flags at the end of its last line of options; read again, it must have them and all that it had."""
+        """The entry with the flags appended to its last line of options. The edited text is verified to have the flags and all previous options."""
         text = files.read_text(self.ctx.root, entry.path) or ""
         lines = text.splitlines(True)
         line = lines[entry.line - 1] if entry.line <= len(lines) else ""
@@ -67,13 +67,13 @@ class SystemdBoot(Loader):
         if again is None or again.cmdline != expected or kernel_flags.missing(flags, expected):
             word = kernel_flags.against(kernel_flags.missing(flags, expected), expected)
             raise error(
-                "%s is in the way of %s" % (word or "what stands in this entry", " ".join(flags)), entry.where, "%s in force" % " ".join(flags),
-                "Remove it from the entry, then run again. Nothing was changed.", "cmdline_overridden",
+                "%s conflicts with %s" % (word or "the text of this entry", " ".join(flags)), entry.where, "%s in force" % " ".join(flags),
+                "Remove the conflicting option from the entry, then run again. Nothing was changed.", "cmdline_overridden",
             )
         return FileEdit(entry.path, text, after, ["add %s" % " ".join(flags)])
 
     def plan_back(self, added: Added, rebuild: bool) -> Changes:
-        """The entries and the file without the flags."""
+        """Removes the flags from the entries and from the file."""
         changes = Changes()
         for entry in boot_entries.of_this_system(self.ctx, self._entries()) if added.get(ENTRIES) else ():
             text = files.read_text(self.ctx.root, entry.path) or ""

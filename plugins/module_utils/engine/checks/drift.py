@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether what was set up on this host is there: the stored vGPUs, the services that they live on, the VMs that need them.
+"""Compares the host with its stored layout: the vGPUs, the services that vGPUs require, and the VMs that use vGPUs.
 
-``problems.find`` reports what a GPU and its driver lack; this reports what has drifted since it was set up. Nothing is changed.
+``problems.find`` reports problems of GPUs and driver; this module reports what has changed since the setup. It only reads.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from ..system.systemd import UNITS, Units
 from ..vgpu import autostart
 from .problems import rated
 
-# What differs from the stored layout; the other codes here are of services and VMs.
+# Codes of differences from the stored layout. The other codes of this module concern services and VMs.
 CODES = ("gpu_gone", "mig_lost", "mig_instances_missing", "vfs_missing", "vgpus_missing", "vgpu_wrong_type")
-_MOST = 5  # devices that one sentence names
-_AGAIN = "'vgpuctl restore' restores them, as does the playbook; why they were not restored: 'journalctl -u vgpu-restore'."
+_MOST = 5  # the most devices that one sentence names
+_AGAIN = "Run 'vgpuctl restore' or the playbook. 'journalctl -u vgpu-restore' shows why the boot did not restore this."
 
 
 def find(
     inventory: Inventory, stored: Mapping[str, StoredGpu], services: Units, domains: Iterable[Domain] = (),
     definitions: Mapping[str, Definition] | None = None,
 ) -> list[Problem]:
-    """All that has drifted. stored: by address; services: of systemd.read, empty without systemd; domains: libvirt's; definitions: mdevctl's."""
+    """All drift. stored: by address; services: from systemd.read, empty without systemd; domains: libvirt's; definitions: mdevctl's."""
     found = [one for pf in sorted(stored) for one in _gpu(inventory, stored[pf])]
     found += [one for pf in sorted(stored) for one in _autostarted(inventory, stored[pf], definitions or {})]
     if services:
@@ -44,11 +44,11 @@ def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
     gpu, pf = inventory.gpu(stored.address), stored.address
     if gpu is None:
         yield Refusal(
-            "the GPU is not there any more, but vGPUs are stored for it", pf, "the GPU",
-            "If it was taken out, remove it from the layout; if not, check 'lspci -d 10de:' and dmesg.", "gpu_gone",
+            "the host no longer has this GPU, but vGPUs are stored for it", pf, "the GPU",
+            "If the GPU was taken out, remove it from the layout. Otherwise check 'lspci -d 10de:' and dmesg.", "gpu_gone",
         )
     if gpu is None or not gpu.alive:
-        return  # off the bus: reported already, and all else follows from it
+        return  # off the bus: reported elsewhere, and the cause of all other drift
     if stored.mig and gpu.mig and gpu.mig.current is False:
         yield Refusal("MIG is off", pf, "MIG on, as stored", _AGAIN, "mig_lost")
     elif stored.mig and gpu.mig and gpu.mig.current:
@@ -58,7 +58,7 @@ def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
             yield Refusal(instances, pf, "%s, as stored" % ", ".join(sorted(stored.mig)), _AGAIN, "mig_instances_missing")
     if gpu.num_vfs < stored.vfs:
         holders = [str(holder) for holder in inventory.open_files.of_gpu(gpu.minor)]
-        held = " They can't be enabled while the GPU's node is open: %s." % _listed(holders) if holders and not gpu.num_vfs else ""
+        held = " VFs can't be enabled while the GPU's device node is open: %s." % _listed(holders) if holders and not gpu.num_vfs else ""
         vfs = "it has %d VFs" % gpu.num_vfs if gpu.num_vfs else "its VFs are off"
         yield Refusal(vfs, pf, "%d VFs, as stored" % stored.vfs, _AGAIN + held, "vfs_missing")
     there = {vgpu.key: vgpu for vgpu in gpu.vgpus}
@@ -69,12 +69,12 @@ def _gpu(inventory: Inventory, stored: StoredGpu) -> Iterator[Refusal]:
     for one in stored.vgpus:
         vgpu = there.get(one.key)
         if vgpu and vgpu.type and vgpu.type != one.type:
-            remedy = "The playbook recreates it, unless a VM uses it."
+            remedy = "The playbook recreates this vGPU, unless a VM uses it."
             yield Refusal("the vGPU is a %s" % vgpu.type, one.key, "%s, as stored" % one.type, remedy, "vgpu_wrong_type")
 
 
 def _autostarted(inventory: Inventory, stored: StoredGpu, definitions: Mapping[str, Definition]) -> list[Refusal]:
-    """What mdevctl will start at the next boot on a GPU that has stored vGPUs."""
+    """Mediated devices that mdevctl will start at the next boot on a GPU with stored vGPUs."""
     gpu = inventory.gpu(stored.address)
     parents = {stored.address, *[one.parent for one in stored.vgpus], *[vf.address for vf in (gpu.vfs if gpu else ())]}
     return autostart.foreign(definitions, parents, [one.uuid for one in stored.vgpus]) if stored.vgpus else []
@@ -84,8 +84,9 @@ def _services(services: Units, has_stored: bool) -> Iterator[Refusal]:
     setup, manager, restorer = (services.get(name, {}) for name in UNITS)
     if manager.get("load") != "not-found" and manager.get("active") != "active":
         yield Refusal(
-            "it is %s" % (manager.get("active") or "not reported"), "nvidia-vgpu-mgr.service", "active: without it no VM with a vGPU starts",
-            "'systemctl start nvidia-vgpu-mgr'; why it ended: 'journalctl -u nvidia-vgpu-mgr'.", "manager_not_running",
+            "it is %s" % (manager.get("active") or "not reported"), "nvidia-vgpu-mgr.service",
+            "active: without this service, no VM with a vGPU starts",
+            "Run 'systemctl start nvidia-vgpu-mgr'. 'journalctl -u nvidia-vgpu-mgr' shows why the service ended.", "manager_not_running",
         )
     if setup.get("active") == "failed" or setup.get("result") not in (None, "", "success"):
         failed = "it failed (%s)" % setup.get("result")
@@ -93,19 +94,19 @@ def _services(services: Units, has_stored: bool) -> Iterator[Refusal]:
     for name, unit in (("nvidia-vgpud", setup), ("nvidia-vgpu-mgr", manager)):
         if unit.get("load") not in (None, "not-found") and unit.get("enabled") not in ("enabled", "static", "generated"):
             enabled = "it is %s" % (unit.get("enabled") or "not set to start")
-            yield Refusal(enabled, name + ".service", "enabled", "'systemctl enable %s', or role services." % name, "service_not_enabled")
+            yield Refusal(enabled, name + ".service", "enabled", "Run 'systemctl enable %s' or role services." % name, "service_not_enabled")
     if has_stored and restorer.get("enabled") != "enabled":
-        absent, expected = "it is %s" % (restorer.get("enabled") or "not there"), "enabled: without it the vGPUs are gone after a reboot"
+        absent, expected = "it is %s" % (restorer.get("enabled") or "missing"), "enabled: without this unit, the vGPUs are gone after a reboot"
         yield Refusal(absent, "vgpu-restore.service", expected, "Role vgpus installs and enables it.", "restore_not_enabled")
     elif has_stored and restorer.get("active") == "failed":
         yield Refusal(
             "it failed at this boot (%s)" % restorer.get("result"), "vgpu-restore.service", "success",
-            "Check 'journalctl -u vgpu-restore'; then 'systemctl restart vgpu-restore'.", "restore_failed",
+            "Check 'journalctl -u vgpu-restore', then run 'systemctl restart vgpu-restore'.", "restore_failed",
         )
 
 
 def _vms(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusal]:
-    """vGPUs that two VMs have, and those that VMs have and nobody has created."""
+    """vGPUs that are attached to several VMs, and VMs whose vGPUs do not exist."""
     users: dict[str, list[str]] = {}
     vgpus = {vgpu.key for vgpu in inventory.vgpus}
     bare = {vf.address for gpu in inventory.gpus if gpu.claims_vfs for vf in gpu.vfs} - vgpus
@@ -114,11 +115,12 @@ def _vms(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusal]:
             users.setdefault(device.key, []).append(domain.name)
             if device.key in bare or (device.mediated and device.key not in vgpus):
                 yield Refusal(
-                    "it has %s, which is no vGPU of this host now" % device.key, "VM %s" % domain.name,
-                    "a vGPU that is there: the VM does not start like this",
+                    "its definition has %s, which is not a vGPU of this host now" % device.key, "VM %s" % domain.name,
+                    "an existing vGPU: otherwise the VM does not start",
                     "Create the vGPU (vgpu_layout), or attach another one to the VM (vgpu_domains).", "vm_without_vgpu",
                 )
     for key, names in sorted(users.items()):
         if len(names) > 1 and key in vgpus:
-            found, remedy = "the VMs %s all have it" % ", ".join(names), "Take it from all but one (vgpu_domains, or 'virsh edit')."
+            found = "it is attached to several VMs: %s" % ", ".join(names)
+            remedy = "Detach the vGPU from all but one VM (vgpu_domains, or 'virsh edit')."
             yield Refusal(found, key, "one VM: only one of them can run", remedy, "vgpu_in_two_vms")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What keeps whole-card vGPUs on NVSwitch boards from CUDA: Fabric Manager, and the partitions of its fabric. Pure."""
+"""Finds problems that prevent CUDA in whole-card vGPUs on NVSwitch boards: Fabric Manager, and its fabric partitions. Only reads its arguments."""
 
 from __future__ import annotations
 
@@ -13,48 +13,51 @@ from ..read.fabric import Fabric
 from ..read.inventory import Inventory
 from ..system.fabric_manager import CONFIG, MODES, UNIT, VGPU_MODE
 
-_NO_CUDA = "without it cuInit ends with 802 (system not yet initialized) in a VM that has a whole card as its vGPU"
+_NO_CUDA = "without it, cuInit fails with error 802 (system not yet initialized) in a VM with a whole-card vGPU"
 _MIG = "MIG-backed vGPUs need no fabric."
 
 
 def find(fabric: Fabric | None, inventory: Inventory, driver: str | None) -> Iterator[Refusal]:
-    """All of it. fabric: None on a host without NVSwitches. driver: the version that is loaded, or else on disk."""
+    """All problems. fabric: None on a host without NVSwitches. driver: the loaded version, or else the one on disk."""
     if fabric is None or _all_mig(inventory):
         return
     manager, unit = fabric.manager, UNIT + ".service"
     if not manager.installed:
         yield Refusal(
-            "this host has NVSwitches, and Fabric Manager is not installed", unit, "Fabric Manager %s: %s" % (driver or "of the driver's version", _NO_CUDA),
+            "this host has NVSwitches, but Fabric Manager is not installed", unit,
+            "Fabric Manager %s: %s" % (driver or "of the driver's version", _NO_CUDA),
             "Role fabric installs it. " + _MIG, "fabric_not_installed",
         )
     else:
         if manager.version and driver and manager.version != driver:
-            versions = "Fabric Manager is %s, the driver %s" % (manager.version, driver)
-            yield Refusal(versions, unit, "one version: with two of them it does not start", "Role fabric installs that of the driver.", "fabric_version")
+            versions = "Fabric Manager has version %s, the driver has version %s" % (manager.version, driver)
+            remedy = "Role fabric installs the driver's version."
+            yield Refusal(versions, unit, "equal versions: otherwise Fabric Manager does not start", remedy, "fabric_version")
         if manager.mode != VGPU_MODE:
             mode = manager.mode
-            shown = "FABRIC_MODE is %s%s" % (mode, " (%s)" % MODES[mode] if mode in MODES else "") if mode else "it is not there, or has no FABRIC_MODE"
-            remedy = "Role fabric sets it, and restarts Fabric Manager while no VM uses a GPU. " + _MIG
+            shown = "FABRIC_MODE is %s%s" % (mode, " (%s)" % MODES[mode] if mode in MODES else "") if mode else "it is missing or has no FABRIC_MODE"
+            remedy = "Role fabric sets the mode, and restarts Fabric Manager while no VM uses a GPU. " + _MIG
             yield Refusal(shown, CONFIG, "FABRIC_MODE=2: " + _NO_CUDA, remedy, "fabric_mode")
         if manager.unit and not manager.running:
-            start = "'systemctl start nvidia-fabricmanager'; why it ended: 'journalctl -u nvidia-fabricmanager', /var/log/fabricmanager.log."
+            start = ("Run 'systemctl start nvidia-fabricmanager'. "
+                     "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show why the service ended.")
             yield Refusal("it is %s" % (manager.unit.get("active") or "not reported"), unit, "active: " + _NO_CUDA, start, "fabric_not_running")
         elif fabric.silence and fabric.silence.code not in ("fabric_not_running", "fabric_mode", "fabric_version"):
             yield fabric.silence
     for one in fabric.failed:
         ports = "%d NVLinks failed (ports %s)" % (len(one.ports), ", ".join(map(str, one.ports)))
-        yield Refusal(ports, one.device, "NVLinks that train", "Restart Fabric Manager while no VM uses a GPU; if they fail again, the board needs service.",
-                      "fabric_links_failed")
+        remedy = "Restart Fabric Manager while no VM uses a GPU. If the links fail again, the board needs service."
+        yield Refusal(ports, one.device, "working NVLinks", remedy, "fabric_links_failed")
     yield from _partitions(fabric, inventory)
 
 
 def _all_mig(inventory: Inventory) -> bool:
-    """Whether MIG turned NVLink off on all GPUs."""
+    """Whether MIG has disabled NVLink on all GPUs."""
     return bool(inventory.gpus) and all(gpu.mig and gpu.mig.current for gpu in inventory.gpus)
 
 
 def _partitions(fabric: Fabric, inventory: Inventory) -> Iterator[Refusal]:
-    """Whole-card vGPUs without an active partition, and partitions that are active for a VF without a vGPU."""
+    """Problems of whole-card vGPUs without an active partition, and of partitions that are active for a VF without a vGPU."""
     vgpus = {vgpu.parent: vgpu for gpu in inventory.gpus for vgpu in gpu.vgpus}
     active = [one for one in fabric.partitions or () if one.active]
     served = {module: one.id for one in active for module in one.gpus}
@@ -66,8 +69,9 @@ def _partitions(fabric: Fabric, inventory: Inventory) -> Iterator[Refusal]:
         for vf in fabric.record.partitions.get(one.id, ()):
             if vf not in vgpus:
                 yield Refusal(
-                    "it is active for %s, which has no vGPU" % vf, "fabric partition %d" % one.id, "an active partition for vGPUs that are there",
-                    "The playbook and 'vgpuctl restore' deactivate it, or activate it for the vGPU that there is.", "fabric_partition_stale",
+                    "it is active for %s, which has no vGPU" % vf, "fabric partition %d" % one.id, "active partitions for existing vGPUs only",
+                    "Run 'vgpuctl restore' or the playbook: they deactivate the partition, or activate it for the existing vGPU.",
+                    "fabric_partition_stale",
                 )
 
 
@@ -79,8 +83,8 @@ def _without(fabric: Fabric, gpu: Gpu, vgpu: Vgpu, served: Mapping[int, int]) ->
             return
         found = "the fabric partition of its GPU is active for another VF (%s)" % ", ".join(recorded)
     elif fabric.partitions is None and fabric.silence and fabric.silence.code != "fabric_not_installed" and fabric.manager.running:
-        found = "whether the fabric partition of its GPU is active is not known"
+        found = "it is unknown whether the fabric partition of its GPU is active"
     else:
         found = "the fabric partition of its GPU is not active"
-    remedy = "'vgpuctl restore' activates it, as does the playbook."
+    remedy = "Run 'vgpuctl restore' or the playbook: they activate the partition."
     yield Refusal(found, vgpu.parent, "an active partition with this VF: " + _NO_CUDA, remedy, "fabric_partition_inactive")

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one judgment of a host's health: its state, its drift and its logs, root causes first, and what follows from them marked.
+"""Judges a host's health from its state, its drift and its logs. Root causes come first, and their consequences are marked.
 
-doctor, metrics, nvidia_gpu_info, validate and the report all show this; none of them judges anything itself.
+doctor, metrics, nvidia_gpu_info, validate and the report all show this judgment; they add none of their own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GPU = (
     *("gpu_gone", "gpu_off_bus", "iommu_off", "sriov_off", "gpu_on_vfio", "gpu_on_nouveau", "gpu_on_stub", "gpu_on_other_driver", "gpu_unbound"),
     *("restore_failed", "mig_lost", "mig_instances_missing"),
 )
-# What a code may follow from, the deepest cause first. The cause is of the same GPU, or of the whole host.
+# The possible causes of each code, root causes first. A cause concerns the same GPU or the whole host.
 _CAUSES = {
     "gpu_unbound": _DRIVER,
     "manager_not_running": (*_DRIVER, "log_rm_client"),
@@ -58,9 +58,9 @@ _CAUSES = {
 
 @dataclass(eq=False, repr=False)
 class Setup:
-    """What was set up on a host: stored GPUs by address, systemd's services, libvirt's VMs. flags and causes: as problems.find takes them.
+    """The setup of a host: stored GPUs by address, systemd's services, libvirt's VMs. flags and causes: see problems.find.
 
-    fabric: if it was read already.
+    fabric: the state of the fabric, if it was read already.
     """
 
     stored: Mapping[str, StoredGpu] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Setup:
 
 
 def find(ctx: Context, inventory: Inventory, state: host.HostState, setup: Setup, timeout: float = 30) -> list[Problem]:
-    """All problems, judged. The logs are read for it."""
+    """All problems with their judgment. Reads the logs, too."""
     read_host_modes(ctx, inventory.gpus)
     found = problems.find(inventory, state, setup.flags, setup.causes, setup.domains)
     found += drift.find(inventory, setup.stored, setup.services, setup.domains, definitions=mdevctl.definitions(ctx.root))
@@ -85,12 +85,12 @@ def find(ctx: Context, inventory: Inventory, state: host.HostState, setup: Setup
 def of_logs(
     ctx: Context, told: Sequence[Problem], domains: Sequence[Domain] = (), vgpus: Collection[str] = (), timeout: float = 30
 ) -> list[Problem]:
-    """What the logs of a host or a VM show, beyond what is reported already. domains and vgpus: as the reader of logs takes them."""
+    """Findings in the logs of a host or VM that are not reported already. domains and vgpus: see the reader of logs."""
     return problems.rated(logs.find(logs_reader.read(ctx, domains, vgpus, timeout), {one.error.code for one in told}))
 
 
 def judged(found: Sequence[Problem]) -> list[Problem]:
-    """Root causes first, errors before warnings, each as grave as what follows from it; what follows has the code of its root."""
+    """Root causes first, errors before warnings. A cause is as severe as its consequences, and a consequence has the code of its root cause."""
     by_code: dict[str, list[Problem]] = {}
     for one in found:
         by_code.setdefault(one.error.code, []).append(one)
@@ -111,6 +111,6 @@ def _root(one: Problem, by_code: Mapping[str, list[Problem]]) -> Problem:
 
 
 def _explains(cause: Problem, one: Problem) -> bool:
-    """Whether the cause is of the same GPU or the whole host. Logs and VMs have other names for a GPU, so that none is compared."""
+    """Whether the cause concerns the same GPU or the whole host. Devices named by logs and VMs are not compared, as they name GPUs differently."""
     gpus = [device for device in (cause.error.device or "", one.error.device or "") if address.is_address(device)]
     return len(gpus) < 2 or gpus[0] == gpus[1] or one.error.code.startswith("log_")

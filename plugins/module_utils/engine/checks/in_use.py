@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who uses what is about to be removed, beyond /proc: nvidia-smi of vGPUs that run, libvirt of VMs that are to run again."""
+"""Finds users of devices that are about to be removed, from other sources than /proc: nvidia-smi (running vGPUs) and libvirt (stopped VMs)."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from ..system.nvidia_smi import Active
 Made = TypeVar("Made")
 
 _ASK = "nvidia-smi vgpu -q"
-_NO_ANSWER = "run 'nvidia-smi vgpu -q -i %s' by hand and check dmesg (NVRM, Xid)"
-_OTHER_DRIVER = "nvidia-smi can't say, because the driver on disk is not the one that is loaded. Reboot the host, then run this again"
-_UNCLEAR = "stop that VM, or attach its vGPU through libvirt, which knows which one it is"
+_NO_ANSWER = "run 'nvidia-smi vgpu -q -i %s' manually and check dmesg (NVRM, Xid)"
+_OTHER_DRIVER = "nvidia-smi does not work, because the driver on disk is not the loaded one. Reboot the host, then run this again"
+_UNCLEAR = "stop that VM, or attach its vGPU through libvirt, which identifies the vGPU"
 
 
 def settled(ctx: Context, inventory: Inventory, make: Callable[[], Made], keys: Callable[[Made], Collection[str]]) -> Made:
-    """What make plans once no vGPU of keys (Vgpu.key) has a user that only nvidia-smi reports. Users are added to the inventory, which make reads."""
-    made, deadline = make(), ctx.clock.now() + LINGER  # nvidia-smi lags behind a VM's end
+    """The plan of make, after waiting until nvidia-smi reports no user of the keys (Vgpu.key). Adds users to the inventory, which make reads."""
+    made, deadline = make(), ctx.clock.now() + LINGER  # nvidia-smi still lists a VM for a while after its end
     while ask_driver(ctx, inventory, keys(made), deadline):
-        made = make()  # it keeps what is in use, may take others instead, or refuses
+        made = make()  # the new plan keeps devices in use, may select others instead, or refuses
     return made
 
 
 def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str], deadline: float) -> bool:
-    """Adds the users that nvidia-smi reports to vGPUs that seem idle, on the GPUs that have one of the keys; returns whether there are some.
+    """Adds users that nvidia-smi reports to vGPUs that seem idle, on the GPUs that have one of the keys. Returns whether there are any.
 
-    A process may be out of sight of /proc (another PID namespace). No answer counts as a user. deadline: until when an answer may be out of date.
+    /proc may not show a process (another PID namespace). No answer counts as a user. deadline: until then, an answer may be out of date.
     """
     found = False
     for gpu in inventory.gpus:
@@ -56,7 +56,7 @@ def ask_driver(ctx: Context, inventory: Inventory, keys: Collection[str], deadli
 
 
 def _last_users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], keys: Collection[str], deadline: float) -> dict[str, Holder]:
-    """As _users, once none of the keys has one, or at the deadline."""
+    """As _users. Waits until none of the keys has a user, or until the deadline."""
     last: dict[str, Holder] = {}
 
     def free() -> bool:
@@ -69,10 +69,10 @@ def _last_users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], keys: Collection[s
 
 
 def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
-    """{key: user} of the idle vGPUs that nvidia-smi calls active, or may mean."""
+    """{key: user} of the idle vGPUs that nvidia-smi reports as active, or that its report may concern."""
     active, silent = nvidia_smi.active(ctx, gpu.address)
     if silent and not nvidia_smi.binary(ctx) and install_mark.is_open(ctx.root, install_mark.DRIVER):
-        return {}  # an interrupted installation removed it, which began when nobody used them and stopped the service that a VM's start needs
+        return {}  # an interrupted installation removed it: it began with idle vGPUs, and stopped the service that VMs need to start
     if silent:
         remedy = _OTHER_DRIVER if "version mismatch" in silent else _NO_ANSWER % gpu.address
         answer = Holder(None, "a VM: '%s -i %s' gave no answer (%s)" % (_ASK, gpu.address, silent), remedy=remedy)
@@ -85,14 +85,14 @@ def _users(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu]) -> dict[str, Holder]:
         if len(candidates) == 1:
             certain.add(candidates[0].key)
         else:
-            some = "%s, which has one of the %d vGPUs %s of this GPU that seem idle" % (user, len(candidates), one.type or "")
+            some = "%s, which uses one of the %d vGPUs %s of this GPU that seem idle" % (user, len(candidates), one.type or "")
             user = Holder(None, some, one.vm, _UNCLEAR)
         found.update((vgpu.key, user) for vgpu in candidates)
     return found
 
 
 def _unexplained(nameless: Sequence[Active], gpu: Gpu) -> list[Active]:
-    """What nvidia-smi shows without a UUID, less one for each vGPU that has a user already: of its type, GPU instance and VM, as far as known."""
+    """nvidia-smi's entries without a UUID, except one entry for each vGPU with a known user (matched by type, GPU instance and VM, as far as known)."""
     left = list(nameless)
     for vgpu in [one for one in gpu.vgpus if one.holders]:
         names = {holder.vm for holder in vgpu.holders if holder.vm}
@@ -112,7 +112,7 @@ def _same_instance(one: Active, vgpu: Vgpu) -> bool:
 
 
 def _candidates(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], one: Active) -> list[Vgpu]:
-    """The idle vGPUs that an active one without a UUID may be: that of its VM, where the driver or libvirt knows it."""
+    """The idle vGPUs that an active entry without a UUID may mean: only that of its VM, if the driver or libvirt identifies it."""
     found = [vgpu for vgpu in idle if _same_type(one, vgpu)] or list(idle)
     found = [vgpu for vgpu in found if _same_instance(one, vgpu)] or found
     framework = frameworks.of(ctx, gpu.framework)
@@ -123,44 +123,44 @@ def _candidates(ctx: Context, gpu: Gpu, idle: Sequence[Vgpu], one: Active) -> li
 
 
 def touched(steps: Iterable[Step]) -> list[str]:
-    """Keys of the vGPUs that these steps change or remove, though nobody seems to use them; also of those that they create again."""
+    """Keys of the seemingly idle vGPUs that these steps change or remove, including those that the steps recreate."""
     return [step.args["key"] for step in steps if step.kind == "params" or step.kind == "remove" and not step.args["forced"]]
 
 
 def removed(steps: Iterable[Step]) -> list[str]:
-    """Keys of the vGPUs that these steps remove and do not create again."""
+    """Keys of the vGPUs that these steps remove and do not recreate."""
     back = {step.args["uuid"] or step.device for step in steps if step.kind == "create"}
     return [step.args["key"] for step in steps if step.kind == "remove" and step.args["key"] not in back]
 
 
 def jobs(inventory: Inventory, doing: str) -> list[Refusal]:
-    """Why the driver must not be touched: programs that use GPUs through it."""
+    """The errors of programs that use GPUs through the driver, which must not be changed then."""
     found = inventory.jobs()
     return [refusals.in_use("NVIDIA's driver", found, doing)] if found else []
 
 
 def defined(ctx: Context) -> set[str]:
-    """Keys of what libvirt's VMs have, whether they run or not: UUIDs, and PCI addresses."""
+    """Keys of the devices of libvirt's VMs, running or not: UUIDs and PCI addresses."""
     return {key for domain in libvirt_xml.domains(ctx)[0] for key in domain.devices}
 
 
 def domain_warnings(ctx: Context, keys: Collection[str], doing: str) -> list[str]:
-    """A sentence for each of the keys (addresses, UUIDs) that libvirt's VMs which do not run need at their next start."""
+    """A warning for each of the keys (addresses, UUIDs) that a stopped VM of libvirt needs at its next start."""
     if not keys:
         return []
     domains, unreadable = libvirt_xml.domains(ctx)
-    text = "%s: %s, but libvirt's VM %s, which is not running, has it: it will not start until its definition is changed"
+    text = "%s: %s, but the device is attached to the stopped VM %s of libvirt: this VM will not start until its definition is changed"
     names = {key: ", ".join(one.name for one in domains if key in one.devices and not one.running) for key in keys}
     return [text % (key, doing, names[key]) for key in keys if names[key]] + unreadable
 
 
 def in_the_way(users: Iterable[tuple[Holder, list[str]]], may_disturb: Iterable[object]) -> list[tuple[Holder, list[str]]]:
-    """Those of the users (Holder, devices) that may not be disturbed: neither the VM or program nor all of its devices are named."""
+    """Those of the users (Holder, devices) that must not be disturbed: neither the user itself nor all of its devices are named."""
     named = {address.parse(word) if address.is_address(word) else word for word in map(str, may_disturb)}
     plain = {word.lower() for word in named}
 
     def covered(holder: Holder, devices: Sequence[str]) -> bool:
-        if holder.remedy:  # who that is, is not known
+        if holder.remedy:  # the user is unknown
             return False
         program = None if holder.vm else os.path.basename(holder.command.split(" ")[0])
         return holder.vm in named or program in named or bool(devices) and all(device.lower() in plain for device in devices)

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Findings in logs: each known line with its cause and remedy, once for each device, and the unknown lines that report an error.
+"""Findings in logs: each known line with its cause and remedy, once for each device, and unknown lines that report an error.
 
-A log shows what happened, not what still holds: its findings are warnings, and one that a check of the state reports already is left out.
+A log shows past events, not the current state. Findings are therefore warnings, and those that a check of the state reports are left out.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from ..read.logs import INSTALLER, LIBVIRT, VM, Logs
 from ..system.journal import HOURS, KERNEL, Line
 from . import symptoms
 
-_SHOWN = 3  # lines that nobody knows that one finding quotes
+_SHOWN = 3  # the most unknown lines that one finding quotes
 _ERROR = re.compile(
     r"\b(?:error|fail(?:ed|s|ure)?|fatal|can(?:not|'t)|unable|timed? ?out|refused|denied|invalid|(?:not |un)supported|abort\w*|assert\w*|mismatch"
     r"|incompatible|corrupt\w*|Xid)\b", re.IGNORECASE)
-# In logs that others write to, too.
+# Required in logs that other programs write to.
 _OURS = re.compile(r"NVRM|nvidia|vgpu|mdev", re.IGNORECASE)
 _PCI = re.compile(r"\b[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}(?:\.[0-7])?\b", re.IGNORECASE)
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
-# nvidia-vgpu-mgr's process for a VM names its vGPU once: a mediated device, or a VF (0:3b:0.7).
+# nvidia-vgpu-mgr's process for a VM prints its vGPU only once: a mediated device, or a VF (0:3b:0.7).
 _STARTS = re.compile(r"mdev uuid (\S{36})|detected a VF at ([0-9a-f]{1,4}:[0-9a-f]{1,2}:[0-9a-f]{1,2}\.[0-9a-f])", re.IGNORECASE)
 
 
 @dataclass(eq=False, repr=False)
 class _Found:
-    """Lines that mean the same of one device."""
+    """Lines with the same meaning for one device."""
 
     lines: list[Line] = field(default_factory=list)
 
 
 def find(logs: Logs, told: Collection[str] = ()) -> list[Refusal]:
-    """What the logs show. told: codes of what the state of the host shows already."""
+    """The findings. told: codes of problems that the host's state shows already."""
     known: dict[tuple[str, str, str], _Found] = {}
     unknown: dict[str, _Found] = {}
-    vgpus: dict[str, str] = {}  # of the vGPU manager's processes
+    vgpus: dict[str, str] = {}  # by process of the vGPU manager
     for line in logs.lines:
         kind, text = _kind(line.log), " ".join(line.text.split())
         started = _STARTS.search(text)
-        if started and line.pid:  # the kernel and files have none: their next line is of something else
+        if started and line.pid:  # the kernel's log and log files have no pid: their next line may concern another device
             vgpus[line.pid] = _key(started.group(1) or started.group(2))
         _end(known, line, text)
         matching, patterns, harmless = symptoms.patterns(kind)
@@ -69,12 +69,12 @@ def _kind(log: str) -> str:
 
 
 def _pid(code: str, line: Line) -> str:
-    """The process whose story it is, where each has its own."""
+    """The process that a line belongs to, in logs that distinguish processes."""
     return line.pid if symptoms.ENDED.get(code, ("", False))[1] else ""
 
 
 def _end(known: dict[tuple[str, str, str], _Found], line: Line, text: str) -> None:
-    """Removes what this line ends."""
+    """Removes findings that this line ends."""
     for code, (pattern, dummy) in symptoms.ENDED.items():
         open_ones = [key for key, one in known.items() if key[0] == code and one.lines[0].log == line.log and key[2] == _pid(code, line)]
         if open_ones and re.search(pattern, text, re.IGNORECASE):
@@ -83,7 +83,7 @@ def _end(known: dict[tuple[str, str, str], _Found], line: Line, text: str) -> No
 
 
 def _is_error(kind: str, text: str) -> bool:
-    """Whether a line that no pattern knows reports an error, and one of ours."""
+    """Whether a line without a matching pattern reports an error that concerns vGPUs."""
     if kind == INSTALLER:
         return text.startswith("ERROR:")
     shared = kind in (KERNEL, "qemu", "libvirt")
@@ -91,7 +91,7 @@ def _is_error(kind: str, text: str) -> bool:
 
 
 def _device(line: Line, text: str, vgpus: dict[str, str]) -> str:
-    """What the line is about: a PCI function or vGPU that it names, that of its process, else the VM or the log."""
+    """The device of a line: the PCI function or vGPU that the line names, else that of its process, else the VM or the log."""
     if line.log.startswith(VM):
         return line.log
     pci, uuid = _PCI.search(text) if line.log == KERNEL else None, _UUID.search(text)
@@ -110,7 +110,7 @@ def _quoted(line: Line) -> str:
 
 
 def _evidence(one: _Found) -> str:
-    """The last of the lines, how many there are, and when."""
+    """The last of the lines, their number, and the time."""
     last = one.lines[-1]
     log = "the kernel's log" if last.log == KERNEL else last.log + "'s log"
     often = "" if len(one.lines) == 1 else " %d times, at last" % len(one.lines)
@@ -129,14 +129,14 @@ def _unknown(found: dict[str, _Found]) -> Iterator[Refusal]:
         texts = list(dict.fromkeys(map(_quoted, one.lines)))[-_SHOWN:]
         lines = "%d lines report errors" % len(one.lines) if len(one.lines) > 1 else "a line reports an error"
         yield Refusal(
-            "%s that this collection does not know: %s" % (lines, " | ".join(texts)), log if log == KERNEL or log.startswith(VM) else log + ".service",
+            "%s that the collection can't explain: %s" % (lines, " | ".join(texts)), log if log == KERNEL or log.startswith(VM) else log + ".service",
             remedy="Read them with the lines around them: %s." % _command(log), code="log_unknown",
         )
 
 
 def _unread(logs: Logs) -> Iterator[Refusal]:
     for log, why in logs.unread:
-        found = "it can't be read, so nothing is known of errors in it: %s" % why
+        found = "the log can't be read, so its errors are unknown: %s" % why
         yield Refusal(found, log, "the lines of the last %d hours" % HOURS, "Run this as root, and check 'journalctl -n 10'.", "log_unread")
 
 

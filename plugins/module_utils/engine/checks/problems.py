@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Failures that operators meet, recognized from what was read, each with its remedy."""
+"""Finds common problems in the state that was read. Each problem has its remedy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WARNINGS = (
     *("mdevctl_autostart", "vgpu_mode", "fabric_not_installed", "fabric_version", "fabric_not_running", "fabric_starting", "fabric_partition_stale"),
     *("fabric_links_failed", "fabric_library_missing", "fabric_silent", "fabric_wrong_socket", "fabric_failed"),
 )
-_MISMATCH = "the driver %s is loaded, %s is on disk"
+_MISMATCH = "the driver %s is loaded, but %s is on disk"
 _FLAGS_MISSING = "the kernel runs without %s"
 _ON_OTHER_DRIVER = {"vfio-pci": "gpu_on_vfio", "nouveau": "gpu_on_nouveau", "pci-pf-stub": "gpu_on_stub"}
 
@@ -31,7 +31,7 @@ _ON_OTHER_DRIVER = {"vfio-pci": "gpu_on_vfio", "nouveau": "gpu_on_nouveau", "pci
 def find(
     inventory: Inventory, state: host.HostState, flags: Iterable[str] = (), causes: Iterable[Cause] = (), domains: Iterable[Domain] = ()
 ) -> list[Problem]:
-    """All problems of a host, the host's own first."""
+    """All problems of a host. Those of the whole host come first."""
     found = [Refusal("%s: unsupported" % what, remedy=remedy, code="host_unsupported") for what, remedy in state.unsupported]
     if not inventory.gpus:
         found.append(Refusal("there is no NVIDIA GPU on this host", remedy="Check 'lspci -d 10de:'.", code="no_gpu"))
@@ -43,17 +43,18 @@ def find(
 
 
 def rated(errors: Iterable[Refusal]) -> list[Problem]:
-    """Each with its severity, which its code decides. A log shows what happened, which may be repaired since."""
+    """Each problem with the severity of its code. Problems from logs are warnings, because they may have been fixed since."""
     return [Problem(one, "warning" if one.code in WARNINGS or one.code.startswith("log_") else "error") for one in errors]
 
 
 def _managed(inventory: Inventory, domains: Iterable[Domain]) -> Iterator[Refusal]:
-    """VFs that are vGPUs themselves and that libvirt would unbind from nvidia: the vGPU is gone then, and the VM does not start."""
+    """Problems of VFs that are vGPUs and that libvirt would unbind from nvidia: this removes the vGPU, and the VM does not start."""
     ours = {vf.address for gpu in inventory.gpus if gpu.claims_vfs for vf in gpu.vfs}
     for domain in domains:
         for key in sorted(domain.devices):
             if key in ours and domain.devices[key]:
-                found, remedy = "libvirt's VM %s has this VF with managed='yes', which would bind it to vfio-pci", "Change it by 'virsh edit %s'."
+                found = "libvirt's VM %s has this VF with managed='yes', which would bind it to vfio-pci"
+                remedy = "Set managed='no' ('virsh edit %s')."
                 yield Refusal(found % domain.name, key, "managed='no'", remedy % domain.name, "libvirt_managed")
 
 
@@ -66,20 +67,22 @@ def _host(state: host.HostState, flags: Iterable[str]) -> Iterator[Refusal]:
         yield Refusal(_MISMATCH % (driver.loaded, driver.on_disk), remedy="Reboot.", code="driver_mismatch")
     if driver.on_disk and coming.release not in (None, state.kernel) and coming.driver != driver.on_disk:
         lacks = "whose module nvidia is %s" % coming.driver if coming.driver else "for which there is no module nvidia"
-        dkms = "Install its headers and run 'dkms autoinstall -k %s'; without DKMS install the driver for it, or boot the running kernel by default."
+        dkms = ("Install the kernel's headers and run 'dkms autoinstall -k %s'. "
+                "Without DKMS, install the driver for this kernel, or boot the running kernel by default.")
         yield Refusal(
             "the next boot starts this kernel, %s" % lacks, "kernel %s" % coming.release, "the module nvidia %s for it, too" % driver.on_disk,
             dkms % coming.release, "next_kernel_without_driver",
         )
     if driver.nouveau_loaded:
-        yield Refusal("nouveau is loaded", remedy="Role gpu_release blocks it; then reboot.", code="nouveau_loaded")
+        yield Refusal("nouveau is loaded", remedy="Run role gpu_release, which blocks nouveau, then reboot.", code="nouveau_loaded")
     missing = host.missing_flags(state, flags)
     if missing:
-        yield Refusal(_FLAGS_MISSING % " ".join(missing), remedy="Role iommu sets it; then reboot.", code="iommu_flags_missing")
+        yield Refusal(_FLAGS_MISSING % " ".join(missing), remedy="Run role iommu, which sets the flags, then reboot.", code="iommu_flags_missing")
     if state.secure_boot:
         yield Refusal("Secure Boot is on: the kernel loads only signed modules", remedy=signing.STEPS, code="secure_boot")
     if state.bootloader in boot_loader.UNSUPPORTED:
-        yield Refusal("this host boots by %s" % state.bootloader, None, "GRUB or systemd-boot", "Set the kernel's flags by its own tool.", "bootloader")
+        remedy = "Set the kernel flags with the boot loader's own tool."
+        yield Refusal("this host boots with %s" % state.bootloader, None, "GRUB or systemd-boot", remedy, "bootloader")
 
 
 def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
@@ -92,11 +95,11 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
     if not gpu.model and not gpu.offers:
         yield refusals.unlisted(gpu)
     elif not gpu.model:
-        yield Refusal("the GPU is not in our table, but offers vGPU types: it is used", gpu.address, code="gpu_unknown")
+        yield Refusal("the GPU is not in this collection's table, but it offers vGPU types, so it is used", gpu.address, code="gpu_unknown")
     if not gpu.iommu_group and gpu.sriov:
         yield refusals.iommu_error(gpu, state)
     if gpu.driver == "vfio-pci" and gpu.holders:
-        return  # a VM has the whole GPU: all else is its own
+        return  # the whole GPU is passed through to a VM, which owns its state
     if gpu.driver != "nvidia":
         bound, code = "the GPU is bound to %s" % (gpu.driver or "no driver"), _ON_OTHER_DRIVER.get(gpu.driver or "", "gpu_unbound")
         yield Refusal(bound, gpu.address, "nvidia", "Role gpu_release and module nvidia_pci_driver bind it to nvidia.", code)
@@ -105,22 +108,22 @@ def _gpu(gpu: Gpu, state: host.HostState) -> Iterator[Refusal]:
     if gpu.host_mode and (gpu.host_mode == nvidia_smi.SRIOV) != gpu.sriov:
         yield _mode_differs(gpu)
     if gpu.num_vfs and len(gpu.vfs) < gpu.num_vfs:
-        fewer = "sriov_numvfs is %d, but %d VFs are there" % (gpu.num_vfs, len(gpu.vfs))
+        fewer = "sriov_numvfs is %d, but %d VFs exist" % (gpu.num_vfs, len(gpu.vfs))
         yield Refusal(fewer, gpu.address, remedy="Check dmesg.", code="vfs_fewer")
     unusable = [vf for vf in gpu.vfs if not vf.usable]
     if unusable:
         unbound = "%d VFs are not bound to nvidia (%s on %s …)" % (len(unusable), unusable[0].address, unusable[0].driver or "no driver")
-        remedy = "Find what takes them (cloud agent, driverctl, vfio-pci ids); nvidia_sriov rebinds free ones."
+        remedy = "Find what takes the VFs (cloud agent, driverctl, vfio-pci ids). Module nvidia_sriov rebinds free VFs."
         yield Refusal(unbound, gpu.address, remedy=remedy, code="vfs_unbound")
     if gpu.mig and gpu.mig.current != gpu.mig.pending:
-        mode = "MIG mode is %s and waits to be %s" % tuple("on" if word else "off" for word in (gpu.mig.current, gpu.mig.pending))
+        mode = "MIG mode is %s, and a change to %s is pending" % tuple("on" if word else "off" for word in (gpu.mig.current, gpu.mig.pending))
         yield Refusal(mode, gpu.address, remedy="Stop what uses the GPU and run role mig again, or reboot.", code="mig_pending")
     if gpu.vfs and gpu.driver == "nvidia" and not unusable and gpu.framework == "none":
         yield refusals.no_types(gpu, state)[0]
 
 
 def _mode_differs(gpu: Gpu) -> Refusal:
-    """What driver and kernel report differently; vGPUs are created where sysfs shows them."""
+    """Contradictions between driver and kernel. vGPUs are created where sysfs shows them."""
     shown = "%d VFs for vGPUs" % gpu.total_vfs if gpu.sriov else "no VFs for vGPUs"
     remedy = "Check SR-IOV, ARI and above-4G decoding in the firmware, and dmesg." if gpu.host_mode == nvidia_smi.SRIOV else (
         "If no types appear on its VFs, check 'journalctl -u nvidia-vgpud', and report the GPU's ids ('lspci -nn') to this project."
@@ -130,7 +133,7 @@ def _mode_differs(gpu: Gpu) -> Refusal:
 
 
 def reboot_reasons(inventory: Inventory, state: host.HostState, flags: Iterable[str] = ()) -> list[str]:
-    """Why the host must reboot before vGPUs can work; empty when it needn't."""
+    """The reasons for which the host must reboot before vGPUs can work; empty if no reboot is needed."""
     reasons = []
     missing = host.missing_flags(state, flags)
     if missing:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What lines of logs mean: a table of patterns, each with its cause, its remedy and where its words come from. Data only.
+"""The meaning of log lines: a table of patterns, each with its cause, its remedy and its source. Data only.
 
 A new row needs a line that a program prints, and a test in tests/unit/plugins/module_utils/engine/checks/test_symptoms.py.
 """
@@ -17,140 +17,152 @@ _MODULES = "https://github.com/NVIDIA/open-gpu-kernel-modules/"
 _OPERATOR = "https://github.com/NVIDIA/gpu-operator/issues/"
 _XID = "https://docs.nvidia.com/deploy/xid-errors/"
 _QEMU = "https://gitlab.com/qemu-project/qemu/-/blob/master/hw/vfio/"
-# A line that was seen on hosts, and whose words no vendor publishes.
+# A line that was seen on hosts, but is in no vendor's documentation or source.
 FIELD = "seen in the field"
 _REBOOT = "Stop the GPU's VMs, then reboot the host."
-_SERVER = "Look for the cause in the host's firmware: SR-IOV, ARI and above-4G decoding must be on; update the firmware."
+_SERVER = "Check the host's firmware: SR-IOV, ARI and above-4G decoding must be enabled. Update the firmware if they are."
 
-# (code, log, pattern, cause, remedy, codes of checks of the host's state that report the same, source).
+# (code, log, pattern, cause, remedy, codes of state checks that report the same problem, source).
 # log: "kernel", a unit, "qemu", "libvirt" or "nvidia-installer". The first pattern that a line matches counts.
 TABLE = (
     # --- the kernel's log
     ("log_iommu_off", "kernel", r"Aborting probe for VF .* since IOMMU is not present",
-     "the driver left the VFs alone, because the IOMMU is off", "Enable VT-d or AMD-Vi in the firmware, run role iommu, and reboot.",
+     "the driver did not bind to the VFs, because the IOMMU is off", "Enable VT-d or AMD-Vi in the firmware, run role iommu, and reboot.",
      "iommu_off iommu_flags_missing", _MODULES + "blob/main/kernel-open/nvidia/nv-pci.c"),
     ("log_pf_unbound", "kernel", r"Aborting probe for VF .* since PF is not bound",
-     "the driver left the VFs alone, because their GPU was not bound to nvidia", "Run vgpu.kvm.host again: module nvidia_sriov binds the GPU first.",
+     "the driver did not bind to the VFs, because their GPU was not bound to nvidia",
+     "Run vgpu.kvm.host again: module nvidia_sriov binds the GPU first.",
      "gpu_unbound gpu_on_stub gpu_on_vfio", _MODULES + "blob/main/kernel-open/nvidia/nv-pci.c"),
     ("log_no_room_for_vfs", "kernel", r"(?:nvidia|pci-pf-stub) [0-9a-f:.]+: (?:not enough MMIO resources for SR-IOV|SR-IOV: bus number out of range)",
-     "the firmware gave the GPU too little room for its VFs", _SERVER, "sriov_off", "https://github.com/torvalds/linux/blob/master/drivers/pci/iov.c"),
+     "the firmware assigned too few resources to the GPU for its VFs", _SERVER, "sriov_off",
+     "https://github.com/torvalds/linux/blob/master/drivers/pci/iov.c"),
     ("log_bar_invalid", "kernel", r"PCI I/O region assigned to your NVIDIA device is invalid",
-     "the firmware gave the GPU no usable memory window", _SERVER, "", _MODULES + "blob/main/kernel-open/nvidia/nv-pci.c"),
+     "the firmware assigned no usable memory window to the GPU", _SERVER, "", _MODULES + "blob/main/kernel-open/nvidia/nv-pci.c"),
     ("log_off_bus", "kernel", r"fallen off the bus",
-     "the GPU fell off the bus: it does not answer any more", "Check power, cooling and seating of the GPU, and its firmware; power-cycle the host.",
+     "the GPU fell off the bus: it no longer responds", "Check power, cooling and seating of the GPU, and its firmware; power-cycle the host.",
      "gpu_off_bus", "https://github.com/NVIDIA/NVSentinel/issues/155"),
     ("log_gsp_timeout", "kernel", r"Xid .*\b(?:119|120),|Timeout (?:after \d+s of )?waiting for RPC(?: response)? from GSP",
-     "the GPU's own firmware (GSP) does not answer", _REBOOT + " If it comes back, update the driver to the newest release of its branch.",
+     "the GPU's own firmware (GSP) does not respond", _REBOOT + " If the error returns, update the driver to the newest release of its branch.",
      "", _MODULES + "issues/446"),
     ("log_gpu_memory", "kernel", r"Xid .*: (?:48|63|64|92|94|95),",
-     "the GPU reports errors of its memory (ECC)", _REBOOT + " If it comes back, run NVIDIA's field diagnostic and have the GPU replaced.", "", _XID),
+     "the GPU reports memory errors (ECC)", _REBOOT + " If the errors return, run NVIDIA's field diagnostic and have the GPU replaced.", "", _XID),
     ("log_nvlink", "kernel", r"Xid .*: 74,|nvidia-nvswitch\d*: SXid", "NVLink or an NVSwitch reports errors",
-     "Check 'nvidia-smi nvlink -e' and the journal of nvidia-fabricmanager; a connector or board may need replacement.", "", _XID),
+     "Check 'nvidia-smi nvlink -e' and the journal of nvidia-fabricmanager; a connector or board may have to be replaced.", "", _XID),
     ("log_xid", "kernel", r"NVRM: Xid \(", "the driver reports an error of the GPU (Xid)",
-     "Look the number after the address up in NVIDIA's list of Xid errors (docs.nvidia.com/deploy/xid-errors).", "gpu_off_bus", _XID),
+     "Find the number after the address in NVIDIA's list of Xid errors (docs.nvidia.com/deploy/xid-errors).", "gpu_off_bus", _XID),
     ("log_gsp_firmware", "kernel", r"Cannot initialize GSP firmware RM|gsp_\w+\.bin failed|unexpected WPR2 already up",
-     "the GPU's firmware (GSP) could not be loaded", "Is /lib/firmware/nvidia/VERSION/ of the loaded version there? Install the host driver again, and reboot.",
+     "the GPU's firmware (GSP) could not be loaded",
+     "Check that /lib/firmware/nvidia/VERSION/ of the loaded version exists. Install the host driver again, and reboot.",
      "", _MODULES + "issues/673"),
     ("log_wrong_flavour", "kernel", r"requires use of the NVIDIA open kernel modules",
-     "this GPU needs the open kernel module, and the proprietary one is loaded", "Install the driver with the open module (vgpu_driver_module_type: open).",
+     "this GPU requires the open kernel module, but the proprietary one is loaded",
+     "Install the driver with the open module (vgpu_driver_module_type: open).",
      "mixed_flavours", "https://download.nvidia.com/XFree86/Linux-x86_64/580.105.08/README/kernel_open.html"),
     ("log_gpu_unsupported", "kernel", r"installed in this system is not supported by",
      "the loaded driver does not support this GPU", "Install a vGPU software release that supports the GPU (see NVIDIA's release notes).",
      "gpu_unsupported", "https://github.com/NVIDIA/nvtrust/issues/55"),
     ("log_init_failed", "kernel", r"RmInitAdapter failed|rm_init_adapter failed",
-     "the driver could not initialize the GPU", _REBOOT + " If it comes back, see the lines before it ('journalctl -k -b | grep NVRM').",
+     "the driver could not initialize the GPU", _REBOOT + " If the error returns, check the preceding lines ('journalctl -k -b | grep NVRM').",
      "gpu_off_bus", _MODULES + "issues/789"),
     ("log_api_mismatch", "kernel", r"API mismatch: the client",
-     "the driver's programs or libraries and its kernel module are of two versions",
-     "Reboot, if a driver was just installed. Otherwise remove the other driver's packages; a guest driver does not belong on a host.",
+     "the driver's programs or libraries and its kernel module have different versions",
+     "Reboot if a driver was just installed. Otherwise remove the other driver's packages; a guest driver does not belong on a host.",
      "driver_mismatch", _MODULES + "issues/829"),
     ("log_unbind_waits", "kernel", r"Attempting to remove device .* with non-zero usage count",
-     "taking the GPU from nvidia waits in the kernel, because a use count is held, even by a program that has ended",
-     "End programs that use the GPU ('lsof /dev/nvidia*'). If there are none, only a reboot helps (known of driver 595).", "", _MODULES + "issues/1119"),
+     "unbinding the GPU from nvidia waits in the kernel, because its use count is not zero, possibly because of a program that has ended",
+     "End programs that use the GPU ('lsof /dev/nvidia*'). If there are none, reboot the host (a known problem of driver 595).", "",
+     _MODULES + "issues/1119"),
     ("log_module_symbols", "kernel", r"nvidia\w*: (?:version magic|disagrees about version of symbol|Unknown symbol|exports duplicate symbol)",
-     "a module of the driver does not fit the running kernel", "Install the kernel's headers and the driver again, or a release that knows this kernel.",
+     "a module of the driver does not fit the running kernel",
+     "Install the kernel's headers and the driver again, or a release that supports this kernel.",
      "driver_module_missing", _OPERATOR + "1390"),
     ("log_vgpu_create", "kernel", r"Failed to add vgpu create request: 0x(?!38\b)",
-     "the driver refused to create a vGPU, though the type was listed",
-     "The GPU may be full, or hold vGPUs of another size: 'vgpuctl status'; for two sizes on one GPU see mixed_sizes in the layout.",
+     "the driver refused to create a vGPU although it lists the type",
+     "The GPU may be full or have vGPUs of another size: check 'vgpuctl status'. For two sizes on one GPU, see mixed_sizes in the layout.",
      "", "https://github.com/bigstack-oss/cubecos/issues/905"),
     ("log_no_gpu_instance", "kernel", r"Failed to add vgpu create request: 0x38",
-     "the driver found no GPU instance that serves the vGPU's type",
-     "Run role mig: it creates instances that serve the layout's types (RTX PRO 6000 needs profiles with +gfx, for C types, too).",
+     "the driver found no GPU instance for the vGPU's type",
+     "Run role mig: it creates instances for the layout's types (RTX PRO 6000 requires profiles with +gfx, even for C types).",
      "mig_lost mig_instances_missing", "https://github.com/bigstack-oss/cubecos/issues/905"),
     ("log_vgpu_start", "kernel", r"\[nvidia-vgpu-vfio\] \S+: start failed",
-     "the vGPU manager did not start a vGPU for its VM", "The reason is in 'journalctl -u nvidia-vgpu-mgr'; the service must run.",
+     "the vGPU manager did not start a vGPU for its VM", "Check 'journalctl -u nvidia-vgpu-mgr' for the reason. This service must be running.",
      "manager_not_running", _OPERATOR + "527"),
     ("log_route_to_physical", "kernel", r"Unsupported ROUTE_TO_PHYSICAL control",
-     "a program in this VM asks the vGPU for values that only a whole GPU has (floods of such lines)",
-     "Find the exporter (DCGM, nvidia-smi in a loop) and have it ask only for fields that a vGPU has. The vGPU itself is well.",
+     "a program in this VM repeatedly requests values from the vGPU that only a whole GPU has",
+     "Find the exporter (DCGM, nvidia-smi in a loop) and limit it to fields that a vGPU supports. The vGPU itself works.",
      "", _MODULES + "blob/main/src/nvidia/src/kernel/rmapi/control.c"),
     ("log_other_driver", "kernel", r"NVIDIA probe routine was not called",
-     "another driver (nouveau, vfio-pci) had the GPU when nvidia was loaded", "Role gpu_release takes it away and blocks nouveau.",
+     "another driver (nouveau, vfio-pci) was bound to the GPU when nvidia was loaded",
+     "Run role gpu_release: it unbinds the GPU from the other driver and blocks nouveau.",
      "gpu_on_nouveau gpu_on_vfio nouveau_loaded", _MODULES + "blob/main/kernel-open/nvidia/nv.c"),
     ("log_probe_failed", "kernel", r"NVIDIA probe routine failed|nvidia.*probe of \S+ failed",
-     "nvidia did not take a GPU or VF", "The lines before it have the reason ('journalctl -k -b | grep NVRM').",
+     "the driver nvidia did not bind to a GPU or VF", "Check the preceding lines for the reason ('journalctl -k -b | grep NVRM').",
      "", _MODULES + "blob/main/kernel-open/nvidia/nv.c"),
     ("log_denied", "kernel", r"(?:apparmor=.DENIED.|avc: +denied).*(?:nvidia|vfio|mdev)",
-     "a security module keeps a program from a device of NVIDIA's or of VFIO", "Allow it in the AppArmor profile or SELinux policy of that program.",
+     "a security module denies a program access to a device of NVIDIA or VFIO", "Allow it in the AppArmor profile or SELinux policy of that program.",
      "", "https://gitlab.com/apparmor/apparmor/-/wikis/AppArmor_Failures"),
     # --- nvidia-vgpu-mgr
     ("log_rm_client", "nvidia-vgpu-mgr", r"Failed to initialize RM client",
-     "the vGPU manager can't talk to the driver: the module is not loaded, or is of another version or kind",
-     "Compare 'modinfo -F version nvidia' with /sys/module/nvidia/version; then 'systemctl restart nvidia-vgpud nvidia-vgpu-mgr'.",
+     "the vGPU manager can't connect to the driver: the module is not loaded, or has another version or type",
+     "Compare 'modinfo -F version nvidia' with /sys/module/nvidia/version, then run 'systemctl restart nvidia-vgpud nvidia-vgpu-mgr'.",
      "", FIELD),
     ("log_no_vm_uuid", "nvidia-vgpu-mgr", r"Failed to get VM UUID from QEMU command-line|kvm_plugin_global_init failed with error 0x57",
-     "the vGPU manager finds no UUID of the VM in its command line", "Start QEMU with '-uuid UUID', as libvirt does; other hypervisors need it, too.",
+     "the vGPU manager finds no UUID in the VM's command line", "Start QEMU with '-uuid UUID', as libvirt does. Other hypervisors must do this, too.",
      "", "https://github.com/cloud-hypervisor/cloud-hypervisor/issues/5319"),
     ("log_guest_driver", "nvidia-vgpu-mgr", r"Incompatible Guest/Host drivers",
-     "the guest's driver does not fit the host's, so the vGPU was disabled", "Install the guest driver of the host's release in the VM (vgpu.kvm.guest).",
+     "the guest's driver is incompatible with the host's, so the vGPU was disabled",
+     "Install the guest driver of the host's release in the VM (vgpu.kvm.guest).",
      "branches_differ", _MODULES + "blob/main/src/nvidia/src/kernel/vgpu/rpc.c"),
     ("log_not_a_vgpu_board", "nvidia-vgpu-mgr", r"vGPU is supported only on VGX capable boards|vGPU validation of the GPU failed",
-     "NVIDIA's driver does not support vGPUs on this GPU", "Use a GPU that NVIDIA's list of vGPU hardware has.",
+     "NVIDIA's driver does not support vGPUs on this GPU", "Use a GPU from NVIDIA's list of supported vGPU hardware.",
      "gpu_unsupported", "https://github.com/NVIDIA/nvidia-installer/issues/15"),
     ("log_vgpu_init", "nvidia-vgpu-mgr", r"init_device_instance failed|Initialization: .* failed",
-     "the vGPU manager could not set up a vGPU", "The words in brackets are the reason; lines before it have more ('journalctl -u nvidia-vgpu-mgr').",
+     "the vGPU manager could not set up a vGPU",
+     "The text in brackets is the reason. Preceding lines have details ('journalctl -u nvidia-vgpu-mgr').",
      "", "https://github.com/NVIDIA/nvidia-installer/issues/15"),
     ("log_unlicensed", "nvidia-vgpu-mgr", r"vGPU license state: Unlicensed",
-     "a VM has no license: its vGPU gets slow, and CUDA reports 'all CUDA-capable devices are busy or unavailable' while nvidia-smi looks well",
-     "In the VM run vgpu.kvm.validate or 'journalctl -u nvidia-gridd'; role guest_license installs the token.",
+     "a VM has no license: its vGPU gets slow, and CUDA reports 'all CUDA-capable devices are busy or unavailable' although nvidia-smi works",
+     "In the VM, run vgpu.kvm.validate or 'journalctl -u nvidia-gridd'. Role guest_license installs the token.",
      "", "https://github.com/DDMAL/Rodan/issues/1332"),
     # --- nvidia-vgpud
     ("log_no_types", "nvidia-vgpud", r"GPU not supported by vGPU",
      "the installed vGPU software has no vGPU types for this GPU, so its VFs list none",
-     "Install a release that supports it: H100 and later need the bundle of NVIDIA AI Enterprise (-aie), Pascal and Volta an older branch.",
+     "Install a release that supports this GPU: H100 and later require the bundle of NVIDIA AI Enterprise (-aie), Pascal and Volta an older branch.",
      "gpu_unsupported", FIELD),
     ("log_vgpud", "nvidia-vgpud", r"failed to (?:send vGPU configuration info to RM|allocate client)",
-     "nvidia-vgpud could not hand the vGPU types to the driver", "Is the loaded module that of the vGPU host driver? Then 'systemctl restart nvidia-vgpud'.",
+     "nvidia-vgpud could not pass the vGPU types to the driver",
+     "Check that the vGPU host driver's module is loaded, then run 'systemctl restart nvidia-vgpud'.",
      "", FIELD),
     # --- nvidia-fabricmanager
     ("log_fabric_version", "nvidia-fabricmanager", r"n[o']t match with driver version",
-     "Fabric Manager and the driver are of two versions, so the NVSwitches stay uninitialized and CUDA in VMs ends with error 802",
+     "Fabric Manager and the driver have different versions, so the NVSwitches stay uninitialized and CUDA in VMs fails with error 802",
      "Install the nvidia-fabricmanager package of exactly the driver's version.", "", _OPERATOR + "544"),
     ("log_fabric_no_switch", "nvidia-fabricmanager", r"NV_WARN_NOTHING_TO_DO",
-     "Fabric Manager found no NVSwitch on this host", "A host without NVSwitches needs no Fabric Manager: 'systemctl disable --now nvidia-fabricmanager'.",
+     "Fabric Manager found no NVSwitch on this host",
+     "A host without NVSwitches needs no Fabric Manager: run 'systemctl disable --now nvidia-fabricmanager'.",
      "", "https://github.com/data-infra/cube-studio/issues/29"),
     # --- nvidia-gridd, in a VM
     ("log_trusted_store", "nvidia-gridd", r"trusted store.*Maximum buffer size exceeded",
-     "the license server's answer is larger than this guest driver takes",
-     "Update the guest driver to the newest release of its branch, or shorten the server's certificate chain; then restart nvidia-gridd.",
+     "the license server's answer is too large for this guest driver",
+     "Update the guest driver to the newest release of its branch, or shorten the server's certificate chain. Then restart nvidia-gridd.",
      "trust_store_full", "https://github.com/NVIDIA/nvidia-docker/issues/1787"),
     ("log_no_license", "nvidia-gridd", r"Failed to acquire .*licen[sc]e|Invalid feature type requested",
      "nvidia-gridd got no license", "Run vgpu.kvm.validate for this VM: it reads the daemon's journal, token and configuration.",
      "not_acquired wrong_feature server_unreachable refused", "https://github.com/MicrosoftDocs/azure-docs/issues/32746"),
     # --- QEMU, of VMs with vGPUs
     ("log_vfio_busy", "qemu", r"failed to open /dev/vfio/\S+: Device or resource busy",
-     "another process has the VM's vGPU", "Two VMs have the same vGPU, or the last QEMU did not end: 'vgpuctl status' shows who has it.",
+     "another process uses the VM's vGPU", "Two VMs have the same vGPU, or the previous QEMU process did not end: 'vgpuctl status' shows the user.",
      "vgpu_in_two_vms", _QEMU + "container.c"),
     ("log_vfio_group", "qemu", r"error getting device from group [0-9]+",
      "QEMU could not open a vGPU, because the vGPU manager refused it",
-     "The reason is in 'journalctl -u nvidia-vgpu-mgr'. For a second vGPU in a VM, driver, type and platform must allow several (nova: from 33.0.0).",
+     "Check 'journalctl -u nvidia-vgpu-mgr' for the reason. Several vGPUs in a VM require support by driver, type and platform (nova: from 33.0.0).",
      "", "https://github.com/NVIDIA/nvidia-installer/issues/15"),
     ("log_vfio_gone", "qemu", r"vfio.*(?:no such host device|failed to open /dev/vfio/\S+: No such file)",
-     "the VM's vGPU is not there, or its VF left the driver", "Restore the vGPUs ('vgpuctl restore'), then start the VM; its device must have managed='no'.",
+     "the VM's vGPU does not exist, or its VF is not bound to nvidia", "Run 'vgpuctl restore', then start the VM. Its device must have managed='no'.",
      "vm_without_vgpu vfs_unbound", "https://github.com/nutanix/libvfio-user/issues/53"),
     ("log_dma_map", "qemu", r"VFIO_MAP_DMA failed: Cannot allocate memory|vfio_dma_map.*= -12",
-     "QEMU may not lock the VM's memory, which a vGPU needs", "Raise the VM's limit (<memtune><hard_limit> in its XML, or LimitMEMLOCK of its unit).",
+     "QEMU is not allowed to lock the VM's memory, as a vGPU requires",
+     "Raise the VM's limit (<memtune><hard_limit> in its XML, or LimitMEMLOCK of its unit).",
      "", _QEMU + "container.c"),
     ("log_migration", "qemu", r"VFIO (?:device|migration).*(?:not support|n't support|not compatible)|[Pp]ost-?copy.*(?:VFIO|vfio)|vfio_dma_map.*= -14",
      "the VM can't be migrated with its vGPU",
@@ -158,7 +170,8 @@ TABLE = (
      "", "https://qemu.googlesource.com/qemu/+/bf7ef7a2da3e61dc104f26c679c9465e3fbe7dde"),
     # --- libvirt
     ("log_no_mdevctl", "libvirt", r"Cannot find 'mdevctl' in path",
-     "libvirt does not find mdevctl, which it needs to create mediated devices", "Install mdevctl where libvirt runs: in its container, if it has one.",
+     "libvirt does not find mdevctl, which it needs to create mediated devices",
+     "Install mdevctl on the host, or in the container in which libvirt runs.",
      "", "https://github.com/vexxhost/atmosphere/pull/3313"),
     ("log_migration", "libvirt", r"cannot migrate a domain with <hostdev|[Pp]ost-?copy.*(?:VFIO|vfio)|VFIO migration is not",
      "the VM can't be migrated with its vGPU",
@@ -167,16 +180,16 @@ TABLE = (
     # --- NVIDIA's installer
     ("log_module_load", "nvidia-installer", r"Unable to load the (?:kernel module )?'nvidia|Kernel module load error",
      "the module that the installer built does not load into the running kernel",
-     "Kernel and driver branch do not fit, or Secure Boot rejects the module: take a newer release, or boot a kernel of the release notes.",
+     "Kernel and driver branch do not fit, or Secure Boot rejects the module: install a newer release, or boot a kernel of the release notes.",
      "driver_module_missing not_signed", _OPERATOR + "1390"),
     ("log_build_failed", "nvidia-installer",
      r"(?:Bad return|bad exit) status|An error occurred while performing the step.*build|Unable to build the NVIDIA kernel module",
      "the driver's module can't be built for this kernel",
-     "Older branches do not build on newer kernels (6.14 and later): take a newer release, or boot an older kernel.",
+     "Older branches do not build on newer kernels (6.14 and later): install a newer release, or boot an older kernel.",
      "driver_module_missing driver_missing", _MODULES + "issues/526"),
 )
 
-# Lines that name a failure and mean none. (log, pattern, source)
+# Harmless lines that resemble failures. (log, pattern, source)
 HARMLESS = (
     ("kernel", r"module verification failed: signature and/or required key missing", _OPERATOR + "554"),  # Secure Boot is off
     ("nvidia-vgpu-mgr", r"Unable to get VM name from QEMU commandline, using VM's UUID",
@@ -185,7 +198,7 @@ HARMLESS = (
     ("qemu", r"Could not enable error recovery for the device", _QEMU + "pci.c"),
 )
 
-# What ends a story: a later line of the same log, and with True of the same process.
+# The pattern that ends a finding: a later line of the same log and, with True, of the same process.
 ENDED = {
     "log_unlicensed": (r"vGPU license state: Licensed|Received stop call", True),
     "log_rm_client": (r"nvidia-vgpu-mgr daemon started", False),
@@ -196,7 +209,7 @@ ENDED = {
 
 @functools.lru_cache(maxsize=None)
 def patterns(log: str) -> tuple[Pattern[str], tuple[tuple[str, Pattern[str]], ...], Pattern[str]]:
-    """(what any of the log's patterns matches, its codes with their patterns, what is harmless)."""
+    """Returns (a pattern for all known lines of the log, its codes with their patterns, a pattern for harmless lines)."""
     rows = [(code, pattern) for code, where, pattern, *dummy in TABLE if where == log]
     calm = [pattern for where, pattern, dummy in HARMLESS if where == log]
     matching = re.compile("|".join("(?:%s)" % pattern for dummy, pattern in rows) or r"(?!)", re.IGNORECASE)
@@ -205,12 +218,12 @@ def patterns(log: str) -> tuple[Pattern[str], tuple[tuple[str, Pattern[str]], ..
 
 
 def reported(code: str) -> list[str]:
-    """Codes of checks of the state that report the same: a line of a log adds nothing to them."""
+    """Codes of state checks that report the same problem. A log line adds no information to them."""
     return next((states.split() for one, dummy, dummy, dummy, dummy, states, dummy in TABLE if one == code), [])
 
 
 def refusal(name: str, device: str, evidence: str) -> Refusal:
-    """What a code of the table means. evidence: a clause with the line that was found."""
+    """The problem of a code in the table. evidence: a clause with the line that was found."""
     for code, dummy, dummy, cause, remedy, dummy, dummy in TABLE:
         if code == name:
             return Refusal("%s; %s" % (cause, evidence), device, remedy=remedy, code=code)

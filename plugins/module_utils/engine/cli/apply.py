@@ -18,25 +18,25 @@ from .screen import Screen
 
 PLAN_OPTIONS = (
     Option("layout", metavar="FILE", text='the layout, as JSON or YAML: the value of vgpu_layout, or a file of variables with it; "-" for standard input'),
-    Option("--force-remove", metavar="VGPU", action="append", default=[], text="UUID or VF of a vGPU that may go although it is in use; may be repeated"),
+    Option("--force-remove", metavar="VGPU", action="append", default=[], text="UUID or VF of a vGPU to remove even if in use; may be repeated"),
     Option("--no-persist", action="store_true", text="do not store the layout for the boot"),
     Option("--unresponsive", choices=UNRESPONSIVE_POLICIES, default="fail", text="whether a GPU that fell off the bus fails the run, or is skipped"),
 )
 APPLY_OPTIONS = (
     *PLAN_OPTIONS,
     Option("--timeout", metavar="SECONDS", type=whole_seconds, default=60, text="seconds for each wait, such as for a vGPU to appear"),
-    Option("--settle", metavar="SECONDS", type=seconds, default=2, text="seconds that new vGPUs are watched"),
+    Option("--settle", metavar="SECONDS", type=seconds, default=2, text="seconds for which new vGPUs are monitored"),
     Option("--lock-timeout", metavar="SECONDS", type=whole_seconds, default=60, text="seconds to wait for another program that changes this host's vGPUs"),
 )
 
 
 def plan(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
-    """Prints what apply would do. Exit status 0, whether there is something to do or not."""
+    """Prints what apply would do. The exit status is 0, with or without pending steps."""
     return _show(screen, args, vgpus.run(ctx, _request(ctx, args)), "to do")
 
 
 def apply(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
-    """Applies the layout and prints what was done. What fails midway raises ApplyError."""
+    """Applies the layout and prints the completed steps. Raises ApplyError if a step fails."""
     request = _request(ctx, args)
     request.dry, request.timeout, request.settle = False, args.timeout, args.settle
     with HostLock(ctx, args.lock_timeout, name="vgpuctl apply"):
@@ -60,5 +60,5 @@ def _show(screen: Screen, args: argparse.Namespace, outcome: vgpus.Outcome, word
         screen("WARNING: %s" % text, "warning")
     for text in steps:
         screen(text)
-    screen("vgpuctl: %d step%s %s" % (len(steps), "" if len(steps) == 1 else "s", word) if steps else "vgpuctl: the host is as the layout says", "good")
+    screen("vgpuctl: %d step%s %s" % (len(steps), "" if len(steps) == 1 else "s", word) if steps else "vgpuctl: the host matches the layout", "good")
     return 0

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vgpuctl collect: an archive for a bug report, without what identifies its owner."""
+"""vgpuctl collect: an archive for a bug report, without data that identifies its owner."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from .masks import Masks
 from .screen import Screen
 
 OPTIONS = (
-    Option("--output", metavar="FILE", text="the archive; without it vgpuctl-report-<time>.tar.gz in the current directory"),
+    Option("--output", metavar="FILE", text="path of the archive (default: vgpuctl-report-<time>.tar.gz in the current directory)"),
     Option("--list", action="store_true", text="only list what the archive would contain"),
 )
-# Characters of one file of the archive, cut when it is masked: a rule must see the whole of a secret. Lines of a journal, seconds of one program.
+# Most characters of a file in the archive. A file is cut after masking: a mask must see a whole secret. Lines of a journal, seconds for a program.
 _MOST, _LINES, _PATIENCE = 2 * 1024 * 1024, 3000, 60
 _UNITS = ("nvidia-vgpud", "nvidia-vgpu-mgr", "vgpu-restore", "vgpu-metrics", "nvidia-fabricmanager", "libvirtd", "virtqemud")
 _JOURNAL = ("journalctl", "--no-pager", "--no-hostname", "--boot", "--output=short-iso", "--lines=%d" % _LINES)
 _KERNEL = re.compile(r"nvidia|NVRM|Xid|nouveau|vfio|mdev|iommu|DMAR|AMD-Vi|SR-IOV|sriov|BAR \d|Command line|Linux version", re.IGNORECASE)
 _MODULES = re.compile(r"^(nvidia|nouveau|vfio|mdev|kvm|pci_pf_stub)\w*", re.MULTILINE)
 _BOOT_LINES = re.compile(r"nvidia|nouveau|vfio|pci-pf-stub|blacklist", re.IGNORECASE)
-# Files of the kernel that every GPU and VF has.
+# sysfs files of every GPU and VF.
 _OF_GPU = (
     *("vendor", "device", "subsystem_vendor", "subsystem_device", "class", "revision", "numa_node", "driver_override", "power_state", "reset_method"),
     *("sriov_totalvfs", "sriov_numvfs", "sriov_offset", "sriov_stride", "sriov_vf_device", "sriov_drivers_autoprobe"),
@@ -43,7 +43,7 @@ _OF_GPU = (
 _OF_VF = ("nvidia/current_vgpu_type", "nvidia/vgpu_params")
 _PCI = "/sys/bus/pci/devices"
 _NVIDIA = "/proc/driver/nvidia"
-# Programs by the name of their output.
+# Programs, by the name of the file with their output.
 _PROGRAMS: tuple[tuple[str, Sequence[str]], ...] = (
     ("nvidia-smi.txt", ("nvidia-smi",)),
     ("nvidia-smi-q.txt", ("nvidia-smi", "-q")),
@@ -58,7 +58,7 @@ _VERSIONS: tuple[Sequence[str], ...] = (
 
 
 def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
-    """Lists what the archive contains, then writes it, readable by its owner alone."""
+    """Lists the contents of the archive, then writes it, readable only by its owner."""
     now = time.localtime(ctx.clock.wall())
     path = args.output or time.strftime("vgpuctl-report-%Y%m%d-%H%M%S.tar.gz", now)
     masks = Masks()
@@ -78,12 +78,12 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
         report = {"archive": written, "files": {name: len(text) for name, text in masked.items()}, "masked": masks.counts}
         screen.json(dict(report, not_read=list(map(masks.mask, unread))))
     elif written:
-        screen("Written: %s. Look through it before you hand it on: what no rule knows is not masked." % path, "good")
+        screen("Written: %s. Check its contents before you share it: secrets that match no rule are not masked." % path, "good")
     return 0
 
 
 def _write(path: str, content: dict[str, str], when: int) -> None:
-    """The archive: a new file, for nobody but its owner. One that is there is never replaced."""
+    """Writes the archive as a new file, readable only by its owner. An existing file is never replaced."""
     begun = whole = False
     try:
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -96,15 +96,16 @@ def _write(path: str, content: dict[str, str], when: int) -> None:
                 archive.addfile(entry, io.BytesIO(data))
         whole = True
     except OSError as exc:
-        raise error("it can't be written: %s" % exc.strerror, path, "a new file", "Name another one with --output.", "archive_not_written") from exc
+        found = "the archive can't be written: %s" % exc.strerror
+        raise error(found, path, "a new file", "Name another path with --output.", "archive_not_written") from exc
     finally:
         if begun and not whole:
-            with contextlib.suppress(OSError):  # half of it helps nobody, and takes the room
+            with contextlib.suppress(OSError):  # an incomplete archive is useless and occupies space
                 os.unlink(path)
 
 
 def _content(ctx: Context) -> tuple[dict[str, str], list[str]]:
-    """Text by name, and what could not be read: an archive of a broken host has the rest."""
+    """The texts by name, and notes on those that could not be read: an archive of a broken host has the others."""
     found: dict[str, str] = {}
     unread: list[str] = []
     makers: list[tuple[str, Callable[[], str]]] = [
@@ -129,7 +130,7 @@ def _content(ctx: Context) -> tuple[dict[str, str], list[str]]:
 
 
 def _masked(masks: Masks, name: str, text: str) -> str:
-    """The text without what is masked. Of JSON each text by itself: within the whole, quotes and letters are spelled in another way."""
+    """The masked text. In JSON, each string is masked by itself, because JSON escapes quotes and letters."""
     if name.endswith(".json"):
         with contextlib.suppress(ValueError, RecursionError):
             text = json.dumps(_each(json.loads(text), masks.mask), indent=1, ensure_ascii=False) + "\n"
@@ -137,7 +138,7 @@ def _masked(masks: Masks, name: str, text: str) -> str:
 
 
 def _each(value: Any, change: Callable[[str], str]) -> Any:
-    """A value of JSON with each of its texts changed."""
+    """A JSON value with each of its strings changed."""
     if isinstance(value, dict):
         return {change(key): _each(one, change) for key, one in value.items()}
     if isinstance(value, list):
@@ -146,7 +147,7 @@ def _each(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _printed(ctx: Context, command: Callable[[Context, Screen, argparse.Namespace], int]) -> Callable[[], str]:
-    """What a subcommand prints with --json."""
+    """The output of a subcommand with --json."""
 
     def make() -> str:
         stream = io.StringIO()
@@ -157,7 +158,7 @@ def _printed(ctx: Context, command: Callable[[Context, Screen, argparse.Namespac
 
 
 def _said(ctx: Context, argv: Sequence[str]) -> Callable[[], str]:
-    """What a program prints, with its command line."""
+    """The output of a program, with its command line."""
 
     def make() -> str:
         answer = ctx.command(argv, _PATIENCE)
@@ -167,7 +168,7 @@ def _said(ctx: Context, argv: Sequence[str]) -> Callable[[], str]:
 
 
 def _kernel(ctx: Context) -> str:
-    """The lines of the kernel's log that are about GPUs and what lies below them."""
+    """The lines of the kernel's log about GPUs, VFIO, PCI and the IOMMU."""
     answer = ctx.command([*_JOURNAL[:-1], "--dmesg"], _PATIENCE)
     lines = [line for line in answer.out.splitlines() if _KERNEL.search(line)] if not answer.rc else [answer.out]
     return "\n".join(lines[-_LINES:]) + "\n"
@@ -220,7 +221,7 @@ def _boot_files(ctx: Context) -> Iterator[str]:
 
 
 def _learn(ctx: Context, masks: Masks, content: dict[str, str]) -> None:
-    """All names that this host knows: its own and its neighbours', of VMs, of users."""
+    """All names that this host knows: of hosts, VMs and users."""
     host = (ctx.sysfs.read_or("/proc/sys/kernel/hostname", "").strip(), (files.read_text(ctx.root, "/etc/hostname") or "").strip())
     masks.add("host", [word for name in host for word in (name, name.partition(".")[0])])
     for line in (files.read_text(ctx.root, "/etc/hosts") or "").splitlines():
@@ -248,7 +249,7 @@ def _learn(ctx: Context, masks: Masks, content: dict[str, str]) -> None:
 
 
 def _vms(value: Any) -> Iterator[str]:
-    """Names of VMs that a value of JSON has as such: a VM that is not libvirt's has its name in its process alone."""
+    """The VM names in a JSON value. A VM outside of libvirt has its name only in its process."""
     for key, one in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
         if key == "vm" and isinstance(one, str):
             yield one

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A subcommand of vgpuctl as a value: --help and the man page are made of it."""
+"""A subcommand of vgpuctl as a value, from which --help and the man page are generated."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .screen import Screen
 
 
 class Option:
-    """An option or an argument. names: as argparse takes them; rest: what else argparse takes."""
+    """An option or an argument. names and rest: arguments of argparse's add_argument."""
 
     def __init__(self, *names: str, text: str, **rest: Any) -> None:
         self.names, self.text, self.rest = names, text, rest
 
     @property
     def shown(self) -> str:
-        """As the man page shows it."""
+        """The option as the man page shows it."""
         if not self.names[0].startswith("-"):
             return str(self.rest.get("metavar", self.names[0]))
         word = "|".join(self.rest["choices"]) if "choices" in self.rest else self.rest.get("metavar", "")
@@ -30,15 +30,15 @@ class Option:
 
     @property
     def help(self) -> str:
-        """What it is for, with its default."""
+        """The option's description, with its default."""
         return self.text + (" (default: %s)" % self.rest["default"] if self.rest.get("default") not in (None, []) else "")
 
 
 @dataclass(eq=False, repr=False)
 class Command:
-    """One subcommand. run(ctx, screen, args) returns the exit status. text: more than its help. root: whether it must run as root.
+    """One subcommand. run(ctx, screen, args) returns the exit status. text: details beyond the help. root: whether root is required.
 
-    failed: exit status if it cannot do its work. partial: whether it sees less without root.
+    failed: the exit status if the subcommand can't do its work. partial: whether its output is incomplete without root.
     """
 
     name: str
@@ -55,18 +55,18 @@ _DAY = 86400
 
 
 def seconds(text: str) -> float:
-    """A time that a wait can have, for argparse; as the modules check theirs."""
+    """An argparse type for timeouts, with the same limits as in the modules."""
     try:
         found = float(text)
     except ValueError:
         found = -1
-    if not 0 <= found <= _DAY:  # nor is nan
-        raise argparse.ArgumentTypeError("it is %s (expected: seconds, from 0 to %d)" % (shown(text), _DAY))
+    if not 0 <= found <= _DAY:  # also false for nan
+        raise argparse.ArgumentTypeError("the value is %s (expected: seconds, from 0 to %d)" % (shown(text), _DAY))
     return found
 
 
 def whole_seconds(text: str) -> int:
-    """As seconds, without fractions."""
+    """As seconds(), for whole numbers."""
     return int(seconds(text))
 
 
@@ -74,7 +74,7 @@ JSON = Option("--json", text="print JSON, for machines", action="store_true")
 
 
 def parser(name: str, description: str, commands: Sequence[Command]) -> argparse.ArgumentParser:
-    """The parser of them all; args.command_of is the Command that was chosen."""
+    """The parser of all subcommands. args.command_of is the selected Command."""
     made = argparse.ArgumentParser(prog=name, description=description)
     below = made.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for one in commands:
@@ -86,7 +86,7 @@ def parser(name: str, description: str, commands: Sequence[Command]) -> argparse
 
 
 def parsed(made: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments. Ends the program after a message if they are wrong; without any, the message is the list of commands."""
+    """The parsed arguments. Wrong arguments end the program with a message; without arguments, the message lists the commands."""
     words = sys.argv[1:] if argv is None else argv
     if not words:
         sys.stderr.write(made.format_help())

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vgpuctl explain: what a code means and what to do, from the command's own sources."""
+"""vgpuctl explain: the meaning and remedy of a code, read from the command's own sources."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .screen import Screen
 
 OPTIONS = (Option("code", metavar="CODE", text="such as iommu_off, as doctor shows it in brackets"),)
 PREFIX = __name__[: -len(".cli.explain")]
-# The messages of a code, by the code.
+# Messages by their code.
 Messages = Dict[str, List[Message]]
 
 
@@ -45,12 +45,12 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
 
 
 def as_dict(message: Message) -> dict[str, Any]:
-    """A message for machines. What only a run knows is an ellipsis in its texts."""
+    """A message as JSON data. An ellipsis replaces values that are known only during a run."""
     return {"found": list(message.found), "expected": list(message.expected), "remedy": list(message.remedy)}
 
 
 def all_messages() -> Messages:
-    """All messages of the engine as it runs here, by code. A text of which nothing is known beforehand is left out."""
+    """All messages of the running engine, by code. Texts that are entirely unknown before a run are left out."""
     sources = {name: Source.of(name, text) for name, text in sources_here(PREFIX).items()}
     reader = Reader(sources.values())
     found: Messages = {}
@@ -64,7 +64,7 @@ def all_messages() -> Messages:
 
 
 def _errors(reader: Reader, source: Source) -> list[tuple[str, Message]]:
-    """The errors of a source. One whose codes stand in a module that this command does not have is left out: the others are still explained."""
+    """The errors of a source. A source whose codes are in a module that this command does not include is left out."""
     try:
         return reader.errors(source)
     except MessageError:
@@ -72,7 +72,7 @@ def _errors(reader: Reader, source: Source) -> list[tuple[str, Message]]:
 
 
 def sources_here(prefix: str) -> dict[str, str]:
-    """The engine's modules that are loaded, as they run here: their texts by relative path."""
+    """The texts of the engine's loaded modules, by relative path."""
     found = {}
     for name, module in list(sys.modules.items()):
         if not (name + ".").startswith(prefix + "."):
@@ -82,6 +82,6 @@ def sources_here(prefix: str) -> dict[str, str]:
             relative = (relative + "/__init__").lstrip("/")
         loader: Any = module.__spec__ and module.__spec__.loader
         text = loader.get_source(name)
-        # Ansible's own loader of collections gives bytes where a zip's gives text.
+        # Ansible's collection loader returns bytes, the zip importer text.
         found[relative + ".py"] = text.decode("utf-8") if isinstance(text, bytes) else text or ""
     return found

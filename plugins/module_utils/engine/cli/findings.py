@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Problems as a person reads them: those of one kind together, the worst first, what follows from them as a number."""
+"""Groups problems for output: equal kinds together, the most severe first, consequences only as a number."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Sequence
 
 from ..base.errors import Problem, Refusal
 
-# Devices that one finding names.
+# The most devices that one finding names.
 MOST = 8
 
 
 @dataclass(eq=False, repr=False)
 class Finding:
-    """Problems that have a severity, a code and a remedy in common. effects: codes of what follows from them, and how often."""
+    """Problems with the same severity, code and remedy. effects: the codes of their consequences, with a count."""
 
     severity: str
     errors: list[Refusal] = field(default_factory=list)
@@ -24,17 +24,17 @@ class Finding:
 
     @property
     def first(self) -> Refusal:
-        """One of them; the others have the same code and remedy."""
+        """The first of the problems; the others have the same code and remedy."""
         return self.errors[0]
 
     @property
     def consequences(self) -> str:
-        """What follows, as words; empty if nothing does."""
+        """The consequences as text; empty if there are none."""
         return ", ".join("%d %s" % (self.effects[code], code) for code in sorted(self.effects))
 
 
 def grouped(found: Sequence[Problem]) -> list[Finding]:
-    """Findings of judged problems. What follows from a problem is counted with the first finding that has its code."""
+    """The findings of judged problems. A consequence is counted with the first finding that has the code of its cause."""
     groups: dict[tuple[str, str, str], Finding] = {}
     for one in found:
         if not one.follows:
@@ -48,6 +48,6 @@ def grouped(found: Sequence[Problem]) -> list[Finding]:
 
 
 def more(errors: Sequence[Refusal]) -> str:
-    """Devices by name, as many as a line bears."""
+    """The names of devices, as many as fit on a line."""
     names = [one.device or "this host" for one in errors[:MOST]]
     return ", ".join(names) + (", and %d more" % (len(errors) - MOST) if len(errors) > MOST else "")

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A layout that an operator hands to vgpuctl: as JSON, or as YAML where Python has PyYAML. The same as the option layout of nvidia_vgpu.
+"""Reads a layout for vgpuctl: JSON, or YAML if Python has PyYAML. Its form is that of the option layout of nvidia_vgpu.
 
-Ansible checks names and kinds of a module's options; here nobody has, so a misspelled key is refused, not ignored.
+Ansible checks names and types of a module's options. vgpuctl must do this itself: a misspelled key is refused, not ignored.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Any, Hashable, Iterator
 
 from ..base.errors import Refusal, error, raise_if_any, shown
 
-try:  # at the top, as every import: a host may lack PyYAML
+try:  # at the top, as every import; the host may not have PyYAML
     import yaml
 except ImportError:
     yaml = None
 
-# As the options of the module; a test compares them.
+# The same as the module's options; a test compares them.
 ENTRY = ("gpu", "vgpus", "mixed_sizes", "mig")
 VGPU = ("type", "count", "uuid", "vf", "vgpu_params", "fabric")
-# The variable of an inventory: its file of group_vars or host_vars serves as it is.
+# The inventory variable: a file of group_vars or host_vars can be used unchanged.
 VARIABLE = "vgpu_layout"
 _MOST = 1024 * 1024
 _EXPECTED = "a list of entries, each with gpu and vgpus, or a file of variables with %s" % VARIABLE
-_INSTALL = "Write it as JSON, or install the package python3-yaml (Debian, Ubuntu: apt) or python3-pyyaml (Red Hat family: dnf)."
+_INSTALL = "Write the layout as JSON, or install the package python3-yaml (Debian, Ubuntu: apt) or python3-pyyaml (Red Hat family: dnf)."
 
 
 def read(path: str) -> list[dict[str, Any]]:
-    """The layout in the file, or on standard input for "-". Raises EngineError with all that is wrong with its form."""
+    """The layout in the file, or on standard input for "-". Raises EngineError with all errors of its form."""
     try:
         if path == "-":
             text = sys.stdin.read(_MOST + 1)
@@ -41,7 +41,7 @@ def read(path: str) -> list[dict[str, Any]]:
     except UnicodeDecodeError as exc:
         raise error("it is no UTF-8 text", path, "JSON or YAML", code="layout_unreadable") from exc
     if len(text) > _MOST:
-        raise error("it is larger than %d bytes" % _MOST, path, "a layout", code="layout_unreadable")
+        raise error("the layout is larger than %d bytes" % _MOST, path, "a layout", code="layout_unreadable")
     layout = _parsed(text, path)
     if isinstance(layout, dict) and VARIABLE in layout:
         layout = layout[VARIABLE]
@@ -52,38 +52,38 @@ def read(path: str) -> list[dict[str, Any]]:
 
 
 def _parsed(text: str, path: str) -> Any:
-    """The content. JSON first: it needs nothing but Python."""
+    """The parsed content. JSON is tried first, as it requires only Python."""
     try:
         return json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, path))
     except RecursionError as exc:
-        raise error("it is nested too deeply", path, _EXPECTED, code="layout_unreadable") from exc
+        raise error("the layout is nested too deeply", path, _EXPECTED, code="layout_unreadable") from exc
     except ValueError as exc:
         if yaml is None:
-            no_json = "it is no JSON (%s), and Python's YAML library (PyYAML) is not installed" % exc
+            no_json = "the layout is not JSON (%s), and Python's YAML library (PyYAML) is not installed" % exc
             raise error(no_json, path, "JSON, or YAML and PyYAML", _INSTALL, "yaml_missing") from exc
     try:
         return _yaml(text, path)
     except RecursionError as exc:
-        raise error("it is nested too deeply", path, _EXPECTED, code="layout_unreadable") from exc
+        raise error("the layout is nested too deeply", path, _EXPECTED, code="layout_unreadable") from exc
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         where = " at line %d, column %d" % (mark.line + 1, mark.column + 1) if mark else ""
-        found = "it is neither JSON nor YAML: %s%s" % (getattr(exc, "problem", None) or "it can't be parsed", where)
+        found = "the layout is neither JSON nor YAML: %s%s" % (getattr(exc, "problem", None) or "it can't be parsed", where)
         raise error(found, path, _EXPECTED, code="layout_unreadable") from exc
 
 
 def _unique(pairs: list[tuple[Any, Any]], path: str) -> dict[Any, Any]:
-    """A mapping whose keys stand in it once: of two, a parser would silently keep the last."""
+    """A mapping, with each key once. Of two equal keys, a parser would silently keep the last one."""
     found: dict[Any, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise error("the key %s is there twice in one entry" % shown(key), path, "each key once", code="duplicate_key")
+            raise error("one entry has the key %s twice" % shown(key), path, "each key once", code="duplicate_key")
         found[key] = value
     return found
 
 
 def _yaml(text: str, path: str) -> Any:
-    """The content of one YAML document, of plain values alone. Keys are checked as those of JSON are."""
+    """The content of one YAML document of plain values. Keys are checked as in JSON."""
     loader = yaml.SafeLoader(text)
     try:
         root = loader.get_single_node()
@@ -91,14 +91,14 @@ def _yaml(text: str, path: str) -> Any:
             if isinstance(node, yaml.MappingNode):
                 _unique([((key.tag, key.value) if isinstance(key.value, Hashable) else id(key), 0) for key, dummy in node.value], path)
         return loader.construct_document(root) if root else None
-    except (ValueError, OverflowError, LookupError, AttributeError) as exc:  # the latter two: of a tag (!!int, !!timestamp) at what is none
-        raise error("a number or date in it is out of bounds: %s" % exc, path, _EXPECTED, code="layout_unreadable") from exc
+    except (ValueError, OverflowError, LookupError, AttributeError) as exc:  # the last two: for a tag (!!int, !!timestamp) with a wrong value
+        raise error("a number or date in the layout is out of bounds: %s" % exc, path, _EXPECTED, code="layout_unreadable") from exc
     finally:
         loader.dispose()
 
 
 def _nodes(root: Any) -> Iterator[Any]:
-    """A node and all below it; each once, though anchors repeat it."""
+    """A node and all nodes below it, each once, even if anchors repeat it."""
     waiting, seen = [root], set()
     while waiting:
         node = waiting.pop()
@@ -113,7 +113,7 @@ def _nodes(root: Any) -> Iterator[Any]:
 
 
 def _wrong(layout: list[Any]) -> Iterator[Refusal]:
-    """What Ansible would refuse before the module, and what only Ansible could fill in. Other errors are for the planner's own parser."""
+    """The errors that Ansible would report before the module, and templates, which only Ansible fills in. The planner's parser reports others."""
     for number, entry in enumerate(layout):
         where = "layout[%d]" % number
         if not isinstance(entry, dict):
@@ -131,7 +131,7 @@ def _wrong(layout: list[Any]) -> Iterator[Refusal]:
             if isinstance(vgpu, dict):
                 yield from _unknown(vgpu, VGPU, "%s.vgpus[%d]" % (where, position))
         if "{{" in str(entry):
-            yield Refusal("it has a template ({{ … }})", where, "plain values: only Ansible fills in templates", code="layout_template")
+            yield Refusal("the value has a template ({{ … }})", where, "plain values: only Ansible fills in templates", code="layout_template")
 
 
 def _unknown(entry: dict[Any, Any], known: tuple[str, ...], where: str) -> Iterator[Refusal]:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command vgpuctl on the host: its subcommands, and what each runs."""
+"""The command vgpuctl on the host: its subcommands and their functions."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ from .man import page
 from .screen import Screen
 
 NAME = "vgpuctl"
-_INTERRUPTED = 128 + signal.SIGINT  # as shells have it
+_INTERRUPTED = 128 + signal.SIGINT  # the exit status that shells use
 DESCRIPTION = "shows, checks and changes this host's vGPUs, and restores the stored ones"
 
 _PARTIAL = "vgpuctl: without root, logs are left out, and vGPUs may count as in use. Run 'sudo vgpuctl %s'.\n"
 COMMANDS = (
     Command(
         "status", status.run, "GPUs, VFs, vGPUs, who uses them, and whether all is well",
-        "The first line sums it up. Exit status 0: all is well; 1: warnings only; 2: something does not work.", failed=2, partial=True,
+        "The first line is a summary. Exit status 0: all is well; 1: warnings only; 2: something does not work.", failed=2, partial=True,
     ),
-    Command("doctor", doctor.run, "what is wrong with this host, what was expected, and what to do", "Exit status 1 if there are errors.", partial=True),
+    Command("doctor", doctor.run, "the problems of this host, what was expected, and what to do", "Exit status 1 if there are errors.", partial=True),
     Command("plan", apply.plan, "what 'apply' would do with a layout; changes nothing", options=apply.PLAN_OPTIONS, root=True),
     Command(
         "apply", apply.apply, "create and remove vGPUs to match a layout, as the module nvidia_vgpu does",
         "A vGPU in use is never removed, unless --force-remove names it. The layout is stored for the boot.", options=apply.APPLY_OPTIONS, root=True,
     ),
     Command("restore", restore.run, "restore VFs and vGPUs as stored in %s" % layout_file.PATH, options=(
-        Option("--timeout", metavar="SECONDS", type=whole_seconds, default=120, text="seconds for all of it: a GPU in use is tried again until then"),
-        Option("--settle", metavar="SECONDS", type=seconds, default=2, text="seconds that vGPUs are watched"),
+        Option("--timeout", metavar="SECONDS", type=whole_seconds, default=120, text="seconds for the restore; a GPU in use is retried until then"),
+        Option("--settle", metavar="SECONDS", type=seconds, default=2, text="seconds for which new vGPUs are monitored"),
     )),
     Command("explain", explain.run, "what a code of doctor, validate or the metrics means, and what to do", options=explain.OPTIONS),
     Command("metrics", metrics.run, "numbers for Prometheus, as text", options=(
-        Option("--output", metavar="FILE", text="a file *.prom of node_exporter's textfile collector; without it they are printed"),
+        Option("--output", metavar="FILE", text="a file *.prom of node_exporter's textfile collector; without this option they are printed"),
         Option("--timeout", metavar="SECONDS", type=seconds, default=metrics.TIMEOUT, text="seconds for all runs of nvidia-smi together"),
     )),
     Command(
         "collect", collect.run, "an archive for a bug report, without names, UUIDs, serial numbers, network addresses and secrets",
-        "What the archive contains is listed before it is written. Look through it before you hand it on.", options=collect.OPTIONS, root=True,
+        "The contents are listed before the archive is written. Check the archive before you share it.", options=collect.OPTIONS, root=True,
     ),
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; the exit status. Errors are on stderr, with --json on stdout too."""
+    """The entry point. Returns the exit status. Errors are printed on stderr, and with --json also on stdout."""
     args = parsed(parser(NAME, DESCRIPTION[0].upper() + DESCRIPTION[1:] + ".", COMMANDS), argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a byte of a host's file may be no text
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "vgpuctl status | head" ends quietly
+        sys.stdout.reconfigure(errors="backslashreplace")  # a host's file may have bytes that are not text
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # "vgpuctl status | head" ends without a message
     command: Command = args.command_of
     screen = Screen(sys.stdout)
     try:
@@ -70,9 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PermissionError:
         _report(screen, _not_root(args.command), args.json)
     except OSError as exc:  # such as standard output on a full disk
-        _report(screen, error("it failed with '%s'" % exc.strerror, exc.filename, remedy="Put that right, then run it again.", code="io_error"), False)
+        remedy = "Fix this, then run the command again."
+        _report(screen, error("the command failed with '%s'" % exc.strerror, exc.filename, remedy=remedy, code="io_error"), False)
     except KeyboardInterrupt:
-        _report(screen, error("it was interrupted", expected="its end", remedy="What was done stays. Run it again: it goes on.", code="interrupted"), False)
+        remedy = "Completed steps stay in place. Run the command again to continue."
+        _report(screen, error("the command was interrupted", remedy=remedy, code="interrupted"), False)
         return _INTERRUPTED
     return command.failed
 

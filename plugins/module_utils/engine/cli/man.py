@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The man page of vgpuctl, made of the same table as its --help."""
+"""The man page of vgpuctl, generated from the same table as its --help."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ vgpuctl \\- %s
 _TAIL = """.SH EXIT STATUS
 .TP
 .B 0
-The command did its work. For
+The command succeeded.
 .B status
 and
 .B doctor
-also: nothing is wrong.
+found no errors.
 .TP
 .B 1
-The command failed, or was refused; the reason is on standard error.
+The command failed or was refused. Standard error shows the reason.
 .B status
 found warnings only.
 .B doctor
@@ -41,19 +41,19 @@ found errors, or could not read the host. For all commands: the options are wron
 .SH ENVIRONMENT
 .TP
 .B NO_COLOR
-If it is set, nothing is printed in color.
+If this variable is set, nothing is printed in color.
 .SH FILES
 .TP
 .I %s
 The layout that the boot restores.
 .TP
 .I %s
-This command: one file, which needs Python 3.8 or newer and no other package. Layouts in YAML need PyYAML.
+This command: one file, which requires Python 3.8 or newer and no other package. Layouts in YAML require PyYAML.
 """
 
 
 def page(description: str, commands: Sequence[Command]) -> str:
-    """The page, for section 8."""
+    """The man page, for section 8."""
     return "".join([_HEAD % _escaped(description), *(line for one in commands for line in _command(one)), _TAIL % (_escaped(STORE), _escaped(COMMAND))])
 
 
@@ -72,6 +72,6 @@ def _sentence(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A text that troff prints as it is: also one whose line would begin as a request does."""
+    """A text that troff prints unchanged, even if a line begins like a request."""
     text = text.replace("\\", "\\e").replace("-", "\\-")
     return "\\&" + text if text.startswith((".", "'")) else text

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names, UUIDs, serial numbers, network addresses and secrets of texts, each replaced by the same word wherever it stands.
+"""Masks names, UUIDs, serial numbers, network addresses and secrets in texts. Each one gets the same replacement everywhere.
 
-Texts are learned first, all of them, and masked then: a serial number that one text names as such is masked in the others too.
-PCI addresses, versions and types stay: a report is worth nothing without them.
+All texts are learned first and masked afterwards: a serial number that one text labels as such is masked in the others, too.
+PCI addresses, versions and types are not masked: a report is useless without them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Iterable, Match, Pattern
 
 from ..base.errors import SECRET_NAMES
 
-# What a report is about, or what every host has.
+# Words that are never masked: a report needs them, or every host has them.
 _COMMON = frozenset(
     "localhost localdomain root nvidia vgpu kvm qemu libvirt linux debian ubuntu none null unknown n/a default true false on off yes no the and for with"
     " system host guest vm gpu kernel driver error failed active inactive enabled disabled running service".split()
 )
 _PLAIN = ("", "0", "1", "127.0.0.1", "0.0.0.0", "[N/A]")
 _UUID = r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}"
-# Texts in which each match of the second group is replaced: (kind, pattern), in this order. Each begins where it can't begin once more within
-# its own match: others decide how long a word in a log is.
+# (kind, pattern), applied in this order; the match of the second group is replaced. No pattern can begin again within its own match, as this would
+# be slow: a word in a log can have any length.
 _RULES: tuple[tuple[str, Pattern[str]], ...] = (
     ("key", re.compile(r"()(-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z))", re.DOTALL)),
-    # The end of a key whose beginning is not there: journalctl shows the last lines of a log. Which of the lines before it are the key's, nobody knows.
+    # The end of a key without its beginning: journalctl shows only the last lines of a log. All lines before the end may belong to the key.
     ("key", re.compile(r"()(\A.*?-----END [A-Z0-9 ]+-----)", re.DOTALL)),
     ("secret", re.compile(r"()(\beyJ[\w-]{8,}(?:\.[\w-]+){1,4})")),
     ("secret", re.compile(r"(?i)(\b(?:bearer|basic)\s+)([A-Za-z0-9+/=._~-]{8,})")),
@@ -43,7 +43,7 @@ _RULES: tuple[tuple[str, Pattern[str]], ...] = (
     ("address", re.compile(r"()(?<![\w.])((?:\d{1,3}\.){3}\d{1,3})(?![\w.]*\w)")),
 )
 _IPV6 = re.compile(r"(?<![\w:.])([0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}(?:(?:\d{1,3}\.){3}\d{1,3})?)(?![\w:]|\.\d)")
-# Where texts name VMs, users and hosts: (kind, pattern of the name).
+# Patterns of names of VMs, users and hosts in texts: (kind, pattern).
 _NAMES: tuple[tuple[str, Pattern[str]], ...] = (
     ("vm", re.compile(r"\bguest=([^,\s'\"\]]+)")),
     ("vm", re.compile(r"(?:^|\s)-name\s+(?:guest=)?([^,\s'\"\]]+)")),
@@ -57,21 +57,21 @@ _NAMES: tuple[tuple[str, Pattern[str]], ...] = (
 
 
 class Masks:
-    """Learns what is to be masked, then masks it. counts: how many different ones of each kind were replaced."""
+    """Learns names and secrets, then masks them. counts: the number of different ones of each kind that were replaced."""
 
     def __init__(self) -> None:
-        self._words: dict[str, str] = {}  # what replaces a text, by the text in lower case
+        self._words: dict[str, str] = {}  # the replacement, by the text in lower case
         self._numbers: dict[str, int] = {}
         self._names: dict[str, str] = {}  # kind by name
         self._pattern: Pattern[str] | None = None
 
     @property
     def counts(self) -> dict[str, int]:
-        """Of each kind, by the kind's name."""
+        """The number of replaced words, by kind."""
         return dict(sorted(self._numbers.items()))
 
     def add(self, kind: str, names: Iterable[str]) -> None:
-        """Names that are known to be secret, whatever stands around them."""
+        """Adds names that are masked in any context."""
         for name in names:
             plain = name.strip().strip(".,:;\"'")
             if len(plain) > 1 and plain.lower() not in _COMMON and not plain.isdigit():
@@ -79,13 +79,13 @@ class Masks:
         self._pattern = None
 
     def learn(self, text: str) -> None:
-        """Adds the names and serial numbers that a text calls so."""
+        """Adds the names and serial numbers that a text labels as such."""
         for kind, pattern in _NAMES:
             self.add(kind, pattern.findall(text))
         self.add("serial", (found.group(2) for kind, pattern in _RULES if kind == "serial" for found in pattern.finditer(text)))
 
     def mask(self, text: str) -> str:
-        """The text without them."""
+        """The masked text."""
         for kind, pattern in _RULES:
             text = pattern.sub(functools.partial(self._replace, kind), text)
         text = _IPV6.sub(self._ipv6, text)
@@ -95,7 +95,7 @@ class Masks:
         return self._pattern.sub(lambda found: self._word(self._names[found.group(1).lower()], found.group(1)), text)
 
     def _replace(self, kind: str, found: Match[str]) -> str:
-        """A match whose second group is replaced, unless that says nothing, or stands for something already."""
+        """The match with its second group replaced, unless the group is a common word or a replacement already."""
         text = found.group(2)
         plain = text.strip("\"'")
         if plain.lower() in _COMMON or plain in _PLAIN or re.fullmatch(r"<[a-z]+-\d+>", plain):
@@ -104,7 +104,7 @@ class Masks:
         return found.group(1) + quote + self._word(kind, plain if quote else text) + quote
 
     def _word(self, kind: str, text: str) -> str:
-        """What stands for a text: its kind and a number."""
+        """The replacement of a text: its kind and a number."""
         plain = text.lower()
         if plain not in self._words:
             self._numbers[kind] = self._numbers.get(kind, 0) + 1

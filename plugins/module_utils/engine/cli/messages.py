@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The errors that sources can report: their codes, what was found and expected, and what to do. 'vgpuctl explain' and a page of the docs show them.
+"""The errors in the sources: their codes, what was found and expected, and what to do. 'vgpuctl explain' and a docs page show them.
 
-Sources are read, not run. An error is a call of ``Refusal`` or ``error``, or of a function of the same file that hands its parameters to
-one. Texts are followed through constants, conditions, local variables and tables; what only a run knows is shown as ``…``.
+Sources are read, not run. An error is a call of ``Refusal`` or ``error``, or of a function in the same file that passes its parameters to
+one of these. Texts are resolved through constants, conditions, local variables and tables. ``…`` replaces values that only a run knows.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any, Dict, Iterable, List, Union
 
 PARAMETERS = ("found", "device", "expected", "remedy", "code")
 UNKNOWN = "…"
-MOST = 8  # readings of one text that are followed
+MOST = 8  # the most variants of one text
 
 Scope = Union[ast.Module, ast.FunctionDef]
-# What names mean in one round of a loop.
+# The values of names in one round of a loop.
 Environment = Dict[str, List[str]]
 
 
 class MessageError(Exception):
-    """A source that can't be parsed, reported in one message."""
+    """Raised for a source that can't be parsed."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Source:
     tree: ast.Module
     constants: dict[str, ast.expr] = field(default_factory=dict)
     functions: dict[str, ast.FunctionDef] = field(default_factory=dict)
-    taken: dict[str, tuple[str, str]] = field(default_factory=dict)  # names from other files of ours: file, name there
+    taken: dict[str, tuple[str, str]] = field(default_factory=dict)  # names imported from other files of the collection: (file, name)
 
     @classmethod
     def of(cls, name: str, text: str) -> Source:
-        """The source of that name, such as vgpu/plan.py, from its text."""
+        """The source with this name, such as vgpu/plan.py, parsed from its text."""
         one = cls(name, ast.parse(text))
         for node in one.tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -61,25 +61,25 @@ class Source:
 
 
 def parameters(function: ast.FunctionDef) -> list[str]:
-    """Names of a function's parameters."""
+    """The names of a function's parameters."""
     return [one.arg for one in (*function.args.args, *function.args.kwonlyargs)]
 
 
 def called(call: ast.Call) -> str:
-    """The last name of what is called."""
+    """The last name of the called function."""
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
 
 class Reader:
-    """Reads errors out of the sources."""
+    """Extracts errors from the sources."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
-        """Know all sources, so that constants of one are found from another."""
+        """Indexes all sources, so that constants of other sources are found."""
         self.sources = {one.name: one for one in sources}
         self.by_module = {posixpath.basename(one.name)[: -len(".py")]: one for one in self.sources.values()}
 
     def errors(self, source: Source) -> list[tuple[str, Message]]:
-        """(code, message) of each error in the file, in its order."""
+        """Returns (code, message) of each error, in the order of the file."""
         found: list[tuple[str, Message]] = []
         scopes: list[Scope] = [source.tree, *(node for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef))]
         for scope in scopes:
@@ -91,7 +91,7 @@ class Reader:
         return found
 
     def taken(self, source: Source, call: ast.Call) -> list[str]:
-        """Parameters of a call that makes an error, in their order; none for other calls."""
+        """The parameters of a call that creates an error, in order; None for other calls."""
         name = called(call)
         if name in ("Refusal", "error"):
             return list(PARAMETERS)
@@ -102,7 +102,7 @@ class Reader:
 
     @staticmethod
     def only_hands_on(scope: Scope, names: list[str], call: ast.Call) -> bool:
-        """Whether the call stands in a function that hands its own parameter *code* on."""
+        """Whether the call is in a function that passes its own parameter *code* on."""
         if isinstance(scope, ast.Module) or "code" not in parameters(scope):
             return False
         given = dict(zip(names, call.args), **{one.arg: one.value for one in call.keywords if one.arg})
@@ -110,7 +110,7 @@ class Reader:
         return isinstance(code, ast.Name) and code.id == "code"
 
     def rows(self, source: Source, scope: Scope, call: ast.Call) -> list[Environment]:
-        """What names mean in each round of a loop over a table of constants; one empty meaning where there is none."""
+        """The values of names in each round of a loop over a table of constants; one empty dictionary if there is no loop."""
         for loop in ast.walk(scope):
             if not (isinstance(loop, ast.For) and isinstance(loop.target, ast.Tuple) and isinstance(loop.iter, ast.Name)):
                 continue
@@ -132,7 +132,7 @@ class Reader:
 
         codes = text("code") or ("error",)
         if UNKNOWN in codes:
-            raise MessageError(f"{source.name}:{call.lineno}: the code of this error can't be read: write it as a constant")
+            raise MessageError(f"{source.name}:{call.lineno}: the code of this error can't be read: write the code as a constant")
         return [(code, Message(text("found"), text("expected"), text("remedy"))) for code in codes]
 
     def texts(self, source: Source, scope: Scope, node: ast.expr, environment: Environment) -> list[str]:
@@ -140,7 +140,7 @@ class Reader:
         return list(dict.fromkeys(self.raw(source, scope, node, environment)))[:MOST]
 
     def raw(self, source: Source, scope: Scope, node: ast.expr, environment: Environment) -> list[str]:
-        """Like texts, with repetitions."""
+        """As texts(), with repetitions."""
 
         def inner(one: ast.expr) -> list[str]:
             return self.texts(source, scope, one, environment)
@@ -177,7 +177,7 @@ class Reader:
         return [text for one in values for text in self.texts(source, scope, one, environment)]
 
     def named(self, source: Source, scope: Scope, name: str, environment: Environment) -> list[str]:
-        """What a name may hold: of the round of a loop, of the function, of the file."""
+        """The possible values of a name: from the round of a loop, the function or the file."""
         if name in environment:
             return environment[name]
         found = []
@@ -199,7 +199,7 @@ class Reader:
 
 
 def calls_of(scope: Scope) -> list[ast.Call]:
-    """Calls of a function, or of a file outside its functions; those of functions inside a function are theirs."""
+    """The calls in a function, or in a file outside of its functions. Calls in nested functions belong to those."""
     found, waiting = [], list(ast.iter_child_nodes(scope))
     while waiting:
         node = waiting.pop()
@@ -212,7 +212,7 @@ def calls_of(scope: Scope) -> list[ast.Call]:
 
 
 def assignments(scope: Scope) -> list[ast.Assign]:
-    """Assignments of a function or file, in the order of the code."""
+    """The assignments in a function or file, in the order of the code."""
     return sorted((node for node in ast.walk(scope) if isinstance(node, ast.Assign)), key=lambda one: one.lineno)
 
 
@@ -222,7 +222,7 @@ def mentions(node: ast.expr, name: str) -> bool:
 
 
 def filled(text: str, values: list[list[str]]) -> str:
-    """A format with those of its values that are known beforehand; the others as ``…``."""
+    """A format string with its known values; ``…`` replaces the others."""
     waiting = iter(values)
 
     def value(match: Any) -> str:

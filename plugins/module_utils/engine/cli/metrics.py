@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """vgpuctl metrics: the host's vGPUs for Prometheus, in the text format of node_exporter's textfile collector.
 
-What is wrong is counted by the codes of ``problems``.
+Problems are counted by the codes of ``problems``.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from .metrics_names import METRICS, PREFIX
 from .metrics_usage import MIB, Sample
 from .screen import Screen
 
-# Seconds after which a half-written file is one of a killed run: nothing here holds the host's lock.
+# Seconds after which a half-written file must belong to a killed run: this command does not take the host's lock.
 _ABANDONED = 3600
-# Which nvidia-smi hangs in the kernel: its pid, and when it began. A reboot empties the directory.
+# Records the pid and start time of an nvidia-smi that hangs in the kernel. A reboot empties the directory.
 _STUCK = "/run/vgpuctl-nvidia-smi"
 TIMEOUT = 20.0  # seconds for all runs of nvidia-smi together
-# Problems that keep the next boot from restoring the vGPUs.
+# Problems that prevent the next boot from restoring the vGPUs.
 NEXT_BOOT = ("next_kernel_without_driver", "boot_cause", "service_not_enabled", "restore_not_enabled")
 
 
 @dataclass(eq=False, repr=False)
 class Scrape:
-    """All that is shown. now: its end, seconds since 1970; seconds: how long it took."""
+    """The data of all metrics. now: end of the reading, in seconds since 1970; seconds: its duration."""
 
     seen: snapshot.Snapshot
     restored: restore_record.Record | None
@@ -47,8 +47,8 @@ class Scrape:
 
 
 def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
-    """Prints the metrics, or replaces the file of --output by them in one step."""
-    output = args.output and os.path.abspath(args.output)  # a name alone is a file of this directory
+    """Prints the metrics, or writes them to the file of --output atomically."""
+    output = args.output and os.path.abspath(args.output)  # a bare name is a file in this directory
     if output:
         _check(ctx, output)
     scraped = scrape(ctx, args.timeout)
@@ -60,7 +60,7 @@ def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
         out(text.rstrip("\n"))
         return 0
     files.sweep(ctx.root, [os.path.dirname(output)], before=ctx.clock.wall() - _ABANDONED)
-    # Renamed into place: a reader never sees half of it.
+    # Renamed atomically: a reader never sees an incomplete file.
     files.write_atomic(ctx.root, output, text)
     if args.json:
         out.json({"written": output})
@@ -70,7 +70,7 @@ def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
 def _check(ctx: Context, output: str) -> None:
     if not os.path.isdir(ctx.root + os.path.dirname(output)):
         raise error(
-            "its directory is not there", output, "the directory of node_exporter's textfile collector (--collector.textfile.directory)",
+            "its directory does not exist", output, "the directory of node_exporter's textfile collector (--collector.textfile.directory)",
             "Install node_exporter, or name its directory (vgpu_metrics_directory).", "no_directory",
         )
     if not output.endswith(".prom"):
@@ -90,7 +90,7 @@ def scrape(ctx: Context, timeout: float = TIMEOUT) -> Scrape:
 
 
 def _is_stuck(ctx: Context) -> bool:
-    """Whether the nvidia-smi of an earlier scrape still hangs in the kernel: each one more would stay there, too, until the host is rebooted."""
+    """Whether the nvidia-smi of an earlier scrape still hangs in the kernel. Every further one would hang, too, until the host is rebooted."""
     pid, dummy, began = (files.read_text(ctx.root, _STUCK) or "").strip().partition(" ")
     if not pid.isdigit() or not began or _began(ctx, int(pid)) != began:
         return False
@@ -99,12 +99,12 @@ def _is_stuck(ctx: Context) -> bool:
 
 
 def _began(ctx: Context, pid: int) -> str:
-    """When a process began, in the kernel's ticks; empty if there is none."""
+    """The start time of a process, in the kernel's ticks; empty if there is no such process."""
     return " ".join(ctx.sysfs.read_or("/proc/%d/stat" % pid, "").rpartition(")")[2].split()[19:20])
 
 
 def render(scraped: Scrape) -> str:
-    """The text."""
+    """The metrics in Prometheus' text format."""
     lines: dict[str, list[str]] = {metric.name: [] for metric in METRICS}
     for name, value, labels in _samples(scraped):
         shown = ",".join('%s="%s"' % (key, _escaped(labels[key])) for key in sorted(labels))
@@ -118,7 +118,7 @@ def _samples(scraped: Scrape) -> Iterator[Sample]:
     there = {gpu.address: gpu for gpu in seen.inventory.gpus}
     for address in sorted({*there, *seen.stored}):
         expected = [one.type for one in seen.stored[address].vgpus] if address in seen.stored else []
-        # What is stored for a GPU that is gone is still expected: an alert must not end with the GPU.
+        # Stored vGPUs of a missing GPU are still expected: an alert must not end because the GPU is gone.
         yield from _gpu(there[address], expected) if address in there else _vgpus(address, expected, [], [])
     yield from metrics_usage.samples(seen.inventory, scraped.usage)
     yield from _host(seen)
@@ -154,7 +154,7 @@ def _host(seen: snapshot.Snapshot) -> Iterator[Sample]:
 
 
 def _fabric(fabric: Fabric) -> Iterator[Sample]:
-    """Of a host with NVSwitches. Without a sample of partitions, Fabric Manager does not show them."""
+    """The samples of a host with NVSwitches. Partitions have no sample if Fabric Manager does not report them."""
     manager = fabric.manager
     labels = {"version": manager.version or "", "mode": manager.mode or "", "active": manager.unit.get("active") or ""}
     yield "fabric_manager_info", 1, labels
@@ -179,7 +179,7 @@ def _gpu(gpu: Gpu, expected: list[str]) -> Iterator[Sample]:
 
 
 def _vgpus(address: str, expected: list[str], present: list[str], used: list[str]) -> Iterator[Sample]:
-    """Numbers of vGPUs by type, of the types of all of them."""
+    """The numbers of vGPUs by type, for all types of all vGPUs."""
     for kind in sorted({*expected, *present}):
         for name, kinds in (("expected", expected), ("present", present), ("in_use", used)):
             yield name, kinds.count(kind), {"gpu": address, "type": kind}

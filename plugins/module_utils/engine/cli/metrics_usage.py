@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What GPUs and vGPUs do, for vgpuctl metrics: what nvidia-smi reports, and which vGPU of the host it is about.
+"""Usage of GPUs and vGPUs for vgpuctl metrics: the values of nvidia-smi, and the vGPUs of the host that they belong to.
 
-Each question is asked once, with a deadline for all of them. No answer is a metric of its own, and changes nothing else.
+Each query runs once, with a common deadline. A query without an answer is reported as a metric and does not affect the others.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Sample = Tuple[str, object, Dict[str, str]]
 
 @dataclass(eq=False, repr=False)
 class Usage:
-    """The answers about GPUs and vGPUs; None: there was nothing to ask about."""
+    """The answers about GPUs and vGPUs; None: no query was necessary."""
 
     gpus: Answer[GpuUsage] | None
     vgpus: Answer[VgpuUsage] | None
 
 
 def read(ctx: Context, inventory: Inventory) -> Usage:
-    """Asks nvidia-smi. Without a GPU that NVIDIA's driver drives, or without a vGPU, it is not asked."""
+    """Queries nvidia-smi, but only if a GPU is bound to NVIDIA's driver, and for vGPUs only if there is one."""
     bound = [gpu for gpu in inventory.gpus if gpu.driver == "nvidia" and gpu.alive]
     if not bound:
         return Usage(None, None)
@@ -49,7 +49,7 @@ def read(ctx: Context, inventory: Inventory) -> Usage:
 
 
 def samples(inventory: Inventory, usage: Usage) -> Iterator[Sample]:
-    """All of both answers, and what there is without them. What contradicts the kernel, or itself, is left out."""
+    """The samples of both answers, and of the queries themselves. Values that contradict the kernel or each other are left out."""
     running = usage.vgpus.found if usage.vgpus else []
     named = Counter((one.gpu, _key(one, inventory, running)) for one in running)
     known = [(one, key) for one, key in ((one, _key(one, inventory, running)) for one in running) if key and named[one.gpu, key] == 1]
@@ -67,12 +67,12 @@ def samples(inventory: Inventory, usage: Usage) -> Iterator[Sample]:
 
 
 def _fits(memory: dict[str, int]) -> bool:
-    """Whether no more framebuffer is used or free than there is."""
+    """Whether the used and the free framebuffer are not larger than the total."""
     return all(memory.get(word, 0) <= memory.get("total", memory.get(word, 0)) for word in ("used", "free"))
 
 
 def _outcome(query: str, answer: Answer[GpuUsage] | Answer[VgpuUsage] | None, wrong: bool) -> Iterator[Sample]:
-    """wrong: whether the answer contradicts the kernel, or itself."""
+    """The samples of one query. wrong: whether the answer contradicts the kernel or itself."""
     if answer:
         error = answer.error or ("contradiction" if wrong else None)
         yield "scrape_success", int(not error), {"query": query}
@@ -82,9 +82,9 @@ def _outcome(query: str, answer: Answer[GpuUsage] | Answer[VgpuUsage] | None, wr
 
 
 def _key(one: VgpuUsage, inventory: Inventory, running: Sequence[VgpuUsage]) -> str | None:
-    """Which vGPU of the host it is: by UUID, or else as the only one of its type that its VM has on the GPU.
+    """Identifies the vGPU of the host: by UUID, or else as the VM's only vGPU of this type on the GPU.
 
-    The driver's own number where that is not certain; None where the kernel has no such vGPU.
+    Returns the driver's own number if the vGPU is ambiguous; None if the kernel has no such vGPU.
     """
     gpu = inventory.gpu(one.gpu)
     there = gpu.vgpus if gpu else []
@@ -116,7 +116,7 @@ def _of_gpu(one: GpuUsage) -> Iterator[Sample]:
 
 
 def _of_vgpu(gpu: Gpu, vgpu: Vgpu, used: VgpuUsage | None) -> Iterator[Sample]:
-    """A vGPU that the kernel has, with its VM: as /proc shows it, or else nvidia-smi."""
+    """A vGPU of the kernel with its VM, from /proc or else from nvidia-smi."""
     where = {"gpu": gpu.address, "vgpu": vgpu.key}
     yield "info", 1, dict(where, parent=vgpu.parent, type=vgpu.type or "unknown")
     size = framebuffer_of(vgpu.type or "")
@@ -134,7 +134,7 @@ def _of_running(one: VgpuUsage, where: dict[str, str]) -> Iterator[Sample]:
     for engine, share in sorted(one.busy.items()):
         yield "utilization_ratio", share, dict(where, engine=engine)
     state = licensing.state(one.license)
-    # Other words than these two say nothing of a license.
+    # All other words give no information about the license.
     if one.license and (state.licensed or one.license.startswith("Unlicensed")):
         yield "licensed", int(state.licensed), where
     if state.expiry:

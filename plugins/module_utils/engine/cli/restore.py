@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vgpuctl restore: what the unit runs at boot, and people after a mishap."""
+"""vgpuctl restore: the unit runs this at boot, and operators run it after a failure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .screen import Screen
 
 
 def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
-    """Restores what is stored. Exit status 0, or 1 if something failed. With --json all is printed at the end."""
+    """Restores the stored layout. Exit status 0, or 1 after a failure. With --json, everything is printed at the end."""
     asked = ctx.clock.now()
     with HostLock(ctx, args.timeout, name="vgpuctl restore"):
         clean_leftovers(ctx.root)
@@ -30,7 +30,8 @@ def run(ctx: Context, out: Screen, args: argparse.Namespace) -> int:
         missing = [one.as_dict() for one in report.missing]
         out.json(dict(result, vgpus=report.vgpus, vgpus_after=round(report.after, 3), missing=missing))
     else:
-        out("vgpuctl: %d of the %d stored vGPUs there, %.1f s after the driver was ready" % (report.vgpus, report.vgpus + len(report.missing), report.after))
+        stored = report.vgpus + len(report.missing)
+        out("vgpuctl: %d of the %d stored vGPUs exist, %.1f s after the driver was ready" % (report.vgpus, stored, report.after))
         for one in report.missing:
             out("vgpuctl: missing: %s on %s%s" % (one.type, one.parent, " (%s)" % one.uuid if one.uuid else ""))
         out("vgpuctl: %d steps done, %d failed, in %.1f s" % (done, failed, took))

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host as the commands see it, read once."""
+"""The state of the host for the commands, read once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..system.context import Context
 
 @dataclass(eq=False, repr=False)
 class Snapshot:
-    """A host. stored: by address; found: all problems; fabric: None without NVSwitches."""
+    """The state of a host. stored: by address; found: all problems; fabric: None without NVSwitches."""
 
     inventory: reader.Inventory
     state: host.HostState
@@ -28,7 +28,7 @@ class Snapshot:
 
 
 def read(ctx: Context) -> Snapshot:
-    """Reads it."""
+    """Reads the state."""
     inventory, state = reader.read(ctx, with_types=False, with_mig=True), host.read(ctx)
     causes = boot_files.causes_and_edits(boot_files.read(ctx.root), [gpu for gpu in inventory.gpus if gpu.supported])[0]
     services, stored, domains = migration.services(ctx), layout_file.read(ctx.root), libvirt_xml.domains(ctx)[0]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vgpuctl status: whether all is well; GPUs, VFs, vGPUs, and who uses them."""
+"""vgpuctl status: a summary, GPUs, VFs, vGPUs, and their users."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .findings import grouped, more
 from .screen import Screen, count
 
 _WORDS = {True: "on", False: "off", None: "off"}
-# Exit status and style by the worst severity.
+# The exit status and style by the highest severity.
 _VERDICTS = {"error": (2, "error"), "warning": (1, "warning"), "ok": (0, "good")}
 
 
 def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
-    """Prints it. Exit status 0: all is well; 1: warnings only; 2: something does not work."""
+    """Prints the status. Exit status 0: no problems; 1: warnings only; 2: errors."""
     seen = snapshot.read(ctx)
     severities = [one.severity for one in seen.found]
     verdict = next((one for one in ("error", "warning") if one in severities), "ok")
@@ -49,14 +49,14 @@ def run(ctx: Context, screen: Screen, args: argparse.Namespace) -> int:
         if len(finding.errors) > 1:
             screen("  and %d more of this kind: %s" % (len(finding.errors) - 1, more(finding.errors[1:])))
         if finding.effects:
-            screen("  from it follow: %s" % finding.consequences)
+            screen("  consequences: %s" % finding.consequences)
     return status
 
 
 def _fabric(screen: Screen, fabric: Fabric) -> None:
-    """The NVLink fabric of a host with NVSwitches, for people."""
+    """Prints the NVLink fabric of a host with NVSwitches."""
     manager = fabric.manager
-    mode, active = MODES.get(manager.mode or "", manager.mode or "unknown"), manager.unit.get("active") or "not there"
+    mode, active = MODES.get(manager.mode or "", manager.mode or "unknown"), manager.unit.get("active") or "missing"
     words = (count(len(fabric.switches), "NVSwitch device"), manager.version or "none", mode, active)
     screen("Fabric: %s, Fabric Manager %s, mode %s, service %s" % words)
     for one in fabric.partitions or ():
@@ -66,7 +66,7 @@ def _fabric(screen: Screen, fabric: Fabric) -> None:
 
 
 def _summary(seen: snapshot.Snapshot) -> str:
-    """The host on one line."""
+    """The summary of the host on one line."""
     gpus, stored = seen.inventory.gpus, [(one.address, vgpu.key) for one in seen.stored.values() for vgpu in one.vgpus]
     vgpus = [(gpu.address, vgpu) for gpu in gpus for vgpu in gpu.vgpus]
     there = {(pf, vgpu.key) for pf, vgpu in vgpus}
@@ -81,14 +81,14 @@ def _summary(seen: snapshot.Snapshot) -> str:
 
 
 def _row(gpu: Gpu) -> dict[str, Any]:
-    """A GPU for machines."""
+    """A GPU as JSON data."""
     mig, vgpus = gpu.mig.as_dict() if gpu.mig else None, [vgpu.as_dict() for vgpu in gpu.vgpus]
     row = {"address": gpu.address, "model": gpu.name, "driver": gpu.driver, "vfs": gpu.num_vfs, "framework": gpu.framework}
     return dict(row, mig=mig, vgpus=vgpus)
 
 
 def _table(screen: Screen, gpus: list[Gpu], found: list[Problem]) -> None:
-    """All GPUs on a terminal, one a line. A GPU is as bad as what is wrong with it, its VFs and its vGPUs."""
+    """Prints all GPUs on a terminal, one a line. A GPU's severity is the highest one among it, its VFs and its vGPUs."""
     rows, styles = [], []
     for gpu in gpus:
         devices = {gpu.address, *(vf.address for vf in gpu.vfs), *(vgpu.key for vgpu in gpu.vgpus)}
@@ -104,7 +104,7 @@ def _table(screen: Screen, gpus: list[Gpu], found: list[Problem]) -> None:
 
 
 def _show(gpu: Gpu, screen: Screen) -> None:
-    """A GPU and its vGPUs, for people."""
+    """Prints a GPU and its vGPUs."""
     words = (gpu.address, gpu.name, gpu.driver or "none", gpu.num_vfs, gpu.total_vfs, gpu.framework)
     screen("")
     screen("%s  %s  driver %s  VFs %d of %d  framework %s" % words, "strong")

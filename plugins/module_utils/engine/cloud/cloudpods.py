@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The configuration file of Cloudpods' host agent: what a plan needs of a host, and what does the plan's steps."""
+"""The configuration file of Cloudpods' host agent: reads the plan's input from a host, and does the plan's steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARK_TEXT = "Written by vgpu.kvm: Cloudpods' host agent was not restarted since
 
 
 def _is_path(path: str) -> bool:
-    """Whether a file system can have it."""
+    """Whether a file system can have this path."""
     try:
         return path.startswith("/") and "\n" not in path and len(os.fsencode(path)) < 3000
     except UnicodeError:
@@ -28,9 +28,9 @@ def _is_path(path: str) -> bool:
 
 
 def _file(ctx: Context, request: Request) -> tuple[str, str | None, list[Refusal]]:
-    """(path without links, text or None, errors)."""
+    """Returns (path without links, text or None, errors)."""
     if not _is_path(request.path):
-        found = "%.60r is no absolute path" % request.path
+        found = "%.60r is not an absolute path" % request.path
         return request.path, None, [Refusal(found, device="path", expected="a file, such as %s" % PATH, code="bad_path")]
     try:
         path = files.real_path(ctx.root, request.path)
@@ -40,13 +40,13 @@ def _file(ctx: Context, request: Request) -> tuple[str, str | None, list[Refusal
     if text is not None or not request.present:
         return path, text, []
     return path, None, [Refusal(
-        "it is not there", device=request.path, expected="the configuration of Cloudpods' host agent",
-        remedy="Add this host to Cloudpods first (ocboot, or its operator, writes the file), or give its path (role variable vgpu_cloudpods_path).",
+        "the file does not exist", device=request.path, expected="the configuration of Cloudpods' host agent",
+        remedy="Add this host to Cloudpods first (ocboot or Cloudpods' operator writes the file), or set role variable vgpu_cloudpods_path.",
         code="host_conf_missing")]
 
 
 def read(ctx: Context, request: Request) -> State:
-    """What a plan needs of this host. The layouts are read only where something is asked of them."""
+    """Reads the plan's input from this host. The layouts are read only if the request needs them."""
     found = inventory.read(ctx, with_types=False)
     path, text, errors = _file(ctx, request)
     state = State(found, path, text, os.path.lexists(ctx.root + migration.current(ctx.root, MARK)), errors=errors)
@@ -59,11 +59,11 @@ def read(ctx: Context, request: Request) -> State:
 
 
 def clean(ctx: Context, request: Request) -> None:
-    """Removes what a killed run left half-written beside the file: a copy of it, which may hold passwords."""
+    """Removes half-written copies that a killed run left next to the file, because they may have passwords."""
     try:
         directory = os.path.dirname(files.real_path(ctx.root, request.path)) if _is_path(request.path) else ""
     except EngineError:
-        return  # read() reports it
+        return  # read() reports the error
     if directory and os.path.isdir(ctx.root + directory):
         files.sweep(ctx.root, [directory])
 

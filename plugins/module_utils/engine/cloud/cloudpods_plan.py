@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cloudpods' host agent: which PCI functions it uses for vGPUs, and must otherwise leave alone. The plan, without reading or writing.
+"""Plans which PCI functions Cloudpods' host agent uses for vGPUs and does not take otherwise. Reads and writes nothing.
 
-The agent reads /etc/yunion/host.conf at its start. It takes every NVIDIA GPU (PF or VF) to vfio-pci whose address is not in
-nvidia_vgpu_pfs, which destroys the vGPUs there; of those that are, it offers the mediated devices to VMs.
+The agent reads /etc/yunion/host.conf at its start. It binds every NVIDIA GPU (PF or VF) whose address is not in nvidia_vgpu_pfs
+to vfio-pci, which destroys the GPU's vGPUs. For addresses in the list, it offers the mediated devices to VMs.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from . import yaml_key
 
 PATH = "/etc/yunion/host.conf"
 KEY = "nvidia_vgpu_pfs"
-# Written before the file is changed, removed when the agent was restarted after that.
+# Written before the file is changed, removed after the agent's next restart.
 MARK = STATE + "/cloudpods-restart-due"
-# What the agent itself accepts; it puts domain 0000 before it.
+# The form that the agent accepts; it adds the domain 0000.
 _SHORT = re.compile(r"^0000:([0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f])\Z")
 
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """What the user requests.
+    """The user's request.
 
-    present False: the key is removed. gpus: selectors. require_vgpus: refuse while vGPUs are missing.
+    present: False removes the key. gpus: selectors. require_vgpus: refuse the plan while vGPUs are missing.
     restarted: the agent was restarted, so a restart is no longer pending.
     """
 
@@ -47,9 +47,9 @@ class Request:
 
 @dataclass(eq=False, repr=False)
 class State:
-    """What was read. path: without links; text: of the file, None without one; stored: the layouts, by GPU.
+    """The plan's input from the host. path: without links; text: the file's text, None without a file; stored: the layouts, by GPU.
 
-    marked: a restart of the agent is pending. errors: why the file can't be read; layout_errors: why the layouts can't.
+    marked: a restart of the agent is pending. errors: of reading the file; layout_errors: of reading the layouts.
     """
 
     inventory: Inventory
@@ -63,7 +63,7 @@ class State:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The file and what is to be in it. edit: None for none. addresses: of the key; gpus: whose they are. restart: whether one is pending."""
+    """The file and its new content. edit: None without a change; addresses: the key's value; gpus: their GPUs; restart: whether one is pending."""
 
     path: str
     old: str | None
@@ -74,13 +74,13 @@ class Target:
 
 
 def short(address: str) -> str | None:
-    """An address as Cloudpods spells it, or None when it has no spelling for it."""
+    """An address in Cloudpods' spelling, or None if Cloudpods can't spell it."""
     found = _SHORT.match(address)
     return found.group(1) if found else None
 
 
 def functions(gpu: Gpu) -> list[str]:
-    """Addresses of a GPU: the PF, then its VFs by number."""
+    """The addresses of a GPU: the PF, then its VFs by number."""
     return [gpu.address] + [vf.address for vf in gpu.vfs]
 
 
@@ -89,7 +89,7 @@ def _has_vgpus(gpu: Gpu) -> bool:
 
 
 def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list[Refusal]]:
-    """(gpus, errors). 'all' leaves out GPUs that have no VFs and no types: VMs may have them whole."""
+    """Returns (gpus, errors). 'all' leaves out GPUs without VFs and types, because they may be passed through to VMs."""
     addresses: set[str] = set()
     errors: list[Refusal] = []
     for word in selectors:
@@ -106,29 +106,29 @@ def _chosen(found: Inventory, selectors: Sequence[str]) -> tuple[list[Gpu], list
 
 
 def _unfit(gpu: Gpu) -> Iterator[Refusal]:
-    """Why Cloudpods can't use this GPU's vGPUs."""
+    """The reason for which Cloudpods can't use this GPU's vGPUs."""
     if not gpu.uuids:
         yield Refusal(
-            "its vGPUs are VFs of the vendor-specific VFIO framework, and Cloudpods' agent knows mediated devices alone",
+            "its vGPUs are VFs of the vendor-specific VFIO framework, and Cloudpods' agent only supports mediated devices",
             device=gpu.address, expected="mediated devices (mdev_supported_types)",
-            remedy="Use a host whose kernel has them (before 6.8: Debian 12, Ubuntu 22.04, RHEL 8 and 9), or attach these vGPUs to VMs "
-            "without Cloudpods (libvirt, nova, KubeVirt). Don't run Cloudpods' agent here: it would take the VFs to vfio-pci.",
+            remedy="Use a host whose kernel has mediated devices (before 6.8: Debian 12, Ubuntu 22.04, RHEL 8 and 9), or attach these vGPUs to VMs "
+            "without Cloudpods (libvirt, nova, KubeVirt). Don't run Cloudpods' agent here: it would bind the VFs to vfio-pci.",
             code="vendor_vfio")
     if not all(map(short, functions(gpu))):
         yield Refusal(
-            "it is in PCI domain %s" % gpu.address.split(":")[0],
-            device=gpu.address, expected="domain 0000: Cloudpods writes addresses without a domain, and takes 0000 for it",
-            remedy="Leave this GPU out of 'gpus' (role variable vgpu_gpus), or have the firmware put it into domain 0000 "
-            "(it may offer that as a setting of VMD or of PCIe segments).",
+            "the GPU is in PCI domain %s" % gpu.address.split(":")[0],
+            device=gpu.address, expected="domain 0000: Cloudpods writes addresses without a domain, which means 0000",
+            remedy="Remove this GPU from 'gpus' (role variable vgpu_gpus), or move it to domain 0000 in the firmware "
+            "(check its settings of VMD and PCIe segments).",
             code="pci_domain")
     if not _has_vgpus(gpu):
         yield Refusal(
-            "it has no VFs and no mediated device types", device=gpu.address, expected="vGPUs on it",
-            remedy="Create them first (playbook vgpu.kvm.host, or the roles sriov and vgpus), or leave this GPU out of 'gpus'.", code="no_vfs")
+            "the GPU has no VFs and no mediated device types", device=gpu.address, expected="vGPUs on the GPU",
+            remedy="Create vGPUs first (playbook vgpu.kvm.host, or the roles sriov and vgpus), or remove this GPU from 'gpus'.", code="no_vfs")
 
 
 def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refusal]:
-    """vGPUs that should be there before the agent scans for them. stored: the layouts, by GPU. A list of errors."""
+    """The errors of vGPUs that are missing and must exist before the agent scans for them. stored: the layouts, by GPU."""
     errors = []
     for gpu in gpus:
         expected = stored[gpu.address].vgpus if gpu.address in stored else []
@@ -136,30 +136,30 @@ def _missing(stored: Mapping[str, StoredGpu], gpus: Sequence[Gpu]) -> list[Refus
         missing = [one for one in expected if one.key not in there]
         if missing:
             errors.append(Refusal(
-                "%d of the %d vGPUs of its layout are not there (first: %s on %s)"
+                "%d of the %d vGPUs of its layout are missing (first: %s on %s)"
                 % (len(missing), len(expected), missing[0].type, missing[0].parent),
                 device=gpu.address, expected="all vGPUs, before Cloudpods' agent scans for them",
-                remedy="Restore them ('vgpuctl restore', or the role vgpus), then run again.", code="vgpus_missing"))
+                remedy="Restore the vGPUs ('vgpuctl restore', or the role vgpus), then run again.", code="vgpus_missing"))
     if gpus and not errors and not any(gpu.vgpus for gpu in gpus):
         errors.append(Refusal(
-            "there is no vGPU yet on %s" % ", ".join(gpu.address for gpu in gpus), expected="vGPUs, before Cloudpods' agent scans for them",
-            remedy="Create them first (role vgpus), or set require_vgpus: false (role variable vgpu_cloudpods_require_vgpus) to list the VFs alone.",
+            "no vGPU exists yet on %s" % ", ".join(gpu.address for gpu in gpus), expected="vGPUs, before Cloudpods' agent scans for them",
+            remedy="Create vGPUs first (role vgpus), or set require_vgpus: false (vgpu_cloudpods_require_vgpus) to list VFs without vGPUs.",
             code="no_vgpus"))
     return errors
 
 
 def _exposed(found: Inventory, removed: set[str]) -> Iterator[Refusal]:
-    """GPUs whose vGPUs somebody uses, and which the file would no longer protect."""
+    """The errors of GPUs whose vGPUs are in use and which the new file would no longer protect."""
     for gpu in found.gpus:
         holders = {str(holder): holder for vgpu in gpu.vgpus for holder in vgpu.holders}
         if holders and removed.intersection(map(short, functions(gpu))):
-            doing = "taking it out of %s (the agent would take its VFs to vfio-pci)" % KEY
+            doing = "removing it from %s (the agent would bind its VFs to vfio-pci)" % KEY
             instead = "keep this GPU in 'gpus' (role variable vgpu_gpus)"
             yield refusals.in_use(gpu.address, [holders[name] for name in sorted(holders)], doing, instead=instead)
 
 
 def _edit(state: State, desired: list[str] | None) -> tuple[yaml_key.Edit | None, list[str], list[Refusal]]:
-    """(Edit or None, addresses in the file now, errors). desired: None to remove the key, empty where the addresses are not known."""
+    """Returns (Edit or None, addresses in the file now, errors). desired: None to remove the key, empty if the addresses are unknown."""
     if state.text is None:
         return None, [], []
     try:
@@ -170,7 +170,7 @@ def _edit(state: State, desired: list[str] | None) -> tuple[yaml_key.Edit | None
 
 
 def plan(state: State, request: Request) -> Plan[Target]:
-    """The Plan; raises EngineError with all refusals."""
+    """The Plan. Raises EngineError with all refusals."""
     errors: list[Refusal] = []
     gpus: list[Gpu] = []
     if request.present:
@@ -184,7 +184,7 @@ def plan(state: State, request: Request) -> Plan[Target]:
     restart = bool(edit) or (state.marked and not request.restarted)
     target = Target(state.path, state.text, edit, addresses=addresses, gpus=gpus, restart=restart)
     warnings = [
-        "%s: its VFs show no vGPU types (bound to %s). If Cloudpods' agent took them, rebind them with the role sriov after this."
+        "%s: its VFs show no vGPU types (bound to %s). If Cloudpods' agent took the VFs, rebind them with the role sriov afterwards."
         % (gpu.address, ", ".join(sorted({vf.driver or "no driver" for vf in gpu.vfs})))
         for gpu in gpus
         if gpu.vfs and gpu.framework == "none"
@@ -194,11 +194,11 @@ def plan(state: State, request: Request) -> Plan[Target]:
 
 def _steps(state: State, request: Request, target: Target) -> Iterator[Step]:
     if target.edit and not state.marked:
-        yield Step("mark", None, MARK, "note that Cloudpods' agent must be restarted")
+        yield Step("mark", None, MARK, "record that Cloudpods' agent must be restarted")
     if target.edit and request.present:
         gpus = ", ".join(gpu.address for gpu in target.gpus)
         yield Step("write", None, target.path, "set %s to the %d addresses of %s" % (KEY, len(target.addresses), gpus))
     elif target.edit:
         yield Step("write", None, target.path, "take %s out" % KEY)
     elif state.marked and request.restarted:
-        yield Step("forget", None, MARK, "note that Cloudpods' agent was restarted")
+        yield Step("forget", None, MARK, "record that Cloudpods' agent was restarted")

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The vGPUs that Apache CloudStack discovers on a host: for each profile of each GPU model, the addresses of its vGPUs in CloudStack's spelling.
 
-CloudStack takes existing vGPUs only: mediated devices by their UUID, VFs of the vendor-specific VFIO framework by their address. Its addresses have
-no PCI domain.
+CloudStack uses existing vGPUs only: mediated devices by their UUID, VFs of the vendor-specific VFIO framework by their address. Its addresses
+have no PCI domain.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .offered import Offered
 
 
 def in_reach(address: str) -> bool:
-    """Whether CloudStack and OpenNebula can spell an address: they put domain 0000 before it."""
+    """Whether CloudStack and OpenNebula can spell an address: they always use domain 0000."""
     return address.partition(":")[0] == "0000"
 
 
@@ -25,7 +25,7 @@ def short_address(address: str) -> str:
 
 
 def render(offered: Sequence[Offered]) -> list[dict[str, Any]]:
-    """For a module's result. A GPU without SR-IOV has all its vGPUs at its own address, so the address stands once for each."""
+    """The values for a module's result. All vGPUs of a GPU without SR-IOV have the GPU's address, which is listed once for each."""
     found: dict[tuple[str, str], list[str]] = {}
     for one in offered:
         if in_reach(one.vgpu.parent):
@@ -34,6 +34,6 @@ def render(offered: Sequence[Offered]) -> list[dict[str, Any]]:
 
 
 def warnings(gpus: Sequence[Gpu]) -> list[str]:
-    """Warnings of GPUs that both clouds can't spell."""
+    """The warnings of GPUs whose address both clouds can't spell."""
     words = "CloudStack and OpenNebula: %s is in PCI domain %s, and both use domain 0000 only: its vGPUs and VFs are omitted."
     return [words % (gpu.address, gpu.address.partition(":")[0]) for gpu in gpus if not in_reach(gpu.address)]

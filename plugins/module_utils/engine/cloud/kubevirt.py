@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""KubeVirt's permittedHostDevices, as its custom resource has them.
+"""The permittedHostDevices of KubeVirt's custom resource.
 
 Mediated devices are selected by the full name of their type, VFs by vendor and product: KubeVirt can't distinguish the VFs of a model.
 """
@@ -14,22 +14,22 @@ from typing import Any, Sequence
 from ..base.errors import Refusal
 from .offered import Offered, Rendered
 
-# A device plugin listens at DIRECTORY/kubevirt-NAME.sock, and a socket's path has at most 107 bytes. NAME is that of a mediated device's
-# resource without its prefix; that of a PCI device's with it, and a minus for the slash.
+# A device plugin listens at DIRECTORY/kubevirt-NAME.sock, and a socket's path has at most 107 bytes. For a mediated device, NAME is the
+# resource's name without its prefix; for a PCI device, NAME includes the prefix, with a minus instead of the slash.
 _MOST = 107 - len("/var/lib/kubelet/device-plugins/kubevirt-.sock")
 
 
 def resource_name(prefix: str, name: str) -> str:
-    """A resource's name as Kubernetes allows it: <prefix>/NVIDIA_A40-24Q."""
+    """A resource's name in the form that Kubernetes allows: <prefix>/NVIDIA_A40-24Q."""
     return "%s/%s" % (prefix, re.sub(r"[^A-Za-z0-9_.-]+", "_", name).strip("_.-")[:_MOST].rstrip("_.-"))
 
 
 def too_long(data: dict[str, list[dict[str, Any]]]) -> list[Refusal]:
-    """Resources for which KubeVirt's device plugin can't listen. data: of Rendered. With another provider the limit is not ours to know."""
+    """The errors of resource names that are too long for KubeVirt's device plugin. data: see Rendered. Limits of other plugins are not known here."""
     names = [one["resourceName"] for one in data["pciHostDevices"] if not one.get("externalResourceProvider")]
     return [
         Refusal(
-            "the resource name %s is too long: KubeVirt makes a socket's name of it" % name, device="kubevirt_prefix",
+            "the resource name %s is too long: KubeVirt uses it in a socket's path" % name, device="kubevirt_prefix",
             expected="%d characters at most, prefix and slash included" % _MOST, remedy="Choose a shorter kubevirt_prefix.", code="long_resource",
         )
         for name in names if len(name) > _MOST
@@ -37,7 +37,7 @@ def too_long(data: dict[str, list[dict[str, Any]]]) -> list[Refusal]:
 
 
 def render(offered: Sequence[Offered], prefix: str, external: bool) -> Rendered:
-    """Rendered for vGPUs. prefix: of the resources' names. external: another device plugin than KubeVirt's own allocates them."""
+    """Rendered for vGPUs. prefix: of the resources' names. external: whether another device plugin than KubeVirt's own allocates them."""
 
     def device(selector: str, value: str, name: str) -> dict[str, Any]:
         found: dict[str, Any] = {selector: value, "resourceName": resource_name(prefix, name)}
@@ -62,7 +62,7 @@ def render(offered: Sequence[Offered], prefix: str, external: bool) -> Rendered:
 
 
 def _patch(data: dict[str, list[dict[str, Any]]]) -> str:
-    """A patch of the KubeVirt custom resource in YAML; empty where there are no devices."""
+    """A patch of the KubeVirt custom resource in YAML; empty without devices."""
     if not any(data.values()):
         return ""
     lines = ["spec:", "  configuration:", "    permittedHostDevices:"]

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """OpenStack's nova-compute: nova.conf's [devices] and [mdev_<type>], and [pci] device_spec for VFs that are vGPUs.
 
-nova takes a type by the name of its directory in sysfs, and uses mediated devices of it that are there and free before it creates one.
-So each type is given the addresses on which its vGPUs are. On VFs it also gets as many as there are: nova creates none beyond the layout.
-On a GPU without SR-IOV that number would take the GPU away, so it gets none.
+nova identifies a type by the name of its directory in sysfs, and uses existing free mediated devices of the type before it creates one.
+Each type is therefore configured with the addresses of its vGPUs. For VFs, max_instances is the number of vGPUs, so that nova creates none
+beyond the layout. On a GPU without SR-IOV, that number would make nova ignore the GPU, so it is omitted.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ def resource_class(short: str) -> str:
 
 
 def _spelled(offered: Sequence[Offered]) -> list[Offered]:
-    """The vGPUs whose addresses nova takes: its PCI domains have four digits, and nova-compute ends at others."""
+    """The vGPUs whose addresses nova accepts. PCI domains must have four digits; nova-compute fails at others."""
     return [one for one in offered if one.gpu.address.index(":") == 4]
 
 
 def contradictions(offered: Sequence[Offered], with_classes: bool) -> list[Refusal]:
-    """What nova can't express of what the user requests: VFs of one GPU with two classes end nova-compute at its start."""
+    """The errors of a request that nova can't express: nova-compute does not start if VFs of one GPU have two resource classes."""
     vfs = [one for one in _spelled(offered) if one.mdev_type is None]
     names = {one.gpu.address: [other.short for other in vfs if other.gpu is one.gpu] for one in vfs}
     return [
         Refusal(
-            "its VFs are vGPUs of several types (%s), and nova takes one resource class for all VFs of a GPU" % ", ".join(sorted(set(shorts))),
-            device=address, expected="vGPUs of one type on it, else nova-compute ends at its start (PlacementPciMixedResourceClassException)",
+            "its VFs are vGPUs of several types (%s), but nova supports one resource class for all VFs of a GPU" % ", ".join(sorted(set(shorts))),
+            device=address, expected="vGPUs of one type on the GPU; otherwise nova-compute does not start (PlacementPciMixedResourceClassException)",
             remedy="Create one type on this GPU (vgpu_layout), or set nova_resource_classes: false: flavors then can't distinguish the types.",
             code="nova_mixed_classes",
         )
@@ -43,7 +43,7 @@ def contradictions(offered: Sequence[Offered], with_classes: bool) -> list[Refus
 
 
 def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
-    """Rendered for vGPUs. with_classes: give each type a resource class of its own, by which flavors distinguish types."""
+    """Rendered for vGPUs. with_classes: whether each type gets its own resource class, by which flavors distinguish types."""
     types: dict[str, dict[str, Any]] = {}
     specs = []
     unlimited: set[str] = set()
@@ -61,7 +61,7 @@ def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
         if one.vgpu.parent == one.gpu.address:
             unlimited.add(one.mdev_type)
     for kind in sorted(unlimited):
-        # nova adds what the GPU could still create to what exists, and offers nothing where the sum is more.
+        # nova adds the number of vGPUs that the GPU could still create to the existing ones, and offers none if the sum is larger.
         types[kind]["max_instances"] = None
     mdevs = list(types.values())
     shared = _shared(mdevs)
@@ -70,7 +70,7 @@ def render(offered: Sequence[Offered], with_classes: bool) -> Rendered:
 
 
 def _text(mdevs: Sequence[dict[str, Any]], specs: Sequence[dict[str, Any]]) -> str:
-    """Sections of nova.conf; empty where there are no vGPUs."""
+    """The sections of nova.conf; empty without vGPUs."""
     blocks = []
     if mdevs:
         blocks.append(["[devices]", "enabled_mdev_types = " + ", ".join(one["type"] for one in mdevs)])
@@ -84,7 +84,7 @@ def _text(mdevs: Sequence[dict[str, Any]], specs: Sequence[dict[str, Any]]) -> s
 
 
 def _shared(mdevs: Sequence[dict[str, Any]]) -> list[str]:
-    """Warnings of addresses that have several types: there is no nova.conf for them."""
+    """The warnings of addresses with several types, for which no nova.conf exists."""
     found = []
     for address in sorted({address for one in mdevs for address in one["device_addresses"]}):
         names = sorted(one["type"] for one in mdevs if address in one["device_addresses"])
@@ -97,7 +97,7 @@ def _shared(mdevs: Sequence[dict[str, Any]]) -> list[str]:
 def _warnings(offered: Sequence[Offered], with_classes: bool, unlimited: set[str]) -> list[str]:
     found = []
     for address in dict.fromkeys(one.gpu.address for one in offered if one not in _spelled(offered)):
-        words = "nova: %s is in PCI domain %s, and nova takes domains of four digits: its vGPUs are not in nova_conf."
+        words = "nova: %s is in PCI domain %s, but nova only accepts domains of four digits: its vGPUs are not in nova_conf."
         found.append(words % (address, address.partition(":")[0]))
     offered = _spelled(offered)
     for address in dict.fromkeys(one.gpu.address for one in offered if one.mdev_type in unlimited):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The vGPUs of a host as clouds identify them: each with the names of its type and its device."""
+"""The vGPUs of a host with the names by which clouds identify their types and devices."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..system.context import Context
 class Offered:
     """One vGPU. type_name: in full (NVIDIA A40-24Q).
 
-    mdev_type: the type as the kernel, libvirt and mdevctl call it (nvidia-558), None where there are no mediated devices.
+    mdev_type: the type's name for the kernel, libvirt and mdevctl (nvidia-558), None without mediated devices.
     """
 
     gpu: Gpu
@@ -33,7 +33,7 @@ class Offered:
 
 @dataclass(eq=False, repr=False)
 class Rendered:
-    """What a cloud's operator needs. data: for a module's result; text: for a file, empty without vGPUs; warnings: what they can't express."""
+    """The settings for a cloud. data: for a module's result; text: for a file, empty without vGPUs; warnings: limits of the settings."""
 
     data: dict[str, list[dict[str, Any]]]
     text: str
@@ -49,6 +49,6 @@ def read(ctx: Context, gpus: Sequence[Gpu]) -> list[Offered]:
             framework = frameworks.at(ctx, vgpu.parent)
             name = framework.type_title(vgpu.key) or names.get(vgpu.type_id) or vgpu.type
             directory = framework.type_directory(vgpu.key)
-            if directory or not framework.uuids:  # else it was removed in the meantime
+            if directory or not framework.uuids:  # otherwise the vGPU was removed in the meantime
                 found.append(Offered(gpu, vgpu, " ".join(name.split()), directory))
     return found

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """pci.conf of OpenNebula's probe: the VFs of a host on which OpenNebula may create vGPUs.
 
-OpenNebula creates a vGPU when its VM starts, so a VF that holds a vGPU is of no use to it. PFs often have the device id of their VFs, and the probe
-would offer them as whole GPUs: therefore the addresses are listed.
+OpenNebula creates a vGPU when its VM starts, so it can't use a VF that already has a vGPU. PFs often have the same device id as their VFs, and the
+probe would offer them as whole GPUs. The addresses are listed to prevent this.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .cloudstack import in_reach, short_address
 
 
 def render(gpus: Sequence[Gpu]) -> str:
-    """The file; empty where there is no free VF. gpus: read with their VFs and vGPUs."""
+    """The text of the file; empty without a free VF. gpus: read with their VFs and vGPUs."""
     filters: list[str] = []
     lines: list[str] = []
     for gpu in gpus:

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One top-level key of a YAML file whose value is a list of strings: set or removed by an edit of its lines.
+"""Sets or removes one top-level key of a YAML file, whose value is a list of strings, by an edit of its lines.
 
-Both texts are parsed. The edit is refused unless all other keys mean the same afterwards and this one is as desired. PyYAML composes nodes
-and constructs nothing, and no message shows the file's content but line numbers: the file may hold passwords.
+Both texts are parsed. The edit is refused unless all other keys keep their values and this one gets the desired value. PyYAML composes nodes
+and constructs no objects. Messages show line numbers instead of the file's content, which may have passwords.
 
-A key with minuses in place of underscores is the same key: Cloudpods' reader makes minuses of all of them, and of two such keys any one counts.
+A key with hyphens in place of underscores is the same key: Cloudpods' reader replaces underscores with hyphens, and uses either of two such keys.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from typing import Any
 
 from ..base.errors import EngineError, error
 
-try:  # at the top, as every import: a host may lack PyYAML, and the module then reports that
+try:  # at the top, as every import; the module reports that the host has no PyYAML
     import yaml
 except ImportError:
     yaml = None
 
 _BOM = "\ufeff"
-_BREAKS = "\r\n\x85\u2028\u2029"  # what ends a line in YAML; of what splitlines() knows beside these, YAML has nothing
+_BREAKS = "\r\n\x85\u2028\u2029"  # the line ends of YAML; splitlines() splits at others, too
 _EMPTY = re.compile(r"[ \t%s]*(#|$)" % _BREAKS)
-_COMMENT = re.compile(r"""(?:[^"']|"[^"]*"|'[^']*')*?([ \t]+#.*)$""")  # after a value, of which quotes are a part
+_COMMENT = re.compile(r"""(?:[^"']|"[^"]*"|'[^']*')*?([ \t]+#.*)$""")  # a comment after a value, which may have quotes
 _TAG = "tag:yaml.org,2002:"
-_NO_ANCHOR = "an alias of an anchor that is not there"
-_ADVICE = "Nothing was written. Put that right in the file, then run again."
+_NO_ANCHOR = "an alias of an anchor that does not exist"
+_ADVICE = "Nothing was written. Fix the file, then run again."
 
 
 @dataclass(eq=False, repr=False)
 class Edit:
-    """text: the whole file as it should be. before, after: the key's own lines, which are all that a diff may show."""
+    """An edit of the file. text: the new text of the whole file. before, after: the key's own lines, the only ones that a diff may show."""
 
     text: str
     before: str
@@ -42,9 +42,9 @@ class Edit:
 
 @dataclass(eq=False, repr=False)
 class _Content:
-    """line, column, key: the key's, from 0 and as it is spelled. value: its strings, none for anything else; None without the key.
+    """A parsed file. line, column, key: position (from 0) and spelling of the key. value: its strings, empty for another value; None without the key.
 
-    others: all other keys, canonical.
+    others: all other keys in canonical form.
     """
 
     line: int = 0
@@ -55,12 +55,12 @@ class _Content:
 
 
 def current(text: str, name: str, device: str) -> list[str]:
-    """The key's strings; none where the key is missing or is something else. Raises EngineError."""
+    """The key's strings; empty if the key is missing or has another kind of value. Raises EngineError."""
     return _read(text, name, device).value or []
 
 
 def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit | None:
-    """The Edit that sets the key to a list of strings (not an empty one) or, with None, removes it; None if nothing is to do. Raises EngineError."""
+    """The Edit that sets the key to a non-empty list of strings or, for None, removes it. None if the file needs no edit. Raises EngineError."""
     now = _read(text, name, device)
     if now.value == desired:
         return None
@@ -69,7 +69,7 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
     ending = (re.findall("\r\n|[%s]" % _BREAKS, text) or ["\n"])[0]
     is_open = bool(lines) and lines[-1][-1] not in _BREAKS
     if is_open:
-        lines[-1] += ending  # until the edit is done
+        lines[-1] += ending  # only during the edit
     if now.value is None:
         first = last = next((number for number, line in enumerate(lines) if re.match(r"\.\.\.\s", line)), len(lines))
         head = " " * now.column + name + ":"
@@ -79,7 +79,7 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
         if key is None:
             raise error(
                 "the key %s is not written as 'key: value' (line %d)" % (name, last), device,
-                "%s: at the beginning of a line" % name, "Nothing was written. Write it so, then run again.", "yaml_form")
+                "%s: at the beginning of a line" % name, "Nothing was written. Write the key in this form, then run again.", "yaml_form")
         head = key.group()
         ending = lines[first][len(lines[first].rstrip(_BREAKS)):]
         within = re.compile(r" {%d}( |-\s)" % now.column)
@@ -99,20 +99,20 @@ def edit(text: str, name: str, desired: list[str] | None, device: str) -> Edit |
 
 
 def _changed(old: list[str], head: str, desired: list[str], had_items: bool) -> list[str]:
-    """The key's lines with another value. head: the first line as far as the colon. The comments before and after the value stay."""
+    """The key's lines with another value. head: the first line up to the colon. Comments before and after the value are kept."""
     found = _COMMENT.match(old[-1])
     comment = found.group(1) if found else ""
-    texts = ['"%s"' % one for one in desired]  # without quotes YAML 1.1 reads some addresses as numbers to the base of 60
-    if not _EMPTY.match(old[0], len(head)) and (len(old) > 1 or had_items):  # the value begins beside the key
+    texts = ['"%s"' % one for one in desired]  # YAML 1.1 reads some unquoted addresses as numbers of base 60
+    if not _EMPTY.match(old[0], len(head)) and (len(old) > 1 or had_items):  # the value begins on the key's line
         return [head + " [%s]" % ", ".join(texts) + comment]
-    start = next((number for number in range(1, len(old)) if not _EMPTY.match(old[number])), 0)  # of the items; 0 where there are none yet
+    start = next((number for number in range(1, len(old)) if not _EMPTY.match(old[number])), 0)  # the first item's line; 0 without items
     indent = old[start][: len(old[start]) - len(old[start].lstrip(" "))]
     items = [indent + "- " + one for one in texts]
     return old[:start] + items[:-1] + [items[-1] + comment] if start else [head + comment] + items
 
 
 def _verify(changed: str, name: str, desired: list[str] | None, others: str, device: str) -> None:
-    """Raises EngineError unless the changed text has the desired value, and means the same in all else."""
+    """Raises EngineError unless the changed text has the desired value and all other keys keep their values."""
     try:
         after = _read(changed, name, device)
         if (after.value, after.others) == (desired, others):
@@ -121,19 +121,19 @@ def _verify(changed: str, name: str, desired: list[str] | None, others: str, dev
         if _NO_ANCHOR in exc.errors[0].found:
             raise error(
                 "the value of %s has an anchor (&) that another key uses" % name, device, "a value of its own",
-                "Nothing was written. Write out there what is meant, in place of the alias (*), then run again.", "yaml_anchor") from exc
+                "Nothing was written. Replace the alias (*) with the value itself, then run again.", "yaml_anchor") from exc
     raise error(
-        "%s can't be changed there without a change of something else" % name, device,
+        "%s can't be changed without changing another part of the file" % name, device,
         "each key on lines of its own, and a line break at the end of the file",
-        "Nothing was written. Check the lines around the key and at the end of the file, or set the key by hand.", "yaml_edit")
+        "Nothing was written. Check the lines around the key and at the end of the file, or set the key manually.", "yaml_edit")
 
 
 def _read(text: str, name: str, device: str) -> _Content:
-    """The _Content of a text. Raises EngineError for what is no YAML, and for forms that lines can't be edited in."""
+    """The _Content of a text. Raises EngineError for invalid YAML, and for YAML that can't be edited by lines."""
     if yaml is None:
         raise error(
-            "Python's YAML library (PyYAML) is not there for %s" % (sys.executable or "Python"), expected="PyYAML, which finds the key in the file",
-            remedy="Install the package python3-yaml (Debian, Ubuntu: apt) or python3-pyyaml (Red Hat family: dnf); the role cloudpods does so.",
+            "Python's YAML library (PyYAML) is missing for %s" % (sys.executable or "Python"), expected="PyYAML, which finds the key in the file",
+            remedy="Install the package python3-yaml (Debian, Ubuntu: apt) or python3-pyyaml (Red Hat family: dnf); the role cloudpods does this.",
             code="yaml_missing")
     loader: Any = None
     try:
@@ -141,31 +141,31 @@ def _read(text: str, name: str, device: str) -> _Content:
         return _content(loader.get_single_node(), name, device)
     except yaml.reader.ReaderError as exc:
         lines = (text[: exc.position] + "?").splitlines()
-        problem = "a character that YAML has no room for (#x%04x)" % ord(text[exc.position])
+        problem = "a character that YAML does not allow (#x%04x)" % ord(text[exc.position])
         line, column = len(lines), len(lines[-1])
-    except yaml.MarkedYAMLError as exc:  # its own text shows lines of the file
+    except yaml.MarkedYAMLError as exc:  # the exception's text shows lines of the file
         at = exc.problem_mark or exc.context_mark
         line, column = (at.line + 1, at.column + 1) if at else (1, 1)
         if "single document" in (exc.context or ""):
             raise error(
-                "it holds more than one YAML document (the second begins at line %d)" % line,
+                "the file has more than one YAML document (the second begins at line %d)" % line,
                 device, "one document", _ADVICE, "yaml_documents") from exc
         problem = _NO_ANCHOR if "undefined alias" in (exc.problem or "") else exc.problem or "it can't be parsed"
     except RecursionError as exc:
-        raise error("it is nested too deeply to be checked", device, "settings that are nested less than 100 times", _ADVICE, "yaml_form") from exc
+        raise error("the file is nested too deeply to be checked", device, "less than 100 levels of nesting", _ADVICE, "yaml_form") from exc
     except (yaml.YAMLError, ValueError, OverflowError):
-        problem, line, column = "a number or character there is out of bounds", loader.line + 1, loader.column + 1
+        problem, line, column = "a number or character is out of bounds", loader.line + 1, loader.column + 1
     raise error(
         "it is not valid YAML: %s, at line %d, column %d" % (problem, line, column), device, "YAML, as Cloudpods reads it", _ADVICE, "yaml_invalid")
 
 
 def _content(root: Any, name: str, device: str) -> _Content:
-    """The _Content of a document's root. Settings are a mapping of lines; an empty file is one without lines."""
+    """The _Content of a document's root. The settings must be a block mapping; an empty file is an empty mapping."""
     if root is None or root.start_mark.index == root.end_mark.index:
         return _Content()
     if not isinstance(root, yaml.MappingNode) or root.flow_style:
         in_braces = isinstance(root, yaml.MappingNode)
-        found = "its settings are written in one pair of braces ({…})" if in_braces else "it holds no settings (keys with values)"
+        found = "the settings are written in one pair of braces ({…})" if in_braces else "the file has no settings (keys with values)"
         raise error(found, device, "a key and its value on lines of their own", _ADVICE, "yaml_form")
     now = _Content(column=root.start_mark.column)
     seen: dict[Any, int] = {}
@@ -176,7 +176,7 @@ def _content(root: Any, name: str, device: str) -> _Content:
         text = (_TAG + "str", name) if is_ours else text
         if text in seen and key.tag != _TAG + "merge":
             raise error(
-                "a key is there twice: at line %d and at line %d" % (seen[text], line + 1), device, "each key once", _ADVICE, "yaml_duplicate")
+                "the file has a key twice: at line %d and at line %d" % (seen[text], line + 1), device, "each key once", _ADVICE, "yaml_duplicate")
         if text:
             seen[text] = line + 1
         if is_ours:

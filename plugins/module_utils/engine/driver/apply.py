@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads what the plan of a driver needs of the host's files; runs NVIDIA's installer or uninstaller, and verifies the result."""
+"""Reads the files that a driver's plan depends on, runs NVIDIA's installer or uninstaller, and verifies the result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNINSTALL_LOG = "/var/log/nvidia-uninstall.log"
 
 
 def read(ctx: Context, state: host.HostState, request: Request) -> Files:
-    """The package, the free space and the keys that a request names, and what the installer will meet."""
+    """The package, the free space and the keys of a request, and the state that the installer will find."""
     directory = os.path.abspath(request.tmpdir or "/tmp")
     while not os.path.isdir(directory):
         directory = os.path.dirname(directory)
@@ -66,7 +66,7 @@ def _machine(ctx: Context, driver: host.Driver) -> installer.Machine:
 
 
 def _owner(ctx: Context, path: str) -> str:
-    """The package that has a file; empty if none is known."""
+    """The package that owns a file; empty if none is known."""
     answer = ctx.command(["dpkg-query", "--search", path], 30)
     if answer.rc == 0:
         return answer.out.split(":")[0].split(",")[0].strip()
@@ -75,7 +75,7 @@ def _owner(ctx: Context, path: str) -> str:
 
 
 def _key_file(path: str, with_content: bool) -> signing.KeyFile:
-    """with_content: only Secure Boot makes a certificate's own content matter."""
+    """A signing file. with_content: whether to read it; a certificate's content is only relevant with Secure Boot."""
     is_file = os.path.isfile(path)
     shared = is_file and bool(os.stat(path).st_mode & (stat.S_IRWXG | stat.S_IRWXO))
     fingerprint = hashlib.sha256(_content(path)).hexdigest() if is_file and with_content else None
@@ -90,19 +90,19 @@ def _content(path: str) -> bytes:
 def arguments(request: Request, version: str, module_type: str | None) -> list[str]:
     """The installer's command line."""
     knows, key, certificate = installer.Run(version, request.load).knows, request.signing_key, request.signing_certificate
-    reboots = not request.load  # which ends nouveau, X servers and the driver that is loaded now
+    reboots = not request.load  # the reboot unloads nouveau and the loaded driver, and ends X servers
     options = (
         (True, ["--silent", "--dkms" if request.dkms else "--no-dkms"]),
         (request.disable_nouveau, ["--disable-nouveau"]),
         (reboots and request.disable_nouveau and knows(installer.REBUILD), [installer.REBUILD]),
-        # Beside it --disable-nouveau writes nothing.
+        # With this option, --disable-nouveau writes nothing.
         (reboots and not request.disable_nouveau, ["--no-nouveau-check"]),
         (reboots, [installer.NO_X_CHECK]),
         (reboots and knows(installer.RUNNING), [installer.RUNNING]),
         (reboots and knows(installer.SKIP_LOAD), [installer.SKIP_LOAD]),
         (module_type and knows(installer.MODULE_TYPE), ["%s=%s" % (installer.MODULE_TYPE, module_type)]),
         (request.tmpdir, ["--tmpdir=%s" % request.tmpdir]),
-        # The paths alone: what a program is started with can be read by everybody.
+        # Only paths are passed: every user can read a program's arguments.
         (key, ["--module-signing-secret-key=%s" % key, "--module-signing-public-key=%s" % certificate]),
         (True, request.extra),
     )
@@ -110,7 +110,7 @@ def arguments(request: Request, version: str, module_type: str | None) -> list[s
 
 
 def apply(ctx: Context, steps: Sequence[Step], request: Request, module_type: str | None, timeout: float) -> list[Step]:
-    """Runs the installer and verifies the version on disk. What was stopped for it runs again afterwards, also after a failure."""
+    """Runs the installer and verifies the version on disk. Stopped services are started again afterwards, also after a failure."""
 
     def perform(step: Step) -> None:
         if step.kind == "uninstall":
@@ -130,7 +130,7 @@ def apply(ctx: Context, steps: Sequence[Step], request: Request, module_type: st
 
 
 def _take_back(ctx: Context, failed: ApplyError, timeout: float) -> None:
-    """After a failure: loads the modules again that we or the installer unloaded, if the old driver is whole, and starts the services."""
+    """After a failure: loads the unloaded modules again if the old driver is undamaged, and starts the services."""
     modules = [name for step in [*failed.done, failed.not_done[0]] if step.kind in ("unload", "install") for name in step.args["modules"]]
     gone = [name for name in dict.fromkeys(reversed(modules)) if not ctx.sysfs.exists("/sys/module/" + name)]
     if gone and not host.read_driver(ctx).unfinished:
@@ -143,10 +143,10 @@ def _take_back(ctx: Context, failed: ApplyError, timeout: float) -> None:
 
 
 def _make_way(ctx: Context, step: Step, timeout: float) -> None:
-    """A step before or after the installer: of vGPUs, services and modules."""
+    """Does a step before or after the installer, for vGPUs, services or modules."""
     if step.kind == "remove":
         framework, key = frameworks.at(ctx, step.args["parent"]), str(step.device)
-        holders = framework.holders(OpenFiles(ctx.sysfs), key)  # somebody may have taken it since the plan was made
+        holders = framework.holders(OpenFiles(ctx.sysfs), key)  # a process may have opened it since the plan was made
         if holders:
             raise EngineError(refusals.in_use(key, holders, "removing it"))
         framework.remove(key, timeout)
@@ -157,7 +157,7 @@ def _make_way(ctx: Context, step: Step, timeout: float) -> None:
         if any(ctx.sysfs.exists("/sys/module/" + name) for name in step.args["modules"]):
             raise EngineError(installer.still_loaded(step.args["run"], OpenFiles(ctx.sysfs).natives(), answer.tail()))
     else:
-        # The new driver may have another set of services.
+        # The new driver may have other services.
         known = systemd.read(ctx, units=daemons.UNITS)
         names = [name for name in step.args["services"] if known.get(name, {}).get("load") != "not-found"]
         answer = ctx.command(["systemctl", "start", *names], timeout)
@@ -186,20 +186,20 @@ def _install(ctx: Context, request: Request, step: Step, module_type: str | None
         found = "the installer reported success, but the driver on disk is %s (%s)" % (driver.on_disk or "none", driver.flavour)
     log = [line for line in (files.read_text(ctx.root, LOG) or "").splitlines() if line.strip()]
     text = "%s: %s\nLast lines of %s:\n%s" % (found, answer.tail(8), LOG, "\n".join(log[-15:]))
-    remedy = "%sMend what the log names (compiler, headers of the running kernel, nouveau, space), then run again" % _left(ctx, was)
+    remedy = "%sFix the error that the log shows (compiler, headers of the running kernel, nouveau, disk space), then run again" % _left(ctx, was)
     raise error(text, request.src, "driver %s on disk" % version, remedy, "install_failed")
 
 
 def _left(ctx: Context, was: str | None) -> str:
-    """What an installer that failed left of the driver that was there, as a sentence."""
+    """The state of the previous driver after a failed installation, as a sentence."""
     if not was:
         return ""
-    state = "whole" if host.read_driver(ctx).on_disk == was else "damaged: the installer changed its files"
+    state = "undamaged" if host.read_driver(ctx).on_disk == was else "damaged: the installer changed its files"
     return "The driver %s is %s. " % (was, state)
 
 
 def _uninstall(ctx: Context, timeout: float) -> None:
-    install_mark.begin(ctx.root, install_mark.DRIVER)  # the leftovers of a killed installer resemble a driver
+    install_mark.begin(ctx.root, install_mark.DRIVER)  # leftovers of a killed installer resemble a driver
     answer = ctx.command([host.UNINSTALL, "--silent"], timeout, keeps_lock=True)
     driver = host.read_driver(ctx, trusting=True)
     if answer.rc or driver.on_disk:
@@ -218,10 +218,10 @@ def _purge(ctx: Context, step: Step, timeout: float) -> None:
     if not left:
         removal_mark.end(ctx.root)
     if modinfo.exists(ctx, module) and not left:
-        found = "the packages are removed, and their module %s is still on disk: %s" % (module, answer.tail(8))
+        found = "the packages are removed, but their module %s is still on disk: %s" % (module, answer.tail(8))
         raise error(found, "driver", "no such module", "Check 'dkms status', remove the module, then run again.", "uninstall_failed")
     if answer.rc or left:
-        found = "'%s' ended with rc %d, and of the packages %s: %s" % (
-            " ".join(command[:2]), answer.rc, "these are left: " + ", ".join(left) if left else "none is left", answer.tail(8),
+        found = "'%s' ended with rc %d, and %s: %s" % (
+        " ".join(command[:2]), answer.rc, "these packages are left: " + ", ".join(left) if left else "no package is left", answer.tail(8),
         )
-        raise error(found, "driver", "the driver's packages removed", "Correct what it reports, then run again.", "uninstall_failed")
+        raise error(found, "driver", "the driver's packages removed", "Fix the reported error, then run again.", "uninstall_failed")

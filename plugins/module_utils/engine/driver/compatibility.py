@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which driver, kernel, GPU and edition of NVIDIA's software are known not to fit together, by a table with sources. Pure.
+"""A table, with sources, of driver, kernel, GPU and edition of NVIDIA's software that are known to be incompatible.
 
-All of it is a hint: it warns before the installation and refuses nothing. What the machine shows counts more: a module that is there was built, and a
-GPU that offers vGPU types is supported. An operator's rows (vgpu_driver_compatibility) have the form of the table's, come first, and may correct it.
+The table only causes warnings before an installation, and never a refusal. The state of the machine has priority: an existing module was built, and
+a GPU that offers vGPU types is supported. An operator's rows (vgpu_driver_compatibility) have the same form, come first, and may correct the table.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ VARIABLE = "vgpu_driver_compatibility"
 
 @dataclass(eq=False, repr=False)
 class Row:
-    """What does not fit together, or (works) what does. Each condition that is given must hold; note: what then comes of it, as a clause.
+    """An incompatible combination or, with works, a compatible one. All given conditions must hold. note: the consequence, as a clause.
 
-    driver, kernel, host_driver: spans of versions: 535, ..535, 6.14.., 535..570. A bound includes all versions that begin with it.
-    gpus: architectures, or selectors of a layout. edition: one of EDITIONS. host_driver: of the host, for the driver of a VM.
+    driver, kernel, host_driver: ranges of versions: 535, ..535, 6.14.., 535..570. A bound includes all versions that begin with it.
+    gpus: architectures, or selectors of a layout. edition: one of EDITIONS. host_driver: the host's driver, for the driver of a VM.
     """
 
     note: str
@@ -42,13 +42,13 @@ class Row:
 
     @property
     def conditions(self) -> set[str]:
-        """What it is about, beside the driver."""
+        """What the row concerns, besides the driver."""
         return {name for name in _CONDITIONS if getattr(self, name)}
 
 
 @dataclass(eq=False, repr=False)
 class Subject:
-    """What is to come together: the driver's version, kernels that its module is not built for yet, GPUs on which it does not run yet.
+    """The combination to check: the driver's version, kernels without its module, and GPUs on which it does not run yet.
 
     edition and host_driver: empty if unknown.
     """
@@ -62,78 +62,78 @@ class Subject:
 
 _LAST_WITH_PASCAL = "https://github.com/anomixer/proxmox-vgpu-installer/issues/29"
 _KERNEL_6_8 = "https://gitlab.com/polloloco/vgpu-proxmox/-/merge_requests/9"
-# The first row about a kernel or a GPU is the one that is shown.
+# Only the first matching row for a kernel or a GPU is shown.
 TABLE: Sequence[Row] = (
     Row(
-        "releases of branch 535 before 16.8 (535.216.01) do not build on kernels from 6.8 on", "..535.183", "6.8..6.13",
-        remedy="Take a later release.", source=_KERNEL_6_8,
+        "releases of branch 535 before 16.8 (535.216.01) do not build on kernels 6.8 and later", "..535.183", "6.8..6.13",
+        remedy="Install a later release.", source=_KERNEL_6_8,
     ),
     Row(
-        "the first releases of branch 550 do not build on kernels from 6.8 on", "550..550.54", "6.8..6.13",
-        remedy="Take a later release.", source=_KERNEL_6_8,
+        "the first releases of branch 550 do not build on kernels 6.8 and later", "550..550.54", "6.8..6.13",
+        remedy="Install a later release.", source=_KERNEL_6_8,
     ),
     Row(
-        "branch 535 and older ones do not build on kernels from 6.14 on", "..535", "6.14..",
-        remedy="Boot an older kernel, or take a later branch.", source="https://github.com/anomixer/proxmox-vgpu-installer/issues/18",
+        "branch 535 and older ones do not build on kernels 6.14 and later", "..535", "6.14..",
+        remedy="Boot an older kernel, or install a later branch.", source="https://github.com/anomixer/proxmox-vgpu-installer/issues/18",
     ),
     Row(
-        "branch 550 does not build on kernels from 6.17 on", "550", "6.17..",
-        remedy="Boot an older kernel, or take a later branch.", source="https://github.com/NVIDIA/open-gpu-kernel-modules/issues/1143",
+        "branch 550 does not build on kernels 6.17 and later", "550", "6.17..",
+        remedy="Boot an older kernel, or install a later branch.", source="https://github.com/NVIDIA/open-gpu-kernel-modules/issues/1143",
     ),
     Row(
-        "only branch 595 (vGPU 20) and later ones are reported to build on kernels from 7.0 on", "..580", "7..",
-        remedy="Boot an older kernel, or take a later branch.", source="https://github.com/anomixer/proxmox-vgpu-installer/issues/27",
+        "only branch 595 (vGPU 20) and later ones are reported to build on kernels 7.0 and later", "..580", "7..",
+        remedy="Boot an older kernel, or install a later branch.", source="https://github.com/anomixer/proxmox-vgpu-installer/issues/27",
     ),
     Row(
         "the last branch that offers vGPU types on GPUs of this generation is 535 (vGPU 16)", "536..", gpus=("Maxwell", "Pascal"),
-        remedy="Take a release of branch 535.", source=_LAST_WITH_PASCAL,
+        remedy="Install a release of branch 535.", source=_LAST_WITH_PASCAL,
     ),
     Row(
         "the last branch that offers vGPU types on this GPU is 580 (vGPU 19)", "581..", gpus=("Volta", "RTX 6000", "RTX 8000"),
-        remedy="Take a release of branch 580.", source=_LAST_WITH_PASCAL,
+        remedy="Install a release of branch 580.", source=_LAST_WITH_PASCAL,
     ),
     Row(
-        "GPUs of this generation have vGPU types from branch 525 (vGPU 15) on", "..524", gpus=("Hopper",),
+        "GPUs of this generation have vGPU types since branch 525 (vGPU 15)", "..524", gpus=("Hopper",),
         remedy="Take a later branch.", source="https://docs.nvidia.com/ai-enterprise/3.0/release-notes/index.html",
     ),
     Row(
         "the GRID bundle of this branch enables VFs on GPUs of this generation, but offers no vGPU types", "525..550", gpus=("Hopper",), edition=GRID,
-        remedy="Take NVIDIA AI Enterprise's bundle (…-vgpu-kvm-aie.run).", source="https://github.com/harvester/harvester/issues/7111",
+        remedy="Install NVIDIA AI Enterprise's bundle (…-vgpu-kvm-aie.run).", source="https://github.com/harvester/harvester/issues/7111",
     ),
     Row(
-        "GPUs of this generation need branch 570 (vGPU 18) or a later one", "..569", gpus=("Blackwell",),
+        "GPUs of this generation require branch 570 (vGPU 18) or a later one", "..569", gpus=("Blackwell",),
         remedy="Take a later branch.", source="https://github.com/NVIDIA/cloud-native-docs/pull/184",
     ),
     Row(
-        "NVIDIA's release notes have this GPU from branch 580 (vGPU 19) on", "570..579", gpus=("RTX PRO 6000 Blackwell SE",),
+        "NVIDIA's release notes list this GPU since branch 580 (vGPU 19)", "570..579", gpus=("RTX PRO 6000 Blackwell SE",),
         remedy="Take a later branch.", source="https://docs.nvidia.com/vgpu/latest/grid-vgpu-release-notes-microsoft-azure-stack-hci/index.html",
     ),
 )
 
 
 def _numbers(text: str) -> list[int]:
-    """The numbers that a version begins with: 6, 14, 11 of 6.14.11-5-pve."""
+    """The numbers at the start of a version: 6, 14, 11 for 6.14.11-5-pve."""
     match = re.match(r"[0-9]{1,6}(?:\.[0-9]{1,6}){0,3}", text)
     return [int(one) for one in match.group().split(".")] if match else []
 
 
 def within(version: str, span: str) -> bool:
-    """Whether a version lies within a span; one that is not known does not."""
+    """Whether a version is in a range. An unknown version is not."""
     low, dots, high = span.partition("..")
     found, least, most = _numbers(version), _numbers(low), _numbers(high if dots else low)
     return bool(found) and (not least or found >= least) and (not most or found[: len(most)] <= most)
 
 
 def parse(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """An operator's rows; raises EngineError with all that can't be read. Values that are None were not given."""
+    """The operator's rows. Raises EngineError with all values that can't be read. Values of None count as not given."""
     found, errors = [], []
     for number, row in enumerate(rows):
         given = {name: value for name, value in row.items() if value is not None}
         found.append(Row(**given))
         errors += [
             Refusal(
-                "%s is no span of versions" % shown(str(given[name])), "%s[%d]" % (VARIABLE, number), "such as 535, ..535, 6.14.. or 535..570",
-                "Correct %s. Quote it: YAML reads an unquoted 6.10 as 6.1." % name, "bad_compatibility",
+                "%s is not a range of versions" % shown(str(given[name])), "%s[%d]" % (VARIABLE, number), "such as 535, ..535, 6.14.. or 535..570",
+                "Correct the value of %s, and quote it: YAML reads an unquoted 6.10 as 6.1." % name, "bad_compatibility",
             )
             for name in _SPANS if given.get(name) and not _SPAN.match(str(given[name]))
         ]
@@ -142,14 +142,14 @@ def parse(rows: Iterable[Mapping[str, Any]]) -> list[Row]:
 
 
 def edition(package: str, bundle: str) -> str:
-    """The edition of NVIDIA's software, by the names of the package and of the bundle; empty if they do not show it."""
+    """The edition of NVIDIA's software, from the names of the package and the bundle; empty if the names do not show it."""
     if re.search(r"(?i)[-_]aie\b|ai[-_]enterprise", package + " " + bundle):
         return AI_ENTERPRISE
     return GRID if package.endswith("-vgpu-kvm.run") or "-GRID-" in bundle else ""
 
 
 def warnings(subject: Subject, extra: Sequence[Row] = ()) -> list[str]:
-    """What is known against it, a sentence each."""
+    """The known incompatibilities, one sentence each."""
     rows = [*extra, *TABLE]
     good = [row for row in rows if row.works]
     found: dict[tuple[object, ...], str] = {}
@@ -185,6 +185,6 @@ def _text(row: Row, subject: Subject, kernel: str, gpu: Gpu | None) -> str:
         "the driver %s%s: %s." % (subject.driver, " with %s" % " and ".join(on) if on else "", row.note.rstrip(".")),
         row.remedy,
         "Source: %s." % row.source if row.source else "",
-        "This is known from a table (%s) and stops nothing." % VARIABLE,
+        "This warning comes from a table (%s) and does not stop the run." % VARIABLE,
     ]
     return " ".join(filter(None, sentences))

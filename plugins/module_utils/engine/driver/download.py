@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file from a link: refusals are reported before the first write, and an interrupted download continues where it stopped.
+"""Downloads a file from a link. Refusals are reported before the first write, and an interrupted download continues where it stopped.
 
-The link is a secret and never comes here: an opener is called with the headers of a request and returns the answer, or raises LinkError.
+The link is a secret and not known here: an opener gets the headers of a request and returns the response, or raises LinkError.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from . import bundle
 
 _BLOCK = 1 << 20
 _EXPIRED = (401, 403, 410)
-# From the headers of a request to a response: what urllib returns.
+# Takes the headers of a request and returns urllib's response.
 Opener = Callable[[Dict[str, str]], Any]
 _T = TypeVar("_T")
 
 
 @dataclass(eq=False, repr=False)
 class LinkError(Exception):
-    """The server returned no file. reason: why, without the link. status: of HTTP, if it answered. again: whether another attempt may help.
+    """Raised if the server returned no file. reason: the cause, without the link. status: of HTTP, if there was a response. again: whether to retry.
 
-    misplaced: it sent another part of the file than was asked for.
+    misplaced: the server sent another part of the file than requested.
     """
 
     reason: str
@@ -44,7 +44,7 @@ class LinkError(Exception):
 
 
 class Target:
-    """Where the file goes. What was fetched of it lies beside it, under a name that its checksum is part of."""
+    """The path of the file. Downloaded parts are stored next to it, in a file whose name includes the checksum."""
 
     def __init__(self, dest: str, checksum: str) -> None:
         self.checksum = bundle.check_form(dest, checksum)
@@ -54,24 +54,24 @@ class Target:
 
     @property
     def kept(self) -> int:
-        """Bytes that are there of it."""
+        """The number of bytes that were downloaded."""
         try:
             return os.lstat(self.part).st_size
         except FileNotFoundError:
             return 0
 
     def there(self) -> bool:
-        """Whether the file lies there, whole."""
+        """Whether the complete file exists."""
         return os.path.isfile(self.dest) and bundle.sha256(self.dest) == self.checksum
 
     def discard(self) -> None:
-        """Forgets what was fetched, of this file or of another one that was to lie here."""
+        """Removes downloaded parts of this file, and of earlier files with the same path."""
         for path in glob.glob(glob.escape(self.dest) + ".*.part"):
             os.unlink(path)
 
 
 class _Answer:
-    """An answer with the file or with the rest of it. start: its first byte. total: bytes of the whole file, None if the server reports none."""
+    """A response with the file or its rest. start: its first byte. total: the size of the whole file, None if the server does not report it."""
 
     def __init__(self, response: Any, asked: int) -> None:
         self.response = response
@@ -81,13 +81,13 @@ class _Answer:
             match = re.match(r"bytes (\d+)-\d+/(\d+|\*)$", response.headers.get("Content-Range", ""))
             if not match or int(match.group(1)) != asked:
                 response.close()
-                raise LinkError("the server sent another part of the file than was asked for", misplaced=True)
+                raise LinkError("the server sent another part of the file than requested", misplaced=True)
             self.start, length = asked, match.group(2)
         self.total = int(length) if length.isdigit() else None
 
 
 def size(clock: Clock, opener: Opener, target: Target, timeout: float) -> int | None:
-    """The file's bytes, without fetching it; None where the server does not report them. Raises EngineError if it can't be downloaded."""
+    """The file's size without a download; None if the server does not report it. Raises EngineError if the file can't be downloaded."""
 
     def ask() -> int | None:
         answer = _ask(opener, target)
@@ -101,9 +101,9 @@ def size(clock: Clock, opener: Opener, target: Target, timeout: float) -> int | 
 
 
 def get(clock: Clock, opener: Opener, target: Target, timeout: float) -> None:
-    """Fetches the file. timeout: seconds that may pass without any progress."""
+    """Downloads the file. timeout: the most seconds without progress."""
     os.makedirs(target.directory, mode=0o700, exist_ok=True)
-    # What an earlier run left may be at fault for a wrong checksum: once more from the start then.
+    # Parts from an earlier run may cause a wrong checksum. The download then starts once more from the beginning.
     attempts = 2 if target.kept else 1
     if attempts == 1:
         target.discard()
@@ -119,7 +119,7 @@ def get(clock: Clock, opener: Opener, target: Target, timeout: float) -> None:
 
 
 def _patiently(clock: Clock, target: Target, work: Callable[[], _T], timeout: float) -> _T:
-    """Does the work; tries again where that may help, until no try got any further for the time. Returns what the work returned."""
+    """Calls work, and retries if this may help, until there is no progress for the timeout. Returns the result of work."""
     answers: list[_T] = []
     last: list[LinkError] = []
 
@@ -140,7 +140,7 @@ def _patiently(clock: Clock, target: Target, work: Callable[[], _T], timeout: fl
 
 
 def _ask(opener: Opener, target: Target) -> _Answer | None:
-    """The server's answer to a request for what is missing; None when nothing is. One that can't send the rest is asked for the whole file."""
+    """The server's response with the missing rest; None if the file is complete. If the server can't send the rest, the whole file is requested."""
     kept = target.kept
     try:
         return _Answer(opener({"Range": "bytes=%d-" % kept} if kept else {}), kept)
@@ -168,9 +168,9 @@ def _attempt(opener: Opener, target: Target) -> None:
             os.fsync(number)
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            target.discard()  # a full file system affects the whole host
-        remedy = "Free space or mend the file system, then run again."
-        raise error("it can't be written: %s" % exc.strerror, target.part, remedy=remedy) from exc
+            target.discard()  # a full file system would affect the whole host
+        remedy = "Free disk space or repair the file system, then run again."
+        raise error("the file can't be written: %s" % exc.strerror, target.part, remedy=remedy) from exc
     finally:
         answer.response.close()
     if answer.total is not None and target.kept < answer.total:
@@ -178,16 +178,16 @@ def _attempt(opener: Opener, target: Target) -> None:
 
 
 def _alone(number: int, target: Target) -> None:
-    """Two downloads of one file would spoil each other's."""
+    """Locks the download: two downloads of one file would damage each other's data."""
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:
-        remedy = "Wait for it, then run again."
-        raise error("another program is downloading it at this moment", target.dest, remedy=remedy, code="download_running") from exc
+        remedy = "Wait for this download to end, then run again."
+        raise error("another program is downloading the file", target.dest, remedy=remedy, code="download_running") from exc
 
 
 def _blocks(response: Any) -> Iterator[bytes]:
-    """The body. Raises LinkError if it is interrupted; that it is short without that is seen by its length, if the server reports one."""
+    """Yields the body. Raises LinkError if the connection is interrupted. A body that ends early is detected by its length, if that is reported."""
     try:
         yield from iter(lambda: response.read(_BLOCK), b"")
         return
@@ -195,11 +195,11 @@ def _blocks(response: Any) -> Iterator[bytes]:
         yield exc.partial
     except (OSError, http.client.HTTPException):
         pass
-    raise LinkError("the connection broke off", again=True)
+    raise LinkError("the connection was interrupted", again=True)
 
 
 def _check_space(target: Target, answer: _Answer) -> None:
-    """The rest must fit, and the package that a zip is unpacked to, which is smaller than the zip."""
+    """Raises EngineError unless there is space for the rest, and for the extracted package, which is smaller than the zip."""
     if answer.total is None:
         return
     directory = target.directory
@@ -208,18 +208,18 @@ def _check_space(target: Target, answer: _Answer) -> None:
     free = shutil.disk_usage(directory).free
     needed = answer.total - answer.start + (answer.total if target.dest.endswith(".zip") else 0) + bundle.MARGIN
     if free < needed:
-        found = "%d MiB are free, the download and the package in it take %d MiB" % (free >> 20, needed >> 20)
+        found = "%d MiB are free, but the download and the package in it take %d MiB" % (free >> 20, needed >> 20)
         raise error(found, target.directory, remedy="Free space, or choose another directory.", code="no_space")
 
 
 def _refused(exc: LinkError, target: Target) -> EngineError:
-    """The error of a link that returned no file."""
-    remedy = "Check the path from this host to the server (name, proxy, firewall); a file on the controller needs none."
+    """The error of a link that did not return a file."""
+    remedy = "Check the connection from this host to the server (name, proxy, firewall), or use a file on the controller."
     if exc.status in _EXPIRED:
-        remedy = "The signed link has expired or was cut short: NVIDIA's links end after some hours. Get a new one from the licensing portal."
+        remedy = "The signed link has expired or is incomplete: NVIDIA's links expire after some hours. Get a new link from the licensing portal."
     elif exc.status == 404:
-        remedy = "Check the link's path; get a new link from the licensing portal."
+        remedy = "Check the link's path, or get a new link from the licensing portal."
     if target.kept:
-        remedy += " The %d MiB that were fetched are kept: the next run goes on from there." % (target.kept >> 20)
+        remedy += " The downloaded %d MiB are kept, and the next run continues from there." % (target.kept >> 20)
     code = "link_expired" if exc.status in _EXPIRED else "download_failed"
     return error(exc.reason, os.path.basename(target.dest), "the file behind the link (which is not shown: it may be signed)", remedy, code)

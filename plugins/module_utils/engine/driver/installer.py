@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NVIDIA's .run installer: which release knows which option, what ends a silent run of it, and the steps around it. Pure."""
+"""NVIDIA's .run installer: the options of its releases, the conditions that end a silent run, and the steps before and after a run."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ REBUILD = "--rebuild-initramfs"
 MODULE_TYPE = "--kernel-module-type"
 NO_X_CHECK = "--no-x-check"
 NO_ALTERNATE_CHECK = "--no-check-for-alternate-installs"
-# The first release that knows an option; all know the others. A release ends with status 1 at an option that it does not know.
+# The first release that supports an option. All releases support other options. A release fails with status 1 at an unknown option.
 _SINCE = {RUNNING: 545, REBUILD: 545, "--no-rebuild-initramfs": 545, SKIP_LOAD: 550, MODULE_TYPE: 560}
 
 ALTERNATE = "/usr/lib/nvidia/alternate-install-present"
 X_LOCKS = tuple("/tmp/.X%d-lock" % display for display in range(8))
-# Each can be unloaded once those before it are.
+# The order of unloading: each module can be unloaded after those before it.
 MODULES = ("nv_peer_mem", "nvidia_peermem", "nvidia_vgpu_vfio", "nvidia_uvm", "nvidia_drm", "nvidia_modeset", "nvidia")
 
 
 @dataclass(eq=False, repr=False)
 class Machine:
-    """What the installer meets. alternate: the package that says that the driver is its own; empty if unknown, None if none says so.
+    """The state that the installer finds. alternate: the package that claims to manage the driver; empty if unknown, None if there is none.
 
-    x_server: the pid of a running one and its lock. services: those of daemons.UNITS that run (SETUP: that ran). modules: those of MODULES that are loaded.
-    uninstaller: whether NVIDIA's is there. command: what removes the driver's packages; empty if it is of none. removes: the packages that go then;
-    empty if removal_error says why they would stay. begun: whether command is the rest of a removal that was interrupted.
+    x_server: pid and lock of a running X server. services: the running daemons.UNITS (SETUP: if it has run). modules: the loaded ones of MODULES.
+    uninstaller: whether NVIDIA's uninstaller exists. command: the command that removes the driver's packages, empty without packages. removes: the
+    packages that it removes; empty if removal_error has the reason for which they would stay. begun: whether an interrupted removal is continued.
     """
 
     alternate: str | None = None
@@ -51,29 +51,29 @@ class Machine:
 
 @dataclass(eq=False, repr=False)
 class Run:
-    """A run of the installer. load: whether the module is loaded now; False: a reboot follows. extra: arguments of the user's."""
+    """A run of the installer. load: whether to load the module now; False: a reboot follows. extra: the user's arguments."""
 
     version: str
     load: bool
     extra: Sequence[str] = field(default_factory=list)
 
     def knows(self, option: str) -> bool:
-        """Whether the release knows an option; its value does not count."""
+        """Whether the release supports an option. The option's value is ignored."""
         return int(self.version.split(".")[0]) >= _SINCE.get(option.split("=")[0], 0)
 
     def unloads(self, driver: Driver) -> bool:
-        """Whether the loaded driver must be unloaded first. Where a reboot follows, releases that can go on beside it."""
+        """Whether the loaded driver must be unloaded first. Some releases can install without this if a reboot follows."""
         return bool(driver.loaded) and RUNNING not in self.extra and (self.load or not self.knows(RUNNING))
 
 
 def refusals(inventory: Inventory, run: Run, machine: Machine) -> list[Refusal]:
-    """What would end the installer."""
+    """The errors of conditions that would end the installer."""
     errors = []
     for word in run.extra:
         if not run.knows(word):
             found, first = "the %s installer does not support %s" % (run.version, word), "release %d or later" % _SINCE[word.split("=")[0]]
             errors.append(Refusal(found, "extra_arguments", first, "Remove this argument.", "unknown_argument"))
-    goes = machine.alternate in machine.removes or machine.removal_error  # with the distribution's driver, or that error has the reason
+    goes = machine.alternate in machine.removes or machine.removal_error  # removed with the distribution's driver, or the error has the reason
     if machine.alternate is not None and not goes and NO_ALTERNATE_CHECK not in run.extra:
         errors.append(_alternate(machine.alternate))
     if machine.x_server and run.load and NO_X_CHECK not in run.extra:
@@ -82,22 +82,22 @@ def refusals(inventory: Inventory, run: Run, machine: Machine) -> list[Refusal]:
 
 
 def _alternate(package: str) -> Refusal:
-    found = "%s manages the driver, so NVIDIA's .run installer stops" % ("the package %s" % package if package else "another installer")
+    found = "%s manages the driver, and NVIDIA's .run installer stops in this case" % ("the package %s" % package if package else "another installer")
     remove = "'apt-get purge %s' or 'dnf remove %s'" % (package, package)
     if not package:
         remove = "'dpkg -S %s' or 'rpm -qf %s' names its package" % (ALTERNATE, ALTERNATE)
-    remedy = "Remove the driver the way it was installed (%s), or update it that way." % remove
+    remedy = "Remove or update the driver with the tool that installed it (%s)." % remove
     return Refusal(found, ALTERNATE, "no driver from another installer", remedy, "alternate_install")
 
 
 def _x_server(pid: str, lock: str) -> Refusal:
-    found = "an X server is running (pid %s), and NVIDIA's installer stops if it finds one" % pid
-    remedy = "Stop it ('systemctl isolate multi-user.target') and run again, or install with load: false and reboot."
+    found = "an X server is running (pid %s), and NVIDIA's installer stops in this case" % pid
+    remedy = "Stop the X server ('systemctl isolate multi-user.target') and run again, or install with load: false and reboot."
     return Refusal(found, lock, "no X server", remedy, "x_running")
 
 
 def _nouveau(inventory: Inventory, run: Run) -> list[Refusal]:
-    """nouveau drives a GPU: the module can't be tried, which only some releases can leave out, where a reboot follows."""
+    """The error of a GPU on nouveau: the installer can't test its module. Some releases can skip this test if a reboot follows."""
     taken = [gpu.address for gpu in inventory.gpus if gpu.driver == "nouveau"]
     if not taken or (not run.load and run.knows(SKIP_LOAD)):
         return []
@@ -106,19 +106,19 @@ def _nouveau(inventory: Inventory, run: Run) -> list[Refusal]:
         "Prevent nouveau from loading: role gpu_release, or 'printf \"blacklist nouveau\\noptions nouveau modeset=0\\n\" "
         "> /etc/modprobe.d/nvidia-vgpu-nouveau.conf' and 'update-initramfs -u' or 'dracut --force'. Reboot, then run again.%s" % instead
     )
-    found = "nouveau drives this GPU, and the %s installer stops if it does" % run.version
+    found = "nouveau is bound to this GPU, and the %s installer stops in this case" % run.version
     return [Refusal(found, taken[0], "no driver, or nvidia", remedy, "gpu_on_nouveau")]
 
 
 def held(inventory: Inventory, driver: Driver, run: Run) -> list[Refusal]:
-    """Why the loaded driver can't be unloaded, where it must be: programs other than its services, and vGPUs that no reboot restores."""
+    """The errors of a driver that must be unloaded but can't: programs other than its services use it, or idle vGPUs would be lost."""
     if not run.unloads(driver):
         return []
     others = inventory.open_files.without(daemons.STOPPED, inventory.open_files.natives())
     errors = [still_loaded(run, others)] if others else []
     if inventory.vgpus and run.load:
         found = "unloading the driver %s would remove the idle vGPUs (%d)" % (driver.loaded, len(inventory.vgpus))
-        remedy = "Install with load: false and reboot, which restores them. Or remove them first (module nvidia_vgpu)."
+        remedy = "Install with load: false and reboot, which restores the vGPUs. Or remove them first (module nvidia_vgpu)."
         errors.append(Refusal(found, "driver", "no vGPUs", remedy, "vgpus_exist"))
     return errors
 
@@ -126,27 +126,27 @@ def held(inventory: Inventory, driver: Driver, run: Run) -> list[Refusal]:
 def no_uninstaller(driver: Driver) -> Refusal:
     """The error of a driver that NVIDIA's uninstaller can't remove."""
     if driver.unfinished:
-        missing = "there is no %s: the installation was interrupted before it wrote that" % UNINSTALL
+        missing = "%s does not exist: the installation was interrupted before it wrote this file" % UNINSTALL
         return Refusal(missing, remedy="Complete the installation (state: present), then uninstall the driver.", code="no_uninstaller")
-    found = "there is no %s, so the driver was not installed by NVIDIA's .run" % UNINSTALL
+    found = "%s does not exist, so the driver was not installed by NVIDIA's .run installer" % UNINSTALL
     remedy = "Remove its packages with apt or dnf, then run again."
     if driver.removal:
-        remedy = "Set replace_datacenter: true to have its packages removed. By hand: '%s'." % " ".join(driver.removal)
+        remedy = "Set replace_datacenter: true to have its packages removed, or remove them manually: '%s'." % " ".join(driver.removal)
     return Refusal(found, remedy=remedy, code="no_uninstaller")
 
 
 def stays(driver: Driver, machine: Machine) -> list[Refusal]:
-    """Why the driver that is there can't be removed: the package manager would not, or there is no uninstaller."""
+    """The errors of an installed driver that can't be removed: the package manager refuses, or there is no uninstaller."""
     if not machine.command:
         return [] if machine.uninstaller else [no_uninstaller(driver)]
     if machine.removes:
         return []
-    found, remedy = "'%s' would fail: %s" % (" ".join(machine.command), machine.removal_error), "Correct what it reports, then run again."
+    found, remedy = "'%s' would fail: %s" % (" ".join(machine.command), machine.removal_error), "Fix the reported error, then run again."
     return [Refusal(found, "driver", "the driver removed by its package manager", remedy, "packages_stay")]
 
 
 def removal(machine: Machine, driver: str) -> Step:
-    """The step that removes the driver: one of packages, with all packages that go."""
+    """The step that removes the driver. For packages, the step lists all removed ones."""
     what = "the rest of a driver whose removal was interrupted" if machine.begun else driver
     if not machine.command:
         return Step("uninstall", None, None, "uninstall %s" % what)
@@ -155,13 +155,13 @@ def removal(machine: Machine, driver: str) -> Step:
 
 
 def still_loaded(run: Run, holders: Sequence[Holder], said: str = "") -> Refusal:
-    """The error of modules that can't be unloaded. said: by rmmod."""
+    """The error of modules that can't be unloaded. said: the output of rmmod."""
     by = " by %s" % ", ".join(map(str, holders)) if holders else ": %s" % (said or "its use count is not 0 ('lsmod')")
     remedy = "End these programs and run again, or install with load: false and reboot."
     if not run.knows(RUNNING):
         remedy = (
             "The %s installer can't install while a module is loaded. End these programs and run again; or boot once with modprobe.blacklist=nvidia "
-            "on the kernel's command line; or uninstall the driver first ('nvidia-uninstall', reboot)." % run.version
+            "on the kernel command line; or uninstall the driver first ('nvidia-uninstall', reboot)." % run.version
         )
     return Refusal("it is in use%s" % by, "the module nvidia", "a module that can be unloaded", remedy, "module_in_use")
 

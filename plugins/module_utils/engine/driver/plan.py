@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NVIDIA's .run installer: when it must run."""
+"""Plans whether NVIDIA's .run installer or uninstaller must run."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .signing import STEPS, KeyFile, key_errors
 
 _VERSION = re.compile(r"(\d{3}\.\d{2,3}(?:\.\d{2})?)")
 
-# The data center driver's package, and those of either kind of vGPU driver.
+# File names of the data center driver's package, and of both kinds of vGPU driver packages.
 _PLAIN = re.compile(r"(?i)NVIDIA-Linux-x86_64-[0-9.]+\.run\Z")
 _NAMES = {
     "host": re.compile(r"(?i)(.*-vgpu-kvm.*\.run|nvidia-vgpu-.*\.(deb|rpm))\Z"),
     "guest": re.compile(r"(?i)(.*-grid.*\.run|nvidia-linux-grid-.*\.(deb|rpm))\Z"),
 }
 
-# By kind of driver: what its .run has in its name, what people call it, and the flavour that it gives the machine.
+# By kind of driver: a part of the .run's name, the title in messages, and the flavour that the installed driver has.
 _MARKS = {"host": "-vgpu-kvm", "guest": "-grid"}
 TITLES = {"host": "the vGPU host driver", "guest": "the vGPU guest driver"}
 _FLAVOURS = {"host": "vgpu", "guest": "guest"}
@@ -36,9 +36,9 @@ _KINDS = {"datacenter": "data center", "vgpu": "vGPU host", "guest": "vGPU guest
 
 @dataclass(eq=False, repr=False)
 class Files:
-    """What an installation needs of files. package: whether it is there. free: MiB in tmpdir. key, certificate: None if not requested.
+    """The files of an installation. package: whether it exists. free: MiB in tmpdir. key, certificate: None if not requested.
 
-    supplied: whether key and certificate are read where they are now, on the controller or on the host.
+    supplied: whether key and certificate were read at their source, on the controller or on the host.
     """
 
     package: bool
@@ -51,9 +51,9 @@ class Files:
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """What is requested of the driver. version None: the package's. extra: further arguments of the installer. space: MiB to be free in tmpdir.
+    """The request for the driver. version: None for the package's. extra: further arguments of the installer. space: required MiB in tmpdir.
 
-    keys_follow: whether the installation brings the signing key to the host.
+    keys_follow: whether the installation copies the signing key to the host.
     """
 
     present: bool = True
@@ -75,17 +75,17 @@ class Request:
     keys_follow: bool = False
 
     def needed(self, driver: Driver) -> bool:
-        """Whether the machine lacks the driver, or has another version of it."""
+        """Whether the machine has no driver of this kind, or another version."""
         return driver.flavour != self.flavour or not driver.on_disk or bool(self.version and driver.on_disk != self.version)
 
     @property
     def flavour(self) -> str:
-        """What the machine's driver is when the request is fulfilled."""
+        """The state of the machine's driver after the installation."""
         return _FLAVOURS[self.kind]
 
     @property
     def signs(self) -> bool:
-        """Whether the installer is given a key."""
+        """Whether the installer gets a signing key."""
         return bool(self.signing_key) or self.keys_follow or any(word.startswith("--module-signing-secret-key") for word in self.extra)
 
 
@@ -96,7 +96,7 @@ def version_in(name: str | None) -> str | None:
 
 
 def mistaken(name: str, kind: str) -> str | None:
-    """The driver that a package's name belongs to, if it is none of that kind; None for a bundle and for any other name."""
+    """The driver that a package's name belongs to, if it is of another kind; None for a bundle and for any other name."""
     other = "guest" if kind == "host" else "host"
     if _NAMES[other].match(name):
         return TITLES[other]
@@ -104,12 +104,12 @@ def mistaken(name: str, kind: str) -> str | None:
 
 
 def number(version: str) -> list[int]:
-    """A version's numbers, which compare as versions do."""
+    """The numbers of a version, for comparisons."""
     return [int(part) for part in version.split(".")]
 
 
 def module_type(inventory: Inventory, version: str) -> str | None:
-    """open or proprietary after the host's GPUs; a host that mixes both has no right answer. None before 560, whose installers are not asked."""
+    """open or proprietary, depending on the host's GPUs; an error if they require both. None before 560, whose installers have no such option."""
     if number(version)[0] < 560:
         return None
     kinds: dict[str, list[str]] = {}
@@ -119,43 +119,43 @@ def module_type(inventory: Inventory, version: str) -> str | None:
     if len(kinds) > 1:
         both = (", ".join(kinds["open"]), ", ".join(kinds["proprietary"]))
         found = "this host mixes GPUs that need the open kernel module (%s) with GPUs that need the proprietary one (%s)" % both
-        remedy = "One driver can't serve both: take one kind out, or set module_type (in roles driver_module_type)."
+        remedy = "One driver can't support both: remove one kind of GPU, or set module_type (in roles driver_module_type)."
         raise error(found, remedy=remedy, code="mixed_flavours")
     return next(iter(kinds), None)
 
 
 def _unmet(state: HostState, request: Request, files: Files, check_mode: bool) -> list[Refusal]:
-    """What the host's files and firmware have against an installation."""
+    """The errors of the host's files and firmware that prevent an installation."""
     errors = []
     if state.secure_boot and not request.signs:
         errors.append(Refusal("Secure Boot is on: the kernel would not load the driver's modules", remedy=STEPS, code="secure_boot"))
-    # In check mode an earlier step of the same run may bring the key, unless the key's own files are known.
+    # In check mode, an earlier step of the same run may copy the key, unless the key's own files are known.
     if files.key and files.certificate and not (check_mode and not files.supplied and not (files.key.exists and files.certificate.exists)):
         errors += key_errors(state, files.key, files.certificate)
     if files.free < request.space:
-        found = "%d MiB are free, the bundle and the driver in it take %d MiB" % (files.free, request.space)
+        found = "%d MiB are free, but the bundle and the driver in it take %d MiB" % (files.free, request.space)
         errors.append(Refusal(found, request.tmpdir or "/tmp", remedy="Free space, or choose another directory.", code="no_space"))
     return errors
 
 
 def _version(request: Request) -> str:
-    """The version to install; raises EngineError if none is given, or what is no version."""
+    """The version to install. Raises EngineError if it is missing or not a version."""
     version = request.version or version_in(request.src)
     if not version:
-        found = "no version is given, and %r does not name one" % (request.src or "")
+        found = "no version is set, and the name %r does not include one" % (request.src or "")
         raise error(found, expected="version, such as 550.163.02", code="no_version")
     if not re.match(r"^[0-9]{1,4}(\.[0-9]{1,4}){1,3}$", version):
-        raise error("%s is no version of a driver" % shown(version), "version", "numbers with points, such as 550.163.02", code="bad_version")
+        raise error("%s is not a driver version" % shown(version), "version", "numbers separated by dots, such as 550.163.02", code="bad_version")
     return version
 
 
 def refusals_of(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> list[Refusal]:
-    """Refusals of an installation of any version."""
+    """The refusals that apply to any version."""
     return _unmet(state, request, files, check_mode) + _wrong_machine(inventory, state.driver, request) + _wrong_step(state.driver, request)
 
 
 def plan(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> list[Step]:
-    """Steps to the requested driver; raises EngineError when it must not or can't be installed. In check mode src may be still to come."""
+    """The steps to the requested driver. Raises EngineError if it must not or can't be installed. In check mode, src may not exist yet."""
     driver = state.driver
     if not request.present:
         return _plan_absent(inventory, driver, request, files)
@@ -165,10 +165,10 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
     errors = refusals_of(inventory, state, request, files, check_mode)
     if not check_mode and not files.package:
         expected = "NVIDIA-Linux-x86_64-%s%s.run on the managed host" % (version, _MARKS[request.kind])
-        errors.append(Refusal("the driver's package is not there", request.src or "src", expected, code="package_missing"))
+        errors.append(Refusal("the driver's package does not exist", request.src or "src", expected, code="package_missing"))
     named = version_in(request.src)
     if named and named != version:
-        errors.append(Refusal("the package is of version %s" % named, request.src, version, code="wrong_version"))
+        errors.append(Refusal("the package has version %s" % named, request.src, version, code="wrong_version"))
     run, packaged = installer.Run(version, request.load, request.extra), request.form != "run"
     errors += [] if packaged else installer.refusals(inventory, run, files.machine)
     if driver.loaded:
@@ -190,7 +190,7 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
 
 
 def _goes_first(driver: Driver, request: Request, machine: installer.Machine) -> bool:
-    """Whether the driver that is there must be removed before: another kind, or one that the new one's tool does not know. Loaded alone: it went already."""
+    """Whether to remove the installed driver first: its kind or installation tool differs. A driver that is only loaded was removed before."""
     if machine.begun:
         return True
     if driver.flavour == request.flavour:
@@ -199,7 +199,7 @@ def _goes_first(driver: Driver, request: Request, machine: installer.Machine) ->
 
 
 def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> list[Refusal]:
-    """Errors for a host's driver in a VM and a guest's on a host, by the package's name and the machine."""
+    """The errors of a host driver in a VM and of a guest driver on a host, from the package's name and the machine."""
     errors = []
     wrong = mistaken(os.path.basename(request.src or ""), request.kind)
     if wrong:
@@ -210,17 +210,17 @@ def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> li
 
 
 def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
-    """Why this machine is none for a guest's driver."""
+    """The reasons for which this machine must not have a guest driver."""
     hosts = [gpu.address for gpu in inventory.gpus if gpu.total_vfs or gpu.vgpus]
     if not hosts and not driver.has_manager:
         return []
     found = "this is a host: %s" % ("%s can have VFs or has vGPUs" % hosts[0] if hosts else "NVIDIA's vGPU manager is installed")
-    remedy = "The guest driver belongs into VMs. A host takes role host; a host's driver in a VM must be uninstalled first (nvidia-uninstall)."
+    remedy = "Install the guest driver in VMs only, and use role host for a host. In a VM, uninstall the host driver first (nvidia-uninstall)."
     return [Refusal(found, hosts[0] if hosts else "driver", "a VM with a vGPU", remedy, "not_a_guest")]
 
 
 def _wrong_step(driver: Driver, request: Request) -> list[Refusal]:
-    """Another driver in the way, or a newer one. What an interrupted installation of ours left looks like any driver, and was allowed before."""
+    """The errors of another driver or a newer one. After an interrupted installation, the installed driver is no error: it was allowed before."""
     if driver.unfinished:
         return []
     if driver.flavour in ("datacenter", "guest") and driver.flavour != request.flavour and not request.replace_datacenter:
@@ -228,13 +228,13 @@ def _wrong_step(driver: Driver, request: Request) -> list[Refusal]:
             wrong = refusals.driver_error(driver)
             return [wrong] if wrong else []
         found = "NVIDIA's data center driver %s is installed; it can't be licensed for a vGPU" % (driver.on_disk or driver.loaded)
-        expected = "the vGPU guest driver (NVIDIA-Linux-x86_64-<version>-grid.run) alone"
-        replace = "Set vgpu_guest_driver_replace_datacenter: true to have it replaced, or uninstall it by hand."
+        expected = "only the vGPU guest driver (NVIDIA-Linux-x86_64-<version>-grid.run)"
+        replace = "Set vgpu_guest_driver_replace_datacenter: true to have it replaced, or uninstall it manually."
         return [Refusal(found, "driver", expected, refusals.packaged(driver, replace), "driver_datacenter")]
     version = request.version or version_in(request.src)
     older = version and driver.flavour == request.flavour and driver.on_disk and number(version) < number(driver.on_disk)
     if older and not request.allow_downgrade:
-        allow = "An older one is installed only where that is allowed (allow_downgrade; in roles driver_allow_downgrade: true)."
+        allow = "To install an older version, set allow_downgrade: true (in roles driver_allow_downgrade)."
         return [Refusal("the driver %s is installed, which is newer than %s" % (driver.on_disk, version), "driver", version, allow, "downgrade")]
     return []
 
@@ -251,9 +251,9 @@ def _plan_absent(inventory: Inventory, driver: Driver, request: Request, files: 
 
 
 def _users(inventory: Inventory, doing: str, in_guest: bool) -> list[Refusal]:
-    """What of the driver's is in use, in a VM apart from NVIDIA's services.
+    """The errors of users of the driver. In a VM, NVIDIA's services do not count.
 
-    A whole GPU that a VM has is on vfio-pci: the driver's coming and going does not reach it.
+    A GPU that is passed through to a VM is bound to vfio-pci, and a change of the driver does not affect it.
     """
     errors = []
     for gpu in inventory.gpus:

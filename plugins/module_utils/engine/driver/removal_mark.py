@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A mark that a package manager removes a driver's packages: its command.
+"""Marks that a package manager is removing a driver's packages, with its command.
 
-They are found by the version of the driver's module. Killed when that was gone, a removal would leave the other packages to nobody.
+The packages are found by the version of the driver's module. A removal that was killed after removing the module could not be continued otherwise.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ PATH = STATE + "/driver-removal"
 
 
 def begin(root: str, command: Sequence[str]) -> None:
-    """Writes the mark before the removal begins; it survives a power cut."""
+    """Writes the mark before the removal begins. The mark is synced to disk, and survives a power failure."""
     files.write_atomic(root, migration.current(root, PATH), "".join(word + "\n" for word in command))
 
 
 def read(root: str) -> list[str]:
-    """The command of a removal that has not ended; empty if there is none."""
+    """The command of an unfinished removal; empty if there is none."""
     return (files.read_text(root, migration.current(root, PATH)) or "").split()
 
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keys that sign the driver's modules for Secure Boot: what is wrong with one. Nothing is read here."""
+"""Checks the key that signs the driver's modules for Secure Boot. Nothing is read here."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ..base.errors import Refusal, error
 from ..read.host import HostState
 
 STEPS = (
-    "Sign the modules with a key of yours: create one ('openssl req -new -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=vgpu/ "
+    "Sign the modules with your own key: create one ('openssl req -new -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=vgpu/ "
     "-addext extendedKeyUsage=codeSigning -outform DER -keyout MOK.priv -out MOK.der'), enroll it "
     "('mokutil --import MOK.der', reboot, confirm on the console), and set vgpu_driver_mok_key and vgpu_driver_mok_certificate "
-    "(in a guest vgpu_guest_driver_mok_…), with DKMS also vgpu_driver_mok_on_host: true. Or turn Secure Boot off in the firmware."
+    "(in a guest vgpu_guest_driver_mok_…), with DKMS also vgpu_driver_mok_on_host: true. Or disable Secure Boot in the firmware."
 )
 
 
 @dataclass(eq=False, repr=False)
 class KeyFile:
-    """A file that modules are signed with. shared: others than its owner may read it. fingerprint: SHA-256, None if not read.
+    """A file for signing modules. shared: whether it is group- or world-readable. fingerprint: SHA-256, None if not read.
 
-    searched: directories of the controller in which it was searched; empty for a file of the host.
+    searched: the searched directories of the controller; empty for a file of the host.
     """
 
     path: str
@@ -34,20 +34,20 @@ class KeyFile:
 
 
 def key_errors(state: HostState, key: KeyFile, certificate: KeyFile) -> list[Refusal]:
-    """What is wrong with the key and the certificate that the modules are to be signed with."""
+    """The errors of the key and the certificate that sign the modules."""
     errors = [_missing(one, what) for one, what in ((key, "signing key"), (certificate, "certificate of the signing key")) if not one.is_file]
     if errors:
         return errors
     if key.shared:
         remedy = "'chmod 600 %s' on the %s." % (key.path, "controller, or encrypt it with ansible-vault" if key.searched else "host")
-        errors.append(Refusal("others than its owner may read the signing key", key.path, "mode 0600", remedy, "signing_key_open"))
+        errors.append(Refusal("the signing key is group- or world-readable", key.path, "mode 0600", remedy, "signing_key_open"))
     if state.secure_boot and certificate.fingerprint not in state.enrolled_certificates:
         remedy = (
             "Enroll it: 'mokutil --import CERTIFICATE.der', reboot, confirm on the console. "
             "A PEM file becomes DER by 'openssl x509 -in FILE.pem -outform DER -out FILE.der'."
         )
-        found = "Secure Boot is on, and this certificate is none that the machine trusts"
-        errors.append(Refusal(found, certificate.path, "a certificate (DER) that is enrolled", remedy, "certificate_not_enrolled"))
+        found = "Secure Boot is on, but the machine does not trust this certificate"
+        errors.append(Refusal(found, certificate.path, "an enrolled certificate (DER)", remedy, "certificate_not_enrolled"))
     return errors
 
 
@@ -55,29 +55,29 @@ def _missing(one: KeyFile, what: str) -> Refusal:
     expected, remedy = "a file on the managed host", None
     if one.searched:
         expected = "a file on the controller (searched in %s)" % ", ".join(one.searched)
-        remedy = "Give its absolute path, or set vgpu_driver_mok_on_host: true (in a guest vgpu_guest_driver_mok_on_host) if it is a file of the host."
-    return Refusal("the %s is not there" % what, one.path, expected, remedy, "signing_key_missing")
+        remedy = "Set its absolute path, or set vgpu_driver_mok_on_host: true (in a guest vgpu_guest_driver_mok_on_host) if it is a file of the host."
+    return Refusal("the %s does not exist" % what, one.path, expected, remedy, "signing_key_missing")
 
 
 def check_signature(certificate: str, der: bytes, key_id: str, signer: str) -> None:
-    """Raises EngineError for a module nvidia that this certificate's key has not signed. key_id, signer: as modinfo prints them, empty for none."""
+    """Raises EngineError unless this certificate's key signed the module nvidia. key_id, signer: as modinfo prints them, empty for none."""
     expected = serial(der)
     signed_by = "".join(key_id.split()).replace(":", "").lstrip("0").upper()
     if not signed_by or expected not in (None, signed_by):
         found = "the module nvidia is signed by %s" % (signer or "another key") if signed_by else "the module nvidia is not signed"
         remedy = (
-            "Check /var/log/nvidia-installer.log for messages about signing. DKMS signs with mok_signing_key of "
-            "/etc/dkms/framework.conf.d/vgpu-kvm.conf from its release 3.0 on; an older one takes a key of its own."
+            "Check /var/log/nvidia-installer.log for messages about signing. DKMS 3.0 and later sign with mok_signing_key of "
+            "/etc/dkms/framework.conf.d/vgpu-kvm.conf; older releases use their own key."
         )
         raise error(found, certificate, "a signature by this certificate's key", remedy, "not_signed")
 
 
 def serial(der: bytes) -> str | None:
-    """The serial number of a certificate in hexadecimal, as a module's signature names it; None for what is no DER certificate."""
+    """The serial number of a certificate in hexadecimal, as in a module's signature; None if the text is not a DER certificate."""
     try:
-        body = _inside(_inside(der)[1])[1]  # of Certificate, its tbsCertificate
+        body = _inside(_inside(der)[1])[1]  # the tbsCertificate of Certificate
         tag, content, rest = _inside(body)
-        if tag == 0xA0:  # the version, which may be left out
+        if tag == 0xA0:  # the version, which is optional
             tag, content, rest = _inside(rest)
     except IndexError:
         return None
@@ -85,7 +85,7 @@ def serial(der: bytes) -> str | None:
 
 
 def _inside(der: bytes) -> tuple[int, bytes, bytes]:
-    """(tag, content, what follows) of the first element."""
+    """Returns (tag, content, remaining bytes) of the first element."""
     tag, length, start = der[0], der[1], 2
     if length & 0x80:
         start += length & 0x7F

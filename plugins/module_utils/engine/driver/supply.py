@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The driver's package before it is on the host: which package of the bundle is taken, and the refusals. Pure."""
+"""Selects the driver's package before it is copied to the host, and finds the refusals. Reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _NUMBERS = re.compile(r"[0-9]{3}\.[0-9]{2,3}(?:\.[0-9]{2})?")
 _CHECKSUM = re.compile(r"sha256:[0-9a-fA-F]{64}\Z")
 _RELEASE = re.compile(r"NVIDIA-vGPU-rhel-([0-9]+)")
 BROKEN = "broken"  # the scheme of a misspelled link
-_SPARE = 64  # MiB beside the bundle and the package in it
-# Words in a bundle's name and the format that bundles of such names hold. A hint for links, whose content is not there yet.
+_SPARE = 64  # additional MiB, besides the bundle and the package in it
+# Words in a bundle's name, with the format of the packages in such bundles. Used as a guess for links, whose content is not known yet.
 _OF_NAMES = (("-ubuntu-", "deb"), ("-rhel-", "rpm"))
 
 
@@ -29,9 +29,9 @@ _OF_NAMES = (("-ubuntu-", "deb"), ("-rhel-", "rpm"))
 class Supply:
     """The bundle and the signing key, as the operator set them and as the controller found them (lookup driver_files).
 
-    given: the bundle; of a link only the file's name. scheme: https, http or BROKEN for a link, empty for a file. cut: whether given is only the file's
-    name of what is no link and no file, but may have a secret in it. path: on the controller, empty if it is not there.
-    size: in bytes. folders: in which files were searched. contents: None for a link and for what can't be read, which error explains.
+    given: the bundle; for a link, only the file's name. scheme: https, http or BROKEN for a link, empty for a file. cut: whether given was cut to a
+    file name, because the value is neither a link nor a file and may have a secret. path: on the controller, empty if the file is missing.
+    size: in bytes. folders: the searched directories. contents: None for a link, and for an unreadable file, whose error is in error.
     key, certificate: None if not set. keys_on_host: whether they are files of the host.
     """
 
@@ -55,13 +55,13 @@ class Supply:
 
     @property
     def space(self) -> int:
-        """MiB that the bundle and the package in it take on the host; 0 for a link, whose download checks the space itself."""
+        """The MiB that the bundle and its package need on the host; 0 for a link, whose download checks the space itself."""
         return self.size * 2 // (1 << 20) + _SPARE if self.path else 0
 
 
 @dataclass(eq=False, repr=False)
 class Chosen:
-    """What is taken of a supply: format, version (empty if unknown) and the package (None for a link, or if errors say why)."""
+    """The selection from a supply: format, version (empty if unknown) and package (None for a link, or if there are errors)."""
 
     form: str
     version: str
@@ -72,7 +72,7 @@ class Chosen:
 def version_named(name: str, kind: str) -> str:
     """The version in a bundle's name, or an empty text.
 
-    NVIDIA-<product>-KVM-<host>-<Linux guest>-<Windows guest>.zip; one number stands for host and Linux guest if they do not differ.
+    The form is NVIDIA-<product>-KVM-<host>-<Linux guest>-<Windows guest>.zip, with one number for host and Linux guest if they are equal.
     """
     numbers = _NUMBERS.findall(name)
     if not name.endswith(".zip"):
@@ -81,7 +81,7 @@ def version_named(name: str, kind: str) -> str:
 
 
 def choose_from(supply: Supply, kind: str, form: str, distribution: Distribution) -> Chosen:
-    """The package to install. What the bundle holds counts; its name counts for a link."""
+    """The package to install, from the bundle's contents or, for a link, from its name."""
     if supply.error:
         return Chosen(_guess(supply.name, form), version_named(supply.name, kind), errors=[supply.error])
     if not supply.contents:
@@ -94,7 +94,7 @@ def choose_from(supply: Supply, kind: str, form: str, distribution: Distribution
 
 
 def _guess(name: str, form: str) -> str:
-    """The format of a bundle that can't be read now."""
+    """The format of a bundle that can't be read yet."""
     suffix = os.path.splitext(name)[1][1:]
     if form != AUTO:
         return form
@@ -102,7 +102,7 @@ def _guess(name: str, form: str) -> str:
 
 
 def complete(request: Request, supply: Supply, chosen: Chosen) -> Request:
-    """The request with what follows from the supply."""
+    """The request, completed with values from the supply."""
     signs, version = bool(supply.key or supply.certificate), request.version or chosen.version or None
     completed = replace(request, version=version, space=supply.space, form=chosen.form, keys_follow=signs)
     if supply.keys_on_host:
@@ -115,12 +115,12 @@ def _path(one: KeyFile | None) -> str | None:
 
 
 def refusals(request: Request, supply: Supply, chosen: Chosen, state: HostState, installs: bool) -> list[Refusal]:
-    """Refusals of the supply. request: as the operator set it. installs: whether the host lacks the version."""
+    """The refusals of the supply. request: as the operator set it. installs: whether the host does not have the version."""
     variable = VARIABLES[request.kind]
     errors = _wrong_version(request, supply, chosen, variable)
     if supply.checksum and not _CHECKSUM.match(supply.checksum.strip()):
-        found = "%s_checksum is not of the form sha256:<64 hexadecimal digits>" % variable
-        errors.append(Refusal(found, remedy="'sha256sum' prints these.", code="bad_checksum"))
+        found = "%s_checksum does not have the form sha256:<64 hexadecimal digits>" % variable
+        errors.append(Refusal(found, remedy="'sha256sum' prints the digits.", code="bad_checksum"))
     if installs:
         errors += _wrong_format(request, supply, chosen, state.distribution) + _wrong_keys(request, supply, chosen, variable)
         errors += _missing(request, supply, variable)
@@ -132,10 +132,10 @@ def _wrong_version(request: Request, supply: Supply, chosen: Chosen, variable: s
     wrong = mistaken(supply.name, request.kind)
     if wrong:
         drivers = request.kind.capitalize() + "_Drivers"
-        remedy = "This is a %s: give NVIDIA's whole bundle, or the package from its directory %s." % (request.kind, drivers)
+        remedy = "This is a %s: use NVIDIA's complete bundle, or the package from its directory %s." % (request.kind, drivers)
         return [Refusal("this is the package of %s" % wrong, "%s_bundle (%s)" % (variable, supply.name), TITLES[request.kind], remedy, "wrong_kind")]
     if supply.given and not (request.version or chosen.version) and not chosen.errors and (supply.scheme or supply.path):
-        found = "the version is not in the name of %s_bundle (%s)" % (variable, supply.name)
+        found = "the name of %s_bundle (%s) has no version" % (variable, supply.name)
         return [Refusal(found, remedy='Set %s_version, such as "550.163.02".' % variable, code="no_version")]
     if request.version and chosen.version and request.version != chosen.version:
         found = "%s_version is %s, but %s_bundle (%s) has %s" % (variable, request.version, variable, supply.name, chosen.version)
@@ -144,44 +144,44 @@ def _wrong_version(request: Request, supply: Supply, chosen: Chosen, variable: s
 
 
 def _missing(request: Request, supply: Supply, variable: str) -> list[Refusal]:
-    """A bundle that is not set or not there, and a link that must not be used."""
+    """The errors of a bundle that is not set or missing, and of a link that must not be used."""
     if not supply.given:
         found = "%s %s is not installed, and %s_bundle is not set" % (TITLES[request.kind], request.version or "", variable)
         remedy = "Set it to NVIDIA's bundle (NVIDIA-GRID-Linux-KVM-….zip, from the licensing portal): a file on the controller, or an https link."
         return [Refusal(" ".join(found.split()), remedy=remedy, code="bundle_missing")]
     if not supply.scheme:
         found = "%s is not on the controller (searched in %s)" % (supply.given, ", ".join(supply.folders))
-        remedy = "Give its absolute path" + ("; a link begins with https://." if supply.cut else ".")
+        remedy = "Set its absolute path" + ("; a link begins with https://." if supply.cut else ".")
         return [] if supply.path else [Refusal(found, "%s_bundle" % variable, remedy=remedy, code="bundle_missing")]
     errors = []
     if supply.scheme == BROKEN:
-        found = "%s_bundle (%s) is no whole link" % (variable, supply.name)
-        errors.append(Refusal(found, expected="https://…", remedy="Write it on one line, without spaces or quotes in it.", code="bad_link"))
+        found = "%s_bundle (%s) is an incomplete link" % (variable, supply.name)
+        errors.append(Refusal(found, expected="https://…", remedy="Write the link on one line, without spaces or quotes in it.", code="bad_link"))
     elif supply.scheme != "https":
         found = "%s_bundle (%s) is a link without TLS" % (variable, supply.name)
         errors.append(Refusal(found, expected="https://…", remedy="Use https, or a file on the controller.", code="no_tls"))
     if not supply.checksum:
         found = "%s_bundle (%s) is a link, and %s_checksum is not set" % (variable, supply.name, variable)
-        remedy = "Set it to sha256:<digits>; without it a driver from the network is not installed."
+        remedy = "Set the checksum to sha256:<digits>. Without it, a driver from the network is not installed."
         errors.append(Refusal(found, remedy=remedy, code="bad_checksum"))
     return errors
 
 
 def _wrong_format(request: Request, supply: Supply, chosen: Chosen, distribution: Distribution) -> list[Refusal]:
-    """A package of another family of distributions, of another release, or of another format than the link's."""
+    """The errors of a package for another distribution or release, or of another format than the link's."""
     variable, name = VARIABLES[request.kind], chosen.package.name if chosen.package else supply.name
     suffix = os.path.splitext(supply.name)[1][1:]
     if request.form == AUTO and chosen.package is None and suffix not in FORMATS:
-        return []  # the format is a guess, or the errors of the choice say why there is none
+        return []  # the format is a guess, or the errors of the choice explain why there is none
     if FAMILIES.get(chosen.form, distribution.family) != distribution.family:
-        found = "%s_format is %s, and this is %s, which has other packages" % (variable, chosen.form, distribution.name)
+        found = "%s_format is %s, but this is %s, which uses other packages" % (variable, chosen.form, distribution.name)
         return [Refusal(found, remedy="Set %s_format: run%s." % (variable, _without_run(supply)), code="wrong_format")]
     release = _RELEASE.match(name)
     if chosen.form == "rpm" and release and release.group(1) != distribution.version.split(".")[0]:
-        found = "%s_bundle: %s is for release %s, and this is %s" % (variable, name, release.group(1), distribution.name)
-        return [Refusal(found, remedy="Take NVIDIA's bundle for this release, or set %s_format: run." % variable, code="wrong_format")]
+        found = "%s_bundle: %s is for release %s, but this is %s" % (variable, name, release.group(1), distribution.name)
+        return [Refusal(found, remedy="Use NVIDIA's bundle for this release, or set %s_format: run." % variable, code="wrong_format")]
     if supply.scheme and suffix in FORMATS and suffix != chosen.form and not mistaken(supply.name, request.kind):
-        found = "%s_format is %s, and %s_bundle (%s) is a %s" % (variable, chosen.form, variable, supply.name, suffix)
+        found = "%s_format is %s, but %s_bundle (%s) is a %s" % (variable, chosen.form, variable, supply.name, suffix)
         return [Refusal(found, remedy="Set %s_format: %s." % (variable, suffix), code="wrong_format")]
     return []
 
@@ -190,28 +190,28 @@ def _without_run(supply: Supply) -> str:
     packages = supply.contents.packages if supply.contents else []
     if not packages or any(one.form == "run" for one in packages):
         return ""
-    return ", with a bundle that has it (this one holds %s)" % ", ".join(one.name for one in packages)
+    return ", with a bundle that has this format (this one has %s)" % ", ".join(one.name for one in packages)
 
 
 def _wrong_keys(request: Request, supply: Supply, chosen: Chosen, variable: str) -> list[Refusal]:
-    """Refusals of the key that signs the modules. Those of its files are in the plan."""
+    """The refusals of the signing key. Those of its files are in the plan."""
     if not supply.key and not supply.certificate:
         return []
     if not supply.key or not supply.certificate:
-        found = "of %s_mok_key and %s_mok_certificate only one is set" % (variable, variable)
-        return [Refusal(found, remedy="Set both: both are needed to sign the driver's modules.", code="signing_key_missing")]
+        found = "only one of %s_mok_key and %s_mok_certificate is set" % (variable, variable)
+        return [Refusal(found, remedy="Set both: signing the driver's modules requires both.", code="signing_key_missing")]
     if supply.keys_on_host or not (request.dkms or chosen.form != "run"):
         return []
     found = "DKMS signs the driver's modules again at each kernel update, so the key must stay on the host"
     remedy = (
-        "Put it there (root's alone, mode 0600), name its path in %s_mok_key and set %s_mok_on_host: true. "
+        "Copy the key to the host (owner root, mode 0600), set its path in %s_mok_key and set %s_mok_on_host: true. "
         "Or set %s_dkms: false and %s_format: run: then the key is on the host only during the installation." % ((variable,) * 4)
     )
     return [Refusal(found, remedy=remedy, code="signing_key_missing")]
 
 
 def as_dict(supply: Supply) -> dict[str, Any]:
-    """For the way from the controller to the host."""
+    """The values for the transfer from the controller to the host."""
     found = {**vars(supply), "error": _dict_of(supply.error), "contents": None}
     for name in ("key", "certificate"):
         one = getattr(supply, name)
@@ -230,17 +230,17 @@ def _dict_of(one: Refusal | None) -> dict[str, Any] | None:
 
 
 def _harmless(text: str) -> str:
-    """A text from inside of a zip, in which Ansible must find no template."""
+    """A text from a zip without braces, in which Ansible might find a template."""
     return text.replace("{", "(").replace("}", ")")
 
 
 def from_dict(found: Mapping[str, Any]) -> Supply:
-    """What as_dict returned, on the host; raises EngineError for anything else."""
+    """The Supply from the values of as_dict, on the host. Raises EngineError for other values."""
     try:
         return _from_dict(dict(found))
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         expected = "the result of the lookup vgpu.kvm.driver_files"
-        raise error("it has other values (%s)" % type(exc).__name__, "supply", expected, code="bad_supply") from exc
+        raise error("the supply has invalid values (%s)" % type(exc).__name__, "supply", expected, code="bad_supply") from exc
 
 
 def _from_dict(values: dict[str, Any]) -> Supply:

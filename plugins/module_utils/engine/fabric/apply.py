@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does the steps of a fabric's plan, and notes for which VFs a partition was activated."""
+"""Does the steps of a fabric's plan, and records the VFs for which each partition was activated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from . import plan as fabric_plan, service
 
 
 def resume(ctx: Context, fabric: Fabric) -> bool:
-    """Whether Fabric Manager started in restart mode and was told now which partitions are active: until then it answers nothing."""
+    """Passes the active partitions to a Fabric Manager in restart mode, which answers no query before. Returns whether this was necessary."""
     if not fabric.manager.restart or fabric.silence is None or fabric.silence.code != "fabric_starting":
         return False
     fabric_manager.set_activated(ctx, sorted(fabric.record.partitions))
@@ -29,7 +29,7 @@ def resume(ctx: Context, fabric: Fabric) -> bool:
 
 
 def run(ctx: Context, steps: Sequence[Step], timeout: float, begin: int = 0) -> list[Step]:
-    """Does the steps; one that fails does not stop the others. Raises ApplyError. begin: the position of the first."""
+    """Does the steps. A failed step does not stop the others. Raises ApplyError. begin: the position of the first step."""
     return execute(steps, lambda step: _perform(ctx, step, timeout), begin=begin)
 
 
@@ -45,11 +45,12 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
     _note(ctx, number, step.args["vfs"])
     if not any(one.id == number and one.active for one in fabric_manager.partitions(ctx, timeout)[0]):
         remedy = "Check /var/log/fabricmanager.log and dmesg."
-        raise error("Fabric Manager took the activation, but reports the partition as inactive", step.device, "active", remedy, "fabric_unconfirmed")
+        found = "Fabric Manager accepted the activation, but reports the partition as inactive"
+        raise error(found, step.device, "active", remedy, "fabric_unconfirmed")
 
 
 def set_up(ctx: Context, steps: Sequence[Step], timeout: float) -> list[Step]:
-    """Does the steps of fabric.service, in order."""
+    """Does the steps of fabric.service in order."""
     return execute(steps, lambda step: _set_up(ctx, step, timeout))
 
 
@@ -70,10 +71,11 @@ def _set_up(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def _set_mode(ctx: Context, step: Step) -> None:
-    """Edits the one setting. What it was is noted first, and forgotten when it is so again."""
+    """Edits FABRIC_MODE. Its original value is recorded first, and the record is dropped when the value is restored."""
     record, text = fabric_record.read(ctx), files.read_text(ctx.root, fabric_manager.CONFIG)
     if text is None:
-        raise error("it is not there", fabric_manager.CONFIG, "Fabric Manager's configuration file", "Install its package again.", "fabric_no_config")
+        expected, remedy = "Fabric Manager's configuration file", "Install Fabric Manager's package again."
+        raise error("the file does not exist", fabric_manager.CONFIG, expected, remedy, "fabric_no_config")
     before, mode = fabric_manager.mode(ctx.root), step.args["mode"]
     if mode == fabric_manager.VGPU_MODE and record.mode_before is None:
         record.mode_before = before or "0"
@@ -85,7 +87,7 @@ def _set_mode(ctx: Context, step: Step) -> None:
 
 
 def _check_idle(ctx: Context, step: Step) -> None:
-    """Refuses to take the fabric from a vGPU that somebody has taken since the plan was made."""
+    """Refuses to deactivate the partition of a vGPU that a process has opened since the plan was made."""
     gpus = [pf for pf in step.args["gpus"] if address.is_address(pf)]
     vfs = [(pf, name) for pf in gpus for name in ctx.sysfs.list("%s/%s" % (PCI, pf)) if name.startswith("virtfn")]
     parents = {*gpus, *(ctx.sysfs.link("%s/%s/%s" % (PCI, pf, name)) for pf, name in vfs)}
@@ -95,15 +97,15 @@ def _check_idle(ctx: Context, step: Step) -> None:
 
 
 def _check_vgpus(ctx: Context, step: Step) -> None:
-    """A VF whose vGPU could not be created gets no partition."""
+    """Refuses to activate a partition for a VF whose vGPU could not be created."""
     parents = {vgpu.parent for vgpu in frameworks.instances(ctx)}
     for vf in step.args["vfs"]:
         if vf not in parents:
-            raise error("there is no vGPU on %s" % vf, step.device, "the vGPU that the partition is for", "Create it first.", "vgpus_missing")
+            raise error("there is no vGPU on %s" % vf, step.device, "the vGPU of the partition", "Create this vGPU first.", "vgpus_missing")
 
 
 def _note(ctx: Context, number: int, vfs: list[str] | None) -> None:
-    """Keeps for which VFs a partition is active, none if it is not."""
+    """Records the VFs for which a partition is active; none for an inactive partition."""
     record = fabric_record.read(ctx)
     record.partitions.pop(number, None)
     if vfs:

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which partition of the NVLink fabric each whole-card vGPU needs, and the steps to it. Pure.
+"""Plans the partition of the NVLink fabric for each whole-card vGPU. Reads and writes nothing.
 
-A vGPU that takes a whole card needs an active partition with its VF, also where it is alone: without one CUDA does not start in its VM. Cards
-that a VM has together need the partition of exactly these cards, which is one of a fixed list. A partition that somebody uses is never
-deactivated, and one that we did not activate only makes way for a vGPU of the layout.
+A whole-card vGPU requires an active partition with its VF, even if it is the only one: without a partition, CUDA does not start in its VM. A VM
+with several cards requires the partition of exactly these cards, from a fixed list. A partition in use is never deactivated. A partition that
+this collection did not activate is only deactivated for a vGPU of the layout.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KINDS = (ACTIVATE, DEACTIVATE, ASSUME)
 
 @dataclass(eq=False, repr=False)
 class Card:
-    """A vGPU that takes a whole card. group: the name under which the layout puts cards together; key: as Vgpu.key."""
+    """A vGPU that uses a whole card. group: the name by which the layout groups cards; key: as Vgpu.key."""
 
     pf: str
     vf: str
@@ -36,7 +36,7 @@ class Card:
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """Cards that share a partition. where: who asks for that. strict: whether a partition that there is not refuses the plan."""
+    """Cards that share a partition. where: the source of the request. strict: whether a missing partition refuses the plan."""
 
     cards: list[Card]
     where: str = ""
@@ -45,7 +45,7 @@ class Request:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """VFs of the partitions that are active then, by id."""
+    """The VFs of each partition that is active afterwards, by the partition's id."""
 
     active: dict[int, list[str]] = field(default_factory=dict)
 
@@ -54,7 +54,7 @@ FabricPlan = Plan[Target]
 
 
 def takes_card(gpu: Gpu, type_name: str, most: int | None = None) -> bool:
-    """Whether a type takes a whole card: the driver lets the GPU have one of it, or it has the model's framebuffer. most: as the driver reports it."""
+    """Whether a type uses a whole card: the driver allows one per GPU, or it has the model's whole framebuffer. most: the driver's limit."""
     if vgpu_types.slices_of(type_name):
         return False
     listed = vgpu_types.find(type_name, gpu.types)
@@ -65,9 +65,9 @@ def takes_card(gpu: Gpu, type_name: str, most: int | None = None) -> bool:
 
 
 def requests(cards: Sequence[Card], machines: Mapping[str, Iterable[str]], strict: Collection[str] = ()) -> list[Request]:
-    """The cards as they share partitions: by their group in the layout, else by the VM that is defined with several, else each alone.
+    """The groups of cards that share partitions: by group in the layout, else by a VM with several cards, else each card alone.
 
-    machines: keys of devices by VM. strict: the VMs that need their partition.
+    machines: keys of devices by VM. strict: the VMs that require their partition.
     """
     found: list[Request] = []
     left = list(cards)
@@ -85,9 +85,9 @@ def requests(cards: Sequence[Card], machines: Mapping[str, Iterable[str]], stric
 
 
 def chosen(fabric: Fabric, cards: Sequence[Card], numbers: Mapping[str, int], taken: Mapping[str, str]) -> dict[str, list[str]]:
-    """Keys of the cards that each VM best gets, by VM: a partition's. numbers: how many each is to have; taken: VM by the card's key.
+    """The keys of the cards that each VM preferably gets: those of one partition. numbers: cards of each VM; taken: the VM by the card's key.
 
-    The largest come first. VMs for which no partition is free are left out.
+    VMs with the most cards come first. VMs without a free partition are left out.
     """
     found: dict[str, list[str]] = {}
     by_module = {fabric.modules[card.pf]: card for card in cards if card.pf in fabric.modules}
@@ -104,7 +104,7 @@ def chosen(fabric: Fabric, cards: Sequence[Card], numbers: Mapping[str, int], ta
 
 
 def foreseen(wanted: Sequence[Request]) -> FabricPlan:
-    """The plan of check mode before Fabric Manager is there, which alone knows the partitions."""
+    """The plan of check mode before Fabric Manager, the only source of partitions, is installed."""
     made: FabricPlan = Plan(Target())
     for one in wanted:
         text = "activate the fabric partition of %s" % ("this card" if len(one.cards) == 1 else ", ".join(card.pf for card in one.cards))
@@ -113,9 +113,9 @@ def foreseen(wanted: Sequence[Request]) -> FabricPlan:
 
 
 def plan(fabric: Fabric, wanted: Sequence[Request], users: Mapping[str, str], staying: Collection[str]) -> FabricPlan:
-    """The plan; errors are in it. The fabric's partitions are known.
+    """The plan, including its errors. The fabric's partitions are known.
 
-    users: who uses a GPU, as text, by address. staying: the VFs that have a vGPU then.
+    users: the user of a GPU as text, by address. staying: the VFs that have a vGPU afterwards.
     """
     planner = _Planner(fabric, users)
     for one in wanted:
@@ -130,7 +130,7 @@ class _Planner:
     fabric: Fabric
     users: Mapping[str, str]
     made: FabricPlan = field(default_factory=lambda: Plan(Target()))
-    kept: set[int] = field(default_factory=set)  # partitions that are as they should be, or must stay
+    kept: set[int] = field(default_factory=set)  # partitions that are correct or must stay
     going: set[int] = field(default_factory=set)
 
     @property
@@ -138,12 +138,12 @@ class _Planner:
         return self.fabric.partitions or []
 
     def add(self, request: Request) -> None:
-        """The steps for one request."""
+        """Adds the steps for one request."""
         modules = {self.fabric.modules.get(card.pf): card for card in request.cards}
         unknown = [card.pf for card in request.cards if card.pf not in self.fabric.modules]
         if unknown:
             self._report(request, Refusal(
-                "its module id is not known", unknown[0], "'Module Id' of 'nvidia-smi -q', by which Fabric Manager names GPUs",
+                "its module id is unknown", unknown[0], "'Module Id' in 'nvidia-smi -q', by which Fabric Manager names GPUs",
                 "Check nvidia-smi and dmesg.", "fabric_module_unknown",
             ))
             return
@@ -161,20 +161,20 @@ class _Planner:
             self._report(request, self._in_use(busy[0], request))
             return
         if match.active and self.fabric.record.partitions.get(match.id) is None and not self._user(match):
-            others.append(match)  # for which VF, nobody knows
+            others.append(match)  # its VF is unknown
         for one in others:
             self._deactivate(one)
         self.kept.add(match.id)
         self.made.target.active[match.id] = vfs
         if not match.active or match in others:
             alone = len(vfs) == 1
-            text = "activate fabric partition %d" % match.id if alone else "activate it for %s" % ", ".join(vfs)
+            text = "activate fabric partition %d" % match.id if alone else "activate the partition for %s" % ", ".join(vfs)
             self.made.steps.append(Step(
                 ACTIVATE, "fabric partition %d" % match.id, vfs[0] if alone else "fabric partition %d" % match.id, text, partition=match.id, vfs=vfs,
             ))
 
     def clear(self, staying: Collection[str]) -> None:
-        """Deactivates what we activated for vGPUs that are gone then."""
+        """Adds steps that deactivate partitions that we activated for vGPUs that no longer exist afterwards."""
         for one in self.partitions:
             if not one.active or one.id in self.kept or one.id in self.going:
                 continue
@@ -190,7 +190,7 @@ class _Planner:
         self.going.add(one.id)
         device = "fabric partition %d" % one.id
         gpus = self._gpus(one)
-        self.made.steps.append(Step(DEACTIVATE, device, device, "deactivate it (%s)" % ", ".join(gpus), partition=one.id, gpus=gpus))
+        self.made.steps.append(Step(DEACTIVATE, device, device, "deactivate the partition (%s)" % ", ".join(gpus), partition=one.id, gpus=gpus))
 
     def _gpus(self, one: Partition) -> list[str]:
         return [self.fabric.address_of(module) for module in one.gpus]
@@ -199,7 +199,7 @@ class _Planner:
         return next((self.users[pf] for pf in self._gpus(one) if self.users.get(pf)), "")
 
     def _report(self, request: Request, wrong: Refusal) -> None:
-        """What the layout asks for refuses the plan; what follows from a VM, or from a card alone, warns."""
+        """Adds a problem: an error if the layout requests the partition, a warning if only a VM or a single card requires it."""
         if request.strict:
             self.made.errors.append(wrong)
         else:
@@ -219,12 +219,12 @@ class _Planner:
         sets = "; ".join("%d: %s" % (size, " or ".join(
             "{%s}" % ", ".join(sorted(self._gpus(one))) for one in self.partitions if len(one.gpus) == size)) for size in sizes)
         found = "no fabric partition has exactly %s%s" % (", ".join(cards), " (%s)" % request.where if request.where else "")
-        expected, remedy = "one of the sets that the board has: %s" % (sets or "none"), "Choose one of these sets."
+        expected, remedy = "one of the board's sets: %s" % (sets or "none"), "Choose one of these sets."
         if not several:
-            expected, remedy = "a partition of this card alone", (
-                "A GPU that was in MIG mode when Fabric Manager started has none: reboot the host. Check /var/log/fabricmanager.log."
+            expected, remedy = "a partition with only this card", (
+            "A GPU that was in MIG mode when Fabric Manager started has no partition: reboot the host. Check /var/log/fabricmanager.log."
             )
         self._report(request, Refusal(found, cards[0] if not several else None, expected, remedy, "no_fabric_partition"))
         if several and not request.strict:
-            for card in request.cards:  # CUDA works in each of them alone
+            for card in request.cards:  # CUDA works in each card by itself
                 self.add(Request([card], request.where))

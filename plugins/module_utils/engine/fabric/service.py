@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fabric Manager in vGPU mode: its setting and its service. The plan is pure; the packages are the role's."""
+"""Plans the setting and the service for Fabric Manager in vGPU mode. The role installs the packages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INSTALL, MODE, ENABLE, DISABLE, START, RESTART, STOP = (
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """installs: the version of Fabric Manager that is missing; None if it is there."""
+    """The resulting state. installs: the version of Fabric Manager to install; None if it is installed."""
 
     installs: str | None = None
 
@@ -29,7 +29,7 @@ ServicePlan = Plan[Target]
 
 
 def plan(fabric: Fabric, driver: str | None, users: Mapping[str, str], assume: bool) -> ServicePlan:
-    """The way to vGPU mode. driver: its version. users: who uses a GPU, as text, by address. assume: packages are still to come (check mode)."""
+    """The steps to vGPU mode. driver: its version. users: the user of a GPU as text, by address. assume: packages come later (check mode)."""
     made: ServicePlan = Plan(Target())
     manager, service = fabric.manager, UNIT + ".service"
     version = driver or "of the driver's version"
@@ -38,8 +38,8 @@ def plan(fabric: Fabric, driver: str | None, users: Mapping[str, str], assume: b
         if not assume:
             found = "Fabric Manager %s is installed" % manager.version if manager.installed else "Fabric Manager is not installed"
             code = "fabric_version" if manager.installed else "fabric_not_installed"
-            remedy = "Install it and its library from your package source; role fabric does."
-            made.errors.append(Refusal(found, service, "Fabric Manager %s, as the driver" % version, remedy, code))
+            remedy = "Install Fabric Manager and its library from your package source (role fabric does this)."
+            made.errors.append(Refusal(found, service, "Fabric Manager %s, the same as the driver" % version, remedy, code))
             return made
         made.steps.append(Step(INSTALL, None, service, "install Fabric Manager %s" % version))
     if manager.mode != VGPU_MODE and (manager.installed or assume):
@@ -56,37 +56,37 @@ def plan(fabric: Fabric, driver: str | None, users: Mapping[str, str], assume: b
 
 
 def undo(fabric: Fabric, users: Mapping[str, str]) -> ServicePlan:
-    """The way back to what was before us."""
+    """The steps back to the state before this collection."""
     made: ServicePlan = Plan(Target())
     manager, record, service = fabric.manager, fabric.record, UNIT + ".service"
     back = record.mode_before is not None and manager.mode == VGPU_MODE and manager.installed
     if back:
         text = "set FABRIC_MODE=%s again (%s)" % (record.mode_before, MODES.get(str(record.mode_before), "as before"))
         made.steps.append(Step(MODE, None, CONFIG, text, mode=record.mode_before))
-    if record.packages:  # they go
+    if record.packages:  # the role removes them
         if manager.running:
             _guard(made, fabric, users, "stopping Fabric Manager")
-            made.steps.append(Step(STOP, None, service, "stop it"))
+            made.steps.append(Step(STOP, None, service, "stop the service"))
         if manager.unit.get("enabled") == "enabled":
-            made.steps.append(Step(DISABLE, None, service, "disable it"))
+            made.steps.append(Step(DISABLE, None, service, "disable the service"))
     elif back and manager.running:
         _restart(made, fabric, users, "starting Fabric Manager in its former mode")
     return made
 
 
 def interrupts(made: ServicePlan) -> bool:
-    """Whether running VMs would lose the fabric."""
+    """Whether the plan interrupts the fabric, which running VMs would lose."""
     return any(step.kind in (RESTART, STOP) for step in made.steps)
 
 
 def _restart(made: ServicePlan, fabric: Fabric, users: Mapping[str, str], doing: str) -> None:
     _guard(made, fabric, users, doing)
-    made.steps.append(Step(RESTART, None, UNIT + ".service", "restart it"))
+    made.steps.append(Step(RESTART, None, UNIT + ".service", "restart the service"))
 
 
 def _guard(made: ServicePlan, fabric: Fabric, users: Mapping[str, str], doing: str) -> None:
-    """Running VMs and programs would lose the fabric."""
+    """Adds an error for each running VM or program that would lose the fabric."""
     made.errors += [
-        Refusal("it is in use by %s" % user, pf, "nobody using it, for %s" % doing, "Stop that, then run again.", "in_use")
+        Refusal("it is in use by %s" % user, pf, "a GPU that is not in use, for %s" % doing, "Stop this user, then run again.", "in_use")
         for pf, user in sorted(users.items())
     ]

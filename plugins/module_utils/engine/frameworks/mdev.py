@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """vGPUs as mediated devices: the kernel's mdev core (Documentation/driver-api/vfio-mediated-device.rst).
 
-A type's directory is called <driver>-<id>, after the driver that the parent sat under when it was registered (nvidia-558, vfio-pci-558):
-types are taken by the file ``name`` or the number, never by prefix, and paths are looked up again each time.
+A type's directory is named <driver>-<id>, after the parent's driver at the time of registration (nvidia-558, vfio-pci-558). Types are
+therefore identified by the file ``name`` or the number, never by the prefix, and paths are resolved each time.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .framework import CHECK_LOGS, END_PROCESS, LINGER, VF_REMOVED, Board, Frame
 
 _CREATE_REMEDY = {
     errno.EEXIST: "Another device has this UUID: use another one, or remove that device.",
-    errno.ENOSPC: "Another vGPU took the room in between: check 'vgpuctl status', then run again.",
+    errno.ENOSPC: "Another vGPU was created in the meantime: check 'vgpuctl status', then run again.",
     errno.ENODEV: VF_REMOVED,
-    errno.EINVAL: "The driver does not take this UUID or type here: check dmesg.",
+    errno.EINVAL: "The driver does not accept this UUID or type on this parent: check dmesg.",
 }
 
 
@@ -42,7 +42,7 @@ class Mdev(Framework):
         return "%s/%s/%s" % (PCI, parent, self.mark)
 
     def _type_directory(self, parent: str, type_id: str) -> str | None:
-        """A type's directory as the parent has it now, or None. The name that it had on another parent is tried first."""
+        """A type's current directory on the parent, or None. Its name on another parent is tried first."""
         top, known = self._types_directory(parent), self.ctx.type_directories.get(type_id)
         if known and self.sysfs.exists("%s/%s" % (top, known)):
             return "%s/%s" % (top, known)
@@ -64,7 +64,7 @@ class Mdev(Framework):
         return vgpu_types.by_number(found)
 
     def survey(self, parents: Iterable[str], board: Board, known: Surveyed) -> list[VgpuType]:
-        # Any parent that offers some lists them all. Boards of one kind under one driver have the same types: their files are read once.
+        # A parent that offers types lists all of them. Equal boards with the same driver have the same types, so their files are read only once.
         for parent in parents:
             key = (self.name, board, tuple(self.sysfs.list(self._types_directory(parent))))
             if key not in known:
@@ -77,7 +77,7 @@ class Mdev(Framework):
         directory = self._type_directory(parent, known)
         title = self.sysfs.read_or(directory + "/name") if directory else None
         if title and vgpu_types.short_name(title) == type_name:
-            return known  # most parents number their types as the one that the plan was made from
+            return known  # most parents have the same numbers as the one that the plan was made from
         found = vgpu_types.find(type_name, self._types(parent))
         return found.id if found else None
 
@@ -87,7 +87,7 @@ class Mdev(Framework):
         for uuid in self.sysfs.list(self.devices):
             parent, type_directory, title = self._parent(uuid), self.type_directory(uuid), self.type_title(uuid)
             if not type_directory or not title:
-                continue  # it was removed in the meantime
+                continue  # the device was removed in the meantime
             vgpu = Vgpu(uuid, parent, None, type_directory.rsplit("-", 1)[-1], type=vgpu_types.short_name(title))
             if watched:
                 vgpu.holders = self.holders(watched, uuid)
@@ -98,7 +98,7 @@ class Mdev(Framework):
         return found
 
     def _parent(self, uuid: str) -> str:
-        """Where a device is: the directory that its link leads into (../../../devices/pci0000:e0/.../<parent>/<uuid>)."""
+        """The parent of a device: the target directory of the device's link (../../../devices/pci0000:e0/.../<parent>/<uuid>)."""
         return ("/" + (self.sysfs.target(self.device(uuid)) or "")).rsplit("/", 2)[-2]
 
     def exists(self, key: str) -> bool:
@@ -107,7 +107,7 @@ class Mdev(Framework):
     def complaint(self, uuid: str | None, parent: str, type_id: str, type_name: str) -> str | None:
         key = str(uuid)
         if not self.exists(key):
-            return "the vGPU is not there"
+            return "the vGPU does not exist"
         where, title = self._parent(key), self.type_title(key) or ""
         if where != parent:
             return "the vGPU is on %s" % where
@@ -125,7 +125,7 @@ class Mdev(Framework):
         self._verify(uuid, parent, type_id, type_name, timeout)
 
     def _await_room(self, parent: str, type_id: str, type_name: str) -> str:
-        """Waits until the parent takes one more of the type; returns the type's directory."""
+        """Waits until the parent accepts one more vGPU of the type. Returns the type's directory."""
         last: str | None = None
 
         def room() -> str | None:
@@ -136,19 +136,19 @@ class Mdev(Framework):
         directory = until(self.ctx.clock, room, LINGER)
         if directory:
             return directory
-        found = "available_instances of %s is 0" % type_name if last else "it does not offer the type %s now" % type_name
-        remedy = "The VF is in use, the GPU is full, or it holds vGPUs of another framebuffer size: check 'vgpuctl status'"
+        found = "available_instances of %s is 0" % type_name if last else "the parent does not offer the type %s now" % type_name
+        remedy = "The VF is in use, the GPU is full, or the GPU has vGPUs of another framebuffer size: check 'vgpuctl status'"
         raise error(found, parent, "room for one %s" % type_name, remedy, "no_room")
 
     def remove(self, key: str, timeout: float, forced: bool = False) -> None:
-        # The kernel blocks the write until the user closes the device; it cannot be taken back.
+        # The kernel blocks the write until the user closes the device, and the write can't be canceled.
         try:
             self.sysfs.write(self.device(key) + "/remove", "1", timeout)
         except SysfsError as exc:
             if exc.number == errno.ETIMEDOUT:
-                found = "its user does not let go of it; the kernel removes it as soon as that process ends"
+                found = "a process keeps the vGPU open; the kernel removes the vGPU as soon as this process ends"
                 raise error(found, key, None, END_PROCESS, "remove_pending") from exc
-            # EINVAL/ENODEV: the driver removes it by itself at this moment (after a VM's end).
+            # EINVAL/ENODEV: the driver itself is removing the vGPU at this moment (after a VM's end).
             if exc.number not in (errno.ENOENT, errno.ENODEV, errno.EINVAL):
                 raise
         self._await_gone(key, timeout)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """vGPUs on the vendor-specific VFIO framework: a VF becomes a vGPU when its type's number is written to it.
 
-``nvidia/current_vgpu_type`` holds that number, 0 for none; ``nvidia/creatable_vgpu_types`` lists what the VF could become now. There is no UUID:
-the VF is the vGPU. A VF that is one lists nothing, so its type's name comes from another VF's list, from nvidia-smi, or from what we stored.
+``nvidia/current_vgpu_type`` has this number, 0 for none; ``nvidia/creatable_vgpu_types`` lists the types that the VF can become now. There is no
+UUID: the VF is the vGPU. A VF that is a vGPU lists no types, so its type's name comes from another VF, from nvidia-smi or from the stored layout.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from ..system.sysfs import PCI, SysfsError
 from .framework import CHECK_LOGS, END_PROCESS, LINGER, VF_REMOVED, Board, Framework, Surveyed
 
 _NO_ROOM = (
-    "The GPU is full, holds vGPUs of another framebuffer size (mixed_sizes: true allows several), "
+    "The GPU is full, has vGPUs of another framebuffer size (mixed_sizes: true allows several), "
     "or is in MIG mode without a free GPU instance: check 'vgpuctl status'"
 )
 _CREATE_REMEDY = {
-    errno.EPERM: "The driver refuses a change of the type: a VM uses the VF, or it has a type already. "
+    errno.EPERM: "The driver refuses to change the type: a VM uses the VF, or the VF has a type already. "
     "Stop that VM, or check 'vgpuctl status'.",
     errno.EIO: "If dmesg shows 'Failed to add vgpu create request: 0x38', no free GPU instance of MIG fits this type: "
-    "create one (vgpu_layout does so by itself, or module nvidia_mig), or take a type that fits.",
-    errno.ENXIO: "The VF does not answer: cycle the VFs of this GPU (module nvidia_sriov, disabled and enabled again).",
-    errno.ENOSPC: "The GPU is full: take fewer or smaller vGPUs, or another GPU.",
-    errno.EINVAL: "The driver does not take this type here: check nvidia/creatable_vgpu_types of this VF, and dmesg.",
+    "create one (vgpu_layout or module nvidia_mig do this), or use a type that fits.",
+    errno.ENXIO: "The VF does not respond: disable and enable the VFs of this GPU (module nvidia_sriov).",
+    errno.ENOSPC: "The GPU is full: use fewer or smaller vGPUs, or another GPU.",
+    errno.EINVAL: "The driver does not accept this type: check nvidia/creatable_vgpu_types of this VF, and dmesg.",
     errno.ENODEV: VF_REMOVED,
-    errno.ENOENT: "The VF is not bound to nvidia any more: a VF that vfio-pci took works again only after its GPU's VFs are cycled "
-    "(module nvidia_sriov).",
+    errno.ENOENT: "The VF is no longer bound to nvidia. A VF that was bound to vfio-pci works again only after its GPU's VFs were disabled "
+    "and enabled (module nvidia_sriov).",
 }
 
 
 def parse_creatable(text: str) -> list[VgpuType]:
-    """VgpuTypes of creatable_vgpu_types, which has one of two formats.
+    """The VgpuTypes in the text of creatable_vgpu_types, which has one of two formats.
 
     ``1145  : NVIDIA L40S-1B`` below a header (``ID    : vGPU Name``), or ``NVIDIA A40-1Q 557``.
     """
@@ -69,23 +69,23 @@ class VendorVfio(Framework):
     devices = PCI
 
     def _current(self, parent: str) -> int | None:
-        """The number of the VF's type; 0 for none, None when the VF isn't there."""
+        """The number of the VF's type; 0 for none, None if the VF does not exist."""
         return self.sysfs.read_int("%s/%s" % (self.device(parent), self.mark))
 
     def _types(self, parent: str) -> list[VgpuType]:
-        """The types that the VF could become now."""
+        """The types that the VF can become now."""
         return parse_creatable(self.sysfs.read_or(self.device(parent) + "/nvidia/creatable_vgpu_types", ""))
 
     def survey(self, parents: Iterable[str], board: Board, known: Surveyed) -> list[VgpuType]:
-        # VFs that are vGPUs, and full GPUs, list nothing: no GPU stands for another.
+        # VFs that are vGPUs, and VFs of full GPUs, list no types: one GPU can't represent another one.
         return vgpu_types.merge([], [one for parent in parents for one in self._types(parent)])
 
     def ready(self, vfs: Sequence[Vf]) -> bool:
-        # A VF of a full GPU lists nothing, but a GPU that holds a vGPU has its types.
+        # A VF of a full GPU lists no types, but a GPU with a vGPU has its types.
         return super().ready(vfs) and any(self._current(vf.address) or self._types(vf.address) for vf in vfs)
 
     def find_id(self, parent: str, type_name: str, known: str) -> str | None:
-        # As known where the VF lists nothing at this moment.
+        # The known types if the VF lists none at this moment.
         found = vgpu_types.find(type_name, self._types(parent))
         if found:
             return found.id
@@ -94,7 +94,7 @@ class VendorVfio(Framework):
     def instances(self, open_files: OpenFiles | None = None, parents: Iterable[str] | None = None) -> list[Vgpu]:
         found = []
         for parent in self.sysfs.list(PCI) if parents is None else parents:
-            # On most hosts no device has it: a check is cheaper than a read that fails.
+            # On most hosts no device has this file, and a check is cheaper than a failing read.
             number = self._current(parent) if self.offered(self.sysfs, parent) else 0
             if number:
                 holders = self.holders(open_files, parent) if open_files else ()
@@ -104,7 +104,7 @@ class VendorVfio(Framework):
         return found
 
     def _name(self, vgpus: Sequence[Vgpu]) -> None:
-        """Sets the names of the vGPUs' types: from siblings' lists, nvidia-smi, the stored layout, or else the number."""
+        """Sets the names of the vGPUs' types: from lists of other VFs, nvidia-smi, the stored layout, or else from the number."""
         pfs = {vgpu.parent: self.sysfs.link(self.device(vgpu.parent) + "/physfn") or vgpu.parent for vgpu in vgpus}
         listed = {pf: {one.id: one.short for vf in self._vfs(pf) for one in self._types(vf)} for pf in set(pfs.values())}
         for vgpu in vgpus:
@@ -116,7 +116,7 @@ class VendorVfio(Framework):
         left = [vgpu for vgpu in left if not vgpu.type]
         stored: dict[str, str] = {}
         if left:
-            with contextlib.suppress(EngineError):  # reported by whoever reads the stored layout for its own sake
+            with contextlib.suppress(EngineError):  # the caller that needs the stored layout reports the error
                 stored = {one.parent: one.type for gpu in layout_file.read(self.ctx.root).values() for one in gpu.vgpus}
         for vgpu in left:
             vgpu.type = stored.get(vgpu.parent) or "type %s" % vgpu.type_id
@@ -131,7 +131,7 @@ class VendorVfio(Framework):
     def complaint(self, uuid: str | None, parent: str, type_id: str, type_name: str) -> str | None:
         number = self._current(parent)
         if number is None:
-            return "the VF is not there, or not bound to nvidia"
+            return "the VF does not exist or is not bound to nvidia"
         if not number:
             return "the vGPU is not there"
         return "the vGPU is of type %s" % number if str(number) != type_id else None
@@ -139,8 +139,8 @@ class VendorVfio(Framework):
     def create(self, parent: str, type_id: str, type_name: str, uuid: str | None, timeout: float) -> None:
         number = self._current(parent)
         if number:
-            held, free = "the VF holds a vGPU already (type %d)" % number, "a free VF for %s" % type_name
-            raise error(held, parent, free, "Check 'vgpuctl status'; a type is changed by way of none (0) only.", "vf_busy")
+            held, free = "the VF already has a vGPU (type %d)" % number, "a free VF for %s" % type_name
+            raise error(held, parent, free, "Check 'vgpuctl status'. To change a type, remove the vGPU first.", "vf_busy")
         self._await_room(parent, type_id, type_name)
         try:
             self.sysfs.write("%s/%s" % (self.device(parent), self.mark), type_id)
@@ -149,18 +149,18 @@ class VendorVfio(Framework):
             raise error(found, parent, "a vGPU %s there" % type_name, remedy, "create_failed") from exc
         self._verify(uuid, parent, type_id, type_name, timeout)
         if self.params(parent):
-            self.set_params(parent, "")  # of a vGPU that went without us
+            self.set_params(parent, "")  # those of a previous vGPU that another program removed
 
     def _await_room(self, parent: str, type_id: str, type_name: str) -> None:
-        """Waits until the VF takes the type."""
+        """Waits until the VF accepts the type."""
         if until(self.ctx.clock, lambda: any(one.id == type_id for one in self._types(parent)), LINGER):
             return
         listed = ", ".join(one.short for one in self._types(parent))
-        found = "it does not list %s as creatable now (%s)" % (type_name, "listed: " + listed if listed else "its list is empty")
+        found = "the VF does not list %s as creatable now (%s)" % (type_name, "listed: " + listed if listed else "its list is empty")
         raise error(found, parent, "room for one %s" % type_name, _NO_ROOM, "no_room")
 
     def _write_none(self, parent: str) -> bool:
-        """Writes 0; False while the driver refuses because somebody uses it."""
+        """Writes 0. Returns False while the driver refuses because the vGPU is in use."""
         try:
             self.sysfs.write("%s/%s" % (self.device(parent), self.mark), "0")
         except SysfsError as exc:
@@ -173,10 +173,10 @@ class VendorVfio(Framework):
     def remove(self, key: str, timeout: float, forced: bool = False) -> None:
         if not self.exists(key):
             return
-        # The driver refuses as long as somebody holds it; after a VM's end it takes up to 10 s to release the VF.
+        # The driver refuses while the vGPU is in use. After a VM's end, it takes up to 10 s to release the VF.
         if not until(self.ctx.clock, lambda: self._write_none(key), timeout if forced else min(timeout, LINGER)):
             if forced:
-                stays = "its user does not let go of it; this framework never removes a vGPU under a VM"
+                stays = "a process keeps the vGPU open; this framework never removes a vGPU in use"
                 raise error(stays, key, None, END_PROCESS, "remove_pending")
             holders = self.holders(OpenFiles(self.sysfs), key)
             if holders:
@@ -188,6 +188,6 @@ class VendorVfio(Framework):
     def _await_gone(self, key: str, timeout: float) -> None:
         super()._await_gone(key, timeout)
         if self.params(key):
-            # They are the VF's, not the vGPU's: the next one must not find them.
-            with contextlib.suppress(SysfsError):  # a driver that takes none without a type has dropped them
+            # The parameters belong to the VF, not to the vGPU: the next vGPU must not inherit them.
+            with contextlib.suppress(SysfsError):  # a driver that accepts parameters only with a type has dropped them
                 self.set_params(key, "")

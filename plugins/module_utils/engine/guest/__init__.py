@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The other side of a vGPU: driver and license in the VM."""
+"""The VM's side of a vGPU: driver and license."""

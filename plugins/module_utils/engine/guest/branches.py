@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a guest's driver fits the host's.
+"""Checks whether a guest's driver is compatible with the host's.
 
-NVIDIA's rules: the same branch; a host of the next branch with a guest of the one before; from release 19 on also a host of a long-term
-branch with a guest of the long-term branch before. A guest that is newer than its host is never supported, which needs no table; that one is too old
-is known by the table of branches alone, which warns. Source: the section on compatibility in
+NVIDIA's rules allow: the same branch; a host of the next branch with a guest of the previous one; since release 19 also a host of a long-term
+branch with a guest of the previous long-term branch. A guest that is newer than its host is never supported, which needs no table. Only the
+table of branches shows that a guest is too old, which is a warning. Source: the section on compatibility in
 https://docs.nvidia.com/vgpu/19.0/grid-vgpu-release-notes-citrix-xenserver/index.html, the same in the notes of other hypervisors.
 """
 
@@ -14,20 +14,20 @@ import re
 
 from ..base.errors import Refusal, shown
 
-# Driver branch: vGPU software release. Long-term branches are those that NVIDIA supports for three years.
+# Driver branch: vGPU software release. NVIDIA supports long-term branches for three years.
 RELEASES = {450: 11, 460: 12, 470: 13, 510: 14, 525: 15, 535: 16, 550: 17, 570: 18, 580: 19, 595: 20}
 LONG_TERM = (450, 470, 535, 580)
 _FIRST_WITH_LONG_TERM_RULE = 19
 
 
 def branch(version: str | None) -> int | None:
-    """The branch of a driver's version (550 of 550.163.02), or None if it is no version."""
+    """The branch of a driver's version (550 of 550.163.02), or None if the text is not a version."""
     match = re.match(r"([0-9]{3})(?:\.[0-9]{1,4}){1,3}$", str(version or ""))
     return int(match.group(1)) if match else None
 
 
 def fitting(host_branch: int) -> list[int]:
-    """Branches of guests that a host of this branch serves, the best first. An unknown branch serves its own."""
+    """The guest branches that a host of this branch supports, the best first. An unknown branch supports itself."""
     fit = {host_branch}
     if host_branch in RELEASES:
         fit.update([one for one in sorted(RELEASES) if one < host_branch][-1:])
@@ -37,22 +37,22 @@ def fitting(host_branch: int) -> list[int]:
 
 
 def named(number: int) -> str:
-    """A branch as people know it: 550 (vGPU 17)."""
+    """A branch for messages: 550 (vGPU 17)."""
     return "%d (vGPU %d)" % (number, RELEASES[number]) if number in RELEASES else str(number)
 
 
 def error_of(host_version: str, guest_version: str) -> Refusal | None:
-    """What is wrong with this pair whatever the table has: a word that is no version, a guest that is newer than its host. None if nothing is."""
+    """The error of this pair that needs no table: an invalid version, or a guest that is newer than its host; otherwise None."""
     host, guest = branch(host_version), branch(guest_version)
     if host is None or guest is None:
         what, version = ("host", host_version) if host is None else ("guest", guest_version)
         return Refusal(
-            "%s is no version of a driver" % shown(version), device="the %s's driver" % what, expected="such as 550.163.01", code="bad_version")
+            "%s is not a driver version" % shown(version), device="the %s's driver" % what, expected="such as 550.163.01", code="bad_version")
     return _differs(host, "is newer than the host's", host_version, guest_version) if guest > host else None
 
 
 def warning_of(host_version: str, guest_version: str) -> Refusal | None:
-    """What the table of branches has against this pair: a guest that is too old. Of a host's branch that it does not have it knows nothing."""
+    """The warning of a guest that is too old for its host, from the table of branches. None for a host branch that the table does not have."""
     host, guest = branch(host_version), branch(guest_version)
     if host is None or guest is None or host not in RELEASES or guest > host or guest in fitting(host):
         return None
@@ -63,5 +63,5 @@ def _differs(host: int, why: str, host_version: str, guest_version: str) -> Refu
     return Refusal(
         "the guest driver %s %s %s" % (guest_version, why, host_version),
         device="driver", expected="a guest driver of branch %s" % " or ".join(named(one) for one in fitting(host)),
-        remedy="Use the guest driver of the host's own bundle, which always fits; or upgrade the host to the newer branch first.",
+        remedy="Use the guest driver of the host's own bundle, which is always compatible, or upgrade the host to the newer branch first.",
         code="branches_differ")

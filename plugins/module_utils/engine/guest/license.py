@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest's license: the meaning of its status, and why there is none according to the journal of nvidia-gridd."""
+"""A guest's license: the meaning of its status, and the cause of a missing license, from the journal of nvidia-gridd."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _EXPIRY = re.compile(r"Expiry\s*:\s*([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}\s+[0-9]{1,2}
 
 @dataclass(eq=False, repr=False)
 class State:
-    """A license status. licensed: whether there is a license. restricted: whether the GPU is throttled, None where that is not reported.
+    """A license status. licensed: whether there is a license. restricted: whether the GPU is throttled, None if not reported.
 
-    expiry: ISO 8601, None for a license without one.
+    expiry: ISO 8601, None for a license that does not expire.
     """
 
     licensed: bool
@@ -28,7 +28,7 @@ class State:
 
 
 def state(status: str | None) -> State:
-    """The meaning of a status. "Unlicensed (…)" has "licensed" in it: only the word's beginning counts."""
+    """The meaning of a status. Only the start of the text counts, because "Unlicensed (…)" includes "licensed"."""
     text = (status or "").strip()
     if re.match(r"Licensed\b", text):
         return State(True, False, _expiry(text))
@@ -44,44 +44,44 @@ def _expiry(text: str) -> str | None:
         return None
 
 
-# --- why there is no license
+# --- causes of a missing license
 
-_TIME = "Set up time synchronization (chrony or systemd-timesyncd) and restart nvidia-gridd: licensing needs a clock that is right."
-# The most specific first: of several in one line, the first counts.
+_TIME = "Set up time synchronization (chrony or systemd-timesyncd) and restart nvidia-gridd: licensing requires a correct clock."
+# The most specific pattern comes first: if a line matches several, the first one counts.
 _SIGNS = (
-    ("wrong_feature", r"invalid feature type", "the feature that FeatureType asks for is none that this vGPU can have",
-     "Set vgpu_license_feature to what the vGPU's type needs (vgpu for all types of vGPU), or leave it out."),
+    ("wrong_feature", r"invalid feature type", "FeatureType requests a feature that this vGPU does not support",
+     "Set vgpu_license_feature to the feature of the vGPU's type (vgpu for all types of vGPU), or remove the variable."),
     ("clock_skew", r"clock|system time|time (?:skew|difference|drift)|not yet valid|windback|allowed time to process",
      "the clocks of guest and license server differ", _TIME),
     ("token_expired", r"token.*(?:expired|no longer valid)|expired.*token", "the client configuration token has expired",
-     "Generate a new one on the license server and give that as vgpu_license_token."),
+     "Generate a new one on the license server and set it as vgpu_license_token."),
     ("token_malformed", r"decode signature|read configurations from.*token|malformed.*token|token.*malformed",
-     "the client configuration token is not understood", "Generate a new one on the license server and give that as vgpu_license_token."),
+     "the client configuration token is malformed", "Generate a new one on the license server and set it as vgpu_license_token."),
     ("token_missing", r"(?:unable|failed|cannot|could not|can't).*(?:find|fetch|open|read|load).*token|token.*(?:not found|missing)",
-     "nvidia-gridd finds no token that it can read", "Give the client configuration token as vgpu_license_token."),
-    ("trust_store_full", r"trusted store.*maximum buffer size exceeded", "the license server's answer is larger than this guest driver takes",
-     "Update the guest driver to the newest release of its branch, or shorten the server's certificate chain; then restart nvidia-gridd."),
+     "nvidia-gridd finds no readable token", "Set the client configuration token as vgpu_license_token."),
+    ("trust_store_full", r"trusted store.*maximum buffer size exceeded", "the license server's answer is too large for this guest driver",
+     "Update the guest driver to the newest release of its branch, or shorten the server's certificate chain. Then restart nvidia-gridd."),
     ("trust_store", r"trusted? store|certificate|\bssl\b|\btls\b", "the license server's answer is not trusted",
-     "Is the token of this very server (a new instance needs new tokens), and does a proxy stand between? Generate a new token and give that."),
+     "Check that the token belongs to this server instance and that no proxy intercepts the connection. Generate and set a new token."),
     ("server_unreachable",
      r"time[d ]?\s?out|could(?:n't| not) (?:resolve|connect)|connection (?:refused|reset)|no route|unreachable|did not respond|failed to connect"
      r"|name or service|network communication failure",
      "the license server can't be reached", "Check name resolution, routes and firewalls from this VM to the server (port 443, or ServerPort)."),
     ("refused", r"insufficient|not available|no licen[sc]es?\b|all licen[sc]es|denied|rejected|not (?:enough|entitled)|no (?:free )?pool",
-     "the license server has no license for this VM", "Check on the server whether the product has free licenses, and who holds them."),
+     "the license server has no license for this VM", "Check on the server whether the product has free licenses, and which clients use them."),
 )
 _ACQUIRED = re.compile(r"licen[sc]e (?:acquired|renewed) successfully", re.IGNORECASE)
 # Some releases name the product: Failed to acquire NVIDIA GRID Virtual Workstation license.
 _FAILED = re.compile(r"failed to acquire (?:[^(]{1,80} )?licen[sc]e", re.IGNORECASE)
-# The server's name is no sign: it may be tls.example.com.
+# The server's name is ignored: it may be tls.example.com.
 _SERVER = re.compile(r"(?<=\bfrom )\S+", re.IGNORECASE)
 _BEGIN = re.compile(r"^Starting |\bstarted \(\d+\)", re.IGNORECASE)
-# systemd's word that it is up, which may come after the daemon's first lines: it begins nothing that has begun already.
+# systemd may report the start after the daemon's first lines: this line does not begin a new start.
 _UP = re.compile(r"^Started ")
 
 
 def _begin(lines: Sequence[str]) -> int:
-    """The first line after the last start of the daemon, or after the last license."""
+    """The index of the first line after the daemon's last start, or after the last license."""
     begin, starting = 0, False
     for number, line in enumerate(lines):
         if _BEGIN.search(line):
@@ -94,10 +94,10 @@ def _begin(lines: Sequence[str]) -> int:
 
 
 def reason(lines: Sequence[str]) -> Refusal | None:
-    """Why the last try gave no license, as a Refusal; None where the journal has no sign of a failure.
+    """The reason for which the last attempt got no license, as a Refusal; None if the journal shows no failure.
 
-    lines: messages of nvidia-gridd, oldest first. What was before the daemon's last start, the last license or the try before the last one
-    is another story. Of several signs the newest counts.
+    lines: messages of nvidia-gridd, oldest first. Lines before the daemon's last start, the last license or the last attempt are ignored.
+    If several lines match, the newest counts.
     """
     begin = _begin(lines)
     failed = [number for number in range(begin, len(lines)) if _FAILED.search(lines[number])]

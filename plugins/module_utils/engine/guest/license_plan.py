@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Token and gridd.conf of a guest: the plan, without reading or writing.
+"""Plans the token and gridd.conf of a guest. Reads and writes nothing.
 
-The token's text is in no step, no sentence and no diff.
+No step, message or diff has the token's text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..base.plan import Plan
 from ..base.steps import Step
 from . import gridd_conf, token
 
-# NVIDIA documents this mode for the file. Others have no access: they can't enter the directory.
+# NVIDIA documents this mode for the file. Other users have no access, because they can't enter the directory.
 TOKEN_MODE = 0o744
 DIRECTORY_MODE = 0o700
 DEFAULT_NAME = "client_configuration_token_vgpu_kvm.tok"
@@ -27,9 +27,9 @@ _HOST = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9.:_-]{0,252}[A-Za-z0-9])?\Z")
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """What the user requests. present False: no license is requested any more.
+    """The user's request. present: False removes the license configuration.
 
-    token: its text, or None. server: of the legacy licensing, without a token. interface: whether its user interface is enabled.
+    token: its text, or None. server: of legacy licensing, without a token. interface: whether the license user interface is enabled.
     """
 
     present: bool = True
@@ -46,20 +46,20 @@ class Request:
 
     @property
     def path(self) -> str:
-        """Where the token goes."""
+        """The path of the token."""
         return "%s/%s" % (self.directory, self.name)
 
     @property
     def default_path(self) -> str:
-        """Where the token goes under our own name."""
+        """The path of the token with the collection's own file name."""
         return "%s/%s" % (self.directory, DEFAULT_NAME)
 
 
 @dataclass(eq=False, repr=False)
 class Directory:
-    """The token's directory. link: where it points to, None for no link. is_directory: as the link itself.
+    """The token's directory. link: the link's target, None if it is not a link. is_directory: without following a link.
 
-    mode: None where there is none. stranger: the number of a user that it belongs to and who does not run this. names: of its files.
+    mode: None if it does not exist. stranger: the user id of the owner, if another user owns it. names: of its files.
     """
 
     is_directory: bool = False
@@ -71,9 +71,9 @@ class Directory:
 
 @dataclass(eq=False, repr=False)
 class State:
-    """What was read. conf, template: texts of gridd.conf, None without one. existing: those of removable() that exist.
+    """The state of the machine. conf, template: texts of gridd.conf, None without one. existing: the existing ones of removable().
 
-    directory: None where no token goes there. token: of the regular file in the token's path, None without one; mode: the file's.
+    directory: None if no token is stored. token: the text of a regular file in the token's path, None without one; mode: of this file.
     """
 
     conf: str | None
@@ -86,7 +86,7 @@ class State:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """gridd.conf before and after, and when the token expires (seconds since 1970), None without a token or without an end."""
+    """gridd.conf before and after, and the token's expiry (seconds since 1970), None without a token or expiry."""
 
     before: str
     after: str
@@ -94,7 +94,7 @@ class Target:
 
 
 def _keys(request: Request) -> dict[str, str | None]:
-    """The keys of gridd.conf that are ours. None: not set."""
+    """The keys of gridd.conf that this collection manages. None: not set."""
     if not request.present:
         names = ("ServerAddress", "ServerPort", "BackupServerAddress", "BackupServerPort", "ClientConfigTokenPath", "FeatureType")
         return dict.fromkeys(names)
@@ -103,7 +103,7 @@ def _keys(request: Request) -> dict[str, str | None]:
         "ServerPort": request.port if request.server else None,
         "BackupServerAddress": request.backup,
         "BackupServerPort": request.backup_port if request.backup else None,
-        # The type of a vGPU decides by itself, if the user does not set it.
+        # If the user does not set the feature, the vGPU's type determines it.
         "FeatureType": gridd_conf.FEATURES[request.feature] if request.feature else None,
         "EnableUI": "TRUE" if request.interface else "FALSE",
         "ClientConfigTokenPath": request.directory if request.token and request.directory != gridd_conf.TOKENS else None,
@@ -114,48 +114,48 @@ def _keys(request: Request) -> dict[str, str | None]:
 
 
 def is_token(path: str) -> bool:
-    """Whether nvidia-gridd takes a file for a token: by the name that license servers give it, or that NVIDIA's GPU Operator does."""
+    """Whether nvidia-gridd treats a file as a token: it has the name that license servers or NVIDIA's GPU Operator use."""
     return os.path.basename(path).startswith("client_configuration_token") and path.endswith(".tok")
 
 
 def is_path(directory: str) -> bool:
-    """Whether it is an absolute path that a file system can have."""
+    """Whether the text is an absolute path that a file system can have."""
     parts = directory.split("/")
     is_clean = directory.startswith("/") and "\n" not in directory and ".." not in parts
     return is_clean and len(directory) < 3000 and all(len(part.encode("utf-8")) < 256 for part in parts)
 
 
 def check(request: Request, now: float) -> None:
-    """Raises EngineError with everything that is wrong with the request itself. now: seconds since 1970."""
+    """Raises EngineError with all errors of the request itself. now: seconds since 1970."""
     raise_if_any([*_wrong(request, now), *_wrong_server(request)])
 
 
 def _wrong(request: Request, now: float) -> Iterator[Refusal]:
-    """What is wrong with the token, its name and its directory."""
+    """The errors of the token, its name and its directory."""
     if request.present and bool(request.token) == bool(request.server):
         yield Refusal(
-            "both a token and a server are given" if request.token else "neither a token nor a server is given", device="license",
+            "both a token and a server are set" if request.token else "neither a token nor a server is set", device="license",
             expected="one of them: a client configuration token (NVIDIA License System), or the address of a legacy license server",
-            remedy="Set vgpu_license_token or vgpu_license_token_file; vgpu_license_server is for the older license server alone.",
+            remedy="Set vgpu_license_token or vgpu_license_token_file. vgpu_license_server is only for the legacy license server.",
             code="token_or_server")
     if request.present and request.token:
         yield from token.errors(request.token, now, "the token")
     if not _NAME.match(request.name):
-        found = "%r is no name that nvidia-gridd searches for" % request.name[:60]
+        found = "%r is not a name that nvidia-gridd searches for" % request.name[:60]
         yield Refusal(found, device="token_name", expected="client_configuration_token_….tok", code="bad_name")
     if not is_path(request.directory):
         expected = "a directory, such as %s" % gridd_conf.TOKENS
-        yield Refusal("%r is no absolute path" % request.directory[:60], device="token_path", expected=expected, code="bad_path")
+        yield Refusal("%r is not an absolute path" % request.directory[:60], device="token_path", expected=expected, code="bad_path")
 
 
 def _wrong_server(request: Request) -> Iterator[Refusal]:
-    """What is wrong with the options of the legacy license server and of gridd.conf."""
+    """The errors of the options of the legacy license server and of gridd.conf."""
     for name, value in (("server", request.server), ("backup_server", request.backup)):
         if value and not _HOST.match(value):
-            wrong = "%r is no name or address of a server" % value[:60]
+            wrong = "%r is not a name or address of a server" % value[:60]
             yield Refusal(wrong, device=name, expected="such as license.example.com", code="bad_server")
     if request.backup and not request.server:
-        yield Refusal("a backup server is given without a server", device="backup_server", expected="server, too", code="bad_server")
+        yield Refusal("a backup server is set without a server", device="backup_server", expected="server, too", code="bad_server")
     numbers = (("server_port", request.port, 65535), ("backup_server_port", request.backup_port, 65535), ("interval", request.interval, 10080))
     for name, number, most in numbers:
         if number is not None and not 1 <= number <= most:
@@ -163,11 +163,11 @@ def _wrong_server(request: Request) -> Iterator[Refusal]:
 
 
 def plan(state: State, request: Request) -> Plan[Target]:
-    """The Plan for a request that check() has passed; raises EngineError with all refusals before the first write."""
+    """The Plan for a request that check() has accepted. Raises EngineError with all refusals before the first write."""
     before = state.conf or ""
     after = gridd_conf.render(before if state.conf is not None else state.template or "", _keys(request))
     former = [path for path in _former(request, state.conf) if path in state.existing]
-    steps = [*_token_steps(state, request), *(Step("drop", None, path, "remove the token that was put there before") for path in former)]
+    steps = [*_token_steps(state, request), *(Step("drop", None, path, "remove the token that an earlier run wrote") for path in former)]
     if after != before or (state.conf is None and request.present):
         steps.append(Step("conf", None, gridd_conf.PATH, "write it" if state.conf is None else "change it", content=after))
     expires = token.read(request.token).expires if request.present and request.token else None
@@ -175,12 +175,12 @@ def plan(state: State, request: Request) -> Plan[Target]:
 
 
 def removable(request: Request, conf: str | None) -> list[str]:
-    """Paths of tokens that a plan may remove, where they exist. conf: the text of gridd.conf."""
+    """Paths of tokens that a plan removes if they exist. conf: the text of gridd.conf."""
     return sorted({request.path, request.default_path, *_former(request, conf)})
 
 
 def _former(request: Request, conf: str | None) -> list[str]:
-    """Paths of a token under our names in the directory that gridd.conf names until now: a secret that nobody needs there any more."""
+    """Paths of tokens with the collection's names in the directory that gridd.conf currently names: secrets that are no longer needed there."""
     old = gridd_conf.values(conf or "").get("ClientConfigTokenPath", "").rstrip("/")
     if not old.startswith("/") or old == request.directory:
         old = gridd_conf.TOKENS
@@ -190,42 +190,43 @@ def _former(request: Request, conf: str | None) -> list[str]:
 
 
 def _token_steps(state: State, request: Request) -> Iterator[Step]:
-    """Directory, token, and the token that an earlier run put elsewhere under our name. Others' tokens are reported, not touched."""
+    """The steps for the directory, the token, and a token that an earlier run wrote to another path. Foreign tokens are reported, not changed."""
     ours, directory = request.default_path, state.directory
     if directory is None:
         yield from (Step("drop", None, path, "remove the token") for path in sorted({ours, request.path}) if path in state.existing)
         return
     _check_directory(directory, request)
     if directory.mode is None:
-        yield Step("directory", None, request.directory, "create it, for root alone")
+        yield Step("directory", None, request.directory, "create the directory, accessible only by root")
     elif directory.stranger is not None:
-        text = "make it root's, for root alone (it was the user's with the number %d)" % directory.stranger
+        text = "change the owner to root, accessible only by root (the owner was user id %d)" % directory.stranger
         yield Step("directory", None, request.directory, text)
     elif directory.mode != DIRECTORY_MODE:
-        yield Step("directory", None, request.directory, "let root alone in (mode %04o, was %04o)" % (DIRECTORY_MODE, directory.mode))
+        yield Step("directory", None, request.directory, "restrict access to root (mode %04o, was %04o)" % (DIRECTORY_MODE, directory.mode))
     if state.token is None or state.token.strip() != (request.token or "").strip():
-        yield Step("token", None, request.path, "write the token" if state.token is None else "replace the token by another one")
+        yield Step("token", None, request.path, "write the token" if state.token is None else "replace the token")
     elif state.mode != TOKEN_MODE:
-        yield Step("token", None, request.path, "give it the mode that NVIDIA documents (%04o, was %04o)" % (TOKEN_MODE, state.mode or 0))
+        yield Step("token", None, request.path, "set the mode that NVIDIA documents (%04o, was %04o)" % (TOKEN_MODE, state.mode or 0))
     if request.path != ours and ours in state.existing:
-        yield Step("drop", None, ours, "remove the token that was put there before")
+        yield Step("drop", None, ours, "remove the token that an earlier run wrote")
 
 
 def _check_directory(directory: Directory, request: Request) -> None:
-    """Raises EngineError for a directory that the token can't go to. A link would have it go where somebody else decides."""
+    """Raises EngineError for a directory that must not have the token. The owner of a link could redirect the token."""
     if directory.link is not None or (directory.mode is not None and not directory.is_directory):
         raise error(
             "it is no directory" if directory.link is None else "it is a link (to %s)" % directory.link,
-            request.directory, "a directory for tokens alone, which others can't enter",
-            "Name the directory itself in token_path (vgpu_license_token_path), or remove what is there.", "bad_directory")
+            request.directory, "a directory only for tokens, which other users can't enter",
+            "Name the directory itself in token_path (vgpu_license_token_path), or remove this path.", "bad_directory")
     others = sorted(path for path in directory.names if is_token(path) and path not in (request.path, request.default_path))
     if others:
         raise error(
-            "there is another token: %s" % ", ".join(others), request.directory, "one token, because nvidia-gridd takes any of them",
-            "Remove it, or name it in token_name (vgpu_license_token_name) to have it replaced.", "other_token")
+            "the directory has another token: %s" % ", ".join(others), request.directory, "one token, because nvidia-gridd uses any of them",
+            "Remove this token, or name it in token_name (vgpu_license_token_name) to have it replaced.", "other_token")
     strangers = [os.path.basename(path) for path in directory.names if not is_token(path)]
     changes = directory.mode not in (None, DIRECTORY_MODE) or directory.stranger is not None
     if changes and strangers and request.directory != gridd_conf.TOKENS:
         raise error(
-            "it has other things in it (%s)" % ", ".join(strangers[:5]), request.directory, "a directory for tokens alone, which others can't enter",
-            "Name another directory in token_path (vgpu_license_token_path), or leave it out.", "folder_shared")
+            "the directory has other files (%s)" % ", ".join(strangers[:5]), request.directory,
+            "a directory only for tokens, which other users can't enter",
+            "Name another directory in token_path (vgpu_license_token_path), or remove the setting.", "folder_shared")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Token and gridd.conf of a guest: what a plan needs of them, and what does the plan's steps."""
+"""Token and gridd.conf of a guest: reads the plan's input and does the plan's steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .license_plan import DIRECTORY_MODE, TOKEN_MODE, Directory, Request, State,
 
 
 def read(ctx: Context, request: Request) -> State:
-    """What a plan needs of this machine."""
+    """Reads the plan's input from this machine."""
     conf = files.read_text(ctx.root, gridd_conf.PATH)
     template = files.read_text(ctx.root, gridd_conf.TEMPLATE) if conf is None and request.present else None
     state = State(conf, template, frozenset(path for path in removable(request, conf) if os.path.lexists(ctx.root + path)))
@@ -37,7 +37,7 @@ def _directory(ctx: Context, path: str) -> Directory:
 
 
 def status(ctx: Context, path: str, follows: bool = False) -> os.stat_result | None:
-    """What stat (if it follows links) or lstat returns for a path, None where it fails."""
+    """The result of stat (follow: with links) or lstat for a path; None if the call fails."""
     try:
         return os.stat(ctx.root + path, follow_symlinks=follows)
     except OSError:
@@ -45,7 +45,7 @@ def status(ctx: Context, path: str, follows: bool = False) -> os.stat_result | N
 
 
 def _stranger(ctx: Context, path: str) -> int | None:
-    """The number of the user that a directory belongs to, where that is not the one who runs this."""
+    """The id of a directory's owner, if this is not the current user."""
     found = status(ctx, path)
     return found.st_uid if found and found.st_uid != os.geteuid() else None
 
@@ -61,7 +61,7 @@ def _mode(ctx: Context, path: str) -> int | None:
 
 
 def clean(ctx: Context, request: Request) -> None:
-    """Removes what a killed run left half-written: it may be a copy of the token."""
+    """Removes half-written files of a killed run, which may be copies of the token."""
     files.sweep(ctx.root, [request.directory, os.path.dirname(gridd_conf.PATH)])
 
 
@@ -88,7 +88,7 @@ def apply(ctx: Context, plan: Plan[Target], request: Request) -> list[Step]:
 
 
 def _write_token(ctx: Context, request: Request) -> None:
-    """A link or anything else but a file in its path is replaced, never followed."""
+    """Writes the token. A link or another object in its path is replaced, never followed."""
     path, text = request.path, (request.token or "").strip()
     if os.path.lexists(ctx.root + path) and not _is_file(ctx, path):
         files.remove(ctx.root, path)
@@ -99,4 +99,4 @@ def _write_token(ctx: Context, request: Request) -> None:
 
 
 def _not_kept(path: str) -> EngineError:
-    return error("it is not what was written", device=path, remedy="Another program changes it at the same time: end that.", code="not_kept")
+    return error("the file does not have the text that was written", device=path, remedy="Stop the program that changes it.", code="not_kept")

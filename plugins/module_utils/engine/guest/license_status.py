@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a guest is licensed, and if not, why: nvidia-smi, the token, the daemon and its journal, each read once."""
+"""Reads whether a guest is licensed, and the reasons if not: from nvidia-smi, the token, the daemon and its journal, each read once."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from ..system.context import Context
 from ..system.nvidia_smi import GuestGpu
 from . import gridd_conf, license as licensing, license_plan, license_setup, token
 
-_LINES = 300  # of the journal; older ones are of another attempt
-# What ends the daemon: without a token it has nothing to go on with. After anything else it tries again.
+_LINES = 300  # lines of the journal; older ones belong to another attempt
+# The errors that end the daemon, because it has no usable token. After all other errors it tries again.
 _FATAL = ("token_malformed", "token_missing", "token_expired")
 _RUNS = ("active", "activating", "reloading")
 
 
 @dataclass(eq=False, repr=False)
 class Snapshot:
-    """What nvidia-smi reports at one moment. silence: why nvidia-smi reports nothing, or None."""
+    """The report of nvidia-smi at one time. silence: why there is no report, or None."""
 
     gpus: list[GuestGpu]
     silence: str | None
 
     @property
     def licensable(self) -> list[GuestGpu]:
-        """GPUs that have a license status at all."""
+        """The GPUs that have a license status."""
         return [gpu for gpu in self.gpus if gpu.status is not None]
 
     @property
     def licensed(self) -> bool:
-        """Whether all GPUs that can have a license have one."""
+        """Whether all GPUs that can be licensed are licensed."""
         return bool(self.licensable) and all(licensing.state(gpu.status).licensed for gpu in self.licensable)
 
 
@@ -59,7 +59,7 @@ class Tokens:
 
 @dataclass(eq=False, repr=False)
 class Daemon:
-    """nvidia-gridd. loaded, state, result: systemd's words, None where it did not answer. since: seconds since 1970 when its start began, or None."""
+    """nvidia-gridd. loaded, state, result: as systemd reports, None without an answer. since: begin of its start in seconds since 1970, or None."""
 
     loaded: str | None = None
     state: str | None = None
@@ -68,12 +68,12 @@ class Daemon:
 
 
 def read(ctx: Context, timeout: float = 30) -> Snapshot:
-    """What nvidia-smi reports now."""
+    """The current report of nvidia-smi."""
     return Snapshot(*nvidia_smi.guest_gpus(ctx, timeout))
 
 
 def await_license(ctx: Context, seconds: float, timeout: float = 30) -> Snapshot:
-    """The snapshot in which all are licensed, or the last one when the time is up: a license is fetched in the background."""
+    """Waits for a snapshot with licenses on all GPUs, as licenses are fetched in the background. Returns the last snapshot at the timeout."""
     last: list[Snapshot] = []
 
     def is_over() -> bool:
@@ -85,12 +85,12 @@ def await_license(ctx: Context, seconds: float, timeout: float = 30) -> Snapshot
 
 
 def read_tokens(ctx: Context) -> Tokens:
-    """The Tokens. What is wrong with them is in reasons()."""
+    """The Tokens. reasons() has their errors."""
     conf = gridd_conf.values(files.read_text(ctx.root, gridd_conf.PATH) or "")
     directory = conf.get("ClientConfigTokenPath") or gridd_conf.TOKENS
     tokens = Tokens(directory, [], conf)
     for path in files.names(ctx.root, directory.rstrip("/"), ".tok") if license_plan.is_path(directory) else ():
-        # Through links, as the daemon reads it: Kubernetes mounts files as links.
+        # Links are followed, as by the daemon: Kubernetes mounts files as links.
         found = license_setup.status(ctx, path, follows=True) if license_plan.is_token(path) else None
         if found and stat.S_ISREG(found.st_mode):
             tokens.files.append(TokenFile(path, stat.S_IMODE(found.st_mode), files.read_text(ctx.root, path) or ""))
@@ -98,7 +98,7 @@ def read_tokens(ctx: Context) -> Tokens:
 
 
 def read_daemon(ctx: Context, timeout: float = 30) -> Daemon:
-    """What systemd reports of nvidia-gridd."""
+    """The state of nvidia-gridd, as systemd reports."""
     names = "LoadState,ActiveState,SubState,Result,InactiveExitTimestampMonotonic"
     answer = ctx.command(["systemctl", "show", "--no-pager", "--property=" + names, licensing.UNIT], timeout)
     if answer.rc:
@@ -110,9 +110,9 @@ def read_daemon(ctx: Context, timeout: float = 30) -> Daemon:
 
 
 def is_outdated(ctx: Context, paths: Sequence[str]) -> bool:
-    """Whether one of the files is newer than the running daemon's start: a run that changed it ended before the restart.
+    """Whether one of the files is newer than the running daemon's start: a run that changed the file ended before the restart.
 
-    A time in the future proves nothing: the clock was set back since.
+    A time in the future is ignored, because it means that the clock was set back.
     """
     daemon = read_daemon(ctx)
     if daemon.state not in _RUNS or daemon.since is None:
@@ -122,77 +122,77 @@ def is_outdated(ctx: Context, paths: Sequence[str]) -> bool:
 
 
 def reasons(ctx: Context, snapshot: Snapshot, now: float, timeout: float = 30) -> list[Refusal]:
-    """Why there is no license, the cause before its consequences. Never a token in it."""
+    """The reasons for a missing license, causes before their consequences. The texts never include a token."""
     wrong = _no_status(snapshot)
     if wrong:
         return [wrong]
     found = list(_file_errors(read_tokens(ctx), now))
     daemon = read_daemon(ctx, timeout)
-    runs = daemon.state is None or daemon.state in _RUNS  # also where systemd did not answer
+    runs = daemon.state is None or daemon.state in _RUNS  # also if systemd did not answer
     why = licensing.reason(_journal(ctx, timeout)) if runs or daemon.state == "failed" else None
     if why and why.code not in [one.code for one in found] and (runs or why.code in _FATAL):
         found.append(why)
     if not runs:
         found.append(_daemon_error(daemon))
     return found or [Refusal(
-        "nvidia-gridd runs, and its journal does not show why there is no license", device=licensing.UNIT, expected="a license",
-        remedy="It may still be asking: wait longer (vgpu_license_timeout), or check 'journalctl -u nvidia-gridd'.", code="unknown")]
+        "nvidia-gridd runs, but its journal does not show why there is no license", device=licensing.UNIT, expected="a license",
+        remedy="Its request may still be in progress: wait longer (vgpu_license_timeout), or check 'journalctl -u nvidia-gridd'.", code="unknown")]
 
 
 def _no_status(snapshot: Snapshot) -> Refusal | None:
-    """Why nvidia-smi reports no license status, or None."""
+    """The reason for which nvidia-smi reports no license status, or None."""
     if snapshot.silence:
         return Refusal(
             snapshot.silence, device="nvidia-smi", expected="the license's state",
-            remedy="Is the guest driver installed and loaded? Check 'lsmod', and dmesg for NVRM lines.", code="smi_silent")
+            remedy="Check that the guest driver is installed and loaded ('lsmod'), and check dmesg for NVRM lines.", code="smi_silent")
     if not snapshot.gpus:
-        remedy = "Is there a vGPU in this VM? 'lspci -d 10de:'."
+        remedy = "Check that this VM has a vGPU ('lspci -d 10de:')."
         return Refusal("nvidia-smi shows no GPU", device="nvidia-smi", expected="a vGPU", remedy=remedy, code="no_vgpu")
     if not snapshot.licensable:
         return Refusal(
             "nvidia-smi reports no licensed product",
             device=snapshot.gpus[0].address, expected="the section 'vGPU Software Licensed Product' of the vGPU guest driver",
-            remedy="Install NVIDIA's guest driver (…-grid.run) in place of the data center driver.", code="not_licensable")
+            remedy="Install NVIDIA's guest driver (…-grid.run) instead of the data center driver.", code="not_licensable")
     return None
 
 
 def _file_errors(tokens: Tokens, now: float) -> Iterator[Refusal]:
-    """What is wrong with the tokens and with gridd.conf."""
+    """The errors of the tokens and of gridd.conf."""
     if not tokens.files and not tokens.conf.get("ServerAddress"):
         yield Refusal(
             "there is no token (client_configuration_token*.tok)", device=tokens.directory, expected="a client configuration token",
-            remedy="Give one as vgpu_license_token or vgpu_license_token_file (role guest_license).", code="token_missing")
+            remedy="Set vgpu_license_token or vgpu_license_token_file (role guest_license).", code="token_missing")
     for one in tokens.files:
         yield from token.errors(one.text, now, one.path)
         if one.mode != license_plan.TOKEN_MODE:
             yield Refusal(
                 "its mode is %04o" % one.mode, device=one.path, expected="%04o, as NVIDIA documents" % license_plan.TOKEN_MODE,
-                remedy="Role guest_license sets it; by hand: chmod %04o." % license_plan.TOKEN_MODE, code="token_mode")
+                remedy="Run role guest_license, which sets the mode, or 'chmod %04o'." % license_plan.TOKEN_MODE, code="token_mode")
     feature = tokens.conf.get("FeatureType")
     if feature and feature not in gridd_conf.FEATURES.values():
         yield Refusal(
             "FeatureType is %s" % feature[:20], device=gridd_conf.PATH, expected="0, 1, 2 or 4",
-            remedy="Set vgpu_license_feature to vgpu, vws or compute, or leave it out.", code="wrong_feature")
+            remedy="Set vgpu_license_feature to vgpu, vws or compute, or remove the variable.", code="wrong_feature")
 
 
 def _daemon_error(daemon: Daemon) -> Refusal:
-    """The error of a daemon that does not run."""
+    """The error of a daemon that is not running."""
     missing = daemon.loaded == "not-found"
     return Refusal(
-        "there is no such service" if missing else "it is %s (%s)" % (daemon.state, daemon.result or "not reported"),
+        "the service does not exist" if missing else "it is %s (%s)" % (daemon.state, daemon.result or "not reported"),
         device=licensing.UNIT, expected="a running nvidia-gridd",
         remedy="Install NVIDIA's guest driver." if missing
-        else "Start it ('systemctl start nvidia-gridd'); why it ended: 'journalctl -u nvidia-gridd'.",
+        else "Run 'systemctl start nvidia-gridd'. 'journalctl -u nvidia-gridd' shows why the service ended.",
         code="daemon_not_running")
 
 
 def clock_synchronized(ctx: Context, timeout: float = 30) -> bool | None:
-    """Whether systemd knows the clock to be synchronized; None where it does not report that."""
+    """Whether systemd reports that the clock is synchronized; None without a report."""
     answer = ctx.command(["timedatectl", "show", "--property=NTPSynchronized", "--value"], timeout)
     return {"yes": True, "no": False}.get(answer.out.strip()) if answer.rc == 0 else None
 
 
 def _journal(ctx: Context, timeout: float) -> list[str]:
-    """Messages of the daemon since the boot, and of systemd about it, oldest first."""
+    """The messages of the daemon since the boot, and of systemd about the daemon, oldest first."""
     answer = ctx.command(["journalctl", "-u", licensing.UNIT, "-b", "-o", "cat", "--no-pager", "-n", str(_LINES)], timeout)
     return answer.out.splitlines() if answer.rc == 0 else []

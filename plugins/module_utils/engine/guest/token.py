@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The client configuration token: what can be shown of it without its key, and never the token itself.
+"""Reads the claims of the client configuration token, which need no key. The token itself is never shown.
 
-It is a JSON web token (RFC 7519): three parts of base64url with points between them; the second has the claims.
+The token is a JSON web token (RFC 7519): three base64url parts, separated by dots. The second part has the claims.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 
 from ..base.errors import Refusal
 
-MOST = 1 << 20  # bytes; NVIDIA's have a few thousand
+MOST = 1 << 20  # bytes; NVIDIA's tokens have a few thousand
 _PART = re.compile(r"^[A-Za-z0-9_-]+={0,2}\Z")
-_REMEDY = "Generate a new one on the license server (NVIDIA License System, 'Generate client config token') and give that."
-# A clock may be off by this much (seconds) before a token counts as of the future.
+_REMEDY = "Generate a new one on the license server (NVIDIA License System, 'Generate client config token') and set it."
+# A clock may be wrong by so many seconds before a token counts as not yet valid.
 SLACK = 300
 
 
 @dataclass(eq=False, repr=False)
 class Claims:
-    """Times in seconds since 1970, None where the token has none. problem: why it is no token, as a clause, or None."""
+    """Times in seconds since 1970, None if the token has none. problem: why the text is not a token, as a clause, or None."""
 
     issued: int | None = None
     not_before: int | None = None
@@ -34,7 +34,7 @@ class Claims:
 
 
 def iso(seconds: float | None) -> str | None:
-    """A time as ISO 8601 in UTC; None for none, and for one that no calendar has."""
+    """A time as ISO 8601 in UTC; None for None and for an invalid time."""
     if seconds is None:
         return None
     try:
@@ -57,34 +57,34 @@ def _time(claims: dict[str, Any], name: str) -> int | None:
 
 
 def read(text: str) -> Claims:
-    """The claims of a token. Its signature is the license server's business."""
+    """The claims of a token. Only the license server checks its signature."""
     parts = text.strip().split(".")
     if not text.strip():
         return Claims(problem="it is empty")
     if len(text) > MOST:
         return Claims(problem="it has more than %d bytes" % MOST)
     if len(parts) != 3:
-        return Claims(problem="it has %s with points between them, not three" % ("one part" if len(parts) == 1 else "%d parts" % len(parts)))
+        return Claims(problem="it has %s separated by dots, instead of three" % ("one part" if len(parts) == 1 else "%d parts" % len(parts)))
     if not all(_PART.match(part) for part in parts):
-        return Claims(problem="it has characters that no token has (it may be cut, wrapped or still encrypted)")
+        return Claims(problem="it has characters that tokens do not have (it may be truncated, wrapped or still encrypted)")
     header, claims = _decoded(parts[0]), _decoded(parts[1])
     if header is None or claims is None:
-        return Claims(problem="its %s can't be decoded (it may be cut)" % ("header" if header is None else "claims"))
+        return Claims(problem="its %s can't be decoded (the token may be truncated)" % ("header" if header is None else "claims"))
     return Claims(_time(claims, "iat"), _time(claims, "nbf"), _time(claims, "exp"))
 
 
 def errors(text: str, now: float, device: str) -> list[Refusal]:
-    """What is wrong with a token at this time. now: seconds since 1970."""
+    """The errors of a token at this time. now: seconds since 1970."""
     found = read(text)
     if found.problem:
         return [Refusal(found.problem, device=device, expected="a client configuration token, unchanged", remedy=_REMEDY, code="token_malformed")]
     if found.expires is not None and found.expires <= now:
         return [Refusal(
             "it expired at %s, and this machine's clock shows %s" % (iso(found.expires), iso(now)),
-            device=device, expected="a token that is valid now", remedy=_REMEDY + " If the clock is wrong, put it right.", code="token_expired")]
+            device=device, expected="a token that is valid now", remedy=_REMEDY + " If the clock is wrong, correct it.", code="token_expired")]
     begins = max([one for one in (found.not_before, found.issued) if one is not None], default=None)
     if begins is not None and begins > now + SLACK:
         return [Refusal(
-            "it is valid from %s on, and this machine's clock shows %s" % (iso(begins), iso(now)), device=device, expected="a clock that is right",
-            remedy="Set up time synchronization (chrony or systemd-timesyncd): licensing needs it.", code="clock_skew")]
+            "it is not valid before %s, and this machine's clock shows %s" % (iso(begins), iso(now)), device=device, expected="a correct clock",
+            remedy="Set up time synchronization (chrony or systemd-timesyncd): licensing requires it.", code="clock_skew")]
     return []

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A VM as the guest of a vGPU: its NVIDIA devices, its driver, what nvidia-smi reports of the vGPU, and what is wrong with all that."""
+"""A VM with a vGPU: its NVIDIA devices, its driver, nvidia-smi's report of the vGPU, and the problems of all these."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ..system.context import Context
 from ..system.nvidia_smi import GuestGpu
 from . import branches
 
-_NOUVEAU = "Role guest keeps nouveau from loading and reboots, unless vgpu_reboot is never; by hand: blacklist it, rebuild the initramfs, reboot."
-_OTHER_VGPU = "The VM has another vGPU than was meant: check its definition on the host."
-_NVRM = "Check dmesg for NVRM lines: a guest driver of another branch than the host's does not come up."
+_NOUVEAU = "Run role guest: it blocks nouveau and reboots, unless vgpu_reboot is never. Or blacklist nouveau, rebuild the initramfs and reboot."
+_OTHER_VGPU = "The VM has another vGPU than expected: check the VM's definition on the host."
+_NVRM = "Check dmesg for NVRM lines: a guest driver of an incompatible branch does not start."
 
 
 @dataclass(eq=False, repr=False)
 class Expected:
-    """What the operator expects; None: anything. vgpu_type: as the host calls it. host_version: of the host's driver.
+    """The operator's expectations; None: any value. vgpu_type: the host's name of the type. host_version: of the host's driver.
 
-    builds: a module is built, for which headers must be there. signs: modules are signed.
+    builds: whether a module is built, which requires kernel headers. signs: whether modules are signed.
     """
 
     vgpu_type: str | None = None
@@ -43,9 +43,9 @@ class Expected:
 
 @dataclass(eq=False, repr=False)
 class Found:
-    """What was read of the VM. gpus: its NVIDIA GPUs, for a module's result. silence: why nvidia-smi reports nothing of them, or None.
+    """The state of the VM. gpus: its NVIDIA GPUs, for a module's result. silence: why nvidia-smi does not report them, or None.
 
-    headers: whether the running kernel's are there, which a module is built with. container: the kind of one that this is, or None.
+    headers: whether the running kernel's headers, for building a module, exist. container: the kind of container that this is, or None.
     """
 
     inventory: Inventory
@@ -57,7 +57,7 @@ class Found:
 
 
 def read(ctx: Context, timeout: float = 60) -> Found:
-    """What there is. nvidia-smi is asked only where a driver is loaded."""
+    """Reads the VM. nvidia-smi runs only if a driver is loaded."""
     found = inventory.read(ctx, with_types=False)
     state = host.read(ctx, timeout)
     reported = {one.address: one for one in nvidia_smi.guest_gpus(ctx, timeout)[0]} if state.driver.loaded and found.gpus else {}
@@ -68,7 +68,7 @@ def read(ctx: Context, timeout: float = 60) -> Found:
 
 
 def _gpu(ctx: Context, found: Inventory, gpu: Gpu, seen: GuestGpu | None) -> dict[str, Any]:
-    """A GPU for a module's result. Its type is what the driver calls it; before there is a driver, what its PCI ids stand for."""
+    """A GPU for a module's result. Its type comes from the driver or, before a driver is installed, from its PCI ids."""
     name, virtualization = (seen.name, seen.virtualization) if seen else (None, None)
     passthrough = virtualization.lower().startswith("pass") if virtualization else None
     by_ids = None if passthrough else guest_types.type_of(gpu.device_id, gpu.subsystem_id)
@@ -88,7 +88,7 @@ def _gpu(ctx: Context, found: Inventory, gpu: Gpu, seen: GuestGpu | None) -> dic
 
 
 def problems(vm: Found, expected: Expected) -> list[Problem]:
-    """All that is wrong."""
+    """All problems of the VM."""
     return [Problem(one) for one in _errors(vm, expected)] + [Problem(one, "warning") for one in _warnings(vm, expected)]
 
 
@@ -97,12 +97,12 @@ def _errors(vm: Found, expected: Expected) -> Iterator[Refusal]:
     if vm.container:
         yield Refusal(
             "this is a container (%s)" % vm.container, device="this machine", expected="a VM with a vGPU",
-            remedy="Name the VM itself in the inventory: its kernel has the driver, and its nvidia-gridd the license.", code="not_a_guest")
-        return  # what is read in it is not its own
+            remedy="Use the VM itself in the inventory: its kernel has the driver, and its nvidia-gridd the license.", code="not_a_guest")
+        return  # a container shows the state of another machine
     if not vm.inventory.gpus:
         yield Refusal(
-            "this VM has no NVIDIA GPU, so no vGPU either", device="PCI bus", expected="a vGPU (a display function of vendor 10de)",
-            remedy="Attach a vGPU to the VM on its host, then start the VM again; 'lspci -d 10de:' shows it.", code="no_vgpu")
+            "this VM has no NVIDIA GPU and therefore no vGPU", device="PCI bus", expected="a vGPU (a display function of vendor 10de)",
+            remedy="Attach a vGPU to the VM on its host, then start the VM again. 'lspci -d 10de:' shows the vGPU.", code="no_vgpu")
     for gpu in vm.gpus:
         if gpu["passthrough"]:
             yield Refusal(
@@ -119,7 +119,7 @@ def _errors(vm: Found, expected: Expected) -> Iterator[Refusal]:
 
 
 def _versions(vm: Found, expected: Expected) -> tuple[str, str]:
-    """Versions of the host's driver and of this machine's; empty if unknown."""
+    """The versions of the host's driver and of this machine's driver; empty if unknown."""
     return expected.host_version or "", expected.driver_version or vm.state.driver.on_disk or vm.state.driver.loaded or ""
 
 
@@ -127,15 +127,15 @@ def _driver(vm: Found, expected: Expected) -> Iterator[Refusal]:
     state, driver = vm.state, vm.state.driver
     if expected.builds and not vm.headers:
         yield Refusal(
-            "the headers of the running kernel %s are not there" % state.kernel,
+            "the headers of the running kernel %s are missing" % state.kernel,
             device="/lib/modules/%s/build" % state.kernel, expected="headers to build the module with",
             remedy="Install linux-headers-%s (Debian, Ubuntu) or kernel-devel-%s (RHEL). "
-            "If there is none any more, update the kernel and reboot first." % (state.kernel, state.kernel), code="headers_missing")
+            "If this package is no longer available, update the kernel and reboot first." % (state.kernel, state.kernel), code="headers_missing")
     if state.secure_boot and not expected.signs:
         yield Refusal("Secure Boot is on: the kernel would not load the driver's module", device="firmware", remedy=signing.STEPS, code="secure_boot")
     taken = [gpu.address for gpu in vm.inventory.gpus if gpu.driver == "nouveau"]
     for address in taken:
-        yield Refusal("nouveau drives it", device=address, expected="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use")
+        yield Refusal("nouveau is bound to it", device=address, expected="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use")
     if driver.nouveau_loaded and not taken:
         yield Refusal("the module nouveau is loaded", device="the kernel", expected="the vGPU guest driver", remedy=_NOUVEAU, code="nouveau_in_use")
     wrong = refusals.driver_error(driver) if driver.unfinished else None
@@ -144,7 +144,7 @@ def _driver(vm: Found, expected: Expected) -> Iterator[Refusal]:
 
 
 def _reported(vm: Found, expected: Expected) -> Iterator[Refusal]:
-    """What the running driver reports of the vGPU, against what is expected."""
+    """The differences between the running driver's report of the vGPU and the expectations."""
     if vm.silence:
         yield Refusal(vm.silence, device="nvidia-smi", expected="an answer about the vGPU", remedy=_NVRM, code="smi_silent")
         return
@@ -159,22 +159,22 @@ def _reported(vm: Found, expected: Expected) -> Iterator[Refusal]:
         if mib and gpu["framebuffer_mib"] is not None and not 0.9 * mib <= gpu["framebuffer_mib"] <= mib:
             yield Refusal(
                 "it has %d MiB of framebuffer" % gpu["framebuffer_mib"],
-                device=gpu["address"], expected="about %d MiB, as %s has" % (mib, gpu["type"]),
+                device=gpu["address"], expected="about %d MiB, the size of %s" % (mib, gpu["type"]),
                 remedy="Check dmesg for NVRM lines, then restart the VM.", code="wrong_framebuffer")
 
 
 def _is_expected(vgpu_type: str | None, expected: Expected) -> bool:
-    """Whether a type is the expected one, if one is. A type that is known without its series (A40-24) may be any of them."""
+    """Whether a type is the expected one, if any. A type without a known series (A40-24) may be any series."""
     word, found = short_name(expected.vgpu_type or ""), vgpu_type or ""
     return not word or (word == found if gpu_word(found) or not found else word.startswith(found))
 
 
 def _warnings(vm: Found, expected: Expected) -> Iterator[Refusal]:
-    """What only tables of ours know: the type that the host gave, before the VM has a driver that names it, and branches that are far apart."""
+    """Warnings that rely on this collection's tables: the type of a vGPU without a driver, and incompatible branches."""
     differs = branches.warning_of(*_versions(vm, expected))
     if differs and not vm.container:
         yield differs
     for gpu in vm.gpus:
         if not vm.container and gpu["name"] is None and gpu["type"] and not _is_expected(gpu["type"], expected):
-            found = "by its PCI ids the vGPU is a %s" % gpu["type"]
+            found = "according to its PCI ids, the vGPU is a %s" % gpu["type"]
             yield Refusal(found, gpu["address"], expected.vgpu_type, _OTHER_VGPU, "wrong_type")

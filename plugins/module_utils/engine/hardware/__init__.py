@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What exists, as values: GPUs, the catalog of models, vGPU types and PCI addresses."""
+"""Hardware as values: GPUs, the catalog of models, vGPU types and PCI addresses."""

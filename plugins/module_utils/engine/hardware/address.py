@@ -20,14 +20,14 @@ def is_address(text: object) -> bool:
 
 
 def _numbers(text: object) -> tuple[int, ...] | None:
-    """Domain, bus, slot and function of an address; None when it is none."""
+    """The domain, bus, slot and function of an address; None if the text is not an address."""
     match = _ADDRESS.match(str(text).strip())
     numbers = tuple(int(one or "0", 16) for one in match.groups()) if match else ()
     return numbers if numbers and numbers[2] < 32 else None
 
 
 def parse(text: object) -> str:
-    """The address in sysfs' spelling; raises EngineError when it is none."""
+    """The address in sysfs' spelling. Raises EngineError if the text is not an address."""
     numbers = _numbers(text)
     if numbers is None:
         raise error("%r is not a PCI address" % text, expected="an address such as 0000:e8:00.0", code="bad_address")
@@ -40,13 +40,13 @@ def is_gpu_uuid(text: object) -> bool:
 
 
 def pci_ids(text: object) -> tuple[str, str] | None:
-    """Device id and, if given, subsystem device id of 10de:20b5 or 10de:25b6:157e, in sysfs' spelling; None when the text is neither."""
+    """The device id and, if given, subsystem device id of 10de:20b5 or 10de:25b6:157e, in sysfs' spelling; None for any other text."""
     match = _PCI_IDS.match(str(text).strip())
     return ("0x" + match.group(1).lower(), "0x" + match.group(2).lower() if match.group(2) else "") if match else None
 
 
 def vf_address(pf: str, offset: int, stride: int, index: int) -> str:
-    """Address of a VF before it exists: PCI SR-IOV, First VF Offset and VF Stride."""
+    """The address of a VF before the VF exists, from First VF Offset and VF Stride of PCI SR-IOV."""
     domain, bus, slot, function = (int(part, 16) for part in re.split("[:.]", pf))
-    number = (bus << 8 | slot << 3 | function) + offset + stride * index  # as SR-IOV counts VFs
+    number = (bus << 8 | slot << 3 | function) + offset + stride * index  # the routing id, as SR-IOV defines it
     return "%04x:%02x:%02x.%x" % (domain, number >> 8, number >> 3 & 31, number & 7)

@@ -1,15 +1,15 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The GPUs that NVIDIA sells for vGPU, as text that hardware.catalog parses when somebody asks. All of it is a hint: what the driver reports wins.
+"""The GPUs that NVIDIA sells for vGPU, as text that hardware.catalog parses on demand. The table is a hint: the driver's reports have priority.
 
-To add a GPU: add a row. tests/tools/gpu_tables.py updates the columns that NVIDIA's public lists know, PROFILES and LIMITS.
+To add a GPU, add a row. tests/tools/gpu_tables.py updates PROFILES, LIMITS and the columns that are in NVIDIA's public lists.
 """
 
 from __future__ import annotations
 
-# PCI device id[:subsystem device id] | model | product name | architecture | framebuffer in GiB, which type sizes are shares of |
-# VF: vGPUs live on VFs | word of its types' names, empty if unknown | MIG: slices x GiB, a row of PROFILES.
-# A row with a subsystem id stands before the row of its device alone.
+# PCI device id[:subsystem device id] | model | product name | architecture | framebuffer in GiB, which the types divide |
+# VF: vGPUs are created on VFs | first word of its types' names, empty if unknown | MIG: slices x GiB, a row of PROFILES.
+# A row with a subsystem id precedes the row of its device without one.
 BOARDS = """\
 13bd | M10 | Tesla M10 | Maxwell | 8 |  | M10 |
 13f2 | M60 | Tesla M60 | Maxwell | 8 |  | M60 |
@@ -94,7 +94,7 @@ BOARDS = """\
 31c2 | GB300 | NVIDIA GB300 | Blackwell | 269 | VF |  | 7x269
 """
 
-# GPU instance profiles that carry vGPUs, each with how many of it a GPU holds. +me: its types end with ME. +gfx: with GFX or nothing.
+# GPU instance profiles for vGPUs, each with the number that fits on a GPU. +me: its types end with ME. +gfx: its types end with GFX or no suffix.
 PROFILES = """\
 2x84: 1g.42gb+gfx*2 2g.84gb+gfx*1
 4x24: 1g.6gb*4 1g.6gb+me*1 2g.12gb*2 2g.12gb+me*1 4g.24gb*1
@@ -111,7 +111,7 @@ PROFILES = """\
 7x269: 1g.34gb*7 1g.34gb+me*1 1g.67gb*4 2g.67gb*3 3g.135gb*2 4g.135gb*1 7g.269gb*1
 """
 
-# Time-sliced types of which a GPU holds fewer than its framebuffer has room for, with how many.
+# Time-sliced types with a limit below the number that fits into the framebuffer, with this limit.
 LIMITS = """\
 H20X-8C*16
 H200X-8C*16

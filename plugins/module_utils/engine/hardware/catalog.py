@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""GPUs that NVIDIA supports for vGPU: what no host shows before its driver is there.
+"""The GPUs that NVIDIA supports for vGPU: data that a host does not show before its driver is installed.
 
-All of it is a hint: it fills in what is not known yet, and warns. Only what the kernel, the driver or a tool reports on a host refuses anything.
+The catalog is a hint: it fills in unknown values, and causes warnings. Only reports of the kernel, the driver or a tool on the host cause refusals.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from .mig_profiles import Profile
 from .vgpu_types import VgpuType, framebuffer_of, gpu_word, series_of, short_name
 
 NVIDIA = "0x10de"
-# The most vGPUs of one time-sliced type that a GPU of any model holds.
+# The most vGPUs of one time-sliced type on a GPU of any model.
 MOST = 32
 
 
 @dataclass(eq=False, repr=False)
 class Model:
-    """A board. name: what a selector names; product: as the driver names it. framebuffer_gib is what type sizes are shares of.
+    """A board. name: for selectors; product: the driver's name. framebuffer_gib: the size that types divide.
 
-    mig_slices 0: no MIG is known of it. profiles: GPU instance profiles that carry vGPUs; total: how many the GPU holds; no ids.
-    word: what its types' names begin with; empty if that is not known.
+    mig_slices: 0 if MIG is unknown for the board. profiles: GPU instance profiles for vGPUs, without ids; total: the number that fits on the GPU.
+    word: the first word of its types' names; empty if unknown.
     """
 
     name: str
@@ -40,16 +40,16 @@ class Model:
 
     @property
     def module_type(self) -> str:
-        """Flavour of kernel module that NVIDIA's installer takes: Ada and later are open."""
+        """The flavour of kernel module that NVIDIA's installer selects: open for Ada and later."""
         return "open" if self.architecture in ("Ada", "Hopper", "Blackwell") else "proprietary"
 
     @property
     def prefix(self) -> str:
-        """The word for an example of a type's name."""
+        """The first word of a type's name, for examples."""
         return self.word or self.name.replace(" ", "")
 
     def expects(self, type_name: str) -> bool:
-        """Whether a type of this name is one of such a board, as far as is known. A number (nvidia-565) may be any."""
+        """Whether a type with this name belongs to the board, as far as known. A number (nvidia-565) may be any type."""
         word, short = gpu_word(type_name), short_name(type_name).upper()
         if word is None or not self.word:
             return True
@@ -61,12 +61,12 @@ class Model:
         return known and word.lower() == self.word.lower()
 
     def needs_ai_enterprise(self, type_name: str) -> bool:
-        """Whether NVIDIA AI Enterprise's vGPU manager alone offers the type: series C on a GPU that has the others too."""
+        """Whether only NVIDIA AI Enterprise's vGPU manager offers the type: series C on a GPU that also has other series."""
         others = [one for one in listed(self.word) if one.endswith("Q")] if self.word else []
         return series_of(type_name) == "C" and (bool(others) or not listed(self.word))
 
     def most(self, kind: VgpuType) -> int | None:
-        """How many of a type the GPU holds; None if that is not known. The driver's max_instance is better where there is one."""
+        """The most vGPUs of a type on the GPU; None if unknown. The driver's max_instance has priority."""
         size = kind.framebuffer_mib
         if not size:
             return None
@@ -75,13 +75,13 @@ class Model:
         return max([profile.total or 0 for profile in self.profiles if _suits(profile, kind)] or [0]) * self._share(kind) or None
 
     def _share(self, kind: VgpuType) -> int:
-        """How many of a MIG-backed type share one GPU instance: several only where the instance has graphics."""
+        """The number of MIG-backed vGPUs that share one GPU instance: several only if the instance has graphics."""
         sizes = [profile.gib for profile in self.profiles if _suits(profile, kind)]
         return max(sizes or [0]) * 1024 // (kind.framebuffer_mib or 1)
 
 
 def _suits(profile: Profile, kind: VgpuType) -> bool:
-    """Whether a GPU instance of the profile carries the type: of its size, or with graphics any that is not larger."""
+    """Whether a GPU instance of the profile can have the type: one of its size or, with graphics, one that is not larger."""
     if profile.slices != kind.slices:
         return False
     if profile.suffix == "+gfx":
@@ -91,7 +91,7 @@ def _suits(profile: Profile, kind: VgpuType) -> bool:
 
 @functools.lru_cache(maxsize=None)
 def _boards() -> dict[str, list[tuple[str, Model]]]:
-    """(subsystem device id or nothing, model) of each board, by PCI device id."""
+    """(subsystem device id or an empty text, model) of each board, by PCI device id."""
     partitions = {key: _profiles(names) for key, names in re.findall(r"^(\S+): (.*)$", PROFILES, re.MULTILINE)}
     found: dict[str, list[tuple[str, Model]]] = {}
     for line in BOARDS.splitlines():
@@ -113,9 +113,9 @@ def _profiles(text: str) -> tuple[Profile, ...]:
 
 
 def lookup(device_id: str, subsystem_id: str = "", product: str | None = None) -> Model | None:
-    """The model of a PCI device id (sysfs spelling, 0x2235), or None when it isn't known.
+    """The model of a PCI device id (sysfs spelling, 0x2235), or None if unknown.
 
-    Where one device id stands for several boards, the product's name as the driver has it decides, else the PCI subsystem's device id.
+    If several boards have the same device id, the driver's product name decides, or else the PCI subsystem's device id.
     """
     number, subsystem = (word.lower().replace("0x", "") for word in (device_id, subsystem_id))
     boards = _boards().get(number, [])
@@ -146,5 +146,5 @@ def _plain(name: str) -> str:
 
 
 def same_model(name: str, other: str) -> bool:
-    """Whether two spellings name one model: NVIDIA A40, A40, rtx a6000, RTXA6000. The maker's name alone (NVIDIA, Tesla) names none."""
+    """Whether two spellings name the same model: NVIDIA A40, A40, rtx a6000, RTXA6000. The brand alone (NVIDIA, Tesla) names no model."""
     return _plain(name) == _plain(other) != ""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Fabric Manager and nvidia-smi report of an NVSwitch board, as values."""
+"""Values for an NVSwitch board that Fabric Manager and nvidia-smi report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(eq=False, repr=False)
 class GpuFabric:
-    """module: the GPU's module id, which is its physical id in Fabric Manager; state and status: of its fabric. None: not shown, or N/A."""
+    """A GPU on the board. module: its module id, the physical id in Fabric Manager; state and status: of its fabric. None: not shown, or N/A."""
 
     module: int | None = None
     state: str | None = None
@@ -26,7 +26,7 @@ class Partition:
     gpus: list[int]
 
     def as_dict(self) -> dict[str, Any]:
-        """For a module's result."""
+        """The values for a module's result."""
         return dict(vars(self))
 
 
@@ -39,5 +39,5 @@ class FailedDevice:
     ports: list[int] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """For a module's result."""
+        """The values for a module's result."""
         return dict(vars(self))

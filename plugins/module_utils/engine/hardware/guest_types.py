@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The vGPU type that a PCI function in a VM is, by its subsystem id: known before the VM has a driver. For Turing and later.
+"""The vGPU type of a PCI function in a VM, by its subsystem id: known before the VM has a driver, for Turing and later.
 
 tests/tools/gpu_tables.py writes TYPES from NVIDIA's public lists.
 """
@@ -110,7 +110,7 @@ TYPES = """\
 
 
 def type_of(device_id: str, subsystem_id: str) -> str | None:
-    """The full name of the vGPU type with these PCI ids (sysfs spelling, 0x2235), or None when no such vGPU is known."""
+    """The full name of the vGPU type with these PCI ids (sysfs spelling, 0x2235), or None if no such vGPU is known."""
     device, subsystem = (word.lower().replace("0x", "") for word in (device_id, subsystem_id))
     if not (device and subsystem):
         return None
@@ -119,6 +119,6 @@ def type_of(device_id: str, subsystem_id: str) -> str | None:
 
 
 def listed(word: str) -> list[str]:
-    """What follows the GPU's word (A40) in the names of all its types: 24Q, 1-5CME. Empty where none is known."""
+    """The parts after the GPU's word (A40) in the names of all its types: 24Q, 1-5CME. Empty if none is known."""
     found = re.findall(r"^\w{4} (?:[^:\n]* )?%s:((?:.*\n  )*.*)" % re.escape(word), TYPES, re.MULTILINE | re.IGNORECASE)
     return re.findall(r"=([\w-]+)", " ".join(found))

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a kernel command line means, above all for the IOMMU. Pure.
+"""Parses a kernel command line, above all for the IOMMU.
 
-As Linux parses it (kernel/params.c, drivers/iommu/intel/iommu.c, drivers/iommu/amd/init.c, arch/x86/kernel/pci-dma.c): of two settings the last one
-wins, but ``iommu=off`` and ``amd_iommu=off`` can't be taken back. What no word sets is the kernel's default, which is unknown.
+The rules are Linux' own (kernel/params.c, drivers/iommu/intel/iommu.c, drivers/iommu/amd/init.c, arch/x86/kernel/pci-dma.c): the last of several
+settings counts, but ``iommu=off`` and ``amd_iommu=off`` can't be overridden. A setting without a flag has the kernel's default, which is unknown.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import re
 from typing import Dict, Iterable, Iterator, Sequence, Tuple, Union
 
 Value = Union[bool, str]
-# Values by what they set: the keys below, other flags by their name. No name has a blank in it.
+# Values by setting: the keys below, or the names of other flags. No name has a space.
 Meaning = Dict[str, Value]
 INTEL, AMD, OFF, PASSTHROUGH, STRICT = "iommu intel", "iommu amd", "iommu off", "iommu passthrough", "iommu strict"
 
 _WORD = re.compile(r'(?:"[^"]*(?:"|\Z)|[^\s"])+')
 _YES, _NO = ("1", "y", "Y", "t", "T", "on", "ON", "On"), ("0", "n", "N", "f", "F", "of", "OF", "Of")
-# Options of intel_iommu= besides on and off. The kernel compares beginnings.
+# Options of intel_iommu= besides on and off. The kernel compares prefixes.
 _INTEL = (("igfx_off", "igfx_off"), ("forcedac", "forcedac"), ("sp_off", "sp_off"), ("sm_on", "sm"), ("sm_off", "sm"), ("tboot_noforce", "tboot"))
 
 
 def words(text: str) -> list[str]:
-    """The words of a command line as the kernel splits it: blanks inside double quotes belong to a word. The quotes stay."""
+    """The words of a command line, split like in the kernel: spaces inside double quotes belong to a word. The quotes are kept."""
     return _WORD.findall(text)
 
 
@@ -36,12 +36,12 @@ def _plain(word: str) -> str:
 
 
 def name_of(word: str) -> str:
-    """A flag's name as the kernel compares it: - and _ are the same."""
+    """A flag's name for comparisons: the kernel treats - and _ as equal."""
     return _plain(word).partition("=")[0].replace("-", "_")
 
 
 def _truth(text: str) -> bool | None:
-    """As the kernel's kstrtobool."""
+    """The boolean value of a text, as in the kernel's kstrtobool."""
     return True if text.startswith(_YES) else False if text.startswith(_NO) else None
 
 
@@ -82,7 +82,7 @@ _SWITCHES = {"iommu.passthrough": PASSTHROUGH, "iommu.strict": STRICT}
 
 
 def _settings(word: str) -> Iterator[Tuple[str, Value]]:
-    """(what is set, value) of one word."""
+    """Returns (setting, value) for each setting of one word."""
     name, mark, value = _plain(word).partition("=")
     name = name.replace("-", "_")
     if name in _OPTIONS and mark:
@@ -95,7 +95,7 @@ def _settings(word: str) -> Iterator[Tuple[str, Value]]:
 
 
 def meaning(line: Iterable[str]) -> Meaning:
-    """What the words set together. Those behind -- are for init, not for the kernel."""
+    """The settings of all words. Words after -- are for init, not for the kernel."""
     found: Meaning = {}
     for word in line:
         if word == "--":
@@ -114,7 +114,7 @@ def missing(flags: Iterable[str], line: Iterable[str]) -> list[str]:
 
 
 def against(flags: Sequence[str], line: Sequence[str]) -> str | None:
-    """The word of a command line that keeps a flag from being in force: the last one that sets the same thing otherwise."""
+    """The word of a command line that overrides a flag: the last one with another value for the same setting."""
     wanted = meaning(flags)
     for word in reversed(line):
         if any(key in wanted and wanted[key] != value for key, value in meaning([word]).items()):
@@ -123,6 +123,6 @@ def against(flags: Sequence[str], line: Sequence[str]) -> str | None:
 
 
 def iommu(line: Iterable[str]) -> dict[str, bool | None]:
-    """What a command line sets for the IOMMU; None: the kernel's default."""
+    """The IOMMU setting of a command line; None: the kernel's default."""
     found = meaning(line)
     return {key.split()[1]: bool(found[key]) if key in found else None for key in (INTEL, AMD, PASSTHROUGH, STRICT)}

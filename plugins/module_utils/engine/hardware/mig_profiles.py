@@ -8,13 +8,13 @@ import re
 from dataclasses import dataclass
 from typing import Iterable
 
-# Numbers are short: a longer one is no profile, and what is computed from it would not end.
+# Numbers are short: a longer one is not a profile, and calculations with it would not end.
 _NAME = r"([0-9]{1,2})g\.([0-9]{1,4})gb([^\s|]*)"
 
 
 @dataclass(eq=False, repr=False)
 class Profile:
-    """A GPU instance profile. free, total: how many are left and how many fit; memory: GiB by the driver; None if only the name is known."""
+    """A GPU instance profile. free, total: how many are left and how many fit; memory: GiB from the driver; None if only the name is known."""
 
     name: str
     id: int
@@ -30,7 +30,7 @@ class Profile:
 
 
 def plain_profile(word: object) -> str:
-    """A profile's name as nvidia-smi's -cgi takes it: without MIG, in lower case."""
+    """A profile's name in the form for nvidia-smi's option -cgi: without MIG, in lower case."""
     text = " ".join(str(word).split()).lower()
     return text[4:] if text.startswith("mig ") else text
 
@@ -41,5 +41,5 @@ def is_profile(word: str) -> bool:
 
 
 def malformed(words: Iterable[str]) -> list[str]:
-    """Those of a user's words that are neither a profile's name nor its number, on whatever GPU."""
+    """Those of a user's words that are neither a profile's name nor a profile's number on any GPU."""
     return [word for word in words if not is_profile(plain_profile(word)) and not re.match("[0-9]{1,5}$", plain_profile(word))]

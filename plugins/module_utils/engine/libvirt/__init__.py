@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vGPUs in libvirt's VMs: what a user wants of them, the plan, and virsh that does it."""
+"""vGPUs in libvirt's VMs: the user's request, the plan, and its execution by virsh."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does the steps through virsh, and verifies each in libvirt's files."""
+"""Does the steps with virsh, and verifies each step in libvirt's files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .placement import is_same
 
 
 def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list[Step]:
-    """The steps in order; a VM's failure stops that VM only."""
+    """Does the steps in order. A failure stops only the steps of its VM."""
 
     def perform(step: Step) -> None:
         vm, hostdev, live = step.args["vm"], step.args["hostdev"], step.args["live"]
@@ -34,30 +34,30 @@ def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list
                 return devices is not None and not has
             return bool(has) and (live or is_same(has[0], hostdev))
 
-        # A running guest lets go of a device when it pleases.
+        # A running guest may release a device with a delay.
         if not until(ctx.clock, is_done, timeout):
             goes = step.kind == "detach-device"
             raise error(
-                "%s is %s %d s after virsh reported it" % (hostdev.key, "still in it" if goes else "not in it as requested", timeout),
+                "%s is %s %d s after virsh reported it" % (hostdev.key, "still attached" if goes else "not attached as requested", timeout),
                 device=vm.name, code="not_kept",
-                remedy="The guest has to let go of it: shut it down." if live and goes else "Check 'virsh dumpxml %s'." % vm.uuid,
+                remedy="The guest must release the device: shut down the guest." if live and goes else "Check 'virsh dumpxml %s'." % vm.uuid,
             )
 
     return execute([step for step in steps if step.kind != "assume"], perform)
 
 
 def _devices(ctx: Context, vm: Domain, live: bool) -> list[Hostdev] | None:
-    """The VM's devices now, as it runs or as it is defined; None where it does not run or is not defined."""
+    """The VM's current devices, of the running VM or of its definition; None if the VM is not running or not defined."""
     found = [one for one in libvirt_xml.all_domains(ctx)[0] if one.uuid == vm.uuid]
     return (found[0].live if live else found[0].defined) if found else None
 
 
 def _require_free(ctx: Context, vm: Domain, names: Sequence[str]) -> None:
-    """libvirt itself lets two VMs have a device in their definitions: another VM may have got it since the plan was made."""
+    """Refuses a device that another VM has got since the plan was made. libvirt itself allows a device in the definitions of two VMs."""
     others = [one.name for one in libvirt_xml.all_domains(ctx)[0] if one.name != vm.name and any(name in one.devices for name in names)]
     if others:
         raise error(
-            "the VM %s has got it meanwhile" % ", ".join(others),
+            "the device was attached to the VM %s in the meantime" % ", ".join(others),
             device=names[0], expected="a vGPU for %s that no other VM has" % vm.name, code="changed_meanwhile",
-            remedy="Run again: another one is taken, if there is one.",
+            remedy="Run again, which selects another vGPU if there is one.",
         )

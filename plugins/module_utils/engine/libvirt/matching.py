@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who gets what, at the least cost: a matching of requests and vGPUs. Pure, and of numbers only."""
+"""Assigns vGPUs to requests with minimal cost. Works on numbers only."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Mapping, Sequence
 
 
 def match(costs: Sequence[Mapping[int, int]]) -> list[int | None]:
-    """For each request the number of what it gets, None for nothing: as many as possible get something, and that at the least cost.
+    """The number of the item for each request, None for no item: as many requests as possible get an item, with minimal cost.
 
-    costs: of each request, by the number of what it may get; none is negative. Of equal ones the lower number is preferred.
-    Successive shortest paths: each request takes something free, or what another one can spare.
+    costs: for each request, the non-negative cost by item number. Of equal costs, the lower number is preferred.
+    Algorithm: successive shortest paths. Each request takes a free item, or one that another request can replace.
     """
-    nothing = max((number for row in costs for number in row), default=0) + 1  # + the request: what it gets instead of something
+    nothing = max((number for row in costs for number in row), default=0) + 1  # + the request's number: stands for no item
     worst = sum(max(row.values(), default=0) for row in costs) + 1
     rows = [{**row, nothing + index: worst} for index, row in enumerate(costs)]
     owner: dict[int, int] = {}
@@ -33,7 +33,7 @@ def match(costs: Sequence[Mapping[int, int]]) -> list[int | None]:
                     distance[number], source[number] = length, row
                     heapq.heappush(heap, (length, number in owner, number))
             base, taken, last = heapq.heappop(heap)
-            while base > distance[last]:  # a longer path to it was found before
+            while base > distance[last]:  # an outdated longer path
                 base, taken, last = heapq.heappop(heap)
             if not taken:
                 break
@@ -43,7 +43,7 @@ def match(costs: Sequence[Mapping[int, int]]) -> list[int | None]:
         for number in done:
             of_row[owner[number]] += base - distance[number]
             of_number[number] -= base - distance[number]
-        while True:  # along the path, each one gives what it has to the one before it
+        while True:  # along the path, each request passes its item to the previous one
             row = source[last]
             owner[last] = row
             got[row], before = last, got.get(row)
@@ -54,7 +54,7 @@ def match(costs: Sequence[Mapping[int, int]]) -> list[int | None]:
 
 
 def rivals(costs: Sequence[Mapping[int, int]], got: Sequence[int | None], index: int) -> list[int]:
-    """All requests that want what the request *index* wants, itself among them: they are more than there is for them together."""
+    """All requests that compete with the request *index*, including itself: there are more of them than items for them."""
     owner = {number: row for row, number in enumerate(got) if number is not None}
     found = [index]
     for row in found:

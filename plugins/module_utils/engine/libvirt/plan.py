@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From the host's vGPUs, libvirt's VMs and the requests to steps. Pure: nothing is read or written here."""
+"""Plans the steps from the host's vGPUs, libvirt's VMs and the requests. Reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .placement import Host, Options, Placement, is_same
 from .request import DomainRequest
 
 _SWITCH = {None: "as libvirt has it", True: "on", False: "off"}
-# The step for a running VM, and the warning where it is left alone.
+# The step for a running VM, and the warning if it is not changed.
 _RUNNING = {
-    "attach": ("attach %s to the running VM", "%s runs: it gets %s at its next start"),
-    "detach": ("detach %s from the running VM", "%s runs: it has %s until it stops"),
+    "attach": ("attach %s to the running VM", "%s is running: it gets %s at its next start"),
+    "detach": ("detach %s from the running VM", "%s is running: it has %s until it stops"),
 }
 
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """What each VM then has: (VM, key, type)."""
+    """The devices of each VM afterwards: (VM, key, type)."""
 
     attached: list[tuple[str, str, str | None]] = field(default_factory=list)
 
 
 def plan(inventory: Inventory, domains: Sequence[Domain], requests: Sequence[DomainRequest], options: Options) -> Plan[Target]:
-    """The steps; raises EngineError with all refusals."""
+    """The steps. Raises EngineError with all refusals."""
     host = Host(inventory, domains, options.foreign)
     raise_if_any(_unknown(host, requests))
     placement = Placement(host, options)
@@ -40,7 +40,7 @@ def plan(inventory: Inventory, domains: Sequence[Domain], requests: Sequence[Dom
     for request in requests:
         made.add(request, placement.keys[request.name])
     made.plan.refuse()
-    # What is detached from one VM may be what is attached to another.
+    # A device that is detached from one VM may be attached to another one.
     made.plan.steps.sort(key=lambda step: step.kind != "detach-device")
     order = {key: number for number, key in enumerate(host.vgpus)}
     made.plan.target.attached.sort(key=lambda one: order[one[1]])
@@ -53,20 +53,20 @@ def _unknown(host: Host, requests: Sequence[DomainRequest]) -> list[Refusal]:
         name, domain = request.name, host.domains.get(request.name)
         if domain is None:
             found.append(Refusal(
-                "libvirt has no VM of that name; it has %s" % (", ".join(sorted(host.domains)[:20]) or "none"),
+                "libvirt has no VM with this name, only %s" % (", ".join(sorted(host.domains)[:20]) or "none"),
                 device=name, expected="a VM that is defined", code="unknown_vm",
-                remedy="Define it first ('virsh define'), or mend %s.name." % request.where,
+                remedy="Define the VM first ('virsh define'), or correct %s.name." % request.where,
             ))
         elif domain.defined is None:
             found.append(Refusal(
-                "it has no definition: it is gone when it stops",
+                "the VM has no definition, so it disappears when it stops",
                 device=name, expected="a VM that is defined", code="transient_vm",
-                remedy="Define it ('virsh dumpxml %s > vm.xml; virsh define vm.xml')." % domain.uuid,
+                remedy="Define the VM ('virsh dumpxml %s > vm.xml; virsh define vm.xml')." % domain.uuid,
             ))
         elif not domain.uuid:
             found.append(Refusal(
-                "its definition has no UUID", device=name, expected="a definition that libvirt has written", code="no_vm_uuid",
-                remedy="Have libvirt define it ('virsh define'): the files in /etc/libvirt/qemu are libvirt's own.",
+                "its definition has no UUID", device=name, expected="a definition that libvirt wrote", code="no_vm_uuid",
+                remedy="Define the VM with libvirt ('virsh define'), which manages the files in /etc/libvirt/qemu itself.",
             ))
     return found
 
@@ -80,7 +80,7 @@ class _Planner:
     plan: Plan[Target]
 
     def add(self, request: DomainRequest, keys: Sequence[str | None]) -> None:
-        """The steps of a VM. keys: of its vGPUs, None for one that is still to come."""
+        """Adds the steps of a VM. keys: of its vGPUs, None for one that is created later."""
         domain = self.host.domains[request.name]
         defined, live = ({one.key: one for one in devices or []} for devices in (domain.defined, domain.live))
         present = {**live, **defined}
@@ -88,19 +88,19 @@ class _Planner:
         after = {key: one for key, one in defined.items() if key not in gone}
         for vgpu, key in zip(request.vgpus, keys):
             if key is None:
-                text = "attach a vGPU that is still to come (%s)" % (vgpu.type or vgpu.uuid or vgpu.vf)
+                text = "attach a vGPU that is created later (%s)" % (vgpu.type or vgpu.uuid or vgpu.vf)
                 self.plan.steps.append(Step("assume", None, domain.name, text))
                 continue
             self.plan.target.attached.append((domain.name, key, self.host.vgpus[key][1].type))
             after[key] = self.host.desired(vgpu, key, defined.get(key))
             if vgpu.display and not self.host.has_display(key):
                 self.plan.errors.append(Refusal(
-                    "its framework is the vendor-specific VFIO, whose vGPUs have no display in libvirt",
-                    device=key, expected="display with a mediated device", remedy="Leave display out.", code="bad_display",
+                    "its framework is vendor-specific VFIO, whose vGPUs have no display in libvirt",
+                    device=key, expected="display with a mediated device", remedy="Remove display.", code="bad_display",
                 ))
             self._define(domain, after[key], defined.get(key))
             if domain.running and key not in live:
-                self._change_running("attach", domain, replace(after[key], element=None))  # its address as defined may be taken as it runs
+                self._change_running("attach", domain, replace(after[key], element=None))  # the running VM may use its address
         for key in gone:
             if key in defined:
                 self._step("detach", domain, present[key], "detach %s")
@@ -108,11 +108,11 @@ class _Planner:
                 self._change_running("detach", domain, live[key])
         self.plan.errors += _refused_by_libvirt(domain, list(after.values()))
         if domain.suspended and any(step.lane == domain.name for step in self.plan.steps):
-            text = "%s has a managed save: its next start goes on with that, and its devices change after it was shut down ('virsh managedsave-remove %s')"
+            text = "%s has a managed save: its next start resumes it, and devices change only after a shutdown ('virsh managedsave-remove %s')"
             self.plan.warnings.append(text % (domain.name, domain.uuid))
 
     def _step(self, word: str, domain: Domain, hostdev: Hostdev, text: str, **more: Any) -> None:
-        """Adds a step. text: with a %s for the device."""
+        """Adds a step. text: has a %s for the device."""
         names = self.host.names(hostdev.key) if hostdev.key in self.host.vgpus else [hostdev.key]
         args = {"vm": domain, "hostdev": hostdev, "names": names, "live": False, **more}
         self.plan.steps.append(Step(word + "-device", domain.name, domain.name, text % self._named(hostdev), **args))
@@ -128,10 +128,10 @@ class _Planner:
             switches = "display %s, ramfb %s" % (_SWITCH[desired.display], _SWITCH[desired.ramfb])
             self._step("change", domain, desired, "change %s to " + (switches if desired.mediated else "managed='no'"), old=has)
             if desired.key in [one.key for one in domain.live or ()]:
-                self.plan.warnings.append("%s runs: the change of %s takes effect at its next start" % (domain.name, self._named(desired)))
+                self.plan.warnings.append("%s is running: the change of %s takes effect at its next start" % (domain.name, self._named(desired)))
 
     def _change_running(self, word: str, domain: Domain, hostdev: Hostdev) -> None:
-        """The step for the running VM, or the warning where it is to be left alone."""
+        """Adds the step for the running VM, or the warning if it is not changed."""
         text, warning = _RUNNING[word]
         if self.options.live:
             self._step(word, domain, hostdev, text, live=True)
@@ -140,23 +140,24 @@ class _Planner:
 
 
 def _refused_by_libvirt(domain: Domain, devices: Sequence[Hostdev]) -> Iterator[Refusal]:
-    """What libvirt does not define, or QEMU does not start. devices: the VM's, as they will be defined."""
+    """The errors of a definition that libvirt does not accept or QEMU does not start. devices: the VM's devices in the new definition."""
     shown = [one.key for one in devices if one.display]
     if shown and not domain.graphics:
         yield Refusal(
-            "it has no <graphics>, and %s is to have a display" % ", ".join(shown), device=domain.name, expected="a <graphics> in its definition",
-            remedy="Add one ('virsh edit %s': <graphics type='vnc'/>), or leave display out." % domain.uuid, code="no_graphics",
+            "its definition has no <graphics>, but a display is requested for %s" % ", ".join(shown),
+            device=domain.name, expected="a <graphics> in its definition",
+            remedy="Add one ('virsh edit %s': <graphics type='vnc'/>), or remove display." % domain.uuid, code="no_graphics",
         )
     first = [one.key for one in devices if one.ramfb]
     if len(first) + domain.ramfb > 1:
         others = " and a <video> of type ramfb" if domain.ramfb else ""
         yield Refusal(
-            "it would have several ramfb: %s%s" % (", ".join(first), others), device=domain.name, expected="one ramfb in a VM, else it does not start",
-            remedy="Leave ramfb: true with one vGPU of this VM.", code="bad_display",
+            "it would have several ramfb: %s%s" % (", ".join(first), others), device=domain.name, expected="one ramfb, or the VM does not start",
+            remedy="Set ramfb: true for only one vGPU of this VM.", code="bad_display",
         )
     dark = [one.key for one in devices if one.ramfb and not one.display]
     if dark:
         yield Refusal(
-            "%s has ramfb='on' without a display" % ", ".join(dark), device=domain.name, expected="a display with it, else the VM does not start",
+            "%s has ramfb='on' without a display" % ", ".join(dark), device=domain.name, expected="a display, or the VM does not start",
             remedy="Set display: true, or ramfb: false.", code="bad_display",
         )

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disables the VFs, sets MIG mode through nvidia-smi, and verifies it."""
+"""Disables the VFs, sets MIG mode with nvidia-smi, and verifies the mode."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .plan import MigPlan
 
 
 def users(inventory: reader.Inventory) -> dict[str, Sequence[Holder]]:
-    """Processes that have a GPU with MIG open, by the GPU's address: for plan.Host."""
+    """The processes that have a GPU with MIG open, by the GPU's address, for plan.Host."""
     return {gpu.address: _users(inventory.open_files, gpu) for gpu in inventory.gpus if gpu.has_mig}
 
 
 def _users(open_files: OpenFiles, gpu: Gpu) -> Sequence[Holder]:
-    """Whoever has the GPU open; where the driver does not show its number, whoever uses any GPU through the driver."""
+    """The processes that have the GPU open. If the driver does not show the GPU's number, the processes that use any GPU through the driver."""
     return open_files.natives() if gpu.minor is None and gpu.driver == "nvidia" else open_files.of_gpu(gpu.minor)
 
 
@@ -50,20 +50,20 @@ def _mode(ctx: Context, step: Step, timeout: float) -> None:
         return
     word = "on" if enabled else "off"
     if last[1] == enabled:
-        # Ampere: it takes a reset. Whoever came since the plan was made keeps the GPU.
+        # Ampere requires a reset. A process that has opened the GPU since the plan was made must not be disturbed.
         holders = _users(OpenFiles(ctx.sysfs), reader.read_one(ctx, pf, with_vgpus=False))
         if not holders:
             words = words_of(nvidia_smi.reset(ctx, pf, timeout))
             if until(ctx.clock, both, min(timeout, 30)):
                 return
         uses = ", which %s uses" % ", ".join(map(str, holders)) if holders else ""
-        pending = "MIG mode is to be %s, but that waits for a reset of the GPU%s (nvidia-smi printed: %s)" % (word, uses, words)
-        how = "Stop what uses the GPU and run again, or reboot: this GPU keeps the mode over a reboot."
+        pending = "the change of MIG mode to %s is pending until a reset of the GPU%s (nvidia-smi printed: %s)" % (word, uses, words)
+        how = "Stop all users of the GPU and run again, or reboot: this GPU keeps the mode across a reboot."
         raise error(pending, pf, remedy=how, code="mig_pending")
     remedy = "Check dmesg."
     if "in use" in words.lower():
-        remedy = "Stop what uses the GPU on the host (DCGM, exporters, pollers), and see that its VFs are off, then run again."
-    raise error("MIG mode did not go %s (nvidia-smi printed: %s)" % (word, words), pf, remedy=remedy, code="mig_mode_failed")
+        remedy = "Stop all users of the GPU on the host (DCGM, exporters, pollers), check that its VFs are off, then run again."
+    raise error("MIG mode did not change to %s (nvidia-smi printed: %s)" % (word, words), pf, remedy=remedy, code="mig_mode_failed")
 
 
 _PERFORMERS = {"mig_mode": _mode, "disable": disable}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Creates and destroys GPU instances, sets mixed-size mode, and verifies each: the steps of MIG that leave the VFs alone."""
+"""Creates and destroys GPU instances, sets mixed-size mode, and verifies each step. These steps do not change VFs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from .placement import find_profile, starts_of
 
 
 def perform(ctx: Context, step: Step, timeout: float) -> None:
-    """One step of KINDS."""
+    """Does one step of KINDS."""
     _PERFORMERS[step.kind](ctx, step, timeout)
 
 
 def words_of(answer: Result) -> str:
-    """What nvidia-smi printed last, for a message."""
+    """The last lines that nvidia-smi printed, for a message."""
     return answer.tail(3) or "nothing, exit status %d" % answer.rc
 
 
 def _count(ctx: Context, pf: str, timeout: float) -> Counter[str]:
-    """How many GPU instances of each profile there are."""
+    """The number of GPU instances of each profile."""
     return Counter(one.profile for dummy, one in nvidia_smi.instances(ctx, timeout, pf))
 
 
 def _create(ctx: Context, step: Step, timeout: float) -> None:
     pf, names = str(step.device), step.args["names"]
-    # Asked for one GPU alone, so the number before each row has no meaning.
+    # The query is for one GPU, so the GPU number in each row has no meaning.
     listed = [profile for dummy, profile in nvidia_smi.profiles(ctx, timeout, pf)]
     numbers = []
     for name in names:
@@ -52,16 +52,16 @@ def _create(ctx: Context, step: Step, timeout: float) -> None:
     if answer.rc == 0 and until(ctx.clock, there, min(timeout, 30)):
         return
     created = sum(_count(ctx, pf, timeout).values()) - sum(before.values())
-    found = "%d of the %d GPU instances %s came (nvidia-smi printed: %s)" % (created, len(names), ", ".join(names), words_of(answer))
+    found = "only %d of the %d GPU instances %s were created (nvidia-smi printed: %s)" % (created, len(names), ", ".join(names), words_of(answer))
     remedy = "'Insufficient Resources' means that no placement is free: check 'nvidia-smi mig -lgi' and 'nvidia-smi mig -lgipp'."
     raise error(found, pf, remedy=remedy, code="mig_create_failed")
 
 
 def _with_starts(ctx: Context, pf: str, numbers: list[int], timeout: float) -> Sequence[int | str]:
-    """The profiles' numbers, with a start for each where the driver's own choice would block a later one.
+    """The profiles' numbers, with a start for each if the driver's own choice would block a later one.
 
-    The driver takes the first placement that is free: after 3g at 0 and 2g at 4 a second 2g finds none,
-    although 3g at 4 leaves room for both. Releases that know no starts are asked for none without need.
+    The driver uses the first free placement: after 3g at 0 and 2g at 4, a second 2g finds none, although 3g at 4
+    would leave room for both. Starts are only used if needed, because some releases do not support them.
     """
     possible = nvidia_smi.placements(ctx, pf, timeout)
     if any(number not in possible for number in numbers):
@@ -92,8 +92,8 @@ def _destroy(ctx: Context, step: Step, timeout: float) -> None:
         nvidia_smi.destroy_compute(ctx, pf, number, timeout)
     answer = nvidia_smi.destroy_instance(ctx, pf, number, timeout)
     if not until(ctx.clock, gone, min(timeout, 15)):
-        remedy = "Something uses it: a vGPU, or a process on the host. Stop that, then run again."
-        found = "the GPU instance %d is still there (nvidia-smi printed: %s)" % (number, words_of(answer))
+        remedy = "A vGPU or a process on the host uses this instance. Stop this user, then run again."
+        found = "the GPU instance %d still exists (nvidia-smi printed: %s)" % (number, words_of(answer))
         raise error(found, pf, remedy=remedy, code="mig_destroy_failed")
 
 
@@ -109,9 +109,11 @@ def _mixed(ctx: Context, step: Step, timeout: float) -> None:
     pf, enabled = str(step.device), step.args["enabled"]
     answer = nvidia_smi.set_mixed(ctx, pf, enabled, timeout)
     if not until(ctx.clock, lambda: (nvidia_smi.mixed(ctx, pf, timeout) or ())[1:] == (enabled,), min(timeout, 10)):
-        found = "mixed-size mode did not go %s (nvidia-smi printed: %s)" % ("on" if enabled else "off", words_of(answer))
+        found = "mixed-size mode did not change to %s (nvidia-smi printed: %s)" % ("on" if enabled else "off", words_of(answer))
         in_use = answer.rc == 19 or re.search("in use", answer.out, re.IGNORECASE)
-        remedy = "It can be set only while the GPU holds no vGPU: empty it first." if in_use else "Its VFs must be enabled; check 'nvidia-smi -q'."
+        remedy = "Its VFs must be enabled; check 'nvidia-smi -q'."
+        if in_use:
+            remedy = "The mode can only be set while the GPU has no vGPU: remove its vGPUs first."
         raise error(found, pf, remedy=remedy, code="mixed_failed")
 
 

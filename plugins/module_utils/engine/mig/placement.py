@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which GPU instances a GPU keeps and gets, and where; their profiles by name, and for a vGPU type.
+"""Plans which GPU instances a GPU keeps and gets, and their placements; finds profiles by name and by vGPU type.
 
-Placement is modeled as NVIDIA's own lists of placements show it: an instance of m memory slices starts at a multiple of m,
+The model of placements follows NVIDIA's lists of placements: an instance of m memory slices starts at a multiple of m,
 and its compute slices end within the GPU's.
 """
 
@@ -20,12 +20,12 @@ from ..hardware.gpu import Gpu, GpuInstance, Vgpu
 from ..hardware.mig_profiles import Profile, is_profile, plain_profile
 from ..hardware.vgpu_types import VgpuType
 
-# The GPU instance that a type's suffix stands for, as NVIDIA spells it in the profile's name.
+# The suffix of the GPU instance profile for each suffix of a type.
 SUFFIXES = {"": ("",), "ME": ("+me",), "NOME": ("-me", ""), "MEALL": ("+me.all",), "GFX": ("+gfx",)}
 
 
 def predicted_profiles(model: Model | None, words: Collection[str], types: Collection[VgpuType] = ()) -> list[Profile]:
-    """Profiles where no driver lists them yet: those that the table has for the model, and others by the names that users and types give."""
+    """The profiles before a driver lists them: those of the model in the table, and others from the names of the user and the types."""
     found = list(model.profiles) if model else []
     names = {plain_profile(word) for word in words}
     names |= {"%dg.%dgb" % (one.slices or 0, (one.framebuffer_mib or 1024) // 1024) for one in types if not profile_for(one, found)}
@@ -33,34 +33,34 @@ def predicted_profiles(model: Model | None, words: Collection[str], types: Colle
 
 
 def find_profile(word: str, profiles: Sequence[Profile]) -> Profile | None:
-    """The profile that a user's word means: 1g.5gb, MIG 1g.5gb, or its number."""
+    """The profile for a user's word: 1g.5gb, MIG 1g.5gb, or its number."""
     plain = plain_profile(word)
     return next((one for one in profiles if plain in (one.name, str(one.id))), None)
 
 
 def suits(profile: Profile, vgpu_type: VgpuType, profiles: Sequence[Profile]) -> bool:
-    """Whether a vGPU of the type can live in a GPU instance of the profile. profiles: all that the GPU has."""
+    """Whether a GPU instance of the profile can have a vGPU of the type. profiles: all of the GPU."""
     alike = [one for one in profiles if one.slices == vgpu_type.slices]
     if vgpu_type.gi_profile is not None and any(one.id == vgpu_type.gi_profile for one in alike):
-        return profile.slices == vgpu_type.slices and profile.id == vgpu_type.gi_profile  # as the driver reports it
+        return profile.slices == vgpu_type.slices and profile.id == vgpu_type.gi_profile  # as the driver reports
     if profile.slices != vgpu_type.slices or profile.gib * 1024 < (vgpu_type.framebuffer_mib or 0):
         return False
-    # [guess] Where there are GPU instances with graphics, all types need one, those for compute too.
+    # [guess] If a GPU has profiles with graphics, all types require one of them, even compute types.
     suffix = "GFX" if not vgpu_type.suffix and any(one.suffix == "+gfx" for one in alike) else vgpu_type.suffix
     return profile.suffix in SUFFIXES.get(suffix, ("",))
 
 
 def profile_for(vgpu_type: VgpuType, profiles: Sequence[Profile], given: Sequence[Profile] | None = None) -> Profile | None:
-    """The smallest profile that suits a type: what the driver names, else by slices, memory and suffix. None if none.
+    """The smallest profile for a type: the driver's, or else by slices, memory and suffix. None if there is none.
 
-    profiles: all that the GPU has; given: those among which it is.
+    profiles: all of the GPU; given: those to choose from.
     """
     suiting = [one for one in (profiles if given is None else given) if suits(one, vgpu_type, profiles)]
     return min(suiting, key=lambda one: (one.gib, len(one.suffix), one.id)) if suiting else None
 
 
 def _memory_slices(profile: Profile, profiles: Sequence[Profile]) -> int:
-    """How many memory slices a profile of those takes; powers of two, as all of NVIDIA's are."""
+    """The number of memory slices of each profile: a power of two, as with all of NVIDIA's profiles."""
     ratio = (profile.memory or profile.gib) / max(min([one.memory or one.gib for one in profiles] or [1]), 1)
     size = 1
     while size < ratio * 0.85:
@@ -69,9 +69,9 @@ def _memory_slices(profile: Profile, profiles: Sequence[Profile]) -> int:
 
 
 def starts_of(new: Sequence[tuple[Sequence[int], int]], taken: set[int], greedy: bool = False) -> list[int] | None:
-    """A start for each new (possible starts, size), so that none takes a slot that is taken; None if there is no way.
+    """A start for each new (possible starts, size), so that no slots overlap; None if this is impossible.
 
-    greedy: each takes the first that is free, whatever that leaves for those after it.
+    greedy: each takes the first free start, even if this blocks later ones.
     """
     if not new:
         return []
@@ -86,7 +86,7 @@ def starts_of(new: Sequence[tuple[Sequence[int], int]], taken: set[int], greedy:
 
 
 def fits(profiles: Sequence[Profile], occupied: Sequence[tuple[int, int, int]], new: Sequence[Profile]) -> bool:
-    """Whether GPU instances of the new profiles fit beside the occupied (start, size, compute slices). profiles: all that the GPU has."""
+    """Whether GPU instances of the new profiles fit next to the occupied (start, size, compute slices). profiles: all of the GPU."""
     compute = max([one.slices for one in profiles] or [0])
     memory = 1
     while memory < compute:
@@ -101,7 +101,7 @@ def fits(profiles: Sequence[Profile], occupied: Sequence[tuple[int, int, int]], 
 
 @dataclass(eq=False, repr=False)
 class Instances:
-    """What becomes of a GPU's GPU instances."""
+    """The planned GPU instances of a GPU."""
 
     create: list[Profile] = field(default_factory=list)
     destroy: list[GpuInstance] = field(default_factory=list)
@@ -116,9 +116,9 @@ class Instances:
 
 @dataclass(eq=False, repr=False)
 class InstanceRequest:
-    """The GPU instances that a GPU is to have, as profiles.
+    """The GPU instances that a GPU should have, as profiles.
 
-    staying: vGPUs that live on, with their types. profiles: all that the GPU has. predicted: MIG mode, so any instance, is still to come.
+    staying: vGPUs that stay, with their types. profiles: all of the GPU. predicted: MIG mode and all instances are enabled or created later.
     """
 
     desired: Sequence[Profile]
@@ -128,14 +128,14 @@ class InstanceRequest:
 
     @property
     def held(self) -> dict[int, Vgpu]:
-        """The vGPUs that live on, by their GPU instance."""
+        """The vGPUs that stay, by their GPU instance."""
         return {vgpu.gi: vgpu for vgpu, dummy in self.staying if vgpu.gi is not None}
 
 
 def plan_instances(gpu: Gpu, request: InstanceRequest) -> tuple[Instances, list[Refusal]]:
-    """What becomes of the GPU instances, and errors.
+    """The planned GPU instances, and errors.
 
-    What matches is kept. If the rest does not fit then, as few instances that no vGPU lives in as possible are recreated elsewhere.
+    Matching instances are kept. If the others do not fit then, as few instances without a vGPU as possible are recreated at other placements.
     """
     existing = [] if request.predicted or not gpu.mig else list(gpu.mig.instances)
     plans = (_plan_instances(gpu, request, existing, kept) for kept in _keepable(existing, request))
@@ -146,7 +146,7 @@ def plan_instances(gpu: Gpu, request: InstanceRequest) -> tuple[Instances, list[
 
 
 def _keepable(existing: Sequence[GpuInstance], request: InstanceRequest) -> Iterator[list[GpuInstance]]:
-    """What may be kept of the instances that match and that no vGPU lives in: the largest sets first."""
+    """The sets of matching instances without a vGPU that may be kept, the largest sets first."""
     held = request.held
     free = Counter(one.name for one in request.desired)
     free.subtract(one.profile for one in existing if one.id in held)
@@ -160,7 +160,7 @@ def _keepable(existing: Sequence[GpuInstance], request: InstanceRequest) -> Iter
 def _plan_instances(
     gpu: Gpu, request: InstanceRequest, existing: Sequence[GpuInstance], kept: Sequence[GpuInstance]
 ) -> tuple[Instances, list[Refusal]]:
-    """As plan_instances; kept: of the existing instances that no vGPU lives in, those that are kept."""
+    """As plan_instances. kept: the existing instances without a vGPU that are kept."""
     result, held = Instances(), request.held
     left = sorted(existing, key=lambda one: (one.id not in held, one.id))
     for profile in request.desired:
@@ -177,17 +177,17 @@ def _plan_instances(
 
 
 def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: Sequence[GpuInstance]) -> list[Refusal]:
-    """Destroys the instances that are left over, unless a vGPU lives in them, or may."""
+    """Destroys the remaining instances, unless they have or may have a vGPU."""
     held, unknown = request.held, [vgpu_type for vgpu, vgpu_type in request.staying if vgpu.gi is None]
     errors = []
     for instance in left:
         name, vgpu, profile = instance.profile, held.get(instance.id), find_profile(instance.profile, request.profiles)
         if vgpu:
-            found = "the GPU instance %d (%s) holds the vGPU %s (%s) and is not among those expected" % (instance.id, name, vgpu.key, vgpu.type)
+            found = "the GPU instance %d (%s) has the vGPU %s (%s), but is not among the expected ones" % (instance.id, name, vgpu.key, vgpu.type)
             remedy = "Add %s to 'mig' of this GPU, or remove the vGPU." % name
             errors.append(Refusal(found, gpu.address, "GPU instances for the vGPUs that stay", remedy, "gpu_instance_in_use"))
         elif any(one is None or profile and suits(profile, one, request.profiles) for one in unknown):
-            text = "%s: the GPU instance %d (%s) is not expected but stays: the driver does not report whether a vGPU lives in it"
+            text = "%s: the GPU instance %d (%s) is not expected but stays: the driver does not report whether it has a vGPU"
             result.warnings.append(text % (gpu.address, instance.id, name))
         else:
             result.destroy.append(instance)
@@ -195,11 +195,11 @@ def _plan_surplus(result: Instances, gpu: Gpu, request: InstanceRequest, left: S
 
 
 def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance], profiles: Sequence[Profile]) -> list[Refusal]:
-    """Whether the instances that come fit beside those that stay."""
-    remedy = "Take fewer or smaller types, or another GPU."
+    """Adds errors if the new instances do not fit next to those that stay."""
+    remedy = "Use fewer or smaller types, or another GPU."
     counts = Counter([one.name for one in create] + [one.profile for one in stay])
     errors = [
-        Refusal("%d GPU instances %s are asked for" % (counts[name], name), gpu.address, "at most %d of that profile" % most, remedy, "mig_no_room")
+        Refusal("%d GPU instances %s are requested" % (counts[name], name), gpu.address, "at most %d of that profile" % most, remedy, "mig_no_room")
         for name, most in {one.name: one.total for one in create}.items() if most and counts[name] > most
     ]
     occupied = [_placement_of(one, profiles) for one in stay if one.start is not None]
@@ -208,12 +208,12 @@ def _check_room(gpu: Gpu, create: Sequence[Profile], stay: Sequence[GpuInstance]
     whole = max(profiles, key=lambda one: (one.slices, one.gib))
     beside = " beside %s" % ", ".join("%s (instance %d)" % (one.profile, one.id) for one in stay) if stay else " on this GPU (%s)" % gpu.name
     found = "the GPU instances %s do not fit%s" % (", ".join(one.name for one in create), beside)
-    expected = "at most %d slices in all (the whole GPU is %s), larger ones at their own placements" % (whole.slices, whole.name)
+    expected = "at most %d slices in all (the whole GPU is %s), with larger instances at their own placements" % (whole.slices, whole.name)
     return [Refusal(found, gpu.address, expected, remedy, "mig_no_room")]
 
 
 def _placement_of(instance: GpuInstance, profiles: Sequence[Profile]) -> tuple[int, int, int]:
-    """(start, size, compute slices) in the units of fits(); the driver's own units are smaller on some GPUs."""
+    """(start, size, compute slices) in the units of fits(). The driver's own units are smaller on some GPUs."""
     profile, start, own = find_profile(instance.profile, profiles), instance.start or 0, instance.size or 1
     if not profile:
         return start, own, own
@@ -222,7 +222,7 @@ def _placement_of(instance: GpuInstance, profiles: Sequence[Profile]) -> tuple[i
 
 
 def steps(gpu: Gpu, instances: Instances) -> list[Step]:
-    """Steps of a GPU's Instances, in order: what goes, what is completed, what comes (larger first)."""
+    """The steps for a GPU's Instances, in order: destroy, complete, create (larger ones first)."""
     pf, found = gpu.address, []
     for one in instances.destroy:
         found.append(Step("mig_destroy", pf, pf, "destroy the GPU instance %d (%s)" % (one.id, one.profile), instance=one.id))

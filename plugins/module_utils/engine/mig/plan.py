@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""MIG: which mode, which GPU instances stay, go and come. Pure.
+"""Plans MIG mode, and the GPU instances to keep, destroy and create. Reads and writes nothing.
 
-MIG mode must be set before the VFs are enabled, and GPU instances after that (sriov-manage removes them).
-GPU instances follow from the types of the vGPUs that are to live in them, or are given.
+MIG mode must be set before the VFs are enabled, and GPU instances afterwards (sriov-manage removes them).
+GPU instances are given, or follow from the types of their vGPUs.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ..sriov import plan as sriov_plan
 from .placement import InstanceRequest, plan_instances, predicted_profiles, steps
 from .selection import Request, given
 
-# nvidia-smi and the driver live with it: it lets go by itself.
+# This daemon is no obstacle for nvidia-smi and the driver: it releases the GPU by itself.
 _HARMLESS = "nvidia-persiste"
 
 
 @dataclass(eq=False, repr=False)
 class Host:
-    """What was read. users: processes that have a GPU's own device node open, by the GPU's address. has_tool: whether sriov-manage is installed."""
+    """The state of the host. users: processes that have a GPU's own device node open, by address. has_tool: whether sriov-manage is installed."""
 
     inventory: Inventory
     state: HostState
@@ -40,7 +40,7 @@ class Host:
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """cycle_vfs: whether VFs may be disabled for a change of mode. assume: see the module's option. unresponsive: see plan.UNRESPONSIVE_POLICIES."""
+    """cycle_vfs: whether VFs may be disabled to change the mode. assume: see the module's option. unresponsive: see plan.UNRESPONSIVE_POLICIES."""
 
     cycle_vfs: bool = False
     assume: Sequence[str] = ()
@@ -49,7 +49,7 @@ class Options:
 
 @dataclass(eq=False, repr=False)
 class MigState:
-    """MIG mode, and the profiles of the GPU instances, sorted."""
+    """MIG mode and the sorted profiles of the GPU instances."""
 
     mode: bool
     instances: list[str]
@@ -57,7 +57,7 @@ class MigState:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The GPUs that are meant, what their MIG will be by address, and the GPUs that are left out."""
+    """The selected GPUs, their MIG state afterwards by address, and the skipped GPUs."""
 
     gpus: list[Gpu] = field(default_factory=list)
     after: dict[str, MigState] = field(default_factory=dict)
@@ -68,7 +68,7 @@ MigPlan = Plan[Target]
 
 
 def plan(host: Host, requests: Mapping[str, Request], options: Options, errors: Sequence[Refusal] = ()) -> MigPlan:
-    """The plan for the requests by GPU address; raises EngineError with all that is wrong, errors first."""
+    """The plan for the requests by GPU address. Raises EngineError with all errors."""
     result = Plan(Target(), errors=list(errors))
     gpus = {gpu.address: gpu for gpu in host.inventory.gpus}
     others = [gpu.address for gpu in host.inventory.gpus if gpu.has_mig]
@@ -96,7 +96,7 @@ def _plan_gpu(result: MigPlan, host: Host, gpu: Gpu, request: Request, options: 
         result.errors += refusals.no_vfs_yet(gpu, host.state) or [refusals.mig_unknown(gpu)]
         return
     after = _present(gpu)
-    modes = {gpu.mig.current, gpu.mig.pending} if gpu.mig else {False}  # before the driver is there the mode is off
+    modes = {gpu.mig.current, gpu.mig.pending} if gpu.mig else {False}  # before the driver is installed, the mode is off
     if request.mode is not None and modes != {request.mode}:
         after = MigState(request.mode, [])
         _plan_mode(result, host, gpu, after.mode, options)
@@ -112,37 +112,37 @@ def _present(gpu: Gpu) -> MigState:
 
 def _plan_mode(result: MigPlan, host: Host, gpu: Gpu, enabled: bool, options: Options) -> None:
     word = "on" if enabled else "off"
-    doing = "turning MIG mode %s" % word
+    doing = "%s MIG mode" % ("enabling" if enabled else "disabling")
     result.errors += sriov_plan.vgpu_guard(gpu, doing, options.assume)
     holders = [one for one in host.users.get(gpu.address, ()) if not _is_harmless(one)]
     if holders:
-        # On Ampere the mode takes a reset, which would end what they do; later GPUs refuse while they are there.
+        # On Ampere, a change of mode requires a reset, which would end these processes. Later GPUs refuse the change while they run.
         result.errors.append(refusals.in_use(gpu.address, holders, doing))
     if gpu.num_vfs and options.cycle_vfs:
         result.steps.append(sriov_plan.off_step(gpu, sriov_plan.Options(has_tool=host.has_tool)))
     elif gpu.num_vfs:
-        found = "MIG mode can't be turned %s while its %d VFs are on" % (word, gpu.num_vfs)
-        remedy = "Turn them off first (module nvidia_sriov, state: disabled) and on again afterwards, or set cycle_vfs: true."
+        found = "MIG mode can't be changed to %s while the GPU's %d VFs are enabled" % (word, gpu.num_vfs)
+        remedy = "Disable the VFs first (module nvidia_sriov, state: disabled) and enable them afterwards, or set cycle_vfs: true."
         result.errors.append(Refusal(found, gpu.address, "no VFs", remedy, "mig_vfs_on"))
-    result.steps.append(Step("mig_mode", gpu.address, gpu.address, "turn MIG mode %s" % word, enabled=enabled))
+    result.steps.append(Step("mig_mode", gpu.address, gpu.address, "%s MIG mode" % ("enable" if enabled else "disable"), enabled=enabled))
 
 
 def _is_harmless(holder: Holder) -> bool:
-    """Whether it is that daemon itself, and does not stand for processes that can't be read."""
+    """Whether the user is that daemon itself, and not an entry for unreadable processes."""
     return not holder.remedy and os.path.basename(holder.command.split(" ")[0]).startswith(_HARMLESS)
 
 
 def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, options: Options) -> list[str]:
-    """Plans the given GPU instances; returns the names of the profiles to come."""
+    """Plans the given GPU instances. Returns the names of the resulting profiles."""
     changing = any(step.kind == "mig_mode" and step.lane == gpu.address for step in result.steps)
     if not mode:
         if words:
-            wrong = "GPU instances are asked for, but MIG mode is off"
+            wrong = "GPU instances are requested, but MIG mode is off"
             result.errors.append(Refusal(wrong, gpu.address, "MIG mode on", "Set mode: enabled.", "mig_off"))
         return []
     if (not gpu.num_vfs or changing) and words and gpu.sriov and "vfs" not in options.assume:
         early = "GPU instances are requested before the VFs are enabled; enabling them would remove the instances"
-        remedy = "Set the mode alone, turn the VFs on (module nvidia_sriov), then ask for the instances."
+        remedy = "Set only the mode, enable the VFs (module nvidia_sriov), then request the instances."
         result.errors.append(Refusal(early, gpu.address, "MIG mode first, then VFs, then GPU instances", remedy, "vfs_off"))
         return []
     listed = gpu.mig.profiles if gpu.mig else []
@@ -162,6 +162,6 @@ def _plan_given(result: MigPlan, gpu: Gpu, words: Sequence[str], mode: bool, opt
 
 
 def lines(gpus: Sequence[Gpu], after: Mapping[str, MigState] | None = None) -> str:
-    """MIG's state as text, a GPU a line, for a diff."""
+    """The MIG state as text for a diff, one GPU a line."""
     states = [(gpu.address, (after or {}).get(gpu.address) or _present(gpu)) for gpu in gpus]
     return "".join("%s\n" % " ".join([pf, "MIG", "on" if state.mode else "off", *state.instances]) for pf, state in states)

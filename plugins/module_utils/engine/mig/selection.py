@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which GPU instances a GPU is to have: those that its vGPUs need, or those that are given. Pure.
+"""Selects the GPU instances of a GPU: those that its vGPUs require, or the given ones. Reads and writes nothing.
 
-A GPU instance holds vGPUs of one framebuffer size, of several series, and as many as its memory has room for.
+A GPU instance can have vGPUs of one framebuffer size and of several series, as many as fit into its memory.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ..hardware.mig_profiles import Profile
 from ..hardware.vgpu_types import VgpuType
 from .placement import find_profile, profile_for, suits
 
-# A vGPU that a GPU is to have: its type, and itself if it exists.
+# A desired vGPU: its type, and the vGPU itself if it exists.
 Tenant = Tuple[VgpuType, Optional[Vgpu]]
 
 
 @dataclass(eq=False, repr=False)
 class Request:
-    """What is requested of one GPU. mode: True, False or None (as it is); instances: profile names, or None."""
+    """The request for one GPU. mode: True, False or None (unchanged); instances: profile names, or None."""
 
     mode: bool | None = None
     instances: Sequence[str] | None = None
@@ -32,10 +32,10 @@ class Request:
 
 @dataclass(eq=False, repr=False)
 class Group:
-    """vGPUs of one framebuffer size in GPU instances of one profile, which they share whatever their series.
+    """vGPUs of one framebuffer size in GPU instances of one profile. vGPUs of different series can share an instance.
 
-    share: how many fit in one. living: how many of those that stay live in each instance; unknown: how many stay in one that the driver does
-    not report; coming: how many are to be created.
+    share: the number that fits into one instance. living: the number of staying vGPUs by instance; unknown: the number of staying vGPUs whose
+    instance the driver does not report; coming: the number to be created.
     """
 
     profile: Profile
@@ -52,13 +52,13 @@ class Group:
 
     @property
     def least(self) -> int:
-        """How many instances the unknown ones take at least."""
+        """The minimum number of instances for the unknown vGPUs."""
         return _ceil(self.unknown - self._spare, self.share)
 
     def instances(self, spread: int) -> tuple[int, int]:
-        """How many instances the group needs, and how many of them it has no vGPU in yet.
+        """The number of instances that the group needs, and how many of them have no vGPU of the group yet.
 
-        spread: over how many the unknown ones are spread, if they can be.
+        spread: the number of instances over which the unknown vGPUs are spread, if possible.
         """
         spread = max(self.least, min(self.unknown, spread))
         room = self._spare + spread * self.share - self.unknown
@@ -71,12 +71,12 @@ class Group:
 
 @dataclass(eq=False, repr=False)
 class Selected:
-    """profiles: of all GPU instances that the GPU is to have.
+    """The selection. profiles: of all GPU instances that the GPU should have.
 
-    certain: whether there is to be room wherever vGPUs that stay in unknown GPU instances live; else only for those that surely need it.
-    first: how many vGPUs of each (slices, framebuffer size) are to be created before any other: one for each GPU instance that has none of that
-    size yet. Then all find room, whether the driver fills one instance after the other or spreads vGPUs over all.
-    doubts: what is wrong by the names of types and profiles alone.
+    certain: whether there must be room for every distribution of vGPUs in unknown GPU instances; otherwise only for the minimum.
+    first: how many vGPUs of each (slices, framebuffer size) must be created before any other: one for each GPU instance that has none of this size
+    yet. All vGPUs fit then, whether the driver fills one instance after the other or spreads vGPUs over all.
+    doubts: problems that rely only on the names of types and profiles.
     """
 
     certain: bool = True
@@ -90,7 +90,7 @@ def _ceil(count: int, share: int) -> int:
 
 
 def _groups(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], given: Sequence[Profile] | None = None) -> tuple[list[Group], list[VgpuType]]:
-    """The groups of the vGPUs, those with the largest needs first, and the types that no profile suits."""
+    """The groups of the vGPUs, those with the largest needs first, and the types without a profile."""
     found: dict[tuple[str, int], Group] = {}
     unsuited: dict[str, VgpuType] = {}
     suiting: dict[str, Profile | None] = {}
@@ -118,15 +118,15 @@ def _groups(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], gi
 
 
 def _large_enough(vgpu_type: VgpuType, given: Sequence[Profile]) -> Profile | None:
-    """The smallest given profile for a type of which the driver does not report the profile: what its name's suffix means is a guess."""
+    """The smallest given profile for a type whose profile the driver does not report. The meaning of its name's suffix is a guess."""
     found = [one for one in given if one.slices == vgpu_type.slices and one.gib * 1024 >= (vgpu_type.framebuffer_mib or 0)]
     return min(found, key=lambda one: (one.gib, one.name)) if found and vgpu_type.gi_profile is None else None
 
 
 def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple[Group, int]]:
-    """How many GPU instances each group needs; fills selected.first.
+    """The number of GPU instances that each group needs. Fills selected.first.
 
-    Where sizes share a profile and vGPUs are to come, those that stay in unknown instances count as spread so that it leaves the least room.
+    If several sizes share a profile and vGPUs are to be created, those in unknown instances count as spread in the way that leaves the least room.
     """
     held = {instance for group in groups for instance in group.living}
     found = []
@@ -142,14 +142,14 @@ def _counts(gpu: Gpu, groups: Sequence[Group], selected: Selected) -> list[tuple
 
 
 def _worst(groups: Sequence[Group], free: int) -> Sequence[int]:
-    """Over how many instances the unknown vGPUs of each group are spread where they need most in all. free: in how many they may be."""
+    """The number of instances for the unknown vGPUs of each group in the worst case. free: the number of possible instances."""
     most = max(free, sum(one.least for one in groups))
     ways = itertools.product(*(range(one.least, max(one.least, min(one.unknown, free)) + 1) for one in groups))
     return max((way for way in ways if sum(way) <= most), key=lambda way: sum(one.instances(spread)[0] for one, spread in zip(groups, way)))
 
 
 def needed(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], certain: bool = True) -> tuple[Selected, list[Refusal]]:
-    """The GPU instances that the vGPUs need, with those that they live in, and errors. certain: see Selected."""
+    """The GPU instances that the vGPUs need, including their current ones, and errors. certain: see Selected."""
     groups, unsuited = _groups(gpu, tenants, profiles)
     own = {one.id: find_profile(one.profile, profiles) for one in gpu.mig.instances} if gpu.mig else {}
     found = Selected(certain)
@@ -157,7 +157,7 @@ def needed(gpu: Gpu, tenants: Sequence[Tenant], profiles: Sequence[Profile], cer
         found.profiles += [own.get(instance) or group.profile for instance in group.living] + [group.profile] * (count - len(group.living))
     errors = []
     for one in unsuited:
-        wrong = "no GPU instance profile suits %s (%d slices, %s MiB)" % (one.short, one.slices or 0, one.framebuffer_mib)
+        wrong = "no GPU instance profile fits %s (%d slices, %s MiB)" % (one.short, one.slices or 0, one.framebuffer_mib)
         errors.append(Refusal(wrong, gpu.address, "one of its profiles: %s" % _names(profiles), code="mig_no_profile"))
     return found, errors
 
@@ -169,7 +169,7 @@ def _names(profiles: Sequence[Profile]) -> str:
 def given(
     gpu: Gpu, words: Sequence[str], tenants: Sequence[Tenant], profiles: Sequence[Profile], certain: bool = True
 ) -> tuple[Selected, list[Refusal]]:
-    """The given GPU instances; errors where one is unknown, or the vGPUs don't find theirs among them. certain: see Selected."""
+    """The given GPU instances, and errors of unknown ones and of vGPUs without a suitable instance. certain: see Selected."""
     found = Selected(certain)
     errors: list[Refusal] = []
     for word in words:
@@ -177,13 +177,13 @@ def given(
         if profile:
             found.profiles.append(profile)
         else:
-            unknown = "the GPU instance profile %r is not one of this GPU (%s)" % (word, gpu.name)
+            unknown = "this GPU (%s) does not have the GPU instance profile %r" % (gpu.name, word)
             errors.append(Refusal(unknown, gpu.address, "one of: %s" % _names(profiles), code="mig_no_profile"))
     return found, errors or _check_given(gpu, found, tenants, profiles)
 
 
 def _check_given(gpu: Gpu, selected: Selected, tenants: Sequence[Tenant], profiles: Sequence[Profile]) -> list[Refusal]:
-    """Errors of vGPUs that don't find their GPU instances among the given ones: the largest needs first, each in the smallest that suits."""
+    """The errors of vGPUs without a suitable one of the given GPU instances. The largest vGPUs come first, and use the smallest suitable instance."""
     found = selected.profiles
     groups, unsuited = _groups(gpu, tenants, profiles, found)
     errors = [_none_left(gpu, found, one, profiles) for one in unsuited]
@@ -199,14 +199,14 @@ def _check_given(gpu: Gpu, selected: Selected, tenants: Sequence[Tenant], profil
         others = [one for one in groups if one.profile.name == group.profile.name]
         if len(mine) < count and len(others) > 1:
             wrong = "the given GPU instances (%s) are too few for vGPUs of different framebuffer sizes: %s" % (_names(found), ", ".join(map(str, others)))
-            expected = "%s once for each %d vGPUs of %s: a GPU instance holds one size" % (group.profile.name, group.share, " and ".join(group.names))
+            expected = "%s once for each %d vGPUs of %s: an instance has one size" % (group.profile.name, group.share, " and ".join(group.names))
             errors.append(Refusal(wrong, gpu.address, expected, _ADD, "mixed_framebuffer_sizes"))
         elif len(mine) < count:
             errors.append(_none_left(gpu, found, vgpu_type, profiles, group.share))
     return errors
 
 
-_ADD = "Add it to 'mig', or leave 'mig' out: then the GPU instances follow from the types."
+_ADD = "Add such an instance to 'mig', or remove 'mig': the GPU instances then follow from the types."
 
 
 def _none_left(gpu: Gpu, found: Sequence[Profile], vgpu_type: VgpuType, profiles: Sequence[Profile], share: int = 1) -> Refusal:

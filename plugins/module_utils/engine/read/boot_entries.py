@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The entries of a boot menu: which kernel each starts, with which command line, and where that is written. Of GRUB's configuration, and of files
-after the Boot Loader Specification (BLS)."""
+"""Reads the entries of a boot menu, with kernel, command line, and file and line, from GRUB's configuration and from files of the Boot Loader
+Specification (BLS)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EFI_VARIABLE = "/sys/firmware/efi/efivars/%s-4a67b082-0a4c-41cf-b6c7-440b29bb8c
 
 @dataclass(eq=False, repr=False)
 class Entry:
-    """An entry. release: as uname -r prints it; cmdline: None where it has a variable that is not known; path and line: where that is."""
+    """An entry. release: as in uname -r; cmdline: None if it has an unknown variable; path and line: of the entry."""
 
     name: str
     path: str
@@ -37,12 +37,12 @@ class Entry:
 
     @property
     def rescue(self) -> bool:
-        """Whether it starts a rescue system or single user mode, which a normal boot never does."""
+        """Whether the entry starts a rescue system or single user mode, unlike a normal boot."""
         return "rescue" in self.release or bool({"single", "recovery"} & set(self.cmdline or ()))
 
     @property
     def where(self) -> str:
-        """Path and line."""
+        """The path and line, for messages."""
         return "%s:%d" % (self.path, self.line)
 
 
@@ -57,7 +57,7 @@ def of_grub(path: str, text: str) -> list[Entry]:
 
 
 def of_bls(path: str, text: str, variables: Mapping[str, str]) -> Entry | None:
-    """The entry of a file; None for one that starts no kernel. variables: GRUB's, for $kernelopts and the like."""
+    """The entry of a file; None if it starts no kernel. variables: GRUB's, for $kernelopts and others."""
     release, machine, linux, number = "", None, False, 1
     line: list[str] | None = []
     for position, one in enumerate(text.splitlines(), 1):
@@ -79,7 +79,7 @@ def of_bls(path: str, text: str, variables: Mapping[str, str]) -> Entry | None:
 
 
 def _expanded(before: list[str] | None, text: str, variables: Mapping[str, str]) -> list[str] | None:
-    """The words before and those of the text, with GRUB's variables put in; None with one that is not known."""
+    """The given words and those of the text, with GRUB's variables replaced; None with an unknown variable."""
     if before is None:
         return None
     found = list(before)
@@ -97,7 +97,7 @@ def _expanded(before: list[str] | None, text: str, variables: Mapping[str, str])
 
 
 def environment(root: str) -> dict[str, str]:
-    """The variables of GRUB's environment block, and those that grub.cfg sets where the block does not."""
+    """The variables of GRUB's environment block, and those that only grub.cfg sets."""
     found: dict[str, str] = {}
     for path in ENVIRONMENTS:
         for line in (files.read_text(root, path) or "").splitlines():
@@ -109,23 +109,23 @@ def environment(root: str) -> dict[str, str]:
         if name in ("kernelopts", "tuned_params"):
             found.setdefault(name, value)
     if config.strip():
-        found.setdefault("tuned_params", "")  # GRUB puts in nothing for a variable that nobody set; a kernel without kernelopts has no root
+        found.setdefault("tuned_params", "")  # GRUB replaces an unset variable with an empty text; a kernel without kernelopts has no root
     return found
 
 
 def read_bls(root: str, directory: str, variables: Mapping[str, str]) -> list[Entry]:
-    """The entries of a directory, rescue systems among them."""
+    """The entries of a directory, including rescue systems."""
     entries = [of_bls(path, files.read_text(root, path) or "", variables) for path in files.names(root, directory, ".conf")]
     return [entry for entry in entries if entry]
 
 
 def root_of(line: Sequence[str]) -> list[str]:
-    """The words that name the root file system, without quotes, which GRUB's shell drops."""
+    """The words that name the root file system, without quotes, because GRUB's shell drops them."""
     return [word.replace('"', "") for word in line if word.startswith(("root=", "boot="))]
 
 
 def of_this_system(ctx: Context, entries: Sequence[Entry]) -> list[Entry]:
-    """Those that a normal boot of this system may start: the running one's root, or its machine id; no rescue systems."""
+    """The entries for a normal boot of this system: with the running system's root or machine id, without rescue systems."""
     running = root_of(kernel_flags.words(ctx.sysfs.read_or("/proc/cmdline", "")))
     machine = (files.read_text(ctx.root, "/etc/machine-id") or "").strip()
     return [
@@ -135,7 +135,7 @@ def of_this_system(ctx: Context, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def systemd_boot_default(ctx: Context, entries: Sequence[Entry]) -> list[Entry]:
-    """The entries that systemd-boot may start next: the one that a variable of the firmware or loader.conf names, else all of this system."""
+    """The entries that systemd-boot may start next: the one that a firmware variable or loader.conf names, else all of this system."""
     for variable in ("LoaderEntryOneShot", "LoaderEntryDefault"):
         path = _EFI_VARIABLE % variable
         if ctx.sysfs.exists(path):

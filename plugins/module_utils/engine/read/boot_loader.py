@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which boot loader started this system: what the firmware and the loader itself recorded, then the kernel's command line, files last."""
+"""Identifies the boot loader of this system: from records of the firmware and the loader, then from the kernel command line, then from files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..system.context import Context
 from ..system.sysfs import SysfsError
 
 GRUB_LOADER, SYSTEMD_BOOT, REFIND, ZFSBOOTMENU, OSTREE, UNKNOWN = "grub", "systemd-boot", "refind", "zfsbootmenu", "ostree", "unknown"
-UNSUPPORTED = (REFIND, ZFSBOOTMENU, OSTREE)  # "unknown" is none of them: another loader may be named by its files alone
+UNSUPPORTED = (REFIND, ZFSBOOTMENU, OSTREE)  # without "unknown": files may still identify the loader
 
 _EFIVARS = "/sys/firmware/efi/efivars/"
 _LOADER_INFO = _EFIVARS + "LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 _GLOBAL = _EFIVARS + "%s-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-# What their names have in common, in the firmware's boot entry as in what a loader says of itself.
+# Parts of the loaders' names, both in the firmware's boot entry and in the loader's own record.
 _NAMES = ((ZFSBOOTMENU, r"zfsbootmenu|\\zbm\\"), (REFIND, r"refind"), (SYSTEMD_BOOT, r"systemd-boot"), (GRUB_LOADER, r"grub|shim"))
 _EFI_PARTITIONS = ("/boot/efi/EFI", "/efi/EFI", "/boot/EFI")
 _FILES = {
@@ -28,16 +28,16 @@ _FILES = {
 
 
 def read(ctx: Context) -> str:
-    """Its name, one of the constants above."""
+    """The boot loader's name, one of the constants above."""
     if os.path.exists(ctx.root + "/run/ostree-booted"):
         return OSTREE
     line = kernel_flags.words(ctx.sysfs.read_or("/proc/cmdline", ""))
     if _has(ctx, ZFSBOOTMENU) and _is_zfs(line) and not any(word.startswith(("BOOT_IMAGE=", "initrd=")) for word in line):
-        return ZFSBOOTMENU  # it starts the kernel by kexec, whatever loader it was started by itself
+        return ZFSBOOTMENU  # it starts the kernel by kexec, after any other loader
     itself, by_firmware = _named(_loader_info(ctx)), _named(_firmware_entry(ctx))
     if itself and itself != GRUB_LOADER:
         return itself
-    if not itself and not any(word.startswith("BOOT_IMAGE=") for word in line):  # GRUB begins each command line with that, also where rEFInd started it
+    if not itself and not any(word.startswith("BOOT_IMAGE=") for word in line):  # GRUB adds this word, even if rEFInd started GRUB
         if by_firmware and by_firmware != GRUB_LOADER:
             return by_firmware
         for name in () if by_firmware else (ZFSBOOTMENU, REFIND):
@@ -59,7 +59,7 @@ def _has(ctx: Context, name: str) -> bool:
 
 
 def _variable(ctx: Context, path: str) -> bytes:
-    """A variable of the firmware without its attributes; empty without it."""
+    """The value of a firmware variable, without its attributes; empty if it does not exist."""
     try:
         return ctx.sysfs.read_bytes(path)[4:] if ctx.sysfs.exists(path) else b""
     except SysfsError:
@@ -67,14 +67,14 @@ def _variable(ctx: Context, path: str) -> bytes:
 
 
 def _loader_info(ctx: Context) -> str:
-    """The loader's name in LoaderInfo. systemd-boot sets it; later GRUBs and rEFInds, too."""
+    """The loader's name in LoaderInfo. systemd-boot and newer releases of GRUB and rEFInd set this variable."""
     return _variable(ctx, _LOADER_INFO).decode("utf-16-le", "ignore")
 
 
 def _firmware_entry(ctx: Context) -> str:
-    """Name and path of the firmware's entry that was booted (an EFI_LOAD_OPTION)."""
+    """The name and path of the firmware's booted entry (an EFI_LOAD_OPTION)."""
     current = _variable(ctx, _GLOBAL % "BootCurrent")
     if len(current) < 2:
         return ""
-    # Attributes and the length of the list of paths come first, then text of two bytes a letter.
+    # Attributes and the length of the path list come first, then UTF-16 text.
     return _variable(ctx, _GLOBAL % ("Boot%04X" % int.from_bytes(current[:2], "little")))[6:].decode("utf-16-le", "ignore").replace("\0", " ")

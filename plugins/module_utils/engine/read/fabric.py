@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The NVLink fabric of a host with NVSwitches: Fabric Manager, its partitions, and where each GPU is on the board. Other hosts are asked nothing."""
+"""Reads the NVLink fabric of a host with NVSwitches: Fabric Manager, its partitions, and the GPUs' module ids. On other hosts, no query runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..system import fabric_manager, nvidia_smi, systemd
 from ..system.context import Context
 from .inventory import Inventory, answering
 
-# Where the driver of NVSwitches lists them. The directory is there without any switch, too.
+# The directory in which the driver of NVSwitches lists them. It exists without any switch, too.
 SWITCHES = "/proc/driver/nvidia-nvswitch/devices"
-# Boards whose NVSwitches are behind a network adapter and no PCI functions: nvlsm configures them, and only the driver knows that they are there.
+# Boards whose NVSwitches are behind a network adapter and are not PCI functions: nvlsm configures them, and only the driver shows that they exist.
 _BRIDGED = ("B200", "B300")
 
 
 @dataclass(eq=False, repr=False)
 class Manager:
-    """Fabric Manager. mode and restart: FABRIC_MODE and FABRIC_MODE_RESTART of its file. unit: as systemd.read has it."""
+    """Fabric Manager. mode and restart: FABRIC_MODE and FABRIC_MODE_RESTART of its file. unit: from systemd.read."""
 
     package: str | None = None
     version: str | None = None
@@ -32,20 +32,20 @@ class Manager:
 
     @property
     def running(self) -> bool:
-        """Whether the service runs."""
+        """Whether the service is running."""
         return self.unit.get("active") == "active"
 
     @property
     def installed(self) -> bool:
-        """Whether it is there in any way."""
+        """Whether any part of Fabric Manager is installed."""
         return bool(self.package or self.version or self.unit.get("load") not in (None, "not-found"))
 
 
 @dataclass(eq=False, repr=False)
 class Fabric:
-    """switches: addresses; none on a board that bridges them. gpus: by address. partitions: None where unknown, and silence is why.
+    """The fabric. switches: addresses; none on a board that bridges them. gpus: by address. partitions: None if unknown, with the reason in silence.
 
-    record: of what we activated.
+    record: the partitions that we activated.
     """
 
     switches: list[str]
@@ -59,15 +59,15 @@ class Fabric:
 
     @property
     def modules(self) -> dict[str, int]:
-        """Module ids by address, as far as they are known."""
+        """The known module ids by address."""
         return {pf: one.module for pf, one in self.gpus.items() if one.module is not None}
 
     def address_of(self, module: int) -> str:
-        """The GPU with a module id, for people."""
+        """The GPU with a module id, for messages."""
         return next((pf for pf, one in sorted(self.gpus.items()) if one.module == module), "module %d" % module)
 
     def as_dict(self) -> dict[str, Any]:
-        """For a module's result."""
+        """The values for a module's result."""
         manager = {name: value for name, value in vars(self.manager).items() if name != "unit"}
         units = {name: self.manager.unit.get(name) for name in ("active", "enabled")}
         partitions = None if self.partitions is None else [
@@ -80,14 +80,14 @@ class Fabric:
 
 
 def present(ctx: Context, inventory: Inventory) -> tuple[list[str], bool]:
-    """(addresses of NVSwitches, whether they are behind a bridge); ([], False) on other hosts, which are asked nothing more."""
+    """Returns (addresses of NVSwitches, whether they are behind a bridge); ([], False) on other hosts, on which no further query runs."""
     switches = list(inventory.switches) or ctx.sysfs.list(SWITCHES)
     bridged = not switches and any(gpu.driver == "nvidia" and gpu.name in _BRIDGED for gpu in inventory.gpus)
     return switches, bridged and any(one.state for one in _gpus(ctx, inventory).values())
 
 
 def read(ctx: Context, inventory: Inventory, timeout: float = 30, wait: float = 0) -> Fabric | None:
-    """The fabric; None on a host without NVSwitches. wait: seconds for a Fabric Manager that is still starting."""
+    """The fabric; None on a host without NVSwitches. wait: seconds to wait for a Fabric Manager that is starting."""
     switches, bridged = present(ctx, inventory)
     if not switches and not bridged:
         return None
@@ -106,12 +106,12 @@ def _gpus(ctx: Context, inventory: Inventory) -> dict[str, GpuFabric]:
 
 
 def _ask(ctx: Context, fabric: Fabric, wait: float) -> None:
-    """Adds what Fabric Manager answers. One that is not there, or does not run, is not asked."""
+    """Adds Fabric Manager's answers. It is not queried if it is not installed or not running."""
     manager = fabric.manager
     if not manager.installed or (manager.unit and not manager.running):
         code = "fabric_not_running" if manager.installed else "fabric_not_installed"
         word = "does not run" if manager.installed else "is not installed"
-        unit, remedy = fabric_manager.UNIT + ".service", "Role fabric installs and starts it."
+        unit, remedy = fabric_manager.UNIT + ".service", "Run role fabric, which installs and starts Fabric Manager."
         fabric.silence = Refusal("Fabric Manager %s" % word, unit, "a running Fabric Manager", remedy, code)
         return
     try:
@@ -121,7 +121,7 @@ def _ask(ctx: Context, fabric: Fabric, wait: float) -> None:
         fabric.silence = exc.errors[0]
         return
     fabric.partitions = found
-    for module, pci in addresses.items():  # of A100 boards
+    for module, pci in addresses.items():  # A100 boards
         for pf, gpu in fabric.gpus.items():
             if pci.lower().endswith(pf):
                 gpu.module = module

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is installed and running: distribution, kernel, IOMMU, NVIDIA's driver, Secure Boot, boot loader."""
+"""Reads the host's state: distribution, kernel, IOMMU, NVIDIA's driver, Secure Boot, boot loader."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ..system.sysfs import Sysfs
 from . import boot_loader, next_kernel, platform, secure_boot
 
 _SCHEDULERS = {0x00: "best_effort", 0x01: "equal_share", 0x11: "fixed_share"}
-_IOMMU_TABLES = (("DMAR", "intel"), ("IVRS", "amd"))  # that the firmware shows; the CPU's vendor is no proof
-UNINSTALL = "/usr/bin/nvidia-uninstall"  # NVIDIA's .run brings it
+_IOMMU_TABLES = (("DMAR", "intel"), ("IVRS", "amd"))  # tables of the firmware; the CPU's vendor is not sufficient
+UNINSTALL = "/usr/bin/nvidia-uninstall"  # installed by NVIDIA's .run
 _CONTAINER = "/run/nvidia/driver"  # the root directory of NVIDIA's driver container
-# Rebuild the initramfs of all kernels: an older one must not bring an old driver back either.
+# These rebuild the initramfs of all kernels: an older kernel must not load an old driver either.
 _REBUILD = {"update-initramfs": ["update-initramfs", "-u", "-k", "all"], "dracut": ["dracut", "--force", "--regenerate-all"]}
 
 
@@ -30,10 +30,10 @@ _REBUILD = {"update-initramfs": ["update-initramfs", "-u", "-k", "all"], "dracut
 class Driver:
     """NVIDIA's driver. flavour: vgpu (the host driver), guest (of a VM with a vGPU), datacenter (neither vGPU manager nor licensing) or none.
 
-    scheduler: of time-sliced vGPUs, as the loaded module has it; None when unknown.
-    has_manager: whether the vGPU manager's programs are there, also where no module is.
-    unfinished: an installation of ours was interrupted, so that any file of it may be incomplete; then none is on disk.
-    removal: the command that removes the packages of a distribution's own driver, as words; None if it has none.
+    scheduler: of time-sliced vGPUs, from the loaded module; None if unknown.
+    has_manager: whether the vGPU manager's programs exist, even without a module.
+    unfinished: an installation of ours was interrupted, so any of its files may be incomplete. No driver counts as on disk then.
+    removal: the command that removes the packages of a distribution's own driver, as words; None without packages.
     """
 
     loaded: str | None
@@ -46,13 +46,13 @@ class Driver:
     removal: list[str] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """For a module's result."""
+        """The values for a module's result."""
         return {name: value for name, value in self.__dict__.items() if name not in ("has_manager", "unfinished", "removal")}
 
 
 @dataclass(eq=False, repr=False)
 class Identity:
-    """Which host it is. kernel: as uname -r prints it; machine_id: of /etc/machine-id; product_uuid: of the firmware. Each None when unknown."""
+    """The identity of the host. kernel: as in uname -r; machine_id: from /etc/machine-id; product_uuid: from the firmware. None if unknown."""
 
     kernel: str | None
     machine_id: str | None
@@ -60,13 +60,13 @@ class Identity:
 
     @property
     def machine(self) -> str | None:
-        """What distinguishes it from others: clones of one installation may share the machine-id."""
+        """A text that distinguishes this host from others. Clones of one installation may share the machine-id."""
         return "/".join(filter(None, (self.machine_id, self.product_uuid))) or None
 
 
 @dataclass(eq=False, repr=False)
 class HostState(Identity):
-    """The host apart from its GPUs. secure_boot is None when the firmware has no such thing. unsupported: why nothing can be done here."""
+    """The host without its GPUs. secure_boot: None if the firmware does not support it. unsupported: why the host can't be managed."""
 
     distribution: platform.Distribution
     driver: Driver
@@ -83,23 +83,23 @@ class HostState(Identity):
 
     @property
     def iommu_active(self) -> bool:
-        """Whether the kernel drives an IOMMU: /sys/class/iommu, never the kernel's log."""
+        """Whether the kernel has an active IOMMU, from /sys/class/iommu and never from the kernel's log."""
         return bool(self.iommu_units)
 
     @property
     def initramfs_command(self) -> list[str]:
-        """The command that rebuilds the initramfs; empty without a tool for it."""
+        """The command that rebuilds the initramfs; empty without a tool."""
         return _REBUILD.get(self.initramfs_tool, [])
 
 
 def identity(ctx: Context) -> Identity:
-    """For a plan of vGPUs that nothing blocks. No program is started."""
+    """The state of an unrestricted host, for a plan of vGPUs. No program is started."""
     kernel, machine = ctx.sysfs.read_or("/proc/sys/kernel/osrelease"), (read_text(ctx.root, "/etc/machine-id") or "").strip() or None
     return Identity(kernel, machine, ctx.sysfs.read_or("/sys/class/dmi/id/product_uuid", "").strip().lower() or None)
 
 
 def at_boot(ctx: Context, timeout: float = 30) -> HostState:
-    """The host's state without the next boot: this one has just begun, and must not fail by files of /boot that can't be read."""
+    """The host's state without the next boot. The restore at boot uses this, as it must not fail because of unreadable files in /boot."""
     return _read(ctx, timeout, next_boot=False)
 
 
@@ -131,7 +131,7 @@ def _read(ctx: Context, timeout: float, next_boot: bool = True) -> HostState:
 
 
 def read_driver(ctx: Context, timeout: float = 30, trusting: bool = False) -> Driver:
-    """Versions loaded and on disk, and which of NVIDIA's drivers it is. trusting: also of an unfinished installation."""
+    """The driver's versions, loaded and on disk, and its flavour. trusting: whether an unfinished installation counts, too."""
     loaded = ctx.sysfs.read_or("/sys/module/nvidia/version")
     installed = modinfo.field(ctx, "version", timeout)
     unfinished = install_mark.is_open(ctx.root, install_mark.DRIVER)
@@ -139,18 +139,18 @@ def read_driver(ctx: Context, timeout: float = 30, trusting: bool = False) -> Dr
     manager, daemon, guest = (os.path.exists(ctx.root + "/usr/bin/" + name) for name in ("nvidia-vgpu-mgr", "nvidia-vgpud", "nvidia-gridd"))
     packaged = not os.path.exists(ctx.root + UNINSTALL)
     there = bool(on_disk) or not packaged or os.path.exists(ctx.root + _CONTAINER)
-    flavour = "none"  # also of a module that is loaded while nothing else is left of its driver, as after its removal
+    flavour = "none"  # also for a loaded module without any other files of its driver, as after a removal
     if loaded or on_disk:
         flavour = "vgpu" if manager or daemon else "guest" if guest else "datacenter" if there else "none"
     if on_disk and modinfo.module(ctx, timeout) != modinfo.NVIDIA:
-        flavour, packaged = "datacenter", True  # a distribution's: the kernel loads that, whatever else is installed
+        flavour, packaged = "datacenter", True  # a distribution's driver: the kernel loads this one, whatever else is installed
     removal = packages.removal(ctx, on_disk, timeout) if flavour == "datacenter" and on_disk and packaged else None
     nouveau, scheduler = ctx.sysfs.exists("/sys/module/nouveau"), _scheduler(ctx.sysfs)
     return Driver(loaded, on_disk or None, flavour, nouveau, scheduler, has_manager=manager or daemon, unfinished=unfinished, removal=removal)
 
 
 def _scheduler(sysfs: Sysfs) -> str | None:
-    """The policy in RmPVMRL of the loaded module's registry keys; best effort is what there is without one."""
+    """The policy in RmPVMRL of the loaded module's registry keys. The default is best effort."""
     match = re.search(r"^RegistryDwords:\s*\"?(.*?)\"?\s*$", sysfs.read_or("/proc/driver/nvidia/params", ""), re.MULTILINE)
     if not match:
         return None
@@ -167,15 +167,15 @@ def _initramfs_tool(ctx: Context) -> str:
 
 
 def default_flags(state: HostState) -> list[str]:
-    """The kernel's flags that a host's IOMMU needs.
+    """The kernel flags that a host's IOMMU requires.
 
-    iommu=pt is passthrough: devices that the host keeps are not translated, those of VMs still are. AMD's IOMMU is on by default; amd_iommu=on is
-    no value that the kernel knows. The firmware decides the kind: Intel's is in machines with other CPUs, too.
+    iommu=pt is passthrough: the host's own devices are not translated, those of VMs still are. AMD's IOMMU is on by default, and amd_iommu=on is not
+    a valid value for the kernel. The firmware determines the kind: machines with other CPUs may have Intel's, too.
     """
     intel = state.cpu_vendor == "GenuineIntel" or state.iommu_kind == "intel"
     return ["intel_iommu=on", "iommu=pt"] if intel else ["iommu=pt"]
 
 
 def missing_flags(state: HostState, flags: Iterable[str]) -> list[str]:
-    """Flags whose meaning is not in force in the running kernel."""
+    """The flags that are not in force in the running kernel."""
     return kernel_flags.missing(flags, state.cmdline)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reads all GPUs of a host: the one reader behind every plan."""
+"""Reads all GPUs of a host. All plans use this reader."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _VIRTFN = re.compile(r"^virtfn([0-9]{1,5})$")
 
 @dataclass(eq=False, repr=False)
 class Inventory:
-    """The GPUs of a host, in order of address, every vGPU, of whatever parent, and the addresses of NVSwitches."""
+    """The GPUs of a host in order of address, all vGPUs with any parent, and the addresses of NVSwitches."""
 
     gpus: list[Gpu]
     vgpus: list[Vgpu]
@@ -41,7 +41,7 @@ class Inventory:
         return [vgpu for vgpu in self.vgpus if vgpu.uuid]
 
     def users(self) -> list[tuple[Holder, list[str]]]:
-        """Processes that run VMs or use GPUs on the host, by pid, each with what it has of VFIO, and its GPUs: [(Holder, [PCI address or UUID])]."""
+        """The processes that run VMs or use GPUs on the host, by pid, with their VFIO devices and GPUs: [(Holder, [PCI address or UUID])]."""
         everyone = {holder.pid: holder for holder in self.open_files.machines() + self.jobs()}
         devices = self.open_files.devices()
         for gpu in self.gpus:
@@ -50,11 +50,11 @@ class Inventory:
         return [(everyone[pid], sorted(devices.get(pid or 0, ()))) for pid in sorted(everyone, key=lambda pid: pid or 0)]
 
     def jobs(self) -> list[Holder]:
-        """Processes that use GPUs on the host through NVIDIA's driver, such as CUDA's."""
+        """The processes that use GPUs on the host through NVIDIA's driver, such as CUDA programs."""
         return self.open_files.jobs(["%s/%s" % (PCI, gpu.address) for gpu in self.gpus])
 
     def jobs_on(self, gpu: Gpu) -> list[Holder]:
-        """Those of the jobs that have the GPU's own nodes open; of what can't be read, and where the GPU's number is not known, all."""
+        """The jobs that have the GPU's own nodes open, and unreadable ones. If the GPU's number is unknown, all jobs."""
         pids = self.open_files.of_nodes(gpu.minor, "%s/%s" % (PCI, gpu.address))
         return [one for one in self.jobs() if one.remedy or gpu.minor is None or one.pid in pids]
 
@@ -63,9 +63,9 @@ class Inventory:
         return next((one for one in self.gpus if one.address == pf), None)
 
     def select(self, selectors: Iterable[object]) -> tuple[list[Gpu], list[Refusal]]:
-        """GPUs that the selectors name, in order of address, and errors.
+        """The GPUs that the selectors match, in order of address, and errors.
 
-        A selector is ``all`` (every GPU for vGPU, see Gpu.supported), or one that Gpu.answers_to knows.
+        A selector is ``all`` (every GPU for vGPU, see Gpu.supported), or one that Gpu.answers_to accepts.
         """
         chosen: list[Gpu] = []
         errors: list[Refusal] = []
@@ -83,30 +83,30 @@ class Inventory:
     def _unknown(self, word: str) -> Refusal:
         have = ", ".join("%s (%s)" % (gpu.address, gpu.name) for gpu in self.gpus)
         unread = address.is_gpu_uuid(word) and not any(gpu.uuid for gpu in self.gpus)
-        remedy = "UUIDs are known only while the driver is loaded: name the GPU by its address." if unread else None
+        remedy = "UUIDs are only known while the driver is loaded: use the GPU's address." if unread else None
         if re.match(r"[0-9]+(\.[0-9]*)?$", word):
             remedy = 'Put an address in quotes, such as "0000:57:00.0": YAML reads an unquoted one as a number.'
-        found, expected = "no GPU answers to %r; this host has %s", SELECTORS
+        found, expected = "no GPU matches %r; this host has %s", SELECTORS
         return Refusal(found % (word, have or "no NVIDIA GPU"), None, expected, remedy, "unknown_gpu")
 
 
 def read(ctx: Context, with_types: bool = True, with_mig: bool | None = None) -> Inventory:
     """Reads the whole host.
 
-    with_types: also the types' names (22 of an A40, three files each). with_mig: also what only nvidia-smi has; None: if with the types.
+    with_types: also reads the types' names (22 for an A40, three files each). with_mig: also reads data from nvidia-smi; None: as with_types.
     """
     if ctx.memo is not None:
-        with_types, with_mig = True, None  # a reading with the types serves those who need none, too
+        with_types, with_mig = True, None  # a reading with the types is also sufficient without them
     return ctx.once("inventory", lambda: _read(ctx, with_types, with_mig))
 
 
 def read_alone(ctx: Context, pf: str, open_files: OpenFiles, with_types: bool) -> Inventory:
-    """One GPU, and the vGPUs that have UUIDs of the whole host: for work on many GPUs, one after the other. open_files: read a moment ago."""
+    """One GPU, and the host's vGPUs that have UUIDs, for work on many GPUs one after the other. open_files: read just before."""
     return _read(ctx, with_types, None, open_files, pf)
 
 
 def _read(ctx: Context, with_types: bool, with_mig: bool | None, open_files: OpenFiles | None = None, pf: str | None = None) -> Inventory:
-    """pf: of this GPU alone; None: of all."""
+    """Reads the GPUs. pf: only this GPU; None: all."""
     sysfs, open_files = ctx.sysfs, open_files or OpenFiles(ctx.sysfs)
     vgpus = frameworks.instances(ctx, open_files, None if pf is None else [pf, *(name for dummy, name in _vf_names(sysfs, "%s/%s" % (PCI, pf)))])
     gpus: list[Gpu] = []
@@ -118,7 +118,7 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None, open_files: Ope
         if sysfs.exists(directory + "/physfn") or sysfs.read_or(directory + "/vendor", "").lower() != catalog.NVIDIA:
             continue
         kind = sysfs.read_or(directory + "/class", "")
-        if kind.startswith("0x0680"):  # a bridge of another kind: an NVSwitch
+        if kind.startswith("0x0680"):  # class "other bridge": an NVSwitch
             switches.append(name)
         elif kind.startswith(("0x0300", "0x0302")):
             gpus.append(_read_gpu(ctx, name, vgpus, open_files, known))
@@ -126,15 +126,15 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None, open_files: Ope
         read_mig(ctx, gpus)
     if with_types:
         for gpu in gpus:
-            # In MIG mode a GPU without GPU instances lists nothing.
+            # In MIG mode, a GPU without GPU instances lists no types.
             gpu.types_ready = bool(gpu.types or gpu.vgpus or (gpu.framework != "none" and gpu.mig and gpu.mig.current))
-        # Types that no VF lists now, with limits that only nvidia-smi has.
+        # Types that no VF lists now, and limits that only nvidia-smi shows.
         wanting = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.framework != "none" and (not gpu.uuids or gpu.mig)]
         listed = supported(ctx, wanting)
         for gpu in wanting:
             if gpu.claims_vfs and gpu.vgpus and not listed.get(gpu.address):
-                gpu.types_silence = nvidia_smi.silence(ctx) or "'nvidia-smi vgpu -s -v' lists none of it"
-                # What exists is offered, whatever can be created now.
+                gpu.types_silence = nvidia_smi.silence(ctx) or "'nvidia-smi vgpu -s -v' lists no types for it"
+                # The types of existing vGPUs are offered, even if no more can be created now.
                 gpu.types = merge(gpu.types, [VgpuType(one.type_id, one.type) for one in gpu.vgpus if gpu_word(one.type)])
             gpu.types = merge(gpu.types, listed.get(gpu.address, ()))
     read_gi(ctx, gpus, answering(gpus) if pf is None else [pf])
@@ -142,15 +142,15 @@ def _read(ctx: Context, with_types: bool, with_mig: bool | None, open_files: Ope
 
 
 def answering(gpus: Iterable[Gpu]) -> list[str]:
-    """The GPUs to name to nvidia-smi: those that answer, or none where all do; one that fell off the bus makes an answer about all GPUs fail."""
+    """The GPUs for a query of nvidia-smi: the responsive ones, or none (meaning all) if all respond. A GPU off the bus makes a query of all fail."""
     bound = [gpu for gpu in gpus if gpu.driver == "nvidia"]
     return [] if all(gpu.alive for gpu in bound) else [gpu.address for gpu in bound if gpu.alive]
 
 
 def read_gi(ctx: Context, gpus: Iterable[Gpu], asked: Sequence[str]) -> None:
-    """Leaves vGPUs only those GPU instances that there are; the driver shows some number without MIG too.
+    """Drops numbers of GPU instances that do not exist from vGPUs: the driver shows some number even without MIG.
 
-    A mediated device does not show its GPU instance; nvidia-smi does for those that VMs use. asked: the GPUs to name to it; none for all.
+    A mediated device does not show its GPU instance; nvidia-smi shows it for vGPUs in use. asked: the GPUs for nvidia-smi; none for all.
     """
     running: dict[str, int] | None = None
     for gpu in gpus:
@@ -164,15 +164,15 @@ def read_gi(ctx: Context, gpus: Iterable[Gpu], asked: Sequence[str]) -> None:
 
 
 def read_one(ctx: Context, pf: str, with_vgpus: bool = True) -> Gpu:
-    """One GPU alone, for checks between two writes; with_vgpus: also its vGPUs and their holders."""
+    """Only one GPU, for checks between two writes. with_vgpus: also reads its vGPUs and their holders."""
     open_files = OpenFiles(ctx.sysfs) if with_vgpus else None
     return _read_gpu(ctx, pf, frameworks.instances(ctx, open_files) if with_vgpus else (), open_files)
 
 
 def read_mig(ctx: Context, gpus: Iterable[Gpu], requested: bool = False) -> None:
-    """MIG's state of those GPUs that can have it and that the driver drives; runs nothing on other hosts.
+    """Reads the MIG state of GPUs that may have MIG and are bound to the driver. No program runs on other hosts.
 
-    requested: MIG is asked of these GPUs, so the driver decides whether they have it, not a table.
+    requested: MIG is requested for these GPUs, so the driver decides whether they have MIG, and not a table.
     """
     capable = [gpu for gpu in gpus if gpu.driver == "nvidia" and (requested or gpu.may_have_mig)]
     if not capable or _read_mig(ctx, capable):
@@ -180,18 +180,18 @@ def read_mig(ctx: Context, gpus: Iterable[Gpu], requested: bool = False) -> None
     for gpu in capable:
         gpu.mig_silence = nvidia_smi.silence(ctx)
         if gpu.alive and not gpu.mig_silence:
-            _read_mig(ctx, [gpu], gpu.address)  # one that fell off the bus makes an answer about all GPUs fail
+            _read_mig(ctx, [gpu], gpu.address)  # a GPU off the bus makes a query of all GPUs fail
 
 
 def _read_mig(ctx: Context, gpus: Sequence[Gpu], pf: str | None = None) -> bool:
-    """Sets the GPUs' MIG as nvidia-smi reports it; whether it did. pf: of this one alone."""
+    """Sets the GPUs' MIG state from nvidia-smi. Returns whether nvidia-smi answered. pf: queries only this GPU."""
     modes = nvidia_smi.modes(ctx, pf=pf)
     if not modes:
         return False
-    by_number: dict[int, Mig] = defaultdict(lambda: Mig(None, None))  # what is reported of other GPUs goes into one that nobody has
+    by_number: dict[int, Mig] = defaultdict(lambda: Mig(None, None))  # reports of other GPUs are stored in an unused object
 
     def of(number: int) -> Mig:
-        return by_number[0 if pf else number]  # of one GPU alone the number has no meaning
+        return by_number[0 if pf else number]  # in a query of one GPU, the number has no meaning
 
     for order, address_of, current, pending in modes:
         for gpu in gpus:
@@ -211,22 +211,22 @@ def _read_mig(ctx: Context, gpus: Sequence[Gpu], pf: str | None = None) -> bool:
 
 
 def supported(ctx: Context, gpus: Iterable[Gpu]) -> dict[str, list[VgpuType]]:
-    """The types that nvidia-smi lists, by GPU, also while VFs are off; asks nothing if NVIDIA's driver drives none of the GPUs."""
+    """The types that nvidia-smi lists, by GPU, even while VFs are off. No query runs if no GPU is bound to NVIDIA's driver."""
     bound = [gpu for gpu in gpus if gpu.driver == "nvidia"]
     return nvidia_smi.types(ctx, [gpu.address for gpu in bound if gpu.alive]) if bound else {}
 
 
 def read_mixed(ctx: Context, gpus: Iterable[Gpu]) -> None:
-    """Mixed-size mode of some GPUs."""
+    """Reads mixed-size mode of some GPUs."""
     for gpu in gpus:
         if gpu.driver == "nvidia":
             gpu.mixed = nvidia_smi.mixed(ctx, gpu.address)
 
 
 def read_host_modes(ctx: Context, gpus: Iterable[Gpu]) -> None:
-    """Host VGPU Mode of the GPUs that NVIDIA's driver drives and on which sysfs shows no vGPU types yet: where it does, it is plain where vGPUs live.
+    """Reads Host VGPU Mode of GPUs that are bound to NVIDIA's driver and show no vGPU types in sysfs. Types in sysfs make the query unnecessary.
 
-    So metrics ask nothing of a host that is set up: nvidia-smi is a client that sriov-manage would wait for.
+    Metrics therefore run no query on a configured host: sriov-manage would have to wait for nvidia-smi.
     """
     bound = [gpu for gpu in gpus if gpu.driver == "nvidia" and gpu.framework == "none"]
     modes = nvidia_smi.host_modes(ctx, [gpu.address for gpu in bound if gpu.alive]) if bound else {}
@@ -235,9 +235,9 @@ def read_host_modes(ctx: Context, gpus: Iterable[Gpu]) -> None:
 
 
 def _read_gpu(ctx: Context, name: str, vgpus: Iterable[Vgpu], open_files: OpenFiles | None, known: Surveyed | None = None) -> Gpu:
-    """One GPU. vgpus: of the whole host. known: with the types, and those that this reading has already (see Framework.survey); None: without."""
+    """Reads one GPU. vgpus: of the whole host. known: the types that this reading has found so far (see Framework.survey); None: without types."""
     sysfs, directory = ctx.sysfs, "%s/%s" % (PCI, name)
-    watched = open_files if open_files and open_files.vfio else None  # most hosts need no check of each VF
+    watched = open_files if open_files and open_files.vfio else None  # on most hosts, VFs need no check
     device, subsystem = sysfs.read_or(directory + "/device", "").lower(), sysfs.read_or(directory + "/subsystem_device", "")
     gpu = Gpu(name, device, subsystem, None)
     gpu.driver = sysfs.link(directory + "/driver")
@@ -268,13 +268,13 @@ def _read_gpu(ctx: Context, name: str, vgpus: Iterable[Vgpu], open_files: OpenFi
 
 
 def _small(sysfs: Sysfs, path: str, default: int = 0) -> int:
-    """A number of SR-IOV's, which has 16 bits; the default for anything else."""
+    """A 16-bit number of SR-IOV; the default for anything else."""
     found = number(sysfs.read_or(path), default)
     return found if found <= 0xFFFF else default
 
 
 def _alive(sysfs: Sysfs, directory: str) -> bool:
-    """Whether configuration space answers: a GPU that fell off the bus reads as all ones."""
+    """Whether the GPU responds: the configuration space of a GPU off the bus reads as all ones."""
     try:
         return sysfs.read_bytes(directory + "/config", 2) != b"\xff\xff"
     except SysfsError:
@@ -282,7 +282,7 @@ def _alive(sysfs: Sysfs, directory: str) -> bool:
 
 
 def _read_proc(sysfs: Sysfs, gpu: Gpu) -> None:
-    """Model, UUID and minor number from /proc/driver/nvidia/gpus/<address>/information."""
+    """The model, UUID and minor number from /proc/driver/nvidia/gpus/<address>/information."""
     text = sysfs.read_or("/proc/driver/nvidia/gpus/%s/information" % gpu.address, "")
     rows: dict[str, str] = dict(re.findall(r"^([^:\n]+):[ \t]*(.*?)[ \t]*$", text, re.MULTILINE))
     uuid = rows.get("GPU UUID", "")
@@ -290,7 +290,7 @@ def _read_proc(sysfs: Sysfs, gpu: Gpu) -> None:
 
 
 def _vf_names(sysfs: Sysfs, directory: str) -> list[tuple[int, str]]:
-    """Numbers and addresses of VFs, in order: the links' names sort wrongly as text (virtfn10 before virtfn2)."""
+    """The numbers and addresses of VFs in numeric order: sorted as text, virtfn10 would precede virtfn2."""
     matches = [(link, _VIRTFN.match(link)) for link in sysfs.list(directory)]
     found = [(int(match.group(1)), sysfs.link("%s/%s" % (directory, link))) for link, match in matches if match]
     return sorted((index, name) for index, name in found if name)
@@ -308,9 +308,9 @@ def _read_vfs(sysfs: Sysfs, directory: str, watched: OpenFiles | None) -> list[V
 
 
 def await_types(ctx: Context, found: Inventory, addresses: Collection[str], timeout: float) -> Inventory:
-    """Waits until each of the GPUs that have VFs on offers its types on all of them; returns the inventory: found, where that has all.
+    """Waits until all GPUs with enabled VFs offer their types on all VFs. Returns the inventory: found, if it is complete.
 
-    Types come after the VFs (nvidia-vgpud registers them); what is missing at the deadline is for the plan to report.
+    nvidia-vgpud registers types after the VFs are enabled. The plan reports types that are missing at the deadline.
     """
 
     def there(inventory: Inventory) -> bool:
@@ -323,9 +323,9 @@ def await_types(ctx: Context, found: Inventory, addresses: Collection[str], time
 
 
 def types_there(ctx: Context, gpu: Gpu) -> bool:
-    """Whether a GPU offers its types on all VFs that can have them, or has none on which it could. A VF on another driver, or on none, can't.
+    """Whether a GPU offers its types on all VFs that can have types, or has no such VF. A VF on another driver or without a driver can't have types.
 
-    Nothing comes of a GPU that fell off the bus.
+    A GPU that fell off the bus counts as ready: waiting for it is useless.
     """
     vfs = [vf for vf in gpu.vfs if vf.usable]
     if not vfs or gpu.driver != "nvidia" or not gpu.alive:
@@ -333,5 +333,5 @@ def types_there(ctx: Context, gpu: Gpu) -> bool:
     framework = frameworks.of(ctx, gpu.framework)
     if framework is None:
         return False
-    # In MIG mode a GPU without GPU instances lists nothing, however long one waits.
+    # In MIG mode, a GPU without GPU instances never lists types.
     return framework.ready(vfs) or gpu.has_mig and all(vf.offers_types for vf in vfs) and nvidia_smi.mode(ctx, gpu.address)[0] is True

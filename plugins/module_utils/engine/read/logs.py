@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The logs in which the causes of failures stand: the journal of NVIDIA's and libvirt's services, the kernel's log, QEMU's logs, the installer's.
+"""Reads the logs with causes of failures: the journal of NVIDIA's and libvirt's services, the kernel's log, QEMU's logs, the installer's log.
 
-Bounded: lines of this boot that are no older than a day, so many of each log, and of a file so many bytes at its end.
+The amount is limited: lines of this boot from the last day, a maximum number of lines of each log, and of bytes at the end of each file.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ..system.libvirt_xml import Domain
 UNITS = ("nvidia-vgpud", "nvidia-vgpu-mgr", "nvidia-gridd", "nvidia-fabricmanager")
 LIBVIRT = ("libvirtd", "virtqemud", "virtnodedevd")
 INSTALLER = "nvidia-installer"
-VM = "VM "  # a VM's log is called by this and the VM's name
+VM = "VM "  # prefix of the name of a VM's log
 QEMU_LOGS = "/var/log/libvirt/qemu"
 _INSTALLER_LOG = "/var/log/nvidia-installer.log"
-_MOST = 2000  # lines of the journal of all units, and of the kernel's log
-_BYTES = 64 * 1024  # of one file
-_FILES = 100  # logs of VMs
+_MOST = 2000  # the most lines of the journal of all units, and of the kernel's log
+_BYTES = 64 * 1024  # the most bytes of one file
+_FILES = 100  # the most logs of VMs
 # 2021-04-21T09:42:33.814146Z qemu-kvm: …, or libvirt's 2021-04-21 09:42:30.123+0000: starting up …
 _TIME = re.compile(r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?(?:Z|\+00:?00)[: ]")
 _BEGIN = ": starting up "
@@ -35,14 +35,14 @@ _BEGIN = ": starting up "
 
 @dataclass(eq=False, repr=False)
 class Logs:
-    """Lines, oldest first in each log. unread: (log, why it could not be read)."""
+    """The lines, oldest first in each log. unread: (log, the reason for which it could not be read)."""
 
     lines: list[Line] = field(default_factory=list)
     unread: list[tuple[str, str]] = field(default_factory=list)
 
 
 def read(ctx: Context, domains: Iterable[Domain] = (), vgpus: Collection[str] = (), timeout: float = 30) -> Logs:
-    """The logs of a host or a VM. domains: libvirt's; vgpus: keys of vGPUs and addresses of their VFs: the VMs with these are read."""
+    """Reads the logs of a host or a VM. domains: libvirt's; vgpus: keys of vGPUs and addresses of their VFs. Only logs of VMs with these are read."""
     found = Logs()
     units = [word for name in (*UNITS, *LIBVIRT) for word in ("_SYSTEMD_UNIT=%s.service" % name, "+")][:-1]
     for log, matches in (("the journal", units), ("the kernel's log", ["_TRANSPORT=kernel"])):
@@ -59,7 +59,7 @@ def read(ctx: Context, domains: Iterable[Domain] = (), vgpus: Collection[str] = 
 
 
 def _tail(ctx: Context, path: str, since: float) -> list[str]:
-    """The last lines of a file that was written since then; none of one that can't be read."""
+    """The last lines of a file that was written since a time; none if the file can't be read."""
     try:
         status = os.stat(ctx.root + path)
         if not stat.S_ISREG(status.st_mode) or status.st_mtime < since:
@@ -72,7 +72,7 @@ def _tail(ctx: Context, path: str, since: float) -> list[str]:
 
 
 def _qemu(log: str, texts: Iterable[str], since: float) -> list[Line]:
-    """Lines of a VM's log after its last start. One without a time is of that of the line before it."""
+    """The lines of a VM's log after its last start. A line without a time gets the time of the preceding line."""
     found: list[Line] = []
     when: float | None = None
     for text in texts:

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which kernel the next boot starts, with which flags, and whether NVIDIA's module is there for it: without DKMS, a kernel update leaves none.
+"""Determines the kernel of the next boot, its flags, and whether it has NVIDIA's module: without DKMS, a new kernel has none.
 
-GRUB's default is determined where it is the usual one: the newest kernel (Debian, Ubuntu: ``GRUB_DEFAULT=0``; Red Hat: the saved entry, which
-a kernel's installation sets). Anything else stays unknown, as it does with a boot loader that is not supported.
+GRUB's default is known in the common configuration: the newest kernel (Debian, Ubuntu: ``GRUB_DEFAULT=0``; Red Hat: the saved entry, which
+the installation of a kernel sets). All other configurations, and unsupported boot loaders, remain unknown.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .boot_loader import REFIND, SYSTEMD_BOOT, ZFSBOOTMENU
 
 @dataclass(eq=False, repr=False)
 class NextKernel:
-    """release: as uname -r will print it; driver: version of its module nvidia, None if it has none; cmdline: its flags. None where not known."""
+    """The next kernel. release: as in uname -r; driver: version of its module nvidia, None without one; cmdline: its flags. None if unknown."""
 
     release: str | None = None
     driver: str | None = None
@@ -40,11 +40,11 @@ class Running:
 
 
 def read(ctx: Context, running: Running, timeout: float = 30) -> NextKernel:
-    """Reads it."""
+    """Reads the next kernel."""
     entry = _entry(ctx, running.loader)
     if entry is None or not entry.release:
         return NextKernel()
-    # What lies on partitions that are not mounted is not known.
+    # Files on partitions that are not mounted are unknown.
     cmdline = None if proxmox_boot_tool.uuids(ctx) else entry.cmdline
     if entry.release == running.release:
         return NextKernel(entry.release, running.driver, cmdline)
@@ -52,7 +52,7 @@ def read(ctx: Context, running: Running, timeout: float = 30) -> NextKernel:
 
 
 def _entry(ctx: Context, loader: str) -> Entry | None:
-    """The entry that boots next, as far as it is known."""
+    """The entry of the next boot, if known."""
     root = ctx.root
     if loader in (REFIND, ZFSBOOTMENU):
         return None
@@ -69,12 +69,12 @@ def _entry(ctx: Context, loader: str) -> Entry | None:
 
 
 def newest(entries: Sequence[Entry]) -> Entry | None:
-    """That of the newest kernel."""
+    """The entry of the newest kernel."""
     return max(entries, key=lambda one: order(one.release)) if entries else None
 
 
 def order(release: str) -> list[tuple[int, int, str]]:
-    """A key that sorts releases as GRUB does: numbers by their value."""
+    """A sort key with GRUB's order of releases: numbers by their value."""
     return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in re.split(r"([0-9]+)", release) if part]
 
 
@@ -84,14 +84,14 @@ def of_grub(root: str) -> list[Entry]:
 
 
 def default_of_grub(ctx: Context) -> list[Entry]:
-    """The entries of GRUB's configuration that may boot next: one where the usual default is set, else all of this system."""
+    """The entries of GRUB's configuration that may boot next: one entry with the common default, otherwise all of this system."""
     release = _newest(ctx.root)
     entries = of_grub(ctx.root)
     return [one for one in entries if one.release == release][:1] or boot_entries.of_this_system(ctx, entries)
 
 
 def default_of_bls(root: str, entries: Sequence[Entry]) -> list[Entry]:
-    """The saved entry of Red Hat's family, none if it is not there; the newest, where none is saved."""
+    """The saved entry on the Red Hat family, none if it does not exist; the newest entry if none is saved."""
     normal = [one for one in entries if "rescue" not in one.release]
     variables = boot_entries.environment(root)
     saved = variables.get("next_entry") or variables.get("saved_entry")
@@ -102,8 +102,8 @@ def default_of_bls(root: str, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _newest(root: str) -> str | None:
-    """The newest kernel that has modules, where GRUB takes that."""
-    # Drop-ins count, too: Proxmox pins a kernel in one.
+    """The newest kernel with modules, if GRUB's default selects it."""
+    # Drop-ins count, too: Proxmox uses one to pin a kernel.
     texts = "\n".join(files.read_text(root, path) or "" for path in [GRUB, *files.names(root, GRUB_DIRECTORY, ".cfg")])
     defaults = re.findall(r"^\s*GRUB_(?:DEFAULT|TOP_LEVEL)=[\"']?([^\"'\n]*?)[\"']?\s*$", texts, re.MULTILINE)
     if set(defaults) - {"0", ""} or boot_entries.environment(root).get("next_entry"):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which Linux a host runs, after os-release(5), and kinds of machines on which this collection can do nothing."""
+"""Identifies the Linux distribution by os-release(5), and machines that this collection does not support."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Mapping
 from ..system.context import Context
 from ..system.files import read_text
 
-# Words of ID and ID_LIKE, and the family that installs packages and configures GRUB the same way.
+# Words of ID and ID_LIKE, and the family with the same package manager and GRUB configuration.
 _FAMILIES = (("debian", {"debian", "ubuntu"}), ("redhat", {"rhel", "fedora", "centos"}))
-# What marks the inside of a container: systemd's word for it (in the file), podman's mark, docker's.
+# Files that exist only in a container: systemd's (with the kind), podman's, docker's.
 _CONTAINER = (("/run/systemd/container", None), ("/run/.containerenv", "podman"), ("/.dockerenv", "docker"))
 
 
 @dataclass(eq=False, repr=False)
 class Distribution:
-    """id and version as in os-release, name for people, family: debian, redhat or other."""
+    """A distribution. id and version: from os-release; name: for messages; family: debian, redhat or other."""
 
     id: str
     version: str
@@ -30,7 +30,7 @@ class Distribution:
 
 
 def read(ctx: Context) -> Distribution:
-    """From the first of the two files that is there; a host without any is a family of its own."""
+    """The distribution from the first existing file of the two. A host without them has the family other."""
     texts = (read_text(ctx.root, path) for path in ("/etc/os-release", "/usr/lib/os-release"))
     return distribution(parse(next((text for text in texts if text is not None), "")))
 
@@ -43,7 +43,7 @@ def distribution(values: Mapping[str, str]) -> Distribution:
 
 
 def parse(text: str) -> dict[str, str]:
-    """Assignments of os-release; a line that no shell would accept is skipped."""
+    """The assignments of os-release. A line with invalid shell syntax is skipped."""
     values = {}
     for line in text.splitlines():
         key, mark, value = line.strip().partition("=")
@@ -54,25 +54,25 @@ def parse(text: str) -> dict[str, str]:
 
 
 def container(ctx: Context) -> str | None:
-    """The kind of container that this is, None outside of one."""
+    """The kind of container in which this runs; None outside of a container."""
     marks = [name or (read_text(ctx.root, path) or "").strip() or "of some kind" for path, name in _CONTAINER if os.path.exists(ctx.root + path)]
     return marks[0] if marks else None
 
 
 def unsupported(ctx: Context) -> list[tuple[str, str]]:
-    """Each reason why this machine can't have vGPUs, as (found, remedy)."""
+    """The reasons for which this machine can't have vGPUs, as (found, remedy)."""
     machine = os.uname().machine
     inside = container(ctx)
     reasons = (
         (machine != "x86_64", "this machine is %s" % machine, "Only x86_64 is supported."),
-        (inside, "this is a container (%s)" % inside, "vGPUs are created by the host's kernel: name the host itself in the inventory."),
+        (inside, "this is a container (%s)" % inside, "The host's kernel creates vGPUs: use the host itself in the inventory."),
         (
             "control_d" in ctx.sysfs.read_or("/proc/xen/capabilities", ""), "this is the dom0 of Xen",
-            "vGPUs are created for KVM here; boot the kernel without Xen, or use NVIDIA's vGPU for Xen.",
+            "This collection supports KVM only: boot the kernel without Xen, or use NVIDIA's vGPU for Xen.",
         ),
         (
-            os.path.exists(ctx.root + "/run/ostree-booted"), "this host is an image of ostree, where no driver can be installed",
-            "Use a host whose packages are installed one by one, or build the driver into the image.",
+            os.path.exists(ctx.root + "/run/ostree-booted"), "this host is an ostree image, on which no driver can be installed",
+            "Use a host with a package manager, or build the driver into the image.",
         ),
     )
     return [(found, remedy) for there, found, remedy in reasons if there]

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One run of the NVLink fabric: read it, plan the partitions of the whole-card vGPUs, and activate them.
 
-nvidia_vgpu and 'vgpuctl apply' do it after the vGPUs, the restore at boot when they are there, and nvidia_vgpu_attach when VMs have them.
+nvidia_vgpu, 'vgpuctl apply' and the restore at boot run this after creating vGPUs, and nvidia_vgpu_attach after attaching them to VMs.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from ..state.layout_file import StoredGpu
 from ..system import libvirt_xml
 from ..system.context import Context
 
-# Seconds for one activation, which trains no links on H100 and later; for a Fabric Manager that starts.
+# Seconds for one activation, which trains no links on H100 and later, and for the start of Fabric Manager.
 STEP, START = 60.0, 60.0
-# Why partitions can't be known, where a later try may find them.
+# Reasons for unknown partitions that a later attempt may resolve.
 _COMING = ("fabric_starting", "fabric_not_running")
 
 
 @dataclass(eq=False, repr=False)
 class Run:
-    """The plan, and the fabric that it was made for; fabric None: there are no NVSwitches, and the plan is empty."""
+    """The plan and its fabric. fabric: None without NVSwitches; the plan is empty then."""
 
     fabric: Fabric | None
     plan: FabricPlan
 
     def lines(self, after: bool = False) -> str:
-        """The active partitions for a diff, one a line."""
+        """The active partitions as text for a diff, one a line."""
         if after:
             active = self.plan.target.active
         else:
@@ -47,7 +47,7 @@ class Run:
 
 
 def cards_there(inventory: Inventory, stored: Mapping[str, StoredGpu], others: bool = False) -> list[Card]:
-    """The whole-card vGPUs that are there and stored. others: also those that are not."""
+    """The whole-card vGPUs that exist and are stored. others: also those that are not stored."""
     known = {one.key: one for gpu in stored.values() for one in gpu.vgpus}
     return [
         Card(gpu.address, vgpu.parent, vgpu.key, known[vgpu.key].fabric if vgpu.key in known else None)
@@ -57,16 +57,16 @@ def cards_there(inventory: Inventory, stored: Mapping[str, StoredGpu], others: b
 
 
 def wanted(ctx: Context, cards: Sequence[Card], coming: Mapping[str, Iterable[str]] | None = None) -> list[Request]:
-    """The cards as they share partitions; VMs are libvirt's. coming: keys of the devices that VMs will have, whose partitions must be there."""
+    """The groups of cards that share partitions, from libvirt's VMs. coming: keys of future devices of VMs, whose partitions must exist."""
     machines: dict[str, Iterable[str]] = {one.name: one.devices for one in libvirt_xml.domains(ctx)[0]} if len(cards) > 1 else {}
     return fabric_plan.requests(cards, {**machines, **(coming or {})}, coming or ())
 
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """wait: seconds for a Fabric Manager that is still starting; 0: it is only read. coming: this run will have installed it (check mode).
+    """wait: seconds for a Fabric Manager that is starting; 0: only read. coming: this run will have installed it (check mode).
 
-    staying: the VFs that have a vGPU then; None: those that have one now.
+    staying: the VFs that have a vGPU afterwards; None: those that have one now.
     """
 
     wait: float = 0
@@ -75,7 +75,7 @@ class Options:
 
 
 def prepare(ctx: Context, inventory: Inventory, requests: Sequence[Request], options: Options) -> Run:
-    """The plan. Nothing is written, but for a Fabric Manager that waits to be told what is active."""
+    """The plan. Only a Fabric Manager in restart mode is changed: it gets the list of active partitions."""
     wait, coming = options.wait, options.coming
     if not any(fabric_reader.present(ctx, inventory)):
         return Run(None, fabric_plan.foreseen(()))
@@ -97,7 +97,7 @@ def prepare(ctx: Context, inventory: Inventory, requests: Sequence[Request], opt
 
 
 def awaited(ctx: Context, inventory: Inventory, wait: float) -> Fabric | None:
-    """The fabric, once Fabric Manager answers."""
+    """The fabric, after waiting for an answer of Fabric Manager."""
     last: list[Fabric | None] = []
 
     def there() -> bool:
@@ -111,7 +111,7 @@ def awaited(ctx: Context, inventory: Inventory, wait: float) -> Fabric | None:
 
 
 def _unusable(fabric: Fabric, requests: Sequence[Request], made: FabricPlan) -> None:
-    """Why there are no partitions: it refuses what the layout asks for, and is a warning for cards alone."""
+    """Adds the reason for missing partitions: an error if the layout requests partitions, a warning for single cards."""
     strict, silence = [one.where for one in requests if one.strict], fabric.silence
     if silence and strict:
         made.errors.append(silence)
@@ -121,7 +121,7 @@ def _unusable(fabric: Fabric, requests: Sequence[Request], made: FabricPlan) -> 
 
 
 def users(inventory: Inventory) -> dict[str, str]:
-    """Who uses a GPU or a vGPU of it, as text, by the GPU's address."""
+    """The users of each GPU and its vGPUs as text, by the GPU's address."""
     found = {}
     for gpu in inventory.gpus:
         holders = [*gpu.holders, *[holder for vgpu in gpu.vgpus for holder in vgpu.holders]]
@@ -131,13 +131,13 @@ def users(inventory: Inventory) -> dict[str, str]:
 
 
 def _touched(inventory: Inventory, made: FabricPlan) -> list[str]:
-    """Keys of the vGPUs whose partition is deactivated."""
+    """The keys of the vGPUs whose partition is deactivated."""
     gpus = {pf for step in made.steps if step.kind == fabric_plan.DEACTIVATE for pf in step.args["gpus"]}
     return [vgpu.key for gpu in inventory.gpus if gpu.address in gpus for vgpu in gpu.vgpus]
 
 
 def apply(ctx: Context, steps: Sequence[Step], before: Callable[[], Iterable[Step]], begin: int = 0) -> list[Step]:
-    """Does what comes before, then the steps of a fabric's plan, also where a part of the first failed; raises ApplyError with all that did."""
+    """Calls the preceding work, then does the fabric's steps, even if a part of the work failed. Raises ApplyError with all failures."""
     failed: list[ApplyError] = []
     done: list[Step] = []
     for work in (before, lambda: fabric_apply.run(ctx, steps, STEP, begin)):
@@ -153,11 +153,11 @@ def apply(ctx: Context, steps: Sequence[Step], before: Callable[[], Iterable[Ste
 
 
 def converge(ctx: Context, stored: Mapping[str, StoredGpu], wait: float = START) -> tuple[Run, list[Step], list[EngineError]]:
-    """The run for the stored vGPUs that are there, what was done, and what failed."""
+    """Activates partitions for the stored vGPUs that exist. Returns the run, the completed steps and the failures."""
     seen = inventory_reader.read(ctx, with_types=False)
     if not any(fabric_reader.present(ctx, seen)):
         return Run(None, fabric_plan.foreseen(())), [], []
-    found = inventory_reader.read(ctx)  # the types show which vGPUs take a whole card
+    found = inventory_reader.read(ctx)  # the types show which vGPUs use a whole card
     run = prepare(ctx, found, wanted(ctx, cards_there(found, stored)), Options(wait))
     if run.plan.errors:
         return run, [], [EngineError(run.plan.errors)]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Enables and disables VFs, and watches that they stay."""
+"""Enables and disables VFs, and verifies that they stay bound."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from ..system.open_files import OpenFiles
 from ..system.sysfs import PCI, SysfsError
 from .plan import STRANDED, SriovPlan, complete, repair_step, vgpu_guard
 
-# Seconds that VFs may come after the request for them has ended, that binding them may take without progress, and that all are watched.
+# Seconds: for VFs to appear after the request has ended, for binding them without progress, and for monitoring all of them.
 LATE = 60
 STALLED = 10
 SETTLE = 1.5
 
 _NUMVFS_REMEDY = {
-    errno.ENOENT: "This driver takes no sriov_numvfs while it is bound: set method: sriov_manage (or auto, without num_vfs).",
-    errno.ENOMEM: "Enable SR-IOV, ARI and above-4G decoding in the firmware, and assign PCI more memory there (MMIO above 4G).",
+    errno.ENOENT: "This driver does not accept writes to sriov_numvfs while it is bound: set method: sriov_manage (or auto, without num_vfs).",
+    errno.ENOMEM: "Enable SR-IOV, ARI and above-4G decoding in the firmware, and assign more PCI memory there (MMIO above 4G).",
     errno.EBUSY: "Disable its VFs first (state: disabled).",
 }
 
 
 def apply(ctx: Context, plan: SriovPlan, timeout: float, settle: float = SETTLE, lock: float | None = None) -> list[Step]:
-    """Does the steps, retries where only that helps, verifies, and watches for settle seconds that nobody takes the VFs.
+    """Does the steps, retries if useful, verifies, and monitors the VFs for settle seconds, in case a program takes them.
 
-    lock: seconds for which a GPU whose unbindLock is refused is tried again; None: timeout.
+    lock: seconds for retries if a GPU's unbindLock is refused; None: timeout.
     """
     return plan.finish(lambda: _do(ctx, plan.steps, timeout, settle, timeout if lock is None else lock))
 
@@ -64,8 +64,8 @@ def _do(ctx: Context, steps: Sequence[Step], timeout: float, settle: float, lock
 
 
 def _watch(ctx: Context, steps: Sequence[Step], settle: float) -> dict[str, Refusal]:
-    """Errors, by GPU, where VFs that were bound to nvidia do not stay there: an agent takes them."""
-    watched: dict[str, set[str]] = {}  # VFs by GPU; none for all of them
+    """The errors, by GPU, of VFs that do not stay bound to nvidia, because another program takes them."""
+    watched: dict[str, set[str]] = {}  # VFs by GPU; empty: all VFs
     for step in steps:
         watched.setdefault(str(step.lane), set()).update([] if step.kind == "enable" else [str(step.device)])
 
@@ -92,7 +92,7 @@ def _taken(gpu: Gpu, vfs: Sequence[Vf], number: int, printed: str = "") -> Refus
 
 
 def after(ctx: Context, gpus: Sequence[Gpu], patience: float = 5) -> list[Gpu]:
-    """The GPUs as they are now; new VFs are given a moment (seconds) to offer their types, which come after the VFs."""
+    """The current state of the GPUs. Waits some seconds until new VFs offer their types, which appear after the VFs."""
     last: list[Gpu] = []
 
     def offered() -> bool:
@@ -105,17 +105,17 @@ def after(ctx: Context, gpus: Sequence[Gpu], patience: float = 5) -> list[Gpu]:
 
 
 def without_types(gpus: Sequence[Gpu]) -> list[str]:
-    """Addresses of the GPUs whose VFs are on and offer no types."""
+    """The addresses of the GPUs with enabled VFs that offer no types."""
     return [gpu.address for gpu in gpus if gpu.num_vfs and not gpu.types_ready]
 
 
 def _repair(ctx: Context, step: Step, timeout: float) -> None:
-    """Binds the step's PF, which was left without a driver or on pci-pf-stub, to nvidia again."""
+    """Binds the step's PF to nvidia again, after it was left without a driver or on pci-pf-stub."""
     pf = str(step.device)
     directory = "%s/%s" % (PCI, pf)
     driver = ctx.sysfs.link(directory + "/driver")
     binding_apply.clear_override(ctx, pf)
-    # An id left in the stub's list makes each later call of the script fail with "File exists".
+    # An id that is left in the stub's list makes each later call of the script fail with "File exists".
     binding_apply.forget_id(ctx, "pci-pf-stub", ctx.sysfs.read(directory + "/device").replace("0x", ""))
     if driver == "pci-pf-stub":
         binding_apply.unbind(ctx, pf, driver, timeout)
@@ -131,9 +131,9 @@ def repair(ctx: Context, gpu: Gpu, timeout: float) -> list[Step]:
 
 
 def _converged(ctx: Context, pf: str, number: int, timeout: float) -> Gpu:
-    """Waits until all VFs are there and usable; returns the last reading. A stranded PF does not recover by itself.
+    """Waits until all VFs exist and are usable. Returns the last reading. A stranded PF does not recover by itself.
 
-    VFs that another driver took, or whose probe failed, don't come late: the wait ends when all are there and no more are bound.
+    VFs on another driver or with a failed probe do not become usable later: the wait ends when all VFs exist and no more get bound.
     """
     last: list[Gpu] = []
     bound: set[str] | None = None
@@ -153,13 +153,13 @@ def _converged(ctx: Context, pf: str, number: int, timeout: float) -> Gpu:
 
 
 def _holders(ctx: Context, gpu: Gpu) -> str:
-    """Who has the GPU or one of its vGPUs open, for people."""
+    """The processes that have the GPU or one of its vGPUs open, as text."""
     found = list(OpenFiles(ctx.sysfs).of_gpu(gpu.minor))
     return ", ".join(map(str, found + [holder for vgpu in gpu.vgpus for holder in vgpu.holders]))
 
 
 def _request(ctx: Context, step: Step, number: int, timeout: float) -> Result:
-    """Requests that many VFs, as the step specifies; returns what sriov-manage printed, which is nothing through sysfs."""
+    """Requests the number of VFs by the step's method. Returns the output of sriov-manage, empty for sysfs."""
     pf = str(step.device)
     if step.args["how"] != "sysfs":
         return sriov_manage.call(ctx, pf, number > 0, timeout, step.args.get("reset", False))
@@ -179,9 +179,9 @@ def _enable(ctx: Context, step: Step, timeout: float, lock: float) -> None:
     repairs, words, busy = 0, "", False
     while True:
         answer = _request(ctx, step, number, max(1, deadline - ctx.clock.now()))
-        # A call that the deadline stopped reports nothing; the answer before it still stands.
+        # A call that was stopped at the deadline prints nothing: the previous answer is used.
         words, busy = answer.tail() or words, sriov_manage.busy(answer) or (busy and answer.timed_out)
-        # VFs bind after the script has ended: a short wait while a retry is still possible.
+        # VFs are bound after the script has ended: wait briefly while a retry is still possible.
         gpu = _converged(ctx, pf, number, 0.2 if busy else min(max(1, deadline - ctx.clock.now()), LATE))
         if complete(gpu, number):
             return
@@ -202,31 +202,31 @@ def _enable(ctx: Context, step: Step, timeout: float, lock: float) -> None:
 
 
 def lock_refused(ctx: Context, gpu: Gpu, seconds: float) -> EngineError:
-    """The error of a GPU that a program keeps open. seconds: for how long it was tried."""
+    """The error of a GPU that a program keeps open. seconds: the duration of all attempts."""
     holders = _holders(ctx, gpu) or "a process that has ended since"
     found = "the GPU's unbindLock was not granted for %d s; it is open in %s" % (seconds, holders)
-    remedy = "Stop what uses the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again."
-    return error(found, gpu.address, "nobody having the GPU open while its VFs are enabled", remedy, "unbind_lock")
+    remedy = "Stop all users of the GPU on the host (DCGM, nvidia-persistenced, exporters, pollers of nvidia-smi), then run again."
+    return error(found, gpu.address, "a GPU that no process has open while its VFs are enabled", remedy, "unbind_lock")
 
 
 def _enable_failed(gpu: Gpu, number: int, words: str) -> EngineError:
     said = " (sriov-manage printed: %s)" % words if words else ""
     if gpu.num_vfs != number or len(gpu.vfs) != number:
-        fewer = "%d of %d VFs are there, sriov_numvfs is %d%s" % (len(gpu.vfs), number, gpu.num_vfs, said)
+        fewer = "only %d of %d VFs exist, and sriov_numvfs is %d%s" % (len(gpu.vfs), number, gpu.num_vfs, said)
         remedy = (
-            "Check dmesg. The firmware needs SR-IOV, ARI and above-4G decoding; "
-            "sriov-manage needs lspci and the module pci-pf-stub (Ubuntu: linux-modules-extra)."
+            "Check dmesg. SR-IOV, ARI and above-4G decoding must be enabled in the firmware; "
+            "sriov-manage requires lspci and the module pci-pf-stub (Ubuntu: linux-modules-extra)."
         )
         return error(fewer, gpu.address, "%d VFs on nvidia" % number, remedy, "vfs_fewer")
     bad = [vf for vf in gpu.vfs if not vf.usable]
     if bad:
         return EngineError(_taken(gpu, bad, number, said))
-    found = "the VFs are there, but the GPU is bound to %s%s" % (gpu.driver or "no driver", said)
+    found = "the VFs exist, but the GPU is bound to %s%s" % (gpu.driver or "no driver", said)
     return error(found, gpu.address, "nvidia", "Check dmesg.", "gpu_unbound")
 
 
 def disable(ctx: Context, step: Step, timeout: float) -> None:
-    """Disables the VFs, unless a vGPU came since the plan was made, or between two attempts."""
+    """Disables the VFs, unless a vGPU was created since the plan was made or between two attempts."""
     pf = str(step.device)
     deadline = ctx.clock.now() + timeout
     while True:
@@ -244,11 +244,11 @@ def disable(ctx: Context, step: Step, timeout: float) -> None:
         ctx.clock.pause(0.5)
     holders, said = _holders(ctx, gpu), " (sriov-manage printed: %s)" % answer.tail() if answer.tail() else ""
     found = "its VFs are still on%s%s" % (said, "; the GPU is open in %s" % holders if holders else "")
-    raise error(found, pf, "no VFs", "Stop what uses the GPU on the host, then run again.", "vfs_still_on")
+    raise error(found, pf, "no VFs", "Stop all users of the GPU on the host, then run again.", "vfs_still_on")
 
 
 def _bind_vf(ctx: Context, step: Step, timeout: float) -> None:
-    """Binds a free VF, which another driver took or none has, to nvidia again."""
+    """Binds a free VF on another driver, or without a driver, to nvidia again."""
     address = str(step.device)
     binding_apply.refuse_holders(ctx, address, "binding the VF to nvidia")
     binding_apply.clear_override(ctx, address)

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What enables and disables VFs. Pure.
+"""Plans enabling and disabling VFs. Reads and writes nothing.
 
-NVIDIA's driver takes no write to sriov_numvfs while it is bound (ENOENT), so sriov-manage enables VFs; ``sysfs`` writes
-sriov_numvfs itself, for drivers that allow it. Both are verified by reading sriov_numvfs, each virtfn link and each VF's driver.
+NVIDIA's driver does not accept writes to sriov_numvfs while it is bound (ENOENT), so sriov-manage enables VFs. The method ``sysfs`` writes
+sriov_numvfs directly, for drivers that allow this. Both are verified by reading sriov_numvfs, each virtfn link and each VF's driver.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ..read.host import HostState
 from ..read.inventory import Inventory
 
 STRANDED = (None, "pci-pf-stub")
-# What may still be missing where a role that comes first is assumed: beginnings of codes, by the word of the option.
+# Prefixes of the error codes that are ignored if check mode assumes that an earlier role has run, by the option's value.
 _ASSUMED = {"driver": ("driver_", "gpu_on_other_driver"), "iommu": ("iommu_off",)}
 
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """What is requested of the selected GPUs: all VFs (or num_vfs), or none.
+    """The request for the selected GPUs: all VFs (or num_vfs), or none.
 
-    method: auto, sriov_manage or sysfs. has_tool: sriov-manage is there. assume: the module's option. unresponsive: plan.UNRESPONSIVE_POLICIES.
-    leave_used: whether VFs on another driver that somebody uses stay there, with a warning.
+    method: auto, sriov_manage or sysfs. has_tool: sriov-manage is installed. assume: the module's option. unresponsive: plan.UNRESPONSIVE_POLICIES.
+    leave_used: whether VFs in use on another driver stay there, with a warning.
     """
 
     enabled: bool = True
@@ -44,7 +44,7 @@ class Options:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The GPUs that are meant, and those that are left out."""
+    """The selected GPUs, and the skipped ones."""
 
     gpus: list[Gpu] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -54,13 +54,13 @@ SriovPlan = Plan[Target]
 
 
 def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], options: Options) -> SriovPlan:
-    """The steps to the requested VFs; raises EngineError with all that is wrong."""
+    """The steps to the requested VFs. Raises EngineError with all errors."""
     result = Plan(Target())
     gpus, errors = inventory.select(selectors)
     result.errors += errors
     result.warnings += refusals.unlisted_warnings(gpus)
     if options.num_vfs is not None and options.num_vfs < 1:
-        remedy = "Set state: disabled to turn VFs off; leave num_vfs out for all VFs."
+        remedy = "Set state: disabled to disable VFs, or remove num_vfs to enable all VFs."
         result.errors.append(Refusal("num_vfs is %s" % shown(options.num_vfs), "num_vfs", "a number from 1", remedy, "bad_num_vfs"))
         gpus = []
     for gpu in gpus:
@@ -76,25 +76,25 @@ def plan(inventory: Inventory, state: HostState, selectors: Sequence[str], optio
             else:
                 _plan_on(result, gpu, state, options)
                 if options.reset and any(step.kind == "enable" and step.lane == gpu.address for step in result.steps):
-                    jobs = inventory.jobs_on(gpu)  # the script resets before the driver can refuse
+                    jobs = inventory.jobs_on(gpu)  # the script resets the GPU before the driver can refuse
                     result.errors += [refusals.in_use(gpu.address, jobs, "resetting it")] if jobs else []
     result.refuse()
     return result
 
 
 def _not_for(gpu: Gpu) -> str | None:
-    """Why a GPU has no VFs to enable, or None."""
+    """The reason for which a GPU has no VFs to enable, or None."""
     if gpu.model and not gpu.model.sriov:
         return "%s has no SR-IOV vGPU: its vGPUs are created on the PF" % gpu.name
     if gpu.total_vfs and not gpu.vf_device:
         return "its SR-IOV capability is empty (VF device id 0)"
     if not gpu.model and not gpu.total_vfs:
-        return "it shows no SR-IOV capability: its vGPUs, if it supports vGPU, are created on the PF"
+        return "the GPU shows no SR-IOV capability: if it supports vGPU, its vGPUs are created on the PF"
     return None
 
 
 def complete(gpu: Gpu, number: int) -> bool:
-    """Whether the GPU has that many VFs, all of them usable."""
+    """Whether the GPU has this number of VFs, all of them usable."""
     return gpu.num_vfs == number == len(gpu.vfs) and gpu.driver == "nvidia" and all(vf.usable for vf in gpu.vfs)
 
 
@@ -108,7 +108,7 @@ def _method(gpu: Gpu, number: int, options: Options) -> str:
 def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) -> None:
     pf, number = gpu.address, options.num_vfs or gpu.total_vfs
     if number > gpu.total_vfs:
-        found = "%d VFs are asked for, but the GPU has %d" % (number, gpu.total_vfs)
+        found = "%d VFs are requested, but the GPU has %d" % (number, gpu.total_vfs)
         result.errors.append(Refusal(found, pf, "num_vfs from 1 to %d" % gpu.total_vfs, code="too_many_vfs"))
         return
     if complete(gpu, number):
@@ -118,7 +118,7 @@ def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) ->
     how = _method(gpu, number, options)
     if how == "sriov_manage" and number != gpu.total_vfs:
         all_or_none = "sriov-manage enables all %d VFs or none" % gpu.total_vfs
-        remedy = "Leave num_vfs out, or set method: sysfs if this driver takes sriov_numvfs."
+        remedy = "Remove num_vfs, or set method: sysfs if this driver accepts writes to sriov_numvfs."
         result.errors.append(Refusal(all_or_none, pf, "%d VFs" % number, remedy, "all_or_none"))
     if gpu.driver in STRANDED and "driver" not in options.assume:
         result.steps.append(repair_step(gpu))
@@ -135,10 +135,10 @@ def _plan_on(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) ->
 
 
 def _plan_vfs(result: SriovPlan, gpu: Gpu, options: Options) -> None:
-    """VFs that are there, but that another driver has, or none; those that were removed come only with all of them."""
+    """Plans VFs on another driver or without a driver. Removed VFs only return when all VFs are enabled again."""
     gone = sorted(set(range(gpu.num_vfs)) - {vf.index for vf in gpu.vfs})
     if gone:
-        text = "%s: %d of its %d VFs are there: VF %s was removed. It comes back when the VFs are disabled and enabled again, once the GPU is idle"
+        text = "%s: only %d of its %d VFs exist: VF %s was removed. Disable and enable the VFs while the GPU is idle to restore this VF"
         result.warnings.append(text % (gpu.address, len(gpu.vfs), gpu.num_vfs, ", ".join(map(str, gone))))
     for vf in [vf for vf in gpu.vfs if not vf.usable]:
         driver = vf.driver or "no driver"
@@ -150,30 +150,30 @@ def _plan_vfs(result: SriovPlan, gpu: Gpu, options: Options) -> None:
         if used:
             result.errors += used
         elif mine:
-            found = "the VF is bound to %s and holds the vGPU %s" % (driver, mine[0])
+            found = "the VF is bound to %s and has the vGPU %s" % (driver, mine[0])
             result.errors.append(Refusal(found, vf.address, "nvidia", "Remove that vGPU first.", "vf_holds_vgpu"))
         result.steps.append(Step("bind_vf", gpu.address, vf.address, "bind the VF to nvidia (found: %s)" % driver, driver=vf.driver))
 
 
 def repair_step(gpu: Gpu) -> Step:
-    """The step that binds a PF to nvidia that was left without a driver or on pci-pf-stub."""
+    """The step that binds a PF to nvidia, after it was left without a driver or on pci-pf-stub."""
     return Step("repair", gpu.address, gpu.address, "bind the stranded PF to nvidia (found: %s)" % (gpu.driver or "no driver"))
 
 
 def off_step(gpu: Gpu, options: Options) -> Step:
-    """The step that disables a GPU's VFs, also for planners of what must be done without VFs."""
+    """The step that disables a GPU's VFs, also for other planners."""
     return Step("disable", gpu.address, gpu.address, "disable its %d VFs" % gpu.num_vfs, how=_method(gpu, 0, options))
 
 
 def vgpu_guard(gpu: Gpu, doing: str, assume: Sequence[str] = ()) -> list[Refusal]:
-    """Errors where a GPU holds vGPUs, or a VM a VF. Disabling VFs destroys their vGPUs: never as a side effect."""
+    """The errors of a GPU with vGPUs or with VFs in VMs: disabling VFs destroys vGPUs, which must never be a side effect."""
     parents = [vgpu.parent for vgpu in gpu.vgpus]
     errors = [refusals.in_use(vf.address, vf.holders, doing) for vf in gpu.vfs if vf.holders and vf.address not in parents]
     for vgpu in gpu.vgpus:
         if vgpu.holders:
             errors.append(refusals.in_use(vgpu.key, vgpu.holders, doing))
         elif "no_vgpus" not in assume:
-            found = "the vGPU %s (%s) lives on %s and would be destroyed" % (vgpu.key, vgpu.type, vgpu.parent)
+            found = "the vGPU %s (%s) on %s would be destroyed" % (vgpu.key, vgpu.type, vgpu.parent)
             remedy = "Remove its vGPUs first (an empty list for this GPU in the layout)."
             errors.append(Refusal(found, gpu.address, "no vGPU on the GPU, for %s" % doing, remedy, "has_vgpus"))
     return errors
@@ -183,6 +183,6 @@ def _plan_off(result: SriovPlan, gpu: Gpu, state: HostState, options: Options) -
     if gpu.num_vfs:
         result.errors += vgpu_guard(gpu, "disabling its VFs", options.assume) + ([refusals.passed_through(gpu)] if gpu.holders else [])
         result.steps.append(off_step(gpu, options))
-    # A run that was killed midway; a GPU that is kept from nvidia on purpose has an override, or the driver is not loaded.
+    # A killed run leaves this state. A GPU that is not on nvidia on purpose has an override, or the driver is not loaded.
     elif gpu.driver == "pci-pf-stub" or (gpu.driver is None and not gpu.driver_override and state.driver.loaded):
         result.steps.append(repair_step(gpu))

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What we set up of Fabric Manager, kept for reruns and a teardown: the VFs of the partitions that we activated, its mode before, and packages.
+"""The record of changes to Fabric Manager, for reruns and a teardown: VFs of activated partitions, its original mode, and installed packages.
 
-Fabric Manager reports which partitions are active, but not for which VFs. The partitions count for one boot only.
+Fabric Manager reports which partitions are active, but not for which VFs. The partitions are valid for one boot only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BOOT = "/proc/sys/kernel/random/boot_id"
 
 @dataclass(eq=False, repr=False)
 class Record:
-    """partitions: VFs by the partition's id. mode_before: FABRIC_MODE before we changed it. packages: those that we installed."""
+    """The record. partitions: VFs by the partition's id. mode_before: FABRIC_MODE before our change. packages: those that we installed."""
 
     partitions: dict[int, list[str]] = field(default_factory=dict)
     mode_before: str | None = None
@@ -30,7 +30,7 @@ class Record:
 
 
 def read(ctx: Context) -> Record:
-    """The record; an empty one where there is none, or none that can be read."""
+    """The record; an empty one if the file is missing or can't be read."""
     try:
         content = json.loads(files.read_text(ctx.root, migration.current(ctx.root, PATH)) or "{}")
         same = content.get("boot") == ctx.sysfs.read_or(_BOOT)
@@ -42,7 +42,7 @@ def read(ctx: Context) -> Record:
 
 
 def write(ctx: Context, record: Record) -> None:
-    """Keeps it; an empty one is removed."""
+    """Writes the record. The file of an empty record is removed."""
     path = migration.current(ctx.root, PATH)
     if not (record.partitions or record.mode_before is not None or record.packages):
         files.remove(ctx.root, path)

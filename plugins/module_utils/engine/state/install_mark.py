@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A mark that an installer is at work: it leaves many files, and a power cut may take the content of any. (Boot files: binding/rebuilds.py.)
+"""Marks that an installer is running: it writes many files, and a power failure may damage any of them. (Boot files: binding/rebuilds.py.)
 
-The mark holds what the driver's files were before. As long as they are the same, the driver that was there is whole: the installer refused,
-or ended before its first change.
+The mark has a digest of the driver's files before the installation. As long as the files are the same, the previous driver is undamaged: the
+installer refused to run, or ended before its first change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import migration
 from .paths import STATE
 
 DRIVER = STATE + "/driver-installation"
-# Where installers write; each may be a file system of its own.
+# The directories in which installers write; each may be a separate file system.
 _PATHS = ("/lib/modules", "/usr", "/etc", "/var/lib", "/boot")
 
 
@@ -32,35 +32,35 @@ _DRIVER = (
 
 
 def begin(root: str, mark: str) -> None:
-    """Writes the mark before the work begins; it survives a power cut. One of work that was begun and not ended stays."""
+    """Writes the mark before the installation begins, and syncs it to disk. The mark of an unfinished installation is kept."""
     if not is_open(root, mark):
         files.write_atomic(root, migration.current(root, mark), _text(root))
 
 
 def end(ctx: Context, mark: str, timeout: float = 300) -> None:
-    """Syncs what was written, then removes the mark."""
+    """Syncs the installed files, then removes the mark."""
     files.sync_to_disk(ctx, [path for path in _PATHS if os.path.isdir(ctx.root + path)], mark, timeout)
     files.remove(ctx.root, migration.current(ctx.root, mark))
 
 
 def is_open(root: str, mark: str) -> bool:
-    """Whether the work was begun and not ended, and has changed a file."""
+    """Whether an installation is unfinished and has changed a file."""
     text = files.read_text(root, migration.current(root, mark))
     return text is not None and text != _text(root)
 
 
 def drop_untouched(root: str) -> None:
-    """Removes the mark of an installer that changed nothing, before somebody else changes these files, such as depmod for a new kernel."""
+    """Removes the mark of an installer that changed nothing, before another program changes the files, such as depmod for a new kernel."""
     mark = migration.current(root, DRIVER)
     if os.path.exists(root + mark) and not is_open(root, DRIVER):
         files.remove(root, mark)
 
 
 def _text(root: str) -> str:
-    """A mark for the driver's files as they are. ctime: nothing sets it back, and every change moves it on."""
+    """The mark for the current state of the driver's files. It uses ctime, which every change increases and nothing resets."""
     digest = hashlib.sha256()
     found = {path for pattern in _DRIVER for path in glob.glob(glob.escape(root.rstrip("/")) + pattern, recursive=True)}
-    for path in sorted(path for path in found if os.path.lexists(path)):  # glob lists what ** stands for also where it is missing
+    for path in sorted(path for path in found if os.path.lexists(path)):  # glob also lists missing paths for **
         state = os.lstat(path)
         digest.update(b"%s %d %d\n" % (os.fsencode(path), state.st_ctime_ns, state.st_size))
     return "Written by vgpu.kvm. The driver's files before the installation: sha256:%s\n" % digest.hexdigest()

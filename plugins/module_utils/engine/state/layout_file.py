@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The desired vGPUs of this host, kept for the boot: /etc/vgpuctl/layout.json.
+"""The desired vGPUs of this host, stored for the boot in /etc/vgpuctl/layout.json.
 
-Each vGPU has the VF's number, type and UUID (none where the framework has none): a boot, and a rerun, restore the same vGPUs on the
-same VFs. A GPU that needs them has its GPU instances of MIG and mixed-size mode, which do not survive a reboot either.
+Each vGPU has the VF's number, type and UUID (if the framework has UUIDs). A boot and a rerun restore the same vGPUs on the same VFs. A GPU
+also has its GPU instances of MIG and mixed-size mode if needed, because they do not survive a reboot either.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 @dataclass(eq=False, repr=False)
 class StoredVgpu:
-    """One desired vGPU. params: its vgpu_params, empty for none. fabric: the name of those whole cards that share an NVLink partition."""
+    """One desired vGPU. params: its vgpu_params, empty for none. fabric: the name of a group of whole cards that share an NVLink partition."""
 
     uuid: str | None
     parent: str
@@ -36,41 +36,41 @@ class StoredVgpu:
 
     @property
     def key(self) -> str:
-        """As Vgpu.key."""
+        """The vGPU's key, as Vgpu.key."""
         return self.uuid or self.parent
 
     def as_dict(self) -> dict[str, Any]:
-        """For the file; what most vGPUs don't have is left out."""
+        """The values for the file, without uncommon ones that are not set."""
         content = {"uuid": self.uuid, "parent": self.parent, "vf_index": self.index, "type": self.type}
         return {**content, **({"params": self.params} if self.params else {}), **({"fabric": self.fabric} if self.fabric else {})}
 
 
 @dataclass(eq=False, repr=False)
 class StoredGpu:
-    """A GPU as it should be after a boot."""
+    """The desired state of a GPU after a boot."""
 
     address: str
-    vfs: int  # how many
+    vfs: int  # the number of VFs
     vgpus: list[StoredVgpu]
-    # Keys of vGPUs of ours that were to be removed when the file was written, and are forgotten once they are gone. If a run was interrupted
-    # before it removed them, the next one does; without this list it would take them for somebody else's.
+    # Keys of our vGPUs that the run which wrote the file had to remove. They are dropped after the removal. If the run was interrupted before, the
+    # next run removes them; without this list, they would count as vGPUs of another program.
     former: list[str] = field(default_factory=list)
-    mig: list[str] | None = None  # names of the profiles of its GPU instances; None where MIG is not managed
+    mig: list[str] | None = None  # names of the profiles of its GPU instances; None if MIG is not managed
     mixed: bool | None = None  # mixed-size mode; False: still on, and to be disabled when the GPU is empty; None: off
-    # vgpu_params that an earlier layout set and that this one replaces, by key, for as long as the vGPU has them.
+    # vgpu_params of an earlier layout that this one replaces, by key, for as long as the vGPU still has them.
     former_params: dict[str, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> list[str]:
-        """Keys of vGPUs that we created here."""
+        """The keys of vGPUs that we created on this GPU."""
         return [one.key for one in self.vgpus] + self.former
 
     def has(self, key: str, type_name: str) -> bool:
-        """Whether a vGPU of this key and type is one that we created here. A VF, which is its vGPU's key without UUIDs, may hold somebody else's since."""
+        """Whether we created the vGPU with this key and type on this GPU. Without UUIDs, the key is the VF, which may have a foreign vGPU by now."""
         return key in self.former or any(one.key == key and one.type == type_name for one in self.vgpus)
 
     def there(self, gpu: Gpu) -> list[str]:
-        """The keys, less those of what somebody else has there now."""
+        """The keys, without those of vGPUs that another program created."""
         others = [one.key for one in gpu.vgpus if not self.has(one.key, one.type)]
         return [key for key in self.keys if key not in others]
 
@@ -79,16 +79,16 @@ class StoredGpu:
         return bool(params) and params in [self.former_params.get(key), *[one.params for one in self.vgpus if one.key == key]]
 
     def forget(self, present: Mapping[str, str | None], params: Mapping[str, str]) -> None:
-        """Leaves of what is former that which there still is and is not desired, or not as this type.
+        """Keeps only former vGPUs that still exist and are not desired, or are desired with another type.
 
-        present: the types of vGPUs by key, None where there is but a definition; params: of vGPUs.
+        present: the types of vGPUs by key, None if only a definition exists; params: of vGPUs.
         """
         desired, types = {one.key: one.params for one in self.vgpus}, {one.key: one.type for one in self.vgpus}
         self.former = sorted({key for key in self.former if key in present and (key not in types or present[key] not in (None, types[key]))})
         self.former_params = {key: text for key, text in sorted(self.former_params.items()) if params.get(key) == text != desired.get(key)}
 
     def as_dict(self) -> dict[str, Any]:
-        """For the file; what a GPU does not have is left out."""
+        """The values for the file, without those that are not set."""
         content = {"address": self.address, "vfs": self.vfs, "vgpus": [one.as_dict() for one in self.vgpus]}
         more: dict[str, Any] = {"mig": self.mig, "mixed_sizes": self.mixed, "former": sorted(self.former) or None}
         more["former_params"] = self.former_params or None
@@ -96,7 +96,7 @@ class StoredGpu:
 
 
 def _is(value: object, kind: type[_T]) -> _T:
-    """The value, which must be of the kind; a truth value is no number."""
+    """The value, which must be of the kind. A boolean is not a number."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError("%.40r is no %s" % (value, kind.__name__))
     return value
@@ -109,7 +109,7 @@ def _words(value: object) -> list[str]:
 def _number(value: object) -> int:
     found = _is(value, int)
     if not 0 <= found <= 0xFFFF:
-        raise ValueError("%.40r is no number of VFs" % value)
+        raise ValueError("%.40r is not a number of VFs" % value)
     return found
 
 
@@ -132,7 +132,7 @@ def _vgpu(content: dict[str, Any]) -> StoredVgpu:
 
 
 def loads(text: str | None, path: str = PATH) -> dict[str, StoredGpu]:
-    """StoredGpus by address from the file's text; none for no text. path: for the message."""
+    """The StoredGpus by address from the file's text; none for an empty text. path: for the message."""
     if not text:
         return {}
     try:
@@ -141,23 +141,23 @@ def loads(text: str | None, path: str = PATH) -> dict[str, StoredGpu]:
             raise ValueError("version %r" % content["version"])
         return {gpu.address: gpu for gpu in map(_gpu, _is(content["gpus"], list))}
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        remedy = "Rename the file and run the playbook again; the vGPUs that exist are kept."
-        found = "it is not a layout of version %d: %s %s" % (VERSION, type(exc).__name__, exc)
+        remedy = "Rename the file and run the playbook again. Existing vGPUs are kept."
+        found = "the file is not a layout of version %d: %s %s" % (VERSION, type(exc).__name__, exc)
         raise error(found, path, remedy=remedy, code="bad_store") from exc
 
 
 def content(gpus: Iterable[StoredGpu]) -> dict[str, Any]:
-    """The file's content, as data: equal for what is equal."""
+    """The file's content as data, equal for equal layouts."""
     comment = "Written by vgpu.kvm; vgpu-restore.service creates these vGPUs at boot."
     return {"comment": comment, "version": VERSION, "gpus": [gpu.as_dict() for gpu in sorted(gpus, key=lambda gpu: gpu.address)]}
 
 
 def dumps(gpus: Iterable[StoredGpu]) -> str:
-    """The file's text."""
+    """The text of the file."""
     return json.dumps(content(gpus), indent=1) + "\n"
 
 
 def read(root: str) -> dict[str, StoredGpu]:
-    """What is stored, by address."""
+    """The stored GPUs, by address."""
     path = migration.current(root, PATH)
     return loads(files.read_text(root, path), path)

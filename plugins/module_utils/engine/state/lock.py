@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One writer at a time on a host, by flock(2). The programs that change the host hold it too: one that outlives a killed holder keeps others out."""
+"""Limits a host to one writer at a time, by flock(2). Child programs hold the lock, too: one that outlives a killed holder keeps others out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..system.context import Context
 from . import install_mark, migration, paths
 
 PATH = "/run/nvidia-vgpu.lock"
-# Where a killed run may have left half-written files.
+# The directories in which a killed run may have left half-written files.
 DIRECTORIES = (
     *(paths.STATE, paths.MODPROBE[0], paths.GRUB_DIRECTORY, paths.DRIVERCTL),
     *map(os.path.dirname, (paths.STORE, paths.GRUB, paths.UNIT, paths.COMMAND, paths.MANUAL, paths.KERNEL_CMDLINE)),
@@ -28,7 +28,7 @@ DIRECTORIES = (
 
 
 class HostLock:
-    """Waits for another writer until timeout seconds are over. name: shown to those who wait (a program from a pipe has no command line)."""
+    """Waits up to timeout seconds for another writer. name: shown to waiting runs (a program from a pipe has no command line)."""
 
     def __init__(self, ctx: Context, timeout: float = 60, path: str = PATH, name: str = "") -> None:
         self.ctx, self.timeout, self.path, self.name = ctx, timeout, ctx.root + path, name
@@ -36,15 +36,15 @@ class HostLock:
     def _open(self) -> TextIO:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         try:
-            # Nobody's link leads us to write into another file, and a pipe does not make us wait.
+            # Links are not followed, so that no other file is written, and a pipe does not block.
             number = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         except PermissionError:
             raise
         except OSError as exc:
-            raise _no_lock("it is a link" if exc.errno == errno.ELOOP else "it can't be opened: %s" % exc.strerror) from exc
+            raise _no_lock("the lock file is a link" if exc.errno == errno.ELOOP else "the lock file can't be opened: %s" % exc.strerror) from exc
         if not stat.S_ISREG(os.fstat(number).st_mode):
             os.close(number)
-            raise _no_lock("it is no regular file")
+            raise _no_lock("the lock file is not a regular file")
         return os.fdopen(number, "r+", encoding="utf-8", errors="replace")
 
     def _take(self) -> bool:
@@ -55,7 +55,7 @@ class HostLock:
             return False
 
     def _holders(self) -> str:
-        """Who holds the lock, as the kernel reports it; not as the file has it, whose pid may be another process by now."""
+        """The lock's holders from the kernel. The pid in the file is not used, as it may belong to another process by now."""
         sysfs = self.ctx.sysfs
         mine = os.fstat(self.handle.fileno())
         lock = "%02x:%02x:%d " % (os.major(mine.st_dev), os.minor(mine.st_dev), mine.st_ino)
@@ -72,16 +72,16 @@ class HostLock:
                     shown = command_line(words, 200) or sysfs.read_or("/proc/%s/comm" % pid, "") or "?"
                     found.append("pid %s (%s%s)" % (pid, "%s: " % name if name and pid == written else "", shown))
                     break
-        return ", ".join(found) or "a process that can't be seen from here"
+        return ", ".join(found) or "a process that is not visible from here"
 
     def __enter__(self) -> HostLock:
         self.handle = self._open()
         if not until(self.ctx.clock, self._take, self.timeout):
             holders = self._holders()
             self.handle.close()
-            found = "%s is changing this host's vGPUs, for more than %d s by now" % (holders, self.timeout)
-            raise error(found, PATH, remedy="Wait until it ends, then run again.", code="locked")
-        with contextlib.suppress(OSError):  # a file system that is full: the kernel knows the holder, and people do without the name
+            found = "%s has been changing this host's vGPUs for more than %d s" % (holders, self.timeout)
+            raise error(found, PATH, remedy="Wait until this process ends, then run again.", code="locked")
+        with contextlib.suppress(OSError):  # a full file system: the kernel knows the holder, and the message is shown without the name
             os.ftruncate(self.handle.fileno(), 0)
             os.pwrite(self.handle.fileno(), ("%d %s" % (os.getpid(), self.name)).strip().encode() + b"\n", 0)
         command.INHERITED.add(self.handle.fileno())
@@ -93,13 +93,13 @@ class HostLock:
 
 
 def _no_lock(found: str) -> EngineError:
-    return error(found, PATH, "a regular file, which the first writer creates", "Check who created it, remove it, then run again.", "bad_lock")
+    return error(found, PATH, "a regular file, which the first writer creates", "Check who created the file, remove it, then run again.", "bad_lock")
 
 
 def clean_leftovers(root: str) -> None:
-    """Removes half-written files of ours, and the mark of an installer that changed nothing. No change of the host: nobody goes by them.
+    """Removes our half-written files, and the mark of an installer that changed nothing. This is not a change of the host: nothing reads them.
 
-    So what can't be removed or listed (a read-only file system, an EFI partition that is damaged) stays, and stops nobody, least of all a boot.
+    Files that can't be removed or listed (a read-only file system, a damaged EFI partition) therefore stay, and are no error, above all at boot.
     """
     definitions: list[str] = []
     with contextlib.suppress(EngineError, OSError):

@@ -1,14 +1,14 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host that an earlier release set up: its command, unit and directories have names of their own until a run renames them.
+"""Migrates a host from an earlier release, which used other names for the command, the unit and directories.
 
-A boot restores the vGPUs wherever a run is killed:
+A boot restores the vGPUs even if a run was killed at any point:
 
-* The old directories count for everything as long as they are there, so no file is ever in two versions. Each becomes the new one by a
-  single rename, after the old unit, which needs it, is gone. The new command and the new unit work with either.
-* The old unit goes when the new one is enabled. A boot between the two runs both, one after the other; the second finds nothing to do.
+* The old directories are used as long as they exist, so no file ever has two versions. Each one is moved to the new path by a single rename,
+  after the old unit, which needs it, was removed. The new command and the new unit work with both paths.
+* The old unit is removed when the new one is enabled. A boot in between runs both units in order, and the second one has nothing to do.
 
-This file, and what imports it, can be deleted when no such host is left.
+This file and its imports can be deleted when no such host is left.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ OLD_STORE = "/etc/nvidia-vgpu/layout.json"
 OLD_COMMAND = "/usr/local/sbin/nvidia-vgpu"
 OLD_UNIT = "/etc/systemd/system/nvidia-vgpu-restore.service"
 OLD_UNIT_LINK = "/etc/systemd/system/multi-user.target.wants/nvidia-vgpu-restore.service"
-# The timer of the role metrics, which replaces it. Until then it calls the old command.
+# The timer of the role metrics. It calls the old command until the role replaces the timer.
 OLD_METRICS = "/etc/systemd/system/nvidia-vgpu-metrics.service"
-# What the role host_driver left there; its directory may hold files of others.
+# The files of the role host_driver. Their directory may have files of other programs.
 OLD_CACHE = "/var/cache/nvidia-vgpu"
 _OURS = OLD_CACHE + "/vgpu-driver"
-# Old and new directories, in the order in which they are renamed: drop-ins that somebody wrote for the unit, the layout, the state.
+# Old and new directories, in the order of renaming: operators' drop-ins for the unit, the layout, the state.
 DIRECTORIES = (
     (OLD_UNIT + ".d", UNIT + ".d"),
     ("/etc/nvidia-vgpu", "/etc/vgpuctl"),
@@ -41,7 +41,7 @@ _OLD_NAME, _NAME = "nvidia-vgpu-restore", "vgpu-restore"
 
 
 def current(root: str, path: str) -> str:
-    """Where one of our files or directories lies on this host now. path: its new path."""
+    """The current path of one of our files or directories on this host. path: its new path."""
     for old, new in DIRECTORIES:
         if (path + "/").startswith(new + "/") and _is_there(root, old, new):
             return old + path[len(new):]
@@ -49,12 +49,12 @@ def current(root: str, path: str) -> str:
 
 
 def _is_there(root: str, old: str, new: str) -> bool:
-    """Whether there is an old directory; a link to the new one is somebody's own."""
+    """Whether an old directory exists. A link to the new directory does not count: an operator created it."""
     return os.path.isdir(root + old) and os.path.realpath(root + old) != os.path.realpath(root + new)
 
 
 def services(ctx: Context, timeout: float = 30) -> systemd.Units:
-    """The services that vGPUs live on, as systemd.read has them. The old unit stands for the new one until that is enabled."""
+    """The services that vGPUs require, from systemd.read. The old unit represents the new one until that is enabled."""
     units = systemd.read(ctx, timeout, (*systemd.UNITS, _OLD_NAME))
     old = units.pop(_OLD_NAME, {})
     if old.get("enabled") == "enabled" and units.get(_NAME, {}).get("enabled") != "enabled":
@@ -63,11 +63,11 @@ def services(ctx: Context, timeout: float = 30) -> systemd.Units:
 
 
 def plan(root: str, present: bool) -> list[Step]:
-    """The steps that rename what is there, after the new command and unit were written (or removed: present is False)."""
+    """The steps that rename existing paths, after the new command and unit were written (present: False: after they were removed)."""
     raise_if_any(
         Refusal(
-            "it is there, and so is %s" % new, old, "one of them: an earlier release of this collection ran on this host after a newer one",
-            "Compare the two, remove the one that is out of date, and update the collection on each controller. Then run again.", "two_directories",
+            "both this directory and %s exist" % new, old, "one of them: an earlier release of this collection ran on this host after a newer one",
+            "Compare both directories, remove the outdated one, and update the collection on each controller. Then run again.", "two_directories",
         )
         for old, new in DIRECTORIES
         if _is_there(root, old, new) and files.names(root, new)
@@ -80,29 +80,30 @@ def _steps(root: str, present: bool) -> Iterator[Step]:
     if present and enabled and not os.path.lexists(root + UNIT_LINK):
         yield Step("enable", None, UNIT, "enable it, as %s was" % os.path.basename(OLD_UNIT))
     if enabled or os.path.lexists(root + OLD_UNIT):
-        yield Step("retire", None, OLD_UNIT, "disable and remove it")
+        yield Step("retire", None, OLD_UNIT, "disable and remove the old unit")
     if present and os.path.lexists(root + OLD_METRICS):
         if not os.path.islink(root + OLD_COMMAND):
-            yield Step("link", None, OLD_COMMAND, "make it a link to %s until the role metrics replaces its old timer" % os.path.basename(COMMAND))
+            text = "replace the old command with a link to %s until the role metrics replaces its old timer"
+            yield Step("link", None, OLD_COMMAND, text % os.path.basename(COMMAND))
     elif os.path.lexists(root + OLD_COMMAND):
         yield Step("delete", None, OLD_COMMAND, "remove it")
     for old, new in DIRECTORIES:
         if _is_there(root, old, new):
             yield Step("rename", None, old, "rename it to %s" % new, to=new)
     if present and os.path.basename(OLD_UNIT).encode() in (files.read_bytes(root, current(root, STORE)) or b""):
-        yield Step("reword", None, STORE, "name %s in its comment" % os.path.basename(UNIT))
+        yield Step("reword", None, STORE, "update its comment, which names the unit %s" % os.path.basename(UNIT))
     if os.path.isdir(root + _OURS) or os.path.isdir(root + OLD_CACHE) and not files.names(root, OLD_CACHE):
         yield Step("cache", None, OLD_CACHE, "remove it")
 
 
 def stop(ctx: Context, steps: list[Step]) -> None:
-    """Stops the unit that the steps remove, for systemd keeps a unit that runs in its memory. It is a one-shot: its vGPUs stay."""
+    """Stops the unit that the steps remove, because systemd keeps active units in memory. The unit is a one-shot: the vGPUs stay."""
     if any(step.kind == "retire" for step in steps):
         ctx.command(["systemctl", "stop", os.path.basename(OLD_UNIT)], 30)
 
 
 def perform(root: str, step: Step) -> None:
-    """Does one of the steps."""
+    """Does one step."""
     if step.kind == "enable":
         files.link(root, UNIT_LINK, UNIT)
     elif step.kind == "retire":

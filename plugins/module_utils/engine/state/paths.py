@@ -1,24 +1,24 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where our own files lie, and those of the system that we edit."""
+"""The paths of the collection's files, and of the system's files that it edits."""
 
 from __future__ import annotations
 
 # The layout for the boot.
 STORE = "/etc/vgpuctl/layout.json"
-# Marks of work that was begun, the originals of edited files, the last restore.
+# Marks of unfinished work, the originals of edited files, the record of the last restore.
 STATE = "/var/lib/vgpuctl"
 # The command on the host, which is the engine as one file, its man page, and its unit.
 COMMAND = "/usr/local/sbin/vgpuctl"
 MANUAL = "/usr/local/share/man/man8/vgpuctl.8"
 UNIT = "/etc/systemd/system/vgpu-restore.service"
-# What enables the unit.
+# The link that enables the unit.
 UNIT_LINK = "/etc/systemd/system/multi-user.target.wants/vgpu-restore.service"
-# What decides which driver takes a GPU at boot.
+# The files that determine a GPU's driver at boot.
 MODPROBE = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
 GRUB = "/etc/default/grub"
 GRUB_DIRECTORY = "/etc/default/grub.d"
 DRIVERCTL = "/etc/driverctl.d"
 KERNEL_CMDLINE = "/etc/kernel/cmdline"
-# Where systemd-boot finds its entries: on the EFI partition or on the extended boot partition, wherever these are mounted.
+# The directories of systemd-boot's entries, on the EFI partition or on the extended boot partition, at all common mount points.
 LOADERS = ("/efi/loader", "/boot/loader", "/boot/efi/loader")

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The doors to the machine: one file for each program or file system that is read, run or changed."""
+"""The access to the machine: one file for each program or file system that is read, run or changed."""

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Work with the kernel that may never end, with a deadline: a child does it, and can be left behind."""
+"""Runs system calls that may never return, with a deadline: a child process does them and can be abandoned."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from typing import Any, Callable, Iterable
 
 
 def rows(work: Callable[[], Iterable[Any]], timeout: float) -> tuple[list[Any], bool]:
-    """(what work yields, whether it ended within timeout seconds). The rows pass through JSON. An OSError becomes a last row {"errno": number}.
+    """Returns (the rows that work yields, whether it ended within timeout seconds). The rows are passed as JSON. An OSError becomes a last row
+    {"errno": number}.
 
-    The child has none of our descriptors: one that hangs keeps neither the host's lock nor the pipes of an ssh session open.
-    It does nothing but system calls, which a fork beside other threads allows.
+    The child has none of our descriptors: a child that hangs keeps neither the host's lock nor the pipes of an ssh session open.
+    It only makes system calls, which are safe after a fork next to other threads.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -36,7 +37,7 @@ def rows(work: Callable[[], Iterable[Any]], timeout: float) -> tuple[list[Any], 
 
 
 def _run(work: Callable[[], Iterable[Any]], writer: int) -> None:
-    """In the child."""
+    """Does the work in the child."""
     os.setsid()
     for number in [int(name) for name in os.listdir("/proc/self/fd")]:
         if number != writer:
@@ -51,7 +52,7 @@ def _run(work: Callable[[], Iterable[Any]], writer: int) -> None:
 
 
 def _read(answer: Any, deadline: float) -> tuple[bytes, bool]:
-    """What the child writes until it ends or the deadline passes."""
+    """The output of the child until it ends or the deadline passes."""
     found = b""
     with selectors.DefaultSelector() as selector:
         selector.register(answer, selectors.EVENT_READ)

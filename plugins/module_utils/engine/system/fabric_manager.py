@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NVIDIA's Fabric Manager: its configuration file, its version, and what it answers through its library."""
+"""NVIDIA's Fabric Manager: its configuration file, its version, and queries through its library."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ _FMPM = ("/usr/bin/fmpm", "/usr/local/bin/fmpm")
 _SETTING = r"^[ \t]*%s[ \t]*=[ \t]*(\S*)[ \t]*$"
 _MODE = "FABRIC_MODE"
 _CALL = 30.0  # seconds for one session
-_LOOK = "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show more."
-_VERSION = "Install Fabric Manager and its library (nvidia-fabricmanager-dev, nvidia-fabricmanager-devel) of exactly the driver's version."
+_LOOK = "'journalctl -u nvidia-fabricmanager' and /var/log/fabricmanager.log show details."
+_VERSION = "Install Fabric Manager and its library (nvidia-fabricmanager-dev, nvidia-fabricmanager-devel) in exactly the driver's version."
 _ITSELF = "Fabric Manager"
-# What a status means; the call's name comes into what was found.
+# The error of each status. The call's name is added to the found text.
 _MEANING = {
     libnvfm.NO_CONNECTION: Refusal(
-        "Fabric Manager can't be reached", _ITSELF, "a running Fabric Manager", "'systemctl start nvidia-fabricmanager'. " + _LOOK, "fabric_not_running",
+        "Fabric Manager can't be reached", _ITSELF, "a running Fabric Manager", "Run 'systemctl start nvidia-fabricmanager'. " + _LOOK,
+        "fabric_not_running",
     ),
-    libnvfm.VERSION_MISMATCH: Refusal("Fabric Manager and its library are of two versions", _ITSELF, "one version", _VERSION, "fabric_version"),
+    libnvfm.VERSION_MISMATCH: Refusal("Fabric Manager and its library differ in version", _ITSELF, "equal versions", _VERSION, "fabric_version"),
     libnvfm.NOT_SUPPORTED: Refusal(
-        "Fabric Manager does not run in vGPU mode", _ITSELF, "FABRIC_MODE=2", "Role fabric sets it and restarts Fabric Manager, if no VM uses a GPU.",
+        "Fabric Manager is not running in vGPU mode", _ITSELF, "FABRIC_MODE=2", "Run role fabric: it sets the mode and restarts Fabric Manager.",
         "fabric_mode",
     ),
     libnvfm.NOT_CONFIGURED: Refusal(
         "Fabric Manager is still starting", _ITSELF, "an answer about its partitions", "Run again later. " + _LOOK, "fabric_starting",
     ),
     libnvfm.IN_USE: Refusal(
-        "the partition, or a GPU of it, is active already for somebody else", _ITSELF, "a partition whose GPUs are in no other one",
+        "the partition, or one of its GPUs, is already active for another user", _ITSELF, "a partition whose GPUs are in no other active one",
         "'vgpuctl status' lists the active partitions.", "fabric_in_use",
     ),
     libnvfm.BAD_PARAMETER: Refusal(
@@ -53,23 +54,23 @@ _MEANING = {
     ),
     libnvfm.UNINITIALIZED: Refusal(
         "Fabric Manager's internal socket answered", _ITSELF, "its command interface",
-        "Set FM_CMD_UNIX_SOCKET_PATH, or leave it empty, and restart Fabric Manager.", "fabric_wrong_socket",
+        "Set FM_CMD_UNIX_SOCKET_PATH, or make it empty, and restart Fabric Manager.", "fabric_wrong_socket",
     ),
     libnvfm.NVLINK_ERROR: Refusal(
-        "NVLinks of the partition failed", _ITSELF, "NVLinks that train", "Check 'nvidia-smi nvlink -s' and dmesg. " + _LOOK, "fabric_nvlink",
+        "NVLinks of the partition failed", _ITSELF, "working NVLinks", "Check 'nvidia-smi nvlink -s' and dmesg. " + _LOOK, "fabric_nvlink",
     ),
 }
 _MEANING[libnvfm.NOT_READY] = _MEANING[libnvfm.NOT_CONFIGURED]
 
 
 def settings(root: str) -> dict[str, str] | None:
-    """The settings of the configuration file; None where there is no file."""
+    """The settings of the configuration file; None without a file."""
     text = files.read_text(root, CONFIG)
     return None if text is None else dict(re.findall(_SETTING % "([A-Z][A-Z_0-9]*)", text, re.MULTILINE))
 
 
 def with_mode(text: str, mode: str) -> str:
-    """The configuration file's text with another FABRIC_MODE; every other line stays as it is."""
+    """The configuration file's text with another FABRIC_MODE. All other lines are unchanged."""
     lines, found = [], False
     for line in text.splitlines(keepends=True):
         if re.match(_SETTING % _MODE, line.rstrip("\r\n")):
@@ -82,23 +83,23 @@ def with_mode(text: str, mode: str) -> str:
 
 
 def mode(root: str) -> str | None:
-    """FABRIC_MODE; None where the file or the setting is not there."""
+    """The value of FABRIC_MODE; None without the file or the setting."""
     return (settings(root) or {}).get(_MODE)
 
 
 def address(found: dict[str, str]) -> str:
-    """Where Fabric Manager takes commands: a socket's path, or IP:port."""
+    """The address of Fabric Manager's command interface: a socket's path, or IP:port."""
     path = found.get("FM_CMD_UNIX_SOCKET_PATH")
     return path or "%s:%s" % (found.get("FM_CMD_BIND_INTERFACE") or "127.0.0.1", found.get("FM_CMD_PORT_NUMBER") or "6666")
 
 
 def library(root: str) -> str | None:
-    """Where the library is, or None."""
+    """The path of the library, or None."""
     return next((path for path in _LIBRARIES if os.path.exists(root + path)), None)
 
 
 def version(ctx: Context, timeout: float = 30) -> tuple[str | None, str | None]:
-    """(the package, the version) of Fabric Manager; without a package what the program prints, and (None, None) where there is none."""
+    """Returns (package, version) of Fabric Manager. Without a package, the version that the program prints; (None, None) if it is not installed."""
     name, found = packages.fabric_manager(ctx, timeout)
     if name or not os.path.exists(ctx.root + BINARY):
         return name, found
@@ -107,9 +108,9 @@ def version(ctx: Context, timeout: float = 30) -> tuple[str | None, str | None]:
 
 
 def partitions(ctx: Context, timeout: float = 0) -> tuple[list[Partition], dict[int, str]]:
-    """(the partitions, PCI addresses of GPUs by module id as far as Fabric Manager knows them); raises EngineError.
+    """Returns (the partitions, known PCI addresses of GPUs by module id). Raises EngineError.
 
-    timeout: seconds to wait for a Fabric Manager that is still starting.
+    timeout: seconds to wait for a Fabric Manager that is starting.
     """
     answer = _patient(ctx, [("partitions",)], timeout)
     found = [Partition(number, active, [module for module, dummy in gpus]) for number, active, gpus in answer.rows]
@@ -117,31 +118,31 @@ def partitions(ctx: Context, timeout: float = 0) -> tuple[list[Partition], dict[
 
 
 def failed_devices(ctx: Context) -> list[FailedDevice]:
-    """GPUs and NVSwitches with failed NVLinks; none where Fabric Manager does not say. On H100 and later it never names one."""
+    """The GPUs and NVSwitches with failed NVLinks; none if Fabric Manager does not report them. On H100 and later it never reports any."""
     answer = _ask(ctx, [("failed",)])
     return [FailedDevice(kind, pci or uuid, ports) for kind, pci, uuid, ports in answer.rows]
 
 
 def activate(ctx: Context, partition: int, vfs: Sequence[str], timeout: float) -> None:
-    """Activates a partition for the VFs, in the order of its GPUs; raises EngineError."""
+    """Activates a partition for the VFs, in the order of its GPUs. Raises EngineError."""
     numbers = [[int(word, 16) for word in re.split("[:.]", one)] for one in vfs]
     _patient(ctx, [("activate", partition, numbers)], timeout)
 
 
 def deactivate(ctx: Context, partition: int, timeout: float) -> None:
-    """Deactivates a partition; one that is not active is none that fails."""
+    """Deactivates a partition. An inactive partition is no error."""
     answer = _patient(ctx, [("deactivate", partition)], timeout, fine=(libnvfm.UNINITIALIZED,))
     if answer.status == libnvfm.UNINITIALIZED and answer.call != "fmDeactivateFabricPartition":
         raise EngineError(_refusal(answer))
 
 
 def set_activated(ctx: Context, active: Sequence[int]) -> None:
-    """Tells a Fabric Manager that started in restart mode which partitions are active; raises EngineError."""
+    """Passes the list of active partitions to a Fabric Manager in restart mode. Raises EngineError."""
     _patient(ctx, [("set", list(active))], 0)
 
 
 def _patient(ctx: Context, requests: Sequence[libnvfm.Request], timeout: float, fine: Sequence[int] = ()) -> libnvfm.Answer:
-    """The answer of a session that went well. As long as Fabric Manager starts, it is asked again until timeout seconds are over."""
+    """The answer of a successful session. While Fabric Manager is starting, the session is repeated for up to timeout seconds."""
     last = libnvfm.Answer()
 
     def there() -> bool:
@@ -163,8 +164,8 @@ def _ask(ctx: Context, requests: Sequence[libnvfm.Request]) -> libnvfm.Answer:
 
 
 def _no_library(ctx: Context) -> EngineError:
-    there = "; fmpm is there, but it can't activate a partition for VFs" if ctx.executable(*_FMPM) else ""
-    found = "the library of Fabric Manager is not there" + there
+    there = "; fmpm is installed, but it can't activate a partition for VFs" if ctx.executable(*_FMPM) else ""
+    found = "the library of Fabric Manager is not installed" + there
     return error(found, "libnvfm.so.1", "the library, which activates partitions", _VERSION, "fabric_library_missing")
 
 

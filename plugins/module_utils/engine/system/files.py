@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Regular files: read, and replaced atomically."""
+"""Reads regular files, and replaces them atomically."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .context import Context
 
 _LABEL = "security.selinux"
 TEMPORARY = ".vgpu-"
-# Links that one path may lead through.
+# The most links in one path.
 _HOPS = 40
 
 
 def read_text(root: str, path: str) -> str | None:
-    """A file's text, or None when there is none."""
+    """A file's text, or None without a file."""
     try:
         with open(root + path, encoding="utf-8", errors="surrogateescape") as handle:
             return handle.read()
@@ -33,7 +33,7 @@ def read_text(root: str, path: str) -> str | None:
 
 
 def read_bytes(root: str, path: str) -> bytes | None:
-    """A file's content, or None when there is none, or it is a directory. For the many small ones: text takes Python four times as long."""
+    """A file's content, or None if it is missing or a directory. Used for many small files: reading text takes four times as long in Python."""
     try:
         return sysfs.content(root + path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -43,7 +43,7 @@ def read_bytes(root: str, path: str) -> bytes | None:
 
 
 def names(root: str, directory: str, ending: str = "") -> list[str]:
-    """Paths of a directory's files with that ending, sorted; none when it isn't there."""
+    """The sorted paths of a directory's files with this suffix; none without the directory."""
     try:
         return ["%s/%s" % (directory, name) for name in sorted(os.listdir(root + directory)) if name.endswith(ending)]
     except (FileNotFoundError, NotADirectoryError):
@@ -51,11 +51,11 @@ def names(root: str, directory: str, ending: str = "") -> list[str]:
     except PermissionError:
         raise
     except OSError as exc:
-        raise error("it can't be listed: %s" % exc.strerror, device=directory) from exc
+        raise error("the directory can't be listed: %s" % exc.strerror, device=directory) from exc
 
 
 def real_path(root: str, path: str) -> str:
-    """The path with all links followed, as the host below root sees it."""
+    """The path with all links resolved, relative to the host's root directory."""
     todo, hops = path.split("/")[::-1], 0
     done: list[str] = []
     while todo:
@@ -68,17 +68,17 @@ def real_path(root: str, path: str) -> str:
         try:
             target = os.readlink(root + "/" + "/".join(done))
         except OSError:
-            continue  # no link
+            continue  # not a link
         hops += 1
         if hops > _HOPS:
-            raise error("it is a link that leads to itself", path, "a file", "Put the link right, then run again.", "bad_link")
+            raise error("the path is a link to itself", path, "a file", "Correct the link, then run again.", "bad_link")
         done = [] if target.startswith("/") else done[:-1]
         todo += target.split("/")[::-1]
     return "/" + "/".join(done)
 
 
 def _written_path(root: str, path: str) -> str:
-    """Where a file is written: what a link leads to, if that is a file. A link that another user put there leads nowhere for us."""
+    """The path to write: the target of a link, if the target is a file. Links of other users are not followed."""
     if not os.path.islink(root + path) or os.lstat(root + path).st_uid not in (0, os.geteuid()):
         return path
     target = real_path(root, path)
@@ -86,7 +86,7 @@ def _written_path(root: str, path: str) -> str:
 
 
 def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, lasting: bool = True) -> None:
-    """Writes beside the file, syncs, renames, syncs the directory. Keeps links to it, owner, mode and SELinux label. lasting: False if the caller syncs."""
+    """Writes a new file, syncs it, renames it, syncs the directory. Keeps links, owner, mode, SELinux label. lasting: False if the caller syncs."""
     temporary: str | None = None
     try:
         target = root + _written_path(root, path)
@@ -95,7 +95,7 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
         number, temporary = tempfile.mkstemp(dir=directory, prefix=TEMPORARY)
         try:
             left = content if isinstance(content, bytes) else content.encode("utf-8", "surrogateescape")
-            while left:  # a full disk may take a part
+            while left:  # a full disk may accept only a part
                 left = left[os.write(number, left):]
             if os.path.exists(target):
                 old = os.stat(target)
@@ -109,22 +109,22 @@ def write_atomic(root: str, path: str, content: str | bytes, mode: int = 0o644, 
             os.rename(temporary, target)
             temporary = None
             if lasting:
-                os.fsync(number)  # FAT has size and place in the name's entry, and writes them there with the file, not with the directory
+                os.fsync(number)  # FAT stores size and position in the directory entry, and writes them with the file, not with the directory
                 _sync(directory)
         finally:
             os.close(number)
     except OSError as exc:
-        remedy = "The old file is untouched. Free space or mend the file system, then run again."
-        raise error("it can't be written: %s" % exc.strerror, device=path, remedy=remedy) from exc
+        remedy = "The old file is unchanged. Free disk space or repair the file system, then run again."
+        raise error("the file can't be written: %s" % exc.strerror, device=path, remedy=remedy) from exc
     finally:
         if temporary:
-            with contextlib.suppress(OSError):  # the next run removes it
+            with contextlib.suppress(OSError):  # the next run removes the temporary file
                 os.unlink(temporary)
 
 
 @contextlib.contextmanager
 def handed(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Files with these texts for a program, which only our user reads: ps shows a program's arguments to everybody. Gone when it has ended."""
+    """Temporary files with these texts, readable only by our user, for the duration of a program: all users can read a program's arguments in ps."""
     with contextlib.ExitStack() as stack:
         paths: list[str] = []
         try:
@@ -140,9 +140,9 @@ def handed(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _keep_label(path: str, number: int) -> None:
-    """Sets the old file's SELinux label on the new one. A file that was not there inherits its directory's label.
+    """Copies the old file's SELinux label to the new one. Without an old file, the new one inherits its directory's label.
 
-    A file system that has no labels (FAT, NFS) shows its mount's for every file, and takes none.
+    A file system without labels (FAT, NFS) shows the label of its mount for every file, and does not accept labels.
     """
     try:
         os.setxattr(number, _LABEL, os.getxattr(path, _LABEL))
@@ -152,7 +152,7 @@ def _keep_label(path: str, number: int) -> None:
 
 
 def sync(root: str, path: str) -> None:
-    """Syncs what another program wrote or removed there: the file if there is one, its directory and the one above."""
+    """Syncs a path that another program wrote or removed: the file if it exists, its directory and the parent directory."""
     with contextlib.suppress(FileNotFoundError):
         _sync(root + path, os.O_NOFOLLOW)
     directory = os.path.dirname(root + path)
@@ -171,15 +171,15 @@ def _sync(path: str, flag: int = os.O_DIRECTORY) -> None:
 
 
 def sync_to_disk(ctx: Context, directories: Iterable[str], device: str, timeout: float = 300) -> None:
-    """Syncs the file systems of those directories, not all as os.sync() does: one that hangs must not make us hang. device: for the message."""
+    """Syncs the file systems of these directories. os.sync() would sync all, and hang if one hangs. device: for the message."""
     answer = ctx.command(["sync", "-f"] + [ctx.root + directory for directory in directories], timeout)
     if answer.rc:
-        found = "what was written could not be synced to disk: %s" % (answer.tail() or "rc %d" % answer.rc)
+        found = "the written files could not be synced to disk: %s" % (answer.tail() or "rc %d" % answer.rc)
         raise error(found, device, remedy="Check dmesg for errors of the disk, then run again.", code="not_synced")
 
 
 def _make_directories(directory: str, lasting: bool) -> None:
-    """Creates the directories that are missing; lasting: and syncs each."""
+    """Creates missing directories. lasting: also syncs each."""
     if directory and not os.path.isdir(directory):
         above = os.path.dirname(directory)
         _make_directories(above, lasting)
@@ -189,9 +189,9 @@ def _make_directories(directory: str, lasting: bool) -> None:
 
 
 def sweep(root: str, directories: Iterable[str], before: float | None = None) -> None:
-    """Removes what a killed write_atomic left there, and where links in there lead to.
+    """Removes files that a killed write_atomic left in the directory, and in the directories of its links' targets.
 
-    Only for the holder of the host's lock, because another's file may be in use; before: only files last written before that time.
+    Only for the holder of the host's lock, because another run's file may be in use. before: only files last written before this time.
     """
     found = {path: os.path.islink(root + path) for directory in directories for path in names(root, directory)}
     beyond = {os.path.dirname(real_path(root, path)) for path, is_link in found.items() if is_link and os.path.isfile(root + path)}
@@ -202,46 +202,46 @@ def sweep(root: str, directories: Iterable[str], before: float | None = None) ->
 
 
 def remove(root: str, path: str) -> None:
-    """Removes a file for good; one that is gone already is fine."""
+    """Removes a file and syncs its directory. A missing file is no error."""
     _remove(root, path, os.unlink, (errno.ENOENT,))
 
 
 def link(root: str, path: str, target: str) -> None:
-    """Creates a symbolic link for good, with the directories that it needs."""
+    """Creates a symbolic link with missing directories, and syncs them."""
     try:
         _make_directories(os.path.dirname(root + path), True)
         os.symlink(target, root + path)
         _sync(os.path.dirname(root + path))
     except OSError as exc:
-        raise error("it can't be linked to %s: %s" % (target, exc.strerror), device=path) from exc
+        raise error("the link to %s can't be created: %s" % (target, exc.strerror), device=path) from exc
 
 
 def rename(root: str, path: str, new: str) -> None:
-    """Renames a directory for good, within its file system; an empty one of the new name gives way."""
+    """Renames a directory within its file system, and syncs it. An empty directory with the new name is replaced."""
     try:
         os.rename(root + path, root + new)
         for one in sorted({os.path.dirname(root + path), os.path.dirname(root + new)}):
             _sync(one)
     except OSError as exc:
-        remedy = "Nothing is lost. If it is a mount point of its own, mount it at the new path; then run again."
-        raise error("it can't be renamed to %s: %s" % (new, exc.strerror), device=path, remedy=remedy) from exc
+        remedy = "No data is lost. If the directory is a mount point, mount it at the new path, then run again."
+        raise error("the directory can't be renamed to %s: %s" % (new, exc.strerror), device=path, remedy=remedy) from exc
 
 
 def remove_tree(root: str, path: str) -> None:
-    """Removes a directory and all that is in it for good; one that is gone already is fine."""
+    """Removes a directory with its contents, and syncs its parent. A missing directory is no error."""
     _remove(root, path, shutil.rmtree, (errno.ENOENT,))
 
 
 def remove_empty(root: str, path: str) -> None:
-    """Removes a directory for good if nothing is in it."""
+    """Removes an empty directory, and syncs its parent."""
     _remove(root, path, os.rmdir, (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST))
 
 
 def _remove(root: str, path: str, how: Callable[[str], object], fine: Container[int]) -> None:
-    """Removes by one of os' functions and syncs the directory; fine: errno that is no error."""
+    """Removes with one of os' functions, and syncs the directory. fine: the errno that is no error."""
     try:
         how(root + path)
         _sync(os.path.dirname(root + path))
     except OSError as exc:
         if exc.errno not in fine:
-            raise error("it can't be removed: %s" % exc.strerror, device=path) from exc
+            raise error("the path can't be removed: %s" % exc.strerror, device=path) from exc

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""update-grub, grub2-mkconfig and grub-script-check: GRUB's configuration, made of its defaults and checked."""
+"""update-grub, grub2-mkconfig and grub-script-check: generate and check GRUB's configuration."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _CHECKS = ("/usr/bin/grub-script-check", "/usr/bin/grub2-script-check", "/usr/sb
 
 
 def has(ctx: Context, name: str) -> bool:
-    """Whether a program of that name is installed."""
+    """Whether a program with this name is installed."""
     return ctx.executable("/usr/sbin/" + name, "/usr/bin/" + name, "/sbin/" + name) is not None
 
 
 def make(ctx: Context, argv: Sequence[str], config: str, timeout: float) -> None:
-    """Makes grub.cfg by one of the programs, checks and syncs it. If it fails, the old one is put back."""
+    """Generates grub.cfg with one of the programs, checks it and syncs it. After a failure, the old file is restored."""
     before = files.read_text(ctx.root, config)
     answer = ctx.command(argv, timeout, keeps_lock=True)
     wrong = "%s failed" % os.path.basename(argv[0]) if answer.rc else ""
@@ -32,13 +32,13 @@ def make(ctx: Context, argv: Sequence[str], config: str, timeout: float) -> None
         checked = ctx.command([check, ctx.root + config], 60) if check else None
         after = files.read_text(ctx.root, config) or ""
         if checked and checked.rc:
-            wrong, said = "grub-script-check refuses what %s wrote" % argv[0], checked.tail() or "rc %d" % checked.rc
+            wrong, said = "grub-script-check rejects the file that %s wrote" % argv[0], checked.tail() or "rc %d" % checked.rc
         elif "linux" not in after and "linux" in (before or ""):
             wrong = "%s wrote a configuration that starts no kernel" % argv[0]
     if wrong:
         if before is not None and files.read_text(ctx.root, config) != before:
             files.write_atomic(ctx.root, config, before)
-        found = "%s, so the next boot goes by the old one: %s" % (wrong, said)
-        remedy = "Fix what it reports (space on /boot, the root device), then run this again: it is repeated."
-        raise error(found, config, "one made of the settings that were written", remedy, "bootloader_rebuild_failed")
+        found = "%s, so the next boot uses the old configuration: %s" % (wrong, said)
+        remedy = "Fix the reported error (space on /boot, the root device), then run this again, which repeats the step."
+        raise error(found, config, "a configuration with the new settings", remedy, "bootloader_rebuild_failed")
     files.sync_to_disk(ctx, [os.path.dirname(config)], config)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""grubby: the boot entries of Red Hat's family."""
+"""grubby: the boot entries of the Red Hat family."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..base.errors import error
 from . import files
 from .context import Context
 
-DIRECTORIES = ("/boot/loader/entries", "/boot/grub2", "/etc/default", "/etc/kernel")  # what it may write
+DIRECTORIES = ("/boot/loader/entries", "/boot/grub2", "/etc/default", "/etc/kernel")  # the directories that grubby may write
 _PATHS = ("/usr/sbin/grubby", "/usr/bin/grubby", "/sbin/grubby")
 
 
 def has(ctx: Context) -> bool:
-    """Whether it is installed."""
+    """Whether grubby is installed."""
     return ctx.executable(*_PATHS) is not None
 
 
@@ -25,7 +25,7 @@ def update(ctx: Context, add: Sequence[str], remove: Sequence[str], timeout: flo
     words += ["--args=%s" % " ".join(add)] if add else []
     answer = ctx.command(["grubby", "--update-kernel=ALL", *words], timeout, keeps_lock=True)
     if answer.rc:
-        remedy = "Fix what it reports, then run this again: it is repeated."
+        remedy = "Fix the reported error, then run this again, which repeats the step."
         found = "grubby failed: %s" % (answer.tail() or "rc %d" % answer.rc)
-        raise error(found, "boot entries", "entries with the settings that were written", remedy, "bootloader_rebuild_failed")
+        raise error(found, "boot entries", "entries with the new settings", remedy, "bootloader_rebuild_failed")
     files.sync_to_disk(ctx, [path for path in DIRECTORIES if files.names(ctx.root, path)] or ["/boot"], "boot entries")

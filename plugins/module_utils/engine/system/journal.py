@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lines of systemd's journal, bounded in time and number. Nothing is written."""
+"""Reads lines of systemd's journal, limited in time and number."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Sequence
 
 from .context import Context
 
-HOURS = 24  # older lines are of another story
+HOURS = 24  # older lines concern other events
 KERNEL = "kernel"
-_FIELDS = "MESSAGE,_TRANSPORT,_SYSTEMD_UNIT,_PID"  # __REALTIME_TIMESTAMP comes with each line
-_LONGEST = 1000  # characters of one line that are read
-_CUT = re.compile(r"[\w+./=-]*\Z")  # a word that is cut: a part of a token is not known as one
+_FIELDS = "MESSAGE,_TRANSPORT,_SYSTEMD_UNIT,_PID"  # each line also has __REALTIME_TIMESTAMP
+_LONGEST = 1000  # the most characters of one line
+_CUT = re.compile(r"[\w+./=-]*\Z")  # a truncated word: a part of a token can't be recognized
 
 
 @dataclass(eq=False, repr=False)
@@ -29,18 +29,18 @@ class Line:
 
 
 def read(ctx: Context, matches: Sequence[str], most: int, timeout: float = 30) -> tuple[list[Line], str | None]:
-    """(the last lines of this boot, oldest first, why there is no answer or None). matches: as journalctl takes them. Without systemd: none."""
+    """Returns (the last lines of this boot, oldest first, the reason of a missing answer or None). matches: for journalctl. Empty without systemd."""
     argv = ["journalctl", "--quiet", "--no-pager", "--boot", "--output=json", "--output-fields=" + _FIELDS]
     answer = ctx.command([*argv, "--since=-%dh" % HOURS, "--lines=%d" % most, *matches], timeout)
     if answer.rc == 127:
         return [], None
     if answer.rc:
-        return [], "it gave no answer within %d s" % timeout if answer.timed_out else answer.tail(1) or "rc %d" % answer.rc
+        return [], "journalctl gave no answer within %d s" % timeout if answer.timed_out else answer.tail(1) or "rc %d" % answer.rc
     return [line for line in map(_line, answer.out.splitlines()) if line], None
 
 
 def _line(text: str) -> Line | None:
-    """A line of journalctl's output; None for what is none, such as a hint."""
+    """A line from journalctl's output; None for other text, such as a hint."""
     try:
         found: Any = json.loads(text)
     except ValueError:
@@ -55,12 +55,12 @@ def _line(text: str) -> Line | None:
 
 
 def _message(value: Any) -> str:
-    """A message is a text, a list of bytes where it is none, or null where it is too long."""
+    """The message: a text, a list of bytes if it is not text, or null if it is too long."""
     if isinstance(value, list):
         value = bytes(one for one in value if isinstance(one, int) and 0 <= one < 256).decode("utf-8", "replace")
     return bounded(value) if isinstance(value, str) else ""
 
 
 def bounded(text: str) -> str:
-    """As much of a line as is read: a pattern may take the square of a line's length, and others decide about that."""
+    """The start of a line: the time of a pattern may grow with the square of the length, and any program can write long lines."""
     return text if len(text) <= _LONGEST else _CUT.sub("", text[:_LONGEST])

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""libnvfm.so.1, the library of NVIDIA's Fabric Manager, through ctypes. A child process calls it, and has a deadline.
+"""libnvfm.so.1, the library of NVIDIA's Fabric Manager, through ctypes. A child process with a deadline calls the library.
 
-The structs are those that NVIDIA documents in the Fabric Manager user guide. Each has its size and a version in its first member, and the
-library refuses another one. fmConnect's changed between the branches 550 and 575: the newer one is tried first, then the older one.
+NVIDIA documents the structs in the Fabric Manager user guide. The first member of each has its size and version, and the library refuses other
+values. The struct of fmConnect changed between the branches 550 and 575: the newer one is tried first, then the older one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Iterator, List, Sequence, Tuple
 
 try:
     import ctypes
-except ImportError:  # a Python that was built without it
+except ImportError:  # a Python without ctypes
     ctypes = None  # type: ignore[assignment]
 
 from . import child
@@ -27,7 +27,7 @@ NAMES = {
     **{-5: "FM_ST_TIMEOUT", VERSION_MISMATCH: "FM_ST_VERSION_MISMATCH", IN_USE: "FM_ST_IN_USE", NOT_CONFIGURED: "FM_ST_NOT_CONFIGURED"},
     **{NO_CONNECTION: "FM_ST_CONNECTION_NOT_VALID", NVLINK_ERROR: "FM_ST_NVLINK_ERROR", NOT_READY: "FM_ST_NOT_READY"},
 }
-# What one session asks for: ("partitions",), ("failed",), ("activate", id, [(domain, bus, device, function)]), ("deactivate", id), ("set", [id]).
+# The requests of a session: ("partitions",), ("failed",), ("activate", id, [(domain, bus, device, function)]), ("deactivate", id), ("set", [id]).
 Request = Tuple[Any, ...]
 
 _GPUS, _SWITCHES, _PARTITIONS, _PORTS = 16, 12, 64, 64
@@ -37,9 +37,9 @@ _CONNECT = 5000  # milliseconds
 
 @dataclass(eq=False, repr=False)
 class Answer:
-    """What a session returned: the rows of each request. status: of the call that ended it (SUCCESS: none), whose name is call.
+    """The result of a session: the rows of each request. status: of the failed call (SUCCESS: none), whose name is call.
 
-    unusable: why the library could not be used at all. ended: whether it came to an end before the deadline.
+    unusable: why the library could not be used at all. ended: whether the session ended before the deadline.
     """
 
     rows: List[Any] = field(default_factory=list)
@@ -57,7 +57,7 @@ def ask(path: str, address: str, requests: Sequence[Request], timeout: float) ->
         if "status" in row:
             answer.status, answer.call = row["status"], row["call"]
         elif "unusable" in row or "errno" in row:
-            answer.unusable = row.get("unusable") or "it failed with errno %d" % row["errno"]
+            answer.unusable = row.get("unusable") or "a call failed with errno %d" % row["errno"]
         else:
             answer.rows.append(row["row"])
     if ended and not found:
@@ -66,7 +66,7 @@ def ask(path: str, address: str, requests: Sequence[Request], timeout: float) ->
 
 
 def _session(path: str, address: str, requests: Sequence[Request], most: int) -> Iterator[dict[str, Any]]:
-    """In the child, which the kernel ends after most seconds."""
+    """Runs in the child, which the kernel kills after most seconds."""
     signal.alarm(most)
     if ctypes is None:
         yield {"unusable": "this Python has no module ctypes"}
@@ -109,7 +109,7 @@ def _struct(fields: Sequence[tuple[str, Any]]) -> Any:
 
 
 def _versioned(fields: Sequence[tuple[str, Any]], version: int) -> Any:
-    """A struct with its size and version in the first member."""
+    """Creates a struct with its size and version in the first member."""
     made = _struct([("version", ctypes.c_uint), *fields])()
     made.version = ctypes.sizeof(made) | version << 24
     return made
@@ -132,7 +132,7 @@ def _connect(library: Any, address: str, handle: Any) -> int:
 
 
 def _do(library: Any, handle: Any, request: Request) -> tuple[str, int, list[Any]]:
-    """(the call's name, its status, what it returned)."""
+    """Returns (the call's name, its status, its result)."""
     kind, arguments = request[0], request[1:]
     if kind == "partitions":
         return _partitions(library, handle)
@@ -153,7 +153,7 @@ def _do(library: Any, handle: Any, request: Request) -> tuple[str, int, list[Any
 
 
 def _partitions(library: Any, handle: Any) -> tuple[str, int, list[Any]]:
-    """Rows: [id, active, [(module id, PCI address or nothing)]]."""
+    """Returns rows [id, active, [(module id, PCI address or an empty text)]]."""
     number = ctypes.c_uint
     gpu = _struct([
         ("module", number), ("uuid", ctypes.c_char * 80), ("address", ctypes.c_char * 32), ("links", number), ("most_links", number), ("rate", number),
@@ -169,7 +169,7 @@ def _partitions(library: Any, handle: Any) -> tuple[str, int, list[Any]]:
 
 
 def _failed(library: Any, handle: Any) -> tuple[str, int, list[Any]]:
-    """Rows: [gpu or switch, PCI address, UUID, [port]]."""
+    """Returns rows [gpu or switch, PCI address, UUID, [port]]."""
     number = ctypes.c_uint
     device = _struct([("uuid", ctypes.c_char * 80), ("address", ctypes.c_char * 32), ("count", number), ("ports", number * _PORTS)])
     found = _versioned([("gpu_count", number), ("switch_count", number), ("gpus", device * _GPUS), ("switches", device * _SWITCHES)], 1)

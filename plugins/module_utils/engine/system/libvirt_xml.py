@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""libvirt's domains with devices of the host: as defined (/etc), as they run (/run), as they are saved (/var/lib).
+"""Reads libvirt's domains with devices of the host: definitions (/etc), running VMs (/run) and saved VMs (/var/lib).
 
-Read from libvirt's files, so that no libvirt need answer.
+The source is libvirt's files, so libvirt itself need not be running.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ RUNNING = "/run/libvirt/qemu"
 SAVED = "/var/lib/libvirt/qemu/save"
 SNAPSHOTS = "/var/lib/libvirt/qemu/snapshot"
 _SWITCH: dict[str | None, bool] = {"on": True, "off": False}
-# A saved VM: magic, version and length of the XML, 80 bytes more, then the XML, which ends with a zero.
+# A saved VM: magic, version and length of the XML, 80 more bytes, then the XML with a zero at its end.
 _SAVE_MAGIC, _SAVE_HEADER = b"LibvirtQemud", 92
 _MOST_XML = 16 << 20
 _UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _COMMAND_LINE = "{http://libvirt.org/schemas/domain/qemu/1.0}commandline/{http://libvirt.org/schemas/domain/qemu/1.0}arg"
-# A device of VFIO among QEMU's arguments, also where they are JSON.
+# A VFIO device in QEMU's arguments, which may be JSON.
 _VFIO = re.compile(r"""\b(?:host|sysfsdev)["']?\s*[=:]\s*["']?([^\s,"'}]+)""")
 
 
@@ -38,7 +38,7 @@ _VFIO = re.compile(r"""\b(?:host|sysfsdev)["']?\s*[=:]\s*["']?([^\s,"'}]+)""")
 class Hostdev:
     """A device of the host in a VM. kind: mdev or pci; key: UUID or PCI address in sysfs' spelling. display, ramfb: None if not in the XML.
 
-    element: as libvirt has it, with all that only libvirt knows; None for a new device.
+    element: libvirt's element, with all of libvirt's own settings; None for a new device.
     """
 
     kind: str
@@ -50,15 +50,15 @@ class Hostdev:
 
     @property
     def mediated(self) -> bool:
-        """Whether it is a mediated device."""
+        """Whether the device is a mediated device."""
         return self.kind == "mdev"
 
 
 @dataclass(eq=False, repr=False)
 class Definition:
-    """A VM's XML. fixed: keys of devices on QEMU's command line, which libvirt does not manage; graphics: whether it has a screen for displays.
+    """A VM's XML. fixed: keys of devices on QEMU's command line, which libvirt does not manage; graphics: whether it has a <graphics> for displays.
 
-    ramfb: whether a <video> is a ramfb; memory: whether it is a saved state with the VM's memory.
+    ramfb: whether a <video> has the type ramfb; memory: whether this is a saved state with the VM's memory.
     """
 
     name: str
@@ -72,9 +72,9 @@ class Definition:
 
 @dataclass(eq=False, repr=False)
 class Domain:
-    """A VM. defined and live: its devices as it is defined and as it runs, None where it is not; devices: managed or not, of all, by key.
+    """A VM. defined and live: the devices of its definition and of the running VM, None without these; devices: whether each is managed, by key.
 
-    saved: which saved state needs a device, by key; suspended: whether its next start goes on with a managed save.
+    saved: the saved state that needs a device, by key; suspended: whether its next start resumes a managed save.
     fixed, graphics, ramfb: see Definition.
     """
 
@@ -90,12 +90,12 @@ class Domain:
 
     @property
     def running(self) -> bool:
-        """Whether it runs."""
+        """Whether the VM is running."""
         return self.live is not None
 
     @property
     def devices(self) -> dict[str, bool]:
-        """For each PCI address or UUID whether libvirt manages it (managed='yes'), what was plugged in since the start last."""
+        """Whether libvirt manages each PCI address or UUID (managed='yes'). Devices that were attached after the start come last."""
         other = dict.fromkeys([*self.fixed, *self.saved], False)
         return {**other, **{one.key: one.managed for one in (self.defined or []) + (self.live or [])}}
 
@@ -103,13 +103,13 @@ class Domain:
         return "%s (%s)" % (self.name, "running" if self.running else "not running")
 
     def as_dict(self) -> dict[str, Any]:
-        """For a module's result."""
+        """The values for a module's result."""
         devices = [{"device": key, "managed": managed} for key, managed in sorted(self.devices.items())]
         return {"name": self.name, "running": self.running, "devices": devices}
 
 
 def parse(text: str) -> Definition:
-    """The Definition in a domain's XML, as defined, as it runs or as it is saved; raises ValueError where it is none."""
+    """The Definition in the XML of a defined, running or saved domain. Raises ValueError for other text."""
     try:
         root = ElementTree.fromstring(text)
     except ElementTree.ParseError as exc:
@@ -137,7 +137,7 @@ def parse(text: str) -> Definition:
 
 
 def replaced(text: str, key: str, element: str) -> str | None:
-    """A domain's XML with another element in place of a device's, and all else as it was, to the letter; None where it has no such device."""
+    """A domain's XML with a device's element replaced, and all other text unchanged; None if it has no such device."""
     try:
         devices = list(ElementTree.fromstring(text).iterfind("devices/hostdev"))
     except (ElementTree.ParseError, ValueError):
@@ -150,7 +150,7 @@ def replaced(text: str, key: str, element: str) -> str | None:
 
 
 def _spans(data: bytes, path: list[str]) -> list[tuple[int, int]]:
-    """Where the elements of a path begin and end, in the order of the text."""
+    """The start and end positions of the elements of a path, in the order of the text."""
     parser = expat.ParserCreate("utf-8")
     found: list[tuple[int, int]] = []
     opened: list[tuple[str, int]] = []
@@ -183,7 +183,7 @@ def _device(kind: str, source: ElementTree.Element | None) -> str | None:
 
 
 def _vfio_devices(argument: str) -> Iterator[str]:
-    """Keys of the devices that an argument of QEMU's names by address or by their directory in sysfs."""
+    """The keys of devices that a QEMU argument names by address or by their sysfs directory."""
     for path in _VFIO.findall(argument):
         word = path.rstrip("/").rpartition("/")[2].lower()
         if _UUID.fullmatch(word):
@@ -193,25 +193,25 @@ def _vfio_devices(argument: str) -> Iterator[str]:
 
 
 def _saved_xml(root: str, path: str) -> str:
-    """The XML in the file of a VM that is saved with its memory; raises ValueError where there is none."""
+    """The XML in the file of a VM that was saved with its memory. Raises ValueError if there is none."""
     with open(root + path, "rb") as handle:
         header = handle.read(_SAVE_HEADER)
         if len(header) < _SAVE_HEADER or not header.startswith(_SAVE_MAGIC):
             raise ValueError("it is no saved VM")
         version, length = struct.unpack_from("=II", header, 16)
         if version > 0xFFFF:
-            raise ValueError("it was saved on a host with another byte order")
+            raise ValueError("the VM was saved on a host with another byte order")
         return handle.read(min(length, _MOST_XML)).split(b"\0")[0].decode("utf-8", "replace")
 
 
 def domains(ctx: Context) -> tuple[list[Domain], list[str]]:
-    """All domains that have devices, by name, and warnings of files that are no domain's."""
+    """All domains that have devices, by name, and warnings of unreadable files."""
     found, warnings = all_domains(ctx)
     return [one for one in found if one.devices], warnings
 
 
 def _sources(root: str, warnings: list[str]) -> Iterator[tuple[str, str]]:
-    """(directory, path) of all files that describe VMs. A directory of saved VMs that only root may read is a warning for others."""
+    """Returns (directory, path) of all files that describe VMs. Without root, an unreadable directory of saved VMs is a warning."""
     for directory in (DEFINED, RUNNING):
         for path in files.names(root, directory, ".xml"):
             yield directory, path
@@ -222,11 +222,11 @@ def _sources(root: str, warnings: list[str]) -> Iterator[tuple[str, str]]:
             for path in files.names(root, directory, ".xml"):
                 yield SNAPSHOTS, path
     except PermissionError as exc:
-        warnings.append("%s: only root may read it, so the devices of saved VMs are not known" % (exc.filename or SAVED)[len(root):])
+        warnings.append("%s: only root can read this directory, so the devices of saved VMs are unknown" % (exc.filename or SAVED)[len(root):])
 
 
 def all_domains(ctx: Context) -> tuple[list[Domain], list[str]]:
-    """All domains, by name, and warnings of files that are no domain's."""
+    """All domains by name, and warnings of unreadable files."""
     return ctx.once("domains", lambda: _read(ctx.root))
 
 
@@ -239,9 +239,9 @@ def _read(root: str) -> tuple[list[Domain], list[str]]:
         try:
             made = parse(_saved_xml(root, path) if directory == SAVED else files.read_text(root, path) or "")
         except FileNotFoundError:
-            continue  # a saved VM that was started at this moment
+            continue  # a saved VM that has just been started
         except (ValueError, EngineError, OSError) as exc:
-            warnings.append("%s: it can't be read as libvirt's XML of a VM (%s), so the devices of that VM are not known" % (path, exc))
+            warnings.append("%s: this file is not a VM's XML of libvirt (%s), so the devices of this VM are unknown" % (path, exc))
             continue
         name = made.name or os.path.splitext(os.path.basename(path))[0]
         _add(found.setdefault(name, Domain(name)), made, directory, path)
@@ -249,7 +249,7 @@ def _read(root: str) -> tuple[list[Domain], list[str]]:
 
 
 def _add(one: Domain, made: Definition, directory: str, path: str) -> None:
-    """Adds to a Domain what one of its files has."""
+    """Adds the content of one of its files to a Domain."""
     if directory == RUNNING:
         one.live = made.devices
     elif directory == DEFINED:

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""mdevctl: definitions, so that mdevctl and libvirt show the vGPUs that we create.
+"""mdevctl: writes definitions, so that mdevctl and libvirt show the vGPUs that we create.
 
-Definitions are ``manual``: mdevctl's own autostart fires as soon as VFs appear, and on Debian 12
-not at all. A definition is a file of JSON, /etc/mdevctl.d/<parent>/<uuid>. They are read and written in one
-go, because mdevctl takes a process for each (a tenth of a second under emulation) and leaves it to the
-system when its writes reach the disk. Then mdevctl itself is asked once whether it sees them as they are meant.
+Definitions are ``manual``, because mdevctl's own autostart runs as soon as VFs appear, and on Debian 12 not at
+all. A definition is a JSON file, /etc/mdevctl.d/<parent>/<uuid>. We read and write the files directly, because
+mdevctl needs a process for each (a tenth of a second under emulation) and does not sync its writes to disk.
+Afterwards, one call of mdevctl verifies all definitions.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _PATHS = ("/usr/sbin/mdevctl", "/usr/bin/mdevctl", "/sbin/mdevctl")
 
 
 def binary(ctx: Context) -> str | None:
-    """Where mdevctl is (Debian 12 has it in /usr/bin, others in /usr/sbin), or None."""
+    """The path of mdevctl (in /usr/bin on Debian 12, in /usr/sbin on others), or None."""
     return ctx.executable(*_PATHS)
 
 
 @dataclass(eq=False, repr=False)
 class Definition:
-    """A definition: start is auto or manual. mdev_type None: its file is damaged, and mdevctl passes over it.
+    """A definition. start: auto or manual. mdev_type: None if the file is damaged, and mdevctl ignores it.
 
-    attrs: what mdevctl writes into the device when it starts it. others: definitions of the same UUID under other parents.
+    attrs: the attributes that mdevctl writes to the device at its start. others: definitions of the same UUID with other parents.
     """
 
     uuid: str
@@ -46,21 +46,21 @@ class Definition:
 
     @property
     def all(self) -> list[Definition]:
-        """All definitions of the UUID."""
+        """All definitions with this UUID."""
         return [self, *self.others]
 
 
 def definitions(root: str) -> dict[str, Definition]:
-    """All definitions, by UUID. One in a file that mdevctl would reject (empty since a power cut: mdevctl does not sync) has no type."""
+    """All definitions, by UUID. A file that mdevctl rejects (such as an empty one after a power failure) gives a definition without a type."""
     found: dict[str, Definition] = {}
     for directory in files.names(root, DIRECTORY):
         for path in files.names(root, directory):
             name, parent = os.path.basename(path), os.path.basename(directory)
             if not _UUID.match(name):
-                continue  # such as scripts.d, which holds directories of call-out scripts
+                continue  # such as scripts.d, which has directories of call-out scripts
             text = files.read_bytes(root, path)
             if text is None:
-                continue  # a directory, or gone in the meantime
+                continue  # a directory, or removed in the meantime
             one, other = _parsed(name, parent, text), found.get(name)
             if other and one.mdev_type and not other.mdev_type:
                 one.others, other = other.all, None
@@ -83,18 +83,18 @@ def _parsed(uuid: str, parent: str, text: bytes) -> Definition:
 
 
 def define(ctx: Context, uuid: str, parent: str, mdev_type: str | None, attrs: Sequence[object] = ()) -> None:
-    """Writes a manual definition as mdevctl does. sync() syncs all of them."""
+    """Writes a manual definition in mdevctl's format. sync() syncs all definitions."""
     content: dict[str, object] = {"mdev_type": mdev_type, "start": "manual", "attrs": list(attrs)}
     files.write_atomic(ctx.root, _path(parent, uuid), json.dumps(content, indent=2) + "\n", lasting=False)
 
 
 def sync(ctx: Context) -> None:
-    """Syncs what was defined. A file that a power cut left without content until then is written again by the next run."""
+    """Syncs the written definitions. The next run rewrites a file that a power failure emptied before this."""
     files.sync_to_disk(ctx, [DIRECTORY], DIRECTORY)
 
 
 def undefine(ctx: Context, uuid: str, parent: str) -> None:
-    """Removes a definition, and its directory after the last one; the running device stays."""
+    """Removes a definition, and an empty directory. The running device stays."""
     path = _path(parent, uuid)
     files.remove(ctx.root, path)
     files.remove_empty(ctx.root, os.path.dirname(path))
@@ -105,7 +105,7 @@ def _path(parent: str, uuid: str) -> str:
 
 
 def unseen(ctx: Context, written: Iterable[tuple[str, str]], timeout: float = 30) -> dict[str, Refusal]:
-    """Errors by UUID of those (uuid, parent) that mdevctl does not see as written. Where a bad file makes its list fail, our reading counts."""
+    """The errors by UUID of those (uuid, parent) that mdevctl does not show as written. If a bad file makes its list fail, our own reading counts."""
     answer = ctx.command([binary(ctx) or "mdevctl", "list", "--defined", "--dumpjson"], timeout)
     read = {(one.parent, one.uuid): one for found in definitions(ctx.root).values() for one in found.all}
     seen = _shown(answer.out) if not answer.rc else {key: (one.mdev_type, one.start) for key, one in read.items()}
@@ -113,14 +113,14 @@ def unseen(ctx: Context, written: Iterable[tuple[str, str]], timeout: float = 30
     for uuid, parent in written:
         mine = read.get((parent, uuid))
         if mine is None or mine.mdev_type is None or seen.get((parent, uuid)) != (mine.mdev_type, mine.start):
-            remedy = "Check 'mdevctl list -d', or set mdevctl: false to do without definitions."
+            remedy = "Check 'mdevctl list -d', or set mdevctl: false to use no definitions."
             expected = "a definition in %s" % _path(parent, uuid)
             errors[uuid] = Refusal("mdevctl does not show its definition", uuid, expected, remedy, "mdevctl_failed")
     return errors
 
 
 def _shown(text: str) -> dict[tuple[str, str], tuple[object, object]]:
-    """What mdevctl's JSON has: (mdev_type, start) by (parent, uuid). Lines before it are warnings, such as "[2026-11-27T20:46:06Z WARN ..."."""
+    """The content of mdevctl's JSON: (mdev_type, start) by (parent, uuid). Lines before the JSON are warnings: "[2026-11-27T20:46:06Z WARN ..."."""
     start = re.search(r"^\[(?=\s*[{\]])", text, re.MULTILINE)
     try:
         blocks = json.JSONDecoder().raw_decode(text, start.start())[0] if start else []

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""modinfo: what the kernel module nvidia on disk has in its fields."""
+"""modinfo: the fields of the kernel module nvidia on disk."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .context import Context
 NVIDIA = "nvidia"
 _SETTINGS = ("/etc/modprobe.d", "/run/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d")
 _INSTALL = re.compile(r"^[ \t]*install[ \t]+nvidia[ \t].*?\bmodprobe\b(?:[ \t]+-\S+)*[ \t]+(nvidia[\w-]*)", re.MULTILINE)
-# What stands before the answer where the loader of programs (of a stale /etc/ld.so.preload) or modinfo itself complains.
+# Errors before the answer, from the dynamic loader (a stale /etc/ld.so.preload) or from modinfo itself.
 _COMPLAINT = re.compile(r"^(?:ERROR: ld\.so: |modinfo: |libkmod: ).*\n?", re.MULTILINE)
 
 
 def module(ctx: Context, timeout: float = 30, kernel: str | None = None) -> str:
-    """The name of the file that 'modprobe nvidia' loads: Debian's packages name theirs nvidia-current, and have a line that loads it instead."""
+    """The name of the file that 'modprobe nvidia' loads. Debian's packages name it nvidia-current, and redirect modprobe to it."""
     paths = [path for directory in _SETTINGS for path in files.names(ctx.root, directory, ".conf")]
     for path in paths:
         for name in _INSTALL.findall(files.read_text(ctx.root, path) or ""):
@@ -27,12 +27,12 @@ def module(ctx: Context, timeout: float = 30, kernel: str | None = None) -> str:
 
 
 def field(ctx: Context, name: str, timeout: float = 30, kernel: str | None = None) -> str | None:
-    """One field of the module for the running kernel, or for another one; None where there is no module, empty where it lacks the field."""
+    """One field of the module for the running kernel, or for another one; None without a module, empty without the field."""
     return _ask(ctx, name, timeout, kernel, module(ctx, timeout, kernel))
 
 
 def exists(ctx: Context, name: str, timeout: float = 30) -> bool:
-    """Whether there is a module of that name for the running kernel."""
+    """Whether the running kernel has a module with this name."""
     return _ask(ctx, "version", timeout, None, name) is not None
 
 

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nvidia-smi: for what sysfs does not have (MIG, mixed sizes, the names of types that no VF offers now, a guest's license).
+"""nvidia-smi: the source of data that sysfs does not have (MIG, mixed sizes, names of types that no VF offers now, a guest's license).
 
-Its tables are for people: columns move between releases, so rows are found by what stands in them, never by position. What it changed is
-always checked again.
+Its tables are made for people, and columns move between releases. Rows are therefore found by their content, never by position. Changes that
+nvidia-smi made are always verified.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from .command import Result
 from .context import Context
 
 _PATHS = ("/usr/bin/nvidia-smi", "/usr/sbin/nvidia-smi", "/usr/local/bin/nvidia-smi")
-# A profile's name; tables put MIG before it. Numbers are short: a longer one is no row of ours.
+# A profile's name, which has the prefix MIG in tables. Numbers are short: a longer one belongs to another row.
 _PROFILE = r"(?:MIG\s+)?([0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)"
 _N = r"([0-9]{1,5})"
-# Not compiled here: most hosts are never asked, and compiling them takes longer than all else of this file.
+# Not compiled here: most hosts do not need these patterns, and compiling them would take longer than the rest of this file.
 _LGIP = r"^\W*%s\s+%s\s+%s\s+%s\s*/\s*%s\s+([0-9]{1,5}(?:\.[0-9]+)?)(?![0-9.])" % (_N, _PROFILE, _N, _N, _N)
 _LGI = r"^\W*%s\s+%s\s+%s\s+%s(?:\s+([0-9]{1,3}):([0-9]{1,3}))?[\s|]*$" % (_N, _PROFILE, _N, _N)
 _LGIPP = r"(?i)^\s*GPU\s+[0-9]+\s+Profile\s+ID\s+%s\s+Placements?\s*:\s*\{([0-9,\s]+)\}\s*:\s*([0-9]{1,3})(?![0-9])" % _N
 _LCI = r"^\W*%s\s+%s\s+(?:MIG\s+)?((?:[0-9]{1,2}c\.)?[0-9]{1,2}g\.[0-9]{1,4}gb[^\s|]*)\s+%s\s+%s(?![0-9])" % (_N, _N, _N, _N)
-# GRID Licensed Product until release 11, vGPU Software Licensed Product since.
+# Until release 11 "GRID Licensed Product", since then "vGPU Software Licensed Product".
 _LICENSED_PRODUCT = r"(?i)(vGPU Software|GRID) Licensed Product$"
-SRIOV = "SR-IOV"  # the Host VGPU Mode of a GPU whose vGPUs live on VFs
-_CORRUPTED = 14  # exit status: it answered, and some GPU's infoROM is corrupted
-GPUS, VGPUS = ("-q",), ("vgpu", "-q")  # what it shows of GPUs, and of the vGPUs that VMs use
-_MOST_HUNG = 2  # calls: one about all GPUs, and one about the GPU that it hangs for
+SRIOV = "SR-IOV"  # the Host VGPU Mode of a GPU whose vGPUs are created on VFs
+_CORRUPTED = 14  # exit status: the answer is valid, but a GPU's infoROM is corrupted
+GPUS, VGPUS = ("-q",), ("vgpu", "-q")  # arguments for the data of GPUs, and of vGPUs in use
+_MOST_HUNG = 2  # calls: one for all GPUs, and one for the GPU that makes it hang
 _TYPE_ID = "vgpu type id"
 _HOST_MODES = (SRIOV, "Non SR-IOV")
 
-# What becomes of a guest's row, by its section (license: _LICENSED_PRODUCT) and name.
+# The name of the attribute for a guest's row, by section (license: _LICENSED_PRODUCT) and row name.
 _GUEST_ROWS = {
     ("", "Product Name"): "name",
     ("GPU Virtualization Mode", "Virtualization Mode"): "virtualization",
@@ -49,13 +49,13 @@ _GUEST_ROWS = {
     ("license", "License Status"): "status",
 }
 
-# (nvidia-smi's number of a GPU, its address, MIG mode now, MIG mode after a reset); None where it has no MIG.
+# (nvidia-smi's number of a GPU, its address, current MIG mode, MIG mode after a reset); None without MIG.
 Mode = Tuple[int, str, Optional[bool], Optional[bool]]
 
 
 @dataclass(eq=False, repr=False)
 class Active:
-    """A vGPU that a VM uses, as vgpu -q shows it. type: short name; type_id: its number; uuid: of its mediated device; instance: of MIG.
+    """A vGPU in use, from vgpu -q. type: short name; type_id: its number; uuid: of its mediated device; instance: of MIG.
 
     None: not shown.
     """
@@ -70,7 +70,7 @@ class Active:
 
 @dataclass(eq=False, repr=False)
 class GuestGpu:
-    """A GPU as nvidia-smi -q shows it in a guest. product and status: of its license; each None where it is not shown."""
+    """A GPU in a guest, from nvidia-smi -q. product and status: of its license. None: not shown."""
 
     address: str
     name: str | None = None
@@ -82,14 +82,14 @@ class GuestGpu:
 
 
 def binary(ctx: Context) -> str | None:
-    """Where nvidia-smi is, or None."""
+    """The path of nvidia-smi, or None."""
     return ctx.executable(*_PATHS)
 
 
 def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
-    """Runs it; rc 127 when it isn't there, 124 when it did not end. One that hangs is not called again in this run.
+    """Runs nvidia-smi; rc 127 if it is not installed, 124 if it did not end. A call that hung is not repeated in this run.
 
-    A GPU whose call hangs does not silence the others, unless several calls do.
+    After one hanging call for a GPU, calls for others are still made, but not after several.
     """
     gpu = next((after for here, after in zip(arguments, arguments[1:]) if here == "-i"), "")
     left = timeout if ctx.smi_deadline is None else min(timeout, ctx.smi_deadline - ctx.clock.now())
@@ -104,24 +104,24 @@ def call(ctx: Context, arguments: Sequence[str], timeout: float = 60) -> Result:
 
 
 def silence(ctx: Context) -> str | None:
-    """Why nvidia-smi reports nothing at all, as a clause; None when it does."""
+    """The reason for which nvidia-smi reports nothing, as a clause; None if it works."""
     if ctx.smi_silent or binary(ctx):
         return ctx.smi_silent
-    return "nvidia-smi is not there (searched in %s)" % ", ".join(_PATHS)
+    return "nvidia-smi is not installed (searched in %s)" % ", ".join(_PATHS)
 
 
 def _switch(word: str) -> bool | None:
-    """Enabled, Disabled, or (for [N/A] and what else there is) None."""
+    """The value of Enabled or Disabled; None for [N/A] and other words."""
     return {"enabled": True, "disabled": False}.get(word.strip().strip("[]").lower())
 
 
 def _table(ctx: Context, option: str, row: str, timeout: float, pf: str | None) -> list[tuple[str, ...]]:
-    """The rows of one of MIG's tables, of all GPUs or of one. A host without MIG answers in words, with whatever exit status."""
+    """The rows of one of MIG's tables, for all GPUs or for one. On a host without MIG, the output is text with any exit status."""
     return re.findall(row, call(ctx, ["mig", *(["-i", pf] if pf else []), option], timeout).out, re.MULTILINE)
 
 
 def modes(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[Mode] | None:
-    """Modes of all GPUs, or of one; None when it gave no answer. A GPU that does not answer has a number of nvidia-smi's, but may have no line."""
+    """The MIG modes of all GPUs or of one; None without an answer. nvidia-smi numbers unresponsive GPUs, too, but may print no line for them."""
     alone = ["-i", pf] if pf else []
     answer = call(ctx, [*alone, "--query-gpu=index,pci.bus_id,mig.mode.current,mig.mode.pending", "--format=csv,noheader"], timeout)
     lines = [[word.strip() for word in line.split(",")] for line in answer.out.splitlines()]
@@ -130,12 +130,12 @@ def modes(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[Mode
 
 
 def mode(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool | None, bool | None]:
-    """(current, pending) of one GPU; (None, None) when unknown."""
+    """Returns (current, pending) of one GPU; (None, None) if unknown."""
     return next(((current, pending) for dummy, one, current, pending in modes(ctx, timeout, pf) or () if one == pf), (None, None))
 
 
 def profiles(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, Profile]]:
-    """(number of the GPU, Profile) for each row of mig -lgip."""
+    """Returns (number of the GPU, Profile) for each row of mig -lgip."""
     return [
         (int(gpu), Profile(plain_profile(name), int(profile), int(free), int(total), float(memory)))
         for gpu, name, profile, free, total, memory in _table(ctx, "-lgip", _LGIP, timeout, pf)
@@ -143,7 +143,7 @@ def profiles(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[t
 
 
 def instances(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, GpuInstance]]:
-    """(number of the GPU, GpuInstance) for each row of mig -lgi."""
+    """Returns (number of the GPU, GpuInstance) for each row of mig -lgi."""
     return [
         (int(gpu), GpuInstance(int(instance), plain_profile(name), int(profile), int(start) if start else None, int(size) if size else None))
         for gpu, name, profile, instance, start, size in _table(ctx, "-lgi", _LGI, timeout, pf)
@@ -151,7 +151,7 @@ def instances(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[
 
 
 def placements(ctx: Context, pf: str, timeout: float = 60) -> dict[int, tuple[list[int], int]]:
-    """{profile id: (possible starts, size)} of one GPU, by mig -lgipp."""
+    """Returns {profile id: (possible starts, size)} of one GPU, from mig -lgipp."""
     return {
         int(profile): ([int(start) for start in re.findall(r"\b[0-9]{1,3}\b", starts)], int(size))
         for profile, starts, size in _table(ctx, "-lgipp", _LGIPP, timeout, pf)
@@ -159,12 +159,12 @@ def placements(ctx: Context, pf: str, timeout: float = 60) -> dict[int, tuple[li
 
 
 def compute_instances(ctx: Context, timeout: float = 60, pf: str | None = None) -> list[tuple[int, int, int]]:
-    """(number of the GPU, GPU instance, compute instance) for each row of mig -lci."""
+    """Returns (number of the GPU, GPU instance, compute instance) for each row of mig -lci."""
     return [(int(gpu), int(instance), int(compute)) for gpu, instance, dummy, dummy2, compute in _table(ctx, "-lci", _LCI, timeout, pf)]
 
 
 def types(ctx: Context, pfs: Iterable[str] = (), timeout: float = 60) -> dict[str, list[VgpuType]]:
-    """All supported vGPU types by GPU address, whatever can be created now. pfs: GPUs that are asked alone if an answer about all GPUs fails."""
+    """All supported vGPU types by GPU address, even if none can be created now. pfs: GPUs to query one by one if a query of all GPUs fails."""
     shown: list[tuple[str | None, dict[str, str]]] = []
     answer = call(ctx, ["vgpu", "-s", "-v"], timeout)
     text = answer.out
@@ -186,9 +186,9 @@ def types(ctx: Context, pfs: Iterable[str] = (), timeout: float = 60) -> dict[st
 
 
 def together(ctx: Context, query: Sequence[str], pfs: Iterable[str] = (), timeout: float = 60) -> Result:
-    """One query about several GPUs by one run; the same query has the same answer as long as ctx.smi_answers keeps it. pfs: these alone.
+    """Queries several GPUs in one run. ctx.smi_answers may cache the answer of the same query. pfs: only these GPUs.
 
-    A GPU that fell off the bus makes an answer about all GPUs fail.
+    A GPU that fell off the bus makes a query of all GPUs fail.
     """
     chosen = ",".join(pfs)
     arguments = (*query, *(("-i", chosen) if chosen else ()))
@@ -200,16 +200,16 @@ def together(ctx: Context, query: Sequence[str], pfs: Iterable[str] = (), timeou
 
 
 def running(ctx: Context, pfs: Sequence[str] = (), timeout: float = 60) -> dict[str, int]:
-    """{UUID of a mediated device: id of its GPU instance} of the vGPUs that VMs use. pfs: of these GPUs alone."""
+    """Returns {UUID of a mediated device: id of its GPU instance} for vGPUs in use. pfs: only these GPUs."""
     answer = together(ctx, VGPUS, pfs, timeout)
     found = _active(answer.out)[0] if not answer.rc else []
     return {one.uuid: one.instance for one in found if one.uuid and one.instance is not None}
 
 
 def active(ctx: Context, pf: str, timeout: float = 60) -> tuple[list[Active], str | None]:
-    """(the vGPUs of a GPU that VMs use, None), or (none, why nvidia-smi reported nothing, as a clause).
+    """Returns (the GPU's vGPUs in use, None), or (none, the reason for which nvidia-smi reported nothing, as a clause).
 
-    Each GPU is asked alone: one that fell off the bus makes an answer about all GPUs fail.
+    Each GPU is queried by itself: a GPU that fell off the bus makes a query of all GPUs fail.
     """
     answer = call(ctx, [*VGPUS, "-i", pf], timeout)
     if answer.timed_out:
@@ -219,12 +219,12 @@ def active(ctx: Context, pf: str, timeout: float = 60) -> tuple[list[Active], st
         return [], missing or "nvidia-smi ended with rc %d: %s" % (answer.rc, answer.tail(2) or "it printed nothing")
     found, counted = _active(answer.out)
     if counted > len(found):
-        return [], "nvidia-smi counts %d active vGPUs, of which %d can be read" % (counted, len(found))
+        return [], "nvidia-smi counts %d active vGPUs, of which only %d can be read" % (counted, len(found))
     return found, None
 
 
 def _active(text: str) -> tuple[list[Active], int]:
-    """(the vGPUs of vgpu -q, how many it counts)."""
+    """Returns (the vGPUs of vgpu -q, the number that it counts)."""
     found: list[Active] = []
     counted = 0
     for gpu, key, value in nvidia_smi_text.rows(text):
@@ -248,7 +248,7 @@ def _active(text: str) -> tuple[list[Active], int]:
 
 
 def mixed(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool, bool] | None:
-    """(supported, on) of mixed-size mode; None when it gave no answer. The spelling differs between releases."""
+    """Returns (supported, on) of mixed-size mode; None without an answer. The spelling differs between releases."""
     answer = call(ctx, ["-q", "-i", pf], timeout)
     text = answer.out
     sizes = re.search(r"^\s*heterogen\w*\s+time-?\s?slice\s+sizes\s*:\s*(.*?)\s*$", text, re.IGNORECASE | re.MULTILINE)
@@ -259,7 +259,7 @@ def mixed(ctx: Context, pf: str, timeout: float = 60) -> tuple[bool, bool] | Non
 
 
 def host_modes(ctx: Context, pfs: Iterable[str], timeout: float = 60) -> dict[str, str]:
-    """Host VGPU Mode (SR-IOV, Non SR-IOV) of those GPUs that have one, by address. pfs: GPUs that are asked alone if an answer about all fails."""
+    """The Host VGPU Mode (SR-IOV, Non SR-IOV) of GPUs that have one, by address. pfs: GPUs to query one by one if a query of all fails."""
     answer = call(ctx, ["-q"], timeout)
     text = answer.out
     if answer.rc and not silence(ctx):
@@ -268,13 +268,13 @@ def host_modes(ctx: Context, pfs: Iterable[str], timeout: float = 60) -> dict[st
 
 
 def fabric(ctx: Context, pfs: Iterable[str] = (), timeout: float = 60) -> dict[str, GpuFabric]:
-    """Module ids and fabric of GPUs by address; empty where it gave no answer. pfs: these alone."""
+    """The module ids and fabric of GPUs by address; empty without an answer. pfs: only these GPUs."""
     answer = together(ctx, GPUS, pfs, timeout)
     return {} if answer.rc else nvidia_smi_text.fabric(answer.out)
 
 
 def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str | None]:
-    """(GPUs of a guest, None), or (none, why nvidia-smi reported nothing, as a clause)."""
+    """Returns (GPUs of a guest, None), or (none, the reason for which nvidia-smi reported nothing, as a clause)."""
     answer = call(ctx, ["-q"], timeout)
     if answer.timed_out:
         return [], ctx.smi_silent
@@ -284,7 +284,7 @@ def guest_gpus(ctx: Context, timeout: float = 60) -> tuple[list[GuestGpu], str |
 
 
 def _guest_gpus(text: str) -> list[GuestGpu]:
-    """The GPUs of nvidia-smi -q."""
+    """The GPUs in the output of nvidia-smi -q."""
     found = [GuestGpu(head, fabric=one) for head, one in nvidia_smi_text.fabric(text).items()]
     by_address = {one.address: one for one in found}
     for gpu, path, key, value in nvidia_smi_text.sections(text):
@@ -296,35 +296,35 @@ def _guest_gpus(text: str) -> list[GuestGpu]:
 
 
 def set_mode(ctx: Context, pf: str, enabled: bool, timeout: float = 120) -> Result:
-    """MIG mode on or off. On Ampere nvidia-smi tries the reset that it needs by itself."""
+    """Sets MIG mode on or off. On Ampere, nvidia-smi itself attempts the required reset."""
     return call(ctx, ["-i", pf, "-mig", "1" if enabled else "0"], timeout)
 
 
 def reset(ctx: Context, pf: str, timeout: float = 120) -> Result:
-    """Resets a GPU: the caller has made sure that nobody uses it."""
+    """Resets a GPU. The caller has verified that the GPU is not in use."""
     return call(ctx, ["--gpu-reset", "-i", pf], timeout)
 
 
 def create_instances(ctx: Context, pf: str, numbers: Iterable[int | str], timeout: float = 120) -> Result:
-    """GPU instances by profile id (or id:start), each with its default compute instance."""
+    """Creates GPU instances by profile id (or id:start), each with its default compute instance."""
     return call(ctx, ["mig", "-i", pf, "-cgi", ",".join(map(str, numbers)), "-C"], timeout)
 
 
 def create_compute(ctx: Context, pf: str, instance: int, timeout: float = 120) -> Result:
-    """The default compute instance of a GPU instance that has none."""
+    """Creates the default compute instance of a GPU instance without one."""
     return call(ctx, ["mig", "-i", pf, "-gi", str(instance), "-cci"], timeout)
 
 
 def destroy_compute(ctx: Context, pf: str, instance: int, timeout: float = 120) -> Result:
-    """All compute instances of a GPU instance."""
+    """Destroys all compute instances of a GPU instance."""
     return call(ctx, ["mig", "-i", pf, "-gi", str(instance), "-dci"], timeout)
 
 
 def destroy_instance(ctx: Context, pf: str, instance: int, timeout: float = 120) -> Result:
-    """A GPU instance without compute instances."""
+    """Destroys a GPU instance without compute instances."""
     return call(ctx, ["mig", "-i", pf, "-gi", str(instance), "-dgi"], timeout)
 
 
 def set_mixed(ctx: Context, pf: str, enabled: bool, timeout: float = 60) -> Result:
-    """Mixed-size mode on or off; the driver refuses while the GPU holds a vGPU."""
+    """Sets mixed-size mode on or off. The driver refuses while the GPU has a vGPU."""
     return call(ctx, ["vgpu", "-shm", "1" if enabled else "0", "-i", pf], timeout)

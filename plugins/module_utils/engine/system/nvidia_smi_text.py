@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The texts that nvidia-smi prints about GPUs: a line that begins a GPU's part, and rows of a key and a value below it."""
+"""Parses nvidia-smi's text about GPUs: a line that begins a GPU's part, and rows of a key and a value below it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def head(line: str) -> str | None:
 
 
 def rows(text: str) -> Iterator[tuple[str | None, str, str]]:
-    """(address of the GPU, key in lower case, value) of each row with a colon."""
+    """Returns (address of the GPU, key in lower case, value) for each row with a colon."""
     gpu = None
     for line in text.splitlines():
         found = head(line)
@@ -31,9 +31,9 @@ def rows(text: str) -> Iterator[tuple[str | None, str, str]]:
 
 
 def sections(text: str) -> Iterator[tuple[str, list[str], str, str]]:
-    """(address of the GPU, lines that it is indented below, key, value) of each row with a colon.
+    """Returns (address of the GPU, its section headings, key, value) for each row with a colon.
 
-    Some sections have rows of the same name, and sections are distinguished by their indentation alone.
+    Some sections have rows with the same name, and only the indentation distinguishes sections.
     """
     gpu = ""
     path: list[tuple[int, str]] = []
@@ -52,12 +52,12 @@ def sections(text: str) -> Iterator[tuple[str, list[str], str, str]]:
 
 
 def heads(text: str) -> list[str]:
-    """The addresses of the GPUs that it is about."""
+    """The addresses of the GPUs in the text."""
     return [found for found in map(head, text.splitlines()) if found]
 
 
 def fabric(text: str) -> dict[str, GpuFabric]:
-    """A GPU's place on an NVSwitch board and its fabric, by address. Older drivers show the module id beside the part numbers."""
+    """Each GPU's module id on an NVSwitch board and its fabric, by address. Older drivers show the module id next to the part numbers."""
     found = {pf: GpuFabric() for pf in heads(text)}
     for pf, path, key, value in sections(text):
         shown = None if value in ("", "N/A", "[N/A]") else value

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""nvidia-smi: what GPUs and the vGPUs of VMs do at this moment, one run for all GPUs of a host.
+"""nvidia-smi: the current usage of GPUs and vGPUs, in one run for all GPUs of a host.
 
-Both questions report why there is no answer: missing (nvidia-smi is not there), timeout, failed (its exit status), unreadable (not all GPUs that must
-be there, or fewer vGPUs than it counts, can be read of what it printed).
+Both queries report the reason for a missing answer: missing (nvidia-smi is not installed), timeout, failed (its exit status), unreadable (the
+output has not all expected GPUs, or fewer vGPUs than it counts).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .context import Context
 
 ERRORS = ("missing", "timeout", "failed", "unreadable", "contradiction")
 _NONE = ("", "N/A", "[N/A]", "Not Supported", "None")
-# Sections and rows of -q and vgpu -q: names have changed between releases, so letters and spaces are compared, not the case.
+# Sections and rows of -q and vgpu -q. Names have changed between releases, so the case is ignored.
 _FRAMEBUFFER, _UTILIZATION = "fb memory usage", "utilization"
 _REASONS = ("clocks event reasons", "clocks throttle reasons")
 _THROTTLES = {
@@ -37,7 +37,7 @@ Used = TypeVar("Used")
 class GpuUsage:
     """A GPU. memory: total, reserved, used and free, in MiB; busy: share of each engine, 0 to 1; ecc_errors: of this boot, by kind.
 
-    throttled: by reason. None and what is not in a mapping: not shown.
+    throttled: by reason. None and missing keys: not shown.
     """
 
     address: str
@@ -52,7 +52,7 @@ class GpuUsage:
 
 @dataclass(eq=False, repr=False)
 class VgpuUsage:
-    """A vGPU that a VM uses. number: the driver's; uuid: of its mediated device; license: as the driver prints it. None: not shown."""
+    """A vGPU in use. number: the driver's; uuid: of its mediated device; license: as the driver prints it. None: not shown."""
 
     gpu: str
     number: str
@@ -69,7 +69,7 @@ class VgpuUsage:
 
 @dataclass(eq=False, repr=False)
 class Answer(Generic[Used]):
-    """What there is, why there is nothing (one of ERRORS), and the seconds that it took."""
+    """The rows, the reason for a missing answer (one of ERRORS), and the duration in seconds."""
 
     found: List[Used]
     error: str | None
@@ -77,7 +77,7 @@ class Answer(Generic[Used]):
 
 
 def gpus(ctx: Context, pfs: Sequence[str], expected: Sequence[str] = ()) -> Answer[GpuUsage]:
-    """nvidia-smi -q. pfs: of these GPUs alone; expected: GPUs that must be in the answer."""
+    """Runs nvidia-smi -q. pfs: only these GPUs; expected: GPUs that must be in the answer."""
     began = ctx.clock.now()
     answer = nvidia_smi.together(ctx, nvidia_smi.GPUS, pfs)
     found = _gpus(answer.out) if not answer.rc else []
@@ -86,7 +86,7 @@ def gpus(ctx: Context, pfs: Sequence[str], expected: Sequence[str] = ()) -> Answ
 
 
 def vgpus(ctx: Context, pfs: Sequence[str], expected: Sequence[str] = ()) -> Answer[VgpuUsage]:
-    """nvidia-smi vgpu -q. pfs: of these GPUs alone; expected: GPUs that must be in the answer."""
+    """Runs nvidia-smi vgpu -q. pfs: only these GPUs; expected: GPUs that must be in the answer."""
     began = ctx.clock.now()
     answer = nvidia_smi.together(ctx, nvidia_smi.VGPUS, pfs)
     found = _vgpus(answer.out) if not answer.rc else []
@@ -113,7 +113,7 @@ def _text(value: str) -> str | None:
 
 
 def _share(value: str) -> float | None:
-    """37 % as 0.37; what is no share is none."""
+    """The value of a percentage: 0.37 for 37 %; None for other text."""
     match = re.match(r"^([0-9]{1,3}) ?%$", value)
     return int(match.group(1)) / 100 if match and int(match.group(1)) <= 100 else None
 
@@ -150,14 +150,14 @@ def _gpu_row(gpu: GpuUsage, path: Sequence[str], key: str, value: str) -> None:
 
 
 def _ecc_kind(section: Sequence[str], key: str) -> str | None:
-    """Which errors a row counts. GPUs before Turing have a section for single and one for double bits, each with its total."""
+    """The kind of errors that a row counts. GPUs before Turing have separate sections for single-bit and double-bit errors, each with a total."""
     if not section:
         return "uncorrectable" if "uncorrectable" in key else "correctable"
     return {"single bit": "correctable", "double bit": "uncorrectable"}.get(section[0]) if key == "total" else None
 
 
 def _shared_row(memory: dict[str, int], busy: dict[str, float], section: str, key: str, value: str) -> None:
-    """A row that GPUs and vGPUs have."""
+    """Adds a row that GPUs and vGPUs have in common."""
     size, share = mebibytes(value), _share(value)
     if section == _FRAMEBUFFER and size is not None:
         memory[key] = size
@@ -182,7 +182,7 @@ def _vgpu_row(vgpu: VgpuUsage, section: str, key: str, value: str) -> None:
     elif key == "mdev uuid" and len(value) == 36:
         vgpu.uuid = value.lower()
     elif key == "vm name":
-        vgpu.vm = _text(value.partition(",")[0])  # some releases print all of QEMU's option: win10,debug-threads=on
+        vgpu.vm = _text(value.partition(",")[0])  # some releases print QEMU's whole option: win10,debug-threads=on
     elif key == "vm uuid":
         vgpu.vm_uuid = _text(value.lower())
     elif key == "vgpu name":

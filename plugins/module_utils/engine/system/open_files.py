@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who has a device open: through /proc/*/fd, which is right whatever libvirt knows.
+"""Finds the processes that have a device open, from /proc/*/fd, which does not depend on libvirt.
 
-Devices are compared by their numbers, not by their paths: a process in a container, a chroot or a mount namespace has other paths.
+Devices are compared by number, not by path: paths differ in a container, a chroot or a mount namespace.
 A process that can't be read counts as a user of every device.
 """
 
@@ -22,26 +22,26 @@ from .sysfs import Sysfs
 
 Number = Tuple[int, int]
 
-NVIDIA_MAJOR = 195  # of /dev/nvidiaN and /dev/nvidiactl, assigned by the kernel (Documentation/admin-guide/devices.txt)
-_TIMEOUT = 30  # seconds for one walk: a file on a network file system that hangs does not let itself be examined
-_FRESH = 1  # seconds for which one walk serves a batch of removals, as far as no process is new
+NVIDIA_MAJOR = 195  # the major number of /dev/nvidiaN and /dev/nvidiactl, assigned by the kernel (Documentation/admin-guide/devices.txt)
+_TIMEOUT = 30  # seconds for one walk: a stat of a file on a hanging network file system does not return
+_FRESH = 1  # seconds for which one walk is reused in a batch of removals, except for new processes
 _GONE = (errno.ENOENT, errno.ESRCH)
-# Open files that no path leads to: sockets, pipes, and the kernel's anonymous files.
+# Open files without a path: sockets, pipes, and the kernel's anonymous files.
 _PATHLESS = re.compile(r"[a-z_]+:")
-# Of those, what a VM is, and a device of VFIO's: the nodes that they came from may be closed by now (Firecracker closes /dev/kvm).
+# The anonymous files of a VM and of a VFIO device. The original device nodes may be closed by now (Firecracker closes /dev/kvm).
 _MACHINE = re.compile(r"anon_inode:(?:kvm-v(?:m|cpu)\b|\[vfio-device\])")
-# The first PID namespace, which is the host's: PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h, 0xEFFFFFFC since Linux 3.8.
+# The host's PID namespace: PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h, 0xEFFFFFFC since Linux 3.8.
 _HOST = "pid:[4026531836]"
 _INSIDE = "/proc shows only the processes of a container (%s)"
 _OUTSIDE = "run this on the host itself, or in a container with the host's PID namespace and its /proc (--pid=host, hostPID: true)"
 _UNREAD = "run this as root with all capabilities (CAP_SYS_PTRACE), and check dmesg for a security module"
-_COMM = 15  # longest name of a process
+_COMM = 15  # the most characters of a process name
 _NO_NUMBER, _NODELESS = (-1, -1), (-1, 0)
-_END: list[Any] = [0, []]  # the last row of a walk: no process has this pid
+_END: list[Any] = [0, []]  # the last row of a walk; no process has this pid
 
 
 def vm_name(words: Sequence[str]) -> str | None:
-    """The guest's name in QEMU's arguments, or None: -name web1, or guest=web1 among others; a comma in it is doubled."""
+    """The guest's name in QEMU's arguments, or None: -name web1, or guest=web1 among other settings. A comma in the name is doubled."""
     for here, after in zip(words, words[1:]):
         if here not in ("-name", "--name"):
             continue
@@ -54,18 +54,18 @@ def vm_name(words: Sequence[str]) -> str | None:
 
 
 def inside(sysfs: Sysfs) -> str | None:
-    """As a clause, that /proc is not the host's, which has all processes; None where it is: there pid 1 is in the first PID namespace."""
-    namespace = sysfs.target("/proc/1/ns/pid")  # None: a kernel without such namespaces, or no right to read it, and then no open files either
+    """A clause if /proc does not show all processes of the host; None if it does: pid 1 is in the host's PID namespace."""
+    namespace = sysfs.target("/proc/1/ns/pid")  # None: a kernel without PID namespaces, or no permission, and then no open files can be read either
     return None if namespace in (None, _HOST) else _INSIDE % namespace
 
 
 def _walk(sysfs: Sysfs, known: Container[int]) -> Iterator[list[Any]]:
-    """For each process that is not known [pid], then [pid, numbers of the devices that it has open], or [pid, None] if that can't be read. At last _END."""
+    """Yields for each unknown process [pid], then [pid, numbers of its open devices], or [pid, None] if these can't be read. Finally yields _END."""
     try:
         pids = sorted(int(name) for name in sysfs.names("/proc") if name.isdigit())
     except OSError:
         pids = []
-    if 1 not in pids:  # hidden by an option of the mount (hidepid), as others are
+    if 1 not in pids:  # hidden by the mount option hidepid, like others
         yield [1, None]
     for pid in [one for one in pids if one not in known]:
         yield [pid]
@@ -77,7 +77,7 @@ def _walk(sysfs: Sysfs, known: Container[int]) -> Iterator[list[Any]]:
 
 
 def _of_threads(sysfs: Sysfs, pid: int) -> set[Number]:
-    """Of a process whose first thread has ended, which then shows no open files; the threads that go on do."""
+    """The open devices of a process whose first thread has ended. Only its other threads show open files then."""
     found: set[Number] = set()
     for name in sysfs.list("/proc/%d/task" % pid) if not sysfs.names("/proc/%d/fd" % pid) else ():
         try:
@@ -103,7 +103,7 @@ def _devices(sysfs: Sysfs, directory: str) -> set[Number]:
             raise
         try:
             number = sysfs.node(path)
-        except OSError:  # closed, or a network file system or FUSE that refuses: no device of the kernel's is on such
+        except OSError:  # closed, or refused by a network file system or FUSE, which has no device nodes
             continue
         if number:
             found.add(number)
@@ -111,7 +111,7 @@ def _devices(sysfs: Sysfs, directory: str) -> set[Number]:
 
 
 class OpenFiles:
-    """The devices of VFIO, KVM, IOMMUFD and NVIDIA that processes have open. One walk of /proc."""
+    """The devices of VFIO, KVM, IOMMUFD and NVIDIA that processes have open, from one walk of /proc."""
 
     def __init__(self, sysfs: Sysfs) -> None:
         self._sysfs = sysfs
@@ -122,11 +122,11 @@ class OpenFiles:
         self.read_new()
 
     def read_new(self) -> None:
-        """Reads the processes that came since the last walk."""
+        """Reads the processes that are new since the last walk."""
         rows, ended = self._sysfs.apart(lambda: _walk(self._sysfs, self._known), _TIMEOUT)
         found = {row[0]: row[1] if len(row) > 1 else None for row in rows if isinstance(row, list)}
         self._known |= set(found)
-        by_number = {number: set(pids) for number, pids in self._by_number.items()}  # another thread may go through the old ones
+        by_number = {number: set(pids) for number, pids in self._by_number.items()}  # another thread may iterate over the old sets
         for pid, numbers in found.items():
             if numbers is None:
                 self._unread.append(pid)
@@ -144,7 +144,7 @@ class OpenFiles:
         self._natives = {one for one in self._by_number if majors.get(one[0], "").startswith("nvidia")}
 
     def _number(self, directory: str) -> Number | None:
-        """A device's numbers as its directory in sysfs has them."""
+        """A device's numbers from its sysfs directory."""
         match = re.match(r"^([0-9]{1,9}):([0-9]{1,9})$", self._sysfs.read_or(directory + "/dev", ""))
         return (int(match.group(1)), int(match.group(2))) if match else None
 
@@ -156,7 +156,7 @@ class OpenFiles:
         return Holder(pid, command if vm else shown, vm)
 
     def _of(self, numbers: Iterable[Number | None]) -> list[Holder]:
-        """Holders of any of the devices, by pid; the last one stands for the processes that can't be read."""
+        """The holders of any of the devices, by pid. The last one represents the processes that can't be read."""
         pids = {pid for number in numbers if number for pid in self._by_number.get(number, ())}
         return [self._holder(pid) for pid in sorted(pids)] + self._not_read()
 
@@ -164,15 +164,15 @@ class OpenFiles:
         if not self._unread:
             return []
         if self._inside:
-            return [Holder(1, "%s; who else has devices open can't be read" % self._inside, remedy=_OUTSIDE)]
+            return [Holder(1, "%s; other users of devices can't be read" % self._inside, remedy=_OUTSIDE)]
         one, more = self._holder(self._unread[0]), len(self._unread) - 1
-        others = ", nor those of %d more processes" % more if more else ""
+        others = ", and neither can those of %d more processes" % more if more else ""
         one.command, one.remedy = "%s; its open files can't be read%s" % (one.command, others), _UNREAD
         return [one]
 
     @property
     def vfio(self) -> bool:
-        """Whether anything of VFIO is open, so that it is worth checking who has which device."""
+        """Whether any VFIO device is open. If not, no holders need to be read."""
         return bool(self._vfio or self._unread)
 
     def _vfio_numbers(self, device_path: str) -> list[Number | None]:
@@ -182,24 +182,24 @@ class OpenFiles:
         return [self._number(one) for one in directories]
 
     def of_device(self, device_path: str) -> list[Holder]:
-        """Holders of a device through VFIO: its group (also one without an IOMMU), or its own character device on new kernels."""
+        """The holders of a device through VFIO: its group (also without an IOMMU), or its own character device on new kernels."""
         return self._of(self._vfio_numbers(device_path))
 
     def of_gpu(self, minor: int | None) -> list[Holder]:
-        """Processes that have the GPU's own device node open: monitoring, persistenced, DCGM."""
+        """The processes that have the GPU's own device node open: monitoring, persistenced, DCGM."""
         return self._of([(NVIDIA_MAJOR, minor)]) if minor is not None else []
 
     def natives(self) -> list[Holder]:
-        """Processes that have a device node of NVIDIA's driver open."""
+        """The processes that have a device node of NVIDIA's driver open."""
         return self._of(self._natives)
 
     def jobs(self, gpus: Iterable[str]) -> list[Holder]:
-        """Whose work ends with the driver or the machine: as natives, or of a DRM node of the GPUs (directories); without NVIDIA's services."""
+        """The processes that need the driver: natives and users of the GPUs' DRM nodes (directories), without NVIDIA's services."""
         drm = [number for directory in gpus for number in self._drm(directory)]
         return self.without(daemons.ALL, self._of([*self._natives, *drm]))
 
     def without(self, programs: Iterable[str], holders: Iterable[Holder]) -> list[Holder]:
-        """Those of the holders that are none of these programs; what can't be read is none of them."""
+        """The holders that are not one of these programs. Unreadable processes count as other programs."""
         return [one for one in holders if one.remedy or not self._is_one(one, programs)]
 
     def _is_one(self, holder: Holder, programs: Iterable[str]) -> bool:
@@ -210,16 +210,16 @@ class OpenFiles:
         return [self._number("%s/drm/%s" % (directory, name)) for name in self._sysfs.list(directory + "/drm")]
 
     def of_nodes(self, minor: int | None, directory: str) -> set[int]:
-        """Pids of processes that have a GPU's own nodes open: /dev/nvidiaN, or those of DRM."""
+        """The pids of processes that have a GPU's own nodes open: /dev/nvidiaN, or those of DRM."""
         numbers = [*self._drm(directory), (NVIDIA_MAJOR, minor) if minor is not None else None]
         return {pid for number in numbers if number for pid in self._by_number.get(number, ())}
 
     def machines(self) -> list[Holder]:
-        """Processes that run VMs: /dev/kvm, /dev/iommu or anything of VFIO is open, or what came from it."""
+        """The processes that run VMs: they have /dev/kvm, /dev/iommu, a VFIO device or an anonymous file of these open."""
         return self._of(self._machines)
 
     def devices(self) -> dict[int, set[str]]:
-        """What each process has of VFIO, by pid: PCI addresses, and UUIDs of mediated devices. All devices of a group that it holds."""
+        """The VFIO devices of each process, by pid: PCI addresses, and UUIDs of mediated devices, for all devices of an open group."""
         found: dict[int, set[str]] = {}
         for name in self._sysfs.list("/sys/class/vfio") if self._vfio else ():
             pids = self._by_number.get(self._number("/sys/class/vfio/" + name) or _NO_NUMBER, ())
@@ -234,15 +234,15 @@ class OpenFiles:
 
 
 class Watch:
-    """One walk of /proc for a batch of removals: a walk for each takes minutes where there are hundreds of VMs."""
+    """One walk of /proc for a batch of removals: a walk for each would take minutes on a host with hundreds of VMs."""
 
     def __init__(self, sysfs: Sysfs, clock: Clock) -> None:
         self._sysfs, self._clock, self._one = sysfs, clock, threading.Lock()
         self._last: tuple[float, OpenFiles] | None = None
 
     def open_files(self) -> OpenFiles:
-        """As they are in new processes, and were a moment ago in others."""
-        with self._one:  # GPUs are worked on in threads
+        """The open files: of new processes the current ones, of others those of the last walk."""
+        with self._one:  # threads handle several GPUs in parallel
             now = self._clock.now()
             if self._last is None or now - self._last[0] > _FRESH:
                 self._last = (now, OpenFiles(self._sysfs))

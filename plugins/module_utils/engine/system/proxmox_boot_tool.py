@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""proxmox-boot-tool: the EFI partitions that Proxmox VE boots from, which are not mounted."""
+"""proxmox-boot-tool: the EFI partitions from which Proxmox VE boots, and which are not mounted."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ from ..base.errors import error
 from . import files
 from .context import Context
 
-# The partitions, one UUID a line. Where this file is, the boot goes by those partitions alone.
+# The partitions, one UUID a line. If this file exists, the host boots only from these partitions.
 PARTITIONS = "/etc/kernel/proxmox-boot-uuids"
 _PATHS = ("/usr/sbin/proxmox-boot-tool", "/usr/bin/proxmox-boot-tool", "/sbin/proxmox-boot-tool")
 _CODE = "bootloader_rebuild_failed"
-_OURS = re.compile(r"/vgpu-boot-([0-9]+)-[^/]+\Z")  # a directory of read(), with the pid of who made it
+_OURS = re.compile(r"/vgpu-boot-([0-9]+)-[^/]+\Z")  # a directory that read() created, with its pid
 
 
 @dataclass(eq=False, repr=False)
 class Partition:
-    """What is on one of the partitions. texts: of grub.cfg and of entries, by their path there."""
+    """The content of one partition. texts: of grub.cfg and of entries, by path on the partition."""
 
     uuid: str
     texts: Dict[str, str] = field(default_factory=dict)
 
 
 def has(ctx: Context) -> bool:
-    """Whether this host boots by it."""
+    """Whether this host boots with proxmox-boot-tool."""
     return ctx.executable(*_PATHS) is not None and bool(uuids(ctx))
 
 
 def uuids(ctx: Context) -> list[str]:
-    """The partitions' UUIDs."""
+    """The UUIDs of the partitions."""
     return (files.read_text(ctx.root, PARTITIONS) or "").split()
 
 
 def refresh(ctx: Context, timeout: float) -> None:
-    """Writes kernels and configuration to all partitions; it mounts and unmounts them, which syncs."""
+    """Writes kernels and configuration to all partitions. The tool mounts and unmounts them, which syncs the files."""
     answer = ctx.command(["proxmox-boot-tool", "refresh"], timeout, keeps_lock=True)
     if answer.rc:
-        remedy = "Fix what it reports (space on the EFI partitions), then run this again: it is repeated."
+        remedy = "Fix the reported error (space on the EFI partitions), then run this again, which repeats the step."
         found = "'proxmox-boot-tool refresh' failed: %s" % (answer.tail() or "rc %d" % answer.rc)
-        raise error(found, PARTITIONS, "boot partitions with the settings that were written", remedy, _CODE)
+        raise error(found, PARTITIONS, "boot partitions with the new settings", remedy, _CODE)
 
 
 def read(ctx: Context, timeout: float = 60) -> list[Partition]:
-    """What is on each partition; one that is not mounted is mounted read-only for this."""
+    """The content of each partition. An unmounted partition is mounted read-only for this."""
     _unmount_left(ctx, timeout)
     found = []
     for uuid in uuids(ctx):
         device = "/dev/disk/by-uuid/" + uuid
         if not os.path.exists(ctx.root + device):
-            continue  # of a disk that is gone: nothing boots from it
+            continue  # the disk is gone, so nothing boots from it
         mounted = _mounted(ctx, os.path.realpath(ctx.root + device))
         if mounted:
             found.append(_partition(uuid, ctx.root + mounted))
@@ -66,19 +66,20 @@ def read(ctx: Context, timeout: float = 60) -> list[Partition]:
             answer = ctx.command(["mount", "-o", "ro", device, directory], timeout)
             if answer.rc:
                 remedy = "Check 'proxmox-boot-tool status'. Nothing was changed."
-                raise error("it can't be mounted: %s" % answer.tail(), "boot partition " + uuid, "a partition with GRUB or systemd-boot", remedy, _CODE)
+                wrong = "the partition can't be mounted: %s" % answer.tail()
+                raise error(wrong, "boot partition " + uuid, "a partition with GRUB or systemd-boot", remedy, _CODE)
             try:
                 found.append(_partition(uuid, directory))
             finally:
                 ctx.command(["umount", directory], timeout)
         finally:
-            with contextlib.suppress(OSError):  # still mounted: a reboot ends that
+            with contextlib.suppress(OSError):  # still mounted: the next reboot unmounts it
                 os.rmdir(directory)
     return found
 
 
 def _unmount_left(ctx: Context, timeout: float) -> None:
-    """Unmounts what a killed run of ours left mounted read-only: the kernel mounts it for nobody's writing then, so no refresh would reach it."""
+    """Unmounts partitions that a killed run of ours left mounted read-only. The tool could not mount them for writing otherwise."""
     for dummy, place in _mounts(ctx):
         match = _OURS.search(place)
         if match and not ctx.sysfs.exists("/proc/" + match.group(1)):
@@ -88,18 +89,18 @@ def _unmount_left(ctx: Context, timeout: float) -> None:
 
 
 def _mounts(ctx: Context) -> list[tuple[str, str]]:
-    """Devices, and where they are mounted."""
+    """The devices with their mount points."""
     lines = [line.split() for line in ctx.sysfs.read_or("/proc/mounts", "").splitlines()]
     return [(words[0], words[1]) for words in lines if len(words) > 1]
 
 
 def _mounted(ctx: Context, device: str) -> str | None:
-    """Where a device is mounted, or None."""
+    """The mount point of a device, or None."""
     return next((place for one, place in _mounts(ctx) if one == device), None)
 
 
 def _partition(uuid: str, directory: str) -> Partition:
-    """What lies below a mount point."""
+    """The content below a mount point."""
     paths = [*files.names("", directory + "/loader/entries", ".conf"), directory + "/grub/grub.cfg"]
     texts = {path[len(directory):]: files.read_text("", path) for path in paths}
     return Partition(uuid, {path: text for path, text in texts.items() if text is not None})

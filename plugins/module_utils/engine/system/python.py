@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Python that runs the engine on the host without a controller."""
+"""Finds the Python that runs the engine on the host without a controller."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ for python in %s %s /usr/bin/python3.[0-9] /usr/bin/python3.[0-9][0-9] /usr/libe
         exec "$python" -I "$0" "$@"
     fi
 done
-echo "$0: it needs Python 3.8 or newer, and none is in /usr/bin. Install python3, or run the playbook again." >&2
+echo "$0: Python 3.8 or newer is required, but /usr/bin has none. Install python3, or run the playbook again." >&2
 exit 127
 """
 
 
 def interpreter(ctx: Context, running: str = sys.executable, timeout: float = 60) -> str:
-    """Path of the system's Python if it is 3.8 or newer, else of the running one, whose virtual environment may be gone at the next boot."""
+    """The path of the system's Python if it is 3.8 or newer, else of the running one, whose virtual environment may be gone at the next boot."""
     same = os.path.realpath(SYSTEM) == os.path.realpath(running)
     return SYSTEM if same or not ctx.command([SYSTEM, "-I", "-c", _TOO_OLD], timeout).rc else running
 
 
 def first_lines(interpreter: str) -> str:
-    """What a file that Python runs begins with.
+    """The first lines of a file that Python runs.
 
-    A Python other than the system's may go at the next upgrade of the distribution: then the first that can run the file is taken.
+    An upgrade of the distribution may remove a Python other than the system's. The first one that can run the file is used then.
     """
     if interpreter == SYSTEM:
         return "#!%s -I\n" % SYSTEM

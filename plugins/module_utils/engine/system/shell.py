@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""sh: what files of shell assignments set, found by the host's own shell in a clean environment, one after the other."""
+"""sh: evaluates files of shell assignments in order, with the host's own shell in a clean environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .context import Context
 Variables = Dict[str, str]
 TIMEOUT = 20
 _PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
-# As grub-mkconfig: a command that fails ends it. What the files print is thrown away; errors of the shell come before the mark of their file.
+# As in grub-mkconfig, a failed command ends the script. The files' output is discarded. Errors of the shell precede the mark of their file.
 _SCRIPT = r"""
 set -ae
 for __vgpu_file; do
@@ -27,9 +27,9 @@ _OWN = ("__vgpu_file", "_", "PWD", "OLDPWD", "SHLVL", "PATH")
 
 
 def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout: float = TIMEOUT) -> List[Variables]:
-    """The variables after each of the texts; the texts are sourced in one shell. paths: where they are, for the message. EngineError if one fails.
+    """The variables after each of the texts, which are sourced in one shell. paths: for messages. Raises EngineError if a text fails.
 
-    sh reads them from files of root's alone: its arguments are shown to everybody by ps, and a kernel command line may have a password.
+    sh reads the texts from files that only root can read: ps shows arguments to all users, and a kernel command line may have a password.
     """
     for text, path in zip(texts, paths):
         if "\0" in text:
@@ -47,7 +47,7 @@ def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout:
             inside, noise = False, ""
         elif inside:
             name, dummy, value = part.partition("=")
-            name = name.rpartition("\n")[2]  # before the first one, the loader of programs may complain (of /etc/ld.so.preload)
+            name = name.rpartition("\n")[2]  # the dynamic loader may print an error before the first one (about /etc/ld.so.preload)
             if name not in _OWN:
                 found[-1][name] = value
         else:
@@ -60,5 +60,5 @@ def variables(ctx: Context, texts: Sequence[str], paths: Sequence[str], timeout:
 
 
 def _unreadable(path: str, found: str) -> Exception:
-    remedy = "Mend the file ('sh -e %s' shows what fails), then run again. Nothing was changed." % path
-    return error("sh can't source it: %s" % found, path, "shell assignments, as GRUB's own tools source them", remedy, "grub_defaults_broken")
+    remedy = "Correct the file ('sh -e %s' shows the error), then run again. Nothing was changed." % path
+    return error("sh can't source the file: %s" % found, path, "shell assignments, as for GRUB's own tools", remedy, "grub_defaults_broken")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""NVIDIA's sriov-manage. Its exit status proves nothing: callers check sysfs. Interrupted, it leaves the PF without a driver or on pci-pf-stub."""
+"""NVIDIA's sriov-manage. Its exit status is unreliable: callers check sysfs. If interrupted, it leaves the PF without a driver or on pci-pf-stub."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PATH = "/usr/lib/nvidia/sriov-manage"
 
 
 def busy(answer: Result) -> bool:
-    """Whether the unbindLock was refused, which alone is worth a retry."""
+    """Whether the unbindLock was refused. Only this error justifies a retry."""
     return "cannot obtain unbindlock" in answer.out.lower()
 
 

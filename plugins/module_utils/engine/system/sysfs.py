@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one door to the kernel's files below /sys, /proc and /dev. Each error becomes a sentence with path, value and meaning."""
+"""The only access to the kernel's files in /sys, /proc and /dev. Each error becomes a sentence with path, value and meaning."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any, Callable, Iterable, Iterator, overload
 from ..base.errors import EngineError, Refusal
 from . import child
 
-# Where the kernel shows PCI devices.
+# The directory of PCI devices.
 PCI = "/sys/bus/pci/devices"
 PCI_DRIVERS = "/sys/bus/pci/drivers"
-# Seconds that the kernel has for one write.
+# The time limit of one write in seconds.
 PATIENCE = 60
-# What an errno from the kernel's PCI, mdev and VFIO files means to an operator.
+# The meaning of an errno from the kernel's PCI, mdev and VFIO files.
 _MEANING = {
-    errno.ENOENT: "the kernel has no such file, or its driver does not take this request",
+    errno.ENOENT: "the kernel has no such file, or its driver does not accept this request",
     errno.ENODEV: "the device is gone or is being removed",
-    errno.ENOSPC: "no room is left on this GPU for that type",
+    errno.ENOSPC: "this GPU has no capacity left for the type",
     errno.EINVAL: "the driver does not accept this value",
     errno.EBUSY: "the device is in use",
     errno.EEXIST: "it exists already",
     errno.EIO: "the driver failed; see dmesg",
-    errno.ENOMEM: "the firmware left no memory or bus numbers for it: enable SR-IOV, ARI and above-4G decoding",
+    errno.ENOMEM: "the firmware reserved no memory or bus numbers for this: enable SR-IOV, ARI and above-4G decoding",
     errno.ERANGE: "the number is larger than the GPU allows",
     errno.EPERM: "the driver refuses: a VM uses the device, or the caller is not root",
     errno.EACCES: "the caller is not root",
-    errno.ENXIO: "the GPU does not answer",
-    errno.ETIMEDOUT: "the kernel still waits: a process holds the device, or has ended and left its use count, which only a reboot ends",
+    errno.ENXIO: "the GPU does not respond",
+    errno.ETIMEDOUT: "the kernel is still waiting: a process has the device open, or has ended without releasing it, which requires a reboot",
 }
 
 
@@ -47,7 +47,7 @@ class SysfsError(EngineError):
 
 
 def content(path: str, size: int = -1) -> bytes:
-    """A file's content, or its first bytes. Bare calls: a host of 256 VFs has thousands of files, and open() takes four times as long."""
+    """A file's content, or its first bytes. Uses system calls: a host with 256 VFs has thousands of files, and open() takes four times as long."""
     number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(number, size) if size >= 0 else b"".join(iter(lambda: os.read(number, 1 << 16), b""))
@@ -60,7 +60,7 @@ def _text(found: bytes) -> str:
 
 
 class Sysfs:
-    """Files of the running kernel, below an injectable root."""
+    """Access to the files of the running kernel, below an injectable root."""
 
     def __init__(self, root: str = "/") -> None:
         self.root = root.rstrip("/")
@@ -69,7 +69,7 @@ class Sysfs:
         return content(self.root + path, size)
 
     def read_bytes(self, path: str, size: int = -1) -> bytes:
-        """A file's content, or its first bytes; SysfsError when it can't be read."""
+        """A file's content, or its first bytes. Raises SysfsError if the file can't be read."""
         try:
             return self._bytes(path, size)
         except OSError as exc:
@@ -88,7 +88,7 @@ class Sysfs:
         ...
 
     def read_or(self, path: str, default: str | None = None) -> str | None:
-        """As read, with a default for a file that isn't there or can't be read."""
+        """As read, with a default for a missing or unreadable file."""
         try:
             return _text(self._bytes(path))
         except OSError:
@@ -103,7 +103,7 @@ class Sysfs:
         ...
 
     def read_int(self, path: str, default: int | None = None) -> int | None:
-        """A number of at most 64 bits in any base that Python's int knows, or the default: the kernel has no others."""
+        """A number of at most 64 bits in any base that Python's int accepts, or the default. The kernel prints no larger numbers."""
         try:
             found = int(self.read_or(path, ""), 0)
         except ValueError:
@@ -111,13 +111,13 @@ class Sysfs:
         return found if -(1 << 63) <= found < 1 << 64 else default
 
     def apart(self, work: Callable[[], Iterable[Any]], timeout: float) -> tuple[list[Any], bool]:
-        """As child.rows."""
+        """Runs work in a child process, as child.rows."""
         return child.rows(work, timeout)
 
     def write(self, path: str, value: str, timeout: float = PATIENCE) -> None:
-        """Writes in one write(2). An error of write (so sysfs reports it) or of close (NVIDIA's procfs files) raises SysfsError.
+        """Writes with one write(2). An error of write (as in sysfs) or of close (NVIDIA's procfs files) raises SysfsError.
 
-        The kernel may wait in it until somebody closes the device: after timeout seconds ETIMEDOUT is raised, and the write goes on.
+        The kernel may block the write until a process closes the device. After timeout seconds ETIMEDOUT is raised, and the write continues.
         """
 
         def work() -> Iterator[int]:
@@ -133,40 +133,40 @@ class Sysfs:
         rows, ended = self.apart(work, timeout)
         if not ended:
             raise SysfsError(path, errno.ETIMEDOUT, value)
-        if rows != [0]:  # none: the child was killed
+        if rows != [0]:  # no rows: the child was killed
             raise SysfsError(path, rows[0]["errno"] if rows else errno.EINTR, value)
 
     def exists(self, path: str) -> bool:
-        """Whether the path is there."""
+        """Whether the path exists."""
         return os.access(self.root + path, os.F_OK)
 
     def names(self, path: str) -> list[str]:
-        """Names in a directory; raises OSError where it can't be read."""
+        """The names in a directory. Raises OSError if the directory can't be read."""
         return os.listdir(self.root + path)
 
     def list(self, path: str) -> list[str]:
-        """Names in a directory, sorted; none when it isn't there."""
+        """The sorted names in a directory; none without the directory."""
         try:
             return sorted(os.listdir(self.root + path))
         except OSError:
             return []
 
     def leads(self, path: str) -> str:
-        """A link's target; raises OSError where it can't be read."""
+        """A link's target. Raises OSError if the link can't be read."""
         return os.readlink(self.root + path)
 
     def node(self, path: str) -> tuple[int, int] | None:
-        """The numbers of the character device that the path leads to, None for another file; raises OSError where it can't be read."""
+        """The numbers of the character device at the path, None for another file. Raises OSError if it can't be read."""
         found = os.stat(self.root + path)
         return (os.major(found.st_rdev), os.minor(found.st_rdev)) if stat.S_ISCHR(found.st_mode) else None
 
     def link(self, path: str) -> str | None:
-        """Last part of a link's target (a driver's or group's name), or None."""
+        """The last part of a link's target (a driver's or group's name), or None."""
         target = self.target(path)
         return None if target is None else target.rpartition("/")[2]
 
     def target(self, path: str) -> str | None:
-        """A link's target as it stands there, or None."""
+        """A link's unresolved target, or None."""
         try:
             return os.readlink(self.root + path)
         except OSError:

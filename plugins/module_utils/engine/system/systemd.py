@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The services that vGPUs live on, as systemd reports them. One call for all of them."""
+"""Reads the state of the services that vGPUs require from systemd, in one call."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Units = Dict[str, Dict[str, Any]]
 
 UNITS = ("nvidia-vgpud", "nvidia-vgpu-mgr", "vgpu-restore")
 _PROPERTIES = {"LoadState": "load", "ActiveState": "active", "Result": "result", "UnitFileState": "enabled"}
-_STARTED = "InactiveExitTimestampMonotonic"  # distinguishes a one-shot that has ended from one that never ran
+_STARTED = "InactiveExitTimestampMonotonic"  # distinguishes a finished one-shot from one that never ran
 
 
 def read(ctx: Context, timeout: float = 30, units: Sequence[str] = UNITS) -> Units:
-    """Each unit's load (not-found: it is not there), active, result, enabled, and started: whether since the boot. Without systemd: empty."""
+    """Each unit's load (not-found: it does not exist), active, result, enabled, and started (since the boot). Empty without systemd."""
     properties = ",".join(["Id", *_PROPERTIES, _STARTED])
     answer = ctx.command(["systemctl", "show", "--no-pager", "--property=" + properties] + [unit + ".service" for unit in units], timeout)
     found: Units = {}

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""virsh: the only writer of libvirt's definitions. The XML of a device is built by a library, never by string operations."""
+"""virsh: the only way in which libvirt's definitions are written. A library builds the XML of a device, never string operations."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .libvirt_xml import Domain, Hostdev
 
 
 def hostdev_xml(hostdev: Hostdev) -> str:
-    """A device as libvirt takes it: its element with display, ramfb and managed as they are to be, or a new element.
+    """The XML of a device for libvirt: its element with the desired display, ramfb and managed, or a new element.
 
-    A VF is never managed: libvirt would take it from nvidia, and its vGPU would be gone. For a mediated device the attribute means nothing.
+    A VF is never managed: libvirt would unbind it from nvidia, which destroys its vGPU. For a mediated device, the attribute has no effect.
     """
     element = _new_element(hostdev) if hostdev.element is None else copy.deepcopy(hostdev.element)
     element.tail = None
@@ -44,7 +44,7 @@ def _new_element(hostdev: Hostdev) -> ElementTree.Element:
 
 
 def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
-    """Raises EngineError where libvirt does not answer."""
+    """Raises EngineError if libvirt does not answer."""
     answer = ctx.command(["virsh", "--connect", uri, "list", "--all", "--uuid"], timeout)
     if answer.rc == 127:
         remedy = "Install libvirt-clients (Debian, Ubuntu) or libvirt-client (RHEL) and the libvirt daemon."
@@ -55,21 +55,21 @@ def require_answer(ctx: Context, uri: str, timeout: float = 60) -> None:
 
 
 def change(ctx: Context, uri: str, verb: str, vm: Domain, hostdev: Hostdev, live: bool) -> None:
-    """attach-device or detach-device, of the definition or (live) of the running VM.
+    """Runs attach-device or detach-device, for the definition or (live) for the running VM.
 
-    The VM goes by its UUID: virsh looks a word up as id, then as UUID, then as name, and a name may be another VM's id or UUID.
+    The VM is identified by its UUID: virsh tries a word as id, then as UUID, then as name, and a name may be another VM's id or UUID.
     """
     with files.handed([hostdev_xml(hostdev)]) as paths:
         _run(ctx, uri, [verb, vm.uuid, *paths, "--live" if live else "--config"], vm, hostdev)
 
 
 def redefine(ctx: Context, uri: str, vm: Domain, key: str, hostdev: Hostdev) -> None:
-    """Changes a device of the definition by one write of libvirt's: killed between a detach and an attach, a run would leave the VM without it."""
+    """Changes a device of the definition in one write. With a detach and an attach, a killed run would leave the VM without the device."""
     defined = files.read_text(ctx.root, "%s/%s.xml" % (libvirt_xml.DEFINED, vm.name))
     text = libvirt_xml.replaced(defined or "", key, hostdev_xml(hostdev))
     if text is None:
-        found, remedy = "its definition has no %s any more" % key, "Run again, which reads it again."
-        raise error(found, vm.name, "the device that is changed", remedy, "changed_meanwhile")
+        found, remedy = "its definition no longer has %s" % key, "Run again, which reads the definition again."
+        raise error(found, vm.name, "the device to change", remedy, "changed_meanwhile")
     with files.handed([text]) as paths:
         _run(ctx, uri, ["define", *paths], vm, hostdev)
 
@@ -78,5 +78,5 @@ def _run(ctx: Context, uri: str, words: Sequence[str], vm: Domain, hostdev: Host
     answer = ctx.command(["virsh", "--connect", uri, *words], timeout, keeps_lock=True)
     if answer.rc:
         found = "'virsh %s' of %s failed for %s: %s" % (words[0], vm.uuid, hostdev.key, answer.tail(3) or "rc %d" % answer.rc)
-        remedy = "Check the journal of libvirtd (or virtqemud) and, where the VM runs, /var/log/libvirt/qemu/%s.log." % vm.name
+        remedy = "Check the journal of libvirtd (or virtqemud) and, for a running VM, /var/log/libvirt/qemu/%s.log." % vm.name
         raise error(found, vm.name, remedy=remedy, code="virsh_failed")

@@ -1,3 +1,3 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vGPUs: the layout, its plan, and what creates and removes them."""
+"""vGPUs: the layout, its plan, and creation and removal."""

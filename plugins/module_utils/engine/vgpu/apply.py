@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Does the steps of a layout's plan, verifies each, and watches that the vGPUs stay."""
+"""Does the steps of a layout's plan, verifies each, and monitors the new vGPUs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from ..system.sysfs import PCI, SysfsError
 from .layout import plain_params
 from .target import LayoutPlan, titled
 
-# Kinds of steps that take an existing vGPU away or change it.
+# The kinds of steps that remove or change an existing vGPU.
 _TOUCHING = {"remove": "removing it", "params": "changing its vgpu_params"}
 
 
 def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list[Step]:
-    """Runs the steps, then watches for settle seconds that no new vGPU vanishes."""
+    """Runs the steps, then monitors the new vGPUs for settle seconds."""
 
     def work() -> list[Step]:
         outcome = run(ctx, plan.steps, timeout)
         if plan.target.forgets and outcome.done:
-            with contextlib.suppress(EngineError):  # then the next run does
+            with contextlib.suppress(EngineError):  # on an error, the next run does this
                 _forget(ctx, outcome.done)
         return watch(ctx, outcome, settle)
 
@@ -41,12 +41,12 @@ def apply(ctx: Context, plan: LayoutPlan, timeout: float, settle: float) -> list
 
 
 def _forget(ctx: Context, done: Sequence[Step]) -> None:
-    """Removes from the layout file what was to go and is gone."""
+    """Drops removed vGPUs from the layout file's list of vGPUs to remove."""
     vgpus = frameworks.instances(ctx)
     there: dict[str, str | None] = {**dict.fromkeys(mdevctl.definitions(ctx.root)), **{vgpu.key: vgpu.type for vgpu in vgpus}}
     unmixed = [step.device for step in done if step.kind == "mixed" and not step.args["enabled"]]
     stored = layout_file.read(ctx.root).values()
-    homes = {one.key: gpu.address for gpu in stored for one in gpu.vgpus}  # a UUID may have moved, or was to
+    homes = {one.key: gpu.address for gpu in stored for one in gpu.vgpus}  # a UUID may have moved, or should have moved
     homes.update({vgpu.key: ctx.sysfs.link("%s/%s/physfn" % (PCI, vgpu.parent)) or vgpu.parent for vgpu in vgpus})
     for gpu in stored:
         mine = {key: name for key, name in there.items() if homes.get(key, gpu.address) == gpu.address}
@@ -57,14 +57,14 @@ def _forget(ctx: Context, done: Sequence[Step]) -> None:
 
 @dataclass(eq=False, repr=False)
 class Outcome:
-    """What run did: the steps that are done, and the ApplyError that reports the others, or None. at: when the last vGPU was created."""
+    """The result of run: the completed steps, and the ApplyError for the others, or None. at: when the last vGPU was created."""
 
     done: list[Step]
     failed: ApplyError | None
     at: float
 
     def without(self, undone: Sequence[tuple[Step, Refusal]]) -> Outcome:
-        """The same without the steps that turned out not to be done."""
+        """The same outcome without steps that were found to be undone."""
         if not undone:
             return self
         for step, problem in undone:
@@ -76,7 +76,7 @@ class Outcome:
 
 
 def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
-    """Runs the steps and verifies each; the result has what failed. GPUs are worked on at the same time if that is possible."""
+    """Runs the steps and verifies each. The result includes failures. GPUs are handled in parallel if possible."""
     created, watch_files = [ctx.clock.now()], Watch(ctx.sysfs, ctx.clock)
 
     def perform(step: Step) -> None:
@@ -86,7 +86,7 @@ def run(ctx: Context, steps: Sequence[Step], timeout: float) -> Outcome:
         if step.kind == "create":
             created[0] = ctx.clock.now()
 
-    # The driver works on several GPUs at a time, nvidia-smi does not.
+    # The driver handles several GPUs in parallel, nvidia-smi does not.
     side_by_side = ctx.side_by_side and not any(step.kind in mig_instances.KINDS for step in steps)
     failed = None
     try:
@@ -118,7 +118,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def _undefined(ctx: Context, defined: Sequence[Step]) -> list[tuple[Step, Refusal]]:
-    """Definitions that are not on the disk, or that mdevctl does not see."""
+    """The errors of definitions that are not on disk, or that mdevctl does not show."""
     try:
         mdevctl.sync(ctx)
     except EngineError as exc:
@@ -128,8 +128,8 @@ def _undefined(ctx: Context, defined: Sequence[Step]) -> list[tuple[Step, Refusa
 
 
 def watch(ctx: Context, outcome: Outcome, settle: float) -> list[Step]:
-    """Watches that the new vGPUs stay, until they are settle seconds old; returns the steps that were done, or raises what failed."""
-    left = settle - (ctx.clock.now() - outcome.at)  # definitions were written meanwhile
+    """Monitors the new vGPUs until they are settle seconds old. Returns the completed steps, or raises the failures."""
+    left = settle - (ctx.clock.now() - outcome.at)  # writing definitions took some of the time
     created = [(step, frameworks.at(ctx, str(step.device))) for step in outcome.done if step.kind == "create"]
 
     def vanished() -> list[tuple[Step, Refusal]]:
@@ -146,26 +146,26 @@ def watch(ctx: Context, outcome: Outcome, settle: float) -> list[Step]:
 
 def _does_not_stay(step: Step, wrong: str) -> Refusal:
     return Refusal(
-        "%s was created, but shortly after %s" % (titled(step.args["type"], step.args["uuid"]), wrong),
+        "%s was created, but shortly afterwards %s" % (titled(step.args["type"], step.args["uuid"]), wrong),
         device=step.device, expected="a vGPU %s that stays" % step.args["type"], code="vanished",
-        remedy="Something removes or rebinds the VF: a cloud agent that binds VFs to vfio-pci, "
+        remedy="Another program removes or rebinds the VF: a cloud agent that binds VFs to vfio-pci, "
         "driverctl, or the driver itself (dmesg, 'journalctl -u nvidia-vgpu-mgr').",
     )
 
 
 def _create(framework: Framework, step: Step, timeout: float) -> None:
     device, type_name = str(step.device), step.args["type"]
-    type_id = framework.find_id(device, type_name, step.args["type_id"])  # as the parent has it now
+    type_id = framework.find_id(device, type_name, step.args["type_id"])  # the parent's current id
     if not type_id:
         raise error(
             "the type %s is not offered here now" % type_name,
-            device=device, remedy="Something disabled or rebound the VF: check 'vgpuctl status'.", code="type_gone",
+            device=device, remedy="Another program disabled or rebound the VF: check 'vgpuctl status'.", code="type_gone",
         )
     framework.create(device, type_id, type_name, step.args["uuid"], timeout)
 
 
 def _check_idle(framework: Framework, step: Step, watch_files: Watch) -> None:
-    """Refuses a step that touches a vGPU which somebody has taken since the plan was made."""
+    """Refuses a step on a vGPU that a process has opened since the plan was made."""
     key, override = step.args["key"], "force_remove" if step.kind == "remove" else None
     holders = [] if step.args.get("forced") else framework.holders(watch_files.open_files(), key)
     if holders:
@@ -180,8 +180,8 @@ def _set_params(framework: Framework, step: Step) -> None:
         raise error(
             "setting vgpu_params to %r failed: %s" % (text, exc.errors[0].found),
             device=step.device, code="params_failed",
-            remedy="Check the spelling (such as frame_rate_limiter=0,disable_vnc=1); a driver may not know all of them.",
+            remedy="Check the spelling (such as frame_rate_limiter=0,disable_vnc=1); a driver may not support all of them.",
         ) from exc
     if plain_params(framework.params(key)) != text:
-        found = "the driver took vgpu_params %r, but shows %r" % (text, framework.params(key))
+        found = "the driver accepted vgpu_params %r, but shows %r" % (text, framework.params(key))
         raise error(found, device=step.device, remedy="Check dmesg.", code="params_failed")

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vGPUs of others that mdevctl starts at each boot where the layout has its own: it does so before the restore, which then lacks VF or size. Pure."""
+"""Finds foreign vGPUs that mdevctl starts at each boot on a GPU of the layout: they may occupy VFs and framebuffer before the restore runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..system.mdevctl import Definition
 
 
 def foreign(definitions: Mapping[str, Definition], parents: Collection[str], ours: Collection[str | None]) -> list[Refusal]:
-    """Definitions that start by themselves on one of the parents. ours: UUIDs of the layout's vGPUs."""
+    """The warnings of definitions with autostart on one of the parents. ours: UUIDs of the layout's vGPUs."""
     return [
         Refusal(
-            "mdevctl starts %s (%s) here at each boot, before the restore; then vGPUs of the layout may find no room" % (one.uuid, one.mdev_type),
-            one.parent, "definitions of others with start: manual",
-            "Keep mdevctl from starting it ('mdevctl modify -u %s -p %s --manual'), or undefine it ('mdevctl undefine')." % (one.uuid, one.parent),
+            "mdevctl starts %s (%s) here at each boot before the restore, so vGPUs of the layout may not fit" % (one.uuid, one.mdev_type),
+            one.parent, "start: manual in definitions of other programs",
+            "Disable this start ('mdevctl modify -u %s -p %s --manual'), or undefine it ('mdevctl undefine')." % (one.uuid, one.parent),
             "mdevctl_autostart",
         )
         for dummy, found in sorted(definitions.items()) for one in found.all

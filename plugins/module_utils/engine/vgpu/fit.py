@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What fits a GPU: which types it offers, one size or several, how many. Pure."""
+"""Checks which vGPUs fit on a GPU: offered types, one or several sizes, and numbers. Reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .target import GpuRequest, Slot
 
 @dataclass(eq=False, repr=False)
 class Chosen:
-    """A requested vGPU with the type that its name means."""
+    """A requested vGPU with its type."""
 
     spec: VgpuSpec
     type: VgpuType
 
 
 def slots_of(request: GpuRequest) -> list[Slot]:
-    """All slots of the GPU, in the order in which they are filled."""
+    """All slots of the GPU, in the order of filling."""
     gpu = request.gpu
     if request.predicted and gpu.sriov:
         return [Slot(address.vf_address(gpu.address, gpu.vf_offset, gpu.vf_stride, number), number) for number in range(gpu.total_vfs)]
@@ -38,7 +38,7 @@ def slots_of(request: GpuRequest) -> list[Slot]:
 
 
 def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal]]:
-    """The type of each requested vGPU, and errors of names and UUIDs that the GPU does not know."""
+    """The type of each requested vGPU, and the errors of unknown types and unsupported UUIDs."""
     chosen, errors = [], []
     known: dict[str, VgpuType | None] = {}
     for spec in request.spec.vgpus:
@@ -47,9 +47,9 @@ def choose_types(request: GpuRequest) -> tuple[list[Chosen], list[Refusal]]:
         found = known[spec.type]
         if spec.uuid and not request.uuids and not request.predicted:
             errors.append(Refusal(
-                "a UUID is given (%s), but on this host vGPUs have none: a VF itself becomes the vGPU" % spec.uuid,
+                "a UUID is set (%s), but vGPUs of this host have no UUIDs: a VF itself becomes the vGPU" % spec.uuid,
                 device=spec.where or request.gpu.address, expected="type and count only",
-                remedy="Leave uuid out; VMs get the vGPU by its VF's PCI address.", code="uuid_not_here",
+                remedy="Remove uuid. VMs use the vGPU by its VF's PCI address.", code="uuid_not_here",
             ))
         if not found:
             errors.append(_unknown_type(request, spec))
@@ -62,29 +62,31 @@ def _unknown_type(request: GpuRequest, spec: VgpuSpec) -> Refusal:
     gpu = request.gpu
     if gpu.types_silence:
         return Refusal(
-            "whether it offers the type %r (%s) is not known: its VFs list only what can be created now, and %s" % (spec.type, spec.where, gpu.types_silence),
+            "it is unknown whether this GPU offers the type %r (%s): its VFs list only types that can be created now, and %s" % (
+                spec.type, spec.where, gpu.types_silence,
+            ),
             device=gpu.address, expected="the type in 'nvidia-smi vgpu -s -v'", code="types_unknown",
-            remedy="Run that by hand, and check dmesg (NVRM, Xid).",
+            remedy="Run this command manually, and check dmesg (NVRM, Xid).",
         )
     near = vgpu_types.nearest(spec.type, gpu.types)
     series = sorted({one.series for one in gpu.types if one.series})
     asked = vgpu_types.series_of(spec.type)
     remedy = None
     if series and asked and asked not in series:
-        remedy = "This driver offers the series %s on this GPU." % ", ".join(series)
+        remedy = "On this GPU, the driver offers the series %s." % ", ".join(series)
         if asked == "C":
-            remedy += " Series C comes with NVIDIA AI Enterprise's vGPU manager."
+            remedy += " Series C requires NVIDIA AI Enterprise's vGPU manager."
     have = ", ".join(near or [one.short for one in gpu.types])
     if request.predicted and gpu.model:
         have = "names such as %s-4Q" % gpu.model.prefix
     return Refusal(
-        "the type %r (%s) is not offered by this GPU (%s)" % (spec.type, spec.where, gpu.name),
+        "this GPU does not offer the type %r (%s; GPU: %s)" % (spec.type, spec.where, gpu.name),
         device=gpu.address, expected=("one of: " if not near else "nearest: ") + have, remedy=remedy, code="unknown_type",
     )
 
 
 def _offered(gpu: Gpu, name: str) -> VgpuType | None:
-    """The type of the driver's that a name means; NVIDIA's device manager adds the suffix of the GPU instance to some names."""
+    """The driver's type for a name. NVIDIA's device manager adds the suffix of the GPU instance to some names."""
     found, suffix = vgpu_types.find(name, gpu.types), VgpuType("", name).suffix
     if found or not suffix or not gpu.mig:
         return found
@@ -94,7 +96,7 @@ def _offered(gpu: Gpu, name: str) -> VgpuType | None:
 
 
 def _predict(gpu: Gpu, name: str) -> VgpuType | None:
-    """The type that a name means before the driver is there to list its own: without the suffix of the only GPU instances that there are."""
+    """The type for a name before the driver lists its types. The suffix of the GPU's only kind of GPU instances is removed."""
     found = vgpu_types.predicted(name)
     if found and found.suffix == "GFX" and gpu.model and any(one.suffix == "+gfx" for one in gpu.model.profiles):
         return vgpu_types.predicted(found.short[: -len(found.suffix)])
@@ -103,7 +105,7 @@ def _predict(gpu: Gpu, name: str) -> VgpuType | None:
 
 @dataclass(eq=False, repr=False)
 class _Limit:
-    """How many are requested of what, the limit, and what sets it. estimate: our tables alone."""
+    """A limit: the requested number, the name, the limit and its cause. estimate: whether only our tables support it."""
 
     count: int
     name: str
@@ -113,7 +115,7 @@ class _Limit:
 
 
 def _limit_of(gpu: Gpu, vgpu_type: VgpuType) -> tuple[int | None, bool]:
-    """How many of a type fit, None if unknown, and whether that is an estimate by the framebuffer's size: the driver doesn't report it."""
+    """The most vGPUs of a type, None if unknown, and whether this is an estimate from the framebuffer's size, not reported by the driver."""
     if vgpu_type.max_instances or not gpu.model or vgpu_type.slices:
         return vgpu_type.max_instances or None, False
     return gpu.model.most(vgpu_type), True
@@ -134,27 +136,27 @@ def _limits(request: GpuRequest, types: Sequence[VgpuType]) -> list[_Limit]:
         least = min([(limit, short, guessed) for short, (limit, guessed) in most.items() if limit], default=None)
         if least and least[0] <= slots:
             limit, short, guessed = least
-            cause = "max_instance of %s is %d" % (short, limit) + (": each takes %d MiB of framebuffer" % size if size else "")
+            cause = "max_instance of %s is %d" % (short, limit) + (": each uses %d MiB of framebuffer" % size if size else "")
             limits[0] = _Limit(len(types), name, limit, cause, guessed)
             limits += [_Limit(len(types), name, slots, vfs)] if guessed else []
     return limits
 
 
 def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> tuple[list[Refusal], list[str]]:
-    """Limits in vGPUs: one framebuffer size, each type's max_instance, the number of VFs, and in mixed-size mode the framebuffer.
+    """Checks the limits: one framebuffer size, each type's max_instance, the number of VFs, and in mixed-size mode the framebuffer.
 
-    Returns errors, and as warnings what our tables alone would refuse.
+    Returns errors, and warnings for limits that only our tables support.
     """
     gpu, types = request.gpu, [one.type for one in chosen]
-    sizes = {one.framebuffer_mib: one.short for one in reversed(types) if one.framebuffer_mib}  # a number alone (nvidia-565) lacks the size
+    sizes = {one.framebuffer_mib: one.short for one in reversed(types) if one.framebuffer_mib}  # a number (nvidia-565) has no size
     if len(sizes) > 1 and not request.spec.mixed and not request.spec.needs_mig:
         return [Refusal(
-            "vGPUs of different framebuffer sizes are asked for: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),
+            "vGPUs of different framebuffer sizes are requested: %s" % ", ".join("%s (%s MiB)" % (sizes[size], size) for size in sorted(sizes)),
             device=gpu.address, expected="one framebuffer size per GPU", code="two_sizes",
-            remedy="Put the sizes on different GPUs, or set mixed_sizes: true for this GPU if it supports that.",
+            remedy="Use different GPUs for the sizes, or set mixed_sizes: true for this GPU if it supports this.",
         )], []
     found = [
-        (Refusal("%d vGPUs of %s are asked for" % (one.count, one.name), gpu.address, "at most %d, because %s" % (one.most, one.cause), code="too_many"),
+        (Refusal("%d vGPUs of %s requested" % (one.count, one.name), gpu.address, "at most %d, because %s" % (one.most, one.cause), code="too_many"),
          one.estimate)
         for one in _limits(request, types) if one.most is not None and one.count > one.most
     ]
@@ -162,6 +164,6 @@ def check_room(request: GpuRequest, chosen: Sequence[Chosen]) -> tuple[list[Refu
     whole = listed or (gpu.model.framebuffer_gib * 1024 if gpu.model else 0)
     asked = sum(one.framebuffer_mib or 0 for one in types)
     if request.spec.mixed and not found and whole and asked > whole:
-        words, expected = "the vGPUs take %d MiB of framebuffer in all" % asked, "at most %d MiB, the whole GPU" % whole
-        found.append((Refusal(words, gpu.address, expected, "Take fewer or smaller vGPUs.", "too_many"), not listed))
+        words, expected = "the vGPUs use %d MiB of framebuffer in total" % asked, "at most %d MiB, the whole GPU" % whole
+        found.append((Refusal(words, gpu.address, expected, "Use fewer or smaller vGPUs.", "too_many"), not listed))
     return [one for one, guessed in found if not guessed], [estimate(one) for one, guessed in found if guessed]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plan of one GPU: which vGPUs stay, go and come, its GPU instances and mixed-size mode. Pure."""
+"""Plans one GPU: the vGPUs to keep, remove and create, its GPU instances and mixed-size mode. Reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .target import GpuRequest, GpuTarget, LayoutPlan, Options, Placed
 
 
 def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
-    """Adds to the plan what becomes of the GPU, with its warnings and errors."""
+    """Adds the GPU's target to the plan, with warnings and errors."""
     target = result.target.gpus[request.gpu.address] = GpuTarget(placed=[])
     if not request.spec.vgpus and request.spec.mig is None:
         result.errors += _empty(target, request)
@@ -32,7 +32,7 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
     refused, chosen = _fitting(result, request)
     if refused:
         result.errors += refused
-        if request.spec.removes is not None:  # slots are taken one by one: conflicts of the others are already known
+        if request.spec.removes is not None:  # slots are assigned one by one: conflicts of the others are already known
             result.errors += place(request, match(request, chosen))
         target.placed = None
         return
@@ -55,25 +55,25 @@ def plan_gpu(result: LayoutPlan, request: GpuRequest) -> None:
 
 
 def _changed_in_use(placed: Sequence[Placed]) -> list[Refusal]:
-    """A running VM has read its parameters: they are changed only while nobody uses the vGPU."""
+    """The errors of changed parameters of vGPUs in use: a VM reads the parameters only at its start."""
     return [
         refusals.in_use(one.key, one.vgpu.holders, "changing its vgpu_params") for one in placed if one.vgpu and one.vgpu.holders and one.changes_params
     ]
 
 
 def _empty(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
-    """The GPU is to have no vGPU, or none more; returns errors."""
+    """Plans a GPU without vGPUs, or without additional ones. Returns errors."""
     gpu, removes = request.gpu, request.spec.removes
     ours = request.stored is not None and request.stored.mig is not None
     target.removed = [vgpu for vgpu in gpu.vgpus if removes is None or vgpu.key in removes]
     if ours and gpu.mig and gpu.mig.current:
         target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
-    target.mig = [] if ours and not (gpu.mig and gpu.mig.current is False) else None  # until MIG is off, so that an interrupted run is finished
+    target.mig = [] if ours and not (gpu.mig and gpu.mig.current is False) else None  # until MIG is off: the next run completes this one
     return guard_removal(target.removed, request.options)
 
 
 def _fitting(result: LayoutPlan, request: GpuRequest) -> tuple[list[Refusal], list[Chosen]]:
-    """What refuses the requested vGPUs whatever the GPU holds now, and each of them with its type; adds warnings to the plan."""
+    """The errors of the requested vGPUs that do not depend on existing ones, and each vGPU with its type. Adds warnings to the plan."""
     gpu, spec = request.gpu, request.spec
     if not request.predicted and not gpu.types and spec.vgpus:
         return refusals.no_types(gpu, request.host.facts), []
@@ -87,20 +87,20 @@ def _fitting(result: LayoutPlan, request: GpuRequest) -> tuple[list[Refusal], li
         return refused, chosen
     there = [vgpu.uuid for vgpu in gpu.vgpus]
     if spec.removes is not None and all(one.uuid in there for one in spec.vgpus):
-        return [], chosen  # nothing comes: what is there already fits
+        return [], chosen  # nothing is created: existing vGPUs fit
     refused, doubts = check_room(request, chosen)
     result.warnings += doubts
     return refused, chosen
 
 
 def _check_mode(request: GpuRequest) -> list[Refusal]:
-    """MIG mode as the types need it; it is set before the VFs, so not here."""
+    """Checks the MIG mode that the types require. The mode is set before the VFs are enabled, so it can't be changed here."""
     gpu, spec = request.gpu, request.spec
     sliced = [one for one in spec.vgpus if vgpu_types.slices_of(one.type)]
     shared = [one for one in spec.vgpus if vgpu_types.gpu_word(one.type) and not vgpu_types.slices_of(one.type)]
     if spec.needs_mig and not gpu.has_mig:
         others = [one.address for one in request.host.inventory.gpus if one.has_mig]
-        asked = "%s needs MIG" % sliced[0].type if sliced else "GPU instances are asked for (mig)"
+        asked = "%s requires MIG" % sliced[0].type if sliced else "GPU instances are requested (mig)"
         return [refusals.no_mig(gpu, others, asked)]
     wrong = two_kinds(gpu, spec)
     if wrong:
@@ -114,33 +114,33 @@ def _check_mode(request: GpuRequest) -> list[Refusal]:
         return []
     present, needed = ("on", "off") if on else ("off", "on")
     return [Refusal(
-        "MIG mode is %s, but %s needs it %s" % (present, (sliced or shared)[0].type if sliced or shared else "mig", needed),
+        "MIG mode is %s, but %s requires it to be %s" % (present, (sliced or shared)[0].type if sliced or shared else "mig", needed),
         device=gpu.address, expected="MIG mode %s" % needed, code="mig_mode",
-        remedy="Role mig sets it before the VFs are enabled; by hand: disable the VFs, run nvidia_mig, enable the VFs.",
+        remedy="Run role mig, which sets the mode before the VFs are enabled. Or disable the VFs, run nvidia_mig and enable the VFs.",
     )]
 
 
 def _set_mixed(result: LayoutPlan, target: GpuTarget, request: GpuRequest) -> list[Refusal]:
-    """Mixed-size mode is requested; the GPU must be empty when it is enabled."""
+    """Checks requested mixed-size mode. The GPU must be empty when the mode is enabled."""
     gpu = request.gpu
     target.mixed = True
     supported, on = gpu.mixed or (request.predicted, False)
     if gpu.mixed is None and supported:
-        result.warnings.append("%s: whether this GPU supports mixed_sizes is known only once the driver is there" % gpu.address)
+        result.warnings.append("%s: whether this GPU supports mixed_sizes is only known once the driver is installed" % gpu.address)
     if not supported:
         return [Refusal(
-            "mixed_sizes is asked for, but this GPU (%s) does not support it with this driver" % gpu.name,
+            "mixed_sizes is requested, but this GPU (%s) does not support it with this driver" % gpu.name,
             device=gpu.address, expected="'Heterogeneous Time-Slice Sizes: Supported' in 'nvidia-smi -q'",
-            remedy="Take one framebuffer size per GPU, without mixed_sizes.", code="mixed_unsupported",
+            remedy="Use one framebuffer size per GPU, without mixed_sizes.", code="mixed_unsupported",
         )]
     target.sets_mixed = not on
     options = request.options
     busy = [vgpu for vgpu in gpu.vgpus if not on and vgpu.holders and vgpu.key not in options.force_remove and not options.keeps]
-    return [refusals.in_use(vgpu.key, vgpu.holders, "enabling mixed-size mode, which takes an empty GPU") for vgpu in busy]
+    return [refusals.in_use(vgpu.key, vgpu.holders, "enabling mixed-size mode, which requires an empty GPU") for vgpu in busy]
 
 
 def unset_mixed(result: LayoutPlan, target: GpuTarget, gpu: Gpu, stored: StoredGpu | None) -> None:
-    """Disables mixed-size mode, if an earlier layout enabled it, as soon as no vGPU keeps it on."""
+    """Disables mixed-size mode of an earlier layout as soon as no vGPU needs it."""
     on = stored is not None and stored.mixed is not None and (gpu.mixed is None or gpu.mixed[1])
     if not on:
         return
@@ -150,9 +150,9 @@ def unset_mixed(result: LayoutPlan, target: GpuTarget, gpu: Gpu, stored: StoredG
 
 
 def _plan_instances(target: GpuTarget, request: GpuRequest, chosen: Sequence[Chosen]) -> list[Refusal]:
-    """GPU instances for the vGPUs; errors if they don't fit."""
+    """Plans GPU instances for the vGPUs. Returns errors if they do not fit."""
     errors = _instances(target, request)
-    # The GPU instances of idle vGPUs may be in the way: as few as possible go, or are recreated in others, if it helps that all do.
+    # GPU instances of idle vGPUs may block the new ones. As few of these vGPUs as possible are removed or recreated, if all vGPUs fit then.
     sets = _recreatable(request, target.removed) if errors and not (target.sets_mixed or request.options.keeps) else []
     least, best = len(target.removed), None
     for some in sets if sets and _without(request, chosen, sets[-1]) else ():
@@ -168,7 +168,7 @@ def _plan_instances(target: GpuTarget, request: GpuRequest, chosen: Sequence[Cho
 
 
 def _without(request: GpuRequest, chosen: Sequence[Chosen], gone: Sequence[Vgpu]) -> GpuTarget | None:
-    """What becomes of the GPU if these vGPUs go; None if that is no plan."""
+    """The GPU's target if these vGPUs are removed; None if this is impossible."""
     found = match(request, chosen, gone)
     wrong = place(request, found) + guard_removal(found.removed, request.options) + _changed_in_use(found.placed)
     target = GpuTarget(found.placed, found.removed)
@@ -176,10 +176,10 @@ def _without(request: GpuRequest, chosen: Sequence[Chosen], gone: Sequence[Vgpu]
 
 
 def _recreatable(request: GpuRequest, going: Sequence[Vgpu]) -> list[list[Vgpu]]:
-    """The sets of idle vGPUs that may make GPU instances free, the smallest first, all of them last. going: those that go anyway.
+    """The sets of idle vGPUs whose removal may free GPU instances, the smallest sets first, the set of all last. going: those that are removed anyway.
 
-    All of one GPU instance. Where the driver does not report the instances of several, of one profile and size: that many that fewer are left than
-    there are instances in which they may be.
+    A set has all vGPUs of one GPU instance. If the driver does not report the instances of several vGPUs of one profile and size, the set is so
+    large that fewer vGPUs are left than possible instances.
     """
     gpu, types = request.gpu, {one.id: one for one in request.gpu.types}
     there: Counter[int | str | None] = Counter(one.profile for one in (gpu.mig.instances if gpu.mig else ()))
@@ -198,7 +198,7 @@ def _recreatable(request: GpuRequest, going: Sequence[Vgpu]) -> list[list[Vgpu]]
 
 
 def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
-    """Plans the target's GPU instances; returns errors."""
+    """Plans the target's GPU instances. Returns errors."""
     gpu, words = request.gpu, request.spec.mig
     tenants = [(one.type, one.vgpu) for one in target.placed or ()]
     unknown = {vgpu_type.short for vgpu_type, dummy in tenants if request.predicted and vgpu_type.framebuffer_mib is None}
@@ -208,9 +208,9 @@ def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
         profiles = mig_placement.predicted_profiles(gpu.model, words or (), [vgpu_type for vgpu_type, dummy in tenants])
     others = _others(target, request)
     tenants += others
-    certain = not request.options.keeps  # where nothing is removed, nothing is lost by an attempt
+    certain = not request.options.keeps  # if nothing is removed, an attempt is harmless
     found, errors = selection.needed(gpu, tenants, profiles, certain) if words is None else selection.given(gpu, words, tenants, profiles, certain)
-    if errors and others and words is not None:  # the listed ones are for others than those that stay
+    if errors and others and words is not None:  # the listed instances are not for the vGPUs that stay
         beside = selection.needed(gpu, others, profiles, certain)[0].profiles
         found, errors = selection.given(gpu, [*words, *(one.name for one in beside)], tenants, profiles, certain)
     staying = [(vgpu, vgpu_type) for vgpu_type, vgpu in tenants if vgpu]
@@ -218,7 +218,7 @@ def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
     target.instances, wrong = mig_placement.plan_instances(gpu, asked)
     target.instances.warnings += map(estimate, found.doubts)
     target.instances.warnings += [
-        "%s: which GPU instance %s needs is known only once the driver lists its types" % (gpu.address, name) for name in sorted(unknown)
+        "%s: the GPU instance that %s requires is only known once the driver lists its types" % (gpu.address, name) for name in sorted(unknown)
     ]
     target.first = found.first
     target.mig = target.instances.after(gpu) if words is None else sorted(one.name for one in found.profiles)
@@ -226,13 +226,13 @@ def _instances(target: GpuTarget, request: GpuRequest) -> list[Refusal]:
 
 
 def _others(target: GpuTarget, request: GpuRequest) -> list[selection.Tenant]:
-    """The vGPUs that stay although nothing requests them, as far as their types are known."""
+    """The vGPUs with known types that stay although nothing requests them."""
     types = {one.id: one for one in request.gpu.types}
     return [(types[vgpu.type_id], vgpu) for vgpu in target.left if vgpu.type_id in types]
 
 
 def guard_removal(vgpus: Sequence[Vgpu], options: Options) -> list[Refusal]:
-    """vGPUs that are to be removed, are in use, and are not named in force_remove."""
+    """The errors of vGPUs that should be removed, but are in use and not named in force_remove."""
     used = [vgpu for vgpu in vgpus if vgpu.holders and vgpu.key not in options.force_remove and not options.keeps]
     names = ["%s (%s%s)" % (vgpu.key, vgpu.type, " on " + vgpu.parent if vgpu.uuid else "") for vgpu in used]
     override = "force_remove (role variable vgpu_force_remove)"

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The layout as a user writes it: types and counts per GPU. Parsing and choosing; pure."""
+"""Parses the user's layout (types and counts for each GPU), and selects the entries of each GPU. Reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ..hardware.vgpu_types import VgpuType
 from ..mig.selection import Request as MigRequest
 from ..read.inventory import SELECTORS, Inventory
 
-# More than any GPU holds; a slip of some zeros must not fill the memory.
+# More than fit on any GPU. A typing error must not fill the memory.
 MOST = 1024
 
 
 @dataclass(eq=False, repr=False)
 class VgpuSpec:
-    """One requested vGPU. uuid and index (VF number) are None if the engine chooses. vf: the VF's address, until its number is known.
+    """One requested vGPU. uuid and index (VF number): None if the engine chooses. vf: the VF's address until its number is known.
 
-    where: the entry that requests it. params: its vgpu_params, None if the user sets none. fabric: see fabric.plan.Card.group.
-    managed: whether more than its existence is ours (parameters, definitions); not so of one that only must not be touched.
+    where: the layout's entry. params: its vgpu_params, None if the user sets none. fabric: see fabric.plan.Card.group.
+    managed: whether parameters and definitions are managed, too; False for a vGPU that must only be kept.
     """
 
     type: str
@@ -40,9 +40,9 @@ class VgpuSpec:
 
 @dataclass(eq=False, repr=False)
 class GpuSpec:
-    """What is requested of one GPU. mixed: mixed-size mode; mig: profiles of GPU instances, None if they follow from the types.
+    """The request for one GPU. mixed: mixed-size mode; mig: profiles of GPU instances, None if they follow from the types.
 
-    removes: keys of the vGPUs to remove; the other ones stay. None: all go that are not requested.
+    removes: keys of the vGPUs to remove; others stay. None: all vGPUs that are not requested are removed.
     """
 
     vgpus: list[VgpuSpec] = field(default_factory=list)
@@ -57,11 +57,11 @@ class GpuSpec:
 
     @property
     def numbered(self) -> set[str]:
-        """Types that the user gives by number."""
+        """The types that the user names by number."""
         return {one.type for one in self.vgpus if not vgpu_types.gpu_word(one.type)}
 
     def add(self, other: GpuSpec) -> None:
-        """Adds what another spec requests."""
+        """Adds the request of another spec."""
         self.vgpus += [replace(one) for one in other.vgpus]
         self.mixed = self.mixed or other.mixed
         if other.mig is not None:
@@ -70,14 +70,14 @@ class GpuSpec:
 
 @dataclass(eq=False, repr=False)
 class Entry(GpuSpec):
-    """One element of the layout: what is requested of each GPU that the selectors name."""
+    """One entry of the layout: the request for each GPU that the selectors match."""
 
     selectors: list[str] = field(default_factory=list)
     where: str = ""
 
 
 def check_uuid(text: object, where: str) -> str:
-    """The UUID in the kernel's spelling (36 characters, lower case); raises EngineError if it is none."""
+    """The UUID in the kernel's spelling (36 characters, lower case). Raises EngineError for other text."""
     word = str(text).strip().lower()
     if not re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", word):
         expected = "36 characters such as 3f0c2d1e-7a54-4c7e-9b0d-0c7d2f6f3a11"
@@ -86,7 +86,7 @@ def check_uuid(text: object, where: str) -> str:
 
 
 def check_ids(uuid: object, parent: object, where: str) -> tuple[str | None, str | None]:
-    """A UUID and a PCI address in the kernel's spelling, None for one that is not given; raises EngineError for what is none."""
+    """A UUID and a PCI address in the kernel's spelling, None for missing ones. Raises EngineError for invalid ones."""
     try:
         return check_uuid(uuid, where) if uuid else None, address.parse(parent) if parent else None
     except EngineError as exc:
@@ -96,12 +96,12 @@ def check_ids(uuid: object, parent: object, where: str) -> tuple[str | None, str
 
 
 def plain_params(text: object) -> str:
-    """vgpu_params (frame_rate_limiter=0, disable_vnc=1) without spaces, as they are compared; empty for None."""
+    """vgpu_params (frame_rate_limiter=0, disable_vnc=1) without spaces, for comparisons; empty for None."""
     return ",".join(part.strip() for part in str("" if text is None else text).split(",") if part.strip())
 
 
 def parse(layout: Any, name: str = "layout") -> tuple[list[Entry], list[Refusal]]:
-    """Entries of a layout (a list of {gpu, vgpus, mixed_sizes, mig}), and the errors of what is wrong in it."""
+    """The entries of a layout (a list of {gpu, vgpus, mixed_sizes, mig}), and its errors."""
     if not isinstance(layout, list):
         return [], _wrong_shape(layout, name, "a list of entries, each with gpu and vgpus").errors
     entries: list[Entry] = []
@@ -124,7 +124,7 @@ def parse(layout: Any, name: str = "layout") -> tuple[list[Entry], list[Refusal]
 
 
 def _entry(item: Any, where: str) -> Entry:
-    """An entry without its vGPUs; raises EngineError if its shape is wrong."""
+    """An entry without its vGPUs. Raises EngineError if its form is wrong."""
     if not isinstance(item, dict):
         raise _wrong_shape(item, where, "an entry with gpu and vgpus")
     selectors, vgpus, mig = item.get("gpu"), item.get("vgpus"), item.get("mig")
@@ -143,26 +143,26 @@ def _wrong_shape(value: object, where: str, expected: str) -> EngineError:
 
 
 def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
-    """The vGPUs of one element; raises EngineError if it is wrong. seen: where each UUID of the layout stands."""
+    """The vGPUs of one element. Raises EngineError for errors. seen: the entry of each UUID in the layout."""
     if not isinstance(vgpu, dict):
         raise _wrong_shape(vgpu, where, "a vGPU, such as {type: A40-24Q}")
     count = 1 if vgpu.get("count") is None else vgpu["count"]
     uuid, params = vgpu.get("uuid"), vgpu.get("vgpu_params")
     plain = None if params is None else plain_params(params)
     if isinstance(params, (bool, list, dict)) or (plain and not re.match(r"^[\x20-\x7e]+$", plain)):
-        raise error("vgpu_params are %s" % shown(params), device=where, expected="letters, digits and signs on one line", code="bad_params")
+        raise error("vgpu_params are %s" % shown(params), device=where, expected="letters, digits and punctuation on one line", code="bad_params")
     if not vgpu.get("type"):
-        raise error("no type is given", device=where, expected="type: a name such as A40-24Q")
+        raise error("no type is set", device=where, expected="type: a name such as A40-24Q")
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MOST:
         raise error("count is %s" % shown(count), device=where, expected="a number from 0 to %d" % MOST)
     spec = VgpuSpec(str(vgpu["type"]), where=where, params=plain, fabric=str(vgpu.get("fabric") or "").strip() or None)
     if vgpu.get("vf") not in (None, ""):
         if count != 1:
-            raise error("a VF stands with count %d" % count, device=where, expected="count 1: a VF holds one vGPU")
+            raise error("vf is set with count %d" % count, device=where, expected="count 1: a VF has one vGPU")
         spec.index, spec.vf = _vf(vgpu["vf"], where)
     if uuid not in (None, ""):
         if count != 1:
-            raise error("a UUID stands with count %d" % count, device=where, expected="count 1: a UUID names one vGPU")
+            raise error("uuid is set with count %d" % count, device=where, expected="count 1: a UUID identifies one vGPU")
         spec.uuid = check_uuid(uuid, where)
         if spec.uuid in seen:
             raise EngineError(duplicate(spec.uuid, where, seen[spec.uuid]))
@@ -171,7 +171,7 @@ def _vgpus(vgpu: Any, where: str, seen: dict[str, str]) -> list[VgpuSpec]:
 
 
 def _vf(value: object, where: str) -> tuple[int | None, str | None]:
-    """A VF as its number, or as its address in the kernel's spelling; raises EngineError if it is neither."""
+    """A VF as a number, or as an address in the kernel's spelling. Raises EngineError for other values."""
     word = str(value).strip()
     if re.fullmatch("[0-9]{1,5}", word):
         return int(word), None
@@ -181,12 +181,12 @@ def _vf(value: object, where: str) -> tuple[int | None, str | None]:
 
 
 def duplicate(uuid: str, where: str, first: str) -> Refusal:
-    """One UUID for two vGPUs of a request."""
-    return Refusal("the UUID %s stands at %s too" % (uuid, first), device=where, expected="each UUID once", code="duplicate_uuid")
+    """The error of one UUID for two vGPUs of a request."""
+    return Refusal("the UUID %s is also set at %s" % (uuid, first), device=where, expected="each UUID once", code="duplicate_uuid")
 
 
 def _rank(word: str) -> int:
-    """How narrowly a selector names a GPU; the narrowest that names it counts."""
+    """How specific a selector is for a GPU. The most specific selector counts."""
     if address.is_address(word) or address.is_gpu_uuid(word):
         return 5
     if word.lower() == "all":
@@ -198,18 +198,18 @@ def _rank(word: str) -> int:
 
 
 def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, GpuSpec], list[Refusal]]:
-    """What is requested, by address of each GPU that the layout names, and errors.
+    """The requests by address for each GPU that the layout names, and errors.
 
-    A GPU named by its address takes the entries with its address only, one named by PCI ids or product those with
-    them, one named by model those with its model, and ``all`` is for the rest. Entries of the same kind add up. PCI ids, a
-    product or a model of the table that this host has none of are left out: hosts with different GPUs can share a layout.
+    For each GPU, only the entries with the most specific selector apply: address, then PCI ids or product, then model, then
+    ``all``. Entries of the same kind are combined. PCI ids, products or models of the table that this host does not have are
+    ignored, so that hosts with different GPUs can share a layout.
     """
     specs: dict[str, GpuSpec] = {}
     rank: dict[str, int] = {}
     errors: list[Refusal] = []
     absent: list[str] = []
     for entry in entries:
-        named: dict[str, int] = {}  # rank by GPU: whatever names it in this entry, it gets the entry's vGPUs once
+        named: dict[str, int] = {}  # rank by GPU: if several selectors of an entry match a GPU, it gets the entry's vGPUs once
         for word in entry.selectors:
             gpus, wrong = inventory.select([word])
             if not gpus and (address.pci_ids(word) or catalog.is_model(word)):
@@ -229,7 +229,7 @@ def by_gpu(entries: Sequence[Entry], inventory: Inventory) -> tuple[dict[str, Gp
 
 
 def _find_vfs(gpu: Gpu, spec: GpuSpec) -> list[Refusal]:
-    """Sets the numbers of the VFs that the layout names by address; returns the errors of VFs that the GPU has not."""
+    """Sets the numbers of the VFs that the layout names by address. Returns the errors of VFs that do not belong to the GPU."""
     errors = []
     for one in [one for one in spec.vgpus if one.vf or one.index is not None]:
         numbers = {vf.address: vf.index for vf in gpu.vfs}
@@ -238,7 +238,7 @@ def _find_vfs(gpu: Gpu, spec: GpuSpec) -> list[Refusal]:
         if one.vf:
             one.index = numbers.get(one.vf)
         if one.index not in numbers.values():
-            found = "the VF %s is none of this GPU" % (one.vf or one.index)
+            found = "this GPU has no VF %s" % (one.vf or one.index)
             have = "one of its %d VFs" % len(numbers) if numbers else "no vf: its vGPUs are created on the GPU itself"
             errors.append(Refusal("%s (%s)" % (found, one.where), device=gpu.address, expected=have, code="bad_vf"))
             one.index = None
@@ -250,40 +250,40 @@ def _named(gpus: Sequence[Gpu]) -> str:
 
 
 def _absent_models(absent: Sequence[str], inventory: Inventory, specs: Mapping[str, GpuSpec], wrong: bool) -> list[Refusal]:
-    """Models that this host does not have, if nothing is left of the layout, or GPUs are that it does not name. wrong: there are errors."""
+    """The errors of models that this host does not have, if no entry matches, or if GPUs are not named. wrong: there are other errors."""
     words, left = ", ".join(absent), [gpu for gpu in inventory.gpus if (gpu.model or gpu.offers) and gpu.address not in specs]
     if absent and not specs and not wrong:
         return [Refusal(
-            "the layout is for %s, and none of these is in this host, which has %s" % (words, _named(inventory.gpus) or "no NVIDIA GPU"),
+            "the layout is for %s, but this host has only %s" % (words, _named(inventory.gpus) or "no NVIDIA GPU"),
             expected="an entry for a GPU of this host", code="unknown_gpu",
         )]
     if absent and specs and left:
-        # One model written for another would otherwise empty the GPUs that were meant.
+        # A wrong model in an entry would otherwise remove all vGPUs of the intended GPUs.
         return [Refusal(
             "the layout is also for %s, which this host does not have, and does not name %s" % (words, _named(left)),
             expected="an entry for each GPU of this host", code="gpu_not_in_layout",
-            remedy="Put the model right, or add an entry with an empty list of vgpus for these GPUs (gpu: all is for the rest).",
+            remedy="Correct the model, or add an entry with an empty list of vgpus for these GPUs (gpu: all is for all others).",
         )]
     return []
 
 
 def _given_twice(specs: Mapping[str, GpuSpec]) -> list[Refusal]:
-    """UUIDs that two GPUs would get."""
+    """The errors of UUIDs that are requested for two GPUs."""
     errors = []
     given: dict[str, str] = {}
     for pf, spec in sorted(specs.items()):
         for one in [one for one in spec.vgpus if one.uuid]:
             if one.uuid in given:
-                found = "the UUID %s is given to %s and %s" % (one.uuid, given[one.uuid], pf)
+                found = "the UUID %s is requested for both %s and %s" % (one.uuid, given[one.uuid], pf)
                 errors.append(Refusal(found, device=one.where, expected="a UUID for one vGPU on one GPU", code="duplicate_uuid"))
             given[str(one.uuid)] = pf
     return errors
 
 
 def named(gpu: Gpu, spec: GpuSpec, types: Sequence[VgpuType] = ()) -> GpuSpec:
-    """The spec with the names of types that the user gives by number, as far as the driver lists them: MIG mode follows from names.
+    """The spec with names instead of type numbers, if the driver lists them: names determine MIG mode.
 
-    types: those that nvidia-smi lists, where no VF does.
+    types: those that nvidia-smi lists, if no VF does.
     """
     names = {word: found.short for word, found in ((word, vgpu_types.find(word, gpu.types or types)) for word in spec.numbered) if found}
     return replace(spec, vgpus=[replace(one, type=names.get(one.type, one.type)) for one in spec.vgpus]) if names else spec
@@ -295,17 +295,17 @@ def two_kinds(gpu: Gpu, spec: GpuSpec) -> list[Refusal]:
     shared = [one.type for one in spec.vgpus if vgpu_types.gpu_word(one.type) and not vgpu_types.slices_of(one.type)]
     if not (spec.needs_mig and shared):
         return []
-    both = "a GPU is in MIG mode or time-sliced, not both: %s and %s are asked for" % (sliced[0] if sliced else "GPU instances (mig)", shared[0])
-    expected = "types with a number of slices only, or types without only"
-    return [Refusal(both, gpu.address, expected, "Put one kind on another GPU.", "mig_and_time_sliced")]
+    both = "a GPU is in MIG mode or time-sliced, not both, but %s and %s are requested" % (sliced[0] if sliced else "GPU instances (mig)", shared[0])
+    expected = "only types with a number of slices, or only types without"
+    return [Refusal(both, gpu.address, expected, "Use another GPU for one kind.", "mig_and_time_sliced")]
 
 
 def mig_requests(
     specs: Mapping[str, GpuSpec], inventory: Inventory, listed: Mapping[str, Sequence[VgpuType]]
 ) -> tuple[dict[str, MigRequest], list[Refusal]]:
-    """The MIG mode of each GPU that the layout names, as its types need it, and errors; as it is where numbers of types do not show that yet.
+    """The MIG mode that the types require for each GPU of the layout, and errors. The current mode if types are only known by number.
 
-    listed: types by GPU, where no VF lists them.
+    listed: types by GPU, if no VF lists them.
     """
     requests: dict[str, MigRequest] = {}
     errors: list[Refusal] = []
@@ -320,14 +320,14 @@ def mig_requests(
 
 
 def guesses(gpu: Gpu, spec: GpuSpec) -> list[str]:
-    """Warnings of a GPU and of types that no table can vouch for, for as long as no driver lists the types."""
+    """The warnings of a GPU and of types that the tables do not have, before the driver lists the types."""
     found, model = refusals.unlisted_warnings([gpu]), gpu.model
     for name in dict.fromkeys(one.type for one in spec.vgpus):
         if not vgpu_types.gpu_word(name):
-            found.append("%s: which type %s is, and what it needs, is known only once the driver lists its types" % (gpu.address, name))
+            found.append("%s: the type %s and its requirements are only known once the driver lists its types" % (gpu.address, name))
         elif model and not model.expects(name):
-            text = "%s: the type %s is not known for this GPU (%s; expected: names such as %s-4Q). The driver decides once it is installed"
+            text = "%s: the type %s is unknown for this GPU (%s; expected: names such as %s-4Q). The driver decides once it is installed"
             found.append(text % (gpu.address, name, gpu.name, model.prefix))
         elif model and model.needs_ai_enterprise(name):
-            found.append("%s: the type %s is offered on this GPU by NVIDIA AI Enterprise's vGPU manager alone" % (gpu.address, name))
+            found.append("%s: only NVIDIA AI Enterprise's vGPU manager offers the type %s on this GPU" % (gpu.address, name))
     return found

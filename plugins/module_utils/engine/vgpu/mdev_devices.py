@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Single mediated devices: uuid, parent and type, or a device that must not be. Pure.
+"""Plans single mediated devices: uuid, parent and type, or a device to remove. Reads and writes nothing.
 
-Devices become requests for GPUs, which the layout's planner plans: what else is on a GPU stays as it is.
+Devices are converted to requests for GPUs, which the layout's planner plans. Other vGPUs of a GPU are not changed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .target import Host, LayoutPlan, Options, Placed
 
 @dataclass(eq=False, repr=False)
 class Device:
-    """One requested device. where: its entry. parent is an address in sysfs' spelling or None; absent: it must not be."""
+    """One requested device. where: its entry. parent: an address in sysfs' spelling or None; absent: whether to remove the device."""
 
     where: str
     uuid: str | None
@@ -32,7 +32,7 @@ class Device:
 
 
 def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
-    """Devices from the module's list; raises EngineError with all that is wrong."""
+    """The devices of the module's list. Raises EngineError with all errors."""
     found: list[Device] = []
     errors: list[Refusal] = []
     seen: dict[str, str] = {}
@@ -45,7 +45,7 @@ def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
             errors += exc.errors
             continue
         if absent and not uuid:
-            errors.append(Refusal("a device to be removed has no uuid", device=where, expected="its uuid"))
+            errors.append(Refusal("a device to remove has no uuid", device=where, expected="its uuid"))
         if not absent and not (parent and item.get("type")):
             errors.append(Refusal("parent or type is missing", device=where, expected="parent: a VF or PF, and type"))
         if uuid and uuid in seen:
@@ -58,9 +58,9 @@ def parse(devices: Sequence[Mapping[str, Any]]) -> list[Device]:
 
 
 def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
-    """The plan for single devices; raises EngineError with all that is wrong."""
+    """The plan for single devices. Raises EngineError with all errors."""
     requests = _Requests(host, devices)
-    # Removals first, then devices on VFs: those of a PF take what is left.
+    # Removals come first, then devices on VFs, then devices on a PF, which use the remaining VFs.
     pfs = [gpu.address for gpu in host.inventory.gpus]
     for device in sorted(devices, key=lambda one: (not one.absent, one.parent in pfs)):
         if device.absent:
@@ -70,7 +70,7 @@ def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
     requests.keep_others()
     errors = requests.errors + guard_removal(requests.orphans, options)
     result = layout_plan.plan(host, requests.specs, options, errors, listed_only=True)
-    # Nothing is done beside a GPU that fell off the bus: this module has no option for that.
+    # A GPU that fell off the bus refuses the run: this module has no option for skipping it.
     raise_if_any(one.problem for one in result.failing)
     result.steps[:0] = [layout_plan.remove(vgpu.parent, vgpu) for vgpu in requests.orphans]
     if options.mdevctl:
@@ -82,20 +82,20 @@ def plan(host: Host, devices: Sequence[Device], options: Options) -> LayoutPlan:
 
 
 def several_types(gpu: Gpu, devices: Sequence[Device]) -> bool:
-    """Whether the GPU may come to hold vGPUs of several types, so that its mixed-size mode counts."""
+    """Whether the GPU may get vGPUs of several types, for which its mixed-size mode is relevant."""
     own = [gpu.address] + [vf.address for vf in gpu.vfs]
     return len({vgpu.type for vgpu in gpu.vgpus} | {one.type for one in devices if not one.absent and one.parent in own}) > 1
 
 
 def placed(result: LayoutPlan, devices: Sequence[Device]) -> list[Placed]:
-    """The requested devices as they will be, in the order of the request."""
+    """The planned devices, in the order of the request."""
     found = {one.spec.where: one for target in result.target.gpus.values() for one in target.placed or ()}
     return [found[device.where] for device in devices if not device.absent]
 
 
 @dataclass(eq=False, repr=False)
 class _Requests:
-    """What the devices come to: specs by GPU; vGPUs to remove that are on no GPU of the host; errors."""
+    """The result of the conversion: specs by GPU; vGPUs to remove that are on no GPU of the host; errors."""
 
     host: Host
     devices: Sequence[Device]
@@ -104,26 +104,26 @@ class _Requests:
     errors: list[Refusal] = field(default_factory=list)
 
     def owner(self, parent: str | None) -> Gpu | None:
-        """The GPU whose PF or VF the address is."""
+        """The GPU with this address as its PF or VF."""
         return next((gpu for gpu in self.host.inventory.gpus if parent in [gpu.address] + [vf.address for vf in gpu.vfs]), None)
 
     def _spec_of(self, gpu: Gpu) -> GpuSpec:
         return self.specs.setdefault(gpu.address, GpuSpec(removes=set(), mixed=bool(gpu.mixed and gpu.mixed[1])))
 
     def _unnamed(self, gpu: Gpu) -> list[Vgpu]:
-        """The GPU's vGPUs that no device names."""
+        """The GPU's vGPUs that no requested device names."""
         named = {one.uuid for one in self.devices} | {one.uuid for one in self._spec_of(gpu).vgpus}
         return [vgpu for vgpu in gpu.vgpus if vgpu.uuid not in named]
 
     def remove(self, device: Device) -> None:
-        """A device that must not be."""
+        """Adds a device to remove."""
         vgpu = next((one for one in self.host.inventory.mdevs if one.uuid == device.uuid), None)
         if vgpu is None:
             return
         gpu = self.owner(vgpu.parent)
         if device.parent and device.parent != vgpu.parent:
-            found = "the device %s to be removed is on %s" % (device.uuid, vgpu.parent)
-            expected = "parent %s, or no parent given" % device.parent
+            found = "the device %s to remove is on %s" % (device.uuid, vgpu.parent)
+            expected = "parent %s, or no parent" % device.parent
             self.errors.append(Refusal(found, device=device.where, expected=expected, code="uuid_elsewhere"))
         elif gpu is None:
             self.orphans.append(vgpu)
@@ -132,12 +132,12 @@ class _Requests:
             spec.removes = {*(spec.removes or ()), vgpu.key}
 
     def add(self, device: Device) -> None:
-        """A device that is to be there: the one that has its type and parent already, if none is named."""
+        """Adds a device to create. Without a uuid, an existing device with its type and parent is used."""
         gpu = self.owner(device.parent)
         if gpu is None:
             have = ", ".join("%s (%d VFs)" % (one.address, len(one.vfs)) for one in self.host.inventory.gpus)
             self.errors.append(Refusal(
-                "%s is no NVIDIA GPU and no VF of one; this host has %s" % (device.parent, have or "no NVIDIA GPU"),
+                "%s is not an NVIDIA GPU or a VF of one; this host has %s" % (device.parent, have or "no NVIDIA GPU"),
                 device=device.where, expected="a PF, or a VF that is enabled", remedy="Enable the VFs with nvidia_sriov.", code="unknown_parent",
             ))
         elif not gpu.uuids:
@@ -152,7 +152,7 @@ class _Requests:
             self._spec_of(gpu).vgpus.append(one)
 
     def keep_others(self) -> None:
-        """Adds a GPU's other vGPUs to its spec if one comes to them: they share its VFs and its framebuffer."""
+        """Adds a GPU's other vGPUs to its spec if a vGPU is created: they share its VFs and its framebuffer."""
         for gpu in [gpu for gpu in self.host.inventory.gpus if gpu.address in self.specs]:
             there, spec = [vgpu.uuid for vgpu in gpu.vgpus], self.specs[gpu.address]
             if not all(one.uuid in there for one in spec.vgpus):

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which vGPU stays, which slot a new one gets, and the UUID that it keeps. Pure."""
+"""Plans which vGPUs stay, and the slots and UUIDs of new ones. Reads and writes nothing."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .fit import Chosen, slots_of
 from .layout import VgpuSpec, plain_params
 from .target import GpuRequest, Placed, Slot
 
-# Any fixed UUID serves; it separates our names from other people's.
+# An arbitrary fixed UUID, as the namespace of our names.
 NAMESPACE = uuids.UUID("6f3f0c55-54f5-5e0c-8f6e-0b7b8a3d9f11")
 
 
 @dataclass(eq=False, repr=False)
 class Matching:
-    """Existing vGPUs that are requested ones (placed), that do not stay (removed), the others (left); requests that none matches (open).
+    """Existing vGPUs that match a request (placed), that are removed (removed), all others (left), and requests without a match (open).
 
-    again: vGPUs that go although they match. A request may recreate one of them.
+    again: vGPUs that are removed although they match. A request may recreate one of them.
     """
 
     placed: list[Placed] = field(default_factory=list)
@@ -33,18 +33,18 @@ class Matching:
     again: Sequence[Vgpu] = ()
 
     def keep(self, request: GpuRequest, one: Chosen, vgpu: Vgpu) -> None:
-        """An existing vGPU is the requested one."""
+        """Uses an existing vGPU for a request."""
         self.left.remove(vgpu)
         self.open.remove(one)
         spec, stored = one.spec, request.stored
-        # Parameters that only we had set go if none are requested, once nobody uses the vGPU; others are left.
+        # If no parameters are requested, those that we set are cleared once the vGPU is not in use. Others are kept.
         ours = stored is not None and stored.gave(vgpu.key, plain_params(vgpu.params))
         params = "" if spec.params is None and ours and not vgpu.holders else spec.params
         self.placed.append(Placed(Slot(vgpu.parent, vgpu.index), one.type, spec, vgpu.uuid, vgpu, params=params))
 
 
 def stable_uuid(machine: str | None, pf: str, index: int | None, taken: Collection[str]) -> str:
-    """UUIDv5 of machine, PF and VF number; the next in line when that one is taken."""
+    """The UUIDv5 of machine, PF and VF number, or the next one of the series if it is in use."""
     name, salt = "%s/%s/%s" % (machine, pf, index), 0
     word = str(uuids.uuid5(NAMESPACE, name))
     while word in taken:
@@ -53,10 +53,10 @@ def stable_uuid(machine: str | None, pf: str, index: int | None, taken: Collecti
     return word
 
 
-# How much a vGPU must stay: nobody needs it, a VM that is off is defined with it, somebody uses it.
+# The need to keep a vGPU: not needed, attached to a stopped VM, in use.
 _IDLE, _DEFINED, _USED = 0, 1, 2
-# Whether a vGPU suits a request of its type, by the requested parameters, its own, and how much it must stay: the best first. What is in use stays
-# as it is, if any request allows that; what a VM is defined with stays rather than what none is.
+# How well a vGPU matches a request of its type, by requested parameters, its own parameters and the need to keep it, best first. A vGPU in use
+# stays unchanged if any request allows this. A vGPU of a VM's definition is preferred over others.
 _FITTING: Sequence[Callable[[Optional[str], str, int], bool]] = (
     lambda requested, present, stays: stays == _USED and present == requested,
     lambda requested, present, stays: stays == _USED and requested is None and not present,
@@ -74,7 +74,7 @@ _FITTING: Sequence[Callable[[Optional[str], str, int], bool]] = (
 
 
 def match(request: GpuRequest, chosen: Sequence[Chosen], again: Sequence[Vgpu] = ()) -> Matching:
-    """Existing vGPUs for requested ones: by UUID, then by slot in the layout file, then by type. again: as in Matching."""
+    """Matches existing vGPUs with requests: by UUID, then by slot in the layout file, then by type. again: as in Matching."""
     removes = request.spec.removes
     found = Matching(open=list(chosen), again=again)
     for vgpu in request.gpu.vgpus:
@@ -82,7 +82,7 @@ def match(request: GpuRequest, chosen: Sequence[Chosen], again: Sequence[Vgpu] =
         (found.removed if goes else found.left).append(vgpu)
     vfs = {one.spec.index for one in chosen} - {None}
     for one in [one for one in chosen if one.spec.uuid or one.spec.index is not None]:
-        # Another's VF, or another's UUID, is not this one's to keep.
+        # A VF or UUID of another request must not be kept.
         mine = [vgpu for vgpu in found.left if one.spec.index is not None or vgpu.index not in vfs]
         mine = [vgpu for vgpu in mine if one.spec.uuid or not request.gives_away(vgpu)]
         same = next((vgpu for vgpu in mine if _is_it(request, one.spec, vgpu) and vgpu.type == one.type.short), None)
@@ -93,7 +93,7 @@ def match(request: GpuRequest, chosen: Sequence[Chosen], again: Sequence[Vgpu] =
         [vgpu for vgpu in found.left if not request.gives_away(vgpu) and vgpu.index not in given],
         key=lambda vgpu: (not vgpu.holders, vgpu.key not in request.known, vgpu.index or 0, vgpu.key),
     )
-    # What an idle vGPU was created for counts: an interrupted run may not have set it.
+    # For an idle vGPU, the stored parameters count: an interrupted run may not have set them.
     known = {vgpu.key: request.known[vgpu.key].params for vgpu in ranked if vgpu.key in request.known and not vgpu.holders}
     present = {vgpu.key: (known.get(vgpu.key) or plain_params(vgpu.params), _stays(request, vgpu)) for vgpu in ranked}
     for fits in _FITTING:
@@ -112,26 +112,26 @@ def _stays(request: GpuRequest, vgpu: Vgpu) -> int:
 
 
 def _is_it(request: GpuRequest, spec: VgpuSpec, vgpu: Vgpu) -> bool:
-    """Whether a vGPU is the one that a request names."""
+    """Whether a request names this vGPU."""
     if request.uuids and spec.uuid:
         return spec.uuid == vgpu.uuid and spec.index in (None, vgpu.index)
     return spec.index is not None and spec.index == vgpu.index
 
 
 def place(request: GpuRequest, found: Matching) -> list[Refusal]:
-    """Places the requested vGPUs that no existing one matches: fills found.placed; returns errors."""
+    """Assigns slots to requested vGPUs without a match, and fills found.placed. Returns errors."""
     gpu, staying = request.gpu, [vgpu.uuid for vgpu in found.left]
     existing = {vgpu.key for vgpu in request.host.inventory.mdevs} - {vgpu.key for vgpu in found.removed}
     in_use = existing | {one.key for one in found.placed} | set(request.explicit) | set(request.spec.removes or ())
     held = [one.slot.index for one in found.placed] + [vgpu.index for vgpu in found.left]
-    busy = held if gpu.sriov else range(len(held))  # on a PF the number is only part of the UUID: an existing vGPU does not show it
+    busy = held if gpu.sriov else range(len(held))  # on a PF, the number is only a part of the UUID, and existing vGPUs do not show it
     free = [slot for slot in slots_of(request) if slot.index not in busy]
-    # Larger before smaller: they need more room in one piece. What is another vGPU's UUID the plan refuses.
+    # Larger ones first, because they need more contiguous space. The plan refuses UUIDs of other vGPUs.
     coming = sorted([one for one in found.open if one.spec.uuid not in staying or not one.spec.uuid], key=lambda one: -(one.type.framebuffer_mib or 0))
     former = [StoredVgpu(one.uuid, one.parent, one.index, one.type, plain_params(one.params)) for one in found.again if one.key not in request.known]
     continued, gone = _continue(request, [*request.known.values(), *former], coming, free, in_use)
     errors = []
-    # Requests with a slot of their own first, so that no other takes it.
+    # Requests that name a slot come first, so that no other request gets this slot.
     for one in sorted(coming, key=lambda one: (one.spec.index is None, one not in continued, one.spec.uuid is None)):
         was, index = continued.get(one), one.spec.index
         if was and index is None:
@@ -153,7 +153,7 @@ def place(request: GpuRequest, found: Matching) -> list[Refusal]:
 
 
 def _free_slot(free: Sequence[Slot], index: int | None, avoided: Collection[int | None]) -> Slot | None:
-    """The slot of a number; without one the first, of those that are not avoided if there are such."""
+    """The slot with the number or, without a number, the first one, preferably one that is not to be avoided."""
     fitting = [slot for slot in free if index in (None, slot.index)]
     return next((slot for slot in fitting if index is not None or slot.index not in avoided), next(iter(fitting), None))
 
@@ -161,9 +161,9 @@ def _free_slot(free: Sequence[Slot], index: int | None, avoided: Collection[int 
 def _continue(
     request: GpuRequest, former: Sequence[StoredVgpu], coming: Sequence[Chosen], free: Sequence[Slot], in_use: Collection[str]
 ) -> tuple[dict[Chosen, StoredVgpu], list[StoredVgpu]]:
-    """The former vGPU that each request continues, in its own free slot, and those that are missing and may come back there.
+    """The former vGPU that each request restores in its free slot, and missing former vGPUs that may return later.
 
-    That of a request's UUID, or of its VF and type, or of its type: first with the same parameters.
+    A former vGPU is found by the request's UUID, by VF and type, or by type, preferably with the same parameters.
     """
     slots, given = {None, *(slot.index for slot in free)}, {one.spec.index for one in coming if one.spec.index is not None}
     left = sorted((was for was in former if was.index in slots), key=lambda was: was.key not in request.host.defined)
@@ -190,17 +190,17 @@ def _continue(
 
 
 def _no_slot(request: GpuRequest, found: Matching, one: Chosen, index: int | None) -> Refusal:
-    """A requested VF holds another vGPU, or cannot hold one."""
+    """The error of a requested VF that has another vGPU or can't have one."""
     gpu = request.gpu
     holders = ["%s (%s)" % (held.key, held.type.short) for held in found.placed if held.slot.index == index]
     holders += ["%s (%s)" % (vgpu.key, vgpu.type) for vgpu in found.left if vgpu.index == index]
     if holders and index is not None:
         vf = next((vf.address for vf in gpu.vfs if vf.index == index), index)
         return Refusal(
-            "the VF %s holds %s already" % (vf, holders[0]),
+            "the VF %s already has the vGPU %s" % (vf, holders[0]),
             device=one.spec.where or gpu.address, expected="a free VF for %s" % one.type.short, code="vf_busy",
         )
     return Refusal(
-        "VF %s is not there or not free for %s" % (index, one.type.short),
+        "VF %s is missing or not free for %s" % (index, one.type.short),
         device=gpu.address, remedy="Check 'vgpuctl status'.", code="no_slot",
     )

@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From a layout to steps: which vGPU goes on which VF, what stays, what goes. Pure.
+"""Plans the steps for a layout: the VF of each vGPU, and the vGPUs to keep and remove. Reads and writes nothing.
 
-What matches is kept; only surplus is removed, and never what somebody uses; free VFs are taken in
-order of their number; a UUID follows from machine, PF and VF number: a vGPU that is created again
-has the same UUID. On a framework without UUIDs the VF is what stays the same.
-GPU instances of MIG and mixed-size mode come between what goes and what comes.
-A definition of mdevctl's is kept as the vGPU is: this parent, this type, started by us alone.
+Matching vGPUs are kept. Only surplus vGPUs are removed, but never those in use. Free VFs are used in
+the order of their numbers. A UUID depends on machine, PF and VF number: a recreated vGPU
+has the same UUID. On a framework without UUIDs, the VF stays the same.
+GPU instances of MIG and mixed-size mode are changed after removals and before creations.
+mdevctl's definition of a vGPU has the vGPU's parent and type, and only we start it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from .target import GpuRequest, GpuTarget, Host, LayoutPlan, Options, Placed, Ta
 
 
 def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, errors: Sequence[Refusal] = (), listed_only: bool = False) -> LayoutPlan:
-    """The plan for the specs per GPU (layout.by_gpu); raises EngineError with all that is wrong, the given errors first.
+    """The plan for the specs by GPU (layout.by_gpu). Raises EngineError with all errors, the given ones first.
 
-    listed_only: GPUs without a spec are left alone, for requests that are no layout.
+    listed_only: GPUs without a spec are not changed, for requests that are not a layout.
     """
     result = Plan(Target(), errors=list(errors))
     alive = {gpu.address for gpu in host.inventory.gpus if gpu.alive}
@@ -52,24 +52,24 @@ def plan(host: Host, specs: Mapping[str, GpuSpec], options: Options, errors: Seq
 
 
 def _autostarted(result: LayoutPlan, host: Host, pf: str) -> list[Refusal]:
-    """What mdevctl starts on the GPU at each boot beside the layout's vGPUs, as the run leaves its definitions."""
+    """The warnings of other vGPUs that mdevctl will start on the GPU at each boot, after the run's changes of definitions."""
     gpu, placed = host.inventory.gpu(pf), result.target.of(pf).placed or ()
     ours = {one.uuid for one in placed} | {step.args["uuid"] for step in result.steps if step.kind == "undefine"}
     return autostart.foreign(host.definitions, {pf, *[vf.address for vf in gpu.vfs], *[one.slot.parent for one in placed]}, ours) if gpu else []
 
 
 def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -> None:
-    """A GPU that the layout does not name: our vGPUs go, others' stay."""
+    """Plans a GPU that the layout does not name: our vGPUs are removed, others stay."""
     target, stored = GpuTarget(), host.stored.get(gpu.address)
     for vgpu in gpu.vgpus:
         if stored and stored.has(vgpu.key, vgpu.type):
             target.removed.append(vgpu)
         else:
-            text = "%s: the vGPU %s(%s) was not created by vgpu.kvm and its GPU is not in the layout; it stays"
+            text = "%s: the vGPU %s(%s) was not created by vgpu.kvm and its GPU is not in the layout, so the vGPU stays"
             result.warnings.append(text % (vgpu.parent, vgpu.uuid + " " if vgpu.uuid else "", vgpu.type))
     result.errors += guard_removal(target.removed, options)
     if stored and stored.mig is not None and gpu.mig and gpu.mig.current:
-        if len(target.removed) == len(gpu.vgpus):  # somebody else's vGPUs keep their GPU instances
+        if len(target.removed) == len(gpu.vgpus):  # foreign vGPUs keep their GPU instances
             target.instances = mig_placement.plan_instances(gpu, mig_placement.InstanceRequest([], [], gpu.mig.profiles))[0]
         target.mig = []
     unset_mixed(result, target, gpu, stored)
@@ -77,15 +77,15 @@ def _plan_unlisted(result: LayoutPlan, host: Host, gpu: Gpu, options: Options) -
 
 
 def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec]) -> list[Refusal]:
-    """UUIDs that the user gives and that exist elsewhere on the host."""
+    """The errors of requested UUIDs that exist elsewhere on the host."""
     targets = list(result.target.gpus.values())
     fine = {vgpu.uuid for target in targets for vgpu in target.removed}
     fine |= {one.uuid for target in targets for one in target.placed or () if one.vgpu}
     for gpu in host.inventory.gpus:
-        if gpu.address in specs and result.target.of(gpu.address).placed is None:  # nothing is decided there
+        if gpu.address in specs and result.target.of(gpu.address).placed is None:  # the GPU has no plan
             spec = specs[gpu.address]
             elsewhere = {(one.uuid, one.index) for one in spec.vgpus if one.index is not None} if spec.removes is not None else set()
-            own = {one.uuid for one in spec.vgpus}  # what the GPU that does not answer has, no other GPU can get
+            own = {one.uuid for one in spec.vgpus}  # no other GPU can get the UUIDs of an unresponsive GPU
             fine |= {
                 vgpu.uuid for vgpu in gpu.vgpus
                 if (gpu.alive or vgpu.uuid in own) and all(uuid != vgpu.uuid or index == vgpu.index for uuid, index in elsewhere)
@@ -101,17 +101,17 @@ def _foreign_uuids(result: LayoutPlan, host: Host, specs: Mapping[str, GpuSpec])
 
 
 def undefine(lane: str, definition: Definition) -> Step:
-    """The step that removes a definition; the running device stays."""
+    """The step that removes a definition. The running device stays."""
     return Step("undefine", lane, definition.parent, "undefine %s in mdevctl" % definition.uuid, uuid=definition.uuid)
 
 
 def remove(lane: str, vgpu: Vgpu) -> Step:
-    """The step that removes a vGPU; forced, if somebody uses it."""
+    """The step that removes a vGPU; forced if it is in use."""
     return Step("remove", lane, vgpu.parent, "remove %s" % titled(vgpu.type, vgpu.uuid), key=vgpu.key, forced=bool(vgpu.holders))
 
 
 def _define(lane: str, placed: Placed, definition: Definition | None) -> list[Step]:
-    """Steps to one manual definition; none if it is so already. definition: the present one, whose attributes are kept."""
+    """The steps to one manual definition; none if it exists already. definition: the current one, whose attributes are kept."""
     uuid, parent = str(placed.uuid), placed.slot.parent
     found = definition.all if definition else []
     good = [one for one in found if one.parent == parent and one.start == "manual" and (one.mdev_type or "").rsplit("-", 1)[-1] == placed.type.id]
@@ -123,7 +123,7 @@ def _define(lane: str, placed: Placed, definition: Definition | None) -> list[St
 
 
 def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
-    """The layout file first: from then on an interrupted run is finished by the boot or the next run."""
+    """Adds the steps of all GPUs. The layout file comes first: the boot or the next run can then complete an interrupted run."""
     targets, steps = result.target.gpus.values(), result.steps
     coming = {one.uuid for target in targets for one in target.placed or () if one.uuid}
     going = {vgpu.key for target in targets for vgpu in target.removed}
@@ -132,19 +132,19 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
         _add_store(result, host, options)
     for gpu in host.inventory.gpus:
         pf, planned = gpu.address, result.target.of(gpu.address)
-        # Definitions of vGPUs of ours that are not there any more.
+        # Definitions of our vGPUs that no longer exist.
         ours = host.stored[pf].keys if gpu.alive and pf in host.stored else ()
         left = [definitions[key] for key in ours if key in definitions and key not in coming | going]
         steps += [undefine(pf, one) for definition in left for one in definition.all]
         for vgpu in planned.removed:
             steps.append(remove(pf, vgpu))
-            # A UUID that comes again, as another type, is defined again below.
+            # A UUID that is created again with another type is defined again below.
             if vgpu.key in definitions and vgpu.key not in coming:
                 steps += [undefine(pf, one) for one in definitions[vgpu.key].all]
         if planned.instances:
             steps += mig_placement.steps(gpu, planned.instances)
         if planned.sets_mixed:
-            steps.append(Step("mixed", pf, pf, "turn mixed-size mode %s" % ("on" if planned.mixed else "off"), enabled=bool(planned.mixed)))
+            steps.append(Step("mixed", pf, pf, "%s mixed-size mode" % ("enable" if planned.mixed else "disable"), enabled=bool(planned.mixed)))
         for one in planned.in_order():
             parent, short = one.slot.parent, one.type.short
             if one.vgpu is None:
@@ -158,7 +158,7 @@ def _add_steps(result: LayoutPlan, host: Host, options: Options) -> None:
 
 
 def _move_first(result: LayoutPlan) -> None:
-    """A UUID that moves to another GPU is removed before it is created there, so the two GPUs share a lane."""
+    """The lane of each GPU. If a UUID moves between GPUs, both share a lane, because it must be removed before it is created."""
     coming = {step.args["uuid"]: step for step in result.steps if step.kind == "create" and step.args["uuid"]}
     moving = [step for step in result.steps if step.kind == "remove" and step.args["key"] in coming and step.lane != coming[step.args["key"]].lane]
     for step in moving:
@@ -170,14 +170,14 @@ def _move_first(result: LayoutPlan) -> None:
 
 
 def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
-    """The step that writes the layout file, if it changes. The boot restores the layout's GPUs, and VFs of GPUs that have them on."""
+    """The step that writes a changed layout file. The boot restores the layout's GPUs, and VFs of GPUs that have them enabled."""
     kept, new = [], []
     everywhere = {vgpu.key for vgpu in host.inventory.vgpus}
     placed = {one.uuid for target in result.target.gpus.values() for one in target.placed or () if one.uuid}
     for gpu in host.inventory.gpus:
         planned, stored = result.target.of(gpu.address), host.stored.get(gpu.address)
         if stored and not gpu.alive:
-            # What it had is what it gets again, should it come back; less what moved to another GPU.
+            # A missing GPU keeps its stored vGPUs in case it returns, except those that moved to another GPU.
             kept.append(replace(stored, vgpus=[one for one in stored.vgpus if one.uuid not in placed]))
         if gpu.alive and (planned.placed is not None or gpu.num_vfs or stored):
             vgpus = [
@@ -186,7 +186,7 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
                 )
                 for one in planned.placed or ()
             ]
-            # A GPU without vGPUs whose VFs are off stays so: it may be for a VM as a whole.
+            # A GPU without vGPUs and VFs stays unchanged: it may be used for passthrough.
             comes = planned.placed or "vfs" in options.assume
             count = (gpu.num_vfs or (gpu.total_vfs if comes else 0)) if gpu.sriov else 0
             new.append(layout_file.StoredGpu(gpu.address, count, vgpus, stored.there(gpu) if stored else [], mig=planned.mig, mixed=planned.mixed))
@@ -203,14 +203,14 @@ def _add_store(result: LayoutPlan, host: Host, options: Options) -> None:
 
 
 def _params(one: Placed, stored: layout_file.StoredGpu | None) -> str:
-    """The vgpu_params to store: of a vGPU that is left as it is, those that a layout gave it."""
+    """The vgpu_params to store: for an unchanged vGPU, those that a layout has set."""
     if one.params is not None or one.vgpu is None:
         return one.params or ""
     return one.present_params if stored and stored.gave(one.key, one.present_params) else ""
 
 
 def lines(inventory: Inventory, target: Target | None = None) -> str:
-    """The host's vGPUs for a diff, one a line, GPU instances and mixed-size mode; with a target: as they will be."""
+    """The host's vGPUs, GPU instances and mixed-size mode as text for a diff, one a line. With a target: the planned state."""
     rows = []
     for gpu in inventory.gpus:
         planned = target.of(gpu.address) if target else GpuTarget()

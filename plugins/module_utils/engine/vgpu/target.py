@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a plan of vGPUs starts from, and what it results in, as values."""
+"""The initial state and the target of a plan of vGPUs, as values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .layout import GpuSpec, VgpuSpec, plain_params
 
 @dataclass(eq=False, repr=False)
 class Host:
-    """What was read. stored: of the layout file, by GPU. definitions: mdevctl's, by UUID. defined: keys of the vGPUs that VMs are defined with."""
+    """The initial state. stored: of the layout file, by GPU. definitions: mdevctl's, by UUID. defined: keys of the vGPUs in VMs' definitions."""
 
     inventory: Inventory
     state: HostState | Identity
@@ -32,16 +32,16 @@ class Host:
 
     @property
     def facts(self) -> HostState:
-        """The state in full. Whoever reads the host reads it in full, unless all GPUs that get vGPUs offer them."""
+        """The complete state. It is read unless all GPUs that get vGPUs offer vGPU types."""
         return cast(HostState, self.state)
 
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """force_remove: vGPUs that may be removed although in use, by UUID or VF. mdevctl: whether definitions are kept.
+    """force_remove: vGPUs that may be removed although in use, by UUID or VF. mdevctl: whether definitions are managed.
 
     persist: whether the layout is stored for the boot. assume: see the module's option. unresponsive: see plan.UNRESPONSIVE_POLICIES.
-    keeps: what is there and not requested stays: vGPUs, and their GPU instances.
+    keeps: whether vGPUs that are not requested, and their GPU instances, stay.
     """
 
     force_remove: Sequence[str] = ()
@@ -57,9 +57,9 @@ class Options:
 
 @dataclass(eq=False, repr=False)
 class GpuRequest:
-    """One GPU and what is requested of it. explicit: UUIDs that the request as a whole names; whether the GPU of each answers.
+    """One GPU and its request. explicit: all UUIDs that the whole request names, and whether the GPU of each responds.
 
-    stored: the GPU in the layout file. known: its vGPUs there, by key. predicted: its VFs are still to come. uuids: whether its vGPUs have UUIDs.
+    stored: the GPU in the layout file. known: its stored vGPUs, by key. predicted: its VFs are enabled later. uuids: whether its vGPUs have UUIDs.
     """
 
     gpu: Gpu
@@ -72,17 +72,17 @@ class GpuRequest:
         self.stored = self.host.stored.get(self.gpu.address)
         self.known = {one.key: one for one in self.stored.vgpus} if self.stored else {}
         self.predicted = self.gpu.framework == "none" and "vfs" in self.options.assume
-        self.lists_profiles = bool(self.gpu.mig and self.gpu.mig.profiles)  # of GPU instances
+        self.lists_profiles = bool(self.gpu.mig and self.gpu.mig.profiles)  # profiles of GPU instances
         self.uuids = likely_uuids(self.host.state.kernel) if self.predicted and self.gpu.sriov else self.gpu.uuids
 
     def gives_away(self, vgpu: Vgpu) -> bool:
-        """Whether a vGPU's UUID is for what names it, on a GPU that can get it."""
+        """Whether a vGPU's UUID is reserved for a request that names it, on a GPU that can get it."""
         return self.explicit.get(vgpu.uuid or "", False)
 
 
 @dataclass(eq=False, repr=False)
 class Slot:
-    """Where one vGPU fits: a VF, or (without SR-IOV) one of the PF's several."""
+    """The slot for one vGPU: a VF or, without SR-IOV, one of several on the PF."""
 
     parent: str
     index: int | None
@@ -90,7 +90,7 @@ class Slot:
 
 @dataclass(eq=False, repr=False)
 class Placed:
-    """A vGPU in its slot. spec: what requests it. vgpu: the existing one, or None if it is to be created. params: None to leave them."""
+    """A vGPU in its slot. spec: its request. vgpu: the existing vGPU, or None to create it. params: None to keep them."""
 
     slot: Slot
     type: VgpuType
@@ -101,27 +101,27 @@ class Placed:
 
     @property
     def key(self) -> str:
-        """As Vgpu.key."""
+        """The vGPU's key, as Vgpu.key."""
         return self.uuid or self.slot.parent
 
     @property
     def present_params(self) -> str:
-        """The vgpu_params that it has now."""
+        """The vGPU's current vgpu_params."""
         return plain_params(self.vgpu.params) if self.vgpu else ""
 
     @property
     def changes_params(self) -> bool:
-        """Whether its vgpu_params are other than they should be."""
+        """Whether the vGPU's vgpu_params must be changed."""
         return self.params not in (None, self.present_params)
 
 
 @dataclass(eq=False, repr=False)
 class GpuTarget:
-    """What becomes of one GPU.
+    """The target of one GPU.
 
-    placed: its vGPUs; None if the layout does not name the GPU. removed: vGPUs that go; left: others that stay. instances: what becomes of its GPU
-    instances, None if they are not managed. mig: names of the profiles to store. mixed: mixed-size mode, as in the layout file; sets_mixed: a
-    step sets it.
+    placed: its vGPUs; None if the layout does not name the GPU. removed: vGPUs to remove; left: others that stay. instances: the planned GPU
+    instances, None if they are not managed. mig: names of the profiles to store. mixed: mixed-size mode, as in the layout file; sets_mixed: whether
+    a step sets the mode.
     first: see mig.selection.Selected.
     """
 
@@ -135,7 +135,7 @@ class GpuTarget:
     first: Mapping[tuple[int, int], int] = field(default_factory=dict)
 
     def in_order(self) -> list[Placed]:
-        """The placed vGPUs in the order in which they are created: larger first, as they need more room in one piece."""
+        """The placed vGPUs in the order of creation: larger ones first, because they need more contiguous space."""
         found = list(self.placed or ())
         if not self.mixed and not self.instances:
             return found
@@ -152,14 +152,14 @@ class GpuTarget:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The vGPUs of the host by GPU, and the text of the layout file if it changes. forgets: whether that has what is to go."""
+    """The vGPUs of the host by GPU, and the text of the layout file if it changes. forgets: whether the file lists vGPUs to remove."""
 
     gpus: dict[str, GpuTarget] = field(default_factory=dict)
     store_text: str | None = None
     forgets: bool = False
 
     def of(self, pf: str) -> GpuTarget:
-        """What becomes of a GPU; nothing, if the plan does not touch it."""
+        """The target of a GPU; an empty one if the plan does not change it."""
         return self.gpus.get(pf) or GpuTarget()
 
 
@@ -167,5 +167,5 @@ LayoutPlan = Plan[Target]
 
 
 def titled(type_name: str, uuid: str | None) -> str:
-    """A vGPU for people: its type, and its UUID if it has one."""
+    """A vGPU as text: its type, and its UUID if it has one."""
     return "%s (%s)" % (type_name, uuid) if uuid else type_name

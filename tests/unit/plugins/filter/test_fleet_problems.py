@@ -124,7 +124,7 @@ def test_one_failed_restore_is_one_problem_and_numbers():
         "HOST   STATE  GPUS  VGPUS  IN USE",
         "gpu-7  error     1      2       1",
         "    error restore_failed: vgpu-restore.service: it failed at this boot (expected: success)",
-        "      from it follow: 8 vfs_missing, 8 vgpus_missing, 16 vm_without_vgpu",
+        "      consequences: 8 vfs_missing, 8 vgpus_missing, 16 vm_without_vgpu",
         "      do: Check 'journalctl -u vgpu-restore'.",
         "1 host: 1 with errors.",
     ]

@@ -46,7 +46,7 @@ def test_a_gpu_is_divided_to_scale(host):
     assert drawn(gpu) == [("used", 8, "A40-8Q"), ("idle", 8, "A40-8Q"), ("free", 32, "32 GiB free")]
     assert "VM web1" in gpu["segments"][0]["details"] and UUID in gpu["segments"][0]["details"] and "not in use" in gpu["segments"][1]["details"]
     assert gpu["vfs"] == {"total": 32, "on": 32, "used": 2, "free": 30, "text": "2 of 32 used, 30 free"}
-    assert gpu["alt"] == "Framebuffer of A40 0000:e8:00.0, 48 GiB: 2 vGPUs, 1 in use; 16 GiB taken, 32 GiB free"
+    assert gpu["alt"] == "Framebuffer of A40 0000:e8:00.0, 48 GiB: 2 vGPUs, 1 in use; 16 GiB used, 32 GiB free"
     assert (found["state"], found["state_text"], found["text"]) == ("ok", "no problems", "1 GPU, 2 vGPUs, 16 GiB of 48 GiB taken")
 
 
@@ -102,7 +102,7 @@ def test_gpus_without_vfs_and_without_vgpus(make_host):
     found = read(make_host(gpus=[(PF, T4), ("0000:01:00.0", GEFORCE)]))
     geforce, tesla = found["gpus"]
     assert tesla["vfs"] is None and drawn(tesla) == [("free", 16, "16 GiB free")]
-    assert geforce["segments"] == [] and "not known" in geforce["notes"][0] and found["state"] == "warning"
+    assert geforce["segments"] == [] and "unknown" in geforce["notes"][0] and found["state"] == "warning"
     unlisted = read(make_host(gpus=[(PF, FakeModel("0x2fff", "NVIDIA Z99", 48, 4, A40.types))]).vfs_on())
     assert drawn(unlisted["gpus"][0]) == [("free", 48, "48 GiB free")] and unlisted["gpus"][0]["name"] == "NVIDIA Z99"
 
@@ -117,7 +117,7 @@ def test_hosts_that_were_not_read_show_why():
     sudo = row({"failed": False, "msg": "MODULE FAILURE", "module_stderr": "sudo: a password is required\n", "rc": 1})
     assert sudo["state"] == "unread" and sudo["problems"][0]["found"] == "sudo: a password is required"
     for nothing in ({}, None, "text", []):
-        assert row(nothing)["state"] == "unread" and "given it up" in row(nothing)["problems"][0]["found"]
+        assert row(nothing)["state"] == "unread" and "excluded it" in row(nothing)["problems"][0]["found"]
 
 
 def test_the_gravest_come_first_and_names_count_as_people_do(make_host):

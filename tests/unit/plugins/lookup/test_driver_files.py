@@ -132,7 +132,7 @@ def test_a_hosts_package_in_a_vm(case):
 
 def test_a_version_that_is_not_known(case):
     code, text = case.refusal("https://example.com/download.zip", checksum=SUM)
-    assert code == "no_version" and "the version is not in the name of vgpu_driver_bundle (download.zip)" in text and "vgpu_driver_version" in text
+    assert code == "no_version" and "the name of vgpu_driver_bundle (download.zip) has no version" in text and "vgpu_driver_version" in text
 
 
 def test_a_version_that_is_another_one(case):
@@ -142,7 +142,7 @@ def test_a_version_that_is_another_one(case):
 
 def test_a_checksum_of_another_form(case):
     code, text = case.refusal(case.put(), checksum="md5:12")
-    assert code == "bad_checksum" and "sha256:<64 hexadecimal digits>" in text and "'sha256sum' prints these" in text
+    assert code == "bad_checksum" and "sha256:<64 hexadecimal digits>" in text and "'sha256sum' prints the digits" in text
 
 
 def test_a_bundle_that_is_not_set_or_not_there(case):
@@ -164,16 +164,17 @@ def test_links(case):
 @pytest.mark.parametrize(
     "release, members, options, words",
     [
-        (UBUNTU, [RPM], {"format": "rpm"}, ["vgpu_driver_format is rpm, and this is Ubuntu", "vgpu_driver_format: run, with a bundle that has it", "rhel-9.4"]),
-        (ROCKY, [DEB, MEMBERS[0]], {"format": "deb"}, ["vgpu_driver_format is deb, and this is Rocky Linux 9.4", "Set vgpu_driver_format: run."]),
-        (ROCKY.replace("9.4", "8.10"), [RPM], {"format": "rpm"}, ["NVIDIA-vGPU-rhel-9.4", "is for release 9, and this is Rocky Linux 8.10"]),
-        (ROCKY.replace("9.4", "8.10"), [RPM], {}, ["is for release 9, and this is Rocky Linux 8.10"]),
-        (ROCKY, [DEB], {}, ["it holds the host driver as deb only, and this is Rocky Linux 9.4", "Fetch NVIDIA's"]),
+        (UBUNTU, [RPM], {"format": "rpm"},
+         ["vgpu_driver_format is rpm, but this is Ubuntu", "vgpu_driver_format: run, with a bundle that has this format", "rhel-9.4"]),
+        (ROCKY, [DEB, MEMBERS[0]], {"format": "deb"}, ["vgpu_driver_format is deb, but this is Rocky Linux 9.4", "Set vgpu_driver_format: run."]),
+        (ROCKY.replace("9.4", "8.10"), [RPM], {"format": "rpm"}, ["NVIDIA-vGPU-rhel-9.4", "is for release 9, but this is Rocky Linux 8.10"]),
+        (ROCKY.replace("9.4", "8.10"), [RPM], {}, ["is for release 9, but this is Rocky Linux 8.10"]),
+        (ROCKY, [DEB], {}, ["the bundle has the host driver only as deb, but this is Rocky Linux 9.4", "Download NVIDIA's"]),
         (
             UBUNTU, [DEB], {"format": "run"},
-            ["it holds no run packages of the host driver", "nvidia-vgpu-ubuntu", "Set format: deb (in roles vgpu_driver_format)"],
+            ["the bundle has no run packages of the host driver", "nvidia-vgpu-ubuntu", "Set format: deb (in roles vgpu_driver_format)"],
         ),
-        (UBUNTU, [MEMBERS[0]], {"kind": "guest"}, ["it holds no run packages of the guest driver", "-vgpu-kvm.run"]),
+        (UBUNTU, [MEMBERS[0]], {"kind": "guest"}, ["the bundle has no run packages of the guest driver", "-vgpu-kvm.run"]),
     ],
 )
 def test_formats(case, release, members, options, words):
@@ -228,7 +229,7 @@ def test_a_bundle_that_can_not_be_read(case):
     with open(path, "r+b") as handle:
         handle.truncate(30)
     code, text = case.refusal(path)
-    assert code == "bad_zip" and "it is no readable zip" in text
+    assert code == "bad_zip" and "the zip can't be read" in text
     case.host.on_disk = "550.163.02"
     case.host.put("/usr/bin/nvidia-vgpu-mgr", "")
     assert "failed" not in case.plan(path), "the version of its name is installed"
@@ -260,9 +261,9 @@ def key_files(case, names=("MOK.priv", "MOK.der")):
 def test_a_key_of_the_controller(case):
     assert "failed" not in case.plan(case.put(), **key_files(case))
     code, text = case.refusal(case.put(), **dict(key_files(case), certificate=""))
-    assert code == "signing_key_missing" and "of vgpu_driver_mok_key and vgpu_driver_mok_certificate only one is set" in text
+    assert code == "signing_key_missing" and "only one of vgpu_driver_mok_key and vgpu_driver_mok_certificate is set" in text
     code, text = case.refusal(case.put(), **dict(key_files(case), key="nowhere.priv"))
-    assert code == "signing_key_missing" and "nowhere.priv: the signing key is not there" in text
+    assert code == "signing_key_missing" and "nowhere.priv: the signing key does not exist" in text
     assert str(case.directory) in text and "vgpu_driver_mok_on_host: true" in text
 
 
@@ -303,9 +304,9 @@ def test_secure_boot(case, monkeypatch):
     monkeypatch.setattr(module + "read", lambda sysfs: True)
     monkeypatch.setattr(module + "enrolled", lambda sysfs: from_firmware["trusted"])
     code, text = case.refusal(case.put())
-    assert code == "secure_boot" and "openssl req" in text and "mokutil --import" in text and "vgpu_driver_mok_key" in text and "turn Secure Boot off" in text
+    assert code == "secure_boot" and "openssl req" in text and "mokutil --import" in text and "vgpu_driver_mok_key" in text and "disable Secure Boot" in text
     code, text = case.refusal(case.put(), **key_files(case))
-    assert code == "certificate_not_enrolled" and "MOK.der" in text and "none that the machine trusts" in text and "-outform DER" in text
+    assert code == "certificate_not_enrolled" and "MOK.der" in text and "the machine does not trust this certificate" in text and "-outform DER" in text
     from_firmware["trusted"] = [hashlib.sha256(b"MOK.der").hexdigest()]
     assert "failed" not in case.plan(case.put(), **key_files(case))
     assert "failed" not in case.plan(case.put(), extra_arguments=["--module-signing-secret-key=/root/x"])

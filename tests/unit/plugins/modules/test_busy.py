@@ -39,7 +39,7 @@ def test_who_holds_a_lock_is_named(make_host, path):
     assert found(host) == ["pid 812 (/usr/bin/python3 /root/.ansible/tmp/AnsiballZ_nvidia_driver.) holds %s" % path]
     assert call(nvidia_host_plan, host).ok["info"]["busy"] == found(host)
     host.kernel.processes.clear()
-    assert found(host) == ["pid 812 (it has ended, a program that it started has not) holds %s" % path]
+    assert found(host) == ["pid 812 (this process has ended, but one of its child processes has not) holds %s" % path]
 
 
 def test_who_only_reads_under_a_lock_is_none(make_host):
@@ -93,7 +93,7 @@ def test_locks_that_cannot_be_read_count(make_host):
     host = make_host()
     real = host.sysfs.read_or
     host.sysfs.read_or = lambda path, default=None: None if path == "/proc/locks" else real(path, default)
-    assert found(host) == ["whether an installation runs is not known: /proc/locks can't be read"]
+    assert found(host) == ["it is unknown whether an installation is running: /proc/locks can't be read"]
 
 
 def test_a_lock_of_the_real_kernel(tmp_path):
@@ -113,4 +113,4 @@ def test_where_proc_does_not_show_all_processes_nobody_is_no_answer(make_host, t
     host = make_host()
     setattr(host.kernel, trouble, True)
     (one,) = found(host)
-    assert one.startswith("whether an installation runs is not known: ") and why in one
+    assert one.startswith("it is unknown whether an installation is running: ") and why in one

@@ -28,7 +28,7 @@ IN_LOGS = [
     (16, "cuInit 802: Fabric Manager of another version", FABRIC, "fabric manager NVIDIA GPU driver interface version 550.90.07 don't match with driver version"
          " 550.107.02. Please update with matching NVIDIA driver package", "log_fabric_version", "exactly the driver's version"),
     (17, "an unbind hangs, lsof is empty", KERNEL, "NVRM: Attempting to remove device 0000:e8:00.0 with non-zero usage count!",
-     "log_unbind_waits", "only a reboot"),
+     "log_unbind_waits", "reboot the host"),
     (18, "MIG vGPUs fail on RTX PRO 6000", KERNEL, "NVRM: Failed to add vgpu create request: 0x38", "log_no_gpu_instance", "+gfx"),
     (19, "the build fails on kernels 6.14 and later", "installer", "Error! Bad return status for module build on kernel: 6.14.0-27-generic (x86_64)",
          "log_build_failed", "newer release"),
@@ -45,7 +45,7 @@ IN_LOGS = [
     (27, "libvirt does not find mdevctl", "libvirtd", "Cannot find 'mdevctl' in path: No such file or directory", "log_no_mdevctl", "container"),
     (28, "live migration is refused", "qemu", "qemu-system-x86_64: VFIO migration is not compatible with postcopy migration", "log_migration", "post-copy"),
     (29, "a second vGPU in a VM fails", "qemu", "qemu-kvm: vfio %s: error getting device from group 53: Input/output error" % UUID,
-     "log_vfio_group", "second vGPU"),
+     "log_vfio_group", "Several vGPUs in a VM"),
     (31, "CUDA devices are busy, nvidia-smi is well", MGR, "notice: vmiop_log: (0x0): vGPU license state: Unlicensed (Restricted)",
      "log_unlicensed", "guest_license"),
     (33, "a GPU fell off the bus", KERNEL, "NVRM: Xid (PCI:0000:e8:00): 79, GPU has fallen off the bus", "log_off_bus", "power-cycle"),

@@ -91,7 +91,7 @@ def test_the_restore_at_boot_names_it_and_restores_the_others(pair):
 def test_mig_mode_of_the_others(make_host):
     host = fall_off_bus(make_host(gpus=[(GOOD, A100), (OFF_BUS, A100)]))
     outcome = call(nvidia_mig, host, mode="enabled")
-    assert outcome.codes == ["gpu_off_bus"] and outcome["actions"] == [GOOD + ": turn MIG mode on"] and host.pf(GOOD).mig
+    assert outcome.codes == ["gpu_off_bus"] and outcome["actions"] == [GOOD + ": enable MIG mode"] and host.pf(GOOD).mig
 
 
 def test_its_types_are_not_waited_for(make_host):

@@ -45,11 +45,11 @@ def test_set_up_once(guest):
 def test_another_token_and_a_wrong_mode_are_corrected(guest):
     call(nvidia_grid_license, guest, token=token()).ok
     os.chmod(guest.root + TOKEN, 0o644)
-    assert call(nvidia_grid_license, guest, token=token()).ok["actions"] == [TOKEN + ": give it the mode that NVIDIA documents (0744, was 0644)"]
+    assert call(nvidia_grid_license, guest, token=token()).ok["actions"] == [TOKEN + ": set the mode that NVIDIA documents (0744, was 0644)"]
     os.chmod(guest.root + DIRECTORY, 0o755)
     assert call(nvidia_grid_license, guest, token=token(expires=2082758401)).ok["actions"] == [
-        DIRECTORY + ": let root alone in (mode 0700, was 0755)",
-        TOKEN + ": replace the token by another one",
+        DIRECTORY + ": restrict access to root (mode 0700, was 0755)",
+        TOKEN + ": replace the token",
     ]
     assert not call(nvidia_grid_license, guest, token=token(expires=2082758401)).ok["changed"]
 
@@ -160,7 +160,7 @@ def test_a_directory_that_is_a_link_or_somebody_elses(guest, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: theirs + 1)
     monkeypatch.setattr(os, "chown", lambda path, user, group: owners.append((path, user)))
     check = call(nvidia_grid_license, guest, check=True, token=token()).ok
-    assert "make it root's" in check["actions"][0] and not owners
+    assert "change the owner to root" in check["actions"][0] and not owners
     assert call(nvidia_grid_license, guest, token=token()).ok["actions"] == check["actions"]
     assert owners[0] == (guest.root + DIRECTORY, theirs + 1)
 

@@ -221,7 +221,7 @@ def test_a_lower_count_keeps_what_a_vm_that_is_off_is_defined_with(make_host, ve
     last = call(nvidia_vgpu, host, layout=counted(kind, 1 if params else 2, **({"vgpu_params": params} if params else {}))).ok
     assert keys[2] in keys_of(host) and keys[3] not in keys_of(host)
     (warning,) = last.warnings
-    assert warning.startswith(keys[3]) and "VM web3, which is not running, has it: it will not start" in warning
+    assert warning.startswith(keys[3]) and "attached to the stopped VM web3 of libvirt: this VM will not start" in warning
     assert not call(nvidia_vgpu, host, layout=counted(kind, 1 if params else 2, **({"vgpu_params": params} if params else {}))).ok["changed"]
 
 
@@ -247,7 +247,7 @@ def test_nvidia_smi_without_an_answer_counts_as_a_user(make_host, answer, vendor
     host.ctx.command = lambda argv, timeout, **rest: answer if argv[1:3] == ["vgpu", "-q"] else real(argv, timeout, **rest)
     outcome = call(nvidia_vgpu, host, layout=EMPTY)
     assert outcome.codes == ["in_use"] and outcome.writes == 0
-    for text in ("may be in use", "did not end within" if answer.timed_out else "rc 15", "run 'nvidia-smi vgpu -q -i %s' by hand" % PF, "force_remove"):
+    for text in ("may be in use", "did not end within" if answer.timed_out else "rc 15", "run 'nvidia-smi vgpu -q -i %s' manually" % PF, "force_remove"):
         assert text in outcome.msg
     key = (host.vgpus()[0][0] if not vendor else host.vgpus()[0][1])
     host.kernel.forced.add(key)
@@ -262,7 +262,7 @@ def test_an_nvidia_smi_of_another_driver_than_the_loaded_one_asks_for_a_reboot(m
     host.ctx.command = lambda argv, timeout, **rest: Result(18, words) if argv[1:3] == ["vgpu", "-q"] else real(argv, timeout, **rest)
     outcome = call(nvidia_vgpu, host, layout=EMPTY)
     assert outcome.codes == ["in_use"] and outcome.writes == 0
-    assert "the driver on disk is not the one that is loaded. Reboot the host" in outcome.msg and "by hand" not in outcome.msg
+    assert "the driver on disk is not the loaded one. Reboot the host" in outcome.msg and "manually" not in outcome.msg
 
 
 def test_a_gpu_off_the_bus_does_not_silence_nvidia_smi_for_the_others(make_host):
@@ -491,7 +491,7 @@ def test_vms_that_do_not_run_are_warned_of(host):
     host.put("/etc/libvirt/qemu/broken.xml", "<domain")
     outcome = call(nvidia_vgpu, host, check=True, layout=EMPTY).ok
     expected, broken = outcome.warnings
-    assert expected.startswith(UUID) and "VM idle" in expected and "busy" not in expected and "not running" in expected
+    assert expected.startswith(UUID) and "VM idle" in expected and "busy" not in expected and "the stopped VM" in expected
     assert broken.startswith("/etc/libvirt/qemu/broken.xml")
     assert call(nvidia_mdev, host, check=True, uuid=UUID, state="absent").warnings == outcome.warnings
     assert call(nvidia_vgpu, host, check=True, layout=layout).warnings == []

@@ -231,7 +231,7 @@ def test_a_restart_is_pending_until_it_is_reported_done(pod):
     assert call(nvidia_cloudpods_config, pod).ok["restart_pending"]
     assert call(nvidia_cloudpods_config, pod, check=True, restarted=True).ok["changed"] and pod.get(cloudpods.MARK)
     done = call(nvidia_cloudpods_config, pod, restarted=True).ok
-    assert done["actions"] == [cloudpods.MARK + ": note that Cloudpods' agent was restarted"] and not done["restart_pending"]
+    assert done["actions"] == [cloudpods.MARK + ": record that Cloudpods' agent was restarted"] and not done["restart_pending"]
     assert not call(nvidia_cloudpods_config, pod).ok["restart_pending"] and not call(nvidia_cloudpods_config, pod, restarted=True).ok["changed"]
 
 

@@ -247,7 +247,7 @@ def test_packages_that_stay_are_named(debians, package):
     real = debians._apt_get
     debians.programs["apt-get"] = lambda argv, timeout: real(argv, timeout) if argv[0] == "--simulate" else Result(100, "E: Could not get lock\n")
     outcome = call(nvidia_driver, debians, src=package, replace_datacenter=True, load=False)
-    assert outcome.codes == ["uninstall_failed"] and "these are left: libnvidia-ml1:amd64, nvidia-driver" in outcome.msg
+    assert outcome.codes == ["uninstall_failed"] and "these packages are left: libnvidia-ml1:amd64, nvidia-driver" in outcome.msg
     assert "Could not get lock" in outcome.msg and "sh" not in [argv[0] for argv in debians.calls]
 
 
@@ -448,7 +448,7 @@ def test_the_format_follows_the_bundle_and_the_distribution(make_host, bundle, t
     if form:
         assert outcome.ok["format"] == form and outcome["path"].endswith("." + form)
     else:
-        assert outcome.codes == ["wrong_format"] and "it holds the host driver as deb only, and this is Rocky Linux 9.4" in outcome.msg
+        assert outcome.codes == ["wrong_format"] and "the bundle has the host driver only as deb, but this is Rocky Linux 9.4" in outcome.msg
     explicit = call(nvidia_driver_bundle, host, src=src, dest=str(tmp_path / "out"), kind=kind, format=members[-1])
     assert explicit.ok["format"] == members[-1], "an explicit format wins"
 

@@ -131,7 +131,7 @@ def test_a_connection_that_breaks_is_resumed(fetch, tmp_path):
 
 def test_a_later_run_resumes_where_the_first_stopped(fetch, tmp_path):
     outcome = fetch(Server(script=[{"cut": 2 << 20}] + [status(503)] * 500), timeout=30)
-    assert outcome.codes == ["download_failed"] and "503 (Service Unavailable)" in outcome.msg and "2 MiB that were fetched are kept" in outcome.msg
+    assert outcome.codes == ["download_failed"] and "503 (Service Unavailable)" in outcome.msg and "The downloaded 2 MiB are kept" in outcome.msg
     (part,) = lies(tmp_path)
     assert part.endswith(".part") and stat.S_IMODE(os.stat(str(tmp_path / "cache" / part)).st_mode) == 0o600
     server = Server()
@@ -201,13 +201,13 @@ def test_another_files_part_is_removed(fetch, tmp_path):
 @pytest.mark.parametrize(
     "step, code, words",
     [
-        (status(403), "link_expired", ["files.example.com answered 403 (Forbidden)", "signed link has expired", "Get a new one"]),
+        (status(403), "link_expired", ["files.example.com answered 403 (Forbidden)", "signed link has expired", "Get a new link"]),
         (status(410), "link_expired", ["410 (Gone)", "signed link has expired"]),
         (status(404), "download_failed", ["404 (Not Found)"]),
         (urllib.error.URLError(ssl.SSLCertVerificationError(1, "self-signed %s" % MARK)), "download_failed", ["certificate of the server files.example.com"]),
         (urllib.error.URLError(OSError(-2, "Name or service not known")), "download_failed", ["Name or service not known", "proxy"]),
         (http.client.InvalidURL(URL), "download_failed", ["InvalidURL"]),
-        (status(302, "http://files.example.com/?x=%s" % MARK), "download_failed", ["the server files.example.com sends on to a link without TLS"]),
+        (status(302, "http://files.example.com/?x=%s" % MARK), "download_failed", ["the server files.example.com redirects to a link without TLS"]),
         (status(302, URL), "download_failed", ["more than 10 times"]),
         (status(302), "download_failed", ["302 (Found)"]),
     ],
@@ -254,7 +254,7 @@ def test_the_next_server_is_not_asked_without_tls():
         with pytest.raises(driver_download.LinkError) as caught:
             ask({})
         thread.join()
-    assert asked == ["/first"] and "sends on to a link without TLS" in caught.value.reason and MARK not in caught.value.reason
+    assert asked == ["/first"] and "redirects to a link without TLS" in caught.value.reason and MARK not in caught.value.reason
 
 
 def test_wrong_options_are_reported_before_the_server_is_queried(fetch, tmp_path):

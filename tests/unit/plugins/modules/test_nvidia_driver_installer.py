@@ -205,7 +205,7 @@ def test_nouveau_that_drives_a_gpu(make_host, package, version, load):
     if not load and not version.startswith("535"):
         assert outcome.ok["changed"]
         return
-    assert outcome.codes == ["gpu_on_nouveau"] and "0000:e8:00.0: nouveau drives this GPU" in outcome.msg
+    assert outcome.codes == ["gpu_on_nouveau"] and "0000:e8:00.0: nouveau is bound to this GPU" in outcome.msg
     assert "blacklist nouveau" in outcome.msg and "dracut --force" in outcome.msg
     assert ("load: false" in outcome.msg) == (not version.startswith("535"))
 
@@ -254,10 +254,10 @@ def test_what_is_left_of_the_old_driver_is_said(running, package):
 
     running._installer = lambda argv, timeout: Result(1, "ERROR: a module is loaded\n")
     outcome = call(nvidia_driver, running, src=package(), load=False)
-    assert "The driver 550.163.02 is whole. Mend what" in outcome.msg
+    assert "The driver 550.163.02 is whole. Fix the error" in outcome.msg
     running._installer = half
     outcome = call(nvidia_driver, running, src=package(), load=False)
-    assert "The driver 550.163.02 is damaged" in outcome.msg and "Mend what" in outcome.msg
+    assert "The driver 550.163.02 is damaged" in outcome.msg and "Fix the error" in outcome.msg
 
 
 def test_a_driver_that_was_uninstalled_before_is_not_called_damaged(make_host, package):

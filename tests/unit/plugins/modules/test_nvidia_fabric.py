@@ -81,7 +81,7 @@ def test_each_whole_card_gets_its_own_partition_by_module_id(host, board):
     assert "0000:1b:00.4: activate fabric partition 8" in real["actions"] and "fabric partition 8 0000:1b:00.4\n" in real["diff"]["after"]
     assert set(board.asked) == {"127.0.0.1:6666"} and problems(host) == []
     gone = both(host, layout=EMPTY)
-    assert board.active == {} and "fabric partition 8: deactivate it (0000:1b:00.0)" in gone["actions"]
+    assert board.active == {} and "fabric partition 8: deactivate the partition (0000:1b:00.0)" in gone["actions"]
 
 
 def test_a_boot_activates_them_again_and_once(host, board):
@@ -117,7 +117,7 @@ def test_the_layout_puts_cards_together(host, board):
     real = both(host, layout=four)
     vfs = [vf(pf) for pf in of(1, 2, 3, 4)]
     assert board.active == {1: vfs, **{number: ALONE[number] for number in (11, 12, 13, 14)}}, "in the partition's order, not PCI's"
-    assert "fabric partition 1: activate it for %s" % ", ".join(vfs) in real["actions"]
+    assert "fabric partition 1: activate the partition for %s" % ", ".join(vfs) in real["actions"]
     board.reboot()
     assert boot(host).errors == [] and board.active[1] == vfs
     both(host, layout=WHOLE)
@@ -201,7 +201,7 @@ def test_fabric_manager_in_vgpu_mode_and_back(host, monkeypatch):
     check = call(nvidia_fabric, host, check=True).ok
     real = call(nvidia_fabric, host).ok
     assert check.writes == 0 and real["actions"] == check["actions"] == [
-        fabric_manager.CONFIG + ": set FABRIC_MODE=2 (0 until now)", "nvidia-fabricmanager.service: restart it",
+        fabric_manager.CONFIG + ": set FABRIC_MODE=2 (0 until now)", "nvidia-fabricmanager.service: restart the service",
     ]
     assert host.get(fabric_manager.CONFIG) == CONFIG % ("2", 0), "no other line"
     assert board.running_mode == "2" and not call(nvidia_fabric, host).ok["changed"]

@@ -62,7 +62,7 @@ def test_mode_vfs_instances_in_their_order(make_host, model):
     large, small = ("3g.20gb", "1g.5gb") if model is A100 else ("3g.40gb", "1g.10gb")
     check = call(nvidia_mig, host, check=True, mode="enabled").ok
     real = call(nvidia_mig, host, mode="enabled").ok
-    assert check.writes == 0 and check["actions"] == real["actions"] == [PF + ": turn MIG mode on"] and check["diff"] == real["diff"]
+    assert check.writes == 0 and check["actions"] == real["actions"] == [PF + ": enable MIG mode"] and check["diff"] == real["diff"]
     assert real["diff"] == {"before": PF + " MIG off\n", "after": PF + " MIG on\n"} and host.pf().mig
     assert not call(nvidia_mig, host, mode="enabled").ok["changed"]
     early = call(nvidia_mig, host, instances=[small])
@@ -85,7 +85,7 @@ def test_mode_off_with_vfs_on_is_refused_with_what_would_work(make_host):
     outcome = call(nvidia_mig, host, mode="disabled")
     assert outcome.codes == ["mig_vfs_on"] and "nvidia_sriov" in outcome.msg and "cycle_vfs" in outcome.msg and outcome.writes == 0
     done = call(nvidia_mig, host, mode="disabled", cycle_vfs=True).ok
-    assert done["actions"] == [PF + ": disable its 16 VFs", PF + ": turn MIG mode off"] and not host.pf().mig and not host.pf().vfs
+    assert done["actions"] == [PF + ": disable its 16 VFs", PF + ": disable MIG mode"] and not host.pf().mig and not host.pf().vfs
 
 
 def test_a_card_without_mig_is_refused_by_name_and_left_out_of_all(make_host):
@@ -136,7 +136,7 @@ def test_a_mode_that_waits_for_a_reboot_is_a_problem_and_comes_with_it(make_host
     host.faults.mig_reset_fails = True
     assert call(nvidia_mig, host, mode="enabled").codes == ["mig_pending"]
     (problem,) = [each for each in call(nvidia_gpu_info, host).ok["problems"] if each["code"] == "mig_pending"]
-    assert "waits to be on" in problem["found"] and problem["severity"] == "warning"
+    assert "a change to on is pending" in problem["found"] and problem["severity"] == "warning"
     host.reboot()
     assert not call(nvidia_mig, host, mode="enabled").ok["changed"] and host.pf().mig
 
@@ -212,7 +212,7 @@ def test_a_bare_host_is_planned(make_host):
     bare.on_disk = None
     layout = one("A100-1-5C", "A100-1-5C")
     assert call(nvidia_mig, bare, check=True, layout=layout).codes == ["driver_missing"]
-    assert call(nvidia_mig, bare, check=True, layout=layout, check_mode_assume=["driver"]).ok["actions"] == [PF + ": turn MIG mode on"]
+    assert call(nvidia_mig, bare, check=True, layout=layout, check_mode_assume=["driver"]).ok["actions"] == [PF + ": enable MIG mode"]
     planned = call(nvidia_vgpu, bare, check=True, layout=layout, check_mode_assume=["driver", "iommu", "vfs", "mig"]).ok
     assert PF + ": create the GPU instances 1g.5gb, 1g.5gb" in planned["actions"] and len(planned["vgpus"]) == 2
     many = [{"gpu": PF, "vgpus": [{"type": "A100-1-5C", "count": 8}]}]
@@ -403,7 +403,7 @@ def test_an_nvidia_smi_that_hangs_or_is_missing_is_reported(make_host, hangs):
         os.unlink(host.root + "/usr/bin/nvidia-smi")
     outcome = call(nvidia_mig, host, gpus=[PF], mode="enabled")
     assert outcome.codes == ["mig_unknown"] and outcome.writes == 0
-    assert ("did not end within 60 s" if hangs else "is not there") in outcome.msg
+    assert ("did not end within 60 s" if hangs else "is not installed") in outcome.msg
     if hangs:
         assert len(asked) == 1  # a second query would cost another minute for the same answer
 

@@ -29,7 +29,7 @@ def test_from_vfio_pci_to_nvidia(make_host):
     host.kernel.driver_ids["vfio-pci"].add("0x2235")
     outcome = call(nvidia_pci_driver, host).ok
     assert outcome["actions"] == [
-        "take the id 10de:2235 from vfio-pci",
+        "remove the id 10de:2235 from vfio-pci",
         PF + ": clear driver_override (vfio-pci)",
         PF + ": unbind from vfio-pci",
         PF + ": bind to nvidia",
@@ -70,7 +70,7 @@ def test_nouveau_is_left_only_by_a_reboot(make_host):
     host.kernel.loaded = {"nouveau": ""}
     os.unlink(host.root + "/etc/modprobe.d/nouveau.conf")
     outcome = call(nvidia_pci_driver, host, driver="none").ok
-    assert outcome["reboot_reasons"] == [PF + " is on nouveau, which is left only by a reboot"]
+    assert outcome["reboot_reasons"] == [PF + " is on nouveau, which releases a GPU only at a reboot"]
     assert outcome["initramfs_update_needed"] and not outcome["bootloader_update_needed"]
     assert "blacklist nouveau" in host.get("/etc/modprobe.d/nvidia-vgpu-nouveau.conf") and host.pf().driver == "nouveau"
     again = call(nvidia_pci_driver, host, driver="none").ok

@@ -96,7 +96,7 @@ def test_fewer_vfs_are_found_out(make_host):
     host = make_host()
     host.faults.fewer_vfs = 3
     outcome = call(nvidia_sriov, host)
-    assert outcome.codes == ["vfs_fewer"] and "29 of 32 VFs are there, sriov_numvfs is 29" in outcome.msg
+    assert outcome.codes == ["vfs_fewer"] and "only 29 of 32 VFs exist, and sriov_numvfs is 29" in outcome.msg
 
 
 def test_fewer_vfs_than_expected_are_cycled_in_the_next_run(make_host):

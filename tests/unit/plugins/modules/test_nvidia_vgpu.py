@@ -167,14 +167,14 @@ def test_predicted_types_are_checked_too(make_host):
 def test_too_many_of_several_types_names_all_of_them(make_host):
     layout = [{"gpu": "all", "vgpus": [{"type": "A40-24Q", "count": 2}, {"type": "A40-24A"}]}]
     outcome = call(nvidia_vgpu, make_host().vfs_on(), layout=layout)
-    assert outcome.codes == ["too_many"] and "3 vGPUs of A40-24Q and A40-24A are asked for" in outcome.msg
+    assert outcome.codes == ["too_many"] and "3 vGPUs of A40-24Q and A40-24A requested" in outcome.msg
 
 
 def test_a_type_that_the_table_does_not_expect_is_a_warning_before_the_driver_is_there(make_host):
     layout = [{"gpu": "all", "vgpus": [{"type": "L40-4Q"}]}]
     outcome = call(nvidia_vgpu, make_host(), check=True, check_mode_assume=["vfs"], layout=layout)
     assert [one["type"] for one in outcome.ok["vgpus"]] == ["L40-4Q"]
-    assert "L40-4Q is not known for this GPU (A40" in outcome.warnings[0] and "A40-4Q" in outcome.warnings[0]
+    assert "L40-4Q is unknown for this GPU (A40" in outcome.warnings[0] and "A40-4Q" in outcome.warnings[0]
     assert call(nvidia_vgpu, make_host().vfs_on(), layout=layout).codes == ["unknown_type"]
 
 

@@ -131,7 +131,7 @@ def test_a_running_vm_is_let_alone_unless_live(mdevs):
     virsh = Libvirt(mdevs).define("web1", MDEV % ONE, running=True)
     real = both(mdevs, domains=[web({"type": "A40-8Q"})])
     assert virsh.has("web1") == [THREE] and virsh.has("web1", running=True) == [ONE]
-    assert any("web1 runs: it gets %s" % THREE in one for one in real.warnings) and any("until it stops" in one for one in real.warnings)
+    assert any("web1 is running: it gets %s" % THREE in one for one in real.warnings) and any("until it stops" in one for one in real.warnings)
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"uuid": ONE}, name="web2")])
     assert outcome.codes == ["unknown_vm"]
     virsh.define("web2")
@@ -153,7 +153,7 @@ def test_a_guest_that_keeps_it_is_reported(mdevs):
     virsh = Libvirt(mdevs).define("web1", MDEV % ONE, running=True)
     virsh.stubborn = True
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web()], live=True, timeout=20)
-    assert outcome.codes == ["not_kept"] and "still in it 20 s after" in outcome.msg and "shut it down" in outcome.msg
+    assert outcome.codes == ["not_kept"] and "still attached 20 s after" in outcome.msg and "shut down the guest" in outcome.msg
     assert len(outcome["actions"]) == 1 and len(outcome["not_done"]) == 1
     virsh.stubborn, virsh.lies = False, True
     assert call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-8Q"})]).codes == ["not_kept"]
@@ -209,7 +209,7 @@ def test_a_check_before_the_vgpus_are_created(make_host):
     Libvirt(host).define("web1")
     expected = [web({"type": "A40-24Q"}, {"uuid": ONE})]
     found = call(nvidia_vgpu_attach, host, check=True, domains=expected, check_mode_assume=["vgpus"]).ok
-    assert found["actions"] == ["web1: attach a vGPU that is still to come (A40-24Q)", "web1: attach a vGPU that is still to come (%s)" % ONE]
+    assert found["actions"] == ["web1: attach a vGPU that is created later (A40-24Q)", "web1: attach a vGPU that is created later (%s)" % ONE]
     assert call(nvidia_vgpu_attach, host, domains=expected, check_mode_assume=["vgpus"]).codes == ["no_such_vgpu"] * 2
 
 
@@ -219,7 +219,7 @@ def test_a_check_before_more_vgpus_are_created(mdevs):
     def check(*vgpus):
         return call(nvidia_vgpu_attach, mdevs, check=True, domains=[web(*vgpus, name="web3")], check_mode_assume=["vgpus"])
 
-    assert check({"type": "A40-24Q"}).ok["actions"] == ["web3: attach a vGPU that is still to come (A40-24Q)"]
+    assert check({"type": "A40-24Q"}).ok["actions"] == ["web3: attach a vGPU that is created later (A40-24Q)"]
     assert len(check({"type": "A40-8Q", "count": 2}).ok["actions"]) == 2
     assert check({"uuid": ONE}).codes == ["vgpu_taken"], "that one is there"
     assert check({"uuid": THREE}, {"vf": "e8:00.4"}).codes == ["none_free"], "none that comes can be both"
@@ -248,7 +248,7 @@ def test_a_vgpu_that_another_vm_got_meanwhile_is_not_attached_twice(mdevs, monke
 
     monkeypatch.setattr(plan, "plan", late)
     outcome = call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-24Q"})])
-    assert outcome.codes == ["changed_meanwhile"] and "web2 has got it" in outcome.msg and virsh.has("web1") == []
+    assert outcome.codes == ["changed_meanwhile"] and "attached to the VM web2 in the meantime" in outcome.msg and virsh.has("web1") == []
     monkeypatch.setattr(plan, "plan", real)
     assert call(nvidia_vgpu_attach, mdevs, domains=[web({"type": "A40-24Q"})]).ok["attached"][0]["device"] == TWO
 
@@ -417,7 +417,7 @@ def test_without_a_display_there_is_no_ramfb(mdevs):
 def test_a_running_vm_whose_display_changes_is_named(mdevs):
     Libvirt(mdevs).define("web1", MDEV % ONE, running="paused")
     real = both(mdevs, domains=[web({"uuid": ONE, "display": True})])
-    assert any("web1 runs: the change of %s" % ONE in one for one in real.warnings), real.warnings
+    assert any("web1 is running: the change of %s" % ONE in one for one in real.warnings), real.warnings
 
 
 @pytest.mark.parametrize("how", ["save", "snapshot", "external"])
@@ -463,7 +463,7 @@ def test_a_directory_of_saved_vms_that_only_root_may_read(mdevs, monkeypatch):
 
     monkeypatch.setattr(files, "names", closed)
     domains, warnings = libvirt_xml.all_domains(mdevs.ctx)
-    assert [one.name for one in domains] == ["web1"] and warnings[0].startswith(libvirt_xml.SAVED + ": only root may read it")
+    assert [one.name for one in domains] == ["web1"] and warnings[0].startswith(libvirt_xml.SAVED + ": only root can read this directory")
 
 
 @pytest.mark.parametrize("argument", [

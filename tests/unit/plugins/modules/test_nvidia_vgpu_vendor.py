@@ -124,7 +124,7 @@ def test_a_forced_removal_waits_for_the_user(host):
     [
         (errno.EPERM, "a VM uses the VF"),
         (errno.EIO, "0x38"),
-        (errno.ENXIO, "cycle the VFs"),
+        (errno.ENXIO, "disable and enable the VFs"),
         (errno.ENOSPC, "The GPU is full"),
         (errno.EINVAL, "creatable_vgpu_types"),
     ],
@@ -147,7 +147,7 @@ def test_a_create_that_lies_and_one_that_vanishes(host):
 
 def test_uuids_are_refused_with_a_reason(host):
     outcome = call(nvidia_vgpu, host, layout=[{"gpu": "all", "vgpus": [{"type": "L40S-24Q", "uuid": UUID}]}])
-    assert outcome.codes == ["uuid_not_here"] and "VF" in outcome.msg and "Leave uuid out" in outcome.msg and outcome.writes == 0
+    assert outcome.codes == ["uuid_not_here"] and "VF" in outcome.msg and "Remove uuid" in outcome.msg and outcome.writes == 0
 
 
 def test_check_on_a_bare_host_predicts_the_later_run(make_host):
@@ -270,7 +270,7 @@ def test_mixed_sizes_on_one_gpu(make_host, model, vendor):
     assert off.codes == ["two_sizes"] and "mixed_sizes: true" in off.msg and off.writes == 0
     check = call(nvidia_vgpu, host, check=True, layout=mixed(word)).ok
     real = call(nvidia_vgpu, host, layout=mixed(word)).ok
-    assert check["actions"] == real["actions"] and PF + ": turn mixed-size mode on" in real["actions"]
+    assert check["actions"] == real["actions"] and PF + ": enable mixed-size mode" in real["actions"]
     assert check["diff"] == real["diff"] and PF + " mixed sizes\n" in real["diff"]["after"] and "mixed" not in real["diff"]["before"]
     created = [text for text in real["actions"] if "create" in text]
     assert ["24Q" in created[0], "12Q" in created[1], "8Q" in created[2]] == [True] * 3, "larger first"

@@ -47,7 +47,7 @@ def test_what_somebody_changed_since_is_his(released):
     released.put(VFIO, mine)
     outcome = call(nvidia_pci_driver, released, driver="original").ok
     assert released.get(VFIO) == mine and released.get(GRUB) == TEXTS[GRUB]
-    assert any(VFIO in text and "not put back" in text for text in outcome.warnings)
+    assert any(VFIO in text and "not restored" in text for text in outcome.warnings)
 
 
 def test_a_second_edit_keeps_the_first_original_unless_the_file_became_anothers(released):

@@ -93,7 +93,7 @@ def test_it_reports_that_there_is_no_python(tmp_path, monkeypatch):
     monkeypatch.setattr(python, "SYSTEM", str(tmp_path / "python3"))
     files.write_atomic(str(tmp_path), "/vgpuctl", install.zipapp(SMALL, str(tmp_path / "python3.11")), 0o755)
     done = subprocess.run([str(tmp_path / "vgpuctl")], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 127 and "needs Python 3.8 or newer" in done.stderr
+    assert done.returncode == 127 and "Python 3.8 or newer is required" in done.stderr
 
 
 def test_the_same_sources_make_the_same_file():

@@ -124,7 +124,7 @@ def test_a_vf_that_offers_no_types_any_more_is_reported(stored):
     stored.vfs_on()
     stored.kernel.unregister(stored.pf("0000:e7:00.0").vfs[0])
     report, dummy = run(stored)
-    assert [one.code for one in report.errors] == ["no_slot"] and "VF 0 is not there or not free" in str(report.errors[0])
+    assert [one.code for one in report.errors] == ["no_slot"] and "VF 0 is missing or not free" in str(report.errors[0])
     assert [one for one in stored.vgpus() if "e8" in one[1]] == [one for one in stored.goal if "e8" in one[1]]
 
 
@@ -232,7 +232,7 @@ def test_what_is_missing_is_named(monkeypatch, capsys, stored):
     stored.faults.locked = {"0000:e7:00.0": 1e9}
     assert command(monkeypatch, stored, "restore", "--settle", "1", "--timeout", "20") == 1
     out = capsys.readouterr().out
-    assert "2 of the 4 stored vGPUs there" in out and out.count("missing: A40-24Q on 0000:e7:") == 2 and "missing: A40-24Q on 0000:e8" not in out
+    assert "2 of the 4 stored vGPUs exist" in out and out.count("missing: A40-24Q on 0000:e7:") == 2 and "missing: A40-24Q on 0000:e8" not in out
     stored.faults.locked = {}
     assert command(monkeypatch, stored, "restore", "--settle", "1") == 0 and stored.vgpus() == stored.goal
 
@@ -302,7 +302,7 @@ def test_a_restore_ends_before_the_units_limit_whatever_hangs_last(monkeypatch, 
         assert command(monkeypatch, host, "restore", "--timeout", str(install.DEADLINE)) == 1
     took = host.clock.now() - begun
     assert install.DEADLINE < took < install.LIMIT, took
-    assert "0 of the 8 stored vGPUs there" in capsys.readouterr().out
+    assert "0 of the 8 stored vGPUs exist" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["nvidia-dcgm", "dcgm", "nvidia-persistenced", "nvidia-dcgm-exporter", "dcgm-exporter", "prometheus-nvidia-exporter"])
@@ -453,7 +453,7 @@ def test_a_gpu_that_went_to_vfio_pci_and_has_no_vgpus_is_left_alone(make_host):
     begun = host.clock.now()
     report, lines = run(host)
     assert report.errors == [] and len(host.vgpus()) == 1 and host.clock.now() - begun < 10
-    assert "0000:e7:00.0: bound to vfio-pci, and no vGPU is stored for it: left as it is" in lines
+    assert "0000:e7:00.0: the GPU is bound to vfio-pci and no vGPU is stored for it, so it is not changed" in lines
 
 
 @pytest.mark.parametrize("driver", ["pci-pf-stub", None])
@@ -481,7 +481,7 @@ def command(monkeypatch, host, *words):
 def test_restore_prints_what_it_does(monkeypatch, capsys, stored):
     assert command(monkeypatch, stored, "restore", "--settle", "1") == 0
     out = capsys.readouterr().out
-    assert "4 of the 4 stored vGPUs there, " in out and "after the driver was ready" in out
+    assert "4 of the 4 stored vGPUs exist, " in out and "after the driver was ready" in out
     assert "0000:e7:00.0: enable 32 VFs" in out and "6 steps done, 0 failed" in out and stored.vgpus() == stored.goal
 
 
@@ -558,4 +558,4 @@ def test_a_restore_that_has_to_wait_for_the_lock_has_the_rest_of_its_time(monkey
     begun = stored.clock.now()
     with lock.HostLock(stored.ctx):
         assert command(monkeypatch, stored, "restore", "--timeout", "660") == 1
-    assert "is changing this host's vGPUs, for more than 660 s by now" in capsys.readouterr().err and stored.clock.now() - begun < 700
+    assert "has been changing this host's vGPUs for more than 660 s" in capsys.readouterr().err and stored.clock.now() - begun < 700

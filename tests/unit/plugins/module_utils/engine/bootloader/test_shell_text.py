@@ -87,7 +87,7 @@ def test_what_is_not_understood(text):
 
 
 def test_files_that_do_not_end_are_ended():
-    with pytest.raises(EngineError, match="can't source it"):
+    with pytest.raises(EngineError, match="can't source the file"):
         shell.variables(Context("/"), ["sleep 60\n"], ["/etc/default/grub"], timeout=0.5)
     for text, match in (("A=\0", "NUL"), ("A=" + "x" * 200000, "rc 126")):  # env can take no such variable, nor can GRUB's own tools
         with pytest.raises(EngineError, match=match):

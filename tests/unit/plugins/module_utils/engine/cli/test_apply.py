@@ -58,7 +58,7 @@ def test_the_same_steps_as_the_module(make_host, write, command, vendor_vfio, as
         assert (code, err) == (0, ""), err
         assert json.loads(out) == {"changed": True, "actions": done["actions"], "warnings": done.warnings, "vgpus": done["vgpus"]}
         assert state(by_command) == state(by_module)
-        assert command(by_command, "apply", path)[1].splitlines()[-1] == "vgpuctl: the host is as the layout says"
+        assert command(by_command, "apply", path)[1].splitlines()[-1] == "vgpuctl: the host matches the layout"
 
 
 def test_mig(make_host, write, command):
@@ -135,8 +135,8 @@ def test_refused_while_somebody_else_changes_the_host(host, write, command):
         ("gpu: all\n", "wrong_shape", "a list of entries"),
         ('[{"gpu": "all", "vgpu": []}]', "unknown_key", "there is no option 'vgpu'"),
         ('[{"gpu": "all", "vgpus": [{"typ": "A40-24Q", "type": "A40-24Q"}]}]', "unknown_key", "layout[0].vgpus[0]"),
-        ('[{"gpu": "all", "gpu": "A40"}]', "duplicate_key", "'gpu' is there twice"),
-        ("- {gpu: all, mig: [a], mig: [b]}", "duplicate_key", "there twice"),
+        ('[{"gpu": "all", "gpu": "A40"}]', "duplicate_key", "the key 'gpu' twice"),
+        ("- {gpu: all, mig: [a], mig: [b]}", "duplicate_key", "'mig') twice"),
         ('[{"gpu": "all", "mixed_sizes": "false"}]', "wrong_shape", "mixed_sizes is 'false'"),
         ("- gpu: 57:00.0\n  vgpus: []\n", "wrong_shape", "in quotes"),
         ('- gpu: all\n  vgpus: [{type: "{{ kind }}"}]\n', "layout_template", "only Ansible"),
@@ -226,7 +226,10 @@ def test_each_command_has_json(capsys):
 
 @pytest.mark.parametrize(
     ("raised", "status", "said"),
-    [(KeyboardInterrupt(), 130, "it was interrupted"), (OSError(28, "No space left on device", "/dev/stdout"), 1, "/dev/stdout: it failed with 'No space")],
+    [
+        (KeyboardInterrupt(), 130, "the command was interrupted"),
+        (OSError(28, "No space left on device", "/dev/stdout"), 1, "/dev/stdout: the command failed with 'No space"),
+    ],
 )
 def test_what_ends_it_from_outside_is_no_traceback(host, write, command, monkeypatch, raised, status, said):
     """And the host's lock is free: what was done stays, and the next run goes on from there."""

@@ -62,7 +62,7 @@ def test_a_reboot_that_restored_nothing_is_one_finding(rebooted, command, gpus):
     assert out.splitlines()[-1] == "%d GPUs, 0 vGPUs, %d stored for the next boot: %d errors, %d warnings." % (gpus, *3 * [2 * gpus])
     shown = command(host, "status")[1]
     assert shown.count("[vfs_missing]") == 1 and "and %d more of this kind: 0000:18:00.0, " % (gpus - 1) in shown
-    assert "from it follow: %d vgpus_missing, %d vm_without_vgpu" % (gpus, 2 * gpus) in shown
+    assert "consequences: %d vgpus_missing, %d vm_without_vgpu" % (gpus, 2 * gpus) in shown
     assert len(json.loads(command(host, "status", "--json")[1])["problems"]) == 4 * gpus, "for machines nothing is left out"
 
 
@@ -90,7 +90,7 @@ def test_nothing_that_the_locale_has_no_letter_for_ends_it(rebooted, monkeypatch
 @pytest.mark.parametrize(
     "words, code, shown",
     [
-        ([], 2, "    doctor    what is wrong with this host"),
+        ([], 2, "    doctor    the problems of this host"),
         (["stat"], 2, "invalid choice: 'stat'"),
         (["status", "--frob"], 2, "vgpuctl status: error: unrecognized arguments: --frob\n"),
         (["plan"], 2, "the following arguments are required: FILE"),

@@ -121,7 +121,7 @@ def test_a_diff_shows_the_keys_lines_alone():
         ("a: 1\r\nb: \x07\n", "yaml_invalid", "at line 2, column 4"),
         ('a: "\\UFFFFFFFF"\n', "yaml_invalid", "out of bounds"),
         ("%YAML " + "9" * 5000 + ".1\n---\na: 1\n", "yaml_invalid", "out of bounds"),
-        ("a: *hunter2\n", "yaml_invalid", "an alias of an anchor that is not there, at line 1, column 4"),
+        ("a: *hunter2\n", "yaml_invalid", "an alias of an anchor that does not exist, at line 1, column 4"),
         ("a: 1\nb: 2\na: hunter2\n", "yaml_duplicate", "at line 1 and at line 3"),
         (KEY + ": [x]\n'" + KEY + "': [y]\n", "yaml_duplicate", "twice"),
         ("a: 1\n---\nb: hunter2\n", "yaml_documents", "begins at line 2"),
@@ -133,7 +133,7 @@ def test_a_diff_shows_the_keys_lines_alone():
         (KEY + ": &x\n- hunter2\nb: *x\n", "yaml_anchor", "another key uses"),
         (KEY + ":\n- &x hunter2\nb: [*x]\n", "yaml_anchor", "another key uses"),
         ("&k %s: [a]\nb: *k\n" % KEY, "yaml_form", "line 1"),
-        (KEY + ": [\nhunter2\n]\n", "yaml_edit", "something else"),
+        (KEY + ": [\nhunter2\n]\n", "yaml_edit", "another part of the file"),
         ("a: |\n  hunter2", "yaml_edit", "line break at the end"),
     ],
 )

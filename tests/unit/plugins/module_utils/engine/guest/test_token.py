@@ -28,13 +28,13 @@ def test_a_good_one_has_no_error_and_has_its_end():
         ("hello", "token_malformed", "one part"),
         ("a.b", "token_malformed", "2 parts"),
         (made()[:-60], "token_malformed", "2 parts"),
-        (made()[4:], "token_malformed", "its header can't be decoded (it may be cut)"),
+        (made()[4:], "token_malformed", "its header can't be decoded (the token may be truncated)"),
         (made().replace(".", ".\n ", 1), "token_malformed", "wrapped"),
         ("$ANSIBLE_VAULT;1.1;AES256\n6162.63", "token_malformed", "encrypted"),
         ("x" * (1 << 20) + "yy", "token_malformed", "bytes"),
         (made(expires=NOW - 1), "token_expired", "expired at 2025-11-24T15:59:59Z"),
         (made(expires=NOW), "token_expired", "clock shows 2025-11-24T16:00:00Z"),
-        (made(begins=NOW + 3600), "clock_skew", "valid from 2025-11-24T17:00:00Z"),
+        (made(begins=NOW + 3600), "clock_skew", "not valid before 2025-11-24T17:00:00Z"),
     ],
 )
 def test_what_is_wrong(text, code, words):

@@ -146,7 +146,7 @@ def test_a_uuid_without_the_driver_is_refused_with_the_reason(make_host):
     host = make_host(driver=None)
     uuid = host.pf().uuid
     dummy, errors = inventory.read(host.ctx).select([uuid])
-    assert codes(errors) == ["unknown_gpu"] and "only while the driver is loaded" in str(errors[0])
+    assert codes(errors) == ["unknown_gpu"] and "only known while the driver is loaded" in str(errors[0])
 
 
 def test_a_host_without_gpus_is_reported(make_host):
@@ -169,4 +169,4 @@ def test_what_is_wrong_with_a_vgpu_is_reported(host):
     assert mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.4", "557", "A40-1Q") is None
     assert "on 0000:e8:00.4" in mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.5", "557", "A40-1Q")
     assert "type NVIDIA A40-1Q" in mdev.Mdev(host.ctx).complaint(UUID, "0000:e8:00.4", "558", "A40-2Q")
-    assert "not there" in mdev.Mdev(host.ctx).complaint(UUID.replace("3f", "4f"), "0000:e8:00.4", "558", "A40-2Q")
+    assert "does not exist" in mdev.Mdev(host.ctx).complaint(UUID.replace("3f", "4f"), "0000:e8:00.4", "558", "A40-2Q")

@@ -77,7 +77,7 @@ def test_a_standard_host_is_supported(make_host):
         ("/run/systemd/container", "", "a container (of some kind)"),
         ("/run/.containerenv", 'engine="podman-4"\n', "a container (podman)"),
         ("/.dockerenv", "", "a container (docker)"),
-        ("/run/ostree-booted", "", "an image of ostree"),
+        ("/run/ostree-booted", "", "an ostree image"),
     ],
 )
 def test_marks_in_files(make_host, path, text, words):

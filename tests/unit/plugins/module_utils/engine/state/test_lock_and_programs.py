@@ -51,7 +51,7 @@ def test_programs_that_change_the_host_get_the_lock_and_no_others(tmp_path, keep
 
 
 @pytest.mark.parametrize(
-    ("make", "words"), [(lambda path: path.symlink_to("/etc/passwd"), "a link"), (os.mkfifo, "no regular file"), (os.mkdir, "can't be opened")]
+    ("make", "words"), [(lambda path: path.symlink_to("/etc/passwd"), "a link"), (os.mkfifo, "not a regular file"), (os.mkdir, "can't be opened")]
 )
 def test_what_is_at_the_path_of_the_lock_is_refused(tmp_path, make, words):
     make(tmp_path / "lock")
@@ -69,7 +69,7 @@ def test_a_removal_that_waits_for_a_vm_does_not_keep_the_lock(tmp_path, forced):
     with real_lock(tmp_path):
         with pytest.raises(EngineError) as caught:
             Mdev(Context(str(tmp_path))).remove(UUID, 0.5, forced)
-        assert caught.value.errors[0].code == "remove_pending" and "as soon as that process ends" in str(caught.value)
+        assert caught.value.errors[0].code == "remove_pending" and "as soon as this process ends" in str(caught.value)
     with real_lock(tmp_path, timeout=1):
         pass
     with open(device / "remove", encoding="utf-8") as handle:

@@ -211,12 +211,12 @@ def test_the_module_renames_all_and_check_mode_lists_it(old):
         "/etc/systemd/system/vgpu-restore.service: write it",
         "/usr/local/share/man/man8/vgpuctl.8: write it",
         "/etc/systemd/system/vgpu-restore.service: enable it, as nvidia-vgpu-restore.service was",
-        "/etc/systemd/system/nvidia-vgpu-restore.service: disable and remove it",
+        "/etc/systemd/system/nvidia-vgpu-restore.service: disable and remove the old unit",
         "/usr/local/sbin/nvidia-vgpu: remove it",
         "/etc/systemd/system/nvidia-vgpu-restore.service.d: rename it to /etc/systemd/system/vgpu-restore.service.d",
         "/etc/nvidia-vgpu: rename it to /etc/vgpuctl",
         "/var/lib/nvidia-vgpu: rename it to /var/lib/vgpuctl",
-        "/etc/vgpuctl/layout.json: name vgpu-restore.service in its comment",
+        "/etc/vgpuctl/layout.json: update its comment, which names the unit vgpu-restore.service",
         "/var/cache/nvidia-vgpu: remove it",
     ]
     assert real["diff"] == check["diff"] and OLD_ETC in real["diff"]["before"] and "/etc/vgpuctl\n" in real["diff"]["after"]
@@ -364,7 +364,7 @@ def test_an_earlier_release_after_a_newer_one_is_refused(old, there, new, state)
     old.put(new + "/file", "")
     before = tree(old)
     outcome = call(nvidia_vgpu_restore, old, state=state)
-    assert outcome.codes == ["two_directories"] and outcome.msg.startswith("%s: it is there, and so is %s (expected: one of them" % (there, new))
+    assert outcome.codes == ["two_directories"] and outcome.msg.startswith("%s: both this directory and %s exist (expected: one of them" % (there, new))
     assert tree(old) == before
     plan = call(nvidia_host_plan, old, layout=TWO, restore=state == "present").ok["plans"]["restore"]
     assert plan["failed"] and plan["msg"] == outcome.msg
@@ -389,7 +389,7 @@ def test_a_directory_that_can_not_be_renamed_is_reported_and_still_counts(old):
 
     with mock.patch.object(os, "rename", busy):
         outcome = call(nvidia_vgpu_restore, old)
-    assert outcome.msg.startswith("%s: it can't be renamed to /etc/vgpuctl: Device or resource busy" % OLD_ETC) and "mount point" in outcome.msg
+    assert outcome.msg.startswith("%s: the directory can't be renamed to /etc/vgpuctl: Device or resource busy" % OLD_ETC) and "mount point" in outcome.msg
     assert boot(old, files.read_bytes(old.root, COMMAND))[0] and old.vgpus() == old.goal
     assert call(nvidia_vgpu_restore, old).ok["changed"] and old_names(old) == []
 

@@ -64,7 +64,7 @@ def test_in_a_pid_namespace_of_its_own_nobody_is_no_answer():
         ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", ASK], env=settings, stdout=subprocess.PIPE, text=True, check=True
     )
     assert "pid 1 (/proc shows only the processes of a container (pid:[" in own.stdout, own.stdout
-    assert "whether an installation runs is not known: /proc shows only" in own.stdout
+    assert "it is unknown whether an installation is running: /proc shows only" in own.stdout
     hosts = subprocess.run(["unshare", "--pid", "--fork", sys.executable, "-c", ASK], env=settings, stdout=subprocess.PIPE, text=True, check=True)
     assert "container" not in hosts.stdout, "the host's /proc has all processes"
 

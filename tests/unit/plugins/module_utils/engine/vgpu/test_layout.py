@@ -41,15 +41,15 @@ def test_parsing_returns_one_spec_for_each_vgpu():
         ({"gpu": None}, "layout[0]: it names no GPU"),
         ({"gpu": []}, "layout[0]: it names no GPU"),
         ({"gpu": ["all", ""]}, "layout[0]: it names no GPU"),
-        ({"gpu": "all", "vgpus": [{"count": 1}]}, "layout[0].vgpus[0]: no type is given"),
+        ({"gpu": "all", "vgpus": [{"count": 1}]}, "layout[0].vgpus[0]: no type is set"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": -1}]}, "count is -1"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": "2"}]}, "count is '2'"),
-        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2, "uuid": ONE}]}, "a UUID stands with count 2"),
-        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2, "vf": 1}]}, "a VF stands with count 2"),
+        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2, "uuid": ONE}]}, "uuid is set with count 2"),
+        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "count": 2, "vf": 1}]}, "vf is set with count 2"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "vf": "virtfn1"}]}, "vf is 'virtfn1'"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE[:-1]}]}, "is not a UUID"),
         ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE.replace("-", "")}]}, "is not a UUID"),
-        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE}, {"type": "A40-8Q", "uuid": ONE}]}, "stands at layout[0].vgpus[0] too"),
+        ({"gpu": "all", "vgpus": [{"type": "A40-8Q", "uuid": ONE}, {"type": "A40-8Q", "uuid": ONE}]}, "is also set at layout[0].vgpus[0]"),
     ],
 )
 def test_what_is_wrong_in_a_layout(item, words):
@@ -184,7 +184,7 @@ def test_limits_name_what_sets_them(host):
     assert "max_instance of A40-2Q is 24" in str(caught.value)
     with pytest.raises(EngineError) as caught:
         planned(host, [{"gpu": PF, "vgpus": [{"type": "A40-24Q", "count": 2}, {"type": "A40-24A"}]}])
-    assert "3 vGPUs of A40-24Q and A40-24A are asked for" in str(caught.value)
+    assert "3 vGPUs of A40-24Q and A40-24A requested" in str(caught.value)
     host.pf().set_vfs(0)
     host.pf().set_vfs(3)
     with pytest.raises(EngineError) as caught:
@@ -213,12 +213,12 @@ def test_a_layout_is_shared_by_hosts_with_other_gpus(make_host):
     shared = [{"gpu": ["L40S", "NVIDIA H100"], "vgpus": [{"type": "L40S-24Q"}]}, {"gpu": "A40", "vgpus": [{"type": "A40-24Q", "count": 2}]}]
     mine = planned(make_host().vfs_on(), shared)
     assert [one.type.short for one in mine.target.gpus[PF].placed] == ["A40-24Q", "A40-24Q"]
-    with pytest.raises(EngineError, match="the layout is for L40S, NVIDIA H100, and none of these is in this host, which has %s" % PF):
+    with pytest.raises(EngineError, match="the layout is for L40S, NVIDIA H100, but this host has only %s" % PF):
         planned(make_host().vfs_on(), shared[:1])
 
 
 def test_an_unknown_model_is_an_error(make_host):
-    with pytest.raises(EngineError, match="no GPU answers to 'A400'"):
+    with pytest.raises(EngineError, match="no GPU matches 'A400'"):
         planned(make_host().vfs_on(), [{"gpu": "A400", "vgpus": []}, {"gpu": "A40", "vgpus": []}])
 
 
