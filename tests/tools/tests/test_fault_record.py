@@ -17,7 +17,10 @@ import fault_page  # noqa: E402  (found through the line above)
 import table  # noqa: E402  (found through fault_page)
 from recorded import recorded  # noqa: E402
 
-_NOT_BACK = "faults: the host is not back 5 s after the request to reboot (expected: an answer over ssh). Ansible said: {}. Check the host's console. Run this again."
+_NOT_BACK = (
+    "faults: the host is not back 5 s after the request to reboot (expected: an answer over ssh)."
+    " Ansible said: {}. Check the host's console. Run this again."
+)
 _INSTALLER = "/var/{}/NVIDIA-Linux-x86_64-550.163.02-vgpu-kvm.run: the installer ended with rc 137: Killed\nLast lines of /var/log/nvidia-installer.log:\n{}"
 _WANTED = " (expected: driver 550.163.02 on disk). Fix the error that the log shows, then run again."
 _TAKEN = "0000:e8:00.0: {} (expected: 32 VFs on nvidia). Check dmesg."

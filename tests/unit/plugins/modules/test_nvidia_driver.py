@@ -292,7 +292,7 @@ def test_idle_vgpus_do_not_end_an_interrupted_installation(make_host, package, c
         os.unlink(host.root + "/usr/bin/" + name)
     host.programs["nvidia-smi"] = lambda argv, timeout: Result(127, "nvidia-smi: No such file or directory")
     outcome = call(nvidia_driver, host, check=check, src=package, load=False)
-    assert outcome.codes == ["in_use", "in_use"] and "nvidia-smi is not there" in outcome.msg, "without the mark nobody knows"
+    assert outcome.codes == ["in_use", "in_use"] and "nvidia-smi is not installed" in outcome.msg, "without the mark nobody knows"
     host.put(install_mark.DRIVER, "")
     group = next(iter(host.kernel.mdevs.values())).group
     host.kernel.add_process(4711, "qemu-system-x86", ["qemu-system-x86_64", "-name", "guest=web1"], ["/dev/vfio/%s" % group])

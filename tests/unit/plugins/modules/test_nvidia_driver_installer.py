@@ -119,7 +119,7 @@ def test_fabric_manager_is_stopped_too_and_starts_in_the_new_version(running, pa
 def test_after_a_failure_the_old_driver_runs_again(running, package):
     running._installer = lambda argv, timeout: Result(1, "ERROR: no compiler\n")
     outcome = call(nvidia_driver, running, src=package())
-    assert outcome.codes == ["install_failed"] and "The driver 550.163.02 is whole" in outcome.msg
+    assert outcome.codes == ["install_failed"] and "The driver 550.163.02 is undamaged" in outcome.msg
     assert programs(running)[-2:] == ["modprobe --all nvidia", "systemctl start nvidia-vgpu-mgr nvidia-dcgm"]
     assert running.kernel.loaded == {"nvidia": "550.163.02"} and running.units["nvidia-vgpu-mgr"] == "active"
     assert outcome["not_done"] == ["install the vGPU host driver 550.200.01 in place of 550.163.02"]
@@ -136,7 +136,7 @@ def test_modules_that_the_installer_unloaded_are_loaded_again(running, package):
 
     running._installer = unloads
     outcome = call(nvidia_driver, running, src=package(), load=False)
-    assert outcome.codes == ["install_failed"] and "The driver 550.163.02 is whole." in outcome.msg
+    assert outcome.codes == ["install_failed"] and "The driver 550.163.02 is undamaged." in outcome.msg
     assert running.kernel.loaded == {"nvidia": "550.163.02"}
 
 
@@ -254,7 +254,7 @@ def test_what_is_left_of_the_old_driver_is_said(running, package):
 
     running._installer = lambda argv, timeout: Result(1, "ERROR: a module is loaded\n")
     outcome = call(nvidia_driver, running, src=package(), load=False)
-    assert "The driver 550.163.02 is whole. Fix the error" in outcome.msg
+    assert "The driver 550.163.02 is undamaged. Fix the error" in outcome.msg
     running._installer = half
     outcome = call(nvidia_driver, running, src=package(), load=False)
     assert "The driver 550.163.02 is damaged" in outcome.msg and "Fix the error" in outcome.msg

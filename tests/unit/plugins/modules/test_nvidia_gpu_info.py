@@ -75,8 +75,8 @@ def test_the_iommu_is_off(make_host):
 def test_the_driver_is_wrong_in_each_way(make_host):
     host = make_host()
     host.on_disk = "570.1.02"
-    assert "550.163.02 is loaded, 570.1.02 is on disk" in problems(host)["driver_mismatch"]["found"]
-    assert call(nvidia_gpu_info, host).ok["reboot_reasons"] == ["the driver 550.163.02 is loaded, 570.1.02 is on disk"]
+    assert "550.163.02 is loaded, but 570.1.02 is on disk" in problems(host)["driver_mismatch"]["found"]
+    assert call(nvidia_gpu_info, host).ok["reboot_reasons"] == ["the driver 550.163.02 is loaded, but 570.1.02 is on disk"]
     host.on_disk = None
     assert "DKMS" in problems(host)["driver_module_missing"]["remedy"]
     host.on_disk = "550.163.02"

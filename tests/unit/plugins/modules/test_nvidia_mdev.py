@@ -89,7 +89,7 @@ def test_a_t4_takes_several_on_its_pf(make_host):
         ([{"parent": "nowhere", "type": "A40-8Q"}], "bad_address", ["devices[0]", "'nowhere'"]),
         ([{"parent": "0000:99:00.0", "type": "A40-8Q"}], "unknown_parent", ["0000:99:00.0", "0000:e8:00.0 (32 VFs)"]),
         ([{"parent": VF, "type": "A40-9Q"}], "unknown_type", ["A40-9Q", "A40-8Q"]),
-        ([{"parent": VF, "type": "A40-8Q"}, {"parent": VF, "type": "A40-8Q"}], "vf_busy", [VF, "holds"]),
+        ([{"parent": VF, "type": "A40-8Q"}, {"parent": VF, "type": "A40-8Q"}], "vf_busy", [VF, "already has the vGPU"]),
         ([{"parent": VF, "type": "A40-8Q", "uuid": TWO}, {"parent": VF, "type": "A40-8Q"}], "vf_busy", [VF, TWO]),
         ([{"parent": "0000:e8:00.5", "type": "A40-8Q"}, {"parent": "0000:e8:00.6", "type": "A40-24Q"}], "two_sizes", ["A40-24Q", "A40-8Q"]),
         ([{"parent": PF, "type": "A40-24Q"}] * 3, "too_many", ["3 vGPUs of A40-24Q", "at most 2"]),

@@ -262,7 +262,7 @@ def test_a_create_that_fails_stops_that_gpu_only(make_host):
 def test_a_create_that_lies_is_found_out(host):
     host.faults.create_lies = 1
     outcome = call(nvidia_vgpu, host, layout=TWO)
-    assert outcome.codes == ["create_lied"] and "not there" in outcome.msg and host.vgpus() == []
+    assert outcome.codes == ["create_lied"] and "the vGPU does not exist" in outcome.msg and host.vgpus() == []
 
 
 def test_a_vf_that_lingers_after_its_vm_is_waited_for(host):

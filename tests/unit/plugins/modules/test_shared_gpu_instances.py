@@ -189,7 +189,7 @@ def test_types_given_by_number_follow_mig_mode(make_host, vendor):
     backed, sliced = ([{"gpu": PF, "vgpus": [{"type": "nvidia-" + number[name]}]}] for name in ("A100-1-5C", "A100-10C"))
     host = prepared(make_host(gpus=[(PF, A100)], vendor_vfio=vendor), layout_of(A100_1_5C=1))
     outcome = call(nvidia_vgpu, host, layout=sliced)
-    assert outcome.codes == ["mig_mode"] and "A100-10C needs it off" in outcome.msg
+    assert outcome.codes == ["mig_mode"] and "A100-10C requires it to be off" in outcome.msg
     assert call(nvidia_mig, host, layout=backed, cycle_vfs=True).ok["actions"] == [] and host.pf().mig
     applied(host, backed)
     assert kinds(host) == {"A100-1-5C": 1}
@@ -203,7 +203,7 @@ def test_a_number_changes_no_mig_mode_before_the_driver_lists_its_types(make_hos
     layout = [{"gpu": PF, "vgpus": [{"type": "nvidia-697"}]}]
     assert call(nvidia_mig, host, layout=layout).ok["actions"] == [] and host.pf().mig
     planned = call(nvidia_vgpu, host, check=True, layout=layout, check_mode_assume=ASSUMED).ok
-    assert [one["type"] for one in planned["vgpus"]] == ["nvidia-697"] and "which type nvidia-697 is" in planned.warnings[0]
+    assert [one["type"] for one in planned["vgpus"]] == ["nvidia-697"] and "the type nvidia-697 and its requirements" in planned.warnings[0]
 
 
 @FRAMEWORKS

@@ -512,7 +512,7 @@ def test_restore_fails_with_the_errors(monkeypatch, capsys, stored):
     stored.faults.no_vfs = 99
     assert command(monkeypatch, stored, "restore", "--timeout", "10") == 1
     out = capsys.readouterr().out
-    assert "FAILED: 0000:e7:00.0: 0 of 32 VFs" in out and "0 steps done, 2 failed" in out
+    assert "FAILED: 0000:e7:00.0: only 0 of 32 VFs" in out and "0 steps done, 2 failed" in out
 
 
 def test_restore_with_a_bad_store(monkeypatch, capsys, host):

@@ -36,7 +36,7 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "rename", full)
     with pytest.raises(EngineError) as caught:
         files.write_atomic(root, "/f", "new")
-    assert "No space left" in str(caught.value) and "/f" in str(caught.value) and "untouched" in str(caught.value)
+    assert "No space left" in str(caught.value) and "/f" in str(caught.value) and "The old file is unchanged" in str(caught.value)
     assert os.listdir(root) == ["f"] and files.read_text(root, "/f") == "old"
 
 
