@@ -42,7 +42,7 @@ options:
     default: [all]
   require_vgpus:
     description:
-      - Whether to refuse the run while vGPUs of the host's layout are missing on these GPUs, or while no vGPU exists. The agent detects them only at
+      - Whether to refuse the run if vGPUs of the host's layout are missing on these GPUs, or if the host has no vGPU. The agent detects them only at
         its start.
     type: bool
     default: true

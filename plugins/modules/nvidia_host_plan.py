@@ -158,11 +158,11 @@ options:
             type: list
             elements: str
           edition:
-            description: The edition of NVIDIA's software, from the names of bundle and package.
+            description: The edition of the vGPU software, derived from the names of the bundle and the package.
             type: str
             choices: [grid, ai_enterprise]
           host_driver:
-            description: In a VM, version range of the host's driver.
+            description: In a VM, the range of host driver versions that the row is for.
             type: str
           remedy:
             description: The remedy, as a sentence.

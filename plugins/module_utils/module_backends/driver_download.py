@@ -113,5 +113,5 @@ SPEC: _module.Spec = {
     "ca_path": {"type": "path"},
     "timeout": {"type": "int", "default": 120},
 }
-# The host is not locked: a download takes long, and changes neither GPUs nor vGPUs.
+# The host is not locked: a download can take minutes and does not change GPUs or vGPUs.
 main = _module.main_of(SPEC, work, reads_only=True)

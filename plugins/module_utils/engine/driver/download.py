@@ -87,7 +87,7 @@ class _Answer:
 
 
 def size(clock: Clock, opener: Opener, target: Target, timeout: float) -> int | None:
-    """The file's size without a download; None if the server does not report it. Raises EngineError if the file can't be downloaded."""
+    """The file's size, obtained without downloading the file; None if the server does not report it. Raises EngineError if the file can't be downloaded."""
 
     def ask() -> int | None:
         answer = _ask(opener, target)

@@ -15,7 +15,7 @@ from .framework import Framework
 from .mdev import Mdev
 from .vendor_vfio import VendorVfio
 
-# In the order of probing a parent.
+# In the order in which they are probed on a parent device.
 ALL: Sequence[Type[Framework]] = (VendorVfio, Mdev)
 
 

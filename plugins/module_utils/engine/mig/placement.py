@@ -51,7 +51,7 @@ def suits(profile: Profile, vgpu_type: VgpuType, profiles: Sequence[Profile]) ->
 
 
 def profile_for(vgpu_type: VgpuType, profiles: Sequence[Profile], given: Sequence[Profile] | None = None) -> Profile | None:
-    """The smallest profile for a type: the driver's, or else by slices, memory and suffix. None if there is none.
+    """The smallest MIG profile for a vGPU type: as the driver reports it, otherwise matched by slices, memory and suffix. None if there is none.
 
     profiles: all of the GPU; given: those to choose from.
     """

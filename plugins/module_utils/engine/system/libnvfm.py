@@ -37,7 +37,7 @@ _CONNECT = 5000  # milliseconds
 
 @dataclass(eq=False, repr=False)
 class Answer:
-    """The result of a session: the rows of each request. status: of the failed call (SUCCESS: none), whose name is call.
+    """The result of a session: the rows of each request. status: of the failed call, or SUCCESS. call: the name of the failed call.
 
     unusable: why the library could not be used at all. ended: whether the session ended before the deadline.
     """

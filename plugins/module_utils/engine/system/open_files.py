@@ -199,7 +199,7 @@ class OpenFiles:
         return self.without(daemons.ALL, self._of([*self._natives, *drm]))
 
     def without(self, programs: Iterable[str], holders: Iterable[Holder]) -> list[Holder]:
-        """The holders that are not one of these programs. Unreadable processes count as other programs."""
+        """The processes that hold files open, except the given programs. Unreadable processes are included."""
         return [one for one in holders if one.remedy or not self._is_one(one, programs)]
 
     def _is_one(self, holder: Holder, programs: Iterable[str]) -> bool:
