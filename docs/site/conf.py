@@ -14,6 +14,7 @@ exclude_patterns = ["_*"]
 
 # Links to headings, as a forge makes them: docs/secrets.md#secure-boot.
 myst_heading_anchors = 3
+smartquotes = False  # commands stand in sentences, too
 suppress_warnings = ["myst.header"]
 
 html_theme = "furo"

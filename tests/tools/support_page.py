@@ -138,8 +138,9 @@ def cores() -> str:
             values[node.targets[0].id] = ast.literal_eval(node.value)
     lines = ["| ansible-core | Python of the controller | Python of hosts and VMs | tested here |", "|---|---|---|---|"]
     for core, one in DATA["cores"].items():
-        tested = values["CORES"].get(core)
-        how = f"yes, with the first of Python {', '.join(tested)} that the test machine has" if tested else "**no**"
+        tested = values["CORES"].get(core, ())
+        python = f"the first of Python {', '.join(tested)} that the test machine has" if len(tested) > 1 else f"Python {''.join(tested)}"
+        how = f"yes, with {python}" if tested else "**no**"
         lines.append(f"| {core} | {one['controller']} | {one['host']} | {how} |")
     return "\n".join(lines) + "\n\n" + f"Sanity tests compile the modules for Python {values['TARGETS'][0]} to {values['TARGETS'][-1]}.\n"
 

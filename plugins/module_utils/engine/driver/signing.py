@@ -39,15 +39,15 @@ def key_errors(state: HostState, key: KeyFile, certificate: KeyFile) -> list[Ref
     if errors:
         return errors
     if key.shared:
-        remedy = "'chmod 600 %s' on the %s." % (key.path, "controller, or encrypt it with ansible-vault" if key.searched else "host")
-        errors.append(Refusal("the signing key is group- or world-readable", key.path, "mode 0600", remedy, "signing_key_open"))
+        restrict = "'chmod 600 %s' on the %s." % (key.path, "controller, or encrypt it with ansible-vault" if key.searched else "host")
+        errors.append(Refusal("the signing key is group- or world-readable", key.path, "mode 0600", restrict, "signing_key_open"))
     if state.secure_boot and certificate.fingerprint not in state.enrolled_certificates:
-        remedy = (
+        enroll = (
             "Enroll it: 'mokutil --import CERTIFICATE.der', reboot, confirm on the console. "
             "A PEM file becomes DER by 'openssl x509 -in FILE.pem -outform DER -out FILE.der'."
         )
         found = "Secure Boot is on, but the machine does not trust this certificate"
-        errors.append(Refusal(found, certificate.path, "an enrolled certificate (DER)", remedy, "certificate_not_enrolled"))
+        errors.append(Refusal(found, certificate.path, "an enrolled certificate (DER)", enroll, "certificate_not_enrolled"))
     return errors
 
 
