@@ -263,7 +263,7 @@ def test_the_checksum_is_compared_before_an_installation_alone(plans):
 
 def test_all_errors_are_reported_at_once(plans):
     text = "\n".join(plans["two-errors"]["problems"])
-    assert "missing.zip is not on the controller (searched in" in text and "vgpu_driver_mok_certificate only one is set" in text
+    assert "missing.zip is not on the controller (searched in" in text and "only one of vgpu_driver_mok_key and vgpu_driver_mok_certificate is set" in text
 
 
 def test_either_name_of_a_variable_has_the_same_effect(plans):
