@@ -30,8 +30,8 @@ CONFIG = "/usr/share/nvidia/nvswitch/fabricmanager.cfg"
 UNIT = "nvidia-fabricmanager"
 VM = "67"  # the card of the VM that runs
 READING = ("vgpu.kvm.validate", "vgpu.kvm.report")
-LAYOUT = ("vgpu.kvm.site", "vgpu.kvm.host")
-REFUSED = ("vgpu.kvm.teardown", "vgpu.kvm.upgrade")
+LAYOUT = ("vgpu.kvm.site", "vgpu.kvm.host", "vgpu.kvm.upgrade")  # upgrade has nothing to do
+REFUSED = ("vgpu.kvm.teardown",)
 
 # Fabric Manager asked through its library: "list" prints the ids of active partitions, "deactivate" its return code.
 CLIENT = """
