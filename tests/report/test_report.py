@@ -164,7 +164,7 @@ def test_the_keyboard_alone_is_enough(small):
 def test_bars_have_their_text(small):
     with Page(small, width=390) as page:
         for label in page.run("return [...document.querySelectorAll('.bar')].map((one) => one.getAttribute('aria-label'))"):
-            assert re.search(r"Framebuffer of .*: (\d+ vGPU|no vGPUs|whole GPU).* taken, .* free$", label, re.DOTALL), label
+            assert re.search(r"Framebuffer of .*: (\d+ vGPU|no vGPUs|whole GPU).* used, .* free$", label, re.DOTALL), label
         # What has no room in a bar is still told to those who hear the page.
         tree = page.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
         told = {node.get("name", {}).get("value", "") for node in tree if not node.get("ignored")}

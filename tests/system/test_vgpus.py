@@ -51,7 +51,7 @@ def test_mdev_tells_all_that_is_wrong_and_changes_nothing(host):
         ],
     )
     assert result["failed"]
-    for text in ("A40-24A", "exists already", "already has the vGPU", "0000:99:00.4 is no NVIDIA GPU", "4 problems"):
+    for text in ("A40-24A", "exists already", "already has the vGPU", "0000:99:00.4 is not an NVIDIA GPU or a VF of one", "4 problems"):
         assert text in result["msg"], pretty(result)
     assert host.mdevs() == before
 
