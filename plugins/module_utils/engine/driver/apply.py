@@ -221,7 +221,6 @@ def _purge(ctx: Context, step: Step, timeout: float) -> None:
         found = "the packages are removed, but their module %s is still on disk: %s" % (module, answer.tail(8))
         raise error(found, "driver", "no such module", "Check 'dkms status', remove the module, then run again.", "uninstall_failed")
     if answer.rc or left:
-        found = "'%s' ended with rc %d, and %s: %s" % (
-        " ".join(command[:2]), answer.rc, "these packages are left: " + ", ".join(left) if left else "no package is left", answer.tail(8),
-        )
+        left_over = "these packages are left: " + ", ".join(left) if left else "no package is left"
+        found = "'%s' ended with rc %d, and %s: %s" % (" ".join(command[:2]), answer.rc, left_over, answer.tail(8))
         raise error(found, "driver", "the driver's packages removed", "Fix the reported error, then run again.", "uninstall_failed")

@@ -221,9 +221,8 @@ class _Planner:
         found = "no fabric partition has exactly %s%s" % (", ".join(cards), " (%s)" % request.where if request.where else "")
         expected, remedy = "one of the board's sets: %s" % (sets or "none"), "Choose one of these sets."
         if not several:
-            expected, remedy = "a partition with only this card", (
-            "A GPU that was in MIG mode when Fabric Manager started has no partition: reboot the host. Check /var/log/fabricmanager.log."
-            )
+            expected = "a partition with only this card"
+            remedy = "A GPU that was in MIG mode when Fabric Manager started has no partition: reboot the host. Check /var/log/fabricmanager.log."
         self._report(request, Refusal(found, cards[0] if not several else None, expected, remedy, "no_fabric_partition"))
         if several and not request.strict:
             for card in request.cards:  # CUDA works in each card by itself
