@@ -158,7 +158,7 @@ options:
             type: list
             elements: str
           edition:
-            description: The edition of the vGPU software, derived from the names of the bundle and the package.
+            description: The edition of the vGPU software, derived from the names of bundle and package.
             type: str
             choices: [grid, ai_enterprise]
           host_driver:

@@ -56,7 +56,7 @@ class Client:
 
     def __init__(self, twin: Twin, path: str) -> None:
         self.twin = twin
-        twin.sh(f"exec 9<>{path}; (exec -a pretend-vm sleep 900) >/dev/null 2>&1 </dev/null & echo $! > /run/client.pid")
+        twin.sh(f"exec 9<>{path}; (exec -a pretend-vm sleep infinity) >/dev/null 2>&1 </dev/null & echo $! > /run/client.pid")
         self.pid = int(twin.sh("cat /run/client.pid"))
 
     def end(self) -> None:
