@@ -65,7 +65,10 @@ ROWS = [
     _create("eio", "create gives EIO", "fault_create=5", "failed with EIO", "Check dmesg", short=True),
     _create("enospc", "create gives ENOSPC", "fault_create=28", "failed with ENOSPC", "vgpuctl status"),
     _create("lies", "create reports success and makes nothing", "fault_create_silent=1", "after 3 s the vGPU does not exist", "Check dmesg", short=True),
-    _create("vanishes", "the vGPU disappears half a second after it was made", "fault_vanish_ms=500", "shortly afterwards the vGPU does not exist", "a cloud agent"),
+    _create(
+        "vanishes", "the vGPU disappears half a second after it was made", "fault_vanish_ms=500", "shortly afterwards the vGPU does not exist",
+        "a cloud agent",
+    ),
     Fault(
         "agent-takes-vf-of-layout",
         "a cloud agent binds the VFs to vfio-pci while vGPUs are made",
