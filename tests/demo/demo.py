@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # SPDX-FileCopyrightText: The vgpu.kvm authors
-"""The demo: a bare host with eight A40s becomes a vGPU host, while one watches.
+"""The demo: configure a bare host with eight A40 and show each step.
 
-``up`` builds what is missing, boots the machine ``demo``, runs the playbook ``vgpu.kvm.site`` against it as a user
-would, and ends with a table of what the machine itself shows. ``down`` takes the machine away again. Both may be
-repeated: ``up`` on a machine that is up runs the playbook once more, which then changes nothing.
+``up`` builds what is not in the cache, boots the machine ``demo``, runs the playbook ``vgpu.kvm.site`` over ssh, and prints the host's vGPUs.
+A second ``up`` runs the playbook again, which changes nothing. ``down`` removes the machine.
 """
 
 from __future__ import annotations
@@ -251,61 +250,61 @@ def stopped_if_interrupted() -> Iterator[None]:
 
 
 def up() -> None:
-    """Bring the demo up."""
+    """Build the demo."""
     with contextlib.nullcontext() if is_up() else stopped_if_interrupted():
         bring_up()
 
 
 def bring_up() -> None:
-    """Build, boot, run the playbook, show what came of it."""
+    """Build, boot, run the playbook, show the result."""
     playbook = ansible_playbook()
     say("Building what is not in the cache: image, kernel modules, driver bundle")
     run("Building", TWIN, "build")
     if is_up():
-        say(f"The machine '{NAME}' is up already, as it was left")
+        say(f"The machine '{NAME}' is already running")
     else:
-        say(f"Booting the machine '{NAME}': a bare host with eight A40s, IOMMU off, no driver, GPUs meant for vfio-pci")
+        say(f"Booting the machine '{NAME}': a bare host: eight A40 without a driver, IOMMU off, GPUs configured for vfio-pci")
         run("Booting", TWIN, "up", NAME)
     hosts, variables = inventory()
     run("Copying the collection", sys.executable, ROOT / "tests" / "tools" / "mirror.py")
     say("Running the playbook vgpu.kvm.site over ssh, as the user 'ansible' with sudo; the host reboots once")
     run("The playbook", playbook, "vgpu.kvm.site", "-i", hosts, "-e", f"@{variables}", env=environment())
-    say("What the machine itself shows now")
+    say("GPUs and vGPUs, read from sysfs")
     gpus = parse(ask("Reading the machine", TWIN, "ssh", NAME, f"python3 -c {shlex.quote(READER)}"))
     if not gpus:
         raise DemoError("The machine shows no GPU.")
     print(table(gpus))
-    say("The same as a page")
+    say("Writing the report")
     page = WORK / "report.html"
     run("The report", playbook, "vgpu.kvm.report", "-i", hosts, "-e", json.dumps({"report_path": str(page)}), env=environment())
     twin = TWIN.relative_to(ROOT)
-    say("Done. Log in and look:")
+    say("Done. What to do next:")
     print(f"""\
   {page}
-                                                   the fleet's report: open it in a browser
-  {twin} ssh {NAME}                             a shell on the machine; sudo needs no password
-  {twin} ssh {NAME} sudo vgpuctl status         its GPUs and vGPUs
-  {twin} ssh {NAME} nvidia-smi vgpu             the same, as NVIDIA's tool tells it
-  {twin} power-cut {NAME}                       cut the power; after the boot the same vGPUs are there again,
+                                                   the report of the fleet, for a browser
+  {twin} ssh {NAME}                             log in; sudo needs no password
+  {twin} ssh {NAME} sudo vgpuctl status         show GPUs and vGPUs
+  {twin} ssh {NAME} nvidia-smi vgpu             show vGPUs with NVIDIA's tool
+  {twin} power-cut {NAME}                       cut the power and boot again
   {twin} ssh {NAME} sudo systemctl start vgpu-restore
-                                                   once this unit that makes them has come to its end
-  make demo                                        run the playbook once more: it changes nothing
-  make demo-down                                   take the machine away
+                                                   wait until the vGPUs are restored after the boot
+  make demo                                        run the playbook again: it changes nothing
+  make demo-down                                   remove the machine
 """, end="")
 
 
 def down() -> None:
-    """Take the demo's machine away."""
+    """Remove the demo's machine."""
     if not any(line.split("\t")[0] == NAME for line in ask("Listing the machines", TWIN, "list").splitlines()):
-        say(f"There is no machine '{NAME}': nothing to take away")
+        say(f"There is no machine '{NAME}': nothing to remove")
         return
-    say(f"Taking the machine '{NAME}' away")
+    say(f"Removing the machine '{NAME}'")
     run("Ending the machine", TWIN, "down", NAME)
 
 
 def main(arguments: list[str]) -> int:
     """Run as a program."""
-    parser = argparse.ArgumentParser(description="A bare host with eight A40s becomes a vGPU host, while one watches.")
+    parser = argparse.ArgumentParser(description="Configure a bare host with eight A40 and show each step.")
     parser.add_argument("command", choices=["up", "down"])
     command = {"up": up, "down": down}[parser.parse_args(arguments).command]
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C

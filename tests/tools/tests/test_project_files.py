@@ -113,7 +113,7 @@ ok: [demo]
 TASK [vgpu.kvm.host : Reboot | Reboot] ***
 changed: [demo]
 demo                       : ok=2   changed=1    failed=0
-== [3:00] What the machine itself shows now
+== [3:00] GPUs and vGPUs, read from sysfs
 GPU           driver    VFs  vGPUs
 0000:67:00.0  nvidia     32      0
 0000:68:00.0  nvidia     32      0
@@ -128,7 +128,7 @@ GPU           driver    VFs  vGPUs
 def test_the_cast_is_made_of_a_run():
     record = pictures.take(LOG)
     assert record.splitlines() == [
-        "$ make demo", "== [0:01] Booting", "changed: Reboot | Reboot", "demo  : ok=2   changed=1  failed=0", "== [3:00] What the machine itself shows now",
+        "$ make demo", "== [0:01] Booting", "changed: Reboot | Reboot", "demo  : ok=2   changed=1  failed=0", "== [3:00] GPUs and vGPUs, read from sysfs",
         "GPU           driver    VFs  vGPUs", "0000:67:00.0  nvidia     32      0", "…", "0000:6a:00.0  nvidia     32      0",
         "0000:6b:00.0  nvidia     32      2", "                               two", "8 GPUs, 256 VFs, 2 vGPUs", "== [3:10] Done",
     ]
