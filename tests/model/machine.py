@@ -563,9 +563,11 @@ class Worlds(RuleBasedStateMachine):
             if possible:
                 self.check_restored(before, after, gpu, goal, errors)
         agree(unsure or bool(errors) == expected, "errors of the restore", lambda: "%s; the model expects %s" % (errors, expected))
+        old = {one.serial: one for one in before.vgpus}
         for one in after.vgpus:
-            if one.serial not in {other.serial for other in before.vgpus}:
+            if one.serial not in old:
                 world.created.add(one.serial)
+            if one.serial not in old or old[one.serial].params != one.params:  # the restore gives an idle vGPU the stored ones
                 self.remember_params(one)
         world.say("world.restored()")
         writes = len(world.host.writes)
