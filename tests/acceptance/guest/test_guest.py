@@ -45,4 +45,5 @@ def test_the_token_is_for_root_alone(host):
 
 
 def test_nothing_of_the_bundle_is_left(host):
-    assert not host.file("/var/cache/vgpuctl").exists
+    with host.sudo():
+        assert host.run("find /var/cache/vgpuctl -mindepth 1").stdout == ""
