@@ -161,7 +161,7 @@ def _make_way(ctx: Context, step: Step, timeout: float) -> None:
         if any(ctx.sysfs.exists("/sys/module/" + name) for name in step.args["modules"]):
             raise EngineError(installer.still_loaded(step.args["run"], OpenFiles(ctx.sysfs).natives(), answer.tail()))
     else:
-        # The new driver may install other services than the previous driver.
+        # The new driver may have other services than the previous driver, so services that do not exist are not started.
         known = systemd.read(ctx, units=daemons.UNITS)
         names = [name for name in step.args["services"] if known.get(name, {}).get("load") != "not-found"]
         answer = ctx.command(["systemctl", "start", *names], timeout)
@@ -195,7 +195,7 @@ def _install(ctx: Context, request: Request, step: Step, module_type: str | None
 
 
 def _left(ctx: Context, was: str | None) -> str:
-    """Returns a sentence about the state of the previous driver after a failed installation, or an empty string without such a driver."""
+    """Returns a sentence about the state of the previous driver after a failed installation, or an empty string without a previous driver."""
     if not was:
         return ""
     state = "undamaged" if host.read_driver(ctx).on_disk == was else "damaged: the installer changed its files"

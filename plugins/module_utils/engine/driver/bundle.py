@@ -157,7 +157,7 @@ def read(src: str, dest: str, kind: str) -> Contents:
 
 
 def choose(contents: Contents, form: str, distribution: Distribution) -> Package:
-    """Returns the only package that has the given format. Raises EngineError if the bundle has none or several.
+    """Returns the only package that has the given format. Raises EngineError if the bundle has no such package, or several.
 
     The format auto selects the first format in the bundle that the distribution can install.
     """
@@ -218,7 +218,7 @@ def extract(src: str, package: Package) -> None:
         return
     directory, name = os.path.split(package.path)
     os.makedirs(directory, mode=0o700, exist_ok=True)
-    for left in glob.glob(glob.escape(package.path) + ".*.part"):  # a killed run leaves such files
+    for left in glob.glob(glob.escape(package.path) + ".*.part"):  # remove the temporary files of a killed run
         os.unlink(left)
     free = shutil.disk_usage(directory).free
     if free < package.size + MARGIN:

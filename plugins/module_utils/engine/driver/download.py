@@ -49,7 +49,7 @@ class LinkError(Exception):
 
 
 class Target:
-    """The path to which a file is downloaded. A partial download is stored in the same directory, and its name includes the checksum."""
+    """The target path of a download. A partial download is stored in the same directory, and its file name includes the checksum."""
 
     def __init__(self, dest: str, checksum: str) -> None:
         self.checksum = bundle.check_form(dest, checksum)
@@ -114,7 +114,7 @@ def size(clock: Clock, opener: Opener, target: Target, timeout: float) -> int | 
 
 
 def get(clock: Clock, opener: Opener, target: Target, timeout: float) -> None:
-    """Downloads the file.
+    """Downloads the file to its target path, and verifies its checksum.
 
     Args:
         timeout: The maximum number of seconds without progress.
@@ -191,7 +191,7 @@ def _attempt(opener: Opener, target: Target) -> None:
             os.fsync(number)
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            target.discard()  # a full file system would affect the whole host
+            target.discard()  # remove the partial download, because a full file system affects the whole host
         remedy = "Free disk space or repair the file system, then run again."
         raise error("the file can't be written: %s" % exc.strerror, target.part, remedy=remedy) from exc
     finally:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the steps that install, replace or remove NVIDIA's driver. Reads and writes nothing."""
+"""Plans the steps that install, replace or remove NVIDIA's driver. This file does not access the host."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAMES = {
     "guest": re.compile(r"(?i)(.*-grid.*\.run|nvidia-linux-grid-.*\.(deb|rpm))\Z"),
 }
 
-# For each kind of driver: a part of the .run file's name, the title in messages, and the flavour of the installed driver.
+# For each kind of driver: a part of the .run file's name, the title in messages, and the value of Driver.flavour if the driver is installed.
 _MARKS = {"host": "-vgpu-kvm", "guest": "-grid"}
 TITLES = {"host": "the vGPU host driver", "guest": "the vGPU guest driver"}
 _FLAVOURS = {"host": "vgpu", "guest": "guest"}
@@ -90,7 +90,7 @@ class Request:
 
     @property
     def flavour(self) -> str:
-        """The flavour of the driver that the machine has after the installation."""
+        """The value of Driver.flavour after the installation."""
         return _FLAVOURS[self.kind]
 
     @property
@@ -119,9 +119,9 @@ def number(version: str) -> list[int]:
 
 
 def module_type(inventory: Inventory, version: str) -> str | None:
-    """Returns the flavour of kernel module (open or proprietary) that the host's GPUs require.
+    """Returns the type of kernel module (open or proprietary) that the host's GPUs require.
 
-    Returns None for branches before 560, whose installers have no option for the flavour. Raises EngineError if the GPUs require both flavours.
+    Returns None for branches before 560, whose installers have no option for the module type. Raises EngineError if the GPUs require both types.
     """
     if number(version)[0] < 560:
         return None
@@ -163,12 +163,12 @@ def _version(request: Request) -> str:
 
 
 def refusals_of(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> list[Refusal]:
-    """Returns the refusals that can be found even if the version to install is unknown."""
+    """Returns the reasons to refuse an installation that can be found even if the version to install is unknown."""
     return _unmet(state, request, files, check_mode) + _wrong_machine(inventory, state.driver, request) + _wrong_step(state.driver, request)
 
 
 def plan(inventory: Inventory, state: HostState, request: Request, files: Files, check_mode: bool = False) -> list[Step]:
-    """Returns the steps that result in the requested driver. Raises EngineError with all refusals.
+    """Returns the steps that install or remove the requested driver. Raises EngineError with all refusals.
 
     In check mode, the driver's package does not need to exist yet.
     """
@@ -208,7 +208,7 @@ def plan(inventory: Inventory, state: HostState, request: Request, files: Files,
 def _goes_first(driver: Driver, request: Request, machine: installer.Machine) -> bool:
     """Returns whether to remove the installed driver first, because its kind or the tool that installed it differs from the request.
 
-    A driver that is loaded but not on disk was removed before.
+    A driver that is loaded but no longer on disk was removed by an earlier run.
     """
     if machine.begun:
         return True
@@ -229,7 +229,7 @@ def _wrong_machine(inventory: Inventory, driver: Driver, request: Request) -> li
 
 
 def not_a_guest(inventory: Inventory, driver: Driver) -> list[Refusal]:
-    """Returns an error if this machine is a host, which must not have a guest driver."""
+    """Returns an error if this machine is a host, because the guest driver must not be installed on a host."""
     hosts = [gpu.address for gpu in inventory.gpus if gpu.total_vfs or gpu.vgpus]
     if not hosts and not driver.has_manager:
         return []

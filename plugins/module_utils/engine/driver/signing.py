@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks the key that signs the driver's modules for Secure Boot. Reads and writes nothing."""
+"""Checks the key that signs the driver's modules for Secure Boot. This file does not access the host."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ def serial(der: bytes) -> str | None:
     The signature of a kernel module names its key by this number.
     """
     try:
-        body = _inside(_inside(der)[1])[1]  # the tbsCertificate of Certificate
+        body = _inside(_inside(der)[1])[1]  # the field tbsCertificate of the X.509 certificate
         tag, content, rest = _inside(body)
-        if tag == 0xA0:  # the version field, which is optional
+        if tag == 0xA0:  # the optional field version of the X.509 certificate
             tag, content, rest = _inside(rest)
     except IndexError:
         return None

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Selects the driver's package before the package is copied to the host, and finds the reasons to refuse it. Reads and writes nothing."""
+"""Selects the driver's package before the package is copied to the host, and finds the reasons to refuse it. This file does not access the host."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Supply:
 
     @property
     def space(self) -> int:
-        """The disk space in MiB that the bundle and its package require on the host, or 0 for a link: its download checks the disk space."""
+        """The disk space in MiB that the bundle and its package require on the host. 0 for a link, because the download checks the disk space."""
         return self.size * 2 // (1 << 20) + _SPARE if self.path else 0
 
 
@@ -194,7 +194,7 @@ def _wrong_format(request: Request, supply: Supply, chosen: Chosen, distribution
     variable, name = VARIABLES[request.kind], chosen.package.name if chosen.package else supply.name
     suffix = os.path.splitext(supply.name)[1][1:]
     if request.form == AUTO and chosen.package is None and suffix not in FORMATS:
-        return []  # the format is a guess, or chosen.errors has the reason why no package was selected
+        return []  # the package format is only a guess, or chosen.errors has the reason why no package was selected
     if FAMILIES.get(chosen.form, distribution.family) != distribution.family:
         found = "%s_format is %s, but this is %s, which uses other packages" % (variable, chosen.form, distribution.name)
         return [Refusal(found, remedy="Set %s_format: run%s." % (variable, _without_run(supply)), code="wrong_format")]

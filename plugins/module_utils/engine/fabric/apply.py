@@ -23,7 +23,7 @@ from . import plan as fabric_plan, service
 def resume(ctx: Context, fabric: Fabric) -> bool:
     """Passes the list of active partitions to Fabric Manager in restart mode, which answers no query without this list.
 
-    Returns whether this was necessary.
+    Returns whether Fabric Manager needed the list.
     """
     if not fabric.manager.restart or fabric.silence is None or fabric.silence.code != "fabric_starting":
         return False
@@ -32,7 +32,7 @@ def resume(ctx: Context, fabric: Fabric) -> bool:
 
 
 def run(ctx: Context, steps: Sequence[Step], timeout: float, begin: int = 0) -> list[Step]:
-    """Performs the steps. If a step fails, the steps of other partitions still run, and ApplyError is raised at the end.
+    """Performs the steps of a fabric plan. If a step fails, the steps of other partitions still run, and ApplyError is raised at the end.
 
     Args:
         begin: The position of the first step in the whole run.
@@ -57,7 +57,7 @@ def _perform(ctx: Context, step: Step, timeout: float) -> None:
 
 
 def set_up(ctx: Context, steps: Sequence[Step], timeout: float) -> list[Step]:
-    """Performs the steps of a plan of fabric/service.py in order."""
+    """Performs the steps that fabric/service.py has planned, in order."""
     return execute(steps, lambda step: _set_up(ctx, step, timeout))
 
 

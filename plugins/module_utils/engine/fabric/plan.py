@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the NVLink fabric partition for each whole-card vGPU. Reads and writes nothing.
+"""Plans the NVLink fabric partition for each whole-card vGPU. This file does not access the host.
 
 Each whole-card vGPU requires an active partition for its VF, even if its VM has no other vGPU. Without an active partition, CUDA does not start in
 the VM. A VM with several cards requires the partition that has exactly these cards. Fabric Manager has a fixed list of partitions. A partition in use
@@ -57,7 +57,7 @@ class Request:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The resulting state of the fabric.
+    """The resulting state of the NVLink fabric.
 
     Attributes:
         active: The VFs of each partition that is active after the plan is applied, by the partition's ID.

@@ -20,7 +20,7 @@ INSTALL, MODE, ENABLE, DISABLE, START, RESTART, STOP = (
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The result of the plan.
+    """The result of a plan for Fabric Manager.
 
     Attributes:
         installs: The version of Fabric Manager to install, or None if the required version is installed.

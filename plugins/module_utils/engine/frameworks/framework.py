@@ -100,7 +100,7 @@ class Framework(ABC):
         """Removes a vGPU. A missing vGPU is not an error.
 
         Args:
-            forced: Whether to remove a vGPU that is in use. The removal then waits up to timeout seconds until its user ends.
+            forced: Whether the vGPU may be in use. If so, the removal waits up to timeout seconds until the user of the vGPU ends.
         """
 
     def device(self, key: str) -> str:
@@ -136,7 +136,7 @@ class Framework(ABC):
         return None
 
     def _verify(self, uuid: str | None, parent: str, type_id: str, type_name: str, timeout: float) -> None:
-        """Waits until a new vGPU exists as requested. Raises EngineError at the timeout."""
+        """Waits until a new vGPU exists as requested. Raises EngineError if the timeout expires first."""
         wrong: str | None = None
 
         def there() -> bool:
@@ -150,7 +150,7 @@ class Framework(ABC):
             raise error(found, parent, "a vGPU %s there" % type_name, CHECK_LOGS + ", then run again.", "create_lied")
 
     def _await_gone(self, key: str, timeout: float) -> None:
-        """Waits until a removed vGPU no longer exists. Raises EngineError at the timeout."""
+        """Waits until a removed vGPU no longer exists. Raises EngineError if the timeout expires first."""
         if not until(self.ctx.clock, lambda: not self.exists(key), timeout):
             found = "the vGPU still exists %d s after the request to remove it" % timeout
             raise error(found, key, None, "Find the VM that uses the vGPU ('vgpuctl status'), stop this VM, then run again.", "remove_failed")

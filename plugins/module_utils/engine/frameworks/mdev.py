@@ -125,7 +125,7 @@ class Mdev(Framework):
         self._verify(uuid, parent, type_id, type_name, timeout)
 
     def _await_room(self, parent: str, type_id: str, type_name: str) -> str:
-        """Waits until the parent accepts another vGPU of the type. Returns the directory of the type."""
+        """Waits until the parent accepts another vGPU of the type, and returns the directory of the type. Otherwise, raises EngineError."""
         last: str | None = None
 
         def room() -> str | None:

@@ -156,7 +156,7 @@ class VendorVfio(Framework):
             self.set_params(parent, "")  # a previous vGPU, which another program removed, left these parameters
 
     def _await_room(self, parent: str, type_id: str, type_name: str) -> None:
-        """Waits until the VF lists the type as creatable. Raises EngineError otherwise."""
+        """Waits until the VF lists the type as creatable. Otherwise, raises EngineError."""
         if until(self.ctx.clock, lambda: any(one.id == type_id for one in self._types(parent)), LINGER):
             return
         listed = ", ".join(one.short for one in self._types(parent))

@@ -47,7 +47,7 @@ def _expiry(text: str) -> str | None:
         return None
 
 
-# --- causes of a missing license
+# The causes of a missing license, and the patterns that identify them in the journal of nvidia-gridd.
 
 _TIME = "Set up time synchronization (chrony or systemd-timesyncd) and restart nvidia-gridd: licensing requires a correct clock."
 # The patterns are listed from the most specific to the least specific. If a line matches several patterns, the first match counts.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the changes to the client configuration token and to gridd.conf of a guest. Reads and writes nothing.
+"""Plans the changes to the client configuration token and to gridd.conf of a guest. This file does not access the host.
 
 No step, message or diff includes the text of a token.
 """
@@ -101,7 +101,7 @@ class State:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The result of the plan.
+    """The result of a license plan.
 
     Attributes:
         before: The text of gridd.conf before the plan is applied.

@@ -70,7 +70,7 @@ def clean(ctx: Context, request: Request) -> None:
 
 
 def apply(ctx: Context, plan: Plan[Target], request: Request) -> list[Step]:
-    """Performs the steps of the plan, and verifies the written files."""
+    """Performs the steps of a license plan, and verifies the written files."""
 
     def perform(step: Step) -> None:
         path = step.device or ""

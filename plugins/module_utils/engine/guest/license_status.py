@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Reads whether a guest is licensed, and finds the reasons for a missing license.
 
-The sources are nvidia-smi, the tokens, gridd.conf, the service nvidia-gridd and its journal. Each source is read once.
+The sources are nvidia-smi, the tokens, gridd.conf, the service nvidia-gridd and its journal.
 """
 
 from __future__ import annotations

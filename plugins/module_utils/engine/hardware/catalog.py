@@ -47,7 +47,7 @@ class Model:
 
     @property
     def module_type(self) -> str:
-        """The flavour of kernel module that NVIDIA's installer selects for the GPU: open for Ada and later, otherwise proprietary."""
+        """The type of kernel module that NVIDIA's installer selects for the GPU: open for Ada and later, otherwise proprietary."""
         return "open" if self.architecture in ("Ada", "Hopper", "Blackwell") else "proprietary"
 
     @property

@@ -36,7 +36,7 @@ class Partition:
     gpus: list[int]
 
     def as_dict(self) -> dict[str, Any]:
-        """The values for a module's result."""
+        """Returns the object as a dictionary for a module's result."""
         return dict(vars(self))
 
 
@@ -53,5 +53,5 @@ class FailedDevice:
     ports: list[int] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """The values for a module's result."""
+        """Returns the object as a dictionary for a module's result."""
         return dict(vars(self))

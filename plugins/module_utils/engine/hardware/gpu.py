@@ -40,7 +40,7 @@ class Holder:
         return printable(text, lines=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """The values for a module's result."""
+        """Returns the object as a dictionary for a module's result."""
         return {"pid": self.pid, "command": printable(self.command, lines=False), "vm": self.vm}
 
 
@@ -63,7 +63,7 @@ class Vgpu:
         return self.uuid or self.parent
 
     def as_dict(self) -> dict[str, Any]:
-        """The values for a module's result."""
+        """Returns the object as a dictionary for a module's result."""
         return {
             "uuid": self.uuid, "type": self.type, "type_id": self.type_id, "parent": self.parent, "vf_index": self.index,
             "params": self.params or "", "gpu_instance": self.gi, "in_use_by": [holder.as_dict() for holder in self.holders],
@@ -115,7 +115,7 @@ class GpuInstance:
     compute: list[int] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """The values for a module's result."""
+        """Returns the object as a dictionary for a module's result."""
         return {"id": self.id, "profile": self.profile, "compute_instances": list(self.compute)}
 
 
@@ -129,7 +129,7 @@ class Mig:
     instances: list[GpuInstance] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """The values for a module's result."""
+        """Returns the object as a dictionary for a module's result."""
         instances = [one.as_dict() for one in self.instances]
         return {"current": self.current, "pending": self.pending, "profiles": [one.name for one in self.profiles], "instances": instances}
 
@@ -150,7 +150,7 @@ class Gpu:
     iommu_group: str | None = None
     iommu_type: str | None = None
     alive: bool = True
-    holders: Sequence[Holder] = ()  # processes that have the whole GPU open through VFIO
+    holders: Sequence[Holder] = ()  # the processes that have the whole GPU open through VFIO
     mig_silence: str | None = None  # the reason why nvidia-smi reports no MIG state
     total_vfs: int = 0
     num_vfs: int = 0

@@ -36,7 +36,7 @@ class VgpuType:
         self.framebuffer_mib = framebuffer_mib or framebuffer_of(name)
         self.max_instances, self.gi_profile, self.per_gi = max_instances, gi_profile, per_gi
         self.slices = slices_of(name)  # the number of slices of the required GPU instance, or None for a time-sliced type
-        self.series = series_of(name)  # Q, B, A or C, or None if the name has no series
+        self.series = series_of(name)  # the series (Q, B, A or C), or None if the name has no series
         self.suffix = (_part(name, "suffix") or "").upper()  # the suffix for media engines and graphics: ME, NOME, MEALL, GFX or empty
 
 

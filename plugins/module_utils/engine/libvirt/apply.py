@@ -16,7 +16,7 @@ from .placement import is_same
 
 
 def apply(ctx: Context, uri: str, steps: Sequence[Step], timeout: float) -> list[Step]:
-    """Performs the steps in order. If a step fails, only the remaining steps of the same VM are skipped."""
+    """Performs the steps of a plan in order. If a step fails, only the remaining steps of the same VM are skipped."""
 
     def perform(step: Step) -> None:
         vm, hostdev, live = step.args["vm"], step.args["hostdev"], step.args["live"]

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Assigns a vGPU to each request of a VM, with as few changes as possible. Reads and writes nothing.
+"""Assigns a vGPU to each request of a VM, with as few changes as possible. This file does not access the host.
 
 A vGPU that is attached to another VM (defined, running or saved) is available only if the same plan detaches the vGPU from that VM.
 """
@@ -46,7 +46,7 @@ class Host:
         vfs: The addresses of all VFs.
         mdevs: The UUIDs of all mediated devices, including the devices of other vendors.
         domains: The VMs by name.
-        means: The keys of the vGPUs that a VM uses if it has a device: the vGPU itself, or all vGPUs on a VF or GPU. By the device's key.
+        means: The keys of the vGPUs that a device includes, by the device's key: the vGPU itself, or all vGPUs on a VF or GPU.
     """
 
     def __init__(self, inventory: Inventory, domains: Sequence[Domain], foreign: Collection[str] = ()) -> None:

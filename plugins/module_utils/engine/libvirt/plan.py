@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the steps that attach requested vGPUs to libvirt VMs and detach other vGPUs. Reads and writes nothing."""
+"""Plans the steps that attach requested vGPUs to libvirt VMs and detach other vGPUs. This file does not access the host."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _RUNNING = {
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The result of the plan.
+    """The result of a plan for libvirt VMs.
 
     Attributes:
         attached: The vGPUs that are attached after the run, as tuples of the VM's name, the vGPU's key and the vGPU's type.
@@ -35,7 +35,7 @@ class Target:
 
 
 def plan(inventory: Inventory, domains: Sequence[Domain], requests: Sequence[DomainRequest], options: Options) -> Plan[Target]:
-    """Returns the plan for all requests. Raises EngineError with all refusals."""
+    """Returns the plan for the requests of all VMs. Raises EngineError with all refusals."""
     host = Host(inventory, domains, options.foreign)
     raise_if_any(_unknown(host, requests))
     placement = Placement(host, options)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans the GPU instances to keep, create and destroy on a GPU, and finds profiles by name and by vGPU type. Reads and writes nothing.
+"""Plans the GPU instances to keep, create and destroy on a GPU, and finds profiles by name and by vGPU type. This file does not access the host.
 
 The rules for placements follow NVIDIA's lists of placements. A GPU instance with m memory slices starts at a multiple of m. The compute slices of a
 GPU instance, counted from its start, do not exceed those of the GPU.

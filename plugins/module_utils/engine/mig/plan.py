@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans MIG mode, and the GPU instances to keep, destroy and create. Reads and writes nothing.
+"""Plans MIG mode, and the GPU instances to keep, destroy and create. This file does not access the host.
 
 MIG mode must be set before the VFs are enabled. GPU instances must be created after the VFs are enabled, because sriov-manage removes existing ones.
 The user lists the GPU instances, or they follow from the types of the vGPUs.
@@ -30,7 +30,7 @@ _HARMLESS = "nvidia-persiste"
 
 @dataclass(eq=False, repr=False)
 class Host:
-    """The state of the host.
+    """The state of the host on which a MIG plan is based.
 
     Attributes:
         users: The processes that have the device node of a GPU open, by the GPU's address.
@@ -45,7 +45,7 @@ class Host:
 
 @dataclass(eq=False, repr=False)
 class Options:
-    """The options of the plan.
+    """The options of a MIG plan.
 
     Attributes:
         cycle_vfs: Whether the plan can disable VFs to change MIG mode.
@@ -68,7 +68,7 @@ class MigState:
 
 @dataclass(eq=False, repr=False)
 class Target:
-    """The result of the plan.
+    """The result of a MIG plan.
 
     Attributes:
         gpus: The selected GPUs.
@@ -85,7 +85,7 @@ MigPlan = Plan[Target]
 
 
 def plan(host: Host, requests: Mapping[str, Request], options: Options, errors: Sequence[Refusal] = ()) -> MigPlan:
-    """Returns the plan. Raises EngineError with all errors.
+    """Returns the MIG plan for the requested GPUs. Raises EngineError with all errors.
 
     Args:
         requests: The request for each GPU, by the GPU's address.

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The vgpu.kvm authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Selects the GPU instances of a GPU: those that its vGPUs require, or those that the user lists. Reads and writes nothing.
+"""Selects the GPU instances of a GPU: those that its vGPUs require, or those that the user lists. This file does not access the host.
 
 A GPU instance can have as many vGPUs as fit into its memory. These vGPUs must have the same framebuffer size, but can be of different series.
 """
